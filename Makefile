@@ -1,0 +1,151 @@
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+MAKEFLAGS += --no-print-directory
+
+GO      ?= go
+TOOL    := $(GO) tool -modfile=tools.mod
+TOOLS   := $(CURDIR)/.tools
+COUNTS  := $(TOOLS)/counts
+PACKS   := policies/packs
+TIMEOUT ?= 20m
+TESTS   ?= ./...
+ARGS    ?=
+
+# Tests look for redis-server in $WRIT_REDIS_SERVER, then in PATH.
+export PATH := $(PATH):$(TOOLS)
+
+# The race detector needs a C compiler. deps may install one: look when a recipe runs.
+HAVE_CC  = command -v "$${CC:-gcc}" >/dev/null
+SET_RACE = race=-race; $(HAVE_CC) || race=
+
+APT = apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends
+
+# Runs go test with the flags in $(1), prints one line per package, keeps the counts.
+gotest = set -o pipefail; $(SET_RACE); \
+	$(GO) test -json $$race -vet=off -count=1 -p 2 $(1) | $(TOOLS)/testcount -counts $(COUNTS)/go
+
+.PHONY: help
+help: ## Show this help
+	@echo "writ: a policy-as-code governance gateway for agents"
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "  make %-10s %s\n", $$1, $$2 }'
+
+.PHONY: run
+run: ## Run the demo, with its data in ./.writ (ARGS="..." for more flags)
+	@$(GO) run ./cmd/writ demo --data ./.writ $(ARGS)
+
+.PHONY: build
+build: ## Build bin/writ
+	@echo "build: bin/writ"
+	@mkdir -p bin
+	@$(GO) build -trimpath -o bin/writ ./cmd/writ
+
+.PHONY: test
+test: deps check ## Install what the tests need, then check everything
+
+.PHONY: check
+check: gofumpt vet staticcheck opa-check opa-fmt opa-test go-test ## Format, vet, lint, policies and tests, with the race detector
+	@$(HAVE_CC) || echo "check: passed, but WITHOUT the race detector: there is no C compiler (gcc)"
+
+.PHONY: deps
+deps: deps-redis deps-gcc ## Find redis-server and gcc, or install them
+
+# Debian's redis-tools carries the server's binary under another name and starts no service.
+.PHONY: deps-redis
+deps-redis:
+	@mkdir -p $(TOOLS)
+	@set -e; found="$${WRIT_REDIS_SERVER:-$$(command -v redis-server || true)}"; \
+	if [ -z "$$found" ] && [ ! -x /usr/bin/redis-check-rdb ] && [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	  echo "deps: installing redis-tools with apt-get"; \
+	  { $(APT) redis-tools; } >/dev/null; \
+	fi; \
+	if [ -z "$$found" ] && [ -x /usr/bin/redis-check-rdb ]; then \
+	  ln -sf /usr/bin/redis-check-rdb $(TOOLS)/redis-server; \
+	  found=$(TOOLS)/redis-server; \
+	fi; \
+	version="$$("$$found" --version 2>/dev/null | grep 'Redis server v=' | cut -d' ' -f1-3 || true)"; \
+	if [ -z "$$version" ]; then \
+	  echo "deps: no redis-server$${found:+ ($$found is none)}; run this, or set WRIT_REDIS_SERVER to its path:"; \
+	  echo "  sudo apt-get install -y --no-install-recommends redis-tools && ln -sf /usr/bin/redis-check-rdb .tools/redis-server"; \
+	  exit 1; \
+	fi; \
+	echo "deps: $$version at $$found"
+
+.PHONY: deps-gcc
+deps-gcc:
+	@set -e; \
+	if ! $(HAVE_CC) && [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	  echo "deps: installing gcc with apt-get"; \
+	  { $(APT) gcc libc6-dev; } >/dev/null; \
+	fi; \
+	if $(HAVE_CC); then \
+	  echo "deps: a C compiler for the race detector"; \
+	else \
+	  echo "deps: no gcc: the tests run without the race detector; to have it:"; \
+	  echo "  sudo apt-get install -y --no-install-recommends gcc libc6-dev"; \
+	fi
+
+.PHONY: gofumpt
+gofumpt:
+	@echo "gofumpt: every Go file is formatted"
+	@diff="$$($(TOOL) gofumpt -l .)" || exit 1; if [ -n "$$diff" ]; then echo "not formatted:"; echo "$$diff"; exit 1; fi
+
+.PHONY: vet
+vet:
+	@echo "go vet"
+	@$(GO) vet ./...
+
+.PHONY: staticcheck
+staticcheck:
+	@echo "staticcheck"
+	@$(TOOL) staticcheck ./...
+
+.PHONY: opa-check
+opa-check:
+	@echo "opa check: the policy packs compile in strict mode"
+	@$(TOOL) opa check --strict $(PACKS)
+
+.PHONY: opa-fmt
+opa-fmt:
+	@echo "opa fmt: every policy is formatted"
+	@$(TOOL) opa fmt --fail -l $(PACKS)
+
+.PHONY: opa-test
+opa-test: testcount
+	@echo "opa test: the policies' own tests"
+	@set -o pipefail; $(TOOL) opa test --format json $(PACKS) | $(TOOLS)/testcount -opa -counts $(COUNTS)/opa
+
+.PHONY: go-test
+go-test: testcount
+	@$(SET_RACE); echo "go test$${race:+ $$race}: $(TESTS)"
+	@$(call gotest,-timeout $(TIMEOUT) $(TESTS))
+
+.PHONY: testcount
+testcount:
+	@mkdir -p $(COUNTS)
+	@$(GO) build -o $(TOOLS)/testcount ./internal/tools/testcount
+
+.PHONY: soak
+soak: testcount ## Run the tests with the long ones at full length (TESTS=./some/package)
+	@echo "soak: go test with WRIT_SOAK=1, an hour at most per package"
+	@export WRIT_SOAK=1; $(call gotest,-timeout 60m $(TESTS))
+
+.PHONY: bench
+bench: ## Run the benchmarks (TESTS=./bench/... for those of the whole gateway only)
+	@echo "bench: go test -bench"
+	@$(GO) test -run '^$$' -bench . -benchmem -p 1 $(TESTS)
+
+.PHONY: generate
+generate: ## Rewrite the generated files: openapi.yaml and the tests' golden files
+	@echo "generate: openapi/openapi.yaml"
+	@mkdir -p openapi $(TOOLS)
+	@$(GO) run ./cmd/writ openapi > $(TOOLS)/openapi.yaml
+	@mv $(TOOLS)/openapi.yaml openapi/openapi.yaml
+	@set -e; for dir in $$(grep -rl --include='*_test.go' 'flag.Bool("update"' . | xargs -r -n1 dirname | sort -u); do \
+	  echo "generate: $$dir -update"; \
+	  $(GO) test -count=1 "$$dir" -update; \
+	done
+
+.PHONY: clean
+clean: ## Remove what was built (not the data in ./.writ)
+	@rm -rf bin $(COUNTS) $(TOOLS)/testcount

@@ -1,0 +1,112 @@
+package writ
+
+import "strings"
+
+// AgentState is where an agent's registration stands.
+type AgentState string
+
+const (
+	// AgentPlanned: registered by agent.register; may be changed freely and
+	// does nothing until agent.activate.
+	AgentPlanned AgentState = "planned"
+	// AgentActive: entered by agent.activate; only active agents open sessions
+	// and get work.
+	AgentActive AgentState = "active"
+	// AgentSuspended: entered by agent.suspend, left by agent.activate. Its
+	// sessions are revoked and its running tasks go back to the queue.
+	AgentSuspended AgentState = "suspended"
+)
+
+// AgentMoves are the legal moves of an agent. Registering again while planned
+// replaces the entry.
+var AgentMoves = Table[AgentState]{
+	"":             {AgentPlanned},
+	AgentPlanned:   {AgentPlanned, AgentActive},
+	AgentActive:    {AgentSuspended},
+	AgentSuspended: {AgentPlanned, AgentActive},
+}
+
+// Safety says what invoking a capability can do.
+type Safety string
+
+const (
+	SafetyReadOnly    Safety = "read-only"
+	SafetyMutating    Safety = "mutating"
+	SafetyDestructive Safety = "destructive"
+	SafetyBlocked     Safety = "blocked" // listed, never callable
+)
+
+// Tool is a task capability an agent declares: what tasks may name.
+type Tool struct {
+	Name        CapabilityID `json:"name" doc:"Capability tasks may name, for example site.build." pattern:"^[a-z][a-z0-9_-]{0,62}(\\.[a-z0-9_-]{1,63}){1,5}$" maxLength:"128"`
+	Description string       `json:"description,omitempty" doc:"One sentence for people." maxLength:"512"`
+	Safety      Safety       `json:"safety" doc:"What running it can do." enum:"read-only,mutating,destructive,blocked"`
+	Sinks       []Sink       `json:"sinks,omitempty" doc:"Where its data can flow to." maxItems:"4" enum:"egress,memory,log,agent"`
+	InputSchema RawObject    `json:"input_schema,omitempty" doc:"JSON Schema 2020-12 its arguments must meet."`
+}
+
+// Agent is a registry entry. It changes only when somebody registers,
+// activates or suspends it; health and load are counters elsewhere.
+type Agent struct {
+	ID            AgentID    `json:"id"`
+	Name          string     `json:"name,omitempty"`
+	Description   string     `json:"description,omitempty"`
+	Archetypes    []Role     `json:"archetypes"` // orchestrator, executor, verifier
+	Domain        string     `json:"domain"`
+	State         AgentState `json:"state"`
+	Tools         []Tool     `json:"tools"`
+	WriteScope    []string   `json:"write_scope"` // canonical scopes it may ever write
+	MaxConcurrent int64      `json:"max_concurrent_tasks"`
+	CreatedAt     int64      `json:"created_at"` // milliseconds, store clock
+	UpdatedAt     int64      `json:"updated_at"`
+	Receipt       ReceiptID  `json:"receipt"` // of the last change
+}
+
+// Tool finds a declared tool.
+func (a Agent) Tool(name CapabilityID) (Tool, bool) {
+	for _, t := range a.Tools {
+		if t.Name == name {
+			return t, true
+		}
+	}
+	return Tool{}, false
+}
+
+// MayWrite says whether a canonical scope lies inside the agent's write scope.
+func (a Agent) MayWrite(scope string) bool {
+	for _, s := range a.WriteScope {
+		if ScopeCovers(s, scope) {
+			return true
+		}
+	}
+	return false
+}
+
+// Archetype says whether the agent may hold sessions of a role.
+func (a Agent) Archetype(r Role) bool {
+	for _, x := range a.Archetypes {
+		if x == r {
+			return true
+		}
+	}
+	return false
+}
+
+// RawObject is a JSON object kept byte for byte.
+type RawObject []byte
+
+func (r RawObject) MarshalJSON() ([]byte, error) {
+	if len(r) == 0 {
+		return []byte("null"), nil
+	}
+	return r, nil
+}
+
+func (r *RawObject) UnmarshalJSON(b []byte) error {
+	if s := strings.TrimSpace(string(b)); s == "null" {
+		*r = nil
+		return nil
+	}
+	*r = append((*r)[:0:0], b...)
+	return nil
+}

@@ -1,0 +1,240 @@
+package writ_test
+
+import (
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"io/fs"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+)
+
+const module = "github.com/writ-gateway/writ"
+
+// may says which packages of ours a package may import, as prefixes of the
+// path inside the module; "" is the dictionary. A package not listed here may
+// not exist: give it a row and a reason.
+var may = map[string][]string{
+	"":                           {},                                                                                     // the dictionary: standard library only
+	"agents":                     {""},                                                                                   // rooms plan, purely
+	"runs":                       {""},                                                                                   //
+	"budgets":                    {""},                                                                                   //
+	"queue":                      {""},                                                                                   //
+	"registry":                   {""},                                                                                   //
+	"store":                      {""},                                                                                   // the seam
+	"store/boltstore":            {"", "store"},                                                                          // hosts
+	"store/redisstore":           {"", "store"},                                                                          //
+	"store/redisstore/redistest": {"", "store"},                                                                          // starts a private redis-server for tests
+	"store/storetest":            {"", "store", "store/boltstore"},                                                       // the contract, run on every host
+	"store/blobs":                {""},                                                                                   // bodies by digest
+	"policies":                   {""},                                                                                   // decides
+	"policies/packs":             {},                                                                                     // embedded sources
+	"receipts":                   {"", "internal/jcs"},                                                                   // proves
+	"receipts/ledger":            {"", "receipts", "store"},                                                              // keeps what is proven
+	"guard":                      {"", "store"},                                                                          // the one door
+	"gateway":                    {""},                                                                                   // HTTP, decides nothing
+	"openapi":                    {},                                                                                     // the generated description
+	"client":                     {""},                                                                                   // what the CLI and agents use
+	"writtest":                   {""},                                                                                   // a pure world for tests of rooms
+	"internal/jcs":               {},                                                                                     // RFC 8785
+	"internal/telemetry":         {},                                                                                     // Prometheus
+	"internal/tools/testcount":   {},                                                                                     // counts test results for CI
+	"internal/tools/pin":         {},                                                                                     //
+	"internal/daemon":            {"*"},                                                                                  // puts it together
+	"internal/story":             {"", "client"},                                                                         // the demonstration
+	"cmd/writ":                   {"", "internal/daemon", "internal/story", "client", "policies", "receipts", "gateway"}, // the command line
+	"bench":                      {"*"},                                                                                  // measures
+	"e2e":                        {"*"},                                                                                  // drives the real binary
+}
+
+// home says where a third party may be imported.
+var home = map[string][]string{
+	"github.com/open-policy-agent/opa":                  {"policies", "bench"},
+	"github.com/casbin/casbin":                          {"policies"},
+	"github.com/danielgtaylor/huma":                     {"gateway"},
+	"github.com/redis/go-redis":                         {"store/redisstore", "store/redisstore/redistest"},
+	"go.etcd.io/bbolt":                                  {"store/boltstore"},
+	"github.com/sigstore/sigstore":                      {"receipts"},
+	"github.com/secure-systems-lab/go-securesystemslib": {"receipts"},
+	"github.com/gowebpki/jcs":                           {"internal/jcs", "receipts"},
+	"github.com/go-json-experiment/json":                {"gateway"},
+	"github.com/santhosh-tekuri/jsonschema":             {"gateway"},
+	"github.com/prometheus/client_golang":               {"internal/telemetry"},
+	"github.com/spf13/cobra":                            {"cmd/writ"},
+	"github.com/spf13/pflag":                            {"cmd/writ"},
+	"go.yaml.in/yaml":                                   {"policies", "internal/daemon", "gateway", "cmd/writ"},
+	"github.com/rogpeppe/go-internal":                   {"e2e", "cmd/writ"},
+	"pgregory.net/rapid":                                {"*"},
+	"go.uber.org/goleak":                                {"*"},
+	"golang.org/x":                                      {"*"},
+}
+
+type file struct {
+	pkg  string // path inside the module
+	path string
+	test bool
+	ast  *ast.File
+	fset *token.FileSet
+}
+
+// sources parses every Go file of the module. It reads the files itself, so
+// the test cache notices a change that go list would hide.
+func sources(t *testing.T) []file {
+	t.Helper()
+	var out []file
+	err := filepath.WalkDir(".", func(path string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		name := d.Name()
+		if d.IsDir() && path != "." && (strings.HasPrefix(name, ".") || name == "testdata" || name == "bin") {
+			return filepath.SkipDir
+		}
+		if d.IsDir() || !strings.HasSuffix(name, ".go") {
+			return nil
+		}
+		fset := token.NewFileSet()
+		f, err := parser.ParseFile(fset, path, nil, parser.ParseComments|parser.SkipObjectResolution)
+		if err != nil {
+			return err
+		}
+		pkg := filepath.ToSlash(filepath.Dir(path))
+		if pkg == "." {
+			pkg = ""
+		}
+		out = append(out, file{pkg: pkg, path: path, test: strings.HasSuffix(name, "_test.go"), ast: f, fset: fset})
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(out) < 20 {
+		t.Fatalf("found only %d Go files: the walk is broken", len(out))
+	}
+	return out
+}
+
+func TestImportDirections(t *testing.T) {
+	for _, f := range sources(t) {
+		allowed, known := may[f.pkg]
+		if !known {
+			t.Errorf("%s: package %q has no row in the table of import directions", f.path, f.pkg)
+			continue
+		}
+		for _, spec := range f.ast.Imports {
+			imp := strings.Trim(spec.Path.Value, `"`)
+			if imp == module || strings.HasPrefix(imp, module+"/") {
+				inner := strings.TrimPrefix(strings.TrimPrefix(imp, module), "/")
+				if f.test || inner == f.pkg || slices.Contains(allowed, "*") || slices.Contains(allowed, inner) {
+					continue
+				}
+				t.Errorf("%s: package %q may not import %q", f.path, f.pkg, inner)
+				continue
+			}
+			if !strings.Contains(strings.Split(imp, "/")[0], ".") {
+				continue // standard library
+			}
+			if f.pkg == "" && !f.test {
+				t.Errorf("%s: the dictionary imports %s; it may use the standard library only", f.path, imp)
+			}
+			if f.pkg == "internal/tools/pin" {
+				continue
+			}
+			ok := false
+			for prefix, homes := range home {
+				if imp == prefix || strings.HasPrefix(imp, prefix+"/") {
+					ok = slices.Contains(homes, "*") || slices.Contains(homes, f.pkg) || f.test && slices.ContainsFunc(homes, func(h string) bool { return strings.HasPrefix(f.pkg, h) })
+				}
+			}
+			if !ok {
+				t.Errorf("%s: %s has its home elsewhere, or none", f.path, imp)
+			}
+		}
+	}
+}
+
+// Rooms are pure: no I/O, no clock, no randomness, no goroutines.
+func TestRoomsArePure(t *testing.T) {
+	banned := []string{"os", "net", "net/http", "io/fs", "math/rand", "math/rand/v2", "crypto/rand", "os/exec", "log", "log/slog", "sync", "context"}
+	for _, f := range sources(t) {
+		switch f.pkg {
+		case "agents", "runs", "budgets", "queue", "registry":
+		default:
+			continue
+		}
+		if f.test {
+			continue
+		}
+		for _, spec := range f.ast.Imports {
+			if imp := strings.Trim(spec.Path.Value, `"`); slices.Contains(banned, imp) {
+				t.Errorf("%s: a room may not import %s", f.path, imp)
+			}
+		}
+		ast.Inspect(f.ast, func(n ast.Node) bool {
+			switch x := n.(type) {
+			case *ast.GoStmt:
+				t.Errorf("%s: a room may not start goroutines", f.fset.Position(x.Pos()))
+			case *ast.SelectorExpr:
+				if id, ok := x.X.(*ast.Ident); ok && id.Name == "time" && (x.Sel.Name == "Now" || x.Sel.Name == "Since" || x.Sel.Name == "Sleep") {
+					t.Errorf("%s: a room has no clock: use Snapshot.Now", f.fset.Position(x.Pos()))
+				}
+			}
+			return true
+		})
+	}
+}
+
+// ecdsa.SignASN1 with a nil reader is silently random; only a signature by
+// PrivateKey.Sign with a nil reader is deterministic, and only one function
+// may do it.
+func TestOneSigner(t *testing.T) {
+	for _, f := range sources(t) {
+		if f.test {
+			continue
+		}
+		ast.Inspect(f.ast, func(n ast.Node) bool {
+			if x, ok := n.(*ast.SelectorExpr); ok && x.Sel.Name == "SignASN1" {
+				t.Errorf("%s: SignASN1 is random", f.fset.Position(x.Pos()))
+			}
+			return true
+		})
+	}
+}
+
+// Only the door commits: no other code outside the stores calls Commit.
+func TestOnlyTheDoorCommits(t *testing.T) {
+	for _, f := range sources(t) {
+		if f.test || f.pkg == "guard" || strings.HasPrefix(f.pkg, "store") || f.pkg == "writtest" || f.pkg == "bench" {
+			continue
+		}
+		ast.Inspect(f.ast, func(n ast.Node) bool {
+			if x, ok := n.(*ast.CallExpr); ok {
+				if s, ok := x.Fun.(*ast.SelectorExpr); ok && s.Sel.Name == "Commit" {
+					t.Errorf("%s: only the door commits", f.fset.Position(x.Pos()))
+				}
+			}
+			return true
+		})
+	}
+}
+
+func TestEveryPackageHasAComment(t *testing.T) {
+	has := map[string]bool{}
+	for _, f := range sources(t) {
+		if f.test {
+			continue
+		}
+		if f.ast.Doc != nil && len(f.ast.Doc.Text()) > 60 {
+			has[f.pkg] = true
+		} else if _, ok := has[f.pkg]; !ok {
+			has[f.pkg] = false
+		}
+	}
+	for pkg, ok := range has {
+		if !ok && pkg != "internal/tools/pin" {
+			t.Errorf("package %q has no package comment that says what it is", pkg)
+		}
+	}
+}

@@ -1,0 +1,103 @@
+package writ
+
+import "encoding/json"
+
+// Role is what a session may act as. One session has one role.
+type Role string
+
+const (
+	RoleOperator     Role = "operator"
+	RoleOrchestrator Role = "orchestrator"
+	RoleExecutor     Role = "executor"
+	RoleVerifier     Role = "verifier"
+	RoleApprover     Role = "approver"
+	RoleAuditor      Role = "auditor"
+	RoleConnector    Role = "connector"
+	RoleSystem       Role = "system" // the gateway itself: sweeper, start-up
+)
+
+// PrincipalKind says what stands behind a session.
+type PrincipalKind string
+
+const (
+	KindHuman     PrincipalKind = "human"
+	KindAgent     PrincipalKind = "agent"
+	KindService   PrincipalKind = "service"
+	KindConnector PrincipalKind = "connector"
+	KindSystem    PrincipalKind = "system"
+)
+
+// Credential is what a caller presented: the session a bearer token names and
+// the SHA-256 of its secret. The secret itself goes no further than the edge.
+type Credential struct {
+	Tenant     Tenant
+	Session    SessionID
+	SecretHash [32]byte
+}
+
+// Caller is who acts, as the door established it from the credential.
+type Caller struct {
+	Tenant    Tenant
+	Principal PrincipalID
+	Kind      PrincipalKind
+	Role      Role
+	Session   SessionID // empty for the system
+	Agent     AgentID   // empty unless the session is bound to an agent
+}
+
+// Call is one request for one capability. The edge fills ID, Capability, Raw,
+// Credential, IdempotencyKey and ReceivedAt; the door fills Caller, Args and
+// Salt. A Call is used by one goroutine.
+type Call struct {
+	ID             CallID
+	Capability     CapabilityID
+	Credential     *Credential     // nil only for calls the gateway makes itself
+	Raw            json.RawMessage // arguments as sent, path parameters merged in
+	IdempotencyKey string
+	IfVersion      int64 // If-Match: 0 means none
+	ReceivedAt     int64 // milliseconds; used for ids only, never for a decision
+
+	// Via names the wrapper the call came through (capability.invoke): the
+	// role must be allowed both, and everything else is judged on Capability.
+	Via CapabilityID
+
+	Caller Caller
+	Args   any      // decoded arguments, a pointer to the capability's Args type
+	Digest string   // sha256 over capability and arguments as first decoded; binds the idempotency key
+	Salt   [16]byte // blinds the digest of the evidence; from the edge's randomness
+
+	// Entry is the lane delivery a dispatched claim answers, so that the
+	// committed claim acknowledges it.
+	Entry *Delivery
+}
+
+// Outcome is what became of an accepted call, independent of any transport.
+type Outcome string
+
+const (
+	OutcomeDone    Outcome = "done"    // 200
+	OutcomeCreated Outcome = "created" // 201
+	OutcomeEmpty   Outcome = "empty"   // 204: nothing to hand out
+)
+
+// Reply is the answer to an accepted call. Body is marshalled as JSON; the
+// paths in Versioned (dot separated) are set to the version the commit gave.
+type Reply struct {
+	Outcome   Outcome
+	Body      any
+	Versioned []string
+	ETag      int64 // version of the document shown; 0: none, -1: the commit's
+	Replayed  bool
+	JSON      json.RawMessage // the finished body, set by the door
+
+	// Poll asks the dispatcher to wait for work and call again with each
+	// candidate. Only task.claim without a task id sets it.
+	Poll *Poll
+}
+
+// Poll says which lanes a caller may draw from, and how long it will wait.
+type Poll struct {
+	Agent  AgentID
+	Lanes  func(Lane) bool
+	WaitMs int64
+}

@@ -1,0 +1,102 @@
+package writ
+
+import (
+	"strconv"
+	"time"
+)
+
+// Fact is what a transition or denial leaves behind: a finished statement, cut
+// at the one place where the commit's values go in. Nothing is rendered after
+// the commit, so every replica that holds the key signs the same bytes.
+type Fact struct {
+	ID       ReceiptID
+	Run      RunID  // counts this fact in the run's sequence
+	KeyID    string // the receipt key the statement names
+	Head     []byte // the statement up to and including `"commit":`
+	Tail     []byte // the rest
+	Evidence []byte // sealed evidence object; nil when there is none
+}
+
+// StoredFact is a fact with the commit that stored it.
+type StoredFact struct {
+	Fact
+	Commit Committed
+}
+
+// Payload is the statement that is signed: head, commit values, tail. The
+// commit is canonical JSON (RFC 8785): {"at","epoch","runSeq","seq"}, runSeq
+// only for facts of a run.
+func (f StoredFact) Payload() []byte {
+	b := make([]byte, 0, len(f.Head)+len(f.Tail)+128)
+	b = append(b, f.Head...)
+	b = append(b, `{"at":"`...)
+	b = append(b, FormatTime(f.Commit.At)...)
+	b = append(b, `","epoch":"`...)
+	b = append(b, f.Commit.Epoch...)
+	b = append(b, '"')
+	if f.Run != "" {
+		b = append(b, `,"runSeq":`...)
+		b = strconv.AppendInt(b, f.Commit.RunSeq, 10)
+	}
+	b = append(b, `,"seq":`...)
+	b = strconv.AppendInt(b, f.Commit.Seq, 10)
+	b = append(b, '}')
+	return append(b, f.Tail...)
+}
+
+// FormatTime renders milliseconds since 1970 as RFC 3339 in UTC with
+// milliseconds, the one form of time in everything writ stores or signs.
+func FormatTime(ms int64) string {
+	return time.UnixMilli(ms).UTC().Format("2006-01-02T15:04:05.000Z")
+}
+
+// Receipt is a sealed fact: the DSSE envelope that proves it.
+type Receipt struct {
+	ID       ReceiptID `json:"id"`
+	Seq      int64     `json:"seq"`
+	Payload  []byte    `json:"payload"`   // in-toto statement, canonical JSON
+	KeyID    string    `json:"key_id"`    // SHA256:… of the receipt key
+	Sig      []byte    `json:"signature"` // ECDSA P-256 over the DSSE PAE, ASN.1
+	Evidence []byte    `json:"-"`         // sealed evidence object
+}
+
+// Actor is who a receipt says acted. People are named by their session only.
+type Actor struct {
+	Agent   AgentID
+	Kind    PrincipalKind
+	Role    Role
+	Session SessionID
+}
+
+// Statement is what a fact says, before it is rendered. It holds ids, enums,
+// integers and digests only: no names, no free text, nothing a caller worded.
+type Statement struct {
+	Receipt    ReceiptID
+	Call       CallID
+	Tenant     Tenant
+	Log        string // origin of the ledger
+	Transition string // capability id
+	Version    string // of the capability
+	Outcome    string // OutcomeOf…
+	Code       Code   // why, for a denial
+	Actor      Actor
+	Changes    []Change
+	Run        RunID
+	Task       TaskID
+	Fence      int64 // the fence the call carried
+	Labels     []Label
+	Decision   Decision
+	Budget     map[string]int64 // what the call was charged
+	Parents    []ReceiptID
+	Evidence   string // sha256 of the salted evidence object, hex
+	Count      int64  // denials an aggregate stands for
+	KeyID      string
+	Nonce      [16]byte
+}
+
+// Outcomes a statement can state.
+const (
+	OutcomeOfTransition = "transition"
+	OutcomeOfDenial     = "denial"
+	OutcomeOfAggregate  = "aggregate" // denials counted, not stored one by one
+)

@@ -1,0 +1,236 @@
+package guard
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/writ-gateway/writ"
+	"github.com/writ-gateway/writ/store"
+)
+
+// commit completes the plan (guards for everything read, obligations, fact,
+// idempotency record), commits it and seals the fact.
+func (t *try) commit(ctx context.Context, tx writ.Tx, reply writ.Reply) (writ.Reply, *writ.Receipt, error) {
+	tx.Call = t.call.ID
+	charged := map[string]int64{}
+	if t.k.Class == writ.Ordinary {
+		for _, o := range t.d.cfg.Obligors {
+			c, err := o.Oblige(t.call, t.k, t.snap, t.sub, &tx)
+			if err != nil {
+				return t.refused(ctx, err)
+			}
+			for dim, n := range c {
+				charged[dim] += n
+			}
+		}
+	}
+	t.guardReads(&tx)
+	if writesDocuments(tx) {
+		if err := t.changesNamed(tx); err != nil {
+			return writ.Reply{}, nil, err
+		}
+		st := t.statement(writ.OutcomeOfTransition, tx.Changes)
+		st.Budget = charged
+		if err := t.addFact(&tx, st, reply); err != nil {
+			return writ.Reply{}, nil, err
+		}
+		if err := t.remember(&tx, reply); err != nil {
+			return writ.Reply{}, nil, err
+		}
+	}
+	done, err := t.store(ctx, tx)
+	if err != nil {
+		return writ.Reply{}, nil, err
+	}
+	if err := finish(&reply, done); err != nil {
+		return writ.Reply{}, nil, err
+	}
+	if tx.Fact == nil {
+		return reply, nil, nil
+	}
+	receipt, err := t.d.cfg.Sealer.Seal(writ.StoredFact{Fact: *tx.Fact, Commit: done})
+	if err != nil {
+		// The change stands and its fact with it; only the proof is late.
+		return writ.Reply{}, nil, &writ.Error{
+			Code: writ.CodeReceiptPending, Op: "guard.seal", RetryMs: 1000, Receipt: tx.Fact.ID, Err: err,
+			Msg: "the change is committed, its receipt is not sealed yet", Hint: "repeat the call with the same Idempotency-Key",
+		}
+	}
+	return reply, &receipt, nil
+}
+
+// guardReads makes the commit re-check everything this try looked at, and that
+// it is not too old.
+func (t *try) guardReads(tx *writ.Tx) {
+	tx.GuardSnapshot(t.snap)
+	until := t.snap.Now + snapshotAge.Milliseconds()
+	if t.session != nil {
+		until = min(until, t.session.ExpiresAt-1)
+	}
+	tx.NotAfter(until)
+}
+
+func writesDocuments(tx writ.Tx) bool {
+	return slices.ContainsFunc(tx.Ops, func(o writ.Op) bool { return o.Kind == writ.OpPut || o.Kind == writ.OpDelete })
+}
+
+// changesNamed checks that the plan says which object each document it writes
+// belongs to, and that every move is one the tables have.
+func (t *try) changesNamed(tx writ.Tx) error {
+	defect := func(format string, args ...any) error {
+		return writ.Fault(writ.CodeInternal, "guard.commit", fmt.Errorf("%s: "+format, append([]any{t.k.ID}, args...)...))
+	}
+	if len(tx.Changes) == 0 {
+		return defect("writes documents and names no change")
+	}
+	for _, c := range tx.Changes {
+		if !writ.LegalMove(c.Kind, c.From, c.To) {
+			return defect("%s %q → %q is not a legal move", c.Kind, c.From, c.To)
+		}
+	}
+	for _, o := range tx.Ops {
+		if o.Kind != writ.OpPut && o.Kind != writ.OpDelete {
+			continue
+		}
+		kind, id, _ := strings.Cut(string(o.Key), "/")
+		switch kind {
+		case writ.ObjectAgent, writ.ObjectSession, writ.ObjectTask, writ.ObjectRun, writ.ObjectGate:
+			if !slices.ContainsFunc(tx.Changes, func(c writ.Change) bool {
+				return c.Kind == kind && (c.ID == id || kind == writ.ObjectGate)
+			}) {
+				return defect("writes %s without naming its move", o.Key)
+			}
+		}
+	}
+	return nil
+}
+
+// statement is what this try's fact will say.
+func (t *try) statement(outcome string, changes []writ.Change) writ.Statement {
+	st := writ.Statement{
+		Receipt:    writ.ReceiptID(t.call.NewID(writ.PrefixReceipt, 0)),
+		Call:       t.call.ID,
+		Tenant:     t.call.Caller.Tenant,
+		Log:        t.d.cfg.Origin,
+		Transition: string(t.k.ID),
+		Version:    t.k.Version,
+		Outcome:    outcome,
+		Actor: writ.Actor{
+			Agent: t.call.Caller.Agent, Kind: t.call.Caller.Kind, Role: t.call.Caller.Role, Session: t.call.Caller.Session,
+		},
+		Changes:  changes,
+		Labels:   t.sub.Labels,
+		Decision: t.dec,
+		KeyID:    t.d.cfg.Sealer.KeyID(),
+	}
+	if t.sub.Run != nil {
+		st.Run = t.sub.Run.ID
+	}
+	if t.sub.Task != nil {
+		st.Task = t.sub.Task.ID
+	}
+	if f, ok := t.call.Args.(interface{ FenceCarried() int64 }); ok {
+		st.Fence = f.FenceCarried()
+	}
+	for _, c := range changes {
+		switch {
+		case c.Kind == writ.ObjectRun && st.Run == "":
+			st.Run = writ.RunID(c.ID)
+		case c.Kind == writ.ObjectTask && st.Task == "":
+			st.Task = writ.TaskID(c.ID)
+		}
+		if p := t.receiptOf(c); p != "" && !slices.Contains(st.Parents, p) {
+			st.Parents = append(st.Parents, p)
+		}
+	}
+	// The nonce is public and the salt is not, so one must not give the other.
+	h := sha256.Sum256(append([]byte("writ nonce v1\x00"), t.call.Salt[:]...))
+	copy(st.Nonce[:], h[:16])
+	return st
+}
+
+// receiptOf is the receipt of the last change of an object before this one.
+func (t *try) receiptOf(c writ.Change) writ.ReceiptID {
+	key := writ.Key(c.Kind + "/" + c.ID)
+	if c.Kind == writ.ObjectGate {
+		key = writ.GateKey
+	}
+	if !t.snap.Has(key) {
+		return ""
+	}
+	doc, _, ok, err := writ.Get[struct {
+		Receipt writ.ReceiptID `json:"receipt"`
+	}](t.snap, key)
+	if err != nil || !ok {
+		return ""
+	}
+	return doc.Receipt
+}
+
+// evidence is what a receipt's digest stands for: the call in full. It is
+// stored encrypted beside the fact and never in the receipt.
+type evidence struct {
+	Capability writ.CapabilityID `json:"capability"`
+	Via        writ.CapabilityID `json:"via,omitempty"`
+	Call       writ.CallID       `json:"call"`
+	Principal  writ.PrincipalID  `json:"principal"`
+	Args       any               `json:"args"`
+	Findings   []writ.Finding    `json:"findings,omitempty"`
+	Input      string            `json:"policy_input,omitempty"`
+	Outcome    string            `json:"outcome,omitempty"`
+}
+
+// addFact renders the statement and attaches it with its evidence.
+func (t *try) addFact(tx *writ.Tx, st writ.Statement, reply writ.Reply) error {
+	ev := evidence{
+		Capability: t.k.ID, Via: t.call.Via, Call: t.call.ID, Principal: t.call.Caller.Principal,
+		Args: t.call.Args, Findings: t.dec.Findings, Input: t.dec.InputDigest, Outcome: string(reply.Outcome),
+	}
+	digest, sealed, err := t.d.cfg.Sealer.Evidence(t.call.Salt, st.Receipt, ev)
+	if err != nil {
+		return writ.Fault(writ.CodeInternal, "guard.addFact", err)
+	}
+	st.Evidence = digest
+	head, tail, err := t.d.cfg.Sealer.Draft(st)
+	if err != nil {
+		return writ.Fault(writ.CodeInternal, "guard.addFact", err)
+	}
+	tx.Fact = &writ.Fact{ID: st.Receipt, Run: st.Run, KeyID: st.KeyID, Head: head, Tail: tail, Evidence: sealed}
+	return nil
+}
+
+// store commits and sorts what can come back.
+func (t *try) store(ctx context.Context, tx writ.Tx) (writ.Committed, error) {
+	done, err := t.d.cfg.Store.Commit(ctx, t.call.Caller.Tenant, tx)
+	if err == nil {
+		return done, nil
+	}
+	if c, ok := errors.AsType[*store.Conflict](err); ok {
+		t.d.cfg.Observer.Conflict(string(c.Guard))
+		again := &errAgain{cause: c}
+		if c.Guard == writ.GuardExpect {
+			again.key = writ.Key(c.Name)
+		}
+		return done, again
+	}
+	if l, ok := errors.AsType[*store.Limit](err); ok {
+		// A counter filled up since it was read: the next plan sees it full.
+		t.d.cfg.Observer.Conflict("limit")
+		return done, &errAgain{cause: l}
+	}
+	if errors.Is(err, store.ErrFenced) {
+		t.d.cfg.Observer.Conflict(string(writ.GuardEpoch))
+		return done, &errAgain{cause: err}
+	}
+	if errors.Is(err, store.ErrFull) {
+		return done, &writ.Error{
+			Code: writ.CodeStore, Op: "guard.commit", RetryMs: 5000, Err: err,
+			Msg: "the store is out of space, so nothing was done", Hint: "operators: see /readyz",
+		}
+	}
+	return done, storeDown("guard.commit", err)
+}

@@ -1,0 +1,174 @@
+package guard
+
+import (
+	"context"
+	"math"
+	"sync"
+	"time"
+
+	"github.com/writ-gateway/writ"
+)
+
+// refused answers a call that is not allowed or not possible. A denial leaves
+// a fact, guarded by everything that was read, so that no receipt states what
+// was never true; beyond the principal's bucket it is counted instead.
+func (t *try) refused(ctx context.Context, err error) (writ.Reply, *writ.Receipt, error) {
+	if again, ok := err.(*errAgain); ok {
+		return writ.Reply{}, nil, again
+	}
+	e := writ.AsError("guard.Do", err)
+	if !e.Code.Receipted() || t.call.Caller.Role == writ.RoleSystem {
+		return writ.Reply{}, nil, e
+	}
+	c := *e
+	e = &c
+	if !t.d.denials.take(t.call.Caller.Tenant, t.call.Caller.Principal, time.Now()) {
+		t.d.cfg.Observer.Denial("aggregated")
+		e.Aggregated = true
+		return writ.Reply{}, nil, e
+	}
+	tx := writ.Tx{Call: t.call.ID}
+	for _, o := range t.d.cfg.Obligors {
+		o.Denied(t.call, t.snap, t.sub, t.dec, &tx)
+	}
+	t.guardReads(&tx)
+	st := t.statement(writ.OutcomeOfDenial, nil)
+	st.Code = e.Code
+	if ferr := t.addFact(&tx, st, writ.Reply{Outcome: writ.Outcome(e.Code)}); ferr != nil {
+		return writ.Reply{}, nil, ferr
+	}
+	if _, serr := t.store(ctx, tx); serr != nil {
+		return writ.Reply{}, nil, serr
+	}
+	t.d.cfg.Observer.Denial(string(e.Code))
+	e.Receipt = tx.Fact.ID
+	return writ.Reply{}, nil, e
+}
+
+// denials are the buckets of denial receipts, per principal of a shard, and
+// the counts of what went beyond them.
+type denials struct {
+	burst float64
+	rate  float64 // per second
+
+	mu      sync.Mutex
+	buckets map[denier]*bucket
+	over    map[writ.Tenant]int64
+}
+
+type denier struct {
+	shard     writ.Tenant
+	principal writ.PrincipalID
+}
+
+type bucket struct {
+	level float64
+	at    time.Time
+}
+
+func newDenials(burst int, rate float64) *denials {
+	return &denials{burst: float64(burst), rate: rate, buckets: map[denier]*bucket{}, over: map[writ.Tenant]int64{}}
+}
+
+// take says whether the principal may have a receipt of its own now.
+func (n *denials) take(shard writ.Tenant, p writ.PrincipalID, now time.Time) bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	b := n.buckets[denier{shard, p}]
+	if b == nil {
+		if len(n.buckets) > 10_000 {
+			n.forget(now)
+		}
+		b = &bucket{level: n.burst, at: now}
+		n.buckets[denier{shard, p}] = b
+	}
+	b.level = math.Min(n.burst, b.level+now.Sub(b.at).Seconds()*n.rate)
+	b.at = now
+	if b.level < 1 {
+		n.over[shard]++
+		return false
+	}
+	b.level--
+	return true
+}
+
+// forget drops buckets that are full again.
+func (n *denials) forget(now time.Time) {
+	for k, b := range n.buckets {
+		if b.level+now.Sub(b.at).Seconds()*n.rate >= n.burst {
+			delete(n.buckets, k)
+		}
+	}
+}
+
+// drain takes the counts.
+func (n *denials) drain() map[writ.Tenant]int64 {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	out := n.over
+	n.over = map[writ.Tenant]int64{}
+	return out
+}
+
+// restore puts a count back that could not be flushed.
+func (n *denials) restore(shard writ.Tenant, count int64) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.over[shard] += count
+}
+
+// FlushDenials writes one aggregate fact per shard for the denials counted
+// since the last flush. The sweeper calls it every ten seconds; a crash loses
+// at most that long of counts.
+func (d *Door) FlushDenials(ctx context.Context) error {
+	var first error
+	for shard, count := range d.denials.drain() {
+		t := &try{d: d, k: aggregate, call: &writ.Call{
+			Capability: aggregate.ID, Args: &AggregateArgs{Count: count},
+			Caller: writ.Caller{Tenant: shard, Principal: "writ", Kind: writ.KindSystem, Role: writ.RoleSystem},
+		}}
+		if err := d.Stamp(t.call); err != nil {
+			return err
+		}
+		if err := t.aggregate(ctx, count); err != nil {
+			d.denials.restore(shard, count)
+			if first == nil {
+				first = err
+			}
+		}
+	}
+	return first
+}
+
+// AggregateArgs are what an aggregate's evidence holds.
+type AggregateArgs struct {
+	Count int64 `json:"count"`
+}
+
+var aggregate = &writ.Capability{ID: "denial.aggregate", Version: "1"}
+
+func (t *try) aggregate(ctx context.Context, count int64) error {
+	for {
+		t.tries++
+		t.snap = writ.Snapshot{}
+		if err := t.read(ctx, writ.ReadSet{Docs: []writ.Key{writ.GateKey}}); err != nil {
+			return err
+		}
+		policy, bindings := t.d.cfg.Decider.Revisions()
+		t.dec = writ.Decision{Effect: writ.EffectDeny, PolicyRevision: policy, BindingsRevision: bindings}
+		if err := t.checkGate(); err != nil {
+			return err
+		}
+		tx := writ.Tx{Call: t.call.ID, Mandate: true}
+		t.guardReads(&tx)
+		st := t.statement(writ.OutcomeOfAggregate, nil)
+		st.Count = count
+		if err := t.addFact(&tx, st, writ.Reply{}); err != nil {
+			return err
+		}
+		_, err := t.store(ctx, tx)
+		if _, again := err.(*errAgain); !again || t.tries >= maxTries {
+			return err
+		}
+	}
+}

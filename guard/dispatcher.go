@@ -1,0 +1,312 @@
+package guard
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"log/slog"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/writ-gateway/writ"
+)
+
+// Dispatcher hands lane entries to callers that wait for work. It is a Door
+// for its callers: a call whose reply is a Poll is answered with the first
+// candidate the door admits, every other call passes through. A candidate is
+// judged by a call of its own, so nothing is handed out that policy did not
+// see.
+type Dispatcher struct {
+	door     *Door
+	consumer string // this replica, in the store's lanes
+	wait     time.Duration
+
+	mu      sync.Mutex
+	polls   map[writ.SessionID]bool
+	waiters map[writ.Tenant]map[*waiter]bool
+	closing bool
+
+	cancel context.CancelFunc
+	done   sync.WaitGroup
+}
+
+type waiter struct {
+	match func(writ.Lane) bool
+	ring  chan struct{}
+}
+
+// Candidates one poll may judge before it answers that there is nothing.
+const maxCandidates = 8
+
+// NewDispatcher makes a Dispatcher; consumer names this replica and must be
+// unique among the replicas of a store.
+func NewDispatcher(d *Door, consumer string) *Dispatcher {
+	return &Dispatcher{
+		door: d, consumer: consumer, wait: 2 * time.Second,
+		polls: map[writ.SessionID]bool{}, waiters: map[writ.Tenant]map[*waiter]bool{},
+	}
+}
+
+// Start listens for pushes in the given shards until Stop.
+func (p *Dispatcher) Start(shards ...writ.Tenant) {
+	ctx, cancel := context.WithCancel(context.Background())
+	p.cancel = cancel
+	for _, shard := range shards {
+		p.done.Go(func() { p.listen(ctx, shard) })
+	}
+}
+
+// Stop ends every poll (they answer that there is nothing) and the listeners.
+func (p *Dispatcher) Stop() {
+	p.mu.Lock()
+	p.closing = true
+	for _, ws := range p.waiters {
+		for w := range ws {
+			ring(w)
+		}
+	}
+	p.mu.Unlock()
+	if p.cancel != nil {
+		p.cancel()
+	}
+	p.done.Wait()
+}
+
+func (p *Dispatcher) listen(ctx context.Context, shard writ.Tenant) {
+	cursor := ""
+	for ctx.Err() == nil {
+		next, lanes, err := p.door.cfg.Store.Wake(ctx, shard, cursor, p.wait)
+		if err != nil {
+			if ctx.Err() == nil {
+				p.door.cfg.Log.Warn("waiting for work failed", "error", err)
+				pause(ctx, 500*time.Millisecond)
+			}
+			continue
+		}
+		cursor = next
+		p.mu.Lock()
+		for w := range p.waiters[shard] {
+			// A waiter is also rung when nothing was pushed for a while: a
+			// refused task may have become available to it.
+			if len(lanes) == 0 || slices.ContainsFunc(lanes, w.match) {
+				ring(w)
+			}
+		}
+		p.mu.Unlock()
+	}
+}
+
+func ring(w *waiter) {
+	select {
+	case w.ring <- struct{}{}:
+	default:
+	}
+}
+
+func pause(ctx context.Context, d time.Duration) {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+	case <-ctx.Done():
+	}
+}
+
+// Do answers a call; see Dispatcher.
+func (p *Dispatcher) Do(ctx context.Context, call *writ.Call) (writ.Reply, *writ.Receipt, error) {
+	reply, receipt, err := p.door.Do(ctx, call)
+	if err != nil || reply.Poll == nil {
+		return reply, receipt, err
+	}
+	if err := p.enter(call.Caller.Session); err != nil {
+		return writ.Reply{}, nil, err
+	}
+	defer p.leave(call.Caller.Session)
+	return p.poll(ctx, call, *reply.Poll)
+}
+
+// enter admits one poll per session.
+func (p *Dispatcher) enter(s writ.SessionID) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.closing {
+		return &writ.Error{Code: writ.CodeNotReady, Op: "guard.poll", RetryMs: 1000, Msg: "the gateway is stopping", Hint: "repeat the call"}
+	}
+	if p.polls[s] {
+		return &writ.Error{
+			Code: writ.CodeBackpressure, Op: "guard.poll", RetryMs: 1000,
+			Msg: "this session is polling already", Hint: "wait for the first poll's answer",
+		}
+	}
+	p.polls[s] = true
+	return nil
+}
+
+func (p *Dispatcher) leave(s writ.SessionID) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	delete(p.polls, s)
+}
+
+func (p *Dispatcher) poll(ctx context.Context, call *writ.Call, poll writ.Poll) (writ.Reply, *writ.Receipt, error) {
+	shard := call.Caller.Tenant
+	w := &waiter{match: poll.Lanes, ring: make(chan struct{}, 1)}
+	p.mu.Lock()
+	if p.waiters[shard] == nil {
+		p.waiters[shard] = map[*waiter]bool{}
+	}
+	p.waiters[shard][w] = true
+	p.mu.Unlock()
+	defer func() {
+		p.mu.Lock()
+		delete(p.waiters[shard], w)
+		p.mu.Unlock()
+	}()
+
+	nothing := writ.Reply{Outcome: writ.OutcomeEmpty}
+	deadline := time.NewTimer(time.Duration(poll.WaitMs) * time.Millisecond)
+	defer deadline.Stop()
+	judged := 0
+	for {
+		reply, receipt, n, err := p.offer(ctx, call, poll, maxCandidates-judged)
+		if err != nil || receipt != nil {
+			return reply, receipt, err
+		}
+		if judged += n; judged >= maxCandidates {
+			return nothing, nil, nil
+		}
+		p.mu.Lock()
+		closing := p.closing
+		p.mu.Unlock()
+		if closing {
+			return nothing, nil, nil
+		}
+		select {
+		case <-w.ring:
+		case <-deadline.C:
+			return nothing, nil, nil
+		case <-ctx.Done():
+			return nothing, nil, nil
+		}
+	}
+}
+
+// offer tries what lies in the caller's lanes now, at most n candidates that
+// are refused. A non-nil receipt means the caller has a task.
+func (p *Dispatcher) offer(ctx context.Context, call *writ.Call, poll writ.Poll, n int) (writ.Reply, *writ.Receipt, int, error) {
+	shard, st := call.Caller.Tenant, p.door.cfg.Store
+	judged := 0
+	for judged < n && ctx.Err() == nil {
+		lanes, err := p.lanes(ctx, shard, poll)
+		if err != nil {
+			return writ.Reply{}, nil, judged, storeDown("guard.poll", err)
+		}
+		if len(lanes) == 0 {
+			return writ.Reply{}, nil, judged, nil
+		}
+		got, err := st.Receive(ctx, shard, lanes, p.consumer, 1)
+		if err != nil {
+			return writ.Reply{}, nil, judged, storeDown("guard.poll", err)
+		}
+		if len(got) == 0 {
+			return writ.Reply{}, nil, judged, nil
+		}
+		reply, receipt, refused, err := p.candidate(ctx, call, poll, got[0])
+		if err != nil || receipt != nil {
+			return reply, receipt, judged, err
+		}
+		if refused {
+			judged++
+		}
+	}
+	return writ.Reply{}, nil, judged, nil
+}
+
+// lanes are the caller's lanes with entries, highest priority first.
+func (p *Dispatcher) lanes(ctx context.Context, shard writ.Tenant, poll writ.Poll) ([]writ.Lane, error) {
+	counts, err := p.door.cfg.Store.Lanes(ctx, shard)
+	if err != nil {
+		return nil, err
+	}
+	var lanes []writ.Lane
+	for _, c := range counts {
+		if c.Count > 0 && poll.Lanes(c.Lane) {
+			lanes = append(lanes, c.Lane)
+		}
+	}
+	slices.SortFunc(lanes, func(a, b writ.Lane) int {
+		pa, _, _, _ := a.Split()
+		pb, _, _, _ := b.Split()
+		return cmp.Or(cmp.Compare(pb, pa), cmp.Compare(a, b))
+	})
+	return lanes, nil
+}
+
+// candidate judges one entry for the caller. The entry is acknowledged by
+// whatever is committed for it, or given back.
+func (p *Dispatcher) candidate(ctx context.Context, poll *writ.Call, about writ.Poll, entry writ.Delivery) (writ.Reply, *writ.Receipt, bool, error) {
+	back := func() {
+		// Not with the caller's context: it may have left.
+		c, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*time.Second)
+		defer cancel()
+		if err := p.door.cfg.Store.GiveBack(c, poll.Caller.Tenant, p.consumer, entry); err != nil {
+			p.door.cfg.Log.Warn("an entry was not given back; it is reclaimed later", slog.Any("error", err))
+		}
+	}
+	raw, err := forTask(poll.Args, entry.Entry)
+	if err != nil {
+		back()
+		return writ.Reply{}, nil, false, writ.Fault(writ.CodeInternal, "guard.candidate", err)
+	}
+	call := &writ.Call{
+		Capability: poll.Capability, Via: poll.Via, Credential: poll.Credential, IdempotencyKey: poll.IdempotencyKey,
+		Raw: raw, Digest: poll.Digest, Entry: &entry,
+	}
+	if err := p.door.Stamp(call); err != nil {
+		back()
+		return writ.Reply{}, nil, false, err
+	}
+	reply, receipt, err := p.door.Do(ctx, call)
+	switch {
+	case err == nil:
+		if receipt == nil && reply.Outcome != writ.OutcomeEmpty {
+			back() // answered without a commit: nothing acknowledged the entry
+		}
+		return reply, receipt, false, nil
+	case refusedForGood(writ.CodeOf(err)):
+		refuse := map[string]any{"task_id": entry.Entry, "agent_id": about.Agent, "lane": entry.Lane}
+		if _, _, rerr := p.door.System(ctx, poll.Caller.Tenant, "task.refuse", refuse, &entry); rerr != nil {
+			back()
+			return writ.Reply{}, nil, true, rerr
+		}
+		return writ.Reply{}, nil, true, nil
+	default:
+		back()
+		return writ.Reply{}, nil, false, err
+	}
+}
+
+// refusedForGood says whether this agent will not get this task as things
+// stand, so that others should be asked.
+func refusedForGood(c writ.Code) bool {
+	switch c {
+	case writ.CodePolicy, writ.CodeScope, writ.CodeBudget, writ.CodeClassification, writ.CodeNotEligible, writ.CodeIllegal, writ.CodePaused:
+		return true
+	}
+	return false
+}
+
+// forTask is a poll's arguments for one task.
+func forTask(args any, task string) ([]byte, error) {
+	b, err := json.Marshal(args)
+	if err != nil {
+		return nil, err
+	}
+	m := map[string]any{}
+	if err := json.Unmarshal(b, &m); err != nil {
+		return nil, err
+	}
+	m["task_id"] = task
+	return json.Marshal(m)
+}

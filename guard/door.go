@@ -1,0 +1,187 @@
+package guard
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/json"
+	"errors"
+	"io"
+	"log/slog"
+	"time"
+
+	"github.com/writ-gateway/writ"
+	"github.com/writ-gateway/writ/store"
+)
+
+// Observer hears what the door does, for metrics. Labels are from closed sets.
+type Observer interface {
+	ObserveCall(capability, outcome string, seconds float64, tries int)
+	Conflict(guard string)
+	Denial(code string)
+	Inflight(delta int)
+}
+
+// Config is what a Door is made of. Everything but Observer, Log, Rand and the
+// limits is required.
+type Config struct {
+	Store     store.Store
+	Registry  *writ.Registry
+	Decider   Decider
+	Sealer    Sealer
+	Archive   Archive
+	Validator Validator
+	Obligors  []Obligor
+	Origin    string // of the ledger, signed into every receipt
+
+	Observer Observer
+	Log      *slog.Logger
+	Rand     io.Reader // crypto/rand
+	// MaxInflight bounds the calls under way in one shard (256); more are
+	// refused with backpressure.
+	MaxInflight int
+	// DenialBurst and DenialPerSecond shape the bucket of denial receipts one
+	// principal gets (20 and 1); denials beyond it are counted and receipted as
+	// one aggregate by FlushDenials.
+	DenialBurst     int
+	DenialPerSecond float64
+}
+
+// Door takes calls through the one governed path. It is safe for concurrent
+// use.
+type Door struct {
+	cfg      Config
+	locks    locks
+	inflight chan struct{}
+	denials  *denials
+	shed     shedder
+}
+
+// New makes a Door.
+func New(cfg Config) (*Door, error) {
+	switch {
+	case cfg.Store == nil, cfg.Registry == nil, cfg.Decider == nil, cfg.Sealer == nil, cfg.Archive == nil, cfg.Validator == nil:
+		return nil, errors.New("guard.New: store, registry, decider, sealer, archive and validator are required")
+	case cfg.Origin == "":
+		return nil, errors.New("guard.New: origin is required")
+	}
+	if cfg.Observer == nil {
+		cfg.Observer = nobody{}
+	}
+	if cfg.Log == nil {
+		cfg.Log = slog.New(slog.DiscardHandler)
+	}
+	if cfg.Rand == nil {
+		cfg.Rand = rand.Reader
+	}
+	if cfg.MaxInflight == 0 {
+		cfg.MaxInflight = 256
+	}
+	if cfg.DenialBurst == 0 {
+		cfg.DenialBurst = 20
+	}
+	if cfg.DenialPerSecond == 0 {
+		cfg.DenialPerSecond = 1
+	}
+	return &Door{
+		cfg:      cfg,
+		inflight: make(chan struct{}, cfg.MaxInflight),
+		denials:  newDenials(cfg.DenialBurst, cfg.DenialPerSecond),
+	}, nil
+}
+
+// Limits of one call.
+const (
+	maxHops     = 4               // reads by the capability; obligors get one more
+	maxTries    = 8               // commits that may conflict before contention
+	snapshotAge = 5 * time.Second // how old a judged snapshot may be when it commits
+	keyKeptFor  = 24 * time.Hour  // how long an idempotency key is remembered
+)
+
+// Do takes one call from outside through the door. The receipt is nil for
+// calls that commit nothing. Errors are *writ.Error; a denial's error names its
+// receipt.
+func (d *Door) Do(ctx context.Context, call *writ.Call) (writ.Reply, *writ.Receipt, error) {
+	if call.Credential == nil {
+		return writ.Reply{}, nil, unauthenticated()
+	}
+	return d.do(ctx, call)
+}
+
+// System makes a call of the gateway's own: a timer, a cleanup, the start-up.
+// Only code that holds the Door itself can reach it; the edge is given Do.
+// args is rendered as JSON and decoded like any caller's.
+func (d *Door) System(ctx context.Context, shard writ.Tenant, id writ.CapabilityID, args any, entry *writ.Delivery) (writ.Reply, *writ.Receipt, error) {
+	raw, err := json.Marshal(args)
+	if err != nil {
+		return writ.Reply{}, nil, writ.Fault(writ.CodeInternal, "guard.System", err)
+	}
+	call := &writ.Call{
+		Capability: id, Raw: raw, Entry: entry,
+		Caller: writ.Caller{Tenant: shard, Principal: "writ", Kind: writ.KindSystem, Role: writ.RoleSystem},
+	}
+	if err := d.Stamp(call); err != nil {
+		return writ.Reply{}, nil, err
+	}
+	return d.do(ctx, call)
+}
+
+// Stamp gives a call its id, time and salt.
+func (d *Door) Stamp(call *writ.Call) error {
+	var e [10]byte
+	if _, err := io.ReadFull(d.cfg.Rand, e[:]); err != nil {
+		return writ.Fault(writ.CodeInternal, "guard.Stamp", err)
+	}
+	if _, err := io.ReadFull(d.cfg.Rand, call.Salt[:]); err != nil {
+		return writ.Fault(writ.CodeInternal, "guard.Stamp", err)
+	}
+	call.ReceivedAt = time.Now().UnixMilli()
+	call.ID = writ.CallID(writ.MakeID(writ.PrefixCall, call.ReceivedAt, e))
+	return nil
+}
+
+func (d *Door) do(ctx context.Context, call *writ.Call) (writ.Reply, *writ.Receipt, error) {
+	start := time.Now()
+	select {
+	case d.inflight <- struct{}{}:
+		defer func() { <-d.inflight }()
+	default:
+		d.cfg.Observer.ObserveCall(d.label(call), string(writ.CodeBackpressure), 0, 0)
+		return writ.Reply{}, nil, &writ.Error{
+			Code: writ.CodeBackpressure, Op: "guard.Do", RetryMs: 1000,
+			Msg: "too many calls are under way", Hint: "repeat the call after the Retry-After time",
+		}
+	}
+	d.cfg.Observer.Inflight(1)
+	defer d.cfg.Observer.Inflight(-1)
+
+	t := &try{d: d, call: call, k: d.cfg.Registry.Get(call.Capability)}
+	reply, receipt, err := t.run(ctx)
+	outcome := "ok"
+	if err != nil {
+		outcome = string(writ.CodeOf(err))
+	}
+	d.cfg.Observer.ObserveCall(d.label(call), outcome, time.Since(start).Seconds(), t.tries)
+	return reply, receipt, err
+}
+
+// label is the capability as a metric label: never what the caller made up.
+func (d *Door) label(call *writ.Call) string {
+	if d.cfg.Registry.Get(call.Capability) == nil {
+		return "other"
+	}
+	return string(call.Capability)
+}
+
+func unauthenticated() *writ.Error {
+	return &writ.Error{
+		Code: writ.CodeUnauthenticated, Op: "guard.Do", Msg: "no live session belongs to this credential",
+		Hint: "send Authorization: Bearer with the token session.open returned, while its session lives",
+	}
+}
+
+type nobody struct{}
+
+func (nobody) ObserveCall(string, string, float64, int) {}
+func (nobody) Conflict(string)                          {}
+func (nobody) Denial(string)                            {}
+func (nobody) Inflight(int)                             {}

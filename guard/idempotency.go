@@ -1,0 +1,145 @@
+package guard
+
+import (
+	"bytes"
+	"encoding/json"
+	"reflect"
+	"strings"
+
+	"github.com/writ-gateway/writ"
+)
+
+// kept is what is stored under an Idempotency-Key: the reply without the
+// values the commit gave, which the record's own version adds again, and
+// without secrets.
+type kept struct {
+	Digest    string          `json:"digest"`
+	Outcome   writ.Outcome    `json:"outcome"`
+	Body      json.RawMessage `json:"body"`
+	Versioned []string        `json:"versioned,omitempty"`
+	ETag      int64           `json:"etag,omitempty"`
+	Withheld  bool            `json:"withheld,omitempty"` // the reply held a secret
+	Receipt   writ.ReceiptID  `json:"receipt"`
+}
+
+// replay answers a call whose key has committed before.
+func (t *try) replay() (writ.Reply, *writ.Receipt, bool, error) {
+	if t.call.IdempotencyKey == "" || t.k.ReadOnly() {
+		return writ.Reply{}, nil, false, nil
+	}
+	rec, version, ok, err := writ.Get[kept](t.snap, writ.IdempotencyDoc(t.call.Caller.Principal, t.call.IdempotencyKey))
+	if err != nil || !ok {
+		return writ.Reply{}, nil, err != nil, err
+	}
+	if rec.Digest != t.call.Digest {
+		return writ.Reply{}, nil, true, writ.Refuse(writ.CodeIdempotency, "guard.replay",
+			"this Idempotency-Key belongs to another request", "use a new key for a new request")
+	}
+	if rec.Withheld {
+		return writ.Reply{}, nil, true, &writ.Error{
+			Code: writ.CodeTokenIssued, Op: "guard.replay", Receipt: rec.Receipt,
+			Msg: "the token of this request was shown once and is not kept", Hint: "revoke the session and open another",
+		}
+	}
+	reply := writ.Reply{Outcome: rec.Outcome, Body: rec.Body, Versioned: rec.Versioned, ETag: rec.ETag, Replayed: true}
+	if err := finish(&reply, writ.Committed{Seq: version - 1}); err != nil {
+		return writ.Reply{}, nil, true, err
+	}
+	return reply, &writ.Receipt{ID: rec.Receipt, Seq: version - 1}, true, nil
+}
+
+// remember stores the reply under the call's key in the same transaction. The
+// read of the absent record is guarded, so one of two racing callers replays.
+func (t *try) remember(tx *writ.Tx, reply writ.Reply) error {
+	if t.call.IdempotencyKey == "" {
+		return nil
+	}
+	body, withheld, err := withoutSecrets(reply.Body)
+	if err != nil {
+		return writ.Fault(writ.CodeInternal, "guard.remember", err)
+	}
+	key := writ.IdempotencyDoc(t.call.Caller.Principal, t.call.IdempotencyKey)
+	doc, err := writ.EncodeDoc(t.snap, key, "idem", kept{
+		Digest: t.call.Digest, Outcome: reply.Outcome, Body: body, Versioned: reply.Versioned,
+		ETag: reply.ETag, Withheld: withheld, Receipt: tx.Fact.ID,
+	})
+	if err != nil {
+		return err
+	}
+	tx.PutFor(key, doc, keyKeptFor.Milliseconds())
+	return nil
+}
+
+// withoutSecrets renders a body without the fields tagged `writ:"secret"`.
+func withoutSecrets(body any) (json.RawMessage, bool, error) {
+	b, err := json.Marshal(body)
+	if err != nil || body == nil {
+		return b, false, err
+	}
+	v := reflect.ValueOf(body)
+	for v.Kind() == reflect.Pointer {
+		v = v.Elem()
+	}
+	if v.Kind() != reflect.Struct {
+		return b, false, nil
+	}
+	var secret []string
+	for i := range v.NumField() {
+		if f := v.Type().Field(i); f.Tag.Get("writ") == "secret" {
+			name, _, _ := strings.Cut(f.Tag.Get("json"), ",")
+			secret = append(secret, name)
+		}
+	}
+	if secret == nil {
+		return b, false, nil
+	}
+	var m map[string]json.RawMessage
+	if err := json.Unmarshal(b, &m); err != nil {
+		return nil, false, err
+	}
+	for _, name := range secret {
+		delete(m, name)
+	}
+	b, err = json.Marshal(m)
+	return b, true, err
+}
+
+// finish renders the body and sets the version the commit gave where the plan
+// asked for it. A reply without a commit (Seq -1) keeps what the plan wrote.
+func finish(r *writ.Reply, c writ.Committed) error {
+	b, err := json.Marshal(r.Body)
+	if err != nil {
+		return writ.Fault(writ.CodeInternal, "guard.finish", err)
+	}
+	if r.ETag < 0 {
+		r.ETag = c.Version()
+	}
+	if c.Seq >= 0 && len(r.Versioned) > 0 {
+		d := json.NewDecoder(bytes.NewReader(b))
+		d.UseNumber()
+		var v any
+		if err := d.Decode(&v); err != nil {
+			return writ.Fault(writ.CodeInternal, "guard.finish", err)
+		}
+		for _, path := range r.Versioned {
+			set(v, strings.Split(path, "."), c.Version())
+		}
+		if b, err = json.Marshal(v); err != nil {
+			return writ.Fault(writ.CodeInternal, "guard.finish", err)
+		}
+	}
+	r.JSON = b
+	return nil
+}
+
+func set(v any, path []string, n int64) {
+	m, ok := v.(map[string]any)
+	if !ok {
+		return
+	}
+	if len(path) == 1 {
+		m[path[0]] = n
+		return
+	}
+	set(m[path[0]], path[1:], n)
+}

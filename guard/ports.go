@@ -1,0 +1,63 @@
+package guard
+
+import (
+	"context"
+
+	"github.com/writ-gateway/writ"
+)
+
+// Decider is what the door asks of policy. package policies implements it.
+type Decider interface {
+	// Permit says whether a role may invoke a capability in a tenant. Default
+	// deny. It must not allocate.
+	Permit(role writ.Role, tenant writ.Tenant, c writ.CapabilityID) bool
+	// Decide evaluates the packs routed to the capability. An error means that
+	// policy could not answer: the door fails closed with policy_unavailable.
+	// The returned decision always names packs and revisions.
+	Decide(ctx context.Context, in writ.PolicyInput) (writ.Decision, error)
+	// Revisions of what is loaded now.
+	Revisions() (policy, bindings string)
+}
+
+// Sealer is what the door asks of receipts.
+type Sealer interface {
+	// KeyID of the receipt key in use.
+	KeyID() string
+	// Draft renders the statement, cut where the commit goes.
+	Draft(st writ.Statement) (head, tail []byte, err error)
+	// Evidence salts, digests and encrypts an evidence object: the digest goes
+	// into the statement, the sealed bytes into the fact.
+	Evidence(salt [16]byte, receipt writ.ReceiptID, object any) (digest string, sealed []byte, err error)
+	// Seal signs a stored fact. The same fact always gives the same bytes.
+	Seal(f writ.StoredFact) (writ.Receipt, error)
+}
+
+// Archive answers reads of receipts: what the ledger holds, then what is still
+// in the outbox. package receipts/ledger implements it.
+type Archive interface {
+	Read(ctx context.Context, shard writ.Tenant, q writ.ArchiveRead) ([]writ.Receipt, error)
+}
+
+// Validator decodes raw arguments into a new value of the capability's Args
+// type: strictly (unknown, duplicate and case-variant keys refused), against
+// the one schema derived from the type. It returns *writ.Error with
+// CodeMalformed or CodeInputInvalid, never echoing a value.
+type Validator interface {
+	Decode(c *writ.Capability, raw []byte) (any, error)
+	// Tool validates task arguments against a schema an agent declared.
+	Schema(schema writ.RawObject, value writ.RawObject) error
+}
+
+// Obligor adds a room's conditions to every call: budgets now, approvals
+// later. The door calls the three in order for each try.
+type Obligor interface {
+	// Reads names what it must see for a subject.
+	Reads(c *writ.Call, k *writ.Capability, sub writ.Subject) (writ.ReadSet, error)
+	// Facts adds what policy should know (sub.Budget).
+	Facts(c *writ.Call, k *writ.Capability, s writ.Snapshot, sub *writ.Subject) error
+	// Oblige adds guards and operations to the transaction of an allowed call,
+	// and says what the call is charged.
+	Oblige(c *writ.Call, k *writ.Capability, s writ.Snapshot, sub writ.Subject, tx *writ.Tx) (map[string]int64, error)
+	// Denied may add follow-up index entries to the transaction of a denial.
+	Denied(c *writ.Call, s writ.Snapshot, sub writ.Subject, d writ.Decision, tx *writ.Tx)
+}

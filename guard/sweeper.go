@@ -1,0 +1,201 @@
+package guard
+
+import (
+	"context"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/writ-gateway/writ"
+)
+
+// Due says which mandate a member of a deadline index calls for.
+type Due struct {
+	Index writ.Index
+	// Call maps a member to the capability and its arguments; ok is false for a
+	// member nothing handles, which is left alone and logged.
+	Call func(member string) (id writ.CapabilityID, args map[string]any, ok bool)
+	// Grace delays members after an outage: while callers could not renew
+	// anything, nothing they held may be taken from them.
+	Grace bool
+}
+
+// Todo maps the kinds of follow-up work in IndexTodo ("<kind> <id>") to calls.
+func Todo(kinds map[string]func(id string) (writ.CapabilityID, map[string]any)) Due {
+	return Due{Index: writ.IndexTodo, Call: func(member string) (writ.CapabilityID, map[string]any, bool) {
+		kind, id, _ := strings.Cut(member, " ")
+		f, ok := kinds[kind]
+		if !ok {
+			return "", nil, false
+		}
+		c, args := f(id)
+		return c, args, true
+	}}
+}
+
+// SweeperConfig tunes a Sweeper.
+type SweeperConfig struct {
+	Shards []writ.Tenant
+	Dues   []Due
+	Every  time.Duration // between sweeps (250 ms)
+	Budget int           // members handled per index and sweep (64)
+	Outage time.Duration // a gap between sweeps longer than this is an outage (10 s)
+	Grace  time.Duration // what an outage, or a start, adds to leases and heartbeats (60 s)
+}
+
+// Sweeper carries out what is due: it scans the deadline indexes and makes the
+// call each due member names. Any replica may sweep; the commit decides who
+// was first, and a call that finds nothing left to do only removes its member.
+type Sweeper struct {
+	door *Door
+	cfg  SweeperConfig
+
+	quietUntil time.Time // owned by the loop
+	lastSweep  time.Time
+
+	cancel context.CancelFunc
+	done   sync.WaitGroup
+	kick   chan struct{}
+}
+
+// NewSweeper makes a Sweeper.
+func NewSweeper(d *Door, cfg SweeperConfig) *Sweeper {
+	if cfg.Every == 0 {
+		cfg.Every = 250 * time.Millisecond
+	}
+	if cfg.Budget == 0 {
+		cfg.Budget = 64
+	}
+	if cfg.Outage == 0 {
+		cfg.Outage = 10 * time.Second
+	}
+	if cfg.Grace == 0 {
+		cfg.Grace = time.Minute
+	}
+	return &Sweeper{door: d, cfg: cfg, kick: make(chan struct{}, 1)}
+}
+
+// Start sweeps until Stop.
+func (s *Sweeper) Start() {
+	ctx, cancel := context.WithCancel(context.Background())
+	s.cancel = cancel
+	s.quietUntil = time.Now().Add(s.cfg.Grace)
+	s.lastSweep = time.Now()
+	s.done.Go(func() {
+		watch, flush := time.Now(), time.Now()
+		for ctx.Err() == nil {
+			now := time.Now()
+			if now.Sub(s.lastSweep) > s.cfg.Outage {
+				s.quietUntil = now.Add(s.cfg.Grace)
+			}
+			if s.Sweep(ctx, now.Before(s.quietUntil)) {
+				s.lastSweep = now
+			}
+			if now.Sub(watch) >= time.Second {
+				watch = now
+				for _, shard := range s.cfg.Shards {
+					if err := s.door.Watch(ctx, shard); err != nil && ctx.Err() == nil {
+						s.door.cfg.Log.Warn("the store was not measured", "error", err)
+					}
+				}
+			}
+			if now.Sub(flush) >= 10*time.Second {
+				flush = now
+				s.flush(ctx)
+			}
+			t := time.NewTimer(s.cfg.Every)
+			select {
+			case <-t.C:
+			case <-s.kick:
+			case <-ctx.Done():
+			}
+			t.Stop()
+		}
+		c, cancel := context.WithTimeout(context.Background(), 2*time.Second)
+		defer cancel()
+		s.flush(c)
+	})
+}
+
+func (s *Sweeper) flush(ctx context.Context) {
+	if err := s.door.FlushDenials(ctx); err != nil && ctx.Err() == nil {
+		s.door.cfg.Log.Warn("counted denials were not receipted yet", "error", err)
+	}
+}
+
+// Kick makes the next sweep start at once.
+func (s *Sweeper) Kick() {
+	select {
+	case s.kick <- struct{}{}:
+	default:
+	}
+}
+
+// Stop ends sweeping and writes what denials were counted.
+func (s *Sweeper) Stop() {
+	if s.cancel != nil {
+		s.cancel()
+		s.done.Wait()
+	}
+}
+
+// Sweep handles what is due once. In quiet times indexes with Grace are left
+// alone. It says whether the store answered.
+func (s *Sweeper) Sweep(ctx context.Context, quiet bool) bool {
+	answered := true
+	for _, shard := range s.cfg.Shards {
+		for _, due := range s.cfg.Dues {
+			if quiet && due.Grace {
+				continue
+			}
+			if !s.sweep(ctx, shard, due) {
+				answered = false
+			}
+		}
+	}
+	return answered
+}
+
+func (s *Sweeper) sweep(ctx context.Context, shard writ.Tenant, due Due) bool {
+	head, err := s.door.cfg.Store.Read(ctx, shard, writ.ReadSet{})
+	if err != nil {
+		return false
+	}
+	r := writ.Range{Index: due.Index, ByScore: true, Min: 0, Max: head.Now, Limit: s.cfg.Budget}
+	snap, err := s.door.cfg.Store.Read(ctx, shard, writ.ReadSet{Ranges: []writ.Range{r}})
+	if err != nil {
+		return false
+	}
+	for _, m := range snap.Ranges[r].Members {
+		if ctx.Err() != nil {
+			return true
+		}
+		id, args, ok := due.Call(m.Name)
+		if ok {
+			_, _, err = s.door.System(ctx, shard, id, args, nil)
+		}
+		if ok && err == nil {
+			continue
+		}
+		if ctx.Err() != nil {
+			return true
+		}
+		s.door.cfg.Log.Error("due work failed; it is tried again later", "index", due.Index, "capability", id, "error", err)
+		s.later(ctx, shard, due.Index, m, snap.Now)
+	}
+	return true
+}
+
+// later moves a failing member back so that it does not block the others.
+func (s *Sweeper) later(ctx context.Context, shard writ.Tenant, i writ.Index, m writ.Member, now int64) {
+	call := &writ.Call{}
+	if err := s.door.Stamp(call); err != nil {
+		return
+	}
+	tx := writ.Tx{Call: call.ID, Mandate: true}
+	tx.UnindexAt(i, m.Name, m.Score)
+	tx.Index(i, m.Name, now+5_000)
+	if _, err := s.door.cfg.Store.Commit(ctx, shard, tx); err != nil {
+		s.door.cfg.Log.Warn("due work was not put off", "error", err)
+	}
+}

@@ -1,0 +1,427 @@
+package guard
+
+import (
+	"context"
+	"crypto/sha256"
+	"crypto/subtle"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"maps"
+	"math/rand/v2"
+	"time"
+
+	"github.com/writ-gateway/writ"
+	"github.com/writ-gateway/writ/store"
+)
+
+// try is one call on its way. A conflict sends it back to the first read; what
+// was read and judged before is forgotten then, the call's ids stay.
+type try struct {
+	d     *Door
+	call  *writ.Call
+	k     *writ.Capability // nil: no such capability, told only to authenticated callers
+	tries int
+
+	argsErr error // why the arguments were refused, told only to authenticated callers
+
+	// Fresh on every try:
+	snap    writ.Snapshot
+	session *writ.Session
+	gate    writ.Gate
+	sub     writ.Subject
+	dec     writ.Decision
+}
+
+// errAgain says that a guard no longer held: read and judge again.
+type errAgain struct {
+	cause error
+	key   writ.Key
+}
+
+func (e *errAgain) Error() string { return e.cause.Error() }
+
+// run decodes the arguments and tries until the call commits or is refused.
+func (t *try) run(ctx context.Context) (writ.Reply, *writ.Receipt, error) {
+	t.decode()
+	var keys []writ.Key
+	if t.k != nil && t.k.Locks != nil && t.argsErr == nil {
+		keys = t.k.Locks(t.call)
+	}
+	for {
+		t.tries++
+		reply, receipt, err := t.locked(ctx, keys)
+		again, isAgain := errors.AsType[*errAgain](err)
+		if !isAgain {
+			return reply, receipt, err
+		}
+		if t.tries >= maxTries {
+			return writ.Reply{}, nil, &writ.Error{
+				Code: writ.CodeContention, Op: "guard.Do", RetryMs: 1000, Err: again.cause,
+				Msg: "others kept changing what this call depends on", Hint: "repeat the call after the Retry-After time",
+			}
+		}
+		if again.key != "" {
+			keys = append(keys, again.key)
+		}
+		// Jitter, so that replicas which met once do not meet again.
+		pause := time.NewTimer(time.Duration(rand.Int64N(int64(time.Millisecond) << min(t.tries, 5))))
+		select {
+		case <-pause.C:
+		case <-ctx.Done():
+			pause.Stop()
+			return writ.Reply{}, nil, writ.Fault(writ.CodeNotReady, "guard.Do", ctx.Err())
+		}
+	}
+}
+
+func (t *try) locked(ctx context.Context, keys []writ.Key) (writ.Reply, *writ.Receipt, error) {
+	if len(keys) > 0 {
+		release, err := t.d.locks.acquire(ctx, keys)
+		if err != nil {
+			return writ.Reply{}, nil, writ.Fault(writ.CodeNotReady, "guard.Do", err)
+		}
+		defer release()
+	}
+	return t.once(ctx)
+}
+
+// decode fills call.Args from call.Raw and digests them. Calls the gateway
+// makes itself carry their arguments decoded.
+func (t *try) decode() {
+	if t.k == nil {
+		return
+	}
+	if t.call.Args == nil {
+		args, err := t.d.cfg.Validator.Decode(t.k, t.call.Raw)
+		if err != nil {
+			t.argsErr = err
+			return
+		}
+		t.call.Args = args
+	}
+	if t.call.Digest == "" {
+		canonical, err := json.Marshal(t.call.Args)
+		if err != nil {
+			t.argsErr = writ.Fault(writ.CodeInternal, "guard.decode", err)
+			return
+		}
+		h := sha256.New()
+		h.Write([]byte(t.call.Capability))
+		h.Write([]byte{0})
+		h.Write(canonical)
+		t.call.Digest = hex.EncodeToString(h.Sum(nil))
+	}
+}
+
+// once is the path itself: read, judge, plan, commit, seal.
+func (t *try) once(ctx context.Context) (writ.Reply, *writ.Receipt, error) {
+	t.snap = writ.Snapshot{}
+	t.session, t.sub, t.dec, t.gate = nil, writ.Subject{}, writ.Decision{}, writ.Gate{}
+
+	if err := t.first(ctx); err != nil {
+		return writ.Reply{}, nil, err
+	}
+	if err := t.authenticate(); err != nil {
+		return writ.Reply{}, nil, err
+	}
+	if t.k == nil || (t.k.Internal && t.call.Caller.Role != writ.RoleSystem) {
+		return writ.Reply{}, nil, writ.Refuse(writ.CodeNotFound, "guard.Do", "there is no such capability", "list them with capability.list")
+	}
+	if err := t.checkGate(); err != nil {
+		return writ.Reply{}, nil, err
+	}
+	if t.argsErr != nil {
+		return writ.Reply{}, nil, t.argsErr
+	}
+	if err := t.hops(ctx); err != nil {
+		return t.refused(ctx, err)
+	}
+	if reply, receipt, done, err := t.replay(); done {
+		return reply, receipt, err
+	}
+	if err := t.permit(); err != nil {
+		return t.refused(ctx, err)
+	}
+	if err := t.judge(ctx); err != nil {
+		return t.refused(ctx, err)
+	}
+	tx, reply, err := t.k.Plan(t.call, t.snap, t.dec)
+	if err != nil {
+		return t.refused(ctx, err)
+	}
+	if tx.Empty() {
+		if err := finish(&reply, writ.Committed{Seq: -1}); err != nil {
+			return writ.Reply{}, nil, err
+		}
+		return reply, nil, nil
+	}
+	if t.k.ReadOnly() {
+		return writ.Reply{}, nil, writ.Fault(writ.CodeInternal, "guard.Do", errors.New("a read-only capability planned a change"))
+	}
+	if err := t.d.shed.admit(t.k, tx); err != nil {
+		return writ.Reply{}, nil, err
+	}
+	return t.commit(ctx, tx, reply)
+}
+
+// first reads what every call needs, with whatever the capability can already
+// name from its arguments alone.
+func (t *try) first(ctx context.Context) error {
+	want := writ.ReadSet{Docs: []writ.Key{writ.GateKey}}
+	if c := t.call.Credential; c != nil {
+		want.Docs = append(want.Docs, writ.SessionKey(c.Session))
+		if !c.Tenant.Valid() || !c.Session.Valid() {
+			return unauthenticated()
+		}
+		t.call.Caller = writ.Caller{Tenant: c.Tenant}
+	}
+	if t.k != nil && t.argsErr == nil {
+		more, err := t.k.Reads(t.call, t.snap)
+		if err != nil {
+			// What the arguments name is refused; say so only once the caller
+			// is known.
+			t.argsErr = err
+		} else {
+			want = join(want, more)
+		}
+	}
+	want.Archive = nil // receipts are read once the caller is known
+	return t.read(ctx, want)
+}
+
+// read adds one atomic read to the snapshot.
+func (t *try) read(ctx context.Context, want writ.ReadSet) error {
+	want = t.snap.Missing(want)
+	if want.Empty() {
+		return nil
+	}
+	archive := want.Archive
+	want.Archive = nil
+	if !want.Empty() || t.snap.Docs == nil {
+		s, err := t.d.cfg.Store.Read(ctx, t.call.Caller.Tenant, want)
+		if err != nil {
+			return storeDown("guard.read", err)
+		}
+		if t.snap.Docs == nil {
+			t.snap = writ.Snapshot{
+				Docs: map[writ.Key]writ.Doc{}, Counters: map[writ.Counter]int64{},
+				Ranges: map[writ.Range]writ.RangeResult{}, Archive: map[writ.ArchiveRead][]writ.Receipt{},
+			}
+		} else if s.Epoch != t.snap.Epoch {
+			return &errAgain{cause: store.ErrFenced}
+		}
+		t.snap.Now, t.snap.Epoch = s.Now, s.Epoch
+		maps.Copy(t.snap.Docs, s.Docs)
+		maps.Copy(t.snap.Counters, s.Counters)
+		maps.Copy(t.snap.Ranges, s.Ranges)
+	}
+	for _, q := range archive {
+		found, err := t.d.cfg.Archive.Read(ctx, t.call.Caller.Tenant, q)
+		if err != nil {
+			return storeDown("guard.read", err)
+		}
+		t.snap.Archive[q] = found
+	}
+	return nil
+}
+
+// authenticate turns the credential and the session document into the caller.
+func (t *try) authenticate() error {
+	c := t.call.Credential
+	if c == nil {
+		return nil // a call of the gateway's own
+	}
+	ses, _, ok, err := writ.Get[writ.Session](t.snap, writ.SessionKey(c.Session))
+	if err != nil {
+		return err
+	}
+	want, _ := hex.DecodeString(ses.TokenHash)
+	if !ok || subtle.ConstantTimeCompare(want, c.SecretHash[:]) != 1 {
+		return unauthenticated()
+	}
+	if writ.SessionMoves.Terminal(ses.State) || t.snap.Now >= ses.ExpiresAt {
+		return unauthenticated()
+	}
+	t.session = &ses
+	t.call.Caller = writ.Caller{
+		Tenant: c.Tenant, Principal: ses.Principal, Kind: ses.Kind, Role: ses.Role, Session: ses.ID, Agent: ses.Agent,
+	}
+	return nil
+}
+
+// checkGate refuses when this replica holds other policies, roles or keys than
+// the shard. The gate's version is guarded by every commit; reads that commit
+// nothing rely on this comparison.
+func (t *try) checkGate() error {
+	gate, _, ok, err := writ.Get[writ.Gate](t.snap, writ.GateKey)
+	if err != nil {
+		return err
+	}
+	if t.k.ID == gateSet {
+		return nil
+	}
+	policy, bindings := t.d.cfg.Decider.Revisions()
+	switch {
+	case !ok:
+		return &writ.Error{Code: writ.CodeNotReady, Op: "guard.Do", RetryMs: 1000, Msg: "the gateway is starting", Hint: "repeat the call"}
+	case gate.Schema > writ.Schema:
+		return &writ.Error{Code: writ.CodeUpgrade, Op: "guard.Do", Msg: "this replica is too old for its store", Hint: "upgrade this replica"}
+	case gate.PolicyRevision != policy, gate.BindingsRevision != bindings:
+		return &writ.Error{
+			Code: writ.CodePolicyDown, Op: "guard.Do", RetryMs: 2000,
+			Msg: "this replica does not hold the policies in force", Hint: "repeat the call; it may reach another replica",
+		}
+	case gate.ReceiptKeyID != t.d.cfg.Sealer.KeyID():
+		return &writ.Error{
+			Code: writ.CodePolicyDown, Op: "guard.Do", RetryMs: 2000,
+			Msg: "this replica does not hold the receipt key in force", Hint: "repeat the call; it may reach another replica",
+		}
+	}
+	t.gate = gate
+	return nil
+}
+
+// hops reads until the capability asks for nothing new.
+func (t *try) hops(ctx context.Context) error {
+	base := writ.ReadSet{}
+	if a := t.call.Caller.Agent; a != "" {
+		base.Docs = append(base.Docs, writ.AgentKey(a))
+	}
+	if t.call.IdempotencyKey != "" && !t.k.ReadOnly() {
+		base.Docs = append(base.Docs, writ.IdempotencyDoc(t.call.Caller.Principal, t.call.IdempotencyKey))
+	}
+	for range maxHops {
+		more, err := t.k.Reads(t.call, t.snap)
+		if err != nil {
+			return err
+		}
+		want := t.snap.Missing(join(base, more))
+		if want.Empty() {
+			return nil
+		}
+		if err := t.read(ctx, want); err != nil {
+			return err
+		}
+	}
+	more, err := t.k.Reads(t.call, t.snap)
+	if err != nil {
+		return err
+	}
+	if missing := t.snap.Missing(more); !missing.Empty() {
+		return writ.Fault(writ.CodeInternal, "guard.Do", errors.New("capability reads more than four times"))
+	}
+	return nil
+}
+
+// permit asks for the role's right: to the capability, and to the wrapper it
+// came through.
+func (t *try) permit() error {
+	c := t.call.Caller
+	for _, id := range []writ.CapabilityID{t.k.ID, t.call.Via} {
+		if id != "" && !t.d.cfg.Decider.Permit(c.Role, c.Tenant, id) {
+			return (&writ.Error{
+				Code: writ.CodeRBAC, Op: "guard.Do", Msg: "the role " + string(c.Role) + " may not invoke " + string(id),
+				Hint: "use a session of a role that may; capability.list shows what yours can call",
+			}).With("role", string(c.Role)).With("capability", string(id))
+		}
+	}
+	return nil
+}
+
+// judge describes the call to policy and takes its decision.
+func (t *try) judge(ctx context.Context) error {
+	sub, err := t.k.Describe(t.call, t.snap)
+	if err != nil {
+		return err
+	}
+	if a := t.call.Caller.Agent; a != "" && sub.Agent == nil {
+		agent, _, ok, err := writ.Get[writ.Agent](t.snap, writ.AgentKey(a))
+		if err != nil {
+			return err
+		}
+		if !ok {
+			return unauthenticated()
+		}
+		sub.Agent = &writ.AgentFacts{ID: agent.ID, Status: agent.State, Domain: agent.Domain, WriteScope: agent.WriteScope}
+	}
+	for _, o := range t.d.cfg.Obligors {
+		more, err := o.Reads(t.call, t.k, sub)
+		if err != nil {
+			return err
+		}
+		if err := t.read(ctx, more); err != nil {
+			return err
+		}
+		if err := o.Facts(t.call, t.k, t.snap, &sub); err != nil {
+			return err
+		}
+	}
+	t.sub = sub
+	t.dec, err = t.d.cfg.Decider.Decide(ctx, writ.PolicyInput{
+		Call: t.call, Capability: t.k, Session: t.session, Subject: sub, Now: t.snap.Now,
+	})
+	mandate := t.k.Class == writ.Mandate
+	if err != nil {
+		if mandate {
+			policy, bindings := t.d.cfg.Decider.Revisions()
+			t.dec = writ.Decision{Effect: writ.EffectAllow, PolicyRevision: policy, BindingsRevision: bindings}
+			t.d.cfg.Log.ErrorContext(ctx, "policy unavailable for a mandate", "capability", t.k.ID, "error", err)
+			return nil
+		}
+		return &writ.Error{
+			Code: writ.CodePolicyDown, Op: "guard.judge", RetryMs: 1000, Err: err,
+			Msg: "policy could not answer, so nothing is allowed", Hint: "repeat the call; operators see the cause in the log",
+		}
+	}
+	if mandate || t.dec.Effect == writ.EffectAllow && !obliged(t.dec) {
+		return nil
+	}
+	return denied(t.dec)
+}
+
+// obliged says whether the decision asks for something; this door can fulfil
+// no obligation, so such a decision denies.
+func obliged(d writ.Decision) bool {
+	for _, f := range d.Findings {
+		if len(f.Obligations) > 0 {
+			return true
+		}
+	}
+	return false
+}
+
+// denied makes the refusal of a decision: the strongest finding names the code.
+func denied(d writ.Decision) *writ.Error {
+	e := &writ.Error{Code: writ.CodePolicy, Op: "guard.judge", Msg: "policy denies this call", Rules: d.Rules()}
+	e.Hint = "read the rules named in rule_ids in the packs of policy.info"
+	if len(d.Findings) > 0 {
+		f := d.Findings[0]
+		if c := writ.Code(f.Code); c.Receipted() {
+			e.Code = c
+		}
+		if f.Message != "" {
+			e.Msg = f.Message
+		}
+	}
+	return e
+}
+
+// join is the union of two read sets; Missing removes what is there already.
+func join(a, b writ.ReadSet) writ.ReadSet {
+	return writ.ReadSet{
+		Docs:     append(a.Docs[:len(a.Docs):len(a.Docs)], b.Docs...),
+		Counters: append(a.Counters[:len(a.Counters):len(a.Counters)], b.Counters...),
+		Ranges:   append(a.Ranges[:len(a.Ranges):len(a.Ranges)], b.Ranges...),
+		Archive:  append(a.Archive[:len(a.Archive):len(a.Archive)], b.Archive...),
+	}
+}
+
+func storeDown(op string, err error) error {
+	code := writ.CodeStore
+	msg, hint := "the store does not answer, so nothing was done", "repeat the call, with the same Idempotency-Key if it had one"
+	if errors.Is(err, store.ErrInvalid) {
+		return writ.Fault(writ.CodeInternal, op, err)
+	}
+	return &writ.Error{Code: code, Op: op, RetryMs: 1000, Msg: msg, Hint: hint, Err: err}
+}

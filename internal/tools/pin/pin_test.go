@@ -1,0 +1,7 @@
+//go:build pin
+
+package pin
+
+import "testing"
+
+func TestPin(t *testing.T) {}

@@ -1,0 +1,132 @@
+package writ
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"strconv"
+	"strings"
+)
+
+// Names inside a shard. They are built by the functions below from checked
+// ids and slugs only; a store refuses any other byte than [A-Za-z0-9._/@-].
+type (
+	// Key names a document.
+	Key string
+	// Counter is one field of an entity's counters.
+	Counter struct{ Entity, Field string }
+	// Index names a sorted set of members with scores. An index whose name
+	// begins with "v/" is small and versioned: its version changes whenever a
+	// member or score does, and Tx.ExpectRange can guard it.
+	Index string
+	// Lane names a queue of entries, "<priority>/<capability>/<domain>" or
+	// "<priority>/<capability>/<domain>/@<agent>".
+	Lane string
+)
+
+// Versioned says whether the index carries a version.
+func (i Index) Versioned() bool { return strings.HasPrefix(string(i), "v/") }
+
+// ValidName says whether s may be used in a store key.
+func ValidName(s string) bool {
+	if s == "" || len(s) > 256 {
+		return false
+	}
+	for i := 0; i < len(s); i++ {
+		c := s[i]
+		switch {
+		case c >= 'a' && c <= 'z', c >= 'A' && c <= 'Z', c >= '0' && c <= '9', c == '.', c == '_', c == '/', c == '@', c == '-':
+		default:
+			return false
+		}
+	}
+	return true
+}
+
+// Documents.
+const GateKey Key = "gate"
+
+func SessionKey(id SessionID) Key { return Key("session/" + string(id)) }
+func AgentKey(id AgentID) Key     { return Key("agent/" + string(id)) }
+func TaskKey(id TaskID) Key       { return Key("task/" + string(id)) }
+func RunKey(id RunID) Key         { return Key("run/" + string(id)) }
+
+// IdempotencyDoc is where the reply to a caller's Idempotency-Key is kept.
+// The caller's words are hashed: they never become part of a name.
+func IdempotencyDoc(p PrincipalID, key string) Key {
+	h := sha256.Sum256([]byte(string(p) + "\x00" + key))
+	return Key("idem/" + hex.EncodeToString(h[:16]))
+}
+
+// TaskNameKey maps the caller's task key to its task: unique in the run.
+func TaskNameKey(run RunID, key string) Key { return Key("taskname/" + string(run) + "/" + key) }
+
+// Counters.
+func RunSteps(id RunID) Counter                { return Counter{"run/" + string(id), BudgetSteps} }
+func RunOpenTasks(id RunID) Counter            { return Counter{"run/" + string(id), "open"} }
+func RunBadTasks(id RunID) Counter             { return Counter{"run/" + string(id), "bad"} }
+func AgentRunning(id AgentID) Counter          { return Counter{"agent/" + string(id), "running"} }
+func RunSequence(id RunID) Counter             { return Counter{"run/" + string(id), "seq"} }
+func RegistryRevision() Counter                { return Counter{"registry", "revision"} }
+func TaskProgress(id TaskID, f string) Counter { return Counter{"task/" + string(id), f} }
+
+// Indexes. Lists hold ULIDs or slugs with score 0, so a lexical range is the
+// order of creation and a cursor is the last member seen.
+const (
+	IndexRuns     Index = "list/runs"
+	IndexAgents   Index = "list/agents"
+	IndexSessions Index = "list/sessions"
+	IndexDead     Index = "list/dead"  // dead-letter list: task ids
+	IndexTools    Index = "list/tools" // "<capability> <agent>" of active agents
+	IndexLeases   Index = "due/lease"  // task id, score: end of the lease
+	IndexReady    Index = "due/ready"  // task id, score: not before
+	IndexBeats    Index = "due/beat"   // session id, score: heartbeat deadline
+	IndexLives    Index = "due/life"   // session id, score: end of life
+	IndexTodo     Index = "due/todo"   // "<kind> <id>": follow-up work, score: when
+	IndexScopes   Index = "scope/x"    // "<scope> <task>": exclusive scope locks
+)
+
+// RunTasks lists the tasks of a run by id; RunTasksIn those in one state.
+func RunTasks(id RunID) Index { return Index("list/tasks/" + string(id)) }
+func RunTasksIn(id RunID, s TaskState) Index {
+	return Index("list/tasks/" + string(id) + "/" + string(s))
+}
+
+// AgentSessions holds the live sessions of an agent, SessionTasks the tasks a
+// session holds a lease on.
+func AgentSessions(id AgentID) Index  { return Index("v/sessions/" + string(id)) }
+func SessionTasks(id SessionID) Index { return Index("v/held/" + string(id)) }
+
+// WaitingOn holds "<task> <lane>" of queued tasks that wait until the holder
+// task gives up its scopes; BlockedOn is the other direction.
+func WaitingOn(holder TaskID) Index { return Index("v/waiting/" + string(holder)) }
+func BlockedOn(task TaskID) Index   { return Index("v/blocked/" + string(task)) }
+
+// Refused holds, per lane without its priority, tasks that some agents were
+// refused; Refusers says which agents a task was refused to.
+func Refused(c CapabilityID, domain string) Index {
+	return Index("refused/" + string(c) + "/" + domain)
+}
+func Refusers(task TaskID) Index { return Index("v/refusers/" + string(task)) }
+
+// LaneOf is the lane of a capability, domain and priority.
+func LaneOf(c CapabilityID, domain string, priority int64) Lane {
+	return Lane(strconv.FormatInt(priority, 10) + "/" + string(c) + "/" + domain)
+}
+
+// DirectedLane is the lane of work only one agent may take.
+func DirectedLane(a AgentID, c CapabilityID, domain string, priority int64) Lane {
+	return LaneOf(c, domain, priority) + Lane("/@"+string(a))
+}
+
+// Split takes a lane apart; agent is empty for a common lane.
+func (l Lane) Split() (priority int64, c CapabilityID, domain string, agent AgentID) {
+	p := strings.SplitN(string(l), "/", 4)
+	if len(p) < 3 {
+		return 0, "", "", ""
+	}
+	priority, _ = strconv.ParseInt(p[0], 10, 64)
+	if len(p) == 4 {
+		agent = AgentID(strings.TrimPrefix(p[3], "@"))
+	}
+	return priority, CapabilityID(p[1]), p[2], agent
+}

@@ -1,0 +1,81 @@
+package writ
+
+// RunState is where a run stands.
+type RunState string
+
+const (
+	// RunActive: by run.create.
+	RunActive RunState = "active"
+	// RunDone: a sealed run whose last task ended well, close_policy auto. Terminal.
+	RunDone RunState = "done"
+	// RunFailed: a hard limit was met, or a task of a sealed run did not end
+	// well. Terminal.
+	RunFailed RunState = "failed"
+	// RunCancelled: by run.cancel. Terminal.
+	RunCancelled RunState = "cancelled"
+)
+
+// RunMoves are the legal moves of a run. active → active records run.seal.
+var RunMoves = Table[RunState]{
+	"":           {RunActive},
+	RunActive:    {RunActive, RunDone, RunFailed, RunCancelled},
+	RunDone:      {},
+	RunFailed:    {},
+	RunCancelled: {},
+}
+
+// ClosePolicy says who ends a run.
+type ClosePolicy string
+
+const (
+	CloseAuto   ClosePolicy = "auto"   // sealed and every task terminal
+	CloseManual ClosePolicy = "manual" // only run.cancel, or a hard limit
+)
+
+// Run is a container of work with an owner, a budget and an end. What moves
+// per call (steps, open tasks) is a counter.
+type Run struct {
+	ID          RunID            `json:"id"`
+	Title       string           `json:"title,omitempty"`
+	Goal        string           `json:"goal,omitempty"`
+	State       RunState         `json:"state"`
+	ClosePolicy ClosePolicy      `json:"close_policy"`
+	Sealed      bool             `json:"sealed"` // no task may be added any more
+	Budget      map[string]int64 `json:"budget"` // dimension → limit
+	Owner       PrincipalID      `json:"owner"`
+	OwnerRole   Role             `json:"owner_role"`
+	CreatedBy   SessionID        `json:"created_by,omitempty"`
+	Reason      string           `json:"reason,omitempty"` // closed enum: why it ended
+	CreatedAt   int64            `json:"created_at"`
+	UpdatedAt   int64            `json:"updated_at"`
+	Receipt     ReceiptID        `json:"receipt"`
+}
+
+// Budget dimensions a run may limit.
+const (
+	// BudgetSteps counts committed mutating calls of executor and verifier
+	// sessions inside the run; heartbeats, releases and reads are free.
+	BudgetSteps = "steps"
+)
+
+// GateState is the state of a shard's gate.
+type GateState string
+
+const GateOpen GateState = "open"
+
+// GateMoves: a gate is opened once and then only changed.
+var GateMoves = Table[GateState]{
+	"":       {GateOpen},
+	GateOpen: {GateOpen},
+}
+
+// Gate is the one document every commit of a shard re-checks: a replica that
+// holds other roles, policies or another receipt key than these cannot commit.
+type Gate struct {
+	State            GateState `json:"state"`
+	PolicyRevision   string    `json:"policy_revision"`
+	BindingsRevision string    `json:"bindings_revision"`
+	ReceiptKeyID     string    `json:"receipt_key_id"`
+	Schema           int       `json:"schema"` // the newest document schema a writer must know
+	Receipt          ReceiptID `json:"receipt"`
+}

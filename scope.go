@@ -1,0 +1,95 @@
+package writ
+
+import (
+	"errors"
+	"strings"
+	"unicode/utf8"
+)
+
+// ErrScope says that a resource URI is not canonical.
+var ErrScope = errors.New("not a canonical resource URI")
+
+var scopeSchemes = []string{"fs", "mem", "conn", "http", "task", "secret"}
+
+// CanonicalScope checks a resource URI and returns its canonical form:
+// "<scheme>:<segment>/…/", always ending in "/". A scope covers itself and
+// everything below it by whole segments, so "fs:repo/ops/plug/" does not cover
+// "fs:repo/ops/plugins2/".
+//
+// It refuses rather than repairs: an empty, "." or ".." segment, a control
+// character, a space, a percent sign, a backslash or anything outside
+// printable ASCII is ErrScope. Only the scheme is lowered, with the host of an
+// http scope, and the missing final "/" is added.
+func CanonicalScope(s string) (string, error) {
+	scheme, rest, ok := strings.Cut(s, ":")
+	if !ok || rest == "" || len(s) > 512 || !utf8.ValidString(s) {
+		return "", ErrScope
+	}
+	scheme = strings.ToLower(scheme)
+	known := false
+	for _, k := range scopeSchemes {
+		known = known || k == scheme
+	}
+	if !known {
+		return "", ErrScope
+	}
+	rest = strings.TrimSuffix(rest, "/")
+	segments := strings.Split(rest, "/")
+	for i, seg := range segments {
+		if seg == "" || seg == "." || seg == ".." {
+			return "", ErrScope
+		}
+		for j := 0; j < len(seg); j++ {
+			c := seg[j]
+			if c <= ' ' || c >= 0x7f || c == '%' || c == '\\' || c == '*' || c == '?' || c == '#' {
+				return "", ErrScope
+			}
+		}
+		if i == 0 && scheme == "http" {
+			segments[0] = strings.ToLower(seg)
+		}
+	}
+	return scheme + ":" + strings.Join(segments, "/") + "/", nil
+}
+
+// ScopeCovers says whether canonical scope a is b or an ancestor of b.
+func ScopeCovers(a, b string) bool { return strings.HasPrefix(b, a) }
+
+// ScopesOverlap says whether one canonical scope covers the other.
+func ScopesOverlap(a, b string) bool { return ScopeCovers(a, b) || ScopeCovers(b, a) }
+
+// ScopeAncestors lists the proper ancestors of a canonical scope, outermost
+// first: "fs:a/b/c/" has "fs:a/" and "fs:a/b/".
+func ScopeAncestors(s string) []string {
+	var out []string
+	for i := 0; i < len(s)-1; i++ {
+		if s[i] == '/' {
+			out = append(out, s[:i+1])
+		}
+	}
+	return out
+}
+
+// Scope locks are members "<scope> <task id>" of IndexScopes, all with score
+// 0, so that one lexical range finds every lock on a scope or below it. A
+// space cannot occur in a canonical scope.
+
+// ScopeMember is the lock a task holds on a scope.
+func ScopeMember(scope string, holder TaskID) string { return scope + " " + string(holder) }
+
+// SplitScopeMember is the inverse of ScopeMember.
+func SplitScopeMember(m string) (scope string, holder TaskID) {
+	scope, h, _ := strings.Cut(m, " ")
+	return scope, TaskID(h)
+}
+
+// ScopeRanges are the lexical ranges of IndexScopes that must hold nobody
+// else's lock before a task may lock scope: each ancestor itself, and the
+// scope with all below it.
+func ScopeRanges(scope string) [][2]string {
+	var out [][2]string
+	for _, a := range ScopeAncestors(scope) {
+		out = append(out, [2]string{a + " ", a + "!"}) // '!' follows ' '
+	}
+	return append(out, [2]string{scope, scope[:len(scope)-1] + "0"}) // '0' follows '/'
+}

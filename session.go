@@ -1,0 +1,61 @@
+package writ
+
+// SessionState is where a session stands.
+type SessionState string
+
+const (
+	// SessionOpened: by session.open; its token is valid for session.start,
+	// get and close only.
+	SessionOpened SessionState = "opened"
+	// SessionActive: by session.start, or by a heartbeat within the grace time.
+	SessionActive SessionState = "active"
+	// SessionSuspended: a heartbeat was missed; heartbeat or close leave it, or
+	// the end of the grace time.
+	SessionSuspended SessionState = "suspended"
+	// SessionClosed: by its own session.close. Terminal.
+	SessionClosed SessionState = "closed"
+	// SessionExpired: grace or lifetime ran out. Terminal.
+	SessionExpired SessionState = "expired"
+	// SessionRevoked: by session.revoke or by suspending its agent. Terminal.
+	SessionRevoked SessionState = "revoked"
+)
+
+// SessionMoves are the legal moves of a session. A terminal state's token is
+// refused everywhere at once; cleanup of what it held follows as its own
+// receipt and does not move it.
+var SessionMoves = Table[SessionState]{
+	"":               {SessionOpened},
+	SessionOpened:    {SessionActive, SessionClosed, SessionExpired, SessionRevoked},
+	SessionActive:    {SessionSuspended, SessionClosed, SessionExpired, SessionRevoked},
+	SessionSuspended: {SessionActive, SessionClosed, SessionExpired, SessionRevoked},
+	SessionClosed:    {},
+	SessionExpired:   {},
+	SessionRevoked:   {},
+}
+
+// Session binds one principal to one role. Heartbeats move an index score, not
+// this document.
+type Session struct {
+	ID         SessionID     `json:"id"`
+	Principal  PrincipalID   `json:"principal"`
+	Kind       PrincipalKind `json:"kind"`
+	Role       Role          `json:"role"`
+	Agent      AgentID       `json:"agent,omitempty"`
+	State      SessionState  `json:"state"`
+	TokenHash  string        `json:"token_hash"` // hex SHA-256 of the secret
+	TTLSeconds int64         `json:"heartbeat_ttl_s"`
+	ExpiresAt  int64         `json:"expires_at"` // milliseconds; the end of its life, not of its heartbeat
+	OpenedBy   SessionID     `json:"opened_by,omitempty"`
+	CreatedAt  int64         `json:"created_at"`
+	UpdatedAt  int64         `json:"updated_at"`
+	Reason     string        `json:"reason,omitempty"` // closed enum: why it ended
+	Receipt    ReceiptID     `json:"receipt"`
+}
+
+// Limits of sessions, in seconds.
+const (
+	SessionGraceSeconds      = 60
+	SessionDefaultTTLSeconds = 30
+	SessionMaxTTLSeconds     = 300
+	SessionMaxLifeSeconds    = 12 * 3600
+)

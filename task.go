@@ -1,0 +1,114 @@
+package writ
+
+// TaskState is where a task stands.
+type TaskState string
+
+const (
+	// TaskQueued: by task.enqueue, or back from running by release, expiry or
+	// a retryable failure. It lies in a lane, waits for a scope, or waits for
+	// NotBefore.
+	TaskQueued TaskState = "queued"
+	// TaskRunning: by task.claim; one lease holds it.
+	TaskRunning TaskState = "running"
+	// TaskDone: by task.complete. Terminal.
+	TaskDone TaskState = "done"
+	// TaskFailed: by task.fail, not retryable. Terminal.
+	TaskFailed TaskState = "failed"
+	// TaskDead: attempts used up; on the dead-letter list. Terminal.
+	TaskDead TaskState = "dead"
+	// TaskCancelled: by task.cancel or the end of its run. Terminal.
+	TaskCancelled TaskState = "cancelled"
+)
+
+// TaskMoves are the legal moves of a task. running → running records a cancel
+// request that the holder learns at its next heartbeat.
+var TaskMoves = Table[TaskState]{
+	"":            {TaskQueued},
+	TaskQueued:    {TaskRunning, TaskCancelled},
+	TaskRunning:   {TaskRunning, TaskQueued, TaskDone, TaskFailed, TaskDead, TaskCancelled},
+	TaskDone:      {},
+	TaskFailed:    {},
+	TaskDead:      {},
+	TaskCancelled: {},
+}
+
+// FailureClass says why an attempt failed (closed list).
+type FailureClass string
+
+// Task is one unit of work. It changes only when its state or authority
+// changes: heartbeats and progress live in counters and the deadline index.
+type Task struct {
+	ID           TaskID       `json:"id"`
+	Run          RunID        `json:"run_id"`
+	Key          string       `json:"key"` // unique in its run
+	Summary      string       `json:"summary,omitempty"`
+	Capability   CapabilityID `json:"capability"`
+	Args         RawObject    `json:"args,omitempty"`
+	ArgsDigest   string       `json:"args_digest"` // sha256 of the request that enqueued it
+	Labels       []Label      `json:"labels"`
+	Domain       string       `json:"required_domain"`
+	Agents       []AgentID    `json:"required_agents,omitempty"`
+	Safety       Safety       `json:"safety"` // strongest safety any agent declared for the capability at enqueue
+	Sinks        []Sink       `json:"sinks,omitempty"`
+	WriteScopes  []string     `json:"write_scopes,omitempty"` // canonical
+	Priority     int64        `json:"priority"`               // 0–9, 9 first
+	LeaseSeconds int64        `json:"lease_ttl_s"`
+	MaxAttempts  int64        `json:"max_attempts"`
+	Attempt      int64        `json:"attempt"` // 1 for the first claim
+	BackoffMs    int64        `json:"backoff_ms"`
+	NotBefore    int64        `json:"not_before,omitempty"` // milliseconds
+	State        TaskState    `json:"state"`
+	Lease        *Lease       `json:"lease,omitempty"`
+	CancelAt     int64        `json:"cancel_requested_at,omitempty"`
+	Result       RawObject    `json:"result,omitempty"`
+	ResultDigest string       `json:"result_digest,omitempty"` // digest of the completing request
+	DoneFence    int64        `json:"done_fence,omitempty"`    // fence the completing request carried
+	Failure      *Failure     `json:"failure,omitempty"`
+	EnqueuedBy   SessionID    `json:"enqueued_by,omitempty"`
+	CreatedAt    int64        `json:"created_at"`
+	UpdatedAt    int64        `json:"updated_at"`
+	Receipt      ReceiptID    `json:"receipt"`
+}
+
+// Lease is the right to act on a task. Its end is the score of the task in
+// IndexLeases and never in here. Its fence is the version of the task document
+// that the claim wrote; Fence is 0 until the document is written again.
+type Lease struct {
+	ID       LeaseID   `json:"id"`
+	Session  SessionID `json:"session"`
+	Agent    AgentID   `json:"agent"`
+	Fence    int64     `json:"fence"`
+	MaxUntil int64     `json:"max_until"` // milliseconds: no heartbeat extends past it
+}
+
+// Failure says why a task ended or was retried.
+type Failure struct {
+	Class     FailureClass `json:"class"`
+	Code      string       `json:"code"`
+	Retryable bool         `json:"retryable"`
+}
+
+// FenceOf is the fence of a running task read at a version.
+func (t Task) FenceOf(version int64) int64 {
+	if t.Lease == nil {
+		return 0
+	}
+	if t.Lease.Fence != 0 {
+		return t.Lease.Fence
+	}
+	return version
+}
+
+// Lanes are the lanes a runnable task lies in: one directed lane per required
+// agent, else the lane of its capability, domain and priority. More than one
+// entry is harmless: the first claim wins, the others are dropped when met.
+func (t Task) Lanes() []Lane {
+	if len(t.Agents) == 0 {
+		return []Lane{LaneOf(t.Capability, t.Domain, t.Priority)}
+	}
+	out := make([]Lane, 0, len(t.Agents))
+	for _, a := range t.Agents {
+		out = append(out, DirectedLane(a, t.Capability, t.Domain, t.Priority))
+	}
+	return out
+}

@@ -1,0 +1,42 @@
+package writ
+
+import "slices"
+
+// Table is a state machine: for each state, the states it may move to. The
+// key "" holds the states an object may be born in. A state without successors
+// is terminal.
+type Table[S ~string] map[S][]S
+
+// May says whether from → to is a legal move. Staying in a state is legal
+// exactly when the table says so.
+func (t Table[S]) May(from, to S) bool { return slices.Contains(t[from], to) }
+
+// Terminal says whether nothing leaves s.
+func (t Table[S]) Terminal(s S) bool { return len(t[s]) == 0 }
+
+// Kinds of object whose moves receipts record.
+const (
+	ObjectAgent   = "agent"
+	ObjectSession = "session"
+	ObjectTask    = "task"
+	ObjectRun     = "run"
+	ObjectGate    = "gate"
+)
+
+// LegalMove says whether an object of a kind may move from → to, by the tables
+// of this package. It is what verifiers of receipts use.
+func LegalMove(kind, from, to string) bool {
+	switch kind {
+	case ObjectAgent:
+		return AgentMoves.May(AgentState(from), AgentState(to))
+	case ObjectSession:
+		return SessionMoves.May(SessionState(from), SessionState(to))
+	case ObjectTask:
+		return TaskMoves.May(TaskState(from), TaskState(to))
+	case ObjectRun:
+		return RunMoves.May(RunState(from), RunState(to))
+	case ObjectGate:
+		return GateMoves.May(GateState(from), GateState(to))
+	}
+	return false
+}
