@@ -20,7 +20,13 @@ func fieldsOf(t reflect.Type) map[string]bool {
 	m := map[string]bool{}
 	if t.Kind() == reflect.Struct {
 		for i := 0; i < t.NumField(); i++ {
-			name, _, _ := strings.Cut(t.Field(i).Tag.Get("json"), ",")
+			f := t.Field(i)
+			name, _, _ := strings.Cut(f.Tag.Get("json"), ",")
+			if f.Anonymous && name == "" {
+				for inner := range fieldsOf(f.Type) {
+					m[inner] = true
+				}
+			}
 			if name != "" && name != "-" {
 				m[name] = true
 			}

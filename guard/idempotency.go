@@ -85,7 +85,7 @@ func withoutSecrets(body any) (json.RawMessage, bool, error) {
 	}
 	var secret []string
 	for i := range v.NumField() {
-		if f := v.Type().Field(i); f.Tag.Get("writ") == "secret" {
+		if f := v.Type().Field(i); f.Tag.Get("writ") == "secret" && !v.Field(i).IsZero() {
 			name, _, _ := strings.Cut(f.Tag.Get("json"), ",")
 			secret = append(secret, name)
 		}

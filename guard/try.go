@@ -361,6 +361,9 @@ func (t *try) judge(ctx context.Context) error {
 	t.dec, err = t.d.cfg.Decider.Decide(ctx, writ.PolicyInput{
 		Call: t.call, Capability: t.k, Session: t.session, Subject: sub, Now: t.snap.Now,
 	})
+	if t.dec.Effect.Rank() > writ.EffectDeny.Rank() {
+		t.dec.Effect = writ.EffectDeny // an effect nobody knows
+	}
 	mandate := t.k.Class == writ.Mandate
 	if err != nil {
 		if mandate {

@@ -29,6 +29,7 @@ type Config struct {
 	Listen   string   `yaml:"listen" doc:"Address of the HTTP interface. Default: 127.0.0.1:8700."`
 	Store    string   `yaml:"store" doc:"Where state lives: \"bolt\" (a file in data) or a URL, redis://host:6379/0 or unix:///path/to.sock. Default: bolt."`
 	Policies string   `yaml:"policies" doc:"Directory with packs/ and roles/. Default: the built-in ones."`
+	Activate bool     `yaml:"activate_policies" doc:"On a shared store: put this replica's policies in force although others are. Default: false."`
 	Origin   string   `yaml:"origin" doc:"Name of the receipt log, a bare host name; it is signed into every receipt. Default: writ.local."`
 	Ledger   string   `yaml:"ledger" doc:"Whether this replica writes the ledger: \"writer\", or \"none\" when another replica of the same store does. Default: writer." enum:"writer,none"`
 	Log      string   `yaml:"log" doc:"Log level: debug, info, warn or error. Default: info." enum:"debug,info,warn,error"`
@@ -209,6 +210,12 @@ func (f field) set(c *Config, s string) error {
 			return fmt.Errorf("%q is not a duration such as 60s", s)
 		}
 		v.SetInt(int64(d))
+	case f.kind.Kind() == reflect.Bool:
+		b, err := strconv.ParseBool(s)
+		if err != nil {
+			return fmt.Errorf("%q is neither true nor false", s)
+		}
+		v.SetBool(b)
 	case f.kind.Kind() == reflect.Int:
 		n, err := strconv.Atoi(s)
 		if err != nil {
@@ -240,6 +247,9 @@ func Schema() map[string]any {
 		p := map[string]any{"description": f.doc, "type": "string"}
 		if f.kind.Kind() == reflect.Int {
 			p["type"] = "integer"
+		}
+		if f.kind.Kind() == reflect.Bool {
+			p["type"] = "boolean"
 		}
 		if f.kind == reflect.TypeFor[Duration]() {
 			p["pattern"] = `^([0-9]+(\.[0-9]+)?(ms|s|m|h))+$`

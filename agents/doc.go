@@ -1,0 +1,121 @@
+// Package agents plans everything about who may act: the registry of agents
+// (register, activate, suspend) and the sessions that bind a principal to one
+// role (open, start, heartbeat, close, revoke, and their end by time).
+//
+// It is pure planning: it holds no store, no clock and no secret of its own.
+// Returning to the queue what an ended session held is not its business; it
+// leaves a due entry "session <id>" for whoever does that.
+//
+// Its invariants: only an active agent's tools and write scopes are indexed,
+// and no two active agents' write scopes overlap; a session in a terminal
+// state has no deadline and is on no list of live sessions; a session is never
+// ended for silence when a heartbeat was committed before.
+package agents
+
+import (
+	"slices"
+	"strings"
+
+	"github.com/writ-gateway/writ"
+)
+
+// Config is what the room needs from outside.
+type Config struct {
+	// Secret derives the secret of the session that a call opens. It MUST be
+	// unguessable without the server's key and the same for the same call, so
+	// that a plan made again gives the same token. See SecretsFrom.
+	Secret func(*writ.Call) string
+	// Builtin says whether an id names a capability of the gateway itself:
+	// agents may not declare tools of such a name. Optional.
+	Builtin func(writ.CapabilityID) bool
+	// CheckSchema says whether an input schema is one the gateway can hold
+	// task arguments to. Its error names no value. Optional.
+	CheckSchema func(writ.RawObject) error
+}
+
+// Capabilities are the verbs of this room.
+func Capabilities(cfg Config) []*writ.Capability {
+	if cfg.Builtin == nil {
+		cfg.Builtin = func(writ.CapabilityID) bool { return false }
+	}
+	if cfg.CheckSchema == nil {
+		cfg.CheckSchema = func(writ.RawObject) error { return nil }
+	}
+	return []*writ.Capability{
+		register(cfg), activate(), suspend(), cleanup(), list(), info(), tools(),
+		open(cfg), start(), heartbeat(), closeOwn(), revoke(), getSession(), listSessions(), lapse(), expire(),
+	}
+}
+
+// ScopeIndex holds the write scopes of active agents, "<scope> <agent>". It is
+// to agents what writ.IndexScopes is to tasks.
+const ScopeIndex writ.Index = "scope/agents"
+
+// Todo members this room leaves and takes: follow-up work on an agent or a
+// session.
+func todoAgent(id writ.AgentID) string     { return "agent " + string(id) }
+func todoSession(id writ.SessionID) string { return "session " + string(id) }
+
+// receipt is the id of the receipt of the commit this call is planning.
+func receipt(call *writ.Call) writ.ReceiptID {
+	return writ.ReceiptID(call.NewID(writ.PrefixReceipt, 0))
+}
+
+// matches refuses when the caller's If-Match names another version.
+func matches(call *writ.Call, op string, version int64) error {
+	if call.IfVersion != 0 && call.IfVersion != version {
+		return writ.Refuse(writ.CodeVersion, op, "the object has changed since the version named in If-Match", "read it again")
+	}
+	return nil
+}
+
+// page is the range of a list after a cursor: one more than asked, to see
+// whether there is more.
+func page(i writ.Index, after string, limit int64) writ.Range {
+	r := writ.Range{Index: i, Limit: int(limit) + 1}
+	if after != "" {
+		r.From = after + "!" // sorts before every character of an id
+	}
+	return r
+}
+
+// cut drops the extra member of a page and says where the next one starts.
+func cut(members []writ.Member, limit int64) (names []string, next string) {
+	for _, m := range members {
+		names = append(names, m.Name)
+	}
+	if int64(len(names)) > limit {
+		names = names[:limit]
+		next = names[limit-1]
+	}
+	return names, next
+}
+
+// Pages of lists.
+const (
+	defaultPage = 50
+	maxPage     = 200
+)
+
+func pageSize(n int64) int64 {
+	if n <= 0 {
+		return defaultPage
+	}
+	return min(n, maxPage)
+}
+
+// rangesOf are the distinct ranges of ScopeIndex that must be free for an
+// agent with these scopes.
+func rangesOf(scopes []string) [][2]string {
+	var out [][2]string
+	for _, s := range scopes {
+		out = append(out, writ.ScopeRanges(s)...)
+	}
+	slices.SortFunc(out, func(a, b [2]string) int {
+		if c := strings.Compare(a[0], b[0]); c != 0 {
+			return c
+		}
+		return strings.Compare(a[1], b[1])
+	})
+	return slices.Compact(out)
+}

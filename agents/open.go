@@ -1,0 +1,163 @@
+package agents
+
+import (
+	"crypto/hmac"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/hex"
+
+	"github.com/writ-gateway/writ"
+)
+
+// maxAgentSessions bounds the live sessions of one agent: the index that
+// holds them is read whole.
+const maxAgentSessions = 64
+
+// SecretsFrom derives session secrets from a key of the server (32 random
+// bytes that never leave it): base64url of HMAC-SHA256 (RFC 2104) over tenant
+// and call id, 43 characters. Who knows a call id but not the key learns
+// nothing.
+func SecretsFrom(key []byte) func(*writ.Call) string {
+	key = append([]byte(nil), key...)
+	return func(call *writ.Call) string {
+		m := hmac.New(sha256.New, key)
+		m.Write([]byte("writ session secret v1\x00"))
+		m.Write([]byte(call.Caller.Tenant))
+		m.Write([]byte{0})
+		m.Write([]byte(call.ID))
+		return base64.RawURLEncoding.EncodeToString(m.Sum(nil))
+	}
+}
+
+// SessionOpenArgs say for whom and as what a session is opened.
+type SessionOpenArgs struct {
+	Principal  writ.PrincipalID   `json:"principal" doc:"Slug of who the session acts for." pattern:"^[a-z][a-z0-9-]{1,62}$"`
+	Kind       writ.PrincipalKind `json:"kind" doc:"What the principal is." enum:"human,agent,service"`
+	Role       writ.Role          `json:"role" doc:"The one role the session has." enum:"operator,orchestrator,executor,verifier,approver,auditor"`
+	AgentID    writ.AgentID       `json:"agent_id,omitempty" doc:"Agent the session is bound to; required for kind agent, refused for others." pattern:"^[a-z][a-z0-9-]{1,62}$"`
+	TTLSeconds int64              `json:"heartbeat_ttl_s,omitempty" doc:"Seconds between heartbeats before the session is suspended; left out: 30 for agents, no heartbeats for others." minimum:"10" maximum:"300"`
+	LifeSecond int64              `json:"lifetime_s,omitempty" doc:"Seconds the session can live." default:"43200" minimum:"1" maximum:"43200"`
+}
+
+// SessionOpened shows a new session and, once, its token.
+type SessionOpened struct {
+	SessionID  writ.SessionID     `json:"session_id" doc:"The session."`
+	Token      string             `json:"token" writ:"secret" doc:"Bearer token of the session. It is shown once and kept nowhere."`
+	Principal  writ.PrincipalID   `json:"principal" doc:"Who the session acts for."`
+	Kind       writ.PrincipalKind `json:"kind" doc:"What the principal is."`
+	Role       writ.Role          `json:"role" doc:"The one role the session has."`
+	AgentID    writ.AgentID       `json:"agent_id,omitempty" doc:"Agent the session is bound to."`
+	State      writ.SessionState  `json:"state" doc:"Opened: the token is good for session.start, get and close." enum:"opened"`
+	TTLSeconds int64              `json:"heartbeat_ttl_s" doc:"Seconds between heartbeats; 0: none are due."`
+	ExpiresAt  string             `json:"expires_at" doc:"End of its life (RFC 3339, UTC)."`
+	Receipt    writ.ReceiptID     `json:"receipt" doc:"Receipt of the opening."`
+	Version    int64              `json:"version" doc:"Version of the session, for If-Match."`
+}
+
+func open(cfg Config) *writ.Capability {
+	const op = "agents.Open"
+	return writ.Define[SessionOpenArgs, SessionOpened](writ.Capability{
+		ID: "session.open", Safety: writ.SafetyMutating,
+		Summary: "Open a session that binds a principal to one role, and show its token once.",
+	}, writ.Verb[SessionOpenArgs]{
+		Reads: func(call *writ.Call, a *SessionOpenArgs, _ writ.Snapshot) (writ.ReadSet, error) {
+			rs := readSession(newSession(call))
+			if a.AgentID != "" {
+				rs.Docs = append(rs.Docs, writ.AgentKey(a.AgentID))
+				rs.Ranges = append(rs.Ranges, sessionsOf(a.AgentID, maxAgentSessions))
+			}
+			return rs, nil
+		},
+		Plan: func(call *writ.Call, a *SessionOpenArgs, s writ.Snapshot, _ writ.Decision) (tx writ.Tx, r writ.Reply, err error) {
+			if wrong := a.check(); len(wrong) > 0 {
+				return tx, r, &writ.Error{
+					Code: writ.CodeInputInvalid, Op: op, Fields: wrong,
+					Msg: "the session cannot be opened like this", Hint: "correct every field named in errors",
+				}
+			}
+			if a.AgentID != "" {
+				if err := a.checkAgent(op, s); err != nil {
+					return tx, r, err
+				}
+			}
+			secret := cfg.Secret(call)
+			hash := sha256.Sum256([]byte(secret))
+			ses := writ.Session{
+				ID: newSession(call), Principal: a.Principal, Kind: a.Kind, Role: a.Role, Agent: a.AgentID,
+				State: writ.SessionOpened, TokenHash: hex.EncodeToString(hash[:]), TTLSeconds: a.TTLSeconds,
+				ExpiresAt: s.Now + 1000*writ.SessionMaxLifeSeconds, OpenedBy: call.Caller.Session,
+				CreatedAt: s.Now, UpdatedAt: s.Now, Receipt: receipt(call),
+			}
+			if ses.TTLSeconds == 0 && ses.Kind == writ.KindAgent {
+				ses.TTLSeconds = writ.SessionDefaultTTLSeconds
+			}
+			if a.LifeSecond > 0 {
+				ses.ExpiresAt = s.Now + 1000*min(a.LifeSecond, writ.SessionMaxLifeSeconds)
+			}
+			if err := tx.PutDoc(s, writ.SessionKey(ses.ID), writ.ObjectSession, ses); err != nil {
+				return tx, r, err
+			}
+			tx.Move(writ.ObjectSession, string(ses.ID), "", string(ses.State))
+			tx.Index(writ.IndexSessions, string(ses.ID), 0)
+			tx.Index(writ.IndexLives, string(ses.ID), ses.ExpiresAt)
+			if ses.Agent != "" {
+				tx.Index(writ.AgentSessions(ses.Agent), string(ses.ID), 0)
+			}
+			return tx, writ.Reply{Outcome: writ.OutcomeCreated, Versioned: []string{"version"}, ETag: -1, Body: SessionOpened{
+				SessionID: ses.ID, Token: string(call.Caller.Tenant) + "." + string(ses.ID) + "." + secret,
+				Principal: ses.Principal, Kind: ses.Kind, Role: ses.Role, AgentID: ses.Agent, State: ses.State,
+				TTLSeconds: ses.TTLSeconds, ExpiresAt: writ.FormatTime(ses.ExpiresAt), Receipt: ses.Receipt,
+			}}, nil
+		},
+	})
+}
+
+func newSession(call *writ.Call) writ.SessionID {
+	return writ.SessionID(call.NewID(writ.PrefixSession, 0))
+}
+
+// sessionsOf reads the live sessions of an agent.
+func sessionsOf(id writ.AgentID, limit int) writ.Range {
+	return writ.Range{Index: writ.AgentSessions(id), Limit: limit}
+}
+
+// check finds what is wrong with the arguments by themselves.
+func (a *SessionOpenArgs) check() (wrong []writ.FieldError) {
+	bad := func(pointer, msg string) { wrong = append(wrong, writ.FieldError{Pointer: pointer, Msg: msg}) }
+	switch isAgent := a.Kind == writ.KindAgent; {
+	case isAgent && a.AgentID == "":
+		bad("/agent_id", "is required for kind agent")
+	case !isAgent && a.AgentID != "":
+		bad("/agent_id", "only a session of kind agent can be bound to an agent")
+	}
+	switch a.Role {
+	case writ.RoleOrchestrator, writ.RoleExecutor, writ.RoleVerifier:
+	case writ.RoleOperator, writ.RoleApprover, writ.RoleAuditor:
+		if a.Kind == writ.KindAgent {
+			bad("/role", "an agent may be orchestrator, executor or verifier only")
+		}
+	default:
+		bad("/role", "no session can be opened with this role")
+	}
+	return wrong
+}
+
+// checkAgent says whether the agent may have a session like this now.
+func (a *SessionOpenArgs) checkAgent(op string, s writ.Snapshot) error {
+	agent, _, ok, err := writ.Get[writ.Agent](s, writ.AgentKey(a.AgentID))
+	switch {
+	case err != nil:
+		return err
+	case !ok:
+		return noAgent(op)
+	case agent.State != writ.AgentActive:
+		return writ.Refuse(writ.CodeUnavailable, op, "the agent is not active", "activate it with agent.activate").
+			With("state", string(agent.State))
+	case !agent.Archetype(a.Role):
+		return writ.Refuse(writ.CodeNotEligible, op, "the agent is not registered for this role", "choose one of its archetypes").
+			With("role", string(a.Role))
+	case len(s.Ranges[sessionsOf(a.AgentID, maxAgentSessions)].Members) >= maxAgentSessions:
+		return writ.Refuse(writ.CodeQuota, op, "the agent has as many live sessions as it may", "close one of them first")
+	}
+	return nil
+}

@@ -1,0 +1,142 @@
+package agents
+
+import (
+	"bytes"
+	"cmp"
+	"encoding/json"
+	"strconv"
+
+	"github.com/writ-gateway/writ"
+)
+
+// maxScopeRanges bounds how many ranges the scopes of one agent are checked
+// in, so that activating it fits into one transaction.
+const maxScopeRanges = 200
+
+// AgentRegisterArgs describe an agent.
+type AgentRegisterArgs struct {
+	AgentID       writ.AgentID `json:"agent_id" doc:"Slug that names the agent." pattern:"^[a-z][a-z0-9-]{1,62}$"`
+	Name          string       `json:"name,omitempty" doc:"Name for people." maxLength:"128"`
+	Description   string       `json:"description,omitempty" doc:"What the agent is for, in a sentence or two." maxLength:"1024"`
+	Archetypes    []writ.Role  `json:"archetypes" doc:"Roles its sessions may have." enum:"orchestrator,executor,verifier" minItems:"1" maxItems:"3"`
+	Domain        string       `json:"domain" doc:"Domain whose work it takes, for example media." pattern:"^[a-z][a-z0-9-]{1,62}$"`
+	Tools         []writ.Tool  `json:"tools,omitempty" doc:"Task capabilities it can carry out." maxItems:"64"`
+	WriteScope    []string     `json:"write_scope,omitempty" doc:"Resource URIs below which it may ever write." maxItems:"32"`
+	MaxConcurrent int64        `json:"max_concurrent_tasks,omitempty" doc:"How many tasks it may hold at a time." default:"4" minimum:"1" maximum:"1000"`
+}
+
+func register(cfg Config) *writ.Capability {
+	const op = "agents.Register"
+	return writ.Define[AgentRegisterArgs, AgentView](writ.Capability{
+		ID: "agent.register", Safety: writ.SafetyMutating,
+		Summary: "Put an agent into the registry, or change an entry that is not active.",
+	}, writ.Verb[AgentRegisterArgs]{
+		Locks: func(_ *writ.Call, a *AgentRegisterArgs) []writ.Key { return []writ.Key{writ.AgentKey(a.AgentID)} },
+		Reads: func(_ *writ.Call, a *AgentRegisterArgs, _ writ.Snapshot) (writ.ReadSet, error) {
+			return writ.ReadSet{Docs: []writ.Key{writ.AgentKey(a.AgentID)}}, nil
+		},
+		Plan: func(call *writ.Call, a *AgentRegisterArgs, s writ.Snapshot, _ writ.Decision) (tx writ.Tx, r writ.Reply, err error) {
+			scopes, wrong := a.check(cfg)
+			if len(wrong) > 0 {
+				return tx, r, &writ.Error{
+					Code: writ.CodeInputInvalid, Op: op, Fields: wrong,
+					Msg: "the entry is not valid", Hint: "correct every field named in errors",
+				}
+			}
+			key := writ.AgentKey(a.AgentID)
+			old, version, exists, err := writ.Get[writ.Agent](s, key)
+			if err != nil {
+				return tx, r, err
+			}
+			if err := matches(call, op, version); err != nil {
+				return tx, r, err
+			}
+			if !writ.AgentMoves.May(old.State, writ.AgentPlanned) {
+				e := writ.IllegalMove(op, writ.ObjectAgent, string(old.State), string(writ.AgentPlanned))
+				e.Hint = "suspend it first"
+				return tx, r, e
+			}
+			agent := writ.Agent{
+				ID: a.AgentID, Name: a.Name, Description: a.Description, Archetypes: a.Archetypes, Domain: a.Domain,
+				State: writ.AgentPlanned, Tools: a.Tools, WriteScope: scopes, MaxConcurrent: a.MaxConcurrent,
+				CreatedAt: s.Now, UpdatedAt: s.Now, Receipt: receipt(call),
+			}
+			if agent.MaxConcurrent == 0 {
+				agent.MaxConcurrent = 4
+			}
+			outcome := writ.OutcomeCreated
+			if exists {
+				agent.CreatedAt = old.CreatedAt
+				outcome = writ.OutcomeDone
+			}
+			body, err := writ.EncodeDoc(s, key, writ.ObjectAgent, agent)
+			if err != nil {
+				return tx, r, err
+			}
+			if len(body) > writ.MaxDocBytes {
+				return tx, r, writ.Refuse(writ.CodeTooLarge, op, "the entry is too large to keep", "shorten descriptions and input schemas")
+			}
+			tx.Put(key, body)
+			tx.Move(writ.ObjectAgent, string(agent.ID), string(old.State), string(agent.State))
+			tx.Index(writ.IndexAgents, string(agent.ID), 0)
+			tx.Add(writ.RegistryRevision(), 1)
+			return tx, agentReply(outcome, agent), nil
+		},
+	})
+}
+
+// check canonicalises the scopes and finds everything that is wrong with the
+// entry by itself.
+func (a *AgentRegisterArgs) check(cfg Config) (scopes []string, wrong []writ.FieldError) {
+	bad := func(list string, i int, field, msg string) {
+		wrong = append(wrong, writ.FieldError{Pointer: "/" + list + "/" + strconv.Itoa(i) + field, Msg: msg})
+	}
+	roles := map[writ.Role]bool{}
+	for i, r := range a.Archetypes {
+		if roles[r] {
+			bad("archetypes", i, "", "is named twice")
+		}
+		roles[r] = true
+	}
+	names := map[writ.CapabilityID]bool{}
+	for i, t := range a.Tools {
+		switch {
+		case names[t.Name]:
+			bad("tools", i, "/name", "is declared twice")
+		case cfg.Builtin(t.Name):
+			bad("tools", i, "/name", "is the name of a capability of the gateway")
+		}
+		names[t.Name] = true
+		if len(t.InputSchema) == 0 {
+			continue
+		}
+		if !isObject(t.InputSchema) {
+			bad("tools", i, "/input_schema", "must be a JSON object")
+		} else if err := cfg.CheckSchema(t.InputSchema); err != nil {
+			bad("tools", i, "/input_schema", cmp.Or(writ.AsError("", err).Msg, "cannot be used"))
+		}
+	}
+	scopes = make([]string, 0, len(a.WriteScope))
+	for i, raw := range a.WriteScope {
+		scope, err := writ.CanonicalScope(raw)
+		if err != nil {
+			bad("write_scope", i, "", "must be a resource URI such as fs:repo/ops/ without empty, . or .. segments, spaces, percent signs or wildcards")
+			continue
+		}
+		for _, other := range scopes {
+			if writ.ScopesOverlap(scope, other) {
+				bad("write_scope", i, "", "repeats or overlaps another scope of the entry")
+				break
+			}
+		}
+		scopes = append(scopes, scope)
+	}
+	if len(rangesOf(scopes)) > maxScopeRanges {
+		wrong = append(wrong, writ.FieldError{Pointer: "/write_scope", Msg: "has too many levels in all; name fewer or shorter scopes"})
+	}
+	return scopes, wrong
+}
+
+func isObject(b []byte) bool {
+	return json.Valid(b) && bytes.HasPrefix(bytes.TrimSpace(b), []byte("{"))
+}

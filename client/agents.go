@@ -1,0 +1,56 @@
+package client
+
+import (
+	"context"
+
+	"github.com/writ-gateway/writ"
+)
+
+// AgentOptions describe an agent to register.
+type AgentOptions struct {
+	ID            writ.AgentID `json:"agent_id"`
+	Name          string       `json:"name,omitempty"`
+	Description   string       `json:"description,omitempty"`
+	Archetypes    []writ.Role  `json:"archetypes"`
+	Domain        string       `json:"domain"`
+	Tools         []writ.Tool  `json:"tools,omitempty"`
+	WriteScope    []string     `json:"write_scope,omitempty"`
+	MaxConcurrent int64        `json:"max_concurrent_tasks,omitempty"`
+}
+
+// Agent is a registry entry as the gateway shows it.
+type Agent struct {
+	AgentOptions
+	State   writ.AgentState `json:"state"`
+	Receipt writ.ReceiptID  `json:"receipt"`
+	Version int64           `json:"version"`
+}
+
+type agentArg struct {
+	ID writ.AgentID `json:"agent_id"`
+}
+
+// RegisterAgent adds an agent or replaces a planned one.
+func (c *Client) RegisterAgent(ctx context.Context, o AgentOptions, opts ...Option) (a Agent, err error) {
+	_, err = c.Invoke(ctx, "agent.register", o, &a, opts...)
+	return a, err
+}
+
+// ActivateAgent lets a registered agent open sessions and get work.
+func (c *Client) ActivateAgent(ctx context.Context, id writ.AgentID, opts ...Option) (a Agent, err error) {
+	_, err = c.Invoke(ctx, "agent.activate", agentArg{id}, &a, opts...)
+	return a, err
+}
+
+// SuspendAgent stops an agent: its sessions are revoked and its tasks go back
+// to the queue.
+func (c *Client) SuspendAgent(ctx context.Context, id writ.AgentID, opts ...Option) (a Agent, err error) {
+	_, err = c.Invoke(ctx, "agent.suspend", agentArg{id}, &a, opts...)
+	return a, err
+}
+
+// GetAgent shows an agent.
+func (c *Client) GetAgent(ctx context.Context, id writ.AgentID) (a Agent, err error) {
+	_, err = c.Invoke(ctx, "agent.info", agentArg{id}, &a)
+	return a, err
+}

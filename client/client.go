@@ -1,0 +1,231 @@
+// Package client is how programs use a gateway: one call by name, Invoke, and
+// typed helpers for what agents do all day.
+//
+// It is not a second implementation of any rule: it sends, repeats what is
+// safe to repeat, and turns problems back into *writ.Error. Its invariant: a
+// change asked for once is made at most once, however often the network makes
+// the client try, because every try carries the same Idempotency-Key.
+package client
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"net/url"
+	"os"
+	"strings"
+	"time"
+
+	"encoding/json"
+
+	"github.com/writ-gateway/writ"
+)
+
+// Config says where the gateway is and who calls.
+type Config struct {
+	// URL of the gateway, for example http://127.0.0.1:8700. With UnixSocket it
+	// may be left out.
+	URL        string
+	UnixSocket string // path of a socket to dial instead of the URL's host
+
+	// Token of the session, or a file that holds it and is read for every call,
+	// so that a renewed token is noticed. Exactly one of them.
+	Token     string
+	TokenFile string
+
+	// Timeout of one try without the time a claim waits; 15 s when 0.
+	Timeout time.Duration
+	// Retries after the first try; 4 when 0, none when negative.
+	Retries int
+
+	Transport http.RoundTripper // nil: a transport of its own
+}
+
+// Client calls a gateway. It is safe for concurrent use.
+type Client struct {
+	cfg  Config
+	base string
+	http *http.Client
+}
+
+// New makes a client. It does not connect.
+func New(cfg Config) (*Client, error) {
+	if cfg.URL == "" && cfg.UnixSocket != "" {
+		cfg.URL = "http://writ"
+	}
+	u, err := url.Parse(cfg.URL)
+	if err != nil || (u.Scheme != "http" && u.Scheme != "https") || u.Host == "" || u.User != nil || u.RawQuery != "" || u.Fragment != "" {
+		return nil, errors.New("client: URL must be http://host or https://host, without user, query or fragment")
+	}
+	if (cfg.Token == "") == (cfg.TokenFile == "") {
+		return nil, errors.New("client: give either a token or a token file")
+	}
+	if cfg.Timeout <= 0 {
+		cfg.Timeout = 15 * time.Second
+	}
+	switch {
+	case cfg.Retries == 0:
+		cfg.Retries = 4
+	case cfg.Retries < 0:
+		cfg.Retries = 0
+	}
+	if cfg.Transport == nil {
+		t := &http.Transport{
+			MaxIdleConnsPerHost: 16, IdleConnTimeout: 60 * time.Second, TLSHandshakeTimeout: 10 * time.Second,
+			Proxy: http.ProxyFromEnvironment, ForceAttemptHTTP2: true,
+		}
+		if path := cfg.UnixSocket; path != "" {
+			t.Proxy = nil
+			t.DialContext = func(ctx context.Context, _, _ string) (net.Conn, error) {
+				return (&net.Dialer{}).DialContext(ctx, "unix", path)
+			}
+		}
+		cfg.Transport = t
+	}
+	return &Client{
+		cfg: cfg, base: strings.TrimSuffix(u.String(), "/"),
+		http: &http.Client{
+			Transport: cfg.Transport,
+			// A redirect would carry the token somewhere else.
+			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+		},
+	}, nil
+}
+
+// Close lets go of idle connections.
+func (c *Client) Close() { c.http.CloseIdleConnections() }
+
+// Meta is what a reply says besides its data.
+type Meta struct {
+	Receipt        writ.ReceiptID // empty for reads
+	RequestID      writ.CallID
+	Outcome        writ.Outcome
+	PolicyRevision string
+	Version        int64 // ETag of the document shown; 0 when there is none
+	Replayed       bool  // the reply of an earlier call with the same key
+	Tries          int
+}
+
+// Option qualifies one call.
+type Option func(*options)
+
+type options struct {
+	key     string
+	noKey   bool
+	version int64
+	wait    time.Duration
+}
+
+// WithIdempotencyKey sends a key of the caller's instead of a fresh one; an
+// empty key changes nothing.
+func WithIdempotencyKey(key string) Option {
+	return func(o *options) {
+		if key != "" {
+			o.key = key
+		}
+	}
+}
+
+// WithIfVersion makes the change only if the document is still at a version.
+func WithIfVersion(v int64) Option { return func(o *options) { o.version = v } }
+
+// WithWait allows the gateway that much longer to answer: for calls that wait.
+func WithWait(d time.Duration) Option { return func(o *options) { o.wait = d } }
+
+// naturally marks a call as safe to repeat by its nature, so that no key is
+// kept for it.
+func naturally(o *options) { o.noKey = true }
+
+// Invoke calls a capability by name. args is rendered as JSON and must be an
+// object, nil for none; the reply's data is decoded into out unless that is
+// nil or there is no data (Meta.Outcome is then writ.OutcomeEmpty).
+//
+// Errors are *writ.Error: what the gateway refused has the gateway's code;
+// CodeNotReady with an Err means that no answer came. Calls are repeated on
+// network errors, on 503 and on backpressure, with the same key, as often as
+// the configuration says and never past ctx.
+func (c *Client) Invoke(ctx context.Context, capability writ.CapabilityID, args, out any, opts ...Option) (Meta, error) {
+	const op = "client.Invoke"
+	var o options
+	if capability == "task.heartbeat" || capability == "session.heartbeat" {
+		opts = append([]Option{naturally}, opts...)
+	}
+	for _, f := range opts {
+		f(&o)
+	}
+	if o.key == "" && !o.noKey {
+		o.key = rand.Text()
+	}
+	if o.wait == 0 {
+		o.wait = waitIn(args)
+	}
+	if args == nil {
+		args = struct{}{}
+	}
+	body, err := json.Marshal(struct {
+		Capability writ.CapabilityID `json:"capability"`
+		Args       any               `json:"args"`
+	}{capability, args})
+	if err != nil {
+		return Meta{}, &writ.Error{Code: writ.CodeMalformed, Op: op, Msg: "the arguments cannot be written as JSON", Err: err}
+	}
+	answer, meta, err := c.try(ctx, body, o)
+	if err != nil {
+		return meta, err
+	}
+	var env struct {
+		Status  writ.Outcome    `json:"status"`
+		Data    json.RawMessage `json:"data"`
+		Receipt writ.ReceiptID  `json:"receipt"`
+	}
+	if err := json.Unmarshal(answer, &env); err != nil || env.Status == "" {
+		return meta, &writ.Error{Code: writ.CodeInternal, Op: op, Msg: "the answer is not that of a gateway", Hint: "check the URL", Err: err}
+	}
+	meta.Outcome, meta.Receipt = env.Status, env.Receipt
+	if out == nil || len(env.Data) == 0 || string(env.Data) == "null" {
+		return meta, nil
+	}
+	if err := json.Unmarshal(env.Data, out); err != nil {
+		return meta, &writ.Error{Code: writ.CodeInternal, Op: op, Msg: "the reply does not fit what was asked for", Hint: "client and gateway may differ in version", Err: err}
+	}
+	return meta, nil
+}
+
+// waitIn finds the seconds that untyped arguments ask the gateway to wait.
+func waitIn(args any) time.Duration {
+	m, ok := args.(map[string]any)
+	if !ok {
+		return 0
+	}
+	switch v := m["wait_s"].(type) {
+	case int:
+		return time.Duration(v) * time.Second
+	case int64:
+		return time.Duration(v) * time.Second
+	case float64:
+		return time.Duration(v * float64(time.Second))
+	}
+	return 0
+}
+
+// token is the credential of the next try.
+func (c *Client) token() (string, error) {
+	if c.cfg.Token != "" {
+		return c.cfg.Token, nil
+	}
+	b, err := os.ReadFile(c.cfg.TokenFile)
+	if err != nil {
+		return "", &writ.Error{Code: writ.CodeUnauthenticated, Op: "client.token", Msg: "the token file cannot be read", Hint: "check --token-file", Err: err}
+	}
+	t := strings.TrimSpace(string(b))
+	if t == "" || strings.ContainsAny(t, " \t\r\n") {
+		return "", &writ.Error{
+			Code: writ.CodeUnauthenticated, Op: "client.token", Msg: "the token file does not hold one token",
+			Hint: "it must hold <tenant>.ses_<id>.<secret>", Err: fmt.Errorf("%d bytes", len(t)),
+		}
+	}
+	return t, nil
+}

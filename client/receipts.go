@@ -1,0 +1,105 @@
+package client
+
+import (
+	"context"
+	"io"
+	"iter"
+
+	"github.com/writ-gateway/writ"
+)
+
+// Receipt is a receipt as the gateway shows it. Envelope is what was signed;
+// Statement is its payload, for reading.
+type Receipt struct {
+	ID        writ.ReceiptID `json:"receipt_id"`
+	Seq       int64          `json:"seq"`
+	Envelope  writ.RawObject `json:"envelope"`
+	Statement writ.RawObject `json:"statement"`
+}
+
+// GetReceipt shows a receipt.
+func (c *Client) GetReceipt(ctx context.Context, id writ.ReceiptID) (r Receipt, err error) {
+	_, err = c.Invoke(ctx, "receipt.get", struct {
+		ID writ.ReceiptID `json:"receipt_id"`
+	}{id}, &r)
+	return r, err
+}
+
+type page struct {
+	After int64      `json:"after"`
+	Limit int64      `json:"limit,omitempty"`
+	Run   writ.RunID `json:"run_id,omitempty"`
+}
+
+// Receipts goes through the log after a sequence (-1: from the start), only a
+// run's when one is given, until its present end. It stops at the first error.
+func (c *Client) Receipts(ctx context.Context, after int64, run writ.RunID) iter.Seq2[Receipt, error] {
+	return func(yield func(Receipt, error) bool) {
+		for {
+			var got struct {
+				Receipts  []Receipt `json:"receipts"`
+				NextAfter int64     `json:"next_after"`
+				More      bool      `json:"more"`
+			}
+			if _, err := c.Invoke(ctx, "receipt.list", page{After: after, Limit: 200, Run: run}, &got); err != nil {
+				yield(Receipt{}, err)
+				return
+			}
+			for _, r := range got.Receipts {
+				if !yield(r, nil) {
+					return
+				}
+			}
+			if !got.More || got.NextAfter <= after {
+				return
+			}
+			after = got.NextAfter
+		}
+	}
+}
+
+// Export is a signed piece of the log: a header, envelopes without a gap, and
+// a head signed over all of them.
+type Export struct {
+	Header    writ.RawObject   `json:"header"`
+	Receipts  []writ.RawObject `json:"receipts"`
+	Head      writ.RawObject   `json:"head"`
+	NextAfter int64            `json:"next_after"`
+	More      bool             `json:"more"`
+}
+
+// WriteTo writes the export as JSON Lines, the form in which it is checked.
+func (e Export) WriteTo(w io.Writer) (n int64, err error) {
+	line := func(b writ.RawObject) {
+		if err == nil {
+			var k int
+			k, err = w.Write(append(append([]byte{}, b...), '\n'))
+			n += int64(k)
+		}
+	}
+	line(e.Header)
+	for _, r := range e.Receipts {
+		line(r)
+	}
+	line(e.Head)
+	return n, err
+}
+
+// Exports goes through the log after a sequence (-1: from the start) in signed
+// pieces, until its present end. Each piece is checked by itself. It stops at
+// the first error.
+func (c *Client) Exports(ctx context.Context, after int64) iter.Seq2[Export, error] {
+	return func(yield func(Export, error) bool) {
+		for {
+			var e Export
+			if _, err := c.Invoke(ctx, "receipt.export", page{After: after}, &e); err != nil {
+				yield(Export{}, err)
+				return
+			}
+			if !yield(e, nil) || !e.More || e.NextAfter <= after {
+				return
+			}
+			after = e.NextAfter
+		}
+	}
+}

@@ -1,0 +1,171 @@
+package client
+
+import (
+	"context"
+	"time"
+
+	"github.com/writ-gateway/writ"
+)
+
+// TaskOptions describe a task to enqueue. Nil pointers take the gateway's
+// defaults.
+type TaskOptions struct {
+	Run          writ.RunID        `json:"run_id"`
+	Key          string            `json:"key"` // unique in the run; the same again gives the same task
+	Summary      string            `json:"summary,omitempty"`
+	Capability   writ.CapabilityID `json:"capability"`
+	Args         any               `json:"args,omitempty"` // rendered as a JSON object
+	Labels       []writ.Label      `json:"labels,omitempty"`
+	Domain       string            `json:"required_domain"`
+	Agents       []writ.AgentID    `json:"required_agents,omitempty"`
+	WriteScopes  []string          `json:"write_scopes,omitempty"`
+	Priority     *int64            `json:"priority,omitempty"`
+	LeaseSeconds *int64            `json:"lease_ttl_s,omitempty"`
+	MaxAttempts  *int64            `json:"max_attempts,omitempty"`
+	BackoffMs    *int64            `json:"backoff_ms,omitempty"`
+	NotBefore    string            `json:"not_before,omitempty"` // RFC 3339
+}
+
+// Task is a task as the gateway shows it.
+type Task struct {
+	ID          writ.TaskID       `json:"task_id"`
+	Run         writ.RunID        `json:"run_id"`
+	Key         string            `json:"key"`
+	Summary     string            `json:"summary,omitempty"`
+	Capability  writ.CapabilityID `json:"capability"`
+	Args        writ.RawObject    `json:"args,omitempty"`
+	Labels      []writ.Label      `json:"labels"`
+	Domain      string            `json:"required_domain"`
+	WriteScopes []string          `json:"write_scopes,omitempty"`
+	Priority    int64             `json:"priority"`
+	Attempt     int64             `json:"attempt"`
+	State       writ.TaskState    `json:"state"`
+	Lease       *Lease            `json:"lease,omitempty"`
+	Result      writ.RawObject    `json:"result,omitempty"`
+	Failure     *writ.Failure     `json:"failure,omitempty"`
+	Receipt     writ.ReceiptID    `json:"receipt"`
+	Version     int64             `json:"version"`
+}
+
+// Lease is the right to act on a task.
+type Lease struct {
+	ID        writ.LeaseID `json:"id,omitempty"`
+	Agent     writ.AgentID `json:"agent,omitempty"`
+	Fence     int64        `json:"fence"`
+	ExpiresAt string       `json:"expires_at"` // RFC 3339; heartbeats extend it
+	MaxUntil  string       `json:"max_until"`  // RFC 3339; none extends it past this
+	Every     int64        `json:"heartbeat_every_s,omitempty"`
+}
+
+// Claimed is a task with the lease on it. Every further call about the task
+// shows both.
+type Claimed struct {
+	Task  Task  `json:"task"`
+	Lease Lease `json:"lease"`
+}
+
+// hold is what proves a claim.
+type hold struct {
+	Task  writ.TaskID  `json:"task_id"`
+	Lease writ.LeaseID `json:"lease_id"`
+	Fence int64        `json:"fence"`
+}
+
+func (t *Claimed) hold() hold { return hold{t.Task.ID, t.Lease.ID, t.Lease.Fence} }
+
+// Enqueue adds a task to a run.
+func (c *Client) Enqueue(ctx context.Context, o TaskOptions, opts ...Option) (t Task, err error) {
+	_, err = c.Invoke(ctx, "task.enqueue", o, &t, opts...)
+	return t, err
+}
+
+// ClaimOptions narrow what a claim takes.
+type ClaimOptions struct {
+	Task         writ.TaskID         `json:"task_id,omitempty"` // this one, or nothing
+	Capabilities []writ.CapabilityID `json:"capabilities,omitempty"`
+	Domains      []string            `json:"domains,omitempty"`
+	Wait         time.Duration       `json:"-"` // for work, at most 30 s; whole seconds
+}
+
+// Claim takes the next task that fits, waiting for one if asked to. It returns
+// nil when there was none.
+func (c *Client) Claim(ctx context.Context, o ClaimOptions, opts ...Option) (*Claimed, error) {
+	args := struct {
+		ClaimOptions
+		WaitSeconds int64 `json:"wait_s,omitempty"`
+	}{o, int64(o.Wait / time.Second)}
+	var out Claimed
+	meta, err := c.Invoke(ctx, "task.claim", args, &out, append([]Option{WithWait(o.Wait)}, opts...)...)
+	if err != nil || meta.Outcome == writ.OutcomeEmpty {
+		return nil, err
+	}
+	return &out, nil
+}
+
+// Progress reports how far the work is. Seq must grow from report to report.
+type Progress struct {
+	Pct int64 `json:"pct"`
+	Seq int64 `json:"seq"`
+}
+
+// Beat tells the holder of a task what to do next.
+type Beat struct {
+	Control   string `json:"control"`    // "continue", or "cancel": stop and Release
+	ExpiresAt string `json:"expires_at"` // RFC 3339
+	Every     int64  `json:"heartbeat_every_s"`
+}
+
+// Cancelled says whether the holder should stop and release the task.
+func (b Beat) Cancelled() bool { return b.Control == "cancel" }
+
+// Heartbeat keeps the lease on a claimed task; progress may be nil.
+func (c *Client) Heartbeat(ctx context.Context, t *Claimed, p *Progress, opts ...Option) (b Beat, err error) {
+	_, err = c.Invoke(ctx, "task.heartbeat", struct {
+		hold
+		Progress *Progress `json:"progress,omitempty"`
+	}{t.hold(), p}, &b, opts...)
+	return b, err
+}
+
+// Complete ends a claimed task with a result, rendered as a JSON object; nil
+// for none. labels are kinds of data the result carries besides the task's.
+func (c *Client) Complete(ctx context.Context, t *Claimed, result any, labels []writ.Label, opts ...Option) (out Task, err error) {
+	_, err = c.Invoke(ctx, "task.complete", struct {
+		hold
+		Result any          `json:"result,omitempty"`
+		Labels []writ.Label `json:"labels,omitempty"`
+	}{t.hold(), result, labels}, &out, opts...)
+	return out, err
+}
+
+// Fail ends the attempt; the task is tried again if f.Retryable and attempts
+// are left.
+func (c *Client) Fail(ctx context.Context, t *Claimed, f writ.Failure, opts ...Option) (out Task, err error) {
+	_, err = c.Invoke(ctx, "task.fail", struct {
+		hold
+		Failure writ.Failure `json:"failure"`
+	}{t.hold(), f}, &out, opts...)
+	return out, err
+}
+
+// Release gives a claimed task back.
+func (c *Client) Release(ctx context.Context, t *Claimed, opts ...Option) (out Task, err error) {
+	_, err = c.Invoke(ctx, "task.release", t.hold(), &out, opts...)
+	return out, err
+}
+
+type taskArg struct {
+	ID writ.TaskID `json:"task_id"`
+}
+
+// CancelTask cancels a queued task, or asks the holder of a running one to stop.
+func (c *Client) CancelTask(ctx context.Context, id writ.TaskID, opts ...Option) (t Task, err error) {
+	_, err = c.Invoke(ctx, "task.cancel", taskArg{id}, &t, opts...)
+	return t, err
+}
+
+// GetTask shows a task.
+func (c *Client) GetTask(ctx context.Context, id writ.TaskID) (t Task, err error) {
+	_, err = c.Invoke(ctx, "task.get", taskArg{id}, &t)
+	return t, err
+}

@@ -1,0 +1,125 @@
+package main
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/writ-gateway/writ/client"
+	"github.com/writ-gateway/writ/internal/daemon"
+	"github.com/writ-gateway/writ/internal/story"
+	"github.com/writ-gateway/writ/receipts"
+)
+
+func demoCommand() *cobra.Command {
+	var set settings
+	var once bool
+	cmd := &cobra.Command{
+		Use: "demo", Short: "Play a short story on a gateway of its own, then keep serving", GroupID: "operate", Args: noArgs,
+		Long: `Start a gateway on this machine with the embedded store, let an operator, an
+orchestrator and two executors do a small piece of work through it, show what is
+refused, then export every receipt and verify the export offline.
+
+It keeps serving afterwards; --once ends with exit code 0 instead.`,
+		RunE: func(c *cobra.Command, _ []string) error {
+			cfg, err := set.load(c)
+			if err != nil {
+				return err
+			}
+			// The story lets a lease end, so nothing may stretch it.
+			cfg.MinLease, cfg.Grace = 1, daemon.Duration(time.Second)
+			if !c.Flags().Lookup("listen").Changed {
+				cfg.Listen = freeListen(cfg.Listen)
+			}
+			log := slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn}))
+			d := daemon.New(cfg, log)
+			if err := d.Start(c.Context()); err != nil {
+				return err
+			}
+			if err := tell(c, cfg, d); err != nil {
+				_ = stop(d)
+				return err
+			}
+			if once {
+				return stop(d)
+			}
+			w := c.OutOrStdout()
+			fmt.Fprintf(w, "\nServing %s (API reference at %s/docs). Stop with Ctrl-C. Try:\n\n", d.URL(), d.URL())
+			fmt.Fprintf(w, "  curl -s -H \"Authorization: Bearer $(cat %s)\" %s/v1/runs\n", daemon.OperatorToken(cfg.Data), d.URL())
+			select {
+			case <-c.Context().Done():
+			case err := <-d.Served():
+				return fmt.Errorf("serving: %w", err)
+			}
+			fmt.Fprintln(c.ErrOrStderr(), "writ: stopping")
+			return stop(d)
+		},
+	}
+	cmd.Flags().BoolVar(&once, "once", false, "end after the story")
+	set.flags(cmd)
+	return cmd
+}
+
+// tell plays the story, then exports all receipts and verifies the file.
+func tell(c *cobra.Command, cfg daemon.Config, d *daemon.Daemon) error {
+	w := c.OutOrStdout()
+	token := daemon.OperatorToken(cfg.Data)
+	s, err := story.New(d.URL(), token, w)
+	if err != nil {
+		return err
+	}
+	if err := s.Tell(c.Context()); err != nil {
+		return fmt.Errorf("the story went another way: %w", err)
+	}
+	cl, err := client.New(client.Config{URL: d.URL(), TokenFile: token})
+	if err != nil {
+		return err
+	}
+	var b bytes.Buffer
+	if err := writeExport(c, cl, -1, &b); err != nil {
+		return err
+	}
+	path := filepath.Join(cfg.Data, "receipts.jsonl")
+	if err := os.WriteFile(path, b.Bytes(), 0o600); err != nil {
+		return err
+	}
+	key := filepath.Join(cfg.Keys, receipts.FilePublic)
+	pub, err := os.ReadFile(key)
+	if err != nil {
+		return err
+	}
+	report, err := receipts.Verify(io.Reader(&b), pub)
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(w, "\nEvery step above is a signed receipt. They were exported and verified offline:\n\n")
+	fmt.Fprintf(w, "  writ receipt verify %s --key %s\n\n", path, key)
+	if err := printReport(w, "table", report); err != nil {
+		return err
+	}
+	if code := report.ExitCode(); code != 0 {
+		return exitStatus(code)
+	}
+	return nil
+}
+
+// freeListen is addr, or a free port on its host when addr is taken.
+func freeListen(addr string) string {
+	l, err := net.Listen("tcp", addr)
+	if err == nil {
+		_ = l.Close()
+		return addr
+	}
+	host, _, err := net.SplitHostPort(addr)
+	if err != nil {
+		return addr
+	}
+	return net.JoinHostPort(host, "0")
+}

@@ -1,0 +1,161 @@
+// Command writ is the gateway and everything one does with it from a terminal:
+// serve it, try it, call it, and check its receipts. Every command but serve,
+// init, demo, doctor, openapi and receipt verify speaks HTTP to a gateway; none
+// of them opens the store.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/spf13/cobra"
+
+	"github.com/writ-gateway/writ"
+)
+
+// Exit codes. The verify commands have their own: 0 ok, 1 tampered, 2
+// malformed, 3 incomplete.
+const (
+	exitOK          = 0
+	exitError       = 1
+	exitUsage       = 2
+	exitNotFound    = 3
+	exitDenied      = 4
+	exitConflict    = 7
+	exitUnavailable = 8
+)
+
+// exitStatus is an error that already said what it had to say.
+type exitStatus int
+
+func (e exitStatus) Error() string { return fmt.Sprintf("exit status %d", int(e)) }
+
+func main() { os.Exit(run()) }
+
+func run() int {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	return report(root().ExecuteContext(ctx))
+}
+
+// report prints an error in the voice of the program and picks the exit code.
+func report(err error) int {
+	if err == nil {
+		return exitOK
+	}
+	if s, ok := errors.AsType[exitStatus](err); ok {
+		return int(s)
+	}
+	if u, ok := errors.AsType[usageError](err); ok {
+		fmt.Fprintf(os.Stderr, "writ: error: %s\nwrit: hint: %s --help\n", printable(u.Error()), u.command)
+		return exitUsage
+	}
+	e, ok := errors.AsType[*writ.Error](err)
+	if !ok {
+		fmt.Fprintf(os.Stderr, "writ: error: %s\n", printable(err.Error()))
+		return exitError
+	}
+	msg := e.Msg
+	if msg == "" && e.Err != nil {
+		msg = e.Err.Error()
+	}
+	fmt.Fprintf(os.Stderr, "writ: error: %s: %s\n", e.Code, printable(msg))
+	for _, f := range e.Fields {
+		fmt.Fprintf(os.Stderr, "writ:   at %s: %s\n", printable(f.Pointer), printable(f.Msg))
+	}
+	for _, m := range e.Missing {
+		fmt.Fprintf(os.Stderr, "writ:   missing: %s\n", printable(m))
+	}
+	for _, r := range e.Rules {
+		fmt.Fprintf(os.Stderr, "writ: rule: %s\n", printable(r))
+	}
+	if e.Hint != "" {
+		fmt.Fprintf(os.Stderr, "writ: hint: %s\n", printable(e.Hint))
+	}
+	if e.Receipt != "" {
+		fmt.Fprintf(os.Stderr, "writ: receipt: %s\n", e.Receipt)
+	}
+	return exitCode(e.Code)
+}
+
+func exitCode(c writ.Code) int {
+	switch c {
+	case writ.CodeMalformed, writ.CodeInputInvalid, writ.CodeTooLarge:
+		return exitUsage
+	case writ.CodeNotFound:
+		return exitNotFound
+	case writ.CodeUnauthenticated, writ.CodeRBAC, writ.CodePolicy, writ.CodeScope, writ.CodeBudget,
+		writ.CodeClassification, writ.CodeNotHolder, writ.CodeNotEligible, writ.CodeNoAgent:
+		return exitDenied
+	case writ.CodeIllegal, writ.CodeVersion, writ.CodeClaimed, writ.CodeLeaseLost, writ.CodeScopeConflict, writ.CodeExists,
+		writ.CodeUnavailable, writ.CodeIdempotency, writ.CodeTokenIssued, writ.CodePaused:
+		return exitConflict
+	case writ.CodeQuota, writ.CodeBackpressure, writ.CodeContention, writ.CodeStore, writ.CodePolicyDown,
+		writ.CodeReceiptPending, writ.CodeUpgrade, writ.CodeNotReady:
+		return exitUnavailable
+	}
+	return exitError
+}
+
+// usageError is a mistake on the command line.
+type usageError struct {
+	error
+	command string
+}
+
+func root() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "writ",
+		Short: "A policy-as-code governance gateway for autonomous agents",
+		Long: `writ is the one door for every call an agent, a person or a timer makes: role
+bindings and Rego policy packs decide before anything happens, work is queued
+with leases and fences, and every transition and denial leaves a signed receipt.
+
+  writ demo            plays a short story on this machine and keeps serving
+  writ serve           runs the gateway
+  writ task claim      asks for work, as an agent would
+  writ receipt verify  checks an export, offline`,
+		SilenceUsage:  true,
+		SilenceErrors: true,
+		Args:          cobra.NoArgs,
+		RunE:          func(c *cobra.Command, _ []string) error { return c.Help() },
+	}
+	cmd.SetFlagErrorFunc(func(c *cobra.Command, err error) error { return usageError{err, c.CommandPath()} })
+	cmd.AddGroup(
+		&cobra.Group{ID: "operate", Title: "Run it:"},
+		&cobra.Group{ID: "call", Title: "Call it:"},
+		&cobra.Group{ID: "check", Title: "Check it:"},
+	)
+	cmd.SetHelpCommandGroupID("operate")
+	cmd.SetCompletionCommandGroupID("operate")
+	cmd.AddCommand(serveCommand(), initCommand(), demoCommand(), doctorCommand(), configCommand(), openapiCommand(), versionCommand())
+	cmd.AddCommand(verbCommands()...)
+	cmd.AddCommand(receiptCommand())
+	return cmd
+}
+
+func versionCommand() *cobra.Command {
+	return &cobra.Command{
+		Use: "version", Short: "Print the version", GroupID: "operate", Args: noArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			_, err := fmt.Fprintln(c.OutOrStdout(), writ.Version)
+			return err
+		},
+	}
+}
+
+// noArgs and oneArg are cobra's checks with our exit code.
+func noArgs(c *cobra.Command, args []string) error { return usage(c, cobra.NoArgs(c, args)) }
+
+func oneArg(c *cobra.Command, args []string) error { return usage(c, cobra.ExactArgs(1)(c, args)) }
+
+func usage(c *cobra.Command, err error) error {
+	if err == nil {
+		return nil
+	}
+	return usageError{err, c.CommandPath()}
+}

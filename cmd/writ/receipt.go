@@ -1,0 +1,175 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"github.com/spf13/cobra"
+
+	"github.com/writ-gateway/writ"
+	"github.com/writ-gateway/writ/client"
+	"github.com/writ-gateway/writ/internal/daemon"
+	"github.com/writ-gateway/writ/receipts"
+)
+
+func receiptCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use: "receipt", Short: "Read, export and verify receipts", GroupID: "check", Args: cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error { return c.Help() },
+	}
+	cat := daemon.Catalog()
+	cmd.AddCommand(
+		verbCommand(cat.Get("receipt.list"), "list"), verbCommand(cat.Get("receipt.get"), "get"),
+		exportCommand(), verifyCommand(),
+	)
+	return cmd
+}
+
+func exportCommand() *cobra.Command {
+	var connect connection
+	var path string
+	var after int64
+	cmd := &cobra.Command{
+		Use: "export", Short: "Write all receipts to a file that verifies offline", Args: noArgs,
+		Long: `Write receipts as JSON Lines: a header, one DSSE envelope a line, and last a signed
+head that makes a removed end visible. Check the file with 'writ receipt verify'.`,
+		RunE: func(c *cobra.Command, _ []string) error {
+			cl, err := connect.open()
+			if err != nil {
+				return err
+			}
+			w := c.OutOrStdout()
+			if path != "" && path != "-" {
+				f, err := os.CreateTemp(filepath.Dir(path), ".export-*")
+				if err != nil {
+					return err
+				}
+				defer func() { _ = os.Remove(f.Name()) }()
+				if err := writeExport(c, cl, after, f); err != nil {
+					_ = f.Close()
+					return err
+				}
+				if err := f.Close(); err != nil {
+					return err
+				}
+				return os.Rename(f.Name(), path)
+			}
+			return writeExport(c, cl, after, w)
+		},
+	}
+	cmd.Flags().StringVar(&path, "out", "-", "file to write, - for standard output")
+	cmd.Flags().Int64Var(&after, "after", -1, "only receipts after this sequence")
+	connect.flags(cmd)
+	return cmd
+}
+
+func writeExport(c *cobra.Command, cl *client.Client, after int64, w io.Writer) error {
+	n := 0
+	for piece, err := range cl.Exports(c.Context(), after) {
+		if err != nil {
+			return err
+		}
+		if _, err := piece.WriteTo(w); err != nil {
+			return err
+		}
+		n += len(piece.Receipts)
+	}
+	fmt.Fprintf(c.ErrOrStderr(), "writ: %d receipts\n", n)
+	return nil
+}
+
+// verdict is the report of receipt verify as JSON.
+type verdict struct {
+	Verdict  string         `json:"verdict"`
+	Log      string         `json:"log,omitempty"`
+	KeyID    string         `json:"key_id"`
+	Receipts int64          `json:"receipts"`
+	FirstSeq int64          `json:"first_seq"`
+	LastSeq  int64          `json:"last_seq"`
+	HeadAt   string         `json:"head_at,omitempty"`
+	Line     int            `json:"line,omitempty"`
+	Seq      *int64         `json:"seq,omitempty"`
+	Receipt  writ.ReceiptID `json:"receipt,omitempty"`
+	Reason   string         `json:"reason,omitempty"`
+}
+
+func verifyCommand() *cobra.Command {
+	var key, data, format string
+	cmd := &cobra.Command{
+		Use: "verify FILE", Short: "Verify an export offline", Args: oneArg,
+		Long: `Verify an export with nothing but the public key: strict form, signatures, a
+sequence without a gap, legal transitions, and the signed head.
+
+Exit codes: 0 ok, 1 tampered, 2 malformed, 3 incomplete.`,
+		RunE: func(c *cobra.Command, args []string) error {
+			if key == "" {
+				if data == "" {
+					data = os.Getenv("WRIT_DATA")
+				}
+				if data == "" {
+					data = daemon.DefaultData(os.Getenv)
+					if _, err := os.Stat(".writ"); err == nil {
+						data = ".writ"
+					}
+				}
+				key = publicKey(data)
+			}
+			pub, err := os.ReadFile(key)
+			if errors.Is(err, fs.ErrNotExist) {
+				return fmt.Errorf("no public key at %s: give --key FILE (receipt.pub of the gateway)", key)
+			}
+			if err != nil {
+				return err
+			}
+			in := c.InOrStdin()
+			if args[0] != "-" {
+				f, err := os.Open(args[0])
+				if err != nil {
+					return err
+				}
+				defer func() { _ = f.Close() }()
+				in = f
+			}
+			report, err := receipts.Verify(in, pub)
+			if err != nil {
+				return err
+			}
+			if err := printReport(c.OutOrStdout(), format, report); err != nil {
+				return err
+			}
+			if code := report.ExitCode(); code != 0 {
+				return exitStatus(code)
+			}
+			return nil
+		},
+	}
+	cmd.Flags().StringVar(&key, "key", "", "public key, PEM (default: keys/receipt.pub of the data directory)")
+	cmd.Flags().StringVar(&data, "data", "", "data directory of a gateway on this machine (WRIT_DATA)")
+	cmd.Flags().StringVarP(&format, "output", "o", "table", "table or json")
+	return cmd
+}
+
+func printReport(w io.Writer, format string, r receipts.Report) error {
+	v := verdict{
+		Verdict: r.Verdict.String(), Log: r.Log, KeyID: r.KeyID, Receipts: r.Receipts, FirstSeq: r.FirstSeq, LastSeq: r.LastSeq,
+		Line: r.Line, Receipt: r.Receipt, Reason: r.Reason,
+	}
+	if r.HeadAt != 0 {
+		v.HeadAt = writ.FormatTime(r.HeadAt)
+	}
+	if r.Verdict != receipts.Good {
+		v.Seq = &r.Seq
+	} else {
+		v.Line = 0
+	}
+	b, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	return render(w, format, b)
+}

@@ -1,0 +1,127 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"github.com/spf13/cobra"
+
+	"github.com/writ-gateway/writ/gateway"
+	"github.com/writ-gateway/writ/internal/daemon"
+)
+
+func initCommand() *cobra.Command {
+	var set settings
+	cmd := &cobra.Command{
+		Use: "init", Short: "Make keys and a sample configuration", GroupID: "operate", Args: noArgs,
+		Long: `Make the data directory with its keys, and writ.yaml in this directory with every
+setting and its default. Nothing that exists is replaced.`,
+		RunE: func(c *cobra.Command, _ []string) error {
+			cfg, err := set.load(c)
+			if err != nil {
+				return err
+			}
+			made, err := daemon.Init(cfg)
+			if err != nil {
+				return err
+			}
+			w := c.OutOrStdout()
+			fmt.Fprintf(w, "keys       %s\npublic key %s\nkey id     %s\n", cfg.Keys, made.PublicKey, made.KeyID)
+			f, err := os.OpenFile("writ.yaml", os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o644)
+			switch {
+			case errors.Is(err, fs.ErrExist):
+				fmt.Fprintln(w, "config     writ.yaml is there already; it was left alone")
+				return nil
+			case err != nil:
+				return err
+			}
+			if _, err = f.WriteString(daemon.Sample()); err == nil {
+				err = f.Close()
+			}
+			if err == nil {
+				fmt.Fprintln(w, "config     writ.yaml\nnext       writ serve -c writ.yaml")
+			}
+			return err
+		},
+	}
+	set.flags(cmd)
+	return cmd
+}
+
+func configCommand() *cobra.Command {
+	cmd := &cobra.Command{Use: "config", Short: "Describe the configuration", GroupID: "operate", Args: cobra.NoArgs, RunE: func(c *cobra.Command, _ []string) error { return c.Help() }}
+	var file string
+	check := &cobra.Command{
+		Use: "check FILE", Short: "Check a configuration file", Args: oneArg,
+		RunE: func(c *cobra.Command, args []string) error {
+			file = args[0]
+			if _, err := daemon.Load(file, func(string) string { return "" }, nil); err != nil {
+				return usageError{err, c.CommandPath()}
+			}
+			_, err := fmt.Fprintln(c.OutOrStdout(), "ok")
+			return err
+		},
+	}
+	schema := &cobra.Command{
+		Use: "schema", Short: "Print the JSON Schema of the configuration file", Args: noArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			e := json.NewEncoder(c.OutOrStdout())
+			e.SetIndent("", "  ")
+			return e.Encode(daemon.Schema())
+		},
+	}
+	cmd.AddCommand(check, schema)
+	return cmd
+}
+
+func openapiCommand() *cobra.Command {
+	return &cobra.Command{
+		Use: "openapi", Short: "Print the OpenAPI 3.1 description", GroupID: "call", Args: noArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			b, err := gateway.OpenAPIYAML(daemon.Catalog())
+			if err != nil {
+				return err
+			}
+			_, err = c.OutOrStdout().Write(b)
+			return err
+		},
+	}
+}
+
+func doctorCommand() *cobra.Command {
+	var set settings
+	cmd := &cobra.Command{
+		Use: "doctor", Short: "Look for what would keep the gateway from working", GroupID: "operate", Args: noArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			cfg, err := set.load(c)
+			if err != nil {
+				return err
+			}
+			bad := 0
+			for _, f := range daemon.Examine(c.Context(), cfg) {
+				mark := "ok  "
+				if f.Err != nil {
+					mark = "FAIL"
+					bad++
+				}
+				fmt.Fprintf(c.OutOrStdout(), "%s  %-9s %s\n", mark, f.What, printable(f.Detail))
+				if f.Err != nil {
+					fmt.Fprintf(c.OutOrStdout(), "                %s\n", printable(f.Err.Error()))
+				}
+			}
+			if bad > 0 {
+				return exitStatus(exitError)
+			}
+			return nil
+		},
+	}
+	set.flags(cmd)
+	return cmd
+}
+
+// publicKey is where the receipts of a data directory are verified with.
+func publicKey(data string) string { return filepath.Join(data, "keys", "receipt.pub") }

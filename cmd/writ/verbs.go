@@ -1,0 +1,235 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"os"
+	"reflect"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/spf13/cobra"
+	"go.yaml.in/yaml/v3"
+
+	"github.com/writ-gateway/writ"
+	"github.com/writ-gateway/writ/client"
+	"github.com/writ-gateway/writ/internal/daemon"
+)
+
+// The commands of task, agent, run, session, capability and policy are made
+// from the capabilities themselves: one command per verb, one flag per
+// argument, its documentation as help. They cannot differ from the API.
+
+var nouns = map[string]string{
+	"session": "Open and end sessions", "agent": "Register agents", "run": "Create and follow runs",
+	"task": "Enqueue, claim and finish tasks", "capability": "See what can be called", "policy": "See the policies in force",
+}
+
+func verbCommands() []*cobra.Command {
+	groups := map[string]*cobra.Command{}
+	var out []*cobra.Command
+	for _, k := range daemon.Catalog().All() {
+		noun, verb, _ := strings.Cut(string(k.ID), ".")
+		short, ok := nouns[noun]
+		if !ok || k.Internal || k.ID == "capability.invoke" {
+			continue
+		}
+		if groups[noun] == nil {
+			groups[noun] = &cobra.Command{Use: noun, Short: short, GroupID: "call", Args: cobra.NoArgs, RunE: func(c *cobra.Command, _ []string) error { return c.Help() }}
+			out = append(out, groups[noun])
+		}
+		groups[noun].AddCommand(verbCommand(k, verb))
+	}
+	return out
+}
+
+// argument is one field of a capability's arguments as a flag.
+type argument struct {
+	name     string // JSON name
+	kind     reflect.Type
+	required bool
+}
+
+func verbCommand(k *writ.Capability, verb string) *cobra.Command {
+	args := argumentsOf(k.Args)
+	use := verb
+	idField := ""
+	if len(args) > 0 && (strings.HasSuffix(args[0].name, "_id") || args[0].name == "capability") && k.ID != "task.enqueue" {
+		idField = args[0].name
+		use += " " + strings.ToUpper(strings.ReplaceAll(idField, "_", "-"))
+		if !args[0].required {
+			use = verb + " [" + strings.ToUpper(strings.ReplaceAll(idField, "_", "-")) + "]"
+		}
+	}
+	var connect connection
+	var format, file, key string
+	cmd := &cobra.Command{
+		Use: use, Short: strings.TrimSuffix(k.Summary, "."),
+		Long: k.Summary + "\n\nCapability " + string(k.ID) + " (" + string(k.Safety) + ").",
+		Args: func(c *cobra.Command, rest []string) error {
+			if idField == "" {
+				return noArgs(c, rest)
+			}
+			return usage(c, cobra.MaximumNArgs(1)(c, rest))
+		},
+	}
+	flags := cmd.Flags()
+	for i := range k.Args.NumField() {
+		f := k.Args.Field(i)
+		name, _, _ := strings.Cut(f.Tag.Get("json"), ",")
+		if name == "" || name == "-" || name == idField {
+			continue
+		}
+		flags.String(flagName(name), "", strings.TrimSuffix(f.Tag.Get("doc"), ".")+kindHint(f.Type))
+	}
+	flags.StringVarP(&file, "file", "f", "", "read arguments from a YAML or JSON file; flags win")
+	flags.StringVarP(&format, "output", "o", "table", "table or json")
+	if !k.ReadOnly() {
+		flags.StringVar(&key, "idempotency-key", "", "repeat a call safely under the same key; one is made up when left out")
+	}
+	connect.flags(cmd)
+	cmd.RunE = func(c *cobra.Command, rest []string) error {
+		if format != "table" && format != "json" {
+			return usageError{fmt.Errorf("-o wants table or json"), c.CommandPath()}
+		}
+		body, err := fromFile(file)
+		if err != nil {
+			return usageError{err, c.CommandPath()}
+		}
+		if len(rest) == 1 {
+			body[idField] = rest[0]
+		}
+		for _, a := range args {
+			if f := flags.Lookup(flagName(a.name)); f != nil && f.Changed {
+				v, err := a.parse(f.Value.String())
+				if err != nil {
+					return usageError{fmt.Errorf("--%s: %w", f.Name, err), c.CommandPath()}
+				}
+				body[a.name] = v
+			}
+		}
+		for _, a := range args {
+			if _, ok := body[a.name]; a.required && !ok {
+				return usageError{fmt.Errorf("%s is required", a.name), c.CommandPath()}
+			}
+		}
+		cl, err := connect.open()
+		if err != nil {
+			return err
+		}
+		return invoke(c.Context(), c, cl, k.ID, body, format, key)
+	}
+	return cmd
+}
+
+func invoke(ctx context.Context, c *cobra.Command, cl *client.Client, id writ.CapabilityID, body map[string]any, format, key string) error {
+	var raw json.RawMessage
+	meta, err := cl.Invoke(ctx, id, body, &raw, client.WithIdempotencyKey(key))
+	if err != nil {
+		return err
+	}
+	if err := render(c.OutOrStdout(), format, raw); err != nil {
+		return err
+	}
+	if len(raw) == 0 || string(raw) == "null" {
+		fmt.Fprintln(c.ErrOrStderr(), "writ: nothing to hand out")
+	}
+	if meta.Receipt != "" {
+		fmt.Fprintf(c.ErrOrStderr(), "writ: receipt: %s\n", meta.Receipt)
+	}
+	return nil
+}
+
+func argumentsOf(t reflect.Type) []argument {
+	var out []argument
+	for i := range t.NumField() {
+		f := t.Field(i)
+		name, opts, _ := strings.Cut(f.Tag.Get("json"), ",")
+		if name == "" || name == "-" {
+			continue
+		}
+		out = append(out, argument{name: name, kind: f.Type, required: !slices.Contains(strings.Split(opts, ","), "omitempty")})
+	}
+	return out
+}
+
+func flagName(json string) string { return strings.ReplaceAll(json, "_", "-") }
+
+func kindHint(t reflect.Type) string {
+	switch {
+	case t == reflect.TypeFor[writ.RawObject]():
+		return " (JSON, or @file)"
+	case t.Kind() == reflect.Slice && t.Elem().Kind() == reflect.String:
+		return " (comma separated)"
+	case t.Kind() == reflect.Slice, t.Kind() == reflect.Struct, t.Kind() == reflect.Map:
+		return " (JSON, or @file)"
+	case t.Kind() == reflect.Pointer:
+		return kindHint(t.Elem())
+	}
+	return ""
+}
+
+func (a argument) parse(s string) (any, error) {
+	t := a.kind
+	for t.Kind() == reflect.Pointer {
+		t = t.Elem()
+	}
+	if t == reflect.TypeFor[writ.RawObject]() {
+		return parseJSON(s)
+	}
+	switch t.Kind() {
+	case reflect.Int, reflect.Int64:
+		n, err := strconv.ParseInt(s, 10, 64)
+		if err != nil {
+			return nil, fmt.Errorf("want a whole number")
+		}
+		return n, nil
+	case reflect.Bool:
+		b, err := strconv.ParseBool(s)
+		if err != nil {
+			return nil, fmt.Errorf("want true or false")
+		}
+		return b, nil
+	case reflect.String:
+		return s, nil
+	case reflect.Slice:
+		if t.Elem().Kind() == reflect.String {
+			if s == "" {
+				return []string{}, nil
+			}
+			return strings.Split(s, ","), nil
+		}
+	}
+	return parseJSON(s)
+}
+
+func parseJSON(s string) (any, error) {
+	if name, ok := strings.CutPrefix(s, "@"); ok {
+		b, err := os.ReadFile(name)
+		if err != nil {
+			return nil, err
+		}
+		s = string(b)
+	}
+	if !json.Valid([]byte(s)) {
+		return nil, fmt.Errorf("want JSON, or @file with JSON")
+	}
+	return json.RawMessage(s), nil
+}
+
+func fromFile(path string) (map[string]any, error) {
+	body := map[string]any{}
+	if path == "" {
+		return body, nil
+	}
+	b, err := os.ReadFile(path)
+	if err != nil {
+		return nil, err
+	}
+	if err := yaml.Unmarshal(b, &body); err != nil { // JSON is YAML
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	return body, nil
+}

@@ -1,0 +1,96 @@
+package gateway
+
+import (
+	"bytes"
+	"reflect"
+
+	stdjson "encoding/json"
+
+	"github.com/danielgtaylor/huma/v2"
+
+	"github.com/writ-gateway/writ"
+)
+
+const draft2020 = "https://json-schema.org/draft/2020-12/schema"
+
+// Schemas renders the JSON Schemas (2020-12) of a capability's arguments, path
+// parameters among them, and of its result. Each stands alone: what it refers
+// to is under its own $defs. They are nil for an internal capability and for one
+// that was not in the registry the validator was made from.
+func (v *Validator) Schemas(c *writ.Capability) (args, result writ.RawObject) {
+	return v.cat.published[c.ID].args, v.cat.published[c.ID].result
+}
+
+// published is a capability's pair of schemas as JSON.
+type published struct{ args, result writ.RawObject }
+
+// publish renders the schemas of a capability.
+func (c *catalogue) publish(k *writ.Capability) error {
+	args, err := c.standalone(c.args[k.Args])
+	if err != nil {
+		return err
+	}
+	p := published{args: args}
+	if k.Result != nil {
+		if p.result, err = c.standalone(c.result(k)); err != nil {
+			return err
+		}
+	}
+	c.published[k.ID] = p
+	return nil
+}
+
+// result is the schema of a capability's result.
+func (c *catalogue) result(k *writ.Capability) *huma.Schema {
+	t := k.Result
+	if k.ID == capabilityInvoke {
+		t = reflect.TypeFor[Envelope]()
+	}
+	return c.reg.Schema(t, true, pascal(string(k.ID))+"Result")
+}
+
+// standalone renders a schema with everything it refers to.
+func (c *catalogue) standalone(s *huma.Schema) (writ.RawObject, error) {
+	text, err := stdjson.Marshal(s)
+	if err != nil {
+		return nil, err
+	}
+	var root map[string]stdjson.RawMessage
+	if err := stdjson.Unmarshal(text, &root); err != nil {
+		return nil, err
+	}
+	defs := map[string]*huma.Schema{}
+	c.reach(s, defs)
+	root["$schema"] = stdjson.RawMessage(`"` + draft2020 + `"`)
+	if len(defs) > 0 {
+		if root["$defs"], err = stdjson.Marshal(defs); err != nil {
+			return nil, err
+		}
+	}
+	if text, err = stdjson.Marshal(root); err != nil {
+		return nil, err
+	}
+	return bytes.ReplaceAll(text, []byte(`"$ref":"`+schemaPrefix), []byte(`"$ref":"#/$defs/`)), nil
+}
+
+// reach collects the named schemas that s leads to.
+func (c *catalogue) reach(s *huma.Schema, defs map[string]*huma.Schema) {
+	if s == nil {
+		return
+	}
+	if s.Ref != "" {
+		name := s.Ref[len(schemaPrefix):]
+		if defs[name] != nil {
+			return
+		}
+		s = c.reg.SchemaFromRef(s.Ref)
+		defs[name] = s
+	}
+	c.reach(s.Items, defs)
+	for _, p := range s.Properties {
+		c.reach(p, defs)
+	}
+	if more, ok := s.AdditionalProperties.(*huma.Schema); ok {
+		c.reach(more, defs)
+	}
+}

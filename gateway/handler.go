@@ -1,0 +1,268 @@
+package gateway
+
+import (
+	"errors"
+	"io"
+	"log/slog"
+	"mime"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+
+	stdjson "encoding/json"
+
+	"github.com/danielgtaylor/huma/v2"
+	"github.com/danielgtaylor/huma/v2/adapters/humago"
+	"github.com/go-json-experiment/json"
+
+	"github.com/writ-gateway/writ"
+)
+
+// statusOf is the one table from outcomes to HTTP.
+var statusOf = map[writ.Outcome]int{
+	writ.OutcomeDone:    http.StatusOK,
+	writ.OutcomeCreated: http.StatusCreated,
+	writ.OutcomeEmpty:   http.StatusNoContent,
+}
+
+// governed is the handler of every operation: credential, call, door, reply.
+func governed(cfg Config, route Route, c *writ.Capability) func(huma.Context) {
+	params := route.Params()
+	types := queryTypes(route, c.Args)
+	if route.Method != http.MethodGet {
+		clear(types) // arguments of a change travel in the body
+	}
+	return func(hc huma.Context) {
+		r, w := humago.Unwrap(hc)
+		tr := traceOf(r)
+		tr.operation = route.OperationID
+		fail := func(err error, receipt *writ.Receipt) { refuse(cfg, w, tr, err, receipt) }
+
+		cred, err := credential(r)
+		if err != nil {
+			fail(err, nil)
+			return
+		}
+		call := &writ.Call{
+			ID: tr.id, Capability: route.Capability, Credential: cred, ReceivedAt: tr.start.UnixMilli(), Salt: tr.salt,
+		}
+		if route.Method != http.MethodGet {
+			if err := preconditions(call, r); err != nil {
+				fail(err, nil)
+				return
+			}
+		}
+		members, err := pathArgs(r, params)
+		if err == nil {
+			var extra []byte
+			if extra, err = queryArgs(r.URL.RawQuery, types); len(extra) > 0 {
+				if len(members) > 0 {
+					members = append(members, ',')
+				}
+				members = append(members, extra...)
+			}
+		}
+		var body []byte
+		if err == nil {
+			body, err = readBody(cfg, w, r)
+		}
+		if err == nil {
+			call.Raw, err = merge(members, body)
+		}
+		if err == nil && route.Capability == capabilityInvoke {
+			err = unwrap(call)
+		}
+		if err != nil {
+			fail(err, nil)
+			return
+		}
+
+		reply, receipt, err := cfg.Door.Do(r.Context(), call)
+		if err != nil {
+			fail(err, receipt)
+			return
+		}
+		if err := respond(cfg, w, call, reply, receipt); err != nil {
+			fail(err, receipt)
+		}
+	}
+}
+
+// preconditions reads the headers that qualify a change.
+func preconditions(call *writ.Call, r *http.Request) error {
+	const op = "gateway.headers"
+	key, err := oneHeader(r, "Idempotency-Key")
+	if err != nil {
+		return err
+	}
+	if len(key) > 128 || strings.ContainsFunc(key, func(c rune) bool { return c <= ' ' || c > '~' }) {
+		return writ.Refuse(writ.CodeMalformed, op, "the Idempotency-Key is not valid", "use 1 to 128 visible ASCII characters")
+	}
+	call.IdempotencyKey = key
+	match, err := oneHeader(r, "If-Match")
+	if err != nil || match == "" {
+		return err
+	}
+	v, perr := strconv.ParseInt(strings.Trim(match, `"`), 10, 64)
+	if perr != nil || v <= 0 || strconv.FormatInt(v, 10) != strings.Trim(match, `"`) {
+		return writ.Refuse(writ.CodeMalformed, op, "If-Match is not one version", `send the ETag of a reply, for example If-Match: "42"`)
+	}
+	call.IfVersion = v
+	return nil
+}
+
+func oneHeader(r *http.Request, name string) (string, error) {
+	values := r.Header.Values(name)
+	if len(values) > 1 {
+		return "", writ.Refuse(writ.CodeMalformed, "gateway.headers", "the header "+name+" is given more than once", "send it once")
+	}
+	if len(values) == 0 {
+		return "", nil
+	}
+	return values[0], nil
+}
+
+// readBody reads at most the allowed size; the edge has set the time.
+func readBody(cfg Config, w http.ResponseWriter, r *http.Request) ([]byte, error) {
+	const op = "gateway.body"
+	limit := cfg.Limits.BodyBytes
+	tooLarge := writ.Refuse(writ.CodeTooLarge, op, "the body is larger than "+strconv.FormatInt(limit, 10)+" bytes", "send less")
+	if r.ContentLength > limit {
+		return nil, tooLarge
+	}
+	if !hasBody(r) {
+		return nil, nil
+	}
+	if r.Method == http.MethodGet || r.Method == http.MethodHead {
+		return nil, writ.Refuse(writ.CodeMalformed, op, "this operation takes no body", "send its arguments in the query")
+	}
+	if types := r.Header.Values("Content-Type"); len(types) != 1 || !isJSON(types[0]) {
+		return nil, writ.Refuse(writ.CodeMalformed, op, "the body is not declared as JSON", "send Content-Type: application/json")
+	}
+	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, limit))
+	if _, ok := errors.AsType[*http.MaxBytesError](err); ok {
+		return nil, tooLarge
+	}
+	if err != nil {
+		return nil, &writ.Error{Code: writ.CodeMalformed, Op: op, Msg: "the body could not be read to its end", Hint: "send it again", Err: err}
+	}
+	// The call may wait for work far longer than a body may take.
+	_ = http.NewResponseController(w).SetReadDeadline(time.Time{})
+	return body, nil
+}
+
+func hasBody(r *http.Request) bool {
+	return r.Body != nil && r.Body != http.NoBody && r.ContentLength != 0
+}
+
+func isJSON(contentType string) bool {
+	t, params, err := mime.ParseMediaType(contentType)
+	if err != nil || t != "application/json" {
+		return false
+	}
+	charset, ok := params["charset"]
+	return !ok || strings.EqualFold(charset, "utf-8")
+}
+
+// Invocation is the body of capability.invoke.
+type Invocation struct {
+	Capability writ.CapabilityID `json:"capability"`
+	Args       writ.RawObject    `json:"args,omitempty"`
+}
+
+// unwrap turns a call of capability.invoke into the call it asks for.
+func unwrap(call *writ.Call) error {
+	var args Invocation
+	const op = "gateway.invoke"
+	if tooDeep(call.Raw) || json.Unmarshal(call.Raw, &args, strict) != nil {
+		return writ.Refuse(writ.CodeMalformed, op, "the body is not an invocation", `send {"capability": "…", "args": {…}}`)
+	}
+	if !args.Capability.Valid() {
+		e := writ.Refuse(writ.CodeInputInvalid, op, "the invocation names no capability", "GET /v1/capabilities lists them")
+		e.Fields = []writ.FieldError{{Pointer: "/capability", Msg: "expected the id of a capability"}}
+		return e
+	}
+	call.Via, call.Capability, call.Raw = capabilityInvoke, args.Capability, stdjson.RawMessage(args.Args)
+	if len(call.Raw) == 0 {
+		call.Raw = stdjson.RawMessage("{}")
+	}
+	return nil
+}
+
+// Envelope is the reply to an invocation.
+type Envelope struct {
+	Capability    writ.CapabilityID  `json:"capability" doc:"The capability that was called."`
+	SchemaVersion string             `json:"schema_version" doc:"Version of this envelope." enum:"1.0"`
+	Status        writ.Outcome       `json:"status" doc:"What became of the call." enum:"done,created,empty"`
+	GeneratedAt   string             `json:"generated_at" doc:"When the envelope was made." format:"date-time"`
+	Data          stdjson.RawMessage `json:"data" doc:"The reply of the capability; null when there is none."`
+	Receipt       writ.ReceiptID     `json:"receipt,omitempty" doc:"Receipt of the transition; absent for reads."`
+}
+
+// respond encodes an accepted call.
+func respond(cfg Config, w http.ResponseWriter, call *writ.Call, reply writ.Reply, receipt *writ.Receipt) error {
+	status, ok := statusOf[reply.Outcome]
+	if !ok {
+		return writ.Fault(writ.CodeInternal, "gateway.respond", errors.New("the reply has no known outcome"))
+	}
+	body := []byte(reply.JSON)
+	if call.Via != "" {
+		env := Envelope{
+			Capability: call.Capability, SchemaVersion: "1.0", Status: reply.Outcome,
+			GeneratedAt: writ.FormatTime(cfg.Now().UnixMilli()), Data: reply.JSON,
+		}
+		if receipt != nil {
+			env.Receipt = receipt.ID
+		}
+		var err error
+		if body, err = stdjson.Marshal(env); err != nil {
+			return writ.Fault(writ.CodeInternal, "gateway.respond", err)
+		}
+		if status == http.StatusNoContent {
+			status = http.StatusOK // the envelope says that there is nothing
+		}
+	}
+	h := w.Header()
+	if receipt != nil {
+		h.Set("Receipt-Id", string(receipt.ID))
+	}
+	if reply.ETag > 0 {
+		h.Set("ETag", `"`+strconv.FormatInt(reply.ETag, 10)+`"`)
+	}
+	if reply.Replayed {
+		h.Set("Idempotency-Replayed", "true")
+	}
+	if cfg.PolicyRevision != nil {
+		h.Set("Policy-Revision", cfg.PolicyRevision())
+	}
+	if status == http.StatusNoContent {
+		h.Set("Retry-After", "1")
+		w.WriteHeader(status)
+		return nil
+	}
+	if len(body) == 0 {
+		body = []byte("{}")
+	}
+	h.Set("Content-Type", "application/json")
+	h.Set("Content-Length", strconv.Itoa(len(body)))
+	w.WriteHeader(status)
+	_, _ = w.Write(body) // the caller is gone: nobody is left to tell
+	return nil
+}
+
+// refuse answers with a problem, and logs what the caller is not shown.
+func refuse(cfg Config, w http.ResponseWriter, tr *trace, err error, receipt *writ.Receipt) {
+	e := writ.AsError("gateway", err)
+	if e.Receipt == "" && receipt != nil {
+		c := *e
+		c.Receipt = receipt.ID
+		e = &c
+	}
+	tr.code = e.Code
+	if StatusOf(e.Code) >= 500 {
+		cfg.Log.Error("call failed", slog.String("request_id", string(tr.id)), slog.String("operation", tr.operation),
+			slog.String("code", string(e.Code)), slog.Any("error", e))
+	}
+	writeProblem(w, e, tr.id)
+}

@@ -1,0 +1,242 @@
+package gateway
+
+import (
+	"maps"
+	"net/http"
+	"reflect"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/danielgtaylor/huma/v2"
+
+	"github.com/writ-gateway/writ"
+)
+
+// OpenAPI describes everything the gateway serves under /v1 for a registry.
+// The same registry always gives the same document.
+func OpenAPI(reg *writ.Registry) (*huma.OpenAPI, error) { return describe(reg) }
+
+// OpenAPIYAML is the document of [OpenAPI] as YAML, as it is committed in
+// openapi/openapi.yaml.
+func OpenAPIYAML(reg *writ.Registry) ([]byte, error) {
+	doc, err := describe(reg)
+	if err != nil {
+		return nil, err
+	}
+	return doc.YAML()
+}
+
+// bearer is the name of the one security scheme.
+const bearer = "session"
+
+// describe checks the routes and writes the document.
+func describe(reg *writ.Registry) (doc *huma.OpenAPI, err error) {
+	if err := CheckRoutes(reg); err != nil {
+		return nil, err
+	}
+	cat, err := newCatalogue(reg)
+	if err != nil {
+		return nil, err
+	}
+	doc = &huma.OpenAPI{
+		OpenAPI: "3.1.0",
+		Info: &huma.Info{
+			Title: "writ", Version: writ.Version,
+			Description: "A policy-as-code governance gateway for autonomous agents. Every operation is a capability: it is judged by role and policy, committed atomically and signed into a receipt.",
+			License:     &huma.License{Name: "Apache-2.0", Identifier: "Apache-2.0"},
+		},
+		Servers: []*huma.Server{{URL: "/", Description: "This gateway."}},
+		Components: &huma.Components{
+			Schemas: cat.reg, Responses: map[string]*huma.Response{}, Headers: map[string]*huma.Header{},
+			Parameters: map[string]*huma.Param{},
+			SecuritySchemes: map[string]*huma.SecurityScheme{bearer: {
+				Type: "http", Scheme: "bearer",
+				Description: "Token of a session, <tenant>.ses_<id>.<secret>, as session.open returned it once.",
+			}},
+		},
+		Security: []map[string][]string{{bearer: {}}},
+	}
+	for _, t := range tags {
+		doc.Tags = append(doc.Tags, &huma.Tag{Name: t.name, Description: t.text})
+	}
+	shared(doc)
+	for _, r := range Routes {
+		doc.AddOperation(operation(cat, r, reg.Get(r.Capability)))
+	}
+	prune(cat, doc)
+	return doc, nil
+}
+
+// prune drops the schemas no operation leads to: those of internal
+// capabilities, which callers do not see.
+func prune(cat *catalogue, doc *huma.OpenAPI) {
+	used := map[string]*huma.Schema{}
+	content := func(c map[string]*huma.MediaType) {
+		for _, m := range c {
+			cat.reach(m.Schema, used)
+		}
+	}
+	for _, r := range doc.Components.Responses {
+		content(r.Content)
+	}
+	for _, item := range doc.Paths {
+		for _, op := range []*huma.Operation{item.Get, item.Put, item.Post} {
+			if op == nil {
+				continue
+			}
+			for _, p := range op.Parameters {
+				cat.reach(p.Schema, used)
+			}
+			if op.RequestBody != nil {
+				content(op.RequestBody.Content)
+			}
+			for _, r := range op.Responses {
+				content(r.Content)
+			}
+		}
+	}
+	maps.DeleteFunc(cat.reg.Map(), func(name string, _ *huma.Schema) bool { return used[name] == nil })
+}
+
+// shared fills the components that operations refer to.
+func shared(doc *huma.OpenAPI) {
+	reg := doc.Components.Schemas
+	problem := reg.Schema(reflect.TypeFor[Problem](), true, "Problem")
+	text := func(pattern string) *huma.Schema { return &huma.Schema{Type: huma.TypeString, Pattern: pattern} }
+	header := func(name, about string, s *huma.Schema) {
+		doc.Components.Headers[name] = &huma.Header{Description: about, Schema: s}
+	}
+	header("Request-Id", "Id of the call.", text(`^cll_[0-7][0-9A-HJKMNP-TV-Z]{25}$`))
+	header("Receipt-Id", "Receipt of the transition or denial; absent for reads.", text(writ.PatternReceipt))
+	header("ETag", "Version of the document shown, for If-Match.", text(`^"[1-9][0-9]*"$`))
+	header("Policy-Revision", "Revision of the policy in force.", text(""))
+	header("Idempotency-Replayed", "true when the reply is that of an earlier call with the same key.", &huma.Schema{Type: huma.TypeString, Enum: []any{"true"}})
+	header("Retry-After", "Seconds to wait before the next try.", &huma.Schema{Type: huma.TypeInteger, Minimum: ptr(0.0)})
+
+	doc.Components.Parameters["IdempotencyKey"] = &huma.Param{
+		Name: "Idempotency-Key", In: "header",
+		Description: "Makes the change happen at most once: the same key and request give the same reply.",
+		Schema:      &huma.Schema{Type: huma.TypeString, MinLength: ptr(1), MaxLength: ptr(128), Pattern: `^[!-~]+$`},
+	}
+	doc.Components.Parameters["IfMatch"] = &huma.Param{
+		Name: "If-Match", In: "header", Description: "ETag the document must still have.",
+		Schema: text(`^"?[1-9][0-9]*"?$`),
+	}
+	doc.Components.Responses["Problem"] = &huma.Response{
+		Description: "The call was refused.",
+		Headers: map[string]*huma.Param{
+			"Request-Id": headerRef("Request-Id"), "Receipt-Id": headerRef("Receipt-Id"), "Retry-After": headerRef("Retry-After"),
+		},
+		Content: map[string]*huma.MediaType{problemJSON: {Schema: problem}},
+	}
+}
+
+func headerRef(name string) *huma.Param { return &huma.Param{Ref: "#/components/headers/" + name} }
+
+// operation describes one route.
+func operation(cat *catalogue, r Route, c *writ.Capability) *huma.Operation {
+	op := &huma.Operation{
+		OperationID: r.OperationID, Method: r.Method, Path: r.Path, Tags: []string{r.Tag}, Summary: c.Summary,
+		Responses: map[string]*huma.Response{}, SkipValidateBody: true,
+		Security:   []map[string][]string{{bearer: {}}},
+		Extensions: map[string]any{"x-capability": string(r.Capability), "x-safety": string(c.Safety)},
+	}
+	args := cat.args[c.Args]
+	for _, p := range r.Params() {
+		op.Parameters = append(op.Parameters, parameter(args, p, "path"))
+	}
+	if r.Method == http.MethodGet {
+		names := slices.Sorted(maps.Keys(queryTypes(r, c.Args)))
+		for _, name := range names {
+			op.Parameters = append(op.Parameters, parameter(args, name, "query"))
+		}
+	} else {
+		op.RequestBody = requestBody(cat, r, args)
+	}
+	if r.Method != http.MethodGet {
+		op.Parameters = append(op.Parameters,
+			&huma.Param{Ref: "#/components/parameters/IdempotencyKey"}, &huma.Param{Ref: "#/components/parameters/IfMatch"})
+	}
+	result := cat.result(c)
+	for _, o := range r.Outcomes {
+		op.Responses[strconv.Itoa(statusOf[o])] = success(o, result)
+	}
+	for _, status := range refusals(r) {
+		op.Responses[strconv.Itoa(status)] = &huma.Response{Ref: "#/components/responses/Problem"}
+	}
+	return op
+}
+
+// parameter describes an argument that travels outside the body.
+func parameter(args *huma.Schema, name, in string) *huma.Param {
+	s := *args.Properties[name]
+	text := s.Description
+	s.Description = ""
+	return &huma.Param{Name: name, In: in, Description: text, Schema: &s, Required: in == "path" || slices.Contains(args.Required, name)}
+}
+
+// requestBody describes the arguments without those in the path.
+func requestBody(cat *catalogue, r Route, args *huma.Schema) *huma.RequestBody {
+	s := *args
+	s.Properties = maps.Clone(args.Properties)
+	s.Required = nil
+	for _, name := range args.Required {
+		if !slices.Contains(r.Params(), name) {
+			s.Required = append(s.Required, name)
+		}
+	}
+	for _, p := range r.Params() {
+		delete(s.Properties, p)
+	}
+	name := pascal(r.OperationID) + "Request"
+	cat.reg.Map()[name] = &s
+	return &huma.RequestBody{
+		Required: len(s.Required) > 0,
+		Content:  map[string]*huma.MediaType{"application/json": {Schema: &huma.Schema{Ref: schemaPrefix + name}}},
+	}
+}
+
+func success(o writ.Outcome, result *huma.Schema) *huma.Response {
+	res := &huma.Response{Headers: map[string]*huma.Param{}}
+	for _, h := range []string{"Request-Id", "Receipt-Id", "ETag", "Policy-Revision", "Idempotency-Replayed"} {
+		res.Headers[h] = headerRef(h)
+	}
+	switch o {
+	case writ.OutcomeEmpty:
+		res.Description = "Nothing to hand out."
+		res.Headers = map[string]*huma.Param{"Request-Id": headerRef("Request-Id"), "Retry-After": headerRef("Retry-After")}
+		return res
+	case writ.OutcomeCreated:
+		res.Description = "Created."
+	default:
+		res.Description = "Done."
+	}
+	res.Content = map[string]*huma.MediaType{"application/json": {Schema: result}}
+	return res
+}
+
+// refusals lists the statuses of problems an operation can answer with.
+func refusals(r Route) []int {
+	var out []int
+	for _, k := range kindOf {
+		if r.Method == http.MethodGet && (k.Status == http.StatusRequestEntityTooLarge || k.Status == http.StatusLocked) {
+			continue
+		}
+		if !slices.Contains(out, k.Status) {
+			out = append(out, k.Status)
+		}
+	}
+	return out
+}
+
+// pascal turns "task.claim.byId" into "TaskClaimById".
+func pascal(id string) string {
+	var b strings.Builder
+	for _, word := range strings.FieldsFunc(id, func(r rune) bool { return r == '.' || r == '-' || r == '_' }) {
+		b.WriteString(strings.ToUpper(word[:1]) + word[1:])
+	}
+	return b.String()
+}
+
+func ptr[T any](v T) *T { return &v }

@@ -1,0 +1,148 @@
+package gateway
+
+import (
+	"fmt"
+	"net/http"
+	"reflect"
+	"strings"
+
+	"github.com/writ-gateway/writ"
+)
+
+// Route is one operation: how a capability is reached over HTTP.
+type Route struct {
+	OperationID string // unique; the capability's id unless it has several routes
+	Capability  writ.CapabilityID
+	Method      string
+	Path        string // with {parameters} named like the arguments they fill
+	Tag         string
+	Outcomes    []writ.Outcome // what it may answer with; for the description only
+}
+
+// Params lists the parameters in the path.
+func (r Route) Params() []string {
+	var out []string
+	for _, seg := range strings.Split(r.Path, "/") {
+		if len(seg) > 2 && seg[0] == '{' {
+			out = append(out, seg[1:len(seg)-1])
+		}
+	}
+	return out
+}
+
+// capabilityInvoke is the one capability whose call is made for another one.
+const capabilityInvoke writ.CapabilityID = "capability.invoke"
+
+// Open lists the paths that are not governed. Everything else the gateway
+// serves is a capability.
+var Open = []string{"/healthz", "/readyz", "/metrics", "/openapi.json", "/openapi.yaml", "/docs"}
+
+// Routes is every governed operation.
+var Routes = routes()
+
+func routes() []Route {
+	const get, post, put = http.MethodGet, http.MethodPost, http.MethodPut
+	done := []writ.Outcome{writ.OutcomeDone}
+	made := []writ.Outcome{writ.OutcomeCreated}
+	either := []writ.Outcome{writ.OutcomeDone, writ.OutcomeCreated}
+	var out []Route
+	add := func(tag, method, path string, id writ.CapabilityID, outcomes []writ.Outcome) {
+		out = append(out, Route{string(id), id, method, path, tag, outcomes})
+	}
+
+	add("sessions", post, "/v1/sessions", "session.open", made)
+	add("sessions", get, "/v1/sessions", "session.list", done)
+	add("sessions", get, "/v1/sessions/{session_id}", "session.get", done)
+	for _, verb := range []string{"start", "heartbeat", "close", "revoke"} {
+		add("sessions", post, "/v1/sessions/{session_id}/"+verb, writ.CapabilityID("session."+verb), done)
+	}
+
+	add("agents", put, "/v1/agents/{agent_id}", "agent.register", either)
+	add("agents", get, "/v1/agents", "agent.list", done)
+	add("agents", get, "/v1/agents/{agent_id}", "agent.info", done)
+	add("agents", get, "/v1/agents/{agent_id}/tools", "agent.tools", done)
+	for _, verb := range []string{"activate", "suspend"} {
+		add("agents", post, "/v1/agents/{agent_id}/"+verb, writ.CapabilityID("agent."+verb), done)
+	}
+
+	add("runs", post, "/v1/runs", "run.create", made)
+	add("runs", get, "/v1/runs", "run.list", done)
+	add("runs", get, "/v1/runs/{run_id}", "run.get", done)
+	for _, verb := range []string{"seal", "cancel"} {
+		add("runs", post, "/v1/runs/{run_id}/"+verb, writ.CapabilityID("run."+verb), done)
+	}
+
+	add("tasks", post, "/v1/tasks", "task.enqueue", either)
+	add("tasks", get, "/v1/tasks", "task.list", done)
+	add("tasks", get, "/v1/tasks/{task_id}", "task.get", done)
+	add("tasks", post, "/v1/tasks/claim", "task.claim", []writ.Outcome{writ.OutcomeDone, writ.OutcomeEmpty})
+	add("tasks", post, "/v1/tasks/{task_id}/claim", "task.claim", done)
+	out[len(out)-1].OperationID = "task.claim.byId"
+	for _, verb := range []string{"heartbeat", "complete", "fail", "release", "cancel"} {
+		add("tasks", post, "/v1/tasks/{task_id}/"+verb, writ.CapabilityID("task."+verb), done)
+	}
+
+	add("capabilities", get, "/v1/capabilities", "capability.list", done)
+	add("capabilities", get, "/v1/capabilities/{capability}", "capability.get", done)
+	add("capabilities", post, "/v1/invoke", capabilityInvoke, either)
+
+	add("policy", get, "/v1/policy", "policy.info", done)
+
+	add("receipts", get, "/v1/receipts", "receipt.list", done)
+	add("receipts", get, "/v1/receipts/export", "receipt.export", done)
+	add("receipts", get, "/v1/receipts/{receipt_id}", "receipt.get", done)
+	return out
+}
+
+// tags says what each group of operations is for.
+var tags = []struct{ name, text string }{
+	{"sessions", "Who acts: one principal in one role, for a time."},
+	{"agents", "The registry: what agents there are, what they can do and where they may write."},
+	{"runs", "Containers of work with an owner, a budget and an end."},
+	{"tasks", "Work: enqueued, claimed under a lease, completed once."},
+	{"capabilities", "What can be called, and one way to call it by name."},
+	{"policy", "The rules in force."},
+	{"receipts", "Signed records of every transition and denial."},
+}
+
+// CheckRoutes says whether routes and registry match: each capability a caller
+// may use has a route, each route a capability that is not internal, and path
+// parameters name arguments.
+func CheckRoutes(reg *writ.Registry) error {
+	routed := map[writ.CapabilityID]bool{}
+	ids := map[string]bool{}
+	for _, r := range Routes {
+		if ids[r.OperationID] {
+			return fmt.Errorf("operation %s is listed twice", r.OperationID)
+		}
+		ids[r.OperationID] = true
+		routed[r.Capability] = true
+		c := reg.Get(r.Capability)
+		switch {
+		case c == nil:
+			return fmt.Errorf("route %s %s: capability %s is not registered", r.Method, r.Path, r.Capability)
+		case c.Internal:
+			return fmt.Errorf("route %s %s: capability %s is internal", r.Method, r.Path, r.Capability)
+		case (r.Method == http.MethodGet) != c.ReadOnly() && r.Capability != capabilityInvoke:
+			return fmt.Errorf("route %s %s: the method does not fit the safety of %s", r.Method, r.Path, r.Capability)
+		}
+		if c.Args == nil || c.Result == nil || c.Args.Kind() != reflect.Struct {
+			return fmt.Errorf("capability %s: its arguments are not a struct, or it has no result", c.ID)
+		}
+		fields := argumentFields(c.Args)
+		if _, ok := fields["args"]; r.Capability == capabilityInvoke && (!ok || len(fields) != 2) {
+			return fmt.Errorf("capability %s: its arguments are not those of gateway.Invocation", c.ID)
+		}
+		for _, p := range r.Params() {
+			if _, ok := fields[p]; !ok {
+				return fmt.Errorf("route %s %s: %s has no argument %q", r.Method, r.Path, r.Capability, p)
+			}
+		}
+	}
+	for _, c := range reg.All() {
+		if !c.Internal && !routed[c.ID] {
+			return fmt.Errorf("capability %s has no route", c.ID)
+		}
+	}
+	return nil
+}

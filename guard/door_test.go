@@ -1,0 +1,469 @@
+package guard_test
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+
+	"github.com/sigstore/sigstore/pkg/cryptoutils"
+
+	"github.com/writ-gateway/writ"
+	"github.com/writ-gateway/writ/guard"
+	"github.com/writ-gateway/writ/receipts"
+)
+
+func asError(t *testing.T, err error, want writ.Code) *writ.Error {
+	t.Helper()
+	e, ok := errors.AsType[*writ.Error](err)
+	if !ok || e.Code != want {
+		t.Fatalf("got %v, want %s", err, want)
+	}
+	return e
+}
+
+func TestCallCommitsWithAReceipt(t *testing.T) {
+	w := newWorld(t)
+	alice := w.session("alice")
+	reply, receipt, err := w.call(alice, "test.bump", thingArgs{Run: runID(1)}, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var v thingView
+	if err := json.Unmarshal(reply.JSON, &v); err != nil {
+		t.Fatal(err)
+	}
+	facts := w.facts()
+	last := facts[len(facts)-1]
+	if v.Count != 1 || v.Version != last.Commit.Version() || reply.ETag != v.Version {
+		t.Fatalf("reply %+v, commit %+v", v, last.Commit)
+	}
+	if receipt.ID != last.ID || receipt.Seq != last.Commit.Seq || string(receipt.Payload) != string(last.Payload()) {
+		t.Fatalf("receipt %+v is not the fact's", receipt)
+	}
+	p := predicate(t, last)
+	if p["transition"] != "test.bump" || p["outcome"] != "transition" || p["receiptId"] != string(receipt.ID) {
+		t.Fatalf("stated: %v", p)
+	}
+	if strings.Contains(string(last.Payload()), "alice") {
+		t.Fatal("the receipt names a person")
+	}
+	// The next change of the same object names this receipt as its parent.
+	if _, _, err := w.call(alice, "test.bump", thingArgs{Run: runID(1)}, ""); err != nil {
+		t.Fatal(err)
+	}
+	facts = w.facts()
+	if parents := fmt.Sprint(predicate(t, facts[len(facts)-1])["parents"]); !strings.Contains(parents, string(receipt.ID)) {
+		t.Fatalf("parents: %s", parents)
+	}
+}
+
+func TestOnlyLiveSessionsEnter(t *testing.T) {
+	w := newWorld(t)
+	alice := w.session("alice")
+	wrong := *alice
+	wrong.SecretHash[0] ^= 1
+	unknown := *alice
+	unknown.Session = writ.SessionID(writ.MakeID(writ.PrefixSession, 1, [10]byte{}))
+	foreign := *alice
+	foreign.Tenant = "Default"
+	before := len(w.facts())
+	for name, c := range map[string]*writ.Credential{"none": nil, "wrong secret": &wrong, "unknown session": &unknown, "bad tenant": &foreign} {
+		_, _, err := w.call(c, "test.bump", thingArgs{Run: runID(1)}, "")
+		if writ.CodeOf(err) != writ.CodeUnauthenticated {
+			t.Errorf("%s: got %v", name, err)
+		}
+	}
+	// What does not exist is told to nobody who is not known.
+	if _, _, err := w.call(&wrong, "no.such", nil, ""); writ.CodeOf(err) != writ.CodeUnauthenticated {
+		t.Errorf("unknown capability: got %v", err)
+	}
+	w.now.Add(3_600_000)
+	if _, _, err := w.call(alice, "test.bump", thingArgs{Run: runID(1)}, ""); writ.CodeOf(err) != writ.CodeUnauthenticated {
+		t.Errorf("expired session: got %v", err)
+	}
+	if n := len(w.facts()); n != before {
+		t.Errorf("%d facts were written", n-before)
+	}
+}
+
+func TestUnknownAndInternalCapabilitiesAreNotFound(t *testing.T) {
+	w := newWorld(t)
+	alice := w.session("alice")
+	for _, id := range []writ.CapabilityID{"no.such", "gate.set", "test.finish-anyway", "test.session"} {
+		if _, _, err := w.call(alice, id, map[string]any{}, ""); writ.CodeOf(err) != writ.CodeNotFound {
+			t.Errorf("%s: got %v", id, err)
+		}
+	}
+}
+
+// A refusal is recorded as one, and changes nothing (N19).
+func TestN19DenialIsAFactOfItsOwn(t *testing.T) {
+	w := newWorld(t)
+	alice := w.session("alice")
+	w.law.deny["test.bump"] = writ.Finding{Pack: "p", Rule: "p.rule", Effect: writ.EffectDeny, Code: "scope_denied", Message: "no"}
+	_, receipt, err := w.call(alice, "test.bump", thingArgs{Run: runID(1)}, "k")
+	e := asError(t, err, writ.CodeScope)
+	if receipt != nil || e.Receipt == "" || e.Rules[0] != "p.rule" {
+		t.Fatalf("got %+v", e)
+	}
+	facts := w.facts()
+	p := predicate(t, facts[len(facts)-1])
+	if p["outcome"] != "denial" || p["code"] != "scope_denied" || p["changes"] != nil || p["receiptId"] != string(e.Receipt) {
+		t.Fatalf("stated: %v", p)
+	}
+	// A refusal is never stored under the key: when the cause is gone the call runs.
+	delete(w.law.deny, "test.bump")
+	if reply, _, err := w.call(alice, "test.bump", thingArgs{Run: runID(1)}, "k"); err != nil || reply.Replayed {
+		t.Fatalf("got %v, replayed %v", err, reply.Replayed)
+	}
+}
+
+func TestEffectsTheDoorCannotFulfilDeny(t *testing.T) {
+	w := newWorld(t)
+	alice := w.session("alice")
+	for name, f := range map[string]writ.Finding{
+		"approval":   {Rule: "p.a", Effect: writ.EffectRequireApproval},
+		"redact":     {Rule: "p.b", Effect: writ.EffectRedact},
+		"unknown":    {Rule: "p.c", Effect: "maybe"},
+		"obligation": {Rule: "p.d", Effect: writ.EffectAllow, Obligations: []writ.Obligation{{Type: "notify"}}},
+	} {
+		w.law.deny["test.bump"] = f
+		if _, _, err := w.call(alice, "test.bump", thingArgs{Run: runID(1)}, ""); writ.CodeOf(err) != writ.CodePolicy {
+			t.Errorf("%s: got %v", name, err)
+		}
+	}
+}
+
+func TestPolicyDownFailsClosedButMandatesRun(t *testing.T) {
+	w := newWorld(t)
+	alice := w.session("alice")
+	if _, _, err := w.call(alice, "test.bump", thingArgs{Run: runID(1)}, ""); err != nil {
+		t.Fatal(err)
+	}
+	w.law.down = true
+	before := len(w.facts())
+	if _, _, err := w.call(alice, "test.bump", thingArgs{Run: runID(1)}, ""); writ.CodeOf(err) != writ.CodePolicyDown {
+		t.Fatalf("got %v", err)
+	}
+	if _, _, err := w.call(alice, "test.look", thingArgs{Run: runID(1)}, ""); writ.CodeOf(err) != writ.CodePolicyDown {
+		t.Fatalf("a read: got %v", err)
+	}
+	if len(w.facts()) != before {
+		t.Fatal("something was committed")
+	}
+	if _, receipt, err := w.door.System(t.Context(), shard, "test.finish-anyway", thingArgs{Run: runID(1)}, nil); err != nil || receipt == nil {
+		t.Fatalf("mandate: %v", err)
+	}
+}
+
+func TestReplicaWithOtherPoliciesCannotAct(t *testing.T) {
+	w := newWorld(t)
+	alice := w.session("alice")
+	w.law.policy = "policy-2"
+	for _, id := range []writ.CapabilityID{"test.bump", "test.look"} {
+		if _, _, err := w.call(alice, id, thingArgs{Run: runID(1)}, ""); writ.CodeOf(err) != writ.CodePolicyDown {
+			t.Fatalf("%s: got %v", id, err)
+		}
+	}
+	w.gate()
+	if _, _, err := w.call(alice, "test.bump", thingArgs{Run: runID(1)}, ""); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// Policies are replaced while a call is being judged: the call is not
+// committed on the old decision.
+func TestGateMovesBetweenJudgementAndCommit(t *testing.T) {
+	w := newWorld(t)
+	alice := w.session("alice")
+	var once first
+	w.law.deciding = func() {
+		once.do(func() {
+			w.law.mu.Lock()
+			w.law.policy = "policy-2"
+			w.law.deny["test.bump"] = writ.Finding{Rule: "p.new", Effect: writ.EffectDeny, Code: "policy_denied"}
+			w.law.mu.Unlock()
+			w.gate()
+		})
+	}
+	if _, _, err := w.call(alice, "test.bump", thingArgs{Run: runID(1)}, ""); writ.CodeOf(err) != writ.CodePolicy {
+		t.Fatalf("got %v", err)
+	}
+}
+
+func TestSessionRevokedBetweenJudgementAndCommit(t *testing.T) {
+	w := newWorld(t)
+	alice := w.session("alice")
+	var once first
+	w.law.deciding = func() {
+		once.do(func() {
+			if _, _, err := w.door.System(context.Background(), shard, "test.session", sessionArgs{ID: alice.Session, Revoke: true}, nil); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	if _, _, err := w.call(alice, "test.bump", thingArgs{Run: runID(1)}, ""); writ.CodeOf(err) != writ.CodeUnauthenticated {
+		t.Fatalf("got %v", err)
+	}
+	for _, f := range w.facts() {
+		if predicate(t, f)["transition"] == "test.bump" {
+			t.Fatal("the revoked session's call was committed")
+		}
+	}
+}
+
+func TestDecisionTooOldIsJudgedAgain(t *testing.T) {
+	w := newWorld(t)
+	alice := w.session("alice")
+	var once first
+	w.law.deciding = func() { once.do(func() { w.now.Add(6_000) }) }
+	if _, _, err := w.call(alice, "test.bump", thingArgs{Run: runID(1)}, ""); err != nil {
+		t.Fatal(err)
+	}
+	if w.heard.conflicts.Load() != 1 {
+		t.Fatalf("%d conflicts, want the one of the stale snapshot", w.heard.conflicts.Load())
+	}
+}
+
+func TestIdempotencyKey(t *testing.T) {
+	w := newWorld(t)
+	alice, bob := w.session("alice"), w.session("bob")
+	first, receipt, err := w.call(alice, "test.bump", thingArgs{Run: runID(1)}, "k1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	again, same, err := w.call(alice, "test.bump", thingArgs{Run: runID(1)}, "k1")
+	if err != nil || !again.Replayed || same.ID != receipt.ID {
+		t.Fatalf("got %+v, %v", again, err)
+	}
+	var a, b thingView
+	if json.Unmarshal(first.JSON, &a) != nil || json.Unmarshal(again.JSON, &b) != nil || a != b || a.Version == 0 {
+		t.Fatalf("%s replayed as %s", first.JSON, again.JSON)
+	}
+	if again.ETag != first.ETag {
+		t.Fatalf("ETag %d replayed as %d", first.ETag, again.ETag)
+	}
+	if _, _, err := w.call(alice, "test.bump", thingArgs{Run: runID(2)}, "k1"); writ.CodeOf(err) != writ.CodeIdempotency {
+		t.Fatalf("other body: %v", err)
+	}
+	if reply, _, err := w.call(bob, "test.bump", thingArgs{Run: runID(1)}, "k1"); err != nil || reply.Replayed {
+		t.Fatalf("another principal's key: %v", err)
+	}
+}
+
+func TestRacingCallersOfOneKeyCommitOnce(t *testing.T) {
+	w := newWorld(t)
+	alice := w.session("alice")
+	var wg sync.WaitGroup
+	ids := make([]writ.ReceiptID, 32)
+	for i := range ids {
+		wg.Go(func() {
+			_, receipt, err := w.call(alice, "test.bump-unlocked", thingArgs{Run: runID(1)}, "k")
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			ids[i] = receipt.ID
+		})
+	}
+	wg.Wait()
+	for _, id := range ids {
+		if id != ids[0] {
+			t.Fatalf("two receipts for one key: %v", ids)
+		}
+	}
+	reply, _, err := w.call(alice, "test.look", thingArgs{Run: runID(1)}, "")
+	var v thingView
+	if err != nil || json.Unmarshal(reply.JSON, &v) != nil || v.Count != 1 {
+		t.Fatalf("counted %d: %v", v.Count, err)
+	}
+}
+
+func TestSecretsAreNotKept(t *testing.T) {
+	w := newWorld(t)
+	alice := w.session("alice")
+	reply, _, err := w.call(alice, "test.secret", thingArgs{Run: runID(1)}, "k")
+	if err != nil || !strings.Contains(string(reply.JSON), "s3cret") {
+		t.Fatalf("%s, %v", reply.JSON, err)
+	}
+	_, _, err = w.call(alice, "test.secret", thingArgs{Run: runID(1)}, "k")
+	asError(t, err, writ.CodeTokenIssued)
+	s, err := w.store.Read(t.Context(), shard, writ.ReadSet{Docs: []writ.Key{writ.IdempotencyDoc("alice", "k")}})
+	if err != nil || strings.Contains(string(s.Docs[writ.IdempotencyDoc("alice", "k")].Body), "s3cret") {
+		t.Fatalf("the secret was stored: %v", err)
+	}
+}
+
+// The signer fails after the commit: the change stands, and the key finds it.
+func TestReceiptPending(t *testing.T) {
+	w := newWorld(t)
+	alice := w.session("alice")
+	w.seal.broken.Store(true)
+	_, _, err := w.call(alice, "test.bump", thingArgs{Run: runID(1)}, "k")
+	e := asError(t, err, writ.CodeReceiptPending)
+	if e.Receipt == "" {
+		t.Fatal("no receipt id to come back for")
+	}
+	w.seal.broken.Store(false)
+	reply, receipt, err := w.call(alice, "test.bump", thingArgs{Run: runID(1)}, "k")
+	if err != nil || !reply.Replayed || receipt.ID != e.Receipt {
+		t.Fatalf("%+v, %v", receipt, err)
+	}
+}
+
+func TestPlanThatForgetsItsMoveIsADefect(t *testing.T) {
+	w := newWorld(t)
+	before := len(w.facts())
+	alice := w.session("alice")
+	if _, _, err := w.call(alice, "test.unnamed", thingArgs{Run: runID(1)}, ""); writ.CodeOf(err) != writ.CodeInternal {
+		t.Fatalf("got %v", err)
+	}
+	if n := len(w.facts()); n != before+1 { // the session's own fact
+		t.Fatalf("%d facts", n-before)
+	}
+}
+
+func TestRefusalsOfThePlanAreReceipted(t *testing.T) {
+	w := newWorld(t)
+	alice := w.session("alice")
+	for _, id := range []writ.CapabilityID{"test.bump", "test.finish"} {
+		if _, _, err := w.call(alice, id, thingArgs{Run: runID(1)}, ""); err != nil {
+			t.Fatal(err)
+		}
+	}
+	_, _, err := w.call(alice, "test.bump", thingArgs{Run: runID(1)}, "")
+	if e := asError(t, err, writ.CodeIllegal); e.Receipt == "" {
+		t.Fatal("no receipt")
+	}
+	_, _, err = w.call(alice, "test.look", thingArgs{Run: runID(9)}, "")
+	if e := asError(t, err, writ.CodeNotFound); e.Receipt != "" {
+		t.Fatal("an unknown id got a receipt")
+	}
+}
+
+func TestRBACDeniesTheWrapperToo(t *testing.T) {
+	w := newWorld(t)
+	alice := w.session("alice")
+	w.law.forbid["capability.invoke"] = true
+	call := &writ.Call{Capability: "test.bump", Via: "capability.invoke", Credential: alice, Raw: []byte(`{"run_id":"` + string(runID(1)) + `"}`)}
+	if err := w.door.Stamp(call); err != nil {
+		t.Fatal(err)
+	}
+	_, _, err := w.door.Do(t.Context(), call)
+	asError(t, err, writ.CodeRBAC)
+}
+
+func TestDenialsBeyondTheBucketAreCounted(t *testing.T) {
+	w := newWorld(t, func(c *guard.Config) { c.DenialBurst = 3 })
+	alice := w.session("alice")
+	w.law.forbid["test.bump"] = true
+	before := len(w.facts())
+	var own, counted int
+	for range 10 {
+		_, _, err := w.call(alice, "test.bump", thingArgs{Run: runID(1)}, "")
+		e := asError(t, err, writ.CodeRBAC)
+		switch {
+		case e.Aggregated && e.Receipt == "":
+			counted++
+		case !e.Aggregated && e.Receipt != "":
+			own++
+		default:
+			t.Fatalf("got %+v", e)
+		}
+	}
+	if own != 3 || counted != 7 {
+		t.Fatalf("%d receipts, %d counted", own, counted)
+	}
+	if err := w.door.FlushDenials(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	facts := w.facts()[before:]
+	p := predicate(t, facts[len(facts)-1])
+	if len(facts) != 4 || p["outcome"] != "aggregate" || p["count"] != float64(7) {
+		t.Fatalf("%d facts, the last states %v", len(facts), p)
+	}
+	if err := w.door.FlushDenials(t.Context()); err != nil || len(w.facts()) != before+4 {
+		t.Fatalf("a second flush wrote again: %v", err)
+	}
+}
+
+// One hot document, 64 workers of one replica: nobody's increment is lost and
+// the locks keep conflicts away.
+func TestHotDocument(t *testing.T) {
+	for _, id := range []writ.CapabilityID{"test.bump", "test.bump-unlocked"} {
+		t.Run(string(id), func(t *testing.T) {
+			w := newWorld(t)
+			alice := w.session("alice")
+			const workers, each = 64, 8
+			var wg sync.WaitGroup
+			for range workers {
+				wg.Go(func() {
+					for range each {
+						if _, _, err := w.call(alice, id, thingArgs{Run: runID(1)}, ""); err != nil {
+							t.Error(err)
+						}
+					}
+				})
+			}
+			wg.Wait()
+			reply, _, err := w.call(alice, "test.look", thingArgs{Run: runID(1)}, "")
+			var v thingView
+			if err != nil || json.Unmarshal(reply.JSON, &v) != nil || v.Count != workers*each {
+				t.Fatalf("counted %d of %d: %v", v.Count, workers*each, err)
+			}
+			per := float64(w.heard.conflicts.Load()) / (workers * each)
+			t.Logf("%.3f conflicts per commit", per)
+			if per >= 1.1 || id == "test.bump" && per > 0 {
+				t.Errorf("%.2f conflicts per commit", per)
+			}
+		})
+	}
+}
+
+// Every fact the door wrote verifies as a receipt.
+func TestEveryFactSealsToAReceiptThatVerifies(t *testing.T) {
+	w := newWorld(t)
+	alice := w.session("alice")
+	w.law.forbid["test.finish"] = true
+	for range 3 {
+		_, _, _ = w.call(alice, "test.bump", thingArgs{Run: runID(1), Note: "a note nobody sees"}, "")
+		_, _, _ = w.call(alice, "test.finish", thingArgs{Run: runID(1)}, "")
+	}
+	pub, err := cryptoutils.MarshalPublicKeyToPEM(w.seal.Public())
+	if err != nil {
+		t.Fatal(err)
+	}
+	v, err := receipts.NewVerifier(pub)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, f := range w.facts() {
+		r, err := w.seal.Seal(f)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := v.Receipt(r); err != nil {
+			t.Fatalf("fact %d: %v", i, err)
+		}
+		if f.Commit.Seq != int64(i) {
+			t.Fatalf("fact %d has sequence %d", i, f.Commit.Seq)
+		}
+		if strings.Contains(string(f.Payload()), "nobody sees") || strings.Contains(string(f.Evidence), "nobody sees") {
+			t.Fatal("an argument is readable in the fact")
+		}
+	}
+}
+
+// first runs its function once; a call made by that function passes through.
+type first struct{ done atomic.Bool }
+
+func (f *first) do(fn func()) {
+	if f.done.CompareAndSwap(false, true) {
+		fn()
+	}
+}

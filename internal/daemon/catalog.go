@@ -1,0 +1,109 @@
+package daemon
+
+import (
+	"fmt"
+	"reflect"
+
+	"github.com/writ-gateway/writ"
+	"github.com/writ-gateway/writ/agents"
+	"github.com/writ-gateway/writ/gateway"
+	"github.com/writ-gateway/writ/guard"
+	"github.com/writ-gateway/writ/policies"
+	"github.com/writ-gateway/writ/queue"
+	"github.com/writ-gateway/writ/receipts"
+	"github.com/writ-gateway/writ/registry"
+	"github.com/writ-gateway/writ/runs"
+)
+
+// rooms is what the rooms need of each other and of the outside.
+type rooms struct {
+	secret     func(*writ.Call) string
+	policyInfo func() any
+	export     func(list []writ.Receipt, at int64) ([]byte, error)
+	minLease   int64
+}
+
+// build collects the capabilities of every room, with the validator of their
+// arguments.
+func build(r rooms) (*writ.Registry, *gateway.Validator, error) {
+	var all []*writ.Capability
+	builtin := map[writ.CapabilityID]bool{}
+	// The validator is derived from the registry, and enqueueing checks task
+	// arguments with it; no call runs before both are there.
+	var validator *gateway.Validator
+	all = append(all, guard.Capabilities()...)
+	all = append(all, agents.Capabilities(agents.Config{
+		Secret: r.secret, Builtin: func(id writ.CapabilityID) bool { return builtin[id] },
+		CheckSchema: func(schema writ.RawObject) error { return validator.CheckSchema(schema) },
+	})...)
+	all = append(all, runs.Capabilities(runs.Config{})...)
+	all = append(all, queue.Capabilities(queue.Config{MinLeaseSeconds: r.minLease, Validate: func(schema, args writ.RawObject) error {
+		if len(schema) == 0 {
+			return nil // the agent asks for nothing in particular
+		}
+		return validator.Schema(schema, args)
+	}})...)
+	all = append(all, registry.Capabilities(registry.Config{
+		Builtin:    func() []*writ.Capability { return all },
+		PolicyInfo: r.policyInfo, PolicyInfoType: reflect.TypeFor[policies.Info](),
+		Schemas:  func(k *writ.Capability) (args, result writ.RawObject) { return validator.Schemas(k) },
+		Envelope: receipts.Envelope, Export: r.export,
+	})...)
+	for _, k := range all {
+		builtin[k.ID] = true
+	}
+	reg, err := writ.NewRegistry(all...)
+	if err != nil {
+		return nil, nil, err
+	}
+	validator, err = gateway.NewValidator(reg)
+	return reg, validator, err
+}
+
+// Catalog is the registry without anything behind it: for descriptions, help
+// and generated files. Its capabilities describe themselves and plan nothing
+// real.
+func Catalog() *writ.Registry {
+	r, _, err := build(rooms{secret: func(*writ.Call) string { return "" }, policyInfo: func() any { return nil }})
+	if err != nil {
+		panic(fmt.Sprintf("the built-in capabilities are inconsistent: %v", err))
+	}
+	return r
+}
+
+// IDs lists every capability, internal ones included.
+func IDs(r *writ.Registry) []writ.CapabilityID {
+	var out []writ.CapabilityID
+	for _, k := range r.All() {
+		out = append(out, k.ID)
+	}
+	return out
+}
+
+// dues says which mandate each deadline index calls for. Leases, heartbeats and
+// lives are quiet after an outage: nobody could renew them.
+func dues() []guard.Due {
+	one := func(id writ.CapabilityID, arg string) func(string) (writ.CapabilityID, map[string]any, bool) {
+		return func(member string) (writ.CapabilityID, map[string]any, bool) {
+			return id, map[string]any{arg: member}, true
+		}
+	}
+	kind := func(id writ.CapabilityID, arg string) func(string) (writ.CapabilityID, map[string]any) {
+		return func(member string) (writ.CapabilityID, map[string]any) { return id, map[string]any{arg: member} }
+	}
+	return []guard.Due{
+		{Index: writ.IndexLeases, Call: one("task.expire", "task_id"), Grace: true},
+		{Index: writ.IndexBeats, Call: one("session.lapse", "session_id"), Grace: true},
+		{Index: writ.IndexLives, Call: one("session.expire", "session_id")},
+		{Index: writ.IndexReady, Call: one("task.ready", "task_id")},
+		guard.Todo(map[string]func(string) (writ.CapabilityID, map[string]any){
+			"session": kind("session.cleanup", "session_id"),
+			"agent":   kind("agent.cleanup", "agent_id"),
+			"run":     kind("run.reap", "run_id"),
+			"wake":    kind("task.wake", "task_id"),
+			"exhaust": func(run string) (writ.CapabilityID, map[string]any) {
+				return "run.exhaust", map[string]any{"run_id": run, "dimension": writ.BudgetSteps}
+			},
+		}),
+	}
+}

@@ -1,0 +1,328 @@
+package daemon
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"runtime/debug"
+	"sync"
+	"time"
+
+	"github.com/writ-gateway/writ"
+	"github.com/writ-gateway/writ/budgets"
+	"github.com/writ-gateway/writ/gateway"
+	"github.com/writ-gateway/writ/guard"
+	"github.com/writ-gateway/writ/internal/telemetry"
+	"github.com/writ-gateway/writ/policies"
+	"github.com/writ-gateway/writ/receipts"
+	"github.com/writ-gateway/writ/receipts/ledger"
+	"github.com/writ-gateway/writ/store"
+	"github.com/writ-gateway/writ/store/blobs"
+)
+
+// Daemon is a running gateway. Start brings it up, Stop takes it down; both
+// may be called once.
+type Daemon struct {
+	cfg Config
+	log *slog.Logger
+
+	keys       *receipts.Keys
+	sealer     *receipts.Sealer
+	store      store.Store
+	ledger     *ledger.Ledger
+	engine     *policies.Engine
+	integrator *ledger.Integrator
+	registry   *writ.Registry
+	door       *guard.Door
+	dispatcher *guard.Dispatcher
+	sweeper    *guard.Sweeper
+	telemetry  *telemetry.Telemetry
+	listener   net.Listener
+	server     *http.Server
+
+	stopping chan struct{}
+	loops    sync.WaitGroup
+	served   chan error
+	undo     []func(context.Context) error // what Stop does, last first
+}
+
+// New makes a Daemon from a valid configuration.
+func New(cfg Config, log *slog.Logger) *Daemon {
+	return &Daemon{cfg: cfg, log: log, stopping: make(chan struct{}), served: make(chan error, 1)}
+}
+
+// Start brings the gateway up in reading order and returns when it answers. If
+// a part refuses, the parts before it are stopped again.
+func (d *Daemon) Start(ctx context.Context) error {
+	steps := []func(context.Context) error{
+		d.openData, d.openKeys, d.openStore, d.openLedger, d.openPolicies, d.openDoor, d.openGate, d.openLoops, d.openServer,
+	}
+	for _, step := range steps {
+		if err := step(ctx); err != nil {
+			if serr := d.Stop(context.WithoutCancel(ctx)); serr != nil {
+				d.log.Warn("stopping after a failed start", "error", serr)
+			}
+			return err
+		}
+	}
+	return nil
+}
+
+// Stop takes the gateway down in reverse: no new calls, waiting claims answer,
+// calls under way finish, facts reach the ledger, the store closes.
+func (d *Daemon) Stop(ctx context.Context) error {
+	var errs []error
+	for i := len(d.undo) - 1; i >= 0; i-- {
+		if err := d.undo[i](ctx); err != nil {
+			errs = append(errs, err)
+		}
+	}
+	d.undo = nil
+	return errors.Join(errs...)
+}
+
+// Served delivers the error that ended serving, if something but Stop did.
+func (d *Daemon) Served() <-chan error { return d.served }
+
+// URL is where the gateway answers.
+func (d *Daemon) URL() string { return "http://" + d.listener.Addr().String() }
+
+func (d *Daemon) onStop(f func(context.Context) error) { d.undo = append(d.undo, f) }
+
+func (d *Daemon) openData(context.Context) error {
+	if err := os.MkdirAll(d.cfg.Data, 0o700); err != nil {
+		return fmt.Errorf("data directory: %w", err)
+	}
+	debug.SetGCPercent(d.cfg.GCPct)
+	if limit := memoryLimit(d.cfg.MemoryMB); limit > 0 {
+		debug.SetMemoryLimit(limit)
+	}
+	return nil
+}
+
+func (d *Daemon) openKeys(context.Context) error {
+	keys, err := receipts.LoadOrCreate(d.cfg.Keys, keyOptions(d.cfg))
+	if err != nil {
+		return fmt.Errorf("receipt keys: %w", err)
+	}
+	d.keys = keys
+	d.sealer, err = keys.Sealer()
+	return err
+}
+
+// keyOptions are the options of the receipt key; its password, when it has
+// one, is in WRIT_KEY_PASSWORD.
+func keyOptions(cfg Config) receipts.KeyOptions {
+	o := receipts.KeyOptions{Origin: cfg.Origin}
+	if p, ok := os.LookupEnv("WRIT_KEY_PASSWORD"); ok {
+		o.Password = func() ([]byte, error) { return []byte(p), nil }
+	}
+	return o
+}
+
+func (d *Daemon) openStore(ctx context.Context) error {
+	st, err := openStore(ctx, d.cfg)
+	if err != nil {
+		return fmt.Errorf("store: %w", err)
+	}
+	d.store = st
+	d.onStop(func(context.Context) error { return st.Close() })
+	return nil
+}
+
+func (d *Daemon) openLedger(ctx context.Context) error {
+	if d.cfg.Ledger == "none" {
+		return nil
+	}
+	l, err := ledger.Open(filepath.Join(d.cfg.Data, "ledger"))
+	if err != nil {
+		return fmt.Errorf("ledger: %w", err)
+	}
+	d.ledger = l
+	d.onStop(func(context.Context) error { return l.Close() })
+	if r, ok := d.store.(interface {
+		Recover(context.Context, writ.Tenant, int64) error
+	}); ok {
+		if err := r.Recover(ctx, shard, l.Last()); err != nil {
+			return fmt.Errorf("store: %w", err)
+		}
+	}
+	return nil
+}
+
+func (d *Daemon) openPolicies(ctx context.Context) error {
+	src := policies.Shipped()
+	if d.cfg.Policies != "" {
+		src = policies.Directory(d.cfg.Policies)
+	}
+	engine, err := policies.Load(ctx, src, policies.Options{Capabilities: IDs(Catalog()), Tenants: []writ.Tenant{shard}})
+	if err != nil {
+		return fmt.Errorf("policies: %w", err)
+	}
+	d.engine = engine
+	// Receipts name policies by digest, so the bytes are kept by digest.
+	dir, err := blobs.OpenDir(filepath.Join(d.cfg.Data, "blobs"), maxBundle)
+	if err != nil {
+		return fmt.Errorf("blobs: %w", err)
+	}
+	bundle, want := engine.Bundle()
+	got, err := dir.Put(ctx, bytesReader(bundle))
+	if err != nil {
+		return fmt.Errorf("policies: keeping the bundle: %w", err)
+	}
+	if got != want {
+		return fmt.Errorf("policies: the bundle was stored as %s and not as %s", got, want)
+	}
+	return nil
+}
+
+func (d *Daemon) openDoor(context.Context) error {
+	secret, err := loadSecret(filepath.Join(d.cfg.Keys, sessionKeyFile))
+	if err != nil {
+		return err
+	}
+	reg, validator, err := build(rooms{
+		secret: sessionSecrets(secret), policyInfo: func() any { return d.engine.Info() }, minLease: int64(d.cfg.MinLease),
+		export: d.export,
+	})
+	if err != nil {
+		return err
+	}
+	d.registry = reg
+	d.telemetry = telemetry.New()
+	d.door, err = guard.New(guard.Config{
+		Store: d.store, Registry: reg, Decider: d.engine, Sealer: d.sealer, Archive: d.archive(),
+		Validator: validator, Obligors: []guard.Obligor{budgets.New()}, Origin: d.keys.Origin,
+		Observer: d.telemetry.Door, Log: d.log, MaxInflight: d.cfg.Inflight,
+	})
+	return err
+}
+
+// openGate puts this replica's policies, bindings and key in force. On a shared
+// store they must be the ones in force already: replicas that differ would
+// depose each other for ever.
+func (d *Daemon) openGate(ctx context.Context) error {
+	policy, bindings := d.engine.Revisions()
+	if d.cfg.Store != "bolt" {
+		if err := d.sameGate(ctx, policy, bindings); err != nil {
+			return err
+		}
+	}
+	_, _, err := d.door.System(ctx, shard, "gate.set", guard.GateSetArgs{
+		PolicyRevision: policy, BindingsRevision: bindings, ReceiptKeyID: d.sealer.KeyID(),
+	}, nil)
+	if err != nil {
+		return fmt.Errorf("opening the gate: %w", err)
+	}
+	return nil
+}
+
+func (d *Daemon) sameGate(ctx context.Context, policy, bindings string) error {
+	s, err := d.store.Read(ctx, shard, writ.ReadSet{Docs: []writ.Key{writ.GateKey}})
+	if err != nil {
+		return fmt.Errorf("store: %w", err)
+	}
+	gate, _, ok, err := writ.Get[writ.Gate](s, writ.GateKey)
+	if err != nil || !ok {
+		return err
+	}
+	if gate.ReceiptKeyID != d.sealer.KeyID() {
+		return fmt.Errorf("this store's receipts are signed with key %s, and %s holds %s: give all replicas the same keys directory",
+			gate.ReceiptKeyID, d.cfg.Keys, d.sealer.KeyID())
+	}
+	if (gate.PolicyRevision != policy || gate.BindingsRevision != bindings) && !d.cfg.Activate {
+		return fmt.Errorf("this store is governed by other policies (%s) than this replica's (%s): start one replica with --activate-policies to put its own in force, then the others with the same ones",
+			gate.PolicyRevision, policy)
+	}
+	return nil
+}
+
+func (d *Daemon) openLoops(ctx context.Context) error {
+	if d.ledger != nil {
+		d.integrator = ledger.NewIntegrator(shard, d.ledger, d.store, d.sealer)
+		if err := d.integrator.Start(ctx); err != nil {
+			return fmt.Errorf("ledger: %w", err)
+		}
+		d.onStop(func(ctx context.Context) error { return d.integrator.Stop(ctx) })
+	}
+	d.sweeper = guard.NewSweeper(d.door, guard.SweeperConfig{
+		Shards: []writ.Tenant{shard}, Dues: dues(), Grace: time.Duration(d.cfg.Grace),
+	})
+	d.sweeper.Start()
+	d.onStop(func(context.Context) error { d.sweeper.Stop(); return nil })
+
+	if err := d.ensureOperator(ctx); err != nil {
+		return fmt.Errorf("operator session: %w", err)
+	}
+	d.loops.Go(d.housekeeping)
+	d.onStop(func(context.Context) error { close(d.stopping); d.loops.Wait(); return nil })
+
+	d.dispatcher = guard.NewDispatcher(d.door, consumerName())
+	d.dispatcher.Start(shard)
+	d.onStop(func(context.Context) error { d.dispatcher.Stop(); return nil })
+	return nil
+}
+
+// housekeeping keeps the operator's session alive, gives entries of dead
+// replicas back and measures what the metrics show.
+func (d *Daemon) housekeeping() {
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	reclaim := time.NewTicker(15 * time.Second)
+	renew := time.NewTicker(10 * time.Minute)
+	defer reclaim.Stop()
+	defer renew.Stop()
+	for {
+		select {
+		case <-d.stopping:
+			return
+		case <-reclaim.C:
+			if n, err := d.store.Reclaim(ctx, shard, 30*time.Second, 128); err != nil {
+				d.log.Warn("entries of dead replicas were not given back", "error", err)
+			} else if n > 0 {
+				d.log.Info("gave back entries a replica left behind", "entries", n)
+			}
+		case <-renew.C:
+			if err := d.ensureOperator(ctx); err != nil {
+				d.log.Error("the operator's session was not renewed", "error", err)
+			}
+		}
+	}
+}
+
+func (d *Daemon) openServer(ctx context.Context) error {
+	handler, _, err := gateway.New(gateway.Config{
+		Door: d.dispatcher, Registry: d.registry, Telemetry: d.telemetry, Ready: d.ready, Log: d.log,
+		PolicyRevision: func() string { policy, _ := d.engine.Revisions(); return policy },
+	})
+	if err != nil {
+		return fmt.Errorf("gateway: %w", err)
+	}
+	var lc net.ListenConfig
+	d.listener, err = lc.Listen(ctx, "tcp", d.cfg.Listen)
+	if err != nil {
+		return fmt.Errorf("listening on %s: %w", d.cfg.Listen, err)
+	}
+	if err := writeFile(filepath.Join(d.cfg.Data, urlFile), d.URL()+"\n"); err != nil {
+		return err
+	}
+	d.server = gateway.Server(handler)
+	go func() {
+		if err := d.server.Serve(d.listener); !errors.Is(err, http.ErrServerClosed) {
+			d.served <- err
+		}
+	}()
+	d.onStop(func(ctx context.Context) error {
+		// Waiting claims first: they would hold the shutdown for their wait.
+		d.dispatcher.Stop()
+		c, cancel := context.WithTimeout(ctx, 20*time.Second)
+		defer cancel()
+		return d.server.Shutdown(c)
+	})
+	return nil
+}

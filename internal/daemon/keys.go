@@ -1,0 +1,82 @@
+package daemon
+
+import (
+	"crypto/hmac"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/writ-gateway/writ"
+)
+
+// sessionSecrets derives the secret of a session from the server's key and the
+// id of the call that opens it: the same for every plan of the call, and
+// nothing anybody without the key can compute.
+func sessionSecrets(key []byte) func(*writ.Call) string {
+	return func(c *writ.Call) string {
+		m := hmac.New(sha256.New, key)
+		m.Write([]byte("writ session secret v1\x00"))
+		m.Write([]byte(c.ID))
+		m.Write(c.Salt[:])
+		return base64.RawURLEncoding.EncodeToString(m.Sum(nil))
+	}
+}
+
+// loadSecret reads a 32-byte key in hex from a file of mode 0600, or makes it.
+func loadSecret(path string) ([]byte, error) {
+	b, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		key := make([]byte, 32)
+		if _, err := rand.Read(key); err != nil {
+			return nil, err
+		}
+		return key, writeFile(path, hex.EncodeToString(key)+"\n")
+	}
+	if err != nil {
+		return nil, fmt.Errorf("session key %s cannot be read: %w", path, err)
+	}
+	info, err := os.Stat(path)
+	if err != nil {
+		return nil, err
+	}
+	if info.Mode().Perm()&0o077 != 0 {
+		return nil, fmt.Errorf("session key %s is open to others (mode %04o): chmod 600 it", path, info.Mode().Perm())
+	}
+	key, err := hex.DecodeString(strings.TrimSpace(string(b)))
+	if err != nil || len(key) != 32 {
+		return nil, fmt.Errorf("session key %s is damaged: want 64 hexadecimal digits", path)
+	}
+	return key, nil
+}
+
+// writeFile puts a file of mode 0600 in place, whole or not at all.
+func writeFile(path, text string) error {
+	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+"-*")
+	if err != nil {
+		return err
+	}
+	defer func() { _ = os.Remove(f.Name()) }()
+	if _, err = f.WriteString(text); err == nil {
+		err = f.Sync()
+	}
+	if cerr := f.Close(); err == nil {
+		err = cerr
+	}
+	if err != nil {
+		return err
+	}
+	return os.Rename(f.Name(), path)
+}
+
+// Files of the data and key directories that are the daemon's own.
+const (
+	sessionKeyFile = "session.key" // 32 bytes in hex, mode 0600
+	urlFile        = "gateway.url" // where the gateway of this directory answers
+)

@@ -1,0 +1,59 @@
+package telemetry
+
+import "github.com/prometheus/client_golang/prometheus"
+
+// Door counts what the door decides.
+type Door struct {
+	capabilities, outcomes, guards, codes *labels
+
+	calls     *prometheus.CounterVec
+	seconds   *prometheus.HistogramVec
+	tries     prometheus.Histogram
+	conflicts *prometheus.CounterVec
+	denials   *prometheus.CounterVec
+	inflight  prometheus.Gauge
+}
+
+func newDoor(reg *prometheus.Registry) *Door {
+	d := &Door{
+		capabilities: newLabels(), outcomes: newLabels(), guards: newLabels(), codes: newLabels(),
+		calls: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "writ_door_calls_total", Help: "Calls the door answered, by capability and outcome.",
+		}, []string{"capability", "outcome"}),
+		seconds: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name: "writ_door_call_seconds", Help: "Time a call spent inside the door, waiting for work included.", Buckets: seconds,
+		}, []string{"capability"}),
+		tries: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Name: "writ_door_tries", Help: "Commits tried per call.", Buckets: []float64{0, 1, 2, 3, 4, 5, 6, 7, 8},
+		}),
+		conflicts: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "writ_door_conflicts_total", Help: "Commits refused because a guard no longer held, by kind of guard.",
+		}, []string{"guard"}),
+		denials: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "writ_door_denials_total", Help: "Calls refused, by code.",
+		}, []string{"code"}),
+		inflight: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "writ_door_inflight", Help: "Calls inside the door now.",
+		}),
+	}
+	reg.MustRegister(d.calls, d.seconds, d.tries, d.conflicts, d.denials, d.inflight)
+	return d
+}
+
+// ObserveCall counts one finished call: what became of it, the seconds it took
+// and how many commits it tried.
+func (d *Door) ObserveCall(capability, outcome string, took float64, tries int) {
+	c := d.capabilities.of(capability)
+	d.calls.WithLabelValues(c, d.outcomes.of(outcome)).Inc()
+	d.seconds.WithLabelValues(c).Observe(took)
+	d.tries.Observe(float64(tries))
+}
+
+// Conflict counts one commit refused by a guard of a kind.
+func (d *Door) Conflict(guard string) { d.conflicts.WithLabelValues(d.guards.of(guard)).Inc() }
+
+// Denial counts one refusal.
+func (d *Door) Denial(code string) { d.denials.WithLabelValues(d.codes.of(code)).Inc() }
+
+// Inflight moves the number of calls inside the door.
+func (d *Door) Inflight(delta int) { d.inflight.Add(float64(delta)) }

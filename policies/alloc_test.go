@@ -1,0 +1,86 @@
+package policies
+
+import (
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/writ-gateway/writ"
+)
+
+// Allocations are counted exactly, unlike time: what a decision costs is held
+// to numbers.
+const (
+	mostForEvaluation = 450 // four packs, allowed call
+	mostForDecision   = 520 // with building the input and its digest
+)
+
+// evaluation is what evaluating a claim allocates; the input is made first.
+func evaluation(t testing.TB, e *Engine) float64 {
+	t.Helper()
+	r := e.now.Load().routes["task.claim"]
+	input, _, err := buildInput(claim())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return testing.AllocsPerRun(200, func() {
+		if found, err := r.eval(t.Context(), input, time.Minute); err != nil || len(found) > 0 {
+			t.Fatal(found, err)
+		}
+	})
+}
+
+func TestAllocations(t *testing.T) {
+	if raceEnabled {
+		t.Log("the race detector allocates too; the numbers are checked without it")
+		return
+	}
+	e := load(t)
+	few := evaluation(t, e)
+	if few > mostForEvaluation {
+		t.Errorf("an evaluation allocates %.0f times, want at most %d", few, mostForEvaluation)
+	}
+	in := claim()
+	all := testing.AllocsPerRun(200, func() { decide(t, e, in) })
+	if all > mostForDecision {
+		t.Errorf("a decision allocates %.0f times, want at most %d", all, mostForDecision)
+	}
+
+	// Packs that are not routed to a call cost it nothing.
+	f := sources(t)
+	for i := range 196 {
+		guardPack(f, fmt.Sprintf("team_%03d", i), fmt.Sprintf("team%d.*", i), "deny", `"effect": "deny", "code": "quota_exceeded"`, `input.run.state == "failed"`)
+	}
+	many := evaluation(t, loadFrom(t, from(f)))
+	if many > few*1.1 {
+		t.Errorf("with 200 packs an evaluation allocates %.0f times, with 4 packs %.0f; want at most 10 %% more", many, few)
+	}
+	t.Logf("evaluation %.0f, with 200 packs %.0f, decision %.0f", few, many, all)
+}
+
+func TestPermitDoesNotAllocate(t *testing.T) {
+	e := load(t)
+	for _, c := range []writ.CapabilityID{"task.claim", "run.create", "no.such"} {
+		if n := testing.AllocsPerRun(100, func() { e.Permit(writ.RoleExecutor, "default", c) }); n != 0 {
+			t.Errorf("%s: Permit allocates %.0f times, want 0", c, n)
+		}
+	}
+}
+
+func BenchmarkDecide(b *testing.B) {
+	e := load(b)
+	in := claim()
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, err := e.Decide(b.Context(), in); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+func BenchmarkPermit(b *testing.B) {
+	e := load(b)
+	for b.Loop() {
+		e.Permit(writ.RoleExecutor, "default", "task.claim")
+	}
+}

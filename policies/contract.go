@@ -1,0 +1,180 @@
+package policies
+
+import (
+	"fmt"
+	"regexp"
+	"slices"
+	"strings"
+
+	"github.com/open-policy-agent/opa/v1/ast"
+	"github.com/writ-gateway/writ"
+)
+
+// What a pack may be made of. The compiler finds mistakes of the language;
+// these rules find policies that are fine Rego and would still fail open,
+// reach into somebody else's pack, or answer differently tomorrow.
+
+var ruleID = regexp.MustCompile(`^[a-z][a-z0-9_]*(\.[a-z0-9_]+)+$`)
+
+// banned builtins are deterministic, and still have no place in a decision:
+// sprintf is undefined when an argument is, which makes a deny disappear.
+var banned = []string{"sprintf", "trace"}
+
+// capabilities are the language packs may use: no builtin that reads a clock,
+// randomness, the network or the host, and no remote schemas.
+func capabilities() *ast.Capabilities {
+	c := ast.CapabilitiesForThisVersion()
+	c.Builtins = slices.DeleteFunc(c.Builtins, func(b *ast.Builtin) bool {
+		return b.Nondeterministic || slices.Contains(banned, b.Name)
+	})
+	c.AllowNet = []string{}
+	return c
+}
+
+func at(loc *ast.Location, format string, args ...any) error {
+	return fmt.Errorf("%s:%d: %s", loc.File, loc.Row, fmt.Sprintf(format, args...))
+}
+
+// admit checks a parsed module and collects the rules that make findings.
+func (p *pack) admit(m *ast.Module) error {
+	if want := "data.packs." + p.ID; m.Package.Path.String() != want {
+		return at(m.Package.Location, "the package must be packs.%s", p.ID)
+	}
+	sound := false // negation is true of what is undefined
+	for _, imp := range m.Imports {
+		switch path := imp.Path.Value.(ast.Ref); path[0].Value.String() {
+		case "future", "rego":
+			s := path.String()
+			sound = sound || s == "future.keywords.not" || s == "future.keywords" || s == "rego.v2"
+		default:
+			return at(imp.Location, "packs import language features only; write the full path instead")
+		}
+	}
+	var err error
+	note := func(e error) {
+		if err == nil {
+			err = e
+		}
+	}
+	ast.WalkExprs(m, func(e *ast.Expr) bool {
+		if e.Negated && !sound {
+			note(at(e.Location, "not is used without `import future.keywords.not`: it would not hold of what is undefined"))
+		}
+		if len(e.With) > 0 {
+			note(at(e.Location, "with is for tests"))
+		}
+		return err != nil
+	})
+	if err != nil {
+		return err
+	}
+	for _, r := range m.Rules {
+		name := r.Head.Ref().String()
+		switch {
+		case name == "findings":
+			if err := p.admitFinding(r); err != nil {
+				return err
+			}
+		case !strings.HasPrefix(name, "_"):
+			return at(r.Location, "a pack exports findings only; the names of its helpers start with _")
+		}
+	}
+	return nil
+}
+
+// admitFinding checks one rule that adds to findings. Everything a finding
+// says is a constant: so it can be listed, tested and translated, and it can
+// never carry what a caller sent.
+func (p *pack) admitFinding(r *ast.Rule) error {
+	if r.Head.RuleKind() != ast.MultiValue || r.Default || r.Else != nil || len(r.Head.Args) > 0 {
+		return at(r.Location, "findings must be a set: findings contains {…} if {…}")
+	}
+	object, ok := r.Head.Key.Value.(ast.Object)
+	if !ok {
+		return at(r.Location, "a finding must be written out as an object in the head of its rule")
+	}
+	text := map[string]string{}
+	var err error
+	object.Foreach(func(k, v *ast.Term) {
+		key, ok := k.Value.(ast.String)
+		switch value, constant := v.Value.(ast.String); {
+		case err != nil:
+		case ok && key == "obligations":
+		case !ok || !slices.Contains([]string{"rule", "effect", "code", "message"}, string(key)):
+			err = at(k.Location, "a finding has rule, effect, code, message and perhaps obligations")
+		case !constant || value == "":
+			err = at(v.Location, "%s must be a constant text", string(key))
+		default:
+			text[string(key)] = string(value)
+		}
+	})
+	if err != nil {
+		return err
+	}
+	f := writ.Finding{
+		Pack: p.ID, Rule: text["rule"], Effect: writ.Effect(text["effect"]),
+		Code: text["code"], Message: text["message"],
+	}
+	switch {
+	case len(text) != 4:
+		return at(r.Location, "a finding needs rule, effect, code and message")
+	case !strings.HasPrefix(f.Rule, p.ID+".") || !ruleID.MatchString(f.Rule):
+		return at(r.Location, "rule ids look like %s.some_name", p.ID)
+	case !slices.Contains(p.Effects, f.Effect):
+		return at(r.Location, "effect is not one of those in the manifest")
+	case !writ.Code(f.Code).Receipted():
+		return at(r.Location, "code must be one that a denial with a receipt can have")
+	case p.rules[f.Rule] != nil:
+		return at(r.Location, "rule %s is there twice; put the alternatives into a helper", f.Rule)
+	}
+	described := rule{finding: f}
+	for _, a := range r.Annotations {
+		if a.Scope != "rule" {
+			continue
+		}
+		described.title, described.description = a.Title, a.Description
+		described.severity, _ = a.Custom["severity"].(string)
+		described.control, _ = a.Custom["control"].(string)
+		if id, _ := a.Custom["id"].(string); id != f.Rule {
+			return at(r.Location, "custom.id in METADATA must be %s", f.Rule)
+		}
+	}
+	switch {
+	case described.title == "" || described.description == "":
+		return at(r.Location, "METADATA with title and description must stand above the rule")
+	case !slices.Contains([]string{"low", "medium", "high", "critical"}, described.severity):
+		return at(r.Location, "custom.severity in METADATA must be low, medium, high or critical")
+	case described.control == "":
+		return at(r.Location, "custom.control in METADATA must say what the rule is for")
+	}
+	p.rules[f.Rule] = &described
+	p.order = append(p.order, f.Rule)
+	return nil
+}
+
+// ownRefs checks compiled modules, where every name is resolved: a pack sees
+// the input, its own rules and its own configuration.
+func (p *pack) ownRefs(c *ast.Compiler) error {
+	rules := ast.MustParseRef("data.packs." + p.ID)
+	config := ast.MustParseRef("data." + p.ID + ".config")
+	for name := range p.modules {
+		var err error
+		for _, rule := range c.Modules[name].Rules {
+			ast.WalkRefs(rule, func(r ast.Ref) bool {
+				own := r.HasPrefix(config) || r.HasPrefix(rules) && len(r) > len(rules)
+				if err == nil && r.HasPrefix(ast.DefaultRootRef) && !own {
+					loc := r[0].Location
+					if loc == nil {
+						loc = rule.Location
+					}
+					err = at(loc, "a pack reads its own data.%s.config and rules only", p.ID)
+				}
+				return err != nil
+			})
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}

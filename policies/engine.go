@@ -1,0 +1,154 @@
+package policies
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync/atomic"
+	"time"
+
+	"github.com/writ-gateway/writ"
+)
+
+// Options say what the policies are for.
+type Options struct {
+	// Capabilities is every capability there is, internal ones included. What
+	// is not in it is permitted to nobody and cannot be judged.
+	Capabilities []writ.CapabilityID
+	// Tenants that roles are expanded to. Default: "default".
+	Tenants []writ.Tenant
+	// Timeout of one evaluation. Default and at most reasonable: 500 ms; much
+	// less gives false refusals on a busy machine.
+	Timeout time.Duration
+}
+
+func (o Options) withDefaults() Options {
+	if len(o.Tenants) == 0 {
+		o.Tenants = []writ.Tenant{"default"}
+	}
+	if o.Timeout <= 0 {
+		o.Timeout = 500 * time.Millisecond
+	}
+	return o
+}
+
+func (o Options) validate() error {
+	if len(o.Capabilities) == 0 {
+		return errors.New("Options.Capabilities is empty")
+	}
+	for _, c := range o.Capabilities {
+		if !c.Valid() {
+			return fmt.Errorf("Options.Capabilities: %q is not a capability id", c)
+		}
+	}
+	for _, t := range o.Tenants {
+		if !t.Valid() {
+			return fmt.Errorf("Options.Tenants: %q is not a tenant", t)
+		}
+	}
+	return nil
+}
+
+// Engine answers from the snapshot loaded last. All methods are safe for
+// concurrent use; a call that is being decided keeps the snapshot it started
+// with.
+type Engine struct {
+	options Options
+	now     atomic.Pointer[snapshot]
+}
+
+// Load compiles a source. Every failure is a *writ.Error with code
+// policy_unavailable whose Err names file and line.
+func Load(ctx context.Context, src Source, o Options) (*Engine, error) {
+	o = o.withDefaults()
+	if err := o.validate(); err != nil {
+		return nil, writ.Fault(writ.CodeInternal, "policies.Load", err)
+	}
+	e := &Engine{options: o}
+	if err := e.Reload(ctx, src); err != nil {
+		return nil, err
+	}
+	return e, nil
+}
+
+// Reload compiles a source beside the snapshot in use and then swaps. On an
+// error the one in use stays.
+func (e *Engine) Reload(ctx context.Context, src Source) error {
+	s, err := build(ctx, src, e.options)
+	if err != nil {
+		return &writ.Error{
+			Code: writ.CodePolicyDown, Op: "policies.Load", Msg: "the policies do not load",
+			Hint: "mend the file named in the log, or start without --policies for the built-in ones",
+			Err:  fmt.Errorf("%s: %w", src.name, err),
+		}
+	}
+	e.now.Store(s)
+	return nil
+}
+
+// LoadBundle is Reload from bytes that Bundle gave.
+func (e *Engine) LoadBundle(ctx context.Context, b []byte) error {
+	return e.Reload(ctx, bundleSource(b))
+}
+
+// Bundle is the loaded sources as one file, with the sha256 that names it. The
+// bytes are shared and must not be changed.
+func (e *Engine) Bundle() (b []byte, digest string) {
+	s := e.now.Load()
+	return s.bundle, s.digest
+}
+
+// Revisions names what is loaded: policy covers packs, engine and the shape of
+// the input, bindings the roles' model and rows.
+func (e *Engine) Revisions() (policy, bindings string) {
+	s := e.now.Load()
+	return s.policy, s.bindings
+}
+
+// Permit says whether a role may invoke a capability in a tenant at all. An
+// unknown role, tenant or capability is denied.
+func (e *Engine) Permit(role writ.Role, tenant writ.Tenant, c writ.CapabilityID) bool {
+	return e.now.Load().roles.permit(role, tenant, c)
+}
+
+// Decide evaluates the packs routed to the capability. The strongest finding
+// is the effect, all findings are returned. In this version the host knows no
+// obligation: a finding that redacts, requires approval or obliges comes back
+// as a denial with code policy_denied. Revisions and packs are set even when an
+// error (always *writ.Error with code policy_unavailable) says that there is
+// no decision; its effect is then deny. Packs is shared: do not change it.
+func (e *Engine) Decide(ctx context.Context, in writ.PolicyInput) (writ.Decision, error) {
+	s := e.now.Load()
+	d := writ.Decision{Effect: writ.EffectDeny, PolicyRevision: s.policy, BindingsRevision: s.bindings}
+	fail := func(err error) (writ.Decision, error) {
+		return d, &writ.Error{
+			Code: writ.CodePolicyDown, Op: "policies.Decide", Msg: "policy cannot answer",
+			Hint: "try again; if it stays, the gateway's log says why", Err: err,
+		}
+	}
+	if in.Call == nil || in.Capability == nil {
+		return fail(errors.New("no call to judge"))
+	}
+	r := s.routes[in.Capability.ID]
+	if r == nil {
+		return fail(fmt.Errorf("no route for capability %s", in.Capability.ID))
+	}
+	d.Packs = r.refs
+	if err := ctx.Err(); err != nil {
+		return fail(err)
+	}
+	input, canonical, err := buildInput(in)
+	if err != nil {
+		return fail(err)
+	}
+	d.InputDigest = digest(canonical)
+	found, err := r.eval(ctx, input, e.options.Timeout)
+	if err != nil {
+		return fail(err)
+	}
+	d.Findings, d.Effect = found, writ.EffectAllow
+	if len(found) > 0 {
+		d.Effect = found[0].Effect
+	}
+	return d, nil
+}

@@ -1,0 +1,122 @@
+package packs.classification_test
+
+import data.packs.classification
+
+base := {
+	"call": {"capability": "task.enqueue", "safety": "mutating", "class": "ordinary"},
+	"task": {"safety": "mutating"},
+	"labels": ["internal.system", "public"],
+	"sinks": ["egress", "log"],
+}
+
+rules(call) := {f.rule | some f in classification.findings with input as call}
+
+codes(call) := {f.code | some f in classification.findings with input as call}
+
+changed(patch) := object.union(base, patch)
+
+flow(labels, sinks) := changed({"labels": labels, "sinks": sinks})
+
+test_allows_plain_data if rules(base) == set()
+
+test_allows_nothing_carried if rules(flow([], [])) == set()
+
+test_denies_the_empty_call if rules({}) == {"classification.incomplete"}
+
+test_denies_the_empty_call_without_data if {
+	found := classification.findings with input as {} with data.classification as {}
+	{f.rule | some f in found} == {"classification.incomplete"}
+}
+
+test_incomplete[note] if {
+	some note, call in {
+		"no capability": json.remove(base, ["call/capability"]),
+		"empty capability": changed({"call": {"capability": ""}}),
+		"no labels": json.remove(base, ["labels"]),
+		"no sinks": json.remove(base, ["sinks"]),
+		"labels are no list": changed({"labels": "public"}),
+	}
+	"classification.incomplete" in rules(call)
+	codes(call) == {"classification_denied"}
+}
+
+test_secret[note] if {
+	some label in ["secret.credential", "secret.token"]
+	some sink in ["egress", "memory", "log", "agent"]
+	note := concat(" ", [label, sink])
+	rules(flow(["public", label], [sink])) == {"classification.secret"}
+	codes(flow([label], [sink])) == {"classification_denied"}
+}
+
+test_secret_allows_without_a_sink if rules(flow(["secret.token"], [])) == set()
+
+test_pii_raw[note] if {
+	some note in ["pii.chat.message", "pii.chat.metadata", "pii.attachment"]
+	rules(flow([note], ["egress"])) == {"classification.pii_raw"}
+	codes(flow([note], ["egress"])) == {"classification_denied"}
+}
+
+test_pii_raw_allows_inside[sink] if {
+	some sink in ["memory", "log", "agent"]
+	rules(flow(["pii.chat.message", "pii.attachment"], [sink])) == set()
+}
+
+test_redacted_egress[note] if {
+	some note, labels in {
+		"alone": ["pii.redacted"],
+		"with public data beside it": ["pii.redacted", "public"],
+	}
+	rules(flow(labels, ["egress"])) == {"classification.redacted_egress"}
+	codes(flow(labels, ["egress"])) == {"classification_denied"}
+}
+
+test_redacted_egress_allows_inside if rules(flow(["pii.redacted"], ["memory"])) == set()
+
+test_unknown[note] if {
+	some note, call in {
+		"label": flow(["pii.new"], []),
+		"label with other case": flow(["Public"], []),
+		"sink": flow([], ["Egress"]),
+	}
+	rules(call) == {"classification.unknown"}
+	codes(call) == {"classification_denied"}
+}
+
+test_unknown_denies_without_data if {
+	found := classification.findings with input as base with data.classification as {}
+	{f.rule | some f in found} == {"classification.unknown"}
+}
+
+test_untrusted_to_destructive if {
+	call := object.union(flow(["external.untrusted"], []), {"task": {"safety": "destructive"}})
+	rules(call) == {"classification.untrusted_to_destructive"}
+	codes(call) == {"classification_denied"}
+}
+
+test_untrusted_allows[note] if {
+	some note, call in {
+		"mutating work": flow(["external.untrusted"], ["log"]),
+		"destructive work on trusted data": changed({"task": {"safety": "destructive"}}),
+	}
+	rules(call) == set()
+}
+
+test_what_moves_nothing_is_allowed[note] if {
+	some note, call in {
+		"reading": {"capability": "task.get", "safety": "read-only"},
+		"giving back": {"capability": "task.release"},
+		"cancelling": {"capability": "task.cancel"},
+		"the gateway's own mandate": {"capability": "task.expire", "class": "mandate"},
+	}
+	rules(object.union(flow(["secret.token", "pii.chat.message", "pii.redacted", "nonsense"], ["egress"]), {"call": call})) == set()
+}
+
+test_all_reasons_are_given if {
+	call := object.union(flow(["secret.token", "pii.attachment", "external.untrusted", "odd"], ["egress"]), {"task": {"safety": "destructive"}})
+	rules(call) == {
+		"classification.pii_raw",
+		"classification.secret",
+		"classification.unknown",
+		"classification.untrusted_to_destructive",
+	}
+}

@@ -1,0 +1,119 @@
+# METADATA
+# title: Lifecycle
+# description: Only what is active acts, and only on what is still open.
+package packs.lifecycle
+
+import future.keywords.not
+
+# METADATA
+# title: Incomplete call
+# description: The input names no capability, or neither a session nor the system.
+# custom:
+#   id: lifecycle.incomplete
+#   severity: critical
+#   control: fail closed
+findings contains {
+	"rule": "lifecycle.incomplete",
+	"effect": "deny",
+	"code": "policy_denied",
+	"message": "the call cannot be judged: it does not say what is called by whom",
+} if {
+	not _complete
+}
+
+# METADATA
+# title: Inactive agent
+# description: The agent the call acts for is not active. The gateway's own mandates are exempt.
+# custom:
+#   id: lifecycle.agent_inactive
+#   severity: high
+#   control: agent suspension
+findings contains {
+	"rule": "lifecycle.agent_inactive",
+	"effect": "deny",
+	"code": "policy_denied",
+	"message": "the agent is not active",
+} if {
+	input.agent
+	not input.agent.status == "active"
+	not input.call.class == "mandate"
+}
+
+# METADATA
+# title: Inactive session
+# description: The session is not active, and the call is not one that starts, recovers or ends a session.
+# custom:
+#   id: lifecycle.session_inactive
+#   severity: high
+#   control: session binding
+findings contains {
+	"rule": "lifecycle.session_inactive",
+	"effect": "deny",
+	"code": "policy_denied",
+	"message": "the session is not active; start it or send a heartbeat first",
+} if {
+	input.session
+	not input.session.state == "active"
+	not _recovers
+}
+
+# METADATA
+# title: Closed run
+# description: >-
+#   The run has ended, or is in a state this pack does not know, and the call would change its work.
+#   Reading, giving work back and cancelling stay possible.
+# custom:
+#   id: lifecycle.run_closed
+#   severity: medium
+#   control: run lifecycle
+findings contains {
+	"rule": "lifecycle.run_closed",
+	"effect": "deny",
+	"code": "illegal_transition",
+	"message": "the run has ended; its work can no longer change",
+} if {
+	input.run.state != "active"
+	not startswith(input.run.state, "paused")
+	_changes_work
+}
+
+# METADATA
+# title: Paused run
+# description: The run waits, and the call would change its work. Reading, giving work back and cancelling stay possible.
+# custom:
+#   id: lifecycle.paused
+#   severity: low
+#   control: run lifecycle
+findings contains {
+	"rule": "lifecycle.paused",
+	"effect": "deny",
+	"code": "run_paused",
+	"message": "the run is paused; try again when it goes on",
+} if {
+	startswith(input.run.state, "paused")
+	_changes_work
+}
+
+_complete if {
+	is_string(input.call.capability)
+	input.call.capability != ""
+	_principal
+}
+
+_principal if input.session.id != ""
+
+_principal if {
+	input.principal.kind == "system"
+	not input.session
+}
+
+_recovers if {
+	input.session.state in {"opened", "suspended"}
+	input.call.capability in data.lifecycle.config.session_recovery
+}
+
+_changes_work if {
+	not input.call.safety == "read-only"
+	not input.call.class == "mandate"
+	not input.call.capability in data.lifecycle.config.gives_back
+}

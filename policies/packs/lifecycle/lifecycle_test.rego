@@ -1,0 +1,132 @@
+package packs.lifecycle_test
+
+import data.packs.lifecycle
+
+base := {
+	"call": {"capability": "task.claim", "safety": "mutating", "class": "ordinary"},
+	"principal": {"kind": "agent"},
+	"session": {"id": "ses_1", "role": "executor", "state": "active"},
+	"agent": {"id": "builder-1", "status": "active", "domain": "web", "write_scope": []},
+	"run": {"id": "run_1", "state": "active"},
+}
+
+system := {
+	"call": {"capability": "task.expire", "safety": "mutating", "class": "mandate"},
+	"principal": {"kind": "system"},
+}
+
+rules(call) := {f.rule | some f in lifecycle.findings with input as call}
+
+codes(call) := {f.code | some f in lifecycle.findings with input as call}
+
+changed(patch) := object.union(base, patch)
+
+test_allows_an_active_call if rules(base) == set()
+
+test_allows_the_system if rules(system) == set()
+
+test_denies_the_empty_call if rules({}) == {"lifecycle.incomplete"}
+
+test_denies_the_empty_call_without_data if {
+	found := lifecycle.findings with input as {} with data.lifecycle as {}
+	{f.rule | some f in found} == {"lifecycle.incomplete"}
+}
+
+test_incomplete[note] if {
+	some note, call in {
+		"no call": json.remove(base, ["call"]),
+		"no capability": json.remove(base, ["call/capability"]),
+		"empty capability": changed({"call": {"capability": ""}}),
+		"capability is a number": changed({"call": {"capability": 7}}),
+		"nobody calls": json.remove(base, ["session"]),
+		"session without an id": json.remove(base, ["session/id"]),
+		"system with a broken session": object.union(system, {"session": {"state": "active"}}),
+	}
+	"lifecycle.incomplete" in rules(call)
+	"policy_denied" in codes(call)
+}
+
+test_agent_inactive[note] if {
+	some note, call in {
+		"planned": changed({"agent": {"status": "planned"}}),
+		"suspended": changed({"agent": {"status": "suspended"}}),
+		"unknown status": changed({"agent": {"status": "happy"}}),
+		"no status": json.remove(base, ["agent/status"]),
+	}
+	rules(call) == {"lifecycle.agent_inactive"}
+	codes(call) == {"policy_denied"}
+}
+
+test_agent_inactive_allows[note] if {
+	some note, call in {
+		"no agent": json.remove(base, ["agent"]),
+		"active": base,
+		"a mandate": object.union(system, {"agent": {"status": "suspended"}}),
+	}
+	rules(call) == set()
+}
+
+test_session_inactive[note] if {
+	some note, call in {
+		"opened": changed({"session": {"state": "opened"}}),
+		"suspended": changed({"session": {"state": "suspended"}}),
+		"closed": changed({"session": {"state": "closed"}}),
+		"closed, and starts": changed({"session": {"state": "closed"}, "call": {"capability": "session.start"}}),
+		"revoked, and beats": changed({"session": {"state": "revoked"}, "call": {"capability": "session.heartbeat"}}),
+		"no state": json.remove(base, ["session/state"]),
+	}
+	rules(call) == {"lifecycle.session_inactive"}
+	codes(call) == {"policy_denied"}
+}
+
+test_session_inactive_allows_recovery[note] if {
+	some state in ["opened", "suspended"]
+	some verb in ["session.start", "session.get", "session.close", "session.heartbeat"]
+	note := concat(" ", [state, verb])
+	rules(changed({"session": {"state": state}, "call": {"capability": verb}})) == set()
+}
+
+test_session_recovery_needs_data if {
+	call := changed({"session": {"state": "opened"}, "call": {"capability": "session.start"}})
+	found := lifecycle.findings with input as call with data.lifecycle as {}
+	{f.rule | some f in found} == {"lifecycle.session_inactive"}
+}
+
+test_run_closed[note] if {
+	some state in ["done", "failed", "cancelled", "a state of tomorrow"]
+	some verb in ["task.enqueue", "task.claim", "task.complete", "run.seal", "task.verb_of_tomorrow"]
+	note := concat(" ", [state, verb])
+	call := changed({"run": {"state": state}, "call": {"capability": verb}})
+	rules(call) == {"lifecycle.run_closed"}
+	codes(call) == {"illegal_transition"}
+}
+
+test_paused[note] if {
+	some state in ["paused", "paused_approval", "paused_event"]
+	some verb in ["task.enqueue", "task.claim", "task.complete", "run.seal"]
+	note := concat(" ", [state, verb])
+	call := changed({"run": {"state": state}, "call": {"capability": verb}})
+	rules(call) == {"lifecycle.paused"}
+	codes(call) == {"run_paused"}
+}
+
+test_closed_and_paused_allow_giving_back[note] if {
+	some state in ["done", "failed", "cancelled", "paused"]
+	some verb in ["task.heartbeat", "task.release", "task.fail", "task.cancel", "run.cancel"]
+	note := concat(" ", [state, verb])
+	rules(changed({"run": {"state": state}, "call": {"capability": verb}})) == set()
+}
+
+test_closed_and_paused_allow_reading[note] if {
+	some state in ["done", "paused"]
+	some verb in ["task.get", "task.list", "run.get"]
+	note := concat(" ", [state, verb])
+	rules(changed({"run": {"state": state}, "call": {"capability": verb, "safety": "read-only"}})) == set()
+}
+
+test_closed_allows_mandates if rules(object.union(system, {"run": {"state": "done"}})) == set()
+
+test_all_reasons_are_given if {
+	call := changed({"session": {"state": "closed"}, "agent": {"status": "planned"}, "run": {"state": "done"}})
+	rules(call) == {"lifecycle.agent_inactive", "lifecycle.run_closed", "lifecycle.session_inactive"}
+}

@@ -1,0 +1,174 @@
+package policies
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/open-policy-agent/opa/v1/ast"
+	"github.com/open-policy-agent/opa/v1/rego"
+	"github.com/open-policy-agent/opa/v1/storage"
+	"github.com/open-policy-agent/opa/v1/storage/inmem"
+	"github.com/open-policy-agent/opa/v1/version"
+	"github.com/writ-gateway/writ"
+)
+
+// snapshot is everything a decision needs, compiled. It never changes.
+type snapshot struct {
+	policy   string // revision of packs, input shape and engine
+	bindings string // revision of the roles
+	bundle   []byte
+	digest   string // of bundle
+	packs    []*pack
+	routes   map[writ.CapabilityID]*route
+	roles    roles
+}
+
+// route is what calls of some capabilities are judged by. Its query is a fixed
+// array of references, one per pack: a pack without findings, or a misspelt
+// one, makes the whole query undefined, which denies.
+type route struct {
+	packs []*pack // sorted by id
+	refs  []writ.PackRef
+	query rego.PreparedEvalQuery
+}
+
+// engineVersion is part of the revision: the same packs under another engine
+// or another input may decide differently.
+func engineVersion() string {
+	return "opa " + version.Version + ", input " + digest(schemaJSON)
+}
+
+// build compiles a source. Order: read, parse, contract, compile, references,
+// routes, warm-up. It returns the first failure, naming file and line where
+// there is one, and nothing else.
+func build(ctx context.Context, src Source, o Options) (*snapshot, error) {
+	f, err := src.read()
+	if err != nil {
+		return nil, err
+	}
+	packs, err := loadPacks(f)
+	if err != nil {
+		return nil, err
+	}
+	if err := checkMandatory(packs); err != nil {
+		return nil, err
+	}
+	s := &snapshot{routes: map[writ.CapabilityID]*route{}}
+	for _, p := range packs {
+		s.packs = append(s.packs, p)
+	}
+	slices.SortFunc(s.packs, func(a, b *pack) int { return strings.Compare(a.ID, b.ID) })
+	compiler, err := compile(s.packs)
+	if err != nil {
+		return nil, err
+	}
+	store := inmem.NewFromObjectWithOpts(data(packs), inmem.OptReturnASTValuesOnRead(true))
+	byPacks := map[string]*route{}
+	for _, c := range o.Capabilities {
+		if s.routes[c], err = s.route(ctx, c, compiler, store, byPacks); err != nil {
+			return nil, err
+		}
+	}
+	if err := s.warmUp(ctx, byPacks); err != nil {
+		return nil, err
+	}
+	if s.roles, err = loadRoles(f, o); err != nil {
+		return nil, err
+	}
+	if s.bundle, err = writeBundle(f); err != nil {
+		return nil, err
+	}
+	s.digest = digest(s.bundle)
+	s.policy = revision(s.packs)
+	s.bindings = files{modelFile: f[modelFile], rowsFile: f[rowsFile]}.digest()
+	return s, nil
+}
+
+func revision(packs []*pack) string {
+	h := sha256.New()
+	fmt.Fprintf(h, "%s\n", engineVersion())
+	for _, p := range packs {
+		fmt.Fprintf(h, "%s %s %s\n", p.ID, p.Version, p.digest)
+	}
+	return "sha256:" + hex.EncodeToString(h.Sum(nil))
+}
+
+func compile(packs []*pack) (*ast.Compiler, error) {
+	schemas, err := inputSchema()
+	if err != nil {
+		return nil, err
+	}
+	modules := map[string]*ast.Module{}
+	for _, p := range packs {
+		for name, m := range p.modules {
+			modules[name] = m
+		}
+	}
+	c := ast.NewCompiler().WithCapabilities(capabilities()).WithStrict(true).WithSchemas(schemas)
+	if c.Compile(modules); c.Failed() {
+		return nil, c.Errors
+	}
+	for _, p := range packs {
+		if err := p.ownRefs(c); err != nil {
+			return nil, err
+		}
+	}
+	return c, nil
+}
+
+// route finds or prepares the route of a capability.
+func (s *snapshot) route(ctx context.Context, c writ.CapabilityID, compiler *ast.Compiler, store storage.Store, known map[string]*route) (*route, error) {
+	r := &route{}
+	var refs []string
+	for _, p := range s.packs {
+		if p.matches(c) {
+			r.packs = append(r.packs, p)
+			r.refs = append(r.refs, writ.PackRef{ID: p.ID, Digest: p.digest})
+			refs = append(refs, "data.packs."+p.ID+".findings")
+		}
+	}
+	if len(refs) == 0 {
+		return nil, fmt.Errorf("capability %s is routed to no pack", c)
+	}
+	query := "x := [" + strings.Join(refs, ", ") + "]"
+	if same := known[query]; same != nil {
+		return same, nil
+	}
+	var err error
+	r.query, err = rego.New(rego.Query(query), rego.Compiler(compiler), rego.Store(store), rego.StrictBuiltinErrors(true)).PrepareForEval(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("capability %s: %w", c, err)
+	}
+	known[query] = r
+	return r, nil
+}
+
+// warmUpTimeout is generous: nobody waits for the answer, and a busy machine
+// must not keep the gateway from starting.
+const warmUpTimeout = 10 * time.Second
+
+// warmUp evaluates every route once with a call that says nothing, and refuses
+// packs that let it through: a pack that cannot tell must deny.
+func (s *snapshot) warmUp(ctx context.Context, routes map[string]*route) error {
+	for _, r := range routes {
+		found, err := r.eval(ctx, ast.NewObject(), warmUpTimeout)
+		if err != nil {
+			return fmt.Errorf("warm-up: %w", err)
+		}
+		for _, p := range r.packs {
+			denies := func(f writ.Finding) bool { return f.Pack == p.ID && f.Effect == writ.EffectDeny }
+			if !slices.ContainsFunc(found, denies) {
+				return fmt.Errorf("packs/%s: the pack does not deny an empty call; it must, or it would let through what it cannot judge", p.ID)
+			}
+		}
+	}
+	return nil
+}
+
+var errNoAnswer = errors.New("the packs gave no answer")

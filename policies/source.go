@@ -1,0 +1,151 @@
+package policies
+
+import (
+	"embed"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"maps"
+	"os"
+	"path"
+	"slices"
+	"strings"
+)
+
+//go:embed packs/*/*.rego packs/*/*.yaml roles/model.conf roles/policy.csv
+var shipped embed.FS
+
+// Limits of what is loaded, so that a wrong directory fails instead of filling
+// the memory.
+const (
+	maxFileBytes  = 1 << 20
+	maxTotalBytes = 16 << 20
+	maxFiles      = 4096
+)
+
+// files are the sources a decision depends on, by slash separated path:
+// packs/<id>/pack.yaml, packs/<id>/data.yaml, packs/<id>/*.rego without tests,
+// roles/model.conf and roles/policy.csv.
+type files map[string][]byte
+
+func (f files) names() []string { return slices.Sorted(maps.Keys(f)) }
+
+// Source is where packs and roles come from.
+type Source struct {
+	name string
+	read func() (files, error)
+}
+
+// Shipped is the source built into the program.
+func Shipped() Source {
+	return Source{"the built-in policies", func() (files, error) { return readTree(shipped) }}
+}
+
+// Directory is a source laid out like the shipped one: dir/packs/<id>/ and
+// dir/roles/. Nothing outside dir is read, also not through a symbolic link.
+func Directory(dir string) Source {
+	return Source{dir, func() (files, error) {
+		root, err := os.OpenRoot(dir)
+		if err != nil {
+			return nil, err
+		}
+		defer root.Close()
+		return readTree(root.FS())
+	}}
+}
+
+// bundleSource is what (*Engine).Bundle wrote.
+func bundleSource(b []byte) Source {
+	return Source{"bundle", func() (files, error) { return readBundle(b) }}
+}
+
+// decides says whether a decision depends on a file of a pack. Tests and prose
+// do not; err is set for what OPA's own tools would load and the engine would
+// not, because then the two would disagree about the pack.
+func decides(base string) (bool, error) {
+	switch {
+	case strings.HasPrefix(base, "."), strings.HasSuffix(base, "_test.rego"):
+		return false, nil
+	case base == "pack.yaml", base == "data.yaml", strings.HasSuffix(base, ".rego"):
+		return true, nil
+	}
+	switch path.Ext(base) {
+	case ".yaml", ".yml", ".json", ".gz":
+		return false, errors.New("a pack holds pack.yaml, data.yaml and .rego files; opa would load this one as data")
+	}
+	return false, nil
+}
+
+// readTree collects the files of a tree that decide, and refuses layouts that
+// OPA's own tools would read differently.
+func readTree(tree fs.FS) (files, error) {
+	out, total := files{}, 0
+	take := func(name string) error {
+		b, err := readFile(tree, name)
+		if err != nil {
+			return fmt.Errorf("%s: %w", name, err)
+		}
+		if total += len(b); total > maxTotalBytes || len(out) == maxFiles {
+			return fmt.Errorf("%s: more than %d bytes or %d files", name, maxTotalBytes, maxFiles)
+		}
+		out[name] = b
+		return nil
+	}
+	packs, err := fs.ReadDir(tree, "packs")
+	if err != nil {
+		return nil, err
+	}
+	for _, p := range packs {
+		dir := path.Join("packs", p.Name())
+		if !p.IsDir() {
+			if wanted, err := decides(p.Name()); wanted || err != nil {
+				return nil, fmt.Errorf("%s: a pack is a directory", dir)
+			}
+			continue
+		}
+		entries, err := fs.ReadDir(tree, dir)
+		if err != nil {
+			return nil, err
+		}
+		for _, e := range entries {
+			name := path.Join(dir, e.Name())
+			if e.IsDir() {
+				return nil, fmt.Errorf("%s: a pack holds no directories", name)
+			}
+			wanted, err := decides(e.Name())
+			if err != nil {
+				return nil, fmt.Errorf("%s: %w", name, err)
+			}
+			if wanted {
+				if err := take(name); err != nil {
+					return nil, err
+				}
+			}
+		}
+	}
+	for _, name := range []string{modelFile, rowsFile} {
+		if err := take(name); err != nil {
+			return nil, err
+		}
+	}
+	return out, nil
+}
+
+func readFile(tree fs.FS, name string) ([]byte, error) {
+	f, err := tree.Open(name)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	if st, err := f.Stat(); err != nil {
+		return nil, err
+	} else if !st.Mode().IsRegular() {
+		return nil, errors.New("not a regular file")
+	}
+	b, err := io.ReadAll(io.LimitReader(f, maxFileBytes+1))
+	if err == nil && len(b) > maxFileBytes {
+		err = fmt.Errorf("more than %d bytes", maxFileBytes)
+	}
+	return b, err
+}

@@ -1,0 +1,153 @@
+package queue
+
+import (
+	"slices"
+	"strings"
+
+	"github.com/writ-gateway/writ"
+	"github.com/writ-gateway/writ/writtest"
+)
+
+// audit checks the invariants of the room over the whole world, from the
+// documents alone. It knows nothing of how the verbs work.
+func audit(l *lab) {
+	l.Helper()
+	w := l.w
+	var tasks []writ.Task
+	open, bad := int64(0), int64(0)
+	byState := map[writ.TaskState][]string{}
+	for _, id := range w.Members(writ.RunTasks(l.run)) {
+		t := l.task(writ.TaskID(id))
+		tasks = append(tasks, t)
+		byState[t.State] = append(byState[t.State], id)
+		if !writ.TaskMoves.Terminal(t.State) {
+			open++
+		}
+		if t.State == writ.TaskFailed || t.State == writ.TaskDead {
+			bad++
+		}
+	}
+
+	// Runs count their tasks and end with the last one.
+	if got := w.Counter(writ.RunOpenTasks(l.run)); got != open {
+		l.Fatalf("the run counts %d open tasks, there are %d", got, open)
+	}
+	if got := w.Counter(writ.RunBadTasks(l.run)); got != bad {
+		l.Fatalf("the run counts %d bad tasks, there are %d", got, bad)
+	}
+	run := l.runDoc()
+	if run.Sealed && run.State == writ.RunActive && run.ClosePolicy == writ.CloseAuto && open == 0 && len(tasks) > 0 {
+		l.Fatal("a sealed run without open tasks is still active")
+	}
+	if run.State == writ.RunDone && (bad > 0 || open > 0) {
+		l.Fatalf("the run is done with %d open and %d bad tasks", open, bad)
+	}
+	for s := range writ.TaskMoves {
+		if s == "" {
+			continue
+		}
+		if got := w.Members(writ.RunTasksIn(l.run, s)); !slices.Equal(got, byState[s]) && len(got)+len(byState[s]) > 0 {
+			l.Fatalf("tasks listed as %s: %v, are: %v", s, got, byState[s])
+		}
+	}
+	for _, id := range w.Members(writ.IndexDead) {
+		if l.task(writ.TaskID(id)).State != writ.TaskDead {
+			l.Fatalf("task %s is on the dead-letter list", id)
+		}
+	}
+
+	// Running, leased, held and counted are one thing.
+	leases, locks := w.Index(writ.IndexLeases), w.Members(writ.IndexScopes)
+	counted, held := map[writ.AgentID]int64{}, map[writ.SessionID][]string{}
+	var wantLocks []string
+	for _, t := range tasks {
+		id := string(t.ID)
+		end, leased := leases[id]
+		if running := t.State == writ.TaskRunning; running != leased || running != (t.Lease != nil) || end != w.Counter(leaseEnd(t.ID)) {
+			l.Fatalf("task %s is %s, lease %v, alarm %d, end %d", id, t.State, t.Lease, end, w.Counter(leaseEnd(t.ID)))
+		}
+		if t.Lease == nil {
+			continue
+		}
+		if end > t.Lease.MaxUntil {
+			l.Fatalf("the lease of %s ends at %d, past %d", id, end, t.Lease.MaxUntil)
+		}
+		counted[t.Lease.Agent]++
+		held[t.Lease.Session] = append(held[t.Lease.Session], id)
+		for _, s := range t.WriteScopes {
+			wantLocks = append(wantLocks, writ.ScopeMember(s, t.ID))
+		}
+	}
+	if len(leases) != len(byState[writ.TaskRunning]) {
+		l.Fatalf("%d leases for %d running tasks", len(leases), len(byState[writ.TaskRunning]))
+	}
+	for _, id := range w.Members(writ.IndexAgents) {
+		agent, _, _ := writtest.Get[writ.Agent](w, writ.AgentKey(writ.AgentID(id)))
+		got := w.Counter(writ.AgentRunning(agent.ID))
+		if got != counted[agent.ID] || got > agent.MaxConcurrent {
+			l.Fatalf("agent %s counts %d running tasks of at most %d, has %d", id, got, agent.MaxConcurrent, counted[agent.ID])
+		}
+	}
+	for _, id := range w.Members(writ.IndexSessions) {
+		got, want := w.Members(writ.SessionTasks(writ.SessionID(id))), held[writ.SessionID(id)]
+		slices.Sort(want)
+		if !slices.Equal(got, want) && len(got)+len(want) > 0 {
+			l.Fatalf("session %s is listed with %v, holds %v", id, got, want)
+		}
+	}
+
+	// Locks are those of running tasks and never overlap between two.
+	slices.Sort(wantLocks)
+	if !slices.Equal(locks, wantLocks) && len(locks)+len(wantLocks) > 0 {
+		l.Fatalf("locks %v, want %v", locks, wantLocks)
+	}
+	for i, x := range locks {
+		for _, y := range locks[i+1:] {
+			sx, tx := writ.SplitScopeMember(x)
+			sy, ty := writ.SplitScopeMember(y)
+			if tx != ty && writ.ScopesOverlap(sx, sy) {
+				l.Fatalf("tasks %s and %s hold overlapping scopes %s and %s", tx, ty, sx, sy)
+			}
+		}
+	}
+
+	for _, t := range tasks {
+		auditQueued(l, t, run)
+	}
+}
+
+// auditQueued: a queued task can be found by somebody, one that is not queued
+// is on no list of the queue.
+func auditQueued(l *lab, t writ.Task, run writ.Run) {
+	l.Helper()
+	w, id := l.w, string(t.ID)
+	_, timed := w.Index(writ.IndexReady)[id]
+	blockers, refusers := w.Members(writ.BlockedOn(t.ID)), w.Members(writ.Refusers(t.ID))
+	_, aside := w.Index(writ.Refused(t.Capability, t.Domain))[id]
+	if t.State != writ.TaskQueued {
+		if timed || len(blockers) > 0 || len(refusers) > 0 || aside {
+			l.Fatalf("task %s is %s but timed %v, blocked on %v, refused to %v, set aside %v", id, t.State, timed, blockers, refusers, aside)
+		}
+		return
+	}
+	if aside != (len(refusers) > 0) {
+		l.Fatalf("task %s: set aside %v, refused to %v", id, aside, refusers)
+	}
+	found := timed || aside || writ.RunMoves.Terminal(run.State) // the end of its run takes it out
+	for _, lane := range t.Lanes() {
+		found = found || slices.Contains(w.Lane(lane), id)
+	}
+	todos := w.Index(writ.IndexTodo)
+	for _, h := range blockers {
+		waits := slices.ContainsFunc(w.Members(writ.WaitingOn(writ.TaskID(h))), func(m string) bool { return strings.HasPrefix(m, id+" ") })
+		_, promised := todos[todo(todoWake, h)]
+		running := l.task(writ.TaskID(h)).State == writ.TaskRunning
+		if !waits || (!running && !promised) {
+			l.Fatalf("task %s is blocked on %s: listed there %v, that runs %v, wake promised %v", id, h, waits, running, promised)
+		}
+		found = true
+	}
+	if !found {
+		l.Fatalf("nobody can find the queued task %s (attempt %d)", id, t.Attempt)
+	}
+}

@@ -1,0 +1,229 @@
+package queue
+
+import (
+	"slices"
+
+	"github.com/writ-gateway/writ"
+)
+
+// TaskClaimArgs ask for work: for one task, or for the next that fits.
+type TaskClaimArgs struct {
+	Task         writ.TaskID         `json:"task_id,omitempty" doc:"The task to claim; without it the next task that fits is claimed." pattern:"^tsk_[0-7][0-9A-HJKMNP-TV-Z]{25}$"`
+	Capabilities []writ.CapabilityID `json:"capabilities,omitempty" doc:"Take only tasks that ask for one of these. Default: all the agent declares." maxItems:"32"`
+	Domains      []string            `json:"domains,omitempty" doc:"Take only tasks of these domains." maxItems:"8"`
+	WaitSeconds  int64               `json:"wait_s,omitempty" doc:"Seconds to wait for a task when there is none." minimum:"0" maximum:"30"`
+}
+
+// TaskClaimed is a task with the lease that allows to work on it.
+type TaskClaimed struct {
+	Task  TaskView  `json:"task" doc:"The task, with its arguments."`
+	Lease TaskLease `json:"lease" doc:"What every further call about the task must show."`
+}
+
+func claimCapability() *writ.Capability {
+	return writ.Define[TaskClaimArgs, TaskClaimed](writ.Capability{
+		ID: "task.claim", Summary: "Take a task to work on it.", Safety: writ.SafetyMutating, Metered: true,
+	}, writ.Verb[TaskClaimArgs]{
+		Locks: func(_ *writ.Call, a *TaskClaimArgs) []writ.Key {
+			if a.Task == "" {
+				return nil
+			}
+			return []writ.Key{writ.TaskKey(a.Task)}
+		},
+		Reads:    claimRead,
+		Describe: claimDescribe,
+		Plan:     claimPlan,
+	})
+}
+
+const opClaim = "queue.Claim"
+
+func claimRead(c *writ.Call, a *TaskClaimArgs, s writ.Snapshot) (writ.ReadSet, error) {
+	rs := writ.ReadSet{Docs: callerAgent(c)}
+	if c.Caller.Agent != "" {
+		rs.Counters = append(rs.Counters, writ.AgentRunning(c.Caller.Agent))
+	}
+	if a.Task == "" {
+		return rs, nil
+	}
+	more, err := taskReads(opClaim, s, a.Task)
+	if err != nil {
+		return rs, err
+	}
+	rs.Docs = append(rs.Docs, more.Docs...)
+	rs.Counters = append(rs.Counters, claimReads(a.Task)...)
+	rs.Ranges = append(rs.Ranges, queueReads(a.Task)...)
+	t, ok, err := peek[writ.Task](s, writ.TaskKey(a.Task))
+	if err != nil || !ok || t.State != writ.TaskQueued {
+		return rs, err
+	}
+	rs.Ranges = append(rs.Ranges, lockReads(t)...)
+	for _, h := range lockHolders(s, t) {
+		rs.Docs = append(rs.Docs, writ.TaskKey(h))
+	}
+	return rs, nil
+}
+
+func claimDescribe(c *writ.Call, a *TaskClaimArgs, s writ.Snapshot) (writ.Subject, error) {
+	if a.Task == "" {
+		var sub writ.Subject
+		return sub, describeAgent(c, s, &sub)
+	}
+	t, _, err := loadTask(opClaim, s, a.Task)
+	if err != nil {
+		return writ.Subject{}, err
+	}
+	agent, ok, err := loadAgent(s, c.Caller.Agent)
+	if err != nil {
+		return writ.Subject{}, err
+	}
+	if tool, declared := agent.Tool(t.Capability); ok && declared {
+		expose(&t, tool)
+	}
+	return subjectOf(opClaim, c, s, t)
+}
+
+func claimPlan(c *writ.Call, a *TaskClaimArgs, s writ.Snapshot, _ writ.Decision) (writ.Tx, writ.Reply, error) {
+	agent, ok, err := loadAgent(s, c.Caller.Agent)
+	if err != nil {
+		return writ.Tx{}, writ.Reply{}, err
+	}
+	if !ok {
+		return writ.Tx{}, writ.Reply{}, notEligible("no_agent")
+	}
+	if a.Task == "" {
+		return pollPlan(a, s, agent)
+	}
+	return claimTask(c, a.Task, s, agent)
+}
+
+// pollPlan answers a claim without a task: it names the lanes to wait at. The
+// dispatcher calls again with each task it receives there.
+func pollPlan(a *TaskClaimArgs, s writ.Snapshot, agent writ.Agent) (writ.Tx, writ.Reply, error) {
+	switch {
+	case agent.State != writ.AgentActive:
+		return writ.Tx{}, writ.Reply{}, notEligible("agent_inactive")
+	case !agent.Archetype(writ.RoleExecutor):
+		return writ.Tx{}, writ.Reply{}, notEligible("archetype")
+	}
+	if err := quota(s, agent); err != nil {
+		return writ.Tx{}, writ.Reply{}, err
+	}
+	wants := map[writ.CapabilityID]bool{}
+	for _, t := range agent.Tools {
+		wants[t.Name] = t.Safety != writ.SafetyBlocked && (len(a.Capabilities) == 0 || slices.Contains(a.Capabilities, t.Name))
+	}
+	domain := len(a.Domains) == 0 || slices.Contains(a.Domains, agent.Domain)
+	match := func(l writ.Lane) bool {
+		_, c, d, only := l.Split()
+		return domain && wants[c] && d == agent.Domain && (only == "" || only == agent.ID)
+	}
+	return writ.Tx{}, writ.Reply{
+		Outcome: writ.OutcomeEmpty,
+		Poll:    &writ.Poll{Agent: agent.ID, Lanes: match, WaitMs: min(max(a.WaitSeconds, 0), 30) * 1000},
+	}, nil
+}
+
+// claimTask judges one task. A task that came from a lane differs in three
+// ways: an entry that is no longer true is dropped, a task whose scopes are
+// held waits for the holder instead of failing, and the claim takes its entry
+// out of the lane.
+func claimTask(c *writ.Call, id writ.TaskID, s writ.Snapshot, agent writ.Agent) (writ.Tx, writ.Reply, error) {
+	refuse := func(err error) (writ.Tx, writ.Reply, error) { return writ.Tx{}, writ.Reply{}, err }
+	t, version, err := loadTask(opClaim, s, id)
+	if err != nil {
+		return refuse(err)
+	}
+	r, err := loadRun(opClaim, s, t.Run)
+	if err != nil {
+		return refuse(err)
+	}
+	d := begin(opClaim, c, s)
+	if c.Entry != nil {
+		d.tx.Ack(*c.Entry)
+	}
+	empty := func() (writ.Tx, writ.Reply, error) {
+		tx, err := d.done()
+		return tx, writ.Reply{Outcome: writ.OutcomeEmpty}, err
+	}
+	if err := claimable(s, t); err != nil {
+		if c.Entry != nil {
+			return empty()
+		}
+		return refuse(err)
+	}
+	if why := unfit(agent, t); why != "" {
+		return refuse(notEligible(why))
+	}
+	if r.State != writ.RunActive {
+		if c.Entry != nil {
+			return empty() // its run's end takes it out of the queue
+		}
+		return refuse(runEnded(opClaim, r))
+	}
+	h, held, err := inTheWay(s, t)
+	switch {
+	case err != nil:
+		return refuse(err)
+	case held && c.Entry != nil:
+		d.park(t, c.Entry.Lane, h.ID)
+		return empty()
+	case held:
+		return refuse(writ.Refuse(writ.CodeScopeConflict, opClaim, "a running task holds an overlapping write scope", "try again when the holder is done").
+			With("holder", string(h.ID)).With("holder_agent", string(h.Lease.Agent)))
+	}
+	if err := quota(s, agent); err != nil {
+		return refuse(err)
+	}
+	tool, _ := agent.Tool(t.Capability)
+	expose(&t, tool)
+	end, err := d.take(c, &t, agent)
+	if err != nil {
+		return refuse(err)
+	}
+	tx, err := d.done()
+	task, lease := viewOf(t, 0), *leaseOf(t, version, end)
+	task.Args, lease.ID, lease.Fence = t.Args, t.Lease.ID, 0
+	return tx, writ.Reply{
+		Outcome: writ.OutcomeDone, Body: TaskClaimed{Task: task, Lease: lease},
+		Versioned: []string{"task.version", "lease.fence"}, ETag: -1,
+	}, err
+}
+
+// claimable says whether the task itself may be taken now.
+func claimable(s writ.Snapshot, t writ.Task) error {
+	switch {
+	case t.State == writ.TaskRunning && t.Lease != nil:
+		return writ.Refuse(writ.CodeClaimed, opClaim, "somebody else holds the task", "claim another task").
+			With("holder_agent", string(t.Lease.Agent))
+	case t.State != writ.TaskQueued:
+		return writ.IllegalMove(opClaim, writ.ObjectTask, string(t.State), string(writ.TaskRunning))
+	case t.NotBefore > s.Now:
+		e := writ.Refuse(writ.CodeIllegal, opClaim, "the task may not start yet", "try again at not_before").
+			With("not_before", writ.FormatTime(t.NotBefore))
+		e.RetryMs = t.NotBefore - s.Now
+		return e
+	}
+	return nil
+}
+
+// quota refuses an agent that works on as many tasks as it may. It never parks
+// a task: others may take it.
+func quota(s writ.Snapshot, a writ.Agent) error {
+	if s.Counters[writ.AgentRunning(a.ID)] < a.MaxConcurrent {
+		return nil
+	}
+	e := writ.Refuse(writ.CodeQuota, opClaim, "the agent works on as many tasks as it may", "finish one first")
+	e.RetryMs = 1000
+	return e
+}
+
+func notEligible(why string) error {
+	return writ.Refuse(writ.CodeNotEligible, opClaim, "this agent may not take the task", "see reason").With("reason", why)
+}
+
+// runEnded refuses new work in a run that has ended.
+func runEnded(op string, r writ.Run) error {
+	return writ.Refuse(writ.CodeIllegal, op, "the run has ended", "release the task").
+		With("kind", writ.ObjectRun).With("from", string(r.State))
+}

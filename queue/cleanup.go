@@ -1,0 +1,83 @@
+package queue
+
+import (
+	"github.com/writ-gateway/writ"
+)
+
+// SessionCleanupArgs name a session that has ended.
+type SessionCleanupArgs struct {
+	Session writ.SessionID `json:"session_id" doc:"The session." pattern:"^ses_[0-7][0-9A-HJKMNP-TV-Z]{25}$"`
+}
+
+// cleanupBatch is how many tasks of a session one call looks at.
+const cleanupBatch = 16
+
+// cleanupCapability takes back what an ended session held.
+func cleanupCapability() *writ.Capability {
+	return writ.Define[SessionCleanupArgs, Swept](mandate("session.cleanup", "Take back the tasks an ended session held."), writ.Verb[SessionCleanupArgs]{
+		Reads: cleanupReads,
+		Plan:  cleanupPlan,
+	})
+}
+
+const opCleanup = "queue.Cleanup"
+
+func heldBy(id writ.SessionID) writ.Range {
+	return writ.Range{Index: writ.SessionTasks(id), Limit: cleanupBatch}
+}
+
+func cleanupReads(_ *writ.Call, a *SessionCleanupArgs, s writ.Snapshot) (writ.ReadSet, error) {
+	if !a.Session.Valid() {
+		return writ.ReadSet{}, notFound(opCleanup, "session")
+	}
+	rs := writ.ReadSet{Docs: []writ.Key{writ.SessionKey(a.Session)}, Ranges: []writ.Range{heldBy(a.Session)}}
+	for _, m := range s.Ranges[heldBy(a.Session)].Members {
+		more, err := leaveReads(opCleanup, s, writ.TaskID(m.Name))
+		if err != nil {
+			return rs, err
+		}
+		rs.Docs = append(rs.Docs, more.Docs...)
+		rs.Counters = append(rs.Counters, more.Counters...)
+		rs.Ranges = append(rs.Ranges, more.Ranges...)
+	}
+	return rs, nil
+}
+
+func cleanupPlan(c *writ.Call, a *SessionCleanupArgs, s writ.Snapshot, _ writ.Decision) (writ.Tx, writ.Reply, error) {
+	refuse := func(err error) (writ.Tx, writ.Reply, error) { return writ.Tx{}, writ.Reply{}, err }
+	session, _, ok, err := writ.Get[writ.Session](s, writ.SessionKey(a.Session))
+	if err != nil {
+		return refuse(err)
+	}
+	if !ok {
+		return refuse(notFound(opCleanup, "session"))
+	}
+	d, out := begin(opCleanup, c, s), Swept{}
+	if writ.SessionMoves.Terminal(session.State) {
+		members := s.Ranges[heldBy(a.Session)].Members
+		out.More = len(members) == cleanupBatch
+		for _, m := range members {
+			if d.full() {
+				out.More = true
+				break
+			}
+			t, _, err := loadTask(opCleanup, s, writ.TaskID(m.Name))
+			if err != nil {
+				return refuse(err)
+			}
+			if t.State != writ.TaskRunning || t.Lease == nil || t.Lease.Session != a.Session {
+				d.tx.Unindex(writ.SessionTasks(a.Session), m.Name)
+				continue
+			}
+			// Those that wait are woken by a follow-up: sixteen tasks may have many.
+			if err := d.lapse(&t, sessionEnded, 0); err != nil {
+				return refuse(err)
+			}
+			out.Changed++
+		}
+	}
+	if !out.More {
+		d.tx.Unindex(writ.IndexTodo, todo(todoSession, string(a.Session)))
+	}
+	return d.swept(out, nil)
+}

@@ -1,0 +1,66 @@
+// Package queue plans everything that happens to a task: enqueue, claim,
+// heartbeat, complete, fail, release, cancel, and what the sweeper carries out
+// when a lease, a wait or a session ends. It is pure: it holds no store, no
+// clock and no session; from a snapshot and a call it plans a transaction.
+//
+// It is not a scheduler and not a policy: which waiting session gets which
+// lane entry is the dispatcher's choice, and whether a call is acceptable is
+// decided by the packs.
+//
+// The invariants it keeps in every commit:
+//   - a task is running exactly when it has a lease, is in the index of leases,
+//     is held by one session and counts once against its agent's quota;
+//   - no two running tasks hold overlapping write scopes;
+//   - a queued task lies in a lane, waits for a time, waits for the scopes of
+//     a running task, or is on the list of refused tasks;
+//   - a run counts its tasks that have not ended, and the task that brings the
+//     count of a sealed run to zero ends the run in the same commit.
+package queue
+
+import "github.com/writ-gateway/writ"
+
+// Config is what the room needs from outside.
+type Config struct {
+	// MinLeaseSeconds is the shortest lease a task may ask for. 0 means 10.
+	MinLeaseSeconds int64
+	// Validate checks the arguments of a task against a JSON Schema an agent
+	// declared. It returns an *writ.Error with CodeInputInvalid that never
+	// echoes a value. It must be pure. nil accepts every object.
+	Validate func(schema, args writ.RawObject) error
+}
+
+func (c Config) withDefaults() Config {
+	if c.MinLeaseSeconds <= 0 {
+		c.MinLeaseSeconds = 10
+	}
+	if c.Validate == nil {
+		c.Validate = func(writ.RawObject, writ.RawObject) error { return nil }
+	}
+	return c
+}
+
+// Limits of tasks.
+const (
+	MaxArgsBytes   = 48 << 10 // arguments or result, as stored
+	MaxScopes      = 16       // write scopes of one task
+	MaxScopeRanges = 96       // scopes and their ancestors together: the guards a claim needs
+
+	defaultPriority     = 5
+	defaultLeaseSeconds = 60
+	defaultMaxAttempts  = 3
+	defaultBackoffMs    = 1000
+	maxBackoffMs        = 10 * 60 * 1000
+	maxDelayMs          = 366 * 24 * 3600 * 1000
+	maxLeaseMs          = 30 * 60 * 1000 // no heartbeat extends a lease past this
+)
+
+// Capabilities are the verbs of the room.
+func Capabilities(cfg Config) []*writ.Capability {
+	cfg = cfg.withDefaults()
+	return []*writ.Capability{
+		enqueueCapability(cfg), claimCapability(), heartbeatCapability(), completeCapability(), failCapability(),
+		releaseCapability(), cancelCapability(), getCapability(), listCapability(),
+		expireCapability(), readyCapability(), wakeCapability(), reapCapability(), cleanupCapability(),
+		refuseCapability(), reofferCapability(),
+	}
+}

@@ -1,0 +1,115 @@
+package queue
+
+import (
+	"github.com/writ-gateway/writ"
+)
+
+// draft is one transaction in the making. Its methods are the only places
+// where tasks change state, so each keeps its part of the room's invariants:
+// enter and leave for the queue, take and drop for the lease, end for the run.
+// Every draft is finished by done, which settles the runs.
+type draft struct {
+	op      string
+	s       writ.Snapshot
+	receipt writ.ReceiptID
+	tx      writ.Tx
+	tallies []*tally
+}
+
+func begin(op string, c *writ.Call, s writ.Snapshot) *draft {
+	return &draft{op: op, s: s, receipt: writ.ReceiptID(c.NewID(writ.PrefixReceipt, 0))}
+}
+
+// put writes a task that was in state from, notes the move and keeps the lists
+// of its run.
+func (d *draft) put(t *writ.Task, from writ.TaskState) error {
+	if !writ.TaskMoves.May(from, t.State) {
+		return writ.IllegalMove(d.op, writ.ObjectTask, string(from), string(t.State))
+	}
+	t.UpdatedAt, t.Receipt = d.s.Now, d.receipt
+	d.tx.Move(writ.ObjectTask, string(t.ID), string(from), string(t.State))
+	if from != t.State {
+		if from != "" {
+			d.tx.Unindex(writ.RunTasksIn(t.Run, from), string(t.ID))
+		}
+		d.tx.Index(writ.RunTasksIn(t.Run, t.State), string(t.ID), 0)
+	}
+	return d.tx.PutDoc(d.s, writ.TaskKey(t.ID), writ.ObjectTask, t)
+}
+
+// enter makes a task queued: at once in its lanes, or waiting for notBefore
+// when that is in the future.
+func (d *draft) enter(t *writ.Task, notBefore int64) {
+	t.State, t.NotBefore = writ.TaskQueued, 0
+	if notBefore > d.s.Now {
+		t.NotBefore = notBefore
+		d.tx.Index(writ.IndexReady, string(t.ID), notBefore)
+		return
+	}
+	d.push(*t)
+}
+
+func (d *draft) push(t writ.Task) {
+	for _, lane := range t.Lanes() {
+		d.tx.Push(lane, string(t.ID))
+	}
+}
+
+// queueReads names the lists a queued task may be on besides its lanes.
+func queueReads(id writ.TaskID) []writ.Range {
+	return []writ.Range{blockers(id), refusers(id)}
+}
+
+// The limits keep a claim within the cap of a transaction. A task has at most
+// one blocker per lane, and what a limit leaves behind is dropped when met.
+func blockers(id writ.TaskID) writ.Range { return writ.Range{Index: writ.BlockedOn(id), Limit: 8} }
+func refusers(id writ.TaskID) writ.Range { return writ.Range{Index: writ.Refusers(id), Limit: 64} }
+
+// leave takes a task that stops being queued off every list but its lanes:
+// entries there are dropped when met. It wants queueReads.
+func (d *draft) leave(t *writ.Task) {
+	if t.NotBefore != 0 {
+		d.tx.Unindex(writ.IndexReady, string(t.ID))
+		t.NotBefore = 0
+	}
+	for _, h := range d.s.Ranges[blockers(t.ID)].Members {
+		d.tx.Unindex(writ.BlockedOn(t.ID), h.Name)
+		for _, lane := range t.Lanes() {
+			d.tx.Unindex(writ.WaitingOn(writ.TaskID(h.Name)), waiterMember(t.ID, lane))
+		}
+	}
+	d.accept(*t)
+}
+
+// accept forgets that agents were refused a task.
+func (d *draft) accept(t writ.Task) {
+	members := d.s.Ranges[refusers(t.ID)].Members
+	if len(members) == 0 {
+		return
+	}
+	d.tx.Unindex(writ.Refused(t.Capability, t.Domain), string(t.ID))
+	for _, a := range members {
+		d.tx.Unindex(writ.Refusers(t.ID), a.Name)
+	}
+}
+
+// end moves a task, already out of the queue or without its lease, to a
+// terminal state and counts it out of its run.
+func (d *draft) end(t *writ.Task, from, to writ.TaskState) error {
+	t.State = to
+	if to == writ.TaskDead {
+		d.tx.Index(writ.IndexDead, string(t.ID), 0)
+	}
+	d.tally(t.Run, to == writ.TaskFailed || to == writ.TaskDead)
+	return d.put(t, from)
+}
+
+// full says that another task may not fit into the transaction any more. It
+// leaves room for one task of the largest size and the guards of the door.
+func (d *draft) full() bool {
+	size := 0
+	for _, o := range d.tx.Ops {
+		size += len(o.Body) + len(o.Member) + len(o.Index) + len(o.Lane) + len(o.Entry)
+	}
+	return len(d.tx.Ops)+len(d.tx.Guards) > 200 || size > writ.MaxTxBytes/2
+}

@@ -1,0 +1,76 @@
+package queue
+
+import (
+	"github.com/writ-gateway/writ"
+)
+
+// ReasonTaskFailed is why a sealed run failed when one of its tasks did.
+const ReasonTaskFailed = "task_failed"
+
+// tally counts the tasks of one run that end in a transaction.
+type tally struct {
+	run        writ.RunID
+	ended, bad int64
+}
+
+func (d *draft) tally(run writ.RunID, bad bool) {
+	var t *tally
+	for _, x := range d.tallies {
+		if x.run == run {
+			t = x
+		}
+	}
+	if t == nil {
+		t = &tally{run: run}
+		d.tallies = append(d.tallies, t)
+	}
+	t.ended++
+	if bad {
+		t.bad++
+	}
+}
+
+// done settles the runs whose tasks ended and gives the transaction. A sealed
+// run that closes by itself ends with its last task: the count of open tasks
+// is guarded, so of two tasks that end at once exactly one ends the run.
+func (d *draft) done() (writ.Tx, error) {
+	for _, t := range d.tallies {
+		if err := d.settle(t); err != nil {
+			return writ.Tx{}, err
+		}
+	}
+	return d.tx, nil
+}
+
+func (d *draft) settle(t *tally) error {
+	r, err := loadRun(d.op, d.s, t.run)
+	if err != nil {
+		return err
+	}
+	open, bad := writ.RunOpenTasks(t.run), writ.RunBadTasks(t.run)
+	d.tx.Add(open, -t.ended)
+	if t.bad > 0 {
+		d.tx.Add(bad, t.bad)
+	}
+	if r.State != writ.RunActive || !r.Sealed || r.ClosePolicy != writ.CloseAuto {
+		return nil // the run's version is guarded, so this still holds at the commit
+	}
+	if left := d.s.Counters[open]; left > t.ended {
+		d.tx.Within(open, t.ended+1, writ.MaxAmount)
+		return nil
+	}
+	d.tx.Within(open, 0, t.ended)
+	to, reason := writ.RunDone, ""
+	switch {
+	case t.bad > 0:
+		to, reason = writ.RunFailed, ReasonTaskFailed
+	case d.s.Counters[bad] > 0:
+		to, reason = writ.RunFailed, ReasonTaskFailed
+		d.tx.Within(bad, 1, writ.MaxAmount)
+	default:
+		d.tx.Within(bad, 0, 0)
+	}
+	d.tx.Move(writ.ObjectRun, string(r.ID), string(r.State), string(to))
+	r.State, r.Reason, r.UpdatedAt, r.Receipt = to, reason, d.s.Now, d.receipt
+	return d.tx.PutDoc(d.s, writ.RunKey(r.ID), writ.ObjectRun, r)
+}

@@ -1,0 +1,187 @@
+package queue
+
+import (
+	"errors"
+	"slices"
+
+	"github.com/writ-gateway/writ"
+)
+
+type enqueuer struct{ cfg Config }
+
+func enqueueCapability(cfg Config) *writ.Capability {
+	e := enqueuer{cfg}
+	return writ.Define[TaskEnqueueArgs, TaskView](writ.Capability{
+		ID: "task.enqueue", Summary: "Add a task to a run.", Safety: writ.SafetyMutating, Metered: true,
+	}, writ.Verb[TaskEnqueueArgs]{
+		Locks:    func(_ *writ.Call, a *TaskEnqueueArgs) []writ.Key { return []writ.Key{writ.TaskNameKey(a.Run, a.Key)} },
+		Reads:    e.reads,
+		Describe: e.describe,
+		Plan:     e.plan,
+	})
+}
+
+const opEnqueue = "queue.Enqueue"
+
+func newTaskID(c *writ.Call) writ.TaskID { return writ.TaskID(c.NewID(writ.PrefixTask, 0)) }
+
+func (e enqueuer) reads(c *writ.Call, a *TaskEnqueueArgs, s writ.Snapshot) (writ.ReadSet, error) {
+	t, err := e.request(a)
+	if err != nil {
+		return writ.ReadSet{}, err
+	}
+	name := writ.TaskNameKey(a.Run, a.Key)
+	rs := writ.ReadSet{Docs: append(callerAgent(c), writ.RunKey(a.Run), name, writ.TaskKey(newTaskID(c)))}
+	if len(t.Agents) == 0 {
+		rs.Ranges = append(rs.Ranges, toolRange(t.Capability))
+	}
+	if !s.Has(name) {
+		return rs, nil
+	}
+	taken, ok, err := peek[taskName](s, name)
+	if err != nil {
+		return rs, err
+	}
+	if ok {
+		rs.Docs = append(rs.Docs, writ.TaskKey(taken.Task))
+		return rs, nil
+	}
+	more, err := candidateReads(s, t)
+	rs.Docs = append(rs.Docs, more...)
+	return rs, err
+}
+
+func (e enqueuer) describe(c *writ.Call, a *TaskEnqueueArgs, s writ.Snapshot) (writ.Subject, error) {
+	r, err := e.run(c, s, a.Run)
+	if err != nil {
+		return writ.Subject{}, err
+	}
+	if old, _, ok, err := e.existing(s, a); err != nil {
+		return writ.Subject{}, err
+	} else if ok {
+		return subjectOf(opEnqueue, c, s, old)
+	}
+	t, err := e.task(c, a, s, r)
+	if err != nil {
+		return writ.Subject{}, err
+	}
+	return subjectOf(opEnqueue, c, s, t)
+}
+
+func (e enqueuer) plan(c *writ.Call, a *TaskEnqueueArgs, s writ.Snapshot, _ writ.Decision) (writ.Tx, writ.Reply, error) {
+	fail := func(err error) (writ.Tx, writ.Reply, error) { return writ.Tx{}, writ.Reply{}, err }
+	r, err := e.run(c, s, a.Run)
+	if err != nil {
+		return fail(err)
+	}
+	digest, err := e.digest(a)
+	if err != nil {
+		return fail(err)
+	}
+	old, version, ok, err := e.existing(s, a)
+	switch {
+	case err != nil:
+		return fail(err)
+	case ok && old.ArgsDigest != digest:
+		return fail(writ.Refuse(writ.CodeIdempotency, opEnqueue, "the run has another task of this key", "choose another key, or send the first request again").
+			With("task", string(old.ID)))
+	case ok:
+		return writ.Tx{}, unchanged(old, version), nil
+	}
+	t, err := e.task(c, a, s, r)
+	if err != nil {
+		return fail(err)
+	}
+	t.ArgsDigest = digest
+	d := begin(opEnqueue, c, s)
+	t.CreatedAt = s.Now
+	d.enter(&t, t.NotBefore)
+	if err := d.put(&t, ""); err != nil {
+		return fail(err)
+	}
+	d.tx.Index(writ.RunTasks(t.Run), string(t.ID), 0)
+	d.tx.Add(writ.RunOpenTasks(t.Run), 1)
+	if err := d.tx.PutDoc(s, writ.TaskNameKey(t.Run, t.Key), "taskname", taskName{Task: t.ID}); err != nil {
+		return fail(err)
+	}
+	tx, err := d.done()
+	reply := changed(t)
+	reply.Outcome = writ.OutcomeCreated
+	return tx, reply, err
+}
+
+// taskName is the document that makes a key unique in its run.
+type taskName struct {
+	Task writ.TaskID `json:"task_id"`
+}
+
+func (e enqueuer) run(c *writ.Call, s writ.Snapshot, id writ.RunID) (writ.Run, error) {
+	r, err := loadRun(opEnqueue, s, id)
+	if err == nil && !owns(c.Caller, r) {
+		err = notFound(opEnqueue, "run")
+	}
+	return r, err
+}
+
+// existing is the task that has the key already.
+func (e enqueuer) existing(s writ.Snapshot, a *TaskEnqueueArgs) (t writ.Task, version int64, ok bool, err error) {
+	name, _, ok, err := writ.Get[taskName](s, writ.TaskNameKey(a.Run, a.Key))
+	if err != nil || !ok {
+		return t, 0, false, err
+	}
+	t, version, err = loadTask(opEnqueue, s, name.Task)
+	return t, version, err == nil, err
+}
+
+// task is the task a request asks for: checked against its run and the agents
+// that could run it.
+func (e enqueuer) task(c *writ.Call, a *TaskEnqueueArgs, s writ.Snapshot, r writ.Run) (writ.Task, error) {
+	t, err := e.request(a)
+	if err != nil {
+		return t, err
+	}
+	if r.State != writ.RunActive || r.Sealed {
+		state := string(r.State)
+		if r.State == writ.RunActive {
+			state = "sealed"
+		}
+		return t, writ.Refuse(writ.CodeIllegal, opEnqueue, "the run takes no more tasks", "create another run").
+			With("kind", writ.ObjectRun).With("from", state)
+	}
+	if t.NotBefore > s.Now+maxDelayMs {
+		return t, invalid(opEnqueue, "/not_before", "is more than 366 days ahead")
+	}
+	fit, err := fitting(s, t)
+	if err != nil {
+		return t, err
+	}
+	if len(fit) == 0 {
+		return t, writ.Refuse(writ.CodeNoAgent, opEnqueue, "no active agent could run the task",
+			"register and activate an agent of this domain that declares the capability, or name other agents")
+	}
+	// Any of them may get the task from its lane, so all must accept it.
+	for _, agent := range fit {
+		tool, _ := agent.Tool(t.Capability)
+		if err := e.cfg.Validate(tool.InputSchema, t.Args); err != nil {
+			return t, underArgs(err)
+		}
+		expose(&t, tool)
+	}
+	t.ID, t.EnqueuedBy, t.State = newTaskID(c), c.Caller.Session, writ.TaskQueued
+	return t, nil
+}
+
+// underArgs moves the pointers of a refusal by a tool's schema to where the
+// arguments of the task stand in the request.
+func underArgs(err error) error {
+	e, ok := errors.AsType[*writ.Error](err)
+	if !ok {
+		return writ.Fault(writ.CodeInternal, opEnqueue, err)
+	}
+	out := *e
+	out.Fields = slices.Clone(e.Fields)
+	for i := range out.Fields {
+		out.Fields[i].Pointer = "/args" + out.Fields[i].Pointer
+	}
+	return &out
+}

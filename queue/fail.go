@@ -1,0 +1,112 @@
+package queue
+
+import (
+	"github.com/writ-gateway/writ"
+)
+
+// TaskFailArgs end an attempt without a result.
+type TaskFailArgs struct {
+	Task    writ.TaskID  `json:"task_id" doc:"The task." pattern:"^tsk_[0-7][0-9A-HJKMNP-TV-Z]{25}$"`
+	Lease   writ.LeaseID `json:"lease_id" doc:"Lease the claim gave." pattern:"^lse_[0-7][0-9A-HJKMNP-TV-Z]{25}$"`
+	Fence   int64        `json:"fence" doc:"Fence the claim gave." minimum:"1"`
+	Failure TaskFailure  `json:"failure" doc:"Why the attempt failed."`
+}
+
+// TaskFailure says why an attempt failed.
+type TaskFailure struct {
+	Class     writ.FailureClass `json:"class" doc:"What kind of trouble it was." enum:"deterministic,freshness,dependency,cleanup,policy,external"`
+	Code      string            `json:"code" doc:"Short name of the trouble, chosen by the agent." pattern:"^[a-z][a-z0-9_.-]{0,63}$" maxLength:"64"`
+	Retryable bool              `json:"retryable" doc:"Whether another attempt may help."`
+}
+
+func failCapability() *writ.Capability {
+	return writ.Define[TaskFailArgs, TaskView](writ.Capability{
+		ID: "task.fail", Summary: "End an attempt at a task without a result.", Safety: writ.SafetyMutating, Metered: true,
+	}, writ.Verb[TaskFailArgs]{
+		Locks: func(_ *writ.Call, a *TaskFailArgs) []writ.Key { return []writ.Key{writ.TaskKey(a.Task)} },
+		Reads: func(c *writ.Call, a *TaskFailArgs, s writ.Snapshot) (writ.ReadSet, error) {
+			return holderReads(opFail, c, s, a.Task)
+		},
+		Describe: func(c *writ.Call, a *TaskFailArgs, s writ.Snapshot) (writ.Subject, error) {
+			return describeTask(opFail, c, s, a.Task)
+		},
+		Plan: func(c *writ.Call, a *TaskFailArgs, s writ.Snapshot, _ writ.Decision) (writ.Tx, writ.Reply, error) {
+			return giveUp(opFail, c, s, a.Task, a.Lease, a.Fence, func(d *draft, t *writ.Task, r writ.Run) error {
+				t.Failure = &writ.Failure{Class: a.Failure.Class, Code: a.Failure.Code, Retryable: a.Failure.Retryable}
+				if !a.Failure.Retryable {
+					return d.end(t, writ.TaskRunning, writ.TaskFailed)
+				}
+				return d.retry(t, r)
+			})
+		},
+	})
+}
+
+const (
+	opFail    = "queue.Fail"
+	opRelease = "queue.Release"
+)
+
+// TaskReleaseArgs give a task back.
+type TaskReleaseArgs struct {
+	Task  writ.TaskID  `json:"task_id" doc:"The task." pattern:"^tsk_[0-7][0-9A-HJKMNP-TV-Z]{25}$"`
+	Lease writ.LeaseID `json:"lease_id" doc:"Lease the claim gave." pattern:"^lse_[0-7][0-9A-HJKMNP-TV-Z]{25}$"`
+	Fence int64        `json:"fence" doc:"Fence the claim gave." minimum:"1"`
+}
+
+func releaseCapability() *writ.Capability {
+	return writ.Define[TaskReleaseArgs, TaskView](writ.Capability{
+		ID: "task.release", Summary: "Give a task back to the queue; the attempt does not count.", Safety: writ.SafetyMutating,
+	}, writ.Verb[TaskReleaseArgs]{
+		Locks: func(_ *writ.Call, a *TaskReleaseArgs) []writ.Key { return []writ.Key{writ.TaskKey(a.Task)} },
+		Reads: func(c *writ.Call, a *TaskReleaseArgs, s writ.Snapshot) (writ.ReadSet, error) {
+			return holderReads(opRelease, c, s, a.Task)
+		},
+		Describe: func(c *writ.Call, a *TaskReleaseArgs, s writ.Snapshot) (writ.Subject, error) {
+			return describeTask(opRelease, c, s, a.Task)
+		},
+		Plan: func(c *writ.Call, a *TaskReleaseArgs, s writ.Snapshot, _ writ.Decision) (writ.Tx, writ.Reply, error) {
+			return giveUp(opRelease, c, s, a.Task, a.Lease, a.Fence, func(d *draft, t *writ.Task, r writ.Run) error {
+				t.Attempt--
+				if stopping(*t, r) {
+					return d.end(t, writ.TaskRunning, writ.TaskCancelled)
+				}
+				d.enter(t, 0)
+				return d.put(t, writ.TaskRunning)
+			})
+		},
+	})
+}
+
+func holderReads(op string, c *writ.Call, s writ.Snapshot, id writ.TaskID) (writ.ReadSet, error) {
+	rs, err := leaveReads(op, s, id)
+	rs.Docs = append(rs.Docs, callerAgent(c)...)
+	return rs, err
+}
+
+// giveUp is what the holder's verbs other than complete share: check the
+// holder, drop the lease, let next choose the state.
+func giveUp(op string, c *writ.Call, s writ.Snapshot, id writ.TaskID, lease writ.LeaseID, fence int64,
+	next func(*draft, *writ.Task, writ.Run) error) (writ.Tx, writ.Reply, error) {
+	refuse := func(err error) (writ.Tx, writ.Reply, error) { return writ.Tx{}, writ.Reply{}, err }
+	t, version, err := loadTask(op, s, id)
+	if err != nil {
+		return refuse(err)
+	}
+	r, err := loadRun(op, s, t.Run)
+	if err != nil {
+		return refuse(err)
+	}
+	end, err := holder(op, c, s, t, version, lease, fence)
+	if err != nil {
+		return refuse(err)
+	}
+	d := begin(op, c, s)
+	d.tx.NotAfter(end)
+	d.drop(&t, wakeAtOnce)
+	if err := next(d, &t, r); err != nil {
+		return refuse(err)
+	}
+	tx, err := d.done()
+	return tx, changed(t), err
+}

@@ -1,0 +1,88 @@
+package queue
+
+import (
+	"github.com/writ-gateway/writ"
+)
+
+// TaskHeartbeatArgs tell that the holder still works on a task.
+type TaskHeartbeatArgs struct {
+	Task     writ.TaskID   `json:"task_id" doc:"The task." pattern:"^tsk_[0-7][0-9A-HJKMNP-TV-Z]{25}$"`
+	Lease    writ.LeaseID  `json:"lease_id" doc:"Lease the claim gave." pattern:"^lse_[0-7][0-9A-HJKMNP-TV-Z]{25}$"`
+	Fence    int64         `json:"fence" doc:"Fence the claim gave." minimum:"1"`
+	Progress *TaskProgress `json:"progress,omitempty" doc:"How far the work is."`
+}
+
+// TaskProgress is a report of progress.
+type TaskProgress struct {
+	Pct int64 `json:"pct" doc:"Done so far, in percent." minimum:"0" maximum:"100"`
+	Seq int64 `json:"seq" doc:"Number of the report; it must grow." minimum:"1" maximum:"1000000000"`
+}
+
+// TaskHeartbeat tells the holder what to do next.
+type TaskHeartbeat struct {
+	Control   string `json:"control" doc:"continue, or cancel: stop and call task.release." enum:"continue,cancel"`
+	ExpiresAt string `json:"expires_at" doc:"End of the lease unless another heartbeat extends it."`
+	Every     int64  `json:"heartbeat_every_s" doc:"Seconds between heartbeats that keep the lease safe."`
+}
+
+func heartbeatCapability() *writ.Capability {
+	return writ.Define[TaskHeartbeatArgs, TaskHeartbeat](writ.Capability{
+		ID: "task.heartbeat", Summary: "Keep the lease on a task and learn whether to go on.", Safety: writ.SafetyMutating,
+	}, writ.Verb[TaskHeartbeatArgs]{
+		Locks: func(_ *writ.Call, a *TaskHeartbeatArgs) []writ.Key { return []writ.Key{writ.TaskKey(a.Task)} },
+		Reads: func(c *writ.Call, a *TaskHeartbeatArgs, s writ.Snapshot) (writ.ReadSet, error) {
+			rs, err := taskReads(opHeartbeat, s, a.Task)
+			rs.Docs = append(rs.Docs, callerAgent(c)...)
+			rs.Counters = claimReads(a.Task)
+			return rs, err
+		},
+		Describe: func(c *writ.Call, a *TaskHeartbeatArgs, s writ.Snapshot) (writ.Subject, error) {
+			return describeTask(opHeartbeat, c, s, a.Task)
+		},
+		Plan: heartbeatPlan,
+	})
+}
+
+const opHeartbeat = "queue.Heartbeat"
+
+// heartbeatPlan writes no document: a heartbeat moves the end of the lease and
+// counters, so it never conflicts with calls about the task's state.
+func heartbeatPlan(c *writ.Call, a *TaskHeartbeatArgs, s writ.Snapshot, _ writ.Decision) (writ.Tx, writ.Reply, error) {
+	refuse := func(err error) (writ.Tx, writ.Reply, error) { return writ.Tx{}, writ.Reply{}, err }
+	t, version, err := loadTask(opHeartbeat, s, a.Task)
+	if err != nil {
+		return refuse(err)
+	}
+	r, err := loadRun(opHeartbeat, s, t.Run)
+	if err != nil {
+		return refuse(err)
+	}
+	end, err := holder(opHeartbeat, c, s, t, version, a.Lease, a.Fence)
+	if err != nil {
+		return refuse(err)
+	}
+	reply := TaskHeartbeat{Control: "continue", ExpiresAt: timeOf(end), Every: max(1, t.LeaseSeconds/3)}
+	if stopping(t, r) {
+		reply.Control = "cancel"
+		return writ.Tx{}, writ.Reply{Outcome: writ.OutcomeDone, Body: reply}, nil
+	}
+	d := begin(opHeartbeat, c, s)
+	if p := a.Progress; p != nil {
+		if p.Seq <= d.seen(progressSeq(t.ID)) {
+			return refuse(writ.Refuse(writ.CodeVersion, opHeartbeat, "a later report of progress is known", "number reports upwards").
+				With("reason", "stale"))
+		}
+		d.exactly(progressSeq(t.ID))
+		d.set(progressSeq(t.ID), p.Seq)
+		d.set(progressPct(t.ID), p.Pct)
+	}
+	next := max(end, min(s.Now+t.LeaseSeconds*1000, t.Lease.MaxUntil))
+	d.tx.Mandate = true // a full store must not end healthy leases
+	d.tx.NotAfter(end)
+	d.exactly(leaseEnd(t.ID))
+	d.set(leaseEnd(t.ID), next)
+	d.tx.Index(writ.IndexLeases, string(t.ID), next)
+	reply.ExpiresAt = timeOf(next)
+	tx, err := d.done()
+	return tx, writ.Reply{Outcome: writ.OutcomeDone, Body: reply}, err
+}

@@ -1,0 +1,115 @@
+package queue
+
+import (
+	"github.com/writ-gateway/writ"
+)
+
+// Counters of a task beside its document. The end of the lease is the truth;
+// the score in writ.IndexLeases is only the alarm, so that renewal and expiry
+// are serialised by one exact guard.
+func leaseEnd(id writ.TaskID) writ.Counter    { return writ.TaskProgress(id, "lease") }    // ms; 0: no lease
+func progressSeq(id writ.TaskID) writ.Counter { return writ.TaskProgress(id, "progress") } // of the last report
+func progressPct(id writ.TaskID) writ.Counter { return writ.TaskProgress(id, "pct") }      // 0–100
+func readiedUpTo(id writ.TaskID) writ.Counter { return writ.TaskProgress(id, "ready") }    // NotBefore already served
+func (d *draft) seen(c writ.Counter) int64    { return d.s.Counters[c] }
+func (d *draft) exactly(c writ.Counter)       { d.tx.Within(c, d.seen(c), d.seen(c)) }
+func (d *draft) set(c writ.Counter, v int64) {
+	if seen := d.seen(c); seen != v {
+		d.tx.Add(c, v-seen)
+	}
+}
+
+// claimReads names the counters take resets.
+func claimReads(id writ.TaskID) []writ.Counter {
+	return []writ.Counter{leaseEnd(id), progressSeq(id), progressPct(id)}
+}
+
+// holder checks that a call comes from the session that holds a task, under
+// its present lease and fence, before the lease ends. It returns that end: the
+// transaction must not commit after it.
+//
+// A session other than the holder is refused with not_holder, unless what it
+// shows is the remains of a lease it once had: then the lease is lost.
+func holder(op string, c *writ.Call, s writ.Snapshot, t writ.Task, version int64, lease writ.LeaseID, fence int64) (int64, error) {
+	lost := writ.Refuse(writ.CodeLeaseLost, op, "the lease is no longer yours", "stop working on the task and claim again")
+	if t.State != writ.TaskRunning || t.Lease == nil {
+		return 0, lost
+	}
+	current := t.FenceOf(version)
+	if t.Lease.Session != c.Caller.Session {
+		if lease != t.Lease.ID && fence < current {
+			return 0, lost
+		}
+		return 0, writ.Refuse(writ.CodeNotHolder, op, "another session holds the task", "only the holder may do this")
+	}
+	end := s.Counters[leaseEnd(t.ID)]
+	if lease != t.Lease.ID || fence != current || s.Now > end {
+		return 0, lost
+	}
+	return end, nil
+}
+
+// take gives a queued task to the caller: lease, quota, scope locks and
+// deadline in one transaction. It wants queueReads and claimReads.
+func (d *draft) take(c *writ.Call, t *writ.Task, a writ.Agent) (end int64, err error) {
+	d.leave(t)
+	id := string(t.ID)
+	end = d.s.Now + t.LeaseSeconds*1000
+	t.State, t.CancelAt = writ.TaskRunning, 0
+	t.Attempt++
+	t.Lease = &writ.Lease{
+		ID: writ.LeaseID(c.NewID(writ.PrefixLease, 0)), Session: c.Caller.Session, Agent: a.ID,
+		MaxUntil: d.s.Now + maxLeaseMs,
+	}
+	d.tx.AddUpTo(writ.AgentRunning(a.ID), 1, a.MaxConcurrent)
+	d.lock(*t)
+	d.tx.Index(writ.IndexLeases, id, end)
+	d.tx.Index(writ.SessionTasks(c.Caller.Session), id, 0)
+	d.set(leaseEnd(t.ID), end)
+	d.set(progressSeq(t.ID), 0)
+	d.set(progressPct(t.ID), 0)
+	return end, d.put(t, writ.TaskQueued)
+}
+
+// drop ends the lease of a running task: everything take took is given back,
+// and up to wake of those that wait for its scopes return to their lanes. The
+// caller puts the task into its next state. It wants leaveReads.
+func (d *draft) drop(t *writ.Task, wake int) {
+	id := string(t.ID)
+	d.tx.Mandate = true // giving back must work in a full store
+	d.tx.Add(writ.AgentRunning(t.Lease.Agent), -1)
+	d.tx.Unindex(writ.IndexLeases, id)
+	d.tx.Unindex(writ.SessionTasks(t.Lease.Session), id)
+	d.exactly(leaseEnd(t.ID))
+	d.set(leaseEnd(t.ID), 0)
+	d.unlock(*t)
+	d.wake(t.ID, wake)
+	t.Lease = nil
+}
+
+// stopping says that a task shall not be tried again.
+func stopping(t writ.Task, r writ.Run) bool {
+	return t.CancelAt != 0 || writ.RunMoves.Terminal(r.State)
+}
+
+// retry decides where a task goes whose attempt ended without a result:
+// cancelled when nobody wants it any more, queued with a growing pause while
+// attempts are left, else dead.
+func (d *draft) retry(t *writ.Task, r writ.Run) error {
+	switch {
+	case stopping(*t, r):
+		return d.end(t, writ.TaskRunning, writ.TaskCancelled)
+	case t.Attempt >= t.MaxAttempts:
+		return d.end(t, writ.TaskRunning, writ.TaskDead)
+	}
+	d.enter(t, d.s.Now+pause(t.BackoffMs, t.Attempt))
+	return d.put(t, writ.TaskRunning)
+}
+
+// pause is base × 2^(attempt−1), at most ten minutes.
+func pause(base, attempt int64) int64 {
+	for ; attempt > 1 && base < maxBackoffMs; attempt-- {
+		base *= 2
+	}
+	return min(base, maxBackoffMs)
+}

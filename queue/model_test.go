@@ -1,0 +1,320 @@
+package queue
+
+import (
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"strings"
+	"testing"
+
+	"github.com/writ-gateway/writ"
+	"github.com/writ-gateway/writ/writtest"
+)
+
+// TestModel runs random verbs of random sessions over a small world, half of
+// them with another call between plan and commit, and audits the whole world
+// after every step.
+func TestModel(t *testing.T) {
+	const rounds, steps = 24, 150
+	reached := map[string]int{} // verb and outcome, to see that the model gets everywhere
+	for seed := range rounds {
+		t.Run(fmt.Sprintf("seed %d", seed), func(t *testing.T) {
+			m := &model{lab: newLab(t), r: rand.New(rand.NewPCG(uint64(seed), 7)), fences: map[writ.TaskID]int64{}, reached: reached}
+			m.people = []writ.Caller{m.a, m.b, m.w.Open(writ.RoleExecutor, "worker-a2", "agent-a")}
+			if seed%3 == 0 {
+				m.setRun(func(r *writ.Run) { r.ClosePolicy = writ.CloseManual })
+			}
+			for range steps {
+				m.step()
+				audit(m.lab)
+			}
+			m.drain()
+		})
+	}
+	for _, want := range []string{
+		"task.enqueue", "task.claim", "task.heartbeat", "task.complete", "task.fail", "task.release", "task.cancel",
+		"task.expire", "task.ready", "task.wake", "task.refuse", "task.reoffer", "run.reap", "session.cleanup",
+		"conflict", "parked", "run done", "run failed", "lease_lost", "not_holder", "scope_conflict", "quota_exceeded", "already_claimed",
+	} {
+		if reached[want] == 0 {
+			t.Errorf("the model never reached %q: %v", want, reached)
+		}
+	}
+}
+
+type model struct {
+	*lab
+	r       *rand.Rand
+	people  []writ.Caller
+	grips   []grip // every lease that was ever given
+	fences  map[writ.TaskID]int64
+	reached map[string]int
+	made    int
+}
+
+var treeOfScopes = []string{"fs:repo/", "fs:repo/a/", "fs:repo/a/x/", "fs:repo/b/", "mem:notes/"}
+
+// step makes one call; now and then a second one is committed between its plan
+// and its commit.
+func (m *model) step() {
+	m.Helper()
+	switch m.r.IntN(12) {
+	case 0:
+		m.w.Advance(int64(m.r.IntN(40)))
+	case 1:
+		if m.r.IntN(6) == 0 {
+			m.setRun(func(r *writ.Run) {
+				r.Sealed = r.Sealed || (r.State == writ.RunActive && m.w.Counter(writ.RunOpenTasks(r.ID)) > 0)
+			})
+		}
+		if m.r.IntN(30) == 0 {
+			m.setRun(func(r *writ.Run) { r.State = writ.RunCancelled })
+			m.w.SetIndex(writ.IndexTodo, todo(todoRun, string(m.run)), m.w.Now)
+		}
+		if i := m.r.IntN(len(m.people)); m.r.IntN(10) == 0 {
+			m.endSession(m.people[i].Session)
+			m.people[i] = m.w.Open(writ.RoleExecutor, m.people[i].Principal, m.people[i].Agent)
+		}
+	}
+	first := m.prepare(m.pick())
+	if first == nil {
+		return
+	}
+	if m.r.IntN(2) == 0 {
+		if second := m.prepare(m.pick()); second != nil {
+			m.commit(second)
+		}
+	}
+	m.commit(first)
+}
+
+type attempt struct {
+	id    writ.CapabilityID
+	by    writ.Caller
+	args  any
+	entry *writ.Delivery
+}
+
+func (m *model) prepare(a attempt) *writtest.Planned {
+	m.Helper()
+	call := m.w.NewCall(m.caps[a.id], a.by, a.args)
+	call.Entry = a.entry
+	p, err := m.w.Plan(m.caps[a.id], call)
+	var e *writ.Error
+	if errors.As(err, &e) {
+		if e.Code == writ.CodeInternal {
+			m.Fatalf("%s: %v", a.id, err)
+		}
+		m.reached[string(e.Code)]++
+		return nil
+	}
+	if err != nil {
+		m.Fatalf("%s: %v", a.id, err)
+	}
+	return p
+}
+
+func (m *model) commit(p *writtest.Planned) {
+	m.Helper()
+	reply, err := m.w.Commit(p)
+	var c *writtest.Conflict
+	if errors.As(err, &c) {
+		m.reached["conflict"]++
+		return
+	}
+	if err != nil {
+		m.Fatalf("%s: %v", p.Cap.ID, err)
+	}
+	if p.Tx.Fact != nil || p.Cap.ID == "task.heartbeat" || p.Cap.Internal {
+		m.reached[string(p.Cap.ID)]++
+	}
+	for _, c := range p.Tx.Changes {
+		if c.Kind == writ.ObjectRun {
+			m.reached["run "+c.To]++
+		}
+	}
+	if p.Cap.ID != "task.claim" {
+		return
+	}
+	if reply.Outcome == writ.OutcomeEmpty {
+		if p.Call.Entry != nil && len(p.Tx.Ops) > 1 {
+			m.reached["parked"]++
+		}
+		return
+	}
+	got := body[TaskClaimed](m.lab, reply)
+	if got.Lease.Fence <= m.fences[got.Task.ID] {
+		m.Fatalf("the fence of %s went from %d to %d", got.Task.ID, m.fences[got.Task.ID], got.Lease.Fence)
+	}
+	m.fences[got.Task.ID] = got.Lease.Fence
+	m.grips = append(m.grips, grip{got.Task.ID, got.Lease.ID, got.Lease.Fence})
+}
+
+// drain stops all mischief and lets the sweeper and one patient worker run:
+// every task must end.
+func (m *model) drain() {
+	m.Helper()
+	worker := m.people[0]
+	call := func(a attempt) writ.Reply {
+		m.Helper()
+		p := m.prepare(a)
+		if p == nil {
+			return writ.Reply{}
+		}
+		r, err := m.w.Commit(p)
+		if err != nil {
+			m.Fatalf("%s: %v", a.id, err)
+		}
+		return r
+	}
+	for range 60 {
+		m.w.Advance(700)
+		for _, t := range m.w.Members(writ.IndexLeases) {
+			call(attempt{id: "task.expire", by: m.w.System(), args: &TaskSweepArgs{Task: writ.TaskID(t)}})
+		}
+		for _, t := range m.w.Members(writ.IndexReady) {
+			call(attempt{id: "task.ready", by: m.w.System(), args: &TaskSweepArgs{Task: writ.TaskID(t)}})
+		}
+		for _, t := range m.w.Members(writ.Refused(build, "web")) {
+			call(attempt{id: "task.reoffer", by: m.w.System(), args: &TaskSweepArgs{Task: writ.TaskID(t)}})
+		}
+		for range m.w.Members(writ.IndexTodo) {
+			if a, ok := m.followUp(); ok {
+				call(a)
+			}
+		}
+		for _, lane := range m.w.Lanes() {
+			for _, e := range m.w.Lane(lane) {
+				_, _, _, only := lane.Split()
+				by := worker
+				if only != "" && only != by.Agent {
+					by = m.people[1]
+				}
+				id := writ.TaskID(e)
+				r := call(attempt{id: "task.claim", by: by, args: &TaskClaimArgs{Task: id}, entry: entry(lane, id)})
+				if len(r.JSON) == 0 {
+					continue
+				}
+				c := body[TaskClaimed](m.lab, r)
+				call(attempt{id: "task.complete", by: by, args: grip{id, c.Lease.ID, c.Lease.Fence}.complete()})
+			}
+		}
+		audit(m.lab)
+	}
+	if open := m.w.Counter(writ.RunOpenTasks(m.run)); open != 0 {
+		m.Fatalf("%d tasks never end", open)
+	}
+	for _, i := range []writ.Index{writ.IndexLeases, writ.IndexReady, writ.IndexScopes, writ.IndexTodo, writ.Refused(build, "web")} {
+		if left := m.w.Members(i); len(left) > 0 {
+			m.Fatalf("%s still holds %v", i, left)
+		}
+	}
+	for _, id := range m.w.Members(writ.RunTasks(m.run)) {
+		if left := m.w.Members(writ.WaitingOn(writ.TaskID(id))); len(left) > 0 {
+			m.Fatalf("%v still wait for %s", left, id)
+		}
+	}
+	if left := m.w.Lanes(); len(left) > 0 {
+		m.Fatalf("lanes %v still hold entries", left)
+	}
+}
+
+func (m *model) pick() attempt {
+	who := m.people[m.r.IntN(len(m.people))]
+	tasks := m.w.Members(writ.RunTasks(m.run))
+	kind := m.r.IntN(20)
+	if len(tasks) == 0 || (kind < 3 && m.w.Counter(writ.RunOpenTasks(m.run)) < 12) {
+		return m.enqueueSome()
+	}
+	id := writ.TaskID(tasks[m.r.IntN(len(tasks))])
+	g := grip{task: id, lease: writ.LeaseID(writ.PrefixLease + strings.Repeat("0", 26)), fence: 1}
+	if len(m.grips) > 0 {
+		g = m.grips[len(m.grips)-1-m.r.IntN(min(len(m.grips), 5))]
+		if t := m.task(g.task); t.Lease != nil && m.r.IntN(3) > 0 {
+			for _, p := range m.people {
+				if p.Session == t.Lease.Session {
+					who = p
+				}
+			}
+		}
+	}
+	system := m.w.System()
+	switch kind {
+	case 3:
+		return attempt{id: "task.claim", by: who, args: &TaskClaimArgs{Task: id}}
+	case 4, 5, 6, 7:
+		if lanes := m.w.Lanes(); len(lanes) > 0 {
+			lane := lanes[m.r.IntN(len(lanes))]
+			e := m.w.Lane(lane)
+			d := entry(lane, writ.TaskID(e[m.r.IntN(len(e))]))
+			if m.r.IntN(8) == 0 {
+				return attempt{id: "task.refuse", by: system, args: &TaskRefuseArgs{Task: writ.TaskID(d.Entry), Agent: who.Agent, Lane: lane}, entry: d}
+			}
+			return attempt{id: "task.claim", by: who, args: &TaskClaimArgs{Task: writ.TaskID(d.Entry)}, entry: d}
+		}
+	case 8:
+		a := g.beat()
+		a.Progress = &TaskProgress{Pct: int64(m.r.IntN(101)), Seq: 1 + int64(m.r.IntN(9))}
+		return attempt{id: "task.heartbeat", by: who, args: a}
+	case 9, 10, 11:
+		return attempt{id: "task.complete", by: who, args: g.complete()}
+	case 12:
+		return attempt{id: "task.fail", by: who, args: g.fail(m.r.IntN(4) > 0)}
+	case 13:
+		return attempt{id: "task.release", by: who, args: g.release()}
+	case 14:
+		if m.r.IntN(3) == 0 {
+			return attempt{id: "task.cancel", by: m.owner, args: &TaskCancelArgs{Task: id}}
+		}
+	case 15:
+		if len(m.w.Members(writ.RunTasksIn(m.run, writ.TaskRunning))) > 0 && m.r.IntN(2) == 0 {
+			running := m.w.Members(writ.RunTasksIn(m.run, writ.TaskRunning))
+			id = writ.TaskID(running[m.r.IntN(len(running))])
+		}
+		if m.r.IntN(3) == 0 {
+			m.w.Advance(60)
+		}
+		return attempt{id: "task.expire", by: system, args: &TaskSweepArgs{Task: id}}
+	case 16:
+		return attempt{id: "task.ready", by: system, args: &TaskSweepArgs{Task: id}}
+	case 17:
+		return attempt{id: "task.reoffer", by: system, args: &TaskSweepArgs{Task: id}}
+	}
+	if a, ok := m.followUp(); ok {
+		return a
+	}
+	return m.enqueueSome()
+}
+
+// followUp is the first piece of follow-up work, if there is any.
+func (m *model) followUp() (attempt, bool) {
+	system := m.w.System()
+	for _, t := range m.w.Members(writ.IndexTodo) {
+		switch kind, what, _ := strings.Cut(t, " "); kind {
+		case todoWake:
+			return attempt{id: "task.wake", by: system, args: &TaskSweepArgs{Task: writ.TaskID(what)}}, true
+		case todoRun:
+			return attempt{id: "run.reap", by: system, args: &RunReapArgs{Run: writ.RunID(what)}}, true
+		case todoSession:
+			return attempt{id: "session.cleanup", by: system, args: &SessionCleanupArgs{Session: writ.SessionID(what)}}, true
+		}
+	}
+	return attempt{}, false
+}
+
+func (m *model) enqueueSome() attempt {
+	m.made++
+	a := &TaskEnqueueArgs{Run: m.run, Key: fmt.Sprintf("task-%d", m.made), Capability: build, Domain: "web"}
+	lease, tries, pause, priority := int64(1+m.r.IntN(60)), int64(1+m.r.IntN(3)), int64(m.r.IntN(3))*5000, int64(m.r.IntN(3))
+	a.LeaseSeconds, a.MaxAttempts, a.BackoffMs, a.Priority = &lease, &tries, &pause, &priority
+	for range m.r.IntN(3) {
+		a.WriteScopes = append(a.WriteScopes, treeOfScopes[m.r.IntN(len(treeOfScopes))])
+	}
+	switch m.r.IntN(6) {
+	case 0:
+		a.Agents = []writ.AgentID{"agent-a", "agent-b"}
+	case 1:
+		a.NotBefore = writ.FormatTime(m.w.Now + int64(m.r.IntN(20_000)))
+	}
+	return attempt{id: "task.enqueue", by: m.owner, args: a}
+}

@@ -1,0 +1,168 @@
+package queue
+
+import (
+	"github.com/writ-gateway/writ"
+)
+
+// TaskGetArgs name a task to show.
+type TaskGetArgs struct {
+	Task writ.TaskID `json:"task_id" doc:"The task." pattern:"^tsk_[0-7][0-9A-HJKMNP-TV-Z]{25}$"`
+}
+
+func getCapability() *writ.Capability {
+	return writ.Define[TaskGetArgs, TaskView](writ.Capability{
+		ID: "task.get", Summary: "Show one task.", Safety: writ.SafetyReadOnly,
+	}, writ.Verb[TaskGetArgs]{
+		Reads: func(c *writ.Call, a *TaskGetArgs, s writ.Snapshot) (writ.ReadSet, error) {
+			rs, err := taskReads(opGet, s, a.Task)
+			rs.Docs = append(rs.Docs, callerAgent(c)...)
+			if err == nil {
+				rs.Docs = append(rs.Docs, resultKey(a.Task))
+				rs.Counters = append(rs.Counters, leaseEnd(a.Task), progressPct(a.Task))
+				rs.Ranges = append(rs.Ranges, blockers(a.Task))
+			}
+			return rs, err
+		},
+		Describe: func(c *writ.Call, a *TaskGetArgs, s writ.Snapshot) (writ.Subject, error) {
+			return describeTask(opGet, c, s, a.Task)
+		},
+		Plan: getPlan,
+	})
+}
+
+const opGet = "queue.Get"
+
+// getPlan shows a task whole to those who manage its run and to its holder
+// (who gets no result), and without contents to executors that could take it.
+func getPlan(c *writ.Call, a *TaskGetArgs, s writ.Snapshot, _ writ.Decision) (writ.Tx, writ.Reply, error) {
+	refuse := func(err error) (writ.Tx, writ.Reply, error) { return writ.Tx{}, writ.Reply{}, err }
+	t, version, err := loadTask(opGet, s, a.Task)
+	if err != nil {
+		return refuse(err)
+	}
+	r, err := loadRun(opGet, s, t.Run)
+	if err != nil {
+		return refuse(err)
+	}
+	agent, bound, err := loadAgent(s, c.Caller.Agent)
+	if err != nil {
+		return refuse(err)
+	}
+	manages := owns(c.Caller, r)
+	holds := t.Lease != nil && t.Lease.Session == c.Caller.Session
+	fits := c.Caller.Role == writ.RoleExecutor && bound && unfit(agent, t) == ""
+	if !manages && !holds && !fits {
+		return refuse(notFound(opGet, "task"))
+	}
+	v := viewOf(t, version)
+	if manages || holds {
+		v.Args = t.Args
+	}
+	if t.Lease != nil {
+		v.Lease = leaseOf(t, version, s.Counters[leaseEnd(t.ID)])
+		if holds {
+			v.Lease.ID = t.Lease.ID
+		}
+		pct := s.Counters[progressPct(t.ID)]
+		v.Pct = &pct
+	}
+	for _, m := range s.Ranges[blockers(t.ID)].Members {
+		v.BlockedOn = append(v.BlockedOn, writ.TaskID(m.Name))
+	}
+	result, ok, err := peek[taskResult](s, resultKey(t.ID))
+	if err != nil {
+		return refuse(err)
+	}
+	if ok && manages {
+		v.Result = result.Result
+	}
+	return writ.Tx{}, writ.Reply{Outcome: writ.OutcomeDone, Body: v, ETag: version}, nil
+}
+
+// TaskListArgs ask for a page of the tasks of a run.
+type TaskListArgs struct {
+	Run   writ.RunID     `json:"run_id" doc:"The run." pattern:"^run_[0-7][0-9A-HJKMNP-TV-Z]{25}$"`
+	State writ.TaskState `json:"state,omitempty" doc:"Only tasks in this state." enum:"queued,running,done,failed,dead,cancelled"`
+	After writ.TaskID    `json:"after,omitempty" doc:"Only tasks after this one: next of the page before." pattern:"^tsk_[0-7][0-9A-HJKMNP-TV-Z]{25}$"`
+	Limit int64          `json:"limit,omitempty" doc:"Tasks per page. Default 50." minimum:"1" maximum:"100"`
+}
+
+// TaskPage is a page of tasks in the order they were enqueued.
+type TaskPage struct {
+	Tasks []TaskView  `json:"tasks" doc:"The tasks, without arguments and results."`
+	Next  writ.TaskID `json:"next,omitempty" doc:"Pass as after to get the next page; absent on the last one."`
+}
+
+func listCapability() *writ.Capability {
+	return writ.Define[TaskListArgs, TaskPage](writ.Capability{
+		ID: "task.list", Summary: "List the tasks of a run.", Safety: writ.SafetyReadOnly,
+	}, writ.Verb[TaskListArgs]{
+		Reads:    listReads,
+		Describe: listDescribe,
+		Plan:     listPlan,
+	})
+}
+
+const opList = "queue.List"
+
+func page(a *TaskListArgs) writ.Range {
+	limit := a.Limit
+	if limit < 1 || limit > 100 {
+		limit = 50
+	}
+	r := writ.Range{Index: writ.RunTasks(a.Run), Limit: int(limit)}
+	if a.State != "" {
+		r.Index = writ.RunTasksIn(a.Run, a.State)
+	}
+	if a.After != "" {
+		r.From = string(a.After) + "!" // ids have one length: the next one is greater
+	}
+	return r
+}
+
+func listReads(_ *writ.Call, a *TaskListArgs, s writ.Snapshot) (writ.ReadSet, error) {
+	if _, known := writ.TaskMoves[a.State]; !a.Run.Valid() || !known {
+		return writ.ReadSet{}, notFound(opList, "run")
+	}
+	rs := writ.ReadSet{Docs: []writ.Key{writ.RunKey(a.Run)}, Ranges: []writ.Range{page(a)}}
+	for _, m := range s.Ranges[page(a)].Members {
+		rs.Docs = append(rs.Docs, writ.TaskKey(writ.TaskID(m.Name)))
+	}
+	return rs, nil
+}
+
+func listedRun(c *writ.Call, a *TaskListArgs, s writ.Snapshot) (writ.Run, error) {
+	r, err := loadRun(opList, s, a.Run)
+	if err == nil && !owns(c.Caller, r) {
+		err = notFound(opList, "run")
+	}
+	return r, err
+}
+
+func listDescribe(c *writ.Call, a *TaskListArgs, s writ.Snapshot) (writ.Subject, error) {
+	r, err := listedRun(c, a, s)
+	return writ.Subject{Run: &writ.RunFacts{ID: r.ID, State: r.State}}, err
+}
+
+func listPlan(c *writ.Call, a *TaskListArgs, s writ.Snapshot, _ writ.Decision) (writ.Tx, writ.Reply, error) {
+	if _, err := listedRun(c, a, s); err != nil {
+		return writ.Tx{}, writ.Reply{}, err
+	}
+	out := TaskPage{Tasks: []TaskView{}}
+	r := page(a)
+	members := s.Ranges[r].Members
+	for _, m := range members {
+		t, version, err := loadTask(opList, s, writ.TaskID(m.Name))
+		if err != nil {
+			return writ.Tx{}, writ.Reply{}, err
+		}
+		// The list was read before the documents: one may have moved on.
+		if a.State == "" || t.State == a.State {
+			out.Tasks = append(out.Tasks, viewOf(t, version))
+		}
+	}
+	if len(members) == r.Limit {
+		out.Next = writ.TaskID(members[len(members)-1].Name)
+	}
+	return writ.Tx{}, writ.Reply{Outcome: writ.OutcomeDone, Body: out}, nil
+}

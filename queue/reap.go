@@ -1,0 +1,92 @@
+package queue
+
+import (
+	"github.com/writ-gateway/writ"
+)
+
+// RunReapArgs name a run that has ended.
+type RunReapArgs struct {
+	Run writ.RunID `json:"run_id" doc:"The run." pattern:"^run_[0-7][0-9A-HJKMNP-TV-Z]{25}$"`
+}
+
+// reapBatch is how many queued tasks one call looks at; what does not fit into
+// its transaction is left for the next.
+const reapBatch = 32
+
+// reapCapability cancels the queued tasks of a run that has ended. Running
+// ones end by themselves: their holder learns it at the next heartbeat, or the
+// lease runs out.
+func reapCapability() *writ.Capability {
+	return writ.Define[RunReapArgs, Swept](mandate("run.reap", "Cancel the queued tasks of a run that has ended."), writ.Verb[RunReapArgs]{
+		Locks:    func(_ *writ.Call, a *RunReapArgs) []writ.Key { return []writ.Key{writ.RunKey(a.Run)} },
+		Reads:    reapReads,
+		Describe: reapDescribe,
+		Plan:     reapPlan,
+	})
+}
+
+const opReap = "queue.Reap"
+
+func queuedOf(id writ.RunID) writ.Range {
+	return writ.Range{Index: writ.RunTasksIn(id, writ.TaskQueued), Limit: reapBatch}
+}
+
+func reapReads(_ *writ.Call, a *RunReapArgs, s writ.Snapshot) (writ.ReadSet, error) {
+	if !a.Run.Valid() {
+		return writ.ReadSet{}, notFound(opReap, "run")
+	}
+	rs := writ.ReadSet{
+		Docs:     []writ.Key{writ.RunKey(a.Run)},
+		Counters: []writ.Counter{writ.RunOpenTasks(a.Run), writ.RunBadTasks(a.Run)},
+		Ranges:   []writ.Range{queuedOf(a.Run)},
+	}
+	for _, m := range s.Ranges[queuedOf(a.Run)].Members {
+		id := writ.TaskID(m.Name)
+		rs.Docs = append(rs.Docs, writ.TaskKey(id))
+		rs.Ranges = append(rs.Ranges, queueReads(id)...)
+	}
+	return rs, nil
+}
+
+func reapDescribe(_ *writ.Call, a *RunReapArgs, s writ.Snapshot) (writ.Subject, error) {
+	r, err := loadRun(opReap, s, a.Run)
+	return writ.Subject{Run: &writ.RunFacts{ID: r.ID, State: r.State}}, err
+}
+
+func reapPlan(c *writ.Call, a *RunReapArgs, s writ.Snapshot, _ writ.Decision) (writ.Tx, writ.Reply, error) {
+	r, err := loadRun(opReap, s, a.Run)
+	if err != nil {
+		return writ.Tx{}, writ.Reply{}, err
+	}
+	d := begin(opReap, c, s)
+	if !writ.RunMoves.Terminal(r.State) {
+		d.tx.Unindex(writ.IndexTodo, todo(todoRun, string(a.Run)))
+		return d.swept(Swept{}, nil)
+	}
+	members, out := s.Ranges[queuedOf(a.Run)].Members, Swept{}
+	out.More = len(members) == reapBatch
+	for _, m := range members {
+		if d.full() {
+			out.More = true
+			break
+		}
+		t, _, err := loadTask(opReap, s, writ.TaskID(m.Name))
+		if err != nil {
+			return writ.Tx{}, writ.Reply{}, err
+		}
+		if t.State != writ.TaskQueued {
+			continue // claimed or cancelled between two reads
+		}
+		d.leave(&t)
+		if err := d.end(&t, writ.TaskQueued, writ.TaskCancelled); err != nil {
+			return writ.Tx{}, writ.Reply{}, err
+		}
+		out.Changed++
+	}
+	// No task enters the queue of a run that has ended, so the last batch is
+	// the last.
+	if !out.More {
+		d.tx.Unindex(writ.IndexTodo, todo(todoRun, string(a.Run)))
+	}
+	return d.swept(out, nil)
+}

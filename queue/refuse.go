@@ -1,0 +1,69 @@
+package queue
+
+import (
+	"slices"
+
+	"github.com/writ-gateway/writ"
+)
+
+// TaskRefuseArgs say that policy refused a task from a lane to an agent.
+type TaskRefuseArgs struct {
+	Task  writ.TaskID  `json:"task_id" doc:"The task." pattern:"^tsk_[0-7][0-9A-HJKMNP-TV-Z]{25}$"`
+	Agent writ.AgentID `json:"agent_id" doc:"The agent that was refused." pattern:"^[a-z][a-z0-9-]{1,62}$"`
+	Lane  writ.Lane    `json:"lane" doc:"The lane the task came from." maxLength:"256"`
+}
+
+// refuseCapability takes a task that policy refused to an agent out of its
+// lane, so that it does not stand before others, and remembers for whom.
+func refuseCapability() *writ.Capability {
+	const op = "queue.Refuse"
+	return writ.Define[TaskRefuseArgs, Swept](mandate("task.refuse", "Set a task aside that policy refused to an agent."), writ.Verb[TaskRefuseArgs]{
+		Locks: func(_ *writ.Call, a *TaskRefuseArgs) []writ.Key { return []writ.Key{writ.TaskKey(a.Task)} },
+		Reads: func(_ *writ.Call, a *TaskRefuseArgs, s writ.Snapshot) (writ.ReadSet, error) {
+			if !a.Agent.Valid() {
+				return writ.ReadSet{}, notFound(op, "agent")
+			}
+			return taskReads(op, s, a.Task)
+		},
+		Plan: func(c *writ.Call, a *TaskRefuseArgs, s writ.Snapshot, _ writ.Decision) (writ.Tx, writ.Reply, error) {
+			d := begin(op, c, s)
+			if c.Entry != nil {
+				d.tx.Ack(*c.Entry)
+			}
+			t, _, ok, err := writ.Get[writ.Task](s, writ.TaskKey(a.Task))
+			if err != nil {
+				return writ.Tx{}, writ.Reply{}, err
+			}
+			if !ok || t.State != writ.TaskQueued || t.NotBefore > s.Now {
+				return d.swept(Swept{}, nil) // the entry was no longer true
+			}
+			if !slices.Contains(t.Lanes(), a.Lane) {
+				return writ.Tx{}, writ.Reply{}, invalid(op, "/lane", "is not a lane of the task")
+			}
+			d.tx.Index(writ.Refused(t.Capability, t.Domain), string(t.ID), 0)
+			d.tx.Index(writ.Refusers(t.ID), string(a.Agent), 0)
+			return d.swept(Swept{Changed: 1}, nil)
+		},
+	})
+}
+
+// reofferCapability puts a task that was set aside back into its lanes and
+// forgets to whom it was refused: policy has changed, or another agent asks.
+func reofferCapability() *writ.Capability {
+	const op = "queue.Reoffer"
+	reads := func(op string, s writ.Snapshot, id writ.TaskID) (writ.ReadSet, error) {
+		rs, err := taskReads(op, s, id)
+		rs.Ranges = append(rs.Ranges, refusers(id))
+		return rs, err
+	}
+	return taskMandate("task.reoffer", "Put a task that was set aside back into its lanes.", op, reads, func(d *draft, t writ.Task) (Swept, error) {
+		if t.State != writ.TaskQueued || len(d.s.Ranges[refusers(t.ID)].Members) == 0 {
+			d.tx.Unindex(writ.Refused(t.Capability, t.Domain), string(t.ID))
+			d.accept(t)
+			return Swept{}, nil
+		}
+		d.accept(t)
+		d.push(t)
+		return Swept{Changed: 1}, nil
+	})
+}

@@ -1,0 +1,90 @@
+package queue
+
+import (
+	"github.com/writ-gateway/writ"
+)
+
+// TaskView is a task as callers see it. Times are RFC 3339 in UTC.
+type TaskView struct {
+	ID           writ.TaskID       `json:"task_id" doc:"Id of the task."`
+	Run          writ.RunID        `json:"run_id" doc:"Run the task belongs to."`
+	Key          string            `json:"key" doc:"Name of the task, unique in its run."`
+	Summary      string            `json:"summary,omitempty" doc:"One line for people."`
+	Capability   writ.CapabilityID `json:"capability" doc:"What the task asks an agent to do."`
+	Args         writ.RawObject    `json:"args,omitempty" doc:"Arguments for the capability; shown to the holder and to those who manage the run."`
+	Labels       []writ.Label      `json:"labels" doc:"What kinds of data the task carries."`
+	Domain       string            `json:"required_domain" doc:"Domain an agent must have to take the task."`
+	Agents       []writ.AgentID    `json:"required_agents,omitempty" doc:"If present, only these agents may take the task."`
+	Safety       writ.Safety       `json:"safety" doc:"Strongest safety an agent that may run it declared." enum:"read-only,mutating,destructive"`
+	Sinks        []writ.Sink       `json:"sinks,omitempty" doc:"Where the task's data can flow to."`
+	WriteScopes  []string          `json:"write_scopes,omitempty" doc:"Resources the task locks while it runs."`
+	Priority     int64             `json:"priority" doc:"0 to 9; 9 is taken first."`
+	LeaseSeconds int64             `json:"lease_ttl_s" doc:"Seconds a lease lasts without a heartbeat."`
+	MaxAttempts  int64             `json:"max_attempts" doc:"How often the task is tried at most."`
+	Attempt      int64             `json:"attempt" doc:"Number of the present or last attempt; 0 before the first."`
+	BackoffMs    int64             `json:"backoff_ms" doc:"Pause before the second attempt in milliseconds; it doubles from then on."`
+	NotBefore    string            `json:"not_before,omitempty" doc:"The task does not start before this time."`
+	State        writ.TaskState    `json:"state" doc:"Where the task stands." enum:"queued,running,done,failed,dead,cancelled"`
+	CancelAt     string            `json:"cancel_requested_at,omitempty" doc:"When somebody asked the holder to stop."`
+	BlockedOn    []writ.TaskID     `json:"blocked_on,omitempty" doc:"Running tasks whose write scopes this task waits for."`
+	Lease        *TaskLease        `json:"lease,omitempty" doc:"Who holds the task."`
+	Pct          *int64            `json:"progress_pct,omitempty" doc:"Progress the holder last reported, in percent."`
+	Result       writ.RawObject    `json:"result,omitempty" doc:"What the task gave; shown to those who manage the run."`
+	Failure      *TaskFailure      `json:"failure,omitempty" doc:"Why the last attempt ended without a result."`
+	CreatedAt    string            `json:"created_at" doc:"When the task was enqueued."`
+	UpdatedAt    string            `json:"updated_at" doc:"When the task last changed."`
+	Receipt      writ.ReceiptID    `json:"receipt" doc:"Receipt of the last change."`
+	Version      int64             `json:"version" doc:"Version of the task, for If-Match."`
+}
+
+// TaskLease is a lease as callers see it.
+type TaskLease struct {
+	ID        writ.LeaseID `json:"id,omitempty" doc:"Id of the lease; shown to its holder only."`
+	Agent     writ.AgentID `json:"agent,omitempty" doc:"Agent that holds the task."`
+	Fence     int64        `json:"fence" doc:"Number every call of the holder must carry; it grows with every claim."`
+	ExpiresAt string       `json:"expires_at" doc:"End of the lease unless a heartbeat extends it."`
+	MaxUntil  string       `json:"max_until" doc:"No heartbeat extends the lease past this time."`
+	Every     int64        `json:"heartbeat_every_s,omitempty" doc:"Seconds between heartbeats that keep the lease safe."`
+}
+
+// timeOf renders milliseconds; "" for none.
+func timeOf(ms int64) string {
+	if ms == 0 {
+		return ""
+	}
+	return writ.FormatTime(ms)
+}
+
+// viewOf shows a task without its arguments, its result and its lease.
+// version is 0 when the commit will give it.
+func viewOf(t writ.Task, version int64) TaskView {
+	return TaskView{
+		ID: t.ID, Run: t.Run, Key: t.Key, Summary: t.Summary, Capability: t.Capability, Labels: t.Labels,
+		Domain: t.Domain, Agents: t.Agents, Safety: t.Safety, Sinks: t.Sinks, WriteScopes: t.WriteScopes,
+		Priority: t.Priority, LeaseSeconds: t.LeaseSeconds, MaxAttempts: t.MaxAttempts, Attempt: t.Attempt,
+		BackoffMs: t.BackoffMs, NotBefore: timeOf(t.NotBefore), State: t.State, CancelAt: timeOf(t.CancelAt),
+		Failure: (*TaskFailure)(t.Failure), CreatedAt: timeOf(t.CreatedAt), UpdatedAt: timeOf(t.UpdatedAt), Receipt: t.Receipt,
+		Version: version,
+	}
+}
+
+// leaseOf shows the lease of a running task.
+func leaseOf(t writ.Task, version, end int64) *TaskLease {
+	if t.Lease == nil {
+		return nil
+	}
+	return &TaskLease{
+		Agent: t.Lease.Agent, Fence: t.FenceOf(version), ExpiresAt: timeOf(end), MaxUntil: timeOf(t.Lease.MaxUntil),
+		Every: max(1, t.LeaseSeconds/3),
+	}
+}
+
+// changed replies with a task the transaction writes.
+func changed(t writ.Task) writ.Reply {
+	return writ.Reply{Outcome: writ.OutcomeDone, Body: viewOf(t, 0), Versioned: []string{"version"}, ETag: -1}
+}
+
+// unchanged replies with a task as it is stored.
+func unchanged(t writ.Task, version int64) writ.Reply {
+	return writ.Reply{Outcome: writ.OutcomeDone, Body: viewOf(t, version), ETag: version}
+}

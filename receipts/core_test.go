@@ -1,0 +1,373 @@
+package receipts
+
+import (
+	"bytes"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"encoding/asn1"
+	"encoding/hex"
+	"encoding/json"
+	"flag"
+	"math/big"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+
+	reference "github.com/gowebpki/jcs"
+	"github.com/sigstore/sigstore/pkg/cryptoutils"
+	"github.com/writ-gateway/writ"
+	"github.com/writ-gateway/writ/internal/jcs"
+)
+
+var update = flag.Bool("update", false, "rewrite the golden files")
+
+const vectors = "../testdata/vectors/receipts"
+
+// golden compares with a file of the vectors, or rewrites it with -update.
+func golden(t *testing.T, name string, got []byte) {
+	t.Helper()
+	path := filepath.Join(vectors, name)
+	if *update {
+		if err := os.MkdirAll(vectors, 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, got, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.Equal(got, want) {
+		t.Errorf("%s changed; what is signed must not\ngot  %s\nwant %s", name, got, want)
+	}
+}
+
+// rfcKey is the P-256 key of RFC 6979 A.2.5: known to everybody, so the
+// vectors can be made again with any tool.
+func rfcKey(t testing.TB) *ecdsa.PrivateKey {
+	t.Helper()
+	d, err := hex.DecodeString("C9AFA9D845BA75166B5C215767B1D6934E50C3DB36E89B127B8A622B120F6721")
+	if err != nil {
+		t.Fatal(err)
+	}
+	key, err := ecdsa.ParseRawPrivateKey(elliptic.P256(), d)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return key
+}
+
+func testSealer(t testing.TB) *Sealer {
+	t.Helper()
+	s, err := NewSealer(rfcKey(t), "writ.local", [32]byte{1, 2, 3})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+func testPublic(t testing.TB) []byte {
+	t.Helper()
+	pub, err := cryptoutils.MarshalPublicKeyToPEM(&rfcKey(t).PublicKey)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return pub
+}
+
+func testVerifier(t testing.TB) *Verifier {
+	t.Helper()
+	v, err := NewVerifier(testPublic(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return v
+}
+
+// id makes the n-th id with a prefix.
+func id(prefix string, n int) string {
+	return writ.MakeID(prefix, 1_767_225_600_000, [10]byte{8: byte(n >> 8), 9: byte(n)})
+}
+
+func rcp(n int) writ.ReceiptID { return writ.ReceiptID(id(writ.PrefixReceipt, n)) }
+
+// full is a statement with every field in use.
+func full() writ.Statement {
+	run, task := writ.RunID(id(writ.PrefixRun, 1)), writ.TaskID(id(writ.PrefixTask, 2))
+	return writ.Statement{
+		Receipt: rcp(3), Call: writ.CallID(id(writ.PrefixCall, 4)), Tenant: "default", Log: "writ.local",
+		Transition: "task.complete", Version: "1", Outcome: writ.OutcomeOfTransition,
+		Actor:   writ.Actor{Agent: "builder", Kind: writ.KindAgent, Role: writ.RoleExecutor, Session: writ.SessionID(id(writ.PrefixSession, 5))},
+		Changes: []writ.Change{{Kind: "task", ID: string(task), From: "running", To: "done"}, {Kind: "run", ID: string(run), From: "active", To: "done"}},
+		Run:     run, Task: task, Fence: 17, Labels: []writ.Label{writ.LabelInternalSystem, writ.LabelPIIRedacted},
+		Decision: writ.Decision{
+			Effect:         writ.EffectAllow,
+			Findings:       []writ.Finding{{Rule: "baseline.observe"}},
+			Packs:          []writ.PackRef{{ID: "baseline", Digest: "sha256:" + strings.Repeat("ab", 32)}},
+			PolicyRevision: strings.Repeat("cd", 32), BindingsRevision: strings.Repeat("ef", 32), InputDigest: strings.Repeat("01", 32),
+		},
+		Budget: map[string]int64{"steps": 1, "egress": 2}, Parents: []writ.ReceiptID{rcp(1), rcp(2)},
+		Evidence: strings.Repeat("23", 32), Nonce: [16]byte{0xa1, 15: 0xff},
+	}
+}
+
+func denial() writ.Statement {
+	st := full()
+	st.Outcome, st.Code, st.Changes, st.Budget, st.Evidence, st.Parents = writ.OutcomeOfDenial, writ.CodePolicy, nil, nil, "", nil
+	st.Decision.Effect = writ.EffectDeny
+	return st
+}
+
+func aggregate() writ.Statement {
+	return writ.Statement{
+		Receipt: rcp(9), Tenant: "default", Log: "writ.local", Transition: "policy.denials", Outcome: writ.OutcomeOfAggregate, Code: writ.CodeRBAC,
+		Actor: writ.Actor{Kind: writ.KindSystem, Role: writ.RoleSystem}, Count: 41, Nonce: [16]byte{7},
+	}
+}
+
+// seal drafts and seals a statement as commit c stored it.
+func seal(t testing.TB, s *Sealer, st writ.Statement, c writ.Committed) writ.Receipt {
+	t.Helper()
+	head, tail, err := s.Draft(st)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, err := s.Seal(writ.StoredFact{Fact: writ.Fact{ID: st.Receipt, Run: st.Run, KeyID: s.KeyID(), Head: head, Tail: tail}, Commit: c})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
+func TestGolden(t *testing.T) {
+	s, v := testSealer(t), testVerifier(t)
+	golden(t, "receipt.pub", testPublic(t))
+	for name, st := range map[string]writ.Statement{"transition": full(), "denial": denial(), "aggregate": aggregate()} {
+		c := writ.Committed{Epoch: "e1-0123456789abcdef", Seq: 12, At: 1_767_225_601_234}
+		if st.Run != "" {
+			c.RunSeq = 3
+		}
+		r := seal(t, s, st, c)
+		golden(t, name+".json", r.Payload)
+		env, err := Envelope(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		golden(t, name+".dsse.json", env)
+
+		if err := jcs.Check(r.Payload); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+		if other, err := reference.Transform(r.Payload); err != nil || !bytes.Equal(other, r.Payload) {
+			t.Errorf("%s: another implementation of RFC 8785 writes %s, %v", name, other, err)
+		}
+		rec, err := v.Receipt(r)
+		if err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		st.KeyID = s.KeyID()
+		if !reflect.DeepEqual(rec, Record{Statement: st, Commit: c}) {
+			t.Errorf("%s: read back %+v\nwant %+v", name, rec, Record{Statement: st, Commit: c})
+		}
+		if again, err := v.Envelope(env); err != nil || !reflect.DeepEqual(again, rec) {
+			t.Errorf("%s: by envelope %+v, %v", name, again, err)
+		}
+	}
+}
+
+// The text is canonical only while struct fields stand in the order of their
+// JSON names.
+func TestShapesAreSorted(t *testing.T) {
+	for _, v := range []any{statement{}, subject{}, predicate{}, actor{}, call{}, change{}, commit{}, decision{}, pack{}, origin{}, evidence{}, headStatement{}, headPredicate{}} {
+		var names []string
+		for f := range reflect.TypeOf(v).Fields() {
+			name, _, _ := strings.Cut(f.Tag.Get("json"), ",")
+			names = append(names, name)
+		}
+		if !slices.IsSorted(names) || slices.Contains(names, "") {
+			t.Errorf("%T: fields %q are not in the order of their names", v, names)
+		}
+	}
+}
+
+func TestDraftRefuses(t *testing.T) {
+	s := testSealer(t)
+	for name, spoil := range map[string]func(*writ.Statement){
+		"receipt":              func(st *writ.Statement) { st.Receipt = "rcp_1" },
+		"call":                 func(st *writ.Statement) { st.Call = "cll_hello there" },
+		"tenant":               func(st *writ.Statement) { st.Tenant = "Acme" },
+		"other log":            func(st *writ.Statement) { st.Log = "other.local" },
+		"other key":            func(st *writ.Statement) { st.KeyID = "SHA256:x" },
+		"transition":           func(st *writ.Statement) { st.Transition = "task complete" },
+		"no transition":        func(st *writ.Statement) { st.Transition = "" },
+		"version":              func(st *writ.Statement) { st.Version = "1\n" },
+		"outcome":              func(st *writ.Statement) { st.Outcome = "maybe" },
+		"code":                 func(st *writ.Statement) { st.Outcome, st.Changes, st.Code = "denial", nil, "he said so" },
+		"no code":              func(st *writ.Statement) { st.Outcome, st.Changes = "denial", nil },
+		"code of a transition": func(st *writ.Statement) { st.Code = writ.CodePolicy },
+		"agent":                func(st *writ.Statement) { st.Actor.Agent = "Bobby Tables" },
+		"kind":                 func(st *writ.Statement) { st.Actor.Kind = "robot" },
+		"role":                 func(st *writ.Statement) { st.Actor.Role = "king" },
+		"session":              func(st *writ.Statement) { st.Actor.Session = "ses_\"" },
+		"change kind":          func(st *writ.Statement) { st.Changes[0].Kind = "file" },
+		"change id":            func(st *writ.Statement) { st.Changes[0].ID = "report for Eve.csv" },
+		"change to nothing":    func(st *writ.Statement) { st.Changes[0].To = "" },
+		"change state":         func(st *writ.Statement) { st.Changes[0].From = "<b>" },
+		"run":                  func(st *writ.Statement) { st.Run = "run_" },
+		"task":                 func(st *writ.Statement) { st.Task = "my secret task" },
+		"fence":                func(st *writ.Statement) { st.Fence = -1 },
+		"label":                func(st *writ.Statement) { st.Labels = append(st.Labels, "gossip") },
+		"parent":               func(st *writ.Statement) { st.Parents = append(st.Parents, "rcp_2") },
+		"pack":                 func(st *writ.Statement) { st.Decision.Packs[0].ID = "päck" },
+		"pack digest":          func(st *writ.Statement) { st.Decision.Packs[0].Digest = "a b" },
+		"rule":                 func(st *writ.Statement) { st.Decision.Findings[0].Rule = "no, because \"I\" say" },
+		"effect":               func(st *writ.Statement) { st.Decision.Effect = "shrug" },
+		"revision":             func(st *writ.Statement) { st.Decision.PolicyRevision = strings.Repeat("x", 201) },
+		"input":                func(st *writ.Statement) { st.Decision.InputDigest = "{}" },
+		"budget name":          func(st *writ.Statement) { st.Budget = map[string]int64{"two words": 1} },
+		"budget amount":        func(st *writ.Statement) { st.Budget = map[string]int64{"steps": jcs.MaxInt + 1} },
+		"evidence":             func(st *writ.Statement) { st.Evidence = "sha256:00" },
+		"count":                func(st *writ.Statement) { st.Count = 1 },
+		"denial moves":         func(st *writ.Statement) { st.Outcome, st.Code = "denial", writ.CodePolicy },
+		"aggregate moves":      func(st *writ.Statement) { st.Outcome, st.Count = "aggregate", 2 },
+		"aggregate of nothing": func(st *writ.Statement) { st.Outcome, st.Changes = "aggregate", nil },
+	} {
+		st := full()
+		spoil(&st)
+		if head, _, err := s.Draft(st); err == nil {
+			t.Errorf("%s: drafted %s", name, head)
+		} else if writ.CodeOf(err) != writ.CodeInternal || strings.Contains(err.Error(), "secret") {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+// No word of a statement, whatever it holds, reaches a draft unless it is of
+// the closed alphabet.
+func FuzzDraftWords(f *testing.F) {
+	for _, s := range []string{"plain", `","x":"`, "é", hole} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, s string) {
+		st := full()
+		st.KeyID, st.Decision.PolicyRevision, st.Changes[0].ID, st.Decision.Findings[0].Rule = "SHA256:x", s, s, s
+		head, tail, err := Draft(st)
+		if err != nil {
+			return
+		}
+		if !word(s) {
+			t.Fatalf("drafted %q", s)
+		}
+		payload := writ.StoredFact{Fact: writ.Fact{Run: st.Run, Head: head, Tail: tail}, Commit: writ.Committed{Epoch: "e", RunSeq: 1}}.Payload()
+		if _, err := Decode(payload); err != nil {
+			t.Fatalf("%q: %v", s, err)
+		}
+	})
+}
+
+// RFC 6979 A.2.5, SHA-256.
+func TestSignVectors(t *testing.T) {
+	for message, want := range map[string][2]string{
+		"sample": {"EFD48B2AACB6A8FD1140DD9CD45E81D69D2C877B56AAF991C34D0EA84EAF3716", "F7CB1C942D657C41D436C7A1B6E29F65F3E900DBB9AFF4064DC4AB2F843ACDA8"},
+		"test":   {"F1ABB023518351CD71D881567B1EA663ED3EFCF6C5132B354F28D3B0B7D38367", "019F4113742A2B14BD25926B49C649155F267E60D3814B4C0CC84250E46F0083"},
+	} {
+		sig, err := sign(rfcKey(t), []byte(message))
+		if err != nil {
+			t.Fatal(err)
+		}
+		var rs struct{ R, S *big.Int }
+		if _, err := asn1.Unmarshal(sig, &rs); err != nil {
+			t.Fatal(err)
+		}
+		r, _ := new(big.Int).SetString(want[0], 16)
+		s, _ := new(big.Int).SetString(want[1], 16)
+		if rs.R.Cmp(r) != 0 || rs.S.Cmp(s) != 0 {
+			t.Errorf("%s: got %X %X, want %s", message, rs.R, rs.S, want)
+		}
+	}
+}
+
+const childKeys = "WRIT_TEST_RECEIPT_KEYS"
+
+// Every replica that holds the key gives the same bytes.
+func TestSealIsTheSameInEveryProcess(t *testing.T) {
+	dir := os.Getenv(childKeys)
+	child := dir != ""
+	if !child {
+		dir = filepath.Join(t.TempDir(), "keys")
+	}
+	sealed := func() []byte {
+		k, err := LoadOrCreate(dir, KeyOptions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		s, err := k.Sealer()
+		if err != nil {
+			t.Fatal(err)
+		}
+		sum, ev, err := s.Evidence([16]byte{5}, rcp(3), map[string]any{"b": 1.5, "a": "x"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		st := full()
+		st.Evidence = sum
+		r := seal(t, s, st, writ.Committed{Epoch: "e1", Seq: 1, RunSeq: 1, At: 1_767_225_600_000})
+		r.Evidence = ev
+		out, err := json.Marshal([]any{r, ev})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return out
+	}
+	first := sealed()
+	if child {
+		if err := os.WriteFile(os.Getenv(childKeys+"_OUT"), first, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return
+	}
+	if again := sealed(); !bytes.Equal(first, again) {
+		t.Errorf("a key loaded twice seals differently:\n%s\n%s", first, again)
+	}
+	out := filepath.Join(t.TempDir(), "out")
+	cmd := exec.Command(os.Args[0], "-test.run=^"+t.Name()+"$")
+	cmd.Env = append(os.Environ(), childKeys+"="+dir, childKeys+"_OUT="+out)
+	if b, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, b)
+	}
+	other, err := os.ReadFile(out)
+	if err != nil || !bytes.Equal(first, other) {
+		t.Errorf("another process seals differently (%v):\n%s\n%s", err, first, other)
+	}
+}
+
+func TestSealRefuses(t *testing.T) {
+	s := testSealer(t)
+	head, tail, err := s.Draft(full())
+	if err != nil {
+		t.Fatal(err)
+	}
+	good := writ.StoredFact{Fact: writ.Fact{ID: rcp(3), Run: full().Run, KeyID: s.KeyID(), Head: head, Tail: tail}, Commit: writ.Committed{Epoch: "e", RunSeq: 1}}
+	if _, err := s.Seal(good); err != nil {
+		t.Fatal(err)
+	}
+	for name, spoil := range map[string]func(*writ.StoredFact){
+		"key":   func(f *writ.StoredFact) { f.KeyID = "SHA256:other" },
+		"seq":   func(f *writ.StoredFact) { f.Commit.Seq = -1 },
+		"epoch": func(f *writ.StoredFact) { f.Commit.Epoch = `","x":"` },
+		"none":  func(f *writ.StoredFact) { f.Commit.Epoch = "" },
+		"run":   func(f *writ.StoredFact) { f.Commit.RunSeq = 0 },
+	} {
+		f := good
+		spoil(&f)
+		if _, err := s.Seal(f); err == nil {
+			t.Errorf("%s: sealed", name)
+		}
+	}
+}

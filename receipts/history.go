@@ -1,0 +1,102 @@
+package receipts
+
+import "github.com/writ-gateway/writ"
+
+// history replays receipts in order and says what no honest gateway could
+// have recorded. It keeps a few words per object, run and receipt.
+type history struct {
+	first, last int64 // sequences; last is -1 before the first receipt
+	at          int64
+	epoch       string
+	tenant      writ.Tenant
+	left        map[string]bool // epochs the shard has left
+	receipts    map[writ.ReceiptID]bool
+	runs        map[writ.RunID]int64 // last sequence in the run
+	objects     map[object]string    // state the object was left in
+}
+
+type object struct{ kind, id string }
+
+func newHistory() *history {
+	return &history{
+		last: -1, left: map[string]bool{}, receipts: map[writ.ReceiptID]bool{},
+		runs: map[writ.RunID]int64{}, objects: map[object]string{},
+	}
+}
+
+// add checks one receipt against those before it.
+func (h *history) add(rec Record) *problem {
+	st, c := rec.Statement, rec.Commit
+	start := len(h.receipts) == 0
+	if start {
+		h.first, h.at, h.epoch, h.tenant = c.Seq, c.At, c.Epoch, st.Tenant
+	}
+	switch {
+	case !start && c.Seq > h.last+1:
+		return found(Incomplete, "sequence %d follows %d: a receipt is missing", c.Seq, h.last)
+	case !start && c.Seq <= h.last:
+		return found(Tampered, "sequence %d follows %d: a receipt was repeated or moved", c.Seq, h.last)
+	case st.Tenant != h.tenant:
+		return found(Tampered, "the receipt is of another tenant")
+	case h.receipts[st.Receipt]:
+		return found(Tampered, "two receipts have one id")
+	case c.At < h.at:
+		return found(Tampered, "the time goes back")
+	case c.Epoch != h.epoch && h.left[c.Epoch]:
+		return found(Tampered, "the epoch goes back")
+	}
+	if p := h.inRun(st.Run, c.RunSeq); p != nil {
+		return p
+	}
+	for _, parent := range st.Parents {
+		// A parent before the start of the export cannot be looked up.
+		if h.whole() && !h.receipts[parent] {
+			return found(Tampered, "a parent does not come before it")
+		}
+		if parent == st.Receipt {
+			return found(Tampered, "it is its own parent")
+		}
+	}
+	for _, m := range st.Changes {
+		if p := h.move(m); p != nil {
+			return p
+		}
+	}
+	if c.Epoch != h.epoch {
+		h.left[h.epoch] = true
+	}
+	h.last, h.at, h.epoch = c.Seq, c.At, c.Epoch
+	h.receipts[st.Receipt] = true
+	return nil
+}
+
+// whole says whether the history is known from its beginning.
+func (h *history) whole() bool { return h.first == 0 }
+
+func (h *history) inRun(run writ.RunID, seq int64) *problem {
+	if run == "" {
+		return nil
+	}
+	last, known := h.runs[run]
+	switch {
+	case !known && h.whole() && seq != 1, known && seq > last+1:
+		return found(Incomplete, "sequence %d of its run follows %d: a receipt of the run is missing", seq, last)
+	case known && seq <= last:
+		return found(Tampered, "sequence %d of its run follows %d", seq, last)
+	}
+	h.runs[run] = seq
+	return nil
+}
+
+func (h *history) move(m writ.Change) *problem {
+	key := object{m.Kind, m.ID}
+	state, known := h.objects[key]
+	switch {
+	case (known || h.whole()) && state != m.From:
+		return found(Tampered, "a %s moves from a state it was not in", m.Kind)
+	case !writ.LegalMove(m.Kind, m.From, m.To):
+		return found(Tampered, "a %s makes a move its states do not have", m.Kind)
+	}
+	h.objects[key] = m.To
+	return nil
+}

@@ -1,0 +1,305 @@
+package receipts
+
+import (
+	"bytes"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"encoding/hex"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"syscall"
+
+	"github.com/sigstore/sigstore/pkg/cryptoutils"
+	"github.com/writ-gateway/writ"
+)
+
+// Files of a key directory.
+const (
+	FileKey      = "receipt.key"  // private key, PEM, mode 0600, encrypted when there is a password
+	FilePublic   = "receipt.pub"  // public key, PEM; written last: the directory is then initialised
+	FileEvidence = "evidence.key" // 32 bytes in hex, mode 0600
+	FileOrigin   = "origin"       // name of the log
+)
+
+// DefaultOrigin names the log of a gateway that was given no name.
+const DefaultOrigin = "writ.local"
+
+const maxKeyFile = 64 << 10
+
+// KeyOptions say how keys are made and read. The zero value will do.
+type KeyOptions struct {
+	// Password protects the private key; nil means a key in clear. It is asked
+	// for once per LoadOrCreate at most, and only if needed.
+	Password func() ([]byte, error)
+	// Origin names the log, a bare host name. Empty: what the directory says,
+	// DefaultOrigin for a new one. Another name than the directory's is refused.
+	Origin string
+}
+
+// Keys is what a key directory holds.
+type Keys struct {
+	Private  *ecdsa.PrivateKey
+	Evidence [32]byte
+	Origin   string
+	KeyID    string
+	Created  bool // by this call
+}
+
+// Sealer makes the sealer of these keys.
+func (k *Keys) Sealer() (*Sealer, error) { return NewSealer(k.Private, k.Origin, k.Evidence) }
+
+// LoadOrCreate reads the keys of a directory, or makes them when it was never
+// initialised. Every receipt ever sealed hangs on these files, so nothing is
+// replaced: if receipt.pub is there and another file is missing, unreadable,
+// damaged, open to others or of another key, that is an error naming the file.
+//
+// Making is safe to repeat and to race. Each file is written beside its place,
+// synced and linked into it, which fails when somebody was faster; then the
+// file is read like any other.
+//
+//	crash after 1 evidence.key, 2 origin, 3 receipt.key: the next start keeps
+//	  what is there and makes the rest; nothing was signed yet.
+//	crash after 4 receipt.pub: initialised.
+func LoadOrCreate(dir string, o KeyOptions) (*Keys, error) {
+	if o.Origin != "" && !validOrigin(o.Origin) {
+		return nil, refuse("the origin", errors.New("not a bare host name"), "use lower-case letters, digits, dots and hyphens, for example receipts.example.org")
+	}
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, refuse(dir, err, "choose a directory that can be made")
+	}
+	d := keyDir{dir: dir, password: o.Password}
+	var err error
+	if d.initialised, err = exists(filepath.Join(dir, FilePublic)); err != nil {
+		return nil, refuse(filepath.Join(dir, FilePublic), err, "let the gateway's user read it")
+	}
+	k := &Keys{Created: !d.initialised}
+
+	text, err := d.file(FileEvidence, true, func() ([]byte, error) {
+		b := make([]byte, 32)
+		_, err := rand.Read(b)
+		return append([]byte(hex.EncodeToString(b)), '\n'), err
+	})
+	if err != nil {
+		return nil, err
+	}
+	if text = bytes.TrimSpace(text); len(text) != 64 {
+		return nil, d.damaged(FileEvidence, errors.New("not 32 bytes in hex"))
+	}
+	if _, err := hex.Decode(k.Evidence[:], text); err != nil {
+		return nil, d.damaged(FileEvidence, errors.New("not 32 bytes in hex"))
+	}
+
+	name := o.Origin
+	if name == "" {
+		name = DefaultOrigin
+	}
+	if text, err = d.file(FileOrigin, false, func() ([]byte, error) { return []byte(name + "\n"), nil }); err != nil {
+		return nil, err
+	}
+	if k.Origin = strings.TrimSpace(string(text)); !validOrigin(k.Origin) {
+		return nil, d.damaged(FileOrigin, errors.New("not a bare host name"))
+	}
+	if o.Origin != "" && o.Origin != k.Origin {
+		return nil, refuse(filepath.Join(dir, FileOrigin), errors.New("names another log than the configuration"),
+			"a log keeps its name: take the configured origin away, or use another directory")
+	}
+
+	if text, err = d.file(FileKey, true, d.generate); err != nil {
+		return nil, err
+	}
+	if k.Private, err = d.private(text); err != nil {
+		return nil, err
+	}
+	if k.KeyID, err = KeyIDOf(&k.Private.PublicKey); err != nil {
+		return nil, d.damaged(FileKey, err)
+	}
+	pub, err := cryptoutils.MarshalPublicKeyToPEM(&k.Private.PublicKey)
+	if err != nil {
+		return nil, d.damaged(FileKey, err)
+	}
+	if text, err = d.file(FilePublic, false, func() ([]byte, error) { return pub, nil }); err != nil {
+		return nil, err
+	}
+	v, err := NewVerifier(text)
+	if err != nil {
+		return nil, d.damaged(FilePublic, err)
+	}
+	if v.keyID != k.KeyID {
+		return nil, refuse(filepath.Join(dir, FilePublic), errors.New("is of another key than "+FileKey), "restore both files from the same backup")
+	}
+	return k, nil
+}
+
+// keyDir reads and makes the files of one directory.
+type keyDir struct {
+	dir         string
+	initialised bool
+	password    func() ([]byte, error)
+	asked       []byte
+}
+
+// file reads a file. If it is missing and the directory was never initialised,
+// make's bytes are put in its place first.
+func (d *keyDir) file(name string, secret bool, make func() ([]byte, error)) ([]byte, error) {
+	path := filepath.Join(d.dir, name)
+	text, err := readKeyFile(path, secret)
+	if !errors.Is(err, fs.ErrNotExist) {
+		return text, err
+	}
+	if d.initialised {
+		return nil, refuse(path, errors.New("is missing, and this directory was initialised before"),
+			"restore it from a backup; without it nothing new can be sealed here (start with an empty directory to begin a new log)")
+	}
+	if text, err = make(); err != nil {
+		return nil, refuse(path, err, "the file could not be made")
+	}
+	mode := fs.FileMode(0o644)
+	if secret {
+		mode = 0o600
+	}
+	if err := createOnce(path, text, mode); err != nil {
+		return nil, refuse(path, err, "let the gateway's user write to the directory")
+	}
+	return readKeyFile(path, secret)
+}
+
+func (d *keyDir) damaged(name string, err error) error {
+	return refuse(filepath.Join(d.dir, name), err, "restore it from a backup")
+}
+
+func (d *keyDir) pass() ([]byte, error) {
+	if d.asked == nil {
+		pw, err := d.password()
+		if err != nil {
+			return nil, err
+		}
+		if len(pw) == 0 {
+			return nil, errors.New("the password is empty")
+		}
+		d.asked = pw
+	}
+	return d.asked, nil
+}
+
+func (d *keyDir) generate() ([]byte, error) {
+	var pf cryptoutils.PassFunc
+	if d.password != nil {
+		pf = func(bool) ([]byte, error) { return d.pass() }
+	}
+	text, _, err := cryptoutils.GeneratePEMEncodedECDSAKeyPair(elliptic.P256(), pf)
+	return text, err
+}
+
+func (d *keyDir) private(text []byte) (*ecdsa.PrivateKey, error) {
+	path := filepath.Join(d.dir, FileKey)
+	block, rest := pem.Decode(text)
+	if block == nil || len(bytes.TrimSpace(rest)) > 0 {
+		return nil, d.damaged(FileKey, errors.New("is not one PEM block"))
+	}
+	var pf cryptoutils.PassFunc
+	if strings.HasPrefix(block.Type, "ENCRYPTED ") {
+		if d.password == nil {
+			return nil, refuse(path, errors.New("is encrypted, and no password was given"), "give the password of the receipt key")
+		}
+		pw, err := d.pass()
+		if err != nil {
+			return nil, refuse(path, err, "give the password of the receipt key")
+		}
+		pf = cryptoutils.StaticPasswordFunc(pw)
+	}
+	key, err := cryptoutils.UnmarshalPEMToPrivateKey(text, pf)
+	if err != nil {
+		if pf != nil {
+			return nil, refuse(path, errors.New("does not open with this password"), "give the password of the receipt key")
+		}
+		return nil, d.damaged(FileKey, err)
+	}
+	priv, ok := key.(*ecdsa.PrivateKey)
+	if !ok || priv.Curve != elliptic.P256() {
+		return nil, refuse(path, errors.New("is not a P-256 key"), "receipts are signed with ECDSA P-256 only")
+	}
+	return priv, nil
+}
+
+// readKeyFile reads a small regular file; a secret one must be its owner's
+// alone. The error is fs.ErrNotExist when there is none.
+func readKeyFile(path string, secret bool) ([]byte, error) {
+	// Non-blocking, so that a pipe in the file's place cannot hold the start up.
+	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, err
+	}
+	if err != nil {
+		return nil, refuse(path, errors.New("cannot be opened"), "let the gateway's user read it")
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	switch {
+	case err != nil:
+		return nil, refuse(path, err, "let the gateway's user read it")
+	case !info.Mode().IsRegular():
+		return nil, refuse(path, errors.New("is not a regular file"), "move away what stands in its place")
+	case secret && info.Mode().Perm()&0o077 != 0:
+		return nil, refuse(path, fmt.Errorf("has mode %04o: others can use it", info.Mode().Perm()), "chmod 600 it, and consider whether the key is still secret")
+	case info.Size() > maxKeyFile:
+		return nil, refuse(path, errors.New("is too large to be a key"), "move away what stands in its place")
+	}
+	text, err := io.ReadAll(io.LimitReader(f, maxKeyFile))
+	if err != nil {
+		return nil, refuse(path, errors.New("cannot be read"), "let the gateway's user read it")
+	}
+	return text, nil
+}
+
+func exists(path string) (bool, error) {
+	_, err := os.Lstat(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	return err == nil, err
+}
+
+// createOnce puts text at path, whole and synced, unless something is there.
+func createOnce(path string, text []byte, mode fs.FileMode) (err error) {
+	dir, base := filepath.Split(path)
+	f, err := os.CreateTemp(dir, "."+base+".*")
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, os.Remove(f.Name())) }()
+	_, err = f.Write(text)
+	if err = errors.Join(err, f.Chmod(mode), f.Sync(), f.Close()); err != nil {
+		return err
+	}
+	if err := os.Link(f.Name(), path); err != nil && !errors.Is(err, fs.ErrExist) {
+		return err
+	}
+	return syncDir(dir)
+}
+
+func syncDir(dir string) error {
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	return errors.Join(d.Sync(), d.Close())
+}
+
+// refuse says which file is in the way of starting.
+func refuse(what string, err error, hint string) error {
+	return &writ.Error{Code: writ.CodeNotReady, Op: "receipts.LoadOrCreate", Msg: what + " " + err.Error(), Hint: hint}
+}
+
+var originPattern = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?(\.[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)*$`)
+
+// validOrigin says whether s is a bare host name: what stock verifiers expect
+// as the origin of a log.
+func validOrigin(s string) bool { return len(s) <= MaxWord && originPattern.MatchString(s) }

@@ -1,0 +1,100 @@
+package ledger
+
+import (
+	"context"
+
+	"github.com/writ-gateway/writ"
+)
+
+// MaxPage bounds the receipts one read returns.
+const MaxPage = 1000
+
+// Archive answers reads of receipts: from the ledger, and for what is not
+// integrated yet from the outbox, sealed on the spot. It is safe for
+// concurrent use, also with the Integrator.
+type Archive struct {
+	ledgers map[writ.Tenant]*Ledger
+	outbox  Outbox
+	sealer  Sealer
+}
+
+// NewArchive makes an Archive of the ledgers this process holds. Of a shard
+// without a ledger only the outbox is read.
+func NewArchive(ledgers map[writ.Tenant]*Ledger, o Outbox, s Sealer) *Archive {
+	return &Archive{ledgers: ledgers, outbox: o, sealer: s}
+}
+
+// Read returns the receipt with an id, or a page of receipts after a sequence
+// in order. Nothing found is no error.
+func (a *Archive) Read(ctx context.Context, shard writ.Tenant, q writ.ArchiveRead) ([]writ.Receipt, error) {
+	if q.Receipt == "" {
+		limit := min(max(q.Limit, 1), MaxPage)
+		return a.read(ctx, shard, q.After, limit, func(f writ.StoredFact) bool { return q.Run == "" || f.Run == q.Run },
+			func(l *Ledger, after int64, n int) ([]writ.Receipt, error) { return l.Range(after, n, q.Run) })
+	}
+	return a.read(ctx, shard, -1, 1, func(f writ.StoredFact) bool { return f.ID == q.Receipt },
+		func(l *Ledger, _ int64, _ int) ([]writ.Receipt, error) {
+			r, ok, err := l.ByID(q.Receipt)
+			if !ok || err != nil {
+				return nil, err
+			}
+			return []writ.Receipt{r}, nil
+		})
+}
+
+// read collects up to limit receipts with sequences > after: as far as the
+// ledger goes by filed, from there on those facts that match. Facts move from
+// outbox to ledger while it reads, and are trimmed only when the ledger has
+// them: whenever the ledger has grown past what was read, it is asked first.
+func (a *Archive) read(
+	ctx context.Context, shard writ.Tenant, after int64, limit int,
+	match func(writ.StoredFact) bool, filed func(l *Ledger, after int64, n int) ([]writ.Receipt, error),
+) ([]writ.Receipt, error) {
+	const op = "ledger.Read"
+	l := a.ledgers[shard]
+	if l == nil {
+		head, err := a.outbox.Head(ctx, shard)
+		if err != nil {
+			return nil, writ.Fault(writ.CodeStore, op, err)
+		}
+		after = max(after, head.Trimmed)
+	}
+	var out []writ.Receipt
+	for len(out) < limit {
+		if l != nil && l.Last() > after {
+			last := l.Last()
+			rs, err := filed(l, after, limit-len(out))
+			if err != nil {
+				return nil, err
+			}
+			out = append(out, rs...)
+			after = last
+			if len(rs) > 0 {
+				after = max(after, rs[len(rs)-1].Seq)
+			}
+			continue
+		}
+		facts, err := a.outbox.Facts(ctx, shard, after, MaxPage, 0)
+		if l != nil && l.Last() > after {
+			continue
+		}
+		if err != nil {
+			return nil, writ.Fault(writ.CodeStore, op, err)
+		}
+		if len(facts) == 0 {
+			break
+		}
+		for _, f := range facts {
+			after = f.Commit.Seq
+			if len(out) == limit || !match(f) {
+				continue
+			}
+			r, err := a.sealer.Seal(f)
+			if err != nil {
+				return nil, err
+			}
+			out = append(out, r)
+		}
+	}
+	return out, nil
+}

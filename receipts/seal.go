@@ -1,0 +1,93 @@
+package receipts
+
+import (
+	"crypto"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/sha256"
+	"errors"
+
+	"github.com/secure-systems-lab/go-securesystemslib/dsse"
+	"github.com/writ-gateway/writ"
+)
+
+// sign is the one place where a receipt key signs. The nil reader makes ECDSA
+// deterministic (RFC 6979): the same key and text always give the same bytes.
+// ecdsa.SignASN1 and sigstore's signers do not promise that.
+func sign(priv *ecdsa.PrivateKey, pae []byte) ([]byte, error) {
+	h := sha256.Sum256(pae)
+	return priv.Sign(nil, h[:], crypto.SHA256)
+}
+
+// KeyIDOf is the OpenSSH fingerprint of a public key, "SHA256:…": the only
+// key id besides the empty one that cosign accepts in a DSSE envelope.
+func KeyIDOf(pub *ecdsa.PublicKey) (string, error) { return dsse.SHA256KeyID(pub) }
+
+// Sealer holds the receipt key and the evidence key. It is safe for
+// concurrent use and keeps no state between calls.
+type Sealer struct {
+	key      *ecdsa.PrivateKey
+	keyID    string
+	origin   string
+	evidence [32]byte
+}
+
+// NewSealer makes a Sealer of a P-256 key for the log named origin, a bare
+// host name.
+func NewSealer(key *ecdsa.PrivateKey, origin string, evidenceKey [32]byte) (*Sealer, error) {
+	const op = "receipts.NewSealer"
+	if key == nil || key.Curve != elliptic.P256() {
+		return nil, writ.Fault(writ.CodeInternal, op, errors.New("the receipt key must be of curve P-256"))
+	}
+	if !validOrigin(origin) {
+		return nil, writ.Fault(writ.CodeInternal, op, errors.New("the origin must be a bare host name"))
+	}
+	id, err := KeyIDOf(&key.PublicKey)
+	if err != nil {
+		return nil, writ.Fault(writ.CodeInternal, op, err)
+	}
+	return &Sealer{key: key, keyID: id, origin: origin, evidence: evidenceKey}, nil
+}
+
+// KeyID of the receipt key.
+func (s *Sealer) KeyID() string { return s.keyID }
+
+// Origin of the log the sealer signs for.
+func (s *Sealer) Origin() string { return s.origin }
+
+// Public is the receipt key's public half.
+func (s *Sealer) Public() *ecdsa.PublicKey { return &s.key.PublicKey }
+
+// Draft is the package's Draft, with the log and the key filled in where the
+// statement leaves them empty. It refuses a statement for another log or key:
+// this sealer could not sign it.
+func (s *Sealer) Draft(st writ.Statement) (head, tail []byte, err error) {
+	if st.Log == "" {
+		st.Log = s.origin
+	}
+	if st.KeyID == "" {
+		st.KeyID = s.keyID
+	}
+	if st.Log != s.origin || st.KeyID != s.keyID {
+		return nil, nil, writ.Fault(writ.CodeInternal, "receipts.Draft", errors.New("the statement names another log or key"))
+	}
+	return Draft(st)
+}
+
+// Seal signs a stored fact. It renders nothing: the payload is head, commit
+// and tail as stored, so the same fact always gives the same receipt.
+func (s *Sealer) Seal(f writ.StoredFact) (writ.Receipt, error) {
+	const op = "receipts.Seal"
+	if f.KeyID != s.keyID {
+		return writ.Receipt{}, writ.Fault(writ.CodeInternal, op, errors.New("the fact names another receipt key"))
+	}
+	if f.Commit.Seq < 0 || f.Commit.Epoch == "" || !word(f.Commit.Epoch) || (f.Run != "") != (f.Commit.RunSeq > 0) {
+		return writ.Receipt{}, writ.Fault(writ.CodeInternal, op, errors.New("the fact's commit cannot be stated"))
+	}
+	payload := f.Payload()
+	sig, err := sign(s.key, dsse.PAE(PayloadType, payload))
+	if err != nil {
+		return writ.Receipt{}, writ.Fault(writ.CodeInternal, op, err)
+	}
+	return writ.Receipt{ID: f.ID, Seq: f.Commit.Seq, Payload: payload, KeyID: s.keyID, Sig: sig, Evidence: f.Evidence}, nil
+}

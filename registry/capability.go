@@ -1,0 +1,236 @@
+package registry
+
+import (
+	"slices"
+	"strings"
+
+	"github.com/writ-gateway/writ"
+)
+
+// Kinds of capability.
+const (
+	kindBuiltin = "builtin" // a verb of the gateway itself
+	kindTask    = "task"    // what tasks may name, carried out by agents
+)
+
+// CapabilityListArgs are empty.
+type CapabilityListArgs struct{}
+
+// CapabilityList is everything that can be named.
+type CapabilityList struct {
+	Revision     int64              `json:"revision" doc:"Revision of the agent registry; it grows with every change of an agent."`
+	Capabilities []CapabilityListed `json:"capabilities" doc:"By id."`
+	Truncated    bool               `json:"truncated,omitempty" doc:"Whether agents declare more than the 1000 entries looked at."`
+}
+
+// CapabilityListed is one capability in a list.
+type CapabilityListed struct {
+	ID       writ.CapabilityID `json:"id" doc:"Its id."`
+	Kind     string            `json:"kind" doc:"builtin: a verb of the gateway; task: what tasks may name." enum:"builtin,task"`
+	Version  string            `json:"version,omitempty" doc:"Version of a builtin."`
+	Summary  string            `json:"summary,omitempty" doc:"One sentence."`
+	Safety   writ.Safety       `json:"safety" doc:"What it can do; of a task capability the strongest that an agent which may run it declared." enum:"read-only,mutating,destructive,blocked"`
+	Callable bool              `json:"callable" doc:"Whether it can be called, or named by a task, now."`
+	Agents   []writ.AgentID    `json:"agents,omitempty" doc:"Active agents that declare a task capability."`
+}
+
+// toolRange reads who declares what; an id narrows it to one capability.
+func toolRange(id writ.CapabilityID) writ.Range {
+	r := writ.Range{Index: writ.IndexTools, Limit: 1000}
+	if id != "" {
+		r.From, r.To = string(id)+" ", string(id)+"!" // '!' follows ' '
+	}
+	return r
+}
+
+// readTools reads the members of a tool range and the agents they name.
+func readTools(s writ.Snapshot, id writ.CapabilityID) writ.ReadSet {
+	r := toolRange(id)
+	rs := writ.ReadSet{Ranges: []writ.Range{r}}
+	seen := map[writ.AgentID]bool{}
+	for _, m := range s.Ranges[r].Members {
+		if _, agent := splitTool(m.Name); !seen[agent] {
+			seen[agent] = true
+			rs.Docs = append(rs.Docs, writ.AgentKey(agent))
+		}
+	}
+	return rs
+}
+
+// splitTool takes a member "<capability> <agent>" of writ.IndexTools apart.
+func splitTool(member string) (writ.CapabilityID, writ.AgentID) {
+	c, a, _ := strings.Cut(member, " ")
+	return writ.CapabilityID(c), writ.AgentID(a)
+}
+
+// provider is an active agent that declares a task capability.
+type provider struct {
+	agent writ.Agent
+	tool  writ.Tool
+}
+
+// providers are the agents in a tool range, by capability. An entry whose
+// agent no longer declares the tool, or is not active, counts for nothing.
+func providers(s writ.Snapshot, id writ.CapabilityID) (map[writ.CapabilityID][]provider, error) {
+	out := map[writ.CapabilityID][]provider{}
+	for _, m := range s.Ranges[toolRange(id)].Members {
+		c, a := splitTool(m.Name)
+		agent, _, ok, err := writ.Get[writ.Agent](s, writ.AgentKey(a))
+		if err != nil {
+			return nil, err
+		}
+		if tool, has := agent.Tool(c); ok && has && agent.State == writ.AgentActive {
+			out[c] = append(out[c], provider{agent, tool})
+		}
+	}
+	return out, nil
+}
+
+var strength = []writ.Safety{writ.SafetyReadOnly, writ.SafetyMutating, writ.SafetyDestructive}
+
+// summarise describes a task capability by those who declare it.
+func summarise(id writ.CapabilityID, from []provider) CapabilityListed {
+	c := CapabilityListed{ID: id, Kind: kindTask, Safety: writ.SafetyBlocked}
+	rank := -1
+	for _, p := range from {
+		c.Agents = append(c.Agents, p.agent.ID)
+		if r := slices.Index(strength, p.tool.Safety); r > rank {
+			rank, c.Safety = r, p.tool.Safety
+		}
+		if c.Summary == "" {
+			c.Summary = p.tool.Description
+		}
+	}
+	c.Callable = rank >= 0
+	return c
+}
+
+func listed(k *writ.Capability) CapabilityListed {
+	return CapabilityListed{ID: k.ID, Kind: kindBuiltin, Version: k.Version, Summary: k.Summary, Safety: k.Safety, Callable: true}
+}
+
+func list(cfg Config) *writ.Capability {
+	return writ.Define[CapabilityListArgs, CapabilityList](writ.Capability{
+		ID: "capability.list", Safety: writ.SafetyReadOnly,
+		Summary: "List the gateway's own capabilities and those active agents declare.",
+	}, writ.Verb[CapabilityListArgs]{
+		Reads: func(_ *writ.Call, _ *CapabilityListArgs, s writ.Snapshot) (writ.ReadSet, error) {
+			rs := readTools(s, "")
+			rs.Counters = []writ.Counter{writ.RegistryRevision()}
+			return rs, nil
+		},
+		Plan: func(_ *writ.Call, _ *CapabilityListArgs, s writ.Snapshot, _ writ.Decision) (tx writ.Tx, r writ.Reply, err error) {
+			out := CapabilityList{Revision: s.Counters[writ.RegistryRevision()], Capabilities: []CapabilityListed{}}
+			out.Truncated = len(s.Ranges[toolRange("")].Members) == toolRange("").Limit
+			for _, k := range cfg.builtins() {
+				out.Capabilities = append(out.Capabilities, listed(k))
+			}
+			tasks, err := providers(s, "")
+			if err != nil {
+				return tx, r, err
+			}
+			for id, from := range tasks {
+				out.Capabilities = append(out.Capabilities, summarise(id, from))
+			}
+			slices.SortFunc(out.Capabilities, func(a, b CapabilityListed) int { return strings.Compare(string(a.ID), string(b.ID)) })
+			return tx, writ.Reply{Outcome: writ.OutcomeDone, Body: out, ETag: out.Revision}, nil
+		},
+	})
+}
+
+// CapabilityGetArgs name the capability to show.
+type CapabilityGetArgs struct {
+	Capability writ.CapabilityID `json:"capability" doc:"Its id, for example task.enqueue." pattern:"^[a-z][a-z0-9_-]{0,62}(\\.[a-z0-9_-]{1,63}){1,5}$" maxLength:"128"`
+}
+
+// CapabilityView is one capability in full.
+type CapabilityView struct {
+	ID        writ.CapabilityID    `json:"id" doc:"Its id."`
+	Kind      string               `json:"kind" doc:"builtin: a verb of the gateway; task: what tasks may name." enum:"builtin,task"`
+	Version   string               `json:"version,omitempty" doc:"Version of a builtin."`
+	Summary   string               `json:"summary,omitempty" doc:"One sentence."`
+	Safety    writ.Safety          `json:"safety" doc:"What it can do." enum:"read-only,mutating,destructive,blocked"`
+	Callable  bool                 `json:"callable" doc:"Whether it can be called, or named by a task, now."`
+	Input     writ.RawObject       `json:"input_schema,omitempty" doc:"JSON Schema of a builtin's arguments."`
+	Output    writ.RawObject       `json:"output_schema,omitempty" doc:"JSON Schema of a builtin's result."`
+	Providers []CapabilityProvider `json:"providers,omitempty" doc:"Active agents that declare a task capability."`
+}
+
+// CapabilityProvider is an agent that declares a task capability.
+type CapabilityProvider struct {
+	AgentID     writ.AgentID   `json:"agent_id" doc:"The agent."`
+	Domain      string         `json:"domain" doc:"Its domain."`
+	Safety      writ.Safety    `json:"safety" doc:"What running it can do." enum:"read-only,mutating,destructive,blocked"`
+	Sinks       []writ.Sink    `json:"sinks,omitempty" doc:"Where its data can flow to."`
+	InputSchema writ.RawObject `json:"input_schema,omitempty" doc:"JSON Schema 2020-12 its arguments must meet."`
+	Callable    bool           `json:"callable" doc:"Whether this agent takes tasks for it."`
+}
+
+func get(cfg Config) *writ.Capability {
+	return writ.Define[CapabilityGetArgs, CapabilityView](writ.Capability{
+		ID: "capability.get", Safety: writ.SafetyReadOnly, Summary: "Show a capability with its schemas and who carries it out.",
+	}, writ.Verb[CapabilityGetArgs]{
+		Reads: func(_ *writ.Call, a *CapabilityGetArgs, s writ.Snapshot) (writ.ReadSet, error) {
+			return readTools(s, a.Capability), nil
+		},
+		Plan: func(_ *writ.Call, a *CapabilityGetArgs, s writ.Snapshot, _ writ.Decision) (tx writ.Tx, r writ.Reply, err error) {
+			view := func(c CapabilityListed) CapabilityView {
+				return CapabilityView{ID: c.ID, Kind: c.Kind, Version: c.Version, Summary: c.Summary, Safety: c.Safety, Callable: c.Callable}
+			}
+			for _, k := range cfg.builtins() {
+				if k.ID != a.Capability {
+					continue
+				}
+				out := view(listed(k))
+				if cfg.Schemas != nil {
+					out.Input, out.Output = cfg.Schemas(k)
+				}
+				return tx, writ.Reply{Outcome: writ.OutcomeDone, Body: out}, nil
+			}
+			tasks, err := providers(s, a.Capability)
+			if err != nil {
+				return tx, r, err
+			}
+			from := tasks[a.Capability]
+			if len(from) == 0 {
+				return tx, r, writ.Refuse(writ.CodeNotFound, "registry.Get", "there is no such capability", "list them with capability.list")
+			}
+			out := view(summarise(a.Capability, from))
+			for _, p := range from {
+				out.Providers = append(out.Providers, CapabilityProvider{
+					AgentID: p.agent.ID, Domain: p.agent.Domain, Safety: p.tool.Safety, Sinks: p.tool.Sinks,
+					InputSchema: p.tool.InputSchema, Callable: p.tool.Safety != writ.SafetyBlocked,
+				})
+			}
+			return tx, writ.Reply{Outcome: writ.OutcomeDone, Body: out}, nil
+		},
+	})
+}
+
+// CapabilityInvokeArgs name a capability of the gateway and its arguments.
+type CapabilityInvokeArgs struct {
+	Capability writ.CapabilityID `json:"capability" doc:"Capability of the gateway to call." pattern:"^[a-z][a-z0-9_-]{0,62}(\\.[a-z0-9_-]{1,63}){1,5}$" maxLength:"128"`
+	Args       writ.RawObject    `json:"args,omitempty" doc:"Its arguments, path parameters among them."`
+}
+
+// CapabilityInvoked wraps the reply of the capability that was called.
+type CapabilityInvoked struct {
+	Capability    writ.CapabilityID `json:"capability" doc:"Capability that was called."`
+	SchemaVersion string            `json:"schema_version" doc:"Its version."`
+	Status        string            `json:"status" doc:"What became of the call." enum:"done,created,empty"`
+	GeneratedAt   string            `json:"generated_at" doc:"When the reply was made (RFC 3339, UTC)."`
+	Data          writ.RawObject    `json:"data" doc:"The reply of the capability."`
+	Receipt       writ.ReceiptID    `json:"receipt,omitempty" doc:"Receipt of the call, when it changed something."`
+}
+
+// invoke exists to be listed, permitted and routed. The edge turns a call of it
+// into a call of the capability it names; that one goes through the door.
+func invoke() *writ.Capability {
+	return writ.Define[CapabilityInvokeArgs, CapabilityInvoked](writ.Capability{
+		ID: "capability.invoke", Safety: writ.SafetyMutating, Summary: "Call any capability of the gateway by name.",
+	}, writ.Verb[CapabilityInvokeArgs]{
+		Plan: func(*writ.Call, *CapabilityInvokeArgs, writ.Snapshot, writ.Decision) (tx writ.Tx, r writ.Reply, err error) {
+			return tx, r, writ.Refuse(writ.CodeMalformed, "registry.Invoke", "capability.invoke cannot call itself", "name another capability")
+		},
+	})
+}

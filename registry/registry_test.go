@@ -1,0 +1,273 @@
+package registry
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/writ-gateway/writ"
+	"github.com/writ-gateway/writ/writtest"
+)
+
+type info struct {
+	Revision string `json:"revision"`
+}
+
+type room struct {
+	*writtest.World
+	t    *testing.T
+	caps map[writ.CapabilityID]*writ.Capability
+	aud  writ.Caller
+}
+
+func newRoom(t *testing.T, change func(*Config)) *room {
+	t.Helper()
+	r := &room{World: writtest.New(), t: t, caps: map[writ.CapabilityID]*writ.Capability{}}
+	hidden := writ.Define[PolicyInfoArgs, info](writ.Capability{ID: "run.reap", Internal: true, Class: writ.Mandate}, writ.Verb[PolicyInfoArgs]{})
+	var all []*writ.Capability
+	cfg := Config{
+		Builtin: func() []*writ.Capability { return append(all, hidden) },
+		Schemas: func(k *writ.Capability) (a, b writ.RawObject) {
+			return writ.RawObject(`{"title":"` + k.Args.Name() + `"}`), writ.RawObject(`{"title":"` + k.Result.Name() + `"}`)
+		},
+		PolicyInfo:     func() any { return info{"r1"} },
+		PolicyInfoType: reflect.TypeFor[info](),
+		Envelope: func(rc writ.Receipt) ([]byte, error) {
+			return []byte(fmt.Sprintf(`{"payload":%q}`, rc.Payload)), nil
+		},
+		Export: func(list []writ.Receipt, at int64) ([]byte, error) {
+			var b bytes.Buffer
+			b.WriteString(`{"format":"f"}` + "\n")
+			for _, rc := range list {
+				fmt.Fprintf(&b, "{\"seq\":%d}\n", rc.Seq)
+			}
+			fmt.Fprintf(&b, "{\"count\":%d,\"at\":%d}\n", len(list), at)
+			return b.Bytes(), nil
+		},
+	}
+	if change != nil {
+		change(&cfg)
+	}
+	all = Capabilities(cfg)
+	for _, c := range all {
+		r.caps[c.ID] = c
+	}
+	r.aud = r.Open(writ.RoleAuditor, "ada", "")
+	r.Archive = archive(5)
+	return r
+}
+
+// archive holds n receipts; the odd ones belong to a run.
+func archive(n int64) func(writ.ArchiveRead) []writ.Receipt {
+	return func(q writ.ArchiveRead) (out []writ.Receipt) {
+		for seq := range n {
+			rc := writ.Receipt{ID: receiptID(seq), Seq: seq, Payload: []byte(fmt.Sprintf(`{"n":%d}`, seq))}
+			switch {
+			case q.Receipt != "" && q.Receipt != rc.ID:
+			case q.Receipt == "" && (seq <= q.After || (q.Run != "" && seq%2 == 0)):
+			case len(out) < q.Limit:
+				out = append(out, rc)
+			}
+		}
+		return out
+	}
+}
+
+func receiptID(seq int64) writ.ReceiptID {
+	return writ.ReceiptID(writ.MakeID(writ.PrefixReceipt, seq, [10]byte{1}))
+}
+
+func (r *room) must(id writ.CapabilityID, args any) writ.Reply {
+	r.t.Helper()
+	reply, tx, err := r.Call(r.caps[id], r.aud, args)
+	if err != nil {
+		r.t.Fatalf("%s: %v", id, err)
+	}
+	if !tx.Empty() {
+		r.t.Fatalf("%s writes", id)
+	}
+	return reply
+}
+
+func (r *room) refused(code writ.Code, id writ.CapabilityID, args any) {
+	r.t.Helper()
+	if _, _, err := r.Call(r.caps[id], r.aud, args); writ.CodeOf(err) != code {
+		r.t.Fatalf("%s: got %v, want %s", id, err, code)
+	}
+}
+
+func body[T any](t *testing.T, r writ.Reply) T {
+	t.Helper()
+	v, err := writtest.Body[T](r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return v
+}
+
+// tool gives an active agent one tool of a safety.
+func (r *room) tool(id writ.AgentID, name writ.CapabilityID, safety writ.Safety, state writ.AgentState) {
+	a := r.World.Agent(id, "media", name)
+	a.Tools[0].Safety, a.Tools[0].Description, a.State = safety, "By "+string(id)+".", state
+	r.Seed(writ.AgentKey(id), writ.ObjectAgent, a)
+}
+
+func TestCapabilityList(t *testing.T) {
+	r := newRoom(t, nil)
+	r.tool("alpha", "site.build", writ.SafetyMutating, writ.AgentActive)
+	r.tool("beta", "site.build", writ.SafetyDestructive, writ.AgentActive)
+	r.tool("gamma", "site.build", writ.SafetyBlocked, writ.AgentActive)
+	r.tool("delta", "site.drop", writ.SafetyBlocked, writ.AgentActive)
+	r.tool("epsilon", "site.late", writ.SafetyReadOnly, writ.AgentSuspended) // a stray entry
+	r.SetIndex(writ.IndexTools, "site.none zeta", 0)                         // of nobody
+	r.SetCounter(writ.RegistryRevision(), 7)
+
+	reply := r.must("capability.list", &CapabilityListArgs{})
+	got := body[CapabilityList](t, reply)
+	if got.Revision != 7 || reply.ETag != 7 || got.Truncated {
+		t.Fatalf("got revision %d, ETag %d, truncated %v", got.Revision, reply.ETag, got.Truncated)
+	}
+	var ids []string
+	for _, c := range got.Capabilities {
+		ids = append(ids, string(c.ID))
+	}
+	want := []string{
+		"capability.get", "capability.invoke", "capability.list", "policy.info", "receipt.export", "receipt.get", "receipt.list",
+		"site.build", "site.drop",
+	}
+	if !slices.Equal(ids, want) {
+		t.Fatalf("got %q\nwant %q", ids, want)
+	}
+	build, drop := got.Capabilities[7], got.Capabilities[8]
+	if !slices.Equal(build.Agents, []writ.AgentID{"alpha", "beta", "gamma"}) || build.Safety != writ.SafetyDestructive || !build.Callable || build.Kind != "task" || build.Summary != "By alpha." {
+		t.Errorf("got %+v", build)
+	}
+	if drop.Safety != writ.SafetyBlocked || drop.Callable {
+		t.Errorf("got %+v", drop)
+	}
+	if b := got.Capabilities[0]; b.Kind != "builtin" || b.Version != "1" || !b.Callable || b.Safety != writ.SafetyReadOnly {
+		t.Errorf("got %+v", b)
+	}
+}
+
+func TestCapabilityGet(t *testing.T) {
+	r := newRoom(t, nil)
+	r.tool("alpha", "site.build", writ.SafetyMutating, writ.AgentActive)
+	r.tool("beta", "site.builder", writ.SafetyMutating, writ.AgentActive)
+	r.tool("gamma", "site.build", writ.SafetyBlocked, writ.AgentActive)
+	get := func(id writ.CapabilityID) CapabilityView {
+		t.Helper()
+		return body[CapabilityView](t, r.must("capability.get", &CapabilityGetArgs{Capability: id}))
+	}
+	v := get("site.build")
+	if len(v.Providers) != 2 || v.Providers[0].AgentID != "alpha" || !v.Providers[0].Callable || v.Providers[1].Callable || v.Providers[0].Domain != "media" {
+		t.Fatalf("got %+v", v)
+	}
+	v = get("receipt.get")
+	if string(v.Input) != `{"title":"ReceiptGetArgs"}` || string(v.Output) != `{"title":"ReceiptView"}` || v.Kind != "builtin" {
+		t.Fatalf("got %+v", v)
+	}
+	r.refused(writ.CodeNotFound, "capability.get", &CapabilityGetArgs{Capability: "run.reap"}) // internal
+	r.refused(writ.CodeNotFound, "capability.get", &CapabilityGetArgs{Capability: "site.none"})
+	r.refused(writ.CodeMalformed, "capability.invoke", &CapabilityInvokeArgs{Capability: "capability.invoke"})
+}
+
+func TestPolicyInfo(t *testing.T) {
+	r := newRoom(t, nil)
+	if got := body[info](t, r.must("policy.info", &PolicyInfoArgs{})); got.Revision != "r1" {
+		t.Fatalf("got %+v", got)
+	}
+	if got := r.caps["policy.info"].Result; got != reflect.TypeFor[info]() {
+		t.Fatalf("the result's type is %v", got)
+	}
+	r = newRoom(t, func(c *Config) { c.PolicyInfo = nil })
+	r.refused(writ.CodeNotReady, "policy.info", &PolicyInfoArgs{})
+}
+
+func TestReceiptGet(t *testing.T) {
+	r := newRoom(t, nil)
+	v := body[ReceiptView](t, r.must("receipt.get", &ReceiptGetArgs{ReceiptID: receiptID(3)}))
+	if v.ReceiptID != receiptID(3) || v.Seq != 3 || string(v.Statement) != `{"n":3}` || string(v.Envelope) != `{"payload":"{\"n\":3}"}` {
+		t.Fatalf("got %+v", v)
+	}
+	r.refused(writ.CodeNotFound, "receipt.get", &ReceiptGetArgs{ReceiptID: receiptID(99)})
+	r = newRoom(t, func(c *Config) { c.Envelope, c.Export = nil, nil })
+	r.refused(writ.CodeNotReady, "receipt.get", &ReceiptGetArgs{ReceiptID: receiptID(3)})
+	r.refused(writ.CodeNotReady, "receipt.list", &ReceiptListArgs{})
+	r.refused(writ.CodeNotReady, "receipt.export", &ReceiptExportArgs{})
+}
+
+func ptr(n int64) *int64 { return &n }
+
+func TestReceiptPages(t *testing.T) {
+	for _, c := range []struct {
+		args ReceiptListArgs
+		want string
+	}{
+		{ReceiptListArgs{}, "[0 1 2 3 4] next 4 more false"},
+		{ReceiptListArgs{After: ptr(-1), Limit: 2}, "[0 1] next 1 more true"},
+		{ReceiptListArgs{After: ptr(0), Limit: 2}, "[1 2] next 2 more true"},
+		{ReceiptListArgs{After: ptr(3), Limit: 2}, "[4] next 4 more false"},
+		{ReceiptListArgs{After: ptr(4)}, "[] next 4 more false"},
+		{ReceiptListArgs{RunID: "run_x"}, "[1 3] next 3 more false"},
+	} {
+		r := newRoom(t, nil)
+		p := body[ReceiptList](t, r.must("receipt.list", &c.args))
+		seqs := []int64{}
+		for _, v := range p.Receipts {
+			seqs = append(seqs, v.Seq)
+		}
+		if got := fmt.Sprintf("%v next %d more %v", seqs, p.NextAfter, p.More); got != c.want {
+			t.Errorf("%+v: got %s, want %s", c.args, got, c.want)
+		}
+	}
+}
+
+// The lines of an export reach the client byte for byte.
+func TestReceiptExport(t *testing.T) {
+	r := newRoom(t, nil)
+	v := body[ReceiptExport](t, r.must("receipt.export", &ReceiptExportArgs{After: ptr(1), Limit: 2}))
+	lines := append(append([]writ.RawObject{v.Header}, v.Receipts...), v.Head)
+	var text []string
+	for _, l := range lines {
+		text = append(text, string(l))
+	}
+	want := fmt.Sprintf("{\"format\":\"f\"}\n{\"seq\":2}\n{\"seq\":3}\n{\"count\":2,\"at\":%d}", r.Now)
+	if got := strings.Join(text, "\n"); got != want || v.NextAfter != 3 || !v.More {
+		t.Fatalf("got %s, next %d, more %v", got, v.NextAfter, v.More)
+	}
+	v = body[ReceiptExport](t, r.must("receipt.export", &ReceiptExportArgs{After: ptr(9)}))
+	if len(v.Receipts) != 0 || v.NextAfter != 9 || v.More || !json.Valid(v.Head) {
+		t.Fatalf("got %+v", v)
+	}
+
+	r = newRoom(t, func(c *Config) {
+		c.Export = func([]writ.Receipt, int64) ([]byte, error) { return []byte("{}\n{}\n"), nil }
+	})
+	r.refused(writ.CodeInternal, "receipt.export", &ReceiptExportArgs{})
+	r = newRoom(t, func(c *Config) {
+		c.Export = func([]writ.Receipt, int64) ([]byte, error) { return nil, errors.New("a gap") }
+	})
+	r.refused(writ.CodeInternal, "receipt.export", &ReceiptExportArgs{})
+}
+
+func TestEverythingIsDocumented(t *testing.T) {
+	caps := Capabilities(Config{})
+	if _, err := writ.NewRegistry(caps...); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range caps {
+		for _, typ := range []reflect.Type{c.Args, c.Result} {
+			for i := range typ.NumField() {
+				if f := typ.Field(i); f.Tag.Get("doc") == "" || f.Tag.Get("json") == "" {
+					t.Errorf("%s: %s.%s has no doc or json tag", c.ID, typ.Name(), f.Name)
+				}
+			}
+		}
+	}
+}

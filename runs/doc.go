@@ -1,0 +1,88 @@
+// Package runs plans the life of a run: create, seal, cancel and its failure
+// at a hard limit. What happens to the tasks of a run that ended is not its
+// business; it leaves a due entry "run <id>" for whoever cancels them.
+//
+// It is pure planning: it holds no store and no clock. Its invariants: a run
+// ends once; an automatic run ends in the commit in which it is both sealed
+// and without open tasks, whichever of the two comes last; a run can be
+// changed by operators and by its owner, and is unknown to other
+// orchestrators.
+package runs
+
+import "github.com/writ-gateway/writ"
+
+// Config is empty: the room needs nothing from outside.
+type Config struct{}
+
+// Capabilities are the verbs of this room.
+func Capabilities(Config) []*writ.Capability {
+	return []*writ.Capability{create(), seal(), cancel(), exhaust(), get(), list()}
+}
+
+// Todo members this room leaves and takes.
+func todoReap(id writ.RunID) string    { return "run " + string(id) }
+func todoExhaust(id writ.RunID) string { return "exhaust " + string(id) }
+
+// readRun reads a run with its counters.
+func readRun(id writ.RunID) writ.ReadSet {
+	return writ.ReadSet{
+		Docs:     []writ.Key{writ.RunKey(id)},
+		Counters: []writ.Counter{writ.RunSteps(id), writ.RunOpenTasks(id), writ.RunBadTasks(id)},
+	}
+}
+
+// mayAct says whether a caller may change a run.
+func mayAct(c writ.Caller, r writ.Run) bool {
+	return c.Role == writ.RoleOperator || c.Role == writ.RoleSystem || c.Principal == r.Owner
+}
+
+// maySee says whether a caller may know a run.
+func maySee(c writ.Caller, r writ.Run) bool {
+	return c.Role != writ.RoleOrchestrator || c.Principal == r.Owner
+}
+
+func noRun(op string) error {
+	return writ.Refuse(writ.CodeNotFound, op, "there is no such run, or it is not yours", "run.list shows the runs you can see")
+}
+
+// load reads a run the caller may act on, at the version If-Match names.
+func load(call *writ.Call, op string, s writ.Snapshot, id writ.RunID) (writ.Run, error) {
+	run, version, ok, err := writ.Get[writ.Run](s, writ.RunKey(id))
+	switch {
+	case err != nil:
+		return run, err
+	case !ok || !mayAct(call.Caller, run):
+		return run, noRun(op)
+	case call.IfVersion != 0 && call.IfVersion != version:
+		return run, writ.Refuse(writ.CodeVersion, op, "the run has changed since the version named in If-Match", "read it again")
+	}
+	return run, nil
+}
+
+// move checks a move and writes the run in its new state.
+func move(call *writ.Call, op string, s writ.Snapshot, tx *writ.Tx, run *writ.Run, to writ.RunState) error {
+	from := run.State
+	if !writ.RunMoves.May(from, to) {
+		return writ.IllegalMove(op, writ.ObjectRun, string(from), string(to))
+	}
+	run.State, run.UpdatedAt = to, s.Now
+	run.Receipt = writ.ReceiptID(call.NewID(writ.PrefixReceipt, 0))
+	tx.Move(writ.ObjectRun, string(run.ID), string(from), string(to))
+	return tx.PutDoc(s, writ.RunKey(run.ID), writ.ObjectRun, *run)
+}
+
+// describe tells policy which run a call is about, in the state it was read.
+func describe(s writ.Snapshot, id writ.RunID) (writ.Subject, error) {
+	run, _, ok, err := writ.Get[writ.Run](s, writ.RunKey(id))
+	if err != nil || !ok {
+		return writ.Subject{}, err
+	}
+	return writ.Subject{Run: &writ.RunFacts{ID: id, State: run.State}}, nil
+}
+
+// Why a run ended, beside the reasons a caller may give.
+const (
+	reasonTaskFailed = "task_failed"
+	reasonBudget     = "budget_exceeded"
+	reasonRequested  = "requested"
+)

@@ -1,0 +1,154 @@
+package runs
+
+import "github.com/writ-gateway/writ"
+
+// RunView is a run as the API shows it. The counters are from the moment it
+// was read.
+type RunView struct {
+	RunID       writ.RunID       `json:"run_id" doc:"The run."`
+	Title       string           `json:"title,omitempty" doc:"Title for people."`
+	Goal        string           `json:"goal,omitempty" doc:"What it is to reach."`
+	State       writ.RunState    `json:"state" doc:"Where it stands." enum:"active,done,failed,cancelled"`
+	Reason      string           `json:"reason,omitempty" doc:"Why it ended."`
+	ClosePolicy writ.ClosePolicy `json:"close_policy" doc:"Who ends it." enum:"auto,manual"`
+	Sealed      bool             `json:"sealed" doc:"Whether no task may be added any more."`
+	Budget      RunBudgetView    `json:"budget" doc:"Hard limits and what is used of them."`
+	OpenTasks   int64            `json:"open_tasks" doc:"Tasks that have not ended."`
+	BadTasks    int64            `json:"bad_tasks" doc:"Tasks that ended failed, dead or cancelled."`
+	Owner       writ.PrincipalID `json:"owner" doc:"Principal that created it."`
+	OwnerRole   writ.Role        `json:"owner_role" doc:"Role in which it was created."`
+	CreatedAt   string           `json:"created_at" doc:"When it was created (RFC 3339, UTC)."`
+	UpdatedAt   string           `json:"updated_at" doc:"When its state last changed (RFC 3339, UTC)."`
+	Receipt     writ.ReceiptID   `json:"receipt" doc:"Receipt of the last change."`
+	Version     int64            `json:"version" doc:"Version of the run, for If-Match."`
+}
+
+// RunBudgetView shows the budget of a run.
+type RunBudgetView struct {
+	Steps RunMeter `json:"steps" doc:"Committed changes of executors and verifiers inside the run."`
+}
+
+// RunMeter is one dimension of a budget.
+type RunMeter struct {
+	Limit     int64 `json:"limit" doc:"Hard limit."`
+	Used      int64 `json:"used" doc:"Used so far."`
+	Remaining int64 `json:"remaining" doc:"What is left."`
+}
+
+func view(r writ.Run, s writ.Snapshot, version int64) RunView {
+	limit, used := r.Budget[writ.BudgetSteps], s.Counters[writ.RunSteps(r.ID)]
+	return RunView{
+		RunID: r.ID, Title: r.Title, Goal: r.Goal, State: r.State, Reason: r.Reason, ClosePolicy: r.ClosePolicy, Sealed: r.Sealed,
+		Budget:    RunBudgetView{Steps: RunMeter{Limit: limit, Used: used, Remaining: max(0, limit-used)}},
+		OpenTasks: s.Counters[writ.RunOpenTasks(r.ID)], BadTasks: s.Counters[writ.RunBadTasks(r.ID)],
+		Owner: r.Owner, OwnerRole: r.OwnerRole, CreatedAt: writ.FormatTime(r.CreatedAt), UpdatedAt: writ.FormatTime(r.UpdatedAt),
+		Receipt: r.Receipt, Version: version,
+	}
+}
+
+// changed shows a run as the commit will have written it.
+func changed(o writ.Outcome, r writ.Run, s writ.Snapshot) writ.Reply {
+	return writ.Reply{Outcome: o, Body: view(r, s, 0), Versioned: []string{"version"}, ETag: -1}
+}
+
+// RunGetArgs name the run to show.
+type RunGetArgs struct {
+	RunID writ.RunID `json:"run_id" doc:"The run." pattern:"^run_[0-7][0-9A-HJKMNP-TV-Z]{25}$"`
+}
+
+func get() *writ.Capability {
+	const op = "runs.Get"
+	return writ.Define[RunGetArgs, RunView](writ.Capability{
+		ID: "run.get", Safety: writ.SafetyReadOnly, Summary: "Show a run with what it has used of its budget.",
+	}, writ.Verb[RunGetArgs]{
+		Reads: func(_ *writ.Call, a *RunGetArgs, _ writ.Snapshot) (writ.ReadSet, error) { return readRun(a.RunID), nil },
+		Describe: func(_ *writ.Call, a *RunGetArgs, s writ.Snapshot) (writ.Subject, error) {
+			return describe(s, a.RunID)
+		},
+		Plan: func(call *writ.Call, a *RunGetArgs, s writ.Snapshot, _ writ.Decision) (tx writ.Tx, r writ.Reply, err error) {
+			run, version, ok, err := writ.Get[writ.Run](s, writ.RunKey(a.RunID))
+			if err != nil {
+				return tx, r, err
+			}
+			if !ok || !maySee(call.Caller, run) {
+				return tx, r, noRun(op)
+			}
+			return tx, writ.Reply{Outcome: writ.OutcomeDone, Body: view(run, s, version), ETag: version}, nil
+		},
+	})
+}
+
+// RunListArgs page through the runs.
+type RunListArgs struct {
+	After writ.RunID    `json:"after,omitempty" doc:"Run the last page ended with." pattern:"^run_[0-7][0-9A-HJKMNP-TV-Z]{25}$"`
+	Limit int64         `json:"limit,omitempty" doc:"Runs looked at per page." default:"50" minimum:"1" maximum:"200"`
+	State writ.RunState `json:"state,omitempty" doc:"Only runs in this state." enum:"active,done,failed,cancelled"`
+}
+
+// RunList is a page of runs.
+type RunList struct {
+	Runs []RunView `json:"runs" doc:"Runs, oldest first. With a state given a page can be short or empty though more follow."`
+	Next string    `json:"next,omitempty" doc:"Value of after for the next page; absent on the last one."`
+}
+
+// ownedBy lists the runs of one owner: orchestrators see no others, and so get
+// full pages.
+func ownedBy(p writ.PrincipalID) writ.Index { return writ.Index("list/runs/" + string(p)) }
+
+// pageOf is the range of a page, one longer than asked to see whether more
+// follow.
+func pageOf(call *writ.Call, a *RunListArgs) (r writ.Range, limit int) {
+	limit = 50
+	if a.Limit > 0 {
+		limit = int(min(a.Limit, 200))
+	}
+	r = writ.Range{Index: writ.IndexRuns, Limit: limit + 1}
+	if call.Caller.Role == writ.RoleOrchestrator {
+		r.Index = ownedBy(call.Caller.Principal)
+	}
+	if a.After != "" {
+		r.From = string(a.After) + "!" // sorts before every character of an id
+	}
+	return r, limit
+}
+
+func list() *writ.Capability {
+	return writ.Define[RunListArgs, RunList](writ.Capability{
+		ID: "run.list", Safety: writ.SafetyReadOnly, Summary: "List runs, oldest first: an orchestrator's own, all to others.",
+	}, writ.Verb[RunListArgs]{
+		Reads: func(call *writ.Call, a *RunListArgs, s writ.Snapshot) (rs writ.ReadSet, err error) {
+			if call.Caller.Role == "" {
+				return rs, nil // not known yet whose runs to read
+			}
+			r, limit := pageOf(call, a)
+			rs.Ranges = append(rs.Ranges, r)
+			for i, m := range s.Ranges[r].Members {
+				if i < limit {
+					one := readRun(writ.RunID(m.Name))
+					rs.Docs = append(rs.Docs, one.Docs...)
+					rs.Counters = append(rs.Counters, one.Counters...)
+				}
+			}
+			return rs, nil
+		},
+		Plan: func(call *writ.Call, a *RunListArgs, s writ.Snapshot, _ writ.Decision) (tx writ.Tx, r writ.Reply, err error) {
+			rg, limit := pageOf(call, a)
+			out := RunList{Runs: []RunView{}}
+			members := s.Ranges[rg].Members
+			if len(members) > limit {
+				members = members[:limit]
+				out.Next = members[limit-1].Name
+			}
+			for _, m := range members {
+				run, version, ok, err := writ.Get[writ.Run](s, writ.RunKey(writ.RunID(m.Name)))
+				if err != nil {
+					return tx, r, err
+				}
+				if ok && maySee(call.Caller, run) && (a.State == "" || a.State == run.State) {
+					out.Runs = append(out.Runs, view(run, s, version))
+				}
+			}
+			return tx, writ.Reply{Outcome: writ.OutcomeDone, Body: out}, nil
+		},
+	})
+}

@@ -1,0 +1,223 @@
+package blobs
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"hash"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"github.com/writ-gateway/writ"
+)
+
+// Dir keeps blobs as files <root>/sha256/<first two digits>/<the others>,
+// folders 0700, files 0600. Several processes may share it.
+//
+// A blob is written in these steps; what a crash leaves after each:
+//  1. temporary file in <root>/tmp   a file nobody looks at, removed by OpenDir
+//  2. sync of the file               the same
+//  3. rename to its final name       a whole blob, or still the temporary one
+//  4. sync of the folder             the blob
+type Dir struct {
+	root string
+	max  int64
+}
+
+var _ Blobs = (*Dir)(nil)
+
+// MaxBytes is the size limit of a blob when OpenDir is given none.
+const MaxBytes = 64 << 20
+
+// staleAfter is the age at which a temporary file has no writer any more.
+const staleAfter = 24 * 3600 // seconds
+
+// OpenDir opens or creates a directory of blobs of at most max bytes each;
+// MaxBytes when max is 0.
+func OpenDir(root string, max int64) (*Dir, error) {
+	const op = "blobs.OpenDir"
+	if max <= 0 {
+		max = MaxBytes
+	}
+	d := &Dir{root: root, max: max}
+	for _, dir := range []string{d.path("tmp"), d.path("sha256")} {
+		if err := os.MkdirAll(dir, 0o700); err != nil {
+			return nil, fault(op, err)
+		}
+	}
+	if err := d.sweep(); err != nil {
+		return nil, fault(op, err)
+	}
+	return d, nil
+}
+
+func (d *Dir) path(parts ...string) string {
+	return filepath.Join(append([]string{d.root}, parts...)...)
+}
+
+// sweep removes what writers left behind that died a day ago.
+func (d *Dir) sweep() error {
+	entries, err := os.ReadDir(d.path("tmp"))
+	if err != nil {
+		return err
+	}
+	// The folder's own clock: it may be another host's.
+	probe, err := os.CreateTemp(d.path("tmp"), "put-")
+	if err != nil {
+		return err
+	}
+	defer os.Remove(probe.Name())
+	now, err := probe.Stat()
+	if err := errors.Join(err, probe.Close()); err != nil {
+		return err
+	}
+	for _, e := range entries {
+		info, err := e.Info()
+		if err == nil && now.ModTime().Unix()-info.ModTime().Unix() > staleAfter {
+			err = os.Remove(d.path("tmp", e.Name()))
+		}
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+	}
+	return nil
+}
+
+// Put implements Blobs.
+func (d *Dir) Put(ctx context.Context, r io.Reader) (string, error) {
+	const op = "blobs.Put"
+	f, err := os.CreateTemp(d.path("tmp"), "put-") // mode 0600
+	if err != nil {
+		return "", fault(op, err)
+	}
+	defer os.Remove(f.Name()) // gone already when all went well
+	defer f.Close()
+	h := sha256.New()
+	n, err := io.Copy(io.MultiWriter(f, h), io.LimitReader(whileAlive{ctx, r}, d.max+1))
+	if err != nil {
+		return "", fault(op, err)
+	}
+	if n > d.max {
+		return "", writ.Refuse(writ.CodeTooLarge, op, fmt.Sprintf("a blob has at most %d bytes", d.max), "split it, or store it elsewhere and refer to it")
+	}
+	digits := hex.EncodeToString(h.Sum(nil))
+	dir, name := d.path("sha256", digits[:2]), d.path("sha256", digits[:2], digits[2:])
+	if err := f.Sync(); err != nil {
+		return "", fault(op, err)
+	}
+	if err := os.Mkdir(dir, 0o700); err == nil {
+		err = syncDir(d.path("sha256"))
+		if err != nil {
+			return "", fault(op, err)
+		}
+	} else if !errors.Is(err, fs.ErrExist) {
+		return "", fault(op, err)
+	}
+	// Also over an old file: it has the same bytes, or it was damaged.
+	if err := os.Rename(f.Name(), name); err != nil {
+		return "", fault(op, err)
+	}
+	if err := syncDir(dir); err != nil {
+		return "", fault(op, err)
+	}
+	return prefix + digits, nil
+}
+
+// Get implements Blobs.
+func (d *Dir) Get(ctx context.Context, digest string) (io.ReadCloser, error) {
+	const op = "blobs.Get"
+	name, err := d.find(ctx, digest)
+	if err != nil {
+		return nil, writ.AsError(op, err)
+	}
+	f, err := os.Open(name)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, writ.Refuse(writ.CodeNotFound, op, "there is no such blob", "check the digest, or put the blob first")
+	}
+	if err != nil {
+		return nil, fault(op, err)
+	}
+	return &verified{f: f, hash: sha256.New(), want: digest}, nil
+}
+
+// Has implements Blobs.
+func (d *Dir) Has(ctx context.Context, digest string) (bool, error) {
+	const op = "blobs.Has"
+	name, err := d.find(ctx, digest)
+	if err != nil {
+		return false, writ.AsError(op, err)
+	}
+	switch info, err := os.Lstat(name); {
+	case err == nil:
+		return info.Mode().IsRegular(), nil
+	case errors.Is(err, fs.ErrNotExist):
+		return false, nil
+	default:
+		return false, fault(op, err)
+	}
+}
+
+func (d *Dir) find(ctx context.Context, digest string) (string, error) {
+	digits, err := ParseDigest(digest)
+	if err != nil {
+		return "", err
+	}
+	return d.path("sha256", digits[:2], digits[2:]), ctx.Err()
+}
+
+// verified reads a blob and compares its digest before it lets io.EOF through.
+type verified struct {
+	f    *os.File
+	hash hash.Hash
+	want string
+	err  error // sticks
+}
+
+func (v *verified) Read(p []byte) (int, error) {
+	if v.err != nil {
+		return 0, v.err
+	}
+	n, err := v.f.Read(p)
+	v.hash.Write(p[:n])
+	switch {
+	case errors.Is(err, io.EOF):
+		if v.err = io.EOF; prefix+hex.EncodeToString(v.hash.Sum(nil)) != v.want {
+			v.err = &writ.Error{
+				Code: writ.CodeStore, Op: "blobs.Get", Msg: "the stored blob is damaged: its bytes have another digest",
+				Hint: "put the blob again, or restore it from a backup",
+			}
+		}
+	case err != nil:
+		v.err = fault("blobs.Get", err)
+	}
+	return n, v.err
+}
+
+func (v *verified) Close() error { return v.f.Close() }
+
+// whileAlive ends reading when the caller has gone.
+type whileAlive struct {
+	ctx context.Context
+	r   io.Reader
+}
+
+func (w whileAlive) Read(p []byte) (int, error) {
+	if err := w.ctx.Err(); err != nil {
+		return 0, err
+	}
+	return w.r.Read(p)
+}
+
+func syncDir(dir string) error {
+	f, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	return errors.Join(f.Sync(), f.Close())
+}
+
+func fault(op string, err error) *writ.Error { return writ.Fault(writ.CodeStore, op, err) }
