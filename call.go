@@ -95,9 +95,11 @@ type Reply struct {
 	Poll *Poll
 }
 
-// Poll says which lanes a caller may draw from, and how long it will wait.
+// Poll says which lanes a caller may draw from, which lists of tasks that were
+// refused to others it may look through first, and how long it will wait.
 type Poll struct {
-	Agent  AgentID
-	Lanes  func(Lane) bool
-	WaitMs int64
+	Agent   AgentID
+	Lanes   func(Lane) bool
+	Refused []Index
+	WaitMs  int64
 }

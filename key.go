@@ -87,6 +87,7 @@ const (
 
 // RunTasks lists the tasks of a run by id; RunTasksIn those in one state.
 func RunTasks(id RunID) Index { return Index("list/tasks/" + string(id)) }
+
 func RunTasksIn(id RunID, s TaskState) Index {
 	return Index("list/tasks/" + string(id) + "/" + string(s))
 }
@@ -102,11 +103,15 @@ func WaitingOn(holder TaskID) Index { return Index("v/waiting/" + string(holder)
 func BlockedOn(task TaskID) Index   { return Index("v/blocked/" + string(task)) }
 
 // Refused holds, per lane without its priority, tasks that some agents were
-// refused; Refusers says which agents a task was refused to.
+// refused; Refusers says which agents, and under which policies.
 func Refused(c CapabilityID, domain string) Index {
 	return Index("refused/" + string(c) + "/" + domain)
 }
 func Refusers(task TaskID) Index { return Index("v/refusers/" + string(task)) }
+
+// Refuser is the member of Refusers for an agent a task was refused to. Under
+// other policies the same agent may be asked again.
+func Refuser(a AgentID, policyRevision string) string { return string(a) + " " + policyRevision }
 
 // LaneOf is the lane of a capability, domain and priority.
 func LaneOf(c CapabilityID, domain string, priority int64) Lane {

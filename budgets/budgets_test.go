@@ -116,8 +116,12 @@ func TestOnlyWorkIsCharged(t *testing.T) {
 		metered bool
 		charged int64
 	}{
-		{writ.RoleExecutor, true, 1}, {writ.RoleVerifier, true, 1},
-		{writ.RoleExecutor, false, 0}, {writ.RoleOrchestrator, true, 0}, {writ.RoleOperator, true, 0}, {writ.RoleSystem, true, 0},
+		{writ.RoleExecutor, true, 1},
+		{writ.RoleVerifier, true, 1},
+		{writ.RoleExecutor, false, 0},
+		{writ.RoleOrchestrator, true, 0},
+		{writ.RoleOperator, true, 0},
+		{writ.RoleSystem, true, 0},
 	} {
 		l := newLab(10)
 		call, k, s, sub := l.facts(t, c.role, c.metered)

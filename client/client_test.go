@@ -219,8 +219,12 @@ func TestAnswersOfSomebodyElse(t *testing.T) {
 		answer http.HandlerFunc
 		code   writ.Code
 	}{
-		{html(200), writ.CodeInternal}, {html(404), writ.CodeInternal}, {html(502), writ.CodeNotReady}, {html(504), writ.CodeNotReady},
-		{problem(400, `{"code":"made_up"}`), writ.CodeInternal}, {problem(200, `{}`), writ.CodeInternal},
+		{html(200), writ.CodeInternal},
+		{html(404), writ.CodeInternal},
+		{html(502), writ.CodeNotReady},
+		{html(504), writ.CodeNotReady},
+		{problem(400, `{"code":"made_up"}`), writ.CodeInternal},
+		{problem(200, `{}`), writ.CodeInternal},
 		{problem(302, ``, "Location", "http://127.0.0.1:1/steal"), writ.CodeInternal},
 		{ok("done", `{"n":"text"}`), writ.CodeInternal},
 	} {
@@ -419,15 +423,23 @@ func TestExports(t *testing.T) {
 			t.Fatal(n, err)
 		}
 	}
-	if want := "{\"v\":1}\n{\"a\":9007199254740993}\n{\"b\":2}\n{\"h\":1}\n{\"v\":1}\n{\"h\":2}\n"; b.String() != want {
+	if want := "{\"v\":1}\n{\"a\":9007199254740993}\n{\"b\":2}\n{\"h\":1}\n{\"h\":2}\n"; b.String() != want {
 		t.Errorf("got %s", b.String())
 	}
 }
 
 func TestConfig(t *testing.T) {
 	for _, bad := range []Config{
-		{}, {URL: "http://x"}, {Token: "x"}, {URL: "http://x", Token: "a", TokenFile: "b"}, {URL: "ftp://x", Token: "a"}, {URL: "x", Token: "a"},
-		{URL: "http://user:pw@x", Token: "a"}, {URL: "http://x?a=1", Token: "a"}, {URL: "http://%zz", Token: "a"}, {URL: "http://", Token: "a"},
+		{},
+		{URL: "http://x"},
+		{Token: "x"},
+		{URL: "http://x", Token: "a", TokenFile: "b"},
+		{URL: "ftp://x", Token: "a"},
+		{URL: "x", Token: "a"},
+		{URL: "http://user:pw@x", Token: "a"},
+		{URL: "http://x?a=1", Token: "a"},
+		{URL: "http://%zz", Token: "a"},
+		{URL: "http://", Token: "a"},
 	} {
 		if _, err := New(bad); err == nil {
 			t.Errorf("%+v was accepted", bad)

@@ -68,7 +68,9 @@ type Export struct {
 	More      bool             `json:"more"`
 }
 
-// WriteTo writes the export as JSON Lines, the form in which it is checked.
+// WriteTo writes the piece as JSON Lines, the form in which it is checked. The
+// header is written with the first piece of a file only: set Header to nil for
+// the others.
 func (e Export) WriteTo(w io.Writer) (n int64, err error) {
 	line := func(b writ.RawObject) {
 		if err == nil {
@@ -77,7 +79,9 @@ func (e Export) WriteTo(w io.Writer) (n int64, err error) {
 			n += int64(k)
 		}
 	}
-	line(e.Header)
+	if e.Header != nil {
+		line(e.Header)
+	}
 	for _, r := range e.Receipts {
 		line(r)
 	}
@@ -86,15 +90,18 @@ func (e Export) WriteTo(w io.Writer) (n int64, err error) {
 }
 
 // Exports goes through the log after a sequence (-1: from the start) in signed
-// pieces, until its present end. Each piece is checked by itself. It stops at
-// the first error.
+// pieces, until its present end. Written one after another they are one file;
+// pieces after the first come without a header. It stops at the first error.
 func (c *Client) Exports(ctx context.Context, after int64) iter.Seq2[Export, error] {
 	return func(yield func(Export, error) bool) {
-		for {
+		for pieces := 0; ; {
 			var e Export
 			if _, err := c.Invoke(ctx, "receipt.export", page{After: after}, &e); err != nil {
 				yield(Export{}, err)
 				return
+			}
+			if pieces++; pieces > 1 {
+				e.Header = nil
 			}
 			if !yield(e, nil) || !e.More || e.NextAfter <= after {
 				return

@@ -138,8 +138,15 @@ func TestHeadersAreChecked(t *testing.T) {
 	h, door := newFake(t, nil)
 	n := door.count()
 	for _, kv := range [][2]string{
-		{"Idempotency-Key", strings.Repeat("k", 129)}, {"Idempotency-Key", "a b"}, {"Idempotency-Key", "ä"},
-		{"If-Match", "*"}, {"If-Match", `"0"`}, {"If-Match", `"-1"`}, {"If-Match", `W/"1"`}, {"If-Match", `"1", "2"`}, {"If-Match", "01"},
+		{"Idempotency-Key", strings.Repeat("k", 129)},
+		{"Idempotency-Key", "a b"},
+		{"Idempotency-Key", "ä"},
+		{"If-Match", "*"},
+		{"If-Match", `"0"`},
+		{"If-Match", `"-1"`},
+		{"If-Match", `W/"1"`},
+		{"If-Match", `"1", "2"`},
+		{"If-Match", "01"},
 	} {
 		wantProblem(t, send(h, "POST", "/v1/sessions", "", kv[0], kv[1]), http.StatusBadRequest, writ.CodeMalformed)
 	}
@@ -243,8 +250,12 @@ func TestPathsOutsideRoutes(t *testing.T) {
 		}
 	}
 	for _, c := range []struct{ method, path, allow string }{
-		{"DELETE", "/v1/tasks", "GET, POST"}, {"POST", "/v1/policy", "GET"}, {"GET", "/v1/sessions/" + testSession + "/start", "POST"},
-		{"PATCH", "/v1/agents/plug-editor", "GET, PUT"}, {"POST", "/healthz", "GET"}, {"OPTIONS", "/v1/runs", "GET, POST"},
+		{"DELETE", "/v1/tasks", "GET, POST"},
+		{"POST", "/v1/policy", "GET"},
+		{"GET", "/v1/sessions/" + testSession + "/start", "POST"},
+		{"PATCH", "/v1/agents/plug-editor", "GET, PUT"},
+		{"POST", "/healthz", "GET"},
+		{"OPTIONS", "/v1/runs", "GET, POST"},
 	} {
 		w := send(h, c.method, c.path, "")
 		wantProblem(t, w, http.StatusMethodNotAllowed, writ.CodeMalformed)

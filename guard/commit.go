@@ -209,6 +209,9 @@ func (t *try) store(ctx context.Context, tx writ.Tx) (writ.Committed, error) {
 	if err == nil {
 		return done, nil
 	}
+	if e, ok := errors.AsType[*writ.Error](err); ok {
+		return done, e // the store says itself what to do: it is fenced
+	}
 	if c, ok := errors.AsType[*store.Conflict](err); ok {
 		t.d.cfg.Observer.Conflict(string(c.Guard))
 		again := &errAgain{cause: c}

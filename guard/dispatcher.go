@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"log/slog"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -197,6 +198,10 @@ func (p *Dispatcher) poll(ctx context.Context, call *writ.Call, poll writ.Poll) 
 func (p *Dispatcher) offer(ctx context.Context, call *writ.Call, poll writ.Poll, n int) (writ.Reply, *writ.Receipt, int, error) {
 	shard, st := call.Caller.Tenant, p.door.cfg.Store
 	judged := 0
+	reply, receipt, err := p.refusedToOthers(ctx, call, poll)
+	if err != nil || receipt != nil {
+		return reply, receipt, judged, err
+	}
 	for judged < n && ctx.Err() == nil {
 		lanes, err := p.lanes(ctx, shard, poll)
 		if err != nil {
@@ -254,19 +259,12 @@ func (p *Dispatcher) candidate(ctx context.Context, poll *writ.Call, about writ.
 			p.door.cfg.Log.Warn("an entry was not given back; it is reclaimed later", slog.Any("error", err))
 		}
 	}
-	raw, err := forTask(poll.Args, entry.Entry)
+	call, err := p.callFor(poll, entry.Entry)
 	if err != nil {
-		back()
-		return writ.Reply{}, nil, false, writ.Fault(writ.CodeInternal, "guard.candidate", err)
-	}
-	call := &writ.Call{
-		Capability: poll.Capability, Via: poll.Via, Credential: poll.Credential, IdempotencyKey: poll.IdempotencyKey,
-		Raw: raw, Digest: poll.Digest, Entry: &entry,
-	}
-	if err := p.door.Stamp(call); err != nil {
 		back()
 		return writ.Reply{}, nil, false, err
 	}
+	call.Entry = &entry
 	reply, receipt, err := p.door.Do(ctx, call)
 	switch {
 	case err == nil:
@@ -280,6 +278,7 @@ func (p *Dispatcher) candidate(ctx context.Context, poll *writ.Call, about writ.
 			back()
 			return writ.Reply{}, nil, true, rerr
 		}
+		p.ringOthers(poll.Caller.Tenant, entry.Lane)
 		return writ.Reply{}, nil, true, nil
 	default:
 		back()
@@ -295,6 +294,96 @@ func refusedForGood(c writ.Code) bool {
 		return true
 	}
 	return false
+}
+
+// ringOthers wakes who waits at a lane: a task from it was refused to one agent
+// and waits where the others look first.
+func (p *Dispatcher) ringOthers(shard writ.Tenant, lane writ.Lane) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for w := range p.waiters[shard] {
+		if w.match(lane) {
+			ring(w)
+		}
+	}
+}
+
+// maxRefusedSeen bounds how many tasks that were refused to others a poll looks
+// at, per list.
+const maxRefusedSeen = 16
+
+// refusedToOthers claims the first task that was set aside because policy
+// refused it to other agents, and was not refused to this one under the
+// policies in force. One such task is judged; the lanes follow.
+func (p *Dispatcher) refusedToOthers(ctx context.Context, call *writ.Call, poll writ.Poll) (writ.Reply, *writ.Receipt, error) {
+	shard, st := call.Caller.Tenant, p.door.cfg.Store
+	var lists, refusers writ.ReadSet
+	for _, i := range poll.Refused {
+		lists.Ranges = append(lists.Ranges, writ.Range{Index: i, Limit: maxRefusedSeen})
+	}
+	if lists.Empty() {
+		return writ.Reply{}, nil, nil
+	}
+	s, err := st.Read(ctx, shard, lists)
+	if err != nil {
+		return writ.Reply{}, nil, storeDown("guard.poll", err)
+	}
+	for _, r := range lists.Ranges {
+		for _, m := range s.Ranges[r].Members {
+			refusers.Ranges = append(refusers.Ranges, writ.Range{Index: writ.Refusers(writ.TaskID(m.Name)), Limit: 64})
+		}
+	}
+	if refusers.Empty() {
+		return writ.Reply{}, nil, nil
+	}
+	if s, err = st.Read(ctx, shard, refusers); err != nil {
+		return writ.Reply{}, nil, storeDown("guard.poll", err)
+	}
+	policy, _ := p.door.cfg.Decider.Revisions()
+	mine := writ.Refuser(poll.Agent, policy)
+	for _, r := range refusers.Ranges {
+		if slices.ContainsFunc(s.Ranges[r].Members, func(m writ.Member) bool { return m.Name == mine }) {
+			continue
+		}
+		task := writ.TaskID(strings.TrimPrefix(string(r.Index), string(writ.Refusers(""))))
+		return p.setAside(ctx, call, poll, task)
+	}
+	return writ.Reply{}, nil, nil
+}
+
+// setAside judges a task that was set aside. Refused again, it stays where it
+// is with one more agent noted.
+func (p *Dispatcher) setAside(ctx context.Context, poll *writ.Call, about writ.Poll, task writ.TaskID) (writ.Reply, *writ.Receipt, error) {
+	call, err := p.callFor(poll, string(task))
+	if err != nil {
+		return writ.Reply{}, nil, err
+	}
+	reply, receipt, err := p.door.Do(ctx, call)
+	switch {
+	case err == nil:
+		return reply, receipt, nil
+	case writ.CodeOf(err) == writ.CodeQuota, refusedForGood(writ.CodeOf(err)), writ.CodeOf(err) == writ.CodeClaimed,
+		writ.CodeOf(err) == writ.CodeScopeConflict, writ.CodeOf(err) == writ.CodeNotFound:
+		if refusedForGood(writ.CodeOf(err)) {
+			_, _, rerr := p.door.System(ctx, poll.Caller.Tenant, "task.refuse", map[string]any{"task_id": task, "agent_id": about.Agent}, nil)
+			return writ.Reply{}, nil, rerr
+		}
+		return writ.Reply{}, nil, nil
+	}
+	return writ.Reply{}, nil, err
+}
+
+// callFor is a poll's call for one task.
+func (p *Dispatcher) callFor(poll *writ.Call, task string) (*writ.Call, error) {
+	raw, err := forTask(poll.Args, task)
+	if err != nil {
+		return nil, writ.Fault(writ.CodeInternal, "guard.callFor", err)
+	}
+	call := &writ.Call{
+		Capability: poll.Capability, Via: poll.Via, Credential: poll.Credential, IdempotencyKey: poll.IdempotencyKey,
+		Raw: raw, Digest: poll.Digest,
+	}
+	return call, p.door.Stamp(call)
 }
 
 // forTask is a poll's arguments for one task.

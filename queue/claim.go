@@ -118,10 +118,13 @@ func pollPlan(a *TaskClaimArgs, s writ.Snapshot, agent writ.Agent) (writ.Tx, wri
 		_, c, d, only := l.Split()
 		return domain && wants[c] && d == agent.Domain && (only == "" || only == agent.ID)
 	}
-	return writ.Tx{}, writ.Reply{
-		Outcome: writ.OutcomeEmpty,
-		Poll:    &writ.Poll{Agent: agent.ID, Lanes: match, WaitMs: min(max(a.WaitSeconds, 0), 30) * 1000},
-	}, nil
+	poll := &writ.Poll{Agent: agent.ID, Lanes: match, WaitMs: min(max(a.WaitSeconds, 0), 30) * 1000}
+	for _, t := range agent.Tools {
+		if domain && wants[t.Name] {
+			poll.Refused = append(poll.Refused, writ.Refused(t.Name, agent.Domain))
+		}
+	}
+	return writ.Tx{}, writ.Reply{Outcome: writ.OutcomeEmpty, Poll: poll}, nil
 }
 
 // claimTask judges one task. A task that came from a lane differs in three

@@ -87,7 +87,8 @@ func holderReads(op string, c *writ.Call, s writ.Snapshot, id writ.TaskID) (writ
 // giveUp is what the holder's verbs other than complete share: check the
 // holder, drop the lease, let next choose the state.
 func giveUp(op string, c *writ.Call, s writ.Snapshot, id writ.TaskID, lease writ.LeaseID, fence int64,
-	next func(*draft, *writ.Task, writ.Run) error) (writ.Tx, writ.Reply, error) {
+	next func(*draft, *writ.Task, writ.Run) error,
+) (writ.Tx, writ.Reply, error) {
 	refuse := func(err error) (writ.Tx, writ.Reply, error) { return writ.Tx{}, writ.Reply{}, err }
 	t, version, err := loadTask(op, s, id)
 	if err != nil {

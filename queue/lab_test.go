@@ -120,8 +120,10 @@ func (g grip) complete() *TaskCompleteArgs {
 }
 
 func (g grip) fail(retryable bool) *TaskFailArgs {
-	return &TaskFailArgs{Task: g.task, Lease: g.lease, Fence: g.fence,
-		Failure: TaskFailure{Class: "external", Code: "broken", Retryable: retryable}}
+	return &TaskFailArgs{
+		Task: g.task, Lease: g.lease, Fence: g.fence,
+		Failure: TaskFailure{Class: "external", Code: "broken", Retryable: retryable},
+	}
 }
 
 func (g grip) release() *TaskReleaseArgs {

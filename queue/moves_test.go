@@ -43,32 +43,43 @@ func TestEveryVerbInEveryState(t *testing.T) {
 		want want
 	}{
 		{"claim", "task.claim", func(l *lab) writ.Caller { return l.b }, func(g grip) any { return &TaskClaimArgs{Task: g.task} }, want{
-			"queued": writ.TaskRunning, "running": writ.CodeClaimed, "done": illegal, "failed": illegal, "dead": illegal, "cancelled": illegal}},
+			"queued": writ.TaskRunning, "running": writ.CodeClaimed, "done": illegal, "failed": illegal, "dead": illegal, "cancelled": illegal,
+		}},
 		{"heartbeat", "task.heartbeat", func(l *lab) writ.Caller { return l.a }, func(g grip) any { return g.beat() }, want{
-			"queued": lost, "running": writ.TaskRunning, "done": lost, "failed": lost, "dead": lost, "cancelled": lost}},
+			"queued": lost, "running": writ.TaskRunning, "done": lost, "failed": lost, "dead": lost, "cancelled": lost,
+		}},
 		{"complete", "task.complete", func(l *lab) writ.Caller { return l.a }, func(g grip) any {
 			a := g.complete()
 			a.Result = writ.RawObject(`{"other":1}`)
 			return a
 		}, want{"queued": lost, "running": writ.TaskDone, "done": lost, "failed": lost, "dead": lost, "cancelled": lost}},
 		{"complete again", "task.complete", func(l *lab) writ.Caller { return l.a }, func(g grip) any { return g.complete() }, want{
-			"queued": lost, "running": writ.TaskDone, "done": writ.TaskDone, "failed": lost, "dead": lost, "cancelled": lost}},
+			"queued": lost, "running": writ.TaskDone, "done": writ.TaskDone, "failed": lost, "dead": lost, "cancelled": lost,
+		}},
 		{"fail", "task.fail", func(l *lab) writ.Caller { return l.a }, func(g grip) any { return g.fail(false) }, want{
-			"queued": lost, "running": writ.TaskFailed, "done": lost, "failed": lost, "dead": lost, "cancelled": lost}},
+			"queued": lost, "running": writ.TaskFailed, "done": lost, "failed": lost, "dead": lost, "cancelled": lost,
+		}},
 		{"release", "task.release", func(l *lab) writ.Caller { return l.a }, func(g grip) any { return g.release() }, want{
-			"queued": lost, "running": writ.TaskQueued, "done": lost, "failed": lost, "dead": lost, "cancelled": lost}},
+			"queued": lost, "running": writ.TaskQueued, "done": lost, "failed": lost, "dead": lost, "cancelled": lost,
+		}},
 		{"cancel", "task.cancel", func(l *lab) writ.Caller { return l.owner }, func(g grip) any { return &TaskCancelArgs{Task: g.task} }, want{
-			"queued": writ.TaskCancelled, "running": writ.TaskRunning, "done": illegal, "failed": illegal, "dead": illegal, "cancelled": illegal}},
+			"queued": writ.TaskCancelled, "running": writ.TaskRunning, "done": illegal, "failed": illegal, "dead": illegal, "cancelled": illegal,
+		}},
 		{"expire", "task.expire", func(l *lab) writ.Caller { return l.w.System() }, func(g grip) any { return &TaskSweepArgs{Task: g.task} }, want{
-			"queued": writ.TaskQueued, "running": writ.TaskRunning, "done": writ.TaskDone, "failed": writ.TaskFailed, "dead": writ.TaskDead, "cancelled": writ.TaskCancelled}},
+			"queued": writ.TaskQueued, "running": writ.TaskRunning, "done": writ.TaskDone, "failed": writ.TaskFailed, "dead": writ.TaskDead, "cancelled": writ.TaskCancelled,
+		}},
 		{"expire late", "task.expire", func(l *lab) writ.Caller { l.w.Advance(3600); return l.w.System() }, func(g grip) any { return &TaskSweepArgs{Task: g.task} }, want{
-			"queued": writ.TaskQueued, "running": writ.TaskDead, "done": writ.TaskDone, "failed": writ.TaskFailed, "dead": writ.TaskDead, "cancelled": writ.TaskCancelled}},
+			"queued": writ.TaskQueued, "running": writ.TaskDead, "done": writ.TaskDone, "failed": writ.TaskFailed, "dead": writ.TaskDead, "cancelled": writ.TaskCancelled,
+		}},
 		{"ready", "task.ready", func(l *lab) writ.Caller { return l.w.System() }, func(g grip) any { return &TaskSweepArgs{Task: g.task} }, want{
-			"queued": writ.TaskQueued, "running": writ.TaskRunning, "done": writ.TaskDone, "failed": writ.TaskFailed, "dead": writ.TaskDead, "cancelled": writ.TaskCancelled}},
+			"queued": writ.TaskQueued, "running": writ.TaskRunning, "done": writ.TaskDone, "failed": writ.TaskFailed, "dead": writ.TaskDead, "cancelled": writ.TaskCancelled,
+		}},
 		{"wake", "task.wake", func(l *lab) writ.Caller { return l.w.System() }, func(g grip) any { return &TaskSweepArgs{Task: g.task} }, want{
-			"queued": writ.TaskQueued, "running": writ.TaskRunning, "done": writ.TaskDone, "failed": writ.TaskFailed, "dead": writ.TaskDead, "cancelled": writ.TaskCancelled}},
+			"queued": writ.TaskQueued, "running": writ.TaskRunning, "done": writ.TaskDone, "failed": writ.TaskFailed, "dead": writ.TaskDead, "cancelled": writ.TaskCancelled,
+		}},
 		{"reoffer", "task.reoffer", func(l *lab) writ.Caller { return l.w.System() }, func(g grip) any { return &TaskSweepArgs{Task: g.task} }, want{
-			"queued": writ.TaskQueued, "running": writ.TaskRunning, "done": writ.TaskDone, "failed": writ.TaskFailed, "dead": writ.TaskDead, "cancelled": writ.TaskCancelled}},
+			"queued": writ.TaskQueued, "running": writ.TaskRunning, "done": writ.TaskDone, "failed": writ.TaskFailed, "dead": writ.TaskDead, "cancelled": writ.TaskCancelled,
+		}},
 		{"refuse", "task.refuse", func(l *lab) writ.Caller { return l.w.System() }, func(g grip) any {
 			return &TaskRefuseArgs{Task: g.task, Agent: "agent-a", Lane: writ.LaneOf(build, "web", 5)}
 		}, want{"queued": writ.TaskQueued, "running": writ.TaskRunning, "done": writ.TaskDone, "failed": writ.TaskFailed, "dead": writ.TaskDead, "cancelled": writ.TaskCancelled}},

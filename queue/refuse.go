@@ -10,7 +10,7 @@ import (
 type TaskRefuseArgs struct {
 	Task  writ.TaskID  `json:"task_id" doc:"The task." pattern:"^tsk_[0-7][0-9A-HJKMNP-TV-Z]{25}$"`
 	Agent writ.AgentID `json:"agent_id" doc:"The agent that was refused." pattern:"^[a-z][a-z0-9-]{1,62}$"`
-	Lane  writ.Lane    `json:"lane" doc:"The lane the task came from." maxLength:"256"`
+	Lane  writ.Lane    `json:"lane,omitempty" doc:"The lane the task came from; absent when it was set aside before." maxLength:"256"`
 }
 
 // refuseCapability takes a task that policy refused to an agent out of its
@@ -25,7 +25,7 @@ func refuseCapability() *writ.Capability {
 			}
 			return taskReads(op, s, a.Task)
 		},
-		Plan: func(c *writ.Call, a *TaskRefuseArgs, s writ.Snapshot, _ writ.Decision) (writ.Tx, writ.Reply, error) {
+		Plan: func(c *writ.Call, a *TaskRefuseArgs, s writ.Snapshot, dec writ.Decision) (writ.Tx, writ.Reply, error) {
 			d := begin(op, c, s)
 			if c.Entry != nil {
 				d.tx.Ack(*c.Entry)
@@ -37,11 +37,11 @@ func refuseCapability() *writ.Capability {
 			if !ok || t.State != writ.TaskQueued || t.NotBefore > s.Now {
 				return d.swept(Swept{}, nil) // the entry was no longer true
 			}
-			if !slices.Contains(t.Lanes(), a.Lane) {
+			if a.Lane != "" && !slices.Contains(t.Lanes(), a.Lane) {
 				return writ.Tx{}, writ.Reply{}, invalid(op, "/lane", "is not a lane of the task")
 			}
 			d.tx.Index(writ.Refused(t.Capability, t.Domain), string(t.ID), 0)
-			d.tx.Index(writ.Refusers(t.ID), string(a.Agent), 0)
+			d.tx.Index(writ.Refusers(t.ID), writ.Refuser(a.Agent, dec.PolicyRevision), 0)
 			return d.swept(Swept{Changed: 1}, nil)
 		},
 	})

@@ -202,8 +202,10 @@ func TestTwoClaimsOneWinner(t *testing.T) {
 		first, second func(*lab) writ.TaskID
 	}{
 		{"one task", func(l *lab) writ.TaskID { return l.enqueue("one") }, nil},
-		{"overlapping scopes", func(l *lab) writ.TaskID { return l.enqueue("one", scopes("fs:repo/a/")) },
-			func(l *lab) writ.TaskID { return l.enqueue("two", scopes("fs:repo/")) }},
+		{
+			"overlapping scopes", func(l *lab) writ.TaskID { return l.enqueue("one", scopes("fs:repo/a/")) },
+			func(l *lab) writ.TaskID { return l.enqueue("two", scopes("fs:repo/")) },
+		},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			l := newLab(t)

@@ -26,7 +26,8 @@ func mandate(id writ.CapabilityID, summary string) writ.Capability {
 // taskMandate is a mandate about one task. reads adds to the task and its run.
 func taskMandate(id writ.CapabilityID, summary, op string,
 	reads func(string, writ.Snapshot, writ.TaskID) (writ.ReadSet, error),
-	plan func(*draft, writ.Task) (Swept, error)) *writ.Capability {
+	plan func(*draft, writ.Task) (Swept, error),
+) *writ.Capability {
 	return writ.Define[TaskSweepArgs, Swept](mandate(id, summary), writ.Verb[TaskSweepArgs]{
 		Locks: func(_ *writ.Call, a *TaskSweepArgs) []writ.Key { return []writ.Key{writ.TaskKey(a.Task)} },
 		Reads: func(_ *writ.Call, a *TaskSweepArgs, s writ.Snapshot) (writ.ReadSet, error) {

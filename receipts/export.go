@@ -22,7 +22,10 @@ import (
 //	one a line  a receipt as a DSSE envelope, sequences without a gap
 //	last line   the export head as a DSSE envelope, signed with the same key
 //
-// The head is what makes a removed end visible.
+// The head is what makes a removed end visible. A long export is made of
+// pieces: receipts and head, receipts and head, …; a head is over the receipts
+// since the head before it and says whether another piece follows, so that a
+// removed piece is as visible as a removed receipt.
 const ExportFormat = "writ-receipts/v1"
 
 type exportHeader struct {
@@ -47,6 +50,7 @@ type (
 		LastReceipt string `json:"lastReceipt,omitempty"`
 		LastSeq     int64  `json:"lastSeq"`
 		Log         origin `json:"log"`
+		More        bool   `json:"more"` // another piece follows
 	}
 )
 
@@ -93,8 +97,9 @@ func decodeHead(payload []byte) (p headPredicate, sum string, err error) {
 
 // WriteExport writes receipts, which must come in order and without a gap, as
 // an export that Verify accepts. at is the time the head states, in
-// milliseconds. After an error what was written is not an export.
-func WriteExport(w io.Writer, list iter.Seq2[writ.Receipt, error], s *Sealer, at int64) error {
+// milliseconds; more says that another piece will follow this one. After an
+// error what was written is not an export.
+func WriteExport(w io.Writer, list iter.Seq2[writ.Receipt, error], s *Sealer, at int64, more bool) error {
 	const op = "receipts.WriteExport"
 	fault := func(err error) error { return writ.Fault(writ.CodeInternal, op, err) }
 	out := bufio.NewWriter(w)
@@ -107,7 +112,7 @@ func WriteExport(w io.Writer, list iter.Seq2[writ.Receipt, error], s *Sealer, at
 	if err := line(json.Marshal(exportHeader{Format: ExportFormat, Log: s.origin})); err != nil {
 		return fault(err)
 	}
-	head := headPredicate{At: writ.FormatTime(at), KeyID: s.keyID, LastSeq: -1, Log: origin{s.origin}}
+	head := headPredicate{At: writ.FormatTime(at), KeyID: s.keyID, LastSeq: -1, Log: origin{s.origin}, More: more}
 	var c chain
 	for r, err := range list {
 		if err != nil {

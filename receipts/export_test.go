@@ -69,7 +69,7 @@ func export(t testing.TB, records []Record) []byte {
 		rs = append(rs, seal(t, s, rec.Statement, rec.Commit))
 	}
 	var out bytes.Buffer
-	if err := WriteExport(&out, list(rs), s, start+20); err != nil {
+	if err := WriteExport(&out, list(rs), s, start+20, false); err != nil {
 		t.Fatal(err)
 	}
 	return out.Bytes()
@@ -419,14 +419,14 @@ func TestWriteExportRefuses(t *testing.T) {
 	s := testSealer(t)
 	all := story()
 	rs := []writ.Receipt{seal(t, s, all[0].Statement, all[0].Commit), seal(t, s, all[2].Statement, all[2].Commit)}
-	if err := WriteExport(io.Discard, list(rs), s, start); err == nil {
+	if err := WriteExport(io.Discard, list(rs), s, start, false); err == nil {
 		t.Error("wrote an export with a gap")
 	}
 	failing := func(yield func(writ.Receipt, error) bool) { yield(writ.Receipt{}, io.ErrUnexpectedEOF) }
-	if err := WriteExport(io.Discard, failing, s, start); !errors.Is(err, io.ErrUnexpectedEOF) {
+	if err := WriteExport(io.Discard, failing, s, start, false); !errors.Is(err, io.ErrUnexpectedEOF) {
 		t.Errorf("a source that fails: %v", err)
 	}
-	if err := WriteExport(fullDisk{}, list(rs[:1]), s, start); !errors.Is(err, io.ErrShortWrite) {
+	if err := WriteExport(fullDisk{}, list(rs[:1]), s, start, false); !errors.Is(err, io.ErrShortWrite) {
 		t.Errorf("a writer that fails: %v", err)
 	}
 }
@@ -489,4 +489,53 @@ func FuzzDecode(f *testing.F) {
 			t.Fatalf("%q reads as %q", b, again)
 		}
 	})
+}
+
+// A long export is pieces; none of them can be left out.
+func TestExportInPieces(t *testing.T) {
+	s := testSealer(t)
+	var rs []writ.Receipt
+	for _, rec := range story() {
+		rs = append(rs, seal(t, s, rec.Statement, rec.Commit))
+	}
+	piece := func(rs []writ.Receipt, at int64, more bool) [][]byte {
+		var b bytes.Buffer
+		if err := WriteExport(&b, list(rs), s, at, more); err != nil {
+			t.Fatal(err)
+		}
+		lines := bytes.SplitAfter(b.Bytes(), []byte("\n"))
+		return lines[:len(lines)-1]
+	}
+	a, b, none := piece(rs[:2], start+30, true), piece(rs[2:], start+40, false), piece(nil, start+40, false)
+	joined := func(parts ...[][]byte) []byte {
+		out := bytes.Clone(parts[0][0])
+		for _, p := range parts {
+			out = append(out, bytes.Join(p[1:], nil)...)
+		}
+		return out
+	}
+	want := Report{Log: "writ.local", KeyID: s.KeyID(), Receipts: 5, LastSeq: 4, HeadAt: start + 40}
+	if got := verify(t, joined(a, b)); got != want {
+		t.Errorf("got %+v\nwant %+v", got, want)
+	}
+	// The end may turn out to be empty.
+	if got := verify(t, joined(piece(rs, start+30, true), none)); got.ExitCode() != 0 || got.LastSeq != 4 {
+		t.Errorf("empty last piece: %+v", got)
+	}
+	for name, tt := range map[string]struct {
+		text []byte
+		want Verdict
+	}{
+		"last piece removed":   {joined(a), Incomplete},
+		"first piece removed":  {joined(b, b), Tampered},
+		"piece of another end": {joined(a, none), Good},
+		"pieces swapped":       {joined(b, a), Tampered},
+		"piece repeated":       {joined(a, a, b), Tampered},
+		"head removed":         {joined(a[:len(a)-1], b), Tampered},
+		"older head":           {joined(piece(rs[:2], start+50, true), b), Tampered},
+	} {
+		if got := verify(t, tt.text); got.Verdict != tt.want {
+			t.Errorf("%s: %+v, want %v", name, got, tt.want)
+		}
+	}
 }

@@ -108,9 +108,15 @@ type exportReader struct {
 	in     *bufio.Reader
 	line   int
 	rules  *history
-	chain  chain
-	last   writ.ReceiptID
 	report Report
+
+	more bool // another line must follow
+
+	// The piece being read, since the head before it.
+	chain chain
+	first int64
+	count int64
+	last  writ.ReceiptID
 }
 
 // next is one line without its newline; io.EOF after the last.
@@ -140,7 +146,7 @@ func (e *exportReader) run() error {
 	if err := e.header(); err != nil {
 		return err
 	}
-	for {
+	for e.more = true; e.more; {
 		text, err := e.next()
 		if errors.Is(err, io.EOF) {
 			return found(Incomplete, "the signed head at the end is missing")
@@ -148,12 +154,8 @@ func (e *exportReader) run() error {
 		if err != nil {
 			return err
 		}
-		isHead, err := e.envelope(text)
-		if err != nil {
+		if err := e.envelope(text); err != nil {
 			return err
-		}
-		if isHead {
-			break
 		}
 	}
 	if _, err := e.next(); !errors.Is(err, io.EOF) {
@@ -186,40 +188,44 @@ func (e *exportReader) header() error {
 }
 
 // envelope proves one receipt or the head.
-func (e *exportReader) envelope(text []byte) (isHead bool, err error) {
+func (e *exportReader) envelope(text []byte) error {
 	o, err := openEnvelope(text)
 	if err != nil {
-		return false, found(Malformed, "%v", err)
+		return found(Malformed, "%v", err)
 	}
 	if err := e.v.signed(o); err != nil {
-		return false, found(Tampered, "%v", err)
+		return found(Tampered, "%v", err)
 	}
 	// Signed from here on: what is wrong now, the holder of the key did.
 	var kind struct {
 		PredicateType string `json:"predicateType"`
 	}
 	if err := json.Unmarshal(o.payload, &kind); err != nil {
-		return false, found(Malformed, "the payload is not a statement")
+		return found(Malformed, "the payload is not a statement")
 	}
 	if kind.PredicateType == ExportHeadType {
-		return true, e.head(o.payload)
+		return e.head(o.payload)
 	}
 	rec, err := Decode(o.payload)
 	if err != nil {
-		return false, found(Malformed, "the payload is not a statement in the form this version writes")
+		return found(Malformed, "the payload is not a statement in the form this version writes")
 	}
 	st, c := rec.Statement, rec.Commit
 	if p := e.receipt(rec); p != nil {
 		p.seq, p.receipt = c.Seq, st.Receipt
-		return false, p
+		return p
 	}
 	if e.report.Receipts == 0 {
 		e.report.FirstSeq = c.Seq
 	}
+	if e.count == 0 {
+		e.first = c.Seq
+	}
+	e.count++
 	e.report.Receipts++
 	e.report.LastSeq, e.last = c.Seq, st.Receipt
 	e.chain.add(o.payload)
-	return false, nil
+	return nil
 }
 
 // receipt holds a receipt to its export and to the receipts before it.
@@ -243,17 +249,23 @@ func (e *exportReader) head(payload []byte) error {
 		return found(Tampered, "the head names another key than the one that signed it")
 	case p.Log.Origin != e.report.Log:
 		return found(Tampered, "the head is of another log")
-	case p.Count > e.report.Receipts:
-		return found(Incomplete, "the head counts %d receipts, the export holds %d", p.Count, e.report.Receipts)
-	case p.Count < e.report.Receipts:
-		return found(Tampered, "the head counts %d receipts, the export holds %d", p.Count, e.report.Receipts)
-	case p.FirstSeq != e.report.FirstSeq, p.LastSeq != e.report.LastSeq, p.LastReceipt != string(e.last), sum != hex.EncodeToString(e.chain[:]):
+	case p.Count > e.count:
+		return found(Incomplete, "the head counts %d receipts, there are %d before it", p.Count, e.count)
+	case p.Count < e.count:
+		return found(Tampered, "the head counts %d receipts, there are %d before it", p.Count, e.count)
+	case e.count == 0 && p.More:
+		return found(Tampered, "a head without receipts says that more follow")
+	case p.FirstSeq != e.first, e.count > 0 && p.LastSeq != e.report.LastSeq, e.count == 0 && p.LastSeq != -1, p.LastReceipt != string(e.last), sum != hex.EncodeToString(e.chain[:]):
 		return found(Tampered, "the head is of other receipts")
 	}
 	at, err := parseTime(p.At)
 	if err != nil {
 		return found(Malformed, "the head is not in the form this version writes")
 	}
+	if at < e.report.HeadAt {
+		return found(Tampered, "the head is older than the one before it")
+	}
 	e.report.HeadAt = at
+	e.more, e.chain, e.first, e.count, e.last = p.More, chain{}, 0, 0, ""
 	return nil
 }

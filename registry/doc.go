@@ -29,8 +29,8 @@ type Config struct {
 	Envelope func(writ.Receipt) ([]byte, error)
 	// Export renders receipts without a gap as a signed export: JSON Lines, a
 	// header first, then one envelope a line, the signed head last. at is the
-	// time the head states, in milliseconds.
-	Export func(list []writ.Receipt, at int64) ([]byte, error)
+	// time the head states, in milliseconds; more says that another piece follows.
+	Export func(list []writ.Receipt, at int64, more bool) ([]byte, error)
 }
 
 // Capabilities are the verbs of this room.

@@ -110,8 +110,9 @@ type ReceiptExportArgs struct {
 	Limit int64  `json:"limit,omitempty" doc:"Receipts in the export." default:"1000" minimum:"1" maximum:"1000"`
 }
 
-// ReceiptExport is a signed export. Header, receipts and head, each written on
-// a line of its own in this order, are the file `writ verify` reads.
+// ReceiptExport is a signed piece of an export. Header, receipts and head, each
+// written on a line of its own in this order, are the file `writ receipt verify`
+// reads; of further pieces only receipts and head are added.
 type ReceiptExport struct {
 	Header    writ.RawObject   `json:"header" doc:"First line: format and log."`
 	Receipts  []writ.RawObject `json:"receipts" doc:"One DSSE envelope a line, sequences without a gap."`
@@ -135,7 +136,8 @@ func exportReceipts(cfg Config) *writ.Capability {
 			}
 			q := read(a)
 			found := s.Archive[q]
-			text, err := cfg.Export(found, s.Now)
+			more := len(found) >= q.Limit
+			text, err := cfg.Export(found, s.Now, more)
 			if err != nil {
 				return tx, r, writ.AsError(op, err)
 			}
@@ -145,7 +147,7 @@ func exportReceipts(cfg Config) *writ.Capability {
 			}
 			out := ReceiptExport{
 				Header: lines[0], Receipts: []writ.RawObject{}, Head: lines[len(lines)-1],
-				NextAfter: q.After, More: len(found) >= q.Limit,
+				NextAfter: q.After, More: more,
 			}
 			for i, rc := range found {
 				out.Receipts = append(out.Receipts, lines[i+1])

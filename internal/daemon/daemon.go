@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/writ-gateway/writ"
+	"github.com/writ-gateway/writ/agents"
 	"github.com/writ-gateway/writ/budgets"
 	"github.com/writ-gateway/writ/gateway"
 	"github.com/writ-gateway/writ/guard"
@@ -187,7 +188,7 @@ func (d *Daemon) openDoor(context.Context) error {
 		return err
 	}
 	reg, validator, err := build(rooms{
-		secret: sessionSecrets(secret), policyInfo: func() any { return d.engine.Info() }, minLease: int64(d.cfg.MinLease),
+		secret: agents.SecretsFrom(secret), policyInfo: func() any { return d.engine.Info() }, minLease: int64(d.cfg.MinLease),
 		export: d.export,
 	})
 	if err != nil {

@@ -1,10 +1,7 @@
 package daemon
 
 import (
-	"crypto/hmac"
 	"crypto/rand"
-	"crypto/sha256"
-	"encoding/base64"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -12,22 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-
-	"github.com/writ-gateway/writ"
 )
-
-// sessionSecrets derives the secret of a session from the server's key and the
-// id of the call that opens it: the same for every plan of the call, and
-// nothing anybody without the key can compute.
-func sessionSecrets(key []byte) func(*writ.Call) string {
-	return func(c *writ.Call) string {
-		m := hmac.New(sha256.New, key)
-		m.Write([]byte("writ session secret v1\x00"))
-		m.Write([]byte(c.ID))
-		m.Write(c.Salt[:])
-		return base64.RawURLEncoding.EncodeToString(m.Sum(nil))
-	}
-}
 
 // loadSecret reads a 32-byte key in hex from a file of mode 0600, or makes it.
 func loadSecret(path string) ([]byte, error) {

@@ -41,7 +41,7 @@ func (d *Daemon) archive() guard.Archive {
 }
 
 // export renders receipts as a signed export.
-func (d *Daemon) export(list []writ.Receipt, at int64) ([]byte, error) {
+func (d *Daemon) export(list []writ.Receipt, at int64, more bool) ([]byte, error) {
 	var b bytes.Buffer
 	err := receipts.WriteExport(&b, func(yield func(writ.Receipt, error) bool) {
 		for _, r := range list {
@@ -49,7 +49,7 @@ func (d *Daemon) export(list []writ.Receipt, at int64) ([]byte, error) {
 				return
 			}
 		}
-	}, d.sealer, at)
+	}, d.sealer, at, more)
 	return b.Bytes(), err
 }
 

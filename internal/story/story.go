@@ -63,10 +63,14 @@ func (s *Story) agents(ctx context.Context) {
 	}
 	for _, a := range []args{
 		{"agent_id": "planner", "archetypes": []string{"orchestrator"}, "domain": "web", "tools": []args{}, "write_scope": []string{}},
-		{"agent_id": "site-builder", "archetypes": []string{"executor"}, "domain": "web",
-			"tools": []args{tool("site.build", "mutating"), tool("site.publish", "mutating", writ.SinkEgress)}, "write_scope": []string{"fs:site/"}},
-		{"agent_id": "press-writer", "archetypes": []string{"executor"}, "domain": "press",
-			"tools": []args{tool("press.release", "mutating")}, "write_scope": []string{"fs:press/"}},
+		{
+			"agent_id": "site-builder", "archetypes": []string{"executor"}, "domain": "web",
+			"tools": []args{tool("site.build", "mutating"), tool("site.publish", "mutating", writ.SinkEgress)}, "write_scope": []string{"fs:site/"},
+		},
+		{
+			"agent_id": "press-writer", "archetypes": []string{"executor"}, "domain": "press",
+			"tools": []args{tool("press.release", "mutating")}, "write_scope": []string{"fs:press/"},
+		},
 	} {
 		id := a["agent_id"].(string)
 		var now struct {

@@ -56,10 +56,7 @@ func (x *shardTx) trim(upto int64) {
 		return
 	}
 	for n := (x.head.trimmed + 1) / ringFacts; (n+1)*ringFacts <= upto+1; n++ {
-		x.must(x.buckets.facts.DeleteBucket(appendInt(nil, n)))
-		if n == x.nth {
-			x.ring, x.nth = nil, -1
-		}
+		x.must(x.buckets.facts.DeleteBucket(appendInt(nil, n))) // full, so no longer written
 	}
 	x.head.trimmed = upto
 	x.changed = true

@@ -90,11 +90,15 @@ var laneCases = []testCase{
 	{name: "lane/an unknown delivery is ignored", run: func(f *fixture) {
 		f.push(laneA, "1")
 		d := f.wantEntries(1, laneA, "1")[0]
-		f.do(func(tx *writ.Tx) { tx.Ack(d) })
 		other := d
 		other.Lane = laneB
 		f.giveBack(other)
 		f.do(func(tx *writ.Tx) { tx.Ack(other) })
+		f.wantLanes()
+		f.giveBack(d) // still held
+		d = f.wantEntries(5, laneA, "1")[0]
+		f.do(func(tx *writ.Tx) { tx.Ack(d) })
+		f.giveBack(d)
 		f.wantLanes()
 	}},
 	{name: "lane/given back to the end", run: func(f *fixture) {
