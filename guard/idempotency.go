@@ -3,7 +3,9 @@ package guard
 import (
 	"bytes"
 	"encoding/json"
+	"fmt"
 	"reflect"
+	"strconv"
 	"strings"
 
 	"github.com/writ-gateway/writ"
@@ -114,32 +116,50 @@ func finish(r *writ.Reply, c writ.Committed) error {
 	if r.ETag < 0 {
 		r.ETag = c.Version()
 	}
-	if c.Seq >= 0 && len(r.Versioned) > 0 {
-		d := json.NewDecoder(bytes.NewReader(b))
-		d.UseNumber()
-		var v any
-		if err := d.Decode(&v); err != nil {
-			return writ.Fault(writ.CodeInternal, "guard.finish", err)
-		}
+	if c.Seq >= 0 {
 		for _, path := range r.Versioned {
-			set(v, strings.Split(path, "."), c.Version())
-		}
-		if b, err = json.Marshal(v); err != nil {
-			return writ.Fault(writ.CodeInternal, "guard.finish", err)
+			if b, err = splice(b, strings.Split(path, "."), c.Version()); err != nil {
+				return writ.Fault(writ.CodeInternal, "guard.finish", err)
+			}
 		}
 	}
 	r.JSON = b
 	return nil
 }
 
-func set(v any, path []string, n int64) {
-	m, ok := v.(map[string]any)
-	if !ok {
-		return
+// splice replaces the value at a path of object members by a number and leaves
+// every other byte as it is.
+func splice(b []byte, path []string, n int64) ([]byte, error) {
+	d := json.NewDecoder(bytes.NewReader(b))
+	for depth := 0; ; {
+		if t, err := d.Token(); err != nil || depth == 0 && t != json.Delim('{') {
+			return nil, fmt.Errorf("the reply has no member %s", strings.Join(path, "."))
+		} else if depth == 0 {
+			depth++
+			continue
+		} else if t != path[depth-1] {
+			if t == json.Delim('}') {
+				return nil, fmt.Errorf("the reply has no member %s", strings.Join(path, "."))
+			}
+			var other json.RawMessage
+			if err := d.Decode(&other); err != nil {
+				return nil, err
+			}
+			continue
+		}
+		if depth == len(path) {
+			break
+		}
+		if t, err := d.Token(); err != nil || t != json.Delim('{') {
+			return nil, fmt.Errorf("the reply has no member %s", strings.Join(path, "."))
+		}
+		depth++
 	}
-	if len(path) == 1 {
-		m[path[0]] = n
-		return
+	var old json.RawMessage
+	if err := d.Decode(&old); err != nil {
+		return nil, err
 	}
-	set(m[path[0]], path[1:], n)
+	end := int(d.InputOffset())
+	out := append(b[:end-len(old):end-len(old)], strconv.FormatInt(n, 10)...)
+	return append(out, b[end:]...), nil
 }
