@@ -1,0 +1,125 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"flag"
+	"os"
+	"strings"
+	"testing"
+
+	"github.com/spf13/cobra"
+
+	"github.com/writ-gateway/writ"
+	"github.com/writ-gateway/writ/gateway"
+	"github.com/writ-gateway/writ/internal/daemon"
+)
+
+var update = flag.Bool("update", false, "write the generated files")
+
+// The committed description is the one the code makes.
+func TestOpenAPIIsUpToDate(t *testing.T) {
+	got, err := gateway.OpenAPIYAML(daemon.Catalog())
+	if err != nil {
+		t.Fatal(err)
+	}
+	const path = "../../openapi/openapi.yaml"
+	if *update {
+		if err := os.WriteFile(path, got, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.Equal(got, want) {
+		t.Error("openapi/openapi.yaml is not what the code makes: run make generate")
+	}
+}
+
+// Every capability callers may know has a command, and every command says what
+// it is for.
+func TestEveryCapabilityHasACommand(t *testing.T) {
+	r := root()
+	for _, k := range daemon.Catalog().All() {
+		if k.Internal || k.ID == "capability.invoke" {
+			continue
+		}
+		cmd, rest, err := r.Find(strings.Split(string(k.ID), "."))
+		if err != nil || len(rest) > 0 {
+			t.Errorf("%s has no command: %v", k.ID, err)
+			continue
+		}
+		if cmd.Short == "" {
+			t.Errorf("%s: the command does not say what it does", k.ID)
+		}
+	}
+}
+
+func TestCommandsAreDocumented(t *testing.T) {
+	var walk func(*cobra.Command)
+	walk = func(c *cobra.Command) {
+		if c.Short == "" || strings.HasSuffix(c.Short, ".") {
+			t.Errorf("%s: short help %q", c.CommandPath(), c.Short)
+		}
+		for _, sub := range c.Commands() {
+			walk(sub)
+		}
+	}
+	walk(root())
+}
+
+func TestExitCodes(t *testing.T) {
+	want := map[writ.Code]int{
+		writ.CodeInputInvalid: exitUsage, writ.CodeNotFound: exitNotFound, writ.CodePolicy: exitDenied, writ.CodeLeaseLost: exitConflict,
+		writ.CodeStore: exitUnavailable, writ.CodeInternal: exitError,
+	}
+	for c, code := range want {
+		if got := exitCode(c); got != code {
+			t.Errorf("%s: got %d, want %d", c, got, code)
+		}
+	}
+	for _, c := range writ.Codes() {
+		if c != writ.CodeInternal && exitCode(c) == exitError {
+			t.Errorf("%s has no exit code of its own", c)
+		}
+	}
+}
+
+// No agent's words can move an operator's cursor.
+func TestOutputIsPrintable(t *testing.T) {
+	raw := json.RawMessage(`{"title":"a\u001b[31mred\u202e","n":9007199254740993,"list":[{"id":"x\ty","s":1}]}`)
+	var b bytes.Buffer
+	if err := render(&b, "table", raw); err != nil {
+		t.Fatal(err)
+	}
+	if strings.ContainsAny(b.String(), "\x1b\u202e") || !strings.Contains(b.String(), "9007199254740993") {
+		t.Errorf("got %q", b.String())
+	}
+}
+
+func TestArguments(t *testing.T) {
+	args := argumentsOf(daemon.Catalog().Get("task.enqueue").Args)
+	find := func(name string) argument {
+		for _, a := range args {
+			if a.name == name {
+				return a
+			}
+		}
+		t.Fatalf("task.enqueue has no argument %s", name)
+		return argument{}
+	}
+	if !find("run_id").required || find("labels").required {
+		t.Error("required arguments are not told from optional ones")
+	}
+	if v, err := find("write_scopes").parse("fs:a,fs:b"); err != nil || len(v.([]string)) != 2 {
+		t.Errorf("a list: %v, %v", v, err)
+	}
+	if _, err := find("args").parse("{"); err == nil {
+		t.Error("half an object passed")
+	}
+	if v, err := find("priority").parse("7"); err != nil || v != int64(7) {
+		t.Errorf("a number: %v, %v", v, err)
+	}
+}

@@ -1,0 +1,169 @@
+package writ_test
+
+import (
+	"bytes"
+	"encoding/json"
+	"flag"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"sort"
+	"strings"
+	"testing"
+
+	"github.com/writ-gateway/writ"
+)
+
+var update = flag.Bool("update", false, "write the golden files")
+
+// golden compares with a file of testdata/vectors/stored. What is in these
+// files lies in the stores of users: a difference is a migration, not an edit.
+func golden(t *testing.T, name string, got []byte) {
+	t.Helper()
+	path := filepath.Join("testdata", "vectors", "stored", name)
+	if *update {
+		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, got, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.Equal(got, want) {
+		t.Errorf("%s differs.\ngot:\n%s\nwant:\n%s", path, got, want)
+	}
+}
+
+const (
+	gRun     writ.RunID     = "run_01ARYZ6S410000000000000000"
+	gTask    writ.TaskID    = "tsk_01ARYZ6S410000000000000000"
+	gSession writ.SessionID = "ses_01ARYZ6S410000000000000000"
+	gReceipt writ.ReceiptID = "rcp_01ARYZ6S410000000000000000"
+)
+
+func TestStoredDocuments(t *testing.T) {
+	for kind, doc := range map[string]any{
+		"agent": writ.Agent{
+			ID: "site-builder", Name: "Builder", Description: "Builds.", Archetypes: []writ.Role{writ.RoleExecutor}, Domain: "web",
+			State: writ.AgentActive, Tools: []writ.Tool{{
+				Name: "site.build", Description: "Build.", Safety: writ.SafetyMutating, Sinks: []writ.Sink{writ.SinkEgress},
+				InputSchema: writ.RawObject(`{"type":"object"}`),
+			}},
+			WriteScope: []string{"fs:site/"}, MaxConcurrent: 4, CreatedAt: 1, UpdatedAt: 2, Receipt: gReceipt,
+		},
+		"session": writ.Session{
+			ID: gSession, Principal: "builder", Kind: writ.KindAgent, Role: writ.RoleExecutor, Agent: "site-builder",
+			State: writ.SessionActive, TokenHash: "00ff", TTLSeconds: 30, ExpiresAt: 3, OpenedBy: gSession, CreatedAt: 1, UpdatedAt: 2,
+			Reason: "operator_request", Receipt: gReceipt,
+		},
+		"task": writ.Task{
+			ID: gTask, Run: gRun, Key: "build", Summary: "Build.", Capability: "site.build", Args: writ.RawObject(`{"ref":"main"}`),
+			ArgsDigest: "aa", Labels: []writ.Label{writ.LabelPublic}, Domain: "web", Agents: []writ.AgentID{"site-builder"},
+			Safety: writ.SafetyMutating, Sinks: []writ.Sink{writ.SinkEgress}, WriteScopes: []string{"fs:site/dist/"}, Priority: 5,
+			LeaseSeconds: 60, MaxAttempts: 3, Attempt: 1, BackoffMs: 1000, NotBefore: 4, State: writ.TaskRunning,
+			Lease:    &writ.Lease{ID: "lse_01ARYZ6S410000000000000000", Session: gSession, Agent: "site-builder", Fence: 7, MaxUntil: 9},
+			CancelAt: 5, ResultDigest: "bb", DoneFence: 7,
+			Failure: &writ.Failure{Class: "external", Code: "lease_expired", Retryable: true}, EnqueuedBy: gSession, CreatedAt: 1, UpdatedAt: 2,
+			Receipt: gReceipt,
+		},
+		"run": writ.Run{
+			ID: gRun, Title: "First", Goal: "Ship.", State: writ.RunActive, ClosePolicy: writ.CloseAuto, Sealed: true,
+			Budget: map[string]int64{writ.BudgetSteps: 10}, Owner: "planner", OwnerRole: writ.RoleOrchestrator, CreatedBy: gSession,
+			Reason: "requested", CreatedAt: 1, UpdatedAt: 2, Receipt: gReceipt,
+		},
+		"gate": writ.Gate{
+			State: writ.GateOpen, PolicyRevision: "sha256:aa", BindingsRevision: "sha256:bb", ReceiptKeyID: "SHA256:cc", Schema: 1, Receipt: gReceipt,
+		},
+	} {
+		b, err := writ.EncodeDoc(writ.Snapshot{}, "x", kind, doc)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var out bytes.Buffer
+		if err := json.Indent(&out, b, "", "  "); err != nil {
+			t.Fatal(err)
+		}
+		out.WriteByte('\n')
+		golden(t, kind+".json", out.Bytes())
+	}
+}
+
+func TestStoredNames(t *testing.T) {
+	var b strings.Builder
+	line := func(what string, names ...any) {
+		for _, n := range names {
+			fmt.Fprintf(&b, "%-8s %v\n", what, n)
+		}
+	}
+	line("document", writ.GateKey, writ.SessionKey(gSession), writ.AgentKey("site-builder"), writ.TaskKey(gTask), writ.RunKey(gRun),
+		writ.TaskNameKey(gRun, "build"), writ.IdempotencyDoc("planner", "key 1"))
+	line("counter", writ.RunSteps(gRun), writ.RunOpenTasks(gRun), writ.RunBadTasks(gRun), writ.RunSequence(gRun),
+		writ.AgentRunning("site-builder"), writ.RegistryRevision(), writ.TaskProgress(gTask, "pct"))
+	line("index", writ.IndexRuns, writ.IndexAgents, writ.IndexSessions, writ.IndexDead, writ.IndexTools, writ.IndexLeases, writ.IndexReady,
+		writ.IndexBeats, writ.IndexLives, writ.IndexTodo, writ.IndexScopes, writ.RunTasks(gRun), writ.RunTasksIn(gRun, writ.TaskQueued),
+		writ.AgentSessions("site-builder"), writ.SessionTasks(gSession), writ.WaitingOn(gTask), writ.BlockedOn(gTask),
+		writ.Refused("site.build", "web"), writ.Refusers(gTask))
+	line("member", writ.ScopeMember("fs:site/dist/", gTask), writ.Refuser("site-builder", "sha256:aa"))
+	line("lane", writ.LaneOf("site.build", "web", 5), writ.DirectedLane("site-builder", "site.build", "web", 5))
+	golden(t, "names.txt", []byte(b.String()))
+	for _, n := range []string{string(writ.TaskNameKey(gRun, "build")), string(writ.DirectedLane("a-b", "site.build", "web", 5))} {
+		if !writ.ValidName(n) {
+			t.Errorf("%q is not a name a store takes", n)
+		}
+	}
+}
+
+// Codes and tables are public: clients switch on them, receipts state them.
+func TestPublicWords(t *testing.T) {
+	var b strings.Builder
+	for _, c := range writ.Codes() {
+		fmt.Fprintf(&b, "code %s receipted=%v\n", c, c.Receipted())
+	}
+	for _, l := range writ.Labels() {
+		fmt.Fprintf(&b, "label %s\n", l)
+	}
+	for _, s := range writ.Sinks() {
+		fmt.Fprintf(&b, "sink %s\n", s)
+	}
+	words(&b, "agent", writ.AgentMoves)
+	words(&b, "session", writ.SessionMoves)
+	words(&b, "task", writ.TaskMoves)
+	words(&b, "run", writ.RunMoves)
+	words(&b, "gate", writ.GateMoves)
+	golden(t, "words.txt", []byte(b.String()))
+}
+
+func words[S ~string](b *strings.Builder, kind string, table writ.Table[S]) {
+	var lines []string
+	for from, tos := range table {
+		for _, to := range tos {
+			lines = append(lines, fmt.Sprintf("move %s %q -> %q\n", kind, from, to))
+		}
+	}
+	sort.Strings(lines)
+	for _, l := range slices.Compact(lines) {
+		b.WriteString(l)
+	}
+}
+
+// The payload is head, commit and tail, and nothing else.
+func TestPayload(t *testing.T) {
+	f := writ.StoredFact{
+		Fact:   writ.Fact{Head: []byte(`{"a":1,"commit":`), Tail: []byte(`,"z":1}`), Run: gRun},
+		Commit: writ.Committed{Epoch: "1.00ff", Seq: 41, RunSeq: 3, At: 1_767_225_600_123},
+	}
+	want := `{"a":1,"commit":{"at":"2026-01-01T00:00:00.123Z","epoch":"1.00ff","runSeq":3,"seq":41},"z":1}`
+	if got := string(f.Payload()); got != want {
+		t.Errorf("got %s", got)
+	}
+	f.Run = ""
+	want = `{"a":1,"commit":{"at":"2026-01-01T00:00:00.123Z","epoch":"1.00ff","seq":41},"z":1}`
+	if got := string(f.Payload()); got != want {
+		t.Errorf("got %s", got)
+	}
+}
