@@ -97,7 +97,7 @@ func RunTasksIn(id RunID, s TaskState) Index {
 func AgentSessions(id AgentID) Index  { return Index("v/sessions/" + string(id)) }
 func SessionTasks(id SessionID) Index { return Index("v/held/" + string(id)) }
 
-// WaitingOn holds "<task> <lane>" of queued tasks that wait until the holder
+// WaitingOn holds "<task> <lane>", score 9 - priority, of queued tasks that wait until the holder
 // task gives up its scopes; BlockedOn is the other direction.
 func WaitingOn(holder TaskID) Index { return Index("v/waiting/" + string(holder)) }
 func BlockedOn(task TaskID) Index   { return Index("v/blocked/" + string(task)) }

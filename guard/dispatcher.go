@@ -308,47 +308,78 @@ func (p *Dispatcher) ringOthers(shard writ.Tenant, lane writ.Lane) {
 	}
 }
 
-// maxRefusedSeen bounds how many tasks that were refused to others a poll looks
-// at, per list.
-const maxRefusedSeen = 16
+// Bounds of what one poll looks at in a list of tasks that were set aside.
+const (
+	refusedPage  = 64
+	refusedPages = 4
+)
 
 // refusedToOthers claims the first task that was set aside because policy
 // refused it to other agents, and was not refused to this one under the
-// policies in force. One such task is judged; the lanes follow.
+// policies in force. One such task is judged; the lanes follow. A task that was
+// refused only under policies of the past goes back to its lanes on the way.
 func (p *Dispatcher) refusedToOthers(ctx context.Context, call *writ.Call, poll writ.Poll) (writ.Reply, *writ.Receipt, error) {
-	shard, st := call.Caller.Tenant, p.door.cfg.Store
-	var lists, refusers writ.ReadSet
-	for _, i := range poll.Refused {
-		lists.Ranges = append(lists.Ranges, writ.Range{Index: i, Limit: maxRefusedSeen})
-	}
-	if lists.Empty() {
-		return writ.Reply{}, nil, nil
-	}
-	s, err := st.Read(ctx, shard, lists)
-	if err != nil {
-		return writ.Reply{}, nil, storeDown("guard.poll", err)
-	}
-	for _, r := range lists.Ranges {
-		for _, m := range s.Ranges[r].Members {
-			refusers.Ranges = append(refusers.Ranges, writ.Range{Index: writ.Refusers(writ.TaskID(m.Name)), Limit: 64})
+	for _, list := range poll.Refused {
+		after := ""
+		for range refusedPages {
+			page, err := p.page(ctx, call.Caller.Tenant, list, after)
+			if err != nil {
+				return writ.Reply{}, nil, err
+			}
+			task, err := p.notRefused(ctx, call.Caller.Tenant, poll.Agent, page)
+			if err != nil {
+				return writ.Reply{}, nil, err
+			}
+			if task != "" {
+				return p.setAside(ctx, call, poll, task)
+			}
+			if len(page) < refusedPage {
+				break
+			}
+			after = page[len(page)-1].Name + "\x00"
 		}
-	}
-	if refusers.Empty() {
-		return writ.Reply{}, nil, nil
-	}
-	if s, err = st.Read(ctx, shard, refusers); err != nil {
-		return writ.Reply{}, nil, storeDown("guard.poll", err)
-	}
-	policy, _ := p.door.cfg.Decider.Revisions()
-	mine := writ.Refuser(poll.Agent, policy)
-	for _, r := range refusers.Ranges {
-		if slices.ContainsFunc(s.Ranges[r].Members, func(m writ.Member) bool { return m.Name == mine }) {
-			continue
-		}
-		task := writ.TaskID(strings.TrimPrefix(string(r.Index), string(writ.Refusers(""))))
-		return p.setAside(ctx, call, poll, task)
 	}
 	return writ.Reply{}, nil, nil
+}
+
+func (p *Dispatcher) page(ctx context.Context, shard writ.Tenant, list writ.Index, after string) ([]writ.Member, error) {
+	r := writ.Range{Index: list, From: after, Limit: refusedPage}
+	s, err := p.door.cfg.Store.Read(ctx, shard, writ.ReadSet{Ranges: []writ.Range{r}})
+	if err != nil {
+		return nil, storeDown("guard.poll", err)
+	}
+	return s.Ranges[r].Members, nil
+}
+
+// notRefused is the first of the tasks that the agent was not refused under the
+// policies in force.
+func (p *Dispatcher) notRefused(ctx context.Context, shard writ.Tenant, agent writ.AgentID, tasks []writ.Member) (writ.TaskID, error) {
+	var want writ.ReadSet
+	for _, t := range tasks {
+		want.Ranges = append(want.Ranges, writ.Range{Index: writ.Refusers(writ.TaskID(t.Name)), Limit: refusedPage})
+	}
+	if want.Empty() {
+		return "", nil
+	}
+	s, err := p.door.cfg.Store.Read(ctx, shard, want)
+	if err != nil {
+		return "", storeDown("guard.poll", err)
+	}
+	policy, _ := p.door.cfg.Decider.Revisions()
+	mine := writ.Refuser(agent, policy)
+	for i, r := range want.Ranges {
+		refusers := s.Ranges[r].Members
+		task := writ.TaskID(tasks[i].Name)
+		switch {
+		case !slices.ContainsFunc(refusers, func(m writ.Member) bool { return strings.HasSuffix(m.Name, " "+policy) }):
+			if _, _, err := p.door.System(ctx, shard, "task.reoffer", map[string]any{"task_id": task}, nil); err != nil {
+				return "", err
+			}
+		case !slices.ContainsFunc(refusers, func(m writ.Member) bool { return m.Name == mine }):
+			return task, nil
+		}
+	}
+	return "", nil
 }
 
 // setAside judges a task that was set aside. Refused again, it stays where it

@@ -43,6 +43,8 @@ type law struct {
 	down     bool
 	deciding func() // runs inside Decide: what happens between read and commit
 	decided  int
+	judge    func(writ.PolicyInput) *writ.Finding
+	failing  bool // set by judge: this decision errs
 }
 
 func (l *law) Permit(r writ.Role, _ writ.Tenant, c writ.CapabilityID) bool {
@@ -65,7 +67,12 @@ func (l *law) Decide(_ context.Context, in writ.PolicyInput) (writ.Decision, err
 	if f, ok := l.deny[in.Capability.ID]; ok {
 		d.Effect, d.Findings = f.Effect, []writ.Finding{f}
 	}
-	down := l.down
+	if l.judge != nil {
+		if f := l.judge(in); f != nil {
+			d.Effect, d.Findings = f.Effect, []writ.Finding{*f}
+		}
+	}
+	down := l.down || l.failing
 	l.mu.Unlock()
 	if hook != nil {
 		hook()

@@ -1,0 +1,295 @@
+package guard_test
+
+import (
+	"context"
+	"encoding/json"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/writ-gateway/writ"
+	"github.com/writ-gateway/writ/guard"
+)
+
+// claims puts a queue of the smallest kind behind a dispatcher: task.claim
+// without a task polls every lane, with one it makes a run document; task.refuse
+// notes who was refused.
+type claimArgs struct {
+	Task writ.TaskID `json:"task_id,omitempty"`
+	Wait int64       `json:"wait_s,omitempty"`
+}
+
+type refuseArgs struct {
+	Task  writ.TaskID  `json:"task_id"`
+	Agent writ.AgentID `json:"agent_id"`
+	Lane  writ.Lane    `json:"lane,omitempty"`
+}
+
+const testLane writ.Lane = "5/site.build/web"
+
+func claims(agent func(*writ.Call) writ.AgentID) []*writ.Capability {
+	list := writ.Refused("site.build", "web")
+	run := func(id writ.TaskID) writ.RunID { return writ.RunID("run_" + string(id[4:])) }
+	return []*writ.Capability{
+		writ.Define[claimArgs, thingView](writ.Capability{ID: "task.claim", Summary: "Claim.", Safety: writ.SafetyMutating}, writ.Verb[claimArgs]{
+			Reads: func(_ *writ.Call, a *claimArgs, _ writ.Snapshot) (rs writ.ReadSet, _ error) {
+				if a.Task != "" {
+					rs.Docs = []writ.Key{writ.RunKey(run(a.Task))}
+				}
+				return rs, nil
+			},
+			Plan: func(c *writ.Call, a *claimArgs, s writ.Snapshot, _ writ.Decision) (tx writ.Tx, r writ.Reply, err error) {
+				if a.Task == "" {
+					return tx, writ.Reply{Poll: &writ.Poll{
+						Agent: agent(c), Lanes: func(writ.Lane) bool { return true }, Refused: []writ.Index{list}, WaitMs: a.Wait * 1000,
+					}}, nil
+				}
+				if c.Entry != nil {
+					tx.Ack(*c.Entry)
+				}
+				if _, _, taken, _ := writ.Get[writ.Run](s, writ.RunKey(run(a.Task))); taken {
+					return tx, writ.Reply{Outcome: writ.OutcomeEmpty}, nil
+				}
+				tx.Unindex(list, string(a.Task))
+				tx.Move(writ.ObjectRun, string(run(a.Task)), "", string(writ.RunActive))
+				return tx, writ.Reply{Outcome: writ.OutcomeDone, Body: thingView{Run: run(a.Task)}}, tx.PutDoc(s, writ.RunKey(run(a.Task)), "run", writ.Run{State: writ.RunActive})
+			},
+		}),
+		writ.Define[refuseArgs, thingView](writ.Capability{ID: "task.refuse", Summary: "Refuse.", Safety: writ.SafetyMutating, Class: writ.Mandate, Internal: true}, writ.Verb[refuseArgs]{
+			Plan: func(c *writ.Call, a *refuseArgs, _ writ.Snapshot, d writ.Decision) (tx writ.Tx, r writ.Reply, err error) {
+				if c.Entry != nil {
+					tx.Ack(*c.Entry)
+				}
+				tx.Index(list, string(a.Task), 0)
+				tx.Index(writ.Refusers(a.Task), writ.Refuser(a.Agent, d.PolicyRevision), 0)
+				return tx, writ.Reply{Outcome: writ.OutcomeDone}, nil
+			},
+		}),
+		writ.Define[refuseArgs, thingView](writ.Capability{ID: "task.reoffer", Summary: "Reoffer.", Safety: writ.SafetyMutating, Class: writ.Mandate, Internal: true}, writ.Verb[refuseArgs]{
+			Plan: func(_ *writ.Call, a *refuseArgs, _ writ.Snapshot, _ writ.Decision) (tx writ.Tx, r writ.Reply, err error) {
+				tx.Unindex(list, string(a.Task))
+				tx.Push(testLane, string(a.Task))
+				return tx, writ.Reply{Outcome: writ.OutcomeDone}, nil
+			},
+		}),
+	}
+}
+
+func newDispatcher(t *testing.T) (*world, *guard.Dispatcher) {
+	t.Helper()
+	w := newWorld(t, func(c *guard.Config) {
+		reg, err := writ.NewRegistry(append(append(guard.Capabilities(), things()...), claims(func(c *writ.Call) writ.AgentID {
+			return writ.AgentID(c.Caller.Principal)
+		})...)...)
+		if err != nil {
+			t.Fatal(err)
+		}
+		c.Registry = reg
+	})
+	d := guard.NewDispatcher(w.door, "r-1")
+	d.Start(shard)
+	t.Cleanup(d.Stop)
+	return w, d
+}
+
+func (w *world) push(n byte) writ.TaskID {
+	w.t.Helper()
+	id := writ.TaskID(writ.MakeID(writ.PrefixTask, 1_767_225_600_000, [10]byte{n}))
+	call := &writ.Call{}
+	if err := w.door.Stamp(call); err != nil {
+		w.t.Fatal(err)
+	}
+	tx := writ.Tx{Call: call.ID}
+	tx.Push(testLane, string(id))
+	if _, err := w.store.Commit(w.t.Context(), shard, tx); err != nil {
+		w.t.Fatal(err)
+	}
+	return id
+}
+
+func (w *world) poll(d *guard.Dispatcher, c *writ.Credential, wait int64, key string) (writ.Reply, *writ.Receipt, error) {
+	raw, err := json.Marshal(claimArgs{Wait: wait})
+	if err != nil {
+		return writ.Reply{}, nil, err
+	}
+	call := &writ.Call{Capability: "task.claim", Credential: c, Raw: raw, IdempotencyKey: key}
+	if err := w.door.Stamp(call); err != nil {
+		return writ.Reply{}, nil, err
+	}
+	return d.Do(context.Background(), call)
+}
+
+func (w *world) waiting() int64 {
+	w.t.Helper()
+	lanes, err := w.store.Lanes(w.t.Context(), shard)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	var n int64
+	for _, l := range lanes {
+		n += l.Count
+	}
+	return n
+}
+
+func TestPollWaitsForWork(t *testing.T) {
+	w, d := newDispatcher(t)
+	alice := w.session("alice")
+	if reply, receipt, err := w.poll(d, alice, 0, ""); err != nil || receipt != nil || reply.Outcome != writ.OutcomeEmpty {
+		t.Fatalf("an empty queue: %+v, %v", reply, err)
+	}
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		if reply, receipt, err := w.poll(d, alice, 20, ""); err != nil || receipt == nil || reply.Outcome != writ.OutcomeDone {
+			t.Errorf("got %+v, %v", reply, err)
+		}
+	})
+	for w.heard.calls.Load() < 4 { // the poll has been judged
+		time.Sleep(time.Millisecond)
+	}
+	w.push(1)
+	wg.Wait()
+	if w.waiting() != 0 {
+		t.Error("the entry is still in its lane")
+	}
+}
+
+func TestManyPollsShareTheWork(t *testing.T) {
+	w, d := newDispatcher(t)
+	const n = 32
+	var mu sync.Mutex
+	got := map[string]int{}
+	var wg sync.WaitGroup
+	for i := range n {
+		c := w.session("worker-" + string(rune('a'+i%26)) + string(rune('a'+i/26)))
+		wg.Go(func() {
+			reply, receipt, err := w.poll(d, c, 20, "")
+			if err != nil || receipt == nil {
+				t.Errorf("got %+v, %v", reply, err)
+				return
+			}
+			mu.Lock()
+			got[string(reply.JSON)]++
+			mu.Unlock()
+		})
+	}
+	for i := range n {
+		w.push(byte(i + 1))
+	}
+	wg.Wait()
+	if len(got) != n {
+		t.Errorf("%d tasks for %d workers: %v", len(got), n, got)
+	}
+}
+
+func TestOnePollPerSession(t *testing.T) {
+	w, d := newDispatcher(t)
+	alice := w.session("alice")
+	before := w.heard.calls.Load()
+	var wg sync.WaitGroup
+	wg.Go(func() { _, _, _ = w.poll(d, alice, 20, "") })
+	for w.heard.calls.Load() == before {
+		time.Sleep(time.Millisecond)
+	}
+	// The first poll may not be registered yet; at the latest the second try
+	// meets it.
+	for {
+		_, receipt, err := w.poll(d, alice, 0, "")
+		if writ.CodeOf(err) == writ.CodeBackpressure {
+			break
+		}
+		if err != nil || receipt != nil {
+			t.Fatalf("%v, %v", receipt, err)
+		}
+	}
+	d.Stop()
+	wg.Wait()
+}
+
+// A task refused to one agent is offered to another, without being offered to
+// the first again; under new policies the first is asked again.
+func TestRefusedTaskGoesToAnother(t *testing.T) {
+	w, d := newDispatcher(t)
+	alice, bob := w.session("alice"), w.session("bob")
+	id := w.push(1)
+	w.law.judge = func(in writ.PolicyInput) *writ.Finding {
+		if a, ok := in.Call.Args.(*claimArgs); ok && a.Task != "" && in.Call.Caller.Principal == "alice" {
+			return &writ.Finding{Rule: "p.not-alice", Effect: writ.EffectDeny, Code: "policy_denied"}
+		}
+		return nil
+	}
+	denials := func() int {
+		n := 0
+		for _, f := range w.facts() {
+			if predicate(t, f)["outcome"] == "denial" {
+				n++
+			}
+		}
+		return n
+	}
+	for range 5 {
+		if _, receipt, err := w.poll(d, alice, 0, ""); err != nil || receipt != nil {
+			t.Fatalf("%v, %v", receipt, err)
+		}
+	}
+	if n := denials(); n != 1 {
+		t.Fatalf("alice was refused %d times", n)
+	}
+	w.law.mu.Lock()
+	w.law.policy = "policy-2"
+	w.law.mu.Unlock()
+	w.gate()
+	if _, receipt, err := w.poll(d, alice, 0, ""); err != nil || receipt != nil {
+		t.Fatalf("%v, %v", receipt, err)
+	}
+	if n := denials(); n != 2 {
+		t.Fatalf("under new policies alice was refused %d times in all, want 2", n)
+	}
+	reply, receipt, err := w.poll(d, bob, 0, "")
+	if err != nil || receipt == nil {
+		t.Fatalf("bob: %+v, %v", reply, err)
+	}
+	var v thingView
+	if json.Unmarshal(reply.JSON, &v) != nil || string(v.Run[4:]) != string(id[4:]) {
+		t.Fatalf("bob got %s, want %s", reply.JSON, id)
+	}
+}
+
+func TestPollIsReplayedUnderItsKey(t *testing.T) {
+	w, d := newDispatcher(t)
+	alice := w.session("alice")
+	w.push(1)
+	w.push(2)
+	first, a, err := w.poll(d, alice, 0, "k")
+	if err != nil || a == nil {
+		t.Fatal(err)
+	}
+	again, b, err := w.poll(d, alice, 0, "k")
+	if err != nil || b == nil || a.ID != b.ID || !again.Replayed || string(first.JSON) != string(again.JSON) {
+		t.Fatalf("%s replayed as %s, %v", first.JSON, again.JSON, err)
+	}
+	if w.waiting() != 1 {
+		t.Errorf("%d entries wait, want the second", w.waiting())
+	}
+}
+
+// A store that refuses must not swallow the entry.
+func TestEntryIsGivenBackWhenTheCallFails(t *testing.T) {
+	w, d := newDispatcher(t)
+	alice := w.session("alice")
+	w.push(1)
+	w.law.judge = func(in writ.PolicyInput) *writ.Finding {
+		w.law.failing = in.Call.Capability == "task.claim" && in.Call.Entry != nil
+		return nil
+	}
+	if _, _, err := w.poll(d, alice, 0, ""); writ.CodeOf(err) != writ.CodePolicyDown {
+		t.Fatalf("got %v", err)
+	}
+	if w.waiting() != 1 {
+		t.Fatalf("%d entries wait", w.waiting())
+	}
+	w.law.judge, w.law.failing = nil, false
+	if _, receipt, err := w.poll(d, alice, 0, ""); err != nil || receipt == nil {
+		t.Fatal(err)
+	}
+}
