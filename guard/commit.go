@@ -42,7 +42,12 @@ func (t *try) commit(ctx context.Context, tx writ.Tx, reply writ.Reply) (writ.Re
 			return writ.Reply{}, nil, err
 		}
 	}
+	release, err := t.lockWritten(tx)
+	if err != nil {
+		return writ.Reply{}, nil, err
+	}
 	done, err := t.store(ctx, tx)
+	release()
 	if err != nil {
 		return writ.Reply{}, nil, err
 	}
@@ -61,6 +66,23 @@ func (t *try) commit(ctx context.Context, tx writ.Tx, reply writ.Reply) (writ.Re
 		}
 	}
 	return reply, &receipt, nil
+}
+
+// lockWritten takes the locks of the documents the transaction writes. If one
+// is taken somebody is about to change what was read: the call goes back and
+// waits for it first.
+func (t *try) lockWritten(tx writ.Tx) (release func(), err error) {
+	var keys []writ.Key
+	for _, o := range tx.Ops {
+		if o.Kind == writ.OpPut && !slices.Contains(t.held, o.Key) && !slices.Contains(keys, o.Key) {
+			keys = append(keys, o.Key)
+		}
+	}
+	release, taken := t.d.locks.try(keys)
+	if taken != "" {
+		return nil, &errAgain{cause: errors.New("another call is changing " + string(taken)), key: taken}
+	}
+	return release, nil
 }
 
 // guardReads makes the commit re-check everything this try looked at, and that

@@ -9,8 +9,11 @@ import (
 )
 
 // locks are FIFO locks by document, so that callers of one replica who will
-// write the same document queue here instead of conflicting in the store. They
-// are a courtesy, never what correctness rests on: the commit's guards are.
+// write the same document queue here instead of conflicting in the store. Every
+// commit holds the locks of the documents it writes; a call that found one
+// taken, or met a conflict, takes it before it reads again, and then nobody of
+// this replica can change the document under it. They are a courtesy, never
+// what correctness rests on: the commit's guards are.
 type locks struct {
 	mu sync.Mutex
 	m  map[writ.Key][]chan struct{} // holder first, then waiters in order
@@ -29,6 +32,25 @@ func (l *locks) acquire(ctx context.Context, keys []writ.Key) (func(), error) {
 		}
 	}
 	return func() { l.release(keys) }, nil
+}
+
+// try takes every key that is free at this moment, or none: then it names one
+// that was taken.
+func (l *locks) try(keys []writ.Key) (release func(), taken writ.Key) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, k := range keys {
+		if len(l.m[k]) > 0 {
+			return nil, k
+		}
+	}
+	if l.m == nil {
+		l.m = map[writ.Key][]chan struct{}{}
+	}
+	for _, k := range keys {
+		l.m[k] = []chan struct{}{make(chan struct{})}
+	}
+	return func() { l.release(keys) }, ""
 }
 
 func (l *locks) take(ctx context.Context, k writ.Key) error {

@@ -23,6 +23,8 @@ type try struct {
 	k     *writ.Capability // nil: no such capability, told only to authenticated callers
 	tries int
 
+	held []writ.Key // locked across this try
+
 	argsErr error // why the arguments were refused, told only to authenticated callers
 
 	// Fresh on every try:
@@ -83,6 +85,7 @@ func (t *try) locked(ctx context.Context, keys []writ.Key) (writ.Reply, *writ.Re
 		}
 		defer release()
 	}
+	t.held = keys
 	return t.once(ctx)
 }
 
