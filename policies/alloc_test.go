@@ -30,6 +30,16 @@ func evaluation(t testing.TB, e *Engine) float64 {
 	})
 }
 
+// load200 is the four packs beside 196 that other calls are routed to.
+func load200(t testing.TB) *Engine {
+	t.Helper()
+	f := sources(t)
+	for i := range 196 {
+		guardPack(f, fmt.Sprintf("team_%03d", i), fmt.Sprintf("team%d.*", i), "deny", `"effect": "deny", "code": "quota_exceeded"`, `input.run.state == "failed"`)
+	}
+	return loadFrom(t, from(f))
+}
+
 func TestAllocations(t *testing.T) {
 	if raceEnabled {
 		t.Log("the race detector allocates too; the numbers are checked without it")
@@ -47,11 +57,7 @@ func TestAllocations(t *testing.T) {
 	}
 
 	// Packs that are not routed to a call cost it nothing.
-	f := sources(t)
-	for i := range 196 {
-		guardPack(f, fmt.Sprintf("team_%03d", i), fmt.Sprintf("team%d.*", i), "deny", `"effect": "deny", "code": "quota_exceeded"`, `input.run.state == "failed"`)
-	}
-	many := evaluation(t, loadFrom(t, from(f)))
+	many := evaluation(t, load200(t))
 	if many > few*1.1 {
 		t.Errorf("with 200 packs an evaluation allocates %.0f times, with 4 packs %.0f; want at most 10 %% more", many, few)
 	}
@@ -64,6 +70,28 @@ func TestPermitDoesNotAllocate(t *testing.T) {
 		if n := testing.AllocsPerRun(100, func() { e.Permit(writ.RoleExecutor, "default", c) }); n != 0 {
 			t.Errorf("%s: Permit allocates %.0f times, want 0", c, n)
 		}
+	}
+}
+
+// BenchmarkEvaluate is the evaluation alone; `make bench` quotes it.
+func BenchmarkEvaluate(b *testing.B) {
+	for _, packs := range []struct {
+		n    int
+		load func(testing.TB) *Engine
+	}{{4, load}, {200, load200}} {
+		b.Run(fmt.Sprintf("packs=%d", packs.n), func(b *testing.B) {
+			r := packs.load(b).now.Load().routes["task.claim"]
+			input, _, err := buildInput(claim())
+			if err != nil {
+				b.Fatal(err)
+			}
+			b.ReportAllocs()
+			for b.Loop() {
+				if _, err := r.eval(b.Context(), input, time.Minute); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
 	}
 }
 
