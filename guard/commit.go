@@ -229,6 +229,12 @@ func (t *try) addFact(tx *writ.Tx, st writ.Statement, reply writ.Reply) error {
 func (t *try) store(ctx context.Context, tx writ.Tx) (writ.Committed, error) {
 	done, err := t.d.cfg.Store.Commit(ctx, t.call.Caller.Tenant, tx)
 	if err == nil {
+		if slices.ContainsFunc(tx.Ops, func(o writ.Op) bool { return o.Kind == writ.OpIndex && o.Index == writ.IndexTodo }) {
+			select {
+			case t.d.due <- struct{}{}:
+			default:
+			}
+		}
 		return done, nil
 	}
 	if e, ok := errors.AsType[*writ.Error](err); ok {

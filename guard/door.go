@@ -54,6 +54,7 @@ type Door struct {
 	inflight chan struct{}
 	denials  *denials
 	shed     shedder
+	due      chan struct{} // rung when a commit left follow-up work for now
 }
 
 // New makes a Door.
@@ -86,6 +87,7 @@ func New(cfg Config) (*Door, error) {
 		cfg:      cfg,
 		inflight: make(chan struct{}, cfg.MaxInflight),
 		denials:  newDenials(cfg.DenialBurst, cfg.DenialPerSecond),
+		due:      make(chan struct{}, 1),
 	}, nil
 }
 

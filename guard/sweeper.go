@@ -18,11 +18,14 @@ type Due struct {
 	// Grace delays members after an outage: while callers could not renew
 	// anything, nothing they held may be taken from them.
 	Grace bool
+	// Again sweeps the index at once as long as members are handled: work done
+	// in steps leaves its member there until the last.
+	Again bool
 }
 
 // Todo maps the kinds of follow-up work in IndexTodo ("<kind> <id>") to calls.
 func Todo(kinds map[string]func(id string) (writ.CapabilityID, map[string]any)) Due {
-	return Due{Index: writ.IndexTodo, Call: func(member string) (writ.CapabilityID, map[string]any, bool) {
+	return Due{Index: writ.IndexTodo, Again: true, Call: func(member string) (writ.CapabilityID, map[string]any, bool) {
 		kind, id, _ := strings.Cut(member, " ")
 		f, ok := kinds[kind]
 		if !ok {
@@ -55,7 +58,6 @@ type Sweeper struct {
 
 	cancel context.CancelFunc
 	done   sync.WaitGroup
-	kick   chan struct{}
 }
 
 // NewSweeper makes a Sweeper.
@@ -72,7 +74,7 @@ func NewSweeper(d *Door, cfg SweeperConfig) *Sweeper {
 	if cfg.Grace == 0 {
 		cfg.Grace = time.Minute
 	}
-	return &Sweeper{door: d, cfg: cfg, kick: make(chan struct{}, 1)}
+	return &Sweeper{door: d, cfg: cfg}
 }
 
 // Start sweeps until Stop.
@@ -106,7 +108,7 @@ func (s *Sweeper) Start() {
 			t := time.NewTimer(s.cfg.Every)
 			select {
 			case <-t.C:
-			case <-s.kick:
+			case <-s.door.due: // a commit left work for now: do not wait
 			case <-ctx.Done():
 			}
 			t.Stop()
@@ -120,14 +122,6 @@ func (s *Sweeper) Start() {
 func (s *Sweeper) flush(ctx context.Context) {
 	if err := s.door.FlushDenials(ctx); err != nil && ctx.Err() == nil {
 		s.door.cfg.Log.Warn("counted denials were not receipted yet", "error", err)
-	}
-}
-
-// Kick makes the next sweep start at once.
-func (s *Sweeper) Kick() {
-	select {
-	case s.kick <- struct{}{}:
-	default:
 	}
 }
 
@@ -148,42 +142,52 @@ func (s *Sweeper) Sweep(ctx context.Context, quiet bool) bool {
 			if quiet && due.Grace {
 				continue
 			}
-			if !s.sweep(ctx, shard, due) {
-				answered = false
+			for rounds := 0; ; rounds++ {
+				handled, ok := s.sweep(ctx, shard, due)
+				answered = answered && ok
+				if handled == 0 || !due.Again || rounds >= maxRounds {
+					break
+				}
 			}
 		}
 	}
 	return answered
 }
 
-func (s *Sweeper) sweep(ctx context.Context, shard writ.Tenant, due Due) bool {
+// maxRounds bounds how long one index may keep a sweep from the others.
+const maxRounds = 32
+
+// sweep handles one page of an index. It says how many members it handled and
+// whether the store answered.
+func (s *Sweeper) sweep(ctx context.Context, shard writ.Tenant, due Due) (handled int, ok bool) {
 	head, err := s.door.cfg.Store.Read(ctx, shard, writ.ReadSet{})
 	if err != nil {
-		return false
+		return 0, false
 	}
 	r := writ.Range{Index: due.Index, ByScore: true, Min: 0, Max: head.Now, Limit: s.cfg.Budget}
 	snap, err := s.door.cfg.Store.Read(ctx, shard, writ.ReadSet{Ranges: []writ.Range{r}})
 	if err != nil {
-		return false
+		return 0, false
 	}
 	for _, m := range snap.Ranges[r].Members {
 		if ctx.Err() != nil {
-			return true
+			return handled, true
 		}
-		id, args, ok := due.Call(m.Name)
-		if ok {
+		id, args, known := due.Call(m.Name)
+		if known {
 			_, _, err = s.door.System(ctx, shard, id, args, nil)
 		}
-		if ok && err == nil {
+		if known && err == nil {
+			handled++
 			continue
 		}
 		if ctx.Err() != nil {
-			return true
+			return handled, true
 		}
 		s.door.cfg.Log.Error("due work failed; it is tried again later", "index", due.Index, "capability", id, "error", err)
 		s.later(ctx, shard, due.Index, m, snap.Now)
 	}
-	return true
+	return handled, true
 }
 
 // later moves a failing member back so that it does not block the others.

@@ -1,0 +1,173 @@
+package guard_test
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/writ-gateway/writ"
+	"github.com/writ-gateway/writ/guard"
+)
+
+// stepArgs work off a todo in steps: each call takes one from a counter and
+// removes the member with the last.
+type stepArgs struct {
+	Name string `json:"name"`
+	Fail bool   `json:"fail,omitempty"`
+}
+
+var steps = writ.Counter{Entity: "steps", Field: "left"}
+
+func stepCapability() *writ.Capability {
+	return writ.Define[stepArgs, thingView](writ.Capability{ID: "test.step", Summary: "Step.", Safety: writ.SafetyMutating, Class: writ.Mandate, Internal: true}, writ.Verb[stepArgs]{
+		Reads: func(*writ.Call, *stepArgs, writ.Snapshot) (writ.ReadSet, error) {
+			return writ.ReadSet{Counters: []writ.Counter{steps}}, nil
+		},
+		Plan: func(_ *writ.Call, a *stepArgs, s writ.Snapshot, _ writ.Decision) (tx writ.Tx, r writ.Reply, err error) {
+			if a.Fail {
+				return tx, r, writ.Refuse(writ.CodeIllegal, "test", "no", "")
+			}
+			left := s.Counters[steps]
+			tx.Within(steps, left, left)
+			if left > 0 {
+				tx.Add(steps, -1)
+			}
+			if left <= 1 {
+				tx.Unindex(writ.IndexTodo, "step "+a.Name)
+			}
+			return tx, writ.Reply{Outcome: writ.OutcomeDone}, nil
+		},
+	})
+}
+
+// leaveCapability leaves a todo for now.
+func leaveCapability() *writ.Capability {
+	return writ.Define[stepArgs, thingView](writ.Capability{ID: "test.leave", Summary: "Leave work.", Safety: writ.SafetyMutating, Class: writ.Mandate, Internal: true}, writ.Verb[stepArgs]{
+		Plan: func(_ *writ.Call, a *stepArgs, s writ.Snapshot, _ writ.Decision) (tx writ.Tx, r writ.Reply, err error) {
+			tx.Index(writ.IndexTodo, "step "+a.Name, s.Now)
+			return tx, writ.Reply{Outcome: writ.OutcomeDone}, nil
+		},
+	})
+}
+
+func newSweeper(t *testing.T, every time.Duration) (*world, *guard.Sweeper) {
+	t.Helper()
+	w := newWorld(t, func(c *guard.Config) {
+		reg, err := writ.NewRegistry(append(append(guard.Capabilities(), things()...), stepCapability(), leaveCapability())...)
+		if err != nil {
+			t.Fatal(err)
+		}
+		c.Registry = reg
+	})
+	s := guard.NewSweeper(w.door, guard.SweeperConfig{Shards: []writ.Tenant{shard}, Every: every, Dues: []guard.Due{
+		guard.Todo(map[string]func(string) (writ.CapabilityID, map[string]any){
+			"step": func(id string) (writ.CapabilityID, map[string]any) { return "test.step", map[string]any{"name": id} },
+			"fail": func(id string) (writ.CapabilityID, map[string]any) {
+				return "test.step", map[string]any{"name": id, "fail": true}
+			},
+		}),
+	}})
+	return w, s
+}
+
+func (w *world) todo(member string, at, left int64) {
+	w.t.Helper()
+	call := &writ.Call{}
+	if err := w.door.Stamp(call); err != nil {
+		w.t.Fatal(err)
+	}
+	tx := writ.Tx{Call: call.ID}
+	tx.Index(writ.IndexTodo, member, at)
+	if left != 0 {
+		tx.Add(steps, left)
+	}
+	if _, err := w.store.Commit(w.t.Context(), shard, tx); err != nil {
+		w.t.Fatal(err)
+	}
+}
+
+func (w *world) todos() map[string]int64 {
+	w.t.Helper()
+	r := writ.Range{Index: writ.IndexTodo, Limit: 100}
+	s, err := w.store.Read(w.t.Context(), shard, writ.ReadSet{Ranges: []writ.Range{r}})
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	out := map[string]int64{}
+	for _, m := range s.Ranges[r].Members {
+		out[m.Name] = m.Score
+	}
+	return out
+}
+
+// Work in steps is done in one sweep, what is not due yet is left alone, and a
+// member that fails is put off without blocking the others.
+func TestSweep(t *testing.T) {
+	w, s := newSweeper(t, time.Hour)
+	now := w.now.Load()
+	w.todo("fail x", now-20, 0)
+	w.todo("nothing y", now-15, 0)
+	w.todo("step a", now-10, 20)
+	w.todo("step later", now+60_000, 0)
+	if !s.Sweep(t.Context(), false) {
+		t.Fatal("the store did not answer")
+	}
+	got := w.todos()
+	if _, ok := got["step a"]; ok {
+		t.Error("work in steps was not finished")
+	}
+	if got["step later"] != now+60_000 {
+		t.Error("what is not due was touched")
+	}
+	if got["fail x"] <= now || got["nothing y"] <= now {
+		t.Errorf("what fails was not put off: %v", got)
+	}
+}
+
+// A commit that leaves follow-up work does not wait for the next sweep.
+func TestCommitKicksTheSweeper(t *testing.T) {
+	w, s := newSweeper(t, time.Hour)
+	s.Start()
+	defer s.Stop()
+	if _, _, err := w.door.System(t.Context(), shard, "test.leave", stepArgs{Name: "a"}, nil); err != nil {
+		t.Fatal(err)
+	}
+	deadline := time.Now().Add(10 * time.Second)
+	for {
+		if _, ok := w.todos()["step a"]; !ok {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatal("the sweeper waited for its hour")
+		}
+		time.Sleep(time.Millisecond)
+	}
+}
+
+func TestQuietTimesLeaveLeasesAlone(t *testing.T) {
+	w := newWorld(t)
+	called := ""
+	s := guard.NewSweeper(w.door, guard.SweeperConfig{Shards: []writ.Tenant{shard}, Dues: []guard.Due{
+		{Index: writ.IndexLeases, Grace: true, Call: func(m string) (writ.CapabilityID, map[string]any, bool) {
+			called += m
+			return "", nil, false
+		}},
+	}})
+	call := &writ.Call{}
+	if err := w.door.Stamp(call); err != nil {
+		t.Fatal(err)
+	}
+	tx := writ.Tx{Call: call.ID}
+	tx.Index(writ.IndexLeases, "x", w.now.Load()-1)
+	if _, err := w.store.Commit(t.Context(), shard, tx); err != nil {
+		t.Fatal(err)
+	}
+	s.Sweep(t.Context(), true)
+	if called != "" {
+		t.Fatal("a lease was touched in quiet times")
+	}
+	s.Sweep(t.Context(), false)
+	if !strings.Contains(called, "x") {
+		t.Fatal("a lease was never looked at")
+	}
+}
