@@ -50,11 +50,16 @@ func AgentKey(id AgentID) Key     { return Key("agent/" + string(id)) }
 func TaskKey(id TaskID) Key       { return Key("task/" + string(id)) }
 func RunKey(id RunID) Key         { return Key("run/" + string(id)) }
 
-// IdempotencyDoc is where the reply to a caller's Idempotency-Key is kept.
-// The caller's words are hashed: they never become part of a name.
-func IdempotencyDoc(p PrincipalID, key string) Key {
-	h := sha256.Sum256([]byte(string(p) + "\x00" + key))
-	return Key("idem/" + hex.EncodeToString(h[:16]))
+// IdempotencyDoc is where the reply to a caller's Idempotency-Key is kept. Keys
+// belong to the principal in one role and for one agent: nobody else can read
+// or spoil them. The caller's words are hashed and never become part of a name.
+func IdempotencyDoc(c Caller, key string) Key {
+	h := sha256.New()
+	for _, s := range []string{string(c.Principal), string(c.Role), string(c.Agent), key} {
+		h.Write([]byte(s))
+		h.Write([]byte{0})
+	}
+	return Key("idem/" + hex.EncodeToString(h.Sum(nil)[:16]))
 }
 
 // TaskNameKey maps the caller's task key to its task: unique in the run.
@@ -110,8 +115,9 @@ func Refused(c CapabilityID, domain string) Index {
 func Refusers(task TaskID) Index { return Index("v/refusers/" + string(task)) }
 
 // Refuser is the member of Refusers for an agent a task was refused to. Under
-// other policies the same agent may be asked again.
-func Refuser(a AgentID, policyRevision string) string { return string(a) + " " + policyRevision }
+// other policies the same agent may be asked again. The revision comes first,
+// so that one range finds every refusal under it.
+func Refuser(a AgentID, policyRevision string) string { return policyRevision + " " + string(a) }
 
 // LaneOf is the lane of a capability, domain and priority.
 func LaneOf(c CapabilityID, domain string, priority int64) Lane {

@@ -35,9 +35,10 @@ func (Obligor) Reads(_ *writ.Call, _ *writ.Capability, sub writ.Subject) (writ.R
 	}, nil
 }
 
-// Facts tells policy what the call would cost its run. A run that does not
+// Facts tells policy what the call would cost its run: nothing, if it would not
+// move an object even when allowed. A run that does not
 // exist has no budget to judge; the plan refuses it.
-func (Obligor) Facts(c *writ.Call, k *writ.Capability, s writ.Snapshot, sub *writ.Subject) error {
+func (Obligor) Facts(c *writ.Call, k *writ.Capability, s writ.Snapshot, moves func() bool, sub *writ.Subject) error {
 	if sub.Run == nil {
 		return nil
 	}
@@ -46,7 +47,11 @@ func (Obligor) Facts(c *writ.Call, k *writ.Capability, s writ.Snapshot, sub *wri
 		return err
 	}
 	used, limit := s.Counters[writ.RunSteps(run.ID)], run.Budget[writ.BudgetSteps]
-	f, _, _ := judge(used, cost(c, k), limit)
+	charge := cost(c, k)
+	if charge > 0 && !moves() {
+		charge = 0
+	}
+	f, _, _ := judge(used, charge, limit)
 	sub.Budget = append(sub.Budget, f)
 	return nil
 }

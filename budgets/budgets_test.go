@@ -96,7 +96,7 @@ func (l *lab) facts(t *testing.T, role writ.Role, metered bool) (*writ.Call, *wr
 		t.Fatal(err)
 	}
 	s := l.Snapshot(rs)
-	if err := l.o.Facts(c, k, s, &sub); err != nil {
+	if err := l.o.Facts(c, k, s, func() bool { return true }, &sub); err != nil {
 		t.Fatal(err)
 	}
 	return c, k, s, sub
@@ -182,7 +182,7 @@ func TestRace(t *testing.T) {
 				sub := writ.Subject{Run: &writ.RunFacts{ID: l.run}}
 				rs, _ := l.o.Reads(call, k, sub)
 				s := l.Snapshot(rs)
-				if err := l.o.Facts(call, k, s, &sub); err != nil {
+				if err := l.o.Facts(call, k, s, func() bool { return true }, &sub); err != nil {
 					t.Fatal(err)
 				}
 				if !sub.Budget[0].Fits {

@@ -80,7 +80,7 @@ func (t *try) lockWritten(tx writ.Tx) (release func(), err error) {
 	}
 	release, taken := t.d.locks.try(keys)
 	if taken != "" {
-		return nil, &errAgain{cause: errors.New("another call is changing " + string(taken)), key: taken}
+		return nil, &errAgain{cause: errors.New("another call is changing " + string(taken)), keys: []writ.Key{taken}}
 	}
 	return release, nil
 }
@@ -244,7 +244,7 @@ func (t *try) store(ctx context.Context, tx writ.Tx) (writ.Committed, error) {
 		t.d.cfg.Observer.Conflict(string(c.Guard))
 		again := &errAgain{cause: c}
 		if c.Guard == writ.GuardExpect {
-			again.key = writ.Key(c.Name)
+			again.keys = []writ.Key{writ.Key(c.Name)}
 		}
 		return done, again
 	}

@@ -22,11 +22,14 @@ func (t *try) refused(ctx context.Context, err error) (writ.Reply, *writ.Receipt
 	}
 	c := *e
 	e = &c
-	if !t.d.denials.take(t.call.Caller.Tenant, t.call.Caller.Principal, time.Now()) {
+	if !t.counted && !t.d.denials.take(t.call.Caller.Tenant, t.call.Caller.Principal, time.Now()) {
 		t.d.cfg.Observer.Denial("aggregated")
+		t.d.cfg.Log.WarnContext(ctx, "a denial is counted, not receipted: the principal has used up its receipts",
+			"session", t.call.Caller.Session, "capability", t.k.ID, "code", e.Code)
 		e.Aggregated = true
 		return writ.Reply{}, nil, e
 	}
+	t.counted = true // a conflict does not cost the principal another receipt
 	tx := writ.Tx{Call: t.call.ID}
 	for _, o := range t.d.cfg.Obligors {
 		o.Denied(t.call, t.snap, t.sub, t.dec, &tx)
@@ -78,6 +81,10 @@ func (n *denials) take(shard writ.Tenant, p writ.PrincipalID, now time.Time) boo
 	if b == nil {
 		if len(n.buckets) > 10_000 {
 			n.forget(now)
+		}
+		if len(n.buckets) > 20_000 {
+			n.over[shard]++ // too many principals at once: count, do not grow
+			return false
 		}
 		b = &bucket{level: n.burst, at: now}
 		n.buckets[denier{shard, p}] = b

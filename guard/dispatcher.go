@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"log/slog"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 
@@ -37,8 +36,12 @@ type waiter struct {
 	ring  chan struct{}
 }
 
-// Candidates one poll may judge before it answers that there is nothing.
-const maxCandidates = 8
+// What one poll may judge before it answers that there is nothing, and how many
+// entries that are no longer true it may drop in one go.
+const (
+	maxCandidates = 8
+	maxEntries    = 64
+)
 
 // NewDispatcher makes a Dispatcher; consumer names this replica and must be
 // unique among the replicas of a store.
@@ -202,7 +205,7 @@ func (p *Dispatcher) offer(ctx context.Context, call *writ.Call, poll writ.Poll,
 	if err != nil || receipt != nil {
 		return reply, receipt, judged, err
 	}
-	for judged < n && ctx.Err() == nil {
+	for met := 0; judged < n && met < maxEntries && ctx.Err() == nil; met++ {
 		lanes, err := p.lanes(ctx, shard, poll)
 		if err != nil {
 			return writ.Reply{}, nil, judged, storeDown("guard.poll", err)
@@ -268,7 +271,7 @@ func (p *Dispatcher) candidate(ctx context.Context, poll *writ.Call, about writ.
 	reply, receipt, err := p.door.Do(ctx, call)
 	switch {
 	case err == nil:
-		if receipt == nil && reply.Outcome != writ.OutcomeEmpty {
+		if reply.Replayed || receipt == nil && reply.Outcome != writ.OutcomeEmpty {
 			back() // answered without a commit: nothing acknowledged the entry
 		}
 		return reply, receipt, false, nil
@@ -354,9 +357,17 @@ func (p *Dispatcher) page(ctx context.Context, shard writ.Tenant, list writ.Inde
 // notRefused is the first of the tasks that the agent was not refused under the
 // policies in force.
 func (p *Dispatcher) notRefused(ctx context.Context, shard writ.Tenant, agent writ.AgentID, tasks []writ.Member) (writ.TaskID, error) {
+	policy, _ := p.door.cfg.Decider.Revisions()
+	member := writ.Refuser(agent, policy)
+	mine := func(t string) writ.Range {
+		return writ.Range{Index: writ.Refusers(writ.TaskID(t)), From: member, To: member + "\x00", Limit: 1}
+	}
+	anybody := func(t string) writ.Range {
+		return writ.Range{Index: writ.Refusers(writ.TaskID(t)), From: policy + " ", To: policy + "!", Limit: 1} // '!' follows ' '
+	}
 	var want writ.ReadSet
 	for _, t := range tasks {
-		want.Ranges = append(want.Ranges, writ.Range{Index: writ.Refusers(writ.TaskID(t.Name)), Limit: refusedPage})
+		want.Ranges = append(want.Ranges, mine(t.Name), anybody(t.Name))
 	}
 	if want.Empty() {
 		return "", nil
@@ -365,18 +376,14 @@ func (p *Dispatcher) notRefused(ctx context.Context, shard writ.Tenant, agent wr
 	if err != nil {
 		return "", storeDown("guard.poll", err)
 	}
-	policy, _ := p.door.cfg.Decider.Revisions()
-	mine := writ.Refuser(agent, policy)
-	for i, r := range want.Ranges {
-		refusers := s.Ranges[r].Members
-		task := writ.TaskID(tasks[i].Name)
+	for _, t := range tasks {
 		switch {
-		case !slices.ContainsFunc(refusers, func(m writ.Member) bool { return strings.HasSuffix(m.Name, " "+policy) }):
-			if _, _, err := p.door.System(ctx, shard, "task.reoffer", map[string]any{"task_id": task}, nil); err != nil {
+		case len(s.Ranges[anybody(t.Name)].Members) == 0:
+			if _, _, err := p.door.System(ctx, shard, "task.reoffer", map[string]any{"task_id": t.Name}, nil); err != nil {
 				return "", err
 			}
-		case !slices.ContainsFunc(refusers, func(m writ.Member) bool { return m.Name == mine }):
-			return task, nil
+		case len(s.Ranges[mine(t.Name)].Members) == 0:
+			return writ.TaskID(t.Name), nil
 		}
 	}
 	return "", nil

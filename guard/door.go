@@ -31,7 +31,8 @@ type Config struct {
 	Archive   Archive
 	Validator Validator
 	Obligors  []Obligor
-	Origin    string // of the ledger, signed into every receipt
+	Origin    string        // of the ledger, signed into every receipt
+	Shards    []writ.Tenant // there are no others; anybody can write a tenant into a token
 
 	Observer Observer
 	Log      *slog.Logger
@@ -62,6 +63,8 @@ func New(cfg Config) (*Door, error) {
 	switch {
 	case cfg.Store == nil, cfg.Registry == nil, cfg.Decider == nil, cfg.Sealer == nil, cfg.Archive == nil, cfg.Validator == nil:
 		return nil, errors.New("guard.New: store, registry, decider, sealer, archive and validator are required")
+	case len(cfg.Shards) == 0:
+		return nil, errors.New("guard.New: shards are required")
 	case cfg.Origin == "":
 		return nil, errors.New("guard.New: origin is required")
 	}

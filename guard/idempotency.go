@@ -29,7 +29,7 @@ func (t *try) replay() (writ.Reply, *writ.Receipt, bool, error) {
 	if t.call.IdempotencyKey == "" || t.k.ReadOnly() {
 		return writ.Reply{}, nil, false, nil
 	}
-	rec, version, ok, err := writ.Get[kept](t.snap, writ.IdempotencyDoc(t.call.Caller.Principal, t.call.IdempotencyKey))
+	rec, version, ok, err := writ.Get[kept](t.snap, writ.IdempotencyDoc(t.call.Caller, t.call.IdempotencyKey))
 	if err != nil || !ok {
 		return writ.Reply{}, nil, err != nil, err
 	}
@@ -60,7 +60,7 @@ func (t *try) remember(tx *writ.Tx, reply writ.Reply) error {
 	if err != nil {
 		return writ.Fault(writ.CodeInternal, "guard.remember", err)
 	}
-	key := writ.IdempotencyDoc(t.call.Caller.Principal, t.call.IdempotencyKey)
+	key := writ.IdempotencyDoc(t.call.Caller, t.call.IdempotencyKey)
 	doc, err := writ.EncodeDoc(t.snap, key, "idem", kept{
 		Digest: t.call.Digest, Outcome: reply.Outcome, Body: body, Versioned: reply.Versioned,
 		ETag: reply.ETag, Withheld: withheld, Receipt: tx.Fact.ID,

@@ -53,8 +53,9 @@ type Validator interface {
 type Obligor interface {
 	// Reads names what it must see for a subject.
 	Reads(c *writ.Call, k *writ.Capability, sub writ.Subject) (writ.ReadSet, error)
-	// Facts adds what policy should know (sub.Budget).
-	Facts(c *writ.Call, k *writ.Capability, s writ.Snapshot, sub *writ.Subject) error
+	// Facts adds what policy should know (sub.Budget). moves says whether the
+	// call would move an object if it were allowed; it costs a plan.
+	Facts(c *writ.Call, k *writ.Capability, s writ.Snapshot, moves func() bool, sub *writ.Subject) error
 	// Oblige adds guards and operations to the transaction of an allowed call,
 	// and says what the call is charged.
 	Oblige(c *writ.Call, k *writ.Capability, s writ.Snapshot, sub writ.Subject, tx *writ.Tx) (map[string]int64, error)

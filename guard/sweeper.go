@@ -53,8 +53,10 @@ type Sweeper struct {
 	door *Door
 	cfg  SweeperConfig
 
-	quietUntil time.Time // owned by the loop
+	// Owned by the loop.
+	quietUntil time.Time
 	lastSweep  time.Time
+	failed     map[writ.Index]map[string]time.Time // until when
 
 	cancel context.CancelFunc
 	done   sync.WaitGroup
@@ -74,7 +76,7 @@ func NewSweeper(d *Door, cfg SweeperConfig) *Sweeper {
 	if cfg.Grace == 0 {
 		cfg.Grace = time.Minute
 	}
-	return &Sweeper{door: d, cfg: cfg}
+	return &Sweeper{door: d, cfg: cfg, failed: map[writ.Index]map[string]time.Time{}}
 }
 
 // Start sweeps until Stop.
@@ -125,6 +127,20 @@ func (s *Sweeper) flush(ctx context.Context) {
 	}
 }
 
+// retryFailed is how long a member whose call failed is left alone.
+const retryFailed = 5 * time.Second
+
+// putOff is what failed lately in an index and is left alone for now, so that
+// it does not stand before the others.
+func (s *Sweeper) putOff(i writ.Index, now time.Time) map[string]time.Time {
+	for m, until := range s.failed[i] {
+		if now.After(until) {
+			delete(s.failed[i], m)
+		}
+	}
+	return s.failed[i]
+}
+
 // Stop ends sweeping and writes what denials were counted.
 func (s *Sweeper) Stop() {
 	if s.cancel != nil {
@@ -164,7 +180,8 @@ func (s *Sweeper) sweep(ctx context.Context, shard writ.Tenant, due Due) (handle
 	if err != nil {
 		return 0, false
 	}
-	r := writ.Range{Index: due.Index, ByScore: true, Min: 0, Max: head.Now, Limit: s.cfg.Budget}
+	off := s.putOff(due.Index, time.Now())
+	r := writ.Range{Index: due.Index, ByScore: true, Min: 0, Max: head.Now, Limit: min(s.cfg.Budget+len(off), 1000)}
 	snap, err := s.door.cfg.Store.Read(ctx, shard, writ.ReadSet{Ranges: []writ.Range{r}})
 	if err != nil {
 		return 0, false
@@ -172,6 +189,9 @@ func (s *Sweeper) sweep(ctx context.Context, shard writ.Tenant, due Due) (handle
 	for _, m := range snap.Ranges[r].Members {
 		if ctx.Err() != nil {
 			return handled, true
+		}
+		if _, waits := off[m.Name]; waits {
+			continue
 		}
 		id, args, known := due.Call(m.Name)
 		if known {
@@ -185,21 +205,10 @@ func (s *Sweeper) sweep(ctx context.Context, shard writ.Tenant, due Due) (handle
 			return handled, true
 		}
 		s.door.cfg.Log.Error("due work failed; it is tried again later", "index", due.Index, "capability", id, "error", err)
-		s.later(ctx, shard, due.Index, m, snap.Now)
+		if s.failed[due.Index] == nil {
+			s.failed[due.Index] = map[string]time.Time{}
+		}
+		s.failed[due.Index][m.Name] = time.Now().Add(retryFailed)
 	}
 	return handled, true
-}
-
-// later moves a failing member back so that it does not block the others.
-func (s *Sweeper) later(ctx context.Context, shard writ.Tenant, i writ.Index, m writ.Member, now int64) {
-	call := &writ.Call{}
-	if err := s.door.Stamp(call); err != nil {
-		return
-	}
-	tx := writ.Tx{Call: call.ID, Mandate: true}
-	tx.UnindexAt(i, m.Name, m.Score)
-	tx.Index(i, m.Name, now+5_000)
-	if _, err := s.door.cfg.Store.Commit(ctx, shard, tx); err != nil {
-		s.door.cfg.Log.Warn("due work was not put off", "error", err)
-	}
 }

@@ -119,8 +119,13 @@ func TestSweep(t *testing.T) {
 	if got["step later"] != now+60_000 {
 		t.Error("what is not due was touched")
 	}
-	if got["fail x"] <= now || got["nothing y"] <= now {
-		t.Errorf("what fails was not put off: %v", got)
+	if got["fail x"] != now-20 || got["nothing y"] != now-15 {
+		t.Errorf("what failed is gone: %v", got)
+	}
+	before := w.heard.calls.Load()
+	s.Sweep(t.Context(), false)
+	if n := w.heard.calls.Load() - before; n != 0 {
+		t.Errorf("what failed was tried again at once: %d calls", n)
 	}
 }
 

@@ -9,6 +9,7 @@ import (
 	"errors"
 	"maps"
 	"math/rand/v2"
+	"slices"
 	"time"
 
 	"github.com/writ-gateway/writ"
@@ -23,7 +24,8 @@ type try struct {
 	k     *writ.Capability // nil: no such capability, told only to authenticated callers
 	tries int
 
-	held []writ.Key // locked across this try
+	held    []writ.Key // locked across this try
+	counted bool       // the denial has its place in the principal's bucket
 
 	argsErr error // why the arguments were refused, told only to authenticated callers
 
@@ -38,7 +40,7 @@ type try struct {
 // errAgain says that a guard no longer held: read and judge again.
 type errAgain struct {
 	cause error
-	key   writ.Key
+	keys  []writ.Key // to lock first
 }
 
 func (e *errAgain) Error() string { return e.cause.Error() }
@@ -47,9 +49,6 @@ func (e *errAgain) Error() string { return e.cause.Error() }
 func (t *try) run(ctx context.Context) (writ.Reply, *writ.Receipt, error) {
 	t.decode()
 	var keys []writ.Key
-	if t.k != nil && t.k.Locks != nil && t.argsErr == nil {
-		keys = t.k.Locks(t.call)
-	}
 	for {
 		t.tries++
 		reply, receipt, err := t.locked(ctx, keys)
@@ -63,9 +62,7 @@ func (t *try) run(ctx context.Context) (writ.Reply, *writ.Receipt, error) {
 				Msg: "others kept changing what this call depends on", Hint: "repeat the call after the Retry-After time",
 			}
 		}
-		if again.key != "" {
-			keys = append(keys, again.key)
-		}
+		keys = append(keys, again.keys...)
 		// Jitter, so that replicas which met once do not meet again.
 		pause := time.NewTimer(time.Duration(rand.Int64N(int64(time.Millisecond) << min(t.tries, 5))))
 		select {
@@ -128,6 +125,11 @@ func (t *try) once(ctx context.Context) (writ.Reply, *writ.Receipt, error) {
 	if err := t.authenticate(); err != nil {
 		return writ.Reply{}, nil, err
 	}
+	release, err := t.lockNamed()
+	if err != nil {
+		return writ.Reply{}, nil, err
+	}
+	defer release()
 	if t.k == nil || (t.k.Internal && t.call.Caller.Role != writ.RoleSystem) {
 		return writ.Reply{}, nil, writ.Refuse(writ.CodeNotFound, "guard.Do", "there is no such capability", "list them with capability.list")
 	}
@@ -140,11 +142,11 @@ func (t *try) once(ctx context.Context) (writ.Reply, *writ.Receipt, error) {
 	if err := t.hops(ctx); err != nil {
 		return t.refused(ctx, err)
 	}
-	if reply, receipt, done, err := t.replay(); done {
-		return reply, receipt, err
-	}
 	if err := t.permit(); err != nil {
 		return t.refused(ctx, err)
+	}
+	if reply, receipt, done, err := t.replay(); done {
+		return reply, receipt, err
 	}
 	if err := t.judge(ctx); err != nil {
 		return t.refused(ctx, err)
@@ -168,13 +170,29 @@ func (t *try) once(ctx context.Context) (writ.Reply, *writ.Receipt, error) {
 	return t.commit(ctx, tx, reply)
 }
 
+// lockNamed takes the locks of the documents the capability says it will write.
+// Only known callers get here, so nobody else can stand in the way. A lock that
+// is taken is waited for by the next try, before it reads.
+func (t *try) lockNamed() (release func(), err error) {
+	if len(t.held) > 0 || t.k == nil || t.k.Locks == nil || t.argsErr != nil {
+		return func() {}, nil
+	}
+	keys := t.k.Locks(t.call)
+	release, taken := t.d.locks.try(keys)
+	if taken != "" {
+		return nil, &errAgain{cause: errors.New("another call is changing " + string(taken)), keys: keys}
+	}
+	t.held = keys
+	return release, nil
+}
+
 // first reads what every call needs, with whatever the capability can already
 // name from its arguments alone.
 func (t *try) first(ctx context.Context) error {
 	want := writ.ReadSet{Docs: []writ.Key{writ.GateKey}}
 	if c := t.call.Credential; c != nil {
 		want.Docs = append(want.Docs, writ.SessionKey(c.Session))
-		if !c.Tenant.Valid() || !c.Session.Valid() {
+		if !slices.Contains(t.d.cfg.Shards, c.Tenant) || !c.Session.Valid() {
 			return unauthenticated()
 		}
 		t.call.Caller = writ.Caller{Tenant: c.Tenant}
@@ -292,7 +310,7 @@ func (t *try) hops(ctx context.Context) error {
 		base.Docs = append(base.Docs, writ.AgentKey(a))
 	}
 	if t.call.IdempotencyKey != "" && !t.k.ReadOnly() {
-		base.Docs = append(base.Docs, writ.IdempotencyDoc(t.call.Caller.Principal, t.call.IdempotencyKey))
+		base.Docs = append(base.Docs, writ.IdempotencyDoc(t.call.Caller, t.call.IdempotencyKey))
 	}
 	for range maxHops {
 		more, err := t.k.Reads(t.call, t.snap)
@@ -356,7 +374,7 @@ func (t *try) judge(ctx context.Context) error {
 		if err := t.read(ctx, more); err != nil {
 			return err
 		}
-		if err := o.Facts(t.call, t.k, t.snap, &sub); err != nil {
+		if err := o.Facts(t.call, t.k, t.snap, t.moves, &sub); err != nil {
 			return err
 		}
 	}
@@ -384,6 +402,14 @@ func (t *try) judge(ctx context.Context) error {
 		return nil
 	}
 	return denied(t.dec)
+}
+
+// moves says whether the call would move an object if it were allowed. What a
+// call that is refused anyway, or finds nothing to do, would have cost is no
+// question for policy: nobody can exhaust a run with calls that cannot happen.
+func (t *try) moves() bool {
+	tx, _, err := t.k.Plan(t.call, t.snap, writ.Decision{Effect: writ.EffectAllow})
+	return err == nil && len(tx.Changes) > 0
 }
 
 // obliged says whether the decision asks for something; this door can fulfil

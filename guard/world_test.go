@@ -18,6 +18,7 @@ import (
 	"github.com/writ-gateway/writ"
 	"github.com/writ-gateway/writ/guard"
 	"github.com/writ-gateway/writ/receipts"
+	"github.com/writ-gateway/writ/store"
 	"github.com/writ-gateway/writ/store/boltstore"
 )
 
@@ -31,7 +32,28 @@ type world struct {
 	seal  *sealer
 	law   *law
 	heard *heard
+	reads *reads
 	now   atomic.Int64
+}
+
+// reads notes which shards the store was asked for.
+type reads struct {
+	store.Store
+	mu     sync.Mutex
+	shards map[writ.Tenant]bool
+}
+
+func (r *reads) Read(ctx context.Context, shard writ.Tenant, rs writ.ReadSet) (writ.Snapshot, error) {
+	r.mu.Lock()
+	r.shards[shard] = true
+	r.mu.Unlock()
+	return r.Store.Read(ctx, shard, rs)
+}
+
+func (r *reads) seen(shard writ.Tenant) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.shards[shard]
 }
 
 // law is a Decider.
@@ -137,6 +159,7 @@ func newWorld(t testing.TB, tune ...func(*guard.Config)) *world {
 	}
 	t.Cleanup(func() { _ = st.Close() })
 	w.store = st
+	w.reads = &reads{Store: st, shards: map[writ.Tenant]bool{}}
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		t.Fatal(err)
@@ -151,8 +174,8 @@ func newWorld(t testing.TB, tune ...func(*guard.Config)) *world {
 		t.Fatal(err)
 	}
 	cfg := guard.Config{
-		Store: st, Registry: reg, Decider: w.law, Sealer: w.seal, Archive: noArchive{}, Validator: plainJSON{},
-		Origin: "writ.local", Observer: w.heard, DenialPerSecond: 0.0001,
+		Store: w.reads, Registry: reg, Decider: w.law, Sealer: w.seal, Archive: noArchive{}, Validator: plainJSON{},
+		Origin: "writ.local", Shards: []writ.Tenant{shard}, Observer: w.heard, DenialPerSecond: 0.0001,
 	}
 	for _, f := range tune {
 		f(&cfg)
@@ -179,9 +202,15 @@ func (w *world) gate() {
 // session puts a live session in place and returns its credential.
 func (w *world) session(name string) *writ.Credential {
 	w.t.Helper()
-	id := writ.SessionID(writ.MakeID(writ.PrefixSession, w.now.Load(), [10]byte([]byte((name + "__________")[:10]))))
+	return w.sessionAs(name, "", writ.RoleOperator)
+}
+
+// sessionAs opens the n-th session of a principal in a role.
+func (w *world) sessionAs(name, n string, role writ.Role) *writ.Credential {
+	w.t.Helper()
+	id := writ.SessionID(writ.MakeID(writ.PrefixSession, w.now.Load(), [10]byte([]byte((name + n + "__________")[:10]))))
 	hash := sha256.Sum256([]byte("secret of " + name))
-	_, _, err := w.door.System(w.t.Context(), shard, "test.session", sessionArgs{ID: id, Hash: hex.EncodeToString(hash[:]), Principal: writ.PrincipalID(name)}, nil)
+	_, _, err := w.door.System(w.t.Context(), shard, "test.session", sessionArgs{ID: id, Hash: hex.EncodeToString(hash[:]), Principal: writ.PrincipalID(name), Role: role}, nil)
 	if err != nil {
 		w.t.Fatal(err)
 	}
@@ -249,6 +278,7 @@ type sessionArgs struct {
 	ID        writ.SessionID   `json:"id"`
 	Hash      string           `json:"hash"`
 	Principal writ.PrincipalID `json:"principal"`
+	Role      writ.Role        `json:"role"`
 	Revoke    bool             `json:"revoke"`
 }
 
@@ -327,7 +357,7 @@ func things() []*writ.Capability {
 					if a.Revoke {
 						to = writ.SessionRevoked
 					} else {
-						ses = writ.Session{ID: a.ID, Principal: a.Principal, Kind: writ.KindHuman, Role: writ.RoleOperator, TokenHash: a.Hash, ExpiresAt: s.Now + 3_600_000}
+						ses = writ.Session{ID: a.ID, Principal: a.Principal, Kind: writ.KindHuman, Role: a.Role, TokenHash: a.Hash, ExpiresAt: s.Now + 3_600_000}
 					}
 					ses.State = to
 					tx.Move(writ.ObjectSession, string(a.ID), string(from), string(to))
