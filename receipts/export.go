@@ -40,8 +40,9 @@ type (
 		PredicateType string        `json:"predicateType"`
 		Subject       []subject     `json:"subject"`
 	}
-	// headPredicate of an export without receipts has count 0, firstSeq 0,
-	// lastSeq -1 and no last receipt.
+	// headPredicate of a piece without receipts says where the log ended: count
+	// 0, lastSeq the last sequence before it, firstSeq the one after, and no
+	// last receipt.
 	headPredicate struct {
 		At          string `json:"at"`
 		Count       int64  `json:"count"`
@@ -95,11 +96,11 @@ func decodeHead(payload []byte) (p headPredicate, sum string, err error) {
 	return s.Predicate, s.Subject[0].Digest.SHA256, nil
 }
 
-// WriteExport writes receipts, which must come in order and without a gap, as
-// an export that Verify accepts. at is the time the head states, in
+// WriteExport writes the receipts after a sequence (-1: from the start), which
+// must come in order and without a gap, as an export that Verify accepts. at is the time the head states, in
 // milliseconds; more says that another piece will follow this one. After an
 // error what was written is not an export.
-func WriteExport(w io.Writer, list iter.Seq2[writ.Receipt, error], s *Sealer, at int64, more bool) error {
+func WriteExport(w io.Writer, list iter.Seq2[writ.Receipt, error], s *Sealer, after, at int64, more bool) error {
 	const op = "receipts.WriteExport"
 	fault := func(err error) error { return writ.Fault(writ.CodeInternal, op, err) }
 	out := bufio.NewWriter(w)
@@ -112,15 +113,13 @@ func WriteExport(w io.Writer, list iter.Seq2[writ.Receipt, error], s *Sealer, at
 	if err := line(json.Marshal(exportHeader{Format: ExportFormat, Log: s.origin})); err != nil {
 		return fault(err)
 	}
-	head := headPredicate{At: writ.FormatTime(at), KeyID: s.keyID, LastSeq: -1, Log: origin{s.origin}, More: more}
+	head := headPredicate{At: writ.FormatTime(at), KeyID: s.keyID, FirstSeq: after + 1, LastSeq: after, Log: origin{s.origin}, More: more}
 	var c chain
 	for r, err := range list {
 		if err != nil {
 			return fault(err)
 		}
-		if head.Count == 0 {
-			head.FirstSeq = r.Seq
-		} else if r.Seq != head.LastSeq+1 {
+		if r.Seq != head.LastSeq+1 {
 			return fault(fmt.Errorf("receipt %d follows receipt %d", r.Seq, head.LastSeq))
 		}
 		head.Count, head.LastSeq, head.LastReceipt = head.Count+1, r.Seq, string(r.ID)

@@ -69,10 +69,18 @@ func export(t testing.TB, records []Record) []byte {
 		rs = append(rs, seal(t, s, rec.Statement, rec.Commit))
 	}
 	var out bytes.Buffer
-	if err := WriteExport(&out, list(rs), s, start+20, false); err != nil {
+	if err := WriteExport(&out, list(rs), s, firstAfter(rs), start+20, false); err != nil {
 		t.Fatal(err)
 	}
 	return out.Bytes()
+}
+
+// firstAfter is the sequence before the first of the receipts.
+func firstAfter(rs []writ.Receipt) int64 {
+	if len(rs) == 0 {
+		return -1
+	}
+	return rs[0].Seq - 1
 }
 
 func verify(t testing.TB, text []byte) Report {
@@ -419,14 +427,14 @@ func TestWriteExportRefuses(t *testing.T) {
 	s := testSealer(t)
 	all := story()
 	rs := []writ.Receipt{seal(t, s, all[0].Statement, all[0].Commit), seal(t, s, all[2].Statement, all[2].Commit)}
-	if err := WriteExport(io.Discard, list(rs), s, start, false); err == nil {
+	if err := WriteExport(io.Discard, list(rs), s, -1, start, false); err == nil {
 		t.Error("wrote an export with a gap")
 	}
 	failing := func(yield func(writ.Receipt, error) bool) { yield(writ.Receipt{}, io.ErrUnexpectedEOF) }
-	if err := WriteExport(io.Discard, failing, s, start, false); !errors.Is(err, io.ErrUnexpectedEOF) {
+	if err := WriteExport(io.Discard, failing, s, -1, start, false); !errors.Is(err, io.ErrUnexpectedEOF) {
 		t.Errorf("a source that fails: %v", err)
 	}
-	if err := WriteExport(fullDisk{}, list(rs[:1]), s, start, false); !errors.Is(err, io.ErrShortWrite) {
+	if err := WriteExport(fullDisk{}, list(rs[:1]), s, -1, start, false); !errors.Is(err, io.ErrShortWrite) {
 		t.Errorf("a writer that fails: %v", err)
 	}
 }
@@ -498,15 +506,16 @@ func TestExportInPieces(t *testing.T) {
 	for _, rec := range story() {
 		rs = append(rs, seal(t, s, rec.Statement, rec.Commit))
 	}
-	piece := func(rs []writ.Receipt, at int64, more bool) [][]byte {
+	pieceAfter := func(rs []writ.Receipt, after, at int64, more bool) [][]byte {
 		var b bytes.Buffer
-		if err := WriteExport(&b, list(rs), s, at, more); err != nil {
+		if err := WriteExport(&b, list(rs), s, after, at, more); err != nil {
 			t.Fatal(err)
 		}
 		lines := bytes.SplitAfter(b.Bytes(), []byte("\n"))
 		return lines[:len(lines)-1]
 	}
-	a, b, none := piece(rs[:2], start+30, true), piece(rs[2:], start+40, false), piece(nil, start+40, false)
+	piece := func(rs []writ.Receipt, at int64, more bool) [][]byte { return pieceAfter(rs, firstAfter(rs), at, more) }
+	a, b, none := piece(rs[:2], start+30, true), piece(rs[2:], start+40, false), pieceAfter(nil, 4, start+40, false)
 	joined := func(parts ...[][]byte) []byte {
 		out := bytes.Clone(parts[0][0])
 		for _, p := range parts {
@@ -528,7 +537,8 @@ func TestExportInPieces(t *testing.T) {
 	}{
 		"last piece removed":   {joined(a), Incomplete},
 		"first piece removed":  {joined(b, b), Tampered},
-		"piece of another end": {joined(a, none), Good},
+		"piece of another end": {joined(a, none), Tampered},
+		"end of nowhere":       {joined(a, pieceAfter(nil, 1_000_000, start+40, false)), Tampered},
 		"pieces swapped":       {joined(b, a), Tampered},
 		"piece repeated":       {joined(a, a, b), Tampered},
 		"head removed":         {joined(a[:len(a)-1], b), Tampered},

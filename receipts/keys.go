@@ -91,10 +91,10 @@ func LoadOrCreate(dir string, o KeyOptions) (*Keys, error) {
 		return nil, err
 	}
 	if text = bytes.TrimSpace(text); len(text) != 64 {
-		return nil, d.damaged(FileEvidence, errors.New("not 32 bytes in hex"))
+		return nil, d.damaged(FileEvidence, errors.New("is not 32 bytes in hex"))
 	}
 	if _, err := hex.Decode(k.Evidence[:], text); err != nil {
-		return nil, d.damaged(FileEvidence, errors.New("not 32 bytes in hex"))
+		return nil, d.damaged(FileEvidence, errors.New("is not 32 bytes in hex"))
 	}
 
 	name := o.Origin
@@ -105,7 +105,7 @@ func LoadOrCreate(dir string, o KeyOptions) (*Keys, error) {
 		return nil, err
 	}
 	if k.Origin = strings.TrimSpace(string(text)); !validOrigin(k.Origin) {
-		return nil, d.damaged(FileOrigin, errors.New("not a bare host name"))
+		return nil, d.damaged(FileOrigin, errors.New("is not a bare host name"))
 	}
 	if o.Origin != "" && o.Origin != k.Origin {
 		return nil, refuse(filepath.Join(dir, FileOrigin), errors.New("names another log than the configuration"),

@@ -110,7 +110,8 @@ type exportReader struct {
 	rules  *history
 	report Report
 
-	more bool // another line must follow
+	more  bool // another line must follow
+	heads int
 
 	// The piece being read, since the head before it.
 	chain chain
@@ -239,6 +240,9 @@ func (e *exportReader) receipt(rec Record) *problem {
 	return e.rules.add(rec)
 }
 
+// started says whether the export has said yet where in the log it is.
+func (e *exportReader) started() bool { return e.report.Receipts > 0 || e.heads > 0 }
+
 func (e *exportReader) head(payload []byte) error {
 	p, sum, err := decodeHead(payload)
 	if err != nil {
@@ -255,7 +259,8 @@ func (e *exportReader) head(payload []byte) error {
 		return found(Tampered, "the head counts %d receipts, there are %d before it", p.Count, e.count)
 	case e.count == 0 && p.More:
 		return found(Tampered, "a head without receipts says that more follow")
-	case p.FirstSeq != e.first, e.count > 0 && p.LastSeq != e.report.LastSeq, e.count == 0 && p.LastSeq != -1, p.LastReceipt != string(e.last), sum != hex.EncodeToString(e.chain[:]):
+	case e.count > 0 && p.FirstSeq != e.first, e.started() && p.LastSeq != e.report.LastSeq, p.FirstSeq != p.LastSeq-p.Count+1,
+		p.LastReceipt != string(e.last), sum != hex.EncodeToString(e.chain[:]):
 		return found(Tampered, "the head is of other receipts")
 	}
 	at, err := parseTime(p.At)
@@ -265,7 +270,10 @@ func (e *exportReader) head(payload []byte) error {
 	if at < e.report.HeadAt {
 		return found(Tampered, "the head is older than the one before it")
 	}
-	e.report.HeadAt = at
+	if !e.started() {
+		e.report.FirstSeq, e.report.LastSeq = p.FirstSeq, p.LastSeq
+	}
+	e.report.HeadAt, e.heads = at, e.heads+1
 	e.more, e.chain, e.first, e.count, e.last = p.More, chain{}, 0, 0, ""
 	return nil
 }

@@ -27,10 +27,11 @@ type Config struct {
 	PolicyInfoType reflect.Type
 	// Envelope renders a receipt as a DSSE envelope in JSON.
 	Envelope func(writ.Receipt) ([]byte, error)
-	// Export renders receipts without a gap as a signed export: JSON Lines, a
-	// header first, then one envelope a line, the signed head last. at is the
+	// Export renders the receipts after a sequence, without a gap, as a signed
+	// export: JSON Lines, a header first, then one envelope a line, the signed
+	// head last. at is the
 	// time the head states, in milliseconds; more says that another piece follows.
-	Export func(list []writ.Receipt, at int64, more bool) ([]byte, error)
+	Export func(list []writ.Receipt, after, at int64, more bool) ([]byte, error)
 }
 
 // Capabilities are the verbs of this room.

@@ -137,7 +137,7 @@ func exportReceipts(cfg Config) *writ.Capability {
 			q := read(a)
 			found := s.Archive[q]
 			more := len(found) >= q.Limit
-			text, err := cfg.Export(found, s.Now, more)
+			text, err := cfg.Export(found, q.After, s.Now, more)
 			if err != nil {
 				return tx, r, writ.AsError(op, err)
 			}

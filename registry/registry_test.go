@@ -40,7 +40,7 @@ func newRoom(t *testing.T, change func(*Config)) *room {
 		Envelope: func(rc writ.Receipt) ([]byte, error) {
 			return []byte(fmt.Sprintf(`{"payload":%q}`, rc.Payload)), nil
 		},
-		Export: func(list []writ.Receipt, at int64, _ bool) ([]byte, error) {
+		Export: func(list []writ.Receipt, _, at int64, _ bool) ([]byte, error) {
 			var b bytes.Buffer
 			b.WriteString(`{"format":"f"}` + "\n")
 			for _, rc := range list {
@@ -247,11 +247,11 @@ func TestReceiptExport(t *testing.T) {
 	}
 
 	r = newRoom(t, func(c *Config) {
-		c.Export = func([]writ.Receipt, int64, bool) ([]byte, error) { return []byte("{}\n{}\n"), nil }
+		c.Export = func([]writ.Receipt, int64, int64, bool) ([]byte, error) { return []byte("{}\n{}\n"), nil }
 	})
 	r.refused(writ.CodeInternal, "receipt.export", &ReceiptExportArgs{})
 	r = newRoom(t, func(c *Config) {
-		c.Export = func([]writ.Receipt, int64, bool) ([]byte, error) { return nil, errors.New("a gap") }
+		c.Export = func([]writ.Receipt, int64, int64, bool) ([]byte, error) { return nil, errors.New("a gap") }
 	})
 	r.refused(writ.CodeInternal, "receipt.export", &ReceiptExportArgs{})
 }

@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"strings"
 	"syscall"
 
 	"github.com/spf13/cobra"
@@ -59,11 +60,18 @@ func report(err error) int {
 		fmt.Fprintf(os.Stderr, "writ: error: %s\n", printable(err.Error()))
 		return exitError
 	}
+	var cause []string // of what went wrong on this side; a gateway sends none
+	if e.Err != nil && !strings.Contains(e.Msg, e.Err.Error()) {
+		cause = linesOf(e.Err)
+	}
 	msg := e.Msg
-	if msg == "" && e.Err != nil {
-		msg = e.Err.Error()
+	if msg == "" && len(cause) > 0 {
+		msg, cause = cause[0], cause[1:]
 	}
 	fmt.Fprintf(os.Stderr, "writ: error: %s: %s\n", e.Code, printable(msg))
+	for _, line := range cause {
+		fmt.Fprintf(os.Stderr, "writ:   %s\n", printable(line))
+	}
 	for _, f := range e.Fields {
 		fmt.Fprintf(os.Stderr, "writ:   at %s: %s\n", printable(f.Pointer), printable(f.Msg))
 	}
@@ -80,6 +88,11 @@ func report(err error) int {
 		fmt.Fprintf(os.Stderr, "writ: receipt: %s\n", e.Receipt)
 	}
 	return exitCode(e.Code)
+}
+
+// linesOf is what an error says, line by line: compilers say more than one.
+func linesOf(err error) []string {
+	return strings.Split(strings.ReplaceAll(strings.TrimSpace(err.Error()), "\t", "  "), "\n")
 }
 
 func exitCode(c writ.Code) int {

@@ -100,6 +100,7 @@ type verdict struct {
 
 func verifyCommand() *cobra.Command {
 	var key, data, format string
+	var from int64
 	cmd := &cobra.Command{
 		Use: "verify FILE", Short: "Verify an export offline", Args: oneArg,
 		Long: `Verify an export with nothing but the public key: strict form, signatures, a
@@ -139,6 +140,10 @@ Exit codes: 0 ok, 1 tampered, 2 malformed, 3 incomplete.`,
 			if err != nil {
 				return err
 			}
+			if report.Verdict == receipts.Good && report.FirstSeq != from {
+				report.Verdict, report.Seq = receipts.Incomplete, report.FirstSeq
+				report.Reason = fmt.Sprintf("the export begins with sequence %d and not with %d; --from says where it should", report.FirstSeq, from)
+			}
 			if err := printReport(c.OutOrStdout(), format, report); err != nil {
 				return err
 			}
@@ -148,6 +153,7 @@ Exit codes: 0 ok, 1 tampered, 2 malformed, 3 incomplete.`,
 			return nil
 		},
 	}
+	cmd.Flags().Int64Var(&from, "from", 0, "sequence the export must begin with")
 	cmd.Flags().StringVar(&key, "key", "", "public key, PEM (default: keys/receipt.pub of the data directory)")
 	cmd.Flags().StringVar(&data, "data", "", "data directory of a gateway on this machine (WRIT_DATA)")
 	cmd.Flags().StringVarP(&format, "output", "o", "table", "table or json")

@@ -110,7 +110,9 @@ func doctorCommand() *cobra.Command {
 				}
 				fmt.Fprintf(c.OutOrStdout(), "%s  %-9s %s\n", mark, f.What, printable(f.Detail))
 				if f.Err != nil {
-					fmt.Fprintf(c.OutOrStdout(), "                %s\n", printable(f.Err.Error()))
+					for _, line := range linesOf(f.Err) {
+						fmt.Fprintf(c.OutOrStdout(), "                %s\n", printable(line))
+					}
 				}
 			}
 			if bad > 0 {

@@ -19,7 +19,7 @@ import (
 type rooms struct {
 	secret     func(*writ.Call) string
 	policyInfo func() any
-	export     func(list []writ.Receipt, at int64, more bool) ([]byte, error)
+	export     func(list []writ.Receipt, after, at int64, more bool) ([]byte, error)
 	minLease   int64
 }
 

@@ -61,7 +61,7 @@ func New(cfg Config, log *slog.Logger) *Daemon {
 // a part refuses, the parts before it are stopped again.
 func (d *Daemon) Start(ctx context.Context) error {
 	steps := []func(context.Context) error{
-		d.openData, d.openKeys, d.openStore, d.openLedger, d.openPolicies, d.openDoor, d.openGate, d.openLoops, d.openServer,
+		d.openData, d.openKeys, d.openStore, d.sameKey, d.openLedger, d.openPolicies, d.openDoor, d.openGate, d.openLoops, d.openServer,
 	}
 	for _, step := range steps {
 		if err := step(ctx); err != nil {
@@ -153,7 +153,33 @@ func (d *Daemon) openLedger(ctx context.Context) error {
 			return fmt.Errorf("store: %w", err)
 		}
 	}
+	// It compares store and ledger before anything new is committed.
+	d.integrator = ledger.NewIntegrator(shard, d.ledger, d.store, d.sealer)
+	if err := d.integrator.Start(ctx); err != nil {
+		return fmt.Errorf("ledger: %w", err)
+	}
+	d.onStop(func(ctx context.Context) error { return d.integrator.Stop(ctx) })
 	return nil
+}
+
+// sameKey refuses keys other than those the store's receipts are signed with:
+// what waits in the outbox could not be sealed with them.
+func (d *Daemon) sameKey(ctx context.Context) error {
+	gate, ok, err := d.readGate(ctx)
+	if err != nil || !ok || gate.ReceiptKeyID == d.sealer.KeyID() {
+		return err
+	}
+	return fmt.Errorf("this store's receipts are signed with key %s, and %s holds %s: give it the keys directory it was made with",
+		gate.ReceiptKeyID, d.cfg.Keys, d.sealer.KeyID())
+}
+
+func (d *Daemon) readGate(ctx context.Context) (gate writ.Gate, ok bool, err error) {
+	s, err := d.store.Read(ctx, shard, writ.ReadSet{Docs: []writ.Key{writ.GateKey}})
+	if err != nil {
+		return gate, false, fmt.Errorf("store: %w", err)
+	}
+	gate, _, ok, err = writ.Get[writ.Gate](s, writ.GateKey)
+	return gate, ok, err
 }
 
 func (d *Daemon) openPolicies(ctx context.Context) error {
@@ -198,7 +224,7 @@ func (d *Daemon) openDoor(context.Context) error {
 	d.telemetry = telemetry.New()
 	d.door, err = guard.New(guard.Config{
 		Store: d.store, Registry: reg, Decider: d.engine, Sealer: d.sealer, Archive: d.archive(),
-		Validator: validator, Obligors: []guard.Obligor{budgets.New()}, Origin: d.keys.Origin,
+		Validator: validator, Obligors: []guard.Obligor{budgets.New()}, Origin: d.keys.Origin, Shards: []writ.Tenant{shard},
 		Observer: d.telemetry.Door, Log: d.log, MaxInflight: d.cfg.Inflight,
 	})
 	return err
@@ -224,33 +250,18 @@ func (d *Daemon) openGate(ctx context.Context) error {
 }
 
 func (d *Daemon) sameGate(ctx context.Context, policy, bindings string) error {
-	s, err := d.store.Read(ctx, shard, writ.ReadSet{Docs: []writ.Key{writ.GateKey}})
-	if err != nil {
-		return fmt.Errorf("store: %w", err)
-	}
-	gate, _, ok, err := writ.Get[writ.Gate](s, writ.GateKey)
+	gate, ok, err := d.readGate(ctx)
 	if err != nil || !ok {
 		return err
 	}
-	if gate.ReceiptKeyID != d.sealer.KeyID() {
-		return fmt.Errorf("this store's receipts are signed with key %s, and %s holds %s: give all replicas the same keys directory",
-			gate.ReceiptKeyID, d.cfg.Keys, d.sealer.KeyID())
-	}
 	if (gate.PolicyRevision != policy || gate.BindingsRevision != bindings) && !d.cfg.Activate {
-		return fmt.Errorf("this store is governed by other policies (%s) than this replica's (%s): start one replica with --activate-policies to put its own in force, then the others with the same ones",
+		return fmt.Errorf("this store is governed by other policies (%s) than this replica's (%s): start one replica with --activate-policies=true to put its own in force, then the others with the same ones",
 			gate.PolicyRevision, policy)
 	}
 	return nil
 }
 
 func (d *Daemon) openLoops(ctx context.Context) error {
-	if d.ledger != nil {
-		d.integrator = ledger.NewIntegrator(shard, d.ledger, d.store, d.sealer)
-		if err := d.integrator.Start(ctx); err != nil {
-			return fmt.Errorf("ledger: %w", err)
-		}
-		d.onStop(func(ctx context.Context) error { return d.integrator.Stop(ctx) })
-	}
 	d.sweeper = guard.NewSweeper(d.door, guard.SweeperConfig{
 		Shards: []writ.Tenant{shard}, Dues: dues(), Grace: time.Duration(d.cfg.Grace),
 	})
@@ -278,10 +289,19 @@ func (d *Daemon) housekeeping() {
 	renew := time.NewTicker(10 * time.Minute)
 	defer reclaim.Stop()
 	defer renew.Stop()
+	var sealed <-chan struct{}
+	if d.integrator != nil {
+		sealed = d.integrator.Done()
+	}
 	for {
 		select {
 		case <-d.stopping:
 			return
+		case <-sealed:
+			if err := d.integrator.Err(); err != nil {
+				d.log.Error("the ledger has stopped: receipts stay in the outbox until this is mended", "error", err)
+			}
+			sealed = nil
 		case <-reclaim.C:
 			if n, err := d.store.Reclaim(ctx, shard, 30*time.Second, 128); err != nil {
 				d.log.Warn("entries of dead replicas were not given back", "error", err)

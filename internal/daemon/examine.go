@@ -96,6 +96,10 @@ func Examine(ctx context.Context, cfg Config) []Finding {
 		return out
 	}
 	note("gateway", "not running", nil)
+	if cfg.Store == "bolt" && errors.Is(err, fs.ErrNotExist) {
+		note("store", "bolt: will be made at the first start", nil)
+		return out
+	}
 	st, err := openStore(ctx, cfg)
 	if err != nil {
 		note("store", cfg.Store, err)

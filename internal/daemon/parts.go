@@ -41,7 +41,7 @@ func (d *Daemon) archive() guard.Archive {
 }
 
 // export renders receipts as a signed export.
-func (d *Daemon) export(list []writ.Receipt, at int64, more bool) ([]byte, error) {
+func (d *Daemon) export(list []writ.Receipt, after, at int64, more bool) ([]byte, error) {
 	var b bytes.Buffer
 	err := receipts.WriteExport(&b, func(yield func(writ.Receipt, error) bool) {
 		for _, r := range list {
@@ -49,7 +49,7 @@ func (d *Daemon) export(list []writ.Receipt, at int64, more bool) ([]byte, error
 				return
 			}
 		}
-	}, d.sealer, at, more)
+	}, d.sealer, after, at, more)
 	return b.Bytes(), err
 }
 
@@ -100,7 +100,7 @@ func (d *Daemon) ready(ctx context.Context) gateway.ReadyReport {
 	case d.ledger == nil:
 		note("ledger", true, "written by another replica")
 	case d.integrator.Err() != nil:
-		note("ledger", false, d.integrator.Err().Error())
+		note("ledger", false, "the ledger has stopped; the log says why")
 	case head.Backlog > guard.MaxBacklog:
 		note("ledger", false, strconv.FormatInt(head.Backlog, 10)+" facts wait for the ledger")
 	default:

@@ -29,10 +29,10 @@ func NewArchive(ledgers map[writ.Tenant]*Ledger, o Outbox, s Sealer) *Archive {
 func (a *Archive) Read(ctx context.Context, shard writ.Tenant, q writ.ArchiveRead) ([]writ.Receipt, error) {
 	if q.Receipt == "" {
 		limit := min(max(q.Limit, 1), MaxPage)
-		return a.read(ctx, shard, q.After, limit, func(f writ.StoredFact) bool { return q.Run == "" || f.Run == q.Run },
+		return a.read(ctx, shard, q.After, limit, false, func(f writ.StoredFact) bool { return q.Run == "" || f.Run == q.Run },
 			func(l *Ledger, after int64, n int) ([]writ.Receipt, error) { return l.Range(after, n, q.Run) })
 	}
-	return a.read(ctx, shard, -1, 1, func(f writ.StoredFact) bool { return f.ID == q.Receipt },
+	return a.read(ctx, shard, -1, 1, true, func(f writ.StoredFact) bool { return f.ID == q.Receipt },
 		func(l *Ledger, _ int64, _ int) ([]writ.Receipt, error) {
 			r, ok, err := l.ByID(q.Receipt)
 			if !ok || err != nil {
@@ -47,15 +47,21 @@ func (a *Archive) Read(ctx context.Context, shard writ.Tenant, q writ.ArchiveRea
 // outbox to ledger while it reads, and are trimmed only when the ledger has
 // them: whenever the ledger has grown past what was read, it is asked first.
 func (a *Archive) read(
-	ctx context.Context, shard writ.Tenant, after int64, limit int,
+	ctx context.Context, shard writ.Tenant, after int64, limit int, one bool,
 	match func(writ.StoredFact) bool, filed func(l *Ledger, after int64, n int) ([]writ.Receipt, error),
 ) ([]writ.Receipt, error) {
 	const op = "ledger.Read"
-	l := a.ledgers[shard]
+	l, elsewhere := a.ledgers[shard], false
 	if l == nil {
 		head, err := a.outbox.Head(ctx, shard)
 		if err != nil {
 			return nil, writ.Fault(writ.CodeStore, op, err)
+		}
+		// What is gone from here is in another replica's ledger. Handing out the
+		// rest of a page as if it were everything would be a lie; one receipt may
+		// still be here.
+		if elsewhere = after < head.Trimmed; elsewhere && !one {
+			return nil, errElsewhere
 		}
 		after = max(after, head.Trimmed)
 	}
@@ -96,5 +102,13 @@ func (a *Archive) read(
 			out = append(out, r)
 		}
 	}
+	if elsewhere && len(out) == 0 {
+		return nil, errElsewhere
+	}
 	return out, nil
+}
+
+var errElsewhere = &writ.Error{
+	Code: writ.CodeNotReady, Op: "ledger.Read", Msg: "older receipts are in the ledger of another replica",
+	Hint: "ask the replica that writes the ledger, or for receipts after a later sequence",
 }

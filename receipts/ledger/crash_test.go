@@ -124,7 +124,7 @@ func TestExportOfLedger(t *testing.T) {
 		t.Fatal(n, err)
 	}
 	var export bytes.Buffer
-	if err := receipts.WriteExport(&export, l.All(-1, l.Last()), s, 5000, false); err != nil {
+	if err := receipts.WriteExport(&export, l.All(-1, l.Last()), s, -1, 5000, false); err != nil {
 		t.Fatal(err)
 	}
 	pub, err := os.ReadFile(filepath.Join(dir, "keys", receipts.FilePublic))

@@ -401,11 +401,17 @@ func TestArchive(t *testing.T) {
 	// A replica without the ledger sees what the outbox still has.
 	o.commit(5)
 	b := NewArchive(nil, o, sealer{})
-	if got, err := b.Read(ctx, shard, writ.ArchiveRead{After: -1, Limit: 9}); err != nil || len(got) != 5 || got[0].Seq != total {
+	if got, err := b.Read(ctx, shard, writ.ArchiveRead{After: total - 1, Limit: 9}); err != nil || len(got) != 5 || got[0].Seq != total {
 		t.Errorf("without a ledger: %d receipts, %v", len(got), err)
 	}
-	if got, err := b.Read(ctx, shard, writ.ArchiveRead{Receipt: entryOf(0).ID}); err != nil || len(got) != 0 {
-		t.Errorf("without a ledger: %+v, %v", got, err)
+	if got, err := b.Read(ctx, shard, writ.ArchiveRead{Receipt: entryOf(total + 1).ID}); err != nil || len(got) != 1 {
+		t.Errorf("without a ledger, in the outbox: %+v, %v", got, err)
+	}
+	// What it does not have it does not pretend to have.
+	for _, q := range []writ.ArchiveRead{{After: -1, Limit: 9}, {After: -1, Limit: 1}, {Receipt: entryOf(0).ID}} {
+		if got, err := b.Read(ctx, shard, q); writ.CodeOf(err) != writ.CodeNotReady || len(got) != 0 {
+			t.Errorf("without a ledger: %+v, %v", got, err)
+		}
 	}
 	o.failFacts, o.failHead = syscall.ECONNREFUSED, syscall.ECONNREFUSED
 	for _, a := range []*Archive{a, b} {
