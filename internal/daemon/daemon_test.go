@@ -1,0 +1,289 @@
+package daemon
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"log/slog"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"github.com/writ-gateway/writ"
+	"github.com/writ-gateway/writ/client"
+	"github.com/writ-gateway/writ/policies"
+	"github.com/writ-gateway/writ/store/blobs"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// start runs a daemon on the embedded store and returns an operator's client.
+func start(t *testing.T, data string, tune ...func(*Config)) (*Daemon, *client.Client, *bytes.Buffer) {
+	t.Helper()
+	cfg, err := Load("", noEnv, map[string]string{"data": data, "listen": "127.0.0.1:0", "min_lease_seconds": "1", "outage_grace": "1ms"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range tune {
+		f(&cfg)
+	}
+	var logged bytes.Buffer
+	d := New(cfg, slog.New(slog.NewTextHandler(&syncWriter{w: &logged}, nil)))
+	if err := d.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { stopDaemon(t, d) })
+	c, err := client.New(client.Config{URL: d.URL(), TokenFile: OperatorToken(data), Transport: &http.Transport{DisableKeepAlives: true}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return d, c, &logged
+}
+
+type syncWriter struct {
+	mu sync.Mutex
+	w  *bytes.Buffer
+}
+
+func (s *syncWriter) Write(b []byte) (int, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.w.Write(b)
+}
+
+func stopDaemon(t *testing.T, d *Daemon) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	defer cancel()
+	if err := d.Stop(ctx); err != nil {
+		t.Error(err)
+	}
+}
+
+// agent registers an active executor and gives its session's client.
+func executor(t *testing.T, op *client.Client, url, id string) *client.Client {
+	t.Helper()
+	ctx := t.Context()
+	must := func(_ client.Meta, err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	must(op.Invoke(ctx, "agent.register", map[string]any{
+		"agent_id": id, "archetypes": []string{"executor"}, "domain": "web",
+		"tools": []map[string]any{{"name": "site.build", "safety": "mutating"}}, "write_scope": []string{"fs:" + id + "/"},
+	}, nil))
+	must(op.Invoke(ctx, "agent.activate", map[string]any{"agent_id": id}, nil))
+	var opened struct {
+		SessionID string `json:"session_id"`
+		Token     string `json:"token"`
+	}
+	must(op.Invoke(ctx, "session.open", map[string]any{"principal": id, "kind": "agent", "role": "executor", "agent_id": id, "heartbeat_ttl_s": 300}, &opened))
+	c, err := client.New(client.Config{URL: url, Token: opened.Token, Transport: &http.Transport{DisableKeepAlives: true}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	must(c.Invoke(ctx, "session.start", map[string]any{"session_id": opened.SessionID}, nil))
+	return c
+}
+
+// Every capability callers may know is somebody's, and every internal one is
+// the gateway's own (each mutating operation has its row in the bindings).
+func TestEveryCapabilityBelongsToARole(t *testing.T) {
+	cat := Catalog()
+	engine, err := policies.Load(t.Context(), policies.Shipped(), policies.Options{Capabilities: IDs(cat), Tenants: []writ.Tenant{shard}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	roles := []writ.Role{
+		writ.RoleOperator, writ.RoleOrchestrator, writ.RoleExecutor, writ.RoleVerifier, writ.RoleApprover, writ.RoleAuditor, writ.RoleConnector,
+	}
+	for _, k := range cat.All() {
+		var may []writ.Role
+		for _, r := range roles {
+			if engine.Permit(r, shard, k.ID) {
+				may = append(may, r)
+			}
+		}
+		if k.Internal && len(may) > 0 {
+			t.Errorf("%s is internal and permitted to %v", k.ID, may)
+		}
+		if !k.Internal && len(may) == 0 {
+			t.Errorf("%s is permitted to nobody", k.ID)
+		}
+		if !engine.Permit(writ.RoleSystem, shard, k.ID) {
+			t.Errorf("%s is not permitted to the gateway itself", k.ID)
+		}
+	}
+}
+
+// A run that waits hands out no work (P2.T4).
+func TestP2T4ClaimWhileTheRunIsPaused(t *testing.T) {
+	d, op, _ := start(t, t.TempDir())
+	ex := executor(t, op, d.URL(), "builder")
+	var run struct {
+		RunID writ.RunID `json:"run_id"`
+	}
+	if _, err := op.Invoke(t.Context(), "run.create", map[string]any{"budget": map[string]any{"steps": 9}}, &run); err != nil {
+		t.Fatal(err)
+	}
+	var task struct {
+		TaskID writ.TaskID `json:"task_id"`
+	}
+	if _, err := op.Invoke(t.Context(), "task.enqueue", map[string]any{
+		"run_id": run.RunID, "key": "one-task", "capability": "site.build", "required_domain": "web",
+	}, &task); err != nil {
+		t.Fatal(err)
+	}
+	// Nothing can pause a run yet, so the document is changed behind the door.
+	key := writ.RunKey(run.RunID)
+	s, err := d.store.Read(t.Context(), shard, writ.ReadSet{Docs: []writ.Key{key}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	body := bytes.Replace(s.Docs[key].Body, []byte(`"state":"active"`), []byte(`"state":"paused_approval"`), 1)
+	call := &writ.Call{}
+	if err := d.door.Stamp(call); err != nil {
+		t.Fatal(err)
+	}
+	head, tail, err := d.sealer.Draft(writ.Statement{
+		Receipt: writ.ReceiptID(call.NewID(writ.PrefixReceipt, 0)), Call: call.ID, Tenant: shard, Log: d.keys.Origin, Transition: "run.pause",
+		Version: "1", Outcome: writ.OutcomeOfTransition, Changes: []writ.Change{{Kind: "run", ID: string(run.RunID), From: "active", To: "active"}},
+		Actor: writ.Actor{Kind: writ.KindSystem, Role: writ.RoleSystem}, Decision: writ.Decision{Effect: writ.EffectAllow}, KeyID: d.sealer.KeyID(),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	tx := writ.Tx{Call: call.ID, Fact: &writ.Fact{ID: writ.ReceiptID(call.NewID(writ.PrefixReceipt, 0)), KeyID: d.sealer.KeyID(), Head: head, Tail: tail}}
+	tx.Put(key, body)
+	if _, err := d.store.Commit(t.Context(), shard, tx); err != nil {
+		t.Fatal(err)
+	}
+	_, err = ex.Invoke(t.Context(), "task.claim", map[string]any{"task_id": task.TaskID}, nil)
+	if writ.CodeOf(err) != writ.CodePaused {
+		t.Fatalf("got %v", err)
+	}
+	if e := writ.AsError("", err); len(e.Rules) == 0 || e.Rules[0] != "lifecycle.paused" || e.Receipt == "" {
+		t.Fatalf("got %+v", e)
+	}
+}
+
+// The operator's token and the data survive a restart; a token appears in no
+// log; the policies in force are kept by digest.
+func TestRestart(t *testing.T) {
+	data := t.TempDir()
+	d, op, logged := start(t, data)
+	before, err := os.ReadFile(OperatorToken(data))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if info, err := os.Stat(OperatorToken(data)); err != nil || info.Mode().Perm() != 0o600 {
+		t.Fatalf("%v, %v", info.Mode(), err)
+	}
+	ex := executor(t, op, d.URL(), "builder")
+	if _, err := ex.Invoke(t.Context(), "task.list", map[string]any{"run_id": "run_01ARYZ6S410000000000000000"}, nil); writ.CodeOf(err) != writ.CodeNotFound {
+		t.Fatalf("got %v", err)
+	}
+	_, digest := d.engine.Bundle()
+	kept, err := blobs.OpenDir(filepath.Join(data, "blobs"), maxBundle)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if ok, err := kept.Has(t.Context(), digest); err != nil || !ok {
+		t.Errorf("no blob %s: %v", digest, err)
+	}
+	stopDaemon(t, d)
+
+	d, op, _ = start(t, data)
+	after, err := os.ReadFile(OperatorToken(data))
+	if err != nil || !bytes.Equal(before, after) {
+		t.Errorf("the operator's token changed: %v", err)
+	}
+	var agent struct {
+		State writ.AgentState `json:"state"`
+	}
+	if _, err := op.Invoke(t.Context(), "agent.info", map[string]any{"agent_id": "builder"}, &agent); err != nil || agent.State != writ.AgentActive {
+		t.Errorf("%+v, %v", agent, err)
+	}
+	_ = d
+	secret := strings.Split(strings.TrimSpace(string(before)), ".")[2]
+	if strings.Contains(logged.String(), secret) {
+		t.Error("the token's secret was logged")
+	}
+}
+
+func TestReadyzSaysWhatAReplyMeans(t *testing.T) {
+	d, _, _ := start(t, t.TempDir())
+	c := http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
+	res, err := c.Get(d.URL() + "/readyz")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = res.Body.Close() }()
+	var report struct {
+		Ready  bool `json:"ready"`
+		Checks []struct {
+			Name   string `json:"name"`
+			OK     bool   `json:"ok"`
+			Detail string `json:"detail"`
+		} `json:"checks"`
+	}
+	if err := json.NewDecoder(res.Body).Decode(&report); err != nil || !report.Ready || len(report.Checks) < 4 {
+		t.Fatalf("%+v, %v", report, err)
+	}
+	if !strings.Contains(report.Checks[0].Detail, "committed") {
+		t.Errorf("got %+v", report.Checks[0])
+	}
+}
+
+// Other keys than those the store's receipts are signed with are refused before
+// anything is committed.
+func TestOtherKeysAreRefused(t *testing.T) {
+	data := t.TempDir()
+	d, _, _ := start(t, data)
+	head, err := d.store.Head(t.Context(), shard)
+	if err != nil {
+		t.Fatal(err)
+	}
+	stopDaemon(t, d)
+	cfg := d.cfg
+	cfg.Keys = filepath.Join(t.TempDir(), "keys")
+	other := New(cfg, slog.New(slog.DiscardHandler))
+	if err := other.Start(t.Context()); err == nil || !strings.Contains(err.Error(), "signed with key") {
+		t.Fatalf("got %v", err)
+	}
+	d, _, _ = start(t, data)
+	if now, err := d.store.Head(t.Context(), shard); err != nil || now.Seq < head.Seq || now.Seq > head.Seq+2 {
+		t.Fatalf("%+v after %+v, %v", now, head, err)
+	}
+}
+
+func TestPoliciesThatDoNotCompileAreNamed(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.CopyFS(dir, os.DirFS("../../policies")); err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(dir, "packs", "budgets", "budgets.rego")
+	b, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(path, append(b, "\nfindings contains nonsense(\n"...), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	cfg, err := Load("", noEnv, map[string]string{"data": t.TempDir(), "listen": "127.0.0.1:0", "policies": dir})
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = New(cfg, slog.New(slog.DiscardHandler)).Start(t.Context())
+	if err == nil || !strings.Contains(err.Error(), "budgets.rego:") {
+		t.Fatalf("got %v", err)
+	}
+}
