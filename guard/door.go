@@ -146,14 +146,16 @@ func (d *Door) Stamp(call *writ.Call) error {
 
 func (d *Door) do(ctx context.Context, call *writ.Call) (writ.Reply, *writ.Receipt, error) {
 	start := time.Now()
-	select {
-	case d.inflight <- struct{}{}:
-		defer func() { <-d.inflight }()
-	default:
-		d.cfg.Observer.ObserveCall(d.label(call), string(writ.CodeBackpressure), 0, 0)
-		return writ.Reply{}, nil, &writ.Error{
-			Code: writ.CodeBackpressure, Op: "guard.Do", RetryMs: 1000,
-			Msg: "too many calls are under way", Hint: "repeat the call after the Retry-After time",
+	if call.Credential != nil { // what is due must go on however many call
+		select {
+		case d.inflight <- struct{}{}:
+			defer func() { <-d.inflight }()
+		default:
+			d.cfg.Observer.ObserveCall(d.label(call), string(writ.CodeBackpressure), 0, 0)
+			return writ.Reply{}, nil, &writ.Error{
+				Code: writ.CodeBackpressure, Op: "guard.Do", RetryMs: 1000,
+				Msg: "too many calls are under way", Hint: "repeat the call after the Retry-After time",
+			}
 		}
 	}
 	d.cfg.Observer.Inflight(1)

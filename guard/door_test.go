@@ -520,3 +520,34 @@ func TestStrangersTakeNoLocks(t *testing.T) {
 		t.Errorf("%d conflicts", n)
 	}
 }
+
+// Too many calls at once are refused at the door, before anything is read;
+// what is due goes on.
+func TestInflightLimit(t *testing.T) {
+	w := newWorld(t, func(c *guard.Config) { c.MaxInflight = 1 })
+	alice := w.session("alice")
+	inside, leave := make(chan struct{}), make(chan struct{})
+	var once first
+	w.law.deciding = func() {
+		once.do(func() {
+			close(inside)
+			<-leave
+		})
+	}
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		if _, _, err := w.call(alice, "test.bump", thingArgs{Run: runID(1)}, ""); err != nil {
+			t.Error(err)
+		}
+	})
+	<-inside
+	_, _, err := w.call(alice, "test.bump", thingArgs{Run: runID(2)}, "")
+	if e := asError(t, err, writ.CodeBackpressure); e.RetryMs == 0 {
+		t.Error("no Retry-After")
+	}
+	if _, _, err := w.door.System(t.Context(), shard, "test.bump", thingArgs{Run: runID(3)}, nil); err != nil {
+		t.Error(err)
+	}
+	close(leave)
+	wg.Wait()
+}

@@ -222,6 +222,7 @@ func (d *Daemon) openDoor(context.Context) error {
 	}
 	d.registry = reg
 	d.telemetry = telemetry.New()
+	d.gauges()
 	d.door, err = guard.New(guard.Config{
 		Store: d.store, Registry: reg, Decider: d.engine, Sealer: d.sealer, Archive: d.archive(),
 		Validator: validator, Obligors: []guard.Obligor{budgets.New()}, Origin: d.keys.Origin, Shards: []writ.Tenant{shard},
