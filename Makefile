@@ -131,9 +131,8 @@ soak: testcount ## Run the tests with the long ones at full length (TESTS=./some
 	@export WRIT_SOAK=1; $(call gotest,-timeout 60m $(TESTS))
 
 .PHONY: bench
-bench: ## Run the benchmarks (TESTS=./bench/... for those of the whole gateway only)
-	@echo "bench: go test -bench"
-	@$(GO) test -run '^$$' -bench . -benchmem -p 1 $(TESTS)
+bench: deps-redis ## Measure against the targets, about six minutes (ARGS="-quick" or "-only path")
+	@$(GO) run ./bench $(ARGS)
 
 .PHONY: generate
 generate: ## Rewrite the generated files: openapi.yaml and the tests' golden files

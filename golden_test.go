@@ -68,7 +68,7 @@ func TestStoredDocuments(t *testing.T) {
 			LeaseSeconds: 60, MaxAttempts: 3, Attempt: 1, BackoffMs: 1000, NotBefore: 4, State: writ.TaskRunning,
 			Lease:    &writ.Lease{ID: "lse_01ARYZ6S410000000000000000", Session: gSession, Agent: "site-builder", Fence: 7, MaxUntil: 9},
 			CancelAt: 5, ResultDigest: "bb", DoneFence: 7,
-			Failure: &writ.Failure{Class: "external", Code: "lease_expired", Retryable: true}, EnqueuedBy: gSession, CreatedAt: 1, UpdatedAt: 2,
+			Failure: &writ.Failure{Class: writ.FailureExternal, Code: "lease_expired", Retryable: true}, EnqueuedBy: gSession, CreatedAt: 1, UpdatedAt: 2,
 			Receipt: gReceipt,
 		},
 		"run": writ.Run{
@@ -101,7 +101,7 @@ func TestStoredNames(t *testing.T) {
 		}
 	}
 	line("document", writ.GateKey, writ.SessionKey(gSession), writ.AgentKey("site-builder"), writ.TaskKey(gTask), writ.RunKey(gRun),
-		writ.TaskNameKey(gRun, "build"), writ.IdempotencyDoc(writ.Caller{Principal: "planner", Role: writ.RoleOrchestrator, Agent: "planner"}, "key 1"))
+		writ.ResultKey(gTask), writ.TaskNameKey(gRun, "build"), writ.IdempotencyDoc(writ.Caller{Principal: "planner", Role: writ.RoleOrchestrator, Agent: "planner"}, "key 1"))
 	line("counter", writ.RunSteps(gRun), writ.RunOpenTasks(gRun), writ.RunBadTasks(gRun), writ.RunSequence(gRun),
 		writ.AgentRunning("site-builder"), writ.RegistryRevision(), writ.TaskProgress(gTask, "pct"))
 	line("index", writ.IndexRuns, writ.IndexAgents, writ.IndexSessions, writ.IndexDead, writ.IndexTools, writ.IndexLeases, writ.IndexReady,
@@ -129,6 +129,11 @@ func TestPublicWords(t *testing.T) {
 	}
 	for _, s := range writ.Sinks() {
 		fmt.Fprintf(&b, "sink %s\n", s)
+	}
+	for _, f := range []writ.FailureClass{
+		writ.FailureDeterministic, writ.FailureFreshness, writ.FailureDependency, writ.FailureCleanup, writ.FailurePolicy, writ.FailureExternal,
+	} {
+		fmt.Fprintf(&b, "failure %s\n", f)
 	}
 	words(&b, "agent", writ.AgentMoves)
 	words(&b, "session", writ.SessionMoves)

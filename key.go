@@ -50,6 +50,10 @@ func AgentKey(id AgentID) Key     { return Key("agent/" + string(id)) }
 func TaskKey(id TaskID) Key       { return Key("task/" + string(id)) }
 func RunKey(id RunID) Key         { return Key("run/" + string(id)) }
 
+// ResultKey is where the result of a task is kept: beside the task, since
+// arguments and result together may be larger than one document.
+func ResultKey(id TaskID) Key { return Key("result/" + string(id)) }
+
 // IdempotencyDoc is where the reply to a caller's Idempotency-Key is kept. Keys
 // belong to the principal in one role and for one agent: nobody else can read
 // or spoil them. The caller's words are hashed and never become part of a name.

@@ -35,6 +35,15 @@ var TaskMoves = Table[TaskState]{
 // FailureClass says why an attempt failed (closed list).
 type FailureClass string
 
+const (
+	FailureDeterministic FailureClass = "deterministic" // it will fail the same way again
+	FailureFreshness     FailureClass = "freshness"     // it worked on something out of date
+	FailureDependency    FailureClass = "dependency"    // something it needs is missing or broken
+	FailureCleanup       FailureClass = "cleanup"       // the work was done, tidying up was not
+	FailurePolicy        FailureClass = "policy"        // it was not allowed what it needed
+	FailureExternal      FailureClass = "external"      // something outside: a crash, an outage, a lost session
+)
+
 // Task is one unit of work. It changes only when its state or authority
 // changes: heartbeats and progress live in counters and the deadline index.
 type Task struct {
@@ -60,7 +69,6 @@ type Task struct {
 	State        TaskState    `json:"state"`
 	Lease        *Lease       `json:"lease,omitempty"`
 	CancelAt     int64        `json:"cancel_requested_at,omitempty"`
-	Result       RawObject    `json:"result,omitempty"`
 	ResultDigest string       `json:"result_digest,omitempty"` // digest of the completing request
 	DoneFence    int64        `json:"done_fence,omitempty"`    // fence the completing request carried
 	Failure      *Failure     `json:"failure,omitempty"`

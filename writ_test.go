@@ -243,3 +243,15 @@ func TestNewerSchemaIsRefused(t *testing.T) {
 		t.Fatalf("a document that was not read: got %v", err)
 	}
 }
+
+func TestMatch(t *testing.T) {
+	for _, c := range []struct {
+		named, version int64
+		want           writ.Code
+	}{{0, 7, ""}, {0, 0, ""}, {7, 7, ""}, {6, 7, writ.CodeVersion}, {8, 7, writ.CodeVersion}, {7, 0, writ.CodeVersion}} {
+		call := &writ.Call{IfVersion: c.named}
+		if err := call.Match("test.Op", c.version); writ.CodeOf(err) != c.want {
+			t.Errorf("If-Match %d of version %d: got %v, want %q", c.named, c.version, err, c.want)
+		}
+	}
+}

@@ -125,7 +125,7 @@ func move(call *writ.Call, op string, s writ.Snapshot, id writ.AgentID, to writ.
 	if !ok {
 		return agent, noAgent(op)
 	}
-	if err := matches(call, op, version); err != nil {
+	if err := call.Match(op, version); err != nil {
 		return agent, err
 	}
 	from := agent.State

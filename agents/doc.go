@@ -61,14 +61,6 @@ func receipt(call *writ.Call) writ.ReceiptID {
 	return writ.ReceiptID(call.NewID(writ.PrefixReceipt, 0))
 }
 
-// matches refuses when the caller's If-Match names another version.
-func matches(call *writ.Call, op string, version int64) error {
-	if call.IfVersion != 0 && call.IfVersion != version {
-		return writ.Refuse(writ.CodeVersion, op, "the object has changed since the version named in If-Match", "read it again")
-	}
-	return nil
-}
-
 // page is the range of a list after a cursor: one more than asked, to see
 // whether there is more.
 func page(i writ.Index, after string, limit int64) writ.Range {

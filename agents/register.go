@@ -48,7 +48,7 @@ func register(cfg Config) *writ.Capability {
 			if err != nil {
 				return tx, r, err
 			}
-			if err := matches(call, op, version); err != nil {
+			if err := call.Match(op, version); err != nil {
 				return tx, r, err
 			}
 			if !writ.AgentMoves.May(old.State, writ.AgentPlanned) {

@@ -102,7 +102,7 @@ func start() *writ.Capability {
 		Plan: func(call *writ.Call, a *SessionStartArgs, s writ.Snapshot, _ writ.Decision) (tx writ.Tx, r writ.Reply, err error) {
 			ses, version, err := own(call, op, s, a.SessionID)
 			if err == nil {
-				err = matches(call, op, version)
+				err = call.Match(op, version)
 			}
 			if err != nil {
 				return tx, r, err
@@ -196,7 +196,7 @@ func closeOwn() *writ.Capability {
 		Plan: func(call *writ.Call, a *SessionCloseArgs, s writ.Snapshot, _ writ.Decision) (tx writ.Tx, r writ.Reply, err error) {
 			ses, version, err := own(call, op, s, a.SessionID)
 			if err == nil {
-				err = matches(call, op, version)
+				err = call.Match(op, version)
 			}
 			if err == nil {
 				err = end(call, op, s, &tx, &ses, writ.SessionClosed, reasonClosed)
@@ -228,7 +228,7 @@ func revoke() *writ.Capability {
 			}
 			ses, version, err := load(op, s, a.SessionID)
 			if err == nil {
-				err = matches(call, op, version)
+				err = call.Match(op, version)
 			}
 			reason := a.Reason
 			if reason == "" {

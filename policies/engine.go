@@ -78,7 +78,7 @@ func (e *Engine) Reload(ctx context.Context, src Source) error {
 	if err != nil {
 		return &writ.Error{
 			Code: writ.CodePolicyDown, Op: "policies.Load", Msg: "the policies do not load",
-			Hint: "mend the file named in the log, or start without --policies for the built-in ones",
+			Hint: "mend the file it names, or start without --policies for the built-in ones",
 			Err:  fmt.Errorf("%s: %w", src.name, err),
 		}
 	}

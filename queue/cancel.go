@@ -51,6 +51,9 @@ func cancelPlan(c *writ.Call, a *TaskCancelArgs, s writ.Snapshot, _ writ.Decisio
 	if err != nil {
 		return refuse(err)
 	}
+	if err := c.Match(opCancel, version); err != nil {
+		return refuse(err)
+	}
 	d := begin(opCancel, c, s)
 	d.tx.Mandate = true // stopping work must go on in a full store
 	switch t.State {

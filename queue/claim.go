@@ -141,6 +141,11 @@ func claimTask(c *writ.Call, id writ.TaskID, s writ.Snapshot, agent writ.Agent) 
 	if err != nil {
 		return refuse(err)
 	}
+	if c.Entry == nil { // a poll named no task, so its If-Match is about none
+		if err := c.Match(opClaim, version); err != nil {
+			return refuse(err)
+		}
+	}
 	d := begin(opClaim, c, s)
 	if c.Entry != nil {
 		d.tx.Ack(*c.Entry)

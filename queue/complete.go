@@ -8,7 +8,7 @@ import (
 type TaskCompleteArgs struct {
 	Task   writ.TaskID    `json:"task_id" doc:"The task." pattern:"^tsk_[0-7][0-9A-HJKMNP-TV-Z]{25}$"`
 	Lease  writ.LeaseID   `json:"lease_id" doc:"Lease the claim gave." pattern:"^lse_[0-7][0-9A-HJKMNP-TV-Z]{25}$"`
-	Fence  int64          `json:"fence" doc:"Fence the claim gave." minimum:"1"`
+	Fence  int64          `json:"fence" doc:"Fence the claim gave." minimum:"1" maximum:"9007199254740991"`
 	Result writ.RawObject `json:"result,omitempty" doc:"What the task gave: an object of at most 48 KiB."`
 	Labels []writ.Label   `json:"labels,omitempty" doc:"Kinds of data the result carries, besides those of the task; unknown labels count as pii.chat.message." maxItems:"9"`
 }
@@ -22,7 +22,7 @@ func completeCapability() *writ.Capability {
 			rs, err := leaveReads(opComplete, s, a.Task)
 			rs.Docs = append(rs.Docs, callerAgent(c)...)
 			if err == nil && a.Result != nil {
-				rs.Docs = append(rs.Docs, resultKey(a.Task))
+				rs.Docs = append(rs.Docs, writ.ResultKey(a.Task))
 			}
 			return rs, err
 		},
@@ -37,11 +37,8 @@ func completeCapability() *writ.Capability {
 
 const opComplete = "queue.Complete"
 
-// resultKey is where a task's result is kept: beside the task, since arguments
-// and result together may be larger than one document.
-func resultKey(id writ.TaskID) writ.Key { return writ.Key("result/" + string(id)) }
-
-// taskResult is that document, of kind "result". It is written once.
+// taskResult is the document at writ.ResultKey, of kind "result". It is written
+// once; MaxArgsBytes and the closed list of labels keep it within a document.
 type taskResult struct {
 	Result writ.RawObject `json:"result"`
 	Labels []writ.Label   `json:"labels"`
@@ -57,22 +54,26 @@ func completePlan(c *writ.Call, a *TaskCompleteArgs, s writ.Snapshot, _ writ.Dec
 	if err != nil {
 		return refuse(err)
 	}
-	digest, err := completionDigest(c, a)
+	result, digest, err := completion(c, a)
 	if err != nil {
 		return refuse(err)
 	}
 	if t.State == writ.TaskDone && t.DoneFence == a.Fence && t.ResultDigest == digest {
 		return writ.Tx{}, unchanged(t, version), nil
 	}
-	end, err := holder(opComplete, c, s, t, version, a.Lease, a.Fence)
-	if err != nil {
+	if err := holder(opComplete, c, t, version, a.Lease, a.Fence); err != nil {
+		return refuse(err)
+	}
+	d := begin(opComplete, c, s)
+	if err := d.inTime(t.ID); err != nil {
+		return refuse(err)
+	}
+	if err := c.Match(opComplete, version); err != nil {
 		return refuse(err)
 	}
 	if r.State != writ.RunActive {
 		return refuse(runEnded(opComplete, r))
 	}
-	d := begin(opComplete, c, s)
-	d.tx.NotAfter(end)
 	d.drop(&t, wakeAtOnce)
 	t.CancelAt, t.Failure = 0, nil
 	t.Labels = writ.JoinLabels(t.Labels, a.Labels)
@@ -81,7 +82,7 @@ func completePlan(c *writ.Call, a *TaskCompleteArgs, s writ.Snapshot, _ writ.Dec
 		return refuse(err)
 	}
 	if a.Result != nil {
-		if err := d.tx.PutDoc(s, resultKey(t.ID), "result", taskResult{Result: a.Result, Labels: t.Labels}); err != nil {
+		if err := d.tx.PutDoc(s, writ.ResultKey(t.ID), "result", taskResult{Result: result, Labels: t.Labels}); err != nil {
 			return refuse(err)
 		}
 	}
@@ -89,19 +90,20 @@ func completePlan(c *writ.Call, a *TaskCompleteArgs, s writ.Snapshot, _ writ.Dec
 	return tx, changed(t), err
 }
 
-// completionDigest tells a repetition of a completion from another one. It
-// covers the session, so nobody else can repeat it.
-func completionDigest(c *writ.Call, a *TaskCompleteArgs) (string, error) {
+// completion gives the result as it is stored, and the digest that tells a
+// repetition of a completion from another one. The digest covers the session,
+// so nobody else can repeat it.
+func completion(c *writ.Call, a *TaskCompleteArgs) (result writ.RawObject, digest string, err error) {
 	in := *a
 	in.Labels = writ.JoinLabels(a.Labels)
 	if a.Result != nil {
-		var err error
 		if in.Result, err = canonicalObject(opComplete, "/result", a.Result); err != nil {
-			return "", err
+			return nil, "", err
 		}
 	}
-	return digestOf(opComplete, struct {
+	digest, err = digestOf(opComplete, struct {
 		Session writ.SessionID   `json:"session"`
 		Request TaskCompleteArgs `json:"request"`
 	}{c.Caller.Session, in})
+	return in.Result, digest, err
 }

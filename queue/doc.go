@@ -41,9 +41,10 @@ func (c Config) withDefaults() Config {
 
 // Limits of tasks.
 const (
-	MaxArgsBytes   = 48 << 10 // arguments or result, as stored
-	MaxScopes      = 16       // write scopes of one task
-	MaxScopeRanges = 96       // scopes and their ancestors together: the guards a claim needs
+	MaxArgsBytes   = 48 << 10                 // arguments or result, as stored
+	MaxTaskBytes   = writ.MaxDocBytes - 8<<10 // new task as stored: lease, failure, labels and digests fit into the rest
+	MaxScopes      = 16                       // write scopes of one task
+	MaxScopeRanges = 96                       // scopes and their ancestors together: the guards a claim needs
 
 	defaultPriority     = 5
 	defaultLeaseSeconds = 60

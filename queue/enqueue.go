@@ -59,13 +59,16 @@ func (e enqueuer) describe(c *writ.Call, a *TaskEnqueueArgs, s writ.Snapshot) (w
 	if old, _, ok, err := e.existing(s, a); err != nil {
 		return writ.Subject{}, err
 	} else if ok {
-		return subjectOf(opEnqueue, c, s, old)
+		return subjectIn(r, c, s, old)
 	}
-	t, err := e.task(c, a, s, r)
+	t, err := e.asked(a)
+	if err == nil {
+		t, err = e.task(c, t, s, r)
+	}
 	if err != nil {
 		return writ.Subject{}, err
 	}
-	return subjectOf(opEnqueue, c, s, t)
+	return subjectIn(r, c, s, t)
 }
 
 func (e enqueuer) plan(c *writ.Call, a *TaskEnqueueArgs, s writ.Snapshot, _ writ.Decision) (writ.Tx, writ.Reply, error) {
@@ -74,7 +77,7 @@ func (e enqueuer) plan(c *writ.Call, a *TaskEnqueueArgs, s writ.Snapshot, _ writ
 	if err != nil {
 		return fail(err)
 	}
-	digest, err := e.digest(a)
+	t, err := e.asked(a)
 	if err != nil {
 		return fail(err)
 	}
@@ -82,22 +85,24 @@ func (e enqueuer) plan(c *writ.Call, a *TaskEnqueueArgs, s writ.Snapshot, _ writ
 	switch {
 	case err != nil:
 		return fail(err)
-	case ok && old.ArgsDigest != digest:
+	case ok && old.ArgsDigest != t.ArgsDigest:
 		return fail(writ.Refuse(writ.CodeIdempotency, opEnqueue, "the run has another task of this key", "choose another key, or send the first request again").
 			With("task", string(old.ID)))
 	case ok:
 		return writ.Tx{}, unchanged(old, version), nil
 	}
-	t, err := e.task(c, a, s, r)
-	if err != nil {
+	if t, err = e.task(c, t, s, r); err != nil {
 		return fail(err)
 	}
-	t.ArgsDigest = digest
 	d := begin(opEnqueue, c, s)
 	t.CreatedAt = s.Now
 	d.enter(&t, t.NotBefore)
 	if err := d.put(&t, ""); err != nil {
 		return fail(err)
+	}
+	// put writes the document last.
+	if stored := d.tx.Ops[len(d.tx.Ops)-1].Body; len(stored) > MaxTaskBytes {
+		return fail(invalid(opEnqueue, "/args", "are too large beside the rest of the task; store them elsewhere and pass a reference"))
 	}
 	d.tx.Index(writ.RunTasks(t.Run), string(t.ID), 0)
 	d.tx.Add(writ.RunOpenTasks(t.Run), 1)
@@ -133,13 +138,9 @@ func (e enqueuer) existing(s writ.Snapshot, a *TaskEnqueueArgs) (t writ.Task, ve
 	return t, version, err == nil, err
 }
 
-// task is the task a request asks for: checked against its run and the agents
+// task makes what was asked for a task: checked against its run and the agents
 // that could run it.
-func (e enqueuer) task(c *writ.Call, a *TaskEnqueueArgs, s writ.Snapshot, r writ.Run) (writ.Task, error) {
-	t, err := e.request(a)
-	if err != nil {
-		return t, err
-	}
+func (e enqueuer) task(c *writ.Call, t writ.Task, s writ.Snapshot, r writ.Run) (writ.Task, error) {
 	if r.State != writ.RunActive || r.Sealed {
 		state := string(r.State)
 		if r.State == writ.RunActive {

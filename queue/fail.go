@@ -8,7 +8,7 @@ import (
 type TaskFailArgs struct {
 	Task    writ.TaskID  `json:"task_id" doc:"The task." pattern:"^tsk_[0-7][0-9A-HJKMNP-TV-Z]{25}$"`
 	Lease   writ.LeaseID `json:"lease_id" doc:"Lease the claim gave." pattern:"^lse_[0-7][0-9A-HJKMNP-TV-Z]{25}$"`
-	Fence   int64        `json:"fence" doc:"Fence the claim gave." minimum:"1"`
+	Fence   int64        `json:"fence" doc:"Fence the claim gave." minimum:"1" maximum:"9007199254740991"`
 	Failure TaskFailure  `json:"failure" doc:"Why the attempt failed."`
 }
 
@@ -32,6 +32,9 @@ func failCapability() *writ.Capability {
 		},
 		Plan: func(c *writ.Call, a *TaskFailArgs, s writ.Snapshot, _ writ.Decision) (writ.Tx, writ.Reply, error) {
 			return giveUp(opFail, c, s, a.Task, a.Lease, a.Fence, func(d *draft, t *writ.Task, r writ.Run) error {
+				if err := d.inTime(t.ID); err != nil {
+					return err
+				}
 				t.Failure = &writ.Failure{Class: a.Failure.Class, Code: a.Failure.Code, Retryable: a.Failure.Retryable}
 				if !a.Failure.Retryable {
 					return d.end(t, writ.TaskRunning, writ.TaskFailed)
@@ -51,7 +54,7 @@ const (
 type TaskReleaseArgs struct {
 	Task  writ.TaskID  `json:"task_id" doc:"The task." pattern:"^tsk_[0-7][0-9A-HJKMNP-TV-Z]{25}$"`
 	Lease writ.LeaseID `json:"lease_id" doc:"Lease the claim gave." pattern:"^lse_[0-7][0-9A-HJKMNP-TV-Z]{25}$"`
-	Fence int64        `json:"fence" doc:"Fence the claim gave." minimum:"1"`
+	Fence int64        `json:"fence" doc:"Fence the claim gave." minimum:"1" maximum:"9007199254740991"`
 }
 
 func releaseCapability() *writ.Capability {
@@ -98,12 +101,13 @@ func giveUp(op string, c *writ.Call, s writ.Snapshot, id writ.TaskID, lease writ
 	if err != nil {
 		return refuse(err)
 	}
-	end, err := holder(op, c, s, t, version, lease, fence)
-	if err != nil {
+	if err := holder(op, c, t, version, lease, fence); err != nil {
+		return refuse(err)
+	}
+	if err := c.Match(op, version); err != nil {
 		return refuse(err)
 	}
 	d := begin(op, c, s)
-	d.tx.NotAfter(end)
 	d.drop(&t, wakeAtOnce)
 	if err := next(d, &t, r); err != nil {
 		return refuse(err)

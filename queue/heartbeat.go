@@ -8,7 +8,7 @@ import (
 type TaskHeartbeatArgs struct {
 	Task     writ.TaskID   `json:"task_id" doc:"The task." pattern:"^tsk_[0-7][0-9A-HJKMNP-TV-Z]{25}$"`
 	Lease    writ.LeaseID  `json:"lease_id" doc:"Lease the claim gave." pattern:"^lse_[0-7][0-9A-HJKMNP-TV-Z]{25}$"`
-	Fence    int64         `json:"fence" doc:"Fence the claim gave." minimum:"1"`
+	Fence    int64         `json:"fence" doc:"Fence the claim gave." minimum:"1" maximum:"9007199254740991"`
 	Progress *TaskProgress `json:"progress,omitempty" doc:"How far the work is."`
 }
 
@@ -46,7 +46,9 @@ func heartbeatCapability() *writ.Capability {
 const opHeartbeat = "queue.Heartbeat"
 
 // heartbeatPlan writes no document: a heartbeat moves the end of the lease and
-// counters, so it never conflicts with calls about the task's state.
+// counters, so it never conflicts with calls about the task's state. It may
+// come after that end (the gateway was away, the holder was not), as long as
+// the lease was not taken back; it never goes past Lease.MaxUntil.
 func heartbeatPlan(c *writ.Call, a *TaskHeartbeatArgs, s writ.Snapshot, _ writ.Decision) (writ.Tx, writ.Reply, error) {
 	refuse := func(err error) (writ.Tx, writ.Reply, error) { return writ.Tx{}, writ.Reply{}, err }
 	t, version, err := loadTask(opHeartbeat, s, a.Task)
@@ -57,16 +59,22 @@ func heartbeatPlan(c *writ.Call, a *TaskHeartbeatArgs, s writ.Snapshot, _ writ.D
 	if err != nil {
 		return refuse(err)
 	}
-	end, err := holder(opHeartbeat, c, s, t, version, a.Lease, a.Fence)
-	if err != nil {
+	if err := holder(opHeartbeat, c, t, version, a.Lease, a.Fence); err != nil {
 		return refuse(err)
 	}
+	if s.Now > t.Lease.MaxUntil {
+		return refuse(leaseLost(opHeartbeat))
+	}
+	if err := c.Match(opHeartbeat, version); err != nil {
+		return refuse(err)
+	}
+	d := begin(opHeartbeat, c, s)
+	end := d.seen(leaseEnd(t.ID))
 	reply := TaskHeartbeat{Control: "continue", ExpiresAt: timeOf(end), Every: max(1, t.LeaseSeconds/3)}
 	if stopping(t, r) {
 		reply.Control = "cancel"
 		return writ.Tx{}, writ.Reply{Outcome: writ.OutcomeDone, Body: reply}, nil
 	}
-	d := begin(opHeartbeat, c, s)
 	if p := a.Progress; p != nil {
 		if p.Seq <= d.seen(progressSeq(t.ID)) {
 			return refuse(writ.Refuse(writ.CodeVersion, opHeartbeat, "a later report of progress is known", "number reports upwards").
@@ -78,7 +86,7 @@ func heartbeatPlan(c *writ.Call, a *TaskHeartbeatArgs, s writ.Snapshot, _ writ.D
 	}
 	next := max(end, min(s.Now+t.LeaseSeconds*1000, t.Lease.MaxUntil))
 	d.tx.Mandate = true // a full store must not end healthy leases
-	d.tx.NotAfter(end)
+	d.tx.NotAfter(t.Lease.MaxUntil)
 	d.exactly(leaseEnd(t.ID))
 	d.set(leaseEnd(t.ID), next)
 	d.tx.Index(writ.IndexLeases, string(t.ID), next)

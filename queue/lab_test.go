@@ -122,7 +122,7 @@ func (g grip) complete() *TaskCompleteArgs {
 func (g grip) fail(retryable bool) *TaskFailArgs {
 	return &TaskFailArgs{
 		Task: g.task, Lease: g.lease, Fence: g.fence,
-		Failure: TaskFailure{Class: "external", Code: "broken", Retryable: retryable},
+		Failure: TaskFailure{Class: writ.FailureExternal, Code: "broken", Retryable: retryable},
 	}
 }
 

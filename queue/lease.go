@@ -24,29 +24,50 @@ func claimReads(id writ.TaskID) []writ.Counter {
 	return []writ.Counter{leaseEnd(id), progressSeq(id), progressPct(id)}
 }
 
+// FenceCarried is what the receipt states: the fence the call showed. Its
+// maximum is 2^53 − 1, the largest integer canonical JSON states (RFC 8785).
+func (a *TaskHeartbeatArgs) FenceCarried() int64 { return a.Fence }
+func (a *TaskCompleteArgs) FenceCarried() int64  { return a.Fence }
+func (a *TaskFailArgs) FenceCarried() int64      { return a.Fence }
+func (a *TaskReleaseArgs) FenceCarried() int64   { return a.Fence }
+
 // holder checks that a call comes from the session that holds a task, under
-// its present lease and fence, before the lease ends. It returns that end: the
-// transaction must not commit after it.
+// its present lease and fence. The lease may have run out: until task.expire
+// takes the task back it is nobody else's, and the guard on its end lets only
+// one of the two through. What wants a lease that has not run out adds inTime.
 //
 // A session other than the holder is refused with not_holder, unless what it
 // shows is the remains of a lease it once had: then the lease is lost.
-func holder(op string, c *writ.Call, s writ.Snapshot, t writ.Task, version int64, lease writ.LeaseID, fence int64) (int64, error) {
-	lost := writ.Refuse(writ.CodeLeaseLost, op, "the lease is no longer yours", "stop working on the task and claim again")
+func holder(op string, c *writ.Call, t writ.Task, version int64, lease writ.LeaseID, fence int64) error {
 	if t.State != writ.TaskRunning || t.Lease == nil {
-		return 0, lost
+		return leaseLost(op)
 	}
 	current := t.FenceOf(version)
 	if t.Lease.Session != c.Caller.Session {
 		if lease != t.Lease.ID && fence < current {
-			return 0, lost
+			return leaseLost(op)
 		}
-		return 0, writ.Refuse(writ.CodeNotHolder, op, "another session holds the task", "only the holder may do this")
+		return writ.Refuse(writ.CodeNotHolder, op, "another session holds the task", "only the holder may do this")
 	}
-	end := s.Counters[leaseEnd(t.ID)]
-	if lease != t.Lease.ID || fence != current || s.Now > end {
-		return 0, lost
+	if lease != t.Lease.ID || fence != current {
+		return leaseLost(op)
 	}
-	return end, nil
+	return nil
+}
+
+func leaseLost(op string) error {
+	return writ.Refuse(writ.CodeLeaseLost, op, "the lease is no longer yours", "stop working on the task and claim again")
+}
+
+// inTime refuses once the lease of a task has run out, and keeps the commit
+// from coming later than that.
+func (d *draft) inTime(id writ.TaskID) error {
+	end := d.seen(leaseEnd(id))
+	if d.s.Now > end {
+		return leaseLost(d.op)
+	}
+	d.tx.NotAfter(end)
+	return nil
 }
 
 // take gives a queued task to the caller: lease, quota, scope locks and

@@ -12,9 +12,11 @@ func TestAnOldFenceNeverCompletes(t *testing.T) {
 	old := l.claim(l.a, id)
 	l.w.Advance(61)
 	l.refused(writ.CodeLeaseLost, "task.complete", l.a, old.complete()) // even before the sweeper came
-	l.refused(writ.CodeLeaseLost, "task.heartbeat", l.a, old.beat())
+	l.refused(writ.CodeLeaseLost, "task.fail", l.a, old.fail(true))
 	l.sweep("task.expire", &TaskSweepArgs{Task: id})
 	l.refused(writ.CodeLeaseLost, "task.complete", l.a, old.complete())
+	l.refused(writ.CodeLeaseLost, "task.heartbeat", l.a, old.beat())
+	l.refused(writ.CodeLeaseLost, "task.release", l.a, old.release())
 	fresh := l.claim(l.b, id)
 	if fresh.fence <= old.fence {
 		t.Fatalf("fence went from %d to %d", old.fence, fresh.fence)

@@ -117,6 +117,11 @@ func subjectOf(op string, c *writ.Call, s writ.Snapshot, t writ.Task) (writ.Subj
 	if err != nil {
 		return writ.Subject{}, err
 	}
+	return subjectIn(r, c, s, t)
+}
+
+// subjectIn is subjectOf with the run at hand.
+func subjectIn(r writ.Run, c *writ.Call, s writ.Snapshot, t writ.Task) (writ.Subject, error) {
 	sub := writ.Subject{
 		Run:    &writ.RunFacts{ID: r.ID, State: r.State},
 		Task:   &writ.TaskFacts{ID: t.ID, State: t.State, Capability: t.Capability, Domain: t.Domain, Safety: t.Safety},

@@ -17,7 +17,7 @@ func getCapability() *writ.Capability {
 			rs, err := taskReads(opGet, s, a.Task)
 			rs.Docs = append(rs.Docs, callerAgent(c)...)
 			if err == nil {
-				rs.Docs = append(rs.Docs, resultKey(a.Task))
+				rs.Docs = append(rs.Docs, writ.ResultKey(a.Task))
 				rs.Counters = append(rs.Counters, leaseEnd(a.Task), progressPct(a.Task))
 				rs.Ranges = append(rs.Ranges, blockers(a.Task))
 			}
@@ -69,7 +69,7 @@ func getPlan(c *writ.Call, a *TaskGetArgs, s writ.Snapshot, _ writ.Decision) (wr
 	for _, m := range s.Ranges[blockers(t.ID)].Members {
 		v.BlockedOn = append(v.BlockedOn, writ.TaskID(m.Name))
 	}
-	result, ok, err := peek[taskResult](s, resultKey(t.ID))
+	result, ok, err := peek[taskResult](s, writ.ResultKey(t.ID))
 	if err != nil {
 		return refuse(err)
 	}

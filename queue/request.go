@@ -80,16 +80,18 @@ func (e enqueuer) request(a *TaskEnqueueArgs) (writ.Task, error) {
 	return t, err
 }
 
-// digest is what tells a repetition from another request with the same key.
-func (e enqueuer) digest(a *TaskEnqueueArgs) (string, error) {
+// asked is request with the arguments as they are stored, and with the digest
+// that tells a repetition from another request with the same key.
+func (e enqueuer) asked(a *TaskEnqueueArgs) (writ.Task, error) {
 	t, err := e.request(a)
 	if err != nil {
-		return "", err
+		return t, err
 	}
 	if t.Args, err = canonicalObject(opEnqueue, "/args", t.Args); err != nil {
-		return "", err
+		return t, err
 	}
-	return digestOf(opEnqueue, t)
+	t.ArgsDigest, err = digestOf(opEnqueue, t)
+	return t, err
 }
 
 func orDefault(v *int64, def int64) int64 {

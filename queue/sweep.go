@@ -59,8 +59,8 @@ func (d *draft) swept(out Swept, err error) (writ.Tx, writ.Reply, error) {
 
 // Why an attempt ended that no holder ended.
 var (
-	leaseExpired = writ.Failure{Class: "external", Code: "lease_expired", Retryable: true}
-	sessionEnded = writ.Failure{Class: "external", Code: "session_ended", Retryable: true}
+	leaseExpired = writ.Failure{Class: writ.FailureExternal, Code: "lease_expired", Retryable: true}
+	sessionEnded = writ.Failure{Class: writ.FailureExternal, Code: "session_ended", Retryable: true}
 )
 
 // expireCapability ends a lease that was not renewed.

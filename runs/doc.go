@@ -53,10 +53,8 @@ func load(call *writ.Call, op string, s writ.Snapshot, id writ.RunID) (writ.Run,
 		return run, err
 	case !ok || !mayAct(call.Caller, run):
 		return run, noRun(op)
-	case call.IfVersion != 0 && call.IfVersion != version:
-		return run, writ.Refuse(writ.CodeVersion, op, "the run has changed since the version named in If-Match", "read it again")
 	}
-	return run, nil
+	return run, call.Match(op, version)
 }
 
 // move checks a move and writes the run in its new state.

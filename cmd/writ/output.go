@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"text/tabwriter"
 	"unicode"
@@ -69,11 +70,13 @@ func table(t io.Writer, rows []any) error {
 		switch f.value.(type) {
 		case object, []any:
 		default:
-			if len(columns) < 8 {
-				columns = append(columns, f.name)
-			}
+			columns = append(columns, f.name)
 		}
 	}
+	if i := slices.Index(columns, "state"); i > 1 { // what one looks for must not be cut off
+		columns = slices.Insert(slices.Delete(columns, i, i+1), 1, "state")
+	}
+	columns = columns[:min(len(columns), 8)]
 	fmt.Fprintln(t, strings.ToUpper(strings.Join(columns, "\t")))
 	for _, r := range rows {
 		obj, ok := r.(object)

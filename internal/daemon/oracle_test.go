@@ -1,0 +1,468 @@
+package daemon
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/writ-gateway/writ"
+	"github.com/writ-gateway/writ/gateway"
+	"github.com/writ-gateway/writ/store/redisstore/redistest"
+)
+
+// Random work by many callers on a whole gateway, then an oracle that knows
+// nothing of how the rooms plan looks at the store and the facts.
+func TestInvariantsAfterRandomWork(t *testing.T) {
+	seed := uint64(time.Now().UnixNano())
+	if s := os.Getenv("WRIT_SEED"); s != "" {
+		seed, _ = strconv.ParseUint(s, 10, 64)
+	}
+	calls := 60
+	if os.Getenv("WRIT_SOAK") != "" {
+		calls = 2000
+	}
+	t.Logf("WRIT_SEED=%d, %d calls each", seed, calls)
+	t.Run("bolt", func(t *testing.T) { randomWork(t, seed, calls) })
+	t.Run("redis", func(t *testing.T) {
+		server := redistest.Start(t)
+		randomWork(t, seed, calls, func(c *Config) { c.Store = server.URL() })
+	})
+}
+
+// crew is who works in a test.
+type crew struct {
+	t     *testing.T
+	d     *Daemon
+	seed  uint64
+	runs  []writ.RunID
+	agent []writ.AgentID
+
+	mu    sync.Mutex
+	tasks []writ.TaskID
+	odd   map[writ.Code]int // refusals nobody expects
+}
+
+// caller is one session.
+type caller struct {
+	*crew
+	r     *rand.Rand
+	cred  *writ.Credential
+	agent writ.AgentID
+	held  []held
+}
+
+type held struct {
+	Task struct {
+		ID writ.TaskID `json:"task_id"`
+	} `json:"task"`
+	Lease struct {
+		ID    writ.LeaseID `json:"id"`
+		Fence int64        `json:"fence"`
+	} `json:"lease"`
+}
+
+func (h held) args(more map[string]any) map[string]any {
+	out := map[string]any{"task_id": h.Task.ID, "lease_id": h.Lease.ID, "fence": h.Lease.Fence}
+	for k, v := range more {
+		out[k] = v
+	}
+	return out
+}
+
+func (c *caller) do(id writ.CapabilityID, args map[string]any, out any) error {
+	raw, err := json.Marshal(args)
+	if err != nil {
+		return err
+	}
+	call := &writ.Call{Capability: id, Credential: c.cred, Raw: raw}
+	if c.r.IntN(3) == 0 {
+		call.IdempotencyKey = fmt.Sprint(c.r.Uint64())
+	}
+	if err := c.d.door.Stamp(call); err != nil {
+		return err
+	}
+	reply, first, err := c.d.dispatcher.Do(context.Background(), call)
+	if err == nil && first != nil && call.IdempotencyKey != "" && c.r.IntN(2) == 0 {
+		again := &writ.Call{Capability: id, Credential: c.cred, Raw: raw, IdempotencyKey: call.IdempotencyKey}
+		if err := c.d.door.Stamp(again); err != nil {
+			return err
+		}
+		if second, receipt, err := c.d.dispatcher.Do(context.Background(), again); err == nil && receipt != nil && string(second.JSON) != string(reply.JSON) {
+			c.t.Errorf("%s repeated under its key: %s, then %s", id, reply.JSON, second.JSON)
+		}
+	}
+	switch code := writ.CodeOf(err); code {
+	case "", writ.CodeNotFound, writ.CodeIllegal, writ.CodeClaimed, writ.CodeLeaseLost, writ.CodeNotHolder, writ.CodeScopeConflict,
+		writ.CodeQuota, writ.CodeScope, writ.CodeBudget, writ.CodeClassification, writ.CodeNotEligible, writ.CodeBackpressure,
+		writ.CodeVersion, writ.CodeIdempotency, writ.CodePolicy:
+	default:
+		c.mu.Lock()
+		c.odd[code]++
+		c.mu.Unlock()
+		c.t.Errorf("%s: %v", id, err)
+	}
+	if err == nil && out != nil && len(reply.JSON) > 0 {
+		return json.Unmarshal(reply.JSON, out)
+	}
+	return err
+}
+
+func (c *caller) anyTask() writ.TaskID {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if len(c.tasks) == 0 {
+		return "tsk_01ARYZ6S410000000000000000"
+	}
+	return c.tasks[c.r.IntN(len(c.tasks))]
+}
+
+func (c *caller) plan() {
+	run := c.runs[c.r.IntN(len(c.runs))]
+	switch c.r.IntN(12) {
+	case 0:
+		_ = c.do("task.cancel", map[string]any{"task_id": c.anyTask()}, nil)
+	case 1:
+		_ = c.do("task.get", map[string]any{"task_id": c.anyTask()}, nil)
+	default:
+		args := map[string]any{
+			"run_id": run, "key": fmt.Sprintf("t%d", c.r.IntN(1_000_000)), "capability": "site.build", "required_domain": "web",
+			"priority": c.r.IntN(10), "backoff_ms": c.r.IntN(50), "max_attempts": 1 + c.r.IntN(3), "lease_ttl_s": 1 + c.r.IntN(3),
+		}
+		if n := c.r.IntN(3); n > 0 {
+			var scopes []string
+			for range n {
+				scopes = append(scopes, fmt.Sprintf("fs:site/%d/%d/", c.r.IntN(2), c.r.IntN(3)))
+			}
+			args["write_scopes"] = scopes
+		}
+		if c.r.IntN(5) == 0 {
+			args["required_agents"] = []writ.AgentID{c.crew.agent[c.r.IntN(len(c.crew.agent))]}
+		}
+		var made struct {
+			ID writ.TaskID `json:"task_id"`
+		}
+		if c.do("task.enqueue", args, &made) == nil {
+			c.mu.Lock()
+			c.tasks = append(c.tasks, made.ID)
+			c.mu.Unlock()
+		}
+	}
+}
+
+func (c *caller) work() {
+	if len(c.held) == 0 || c.r.IntN(3) == 0 {
+		args := map[string]any{}
+		if c.r.IntN(3) == 0 {
+			args["task_id"] = c.anyTask()
+		}
+		var h held
+		if c.do("task.claim", args, &h) == nil && h.Task.ID != "" {
+			c.held = append(c.held, h)
+		}
+		return
+	}
+	i := c.r.IntN(len(c.held))
+	h := c.held[i]
+	keep := false
+	switch c.r.IntN(10) {
+	case 0:
+		_ = c.do("task.release", h.args(nil), nil)
+	case 1, 2:
+		_ = c.do("task.fail", h.args(map[string]any{"failure": map[string]any{"class": "external", "code": "x", "retryable": c.r.IntN(2) == 0}}), nil)
+	case 3:
+		keep = true
+		_ = c.do("task.heartbeat", h.args(nil), nil)
+	case 4: // forgets it: the lease ends
+	case 5: // a made-up fence
+		keep = true
+		_ = c.do("task.complete", h.args(map[string]any{"fence": h.Lease.Fence + int64(c.r.IntN(3)) - 1}), nil)
+	default:
+		_ = c.do("task.complete", h.args(map[string]any{"result": map[string]any{"n": c.r.IntN(9)}}), nil)
+	}
+	if !keep {
+		c.held = append(c.held[:i], c.held[i+1:]...)
+	}
+}
+
+func randomWork(t *testing.T, seed uint64, calls int, tune ...func(*Config)) {
+	d, op, _ := start(t, t.TempDir(), tune...)
+	cr := &crew{t: t, d: d, seed: seed, odd: map[writ.Code]int{}}
+	boss := &caller{crew: cr, r: rand.New(rand.NewPCG(seed, 0)), cred: credentialOf(t, d)}
+	var workers []*caller
+	for i := range 4 {
+		id := writ.AgentID("worker-" + string(rune('a'+i)))
+		cr.agent = append(cr.agent, id)
+		args := map[string]any{
+			"agent_id": id, "archetypes": []string{"executor"}, "domain": "web", "max_concurrent_tasks": 3,
+			"tools":       []map[string]any{{"name": "site.build", "safety": "mutating"}},
+			"write_scope": []string{},
+		}
+		if i == 0 {
+			args["write_scope"] = []string{"fs:site/"}
+		}
+		for _, step := range []struct {
+			id   writ.CapabilityID
+			args map[string]any
+		}{{"agent.register", args}, {"agent.activate", map[string]any{"agent_id": id}}} {
+			if _, err := op.Invoke(t.Context(), step.id, step.args, nil); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for range 2 {
+			var opened struct {
+				SessionID string `json:"session_id"`
+				Token     string `json:"token"`
+			}
+			if _, err := op.Invoke(t.Context(), "session.open", map[string]any{"principal": id, "kind": "agent", "role": "executor", "agent_id": id, "heartbeat_ttl_s": 300}, &opened); err != nil {
+				t.Fatal(err)
+			}
+			cred, _ := gateway.ParseToken(opened.Token)
+			w := &caller{crew: cr, r: rand.New(rand.NewPCG(seed, uint64(len(workers)+1))), cred: cred, agent: id}
+			if err := w.do("session.start", map[string]any{"session_id": opened.SessionID}, nil); err != nil {
+				t.Fatal(err)
+			}
+			workers = append(workers, w)
+		}
+	}
+	for range 3 {
+		var run struct {
+			ID writ.RunID `json:"run_id"`
+		}
+		if err := boss.do("run.create", map[string]any{"budget": map[string]any{"steps": 1_000_000}}, &run); err != nil {
+			t.Fatal(err)
+		}
+		cr.runs = append(cr.runs, run.ID)
+	}
+	var wg sync.WaitGroup
+	for i, w := range workers {
+		wg.Go(func() {
+			for range calls {
+				w.work()
+			}
+		})
+		if i%4 == 0 {
+			planner := &caller{crew: cr, r: rand.New(rand.NewPCG(seed, uint64(100+i))), cred: boss.cred}
+			wg.Go(func() {
+				for range calls {
+					planner.plan()
+				}
+			})
+		}
+	}
+	wg.Wait()
+	// What was forgotten runs out; then nothing moves any more.
+	deadline := time.Now().Add(30 * time.Second)
+	for !quiet(t, d) {
+		if time.Now().After(deadline) {
+			t.Fatal("leases that nobody renews do not end")
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
+	d.sweeper.Stop()
+	audit(t, d, cr)
+}
+
+// credentialOf is the operator's.
+func credentialOf(t *testing.T, d *Daemon) *writ.Credential {
+	t.Helper()
+	b, err := os.ReadFile(OperatorToken(d.cfg.Data))
+	if err != nil {
+		t.Fatal(err)
+	}
+	cred, ok := gateway.ParseToken(strings.TrimSpace(string(b)))
+	if !ok {
+		t.Fatal("the operator's token does not parse")
+	}
+	return cred
+}
+
+// members reads a whole index.
+func members(t *testing.T, d *Daemon, i writ.Index) []writ.Member {
+	t.Helper()
+	var out []writ.Member
+	from := ""
+	for {
+		r := writ.Range{Index: i, From: from, Limit: 500}
+		s, err := d.store.Read(context.Background(), shard, writ.ReadSet{Ranges: []writ.Range{r}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		page := s.Ranges[r].Members
+		out = append(out, page...)
+		if len(page) < 500 {
+			return out
+		}
+		from = page[len(page)-1].Name + "\x00"
+	}
+}
+
+// due reads an index whose members have different scores.
+func dueMembers(t *testing.T, d *Daemon, i writ.Index) map[string]int64 {
+	t.Helper()
+	r := writ.Range{Index: i, ByScore: true, Max: writ.MaxAmount, Limit: 1000}
+	s, err := d.store.Read(context.Background(), shard, writ.ReadSet{Ranges: []writ.Range{r}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	out := map[string]int64{}
+	for _, m := range s.Ranges[r].Members {
+		out[m.Name] = m.Score
+	}
+	return out
+}
+
+func quiet(t *testing.T, d *Daemon) bool {
+	return len(dueMembers(t, d, writ.IndexLeases)) == 0 && len(dueMembers(t, d, writ.IndexReady)) == 0 && len(dueMembers(t, d, writ.IndexTodo)) == 0
+}
+
+// audit checks what must hold whatever happened.
+func audit(t *testing.T, d *Daemon, cr *crew) {
+	t.Helper()
+	ctx := context.Background()
+	doc := func(k writ.Key) writ.Snapshot {
+		s, err := d.store.Read(ctx, shard, writ.ReadSet{Docs: []writ.Key{k}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return s
+	}
+	counter := func(c writ.Counter) int64 {
+		s, err := d.store.Read(ctx, shard, writ.ReadSet{Counters: []writ.Counter{c}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return s.Counters[c]
+	}
+	inLane := map[string]bool{}
+	for {
+		lanes, err := d.store.Lanes(ctx, shard)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(lanes) == 0 {
+			break
+		}
+		for _, l := range lanes {
+			got, err := d.store.Receive(ctx, shard, []writ.Lane{l.Lane}, "oracle", 100)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, e := range got {
+				inLane[e.Entry] = true
+			}
+		}
+	}
+	leases := dueMembers(t, d, writ.IndexLeases)
+	ready := dueMembers(t, d, writ.IndexReady)
+	locks := map[string]bool{}
+	for _, m := range members(t, d, writ.IndexScopes) {
+		locks[m.Name] = true
+	}
+	running := map[writ.AgentID]int64{}
+	total := 0
+	for _, run := range cr.runs {
+		var open, bad int64
+		for _, m := range members(t, d, writ.RunTasks(run)) {
+			total++
+			task, _, ok, err := writ.Get[writ.Task](doc(writ.TaskKey(writ.TaskID(m.Name))), writ.TaskKey(writ.TaskID(m.Name)))
+			if err != nil || !ok {
+				t.Fatalf("task %s: %v", m.Name, err)
+			}
+			if !writ.TaskMoves.Terminal(task.State) {
+				open++
+			}
+			if task.State == writ.TaskFailed || task.State == writ.TaskDead {
+				bad++
+			}
+			_, leased := leases[m.Name]
+			if leased != (task.State == writ.TaskRunning) || (task.Lease != nil) != leased {
+				t.Errorf("task %s is %s, leased %v", m.Name, task.State, leased)
+			}
+			if task.State == writ.TaskRunning {
+				running[task.Lease.Agent]++
+				for _, s := range task.WriteScopes {
+					delete(locks, writ.ScopeMember(s, task.ID))
+				}
+			}
+			if task.State == writ.TaskQueued {
+				_, waits := ready[m.Name]
+				refused := len(members(t, d, writ.Refusers(task.ID))) > 0
+				blocked := members(t, d, writ.BlockedOn(task.ID))
+				if !inLane[m.Name] && !waits && !refused && len(blocked) == 0 {
+					t.Errorf("task %s is queued and lies nowhere", m.Name)
+				}
+				for _, b := range blocked {
+					holder, _, _, err := writ.Get[writ.Task](doc(writ.TaskKey(writ.TaskID(b.Name))), writ.TaskKey(writ.TaskID(b.Name)))
+					if err != nil || holder.State != writ.TaskRunning {
+						t.Errorf("task %s waits on %s, which is %s", m.Name, b.Name, holder.State)
+					}
+				}
+			}
+		}
+		if n := counter(writ.RunOpenTasks(run)); n != open {
+			t.Errorf("run %s counts %d open tasks, has %d", run, n, open)
+		}
+		if n := counter(writ.RunBadTasks(run)); n != bad {
+			t.Errorf("run %s counts %d bad tasks, has %d", run, n, bad)
+		}
+	}
+	for l := range locks {
+		t.Errorf("lock %q belongs to no running task", l)
+	}
+	for _, a := range cr.agent {
+		if n := counter(writ.AgentRunning(a)); n != running[a] {
+			t.Errorf("agent %s counts %d running tasks, has %d", a, n, running[a])
+		}
+	}
+	steps := facts(t, d)
+	for _, run := range cr.runs {
+		if n := counter(writ.RunSteps(run)); n != steps[run] {
+			t.Errorf("run %s used %d steps, its receipts charge %d", run, n, steps[run])
+		}
+	}
+	t.Logf("%d tasks audited", total)
+	if total == 0 {
+		t.Error("nothing happened")
+	}
+}
+
+// facts reads every receipt, checks that sequences have no gap and sums up
+// what runs were charged.
+func facts(t *testing.T, d *Daemon) map[writ.RunID]int64 {
+	t.Helper()
+	steps := map[writ.RunID]int64{}
+	after := int64(-1)
+	for {
+		page, err := d.archive().Read(context.Background(), shard, writ.ArchiveRead{After: after, Limit: 500})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(page) == 0 {
+			return steps
+		}
+		for _, r := range page {
+			if r.Seq != after+1 {
+				t.Fatalf("receipt %d follows %d", r.Seq, after)
+			}
+			after = r.Seq
+			var st struct {
+				Predicate struct {
+					Run     writ.RunID       `json:"run"`
+					Budget  map[string]int64 `json:"budget"`
+					Outcome string           `json:"outcome"`
+				} `json:"predicate"`
+			}
+			if err := json.Unmarshal(r.Payload, &st); err != nil {
+				t.Fatal(err)
+			}
+			steps[st.Predicate.Run] += st.Predicate.Budget[writ.BudgetSteps]
+		}
+	}
+}

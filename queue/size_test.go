@@ -1,0 +1,88 @@
+package queue
+
+import (
+	"fmt"
+	"sort"
+	"strings"
+	"testing"
+
+	"github.com/writ-gateway/writ"
+	"github.com/writ-gateway/writ/writtest"
+)
+
+// Escapes make what a caller sends six times larger than what it means. What
+// is stored is what was measured.
+func TestEscapedArgumentsAreStoredCanonically(t *testing.T) {
+	l := newLab(t)
+	escaped := writ.RawObject(`{ "x": "` + strings.Repeat(`\u0061`, 10_600) + `" }`) // just under 64 KiB
+	plain := `{"x":"` + strings.Repeat("a", 10_600) + `"}`
+	id := l.enqueue("one", func(a *TaskEnqueueArgs) { a.Args = escaped })
+	if got := string(l.task(id).Args); got != plain {
+		t.Fatalf("%d bytes of arguments are stored, want %d", len(got), len(plain))
+	}
+	g := l.claim(l.a, id)
+	l.do("task.cancel", l.owner, &TaskCancelArgs{Task: id})
+	a := g.complete()
+	a.Result = escaped
+	l.do("task.complete", l.a, a)
+	got, _, ok := writtest.Get[taskResult](l.w, writ.ResultKey(id))
+	if !ok || string(got.Result) != plain {
+		t.Fatalf("%d bytes of result are stored, want %d", len(got.Result), len(plain))
+	}
+}
+
+// The largest task that is accepted goes through every move; one byte more is
+// refused when it is enqueued, not when somebody wants to work on it.
+func TestTheLargestTaskGoesThroughEveryMove(t *testing.T) {
+	l := newLab(t)
+	c := l.caps["task.enqueue"]
+	request := func(key string, n int) *TaskEnqueueArgs {
+		a := &TaskEnqueueArgs{
+			Run: l.run, Key: key, Capability: build, Domain: "web", Summary: strings.Repeat("\x01", 500),
+			Args: writ.RawObject(`{"x":"` + strings.Repeat("y", n) + `"}`),
+		}
+		for i := range MaxScopes {
+			a.WriteScopes = append(a.WriteScopes, fmt.Sprintf("fs:%02d%s", i, strings.Repeat("<", 200))) // "<" is stored in six bytes
+		}
+		return a
+	}
+	refusal := func(n int) error {
+		_, err := l.w.Plan(c, l.w.NewCall(c, l.owner, request("one", n)))
+		return err
+	}
+	n := sort.Search(MaxArgsBytes, func(n int) bool { return refusal(n) != nil }) - 1
+	if n < 20_000 || n > MaxArgsBytes-10_000 {
+		t.Fatalf("at most %d bytes of arguments are accepted", n)
+	}
+	if e := l.wantCode(writ.CodeInputInvalid, refusal(n+1)); len(e.Fields) != 1 || e.Fields[0].Pointer != "/args" {
+		t.Fatalf("fields %v", e.Fields)
+	}
+
+	largest := func(key string) writ.TaskID {
+		return body[TaskView](l, l.do("task.enqueue", l.owner, request(key, n))).ID
+	}
+	id, other := largest("one"), largest("two")
+	// The agent's tool grew more dangerous since, which the claim records.
+	l.setAgent("agent-a", func(a *writ.Agent) {
+		a.Tools[0].Safety, a.Tools[0].Sinks = writ.SafetyDestructive, writ.Sinks()
+	})
+	fail := l.claim(l.a, id).fail(true)
+	fail.Failure.Class, fail.Failure.Code = writ.FailureDeterministic, strings.Repeat("c", 64)
+	l.do("task.fail", l.a, fail)
+	l.w.Advance(1)
+	l.sweep("task.ready", &TaskSweepArgs{Task: id})
+	g := l.claim(l.a, id)
+	l.do("task.cancel", l.owner, &TaskCancelArgs{Task: id})
+	a := g.complete()
+	a.Labels = writ.Labels()
+	a.Result = writ.RawObject(`{"x":"` + strings.Repeat("y", MaxArgsBytes-8) + `"}`)
+	l.do("task.complete", l.a, a)
+	l.wantState(id, writ.TaskDone)
+
+	l.claim(l.a, other)
+	l.w.Advance(61)
+	l.sweep("task.expire", &TaskSweepArgs{Task: other})
+	l.do("task.cancel", l.owner, &TaskCancelArgs{Task: other})
+	l.wantState(other, writ.TaskCancelled)
+	audit(l)
+}
