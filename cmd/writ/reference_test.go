@@ -1,0 +1,104 @@
+package main
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/writ-gateway/writ"
+	"github.com/writ-gateway/writ/gateway"
+	"github.com/writ-gateway/writ/internal/daemon"
+	"github.com/writ-gateway/writ/policies"
+)
+
+// docs/reference.md is made from the code: capabilities with the roles that may
+// call them, state machines, error codes, policy rules.
+func TestReferenceIsUpToDate(t *testing.T) {
+	cat := daemon.Catalog()
+	engine, err := policies.Load(t.Context(), policies.Shipped(), policies.Options{Capabilities: daemon.IDs(cat), Tenants: []writ.Tenant{"default"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var b bytes.Buffer
+	b.WriteString("# Reference\n\nMade from the code; `make generate` writes it.\n\n## Capabilities\n\n" +
+		"What can be called, and by which role. A capability without a route is the gateway's own; its receipts appear in the log.\n\n" +
+		"| capability | route | roles | what it does |\n|---|---|---|---|\n")
+	for _, k := range cat.All() {
+		var routes, roles []string
+		for _, r := range gateway.Routes {
+			if r.Capability == k.ID {
+				routes = append(routes, "`"+r.Method+" "+r.Path+"`")
+			}
+		}
+		for _, r := range []writ.Role{
+			writ.RoleOperator, writ.RoleOrchestrator, writ.RoleExecutor, writ.RoleVerifier, writ.RoleApprover, writ.RoleAuditor, writ.RoleConnector,
+		} {
+			if engine.Permit(r, "default", k.ID) {
+				roles = append(roles, string(r))
+			}
+		}
+		if len(roles) == 7 {
+			roles = []string{"everybody"}
+		}
+		fmt.Fprintf(&b, "| `%s` | %s | %s | %s |\n", k.ID, strings.Join(routes, "<br>"), strings.Join(roles, ", "), k.Summary)
+	}
+	b.WriteString("\n## States\n\nThe legal moves; receipts that state any other do not verify. `·` is before the object exists.\n")
+	states(&b, "agent", writ.AgentMoves)
+	states(&b, "session", writ.SessionMoves)
+	states(&b, "run", writ.RunMoves)
+	states(&b, "task", writ.TaskMoves)
+	b.WriteString("\n## Errors\n\nProblems (RFC 9457) carry one of these codes. *Receipted* ones leave a denial in the log.\n\n" +
+		"| code | status | receipted |\n|---|---|---|\n")
+	for _, c := range writ.Codes() {
+		receipted := ""
+		if c.Receipted() {
+			receipted = "yes"
+		}
+		fmt.Fprintf(&b, "| `%s` | %d | %s |\n", c, gateway.StatusOf(c), receipted)
+	}
+	b.WriteString("\n## Policy rules\n\nRules of the built-in packs; a denial names them in `rule_ids`.\n\n| rule | severity | what it denies |\n|---|---|---|\n")
+	for _, p := range engine.Info().Packs {
+		for _, r := range p.Rules {
+			fmt.Fprintf(&b, "| `%s` | %s | %s |\n", r.ID, r.Severity, r.Title)
+		}
+	}
+	const path = "../../docs/reference.md"
+	if *update {
+		if err := os.WriteFile(path, b.Bytes(), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.Equal(b.Bytes(), want) {
+		t.Error("docs/reference.md is not what the code makes: run make generate")
+	}
+}
+
+func states[S ~string](b *bytes.Buffer, kind string, table writ.Table[S]) {
+	fmt.Fprintf(b, "\n| %s | may become |\n|---|---|\n", kind)
+	var names []string
+	for from := range table {
+		names = append(names, string(from))
+	}
+	slices.Sort(names)
+	for _, from := range names {
+		var tos []string
+		for _, to := range table[S(from)] {
+			tos = append(tos, string(to))
+		}
+		to := strings.Join(tos, ", ")
+		if to == "" {
+			to = "nothing: it is over"
+		}
+		if from == "" {
+			from = "·"
+		}
+		fmt.Fprintf(b, "| %s | %s |\n", from, to)
+	}
+}
