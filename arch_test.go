@@ -41,7 +41,6 @@ var may = map[string][]string{
 	"internal/jcs":               {},                                                                                     // RFC 8785
 	"internal/telemetry":         {},                                                                                     // Prometheus
 	"internal/tools/testcount":   {},                                                                                     // counts test results for CI
-	"internal/tools/pin":         {},                                                                                     //
 	"internal/daemon":            {"*"},                                                                                  // puts it together
 	"internal/story":             {"", "client"},                                                                         // the demonstration
 	"cmd/writ":                   {"", "internal/daemon", "internal/story", "client", "policies", "receipts", "gateway"}, // the command line
@@ -139,7 +138,6 @@ func TestImportDirections(t *testing.T) {
 			if f.pkg == "" && !f.test {
 				t.Errorf("%s: the dictionary imports %s; it may use the standard library only", f.path, imp)
 			}
-			if f.test || f.pkg == "internal/tools/pin" {
 				continue // tests may take a second opinion anywhere
 			}
 			ok := false
@@ -233,7 +231,6 @@ func TestEveryPackageHasAComment(t *testing.T) {
 		}
 	}
 	for pkg, ok := range has {
-		if !ok && pkg != "internal/tools/pin" {
 			t.Errorf("package %q has no package comment that says what it is", pkg)
 		}
 	}

@@ -1,0 +1,102 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"runtime"
+	"runtime/pprof"
+	"syscall"
+	"time"
+
+	"github.com/writ-gateway/writ/internal/daemon"
+)
+
+// profile runs a gateway in this process, on bolt and with its other settings
+// at their defaults, and writes what governed enqueues cost it. The load runs
+// here too: look at what lies below net/http.(*conn).serve and the gateway's
+// own loops.
+func (b *bench) profile(ctx context.Context, dir string) (err error) {
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return err
+	}
+	data, err := b.scratch()
+	if err != nil {
+		return err
+	}
+	cfg, err := daemon.Load("", func(string) string { return "" }, map[string]string{"data": data, "listen": "127.0.0.1:0"})
+	if err != nil {
+		return err
+	}
+	log, err := os.Create(filepath.Join(data, "log"))
+	if err != nil {
+		return err
+	}
+	defer func() { _ = log.Close() }()
+	runtime.MemProfileRate = 0 // sampling allocations would weigh on the CPU profile
+	d := daemon.New(cfg, slog.New(slog.NewTextHandler(log, nil)))
+	if err := d.Start(ctx); err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, d.Stop(context.WithoutCancel(ctx))) }()
+	g := &gateway{host: "bolt", url: d.URL()}
+	if err := g.populate(ctx, daemon.OperatorToken(data)); err != nil {
+		return err
+	}
+	p := newPoster(connections, g.planner.Token)
+	defer p.close()
+	enqueue := func(name string, n int) (load, error) {
+		return drive(ctx, connections, n, func(ctx context.Context, _, i int) error {
+			_, _, err := p.post(ctx, g.url+"/v1/tasks", g.task(fmt.Sprintf("%s-%d", name, i)))
+			return err
+		})
+	}
+	if _, err := enqueue("warm", 500); err != nil {
+		return err
+	}
+	n := b.pick(20_000, 4_000)
+	cpu, err := os.Create(filepath.Join(dir, "cpu.pprof"))
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, cpu.Close()) }()
+	if err := pprof.StartCPUProfile(cpu); err != nil {
+		return err
+	}
+	before := ownCPU()
+	l, err := enqueue("task", n)
+	spent := ownCPU() - before
+	pprof.StopCPUProfile()
+	if err != nil {
+		return err
+	}
+	runtime.MemProfileRate = 4096
+	if _, err := enqueue("alloc", n/4); err != nil {
+		return err
+	}
+	allocs, err := os.Create(filepath.Join(dir, "allocs.pprof"))
+	if err != nil {
+		return err
+	}
+	runtime.GC() // the profile is as of the last collection
+	if err := errors.Join(pprof.Lookup("allocs").WriteTo(allocs, 0), allocs.Close()); err != nil {
+		return err
+	}
+	b.note("%d governed enqueues in %s, %.0f µs of CPU each with the load's; look with",
+		n, l.took.Round(time.Millisecond), float64(spent.Microseconds())/float64(n))
+	b.note("  go tool pprof -focus 'conn..serve' -cum -top %s", cpu.Name())
+	b.note("  go tool pprof -sample_index alloc_objects -focus 'conn..serve' -cum -top %s", allocs.Name())
+	return nil
+}
+
+// ownCPU is the processor time this process has used.
+func ownCPU() time.Duration {
+	var u syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
+		return 0
+	}
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
+}

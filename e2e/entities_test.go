@@ -1,0 +1,84 @@
+package e2e
+
+import (
+	"encoding/json"
+	"strconv"
+	"strings"
+
+	"github.com/writ-gateway/writ"
+)
+
+// entity is an object as the API shows it.
+type entity struct {
+	state   string
+	version int64
+	receipt writ.ReceiptID
+}
+
+// entities lists every agent, session, run and task there is, by
+// "<kind> <id>", as an operator sees them.
+func (w *world) entities() map[string]entity {
+	w.t.Helper()
+	out := map[string]entity{}
+	list := func(path, field, kind, id string) (ids []string) {
+		after := ""
+		for {
+			r := w.op.ok(200, "GET", path+after, nil)
+			rows, _ := r.at(field).([]any)
+			for _, row := range rows {
+				m := row.(map[string]any)
+				name, _ := m[id].(string)
+				state, _ := m["state"].(string)
+				receipt, _ := m["receipt"].(string)
+				number, _ := m["version"].(json.Number)
+				version, _ := strconv.ParseInt(number.String(), 10, 64)
+				if name == "" || state == "" || receipt == "" || version == 0 {
+					w.t.Fatalf("GET %s: an incomplete %s: %v", path, kind, row)
+				}
+				out[kind+" "+name] = entity{state, version, writ.ReceiptID(receipt)}
+				ids = append(ids, name)
+			}
+			if r.str("next") == "" {
+				return ids
+			}
+			after = "&after=" + r.str("next")
+		}
+	}
+	list("/v1/agents?limit=100", "agents", writ.ObjectAgent, "agent_id")
+	list("/v1/sessions?limit=100", "sessions", writ.ObjectSession, "session_id")
+	for _, run := range list("/v1/runs?limit=100", "runs", writ.ObjectRun, "run_id") {
+		list("/v1/tasks?limit=100&run_id="+run, "tasks", writ.ObjectTask, "task_id")
+	}
+	return out
+}
+
+// audit checks that the receipts say of every object exactly what the API
+// shows: where it stands, at which version, by which receipt. What moved while
+// it looked (a lease may end at any time) must be a move of the log too.
+func (w *world) audit() explained {
+	w.t.Helper()
+	before := w.entities()
+	_, all := w.export()
+	e := explain(w.t, all)
+	after := w.entities()
+	for name, x := range before {
+		seq, ok := e.seq[name]
+		switch {
+		case !ok:
+			w.t.Errorf("no receipt explains %s", name)
+		case e.known[x.receipt].Predicate.Commit.Seq != x.version-1:
+			w.t.Errorf("%s names receipt %s for its version %d", name, x.receipt, x.version)
+		case x != after[name]: // it moved meanwhile
+		case e.state[name] != x.state:
+			w.t.Errorf("%s is %s; its receipts left it %s", name, x.state, e.state[name])
+		case x.version != seq+1:
+			w.t.Errorf("%s has version %d; its last receipt has sequence %d", name, x.version, seq)
+		}
+	}
+	for name := range e.seq {
+		if _, ok := after[name]; !ok && !strings.HasPrefix(name, writ.ObjectGate) {
+			w.t.Errorf("receipts tell of %s, which is not there", name)
+		}
+	}
+	return e
+}

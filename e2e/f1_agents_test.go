@@ -1,0 +1,120 @@
+package e2e
+
+import (
+	"testing"
+	"time"
+)
+
+// Every mistake in an entry is named at once, and nothing is registered.
+func TestF1T1AllMistakesAtOnce(t *testing.T) {
+	onHosts(t, func(t *testing.T, w *world) {
+		body := obj{
+			"archetypes": []string{"executor"}, "domain": "web", "write_scope": []string{"fs:repo/../x/"},
+			"tools": []obj{{"name": "task.claim", "safety": "mutating"}, {"name": "a.b", "safety": "mutating"}, {"name": "a.b", "safety": "mutating"}},
+		}
+		r := w.op.refused(422, "input_invalid", "PUT", "/v1/agents/wrong", body)
+		if list, _ := r.at("errors").([]any); len(list) < 3 {
+			t.Fatalf("want three errors: %s", r)
+		}
+		w.op.refused(404, "not_found", "GET", "/v1/agents/wrong", nil)
+	})
+}
+
+// Two active agents never share a write scope.
+func TestF1T1OverlappingScopes(t *testing.T) {
+	onHosts(t, func(t *testing.T, w *world) {
+		w.agent("first", "web", "executor", tool, []string{"fs:repo/docs/"}, nil)
+		body := obj{"archetypes": []string{"executor"}, "domain": "web", "write_scope": []string{"fs:repo/"}}
+		w.op.ok(201, "PUT", "/v1/agents/second", body)
+		r := w.op.do("POST", "/v1/agents/second/activate", nil)
+		if r.status != 409 || r.receipt() == "" {
+			t.Fatalf("activated over another's scope: %s", r)
+		}
+		if r := w.op.ok(200, "GET", "/v1/agents/second", nil); r.str("state") != "planned" {
+			t.Fatalf("the agent: %s", r)
+		}
+	})
+}
+
+// The registry shows exactly what an agent declared; a blocked tool is listed
+// and cannot be asked for.
+func TestF1T2RegisteredToolsAreListed(t *testing.T) {
+	onHosts(t, func(t *testing.T, w *world) {
+		c := newCast(t, w)
+		tools := []obj{{"name": "yard.dig", "safety": "mutating"}, {"name": "yard.look", "safety": "read-only"}, {"name": "yard.burn", "safety": "blocked"}}
+		body := obj{"archetypes": []string{"executor"}, "domain": "yard", "tools": tools}
+		r := w.op.ok(201, "PUT", "/v1/agents/digger", body)
+		s := w.op.ok(200, "GET", "/v1/receipts/"+string(r.receipt()), nil)
+		if s.str("statement", "predicate", "transition") != "agent.register" {
+			t.Fatalf("the receipt: %s", s)
+		}
+		if again := w.op.ok(200, "PUT", "/v1/agents/digger", body); again.version() <= r.version() {
+			t.Fatalf("registered again: version %d after %d", again.version(), r.version())
+		}
+		w.op.ok(200, "POST", "/v1/agents/digger/activate", nil)
+
+		want := map[string]bool{"yard.dig": true, "yard.look": true, "yard.burn": false}
+		list, _ := w.op.at(w.last()).ok(200, "GET", "/v1/agents/digger/tools", nil).at("tools").([]any)
+		for _, v := range list {
+			one := v.(map[string]any)
+			callable, known := want[one["name"].(string)]
+			if !known || one["callable"] != callable {
+				t.Errorf("tool %v", one)
+			}
+		}
+		if len(list) != len(want) {
+			t.Errorf("%d tools, want %d", len(list), len(want))
+		}
+		yard := obj{"required_domain": "yard", "capability": "yard.burn"}
+		c.orc.refused(422, "no_eligible_agent", "POST", "/v1/tasks", c.task("burn", yard))
+		c.orc.ok(201, "POST", "/v1/tasks", c.task("dig", with(yard, "capability", "yard.dig")))
+	})
+}
+
+// What one replica wrote the other reads at once, with the same version.
+func TestF1T3ReadYourWriteOnEveryReplica(t *testing.T) {
+	onHosts(t, func(t *testing.T, w *world) {
+		body := func(n int) obj {
+			return obj{"archetypes": []string{"executor"}, "domain": "web", "max_concurrent_tasks": n}
+		}
+		w.op.ok(201, "PUT", "/v1/agents/roamer", body(1))
+		for n := 2; n < 22; n++ {
+			writer, reader := w.gw[n%len(w.gw)], w.gw[(n+1)%len(w.gw)]
+			wrote := w.op.at(writer).ok(200, "PUT", "/v1/agents/roamer", body(n))
+			read := w.op.at(reader).ok(200, "GET", "/v1/agents/roamer", nil)
+			if read.version() != wrote.version() || read.num("max_concurrent_tasks") != int64(n) || read.num("version") != wrote.version() {
+				t.Fatalf("wrote %s\nread %s", wrote, read)
+			}
+			old := read.version()
+			match := read.header.Get("ETag")
+			changed := w.op.at(reader).ok(200, "PUT", "/v1/agents/roamer", body(n), "If-Match", match)
+			if changed.version() <= old {
+				t.Fatalf("version %d after %d", changed.version(), old)
+			}
+			w.op.at(writer).refused(409, "version_conflict", "PUT", "/v1/agents/roamer", body(n), "If-Match", match)
+		}
+	})
+}
+
+// Suspending an agent ends its sessions and gives its work back.
+func TestF1T4SuspendGivesWorkBack(t *testing.T) {
+	onHosts(t, func(t *testing.T, w *world) {
+		c := newCast(t, w)
+		w.agent("builder-2", "web", "executor", tool, []string{"fs:other/"}, nil)
+		second := w.session("builder-2", "executor", "builder-2").at(w.last())
+		l := c.builder.claim(c.enqueue("one", obj{"backoff_ms": 0}))
+		w.op.ok(200, "POST", "/v1/agents/builder/suspend", nil)
+		r := <-second.poll()
+		if r.status != 200 || r.str("task", "task_id") != l.task {
+			t.Fatalf("the task was not given back: %s", r)
+		}
+		within(t, 10*time.Second, "the token of the suspended agent is refused", func() bool {
+			return c.builder.do("GET", "/v1/sessions/"+string(c.builder.id), nil).status == 401
+		})
+		c.builder.refused(401, "unauthenticated", "POST", "/v1/tasks/"+l.task+"/complete", l.hold(nil))
+		w.op.refused(409, "capability_unavailable", "POST", "/v1/sessions", obj{
+			"principal": "builder", "kind": "agent", "role": "executor", "agent_id": "builder",
+		})
+		second.complete(leaseOf(r))
+	})
+}

@@ -1,0 +1,107 @@
+package e2e
+
+import (
+	"testing"
+)
+
+// Scopes overlap by whole segments, however they are written (N10).
+func TestF2T1ScopesOverlapBySegment(t *testing.T) {
+	onHosts(t, func(t *testing.T, w *world) {
+		c := newCast(t, w)
+		second := c.another().at(w.last())
+		scoped := func(name, scope string) string { return c.enqueue(name, obj{"write_scopes": []string{scope}}) }
+		held := c.builder.claim(scoped("held", "fs:repo/ops/plugins2/"))
+		for name, scope := range map[string]string{
+			"same": "fs:repo/ops/plugins2", "upper": "FS:repo/ops/plugins2/", "inside": "fs:repo/ops/plugins2/a/b/", "around": "fs:repo/ops/",
+		} {
+			r := second.refused(409, "scope_conflict", "POST", "/v1/tasks/"+scoped(name, scope)+"/claim", nil)
+			if r.str("details", "holder") != held.task || r.str("details", "holder_agent") != "builder" {
+				t.Errorf("%s: %s", name, r)
+			}
+		}
+		for name, scope := range map[string]string{"prefix": "fs:repo/ops/plug/", "longer": "fs:repo/ops/plugins22/", "beside": "fs:repo/docs/"} {
+			second.complete(second.claim(scoped(name, scope)))
+		}
+		c.builder.complete(held)
+		second.claim(scoped("after", "fs:repo/ops/plugins2/"))
+	})
+}
+
+// Of 100 tasks on one scope claimed at once, one runs.
+func TestF2T2OneHolderPerScope(t *testing.T) {
+	onHosts(t, func(t *testing.T, w *world) {
+		c := newCast(t, w)
+		const n = 100
+		sessions := make([]caller, 10)
+		for i := range sessions {
+			sessions[i] = c.another().at(w.gw[i%len(w.gw)])
+		}
+		tasks := make([]string, n)
+		for i := range tasks {
+			tasks[i] = c.enqueue(key(i), obj{"write_scopes": []string{"fs:repo/one/"}})
+		}
+		got := make([]reply, n)
+		each(n, func(i int) {
+			r, err := sessions[i%len(sessions)].try("POST", "/v1/tasks/"+tasks[i]+"/claim", nil)
+			if err != nil {
+				t.Errorf("claim: %v", err)
+			}
+			got[i] = r
+		})
+		won := 0
+		for i, r := range got {
+			switch {
+			case r.status == 200:
+				won++
+			case r.status != 409 || r.code() != "scope_conflict":
+				t.Errorf("claim %d: %s", i, r)
+			}
+		}
+		if won != 1 {
+			t.Fatalf("%d claims won", won)
+		}
+		r := c.orc.ok(200, "GET", "/v1/tasks?run_id="+c.run+"&state=running", nil)
+		if list, _ := r.at("tasks").([]any); len(list) != 1 {
+			t.Fatalf("running: %s", r)
+		}
+	})
+}
+
+// A holder that goes silent loses the scope, and its later writes never land.
+func TestF2T3SilentHolderLosesTheScope(t *testing.T) {
+	onHosts(t, func(t *testing.T, w *world) {
+		c := newCast(t, w)
+		second := c.another().at(w.last())
+		scope := []string{"fs:repo/one/"}
+		stale := c.builder.claim(c.enqueue("first", obj{"write_scopes": scope, "lease_ttl_s": 1, "max_attempts": 1}))
+		next := c.enqueue("second", obj{"write_scopes": scope})
+		second.refused(409, "scope_conflict", "POST", "/v1/tasks/"+next+"/claim", nil)
+		r := <-second.poll()
+		if r.status != 200 || r.str("task", "task_id") != next {
+			t.Fatalf("after the lease ended: %s", r)
+		}
+		c.builder.refused(409, "lease_lost", "POST", "/v1/tasks/"+stale.task+"/complete", stale.hold(obj{"result": obj{"late": true}}))
+		r = c.orc.ok(200, "GET", "/v1/tasks/"+stale.task, nil)
+		if r.str("state") != "dead" || r.at("result") != nil {
+			t.Fatalf("the late write landed: %s", r)
+		}
+	})
+}
+
+// An agent never works outside its write scope.
+func TestF2T4OutsideTheWriteScope(t *testing.T) {
+	onHosts(t, func(t *testing.T, w *world) {
+		c := newCast(t, w)
+		task := c.enqueue("outside", obj{"write_scopes": []string{"fs:payroll/"}})
+		r := c.builder.refused(403, "scope_denied", "POST", "/v1/tasks/"+task+"/claim", nil)
+		if r.receipt() == "" || len(r.at("rule_ids").([]any)) == 0 {
+			t.Fatalf("the denial: %s", r)
+		}
+		if r := c.builder.do("POST", "/v1/tasks/claim", nil); r.status != 204 {
+			t.Fatalf("handed out: %s", r)
+		}
+		if s := c.state(task); s != "queued" {
+			t.Fatalf("the task is %s", s)
+		}
+	})
+}

@@ -1,0 +1,225 @@
+package e2e
+
+import (
+	"encoding/csv"
+	"encoding/json"
+	"maps"
+	"net/http"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+)
+
+// operation is one operation of /openapi.json.
+type operation struct {
+	method, path, id, capability string
+}
+
+func (w *world) operations() []operation {
+	w.t.Helper()
+	r := caller{t: w.t, gw: w.gw[0]}.ok(200, "GET", "/openapi.json", nil)
+	var doc struct {
+		Paths map[string]map[string]struct {
+			ID         string `json:"operationId"`
+			Capability string `json:"x-capability"`
+		}
+	}
+	if err := json.Unmarshal(r.body, &doc); err != nil {
+		w.t.Fatal(err)
+	}
+	var out []operation
+	for path, methods := range doc.Paths {
+		for method, op := range methods {
+			out = append(out, operation{strings.ToUpper(method), path, op.ID, op.Capability})
+		}
+	}
+	if len(out) < 25 {
+		w.t.Fatalf("only %d operations are described", len(out))
+	}
+	return out
+}
+
+// Every operation that changes something is a capability somebody's role may
+// invoke, and none is open to strangers.
+func TestTG1EveryChangeIsAGovernedCapability(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, "bolt")
+	f, err := os.Open("../policies/roles/policy.csv")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = f.Close() }()
+	rd := csv.NewReader(f)
+	rd.Comment, rd.FieldsPerRecord, rd.TrimLeadingSpace = '#', -1, true
+	rows, err := rd.ReadAll()
+	if err != nil {
+		t.Fatal(err)
+	}
+	roles := map[string]int{}
+	for _, row := range rows {
+		if row[0] == "p" && row[5] == "allow" {
+			roles[row[3]]++
+		}
+	}
+	listed := map[string]bool{}
+	r := w.op.ok(200, "GET", "/v1/capabilities", nil)
+	caps, _ := r.at("capabilities").([]any)
+	for _, c := range caps {
+		id, _ := c.(map[string]any)["id"].(string)
+		if id == "" {
+			id, _ = c.(map[string]any)["capability"].(string)
+		}
+		listed[id] = true
+	}
+	stranger := caller{t: t, gw: w.gw[0]}
+	for _, op := range w.operations() {
+		if op.capability == "" || roles[op.capability] == 0 {
+			t.Errorf("%s %s: capability %q, granted to %d roles", op.method, op.path, op.capability, roles[op.capability])
+		}
+		if !listed[op.capability] {
+			t.Errorf("%s is not among the capabilities: %v", op.capability, slices.Sorted(maps.Keys(listed)))
+		}
+		path := strings.NewReplacer("{", "", "}", "").Replace(op.path)
+		var body any
+		if op.method != http.MethodGet {
+			body = obj{}
+		}
+		stranger.refused(401, "unauthenticated", op.method, path, body)
+	}
+}
+
+// Whatever happened, the objects that changed are those the receipts say
+// changed, and each stands where its last receipt left it.
+func TestTG2VersionsAndReceiptsAgree(t *testing.T) {
+	onHosts(t, func(t *testing.T, w *world) {
+		c := newCast(t, w)
+		second := c.another().at(w.last())
+		untouched := c.newRun(5)
+		before := w.entities()
+		_, all := w.export()
+		began := int64(len(all))
+
+		scope := obj{"write_scopes": []string{"fs:repo/x/"}, "backoff_ms": 0, "lease_ttl_s": 1}
+		silent := c.builder.claim(c.enqueue("silent", scope))
+		c.enqueue("parked", obj{"write_scopes": []string{"fs:repo/x/y/"}})
+		outside := c.enqueue("outside", obj{"write_scopes": []string{"fs:payroll/"}})
+		if r := second.do("POST", "/v1/tasks/claim", nil); r.status != 204 {
+			t.Fatalf("claim: %s", r)
+		}
+		c.orc.refused(403, "classification_denied", "POST", "/v1/tasks", c.task("untrusted", obj{"labels": []string{"no.such.label"}, "capability": w.sinking()}))
+		c.builder.refused(403, "rbac_denied", "POST", "/v1/runs", obj{"budget": obj{"steps": 1}})
+		for range 2 { // both come free when the silent holder's lease ends
+			r := <-second.poll()
+			if r.status != 200 {
+				t.Fatalf("claim: %s", r)
+			}
+			second.complete(leaseOf(r))
+		}
+		c.builder.refused(409, "lease_lost", "POST", "/v1/tasks/"+silent.task+"/complete", silent.hold(nil))
+		c.orc.ok(200, "POST", "/v1/tasks/"+outside+"/cancel", nil)
+		c.orc.ok(200, "POST", "/v1/runs/"+c.run+"/seal", nil)
+		second.ok(200, "POST", "/v1/sessions/"+string(second.id)+"/close", nil)
+		gone := w.session("planner", "orchestrator", "planner")
+		w.op.ok(200, "POST", "/v1/sessions/"+string(gone.id)+"/revoke", nil)
+
+		e := w.audit()
+		changed := map[string]bool{}
+		for name, x := range w.entities() {
+			if before[name].version != x.version {
+				changed[name] = true
+			}
+		}
+		told := map[string]bool{}
+		for name, seq := range e.seq {
+			if seq >= began {
+				told[name] = true
+			}
+		}
+		if !maps.Equal(changed, told) {
+			t.Errorf("changed: %v\ntold by receipts: %v", slices.Sorted(maps.Keys(changed)), slices.Sorted(maps.Keys(told)))
+		}
+		if changed["run "+untouched] || !changed["run "+c.run] || len(changed) < 7 {
+			t.Errorf("changed: %v", slices.Sorted(maps.Keys(changed)))
+		}
+	})
+}
+
+// sinking registers an agent whose tool lets data out.
+func (w *world) sinking() string {
+	w.t.Helper()
+	w.agent("speaker", "web", "executor", "", []string{}, obj{"tools": []obj{{"name": "site.speak", "safety": "mutating", "sinks": []string{"egress"}}}})
+	return "site.speak"
+}
+
+// With a store that refuses writes every change is answered 503 and nothing
+// changes; when the store takes writes again, so does the gateway.
+func TestTG3NothingChangesWithoutTheStore(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, "redis")
+	c := newCast(t, w)
+	w.op.ok(201, "PUT", "/v1/agents/planned", obj{"archetypes": []string{"executor"}, "domain": "web"})
+	opened := w.op.ok(201, "POST", "/v1/sessions", obj{"principal": "builder", "kind": "agent", "role": "executor", "agent_id": "builder"})
+	fresh := caller{t: t, gw: w.gw[0], token: opened.str("token")}
+	idle := c.another()
+	l, queued := c.builder.claim(c.enqueue("held", obj{"lease_ttl_s": 600})), c.enqueue("queued", nil)
+	failure := obj{"failure": obj{"class": "external", "code": "x", "retryable": true}}
+
+	// Every operation that changes something, with a call that would succeed.
+	calls := map[string]struct {
+		who  caller
+		id   string
+		body any
+	}{
+		"session.open":      {w.op, "", obj{"principal": "auditor", "kind": "human", "role": "auditor"}},
+		"session.start":     {fresh, opened.str("session_id"), nil},
+		"session.heartbeat": {idle, string(idle.id), nil},
+		"session.close":     {idle, string(idle.id), nil},
+		"session.revoke":    {w.op, string(idle.id), nil},
+		"agent.register":    {w.op, "another", obj{"archetypes": []string{"executor"}, "domain": "web"}},
+		"agent.activate":    {w.op, "planned", nil},
+		"agent.suspend":     {w.op, "builder", nil},
+		"run.create":        {c.orc, "", obj{"budget": obj{"steps": 1}}},
+		"run.seal":          {c.orc, c.run, nil},
+		"run.cancel":        {c.orc, c.run, nil},
+		"task.enqueue":      {c.orc, "", c.task("new", nil)},
+		"task.claim":        {c.builder, "", nil},
+		"task.claim.byId":   {c.builder, queued, nil},
+		"task.heartbeat":    {c.builder, l.task, l.hold(nil)},
+		"task.complete":     {c.builder, l.task, l.hold(nil)},
+		"task.fail":         {c.builder, l.task, l.hold(failure)},
+		"task.release":      {c.builder, l.task, l.hold(nil)},
+		"task.cancel":       {c.orc, queued, nil},
+		"capability.invoke": {c.orc, "", obj{"capability": "run.create", "args": obj{"budget": obj{"steps": 1}}}},
+	}
+	before := w.entities()
+	w.redis.Command("CONFIG", "SET", "min-replicas-to-write", "1")
+	for _, op := range w.operations() {
+		if op.method == http.MethodGet {
+			continue
+		}
+		call, ok := calls[op.id]
+		if !ok {
+			t.Errorf("no call is known for %s", op.id)
+			continue
+		}
+		path := op.path
+		if i := strings.Index(path, "{"); i >= 0 {
+			path = path[:i] + call.id + path[i+strings.Index(path[i:], "}")+1:]
+		}
+		r := call.who.do(op.method, path, call.body)
+		if r.status != 503 || r.code() != "store_unavailable" || r.header.Get("Retry-After") == "" {
+			t.Errorf("%s: %s", op.id, r)
+		}
+	}
+	if after := w.entities(); !maps.Equal(before, after) {
+		t.Errorf("before %v\nafter %v", before, after)
+	}
+	w.redis.Command("CONFIG", "SET", "min-replicas-to-write", "0")
+	within(t, 10*time.Second, "the gateway takes changes again", func() bool {
+		return c.builder.do("POST", "/v1/tasks/"+l.task+"/complete", l.hold(nil)).status == 200
+	})
+	c.orc.ok(201, "POST", "/v1/tasks", c.task("new", nil))
+	w.audit()
+}

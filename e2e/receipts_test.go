@@ -1,0 +1,113 @@
+package e2e
+
+import (
+	"bytes"
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/writ-gateway/writ"
+)
+
+// statement is the part of a receipt the tests look at.
+type statement struct {
+	Predicate struct {
+		Changes []writ.Change
+		Code    writ.Code
+		Commit  struct {
+			Seq, RunSeq int64
+			At          time.Time
+		}
+		Outcome    string
+		Parents    []writ.ReceiptID
+		ReceiptID  writ.ReceiptID
+		Run        string
+		Task       string
+		Transition writ.CapabilityID
+	}
+}
+
+// export writes all receipts to a file with the program's own command, checks
+// it offline with nothing but the public key, and returns file and content.
+func (w *world) export() (path string, all []statement) {
+	w.t.Helper()
+	path = filepath.Join(w.t.(interface{ TempDir() string }).TempDir(), "receipts.jsonl")
+	if r := command(w.t, "receipt", "export", "--data", w.gw[0].data, "--out", path); r.code != 0 {
+		w.t.Fatalf("receipt export: %s", r)
+	}
+	if r := w.verify(path); r.code != 0 {
+		w.t.Fatalf("receipt verify: %s", r)
+	}
+	return path, statements(w.t, path)
+}
+
+// publicKey is what receipts are verified with.
+func (w *world) publicKey() string {
+	if w.redis != nil {
+		return filepath.Join(filepath.Dir(w.gw[0].data), "keys", "receipt.pub")
+	}
+	return filepath.Join(w.gw[0].data, "keys", "receipt.pub")
+}
+
+func (w *world) verify(path string) result {
+	w.t.Helper()
+	return command(w.t, "receipt", "verify", path, "--key", w.publicKey(), "-o", "json")
+}
+
+// statements reads an export: of every envelope what was signed. Headers and
+// heads are left out.
+func statements(t testing.TB, path string) []statement {
+	t.Helper()
+	text, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var out []statement
+	for line := range bytes.Lines(text) {
+		var env struct{ Payload []byte }
+		var s statement
+		if err := json.Unmarshal(line, &env); err != nil {
+			t.Fatal(err)
+		}
+		if len(env.Payload) == 0 {
+			continue
+		}
+		if err := json.Unmarshal(env.Payload, &s); err != nil {
+			t.Fatal(err)
+		}
+		if s.Predicate.ReceiptID != "" {
+			out = append(out, s)
+		}
+	}
+	return out
+}
+
+// explained replays receipts: where they leave every object, and the sequence
+// of the last one about it. Transitions only; a denial changes nothing.
+type explained struct {
+	state map[string]string // "<kind> <id>" → state
+	seq   map[string]int64
+	known map[writ.ReceiptID]statement
+}
+
+func explain(t testing.TB, all []statement) explained {
+	t.Helper()
+	e := explained{state: map[string]string{}, seq: map[string]int64{}, known: map[writ.ReceiptID]statement{}}
+	for i, s := range all {
+		p := s.Predicate
+		if p.Commit.Seq != int64(i) {
+			t.Fatalf("receipt %d has sequence %d", i, p.Commit.Seq)
+		}
+		e.known[p.ReceiptID] = s
+		for _, c := range p.Changes {
+			name := c.Kind + " " + c.ID
+			if e.state[name] != c.From {
+				t.Fatalf("receipt %d moves %s from %q; the receipts before left it %q", i, name, c.From, e.state[name])
+			}
+			e.state[name], e.seq[name] = c.To, p.Commit.Seq
+		}
+	}
+	return e
+}

@@ -1,0 +1,142 @@
+package e2e
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/rogpeppe/go-internal/testscript"
+)
+
+// Each script of testdata/script is one story told with the command line. To
+// what testscript knows they add:
+//
+//	serve DATA [flag...]     start a gateway, until the end or stop
+//	stop DATA                end it (SIGTERM); it must exit with 0
+//	exits CODE COMMAND...    run a command that must end with that exit code
+//	set NAME FIELD...        an environment variable from the JSON just printed
+//	keep FIELD FILE          a file from the JSON just printed
+func TestScripts(t *testing.T) {
+	t.Parallel()
+	files, err := filepath.Glob("../testdata/script/*.txtar")
+	if err != nil || len(files) < 5 {
+		t.Fatalf("found %d scripts: %v", len(files), err)
+	}
+	for _, file := range files {
+		t.Run(strings.TrimSuffix(filepath.Base(file), ".txtar"), func(t *testing.T) {
+			t.Parallel()
+			s := &script{t: t, gateways: map[string]*gateway{}}
+			testscript.Run(t, testscript.Params{
+				Files: []string{file}, RequireExplicitExec: true, RequireUniqueNames: true,
+				Setup: func(e *testscript.Env) error {
+					e.Setenv("PATH", filepath.Dir(binary)+string(os.PathListSeparator)+e.Getenv("PATH"))
+					e.Setenv("HOME", e.WorkDir)
+					return nil
+				},
+				Cmds: map[string]func(*testscript.TestScript, bool, []string){
+					"serve": s.serve, "stop": s.stop, "exits": s.exits, "set": s.set, "keep": s.keep,
+				},
+			})
+		})
+	}
+}
+
+type script struct {
+	t        *testing.T
+	gateways map[string]*gateway
+}
+
+func (s *script) serve(ts *testscript.TestScript, _ bool, args []string) {
+	if len(args) == 0 {
+		ts.Fatalf("usage: serve DATA [flag...]")
+	}
+	rest := append([]string(nil), args[1:]...)
+	for i, a := range rest { // the gateway does not run in the script's directory
+		if a == "-c" || a == "--data" {
+			rest[i+1] = ts.MkAbs(rest[i+1])
+		}
+	}
+	s.gateways[args[0]] = newGateway(teller{s.t, ts}, ts.MkAbs(args[0]), rest...)
+}
+
+// teller is the test of a script, as the harness sees it: what fails ends the
+// script, what is to be cleaned up ends with the test around it.
+type teller struct {
+	testing.TB
+	ts *testscript.TestScript
+}
+
+func (t teller) Fatal(args ...any)                 { t.ts.Fatalf("%s", fmt.Sprint(args...)) }
+func (t teller) Fatalf(format string, args ...any) { t.ts.Fatalf(format, args...) }
+
+func (s *script) stop(ts *testscript.TestScript, _ bool, args []string) {
+	if len(args) != 1 || s.gateways[args[0]] == nil {
+		ts.Fatalf("usage: stop DATA, of a gateway that runs")
+	}
+	if code := s.gateways[args[0]].stop(); code != 0 {
+		ts.Fatalf("the gateway ended with exit code %d", code)
+	}
+}
+
+func (s *script) exits(ts *testscript.TestScript, _ bool, args []string) {
+	if len(args) < 2 {
+		ts.Fatalf("usage: exits CODE COMMAND...")
+	}
+	want, err := strconv.Atoi(args[0])
+	if err != nil {
+		ts.Fatalf("%v", err)
+	}
+	got := 0
+	if err := ts.Exec(args[1], args[2:]...); err != nil {
+		exit, ok := errors.AsType[*exec.ExitError](err)
+		if !ok {
+			ts.Fatalf("%v", err)
+		}
+		got = exit.ExitCode()
+	}
+	if got != want {
+		ts.Fatalf("exit code %d, want %d\n%s%s", got, want, ts.ReadFile("stdout"), ts.ReadFile("stderr"))
+	}
+}
+
+// field finds a value in the JSON the last command printed.
+func field(ts *testscript.TestScript, path []string) string {
+	var v any
+	d := json.NewDecoder(strings.NewReader(ts.ReadFile("stdout")))
+	d.UseNumber()
+	if err := d.Decode(&v); err != nil {
+		ts.Fatalf("the output is not JSON: %v", err)
+	}
+	for _, name := range path {
+		m, _ := v.(map[string]any)
+		v = m[name]
+	}
+	switch x := v.(type) {
+	case string:
+		return x
+	case json.Number:
+		return x.String()
+	}
+	ts.Fatalf("the output has no %s", strings.Join(path, "."))
+	return ""
+}
+
+func (s *script) set(ts *testscript.TestScript, _ bool, args []string) {
+	if len(args) < 2 {
+		ts.Fatalf("usage: set NAME FIELD...")
+	}
+	ts.Setenv(args[0], field(ts, args[1:]))
+}
+
+func (s *script) keep(ts *testscript.TestScript, _ bool, args []string) {
+	if len(args) != 2 {
+		ts.Fatalf("usage: keep FIELD FILE")
+	}
+	ts.Check(os.WriteFile(ts.MkAbs(args[1]), []byte(field(ts, args[:1])+"\n"), 0o600))
+}

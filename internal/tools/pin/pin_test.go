@@ -1,7 +1,0 @@
-//go:build pin
-
-package pin
-
-import "testing"
-
-func TestPin(t *testing.T) {}
