@@ -36,11 +36,20 @@ const (
 	SafetyBlocked     Safety = "blocked" // listed, never callable
 )
 
+// ToolApproval says whether a person must agree before a tool is used.
+type ToolApproval string
+
+const (
+	ApprovalAuto   ToolApproval = "auto"   // as policy says; the default
+	ApprovalManual ToolApproval = "manual" // always
+)
+
 // Tool is a task capability an agent declares: what tasks may name.
 type Tool struct {
 	Name        CapabilityID `json:"name" doc:"Capability tasks may name, for example site.build." pattern:"^[a-z][a-z0-9_-]{0,62}(\\.[a-z0-9_-]{1,63}){1,5}$" maxLength:"128"`
 	Description string       `json:"description,omitempty" doc:"One sentence for people." maxLength:"512"`
 	Safety      Safety       `json:"safety" doc:"What running it can do." enum:"read-only,mutating,destructive,blocked"`
+	Approval    ToolApproval `json:"approval,omitempty" doc:"Whether a person must agree before it is used: manual always, auto as policy says." enum:"auto,manual"`
 	Sinks       []Sink       `json:"sinks,omitempty" doc:"Where its data can flow to." maxItems:"4" enum:"egress,memory,log,agent"`
 	InputSchema RawObject    `json:"input_schema,omitempty" doc:"JSON Schema 2020-12 its arguments must meet."`
 }

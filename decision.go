@@ -79,6 +79,18 @@ type Subject struct {
 	Labels []Label  // join of everything the call carries
 	Sinks  []Sink   // where the data would go
 	Budget []BudgetFacts
+
+	Approval *ApprovalFacts // the approval the call decides, reads or takes back
+}
+
+// ApprovalFacts is what policy sees of an approval somebody acts on.
+type ApprovalFacts struct {
+	ID       ApprovalID
+	Kind     ApprovalKind // of its first need
+	Scope    ApprovalScope
+	State    ApprovalState
+	Excluded bool // the caller, or a person who answers for it, stands behind the request
+	Voted    bool // the person who answers for the caller has decided already
 }
 
 type AgentFacts struct {
@@ -99,6 +111,7 @@ type TaskFacts struct {
 	Capability CapabilityID
 	Domain     string
 	Safety     Safety
+	Approval   ToolApproval // strongest any tool for the capability asks for
 }
 
 // BudgetFacts is one dimension of a run's budget as policy sees it. Used is

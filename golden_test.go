@@ -40,10 +40,11 @@ func golden(t *testing.T, name string, got []byte) {
 }
 
 const (
-	gRun     writ.RunID     = "run_01ARYZ6S410000000000000000"
-	gTask    writ.TaskID    = "tsk_01ARYZ6S410000000000000000"
-	gSession writ.SessionID = "ses_01ARYZ6S410000000000000000"
-	gReceipt writ.ReceiptID = "rcp_01ARYZ6S410000000000000000"
+	gRun      writ.RunID      = "run_01ARYZ6S410000000000000000"
+	gTask     writ.TaskID     = "tsk_01ARYZ6S410000000000000000"
+	gSession  writ.SessionID  = "ses_01ARYZ6S410000000000000000"
+	gReceipt  writ.ReceiptID  = "rcp_01ARYZ6S410000000000000000"
+	gApproval writ.ApprovalID = "apr_01ARYZ6S410000000000000000"
 )
 
 func TestStoredDocuments(t *testing.T) {
@@ -76,6 +77,21 @@ func TestStoredDocuments(t *testing.T) {
 			Budget: map[string]int64{writ.BudgetSteps: 10}, Owner: "planner", OwnerRole: writ.RoleOrchestrator, CreatedBy: gSession,
 			Reason: "requested", CreatedAt: 1, UpdatedAt: 2, Receipt: gReceipt,
 		},
+		"approval": writ.Approval{
+			ID: gApproval, State: writ.ApprovalApproved, Needs: []writ.Need{{
+				Rule: "approvals.manual", Kind: writ.ApproveEffect, Scope: writ.ScopeCall, Approvers: 1, Roles: []writ.Role{writ.RoleApprover},
+				ExpiresS: 3600, MaxUses: 1, Remember: 5, Dimension: "steps", Add: 10,
+			}},
+			Scope: writ.ScopeCall, Capability: "task.enqueue", Subject: "site.build", Request: "aa", Args: writ.RawObject(`{"key":"build"}`),
+			Labels: []writ.Label{writ.LabelPublic}, Run: gRun, Task: gTask,
+			Requester: writ.Requester{Session: gSession, Principal: "planner", Role: writ.RoleOrchestrator, Agent: "planner"},
+			Excluded:  []writ.PrincipalID{"operator", "planner"},
+			Votes: []writ.Vote{{
+				Session: gSession, Principal: "alice", Controller: "alice", Role: writ.RoleApprover, Approve: true, Reason: "fine", At: 2, Receipt: gReceipt,
+			}},
+			MaxUses: 1, Uses: 0, Remembered: writ.ScopeRun, Schema: writ.RawObject(`{"type":"object"}`), Response: writ.RawObject(`{"ok":true}`),
+			Successor: gApproval, Policy: "sha256:aa", ExpiresAt: 3, CreatedAt: 1, UpdatedAt: 2, Receipt: gReceipt,
+		},
 		"gate": writ.Gate{
 			State: writ.GateOpen, PolicyRevision: "sha256:aa", BindingsRevision: "sha256:bb", ReceiptKeyID: "SHA256:cc", Schema: 1, Receipt: gReceipt,
 		},
@@ -102,6 +118,8 @@ func TestStoredNames(t *testing.T) {
 	}
 	line("document", writ.GateKey, writ.SessionKey(gSession), writ.AgentKey("site-builder"), writ.TaskKey(gTask), writ.RunKey(gRun),
 		writ.ResultKey(gTask), writ.TaskNameKey(gRun, "build"), writ.IdempotencyDoc(writ.Caller{Principal: "planner", Role: writ.RoleOrchestrator, Agent: "planner"}, "key 1"))
+	line("document", writ.ApprovalKey(gApproval), writ.AskKey(writ.Ask{Scope: writ.ScopeCall, Capability: "task.enqueue", Version: "1"}.Request()))
+	line("index", writ.IndexApprovals, writ.IndexExpiries, writ.ApprovalsIn(writ.ApprovalPending))
 	line("counter", writ.RunSteps(gRun), writ.RunOpenTasks(gRun), writ.RunBadTasks(gRun), writ.RunSequence(gRun),
 		writ.AgentRunning("site-builder"), writ.RegistryRevision(), writ.TaskProgress(gTask, "pct"))
 	line("index", writ.IndexRuns, writ.IndexAgents, writ.IndexSessions, writ.IndexDead, writ.IndexTools, writ.IndexLeases, writ.IndexReady,
@@ -140,6 +158,13 @@ func TestPublicWords(t *testing.T) {
 	words(&b, "task", writ.TaskMoves)
 	words(&b, "run", writ.RunMoves)
 	words(&b, "gate", writ.GateMoves)
+	words(&b, "approval", writ.ApprovalMoves)
+	for _, k := range writ.ApprovalKinds() {
+		fmt.Fprintf(&b, "approval kind %s\n", k)
+	}
+	for _, k := range writ.ApprovalScopes() {
+		fmt.Fprintf(&b, "approval scope %s\n", k)
+	}
 	golden(t, "words.txt", []byte(b.String()))
 }
 

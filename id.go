@@ -17,6 +17,7 @@ type (
 	SessionID    string // ses_…
 	LeaseID      string // lse_…
 	ReceiptID    string // rcp_…
+	ApprovalID   string // apr_…
 	AgentID      string // slug
 	PrincipalID  string // slug; who a session acts for
 	CapabilityID string // dotted, e.g. task.enqueue
@@ -24,12 +25,13 @@ type (
 
 // Prefixes of generated ids.
 const (
-	PrefixCall    = "cll_"
-	PrefixRun     = "run_"
-	PrefixTask    = "tsk_"
-	PrefixSession = "ses_"
-	PrefixLease   = "lse_"
-	PrefixReceipt = "rcp_"
+	PrefixCall     = "cll_"
+	PrefixRun      = "run_"
+	PrefixTask     = "tsk_"
+	PrefixSession  = "ses_"
+	PrefixLease    = "lse_"
+	PrefixReceipt  = "rcp_"
+	PrefixApproval = "apr_"
 )
 
 const crockford = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
@@ -50,6 +52,7 @@ const (
 	PatternSession    = `^ses_[0-7][0-9A-HJKMNP-TV-Z]{25}$`
 	PatternLease      = `^lse_[0-7][0-9A-HJKMNP-TV-Z]{25}$`
 	PatternReceipt    = `^rcp_[0-7][0-9A-HJKMNP-TV-Z]{25}$`
+	PatternApproval   = `^apr_[0-7][0-9A-HJKMNP-TV-Z]{25}$`
 )
 
 func validID(s, prefix string) bool {
@@ -61,6 +64,7 @@ func (id TaskID) Valid() bool       { return validID(string(id), PrefixTask) }
 func (id SessionID) Valid() bool    { return validID(string(id), PrefixSession) }
 func (id LeaseID) Valid() bool      { return validID(string(id), PrefixLease) }
 func (id ReceiptID) Valid() bool    { return validID(string(id), PrefixReceipt) }
+func (id ApprovalID) Valid() bool   { return validID(string(id), PrefixApproval) }
 func (id CallID) Valid() bool       { return validID(string(id), PrefixCall) }
 func (id AgentID) Valid() bool      { return slugPattern.MatchString(string(id)) }
 func (id PrincipalID) Valid() bool  { return slugPattern.MatchString(string(id)) }

@@ -57,7 +57,8 @@ type Task struct {
 	Labels       []Label      `json:"labels"`
 	Domain       string       `json:"required_domain"`
 	Agents       []AgentID    `json:"required_agents,omitempty"`
-	Safety       Safety       `json:"safety"` // strongest safety any agent declared for the capability at enqueue
+	Safety       Safety       `json:"safety"`             // strongest safety any agent declared for the capability at enqueue
+	Approval     ToolApproval `json:"approval,omitempty"` // manual when any of them asked for it; "" is auto
 	Sinks        []Sink       `json:"sinks,omitempty"`
 	WriteScopes  []string     `json:"write_scopes,omitempty"` // canonical
 	Priority     int64        `json:"priority"`               // 0–9, 9 first

@@ -16,11 +16,12 @@ func (t Table[S]) Terminal(s S) bool { return len(t[s]) == 0 }
 
 // Kinds of object whose moves receipts record.
 const (
-	ObjectAgent   = "agent"
-	ObjectSession = "session"
-	ObjectTask    = "task"
-	ObjectRun     = "run"
-	ObjectGate    = "gate"
+	ObjectAgent    = "agent"
+	ObjectSession  = "session"
+	ObjectTask     = "task"
+	ObjectRun      = "run"
+	ObjectGate     = "gate"
+	ObjectApproval = "approval"
 )
 
 // LegalMove says whether an object of a kind may move from → to, by the tables
@@ -35,6 +36,8 @@ func LegalMove(kind, from, to string) bool {
 		return TaskMoves.May(TaskState(from), TaskState(to))
 	case ObjectRun:
 		return RunMoves.May(RunState(from), RunState(to))
+	case ObjectApproval:
+		return ApprovalMoves.May(ApprovalState(from), ApprovalState(to))
 	case ObjectGate:
 		return GateMoves.May(GateState(from), GateState(to))
 	}

@@ -96,6 +96,9 @@ func expose(t *writ.Task, tool writ.Tool) {
 	if rank(tool.Safety) > rank(t.Safety) {
 		t.Safety = tool.Safety
 	}
+	if tool.Approval == writ.ApprovalManual {
+		t.Approval = writ.ApprovalManual
+	}
 	for _, sink := range tool.Sinks {
 		if !slices.Contains(t.Sinks, sink) {
 			t.Sinks = append(slices.Clip(t.Sinks), sink)

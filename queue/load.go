@@ -1,6 +1,8 @@
 package queue
 
 import (
+	"cmp"
+
 	"github.com/writ-gateway/writ"
 )
 
@@ -124,7 +126,7 @@ func subjectOf(op string, c *writ.Call, s writ.Snapshot, t writ.Task) (writ.Subj
 func subjectIn(r writ.Run, c *writ.Call, s writ.Snapshot, t writ.Task) (writ.Subject, error) {
 	sub := writ.Subject{
 		Run:    &writ.RunFacts{ID: r.ID, State: r.State},
-		Task:   &writ.TaskFacts{ID: t.ID, State: t.State, Capability: t.Capability, Domain: t.Domain, Safety: t.Safety},
+		Task:   &writ.TaskFacts{ID: t.ID, State: t.State, Capability: t.Capability, Domain: t.Domain, Safety: t.Safety, Approval: cmp.Or(t.Approval, writ.ApprovalAuto)},
 		Scopes: t.WriteScopes, Labels: t.Labels, Sinks: t.Sinks,
 	}
 	return sub, describeAgent(c, s, &sub)
