@@ -21,6 +21,7 @@ var may = map[string][]string{
 	"agents":                     {""},                                                                                   // rooms plan, purely
 	"runs":                       {""},                                                                                   //
 	"budgets":                    {""},                                                                                   //
+	"approvals":                  {""},                                                                                   //
 	"queue":                      {""},                                                                                   //
 	"registry":                   {""},                                                                                   //
 	"store":                      {""},                                                                                   // the seam

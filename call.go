@@ -43,6 +43,9 @@ type Caller struct {
 	Role      Role
 	Session   SessionID // empty for the system
 	Agent     AgentID   // empty unless the session is bound to an agent
+
+	Controller PrincipalID   // the person answerable for the session
+	Openers    []PrincipalID // who opened the session, and who opened theirs
 }
 
 // Call is one request for one capability. The edge fills ID, Capability, Raw,
@@ -87,6 +90,7 @@ const (
 	OutcomeDone    Outcome = "done"    // 200
 	OutcomeCreated Outcome = "created" // 201
 	OutcomeEmpty   Outcome = "empty"   // 204: nothing to hand out
+	OutcomePending Outcome = "pending" // 202: a person must agree first; repeat the call then
 )
 
 // Reply is the answer to an accepted call. Body is marshalled as JSON; the

@@ -34,6 +34,7 @@ type Finding struct {
 	Code        string       `json:"code"`
 	Message     string       `json:"message"`
 	Obligations []Obligation `json:"obligations,omitempty"`
+	Needs       []Need       `json:"-"` // its approval obligations, read
 }
 
 // Obligation is something the host must do for the decision to hold. A type
@@ -57,6 +58,7 @@ type Decision struct {
 	PolicyRevision   string
 	BindingsRevision string
 	InputDigest      string // sha256 of the canonical policy input
+	Needs            []Need // what must be approved first; only with require_approval
 }
 
 // Rules lists the ids of the rules that held, in the order of the findings.

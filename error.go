@@ -33,6 +33,10 @@ const (
 	CodeIdempotency     Code = "idempotency_mismatch"   // same key, other request
 	CodeTokenIssued     Code = "token_already_issued"   // a secret is shown once
 	CodePaused          Code = "run_paused"             // the run waits
+	CodeApproval        Code = "approval_required"      // a person must agree first
+	CodeApprovalDenied  Code = "approval_denied"        // a person did not agree
+	CodeSoD             Code = "sod_violation"          // nobody decides what they stand behind
+	CodeEgress          Code = "egress_denied"          // the outside may not be reached like this
 	CodeQuota           Code = "quota_exceeded"         // a rate or concurrency limit
 	CodeBackpressure    Code = "backpressure"           // the gateway sheds load
 	CodeContention      Code = "contention"             // too many conflicts; try again
@@ -50,6 +54,7 @@ func Codes() []Code {
 		CodeMalformed, CodeTooLarge, CodeUnauthenticated, CodeRBAC, CodePolicy, CodeScope, CodeBudget,
 		CodeClassification, CodeNotFound, CodeIllegal, CodeVersion, CodeNotHolder, CodeNotEligible, CodeClaimed, CodeLeaseLost,
 		CodeScopeConflict, CodeExists, CodeUnavailable, CodeInputInvalid, CodeNoAgent, CodeIdempotency, CodeTokenIssued, CodePaused,
+		CodeApproval, CodeApprovalDenied, CodeSoD, CodeEgress,
 		CodeQuota, CodeBackpressure, CodeContention, CodeStore, CodePolicyDown, CodeReceiptPending, CodeUpgrade,
 		CodeNotReady, CodeInternal,
 	}
@@ -60,7 +65,8 @@ func Codes() []Code {
 func (c Code) Receipted() bool {
 	switch c {
 	case CodeRBAC, CodePolicy, CodeScope, CodeBudget, CodeClassification, CodeIllegal, CodeNotHolder, CodeNotEligible, CodeClaimed, CodeLeaseLost,
-		CodeScopeConflict, CodeExists, CodeUnavailable, CodePaused, CodeQuota, CodeNoAgent:
+		CodeScopeConflict, CodeExists, CodeUnavailable, CodePaused, CodeQuota, CodeNoAgent,
+		CodeApproval, CodeApprovalDenied, CodeSoD, CodeEgress:
 		return true
 	}
 	return false

@@ -270,6 +270,11 @@ func (p *Dispatcher) candidate(ctx context.Context, poll *writ.Call, about writ.
 	call.Entry = &entry
 	reply, receipt, err := p.door.Do(ctx, call)
 	switch {
+	case err == nil && reply.Outcome == writ.OutcomePending:
+		if receipt == nil {
+			back()
+		}
+		return writ.Reply{}, nil, true, nil // people were asked, and the task waits for them
 	case err == nil:
 		if reply.Replayed || receipt == nil && reply.Outcome != writ.OutcomeEmpty {
 			back() // answered without a commit: nothing acknowledged the entry
@@ -398,6 +403,8 @@ func (p *Dispatcher) setAside(ctx context.Context, poll *writ.Call, about writ.P
 	}
 	reply, receipt, err := p.door.Do(ctx, call)
 	switch {
+	case err == nil && reply.Outcome == writ.OutcomePending:
+		return writ.Reply{}, nil, nil
 	case err == nil:
 		return reply, receipt, nil
 	case writ.CodeOf(err) == writ.CodeQuota, refusedForGood(writ.CodeOf(err)), writ.CodeOf(err) == writ.CodeClaimed,

@@ -37,6 +37,9 @@ func (t *try) replay() (writ.Reply, *writ.Receipt, bool, error) {
 		return writ.Reply{}, nil, true, writ.Refuse(writ.CodeIdempotency, "guard.replay",
 			"this Idempotency-Key belongs to another request", "use a new key for a new request")
 	}
+	if rec.Outcome == writ.OutcomePending {
+		return writ.Reply{}, nil, false, nil // people were asked; the call is judged again
+	}
 	if rec.Withheld {
 		return writ.Reply{}, nil, true, &writ.Error{
 			Code: writ.CodeTokenIssued, Op: "guard.replay", Receipt: rec.Receipt,

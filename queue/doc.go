@@ -62,6 +62,6 @@ func Capabilities(cfg Config) []*writ.Capability {
 		enqueueCapability(cfg), claimCapability(), heartbeatCapability(), completeCapability(), failCapability(),
 		releaseCapability(), cancelCapability(), getCapability(), listCapability(),
 		expireCapability(), readyCapability(), wakeCapability(), reapCapability(), cleanupCapability(),
-		refuseCapability(), reofferCapability(),
+		refuseCapability(), reofferCapability(), offerCapability(),
 	}
 }

@@ -177,7 +177,7 @@ const MaxWord = 200
 
 var (
 	digestPattern = regexp.MustCompile(`^[0-9a-f]{64}$`)
-	kinds         = []string{writ.ObjectAgent, writ.ObjectSession, writ.ObjectTask, writ.ObjectRun, writ.ObjectGate}
+	kinds         = []string{writ.ObjectAgent, writ.ObjectSession, writ.ObjectTask, writ.ObjectRun, writ.ObjectGate, writ.ObjectApproval}
 	principals    = []writ.PrincipalKind{"", writ.KindHuman, writ.KindAgent, writ.KindService, writ.KindConnector, writ.KindSystem}
 	roles         = []writ.Role{"", writ.RoleOperator, writ.RoleOrchestrator, writ.RoleExecutor, writ.RoleVerifier, writ.RoleApprover, writ.RoleAuditor, writ.RoleConnector, writ.RoleSystem}
 	effects       = []writ.Effect{"", writ.EffectAllow, writ.EffectRedact, writ.EffectRequireApproval, writ.EffectDeny}
@@ -197,6 +197,11 @@ func word(s string) bool {
 		}
 	}
 	return true
+}
+
+// opensApproval says whether a change asks people for something.
+func opensApproval(c writ.Change) bool {
+	return c.Kind == writ.ObjectApproval && c.From == "" && c.To == string(writ.ApprovalPending)
 }
 
 // check holds a statement to the closed lists. Errors name the field and never
@@ -263,6 +268,10 @@ func check(st writ.Statement) error {
 	case writ.OutcomeOfTransition:
 		if st.Code != "" || st.Count != 0 {
 			return bad("a transition with a code or a count")
+		}
+	case writ.OutcomeOfRequest:
+		if st.Code != "" || st.Count != 0 || len(st.Budget) > 0 || !slices.ContainsFunc(st.Changes, opensApproval) {
+			return bad("a request that opens no approval, or with a code, a count or a charge")
 		}
 	case writ.OutcomeOfDenial:
 		if st.Code == "" || st.Count != 0 || len(st.Changes) > 0 {

@@ -21,6 +21,7 @@ func Capabilities(Config) []*writ.Capability {
 
 // Todo members this room leaves and takes.
 func todoReap(id writ.RunID) string    { return "run " + string(id) }
+func todoOffer(id writ.RunID) string   { return "offer " + string(id) }
 func todoExhaust(id writ.RunID) string { return "exhaust " + string(id) }
 
 // readRun reads a run with its counters.

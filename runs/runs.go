@@ -72,8 +72,8 @@ func seal() *writ.Capability {
 				return tx, r, e
 			}
 			run.Sealed = true
-			to := writ.RunActive
-			if run.ClosePolicy == writ.CloseAuto {
+			to := run.State // a paused run is not made active by sealing it
+			if run.State == writ.RunActive && run.ClosePolicy == writ.CloseAuto {
 				to = closing(s, &tx, &run)
 			}
 			if err := move(call, op, s, &tx, &run, to); err != nil {
@@ -171,8 +171,8 @@ func exhaust() *writ.Capability {
 			if err != nil {
 				return tx, r, err
 			}
-			limit, used := run.Budget[writ.BudgetSteps], s.Counters[writ.RunSteps(a.RunID)]
-			failed := ok && !writ.RunMoves.Terminal(run.State) && used >= limit
+			limit, used := run.Limit(writ.BudgetSteps), s.Counters[writ.RunSteps(a.RunID)]
+			failed := ok && run.State == writ.RunActive && used >= limit
 			if failed {
 				tx.Within(writ.RunSteps(run.ID), limit, writ.MaxAmount)
 				run.Reason = reasonBudget

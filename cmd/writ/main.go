@@ -26,6 +26,7 @@ const (
 	exitUsage       = 2
 	exitNotFound    = 3
 	exitDenied      = 4
+	exitWaits       = 5 // people must agree first
 	exitConflict    = 7
 	exitUnavailable = 8
 )
@@ -84,6 +85,9 @@ func report(err error) int {
 	if e.Hint != "" {
 		fmt.Fprintf(os.Stderr, "writ: hint: %s\n", printable(e.Hint))
 	}
+	if a := e.Details["approval"]; a != "" {
+		fmt.Fprintf(os.Stderr, "writ: approval: %s\n", printable(a))
+	}
 	if e.Receipt != "" {
 		fmt.Fprintf(os.Stderr, "writ: receipt: %s\n", e.Receipt)
 	}
@@ -101,7 +105,10 @@ func exitCode(c writ.Code) int {
 		return exitUsage
 	case writ.CodeNotFound:
 		return exitNotFound
+	case writ.CodeApproval:
+		return exitWaits
 	case writ.CodeUnauthenticated, writ.CodeRBAC, writ.CodePolicy, writ.CodeScope, writ.CodeBudget,
+		writ.CodeApprovalDenied, writ.CodeSoD, writ.CodeEgress,
 		writ.CodeClassification, writ.CodeNotHolder, writ.CodeNotEligible, writ.CodeNoAgent:
 		return exitDenied
 	case writ.CodeIllegal, writ.CodeVersion, writ.CodeClaimed, writ.CodeLeaseLost, writ.CodeScopeConflict, writ.CodeExists,
