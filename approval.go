@@ -239,6 +239,8 @@ func (a Ask) Request() string {
 		part(string(a.Caller.Principal))
 		part(string(a.Caller.Role))
 		part(string(a.Caller.Agent))
+		part(string(a.Run))
+		part(string(a.Task))
 		part(a.Digest)
 	}
 	return hex.EncodeToString(h.Sum(nil))
