@@ -164,7 +164,7 @@ func claimTask(c *writ.Call, id writ.TaskID, s writ.Snapshot, agent writ.Agent) 
 		return refuse(notEligible(why))
 	}
 	if r.State != writ.RunActive {
-		if c.Entry != nil {
+		if c.Entry != nil && writ.RunMoves.Terminal(r.State) {
 			return empty() // its run's end takes it out of the queue
 		}
 		return refuse(runEnded(opClaim, r))
@@ -230,8 +230,14 @@ func notEligible(why string) error {
 	return writ.Refuse(writ.CodeNotEligible, opClaim, "this agent may not take the task", "see reason").With("reason", why)
 }
 
-// runEnded refuses new work in a run that has ended.
+// runEnded refuses new work in a run that has ended, or waits for people.
 func runEnded(op string, r writ.Run) error {
+	if r.State == writ.RunPausedApproval {
+		e := writ.Refuse(writ.CodePaused, op, "the run waits for people to agree to more budget", "try again when it goes on").
+			With("approval", string(r.WaitsFor))
+		e.RetryMs = 5000
+		return e
+	}
 	return writ.Refuse(writ.CodeIllegal, op, "the run has ended", "release the task").
 		With("kind", writ.ObjectRun).With("from", string(r.State))
 }

@@ -141,6 +141,9 @@ func (e enqueuer) existing(s writ.Snapshot, a *TaskEnqueueArgs) (t writ.Task, ve
 // task makes what was asked for a task: checked against its run and the agents
 // that could run it.
 func (e enqueuer) task(c *writ.Call, t writ.Task, s writ.Snapshot, r writ.Run) (writ.Task, error) {
+	if r.State == writ.RunPausedApproval {
+		return t, runEnded(opEnqueue, r)
+	}
 	if r.State != writ.RunActive || r.Sealed {
 		state := string(r.State)
 		if r.State == writ.RunActive {
