@@ -110,16 +110,15 @@ func compile(packs []*pack) (*ast.Compiler, error) {
 			modules[name] = m
 		}
 	}
-	c := ast.NewCompiler().WithCapabilities(capabilities()).WithStrict(true).WithSchemas(schemas)
+	c := ast.NewCompiler().WithCapabilities(capabilities()).WithStrict(true).WithSchemas(schemas).SetErrorLimit(0)
 	if c.Compile(modules); c.Failed() {
 		return nil, c.Errors
 	}
+	var all []error
 	for _, p := range packs {
-		if err := p.ownRefs(c); err != nil {
-			return nil, err
-		}
+		all = append(all, p.ownRefs(c))
 	}
-	return c, nil
+	return c, errors.Join(all...)
 }
 
 // route finds or prepares the route of a capability.
@@ -134,7 +133,7 @@ func (s *snapshot) route(ctx context.Context, c writ.CapabilityID, compiler *ast
 		}
 	}
 	if len(refs) == 0 {
-		return nil, fmt.Errorf("capability %s is routed to no pack", c)
+		return nil, Problem{Msg: fmt.Sprintf("capability %s is routed to no pack", c)}
 	}
 	query := "x := [" + strings.Join(refs, ", ") + "]"
 	if same := known[query]; same != nil {
@@ -164,7 +163,7 @@ func (s *snapshot) warmUp(ctx context.Context, routes map[string]*route) error {
 		for _, p := range r.packs {
 			denies := func(f writ.Finding) bool { return f.Pack == p.ID && f.Effect == writ.EffectDeny }
 			if !slices.ContainsFunc(found, denies) {
-				return fmt.Errorf("packs/%s: the pack does not deny an empty call; it must, or it would let through what it cannot judge", p.ID)
+				return p.open()
 			}
 		}
 	}
