@@ -62,6 +62,9 @@ func (d *Draft) read(ctx context.Context, f files) error {
 	packs, err := loadPacks(f)
 	d.packs = packs
 	compiler, failed := compile(d.sorted())
+	if failed != nil {
+		failed = errors.Join(failed, d.compileApart())
+	}
 	if err != nil || failed != nil {
 		return errors.Join(err, failed)
 	}
@@ -69,6 +72,20 @@ func (d *Draft) read(ctx context.Context, f files) error {
 	var all []error
 	for _, p := range d.sorted() {
 		all = append(all, d.warmUp(ctx, p))
+	}
+	return errors.Join(all...)
+}
+
+// compileApart finds what the compiler did not come to: it stops after the
+// first of its stages that fails. So each pack is compiled by itself, and once
+// more in the whole language, where a builtin that may not be used hides no
+// error of types.
+func (d *Draft) compileApart() error {
+	var all []error
+	for _, p := range d.sorted() {
+		_, err := compile([]*pack{p})
+		_, whole := compileIn(ast.CapabilitiesForThisVersion(), []*pack{p})
+		all = append(all, err, whole)
 	}
 	return errors.Join(all...)
 }

@@ -99,7 +99,9 @@ func revision(packs []*pack) string {
 	return "sha256:" + hex.EncodeToString(h.Sum(nil))
 }
 
-func compile(packs []*pack) (*ast.Compiler, error) {
+func compile(packs []*pack) (*ast.Compiler, error) { return compileIn(capabilities(), packs) }
+
+func compileIn(language *ast.Capabilities, packs []*pack) (*ast.Compiler, error) {
 	schemas, err := inputSchema()
 	if err != nil {
 		return nil, err
@@ -110,7 +112,7 @@ func compile(packs []*pack) (*ast.Compiler, error) {
 			modules[name] = m
 		}
 	}
-	c := ast.NewCompiler().WithCapabilities(capabilities()).WithStrict(true).WithSchemas(schemas).SetErrorLimit(0)
+	c := ast.NewCompiler().WithCapabilities(language).WithStrict(true).WithSchemas(schemas).SetErrorLimit(0)
 	if c.Compile(modules); c.Failed() {
 		return nil, c.Errors
 	}
