@@ -59,6 +59,11 @@ func Directory(dir string) Source {
 	}}
 }
 
+// Tree is Directory for any file system.
+func Tree(name string, tree fs.FS) Source {
+	return Source{name, func() (files, error) { return readTree(tree) }}
+}
+
 // Files is a source of files by slash separated path, laid out like a
 // directory: packs/<id>/ and roles/.
 func Files(name string, content map[string][]byte) Source {
