@@ -94,7 +94,7 @@ func conflicting(s *subject, report reporter) {
 	values := map[string]*ast.Term{}
 	s.rules(func(r *ast.Rule) {
 		h := r.Head
-		if h.RuleKind() != ast.SingleValue || h.Value == nil || r.Default || len(h.Reference) > 1 {
+		if h.RuleKind() != ast.SingleValue || h.Value == nil || r.Default || len(h.Reference) > 1 || len(h.Args) > 0 {
 			return
 		}
 		name := h.Ref().String()
@@ -102,7 +102,7 @@ func conflicting(s *subject, report reporter) {
 		switch {
 		case !seen:
 			values[name] = h.Value
-		case before.Equal(h.Value) && ast.IsConstant(h.Value.Value):
+		case before.Equal(h.Value):
 		case elseOf(s, r):
 		default:
 			report(at(r.Location), "%s is given a second value: %s after %s", name, h.Value, before)

@@ -24,7 +24,7 @@ func unlikeTypes(s *subject, report reporter) {
 			if len(a) == 0 || len(b) == 0 || slices.ContainsFunc(a, func(k string) bool { return slices.Contains(b, k) }) {
 				return
 			}
-			report(at(loc), "%s is a %s and %s a %s", args[0], a[0], args[1], b[0])
+			report(at(loc), "%s is of type %s, %s of type %s", args[0], a[0], args[1], b[0])
 		})
 	})
 }
