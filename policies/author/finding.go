@@ -84,5 +84,6 @@ var hints = []struct{ of, hint string }{
 	{"does not deny an empty call", "add a rule <pack>.incomplete that denies a call without input.call.capability"},
 	{"METADATA", "copy the comment above another rule: title, description, custom.id, custom.severity, custom.control"},
 	{"reads its own data", "repeat the value in your own data.yaml"},
+	{"a pack exports findings only", "begin the name of a helper with _, and spell findings right"},
 	{"with is for tests", "move it into a _test.rego file"},
 }

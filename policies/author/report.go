@@ -23,27 +23,21 @@ const (
 // Report writes findings. Dir is put in front of their files, so that editors
 // and CI find them; title names the suite.
 func Report(w io.Writer, format, title, dir string, all []Finding) error {
-	placed := make([]Finding, len(all))
-	for i, f := range all {
-		if f.File != "" {
-			f.File = path.Join(filepath.ToSlash(dir), f.File)
-		}
-		placed[i] = f
-	}
+	all = placed(dir, all)
 	switch format {
 	case FormatJSON:
-		return encode(w, map[string]any{"findings": placed, "errors": Errors(placed), "warnings": len(placed) - Errors(placed)})
+		return encode(w, map[string]any{"findings": all, "errors": Errors(all), "warnings": len(all) - Errors(all)})
 	case FormatJUnit:
-		return junit(w, []suite{findingsSuite(title, placed)})
+		return junit(w, []suite{findingsSuite(title, all)})
 	case FormatGitHub:
-		for _, f := range placed {
+		for _, f := range all {
 			if _, err := fmt.Fprintln(w, annotation(f)); err != nil {
 				return err
 			}
 		}
 		return nil
 	}
-	for _, f := range placed {
+	for _, f := range all {
 		if _, err := fmt.Fprintf(w, "%s: %s: %s [%s]\n", clean(f.where()), f.Severity, clean(f.Message), f.ID); err != nil {
 			return err
 		}
@@ -54,6 +48,23 @@ func Report(w io.Writer, format, title, dir string, all []Finding) error {
 		}
 	}
 	return nil
+}
+
+// placed puts the directory in front of the files of findings.
+func placed(dir string, all []Finding) []Finding {
+	out := make([]Finding, len(all))
+	for i, f := range all {
+		f.File = below(dir, f.File)
+		out[i] = f
+	}
+	return out
+}
+
+func below(dir, file string) string {
+	if file == "" {
+		return ""
+	}
+	return path.Join(filepath.ToSlash(dir), file)
 }
 
 func (f Finding) where() string {

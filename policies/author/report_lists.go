@@ -3,8 +3,6 @@ package author
 import (
 	"fmt"
 	"io"
-	"path"
-	"path/filepath"
 	"strings"
 	"text/tabwriter"
 )
@@ -109,6 +107,7 @@ func ReportContents(w io.Writer, format string, c Contents) error {
 
 // ReportCoverage writes the share of covered lines and the lines that are not.
 func ReportCoverage(w io.Writer, format, dir string, all []PackTests) error {
+	all = placedTests(dir, all)
 	if format == FormatJSON {
 		type pack struct {
 			Pack     string         `json:"pack"`
@@ -127,7 +126,7 @@ func ReportCoverage(w io.Writer, format, dir string, all []PackTests) error {
 		}
 		for _, f := range p.Files {
 			for _, u := range f.Uncovered {
-				line := fmt.Sprintf("  %s:%d", path.Join(filepath.ToSlash(dir), f.File), u[0])
+				line := fmt.Sprintf("  %s:%d", f.File, u[0])
 				if u[1] > u[0] {
 					line += fmt.Sprintf("-%d", u[1])
 				}

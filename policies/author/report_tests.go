@@ -3,8 +3,6 @@ package author
 import (
 	"fmt"
 	"io"
-	"path"
-	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -47,6 +45,7 @@ func (p PackTests) findings() []Finding {
 // ReportTests writes the results of tests; low are packs without enough
 // coverage. Text names failures only, unless verbose.
 func ReportTests(w io.Writer, format, dir string, all []PackTests, low []Finding, verbose bool) error {
+	all, low = placedTests(dir, all), placed(dir, low)
 	switch format {
 	case FormatJSON:
 		return encode(w, map[string]any{"packs": all, "low_coverage": slices.Concat([]Finding{}, low)})
@@ -55,11 +54,11 @@ func ReportTests(w io.Writer, format, dir string, all []PackTests, low []Finding
 		for _, p := range all {
 			bad = append(bad, p.findings()...)
 		}
-		return Report(w, format, "", dir, append(bad, low...))
+		return Report(w, format, "", "", append(bad, low...))
 	case FormatJUnit:
 		var out []suite
 		for _, p := range all {
-			out = append(out, p.suite(dir))
+			out = append(out, p.suite())
 		}
 		if len(low) > 0 {
 			out = append(out, findingsSuite("coverage", low))
@@ -67,19 +66,35 @@ func ReportTests(w io.Writer, format, dir string, all []PackTests, low []Finding
 		return junit(w, out)
 	}
 	for _, p := range all {
-		if err := p.text(w, dir, verbose); err != nil {
+		if err := p.text(w, verbose); err != nil {
 			return err
 		}
 	}
-	return Report(w, format, "", dir, low)
+	return Report(w, format, "", "", low)
 }
 
-func (p PackTests) suite(dir string) suite {
+// placedTests puts the directory in front of all files.
+func placedTests(dir string, all []PackTests) []PackTests {
+	out := []PackTests{}
+	for _, p := range all {
+		p.Cases, p.Files = slices.Clone(p.Cases), slices.Clone(p.Files)
+		for i := range p.Cases {
+			p.Cases[i].File = below(dir, p.Cases[i].File)
+		}
+		for i := range p.Files {
+			p.Files[i].File = below(dir, p.Files[i].File)
+		}
+		out = append(out, p)
+	}
+	return out
+}
+
+func (p PackTests) suite() suite {
 	s := suite{Name: "packs/" + p.Pack, Tests: len(p.Cases), Failures: p.Failed()}
 	var took time.Duration
 	for _, c := range p.Cases {
 		took += c.Took
-		x := junitCase{Class: p.Pack + "." + c.Kind, Name: c.Name, File: path.Join(filepath.ToSlash(dir), c.File), Line: c.Line, Time: seconds(c.Took), Out: clean(c.Output)}
+		x := junitCase{Class: p.Pack + "." + c.Kind, Name: c.Name, File: c.File, Line: c.Line, Time: seconds(c.Took), Out: clean(c.Output)}
 		switch {
 		case c.Skipped:
 			s.Skipped++
@@ -93,7 +108,7 @@ func (p PackTests) suite(dir string) suite {
 	return s
 }
 
-func (p PackTests) text(w io.Writer, dir string, verbose bool) error {
+func (p PackTests) text(w io.Writer, verbose bool) error {
 	var b strings.Builder
 	kinds := map[string]int{}
 	for _, c := range p.Cases {
@@ -105,7 +120,7 @@ func (p PackTests) text(w io.Writer, dir string, verbose bool) error {
 		if c.Skipped {
 			verdict = "skip"
 		}
-		fmt.Fprintf(&b, "%s  %s  %s:%d\n", verdict, clean(c.Name), path.Join(filepath.ToSlash(dir), c.File), c.Line)
+		fmt.Fprintf(&b, "%s  %s  %s:%d\n", verdict, clean(c.Name), c.File, c.Line)
 		for _, part := range []string{c.Message, c.Output, c.Trace} {
 			for _, line := range strings.Split(strings.TrimSpace(part), "\n") {
 				if line != "" && (!c.Passed || part == c.Output) {
