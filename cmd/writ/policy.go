@@ -73,8 +73,8 @@ func openTree(c *cobra.Command, args []string) (*author.Tree, error) {
 // withTree runs a command on the source the arguments name. Problems that keep
 // it from loading are reported in the format asked for.
 func withTree(c *cobra.Command, args []string, format string, formats []string, run func(*author.Tree) error) error {
-	if !slices.Contains(formats, format) {
-		return usageError{fmt.Errorf("-o wants %s", strings.Join(formats, ", ")), c.CommandPath()}
+	if err := oneOf(c, format, formats); err != nil {
+		return err
 	}
 	t, err := openTree(c, args)
 	if err != nil {
@@ -90,6 +90,13 @@ func withTree(c *cobra.Command, args []string, format string, formats []string, 
 		return exitStatus(exitError)
 	}
 	return err
+}
+
+func oneOf(c *cobra.Command, format string, formats []string) error {
+	if slices.Contains(formats, format) {
+		return nil
+	}
+	return usageError{fmt.Errorf("-o wants %s", strings.Join(formats, ", ")), c.CommandPath()}
 }
 
 // capabilityOptions is what the policies are for: this version's capabilities.

@@ -21,8 +21,8 @@ Exits with 0, or with --exit-code with 1 when there is a difference.`,
 		Example: `  writ policy diff main/policies policies
   writ policy diff released.tar.gz policies -o json`,
 		RunE: func(c *cobra.Command, args []string) error {
-			if format != author.FormatText && format != author.FormatJSON {
-				return usageError{errors.New("-o wants text, json"), c.CommandPath()}
+			if err := oneOf(c, format, plainFormats); err != nil {
+				return err
 			}
 			var trees [2]*author.Tree
 			for i, name := range args {
@@ -149,6 +149,9 @@ to ship.`,
 		RunE: func(c *cobra.Command, args []string) error {
 			if (key == "") == (trust == "") {
 				return usageError{errors.New("give either --key or --trust"), c.CommandPath()}
+			}
+			if err := oneOf(c, format, plainFormats); err != nil {
+				return err
 			}
 			b, err := readArgument(nil, args[0])
 			if err != nil {

@@ -6,7 +6,6 @@ import (
 	"time"
 
 	"github.com/open-policy-agent/opa/v1/ast"
-	"github.com/writ-gateway/writ/policies"
 )
 
 // Measured is what one decision of a pack costs.
@@ -22,9 +21,9 @@ type Measured struct {
 
 // Bench measures every fixture of every pack for about the given time.
 func (t *Tree) Bench(ctx context.Context, packs []string, each time.Duration) ([]Measured, error) {
-	draft := policies.ExaminePacks(ctx, t.source, 0)
-	if bad := fromProblems(draft.Problems()); len(bad) > 0 {
-		return nil, Refused(bad)
+	draft, err := t.load(ctx)
+	if err != nil {
+		return nil, err
 	}
 	if len(packs) == 0 {
 		packs = t.PackIDs()

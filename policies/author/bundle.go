@@ -28,9 +28,8 @@ type bundleManifest struct {
 // fixtures, prose and roles stay at home. Packs are all when ids is empty. The
 // same files give the same bytes. It fails when a pack does not load.
 func (t *Tree) Bundle(ctx context.Context, ids []string) ([]byte, error) {
-	draft := policies.ExaminePacks(ctx, t.source, 0)
-	if bad := fromProblems(draft.Problems()); len(bad) > 0 {
-		return nil, Refused(bad)
+	if _, err := t.load(ctx); err != nil {
+		return nil, err
 	}
 	if len(ids) == 0 {
 		ids = t.PackIDs()

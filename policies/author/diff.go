@@ -60,9 +60,9 @@ func Diff(ctx context.Context, before, after *Tree) ([]Change, error) {
 }
 
 func packsOf(ctx context.Context, t *Tree) (map[string]policies.DraftPack, error) {
-	draft := policies.ExaminePacks(ctx, t.source, 0)
-	if bad := fromProblems(draft.Problems()); len(bad) > 0 {
-		return nil, Refused(bad)
+	draft, err := t.load(ctx)
+	if err != nil {
+		return nil, err
 	}
 	out := map[string]policies.DraftPack{}
 	for _, p := range draft.Packs() {

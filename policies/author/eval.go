@@ -11,7 +11,6 @@ import (
 	"github.com/open-policy-agent/opa/v1/ast"
 	"github.com/open-policy-agent/opa/v1/util"
 	"github.com/writ-gateway/writ"
-	"github.com/writ-gateway/writ/policies"
 )
 
 // Answer is what the packs say to one call.
@@ -45,9 +44,9 @@ func (t *Tree) Eval(ctx context.Context, input []byte, capability writ.Capabilit
 	if named != "" && string(capability) != named {
 		return Answer{}, fmt.Errorf("--capability is %s but the input's call.capability is %s; a gateway never sends the two apart", capability, named)
 	}
-	draft := policies.ExaminePacks(ctx, t.source, 0)
-	if bad := fromProblems(draft.Problems()); len(bad) > 0 {
-		return Answer{}, Refused(bad)
+	draft, err := t.load(ctx)
+	if err != nil {
+		return Answer{}, err
 	}
 	if len(packs) == 0 {
 		packs = draft.Route(capability)

@@ -74,3 +74,23 @@ func TestOpen(t *testing.T) {
 		t.Error("the shipped tree lacks packs")
 	}
 }
+
+// What cannot be read is told of, and never passed over.
+func TestUnreadable(t *testing.T) {
+	for _, name := range []string{"fixtures/protected_paths/big.yaml", pack + "big_test.rego", pack + "big.rego"} {
+		files := example(t)
+		files[name] = make([]byte, maxFile+1)
+		tree := treeOf(t, files)
+		if found := tree.Check(t.Context(), options); len(found) != 1 || found[0].File != name {
+			t.Errorf("check: %s", list(found))
+		}
+		if _, err := tree.Test(t.Context(), TestOptions{}); err == nil || !strings.Contains(err.Error(), name) {
+			t.Errorf("test: %v", err)
+		}
+	}
+	files := example(t)
+	files[pack+"picture.png"] = make([]byte, maxFile+1)
+	if found := treeOf(t, files).Check(t.Context(), options); len(found) > 0 {
+		t.Error(list(found))
+	}
+}

@@ -50,7 +50,7 @@ func Errors(all []Finding) int {
 // Check does everything that a gateway does to load the tree, and returns all
 // that keeps it from loading.
 func (t *Tree) Check(ctx context.Context, o policies.Options) []Finding {
-	return fromProblems(policies.Examine(ctx, t.source, o).Problems())
+	return t.withUnread(fromProblems(policies.Examine(ctx, t.source, o).Problems()))
 }
 
 func fromProblems(all []policies.Problem) []Finding {

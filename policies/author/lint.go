@@ -71,7 +71,7 @@ func Lints() []Lint {
 // tree from loading is in it too, with id check.
 func (t *Tree) Lint(ctx context.Context, o policies.Options) []Finding {
 	draft := policies.Examine(ctx, t.source, o)
-	out := fromProblems(draft.Problems())
+	out := t.withUnread(fromProblems(draft.Problems()))
 	out = append(out, t.orphans()...)
 	for _, p := range draft.Packs() {
 		s := &subject{DraftPack: p, ctx: ctx, tree: t, draft: draft, tests: map[string]*ast.Module{}}

@@ -5,7 +5,6 @@ import (
 	"path"
 
 	"github.com/writ-gateway/writ"
-	"github.com/writ-gateway/writ/policies"
 )
 
 // Rule is one rule of a pack, for lists.
@@ -24,9 +23,9 @@ type Rule struct {
 // Rules lists the rules of all packs, by pack and in the order of the sources.
 // It fails when the packs do not load.
 func (t *Tree) Rules(ctx context.Context) ([]Rule, error) {
-	draft := policies.ExaminePacks(ctx, t.source, 0)
-	if bad := fromProblems(draft.Problems()); len(bad) > 0 {
-		return nil, Refused(bad)
+	draft, err := t.load(ctx)
+	if err != nil {
+		return nil, err
 	}
 	out := []Rule{}
 	for _, p := range draft.Packs() {

@@ -155,7 +155,9 @@ func TestHostileBundles(t *testing.T) {
 		{"another kind of key", signed(t, plain, ec, "team-a"), "the wrong key"},
 		{"a rule changed", changed(t, good, func(c map[string][]byte) { c[file] = append(c[file], '\n') }), "not what was signed"},
 		{"a value changed", changed(t, good, func(c map[string][]byte) { c["/protected_paths/data.yaml"] = []byte("config: {}\n") }), "not what was signed"},
-		{"pack.yaml changed", changed(t, good, func(c map[string][]byte) { c["/protected_paths/pack.yaml"] = append(c["/protected_paths/pack.yaml"], '\n') }), "not what was signed"},
+		{"pack.yaml changed", changed(t, good, func(c map[string][]byte) {
+			c["/protected_paths/pack.yaml"] = append(c["/protected_paths/pack.yaml"], '\n')
+		}), "not what was signed"},
 		{"a file more", changed(t, good, func(c map[string][]byte) { c["/protected_paths/more.rego"] = []byte("package packs.protected_paths\n") }), "not what was signed"},
 		{"a file less", changed(t, good, func(c map[string][]byte) { delete(c, "/protected_paths/data.yaml") }), "not what was signed"},
 		{"roots changed", changed(t, good, func(c map[string][]byte) {

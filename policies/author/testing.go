@@ -72,9 +72,9 @@ func (t *Tree) Test(ctx context.Context, o TestOptions) ([]PackTests, error) {
 	if o.Timeout <= 0 {
 		o.Timeout = 10 * time.Second
 	}
-	draft := policies.ExaminePacks(ctx, t.source, 0)
-	if bad := fromProblems(draft.Problems()); len(bad) > 0 {
-		return nil, Refused(bad)
+	draft, err := t.load(ctx)
+	if err != nil {
+		return nil, err
 	}
 	var out []PackTests
 	for _, p := range draft.Packs() {

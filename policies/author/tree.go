@@ -1,6 +1,7 @@
 package author
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -26,6 +27,7 @@ const (
 type Tree struct {
 	Dir    string // as given; only for messages and for writing
 	files  map[string][]byte
+	unread []Finding // files that are looked at and could not be read
 	source policies.Source
 	root   *os.Root
 }
@@ -61,12 +63,13 @@ func Read(name string, tree fs.FS) (*Tree, error) {
 					return fs.SkipDir
 				}
 				return nil
-			case d.IsDir():
+			case d.IsDir(), !lookedAt(name):
 				return nil
 			}
 			b, err := read(tree, name)
 			if err != nil {
-				return nil // a pack's own files are Check's to report, and others are not looked at
+				t.unread = append(t.unread, Finding{ID: "check", Severity: Error, File: name, Message: err.Error()})
+				return nil
 			}
 			if total += len(b); total > maxTotal {
 				return fmt.Errorf("%s: more than %d bytes in all; is this the right directory?", name, maxTotal)
@@ -82,6 +85,32 @@ func Read(name string, tree fs.FS) (*Tree, error) {
 		return nil, fmt.Errorf("%s has no packs; give a directory with packs/<id>/, or make one with 'writ policy init'", name)
 	}
 	return t, nil
+}
+
+// lookedAt says whether a file matters to authors; pictures and the like do not.
+func lookedAt(name string) bool {
+	return strings.HasPrefix(name, "fixtures/") || slices.Contains([]string{".rego", ".yaml", ".md", ".conf", ".csv"}, path.Ext(name))
+}
+
+// load compiles the packs by themselves. Its error is Refused when they do not
+// load.
+func (t *Tree) load(ctx context.Context) (*policies.Draft, error) {
+	draft := policies.ExaminePacks(ctx, t.source, 0)
+	if bad := t.withUnread(fromProblems(draft.Problems())); len(bad) > 0 {
+		return nil, Refused(bad)
+	}
+	return draft, nil
+}
+
+// withUnread adds the files that could not be read and are not spoken of yet.
+func (t *Tree) withUnread(found []Finding) []Finding {
+	for _, f := range t.unread {
+		if !slices.ContainsFunc(found, func(x Finding) bool { return x.File == f.File }) {
+			found = append(found, f)
+		}
+	}
+	Sort(found)
+	return found
 }
 
 // Shipped is the tree of the built-in policies.
