@@ -79,7 +79,7 @@ func (e *Engine) Reload(ctx context.Context, src Source) error {
 		return &writ.Error{
 			Code: writ.CodePolicyDown, Op: "policies.Load", Msg: "the policies do not load",
 			Hint: "mend the file it names, or start without --policies for the built-in ones",
-			Err:  fmt.Errorf("%s: %w", src.name, err),
+			Err:  fmt.Errorf("%s: %w", src.name, first(err)),
 		}
 	}
 	e.now.Store(s)

@@ -12,10 +12,12 @@ import (
 	"github.com/writ-gateway/writ/gateway"
 	"github.com/writ-gateway/writ/internal/daemon"
 	"github.com/writ-gateway/writ/policies"
+	"github.com/writ-gateway/writ/policies/author"
 )
 
 // docs/reference.md is made from the code: capabilities with the roles that may
-// call them, state machines, error codes, policy rules.
+// call them, state machines, error codes, policy rules
+// and lints.
 func TestReferenceIsUpToDate(t *testing.T) {
 	cat := daemon.Catalog()
 	engine, err := policies.Load(t.Context(), policies.Shipped(), policies.Options{Capabilities: daemon.IDs(cat), Tenants: []writ.Tenant{"default"}})
@@ -64,6 +66,11 @@ func TestReferenceIsUpToDate(t *testing.T) {
 		for _, r := range p.Rules {
 			fmt.Fprintf(&b, "| `%s` | %s | %s |\n", r.ID, r.Severity, r.Title)
 		}
+	}
+	b.WriteString("\n## Policy lints\n\nWhat `writ policy lint` looks for besides what `writ policy check` refuses (id `check`). Ids do not change.\n\n| id | severity | finds | what to do |\n|---|---|---|---|\n")
+	markdown := strings.NewReplacer("|", `\|`, "**", "`**`", "<pack>", "PACK", "<case>", "CASE")
+	for _, l := range author.Lints() {
+		fmt.Fprintf(&b, "| `%s` | %s | %s | %s |\n", l.ID, l.Severity, markdown.Replace(l.Title), markdown.Replace(l.Hint))
 	}
 	const path = "../../docs/reference.md"
 	if *update {
