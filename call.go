@@ -69,6 +69,10 @@ type Call struct {
 	Digest string   // sha256 over capability and arguments as first decoded; binds the idempotency key
 	Salt   [16]byte // blinds the digest of the evidence; from the edge's randomness
 
+	// Memo belongs to the capability's functions: what they worked out from
+	// the arguments alone and need again, in this try or the next.
+	Memo any
+
 	// Entry is the lane delivery a dispatched claim answers, so that the
 	// committed claim acknowledges it.
 	Entry *Delivery

@@ -53,6 +53,7 @@ type Config struct {
 type Door struct {
 	cfg      Config
 	locks    locks
+	docs     writ.DocCache
 	inflight chan struct{}
 	denials  *denials
 	shed     shedder

@@ -240,6 +240,7 @@ func (t *try) read(ctx context.Context, want writ.ReadSet) error {
 			t.snap = writ.Snapshot{
 				Docs: map[writ.Key]writ.Doc{}, Counters: map[writ.Counter]int64{},
 				Ranges: map[writ.Range]writ.RangeResult{}, Archive: map[writ.ArchiveRead][]writ.Receipt{},
+				Cache: &t.d.docs,
 			}
 		} else if s.Epoch != t.snap.Epoch {
 			return &errAgain{cause: store.ErrFenced}

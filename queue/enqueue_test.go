@@ -2,6 +2,7 @@ package queue
 
 import (
 	"fmt"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -150,6 +151,47 @@ func TestEnqueueExposure(t *testing.T) {
 	only := l.enqueue("two", func(a *TaskEnqueueArgs) { a.Agents = []writ.AgentID{"agent-a"} })
 	if got := l.task(only); got.Safety != writ.SafetyMutating || !slices.Equal(got.Sinks, []writ.Sink{writ.SinkMemory}) {
 		t.Fatalf("safety %s, sinks %v", got.Safety, got.Sinks)
+	}
+}
+
+// A call is planned again after a conflict, on what is true by then and on the
+// arguments as they were: nothing of an earlier plan sticks to it.
+func TestEnqueuePlannedAgain(t *testing.T) {
+	l := newLab(t)
+	c := l.caps["task.enqueue"]
+	args := func() *TaskEnqueueArgs {
+		return &TaskEnqueueArgs{
+			Run: l.run, Key: "one", Capability: build, Domain: "web", Agents: []writ.AgentID{"agent-b", "agent-a"},
+			Args: writ.RawObject(`{"b":1, "a":[2]}`), Labels: []writ.Label{writ.LabelPublic, "unheard of"}, WriteScopes: []string{"fs:y", "fs:x"},
+		}
+	}
+	plan := func(call *writ.Call) (writ.Tx, writ.Subject) {
+		t.Helper()
+		p, err := l.w.Plan(c, call)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return p.Tx, p.Subject
+	}
+	call := l.w.NewCall(c, l.owner, args())
+	once, _ := plan(call)
+	if again, _ := plan(call); !reflect.DeepEqual(again.Ops, once.Ops) {
+		t.Fatal("planned twice, not the same")
+	}
+	l.setAgent("agent-a", func(a *writ.Agent) {
+		a.Tools[0].Safety, a.Tools[0].Sinks = writ.SafetyDestructive, []writ.Sink{writ.SinkLog, writ.SinkEgress}
+	})
+	got, sub := plan(call)
+	fresh := *call
+	fresh.Memo = nil
+	fresh.Args = args()
+	want, wantSub := plan(&fresh)
+	if !reflect.DeepEqual(got.Ops, want.Ops) || !reflect.DeepEqual(sub, wantSub) || sub.Task.Safety != writ.SafetyDestructive {
+		t.Fatalf("%+v\nwant %+v", sub, wantSub)
+	}
+	l.setAgent("agent-a", func(a *writ.Agent) { a.Tools[0].Safety, a.Tools[0].Sinks = writ.SafetyMutating, nil })
+	if back, _ := plan(call); !reflect.DeepEqual(back.Ops, once.Ops) {
+		t.Fatal("an earlier plan stuck to the call")
 	}
 }
 
