@@ -102,7 +102,7 @@ func exitCode(c writ.Code) int {
 	case writ.CodeNotFound:
 		return exitNotFound
 	case writ.CodeUnauthenticated, writ.CodeRBAC, writ.CodePolicy, writ.CodeScope, writ.CodeBudget,
-		writ.CodeClassification, writ.CodeNotHolder, writ.CodeNotEligible, writ.CodeNoAgent:
+		writ.CodeClassification, writ.CodeEgress, writ.CodeSoD, writ.CodeApprovalRequired, writ.CodeApprovalDenied, writ.CodeNotHolder, writ.CodeNotEligible, writ.CodeNoAgent:
 		return exitDenied
 	case writ.CodeIllegal, writ.CodeVersion, writ.CodeClaimed, writ.CodeLeaseLost, writ.CodeScopeConflict, writ.CodeExists,
 		writ.CodeUnavailable, writ.CodeIdempotency, writ.CodeTokenIssued, writ.CodePaused:
