@@ -41,7 +41,7 @@ func TestRevisions(t *testing.T) {
 	}{
 		"a rule":    {"packs/budgets/budgets.rego", true, false, func(b []byte) []byte { return append(b, "\n# more\n"...) }},
 		"data":      {"packs/budgets/data.yaml", true, false, func(b []byte) []byte { return append(b, "# more\n"...) }},
-		"a version": {"packs/budgets/pack.yaml", true, false, func(b []byte) []byte { return bytes.Replace(b, []byte("1.0.0"), []byte("1.0.1"), 1) }},
+		"a version": {"packs/budgets/pack.yaml", true, false, func(b []byte) []byte { return bytes.Replace(b, []byte("2.0.0"), []byte("2.0.1"), 1) }},
 		"roles":     {rowsFile, false, true, func(b []byte) []byte { return append(b, "# more\n"...) }},
 		"the model": {modelFile, false, true, func(b []byte) []byte { return append(b, "# more\n"...) }},
 	} {

@@ -52,7 +52,7 @@ func loadFrom(t testing.TB, src Source) *Engine {
 
 func load(t testing.TB) *Engine { return loadFrom(t, Shipped()) }
 
-// claim is an allowed task.claim with everything a call can carry.
+// claim is an allowed task.claim as the gateway makes one.
 func claim() writ.PolicyInput {
 	return writ.PolicyInput{
 		Call:       &writ.Call{Capability: "task.claim", Caller: writ.Caller{Kind: writ.KindAgent}, Via: "capability.invoke"},
@@ -61,7 +61,7 @@ func claim() writ.PolicyInput {
 		Subject: writ.Subject{
 			Agent:  &writ.AgentFacts{ID: "builder-1", Status: writ.AgentActive, Domain: "web", WriteScope: []string{"fs:repo/site/", "mem:notes/"}},
 			Run:    &writ.RunFacts{ID: "run_01J0000000000000000000000B", State: writ.RunActive},
-			Task:   &writ.TaskFacts{ID: "tsk_01J0000000000000000000000C", State: writ.TaskQueued, Capability: "site.build", Domain: "web", Safety: writ.SafetyMutating},
+			Task:   &writ.TaskFacts{ID: "tsk_01J0000000000000000000000C", State: writ.TaskQueued, Capability: "site.build", Domain: "web", Safety: writ.SafetyMutating, Approval: writ.ApprovalAuto},
 			Scopes: []string{"fs:repo/site/assets/"},
 			Labels: []writ.Label{writ.LabelInternalSystem, writ.LabelPublic},
 			Sinks:  []writ.Sink{writ.SinkEgress},
@@ -69,6 +69,25 @@ func claim() writ.PolicyInput {
 		},
 		Now: 1_790_000_000_123,
 	}
+}
+
+// full is a call with everything a call can carry.
+func full() writ.PolicyInput {
+	in := claim()
+	in.Subject.Budget = nil
+	for _, d := range writ.BudgetDimensions() {
+		in.Subject.Budget = append(in.Subject.Budget, writ.BudgetFacts{Dimension: d, Limit: 1000, Cost: 1, Fits: true, Band: 50, OnExceed: "approval_required"})
+	}
+	in.Subject.Claimed = []string{"fs:repo/site/assets/"}
+	in.Subject.Approval = &writ.ApprovalFacts{ID: "apr_01J0000000000000000000000D", Kind: writ.ApproveEffect, Scope: writ.ScopeCall, State: writ.ApprovalApproved}
+	in.Subject.Content = &writ.ContentFacts{Declared: []writ.Label{writ.LabelPublic}, Verified: true}
+	in.Subject.Duty = &writ.DutyFacts{}
+	in.Subject.Egress = &writ.EgressFacts{Scheme: "https", Pinned: true, Jailed: true}
+	in.Subject.Grant = &writ.GrantFacts{Child: true, Fits: true}
+	in.Subject.Price = &writ.PriceFacts{Known: true, MicroUSD: 250}
+	in.Subject.Quotas = []writ.QuotaFacts{{Metric: "running_tasks", Subject: "agent", Limit: 4, Fits: true, OnExceed: "queue"}}
+	in.Subject.Skill = &writ.SkillFacts{Source: "inline", State: "active", Intact: true, Ready: true}
+	return in
 }
 
 func decide(t testing.TB, e *Engine, in writ.PolicyInput) writ.Decision {
@@ -127,7 +146,7 @@ func TestDecide(t *testing.T) {
 			if d.Effect != want {
 				t.Errorf("effect: got %s, want %s", d.Effect, want)
 			}
-			if d.PolicyRevision != policy || d.BindingsRevision != bindings || len(d.Packs) != 4 {
+			if d.PolicyRevision != policy || d.BindingsRevision != bindings || len(d.Packs) != 6 {
 				t.Errorf("decision does not name what decided: %+v", d)
 			}
 		})
@@ -135,14 +154,24 @@ func TestDecide(t *testing.T) {
 }
 
 func TestRouting(t *testing.T) {
-	e := load(t)
+	e, err := Load(t.Context(), Shipped(), Options{
+		Capabilities: slices.Concat(verbs, []writ.CapabilityID{"approval.decide", "egress.fetch", "skill.load", "skill.execute"}), Timeout: time.Minute,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
 	for c, want := range map[writ.CapabilityID]string{
-		"task.claim":   "budgets classification lifecycle write_scopes",
-		"run.create":   "budgets lifecycle",
-		"policy.info":  "budgets lifecycle",
-		"task.expire":  "budgets classification lifecycle write_scopes",
-		"agent.list":   "budgets lifecycle",
-		"session.open": "budgets lifecycle",
+		"task.enqueue":    "approvals budgets classification lifecycle sod write_scopes",
+		"task.claim":      "approvals budgets classification lifecycle sod write_scopes",
+		"run.create":      "budgets lifecycle quotas",
+		"policy.info":     "budgets lifecycle",
+		"task.expire":     "approvals budgets classification lifecycle sod write_scopes",
+		"agent.list":      "budgets lifecycle",
+		"session.open":    "budgets lifecycle quotas",
+		"approval.decide": "approvals budgets lifecycle sod",
+		"egress.fetch":    "approvals budgets classification egress lifecycle quotas",
+		"skill.load":      "approvals budgets lifecycle quotas skills",
+		"skill.execute":   "approvals budgets classification egress lifecycle quotas skills write_scopes",
 	} {
 		in := claim()
 		in.Capability.ID = c
@@ -359,7 +388,7 @@ func TestDecideWhileReloading(t *testing.T) {
 					t.Error(err)
 					return
 				}
-				if denied := d.Effect == writ.EffectDeny; denied != (d.PolicyRevision == rev[1]) {
+				if held := d.Effect != writ.EffectAllow; held != (d.PolicyRevision == rev[1]) {
 					t.Errorf("%s by revision %s", d.Effect, d.PolicyRevision)
 					return
 				}
@@ -381,10 +410,10 @@ func TestDecideWhileReloading(t *testing.T) {
 
 func TestInfo(t *testing.T) {
 	info := load(t).Info()
-	if len(info.Packs) != 4 || info.Packs[0].ID != "budgets" || info.Packs[0].Kind != KindMandatory {
-		t.Fatalf("packs: got %+v", info.Packs)
+	if len(info.Packs) != 9 || info.Packs[1].ID != "budgets" || info.Packs[1].Kind != KindMandatory {
+		t.Fatalf("got %d packs, the second %+v", len(info.Packs), info.Packs[1].ID)
 	}
-	r := info.Packs[0].Rules[1]
+	r := info.Packs[1].Rules[1]
 	want := RuleInfo{
 		ID: "budgets.hard_stop.steps", Title: "Steps used up", Description: "The call would take more steps than the run has left.",
 		Severity: "high", Control: "runaway work", Effect: writ.EffectDeny, Code: "budget_exceeded", Message: "the run's steps are used up",

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"path"
+	"slices"
 	"strings"
 
 	"github.com/open-policy-agent/opa/v1/ast"
@@ -139,17 +140,16 @@ func data(packs map[string]*pack) map[string]any {
 
 // checkMandatory refuses a set of packs that lacks a mandatory one.
 func checkMandatory(packs map[string]*pack) error {
-	for id, least := range mandatory {
+	for id, leasts := range mandatory {
 		p := packs[id]
 		if p == nil {
 			return fmt.Errorf("packs/%s: this mandatory pack is missing", id)
 		}
-		covered := false
-		for _, s := range p.Match.Capabilities {
-			covered = covered || s.covers(least)
-		}
-		if p.Kind != KindMandatory || !covered {
-			return fmt.Errorf("packs/%s/pack.yaml: kind must be %s and match.capabilities must cover %q", id, KindMandatory, string(least))
+		for _, least := range leasts {
+			covers := func(s selector) bool { return s.covers(least) }
+			if p.Kind != KindMandatory || !slices.ContainsFunc(p.Match.Capabilities, covers) {
+				return fmt.Errorf("packs/%s/pack.yaml: kind must be %s and match.capabilities must cover %q", id, KindMandatory, string(least))
+			}
 		}
 	}
 	return nil
