@@ -752,6 +752,7 @@ _extends(dimension) if {
 	add := data.budgets.config.grants[dimension]
 	is_number(add)
 	add > 0
+	add == floor(add)
 }
 
 _late if {

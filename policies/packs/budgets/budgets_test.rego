@@ -122,6 +122,7 @@ test_hard_stop_without_grants[note] if {
 		"no data": {},
 		"nothing listed": {"config": {"grants": {}}},
 		"nothing to give": {"config": {"grants": {"steps": 0}}},
+		"a part of one": {"config": {"grants": {"steps": 0.5}}},
 		"a text": {"config": {"grants": {"steps": "10"}}},
 	}
 	found := budgets.findings with input as over("steps", "approval_required") with data.budgets as config
