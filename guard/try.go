@@ -469,15 +469,29 @@ func (t *try) moves() bool {
 	return err == nil && len(tx.Changes) > 0
 }
 
-// obliged says whether the decision asks for something beside approval; this
-// door can fulfil nothing else, so such a decision denies.
+// obliged says whether the decision asks for something this door cannot
+// fulfil; such a decision denies.
 func obliged(d writ.Decision) bool {
 	for _, f := range d.Findings {
-		if len(f.Obligations) > 0 {
-			return true
+		for _, o := range f.Obligations {
+			if o.Type != "notify" {
+				return true
+			}
 		}
 	}
 	return false
+}
+
+// notify tells the log whom policy wants to hear of an allowed call. The rule
+// stands in the receipt; its pack says who.
+func (t *try) notify(ctx context.Context) {
+	for _, f := range t.dec.Findings {
+		for _, o := range f.Obligations {
+			if o.Type == "notify" {
+				t.d.cfg.Log.WarnContext(ctx, "policy allows a call and wants it known", "rule", f.Rule, "capability", t.k.ID, "call", t.call.ID)
+			}
+		}
+	}
 }
 
 // denied makes the refusal of a decision: the strongest finding names the code.

@@ -1,6 +1,7 @@
 package policies
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
@@ -95,6 +96,7 @@ func (p *pack) admitFinding(r *ast.Rule) error {
 		switch value, constant := v.Value.(ast.String); {
 		case err != nil:
 		case ok && key == "obligations":
+			err = p.constant(v)
 		case !ok || !slices.Contains([]string{"rule", "effect", "code", "message"}, string(key)):
 			err = at(k.Location, "a finding has rule, effect, code, message and perhaps obligations")
 		case !constant || value == "":
@@ -145,6 +147,53 @@ func (p *pack) admitFinding(r *ast.Rule) error {
 	p.rules[f.Rule] = &described
 	p.order = append(p.order, f.Rule)
 	return nil
+}
+
+// constant holds an obligations term to values known when the pack is loaded:
+// constants, and entries of the pack's own data.yaml that are there. Anything
+// else could be undefined, and with it the finding would disappear.
+func (p *pack) constant(t *ast.Term) error {
+	if _, ok := t.Value.(*ast.Array); !ok {
+		return at(t.Location, "obligations must be written out as an array")
+	}
+	var err error
+	ast.WalkTerms(t, func(x *ast.Term) bool {
+		switch v := x.Value.(type) {
+		case ast.Ref:
+			if err == nil && !p.configured(v) {
+				err = at(x.Location, "obligations hold constants and entries of data.%s.config that data.yaml has", p.ID)
+			}
+			return true
+		case ast.Var, ast.Call, *ast.ArrayComprehension, *ast.SetComprehension, *ast.ObjectComprehension, *ast.TemplateString:
+			if err == nil {
+				err = at(x.Location, "obligations must be constant: what is undefined would make the finding disappear")
+			}
+			return true
+		}
+		return err != nil
+	})
+	return err
+}
+
+// configured says whether a reference names a number or a text of data.yaml.
+func (p *pack) configured(r ast.Ref) bool {
+	config := ast.MustParseRef("data." + p.ID + ".config")
+	if !r.HasPrefix(config) || !r.IsGround() {
+		return false
+	}
+	at := p.config
+	for _, step := range r[len(config):] {
+		m, _ := at.(map[string]any)
+		key, _ := step.Value.(ast.String)
+		if at = m[string(key)]; at == nil {
+			return false
+		}
+	}
+	switch at.(type) {
+	case string, json.Number, float64, int, bool:
+		return true
+	}
+	return false
 }
 
 // ownRefs checks compiled modules, where every name is resolved: a pack sees

@@ -23,11 +23,13 @@ const (
 
 // mandatory packs and the least they must be routed to. A source that lacks
 // one, or routes it to less, is refused.
-var mandatory = map[string]selector{
-	"budgets":        "*",
-	"classification": "task.*",
-	"lifecycle":      "*",
-	"write_scopes":   "task.*",
+var mandatory = map[string][]selector{
+	"approvals":      {"approval.*", "task.*"},
+	"budgets":        {"*"},
+	"classification": {"task.*"},
+	"lifecycle":      {"*"},
+	"sod":            {"approval.*", "task.*"},
+	"write_scopes":   {"task.*"},
 }
 
 var (

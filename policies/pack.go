@@ -153,20 +153,19 @@ func data(packs map[string]*pack) map[string]any {
 func checkMandatory(packs map[string]*pack) error {
 	var all []error
 	for _, id := range slices.Sorted(maps.Keys(mandatory)) {
-		p, least := packs[id], mandatory[id]
+		p := packs[id]
 		if p == nil {
 			all = append(all, Problem{File: "packs/" + id, Msg: "this mandatory pack is missing"})
 			continue
 		}
-		covered := false
-		for _, s := range p.Match.Capabilities {
-			covered = covered || s.covers(least)
-		}
-		if p.Kind != KindMandatory || !covered {
-			all = append(all, Problem{
-				File: "packs/" + id + "/pack.yaml",
-				Msg:  fmt.Sprintf("kind must be %s and match.capabilities must cover %q", KindMandatory, string(least)),
-			})
+		for _, least := range mandatory[id] {
+			covers := func(s selector) bool { return s.covers(least) }
+			if p.Kind != KindMandatory || !slices.ContainsFunc(p.Match.Capabilities, covers) {
+				all = append(all, Problem{
+					File: "packs/" + id + "/pack.yaml",
+					Msg:  fmt.Sprintf("kind must be %s and match.capabilities must cover %q", KindMandatory, string(least)),
+				})
+			}
 		}
 	}
 	return errors.Join(all...)

@@ -77,10 +77,15 @@ func claimDescribe(c *writ.Call, a *TaskClaimArgs, s writ.Snapshot) (writ.Subjec
 	if err != nil {
 		return writ.Subject{}, err
 	}
+	agreed := t
 	if tool, declared := agent.Tool(t.Capability); ok && declared {
 		expose(&t, tool)
 	}
-	return subjectOf(opClaim, c, s, t)
+	sub, err := subjectOf(opClaim, c, s, t)
+	if sub.Task != nil {
+		sub.Task.Raised = t.Safety != agreed.Safety || t.Approval != agreed.Approval || len(t.Sinks) > len(agreed.Sinks)
+	}
+	return sub, err
 }
 
 func claimPlan(c *writ.Call, a *TaskClaimArgs, s writ.Snapshot, _ writ.Decision) (writ.Tx, writ.Reply, error) {

@@ -204,13 +204,32 @@ func TestClaimExposure(t *testing.T) {
 		a.Tools[0].Safety, a.Tools[0].Sinks = writ.SafetyDestructive, []writ.Sink{writ.SinkEgress}
 	})
 	c := l.caps["task.claim"]
-	p, err := l.w.Plan(c, l.w.NewCall(c, l.a, &TaskClaimArgs{Task: id}))
-	if err != nil {
-		t.Fatal(err)
+	asked := func() writ.Subject {
+		p, err := l.w.Plan(c, l.w.NewCall(c, l.a, &TaskClaimArgs{Task: id}))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return p.Subject
 	}
-	if p.Subject.Task.Safety != writ.SafetyDestructive || !slices.Equal(p.Subject.Sinks, []writ.Sink{writ.SinkEgress}) {
-		t.Fatalf("subject %+v %+v", p.Subject, p.Subject.Task)
+	if sub := asked(); !sub.Task.Raised || sub.Task.Safety != writ.SafetyDestructive || !slices.Equal(sub.Sinks, []writ.Sink{writ.SinkEgress}) {
+		t.Fatalf("subject %+v %+v", sub, sub.Task)
 	}
+	for what, raise := range map[string]func(*writ.Tool){
+		"nothing":  func(*writ.Tool) {},
+		"approval": func(tool *writ.Tool) { tool.Approval = writ.ApprovalManual },
+		"sinks":    func(tool *writ.Tool) { tool.Sinks = []writ.Sink{writ.SinkMemory} },
+	} {
+		l.setAgent("agent-a", func(a *writ.Agent) {
+			a.Tools[0].Safety, a.Tools[0].Sinks, a.Tools[0].Approval = writ.SafetyReadOnly, nil, writ.ApprovalAuto
+			raise(&a.Tools[0])
+		})
+		if got := asked().Task.Raised; got != (what != "nothing") {
+			t.Errorf("%s: raised %t", what, got)
+		}
+	}
+	l.setAgent("agent-a", func(a *writ.Agent) {
+		a.Tools[0].Safety, a.Tools[0].Sinks = writ.SafetyDestructive, []writ.Sink{writ.SinkEgress}
+	})
 	l.claim(l.a, id)
 	if got := l.task(id); got.Safety != writ.SafetyDestructive {
 		t.Fatalf("safety %s", got.Safety)

@@ -105,11 +105,10 @@ func exitCode(c writ.Code) int {
 		return exitUsage
 	case writ.CodeNotFound:
 		return exitNotFound
-	case writ.CodeApproval:
+	case writ.CodeApprovalRequired:
 		return exitWaits
 	case writ.CodeUnauthenticated, writ.CodeRBAC, writ.CodePolicy, writ.CodeScope, writ.CodeBudget,
-		writ.CodeApprovalDenied, writ.CodeSoD, writ.CodeEgress,
-		writ.CodeClassification, writ.CodeNotHolder, writ.CodeNotEligible, writ.CodeNoAgent:
+		writ.CodeClassification, writ.CodeEgress, writ.CodeSoD, writ.CodeApprovalDenied, writ.CodeNotHolder, writ.CodeNotEligible, writ.CodeNoAgent:
 		return exitDenied
 	case writ.CodeIllegal, writ.CodeVersion, writ.CodeClaimed, writ.CodeLeaseLost, writ.CodeScopeConflict, writ.CodeExists,
 		writ.CodeUnavailable, writ.CodeIdempotency, writ.CodeTokenIssued, writ.CodePaused:

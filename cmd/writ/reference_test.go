@@ -61,10 +61,10 @@ func TestReferenceIsUpToDate(t *testing.T) {
 		}
 		fmt.Fprintf(&b, "| `%s` | %d | %s |\n", c, gateway.StatusOf(c), receipted)
 	}
-	b.WriteString("\n## Policy rules\n\nRules of the built-in packs; a denial names them in `rule_ids`.\n\n| rule | severity | what it denies |\n|---|---|---|\n")
+	b.WriteString("\n## Policy rules\n\nRules of the built-in packs, the effect each has, and when it holds; refusals name them in `rule_ids`.\n\n| rule | severity | effect | when |\n|---|---|---|---|\n")
 	for _, p := range engine.Info().Packs {
 		for _, r := range p.Rules {
-			fmt.Fprintf(&b, "| `%s` | %s | %s |\n", r.ID, r.Severity, r.Title)
+			fmt.Fprintf(&b, "| `%s` | %s | %s | %s |\n", r.ID, r.Severity, r.Effect, r.Title)
 		}
 	}
 	b.WriteString("\n## Policy lints\n\nWhat `writ policy lint` looks for besides what `writ policy check` refuses (id `check`). Ids do not change.\n\n| id | severity | finds | what to do |\n|---|---|---|---|\n")

@@ -3,6 +3,7 @@ package author
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -20,13 +21,15 @@ import (
 // Fixture is one call and what one pack must say about it, in a form that any
 // engine could run.
 type Fixture struct {
-	File  string         `yaml:"-"`
-	Name  string         `yaml:"name"`
-	Input map[string]any `yaml:"input"`
-	Want  struct {
-		Effect writ.Effect `yaml:"effect"`
-		Rules  []string    `yaml:"rules"` // in the order of the findings
-		Codes  []string    `yaml:"codes"` // each once, sorted
+	File    string         `yaml:"-"`
+	Name    string         `yaml:"name"`
+	Foreign bool           `yaml:"foreign"` // this host makes no such input; another one might
+	Input   map[string]any `yaml:"input"`
+	Want    struct {
+		Effect      writ.Effect       `yaml:"effect"`
+		Rules       []string          `yaml:"rules"`       // in the order of the findings
+		Codes       []string          `yaml:"codes"`       // each once, sorted
+		Obligations []writ.Obligation `yaml:"obligations"` // in the order of the rules
 	} `yaml:"want"`
 }
 
@@ -58,13 +61,13 @@ func (t *Tree) fixtures(id string) ([]Fixture, []Finding) {
 		if err == nil && !strings.HasSuffix(name, ".yaml") {
 			err = errors.New("a fixture's name ends in .yaml")
 		}
-		if err == nil {
+		if err == nil && !f.Foreign {
 			err = meetsSchema(f.Input)
 		}
 		if err != nil {
 			bad = append(bad, Finding{
 				ID: "fixture-shape", Severity: Error, File: name, Line: 1, Message: err.Error(),
-				Hint: "a fixture has name, input (see schema/input.json) and want: {effect, rules, codes}",
+				Hint: "a fixture has name, input (see schema/input.json) and want: {effect, rules, codes, obligations}",
 			})
 			continue
 		}
@@ -109,11 +112,34 @@ func (f Fixture) run(ctx context.Context, trial *policies.Trial, timeout time.Du
 	if err != nil {
 		return "the pack cannot answer, so the call would be refused: " + err.Error()
 	}
-	if d.Effect == f.Want.Effect && slices.Equal(d.Rules(), f.Want.Rules) && slices.Equal(codes(d), f.Want.Codes) {
-		return ""
+	if d.Effect != f.Want.Effect || !slices.Equal(d.Rules(), f.Want.Rules) || !slices.Equal(codes(d), f.Want.Codes) {
+		return fmt.Sprintf("got  %s rules %v codes %v\nwant %s rules %v codes %v",
+			d.Effect, d.Rules(), codes(d), f.Want.Effect, f.Want.Rules, f.Want.Codes)
 	}
-	return fmt.Sprintf("got  %s rules %v codes %v\nwant %s rules %v codes %v",
-		d.Effect, d.Rules(), codes(d), f.Want.Effect, f.Want.Rules, f.Want.Codes)
+	if got, want := obliges(d), plain(f.Want.Obligations); got != want {
+		return fmt.Sprintf("got  obligations %s\nwant obligations %s", got, want)
+	}
+	return ""
+}
+
+// obliges is what the findings ask the host to do, as JSON.
+func obliges(d writ.Decision) string {
+	var all []writ.Obligation
+	for _, f := range d.Findings {
+		all = append(all, f.Obligations...)
+	}
+	return plain(all)
+}
+
+func plain(o []writ.Obligation) string {
+	if len(o) == 0 {
+		return "[]"
+	}
+	b, err := json.Marshal(o) // keys sorted
+	if err != nil {
+		return err.Error()
+	}
+	return string(b)
 }
 
 func codes(d writ.Decision) []string {
