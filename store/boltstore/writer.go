@@ -7,7 +7,6 @@ import (
 	"slices"
 	"strings"
 	"syscall"
-	"time"
 
 	bolt "go.etcd.io/bbolt"
 	berrors "go.etcd.io/bbolt/errors"
@@ -64,53 +63,23 @@ func (s *Store) submit(ctx context.Context, r *request) (writ.Committed, error) 
 // write is the one writer. It ends when the store is closed.
 func (s *Store) write() {
 	defer close(s.ended)
-	busy := false
 	for {
 		select {
 		case <-s.closing:
 			return
 		case r := <-s.queue:
-			batch := s.gather(r, busy)
-			busy = len(batch) > 1
+			batch := []*request{r}
+			for more := true; more && len(batch) < maxGroup; {
+				select {
+				case r := <-s.queue:
+					batch = append(batch, r)
+				default:
+					more = false
+				}
+			}
 			s.serve(batch)
 		}
 	}
-}
-
-// linger is how long a group waits for more while others are about. It is
-// short beside a sync of a disk.
-const linger = time.Millisecond
-
-// gather is the next group: r and all that wait behind it. The pages and the
-// sync of a group cost much the same however many commits are in it, so after
-// a group of several, whose callers are about to come back, it lingers. Someone
-// who is alone never waits.
-func (s *Store) gather(r *request, busy bool) []*request {
-	batch := []*request{r}
-	if busy {
-		late := time.NewTimer(linger)
-		defer late.Stop()
-		for len(batch) < maxGroup {
-			select {
-			case r := <-s.queue:
-				batch = append(batch, r)
-				continue
-			case <-late.C:
-			case <-s.closing:
-			}
-			break
-		}
-	}
-	for len(batch) < maxGroup {
-		select {
-		case r := <-s.queue:
-			batch = append(batch, r)
-			continue
-		default:
-		}
-		break
-	}
-	return batch
 }
 
 // serve does a batch and answers every request of it.
