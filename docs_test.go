@@ -58,3 +58,26 @@ func named(tests []string, prefix string) bool {
 	}
 	return false
 }
+
+// The front page tells things in the order a reader needs them.
+func TestReadmeOrder(t *testing.T) {
+	text, err := os.ReadFile("README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	at := 0
+	for _, part := range []string{
+		"# writ\n\nA policy-as-code governance gateway", // what it is
+		"## Run it\n", "\nmake run\n", // the one command
+		"## One governed call\n", "curl -si $URL/v1/runs", "HTTP/1.1 201 Created", "curl -s $URL/v1/receipts/rcp_", `{"receipt_id":"rcp_`,
+		"## Verify it\n", "receipt verify ",
+		"## Run it on Redis\n",
+		"## What holds, and what does not yet\n", "Holds, and is tested", "Not there yet",
+	} {
+		i := strings.Index(string(text)[at:], part)
+		if i < 0 {
+			t.Fatalf("README.md has no %q after its first %d bytes", part, at)
+		}
+		at += i + len(part)
+	}
+}
