@@ -67,6 +67,8 @@ func Load(path string, env func(string) string, set map[string]string) (Config, 
 		d.KnownFields(true)
 		if err := d.Decode(&c); err != nil && !errors.Is(err, io.EOF) {
 			return c, fmt.Errorf("configuration %s: %w", path, err)
+		} else if err == nil && !errors.Is(d.Decode(new(yaml.Node)), io.EOF) {
+			return c, fmt.Errorf("configuration %s: holds more than one document", path)
 		}
 	}
 	for _, f := range fields() {

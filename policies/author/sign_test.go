@@ -57,7 +57,7 @@ func pair(t testing.TB, kind string) (private, public []byte) {
 
 func signed(t testing.TB, b, key []byte, id string) []byte {
 	t.Helper()
-	out, err := Sign(b, key, id)
+	out, err := SignBundle(b, key, id)
 	if err != nil {
 		t.Fatal(err)
 	}
