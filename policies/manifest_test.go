@@ -30,7 +30,7 @@ func FuzzManifest(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, id string, text []byte) {
 		m, err := parseManifest(id, text)
-		if (m == nil) == (err == nil) {
+		if m == nil && err == nil {
 			t.Fatalf("%v and %v", m, err)
 		}
 		if err != nil {
