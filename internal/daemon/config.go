@@ -116,20 +116,24 @@ func (c Config) withDefaults(env func(string) string) Config {
 	return c
 }
 
-// DefaultData is where data goes when nothing says otherwise.
+// DefaultData is where data goes when nothing says otherwise; empty when the
+// user has no home. It never depends on the working directory.
 func DefaultData(env func(string) string) string {
-	if d := env("XDG_STATE_HOME"); d != "" {
+	if d := env("XDG_STATE_HOME"); filepath.IsAbs(d) {
 		return filepath.Join(d, "writ")
 	}
-	if h := env("HOME"); h != "" {
+	if h := env("HOME"); filepath.IsAbs(h) {
 		return filepath.Join(h, ".local", "state", "writ")
 	}
-	return ".writ"
+	return ""
 }
 
 // Validate names the first field that cannot be.
 func (c Config) Validate() error {
 	bad := func(field, why string) error { return fmt.Errorf("configuration: %s: %s", field, why) }
+	if c.Data == "" {
+		return bad("data", "name a directory: this user has no home to put it in")
+	}
 	if _, _, err := net.SplitHostPort(c.Listen); err != nil {
 		return bad("listen", "want host:port")
 	}
