@@ -31,7 +31,8 @@ setting and its default. Nothing that exists is replaced.`,
 			}
 			w := c.OutOrStdout()
 			fmt.Fprintf(w, "keys       %s\npublic key %s\nkey id     %s\n", cfg.Keys, made.PublicKey, made.KeyID)
-			f, err := os.OpenFile("writ.yaml", os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o644)
+			// The URL of the store may come to hold a password.
+			f, err := os.OpenFile("writ.yaml", os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
 			switch {
 			case errors.Is(err, fs.ErrExist):
 				fmt.Fprintln(w, "config     writ.yaml is there already; it was left alone")
