@@ -96,8 +96,8 @@ func (d *Daemon) URL() string { return "http://" + d.listener.Addr().String() }
 func (d *Daemon) onStop(f func(context.Context) error) { d.undo = append(d.undo, f) }
 
 func (d *Daemon) openData(context.Context) error {
-	if err := os.MkdirAll(d.cfg.Data, 0o700); err != nil {
-		return fmt.Errorf("data directory: %w", err)
+	if err := makeData(d.cfg.Data, d.log); err != nil {
+		return err
 	}
 	debug.SetGCPercent(d.cfg.GCPct)
 	if limit := memoryLimit(d.cfg.MemoryMB); limit > 0 {

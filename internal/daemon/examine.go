@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"log/slog"
 	"net/http"
 	"net/url"
 	"os"
@@ -23,7 +24,7 @@ type Made struct{ PublicKey, KeyID string }
 
 // Init makes the data directory and its keys.
 func Init(cfg Config) (Made, error) {
-	if err := os.MkdirAll(cfg.Data, 0o700); err != nil {
+	if err := makeData(cfg.Data, slog.New(slog.DiscardHandler)); err != nil {
 		return Made{}, err
 	}
 	keys, err := receipts.LoadOrCreate(cfg.Keys, keyOptions(cfg))
