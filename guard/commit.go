@@ -91,11 +91,16 @@ func (t *try) lockWritten(tx writ.Tx) (release func(), err error) {
 // it is not too old.
 func (t *try) guardReads(tx *writ.Tx) {
 	tx.GuardSnapshot(t.snap)
+	tx.NotAfter(t.freshUntil())
+}
+
+// freshUntil is when what was read is too old to commit on, or the session ends.
+func (t *try) freshUntil() int64 {
 	until := t.snap.Now + snapshotAge.Milliseconds()
 	if t.session != nil {
 		until = min(until, t.session.ExpiresAt-1)
 	}
-	tx.NotAfter(until)
+	return until
 }
 
 func writesDocuments(tx writ.Tx) bool {
