@@ -143,6 +143,7 @@ func (d draftless) Draft(st writ.Statement) ([]byte, []byte, error) {
 type greedy struct{}
 
 func (greedy) Reads(*writ.Call, *writ.Capability, writ.Subject) (rs writ.ReadSet, err error) { return }
+
 func (greedy) Facts(*writ.Call, *writ.Capability, writ.Snapshot, func() bool, *writ.Subject) error {
 	return nil
 }

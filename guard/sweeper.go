@@ -132,7 +132,7 @@ func (s *Sweeper) flush(ctx context.Context) {
 // A member whose call failed is left alone for a while, each time longer, so
 // that members that fail for ever take ever less of the sweeps.
 const (
-	retryFailed  = 5 * time.Second
+	retryFailed = 5 * time.Second
 	retryAtMost = 10 * time.Minute
 )
 

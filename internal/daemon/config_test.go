@@ -54,6 +54,8 @@ func TestConfigErrorsNameTheField(t *testing.T) {
 		{"ledger: none\n", "ledger"},
 		{"origin: https://x/\n", "origin"},
 		{"max_inflight: many\n", "line 1"},
+		{"allowed_hosts: a.example,,b.example\n", "allowed_hosts"},
+		{"allowed_hosts: http://a.example\n", "allowed_hosts"},
 	} {
 		path := filepath.Join(t.TempDir(), "writ.yaml")
 		if err := os.WriteFile(path, []byte(tt.file), 0o600); err != nil {
