@@ -180,7 +180,7 @@ type Invocation struct {
 func unwrap(call *writ.Call) error {
 	var args Invocation
 	const op = "gateway.invoke"
-	if tooDeep(call.Raw) || json.Unmarshal(call.Raw, &args, strict) != nil {
+	if tooBig(call.Raw) != "" || json.Unmarshal(call.Raw, &args, strict) != nil {
 		return writ.Refuse(writ.CodeMalformed, op, "the body is not an invocation", `send {"capability": "…", "args": {…}}`)
 	}
 	if !args.Capability.Valid() {

@@ -3,6 +3,8 @@ package guard
 import (
 	"context"
 	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
@@ -91,11 +93,16 @@ func (t *try) lockWritten(tx writ.Tx) (release func(), err error) {
 // it is not too old.
 func (t *try) guardReads(tx *writ.Tx) {
 	tx.GuardSnapshot(t.snap)
+	tx.NotAfter(t.freshUntil())
+}
+
+// freshUntil is when what was read is too old to commit on, or the session ends.
+func (t *try) freshUntil() int64 {
 	until := t.snap.Now + snapshotAge.Milliseconds()
 	if t.session != nil {
 		until = min(until, t.session.ExpiresAt-1)
 	}
-	tx.NotAfter(until)
+	return until
 }
 
 func writesDocuments(tx writ.Tx) bool {
@@ -196,13 +203,16 @@ func (t *try) receiptOf(c writ.Change) writ.ReceiptID {
 }
 
 // evidence is what a receipt's digest stands for: the call in full. It is
-// stored encrypted beside the fact and never in the receipt.
+// stored encrypted beside the fact and never in the receipt. Arguments that
+// were refused unread, or are too large to keep, are there by their digest: the
+// SHA-256 of their JSON.
 type evidence struct {
 	Capability writ.CapabilityID `json:"capability"`
 	Via        writ.CapabilityID `json:"via,omitempty"`
 	Call       writ.CallID       `json:"call"`
 	Principal  writ.PrincipalID  `json:"principal"`
 	Args       any               `json:"args"`
+	ArgsDigest string            `json:"args_digest,omitempty"`
 	Findings   []writ.Finding    `json:"findings,omitempty"`
 	Input      string            `json:"policy_input,omitempty"`
 	Outcome    string            `json:"outcome,omitempty"`
@@ -214,7 +224,18 @@ func (t *try) addFact(tx *writ.Tx, st writ.Statement, reply writ.Reply) error {
 		Capability: t.k.ID, Via: t.call.Via, Call: t.call.ID, Principal: t.call.Caller.Principal,
 		Args: t.call.Args, Findings: t.dec.Findings, Input: t.dec.InputDigest, Outcome: string(reply.Outcome),
 	}
+	if ev.Args == nil {
+		ev.ArgsDigest = digestOf(t.call.Raw)
+	}
 	digest, sealed, err := t.d.cfg.Sealer.Evidence(t.call.Salt, st.Receipt, ev)
+	if writ.CodeOf(err) == writ.CodeTooLarge && ev.Args != nil {
+		args, merr := json.Marshal(ev.Args)
+		if merr != nil {
+			return writ.Fault(writ.CodeInternal, "guard.addFact", merr)
+		}
+		ev.Args, ev.ArgsDigest = nil, digestOf(args)
+		digest, sealed, err = t.d.cfg.Sealer.Evidence(t.call.Salt, st.Receipt, ev)
+	}
 	if err != nil {
 		return writ.Fault(writ.CodeInternal, "guard.addFact", err)
 	}
@@ -225,6 +246,11 @@ func (t *try) addFact(tx *writ.Tx, st writ.Statement, reply writ.Reply) error {
 	}
 	tx.Fact = &writ.Fact{ID: st.Receipt, Run: st.Run, KeyID: st.KeyID, Head: head, Tail: tail, Evidence: sealed}
 	return nil
+}
+
+func digestOf(b []byte) string {
+	sum := sha256.Sum256(b)
+	return hex.EncodeToString(sum[:])
 }
 
 // store commits and sorts what can come back.

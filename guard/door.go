@@ -98,7 +98,7 @@ func New(cfg Config) (*Door, error) {
 
 // Limits of one call.
 const (
-	maxHops     = 4               // reads by the capability; obligors get one more
+	maxHops     = 5               // reads after the first, by the capability; obligors get one more
 	maxTries    = 8               // commits that may conflict before contention
 	snapshotAge = 5 * time.Second // how old a judged snapshot may be when it commits
 	keyKeptFor  = 24 * time.Hour  // how long an idempotency key is remembered

@@ -27,8 +27,6 @@ type try struct {
 	held    []writ.Key // locked across this try
 	counted bool       // the denial has its place in the principal's bucket
 
-	argsErr error // why the arguments were refused, told only to authenticated callers
-
 	// Fresh on every try:
 	snap    writ.Snapshot
 	reads   int          // of the store, for snap
@@ -47,9 +45,8 @@ type errAgain struct {
 
 func (e *errAgain) Error() string { return e.cause.Error() }
 
-// run decodes the arguments and tries until the call commits or is refused.
+// run tries until the call commits or is refused.
 func (t *try) run(ctx context.Context) (writ.Reply, *writ.Receipt, error) {
-	t.decode()
 	var keys []writ.Key
 	for {
 		t.tries++
@@ -88,25 +85,20 @@ func (t *try) locked(ctx context.Context, keys []writ.Key) (writ.Reply, *writ.Re
 	return t.once(ctx)
 }
 
-// decode fills call.Args from call.Raw and digests them. Calls the gateway
-// makes itself carry their arguments decoded.
-func (t *try) decode() {
-	if t.k == nil {
-		return
-	}
+// decode fills call.Args from call.Raw and digests them. It costs what the
+// caller sends, so it comes after the caller is known and may make the call.
+func (t *try) decode() error {
 	if t.call.Args == nil {
 		args, err := t.d.cfg.Validator.Decode(t.k, t.call.Raw)
 		if err != nil {
-			t.argsErr = err
-			return
+			return err
 		}
 		t.call.Args = args
 	}
 	if t.call.Digest == "" {
 		canonical, err := json.Marshal(t.call.Args)
 		if err != nil {
-			t.argsErr = writ.Fault(writ.CodeInternal, "guard.decode", err)
-			return
+			return writ.Fault(writ.CodeInternal, "guard.decode", err)
 		}
 		h := sha256.New()
 		h.Write([]byte(t.call.Capability))
@@ -114,6 +106,7 @@ func (t *try) decode() {
 		h.Write(canonical)
 		t.call.Digest = hex.EncodeToString(h.Sum(nil))
 	}
+	return nil
 }
 
 // once is the path itself: read, judge, plan, commit, seal.
@@ -127,24 +120,24 @@ func (t *try) once(ctx context.Context) (writ.Reply, *writ.Receipt, error) {
 	if err := t.authenticate(); err != nil {
 		return writ.Reply{}, nil, err
 	}
-	release, err := t.lockNamed()
-	if err != nil {
-		return writ.Reply{}, nil, err
-	}
-	defer release()
 	if t.k == nil || (t.k.Internal && t.call.Caller.Role != writ.RoleSystem) {
 		return writ.Reply{}, nil, writ.Refuse(writ.CodeNotFound, "guard.Do", "there is no such capability", "list them with capability.list")
 	}
 	if err := t.checkGate(); err != nil {
 		return writ.Reply{}, nil, err
 	}
-	if t.argsErr != nil {
-		return writ.Reply{}, nil, t.argsErr
-	}
-	if err := t.hops(ctx); err != nil {
+	if err := t.permit(); err != nil {
 		return t.refused(ctx, err)
 	}
-	if err := t.permit(); err != nil {
+	if err := t.decode(); err != nil {
+		return writ.Reply{}, nil, err
+	}
+	release, err := t.lockNamed()
+	if err != nil {
+		return writ.Reply{}, nil, err
+	}
+	defer release()
+	if err := t.hops(ctx); err != nil {
 		return t.refused(ctx, err)
 	}
 	if reply, receipt, done, err := t.replay(); done {
@@ -185,10 +178,10 @@ func (t *try) once(ctx context.Context) (writ.Reply, *writ.Receipt, error) {
 }
 
 // lockNamed takes the locks of the documents the capability says it will write.
-// Only known callers get here, so nobody else can stand in the way. A lock that
-// is taken is waited for by the next try, before it reads.
+// Only callers who may make the call get here, so nobody else can stand in the
+// way. A lock that is taken is waited for by the next try, before it reads.
 func (t *try) lockNamed() (release func(), err error) {
-	if len(t.held) > 0 || t.k == nil || t.k.Locks == nil || t.argsErr != nil {
+	if len(t.held) > 0 || t.k.Locks == nil {
 		return func() {}, nil
 	}
 	keys := t.k.Locks(t.call)
@@ -200,66 +193,73 @@ func (t *try) lockNamed() (release func(), err error) {
 	return release, nil
 }
 
-// first reads what every call needs, with whatever the capability can already
-// name from its arguments alone.
+// first reads what says who calls and what is in force, and nothing else: what
+// a stranger sends is not looked into, and costs no more than this.
 func (t *try) first(ctx context.Context) error {
-	want := writ.ReadSet{Docs: []writ.Key{writ.GateKey}}
 	if c := t.call.Credential; c != nil {
-		want.Docs = append(want.Docs, writ.SessionKey(c.Session))
 		if !slices.Contains(t.d.cfg.Shards, c.Tenant) || !c.Session.Valid() {
 			return unauthenticated()
 		}
 		t.call.Caller = writ.Caller{Tenant: c.Tenant}
 	}
-	if t.k != nil && t.argsErr == nil {
-		more, err := t.k.Reads(t.call, t.snap)
-		if err != nil {
-			// What the arguments name is refused; say so only once the caller
-			// is known.
-			t.argsErr = err
-		} else {
-			want = join(want, more)
-		}
-	}
-	want.Archive = nil // receipts are read once the caller is known
-	return t.read(ctx, want)
+	return t.read(ctx, writ.ReadSet{Docs: t.standing()})
 }
 
-// read adds one atomic read to the snapshot.
+// standing are the documents every call stands on: the gate and its session.
+func (t *try) standing() []writ.Key {
+	keys := []writ.Key{writ.GateKey}
+	if c := t.call.Credential; c != nil {
+		keys = append(keys, writ.SessionKey(c.Session))
+	}
+	return keys
+}
+
+// read adds one atomic read to the snapshot. What answers without a commit has
+// no guards, so every read after the first looks at gate and session again, and
+// the store comes last: the caller still had his right when all was read.
 func (t *try) read(ctx context.Context, want writ.ReadSet) error {
 	want = t.snap.Missing(want)
 	if want.Empty() {
 		return nil
 	}
-	archive := want.Archive
-	want.Archive = nil
-	if !want.Empty() || t.snap.Docs == nil {
-		s, err := t.d.cfg.Store.Read(ctx, t.call.Caller.Tenant, want)
-		if err != nil {
-			return storeDown("guard.read", err)
+	again := t.snap.Docs != nil
+	if !again {
+		t.snap = writ.Snapshot{
+			Docs: map[writ.Key]writ.Doc{}, Counters: map[writ.Counter]int64{},
+			Ranges: map[writ.Range]writ.RangeResult{}, Archive: map[writ.ArchiveRead][]writ.Receipt{},
+			Cache: &t.d.docs,
 		}
-		t.reads, t.last = t.reads+1, want
-		if t.snap.Docs == nil {
-			t.snap = writ.Snapshot{
-				Docs: map[writ.Key]writ.Doc{}, Counters: map[writ.Counter]int64{},
-				Ranges: map[writ.Range]writ.RangeResult{}, Archive: map[writ.ArchiveRead][]writ.Receipt{},
-				Cache: &t.d.docs,
-			}
-		} else if s.Epoch != t.snap.Epoch {
-			return &errAgain{cause: store.ErrFenced}
-		}
-		t.snap.Now, t.snap.Epoch = s.Now, s.Epoch
-		maps.Copy(t.snap.Docs, s.Docs)
-		maps.Copy(t.snap.Counters, s.Counters)
-		maps.Copy(t.snap.Ranges, s.Ranges)
 	}
-	for _, q := range archive {
+	for _, q := range want.Archive {
 		found, err := t.d.cfg.Archive.Read(ctx, t.call.Caller.Tenant, q)
 		if err != nil {
 			return storeDown("guard.read", err)
 		}
 		t.snap.Archive[q] = found
 	}
+	want.Archive = nil
+	if again {
+		want.Docs = append(want.Docs, t.standing()...)
+	}
+	t.reads, t.last = t.reads+1, want
+	s, err := t.d.cfg.Store.Read(ctx, t.call.Caller.Tenant, want)
+	if err != nil {
+		return storeDown("guard.read", err)
+	}
+	if again && s.Epoch != t.snap.Epoch {
+		return &errAgain{cause: store.ErrFenced}
+	}
+	if again {
+		for _, k := range t.standing() {
+			if s.Docs[k].Version != t.snap.Docs[k].Version {
+				return &errAgain{cause: errors.New(string(k) + " changed while the call was read")}
+			}
+		}
+	}
+	t.snap.Now, t.snap.Epoch = s.Now, s.Epoch
+	maps.Copy(t.snap.Docs, s.Docs)
+	maps.Copy(t.snap.Counters, s.Counters)
+	maps.Copy(t.snap.Ranges, s.Ranges)
 	return nil
 }
 
@@ -347,7 +347,7 @@ func (t *try) hops(ctx context.Context) error {
 		return err
 	}
 	if missing := t.snap.Missing(more); !missing.Empty() {
-		return writ.Fault(writ.CodeInternal, "guard.Do", errors.New("capability reads more than four times"))
+		return writ.Fault(writ.CodeInternal, "guard.Do", errors.New("the capability asks for more reads than a call may make"))
 	}
 	return nil
 }

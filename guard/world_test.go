@@ -41,12 +41,19 @@ type reads struct {
 	store.Store
 	mu     sync.Mutex
 	shards map[writ.Tenant]bool
+	asked  []writ.ReadSet
+	before func(writ.ReadSet)
 }
 
 func (r *reads) Read(ctx context.Context, shard writ.Tenant, rs writ.ReadSet) (writ.Snapshot, error) {
 	r.mu.Lock()
 	r.shards[shard] = true
+	r.asked = append(r.asked, rs)
+	before := r.before
 	r.mu.Unlock()
+	if before != nil {
+		before(rs)
+	}
 	return r.Store.Read(ctx, shard, rs)
 }
 

@@ -64,6 +64,29 @@ func TestNotEligible(t *testing.T) {
 	l.refused(writ.CodeNotEligible, "task.claim", l.oper, &TaskClaimArgs{Task: l.enqueue("one")})
 }
 
+// An agent that came, or changed, after the task was enqueued gets only
+// arguments its own tool takes.
+func TestClaimHoldsArgumentsToTheClaimantsSchema(t *testing.T) {
+	l := newLab(t)
+	l.caps["task.claim"] = claimCapability(Config{Validate: func(schema, args writ.RawObject) error {
+		if string(schema) == `{"required":["ref"]}` && string(args) == `{}` {
+			return writ.Refuse(writ.CodeInputInvalid, "test", "no", "")
+		}
+		return nil
+	}}.withDefaults())
+	id := l.enqueue("one")
+	l.setAgent("agent-a", func(a *writ.Agent) { a.Tools[0].InputSchema = writ.RawObject(`{"required":["ref"]}`) })
+	if e := l.refused(writ.CodeNotEligible, "task.claim", l.a, &TaskClaimArgs{Task: id}); e.Details["reason"] != "schema" {
+		t.Errorf("reason %q", e.Details["reason"])
+	}
+	l.wantState(id, writ.TaskQueued)
+	if _, err := l.dispatch(l.a, l.lane(), id); writ.CodeOf(err) != writ.CodeNotEligible {
+		t.Errorf("from its lane: %v", err)
+	}
+	l.claim(l.b, id)
+	audit(l)
+}
+
 func TestDispatchedEntryIsAcked(t *testing.T) {
 	l := newLab(t)
 	id := l.enqueue("one")

@@ -164,10 +164,14 @@ func (e enqueuer) task(c *writ.Call, t writ.Task, s writ.Snapshot, r writ.Run) (
 			"register and activate an agent of this domain that declares the capability, or name other agents")
 	}
 	// Any of them may get the task from its lane, so all must accept it.
+	held := map[string]bool{} // schemas; agents of a kind declare the same one
 	for _, agent := range fit {
 		tool, _ := agent.Tool(t.Capability)
-		if err := e.cfg.Validate(tool.InputSchema, t.Args); err != nil {
-			return t, underArgs(err)
+		if schema := string(tool.InputSchema); !held[schema] {
+			if err := e.cfg.Validate(tool.InputSchema, t.Args); err != nil {
+				return t, underArgs(err)
+			}
+			held[schema] = true
 		}
 		expose(&t, tool)
 	}

@@ -5,7 +5,9 @@ import (
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/sha256"
+	"encoding/asn1"
 	"errors"
+	"math/big"
 	"slices"
 	"sync"
 
@@ -15,11 +17,33 @@ import (
 
 // sign is the one place where a receipt key signs. The nil reader makes ECDSA
 // deterministic (RFC 6979): the same key and text always give the same bytes.
-// ecdsa.SignASN1 and sigstore's signers do not promise that.
+// ecdsa.SignASN1 and sigstore's signers do not promise that. Of the two values s
+// that hold for one r, n−s is as good as s, the lower is taken: so nobody can
+// make a second signature of a first, and one receipt has one envelope.
 func sign(priv *ecdsa.PrivateKey, pae []byte) ([]byte, error) {
 	h := sha256.Sum256(pae)
-	return priv.Sign(nil, h[:], crypto.SHA256)
+	sig, err := priv.Sign(nil, h[:], crypto.SHA256)
+	if err != nil {
+		return nil, err
+	}
+	var rs signatureValues
+	if _, err := asn1.Unmarshal(sig, &rs); err != nil {
+		return nil, err
+	}
+	if !rs.high() {
+		return sig, nil
+	}
+	rs.S.Sub(elliptic.P256().Params().N, rs.S)
+	return asn1.Marshal(rs)
 }
+
+// signatureValues is a signature as ASN.1 has it.
+type signatureValues struct{ R, S *big.Int }
+
+var halfOrder = new(big.Int).Rsh(elliptic.P256().Params().N, 1)
+
+// high says whether s is the greater of the two values that hold.
+func (rs signatureValues) high() bool { return rs.S.Cmp(halfOrder) > 0 }
 
 // KeyIDOf is the OpenSSH fingerprint of a public key, "SHA256:…": the only
 // key id besides the empty one that cosign accepts in a DSSE envelope.

@@ -8,15 +8,24 @@ import (
 	"time"
 )
 
-func noEnv(string) string { return "" }
+func noEnv(k string) string { return map[string]string{"HOME": "/home/op"}[k] }
 
 func TestConfigDefaultsRun(t *testing.T) {
 	c, err := Load("", noEnv, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if c.Store != "bolt" || c.Listen != "127.0.0.1:8700" || c.Keys != filepath.Join(".writ", "keys") {
+	if c.Store != "bolt" || c.Listen != "127.0.0.1:8700" || c.Data != "/home/op/.local/state/writ" || c.Keys != filepath.Join(c.Data, "keys") {
 		t.Fatalf("defaults: %+v", c)
+	}
+}
+
+// Nothing depends on the directory one happens to be in.
+func TestDataIsNeverInTheWorkingDirectory(t *testing.T) {
+	for _, env := range []map[string]string{{}, {"XDG_STATE_HOME": "state"}, {"HOME": "."}} {
+		if _, err := Load("", func(k string) string { return env[k] }, nil); err == nil || !strings.Contains(err.Error(), "data: ") {
+			t.Errorf("%v: got %v", env, err)
+		}
 	}
 }
 
@@ -26,7 +35,7 @@ func TestConfigPrecedence(t *testing.T) {
 		t.Fatal(err)
 	}
 	env := func(k string) string {
-		return map[string]string{"WRIT_LISTEN": "127.0.0.1:2", "WRIT_MAX_INFLIGHT": "7"}[k]
+		return map[string]string{"HOME": "/home/op", "WRIT_LISTEN": "127.0.0.1:2", "WRIT_MAX_INFLIGHT": "7"}[k]
 	}
 	c, err := Load(path, env, map[string]string{"log": "error"})
 	if err != nil {
@@ -47,6 +56,8 @@ func TestConfigErrorsNameTheField(t *testing.T) {
 		{"max_inflight: many\n", "line 1"},
 		{"log: info\n---\nlog: debug\n", "more than one document"},
 		{"log: info\n...\nlog: [\n", "more than one document"},
+		{"allowed_hosts: a.example,,b.example\n", "allowed_hosts"},
+		{"allowed_hosts: http://a.example\n", "allowed_hosts"},
 	} {
 		path := filepath.Join(t.TempDir(), "writ.yaml")
 		if err := os.WriteFile(path, []byte(tt.file), 0o600); err != nil {

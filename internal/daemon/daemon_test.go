@@ -297,3 +297,24 @@ func TestPoliciesThatDoNotCompileAreNamed(t *testing.T) {
 		t.Fatalf("got %v", err)
 	}
 }
+
+// On loopback the gateway answers to loopback names and those it was given.
+func TestHostsOnLoopback(t *testing.T) {
+	d, _, _ := start(t, t.TempDir(), func(c *Config) { c.Hosts = "writ.example.org, other.example.org" })
+	c := http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
+	for host, want := range map[string]int{"": 200, "localhost": 200, "other.example.org": 200, "evil.example": 421} {
+		req, err := http.NewRequestWithContext(t.Context(), "GET", d.URL()+"/healthz", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		req.Host = host
+		res, err := c.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = res.Body.Close()
+		if res.StatusCode != want {
+			t.Errorf("%q: %d, want %d", host, res.StatusCode, want)
+		}
+	}
+}
