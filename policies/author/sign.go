@@ -118,7 +118,7 @@ func privateKind(keyPEM []byte) (string, error) {
 	case ed25519.PrivateKey:
 		return "EdDSA", nil
 	case *ecdsa.PrivateKey:
-		if k.Curve != nil {
+		if k.Curve == elliptic.P256() {
 			return "ES256", nil
 		}
 	}
