@@ -62,10 +62,7 @@ func (t *Tree) fixtures(id string) ([]Fixture, []Finding) {
 			err = meetsSchema(f.Input)
 		}
 		if err != nil {
-			bad = append(bad, Finding{
-				ID: "fixture-shape", Severity: Error, File: name, Line: 1, Message: err.Error(),
-				Hint: "a fixture has name, input (see schema/input.json) and want: {effect, rules, codes}",
-			})
+			bad = append(bad, lint("fixture-shape").finding(id, place{name, 1, 0}, err.Error()))
 			continue
 		}
 		f.File = name

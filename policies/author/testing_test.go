@@ -95,10 +95,9 @@ func TestTestsAreConfined(t *testing.T) {
 		}
 	}
 	files := spoiled(t, testFile, "", "\ntest_x if {\n\tn := numbers.range(1, 100000)\n\tsome i in n\n\tsome j in n\n\tsome k in n\n\ti + j + k < 0\n}\n")
-	start := time.Now()
 	p, err := run(t, files, TestOptions{Run: "test_x$", Timeout: 200 * time.Millisecond})
-	if err != nil || p.Failed() != 1 || time.Since(start) > 20*time.Second {
-		t.Errorf("%+v %v after %s", p, err, time.Since(start))
+	if err != nil || p.Failed() != 1 {
+		t.Errorf("%+v %v", p, err)
 	}
 }
 
