@@ -3,6 +3,7 @@ package author
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -18,15 +19,17 @@ import (
 )
 
 // Fixture is one call and what one pack must say about it, in a form that any
-// engine could run.
+// engine could run: what the pack says, before a host makes anything of it.
 type Fixture struct {
-	File  string         `yaml:"-"`
-	Name  string         `yaml:"name"`
-	Input map[string]any `yaml:"input"`
-	Want  struct {
-		Effect writ.Effect `yaml:"effect"`
-		Rules  []string    `yaml:"rules"` // in the order of the findings
-		Codes  []string    `yaml:"codes"` // each once, sorted
+	File    string         `yaml:"-"`
+	Name    string         `yaml:"name"`
+	Foreign bool           `yaml:"foreign"` // this host makes no such input, so the schema is not asked
+	Input   map[string]any `yaml:"input"`
+	Want    struct {
+		Effect      writ.Effect       `yaml:"effect"`      // the strongest
+		Rules       []string          `yaml:"rules"`       // strongest first, then by id
+		Codes       []string          `yaml:"codes"`       // each once, sorted
+		Obligations []writ.Obligation `yaml:"obligations"` // in the order of the rules
 	} `yaml:"want"`
 }
 
@@ -58,7 +61,7 @@ func (t *Tree) fixtures(id string) ([]Fixture, []Finding) {
 		if err == nil && !strings.HasSuffix(name, ".yaml") {
 			err = errors.New("a fixture's name ends in .yaml")
 		}
-		if err == nil {
+		if err == nil && !f.Foreign {
 			err = meetsSchema(f.Input)
 		}
 		if err != nil {
@@ -102,22 +105,35 @@ func (f Fixture) run(ctx context.Context, trial *policies.Trial, timeout time.Du
 	if err != nil {
 		return err.Error()
 	}
-	d, err := trial.Decide(ctx, in, timeout)
+	found, err := trial.Said(ctx, in, timeout)
 	if err != nil {
 		return "the pack cannot answer, so the call would be refused: " + err.Error()
 	}
-	if d.Effect == f.Want.Effect && slices.Equal(d.Rules(), f.Want.Rules) && slices.Equal(codes(d), f.Want.Codes) {
+	effect, rules, codes, obligations := writ.EffectAllow, []string{}, []string{}, []writ.Obligation{}
+	for _, x := range found {
+		effect = found[0].Effect
+		rules = append(rules, x.Rule)
+		codes = append(codes, x.Code)
+		obligations = append(obligations, x.Obligations...)
+	}
+	slices.Sort(codes)
+	got := answer(effect, rules, slices.Compact(codes), obligations)
+	want := answer(f.Want.Effect, f.Want.Rules, f.Want.Codes, f.Want.Obligations)
+	if got == want {
 		return ""
 	}
-	return fmt.Sprintf("got  %s rules %v codes %v\nwant %s rules %v codes %v",
-		d.Effect, d.Rules(), codes(d), f.Want.Effect, f.Want.Rules, f.Want.Codes)
+	return "got  " + got + "\nwant " + want
 }
 
-func codes(d writ.Decision) []string {
-	out := []string{}
-	for _, f := range d.Findings {
-		out = append(out, f.Code)
+// answer is an answer as text that can be compared and read.
+func answer(effect writ.Effect, rules, codes []string, obligations []writ.Obligation) string {
+	text := fmt.Sprintf("%s rules %v codes %v", effect, rules, codes)
+	if len(obligations) == 0 {
+		return text
 	}
-	slices.Sort(out)
-	return slices.Compact(out)
+	b, err := json.Marshal(obligations) // sorts the keys of arguments
+	if err != nil {
+		return text + " obligations: " + err.Error()
+	}
+	return text + " obligations " + string(b)
 }

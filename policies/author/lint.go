@@ -59,7 +59,7 @@ func Lints() []Lint {
 		{"missing-deny-fixture", Error, "no fixture is denied", "add one with want.effect: deny", func(s *subject, r reporter) { missingFixture(s, r, false) }},
 		{"missing-allow-fixture", Error, "no fixture is allowed", "add one with want.effect: allow, or nobody sees when the pack denies everything", func(s *subject, r reporter) { missingFixture(s, r, true) }},
 		{"unknown-fixture-rule", Error, "a fixture names a rule that does not exist", "mend the id in want.rules", unknownFixtureRule},
-		{"fixture-shape", Error, "a fixture that cannot be run", "a fixture has name, input (see schema/input.json) and want: {effect, rules, codes}", nil},
+		{"fixture-shape", Error, "a fixture that cannot be run", "a fixture has name, input (see schema/input.json) and want: {effect, rules, codes, obligations}", nil},
 		{"orphan-fixtures", Error, "fixtures of a pack that does not exist", "rename the directory, or remove it", nil},
 		{"missing-readme", Error, "a pack without a README.md", "say in README.md what each rule denies, with one call that is allowed and one that is not", missingReadme},
 		{"readme-lacks-rule", Warning, "the README does not name the rule", "add it to the table of rules", readmeLacksRule},

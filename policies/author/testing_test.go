@@ -114,3 +114,35 @@ func TestTestRefuses(t *testing.T) {
 		}
 	}
 }
+
+// A fixture is held against what the pack says, also where this host can only
+// deny: effects, and obligations to the last argument.
+func TestFixturesKnowObligations(t *testing.T) {
+	files := spoiled(t, pack+"protected_paths.rego", `"effect": "deny",
+	"code": "scope_denied",
+	"message": "the work writes a protected path",
+`, `"effect": "require_approval",
+	"code": "scope_denied",
+	"message": "the work writes a protected path",
+	"obligations": [{"type": "approval", "args": {"roles": ["approver"], "approvers": 2}}],
+`)
+	files[pack+"pack.yaml"] = []byte(strings.Replace(string(files[pack+"pack.yaml"]), "[deny]", "[deny, require_approval]", 1))
+	fixture := "fixtures/protected_paths/protected.yaml"
+	base := strings.Replace(string(files[fixture]), "effect: deny", "effect: require_approval", 1)
+	for _, tc := range []struct{ name, text, want string }{
+		{"as it is", base + "  obligations: [{type: approval, args: {approvers: 2, roles: [approver]}}]\n", ""},
+		{"left out", base, "obligations"},
+		{"another argument", base + "  obligations: [{type: approval, args: {approvers: 1, roles: [approver]}}]\n", `"approvers":2`},
+		{"another effect", strings.Replace(base, "require_approval", "deny", 1), "got  require_approval"},
+		{"not of this host", "foreign: true\n" + strings.Replace(base, "labels:", "weather:", 1) + "  obligations: [{type: approval, args: {approvers: 2, roles: [approver]}}]\n", ""},
+	} {
+		files[fixture] = []byte(tc.text)
+		p, err := run(t, files, TestOptions{Run: "an executor works in"})
+		if err != nil || len(p.Cases) != 1 {
+			t.Fatalf("%s: %+v %v", tc.name, p, err)
+		}
+		if c := p.Cases[0]; c.Passed != (tc.want == "") || !strings.Contains(c.Message, tc.want) {
+			t.Errorf("%s: got %+v", tc.name, c)
+		}
+	}
+}
