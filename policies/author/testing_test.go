@@ -11,7 +11,7 @@ const testFile = pack + "protected_paths_test.rego"
 func run(t *testing.T, files map[string][]byte, o TestOptions) (PackTests, error) {
 	t.Helper()
 	o.Packs = []string{ExamplePack}
-	all, err := treeOf(t, files).Test(t.Context(), o)
+	all, err := treeOf(t, own(files)).Test(t.Context(), o)
 	if err != nil {
 		return PackTests{}, err
 	}
@@ -49,7 +49,7 @@ func TestFailuresAreTold(t *testing.T) {
 }
 
 func TestFixturesFail(t *testing.T) {
-	files := spoiled(t, "fixtures/protected_paths/allowed.yaml", "fs:repo/site/", "fs:repo/infra/")
+	files := spoiled(t, "fixtures/protected_paths/allowed.yaml", `requested: ["fs:repo/site/"]`, `requested: ["fs:repo/infra/"]`)
 	p, err := run(t, files, TestOptions{})
 	if err != nil {
 		t.Fatal(err)
@@ -134,7 +134,7 @@ func TestFixturesKnowObligations(t *testing.T) {
 		{"left out", base, "obligations"},
 		{"another argument", base + "  obligations: [{type: approval, args: {approvers: 1, roles: [approver]}}]\n", `"approvers":2`},
 		{"another effect", strings.Replace(base, "require_approval", "deny", 1), "got  require_approval"},
-		{"not of this host", "foreign: true\n" + strings.Replace(base, "labels:", "weather:", 1) + "  obligations: [{type: approval, args: {approvers: 2, roles: [approver]}}]\n", ""},
+		{"not of this host", "foreign: true\n" + strings.Replace(base, "input:\n", "input:\n  weather: rain\n", 1) + "  obligations: [{type: approval, args: {approvers: 2, roles: [approver]}}]\n", ""},
 	} {
 		files[fixture] = []byte(tc.text)
 		p, err := run(t, files, TestOptions{Run: "an executor works in"})
