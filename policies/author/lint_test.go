@@ -120,7 +120,7 @@ func TestQuality(t *testing.T) {
 func TestNoFalseAlarms(t *testing.T) {
 	for _, rego := range []string{
 		"_x if {\n\tregex.match(`^[0-9]+$`, input.run.id)\n\tto_number(input.run.id) > 10\n}\n",
-		"_x if {\n\tsome e in input.budget\n\te.band >= 80\n\te.dimension == \"steps\"\n}\n",
+		"_x if {\n\tsome e in input.budget\n\te.band >= 80\n\te.on_exceed == \"hard_stop\"\n}\n",
 		"_x if count(input.labels) > 3\n",
 		"_x := 1 if {\n\tinput.run.id == \"a\"\n} else := 2 if {\n\tinput.run.id == \"b\"\n}\n",
 		"_x if startswith(input.run.id, \"a\")\n",
