@@ -47,7 +47,7 @@ build: ## Build bin/writ
 test: deps check regal ## Install what the tests need, then check everything
 
 .PHONY: check
-check: gofumpt vet staticcheck opa-check opa-fmt opa-test policy-author go-test alloc-test ## Format, vet, lint, policies and tests, with the race detector
+check: gofumpt vet staticcheck opa-check opa-fmt opa-test author go-test alloc-test ## Format, vet, lint, policies and tests, with the race detector
 	@$(HAVE_CC) || echo "check: passed, but WITHOUT the race detector: there is no C compiler (gcc)"
 
 .PHONY: deps
@@ -127,8 +127,8 @@ regal: ## Lint the policies with Regal, when it can be had
 	echo "regal: the policies, with the configuration authors start from"; \
 	$(TOOLS)/regal lint --config-file policies/author/scaffold/regal.yaml $(PACKS)
 
-.PHONY: policy-author
-policy-author: ## Check, lint and test the policies as their authors do
+.PHONY: author
+author: ## Check, lint and test the policies as their authors do
 	@echo "writ policy: check, lint and test"
 	@$(GO) run ./cmd/writ policy check policies && $(GO) run ./cmd/writ policy lint policies && $(GO) run ./cmd/writ policy test policies
 

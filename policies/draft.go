@@ -9,8 +9,6 @@ import (
 	"time"
 
 	"github.com/open-policy-agent/opa/v1/ast"
-	"github.com/open-policy-agent/opa/v1/rego"
-	"github.com/open-policy-agent/opa/v1/storage/inmem"
 	"github.com/writ-gateway/writ"
 )
 
@@ -168,51 +166,6 @@ func (d *Draft) Route(c writ.CapabilityID) []string {
 		}
 	}
 	return out
-}
-
-// Trial is some packs of a draft, prepared to judge inputs as the engine would.
-type Trial struct{ route *route }
-
-// Trial prepares packs, which must be sorted by id, with their data or with
-// none at all. It fails when the draft does not compile or lacks a pack.
-func (d *Draft) Trial(ctx context.Context, ids []string, withData bool) (*Trial, error) {
-	if d.compiler == nil {
-		return nil, errors.New("the packs do not compile; run writ policy check")
-	}
-	r, mounted, refs := &route{}, map[string]*pack{}, []string(nil)
-	for _, id := range ids {
-		p := d.packs[id]
-		if p == nil {
-			return nil, fmt.Errorf("there is no pack %s", id)
-		}
-		r.packs = append(r.packs, p)
-		r.refs = append(r.refs, writ.PackRef{ID: p.ID, Digest: p.digest})
-		refs = append(refs, "data.packs."+id+".findings")
-		if withData {
-			mounted[id] = p
-		}
-	}
-	store := inmem.NewFromObjectWithOpts(data(mounted), inmem.OptReturnASTValuesOnRead(true))
-	var err error
-	r.query, err = rego.New(
-		rego.Query("x := ["+strings.Join(refs, ", ")+"]"), rego.Compiler(d.compiler), rego.Store(store), rego.StrictBuiltinErrors(true),
-	).PrepareForEval(ctx)
-	return &Trial{r}, err
-}
-
-// Decide is the decision of the packs on an input; an error is one that would
-// refuse the call with code policy_unavailable.
-func (t *Trial) Decide(ctx context.Context, input ast.Value, timeout time.Duration) (writ.Decision, error) {
-	out := writ.Decision{Effect: writ.EffectDeny, Packs: t.route.refs}
-	found, err := t.route.eval(ctx, input, timeout)
-	if err != nil {
-		return out, err
-	}
-	out.Findings, out.Effect = found, writ.EffectAllow
-	if len(found) > 0 {
-		out.Effect = found[0].Effect
-	}
-	return out, nil
 }
 
 // Language is what packs may be written in: OPA without the builtins that

@@ -30,12 +30,25 @@ var errForm = errors.New("the bundle is not in the form 'writ policy bundle' wri
 
 // writeArchive is deterministic.
 func writeArchive(content map[string][]byte) ([]byte, error) {
+	plain, err := writeTar(content)
+	if err != nil {
+		return nil, err
+	}
 	var b bytes.Buffer
 	z, err := gzip.NewWriterLevel(&b, gzip.BestCompression)
 	if err != nil {
 		return nil, err
 	}
-	w := tar.NewWriter(z)
+	_, err = z.Write(plain)
+	if err := errors.Join(err, z.Close()); err != nil {
+		return nil, err
+	}
+	return b.Bytes(), nil
+}
+
+func writeTar(content map[string][]byte) ([]byte, error) {
+	var b bytes.Buffer
+	w := tar.NewWriter(&b)
 	for _, name := range slices.Sorted(maps.Keys(content)) {
 		h := &tar.Header{Name: name, Mode: 0o644, Size: int64(len(content[name])), Typeflag: tar.TypeReg, Format: tar.FormatUSTAR}
 		if err := w.WriteHeader(h); err != nil {
@@ -45,7 +58,7 @@ func writeArchive(content map[string][]byte) ([]byte, error) {
 			return nil, fmt.Errorf("%s: %w", name, err)
 		}
 	}
-	if err := errors.Join(w.Close(), z.Close()); err != nil {
+	if err := w.Close(); err != nil {
 		return nil, err
 	}
 	return b.Bytes(), nil
@@ -90,20 +103,15 @@ func readArchive(b []byte) (map[string][]byte, error) {
 		}
 		out[h.Name], last = body, h.Name
 	}
-	if again, err := writeArchive(out); err != nil || !sameTar(again, b) {
+	// What is compressed is compared: another compressor may make other bytes of it.
+	plain, err := unzip(b)
+	if again, errTar := writeTar(out); err != nil || errTar != nil || !bytes.Equal(again, plain) {
 		return nil, errForm
 	}
 	return out, nil
 }
 
-// sameTar compares what is compressed: another version of the compressor may
-// make other bytes of the same archive. Nothing may follow it.
-func sameTar(a, b []byte) bool {
-	x, errX := unzip(a)
-	y, errY := unzip(b)
-	return errX == nil && errY == nil && bytes.Equal(x, y)
-}
-
+// unzip takes one gzip member without a name, and nothing after it.
 func unzip(b []byte) ([]byte, error) {
 	in := bytes.NewReader(b)
 	z, err := gzip.NewReader(in)

@@ -41,6 +41,27 @@ func example(t testing.TB, ids ...string) map[string][]byte {
 	return out
 }
 
+// own is the example pack alone: quicker, and not all there must be.
+func own(files map[string][]byte) map[string][]byte {
+	for name := range files {
+		if dir, rest, _ := strings.Cut(name, "/"); dir != "roles" && !strings.HasPrefix(rest, ExamplePack) && !strings.HasPrefix(rest, "gone/") {
+			delete(files, name)
+		}
+	}
+	return files
+}
+
+// about are the findings about the example pack.
+func about(found []Finding) []Finding {
+	var out []Finding
+	for _, f := range found {
+		if strings.Contains(f.File, ExamplePack) || strings.Contains(f.File, "gone") {
+			out = append(out, f)
+		}
+	}
+	return out
+}
+
 func treeOf(t testing.TB, files map[string][]byte) *Tree {
 	t.Helper()
 	m := fstest.MapFS{}

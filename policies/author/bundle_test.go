@@ -39,7 +39,7 @@ func TestBundleIsReproducible(t *testing.T) {
 			t.Errorf("the bundle holds %s", name)
 		}
 	}
-	if _, err := treeOf(t, example(t)).Bundle(t.Context(), []string{"nobody"}); err == nil || !strings.Contains(err.Error(), "there are budgets") {
+	if _, err := treeOf(t, example(t)).Bundle(t.Context(), []string{"nobody"}); err == nil || !strings.Contains(err.Error(), "there are ") {
 		t.Errorf("got %v", err)
 	}
 }
@@ -195,7 +195,7 @@ func bomb() []tar.Header {
 
 // Whatever reads as an archive is written back as the same content.
 func FuzzArchive(f *testing.F) {
-	good := bundleOf(f)
+	good := bundleOf(f, "budgets")
 	f.Add(good)
 	f.Add([]byte("noise"))
 	f.Add(good[:len(good)-8])
@@ -211,8 +211,9 @@ func FuzzArchive(f *testing.F) {
 				t.Errorf("took %q", name)
 			}
 		}
-		again, err := writeArchive(content)
-		if err != nil || !sameTar(again, b) {
+		again, err := writeTar(content)
+		plain, errPlain := unzip(b)
+		if err != nil || errPlain != nil || !bytes.Equal(again, plain) {
 			t.Errorf("read and written again, the archive differs: %v", err)
 		}
 	})

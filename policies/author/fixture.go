@@ -19,15 +19,15 @@ import (
 )
 
 // Fixture is one call and what one pack must say about it, in a form that any
-// engine could run.
+// engine could run: what the pack says, before a host makes anything of it.
 type Fixture struct {
 	File    string         `yaml:"-"`
 	Name    string         `yaml:"name"`
-	Foreign bool           `yaml:"foreign"` // this host makes no such input; another one might
+	Foreign bool           `yaml:"foreign"` // this host makes no such input, so the schema is not asked
 	Input   map[string]any `yaml:"input"`
 	Want    struct {
-		Effect      writ.Effect       `yaml:"effect"`
-		Rules       []string          `yaml:"rules"`       // in the order of the findings
+		Effect      writ.Effect       `yaml:"effect"`      // the strongest
+		Rules       []string          `yaml:"rules"`       // strongest first, then by id
 		Codes       []string          `yaml:"codes"`       // each once, sorted
 		Obligations []writ.Obligation `yaml:"obligations"` // in the order of the rules
 	} `yaml:"want"`
@@ -65,10 +65,7 @@ func (t *Tree) fixtures(id string) ([]Fixture, []Finding) {
 			err = meetsSchema(f.Input)
 		}
 		if err != nil {
-			bad = append(bad, Finding{
-				ID: "fixture-shape", Severity: Error, File: name, Line: 1, Message: err.Error(),
-				Hint: "a fixture has name, input (see schema/input.json) and want: {effect, rules, codes, obligations}",
-			})
+			bad = append(bad, lint("fixture-shape").finding(id, place{name, 1, 0}, err.Error()))
 			continue
 		}
 		f.File = name
@@ -108,45 +105,35 @@ func (f Fixture) run(ctx context.Context, trial *policies.Trial, timeout time.Du
 	if err != nil {
 		return err.Error()
 	}
-	d, err := trial.Decide(ctx, in, timeout)
+	found, err := trial.Said(ctx, in, timeout)
 	if err != nil {
 		return "the pack cannot answer, so the call would be refused: " + err.Error()
 	}
-	if d.Effect != f.Want.Effect || !slices.Equal(d.Rules(), f.Want.Rules) || !slices.Equal(codes(d), f.Want.Codes) {
-		return fmt.Sprintf("got  %s rules %v codes %v\nwant %s rules %v codes %v",
-			d.Effect, d.Rules(), codes(d), f.Want.Effect, f.Want.Rules, f.Want.Codes)
+	effect, rules, codes, obligations := writ.EffectAllow, []string{}, []string{}, []writ.Obligation{}
+	for _, x := range found {
+		effect = found[0].Effect
+		rules = append(rules, x.Rule)
+		codes = append(codes, x.Code)
+		obligations = append(obligations, x.Obligations...)
 	}
-	if got, want := obliges(d), plain(f.Want.Obligations); got != want {
-		return fmt.Sprintf("got  obligations %s\nwant obligations %s", got, want)
+	slices.Sort(codes)
+	got := answer(effect, rules, slices.Compact(codes), obligations)
+	want := answer(f.Want.Effect, f.Want.Rules, f.Want.Codes, f.Want.Obligations)
+	if got == want {
+		return ""
 	}
-	return ""
+	return "got  " + got + "\nwant " + want
 }
 
-// obliges is what the findings ask the host to do, as JSON.
-func obliges(d writ.Decision) string {
-	var all []writ.Obligation
-	for _, f := range d.Findings {
-		all = append(all, f.Obligations...)
+// answer is an answer as text that can be compared and read.
+func answer(effect writ.Effect, rules, codes []string, obligations []writ.Obligation) string {
+	text := fmt.Sprintf("%s rules %v codes %v", effect, rules, codes)
+	if len(obligations) == 0 {
+		return text
 	}
-	return plain(all)
-}
-
-func plain(o []writ.Obligation) string {
-	if len(o) == 0 {
-		return "[]"
-	}
-	b, err := json.Marshal(o) // keys sorted
+	b, err := json.Marshal(obligations) // sorts the keys of arguments
 	if err != nil {
-		return err.Error()
+		return text + " obligations: " + err.Error()
 	}
-	return string(b)
-}
-
-func codes(d writ.Decision) []string {
-	out := []string{}
-	for _, f := range d.Findings {
-		out = append(out, f.Code)
-	}
-	slices.Sort(out)
-	return slices.Compact(out)
+	return text + " obligations " + string(b)
 }

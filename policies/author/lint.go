@@ -59,7 +59,7 @@ func Lints() []Lint {
 		{"missing-deny-fixture", Error, "no fixture is denied", "add one with want.effect: deny", func(s *subject, r reporter) { missingFixture(s, r, false) }},
 		{"missing-allow-fixture", Error, "no fixture is allowed", "add one with want.effect: allow, or nobody sees when the pack denies everything", func(s *subject, r reporter) { missingFixture(s, r, true) }},
 		{"unknown-fixture-rule", Error, "a fixture names a rule that does not exist", "mend the id in want.rules", unknownFixtureRule},
-		{"fixture-shape", Error, "a fixture that cannot be run", "a fixture has name, input (see schema/input.json) and want: {effect, rules, codes}", nil},
+		{"fixture-shape", Error, "a fixture that cannot be run", "a fixture has name, input (see schema/input.json) and want: {effect, rules, codes, obligations}", nil},
 		{"orphan-fixtures", Error, "fixtures of a pack that does not exist", "rename the directory, or remove it", nil},
 		{"missing-readme", Error, "a pack without a README.md", "say in README.md what each rule denies, with one call that is allowed and one that is not", missingReadme},
 		{"readme-lacks-rule", Warning, "the README does not name the rule", "add it to the table of rules", readmeLacksRule},
@@ -99,23 +99,34 @@ func (s *subject) lint() []Finding {
 			continue
 		}
 		l.run(s, func(where place, format string, args ...any) {
-			out = append(out, Finding{
-				ID: l.ID, Severity: l.Severity, File: where.file, Line: where.line, Col: where.col,
-				Message: fmt.Sprintf(format, args...), Hint: strings.ReplaceAll(l.Hint, "<pack>", s.ID),
-			})
+			out = append(out, l.finding(s.ID, where, fmt.Sprintf(format, args...)))
 		})
 	}
 	return out
+}
+
+func (l Lint) finding(pack string, where place, message string) Finding {
+	return Finding{
+		ID: l.ID, Severity: l.Severity, File: where.file, Line: where.line, Col: where.col,
+		Message: message, Hint: strings.ReplaceAll(l.Hint, "<pack>", pack),
+	}
+}
+
+// lint is the lint of an id.
+func lint(id string) Lint {
+	for _, l := range Lints() {
+		if l.ID == id {
+			return l
+		}
+	}
+	panic("no lint " + id) // ids are constants of this package
 }
 
 func (t *Tree) orphans() []Finding {
 	var out []Finding
 	for _, id := range t.below("fixtures") {
 		if len(t.packFiles(id, "pack.yaml")) == 0 {
-			out = append(out, Finding{
-				ID: "orphan-fixtures", Severity: Error, File: "fixtures/" + id,
-				Message: "there is no pack " + id, Hint: "rename the directory, or remove it",
-			})
+			out = append(out, lint("orphan-fixtures").finding(id, place{file: "fixtures/" + id}, "there is no pack "+id))
 		}
 	}
 	return out

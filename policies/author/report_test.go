@@ -11,7 +11,7 @@ import (
 // The outputs other programs read do not change unnoticed.
 func TestReports(t *testing.T) {
 	files := spoiled(t, pack+"protected_paths.rego", "", "\n_x if \"5\" > 10\n\n_y if lower(input.run.id) == \"a,b: 100%\"\n\nallowed if sprintf(\"%v\", [1]) == \"\"\n")
-	found := treeOf(t, files).Lint(t.Context(), options)
+	found := about(treeOf(t, own(files)).Lint(t.Context(), options))
 	for _, format := range []string{FormatText, FormatJSON, FormatJUnit, FormatGitHub} {
 		var b bytes.Buffer
 		if err := Report(&b, format, "writ policy lint", "policies", found); err != nil {

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -81,10 +82,40 @@ func addPack(out map[string][]byte, dir, id string) error {
 				return err
 			}
 			name := path.Join(filepath.ToSlash(dir), to, strings.ReplaceAll(e.Name(), "PACK", id))
-			out[name] = []byte(strings.ReplaceAll(string(b), "PACK", id))
+			b = []byte(strings.ReplaceAll(string(b), "PACK", id))
+			if out[name], err = fillCall(b); err != nil {
+				return err
+			}
 		}
 	}
 	return nil
+}
+
+var (
+	callLine   = regexp.MustCompile(`(?m)^  CALL that writes (\S+)$`)
+	requested  = regexp.MustCompile(`requested: \[[^\]]*\]`)
+	writeScope = regexp.MustCompile(`write_scope: \[[^\]]*\]`)
+)
+
+// fillCall puts a call of the built-in fixtures, with other scopes, where an
+// example fixture says so: so it always is what this version shows to packs.
+func fillCall(fixture []byte) ([]byte, error) {
+	m := callLine.FindSubmatch(fixture)
+	if m == nil {
+		return fixture, nil
+	}
+	b, err := fs.ReadFile(policies.ShippedFiles(), "fixtures/write_scopes/claim.yaml")
+	if err != nil {
+		return nil, err
+	}
+	_, rest, _ := strings.Cut(string(b), "\ninput:\n")
+	call, _, ok := strings.Cut(rest, "\nwant:\n")
+	if !ok {
+		return nil, errors.New("the built-in fixtures hold no call")
+	}
+	call = requested.ReplaceAllLiteralString(call, fmt.Sprintf("requested: [%q]", m[1]))
+	call = writeScope.ReplaceAllLiteralString(call, `write_scope: ["fs:repo/"]`)
+	return callLine.ReplaceAllLiteral(fixture, []byte(call)), nil
 }
 
 // write makes new files only.

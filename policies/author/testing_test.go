@@ -11,7 +11,7 @@ const testFile = pack + "protected_paths_test.rego"
 func run(t *testing.T, files map[string][]byte, o TestOptions) (PackTests, error) {
 	t.Helper()
 	o.Packs = []string{ExamplePack}
-	all, err := treeOf(t, files).Test(t.Context(), o)
+	all, err := treeOf(t, own(files)).Test(t.Context(), o)
 	if err != nil {
 		return PackTests{}, err
 	}
@@ -49,7 +49,7 @@ func TestFailuresAreTold(t *testing.T) {
 }
 
 func TestFixturesFail(t *testing.T) {
-	files := spoiled(t, "fixtures/protected_paths/allowed.yaml", "fs:repo/site/", "fs:repo/infra/")
+	files := spoiled(t, "fixtures/protected_paths/allowed.yaml", `requested: ["fs:repo/site/"]`, `requested: ["fs:repo/infra/"]`)
 	p, err := run(t, files, TestOptions{})
 	if err != nil {
 		t.Fatal(err)
@@ -95,10 +95,9 @@ func TestTestsAreConfined(t *testing.T) {
 		}
 	}
 	files := spoiled(t, testFile, "", "\ntest_x if {\n\tn := numbers.range(1, 100000)\n\tsome i in n\n\tsome j in n\n\tsome k in n\n\ti + j + k < 0\n}\n")
-	start := time.Now()
 	p, err := run(t, files, TestOptions{Run: "test_x$", Timeout: 200 * time.Millisecond})
-	if err != nil || p.Failed() != 1 || time.Since(start) > 20*time.Second {
-		t.Errorf("%+v %v after %s", p, err, time.Since(start))
+	if err != nil || p.Failed() != 1 {
+		t.Errorf("%+v %v", p, err)
 	}
 }
 
@@ -112,6 +111,38 @@ func TestTestRefuses(t *testing.T) {
 	for _, file := range []string{testFile, pack + "protected_paths.rego"} {
 		if _, err := run(t, spoiled(t, file, "", "\nx if {\n"), TestOptions{}); err == nil {
 			t.Errorf("%s does not parse", file)
+		}
+	}
+}
+
+// A fixture is held against what the pack says, also where this host can only
+// deny: effects, and obligations to the last argument.
+func TestFixturesKnowObligations(t *testing.T) {
+	files := spoiled(t, pack+"protected_paths.rego", `"effect": "deny",
+	"code": "scope_denied",
+	"message": "the work writes a protected path",
+`, `"effect": "require_approval",
+	"code": "scope_denied",
+	"message": "the work writes a protected path",
+	"obligations": [{"type": "approval", "args": {"roles": ["approver"], "approvers": 2}}],
+`)
+	files[pack+"pack.yaml"] = []byte(strings.Replace(string(files[pack+"pack.yaml"]), "[deny]", "[deny, require_approval]", 1))
+	fixture := "fixtures/protected_paths/protected.yaml"
+	base := strings.Replace(string(files[fixture]), "effect: deny", "effect: require_approval", 1)
+	for _, tc := range []struct{ name, text, want string }{
+		{"as it is", base + "  obligations: [{type: approval, args: {approvers: 2, roles: [approver]}}]\n", ""},
+		{"left out", base, "obligations"},
+		{"another argument", base + "  obligations: [{type: approval, args: {approvers: 1, roles: [approver]}}]\n", `"approvers":2`},
+		{"another effect", strings.Replace(base, "require_approval", "deny", 1), "got  require_approval"},
+		{"not of this host", "foreign: true\n" + strings.Replace(base, "input:\n", "input:\n  weather: rain\n", 1) + "  obligations: [{type: approval, args: {approvers: 2, roles: [approver]}}]\n", ""},
+	} {
+		files[fixture] = []byte(tc.text)
+		p, err := run(t, files, TestOptions{Run: "an executor works in"})
+		if err != nil || len(p.Cases) != 1 {
+			t.Fatalf("%s: %+v %v", tc.name, p, err)
+		}
+		if c := p.Cases[0]; c.Passed != (tc.want == "") || !strings.Contains(c.Message, tc.want) {
+			t.Errorf("%s: got %+v", tc.name, c)
 		}
 	}
 }
