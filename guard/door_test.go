@@ -316,6 +316,34 @@ func TestReceiptPending(t *testing.T) {
 	}
 }
 
+// What is known to have no receipt is not done: neither a change nor a denial,
+// neither a caller's call nor the gateway's own.
+func TestNothingIsCommittedWithoutTheSigner(t *testing.T) {
+	w := newWorld(t)
+	alice := w.session("alice")
+	before := len(w.facts())
+	w.seal.unusable.Store(true)
+	_, _, err := w.call(alice, "test.bump", thingArgs{Run: runID(1)}, "k")
+	if e := asError(t, err, writ.CodeNotReady); e.Receipt != "" || e.RetryMs == 0 {
+		t.Errorf("got %+v", e)
+	}
+	_, _, err = w.door.System(t.Context(), shard, "test.bump", thingArgs{Run: runID(1)}, nil)
+	asError(t, err, writ.CodeNotReady)
+	w.law.deny["test.bump"] = writ.Finding{Effect: writ.EffectDeny, Rule: "test.no"}
+	_, _, err = w.call(alice, "test.bump", thingArgs{Run: runID(1)}, "")
+	asError(t, err, writ.CodeNotReady)
+	delete(w.law.deny, "test.bump")
+	if after := len(w.facts()); after != before {
+		t.Errorf("%d facts were committed", after-before)
+	}
+	w.seal.unusable.Store(false)
+	reply, receipt, err := w.call(alice, "test.bump", thingArgs{Run: runID(1)}, "k")
+	var v thingView
+	if err != nil || receipt == nil || reply.Replayed || json.Unmarshal(reply.JSON, &v) != nil || v.Count != 1 {
+		t.Fatalf("%s, %+v, %v", reply.JSON, receipt, err)
+	}
+}
+
 func TestPlanThatForgetsItsMoveIsADefect(t *testing.T) {
 	w := newWorld(t)
 	before := len(w.facts())

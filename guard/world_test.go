@@ -108,7 +108,15 @@ func (l *law) Decide(_ context.Context, in writ.PolicyInput) (writ.Decision, err
 // sealer can be made to fail.
 type sealer struct {
 	*receipts.Sealer
-	broken atomic.Bool
+	broken   atomic.Bool // fails, and nobody knew
+	unusable atomic.Bool // fails, and says so
+}
+
+func (s *sealer) Ready() error {
+	if s.unusable.Load() {
+		return errors.New("the signer is gone")
+	}
+	return s.Sealer.Ready()
 }
 
 func (s *sealer) Seal(f writ.StoredFact) (writ.Receipt, error) {

@@ -6,6 +6,8 @@ import (
 	"crypto/elliptic"
 	"crypto/sha256"
 	"errors"
+	"sync/atomic"
+	"time"
 
 	"github.com/secure-systems-lab/go-securesystemslib/dsse"
 	"github.com/writ-gateway/writ"
@@ -24,12 +26,15 @@ func sign(priv *ecdsa.PrivateKey, pae []byte) ([]byte, error) {
 func KeyIDOf(pub *ecdsa.PublicKey) (string, error) { return dsse.SHA256KeyID(pub) }
 
 // Sealer holds the receipt key and the evidence key. It is safe for
-// concurrent use and keeps no state between calls.
+// concurrent use, and what it seals depends on no call before.
 type Sealer struct {
 	key      *ecdsa.PrivateKey
 	keyID    string
 	origin   string
 	evidence [32]byte
+
+	born   time.Time
+	signed atomic.Int64 // nanoseconds since born when the key last signed; 0: it did not, or failed since
 }
 
 // NewSealer makes a Sealer of a P-256 key for the log named origin, a bare
@@ -46,7 +51,7 @@ func NewSealer(key *ecdsa.PrivateKey, origin string, evidenceKey [32]byte) (*Sea
 	if err != nil {
 		return nil, writ.Fault(writ.CodeInternal, op, err)
 	}
-	return &Sealer{key: key, keyID: id, origin: origin, evidence: evidenceKey}, nil
+	return &Sealer{key: key, keyID: id, origin: origin, evidence: evidenceKey, born: time.Now()}, nil
 }
 
 // KeyID of the receipt key.
@@ -74,6 +79,39 @@ func (s *Sealer) Draft(st writ.Statement) (head, tail []byte, err error) {
 	return Draft(st)
 }
 
+// proven is how long one good signature vouches for the key.
+const proven = time.Second
+
+// Ready says whether the key can sign, before something is committed that needs
+// a receipt. While receipts are sealed it costs reading a clock: a signature of
+// the last second is proof enough. Otherwise it signs a text of its own, which
+// nobody sees, and verifies that.
+func (s *Sealer) Ready() error {
+	if at := s.signed.Load(); at > 0 && time.Since(s.born)-time.Duration(at) < proven {
+		return nil
+	}
+	const op = "receipts.Ready"
+	pae := dsse.PAE("application/vnd.writ.probe", []byte(s.keyID))
+	sig, err := sign(s.key, pae)
+	if err != nil {
+		return writ.Fault(writ.CodeNotReady, op, err)
+	}
+	if h := sha256.Sum256(pae); !ecdsa.VerifyASN1(&s.key.PublicKey, h[:], sig) {
+		return writ.Fault(writ.CodeNotReady, op, errors.New("the receipt key does not sign for "+s.keyID))
+	}
+	s.vouch(nil)
+	return nil
+}
+
+// vouch notes what became of a signature.
+func (s *Sealer) vouch(err error) {
+	if err != nil {
+		s.signed.Store(0)
+		return
+	}
+	s.signed.Store(max(1, int64(time.Since(s.born))))
+}
+
 // Seal signs a stored fact. It renders nothing: the payload is head, commit
 // and tail as stored, so the same fact always gives the same receipt.
 func (s *Sealer) Seal(f writ.StoredFact) (writ.Receipt, error) {
@@ -86,6 +124,7 @@ func (s *Sealer) Seal(f writ.StoredFact) (writ.Receipt, error) {
 	}
 	payload := f.Payload()
 	sig, err := sign(s.key, dsse.PAE(PayloadType, payload))
+	s.vouch(err)
 	if err != nil {
 		return writ.Receipt{}, writ.Fault(writ.CodeInternal, op, err)
 	}
