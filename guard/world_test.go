@@ -28,12 +28,12 @@ const shard writ.Tenant = "default"
 type world struct {
 	t     testing.TB
 	door  *guard.Door
-	store *boltstore.Store
+	store store.Store
 	seal  *sealer
 	law   *law
 	heard *heard
 	reads *reads
-	now   atomic.Int64
+	now   *atomic.Int64
 }
 
 // reads notes which shards the store was asked for.
@@ -157,14 +157,23 @@ func (h *heard) Conflict(string)                          { h.conflicts.Add(1) }
 func (*heard) Denial(string)                              {}
 func (*heard) Inflight(int)                               {}
 
+// newWorld is a door on an embedded store that does not sync, with a clock of
+// its own.
 func newWorld(t testing.TB, tune ...func(*guard.Config)) *world {
 	t.Helper()
-	w := &world{t: t, law: &law{policy: "policy-1", deny: map[writ.CapabilityID]writ.Finding{}, forbid: map[writ.CapabilityID]bool{}}, heard: &heard{}}
-	w.now.Store(1_767_225_600_000)
-	st, err := boltstore.Open(filepath.Join(t.TempDir(), "writ.db"), boltstore.Options{NoSync: true, Now: w.now.Load})
+	now := &atomic.Int64{}
+	now.Store(1_767_225_600_000)
+	st, err := boltstore.Open(filepath.Join(t.TempDir(), "writ.db"), boltstore.Options{NoSync: true, Now: now.Load})
 	if err != nil {
 		t.Fatal(err)
 	}
+	return worldOn(t, st, now, tune...)
+}
+
+// worldOn is a door on a store, which is closed with the test.
+func worldOn(t testing.TB, st store.Store, now *atomic.Int64, tune ...func(*guard.Config)) *world {
+	t.Helper()
+	w := &world{t: t, now: now, law: &law{policy: "policy-1", deny: map[writ.CapabilityID]writ.Finding{}, forbid: map[writ.CapabilityID]bool{}}, heard: &heard{}}
 	t.Cleanup(func() { _ = st.Close() })
 	w.store = st
 	w.reads = &reads{Store: st, shards: map[writ.Tenant]bool{}}
