@@ -150,6 +150,17 @@ func (plainJSON) Schema(writ.RawObject, writ.RawObject) error { return nil }
 type heard struct {
 	conflicts atomic.Int64
 	calls     atomic.Int64
+	mu        sync.Mutex
+	shed      map[string]int
+}
+
+func (h *heard) Shed(reason string) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.shed == nil {
+		h.shed = map[string]int{}
+	}
+	h.shed[reason]++
 }
 
 func (h *heard) ObserveCall(string, string, float64, int) { h.calls.Add(1) }
