@@ -72,7 +72,7 @@ func governed(cfg Config, route Route, c *writ.Capability) func(huma.Context) {
 			call.Raw, err = merge(members, body)
 		}
 		if err == nil && route.Capability == capabilityInvoke {
-			err = unwrap(call)
+			err = unwrap(call, cfg.Registry)
 		}
 		if err != nil {
 			fail(err, nil)
@@ -176,8 +176,10 @@ type Invocation struct {
 	Args       writ.RawObject    `json:"args,omitempty"`
 }
 
-// unwrap turns a call of capability.invoke into the call it asks for.
-func unwrap(call *writ.Call) error {
+// unwrap turns a call of capability.invoke into the call it asks for. What is
+// no capability of the gateway's stays a call of capability.invoke, which knows
+// why it cannot be made; its arguments are nobody's to read.
+func unwrap(call *writ.Call, reg *writ.Registry) error {
 	var args Invocation
 	const op = "gateway.invoke"
 	if tooBig(call.Raw) != "" || json.Unmarshal(call.Raw, &args, strict) != nil {
@@ -187,6 +189,10 @@ func unwrap(call *writ.Call) error {
 		e := writ.Refuse(writ.CodeInputInvalid, op, "the invocation names no capability", "GET /v1/capabilities lists them")
 		e.Fields = []writ.FieldError{{Pointer: "/capability", Msg: "expected the id of a capability"}}
 		return e
+	}
+	if reg.Get(args.Capability) == nil {
+		call.Raw = stdjson.RawMessage(`{"capability":"` + string(args.Capability) + `"}`) // a valid id needs no escapes
+		return nil
 	}
 	call.Via, call.Capability, call.Raw = capabilityInvoke, args.Capability, stdjson.RawMessage(args.Args)
 	if len(call.Raw) == 0 {

@@ -255,6 +255,13 @@ func digestOf(b []byte) string {
 
 // store commits and sorts what can come back.
 func (t *try) store(ctx context.Context, tx writ.Tx) (writ.Committed, error) {
+	// Nothing is committed whose receipt could not be sealed.
+	if err := t.d.cfg.Sealer.Ready(); err != nil {
+		return writ.Committed{}, &writ.Error{
+			Code: writ.CodeNotReady, Op: "guard.commit", RetryMs: 1000, Err: err,
+			Msg: "receipts cannot be signed, so nothing was done", Hint: "repeat the call; operators see the cause in the log",
+		}
+	}
 	done, err := t.d.cfg.Store.Commit(ctx, t.call.Caller.Tenant, tx)
 	if err == nil {
 		if slices.ContainsFunc(tx.Ops, func(o writ.Op) bool { return o.Kind == writ.OpIndex && o.Index == writ.IndexTodo }) {

@@ -18,6 +18,7 @@ type Observer interface {
 	ObserveCall(capability, outcome string, seconds float64, tries int)
 	Conflict(guard string)
 	Denial(code string)
+	Shed(reason string)
 	Inflight(delta int)
 }
 
@@ -153,6 +154,7 @@ func (d *Door) do(ctx context.Context, call *writ.Call) (writ.Reply, *writ.Recei
 		case d.inflight <- struct{}{}:
 			defer func() { <-d.inflight }()
 		default:
+			d.cfg.Observer.Shed("inflight")
 			d.cfg.Observer.ObserveCall(d.label(call), string(writ.CodeBackpressure), 0, 0)
 			return writ.Reply{}, nil, &writ.Error{
 				Code: writ.CodeBackpressure, Op: "guard.Do", RetryMs: 1000,
@@ -193,4 +195,5 @@ type nobody struct{}
 func (nobody) ObserveCall(string, string, float64, int) {}
 func (nobody) Conflict(string)                          {}
 func (nobody) Denial(string)                            {}
+func (nobody) Shed(string)                              {}
 func (nobody) Inflight(int)                             {}

@@ -171,7 +171,7 @@ func (t *try) once(ctx context.Context) (writ.Reply, *writ.Receipt, error) {
 	if t.k.ReadOnly() {
 		return writ.Reply{}, nil, writ.Fault(writ.CodeInternal, "guard.Do", errors.New("a read-only capability planned a change"))
 	}
-	if err := t.d.shed.admit(t.k, tx); err != nil {
+	if err := t.d.admit(t.k, tx); err != nil {
 		return writ.Reply{}, nil, err
 	}
 	return t.commit(ctx, tx, reply, writ.OutcomeOfTransition)
@@ -458,7 +458,7 @@ func (t *try) ask(ctx context.Context, tx writ.Tx, reply writ.Reply) (writ.Reply
 		}
 		return reply, nil, nil
 	}
-	if err := t.d.shed.admit(t.k, tx); err != nil {
+	if err := t.d.admit(t.k, tx); err != nil {
 		return writ.Reply{}, nil, err
 	}
 	return t.commit(ctx, tx, reply, writ.OutcomeOfRequest)

@@ -4,10 +4,12 @@ import (
 	"bytes"
 	"crypto/ecdsa"
 	"crypto/elliptic"
+	"crypto/rand"
 	"crypto/sha256"
 	"encoding/asn1"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"flag"
 	"math/big"
 	"os"
@@ -426,6 +428,55 @@ func TestSealRefuses(t *testing.T) {
 		spoil(&f)
 		if _, err := s.Seal(f); err == nil {
 			t.Errorf("%s: sealed", name)
+		}
+	}
+}
+
+// A key that does not sign is found out before it is needed: at first, after a
+// failure, and when it has not signed for a while.
+func TestReadyTriesTheKey(t *testing.T) {
+	good := rfcKey(t)
+	other, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	bad := *good
+	bad.PublicKey = other.PublicKey // signs nothing its public key would verify
+
+	s, err := NewSealer(good, "writ.local", [32]byte{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Ready(); err != nil {
+		t.Fatal(err)
+	}
+	s.key = &bad
+	if err := s.Ready(); err != nil {
+		t.Errorf("asked again within a second it tried again: %v", err)
+	}
+	s.vouch(errors.New("it failed"))
+	if err := s.Ready(); writ.CodeOf(err) != writ.CodeNotReady {
+		t.Errorf("after a failure: %v", err)
+	}
+	s.key = good
+	if err := s.Ready(); err != nil {
+		t.Errorf("mended: %v", err)
+	}
+	s.key = &bad
+	s.born = s.born.Add(-proven) // the last signature is a second old
+	if err := s.Ready(); writ.CodeOf(err) != writ.CodeNotReady {
+		t.Errorf("after a while: %v", err)
+	}
+}
+
+func BenchmarkReady(b *testing.B) {
+	s, err := NewSealer(rfcKey(b), "writ.local", [32]byte{})
+	if err != nil {
+		b.Fatal(err)
+	}
+	for b.Loop() {
+		if err := s.Ready(); err != nil {
+			b.Fatal(err)
 		}
 	}
 }

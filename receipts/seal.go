@@ -10,6 +10,8 @@ import (
 	"math/big"
 	"slices"
 	"sync"
+	"sync/atomic"
+	"time"
 
 	"github.com/secure-systems-lab/go-securesystemslib/dsse"
 	"github.com/writ-gateway/writ"
@@ -57,6 +59,9 @@ type Sealer struct {
 	origin   string
 	evidence *evidenceKey
 	fresh    signatures
+
+	born   time.Time
+	signed atomic.Int64 // nanoseconds since born when the key last signed; 0: it did not, or failed since
 }
 
 // signatures are those made a moment ago. A fact is sealed twice in one
@@ -108,7 +113,7 @@ func NewSealer(key *ecdsa.PrivateKey, origin string, secret [32]byte) (*Sealer, 
 	if err != nil {
 		return nil, writ.Fault(writ.CodeInternal, op, err)
 	}
-	return &Sealer{key: key, keyID: id, origin: origin, evidence: ev}, nil
+	return &Sealer{key: key, keyID: id, origin: origin, evidence: ev, born: time.Now()}, nil
 }
 
 // KeyID of the receipt key.
@@ -136,6 +141,39 @@ func (s *Sealer) Draft(st writ.Statement) (head, tail []byte, err error) {
 	return Draft(st)
 }
 
+// proven is how long one good signature vouches for the key.
+const proven = time.Second
+
+// Ready says whether the key can sign, before something is committed that needs
+// a receipt. While receipts are sealed it costs reading a clock: a signature of
+// the last second is proof enough. Otherwise it signs a text of its own, which
+// nobody sees, and verifies that.
+func (s *Sealer) Ready() error {
+	if at := s.signed.Load(); at > 0 && time.Since(s.born)-time.Duration(at) < proven {
+		return nil
+	}
+	const op = "receipts.Ready"
+	pae := dsse.PAE("application/vnd.writ.probe", []byte(s.keyID))
+	sig, err := sign(s.key, pae)
+	if err != nil {
+		return writ.Fault(writ.CodeNotReady, op, err)
+	}
+	if h := sha256.Sum256(pae); !ecdsa.VerifyASN1(&s.key.PublicKey, h[:], sig) {
+		return writ.Fault(writ.CodeNotReady, op, errors.New("the receipt key does not sign for "+s.keyID))
+	}
+	s.vouch(nil)
+	return nil
+}
+
+// vouch notes what became of a signature.
+func (s *Sealer) vouch(err error) {
+	if err != nil {
+		s.signed.Store(0)
+		return
+	}
+	s.signed.Store(max(1, int64(time.Since(s.born))))
+}
+
 // Seal signs a stored fact. It renders nothing: the payload is head, commit
 // and tail as stored, so the same fact always gives the same receipt.
 func (s *Sealer) Seal(f writ.StoredFact) (writ.Receipt, error) {
@@ -152,7 +190,9 @@ func (s *Sealer) Seal(f writ.StoredFact) (writ.Receipt, error) {
 	sig := s.fresh.take(digest)
 	if sig == nil {
 		var err error
-		if sig, err = sign(s.key, pae); err != nil {
+		sig, err = sign(s.key, pae)
+		s.vouch(err)
+		if err != nil {
 			return writ.Receipt{}, writ.Fault(writ.CodeInternal, op, err)
 		}
 		s.fresh.keep(digest, sig)

@@ -488,3 +488,22 @@ func TestStartStop(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// A steady trickle never leaves the integrator idle, and is trimmed all the
+// same: the age of the oldest fact in the outbox says how late the ledger is.
+func TestATrickleIsTrimmed(t *testing.T) {
+	l, o := mustOpen(t, t.TempDir(), SegmentBytes), newOutbox()
+	g := NewIntegrator(shard, l, o, sealer{})
+	for i, want := range []int64{-1, -1, 2, 2} {
+		o.commit(1)
+		if i == 2 {
+			g.trimmedAt = g.trimmedAt.Add(-trimAge)
+		}
+		if n, err := g.Round(t.Context(), 0); n != 1 || err != nil {
+			t.Fatal(n, err)
+		}
+		if o.trimmed != want {
+			t.Errorf("after round %d trimmed up to %d, want %d", i, o.trimmed, want)
+		}
+	}
+}
