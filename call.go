@@ -16,6 +16,10 @@ const (
 	RoleSystem       Role = "system" // the gateway itself: sweeper, start-up
 )
 
+// Works says whether sessions of the role do the work of a run, so that it pays
+// for their calls.
+func (r Role) Works() bool { return r == RoleExecutor || r == RoleVerifier }
+
 // PrincipalKind says what stands behind a session.
 type PrincipalKind string
 

@@ -22,7 +22,7 @@ type TaskClaimed struct {
 
 func claimCapability() *writ.Capability {
 	return writ.Define[TaskClaimArgs, TaskClaimed](writ.Capability{
-		ID: "task.claim", Summary: "Take a task to work on it.", Safety: writ.SafetyMutating, Metered: true,
+		ID: "task.claim", Summary: "Take a task to work on it.", Safety: writ.SafetyMutating, Steps: writ.StepsOfAttempt,
 	}, writ.Verb[TaskClaimArgs]{
 		Locks: func(_ *writ.Call, a *TaskClaimArgs) []writ.Key {
 			if a.Task == "" {

@@ -150,6 +150,7 @@ const (
 	todoWake    = "wake"
 	todoRun     = "run"
 	todoSession = "session"
+	todoReoffer = "reoffer"
 )
 
 func todo(kind, id string) string { return kind + " " + id }

@@ -31,7 +31,7 @@ type RunBudgetView struct {
 // RunMeter is one dimension of a budget.
 type RunMeter struct {
 	Limit     int64 `json:"limit" doc:"Hard limit."`
-	Used      int64 `json:"used" doc:"Used so far."`
+	Used      int64 `json:"used" doc:"Used so far, what running attempts have paid in advance included."`
 	Remaining int64 `json:"remaining" doc:"What is left."`
 }
 

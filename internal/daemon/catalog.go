@@ -101,6 +101,7 @@ func dues() []guard.Due {
 			"agent":   kind("agent.cleanup", "agent_id"),
 			"run":     kind("run.reap", "run_id"),
 			"wake":    kind("task.wake", "task_id"),
+			"reoffer": kind("task.reoffer", "task_id"),
 			"exhaust": func(run string) (writ.CapabilityID, map[string]any) {
 				return "run.exhaust", map[string]any{"run_id": run, "dimension": writ.BudgetSteps}
 			},

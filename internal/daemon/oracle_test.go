@@ -424,7 +424,7 @@ func audit(t *testing.T, d *Daemon, cr *crew) {
 	steps := facts(t, d)
 	for _, run := range cr.runs {
 		if n := counter(writ.RunSteps(run)); n != steps[run] {
-			t.Errorf("run %s used %d steps, its receipts charge %d", run, n, steps[run])
+			t.Errorf("run %s used %d steps, its receipts state %d metered calls", run, n, steps[run])
 		}
 	}
 	t.Logf("%d tasks audited", total)
@@ -433,8 +433,8 @@ func audit(t *testing.T, d *Daemon, cr *crew) {
 	}
 }
 
-// facts reads every receipt, checks that sequences have no gap and sums up
-// what runs were charged.
+// facts reads every receipt, checks that sequences have no gap and that a claim
+// and nothing else is charged, and counts the metered calls of runs.
 func facts(t *testing.T, d *Daemon) map[writ.RunID]int64 {
 	t.Helper()
 	steps := map[writ.RunID]int64{}
@@ -454,15 +454,28 @@ func facts(t *testing.T, d *Daemon) map[writ.RunID]int64 {
 			after = r.Seq
 			var st struct {
 				Predicate struct {
-					Run     writ.RunID       `json:"run"`
-					Budget  map[string]int64 `json:"budget"`
-					Outcome string           `json:"outcome"`
+					Run        writ.RunID       `json:"run"`
+					Budget     map[string]int64 `json:"budget"`
+					Transition string           `json:"transition"`
+					Outcome    string           `json:"outcome"`
 				} `json:"predicate"`
 			}
 			if err := json.Unmarshal(r.Payload, &st); err != nil {
 				t.Fatal(err)
 			}
-			steps[st.Predicate.Run] += st.Predicate.Budget[writ.BudgetSteps]
+			p, charged := st.Predicate, int64(0)
+			if p.Outcome == writ.OutcomeOfTransition {
+				switch p.Transition {
+				case "task.claim":
+					charged = writ.StepsOfAttempt
+					steps[p.Run]++
+				case "task.complete", "task.fail":
+					steps[p.Run]++
+				}
+			}
+			if got := p.Budget[writ.BudgetSteps]; got != charged {
+				t.Errorf("%s %s (%s) was charged %d steps", p.Transition, r.ID, p.Outcome, got)
+			}
 		}
 	}
 }
