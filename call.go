@@ -115,4 +115,5 @@ type Poll struct {
 	Lanes   func(Lane) bool
 	Refused []Index
 	WaitMs  int64
+	AgainMs int64 // how often the call is made again while it waits, so that its session is seen to live; 0: only at the end
 }

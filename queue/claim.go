@@ -20,7 +20,7 @@ type TaskClaimed struct {
 	Lease TaskLease `json:"lease" doc:"What every further call about the task must show."`
 }
 
-func claimCapability() *writ.Capability {
+func claimCapability(cfg Config) *writ.Capability {
 	return writ.Define[TaskClaimArgs, TaskClaimed](writ.Capability{
 		ID: "task.claim", Summary: "Take a task to work on it.", Safety: writ.SafetyMutating, Steps: writ.StepsOfAttempt,
 	}, writ.Verb[TaskClaimArgs]{
@@ -30,9 +30,24 @@ func claimCapability() *writ.Capability {
 			}
 			return []writ.Key{writ.TaskKey(a.Task)}
 		},
-		Reads:    claimRead,
+		Reads: func(c *writ.Call, a *TaskClaimArgs, s writ.Snapshot) (writ.ReadSet, error) {
+			rs, err := claimRead(c, a, s)
+			aliveReads(cfg.Alive, c, &rs)
+			return rs, err
+		},
 		Describe: claimDescribe,
-		Plan:     claimPlan,
+		Plan: func(c *writ.Call, a *TaskClaimArgs, s writ.Snapshot, d writ.Decision) (writ.Tx, writ.Reply, error) {
+			tx, reply, err := claimPlan(c, a, s, d)
+			if err != nil || reply.Poll == nil && reply.Outcome == writ.OutcomeEmpty {
+				return tx, reply, err
+			}
+			every, err := cfg.Alive.Renew(c.Caller.Session, s, &tx)
+			if reply.Poll != nil {
+				reply.Poll.AgainMs = every
+				tx.Mandate = true // a full store must not end sessions that wait
+			}
+			return tx, reply, err
+		},
 	})
 }
 

@@ -285,3 +285,41 @@ func TestWhatWasPaidInAdvanceComesBack(t *testing.T) {
 		})
 	}
 }
+
+// pulse notes which sessions were renewed.
+type pulse struct{ writ.Index }
+
+func (p pulse) Reads(writ.SessionID) writ.ReadSet { return writ.ReadSet{} }
+
+func (p pulse) Renew(id writ.SessionID, s writ.Snapshot, tx *writ.Tx) (int64, error) {
+	tx.Index(p.Index, string(id), s.Now)
+	return 5000, nil
+}
+
+func TestWorkIsAHeartbeatOfTheSession(t *testing.T) {
+	l, heard := newLab(t), pulse{"due/test"}
+	for _, c := range Capabilities(Config{MinLeaseSeconds: 1, Alive: heard}) {
+		l.caps[c.ID] = c
+	}
+	renewed := func(verb string, want bool) {
+		t.Helper()
+		if _, ok := l.w.Index(heard.Index)[string(l.a.Session)]; ok != want {
+			t.Fatalf("%s renewed the session: %v", verb, ok)
+		}
+		l.w.DropIndex(heard.Index, string(l.a.Session))
+	}
+	id := l.enqueue("one")
+	if r := l.do("task.claim", l.a, &TaskClaimArgs{WaitSeconds: 20}); r.Poll == nil || r.Poll.AgainMs != 5000 {
+		t.Fatalf("got %+v", r.Poll)
+	}
+	renewed("a waiting claim", true)
+	g := l.claim(l.a, id)
+	renewed("a claim", true)
+	l.do("task.heartbeat", l.a, g.beat())
+	renewed("a task heartbeat", true)
+	l.do("task.cancel", l.owner, &TaskCancelArgs{Task: id})
+	l.do("task.heartbeat", l.a, g.beat())
+	renewed("a task heartbeat that is told to stop", true)
+	l.refused(writ.CodeClaimed, "task.claim", l.a, &TaskClaimArgs{Task: id})
+	renewed("a refused claim", false)
+}

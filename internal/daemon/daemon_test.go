@@ -287,3 +287,49 @@ func TestPoliciesThatDoNotCompileAreNamed(t *testing.T) {
 		t.Fatalf("got %v", err)
 	}
 }
+
+// An agent that works, or waits for work, is not silent: its session's
+// heartbeat is renewed.
+func TestWorkKeepsTheSession(t *testing.T) {
+	d, op, _ := start(t, t.TempDir())
+	ex := executor(t, op, d.URL(), "builder")
+	var run struct {
+		RunID writ.RunID `json:"run_id"`
+	}
+	if _, err := op.Invoke(t.Context(), "run.create", map[string]any{"budget": map[string]any{"steps": 9}}, &run); err != nil {
+		t.Fatal(err)
+	}
+	due := func() int64 {
+		t.Helper()
+		for name, at := range dueMembers(t, d, writ.IndexBeats) {
+			if strings.HasPrefix(name, writ.PrefixSession) {
+				return at
+			}
+		}
+		t.Fatal("no session has a heartbeat")
+		return 0
+	}
+	var h held
+	for _, step := range []func() error{
+		func() error { _, err := ex.Invoke(t.Context(), "task.claim", map[string]any{}, nil); return err },
+		func() error {
+			_, err := op.Invoke(t.Context(), "task.enqueue", map[string]any{
+				"run_id": run.RunID, "key": "one-task", "capability": "site.build", "required_domain": "web",
+			}, nil)
+			if err == nil {
+				_, err = ex.Invoke(t.Context(), "task.claim", map[string]any{}, &h)
+			}
+			return err
+		},
+		func() error { _, err := ex.Invoke(t.Context(), "task.heartbeat", h.args(nil), nil); return err },
+	} {
+		before := due()
+		time.Sleep(1100 * time.Millisecond)
+		if err := step(); err != nil {
+			t.Fatal(err)
+		}
+		if after := due(); after < before+1000 {
+			t.Fatalf("the heartbeat was due at %d and is at %d", before, after)
+		}
+	}
+}
