@@ -14,7 +14,10 @@ import (
 )
 
 // settings adds a flag for every configuration key and reads them back.
-type settings struct{ file string }
+type settings struct {
+	file  string
+	given map[string]string // by flags, by YAML name
+}
 
 func (s *settings) flags(c *cobra.Command) {
 	c.Flags().StringVarP(&s.file, "config", "c", "", "configuration file (YAML)")
@@ -24,17 +27,28 @@ func (s *settings) flags(c *cobra.Command) {
 }
 
 func (s *settings) load(c *cobra.Command) (daemon.Config, error) {
-	given := map[string]string{}
+	s.given = map[string]string{}
 	for _, set := range daemon.Settings() {
 		if f := c.Flags().Lookup(flagName(set.Name)); f.Changed {
-			given[set.Name] = f.Value.String()
+			s.given[set.Name] = f.Value.String()
 		}
 	}
-	cfg, err := daemon.Load(s.file, os.Getenv, given)
+	cfg, err := daemon.Load(s.file, os.Getenv, s.given)
 	if err != nil {
 		return cfg, usageError{err, c.CommandPath()}
 	}
 	return cfg, nil
+}
+
+// repeat is the flags that were given, as they are given again.
+func (s *settings) repeat() string {
+	var b strings.Builder
+	for _, set := range daemon.Settings() {
+		if v, ok := s.given[set.Name]; ok {
+			fmt.Fprintf(&b, " --%s='%s'", flagName(set.Name), strings.ReplaceAll(v, "'", `'\''`))
+		}
+	}
+	return b.String()
 }
 
 func logger(cfg daemon.Config) *slog.Logger {

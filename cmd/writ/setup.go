@@ -18,8 +18,9 @@ func initCommand() *cobra.Command {
 	var set settings
 	cmd := &cobra.Command{
 		Use: "init", Short: "Make keys and a sample configuration", GroupID: "operate", Args: noArgs,
-		Long: `Make the data directory with its keys, and writ.yaml in this directory with every
-setting and its default. Nothing that exists is replaced.`,
+		Long: `Make the data directory with its keys, and writ.yaml in this directory: the
+settings given here, and every other commented out at its default. Nothing that
+exists is replaced.`,
 		RunE: func(c *cobra.Command, _ []string) error {
 			cfg, err := set.load(c)
 			if err != nil {
@@ -34,13 +35,20 @@ setting and its default. Nothing that exists is replaced.`,
 			f, err := os.OpenFile("writ.yaml", os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o644)
 			switch {
 			case errors.Is(err, fs.ErrExist):
-				fmt.Fprintln(w, "config     writ.yaml is there already; it was left alone")
-				return nil
+				_, err := fmt.Fprintf(w, "config     writ.yaml is there already; it was left alone\nnext       writ serve -c writ.yaml%s\n", set.repeat())
+				return err
 			case err != nil:
 				return err
 			}
-			if _, err = f.WriteString(daemon.Sample()); err == nil {
-				err = f.Close()
+			text, err := daemon.Sample(cfg, set.given, os.Getenv)
+			if err == nil {
+				_, err = f.WriteString(text)
+			}
+			if cerr := f.Close(); err == nil {
+				err = cerr
+			}
+			if err != nil {
+				_ = os.Remove("writ.yaml") // half a file
 			}
 			if err == nil {
 				fmt.Fprintln(w, "config     writ.yaml\nnext       writ serve -c writ.yaml")

@@ -68,3 +68,35 @@ func TestSchemaCoversEverySetting(t *testing.T) {
 		}
 	}
 }
+
+// The sample holds what was given, with absolute paths, and loads to the same
+// configuration from any directory without any flag.
+func TestSampleIsTheConfiguration(t *testing.T) {
+	t.Chdir(t.TempDir())
+	given := map[string]string{
+		"data": "here", "listen": "127.0.0.1:0", "activate_policies": "true", "outage_grace": "1500ms", "log": "info", "max_inflight": "9",
+	}
+	c, err := Load("", noEnv, given)
+	if err != nil {
+		t.Fatal(err)
+	}
+	text, err := Sample(c, given, noEnv)
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(t.TempDir(), "writ.yaml")
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	c.Data, _ = filepath.Abs(c.Data)
+	c.Keys = filepath.Join(c.Data, "keys")
+	t.Chdir("/")
+	if got, err := Load(path, noEnv, nil); err != nil || got != c {
+		t.Fatalf("got %+v, want %+v: %v\n%s", got, c, err, text)
+	}
+	for _, want := range []string{"\ndata: " + c.Data + "\n", "\nlog: info\n", "\n# store: bolt\n", "\n# min_lease_seconds: 10\n", "\n# origin: writ.local\n"} {
+		if !strings.Contains(text, want) {
+			t.Errorf("the sample does not hold %q:\n%s", want, text)
+		}
+	}
+}

@@ -35,17 +35,6 @@ func Init(cfg Config) (Made, error) {
 	return Made{PublicKey: filepath.Join(cfg.Keys, receipts.FilePublic), KeyID: keys.KeyID}, nil
 }
 
-// Sample is a configuration file with every setting at its default, commented
-// out.
-func Sample() string {
-	var b strings.Builder
-	b.WriteString("# Configuration of writ. Every line shows a setting; uncomment to change it.\n")
-	for _, s := range Settings() {
-		fmt.Fprintf(&b, "\n# %s\n# %s:\n", s.Doc, s.Name)
-	}
-	return b.String()
-}
-
 // Finding is one thing the doctor looked at.
 type Finding struct {
 	What, Detail string
