@@ -91,7 +91,11 @@ func (d *Daemon) ready(ctx context.Context) gateway.ReadyReport {
 		note("store", false, "the store does not answer")
 		return r
 	}
-	note("store", true, info.Kind+", a reply means "+string(info.Durability))
+	if info.Trouble != "" {
+		note("store", false, info.Trouble)
+	} else {
+		note("store", true, info.Kind+", a reply means "+string(info.Durability))
+	}
 	head, err := d.store.Head(ctx, shard)
 	if err != nil {
 		note("shard", false, "the head of the shard cannot be read")
@@ -108,9 +112,29 @@ func (d *Daemon) ready(ctx context.Context) gateway.ReadyReport {
 	default:
 		note("ledger", true, strconv.FormatInt(max(0, head.Seq-d.ledger.Last()), 10)+" facts behind")
 	}
-	policy, _ := d.engine.Revisions()
-	note("policies", true, policy)
+	d.inForce(ctx, note)
 	return r
+}
+
+// inForce compares what this replica holds with the gate: with anything else it
+// refuses every call.
+func (d *Daemon) inForce(ctx context.Context, note func(name string, ok bool, detail string)) {
+	gate, ok, err := d.readGate(ctx)
+	if err != nil || !ok {
+		note("gate", false, "what is in force cannot be read")
+		return
+	}
+	compare := func(name, mine, theirs, otherwise string) {
+		if mine == theirs {
+			note(name, true, mine)
+			return
+		}
+		note(name, false, "this replica holds "+mine+", in force is "+theirs+": "+otherwise)
+	}
+	policy, bindings := d.engine.Revisions()
+	compare("policies", policy, gate.PolicyRevision, "restart it with the policies in force")
+	compare("bindings", bindings, gate.BindingsRevision, "restart it with the role bindings in force")
+	compare("receipt key", d.sealer.KeyID(), gate.ReceiptKeyID, "restart it with the keys in force")
 }
 
 // gauges adds what is read from the store when somebody scrapes.
