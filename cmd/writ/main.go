@@ -18,8 +18,8 @@ import (
 	"github.com/writ-gateway/writ"
 )
 
-// Exit codes. The verify commands have their own: 0 ok, 1 tampered, 2
-// malformed, 3 incomplete.
+// Exit codes. receipt verify has its own: 0 ok, 1 tampered, 2 malformed, 3
+// incomplete, 4 could not verify.
 const (
 	exitOK          = 0
 	exitError       = 1
@@ -28,7 +28,12 @@ const (
 	exitDenied      = 4
 	exitConflict    = 7
 	exitUnavailable = 8
+
+	exitUnverified = 4 // of receipt verify
 )
+
+// unverified is why receipt verify found no verdict.
+type unverified struct{ error }
 
 // exitStatus is an error that already said what it had to say.
 type exitStatus int
@@ -50,6 +55,10 @@ func report(err error) int {
 	}
 	if s, ok := errors.AsType[exitStatus](err); ok {
 		return int(s)
+	}
+	if u, ok := errors.AsType[unverified](err); ok {
+		report(u.error)
+		return exitUnverified
 	}
 	if u, ok := errors.AsType[usageError](err); ok {
 		fmt.Fprintf(os.Stderr, "writ: error: %s\nwrit: hint: %s --help\n", printable(u.Error()), u.command)
