@@ -10,7 +10,9 @@ import (
 	"os"
 	"path/filepath"
 	"runtime/debug"
+	"strings"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/writ-gateway/writ"
@@ -61,7 +63,7 @@ func New(cfg Config, log *slog.Logger) *Daemon {
 // a part refuses, the parts before it are stopped again.
 func (d *Daemon) Start(ctx context.Context) error {
 	steps := []func(context.Context) error{
-		d.openData, d.openKeys, d.openStore, d.sameKey, d.openLedger, d.openPolicies, d.openDoor, d.openGate, d.openLoops, d.openServer,
+		d.openListener, d.openData, d.openStore, d.openKeys, d.sameKey, d.openLedger, d.openPolicies, d.openDoor, d.openGate, d.openLoops, d.openServer,
 	}
 	for _, step := range steps {
 		if err := step(ctx); err != nil {
@@ -90,10 +92,60 @@ func (d *Daemon) Stop(ctx context.Context) error {
 // Served delivers the error that ended serving, if something but Stop did.
 func (d *Daemon) Served() <-chan error { return d.served }
 
-// URL is where the gateway answers.
-func (d *Daemon) URL() string { return "http://" + d.listener.Addr().String() }
+// URL is where the gateway answers; when it listens on every address, the one
+// that reaches it from this machine.
+func (d *Daemon) URL() string {
+	host, port, err := net.SplitHostPort(d.listener.Addr().String())
+	if ip := net.ParseIP(host); err == nil && ip != nil && ip.IsUnspecified() {
+		host = "127.0.0.1"
+		if bound, _, _ := net.SplitHostPort(d.cfg.Listen); strings.Contains(bound, ":") {
+			host = "::1"
+		}
+	}
+	return "http://" + net.JoinHostPort(host, port)
+}
 
 func (d *Daemon) onStop(f func(context.Context) error) { d.undo = append(d.undo, f) }
+
+// openListener takes the address before anything is made or opened, so that a
+// second gateway leaves nothing behind. Who connects waits until openServer.
+func (d *Daemon) openListener(ctx context.Context) error {
+	l, err := listen(ctx, d.cfg.Listen)
+	if err != nil {
+		return err
+	}
+	d.listener = l
+	d.onStop(func(context.Context) error {
+		if err := l.Close(); !errors.Is(err, net.ErrClosed) { // the server may have closed it
+			return err
+		}
+		return nil
+	})
+	if a, ok := l.Addr().(*net.TCPAddr); ok && !a.IP.IsLoopback() {
+		d.log.Warn("listening beyond this machine without TLS: tokens cross the network in plain text; put a proxy with TLS in front, or listen on loopback",
+			"address", a.String())
+	}
+	return nil
+}
+
+func listen(ctx context.Context, addr string) (net.Listener, error) {
+	var lc net.ListenConfig
+	l, err := lc.Listen(ctx, "tcp", addr)
+	if err == nil {
+		return l, nil
+	}
+	why := err.Error()
+	if e, ok := errors.AsType[*net.OpError](err); ok {
+		why = e.Err.Error() // without the address a second time
+	}
+	if errors.Is(err, syscall.EADDRINUSE) {
+		why = "the address is taken, perhaps by another gateway"
+	}
+	return nil, &writ.Error{
+		Code: writ.CodeNotReady, Op: "daemon.listen", Msg: "cannot listen on " + addr + ": " + why,
+		Hint: "choose another address with --listen, for example --listen 127.0.0.1:0 for any free port",
+	}
+}
 
 func (d *Daemon) openData(context.Context) error {
 	if err := os.MkdirAll(d.cfg.Data, 0o700); err != nil {
@@ -317,18 +369,13 @@ func (d *Daemon) housekeeping() {
 	}
 }
 
-func (d *Daemon) openServer(ctx context.Context) error {
+func (d *Daemon) openServer(context.Context) error {
 	handler, _, err := gateway.New(gateway.Config{
 		Door: d.dispatcher, Registry: d.registry, Telemetry: d.telemetry, Ready: d.ready, Log: d.log,
 		PolicyRevision: func() string { policy, _ := d.engine.Revisions(); return policy },
 	})
 	if err != nil {
 		return fmt.Errorf("gateway: %w", err)
-	}
-	var lc net.ListenConfig
-	d.listener, err = lc.Listen(ctx, "tcp", d.cfg.Listen)
-	if err != nil {
-		return fmt.Errorf("listening on %s: %w", d.cfg.Listen, err)
 	}
 	if err := writeFile(filepath.Join(d.cfg.Data, urlFile), d.URL()+"\n"); err != nil {
 		return err
