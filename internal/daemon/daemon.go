@@ -158,7 +158,16 @@ func (d *Daemon) openData(context.Context) error {
 	return nil
 }
 
-func (d *Daemon) openKeys(context.Context) error {
+func (d *Daemon) openKeys(ctx context.Context) error {
+	gate, ok, err := d.readGate(ctx)
+	if err != nil {
+		return err
+	}
+	if ok {
+		if err := hasKeys(d.cfg, gate.ReceiptKeyID); err != nil {
+			return err
+		}
+	}
 	keys, err := receipts.LoadOrCreate(d.cfg.Keys, keyOptions(d.cfg))
 	if err != nil {
 		return fmt.Errorf("receipt keys: %w", err)
@@ -221,8 +230,7 @@ func (d *Daemon) sameKey(ctx context.Context) error {
 	if err != nil || !ok || gate.ReceiptKeyID == d.sealer.KeyID() {
 		return err
 	}
-	return fmt.Errorf("this store's receipts are signed with key %s, and %s holds %s: give it the keys directory it was made with",
-		gate.ReceiptKeyID, d.cfg.Keys, d.sealer.KeyID())
+	return otherKey(d.cfg, gate.ReceiptKeyID, "holds "+d.sealer.KeyID())
 }
 
 func (d *Daemon) readGate(ctx context.Context) (gate writ.Gate, ok bool, err error) {
@@ -261,9 +269,13 @@ func (d *Daemon) openPolicies(ctx context.Context) error {
 }
 
 func (d *Daemon) openDoor(context.Context) error {
-	secret, err := loadSecret(filepath.Join(d.cfg.Keys, sessionKeyFile))
+	secret, made, err := loadSecret(filepath.Join(d.cfg.Keys, sessionKeyFile))
 	if err != nil {
 		return err
+	}
+	if made && !d.keys.Created {
+		d.log.Warn("the session key was missing beside the receipt keys and was made anew: open sessions go on, but a backup of these keys is not whole",
+			"file", filepath.Join(d.cfg.Keys, sessionKeyFile))
 	}
 	reg, validator, err := build(rooms{
 		secret: agents.SecretsFrom(secret), policyInfo: func() any { return d.engine.Info() }, minLease: int64(d.cfg.MinLease),

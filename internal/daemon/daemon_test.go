@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
+	"io/fs"
 	"log/slog"
 	"net/http"
 	"os"
@@ -256,8 +258,17 @@ func TestOtherKeysAreRefused(t *testing.T) {
 	cfg := d.cfg
 	cfg.Keys = filepath.Join(t.TempDir(), "keys")
 	other := New(cfg, slog.New(slog.DiscardHandler))
-	if err := other.Start(t.Context()); err == nil || !strings.Contains(err.Error(), "signed with key") {
-		t.Fatalf("got %v", err)
+	if e := writ.AsError("", other.Start(t.Context())); e == nil || !strings.Contains(e.Msg, "signed with key") || e.Code != writ.CodeNotReady || e.Hint == "" {
+		t.Fatalf("got %v", e)
+	}
+	if _, err := os.Stat(cfg.Keys); !errors.Is(err, fs.ErrNotExist) {
+		t.Fatalf("other keys were made first: %v", err)
+	}
+	if _, err := Init(cfg); err != nil {
+		t.Fatal(err)
+	}
+	if e := writ.AsError("", New(cfg, slog.New(slog.DiscardHandler)).Start(t.Context())); e == nil || !strings.Contains(e.Msg, "signed with key") || e.Hint == "" {
+		t.Fatalf("got %v", e)
 	}
 	d, _, _ = start(t, data)
 	if now, err := d.store.Head(t.Context(), shard); err != nil || now.Seq < head.Seq || now.Seq > head.Seq+2 {

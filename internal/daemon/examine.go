@@ -29,7 +29,7 @@ func Init(cfg Config) (Made, error) {
 	if err != nil {
 		return Made{}, err
 	}
-	if _, err := loadSecret(filepath.Join(cfg.Keys, sessionKeyFile)); err != nil {
+	if _, _, err := loadSecret(filepath.Join(cfg.Keys, sessionKeyFile)); err != nil {
 		return Made{}, err
 	}
 	return Made{PublicKey: filepath.Join(cfg.Keys, receipts.FilePublic), KeyID: keys.KeyID}, nil
