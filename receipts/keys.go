@@ -79,8 +79,8 @@ func LoadOrCreate(dir string, o KeyOptions) (*Keys, error) {
 	if err != nil {
 		return nil, refuse(dir, err, "let the gateway's user read it")
 	}
-	if info.Mode().Perm()&0o022 != 0 {
-		return nil, refuse(dir, fmt.Errorf("has mode %04o: others can put keys of theirs in place", info.Mode().Perm()), "chmod 700 it, and check that the keys are still yours")
+	if err := OnlyOwners(dir, info); err != nil {
+		return nil, err
 	}
 	d := keyDir{dir: dir, password: o.Password}
 	if d.initialised, err = exists(filepath.Join(dir, FilePublic)); err != nil {
@@ -142,6 +142,14 @@ func LoadOrCreate(dir string, o KeyOptions) (*Keys, error) {
 		return nil, refuse(filepath.Join(dir, FilePublic), errors.New("is of another key than "+FileKey), "restore both files from the same backup")
 	}
 	return k, nil
+}
+
+// OnlyOwners refuses a key directory that others can write to.
+func OnlyOwners(dir string, info fs.FileInfo) error {
+	if info.Mode().Perm()&0o022 == 0 {
+		return nil
+	}
+	return refuse(dir, fmt.Errorf("has mode %04o: others can put keys of theirs in place", info.Mode().Perm()), "chmod 700 it, and check that the keys are still yours")
 }
 
 // keyDir reads and makes the files of one directory.

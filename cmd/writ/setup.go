@@ -10,6 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/writ-gateway/writ"
 	"github.com/writ-gateway/writ/gateway"
 	"github.com/writ-gateway/writ/internal/daemon"
 )
@@ -118,7 +119,7 @@ func doctorCommand() *cobra.Command {
 				}
 				fmt.Fprintf(c.OutOrStdout(), "%s  %-9s %s\n", mark, f.What, printable(f.Detail))
 				if f.Err != nil {
-					for _, line := range linesOf(f.Err) {
+					for _, line := range explain(f.Err) {
 						fmt.Fprintf(c.OutOrStdout(), "                %s\n", printable(line))
 					}
 				}
@@ -131,6 +132,25 @@ func doctorCommand() *cobra.Command {
 	}
 	set.flags(cmd)
 	return cmd
+}
+
+// explain is what a finding is about and what to do, line by line.
+func explain(err error) []string {
+	e, ok := errors.AsType[*writ.Error](err)
+	if !ok {
+		return linesOf(err)
+	}
+	var out []string
+	if e.Msg != "" {
+		out = append(out, e.Msg)
+	}
+	if e.Err != nil {
+		out = append(out, linesOf(e.Err)...)
+	}
+	if e.Hint != "" {
+		out = append(out, "hint: "+e.Hint)
+	}
+	return out
 }
 
 // publicKey is where the receipts of a data directory are verified with.

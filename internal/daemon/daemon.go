@@ -201,7 +201,7 @@ func (d *Daemon) openLedger(ctx context.Context) error {
 	if d.cfg.Ledger == "none" {
 		return nil
 	}
-	l, err := ledger.Open(filepath.Join(d.cfg.Data, "ledger"))
+	l, err := ledger.Open(filepath.Join(d.cfg.Data, ledgerDir))
 	if err != nil {
 		return fmt.Errorf("ledger: %w", err)
 	}
@@ -234,7 +234,11 @@ func (d *Daemon) sameKey(ctx context.Context) error {
 }
 
 func (d *Daemon) readGate(ctx context.Context) (gate writ.Gate, ok bool, err error) {
-	s, err := d.store.Read(ctx, shard, writ.ReadSet{Docs: []writ.Key{writ.GateKey}})
+	return readGate(ctx, d.store)
+}
+
+func readGate(ctx context.Context, st store.Store) (gate writ.Gate, ok bool, err error) {
+	s, err := st.Read(ctx, shard, writ.ReadSet{Docs: []writ.Key{writ.GateKey}})
 	if err != nil {
 		return gate, false, fmt.Errorf("store: %w", err)
 	}
@@ -319,9 +323,23 @@ func (d *Daemon) sameGate(ctx context.Context, policy, bindings string) error {
 	if err != nil || !ok {
 		return err
 	}
-	if (gate.PolicyRevision != policy || gate.BindingsRevision != bindings) && !d.cfg.Activate {
-		return fmt.Errorf("this store is governed by other policies (%s) than this replica's (%s): start one replica with --activate-policies=true to put its own in force, then the others with the same ones",
-			gate.PolicyRevision, policy)
+	if d.cfg.Activate {
+		return nil
+	}
+	return samePolicies(gate, policy, bindings)
+}
+
+// samePolicies refuses policies or role bindings other than those in force.
+func samePolicies(gate writ.Gate, policy, bindings string) error {
+	refuse := func(what, theirs, mine string) error {
+		return writ.Refuse(writ.CodeNotReady, "daemon.gate", "this store is governed by other "+what+" ("+theirs+") than this replica's ("+mine+")",
+			"start one replica with --activate-policies to put its own in force, then the others with the same ones")
+	}
+	switch {
+	case gate.PolicyRevision != policy:
+		return refuse("policies", gate.PolicyRevision, policy)
+	case gate.BindingsRevision != bindings:
+		return refuse("role bindings", gate.BindingsRevision, bindings)
 	}
 	return nil
 }

@@ -87,4 +87,6 @@ func writeFile(path, text string) error {
 const (
 	sessionKeyFile = "session.key" // 32 bytes in hex, mode 0600
 	urlFile        = "gateway.url" // where the gateway of this directory answers
+	boltFile       = "writ.db"     // the embedded store
+	ledgerDir      = "ledger"
 )

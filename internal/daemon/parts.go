@@ -28,7 +28,7 @@ func bytesReader(b []byte) io.Reader { return bytes.NewReader(b) }
 // openStore opens the host the configuration names.
 func openStore(ctx context.Context, cfg Config) (store.Store, error) {
 	if cfg.Store == "bolt" {
-		return boltstore.Open(filepath.Join(cfg.Data, "writ.db"), boltstore.Options{})
+		return boltstore.Open(filepath.Join(cfg.Data, boltFile), boltstore.Options{})
 	}
 	return redisstore.Open(ctx, redisstore.Options{URL: cfg.Store})
 }
@@ -116,6 +116,9 @@ func (d *Daemon) ready(ctx context.Context) gateway.ReadyReport {
 	return r
 }
 
+// checkReceiptKey names the check whose detail holds the receipt key.
+const checkReceiptKey = "receipt key"
+
 // inForce compares what this replica holds with the gate: with anything else it
 // refuses every call.
 func (d *Daemon) inForce(ctx context.Context, note func(name string, ok bool, detail string)) {
@@ -134,7 +137,7 @@ func (d *Daemon) inForce(ctx context.Context, note func(name string, ok bool, de
 	policy, bindings := d.engine.Revisions()
 	compare("policies", policy, gate.PolicyRevision, "restart it with the policies in force")
 	compare("bindings", bindings, gate.BindingsRevision, "restart it with the role bindings in force")
-	compare("receipt key", d.sealer.KeyID(), gate.ReceiptKeyID, "restart it with the keys in force")
+	compare(checkReceiptKey, d.sealer.KeyID(), gate.ReceiptKeyID, "restart it with the keys in force")
 }
 
 // gauges adds what is read from the store when somebody scrapes.

@@ -76,7 +76,7 @@ func (g *Integrator) Start(ctx context.Context) error {
 	if g.cancel != nil {
 		return nil
 	}
-	if err := g.compare(ctx); err != nil {
+	if err := g.Compare(ctx); err != nil {
 		return err
 	}
 	run, cancel := context.WithCancel(context.WithoutCancel(ctx))
@@ -127,7 +127,8 @@ func (g *Integrator) Lag(ctx context.Context) (int64, error) {
 	return max(head.Seq-last, 0), nil
 }
 
-func (g *Integrator) compare(ctx context.Context) error {
+// Compare says whether ledger and store belong together, as Start does first.
+func (g *Integrator) Compare(ctx context.Context) error {
 	const op = "ledger.Start"
 	last := g.ledger.Last()
 	head, err := g.outbox.Head(ctx, g.shard)

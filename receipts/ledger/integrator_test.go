@@ -232,7 +232,7 @@ func TestCrashPoints(t *testing.T) {
 				}
 				g = NewIntegrator(shard, l, o, s)
 			}
-			if err := g.compare(ctx); err != nil {
+			if err := g.Compare(ctx); err != nil {
 				t.Fatal(err)
 			}
 			for n := 1; n > 0; {
