@@ -79,11 +79,14 @@ func (p *Dispatcher) Stop() {
 
 func (p *Dispatcher) listen(ctx context.Context, shard writ.Tenant) {
 	cursor := ""
+	var trouble Trouble
 	for ctx.Err() == nil {
 		next, lanes, err := p.door.cfg.Store.Wake(ctx, shard, cursor, p.wait)
+		if ctx.Err() == nil {
+			trouble.Note(p.door.cfg.Log, err, "the store does not tell of new work; trying until it does", "the store tells of new work again")
+		}
 		if err != nil {
 			if ctx.Err() == nil {
-				p.door.cfg.Log.Warn("waiting for work failed", "error", err)
 				pause(ctx, 500*time.Millisecond)
 			}
 			continue

@@ -2,11 +2,13 @@ package guard
 
 import (
 	"context"
+	"errors"
 	"strings"
 	"sync"
 	"time"
 
 	"github.com/writ-gateway/writ"
+	"github.com/writ-gateway/writ/store"
 )
 
 // Due says which mandate a member of a deadline index calls for.
@@ -57,6 +59,8 @@ type Sweeper struct {
 	quietUntil time.Time
 	lastSweep  time.Time
 	failed     map[writ.Index]map[string]time.Time // until when
+	measuring  Trouble
+	flushing   Trouble
 
 	cancel context.CancelFunc
 	done   sync.WaitGroup
@@ -98,8 +102,8 @@ func (s *Sweeper) Start() {
 			if now.Sub(watch) >= time.Second {
 				watch = now
 				for _, shard := range s.cfg.Shards {
-					if err := s.door.Watch(ctx, shard); err != nil && ctx.Err() == nil {
-						s.door.cfg.Log.Warn("the store was not measured", "error", err)
+					if err := s.door.Watch(ctx, shard); ctx.Err() == nil {
+						s.measuring.Note(s.door.cfg.Log, err, "the store does not answer; what is due waits until it does", "the store answers again")
 					}
 				}
 			}
@@ -122,8 +126,8 @@ func (s *Sweeper) Start() {
 }
 
 func (s *Sweeper) flush(ctx context.Context) {
-	if err := s.door.FlushDenials(ctx); err != nil && ctx.Err() == nil {
-		s.door.cfg.Log.Warn("counted denials were not receipted yet", "error", err)
+	if err := s.door.FlushDenials(ctx); ctx.Err() == nil {
+		s.flushing.Note(s.door.cfg.Log, err, "counted denials are not receipted yet", "counted denials are receipted again")
 	}
 }
 
@@ -203,6 +207,9 @@ func (s *Sweeper) sweep(ctx context.Context, shard writ.Tenant, due Due) (handle
 		}
 		if ctx.Err() != nil {
 			return handled, true
+		}
+		if writ.CodeOf(err) == writ.CodeStore && !errors.Is(err, store.ErrFull) {
+			return handled, false // the member is not at fault
 		}
 		s.door.cfg.Log.Error("due work failed; it is tried again later", "index", due.Index, "capability", id, "error", err)
 		if s.failed[due.Index] == nil {

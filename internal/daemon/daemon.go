@@ -370,8 +370,11 @@ func (d *Daemon) housekeeping() {
 	defer cancel()
 	reclaim := time.NewTicker(15 * time.Second)
 	renew := time.NewTicker(10 * time.Minute)
+	look := time.NewTicker(time.Second)
 	defer reclaim.Stop()
 	defer renew.Stop()
+	defer look.Stop()
+	var reclaiming, sealing guard.Trouble
 	var sealed <-chan struct{}
 	if d.integrator != nil {
 		sealed = d.integrator.Done()
@@ -385,10 +388,14 @@ func (d *Daemon) housekeeping() {
 				d.log.Error("the ledger has stopped: receipts stay in the outbox until this is mended", "error", err)
 			}
 			sealed = nil
+		case <-look.C:
+			if d.integrator != nil && !d.integrator.Stopped() {
+				sealing.Note(d.log, d.integrator.Err(), "the ledger waits: receipts stay in the outbox until store and disk answer", "the ledger goes on")
+			}
 		case <-reclaim.C:
-			if n, err := d.store.Reclaim(ctx, shard, 30*time.Second, 128); err != nil {
-				d.log.Warn("entries of dead replicas were not given back", "error", err)
-			} else if n > 0 {
+			n, err := d.store.Reclaim(ctx, shard, 30*time.Second, 128)
+			reclaiming.Note(d.log, err, "entries of dead replicas are not given back until the store answers", "entries of dead replicas are given back again")
+			if n > 0 {
 				d.log.Info("gave back entries a replica left behind", "entries", n)
 			}
 		case <-renew.C:

@@ -105,8 +105,10 @@ func (d *Daemon) ready(ctx context.Context) gateway.ReadyReport {
 	switch {
 	case d.ledger == nil:
 		note("ledger", true, "written by another replica")
-	case d.integrator.Err() != nil:
+	case d.integrator.Err() != nil && d.integrator.Stopped():
 		note("ledger", false, "the ledger has stopped; the log says why")
+	case d.integrator.Err() != nil:
+		note("ledger", false, "the ledger waits until store and disk answer; receipts stay in the outbox")
 	case head.Backlog > guard.MaxBacklog:
 		note("ledger", false, strconv.FormatInt(head.Backlog, 10)+" facts wait for the ledger")
 	default:

@@ -4,6 +4,7 @@ import (
 	"os"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/writ-gateway/writ"
 	"github.com/writ-gateway/writ/guard"
@@ -64,5 +65,48 @@ func TestNotReadyWhenRedisMayEvict(t *testing.T) {
 	server.Command("CONFIG", "SET", "maxmemory-policy", "noeviction")
 	if bad := unready(t, d); len(bad) > 0 {
 		t.Errorf("not ready because of %v", bad)
+	}
+}
+
+// An outage of the store is logged when it begins and when it ends; the ledger
+// waits for it and does not stop.
+func TestAnOutageIsLoggedOnce(t *testing.T) {
+	server := redistest.Start(t)
+	d, _, logged := start(t, t.TempDir(), func(c *Config) { c.Store = server.URL() })
+	server.Kill()
+	for range 100 {
+		if d.integrator.Err() != nil {
+			break
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
+	time.Sleep(3 * time.Second)
+	if d.integrator.Err() == nil || d.integrator.Stopped() {
+		t.Errorf("the integrator: %v, stopped %v", d.integrator.Err(), d.integrator.Stopped())
+	}
+	server.Restart()
+	for range 200 {
+		if len(unready(t, d)) == 0 {
+			break
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
+	time.Sleep(1500 * time.Millisecond)
+	stopDaemon(t, d)
+	lines := map[string]int{}
+	for line := range strings.Lines(logged.String()) {
+		_, msg, _ := strings.Cut(line, `msg="`)
+		msg, _, _ = strings.Cut(msg, `"`)
+		lines[msg]++
+	}
+	for msg, n := range lines {
+		if n > 1 {
+			t.Errorf("logged %d times: %s", n, msg)
+		}
+	}
+	for _, want := range []string{"the store does not answer; what is due waits until it does", "the store answers again", "the ledger waits: receipts stay in the outbox until store and disk answer", "the ledger goes on"} {
+		if lines[want] != 1 {
+			t.Errorf("not logged once: %s\n%s", want, logged)
+		}
 	}
 }

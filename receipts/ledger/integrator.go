@@ -106,6 +106,16 @@ func (g *Integrator) Stop(ctx context.Context) error {
 // Done is closed when the loop has ended.
 func (g *Integrator) Done() <-chan struct{} { return g.done }
 
+// Stopped says whether the loop has ended.
+func (g *Integrator) Stopped() bool {
+	select {
+	case <-g.done:
+		return true
+	default:
+		return false
+	}
+}
+
 // Err says why the loop ended by itself, or what it is waiting out now; nil
 // when all is well or it was stopped.
 func (g *Integrator) Err() error {
