@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"reflect"
@@ -229,7 +230,13 @@ func fromFile(path string) (map[string]any, error) {
 		return nil, err
 	}
 	if err := yaml.Unmarshal(b, &body); err != nil { // JSON is YAML
-		return nil, fmt.Errorf("%s: %w", path, err)
+		if _, ok := errors.AsType[*yaml.TypeError](err); ok {
+			err = errors.New("want arguments, each as name: value")
+		}
+		return nil, fmt.Errorf("%s: %s", path, strings.TrimPrefix(err.Error(), "yaml: "))
+	}
+	if body == nil { // null
+		body = map[string]any{}
 	}
 	return body, nil
 }
