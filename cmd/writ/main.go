@@ -61,12 +61,13 @@ func report(err error) int {
 		return exitUnverified
 	}
 	if u, ok := errors.AsType[usageError](err); ok {
-		fmt.Fprintf(os.Stderr, "writ: error: %s\nwrit: hint: %s --help\n", printable(u.Error()), u.command)
+		printError(u.error)
+		fmt.Fprintf(os.Stderr, "writ: hint: %s --help\n", u.command)
 		return exitUsage
 	}
 	e, ok := errors.AsType[*writ.Error](err)
 	if !ok {
-		fmt.Fprintf(os.Stderr, "writ: error: %s\n", printable(err.Error()))
+		printError(err)
 		return exitError
 	}
 	var cause []string // of what went wrong on this side; a gateway sends none
@@ -97,6 +98,15 @@ func report(err error) int {
 		fmt.Fprintf(os.Stderr, "writ: receipt: %s\n", e.Receipt)
 	}
 	return exitCode(e.Code)
+}
+
+// printError prints an error that may have several lines.
+func printError(err error) {
+	head := "writ: error: "
+	for _, line := range linesOf(err) {
+		fmt.Fprintf(os.Stderr, "%s%s\n", head, printable(line))
+		head = "writ:   "
+	}
 }
 
 // linesOf is what an error says, line by line: compilers say more than one.

@@ -44,7 +44,15 @@ func TestConfigErrorsNameTheField(t *testing.T) {
 		{"store: mysql://x\n", "store"},
 		{"ledger: none\n", "ledger"},
 		{"origin: https://x/\n", "origin"},
-		{"max_inflight: many\n", "line 1"},
+		{"max_inflight: many\n", "line 1: max_inflight: \"many\" is not a whole number"},
+		{"log: warn\n\nlisten: nowhere\n", "line 3: listen: want host:port"},
+		{"log: loud\nlisten: nowhere\nmax_inflight: -4\n", "line 1: log: want debug"},
+		{"log: loud\nlisten: nowhere\nmax_inflight: -4\n", "line 2: listen: want"},
+		{"log: loud\nlisten: nowhere\nmax_inflight: -4\n", "line 3: max_inflight: want 1 to 100000"},
+		{"listen: [1, 2]\n", "line 1: listen: want one value"},
+		{"- listen\n", "line 1: want settings"},
+		{"log: warn\nlog: info\n", "line 2: log is set a second time"},
+		{"log: \"warn\n", "line 2"},
 	} {
 		path := filepath.Join(t.TempDir(), "writ.yaml")
 		if err := os.WriteFile(path, []byte(tt.file), 0o600); err != nil {
@@ -53,6 +61,12 @@ func TestConfigErrorsNameTheField(t *testing.T) {
 		_, err := Load(path, noEnv, nil)
 		if err == nil || !strings.Contains(err.Error(), tt.want) {
 			t.Errorf("%q: got %v, want mention of %q", tt.file, err, tt.want)
+			continue
+		}
+		for _, ours := range []string{"daemon.", "!!", "unmarshal"} {
+			if strings.Contains(err.Error(), ours) {
+				t.Errorf("%q: the error speaks of this program: %v", tt.file, err)
+			}
 		}
 	}
 }
@@ -98,5 +112,16 @@ func TestSampleIsTheConfiguration(t *testing.T) {
 		if !strings.Contains(text, want) {
 			t.Errorf("the sample does not hold %q:\n%s", want, text)
 		}
+	}
+}
+
+func TestUnknownVariablesAreRefused(t *testing.T) {
+	known := []string{"WRIT_LISTEN=x", "WRIT_KEY_PASSWORD=x", "WRIT_TOKEN_FILE=", "HOME=/", "WRIT_PORT=tcp://10.0.0.1:8700", "WRIT_SERVICE_HOST=10.0.0.1", "WRIT_GONE="}
+	if err := CheckEnv(known); err != nil {
+		t.Fatal(err)
+	}
+	err := CheckEnv(append(known, "WRIT_LISTN=127.0.0.1:1", "WRIT_GRACE=1s"))
+	if err == nil || !strings.Contains(err.Error(), "no setting WRIT_GRACE, WRIT_LISTN\n") || !strings.Contains(err.Error(), "WRIT_OUTAGE_GRACE") {
+		t.Fatalf("got %v", err)
 	}
 }
