@@ -222,7 +222,6 @@ func TestInvoke(t *testing.T) {
 	if w.Code != http.StatusOK || !strings.Contains(w.Body.String(), `"status":"empty","generated_at":"2023-11-14T22:13:20.000Z","data":null}`) {
 		t.Errorf("%d %s", w.Code, w.Body)
 	}
-	n := door.count()
 	logged.Reset()
 	send(h, "POST", "/v1/invoke", `{"capability":"made.up"}`)
 	send(h, "POST", "/v1/invoke", `{"capability":"task.enqueue"}`)
@@ -230,7 +229,7 @@ func TestInvoke(t *testing.T) {
 		!strings.Contains(s, "operation=task.enqueue") || !strings.Contains(s, "via=capability.invoke") {
 		t.Errorf("logged %s", s)
 	}
-	n = door.count()
+	n := door.count()
 	for _, bad := range []string{``, `{}`, `[]`, `{"capability":"x"}`, `{"capability":"Task.claim"}`, `{"capability":7}`} {
 		if w := send(h, "POST", "/v1/invoke", bad); w.Code != http.StatusBadRequest && w.Code != http.StatusUnprocessableEntity {
 			t.Errorf("%s: %d", bad, w.Code)

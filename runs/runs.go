@@ -12,7 +12,7 @@ type RunCreateArgs struct {
 	Title       string           `json:"title,omitempty" doc:"Title for people." maxLength:"200"`
 	Goal        string           `json:"goal,omitempty" doc:"What the run is to reach, in words." maxLength:"4000"`
 	ClosePolicy writ.ClosePolicy `json:"close_policy,omitempty" doc:"Who ends it: auto when it is sealed and every task has ended, manual only by run.cancel or a hard limit." enum:"auto,manual" default:"auto"`
-	Budget      RunBudget        `json:"budget" doc:"Hard limits of the run, for example {steps: 40}; a task takes about two steps."`
+	Budget      RunBudget        `json:"budget" doc:"Hard limits of the run, for example {\"steps\":40}; a task takes about two steps."`
 }
 
 func create() *writ.Capability {

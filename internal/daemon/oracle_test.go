@@ -231,11 +231,11 @@ func randomWork(t *testing.T, seed uint64, calls int, tune ...func(*Config)) {
 			workers = append(workers, w)
 		}
 	}
-	for range 3 {
+	for _, steps := range []int{1_000_000, 1_000_000, 16} { // the last is used up
 		var run struct {
 			ID writ.RunID `json:"run_id"`
 		}
-		if err := boss.do("run.create", map[string]any{"budget": map[string]any{"steps": 1_000_000}}, &run); err != nil {
+		if err := boss.do("run.create", map[string]any{"budget": map[string]any{"steps": steps}}, &run); err != nil {
 			t.Fatal(err)
 		}
 		cr.runs = append(cr.runs, run.ID)
@@ -426,6 +426,11 @@ func audit(t *testing.T, d *Daemon, cr *crew) {
 		if n := counter(writ.RunSteps(run)); n != steps[run] {
 			t.Errorf("run %s used %d steps, its receipts state %d metered calls", run, n, steps[run])
 		}
+		r, _, _, err := writ.Get[writ.Run](doc(writ.RunKey(run)), writ.RunKey(run))
+		if n := counter(writ.RunSteps(run)); err != nil || n < 0 || n > r.Budget[writ.BudgetSteps] {
+			t.Errorf("run %s used %d steps of %d: %v", run, n, r.Budget[writ.BudgetSteps], err)
+		}
+		t.Logf("run %s is %s with %d of %d steps used", run, r.State, counter(writ.RunSteps(run)), r.Budget[writ.BudgetSteps])
 	}
 	t.Logf("%d tasks audited", total)
 	if total == 0 {
