@@ -41,10 +41,10 @@ build: ## Build bin/writ
 	@$(GO) build -trimpath -o bin/writ ./cmd/writ
 
 .PHONY: test
-test: deps check ## Install what the tests need, then check everything
+test: deps check regal ## Install what the tests need, then check everything
 
 .PHONY: check
-check: gofumpt vet staticcheck opa-check opa-fmt opa-test go-test ## Format, vet, lint, policies and tests, with the race detector
+check: gofumpt vet staticcheck opa-check opa-fmt opa-test policy-author go-test ## Format, vet, lint, policies and tests, with the race detector
 	@$(HAVE_CC) || echo "check: passed, but WITHOUT the race detector: there is no C compiler (gcc)"
 
 .PHONY: deps
@@ -114,6 +114,20 @@ opa-fmt:
 opa-test: testcount
 	@echo "opa test: the policies' own tests"
 	@set -o pipefail; $(TOOL) opa test --format json $(PACKS) | $(TOOLS)/testcount -opa -counts $(COUNTS)/opa
+
+# Regal has a module of its own, because it wants another OPA. Where it cannot be had nothing fails.
+.PHONY: regal
+regal: ## Lint the policies with Regal, when it can be had
+	@if ! $(GO) -C tools/regal build -o $(TOOLS)/regal github.com/open-policy-agent/regal 2>/dev/null; then \
+	  echo "regal: cannot be had here; the policies are linted without it"; exit 0; \
+	fi; \
+	echo "regal: the policies, with the configuration authors start from"; \
+	$(TOOLS)/regal lint --config-file policies/author/scaffold/regal.yaml $(PACKS)
+
+.PHONY: policy-author
+policy-author: ## Check, lint and test the policies as their authors do
+	@echo "writ policy: check, lint and test"
+	@$(GO) run ./cmd/writ policy check policies && $(GO) run ./cmd/writ policy lint policies && $(GO) run ./cmd/writ policy test policies
 
 .PHONY: go-test
 go-test: testcount

@@ -85,13 +85,14 @@ type Need struct {
 	Rule      string        `json:"rule"` // pack.rule
 	Kind      ApprovalKind  `json:"kind"`
 	Scope     ApprovalScope `json:"scope"`
-	Approvers int64         `json:"approvers"`           // how many different people
-	Roles     []Role        `json:"roles"`               // any of which they must have
-	ExpiresS  int64         `json:"expires_s"`           // seconds from the request
-	MaxUses   int64         `json:"max_uses"`            // how often it may be used
-	Remember  int64         `json:"remember,omitempty"`  // most uses a decider may allow for a wider scope; 0: none
-	Dimension string        `json:"dimension,omitempty"` // of a budget_extension
-	Add       int64         `json:"add,omitempty"`       // of a budget_extension
+	Approvers int64         `json:"approvers"`                 // how many different people
+	Roles     []Role        `json:"roles"`                     // any of which they must have
+	ExpiresS  int64         `json:"expires_s"`                 // seconds from the request
+	MaxUses   int64         `json:"max_uses"`                  // how often it may be used
+	Remember  int64         `json:"remember,omitempty"`        // most uses a decider may allow for a wider scope; 0: none
+	Dimension string        `json:"dimension,omitempty"`       // of a budget_extension
+	Add       int64         `json:"add,omitempty"`             // of a budget_extension
+	Schema    RawObject     `json:"response_schema,omitempty"` // of a human_action: what the answer must look like
 }
 
 // Limits of what a need may ask for.
@@ -121,6 +122,7 @@ type Approval struct {
 	Needs      []Need        `json:"needs"` // all of them must be met
 	Scope      ApprovalScope `json:"scope"`
 	Capability CapabilityID  `json:"capability"`
+	Version    string        `json:"capability_version"`
 	Subject    CapabilityID  `json:"subject,omitempty"` // capability of the task it is about
 	Request    string        `json:"request_digest"`    // what it is bound to, see Ask
 	Args       RawObject     `json:"args,omitempty"`    // of the call, for the people who decide
@@ -133,7 +135,6 @@ type Approval struct {
 	MaxUses    int64         `json:"max_uses"`
 	Uses       int64         `json:"uses"`
 	Remembered ApprovalScope `json:"remembered,omitempty"` // wider scope a decider allowed
-	Schema     RawObject     `json:"response_schema,omitempty"`
 	Response   RawObject     `json:"response,omitempty"`
 	Successor  ApprovalID    `json:"superseded_by,omitempty"`
 	Policy     string        `json:"policy_revision"`
@@ -184,6 +185,20 @@ func (a Approval) Dead(now int64) bool {
 	return ApprovalMoves.Terminal(a.State) || now >= a.ExpiresAt
 }
 
+// Pending is the answer to a call that people must agree to first.
+type Pending struct {
+	Status    string        `json:"status" doc:"Always approval_required: the call has not happened." enum:"approval_required"`
+	Approval  ApprovalID    `json:"approval_id" doc:"The request for approval."`
+	Kind      ApprovalKind  `json:"kind" doc:"What is asked for."`
+	Scope     ApprovalScope `json:"scope" doc:"What the approval will hold for."`
+	Rules     []string      `json:"rule_ids" doc:"Rules that ask for it."`
+	Roles     []Role        `json:"roles" doc:"Who may decide: any of these roles."`
+	Approvers int64         `json:"approvers" doc:"How many different people must agree."`
+	ExpiresAt string        `json:"expires_at" doc:"When it lapses."`
+	Hint      string        `json:"hint" doc:"What to do next."`
+	Receipt   ReceiptID     `json:"receipt" doc:"Receipt of the last change of the approval."`
+}
+
 // Ask is what an approval is bound to. Two calls with the same Ask are covered
 // by the same approval. It leaves out lease, fence and idempotency key, which
 // change when the same thing is tried again.
@@ -224,6 +239,8 @@ func (a Ask) Request() string {
 		part(string(a.Caller.Principal))
 		part(string(a.Caller.Role))
 		part(string(a.Caller.Agent))
+		part(string(a.Run))
+		part(string(a.Task))
 		part(a.Digest)
 	}
 	return hex.EncodeToString(h.Sum(nil))
@@ -233,6 +250,13 @@ func (a Ask) Request() string {
 // approval a request led to last.
 func ApprovalKey(id ApprovalID) Key { return Key("approval/" + string(id)) }
 func AskKey(request string) Key     { return Key("ask/" + request) }
+
+// ApprovalsAsked counts the pending requests of a principal.
+func ApprovalsAsked(p PrincipalID) Counter { return Counter{"approvals/" + string(p), "pending"} }
+
+// MaxApprovalsAsked bounds the pending requests of one principal: people who
+// are asked for everything look at nothing.
+const MaxApprovalsAsked = 64
 
 // Indexes of approvals.
 const (

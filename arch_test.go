@@ -17,40 +17,42 @@ const module = "github.com/writ-gateway/writ"
 // path inside the module; "" is the dictionary. A package not listed here may
 // not exist: give it a row and a reason.
 var may = map[string][]string{
-	"":                           {},                                                                                     // the dictionary: standard library only
-	"agents":                     {""},                                                                                   // rooms plan, purely
-	"runs":                       {""},                                                                                   //
-	"budgets":                    {""},                                                                                   //
-	"queue":                      {""},                                                                                   //
-	"registry":                   {""},                                                                                   //
-	"store":                      {""},                                                                                   // the seam
-	"store/boltstore":            {"", "store"},                                                                          // hosts
-	"store/redisstore":           {"", "store"},                                                                          //
-	"store/redisstore/redistest": {"", "store"},                                                                          // starts a private redis-server for tests
-	"store/storetest":            {"", "store", "store/boltstore"},                                                       // the contract, run on every host
-	"store/blobs":                {""},                                                                                   // bodies by digest
-	"policies":                   {""},                                                                                   // decides
-	"policies/packs":             {},                                                                                     // embedded sources
-	"receipts":                   {"", "internal/jcs"},                                                                   // proves
-	"receipts/ledger":            {"", "receipts", "store"},                                                              // keeps what is proven
-	"guard":                      {"", "store"},                                                                          // the one door
-	"gateway":                    {""},                                                                                   // HTTP, decides nothing
-	"openapi":                    {},                                                                                     // the generated description
-	"client":                     {""},                                                                                   // what the CLI and agents use
-	"writtest":                   {""},                                                                                   // a pure world for tests of rooms
-	"internal/jcs":               {},                                                                                     // RFC 8785
-	"internal/telemetry":         {},                                                                                     // Prometheus
-	"internal/tools/testcount":   {},                                                                                     // counts test results for CI
-	"internal/daemon":            {"*"},                                                                                  // puts it together
-	"internal/story":             {"", "client"},                                                                         // the demonstration
-	"cmd/writ":                   {"", "internal/daemon", "internal/story", "client", "policies", "receipts", "gateway"}, // the command line
-	"bench":                      {"*"},                                                                                  // measures
-	"e2e":                        {"*"},                                                                                  // drives the real binary
+	"":                           {},                                                                                                        // the dictionary: standard library only
+	"agents":                     {""},                                                                                                      // rooms plan, purely
+	"runs":                       {""},                                                                                                      //
+	"budgets":                    {""},                                                                                                      //
+	"approvals":                  {""},                                                                                                      //
+	"queue":                      {""},                                                                                                      //
+	"registry":                   {""},                                                                                                      //
+	"store":                      {""},                                                                                                      // the seam
+	"store/boltstore":            {"", "store"},                                                                                             // hosts
+	"store/redisstore":           {"", "store"},                                                                                             //
+	"store/redisstore/redistest": {"", "store"},                                                                                             // starts a private redis-server for tests
+	"store/storetest":            {"", "store", "store/boltstore"},                                                                          // the contract, run on every host
+	"store/blobs":                {""},                                                                                                      // bodies by digest
+	"policies":                   {""},                                                                                                      // decides
+	"policies/author":            {"", "policies"},                                                                                          // the workbench of policy authors
+	"policies/packs":             {},                                                                                                        // embedded sources
+	"receipts":                   {"", "internal/jcs"},                                                                                      // proves
+	"receipts/ledger":            {"", "receipts", "store"},                                                                                 // keeps what is proven
+	"guard":                      {"", "store"},                                                                                             // the one door
+	"gateway":                    {""},                                                                                                      // HTTP, decides nothing
+	"openapi":                    {},                                                                                                        // the generated description
+	"client":                     {""},                                                                                                      // what the CLI and agents use
+	"writtest":                   {""},                                                                                                      // a pure world for tests of rooms
+	"internal/jcs":               {},                                                                                                        // RFC 8785
+	"internal/telemetry":         {},                                                                                                        // Prometheus
+	"internal/tools/testcount":   {},                                                                                                        // counts test results for CI
+	"internal/daemon":            {"*"},                                                                                                     // puts it together
+	"internal/story":             {"", "client"},                                                                                            // the demonstration
+	"cmd/writ":                   {"", "internal/daemon", "internal/story", "client", "policies", "policies/author", "receipts", "gateway"}, // the command line
+	"bench":                      {"*"},                                                                                                     // measures
+	"e2e":                        {"*"},                                                                                                     // drives the real binary
 }
 
 // home says where a third party may be imported.
 var home = map[string][]string{
-	"github.com/open-policy-agent/opa":                  {"policies", "bench"},
+	"github.com/open-policy-agent/opa":                  {"policies", "policies/author", "bench"}, // author runs OPA's tester, formatter and bundles
 	"github.com/casbin/casbin":                          {"policies"},
 	"github.com/danielgtaylor/huma":                     {"gateway"},
 	"github.com/redis/go-redis":                         {"store/redisstore", "store/redisstore/redistest"},
@@ -63,7 +65,7 @@ var home = map[string][]string{
 	"github.com/prometheus/client_golang":               {"internal/telemetry"},
 	"github.com/spf13/cobra":                            {"cmd/writ"},
 	"github.com/spf13/pflag":                            {"cmd/writ"},
-	"go.yaml.in/yaml":                                   {"policies", "internal/daemon", "gateway", "cmd/writ"},
+	"go.yaml.in/yaml":                                   {"policies", "policies/author", "internal/daemon", "gateway", "cmd/writ"},
 	"github.com/rogpeppe/go-internal":                   {"e2e", "cmd/writ"},
 	"pgregory.net/rapid":                                {"*"},
 	"go.uber.org/goleak":                                {"*"},
@@ -159,7 +161,7 @@ func TestRoomsArePure(t *testing.T) {
 	banned := []string{"os", "net", "net/http", "io/fs", "math/rand", "math/rand/v2", "crypto/rand", "os/exec", "log", "log/slog", "sync", "context"}
 	for _, f := range sources(t) {
 		switch f.pkg {
-		case "agents", "runs", "budgets", "queue", "registry":
+		case "agents", "runs", "budgets", "queue", "registry", "approvals":
 		default:
 			continue
 		}

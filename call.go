@@ -47,6 +47,9 @@ type Caller struct {
 	Role      Role
 	Session   SessionID // empty for the system
 	Agent     AgentID   // empty unless the session is bound to an agent
+
+	Controller PrincipalID   // the person answerable for the session
+	Openers    []PrincipalID // who opened the session, and who opened theirs
 }
 
 // Call is one request for one capability. The edge fills ID, Capability, Raw,
@@ -70,6 +73,10 @@ type Call struct {
 	Digest string   // sha256 over capability and arguments as first decoded; binds the idempotency key
 	Salt   [16]byte // blinds the digest of the evidence; from the edge's randomness
 
+	// Memo belongs to the capability's functions: what they worked out from
+	// the arguments alone and need again, in this try or the next.
+	Memo any
+
 	// Entry is the lane delivery a dispatched claim answers, so that the
 	// committed claim acknowledges it.
 	Entry *Delivery
@@ -91,6 +98,7 @@ const (
 	OutcomeDone    Outcome = "done"    // 200
 	OutcomeCreated Outcome = "created" // 201
 	OutcomeEmpty   Outcome = "empty"   // 204: nothing to hand out
+	OutcomePending Outcome = "pending" // 202: a person must agree first; repeat the call then
 )
 
 // Reply is the answer to an accepted call. Body is marshalled as JSON; the

@@ -99,4 +99,5 @@ const (
 	OutcomeOfTransition = "transition"
 	OutcomeOfDenial     = "denial"
 	OutcomeOfAggregate  = "aggregate" // denials counted, not stored one by one
+	OutcomeOfRequest    = "request"   // the call did not happen: people were asked for approval
 )

@@ -59,13 +59,13 @@ func TestStoredDocuments(t *testing.T) {
 		},
 		"session": writ.Session{
 			ID: gSession, Principal: "builder", Kind: writ.KindAgent, Role: writ.RoleExecutor, Agent: "site-builder",
-			State: writ.SessionActive, TokenHash: "00ff", TTLSeconds: 30, ExpiresAt: 3, OpenedBy: gSession, CreatedAt: 1, UpdatedAt: 2,
+			State: writ.SessionActive, TokenHash: "00ff", TTLSeconds: 30, ExpiresAt: 3, OpenedBy: gSession, Controller: "operator", Openers: []writ.PrincipalID{"operator"}, CreatedAt: 1, UpdatedAt: 2,
 			Reason: "operator_request", Receipt: gReceipt,
 		},
 		"task": writ.Task{
 			ID: gTask, Run: gRun, Key: "build", Summary: "Build.", Capability: "site.build", Args: writ.RawObject(`{"ref":"main"}`),
 			ArgsDigest: "aa", Labels: []writ.Label{writ.LabelPublic}, Domain: "web", Agents: []writ.AgentID{"site-builder"},
-			Safety: writ.SafetyMutating, Sinks: []writ.Sink{writ.SinkEgress}, WriteScopes: []string{"fs:site/dist/"}, Priority: 5,
+			Safety: writ.SafetyMutating, Approval: writ.ApprovalManual, WaitsFor: gApproval, ParkedAt: 8, Sinks: []writ.Sink{writ.SinkEgress}, WriteScopes: []string{"fs:site/dist/"}, Priority: 5,
 			LeaseSeconds: 60, MaxAttempts: 3, Attempt: 1, BackoffMs: 1000, NotBefore: 4, State: writ.TaskRunning,
 			Lease:    &writ.Lease{ID: "lse_01ARYZ6S410000000000000000", Session: gSession, Agent: "site-builder", Fence: 7, MaxUntil: 9},
 			CancelAt: 5, ResultDigest: "bb", DoneFence: 7,
@@ -74,22 +74,23 @@ func TestStoredDocuments(t *testing.T) {
 		},
 		"run": writ.Run{
 			ID: gRun, Title: "First", Goal: "Ship.", State: writ.RunActive, ClosePolicy: writ.CloseAuto, Sealed: true,
-			Budget: map[string]int64{writ.BudgetSteps: 10}, Owner: "planner", OwnerRole: writ.RoleOrchestrator, CreatedBy: gSession,
+			Budget: map[string]int64{writ.BudgetSteps: 10}, WaitsFor: gApproval,
+			Grants: []writ.Grant{{Approval: gApproval, Dimension: writ.BudgetSteps, Add: 5, At: 3}}, Owner: "planner", OwnerRole: writ.RoleOrchestrator, CreatedBy: gSession,
 			Reason: "requested", CreatedAt: 1, UpdatedAt: 2, Receipt: gReceipt,
 		},
 		"approval": writ.Approval{
 			ID: gApproval, State: writ.ApprovalApproved, Needs: []writ.Need{{
 				Rule: "approvals.manual", Kind: writ.ApproveEffect, Scope: writ.ScopeCall, Approvers: 1, Roles: []writ.Role{writ.RoleApprover},
-				ExpiresS: 3600, MaxUses: 1, Remember: 5, Dimension: "steps", Add: 10,
+				ExpiresS: 3600, MaxUses: 1, Remember: 5, Dimension: "steps", Add: 10, Schema: writ.RawObject(`{"type":"object"}`),
 			}},
-			Scope: writ.ScopeCall, Capability: "task.enqueue", Subject: "site.build", Request: "aa", Args: writ.RawObject(`{"key":"build"}`),
+			Scope: writ.ScopeCall, Capability: "task.enqueue", Version: "1", Subject: "site.build", Request: "aa", Args: writ.RawObject(`{"key":"build"}`),
 			Labels: []writ.Label{writ.LabelPublic}, Run: gRun, Task: gTask,
 			Requester: writ.Requester{Session: gSession, Principal: "planner", Role: writ.RoleOrchestrator, Agent: "planner"},
 			Excluded:  []writ.PrincipalID{"operator", "planner"},
 			Votes: []writ.Vote{{
 				Session: gSession, Principal: "alice", Controller: "alice", Role: writ.RoleApprover, Approve: true, Reason: "fine", At: 2, Receipt: gReceipt,
 			}},
-			MaxUses: 1, Uses: 0, Remembered: writ.ScopeRun, Schema: writ.RawObject(`{"type":"object"}`), Response: writ.RawObject(`{"ok":true}`),
+			MaxUses: 1, Uses: 0, Remembered: writ.ScopeRun, Response: writ.RawObject(`{"ok":true}`),
 			Successor: gApproval, Policy: "sha256:aa", ExpiresAt: 3, CreatedAt: 1, UpdatedAt: 2, Receipt: gReceipt,
 		},
 		"gate": writ.Gate{
@@ -120,6 +121,7 @@ func TestStoredNames(t *testing.T) {
 		writ.ResultKey(gTask), writ.TaskNameKey(gRun, "build"), writ.IdempotencyDoc(writ.Caller{Principal: "planner", Role: writ.RoleOrchestrator, Agent: "planner"}, "key 1"))
 	line("document", writ.ApprovalKey(gApproval), writ.AskKey(writ.Ask{Scope: writ.ScopeCall, Capability: "task.enqueue", Version: "1"}.Request()))
 	line("index", writ.IndexApprovals, writ.IndexExpiries, writ.ApprovalsIn(writ.ApprovalPending))
+	line("counter", writ.ApprovalsAsked("planner"))
 	line("counter", writ.RunSteps(gRun), writ.RunOpenTasks(gRun), writ.RunBadTasks(gRun), writ.RunSequence(gRun),
 		writ.AgentRunning("site-builder"), writ.RegistryRevision(), writ.TaskProgress(gTask, "pct"))
 	line("index", writ.IndexRuns, writ.IndexAgents, writ.IndexSessions, writ.IndexDead, writ.IndexTools, writ.IndexLeases, writ.IndexReady,

@@ -6,6 +6,9 @@ type RunState string
 const (
 	// RunActive: by run.create.
 	RunActive RunState = "active"
+	// RunPausedApproval: a call needs more budget than there is, and people
+	// were asked for it. Left when they have decided, or when nobody did in time.
+	RunPausedApproval RunState = "paused_approval"
 	// RunDone: a sealed run whose last task ended well, close_policy auto. Terminal.
 	RunDone RunState = "done"
 	// RunFailed: a hard limit was met, or a task of a sealed run did not end
@@ -17,11 +20,12 @@ const (
 
 // RunMoves are the legal moves of a run. active → active records run.seal.
 var RunMoves = Table[RunState]{
-	"":           {RunActive},
-	RunActive:    {RunActive, RunDone, RunFailed, RunCancelled},
-	RunDone:      {},
-	RunFailed:    {},
-	RunCancelled: {},
+	"":                {RunActive},
+	RunActive:         {RunActive, RunPausedApproval, RunDone, RunFailed, RunCancelled},
+	RunPausedApproval: {RunActive, RunDone, RunFailed, RunCancelled},
+	RunDone:           {},
+	RunFailed:         {},
+	RunCancelled:      {},
 }
 
 // ClosePolicy says who ends a run.
@@ -41,7 +45,9 @@ type Run struct {
 	State       RunState         `json:"state"`
 	ClosePolicy ClosePolicy      `json:"close_policy"`
 	Sealed      bool             `json:"sealed"` // no task may be added any more
-	Budget      map[string]int64 `json:"budget"` // dimension → limit
+	Budget      map[string]int64 `json:"budget"` // dimension → limit, as created
+	Grants      []Grant          `json:"grants,omitempty"`
+	WaitsFor    ApprovalID       `json:"waits_for,omitempty"` // why it is paused
 	Owner       PrincipalID      `json:"owner"`
 	OwnerRole   Role             `json:"owner_role"`
 	CreatedBy   SessionID        `json:"created_by,omitempty"`
@@ -49,6 +55,29 @@ type Run struct {
 	CreatedAt   int64            `json:"created_at"`
 	UpdatedAt   int64            `json:"updated_at"`
 	Receipt     ReceiptID        `json:"receipt"`
+}
+
+// Grant is more of one dimension than a run was created with. Grants are only
+// ever added, each by one approval.
+type Grant struct {
+	Approval  ApprovalID `json:"approval_id"`
+	Dimension string     `json:"dimension"`
+	Add       int64      `json:"add"`
+	At        int64      `json:"at"` // milliseconds
+}
+
+// MaxGrants bounds the grants of a run.
+const MaxGrants = 256
+
+// Limit is what the run may use of a dimension: its budget and its grants.
+func (r Run) Limit(dimension string) int64 {
+	limit := r.Budget[dimension]
+	for _, g := range r.Grants {
+		if g.Dimension == dimension {
+			limit += g.Add
+		}
+	}
+	return min(limit, MaxAmount)
 }
 
 // Budget dimensions a run may limit.

@@ -46,10 +46,20 @@ type Session struct {
 	TTLSeconds int64         `json:"heartbeat_ttl_s"`
 	ExpiresAt  int64         `json:"expires_at"` // milliseconds; the end of its life, not of its heartbeat
 	OpenedBy   SessionID     `json:"opened_by,omitempty"`
+	Controller PrincipalID   `json:"controller,omitempty"` // the person answerable for what it does; empty: the principal
+	Openers    []PrincipalID `json:"openers,omitempty"`    // who opened it, and who opened that one, nearest first
 	CreatedAt  int64         `json:"created_at"`
 	UpdatedAt  int64         `json:"updated_at"`
 	Reason     string        `json:"reason,omitempty"` // closed enum: why it ended
 	Receipt    ReceiptID     `json:"receipt"`
+}
+
+// AnsweredBy is the person answerable for the session.
+func (s Session) AnsweredBy() PrincipalID {
+	if s.Controller == "" {
+		return s.Principal
+	}
+	return s.Controller
 }
 
 // Limits of sessions, in seconds.

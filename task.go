@@ -10,6 +10,9 @@ const (
 	TaskQueued TaskState = "queued"
 	// TaskRunning: by task.claim; one lease holds it.
 	TaskRunning TaskState = "running"
+	// TaskParked: a call about it needs approval. Its lease, if it has one, does
+	// not run; it goes on when people have agreed.
+	TaskParked TaskState = "parked"
 	// TaskDone: by task.complete. Terminal.
 	TaskDone TaskState = "done"
 	// TaskFailed: by task.fail, not retryable. Terminal.
@@ -24,8 +27,9 @@ const (
 // request that the holder learns at its next heartbeat.
 var TaskMoves = Table[TaskState]{
 	"":            {TaskQueued},
-	TaskQueued:    {TaskRunning, TaskCancelled},
-	TaskRunning:   {TaskRunning, TaskQueued, TaskDone, TaskFailed, TaskDead, TaskCancelled},
+	TaskQueued:    {TaskRunning, TaskParked, TaskCancelled},
+	TaskRunning:   {TaskRunning, TaskQueued, TaskParked, TaskDone, TaskFailed, TaskDead, TaskCancelled},
+	TaskParked:    {TaskQueued, TaskRunning, TaskFailed, TaskDead, TaskCancelled},
 	TaskDone:      {},
 	TaskFailed:    {},
 	TaskDead:      {},
@@ -69,6 +73,8 @@ type Task struct {
 	NotBefore    int64        `json:"not_before,omitempty"` // milliseconds
 	State        TaskState    `json:"state"`
 	Lease        *Lease       `json:"lease,omitempty"`
+	WaitsFor     ApprovalID   `json:"waits_for,omitempty"` // why it is parked
+	ParkedAt     int64        `json:"parked_at,omitempty"` // milliseconds
 	CancelAt     int64        `json:"cancel_requested_at,omitempty"`
 	ResultDigest string       `json:"result_digest,omitempty"` // digest of the completing request
 	DoneFence    int64        `json:"done_fence,omitempty"`    // fence the completing request carried

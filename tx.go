@@ -177,6 +177,12 @@ func (t *Tx) PutDoc(s Snapshot, k Key, kind string, doc any) error {
 	return nil
 }
 
+// Join adds everything another transaction checks and does.
+func (t *Tx) Join(o Tx) {
+	t.Guards, t.Ops, t.Changes = append(t.Guards, o.Guards...), append(t.Ops, o.Ops...), append(t.Changes, o.Changes...)
+	t.Mandate = t.Mandate || o.Mandate
+}
+
 // GuardSnapshot guards everything the snapshot holds that can be guarded:
 // documents by version, versioned ranges by version, and the epoch. Counters
 // are left to the planner, who knows the band its answer holds in.

@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/hex"
+	"slices"
 
 	"github.com/writ-gateway/writ"
 )
@@ -35,6 +36,7 @@ type SessionOpenArgs struct {
 	Kind       writ.PrincipalKind `json:"kind" doc:"What the principal is." enum:"human,agent,service"`
 	Role       writ.Role          `json:"role" doc:"The one role the session has." enum:"operator,orchestrator,executor,verifier,approver,auditor"`
 	AgentID    writ.AgentID       `json:"agent_id,omitempty" doc:"Agent the session is bound to; required for kind agent, refused for others." pattern:"^[a-z][a-z0-9-]{1,62}$"`
+	Controller writ.PrincipalID   `json:"controller,omitempty" doc:"The person answerable for what the session does: they cannot approve its calls, and their votes count once whatever they are called. Default: the principal of a human, else who answers for the caller." pattern:"^[a-z][a-z0-9-]{1,62}$"`
 	TTLSeconds int64              `json:"heartbeat_ttl_s,omitempty" doc:"Seconds without a heartbeat (session.heartbeat, task.heartbeat, or a claim, also while it waits) after which the session is suspended; a minute later it ends. Left out: 30 for agents, no heartbeats for others." minimum:"10" maximum:"300"`
 	LifeSecond int64              `json:"lifetime_s,omitempty" doc:"Seconds the session can live." default:"43200" minimum:"1" maximum:"43200"`
 }
@@ -88,6 +90,7 @@ func open(cfg Config) *writ.Capability {
 				ExpiresAt: s.Now + 1000*writ.SessionMaxLifeSeconds, OpenedBy: call.Caller.Session,
 				CreatedAt: s.Now, UpdatedAt: s.Now, Receipt: receipt(call),
 			}
+			ses.Controller, ses.Openers = answerable(call.Caller, a)
 			if ses.TTLSeconds == 0 && ses.Kind == writ.KindAgent {
 				ses.TTLSeconds = writ.SessionDefaultTTLSeconds
 			}
@@ -110,6 +113,31 @@ func open(cfg Config) *writ.Capability {
 			}}, nil
 		},
 	})
+}
+
+// maxOpeners bounds how far back the openers of a session are kept.
+const maxOpeners = 8
+
+// answerable says who answers for a new session, and who opened it, nearest
+// first.
+func answerable(c writ.Caller, a *SessionOpenArgs) (controller writ.PrincipalID, openers []writ.PrincipalID) {
+	controller = a.Controller
+	switch {
+	case controller != "":
+	case a.Kind == writ.KindHuman || c.Kind == writ.KindSystem:
+		controller = a.Principal
+	default:
+		controller = c.Controller
+	}
+	if c.Kind == writ.KindSystem {
+		return controller, nil // the gateway opened it for the operator of the machine
+	}
+	for _, p := range append([]writ.PrincipalID{c.Principal}, c.Openers...) {
+		if !slices.Contains(openers, p) && len(openers) < maxOpeners {
+			openers = append(openers, p)
+		}
+	}
+	return controller, openers
 }
 
 func newSession(call *writ.Call) writ.SessionID {

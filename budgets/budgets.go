@@ -46,7 +46,7 @@ func (Obligor) Facts(c *writ.Call, k *writ.Capability, s writ.Snapshot, moves fu
 	if err != nil || !ok {
 		return err
 	}
-	used, limit := s.Counters[writ.RunSteps(run.ID)], run.Budget[writ.BudgetSteps]
+	used, limit := s.Counters[writ.RunSteps(run.ID)], run.Limit(writ.BudgetSteps)
 	charge := cost(c, k)
 	if charge > 0 && !moves() {
 		charge = 0

@@ -142,6 +142,11 @@ func naturally(o *options) { o.noKey = true }
 // object, nil for none; the reply's data is decoded into out unless that is
 // nil or there is no data (Meta.Outcome is then writ.OutcomeEmpty).
 //
+// A call that people must agree to first has not happened: the error has
+// CodeApprovalRequired and the approval's id among its details, and Meta.Outcome is
+// writ.OutcomePending. Make the same call again, with the same key, once the
+// approval is approved.
+//
 // Errors are *writ.Error: what the gateway refused has the gateway's code;
 // CodeNotReady with an Err means that no answer came. Calls are repeated on
 // network errors, on 503 and on backpressure, with the same key, as often as
@@ -184,6 +189,9 @@ func (c *Client) Invoke(ctx context.Context, capability writ.CapabilityID, args,
 		return meta, &writ.Error{Code: writ.CodeInternal, Op: op, Msg: "the answer is not that of a gateway", Hint: "check the URL", Err: err}
 	}
 	meta.Outcome, meta.Receipt = env.Status, env.Receipt
+	if env.Status == writ.OutcomePending {
+		return meta, pending(env.Data, env.Receipt)
+	}
 	if out == nil || len(env.Data) == 0 || string(env.Data) == "null" {
 		return meta, nil
 	}
@@ -191,6 +199,19 @@ func (c *Client) Invoke(ctx context.Context, capability writ.CapabilityID, args,
 		return meta, &writ.Error{Code: writ.CodeInternal, Op: op, Msg: "the reply does not fit what was asked for", Hint: "client and gateway may differ in version", Err: err}
 	}
 	return meta, nil
+}
+
+// pending is the error of a call that people must agree to first.
+func pending(data []byte, receipt writ.ReceiptID) error {
+	var p writ.Pending
+	if err := json.Unmarshal(data, &p); err != nil || p.Approval == "" {
+		return &writ.Error{Code: writ.CodeInternal, Op: "client.Invoke", Msg: "the answer is not that of a gateway", Hint: "check the URL", Err: err}
+	}
+	e := &writ.Error{
+		Code: writ.CodeApprovalRequired, Op: "gateway", Msg: "the call has not happened: people must agree first", Hint: p.Hint,
+		Rules: p.Rules, Receipt: receipt,
+	}
+	return e.With("approval", string(p.Approval)).With("expires_at", p.ExpiresAt)
 }
 
 // waitIn finds the seconds that untyped arguments ask the gateway to wait.

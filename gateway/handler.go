@@ -24,6 +24,7 @@ var statusOf = map[writ.Outcome]int{
 	writ.OutcomeDone:    http.StatusOK,
 	writ.OutcomeCreated: http.StatusCreated,
 	writ.OutcomeEmpty:   http.StatusNoContent,
+	writ.OutcomePending: http.StatusAccepted,
 }
 
 // governed is the handler of every operation: credential, call, door, reply.

@@ -23,6 +23,9 @@ type (
 	sessionArgs struct {
 		SessionID writ.SessionID `json:"session_id" doc:"The session." pattern:"^ses_[0-7][0-9A-HJKMNP-TV-Z]{25}$"`
 	}
+	approvalArgs struct {
+		Approval writ.ApprovalID `json:"approval_id" pattern:"^apr_[0-7][0-9A-HJKMNP-TV-Z]{25}$"`
+	}
 	agentArgs struct {
 		AgentID writ.AgentID `json:"agent_id" doc:"The agent." pattern:"^[a-z][a-z0-9-]{1,62}$"`
 	}
@@ -125,6 +128,8 @@ func testCapabilities() []*writ.Capability {
 		stub[enqueueArgs]("task.enqueue", mut), stub[taskListArgs]("task.list", ro), stub[taskArgs]("task.get", ro),
 		stub[claimArgs]("task.claim", mut), stub[taskArgs]("task.heartbeat", mut), stub[taskArgs]("task.complete", mut),
 		stub[taskArgs]("task.fail", mut), stub[taskArgs]("task.release", mut), stub[taskArgs]("task.cancel", mut),
+		stub[pageArgs]("approval.list", ro), stub[approvalArgs]("approval.get", ro), stub[approvalArgs]("approval.decide", mut),
+		stub[approvalArgs]("approval.respond", mut), stub[approvalArgs]("approval.revoke", mut),
 		stub[noArgs]("capability.list", ro), stub[capArgs]("capability.get", ro), stub[invokeArgs]("capability.invoke", mut),
 		stub[noArgs]("policy.info", ro), stub[pageArgs]("receipt.list", ro), stub[pageArgs]("receipt.export", ro),
 		stub[receiptArgs]("receipt.get", ro),

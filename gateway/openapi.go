@@ -123,6 +123,13 @@ func shared(doc *huma.OpenAPI) {
 		Name: "If-Match", In: "header", Description: "ETag the document must still have.",
 		Schema: text(`^"?[1-9][0-9]*"?$`),
 	}
+	doc.Components.Responses["Pending"] = &huma.Response{
+		Description: "The call has not happened: policy allows it once people have agreed. Repeat it then, with the same Idempotency-Key.",
+		Headers:     map[string]*huma.Param{"Request-Id": headerRef("Request-Id"), "Receipt-Id": headerRef("Receipt-Id")},
+		Content: map[string]*huma.MediaType{
+			"application/json": {Schema: reg.Schema(reflect.TypeFor[writ.Pending](), true, "Pending")},
+		},
+	}
 	doc.Components.Responses["Problem"] = &huma.Response{
 		Description: "The call was refused.",
 		Headers: map[string]*huma.Param{
@@ -161,6 +168,9 @@ func operation(cat *catalogue, r Route, c *writ.Capability) *huma.Operation {
 	result := cat.result(c)
 	for _, o := range r.Outcomes {
 		op.Responses[strconv.Itoa(statusOf[o])] = success(o, result)
+	}
+	if r.Method != http.MethodGet {
+		op.Responses[strconv.Itoa(http.StatusAccepted)] = &huma.Response{Ref: "#/components/responses/Pending"}
 	}
 	for _, status := range refusals(r) {
 		op.Responses[strconv.Itoa(status)] = &huma.Response{Ref: "#/components/responses/Problem"}

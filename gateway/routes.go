@@ -82,6 +82,12 @@ func routes() []Route {
 		add("tasks", post, "/v1/tasks/{task_id}/"+verb, writ.CapabilityID("task."+verb), done)
 	}
 
+	add("approvals", get, "/v1/approvals", "approval.list", done)
+	add("approvals", get, "/v1/approvals/{approval_id}", "approval.get", done)
+	add("approvals", post, "/v1/approvals/{approval_id}/decision", "approval.decide", done)
+	add("approvals", post, "/v1/approvals/{approval_id}/response", "approval.respond", done)
+	add("approvals", post, "/v1/approvals/{approval_id}/revoke", "approval.revoke", done)
+
 	add("capabilities", get, "/v1/capabilities", "capability.list", done)
 	add("capabilities", get, "/v1/capabilities/{capability}", "capability.get", done)
 	add("capabilities", post, "/v1/invoke", capabilityInvoke, either)
@@ -103,6 +109,7 @@ var tags = []struct{ name, text string }{
 	{"runs", "Containers of work with an owner, a budget and an end."},
 	{"tasks", "Work: enqueued, claimed under a lease, completed once. The holder sends task.heartbeat every heartbeat_every_s seconds: " +
 		"it extends the lease, keeps the session, and says when to stop."},
+	{"approvals", "Calls that people must agree to first, and what they decided."},
 	{"capabilities", "What can be called, and one way to call it by name."},
 	{"policy", "The rules in force."},
 	{"receipts", "Signed records of every transition and denial."},

@@ -13,11 +13,12 @@ import (
 )
 
 // commit completes the plan (guards for everything read, obligations, fact,
-// idempotency record), commits it and seals the fact.
-func (t *try) commit(ctx context.Context, tx writ.Tx, reply writ.Reply) (writ.Reply, *writ.Receipt, error) {
+// idempotency record), commits it and seals the fact. A request for approval
+// is charged nothing: the call it is about has not happened.
+func (t *try) commit(ctx context.Context, tx writ.Tx, reply writ.Reply, outcome string) (writ.Reply, *writ.Receipt, error) {
 	tx.Call = t.call.ID
 	charged := map[string]int64{}
-	if t.k.Class == writ.Ordinary {
+	if t.k.Class == writ.Ordinary && outcome == writ.OutcomeOfTransition {
 		for _, o := range t.d.cfg.Obligors {
 			c, err := o.Oblige(t.call, t.k, t.snap, t.sub, &tx)
 			if err != nil {
@@ -33,7 +34,7 @@ func (t *try) commit(ctx context.Context, tx writ.Tx, reply writ.Reply) (writ.Re
 		if err := t.changesNamed(tx); err != nil {
 			return writ.Reply{}, nil, err
 		}
-		st := t.statement(writ.OutcomeOfTransition, tx.Changes)
+		st := t.statement(outcome, tx.Changes)
 		st.Budget = charged
 		if err := t.addFact(&tx, st, reply); err != nil {
 			return writ.Reply{}, nil, err
@@ -54,6 +55,7 @@ func (t *try) commit(ctx context.Context, tx writ.Tx, reply writ.Reply) (writ.Re
 	if err := finish(&reply, done); err != nil {
 		return writ.Reply{}, nil, err
 	}
+	t.notify(ctx)
 	if tx.Fact == nil {
 		return reply, nil, nil
 	}
@@ -120,7 +122,7 @@ func (t *try) changesNamed(tx writ.Tx) error {
 		}
 		kind, id, _ := strings.Cut(string(o.Key), "/")
 		switch kind {
-		case writ.ObjectAgent, writ.ObjectSession, writ.ObjectTask, writ.ObjectRun, writ.ObjectGate:
+		case writ.ObjectAgent, writ.ObjectSession, writ.ObjectTask, writ.ObjectRun, writ.ObjectGate, writ.ObjectApproval:
 			if !slices.ContainsFunc(tx.Changes, func(c writ.Change) bool {
 				return c.Kind == kind && (c.ID == id || kind == writ.ObjectGate)
 			}) {

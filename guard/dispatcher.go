@@ -307,6 +307,11 @@ func (p *Dispatcher) candidate(ctx context.Context, poll *writ.Call, about writ.
 	call.Entry = &entry
 	reply, receipt, err := p.door.Do(ctx, call)
 	switch {
+	case err == nil && reply.Outcome == writ.OutcomePending:
+		if receipt == nil {
+			back()
+		}
+		return writ.Reply{}, nil, true, nil // people were asked, and the task waits for them
 	case err == nil:
 		if reply.Replayed || receipt == nil && reply.Outcome != writ.OutcomeEmpty {
 			back() // answered without a commit: nothing acknowledged the entry
@@ -330,7 +335,7 @@ func (p *Dispatcher) candidate(ctx context.Context, poll *writ.Call, about writ.
 // stand, so that others should be asked.
 func refusedForGood(c writ.Code) bool {
 	switch c {
-	case writ.CodePolicy, writ.CodeScope, writ.CodeBudget, writ.CodeClassification, writ.CodeNotEligible, writ.CodeIllegal, writ.CodePaused:
+	case writ.CodePolicy, writ.CodeScope, writ.CodeBudget, writ.CodeClassification, writ.CodeEgress, writ.CodeSoD, writ.CodeApprovalDenied, writ.CodeNotEligible, writ.CodeIllegal, writ.CodePaused:
 		return true
 	}
 	return false
@@ -435,6 +440,8 @@ func (p *Dispatcher) setAside(ctx context.Context, poll *writ.Call, about writ.P
 	}
 	reply, receipt, err := p.door.Do(ctx, call)
 	switch {
+	case err == nil && reply.Outcome == writ.OutcomePending:
+		return writ.Reply{}, nil, nil
 	case err == nil:
 		return reply, receipt, nil
 	case writ.CodeOf(err) == writ.CodeQuota, refusedForGood(writ.CodeOf(err)), writ.CodeOf(err) == writ.CodeClaimed,

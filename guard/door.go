@@ -31,6 +31,7 @@ type Config struct {
 	Archive   Archive
 	Validator Validator
 	Obligors  []Obligor
+	Approver  Approver      // optional: without one, what needs approval is denied
 	Origin    string        // of the ledger, signed into every receipt
 	Shards    []writ.Tenant // there are no others; anybody can write a tenant into a token
 
@@ -52,6 +53,7 @@ type Config struct {
 type Door struct {
 	cfg      Config
 	locks    locks
+	docs     writ.DocCache
 	inflight chan struct{}
 	denials  *denials
 	shed     shedder

@@ -130,7 +130,7 @@ func TestEffectsTheDoorCannotFulfilDeny(t *testing.T) {
 		"approval":   {Rule: "p.a", Effect: writ.EffectRequireApproval},
 		"redact":     {Rule: "p.b", Effect: writ.EffectRedact},
 		"unknown":    {Rule: "p.c", Effect: "maybe"},
-		"obligation": {Rule: "p.d", Effect: writ.EffectAllow, Obligations: []writ.Obligation{{Type: "notify"}}},
+		"obligation": {Rule: "p.d", Effect: writ.EffectAllow, Obligations: []writ.Obligation{{Type: "limit"}}},
 	} {
 		w.law.deny["test.bump"] = f
 		if _, _, err := w.call(alice, "test.bump", thingArgs{Run: runID(1)}, ""); writ.CodeOf(err) != writ.CodePolicy {

@@ -48,6 +48,20 @@ type Validator interface {
 	Schema(schema writ.RawObject, value writ.RawObject) error
 }
 
+// Approver answers for calls that policy allows only with approval. package
+// approvals implements it.
+type Approver interface {
+	// Reads names what must be known to settle such a call, given what has been
+	// read; the door asks until nothing new is named.
+	Reads(c *writ.Call, k *writ.Capability, s writ.Snapshot, sub writ.Subject, d writ.Decision) (writ.ReadSet, error)
+	// Settle says whether the decision's needs are met. If they are, tx records
+	// the use of the approval and becomes part of the call's own transaction.
+	// If not, tx (empty when people have been asked already) asks them and stops
+	// what must not go on meanwhile, and reply is what the caller gets. An error
+	// is a refusal: people have said no.
+	Settle(c *writ.Call, k *writ.Capability, s writ.Snapshot, sub writ.Subject, d writ.Decision) (tx writ.Tx, reply writ.Reply, met bool, err error)
+}
+
 // Obligor adds a room's conditions to every call: budgets now, approvals
 // later. The door calls the three in order for each try.
 type Obligor interface {

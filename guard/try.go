@@ -155,6 +155,18 @@ func (t *try) once(ctx context.Context) (writ.Reply, *writ.Receipt, error) {
 	if err != nil {
 		return t.refused(ctx, err)
 	}
+	if t.needsApproval() && !tx.Empty() && (t.call.Entry == nil || len(tx.Changes) > 0) {
+		// Only now: nobody is bothered with a call that cannot happen anyway, or
+		// with a lane entry that is only put in order.
+		use, waits, met, err := t.settle(ctx)
+		switch {
+		case err != nil:
+			return t.refused(ctx, err)
+		case !met:
+			return t.ask(ctx, use, waits)
+		}
+		tx.Join(use)
+	}
 	if tx.Empty() {
 		if err := finish(&reply, writ.Committed{Seq: -1}); err != nil {
 			return writ.Reply{}, nil, err
@@ -167,7 +179,7 @@ func (t *try) once(ctx context.Context) (writ.Reply, *writ.Receipt, error) {
 	if err := t.d.shed.admit(t.k, tx); err != nil {
 		return writ.Reply{}, nil, err
 	}
-	return t.commit(ctx, tx, reply)
+	return t.commit(ctx, tx, reply, writ.OutcomeOfTransition)
 }
 
 // lockNamed takes the locks of the documents the capability says it will write.
@@ -228,6 +240,7 @@ func (t *try) read(ctx context.Context, want writ.ReadSet) error {
 			t.snap = writ.Snapshot{
 				Docs: map[writ.Key]writ.Doc{}, Counters: map[writ.Counter]int64{},
 				Ranges: map[writ.Range]writ.RangeResult{}, Archive: map[writ.ArchiveRead][]writ.Receipt{},
+				Cache: &t.d.docs,
 			}
 		} else if s.Epoch != t.snap.Epoch {
 			return &errAgain{cause: store.ErrFenced}
@@ -267,6 +280,7 @@ func (t *try) authenticate() error {
 	t.session = &ses
 	t.call.Caller = writ.Caller{
 		Tenant: c.Tenant, Principal: ses.Principal, Kind: ses.Kind, Role: ses.Role, Session: ses.ID, Agent: ses.Agent,
+		Controller: ses.AnsweredBy(), Openers: ses.Openers,
 	}
 	return nil
 }
@@ -398,10 +412,53 @@ func (t *try) judge(ctx context.Context) error {
 			Msg: "policy could not answer, so nothing is allowed", Hint: "repeat the call; operators see the cause in the log",
 		}
 	}
-	if mandate || t.dec.Effect == writ.EffectAllow && !obliged(t.dec) {
+	if mandate || t.dec.Effect == writ.EffectAllow && !obliged(t.dec) || t.needsApproval() {
 		return nil
 	}
 	return denied(t.dec)
+}
+
+// needsApproval says that the call may happen once people have agreed.
+func (t *try) needsApproval() bool {
+	return t.dec.Effect == writ.EffectRequireApproval && len(t.dec.Needs) > 0 && t.d.cfg.Approver != nil &&
+		t.k.Class == writ.Ordinary && !t.k.ReadOnly()
+}
+
+// settle asks the approvals whether what the decision needs is met.
+func (t *try) settle(ctx context.Context) (use writ.Tx, waits writ.Reply, met bool, err error) {
+	for hop := 0; ; hop++ {
+		more, err := t.d.cfg.Approver.Reads(t.call, t.k, t.snap, t.sub, t.dec)
+		if err != nil {
+			return use, waits, false, err
+		}
+		more = t.snap.Missing(more)
+		if more.Empty() {
+			break
+		}
+		if hop == maxHops {
+			return use, waits, false, writ.Fault(writ.CodeInternal, "guard.settle", errors.New("approvals read more than four times"))
+		}
+		if err := t.read(ctx, more); err != nil {
+			return use, waits, false, err
+		}
+	}
+	return t.d.cfg.Approver.Settle(t.call, t.k, t.snap, t.sub, t.dec)
+}
+
+// ask commits the request for approval, which is all that becomes of the call
+// for now. When people have been asked already there is nothing to commit.
+func (t *try) ask(ctx context.Context, tx writ.Tx, reply writ.Reply) (writ.Reply, *writ.Receipt, error) {
+	reply.Outcome = writ.OutcomePending
+	if tx.Empty() {
+		if err := finish(&reply, writ.Committed{Seq: -1}); err != nil {
+			return writ.Reply{}, nil, err
+		}
+		return reply, nil, nil
+	}
+	if err := t.d.shed.admit(t.k, tx); err != nil {
+		return writ.Reply{}, nil, err
+	}
+	return t.commit(ctx, tx, reply, writ.OutcomeOfRequest)
 }
 
 // moves says whether the call would move an object if it were allowed. What a
@@ -412,15 +469,29 @@ func (t *try) moves() bool {
 	return err == nil && len(tx.Changes) > 0
 }
 
-// obliged says whether the decision asks for something; this door can fulfil
-// no obligation, so such a decision denies.
+// obliged says whether the decision asks for something this door cannot
+// fulfil; such a decision denies.
 func obliged(d writ.Decision) bool {
 	for _, f := range d.Findings {
-		if len(f.Obligations) > 0 {
-			return true
+		for _, o := range f.Obligations {
+			if o.Type != "notify" {
+				return true
+			}
 		}
 	}
 	return false
+}
+
+// notify tells the log whom policy wants to hear of an allowed call. The rule
+// stands in the receipt; its pack says who.
+func (t *try) notify(ctx context.Context) {
+	for _, f := range t.dec.Findings {
+		for _, o := range f.Obligations {
+			if o.Type == "notify" {
+				t.d.cfg.Log.WarnContext(ctx, "policy allows a call and wants it known", "rule", f.Rule, "capability", t.k.ID, "call", t.call.ID)
+			}
+		}
+	}
 }
 
 // denied makes the refusal of a decision: the strongest finding names the code.

@@ -79,7 +79,7 @@ func (e *Engine) Reload(ctx context.Context, src Source) error {
 		return &writ.Error{
 			Code: writ.CodePolicyDown, Op: "policies.Load", Msg: "the policies do not load",
 			Hint: "mend the file it names, or start without --policies for the built-in ones",
-			Err:  fmt.Errorf("%s: %w", src.name, err),
+			Err:  fmt.Errorf("%s: %w", src.name, first(err)),
 		}
 	}
 	e.now.Store(s)
@@ -112,9 +112,9 @@ func (e *Engine) Permit(role writ.Role, tenant writ.Tenant, c writ.CapabilityID)
 }
 
 // Decide evaluates the packs routed to the capability. The strongest finding
-// is the effect, all findings are returned. In this version the host knows no
-// obligation: a finding that redacts, requires approval or obliges comes back
-// as a denial with code policy_denied. Revisions and packs are set even when an
+// is the effect, all findings are returned. A finding that redacts, or obliges the
+// host to anything but approval, comes back as a denial with code policy_denied:
+// the host cannot carry it out. Needs holds what must be approved. Revisions and packs are set even when an
 // error (always *writ.Error with code policy_unavailable) says that there is
 // no decision; its effect is then deny. Packs is shared: do not change it.
 func (e *Engine) Decide(ctx context.Context, in writ.PolicyInput) (writ.Decision, error) {
@@ -149,6 +149,11 @@ func (e *Engine) Decide(ctx context.Context, in writ.PolicyInput) (writ.Decision
 	d.Findings, d.Effect = found, writ.EffectAllow
 	if len(found) > 0 {
 		d.Effect = found[0].Effect
+	}
+	if d.Effect == writ.EffectRequireApproval {
+		for _, f := range found {
+			d.Needs = append(d.Needs, f.Needs...)
+		}
 	}
 	return d, nil
 }

@@ -84,8 +84,8 @@ func (r *route) merge(x *ast.Term) ([]writ.Finding, error) {
 var errMalformed = errors.New("a finding is not what the pack declares")
 
 // finding reads one element of a findings set and holds it against the rule it
-// names. Every effect this version cannot carry out, and every obligation,
-// becomes a denial with code policy_denied.
+// names. An effect or an obligation the host cannot carry out becomes a denial
+// with code policy_denied.
 func (p *pack) finding(t *ast.Term) (writ.Finding, error) {
 	object, ok := t.Value.(ast.Object)
 	if !ok {
@@ -106,15 +106,8 @@ func (p *pack) finding(t *ast.Term) (writ.Finding, error) {
 	if text(keyEffect) != string(f.Effect) || text(keyCode) != f.Code || text(keyMessage) != f.Message {
 		return writ.Finding{}, fmt.Errorf("rule %s: %w", f.Rule, errMalformed)
 	}
-	obliges := false
-	if v := object.Get(keyObligations); v != nil {
-		list, ok := v.Value.(*ast.Array)
-		obliges = !ok || list.Len() > 0
-	}
-	switch {
-	case f.Effect == writ.EffectDeny:
-	case f.Effect == writ.EffectAllow && !obliges:
-	default:
+	var known bool
+	if f.Obligations, f.Needs, known = obligations(f.Rule, f.Effect, object.Get(keyObligations)); !known {
 		f.Effect, f.Code = writ.EffectDeny, string(writ.CodePolicy)
 	}
 	return f, nil

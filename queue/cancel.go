@@ -60,6 +60,9 @@ func cancelPlan(c *writ.Call, a *TaskCancelArgs, s writ.Snapshot, _ writ.Decisio
 	case writ.TaskQueued:
 		d.leave(&t)
 		err = d.end(&t, writ.TaskQueued, writ.TaskCancelled)
+	case writ.TaskParked:
+		d.unpark(&t)
+		err = d.end(&t, writ.TaskParked, writ.TaskCancelled)
 	case writ.TaskRunning:
 		if t.CancelAt != 0 {
 			return writ.Tx{}, unchanged(t, version), nil

@@ -92,10 +92,15 @@ func claimDescribe(c *writ.Call, a *TaskClaimArgs, s writ.Snapshot) (writ.Subjec
 	if err != nil {
 		return writ.Subject{}, err
 	}
+	agreed := t
 	if tool, declared := agent.Tool(t.Capability); ok && declared {
 		expose(&t, tool)
 	}
-	return subjectOf(opClaim, c, s, t)
+	sub, err := subjectOf(opClaim, c, s, t)
+	if sub.Task != nil {
+		sub.Task.Raised = t.Safety != agreed.Safety || t.Approval != agreed.Approval || len(t.Sinks) > len(agreed.Sinks)
+	}
+	return sub, err
 }
 
 func claimPlan(c *writ.Call, a *TaskClaimArgs, s writ.Snapshot, _ writ.Decision) (writ.Tx, writ.Reply, error) {
@@ -179,7 +184,7 @@ func claimTask(c *writ.Call, id writ.TaskID, s writ.Snapshot, agent writ.Agent) 
 		return refuse(notEligible(why))
 	}
 	if r.State != writ.RunActive {
-		if c.Entry != nil {
+		if c.Entry != nil && writ.RunMoves.Terminal(r.State) {
 			return empty() // its run's end takes it out of the queue
 		}
 		return refuse(runEnded(opClaim, r))
@@ -245,8 +250,14 @@ func notEligible(why string) error {
 	return writ.Refuse(writ.CodeNotEligible, opClaim, "this agent may not take the task", "see reason").With("reason", why)
 }
 
-// runEnded refuses new work in a run that has ended.
+// runEnded refuses new work in a run that has ended, or waits for people.
 func runEnded(op string, r writ.Run) error {
+	if r.State == writ.RunPausedApproval {
+		e := writ.Refuse(writ.CodePaused, op, "the run waits for people to agree to more budget", "try again when it goes on").
+			With("approval", string(r.WaitsFor))
+		e.RetryMs = 5000
+		return e
+	}
 	return writ.Refuse(writ.CodeIllegal, op, "the run has ended", "release the task").
 		With("kind", writ.ObjectRun).With("from", string(r.State))
 }

@@ -65,7 +65,7 @@ func cleanupPlan(c *writ.Call, a *SessionCleanupArgs, s writ.Snapshot, _ writ.De
 			if err != nil {
 				return refuse(err)
 			}
-			if t.State != writ.TaskRunning || t.Lease == nil || t.Lease.Session != a.Session {
+			if t.Lease == nil || t.Lease.Session != a.Session {
 				d.tx.Unindex(writ.SessionTasks(a.Session), m.Name)
 				continue
 			}

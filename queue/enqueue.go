@@ -26,7 +26,7 @@ const opEnqueue = "queue.Enqueue"
 func newTaskID(c *writ.Call) writ.TaskID { return writ.TaskID(c.NewID(writ.PrefixTask, 0)) }
 
 func (e enqueuer) reads(c *writ.Call, a *TaskEnqueueArgs, s writ.Snapshot) (writ.ReadSet, error) {
-	t, err := e.request(a)
+	t, err := e.requested(c, a)
 	if err != nil {
 		return writ.ReadSet{}, err
 	}
@@ -61,7 +61,7 @@ func (e enqueuer) describe(c *writ.Call, a *TaskEnqueueArgs, s writ.Snapshot) (w
 	} else if ok {
 		return subjectIn(r, c, s, old)
 	}
-	t, err := e.asked(a)
+	t, err := e.asked(c, a)
 	if err == nil {
 		t, err = e.task(c, t, s, r)
 	}
@@ -77,7 +77,7 @@ func (e enqueuer) plan(c *writ.Call, a *TaskEnqueueArgs, s writ.Snapshot, _ writ
 	if err != nil {
 		return fail(err)
 	}
-	t, err := e.asked(a)
+	t, err := e.asked(c, a)
 	if err != nil {
 		return fail(err)
 	}
@@ -141,6 +141,9 @@ func (e enqueuer) existing(s writ.Snapshot, a *TaskEnqueueArgs) (t writ.Task, ve
 // task makes what was asked for a task: checked against its run and the agents
 // that could run it.
 func (e enqueuer) task(c *writ.Call, t writ.Task, s writ.Snapshot, r writ.Run) (writ.Task, error) {
+	if r.State == writ.RunPausedApproval {
+		return t, runEnded(opEnqueue, r)
+	}
 	if r.State != writ.RunActive || r.Sealed {
 		state := string(r.State)
 		if r.State == writ.RunActive {

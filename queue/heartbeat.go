@@ -20,7 +20,7 @@ type TaskProgress struct {
 
 // TaskHeartbeat tells the holder what to do next.
 type TaskHeartbeat struct {
-	Control   string `json:"control" doc:"continue, or cancel: stop and call task.release." enum:"continue,cancel"`
+	Control   string `json:"control" doc:"continue; wait: a call about the task needs approval, go on with heartbeats; or cancel: stop and call task.release." enum:"continue,wait,cancel"`
 	ExpiresAt string `json:"expires_at" doc:"End of the lease unless another heartbeat extends it."`
 	Every     int64  `json:"heartbeat_every_s" doc:"Seconds between heartbeats that keep the lease safe."`
 }
@@ -68,6 +68,9 @@ func heartbeatPlan(c *writ.Call, a *TaskHeartbeatArgs, s writ.Snapshot, _ writ.D
 		return refuse(err)
 	}
 	if err := holder(opHeartbeat, c, t, version, a.Lease, a.Fence); err != nil {
+		if t.State == writ.TaskParked && writ.CodeOf(err) == writ.CodeApprovalRequired {
+			return writ.Tx{}, parkedReply(t, s), nil
+		}
 		return refuse(err)
 	}
 	if s.Now > t.Lease.MaxUntil {

@@ -39,7 +39,8 @@ func (a *TaskReleaseArgs) FenceCarried() int64   { return a.Fence }
 // A session other than the holder is refused with not_holder, unless what it
 // shows is the remains of a lease it once had: then the lease is lost.
 func holder(op string, c *writ.Call, t writ.Task, version int64, lease writ.LeaseID, fence int64) error {
-	if t.State != writ.TaskRunning || t.Lease == nil {
+	parked := t.State == writ.TaskParked
+	if t.State != writ.TaskRunning && !parked || t.Lease == nil {
 		return leaseLost(op)
 	}
 	current := t.FenceOf(version)
@@ -51,6 +52,12 @@ func holder(op string, c *writ.Call, t writ.Task, version int64, lease writ.Leas
 	}
 	if lease != t.Lease.ID || fence != current {
 		return leaseLost(op)
+	}
+	if parked {
+		e := writ.Refuse(writ.CodeApprovalRequired, op, "the task waits for people to agree", "send heartbeats; control says continue when it goes on").
+			With("approval", string(t.WaitsFor))
+		e.RetryMs = 5000
+		return e
 	}
 	return nil
 }
@@ -124,14 +131,15 @@ func stopping(t writ.Task, r writ.Run) bool {
 // cancelled when nobody wants it any more, queued with a growing pause while
 // attempts are left, else dead.
 func (d *draft) retry(t *writ.Task, r writ.Run) error {
+	from := t.State
 	switch {
 	case stopping(*t, r):
-		return d.end(t, writ.TaskRunning, writ.TaskCancelled)
+		return d.end(t, from, writ.TaskCancelled)
 	case t.Attempt >= t.MaxAttempts:
-		return d.end(t, writ.TaskRunning, writ.TaskDead)
+		return d.end(t, from, writ.TaskDead)
 	}
 	d.enter(t, d.s.Now+pause(t.BackoffMs, t.Attempt))
-	return d.put(t, writ.TaskRunning)
+	return d.put(t, from)
 }
 
 // pause is base × 2^(attempt−1), at most ten minutes.

@@ -82,7 +82,7 @@ func getPlan(c *writ.Call, a *TaskGetArgs, s writ.Snapshot, _ writ.Decision) (wr
 // TaskListArgs ask for a page of the tasks of a run.
 type TaskListArgs struct {
 	Run   writ.RunID     `json:"run_id" doc:"The run." pattern:"^run_[0-7][0-9A-HJKMNP-TV-Z]{25}$"`
-	State writ.TaskState `json:"state,omitempty" doc:"Only tasks in this state." enum:"queued,running,done,failed,dead,cancelled"`
+	State writ.TaskState `json:"state,omitempty" doc:"Only tasks in this state." enum:"queued,running,parked,done,failed,dead,cancelled"`
 	After writ.TaskID    `json:"after,omitempty" doc:"Only tasks after this one: next of the page before." pattern:"^tsk_[0-7][0-9A-HJKMNP-TV-Z]{25}$"`
 	Limit int64          `json:"limit,omitempty" doc:"Tasks per page. Default 50." minimum:"1" maximum:"100"`
 }

@@ -13,7 +13,7 @@ type RunReapArgs struct {
 // its transaction is left for the next.
 const reapBatch = 32
 
-// reapCapability cancels the queued tasks of a run that has ended. Running
+// reapCapability cancels the queued and parked tasks of a run that has ended. Running
 // ones end by themselves: their holder learns it at the next heartbeat, or the
 // lease runs out.
 func reapCapability() *writ.Capability {
@@ -27,8 +27,12 @@ func reapCapability() *writ.Capability {
 
 const opReap = "queue.Reap"
 
-func queuedOf(id writ.RunID) writ.Range {
-	return writ.Range{Index: writ.RunTasksIn(id, writ.TaskQueued), Limit: reapBatch}
+// idleOf are the tasks of a run nobody works on.
+func idleOf(id writ.RunID) []writ.Range {
+	return []writ.Range{
+		{Index: writ.RunTasksIn(id, writ.TaskQueued), Limit: reapBatch},
+		{Index: writ.RunTasksIn(id, writ.TaskParked), Limit: reapBatch},
+	}
 }
 
 func reapReads(_ *writ.Call, a *RunReapArgs, s writ.Snapshot) (writ.ReadSet, error) {
@@ -38,12 +42,15 @@ func reapReads(_ *writ.Call, a *RunReapArgs, s writ.Snapshot) (writ.ReadSet, err
 	rs := writ.ReadSet{
 		Docs:     []writ.Key{writ.RunKey(a.Run)},
 		Counters: []writ.Counter{writ.RunOpenTasks(a.Run), writ.RunBadTasks(a.Run)},
-		Ranges:   []writ.Range{queuedOf(a.Run)},
+		Ranges:   idleOf(a.Run),
 	}
-	for _, m := range s.Ranges[queuedOf(a.Run)].Members {
-		id := writ.TaskID(m.Name)
-		rs.Docs = append(rs.Docs, writ.TaskKey(id))
-		rs.Ranges = append(rs.Ranges, queueReads(id)...)
+	for _, list := range idleOf(a.Run) {
+		for _, m := range s.Ranges[list].Members {
+			id := writ.TaskID(m.Name)
+			rs.Docs = append(rs.Docs, writ.TaskKey(id))
+			rs.Counters = append(rs.Counters, leaseEnd(id))
+			rs.Ranges = append(append(rs.Ranges, queueReads(id)...), waiters(id, wakeAtOnce+1))
+		}
 	}
 	return rs, nil
 }
@@ -63,8 +70,12 @@ func reapPlan(c *writ.Call, a *RunReapArgs, s writ.Snapshot, _ writ.Decision) (w
 		d.tx.Unindex(writ.IndexTodo, todo(todoRun, string(a.Run)))
 		return d.swept(Swept{}, nil)
 	}
-	members, out := s.Ranges[queuedOf(a.Run)].Members, Swept{}
-	out.More = len(members) == reapBatch
+	var members []writ.Member
+	out := Swept{}
+	for _, list := range idleOf(a.Run) {
+		members = append(members, s.Ranges[list].Members...)
+		out.More = out.More || len(s.Ranges[list].Members) == reapBatch
+	}
 	for _, m := range members {
 		if d.full() {
 			out.More = true
@@ -74,11 +85,16 @@ func reapPlan(c *writ.Call, a *RunReapArgs, s writ.Snapshot, _ writ.Decision) (w
 		if err != nil {
 			return writ.Tx{}, writ.Reply{}, err
 		}
-		if t.State != writ.TaskQueued {
+		from := t.State
+		switch from {
+		case writ.TaskQueued:
+			d.leave(&t)
+		case writ.TaskParked:
+			d.unpark(&t)
+		default:
 			continue // claimed or cancelled between two reads
 		}
-		d.leave(&t)
-		if err := d.end(&t, writ.TaskQueued, writ.TaskCancelled); err != nil {
+		if err := d.end(&t, from, writ.TaskCancelled); err != nil {
 			return writ.Tx{}, writ.Reply{}, err
 		}
 		out.Changed++

@@ -57,7 +57,6 @@ func reofferCapability() *writ.Capability {
 		return rs, err
 	}
 	return taskMandate("task.reoffer", "Put a task that was set aside back into its lanes.", op, reads, func(d *draft, t writ.Task) (Swept, error) {
-		d.tx.Unindex(writ.IndexTodo, todo(todoReoffer, string(t.ID)))
 		if t.State != writ.TaskQueued || len(d.s.Ranges[refusers(t.ID)].Members) == 0 {
 			d.tx.Unindex(writ.Refused(t.Capability, t.Domain), string(t.ID))
 			d.accept(t)

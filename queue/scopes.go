@@ -83,7 +83,7 @@ func inTheWay(s writ.Snapshot, t writ.Task) (h writ.Task, ok bool, err error) {
 		if err != nil {
 			return h, false, err
 		}
-		if found && h.State == writ.TaskRunning && h.Lease != nil {
+		if found && h.Lease != nil {
 			return h, true, nil
 		}
 	}
@@ -150,7 +150,6 @@ const (
 	todoWake    = "wake"
 	todoRun     = "run"
 	todoSession = "session"
-	todoReoffer = "reoffer"
 )
 
 func todo(kind, id string) string { return kind + " " + id }

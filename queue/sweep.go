@@ -87,7 +87,7 @@ func (d *draft) lapse(t *writ.Task, why writ.Failure, wake int) error {
 		return err
 	}
 	d.drop(t, wake)
-	t.Failure = &why
+	t.Failure, t.WaitsFor, t.ParkedAt = &why, "", 0
 	return d.retry(t, r)
 }
 

@@ -24,7 +24,9 @@ type TaskView struct {
 	Attempt      int64             `json:"attempt" doc:"Number of the present or last attempt; 0 before the first."`
 	BackoffMs    int64             `json:"backoff_ms" doc:"Pause before the second attempt in milliseconds; it doubles from then on."`
 	NotBefore    string            `json:"not_before,omitempty" doc:"The task does not start before this time."`
-	State        writ.TaskState    `json:"state" doc:"Where the task stands." enum:"queued,running,done,failed,dead,cancelled"`
+	State        writ.TaskState    `json:"state" doc:"Where the task stands." enum:"queued,running,parked,done,failed,dead,cancelled"`
+	Approval     writ.ToolApproval `json:"approval,omitempty" doc:"Manual: an agent that may run it declared that a person must agree." enum:"auto,manual"`
+	WaitsFor     writ.ApprovalID   `json:"waits_for,omitempty" doc:"Approval the task is parked for."`
 	CancelAt     string            `json:"cancel_requested_at,omitempty" doc:"When somebody asked the holder to stop."`
 	BlockedOn    []writ.TaskID     `json:"blocked_on,omitempty" doc:"Running tasks whose write scopes this task waits for."`
 	Lease        *TaskLease        `json:"lease,omitempty" doc:"Who holds the task."`
@@ -63,6 +65,7 @@ func viewOf(t writ.Task, version int64) TaskView {
 		Domain: t.Domain, Agents: t.Agents, Safety: t.Safety, Sinks: t.Sinks, WriteScopes: t.WriteScopes,
 		Priority: t.Priority, LeaseSeconds: t.LeaseSeconds, MaxAttempts: t.MaxAttempts, Attempt: t.Attempt,
 		BackoffMs: t.BackoffMs, NotBefore: timeOf(t.NotBefore), State: t.State, CancelAt: timeOf(t.CancelAt),
+		Approval: t.Approval, WaitsFor: t.WaitsFor,
 		Failure: (*TaskFailure)(t.Failure), CreatedAt: timeOf(t.CreatedAt), UpdatedAt: timeOf(t.UpdatedAt), Receipt: t.Receipt,
 		Version: version,
 	}

@@ -63,9 +63,11 @@ func rfcKey(t testing.TB) *ecdsa.PrivateKey {
 	return key
 }
 
+var testSecret = [32]byte{1, 2, 3}
+
 func testSealer(t testing.TB) *Sealer {
 	t.Helper()
-	s, err := NewSealer(rfcKey(t), "writ.local", [32]byte{1, 2, 3})
+	s, err := NewSealer(rfcKey(t), "writ.local", testSecret)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -6,6 +6,8 @@ import (
 	"crypto/elliptic"
 	"crypto/sha256"
 	"errors"
+	"slices"
+	"sync"
 
 	"github.com/secure-systems-lab/go-securesystemslib/dsse"
 	"github.com/writ-gateway/writ"
@@ -24,17 +26,49 @@ func sign(priv *ecdsa.PrivateKey, pae []byte) ([]byte, error) {
 func KeyIDOf(pub *ecdsa.PublicKey) (string, error) { return dsse.SHA256KeyID(pub) }
 
 // Sealer holds the receipt key and the evidence key. It is safe for
-// concurrent use and keeps no state between calls.
+// concurrent use. What it gives never depends on what it gave before.
 type Sealer struct {
 	key      *ecdsa.PrivateKey
 	keyID    string
 	origin   string
-	evidence [32]byte
+	evidence *evidenceKey
+	fresh    signatures
+}
+
+// signatures are those made a moment ago. A fact is sealed twice in one
+// process, for the reply and for the ledger, and what is signed decides the
+// signature: the second time it need not be made again. Each is handed out
+// once, and forgotten when many others follow.
+type signatures struct {
+	mu    sync.Mutex
+	by    map[[sha256.Size]byte][]byte // digest of the signed text → signature
+	order [4096][sha256.Size]byte      // digests as they came, a ring
+	next  int
+}
+
+func (s *signatures) keep(digest [sha256.Size]byte, sig []byte) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.by == nil {
+		s.by = map[[sha256.Size]byte][]byte{}
+	}
+	delete(s.by, s.order[s.next])
+	s.order[s.next], s.by[digest] = digest, slices.Clone(sig)
+	s.next = (s.next + 1) % len(s.order)
+}
+
+// take gives nil when there is none.
+func (s *signatures) take(digest [sha256.Size]byte) []byte {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	sig := s.by[digest]
+	delete(s.by, digest)
+	return sig
 }
 
 // NewSealer makes a Sealer of a P-256 key for the log named origin, a bare
-// host name.
-func NewSealer(key *ecdsa.PrivateKey, origin string, evidenceKey [32]byte) (*Sealer, error) {
+// host name, and the secret that evidence is encrypted under.
+func NewSealer(key *ecdsa.PrivateKey, origin string, secret [32]byte) (*Sealer, error) {
 	const op = "receipts.NewSealer"
 	if key == nil || key.Curve != elliptic.P256() {
 		return nil, writ.Fault(writ.CodeInternal, op, errors.New("the receipt key must be of curve P-256"))
@@ -46,7 +80,11 @@ func NewSealer(key *ecdsa.PrivateKey, origin string, evidenceKey [32]byte) (*Sea
 	if err != nil {
 		return nil, writ.Fault(writ.CodeInternal, op, err)
 	}
-	return &Sealer{key: key, keyID: id, origin: origin, evidence: evidenceKey}, nil
+	ev, err := newEvidenceKey(secret)
+	if err != nil {
+		return nil, writ.Fault(writ.CodeInternal, op, err)
+	}
+	return &Sealer{key: key, keyID: id, origin: origin, evidence: ev}, nil
 }
 
 // KeyID of the receipt key.
@@ -85,9 +123,15 @@ func (s *Sealer) Seal(f writ.StoredFact) (writ.Receipt, error) {
 		return writ.Receipt{}, writ.Fault(writ.CodeInternal, op, errors.New("the fact's commit cannot be stated"))
 	}
 	payload := f.Payload()
-	sig, err := sign(s.key, dsse.PAE(PayloadType, payload))
-	if err != nil {
-		return writ.Receipt{}, writ.Fault(writ.CodeInternal, op, err)
+	pae := dsse.PAE(PayloadType, payload)
+	digest := sha256.Sum256(pae)
+	sig := s.fresh.take(digest)
+	if sig == nil {
+		var err error
+		if sig, err = sign(s.key, pae); err != nil {
+			return writ.Receipt{}, writ.Fault(writ.CodeInternal, op, err)
+		}
+		s.fresh.keep(digest, sig)
 	}
 	return writ.Receipt{ID: f.ID, Seq: f.Commit.Seq, Payload: payload, KeyID: s.keyID, Sig: sig, Evidence: f.Evidence}, nil
 }

@@ -21,9 +21,8 @@ func Capabilities(Config) []*writ.Capability {
 
 // Todo members this room leaves and takes.
 func todoReap(id writ.RunID) string    { return "run " + string(id) }
+func todoOffer(id writ.RunID) string   { return "offer " + string(id) }
 func todoExhaust(id writ.RunID) string { return "exhaust " + string(id) }
-
-func todoReoffer(id writ.TaskID) string { return "reoffer " + string(id) }
 
 // readRun reads a run with its counters.
 func readRun(id writ.RunID) writ.ReadSet {

@@ -72,8 +72,8 @@ func seal() *writ.Capability {
 				return tx, r, e
 			}
 			run.Sealed = true
-			to := writ.RunActive
-			if run.ClosePolicy == writ.CloseAuto {
+			to := run.State // a paused run is not made active by sealing it
+			if run.State == writ.RunActive && run.ClosePolicy == writ.CloseAuto {
 				to = closing(s, &tx, &run)
 			}
 			if err := move(call, op, s, &tx, &run, to); err != nil {
@@ -155,14 +155,9 @@ type RunExhausted struct {
 // alone before it is looked at again.
 const exhaustAgainMs = 1000
 
-// underWay shows whether attempts at tasks of a run are under way, queued the
-// tasks that may have been refused for want of budget.
+// underWay shows whether attempts at tasks of a run are under way.
 func underWay(id writ.RunID) writ.Range {
 	return writ.Range{Index: writ.RunTasksIn(id, writ.TaskRunning), Limit: 1}
-}
-
-func queued(id writ.RunID) writ.Range {
-	return writ.Range{Index: writ.RunTasksIn(id, writ.TaskQueued), Limit: 200}
 }
 
 // exhaust fails a run that was refused a claim it had no budget for. It looks
@@ -176,7 +171,7 @@ func exhaust() *writ.Capability {
 	}, writ.Verb[RunExhaustArgs]{
 		Reads: func(_ *writ.Call, a *RunExhaustArgs, _ writ.Snapshot) (writ.ReadSet, error) {
 			rs := readRun(a.RunID)
-			rs.Ranges = []writ.Range{underWay(a.RunID), queued(a.RunID)}
+			rs.Ranges = []writ.Range{underWay(a.RunID)}
 			return rs, nil
 		},
 		Describe: func(_ *writ.Call, a *RunExhaustArgs, s writ.Snapshot) (writ.Subject, error) {
@@ -188,14 +183,12 @@ func exhaust() *writ.Capability {
 			if err != nil {
 				return tx, r, err
 			}
-			limit, used := run.Budget[writ.BudgetSteps], s.Counters[writ.RunSteps(a.RunID)]
+			limit, used := run.Limit(writ.BudgetSteps), s.Counters[writ.RunSteps(a.RunID)]
 			out := RunExhausted{}
 			switch {
-			case !ok || writ.RunMoves.Terminal(run.State):
+			case !ok || run.State != writ.RunActive:
 			case used+writ.StepsOfAttempt <= limit:
-				for _, m := range s.Ranges[queued(a.RunID)].Members {
-					tx.Index(writ.IndexTodo, todoReoffer(writ.TaskID(m.Name)), s.Now)
-				}
+				tx.Index(writ.IndexTodo, todoOffer(a.RunID), s.Now)
 			case len(s.Ranges[underWay(a.RunID)].Members) > 0:
 				tx.Index(writ.IndexTodo, todoExhaust(a.RunID), s.Now+exhaustAgainMs)
 				return tx, writ.Reply{Outcome: writ.OutcomeDone, Body: out}, nil

@@ -8,7 +8,8 @@ type RunView struct {
 	RunID       writ.RunID       `json:"run_id" doc:"The run."`
 	Title       string           `json:"title,omitempty" doc:"Title for people."`
 	Goal        string           `json:"goal,omitempty" doc:"What it is to reach."`
-	State       writ.RunState    `json:"state" doc:"Where it stands." enum:"active,done,failed,cancelled"`
+	State       writ.RunState    `json:"state" doc:"Where it stands." enum:"active,paused_approval,done,failed,cancelled"`
+	WaitsFor    writ.ApprovalID  `json:"waits_for,omitempty" doc:"Approval it is paused for."`
 	Reason      string           `json:"reason,omitempty" doc:"Why it ended."`
 	ClosePolicy writ.ClosePolicy `json:"close_policy" doc:"Who ends it." enum:"auto,manual"`
 	Sealed      bool             `json:"sealed" doc:"Whether no task may be added any more."`
@@ -30,15 +31,15 @@ type RunBudgetView struct {
 
 // RunMeter is one dimension of a budget.
 type RunMeter struct {
-	Limit     int64 `json:"limit" doc:"Hard limit."`
+	Limit     int64 `json:"limit" doc:"What may be used: the limit it was created with, and what was granted since."`
 	Used      int64 `json:"used" doc:"Used so far, what running attempts have paid in advance included."`
 	Remaining int64 `json:"remaining" doc:"What is left."`
 }
 
 func view(r writ.Run, s writ.Snapshot, version int64) RunView {
-	limit, used := r.Budget[writ.BudgetSteps], s.Counters[writ.RunSteps(r.ID)]
+	limit, used := r.Limit(writ.BudgetSteps), s.Counters[writ.RunSteps(r.ID)]
 	return RunView{
-		RunID: r.ID, Title: r.Title, Goal: r.Goal, State: r.State, Reason: r.Reason, ClosePolicy: r.ClosePolicy, Sealed: r.Sealed,
+		RunID: r.ID, Title: r.Title, Goal: r.Goal, State: r.State, WaitsFor: r.WaitsFor, Reason: r.Reason, ClosePolicy: r.ClosePolicy, Sealed: r.Sealed,
 		Budget:    RunBudgetView{Steps: RunMeter{Limit: limit, Used: used, Remaining: max(0, limit-used)}},
 		OpenTasks: s.Counters[writ.RunOpenTasks(r.ID)], BadTasks: s.Counters[writ.RunBadTasks(r.ID)],
 		Owner: r.Owner, OwnerRole: r.OwnerRole, CreatedAt: writ.FormatTime(r.CreatedAt), UpdatedAt: writ.FormatTime(r.UpdatedAt),
@@ -82,7 +83,7 @@ func get() *writ.Capability {
 type RunListArgs struct {
 	After writ.RunID    `json:"after,omitempty" doc:"Run the last page ended with." pattern:"^run_[0-7][0-9A-HJKMNP-TV-Z]{25}$"`
 	Limit int64         `json:"limit,omitempty" doc:"Runs looked at per page." default:"50" minimum:"1" maximum:"200"`
-	State writ.RunState `json:"state,omitempty" doc:"Only runs in this state." enum:"active,done,failed,cancelled"`
+	State writ.RunState `json:"state,omitempty" doc:"Only runs in this state." enum:"active,paused_approval,done,failed,cancelled"`
 }
 
 // RunList is a page of runs.

@@ -12,10 +12,12 @@ import (
 	"github.com/writ-gateway/writ/gateway"
 	"github.com/writ-gateway/writ/internal/daemon"
 	"github.com/writ-gateway/writ/policies"
+	"github.com/writ-gateway/writ/policies/author"
 )
 
 // docs/reference.md is made from the code: capabilities with the roles that may
-// call them, state machines, error codes, policy rules.
+// call them, state machines, error codes, policy rules
+// and lints.
 func TestReferenceIsUpToDate(t *testing.T) {
 	cat := daemon.Catalog()
 	engine, err := policies.Load(t.Context(), policies.Shipped(), policies.Options{Capabilities: daemon.IDs(cat), Tenants: []writ.Tenant{"default"}})
@@ -59,11 +61,16 @@ func TestReferenceIsUpToDate(t *testing.T) {
 		}
 		fmt.Fprintf(&b, "| `%s` | %d | %s |\n", c, gateway.StatusOf(c), receipted)
 	}
-	b.WriteString("\n## Policy rules\n\nRules of the built-in packs; a denial names them in `rule_ids`.\n\n| rule | severity | what it denies |\n|---|---|---|\n")
+	b.WriteString("\n## Policy rules\n\nRules of the built-in packs, the effect each has, and when it holds; refusals name them in `rule_ids`.\n\n| rule | severity | effect | when |\n|---|---|---|---|\n")
 	for _, p := range engine.Info().Packs {
 		for _, r := range p.Rules {
-			fmt.Fprintf(&b, "| `%s` | %s | %s |\n", r.ID, r.Severity, r.Title)
+			fmt.Fprintf(&b, "| `%s` | %s | %s | %s |\n", r.ID, r.Severity, r.Effect, r.Title)
 		}
+	}
+	b.WriteString("\n## Policy lints\n\nWhat `writ policy lint` looks for besides what `writ policy check` refuses (id `check`). Ids do not change.\n\n| id | severity | finds | what to do |\n|---|---|---|---|\n")
+	markdown := strings.NewReplacer("|", `\|`, "**", "`**`", "<pack>", "PACK", "<case>", "CASE")
+	for _, l := range author.Lints() {
+		fmt.Fprintf(&b, "| `%s` | %s | %s | %s |\n", l.ID, l.Severity, markdown.Replace(l.Title), markdown.Replace(l.Hint))
 	}
 	b.WriteString("\n## Exit codes\n\n| code | of a command | of `writ receipt verify` |\n|---|---|---|\n")
 	for _, e := range []struct {

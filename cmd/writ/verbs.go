@@ -26,6 +26,7 @@ import (
 var nouns = map[string]string{
 	"session": "Open and end sessions", "agent": "Register agents", "run": "Create and follow runs",
 	"task": "Enqueue, claim and finish tasks", "capability": "See what can be called", "policy": "See the policies in force",
+	"approval": "See and decide what people must agree to",
 }
 
 func verbCommands() []*cobra.Command {
@@ -43,6 +44,7 @@ func verbCommands() []*cobra.Command {
 		}
 		groups[noun].AddCommand(verbCommand(k, verb))
 	}
+	approvalCommands(groups["approval"])
 	return out
 }
 

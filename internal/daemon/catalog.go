@@ -6,6 +6,7 @@ import (
 
 	"github.com/writ-gateway/writ"
 	"github.com/writ-gateway/writ/agents"
+	"github.com/writ-gateway/writ/approvals"
 	"github.com/writ-gateway/writ/gateway"
 	"github.com/writ-gateway/writ/guard"
 	"github.com/writ-gateway/writ/policies"
@@ -43,6 +44,7 @@ func build(r rooms) (*writ.Registry, *gateway.Validator, error) {
 		}
 		return validator.Schema(schema, args)
 	}})...)
+	all = append(all, newApprovals(func(schema, value writ.RawObject) error { return validator.Schema(schema, value) }).Capabilities()...)
 	all = append(all, registry.Capabilities(registry.Config{
 		Builtin:    func() []*writ.Capability { return all },
 		PolicyInfo: r.policyInfo, PolicyInfoType: reflect.TypeFor[policies.Info](),
@@ -58,6 +60,12 @@ func build(r rooms) (*writ.Registry, *gateway.Validator, error) {
 	}
 	validator, err = gateway.NewValidator(reg)
 	return reg, validator, err
+}
+
+// newApprovals joins the room of approvals with the rooms whose objects wait
+// while people decide.
+func newApprovals(validate func(schema, value writ.RawObject) error) approvals.Room {
+	return approvals.New(approvals.Config{Waiters: []approvals.Waiter{queue.Parking{}, runs.Pausing{}}, Validate: validate})
 }
 
 // Catalog is the registry without anything behind it: for descriptions, help
@@ -95,13 +103,14 @@ func dues() []guard.Due {
 		{Index: writ.IndexLeases, Call: one("task.expire", "task_id"), Grace: true},
 		{Index: writ.IndexBeats, Call: one("session.lapse", "session_id"), Grace: true},
 		{Index: writ.IndexLives, Call: one("session.expire", "session_id")},
+		{Index: writ.IndexExpiries, Call: one("approval.expire", "approval_id")},
 		{Index: writ.IndexReady, Call: one("task.ready", "task_id")},
 		guard.Todo(map[string]func(string) (writ.CapabilityID, map[string]any){
 			"session": kind("session.cleanup", "session_id"),
 			"agent":   kind("agent.cleanup", "agent_id"),
 			"run":     kind("run.reap", "run_id"),
+			"offer":   func(rest string) (writ.CapabilityID, map[string]any) { return "run.offer", queue.OfferArgs(rest) },
 			"wake":    kind("task.wake", "task_id"),
-			"reoffer": kind("task.reoffer", "task_id"),
 			"exhaust": func(run string) (writ.CapabilityID, map[string]any) {
 				return "run.exhaust", map[string]any{"run_id": run, "dimension": writ.BudgetSteps}
 			},

@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"bytes"
 	"errors"
 	"net"
 	"os"
@@ -190,8 +191,13 @@ func TestDoctorComparesPoliciesOnASharedStore(t *testing.T) {
 	if err := os.CopyFS(dir, os.DirFS("../../policies")); err != nil {
 		t.Fatal(err)
 	}
-	path := filepath.Join(dir, "packs", "budgets", "data.yaml")
-	if err := os.WriteFile(path, []byte("config:\n  late_percent: 50\n"), 0o600); err != nil {
+	path := filepath.Join(dir, "packs", "budgets", "pack.yaml")
+	b, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b = bytes.Replace(b, []byte("owner: writ"), []byte("owner: somebody"), 1)
+	if err := os.WriteFile(path, b, 0o600); err != nil {
 		t.Fatal(err)
 	}
 	cfg := d.cfg

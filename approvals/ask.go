@@ -1,0 +1,333 @@
+package approvals
+
+import (
+	"cmp"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"reflect"
+	"slices"
+	"strings"
+
+	"github.com/writ-gateway/writ"
+)
+
+// pointer is the document that says which approval a request led to last.
+type pointer struct {
+	Approval writ.ApprovalID `json:"approval_id"`
+}
+
+// maxArgs is how long the arguments people are shown may be. What they cannot
+// be shown they cannot approve.
+const maxArgs = 48 << 10
+
+// budgetVerb stands for the capability of a request for more budget: it is the
+// same request whatever call met the limit.
+const budgetVerb writ.CapabilityID = "budget.extend"
+
+// request makes the approval a call would ask for. What it is bound to comes
+// from the call and the subject policy judged.
+func request(c *writ.Call, k *writ.Capability, s writ.Snapshot, sub writ.Subject, d writ.Decision) (writ.Approval, []writ.Ask, error) {
+	args, digest, err := shown(c.Args)
+	if err != nil {
+		return writ.Approval{}, nil, err
+	}
+	a := writ.Approval{
+		ID: writ.ApprovalID(c.NewID(writ.PrefixApproval, 0)), State: writ.ApprovalPending, Needs: d.Needs,
+		Scope: writ.ScopeSession, Capability: k.ID, Version: k.Version, Args: args, Labels: sub.Labels, Policy: d.PolicyRevision,
+		Requester: writ.Requester{Session: c.Caller.Session, Principal: c.Caller.Principal, Role: c.Caller.Role, Agent: c.Caller.Agent},
+		MaxUses:   writ.MaxApprovalUses, CreatedAt: s.Now,
+	}
+	if sub.Run != nil {
+		a.Run = sub.Run.ID
+	}
+	if sub.Task != nil {
+		a.Subject = sub.Task.Capability
+		if doc := s.Docs[writ.TaskKey(sub.Task.ID)]; doc.Version != 0 { // not one the call is about to make
+			a.Task = sub.Task.ID
+		}
+	}
+	life, remember := int64(writ.MaxApprovalSeconds), int64(0)
+	for i, n := range d.Needs {
+		a.Scope = narrower(a.Scope, n.Scope)
+		a.MaxUses = min(a.MaxUses, n.MaxUses)
+		life = min(life, n.ExpiresS)
+		if i == 0 || n.Remember < remember {
+			remember = n.Remember
+		}
+	}
+	if a.Scope == writ.ScopeTask && a.Task == "" || a.Scope == writ.ScopeRun && a.Run == "" {
+		a.Scope = writ.ScopeCall
+	}
+	a.ExpiresAt = s.Now + life*1000
+	ask := writ.Ask{Scope: a.Scope, Capability: k.ID, Version: k.Version, Subject: a.Subject, Digest: digest, Caller: c.Caller, Run: a.Run, Task: a.Task}
+	if dims := extends(d.Needs); len(dims) > 0 && len(dims) == len(d.Needs) && a.Run != "" {
+		a.Scope = writ.ScopeRun
+		ask = writ.Ask{Scope: writ.ScopeRun, Capability: budgetVerb, Subject: writ.CapabilityID(strings.Join(dims, "+")), Run: a.Run}
+	}
+	a.Request = ask.Request()
+	asks := []writ.Ask{ask}
+	if remember > 0 {
+		for _, wide := range []writ.ApprovalScope{writ.ScopeRun, writ.ScopeSession} {
+			if narrower(a.Scope, wide) == a.Scope && a.Scope != wide && (wide != writ.ScopeRun || a.Run != "") {
+				ask.Scope = wide
+				asks = append(asks, ask)
+			}
+		}
+	}
+	return a, asks, nil
+}
+
+func narrower(a, b writ.ApprovalScope) writ.ApprovalScope {
+	scopes := writ.ApprovalScopes()
+	return scopes[min(max(0, slices.Index(scopes, a)), max(0, slices.Index(scopes, b)))]
+}
+
+// extends lists the dimensions of a budget that needs ask more of, sorted.
+func extends(needs []writ.Need) (dims []string) {
+	for _, n := range needs {
+		if n.Kind == writ.ApproveBudgetExtension {
+			dims = append(dims, n.Dimension)
+		}
+	}
+	slices.Sort(dims)
+	return dims
+}
+
+// transient are arguments that change when the same thing is tried again.
+var transient = []string{"lease_id", "fence", "wait_s"}
+
+// shown is what people see of a call's arguments, and the digest over all of
+// them. Transient ones are in neither, secret ones only in the digest.
+func shown(args any) (writ.RawObject, string, error) {
+	fault := func(err error) (writ.RawObject, string, error) {
+		return nil, "", writ.Fault(writ.CodeInternal, "approvals.Ask", err)
+	}
+	b, err := json.Marshal(args)
+	if err != nil {
+		return fault(err)
+	}
+	var m map[string]json.RawMessage
+	if err := json.Unmarshal(b, &m); err != nil {
+		return fault(err)
+	}
+	for _, name := range transient {
+		delete(m, name)
+	}
+	if b, err = json.Marshal(m); err != nil { // keys sorted
+		return fault(err)
+	}
+	sum := sha256.Sum256(b)
+	for _, name := range secrets(reflect.TypeOf(args)) {
+		delete(m, name)
+	}
+	if b, err = json.Marshal(m); err != nil {
+		return fault(err)
+	}
+	if len(b) > maxArgs {
+		return nil, "", writ.Refuse(writ.CodeTooLarge, "approvals.Ask", "the call needs approval and its arguments are too large to show to a person",
+			"store what is large elsewhere and pass a reference")
+	}
+	return b, hex.EncodeToString(sum[:]), nil
+}
+
+// secrets are the JSON names of the fields tagged `writ:"secret"`.
+func secrets(t reflect.Type) (names []string) {
+	for t != nil && t.Kind() == reflect.Pointer {
+		t = t.Elem()
+	}
+	if t == nil || t.Kind() != reflect.Struct {
+		return nil
+	}
+	for i := range t.NumField() {
+		if f := t.Field(i); f.Tag.Get("writ") == "secret" {
+			name, _, _ := strings.Cut(f.Tag.Get("json"), ",")
+			names = append(names, name)
+		}
+	}
+	return names
+}
+
+// Reads names the requests a call may be covered by, then the approvals they
+// led to, then what must be stopped while people decide.
+func (r Room) Reads(c *writ.Call, k *writ.Capability, s writ.Snapshot, sub writ.Subject, d writ.Decision) (writ.ReadSet, error) {
+	a, asks, err := request(c, k, s, sub, d)
+	if err != nil {
+		return writ.ReadSet{}, err
+	}
+	rs := writ.ReadSet{
+		Docs: []writ.Key{writ.ApprovalKey(a.ID)}, Counters: []writ.Counter{writ.ApprovalsAsked(a.Requester.Principal)},
+	}
+	for _, ask := range asks {
+		key := writ.AskKey(ask.Request())
+		rs.Docs = append(rs.Docs, key)
+		if !s.Has(key) {
+			continue
+		}
+		p, _, ok, err := writ.Get[pointer](s, key)
+		if err != nil {
+			return rs, err
+		}
+		if ok {
+			rs.Docs = append(rs.Docs, writ.ApprovalKey(p.Approval))
+		}
+	}
+	if t, ok, err := taskOf(s, a); err != nil {
+		return rs, err
+	} else if ok && t.EnqueuedBy != "" {
+		rs.Docs = append(rs.Docs, writ.SessionKey(t.EnqueuedBy))
+	}
+	return rs, r.readWaiting(&rs, a, s)
+}
+
+func taskOf(s writ.Snapshot, a writ.Approval) (writ.Task, bool, error) {
+	if a.Task == "" || !s.Has(writ.TaskKey(a.Task)) {
+		return writ.Task{}, false, nil
+	}
+	t, _, ok, err := writ.Get[writ.Task](s, writ.TaskKey(a.Task))
+	return t, ok, err
+}
+
+// exclude lists everybody who stands behind a request.
+func exclude(c *writ.Call, s writ.Snapshot, a writ.Approval) ([]writ.PrincipalID, error) {
+	out := append([]writ.PrincipalID{c.Caller.Principal, c.Caller.Controller}, c.Caller.Openers...)
+	t, ok, err := taskOf(s, a)
+	if err != nil {
+		return nil, err
+	}
+	if ok && t.EnqueuedBy != "" {
+		ses, _, found, err := writ.Get[writ.Session](s, writ.SessionKey(t.EnqueuedBy))
+		if err != nil {
+			return nil, err
+		}
+		if found {
+			out = append(append(out, ses.Principal, ses.AnsweredBy()), ses.Openers...)
+		}
+	}
+	slices.Sort(out)
+	out = slices.Compact(out)
+	return slices.DeleteFunc(out, func(p writ.PrincipalID) bool { return p == "" }), nil
+}
+
+// Settle is guard.Approver's: see there.
+func (r Room) Settle(c *writ.Call, k *writ.Capability, s writ.Snapshot, sub writ.Subject, d writ.Decision) (tx writ.Tx, reply writ.Reply, met bool, err error) {
+	a, asks, err := request(c, k, s, sub, d)
+	if err != nil {
+		return tx, reply, false, err
+	}
+	var superseded *writ.Approval
+	for i, ask := range asks {
+		old, ok, err := last(s, ask)
+		if err != nil {
+			return tx, reply, false, err
+		}
+		if !ok || old.Dead(s.Now) && !(old.State == writ.ApprovalDenied && s.Now < old.ExpiresAt) {
+			continue // nothing that still counts: ask
+		}
+		switch {
+		case old.State == writ.ApprovalApproved && covers(old, d.Needs) && old.MeetsAll(d.Needs) && (i == 0 || old.Remembered == ask.Scope):
+			if decidedBy(old, c.Caller) {
+				return tx, reply, false, conflictOfInterest("approvals.Use")
+			}
+			return tx, reply, true, use(c, s, &tx, old)
+		case i > 0: // a wider approval that does not count; the narrow one decides
+		case old.State == writ.ApprovalDenied && covers(old, d.Needs):
+			return tx, reply, false, denied(old, d)
+		case old.State == writ.ApprovalPending && covers(old, d.Needs):
+			return tx, waiting(old), false, nil
+		case old.State == writ.ApprovalPending || old.State == writ.ApprovalApproved:
+			superseded = &old
+		}
+	}
+	if s.Counters[writ.ApprovalsAsked(a.Requester.Principal)] >= writ.MaxApprovalsAsked && superseded == nil {
+		e := writ.Refuse(writ.CodeQuota, "approvals.Ask", "as many of your calls wait for people as may at a time", "wait until some are decided")
+		e.RetryMs = 60_000
+		return tx, reply, false, e
+	}
+	if a.Excluded, err = exclude(c, s, a); err != nil {
+		return tx, reply, false, err
+	}
+	if err = put(c, s, &tx, &a, ""); err != nil {
+		return tx, reply, false, err
+	}
+	tx.Index(writ.IndexApprovals, string(a.ID), 0)
+	tx.Index(writ.IndexExpiries, string(a.ID), a.ExpiresAt)
+	if err = tx.PutDoc(s, writ.AskKey(a.Request), "ask", pointer{a.ID}); err != nil {
+		return tx, reply, false, err
+	}
+	if superseded != nil {
+		from := superseded.State
+		superseded.State, superseded.Successor = writ.ApprovalSuperseded, a.ID
+		if err = put(c, s, &tx, superseded, from); err != nil {
+			return tx, reply, false, err
+		}
+	}
+	for _, w := range r.cfg.Waiters {
+		if err = w.Wait(c, s, a, &tx); err != nil {
+			return tx, reply, false, err
+		}
+	}
+	return tx, waiting(a), false, nil
+}
+
+// last is the approval a request led to last.
+func last(s writ.Snapshot, ask writ.Ask) (a writ.Approval, ok bool, err error) {
+	p, _, ok, err := writ.Get[pointer](s, writ.AskKey(ask.Request()))
+	if err != nil || !ok {
+		return a, false, err
+	}
+	a, _, ok, err = writ.Get[writ.Approval](s, writ.ApprovalKey(p.Approval))
+	return a, ok, err
+}
+
+// covers says whether an approval was asked for every need there is now, and
+// for no fewer people or others than those who may decide it now.
+func covers(a writ.Approval, needs []writ.Need) bool {
+	return !slices.ContainsFunc(needs, func(n writ.Need) bool {
+		asked, ok := a.Need(n.Rule)
+		return !ok || asked.Kind != n.Kind || asked.Approvers < n.Approvers || asked.Dimension != n.Dimension || asked.Add < n.Add ||
+			slices.ContainsFunc(asked.Roles, func(r writ.Role) bool { return !slices.Contains(n.Roles, r) })
+	})
+}
+
+// decidedBy says whether the caller, or the person answerable for it, voted.
+func decidedBy(a writ.Approval, c writ.Caller) bool {
+	return slices.ContainsFunc(a.Votes, func(v writ.Vote) bool {
+		return v.Principal == c.Principal || v.Controller == c.Controller || v.Controller == c.Principal
+	})
+}
+
+// use records one use. The approval's version is guarded, so two calls cannot
+// use it at once, and its end is.
+func use(c *writ.Call, s writ.Snapshot, tx *writ.Tx, a writ.Approval) error {
+	from := a.State
+	if a.Uses++; a.Uses >= a.MaxUses {
+		a.State = writ.ApprovalConsumed
+	}
+	tx.NotAfter(a.ExpiresAt - 1)
+	return put(c, s, tx, &a, from)
+}
+
+func denied(a writ.Approval, d writ.Decision) error {
+	e := writ.Refuse(writ.CodeApprovalDenied, "approvals.Use", "a person has denied this call", "do something else; the same call can be asked for again after expires_at").
+		With("approval", string(a.ID)).With("expires_at", writ.FormatTime(a.ExpiresAt))
+	e.Rules = d.Rules()
+	return e
+}
+
+func conflictOfInterest(op string) *writ.Error {
+	return writ.Refuse(writ.CodeSoD, op, "nobody decides what they stand behind or already decided", "another person with the role must do it")
+}
+
+func waiting(a writ.Approval) writ.Reply {
+	p := writ.Pending{
+		Status: "approval_required", Approval: a.ID, Kind: a.Needs[0].Kind, Scope: a.Scope, Roles: a.Needs[0].Roles,
+		ExpiresAt: writ.FormatTime(a.ExpiresAt), Receipt: a.Receipt,
+		Hint: "repeat the same call, with the same Idempotency-Key, once approval.get says approved",
+	}
+	for _, n := range a.Needs {
+		p.Rules = append(p.Rules, n.Rule)
+		p.Approvers = cmp.Or(max(p.Approvers, n.Approvers), 1)
+	}
+	return writ.Reply{Outcome: writ.OutcomePending, Body: p}
+}

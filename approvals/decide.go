@@ -1,0 +1,231 @@
+package approvals
+
+import (
+	"slices"
+
+	"github.com/writ-gateway/writ"
+)
+
+// ApprovalDecideArgs are one person's decision.
+type ApprovalDecideArgs struct {
+	Approval writ.ApprovalID `json:"approval_id" doc:"The approval." pattern:"^apr_[0-7][0-9A-HJKMNP-TV-Z]{25}$"`
+	Decision string          `json:"decision" doc:"What you decide. One denial is enough." enum:"approve,deny"`
+	Reason   string          `json:"reason,omitempty" doc:"Why, for those who read it later." maxLength:"500"`
+	Remember *Remember       `json:"remember,omitempty" doc:"With approve: let it hold for more than this one call, if policy allows that."`
+}
+
+// Remember widens an approval.
+type Remember struct {
+	Scope   writ.ApprovalScope `json:"scope" doc:"What it is to hold for: the same capability in this run or session, whatever the arguments." enum:"run,session"`
+	MaxUses int64              `json:"max_uses" doc:"How often it may be used." minimum:"1" maximum:"1000"`
+}
+
+// ApprovalRespondArgs are the answer to a human_action.
+type ApprovalRespondArgs struct {
+	Approval writ.ApprovalID `json:"approval_id" doc:"The approval." pattern:"^apr_[0-7][0-9A-HJKMNP-TV-Z]{25}$"`
+	Response writ.RawObject  `json:"response" doc:"The answer, of the form response_schema asks for."`
+	Reason   string          `json:"reason,omitempty" doc:"A remark, for those who read it later." maxLength:"500"`
+}
+
+func (r Room) decide() *writ.Capability {
+	const op = "approvals.Decide"
+	return writ.Define[ApprovalDecideArgs, ApprovalView](writ.Capability{
+		ID: "approval.decide", Safety: writ.SafetyMutating, Summary: "Approve or deny what somebody else wants to do.",
+	}, writ.Verb[ApprovalDecideArgs]{
+		Locks: func(_ *writ.Call, a *ApprovalDecideArgs) []writ.Key { return []writ.Key{writ.ApprovalKey(a.Approval)} },
+		Reads: func(_ *writ.Call, a *ApprovalDecideArgs, s writ.Snapshot) (writ.ReadSet, error) {
+			rs, err := r.reads(a.Approval, s)
+			if a.Remember != nil && s.Docs[writ.ApprovalKey(a.Approval)].Version != 0 {
+				if old, _, _, err := writ.Get[writ.Approval](s, writ.ApprovalKey(a.Approval)); err == nil {
+					rs.Docs = append(rs.Docs, writ.AskKey(wider(old, a.Remember.Scope).Request()))
+				}
+			}
+			return rs, err
+		},
+		Describe: func(c *writ.Call, a *ApprovalDecideArgs, s writ.Snapshot) (writ.Subject, error) {
+			return describe(op, c, s, a.Approval)
+		},
+		Plan: func(c *writ.Call, a *ApprovalDecideArgs, s writ.Snapshot, _ writ.Decision) (tx writ.Tx, reply writ.Reply, err error) {
+			old, err := undecided(op, c, s, a.Approval)
+			if err != nil {
+				return tx, reply, err
+			}
+			if a.Decision != "approve" {
+				if a.Remember != nil {
+					return tx, reply, invalid(op, "/remember", "goes with approve only")
+				}
+				return r.vote(op, c, s, old, false, a.Reason)
+			}
+			if slices.ContainsFunc(old.Needs, func(n writ.Need) bool { return n.Kind == writ.ApproveHumanAction }) {
+				return tx, reply, writ.Refuse(writ.CodeIllegal, op, "this approval needs an answer, not only a yes", "use approval.respond").
+					With("kind", writ.ObjectApproval)
+			}
+			if a.Remember != nil {
+				if err := remember(op, &tx, s, &old, *a.Remember); err != nil {
+					return tx, reply, err
+				}
+			}
+			more, reply, err := r.vote(op, c, s, old, true, a.Reason)
+			more.Join(tx)
+			return more, reply, err
+		},
+	})
+}
+
+func (r Room) respond() *writ.Capability {
+	const op = "approvals.Respond"
+	return writ.Define[ApprovalRespondArgs, ApprovalView](writ.Capability{
+		ID: "approval.respond", Safety: writ.SafetyMutating, Summary: "Answer what only a person can answer; the answer is the approval.",
+	}, writ.Verb[ApprovalRespondArgs]{
+		Locks: func(_ *writ.Call, a *ApprovalRespondArgs) []writ.Key { return []writ.Key{writ.ApprovalKey(a.Approval)} },
+		Reads: func(_ *writ.Call, a *ApprovalRespondArgs, s writ.Snapshot) (writ.ReadSet, error) {
+			return r.reads(a.Approval, s)
+		},
+		Describe: func(c *writ.Call, a *ApprovalRespondArgs, s writ.Snapshot) (writ.Subject, error) {
+			return describe(op, c, s, a.Approval)
+		},
+		Plan: func(c *writ.Call, a *ApprovalRespondArgs, s writ.Snapshot, _ writ.Decision) (tx writ.Tx, reply writ.Reply, err error) {
+			old, err := undecided(op, c, s, a.Approval)
+			if err != nil {
+				return tx, reply, err
+			}
+			i := slices.IndexFunc(old.Needs, func(n writ.Need) bool { return n.Kind == writ.ApproveHumanAction })
+			if i < 0 {
+				return tx, reply, writ.Refuse(writ.CodeIllegal, op, "this approval asks for a decision, not for an answer", "use approval.decide").
+					With("kind", writ.ObjectApproval)
+			}
+			if schema := old.Needs[i].Schema; len(schema) > 0 {
+				if err := r.cfg.Validate(schema, a.Response); err != nil {
+					return tx, reply, err
+				}
+			}
+			old.Response = a.Response
+			return r.vote(op, c, s, old, true, a.Reason)
+		},
+	})
+}
+
+// reads names what a decision must see: the approval and what waits for it.
+func (r Room) reads(id writ.ApprovalID, s writ.Snapshot) (writ.ReadSet, error) {
+	rs := writ.ReadSet{Docs: []writ.Key{writ.ApprovalKey(id)}}
+	if s.Docs[writ.ApprovalKey(id)].Version == 0 {
+		return rs, nil
+	}
+	a, _, _, err := writ.Get[writ.Approval](s, writ.ApprovalKey(id))
+	if err != nil {
+		return rs, err
+	}
+	return rs, r.readWaiting(&rs, a, s)
+}
+
+// describe tells policy how the caller stands to an approval.
+func describe(op string, c *writ.Call, s writ.Snapshot, id writ.ApprovalID) (writ.Subject, error) {
+	a, _, err := load(op, c, s, id)
+	if err != nil {
+		return writ.Subject{}, err
+	}
+	return writ.Subject{Approval: &writ.ApprovalFacts{
+		ID: a.ID, Kind: a.Needs[0].Kind, Scope: a.Scope, State: a.State, Excluded: excluded(a, c.Caller), Voted: decidedBy(a, c.Caller),
+	}}, nil
+}
+
+// excluded says whether the caller stands behind the request, or its session
+// was opened by the one who asks.
+func excluded(a writ.Approval, c writ.Caller) bool {
+	return slices.Contains(a.Excluded, c.Principal) || slices.Contains(a.Excluded, c.Controller) ||
+		slices.Contains(c.Openers, a.Requester.Principal)
+}
+
+// undecided is an approval the caller may decide now. Policy has rules of its
+// own about who may; these hold whatever the packs say.
+func undecided(op string, c *writ.Call, s writ.Snapshot, id writ.ApprovalID) (writ.Approval, error) {
+	a, version, err := load(op, c, s, id)
+	switch {
+	case err != nil:
+		return a, err
+	case a.State != writ.ApprovalPending:
+		return a, writ.IllegalMove(op, writ.ObjectApproval, string(a.State), string(writ.ApprovalApproved))
+	case a.Dead(s.Now):
+		return a, writ.IllegalMove(op, writ.ObjectApproval, string(writ.ApprovalExpired), string(writ.ApprovalApproved))
+	case excluded(a, c.Caller) || decidedBy(a, c.Caller):
+		return a, conflictOfInterest(op)
+	case !slices.ContainsFunc(a.Needs, func(n writ.Need) bool { return slices.Contains(n.Roles, c.Caller.Role) }):
+		return a, writ.Refuse(writ.CodeNotEligible, op, "your role is not one of those that may decide this", "see roles in approval.get").
+			With("role", string(c.Caller.Role))
+	}
+	return a, c.Match(op, version)
+}
+
+// vote records a decision, and what follows from it: after the last vote that
+// was needed, or one denial, what waited is let go on or ended in the same
+// transaction.
+func (r Room) vote(op string, c *writ.Call, s writ.Snapshot, a writ.Approval, yes bool, reason string) (tx writ.Tx, reply writ.Reply, err error) {
+	a.Votes = append(slices.Clip(a.Votes), writ.Vote{
+		Session: c.Caller.Session, Principal: c.Caller.Principal, Controller: c.Caller.Controller, Role: c.Caller.Role,
+		Approve: yes, Reason: reason, At: s.Now, Receipt: writ.ReceiptID(c.NewID(writ.PrefixReceipt, 0)),
+	})
+	switch {
+	case !yes:
+		a.State = writ.ApprovalDenied
+	case a.MeetsAll(a.Needs):
+		a.State = writ.ApprovalApproved
+	}
+	tx.NotAfter(a.ExpiresAt - 1)
+	if err := put(c, s, &tx, &a, writ.ApprovalPending); err != nil {
+		return tx, reply, err
+	}
+	if a.State != writ.ApprovalPending {
+		if err := r.wake(c, s, a, &tx); err != nil {
+			return tx, reply, err
+		}
+	}
+	// More budget is used by being granted; there is no call to wait for.
+	if a.State == writ.ApprovalApproved && len(extends(a.Needs)) == len(a.Needs) {
+		if err := spend(c, s, &tx, &a); err != nil {
+			return tx, reply, err
+		}
+	}
+	return tx, writ.Reply{Outcome: writ.OutcomeDone, Body: view(a, 0, s.Now), Versioned: []string{"version"}, ETag: -1}, nil
+}
+
+// spend marks an approval as used up in the transaction that approves it.
+func spend(c *writ.Call, s writ.Snapshot, tx *writ.Tx, a *writ.Approval) error {
+	a.State, a.Uses = writ.ApprovalConsumed, a.MaxUses
+	return put(c, s, tx, a, writ.ApprovalApproved)
+}
+
+// wider is the request a remembered approval covers.
+func wider(a writ.Approval, scope writ.ApprovalScope) writ.Ask {
+	return writ.Ask{
+		Scope: scope, Capability: a.Capability, Version: a.Version, Subject: a.Subject, Run: a.Run, Task: a.Task,
+		Caller: writ.Caller{Principal: a.Requester.Principal, Role: a.Requester.Role, Agent: a.Requester.Agent, Session: a.Requester.Session},
+	}
+}
+
+// remember lets an approval hold for a wider scope, within what policy allowed.
+func remember(op string, tx *writ.Tx, s writ.Snapshot, a *writ.Approval, want Remember) error {
+	allowed := int64(writ.MaxApprovalUses)
+	for _, n := range a.Needs {
+		allowed = min(allowed, n.Remember)
+	}
+	switch {
+	case allowed == 0:
+		return invalid(op, "/remember", "is not allowed by the policy that asks for this approval")
+	case want.MaxUses > allowed:
+		return invalid(op, "/remember/max_uses", "is more than the policy that asks for this approval allows")
+	case narrower(a.Scope, want.Scope) != a.Scope || a.Scope == want.Scope:
+		return invalid(op, "/remember/scope", "must be wider than the approval's own")
+	case want.Scope == writ.ScopeRun && a.Run == "":
+		return invalid(op, "/remember/scope", "the call is not about a run")
+	}
+	a.Remembered, a.MaxUses = want.Scope, want.MaxUses
+	key := writ.AskKey(wider(*a, want.Scope).Request())
+	return tx.PutDoc(s, key, "ask", pointer{a.ID})
+}
+
+func invalid(op, at, msg string) error {
+	return &writ.Error{
+		Code: writ.CodeInputInvalid, Op: op, Msg: "the decision cannot be taken like this", Hint: "correct every field named in errors",
+		Fields: []writ.FieldError{{Pointer: at, Msg: msg}},
+	}
+}

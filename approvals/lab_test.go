@@ -1,0 +1,232 @@
+package approvals_test
+
+import (
+	"errors"
+	"maps"
+	"testing"
+
+	"github.com/writ-gateway/writ"
+	"github.com/writ-gateway/writ/approvals"
+	"github.com/writ-gateway/writ/writtest"
+)
+
+// lab is a shard in which one verb needs approval.
+type lab struct {
+	*testing.T
+	*writtest.World
+	room  approvals.Room
+	verb  *writ.Capability
+	woken []writ.ApprovalState // what the waiting room was told, in order
+}
+
+type doArgs struct {
+	What  string `json:"what"`
+	Lease string `json:"lease_id,omitempty"`
+	Fence int64  `json:"fence,omitempty"`
+	Key   string `json:"key,omitempty" writ:"secret"`
+}
+
+func newLab(t *testing.T) *lab {
+	l := &lab{T: t, World: writtest.New()}
+	l.room = approvals.New(approvals.Config{
+		Waiters: []approvals.Waiter{waiter{l}},
+		Validate: func(schema, value writ.RawObject) error {
+			if string(schema) == string(value) { // the one answer this schema knows
+				return nil
+			}
+			return writ.Refuse(writ.CodeInputInvalid, "test", "no", "")
+		},
+	})
+	l.verb = writ.Define[doArgs, doArgs](writ.Capability{ID: "thing.do", Summary: "Do.", Safety: writ.SafetyMutating}, writ.Verb[doArgs]{})
+	return l
+}
+
+type waiter struct{ l *lab }
+
+func (waiter) Reads(writ.Approval, writ.Snapshot) (writ.ReadSet, error) { return writ.ReadSet{}, nil }
+
+func (waiter) Wait(*writ.Call, writ.Snapshot, writ.Approval, *writ.Tx) error {
+	return nil
+}
+
+func (w waiter) Wake(_ *writ.Call, _ writ.Snapshot, a writ.Approval, _ *writ.Tx) error {
+	w.l.woken = append(w.l.woken, a.State)
+	return nil
+}
+
+func need(patch func(*writ.Need)) writ.Need {
+	n := writ.Need{
+		Rule: "approvals.manual", Kind: writ.ApproveEffect, Scope: writ.ScopeCall, Approvers: 1,
+		Roles: []writ.Role{writ.RoleApprover}, ExpiresS: 3600, MaxUses: 1,
+	}
+	if patch != nil {
+		patch(&n)
+	}
+	return n
+}
+
+// settled is what became of one call that needs approval.
+type settled struct {
+	met     bool
+	pending writ.Pending
+	tx      writ.Tx
+}
+
+// settle plans what the door would: nothing is committed.
+func (l *lab) settle(by writ.Caller, args doArgs, sub writ.Subject, needs ...writ.Need) (settled, error) {
+	l.Helper()
+	call := l.NewCall(l.verb, by, &args)
+	d := writ.Decision{Effect: writ.EffectRequireApproval, Needs: needs, PolicyRevision: "sha256:aa"}
+	s := l.Snapshot(writ.ReadSet{})
+	if sub.Task != nil {
+		s = l.Snapshot(writ.ReadSet{Docs: []writ.Key{writ.TaskKey(sub.Task.ID)}})
+	}
+	for hop := 0; ; hop++ {
+		want, err := l.room.Reads(call, l.verb, s, sub, d)
+		if err != nil {
+			return settled{}, err
+		}
+		want = s.Missing(want)
+		if want.Empty() {
+			break
+		}
+		if hop == writtest.Hops {
+			l.Fatal("reads never end")
+		}
+		more := l.Snapshot(want)
+		maps.Copy(s.Docs, more.Docs)
+		maps.Copy(s.Counters, more.Counters)
+	}
+	tx, reply, met, err := l.room.Settle(call, l.verb, s, sub, d)
+	if err != nil {
+		return settled{}, err
+	}
+	out := settled{met: met, tx: tx}
+	if !met {
+		out.pending = reply.Body.(writ.Pending)
+		if reply.Outcome != writ.OutcomePending {
+			l.Errorf("outcome %q", reply.Outcome)
+		}
+	}
+	for _, c := range tx.Changes {
+		if !writ.LegalMove(c.Kind, c.From, c.To) {
+			l.Errorf("%s %q → %q is not legal", c.Kind, c.From, c.To)
+		}
+	}
+	if !tx.Empty() {
+		out.tx.Call = call.ID
+		out.tx.Fact = &writ.Fact{ID: writ.ReceiptID(call.NewID(writ.PrefixReceipt, 0))}
+		out.tx.GuardSnapshot(s)
+	}
+	return out, nil
+}
+
+// do is settle and commit.
+func (l *lab) do(by writ.Caller, args doArgs, needs ...writ.Need) (settled, error) {
+	l.Helper()
+	return l.about(by, args, writ.Subject{}, needs...)
+}
+
+func (l *lab) about(by writ.Caller, args doArgs, sub writ.Subject, needs ...writ.Need) (settled, error) {
+	l.Helper()
+	out, err := l.settle(by, args, sub, needs...)
+	if err == nil && !out.tx.Empty() {
+		err = l.Apply(out.tx)
+	}
+	return out, err
+}
+
+// asked makes a call that is not met and returns its approval.
+func (l *lab) asked(by writ.Caller, args doArgs, needs ...writ.Need) writ.ApprovalID {
+	l.Helper()
+	out, err := l.do(by, args, needs...)
+	if err != nil {
+		l.Fatal(err)
+	}
+	if out.met {
+		l.Fatal("met without anybody's approval")
+	}
+	return out.pending.Approval
+}
+
+// happens makes a call that must be met.
+func (l *lab) happens(by writ.Caller, args doArgs, needs ...writ.Need) {
+	l.Helper()
+	out, err := l.do(by, args, needs...)
+	if err != nil || !out.met {
+		l.Fatalf("met %v, error %v", out.met, err)
+	}
+}
+
+func (l *lab) capability(id writ.CapabilityID) *writ.Capability {
+	for _, k := range l.room.Capabilities() {
+		if k.ID == id {
+			return k
+		}
+	}
+	l.Fatalf("no capability %s", id)
+	return nil
+}
+
+func (l *lab) decide(by writ.Caller, id writ.ApprovalID, decision string) error {
+	_, _, err := l.Call(l.capability("approval.decide"), by, &approvals.ApprovalDecideArgs{Approval: id, Decision: decision})
+	return err
+}
+
+func (l *lab) approves(by writ.Caller, id writ.ApprovalID) {
+	l.Helper()
+	if err := l.decide(by, id, "approve"); err != nil {
+		l.Fatal(err)
+	}
+}
+
+func (l *lab) state(id writ.ApprovalID) writ.ApprovalState {
+	l.Helper()
+	a, _, ok := writtest.Get[writ.Approval](l.World, writ.ApprovalKey(id))
+	if !ok {
+		l.Fatalf("no approval %s", id)
+	}
+	return a.State
+}
+
+func (l *lab) wants(id writ.ApprovalID, want writ.ApprovalState) {
+	l.Helper()
+	if got := l.state(id); got != want {
+		l.Errorf("%s is %s, want %s", id, got, want)
+	}
+	for _, s := range []writ.ApprovalState{
+		writ.ApprovalPending, writ.ApprovalApproved, writ.ApprovalConsumed, writ.ApprovalDenied, writ.ApprovalExpired, writ.ApprovalSuperseded, writ.ApprovalRevoked,
+	} {
+		if _, listed := l.Index(writ.ApprovalsIn(s))[string(id)]; listed != (s == want) {
+			l.Errorf("%s is %s: listed as %s: %v", id, want, s, listed)
+		}
+	}
+	if _, due := l.Index(writ.IndexExpiries)[string(id)]; due == writ.ApprovalMoves.Terminal(want) {
+		l.Errorf("%s is %s: in the list of expiries: %v", id, want, due)
+	}
+}
+
+func refusedWith(t *testing.T, err error, want writ.Code) {
+	t.Helper()
+	if got := writ.CodeOf(err); got != want {
+		t.Errorf("refused with %q (%v), want %q", got, err, want)
+	}
+}
+
+// people are callers with what the door would know of their sessions.
+func (l *lab) planner() writ.Caller {
+	c := l.Open(writ.RoleOrchestrator, "planner", "")
+	c.Kind, c.Controller, c.Openers = writ.KindService, "root", []writ.PrincipalID{"root"}
+	return c
+}
+
+func (l *lab) approver(name writ.PrincipalID) writ.Caller {
+	c := l.Open(writ.RoleApprover, name, "")
+	c.Controller, c.Openers = name, []writ.PrincipalID{"root"}
+	return c
+}
+
+func isConflict(err error) bool {
+	_, ok := errors.AsType[*writtest.Conflict](err)
+	return ok
+}

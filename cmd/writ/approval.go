@@ -1,0 +1,129 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/writ-gateway/writ"
+	"github.com/writ-gateway/writ/client"
+)
+
+// approvalCommands adds to the verbs made from the capabilities what people
+// type: approve, deny, and watch.
+func approvalCommands(group *cobra.Command) {
+	group.Long = `See and decide what people must agree to.
+
+A call that policy allows only with approval answers 202 and has not happened. Somebody with the
+role approver, who does not stand behind the call, decides:
+
+  writ approval list --state pending
+  writ approval get apr_…
+  writ approval approve apr_… --reason "looked at the target" --token-file alice.token
+  writ approval deny apr_…
+
+Then the caller makes the same call again, with the same Idempotency-Key, and it happens once.`
+	group.AddCommand(decision("approve", "Agree to a call"), decision("deny", "Refuse a call; one denial is enough"), watchApprovals())
+}
+
+func decision(word, short string) *cobra.Command {
+	var connect connection
+	var format, reason, scope string
+	var uses int64
+	cmd := &cobra.Command{
+		Use: word + " APPROVAL-ID", Short: short,
+		Example: "  writ approval " + word + " apr_01M85DS6ADY7YHVBWVGXH347C2 --reason \"checked\" --token-file alice.token",
+		Args:    func(c *cobra.Command, rest []string) error { return usage(c, cobra.ExactArgs(1)(c, rest)) },
+		RunE: func(c *cobra.Command, rest []string) error {
+			cl, err := connect.open()
+			if err != nil {
+				return err
+			}
+			body := map[string]any{"approval_id": rest[0], "decision": word}
+			if reason != "" {
+				body["reason"] = reason
+			}
+			if scope != "" {
+				body["remember"] = map[string]any{"scope": scope, "max_uses": uses}
+			}
+			return invoke(c.Context(), c, cl, "approval.decide", body, format, "")
+		},
+	}
+	cmd.Flags().StringVar(&reason, "reason", "", "why, for those who read it later")
+	if word == "approve" {
+		cmd.Flags().StringVar(&scope, "remember", "", "let it hold for the rest of the run or session, if policy allows that")
+		cmd.Flags().Int64Var(&uses, "max-uses", 1, "with --remember: how often it may be used")
+	}
+	cmd.Flags().StringVarP(&format, "output", "o", "table", "table or json")
+	connect.flags(cmd)
+	return cmd
+}
+
+// watchPause is how often watch asks.
+const watchPause = 2 * time.Second
+
+func watchApprovals() *cobra.Command {
+	var connect connection
+	cmd := &cobra.Command{
+		Use: "watch", Short: "Print requests for approval as they come, one JSON object a line, until interrupted",
+		Args: noArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			cl, err := connect.open()
+			if err != nil {
+				return err
+			}
+			ctx := c.Context()
+			after := ""
+			for {
+				if after, err = printPending(ctx, c, cl, after); err != nil {
+					if ctx.Err() != nil {
+						return nil
+					}
+					return err
+				}
+				select {
+				case <-time.After(watchPause):
+				case <-ctx.Done():
+					return nil
+				}
+			}
+		},
+	}
+	connect.flags(cmd)
+	return cmd
+}
+
+// printPending prints the pending approvals after one and says which was last.
+func printPending(ctx context.Context, c *cobra.Command, cl *client.Client, after string) (string, error) {
+	for {
+		args := map[string]any{"state": writ.ApprovalPending}
+		if after != "" {
+			args["after"] = after
+		}
+		var page struct {
+			Approvals []json.RawMessage `json:"approvals"`
+			Next      string            `json:"next"`
+		}
+		if _, err := cl.Invoke(ctx, "approval.list", args, &page); err != nil {
+			return after, err
+		}
+		for _, raw := range page.Approvals {
+			var a struct {
+				ID string `json:"approval_id"`
+			}
+			if err := json.Unmarshal(raw, &a); err != nil {
+				return after, err
+			}
+			after = a.ID
+			fmt.Fprintln(c.OutOrStdout(), strings.TrimSpace(string(raw)))
+		}
+		if page.Next == "" {
+			return after, nil
+		}
+		after = page.Next
+	}
+}

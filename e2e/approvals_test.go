@@ -1,0 +1,438 @@
+package e2e
+
+import (
+	"os"
+	"path/filepath"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/writ-gateway/writ"
+)
+
+// asking are policies like the shipped ones, with a pack of a team's own that
+// asks people: for runs of orchestrators, before destructive work begins, and
+// before anything is published; and a budget that can be extended.
+func asking(t testing.TB) string {
+	t.Helper()
+	dir := t.TempDir()
+	for _, part := range []string{"packs", "roles"} {
+		if err := os.CopyFS(filepath.Join(dir, part), os.DirFS(filepath.Join("..", "policies", part))); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write := func(name, text string) {
+		path := filepath.Join(dir, "packs", name)
+		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write("ask/pack.yaml", `manifest:
+  id: ask
+  version: 1.0.0
+  title: What this team wants to be asked
+  owner: team
+  kind: guard
+  match: {capabilities: [run.create, task.claim, task.complete]}
+  effects: [deny, require_approval]
+`)
+	write("ask/ask.rego", `package packs.ask
+
+import future.keywords.not
+
+# METADATA
+# title: Incomplete
+# description: The input names no capability.
+# custom: {id: ask.incomplete, severity: critical, control: fail closed}
+findings contains {"rule": "ask.incomplete", "effect": "deny", "code": "policy_denied", "message": "the call cannot be judged"} if {
+	not input.call.capability
+}
+
+# METADATA
+# title: Runs
+# description: An orchestrator starts a run.
+# custom: {id: ask.run, severity: low, control: a person looks}
+findings contains {
+	"rule": "ask.run", "effect": "require_approval", "code": "policy_denied", "message": "a person agrees to every run",
+	"obligations": [{"type": "approval", "args": {"kind": "effect", "scope": "call", "approvers": 1, "roles": ["approver"], "expires_s": 600, "remember": 2}}],
+} if {
+	input.call.capability == "run.create"
+	input.session.role == "orchestrator"
+}
+
+# METADATA
+# title: Destructive work
+# description: Destructive work begins.
+# custom: {id: ask.destructive, severity: high, control: a person looks}
+findings contains {
+	"rule": "ask.destructive", "effect": "require_approval", "code": "policy_denied", "message": "a person agrees to destructive work",
+	"obligations": [{"type": "approval", "args": {"scope": "task", "expires_s": 600}}],
+} if {
+	input.call.capability == "task.claim"
+	input.task.safety == "destructive"
+}
+
+# METADATA
+# title: Publishing
+# description: Something is published.
+# custom: {id: ask.publish, severity: high, control: two people look}
+findings contains {
+	"rule": "ask.publish", "effect": "require_approval", "code": "policy_denied", "message": "two people agree before it is published",
+	"obligations": [{"type": "approval", "args": {"scope": "call", "approvers": 2, "expires_s": 600}}],
+} if {
+	input.call.capability == "task.complete"
+	input.task.capability == "site.publish"
+}
+`)
+	if err := os.RemoveAll(filepath.Join(dir, "packs", "budgets")); err != nil {
+		t.Fatal(err)
+	}
+	write("budgets/pack.yaml", `manifest:
+  id: budgets
+  version: 9.0.0
+  title: Budgets that people can extend
+  owner: team
+  kind: mandatory
+  match: {capabilities: ["*"]}
+  effects: [deny, require_approval]
+`)
+	write("budgets/budgets.rego", `package packs.budgets
+
+import future.keywords.not
+
+# METADATA
+# title: Incomplete
+# description: The input has no budget list.
+# custom: {id: budgets.incomplete, severity: critical, control: fail closed}
+findings contains {"rule": "budgets.incomplete", "effect": "deny", "code": "policy_denied", "message": "the call cannot be judged"} if {
+	not is_array(input.budget)
+}
+
+# METADATA
+# title: More steps
+# description: The call would take more steps than the run has left.
+# custom: {id: budgets.extend.steps, severity: high, control: runaway work}
+findings contains {
+	"rule": "budgets.extend.steps", "effect": "require_approval", "code": "budget_exceeded", "message": "the run needs more steps",
+	"obligations": [{"type": "approval", "args": {"kind": "budget_extension", "scope": "run", "dimension": "steps", "add": 5, "expires_s": 600}}],
+} if {
+	some entry in input.budget
+	entry.dimension == "steps"
+	not entry.fits == true
+}
+`)
+	return dir
+}
+
+// onAskingHosts runs a test on both hosts under those policies.
+func onAskingHosts(t *testing.T, f func(t *testing.T, w *world)) {
+	t.Helper()
+	t.Parallel()
+	for _, host := range hosts {
+		t.Run(host, func(t *testing.T) {
+			t.Parallel()
+			f(t, newWorld(t, host, "--policies", asking(t)))
+		})
+	}
+}
+
+func (w *world) alice() caller { return w.session("alice", writ.RoleApprover, "") }
+func (w *world) bob() caller   { return w.session("bob", writ.RoleApprover, "") }
+
+func (c caller) approve(id string) reply {
+	c.t.Helper()
+	return c.ok(200, "POST", "/v1/approvals/"+id+"/decision", obj{"decision": "approve", "reason": "fine"})
+}
+
+func (c caller) deny(id string) reply {
+	c.t.Helper()
+	return c.ok(200, "POST", "/v1/approvals/"+id+"/decision", obj{"decision": "deny"})
+}
+
+// waits makes a call that people must agree to first, and returns the approval.
+func (c caller) waits(method, path string, body any, headers ...string) string {
+	c.t.Helper()
+	r := c.do(method, path, body, headers...)
+	if r.status != 202 || r.str("status") != "approval_required" || r.str("approval_id") == "" || r.str("hint") == "" {
+		c.t.Fatalf("want 202 approval_required, got %s", r)
+	}
+	return r.str("approval_id")
+}
+
+// audit exports everything and verifies it offline.
+func (w *world) audited() {
+	w.t.Helper()
+	path, _ := w.export()
+	if r := w.verify(path); r.code != 0 {
+		w.t.Errorf("the export does not verify: %s", r)
+	}
+}
+
+// A risky call waits, is approved by a second person, and happens exactly once,
+// whichever replica is asked.
+func TestACallWaitsForApproval(t *testing.T) {
+	onAskingHosts(t, func(t *testing.T, w *world) {
+		w.t, w.op.t = t, t
+		w.agent("planner", "web", "orchestrator", "", []string{}, nil)
+		orc := w.session("planner", writ.RoleOrchestrator, "planner")
+		body, other := obj{"title": "risky", "budget": obj{"steps": 9}}, obj{"title": "else", "budget": obj{"steps": 9}}
+		id := orc.waits("POST", "/v1/runs", body, "Idempotency-Key", "k1")
+		if again := orc.at(w.last()).waits("POST", "/v1/runs", body, "Idempotency-Key", "k1"); again != id {
+			t.Fatalf("the same call asked twice: %s, %s", id, again)
+		}
+		orc.refused(422, writ.CodeIdempotency, "POST", "/v1/runs", other, "Idempotency-Key", "k1")
+		orc.refused(403, writ.CodeRBAC, "POST", "/v1/approvals/"+id+"/decision", obj{"decision": "approve"})
+		w.op.refused(403, writ.CodeRBAC, "POST", "/v1/approvals/"+id+"/decision", obj{"decision": "approve"})
+		if n := orc.ok(200, "GET", "/v1/runs", nil).at("runs"); len(n.([]any)) != 0 {
+			t.Fatal("a run exists before anybody agreed")
+		}
+		seen := w.alice().ok(200, "GET", "/v1/approvals/"+id, nil)
+		if seen.str("state") != "pending" || seen.str("requester", "principal") != "planner" || seen.str("args", "title") != "risky" {
+			t.Errorf("what people are shown: %s", seen)
+		}
+		w.gw[0].restart()
+		w.alice().at(w.last()).approve(id)
+		made := orc.ok(201, "POST", "/v1/runs", body, "Idempotency-Key", "k1")
+		replay := orc.at(w.last()).ok(201, "POST", "/v1/runs", body, "Idempotency-Key", "k1")
+		if made.str("run_id") != replay.str("run_id") || replay.header.Get("Idempotency-Replayed") != "true" {
+			t.Errorf("repeated: %s, then %s", made, replay)
+		}
+		if n := orc.ok(200, "GET", "/v1/runs", nil).at("runs"); len(n.([]any)) != 1 {
+			t.Errorf("the call happened %d times", len(n.([]any)))
+		}
+		if s := w.alice().ok(200, "GET", "/v1/approvals/"+id, nil).str("state"); s != "consumed" {
+			t.Errorf("the approval is %s", s)
+		}
+		if next := orc.waits("POST", "/v1/runs", body, "Idempotency-Key", "k2"); next == id {
+			t.Error("a used approval covers another call")
+		}
+		w.audited()
+	})
+}
+
+// Many callers race for one use.
+func TestOneUseUnderLoad(t *testing.T) {
+	onAskingHosts(t, func(t *testing.T, w *world) {
+		w.t, w.op.t = t, t
+		w.agent("planner", "web", "orchestrator", "", []string{}, nil)
+		orc := w.session("planner", writ.RoleOrchestrator, "planner")
+		body := obj{"title": "once", "budget": obj{"steps": 9}}
+		w.alice().approve(orc.waits("POST", "/v1/runs", body))
+		var wg sync.WaitGroup
+		var mu sync.Mutex
+		got := map[int]int{}
+		for i := range 16 {
+			gw := w.gw[i%len(w.gw)]
+			wg.Go(func() {
+				r, err := orc.at(gw).try("POST", "/v1/runs", body)
+				mu.Lock()
+				defer mu.Unlock()
+				if err != nil {
+					t.Error(err)
+				}
+				got[r.status]++
+			})
+		}
+		wg.Wait()
+		if got[201] != 1 || got[202] != 15 {
+			t.Errorf("answers by status: %v, want one 201 and fifteen 202", got)
+		}
+		if n := orc.ok(200, "GET", "/v1/approvals?state=pending", nil).at("approvals"); len(n.([]any)) != 1 {
+			t.Errorf("%d requests for the next one", len(n.([]any)))
+		}
+		w.audited()
+	})
+}
+
+// Destructive work is parked until a person agrees, and only then handed out.
+func TestATaskWaitsToBeClaimed(t *testing.T) {
+	onAskingHosts(t, func(t *testing.T, w *world) {
+		c := w.riskyCast(t)
+		for name, claim := range map[string]func(task string) string{
+			"by id": func(task string) string {
+				return c.builder.waits("POST", "/v1/tasks/"+task+"/claim", nil)
+			},
+			"next": func(task string) string {
+				if r := c.builder.do("POST", "/v1/tasks/claim", nil); r.status != 204 {
+					t.Fatalf("handed out: %s", r)
+				}
+				return c.op.ok(200, "GET", "/v1/tasks/"+task, nil).str("waits_for")
+			},
+		} {
+			task := c.enqueue("burn-"+name[:2], obj{"capability": "site.burn"})
+			id := claim(task)
+			if s := c.state(task); s != writ.TaskParked || id == "" {
+				t.Fatalf("%s: the task is %s, waits for %q", name, s, id)
+			}
+			if r := c.builder.do("POST", "/v1/tasks/claim", nil); r.status != 204 {
+				t.Fatalf("%s: handed out: %s", name, r)
+			}
+			wait := c.builder.poll()
+			w.alice().approve(id)
+			r := <-wait
+			if r.status != 200 || r.str("task", "task_id") != task {
+				t.Fatalf("%s: who waited got %s", name, r)
+			}
+			c.builder.complete(leaseOf(r))
+			if s := c.op.ok(200, "GET", "/v1/approvals/"+id, nil).str("state"); s != "consumed" {
+				t.Errorf("%s: the approval is %s", name, s)
+			}
+		}
+		task := c.enqueue("burn-no", obj{"capability": "site.burn"})
+		w.alice().deny(c.builder.waits("POST", "/v1/tasks/"+task+"/claim", nil))
+		if r := c.op.ok(200, "GET", "/v1/tasks/"+task, nil); r.str("state") != "failed" || r.str("failure", "code") != "approval_denied" {
+			t.Errorf("after a denial: %s", r)
+		}
+		task = c.enqueue("burn-cancel", obj{"capability": "site.burn"})
+		c.builder.waits("POST", "/v1/tasks/"+task+"/claim", nil)
+		c.orc.ok(200, "POST", "/v1/tasks/"+task+"/cancel", nil)
+		w.audited()
+	})
+}
+
+func (w *world) riskyCast(t testing.TB) cast {
+	w.t, w.op.t = t, t
+	w.agent("planner", "web", "orchestrator", "", []string{}, nil)
+	w.agent("builder", "web", "executor", tool, []string{"fs:repo/"}, obj{"tools": []obj{
+		{"name": tool, "safety": "mutating"}, {"name": "site.burn", "safety": "destructive"}, {"name": "site.publish", "safety": "mutating"},
+	}})
+	c := cast{world: w, orc: w.session("planner", writ.RoleOrchestrator, "planner"), builder: w.session("builder", writ.RoleExecutor, "builder")}
+	body := obj{"title": "a run", "budget": obj{"steps": 1000}}
+	w.alice().approve(c.orc.waits("POST", "/v1/runs", body))
+	c.run = c.orc.ok(201, "POST", "/v1/runs", body).str("run_id")
+	return c
+}
+
+// A holder's call waits for two people: no time runs on the lease, the fence
+// stays, and the call then happens.
+func TestAHolderWaits(t *testing.T) {
+	onAskingHosts(t, func(t *testing.T, w *world) {
+		c := w.riskyCast(t)
+		task := c.enqueue("publish", obj{"capability": "site.publish", "lease_ttl_s": 10, "write_scopes": []string{"fs:repo/site/"}})
+		l := c.builder.claim(task)
+		path, body := "/v1/tasks/"+task+"/complete", l.hold(obj{"result": obj{"ok": true}})
+		id := c.builder.waits("POST", path, body)
+		if s := c.state(task); s != writ.TaskParked {
+			t.Fatalf("the task is %s", s)
+		}
+		c.builder.refused(403, writ.CodeApprovalRequired, "POST", path, body)
+		beat := func() string {
+			return c.builder.ok(200, "POST", "/v1/tasks/"+task+"/heartbeat", l.hold(nil)).str("control")
+		}
+		if got := beat(); got != "wait" {
+			t.Errorf("control is %q", got)
+		}
+		// Its scope is still held.
+		rival := c.enqueue("rival", obj{"write_scopes": []string{"fs:repo/site/"}})
+		c.builder.refused(409, writ.CodeScopeConflict, "POST", "/v1/tasks/"+rival+"/claim", nil)
+		alice := w.alice()
+		alice.approve(id)
+		alice.refused(403, writ.CodeSoD, "POST", "/v1/approvals/"+id+"/decision", obj{"decision": "approve"})
+		w.alice().refused(403, writ.CodeSoD, "POST", "/v1/approvals/"+id+"/decision", obj{"decision": "approve"})
+		if got := beat(); got != "wait" {
+			t.Errorf("control is %q after one of two votes", got)
+		}
+		w.bob().at(w.last()).approve(id)
+		if got := beat(); got != "continue" {
+			t.Errorf("control is %q after both votes", got)
+		}
+		c.builder.ok(200, "POST", path, body)
+		if s := c.state(task); s != writ.TaskDone {
+			t.Errorf("the task is %s", s)
+		}
+		c.builder.claim(rival)
+
+		// Denied: the task fails and gives up what it held.
+		again := c.enqueue("publish-2", obj{"capability": "site.publish"})
+		l = c.builder.claim(again)
+		w.bob().deny(c.builder.waits("POST", "/v1/tasks/"+again+"/complete", l.hold(nil)))
+		if s := c.state(again); s != writ.TaskFailed {
+			t.Errorf("the task is %s", s)
+		}
+		c.builder.refused(409, writ.CodeLeaseLost, "POST", "/v1/tasks/"+again+"/complete", l.hold(nil))
+
+		// A holder that goes away while it waits: the task goes back.
+		third := c.enqueue("publish-3", obj{"capability": "site.publish"})
+		gone := c.another()
+		l = gone.claim(third)
+		gone.waits("POST", "/v1/tasks/"+third+"/complete", l.hold(nil))
+		gone.ok(200, "POST", "/v1/sessions/"+string(gone.id)+"/close", nil)
+		within(t, 10*time.Second, "the task is queued again", func() bool { return c.state(third) == writ.TaskQueued })
+		w.audited()
+	})
+}
+
+// A run out of budget pauses; more is granted by a person, never by itself, and
+// work goes on.
+func TestARunWaitsForBudget(t *testing.T) {
+	onAskingHosts(t, func(t *testing.T, w *world) {
+		c := w.riskyCast(t)
+		make := func(steps int) string {
+			body := obj{"title": "short", "budget": obj{"steps": steps}}
+			w.alice().approve(c.orc.waits("POST", "/v1/runs", body))
+			return c.orc.ok(201, "POST", "/v1/runs", body).str("run_id")
+		}
+		c.run = make(1)
+		for _, k := range []string{"one", "two", "three"} {
+			c.enqueue(k, nil)
+		}
+		var l lease
+		var id string
+		for id == "" { // how many steps a claim takes is the budget's business
+			r := c.builder.do("POST", "/v1/tasks/claim", nil)
+			switch r.status {
+			case 200:
+				l = leaseOf(r)
+				r = c.builder.do("POST", "/v1/tasks/"+l.task+"/complete", l.hold(nil))
+				id = r.str("approval_id")
+			case 204:
+				id = c.op.ok(200, "GET", "/v1/runs/"+c.run, nil).str("waits_for")
+			default:
+				t.Fatal(r)
+			}
+		}
+		if s := c.op.ok(200, "GET", "/v1/runs/"+c.run, nil); s.str("state") != "paused_approval" {
+			t.Fatalf("the run: %s", s)
+		}
+		// Nobody of the run leaves the pause.
+		c.orc.refused(423, writ.CodePaused, "POST", "/v1/tasks", c.task("more", nil))
+		c.orc.refused(423, writ.CodePaused, "POST", "/v1/runs/"+c.run+"/seal", nil)
+		c.orc.refused(403, writ.CodeRBAC, "POST", "/v1/approvals/"+id+"/decision", obj{"decision": "approve"})
+		if r := c.builder.do("POST", "/v1/tasks/claim", nil); r.status != 204 {
+			t.Errorf("a paused run hands out work: %s", r)
+		}
+		w.alice().at(w.last()).approve(id)
+		run := c.op.ok(200, "GET", "/v1/runs/"+c.run, nil)
+		if run.str("state") != "active" || run.num("budget", "steps", "limit") != 6 {
+			t.Fatalf("the run: %s", run)
+		}
+		within(t, 10*time.Second, "work of the run is handed out again", func() bool {
+			r := c.builder.do("POST", "/v1/tasks/claim", nil)
+			if r.status == 200 {
+				l = leaseOf(r)
+			}
+			return r.status == 200
+		})
+
+		c.run = make(1)
+		c.enqueue("one", nil)
+		var paused string
+		within(t, 10*time.Second, "the run pauses", func() bool {
+			r := c.builder.do("POST", "/v1/tasks/claim", nil)
+			if r.status == 200 {
+				l = leaseOf(r)
+				c.builder.do("POST", "/v1/tasks/"+l.task+"/complete", l.hold(nil))
+			}
+			paused = c.op.ok(200, "GET", "/v1/runs/"+c.run, nil).str("waits_for")
+			return paused != ""
+		})
+		w.alice().deny(paused)
+		if s := c.op.ok(200, "GET", "/v1/runs/"+c.run, nil); s.str("state") != "failed" || s.str("reason") != "approval_denied" {
+			t.Errorf("the run: %s", s)
+		}
+		w.audited()
+	})
+}

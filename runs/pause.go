@@ -1,0 +1,82 @@
+package runs
+
+import "github.com/writ-gateway/writ"
+
+// Pausing is what becomes of runs whose calls need more budget than there is.
+// It is the runs' part of approvals: the run pauses while people decide, and
+// goes on with a grant for each need, or fails.
+type Pausing struct{}
+
+const (
+	reasonDenied  = "approval_denied"
+	reasonExpired = "approval_expired"
+)
+
+// grantsOf are the needs of an approval that ask for more budget.
+func grantsOf(a writ.Approval) (out []writ.Need) {
+	for _, n := range a.Needs {
+		if n.Kind == writ.ApproveBudgetExtension && n.Add > 0 {
+			out = append(out, n)
+		}
+	}
+	return out
+}
+
+// Reads names the run that waits for budget.
+func (Pausing) Reads(a writ.Approval, _ writ.Snapshot) (writ.ReadSet, error) {
+	if a.Run == "" || len(grantsOf(a)) == 0 {
+		return writ.ReadSet{}, nil
+	}
+	return readRun(a.Run), nil
+}
+
+// Wait pauses the run.
+func (Pausing) Wait(c *writ.Call, s writ.Snapshot, a writ.Approval, tx *writ.Tx) error {
+	run, ok, err := waitingRun(s, a)
+	if err != nil || !ok || run.State != writ.RunActive {
+		return err
+	}
+	run.WaitsFor = a.ID
+	return move(c, "runs.Pause", s, tx, &run, writ.RunPausedApproval)
+}
+
+// Wake lets the run go on with what was granted. Denied or expired, it fails. A
+// run that waits for another approval by now, or has ended, stays as it is.
+func (Pausing) Wake(c *writ.Call, s writ.Snapshot, a writ.Approval, tx *writ.Tx) error {
+	const op = "runs.Resume"
+	run, ok, err := waitingRun(s, a)
+	if err != nil || !ok || run.State != writ.RunPausedApproval || run.WaitsFor != a.ID {
+		return err
+	}
+	run.WaitsFor = ""
+	if a.State != writ.ApprovalApproved {
+		run.Reason = reasonDenied
+		if a.State == writ.ApprovalExpired {
+			run.Reason = reasonExpired
+		}
+		tx.Index(writ.IndexTodo, todoReap(run.ID), s.Now)
+		return move(c, op, s, tx, &run, writ.RunFailed)
+	}
+	if len(run.Grants)+len(grantsOf(a)) > writ.MaxGrants {
+		return writ.Refuse(writ.CodeQuota, op, "the run has had as many extensions as it may", "create another run")
+	}
+	for _, n := range grantsOf(a) {
+		run.Grants = append(run.Grants, writ.Grant{Approval: a.ID, Dimension: n.Dimension, Add: n.Add, At: s.Now})
+	}
+	to := writ.RunActive
+	if run.Sealed && run.ClosePolicy == writ.CloseAuto {
+		to = closing(s, tx, &run) // its last task may have ended meanwhile
+	}
+	if to == writ.RunActive {
+		tx.Index(writ.IndexTodo, todoOffer(run.ID), s.Now)
+	}
+	return move(c, op, s, tx, &run, to)
+}
+
+func waitingRun(s writ.Snapshot, a writ.Approval) (writ.Run, bool, error) {
+	if a.Run == "" || len(grantsOf(a)) == 0 {
+		return writ.Run{}, false, nil
+	}
+	run, _, ok, err := writ.Get[writ.Run](s, writ.RunKey(a.Run))
+	return run, ok, err
+}
