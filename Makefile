@@ -24,6 +24,9 @@ APT = apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -q
 # Runs go test with the flags in $(1), prints one line per package, keeps the counts.
 gotest = set -o pipefail; $(SET_RACE); \
 	$(GO) test -json $$race -vet=off -count=1 -p 2 $(1) | $(TOOLS)/testcount -counts $(COUNTS)/go
+# The same without the race detector, for tests it has no place in; counted as $(2).
+plaintest = set -o pipefail; \
+	$(GO) test -json -vet=off -count=1 $(1) | $(TOOLS)/testcount -counts $(COUNTS)/$(2)
 
 .PHONY: help
 help: ## Show this help
@@ -44,7 +47,7 @@ build: ## Build bin/writ
 test: deps check regal ## Install what the tests need, then check everything
 
 .PHONY: check
-check: gofumpt vet staticcheck opa-check opa-fmt opa-test policy-author go-test ## Format, vet, lint, policies and tests, with the race detector
+check: gofumpt vet staticcheck opa-check opa-fmt opa-test policy-author go-test alloc-test ## Format, vet, lint, policies and tests, with the race detector
 	@$(HAVE_CC) || echo "check: passed, but WITHOUT the race detector: there is no C compiler (gcc)"
 
 .PHONY: deps
@@ -133,6 +136,12 @@ policy-author: ## Check, lint and test the policies as their authors do
 go-test: testcount
 	@$(SET_RACE); echo "go test$${race:+ $$race}: $(TESTS)"
 	@$(call gotest,-timeout $(TIMEOUT) $(TESTS))
+
+# The race detector allocates too: what a decision allocates is counted without it.
+.PHONY: alloc-test
+alloc-test: testcount
+	@echo "go test: allocations of a decision"
+	@$(call plaintest,-run '^TestAllocations$$' ./policies,alloc)
 
 .PHONY: testcount
 testcount:

@@ -189,18 +189,90 @@ func TestRoomsArePure(t *testing.T) {
 
 // ecdsa.SignASN1 with a nil reader is silently random; only a signature by
 // PrivateKey.Sign with a nil reader is deterministic, and only one function
-// may do it.
+// does it.
 func TestOneSigner(t *testing.T) {
+	found := 0
 	for _, f := range sources(t) {
 		if f.test {
 			continue
 		}
-		ast.Inspect(f.ast, func(n ast.Node) bool {
-			if x, ok := n.(*ast.SelectorExpr); ok && x.Sel.Name == "SignASN1" {
-				t.Errorf("%s: SignASN1 is random", f.fset.Position(x.Pos()))
+		n, strays := signatures(f)
+		found += n
+		for _, s := range strays {
+			t.Error(s)
+		}
+	}
+	if found != 1 {
+		t.Errorf("%d calls sign with nil randomness, want the one in receipts/seal.go", found)
+	}
+}
+
+// signatures finds what signs in a file: the calls that may, and complaints
+// about everything else.
+func signatures(f file) (allowed int, strays []string) {
+	may := map[ast.Node]bool{}
+	for _, d := range f.ast.Decls {
+		fn, ok := d.(*ast.FuncDecl)
+		if !ok || fn.Recv != nil || fn.Name.Name != "sign" || filepath.ToSlash(f.path) != "receipts/seal.go" {
+			continue
+		}
+		ast.Inspect(fn, func(n ast.Node) bool {
+			if call, ok := n.(*ast.CallExpr); ok && len(call.Args) == 3 {
+				if random, ok := call.Args[0].(*ast.Ident); ok && random.Name == "nil" {
+					may[call.Fun] = true
+				}
 			}
 			return true
 		})
+	}
+	ast.Inspect(f.ast, func(n ast.Node) bool {
+		x, ok := n.(*ast.SelectorExpr)
+		if !ok {
+			return true
+		}
+		switch x.Sel.Name {
+		case "Sign":
+			if may[x] {
+				allowed++
+				return true
+			}
+			strays = append(strays, f.fset.Position(x.Pos()).String()+": only sign in receipts/seal.go signs, with nil randomness")
+		case "SignASN1", "SignMessage", "SignPayload":
+			strays = append(strays, f.fset.Position(x.Pos()).String()+": "+x.Sel.Name+" is random, or may be")
+		}
+		return true
+	})
+	return allowed, strays
+}
+
+// What TestOneSigner must notice.
+func TestOneSignerNotices(t *testing.T) {
+	const home, good = "receipts/seal.go", "func sign() { priv.Sign(nil, h, crypto.SHA256) }"
+	for _, tt := range []struct {
+		path, code      string
+		allowed, strays int
+	}{
+		{home, good, 1, 0},
+		{home, strings.ReplaceAll(good, "nil", "rand.Reader"), 0, 1},
+		{home, strings.ReplaceAll(good, "func sign", "func other"), 0, 1},
+		{home, strings.ReplaceAll(good, "func sign", "func (Sealer) sign"), 0, 1},
+		{home, good + "\nfunc other() { key.Sign(nil, h, crypto.SHA256) }", 1, 1},
+		{home, good + "\nvar f = key.Sign", 1, 1},
+		{"receipts/keys.go", good, 0, 1},
+		{home, "func sign() { ecdsa.SignASN1(nil, priv, h) }", 0, 1},
+		{"guard/door.go", "func f() { signer.SignMessage(r, opts) }", 0, 1},
+		{"guard/door.go", "func f() { envelope.SignPayload(ctx, t, b) }", 0, 1},
+		{"guard/door.go", "func f() { signer.Verify(a); Sign(b) }", 0, 0},
+	} {
+		fset := token.NewFileSet()
+		f, err := parser.ParseFile(fset, tt.path, "package p\n"+tt.code, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		allowed, strays := signatures(file{path: tt.path, ast: f, fset: fset})
+		if allowed != tt.allowed || len(strays) != tt.strays {
+			t.Errorf("%s: %s: %d allowed, strays %q", tt.path, tt.code, allowed, strays)
+		}
 	}
 }
 

@@ -91,6 +91,8 @@ type Error struct {
 	Missing []string // required arguments that were absent
 	RetryMs int64    // Retry-After
 
+	Precondition bool // what the caller made a condition does not hold (If-Match)
+
 	Receipt    ReceiptID // the denial's receipt
 	Aggregated bool      // counted in an aggregate instead of a receipt of its own
 	Err        error

@@ -250,8 +250,12 @@ func TestMatch(t *testing.T) {
 		want           writ.Code
 	}{{0, 7, ""}, {0, 0, ""}, {7, 7, ""}, {6, 7, writ.CodeVersion}, {8, 7, writ.CodeVersion}, {7, 0, writ.CodeVersion}} {
 		call := &writ.Call{IfVersion: c.named}
-		if err := call.Match("test.Op", c.version); writ.CodeOf(err) != c.want {
+		err := call.Match("test.Op", c.version)
+		if writ.CodeOf(err) != c.want {
 			t.Errorf("If-Match %d of version %d: got %v, want %q", c.named, c.version, err, c.want)
+		}
+		if e := writ.AsError("", err); e != nil && !e.Precondition {
+			t.Errorf("If-Match %d of version %d: not told as a precondition", c.named, c.version)
 		}
 	}
 }

@@ -91,7 +91,7 @@ func TestF1T3ReadYourWriteOnEveryReplica(t *testing.T) {
 			if changed.version() <= old {
 				t.Fatalf("version %d after %d", changed.version(), old)
 			}
-			w.op.at(writer).refused(409, "version_conflict", "PUT", "/v1/agents/roamer", body(n), "If-Match", match)
+			w.op.at(writer).refused(412, "version_conflict", "PUT", "/v1/agents/roamer", body(n), "If-Match", match)
 		}
 	})
 }

@@ -66,6 +66,7 @@ func TestP3HeartbeatKeepsTheLease(t *testing.T) {
 		if r.str("details", "reason") != "stale" {
 			t.Fatalf("an old report: %s", r)
 		}
+		c.builder.refused(412, "version_conflict", "POST", path+"/heartbeat", l.hold(nil), "If-Match", `"1"`)
 		if r := c.builder.complete(l); r.num("attempt") != 1 {
 			t.Fatalf("the lease ended in between: %s", r)
 		}

@@ -107,8 +107,12 @@ func preconditions(call *writ.Call, r *http.Request) error {
 	if err != nil || match == "" {
 		return err
 	}
-	v, perr := strconv.ParseInt(strings.Trim(match, `"`), 10, 64)
-	if perr != nil || v <= 0 || strconv.FormatInt(v, 10) != strings.Trim(match, `"`) {
+	plain := match
+	if len(match) > 2 && match[0] == '"' && match[len(match)-1] == '"' {
+		plain = match[1 : len(match)-1]
+	}
+	v, perr := strconv.ParseInt(plain, 10, 64)
+	if perr != nil || v <= 0 || strconv.FormatInt(v, 10) != plain {
 		return writ.Refuse(writ.CodeMalformed, op, "If-Match is not one version", `send the ETag of a reply, for example If-Match: "42"`)
 	}
 	call.IfVersion = v

@@ -62,12 +62,21 @@ var kindOf = map[writ.Code]struct {
 }
 
 // StatusOf is the HTTP status a code is answered with; 500 for one it does not
-// know.
+// know. A condition of the caller that does not hold (If-Match) is 412 instead
+// (RFC 9110, 13.1.1).
 func StatusOf(c writ.Code) int {
 	if k, ok := kindOf[c]; ok {
 		return k.Status
 	}
 	return http.StatusInternalServerError
+}
+
+// Statuses are all HTTP statuses a code may be answered with.
+func Statuses(c writ.Code) []int {
+	if c == writ.CodeVersion {
+		return []int{StatusOf(c), http.StatusPreconditionFailed}
+	}
+	return []int{StatusOf(c)}
 }
 
 // Problem is the body of every refusal (RFC 9457).
@@ -149,7 +158,11 @@ func retryAfter(e *writ.Error) string {
 
 // writeProblem answers with an error.
 func writeProblem(w http.ResponseWriter, e *writ.Error, id writ.CallID) {
-	writeProblemAs(w, StatusOf(e.Code), e, id)
+	status := StatusOf(e.Code)
+	if e.Precondition && status < 500 {
+		status = http.StatusPreconditionFailed
+	}
+	writeProblemAs(w, status, e, id)
 }
 
 // writeProblemAs answers with a status that HTTP itself asks for.

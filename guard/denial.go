@@ -2,7 +2,9 @@ package guard
 
 import (
 	"context"
+	"errors"
 	"math"
+	"slices"
 	"sync"
 	"time"
 
@@ -11,13 +13,19 @@ import (
 
 // refused answers a call that is not allowed or not possible. A denial leaves
 // a fact, guarded by everything that was read, so that no receipt states what
-// was never true; beyond the principal's bucket it is counted instead.
+// was never true; beyond the principal's bucket it is counted instead. What is
+// refused without a fact is checked by settled.
 func (t *try) refused(ctx context.Context, err error) (writ.Reply, *writ.Receipt, error) {
 	if again, ok := err.(*errAgain); ok {
 		return writ.Reply{}, nil, again
 	}
 	e := writ.AsError("guard.Do", err)
 	if !e.Code.Receipted() || t.call.Caller.Role == writ.RoleSystem {
+		if saysState(e.Code) {
+			if err := t.settled(ctx); err != nil {
+				return writ.Reply{}, nil, err
+			}
+		}
 		return writ.Reply{}, nil, e
 	}
 	c := *e
@@ -46,6 +54,47 @@ func (t *try) refused(ctx context.Context, err error) (writ.Reply, *writ.Receipt
 	t.d.cfg.Observer.Denial(string(e.Code))
 	e.Receipt = tx.Fact.ID
 	return writ.Reply{}, nil, e
+}
+
+// saysState says whether a refusal follows from what was read, and not from an
+// outage or a defect.
+func saysState(c writ.Code) bool {
+	return c.Receipted() || c == writ.CodeNotFound || c == writ.CodeInputInvalid || c == writ.CodeVersion
+}
+
+// settled says whether everything that has a version and was read by this try
+// was ever true at one time: it is when what the reads before the last one found
+// is still there. If not, the call reads again.
+func (t *try) settled(ctx context.Context) error {
+	if t.reads < 2 {
+		return nil
+	}
+	var want writ.ReadSet
+	for k := range t.snap.Docs {
+		if !slices.Contains(t.last.Docs, k) {
+			want.Docs = append(want.Docs, k)
+		}
+	}
+	for r := range t.snap.Ranges {
+		if r.Index.Versioned() && !slices.Contains(t.last.Ranges, r) {
+			want.Ranges = append(want.Ranges, r)
+		}
+	}
+	now, err := t.d.cfg.Store.Read(ctx, t.call.Caller.Tenant, want)
+	if err != nil {
+		return storeDown("guard.settled", err)
+	}
+	same := now.Epoch == t.snap.Epoch
+	for k, d := range now.Docs {
+		same = same && d.Version == t.snap.Docs[k].Version
+	}
+	for r, found := range now.Ranges {
+		same = same && found.Version == t.snap.Ranges[r].Version
+	}
+	if !same {
+		return &errAgain{cause: errors.New("what was read has changed between two reads")}
+	}
+	return nil
 }
 
 // denials are the buckets of denial receipts, per principal of a shard, and

@@ -31,6 +31,8 @@ type try struct {
 
 	// Fresh on every try:
 	snap    writ.Snapshot
+	reads   int          // of the store, for snap
+	last    writ.ReadSet // what the last of them asked for
 	session *writ.Session
 	gate    writ.Gate
 	sub     writ.Subject
@@ -116,7 +118,7 @@ func (t *try) decode() {
 
 // once is the path itself: read, judge, plan, commit, seal.
 func (t *try) once(ctx context.Context) (writ.Reply, *writ.Receipt, error) {
-	t.snap = writ.Snapshot{}
+	t.snap, t.reads, t.last = writ.Snapshot{}, 0, writ.ReadSet{}
 	t.session, t.sub, t.dec, t.gate = nil, writ.Subject{}, writ.Decision{}, writ.Gate{}
 
 	if err := t.first(ctx); err != nil {
@@ -236,6 +238,7 @@ func (t *try) read(ctx context.Context, want writ.ReadSet) error {
 		if err != nil {
 			return storeDown("guard.read", err)
 		}
+		t.reads, t.last = t.reads+1, want
 		if t.snap.Docs == nil {
 			t.snap = writ.Snapshot{
 				Docs: map[writ.Key]writ.Doc{}, Counters: map[writ.Counter]int64{},

@@ -113,7 +113,7 @@ and its public half:  openssl pkey -in team-a.pem -pubout -out team-a.pub`,
 			if err != nil {
 				return err
 			}
-			signed, err := author.Sign(b, pem, id)
+			signed, err := author.SignBundle(b, pem, id)
 			if err != nil {
 				return err
 			}

@@ -52,14 +52,15 @@ func TestReferenceIsUpToDate(t *testing.T) {
 	states(&b, "session", writ.SessionMoves)
 	states(&b, "run", writ.RunMoves)
 	states(&b, "task", writ.TaskMoves)
-	b.WriteString("\n## Errors\n\nProblems (RFC 9457) carry one of these codes. *Receipted* ones leave a denial in the log.\n\n" +
+	b.WriteString("\n## Errors\n\nProblems (RFC 9457) carry one of these codes. *Receipted* ones leave a denial in the log. A version named\nin If-Match that no longer holds is 412.\n\n" +
 		"| code | status | receipted |\n|---|---|---|\n")
 	for _, c := range writ.Codes() {
 		receipted := ""
 		if c.Receipted() {
 			receipted = "yes"
 		}
-		fmt.Fprintf(&b, "| `%s` | %d | %s |\n", c, gateway.StatusOf(c), receipted)
+		statuses := strings.Trim(strings.ReplaceAll(fmt.Sprint(gateway.Statuses(c)), " ", ", "), "[]")
+		fmt.Fprintf(&b, "| `%s` | %s | %s |\n", c, statuses, receipted)
 	}
 	b.WriteString("\n## Policy rules\n\nRules of the built-in packs, the effect each has, and when it holds; refusals name them in `rule_ids`.\n\n| rule | severity | effect | when |\n|---|---|---|---|\n")
 	for _, p := range engine.Info().Packs {

@@ -120,7 +120,7 @@ func (l *loading) file(path string, b []byte) {
 		return
 	}
 	if err := d.Decode(new(yaml.Node)); !errors.Is(err, io.EOF) {
-		bad(0, "want one document, without --- between settings")
+		bad(0, "holds more than one document")
 	}
 	top := doc.Content[0]
 	if top.Tag == "!!null" {

@@ -53,6 +53,8 @@ func TestConfigErrorsNameTheField(t *testing.T) {
 		{"- listen\n", "line 1: want settings"},
 		{"log: warn\nlog: info\n", "line 2: log is set a second time"},
 		{"log: \"warn\n", "line 2"},
+		{"log: info\n---\nlog: debug\n", "more than one document"},
+		{"log: info\n...\nlog: [\n", "more than one document"},
 	} {
 		path := filepath.Join(t.TempDir(), "writ.yaml")
 		if err := os.WriteFile(path, []byte(tt.file), 0o600); err != nil {
@@ -69,6 +71,37 @@ func TestConfigErrorsNameTheField(t *testing.T) {
 			}
 		}
 	}
+}
+
+// Whatever the file holds, it is a configuration that can be, or refused.
+func FuzzLoad(f *testing.F) {
+	for _, text := range []string{
+		"", "listen: 127.0.0.1:1\nlog: warn\noutage_grace: 5s\n", "listn: x\n", "outage_grace: soon\n", "max_inflight: 1e3\n", "log: info\n---\nlog: debug\n",
+		"data: &a x\nkeys: *a\n", "<<: {log: debug}\n", "store: redis://h:1/0\nledger: none\n", "outage_grace: [1]\n", "gc_percent: 0x10\nmemory_limit_mb: 0o7\n",
+		"activate_policies: yes\n", "data: ~\n", "!!binary aGk=: x\n", "\t", "{", "- a\n", "\xff",
+	} {
+		f.Add([]byte(text))
+	}
+	path := filepath.Join(f.TempDir(), "writ.yaml")
+	f.Fuzz(func(t *testing.T, text []byte) {
+		if err := os.WriteFile(path, text, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		c, err := Load(path, noEnv, nil)
+		if err != nil {
+			if !strings.HasPrefix(err.Error(), "configuration") {
+				t.Fatalf("%q: %v", text, err)
+			}
+			return
+		}
+		if err := c.Validate(); err != nil || c.Data == "" || c.Keys == "" || c.Inflight < 1 || c.MinLease < 1 || c.Grace < 0 {
+			t.Fatalf("%q gave %+v, %v", text, c, err)
+		}
+		again, err := Load(path, noEnv, nil)
+		if err != nil || again != c {
+			t.Fatalf("%q gave %+v and then %+v, %v", text, c, again, err)
+		}
+	})
 }
 
 func TestSchemaCoversEverySetting(t *testing.T) {

@@ -21,6 +21,7 @@ import (
 	"github.com/writ-gateway/writ/client"
 	"github.com/writ-gateway/writ/policies"
 	"github.com/writ-gateway/writ/store/blobs"
+	"github.com/writ-gateway/writ/store/redisstore/redistest"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -128,7 +129,16 @@ func TestEveryCapabilityBelongsToARole(t *testing.T) {
 
 // A run that waits hands out no work (P2.T4).
 func TestP2T4ClaimWhileTheRunIsPaused(t *testing.T) {
-	d, op, _ := start(t, t.TempDir())
+	t.Run("bolt", func(t *testing.T) { claimWhileTheRunIsPaused(t) })
+	t.Run("redis", func(t *testing.T) {
+		server := redistest.Start(t)
+		claimWhileTheRunIsPaused(t, func(c *Config) { c.Store = server.URL() })
+	})
+}
+
+func claimWhileTheRunIsPaused(t *testing.T, tune ...func(*Config)) {
+	t.Helper()
+	d, op, _ := start(t, t.TempDir(), tune...)
 	ex := executor(t, op, d.URL(), "builder")
 	var run struct {
 		RunID writ.RunID `json:"run_id"`

@@ -26,10 +26,10 @@ const Scope = "writ"
 
 var errKey = errors.New("the key is no PEM file with an EC P-256 or Ed25519 private key; make one with: openssl genpkey -algorithm ed25519 -out pack.pem")
 
-// Sign adds .signatures.json in OPA's own format, ES256 or EdDSA by the kind
+// SignBundle adds .signatures.json in OPA's own format, ES256 or EdDSA by the kind
 // of key, and replaces one that is there. No error quotes the key. A bundle
 // signed with Ed25519 has the same bytes every time.
-func Sign(archive, keyPEM []byte, keyID string) ([]byte, error) {
+func SignBundle(archive, keyPEM []byte, keyID string) ([]byte, error) {
 	alg, err := privateKind(keyPEM)
 	if err != nil {
 		return nil, err

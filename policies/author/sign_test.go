@@ -57,7 +57,7 @@ func pair(t testing.TB, kind string) (private, public []byte) {
 
 func signed(t testing.TB, b, key []byte, id string) []byte {
 	t.Helper()
-	out, err := Sign(b, key, id)
+	out, err := SignBundle(b, key, id)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -101,7 +101,7 @@ func TestSignRefuses(t *testing.T) {
 		"a strange id":     {b, key, "a\nb"},
 		"no bundle":        {[]byte("x"), key, "a"},
 	} {
-		out, err := Sign(tc.b, tc.key, tc.id)
+		out, err := SignBundle(tc.b, tc.key, tc.id)
 		if err == nil || out != nil {
 			t.Errorf("%s: signed", name)
 		} else if len(tc.key) > 40 && strings.Contains(err.Error(), string(tc.key[30:60])) {
