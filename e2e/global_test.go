@@ -165,7 +165,14 @@ func TestTG3NothingChangesWithoutTheStore(t *testing.T) {
 		l, queued := c.builder.claim(c.enqueue("held", obj{"lease_ttl_s": 600})), c.enqueue("queued", nil)
 		failure := obj{"failure": obj{"class": "external", "code": "x", "retryable": true}}
 
-		// Every operation that changes something, with a call that would succeed.
+		w.agent("mailer", "web", "executor", "", []string{}, obj{"tools": []obj{{"name": "mail.send", "safety": "mutating", "approval": "manual"}}})
+		alice := w.alice()
+		pending := c.orc.waits("POST", "/v1/tasks", c.task("mail-1", obj{"capability": "mail.send"}))
+		approved := c.orc.waits("POST", "/v1/tasks", c.task("mail-2", obj{"capability": "mail.send"}))
+		alice.approve(approved)
+
+		// Every operation that changes something, with a call that would succeed (or,
+		// for an answer nobody asked for, leave the receipt of a refusal).
 		calls := map[string]struct {
 			who  caller
 			id   string
@@ -190,6 +197,9 @@ func TestTG3NothingChangesWithoutTheStore(t *testing.T) {
 			"task.fail":         {c.builder, l.task, l.hold(failure)},
 			"task.release":      {c.builder, l.task, l.hold(nil)},
 			"task.cancel":       {c.orc, queued, nil},
+			"approval.decide":   {alice, pending, obj{"decision": "approve"}},
+			"approval.respond":  {alice, pending, obj{"response": obj{}}},
+			"approval.revoke":   {w.op, approved, nil},
 			"capability.invoke": {c.orc, "", obj{"capability": "run.create", "args": obj{"budget": obj{"steps": 1}}}},
 		}
 		before := w.entities()

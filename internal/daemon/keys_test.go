@@ -46,7 +46,7 @@ func TestKeysOfOthersAreRefused(t *testing.T) {
 
 // A lost session key is said, an open token is closed; neither stops the start.
 func TestALostSessionKeyIsSaid(t *testing.T) {
-	data := t.TempDir()
+	data := filepath.Join(t.TempDir(), "data")
 	d, _, logged := start(t, data)
 	stopDaemon(t, d)
 	if strings.Contains(logged.String(), "session key") || strings.Contains(logged.String(), "open to others") {

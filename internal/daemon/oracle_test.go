@@ -493,6 +493,9 @@ func audit(t *testing.T, d *Daemon, cr *crew) int {
 		}
 	}
 	steps := facts(t, d)
+	for _, task := range runningTasks { // a claim has paid for the end of the attempt
+		steps[task.Run] += task.Lease.Prepaid
+	}
 	for _, run := range cr.runs {
 		if n := counter(writ.RunSteps(run)); n != steps[run] {
 			t.Errorf("run %s used %d steps, its receipts state %d metered calls", run, n, steps[run])
