@@ -59,6 +59,7 @@ type Decision struct {
 	BindingsRevision string
 	InputDigest      string // sha256 of the canonical policy input
 	Needs            []Need // what must be approved first; only with require_approval
+	Record           []byte // the canonical policy input itself: no arguments, no text of callers
 }
 
 // Rules lists the ids of the rules that held, in the order of the findings.

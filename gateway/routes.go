@@ -93,6 +93,8 @@ func routes() []Route {
 	add("capabilities", post, "/v1/invoke", capabilityInvoke, either)
 
 	add("policy", get, "/v1/policy", "policy.info", done)
+	add("policy", get, "/v1/policy/explain/{receipt_id}", "policy.explain", done)
+	add("policy", get, "/v1/policy/records", "policy.records", done)
 
 	add("receipts", get, "/v1/receipts", "receipt.list", done)
 	add("receipts", get, "/v1/receipts/export", "receipt.export", done)

@@ -215,6 +215,7 @@ type evidence struct {
 	ArgsDigest string            `json:"args_digest,omitempty"`
 	Findings   []writ.Finding    `json:"findings,omitempty"`
 	Input      string            `json:"policy_input,omitempty"`
+	Record     json.RawMessage   `json:"policy_record,omitempty"`
 	Outcome    string            `json:"outcome,omitempty"`
 }
 
@@ -222,7 +223,7 @@ type evidence struct {
 func (t *try) addFact(tx *writ.Tx, st writ.Statement, reply writ.Reply) error {
 	ev := evidence{
 		Capability: t.k.ID, Via: t.call.Via, Call: t.call.ID, Principal: t.call.Caller.Principal,
-		Args: t.call.Args, Findings: t.dec.Findings, Input: t.dec.InputDigest, Outcome: string(reply.Outcome),
+		Args: t.call.Args, Findings: t.dec.Findings, Input: t.dec.InputDigest, Record: t.dec.Record, Outcome: string(reply.Outcome),
 	}
 	if ev.Args == nil {
 		ev.ArgsDigest = digestOf(t.call.Raw)

@@ -124,7 +124,7 @@ func (p *pack) admitFinding(r *ast.Rule) error {
 	case p.rules[f.Rule] != nil:
 		return at(r.Location, "rule %s is there twice; put the alternatives into a helper", f.Rule)
 	}
-	described := rule{finding: f, location: r.Location}
+	described := rule{finding: f, location: r.Location, last: lastLine(r)}
 	for _, a := range r.Annotations {
 		if a.Scope != "rule" {
 			continue
@@ -218,4 +218,16 @@ func (p *pack) ownRefs(c *ast.Compiler) error {
 		}
 	}
 	return errors.Join(all...)
+}
+
+// lastLine is the line of the last condition of a rule.
+func lastLine(r *ast.Rule) int {
+	last := r.Location.Row
+	ast.WalkExprs(r, func(e *ast.Expr) bool {
+		if e.Location != nil {
+			last = max(last, e.Location.Row)
+		}
+		return false
+	})
+	return last
 }

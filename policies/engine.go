@@ -146,6 +146,14 @@ func (e *Engine) Decide(ctx context.Context, in writ.PolicyInput) (writ.Decision
 	if err != nil {
 		return fail(err)
 	}
+	conclude(&d, found)
+	d.Record = canonical
+	return d, nil
+}
+
+// conclude makes the decision of what was found: the strongest finding, and
+// what must be approved first if that is all it asks.
+func conclude(d *writ.Decision, found []writ.Finding) {
 	d.Findings, d.Effect = found, writ.EffectAllow
 	if len(found) > 0 {
 		d.Effect = found[0].Effect
@@ -155,5 +163,4 @@ func (e *Engine) Decide(ctx context.Context, in writ.PolicyInput) (writ.Decision
 			d.Needs = append(d.Needs, f.Needs...)
 		}
 	}
-	return d, nil
 }

@@ -36,6 +36,7 @@ type rule struct {
 	severity    string
 	control     string
 	location    *ast.Location // of the rule in the sources
+	last        int           // its last line
 }
 
 // loadPacks parses every pack of the sources, by id. With an error come the

@@ -25,6 +25,11 @@ type Config struct {
 	// struct whose schema the API publishes.
 	PolicyInfo     func() any
 	PolicyInfoType reflect.Type
+	// Record reads the decision a receipt is of, from its statement and its
+	// evidence; Explain says why it was taken, as a value of ExplainType.
+	Record      func(writ.Receipt) (PolicyRecord, error)
+	Explain     func(PolicyRecord) (any, error)
+	ExplainType reflect.Type
 	// Envelope renders a receipt as a DSSE envelope in JSON.
 	Envelope func(writ.Receipt) ([]byte, error)
 	// Export renders the receipts after a sequence, without a gap, as a signed
@@ -37,7 +42,7 @@ type Config struct {
 // Capabilities are the verbs of this room.
 func Capabilities(cfg Config) []*writ.Capability {
 	return []*writ.Capability{
-		list(cfg), get(cfg), invoke(), policyInfo(cfg), getReceipt(cfg), listReceipts(cfg), exportReceipts(cfg),
+		list(cfg), get(cfg), invoke(), policyInfo(cfg), explainPolicy(cfg), policyRecords(cfg), getReceipt(cfg), listReceipts(cfg), exportReceipts(cfg),
 	}
 }
 

@@ -137,13 +137,13 @@ func TestCapabilityList(t *testing.T) {
 		ids = append(ids, string(c.ID))
 	}
 	want := []string{
-		"capability.get", "capability.invoke", "capability.list", "policy.info", "receipt.export", "receipt.get", "receipt.list",
+		"capability.get", "capability.invoke", "capability.list", "policy.explain", "policy.info", "policy.records", "receipt.export", "receipt.get", "receipt.list",
 		"site.build", "site.drop",
 	}
 	if !slices.Equal(ids, want) {
 		t.Fatalf("got %q\nwant %q", ids, want)
 	}
-	build, drop := got.Capabilities[7], got.Capabilities[8]
+	build, drop := got.Capabilities[9], got.Capabilities[10]
 	if !slices.Equal(build.Agents, []writ.AgentID{"alpha", "beta", "gamma"}) || build.Safety != writ.SafetyDestructive || !build.Callable || build.Kind != "task" || build.Summary != "By alpha." {
 		t.Errorf("got %+v", build)
 	}

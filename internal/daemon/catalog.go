@@ -20,6 +20,8 @@ import (
 type rooms struct {
 	secret     func(*writ.Call) string
 	policyInfo func() any
+	record     func(writ.Receipt) (registry.PolicyRecord, error)
+	explain    func(registry.PolicyRecord) (any, error)
 	export     func(list []writ.Receipt, after, at int64, more bool) ([]byte, error)
 	minLease   int64
 }
@@ -48,6 +50,7 @@ func build(r rooms) (*writ.Registry, *gateway.Validator, error) {
 	all = append(all, registry.Capabilities(registry.Config{
 		Builtin:    func() []*writ.Capability { return all },
 		PolicyInfo: r.policyInfo, PolicyInfoType: reflect.TypeFor[policies.Info](),
+		Record: r.record, Explain: r.explain, ExplainType: reflect.TypeFor[policies.Explanation](),
 		Schemas:  func(k *writ.Capability) (args, result writ.RawObject) { return validator.Schemas(k) },
 		Envelope: receipts.Envelope, Export: r.export,
 	})...)

@@ -282,7 +282,7 @@ func (d *Daemon) openDoor(context.Context) error {
 			"file", filepath.Join(d.cfg.Keys, sessionKeyFile))
 	}
 	reg, validator, err := build(rooms{
-		secret: agents.SecretsFrom(secret), policyInfo: func() any { return d.engine.Info() }, minLease: int64(d.cfg.MinLease),
+		secret: agents.SecretsFrom(secret), policyInfo: func() any { return d.engine.Info() }, record: d.record, explain: d.explain, minLease: int64(d.cfg.MinLease),
 		export: d.export,
 	})
 	if err != nil {

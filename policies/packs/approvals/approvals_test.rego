@@ -143,7 +143,11 @@ test_sod_allows[note] if {
 	some note, call in {
 		"a person who is free to decide": deciding({}),
 		"and to answer": deciding({"call": {"capability": "approval.respond"}}),
-		"reading one's own request": deciding({"call": {"capability": "approval.get", "safety": "read-only"}, "approval": {"excluded": true}, "principal": {"kind": "agent"}}),
+		"reading one's own request": deciding({
+			"call": {"capability": "approval.get", "safety": "read-only"},
+			"approval": {"excluded": true},
+			"principal": {"kind": "agent"},
+		}),
 	}
 	rules(call) == set()
 }

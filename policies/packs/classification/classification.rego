@@ -34,9 +34,9 @@ findings contains {
 	"code": "classification_denied",
 	"message": "secrets may not flow to any sink",
 } if {
+	count(input.sinks) > 0
 	some label in input.labels
 	startswith(label, "secret.")
-	count(input.sinks) > 0
 	_moves_work
 }
 
