@@ -43,7 +43,7 @@ Exit codes of the commands that work on files: 0 ok, 1 problems found, 2 wrong u
 		policy.AddCommand(c)
 	}
 	for _, c := range []*cobra.Command{
-		policyDiffCommand(), policyBundleCommand(), policySignCommand(), policyVerifyCommand(),
+		policyDiffCommand(), policyReplayCommand(), policyBundleCommand(), policySignCommand(), policyVerifyCommand(),
 	} {
 		c.GroupID = "ship"
 		policy.AddCommand(c)
