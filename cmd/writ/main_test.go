@@ -86,8 +86,8 @@ func TestPolicyCommandsHaveExamples(t *testing.T) {
 			t.Errorf("%s has no example, or does not say what it does", c.CommandPath())
 		}
 	}
-	if n != 13 {
-		t.Errorf("got %d commands, want 13", n)
+	if n < 13 {
+		t.Errorf("got %d commands, want 13 or more", n)
 	}
 }
 
