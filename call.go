@@ -69,6 +69,9 @@ type Call struct {
 	Digest string   // sha256 over capability and arguments as first decoded; binds the idempotency key
 	Salt   [16]byte // blinds the digest of the evidence; from the edge's randomness
 
+	// PolicyRevision names the rules the call was judged by, once it was.
+	PolicyRevision string
+
 	// Entry is the lane delivery a dispatched claim answers, so that the
 	// committed claim acknowledges it.
 	Entry *Delivery

@@ -269,6 +269,7 @@ func (p *Dispatcher) candidate(ctx context.Context, poll *writ.Call, about writ.
 	}
 	call.Entry = &entry
 	reply, receipt, err := p.door.Do(ctx, call)
+	poll.PolicyRevision = call.PolicyRevision
 	switch {
 	case err == nil && reply.Outcome == writ.OutcomePending:
 		if receipt == nil {
@@ -402,6 +403,7 @@ func (p *Dispatcher) setAside(ctx context.Context, poll *writ.Call, about writ.P
 		return writ.Reply{}, nil, err
 	}
 	reply, receipt, err := p.door.Do(ctx, call)
+	poll.PolicyRevision = call.PolicyRevision
 	switch {
 	case err == nil && reply.Outcome == writ.OutcomePending:
 		return writ.Reply{}, nil, nil

@@ -37,6 +37,19 @@ type rule struct {
 
 // loadPacks parses every pack of the sources, by id.
 func loadPacks(f files) (map[string]*pack, error) {
+	packs := map[string]*pack{}
+	for id, g := range packFiles(f) {
+		p, err := loadPack(id, g)
+		if err != nil {
+			return nil, err
+		}
+		packs[id] = p
+	}
+	return packs, nil
+}
+
+// packFiles sorts the sources by pack.
+func packFiles(f files) map[string]files {
 	groups := map[string]files{}
 	for name, b := range f {
 		dir, base := path.Split(name)
@@ -47,15 +60,7 @@ func loadPacks(f files) (map[string]*pack, error) {
 			groups[id][base] = b
 		}
 	}
-	packs := map[string]*pack{}
-	for id, g := range groups {
-		p, err := loadPack(id, g)
-		if err != nil {
-			return nil, err
-		}
-		packs[id] = p
-	}
-	return packs, nil
+	return groups
 }
 
 func loadPack(id string, f files) (*pack, error) {

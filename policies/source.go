@@ -55,6 +55,9 @@ func Directory(dir string) Source {
 	}}
 }
 
+// FromBundle is what (*Engine).Bundle or OpenBundle gave.
+func FromBundle(b []byte) Source { return bundleSource(b) }
+
 // bundleSource is what (*Engine).Bundle wrote.
 func bundleSource(b []byte) Source {
 	return Source{"bundle", func() (files, error) { return readBundle(b) }}

@@ -45,6 +45,7 @@ func build(r rooms) (*writ.Registry, *gateway.Validator, error) {
 		return validator.Schema(schema, args)
 	}})...)
 	all = append(all, newApprovals(func(schema, value writ.RawObject) error { return validator.Schema(schema, value) }).Capabilities()...)
+	all = append(all, newBundles().Capabilities()...)
 	all = append(all, registry.Capabilities(registry.Config{
 		Builtin:    func() []*writ.Capability { return all },
 		PolicyInfo: r.policyInfo, PolicyInfoType: reflect.TypeFor[policies.Info](),
