@@ -82,7 +82,10 @@ func decides(base string) (bool, error) {
 
 // readTree collects the files of a tree that decide, and refuses layouts that
 // OPA's own tools would read differently.
-func readTree(tree fs.FS) (files, error) {
+func readTree(tree fs.FS) (files, error) { return readSome(tree, true) }
+
+// readSome is readTree for trees that may lack roles.
+func readSome(tree fs.FS, needRoles bool) (files, error) {
 	out, total := files{}, 0
 	take := func(name string) error {
 		b, err := readFile(tree, name)
@@ -128,7 +131,7 @@ func readTree(tree fs.FS) (files, error) {
 		}
 	}
 	for _, name := range []string{modelFile, rowsFile} {
-		if err := take(name); err != nil {
+		if err := take(name); err != nil && (needRoles || !errors.Is(err, fs.ErrNotExist)) {
 			return nil, err
 		}
 	}

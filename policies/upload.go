@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"path"
 	"regexp"
 	"slices"
@@ -237,6 +238,43 @@ func wanted(name string) (bool, error) {
 		return false, badBundle("packs/" + id + " holds a file with a strange name")
 	}
 	return is, nil
+}
+
+// PackDirectory is a directory laid out like the shipped policies as a
+// compressed bundle, to be sent to a gateway. It may lack roles/, or a file of
+// it: the gateway keeps the ones in force.
+func PackDirectory(dir string) ([]byte, error) {
+	root, err := os.OpenRoot(dir)
+	if err != nil {
+		return nil, err
+	}
+	defer root.Close()
+	f, err := readSome(root.FS(), false)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", dir, err)
+	}
+	b, err := writeBundle(f)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", dir, err)
+	}
+	return deflate(b)
+}
+
+// PackFile is a bundle in a file as it can be sent to a gateway: compressed, and
+// found to be one.
+func PackFile(name string) ([]byte, error) {
+	b, err := os.ReadFile(name)
+	if err != nil {
+		return nil, err
+	}
+	plain, err := inflate(b)
+	if err == nil {
+		_, err = readUpload(plain)
+	}
+	if err != nil || bytes.HasPrefix(b, gzipMagic) {
+		return b, err
+	}
+	return deflate(plain)
 }
 
 // Pack is a source as a compressed bundle, to be sent to a gateway. It does not
