@@ -136,7 +136,7 @@ func (r Room) switchTo(op string, c *writ.Call, s writ.Snapshot, b writ.Bundle, 
 	if err := enforce(c, s, &tx, gate, &b, got); err != nil {
 		return tx, reply, err
 	}
-	return tx, writ.Reply{Outcome: writ.OutcomeDone, Body: view(s, b)}, nil
+	return tx, writ.Reply{Outcome: writ.OutcomeDone, Body: view(s, b), Versioned: []string{"version"}, ETag: -1}, nil
 }
 
 func notReady(op string, have, missing []string) *writ.Error {

@@ -75,7 +75,7 @@ func (r Room) stage() *writ.Capability {
 			}
 			v := view(s, b)
 			v.Ready, v.Waiting = []string{}, append([]string{}, alive(s)...) // whoever was ready says so again
-			reply = writ.Reply{Outcome: writ.OutcomeCreated, Body: v}
+			reply = writ.Reply{Outcome: writ.OutcomeCreated, Body: v, Versioned: []string{"version"}, ETag: -1}
 			if ok {
 				reply.Outcome = writ.OutcomeDone
 			}
@@ -184,7 +184,7 @@ func (r Room) withdraw() *writ.Capability {
 			if err := move(c, s, &tx, &b, from); err != nil {
 				return tx, reply, err
 			}
-			return tx, writ.Reply{Outcome: writ.OutcomeDone, Body: view(s, b)}, nil
+			return tx, writ.Reply{Outcome: writ.OutcomeDone, Body: view(s, b), Versioned: []string{"version"}, ETag: -1}, nil
 		},
 	})
 }

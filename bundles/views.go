@@ -22,6 +22,7 @@ type BundleView struct {
 	Created  string           `json:"created_at" doc:"When it was first staged."`
 	Updated  string           `json:"updated_at" doc:"When it last changed."`
 	Receipt  writ.ReceiptID   `json:"receipt" doc:"Receipt of the last change."`
+	Version  int64            `json:"version" doc:"Version of the bundle's document."`
 }
 
 func view(s writ.Snapshot, b writ.Bundle) BundleView {
@@ -29,7 +30,7 @@ func view(s writ.Snapshot, b writ.Bundle) BundleView {
 		Digest: b.ID.Digest(), State: b.State, Packs: b.Packs, Policy: b.Policy, Bindings: b.Bindings, Bytes: b.Bytes, Note: b.Note,
 		Source: b.Source, Signer: b.Signer, Reason: b.Reason, Replica: b.Replica, Replaced: b.Replaced.Digest(), StagedBy: b.StagedBy,
 		Created: writ.FormatTime(b.CreatedAt), Updated: writ.FormatTime(b.UpdatedAt), Receipt: b.Receipt,
-		Ready: []string{}, Waiting: []string{},
+		Ready: []string{}, Waiting: []string{}, Version: s.Docs[writ.BundleKey(b.ID)].Version,
 	}
 	if b.Chunks > 0 {
 		v.Ready, v.Waiting = readiness(s, b.ID)

@@ -11,8 +11,6 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -260,8 +258,3 @@ func TestABundleBecomesActiveEverywhere(t *testing.T) {
 		}
 	})
 }
-
-var (
-	_ = sync.Mutex{}
-	_ atomic.Int64
-)
