@@ -147,7 +147,7 @@ func (d *Daemon) openGate(ctx context.Context) error {
 	case gate.PolicyRevision != policy || gate.BindingsRevision != bindings:
 		// The same bundle, and another version of this program.
 		b, _ := d.engine.Bundle()
-		err = d.adopt(ctx, b, d.cfg.Activate)
+		err = d.adopt(ctx, b, d.cfg.Activate || d.cfg.Store == "bolt") // which has no other replica
 	}
 	if err != nil {
 		return fmt.Errorf("opening the gate: %w", err)
