@@ -105,7 +105,7 @@ const (
 const (
 	ChunkBytes     = 48 << 10
 	MaxChunks      = 3
-	MaxBundlePacks = 400
+	MaxBundlePacks = 300
 	MaxStaged      = 8 // at once; replicas hold all of them compiled
 	MaxReplicas    = 256
 )

@@ -200,6 +200,6 @@ func forget(s writ.Snapshot, tx *writ.Tx, id writ.BundleID) {
 }
 
 func tooLarge(op string) *writ.Error {
-	return writ.Refuse(writ.CodeTooLarge, op, "compressed and in base64 the bundle is larger than 147456 bytes, or it has more than 400 packs",
+	return writ.Refuse(writ.CodeTooLarge, op, "compressed and in base64 the bundle is larger than 147456 bytes, or it has more than 300 packs",
 		"stage fewer or smaller packs; 200 of a usual size come to 40000 bytes")
 }
