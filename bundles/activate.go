@@ -121,6 +121,9 @@ func (r Room) switchTo(op string, c *writ.Call, s writ.Snapshot, b writ.Bundle, 
 	if !writ.BundleMoves.May(b.State, writ.BundleActive) || b.Chunks == 0 {
 		return tx, reply, writ.IllegalMove(op, writ.ObjectBundle, string(b.State), string(writ.BundleActive))
 	}
+	if r.cfg.Vet != nil && b.State == writ.BundleStaged && b.Signer == "" {
+		return tx, reply, writ.Refuse(writ.CodePolicy, op, "the bundle is not signed: it was staged before this gateway asked for signatures", "withdraw it and stage it signed")
+	}
 	have, missing := readiness(s, b.ID)
 	if len(have) == 0 || len(missing) > 0 && !force {
 		return tx, reply, notReady(op, have, missing)

@@ -34,6 +34,10 @@ type Config struct {
 	// Unpack gives the canonical bundle back that Contents.Packed holds, and
 	// checks it against its digest.
 	Unpack func(packed []byte, digest string) ([]byte, error)
+	// Vet says who signed an uploaded bundle, and refuses one that nobody it
+	// trusts has signed, or that changes what its signer may not change. nil:
+	// bundles need no signature.
+	Vet func(sent, inForce []byte) (signer string, err error)
 }
 
 // Contents is what a bundle holds.

@@ -164,6 +164,15 @@ func TestTG3NothingChangesWithoutTheStore(t *testing.T) {
 	fresh := caller{t: t, gw: w.gw[0], token: opened.str("token")}
 	idle := c.another()
 	l, queued := c.builder.claim(c.enqueue("held", obj{"lease_ttl_s": 600})), c.enqueue("queued", nil)
+	same := func(mark string) sources {
+		s := shipped(t)
+		s["packs/budgets/budgets.rego"] += "\n# " + mark + "\n"
+		return s
+	}
+	active, ready := w.op.stage(same("one")), w.op.stage(same("two"))
+	w.settled(active)
+	w.settled(ready)
+	w.activate(active)
 	failure := obj{"failure": obj{"class": "external", "code": "x", "retryable": true}}
 
 	// Every operation that changes something, with a call that would succeed.
@@ -191,12 +200,16 @@ func TestTG3NothingChangesWithoutTheStore(t *testing.T) {
 		"task.fail":         {c.builder, l.task, l.hold(failure)},
 		"task.release":      {c.builder, l.task, l.hold(nil)},
 		"task.cancel":       {c.orc, queued, nil},
+		"policy.stage":      {w.op, "", same("three").upload(t)},
+		"policy.activate":   {w.op, ready, nil},
+		"policy.withdraw":   {w.op, ready, nil},
+		"policy.rollback":   {w.op, "", nil},
 		"capability.invoke": {c.orc, "", obj{"capability": "run.create", "args": obj{"budget": obj{"steps": 1}}}},
 	}
 	before := w.entities()
 	w.redis.Command("CONFIG", "SET", "min-replicas-to-write", "1")
 	for _, op := range w.operations() {
-		if op.method == http.MethodGet {
+		if op.method == http.MethodGet || strings.HasPrefix(op.id, "approval.") { // people were asked for nothing here
 			continue
 		}
 		call, ok := calls[op.id]

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path"
 	"regexp"
@@ -28,8 +29,8 @@ type Contents struct {
 }
 
 // maxUpload is how large a bundle that somebody sends may be, uncompressed. It
-// is 30 times what 200 packs of a usual size come to.
-const maxUpload = 16 << 20
+// is seven times what 200 packs of a usual size come to.
+const maxUpload = 4 << 20
 
 var (
 	gzipMagic = []byte{0x1f, 0x8b}
@@ -46,7 +47,7 @@ func OpenBundle(sent, inForce []byte) (Contents, error) {
 	if err != nil {
 		return Contents{}, err
 	}
-	f, err := readUpload(plain)
+	f, _, err := readUpload(plain)
 	if err != nil {
 		return Contents{}, err
 	}
@@ -170,41 +171,47 @@ func Unpack(packed []byte, want string) ([]byte, error) {
 	return b, nil
 }
 
-func readUpload(b []byte) (files, error) {
-	out, total, r := files{}, 0, tar.NewReader(bytes.NewReader(b))
+// readUpload reads the files that decide, and the signature, if there is one.
+func readUpload(b []byte) (out files, signature []byte, err error) {
+	total, r := 0, tar.NewReader(bytes.NewReader(b))
+	out = files{}
 	for {
 		h, err := r.Next()
 		if errors.Is(err, io.EOF) {
-			return out, nil
+			return out, signature, nil
 		}
 		if err != nil {
-			return nil, badBundle("the tar cannot be read")
+			return nil, nil, badBundle("the tar cannot be read")
 		}
 		name := path.Clean("/" + strings.TrimPrefix(h.Name, "./"))[1:]
 		switch {
 		case h.Typeflag == tar.TypeDir:
 			continue
 		case h.Typeflag != tar.TypeReg:
-			return nil, badBundle("it holds something that is neither a file nor a directory")
+			return nil, nil, badBundle("it holds something that is neither a file nor a directory")
 		case strings.Contains(h.Name, ".."):
-			return nil, badBundle("it holds a path that leads upwards")
+			return nil, nil, badBundle("it holds a path that leads upwards")
 		}
 		keep, err := wanted(name)
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
-		if !keep {
+		if !keep && name != signaturesFile {
 			continue
 		}
 		if out[name] != nil {
-			return nil, badBundle(name + " is in it twice")
+			return nil, nil, badBundle(name + " is in it twice")
 		}
 		body, err := io.ReadAll(io.LimitReader(r, maxFileBytes+1))
 		if err != nil {
-			return nil, badBundle(name + " cannot be read")
+			return nil, nil, badBundle(name + " cannot be read")
 		}
 		if total += len(body); len(body) > maxFileBytes || total > maxTotalBytes || len(out) == maxFiles {
-			return nil, largeBundle(fmt.Sprintf("a file of more than %d bytes, or more than %d bytes or %d files in all", maxFileBytes, maxTotalBytes, maxFiles))
+			return nil, nil, largeBundle(fmt.Sprintf("a file of more than %d bytes, or more than %d bytes or %d files in all", maxFileBytes, maxTotalBytes, maxFiles))
+		}
+		if name == signaturesFile {
+			signature = body
+			continue
 		}
 		out[name] = body
 	}
@@ -253,6 +260,11 @@ func PackDirectory(dir string) ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", dir, err)
 	}
+	if b, err := readFile(root.FS(), signaturesFile); err == nil {
+		f[signaturesFile] = b
+	} else if !errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("%s: %w", dir, err)
+	}
 	b, err := writeBundle(f)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", dir, err)
@@ -269,7 +281,7 @@ func PackFile(name string) ([]byte, error) {
 	}
 	plain, err := inflate(b)
 	if err == nil {
-		_, err = readUpload(plain)
+		_, _, err = readUpload(plain)
 	}
 	if err != nil || bytes.HasPrefix(b, gzipMagic) {
 		return b, err

@@ -22,6 +22,7 @@ type rooms struct {
 	policyInfo func() any
 	export     func(list []writ.Receipt, after, at int64, more bool) ([]byte, error)
 	minLease   int64
+	vet        func(sent, inForce []byte) (signer string, err error) // nil: bundles need no signature
 }
 
 // build collects the capabilities of every room, with the validator of their
@@ -45,7 +46,7 @@ func build(r rooms) (*writ.Registry, *gateway.Validator, error) {
 		return validator.Schema(schema, args)
 	}})...)
 	all = append(all, newApprovals(func(schema, value writ.RawObject) error { return validator.Schema(schema, value) }).Capabilities()...)
-	all = append(all, newBundles().Capabilities()...)
+	all = append(all, newBundles(r.vet).Capabilities()...)
 	all = append(all, registry.Capabilities(registry.Config{
 		Builtin:    func() []*writ.Capability { return all },
 		PolicyInfo: r.policyInfo, PolicyInfoType: reflect.TypeFor[policies.Info](),

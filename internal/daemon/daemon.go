@@ -37,6 +37,7 @@ type Daemon struct {
 	store      store.Store
 	ledger     *ledger.Ledger
 	engine     *policies.Engine
+	vet        func(sent, inForce []byte) (signer string, err error)
 	failed     map[writ.BundleID]time.Time // did not compile here; used by whoever looks
 	proposed   []byte                      // the bundle this replica was started with, canonical
 	blobs      *blobs.Dir
@@ -193,7 +194,7 @@ func (d *Daemon) openDoor(context.Context) error {
 	}
 	reg, validator, err := build(rooms{
 		secret: agents.SecretsFrom(secret), policyInfo: func() any { return d.engine.Info() }, minLease: int64(d.cfg.MinLease),
-		export: d.export,
+		export: d.export, vet: d.vet,
 	})
 	if err != nil {
 		return err

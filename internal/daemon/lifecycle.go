@@ -27,8 +27,8 @@ func (r rules) Under(policy, bindings string, version int64) (guard.Decider, boo
 }
 
 // newBundles joins the room of bundles with what reads them.
-func newBundles() bundles.Room {
-	return bundles.New(bundles.Config{Unpack: policies.Unpack, Open: func(sent, inForce []byte) (bundles.Contents, error) {
+func newBundles(vet func(sent, inForce []byte) (string, error)) bundles.Room {
+	return bundles.New(bundles.Config{Unpack: policies.Unpack, Vet: vet, Open: func(sent, inForce []byte) (bundles.Contents, error) {
 		c, err := policies.OpenBundle(sent, inForce)
 		return bundles.Contents{
 			ID: writ.BundleOf(c.Digest), Packed: c.Packed, Bytes: int64(len(c.Bundle)), Packs: c.Packs, Policy: c.Policy, Bindings: c.Bindings,
@@ -45,6 +45,13 @@ func (d *Daemon) openPolicies(ctx context.Context) error {
 		return fmt.Errorf("blobs: %w", err)
 	}
 	d.blobs = dir
+	if d.cfg.Trust != "" {
+		trust, err := policies.LoadTrust(d.cfg.Trust)
+		if err != nil {
+			return fmt.Errorf("policy_trust: %w", err)
+		}
+		d.vet = trust.Vet
+	}
 	given := policies.Shipped()
 	if d.cfg.Policies != "" {
 		given = policies.Directory(d.cfg.Policies)
@@ -234,6 +241,10 @@ func (d *Daemon) propose(ctx context.Context, gate writ.Gate) {
 	}
 	say := func(what string, args ...any) {
 		d.log.Warn(what, append([]any{"active", gate.Bundle.Digest(), "given", digest}, args...)...)
+	}
+	if d.vet != nil {
+		say("the policies this gateway is started with are not in force, and not staged either: bundles must be signed here")
+		return
 	}
 	s, err := d.store.Read(ctx, shard, writ.ReadSet{Docs: []writ.Key{writ.BundleKey(id)}})
 	if err != nil {

@@ -289,3 +289,25 @@ func TestTwoReplicasOnAnEmptyStore(t *testing.T) {
 		t.Errorf("%d folders are staged", staged)
 	}
 }
+
+// Where a trust file is configured an unsigned bundle is denied, with a receipt.
+func TestUnsignedIsDenied(t *testing.T) {
+	trust := filepath.Join(t.TempDir(), "trust.yaml")
+	text := "keys:\n  team:\n    packs: ['*']\n    public_key: |\n      -----BEGIN PUBLIC KEY-----\n      MFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAE5pKefyqZ1R0Q+4pVitEuyAX1dIjn\n      fWZVN8SRqWworB8kSsmzJ2cPhA1xQCqmXp4thnNqX7AUN53hah6B8nqugw==\n      -----END PUBLIC KEY-----\n"
+	if err := os.WriteFile(trust, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	_, op, _ := start(t, t.TempDir(), func(c *Config) { c.Trust = trust })
+	dir := t.TempDir()
+	if err := os.CopyFS(dir, os.DirFS("../../policies")); err != nil {
+		t.Fatal(err)
+	}
+	b, err := policies.PackDirectory(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = op.Invoke(t.Context(), "policy.stage", map[string]any{"bundle": b}, nil)
+	if e := writ.AsError("", err); e == nil || e.Code != writ.CodePolicy || e.Receipt == "" || !strings.Contains(e.Msg, "not signed") {
+		t.Errorf("got %v", err)
+	}
+}
