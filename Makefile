@@ -24,6 +24,9 @@ APT = apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -q
 # Runs go test with the flags in $(1), prints one line per package, keeps the counts.
 gotest = set -o pipefail; $(SET_RACE); \
 	$(GO) test -json $$race -vet=off -count=1 -p 2 $(1) | $(TOOLS)/testcount -counts $(COUNTS)/go
+# The same without the race detector, for tests it has no place in; counted as $(2).
+plaintest = set -o pipefail; \
+	$(GO) test -json -vet=off -count=1 $(1) | $(TOOLS)/testcount -counts $(COUNTS)/$(2)
 
 .PHONY: help
 help: ## Show this help
@@ -41,10 +44,10 @@ build: ## Build bin/writ
 	@$(GO) build -trimpath -o bin/writ ./cmd/writ
 
 .PHONY: test
-test: deps check ## Install what the tests need, then check everything
+test: deps check regal ## Install what the tests need, then check everything
 
 .PHONY: check
-check: gofumpt vet staticcheck opa-check opa-fmt opa-test go-test ## Format, vet, lint, policies and tests, with the race detector
+check: gofumpt vet staticcheck opa-check opa-fmt opa-test author go-test alloc-test ## Format, vet, lint, policies and tests, with the race detector
 	@$(HAVE_CC) || echo "check: passed, but WITHOUT the race detector: there is no C compiler (gcc)"
 
 .PHONY: deps
@@ -115,10 +118,30 @@ opa-test: testcount
 	@echo "opa test: the policies' own tests"
 	@set -o pipefail; $(TOOL) opa test --format json $(PACKS) | $(TOOLS)/testcount -opa -counts $(COUNTS)/opa
 
+# Regal has a module of its own, because it wants another OPA. Where it cannot be had nothing fails.
+.PHONY: regal
+regal: ## Lint the policies with Regal, when it can be had
+	@if ! $(GO) -C tools/regal build -o $(TOOLS)/regal github.com/open-policy-agent/regal 2>/dev/null; then \
+	  echo "regal: cannot be had here; the policies are linted without it"; exit 0; \
+	fi; \
+	echo "regal: the policies, with the configuration authors start from"; \
+	$(TOOLS)/regal lint --config-file policies/author/scaffold/regal.yaml $(PACKS)
+
+.PHONY: author
+author: ## Check, lint and test the policies as their authors do
+	@echo "writ policy: check, lint and test"
+	@$(GO) run ./cmd/writ policy check policies && $(GO) run ./cmd/writ policy lint policies && $(GO) run ./cmd/writ policy test policies
+
 .PHONY: go-test
 go-test: testcount
 	@$(SET_RACE); echo "go test$${race:+ $$race}: $(TESTS)"
 	@$(call gotest,-timeout $(TIMEOUT) $(TESTS))
+
+# The race detector allocates too: what a decision allocates is counted without it.
+.PHONY: alloc-test
+alloc-test: testcount
+	@echo "go test: allocations of a decision"
+	@$(call plaintest,-run '^TestAllocations$$' ./policies,alloc)
 
 .PHONY: testcount
 testcount:

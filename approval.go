@@ -251,6 +251,13 @@ func (a Ask) Request() string {
 func ApprovalKey(id ApprovalID) Key { return Key("approval/" + string(id)) }
 func AskKey(request string) Key     { return Key("ask/" + request) }
 
+// ApprovalsAsked counts the pending requests of a principal.
+func ApprovalsAsked(p PrincipalID) Counter { return Counter{"approvals/" + string(p), "pending"} }
+
+// MaxApprovalsAsked bounds the pending requests of one principal: people who
+// are asked for everything look at nothing.
+const MaxApprovalsAsked = 64
+
 // Indexes of approvals.
 const (
 	IndexApprovals Index = "list/approvals" // ids

@@ -17,42 +17,43 @@ const module = "github.com/writ-gateway/writ"
 // path inside the module; "" is the dictionary. A package not listed here may
 // not exist: give it a row and a reason.
 var may = map[string][]string{
-	"":                           {},                                                                                     // the dictionary: standard library only
-	"agents":                     {""},                                                                                   // rooms plan, purely
-	"runs":                       {""},                                                                                   //
-	"budgets":                    {""},                                                                                   //
-	"approvals":                  {""},                                                                                   //
-	"bundles":                    {""},                                                                                   //
-	"queue":                      {""},                                                                                   //
-	"registry":                   {""},                                                                                   //
-	"store":                      {""},                                                                                   // the seam
-	"store/boltstore":            {"", "store"},                                                                          // hosts
-	"store/redisstore":           {"", "store"},                                                                          //
-	"store/redisstore/redistest": {"", "store"},                                                                          // starts a private redis-server for tests
-	"store/storetest":            {"", "store", "store/boltstore"},                                                       // the contract, run on every host
-	"store/blobs":                {""},                                                                                   // bodies by digest
-	"policies":                   {""},                                                                                   // decides
-	"policies/packs":             {},                                                                                     // embedded sources
-	"receipts":                   {"", "internal/jcs"},                                                                   // proves
-	"receipts/ledger":            {"", "receipts", "store"},                                                              // keeps what is proven
-	"guard":                      {"", "store"},                                                                          // the one door
-	"gateway":                    {""},                                                                                   // HTTP, decides nothing
-	"openapi":                    {},                                                                                     // the generated description
-	"client":                     {""},                                                                                   // what the CLI and agents use
-	"writtest":                   {""},                                                                                   // a pure world for tests of rooms
-	"internal/jcs":               {},                                                                                     // RFC 8785
-	"internal/telemetry":         {},                                                                                     // Prometheus
-	"internal/tools/testcount":   {},                                                                                     // counts test results for CI
-	"internal/daemon":            {"*"},                                                                                  // puts it together
-	"internal/story":             {"", "client"},                                                                         // the demonstration
-	"cmd/writ":                   {"", "internal/daemon", "internal/story", "client", "policies", "receipts", "gateway"}, // the command line
-	"bench":                      {"*"},                                                                                  // measures
-	"e2e":                        {"*"},                                                                                  // drives the real binary
+	"":                           {},                                                                                                        // the dictionary: standard library only
+	"agents":                     {""},                                                                                                      // rooms plan, purely
+	"runs":                       {""},                                                                                                      //
+	"budgets":                    {""},                                                                                                      //
+	"approvals":                  {""},                                                                                                      //
+	"bundles":                    {""},                                                                                                      //
+	"queue":                      {""},                                                                                                      //
+	"registry":                   {""},                                                                                                      //
+	"store":                      {""},                                                                                                      // the seam
+	"store/boltstore":            {"", "store"},                                                                                             // hosts
+	"store/redisstore":           {"", "store"},                                                                                             //
+	"store/redisstore/redistest": {"", "store"},                                                                                             // starts a private redis-server for tests
+	"store/storetest":            {"", "store", "store/boltstore"},                                                                          // the contract, run on every host
+	"store/blobs":                {""},                                                                                                      // bodies by digest
+	"policies":                   {""},                                                                                                      // decides
+	"policies/author":            {"", "policies"},                                                                                          // the workbench of policy authors
+	"policies/packs":             {},                                                                                                        // embedded sources
+	"receipts":                   {"", "internal/jcs"},                                                                                      // proves
+	"receipts/ledger":            {"", "receipts", "store"},                                                                                 // keeps what is proven
+	"guard":                      {"", "store"},                                                                                             // the one door
+	"gateway":                    {""},                                                                                                      // HTTP, decides nothing
+	"openapi":                    {},                                                                                                        // the generated description
+	"client":                     {""},                                                                                                      // what the CLI and agents use
+	"writtest":                   {""},                                                                                                      // a pure world for tests of rooms
+	"internal/jcs":               {},                                                                                                        // RFC 8785
+	"internal/telemetry":         {},                                                                                                        // Prometheus
+	"internal/tools/testcount":   {},                                                                                                        // counts test results for CI
+	"internal/daemon":            {"*"},                                                                                                     // puts it together
+	"internal/story":             {"", "client"},                                                                                            // the demonstration
+	"cmd/writ":                   {"", "internal/daemon", "internal/story", "client", "policies", "policies/author", "receipts", "gateway"}, // the command line
+	"bench":                      {"*"},                                                                                                     // measures
+	"e2e":                        {"*"},                                                                                                     // drives the real binary
 }
 
 // home says where a third party may be imported.
 var home = map[string][]string{
-	"github.com/open-policy-agent/opa":                  {"policies", "bench"},
+	"github.com/open-policy-agent/opa":                  {"policies", "policies/author", "bench"}, // author runs OPA's tester, formatter and bundles
 	"github.com/casbin/casbin":                          {"policies"},
 	"github.com/danielgtaylor/huma":                     {"gateway"},
 	"github.com/redis/go-redis":                         {"store/redisstore", "store/redisstore/redistest"},
@@ -65,7 +66,7 @@ var home = map[string][]string{
 	"github.com/prometheus/client_golang":               {"internal/telemetry"},
 	"github.com/spf13/cobra":                            {"cmd/writ"},
 	"github.com/spf13/pflag":                            {"cmd/writ"},
-	"go.yaml.in/yaml":                                   {"policies", "internal/daemon", "gateway", "cmd/writ"},
+	"go.yaml.in/yaml":                                   {"policies", "policies/author", "internal/daemon", "gateway", "cmd/writ"},
 	"github.com/rogpeppe/go-internal":                   {"e2e", "cmd/writ"},
 	"pgregory.net/rapid":                                {"*"},
 	"go.uber.org/goleak":                                {"*"},
@@ -189,18 +190,90 @@ func TestRoomsArePure(t *testing.T) {
 
 // ecdsa.SignASN1 with a nil reader is silently random; only a signature by
 // PrivateKey.Sign with a nil reader is deterministic, and only one function
-// may do it.
+// does it.
 func TestOneSigner(t *testing.T) {
+	found := 0
 	for _, f := range sources(t) {
 		if f.test {
 			continue
 		}
-		ast.Inspect(f.ast, func(n ast.Node) bool {
-			if x, ok := n.(*ast.SelectorExpr); ok && x.Sel.Name == "SignASN1" {
-				t.Errorf("%s: SignASN1 is random", f.fset.Position(x.Pos()))
+		n, strays := signatures(f)
+		found += n
+		for _, s := range strays {
+			t.Error(s)
+		}
+	}
+	if found != 1 {
+		t.Errorf("%d calls sign with nil randomness, want the one in receipts/seal.go", found)
+	}
+}
+
+// signatures finds what signs in a file: the calls that may, and complaints
+// about everything else.
+func signatures(f file) (allowed int, strays []string) {
+	may := map[ast.Node]bool{}
+	for _, d := range f.ast.Decls {
+		fn, ok := d.(*ast.FuncDecl)
+		if !ok || fn.Recv != nil || fn.Name.Name != "sign" || filepath.ToSlash(f.path) != "receipts/seal.go" {
+			continue
+		}
+		ast.Inspect(fn, func(n ast.Node) bool {
+			if call, ok := n.(*ast.CallExpr); ok && len(call.Args) == 3 {
+				if random, ok := call.Args[0].(*ast.Ident); ok && random.Name == "nil" {
+					may[call.Fun] = true
+				}
 			}
 			return true
 		})
+	}
+	ast.Inspect(f.ast, func(n ast.Node) bool {
+		x, ok := n.(*ast.SelectorExpr)
+		if !ok {
+			return true
+		}
+		switch x.Sel.Name {
+		case "Sign":
+			if may[x] {
+				allowed++
+				return true
+			}
+			strays = append(strays, f.fset.Position(x.Pos()).String()+": only sign in receipts/seal.go signs, with nil randomness")
+		case "SignASN1", "SignMessage", "SignPayload":
+			strays = append(strays, f.fset.Position(x.Pos()).String()+": "+x.Sel.Name+" is random, or may be")
+		}
+		return true
+	})
+	return allowed, strays
+}
+
+// What TestOneSigner must notice.
+func TestOneSignerNotices(t *testing.T) {
+	const home, good = "receipts/seal.go", "func sign() { priv.Sign(nil, h, crypto.SHA256) }"
+	for _, tt := range []struct {
+		path, code      string
+		allowed, strays int
+	}{
+		{home, good, 1, 0},
+		{home, strings.ReplaceAll(good, "nil", "rand.Reader"), 0, 1},
+		{home, strings.ReplaceAll(good, "func sign", "func other"), 0, 1},
+		{home, strings.ReplaceAll(good, "func sign", "func (Sealer) sign"), 0, 1},
+		{home, good + "\nfunc other() { key.Sign(nil, h, crypto.SHA256) }", 1, 1},
+		{home, good + "\nvar f = key.Sign", 1, 1},
+		{"receipts/keys.go", good, 0, 1},
+		{home, "func sign() { ecdsa.SignASN1(nil, priv, h) }", 0, 1},
+		{"guard/door.go", "func f() { signer.SignMessage(r, opts) }", 0, 1},
+		{"guard/door.go", "func f() { envelope.SignPayload(ctx, t, b) }", 0, 1},
+		{"guard/door.go", "func f() { signer.Verify(a); Sign(b) }", 0, 0},
+	} {
+		fset := token.NewFileSet()
+		f, err := parser.ParseFile(fset, tt.path, "package p\n"+tt.code, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		allowed, strays := signatures(file{path: tt.path, ast: f, fset: fset})
+		if allowed != tt.allowed || len(strays) != tt.strays {
+			t.Errorf("%s: %s: %d allowed, strays %q", tt.path, tt.code, allowed, strays)
+		}
 	}
 }
 

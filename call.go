@@ -72,18 +72,24 @@ type Call struct {
 	// PolicyRevision names the rules the call was judged by, once it was.
 	PolicyRevision string
 
+	// Memo belongs to the capability's functions: what they worked out from
+	// the arguments alone and need again, in this try or the next.
+	Memo any
+
 	// Entry is the lane delivery a dispatched claim answers, so that the
 	// committed claim acknowledges it.
 	Entry *Delivery
 }
 
-// Match refuses with CodeVersion when the call's If-Match names another version
+// Match refuses with CodeVersion, as a precondition that failed, when the call's If-Match names another version
 // than the object's.
 func (c *Call) Match(op string, version int64) error {
 	if c.IfVersion == 0 || c.IfVersion == version {
 		return nil
 	}
-	return Refuse(CodeVersion, op, "the object has changed since the version named in If-Match", "read it again")
+	e := Refuse(CodeVersion, op, "the object has changed since the version named in If-Match", "read it again")
+	e.Precondition = true
+	return e
 }
 
 // Outcome is what became of an accepted call, independent of any transport.

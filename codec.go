@@ -1,8 +1,10 @@
 package writ
 
 import (
+	"bytes"
 	"encoding/json"
 	"reflect"
+	"strconv"
 	"strings"
 	"sync"
 )
@@ -40,12 +42,8 @@ func fieldsOf(t reflect.Type) map[string]bool {
 // that the type of doc does not declare: a newer program may have written
 // them.
 func keepUnknown(oldEnvelope, body []byte, doc any) ([]byte, error) {
-	var e Envelope
-	if err := json.Unmarshal(oldEnvelope, &e); err != nil {
-		return nil, err
-	}
 	var old map[string]json.RawMessage
-	if err := json.Unmarshal(e.Body, &old); err != nil {
+	if _, err := decodeDoc(oldEnvelope, &old); err != nil {
 		return nil, err
 	}
 	known := fieldsOf(reflect.TypeOf(doc))
@@ -70,3 +68,36 @@ func keepUnknown(oldEnvelope, body []byte, doc any) ([]byte, error) {
 	}
 	return json.Marshal(all)
 }
+
+// decodeDoc decodes the body of an envelope into doc. A schema this program
+// does not know explains any error.
+func decodeDoc(envelope []byte, doc any) (schema int, err error) {
+	// When what stands between the brackets is one JSON text, nothing else can
+	// be in the envelope; so it is parsed once, not as part of it first.
+	if body, ok := ownBody(envelope); ok && json.Unmarshal(body, doc) == nil {
+		return Schema, nil
+	}
+	var e Envelope
+	if err := json.Unmarshal(envelope, &e); err != nil {
+		return 0, err
+	}
+	return e.Schema, json.Unmarshal(e.Body, doc)
+}
+
+// ownBody cuts the body out of an envelope of the present schema written byte
+// for byte as EncodeDoc does. Whether it is JSON is left to the caller.
+func ownBody(envelope []byte) (body []byte, ok bool) {
+	rest, ok := bytes.CutPrefix(envelope, []byte(`{"kind":"`))
+	if !ok {
+		return nil, false
+	}
+	for len(rest) > 0 && lower(rest[0]) {
+		rest = rest[1:]
+	}
+	if rest, ok = bytes.CutPrefix(rest, ownMiddle); !ok {
+		return nil, false
+	}
+	return bytes.CutSuffix(rest, []byte("}"))
+}
+
+var ownMiddle = []byte(`","schema":` + strconv.Itoa(Schema) + `,"body":`)

@@ -83,6 +83,15 @@ type Subject struct {
 	Budget []BudgetFacts
 
 	Approval *ApprovalFacts // the approval the call decides, reads or takes back
+
+	Claimed []string      // canonical scopes the caller's session holds; nil when the call writes under no claims
+	Content *ContentFacts // what the call says of the data it passes on
+	Duty    *DutyFacts    // what the caller had to do with what the call judges
+	Egress  *EgressFacts  // where the call would go outside
+	Grant   *GrantFacts   // budget the call gives away
+	Price   *PriceFacts   // what the call costs; nil when it does nothing that has a price
+	Quotas  []QuotaFacts  // every quota the call counts against
+	Skill   *SkillFacts   // the skill the call loads or executes
 }
 
 // ApprovalFacts is what policy sees of an approval somebody acts on.
@@ -93,6 +102,79 @@ type ApprovalFacts struct {
 	State    ApprovalState
 	Excluded bool // the caller, or a person who answers for it, stands behind the request
 	Voted    bool // the person who answers for the caller has decided already
+	Stale    bool // it is named for use by a call other than the one it was asked for
+}
+
+// ContentFacts is what a call says of data beside the labels the gateway
+// computed for it.
+type ContentFacts struct {
+	Declared []Label // labels the caller put on it; nil when it put none
+	Released bool    // it would count as public although its sources do not
+	Verified bool    // a verifier accepted these very bytes (by digest) as public
+}
+
+// DutyFacts is what the caller, its agent, or a person who answers for either
+// had to do with what the call judges.
+type DutyFacts struct {
+	Executed  bool // worked on a task of it
+	Planned   bool // enqueued a task of it, or owns the run
+	Requested bool // asked for an approval in it
+}
+
+// EgressFacts is where a call would go outside. The host itself is not shown:
+// what a rule could ask of it is.
+type EgressFacts struct {
+	Scheme     string // lower case: https, http, …
+	Private    bool   // the host is, or resolves to, a loopback, private, link-local or metadata address
+	NewHost    bool   // no skill, connector or approval names the host yet
+	Pinned     bool   // the skill or connector that acts declares the host
+	Redirected bool   // an answer of another host sent the call here
+	Secret     bool   // a secret would be put into the request
+	Jailed     bool   // the caller runs where the gateway is the only way out
+}
+
+// GrantFacts is budget a call gives: to a run, or to a child run out of what
+// its parent has left.
+type GrantFacts struct {
+	Child bool // a child run gets it out of its parent's budget
+	Fits  bool // the parent has at least as much left, in every dimension; true when nobody's budget shrinks
+}
+
+// PriceFacts is what a call with an effect outside costs.
+type PriceFacts struct {
+	Known    bool  // the capability states a price
+	MicroUSD int64 // millionths of a US dollar
+}
+
+// QuotaFacts is one quota a call counts against. The commit counts again.
+type QuotaFacts struct {
+	Metric   string // closed list, see QuotaMetrics
+	Subject  string // what is counted for: tenant, agent, session, role or capability
+	Limit    int64  // in the metric's unit
+	Fits     bool   // used + what the call adds <= limit
+	OnExceed string // deny, queue (try again later) or approval
+}
+
+// QuotaMetrics lists what quotas count. The unit is in the name; what has none
+// is a number of things.
+func QuotaMetrics() []string {
+	return []string{
+		"queued_tasks", "running_tasks", "claims_per_min", "invocations_per_min", "tokens_per_day", "cost_microusd_per_day",
+		"egress_bytes_per_day", "artifact_bytes", "open_approvals", "schedules",
+	}
+}
+
+// SkillFacts is the skill a call loads or executes.
+type SkillFacts struct {
+	Source     string // where it is loaded from: inline, artifact, url or file
+	State      string // of the version that is executed: active, superseded, …; "" while it is loaded
+	Effects    bool   // an operation acts outside, takes a secret or names a host that is not known
+	Changed    bool   // against the active version it can do more, or its callers would notice
+	Reserved   bool   // its id lies in the gateway's namespace, or somebody else's skill has it
+	Undeclared bool   // an operation uses a host or a secret it does not declare
+	Private    bool   // it names a loopback, private, link-local or metadata host
+	Intact     bool   // its bytes have the digest that was expected, if one was
+	Ready      bool   // the setup and secrets the operation needs are there
 }
 
 type AgentFacts struct {
@@ -114,6 +196,10 @@ type TaskFacts struct {
 	Domain     string
 	Safety     Safety
 	Approval   ToolApproval // strongest any tool for the capability asks for
+
+	Raised         bool // the agent's tool is more dangerous than what the task was enqueued as: its safety, approval or sinks
+	OwnedElsewhere bool // another agent owns its concern, and the task is not directed to that one
+	Deferred       bool // the caller's agent leaves its concern to another
 }
 
 // BudgetFacts is one dimension of a run's budget as policy sees it. Used is
@@ -121,10 +207,19 @@ type TaskFacts struct {
 type BudgetFacts struct {
 	Dimension string
 	Limit     int64
-	Cost      int64 // what this call would add
-	Fits      bool  // used + cost <= limit
-	Band      int64 // 0, 50, 80 or 100: the highest mark used + cost has reached, in percent
-	OnExceed  string
+	Cost      int64  // what this call would add
+	Fits      bool   // used + cost <= limit
+	Band      int64  // 0, 50, 80 or 100: the highest mark used + cost has reached, in percent
+	OnExceed  string // hard_stop, approval_required or soft_warn
+}
+
+// BudgetDimensions lists what a run's budget may limit. The unit is in the
+// name; what has none is a number of things.
+func BudgetDimensions() []string {
+	return []string{
+		BudgetSteps, "wall_ms", "llm_tokens", "cost_microusd", "net_egress_bytes", "net_ingress_bytes", "storage_write_bytes",
+		"sandbox_cpu_ms", "sandbox_mem_peak_bytes", "retries", "retries_per_step", "children",
+	}
 }
 
 // PolicyInput is everything packs may see of a call.

@@ -10,51 +10,50 @@ import (
 type Code string
 
 const (
-	CodeMalformed       Code = "malformed"              // the request is not well formed
-	CodeTooLarge        Code = "too_large"              // body over the limit
-	CodeUnauthenticated Code = "unauthenticated"        // no, wrong or dead credential
-	CodeRBAC            Code = "rbac_denied"            // the role may not invoke the capability
-	CodePolicy          Code = "policy_denied"          // a rule denies this call
-	CodeScope           Code = "scope_denied"           // a write outside the agent's scope
-	CodeBudget          Code = "budget_exceeded"        // a hard limit of the run
-	CodeClassification  Code = "classification_denied"  // data may not flow there
-	CodeNotFound        Code = "not_found"              // unknown, or not yours to know
-	CodeIllegal         Code = "illegal_transition"     // the state machine has no such move
-	CodeVersion         Code = "version_conflict"       // If-Match no longer holds
-	CodeNotHolder       Code = "not_holder"             // somebody else's lease
-	CodeNotEligible     Code = "not_eligible"           // this agent may not take the task
-	CodeClaimed         Code = "already_claimed"        // somebody else holds the task
-	CodeLeaseLost       Code = "lease_lost"             // the lease or fence is no longer yours
-	CodeScopeConflict   Code = "scope_conflict"         // another task holds an overlapping scope
-	CodeExists          Code = "already_exists"         // the name is taken
-	CodeUnavailable     Code = "capability_unavailable" // known, but not callable now
-	CodeInputInvalid    Code = "input_invalid"          // arguments fail their schema
-	CodeNoAgent         Code = "no_eligible_agent"      // nobody could ever run the task
-	CodeIdempotency     Code = "idempotency_mismatch"   // same key, other request
-	CodeTokenIssued     Code = "token_already_issued"   // a secret is shown once
-	CodePaused          Code = "run_paused"             // the run waits
-	CodeApproval        Code = "approval_required"      // a person must agree first
-	CodeApprovalDenied  Code = "approval_denied"        // a person did not agree
-	CodeSoD             Code = "sod_violation"          // nobody decides what they stand behind
-	CodeEgress          Code = "egress_denied"          // the outside may not be reached like this
-	CodeQuota           Code = "quota_exceeded"         // a rate or concurrency limit
-	CodeBackpressure    Code = "backpressure"           // the gateway sheds load
-	CodeContention      Code = "contention"             // too many conflicts; try again
-	CodeStore           Code = "store_unavailable"      // nothing happened
-	CodePolicyDown      Code = "policy_unavailable"     // policy cannot answer: fail closed
-	CodeReceiptPending  Code = "receipt_pending"        // committed, not yet sealed: repeat with the key
-	CodeUpgrade         Code = "upgrade"                // written by a newer version
-	CodeNotReady        Code = "not_ready"              // starting or stopping
-	CodeInternal        Code = "internal"               // a defect of ours
+	CodeMalformed        Code = "malformed"              // the request is not well formed
+	CodeTooLarge         Code = "too_large"              // body over the limit
+	CodeUnauthenticated  Code = "unauthenticated"        // no, wrong or dead credential
+	CodeRBAC             Code = "rbac_denied"            // the role may not invoke the capability
+	CodePolicy           Code = "policy_denied"          // a rule denies this call
+	CodeScope            Code = "scope_denied"           // a write outside the agent's scope
+	CodeBudget           Code = "budget_exceeded"        // a hard limit of the run
+	CodeClassification   Code = "classification_denied"  // data may not flow there
+	CodeEgress           Code = "egress_denied"          // the call may not go there
+	CodeSoD              Code = "sod_violation"          // nobody judges what they had a part in
+	CodeApprovalRequired Code = "approval_required"      // a person must agree first
+	CodeApprovalDenied   Code = "approval_denied"        // a person said no, or agreed to something else
+	CodeNotFound         Code = "not_found"              // unknown, or not yours to know
+	CodeIllegal          Code = "illegal_transition"     // the state machine has no such move
+	CodeVersion          Code = "version_conflict"       // If-Match no longer holds
+	CodeNotHolder        Code = "not_holder"             // somebody else's lease
+	CodeNotEligible      Code = "not_eligible"           // this agent may not take the task
+	CodeClaimed          Code = "already_claimed"        // somebody else holds the task
+	CodeLeaseLost        Code = "lease_lost"             // the lease or fence is no longer yours
+	CodeScopeConflict    Code = "scope_conflict"         // another task holds an overlapping scope
+	CodeExists           Code = "already_exists"         // the name is taken
+	CodeUnavailable      Code = "capability_unavailable" // known, but not callable now
+	CodeInputInvalid     Code = "input_invalid"          // arguments fail their schema
+	CodeNoAgent          Code = "no_eligible_agent"      // nobody could ever run the task
+	CodeIdempotency      Code = "idempotency_mismatch"   // same key, other request
+	CodeTokenIssued      Code = "token_already_issued"   // a secret is shown once
+	CodePaused           Code = "run_paused"             // the run waits
+	CodeQuota            Code = "quota_exceeded"         // a rate or concurrency limit
+	CodeBackpressure     Code = "backpressure"           // the gateway sheds load
+	CodeContention       Code = "contention"             // too many conflicts; try again
+	CodeStore            Code = "store_unavailable"      // nothing happened
+	CodePolicyDown       Code = "policy_unavailable"     // policy cannot answer: fail closed
+	CodeReceiptPending   Code = "receipt_pending"        // committed, not yet sealed: repeat with the key
+	CodeUpgrade          Code = "upgrade"                // written by a newer version
+	CodeNotReady         Code = "not_ready"              // starting or stopping
+	CodeInternal         Code = "internal"               // a defect of ours
 )
 
 // Codes lists every code, for tables and documentation.
 func Codes() []Code {
 	return []Code{
 		CodeMalformed, CodeTooLarge, CodeUnauthenticated, CodeRBAC, CodePolicy, CodeScope, CodeBudget,
-		CodeClassification, CodeNotFound, CodeIllegal, CodeVersion, CodeNotHolder, CodeNotEligible, CodeClaimed, CodeLeaseLost,
+		CodeClassification, CodeEgress, CodeSoD, CodeApprovalRequired, CodeApprovalDenied, CodeNotFound, CodeIllegal, CodeVersion, CodeNotHolder, CodeNotEligible, CodeClaimed, CodeLeaseLost,
 		CodeScopeConflict, CodeExists, CodeUnavailable, CodeInputInvalid, CodeNoAgent, CodeIdempotency, CodeTokenIssued, CodePaused,
-		CodeApproval, CodeApprovalDenied, CodeSoD, CodeEgress,
 		CodeQuota, CodeBackpressure, CodeContention, CodeStore, CodePolicyDown, CodeReceiptPending, CodeUpgrade,
 		CodeNotReady, CodeInternal,
 	}
@@ -64,9 +63,8 @@ func Codes() []Code {
 // a receipt. Malformed requests, unknown ids and outages leave none.
 func (c Code) Receipted() bool {
 	switch c {
-	case CodeRBAC, CodePolicy, CodeScope, CodeBudget, CodeClassification, CodeIllegal, CodeNotHolder, CodeNotEligible, CodeClaimed, CodeLeaseLost,
-		CodeScopeConflict, CodeExists, CodeUnavailable, CodePaused, CodeQuota, CodeNoAgent,
-		CodeApproval, CodeApprovalDenied, CodeSoD, CodeEgress:
+	case CodeRBAC, CodePolicy, CodeScope, CodeBudget, CodeClassification, CodeEgress, CodeSoD, CodeApprovalRequired, CodeApprovalDenied, CodeIllegal, CodeNotHolder, CodeNotEligible, CodeClaimed, CodeLeaseLost,
+		CodeScopeConflict, CodeExists, CodeUnavailable, CodePaused, CodeQuota, CodeNoAgent:
 		return true
 	}
 	return false
@@ -92,6 +90,8 @@ type Error struct {
 	Fields  []FieldError
 	Missing []string // required arguments that were absent
 	RetryMs int64    // Retry-After
+
+	Precondition bool // what the caller made a condition does not hold (If-Match)
 
 	Receipt    ReceiptID // the denial's receipt
 	Aggregated bool      // counted in an aggregate instead of a receipt of its own

@@ -130,6 +130,7 @@ func TestStoredNames(t *testing.T) {
 	line("index", writ.IndexApprovals, writ.IndexExpiries, writ.ApprovalsIn(writ.ApprovalPending))
 	line("document", writ.BundleKey(gBundle), writ.ChunkKey(gBundle, 2))
 	line("index", writ.IndexBundles, writ.IndexStaged, writ.IndexReplicas, writ.ReadyOn(gBundle))
+	line("counter", writ.ApprovalsAsked("planner"))
 	line("counter", writ.RunSteps(gRun), writ.RunOpenTasks(gRun), writ.RunBadTasks(gRun), writ.RunSequence(gRun),
 		writ.AgentRunning("site-builder"), writ.RegistryRevision(), writ.TaskProgress(gTask, "pct"))
 	line("index", writ.IndexRuns, writ.IndexAgents, writ.IndexSessions, writ.IndexDead, writ.IndexTools, writ.IndexLeases, writ.IndexReady,

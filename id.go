@@ -3,7 +3,6 @@ package writ
 import (
 	"crypto/sha256"
 	"encoding/binary"
-	"regexp"
 )
 
 // Ids are strings with a prefix and a ULID (Crockford base 32, upper case), or
@@ -36,16 +35,12 @@ const (
 
 const crockford = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 
-var (
-	ulidPattern       = regexp.MustCompile(`^[0-7][0-9A-HJKMNP-TV-Z]{25}$`)
-	slugPattern       = regexp.MustCompile(`^[a-z][a-z0-9-]{1,62}$`)
-	tenantPattern     = regexp.MustCompile(`^[a-z][a-z0-9-]{0,31}$`)
-	capabilityPattern = regexp.MustCompile(`^[a-z][a-z0-9_-]{0,62}(\.[a-z0-9_-]{1,63}){1,5}$`)
-)
-
-// Patterns of ids, for the published schemas.
+// Patterns of ids, for the published schemas. The functions below check the
+// same by hand, since every call checks some dozen ids; a test holds them to
+// the patterns.
 const (
 	PatternSlug       = `^[a-z][a-z0-9-]{1,62}$`
+	PatternTenant     = `^[a-z][a-z0-9-]{0,31}$`
 	PatternCapability = `^[a-z][a-z0-9_-]{0,62}(\.[a-z0-9_-]{1,63}){1,5}$`
 	PatternRun        = `^run_[0-7][0-9A-HJKMNP-TV-Z]{25}$`
 	PatternTask       = `^tsk_[0-7][0-9A-HJKMNP-TV-Z]{25}$`
@@ -55,25 +50,76 @@ const (
 	PatternApproval   = `^apr_[0-7][0-9A-HJKMNP-TV-Z]{25}$`
 )
 
-func validID(s, prefix string) bool {
-	return len(s) == len(prefix)+26 && s[:len(prefix)] == prefix && ulidPattern.MatchString(s[len(prefix):])
-}
-
-func (id RunID) Valid() bool        { return validID(string(id), PrefixRun) }
-func (id TaskID) Valid() bool       { return validID(string(id), PrefixTask) }
-func (id SessionID) Valid() bool    { return validID(string(id), PrefixSession) }
-func (id LeaseID) Valid() bool      { return validID(string(id), PrefixLease) }
-func (id ReceiptID) Valid() bool    { return validID(string(id), PrefixReceipt) }
-func (id ApprovalID) Valid() bool   { return validID(string(id), PrefixApproval) }
-func (id CallID) Valid() bool       { return validID(string(id), PrefixCall) }
-func (id AgentID) Valid() bool      { return slugPattern.MatchString(string(id)) }
-func (id PrincipalID) Valid() bool  { return slugPattern.MatchString(string(id)) }
-func (t Tenant) Valid() bool        { return tenantPattern.MatchString(string(t)) }
-func (id CapabilityID) Valid() bool { return capabilityPattern.MatchString(string(id)) }
+func (id RunID) Valid() bool       { return validID(string(id), PrefixRun) }
+func (id TaskID) Valid() bool      { return validID(string(id), PrefixTask) }
+func (id SessionID) Valid() bool   { return validID(string(id), PrefixSession) }
+func (id LeaseID) Valid() bool     { return validID(string(id), PrefixLease) }
+func (id ReceiptID) Valid() bool   { return validID(string(id), PrefixReceipt) }
+func (id ApprovalID) Valid() bool  { return validID(string(id), PrefixApproval) }
+func (id CallID) Valid() bool      { return validID(string(id), PrefixCall) }
+func (id AgentID) Valid() bool     { return ValidSlug(string(id)) }
+func (id PrincipalID) Valid() bool { return ValidSlug(string(id)) }
+func (t Tenant) Valid() bool       { return slug(string(t), 1, 32) }
 
 // ValidSlug says whether s is a slug as agents, principals, domains and run
 // task keys use it.
-func ValidSlug(s string) bool { return slugPattern.MatchString(s) }
+func ValidSlug(s string) bool { return slug(s, 2, 63) }
+
+// Valid says whether the id is two to six segments with dots between them, of
+// 1 to 63 characters each; the first begins with a letter.
+func (id CapabilityID) Valid() bool {
+	if id == "" || !lower(id[0]) {
+		return false
+	}
+	dots, length := 0, 0 // length of the present segment
+	for i := range len(id) {
+		switch c := id[i]; {
+		case c == '.' && length > 0:
+			dots, length = dots+1, 0
+		case lower(c) || digit(c) || c == '-' || c == '_':
+			length++
+		default:
+			return false
+		}
+		if length > 63 {
+			return false
+		}
+	}
+	return length > 0 && 1 <= dots && dots <= 5
+}
+
+// validID says whether s is prefix and a ULID: 26 digits of Crockford's
+// alphabet (no I, L, O, U), the first at most 7.
+func validID(s, prefix string) bool {
+	if len(s) != len(prefix)+26 || s[:len(prefix)] != prefix || s[len(prefix)] > '7' {
+		return false
+	}
+	for i := len(prefix); i < len(s); i++ {
+		c := s[i]
+		upper := c >= 'A' && c <= 'Z' && c != 'I' && c != 'L' && c != 'O' && c != 'U'
+		if !upper && !digit(c) {
+			return false
+		}
+	}
+	return true
+}
+
+// slug says whether s begins with a letter, goes on with letters, digits and
+// dashes, and has from shortest to longest characters.
+func slug(s string, shortest, longest int) bool {
+	if len(s) < shortest || len(s) > longest || !lower(s[0]) {
+		return false
+	}
+	for i := 1; i < len(s); i++ {
+		if c := s[i]; !lower(c) && !digit(c) && c != '-' {
+			return false
+		}
+	}
+	return true
+}
+
+func lower(c byte) bool { return c >= 'a' && c <= 'z' }
+func digit(c byte) bool { return c >= '0' && c <= '9' }
 
 // MakeID builds prefix + ULID from a time in milliseconds since 1970 and ten
 // bytes of entropy.

@@ -2,6 +2,8 @@ package writ
 
 import (
 	"errors"
+	"net/netip"
+	"strconv"
 	"strings"
 	"unicode/utf8"
 )
@@ -19,7 +21,9 @@ var scopeSchemes = []string{"fs", "mem", "conn", "http", "task", "secret"}
 // It refuses rather than repairs: an empty, "." or ".." segment, a control
 // character, a space, a percent sign, a backslash or anything outside
 // printable ASCII is ErrScope. Only the scheme is lowered, with the host of an
-// http scope, and the missing final "/" is added.
+// http scope, and the missing final "/" is added. One host has one spelling:
+// user names, a final dot, addresses not in their usual form and the default
+// ports are ErrScope too.
 func CanonicalScope(s string) (string, error) {
 	scheme, rest, ok := strings.Cut(s, ":")
 	if !ok || rest == "" || len(s) > 512 || !utf8.ValidString(s) {
@@ -46,10 +50,43 @@ func CanonicalScope(s string) (string, error) {
 			}
 		}
 		if i == 0 && scheme == "http" {
-			segments[0] = strings.ToLower(seg)
+			if segments[0] = strings.ToLower(seg); !canonicalHost(segments[0]) {
+				return "", ErrScope
+			}
 		}
 	}
 	return scheme + ":" + strings.Join(segments, "/") + "/", nil
+}
+
+// canonicalHost says whether a lower-case host[:port] is spelled in the one way
+// it is in scopes.
+func canonicalHost(s string) bool {
+	host, port := s, ""
+	if i := strings.LastIndexByte(s, ':'); i >= 0 && !strings.HasSuffix(s, "]") {
+		host, port = s[:i], s[i+1:]
+		n, err := strconv.ParseUint(port, 10, 16)
+		if err != nil || n == 0 || n == 80 || n == 443 || strconv.FormatUint(n, 10) != port {
+			return false
+		}
+	}
+	if inner, ok := strings.CutPrefix(host, "["); ok {
+		inner, ok = strings.CutSuffix(inner, "]")
+		a, err := netip.ParseAddr(inner)
+		return ok && err == nil && a.Is6() && !a.Is4In6() && a.Zone() == "" && a.String() == inner
+	}
+	labels := strings.Split(host, ".")
+	for _, l := range labels {
+		if l == "" || strings.Trim(l, "abcdefghijklmnopqrstuvwxyz0123456789-_") != "" {
+			return false
+		}
+	}
+	// A last label that is a number makes it an address (0x7f.1 is one, too).
+	last := labels[len(labels)-1]
+	if strings.Trim(last, "0123456789") == "" || strings.HasPrefix(last, "0x") {
+		a, err := netip.ParseAddr(host)
+		return err == nil && a.Is4() && a.String() == host
+	}
+	return true
 }
 
 // ScopeCovers says whether canonical scope a is b or an ancestor of b.

@@ -1,9 +1,9 @@
 package writ
 
 import (
-	"bytes"
 	"encoding/json"
 	"fmt"
+	"strconv"
 )
 
 // ReadSet names what one atomic read returns.
@@ -69,6 +69,8 @@ type Snapshot struct {
 	Counters map[Counter]int64
 	Ranges   map[Range]RangeResult
 	Archive  map[ArchiveRead][]Receipt
+
+	Cache *DocCache // spares Get from decoding the same bytes again; nil: none
 }
 
 // Missing returns the part of want the snapshot does not hold yet.
@@ -121,19 +123,21 @@ func Get[T any](s Snapshot, k Key) (doc T, version int64, ok bool, err error) {
 	if d.Version == 0 {
 		return doc, 0, false, nil
 	}
-	var e Envelope
-	if err := json.Unmarshal(d.Body, &e); err != nil {
-		return doc, 0, false, Fault(CodeInternal, "writ.Get", fmt.Errorf("document %s: %w", k, err))
+	if doc, ok := recall[T](s.Cache, k, d.Body); ok {
+		return doc, d.Version, true, nil
 	}
-	if e.Schema > Schema {
-		return doc, 0, false, &Error{
+	schema, err := decodeDoc(d.Body, &doc)
+	if schema > Schema {
+		var none T
+		return none, 0, false, &Error{
 			Code: CodeUpgrade, Op: "writ.Get", Msg: "a newer version of writ wrote this document",
 			Hint: "upgrade this replica",
 		}
 	}
-	if err := json.Unmarshal(e.Body, &doc); err != nil {
+	if err != nil {
 		return doc, 0, false, Fault(CodeInternal, "writ.Get", fmt.Errorf("document %s: %w", k, err))
 	}
+	remember(s.Cache, k, d.Body, doc)
 	return doc, d.Version, true, nil
 }
 
@@ -149,9 +153,12 @@ func EncodeDoc(s Snapshot, k Key, kind string, doc any) ([]byte, error) {
 			return nil, Fault(CodeInternal, "writ.EncodeDoc", err)
 		}
 	}
-	var b bytes.Buffer
-	fmt.Fprintf(&b, `{"kind":%q,"schema":%d,"body":`, kind, Schema)
-	b.Write(body)
-	b.WriteByte('}')
-	return b.Bytes(), nil
+	b := make([]byte, 0, len(body)+len(kind)+32)
+	b = append(b, `{"kind":`...)
+	b = strconv.AppendQuote(b, kind)
+	b = append(b, `,"schema":`...)
+	b = strconv.AppendInt(b, Schema, 10)
+	b = append(b, `,"body":`...)
+	b = append(b, body...)
+	return append(b, '}'), nil
 }

@@ -52,6 +52,30 @@ func TestCanonicalScope(t *testing.T) {
 		{"fs:repo/ops/plugins2/", "fs:repo/ops/plugins2/"},
 		{"FS:Repo/A/", "fs:Repo/A/"},
 		{"http:API.Example.com:8080/V1", "http:api.example.com:8080/V1/"},
+		{"http:127.0.0.1:8080/a", "http:127.0.0.1:8080/a/"},
+		{"http:[2001:DB8::1]/a", "http:[2001:db8::1]/a/"},
+		{"http:a_b.svc-1:65535", "http:a_b.svc-1:65535/"},
+		{"http:example.com./a", ""},
+		{"http:example.com.:8080", ""},
+		{"http:.example.com", ""},
+		{"http:a..example.com", ""},
+		{"http:user@example.com", ""},
+		{"http:user:word@example.com", ""},
+		{"http:example.com:", ""},
+		{"http:example.com:08080", ""},
+		{"http:example.com:80", ""},
+		{"http:example.com:443/a", ""},
+		{"http:example.com:65536", ""},
+		{"http:127.1", ""},
+		{"http:127.0.0.01", ""},
+		{"http:2130706433", ""},
+		{"http:0x7f000001", ""},
+		{"http:[0:0:0:0:0:0:0:1]", ""},
+		{"http:[::ffff:127.0.0.1]", ""},
+		{"http:[::1", ""},
+		{"http:[::1%eth0]", ""},
+		{"http:::1", ""},
+		{"fs:user@host./a", "fs:user@host./a/"},
 		{"fs:a", "fs:a/"},
 		{"", ""},
 		{"fs:", ""},
@@ -250,8 +274,12 @@ func TestMatch(t *testing.T) {
 		want           writ.Code
 	}{{0, 7, ""}, {0, 0, ""}, {7, 7, ""}, {6, 7, writ.CodeVersion}, {8, 7, writ.CodeVersion}, {7, 0, writ.CodeVersion}} {
 		call := &writ.Call{IfVersion: c.named}
-		if err := call.Match("test.Op", c.version); writ.CodeOf(err) != c.want {
+		err := call.Match("test.Op", c.version)
+		if writ.CodeOf(err) != c.want {
 			t.Errorf("If-Match %d of version %d: got %v, want %q", c.named, c.version, err, c.want)
+		}
+		if e := writ.AsError("", err); e != nil && !e.Precondition {
+			t.Errorf("If-Match %d of version %d: not told as a precondition", c.named, c.version)
 		}
 	}
 }

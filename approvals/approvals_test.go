@@ -430,3 +430,25 @@ func TestBudgetRequestsAreShared(t *testing.T) {
 	l.approves(l.approver("alice"), first.pending.Approval)
 	l.wants(first.pending.Approval, writ.ApprovalConsumed)
 }
+
+// People who are asked for everything look at nothing.
+func TestOnePrincipalAsksForSoMuch(t *testing.T) {
+	l := newLab(t)
+	planner := l.planner()
+	var first writ.ApprovalID
+	for i := range writ.MaxApprovalsAsked {
+		id := l.asked(planner, doArgs{What: strings.Repeat("x", i+1)}, need(nil))
+		if i == 0 {
+			first = id
+		}
+	}
+	_, err := l.do(planner, doArgs{What: "one more"}, need(nil))
+	refusedWith(t, err, writ.CodeQuota)
+	l.asked(l.Open(writ.RoleOrchestrator, "other", ""), doArgs{What: "of somebody else"}, need(nil))
+	if err := l.decide(l.approver("alice"), first, "deny"); err != nil {
+		t.Fatal(err)
+	}
+	l.asked(planner, doArgs{What: "one more"}, need(nil))
+	_, err = l.do(planner, doArgs{What: "two more"}, need(nil))
+	refusedWith(t, err, writ.CodeQuota)
+}

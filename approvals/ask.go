@@ -155,7 +155,9 @@ func (r Room) Reads(c *writ.Call, k *writ.Capability, s writ.Snapshot, sub writ.
 	if err != nil {
 		return writ.ReadSet{}, err
 	}
-	rs := writ.ReadSet{Docs: []writ.Key{writ.ApprovalKey(a.ID)}}
+	rs := writ.ReadSet{
+		Docs: []writ.Key{writ.ApprovalKey(a.ID)}, Counters: []writ.Counter{writ.ApprovalsAsked(a.Requester.Principal)},
+	}
 	for _, ask := range asks {
 		key := writ.AskKey(ask.Request())
 		rs.Docs = append(rs.Docs, key)
@@ -236,6 +238,11 @@ func (r Room) Settle(c *writ.Call, k *writ.Capability, s writ.Snapshot, sub writ
 		case old.State == writ.ApprovalPending || old.State == writ.ApprovalApproved:
 			superseded = &old
 		}
+	}
+	if s.Counters[writ.ApprovalsAsked(a.Requester.Principal)] >= writ.MaxApprovalsAsked && superseded == nil {
+		e := writ.Refuse(writ.CodeQuota, "approvals.Ask", "as many of your calls wait for people as may at a time", "wait until some are decided")
+		e.RetryMs = 60_000
+		return tx, reply, false, e
 	}
 	if a.Excluded, err = exclude(c, s, a); err != nil {
 		return tx, reply, false, err

@@ -81,6 +81,12 @@ func put(c *writ.Call, s writ.Snapshot, tx *writ.Tx, a *writ.Approval, from writ
 			tx.Unindex(writ.ApprovalsIn(from), string(a.ID))
 		}
 		tx.Index(writ.ApprovalsIn(a.State), string(a.ID), 0)
+		switch asked := writ.ApprovalsAsked(a.Requester.Principal); {
+		case a.State == writ.ApprovalPending:
+			tx.AddUpTo(asked, 1, writ.MaxApprovalsAsked)
+		case from == writ.ApprovalPending:
+			tx.Add(asked, -1)
+		}
 		if writ.ApprovalMoves.Terminal(a.State) {
 			tx.Unindex(writ.IndexExpiries, string(a.ID))
 		}

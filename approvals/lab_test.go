@@ -2,6 +2,7 @@ package approvals_test
 
 import (
 	"errors"
+	"maps"
 	"testing"
 
 	"github.com/writ-gateway/writ"
@@ -43,6 +44,7 @@ func newLab(t *testing.T) *lab {
 type waiter struct{ l *lab }
 
 func (waiter) Reads(writ.Approval, writ.Snapshot) (writ.ReadSet, error) { return writ.ReadSet{}, nil }
+
 func (waiter) Wait(*writ.Call, writ.Snapshot, writ.Approval, *writ.Tx) error {
 	return nil
 }
@@ -92,9 +94,8 @@ func (l *lab) settle(by writ.Caller, args doArgs, sub writ.Subject, needs ...wri
 			l.Fatal("reads never end")
 		}
 		more := l.Snapshot(want)
-		for k, v := range more.Docs {
-			s.Docs[k] = v
-		}
+		maps.Copy(s.Docs, more.Docs)
+		maps.Copy(s.Counters, more.Counters)
 	}
 	tx, reply, met, err := l.room.Settle(call, l.verb, s, sub, d)
 	if err != nil {

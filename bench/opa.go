@@ -27,9 +27,11 @@ type opaServer struct {
 const opaRule = `package bench
 
 findings := [
+	data.packs.approvals.findings,
 	data.packs.budgets.findings,
 	data.packs.classification.findings,
 	data.packs.lifecycle.findings,
+	data.packs.sod.findings,
 	data.packs.write_scopes.findings,
 ]
 `
@@ -109,23 +111,27 @@ func inputAt(g *gateway, task writ.TaskID, nowMs int64) map[string]any {
 	type m = map[string]any
 	return m{
 		"agent": m{"id": plannerAgent, "domain": domain, "status": writ.AgentActive, "write_scope": []string{}},
-		"budget": []m{{
-			"band": 0, "cost": 0, "dimension": writ.BudgetSteps, "fits": true, "limit": runSteps, "on_exceed": "hard_stop",
+		"budget": m{writ.BudgetSteps: m{
+			"band": 0, "cost": 0, "fits": true, "limit": runSteps, "on_exceed": "hard_stop",
 		}},
 		"call":      m{"capability": "task.enqueue", "class": writ.Ordinary, "safety": writ.SafetyMutating},
 		"env":       m{"now_ms": nowMs},
 		"labels":    []writ.Label{writ.LabelInternalSystem},
 		"principal": m{"kind": writ.KindAgent},
+		"quotas":    []string{},
 		"run":       m{"id": g.run, "state": writ.RunActive},
 		"scopes":    m{"requested": []string{taskScope}},
 		"session":   m{"id": g.planner.ID, "role": writ.RoleOrchestrator, "state": writ.SessionActive},
 		"sinks":     []string{},
-		"task":      m{"capability": capability, "domain": domain, "id": task, "safety": writ.SafetyMutating, "state": writ.TaskQueued},
+		"task": m{
+			"approval": writ.ApprovalAuto, "capability": capability, "deferred": false, "domain": domain, "id": task,
+			"owned_elsewhere": false, "raised": false, "safety": writ.SafetyMutating, "state": writ.TaskQueued,
+		},
 	}
 }
 
 // allowed is OPA's answer when no pack finds anything.
-var allowed = []byte(`{"result":[[],[],[],[]]}`)
+var allowed = []byte(`{"result":[[],[],[],[],[],[]]}`)
 
 // ask makes one query and checks that it says what the gateway said.
 func (s opaServer) ask(ctx context.Context, p *poster, input []byte) error {

@@ -66,9 +66,10 @@ func (b *bench) profile(ctx context.Context, dir string) (err error) {
 	if err := pprof.StartCPUProfile(cpu); err != nil {
 		return err
 	}
-	before := ownCPU()
+	before, made := ownCPU(), allocations()
 	l, err := enqueue("task", n)
 	spent := ownCPU() - before
+	made = allocations() - made
 	pprof.StopCPUProfile()
 	if err != nil {
 		return err
@@ -85,8 +86,8 @@ func (b *bench) profile(ctx context.Context, dir string) (err error) {
 	if err := errors.Join(pprof.Lookup("allocs").WriteTo(allocs, 0), allocs.Close()); err != nil {
 		return err
 	}
-	b.note("%d governed enqueues in %s, %.0f µs of CPU each with the load's; look with",
-		n, l.took.Round(time.Millisecond), float64(spent.Microseconds())/float64(n))
+	b.note("%d governed enqueues in %s, %.0f µs of CPU and %d allocations each with the load's; look with",
+		n, l.took.Round(time.Millisecond), float64(spent.Microseconds())/float64(n), made/uint64(n))
 	b.note("  go tool pprof -focus 'conn..serve' -cum -top %s", cpu.Name())
 	b.note("  go tool pprof -sample_index alloc_objects -focus 'conn..serve' -cum -top %s", allocs.Name())
 	return nil
@@ -99,4 +100,11 @@ func ownCPU() time.Duration {
 		return 0
 	}
 	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
+}
+
+// allocations is how many objects this process has ever made.
+func allocations() uint64 {
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return m.Mallocs
 }

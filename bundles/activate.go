@@ -132,7 +132,7 @@ func (r Room) switchTo(op string, c *writ.Call, s writ.Snapshot, b writ.Bundle, 
 	if err != nil {
 		return tx, reply, err
 	}
-	got, err := r.cfg.Open(canonical, nil)
+	got, err := r.cfg.Open(canonical, nil, false)
 	if err != nil {
 		return tx, reply, err
 	}

@@ -28,7 +28,7 @@ type lab struct {
 	sys   writ.Caller
 }
 
-func open(sent, _ []byte) (bundles.Contents, error) {
+func open(sent, _ []byte, _ bool) (bundles.Contents, error) {
 	if bytes.Contains(sent, []byte("lame")) {
 		return bundles.Contents{}, writ.Refuse(writ.CodeInputInvalid, "test", "lame", "")
 	}

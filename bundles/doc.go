@@ -29,15 +29,16 @@ import (
 // policies has them.
 type Config struct {
 	// Open takes an uploaded bundle apart; what it lacks of roles comes from the
-	// canonical bundle in force, if there is one.
-	Open func(sent, inForce []byte) (Contents, error)
+	// canonical bundle in force, if there is one; with add, of packs too.
+	Open func(sent, inForce []byte, add bool) (Contents, error)
 	// Unpack gives the canonical bundle back that Contents.Packed holds, and
 	// checks it against its digest.
 	Unpack func(packed []byte, digest string) ([]byte, error)
 	// Vet says who signed an uploaded bundle, and refuses one that nobody it
-	// trusts has signed, or that changes what its signer may not change. nil:
-	// bundles need no signature.
-	Vet func(sent, inForce []byte) (signer string, err error)
+	// trusts has signed, or that holds packs its signer may not change. Such a
+	// bundle always keeps the packs it does not hold. nil: bundles need no
+	// signature.
+	Vet func(sent []byte) (signer string, err error)
 }
 
 // Contents is what a bundle holds.

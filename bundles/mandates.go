@@ -41,7 +41,7 @@ func (r Room) adopt() *writ.Capability {
 	}, writ.Verb[PolicyAdoptArgs]{
 		Locks: func(*writ.Call, *PolicyAdoptArgs) []writ.Key { return []writ.Key{writ.GateKey} },
 		Reads: func(_ *writ.Call, a *PolicyAdoptArgs, s writ.Snapshot) (rs writ.ReadSet, err error) {
-			got, err := r.open(op, a.Bundle, s, writ.Gate{})
+			got, err := r.open(op, a.Bundle, s, writ.Gate{}, false)
 			if err != nil {
 				return rs, err
 			}
@@ -56,7 +56,7 @@ func (r Room) adopt() *writ.Capability {
 			if opened && gate.Schema > writ.Schema {
 				return tx, reply, writ.Refuse(writ.CodeUpgrade, op, "this replica is too old for its store", "upgrade this replica")
 			}
-			got, err := r.open(op, a.Bundle, s, writ.Gate{})
+			got, err := r.open(op, a.Bundle, s, writ.Gate{}, false)
 			if err != nil {
 				return tx, reply, err
 			}

@@ -27,6 +27,7 @@ func (u Upload) decode(op string) ([]byte, error) {
 // PolicyStageArgs are a bundle.
 type PolicyStageArgs struct {
 	Bundle Upload `json:"bundle" writ:"secret" doc:"The bundle in base64: a tar, plain or gzip'd, with packs/<id>/… and perhaps roles/…. Role files it lacks are kept as they are in force." minLength:"1"`
+	Add    bool   `json:"add,omitempty" doc:"Keep the packs in force that the bundle does not hold. Signed bundles always do."`
 	Note   string `json:"note,omitempty" doc:"What it is for, for those who read it later." maxLength:"500"`
 
 	memo memo
@@ -45,8 +46,9 @@ type memo struct {
 // digest the receipt names.
 func (a *PolicyStageArgs) Witnessed() any {
 	return struct {
+		Add  bool   `json:"add,omitempty"`
 		Note string `json:"note,omitempty"`
-	}{a.Note}
+	}{a.Add, a.Note}
 }
 
 func (r Room) stage() *writ.Capability {
@@ -130,22 +132,22 @@ func (r Room) vetted(op string, a *PolicyStageArgs, s writ.Snapshot, gate writ.G
 	if a.memo.done && a.memo.inForce == gate.Bundle {
 		return a.memo.got, a.memo.err
 	}
-	got, err := r.open(op, a.Bundle, s, gate)
+	signer := ""
+	sent, err := a.Bundle.decode(op)
 	if err == nil && r.cfg.Vet != nil {
-		var sent, inForce []byte
-		if sent, err = a.Bundle.decode(op); err == nil && gate.Bundle != "" {
-			inForce, err = r.bytesOf(op, s, gate.Bundle)
-		}
-		if err == nil {
-			got.Signer, err = r.cfg.Vet(sent, inForce)
-		}
+		signer, err = r.cfg.Vet(sent)
+	}
+	var got Contents
+	if err == nil {
+		got, err = r.open(op, a.Bundle, s, gate, a.Add || r.cfg.Vet != nil)
+		got.Signer = signer
 	}
 	a.memo = memo{done: true, inForce: gate.Bundle, got: got, err: err}
 	return got, err
 }
 
 // open takes an upload apart.
-func (r Room) open(op string, u Upload, s writ.Snapshot, gate writ.Gate) (Contents, error) {
+func (r Room) open(op string, u Upload, s writ.Snapshot, gate writ.Gate, add bool) (Contents, error) {
 	sent, err := u.decode(op)
 	if err != nil {
 		return Contents{}, err
@@ -156,7 +158,7 @@ func (r Room) open(op string, u Upload, s writ.Snapshot, gate writ.Gate) (Conten
 			return Contents{}, err
 		}
 	}
-	got, err := r.cfg.Open(sent, inForce)
+	got, err := r.cfg.Open(sent, inForce, add)
 	if err == nil && len(got.Packs) > writ.MaxBundlePacks {
 		err = tooLarge(op)
 	}

@@ -143,7 +143,7 @@ func naturally(o *options) { o.noKey = true }
 // nil or there is no data (Meta.Outcome is then writ.OutcomeEmpty).
 //
 // A call that people must agree to first has not happened: the error has
-// CodeApproval and the approval's id among its details, and Meta.Outcome is
+// CodeApprovalRequired and the approval's id among its details, and Meta.Outcome is
 // writ.OutcomePending. Make the same call again, with the same key, once the
 // approval is approved.
 //
@@ -208,7 +208,7 @@ func pending(data []byte, receipt writ.ReceiptID) error {
 		return &writ.Error{Code: writ.CodeInternal, Op: "client.Invoke", Msg: "the answer is not that of a gateway", Hint: "check the URL", Err: err}
 	}
 	e := &writ.Error{
-		Code: writ.CodeApproval, Op: "gateway", Msg: "the call has not happened: people must agree first", Hint: p.Hint,
+		Code: writ.CodeApprovalRequired, Op: "gateway", Msg: "the call has not happened: people must agree first", Hint: p.Hint,
 		Rules: p.Rules, Receipt: receipt,
 	}
 	return e.With("approval", string(p.Approval)).With("expires_at", p.ExpiresAt)

@@ -318,7 +318,7 @@ func TestAHolderWaits(t *testing.T) {
 		if s := c.state(task); s != writ.TaskParked {
 			t.Fatalf("the task is %s", s)
 		}
-		c.builder.refused(403, writ.CodeApproval, "POST", path, body)
+		c.builder.refused(403, writ.CodeApprovalRequired, "POST", path, body)
 		beat := func() string {
 			return c.builder.ok(200, "POST", "/v1/tasks/"+task+"/heartbeat", l.hold(nil)).str("control")
 		}

@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"strings"
 	"testing"
 	"time"
 )
@@ -36,9 +37,9 @@ func TestF1T1OverlappingScopes(t *testing.T) {
 	})
 }
 
-// The registry shows exactly what an agent declared; a blocked tool is listed
-// and cannot be asked for.
-func TestF1T2RegisteredToolsAreListed(t *testing.T) {
+// The registry shows exactly what an agent declared, at a revision of its own;
+// a blocked tool is listed as such and cannot be asked for.
+func TestF1T2(t *testing.T) {
 	onHosts(t, func(t *testing.T, w *world) {
 		c := newCast(t, w)
 		tools := []obj{{"name": "yard.dig", "safety": "mutating"}, {"name": "yard.look", "safety": "read-only"}, {"name": "yard.burn", "safety": "blocked"}}
@@ -51,19 +52,49 @@ func TestF1T2RegisteredToolsAreListed(t *testing.T) {
 		if again := w.op.ok(200, "PUT", "/v1/agents/digger", body); again.version() <= r.version() {
 			t.Fatalf("registered again: version %d after %d", again.version(), r.version())
 		}
+		list := func(w *gateway) reply { return c.op.at(w).ok(200, "GET", "/v1/capabilities", nil) }
+		c.op.refused(404, "not_found", "POST", "/v1/invoke", obj{"capability": "yard.dig"}) // nobody active declares it
+		before := list(w.gw[0]).num("revision")
 		w.op.ok(200, "POST", "/v1/agents/digger/activate", nil)
+		shown := list(w.last())
+		if shown.num("revision") != before+1 || shown.version() != before+1 {
+			t.Errorf("revision %d after %d, ETag %d", shown.num("revision"), before, shown.version())
+		}
+		safety := map[string]any{}
+		capabilities, _ := shown.at("capabilities").([]any)
+		for _, v := range capabilities {
+			one := v.(map[string]any)
+			safety[one["id"].(string)] = one["safety"]
+		}
+		for _, one := range tools {
+			if safety[one["name"].(string)] != one["safety"] {
+				t.Errorf("%s is listed as %v, declared %v", one["name"], safety[one["name"].(string)], one["safety"])
+			}
+		}
 
 		want := map[string]bool{"yard.dig": true, "yard.look": true, "yard.burn": false}
-		list, _ := w.op.at(w.last()).ok(200, "GET", "/v1/agents/digger/tools", nil).at("tools").([]any)
-		for _, v := range list {
+		declared, _ := w.op.at(w.last()).ok(200, "GET", "/v1/agents/digger/tools", nil).at("tools").([]any)
+		for _, v := range declared {
 			one := v.(map[string]any)
+			if one["name"] == "yard.burn" && one["safety"] != "blocked" {
+				t.Errorf("blocked, and shown as %v", one)
+			}
 			callable, known := want[one["name"].(string)]
 			if !known || one["callable"] != callable {
 				t.Errorf("tool %v", one)
 			}
 		}
-		if len(list) != len(want) {
-			t.Errorf("%d tools, want %d", len(list), len(want))
+		if len(declared) != len(want) {
+			t.Errorf("%d tools, want %d", len(declared), len(want))
+		}
+
+		// Neither is the gateway's to call: one needs a task, one nobody gets.
+		large := strings.Repeat("x", 100<<10)
+		for name, hint := range map[string]string{"yard.dig": "task.enqueue", "yard.look": "task.enqueue", "yard.burn": "nobody may use it"} {
+			r := c.orc.at(w.last()).refused(409, "capability_unavailable", "POST", "/v1/invoke", obj{"capability": name, "args": obj{"text": large}})
+			if !strings.Contains(r.str("hint"), hint) || r.str("receipt") == "" {
+				t.Errorf("%s", r)
+			}
 		}
 		yard := obj{"required_domain": "yard", "capability": "yard.burn"}
 		c.orc.refused(422, "no_eligible_agent", "POST", "/v1/tasks", c.task("burn", yard))
@@ -91,7 +122,7 @@ func TestF1T3ReadYourWriteOnEveryReplica(t *testing.T) {
 			if changed.version() <= old {
 				t.Fatalf("version %d after %d", changed.version(), old)
 			}
-			w.op.at(writer).refused(409, "version_conflict", "PUT", "/v1/agents/roamer", body(n), "If-Match", match)
+			w.op.at(writer).refused(412, "version_conflict", "PUT", "/v1/agents/roamer", body(n), "If-Match", match)
 		}
 	})
 }

@@ -29,7 +29,7 @@ func TestF2T1ScopesOverlapBySegment(t *testing.T) {
 
 // Of 100 tasks on one scope claimed at once, one runs.
 func TestF2T2OneHolderPerScope(t *testing.T) {
-	onHosts(t, func(t *testing.T, w *world) {
+	underLoad(t, func(t *testing.T, w *world) {
 		c := newCast(t, w)
 		const n = 100
 		sessions := make([]caller, 10)
@@ -42,7 +42,7 @@ func TestF2T2OneHolderPerScope(t *testing.T) {
 		}
 		got := make([]reply, n)
 		each(n, func(i int) {
-			r, err := sessions[i%len(sessions)].try("POST", "/v1/tasks/"+tasks[i]+"/claim", nil)
+			r, err := sessions[i%len(sessions)].insist("POST", "/v1/tasks/"+tasks[i]+"/claim", nil)
 			if err != nil {
 				t.Errorf("claim: %v", err)
 			}

@@ -21,9 +21,10 @@ import (
 
 // gateway is one running `writ serve`.
 type gateway struct {
-	t    testing.TB
-	data string
-	args []string // of serve
+	t       testing.TB
+	program string
+	data    string
+	args    []string // of serve
 
 	url   string
 	cmd   *exec.Cmd
@@ -36,7 +37,13 @@ type gateway struct {
 // the test if it still runs.
 func newGateway(t testing.TB, data string, args ...string) *gateway {
 	t.Helper()
-	g := &gateway{t: t, data: data, log: &tail{}}
+	return newGatewayOf(t, binary, data, args...)
+}
+
+// newGatewayOf starts the gateway of a program.
+func newGatewayOf(t testing.TB, program, data string, args ...string) *gateway {
+	t.Helper()
+	g := &gateway{t: t, program: program, data: data, log: &tail{}}
 	g.args = slices.Concat([]string{
 		"serve", "--listen", "127.0.0.1:0", "--data", data,
 		"--outage-grace", "100ms", "--min-lease-seconds", "1", "--log", "warn",
@@ -54,7 +61,7 @@ func newGateway(t testing.TB, data string, args ...string) *gateway {
 // start runs the program until it says that it serves.
 func (g *gateway) start() {
 	g.t.Helper()
-	cmd := exec.Command(binary, g.args...)
+	cmd := exec.Command(g.program, g.args...)
 	cmd.Env = append(os.Environ(), "WRIT_TOKEN_FILE=", "WRIT_URL=")
 	out, err := cmd.StderrPipe()
 	if err != nil {
@@ -71,6 +78,9 @@ func (g *gateway) start() {
 		lines.Buffer(nil, 1<<20)
 		for lines.Scan() {
 			g.log.add(lines.Text())
+			if strings.Contains(lines.Text(), "WARNING: DATA RACE") {
+				g.t.Errorf("a data race in the gateway on %s", g.data)
+			}
 			if !up && strings.HasPrefix(lines.Text(), "writ: operator token in ") {
 				up = true
 				close(ready)
@@ -140,12 +150,14 @@ func (g *gateway) restart() {
 type tail struct {
 	mu    sync.Mutex
 	lines []string
+	race  bool
 }
 
 func (l *tail) add(line string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.lines = append(l.lines, line); len(l.lines) > 60 {
+	l.race = l.race || strings.Contains(line, "WARNING: DATA RACE") // then all of it is wanted
+	if l.lines = append(l.lines, line); len(l.lines) > 60 && !l.race {
 		l.lines = slices.Delete(l.lines, 0, 20)
 	}
 }

@@ -156,83 +156,83 @@ func (w *world) sinking() string {
 // With a store that refuses writes every change is answered 503 and nothing
 // changes; when the store takes writes again, so does the gateway.
 func TestTG3NothingChangesWithoutTheStore(t *testing.T) {
-	t.Parallel()
-	w := newWorld(t, "redis")
-	c := newCast(t, w)
-	w.op.ok(201, "PUT", "/v1/agents/planned", obj{"archetypes": []string{"executor"}, "domain": "web"})
-	opened := w.op.ok(201, "POST", "/v1/sessions", obj{"principal": "builder", "kind": "agent", "role": "executor", "agent_id": "builder"})
-	fresh := caller{t: t, gw: w.gw[0], token: opened.str("token")}
-	idle := c.another()
-	l, queued := c.builder.claim(c.enqueue("held", obj{"lease_ttl_s": 600})), c.enqueue("queued", nil)
-	same := func(mark string) sources {
-		s := shipped(t)
-		s["packs/budgets/budgets.rego"] += "\n# " + mark + "\n"
-		return s
-	}
-	active, ready := w.op.stage(same("one")), w.op.stage(same("two"))
-	w.settled(active)
-	w.settled(ready)
-	w.activate(active)
-	failure := obj{"failure": obj{"class": "external", "code": "x", "retryable": true}}
+	onHosts(t, func(t *testing.T, w *world) {
+		c := newCast(t, w)
+		w.op.ok(201, "PUT", "/v1/agents/planned", obj{"archetypes": []string{"executor"}, "domain": "web", "tools": []obj{{"name": "site.plan", "safety": "mutating"}}})
+		opened := w.op.ok(201, "POST", "/v1/sessions", obj{"principal": "builder", "kind": "agent", "role": "executor", "agent_id": "builder"})
+		fresh := caller{t: t, gw: w.gw[0], token: opened.str("token")}
+		idle := c.another()
+		l, queued := c.builder.claim(c.enqueue("held", obj{"lease_ttl_s": 600})), c.enqueue("queued", nil)
+		same := func(mark string) sources {
+			s := shipped(t)
+			s["packs/budgets/budgets.rego"] += "\n# " + mark + "\n"
+			return s
+		}
+		active, ready := w.op.stage(same("one")), w.op.stage(same("two"))
+		w.settled(active)
+		w.settled(ready)
+		w.activate(active)
+		failure := obj{"failure": obj{"class": "external", "code": "x", "retryable": true}}
 
-	// Every operation that changes something, with a call that would succeed.
-	calls := map[string]struct {
-		who  caller
-		id   string
-		body any
-	}{
-		"session.open":      {w.op, "", obj{"principal": "auditor", "kind": "human", "role": "auditor"}},
-		"session.start":     {fresh, opened.str("session_id"), nil},
-		"session.heartbeat": {idle, string(idle.id), nil},
-		"session.close":     {idle, string(idle.id), nil},
-		"session.revoke":    {w.op, string(idle.id), nil},
-		"agent.register":    {w.op, "another", obj{"archetypes": []string{"executor"}, "domain": "web"}},
-		"agent.activate":    {w.op, "planned", nil},
-		"agent.suspend":     {w.op, "builder", nil},
-		"run.create":        {c.orc, "", obj{"budget": obj{"steps": 1}}},
-		"run.seal":          {c.orc, c.run, nil},
-		"run.cancel":        {c.orc, c.run, nil},
-		"task.enqueue":      {c.orc, "", c.task("new", nil)},
-		"task.claim":        {c.builder, "", nil},
-		"task.claim.byId":   {c.builder, queued, nil},
-		"task.heartbeat":    {c.builder, l.task, l.hold(nil)},
-		"task.complete":     {c.builder, l.task, l.hold(nil)},
-		"task.fail":         {c.builder, l.task, l.hold(failure)},
-		"task.release":      {c.builder, l.task, l.hold(nil)},
-		"task.cancel":       {c.orc, queued, nil},
-		"policy.stage":      {w.op, "", same("three").upload(t)},
-		"policy.activate":   {w.op, ready, nil},
-		"policy.withdraw":   {w.op, ready, nil},
-		"policy.rollback":   {w.op, "", nil},
-		"capability.invoke": {c.orc, "", obj{"capability": "run.create", "args": obj{"budget": obj{"steps": 1}}}},
-	}
-	before := w.entities()
-	w.redis.Command("CONFIG", "SET", "min-replicas-to-write", "1")
-	for _, op := range w.operations() {
-		if op.method == http.MethodGet || strings.HasPrefix(op.id, "approval.") { // people were asked for nothing here
-			continue
+		// Every operation that changes something, with a call that would succeed.
+		calls := map[string]struct {
+			who  caller
+			id   string
+			body any
+		}{
+			"session.open":      {w.op, "", obj{"principal": "auditor", "kind": "human", "role": "auditor"}},
+			"session.start":     {fresh, opened.str("session_id"), nil},
+			"session.heartbeat": {idle, string(idle.id), nil},
+			"session.close":     {idle, string(idle.id), nil},
+			"session.revoke":    {w.op, string(idle.id), nil},
+			"agent.register":    {w.op, "another", obj{"archetypes": []string{"executor"}, "domain": "web"}},
+			"agent.activate":    {w.op, "planned", nil},
+			"agent.suspend":     {w.op, "builder", nil},
+			"run.create":        {c.orc, "", obj{"budget": obj{"steps": 1}}},
+			"run.seal":          {c.orc, c.run, nil},
+			"run.cancel":        {c.orc, c.run, nil},
+			"task.enqueue":      {c.orc, "", c.task("new", nil)},
+			"task.claim":        {c.builder, "", nil},
+			"task.claim.byId":   {c.builder, queued, nil},
+			"task.heartbeat":    {c.builder, l.task, l.hold(nil)},
+			"task.complete":     {c.builder, l.task, l.hold(nil)},
+			"task.fail":         {c.builder, l.task, l.hold(failure)},
+			"task.release":      {c.builder, l.task, l.hold(nil)},
+			"task.cancel":       {c.orc, queued, nil},
+			"policy.stage":      {w.op, "", same("three").upload(t)},
+			"policy.activate":   {w.op, ready, nil},
+			"policy.withdraw":   {w.op, ready, nil},
+			"policy.rollback":   {w.op, "", nil},
+			"capability.invoke": {c.orc, "", obj{"capability": "run.create", "args": obj{"budget": obj{"steps": 1}}}},
 		}
-		call, ok := calls[op.id]
-		if !ok {
-			t.Errorf("no call is known for %s", op.id)
-			continue
+		before := w.entities()
+		w.refuseWrites(true)
+		for _, op := range w.operations() {
+			if op.method == http.MethodGet || strings.HasPrefix(op.id, "approval.") { // people were asked for nothing here
+				continue
+			}
+			call, ok := calls[op.id]
+			if !ok {
+				t.Errorf("no call is known for %s", op.id)
+				continue
+			}
+			path := op.path
+			if i := strings.Index(path, "{"); i >= 0 {
+				path = path[:i] + call.id + path[i+strings.Index(path[i:], "}")+1:]
+			}
+			r := call.who.do(op.method, path, call.body)
+			if r.status != 503 || r.code() != "store_unavailable" || r.header.Get("Retry-After") == "" {
+				t.Errorf("%s: %s", op.id, r)
+			}
 		}
-		path := op.path
-		if i := strings.Index(path, "{"); i >= 0 {
-			path = path[:i] + call.id + path[i+strings.Index(path[i:], "}")+1:]
+		if after := w.entities(); !maps.Equal(before, after) {
+			t.Errorf("before %v\nafter %v", before, after)
 		}
-		r := call.who.do(op.method, path, call.body)
-		if r.status != 503 || r.code() != "store_unavailable" || r.header.Get("Retry-After") == "" {
-			t.Errorf("%s: %s", op.id, r)
-		}
-	}
-	if after := w.entities(); !maps.Equal(before, after) {
-		t.Errorf("before %v\nafter %v", before, after)
-	}
-	w.redis.Command("CONFIG", "SET", "min-replicas-to-write", "0")
-	within(t, 10*time.Second, "the gateway takes changes again", func() bool {
-		return c.builder.do("POST", "/v1/tasks/"+l.task+"/complete", l.hold(nil)).status == 200
+		w.refuseWrites(false)
+		within(t, 10*time.Second, "the gateway takes changes again", func() bool {
+			return c.builder.do("POST", "/v1/tasks/"+l.task+"/complete", l.hold(nil)).status == 200
+		})
+		c.orc.ok(201, "POST", "/v1/tasks", c.task("new", nil))
+		w.audit()
 	})
-	c.orc.ok(201, "POST", "/v1/tasks", c.task("new", nil))
-	w.audit()
 }

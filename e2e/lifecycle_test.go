@@ -3,7 +3,11 @@ package e2e
 import (
 	"bytes"
 	"compress/gzip"
+	"crypto/ed25519"
+	"crypto/rand"
+	"crypto/x509"
 	"encoding/base64"
+	"encoding/pem"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -378,4 +382,70 @@ func TestStageFromTheCommandLine(t *testing.T) {
 			t.Errorf("staging nothing: %s", r)
 		}
 	})
+}
+
+// Where a trust file is configured a team's signed pack joins what is in force;
+// what is not signed, or by nobody who may ship it, is denied with a receipt.
+func TestSignedBundles(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	key := filepath.Join(dir, "team.pem")
+	priv, pub := teamKey(t)
+	for name, text := range map[string]string{
+		"team.pem": priv, "team.pub": pub, "trust.yaml": "keys: {team: {public_key: team.pub, packs: [freeze]}}\n",
+	} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	w := newWorld(t, "bolt", "--policy-trust", filepath.Join(dir, "trust.yaml"))
+	src := frozen(t, "").dir(t)
+	pack := func(id string) string {
+		file := filepath.Join(dir, id+".tar.gz")
+		if r := command(t, "policy", "bundle", src, "--pack", id, "-o", file); r.code != 0 {
+			t.Fatalf("policy bundle: %s", r)
+		}
+		return file
+	}
+	unsigned := pack("freeze")
+	stage := func(file string) result {
+		return command(t, "policy", "stage", file, "--activate", "--data", w.gw[0].data)
+	}
+	for _, file := range []string{src, unsigned} {
+		if r := stage(file); r.code != 4 || !strings.Contains(r.stderr, "receipt: rcp_") {
+			t.Errorf("not signed: %s", r)
+		}
+	}
+	for id, want := range map[string]int{"budgets": 4, "freeze": 0} {
+		file := pack(id)
+		if r := command(t, "policy", "sign", "--key", key, "--key-id", "team", file); r.code != 0 {
+			t.Fatalf("policy sign: %s", r)
+		}
+		if r := stage(file); r.code != want {
+			t.Errorf("signed %s: %s", id, r)
+		}
+	}
+	w.everywhere(false, "the signed pack is active")
+	list, _ := w.op.ok(200, "GET", "/v1/policy/bundles?state=active", nil).at("bundles").([]any)
+	if len(list) != 1 || list[0].(map[string]any)["signer"] != "team" {
+		t.Errorf("got %v", list)
+	}
+	w.export()
+}
+
+func teamKey(t testing.TB) (private, public string) {
+	t.Helper()
+	pub, priv, err := ed25519.GenerateKey(rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	a, err := x509.MarshalPKCS8PrivateKey(priv)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, err := x509.MarshalPKIXPublicKey(pub)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: a})), string(pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: b}))
 }

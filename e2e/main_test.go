@@ -10,8 +10,11 @@ import (
 	"testing"
 )
 
-// binary is the program under test, built once per run.
-var binary string
+// binary is the program under test, built once per run. raced is the same,
+// built with the race detector when the tests are: for those that put it under
+// load, where the races worth finding are. With it all tests take four times as
+// long.
+var binary, raced string
 
 func TestMain(m *testing.M) {
 	flag.Parse()
@@ -30,11 +33,19 @@ func run(m *testing.M) int {
 	}
 	defer func() { _ = os.RemoveAll(dir) }()
 	binary = filepath.Join(dir, "writ")
-	build := exec.Command("go", "build", "-o", binary, "../cmd/writ")
-	build.Stdout, build.Stderr = os.Stderr, os.Stderr
-	if err := build.Run(); err != nil {
-		fmt.Fprintln(os.Stderr, "e2e: building the program:", err)
-		return 1
+	raced = binary
+	builds := [][]string{{"build", "-o", binary}}
+	if raceEnabled {
+		raced = filepath.Join(dir, "raced", "writ")
+		builds = append(builds, []string{"build", "-race", "-o", raced})
+	}
+	for _, args := range builds {
+		build := exec.Command("go", append(args, "../cmd/writ")...)
+		build.Stdout, build.Stderr = os.Stderr, os.Stderr
+		if err := build.Run(); err != nil {
+			fmt.Fprintln(os.Stderr, "e2e: building the program:", err)
+			return 1
+		}
 	}
 	return m.Run()
 }

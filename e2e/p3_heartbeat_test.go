@@ -1,9 +1,12 @@
 package e2e
 
 import (
+	"slices"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/writ-gateway/writ"
 )
 
 // A holder that goes silent loses its task to another attempt, and what it
@@ -66,6 +69,7 @@ func TestP3HeartbeatKeepsTheLease(t *testing.T) {
 		if r.str("details", "reason") != "stale" {
 			t.Fatalf("an old report: %s", r)
 		}
+		c.builder.refused(412, "version_conflict", "POST", path+"/heartbeat", l.hold(nil), "If-Match", `"1"`)
 		if r := c.builder.complete(l); r.num("attempt") != 1 {
 			t.Fatalf("the lease ended in between: %s", r)
 		}
@@ -151,6 +155,50 @@ func TestP3AttemptsEnd(t *testing.T) {
 		c.orc.ok(200, "POST", "/v1/runs/"+c.run+"/seal", nil)
 		if r := c.orc.ok(200, "GET", "/v1/runs/"+c.run, nil); r.str("state") != "failed" || !strings.HasPrefix(r.str("reason"), "task") {
 			t.Fatalf("the run: %s", r)
+		}
+	})
+}
+
+// What died is found without knowing its run: over the API and on the command
+// line, by those who look after the whole.
+func TestDeadLettersAreListed(t *testing.T) {
+	onHosts(t, func(t *testing.T, w *world) {
+		c := newCast(t, w)
+		auditor := w.session("auditor", writ.RoleAuditor, "")
+		var dead []string
+		for i := range 3 {
+			c.run = c.newRun(10)
+			l := c.builder.claim(c.enqueue(key(i), obj{"max_attempts": 1}))
+			failure := obj{"class": "external", "code": "no-disk", "retryable": true}
+			c.builder.ok(200, "POST", "/v1/tasks/"+l.task+"/fail", l.hold(obj{"failure": failure}))
+			dead = append(dead, l.task)
+		}
+		c.enqueue("alive", nil)
+		for _, who := range []caller{c.op, auditor} {
+			var got []string
+			for path := "/v1/tasks?state=dead&limit=2"; ; {
+				r := who.at(w.last()).ok(200, "GET", path, nil)
+				list, _ := r.at("tasks").([]any)
+				for _, v := range list {
+					one := v.(map[string]any)
+					if one["state"] != "dead" || one["failure"].(map[string]any)["code"] != "no-disk" {
+						t.Errorf("listed %v", one)
+					}
+					got = append(got, one["task_id"].(string))
+				}
+				if r.str("next") == "" {
+					break
+				}
+				path = "/v1/tasks?state=dead&limit=2&after=" + r.str("next")
+			}
+			if !slices.Equal(got, dead) {
+				t.Errorf("got %v, want %v", got, dead)
+			}
+		}
+		c.orc.refused(403, "rbac_denied", "GET", "/v1/tasks?state=dead", nil)
+		c.op.refused(422, "input_invalid", "GET", "/v1/tasks", nil)
+		if r := command(t, "task", "list", "--state", "dead", "--data", w.gw[0].data, "-o", "json"); r.code != 0 || strings.Count(r.stdout, `"task_id"`) != 3 {
+			t.Errorf("on the command line: %s", r)
 		}
 	})
 }

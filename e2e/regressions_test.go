@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 )
@@ -243,6 +244,26 @@ func TestN31TokenDiesWithItsSession(t *testing.T) {
 				t.Fatalf("after the session ended: %s", r)
 			}
 			c.builder.complete(leaseOf(r))
+		}
+	})
+}
+
+// Nothing is said, and nothing signed, about a part of the log that there is
+// not yet.
+func TestNothingIsSaidAboutTheEndThatIsNotThere(t *testing.T) {
+	onHosts(t, func(t *testing.T, w *world) {
+		last := int64(-1)
+		for more := true; more; {
+			r := w.op.ok(200, "GET", "/v1/receipts?limit=200&after="+strconv.FormatInt(last, 10), nil)
+			last, more = r.num("next_after"), r.at("more") == true
+		}
+		for _, path := range []string{"/v1/receipts", "/v1/receipts/export"} {
+			w.op.ok(200, "GET", path+"?after="+strconv.FormatInt(last, 10), nil)
+			for _, after := range []string{"1000000", "100000000000000", "9007199254740992", "9223372036854775807"} {
+				if r := w.op.refused(422, "input_invalid", "GET", path+"?after="+after, nil); strings.Contains(string(r.body), after) && len(after) != 15 {
+					t.Errorf("repeats what was sent: %s", r)
+				}
+			}
 		}
 	})
 }

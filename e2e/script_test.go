@@ -7,17 +7,28 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
 
 	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/writ-gateway/writ/store/redisstore/redistest"
 )
 
-// Each script of testdata/script is one story told with the command line. To
-// what testscript knows they add:
+// embeddedOnly names the scripts that are told on the embedded store alone, and
+// why another store would tell nothing new.
+var embeddedOnly = map[string]string{
+	"config": "it is about where settings come from; the one gateway in it only shows where its data went",
+	"doctor": "it is about the files of a data directory, the embedded store's among them",
+}
+
+// Each script of testdata/script is one story told with the command line, on
+// both hosts: $STORE is what --store is to be given. To what testscript knows
+// they add:
 //
-//	serve DATA [flag...]     start a gateway, until the end or stop
+//	serve DATA [flag...]     start a gateway on $STORE, until the end or stop
 //	stop DATA                end it (SIGTERM); it must exit with 0
 //	exits CODE COMMAND...    run a command that must end with that exit code
 //	set NAME FIELD...        an environment variable from the JSON just printed
@@ -29,22 +40,49 @@ func TestScripts(t *testing.T) {
 		t.Fatalf("found %d scripts: %v", len(files), err)
 	}
 	for _, file := range files {
-		t.Run(strings.TrimSuffix(filepath.Base(file), ".txtar"), func(t *testing.T) {
-			t.Parallel()
-			s := &script{t: t, gateways: map[string]*gateway{}}
-			testscript.Run(t, testscript.Params{
-				Files: []string{file}, RequireExplicitExec: true, RequireUniqueNames: true,
-				Setup: func(e *testscript.Env) error {
-					e.Setenv("PATH", filepath.Dir(binary)+string(os.PathListSeparator)+e.Getenv("PATH"))
-					e.Setenv("HOME", e.WorkDir)
-					return nil
-				},
-				Cmds: map[string]func(*testscript.TestScript, bool, []string){
-					"serve": s.serve, "stop": s.stop, "exits": s.exits, "set": s.set, "keep": s.keep,
-				},
+		name := strings.TrimSuffix(filepath.Base(file), ".txtar")
+		for _, host := range hosts {
+			if host != "bolt" && embeddedOnly[name] != "" {
+				continue
+			}
+			t.Run(name+"/"+host, func(t *testing.T) {
+				t.Parallel()
+				if host == "bolt" {
+					tell(t, file, "bolt")
+					return
+				}
+				server := redistest.Start(t)
+				t.Cleanup(func() { // the script is a parallel test below this one
+					if server.Command("DBSIZE") == "0" {
+						t.Error("the script left its $STORE empty: it was told somewhere else")
+					}
+				})
+				tell(t, file, server.URL())
 			})
-		})
+		}
 	}
+	for name := range embeddedOnly {
+		if !slices.ContainsFunc(files, func(f string) bool { return filepath.Base(f) == name+".txtar" }) {
+			t.Errorf("there is no script %s", name)
+		}
+	}
+}
+
+// tell plays one script on a store.
+func tell(t *testing.T, file, store string) {
+	s := &script{t: t, gateways: map[string]*gateway{}}
+	testscript.Run(t, testscript.Params{
+		Files: []string{file}, RequireExplicitExec: true, RequireUniqueNames: true,
+		Setup: func(e *testscript.Env) error {
+			e.Setenv("PATH", filepath.Dir(binary)+string(os.PathListSeparator)+e.Getenv("PATH"))
+			e.Setenv("HOME", e.WorkDir)
+			e.Setenv("STORE", store)
+			return nil
+		},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){
+			"serve": s.serve, "stop": s.stop, "exits": s.exits, "set": s.set, "keep": s.keep,
+		},
+	})
 }
 
 type script struct {
@@ -56,7 +94,7 @@ func (s *script) serve(ts *testscript.TestScript, _ bool, args []string) {
 	if len(args) == 0 {
 		ts.Fatalf("usage: serve DATA [flag...]")
 	}
-	rest := append([]string(nil), args[1:]...)
+	rest := append([]string{"--store", ts.Getenv("STORE")}, args[1:]...)
 	for i, a := range rest { // the gateway does not run in the script's directory
 		if a == "-c" || a == "--data" {
 			rest[i+1] = ts.MkAbs(rest[i+1])

@@ -24,16 +24,33 @@ var hosts = []string{"bolt", "redis"}
 // onHosts runs a test on both hosts.
 func onHosts(t *testing.T, f func(t *testing.T, w *world)) {
 	t.Helper()
+	onHostsOf(t, binary, f)
+}
+
+// underLoad is onHosts for tests that make many calls at once: with the race
+// detector in the gateways, if it is in the tests.
+func underLoad(t *testing.T, f func(t *testing.T, w *world)) {
+	t.Helper()
+	onHostsOf(t, raced, f)
+}
+
+func onHostsOf(t *testing.T, program string, f func(t *testing.T, w *world)) {
+	t.Helper()
 	t.Parallel()
 	for _, host := range hosts {
 		t.Run(host, func(t *testing.T) {
 			t.Parallel()
-			f(t, newWorld(t, host))
+			f(t, newWorldOf(t, program, host))
 		})
 	}
 }
 
 func newWorld(t testing.TB, host string, args ...string) *world {
+	t.Helper()
+	return newWorldOf(t, binary, host, args...)
+}
+
+func newWorldOf(t testing.TB, program, host string, args ...string) *world {
 	t.Helper()
 	w := &world{t: t}
 	data := t.TempDir()
@@ -41,10 +58,10 @@ func newWorld(t testing.TB, host string, args ...string) *world {
 		w.redis = redistest.Start(t)
 		keys := filepath.Join(data, "keys")
 		args = append([]string{"--store", w.redis.URL(), "--keys", keys}, args...)
-		w.gw = append(w.gw, newGateway(t, filepath.Join(data, "one"), args...),
-			newGateway(t, filepath.Join(data, "two"), append(args, "--ledger", "none")...))
+		w.gw = append(w.gw, newGatewayOf(t, program, filepath.Join(data, "one"), args...),
+			newGatewayOf(t, program, filepath.Join(data, "two"), append(args, "--ledger", "none")...))
 	} else {
-		w.gw = append(w.gw, newGateway(t, filepath.Join(data, "one"), args...))
+		w.gw = append(w.gw, newGatewayOf(t, program, filepath.Join(data, "one"), args...))
 	}
 	w.op = w.operator()
 	return w

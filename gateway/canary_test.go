@@ -125,19 +125,32 @@ func checkNoEcho(t *testing.T, w *httptest.ResponseRecorder, input string) {
 }
 
 func FuzzErrorsNeverEcho(f *testing.F) {
-	f.Add(`{"run_id":"`+canary+`"}`, "/v1/tasks")
-	f.Add(`{"`+canary+`":1}`, "/v1/runs")
+	f.Add(`{"run_id":"`+canary+`"}`, "/v1/tasks", "", "", "", "", "application/json", byte(0))
+	f.Add(`{"`+canary+`":1}`, "/v1/runs", canary+"=1", canary+" x", canary, "", "application/json; charset="+canary, byte(0))
+	f.Add("", "/v1/tasks/"+testTask, "limit="+canary+"&%zz", "", "", "Bearer "+canary, "", byte(1))
+	f.Add(`{}`, "/v1/agents/"+canary, "after="+canary+"&after=1", "k", `"1", "`+canary+`"`, "", "text/"+canary, byte(2))
+	f.Add("", "/"+canary+"//..", "", "", "", "Bearer default."+canary, "", byte(3))
 	h, _ := newFake(f, nil)
-	f.Fuzz(func(t *testing.T, body, path string) {
-		r := &http.Request{Method: "POST", URL: &url.URL{Path: path}, Host: "x", Header: http.Header{
-			"Authorization": {"Bearer " + testToken}, "Content-Type": {"application/json"},
-		}, Body: http.NoBody, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1}
+	f.Fuzz(func(t *testing.T, body, path, query, key, match, auth, contentType string, method byte) {
+		if auth == "" {
+			auth = "Bearer " + testToken
+		}
+		r := &http.Request{
+			Method: []string{"POST", "GET", "PUT", "DELETE"}[method%4], URL: &url.URL{Path: path, RawQuery: query}, Host: "x",
+			Header: http.Header{"Authorization": {auth}, "Content-Type": {contentType}}, Body: http.NoBody,
+			Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
+		}
+		for name, v := range map[string]string{"Idempotency-Key": key, "If-Match": match} {
+			if v != "" {
+				r.Header.Set(name, v)
+			}
+		}
 		if body != "" {
 			r2 := httptest.NewRequest("POST", "/", strings.NewReader(body))
 			r.Body, r.ContentLength = r2.Body, r2.ContentLength
 		}
 		w := httptest.NewRecorder()
 		h.ServeHTTP(w, r)
-		checkNoEcho(t, w, path+"\n"+body)
+		checkNoEcho(t, w, strings.Join([]string{r.Method, path, query, key, match, auth, contentType, body}, "\n"))
 	})
 }

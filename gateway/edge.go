@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net"
 	"net/http"
 	"path"
 	"runtime/debug"
@@ -69,6 +70,12 @@ func edge(cfg Config, mux *http.ServeMux) http.Handler {
 		w.Header().Set("Request-Id", string(tr.id))
 
 		r = r.WithContext(context.WithValue(r.Context(), traceKey{}, tr))
+		if cfg.Hosts != nil && !hostAllowed(cfg.Hosts, r.Host) {
+			tr.code = writ.CodeMalformed
+			writeProblemAs(w, http.StatusMisdirectedRequest, writ.Refuse(writ.CodeMalformed, "gateway", "this gateway does not answer to that host name",
+				"use the address it listens on, or set allowed_hosts"), tr.id)
+			return
+		}
 		if !cleanPath(r.URL.Path) {
 			// ServeMux would redirect, and repeat the path in its answer.
 			refuse(cfg, w, tr, noSuchPath(), nil)
@@ -76,6 +83,25 @@ func edge(cfg Config, mux *http.ServeMux) http.Handler {
 		}
 		mux.ServeHTTP(w, r)
 	})
+}
+
+// LoopbackHosts are what a gateway that listens on loopback is called; any
+// loopback address is taken with them.
+var LoopbackHosts = []string{"localhost", "127.0.0.1", "::1"}
+
+// hostAllowed says whether a Host header, with any port, names one of the
+// hosts.
+func hostAllowed(hosts []string, header string) bool {
+	host := header
+	if h, _, err := net.SplitHostPort(header); err == nil {
+		host = h
+	} else if strings.HasPrefix(header, "[") && strings.HasSuffix(header, "]") {
+		host = header[1 : len(header)-1]
+	}
+	if ip := net.ParseIP(host); ip != nil && ip.IsLoopback() {
+		host = "localhost"
+	}
+	return slices.ContainsFunc(hosts, func(h string) bool { return strings.EqualFold(h, host) })
 }
 
 // finish writes the log line and the observation of a request.

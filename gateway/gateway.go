@@ -57,6 +57,12 @@ type Config struct {
 	Registry *writ.Registry
 	Limits   Limits
 
+	// Hosts are the names a request may address the gateway by, in its Host
+	// header; nil: any. A name that ends up at this address by somebody else's
+	// DNS is how a web page would reach a gateway that listens for its own
+	// machine only (see [LoopbackHosts]).
+	Hosts []string
+
 	Ready     func(context.Context) ReadyReport // nil: always ready
 	Telemetry Telemetry                         // nil: nobody listens, and /metrics is 404
 	Log       *slog.Logger                      // nil: nothing is logged

@@ -72,7 +72,7 @@ func governed(cfg Config, route Route, c *writ.Capability) func(huma.Context) {
 			call.Raw, err = merge(members, body)
 		}
 		if err == nil && route.Capability == capabilityInvoke {
-			err = unwrap(call)
+			err = unwrap(call, cfg.Registry)
 		}
 		if err != nil {
 			fail(err, nil)
@@ -110,8 +110,12 @@ func preconditions(call *writ.Call, r *http.Request) error {
 	if err != nil || match == "" {
 		return err
 	}
-	v, perr := strconv.ParseInt(strings.Trim(match, `"`), 10, 64)
-	if perr != nil || v <= 0 || strconv.FormatInt(v, 10) != strings.Trim(match, `"`) {
+	plain := match
+	if len(match) > 2 && match[0] == '"' && match[len(match)-1] == '"' {
+		plain = match[1 : len(match)-1]
+	}
+	v, perr := strconv.ParseInt(plain, 10, 64)
+	if perr != nil || v <= 0 || strconv.FormatInt(v, 10) != plain {
 		return writ.Refuse(writ.CodeMalformed, op, "If-Match is not one version", `send the ETag of a reply, for example If-Match: "42"`)
 	}
 	call.IfVersion = v
@@ -177,17 +181,23 @@ type Invocation struct {
 	Args       writ.RawObject    `json:"args,omitempty"`
 }
 
-// unwrap turns a call of capability.invoke into the call it asks for.
-func unwrap(call *writ.Call) error {
+// unwrap turns a call of capability.invoke into the call it asks for. What is
+// no capability of the gateway's stays a call of capability.invoke, which knows
+// why it cannot be made; its arguments are nobody's to read.
+func unwrap(call *writ.Call, reg *writ.Registry) error {
 	var args Invocation
 	const op = "gateway.invoke"
-	if tooDeep(call.Raw) || json.Unmarshal(call.Raw, &args, strict) != nil {
+	if tooBig(call.Raw) != "" || json.Unmarshal(call.Raw, &args, strict) != nil {
 		return writ.Refuse(writ.CodeMalformed, op, "the body is not an invocation", `send {"capability": "…", "args": {…}}`)
 	}
 	if !args.Capability.Valid() {
 		e := writ.Refuse(writ.CodeInputInvalid, op, "the invocation names no capability", "GET /v1/capabilities lists them")
 		e.Fields = []writ.FieldError{{Pointer: "/capability", Msg: "expected the id of a capability"}}
 		return e
+	}
+	if reg.Get(args.Capability) == nil {
+		call.Raw = stdjson.RawMessage(`{"capability":"` + string(args.Capability) + `"}`) // a valid id needs no escapes
+		return nil
 	}
 	call.Via, call.Capability, call.Raw = capabilityInvoke, args.Capability, stdjson.RawMessage(args.Args)
 	if len(call.Raw) == 0 {

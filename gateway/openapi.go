@@ -120,7 +120,7 @@ func shared(doc *huma.OpenAPI) {
 		Schema:      &huma.Schema{Type: huma.TypeString, MinLength: ptr(1), MaxLength: ptr(128), Pattern: `^[!-~]+$`},
 	}
 	doc.Components.Parameters["IfMatch"] = &huma.Param{
-		Name: "If-Match", In: "header", Description: "ETag the document must still have.",
+		Name: "If-Match", In: "header", Description: "ETag the document must still have; otherwise the answer is 412.",
 		Schema: text(`^"?[1-9][0-9]*"?$`),
 	}
 	doc.Components.Responses["Pending"] = &huma.Response{
@@ -226,15 +226,20 @@ func success(o writ.Outcome, result *huma.Schema) *huma.Response {
 	return res
 }
 
+// onlyOfChanges are the statuses a read is never answered with.
+var onlyOfChanges = []int{http.StatusRequestEntityTooLarge, http.StatusLocked, http.StatusPreconditionFailed}
+
 // refusals lists the statuses of problems an operation can answer with.
 func refusals(r Route) []int {
 	var out []int
-	for _, k := range kindOf {
-		if r.Method == http.MethodGet && (k.Status == http.StatusRequestEntityTooLarge || k.Status == http.StatusLocked) {
-			continue
-		}
-		if !slices.Contains(out, k.Status) {
-			out = append(out, k.Status)
+	for code := range kindOf {
+		for _, status := range Statuses(code) {
+			if r.Method == http.MethodGet && slices.Contains(onlyOfChanges, status) {
+				continue
+			}
+			if !slices.Contains(out, status) {
+				out = append(out, status)
+			}
 		}
 	}
 	return out

@@ -198,6 +198,9 @@ func TestDocument(t *testing.T) {
 					t.Errorf("%s %s: no response %s", method, path, status)
 				}
 			}
+			if (op.Responses["412"] != nil) != (method != "get") {
+				t.Errorf("%s %s: 412 is for what takes If-Match, and for that only", method, path)
+			}
 		}
 	}
 	if w := send(h, "GET", "/openapi.yaml", "", "Authorization", ""); !bytes.Equal(w.Body.Bytes(), a) {

@@ -23,51 +23,60 @@ var kindOf = map[writ.Code]struct {
 	Status int
 	Title  string
 }{
-	writ.CodeMalformed:       {http.StatusBadRequest, "The request is not well formed"},
-	writ.CodeUnauthenticated: {http.StatusUnauthorized, "No valid credential"},
-	writ.CodeRBAC:            {http.StatusForbidden, "The role may not do this"},
-	writ.CodePolicy:          {http.StatusForbidden, "Denied by policy"},
-	writ.CodeScope:           {http.StatusForbidden, "Outside the agent's write scope"},
-	writ.CodeBudget:          {http.StatusForbidden, "The budget is used up"},
-	writ.CodeClassification:  {http.StatusForbidden, "The data may not flow there"},
-	writ.CodeNotHolder:       {http.StatusForbidden, "Somebody else holds the lease"},
-	writ.CodeNotEligible:     {http.StatusForbidden, "This agent may not take the task"},
-	writ.CodeNotFound:        {http.StatusNotFound, "Not found"},
-	writ.CodeIllegal:         {http.StatusConflict, "The state does not allow this"},
-	writ.CodeVersion:         {http.StatusConflict, "The version has changed"},
-	writ.CodeClaimed:         {http.StatusConflict, "Already claimed"},
-	writ.CodeLeaseLost:       {http.StatusConflict, "The lease is lost"},
-	writ.CodeScopeConflict:   {http.StatusConflict, "An overlapping scope is held"},
-	writ.CodeExists:          {http.StatusConflict, "Already exists"},
-	writ.CodeUnavailable:     {http.StatusConflict, "The capability is not callable now"},
-	writ.CodeTokenIssued:     {http.StatusConflict, "The token was shown once already"},
-	writ.CodeTooLarge:        {http.StatusRequestEntityTooLarge, "The body is too large"},
-	writ.CodeInputInvalid:    {http.StatusUnprocessableEntity, "The arguments are not valid"},
-	writ.CodeNoAgent:         {http.StatusUnprocessableEntity, "No agent could ever run this"},
-	writ.CodeIdempotency:     {http.StatusUnprocessableEntity, "The idempotency key belongs to another request"},
-	writ.CodeApproval:        {http.StatusForbidden, "A person must agree first"},
-	writ.CodeApprovalDenied:  {http.StatusForbidden, "A person did not agree"},
-	writ.CodeSoD:             {http.StatusForbidden, "Separation of duties"},
-	writ.CodeEgress:          {http.StatusForbidden, "The outside may not be reached like this"},
-	writ.CodePaused:          {http.StatusLocked, "The run is paused"},
-	writ.CodeQuota:           {http.StatusTooManyRequests, "Over a quota"},
-	writ.CodeBackpressure:    {http.StatusTooManyRequests, "Too busy"},
-	writ.CodeContention:      {http.StatusServiceUnavailable, "Too many conflicting changes"},
-	writ.CodeStore:           {http.StatusServiceUnavailable, "The store is unavailable"},
-	writ.CodePolicyDown:      {http.StatusServiceUnavailable, "Policy cannot answer"},
-	writ.CodeReceiptPending:  {http.StatusServiceUnavailable, "Committed, but not yet sealed"},
-	writ.CodeUpgrade:         {http.StatusServiceUnavailable, "Written by a newer version"},
-	writ.CodeNotReady:        {http.StatusServiceUnavailable, "Not ready"},
-	writ.CodeInternal:        {http.StatusInternalServerError, "Internal error"},
+	writ.CodeMalformed:        {http.StatusBadRequest, "The request is not well formed"},
+	writ.CodeUnauthenticated:  {http.StatusUnauthorized, "No valid credential"},
+	writ.CodeRBAC:             {http.StatusForbidden, "The role may not do this"},
+	writ.CodePolicy:           {http.StatusForbidden, "Denied by policy"},
+	writ.CodeScope:            {http.StatusForbidden, "Outside the agent's write scope"},
+	writ.CodeBudget:           {http.StatusForbidden, "The budget is used up"},
+	writ.CodeClassification:   {http.StatusForbidden, "The data may not flow there"},
+	writ.CodeEgress:           {http.StatusForbidden, "The call may not go there"},
+	writ.CodeSoD:              {http.StatusForbidden, "Nobody judges what they had a part in"},
+	writ.CodeApprovalRequired: {http.StatusForbidden, "A person must agree first"},
+	writ.CodeApprovalDenied:   {http.StatusForbidden, "A person has not agreed"},
+	writ.CodeNotHolder:        {http.StatusForbidden, "Somebody else holds the lease"},
+	writ.CodeNotEligible:      {http.StatusForbidden, "This agent may not take the task"},
+	writ.CodeNotFound:         {http.StatusNotFound, "Not found"},
+	writ.CodeIllegal:          {http.StatusConflict, "The state does not allow this"},
+	writ.CodeVersion:          {http.StatusConflict, "The version has changed"},
+	writ.CodeClaimed:          {http.StatusConflict, "Already claimed"},
+	writ.CodeLeaseLost:        {http.StatusConflict, "The lease is lost"},
+	writ.CodeScopeConflict:    {http.StatusConflict, "An overlapping scope is held"},
+	writ.CodeExists:           {http.StatusConflict, "Already exists"},
+	writ.CodeUnavailable:      {http.StatusConflict, "The capability is not callable now"},
+	writ.CodeTokenIssued:      {http.StatusConflict, "The token was shown once already"},
+	writ.CodeTooLarge:         {http.StatusRequestEntityTooLarge, "The body is too large"},
+	writ.CodeInputInvalid:     {http.StatusUnprocessableEntity, "The arguments are not valid"},
+	writ.CodeNoAgent:          {http.StatusUnprocessableEntity, "No agent could ever run this"},
+	writ.CodeIdempotency:      {http.StatusUnprocessableEntity, "The idempotency key belongs to another request"},
+	writ.CodePaused:           {http.StatusLocked, "The run is paused"},
+	writ.CodeQuota:            {http.StatusTooManyRequests, "Over a quota"},
+	writ.CodeBackpressure:     {http.StatusTooManyRequests, "Too busy"},
+	writ.CodeContention:       {http.StatusServiceUnavailable, "Too many conflicting changes"},
+	writ.CodeStore:            {http.StatusServiceUnavailable, "The store is unavailable"},
+	writ.CodePolicyDown:       {http.StatusServiceUnavailable, "Policy cannot answer"},
+	writ.CodeReceiptPending:   {http.StatusServiceUnavailable, "Committed, but not yet sealed"},
+	writ.CodeUpgrade:          {http.StatusServiceUnavailable, "Written by a newer version"},
+	writ.CodeNotReady:         {http.StatusServiceUnavailable, "Not ready"},
+	writ.CodeInternal:         {http.StatusInternalServerError, "Internal error"},
 }
 
 // StatusOf is the HTTP status a code is answered with; 500 for one it does not
-// know.
+// know. A condition of the caller that does not hold (If-Match) is 412 instead
+// (RFC 9110, 13.1.1).
 func StatusOf(c writ.Code) int {
 	if k, ok := kindOf[c]; ok {
 		return k.Status
 	}
 	return http.StatusInternalServerError
+}
+
+// Statuses are all HTTP statuses a code may be answered with.
+func Statuses(c writ.Code) []int {
+	if c == writ.CodeVersion {
+		return []int{StatusOf(c), http.StatusPreconditionFailed}
+	}
+	return []int{StatusOf(c)}
 }
 
 // Problem is the body of every refusal (RFC 9457).
@@ -149,7 +158,11 @@ func retryAfter(e *writ.Error) string {
 
 // writeProblem answers with an error.
 func writeProblem(w http.ResponseWriter, e *writ.Error, id writ.CallID) {
-	writeProblemAs(w, StatusOf(e.Code), e, id)
+	status := StatusOf(e.Code)
+	if e.Precondition && status < 500 {
+		status = http.StatusPreconditionFailed
+	}
+	writeProblemAs(w, status, e, id)
 }
 
 // writeProblemAs answers with a status that HTTP itself asks for.

@@ -45,6 +45,25 @@ func TestProblemCarriesTheRefusal(t *testing.T) {
 	}
 }
 
+// If-Match that no longer holds is 412; a report that is out of order is a
+// conflict of its own, whatever If-Match says.
+func TestVersionConflicts(t *testing.T) {
+	h, door := newFake(t, nil)
+	door.answer = func(c *writ.Call) (writ.Reply, *writ.Receipt, error) {
+		if err := c.Match("queue.Complete", 8); err != nil {
+			return writ.Reply{}, nil, err
+		}
+		return writ.Reply{}, nil, writ.Refuse(writ.CodeVersion, "queue.Complete", "a later report is known", "")
+	}
+	for _, c := range []struct {
+		match  string
+		status int
+	}{{`"7"`, http.StatusPreconditionFailed}, {`"8"`, http.StatusConflict}, {"", http.StatusConflict}} {
+		w := send(h, "POST", "/v1/tasks/"+testTask+"/complete", `{"fence":1}`, "If-Match", c.match)
+		wantProblem(t, w, c.status, writ.CodeVersion)
+	}
+}
+
 func TestInternalErrorsShowOnlyAnID(t *testing.T) {
 	var log bytes.Buffer
 	for name, answer := range map[string]func(*writ.Call) (writ.Reply, *writ.Receipt, error){

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
 	"time"
@@ -157,5 +158,33 @@ func TestCallerGoneEndsTheCall(t *testing.T) {
 	case <-gone:
 	case <-time.After(10 * time.Second):
 		t.Error("the call was not cancelled")
+	}
+}
+
+// A page that made its own name lead to this machine does not get in.
+func TestHostNamesOfOthersAreRefused(t *testing.T) {
+	h, door := newFake(t, func(c *Config) { c.Hosts = append([]string{"writ.example.org"}, LoopbackHosts...) })
+	for host, ok := range map[string]bool{
+		"localhost": true, "LocalHost:8700": true, "127.0.0.1:8700": true, "127.0.0.1": true, "127.1.2.3:1": true, "[::1]:8700": true, "[::1]": true,
+		"writ.example.org": true, "writ.example.org:443": true,
+		"": false, "evil.example:8700": false, "localhost.evil.example": false, "127.0.0.1.evil.example": false, "192.168.0.1:8700": false,
+		"0.0.0.0:8700": false, "localhost.": false, "[::1": false, "a:b:c": false, "[::ffff:10.0.0.1]": false,
+	} {
+		for _, path := range []string{"/v1/runs", "/healthz", "/docs", "/nowhere"} {
+			r := httptest.NewRequest("GET", path, nil)
+			r.Host = host
+			r.Header.Set("Authorization", "Bearer "+testToken)
+			w := httptest.NewRecorder()
+			before := door.count()
+			h.ServeHTTP(w, r)
+			if !ok {
+				wantProblem(t, w, http.StatusMisdirectedRequest, writ.CodeMalformed)
+				if door.count() != before || host != "" && strings.Contains(w.Body.String(), host) {
+					t.Errorf("%q at %s: %s", host, path, w.Body)
+				}
+			} else if w.Code == http.StatusMisdirectedRequest {
+				t.Errorf("%q at %s is refused", host, path)
+			}
+		}
 	}
 }

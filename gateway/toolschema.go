@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"regexp/syntax"
 	"slices"
 	"strings"
 	"sync"
@@ -22,8 +23,13 @@ import (
 const (
 	maxToolSchemaBytes = 32 << 10
 	maxToolSchemaDepth = 32
-	maxToolSchemaNodes = 2000 // subschemas once every reference is written out
-	maxToolSchemas     = 512  // compiled schemas kept
+	maxToolSchemaNodes = 512    // subschemas once every reference is written out
+	maxToolSchemaSize  = 16_384 // values in their keywords, enum and const most of all
+	maxToolPatterns    = 8192   // instructions of all compiled patterns
+	maxToolSchemas     = 512    // compiled schemas kept
+
+	maxToolSteps   = 200_000   // what one validation may come to: see work
+	maxToolMatches = 8_000_000 // bytes × instructions of patterns, in one validation
 )
 
 // Schema says whether value, a JSON object ("" stands for {}), meets a JSON
@@ -49,6 +55,13 @@ func (v *Validator) Schema(schema, value writ.RawObject) error {
 	if err != nil {
 		return writ.Refuse(writ.CodeMalformed, op, "the value is not well-formed JSON", "send one JSON object (RFC 8259)")
 	}
+	w := compiled.work(tree)
+	if w.over() {
+		return &writ.Error{
+			Code: writ.CodeInputInvalid, Op: op, Msg: "the value is too large to be held to its declared schema",
+			Hint: "send less, or declare a simpler schema", Fields: []writ.FieldError{{Msg: "too large for its schema"}},
+		}
+	}
 	bad := compiled.schema.Validate(tree)
 	if bad == nil {
 		return nil
@@ -66,8 +79,8 @@ func (v *Validator) Schema(schema, value writ.RawObject) error {
 // CheckSchema says whether a schema is one this gateway runs: JSON Schema
 // 2020-12, at most 32 KiB and 32 levels, with references only to places inside
 // itself and none that lead back to where they came from, and no more than
-// 2,000 subschemas when every reference is written out. Nothing is ever
-// fetched, and the work of a validation is bounded. It returns CodeInputInvalid.
+// 512 subschemas when every reference is written out. Nothing is ever fetched,
+// and the work of a validation is bounded. It returns CodeInputInvalid.
 func (v *Validator) CheckSchema(schema writ.RawObject) error {
 	if _, err := v.tools.get(schema); err != nil {
 		return writ.Refuse(writ.CodeInputInvalid, "gateway.CheckSchema", "the input schema cannot be used: "+err.Error(),
@@ -79,7 +92,7 @@ func (v *Validator) CheckSchema(schema writ.RawObject) error {
 // parseStrict reads a text that has no duplicate names and is not nested too
 // deep, keeping numbers exact.
 func parseStrict(raw []byte) (any, error) {
-	if tooDeep(raw) || !jsontext.Value(raw).IsValid() {
+	if tooBig(raw) != "" || !jsontext.Value(raw).IsValid() {
 		return nil, errors.New("it is not well-formed JSON")
 	}
 	dec := stdjson.NewDecoder(bytes.NewReader(raw))
@@ -88,13 +101,36 @@ func parseStrict(raw []byte) (any, error) {
 	if err := dec.Decode(&tree); err != nil {
 		return nil, errors.New("it is not well-formed JSON")
 	}
+	if !plainNumbers(tree) {
+		return nil, errors.New("it holds a number that no double can stand for")
+	}
 	return tree, nil
 }
 
-// toolSchema is a compiled schema and every property name it declares: the
-// only names of a value that may be shown.
+// plainNumbers says whether every number is one that is computed with cheaply:
+// exact arithmetic on 1e-1000000 is not.
+func plainNumbers(tree any) bool {
+	switch t := tree.(type) {
+	case stdjson.Number:
+		_, exp, _ := strings.Cut(strings.ToLower(string(t)), "e")
+		return len(t) <= 64 && len(strings.TrimLeft(exp, "+-0")) <= 3
+	case []any:
+		return !slices.ContainsFunc(t, func(v any) bool { return !plainNumbers(v) })
+	case map[string]any:
+		for _, v := range t {
+			if !plainNumbers(v) {
+				return false
+			}
+		}
+	}
+	return true
+}
+
+// toolSchema is a compiled schema, what a validation by it comes to, and every
+// property name it declares: the only names of a value that may be shown.
 type toolSchema struct {
 	schema *jsonschema.Schema
+	shape  *shape
 	names  map[string]bool
 }
 
@@ -142,8 +178,12 @@ func compileTool(raw []byte) (*toolSchema, error) {
 	if d, ok := root["$schema"]; ok && d != draft2020 {
 		return nil, errors.New("its $schema is not " + draft2020)
 	}
-	w := schemaWalk{root: root, open: map[string]bool{}, names: map[string]bool{}}
-	if err := w.visit(root, 0); err != nil {
+	if err := onlyPlain(root, true); err != nil {
+		return nil, err
+	}
+	w := schemaWalk{root: root, open: map[string]bool{}, names: map[string]bool{}, programs: map[string]int{}}
+	top, err := w.visit(root, 0)
+	if err != nil {
 		return nil, err
 	}
 	compiler := jsonschema.NewCompiler()
@@ -157,7 +197,7 @@ func compileTool(raw []byte) (*toolSchema, error) {
 	if err != nil {
 		return nil, errors.New("it is not a valid JSON Schema 2020-12")
 	}
-	return &toolSchema{schema: s, names: w.names}, nil
+	return &toolSchema{schema: s, shape: top, names: w.names}, nil
 }
 
 // noLoader refuses to fetch anything.
@@ -165,66 +205,43 @@ type noLoader struct{}
 
 func (noLoader) Load(string) (any, error) { return nil, errors.New("nothing is loaded") }
 
-// Keywords of JSON Schema 2020-12 that hold subschemas, by form.
+// Keywords of JSON Schema 2020-12 that hold subschemas, by what these are held
+// to: the value itself, the members of an object, their names, or the items of
+// an array.
 var (
-	oneSchema  = []string{"additionalProperties", "contains", "contentSchema", "else", "if", "items", "not", "propertyNames", "then", "unevaluatedItems", "unevaluatedProperties"}
-	manySchema = []string{"allOf", "anyOf", "oneOf", "prefixItems"}
-	namedOnes  = []string{"dependentSchemas", "patternProperties", "properties"}
-	forbidden  = []string{"$anchor", "$dynamicAnchor", "$dynamicRef", "$id", "$recursiveAnchor", "$recursiveRef", "$vocabulary"}
+	ofValue   = []string{"allOf", "anyOf", "dependentSchemas", "else", "if", "not", "oneOf", "then"}
+	ofMembers = []string{"additionalProperties", "patternProperties", "unevaluatedProperties"}
+	ofItems   = []string{"contains", "items", "prefixItems", "unevaluatedItems"}
+	ofNothing = []string{"contentSchema"} // an annotation here
+
+	// forbidden anywhere in the document: they move what a reference means, so
+	// that it would not be what it looks like. dependencies is of older drafts,
+	// and refused as a keyword only.
+	forbidden   = []string{"$anchor", "$dynamicAnchor", "$dynamicRef", "$id", "$recursiveAnchor", "$recursiveRef", "$vocabulary"}
+	annotations = []string{"$comment", "$defs", "$schema", "default", "deprecated", "description", "examples", "readOnly", "title", "writeOnly"}
 )
 
-// schemaWalk counts what a validation may have to do: every subschema, with
-// references written out.
-type schemaWalk struct {
-	root  map[string]any
-	open  map[string]bool // references being followed
-	names map[string]bool
-	nodes int
-}
-
-func (w *schemaWalk) visit(node any, depth int) error {
-	if w.nodes++; w.nodes > maxToolSchemaNodes {
-		return fmt.Errorf("it has more than %d subschemas", maxToolSchemaNodes)
-	}
-	if depth > maxToolSchemaDepth {
-		return fmt.Errorf("it is nested deeper than %d levels", maxToolSchemaDepth)
-	}
-	s, ok := node.(map[string]any)
-	if !ok {
-		return nil // true, false, or something the compiler refuses
-	}
-	for _, k := range forbidden {
-		if _, ok := s[k]; ok {
-			return errors.New("it uses " + k)
+// onlyPlain refuses forbidden keywords in every object of a schema, whether it
+// looks like a subschema or not.
+func onlyPlain(node any, root bool) error {
+	switch n := node.(type) {
+	case map[string]any:
+		for _, k := range forbidden {
+			if _, ok := n[k]; ok {
+				return errors.New("it uses " + k)
+			}
 		}
-	}
-	if ref, ok := s["$ref"]; ok {
-		if err := w.follow(ref, depth); err != nil {
-			return err
+		if _, ok := n["$schema"]; ok && !root {
+			return errors.New("it uses $schema inside")
 		}
-	}
-	for _, k := range oneSchema {
-		if sub, ok := s[k]; ok {
-			if err := w.visit(sub, depth+1); err != nil {
+		for _, sub := range n {
+			if err := onlyPlain(sub, false); err != nil {
 				return err
 			}
 		}
-	}
-	for _, k := range manySchema {
-		list, _ := s[k].([]any)
-		for _, sub := range list {
-			if err := w.visit(sub, depth+1); err != nil {
-				return err
-			}
-		}
-	}
-	for _, k := range namedOnes {
-		named, _ := s[k].(map[string]any)
-		for name, sub := range named {
-			if k == "properties" {
-				w.names[name] = true
-			}
-			if err := w.visit(sub, depth+1); err != nil {
+	case []any:
+		for _, sub := range n {
+			if err := onlyPlain(sub, false); err != nil {
 				return err
 			}
 		}
@@ -232,23 +249,261 @@ func (w *schemaWalk) visit(node any, depth int) error {
 	return nil
 }
 
-func (w *schemaWalk) follow(ref any, depth int) error {
+// shape is what of a subschema decides how much work it makes. References are
+// written out, so shapes form a tree.
+type shape struct {
+	size     int // values in its own keywords
+	pattern  int // instructions of pattern
+	patterns int // and of patternProperties
+	unique   bool
+
+	value   []*shape
+	named   map[string]*shape // properties
+	members []*shape
+	names   []*shape
+	items   []*shape
+}
+
+// schemaWalk makes the shape of a schema, within bounds.
+type schemaWalk struct {
+	root     map[string]any
+	open     map[string]bool // references being followed
+	names    map[string]bool
+	programs map[string]int
+
+	nodes, size, instructions int
+}
+
+func (w *schemaWalk) visit(node any, depth int) (*shape, error) {
+	if w.nodes++; w.nodes > maxToolSchemaNodes {
+		return nil, fmt.Errorf("it has more than %d subschemas", maxToolSchemaNodes)
+	}
+	if depth > maxToolSchemaDepth {
+		return nil, fmt.Errorf("it is nested deeper than %d levels", maxToolSchemaDepth)
+	}
+	out := &shape{}
+	s, ok := node.(map[string]any)
+	if !ok {
+		return out, nil // true, false, or something the compiler refuses
+	}
+	if _, ok := s["dependencies"]; ok {
+		return nil, errors.New("it uses dependencies")
+	}
+	for k, v := range s {
+		into := &out.value
+		switch {
+		case k == "$ref":
+			sub, err := w.follow(v, depth)
+			if err != nil {
+				return nil, err
+			}
+			out.value = append(out.value, sub)
+			continue
+		case k == "properties":
+			named, _ := v.(map[string]any)
+			out.named = make(map[string]*shape, len(named))
+			for name, sub := range named {
+				w.names[name] = true
+				var err error
+				if out.named[name], err = w.visit(sub, depth+1); err != nil {
+					return nil, err
+				}
+			}
+			continue
+		case slices.Contains(ofValue, k):
+		case slices.Contains(ofMembers, k):
+			into = &out.members
+		case slices.Contains(ofItems, k):
+			into = &out.items
+		case k == "propertyNames":
+			into = &out.names
+		case slices.Contains(ofNothing, k):
+			into = &[]*shape{}
+		case slices.Contains(annotations, k):
+			continue
+		default:
+			if err := w.keyword(out, k, v); err != nil {
+				return nil, err
+			}
+			continue
+		}
+		if err := w.subschemas(out, into, k, v, depth); err != nil {
+			return nil, err
+		}
+	}
+	return out, nil
+}
+
+// subschemas visits what a keyword holds: one subschema, a list, or a map.
+func (w *schemaWalk) subschemas(out *shape, into *[]*shape, k string, v any, depth int) error {
+	var subs []any
+	switch t := v.(type) {
+	case []any:
+		subs = t
+	case map[string]any:
+		if k != "patternProperties" && k != "dependentSchemas" {
+			subs = []any{v}
+			break
+		}
+		for name, sub := range t {
+			if k == "patternProperties" {
+				n, err := w.program(name)
+				if err != nil {
+					return err
+				}
+				out.patterns += n
+			}
+			subs = append(subs, sub)
+		}
+	default:
+		subs = []any{v}
+	}
+	for _, sub := range subs {
+		made, err := w.visit(sub, depth+1)
+		if err != nil {
+			return err
+		}
+		*into = append(*into, made)
+	}
+	return nil
+}
+
+// keyword weighs a keyword that holds no subschema.
+func (w *schemaWalk) keyword(out *shape, k string, v any) error {
+	n := values(v)
+	out.size += n
+	if w.size += n; w.size > maxToolSchemaSize {
+		return fmt.Errorf("its keywords hold more than %d values", maxToolSchemaSize)
+	}
+	switch text, isText := v.(string); {
+	case k == "uniqueItems":
+		out.unique = v == true
+	case k == "pattern" && isText:
+		var err error
+		out.pattern, err = w.program(text)
+		return err
+	}
+	return nil
+}
+
+// program is how large a pattern is once compiled: what each byte it is held to
+// may cost.
+func (w *schemaWalk) program(pattern string) (int, error) {
+	n, known := w.programs[pattern]
+	if !known {
+		re, err := syntax.Parse(pattern, syntax.Perl)
+		if err != nil {
+			return 0, errors.New("it holds a pattern that cannot be used")
+		}
+		prog, err := syntax.Compile(re.Simplify())
+		if err != nil {
+			return 0, errors.New("it holds a pattern that cannot be used")
+		}
+		n = len(prog.Inst)
+		w.programs[pattern] = n
+		if w.instructions += n; w.instructions > maxToolPatterns {
+			return 0, errors.New("its patterns are too large")
+		}
+	}
+	return n, nil
+}
+
+// values counts the values and names in a tree.
+func values(tree any) int {
+	n := 1
+	switch t := tree.(type) {
+	case []any:
+		for _, v := range t {
+			n += values(v)
+		}
+	case map[string]any:
+		for _, v := range t {
+			n += 1 + values(v)
+		}
+	}
+	return n
+}
+
+// work counts what a validation comes to before it is made. It follows every
+// subschema to every value it could be held to, so it never counts too little;
+// it stops when the count is over.
+type work struct{ steps, matches int }
+
+func (t *toolSchema) work(value any) work {
+	var w work
+	w.walk(t.shape, value)
+	return w
+}
+
+func (w *work) over() bool { return w.steps > maxToolSteps || w.matches > maxToolMatches }
+
+func (w *work) walk(s *shape, value any) {
+	w.steps += 1 + s.size
+	switch v := value.(type) {
+	case string:
+		w.steps += len(v) / 256
+		w.matches += s.pattern * (len(v) + 1)
+	case []any:
+		w.steps += len(v) // also the list a subschema keeps of what was evaluated
+		if s.unique {
+			w.steps += len(v)*len(v)/64 + 20*values(v)
+		}
+	case map[string]any:
+		w.steps += len(v)
+	}
+	if w.over() {
+		return
+	}
+	for _, sub := range s.value {
+		if w.walk(sub, value); w.over() {
+			return
+		}
+	}
+	switch v := value.(type) {
+	case []any:
+		for _, item := range v {
+			for _, sub := range s.items {
+				if w.walk(sub, item); w.over() {
+					return
+				}
+			}
+		}
+	case map[string]any:
+		for name, member := range v {
+			w.matches += s.patterns * (len(name) + 1)
+			if sub := s.named[name]; sub != nil {
+				w.walk(sub, member)
+			}
+			for _, sub := range s.members {
+				w.walk(sub, member)
+			}
+			for _, sub := range s.names {
+				w.walk(sub, name)
+			}
+			if w.over() {
+				return
+			}
+		}
+	}
+}
+
+func (w *schemaWalk) follow(ref any, depth int) (*shape, error) {
 	text, ok := ref.(string)
 	if !ok || !strings.HasPrefix(text, "#") || strings.ContainsRune(text, '%') || (text != "#" && !strings.HasPrefix(text, "#/")) {
-		return errors.New("it refers to something outside itself")
+		return nil, errors.New("it refers to something outside itself")
 	}
 	if w.open[text] {
-		return errors.New("it is recursive")
+		return nil, errors.New("it is recursive")
 	}
 	var at any = w.root
 	if text != "#" {
 		for _, tok := range strings.Split(text[2:], "/") {
 			m, ok := at.(map[string]any)
 			if !ok {
-				return errors.New("it refers to something it does not have")
+				return nil, errors.New("it refers to something it does not have")
 			}
 			if at, ok = m[unescapePointer.Replace(tok)]; !ok {
-				return errors.New("it refers to something it does not have")
+				return nil, errors.New("it refers to something it does not have")
 			}
 		}
 	}
@@ -260,6 +515,9 @@ func (w *schemaWalk) follow(ref any, depth int) error {
 // collect turns the leaves of a validation error into findings. Only names
 // the schema declares are shown; every text is ours.
 func (t *toolSchema) collect(e *jsonschema.ValidationError, f *findings) {
+	if len(f.invalid) > 4*maxFields {
+		return // more than is shown, even when some are the same
+	}
 	for _, c := range e.Causes {
 		t.collect(c, f)
 	}
@@ -293,13 +551,14 @@ func keywordMessage(k jsonschema.ErrorKind) string {
 	if len(path) == 0 {
 		return "not valid"
 	}
-	known := slices.Concat(oneSchema, manySchema, namedOnes, []string{
-		"const", "dependentRequired", "enum", "exclusiveMaximum", "exclusiveMinimum", "format", "maxContains", "maxItems",
-		"maxLength", "maxProperties", "maximum", "minContains", "minItems", "minLength", "minProperties", "minimum",
-		"multipleOf", "pattern", "uniqueItems",
-	})
-	if !slices.Contains(known, path[0]) {
+	if !slices.Contains(keywords, path[0]) {
 		return "not valid"
 	}
 	return "does not meet " + path[0]
 }
+
+var keywords = slices.Concat(ofValue, ofMembers, ofItems, []string{
+	"const", "dependentRequired", "enum", "exclusiveMaximum", "exclusiveMinimum", "format", "maxContains", "maxItems",
+	"maxLength", "maxProperties", "maximum", "minContains", "minItems", "minLength", "minProperties", "minimum",
+	"multipleOf", "pattern", "properties", "propertyNames", "uniqueItems",
+})

@@ -54,25 +54,38 @@ func TestToolSchemasThatAreRefused(t *testing.T) {
 		return b.String()
 	}() + `"d20":{"type":"string"}},"$ref":"#/$defs/d0"}`
 	for name, schema := range map[string]string{
-		"empty":              ``,
-		"not an object":      `[]`,
-		"not a schema":       `{"type":7}`,
-		"another draft":      `{"$schema":"http://json-schema.org/draft-07/schema#"}`,
-		"remote":             `{"$ref":"https://example.com/schema.json"}`,
-		"file":               `{"$ref":"file:///etc/passwd"}`,
-		"relative":           `{"$ref":"other.json"}`,
-		"own id":             `{"$id":"https://example.com/","type":"object"}`,
-		"id inside":          `{"properties":{"a":{"$id":"https://example.com/"}}}`,
-		"recursive":          `{"properties":{"next":{"$ref":"#"}}}`,
-		"recursive by turns": `{"$defs":{"a":{"items":{"$ref":"#/$defs/b"}},"b":{"items":{"$ref":"#/$defs/a"}}},"$ref":"#/$defs/a"}`,
-		"dynamic":            `{"$dynamicRef":"#x"}`,
-		"nowhere":            `{"$ref":"#/$defs/none"}`,
-		"escaped pointer":    `{"$defs":{"a":{}},"$ref":"#/%24defs/a"}`,
-		"explosion":          wide,
-		"deep":               strings.Repeat(`{"not":`, 40) + `{}` + strings.Repeat(`}`, 40),
-		"large":              `{"description":"` + strings.Repeat("x", maxToolSchemaBytes) + `"}`,
-		"bad pattern":        `{"pattern":"("}`,
-		"duplicate":          `{"type":"object","type":"array"}`,
+		"empty":                  ``,
+		"not an object":          `[]`,
+		"not a schema":           `{"type":7}`,
+		"another draft":          `{"$schema":"http://json-schema.org/draft-07/schema#"}`,
+		"remote":                 `{"$ref":"https://example.com/schema.json"}`,
+		"file":                   `{"$ref":"file:///etc/passwd"}`,
+		"relative":               `{"$ref":"other.json"}`,
+		"own id":                 `{"$id":"https://example.com/","type":"object"}`,
+		"id inside":              `{"properties":{"a":{"$id":"https://example.com/"}}}`,
+		"id in $defs":            `{"$defs":{"a":{"$id":"urn:a","$defs":{"b":{"items":{"$ref":"#"}}},"allOf":[{"$ref":"#/$defs/b"}]},"b":true},"items":{"$ref":"#/$defs/a"}}`,
+		"id that rebases":        `{"$defs":{"x":true,"a":{"$id":"urn:a","properties":{"a":{"allOf":[{"$ref":"#"},{"$ref":"#"}]}}}},"$ref":"#/$defs/a"}`,
+		"id where no schema is":  `{"examples":[{"$id":"urn:a"}]}`,
+		"anchor unused":          `{"$defs":{"a":{"$anchor":"x"}}}`,
+		"schema inside":          `{"$defs":{"a":{"$schema":"http://json-schema.org/draft-07/schema#"}}}`,
+		"dependencies":           `{"dependencies":{"a":{"properties":{"a":{"allOf":[{"$ref":"#"},{"$ref":"#"}]}}}}}`,
+		"many consts":            `{"items":{"anyOf":[` + strings.TrimSuffix(strings.Repeat(`{"const":1},`, 1500), ",") + `]}}`,
+		"keywords of weight":     `{"$defs":{"a":{"enum":[` + strings.TrimSuffix(strings.Repeat("1,", 9000), ",") + `]}},"allOf":[{"$ref":"#/$defs/a"},{"$ref":"#/$defs/a"}]}`,
+		"large pattern":          `{"pattern":"` + strings.Repeat("(?:.{0,1000})", 12) + `"}`,
+		"large pattern of names": `{"patternProperties":{"` + strings.Repeat("(?:.{0,1000})", 12) + `":true}}`,
+		"small number":           `{"maximum":1e-999999}`,
+		"large number":           `{"maximum":1e99999}`,
+		"long number":            `{"maximum":0.` + strings.Repeat("1", 100) + `}`,
+		"recursive":              `{"properties":{"next":{"$ref":"#"}}}`,
+		"recursive by turns":     `{"$defs":{"a":{"items":{"$ref":"#/$defs/b"}},"b":{"items":{"$ref":"#/$defs/a"}}},"$ref":"#/$defs/a"}`,
+		"dynamic":                `{"$dynamicRef":"#x"}`,
+		"nowhere":                `{"$ref":"#/$defs/none"}`,
+		"escaped pointer":        `{"$defs":{"a":{}},"$ref":"#/%24defs/a"}`,
+		"explosion":              wide,
+		"deep":                   strings.Repeat(`{"not":`, 40) + `{}` + strings.Repeat(`}`, 40),
+		"large":                  `{"description":"` + strings.Repeat("x", maxToolSchemaBytes) + `"}`,
+		"bad pattern":            `{"pattern":"("}`,
+		"duplicate":              `{"type":"object","type":"array"}`,
 	} {
 		t.Run(name, func(t *testing.T) {
 			start := time.Now()
@@ -90,6 +103,68 @@ func TestToolSchemasThatAreRefused(t *testing.T) {
 			}
 		})
 	}
+}
+
+// What a validation comes to is counted before it is made, and refused when it
+// is too much, however few values or subschemas there are.
+func TestToolSchemaWorkIsBounded(t *testing.T) {
+	v, _ := validator(t)
+	list := func(unit string, n int) string { return strings.TrimSuffix(strings.Repeat(unit+",", n), ",") }
+	var consts strings.Builder
+	for i := range 400 {
+		fmt.Fprintf(&consts, `{"const":"c%d"},`, i)
+	}
+	anyOf := strings.TrimSuffix(consts.String(), ",")
+	for name, c := range map[string]struct {
+		schema, value string
+		over          bool
+	}{
+		"consts of items":         {`{"properties":{"a":{"items":{"anyOf":[` + anyOf + `]}}}}`, `{"a":[` + list("0", 5000) + `]}`, true},
+		"consts of few items":     {`{"properties":{"a":{"items":{"anyOf":[` + anyOf + `]}}}}`, `{"a":["c1","c2"]}`, false},
+		"enum of items":           {`{"properties":{"a":{"items":{"enum":[` + list("1", 8000) + `]}}}}`, `{"a":[` + list("0", 5000) + `]}`, true},
+		"members":                 {`{"properties":{"a":{"additionalProperties":{"anyOf":[` + anyOf + `]}}}}`, `{"a":{` + members(3000) + `}}`, true},
+		"names":                   {`{"properties":{"a":{"propertyNames":{"anyOf":[` + anyOf + `]}}}}`, `{"a":{` + members(3000) + `}}`, true},
+		"lists of what was done":  {`{"unevaluatedProperties":false,"allOf":[` + list("true", 400) + `]}`, `{` + members(3000) + `}`, true},
+		"a pattern":               {`{"additionalProperties":{"pattern":"^(?:.{0,1000})$"}}`, `{"a":"` + strings.Repeat("x", 30_000) + `"}`, true},
+		"patterns of names":       {`{"patternProperties":{"^(?:.{0,900})z$":true}}`, `{` + members(5000) + `}`, true},
+		"distinct items":          {`{"properties":{"a":{"uniqueItems":true}}}`, `{"a":[` + list("[]", 9000) + `]}`, true},
+		"a vector":                {`{"properties":{"a":{"items":{"type":"number","minimum":-1}}}}`, `{"a":[` + list("0.25", 9000) + `]}`, false},
+		"what is not looked into": {`{"type":"object"}`, `{"a":[` + list("0", 19_000) + `]}`, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			compiled, err := v.tools.get([]byte(c.schema))
+			if err != nil {
+				t.Fatal(err)
+			}
+			tree, err := parseStrict([]byte(c.value))
+			if err != nil {
+				t.Fatal(err)
+			}
+			w := compiled.work(tree)
+			if w.over() != c.over {
+				t.Errorf("counted %d steps and %d matches", w.steps, w.matches)
+			}
+			// Counting stops soon after it is over.
+			if w.steps > 10*maxToolSteps || w.matches > 100*maxToolMatches {
+				t.Errorf("counted on to %d steps and %d matches", w.steps, w.matches)
+			}
+			err = v.Schema(writ.RawObject(c.schema), writ.RawObject(c.value))
+			if e := writ.AsError("", err); c.over && (e == nil || e.Code != writ.CodeInputInvalid || e.Fields[0].Msg != "too large for its schema") {
+				t.Errorf("got %v", err)
+			}
+		})
+	}
+	if err := v.Schema(writ.RawObject(`{"type":"object"}`), writ.RawObject(`{"a":1e-999999}`)); writ.CodeOf(err) != writ.CodeMalformed {
+		t.Errorf("a number nobody computes with: %v", err)
+	}
+}
+
+func members(n int) string {
+	var b strings.Builder
+	for i := range n {
+		fmt.Fprintf(&b, `"n%d":0,`, i)
+	}
+	return strings.TrimSuffix(b.String(), ",")
 }
 
 func TestToolSchemasAreCompiledOnce(t *testing.T) {

@@ -5,17 +5,25 @@ import (
 	"errors"
 	"fmt"
 	"reflect"
+	"strconv"
+	"strings"
 	"unicode/utf8"
 
 	"github.com/danielgtaylor/huma/v2"
+	"github.com/danielgtaylor/huma/v2/validation"
 	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
 
 	"github.com/writ-gateway/writ"
 )
 
-// maxDepth bounds the nesting of any JSON a caller sends.
-const maxDepth = 64
+// What any JSON of a caller may hold. Reading costs memory by the value, so
+// these are counted before anything is read.
+const (
+	maxDepth   = 64
+	maxValues  = 20_000
+	maxChecked = 4096 // values that a schema looks into one by one
+)
 
 // strict is how every JSON text of a caller is read (RFC 8259 with the rules
 // of RFC 7493): duplicate names and invalid UTF-8 are refused, and names match
@@ -25,11 +33,12 @@ var strict = json.JoinOptions(
 	json.RejectUnknownMembers(true), json.MatchCaseInsensitiveNames(false),
 )
 
-// tooDeep says whether a text nests deeper than maxDepth. It looks at brackets
-// outside strings only, so it is right for well-formed texts and harmless for
-// others.
-func tooDeep(raw []byte) bool {
-	depth, quoted := 0, false
+// tooBig says why a text is refused unread: it nests deeper than maxDepth, or
+// holds more than maxValues values and names; "" when it does not. It looks at
+// punctuation outside strings only, so it is right for well-formed texts and
+// harmless for others.
+func tooBig(raw []byte) string {
+	depth, values, quoted := 0, 0, false
 	for i := 0; i < len(raw); i++ {
 		switch c := raw[i]; {
 		case quoted && c == '\\':
@@ -38,14 +47,20 @@ func tooDeep(raw []byte) bool {
 			quoted = !quoted
 		case quoted:
 		case c == '{' || c == '[':
+			values++
 			if depth++; depth > maxDepth {
-				return true
+				return fmt.Sprintf("nest at most %d levels", maxDepth)
 			}
 		case c == '}' || c == ']':
 			depth--
+		case c == ',' || c == ':':
+			values++
+		}
+		if values > maxValues {
+			return fmt.Sprintf("send at most %d values", maxValues)
 		}
 	}
-	return false
+	return ""
 }
 
 // Validator decodes arguments against the schemas that OpenAPI publishes. It
@@ -82,8 +97,8 @@ func (v *Validator) Decode(c *writ.Capability, raw []byte) (any, error) {
 	if len(bytes.TrimSpace(raw)) == 0 {
 		raw = []byte("{}")
 	}
-	if tooDeep(raw) {
-		return nil, writ.Refuse(writ.CodeMalformed, op, "the arguments are nested too deep", fmt.Sprintf("nest at most %d levels", maxDepth))
+	if why := tooBig(raw); why != "" {
+		return nil, writ.Refuse(writ.CodeMalformed, op, "the arguments hold more than is read in one call", why)
 	}
 	var tree any
 	if err := json.Unmarshal(raw, &tree, strict); err != nil {
@@ -105,8 +120,12 @@ func (v *Validator) Decode(c *writ.Capability, raw []byte) (any, error) {
 	return out.Interface(), nil
 }
 
-// check validates a decoded tree and reports everything that is wrong.
+// check validates a decoded tree and reports what is wrong.
 func (v *Validator) check(op string, s *huma.Schema, tree any) (err error) {
+	w := extent{cat: v.cat}
+	if f := w.walk(s, tree, nil); len(f.unknown)+len(f.invalid) > 0 {
+		return f.refusal(op)
+	}
 	// Huma compares items of a uniqueItems array with ==, which panics when a
 	// caller puts objects into it. That is bad input like any other.
 	defer func() {
@@ -129,6 +148,69 @@ func (v *Validator) check(op string, s *huma.Schema, tree any) (err error) {
 		f.add(v.cat, s, d)
 	}
 	return f.refusal(op)
+}
+
+// extent walks a tree before Huma does. Huma makes an error of every item of
+// an array before it says that there are too many, and of every unknown member;
+// so where those are many the walk ends with that as the one finding.
+type extent struct {
+	cat              *catalogue
+	checked, unknown int
+}
+
+func (w *extent) walk(s *huma.Schema, tree any, path []string) (f findings) {
+	s = w.cat.resolve(s)
+	if s == nil {
+		return f
+	}
+	if w.checked++; w.checked > maxChecked {
+		f.invalid = []writ.FieldError{{Pointer: pointer(path), Msg: fmt.Sprintf("the arguments hold more than %d values up to here", maxChecked)}}
+		return f
+	}
+	switch t := tree.(type) {
+	case []any:
+		if s.Type != huma.TypeArray {
+			return f
+		}
+		if s.MaxItems != nil && len(t) > *s.MaxItems {
+			f.invalid = []writ.FieldError{{Pointer: pointer(path), Msg: fmt.Sprintf(validation.MsgExpectedMaxItems, *s.MaxItems)}}
+			return f
+		}
+		for i, item := range t {
+			if f = w.walk(s.Items, item, append(path, strconv.Itoa(i))); len(f.unknown)+len(f.invalid) > 0 {
+				return f
+			}
+		}
+	case map[string]any:
+		if s.Type != huma.TypeObject {
+			return f
+		}
+		for name, member := range t {
+			sub, known := s.Properties[name]
+			at := append(path, name)
+			if more, ok := s.AdditionalProperties.(*huma.Schema); ok && !known {
+				sub, at = more, path // the name is the caller's
+			} else if !known && s.AdditionalProperties == false {
+				if w.unknown++; w.unknown > maxFields {
+					f.unknown = []writ.FieldError{{Pointer: pointer(path), Msg: unknownMember(s)}}
+					return f
+				}
+			}
+			if f = w.walk(sub, member, at); len(f.unknown)+len(f.invalid) > 0 {
+				return f
+			}
+		}
+	}
+	return f
+}
+
+// pointer is a JSON pointer (RFC 6901) to a path.
+func pointer(path []string) string {
+	var p strings.Builder
+	for _, seg := range path {
+		p.WriteString("/" + escapePointer.Replace(seg))
+	}
+	return p.String()
 }
 
 // malformed explains why raw could not be read at all.

@@ -2,7 +2,9 @@ package gateway
 
 import (
 	"errors"
+	"fmt"
 	"reflect"
+	"runtime"
 	"strings"
 	"testing"
 
@@ -193,10 +195,63 @@ func TestFormatsDoNotEcho(t *testing.T) {
 
 func TestFieldsAreBounded(t *testing.T) {
 	v, reg := validator(t)
-	raw := `{"run_id":"` + testRun + `","key":"build","steps":[` + strings.TrimSuffix(strings.Repeat(`{},`, 5000), ",") + `]}`
+	raw := `{"run_id":"` + testRun + `","key":"build","steps":[` + strings.TrimSuffix(strings.Repeat(`{},`, 1000), ",") + `]}`
 	e := writ.AsError("", func() error { _, err := v.Decode(reg.Get("task.enqueue"), []byte(raw)); return err }())
 	if len(e.Fields) != maxFields || len(e.Missing) != maxFields {
 		t.Errorf("%d fields, %d missing", len(e.Fields), len(e.Missing))
+	}
+}
+
+// What a body costs does not grow with what is wrong in it: the errors stop,
+// and what is too long is not looked into.
+func TestWorkIsBounded(t *testing.T) {
+	v, reg := validator(t)
+	fill := func(unit string) string {
+		n := (127 << 10) / len(unit)
+		return strings.TrimSuffix(strings.Repeat(unit, n), ",")
+	}
+	var names strings.Builder
+	for i := range 6_000 {
+		fmt.Fprintf(&names, `"n%d":0,`, i)
+	}
+	members := strings.TrimSuffix(names.String(), ",")
+	base := `{"run_id":"` + testRun + `","key":"build",`
+	for _, c := range []struct {
+		name string
+		id   writ.CapabilityID
+		raw  string
+		code writ.Code
+	}{
+		{"items over the most", "task.enqueue", base + `"labels":[` + strings.TrimSuffix(strings.Repeat("0,", 19_000), ",") + `]}`, writ.CodeInputInvalid},
+		{"more items than are read", "task.enqueue", base + `"labels":[` + fill("0,") + `]}`, writ.CodeMalformed},
+		{"items without a bound", "task.enqueue", base + `"steps":[` + strings.TrimSuffix(strings.Repeat("{},", 9_000), ",") + `]}`, writ.CodeInputInvalid},
+		{"objects over the most", "agent.register", `{"agent_id":"a","archetypes":["executor"],"tools":[` + strings.TrimSuffix(strings.Repeat("{},", 9_000), ",") + `]}`, writ.CodeInputInvalid},
+		{"items of the wrong type", "agent.register", `{"agent_id":"a","archetypes":[` + strings.TrimSuffix(strings.Repeat("{},", 9_000), ",") + `]}`, writ.CodeInputInvalid},
+		{"unknown members", "task.enqueue", base + members + `}`, writ.CodeMalformed},
+		{"unknown members inside", "task.enqueue", base + `"first":{` + members + `}}`, writ.CodeMalformed},
+		{"entries of a map", "task.enqueue", base + `"tags":{` + members + `}}`, writ.CodeInputInvalid},
+		{"values nobody looks into", "task.enqueue", base + `"args":{"a":[` + fill("0,") + `]}}`, writ.CodeMalformed},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			if len(c.raw) > 128<<10 {
+				t.Fatalf("%d bytes are more than a body may have", len(c.raw))
+			}
+			k, raw := reg.Get(c.id), []byte(c.raw)
+			var before, after runtime.MemStats
+			runtime.ReadMemStats(&before)
+			_, err := v.Decode(k, raw)
+			runtime.ReadMemStats(&after)
+			e := writ.AsError("", err)
+			if writ.CodeOf(err) != c.code || len(e.Fields) > maxFields {
+				t.Errorf("got %v with %d fields", err, len(e.Fields))
+			}
+			if b := after.TotalAlloc - before.TotalAlloc; b > 4<<20 {
+				t.Errorf("%d bytes of input cost %d bytes", len(raw), b)
+			}
+		})
+	}
+	if _, err := v.Decode(reg.Get("task.enqueue"), []byte(base+`"args":{"a":[`+strings.TrimSuffix(strings.Repeat("0,", 19_000), ",")+`]}}`)); err != nil {
+		t.Errorf("values nobody looks into: %v", err)
 	}
 }
 

@@ -3,6 +3,8 @@ package guard
 import (
 	"context"
 	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
@@ -55,6 +57,7 @@ func (t *try) commit(ctx context.Context, tx writ.Tx, reply writ.Reply, outcome 
 	if err := finish(&reply, done); err != nil {
 		return writ.Reply{}, nil, err
 	}
+	t.notify(ctx)
 	if tx.Fact == nil {
 		return reply, nil, nil
 	}
@@ -90,11 +93,16 @@ func (t *try) lockWritten(tx writ.Tx) (release func(), err error) {
 // it is not too old.
 func (t *try) guardReads(tx *writ.Tx) {
 	tx.GuardSnapshot(t.snap)
+	tx.NotAfter(t.freshUntil())
+}
+
+// freshUntil is when what was read is too old to commit on, or the session ends.
+func (t *try) freshUntil() int64 {
 	until := t.snap.Now + snapshotAge.Milliseconds()
 	if t.session != nil {
 		until = min(until, t.session.ExpiresAt-1)
 	}
-	tx.NotAfter(until)
+	return until
 }
 
 func writesDocuments(tx writ.Tx) bool {
@@ -195,13 +203,16 @@ func (t *try) receiptOf(c writ.Change) writ.ReceiptID {
 }
 
 // evidence is what a receipt's digest stands for: the call in full. It is
-// stored encrypted beside the fact and never in the receipt.
+// stored encrypted beside the fact and never in the receipt. Arguments that
+// were refused unread, or are too large to keep, are there by their digest: the
+// SHA-256 of their JSON.
 type evidence struct {
 	Capability writ.CapabilityID `json:"capability"`
 	Via        writ.CapabilityID `json:"via,omitempty"`
 	Call       writ.CallID       `json:"call"`
 	Principal  writ.PrincipalID  `json:"principal"`
 	Args       any               `json:"args"`
+	ArgsDigest string            `json:"args_digest,omitempty"`
 	Findings   []writ.Finding    `json:"findings,omitempty"`
 	Input      string            `json:"policy_input,omitempty"`
 	Outcome    string            `json:"outcome,omitempty"`
@@ -222,7 +233,18 @@ func (t *try) addFact(tx *writ.Tx, st writ.Statement, reply writ.Reply) error {
 		Capability: t.k.ID, Via: t.call.Via, Call: t.call.ID, Principal: t.call.Caller.Principal,
 		Args: witnessed(t.call.Args), Findings: t.dec.Findings, Input: t.dec.InputDigest, Outcome: string(reply.Outcome),
 	}
+	if ev.Args == nil {
+		ev.ArgsDigest = digestOf(t.call.Raw)
+	}
 	digest, sealed, err := t.d.cfg.Sealer.Evidence(t.call.Salt, st.Receipt, ev)
+	if writ.CodeOf(err) == writ.CodeTooLarge && ev.Args != nil {
+		args, merr := json.Marshal(ev.Args)
+		if merr != nil {
+			return writ.Fault(writ.CodeInternal, "guard.addFact", merr)
+		}
+		ev.Args, ev.ArgsDigest = nil, digestOf(args)
+		digest, sealed, err = t.d.cfg.Sealer.Evidence(t.call.Salt, st.Receipt, ev)
+	}
 	if err != nil {
 		return writ.Fault(writ.CodeInternal, "guard.addFact", err)
 	}
@@ -235,8 +257,20 @@ func (t *try) addFact(tx *writ.Tx, st writ.Statement, reply writ.Reply) error {
 	return nil
 }
 
+func digestOf(b []byte) string {
+	sum := sha256.Sum256(b)
+	return hex.EncodeToString(sum[:])
+}
+
 // store commits and sorts what can come back.
 func (t *try) store(ctx context.Context, tx writ.Tx) (writ.Committed, error) {
+	// Nothing is committed whose receipt could not be sealed.
+	if err := t.d.cfg.Sealer.Ready(); err != nil {
+		return writ.Committed{}, &writ.Error{
+			Code: writ.CodeNotReady, Op: "guard.commit", RetryMs: 1000, Err: err,
+			Msg: "receipts cannot be signed, so nothing was done", Hint: "repeat the call; operators see the cause in the log",
+		}
+	}
 	done, err := t.d.cfg.Store.Commit(ctx, t.call.Caller.Tenant, tx)
 	if err == nil {
 		if slices.ContainsFunc(tx.Ops, func(o writ.Op) bool { return o.Kind == writ.OpIndex && o.Index == writ.IndexTodo }) {

@@ -2,7 +2,9 @@ package guard
 
 import (
 	"context"
+	"errors"
 	"math"
+	"slices"
 	"sync"
 	"time"
 
@@ -11,23 +13,26 @@ import (
 
 // refused answers a call that is not allowed or not possible. A denial leaves
 // a fact, guarded by everything that was read, so that no receipt states what
-// was never true; beyond the principal's bucket it is counted instead.
+// was never true; beyond the principal's bucket it is counted instead, and so is
+// a denial that makes no fact. A denial never turns into a failure of ours. What
+// is refused without a fact is checked by settled.
 func (t *try) refused(ctx context.Context, err error) (writ.Reply, *writ.Receipt, error) {
 	if again, ok := err.(*errAgain); ok {
 		return writ.Reply{}, nil, again
 	}
 	e := writ.AsError("guard.Do", err)
 	if !e.Code.Receipted() || t.call.Caller.Role == writ.RoleSystem {
+		if saysState(e.Code) {
+			if err := t.settled(ctx); err != nil {
+				return writ.Reply{}, nil, err
+			}
+		}
 		return writ.Reply{}, nil, e
 	}
 	c := *e
 	e = &c
 	if !t.counted && !t.d.denials.take(t.call.Caller.Tenant, t.call.Caller.Principal, time.Now()) {
-		t.d.cfg.Observer.Denial("aggregated")
-		t.d.cfg.Log.WarnContext(ctx, "a denial is counted, not receipted: the principal has used up its receipts",
-			"session", t.call.Caller.Session, "capability", t.k.ID, "code", e.Code)
-		e.Aggregated = true
-		return writ.Reply{}, nil, e
+		return t.aggregated(ctx, e, "the principal has used up its receipts", nil)
 	}
 	t.counted = true // a conflict does not cost the principal another receipt
 	tx := writ.Tx{Call: t.call.ID}
@@ -35,17 +40,102 @@ func (t *try) refused(ctx context.Context, err error) (writ.Reply, *writ.Receipt
 		o.Denied(t.call, t.snap, t.sub, t.dec, &tx)
 	}
 	t.guardReads(&tx)
+	if len(tx.Guards)+len(tx.Ops) > writ.MaxOps {
+		// More was read than one commit can hold to. What says who was denied,
+		// by which policies, is held to still.
+		tx.Guards = nil
+		t.guardStanding(&tx)
+	}
 	st := t.statement(writ.OutcomeOfDenial, nil)
 	st.Code = e.Code
-	if ferr := t.addFact(&tx, st, writ.Reply{Outcome: writ.Outcome(e.Code)}); ferr != nil {
+	ferr := t.addFact(&tx, st, writ.Reply{Outcome: writ.Outcome(e.Code)})
+	if ferr == nil {
+		_, ferr = t.store(ctx, tx)
+	}
+	if _, again := ferr.(*errAgain); again {
 		return writ.Reply{}, nil, ferr
 	}
-	if _, serr := t.store(ctx, tx); serr != nil {
-		return writ.Reply{}, nil, serr
+	switch writ.CodeOf(ferr) {
+	case "":
+	case writ.CodeInternal, writ.CodeTooLarge:
+		t.d.denials.restore(t.call.Caller.Tenant, 1)
+		return t.aggregated(ctx, e, "it makes no fact", ferr)
+	default: // the store is down, or asks to wait
+		return writ.Reply{}, nil, ferr
 	}
 	t.d.cfg.Observer.Denial(string(e.Code))
 	e.Receipt = tx.Fact.ID
 	return writ.Reply{}, nil, e
+}
+
+// saysState says whether a refusal follows from what was read, and not from an
+// outage or a defect.
+func saysState(c writ.Code) bool {
+	return c.Receipted() || c == writ.CodeNotFound || c == writ.CodeInputInvalid || c == writ.CodeVersion
+}
+
+// settled says whether everything that has a version and was read by this try
+// was ever true at one time: it is when what the reads before the last one found
+// is still there. If not, the call reads again.
+func (t *try) settled(ctx context.Context) error {
+	if t.reads < 2 {
+		return nil
+	}
+	var want writ.ReadSet
+	for k := range t.snap.Docs {
+		if !slices.Contains(t.last.Docs, k) {
+			want.Docs = append(want.Docs, k)
+		}
+	}
+	for r := range t.snap.Ranges {
+		if r.Index.Versioned() && !slices.Contains(t.last.Ranges, r) {
+			want.Ranges = append(want.Ranges, r)
+		}
+	}
+	if want.Empty() {
+		return nil // the last read saw it all
+	}
+	now, err := t.d.cfg.Store.Read(ctx, t.call.Caller.Tenant, want)
+	if err != nil {
+		return storeDown("guard.settled", err)
+	}
+	same := now.Epoch == t.snap.Epoch
+	for k, d := range now.Docs {
+		same = same && d.Version == t.snap.Docs[k].Version
+	}
+	for r, found := range now.Ranges {
+		same = same && found.Version == t.snap.Ranges[r].Version
+	}
+	if !same {
+		return &errAgain{cause: errors.New("what was read has changed between two reads")}
+	}
+	return nil
+}
+
+// aggregated answers a denial that was counted.
+func (t *try) aggregated(ctx context.Context, e *writ.Error, why string, cause error) (writ.Reply, *writ.Receipt, error) {
+	t.d.cfg.Observer.Denial("aggregated")
+	t.d.cfg.Log.WarnContext(ctx, "a denial is counted, not receipted: "+why,
+		"session", t.call.Caller.Session, "capability", t.k.ID, "code", e.Code, "error", cause)
+	e.Aggregated = true
+	return writ.Reply{}, nil, e
+}
+
+// guardStanding guards the gate, the caller's session and its agent, of all
+// that was read.
+func (t *try) guardStanding(tx *writ.Tx) {
+	keys := t.standing()
+	if a := t.call.Caller.Agent; a != "" {
+		keys = append(keys, writ.AgentKey(a))
+	}
+	kept := writ.Snapshot{Now: t.snap.Now, Epoch: t.snap.Epoch, Docs: map[writ.Key]writ.Doc{}}
+	for _, k := range keys {
+		if d, ok := t.snap.Docs[k]; ok {
+			kept.Docs[k] = d
+		}
+	}
+	tx.GuardSnapshot(kept)
+	tx.NotAfter(t.freshUntil())
 }
 
 // denials are the buckets of denial receipts, per principal of a shard, and
@@ -117,7 +207,7 @@ func (n *denials) drain() map[writ.Tenant]int64 {
 	return out
 }
 
-// restore puts a count back that could not be flushed.
+// restore adds to the count: what could not be flushed, or makes no fact.
 func (n *denials) restore(shard writ.Tenant, count int64) {
 	n.mu.Lock()
 	defer n.mu.Unlock()

@@ -299,7 +299,7 @@ func (p *Dispatcher) candidate(ctx context.Context, poll *writ.Call, about writ.
 // stand, so that others should be asked.
 func refusedForGood(c writ.Code) bool {
 	switch c {
-	case writ.CodePolicy, writ.CodeScope, writ.CodeBudget, writ.CodeClassification, writ.CodeNotEligible, writ.CodeIllegal, writ.CodePaused:
+	case writ.CodePolicy, writ.CodeScope, writ.CodeBudget, writ.CodeClassification, writ.CodeEgress, writ.CodeSoD, writ.CodeApprovalDenied, writ.CodeNotEligible, writ.CodeIllegal, writ.CodePaused:
 		return true
 	}
 	return false

@@ -18,6 +18,7 @@ type Observer interface {
 	ObserveCall(capability, outcome string, seconds float64, tries int)
 	Conflict(guard string)
 	Denial(code string)
+	Shed(reason string)
 	Inflight(delta int)
 }
 
@@ -53,6 +54,7 @@ type Config struct {
 type Door struct {
 	cfg      Config
 	locks    locks
+	docs     writ.DocCache
 	inflight chan struct{}
 	denials  *denials
 	shed     shedder
@@ -97,7 +99,7 @@ func New(cfg Config) (*Door, error) {
 
 // Limits of one call.
 const (
-	maxHops     = 4               // reads by the capability; obligors get one more
+	maxHops     = 5               // reads after the first, by the capability; obligors get one more
 	maxTries    = 8               // commits that may conflict before contention
 	snapshotAge = 5 * time.Second // how old a judged snapshot may be when it commits
 	keyKeptFor  = 24 * time.Hour  // how long an idempotency key is remembered
@@ -152,6 +154,7 @@ func (d *Door) do(ctx context.Context, call *writ.Call) (writ.Reply, *writ.Recei
 		case d.inflight <- struct{}{}:
 			defer func() { <-d.inflight }()
 		default:
+			d.cfg.Observer.Shed("inflight")
 			d.cfg.Observer.ObserveCall(d.label(call), string(writ.CodeBackpressure), 0, 0)
 			return writ.Reply{}, nil, &writ.Error{
 				Code: writ.CodeBackpressure, Op: "guard.Do", RetryMs: 1000,
@@ -192,4 +195,5 @@ type nobody struct{}
 func (nobody) ObserveCall(string, string, float64, int) {}
 func (nobody) Conflict(string)                          {}
 func (nobody) Denial(string)                            {}
+func (nobody) Shed(string)                              {}
 func (nobody) Inflight(int)                             {}

@@ -5,16 +5,22 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"path/filepath"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/sigstore/sigstore/pkg/cryptoutils"
 
 	"github.com/writ-gateway/writ"
 	"github.com/writ-gateway/writ/guard"
 	"github.com/writ-gateway/writ/receipts"
+	"github.com/writ-gateway/writ/store"
+	"github.com/writ-gateway/writ/store/boltstore"
+	"github.com/writ-gateway/writ/store/redisstore"
+	"github.com/writ-gateway/writ/store/redisstore/redistest"
 )
 
 func asError(t *testing.T, err error, want writ.Code) *writ.Error {
@@ -130,7 +136,7 @@ func TestEffectsTheDoorCannotFulfilDeny(t *testing.T) {
 		"approval":   {Rule: "p.a", Effect: writ.EffectRequireApproval},
 		"redact":     {Rule: "p.b", Effect: writ.EffectRedact},
 		"unknown":    {Rule: "p.c", Effect: "maybe"},
-		"obligation": {Rule: "p.d", Effect: writ.EffectAllow, Obligations: []writ.Obligation{{Type: "notify"}}},
+		"obligation": {Rule: "p.d", Effect: writ.EffectAllow, Obligations: []writ.Obligation{{Type: "limit"}}},
 	} {
 		w.law.deny["test.bump"] = f
 		if _, _, err := w.call(alice, "test.bump", thingArgs{Run: runID(1)}, ""); writ.CodeOf(err) != writ.CodePolicy {
@@ -316,6 +322,34 @@ func TestReceiptPending(t *testing.T) {
 	}
 }
 
+// What is known to have no receipt is not done: neither a change nor a denial,
+// neither a caller's call nor the gateway's own.
+func TestNothingIsCommittedWithoutTheSigner(t *testing.T) {
+	w := newWorld(t)
+	alice := w.session("alice")
+	before := len(w.facts())
+	w.seal.unusable.Store(true)
+	_, _, err := w.call(alice, "test.bump", thingArgs{Run: runID(1)}, "k")
+	if e := asError(t, err, writ.CodeNotReady); e.Receipt != "" || e.RetryMs == 0 {
+		t.Errorf("got %+v", e)
+	}
+	_, _, err = w.door.System(t.Context(), shard, "test.bump", thingArgs{Run: runID(1)}, nil)
+	asError(t, err, writ.CodeNotReady)
+	w.law.deny["test.bump"] = writ.Finding{Effect: writ.EffectDeny, Rule: "test.no"}
+	_, _, err = w.call(alice, "test.bump", thingArgs{Run: runID(1)}, "")
+	asError(t, err, writ.CodeNotReady)
+	delete(w.law.deny, "test.bump")
+	if after := len(w.facts()); after != before {
+		t.Errorf("%d facts were committed", after-before)
+	}
+	w.seal.unusable.Store(false)
+	reply, receipt, err := w.call(alice, "test.bump", thingArgs{Run: runID(1)}, "k")
+	var v thingView
+	if err != nil || receipt == nil || reply.Replayed || json.Unmarshal(reply.JSON, &v) != nil || v.Count != 1 {
+		t.Fatalf("%s, %+v, %v", reply.JSON, receipt, err)
+	}
+}
+
 func TestPlanThatForgetsItsMoveIsADefect(t *testing.T) {
 	w := newWorld(t)
 	before := len(w.facts())
@@ -392,36 +426,55 @@ func TestDenialsBeyondTheBucketAreCounted(t *testing.T) {
 	}
 }
 
-// One hot document, 64 workers of one replica: nobody's increment is lost and
-// the locks keep conflicts away.
+// One hot document, 64 workers of one replica, a store that syncs: nobody gives
+// up, nobody's increment is lost and the locks keep conflicts away.
 func TestHotDocument(t *testing.T) {
-	for _, id := range []writ.CapabilityID{"test.bump", "test.bump-unlocked"} {
-		t.Run(string(id), func(t *testing.T) {
-			w := newWorld(t)
-			alice := w.session("alice")
-			const workers, each = 64, 8
-			var wg sync.WaitGroup
-			for range workers {
-				wg.Go(func() {
-					for range each {
-						if _, _, err := w.call(alice, id, thingArgs{Run: runID(1)}, ""); err != nil {
-							t.Error(err)
-						}
-					}
-				})
+	for host, open := range map[string]func(t *testing.T) store.Store{
+		"bolt": func(t *testing.T) store.Store {
+			st, err := boltstore.Open(filepath.Join(t.TempDir(), "writ.db"), boltstore.Options{})
+			if err != nil {
+				t.Fatal(err)
 			}
-			wg.Wait()
-			reply, _, err := w.call(alice, "test.look", thingArgs{Run: runID(1)}, "")
-			var v thingView
-			if err != nil || json.Unmarshal(reply.JSON, &v) != nil || v.Count != workers*each {
-				t.Fatalf("counted %d of %d: %v", v.Count, workers*each, err)
+			return st
+		},
+		"redis": func(t *testing.T) store.Store {
+			st, err := redisstore.Open(t.Context(), redisstore.Options{URL: redistest.Start(t).URL()})
+			if err != nil {
+				t.Fatal(err)
 			}
-			per := float64(w.heard.conflicts.Load()) / (workers * each)
-			t.Logf("%.3f conflicts per commit", per)
-			if per >= 1.1 {
-				t.Errorf("%.2f conflicts per commit", per)
+			return st
+		},
+	} {
+		for _, id := range []writ.CapabilityID{"test.bump", "test.bump-unlocked"} {
+			t.Run(host+"/"+string(id), func(t *testing.T) { hotDocument(t, worldOn(t, open(t), &atomic.Int64{}), id) })
+		}
+	}
+}
+
+func hotDocument(t *testing.T, w *world, id writ.CapabilityID) {
+	w.now.Store(time.Now().UnixMilli()) // only ids are made of it
+	alice := w.session("alice")
+	const workers, each = 64, 8
+	var wg sync.WaitGroup
+	for range workers {
+		wg.Go(func() {
+			for range each {
+				if _, _, err := w.call(alice, id, thingArgs{Run: runID(1)}, ""); err != nil {
+					t.Error(err)
+				}
 			}
 		})
+	}
+	wg.Wait()
+	reply, _, err := w.call(alice, "test.look", thingArgs{Run: runID(1)}, "")
+	var v thingView
+	if err != nil || json.Unmarshal(reply.JSON, &v) != nil || v.Count != workers*each {
+		t.Fatalf("counted %d of %d: %v", v.Count, workers*each, err)
+	}
+	per := float64(w.heard.conflicts.Load()) / (workers * each)
+	t.Logf("%.3f conflicts per commit", per)
+	if per >= 1.1 {
+		t.Errorf("%.2f conflicts per commit", per)
 	}
 }
 

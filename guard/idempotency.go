@@ -1,7 +1,6 @@
 package guard
 
 import (
-	"bytes"
 	"encoding/json"
 	"fmt"
 	"reflect"
@@ -131,38 +130,58 @@ func finish(r *writ.Reply, c writ.Committed) error {
 }
 
 // splice replaces the value at a path of object members by a number and leaves
-// every other byte as it is.
+// every other byte as it is. b is JSON as encoding/json writes it: well formed,
+// without space, and names of ours without escapes.
 func splice(b []byte, path []string, n int64) ([]byte, error) {
-	d := json.NewDecoder(bytes.NewReader(b))
-	for depth := 0; ; {
-		if t, err := d.Token(); err != nil || depth == 0 && t != json.Delim('{') {
+	at := 0
+	for _, name := range path {
+		if at = member(b, at, name); at < 0 {
 			return nil, fmt.Errorf("the reply has no member %s", strings.Join(path, "."))
-		} else if depth == 0 {
-			depth++
-			continue
-		} else if t != path[depth-1] {
-			if t == json.Delim('}') {
-				return nil, fmt.Errorf("the reply has no member %s", strings.Join(path, "."))
-			}
-			var other json.RawMessage
-			if err := d.Decode(&other); err != nil {
-				return nil, err
-			}
-			continue
 		}
-		if depth == len(path) {
+	}
+	end := valueEnd(b, at)
+	out := strconv.AppendInt(b[:at:at], n, 10)
+	return append(out, b[end:]...), nil
+}
+
+// member is where the value of a member of the object at b[i] begins; -1 when
+// there is none.
+func member(b []byte, i int, name string) int {
+	if b[i] != '{' {
+		return -1
+	}
+	for i++; b[i] == '"'; i++ {
+		colon := valueEnd(b, i)
+		if string(b[i+1:colon-1]) == name {
+			return colon + 1
+		}
+		if i = valueEnd(b, colon+1); b[i] == '}' {
 			break
 		}
-		if t, err := d.Token(); err != nil || t != json.Delim('{') {
-			return nil, fmt.Errorf("the reply has no member %s", strings.Join(path, "."))
+	}
+	return -1
+}
+
+// valueEnd is where the value, or the name, that begins at b[i] ends.
+func valueEnd(b []byte, i int) int {
+	for depth := 0; i < len(b); i++ {
+		switch b[i] {
+		case '"':
+			for i++; b[i] != '"'; i++ {
+				if b[i] == '\\' {
+					i++
+				}
+			}
+		case '{', '[':
+			depth++
+		case '}', ']', ',', ':':
+			if depth == 0 {
+				return i
+			}
+			if b[i] == '}' || b[i] == ']' {
+				depth--
+			}
 		}
-		depth++
 	}
-	var old json.RawMessage
-	if err := d.Decode(&old); err != nil {
-		return nil, err
-	}
-	end := int(d.InputOffset())
-	out := append(b[:end-len(old):end-len(old)], strconv.FormatInt(n, 10)...)
-	return append(out, b[end:]...), nil
+	return i
 }

@@ -32,6 +32,9 @@ type Switcher interface {
 type Sealer interface {
 	// KeyID of the receipt key in use.
 	KeyID() string
+	// Ready says whether the key can sign now. The door asks before every
+	// commit, so it must cost next to nothing while the key is in use.
+	Ready() error
 	// Draft renders the statement, cut where the commit goes.
 	Draft(st writ.Statement) (head, tail []byte, err error)
 	// Evidence salts, digests and encrypts an evidence object: the digest goes

@@ -3,49 +3,100 @@ package guard
 import (
 	"context"
 	"sync/atomic"
+	"time"
 
 	"github.com/writ-gateway/writ"
 )
 
-// shedder refuses new work when the store's memory or the outbox fills up.
-// Work that shrinks what is stored (mandates, completions, releases) goes on.
-type shedder struct{ reason atomic.Pointer[string] }
+// shedder refuses new work when the store's memory or the outbox fills up, or
+// the ledger does not keep up. Work that shrinks what is stored (mandates,
+// completions, releases) goes on.
+type shedder struct{ reason atomic.Pointer[overload] }
 
-// MaxBacklog is how many facts may wait for the ledger before new work is
-// refused.
-const MaxBacklog = 50_000
+// overload is why new work is refused: as a metric's label, and in words.
+type overload struct{ label, msg string }
+
+var (
+	noMemory    = &overload{"memory", "the store has used 80 % of its memory"}
+	longBacklog = &overload{"backlog", "too many facts wait for the ledger"}
+	oldBacklog  = &overload{"age", "facts have waited for the ledger for too long"}
+)
+
+const (
+	// MaxBacklog is how many facts may wait for the ledger before new work is
+	// refused.
+	MaxBacklog = 50_000
+	// MaxWait is how long the oldest of them may wait.
+	MaxWait = time.Minute
+)
 
 // Watch looks at the store once and sets or lifts the refusal of new work. The
 // sweeper calls it every second.
 func (d *Door) Watch(ctx context.Context, shard writ.Tenant) error {
-	info, err := d.cfg.Store.Info(ctx)
+	why, err := d.overload(ctx, shard)
 	if err != nil {
 		return err
 	}
-	head, err := d.cfg.Store.Head(ctx, shard)
-	if err != nil {
-		return err
+	if was := d.shed.reason.Swap(why); was != why {
+		if why != nil {
+			d.cfg.Log.WarnContext(ctx, "new work is refused", "reason", why.msg)
+		} else {
+			d.cfg.Log.InfoContext(ctx, "new work is taken again")
+		}
 	}
-	var reason *string
-	switch {
-	case info.MemoryMax > 0 && info.MemoryUsed > info.MemoryMax/10*8:
-		r := "the store has used 80 % of its memory"
-		reason = &r
-	case head.Backlog > MaxBacklog:
-		r := "too many facts wait for the ledger"
-		reason = &r
-	}
-	d.shed.reason.Store(reason)
 	return nil
 }
 
-func (s *shedder) admit(k *writ.Capability, tx writ.Tx) error {
-	reason := s.reason.Load()
+func (d *Door) overload(ctx context.Context, shard writ.Tenant) (*overload, error) {
+	info, err := d.cfg.Store.Info(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if info.MemoryMax > 0 && info.MemoryUsed > info.MemoryMax/10*8 {
+		return noMemory, nil
+	}
+	head, err := d.cfg.Store.Head(ctx, shard)
+	if err != nil {
+		return nil, err
+	}
+	if head.Backlog > MaxBacklog {
+		return longBacklog, nil
+	}
+	if head.Backlog == 0 {
+		return nil, nil
+	}
+	oldest, err := d.cfg.Store.Facts(ctx, shard, head.Trimmed, 1, 0)
+	if err != nil || len(oldest) == 0 {
+		return nil, err
+	}
+	now, err := d.cfg.Store.Read(ctx, shard, writ.ReadSet{})
+	if err != nil {
+		return nil, err
+	}
+	if now.Now-oldest[0].Commit.At > MaxWait.Milliseconds() {
+		return oldBacklog, nil
+	}
+	return nil, nil
+}
+
+// Refusing says why new work is refused now; "" when it is taken.
+func (d *Door) Refusing() string {
+	if r := d.shed.reason.Load(); r != nil {
+		return r.msg
+	}
+	return ""
+}
+
+// admit refuses a transaction that brings something new into being while there
+// is no room for it.
+func (d *Door) admit(k *writ.Capability, tx writ.Tx) error {
+	reason := d.shed.reason.Load()
 	if reason == nil || tx.Mandate || k.Class == writ.Mandate || !grows(tx) {
 		return nil
 	}
+	d.cfg.Observer.Shed(reason.label)
 	return &writ.Error{
-		Code: writ.CodeBackpressure, Op: "guard.admit", RetryMs: 2000, Msg: *reason,
+		Code: writ.CodeBackpressure, Op: "guard.admit", RetryMs: 2000, Msg: reason.msg,
 		Hint: "repeat the call after the Retry-After time; operators see /readyz",
 	}
 }

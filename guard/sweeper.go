@@ -2,6 +2,8 @@ package guard
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"strings"
 	"sync"
 	"time"
@@ -56,7 +58,7 @@ type Sweeper struct {
 	// Owned by the loop.
 	quietUntil time.Time
 	lastSweep  time.Time
-	failed     map[writ.Index]map[string]time.Time // until when
+	failed     map[writ.Index]map[string]failure
 
 	cancel context.CancelFunc
 	done   sync.WaitGroup
@@ -76,7 +78,7 @@ func NewSweeper(d *Door, cfg SweeperConfig) *Sweeper {
 	if cfg.Grace == 0 {
 		cfg.Grace = time.Minute
 	}
-	return &Sweeper{door: d, cfg: cfg, failed: map[writ.Index]map[string]time.Time{}}
+	return &Sweeper{door: d, cfg: cfg, failed: map[writ.Index]map[string]failure{}}
 }
 
 // Start sweeps until Stop.
@@ -127,18 +129,34 @@ func (s *Sweeper) flush(ctx context.Context) {
 	}
 }
 
-// retryFailed is how long a member whose call failed is left alone.
-const retryFailed = 5 * time.Second
+// A member whose call failed is left alone for a while, each time longer, so
+// that members that fail for ever take ever less of the sweeps.
+const (
+	retryFailed = 5 * time.Second
+	retryAtMost = 10 * time.Minute
+)
 
-// putOff is what failed lately in an index and is left alone for now, so that
-// it does not stand before the others.
-func (s *Sweeper) putOff(i writ.Index, now time.Time) map[string]time.Time {
-	for m, until := range s.failed[i] {
-		if now.After(until) {
+type failure struct {
+	until time.Time
+	wait  time.Duration
+}
+
+// putOff notes that a member's call failed.
+func (s *Sweeper) putOff(i writ.Index, member string, now time.Time) {
+	if s.failed[i] == nil {
+		s.failed[i] = map[string]failure{}
+	}
+	wait := min(max(2*s.failed[i][member].wait, retryFailed), retryAtMost)
+	s.failed[i][member] = failure{until: now.Add(wait), wait: wait}
+}
+
+// forget drops what is known of members that were not met again.
+func (s *Sweeper) forget(i writ.Index, now time.Time) {
+	for m, f := range s.failed[i] {
+		if now.Sub(f.until) > retryAtMost {
 			delete(s.failed[i], m)
 		}
 	}
-	return s.failed[i]
 }
 
 // Stop ends sweeping and writes what denials were counted.
@@ -173,42 +191,74 @@ func (s *Sweeper) Sweep(ctx context.Context, quiet bool) bool {
 // maxRounds bounds how long one index may keep a sweep from the others.
 const maxRounds = 32
 
-// sweep handles one page of an index. It says how many members it handled and
-// whether the store answered.
+// maxPages bounds how far one sweep looks past members that are put off.
+const maxPages = 32
+
+// sweep handles the first members of an index that are not put off. It says how
+// many members it handled and whether the store answered.
 func (s *Sweeper) sweep(ctx context.Context, shard writ.Tenant, due Due) (handled int, ok bool) {
 	head, err := s.door.cfg.Store.Read(ctx, shard, writ.ReadSet{})
 	if err != nil {
 		return 0, false
 	}
-	off := s.putOff(due.Index, time.Now())
-	r := writ.Range{Index: due.Index, ByScore: true, Min: 0, Max: head.Now, Limit: min(s.cfg.Budget+len(off), 1000)}
-	snap, err := s.door.cfg.Store.Read(ctx, shard, writ.ReadSet{Ranges: []writ.Range{r}})
-	if err != nil {
-		return 0, false
-	}
-	for _, m := range snap.Ranges[r].Members {
-		if ctx.Err() != nil {
+	now := time.Now()
+	s.forget(due.Index, now)
+	r := writ.Range{Index: due.Index, ByScore: true, Min: 0, Max: head.Now, Limit: min(s.cfg.Budget+len(s.failed[due.Index]), 1000)}
+	met, calls := map[string]bool{}, 0
+	for range maxPages {
+		snap, err := s.door.cfg.Store.Read(ctx, shard, writ.ReadSet{Ranges: []writ.Range{r}})
+		if err != nil {
+			return handled, false
+		}
+		page := snap.Ranges[r].Members
+		for _, m := range page {
+			if met[m.Name] || now.Before(s.failed[due.Index][m.Name].until) {
+				continue
+			}
+			if ctx.Err() != nil || calls == s.cfg.Budget {
+				return handled, true
+			}
+			met[m.Name] = true
+			calls++
+			switch done, err := s.call(ctx, shard, due, m.Name); {
+			case done:
+				handled++
+				delete(s.failed[due.Index], m.Name)
+			case ctx.Err() != nil:
+				return handled, true
+			default:
+				s.door.cfg.Log.Error("due work failed; it is tried again later", "index", due.Index, "member", m.Name, "error", err)
+				s.putOff(due.Index, m.Name, now)
+			}
+		}
+		if !r.Desc && len(page) < r.Limit {
 			return handled, true
 		}
-		if _, waits := off[m.Name]; waits {
-			continue
+		// The next page begins with the last score of this one: more members may
+		// have it. A page of one score is followed by that score's other end.
+		switch {
+		case r.Desc:
+			r.Min, r.Max, r.Desc = r.Max+1, head.Now, false
+		case page[0].Score == page[len(page)-1].Score:
+			r.Min, r.Max, r.Desc, r.Limit = page[0].Score, page[0].Score, true, 1000
+		default:
+			r.Min, r.Limit = page[len(page)-1].Score, 1000
 		}
-		id, args, known := due.Call(m.Name)
-		if known {
-			_, _, err = s.door.System(ctx, shard, id, args, nil)
-		}
-		if known && err == nil {
-			handled++
-			continue
-		}
-		if ctx.Err() != nil {
+		if r.Min > head.Now {
 			return handled, true
 		}
-		s.door.cfg.Log.Error("due work failed; it is tried again later", "index", due.Index, "capability", id, "error", err)
-		if s.failed[due.Index] == nil {
-			s.failed[due.Index] = map[string]time.Time{}
-		}
-		s.failed[due.Index][m.Name] = time.Now().Add(retryFailed)
 	}
 	return handled, true
+}
+
+// call makes the call a member names.
+func (s *Sweeper) call(ctx context.Context, shard writ.Tenant, due Due, member string) (bool, error) {
+	id, args, known := due.Call(member)
+	if !known {
+		return false, errors.New("nothing handles it")
+	}
+	if _, _, err := s.door.System(ctx, shard, id, args, nil); err != nil {
+		return false, fmt.Errorf("%s: %w", id, err)
+	}
+	return true, nil
 }

@@ -1,6 +1,7 @@
 package guard_test
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -126,6 +127,52 @@ func TestSweep(t *testing.T) {
 	s.Sweep(t.Context(), false)
 	if n := w.heard.calls.Load() - before; n != 0 {
 		t.Errorf("what failed was tried again at once: %d calls", n)
+	}
+}
+
+// However many members fail, with whatever scores, the others have their turn.
+func TestFailingMembersDoNotStarveTheOthers(t *testing.T) {
+	for name, score := range map[string]func(i int64) int64{
+		"scores of their own": func(i int64) int64 { return -10_000 + i },
+		"one score":           func(int64) int64 { return -10_000 },
+		"two scores":          func(i int64) int64 { return -10_000 + i/1000 },
+	} {
+		t.Run(name, func(t *testing.T) {
+			w, s := newSweeper(t, time.Hour)
+			now := w.now.Load()
+			const failing = 1500
+			for i := int64(0); i < failing; i += 500 {
+				call := &writ.Call{}
+				if err := w.door.Stamp(call); err != nil {
+					t.Fatal(err)
+				}
+				tx := writ.Tx{Call: call.ID}
+				for j := i; j < i+500; j++ {
+					tx.Index(writ.IndexTodo, fmt.Sprintf("fail %04d", j), now+score(j))
+				}
+				if _, err := w.store.Commit(t.Context(), shard, tx); err != nil {
+					t.Fatal(err)
+				}
+			}
+			w.todo("step a", now-1, 0)
+			waits := func() bool {
+				r := writ.Range{Index: writ.IndexTodo, ByScore: true, Min: now - 1, Max: now - 1, Limit: 1}
+				snap, err := w.store.Read(t.Context(), shard, writ.ReadSet{Ranges: []writ.Range{r}})
+				if err != nil {
+					t.Fatal(err)
+				}
+				return len(snap.Ranges[r].Members) > 0
+			}
+			sweeps := 0
+			for ; waits(); sweeps++ {
+				if sweeps > failing/64+2 {
+					t.Fatalf("not done after %d sweeps", sweeps)
+				}
+				if !s.Sweep(t.Context(), false) {
+					t.Fatal("the store did not answer")
+				}
+			}
+		})
 	}
 }
 

@@ -27,10 +27,10 @@ type try struct {
 	held    []writ.Key // locked across this try
 	counted bool       // the denial has its place in the principal's bucket
 
-	argsErr error // why the arguments were refused, told only to authenticated callers
-
 	// Fresh on every try:
 	snap    writ.Snapshot
+	reads   int          // of the store, for snap
+	last    writ.ReadSet // what the last of them asked for
 	session *writ.Session
 	gate    writ.Gate
 	rules   Decider // what the gate names
@@ -46,9 +46,8 @@ type errAgain struct {
 
 func (e *errAgain) Error() string { return e.cause.Error() }
 
-// run decodes the arguments and tries until the call commits or is refused.
+// run tries until the call commits or is refused.
 func (t *try) run(ctx context.Context) (writ.Reply, *writ.Receipt, error) {
-	t.decode()
 	var keys []writ.Key
 	for {
 		t.tries++
@@ -87,25 +86,20 @@ func (t *try) locked(ctx context.Context, keys []writ.Key) (writ.Reply, *writ.Re
 	return t.once(ctx)
 }
 
-// decode fills call.Args from call.Raw and digests them. Calls the gateway
-// makes itself carry their arguments decoded.
-func (t *try) decode() {
-	if t.k == nil {
-		return
-	}
+// decode fills call.Args from call.Raw and digests them. It costs what the
+// caller sends, so it comes after the caller is known and may make the call.
+func (t *try) decode() error {
 	if t.call.Args == nil {
 		args, err := t.d.cfg.Validator.Decode(t.k, t.call.Raw)
 		if err != nil {
-			t.argsErr = err
-			return
+			return err
 		}
 		t.call.Args = args
 	}
 	if t.call.Digest == "" {
 		canonical, err := json.Marshal(t.call.Args)
 		if err != nil {
-			t.argsErr = writ.Fault(writ.CodeInternal, "guard.decode", err)
-			return
+			return writ.Fault(writ.CodeInternal, "guard.decode", err)
 		}
 		h := sha256.New()
 		h.Write([]byte(t.call.Capability))
@@ -113,11 +107,12 @@ func (t *try) decode() {
 		h.Write(canonical)
 		t.call.Digest = hex.EncodeToString(h.Sum(nil))
 	}
+	return nil
 }
 
 // once is the path itself: read, judge, plan, commit, seal.
 func (t *try) once(ctx context.Context) (writ.Reply, *writ.Receipt, error) {
-	t.snap = writ.Snapshot{}
+	t.snap, t.reads, t.last = writ.Snapshot{}, 0, writ.ReadSet{}
 	t.session, t.sub, t.dec, t.gate, t.rules = nil, writ.Subject{}, writ.Decision{}, writ.Gate{}, t.d.cfg.Decider
 
 	if err := t.first(ctx); err != nil {
@@ -126,24 +121,24 @@ func (t *try) once(ctx context.Context) (writ.Reply, *writ.Receipt, error) {
 	if err := t.authenticate(); err != nil {
 		return writ.Reply{}, nil, err
 	}
-	release, err := t.lockNamed()
-	if err != nil {
-		return writ.Reply{}, nil, err
-	}
-	defer release()
 	if t.k == nil || (t.k.Internal && t.call.Caller.Role != writ.RoleSystem) {
 		return writ.Reply{}, nil, writ.Refuse(writ.CodeNotFound, "guard.Do", "there is no such capability", "list them with capability.list")
 	}
 	if err := t.checkGate(); err != nil {
 		return writ.Reply{}, nil, err
 	}
-	if t.argsErr != nil {
-		return writ.Reply{}, nil, t.argsErr
-	}
-	if err := t.hops(ctx); err != nil {
+	if err := t.permit(); err != nil {
 		return t.refused(ctx, err)
 	}
-	if err := t.permit(); err != nil {
+	if err := t.decode(); err != nil {
+		return writ.Reply{}, nil, err
+	}
+	release, err := t.lockNamed()
+	if err != nil {
+		return writ.Reply{}, nil, err
+	}
+	defer release()
+	if err := t.hops(ctx); err != nil {
 		return t.refused(ctx, err)
 	}
 	if reply, receipt, done, err := t.replay(); done {
@@ -177,17 +172,17 @@ func (t *try) once(ctx context.Context) (writ.Reply, *writ.Receipt, error) {
 	if t.k.ReadOnly() {
 		return writ.Reply{}, nil, writ.Fault(writ.CodeInternal, "guard.Do", errors.New("a read-only capability planned a change"))
 	}
-	if err := t.d.shed.admit(t.k, tx); err != nil {
+	if err := t.d.admit(t.k, tx); err != nil {
 		return writ.Reply{}, nil, err
 	}
 	return t.commit(ctx, tx, reply, writ.OutcomeOfTransition)
 }
 
 // lockNamed takes the locks of the documents the capability says it will write.
-// Only known callers get here, so nobody else can stand in the way. A lock that
-// is taken is waited for by the next try, before it reads.
+// Only callers who may make the call get here, so nobody else can stand in the
+// way. A lock that is taken is waited for by the next try, before it reads.
 func (t *try) lockNamed() (release func(), err error) {
-	if len(t.held) > 0 || t.k == nil || t.k.Locks == nil || t.argsErr != nil {
+	if len(t.held) > 0 || t.k.Locks == nil {
 		return func() {}, nil
 	}
 	keys := t.k.Locks(t.call)
@@ -199,64 +194,73 @@ func (t *try) lockNamed() (release func(), err error) {
 	return release, nil
 }
 
-// first reads what every call needs, with whatever the capability can already
-// name from its arguments alone.
+// first reads what says who calls and what is in force, and nothing else: what
+// a stranger sends is not looked into, and costs no more than this.
 func (t *try) first(ctx context.Context) error {
-	want := writ.ReadSet{Docs: []writ.Key{writ.GateKey}}
 	if c := t.call.Credential; c != nil {
-		want.Docs = append(want.Docs, writ.SessionKey(c.Session))
 		if !slices.Contains(t.d.cfg.Shards, c.Tenant) || !c.Session.Valid() {
 			return unauthenticated()
 		}
 		t.call.Caller = writ.Caller{Tenant: c.Tenant}
 	}
-	if t.k != nil && t.argsErr == nil {
-		more, err := t.k.Reads(t.call, t.snap)
-		if err != nil {
-			// What the arguments name is refused; say so only once the caller
-			// is known.
-			t.argsErr = err
-		} else {
-			want = join(want, more)
-		}
-	}
-	want.Archive = nil // receipts are read once the caller is known
-	return t.read(ctx, want)
+	return t.read(ctx, writ.ReadSet{Docs: t.standing()})
 }
 
-// read adds one atomic read to the snapshot.
+// standing are the documents every call stands on: the gate and its session.
+func (t *try) standing() []writ.Key {
+	keys := []writ.Key{writ.GateKey}
+	if c := t.call.Credential; c != nil {
+		keys = append(keys, writ.SessionKey(c.Session))
+	}
+	return keys
+}
+
+// read adds one atomic read to the snapshot. What answers without a commit has
+// no guards, so every read after the first looks at gate and session again, and
+// the store comes last: the caller still had his right when all was read.
 func (t *try) read(ctx context.Context, want writ.ReadSet) error {
 	want = t.snap.Missing(want)
 	if want.Empty() {
 		return nil
 	}
-	archive := want.Archive
-	want.Archive = nil
-	if !want.Empty() || t.snap.Docs == nil {
-		s, err := t.d.cfg.Store.Read(ctx, t.call.Caller.Tenant, want)
-		if err != nil {
-			return storeDown("guard.read", err)
+	again := t.snap.Docs != nil
+	if !again {
+		t.snap = writ.Snapshot{
+			Docs: map[writ.Key]writ.Doc{}, Counters: map[writ.Counter]int64{},
+			Ranges: map[writ.Range]writ.RangeResult{}, Archive: map[writ.ArchiveRead][]writ.Receipt{},
+			Cache: &t.d.docs,
 		}
-		if t.snap.Docs == nil {
-			t.snap = writ.Snapshot{
-				Docs: map[writ.Key]writ.Doc{}, Counters: map[writ.Counter]int64{},
-				Ranges: map[writ.Range]writ.RangeResult{}, Archive: map[writ.ArchiveRead][]writ.Receipt{},
-			}
-		} else if s.Epoch != t.snap.Epoch {
-			return &errAgain{cause: store.ErrFenced}
-		}
-		t.snap.Now, t.snap.Epoch = s.Now, s.Epoch
-		maps.Copy(t.snap.Docs, s.Docs)
-		maps.Copy(t.snap.Counters, s.Counters)
-		maps.Copy(t.snap.Ranges, s.Ranges)
 	}
-	for _, q := range archive {
+	for _, q := range want.Archive {
 		found, err := t.d.cfg.Archive.Read(ctx, t.call.Caller.Tenant, q)
 		if err != nil {
 			return storeDown("guard.read", err)
 		}
 		t.snap.Archive[q] = found
 	}
+	want.Archive = nil
+	if again {
+		want.Docs = append(want.Docs, t.standing()...)
+	}
+	t.reads, t.last = t.reads+1, want
+	s, err := t.d.cfg.Store.Read(ctx, t.call.Caller.Tenant, want)
+	if err != nil {
+		return storeDown("guard.read", err)
+	}
+	if again && s.Epoch != t.snap.Epoch {
+		return &errAgain{cause: store.ErrFenced}
+	}
+	if again {
+		for _, k := range t.standing() {
+			if s.Docs[k].Version != t.snap.Docs[k].Version {
+				return &errAgain{cause: errors.New(string(k) + " changed while the call was read")}
+			}
+		}
+	}
+	t.snap.Now, t.snap.Epoch = s.Now, s.Epoch
+	maps.Copy(t.snap.Docs, s.Docs)
+	maps.Copy(t.snap.Counters, s.Counters)
+	maps.Copy(t.snap.Ranges, s.Ranges)
 	return nil
 }
 
@@ -362,7 +366,7 @@ func (t *try) hops(ctx context.Context) error {
 		return err
 	}
 	if missing := t.snap.Missing(more); !missing.Empty() {
-		return writ.Fault(writ.CodeInternal, "guard.Do", errors.New("capability reads more than four times"))
+		return writ.Fault(writ.CodeInternal, "guard.Do", errors.New("the capability asks for more reads than a call may make"))
 	}
 	return nil
 }
@@ -473,7 +477,7 @@ func (t *try) ask(ctx context.Context, tx writ.Tx, reply writ.Reply) (writ.Reply
 		}
 		return reply, nil, nil
 	}
-	if err := t.d.shed.admit(t.k, tx); err != nil {
+	if err := t.d.admit(t.k, tx); err != nil {
 		return writ.Reply{}, nil, err
 	}
 	return t.commit(ctx, tx, reply, writ.OutcomeOfRequest)
@@ -487,15 +491,29 @@ func (t *try) moves() bool {
 	return err == nil && len(tx.Changes) > 0
 }
 
-// obliged says whether the decision asks for something beside approval; this
-// door can fulfil nothing else, so such a decision denies.
+// obliged says whether the decision asks for something this door cannot
+// fulfil; such a decision denies.
 func obliged(d writ.Decision) bool {
 	for _, f := range d.Findings {
-		if len(f.Obligations) > 0 {
-			return true
+		for _, o := range f.Obligations {
+			if o.Type != "notify" {
+				return true
+			}
 		}
 	}
 	return false
+}
+
+// notify tells the log whom policy wants to hear of an allowed call. The rule
+// stands in the receipt; its pack says who.
+func (t *try) notify(ctx context.Context) {
+	for _, f := range t.dec.Findings {
+		for _, o := range f.Obligations {
+			if o.Type == "notify" {
+				t.d.cfg.Log.WarnContext(ctx, "policy allows a call and wants it known", "rule", f.Rule, "capability", t.k.ID, "call", t.call.ID)
+			}
+		}
+	}
 }
 
 // denied makes the refusal of a decision: the strongest finding names the code.

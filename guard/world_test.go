@@ -28,12 +28,12 @@ const shard writ.Tenant = "default"
 type world struct {
 	t     testing.TB
 	door  *guard.Door
-	store *boltstore.Store
+	store store.Store
 	seal  *sealer
 	law   *law
 	heard *heard
 	reads *reads
-	now   atomic.Int64
+	now   *atomic.Int64
 }
 
 // reads notes which shards the store was asked for.
@@ -41,12 +41,19 @@ type reads struct {
 	store.Store
 	mu     sync.Mutex
 	shards map[writ.Tenant]bool
+	asked  []writ.ReadSet
+	before func(writ.ReadSet)
 }
 
 func (r *reads) Read(ctx context.Context, shard writ.Tenant, rs writ.ReadSet) (writ.Snapshot, error) {
 	r.mu.Lock()
 	r.shards[shard] = true
+	r.asked = append(r.asked, rs)
+	before := r.before
 	r.mu.Unlock()
+	if before != nil {
+		before(rs)
+	}
 	return r.Store.Read(ctx, shard, rs)
 }
 
@@ -108,7 +115,15 @@ func (l *law) Decide(_ context.Context, in writ.PolicyInput) (writ.Decision, err
 // sealer can be made to fail.
 type sealer struct {
 	*receipts.Sealer
-	broken atomic.Bool
+	broken   atomic.Bool // fails, and nobody knew
+	unusable atomic.Bool // fails, and says so
+}
+
+func (s *sealer) Ready() error {
+	if s.unusable.Load() {
+		return errors.New("the signer is gone")
+	}
+	return s.Sealer.Ready()
 }
 
 func (s *sealer) Seal(f writ.StoredFact) (writ.Receipt, error) {
@@ -142,6 +157,17 @@ func (plainJSON) Schema(writ.RawObject, writ.RawObject) error { return nil }
 type heard struct {
 	conflicts atomic.Int64
 	calls     atomic.Int64
+	mu        sync.Mutex
+	shed      map[string]int
+}
+
+func (h *heard) Shed(reason string) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.shed == nil {
+		h.shed = map[string]int{}
+	}
+	h.shed[reason]++
 }
 
 func (h *heard) ObserveCall(string, string, float64, int) { h.calls.Add(1) }
@@ -149,14 +175,23 @@ func (h *heard) Conflict(string)                          { h.conflicts.Add(1) }
 func (*heard) Denial(string)                              {}
 func (*heard) Inflight(int)                               {}
 
+// newWorld is a door on an embedded store that does not sync, with a clock of
+// its own.
 func newWorld(t testing.TB, tune ...func(*guard.Config)) *world {
 	t.Helper()
-	w := &world{t: t, law: &law{policy: "policy-1", deny: map[writ.CapabilityID]writ.Finding{}, forbid: map[writ.CapabilityID]bool{}}, heard: &heard{}}
-	w.now.Store(1_767_225_600_000)
-	st, err := boltstore.Open(filepath.Join(t.TempDir(), "writ.db"), boltstore.Options{NoSync: true, Now: w.now.Load})
+	now := &atomic.Int64{}
+	now.Store(1_767_225_600_000)
+	st, err := boltstore.Open(filepath.Join(t.TempDir(), "writ.db"), boltstore.Options{NoSync: true, Now: now.Load})
 	if err != nil {
 		t.Fatal(err)
 	}
+	return worldOn(t, st, now, tune...)
+}
+
+// worldOn is a door on a store, which is closed with the test.
+func worldOn(t testing.TB, st store.Store, now *atomic.Int64, tune ...func(*guard.Config)) *world {
+	t.Helper()
+	w := &world{t: t, now: now, law: &law{policy: "policy-1", deny: map[writ.CapabilityID]writ.Finding{}, forbid: map[writ.CapabilityID]bool{}}, heard: &heard{}}
 	t.Cleanup(func() { _ = st.Close() })
 	w.store = st
 	w.reads = &reads{Store: st, shards: map[writ.Tenant]bool{}}

@@ -21,7 +21,7 @@ func TestBundle(t *testing.T) {
 		}
 	}
 	other := sources(t)
-	other["packs/budgets/data.yaml"] = []byte("config: {late_percent: 50}\n")
+	other["packs/budgets/data.yaml"] = bytes.Replace(other["packs/budgets/data.yaml"], []byte("late_percent: 80"), []byte("late_percent: 50"), 1)
 	fresh := loadFrom(t, from(other))
 	if err := fresh.LoadBundle(t.Context(), b); err != nil {
 		t.Fatal(err)
@@ -41,7 +41,7 @@ func TestRevisions(t *testing.T) {
 	}{
 		"a rule":    {"packs/budgets/budgets.rego", true, false, func(b []byte) []byte { return append(b, "\n# more\n"...) }},
 		"data":      {"packs/budgets/data.yaml", true, false, func(b []byte) []byte { return append(b, "# more\n"...) }},
-		"a version": {"packs/budgets/pack.yaml", true, false, func(b []byte) []byte { return bytes.Replace(b, []byte("1.0.0"), []byte("1.0.1"), 1) }},
+		"a version": {"packs/budgets/pack.yaml", true, false, func(b []byte) []byte { return bytes.Replace(b, []byte("2.0.0"), []byte("2.0.1"), 1) }},
 		"roles":     {rowsFile, false, true, func(b []byte) []byte { return append(b, "# more\n"...) }},
 		"the model": {modelFile, false, true, func(b []byte) []byte { return append(b, "# more\n"...) }},
 	} {

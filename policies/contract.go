@@ -1,7 +1,10 @@
 package policies
 
 import (
+	"encoding/json"
+	"errors"
 	"fmt"
+	"maps"
 	"regexp"
 	"slices"
 	"strings"
@@ -32,7 +35,7 @@ func capabilities() *ast.Capabilities {
 }
 
 func at(loc *ast.Location, format string, args ...any) error {
-	return fmt.Errorf("%s:%d: %s", loc.File, loc.Row, fmt.Sprintf(format, args...))
+	return Problem{File: loc.File, Line: loc.Row, Col: loc.Col, Msg: fmt.Sprintf(format, args...)}
 }
 
 // admit checks a parsed module and collects the rules that make findings.
@@ -40,6 +43,8 @@ func (p *pack) admit(m *ast.Module) error {
 	if want := "data.packs." + p.ID; m.Package.Path.String() != want {
 		return at(m.Package.Location, "the package must be packs.%s", p.ID)
 	}
+	var all []error
+	note := func(e error) { all = append(all, e) }
 	sound := false // negation is true of what is undefined
 	for _, imp := range m.Imports {
 		switch path := imp.Path.Value.(ast.Ref); path[0].Value.String() {
@@ -47,13 +52,7 @@ func (p *pack) admit(m *ast.Module) error {
 			s := path.String()
 			sound = sound || s == "future.keywords.not" || s == "future.keywords" || s == "rego.v2"
 		default:
-			return at(imp.Location, "packs import language features only; write the full path instead")
-		}
-	}
-	var err error
-	note := func(e error) {
-		if err == nil {
-			err = e
+			note(at(imp.Location, "packs import language features only; write the full path instead"))
 		}
 	}
 	ast.WalkExprs(m, func(e *ast.Expr) bool {
@@ -63,23 +62,20 @@ func (p *pack) admit(m *ast.Module) error {
 		if len(e.With) > 0 {
 			note(at(e.Location, "with is for tests"))
 		}
-		return err != nil
+		return false
 	})
-	if err != nil {
-		return err
-	}
 	for _, r := range m.Rules {
 		name := r.Head.Ref().String()
 		switch {
 		case name == "findings":
 			if err := p.admitFinding(r); err != nil {
-				return err
+				note(err)
 			}
 		case !strings.HasPrefix(name, "_"):
-			return at(r.Location, "a pack exports findings only; the names of its helpers start with _")
+			note(at(r.Location, "a pack exports findings only; the names of its helpers start with _"))
 		}
 	}
-	return nil
+	return errors.Join(all...)
 }
 
 // admitFinding checks one rule that adds to findings. Everything a finding
@@ -100,6 +96,7 @@ func (p *pack) admitFinding(r *ast.Rule) error {
 		switch value, constant := v.Value.(ast.String); {
 		case err != nil:
 		case ok && key == "obligations":
+			err = p.constant(v)
 		case !ok || !slices.Contains([]string{"rule", "effect", "code", "message"}, string(key)):
 			err = at(k.Location, "a finding has rule, effect, code, message and perhaps obligations")
 		case !constant || value == "":
@@ -127,7 +124,7 @@ func (p *pack) admitFinding(r *ast.Rule) error {
 	case p.rules[f.Rule] != nil:
 		return at(r.Location, "rule %s is there twice; put the alternatives into a helper", f.Rule)
 	}
-	described := rule{finding: f}
+	described := rule{finding: f, location: r.Location}
 	for _, a := range r.Annotations {
 		if a.Scope != "rule" {
 			continue
@@ -152,29 +149,73 @@ func (p *pack) admitFinding(r *ast.Rule) error {
 	return nil
 }
 
+// constant holds an obligations term to values known when the pack is loaded:
+// constants, and entries of the pack's own data.yaml that are there. Anything
+// else could be undefined, and with it the finding would disappear.
+func (p *pack) constant(t *ast.Term) error {
+	if _, ok := t.Value.(*ast.Array); !ok {
+		return at(t.Location, "obligations must be written out as an array")
+	}
+	var err error
+	ast.WalkTerms(t, func(x *ast.Term) bool {
+		switch v := x.Value.(type) {
+		case ast.Ref:
+			if err == nil && !p.configured(v) {
+				err = at(x.Location, "obligations hold constants and entries of data.%s.config that data.yaml has", p.ID)
+			}
+			return true
+		case ast.Var, ast.Call, *ast.ArrayComprehension, *ast.SetComprehension, *ast.ObjectComprehension, *ast.TemplateString:
+			if err == nil {
+				err = at(x.Location, "obligations must be constant: what is undefined would make the finding disappear")
+			}
+			return true
+		}
+		return err != nil
+	})
+	return err
+}
+
+// configured says whether a reference names a number or a text of data.yaml.
+func (p *pack) configured(r ast.Ref) bool {
+	config := ast.MustParseRef("data." + p.ID + ".config")
+	if !r.HasPrefix(config) || !r.IsGround() {
+		return false
+	}
+	at := p.config
+	for _, step := range r[len(config):] {
+		m, _ := at.(map[string]any)
+		key, _ := step.Value.(ast.String)
+		if at = m[string(key)]; at == nil {
+			return false
+		}
+	}
+	switch at.(type) {
+	case string, json.Number, float64, int, bool:
+		return true
+	}
+	return false
+}
+
 // ownRefs checks compiled modules, where every name is resolved: a pack sees
 // the input, its own rules and its own configuration.
 func (p *pack) ownRefs(c *ast.Compiler) error {
 	rules := ast.MustParseRef("data.packs." + p.ID)
 	config := ast.MustParseRef("data." + p.ID + ".config")
-	for name := range p.modules {
-		var err error
+	var all []error
+	for _, name := range slices.Sorted(maps.Keys(p.modules)) {
 		for _, rule := range c.Modules[name].Rules {
 			ast.WalkRefs(rule, func(r ast.Ref) bool {
 				own := r.HasPrefix(config) || r.HasPrefix(rules) && len(r) > len(rules)
-				if err == nil && r.HasPrefix(ast.DefaultRootRef) && !own {
+				if r.HasPrefix(ast.DefaultRootRef) && !own {
 					loc := r[0].Location
 					if loc == nil {
 						loc = rule.Location
 					}
-					err = at(loc, "a pack reads its own data.%s.config and rules only", p.ID)
+					all = append(all, at(loc, "a pack reads its own data.%s.config and rules only", p.ID))
 				}
-				return err != nil
+				return false
 			})
 		}
-		if err != nil {
-			return err
-		}
 	}
-	return nil
+	return errors.Join(all...)
 }

@@ -2,6 +2,7 @@
 // at all, Rego packs say whether this very call is acceptable now. Both live in
 // one immutable snapshot behind an atomic pointer. Every error denies.
 //
-// It is the only package that imports OPA and Casbin. It holds no store: what
-// it may see comes as a typed input built from the call and its subject.
+// It is the only package that imports Casbin, and with its authors' workbench
+// the only one that imports OPA. It holds no store: what it may see comes as a
+// typed input built from the call and its subject.
 package policies

@@ -34,7 +34,7 @@ func (o Options) withDefaults() Options {
 		o.Timeout = 500 * time.Millisecond
 	}
 	if o.WarmUp <= 0 {
-		o.WarmUp = 10 * time.Second
+		o.WarmUp = warmUpTimeout
 	}
 	return o
 }
@@ -87,7 +87,7 @@ func (e *Engine) Reload(ctx context.Context, src Source) error {
 		return &writ.Error{
 			Code: writ.CodePolicyDown, Op: "policies.Load", Msg: "the policies do not load",
 			Hint: "mend the file it names, or start without --policies for the built-in ones",
-			Err:  fmt.Errorf("%s: %w", src.name, err),
+			Err:  fmt.Errorf("%s: %w", src.name, first(err)),
 		}
 	}
 	e.now.Store(s)

@@ -1,6 +1,7 @@
 package policies
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -52,7 +53,7 @@ func loadFrom(t testing.TB, src Source) *Engine {
 
 func load(t testing.TB) *Engine { return loadFrom(t, Shipped()) }
 
-// claim is an allowed task.claim with everything a call can carry.
+// claim is an allowed task.claim as the gateway makes one.
 func claim() writ.PolicyInput {
 	return writ.PolicyInput{
 		Call:       &writ.Call{Capability: "task.claim", Caller: writ.Caller{Kind: writ.KindAgent}, Via: "capability.invoke"},
@@ -61,7 +62,7 @@ func claim() writ.PolicyInput {
 		Subject: writ.Subject{
 			Agent:  &writ.AgentFacts{ID: "builder-1", Status: writ.AgentActive, Domain: "web", WriteScope: []string{"fs:repo/site/", "mem:notes/"}},
 			Run:    &writ.RunFacts{ID: "run_01J0000000000000000000000B", State: writ.RunActive},
-			Task:   &writ.TaskFacts{ID: "tsk_01J0000000000000000000000C", State: writ.TaskQueued, Capability: "site.build", Domain: "web", Safety: writ.SafetyMutating},
+			Task:   &writ.TaskFacts{ID: "tsk_01J0000000000000000000000C", State: writ.TaskQueued, Capability: "site.build", Domain: "web", Safety: writ.SafetyMutating, Approval: writ.ApprovalAuto},
 			Scopes: []string{"fs:repo/site/assets/"},
 			Labels: []writ.Label{writ.LabelInternalSystem, writ.LabelPublic},
 			Sinks:  []writ.Sink{writ.SinkEgress},
@@ -69,6 +70,25 @@ func claim() writ.PolicyInput {
 		},
 		Now: 1_790_000_000_123,
 	}
+}
+
+// full is a call with everything a call can carry.
+func full() writ.PolicyInput {
+	in := claim()
+	in.Subject.Budget = nil
+	for _, d := range writ.BudgetDimensions() {
+		in.Subject.Budget = append(in.Subject.Budget, writ.BudgetFacts{Dimension: d, Limit: 1000, Cost: 1, Fits: true, Band: 50, OnExceed: "approval_required"})
+	}
+	in.Subject.Claimed = []string{"fs:repo/site/assets/"}
+	in.Subject.Approval = &writ.ApprovalFacts{ID: "apr_01J0000000000000000000000D", Kind: writ.ApproveEffect, Scope: writ.ScopeCall, State: writ.ApprovalApproved}
+	in.Subject.Content = &writ.ContentFacts{Declared: []writ.Label{writ.LabelPublic}, Verified: true}
+	in.Subject.Duty = &writ.DutyFacts{}
+	in.Subject.Egress = &writ.EgressFacts{Scheme: "https", Pinned: true, Jailed: true}
+	in.Subject.Grant = &writ.GrantFacts{Child: true, Fits: true}
+	in.Subject.Price = &writ.PriceFacts{Known: true, MicroUSD: 250}
+	in.Subject.Quotas = []writ.QuotaFacts{{Metric: "running_tasks", Subject: "agent", Limit: 4, Fits: true, OnExceed: "queue"}}
+	in.Subject.Skill = &writ.SkillFacts{Source: "inline", State: "active", Intact: true, Ready: true}
+	return in
 }
 
 func decide(t testing.TB, e *Engine, in writ.PolicyInput) writ.Decision {
@@ -127,7 +147,7 @@ func TestDecide(t *testing.T) {
 			if d.Effect != want {
 				t.Errorf("effect: got %s, want %s", d.Effect, want)
 			}
-			if d.PolicyRevision != policy || d.BindingsRevision != bindings || len(d.Packs) != 4 {
+			if d.PolicyRevision != policy || d.BindingsRevision != bindings || len(d.Packs) != 6 {
 				t.Errorf("decision does not name what decided: %+v", d)
 			}
 		})
@@ -135,14 +155,24 @@ func TestDecide(t *testing.T) {
 }
 
 func TestRouting(t *testing.T) {
-	e := load(t)
+	e, err := Load(t.Context(), Shipped(), Options{
+		Capabilities: slices.Concat(verbs, []writ.CapabilityID{"approval.decide", "egress.fetch", "skill.load", "skill.execute"}), Timeout: time.Minute,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
 	for c, want := range map[writ.CapabilityID]string{
-		"task.claim":   "budgets classification lifecycle write_scopes",
-		"run.create":   "budgets lifecycle",
-		"policy.info":  "budgets lifecycle",
-		"task.expire":  "budgets classification lifecycle write_scopes",
-		"agent.list":   "budgets lifecycle",
-		"session.open": "budgets lifecycle",
+		"task.enqueue":    "approvals budgets classification lifecycle sod write_scopes",
+		"task.claim":      "approvals budgets classification lifecycle sod write_scopes",
+		"run.create":      "budgets lifecycle quotas",
+		"policy.info":     "budgets lifecycle",
+		"task.expire":     "approvals budgets classification lifecycle sod write_scopes",
+		"agent.list":      "budgets lifecycle",
+		"session.open":    "budgets lifecycle quotas",
+		"approval.decide": "approvals budgets lifecycle sod",
+		"egress.fetch":    "approvals budgets classification egress lifecycle quotas",
+		"skill.load":      "approvals budgets lifecycle quotas skills",
+		"skill.execute":   "approvals budgets classification egress lifecycle quotas skills write_scopes",
 	} {
 		in := claim()
 		in.Capability.ID = c
@@ -210,7 +240,7 @@ findings contains {"rule": "%[1]s.rule", %[2]s, "message": "held"} if {
 `, id, finding, body)
 }
 
-// Nobody can redact, approve or carry out obligations yet: all of it denies.
+// What the host cannot carry out, or cannot read, denies.
 func TestWhatTheHostCannotDoDenies(t *testing.T) {
 	for _, tc := range []struct {
 		effects, finding string
@@ -220,15 +250,23 @@ func TestWhatTheHostCannotDoDenies(t *testing.T) {
 		{"allow, deny", `"effect": "allow", "code": "quota_exceeded"`, writ.EffectAllow, writ.CodeQuota},
 		{"allow, deny", `"effect": "allow", "code": "quota_exceeded", "obligations": []`, writ.EffectAllow, writ.CodeQuota},
 		{"allow, deny", `"effect": "allow", "code": "quota_exceeded", "obligations": [{"type": "note"}]`, writ.EffectDeny, writ.CodePolicy},
-		{"allow, deny", `"effect": "allow", "code": "quota_exceeded", "obligations": {"type": "note"}`, writ.EffectDeny, writ.CodePolicy},
+		{"allow, deny", `"effect": "allow", "code": "quota_exceeded", "obligations": [{"type": "notify"}]`, writ.EffectAllow, writ.CodeQuota},
+		{"allow, deny", `"effect": "allow", "code": "quota_exceeded", "obligations": [{"type": "approval"}]`, writ.EffectDeny, writ.CodePolicy},
 		{"redact, deny", `"effect": "redact", "code": "quota_exceeded"`, writ.EffectDeny, writ.CodePolicy},
 		{"require_approval, deny", `"effect": "require_approval", "code": "quota_exceeded"`, writ.EffectDeny, writ.CodePolicy},
+		{"require_approval, deny", `"effect": "require_approval", "code": "quota_exceeded", "obligations": [{"type": "approval"}]`, writ.EffectRequireApproval, writ.CodeQuota},
+		{"require_approval, deny", `"effect": "require_approval", "code": "quota_exceeded", "obligations": [{"type": "approval", "args": {"approvers": 0}}]`, writ.EffectDeny, writ.CodePolicy},
+		{"require_approval, deny", `"effect": "require_approval", "code": "quota_exceeded", "obligations": [{"type": "approval", "args": {"scope": "tenant"}}]`, writ.EffectDeny, writ.CodePolicy},
+		{"require_approval, deny", `"effect": "require_approval", "code": "quota_exceeded", "obligations": [{"type": "approval", "args": {"aprovers": 2}}]`, writ.EffectDeny, writ.CodePolicy},
+		{"require_approval, deny", `"effect": "require_approval", "code": "quota_exceeded", "obligations": [{"type": "approval", "args": {"rule": "a.b"}}]`, writ.EffectDeny, writ.CodePolicy},
+		{"require_approval, deny", `"effect": "require_approval", "code": "quota_exceeded", "obligations": [{"type": "approval", "args": {"kind": "budget_extension"}}]`, writ.EffectDeny, writ.CodePolicy},
+		{"require_approval, deny", `"effect": "require_approval", "code": "quota_exceeded", "obligations": [{"type": "approval"}, {"type": "cosign"}]`, writ.EffectDeny, writ.CodePolicy},
 		{"deny", `"effect": "deny", "code": "quota_exceeded", "obligations": [{"type": "retry_after"}]`, writ.EffectDeny, writ.CodeQuota},
 	} {
 		f := sources(t)
 		guardPack(f, "extra", "task.claim", tc.effects, tc.finding, "input.call.capability")
 		d := decide(t, loadFrom(t, from(f)), claim())
-		if d.Effect != tc.effect || len(d.Findings) != 1 || d.Findings[0].Code != string(tc.code) || d.Findings[0].Obligations != nil {
+		if d.Effect != tc.effect || len(d.Findings) != 1 || d.Findings[0].Code != string(tc.code) {
 			t.Errorf("%s: got %s %+v, want %s %s", tc.finding, d.Effect, d.Findings, tc.effect, tc.code)
 		}
 	}
@@ -315,7 +353,7 @@ func TestReloadKeepsTheLastGood(t *testing.T) {
 	decide(t, e, claim())
 
 	f = sources(t)
-	f["packs/budgets/data.yaml"] = []byte("config: {late_percent: 50}\n")
+	f["packs/budgets/data.yaml"] = bytes.Replace(f["packs/budgets/data.yaml"], []byte("late_percent: 80"), []byte("late_percent: 50"), 1)
 	if err := e.Reload(t.Context(), from(f)); err != nil {
 		t.Fatal(err)
 	}
@@ -332,7 +370,7 @@ func TestReloadKeepsTheLastGood(t *testing.T) {
 // Every decision comes whole from one snapshot, whatever is loaded meanwhile.
 func TestDecideWhileReloading(t *testing.T) {
 	early := sources(t)
-	early["packs/budgets/data.yaml"] = []byte("config: {late_percent: 50}\n")
+	early["packs/budgets/data.yaml"] = bytes.Replace(early["packs/budgets/data.yaml"], []byte("late_percent: 80"), []byte("late_percent: 50"), 1)
 	two := []files{sources(t), early}
 	e := loadFrom(t, from(two[0]))
 	rev := [2]string{}
@@ -359,7 +397,7 @@ func TestDecideWhileReloading(t *testing.T) {
 					t.Error(err)
 					return
 				}
-				if denied := d.Effect == writ.EffectDeny; denied != (d.PolicyRevision == rev[1]) {
+				if held := d.Effect != writ.EffectAllow; held != (d.PolicyRevision == rev[1]) {
 					t.Errorf("%s by revision %s", d.Effect, d.PolicyRevision)
 					return
 				}
@@ -381,10 +419,10 @@ func TestDecideWhileReloading(t *testing.T) {
 
 func TestInfo(t *testing.T) {
 	info := load(t).Info()
-	if len(info.Packs) != 4 || info.Packs[0].ID != "budgets" || info.Packs[0].Kind != KindMandatory {
-		t.Fatalf("packs: got %+v", info.Packs)
+	if len(info.Packs) != 9 || info.Packs[1].ID != "budgets" || info.Packs[1].Kind != KindMandatory {
+		t.Fatalf("got %d packs, the second %+v", len(info.Packs), info.Packs[1].ID)
 	}
-	r := info.Packs[0].Rules[1]
+	r := info.Packs[1].Rules[1]
 	want := RuleInfo{
 		ID: "budgets.hard_stop.steps", Title: "Steps used up", Description: "The call would take more steps than the run has left.",
 		Severity: "high", Control: "runaway work", Effect: writ.EffectDeny, Code: "budget_exceeded", Message: "the run's steps are used up",

@@ -42,18 +42,22 @@ func (e *Engine) Info() Info {
 	s := e.now.Load()
 	out := Info{PolicyRevision: s.policy, BindingsRevision: s.bindings, BundleDigest: s.digest, Engine: engineVersion()}
 	for _, p := range s.packs {
-		pi := PackInfo{ID: p.ID, Version: p.Version, Digest: p.digest, Title: p.Title, Owner: p.Owner, Kind: p.Kind}
-		for _, sel := range p.Match.Capabilities {
-			pi.Capabilities = append(pi.Capabilities, string(sel))
-		}
-		for _, id := range p.order {
-			r := p.rules[id]
-			pi.Rules = append(pi.Rules, RuleInfo{
-				ID: id, Title: r.title, Description: r.description, Severity: r.severity, Control: r.control,
-				Effect: r.finding.Effect, Code: r.finding.Code, Message: r.finding.Message,
-			})
-		}
-		out.Packs = append(out.Packs, pi)
+		out.Packs = append(out.Packs, p.info())
+	}
+	return out
+}
+
+func (p *pack) info() PackInfo {
+	out := PackInfo{ID: p.ID, Version: p.Version, Digest: p.digest, Title: p.Title, Owner: p.Owner, Kind: p.Kind}
+	for _, sel := range p.Match.Capabilities {
+		out.Capabilities = append(out.Capabilities, string(sel))
+	}
+	for _, id := range p.order {
+		r := p.rules[id]
+		out.Rules = append(out.Rules, RuleInfo{
+			ID: id, Title: r.title, Description: r.description, Severity: r.severity, Control: r.control,
+			Effect: r.finding.Effect, Code: r.finding.Code, Message: r.finding.Message,
+		})
 	}
 	return out
 }

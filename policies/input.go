@@ -1,7 +1,10 @@
 package policies
 
 import (
+	"errors"
+	"slices"
 	"strconv"
+	"strings"
 
 	"github.com/open-policy-agent/opa/v1/ast"
 	"github.com/writ-gateway/writ"
@@ -10,34 +13,73 @@ import (
 // Keys of the input, made once. Nothing changes a term after it was made.
 var (
 	kAgent      = ast.StringTerm("agent")
+	kApproval   = ast.StringTerm("approval")
 	kBand       = ast.StringTerm("band")
 	kBudget     = ast.StringTerm("budget")
 	kCall       = ast.StringTerm("call")
 	kCapability = ast.StringTerm("capability")
+	kChanged    = ast.StringTerm("changed")
+	kChild      = ast.StringTerm("child")
+	kClaimed    = ast.StringTerm("claimed")
 	kClass      = ast.StringTerm("class")
+	kContent    = ast.StringTerm("content")
 	kCost       = ast.StringTerm("cost")
-	kDimension  = ast.StringTerm("dimension")
+	kDeclared   = ast.StringTerm("declared")
+	kDeferred   = ast.StringTerm("deferred")
 	kDomain     = ast.StringTerm("domain")
+	kDuty       = ast.StringTerm("duty")
+	kEffects    = ast.StringTerm("effects")
+	kEgress     = ast.StringTerm("egress")
 	kEnv        = ast.StringTerm("env")
+	kExcluded   = ast.StringTerm("excluded")
+	kExecuted   = ast.StringTerm("executed")
 	kFits       = ast.StringTerm("fits")
+	kGrant      = ast.StringTerm("grant")
 	kID         = ast.StringTerm("id")
+	kIntact     = ast.StringTerm("intact")
+	kJailed     = ast.StringTerm("jailed")
 	kKind       = ast.StringTerm("kind")
+	kKnown      = ast.StringTerm("known")
 	kLabels     = ast.StringTerm("labels")
 	kLimit      = ast.StringTerm("limit")
+	kMetric     = ast.StringTerm("metric")
+	kMicroUSD   = ast.StringTerm("microusd")
+	kNewHost    = ast.StringTerm("new_host")
 	kNow        = ast.StringTerm("now_ms")
 	kOnExceed   = ast.StringTerm("on_exceed")
+	kOwned      = ast.StringTerm("owned_elsewhere")
+	kPinned     = ast.StringTerm("pinned")
+	kPlanned    = ast.StringTerm("planned")
+	kPrice      = ast.StringTerm("price")
 	kPrincipal  = ast.StringTerm("principal")
+	kPrivate    = ast.StringTerm("private")
+	kQuotas     = ast.StringTerm("quotas")
+	kRaised     = ast.StringTerm("raised")
+	kReady      = ast.StringTerm("ready")
+	kRedirected = ast.StringTerm("redirected")
+	kReleased   = ast.StringTerm("released")
 	kRequested  = ast.StringTerm("requested")
+	kReserved   = ast.StringTerm("reserved")
 	kRole       = ast.StringTerm("role")
 	kRun        = ast.StringTerm("run")
 	kSafety     = ast.StringTerm("safety")
+	kScheme     = ast.StringTerm("scheme")
+	kScope      = ast.StringTerm("scope")
 	kScopes     = ast.StringTerm("scopes")
+	kSecret     = ast.StringTerm("secret")
 	kSession    = ast.StringTerm("session")
 	kSinks      = ast.StringTerm("sinks")
+	kSkill      = ast.StringTerm("skill")
+	kSource     = ast.StringTerm("source")
+	kStale      = ast.StringTerm("stale")
 	kState      = ast.StringTerm("state")
 	kStatus     = ast.StringTerm("status")
+	kSubject    = ast.StringTerm("subject")
 	kTask       = ast.StringTerm("task")
+	kUndeclared = ast.StringTerm("undeclared")
+	kVerified   = ast.StringTerm("verified")
 	kVia        = ast.StringTerm("via")
+	kVoted      = ast.StringTerm("voted")
 	kWriteScope = ast.StringTerm("write_scope")
 )
 
@@ -59,12 +101,26 @@ func buildInput(in writ.PolicyInput) (ast.Value, []byte, error) {
 		list(&b, kWriteScope, a.WriteScope)
 		b.shut()
 	}
-	b.openList(kBudget)
-	for _, e := range sub.Budget {
-		b.open(nil)
+	if a := sub.Approval; a != nil {
+		b.open(kApproval)
+		b.boolean(kExcluded, a.Excluded)
+		b.text(kID, string(a.ID))
+		b.text(kKind, string(a.Kind))
+		b.text(kScope, string(a.Scope))
+		b.boolean(kStale, a.Stale)
+		b.text(kState, string(a.State))
+		b.boolean(kVoted, a.Voted)
+		b.shut()
+	}
+	budget, err := byDimension(sub.Budget)
+	if err != nil {
+		return nil, nil, err
+	}
+	b.open(kBudget)
+	for _, e := range budget {
+		b.open(textTerm(e.Dimension))
 		b.number(kBand, e.Band)
 		b.number(kCost, e.Cost)
-		b.text(kDimension, e.Dimension)
 		b.boolean(kFits, e.Fits)
 		b.number(kLimit, e.Limit)
 		b.text(kOnExceed, e.OnExceed)
@@ -77,12 +133,62 @@ func buildInput(in writ.PolicyInput) (ast.Value, []byte, error) {
 	b.text(kSafety, string(in.Capability.Safety))
 	b.text(kVia, string(in.Call.Via))
 	b.shut()
+	if c := sub.Content; c != nil {
+		b.open(kContent)
+		if c.Declared != nil {
+			list(&b, kDeclared, c.Declared)
+		}
+		b.boolean(kReleased, c.Released)
+		b.boolean(kVerified, c.Verified)
+		b.shut()
+	}
+	if d := sub.Duty; d != nil {
+		b.open(kDuty)
+		b.boolean(kExecuted, d.Executed)
+		b.boolean(kPlanned, d.Planned)
+		b.boolean(kRequested, d.Requested)
+		b.shut()
+	}
+	if e := sub.Egress; e != nil {
+		b.open(kEgress)
+		b.boolean(kJailed, e.Jailed)
+		b.boolean(kNewHost, e.NewHost)
+		b.boolean(kPinned, e.Pinned)
+		b.boolean(kPrivate, e.Private)
+		b.boolean(kRedirected, e.Redirected)
+		b.text(kScheme, e.Scheme)
+		b.boolean(kSecret, e.Secret)
+		b.shut()
+	}
 	b.open(kEnv)
 	b.number(kNow, in.Now-in.Now%1000)
 	b.shut()
+	if g := sub.Grant; g != nil {
+		b.open(kGrant)
+		b.boolean(kChild, g.Child)
+		b.boolean(kFits, g.Fits)
+		b.shut()
+	}
 	list(&b, kLabels, sub.Labels)
+	if p := sub.Price; p != nil {
+		b.open(kPrice)
+		b.boolean(kKnown, p.Known)
+		b.number(kMicroUSD, p.MicroUSD)
+		b.shut()
+	}
 	b.open(kPrincipal)
 	b.text(kKind, string(in.Call.Caller.Kind))
+	b.shut()
+	b.openList(kQuotas)
+	for _, q := range sub.Quotas {
+		b.open(nil)
+		b.boolean(kFits, q.Fits)
+		b.number(kLimit, q.Limit)
+		b.text(kMetric, q.Metric)
+		b.text(kOnExceed, q.OnExceed)
+		b.text(kSubject, q.Subject)
+		b.shut()
+	}
 	b.shut()
 	if r := sub.Run; r != nil {
 		b.open(kRun)
@@ -91,6 +197,9 @@ func buildInput(in writ.PolicyInput) (ast.Value, []byte, error) {
 		b.shut()
 	}
 	b.open(kScopes)
+	if sub.Claimed != nil {
+		list(&b, kClaimed, sub.Claimed)
+	}
 	list(&b, kRequested, sub.Scopes)
 	b.shut()
 	if s := in.Session; s != nil {
@@ -101,17 +210,59 @@ func buildInput(in writ.PolicyInput) (ast.Value, []byte, error) {
 		b.shut()
 	}
 	list(&b, kSinks, sub.Sinks)
+	if k := sub.Skill; k != nil {
+		b.open(kSkill)
+		b.boolean(kChanged, k.Changed)
+		b.boolean(kEffects, k.Effects)
+		b.boolean(kIntact, k.Intact)
+		b.boolean(kPrivate, k.Private)
+		b.boolean(kReady, k.Ready)
+		b.boolean(kReserved, k.Reserved)
+		b.text(kSource, k.Source)
+		b.text(kState, k.State)
+		b.boolean(kUndeclared, k.Undeclared)
+		b.shut()
+	}
 	if t := sub.Task; t != nil {
 		b.open(kTask)
+		b.text(kApproval, string(t.Approval))
 		b.text(kCapability, string(t.Capability))
+		b.boolean(kDeferred, t.Deferred)
 		b.text(kDomain, t.Domain)
 		b.text(kID, string(t.ID))
+		b.boolean(kOwned, t.OwnedElsewhere)
+		b.boolean(kRaised, t.Raised)
 		b.text(kSafety, string(t.Safety))
 		b.text(kState, string(t.State))
 		b.shut()
 	}
 	b.shut()
 	return b.done, b.json, b.err
+}
+
+// byDimension orders the entries of a budget by the names they are put under.
+// Names that two entries share, or that JSON would have to escape, are refused.
+func byDimension(entries []writ.BudgetFacts) ([]writ.BudgetFacts, error) {
+	byName := func(a, b writ.BudgetFacts) int { return strings.Compare(a.Dimension, b.Dimension) }
+	if !slices.IsSortedFunc(entries, byName) {
+		entries = slices.SortedFunc(slices.Values(entries), byName)
+	}
+	for i, e := range entries {
+		if !plainName(e.Dimension) || i > 0 && entries[i-1].Dimension == e.Dimension {
+			return nil, errors.New("the budget has a dimension twice, or one whose name is none")
+		}
+	}
+	return entries, nil
+}
+
+// plainName says whether s is made of lower case letters, digits and "_".
+func plainName(s string) bool {
+	for i := range len(s) {
+		if c := s[i]; (c < 'a' || c > 'z') && (c < '0' || c > '9') && c != '_' {
+			return false
+		}
+	}
+	return s != ""
 }
 
 // known holds the terms of texts that come from closed lists, so that they are
@@ -123,9 +274,13 @@ var known = func() map[string]*ast.Term {
 		string(writ.SafetyReadOnly), string(writ.SafetyMutating), string(writ.SafetyDestructive), string(writ.SafetyBlocked),
 		string(writ.KindHuman), string(writ.KindAgent), string(writ.KindService), string(writ.KindConnector), string(writ.KindSystem),
 		string(writ.RunActive), string(writ.SessionOpened), string(writ.AgentSuspended), string(writ.AgentPlanned),
-		string(writ.TaskQueued), string(writ.TaskRunning), writ.BudgetSteps, "hard_stop",
+		string(writ.TaskQueued), string(writ.TaskRunning), string(writ.ApprovalAuto), string(writ.ApprovalManual),
+		"hard_stop", "approval_required", "soft_warn",
 	} {
 		m[s] = ast.StringTerm(s)
+	}
+	for _, d := range slices.Concat(writ.BudgetDimensions(), writ.QuotaMetrics()) {
+		m[d] = ast.StringTerm(d)
 	}
 	for _, r := range allRoles {
 		m[string(r)] = ast.StringTerm(string(r))

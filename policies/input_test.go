@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"flag"
+	"maps"
 	"os"
 	"reflect"
 	"slices"
@@ -50,7 +51,7 @@ func sameDocument(t testing.TB, v ast.Value, b []byte) {
 }
 
 func TestInputGolden(t *testing.T) {
-	v, b := input(t, claim())
+	v, b := input(t, full())
 	sameDocument(t, v, b)
 	var got bytes.Buffer
 	if err := json.Indent(&got, b, "", "  "); err != nil {
@@ -79,8 +80,8 @@ func TestInputAbsentParts(t *testing.T) {
 		Now:        1999,
 	})
 	sameDocument(t, v, b)
-	const want = `{"budget":[],"call":{"capability":"task.expire","class":"mandate","safety":"mutating"},"env":{"now_ms":1000},` +
-		`"labels":[],"principal":{"kind":"system"},"scopes":{"requested":[]},"sinks":[]}`
+	const want = `{"budget":{},"call":{"capability":"task.expire","class":"mandate","safety":"mutating"},"env":{"now_ms":1000},` +
+		`"labels":[],"principal":{"kind":"system"},"quotas":[],"scopes":{"requested":[]},"sinks":[]}`
 	if string(b) != want {
 		t.Errorf("got  %s\nwant %s", b, want)
 	}
@@ -129,7 +130,7 @@ func matchSchema(t testing.TB, q rego.PreparedEvalQuery, doc any) {
 // The builder makes what the schema describes: every property somewhere, and
 // nothing besides. The schema is closed at every level.
 func TestInputMeetsSchema(t *testing.T) {
-	v, _ := input(t, claim())
+	v, _ := input(t, full())
 	doc, err := ast.JSON(v)
 	if err != nil {
 		t.Fatal(err)
@@ -201,6 +202,7 @@ func TestSchemaEnums(t *testing.T) {
 	same("session", "state", states(writ.SessionMoves))
 	same("agent", "status", states(writ.AgentMoves))
 	same("task", "state", states(writ.TaskMoves))
+	same("approval", "state", states(writ.ApprovalMoves))
 	same("session", "role", texts(allRoles))
 }
 
@@ -222,6 +224,46 @@ func texts[S ~string](list []S) []string {
 	return out
 }
 
+// The dimensions of the schema are those of the dictionary.
+func TestSchemaDimensions(t *testing.T) {
+	var schema struct {
+		Properties struct {
+			Budget struct {
+				Properties map[string]any `json:"properties"`
+			} `json:"budget"`
+		} `json:"properties"`
+	}
+	if err := json.Unmarshal(schemaJSON, &schema); err != nil {
+		t.Fatal(err)
+	}
+	got := slices.Sorted(maps.Keys(schema.Properties.Budget.Properties))
+	if want := slices.Sorted(slices.Values(writ.BudgetDimensions())); !slices.Equal(got, want) {
+		t.Errorf("got %v, want %v", got, want)
+	}
+}
+
+// The order in which a host found the dimensions is not part of the input, and
+// a budget that cannot be written down is not judged.
+func TestInputBudget(t *testing.T) {
+	in := full()
+	_, want := input(t, in)
+	slices.Reverse(in.Subject.Budget)
+	first := in.Subject.Budget[0]
+	if _, got := input(t, in); !bytes.Equal(got, want) {
+		t.Errorf("in another order:\ngot  %s\nwant %s", got, want)
+	}
+	if in.Subject.Budget[0] != first {
+		t.Error("the caller's list was re-ordered")
+	}
+	for _, bad := range []string{"", "steps", "Steps", "st\u00e9ps", `st"ps`} {
+		in := claim()
+		in.Subject.Budget = append(in.Subject.Budget, writ.BudgetFacts{Dimension: bad})
+		if _, _, err := buildInput(in); err == nil {
+			t.Errorf("%q beside steps: got no error", bad)
+		}
+	}
+}
+
 // Whatever the strings hold, the digest is over the canonical form.
 func TestInputCanonical(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
@@ -232,8 +274,11 @@ func TestInputCanonical(t *testing.T) {
 		in.Subject.Task.Domain = "\x00\x1f\b\f\n\r\t\"\\/<>&\u2028\U0001f600" + text.Draw(rt, "task")
 		in.Subject.Budget[0].Limit = rapid.Int64Range(-writ.MaxAmount, writ.MaxAmount).Draw(rt, "limit")
 		in.Subject.Labels = rapid.SliceOf(rapid.SampledFrom(writ.Labels())).Draw(rt, "labels")
-		for range rapid.IntRange(0, 12).Draw(rt, "dimensions") {
-			in.Subject.Budget = append(in.Subject.Budget, writ.BudgetFacts{Dimension: text.Draw(rt, "dimension")})
+		for _, d := range rapid.SliceOfDistinct(rapid.StringMatching(`[a-rt-z_][a-z0-9_]{0,20}`), rapid.ID).Draw(rt, "dimensions") {
+			in.Subject.Budget = append(in.Subject.Budget, writ.BudgetFacts{Dimension: d, OnExceed: text.Draw(rt, "consequence")})
+		}
+		for range rapid.IntRange(0, 3).Draw(rt, "quotas") {
+			in.Subject.Quotas = append(in.Subject.Quotas, writ.QuotaFacts{Metric: text.Draw(rt, "metric"), Subject: text.Draw(rt, "subject")})
 		}
 		v, b, err := buildInput(in)
 		if err != nil {

@@ -92,7 +92,7 @@ func TestContract(t *testing.T) {
 		{"unknown severity", head + incomplete + strings.Replace(meta, "low", "meh", 1) + finding + "true\n", "extra.rego:15: custom.severity"},
 		{"no control", head + incomplete + strings.Replace(meta, ", control: c", "", 1) + finding + "true\n", "extra.rego:15: custom.control"},
 		{"lets the empty call through", head + meta + finding + `input.run.id == "x"`, "packs/extra: the pack does not deny an empty call"},
-		{"denies the empty call by an error", head + meta + finding + `input.budget[0].limit == 1 / count(input.labels)`, "packs/extra: the pack does not deny an empty call"},
+		{"denies the empty call by an error", head + meta + finding + `input.budget.steps.limit == 1 / count(input.labels)`, "packs/extra: the pack does not deny an empty call"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			f := sources(t)
@@ -165,6 +165,9 @@ func TestSources(t *testing.T) {
 		{"mandatory pack routed to less", func(f files) {
 			f["packs/write_scopes/pack.yaml"] = []byte(strings.Replace(string(f["packs/write_scopes/pack.yaml"]), "task.*", "task.claim", 1))
 		}, "packs/write_scopes/pack.yaml: kind must be mandatory and match.capabilities must cover \"task.*\""},
+		{"mandatory pack routed to half of it", func(f files) {
+			f["packs/sod/pack.yaml"] = []byte(strings.Replace(string(f["packs/sod/pack.yaml"]), "approval.*", "approval.decide", 1))
+		}, "packs/sod/pack.yaml: kind must be mandatory and match.capabilities must cover \"approval.*\""},
 		{"data with two keys", put("packs/budgets/data.yaml", "config: {}\nmanifest: {}\n"), "packs/budgets/data.yaml: the one top key must be config"},
 		{"data without config", put("packs/budgets/data.yaml", "late_percent: 80\n"), "packs/budgets/data.yaml: the one top key must be config"},
 		{"data is a list", put("packs/budgets/data.yaml", "config: [1]\n"), "packs/budgets/data.yaml: config must be a mapping"},

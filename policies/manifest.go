@@ -23,11 +23,13 @@ const (
 
 // mandatory packs and the least they must be routed to. A source that lacks
 // one, or routes it to less, is refused.
-var mandatory = map[string]selector{
-	"budgets":        "*",
-	"classification": "task.*",
-	"lifecycle":      "*",
-	"write_scopes":   "task.*",
+var mandatory = map[string][]selector{
+	"approvals":      {"approval.*", "task.*"},
+	"budgets":        {"*"},
+	"classification": {"task.*"},
+	"lifecycle":      {"*"},
+	"sod":            {"approval.*", "task.*"},
+	"write_scopes":   {"task.*"},
 }
 
 var (
@@ -79,33 +81,33 @@ func parseManifest(id string, b []byte) (*manifest, error) {
 		return nil, errors.New("holds more than one document")
 	}
 	m := doc.Manifest
-	switch {
-	case m == nil:
+	if m == nil {
 		return nil, errors.New("has no manifest")
-	case !packID.MatchString(id) || id == "packs":
-		return nil, errors.New("the directory's name is not a pack id: lower case letters, digits and _, and not \"packs\"")
-	case m.ID != id:
-		return nil, fmt.Errorf("id is %q but the directory is %q", m.ID, id)
-	case !packVersion.MatchString(m.Version):
-		return nil, errors.New("version must be major.minor.patch")
-	case m.Title == "" || m.Owner == "":
-		return nil, errors.New("title and owner must be given")
-	case m.Kind != KindGuard && m.Kind != KindMandatory:
-		return nil, fmt.Errorf("kind must be %s or %s", KindGuard, KindMandatory)
-	case len(m.Match.Capabilities) == 0:
-		return nil, errors.New("match.capabilities is empty, so the pack would never be asked")
-	case len(m.Effects) == 0:
-		return nil, errors.New("effects is empty, so the pack could say nothing")
 	}
-	for _, s := range m.Match.Capabilities {
-		if !selectorRE.MatchString(string(s)) {
-			return nil, fmt.Errorf("match.capabilities: %q is neither an id nor \"prefix.*\" nor \"*\"", s)
+	return m, m.check(id)
+}
+
+// check finds everything that is wrong with a manifest.
+func (m *manifest) check(id string) error {
+	var all []error
+	note := func(wrong bool, format string, args ...any) {
+		if wrong {
+			all = append(all, fmt.Errorf(format, args...))
 		}
+	}
+	named := packID.MatchString(id) && id != "packs"
+	note(!named, "the directory's name is not a pack id: lower case letters, digits and _, and not \"packs\"")
+	note(named && m.ID != id, "id is %q but the directory is %q", m.ID, id)
+	note(!packVersion.MatchString(m.Version), "version must be major.minor.patch")
+	note(m.Title == "" || m.Owner == "", "title and owner must be given")
+	note(m.Kind != KindGuard && m.Kind != KindMandatory, "kind must be %s or %s", KindGuard, KindMandatory)
+	note(len(m.Match.Capabilities) == 0, "match.capabilities is empty, so the pack would never be asked")
+	note(len(m.Effects) == 0, "effects is empty, so the pack could say nothing")
+	for _, s := range m.Match.Capabilities {
+		note(!selectorRE.MatchString(string(s)), "match.capabilities: %q is neither an id nor \"prefix.*\" nor \"*\"", s)
 	}
 	for _, e := range m.Effects {
-		if e.Rank() > writ.EffectDeny.Rank() {
-			return nil, fmt.Errorf("effects: unknown effect %q", e)
-		}
+		note(e.Rank() > writ.EffectDeny.Rank(), "effects: unknown effect %q", e)
 	}
-	return m, nil
+	return errors.Join(all...)
 }

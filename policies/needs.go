@@ -9,8 +9,12 @@ import (
 	"github.com/writ-gateway/writ"
 )
 
-// obligationApproval is the obligation of every finding that requires approval.
-const obligationApproval = "approval"
+// Obligations the host can carry out. Every finding that requires approval
+// carries approval; notify says who should hear of a call that is allowed.
+const (
+	obligationApproval = "approval"
+	obligationNotify   = "notify"
+)
 
 // obligations reads what a finding asks the host to do. ok is false for
 // anything the host does not know or that has no place with the effect: such a
@@ -31,7 +35,8 @@ func obligations(rule string, effect writ.Effect, v *ast.Term) (obligations []wr
 	case writ.EffectDeny:
 		return nil, nil, true // a denial owes nothing
 	case writ.EffectAllow:
-		return nil, nil, len(obligations) == 0
+		others := func(o writ.Obligation) bool { return o.Type != obligationNotify }
+		return obligations, nil, !slices.ContainsFunc(obligations, others)
 	case writ.EffectRequireApproval:
 	default:
 		return nil, nil, false

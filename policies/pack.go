@@ -6,7 +6,9 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"maps"
 	"path"
+	"slices"
 	"strings"
 
 	"github.com/open-policy-agent/opa/v1/ast"
@@ -33,19 +35,24 @@ type rule struct {
 	description string
 	severity    string
 	control     string
+	location    *ast.Location // of the rule in the sources
 }
 
-// loadPacks parses every pack of the sources, by id.
+// loadPacks parses every pack of the sources, by id. With an error come the
+// packs as far as they could be parsed.
 func loadPacks(f files) (map[string]*pack, error) {
-	packs := map[string]*pack{}
-	for id, g := range packFiles(f) {
-		p, err := loadPack(id, g)
+	groups := packFiles(f)
+	packs, all := map[string]*pack{}, []error(nil)
+	for _, id := range slices.Sorted(maps.Keys(groups)) {
+		p, err := loadPack(id, groups[id])
 		if err != nil {
-			return nil, err
+			all = append(all, err)
 		}
-		packs[id] = p
+		if p != nil {
+			packs[id] = p
+		}
 	}
-	return packs, nil
+	return packs, errors.Join(all...)
 }
 
 // packFiles sorts the sources by pack.
@@ -64,18 +71,23 @@ func packFiles(f files) map[string]files {
 }
 
 func loadPack(id string, f files) (*pack, error) {
-	in := func(base string, err error) error { return fmt.Errorf("packs/%s/%s: %w", id, base, err) }
+	in := func(base string, err error) error { return inFile(path.Join("packs", id, base), err) }
+	var all []error
 	m, err := parseManifest(id, f["pack.yaml"])
-	if err != nil {
-		return nil, in("pack.yaml", err)
+	for _, e := range parts(err) {
+		all = append(all, in("pack.yaml", e))
 	}
+	if m == nil {
+		return nil, errors.Join(all...)
+	}
+	m.ID = id
 	p := &pack{manifest: *m, digest: f.digest(), modules: map[string]*ast.Module{}, rules: map[string]*rule{}}
 	if p.raw, err = topKey(f["pack.yaml"], "manifest"); err != nil {
-		return nil, in("pack.yaml", err)
+		all = append(all, in("pack.yaml", err))
 	}
 	if b, ok := f["data.yaml"]; ok {
 		if p.config, err = topKey(b, "config"); err != nil {
-			return nil, in("data.yaml", err)
+			all = append(all, in("data.yaml", err))
 		}
 	}
 	for _, base := range f.names() {
@@ -87,17 +99,18 @@ func loadPack(id string, f files) (*pack, error) {
 			Capabilities: capabilities(), ProcessAnnotation: true, RegoVersion: ast.RegoV1,
 		})
 		if err != nil {
-			return nil, err // names file and line
-		}
-		if err := p.admit(mod); err != nil {
-			return nil, err
+			all = append(all, err) // names file and line
+			continue
 		}
 		p.modules[name] = mod
+		if err := p.admit(mod); err != nil {
+			all = append(all, err)
+		}
 	}
-	if len(p.rules) == 0 {
-		return nil, fmt.Errorf("packs/%s: no rule adds to findings", id)
+	if len(p.rules) == 0 && len(all) == 0 {
+		all = append(all, Problem{File: "packs/" + id, Msg: "no rule adds to findings"})
 	}
-	return p, nil
+	return p, errors.Join(all...)
 }
 
 // topKey decodes YAML as OPA's loader does and returns the value under its one
@@ -144,20 +157,24 @@ func data(packs map[string]*pack) map[string]any {
 
 // checkMandatory refuses a set of packs that lacks a mandatory one.
 func checkMandatory(packs map[string]*pack) error {
-	for id, least := range mandatory {
+	var all []error
+	for _, id := range slices.Sorted(maps.Keys(mandatory)) {
 		p := packs[id]
 		if p == nil {
-			return fmt.Errorf("packs/%s: this mandatory pack is missing", id)
+			all = append(all, Problem{File: "packs/" + id, Msg: "this mandatory pack is missing"})
+			continue
 		}
-		covered := false
-		for _, s := range p.Match.Capabilities {
-			covered = covered || s.covers(least)
-		}
-		if p.Kind != KindMandatory || !covered {
-			return fmt.Errorf("packs/%s/pack.yaml: kind must be %s and match.capabilities must cover %q", id, KindMandatory, string(least))
+		for _, least := range mandatory[id] {
+			covers := func(s selector) bool { return s.covers(least) }
+			if p.Kind != KindMandatory || !slices.ContainsFunc(p.Match.Capabilities, covers) {
+				all = append(all, Problem{
+					File: "packs/" + id + "/pack.yaml",
+					Msg:  fmt.Sprintf("kind must be %s and match.capabilities must cover %q", KindMandatory, string(least)),
+				})
+			}
 		}
 	}
-	return nil
+	return errors.Join(all...)
 }
 
 // covers says whether everything t picks is picked by s.

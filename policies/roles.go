@@ -114,6 +114,7 @@ type row struct {
 // "g, role, role, tenant", comments after #, empty lines.
 func parseRows(b []byte) ([]row, error) {
 	var out []row
+	var all []error
 	lines := bufio.NewScanner(bytes.NewReader(b))
 	lines.Buffer(nil, maxFileBytes)
 	for n := 1; lines.Scan(); n++ {
@@ -127,14 +128,12 @@ func parseRows(b []byte) ([]row, error) {
 		}
 		r := row{kind: fields[0], fields: fields[1:]}
 		if err := r.check(); err != nil {
-			return nil, fmt.Errorf("%s:%d: %w", rowsFile, n, err)
+			all = append(all, Problem{File: rowsFile, Line: n, Msg: err.Error()})
+			continue
 		}
 		out = append(out, r)
 	}
-	if err := lines.Err(); err != nil {
-		return nil, fmt.Errorf("%s: %w", rowsFile, err)
-	}
-	return out, nil
+	return out, errors.Join(append(all, inFile(rowsFile, lines.Err()))...)
 }
 
 func (r *row) check() error {
@@ -182,11 +181,11 @@ func (r *row) check() error {
 func enforcer(modelText []byte, rows []row, tenant writ.Tenant, caps []writ.CapabilityID) (*casbin.Enforcer, error) {
 	m, err := model.NewModelFromString(string(modelText))
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", modelFile, err)
+		return nil, inFile(modelFile, err)
 	}
 	for key, want := range theModel {
 		if got := m[key][key]; len(m[key]) != 1 || got.Value != want {
-			return nil, fmt.Errorf("%s: %s must stay as shipped: permissions are read out of exactly this model", modelFile, key)
+			return nil, Problem{File: modelFile, Msg: key + " must stay as shipped: permissions are read out of exactly this model"}
 		}
 	}
 	e, err := casbin.NewEnforcer(m)

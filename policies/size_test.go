@@ -21,12 +21,12 @@ func TestSizes(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		c, err := OpenBundle(b, nil)
+		c, err := OpenBundle(b, nil, false)
 		if err != nil {
 			t.Fatal(err)
 		}
 		start := time.Now()
-		if _, err := OpenBundle(c.Packed, b); err != nil {
+		if _, err := OpenBundle(c.Packed, b, false); err != nil {
 			t.Fatal(err)
 		}
 		opened := time.Since(start)

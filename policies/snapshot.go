@@ -108,7 +108,9 @@ func revision(packs []*pack) string {
 	return "sha256:" + hex.EncodeToString(h.Sum(nil))
 }
 
-func compile(packs []*pack) (*ast.Compiler, error) {
+func compile(packs []*pack) (*ast.Compiler, error) { return compileIn(capabilities(), packs) }
+
+func compileIn(language *ast.Capabilities, packs []*pack) (*ast.Compiler, error) {
 	schemas, err := inputSchema()
 	if err != nil {
 		return nil, err
@@ -119,16 +121,15 @@ func compile(packs []*pack) (*ast.Compiler, error) {
 			modules[name] = m
 		}
 	}
-	c := ast.NewCompiler().WithCapabilities(capabilities()).WithStrict(true).WithSchemas(schemas)
+	c := ast.NewCompiler().WithCapabilities(language).WithStrict(true).WithSchemas(schemas).SetErrorLimit(0)
 	if c.Compile(modules); c.Failed() {
 		return nil, c.Errors
 	}
+	var all []error
 	for _, p := range packs {
-		if err := p.ownRefs(c); err != nil {
-			return nil, err
-		}
+		all = append(all, p.ownRefs(c))
 	}
-	return c, nil
+	return c, errors.Join(all...)
 }
 
 // route finds or prepares the route of a capability.
@@ -143,7 +144,7 @@ func (s *snapshot) route(ctx context.Context, c writ.CapabilityID, compiler *ast
 		}
 	}
 	if len(refs) == 0 {
-		return nil, fmt.Errorf("capability %s is routed to no pack", c)
+		return nil, Problem{Msg: fmt.Sprintf("capability %s is routed to no pack", c)}
 	}
 	query := "x := [" + strings.Join(refs, ", ") + "]"
 	if same := known[query]; same != nil {
@@ -158,6 +159,10 @@ func (s *snapshot) route(ctx context.Context, c writ.CapabilityID, compiler *ast
 	return r, nil
 }
 
+// warmUpTimeout is generous: nobody waits for the answer, and a busy machine
+// must not keep the gateway from starting.
+const warmUpTimeout = 10 * time.Second
+
 // warmUp evaluates every route once with a call that says nothing, and refuses
 // packs that let it through: a pack that cannot tell must deny.
 func (s *snapshot) warmUp(ctx context.Context, routes map[string]*route, timeout time.Duration) error {
@@ -169,7 +174,7 @@ func (s *snapshot) warmUp(ctx context.Context, routes map[string]*route, timeout
 		for _, p := range r.packs {
 			denies := func(f writ.Finding) bool { return f.Pack == p.ID && f.Effect == writ.EffectDeny }
 			if !slices.ContainsFunc(found, denies) {
-				return fmt.Errorf("packs/%s: the pack does not deny an empty call; it must, or it would let through what it cannot judge", p.ID)
+				return p.open()
 			}
 		}
 	}

@@ -13,8 +13,12 @@ import (
 	"strings"
 )
 
-//go:embed packs/*/*.rego packs/*/*.yaml roles/model.conf roles/policy.csv
+//go:embed packs/*/*.rego packs/*/*.yaml packs/*/README.md fixtures/*/*.yaml roles/model.conf roles/policy.csv schema/input.json
 var shipped embed.FS
+
+// ShippedFiles is everything the built-in policies are made of, with their
+// tests, fixtures and prose: what authors start from.
+func ShippedFiles() fs.FS { return shipped }
 
 // Limits of what is loaded, so that a wrong directory fails instead of filling
 // the memory.
@@ -58,6 +62,17 @@ func Directory(dir string) Source {
 // FromBundle is what (*Engine).Bundle or OpenBundle gave.
 func FromBundle(b []byte) Source { return bundleSource(b) }
 
+// Tree is Directory for any file system.
+func Tree(name string, tree fs.FS) Source {
+	return Source{name, func() (files, error) { return readTree(tree) }}
+}
+
+// Files is a source of files by slash separated path, laid out like a
+// directory: packs/<id>/ and roles/.
+func Files(name string, content map[string][]byte) Source {
+	return Source{name, func() (files, error) { return content, nil }}
+}
+
 // bundleSource is what (*Engine).Bundle wrote.
 func bundleSource(b []byte) Source {
 	return Source{"bundle", func() (files, error) { return readBundle(b) }}
@@ -86,17 +101,19 @@ func readTree(tree fs.FS) (files, error) { return readSome(tree, true) }
 
 // readSome is readTree for trees that may lack roles.
 func readSome(tree fs.FS, needRoles bool) (files, error) {
-	out, total := files{}, 0
-	take := func(name string) error {
+	out, total, all := files{}, 0, []error(nil)
+	note := func(name string, err error) { all = append(all, inFile(name, err)) }
+	take := func(name string) {
 		b, err := readFile(tree, name)
 		if err != nil {
-			return fmt.Errorf("%s: %w", name, err)
+			note(name, err)
+			return
 		}
 		if total += len(b); total > maxTotalBytes || len(out) == maxFiles {
-			return fmt.Errorf("%s: more than %d bytes or %d files", name, maxTotalBytes, maxFiles)
+			note(name, fmt.Errorf("more than %d bytes or %d files", maxTotalBytes, maxFiles))
+			return
 		}
 		out[name] = b
-		return nil
 	}
 	packs, err := fs.ReadDir(tree, "packs")
 	if err != nil {
@@ -106,36 +123,33 @@ func readSome(tree fs.FS, needRoles bool) (files, error) {
 		dir := path.Join("packs", p.Name())
 		if !p.IsDir() {
 			if wanted, err := decides(p.Name()); wanted || err != nil {
-				return nil, fmt.Errorf("%s: a pack is a directory", dir)
+				note(dir, errors.New("a pack is a directory"))
 			}
 			continue
 		}
 		entries, err := fs.ReadDir(tree, dir)
 		if err != nil {
-			return nil, err
+			note(dir, err)
 		}
 		for _, e := range entries {
 			name := path.Join(dir, e.Name())
-			if e.IsDir() {
-				return nil, fmt.Errorf("%s: a pack holds no directories", name)
-			}
 			wanted, err := decides(e.Name())
-			if err != nil {
-				return nil, fmt.Errorf("%s: %w", name, err)
-			}
-			if wanted {
-				if err := take(name); err != nil {
-					return nil, err
-				}
+			switch {
+			case e.IsDir():
+				note(name, errors.New("a pack holds no directories"))
+			case err != nil:
+				note(name, err)
+			case wanted:
+				take(name)
 			}
 		}
 	}
 	for _, name := range []string{modelFile, rowsFile} {
-		if err := take(name); err != nil && (needRoles || !errors.Is(err, fs.ErrNotExist)) {
-			return nil, err
+		if _, err := fs.Stat(tree, name); needRoles || !errors.Is(err, fs.ErrNotExist) {
+			take(name)
 		}
 	}
-	return out, nil
+	return out, errors.Join(all...)
 }
 
 func readFile(tree fs.FS, name string) ([]byte, error) {

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"os"
 	"path"
 	"regexp"
@@ -40,25 +39,28 @@ var (
 // OpenBundle takes a bundle apart as somebody sent it: a tar, plain or with
 // gzip, with packs/<id>/… and perhaps roles/…. Files no decision depends on
 // (tests, prose, OPA's .manifest) are left out; role files it does not have are
-// taken from the bundle in force, if there is one. Errors are *writ.Error with
+// taken from the bundle in force, if there is one; with add, so are the packs it
+// does not have. Errors are *writ.Error with
 // code too_large or input_invalid and repeat nothing that was sent.
-func OpenBundle(sent, inForce []byte) (Contents, error) {
+func OpenBundle(sent, inForce []byte, add bool) (Contents, error) {
 	plain, err := inflate(sent)
 	if err != nil {
 		return Contents{}, err
 	}
-	f, _, err := readUpload(plain)
+	f, err := readUpload(plain)
 	if err != nil {
 		return Contents{}, err
 	}
-	if len(inForce) > 0 && (f[modelFile] == nil || f[rowsFile] == nil) {
+	if len(inForce) > 0 {
 		old, err := readBundle(inForce)
 		if err != nil {
 			return Contents{}, writ.Fault(writ.CodeInternal, opOpen, err)
 		}
-		for _, name := range []string{modelFile, rowsFile} {
-			if f[name] == nil {
-				f[name] = old[name]
+		has := packFiles(f)
+		for name, b := range old {
+			id := strings.TrimPrefix(path.Dir(name), "packs/")
+			if roles := name == modelFile || name == rowsFile; roles && f[name] == nil || !roles && add && has[id] == nil {
+				f[name] = b
 			}
 		}
 	}
@@ -171,50 +173,55 @@ func Unpack(packed []byte, want string) ([]byte, error) {
 	return b, nil
 }
 
-// readUpload reads the files that decide, and the signature, if there is one.
-func readUpload(b []byte) (out files, signature []byte, err error) {
-	total, r := 0, tar.NewReader(bytes.NewReader(b))
-	out = files{}
+// readUpload reads the files that decide.
+func readUpload(b []byte) (files, error) {
+	out, total, r := files{}, 0, tar.NewReader(bytes.NewReader(b))
 	for {
 		h, err := r.Next()
 		if errors.Is(err, io.EOF) {
-			return out, signature, nil
+			return out, nil
 		}
 		if err != nil {
-			return nil, nil, badBundle("the tar cannot be read")
+			return nil, badBundle("the tar cannot be read")
 		}
-		name := path.Clean("/" + strings.TrimPrefix(h.Name, "./"))[1:]
+		name := inPacks(path.Clean("/" + strings.TrimPrefix(h.Name, "./"))[1:])
 		switch {
 		case h.Typeflag == tar.TypeDir:
 			continue
 		case h.Typeflag != tar.TypeReg:
-			return nil, nil, badBundle("it holds something that is neither a file nor a directory")
+			return nil, badBundle("it holds something that is neither a file nor a directory")
 		case strings.Contains(h.Name, ".."):
-			return nil, nil, badBundle("it holds a path that leads upwards")
+			return nil, badBundle("it holds a path that leads upwards")
 		}
 		keep, err := wanted(name)
 		if err != nil {
-			return nil, nil, err
+			return nil, err
 		}
-		if !keep && name != signaturesFile {
+		if !keep {
 			continue
 		}
 		if out[name] != nil {
-			return nil, nil, badBundle(name + " is in it twice")
+			return nil, badBundle(name + " is in it twice")
 		}
 		body, err := io.ReadAll(io.LimitReader(r, maxFileBytes+1))
 		if err != nil {
-			return nil, nil, badBundle(name + " cannot be read")
+			return nil, badBundle(name + " cannot be read")
 		}
 		if total += len(body); len(body) > maxFileBytes || total > maxTotalBytes || len(out) == maxFiles {
-			return nil, nil, largeBundle(fmt.Sprintf("a file of more than %d bytes, or more than %d bytes or %d files in all", maxFileBytes, maxTotalBytes, maxFiles))
-		}
-		if name == signaturesFile {
-			signature = body
-			continue
+			return nil, largeBundle(fmt.Sprintf("a file of more than %d bytes, or more than %d bytes or %d files in all", maxFileBytes, maxTotalBytes, maxFiles))
 		}
 		out[name] = body
 	}
+}
+
+// inPacks is where a file lies in a source. Bundles that OPA loads too, as
+// writ policy bundle makes them, have their packs at the top.
+func inPacks(name string) string {
+	id, base, found := strings.Cut(name, "/")
+	if found && id != "packs" && id != "roles" && packID.MatchString(id) && !strings.Contains(base, "/") {
+		return "packs/" + name
+	}
+	return name
 }
 
 // wanted says whether a decision depends on a file of an uploaded bundle.
@@ -260,11 +267,6 @@ func PackDirectory(dir string) ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", dir, err)
 	}
-	if b, err := readFile(root.FS(), signaturesFile); err == nil {
-		f[signaturesFile] = b
-	} else if !errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("%s: %w", dir, err)
-	}
 	b, err := writeBundle(f)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", dir, err)
@@ -281,7 +283,7 @@ func PackFile(name string) ([]byte, error) {
 	}
 	plain, err := inflate(b)
 	if err == nil {
-		_, _, err = readUpload(plain)
+		_, err = readUpload(plain)
 	}
 	if err != nil || bytes.HasPrefix(b, gzipMagic) {
 		return b, err

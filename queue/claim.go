@@ -20,7 +20,10 @@ type TaskClaimed struct {
 	Lease TaskLease `json:"lease" doc:"What every further call about the task must show."`
 }
 
-func claimCapability() *writ.Capability {
+// claimer judges and makes claims.
+type claimer struct{ cfg Config }
+
+func claimCapability(cfg Config) *writ.Capability {
 	return writ.Define[TaskClaimArgs, TaskClaimed](writ.Capability{
 		ID: "task.claim", Summary: "Take a task to work on it.", Safety: writ.SafetyMutating, Metered: true,
 	}, writ.Verb[TaskClaimArgs]{
@@ -32,7 +35,7 @@ func claimCapability() *writ.Capability {
 		},
 		Reads:    claimRead,
 		Describe: claimDescribe,
-		Plan:     claimPlan,
+		Plan:     claimer{cfg}.plan,
 	})
 }
 
@@ -77,13 +80,18 @@ func claimDescribe(c *writ.Call, a *TaskClaimArgs, s writ.Snapshot) (writ.Subjec
 	if err != nil {
 		return writ.Subject{}, err
 	}
+	agreed := t
 	if tool, declared := agent.Tool(t.Capability); ok && declared {
 		expose(&t, tool)
 	}
-	return subjectOf(opClaim, c, s, t)
+	sub, err := subjectOf(opClaim, c, s, t)
+	if sub.Task != nil {
+		sub.Task.Raised = t.Safety != agreed.Safety || t.Approval != agreed.Approval || len(t.Sinks) > len(agreed.Sinks)
+	}
+	return sub, err
 }
 
-func claimPlan(c *writ.Call, a *TaskClaimArgs, s writ.Snapshot, _ writ.Decision) (writ.Tx, writ.Reply, error) {
+func (p claimer) plan(c *writ.Call, a *TaskClaimArgs, s writ.Snapshot, _ writ.Decision) (writ.Tx, writ.Reply, error) {
 	agent, ok, err := loadAgent(s, c.Caller.Agent)
 	if err != nil {
 		return writ.Tx{}, writ.Reply{}, err
@@ -94,7 +102,7 @@ func claimPlan(c *writ.Call, a *TaskClaimArgs, s writ.Snapshot, _ writ.Decision)
 	if a.Task == "" {
 		return pollPlan(a, s, agent)
 	}
-	return claimTask(c, a.Task, s, agent)
+	return p.task(c, a.Task, s, agent)
 }
 
 // pollPlan answers a claim without a task: it names the lanes to wait at. The
@@ -127,11 +135,11 @@ func pollPlan(a *TaskClaimArgs, s writ.Snapshot, agent writ.Agent) (writ.Tx, wri
 	return writ.Tx{}, writ.Reply{Outcome: writ.OutcomeEmpty, Poll: poll}, nil
 }
 
-// claimTask judges one task. A task that came from a lane differs in three
+// task judges one task. A task that came from a lane differs in three
 // ways: an entry that is no longer true is dropped, a task whose scopes are
 // held waits for the holder instead of failing, and the claim takes its entry
 // out of the lane.
-func claimTask(c *writ.Call, id writ.TaskID, s writ.Snapshot, agent writ.Agent) (writ.Tx, writ.Reply, error) {
+func (p claimer) task(c *writ.Call, id writ.TaskID, s writ.Snapshot, agent writ.Agent) (writ.Tx, writ.Reply, error) {
 	refuse := func(err error) (writ.Tx, writ.Reply, error) { return writ.Tx{}, writ.Reply{}, err }
 	t, version, err := loadTask(opClaim, s, id)
 	if err != nil {
@@ -163,6 +171,12 @@ func claimTask(c *writ.Call, id writ.TaskID, s writ.Snapshot, agent writ.Agent) 
 	if why := unfit(agent, t); why != "" {
 		return refuse(notEligible(why))
 	}
+	tool, _ := agent.Tool(t.Capability)
+	if err := p.cfg.Validate(tool.InputSchema, t.Args); err != nil {
+		// The agent declared its tool, or another schema for it, after the task
+		// was enqueued.
+		return refuse(notEligible("schema"))
+	}
 	if r.State != writ.RunActive {
 		if c.Entry != nil && writ.RunMoves.Terminal(r.State) {
 			return empty() // its run's end takes it out of the queue
@@ -183,7 +197,6 @@ func claimTask(c *writ.Call, id writ.TaskID, s writ.Snapshot, agent writ.Agent) 
 	if err := quota(s, agent); err != nil {
 		return refuse(err)
 	}
-	tool, _ := agent.Tool(t.Capability)
 	expose(&t, tool)
 	end, err := d.take(c, &t, agent)
 	if err != nil {

@@ -64,6 +64,29 @@ func TestNotEligible(t *testing.T) {
 	l.refused(writ.CodeNotEligible, "task.claim", l.oper, &TaskClaimArgs{Task: l.enqueue("one")})
 }
 
+// An agent that came, or changed, after the task was enqueued gets only
+// arguments its own tool takes.
+func TestClaimHoldsArgumentsToTheClaimantsSchema(t *testing.T) {
+	l := newLab(t)
+	l.caps["task.claim"] = claimCapability(Config{Validate: func(schema, args writ.RawObject) error {
+		if string(schema) == `{"required":["ref"]}` && string(args) == `{}` {
+			return writ.Refuse(writ.CodeInputInvalid, "test", "no", "")
+		}
+		return nil
+	}}.withDefaults())
+	id := l.enqueue("one")
+	l.setAgent("agent-a", func(a *writ.Agent) { a.Tools[0].InputSchema = writ.RawObject(`{"required":["ref"]}`) })
+	if e := l.refused(writ.CodeNotEligible, "task.claim", l.a, &TaskClaimArgs{Task: id}); e.Details["reason"] != "schema" {
+		t.Errorf("reason %q", e.Details["reason"])
+	}
+	l.wantState(id, writ.TaskQueued)
+	if _, err := l.dispatch(l.a, l.lane(), id); writ.CodeOf(err) != writ.CodeNotEligible {
+		t.Errorf("from its lane: %v", err)
+	}
+	l.claim(l.b, id)
+	audit(l)
+}
+
 func TestDispatchedEntryIsAcked(t *testing.T) {
 	l := newLab(t)
 	id := l.enqueue("one")
@@ -347,4 +370,57 @@ func TestList(t *testing.T) {
 	if _, _, ok := writtest.Get[writ.Task](l.w, "task/none"); ok {
 		t.Fatal("made a task up")
 	}
+}
+
+// What died is on one list over all runs, oldest first, in pages, for those who
+// look after the whole; a month later it makes room.
+func TestDeadLetterList(t *testing.T) {
+	l := newLab(t)
+	one := int64(1)
+	var all []writ.TaskID
+	die := func(i int) {
+		t.Helper()
+		id := l.enqueue(fmt.Sprintf("task-%d", i), func(a *TaskEnqueueArgs) { a.MaxAttempts = &one })
+		l.do("task.fail", l.a, l.claim(l.a, id).fail(true))
+		l.wantState(id, writ.TaskDead)
+		all = append(all, id)
+		l.w.Advance(1)
+	}
+	read := func() (got []writ.TaskID) {
+		for a := (TaskListArgs{State: writ.TaskDead, Limit: 2}); ; {
+			p := body[TaskPage](l, l.do("task.list", l.oper, &a))
+			for _, v := range p.Tasks {
+				if v.State != writ.TaskDead || v.Args != nil {
+					t.Errorf("listed %+v", v)
+				}
+				got = append(got, v.ID)
+			}
+			if p.Next == "" {
+				return got
+			}
+			a.After = p.Next
+		}
+	}
+	for i := range 5 {
+		die(i)
+	}
+	l.enqueue("alive")
+	if got := read(); !slices.Equal(got, all) {
+		t.Fatalf("got %v, want %v", got, all)
+	}
+	for _, r := range []writ.Role{writ.RoleAuditor, writ.RoleVerifier} {
+		l.do("task.list", l.w.Open(r, "someone", ""), &TaskListArgs{State: writ.TaskDead})
+	}
+	l.refused(writ.CodeRBAC, "task.list", l.owner, &TaskListArgs{State: writ.TaskDead})
+	l.refused(writ.CodeRBAC, "task.list", l.a, &TaskListArgs{State: writ.TaskDead})
+	l.refused(writ.CodeInputInvalid, "task.list", l.oper, &TaskListArgs{})
+	l.refused(writ.CodeInputInvalid, "task.list", l.oper, &TaskListArgs{State: writ.TaskQueued})
+
+	l.w.Now += deadKept.Milliseconds()
+	die(5)
+	die(6)
+	if got := read(); !slices.Equal(got, all[4:]) {
+		t.Errorf("after a month: %v, want %v", got, all[4:])
+	}
+	audit(l)
 }

@@ -59,7 +59,7 @@ const (
 func Capabilities(cfg Config) []*writ.Capability {
 	cfg = cfg.withDefaults()
 	return []*writ.Capability{
-		enqueueCapability(cfg), claimCapability(), heartbeatCapability(), completeCapability(), failCapability(),
+		enqueueCapability(cfg), claimCapability(cfg), heartbeatCapability(), completeCapability(), failCapability(),
 		releaseCapability(), cancelCapability(), getCapability(), listCapability(),
 		expireCapability(), readyCapability(), wakeCapability(), reapCapability(), cleanupCapability(),
 		refuseCapability(), reofferCapability(), offerCapability(),

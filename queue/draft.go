@@ -1,6 +1,8 @@
 package queue
 
 import (
+	"time"
+
 	"github.com/writ-gateway/writ"
 )
 
@@ -99,9 +101,28 @@ func (d *draft) end(t *writ.Task, from, to writ.TaskState) error {
 	t.State = to
 	if to == writ.TaskDead {
 		d.tx.Index(writ.IndexDead, string(t.ID), 0)
+		d.bury()
 	}
 	d.tally(t.Run, to == writ.TaskFailed || to == writ.TaskDead)
 	return d.put(t, from)
+}
+
+// deadKept is how long a task that died stays on the dead-letter list, from when
+// it was enqueued. It stays on the lists of its run.
+const deadKept = 30 * 24 * time.Hour
+
+// oldestDead is read before a task may die: each that joins the list takes up
+// to two away that have been there for too long, so the list does not grow
+// beyond what dies in that time.
+func oldestDead() writ.Range { return writ.Range{Index: writ.IndexDead, Limit: 2} }
+
+func (d *draft) bury() {
+	first := writ.MakeID(writ.PrefixTask, max(0, d.s.Now-deadKept.Milliseconds()), [10]byte{})
+	for _, m := range d.s.Ranges[oldestDead()].Members {
+		if m.Name < first {
+			d.tx.Unindex(writ.IndexDead, m.Name)
+		}
+	}
 }
 
 // full says that another task may not fit into the transaction any more. It

@@ -26,7 +26,7 @@ const opEnqueue = "queue.Enqueue"
 func newTaskID(c *writ.Call) writ.TaskID { return writ.TaskID(c.NewID(writ.PrefixTask, 0)) }
 
 func (e enqueuer) reads(c *writ.Call, a *TaskEnqueueArgs, s writ.Snapshot) (writ.ReadSet, error) {
-	t, err := e.request(a)
+	t, err := e.requested(c, a)
 	if err != nil {
 		return writ.ReadSet{}, err
 	}
@@ -61,7 +61,7 @@ func (e enqueuer) describe(c *writ.Call, a *TaskEnqueueArgs, s writ.Snapshot) (w
 	} else if ok {
 		return subjectIn(r, c, s, old)
 	}
-	t, err := e.asked(a)
+	t, err := e.asked(c, a)
 	if err == nil {
 		t, err = e.task(c, t, s, r)
 	}
@@ -77,7 +77,7 @@ func (e enqueuer) plan(c *writ.Call, a *TaskEnqueueArgs, s writ.Snapshot, _ writ
 	if err != nil {
 		return fail(err)
 	}
-	t, err := e.asked(a)
+	t, err := e.asked(c, a)
 	if err != nil {
 		return fail(err)
 	}
@@ -164,10 +164,14 @@ func (e enqueuer) task(c *writ.Call, t writ.Task, s writ.Snapshot, r writ.Run) (
 			"register and activate an agent of this domain that declares the capability, or name other agents")
 	}
 	// Any of them may get the task from its lane, so all must accept it.
+	held := map[string]bool{} // schemas; agents of a kind declare the same one
 	for _, agent := range fit {
 		tool, _ := agent.Tool(t.Capability)
-		if err := e.cfg.Validate(tool.InputSchema, t.Args); err != nil {
-			return t, underArgs(err)
+		if schema := string(tool.InputSchema); !held[schema] {
+			if err := e.cfg.Validate(tool.InputSchema, t.Args); err != nil {
+				return t, underArgs(err)
+			}
+			held[schema] = true
 		}
 		expose(&t, tool)
 	}

@@ -2,6 +2,7 @@ package queue
 
 import (
 	"fmt"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -153,6 +154,47 @@ func TestEnqueueExposure(t *testing.T) {
 	}
 }
 
+// A call is planned again after a conflict, on what is true by then and on the
+// arguments as they were: nothing of an earlier plan sticks to it.
+func TestEnqueuePlannedAgain(t *testing.T) {
+	l := newLab(t)
+	c := l.caps["task.enqueue"]
+	args := func() *TaskEnqueueArgs {
+		return &TaskEnqueueArgs{
+			Run: l.run, Key: "one", Capability: build, Domain: "web", Agents: []writ.AgentID{"agent-b", "agent-a"},
+			Args: writ.RawObject(`{"b":1, "a":[2]}`), Labels: []writ.Label{writ.LabelPublic, "unheard of"}, WriteScopes: []string{"fs:y", "fs:x"},
+		}
+	}
+	plan := func(call *writ.Call) (writ.Tx, writ.Subject) {
+		t.Helper()
+		p, err := l.w.Plan(c, call)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return p.Tx, p.Subject
+	}
+	call := l.w.NewCall(c, l.owner, args())
+	once, _ := plan(call)
+	if again, _ := plan(call); !reflect.DeepEqual(again.Ops, once.Ops) {
+		t.Fatal("planned twice, not the same")
+	}
+	l.setAgent("agent-a", func(a *writ.Agent) {
+		a.Tools[0].Safety, a.Tools[0].Sinks = writ.SafetyDestructive, []writ.Sink{writ.SinkLog, writ.SinkEgress}
+	})
+	got, sub := plan(call)
+	fresh := *call
+	fresh.Memo = nil
+	fresh.Args = args()
+	want, wantSub := plan(&fresh)
+	if !reflect.DeepEqual(got.Ops, want.Ops) || !reflect.DeepEqual(sub, wantSub) || sub.Task.Safety != writ.SafetyDestructive {
+		t.Fatalf("%+v\nwant %+v", sub, wantSub)
+	}
+	l.setAgent("agent-a", func(a *writ.Agent) { a.Tools[0].Safety, a.Tools[0].Sinks = writ.SafetyMutating, nil })
+	if back, _ := plan(call); !reflect.DeepEqual(back.Ops, once.Ops) {
+		t.Fatal("an earlier plan stuck to the call")
+	}
+}
+
 // An agent whose tool became more dangerous after the enqueue raises the task
 // when it claims it, and policy sees that.
 func TestClaimExposure(t *testing.T) {
@@ -162,13 +204,32 @@ func TestClaimExposure(t *testing.T) {
 		a.Tools[0].Safety, a.Tools[0].Sinks = writ.SafetyDestructive, []writ.Sink{writ.SinkEgress}
 	})
 	c := l.caps["task.claim"]
-	p, err := l.w.Plan(c, l.w.NewCall(c, l.a, &TaskClaimArgs{Task: id}))
-	if err != nil {
-		t.Fatal(err)
+	asked := func() writ.Subject {
+		p, err := l.w.Plan(c, l.w.NewCall(c, l.a, &TaskClaimArgs{Task: id}))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return p.Subject
 	}
-	if p.Subject.Task.Safety != writ.SafetyDestructive || !slices.Equal(p.Subject.Sinks, []writ.Sink{writ.SinkEgress}) {
-		t.Fatalf("subject %+v %+v", p.Subject, p.Subject.Task)
+	if sub := asked(); !sub.Task.Raised || sub.Task.Safety != writ.SafetyDestructive || !slices.Equal(sub.Sinks, []writ.Sink{writ.SinkEgress}) {
+		t.Fatalf("subject %+v %+v", sub, sub.Task)
 	}
+	for what, raise := range map[string]func(*writ.Tool){
+		"nothing":  func(*writ.Tool) {},
+		"approval": func(tool *writ.Tool) { tool.Approval = writ.ApprovalManual },
+		"sinks":    func(tool *writ.Tool) { tool.Sinks = []writ.Sink{writ.SinkMemory} },
+	} {
+		l.setAgent("agent-a", func(a *writ.Agent) {
+			a.Tools[0].Safety, a.Tools[0].Sinks, a.Tools[0].Approval = writ.SafetyReadOnly, nil, writ.ApprovalAuto
+			raise(&a.Tools[0])
+		})
+		if got := asked().Task.Raised; got != (what != "nothing") {
+			t.Errorf("%s: raised %t", what, got)
+		}
+	}
+	l.setAgent("agent-a", func(a *writ.Agent) {
+		a.Tools[0].Safety, a.Tools[0].Sinks = writ.SafetyDestructive, []writ.Sink{writ.SinkEgress}
+	})
 	l.claim(l.a, id)
 	if got := l.task(id); got.Safety != writ.SafetyDestructive {
 		t.Fatalf("safety %s", got.Safety)

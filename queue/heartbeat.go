@@ -60,7 +60,7 @@ func heartbeatPlan(c *writ.Call, a *TaskHeartbeatArgs, s writ.Snapshot, _ writ.D
 		return refuse(err)
 	}
 	if err := holder(opHeartbeat, c, t, version, a.Lease, a.Fence); err != nil {
-		if t.State == writ.TaskParked && writ.CodeOf(err) == writ.CodeApproval {
+		if t.State == writ.TaskParked && writ.CodeOf(err) == writ.CodeApprovalRequired {
 			return writ.Tx{}, parkedReply(t, s), nil
 		}
 		return refuse(err)

@@ -54,7 +54,7 @@ func holder(op string, c *writ.Call, t writ.Task, version int64, lease writ.Leas
 		return leaseLost(op)
 	}
 	if parked {
-		e := writ.Refuse(writ.CodeApproval, op, "the task waits for people to agree", "send heartbeats; control says continue when it goes on").
+		e := writ.Refuse(writ.CodeApprovalRequired, op, "the task waits for people to agree", "send heartbeats; control says continue when it goes on").
 			With("approval", string(t.WaitsFor))
 		e.RetryMs = 5000
 		return e

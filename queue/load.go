@@ -108,6 +108,9 @@ func leaveReads(op string, s writ.Snapshot, id writ.TaskID) (writ.ReadSet, error
 		return rs, err
 	} else if ok {
 		rs.Counters = append(rs.Counters, writ.RunOpenTasks(t.Run), writ.RunBadTasks(t.Run))
+		if t.Attempt >= t.MaxAttempts { // it may die
+			rs.Ranges = append(rs.Ranges, oldestDead())
+		}
 	}
 	return rs, nil
 }

@@ -79,9 +79,9 @@ func getPlan(c *writ.Call, a *TaskGetArgs, s writ.Snapshot, _ writ.Decision) (wr
 	return writ.Tx{}, writ.Reply{Outcome: writ.OutcomeDone, Body: v, ETag: version}, nil
 }
 
-// TaskListArgs ask for a page of the tasks of a run.
+// TaskListArgs ask for a page of the tasks of a run, or of the dead-letter list.
 type TaskListArgs struct {
-	Run   writ.RunID     `json:"run_id" doc:"The run." pattern:"^run_[0-7][0-9A-HJKMNP-TV-Z]{25}$"`
+	Run   writ.RunID     `json:"run_id,omitempty" doc:"The run. Left out with state dead: the dead-letter list of all runs, for operators, auditors and verifiers." pattern:"^run_[0-7][0-9A-HJKMNP-TV-Z]{25}$"`
 	State writ.TaskState `json:"state,omitempty" doc:"Only tasks in this state." enum:"queued,running,parked,done,failed,dead,cancelled"`
 	After writ.TaskID    `json:"after,omitempty" doc:"Only tasks after this one: next of the page before." pattern:"^tsk_[0-7][0-9A-HJKMNP-TV-Z]{25}$"`
 	Limit int64          `json:"limit,omitempty" doc:"Tasks per page. Default 50." minimum:"1" maximum:"100"`
@@ -95,10 +95,10 @@ type TaskPage struct {
 
 func listCapability() *writ.Capability {
 	return writ.Define[TaskListArgs, TaskPage](writ.Capability{
-		ID: "task.list", Summary: "List the tasks of a run.", Safety: writ.SafetyReadOnly,
+		ID: "task.list", Summary: "List the tasks of a run, or those of any run that died.", Safety: writ.SafetyReadOnly,
 	}, writ.Verb[TaskListArgs]{
 		Reads:    listReads,
-		Describe: listDescribe,
+		Describe: listed,
 		Plan:     listPlan,
 	})
 }
@@ -111,7 +111,10 @@ func page(a *TaskListArgs) writ.Range {
 		limit = 50
 	}
 	r := writ.Range{Index: writ.RunTasks(a.Run), Limit: int(limit)}
-	if a.State != "" {
+	switch {
+	case a.Run == "":
+		r.Index = writ.IndexDead
+	case a.State != "":
 		r.Index = writ.RunTasksIn(a.Run, a.State)
 	}
 	if a.After != "" {
@@ -121,31 +124,44 @@ func page(a *TaskListArgs) writ.Range {
 }
 
 func listReads(_ *writ.Call, a *TaskListArgs, s writ.Snapshot) (writ.ReadSet, error) {
-	if _, known := writ.TaskMoves[a.State]; !a.Run.Valid() || !known {
+	rs := writ.ReadSet{Ranges: []writ.Range{page(a)}}
+	switch _, known := writ.TaskMoves[a.State]; {
+	case a.Run == "" && a.State != writ.TaskDead:
+		e := invalid(opList, "/run_id", "is required, but for state dead")
+		e.Missing = []string{"run_id"}
+		return writ.ReadSet{}, e
+	case a.Run == "":
+	case !a.Run.Valid() || !known:
 		return writ.ReadSet{}, notFound(opList, "run")
+	default:
+		rs.Docs = append(rs.Docs, writ.RunKey(a.Run))
 	}
-	rs := writ.ReadSet{Docs: []writ.Key{writ.RunKey(a.Run)}, Ranges: []writ.Range{page(a)}}
 	for _, m := range s.Ranges[page(a)].Members {
 		rs.Docs = append(rs.Docs, writ.TaskKey(writ.TaskID(m.Name)))
 	}
 	return rs, nil
 }
 
-func listedRun(c *writ.Call, a *TaskListArgs, s writ.Snapshot) (writ.Run, error) {
+// listed says what a caller asks to see, if it may: a run of its own, or every
+// run's dead tasks.
+func listed(c *writ.Call, a *TaskListArgs, s writ.Snapshot) (writ.Subject, error) {
+	if a.Run == "" {
+		switch c.Caller.Role {
+		case writ.RoleOperator, writ.RoleSystem, writ.RoleAuditor, writ.RoleVerifier:
+			return writ.Subject{}, nil
+		}
+		return writ.Subject{}, writ.Refuse(writ.CodeRBAC, opList, "the role "+string(c.Caller.Role)+" may not read the dead-letter list of all runs",
+			"name a run of your own in run_id")
+	}
 	r, err := loadRun(opList, s, a.Run)
 	if err == nil && !owns(c.Caller, r) {
 		err = notFound(opList, "run")
 	}
-	return r, err
-}
-
-func listDescribe(c *writ.Call, a *TaskListArgs, s writ.Snapshot) (writ.Subject, error) {
-	r, err := listedRun(c, a, s)
 	return writ.Subject{Run: &writ.RunFacts{ID: r.ID, State: r.State}}, err
 }
 
 func listPlan(c *writ.Call, a *TaskListArgs, s writ.Snapshot, _ writ.Decision) (writ.Tx, writ.Reply, error) {
-	if _, err := listedRun(c, a, s); err != nil {
+	if _, err := listed(c, a, s); err != nil {
 		return writ.Tx{}, writ.Reply{}, err
 	}
 	out := TaskPage{Tasks: []TaskView{}}

@@ -12,7 +12,7 @@ import (
 // A result is data: whatever it says, it changes nothing but the result.
 // (A queue that pasted results into an expression let them forge the state and
 // the claimant of a task.)
-func TestHostileResultChangesNothingElse(t *testing.T) {
+func TestN1HostileResultChangesNothingElse(t *testing.T) {
 	hostile := []string{
 		`x" | .claimed_by = "attacker" | .status = "verified`,
 		`"},"state":"queued","lease":{"session":"ses_evil"},"x":{"`,
@@ -50,8 +50,8 @@ func TestIDsThatArePaths(t *testing.T) {
 	l := newLab(t)
 	for _, id := range []string{"../gate", "tsk_../../../../../../../../../../gate", "", "tsk_" + strings.Repeat("0", 25) + "/", "gate"} {
 		for _, c := range Capabilities(Config{}) {
-			if c.ID == "task.claim" && id == "" {
-				continue
+			if (c.ID == "task.claim" || c.ID == "task.list") && id == "" {
+				continue // means something else
 			}
 			args := reflect.New(c.Args)
 			for _, f := range []string{"Task", "Run", "Session"} {
@@ -70,7 +70,7 @@ func TestIDsThatArePaths(t *testing.T) {
 }
 
 // Only the session that claimed a task may say anything about it.
-func TestNonOwnerIsRefused(t *testing.T) {
+func TestN3NonOwnerIsRefused(t *testing.T) {
 	l := newLab(t)
 	g := l.claim(l.a, l.enqueue("one"))
 	second := l.w.Open(writ.RoleExecutor, "worker-a", "agent-a") // same agent, another session
@@ -95,7 +95,7 @@ func TestNonOwnerIsRefused(t *testing.T) {
 
 // A task whose holder is silent comes back and ends up dead when nobody can
 // finish it; it is never running forever.
-func TestAbandonedTaskIsReaped(t *testing.T) {
+func TestN4AbandonedTaskIsReaped(t *testing.T) {
 	l := newLab(t)
 	id := l.enqueue("one", attempts(2), scopes("fs:repo/a/"))
 	for attempt := int64(1); attempt <= 2; attempt++ {
@@ -128,7 +128,7 @@ func TestAbandonedTaskIsReaped(t *testing.T) {
 }
 
 // Who acts is what the session says; no argument can say otherwise.
-func TestIdentityComesFromTheSession(t *testing.T) {
+func TestN8IdentityComesFromTheSession(t *testing.T) {
 	for _, c := range Capabilities(Config{}) {
 		if c.Internal {
 			continue

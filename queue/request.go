@@ -80,18 +80,50 @@ func (e enqueuer) request(a *TaskEnqueueArgs) (writ.Task, error) {
 	return t, err
 }
 
+// asking is what the arguments of a call come to, worked out once per call.
+// Tasks taken from it share its slices, which nobody changes.
+type asking struct{ requested, asked *writ.Task }
+
+func askingOf(c *writ.Call) *asking {
+	m, ok := c.Memo.(*asking)
+	if !ok {
+		m = &asking{}
+		c.Memo = m
+	}
+	return m
+}
+
+// requested is request, once per call.
+func (e enqueuer) requested(c *writ.Call, a *TaskEnqueueArgs) (writ.Task, error) {
+	m := askingOf(c)
+	if m.requested == nil {
+		t, err := e.request(a)
+		if err != nil {
+			return t, err
+		}
+		m.requested = &t
+	}
+	return *m.requested, nil
+}
+
 // asked is request with the arguments as they are stored, and with the digest
 // that tells a repetition from another request with the same key.
-func (e enqueuer) asked(a *TaskEnqueueArgs) (writ.Task, error) {
-	t, err := e.request(a)
-	if err != nil {
-		return t, err
+func (e enqueuer) asked(c *writ.Call, a *TaskEnqueueArgs) (writ.Task, error) {
+	m := askingOf(c)
+	if m.asked == nil {
+		t, err := e.requested(c, a)
+		if err != nil {
+			return t, err
+		}
+		if t.Args, err = canonicalObject(opEnqueue, "/args", t.Args); err != nil {
+			return t, err
+		}
+		if t.ArgsDigest, err = digestOf(opEnqueue, t); err != nil {
+			return t, err
+		}
+		m.asked = &t
 	}
-	if t.Args, err = canonicalObject(opEnqueue, "/args", t.Args); err != nil {
-		return t, err
-	}
-	t.ArgsDigest, err = digestOf(opEnqueue, t)
-	return t, err
+	return *m.asked, nil
 }
 
 func orDefault(v *int64, def int64) int64 {

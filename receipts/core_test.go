@@ -4,9 +4,12 @@ import (
 	"bytes"
 	"crypto/ecdsa"
 	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/sha256"
 	"encoding/asn1"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"flag"
 	"math/big"
 	"os"
@@ -18,6 +21,7 @@ import (
 	"testing"
 
 	reference "github.com/gowebpki/jcs"
+	"github.com/secure-systems-lab/go-securesystemslib/dsse"
 	"github.com/sigstore/sigstore/pkg/cryptoutils"
 	"github.com/writ-gateway/writ"
 	"github.com/writ-gateway/writ/internal/jcs"
@@ -63,9 +67,11 @@ func rfcKey(t testing.TB) *ecdsa.PrivateKey {
 	return key
 }
 
+var testSecret = [32]byte{1, 2, 3}
+
 func testSealer(t testing.TB) *Sealer {
 	t.Helper()
-	s, err := NewSealer(rfcKey(t), "writ.local", [32]byte{1, 2, 3})
+	s, err := NewSealer(rfcKey(t), "writ.local", testSecret)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -271,7 +277,7 @@ func FuzzDraftWords(f *testing.F) {
 	})
 }
 
-// RFC 6979 A.2.5, SHA-256.
+// RFC 6979 A.2.5, SHA-256; of s and n−s the lower one.
 func TestSignVectors(t *testing.T) {
 	for message, want := range map[string][2]string{
 		"sample": {"EFD48B2AACB6A8FD1140DD9CD45E81D69D2C877B56AAF991C34D0EA84EAF3716", "F7CB1C942D657C41D436C7A1B6E29F65F3E900DBB9AFF4064DC4AB2F843ACDA8"},
@@ -287,8 +293,62 @@ func TestSignVectors(t *testing.T) {
 		}
 		r, _ := new(big.Int).SetString(want[0], 16)
 		s, _ := new(big.Int).SetString(want[1], 16)
+		if n := elliptic.P256().Params().N; new(big.Int).Lsh(s, 1).Cmp(n) > 0 {
+			s.Sub(n, s)
+		}
 		if rs.R.Cmp(r) != 0 || rs.S.Cmp(s) != 0 {
 			t.Errorf("%s: got %X %X, want %s", message, rs.R, rs.S, want)
+		}
+	}
+}
+
+// From a signature (r, s) anybody can make (r, n−s), which holds just as well.
+// Here only one of them is a signature.
+func TestOneReceiptHasOneSignature(t *testing.T) {
+	s, v := testSealer(t), testVerifier(t)
+	n := elliptic.P256().Params().N
+	for i := range 64 {
+		st := full()
+		st.Receipt = rcp(i)
+		head, tail, err := s.Draft(st)
+		if err != nil {
+			t.Fatal(err)
+		}
+		good, err := s.Seal(writ.StoredFact{
+			Fact:   writ.Fact{ID: st.Receipt, Run: st.Run, KeyID: s.KeyID(), Head: head, Tail: tail},
+			Commit: writ.Committed{Epoch: "e", RunSeq: 1},
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := v.Receipt(good); err != nil {
+			t.Fatal(err)
+		}
+		h := sha256.Sum256(dsse.PAE(PayloadType, good.Payload))
+		if !ecdsa.VerifyASN1(s.Public(), h[:], good.Sig) {
+			t.Fatal("a stock verifier refuses it")
+		}
+		var rs struct{ R, S *big.Int }
+		if _, err := asn1.Unmarshal(good.Sig, &rs); err != nil {
+			t.Fatal(err)
+		}
+		rs.S.Sub(n, rs.S)
+		other := good
+		if other.Sig, err = asn1.Marshal(rs); err != nil {
+			t.Fatal(err)
+		}
+		if !ecdsa.VerifyASN1(s.Public(), h[:], other.Sig) {
+			t.Fatal("this is no second signature")
+		}
+		if _, err := v.Receipt(other); err == nil || !strings.Contains(err.Error(), "high s") {
+			t.Fatalf("a second signature: %v", err)
+		}
+		env, err := Envelope(other)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := v.Envelope(env); err == nil || !strings.Contains(err.Error(), "high s") {
+			t.Fatalf("a second envelope: %v", err)
 		}
 	}
 }
@@ -368,6 +428,55 @@ func TestSealRefuses(t *testing.T) {
 		spoil(&f)
 		if _, err := s.Seal(f); err == nil {
 			t.Errorf("%s: sealed", name)
+		}
+	}
+}
+
+// A key that does not sign is found out before it is needed: at first, after a
+// failure, and when it has not signed for a while.
+func TestReadyTriesTheKey(t *testing.T) {
+	good := rfcKey(t)
+	other, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	bad := *good
+	bad.PublicKey = other.PublicKey // signs nothing its public key would verify
+
+	s, err := NewSealer(good, "writ.local", [32]byte{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Ready(); err != nil {
+		t.Fatal(err)
+	}
+	s.key = &bad
+	if err := s.Ready(); err != nil {
+		t.Errorf("asked again within a second it tried again: %v", err)
+	}
+	s.vouch(errors.New("it failed"))
+	if err := s.Ready(); writ.CodeOf(err) != writ.CodeNotReady {
+		t.Errorf("after a failure: %v", err)
+	}
+	s.key = good
+	if err := s.Ready(); err != nil {
+		t.Errorf("mended: %v", err)
+	}
+	s.key = &bad
+	s.born = s.born.Add(-proven) // the last signature is a second old
+	if err := s.Ready(); writ.CodeOf(err) != writ.CodeNotReady {
+		t.Errorf("after a while: %v", err)
+	}
+}
+
+func BenchmarkReady(b *testing.B) {
+	s, err := NewSealer(rfcKey(b), "writ.local", [32]byte{})
+	if err != nil {
+		b.Fatal(err)
+	}
+	for b.Loop() {
+		if err := s.Ready(); err != nil {
+			b.Fatal(err)
 		}
 	}
 }

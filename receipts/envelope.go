@@ -11,7 +11,6 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
-	"math/big"
 
 	"github.com/secure-systems-lab/go-securesystemslib/dsse"
 	"github.com/sigstore/sigstore/pkg/cryptoutils"
@@ -151,12 +150,15 @@ func (v *Verifier) signed(o opened) error {
 	}
 	// sigstore also takes the IEEE P1363 form and lenient ASN.1; one signature
 	// shall have one encoding.
-	var rs struct{ R, S *big.Int }
+	var rs signatureValues
 	if rest, err := asn1.Unmarshal(o.sig, &rs); err != nil || len(rest) > 0 {
 		return fmt.Errorf("%w: not in ASN.1 form", errSignature)
 	}
 	if der, err := asn1.Marshal(rs); err != nil || !bytes.Equal(der, o.sig) {
 		return fmt.Errorf("%w: not in ASN.1 form", errSignature)
+	}
+	if rs.high() {
+		return fmt.Errorf("%w: of its two forms it is the one this program never makes (high s)", errSignature)
 	}
 	pae := dsse.PAE(PayloadType, o.payload)
 	if err := v.v.VerifySignature(bytes.NewReader(o.sig), bytes.NewReader(pae)); err != nil {

@@ -19,9 +19,9 @@ const MaxEvidence = 64 << 10
 // evidence is what a receipt's digest stands for. The salt makes the digest of
 // a guessable object unguessable; names and free text may stand in here.
 type evidence struct {
-	Object  json.RawMessage `json:"object"`
-	Receipt writ.ReceiptID  `json:"receipt"`
-	Salt    string          `json:"salt"`
+	Object  any            `json:"object"`
+	Receipt writ.ReceiptID `json:"receipt"`
+	Salt    string         `json:"salt"`
 }
 
 // Evidence renders {object, receipt, salt} as compact JSON and returns the
@@ -30,18 +30,14 @@ type evidence struct {
 // too_large. The same arguments always give the same result.
 func (s *Sealer) Evidence(salt [16]byte, receipt writ.ReceiptID, object any) (sum string, sealed []byte, err error) {
 	const op = "receipts.Evidence"
-	raw, err := json.Marshal(object)
-	if err != nil {
-		return "", nil, writ.Fault(writ.CodeInternal, op, err)
-	}
-	plain, err := json.Marshal(evidence{Object: raw, Receipt: receipt, Salt: hex.EncodeToString(salt[:])})
+	plain, err := json.Marshal(evidence{Object: object, Receipt: receipt, Salt: hex.EncodeToString(salt[:])})
 	if err != nil {
 		return "", nil, writ.Fault(writ.CodeInternal, op, err)
 	}
 	if len(plain) > MaxEvidence {
 		return "", nil, writ.Refuse(writ.CodeTooLarge, op, "the evidence of this call is over 64 KiB", "send less in one call")
 	}
-	aead, mac, err := evidenceKeys(s.evidence, receipt)
+	aead, mac, err := s.evidence.of(receipt)
 	if err != nil {
 		return "", nil, writ.Fault(writ.CodeInternal, op, err)
 	}
@@ -59,7 +55,11 @@ var errEvidence = errors.New("the evidence does not open with this key and recei
 // receipt states. It fails when key, receipt or bytes are not the ones used.
 func OpenEvidence(key [32]byte, receipt writ.ReceiptID, sealed []byte) ([]byte, error) {
 	const op = "receipts.OpenEvidence"
-	aead, _, err := evidenceKeys(key, receipt)
+	ev, err := newEvidenceKey(key)
+	if err != nil {
+		return nil, writ.Fault(writ.CodeInternal, op, err)
+	}
+	aead, _, err := ev.of(receipt)
 	if err != nil {
 		return nil, writ.Fault(writ.CodeInternal, op, err)
 	}
@@ -73,9 +73,18 @@ func OpenEvidence(key [32]byte, receipt writ.ReceiptID, sealed []byte) ([]byte, 
 	return plain, nil
 }
 
-// evidenceKeys derives a receipt's encryption and nonce keys (RFC 5869).
-func evidenceKeys(key [32]byte, receipt writ.ReceiptID) (aead cipher.AEAD, mac []byte, err error) {
-	keys, err := hkdf.Key(sha256.New, key[:], nil, "writ evidence v1 "+string(receipt), 64)
+// evidenceKey gives every receipt keys of its own. It holds the part of their
+// derivation (RFC 5869) that is the same for all of them.
+type evidenceKey struct{ prk []byte }
+
+func newEvidenceKey(secret [32]byte) (*evidenceKey, error) {
+	prk, err := hkdf.Extract(sha256.New, secret[:], nil)
+	return &evidenceKey{prk}, err
+}
+
+// of derives a receipt's encryption and nonce keys.
+func (k *evidenceKey) of(receipt writ.ReceiptID) (aead cipher.AEAD, mac []byte, err error) {
+	keys, err := hkdf.Expand(sha256.New, k.prk, "writ evidence v1 "+string(receipt), 64)
 	if err != nil {
 		return nil, nil, err
 	}

@@ -80,7 +80,7 @@ func decodeHead(payload []byte) (p headPredicate, sum string, err error) {
 		return p, "", err
 	}
 	var s headStatement
-	if err := strict(payload, &s); err != nil || len(s.Subject) != 1 || !digestPattern.MatchString(s.Subject[0].Digest.SHA256) {
+	if err := strict(payload, &s); err != nil || len(s.Subject) != 1 || !hexDigest(s.Subject[0].Digest.SHA256) {
 		return p, "", errForm
 	}
 	if _, err := parseTime(s.Predicate.At); err != nil {

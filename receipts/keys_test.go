@@ -6,8 +6,10 @@ import (
 	"crypto/elliptic"
 	"crypto/rand"
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -196,9 +198,6 @@ func TestLoadRefuses(t *testing.T) {
 				cases = append(cases, spoil{mode.String(), file, func(dir string) error { return os.Chmod(at(dir), mode) }})
 			}
 		}
-		if os.Geteuid() != 0 { // root reads everything
-			cases = append(cases, spoil{"unreadable", file, func(dir string) error { return os.Chmod(at(dir), 0) }})
-		}
 	}
 	for _, c := range cases {
 		dir := t.TempDir()
@@ -228,6 +227,61 @@ func TestLoadRefuses(t *testing.T) {
 	}
 	if _, err := LoadOrCreate(filepath.Join(dir, FileKey), KeyOptions{}); err == nil {
 		t.Error("a file in place of the directory")
+	}
+}
+
+// A file that may not be read is refused by name. Root reads everything, so it
+// runs the test again as nobody.
+func TestUnreadableKeys(t *testing.T) {
+	if os.Geteuid() == 0 {
+		asNobody(t)
+		return
+	}
+	for _, file := range []string{FileKey, FilePublic, FileEvidence, FileOrigin} {
+		dir := t.TempDir()
+		if _, err := LoadOrCreate(dir, KeyOptions{}); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Chmod(filepath.Join(dir, file), 0); err != nil {
+			t.Fatal(err)
+		}
+		before := tree(t, dir)
+		if _, err := LoadOrCreate(dir, KeyOptions{}); !names(err, file) || !strings.Contains(err.Error(), "cannot be opened") {
+			t.Errorf("%s: %v", file, err)
+		} else {
+			fmt.Println("refused:", file)
+		}
+		if after := tree(t, dir); after != before {
+			t.Errorf("%s: the refused directory was changed\nbefore %s\nafter  %s", file, before, after)
+		}
+	}
+}
+
+// asNobody runs the test again, from a folder that others may read, as a user
+// who may read nothing else.
+func asNobody(t *testing.T) {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "writ-nobody-") // t.TempDir is for its owner alone
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	tmp, bin := filepath.Join(dir, "tmp"), filepath.Join(dir, "receipts.test")
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	copyFile(t, self, bin)
+	const uid = 65534
+	if err := errors.Join(os.Chmod(dir, 0o755), os.Chmod(bin, 0o755), os.Mkdir(tmp, 0o700), os.Chown(tmp, uid, uid)); err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.CommandContext(t.Context(), bin, "-test.run", "^"+t.Name()+"$")
+	cmd.Dir, cmd.Env = tmp, append(os.Environ(), "TMPDIR="+tmp)
+	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uid, Gid: uid}}
+	out, err := cmd.CombinedOutput()
+	if err != nil || strings.Count(string(out), "refused: ") != 4 {
+		t.Errorf("as user %d: %v\n%s", uid, err, out)
 	}
 }
 

@@ -5,7 +5,13 @@ import (
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/sha256"
+	"encoding/asn1"
 	"errors"
+	"math/big"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
 
 	"github.com/secure-systems-lab/go-securesystemslib/dsse"
 	"github.com/writ-gateway/writ"
@@ -13,28 +19,85 @@ import (
 
 // sign is the one place where a receipt key signs. The nil reader makes ECDSA
 // deterministic (RFC 6979): the same key and text always give the same bytes.
-// ecdsa.SignASN1 and sigstore's signers do not promise that.
+// ecdsa.SignASN1 and sigstore's signers do not promise that. Of the two values s
+// that hold for one r, n−s is as good as s, the lower is taken: so nobody can
+// make a second signature of a first, and one receipt has one envelope.
 func sign(priv *ecdsa.PrivateKey, pae []byte) ([]byte, error) {
 	h := sha256.Sum256(pae)
-	return priv.Sign(nil, h[:], crypto.SHA256)
+	sig, err := priv.Sign(nil, h[:], crypto.SHA256)
+	if err != nil {
+		return nil, err
+	}
+	var rs signatureValues
+	if _, err := asn1.Unmarshal(sig, &rs); err != nil {
+		return nil, err
+	}
+	if !rs.high() {
+		return sig, nil
+	}
+	rs.S.Sub(elliptic.P256().Params().N, rs.S)
+	return asn1.Marshal(rs)
 }
+
+// signatureValues is a signature as ASN.1 has it.
+type signatureValues struct{ R, S *big.Int }
+
+var halfOrder = new(big.Int).Rsh(elliptic.P256().Params().N, 1)
+
+// high says whether s is the greater of the two values that hold.
+func (rs signatureValues) high() bool { return rs.S.Cmp(halfOrder) > 0 }
 
 // KeyIDOf is the OpenSSH fingerprint of a public key, "SHA256:…": the only
 // key id besides the empty one that cosign accepts in a DSSE envelope.
 func KeyIDOf(pub *ecdsa.PublicKey) (string, error) { return dsse.SHA256KeyID(pub) }
 
 // Sealer holds the receipt key and the evidence key. It is safe for
-// concurrent use and keeps no state between calls.
+// concurrent use. What it gives never depends on what it gave before.
 type Sealer struct {
 	key      *ecdsa.PrivateKey
 	keyID    string
 	origin   string
-	evidence [32]byte
+	evidence *evidenceKey
+	fresh    signatures
+
+	born   time.Time
+	signed atomic.Int64 // nanoseconds since born when the key last signed; 0: it did not, or failed since
+}
+
+// signatures are those made a moment ago. A fact is sealed twice in one
+// process, for the reply and for the ledger, and what is signed decides the
+// signature: the second time it need not be made again. Each is handed out
+// once, and forgotten when many others follow.
+type signatures struct {
+	mu    sync.Mutex
+	by    map[[sha256.Size]byte][]byte // digest of the signed text → signature
+	order [4096][sha256.Size]byte      // digests as they came, a ring
+	next  int
+}
+
+func (s *signatures) keep(digest [sha256.Size]byte, sig []byte) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.by == nil {
+		s.by = map[[sha256.Size]byte][]byte{}
+	}
+	delete(s.by, s.order[s.next])
+	s.order[s.next], s.by[digest] = digest, slices.Clone(sig)
+	s.next = (s.next + 1) % len(s.order)
+}
+
+// take gives nil when there is none.
+func (s *signatures) take(digest [sha256.Size]byte) []byte {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	sig := s.by[digest]
+	delete(s.by, digest)
+	return sig
 }
 
 // NewSealer makes a Sealer of a P-256 key for the log named origin, a bare
-// host name.
-func NewSealer(key *ecdsa.PrivateKey, origin string, evidenceKey [32]byte) (*Sealer, error) {
+// host name, and the secret that evidence is encrypted under.
+func NewSealer(key *ecdsa.PrivateKey, origin string, secret [32]byte) (*Sealer, error) {
 	const op = "receipts.NewSealer"
 	if key == nil || key.Curve != elliptic.P256() {
 		return nil, writ.Fault(writ.CodeInternal, op, errors.New("the receipt key must be of curve P-256"))
@@ -46,7 +109,11 @@ func NewSealer(key *ecdsa.PrivateKey, origin string, evidenceKey [32]byte) (*Sea
 	if err != nil {
 		return nil, writ.Fault(writ.CodeInternal, op, err)
 	}
-	return &Sealer{key: key, keyID: id, origin: origin, evidence: evidenceKey}, nil
+	ev, err := newEvidenceKey(secret)
+	if err != nil {
+		return nil, writ.Fault(writ.CodeInternal, op, err)
+	}
+	return &Sealer{key: key, keyID: id, origin: origin, evidence: ev, born: time.Now()}, nil
 }
 
 // KeyID of the receipt key.
@@ -74,6 +141,39 @@ func (s *Sealer) Draft(st writ.Statement) (head, tail []byte, err error) {
 	return Draft(st)
 }
 
+// proven is how long one good signature vouches for the key.
+const proven = time.Second
+
+// Ready says whether the key can sign, before something is committed that needs
+// a receipt. While receipts are sealed it costs reading a clock: a signature of
+// the last second is proof enough. Otherwise it signs a text of its own, which
+// nobody sees, and verifies that.
+func (s *Sealer) Ready() error {
+	if at := s.signed.Load(); at > 0 && time.Since(s.born)-time.Duration(at) < proven {
+		return nil
+	}
+	const op = "receipts.Ready"
+	pae := dsse.PAE("application/vnd.writ.probe", []byte(s.keyID))
+	sig, err := sign(s.key, pae)
+	if err != nil {
+		return writ.Fault(writ.CodeNotReady, op, err)
+	}
+	if h := sha256.Sum256(pae); !ecdsa.VerifyASN1(&s.key.PublicKey, h[:], sig) {
+		return writ.Fault(writ.CodeNotReady, op, errors.New("the receipt key does not sign for "+s.keyID))
+	}
+	s.vouch(nil)
+	return nil
+}
+
+// vouch notes what became of a signature.
+func (s *Sealer) vouch(err error) {
+	if err != nil {
+		s.signed.Store(0)
+		return
+	}
+	s.signed.Store(max(1, int64(time.Since(s.born))))
+}
+
 // Seal signs a stored fact. It renders nothing: the payload is head, commit
 // and tail as stored, so the same fact always gives the same receipt.
 func (s *Sealer) Seal(f writ.StoredFact) (writ.Receipt, error) {
@@ -85,9 +185,17 @@ func (s *Sealer) Seal(f writ.StoredFact) (writ.Receipt, error) {
 		return writ.Receipt{}, writ.Fault(writ.CodeInternal, op, errors.New("the fact's commit cannot be stated"))
 	}
 	payload := f.Payload()
-	sig, err := sign(s.key, dsse.PAE(PayloadType, payload))
-	if err != nil {
-		return writ.Receipt{}, writ.Fault(writ.CodeInternal, op, err)
+	pae := dsse.PAE(PayloadType, payload)
+	digest := sha256.Sum256(pae)
+	sig := s.fresh.take(digest)
+	if sig == nil {
+		var err error
+		sig, err = sign(s.key, pae)
+		s.vouch(err)
+		if err != nil {
+			return writ.Receipt{}, writ.Fault(writ.CodeInternal, op, err)
+		}
+		s.fresh.keep(digest, sig)
 	}
 	return writ.Receipt{ID: f.ID, Seq: f.Commit.Seq, Payload: payload, KeyID: s.keyID, Sig: sig, Evidence: f.Evidence}, nil
 }

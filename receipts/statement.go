@@ -6,7 +6,6 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
-	"regexp"
 	"slices"
 	"strings"
 
@@ -176,11 +175,10 @@ func digest(b []byte) string {
 const MaxWord = 200
 
 var (
-	digestPattern = regexp.MustCompile(`^[0-9a-f]{64}$`)
-	kinds         = []string{writ.ObjectAgent, writ.ObjectSession, writ.ObjectTask, writ.ObjectRun, writ.ObjectGate, writ.ObjectApproval, writ.ObjectBundle}
-	principals    = []writ.PrincipalKind{"", writ.KindHuman, writ.KindAgent, writ.KindService, writ.KindConnector, writ.KindSystem}
-	roles         = []writ.Role{"", writ.RoleOperator, writ.RoleOrchestrator, writ.RoleExecutor, writ.RoleVerifier, writ.RoleApprover, writ.RoleAuditor, writ.RoleConnector, writ.RoleSystem}
-	effects       = []writ.Effect{"", writ.EffectAllow, writ.EffectRedact, writ.EffectRequireApproval, writ.EffectDeny}
+	kinds      = []string{writ.ObjectAgent, writ.ObjectSession, writ.ObjectTask, writ.ObjectRun, writ.ObjectGate, writ.ObjectApproval, writ.ObjectBundle}
+	principals = []writ.PrincipalKind{"", writ.KindHuman, writ.KindAgent, writ.KindService, writ.KindConnector, writ.KindSystem}
+	roles      = []writ.Role{"", writ.RoleOperator, writ.RoleOrchestrator, writ.RoleExecutor, writ.RoleVerifier, writ.RoleApprover, writ.RoleAuditor, writ.RoleConnector, writ.RoleSystem}
+	effects    = []writ.Effect{"", writ.EffectAllow, writ.EffectRedact, writ.EffectRequireApproval, writ.EffectDeny}
 )
 
 // word says whether s is of the closed alphabet of statements.
@@ -204,34 +202,50 @@ func opensApproval(c writ.Change) bool {
 	return c.Kind == writ.ObjectApproval && c.From == "" && c.To == string(writ.ApprovalPending)
 }
 
+// hexDigest says whether s is a SHA-256 in lower-case hex.
+func hexDigest(s string) bool {
+	if len(s) != 2*sha256.Size {
+		return false
+	}
+	for i := range len(s) {
+		if c := s[i]; (c < '0' || c > '9') && (c < 'a' || c > 'f') {
+			return false
+		}
+	}
+	return true
+}
+
 // check holds a statement to the closed lists. Errors name the field and never
 // the value.
 func check(st writ.Statement) error {
 	bad := func(field string) error { return fmt.Errorf("%s is not of the form a receipt may hold", field) }
 	opt := func(valid bool, s string) bool { return s == "" || valid }
-	for field, ok := range map[string]bool{
-		"receipt":    st.Receipt.Valid(),
-		"call":       opt(st.Call.Valid(), string(st.Call)),
-		"tenant":     st.Tenant.Valid(),
-		"log":        validOrigin(st.Log),
-		"transition": st.Transition != "" && word(st.Transition),
-		"version":    word(st.Version),
-		"code":       st.Code == "" || slices.Contains(writ.Codes(), st.Code),
-		"agent":      opt(st.Actor.Agent.Valid(), string(st.Actor.Agent)),
-		"kind":       slices.Contains(principals, st.Actor.Kind),
-		"role":       slices.Contains(roles, st.Actor.Role),
-		"session":    opt(st.Actor.Session.Valid(), string(st.Actor.Session)),
-		"run":        opt(st.Run.Valid(), string(st.Run)),
-		"task":       opt(st.Task.Valid(), string(st.Task)),
-		"fence":      st.Fence >= 0 && st.Fence <= jcs.MaxInt,
-		"count":      st.Count >= 0 && st.Count <= jcs.MaxInt,
-		"key id":     st.KeyID != "" && word(st.KeyID),
-		"evidence":   opt(digestPattern.MatchString(st.Evidence), st.Evidence),
-		"effect":     slices.Contains(effects, st.Decision.Effect),
-		"revisions":  word(st.Decision.PolicyRevision) && word(st.Decision.BindingsRevision) && word(st.Decision.InputDigest),
+	for _, f := range [...]struct {
+		name string
+		ok   bool
+	}{
+		{"receipt", st.Receipt.Valid()},
+		{"call", opt(st.Call.Valid(), string(st.Call))},
+		{"tenant", st.Tenant.Valid()},
+		{"log", validOrigin(st.Log)},
+		{"transition", st.Transition != "" && word(st.Transition)},
+		{"version", word(st.Version)},
+		{"code", st.Code == "" || slices.Contains(writ.Codes(), st.Code)},
+		{"agent", opt(st.Actor.Agent.Valid(), string(st.Actor.Agent))},
+		{"kind", slices.Contains(principals, st.Actor.Kind)},
+		{"role", slices.Contains(roles, st.Actor.Role)},
+		{"session", opt(st.Actor.Session.Valid(), string(st.Actor.Session))},
+		{"run", opt(st.Run.Valid(), string(st.Run))},
+		{"task", opt(st.Task.Valid(), string(st.Task))},
+		{"fence", st.Fence >= 0 && st.Fence <= jcs.MaxInt},
+		{"count", st.Count >= 0 && st.Count <= jcs.MaxInt},
+		{"key id", st.KeyID != "" && word(st.KeyID)},
+		{"evidence", opt(hexDigest(st.Evidence), st.Evidence)},
+		{"effect", slices.Contains(effects, st.Decision.Effect)},
+		{"revisions", word(st.Decision.PolicyRevision) && word(st.Decision.BindingsRevision) && word(st.Decision.InputDigest)},
 	} {
-		if !ok {
-			return bad(field)
+		if !f.ok {
+			return bad(f.name)
 		}
 	}
 	for _, c := range st.Changes {

@@ -224,13 +224,35 @@ type CapabilityInvoked struct {
 }
 
 // invoke exists to be listed, permitted and routed. The edge turns a call of it
-// into a call of the capability it names; that one goes through the door.
+// into a call of the capability it names; that one goes through the door. What
+// comes here names nothing the gateway does itself: a capability of agents,
+// which is asked for with a task, or nothing at all.
 func invoke() *writ.Capability {
+	const op = "registry.Invoke"
 	return writ.Define[CapabilityInvokeArgs, CapabilityInvoked](writ.Capability{
 		ID: "capability.invoke", Safety: writ.SafetyMutating, Summary: "Call any capability of the gateway by name.",
 	}, writ.Verb[CapabilityInvokeArgs]{
-		Plan: func(*writ.Call, *CapabilityInvokeArgs, writ.Snapshot, writ.Decision) (tx writ.Tx, r writ.Reply, err error) {
-			return tx, r, writ.Refuse(writ.CodeMalformed, "registry.Invoke", "capability.invoke cannot call itself", "name another capability")
+		Reads: func(_ *writ.Call, a *CapabilityInvokeArgs, s writ.Snapshot) (writ.ReadSet, error) {
+			return readTools(s, a.Capability), nil
+		},
+		Plan: func(c *writ.Call, a *CapabilityInvokeArgs, s writ.Snapshot, _ writ.Decision) (tx writ.Tx, r writ.Reply, err error) {
+			if c.Via != "" || a.Capability == "capability.invoke" {
+				return tx, r, writ.Refuse(writ.CodeMalformed, op, "capability.invoke cannot call itself", "name another capability")
+			}
+			tasks, err := providers(s, a.Capability)
+			if err != nil {
+				return tx, r, err
+			}
+			from := tasks[a.Capability]
+			switch {
+			case len(from) == 0:
+				err = writ.Refuse(writ.CodeNotFound, op, "there is no such capability", "list them with capability.list")
+			case !summarise(a.Capability, from).Callable:
+				err = writ.Refuse(writ.CodeUnavailable, op, "the capability is blocked", "its agents declare that nobody may use it; capability.get shows them")
+			default:
+				err = writ.Refuse(writ.CodeUnavailable, op, "the capability is carried out by agents, not by the gateway", "enqueue a task for it with task.enqueue")
+			}
+			return tx, r, err
 		},
 	})
 }

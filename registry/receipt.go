@@ -56,7 +56,7 @@ func getReceipt(cfg Config) *writ.Capability {
 
 // ReceiptListArgs page through the log.
 type ReceiptListArgs struct {
-	After *int64     `json:"after,omitempty" doc:"Only receipts after this sequence; -1, the start, when left out." minimum:"-1"`
+	After *int64     `json:"after,omitempty" doc:"Only receipts after this sequence; -1, the start, when left out." minimum:"-1" maximum:"100000000000000"`
 	Limit int64      `json:"limit,omitempty" doc:"Receipts per page." default:"50" minimum:"1" maximum:"200"`
 	RunID writ.RunID `json:"run_id,omitempty" doc:"Only receipts of this run." pattern:"^run_[0-7][0-9A-HJKMNP-TV-Z]{25}$"`
 }
@@ -106,7 +106,7 @@ func listReceipts(cfg Config) *writ.Capability {
 
 // ReceiptExportArgs say where the export begins.
 type ReceiptExportArgs struct {
-	After *int64 `json:"after,omitempty" doc:"Only receipts after this sequence; -1, the start, when left out." minimum:"-1"`
+	After *int64 `json:"after,omitempty" doc:"Only receipts after this sequence; -1, the start, when left out." minimum:"-1" maximum:"100000000000000"`
 	Limit int64  `json:"limit,omitempty" doc:"Receipts in the export." default:"1000" minimum:"1" maximum:"1000"`
 }
 

@@ -175,6 +175,8 @@ func TestCapabilityGet(t *testing.T) {
 	r.refused(writ.CodeNotFound, "capability.get", &CapabilityGetArgs{Capability: "run.reap"}) // internal
 	r.refused(writ.CodeNotFound, "capability.get", &CapabilityGetArgs{Capability: "site.none"})
 	r.refused(writ.CodeMalformed, "capability.invoke", &CapabilityInvokeArgs{Capability: "capability.invoke"})
+	r.refused(writ.CodeUnavailable, "capability.invoke", &CapabilityInvokeArgs{Capability: "site.build"})
+	r.refused(writ.CodeNotFound, "capability.invoke", &CapabilityInvokeArgs{Capability: "site.none"})
 }
 
 func TestPolicyInfo(t *testing.T) {

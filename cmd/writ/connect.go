@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -14,41 +15,101 @@ import (
 	"github.com/writ-gateway/writ/internal/daemon"
 )
 
-// connection is how a command finds the gateway and who it acts as: flags, then
-// WRIT_URL and WRIT_TOKEN_FILE, then the data directory of a gateway on this
-// machine (./.writ, else the default one).
+// connection is how a command finds the gateway and who it acts as. Flags win
+// over the environment. Nothing is looked for in the working directory: whoever
+// made that could otherwise choose where a token goes.
 type connection struct{ url, tokenFile, data string }
 
 func (n *connection) flags(c *cobra.Command) {
-	c.Flags().StringVar(&n.url, "url", "", "gateway, for example http://127.0.0.1:8700 (WRIT_URL)")
-	c.Flags().StringVar(&n.tokenFile, "token-file", "", "file with the session token (WRIT_TOKEN_FILE)")
-	c.Flags().StringVar(&n.data, "data", "", "data directory of a gateway on this machine (WRIT_DATA)")
+	c.Flags().StringVar(&n.url, "url", "", "gateway, for example http://127.0.0.1:8700; wants --token-file (WRIT_URL)")
+	c.Flags().StringVar(&n.tokenFile, "token-file", "", "file with the session token, mode 0600; wants --url or --data (WRIT_TOKEN_FILE)")
+	c.Flags().StringVar(&n.data, "data", "", "data directory of a gateway on this machine (WRIT_DATA; default: writ serve's)")
 }
 
 func (n *connection) open() (*client.Client, error) {
-	data := n.data
-	if data == "" {
-		data = os.Getenv("WRIT_DATA")
+	url, tokenFile, err := n.where(os.Getenv)
+	if err != nil {
+		return nil, err
 	}
-	if data == "" {
-		data = daemon.DefaultData(os.Getenv)
-		if _, err := os.Stat(".writ"); err == nil {
-			data = ".writ"
-		}
+	token, err := readToken(tokenFile)
+	if err != nil {
+		return nil, err
 	}
-	url := first(n.url, os.Getenv("WRIT_URL"))
-	if url == "" {
-		b, err := os.ReadFile(filepath.Join(data, "gateway.url"))
-		if errors.Is(err, fs.ErrNotExist) {
-			return nil, fmt.Errorf("no gateway is known here: start one with 'writ serve', or give --url")
-		}
-		if err != nil {
-			return nil, err
-		}
-		url = strings.TrimSpace(string(b))
+	return client.New(client.Config{URL: url, Token: token})
+}
+
+// where says which gateway to call and where its token lies. A token that was
+// found is only ever sent to the gateway that was found beside it: both come
+// from one data directory, or whoever calls named the place of each.
+func (n *connection) where(env func(string) string) (url, tokenFile string, err error) {
+	url, tokenFile = first(n.url, env("WRIT_URL")), first(n.tokenFile, env("WRIT_TOKEN_FILE"))
+	data, named := dataDir(n.data, env)
+	if n.data != "" { // the flag is meant, not what the environment says
+		url, tokenFile = n.url, n.tokenFile
 	}
-	token := first(n.tokenFile, os.Getenv("WRIT_TOKEN_FILE"), filepath.Join(data, "operator.token"))
-	return client.New(client.Config{URL: url, TokenFile: token})
+	switch {
+	case url != "" && tokenFile != "":
+		return url, tokenFile, nil
+	case url != "":
+		return "", "", errors.New("--url wants --token-file: the token of a data directory belongs to its own gateway")
+	case tokenFile != "" && !named:
+		return "", "", errors.New("--token-file wants --url, or the --data directory of the gateway the token is for")
+	case data == "":
+		return "", "", errors.New("no data directory is known: give --data, or --url and --token-file")
+	}
+	b, err := os.ReadFile(filepath.Join(data, "gateway.url"))
+	if errors.Is(err, fs.ErrNotExist) {
+		return "", "", fmt.Errorf("no gateway has served from %s: start one with 'writ serve', or name another directory with --data or WRIT_DATA", data)
+	}
+	if err != nil {
+		return "", "", err
+	}
+	return strings.TrimSpace(string(b)), first(tokenFile, daemon.OperatorToken(data)), nil
+}
+
+// dataDir is the data directory, and whether it was named rather than the
+// default one.
+func dataDir(flag string, env func(string) string) (data string, named bool) {
+	if data = first(flag, env("WRIT_DATA")); data != "" {
+		return data, true
+	}
+	return daemon.DefaultData(env), false
+}
+
+// readToken reads a file that nobody but its owner may read, and that is what
+// its name says: not a link to a secret somewhere else.
+func readToken(path string) (string, error) {
+	info, err := os.Lstat(path)
+	if err != nil {
+		return "", fmt.Errorf("token file: %w", err)
+	}
+	if !info.Mode().IsRegular() {
+		return "", fmt.Errorf("token file %s is a link or no plain file: name the file itself", path)
+	}
+	f, err := os.Open(path)
+	if err != nil {
+		return "", fmt.Errorf("token file: %w", err)
+	}
+	defer func() { _ = f.Close() }()
+	opened, err := f.Stat()
+	if err != nil {
+		return "", err
+	}
+	if !os.SameFile(info, opened) {
+		return "", fmt.Errorf("token file %s was replaced while it was opened", path)
+	}
+	if opened.Mode().Perm()&0o077 != 0 {
+		return "", fmt.Errorf("token file %s is open to others (mode %04o): chmod 600 it", path, opened.Mode().Perm())
+	}
+	b, err := io.ReadAll(io.LimitReader(f, 4096))
+	if err != nil {
+		return "", fmt.Errorf("token file: %w", err)
+	}
+	token := strings.TrimSpace(string(b))
+	if token == "" || strings.ContainsAny(token, " \t\r\n") {
+		return "", fmt.Errorf("token file %s does not hold one token", path)
+	}
+	return token, nil
 }
 
 func first(s ...string) string {

@@ -54,6 +54,7 @@ It keeps serving afterwards; --once ends with exit code 0 instead.`,
 			w := c.OutOrStdout()
 			fmt.Fprintf(w, "\nServing %s (API reference at %s/docs). Stop with Ctrl-C. Try:\n\n", d.URL(), d.URL())
 			fmt.Fprintf(w, "  curl -s -H \"Authorization: Bearer $(cat %s)\" %s/v1/runs\n", daemon.OperatorToken(cfg.Data), d.URL())
+			fmt.Fprintf(w, "  writ run list --data %s\n", cfg.Data)
 			select {
 			case <-c.Context().Done():
 			case err := <-d.Served():

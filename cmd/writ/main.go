@@ -1,7 +1,7 @@
 // Command writ is the gateway and everything one does with it from a terminal:
-// serve it, try it, call it, and check its receipts. Every command but serve,
-// init, demo, doctor, openapi and receipt verify speaks HTTP to a gateway; none
-// of them opens the store.
+// serve it, try it, call it, write its policies, and check its receipts. Every
+// command but serve, init, demo, doctor, openapi, receipt verify and those of
+// policy authors speaks HTTP to a gateway; none of them opens the store.
 package main
 
 import (
@@ -105,11 +105,10 @@ func exitCode(c writ.Code) int {
 		return exitUsage
 	case writ.CodeNotFound:
 		return exitNotFound
-	case writ.CodeApproval:
+	case writ.CodeApprovalRequired:
 		return exitWaits
 	case writ.CodeUnauthenticated, writ.CodeRBAC, writ.CodePolicy, writ.CodeScope, writ.CodeBudget,
-		writ.CodeApprovalDenied, writ.CodeSoD, writ.CodeEgress,
-		writ.CodeClassification, writ.CodeNotHolder, writ.CodeNotEligible, writ.CodeNoAgent:
+		writ.CodeClassification, writ.CodeEgress, writ.CodeSoD, writ.CodeApprovalDenied, writ.CodeNotHolder, writ.CodeNotEligible, writ.CodeNoAgent:
 		return exitDenied
 	case writ.CodeIllegal, writ.CodeVersion, writ.CodeClaimed, writ.CodeLeaseLost, writ.CodeScopeConflict, writ.CodeExists,
 		writ.CodeUnavailable, writ.CodeIdempotency, writ.CodeTokenIssued, writ.CodePaused:
@@ -153,7 +152,14 @@ with leases and fences, and every transition and denial leaves a signed receipt.
 	cmd.SetHelpCommandGroupID("operate")
 	cmd.SetCompletionCommandGroupID("operate")
 	cmd.AddCommand(serveCommand(), initCommand(), demoCommand(), doctorCommand(), configCommand(), openapiCommand(), versionCommand())
-	cmd.AddCommand(verbCommands()...)
+	verbs := verbCommands()
+	for _, c := range verbs {
+		if c.Name() == "policy" {
+			addPolicyCommands(c)
+			stageCommands(c)
+		}
+	}
+	cmd.AddCommand(verbs...)
 	cmd.AddCommand(receiptCommand())
 	return cmd
 }

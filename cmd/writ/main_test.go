@@ -70,6 +70,26 @@ func TestCommandsAreDocumented(t *testing.T) {
 	walk(root())
 }
 
+// The commands of policy authors teach by an example each.
+func TestPolicyCommandsHaveExamples(t *testing.T) {
+	policy, _, err := root().Find([]string{"policy"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	n := 0
+	for _, c := range policy.Commands() {
+		if c.GroupID == "" {
+			continue
+		}
+		if n++; !strings.Contains(c.Example, "writ policy "+c.Name()) || c.Long == "" {
+			t.Errorf("%s has no example, or does not say what it does", c.CommandPath())
+		}
+	}
+	if n != 13 {
+		t.Errorf("got %d commands, want 13", n)
+	}
+}
+
 func TestExitCodes(t *testing.T) {
 	want := map[writ.Code]int{
 		writ.CodeInputInvalid: exitUsage, writ.CodeNotFound: exitNotFound, writ.CodePolicy: exitDenied, writ.CodeLeaseLost: exitConflict,

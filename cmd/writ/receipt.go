@@ -109,16 +109,11 @@ sequence without a gap, legal transitions, and the signed head.
 Exit codes: 0 ok, 1 tampered, 2 malformed, 3 incomplete.`,
 		RunE: func(c *cobra.Command, args []string) error {
 			if key == "" {
-				if data == "" {
-					data = os.Getenv("WRIT_DATA")
+				dir, named := dataDir(data, os.Getenv)
+				if !named {
+					return errors.New("say which key to trust: --key FILE (receipt.pub of the gateway), or --data DIR")
 				}
-				if data == "" {
-					data = daemon.DefaultData(os.Getenv)
-					if _, err := os.Stat(".writ"); err == nil {
-						data = ".writ"
-					}
-				}
-				key = publicKey(data)
+				key = publicKey(dir)
 			}
 			pub, err := os.ReadFile(key)
 			if errors.Is(err, fs.ErrNotExist) {
@@ -154,7 +149,7 @@ Exit codes: 0 ok, 1 tampered, 2 malformed, 3 incomplete.`,
 		},
 	}
 	cmd.Flags().Int64Var(&from, "from", 0, "sequence the export must begin with")
-	cmd.Flags().StringVar(&key, "key", "", "public key, PEM (default: keys/receipt.pub of the data directory)")
+	cmd.Flags().StringVar(&key, "key", "", "public key to trust, PEM; without it, keys/receipt.pub of --data")
 	cmd.Flags().StringVar(&data, "data", "", "data directory of a gateway on this machine (WRIT_DATA)")
 	cmd.Flags().StringVarP(&format, "output", "o", "table", "table or json")
 	return cmd

@@ -12,10 +12,12 @@ import (
 	"github.com/writ-gateway/writ/gateway"
 	"github.com/writ-gateway/writ/internal/daemon"
 	"github.com/writ-gateway/writ/policies"
+	"github.com/writ-gateway/writ/policies/author"
 )
 
 // docs/reference.md is made from the code: capabilities with the roles that may
-// call them, state machines, error codes, policy rules.
+// call them, state machines, error codes, policy rules
+// and lints.
 func TestReferenceIsUpToDate(t *testing.T) {
 	cat := daemon.Catalog()
 	engine, err := policies.Load(t.Context(), policies.Shipped(), policies.Options{Capabilities: daemon.IDs(cat), Tenants: []writ.Tenant{"default"}})
@@ -51,20 +53,26 @@ func TestReferenceIsUpToDate(t *testing.T) {
 	states(&b, "run", writ.RunMoves)
 	states(&b, "task", writ.TaskMoves)
 	states(&b, "bundle", writ.BundleMoves)
-	b.WriteString("\n## Errors\n\nProblems (RFC 9457) carry one of these codes. *Receipted* ones leave a denial in the log.\n\n" +
+	b.WriteString("\n## Errors\n\nProblems (RFC 9457) carry one of these codes. *Receipted* ones leave a denial in the log. A version named\nin If-Match that no longer holds is 412.\n\n" +
 		"| code | status | receipted |\n|---|---|---|\n")
 	for _, c := range writ.Codes() {
 		receipted := ""
 		if c.Receipted() {
 			receipted = "yes"
 		}
-		fmt.Fprintf(&b, "| `%s` | %d | %s |\n", c, gateway.StatusOf(c), receipted)
+		statuses := strings.Trim(strings.ReplaceAll(fmt.Sprint(gateway.Statuses(c)), " ", ", "), "[]")
+		fmt.Fprintf(&b, "| `%s` | %s | %s |\n", c, statuses, receipted)
 	}
-	b.WriteString("\n## Policy rules\n\nRules of the built-in packs; a denial names them in `rule_ids`.\n\n| rule | severity | what it denies |\n|---|---|---|\n")
+	b.WriteString("\n## Policy rules\n\nRules of the built-in packs, the effect each has, and when it holds; refusals name them in `rule_ids`.\n\n| rule | severity | effect | when |\n|---|---|---|---|\n")
 	for _, p := range engine.Info().Packs {
 		for _, r := range p.Rules {
-			fmt.Fprintf(&b, "| `%s` | %s | %s |\n", r.ID, r.Severity, r.Title)
+			fmt.Fprintf(&b, "| `%s` | %s | %s | %s |\n", r.ID, r.Severity, r.Effect, r.Title)
 		}
+	}
+	b.WriteString("\n## Policy lints\n\nWhat `writ policy lint` looks for besides what `writ policy check` refuses (id `check`). Ids do not change.\n\n| id | severity | finds | what to do |\n|---|---|---|---|\n")
+	markdown := strings.NewReplacer("|", `\|`, "**", "`**`", "<pack>", "PACK", "<case>", "CASE")
+	for _, l := range author.Lints() {
+		fmt.Fprintf(&b, "| `%s` | %s | %s | %s |\n", l.ID, l.Severity, markdown.Replace(l.Title), markdown.Replace(l.Hint))
 	}
 	const path = "../../docs/reference.md"
 	if *update {

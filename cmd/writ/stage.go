@@ -19,14 +19,14 @@ import (
 // stageCommands puts what people type in the place of the verb that takes a
 // bundle in base64.
 func stageCommands(group *cobra.Command) {
-	group.Long = strings.TrimSpace(group.Long + `
+	group.Long += `
 
-See the policies in force, and put others in their place.
+In a running gateway:
 
   writ policy stage ./policies --wait     # brought in, compiled by every replica
   writ policy activate sha256:…           # in force everywhere, in one commit
   writ policy rollback                    # what was in force before
-  writ policy list                        # all of them, and who is ready`)
+  writ policy list                        # all of them, and who is ready`
 	for _, c := range group.Commands() {
 		if c.Name() == "stage" {
 			group.RemoveCommand(c)
@@ -41,7 +41,7 @@ const stagePause = 300 * time.Millisecond
 func stageCommand() *cobra.Command {
 	var connect connection
 	var format, note, key string
-	var wait, activate bool
+	var wait, activate, add bool
 	var timeout time.Duration
 	cmd := &cobra.Command{
 		Use: "stage DIR|FILE", Short: "Bring policies into a running gateway; nothing is put in force", Args: oneArg,
@@ -73,6 +73,9 @@ A bundle that does not compile is refused with what the compiler said; --wait pr
 				return err
 			}
 			body := map[string]any{"bundle": base64.StdEncoding.EncodeToString(packed)}
+			if add {
+				body["add"] = true
+			}
 			if note != "" {
 				body["note"] = note
 			}
@@ -101,6 +104,7 @@ A bundle that does not compile is refused with what the compiler said; --wait pr
 	}
 	f := cmd.Flags()
 	f.StringVar(&note, "note", "", "what it is for, for those who read it later")
+	f.BoolVar(&add, "add", false, "keep the packs in force that the bundle does not hold; signed bundles always do")
 	f.BoolVar(&wait, "wait", false, "wait until every replica is ready, or the bundle is refused")
 	f.BoolVar(&activate, "activate", false, "wait, then put it in force")
 	f.DurationVar(&timeout, "timeout", time.Minute, "how long to wait")

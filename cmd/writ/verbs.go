@@ -1,9 +1,12 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io"
 	"os"
 	"reflect"
 	"slices"
@@ -44,7 +47,6 @@ func verbCommands() []*cobra.Command {
 		groups[noun].AddCommand(verbCommand(k, verb))
 	}
 	approvalCommands(groups["approval"])
-	stageCommands(groups["policy"])
 	return out
 }
 
@@ -231,8 +233,26 @@ func fromFile(path string) (map[string]any, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := yaml.Unmarshal(b, &body); err != nil { // JSON is YAML
+	if body, err = parseFile(b); err != nil {
 		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	return body, nil
+}
+
+// parseFile reads one mapping, of what JSON can say. JSON is YAML.
+func parseFile(b []byte) (map[string]any, error) {
+	var body map[string]any
+	d := yaml.NewDecoder(bytes.NewReader(b))
+	if err := d.Decode(&body); err != nil && !errors.Is(err, io.EOF) {
+		return nil, err
+	} else if err == nil && !errors.Is(d.Decode(new(yaml.Node)), io.EOF) {
+		return nil, errors.New("holds more than one document")
+	}
+	if body == nil {
+		body = map[string]any{}
+	}
+	if _, err := json.Marshal(body); err != nil {
+		return nil, fmt.Errorf("holds what JSON cannot say: %w", err)
 	}
 	return body, nil
 }

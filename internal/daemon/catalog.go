@@ -22,7 +22,7 @@ type rooms struct {
 	policyInfo func() any
 	export     func(list []writ.Receipt, after, at int64, more bool) ([]byte, error)
 	minLease   int64
-	vet        func(sent, inForce []byte) (signer string, err error) // nil: bundles need no signature
+	vet        func(sent []byte) (signer string, err error) // nil: bundles need no signature
 }
 
 // build collects the capabilities of every room, with the validator of their

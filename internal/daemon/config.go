@@ -27,6 +27,7 @@ type Config struct {
 	Data     string   `yaml:"data" doc:"Directory for everything writ keeps: store, ledger, keys, operator token. Default: $XDG_STATE_HOME/writ, or ~/.local/state/writ."`
 	Keys     string   `yaml:"keys" doc:"Directory of the keys, when several replicas share them. Default: <data>/keys."`
 	Listen   string   `yaml:"listen" doc:"Address of the HTTP interface. Default: 127.0.0.1:8700."`
+	Hosts    string   `yaml:"allowed_hosts" doc:"Names, separated by commas, that callers may address the gateway by (the Host header), for example behind a proxy. Default: on loopback its loopback names, which are always allowed there; elsewhere any."`
 	Store    string   `yaml:"store" doc:"Where state lives: \"bolt\" (a file in data) or a URL, redis://host:6379/0 or unix:///path/to.sock. Default: bolt."`
 	Policies string   `yaml:"policies" doc:"Directory with packs/ and roles/. Default: the built-in ones."`
 	Activate bool     `yaml:"activate_policies" doc:"Put the policies this gateway is started with in force although others are; else they are only staged. Default: false."`
@@ -68,6 +69,8 @@ func Load(path string, env func(string) string, set map[string]string) (Config, 
 		d.KnownFields(true)
 		if err := d.Decode(&c); err != nil && !errors.Is(err, io.EOF) {
 			return c, fmt.Errorf("configuration %s: %w", path, err)
+		} else if err == nil && !errors.Is(d.Decode(new(yaml.Node)), io.EOF) {
+			return c, fmt.Errorf("configuration %s: holds more than one document", path)
 		}
 	}
 	for _, f := range fields() {
@@ -117,22 +120,31 @@ func (c Config) withDefaults(env func(string) string) Config {
 	return c
 }
 
-// DefaultData is where data goes when nothing says otherwise.
+// DefaultData is where data goes when nothing says otherwise; empty when the
+// user has no home. It never depends on the working directory.
 func DefaultData(env func(string) string) string {
-	if d := env("XDG_STATE_HOME"); d != "" {
+	if d := env("XDG_STATE_HOME"); filepath.IsAbs(d) {
 		return filepath.Join(d, "writ")
 	}
-	if h := env("HOME"); h != "" {
+	if h := env("HOME"); filepath.IsAbs(h) {
 		return filepath.Join(h, ".local", "state", "writ")
 	}
-	return ".writ"
+	return ""
 }
 
 // Validate names the first field that cannot be.
 func (c Config) Validate() error {
 	bad := func(field, why string) error { return fmt.Errorf("configuration: %s: %s", field, why) }
+	if c.Data == "" {
+		return bad("data", "name a directory: this user has no home to put it in")
+	}
 	if _, _, err := net.SplitHostPort(c.Listen); err != nil {
 		return bad("listen", "want host:port")
+	}
+	for _, h := range c.hosts() {
+		if h == "" || strings.Trim(strings.ToLower(h), "abcdefghijklmnopqrstuvwxyz0123456789-.:") != "" {
+			return bad("allowed_hosts", "want host names without ports, separated by commas")
+		}
 	}
 	if c.Store != "bolt" {
 		u, err := url.Parse(c.Store)
@@ -165,6 +177,18 @@ func (c Config) Validate() error {
 		return bad("outage_grace, gc_percent, memory_limit_mb", "may not be negative")
 	}
 	return nil
+}
+
+// hosts are the names of allowed_hosts.
+func (c Config) hosts() []string {
+	if c.Hosts == "" {
+		return nil
+	}
+	out := strings.Split(c.Hosts, ",")
+	for i := range out {
+		out[i] = strings.TrimSpace(out[i])
+	}
+	return out
 }
 
 func validOrigin(s string) bool {

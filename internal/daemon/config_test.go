@@ -8,15 +8,24 @@ import (
 	"time"
 )
 
-func noEnv(string) string { return "" }
+func noEnv(k string) string { return map[string]string{"HOME": "/home/op"}[k] }
 
 func TestConfigDefaultsRun(t *testing.T) {
 	c, err := Load("", noEnv, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if c.Store != "bolt" || c.Listen != "127.0.0.1:8700" || c.Keys != filepath.Join(".writ", "keys") {
+	if c.Store != "bolt" || c.Listen != "127.0.0.1:8700" || c.Data != "/home/op/.local/state/writ" || c.Keys != filepath.Join(c.Data, "keys") {
 		t.Fatalf("defaults: %+v", c)
+	}
+}
+
+// Nothing depends on the directory one happens to be in.
+func TestDataIsNeverInTheWorkingDirectory(t *testing.T) {
+	for _, env := range []map[string]string{{}, {"XDG_STATE_HOME": "state"}, {"HOME": "."}} {
+		if _, err := Load("", func(k string) string { return env[k] }, nil); err == nil || !strings.Contains(err.Error(), "data: ") {
+			t.Errorf("%v: got %v", env, err)
+		}
 	}
 }
 
@@ -26,7 +35,7 @@ func TestConfigPrecedence(t *testing.T) {
 		t.Fatal(err)
 	}
 	env := func(k string) string {
-		return map[string]string{"WRIT_LISTEN": "127.0.0.1:2", "WRIT_MAX_INFLIGHT": "7"}[k]
+		return map[string]string{"HOME": "/home/op", "WRIT_LISTEN": "127.0.0.1:2", "WRIT_MAX_INFLIGHT": "7"}[k]
 	}
 	c, err := Load(path, env, map[string]string{"log": "error"})
 	if err != nil {
@@ -45,6 +54,10 @@ func TestConfigErrorsNameTheField(t *testing.T) {
 		{"ledger: none\n", "ledger"},
 		{"origin: https://x/\n", "origin"},
 		{"max_inflight: many\n", "line 1"},
+		{"log: info\n---\nlog: debug\n", "more than one document"},
+		{"log: info\n...\nlog: [\n", "more than one document"},
+		{"allowed_hosts: a.example,,b.example\n", "allowed_hosts"},
+		{"allowed_hosts: http://a.example\n", "allowed_hosts"},
 	} {
 		path := filepath.Join(t.TempDir(), "writ.yaml")
 		if err := os.WriteFile(path, []byte(tt.file), 0o600); err != nil {
@@ -55,6 +68,37 @@ func TestConfigErrorsNameTheField(t *testing.T) {
 			t.Errorf("%q: got %v, want mention of %q", tt.file, err, tt.want)
 		}
 	}
+}
+
+// Whatever the file holds, it is a configuration that can be, or refused.
+func FuzzLoad(f *testing.F) {
+	for _, text := range []string{
+		"", "listen: 127.0.0.1:1\nlog: warn\noutage_grace: 5s\n", "listn: x\n", "outage_grace: soon\n", "max_inflight: 1e3\n", "log: info\n---\nlog: debug\n",
+		"data: &a x\nkeys: *a\n", "<<: {log: debug}\n", "store: redis://h:1/0\nledger: none\n", "outage_grace: [1]\n", "gc_percent: 0x10\nmemory_limit_mb: 0o7\n",
+		"activate_policies: yes\n", "data: ~\n", "!!binary aGk=: x\n", "\t", "{", "- a\n", "\xff",
+	} {
+		f.Add([]byte(text))
+	}
+	path := filepath.Join(f.TempDir(), "writ.yaml")
+	f.Fuzz(func(t *testing.T, text []byte) {
+		if err := os.WriteFile(path, text, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		c, err := Load(path, noEnv, nil)
+		if err != nil {
+			if !strings.HasPrefix(err.Error(), "configuration") {
+				t.Fatalf("%q: %v", text, err)
+			}
+			return
+		}
+		if err := c.Validate(); err != nil || c.Data == "" || c.Keys == "" || c.Inflight < 1 || c.MinLease < 1 || c.Grace < 0 {
+			t.Fatalf("%q gave %+v, %v", text, c, err)
+		}
+		again, err := Load(path, noEnv, nil)
+		if err != nil || again != c {
+			t.Fatalf("%q gave %+v and then %+v, %v", text, c, again, err)
+		}
+	})
 }
 
 func TestSchemaCoversEverySetting(t *testing.T) {

@@ -37,7 +37,7 @@ type Daemon struct {
 	store      store.Store
 	ledger     *ledger.Ledger
 	engine     *policies.Engine
-	vet        func(sent, inForce []byte) (signer string, err error)
+	vet        func(sent []byte) (signer string, err error)
 	failed     map[writ.BundleID]time.Time // did not compile here; used by whoever looks
 	proposed   []byte                      // the bundle this replica was started with, canonical
 	blobs      *blobs.Dir
@@ -101,8 +101,8 @@ func (d *Daemon) URL() string { return "http://" + d.listener.Addr().String() }
 func (d *Daemon) onStop(f func(context.Context) error) { d.undo = append(d.undo, f) }
 
 func (d *Daemon) openData(context.Context) error {
-	if err := os.MkdirAll(d.cfg.Data, 0o700); err != nil {
-		return fmt.Errorf("data directory: %w", err)
+	if err := makeData(d.cfg.Data, d.log); err != nil {
+		return err
 	}
 	debug.SetGCPercent(d.cfg.GCPct)
 	if limit := memoryLimit(d.cfg.MemoryMB); limit > 0 {
@@ -268,17 +268,23 @@ func (d *Daemon) housekeeping() {
 }
 
 func (d *Daemon) openServer(ctx context.Context) error {
+	var lc net.ListenConfig
+	listener, err := lc.Listen(ctx, "tcp", d.cfg.Listen)
+	if err != nil {
+		return fmt.Errorf("listening on %s: %w", d.cfg.Listen, err)
+	}
+	d.listener = listener
+	d.onStop(func(context.Context) error { _ = listener.Close(); return nil }) // the server has closed it, if it came up
+	hosts := d.cfg.hosts()
+	if a, ok := listener.Addr().(*net.TCPAddr); ok && a.IP.IsLoopback() {
+		hosts = append(hosts, gateway.LoopbackHosts...)
+	}
 	handler, _, err := gateway.New(gateway.Config{
-		Door: d.dispatcher, Registry: d.registry, Telemetry: d.telemetry, Ready: d.ready, Log: d.log,
+		Door: d.dispatcher, Registry: d.registry, Hosts: hosts, Telemetry: d.telemetry, Ready: d.ready, Log: d.log,
 		PolicyRevision: func() string { policy, _ := d.engine.Revisions(); return policy },
 	})
 	if err != nil {
 		return fmt.Errorf("gateway: %w", err)
-	}
-	var lc net.ListenConfig
-	d.listener, err = lc.Listen(ctx, "tcp", d.cfg.Listen)
-	if err != nil {
-		return fmt.Errorf("listening on %s: %w", d.cfg.Listen, err)
 	}
 	if err := writeFile(filepath.Join(d.cfg.Data, urlFile), d.URL()+"\n"); err != nil {
 		return err

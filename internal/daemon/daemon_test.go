@@ -19,6 +19,7 @@ import (
 	"github.com/writ-gateway/writ/client"
 	"github.com/writ-gateway/writ/policies"
 	"github.com/writ-gateway/writ/store/blobs"
+	"github.com/writ-gateway/writ/store/redisstore/redistest"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -126,7 +127,16 @@ func TestEveryCapabilityBelongsToARole(t *testing.T) {
 
 // A run that waits hands out no work (P2.T4).
 func TestP2T4ClaimWhileTheRunIsPaused(t *testing.T) {
-	d, op, _ := start(t, t.TempDir())
+	t.Run("bolt", func(t *testing.T) { claimWhileTheRunIsPaused(t) })
+	t.Run("redis", func(t *testing.T) {
+		server := redistest.Start(t)
+		claimWhileTheRunIsPaused(t, func(c *Config) { c.Store = server.URL() })
+	})
+}
+
+func claimWhileTheRunIsPaused(t *testing.T, tune ...func(*Config)) {
+	t.Helper()
+	d, op, _ := start(t, t.TempDir(), tune...)
 	ex := executor(t, op, d.URL(), "builder")
 	var run struct {
 		RunID writ.RunID `json:"run_id"`
@@ -285,5 +295,26 @@ func TestPoliciesThatDoNotCompileAreNamed(t *testing.T) {
 	err = New(cfg, slog.New(slog.DiscardHandler)).Start(t.Context())
 	if err == nil || !strings.Contains(err.Error(), "budgets.rego:") {
 		t.Fatalf("got %v", err)
+	}
+}
+
+// On loopback the gateway answers to loopback names and those it was given.
+func TestHostsOnLoopback(t *testing.T) {
+	d, _, _ := start(t, t.TempDir(), func(c *Config) { c.Hosts = "writ.example.org, other.example.org" })
+	c := http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
+	for host, want := range map[string]int{"": 200, "localhost": 200, "other.example.org": 200, "evil.example": 421} {
+		req, err := http.NewRequestWithContext(t.Context(), "GET", d.URL()+"/healthz", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		req.Host = host
+		res, err := c.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = res.Body.Close()
+		if res.StatusCode != want {
+			t.Errorf("%q: %d, want %d", host, res.StatusCode, want)
+		}
 	}
 }

@@ -6,7 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"log/slog"
 	"net/http"
+	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
@@ -22,7 +24,7 @@ type Made struct{ PublicKey, KeyID string }
 
 // Init makes the data directory and its keys.
 func Init(cfg Config) (Made, error) {
-	if err := os.MkdirAll(cfg.Data, 0o700); err != nil {
+	if err := makeData(cfg.Data, slog.New(slog.DiscardHandler)); err != nil {
 		return Made{}, err
 	}
 	keys, err := receipts.LoadOrCreate(cfg.Keys, keyOptions(cfg))
@@ -90,9 +92,9 @@ func Examine(ctx context.Context, cfg Config) []Finding {
 		note("policies", from+", revision "+revision, nil)
 	}
 
-	if url, ok := running(cfg); ok {
-		detail, err := askReady(ctx, url)
-		note("gateway", url+": "+detail, err)
+	if at, ok := running(cfg); ok {
+		detail, err := askReady(ctx, at)
+		note("gateway", at+": "+detail, err)
 		return out
 	}
 	note("gateway", "not running", nil)
@@ -102,7 +104,7 @@ func Examine(ctx context.Context, cfg Config) []Finding {
 	}
 	st, err := openStore(ctx, cfg)
 	if err != nil {
-		note("store", cfg.Store, err)
+		note("store", storeName(cfg.Store), err)
 		return out
 	}
 	defer func() { _ = st.Close() }()
@@ -111,24 +113,37 @@ func Examine(ctx context.Context, cfg Config) []Finding {
 	return out
 }
 
+// storeName is a store's setting without what may be secret in it: user,
+// password and parameters.
+func storeName(setting string) string {
+	if setting == "bolt" {
+		return setting
+	}
+	u, err := url.Parse(setting)
+	if err != nil {
+		return "a URL that is not well formed"
+	}
+	return (&url.URL{Scheme: u.Scheme, Host: u.Host, Path: u.Path}).String()
+}
+
 // running finds the gateway that last said it serves this data directory.
 func running(cfg Config) (string, bool) {
 	b, err := os.ReadFile(filepath.Join(cfg.Data, urlFile))
 	if err != nil {
 		return "", false
 	}
-	url := strings.TrimSpace(string(b))
+	at := strings.TrimSpace(string(b))
 	c := http.Client{Timeout: 2 * time.Second}
-	res, err := c.Get(url + "/healthz")
+	res, err := c.Get(at + "/healthz")
 	if err != nil {
 		return "", false
 	}
 	_ = res.Body.Close()
-	return url, res.StatusCode == http.StatusOK
+	return at, res.StatusCode == http.StatusOK
 }
 
-func askReady(ctx context.Context, url string) (string, error) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url+"/readyz", nil)
+func askReady(ctx context.Context, at string) (string, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, at+"/readyz", nil)
 	if err != nil {
 		return "", err
 	}

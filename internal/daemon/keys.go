@@ -6,8 +6,10 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 )
 
@@ -36,6 +38,38 @@ func loadSecret(path string) ([]byte, error) {
 		return nil, fmt.Errorf("session key %s is damaged: want 64 hexadecimal digits", path)
 	}
 	return key, nil
+}
+
+// makeData makes the data directory, readable by its owner alone. One that is
+// open to others is closed to them if it is empty or holds writ's data; anything
+// else is not ours to close.
+func makeData(path string, log *slog.Logger) error {
+	if err := os.MkdirAll(path, 0o700); err != nil {
+		return fmt.Errorf("data directory: %w", err)
+	}
+	info, err := os.Stat(path)
+	if err != nil {
+		return fmt.Errorf("data directory: %w", err)
+	}
+	mode := info.Mode().Perm()
+	if mode&0o077 == 0 {
+		return nil
+	}
+	entries, err := os.ReadDir(path)
+	if err != nil {
+		return fmt.Errorf("data directory: %w", err)
+	}
+	ours := len(entries) == 0 || slices.ContainsFunc(entries, func(e fs.DirEntry) bool {
+		return slices.Contains([]string{"keys", "writ.db", "ledger", urlFile}, e.Name())
+	})
+	if !ours || info.Mode()&fs.ModeSticky != 0 {
+		return fmt.Errorf("data directory %s is open to others (mode %04o) and holds other files: give writ a directory of its own", path, mode)
+	}
+	if err := os.Chmod(path, 0o700); err != nil {
+		return fmt.Errorf("data directory %s is open to others (mode %04o), and that cannot be changed: %w", path, mode, err)
+	}
+	log.Warn("the data directory was open to others and is not any more", "path", path, "mode", fmt.Sprintf("%04o", mode))
+	return nil
 }
 
 // writeFile puts a file of mode 0600 in place, whole or not at all.

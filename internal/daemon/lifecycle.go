@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -15,6 +16,7 @@ import (
 	"github.com/writ-gateway/writ/bundles"
 	"github.com/writ-gateway/writ/guard"
 	"github.com/writ-gateway/writ/policies"
+	"github.com/writ-gateway/writ/policies/author"
 	"github.com/writ-gateway/writ/store/blobs"
 )
 
@@ -27,13 +29,35 @@ func (r rules) Under(policy, bindings string, version int64) (guard.Decider, boo
 }
 
 // newBundles joins the room of bundles with what reads them.
-func newBundles(vet func(sent, inForce []byte) (string, error)) bundles.Room {
-	return bundles.New(bundles.Config{Unpack: policies.Unpack, Vet: vet, Open: func(sent, inForce []byte) (bundles.Contents, error) {
-		c, err := policies.OpenBundle(sent, inForce)
+func newBundles(vet func(sent []byte) (string, error)) bundles.Room {
+	return bundles.New(bundles.Config{Unpack: policies.Unpack, Vet: vet, Open: func(sent, inForce []byte, add bool) (bundles.Contents, error) {
+		c, err := policies.OpenBundle(sent, inForce, add)
 		return bundles.Contents{
 			ID: writ.BundleOf(c.Digest), Packed: c.Packed, Bytes: int64(len(c.Bundle)), Packs: c.Packs, Policy: c.Policy, Bindings: c.Bindings,
 		}, err
 	}})
+}
+
+// vetting reads a trust file and gives what asks it about a bundle.
+func vetting(file string) (func(sent []byte) (string, error), error) {
+	b, err := os.ReadFile(file)
+	if err != nil {
+		return nil, err
+	}
+	trust, err := author.ReadTrust(b, os.DirFS(filepath.Dir(file)))
+	if err != nil {
+		return nil, err
+	}
+	return func(sent []byte) (string, error) {
+		c, err := trust.Verify(context.Background(), sent)
+		if err != nil {
+			e := writ.Refuse(writ.CodePolicy, "daemon.Vet", "the bundle is not signed by a key that may ship its packs, or is not as it was signed",
+				"make it with 'writ policy bundle' and 'writ policy sign'; 'writ policy verify --trust' says what is wrong with it")
+			e.Err = err
+			return "", e
+		}
+		return c.KeyID, nil
+	}, nil
 }
 
 // openPolicies loads the bundle the gate names, from the store. What this
@@ -46,11 +70,9 @@ func (d *Daemon) openPolicies(ctx context.Context) error {
 	}
 	d.blobs = dir
 	if d.cfg.Trust != "" {
-		trust, err := policies.LoadTrust(d.cfg.Trust)
-		if err != nil {
+		if d.vet, err = vetting(d.cfg.Trust); err != nil {
 			return fmt.Errorf("policy_trust: %w", err)
 		}
-		d.vet = trust.Vet
 	}
 	given := policies.Shipped()
 	if d.cfg.Policies != "" {

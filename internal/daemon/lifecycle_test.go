@@ -293,7 +293,7 @@ func TestTwoReplicasOnAnEmptyStore(t *testing.T) {
 // Where a trust file is configured an unsigned bundle is denied, with a receipt.
 func TestUnsignedIsDenied(t *testing.T) {
 	trust := filepath.Join(t.TempDir(), "trust.yaml")
-	text := "keys:\n  team:\n    packs: ['*']\n    public_key: |\n      -----BEGIN PUBLIC KEY-----\n      MFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAE5pKefyqZ1R0Q+4pVitEuyAX1dIjn\n      fWZVN8SRqWworB8kSsmzJ2cPhA1xQCqmXp4thnNqX7AUN53hah6B8nqugw==\n      -----END PUBLIC KEY-----\n"
+	text := "keys:\n  team:\n    packs: [freeze]\n    public_key: |\n      -----BEGIN PUBLIC KEY-----\n      MFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAE5pKefyqZ1R0Q+4pVitEuyAX1dIjn\n      fWZVN8SRqWworB8kSsmzJ2cPhA1xQCqmXp4thnNqX7AUN53hah6B8nqugw==\n      -----END PUBLIC KEY-----\n"
 	if err := os.WriteFile(trust, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}

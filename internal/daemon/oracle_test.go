@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"sync"
@@ -13,12 +14,15 @@ import (
 	"time"
 
 	"github.com/writ-gateway/writ"
+	"github.com/writ-gateway/writ/client"
 	"github.com/writ-gateway/writ/gateway"
+	"github.com/writ-gateway/writ/guard"
 	"github.com/writ-gateway/writ/store/redisstore/redistest"
 )
 
-// Random work by many callers on a whole gateway, then an oracle that knows
-// nothing of how the rooms plan looks at the store and the facts.
+// Random work by many callers on a whole gateway, or on two replicas of one,
+// then an oracle that knows nothing of how the rooms plan looks at the store and
+// the facts: once while leases are live, once when all have ended.
 func TestInvariantsAfterRandomWork(t *testing.T) {
 	seed := uint64(time.Now().UnixNano())
 	if s := os.Getenv("WRIT_SEED"); s != "" {
@@ -29,10 +33,16 @@ func TestInvariantsAfterRandomWork(t *testing.T) {
 		calls = 2000
 	}
 	t.Logf("WRIT_SEED=%d, %d calls each", seed, calls)
-	t.Run("bolt", func(t *testing.T) { randomWork(t, seed, calls) })
+	t.Run("bolt", func(t *testing.T) {
+		d, op, _ := start(t, t.TempDir())
+		randomWork(t, seed, calls, op, d)
+	})
 	t.Run("redis", func(t *testing.T) {
-		server := redistest.Start(t)
-		randomWork(t, seed, calls, func(c *Config) { c.Store = server.URL() })
+		server, keys := redistest.Start(t), filepath.Join(t.TempDir(), "keys")
+		shared := func(c *Config) { c.Store, c.Keys = server.URL(), keys }
+		one, op, _ := start(t, t.TempDir(), shared)
+		two, _, _ := start(t, t.TempDir(), shared, func(c *Config) { c.Ledger = "none" })
+		randomWork(t, seed, calls, op, one, two)
 	})
 }
 
@@ -52,6 +62,7 @@ type crew struct {
 // caller is one session.
 type caller struct {
 	*crew
+	at    *Daemon // the replica it calls
 	r     *rand.Rand
 	cred  *writ.Credential
 	agent writ.AgentID
@@ -85,16 +96,16 @@ func (c *caller) do(id writ.CapabilityID, args map[string]any, out any) error {
 	if c.r.IntN(3) == 0 {
 		call.IdempotencyKey = fmt.Sprint(c.r.Uint64())
 	}
-	if err := c.d.door.Stamp(call); err != nil {
+	if err := c.at.door.Stamp(call); err != nil {
 		return err
 	}
-	reply, first, err := c.d.dispatcher.Do(context.Background(), call)
+	reply, first, err := c.at.dispatcher.Do(context.Background(), call)
 	if err == nil && first != nil && call.IdempotencyKey != "" && c.r.IntN(2) == 0 {
 		again := &writ.Call{Capability: id, Credential: c.cred, Raw: raw, IdempotencyKey: call.IdempotencyKey}
-		if err := c.d.door.Stamp(again); err != nil {
+		if err := c.at.door.Stamp(again); err != nil {
 			return err
 		}
-		if second, receipt, err := c.d.dispatcher.Do(context.Background(), again); err == nil && receipt != nil && string(second.JSON) != string(reply.JSON) {
+		if second, receipt, err := c.at.dispatcher.Do(context.Background(), again); err == nil && receipt != nil && string(second.JSON) != string(reply.JSON) {
 			c.t.Errorf("%s repeated under its key: %s, then %s", id, reply.JSON, second.JSON)
 		}
 	}
@@ -139,6 +150,9 @@ func (c *caller) plan() {
 			var scopes []string
 			for range n {
 				scopes = append(scopes, fmt.Sprintf("fs:site/%d/%d/", c.r.IntN(2), c.r.IntN(3)))
+			}
+			if c.r.IntN(4) == 0 { // one around others
+				scopes = []string{fmt.Sprintf("fs:site/%d/", c.r.IntN(2))}
 			}
 			args["write_scopes"] = scopes
 		}
@@ -191,10 +205,10 @@ func (c *caller) work() {
 	}
 }
 
-func randomWork(t *testing.T, seed uint64, calls int, tune ...func(*Config)) {
-	d, op, _ := start(t, t.TempDir(), tune...)
+func randomWork(t *testing.T, seed uint64, calls int, op *client.Client, replicas ...*Daemon) {
+	d := replicas[0]
 	cr := &crew{t: t, d: d, seed: seed, odd: map[writ.Code]int{}}
-	boss := &caller{crew: cr, r: rand.New(rand.NewPCG(seed, 0)), cred: credentialOf(t, d)}
+	boss := &caller{crew: cr, at: d, r: rand.New(rand.NewPCG(seed, 0)), cred: credentialOf(t, d)}
 	var workers []*caller
 	for i := range 4 {
 		id := writ.AgentID("worker-" + string(rune('a'+i)))
@@ -224,7 +238,7 @@ func randomWork(t *testing.T, seed uint64, calls int, tune ...func(*Config)) {
 				t.Fatal(err)
 			}
 			cred, _ := gateway.ParseToken(opened.Token)
-			w := &caller{crew: cr, r: rand.New(rand.NewPCG(seed, uint64(len(workers)+1))), cred: cred, agent: id}
+			w := &caller{crew: cr, at: replicas[len(workers)%len(replicas)], r: rand.New(rand.NewPCG(seed, uint64(len(workers)+1))), cred: cred, agent: id}
 			if err := w.do("session.start", map[string]any{"session_id": opened.SessionID}, nil); err != nil {
 				t.Fatal(err)
 			}
@@ -248,7 +262,7 @@ func randomWork(t *testing.T, seed uint64, calls int, tune ...func(*Config)) {
 			}
 		})
 		if i%4 == 0 {
-			planner := &caller{crew: cr, r: rand.New(rand.NewPCG(seed, uint64(100+i))), cred: boss.cred}
+			planner := &caller{crew: cr, at: replicas[i/4%len(replicas)], r: rand.New(rand.NewPCG(seed, uint64(100+i))), cred: boss.cred}
 			wg.Go(func() {
 				for range calls {
 					planner.plan()
@@ -257,7 +271,24 @@ func randomWork(t *testing.T, seed uint64, calls int, tune ...func(*Config)) {
 		}
 	}
 	wg.Wait()
+	for _, d := range replicas {
+		d.sweeper.Stop() // from here on nothing moves
+	}
+	for _, w := range workers {
+		_ = w.do("task.claim", map[string]any{}, nil) // or holds enough already
+	}
+	if live := audit(t, d, cr); live == 0 {
+		t.Error("no lease was live")
+	}
+	if t.Failed() {
+		return
+	}
 	// What was forgotten runs out; then nothing moves any more.
+	for _, d := range replicas {
+		s := guard.NewSweeper(d.door, guard.SweeperConfig{Shards: []writ.Tenant{shard}, Dues: dues(), Grace: time.Millisecond})
+		s.Start()
+		defer s.Stop()
+	}
 	deadline := time.Now().Add(30 * time.Second)
 	for !quiet(t, d) {
 		if time.Now().After(deadline) {
@@ -265,8 +296,9 @@ func randomWork(t *testing.T, seed uint64, calls int, tune ...func(*Config)) {
 		}
 		time.Sleep(50 * time.Millisecond)
 	}
-	d.sweeper.Stop()
-	audit(t, d, cr)
+	if live := audit(t, d, cr); live != 0 {
+		t.Errorf("%d leases are live", live)
+	}
 }
 
 // credentialOf is the operator's.
@@ -322,8 +354,9 @@ func quiet(t *testing.T, d *Daemon) bool {
 	return len(dueMembers(t, d, writ.IndexLeases)) == 0 && len(dueMembers(t, d, writ.IndexReady)) == 0 && len(dueMembers(t, d, writ.IndexTodo)) == 0
 }
 
-// audit checks what must hold whatever happened.
-func audit(t *testing.T, d *Daemon, cr *crew) {
+// audit checks what must hold whatever happened, at a moment when nothing moves.
+// It returns how many tasks run.
+func audit(t *testing.T, d *Daemon, cr *crew) int {
 	t.Helper()
 	ctx := context.Background()
 	doc := func(k writ.Key) writ.Snapshot {
@@ -341,6 +374,14 @@ func audit(t *testing.T, d *Daemon, cr *crew) {
 		return s.Counters[c]
 	}
 	inLane := map[string]bool{}
+	var taken []writ.Delivery
+	defer func() {
+		for _, e := range taken {
+			if err := d.store.GiveBack(ctx, shard, "oracle", e); err != nil {
+				t.Error(err)
+			}
+		}
+	}()
 	for {
 		lanes, err := d.store.Lanes(ctx, shard)
 		if err != nil {
@@ -357,10 +398,18 @@ func audit(t *testing.T, d *Daemon, cr *crew) {
 			for _, e := range got {
 				inLane[e.Entry] = true
 			}
+			taken = append(taken, got...)
 		}
 	}
 	leases := dueMembers(t, d, writ.IndexLeases)
-	ready := dueMembers(t, d, writ.IndexReady)
+	ready, todo := dueMembers(t, d, writ.IndexReady), dueMembers(t, d, writ.IndexTodo)
+	sessions := map[string]string{} // who holds which task
+	for _, ses := range members(t, d, writ.IndexSessions) {
+		for _, m := range members(t, d, writ.SessionTasks(writ.SessionID(ses.Name))) {
+			sessions[m.Name] = ses.Name
+		}
+	}
+	var runningTasks []writ.Task
 	locks := map[string]bool{}
 	for _, m := range members(t, d, writ.IndexScopes) {
 		locks[m.Name] = true
@@ -387,9 +436,27 @@ func audit(t *testing.T, d *Daemon, cr *crew) {
 			}
 			if task.State == writ.TaskRunning {
 				running[task.Lease.Agent]++
-				for _, s := range task.WriteScopes {
-					delete(locks, writ.ScopeMember(s, task.ID))
+				if sessions[m.Name] != string(task.Lease.Session) {
+					t.Errorf("task %s is leased to %s, and listed as held by %q", m.Name, task.Lease.Session, sessions[m.Name])
 				}
+				delete(sessions, m.Name)
+				for _, s := range task.WriteScopes {
+					lock := writ.ScopeMember(s, task.ID)
+					if !locks[lock] {
+						t.Errorf("task %s runs without its lock on %s", m.Name, s)
+					}
+					delete(locks, lock)
+				}
+				for _, other := range runningTasks {
+					for _, s := range task.WriteScopes {
+						for _, o := range other.WriteScopes {
+							if writ.ScopesOverlap(s, o) {
+								t.Errorf("tasks %s and %s run at once, on %s and %s", task.ID, other.ID, s, o)
+							}
+						}
+					}
+				}
+				runningTasks = append(runningTasks, task)
 			}
 			if task.State == writ.TaskQueued {
 				_, waits := ready[m.Name]
@@ -400,7 +467,8 @@ func audit(t *testing.T, d *Daemon, cr *crew) {
 				}
 				for _, b := range blocked {
 					holder, _, _, err := writ.Get[writ.Task](doc(writ.TaskKey(writ.TaskID(b.Name))), writ.TaskKey(writ.TaskID(b.Name)))
-					if err != nil || holder.State != writ.TaskRunning {
+					_, wakes := todo["wake "+b.Name] // more waited than one commit wakes
+					if err != nil || holder.State != writ.TaskRunning && !wakes {
 						t.Errorf("task %s waits on %s, which is %s", m.Name, b.Name, holder.State)
 					}
 				}
@@ -412,6 +480,9 @@ func audit(t *testing.T, d *Daemon, cr *crew) {
 		if n := counter(writ.RunBadTasks(run)); n != bad {
 			t.Errorf("run %s counts %d bad tasks, has %d", run, n, bad)
 		}
+	}
+	for task, ses := range sessions {
+		t.Errorf("task %s is listed as held by %s and does not run", task, ses)
 	}
 	for l := range locks {
 		t.Errorf("lock %q belongs to no running task", l)
@@ -427,10 +498,17 @@ func audit(t *testing.T, d *Daemon, cr *crew) {
 			t.Errorf("run %s used %d steps, its receipts charge %d", run, n, steps[run])
 		}
 	}
-	t.Logf("%d tasks audited", total)
+	scoped := 0
+	for _, task := range runningTasks {
+		if len(task.WriteScopes) > 0 {
+			scoped++
+		}
+	}
+	t.Logf("%d tasks audited, %d run, %d of them on scopes", total, len(runningTasks), scoped)
 	if total == 0 {
 		t.Error("nothing happened")
 	}
+	return len(runningTasks)
 }
 
 // facts reads every receipt, checks that sequences have no gap and sums up

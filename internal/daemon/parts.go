@@ -108,6 +108,14 @@ func (d *Daemon) ready(ctx context.Context) gateway.ReadyReport {
 	default:
 		note("ledger", true, strconv.FormatInt(max(0, head.Seq-d.ledger.Last()), 10)+" facts behind")
 	}
+	if why := d.door.Refusing(); why != "" {
+		note("load", true, "new work is refused: "+why)
+	}
+	if d.sealer.Ready() == nil {
+		note("signer", true, "key "+d.sealer.KeyID())
+	} else {
+		note("signer", false, "the receipt key does not sign, so nothing is committed")
+	}
 	policy, _ := d.engine.Revisions()
 	note("policies", true, policy)
 	return r

@@ -4,19 +4,20 @@ import "github.com/prometheus/client_golang/prometheus"
 
 // Door counts what the door decides.
 type Door struct {
-	capabilities, outcomes, guards, codes *labels
+	capabilities, outcomes, guards, codes, reasons *labels
 
 	calls     *prometheus.CounterVec
 	seconds   *prometheus.HistogramVec
 	tries     prometheus.Histogram
 	conflicts *prometheus.CounterVec
 	denials   *prometheus.CounterVec
+	shed      *prometheus.CounterVec
 	inflight  prometheus.Gauge
 }
 
 func newDoor(reg *prometheus.Registry) *Door {
 	d := &Door{
-		capabilities: newLabels(), outcomes: newLabels(), guards: newLabels(), codes: newLabels(),
+		capabilities: newLabels(), outcomes: newLabels(), guards: newLabels(), codes: newLabels(), reasons: newLabels(),
 		calls: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "writ_door_calls_total", Help: "Calls the door answered, by capability and outcome.",
 		}, []string{"capability", "outcome"}),
@@ -32,11 +33,14 @@ func newDoor(reg *prometheus.Registry) *Door {
 		denials: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "writ_door_denials_total", Help: "Calls refused, by code.",
 		}, []string{"code"}),
+		shed: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "writ_door_shed_total", Help: "Calls refused for want of room, by reason: inflight, memory, backlog or age.",
+		}, []string{"reason"}),
 		inflight: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "writ_door_inflight", Help: "Calls inside the door now.",
 		}),
 	}
-	reg.MustRegister(d.calls, d.seconds, d.tries, d.conflicts, d.denials, d.inflight)
+	reg.MustRegister(d.calls, d.seconds, d.tries, d.conflicts, d.denials, d.shed, d.inflight)
 	return d
 }
 
@@ -54,6 +58,9 @@ func (d *Door) Conflict(guard string) { d.conflicts.WithLabelValues(d.guards.of(
 
 // Denial counts one refusal.
 func (d *Door) Denial(code string) { d.denials.WithLabelValues(d.codes.of(code)).Inc() }
+
+// Shed counts one call that was refused for want of room.
+func (d *Door) Shed(reason string) { d.shed.WithLabelValues(d.reasons.of(reason)).Inc() }
 
 // Inflight moves the number of calls inside the door.
 func (d *Door) Inflight(delta int) { d.inflight.Add(float64(delta)) }

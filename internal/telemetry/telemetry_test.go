@@ -28,12 +28,14 @@ func TestDoorMetrics(t *testing.T) {
 	d.ObserveCall("task.claim", "contention", 0.002, 8)
 	d.Conflict("expect")
 	d.Denial("rbac_denied")
+	d.Shed("backlog")
 	text := scrape(t, r)
 	for _, want := range []string{
 		`writ_door_calls_total{capability="task.claim",outcome="ok"} 1`,
 		`writ_door_calls_total{capability="task.claim",outcome="contention"} 1`,
 		`writ_door_conflicts_total{guard="expect"} 1`,
 		`writ_door_denials_total{code="rbac_denied"} 1`,
+		`writ_door_shed_total{reason="backlog"} 1`,
 		`writ_door_inflight 1`,
 		`writ_door_tries_count 2`,
 		`go_goroutines`,

@@ -25,9 +25,13 @@ func NewArchive(ledgers map[writ.Tenant]*Ledger, o Outbox, s Sealer) *Archive {
 }
 
 // Read returns the receipt with an id, or a page of receipts after a sequence
-// in order. Nothing found is no error.
+// in order. Nothing found is no error, but a sequence the log has not reached
+// is: what is said about it now would be false later.
 func (a *Archive) Read(ctx context.Context, shard writ.Tenant, q writ.ArchiveRead) ([]writ.Receipt, error) {
 	if q.Receipt == "" {
+		if err := a.reached(ctx, shard, q.After); err != nil {
+			return nil, err
+		}
 		limit := min(max(q.Limit, 1), MaxPage)
 		return a.read(ctx, shard, q.After, limit, false, func(f writ.StoredFact) bool { return q.Run == "" || f.Run == q.Run },
 			func(l *Ledger, after int64, n int) ([]writ.Receipt, error) { return l.Range(after, n, q.Run) })
@@ -40,6 +44,25 @@ func (a *Archive) Read(ctx context.Context, shard writ.Tenant, q writ.ArchiveRea
 			}
 			return []writ.Receipt{r}, nil
 		})
+}
+
+// reached refuses a sequence after the log's last.
+func (a *Archive) reached(ctx context.Context, shard writ.Tenant, after int64) error {
+	if l := a.ledgers[shard]; after < 0 || l != nil && l.Last() >= after {
+		return nil
+	}
+	head, err := a.outbox.Head(ctx, shard)
+	if err != nil {
+		return writ.Fault(writ.CodeStore, "ledger.Read", err)
+	}
+	if head.Seq >= after {
+		return nil
+	}
+	return &writ.Error{
+		Code: writ.CodeInputInvalid, Op: "ledger.Read", Msg: "the log has no receipt of this sequence yet",
+		Hint:   "ask for receipts after one there is: next_after of an earlier page",
+		Fields: []writ.FieldError{{Pointer: "/after", Msg: "is past the end of the log"}},
+	}
 }
 
 // read collects up to limit receipts with sequences > after: as far as the

@@ -29,6 +29,7 @@ const (
 	wait    = 2 * time.Second        // for the first fact of a batch
 	linger  = 10 * time.Millisecond  // after a short batch, so that a busy shard syncs groups
 	backoff = 100 * time.Millisecond // first pause after an error; doubles up to wait
+	trimAge = 5 * time.Second        // a steady trickle is trimmed this often: what lies longer in the outbox was not integrated
 )
 
 var errBehind = errors.New("the store is behind its ledger")
@@ -59,12 +60,15 @@ type Integrator struct {
 	done    chan struct{}
 	err     error // why it stopped
 	trouble error // what it waits out, nil when all is well
-	trimmed int64 // owned by the loop: highest sequence trimmed by us
+
+	// Owned by the loop.
+	trimmed   int64     // highest sequence trimmed by us
+	trimmedAt time.Time // when
 }
 
 // NewIntegrator makes an Integrator; Start runs it.
 func NewIntegrator(shard writ.Tenant, l *Ledger, o Outbox, s Sealer) *Integrator {
-	return &Integrator{shard: shard, ledger: l, outbox: o, sealer: s, done: make(chan struct{}), trimmed: -1}
+	return &Integrator{shard: shard, ledger: l, outbox: o, sealer: s, done: make(chan struct{}), trimmed: -1, trimmedAt: time.Now()}
 }
 
 // Start compares ledger and store, and returns when the loop runs. It refuses
@@ -81,6 +85,7 @@ func (g *Integrator) Start(ctx context.Context) error {
 	}
 	run, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	g.cancel = cancel
+	g.trimmedAt = time.Time{} // what lay there over a stop is trimmed at once
 	go g.loop(run)
 	return nil
 }
@@ -236,11 +241,11 @@ func (g *Integrator) Round(ctx context.Context, w time.Duration) (int, error) {
 	}
 	// 4: a trim costs the store a write, so not after every small group.
 	last = g.ledger.Last()
-	if last > g.trimmed && (len(facts) == 0 || last-g.trimmed >= batch) {
+	if last > g.trimmed && (len(facts) == 0 || last-g.trimmed >= batch || time.Since(g.trimmedAt) >= trimAge) {
 		if err := g.outbox.Trim(ctx, g.shard, last); err != nil {
 			return len(facts), writ.Fault(writ.CodeStore, op, err)
 		}
-		g.trimmed = last
+		g.trimmed, g.trimmedAt = last, time.Now()
 	}
 	return len(facts), nil
 }

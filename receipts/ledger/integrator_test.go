@@ -413,6 +413,17 @@ func TestArchive(t *testing.T) {
 			t.Errorf("without a ledger: %+v, %v", got, err)
 		}
 	}
+	for _, a := range []*Archive{a, b} {
+		last := total + 4
+		if got, err := a.Read(ctx, shard, writ.ArchiveRead{After: last, Limit: 9}); err != nil || len(got) != 0 {
+			t.Errorf("after the last: %d receipts, %v", len(got), err)
+		}
+		for _, after := range []int64{last + 1, 1 << 53, 1<<63 - 1} {
+			if got, err := a.Read(ctx, shard, writ.ArchiveRead{After: after, Limit: 9}); writ.CodeOf(err) != writ.CodeInputInvalid || len(got) != 0 {
+				t.Errorf("after %d of %d: %d receipts, %v", after, last, len(got), err)
+			}
+		}
+	}
 	o.failFacts, o.failHead = syscall.ECONNREFUSED, syscall.ECONNREFUSED
 	for _, a := range []*Archive{a, b} {
 		if _, err := a.Read(ctx, shard, writ.ArchiveRead{After: total, Limit: 9}); writ.CodeOf(err) != writ.CodeStore {
@@ -428,6 +439,12 @@ func reads(t *testing.T, a *Archive, r *rand.Rand, total, seed int64) {
 		q := writ.ArchiveRead{After: r.Int63n(total+3) - 2, Limit: r.Intn(40) - 1}
 		if r.Intn(2) == 0 {
 			q.Run = writ.RunID(id(writ.PrefixRun, 1+r.Int63n(3)))
+		}
+		if q.After >= total { // the log has not come so far
+			if got, err := a.Read(ctx, shard, q); writ.CodeOf(err) != writ.CodeInputInvalid || len(got) > 0 {
+				t.Fatalf("seed %d: %+v of %d: %d receipts, %v", seed, q, total, len(got), err)
+			}
+			continue
 		}
 		var want []writ.Receipt
 		for seq := max(q.After+1, 0); seq < total && len(want) < max(q.Limit, 1); seq++ {
@@ -469,5 +486,24 @@ func TestStartStop(t *testing.T) {
 	cancel()
 	if err := g.Stop(cancelled); err != nil && !errors.Is(err, context.Canceled) {
 		t.Error(err)
+	}
+}
+
+// A steady trickle never leaves the integrator idle, and is trimmed all the
+// same: the age of the oldest fact in the outbox says how late the ledger is.
+func TestATrickleIsTrimmed(t *testing.T) {
+	l, o := mustOpen(t, t.TempDir(), SegmentBytes), newOutbox()
+	g := NewIntegrator(shard, l, o, sealer{})
+	for i, want := range []int64{-1, -1, 2, 2} {
+		o.commit(1)
+		if i == 2 {
+			g.trimmedAt = g.trimmedAt.Add(-trimAge)
+		}
+		if n, err := g.Round(t.Context(), 0); n != 1 || err != nil {
+			t.Fatal(n, err)
+		}
+		if o.trimmed != want {
+			t.Errorf("after round %d trimmed up to %d, want %d", i, o.trimmed, want)
+		}
 	}
 }

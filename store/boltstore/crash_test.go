@@ -14,13 +14,14 @@ import (
 	"github.com/writ-gateway/writ"
 	"github.com/writ-gateway/writ/store"
 	"github.com/writ-gateway/writ/store/boltstore"
+	"github.com/writ-gateway/writ/store/storetest"
 )
 
 // kill -9 at a random moment, again and again over one file: every commit that
 // was acknowledged is there with its fact, and nothing is there by half.
 func TestKillLosesNothing(t *testing.T) {
-	seed := time.Now().UnixNano()
-	t.Logf("seed %d", seed)
+	seed := storetest.Seed(t)
+	t.Logf("seed %d (repeat with WRIT_SEED=%d)", seed, seed)
 	rng := rand.New(rand.NewPCG(uint64(seed), 0))
 	path := filepath.Join(t.TempDir(), "writ.db")
 	acked := map[writ.CallID]int64{}

@@ -4,7 +4,6 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
-	"time"
 
 	"github.com/writ-gateway/writ/store/boltstore"
 	"github.com/writ-gateway/writ/store/storetest"
@@ -20,10 +19,10 @@ func length(short, long int) int {
 
 func TestDifferential(t *testing.T) {
 	s := open(t, filepath.Join(t.TempDir(), "writ.db"), boltstore.Options{NoSync: true})
-	storetest.Differential(t, time.Now().UnixNano(), length(20_000, 1_000_000), s)
+	storetest.Differential(t, storetest.Seed(t), length(20_000, 1_000_000), s)
 }
 
 func TestDifferentialSynced(t *testing.T) {
 	s := open(t, filepath.Join(t.TempDir(), "writ.db"), boltstore.Options{})
-	storetest.Differential(t, time.Now().UnixNano(), length(500, 10_000), s)
+	storetest.Differential(t, storetest.Seed(t), length(500, 10_000), s)
 }

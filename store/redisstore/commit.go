@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"regexp"
+	"slices"
 	"strconv"
 	"sync/atomic"
 	"time"
@@ -158,17 +159,21 @@ func encode(tx *writ.Tx, life string) []any {
 	for _, g := range tx.Guards {
 		switch g.Kind {
 		case writ.GuardExpect:
-			add("expect", string(g.Key), g.Version, "", "")
+			kind := "expect"
+			if writes(tx, g.Key) {
+				kind = "own"
+			}
+			add(kind, string(g.Key), g.Version)
 		case writ.GuardRange:
-			add("range", string(g.Index), g.Version, "", "")
+			add("range", string(g.Index), g.Version)
 		case writ.GuardFree:
 			add("free", string(g.Index), g.From, g.To, g.Except)
 		case writ.GuardWithin:
 			add("within", g.Counter.Entity, g.Counter.Field, clamp(g.Lo), clamp(g.Hi))
 		case writ.GuardNotAfter:
-			add("before", clamp(g.Hi), "", "", "")
+			add("before", clamp(g.Hi))
 		case writ.GuardEpoch:
-			add("epoch", g.From, "", "", "")
+			add("epoch", g.From)
 		}
 	}
 	for _, o := range tx.Ops {
@@ -178,17 +183,17 @@ func encode(tx *writ.Tx, life string) []any {
 			if o.TTLMs > 0 {
 				ttl = strconv.FormatInt(min(o.TTLMs, writ.MaxAmount), 10)
 			}
-			add("put", string(o.Key), o.Body, ttl, "")
+			add("put", string(o.Key), o.Body, ttl)
 		case writ.OpDelete:
-			add("del", string(o.Key), "", "", "")
+			add("del", string(o.Key))
 		case writ.OpIndex:
-			add("set", string(o.Index), o.Member, o.Score, "")
+			add("set", string(o.Index), o.Member, o.Score)
 		case writ.OpUnindex:
 			score := ""
 			if o.IfScore {
 				score = strconv.FormatInt(o.Score, 10)
 			}
-			add("rem", string(o.Index), o.Member, score, "")
+			add("rem", string(o.Index), o.Member, score)
 		case writ.OpAdd:
 			limit := ""
 			if o.HasLimit {
@@ -196,14 +201,21 @@ func encode(tx *writ.Tx, life string) []any {
 			}
 			add("add", o.Counter.Entity, o.Counter.Field, o.Delta, limit)
 		case writ.OpPush:
-			add("push", string(o.Lane), o.Entry, "", "")
+			add("push", string(o.Lane), o.Entry)
 		case writ.OpAck:
 			id := o.ID
 			if !entryID.MatchString(id) {
 				id = "0-0" // no entry has it
 			}
-			add("ack", string(o.Lane), id, "", "")
+			add("ack", string(o.Lane), id)
 		}
 	}
 	return args
+}
+
+// writes says whether the transaction puts or deletes a document.
+func writes(tx *writ.Tx, k writ.Key) bool {
+	return slices.ContainsFunc(tx.Ops, func(o writ.Op) bool {
+		return (o.Kind == writ.OpPut || o.Kind == writ.OpDelete) && o.Key == k
+	})
 }

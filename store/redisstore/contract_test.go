@@ -5,7 +5,6 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/writ-gateway/writ/store"
 	"github.com/writ-gateway/writ/store/boltstore"
@@ -25,7 +24,8 @@ func TestContractOnCluster(t *testing.T) {
 	contract(t, redistest.StartCluster)
 }
 
-// contract runs the suite. Cases share a server, on shards of their own; those
+// contract runs the suite. A real server's clock cannot be moved: what the cases
+// that move it promise is tested in clock_test.go. Cases share a server, on shards of their own; those
 // that crash it get one to themselves.
 func contract(t *testing.T, start func(testing.TB, ...string) *redistest.Server) {
 	shared := start(t)
@@ -69,6 +69,5 @@ func TestDifferential(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = bolt.Close() })
-	seed := time.Now().UnixNano()
-	storetest.Differential(t, seed, n, open(t, redistest.Start(t, "appendfsync everysec")), bolt)
+	storetest.Differential(t, storetest.Seed(t), n, open(t, redistest.Start(t, "appendfsync everysec")), bolt)
 }

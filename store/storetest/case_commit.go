@@ -42,7 +42,7 @@ var commitCases = []testCase{
 			}
 		}
 	}},
-	{name: "commit/at never goes back", needs: func(o Opened) bool { return o.StepBack != nil }, run: func(f *fixture) {
+	{name: "commit/at never goes back", needs: aClock, run: func(f *fixture) {
 		first := f.do(func(*writ.Tx) {})
 		f.StepBack(time.Hour)
 		for range 3 {
@@ -85,7 +85,7 @@ var commitCases = []testCase{
 			f.Fatalf("got %+v, want %+v; counter %d, want 1", again, first, f.counter(c))
 		}
 	}},
-	{name: "commit/a call is remembered for ten minutes", needs: hasClock, run: func(f *fixture) {
+	{name: "commit/a call is remembered for ten minutes", needs: aClock, run: func(f *fixture) {
 		f.do(func(*writ.Tx) {})
 		f.Advance(7 * time.Minute)
 		tx := f.tx()

@@ -138,7 +138,7 @@ var guardCases = []testCase{
 		f.wants(false, writ.GuardNotAfter, "", func(tx *writ.Tx) { tx.NotAfter(now - 1) })
 		f.wants(false, writ.GuardNotAfter, "", func(tx *writ.Tx) { tx.NotAfter(0) })
 	}},
-	{name: "guard/not after follows the store's clock", needs: hasClock, run: func(f *fixture) {
+	{name: "guard/not after follows the store's clock", needs: aClock, run: func(f *fixture) {
 		deadline := f.read(writ.ReadSet{}).Now + time.Minute.Milliseconds()
 		inTime := func(pass bool) {
 			f.Helper()

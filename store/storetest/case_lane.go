@@ -137,7 +137,7 @@ var laneCases = []testCase{
 			f.Fatalf("received %v and %v", a, b)
 		}
 	}},
-	{name: "lane/idle time follows the store's clock", needs: hasClock, run: func(f *fixture) {
+	{name: "lane/idle time follows the store's clock", needs: aClock, run: func(f *fixture) {
 		f.push(laneA, "1", "2")
 		f.wantEntries(1, laneA, "1")
 		f.Advance(time.Minute)

@@ -12,10 +12,10 @@ import (
 )
 
 var lifeCases = append(append(
-	survival("reopen", func(o Opened) func(testing.TB) store.Store { return o.Reopen }),
-	survival("crash", func(o Opened) func(testing.TB) store.Store { return o.Crash })...),
+	survival("reopen", aReopen, func(o Opened) func(testing.TB) store.Store { return o.Reopen }),
+	survival("crash", aCrash, func(o Opened) func(testing.TB) store.Store { return o.Crash })...),
 	testCase{
-		name: "close/a closed store does nothing", needs: func(o Opened) bool { return o.Reopen != nil },
+		name: "close/a closed store does nothing", needs: aReopen,
 		run: func(f *fixture) {
 			f.do(func(*writ.Tx) {})
 			old := f.Store
@@ -45,8 +45,7 @@ var lifeCases = append(append(
 )
 
 // survival are the cases of what a new life of the host must still know.
-func survival(how string, hook func(Opened) func(testing.TB) store.Store) []testCase {
-	needs := func(o Opened) bool { return hook(o) != nil }
+func survival(how string, needs *need, hook func(Opened) func(testing.TB) store.Store) []testCase {
 	return []testCase{
 		{name: how + "/everything committed is still there", needs: needs, run: func(f *fixture) {
 			ctr, v, due := writ.Counter{Entity: "e", Field: "f"}, writ.Range{Index: "v/x", Limit: 10}, writ.Range{Index: "due/x", ByScore: true, Max: 99, Limit: 10}

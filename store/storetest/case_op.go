@@ -24,7 +24,7 @@ var opCases = []testCase{
 		f.wantDoc("doc/a", c.Version(), "A")
 		f.wants(true, "", "", func(tx *writ.Tx) { tx.Expect("doc/a", c.Version()) })
 	}},
-	{name: "op/a document with an end is absent after it", needs: hasClock, run: func(f *fixture) {
+	{name: "op/a document with an end is absent after it", needs: aClock, run: func(f *fixture) {
 		c := f.do(func(tx *writ.Tx) {
 			tx.PutFor("doc/a", []byte("A"), time.Minute.Milliseconds())
 			tx.PutFor("doc/kept", []byte("K"), time.Minute.Milliseconds())

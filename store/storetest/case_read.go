@@ -135,7 +135,7 @@ var readCases = []testCase{
 		}
 		f.wantDoc("doc/a", 1, "A")
 	}},
-	{name: "read/the clock follows the store's", needs: hasClock, run: func(f *fixture) {
+	{name: "read/the clock follows the store's", needs: aClock, run: func(f *fixture) {
 		before := f.read(writ.ReadSet{}).Now
 		f.Advance(time.Hour)
 		if now := f.read(writ.ReadSet{}).Now; now < before+time.Hour.Milliseconds() {
@@ -143,8 +143,6 @@ var readCases = []testCase{
 		}
 	}},
 }
-
-func hasClock(o Opened) bool { return o.Advance != nil }
 
 // sub is a fixture over the same store and another shard.
 func (o Opened) sub(f *fixture, shard writ.Tenant) *fixture {

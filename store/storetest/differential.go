@@ -8,12 +8,29 @@ import (
 	"math/rand/v2"
 	"os"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/writ-gateway/writ"
 	"github.com/writ-gateway/writ/store"
 )
+
+// Seed is where random operations begin: WRIT_SEED, so that a failure can be
+// repeated, else the time.
+func Seed(t testing.TB) int64 {
+	t.Helper()
+	s := os.Getenv("WRIT_SEED")
+	if s == "" {
+		return time.Now().UnixNano()
+	}
+	seed, err := strconv.ParseInt(s, 10, 64)
+	if err != nil {
+		t.Fatalf("WRIT_SEED is not a number: %v", err)
+	}
+	return seed
+}
 
 // Differential applies the same n random operations to every store and to a
 // Model: commits with guards and operations of every kind, valid and not,
@@ -23,7 +40,7 @@ import (
 // seed is printed; a failure shows the last operations.
 func Differential(t testing.TB, seed int64, n int, stores ...store.Store) {
 	t.Helper()
-	t.Logf("seed %d, %d operations", seed, n)
+	t.Logf("seed %d, %d operations (repeat with WRIT_SEED=%d)", seed, n, seed)
 	d := &differential{
 		TB: t, ctx: t.Context(), seed: seed, rng: rand.New(rand.NewPCG(uint64(seed), 0)), shard: newShard(),
 		acks: map[int]writ.Lane{},

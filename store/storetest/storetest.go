@@ -8,7 +8,10 @@ package storetest
 
 import (
 	"fmt"
+	"maps"
 	"math/rand/v2"
+	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -22,7 +25,8 @@ import (
 // Close only on stores that Reopen or Crash gave them a successor for.
 //
 // A nil hook means that the host has no such thing: the cases that need it
-// are not run at all.
+// are not run, and Run prints which. The host's own tests owe the same promises
+// another way.
 type Opened struct {
 	Store store.Store
 
@@ -42,19 +46,33 @@ type Opened struct {
 // testCase is one sentence of the contract.
 type testCase struct {
 	name  string
-	needs func(Opened) bool // nil: nothing
+	needs *need // nil: nothing
 	run   func(*fixture)
 }
+
+// need is something a host may lack.
+type need struct {
+	what string
+	met  func(Opened) bool
+}
+
+var (
+	aClock  = &need{"a clock that tests can move", func(o Opened) bool { return o.Advance != nil && o.StepBack != nil }}
+	aReopen = &need{"a way to close and open it again", func(o Opened) bool { return o.Reopen != nil }}
+	aCrash  = &need{"a way to crash it inside the test", func(o Opened) bool { return o.Crash != nil }}
+)
 
 // Run holds a host to the contract, one named subtest for each sentence. open
 // is called once for each of them.
 func Run(t *testing.T, open func(t testing.TB) Opened) {
 	probe := open(t)
+	left := map[string][]string{}
 	for _, group := range [][]testCase{
 		readCases, commitCases, guardCases, opCases, indexCases, laneCases, wakeCases, factCases, lifeCases, raceCases,
 	} {
 		for _, c := range group {
-			if c.needs != nil && !c.needs(probe) {
+			if c.needs != nil && !c.needs.met(probe) {
+				left[c.needs.what] = append(left[c.needs.what], c.name)
 				continue
 			}
 			t.Run(c.name, func(t *testing.T) {
@@ -62,6 +80,12 @@ func Run(t *testing.T, open func(t testing.TB) Opened) {
 				c.run(newFixture(t, open(t)))
 			})
 		}
+	}
+	if _, ok := probe.Store.(*Model); ok {
+		return // no host of its own
+	}
+	for _, what := range slices.Sorted(maps.Keys(left)) {
+		fmt.Printf("note: %s: %d cases are not run, the host lacks %s: %s\n", t.Name(), len(left[what]), what, strings.Join(left[what], "; "))
 	}
 }
 

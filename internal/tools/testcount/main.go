@@ -1,5 +1,6 @@
 // Command testcount reads test results from standard input, prints one line per
-// package and the output of every failure as it comes, and counts.
+// package and the output of every failure as it comes, and counts. Lines that a
+// test prints with "note: " in front are shown even when it passes.
 //
 //	go test -json ./... | testcount -counts FILE
 //	opa test --format json DIR | testcount -opa -counts FILE

@@ -112,6 +112,20 @@ func TestGoStreams(t *testing.T) {
 	}
 }
 
+// What a passed test says with "note: " in front is shown, and nothing else.
+func TestNotesAreShown(t *testing.T) {
+	good := onePackage(t, "example.test/good")
+	const output = `{"Action":"output","Package":"example.test/good","Test":"TestNoted","Output":"%"}` + "\n"
+	said := strings.ReplaceAll(output, "%", `note: two cases are not run\n`) + strings.ReplaceAll(output, "%", `a_test.go:1: note: not this\n`)
+	var out strings.Builder
+	if err := run(strings.NewReader(said+good), &out, "", false, false); err != nil {
+		t.Fatal(err)
+	}
+	if !strings.HasPrefix(out.String(), "note: two cases are not run\n") || strings.Contains(out.String(), "not this") {
+		t.Errorf("got:\n%s", out.String())
+	}
+}
+
 func TestOPA(t *testing.T) {
 	const (
 		pass = `{"location":{"file":"a_test.rego","row":3},"package":"data.a","name":"test_ok","duration":1}`

@@ -87,6 +87,9 @@ func (t *tally) event(e event) {
 	if e.Package == "" {
 		return
 	}
+	if e.Action == "output" && strings.HasPrefix(e.Output, "note: ") {
+		fmt.Fprint(t.out, e.Output)
+	}
 	p := t.pkgs[e.Package]
 	if p == nil {
 		p = &pkg{hasSubtests: map[string]bool{}, running: map[string]*strings.Builder{}}

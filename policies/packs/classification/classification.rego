@@ -61,20 +61,29 @@ findings contains {
 
 # METADATA
 # title: Redacted personal data to the outside
-# description: Redacted personal data would leave through egress. That needs an exception, and nobody can give one in this version.
+# description: Redacted personal data would leave through egress. A person may make an exception for the caller in this run.
 # custom:
 #   id: classification.redacted_egress
 #   severity: high
 #   control: data protection
 findings contains {
 	"rule": "classification.redacted_egress",
-	"effect": "deny",
-	"code": "classification_denied",
+	"effect": "require_approval",
+	"code": "approval_required",
 	"message": "redacted personal data leaves through egress only with an exception",
+	"obligations": [{"type": "approval", "args": {
+		"kind": "policy_exception",
+		"scope": "run",
+		"approvers": 1,
+		"roles": ["approver"],
+		"expires_s": 86400,
+		"max_uses": 1,
+		"remember": 0,
+	}}],
 } if {
-	"egress" in input.sinks
 	"pii.redacted" in input.labels
-	_moves_work
+	"egress" in input.sinks
+	_begins
 }
 
 # METADATA
@@ -96,20 +105,67 @@ findings contains {
 
 # METADATA
 # title: Untrusted data into destructive work
-# description: Data from an untrusted outside would steer work that destroys.
+# description: Data from an untrusted outside would steer work that destroys. A person must see it first.
 # custom:
 #   id: classification.untrusted_to_destructive
 #   severity: critical
 #   control: prompt injection
 findings contains {
 	"rule": "classification.untrusted_to_destructive",
-	"effect": "deny",
-	"code": "classification_denied",
-	"message": "untrusted data may not reach destructive work",
+	"effect": "require_approval",
+	"code": "approval_required",
+	"message": "untrusted data reaches destructive work only when a person agrees",
+	"obligations": [{"type": "approval", "args": {
+		"kind": "effect",
+		"scope": "call",
+		"approvers": 1,
+		"roles": ["approver"],
+		"expires_s": 86400,
+		"max_uses": 1,
+		"remember": 0,
+	}}],
 } if {
 	input.task.safety == "destructive"
 	"external.untrusted" in input.labels
-	_moves_work
+	_begins
+}
+
+# METADATA
+# title: Label lower than the data's
+# description: The caller puts labels on data that leave out what the gateway knows to be in it.
+# custom:
+#   id: classification.downgrade
+#   severity: high
+#   control: data protection
+findings contains {
+	"rule": "classification.downgrade",
+	"effect": "deny",
+	"code": "classification_denied",
+	"message": "labels can only be added, and these leave some out",
+} if {
+	input.content.declared
+	some label in input.labels
+	label != "public"
+	not label in input.content.declared
+	not input.content.verified == true
+}
+
+# METADATA
+# title: Public without a verifier
+# description: Data whose sources are not public would count as public, and no verifier has accepted these very bytes.
+# custom:
+#   id: classification.unverified
+#   severity: high
+#   control: data protection
+findings contains {
+	"rule": "classification.unverified",
+	"effect": "deny",
+	"code": "classification_denied",
+	"message": "data becomes public only when a verifier accepts these very bytes",
+} if {
+	input.content
+	not input.content.released == false
+	not input.content.verified == true
 }
 
 _complete if {
@@ -125,6 +181,19 @@ _moves_work if {
 	not input.call.safety == "read-only"
 	not input.call.class == "mandate"
 	not input.call.capability in {"task.cancel", "task.fail", "task.heartbeat", "task.release"}
+}
+
+# What was agreed to when work was enqueued holds for its claim and completion,
+# unless the claiming agent's tool can do more than was known then.
+_begins if {
+	not input.call.capability in {"task.claim", "task.complete"}
+	_moves_work
+}
+
+_begins if {
+	input.call.capability in {"task.claim", "task.complete"}
+	not input.task.raised == false
+	_moves_work
 }
 
 _raw(label) if startswith(label, "pii.chat.")

@@ -4,9 +4,16 @@ import data.packs.classification
 
 base := {
 	"call": {"capability": "task.enqueue", "safety": "mutating", "class": "ordinary"},
-	"task": {"safety": "mutating"},
+	"task": {"safety": "mutating", "raised": false},
 	"labels": ["internal.system", "public"],
 	"sinks": ["egress", "log"],
+}
+
+raised(verb) := {"call": {"capability": verb}, "task": {"raised": true}}
+
+asked(call) := {[f.effect, o.args.kind, o.args.scope, o.args.approvers] |
+	some f in classification.findings with input as call
+	some o in f.obligations
 }
 
 rules(call) := {f.rule | some f in classification.findings with input as call}
@@ -67,10 +74,25 @@ test_redacted_egress[note] if {
 		"with public data beside it": ["pii.redacted", "public"],
 	}
 	rules(flow(labels, ["egress"])) == {"classification.redacted_egress"}
-	codes(flow(labels, ["egress"])) == {"classification_denied"}
+	codes(flow(labels, ["egress"])) == {"approval_required"}
+	asked(flow(labels, ["egress"])) == {["require_approval", "policy_exception", "run", 1]}
 }
 
 test_redacted_egress_allows_inside if rules(flow(["pii.redacted"], ["memory"])) == set()
+
+# Agreed to once, when the work was enqueued.
+test_redacted_egress_allows_going_on[verb] if {
+	some verb in ["task.claim", "task.complete"]
+	rules(object.union(flow(["pii.redacted"], ["egress"]), {"call": {"capability": verb}})) == set()
+}
+
+test_redacted_egress_again_when_more_is_possible[note] if {
+	some note, call in {
+		"raised": raised("task.claim"),
+		"nobody says": {"call": {"capability": "task.claim"}, "task": {"raised": "perhaps"}},
+	}
+	rules(object.union(flow(["pii.redacted"], ["egress"]), call)) == {"classification.redacted_egress"}
+}
 
 test_unknown[note] if {
 	some note, call in {
@@ -87,18 +109,73 @@ test_unknown_denies_without_data if {
 	{f.rule | some f in found} == {"classification.unknown"}
 }
 
-test_untrusted_to_destructive if {
-	call := object.union(flow(["external.untrusted"], []), {"task": {"safety": "destructive"}})
-	rules(call) == {"classification.untrusted_to_destructive"}
-	codes(call) == {"classification_denied"}
+test_unknown_allows[label] if {
+	some label in data.classification.config.labels
+	rules(flow([label], [])) == set()
 }
 
-test_untrusted_allows[note] if {
+test_untrusted_to_destructive[note] if {
+	some note, patch in {
+		"enqueued": {},
+		"claimed by a tool that can do more": raised("task.claim"),
+	}
+	call := object.union_n([flow(["external.untrusted"], []), patch, {"task": {"safety": "destructive"}}])
+	rules(call) == {"classification.untrusted_to_destructive"}
+	codes(call) == {"approval_required"}
+	asked(call) == {["require_approval", "effect", "call", 1]}
+}
+
+test_untrusted_to_destructive_allows[note] if {
 	some note, call in {
 		"mutating work": flow(["external.untrusted"], ["log"]),
 		"destructive work on trusted data": changed({"task": {"safety": "destructive"}}),
+		"claiming what was agreed to": object.union(
+			flow(["external.untrusted"], []),
+			{"call": {"capability": "task.claim"}, "task": {"safety": "destructive"}},
+		),
 	}
 	rules(call) == set()
+}
+
+said(labels, content) := object.union(flow(labels, []), {"content": content})
+
+test_downgrade[note] if {
+	some note, declared in {
+		"nothing": [],
+		"public": ["public"],
+		"one of two": ["pii.redacted"],
+	}
+	call := said(["internal.system", "pii.redacted", "public"], {"declared": declared, "released": false, "verified": false})
+	rules(call) == {"classification.downgrade"}
+	codes(call) == {"classification_denied"}
+}
+
+test_downgrade_allows[note] if {
+	some note, call in {
+		"the same": said(["pii.redacted"], {"declared": ["pii.redacted"], "released": false, "verified": false}),
+		"more": said(["public"], {"declared": ["pii.redacted", "internal.system"], "released": false, "verified": false}),
+		"no word": said(["pii.redacted"], {"released": false, "verified": false}),
+		"verified": said(["pii.redacted"], {"declared": ["public"], "released": true, "verified": true}),
+	}
+	rules(call) == set()
+}
+
+test_unverified[note] if {
+	some note, content in {
+		"no verifier": {"released": true, "verified": false},
+		"nobody says": {"released": true},
+		"nobody says anything": {},
+	}
+	rules(said(["pii.redacted"], content)) == {"classification.unverified"}
+	codes(said(["pii.redacted"], content)) == {"classification_denied"}
+}
+
+test_unverified_allows[note] if {
+	some note, content in {
+		"verified": {"released": true, "verified": true},
+		"not released": {"released": false, "verified": false},
+	}
+	rules(said(["pii.redacted"], content)) == set()
 }
 
 test_what_moves_nothing_is_allowed[note] if {

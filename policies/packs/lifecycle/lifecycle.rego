@@ -79,7 +79,7 @@ findings contains {
 
 # METADATA
 # title: Paused run
-# description: The run waits, and the call would change its work. Reading, giving work back and cancelling stay possible.
+# description: The run waits, and the call would change its work. Reading, giving work back, cancelling and what it waits for stay possible.
 # custom:
 #   id: lifecycle.paused
 #   severity: low
@@ -91,7 +91,42 @@ findings contains {
 	"message": "the run is paused; try again when it goes on",
 } if {
 	startswith(input.run.state, "paused")
+	not input.call.capability in data.lifecycle.config.when_paused
 	_changes_work
+}
+
+# METADATA
+# title: Work that is another's concern
+# description: A task would be enqueued whose concern another agent owns, and it is not directed to that agent.
+# custom:
+#   id: lifecycle.boundary
+#   severity: medium
+#   control: domain boundaries
+findings contains {
+	"rule": "lifecycle.boundary",
+	"effect": "deny",
+	"code": "policy_denied",
+	"message": "the concern of this task belongs to another agent; direct the task to that one",
+} if {
+	input.call.capability == "task.enqueue"
+	input.task.owned_elsewhere == true
+}
+
+# METADATA
+# title: Work the agent leaves to another
+# description: An agent would claim or complete a task whose concern it leaves to another agent.
+# custom:
+#   id: lifecycle.defers
+#   severity: medium
+#   control: domain boundaries
+findings contains {
+	"rule": "lifecycle.defers",
+	"effect": "deny",
+	"code": "policy_denied",
+	"message": "the agent leaves work of this concern to another",
+} if {
+	input.call.capability in {"task.claim", "task.complete"}
+	input.task.deferred == true
 }
 
 _complete if {

@@ -110,21 +110,61 @@ test_paused[note] if {
 	codes(call) == {"run_paused"}
 }
 
-test_closed_and_paused_allow_giving_back[note] if {
+test_run_closed_allows_giving_back[note] if {
 	some state in ["done", "failed", "cancelled", "paused"]
 	some verb in ["task.heartbeat", "task.release", "task.fail", "task.cancel", "run.cancel"]
 	note := concat(" ", [state, verb])
 	rules(changed({"run": {"state": state}, "call": {"capability": verb}})) == set()
 }
 
-test_closed_and_paused_allow_reading[note] if {
+test_paused_allows_what_it_waits_for[verb] if {
+	some verb in ["approval.decide", "approval.respond", "approval.revoke"]
+	rules(changed({"run": {"state": "paused_approval"}, "call": {"capability": verb}})) == set()
+}
+
+test_run_closed_is_not_decided_about if {
+	rules(changed({"run": {"state": "done"}, "call": {"capability": "approval.decide"}})) == {"lifecycle.run_closed"}
+}
+
+test_paused_allows_reading[note] if {
 	some state in ["done", "paused"]
 	some verb in ["task.get", "task.list", "run.get"]
 	note := concat(" ", [state, verb])
 	rules(changed({"run": {"state": state}, "call": {"capability": verb, "safety": "read-only"}})) == set()
 }
 
-test_closed_allows_mandates if rules(object.union(system, {"run": {"state": "done"}})) == set()
+test_run_closed_allows_mandates if rules(object.union(system, {"run": {"state": "done"}})) == set()
+
+work(verb, facts) := changed({"call": {"capability": verb}, "task": facts})
+
+test_boundary if {
+	call := work("task.enqueue", {"owned_elsewhere": true, "deferred": false})
+	rules(call) == {"lifecycle.boundary"}
+	codes(call) == {"policy_denied"}
+}
+
+test_boundary_allows[note] if {
+	some note, call in {
+		"one's own concern": work("task.enqueue", {"owned_elsewhere": false, "deferred": false}),
+		"cancelling it": work("task.cancel", {"owned_elsewhere": true, "deferred": false}),
+	}
+	rules(call) == set()
+}
+
+test_defers[verb] if {
+	some verb in ["task.claim", "task.complete"]
+	rules(work(verb, {"owned_elsewhere": false, "deferred": true})) == {"lifecycle.defers"}
+	codes(work(verb, {"owned_elsewhere": false, "deferred": true})) == {"policy_denied"}
+}
+
+test_defers_allows[note] if {
+	some note, call in {
+		"its own concern": work("task.claim", {"owned_elsewhere": false, "deferred": false}),
+		"giving it back": work("task.release", {"owned_elsewhere": false, "deferred": true}),
+		"enqueueing it for the other": work("task.enqueue", {"owned_elsewhere": false, "deferred": true}),
+	}
+	rules(call) == set()
+}
 
 test_all_reasons_are_given if {
 	call := changed({"session": {"state": "closed"}, "agent": {"status": "planned"}, "run": {"state": "done"}})

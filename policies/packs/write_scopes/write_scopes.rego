@@ -77,6 +77,25 @@ findings contains {
 	_moves_work
 }
 
+# METADATA
+# title: Scope the session does not hold
+# description: The call writes somewhere that none of the session's claims covers.
+# custom:
+#   id: write_scopes.unclaimed
+#   severity: high
+#   control: write collisions
+findings contains {
+	"rule": "write_scopes.unclaimed",
+	"effect": "deny",
+	"code": "scope_denied",
+	"message": "the call writes outside what the session has claimed",
+} if {
+	input.scopes.claimed
+	some scope in input.scopes.requested
+	not _claimed(scope)
+	_moves_work
+}
+
 _complete if {
 	is_string(input.call.capability)
 	input.call.capability != ""
@@ -94,6 +113,12 @@ _moves_work if {
 # Both end in "/", so a prefix is whole segments.
 _covered(scope) if {
 	some own in input.agent.write_scope
+	endswith(own, "/")
+	startswith(scope, own)
+}
+
+_claimed(scope) if {
+	some own in input.scopes.claimed
 	endswith(own, "/")
 	startswith(scope, own)
 }

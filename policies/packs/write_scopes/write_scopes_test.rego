@@ -145,3 +145,28 @@ test_canonical_allows[scope] if {
 test_canonical_is_not_asked_of_readers if {
 	rules(object.union(wanting("fs:repo/../"), {"call": {"capability": "task.get", "safety": "read-only"}})) == set()
 }
+
+holding(claimed, requested) := changed({"call": {"capability": "memory.put"}, "scopes": {"claimed": claimed, "requested": requested}})
+
+test_unclaimed[note] if {
+	some note, call in {
+		"nothing held": holding([], ["mem:notes/today/"]),
+		"elsewhere": holding(["mem:notes/today/"], ["mem:notes/tomorrow/"]),
+		"neighbour with the same beginning": holding(["mem:notes/a/"], ["mem:notes/ab/"]),
+		"parent": holding(["mem:notes/a/"], ["mem:notes/"]),
+		"one of two": holding(["mem:notes/a/"], ["mem:notes/a/", "mem:notes/b/"]),
+		"unfinished claim": holding(["mem:notes/to"], ["mem:notes/today/"]),
+	}
+	rules(call) == {"write_scopes.unclaimed"}
+	codes(call) == {"scope_denied"}
+}
+
+test_unclaimed_allows[note] if {
+	some note, call in {
+		"what is held": holding(["mem:notes/a/"], ["mem:notes/a/"]),
+		"below it": holding(["mem:notes/a/"], ["mem:notes/a/b/"]),
+		"nothing written": holding([], []),
+		"a call under no claims": json.remove(holding([], ["mem:notes/a/"]), ["scopes/claimed"]),
+	}
+	rules(call) == set()
+}

@@ -1,0 +1,17 @@
+package agents
+
+import (
+	"flag"
+	"fmt"
+	"testing"
+
+	"github.com/writ-gateway/writ/writtest"
+)
+
+var update = flag.Bool("update", false, "write the golden files")
+
+func TestStoredNames(t *testing.T) {
+	const session = "ses_01ARYZ6S410000000000000000"
+	writtest.Golden(t, *update, "names.txt", fmt.Appendf(nil, "counter %v\ntodo    %s\ntodo    %s\n",
+		beatOf(session), todoAgent("site-builder"), todoSession(session)))
+}

@@ -1,0 +1,87 @@
+package writ
+
+import (
+	"bytes"
+	"maps"
+	"slices"
+	"sync"
+)
+
+// DocCache remembers documents in their decoded form, so that those that
+// hardly ever change (gate, sessions, agents, runs) are not parsed again in
+// every call. What is remembered under a key counts only for the very bytes it
+// was decoded from, so it is never out of date, and every reader gets a copy.
+// The zero DocCache is ready; it is safe for concurrent use.
+type DocCache struct {
+	mu sync.Mutex
+	m  map[Key]decoded
+}
+
+type decoded struct {
+	body []byte
+	doc  any // *T, shared and never changed
+}
+
+// copied is a document that can be remembered: Copy shares no memory with it.
+type copied[T any] interface{ Copy() T }
+
+// Bounds of a cache. A full one is emptied: what is in use is soon back.
+const (
+	cacheDocs  = 1024
+	cacheBytes = 8 << 10 // of one document
+)
+
+// recall finds the document decoded from these bytes.
+func recall[T any](c *DocCache, k Key, body []byte) (doc T, ok bool) {
+	if _, can := any((*T)(nil)).(copied[T]); c == nil || !can {
+		return doc, false
+	}
+	c.mu.Lock()
+	d := c.m[k]
+	c.mu.Unlock()
+	if p, is := d.doc.(*T); is && bytes.Equal(d.body, body) {
+		return any(p).(copied[T]).Copy(), true
+	}
+	return doc, false
+}
+
+// remember keeps a copy of a document decoded from body.
+func remember[T any](c *DocCache, k Key, body []byte, doc T) {
+	if _, can := any((*T)(nil)).(copied[T]); c == nil || !can || len(body) > cacheBytes {
+		return
+	}
+	own := any(&doc).(copied[T]).Copy()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.m == nil || len(c.m) >= cacheDocs {
+		c.m = map[Key]decoded{}
+	}
+	c.m[k] = decoded{body: bytes.Clone(body), doc: &own}
+}
+
+// Copy returns the gate.
+func (g Gate) Copy() Gate { return g }
+
+// Copy returns a session that shares no memory with s.
+func (s Session) Copy() Session {
+	s.Openers = slices.Clone(s.Openers)
+	return s
+}
+
+// Copy returns a run that shares no memory with r.
+func (r Run) Copy() Run {
+	r.Budget, r.Grants = maps.Clone(r.Budget), slices.Clone(r.Grants)
+	return r
+}
+
+// Copy returns an agent that shares no memory with a.
+func (a Agent) Copy() Agent {
+	a.Archetypes = slices.Clone(a.Archetypes)
+	a.WriteScope = slices.Clone(a.WriteScope)
+	a.Tools = slices.Clone(a.Tools)
+	for i := range a.Tools {
+		a.Tools[i].Sinks = slices.Clone(a.Tools[i].Sinks)
+		a.Tools[i].InputSchema = slices.Clone(a.Tools[i].InputSchema)
+	}
+	return a
+}

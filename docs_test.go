@@ -1,0 +1,83 @@
+package writ_test
+
+import (
+	"go/ast"
+	"os"
+	"regexp"
+	"strings"
+	"testing"
+)
+
+// lesson is one row of docs/lessons.md: its number, the prefix of the tests it
+// names and the package they are in.
+var lesson = regexp.MustCompile("^\\| (N[0-9]+) \\|.*`(TestN[0-9]+)…` in (?:`([a-z0-9/]+)`|the root package) \\|$")
+
+// Every test that docs/lessons.md promises exists where it says.
+func TestLessonsNameTests(t *testing.T) {
+	text, err := os.ReadFile("docs/lessons.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	tests := map[string][]string{} // package → its tests
+	for _, f := range sources(t) {
+		for _, d := range f.ast.Decls {
+			if fn, ok := d.(*ast.FuncDecl); ok && f.test && fn.Recv == nil {
+				tests[f.pkg] = append(tests[f.pkg], fn.Name.Name)
+			}
+		}
+	}
+	rows := 0
+	for line := range strings.Lines(string(text)) {
+		line = strings.TrimRight(line, "\n")
+		if !strings.HasPrefix(line, "| N") {
+			continue
+		}
+		rows++
+		m := lesson.FindStringSubmatch(line)
+		switch {
+		case m == nil:
+			t.Errorf("a row that names no test and package: %s", line)
+		case m[2] != "Test"+m[1]:
+			t.Errorf("%s names the test %s", m[1], m[2])
+		case !named(tests[m[3]], m[2]):
+			t.Errorf("%s: no test %s… in package %q", m[1], m[2], m[3])
+		}
+	}
+	if rows == 0 {
+		t.Error("no row was found: the page has another form")
+	}
+}
+
+// named says whether a test has the prefix, followed by a word and not by
+// another digit.
+func named(tests []string, prefix string) bool {
+	for _, name := range tests {
+		if rest, ok := strings.CutPrefix(name, prefix); ok && rest != "" && (rest[0] < '0' || rest[0] > '9') {
+			return true
+		}
+	}
+	return false
+}
+
+// The front page tells things in the order a reader needs them.
+func TestReadmeOrder(t *testing.T) {
+	text, err := os.ReadFile("README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	at := 0
+	for _, part := range []string{
+		"# writ\n\nA policy-as-code governance gateway", // what it is
+		"## Run it\n", "\nmake run\n", // the one command
+		"## One governed call\n", "curl -si $URL/v1/runs", "HTTP/1.1 201 Created", "curl -s $URL/v1/receipts/rcp_", `{"receipt_id":"rcp_`,
+		"## Verify it\n", "receipt verify ",
+		"## Run it on Redis\n",
+		"## What holds, and what does not yet\n", "Holds, and is tested", "Not there yet",
+	} {
+		i := strings.Index(string(text)[at:], part)
+		if i < 0 {
+			t.Fatalf("README.md has no %q after its first %d bytes", part, at)
+		}
+		at += i + len(part)
+	}
+}

@@ -1,0 +1,256 @@
+package daemon
+
+import (
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"maps"
+	"net/http"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/writ-gateway/writ"
+	"github.com/writ-gateway/writ/bundles"
+	"github.com/writ-gateway/writ/client"
+	"github.com/writ-gateway/writ/gateway"
+	"github.com/writ-gateway/writ/guard"
+	"github.com/writ-gateway/writ/policies"
+	"github.com/writ-gateway/writ/receipts"
+)
+
+// noSigner is a sealer whose key is gone.
+type noSigner struct{ *receipts.Sealer }
+
+func (noSigner) Ready() error { return errors.New("the signer is gone") }
+
+func (noSigner) Seal(writ.StoredFact) (writ.Receipt, error) {
+	return writ.Receipt{}, errors.New("the signer is gone")
+}
+
+// Without its signer the gateway answers every call that changes something with
+// 503, and no document gets another version.
+func TestNothingChangesWithoutTheSigner(t *testing.T) {
+	d, op, _ := start(t, t.TempDir())
+	d.sweeper.Stop() // nothing else moves
+	executor(t, op, d.URL(), "builder")
+	must := func(id writ.CapabilityID, c *client.Client, args map[string]any, out any) {
+		t.Helper()
+		if _, err := c.Invoke(t.Context(), id, args, out); err != nil {
+			t.Fatalf("%s: %v", id, err)
+		}
+	}
+	type named struct {
+		Session writ.SessionID `json:"session_id"`
+		Token   string         `json:"token"`
+		Run     writ.RunID     `json:"run_id"`
+		Task    writ.TaskID    `json:"task_id"`
+	}
+	open := func() (named, *writ.Credential) {
+		var n named
+		must("session.open", op, map[string]any{"principal": "builder", "kind": "agent", "role": "executor", "agent_id": "builder", "heartbeat_ttl_s": 300}, &n)
+		cred, ok := gateway.ParseToken(n.Token)
+		if !ok {
+			t.Fatal("a token that does not parse")
+		}
+		return n, cred
+	}
+	fresh, freshCred := open()
+	idle, idleCred := open()
+	other, err := client.New(client.Config{URL: d.URL(), Token: idle.Token, Transport: &http.Transport{DisableKeepAlives: true}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	must("session.start", other, map[string]any{"session_id": idle.Session}, nil)
+	must("agent.register", op, map[string]any{
+		"agent_id": "planned", "archetypes": []string{"executor"}, "domain": "web", "tools": []map[string]any{{"name": "site.plan", "safety": "mutating"}},
+	}, nil)
+	var run, taken, queued named
+	must("run.create", op, map[string]any{"budget": map[string]any{"steps": 100}}, &run)
+	task := map[string]any{"run_id": run.Run, "key": "held", "capability": "site.build", "required_domain": "web", "lease_ttl_s": 600}
+	must("task.enqueue", op, task, &taken)
+	var lease held
+	must("task.claim", other, map[string]any{"task_id": taken.Task}, &lease)
+	task["key"] = "queued"
+	must("task.enqueue", op, task, &queued)
+
+	// Two calls that people must agree to, and one person who did once.
+	must("agent.register", op, map[string]any{
+		"agent_id": "mailer", "archetypes": []string{"executor"}, "domain": "web",
+		"tools": []map[string]any{{"name": "mail.send", "safety": "mutating", "approval": "manual"}},
+	}, nil)
+	must("agent.activate", op, map[string]any{"agent_id": "mailer"}, nil)
+	var person named
+	must("session.open", op, map[string]any{"principal": "alice", "kind": "human", "role": "approver"}, &person)
+	aliceCred, _ := gateway.ParseToken(person.Token)
+	alice, err := client.New(client.Config{URL: d.URL(), Token: person.Token, Transport: &http.Transport{DisableKeepAlives: true}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	must("session.start", alice, map[string]any{"session_id": person.Session}, nil)
+	ask := func(key string) string {
+		_, err := op.Invoke(t.Context(), "task.enqueue", map[string]any{"run_id": run.Run, "key": key, "capability": "mail.send", "required_domain": "web"}, nil)
+		if writ.CodeOf(err) != writ.CodeApprovalRequired {
+			t.Fatal(err)
+		}
+		return writ.AsError("", err).Details["approval"]
+	}
+	pending, approved := ask("mail-1"), ask("mail-2")
+	must("approval.decide", alice, map[string]any{"approval_id": approved, "decision": "approve"}, nil)
+
+	// The same gateway, but for its signer.
+	validator, err := gateway.NewValidator(d.registry)
+	if err != nil {
+		t.Fatal(err)
+	}
+	door, err := guard.New(guard.Config{
+		Store: d.store, Registry: d.registry, Decider: d.engine, Sealer: noSigner{d.sealer}, Archive: d.archive(),
+		Validator: validator, Origin: d.keys.Origin, Shards: []writ.Tenant{shard},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	operator := credentialOf(t, d)
+	inForce := gateOf(t, d).Bundle.Digest()
+	another := func() bundles.Upload {
+		dir := t.TempDir()
+		if err := os.CopyFS(dir, os.DirFS("../../policies")); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(dir, "packs", "budgets", "more.rego"), []byte("package packs.budgets\n\n_more := 1\n"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		b, err := policies.PackDirectory(dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return bundles.Upload(base64.StdEncoding.EncodeToString(b))
+	}()
+	failure := map[string]any{"class": "external", "code": "x", "retryable": true}
+	hold := func(more map[string]any) map[string]any {
+		out := map[string]any{"task_id": taken.Task, "lease_id": lease.Lease.ID, "fence": lease.Lease.Fence}
+		maps.Copy(out, more)
+		return out
+	}
+	task["key"] = "new"
+	// Every capability that changes something, with a call that would succeed.
+	calls := map[writ.CapabilityID]struct {
+		who  *writ.Credential
+		args map[string]any
+	}{
+		"session.open":      {operator, map[string]any{"principal": "auditor", "kind": "human", "role": "auditor"}},
+		"session.start":     {freshCred, map[string]any{"session_id": fresh.Session}},
+		"session.heartbeat": {idleCred, map[string]any{"session_id": idle.Session}},
+		"session.close":     {idleCred, map[string]any{"session_id": idle.Session}},
+		"session.revoke":    {operator, map[string]any{"session_id": idle.Session}},
+		"agent.register":    {operator, map[string]any{"agent_id": "another", "archetypes": []string{"executor"}, "domain": "web"}},
+		"agent.activate":    {operator, map[string]any{"agent_id": "planned"}},
+		"agent.suspend":     {operator, map[string]any{"agent_id": "builder"}},
+		"run.create":        {operator, map[string]any{"budget": map[string]any{"steps": 1}}},
+		"run.seal":          {operator, map[string]any{"run_id": run.Run}},
+		"run.cancel":        {operator, map[string]any{"run_id": run.Run}},
+		"task.enqueue":      {operator, task},
+		"task.claim":        {idleCred, map[string]any{"task_id": queued.Task}},
+		"task.heartbeat":    {idleCred, hold(nil)},
+		"task.complete":     {idleCred, hold(nil)},
+		"task.fail":         {idleCred, hold(map[string]any{"failure": failure})},
+		"task.release":      {idleCred, hold(nil)},
+		"task.cancel":       {operator, map[string]any{"task_id": queued.Task}},
+		"approval.decide":   {aliceCred, map[string]any{"approval_id": pending, "decision": "approve"}},
+		"approval.revoke":   {operator, map[string]any{"approval_id": approved}},
+		"approval.respond":  {nil, map[string]any{"approval_id": pending, "response": map[string]any{}}}, // a decision with an answer
+		"policy.stage":      {operator, map[string]any{"bundle": another}},
+		"policy.activate":   {nil, map[string]any{"digest": inForce}}, // these write the same documents as staging and adopting
+		"policy.rollback":   {nil, map[string]any{}},
+		"policy.withdraw":   {nil, map[string]any{"digest": inForce}},
+		// What the gateway does by itself.
+		"policy.adopt":    {nil, map[string]any{"bundle": another, "replica": d.replica, "receipt_key_id": d.sealer.KeyID(), "force": true}},
+		"policy.report":   {nil, map[string]any{"digest": inForce, "replica": d.replica, "ok": true}},
+		"policy.beat":     {nil, map[string]any{"replica": d.replica, "seconds": 60}},
+		"approval.expire": {nil, map[string]any{"approval_id": pending}},
+		"run.offer":       {nil, map[string]any{"run_id": run.Run}},
+		"gate.set":        {nil, map[string]any{"policy_revision": "x", "bindings_revision": "y", "receipt_key_id": "z"}},
+		"session.lapse":   {nil, map[string]any{"session_id": idle.Session}},
+		"session.expire":  {nil, map[string]any{"session_id": idle.Session}},
+		"session.cleanup": {nil, map[string]any{"session_id": idle.Session}},
+		"agent.cleanup":   {nil, map[string]any{"agent_id": "builder"}},
+		"run.reap":        {nil, map[string]any{"run_id": run.Run}},
+		"run.exhaust":     {nil, map[string]any{"run_id": run.Run, "dimension": writ.BudgetSteps}},
+		"task.expire":     {nil, map[string]any{"task_id": taken.Task}},
+		"task.ready":      {nil, map[string]any{"task_id": queued.Task}},
+		"task.wake":       {nil, map[string]any{"task_id": taken.Task}},
+		"task.reoffer":    {nil, map[string]any{"task_id": queued.Task}},
+		"task.refuse":     {nil, map[string]any{"task_id": queued.Task, "agent_id": "builder", "lane": writ.LaneOf("site.build", "web", 5)}},
+	}
+	before := versions(t, d)
+	for _, k := range d.registry.All() {
+		if k.ReadOnly() || k.ID == "capability.invoke" { // which stands for the others
+			continue
+		}
+		c, ok := calls[k.ID]
+		if !ok {
+			t.Errorf("no call is known for %s", k.ID)
+			continue
+		}
+		if c.who == nil {
+			// Most have nothing to do now; none may do it.
+			if _, _, err := door.System(t.Context(), shard, k.ID, c.args, nil); err != nil && gateway.StatusOf(writ.CodeOf(err)) == http.StatusInternalServerError {
+				t.Errorf("%s: %v", k.ID, err)
+			}
+			continue
+		}
+		raw, err := json.Marshal(c.args)
+		if err != nil {
+			t.Fatal(err)
+		}
+		call := &writ.Call{Capability: k.ID, Credential: c.who, Raw: raw}
+		if err := door.Stamp(call); err != nil {
+			t.Fatal(err)
+		}
+		_, _, err = door.Do(t.Context(), call)
+		if code := writ.CodeOf(err); code != writ.CodeNotReady || gateway.StatusOf(code) != http.StatusServiceUnavailable {
+			t.Errorf("%s: %v", k.ID, err)
+		}
+	}
+	if after := versions(t, d); !maps.Equal(before, after) {
+		t.Errorf("before %v\nafter  %v", before, after)
+	}
+	// With its signer the same gateway takes the same calls.
+	must("task.complete", other, hold(nil), nil)
+}
+
+// versions are those of every document that callers know of, and the sequence
+// of the last fact.
+func versions(t *testing.T, d *Daemon) map[writ.Key]int64 {
+	t.Helper()
+	keys := []writ.Key{writ.GateKey}
+	for _, m := range members(t, d, writ.IndexAgents) {
+		keys = append(keys, writ.AgentKey(writ.AgentID(m.Name)))
+	}
+	for _, m := range members(t, d, writ.IndexSessions) {
+		keys = append(keys, writ.SessionKey(writ.SessionID(m.Name)))
+	}
+	for _, m := range members(t, d, writ.IndexRuns) {
+		keys = append(keys, writ.RunKey(writ.RunID(m.Name)))
+		for _, task := range members(t, d, writ.RunTasks(writ.RunID(m.Name))) {
+			keys = append(keys, writ.TaskKey(writ.TaskID(task.Name)))
+		}
+	}
+	s, err := d.store.Read(t.Context(), shard, writ.ReadSet{Docs: keys})
+	if err != nil {
+		t.Fatal(err)
+	}
+	out := map[writ.Key]int64{}
+	for k, doc := range s.Docs {
+		out[k] = doc.Version
+	}
+	head, err := d.store.Head(t.Context(), shard)
+	if err != nil {
+		t.Fatal(err)
+	}
+	out["last fact"] = head.Seq
+	if len(out) < 8 {
+		t.Fatalf("only %v", out)
+	}
+	return out
+}

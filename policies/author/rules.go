@@ -1,0 +1,40 @@
+package author
+
+import (
+	"context"
+	"path"
+
+	"github.com/writ-gateway/writ"
+)
+
+// Rule is one rule of a pack, for lists.
+type Rule struct {
+	ID       string      `json:"id"`
+	Pack     string      `json:"pack"`
+	Effect   writ.Effect `json:"effect"`
+	Code     string      `json:"code"`
+	Title    string      `json:"title"`
+	Severity string      `json:"severity"`
+	Control  string      `json:"control"`
+	File     string      `json:"file"`
+	Line     int         `json:"line"`
+}
+
+// Rules lists the rules of all packs, by pack and in the order of the sources.
+// It fails when the packs do not load.
+func (t *Tree) Rules(ctx context.Context) ([]Rule, error) {
+	draft, err := t.load(ctx)
+	if err != nil {
+		return nil, err
+	}
+	out := []Rule{}
+	for _, p := range draft.Packs() {
+		for _, r := range p.Rules {
+			out = append(out, Rule{
+				ID: r.ID, Pack: r.Pack, Effect: r.Effect, Code: r.Code, Title: r.Title, Severity: r.Severity,
+				Control: r.Control, File: path.Join(t.Dir, r.File), Line: r.Line,
+			})
+		}
+	}
+	return out, nil
+}

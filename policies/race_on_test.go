@@ -1,5 +1,0 @@
-//go:build race
-
-package policies
-
-const raceEnabled = true

@@ -1,0 +1,40 @@
+package queue
+
+import (
+	"flag"
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/writ-gateway/writ"
+	"github.com/writ-gateway/writ/writtest"
+)
+
+var update = flag.Bool("update", false, "write the golden files")
+
+func TestStoredDocuments(t *testing.T) {
+	l := newLab(t)
+	g := l.claim(l.a, l.enqueue("build"))
+	a := g.complete()
+	a.Labels = []writ.Label{writ.LabelPublic}
+	l.do("task.complete", l.a, a)
+	for name, k := range map[string]writ.Key{"result.json": writ.ResultKey(g.task), "taskname.json": writ.TaskNameKey(l.run, "build")} {
+		writtest.GoldenDoc(t, *update, name, l.w.Snapshot(writ.ReadSet{Docs: []writ.Key{k}}).Docs[k].Body)
+	}
+}
+
+func TestStoredNames(t *testing.T) {
+	const (
+		task    = "tsk_01ARYZ6S410000000000000000"
+		run     = "run_01ARYZ6S410000000000000000"
+		session = "ses_01ARYZ6S410000000000000000"
+	)
+	var b strings.Builder
+	for _, c := range []writ.Counter{leaseEnd(task), progressSeq(task), progressPct(task), readiedUpTo(task)} {
+		fmt.Fprintf(&b, "counter %v\n", c)
+	}
+	for _, m := range []string{todo(todoWake, task), todo(todoRun, run), todo(todoSession, session)} {
+		fmt.Fprintf(&b, "todo    %s\n", m)
+	}
+	writtest.Golden(t, *update, "names.txt", []byte(b.String()))
+}
