@@ -34,8 +34,8 @@ help: ## Show this help
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "  make %-10s %s\n", $$1, $$2 }'
 
 .PHONY: run
-run: ## Run the demo, with its data in ./.writ (ARGS="..." for more flags)
-	@$(GO) run ./cmd/writ demo --data ./.writ $(ARGS)
+run: build ## Run the demo, with its data in ./.writ (ARGS="..." for more flags)
+	@exec bin/writ demo --data ./.writ $(ARGS)
 
 .PHONY: build
 build: ## Build bin/writ

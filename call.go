@@ -16,6 +16,10 @@ const (
 	RoleSystem       Role = "system" // the gateway itself: sweeper, start-up
 )
 
+// Works says whether sessions of the role do the work of a run, so that it pays
+// for their calls.
+func (r Role) Works() bool { return r == RoleExecutor || r == RoleVerifier }
+
 // PrincipalKind says what stands behind a session.
 type PrincipalKind string
 
@@ -124,4 +128,5 @@ type Poll struct {
 	Lanes   func(Lane) bool
 	Refused []Index
 	WaitMs  int64
+	AgainMs int64 // how often the call is made again while it waits, so that its session is seen to live; 0: only at the end
 }

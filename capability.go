@@ -26,8 +26,8 @@ type Capability struct {
 	Safety   Safety
 	Effects  []string // must be empty: capabilities that act outside the store are refused
 	Class    Class
-	Internal bool // only the gateway itself may call it; hidden from every listing
-	Metered  bool // costs a run one step when an executor or verifier calls it
+	Internal bool  // only the gateway itself may call it; hidden from every listing
+	Steps    int64 // what a call costs its run when those who work in it make it (Role.Works)
 	Args     reflect.Type
 	Result   reflect.Type
 

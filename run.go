@@ -87,6 +87,11 @@ const (
 	BudgetSteps = "steps"
 )
 
+// StepsOfAttempt is what a claim costs: itself, and in advance the completion
+// or failure that ends the attempt, so that no budget can run out under work
+// that has begun. An attempt that ends in another way gives that part back.
+const StepsOfAttempt = 2
+
 // GateState is the state of a shard's gate.
 type GateState string
 

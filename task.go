@@ -93,7 +93,8 @@ type Lease struct {
 	Session  SessionID `json:"session"`
 	Agent    AgentID   `json:"agent"`
 	Fence    int64     `json:"fence"`
-	MaxUntil int64     `json:"max_until"` // milliseconds: no heartbeat extends past it
+	MaxUntil int64     `json:"max_until"`         // milliseconds: no heartbeat extends past it
+	Prepaid  int64     `json:"prepaid,omitempty"` // steps the run paid at the claim for the call that ends the attempt
 }
 
 // Failure says why a task ended or was retried.

@@ -37,7 +37,7 @@ type SessionOpenArgs struct {
 	Role       writ.Role          `json:"role" doc:"The one role the session has." enum:"operator,orchestrator,executor,verifier,approver,auditor"`
 	AgentID    writ.AgentID       `json:"agent_id,omitempty" doc:"Agent the session is bound to; required for kind agent, refused for others." pattern:"^[a-z][a-z0-9-]{1,62}$"`
 	Controller writ.PrincipalID   `json:"controller,omitempty" doc:"The person answerable for what the session does: they cannot approve its calls, and their votes count once whatever they are called. Default: the principal of a human, else who answers for the caller." pattern:"^[a-z][a-z0-9-]{1,62}$"`
-	TTLSeconds int64              `json:"heartbeat_ttl_s,omitempty" doc:"Seconds between heartbeats before the session is suspended; left out: 30 for agents, no heartbeats for others." minimum:"10" maximum:"300"`
+	TTLSeconds int64              `json:"heartbeat_ttl_s,omitempty" doc:"Seconds without a heartbeat (session.heartbeat, task.heartbeat, or a claim, also while it waits) after which the session is suspended; a minute later it ends. Left out: 30 for agents, no heartbeats for others." minimum:"10" maximum:"300"`
 	LifeSecond int64              `json:"lifetime_s,omitempty" doc:"Seconds the session can live." default:"43200" minimum:"1" maximum:"43200"`
 }
 

@@ -139,7 +139,7 @@ type SessionBeat struct {
 func heartbeat() *writ.Capability {
 	const op = "agents.Heartbeat"
 	return writ.Define[SessionHeartbeatArgs, SessionBeat](writ.Capability{
-		ID: "session.heartbeat", Safety: writ.SafetyMutating, Summary: "Say that the caller's own session is alive.",
+		ID: "session.heartbeat", Safety: writ.SafetyMutating, Summary: "Say that the caller's own session is alive; task.claim and task.heartbeat say it too.",
 	}, writ.Verb[SessionHeartbeatArgs]{
 		Reads: func(_ *writ.Call, a *SessionHeartbeatArgs, _ writ.Snapshot) (writ.ReadSet, error) {
 			return readSession(a.SessionID), nil

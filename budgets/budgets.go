@@ -59,7 +59,9 @@ func (Obligor) Facts(c *writ.Call, k *writ.Capability, s writ.Snapshot, moves fu
 // Oblige charges the call and guards the band policy judged it in.
 //
 // Only calls that move an object are charged: a metered call that found
-// nothing to do, or only re-sorted a queue, used no step.
+// nothing to do, or only re-sorted a queue, used no step. A claim pays for the
+// end of its attempt too; the room that ends attempts gives back what was not
+// used (writ.StepsOfAttempt).
 func (Obligor) Oblige(_ *writ.Call, _ *writ.Capability, s writ.Snapshot, sub writ.Subject, tx *writ.Tx) (map[string]int64, error) {
 	if sub.Run == nil || tx.Empty() {
 		return nil, nil
@@ -98,11 +100,11 @@ func (Obligor) Denied(_ *writ.Call, s writ.Snapshot, sub writ.Subject, d writ.De
 	}
 }
 
-// cost is what a call is charged: one step when a metered capability is called
+// cost is what a call is charged: the steps of its capability when it is made
 // by those who work in the run.
 func cost(c *writ.Call, k *writ.Capability) int64 {
-	if k.Metered && (c.Caller.Role == writ.RoleExecutor || c.Caller.Role == writ.RoleVerifier) {
-		return 1
+	if c.Caller.Role.Works() {
+		return k.Steps
 	}
 	return 0
 }

@@ -86,10 +86,10 @@ func newLab(steps int64) *lab {
 	return &lab{World: w, run: w.Run("orc", steps).ID, o: New()}
 }
 
-func (l *lab) facts(t *testing.T, role writ.Role, metered bool) (*writ.Call, *writ.Capability, writ.Snapshot, writ.Subject) {
+func (l *lab) facts(t *testing.T, role writ.Role, steps int64) (*writ.Call, *writ.Capability, writ.Snapshot, writ.Subject) {
 	t.Helper()
 	c := &writ.Call{Caller: writ.Caller{Role: role}}
-	k := &writ.Capability{Metered: metered}
+	k := &writ.Capability{Steps: steps}
 	sub := writ.Subject{Run: &writ.RunFacts{ID: l.run, State: writ.RunActive}}
 	rs, err := l.o.Reads(c, k, sub)
 	if err != nil {
@@ -113,18 +113,19 @@ func changing() writ.Tx {
 func TestOnlyWorkIsCharged(t *testing.T) {
 	for _, c := range []struct {
 		role    writ.Role
-		metered bool
+		steps   int64
 		charged int64
 	}{
-		{writ.RoleExecutor, true, 1},
-		{writ.RoleVerifier, true, 1},
-		{writ.RoleExecutor, false, 0},
-		{writ.RoleOrchestrator, true, 0},
-		{writ.RoleOperator, true, 0},
-		{writ.RoleSystem, true, 0},
+		{writ.RoleExecutor, 1, 1},
+		{writ.RoleExecutor, writ.StepsOfAttempt, 2},
+		{writ.RoleVerifier, 1, 1},
+		{writ.RoleExecutor, 0, 0},
+		{writ.RoleOrchestrator, 2, 0},
+		{writ.RoleOperator, 1, 0},
+		{writ.RoleSystem, 1, 0},
 	} {
 		l := newLab(10)
-		call, k, s, sub := l.facts(t, c.role, c.metered)
+		call, k, s, sub := l.facts(t, c.role, c.steps)
 		tx := changing()
 		got, err := l.o.Oblige(call, k, s, sub, &tx)
 		if err != nil || got[writ.BudgetSteps] != c.charged {
@@ -141,7 +142,7 @@ func TestOnlyWorkIsCharged(t *testing.T) {
 
 func TestNothingDoneCostsNothing(t *testing.T) {
 	l := newLab(10)
-	call, k, s, sub := l.facts(t, writ.RoleExecutor, true)
+	call, k, s, sub := l.facts(t, writ.RoleExecutor, 1)
 	var empty writ.Tx
 	if got, err := l.o.Oblige(call, k, s, sub, &empty); got != nil || err != nil || len(empty.Guards)+len(empty.Ops) > 0 {
 		t.Fatalf("got %v, %v, %+v", got, err, empty)
@@ -157,7 +158,7 @@ func TestNothingDoneCostsNothing(t *testing.T) {
 	}
 	// A run that does not exist has no budget: the plan refuses it.
 	l.run = writ.RunID(l.NewID(writ.PrefixRun))
-	if _, _, _, sub := l.facts(t, writ.RoleExecutor, true); sub.Budget != nil {
+	if _, _, _, sub := l.facts(t, writ.RoleExecutor, 1); sub.Budget != nil {
 		t.Fatalf("got %+v", sub.Budget)
 	}
 }
@@ -167,6 +168,7 @@ func TestNothingDoneCostsNothing(t *testing.T) {
 func TestRace(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		limit := rapid.Int64Range(1, 12).Draw(t, "limit")
+		cost := rapid.Int64Range(1, writ.StepsOfAttempt).Draw(t, "cost")
 		w := writtest.New()
 		l := &lab{World: w, run: w.Run("orc", limit).ID}
 		type waiting struct {
@@ -178,7 +180,7 @@ func TestRace(t *testing.T) {
 		for range rapid.IntRange(1, 40).Draw(t, "steps") {
 			if len(open) == 0 || rapid.Bool().Draw(t, "plan") {
 				call := &writ.Call{Caller: writ.Caller{Role: writ.RoleExecutor}}
-				k := &writ.Capability{Metered: true}
+				k := &writ.Capability{Steps: cost}
 				sub := writ.Subject{Run: &writ.RunFacts{ID: l.run}}
 				rs, _ := l.o.Reads(call, k, sub)
 				s := l.Snapshot(rs)
@@ -198,17 +200,17 @@ func TestRace(t *testing.T) {
 			i := rapid.IntRange(0, len(open)-1).Draw(t, "which")
 			p := open[i]
 			open = append(open[:i], open[i+1:]...)
-			now, _, _ := judge(l.Counter(writ.RunSteps(l.run)), 1, limit)
+			now, _, _ := judge(l.Counter(writ.RunSteps(l.run)), cost, limit)
 			err := l.Apply(p.tx)
 			if (err == nil) != (now == p.facts) {
 				t.Fatalf("judged on %+v, now %+v: %v", p.facts, now, err)
 			}
 			if err == nil {
-				spent++
+				spent += cost
 			}
 		}
 		if n := l.Counter(writ.RunSteps(l.run)); n != spent || n > limit {
-			t.Fatalf("%d steps used, %d calls committed, limit %d", n, spent, limit)
+			t.Fatalf("%d steps used, %d charged, limit %d", n, spent, limit)
 		}
 	})
 }
@@ -231,7 +233,7 @@ func TestDeniedFailsTheRun(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			l := newLab(3)
 			l.SetCounter(writ.RunSteps(l.run), c.used)
-			call, _, s, sub := l.facts(t, c.role, true)
+			call, _, s, sub := l.facts(t, c.role, 1)
 			var tx writ.Tx
 			l.o.Denied(call, s, sub, c.d, &tx)
 			if err := l.Apply(tx); err != nil {

@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"bytes"
 	"os"
 	"path/filepath"
 	"sync"
@@ -87,43 +88,16 @@ findings contains {
 	input.task.capability == "site.publish"
 }
 `)
-	if err := os.RemoveAll(filepath.Join(dir, "packs", "budgets")); err != nil {
+	data := filepath.Join(dir, "packs", "budgets", "data.yaml")
+	text, err := os.ReadFile(data)
+	if err != nil {
 		t.Fatal(err)
 	}
-	write("budgets/pack.yaml", `manifest:
-  id: budgets
-  version: 9.0.0
-  title: Budgets that people can extend
-  owner: team
-  kind: mandatory
-  match: {capabilities: ["*"]}
-  effects: [deny, require_approval]
-`)
-	write("budgets/budgets.rego", `package packs.budgets
-
-import future.keywords.not
-
-# METADATA
-# title: Incomplete
-# description: The input has no budget list.
-# custom: {id: budgets.incomplete, severity: critical, control: fail closed}
-findings contains {"rule": "budgets.incomplete", "effect": "deny", "code": "policy_denied", "message": "the call cannot be judged"} if {
-	not is_array(input.budget)
-}
-
-# METADATA
-# title: More steps
-# description: The call would take more steps than the run has left.
-# custom: {id: budgets.extend.steps, severity: high, control: runaway work}
-findings contains {
-	"rule": "budgets.extend.steps", "effect": "require_approval", "code": "budget_exceeded", "message": "the run needs more steps",
-	"obligations": [{"type": "approval", "args": {"kind": "budget_extension", "scope": "run", "dimension": "steps", "add": 5, "expires_s": 600}}],
-} if {
-	some entry in input.budget
-	entry.dimension == "steps"
-	not entry.fits == true
-}
-`)
+	text = bytes.Replace(text, []byte("on_exceed: {}"), []byte("on_exceed: {steps: approval_required}"), 1)
+	text = bytes.Replace(text, []byte("    steps: 100\n"), []byte("    steps: 5\n"), 1)
+	if err := os.WriteFile(data, text, 0o644); err != nil {
+		t.Fatal(err)
+	}
 	return dir
 }
 
@@ -262,7 +236,7 @@ func TestATaskWaitsToBeClaimed(t *testing.T) {
 				return c.op.ok(200, "GET", "/v1/tasks/"+task, nil).str("waits_for")
 			},
 		} {
-			task := c.enqueue("burn-"+name[:2], obj{"capability": "site.burn"})
+			task := c.burning("burn-" + name[:2])
 			id := claim(task)
 			if s := c.state(task); s != writ.TaskParked || id == "" {
 				t.Fatalf("%s: the task is %s, waits for %q", name, s, id)
@@ -281,16 +255,27 @@ func TestATaskWaitsToBeClaimed(t *testing.T) {
 				t.Errorf("%s: the approval is %s", name, s)
 			}
 		}
-		task := c.enqueue("burn-no", obj{"capability": "site.burn"})
+		task := c.burning("burn-no")
 		w.alice().deny(c.builder.waits("POST", "/v1/tasks/"+task+"/claim", nil))
 		if r := c.op.ok(200, "GET", "/v1/tasks/"+task, nil); r.str("state") != "failed" || r.str("failure", "code") != "approval_denied" {
 			t.Errorf("after a denial: %s", r)
 		}
-		task = c.enqueue("burn-cancel", obj{"capability": "site.burn"})
+		task = c.burning("burn-cancel")
 		c.builder.waits("POST", "/v1/tasks/"+task+"/claim", nil)
 		c.orc.ok(200, "POST", "/v1/tasks/"+task+"/cancel", nil)
 		w.audited()
 	})
+}
+
+// burning enqueues destructive work, to which two people agree as the shipped
+// policies ask.
+func (c cast) burning(key string) string {
+	c.t.Helper()
+	body := c.task(key, obj{"capability": "site.burn"})
+	id := c.orc.waits("POST", "/v1/tasks", body)
+	c.alice().approve(id)
+	c.bob().approve(id)
+	return c.orc.ok(201, "POST", "/v1/tasks", body).str("task_id")
 }
 
 func (w *world) riskyCast(t testing.TB) cast {

@@ -15,7 +15,7 @@ type entity struct {
 	receipt writ.ReceiptID
 }
 
-// entities lists every agent, session, run and task there is, by
+// entities lists every agent, session, approval, run and task there is, by
 // "<kind> <id>", as an operator sees them.
 func (w *world) entities() map[string]entity {
 	w.t.Helper()
@@ -46,6 +46,7 @@ func (w *world) entities() map[string]entity {
 	}
 	list("/v1/agents?limit=100", "agents", writ.ObjectAgent, "agent_id")
 	list("/v1/sessions?limit=100", "sessions", writ.ObjectSession, "session_id")
+	list("/v1/approvals?limit=100", "approvals", writ.ObjectApproval, "approval_id")
 	for _, run := range list("/v1/runs?limit=100", "runs", writ.ObjectRun, "run_id") {
 		list("/v1/tasks?limit=100&run_id="+run, "tasks", writ.ObjectTask, "task_id")
 	}

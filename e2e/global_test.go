@@ -174,7 +174,14 @@ func TestTG3NothingChangesWithoutTheStore(t *testing.T) {
 		w.activate(active)
 		failure := obj{"failure": obj{"class": "external", "code": "x", "retryable": true}}
 
-		// Every operation that changes something, with a call that would succeed.
+		w.agent("mailer", "web", "executor", "", []string{}, obj{"tools": []obj{{"name": "mail.send", "safety": "mutating", "approval": "manual"}}})
+		alice := w.alice()
+		pending := c.orc.waits("POST", "/v1/tasks", c.task("mail-1", obj{"capability": "mail.send"}))
+		approved := c.orc.waits("POST", "/v1/tasks", c.task("mail-2", obj{"capability": "mail.send"}))
+		alice.approve(approved)
+
+		// Every operation that changes something, with a call that would succeed (or,
+		// for an answer nobody asked for, leave the receipt of a refusal).
 		calls := map[string]struct {
 			who  caller
 			id   string
@@ -203,12 +210,15 @@ func TestTG3NothingChangesWithoutTheStore(t *testing.T) {
 			"policy.activate":   {w.op, ready, nil},
 			"policy.withdraw":   {w.op, ready, nil},
 			"policy.rollback":   {w.op, "", nil},
+			"approval.decide":   {alice, pending, obj{"decision": "approve"}},
+			"approval.respond":  {alice, pending, obj{"response": obj{}}},
+			"approval.revoke":   {w.op, approved, nil},
 			"capability.invoke": {c.orc, "", obj{"capability": "run.create", "args": obj{"budget": obj{"steps": 1}}}},
 		}
 		before := w.entities()
 		w.refuseWrites(true)
 		for _, op := range w.operations() {
-			if op.method == http.MethodGet || strings.HasPrefix(op.id, "approval.") { // people were asked for nothing here
+			if op.method == http.MethodGet {
 				continue
 			}
 			call, ok := calls[op.id]

@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 )
 
 // These tests are named after weaknesses measured in gateways like this one.
@@ -170,7 +171,7 @@ func TestN18InvokeLaundersNothing(t *testing.T) {
 func TestN19RefusalIsNotSuccess(t *testing.T) {
 	onHosts(t, func(t *testing.T, w *world) {
 		c := newCast(t, w)
-		c.run = c.newRun(3)
+		c.run = c.newRun(4)
 		outside := c.enqueue("outside", obj{"write_scopes": []string{"fs:payroll/"}})
 		used := func() int64 { return c.orc.ok(200, "GET", "/v1/runs/"+c.run, nil).num("budget", "steps", "used") }
 		for range 3 {
@@ -184,12 +185,25 @@ func TestN19RefusalIsNotSuccess(t *testing.T) {
 		if n := used(); n != 2 {
 			t.Fatalf("claim and complete cost %d steps", n)
 		}
-		// A hard limit ends the run; the call over it changes nothing else.
-		c.builder.claim(c.enqueue("third", nil))
+		// A call over the limit changes nothing, and nothing under work that is
+		// paid for: the last claim there was can be completed. Then the run ends.
+		third := c.builder.claim(c.enqueue("third", nil))
 		last := c.enqueue("fourth", nil)
 		c.builder.refused(403, "budget_exceeded", "POST", "/v1/tasks/"+last+"/claim", nil)
-		if n := used(); n != 3 {
-			t.Fatalf("%d steps were used of 3", n)
+		time.Sleep(500 * time.Millisecond) // the sweeper has looked at it
+		c.builder.complete(third)
+		if n := used(); n != 4 {
+			t.Fatalf("%d steps were used of 4", n)
+		}
+		why := func() string { return c.orc.ok(200, "GET", "/v1/runs/"+c.run, nil).str("reason") }
+		for range 100 {
+			if why() != "" {
+				break
+			}
+			time.Sleep(50 * time.Millisecond)
+		}
+		if why() != "budget_exceeded" {
+			t.Fatalf("the run ended because of %q", why())
 		}
 	})
 }

@@ -20,8 +20,9 @@ import (
 // embeddedOnly names the scripts that are told on the embedded store alone, and
 // why another store would tell nothing new.
 var embeddedOnly = map[string]string{
-	"config": "it is about where settings come from; the one gateway in it only shows where its data went",
-	"doctor": "it is about the files of a data directory, the embedded store's among them",
+	"policy-author": "it is about files of policies; no gateway is in it",
+	"config":        "it is about where settings come from; the one gateway in it only shows where its data went",
+	"doctor":        "it is about the files of a data directory, the embedded store's among them",
 }
 
 // Each script of testdata/script is one story told with the command line, on

@@ -23,6 +23,7 @@ type trace struct {
 	salt      [16]byte
 	start     time.Time
 	operation string
+	via       string    // the wrapper the operation came through, if any
 	code      writ.Code // of the refusal, if any
 }
 
@@ -120,6 +121,9 @@ func finish(cfg Config, tr *trace, w *recorder) {
 	attrs := []slog.Attr{
 		slog.String("request_id", string(tr.id)), slog.String("operation", tr.operation), slog.Int("status", status),
 		slog.Duration("took", took),
+	}
+	if tr.via != "" {
+		attrs = append(attrs, slog.String("via", tr.via))
 	}
 	if tr.code != "" {
 		attrs = append(attrs, slog.String("code", string(tr.code)))

@@ -202,7 +202,8 @@ func FuzzParseToken(f *testing.F) {
 }
 
 func TestInvoke(t *testing.T) {
-	h, door := newFake(t, nil)
+	var logged bytes.Buffer
+	h, door := newFake(t, func(c *Config) { c.Log = slog.New(slog.NewTextHandler(&logged, nil)) })
 	door.answer = func(c *writ.Call) (writ.Reply, *writ.Receipt, error) {
 		if c.Capability == "task.claim" {
 			return writ.Reply{Outcome: writ.OutcomeEmpty}, nil, nil
@@ -220,6 +221,13 @@ func TestInvoke(t *testing.T) {
 	w = send(h, "POST", "/v1/invoke", `{"capability":"task.claim"}`)
 	if w.Code != http.StatusOK || !strings.Contains(w.Body.String(), `"status":"empty","generated_at":"2023-11-14T22:13:20.000Z","data":null}`) {
 		t.Errorf("%d %s", w.Code, w.Body)
+	}
+	logged.Reset()
+	send(h, "POST", "/v1/invoke", `{"capability":"made.up"}`)
+	send(h, "POST", "/v1/invoke", `{"capability":"task.enqueue"}`)
+	if s := logged.String(); strings.Contains(s, "made.up") || !strings.Contains(s, "operation=capability.invoke") ||
+		!strings.Contains(s, "operation=task.enqueue") || !strings.Contains(s, "via=capability.invoke") {
+		t.Errorf("logged %s", s)
 	}
 	n := door.count()
 	for _, bad := range []string{``, `{}`, `[]`, `{"capability":"x"}`, `{"capability":"Task.claim"}`, `{"capability":7}`} {

@@ -72,7 +72,9 @@ func governed(cfg Config, route Route, c *writ.Capability) func(huma.Context) {
 			call.Raw, err = merge(members, body)
 		}
 		if err == nil && route.Capability == capabilityInvoke {
-			err = unwrap(call, cfg.Registry)
+			if err = unwrap(call, cfg.Registry); err == nil && cfg.Registry.Get(call.Capability) != nil { // never what the caller made up
+				tr.operation, tr.via = string(call.Capability), tr.operation
+			}
 		}
 		if err != nil {
 			fail(err, nil)

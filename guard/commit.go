@@ -281,8 +281,8 @@ func (t *try) store(ctx context.Context, tx writ.Tx) (writ.Committed, error) {
 		}
 		return done, nil
 	}
-	if e, ok := errors.AsType[*writ.Error](err); ok {
-		return done, e // the store says itself what to do: it is fenced
+	if _, ok := errors.AsType[*writ.Error](err); ok {
+		return done, storeDown("guard.commit", err) // it may say itself what to do: it is fenced
 	}
 	if c, ok := errors.AsType[*store.Conflict](err); ok {
 		t.d.cfg.Observer.Conflict(string(c.Guard))

@@ -79,11 +79,14 @@ func (p *Dispatcher) Stop() {
 
 func (p *Dispatcher) listen(ctx context.Context, shard writ.Tenant) {
 	cursor := ""
+	var trouble Trouble
 	for ctx.Err() == nil {
 		next, lanes, err := p.door.cfg.Store.Wake(ctx, shard, cursor, p.wait)
+		if ctx.Err() == nil {
+			trouble.Note(p.door.cfg.Log, err, "the store does not tell of new work; trying until it does", "the store tells of new work again")
+		}
 		if err != nil {
 			if ctx.Err() == nil {
-				p.door.cfg.Log.Warn("waiting for work failed", "error", err)
 				pause(ctx, 500*time.Millisecond)
 			}
 			continue
@@ -171,6 +174,12 @@ func (p *Dispatcher) poll(ctx context.Context, call *writ.Call, poll writ.Poll) 
 	nothing := writ.Reply{Outcome: writ.OutcomeEmpty}
 	deadline := time.NewTimer(time.Duration(poll.WaitMs) * time.Millisecond)
 	defer deadline.Stop()
+	var again <-chan time.Time
+	if poll.AgainMs > 0 && poll.AgainMs < poll.WaitMs {
+		t := time.NewTicker(time.Duration(poll.AgainMs) * time.Millisecond)
+		defer t.Stop()
+		again = t.C
+	}
 	judged := 0
 	for {
 		reply, receipt, n, err := p.offer(ctx, call, poll, maxCandidates-judged)
@@ -188,12 +197,40 @@ func (p *Dispatcher) poll(ctx context.Context, call *writ.Call, poll writ.Poll) 
 		}
 		select {
 		case <-w.ring:
+		case <-again:
+			if reply, receipt, err := p.still(ctx, call); err != nil || receipt != nil {
+				return reply, receipt, err
+			}
 		case <-deadline.C:
+			if poll.WaitMs > 0 {
+				if reply, receipt, err := p.still(ctx, call); err != nil || receipt != nil {
+					return reply, receipt, err
+				}
+			}
 			return nothing, nil, nil
 		case <-ctx.Done():
 			return nothing, nil, nil
 		}
 	}
+}
+
+// still makes a waiting call again. It fails when the caller may not wait any
+// more: its session has ended or was suspended, its role or agent has changed.
+// Passing trouble is no reason to stop waiting. A receipt means that the call
+// was answered meanwhile, under its key.
+func (p *Dispatcher) still(ctx context.Context, poll *writ.Call) (writ.Reply, *writ.Receipt, error) {
+	call := &writ.Call{
+		Capability: poll.Capability, Via: poll.Via, Credential: poll.Credential, IdempotencyKey: poll.IdempotencyKey,
+		Raw: poll.Raw, Digest: poll.Digest,
+	}
+	if err := p.door.Stamp(call); err != nil {
+		return writ.Reply{}, nil, err
+	}
+	reply, receipt, err := p.door.Do(ctx, call)
+	if err == nil || writ.CodeOf(err) == writ.CodeUnauthenticated || writ.CodeOf(err) == writ.CodeRBAC || refusedForGood(writ.CodeOf(err)) {
+		return reply, receipt, err
+	}
+	return writ.Reply{}, nil, nil
 }
 
 // offer tries what lies in the caller's lanes now, at most n candidates that

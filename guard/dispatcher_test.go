@@ -41,7 +41,7 @@ func claims(agent func(*writ.Call) writ.AgentID) []*writ.Capability {
 			Plan: func(c *writ.Call, a *claimArgs, s writ.Snapshot, _ writ.Decision) (tx writ.Tx, r writ.Reply, err error) {
 				if a.Task == "" {
 					return tx, writ.Reply{Poll: &writ.Poll{
-						Agent: agent(c), Lanes: func(writ.Lane) bool { return true }, Refused: []writ.Index{list}, WaitMs: a.Wait * 1000,
+						Agent: agent(c), Lanes: func(writ.Lane) bool { return true }, Refused: []writ.Index{list}, WaitMs: a.Wait * 1000, AgainMs: 400,
 					}}, nil
 				}
 				if c.Entry != nil {
@@ -291,5 +291,39 @@ func TestEntryIsGivenBackWhenTheCallFails(t *testing.T) {
 	w.law.judge, w.law.failing = nil, false
 	if _, receipt, err := w.poll(d, alice, 0, ""); err != nil || receipt == nil {
 		t.Fatal(err)
+	}
+}
+
+// A session that ends while its claim waits hears why.
+func TestPollSaysThatTheSessionEnded(t *testing.T) {
+	w, d := newDispatcher(t)
+	alice := w.session("alice")
+	done := make(chan error, 1)
+	before := w.heard.calls.Load()
+	go func() {
+		_, _, err := w.poll(d, alice, 1, "")
+		done <- err
+	}()
+	for w.heard.calls.Load() == before {
+		time.Sleep(time.Millisecond)
+	}
+	if _, _, err := w.door.System(t.Context(), shard, "test.session", sessionArgs{ID: alice.Session, Revoke: true}, nil); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-done; writ.CodeOf(err) != writ.CodeUnauthenticated || writ.AsError("", err).Hint == "" {
+		t.Fatalf("got %v", err)
+	}
+}
+
+// A long wait makes the call again, so that its session is seen to live.
+func TestPollIsMadeAgainWhileItWaits(t *testing.T) {
+	w, d := newDispatcher(t)
+	alice := w.session("alice")
+	before := w.heard.calls.Load()
+	if reply, receipt, err := w.poll(d, alice, 2, ""); err != nil || receipt != nil || reply.Outcome != writ.OutcomeEmpty {
+		t.Fatalf("got %+v, %v", reply, err)
+	}
+	if n := w.heard.calls.Load() - before; n < 5 {
+		t.Fatalf("the call was made %d times in two seconds, every 400 ms", n)
 	}
 }

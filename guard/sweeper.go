@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/writ-gateway/writ"
+	"github.com/writ-gateway/writ/store"
 )
 
 // Due says which mandate a member of a deadline index calls for.
@@ -59,6 +60,8 @@ type Sweeper struct {
 	quietUntil time.Time
 	lastSweep  time.Time
 	failed     map[writ.Index]map[string]failure
+	measuring  Trouble
+	flushing   Trouble
 
 	cancel context.CancelFunc
 	done   sync.WaitGroup
@@ -100,8 +103,8 @@ func (s *Sweeper) Start() {
 			if now.Sub(watch) >= time.Second {
 				watch = now
 				for _, shard := range s.cfg.Shards {
-					if err := s.door.Watch(ctx, shard); err != nil && ctx.Err() == nil {
-						s.door.cfg.Log.Warn("the store was not measured", "error", err)
+					if err := s.door.Watch(ctx, shard); ctx.Err() == nil {
+						s.measuring.Note(s.door.cfg.Log, err, "the store does not answer; what is due waits until it does", "the store answers again")
 					}
 				}
 			}
@@ -124,8 +127,8 @@ func (s *Sweeper) Start() {
 }
 
 func (s *Sweeper) flush(ctx context.Context) {
-	if err := s.door.FlushDenials(ctx); err != nil && ctx.Err() == nil {
-		s.door.cfg.Log.Warn("counted denials were not receipted yet", "error", err)
+	if err := s.door.FlushDenials(ctx); ctx.Err() == nil {
+		s.flushing.Note(s.door.cfg.Log, err, "counted denials are not receipted yet", "counted denials are receipted again")
 	}
 }
 
@@ -226,6 +229,8 @@ func (s *Sweeper) sweep(ctx context.Context, shard writ.Tenant, due Due) (handle
 				delete(s.failed[due.Index], m.Name)
 			case ctx.Err() != nil:
 				return handled, true
+			case writ.CodeOf(err) == writ.CodeStore && !errors.Is(err, store.ErrFull):
+				return handled, false // the member is not at fault
 			default:
 				s.door.cfg.Log.Error("due work failed; it is tried again later", "index", due.Index, "member", m.Name, "error", err)
 				s.putOff(due.Index, m.Name, now)

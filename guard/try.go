@@ -545,13 +545,14 @@ func join(a, b writ.ReadSet) writ.ReadSet {
 // storeDown is the refusal for a store that did not answer. What a store says in
 // our own terms (it is fenced, it does not keep that) is passed on.
 func storeDown(op string, err error) error {
-	if e, ok := errors.AsType[*writ.Error](err); ok {
+	if e, ok := errors.AsType[*writ.Error](err); ok && (e.Msg != "" || e.Code != writ.CodeStore) {
 		return e
 	}
-	code := writ.CodeStore
-	msg, hint := "the store does not answer, so nothing was done", "repeat the call, with the same Idempotency-Key if it had one"
 	if errors.Is(err, store.ErrInvalid) {
 		return writ.Fault(writ.CodeInternal, op, err)
 	}
-	return &writ.Error{Code: code, Op: op, RetryMs: 1000, Msg: msg, Hint: hint, Err: err}
+	return &writ.Error{
+		Code: writ.CodeStore, Op: op, RetryMs: 1000, Err: err,
+		Msg: "the store does not answer", Hint: "repeat the call, with the same Idempotency-Key if it had one",
+	}
 }

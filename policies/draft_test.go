@@ -36,7 +36,7 @@ func TestExamineFindsEverything(t *testing.T) {
 		"packs/extra/extra.rego:13: rego_type_error: undefined function sprintf",
 		"packs/extra/pack.yaml: id is \"other\" but",
 		"packs/extra/pack.yaml: version must be",
-		"packs/lifecycle/pack.yaml: EOF",
+		"packs/lifecycle/pack.yaml: is missing",
 		"packs/lifecycle: this mandatory pack is missing",
 		"packs/second/pack.yaml: title and owner",
 		"packs/second/second.rego:3: rego_parse_error",

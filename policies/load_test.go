@@ -112,11 +112,12 @@ func TestManifest(t *testing.T) {
 	for _, tc := range []struct{ name, from, to, want string }{
 		{"good", "", "", ""},
 		{"no manifest", good, "{}\n", "has no manifest"},
-		{"empty", good, "", "packs/extra/pack.yaml"},
+		{"empty", good, "", "packs/extra/pack.yaml: is empty: want the one top key manifest"},
+		{"a list for a text", "owner: me", "owner: [me]", "line 1: a value of another kind is wanted"},
 		{"other top key", "manifest:", "pack:", "line 1"},
 		{"second top key", good, good + "config: {}\n", "line 2"},
 		{"second document", good, good + "---\nx: 1\n", "more than one document"},
-		{"unknown field", "owner:", "colour: red, owner:", "line 1"},
+		{"unknown field", "owner:", "colour: red, owner:", "line 1: there is no field colour"},
 		{"twice", "owner:", "owner: you, owner:", "line 1"},
 		{"other id", "id: extra", "id: other", "id is \"other\" but the directory is \"extra\""},
 		{"version", "1.2.3", "1.2", "major.minor.patch"},
@@ -172,6 +173,7 @@ func TestSources(t *testing.T) {
 		{"data without config", put("packs/budgets/data.yaml", "late_percent: 80\n"), "packs/budgets/data.yaml: the one top key must be config"},
 		{"data is a list", put("packs/budgets/data.yaml", "config: [1]\n"), "packs/budgets/data.yaml: config must be a mapping"},
 		{"data is no YAML", put("packs/budgets/data.yaml", "config: {\n"), "packs/budgets/data.yaml"},
+		{"pack without a manifest", without("packs/budgets/pack.yaml"), "packs/budgets/pack.yaml: is missing"},
 		{"pack without rules", without("packs/budgets/budgets.rego"), "packs/budgets: no rule adds to findings"},
 		{"pack called packs", func(f files) {
 			guardPack(f, "packs", "*", "deny", `"effect": "deny", "code": "policy_denied"`, "true")

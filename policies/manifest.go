@@ -66,6 +66,26 @@ func (m *manifest) matches(c writ.CapabilityID) bool {
 	return slices.ContainsFunc(m.Match.Capabilities, func(s selector) bool { return s.matches(c) })
 }
 
+var (
+	unknownField = regexp.MustCompile(`field (\S+) not found in type \S+`)
+	otherKind    = regexp.MustCompile(`cannot unmarshal !!\w+ .*into .*`)
+)
+
+// plainYAML says what is wrong with a file without naming types of this
+// program.
+func plainYAML(err error) error {
+	t, ok := errors.AsType[*yaml.TypeError](err)
+	if !ok {
+		return errors.New(strings.TrimPrefix(err.Error(), "yaml: "))
+	}
+	var all []string
+	for _, e := range t.Errors {
+		e = unknownField.ReplaceAllString(e, "there is no field $1")
+		all = append(all, otherKind.ReplaceAllString(e, "a value of another kind is wanted"))
+	}
+	return errors.New(strings.Join(all, "; "))
+}
+
 // parseManifest reads pack.yaml. Its one top key is manifest, because OPA's
 // tools mount the file at data.<id>.
 func parseManifest(id string, b []byte) (*manifest, error) {
@@ -74,8 +94,13 @@ func parseManifest(id string, b []byte) (*manifest, error) {
 	}
 	d := yaml.NewDecoder(bytes.NewReader(b))
 	d.KnownFields(true)
-	if err := d.Decode(&doc); err != nil {
-		return nil, err
+	switch err := d.Decode(&doc); {
+	case b == nil:
+		return nil, errors.New("is missing: every pack says in it who owns it and which calls it judges")
+	case errors.Is(err, io.EOF):
+		return nil, errors.New("is empty: want the one top key manifest, with id, version, title, owner, kind, match and effects")
+	case err != nil:
+		return nil, plainYAML(err)
 	}
 	if err := d.Decode(new(any)); !errors.Is(err, io.EOF) {
 		return nil, errors.New("holds more than one document")

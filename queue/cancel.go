@@ -12,7 +12,7 @@ type TaskCancelArgs struct {
 func cancelCapability() *writ.Capability {
 	return writ.Define[TaskCancelArgs, TaskView](writ.Capability{
 		ID: "task.cancel", Summary: "Cancel a queued task, or ask the holder of a running one to stop.", Safety: writ.SafetyMutating,
-		Metered: true,
+		Steps: 1,
 	}, writ.Verb[TaskCancelArgs]{
 		Locks: func(_ *writ.Call, a *TaskCancelArgs) []writ.Key { return []writ.Key{writ.TaskKey(a.Task)} },
 		Reads: func(c *writ.Call, a *TaskCancelArgs, s writ.Snapshot) (writ.ReadSet, error) {

@@ -25,7 +25,7 @@ type claimer struct{ cfg Config }
 
 func claimCapability(cfg Config) *writ.Capability {
 	return writ.Define[TaskClaimArgs, TaskClaimed](writ.Capability{
-		ID: "task.claim", Summary: "Take a task to work on it.", Safety: writ.SafetyMutating, Metered: true,
+		ID: "task.claim", Summary: "Take a task to work on it.", Safety: writ.SafetyMutating, Steps: writ.StepsOfAttempt,
 	}, writ.Verb[TaskClaimArgs]{
 		Locks: func(_ *writ.Call, a *TaskClaimArgs) []writ.Key {
 			if a.Task == "" {
@@ -33,9 +33,24 @@ func claimCapability(cfg Config) *writ.Capability {
 			}
 			return []writ.Key{writ.TaskKey(a.Task)}
 		},
-		Reads:    claimRead,
+		Reads: func(c *writ.Call, a *TaskClaimArgs, s writ.Snapshot) (writ.ReadSet, error) {
+			rs, err := claimRead(c, a, s)
+			aliveReads(cfg.Alive, c, &rs)
+			return rs, err
+		},
 		Describe: claimDescribe,
-		Plan:     claimer{cfg}.plan,
+		Plan: func(c *writ.Call, a *TaskClaimArgs, s writ.Snapshot, d writ.Decision) (writ.Tx, writ.Reply, error) {
+			tx, reply, err := claimer{cfg}.plan(c, a, s, d)
+			if err != nil || reply.Poll == nil && reply.Outcome == writ.OutcomeEmpty {
+				return tx, reply, err
+			}
+			every, err := cfg.Alive.Renew(c.Caller.Session, s, &tx)
+			if reply.Poll != nil {
+				reply.Poll.AgainMs = every
+				tx.Mandate = true // a full store must not end sessions that wait
+			}
+			return tx, reply, err
+		},
 	})
 }
 

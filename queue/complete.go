@@ -15,7 +15,7 @@ type TaskCompleteArgs struct {
 
 func completeCapability() *writ.Capability {
 	return writ.Define[TaskCompleteArgs, TaskView](writ.Capability{
-		ID: "task.complete", Summary: "End a task with its result.", Safety: writ.SafetyMutating, Metered: true,
+		ID: "task.complete", Summary: "End a task with its result.", Safety: writ.SafetyMutating,
 	}, writ.Verb[TaskCompleteArgs]{
 		Locks: func(_ *writ.Call, a *TaskCompleteArgs) []writ.Key { return []writ.Key{writ.TaskKey(a.Task)} },
 		Reads: func(c *writ.Call, a *TaskCompleteArgs, s writ.Snapshot) (writ.ReadSet, error) {
@@ -74,6 +74,7 @@ func completePlan(c *writ.Call, a *TaskCompleteArgs, s writ.Snapshot, _ writ.Dec
 	if r.State != writ.RunActive {
 		return refuse(runEnded(opComplete, r))
 	}
+	t.Lease.Prepaid = 0 // this is the call it was paid for
 	d.drop(&t, wakeAtOnce)
 	t.CancelAt, t.Failure = 0, nil
 	t.Labels = writ.JoinLabels(t.Labels, a.Labels)

@@ -27,6 +27,33 @@ type Config struct {
 	// declared. It returns an *writ.Error with CodeInputInvalid that never
 	// echoes a value. It must be pure. nil accepts every object.
 	Validate func(schema, args writ.RawObject) error
+	// Alive lets claims, waiting ones included, and task heartbeats count as
+	// heartbeats of the session that makes them. nil lets them not.
+	Alive Alive
+}
+
+// Alive renews the heartbeat of a session. It must be pure.
+type Alive interface {
+	// Reads names what Renew must see.
+	Reads(writ.SessionID) writ.ReadSet
+	// Renew adds the renewal to a transaction and says how often that should
+	// happen while the caller waits, in milliseconds; 0: never.
+	Renew(writ.SessionID, writ.Snapshot, *writ.Tx) (everyMs int64, err error)
+}
+
+// notAlive renews nothing.
+type notAlive struct{}
+
+func (notAlive) Reads(writ.SessionID) writ.ReadSet                            { return writ.ReadSet{} }
+func (notAlive) Renew(writ.SessionID, writ.Snapshot, *writ.Tx) (int64, error) { return 0, nil }
+
+// aliveReads adds what a renewal must see, once the caller is known.
+func aliveReads(alive Alive, c *writ.Call, rs *writ.ReadSet) {
+	if c.Caller.Session != "" {
+		more := alive.Reads(c.Caller.Session)
+		rs.Docs = append(rs.Docs, more.Docs...)
+		rs.Counters = append(rs.Counters, more.Counters...)
+	}
 }
 
 func (c Config) withDefaults() Config {
@@ -35,6 +62,9 @@ func (c Config) withDefaults() Config {
 	}
 	if c.Validate == nil {
 		c.Validate = func(writ.RawObject, writ.RawObject) error { return nil }
+	}
+	if c.Alive == nil {
+		c.Alive = notAlive{}
 	}
 	return c
 }
@@ -59,7 +89,7 @@ const (
 func Capabilities(cfg Config) []*writ.Capability {
 	cfg = cfg.withDefaults()
 	return []*writ.Capability{
-		enqueueCapability(cfg), claimCapability(cfg), heartbeatCapability(), completeCapability(), failCapability(),
+		enqueueCapability(cfg), claimCapability(cfg), heartbeatCapability(cfg), completeCapability(), failCapability(),
 		releaseCapability(), cancelCapability(), getCapability(), listCapability(),
 		expireCapability(), readyCapability(), wakeCapability(), reapCapability(), cleanupCapability(),
 		refuseCapability(), reofferCapability(), offerCapability(),

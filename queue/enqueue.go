@@ -12,7 +12,7 @@ type enqueuer struct{ cfg Config }
 func enqueueCapability(cfg Config) *writ.Capability {
 	e := enqueuer{cfg}
 	return writ.Define[TaskEnqueueArgs, TaskView](writ.Capability{
-		ID: "task.enqueue", Summary: "Add a task to a run.", Safety: writ.SafetyMutating, Metered: true,
+		ID: "task.enqueue", Summary: "Add a task to a run.", Safety: writ.SafetyMutating, Steps: 1,
 	}, writ.Verb[TaskEnqueueArgs]{
 		Locks:    func(_ *writ.Call, a *TaskEnqueueArgs) []writ.Key { return []writ.Key{writ.TaskNameKey(a.Run, a.Key)} },
 		Reads:    e.reads,

@@ -21,7 +21,7 @@ type TaskFailure struct {
 
 func failCapability() *writ.Capability {
 	return writ.Define[TaskFailArgs, TaskView](writ.Capability{
-		ID: "task.fail", Summary: "End an attempt at a task without a result.", Safety: writ.SafetyMutating, Metered: true,
+		ID: "task.fail", Summary: "End an attempt at a task without a result.", Safety: writ.SafetyMutating,
 	}, writ.Verb[TaskFailArgs]{
 		Locks: func(_ *writ.Call, a *TaskFailArgs) []writ.Key { return []writ.Key{writ.TaskKey(a.Task)} },
 		Reads: func(c *writ.Call, a *TaskFailArgs, s writ.Snapshot) (writ.ReadSet, error) {
@@ -31,7 +31,7 @@ func failCapability() *writ.Capability {
 			return describeTask(opFail, c, s, a.Task)
 		},
 		Plan: func(c *writ.Call, a *TaskFailArgs, s writ.Snapshot, _ writ.Decision) (writ.Tx, writ.Reply, error) {
-			return giveUp(opFail, c, s, a.Task, a.Lease, a.Fence, func(d *draft, t *writ.Task, r writ.Run) error {
+			return giveUp(opFail, c, s, a.Task, a.Lease, a.Fence, true, func(d *draft, t *writ.Task, r writ.Run) error {
 				if err := d.inTime(t.ID); err != nil {
 					return err
 				}
@@ -69,7 +69,7 @@ func releaseCapability() *writ.Capability {
 			return describeTask(opRelease, c, s, a.Task)
 		},
 		Plan: func(c *writ.Call, a *TaskReleaseArgs, s writ.Snapshot, _ writ.Decision) (writ.Tx, writ.Reply, error) {
-			return giveUp(opRelease, c, s, a.Task, a.Lease, a.Fence, func(d *draft, t *writ.Task, r writ.Run) error {
+			return giveUp(opRelease, c, s, a.Task, a.Lease, a.Fence, false, func(d *draft, t *writ.Task, r writ.Run) error {
 				t.Attempt--
 				if stopping(*t, r) {
 					return d.end(t, writ.TaskRunning, writ.TaskCancelled)
@@ -88,8 +88,9 @@ func holderReads(op string, c *writ.Call, s writ.Snapshot, id writ.TaskID) (writ
 }
 
 // giveUp is what the holder's verbs other than complete share: check the
-// holder, drop the lease, let next choose the state.
-func giveUp(op string, c *writ.Call, s writ.Snapshot, id writ.TaskID, lease writ.LeaseID, fence int64,
+// holder, drop the lease, let next choose the state. paid says that the claim
+// has paid for this call.
+func giveUp(op string, c *writ.Call, s writ.Snapshot, id writ.TaskID, lease writ.LeaseID, fence int64, paid bool,
 	next func(*draft, *writ.Task, writ.Run) error,
 ) (writ.Tx, writ.Reply, error) {
 	refuse := func(err error) (writ.Tx, writ.Reply, error) { return writ.Tx{}, writ.Reply{}, err }
@@ -108,6 +109,9 @@ func giveUp(op string, c *writ.Call, s writ.Snapshot, id writ.TaskID, lease writ
 		return refuse(err)
 	}
 	d := begin(op, c, s)
+	if paid {
+		t.Lease.Prepaid = 0
+	}
 	d.drop(&t, wakeAtOnce)
 	if err := next(d, &t, r); err != nil {
 		return refuse(err)

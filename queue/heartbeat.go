@@ -25,21 +25,29 @@ type TaskHeartbeat struct {
 	Every     int64  `json:"heartbeat_every_s" doc:"Seconds between heartbeats that keep the lease safe."`
 }
 
-func heartbeatCapability() *writ.Capability {
+func heartbeatCapability(cfg Config) *writ.Capability {
 	return writ.Define[TaskHeartbeatArgs, TaskHeartbeat](writ.Capability{
-		ID: "task.heartbeat", Summary: "Keep the lease on a task and learn whether to go on.", Safety: writ.SafetyMutating,
+		ID: "task.heartbeat", Summary: "Keep the lease on a task, and the session, and learn whether to go on.", Safety: writ.SafetyMutating,
 	}, writ.Verb[TaskHeartbeatArgs]{
 		Locks: func(_ *writ.Call, a *TaskHeartbeatArgs) []writ.Key { return []writ.Key{writ.TaskKey(a.Task)} },
 		Reads: func(c *writ.Call, a *TaskHeartbeatArgs, s writ.Snapshot) (writ.ReadSet, error) {
 			rs, err := taskReads(opHeartbeat, s, a.Task)
 			rs.Docs = append(rs.Docs, callerAgent(c)...)
 			rs.Counters = claimReads(a.Task)
+			aliveReads(cfg.Alive, c, &rs)
 			return rs, err
 		},
 		Describe: func(c *writ.Call, a *TaskHeartbeatArgs, s writ.Snapshot) (writ.Subject, error) {
 			return describeTask(opHeartbeat, c, s, a.Task)
 		},
-		Plan: heartbeatPlan,
+		Plan: func(c *writ.Call, a *TaskHeartbeatArgs, s writ.Snapshot, d writ.Decision) (writ.Tx, writ.Reply, error) {
+			tx, reply, err := heartbeatPlan(c, a, s, d)
+			if err == nil {
+				_, err = cfg.Alive.Renew(c.Caller.Session, s, &tx)
+			}
+			tx.Mandate = true // a full store must not end healthy leases and sessions
+			return tx, reply, err
+		},
 	})
 }
 
@@ -88,7 +96,6 @@ func heartbeatPlan(c *writ.Call, a *TaskHeartbeatArgs, s writ.Snapshot, _ writ.D
 		d.set(progressPct(t.ID), p.Pct)
 	}
 	next := max(end, min(s.Now+t.LeaseSeconds*1000, t.Lease.MaxUntil))
-	d.tx.Mandate = true // a full store must not end healthy leases
 	d.tx.NotAfter(t.Lease.MaxUntil)
 	d.exactly(leaseEnd(t.ID))
 	d.set(leaseEnd(t.ID), next)

@@ -89,6 +89,9 @@ func (d *draft) take(c *writ.Call, t *writ.Task, a writ.Agent) (end int64, err e
 		ID: writ.LeaseID(c.NewID(writ.PrefixLease, 0)), Session: c.Caller.Session, Agent: a.ID,
 		MaxUntil: d.s.Now + maxLeaseMs,
 	}
+	if c.Caller.Role.Works() {
+		t.Lease.Prepaid = writ.StepsOfAttempt - 1
+	}
 	d.tx.AddUpTo(writ.AgentRunning(a.ID), 1, a.MaxConcurrent)
 	d.lock(*t)
 	d.tx.Index(writ.IndexLeases, id, end)
@@ -100,8 +103,9 @@ func (d *draft) take(c *writ.Call, t *writ.Task, a writ.Agent) (end int64, err e
 }
 
 // drop ends the lease of a running task: everything take took is given back,
-// and up to wake of those that wait for its scopes return to their lanes. The
-// caller puts the task into its next state. It wants leaveReads.
+// what the run paid in advance and nobody has used included, and up to wake of
+// those that wait for its scopes return to their lanes. The caller puts the
+// task into its next state. It wants leaveReads.
 func (d *draft) drop(t *writ.Task, wake int) {
 	id := string(t.ID)
 	d.tx.Mandate = true // giving back must work in a full store
@@ -110,6 +114,9 @@ func (d *draft) drop(t *writ.Task, wake int) {
 	d.tx.Unindex(writ.SessionTasks(t.Lease.Session), id)
 	d.exactly(leaseEnd(t.ID))
 	d.set(leaseEnd(t.ID), 0)
+	if t.Lease.Prepaid > 0 {
+		d.tx.Add(writ.RunSteps(t.Run), -t.Lease.Prepaid)
+	}
 	d.unlock(*t)
 	d.wake(t.ID, wake)
 	t.Lease = nil

@@ -247,3 +247,79 @@ func TestTwoHeartbeatsAtOnce(t *testing.T) {
 	}
 	audit(l)
 }
+
+// A claim has paid for the call that ends the attempt; whatever else ends it
+// gives that step back, once.
+func TestWhatWasPaidInAdvanceComesBack(t *testing.T) {
+	for name, c := range map[string]struct {
+		end  func(l *lab, g grip)
+		left int64 // of the claim's two steps
+	}{
+		"complete":      {func(l *lab, g grip) { l.do("task.complete", l.a, g.complete()) }, 2},
+		"fail":          {func(l *lab, g grip) { l.do("task.fail", l.a, g.fail(false)) }, 2},
+		"fail to retry": {func(l *lab, g grip) { l.do("task.fail", l.a, g.fail(true)) }, 2},
+		"release":       {func(l *lab, g grip) { l.do("task.release", l.a, g.release()) }, 1},
+		"expire": {func(l *lab, g grip) {
+			l.w.Advance(61)
+			l.sweep("task.expire", &TaskSweepArgs{Task: g.task})
+			l.sweep("task.expire", &TaskSweepArgs{Task: g.task})
+		}, 1},
+		"cancel, then release": {func(l *lab, g grip) {
+			l.do("task.cancel", l.owner, &TaskCancelArgs{Task: g.task})
+			l.do("task.release", l.a, g.release())
+		}, 1},
+		"end of the session": {func(l *lab, g grip) {
+			l.endSession(l.a.Session)
+			l.sweep("session.cleanup", &SessionCleanupArgs{Session: l.a.Session})
+			l.sweep("session.cleanup", &SessionCleanupArgs{Session: l.a.Session})
+		}, 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			l := newLab(t)
+			g := l.claim(l.a, l.enqueue("one"))
+			l.w.SetCounter(writ.RunSteps(l.run), l.caps["task.claim"].Steps)
+			c.end(l, g)
+			if got := l.w.Counter(writ.RunSteps(l.run)); got != c.left {
+				t.Fatalf("the attempt cost %d steps, want %d", got, c.left)
+			}
+		})
+	}
+}
+
+// pulse notes which sessions were renewed.
+type pulse struct{ writ.Index }
+
+func (p pulse) Reads(writ.SessionID) writ.ReadSet { return writ.ReadSet{} }
+
+func (p pulse) Renew(id writ.SessionID, s writ.Snapshot, tx *writ.Tx) (int64, error) {
+	tx.Index(p.Index, string(id), s.Now)
+	return 5000, nil
+}
+
+func TestWorkIsAHeartbeatOfTheSession(t *testing.T) {
+	l, heard := newLab(t), pulse{"due/test"}
+	for _, c := range Capabilities(Config{MinLeaseSeconds: 1, Alive: heard}) {
+		l.caps[c.ID] = c
+	}
+	renewed := func(verb string, want bool) {
+		t.Helper()
+		if _, ok := l.w.Index(heard.Index)[string(l.a.Session)]; ok != want {
+			t.Fatalf("%s renewed the session: %v", verb, ok)
+		}
+		l.w.DropIndex(heard.Index, string(l.a.Session))
+	}
+	id := l.enqueue("one")
+	if r := l.do("task.claim", l.a, &TaskClaimArgs{WaitSeconds: 20}); r.Poll == nil || r.Poll.AgainMs != 5000 {
+		t.Fatalf("got %+v", r.Poll)
+	}
+	renewed("a waiting claim", true)
+	g := l.claim(l.a, id)
+	renewed("a claim", true)
+	l.do("task.heartbeat", l.a, g.beat())
+	renewed("a task heartbeat", true)
+	l.do("task.cancel", l.owner, &TaskCancelArgs{Task: id})
+	l.do("task.heartbeat", l.a, g.beat())
+	renewed("a task heartbeat that is told to stop", true)
+	l.refused(writ.CodeClaimed, "task.claim", l.a, &TaskClaimArgs{Task: id})
+	renewed("a refused claim", false)
+}

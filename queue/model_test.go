@@ -26,7 +26,7 @@ func TestModel(t *testing.T) {
 			}
 			for range steps {
 				m.step()
-				audit(m.lab)
+				m.audit()
 			}
 			m.drain()
 		})
@@ -50,6 +50,7 @@ type model struct {
 	fences  map[writ.TaskID]int64
 	reached map[string]int
 	made    int
+	paid    int64 // committed claims, completions and failures
 }
 
 var treeOfScopes = []string{"fs:repo/", "fs:repo/a/", "fs:repo/a/x/", "fs:repo/b/", "mem:notes/"}
@@ -111,7 +112,22 @@ func (m *model) prepare(a attempt) *writtest.Planned {
 	if err != nil {
 		m.Fatalf("%s: %v", a.id, err)
 	}
+	// The door charges what moves an object.
+	if steps := m.caps[a.id].Steps; steps > 0 && a.by.Role.Works() && len(p.Tx.Changes) > 0 {
+		p.Tx.Add(writ.RunSteps(m.run), steps)
+	}
 	return p
+}
+
+// audit adds what only the model knows: every metered call is one step, and
+// every attempt under way has one more for the call that will end it.
+func (m *model) audit() {
+	m.Helper()
+	audit(m.lab)
+	running := int64(len(m.w.Members(writ.RunTasksIn(m.run, writ.TaskRunning))))
+	if used := m.w.Counter(writ.RunSteps(m.run)); used != m.paid+running {
+		m.Fatalf("%d steps used, after %d metered calls and with %d attempts under way", used, m.paid, running)
+	}
 }
 
 func (m *model) commit(p *writtest.Planned) {
@@ -128,6 +144,7 @@ func (m *model) commit(p *writtest.Planned) {
 	if p.Tx.Fact != nil || p.Cap.ID == "task.heartbeat" || p.Cap.Internal {
 		m.reached[string(p.Cap.ID)]++
 	}
+	m.count(p)
 	for _, c := range p.Tx.Changes {
 		if c.Kind == writ.ObjectRun {
 			m.reached["run "+c.To]++
@@ -150,6 +167,15 @@ func (m *model) commit(p *writtest.Planned) {
 	m.grips = append(m.grips, grip{got.Task.ID, got.Lease.ID, got.Lease.Fence})
 }
 
+func (m *model) count(p *writtest.Planned) {
+	switch p.Cap.ID {
+	case "task.claim", "task.complete", "task.fail":
+		if len(p.Tx.Changes) > 0 {
+			m.paid++
+		}
+	}
+}
+
 // drain stops all mischief and lets the sweeper and one patient worker run:
 // every task must end.
 func (m *model) drain() {
@@ -165,6 +191,7 @@ func (m *model) drain() {
 		if err != nil {
 			m.Fatalf("%s: %v", a.id, err)
 		}
+		m.count(p)
 		return r
 	}
 	for range 60 {
@@ -199,7 +226,10 @@ func (m *model) drain() {
 				call(attempt{id: "task.complete", by: by, args: grip{id, c.Lease.ID, c.Lease.Fence}.complete()})
 			}
 		}
-		audit(m.lab)
+		m.audit()
+	}
+	if used := m.w.Counter(writ.RunSteps(m.run)); used != m.paid {
+		m.Fatalf("%d steps used when all is over, %d metered calls were committed", used, m.paid)
 	}
 	if open := m.w.Counter(writ.RunOpenTasks(m.run)); open != 0 {
 		m.Fatalf("%d tasks never end", open)

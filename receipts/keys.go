@@ -75,8 +75,14 @@ func LoadOrCreate(dir string, o KeyOptions) (*Keys, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, refuse(dir, err, "choose a directory that can be made")
 	}
+	info, err := os.Stat(dir)
+	if err != nil {
+		return nil, refuse(dir, err, "let the gateway's user read it")
+	}
+	if err := OnlyOwners(dir, info); err != nil {
+		return nil, err
+	}
 	d := keyDir{dir: dir, password: o.Password}
-	var err error
 	if d.initialised, err = exists(filepath.Join(dir, FilePublic)); err != nil {
 		return nil, refuse(filepath.Join(dir, FilePublic), err, "let the gateway's user read it")
 	}
@@ -136,6 +142,14 @@ func LoadOrCreate(dir string, o KeyOptions) (*Keys, error) {
 		return nil, refuse(filepath.Join(dir, FilePublic), errors.New("is of another key than "+FileKey), "restore both files from the same backup")
 	}
 	return k, nil
+}
+
+// OnlyOwners refuses a key directory that others can write to.
+func OnlyOwners(dir string, info fs.FileInfo) error {
+	if info.Mode().Perm()&0o022 == 0 {
+		return nil
+	}
+	return refuse(dir, fmt.Errorf("has mode %04o: others can put keys of theirs in place", info.Mode().Perm()), "chmod 700 it, and check that the keys are still yours")
 }
 
 // keyDir reads and makes the files of one directory.

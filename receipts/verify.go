@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"regexp"
 
 	"github.com/writ-gateway/writ"
 )
@@ -48,12 +49,16 @@ type Report struct {
 	Line    int            // from 1
 	Seq     int64          // of the bad receipt; -1 when unknown
 	Receipt writ.ReceiptID // of the bad receipt; empty when unknown
-	Reason  string         // safe to show: holds nothing of the export but ids that were proved
+	Reason  string         // safe to show: holds nothing of the export but ids, of keys or that were proved
 }
 
 // ExitCode for a command that verified: 0 ok, 1 tampered, 2 malformed, 3
 // incomplete.
 func (r Report) ExitCode() int { return int(r.Verdict) }
+
+// keyIDPattern is the form of the key ids this program gives: nothing else of
+// an export that is not proved is shown.
+var keyIDPattern = regexp.MustCompile(`^SHA256:[A-Za-z0-9+/]{43}$`)
 
 // MaxLine bounds one line of an export: a receipt is much smaller.
 const MaxLine = 1 << 20
@@ -194,7 +199,10 @@ func (e *exportReader) envelope(text []byte) error {
 	if err != nil {
 		return found(Malformed, "%v", err)
 	}
-	if err := e.v.signed(o); err != nil {
+	switch err := e.v.signed(o); {
+	case errors.Is(err, errOtherKey) && keyIDPattern.MatchString(o.keyID):
+		return found(Tampered, "signed by another key: the export names %s, the key to verify with is %s; is that the right one?", o.keyID, e.v.keyID)
+	case err != nil:
 		return found(Tampered, "%v", err)
 	}
 	// Signed from here on: what is wrong now, the holder of the key did.

@@ -4,7 +4,7 @@ import "github.com/writ-gateway/writ"
 
 // RunBudget limits what a run may use.
 type RunBudget struct {
-	Steps int64 `json:"steps" doc:"Committed changes that executor and verifier sessions may make inside the run." minimum:"1" maximum:"1000000"`
+	Steps int64 `json:"steps" doc:"Committed changes that executor and verifier sessions may make inside the run: two for an attempt at a task, both charged to its claim; what a release, an expiry or a cancellation does not use is given back." minimum:"1" maximum:"1000000"`
 }
 
 // RunCreateArgs describe a run.
@@ -12,7 +12,7 @@ type RunCreateArgs struct {
 	Title       string           `json:"title,omitempty" doc:"Title for people." maxLength:"200"`
 	Goal        string           `json:"goal,omitempty" doc:"What the run is to reach, in words." maxLength:"4000"`
 	ClosePolicy writ.ClosePolicy `json:"close_policy,omitempty" doc:"Who ends it: auto when it is sealed and every task has ended, manual only by run.cancel or a hard limit." enum:"auto,manual" default:"auto"`
-	Budget      RunBudget        `json:"budget" doc:"Hard limits of the run."`
+	Budget      RunBudget        `json:"budget" doc:"Hard limits of the run, for example {\"steps\":40}; a task takes about two steps."`
 }
 
 func create() *writ.Capability {
@@ -148,40 +148,62 @@ type RunExhaustArgs struct {
 
 // RunExhausted says what became of the run.
 type RunExhausted struct {
-	Failed bool `json:"failed" doc:"Whether the run failed now. False: it had ended already, or has budget left."`
+	Failed bool `json:"failed" doc:"Whether the run failed now. False: it had ended already, has budget left, or attempts are under way."`
 }
 
-// exhaust fails a run that was refused a step it had no budget for. It looks
-// again before it believes so: what triggered it was an index entry.
+// exhaustAgainMs is how long an exhausted run with attempts under way is left
+// alone before it is looked at again.
+const exhaustAgainMs = 1000
+
+// underWay shows whether attempts at tasks of a run are under way.
+func underWay(id writ.RunID) writ.Range {
+	return writ.Range{Index: writ.RunTasksIn(id, writ.TaskRunning), Limit: 1}
+}
+
+// exhaust fails a run that was refused a claim it had no budget for. It looks
+// again before it believes so: what triggered it was an index entry. Attempts
+// under way are paid for and may end first; steps they give back may be enough
+// for a claim again, and then the tasks that were refused are offered again.
 func exhaust() *writ.Capability {
 	return writ.Define[RunExhaustArgs, RunExhausted](writ.Capability{
 		ID: "run.exhaust", Safety: writ.SafetyMutating, Class: writ.Mandate, Internal: true,
 		Summary: "Fail a run that has met a hard limit of its budget.",
 	}, writ.Verb[RunExhaustArgs]{
 		Reads: func(_ *writ.Call, a *RunExhaustArgs, _ writ.Snapshot) (writ.ReadSet, error) {
-			return readRun(a.RunID), nil
+			rs := readRun(a.RunID)
+			rs.Ranges = []writ.Range{underWay(a.RunID)}
+			return rs, nil
 		},
 		Describe: func(_ *writ.Call, a *RunExhaustArgs, s writ.Snapshot) (writ.Subject, error) {
 			return describe(s, a.RunID)
 		},
 		Plan: func(call *writ.Call, a *RunExhaustArgs, s writ.Snapshot, _ writ.Decision) (tx writ.Tx, r writ.Reply, err error) {
 			tx.Mandate = true
-			tx.Unindex(writ.IndexTodo, todoExhaust(a.RunID))
 			run, _, ok, err := writ.Get[writ.Run](s, writ.RunKey(a.RunID))
 			if err != nil {
 				return tx, r, err
 			}
 			limit, used := run.Limit(writ.BudgetSteps), s.Counters[writ.RunSteps(a.RunID)]
-			failed := ok && run.State == writ.RunActive && used >= limit
-			if failed {
-				tx.Within(writ.RunSteps(run.ID), limit, writ.MaxAmount)
+			out := RunExhausted{}
+			switch {
+			case !ok || run.State != writ.RunActive:
+			case used+writ.StepsOfAttempt <= limit:
+				tx.Index(writ.IndexTodo, todoOffer(a.RunID), s.Now)
+			case len(s.Ranges[underWay(a.RunID)].Members) > 0:
+				tx.Index(writ.IndexTodo, todoExhaust(a.RunID), s.Now+exhaustAgainMs)
+				return tx, writ.Reply{Outcome: writ.OutcomeDone, Body: out}, nil
+			default:
+				out.Failed = true
+				// Under this guard no claim fits, so no attempt has begun either.
+				tx.Within(writ.RunSteps(run.ID), limit-writ.StepsOfAttempt+1, writ.MaxAmount)
 				run.Reason = reasonBudget
 				if err := move(call, "runs.Exhaust", s, &tx, &run, writ.RunFailed); err != nil {
 					return tx, r, err
 				}
 				tx.Index(writ.IndexTodo, todoReap(run.ID), s.Now)
 			}
-			return tx, writ.Reply{Outcome: writ.OutcomeDone, Body: RunExhausted{Failed: failed}}, nil
+			tx.Unindex(writ.IndexTodo, todoExhaust(a.RunID))
+			return tx, writ.Reply{Outcome: writ.OutcomeDone, Body: out}, nil
 		},
 	})
 }

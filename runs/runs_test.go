@@ -249,13 +249,13 @@ func TestIfMatch(t *testing.T) {
 func TestExhaustLooksAgain(t *testing.T) {
 	r := newRoom(t)
 	id := r.created(r.orc, writ.CloseAuto)
-	r.SetCounter(writ.RunSteps(id), 9)
+	r.SetCounter(writ.RunSteps(id), 8) // of 10: a claim fits
 	r.SetIndex(writ.IndexTodo, "exhaust "+string(id), r.Now)
 	v := body[RunExhausted](t, r.must("run.exhaust", r.System(), &RunExhaustArgs{RunID: id}))
-	if v.Failed || r.run(id).State != writ.RunActive || len(r.Index(writ.IndexTodo)) != 0 {
-		t.Fatalf("got %+v", v)
+	if _, due := r.Index(writ.IndexTodo)["exhaust "+string(id)]; v.Failed || r.run(id).State != writ.RunActive || due {
+		t.Fatalf("got %+v, due %v", v, due)
 	}
-	r.SetCounter(writ.RunSteps(id), 10)
+	r.SetCounter(writ.RunSteps(id), 9)
 	v = body[RunExhausted](t, r.must("run.exhaust", r.System(), &RunExhaustArgs{RunID: id}))
 	if got := r.run(id); !v.Failed || got.State != writ.RunFailed || got.Reason != "budget_exceeded" {
 		t.Fatalf("got %+v", got)
@@ -266,6 +266,35 @@ func TestExhaustLooksAgain(t *testing.T) {
 	r.must("run.exhaust", r.System(), &RunExhaustArgs{RunID: gone})
 	if len(r.Facts) != facts {
 		t.Fatal("failed twice")
+	}
+}
+
+// Attempts under way are paid for: a run that is refused another claim does not
+// end under them. What they give back may be enough to offer its tasks again.
+func TestExhaustWaitsForAttemptsUnderWay(t *testing.T) {
+	for name, c := range map[string]struct {
+		used   int64 // when the attempt has ended
+		failed bool
+	}{"it was completed": {10, true}, "it gave back too little": {9, true}, "it was given back": {8, false}} {
+		t.Run(name, func(t *testing.T) {
+			r := newRoom(t)
+			id := r.created(r.orc, writ.CloseAuto)
+			due := "exhaust " + string(id)
+			r.SetCounter(writ.RunSteps(id), 10)
+			r.SetIndex(writ.RunTasksIn(id, writ.TaskRunning), "tsk_0", 0)
+			r.SetIndex(writ.IndexTodo, due, r.Now)
+			r.must("run.exhaust", r.System(), &RunExhaustArgs{RunID: id})
+			if at := r.Index(writ.IndexTodo)[due]; at <= r.Now || r.run(id).State != writ.RunActive {
+				t.Fatalf("the run is %s, due %d at %d", r.run(id).State, at, r.Now)
+			}
+			r.DropIndex(writ.RunTasksIn(id, writ.TaskRunning), "tsk_0")
+			r.SetCounter(writ.RunSteps(id), c.used)
+			v := body[RunExhausted](t, r.must("run.exhaust", r.System(), &RunExhaustArgs{RunID: id}))
+			_, again := r.Index(writ.IndexTodo)["offer "+string(id)]
+			if _, left := r.Index(writ.IndexTodo)[due]; left || v.Failed != c.failed || again == c.failed {
+				t.Fatalf("failed %v, offered again %v, due %v", v.Failed, again, left)
+			}
+		})
 	}
 }
 

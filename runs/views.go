@@ -32,7 +32,7 @@ type RunBudgetView struct {
 // RunMeter is one dimension of a budget.
 type RunMeter struct {
 	Limit     int64 `json:"limit" doc:"What may be used: the limit it was created with, and what was granted since."`
-	Used      int64 `json:"used" doc:"Used so far."`
+	Used      int64 `json:"used" doc:"Used so far, what running attempts have paid in advance included."`
 	Remaining int64 `json:"remaining" doc:"What is left."`
 }
 

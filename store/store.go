@@ -97,8 +97,9 @@ const (
 type Info struct {
 	Kind       string // "bolt" or "redis"
 	Durability Durability
-	MemoryUsed int64 // bytes; 0 when unknown
-	MemoryMax  int64 // bytes; 0 when unlimited
+	MemoryUsed int64  // bytes; 0 when unknown
+	MemoryMax  int64  // bytes; 0 when unlimited
+	Trouble    string // why the host may not be trusted with state any more; "" when it may
 }
 
 // Conflict says which guard no longer held.

@@ -18,8 +18,8 @@ import (
 	"github.com/writ-gateway/writ"
 )
 
-// Exit codes. The verify commands have their own: 0 ok, 1 tampered, 2
-// malformed, 3 incomplete.
+// Exit codes. receipt verify has its own: 0 ok, 1 tampered, 2 malformed, 3
+// incomplete, 4 could not verify.
 const (
 	exitOK          = 0
 	exitError       = 1
@@ -29,7 +29,12 @@ const (
 	exitWaits       = 5 // people must agree first
 	exitConflict    = 7
 	exitUnavailable = 8
+
+	exitUnverified = 4 // of receipt verify
 )
+
+// unverified is why receipt verify found no verdict.
+type unverified struct{ error }
 
 // exitStatus is an error that already said what it had to say.
 type exitStatus int
@@ -52,13 +57,18 @@ func report(err error) int {
 	if s, ok := errors.AsType[exitStatus](err); ok {
 		return int(s)
 	}
+	if u, ok := errors.AsType[unverified](err); ok {
+		report(u.error)
+		return exitUnverified
+	}
 	if u, ok := errors.AsType[usageError](err); ok {
-		fmt.Fprintf(os.Stderr, "writ: error: %s\nwrit: hint: %s --help\n", printable(u.Error()), u.command)
+		printError(u.error)
+		fmt.Fprintf(os.Stderr, "writ: hint: %s --help\n", u.command)
 		return exitUsage
 	}
 	e, ok := errors.AsType[*writ.Error](err)
 	if !ok {
-		fmt.Fprintf(os.Stderr, "writ: error: %s\n", printable(err.Error()))
+		printError(err)
 		return exitError
 	}
 	var cause []string // of what went wrong on this side; a gateway sends none
@@ -92,6 +102,15 @@ func report(err error) int {
 		fmt.Fprintf(os.Stderr, "writ: receipt: %s\n", e.Receipt)
 	}
 	return exitCode(e.Code)
+}
+
+// printError prints an error that may have several lines.
+func printError(err error) {
+	head := "writ: error: "
+	for _, line := range linesOf(err) {
+		fmt.Fprintf(os.Stderr, "%s%s\n", head, printable(line))
+		head = "writ:   "
+	}
 }
 
 // linesOf is what an error says, line by line: compilers say more than one.

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"flag"
+	"log/slog"
 	"os"
 	"strings"
 	"testing"
@@ -141,5 +142,20 @@ func TestArguments(t *testing.T) {
 	}
 	if v, err := find("priority").parse("7"); err != nil || v != int64(7) {
 		t.Errorf("a number: %v, %v", v, err)
+	}
+}
+
+// With a JSON log, what serve says is JSON too, whatever the level.
+func TestServingIsSaidInTheFormOfTheLog(t *testing.T) {
+	var plain, logged bytes.Buffer
+	log := slog.New(slog.NewJSONHandler(&logged, &slog.HandlerOptions{Level: slog.LevelError}))
+	announce(&plain, log, daemon.Config{LogForm: "json", Data: "/data"}, "http://127.0.0.1:8700")
+	var line struct{ Msg, URL, Token string }
+	if err := json.Unmarshal(logged.Bytes(), &line); err != nil || line.Msg != "serving" || line.URL != "http://127.0.0.1:8700" || plain.Len() > 0 {
+		t.Errorf("logged %q, said %q: %v", &logged, &plain, err)
+	}
+	announce(&plain, log, daemon.Config{LogForm: "text", Data: "/data"}, "http://127.0.0.1:8700")
+	if want := "writ: serving http://127.0.0.1:8700\nwrit: operator token in /data/operator.token\n"; plain.String() != want {
+		t.Errorf("said %q", &plain)
 	}
 }

@@ -106,7 +106,8 @@ func verifyCommand() *cobra.Command {
 		Long: `Verify an export with nothing but the public key: strict form, signatures, a
 sequence without a gap, legal transitions, and the signed head.
 
-Exit codes: 0 ok, 1 tampered, 2 malformed, 3 incomplete.`,
+Exit codes: 0 ok, 1 tampered (or signed by another key), 2 malformed, 3
+incomplete, 4 could not verify: the export or the key cannot be read.`,
 		RunE: func(c *cobra.Command, args []string) error {
 			if key == "" {
 				dir, named := dataDir(data, os.Getenv)
@@ -117,23 +118,23 @@ Exit codes: 0 ok, 1 tampered, 2 malformed, 3 incomplete.`,
 			}
 			pub, err := os.ReadFile(key)
 			if errors.Is(err, fs.ErrNotExist) {
-				return fmt.Errorf("no public key at %s: give --key FILE (receipt.pub of the gateway)", key)
+				return unverified{fmt.Errorf("no public key at %s: give --key FILE (receipt.pub of the gateway)", key)}
 			}
 			if err != nil {
-				return err
+				return unverified{err}
 			}
 			in := c.InOrStdin()
 			if args[0] != "-" {
 				f, err := os.Open(args[0])
 				if err != nil {
-					return err
+					return unverified{err}
 				}
 				defer func() { _ = f.Close() }()
 				in = f
 			}
 			report, err := receipts.Verify(in, pub)
 			if err != nil {
-				return err
+				return unverified{err}
 			}
 			if report.Verdict == receipts.Good && report.FirstSeq != from {
 				report.Verdict, report.Seq = receipts.Incomplete, report.FirstSeq

@@ -74,6 +74,21 @@ func TestReferenceIsUpToDate(t *testing.T) {
 	for _, l := range author.Lints() {
 		fmt.Fprintf(&b, "| `%s` | %s | %s | %s |\n", l.ID, l.Severity, markdown.Replace(l.Title), markdown.Replace(l.Hint))
 	}
+	b.WriteString("\n## Exit codes\n\n| code | of a command | of `writ receipt verify` |\n|---|---|---|\n")
+	for _, e := range []struct {
+		code           int
+		command, proof string
+	}{
+		{exitOK, "done", "proved"},
+		{exitError, "an error of no other kind", "tampered with, or signed by another key"},
+		{exitUsage, "a mistake on the command line, in the configuration or in an argument", "malformed: not an export"},
+		{exitNotFound, "not found", "incomplete: something is missing"},
+		{exitUnverified, "denied: no live session, role, policy, or not the holder", "could not verify: the export or the key cannot be read"},
+		{exitConflict, "the object is in another state, or somebody else was faster", ""},
+		{exitUnavailable, "try again later, or the gateway cannot start with what it finds", ""},
+	} {
+		fmt.Fprintf(&b, "| %d | %s | %s |\n", e.code, e.command, e.proof)
+	}
 	const path = "../../docs/reference.md"
 	if *update {
 		if err := os.WriteFile(path, b.Bytes(), 0o644); err != nil {

@@ -10,6 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/writ-gateway/writ"
 	"github.com/writ-gateway/writ/gateway"
 	"github.com/writ-gateway/writ/internal/daemon"
 )
@@ -18,8 +19,9 @@ func initCommand() *cobra.Command {
 	var set settings
 	cmd := &cobra.Command{
 		Use: "init", Short: "Make keys and a sample configuration", GroupID: "operate", Args: noArgs,
-		Long: `Make the data directory with its keys, and writ.yaml in this directory with every
-setting and its default. Nothing that exists is replaced.`,
+		Long: `Make the data directory with its keys, and writ.yaml in this directory: the
+settings given here, and every other commented out at its default. Nothing that
+exists is replaced.`,
 		RunE: func(c *cobra.Command, _ []string) error {
 			cfg, err := set.load(c)
 			if err != nil {
@@ -35,13 +37,20 @@ setting and its default. Nothing that exists is replaced.`,
 			f, err := os.OpenFile("writ.yaml", os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
 			switch {
 			case errors.Is(err, fs.ErrExist):
-				fmt.Fprintln(w, "config     writ.yaml is there already; it was left alone")
-				return nil
+				_, err := fmt.Fprintf(w, "config     writ.yaml is there already; it was left alone\nnext       writ serve -c writ.yaml%s\n", set.repeat())
+				return err
 			case err != nil:
 				return err
 			}
-			if _, err = f.WriteString(daemon.Sample()); err == nil {
-				err = f.Close()
+			text, err := daemon.Sample(cfg, set.given, os.Getenv)
+			if err == nil {
+				_, err = f.WriteString(text)
+			}
+			if cerr := f.Close(); err == nil {
+				err = cerr
+			}
+			if err != nil {
+				_ = os.Remove("writ.yaml") // half a file
 			}
 			if err == nil {
 				fmt.Fprintln(w, "config     writ.yaml\nnext       writ serve -c writ.yaml")
@@ -112,7 +121,7 @@ func doctorCommand() *cobra.Command {
 				}
 				fmt.Fprintf(c.OutOrStdout(), "%s  %-9s %s\n", mark, f.What, printable(f.Detail))
 				if f.Err != nil {
-					for _, line := range linesOf(f.Err) {
+					for _, line := range explain(f.Err) {
 						fmt.Fprintf(c.OutOrStdout(), "                %s\n", printable(line))
 					}
 				}
@@ -125,6 +134,25 @@ func doctorCommand() *cobra.Command {
 	}
 	set.flags(cmd)
 	return cmd
+}
+
+// explain is what a finding is about and what to do, line by line.
+func explain(err error) []string {
+	e, ok := errors.AsType[*writ.Error](err)
+	if !ok {
+		return linesOf(err)
+	}
+	var out []string
+	if e.Msg != "" {
+		out = append(out, e.Msg)
+	}
+	if e.Err != nil {
+		out = append(out, linesOf(e.Err)...)
+	}
+	if e.Hint != "" {
+		out = append(out, "hint: "+e.Hint)
+	}
+	return out
 }
 
 // publicKey is where the receipts of a data directory are verified with.

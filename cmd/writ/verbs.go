@@ -234,7 +234,10 @@ func fromFile(path string) (map[string]any, error) {
 		return nil, err
 	}
 	if body, err = parseFile(b); err != nil {
-		return nil, fmt.Errorf("%s: %w", path, err)
+		if _, ok := errors.AsType[*yaml.TypeError](err); ok {
+			err = errors.New("want arguments, each as name: value")
+		}
+		return nil, fmt.Errorf("%s: %s", path, strings.TrimPrefix(err.Error(), "yaml: "))
 	}
 	return body, nil
 }

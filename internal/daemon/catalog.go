@@ -39,7 +39,7 @@ func build(r rooms) (*writ.Registry, *gateway.Validator, error) {
 		CheckSchema: func(schema writ.RawObject) error { return validator.CheckSchema(schema) },
 	})...)
 	all = append(all, runs.Capabilities(runs.Config{})...)
-	all = append(all, queue.Capabilities(queue.Config{MinLeaseSeconds: r.minLease, Validate: func(schema, args writ.RawObject) error {
+	all = append(all, queue.Capabilities(queue.Config{MinLeaseSeconds: r.minLease, Alive: agents.Alive{}, Validate: func(schema, args writ.RawObject) error {
 		if len(schema) == 0 {
 			return nil // the agent asks for nothing in particular
 		}

@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -46,49 +47,148 @@ type Config struct {
 // Duration is a time span written like 60s or 5m.
 type Duration time.Duration
 
-// UnmarshalYAML reads a duration.
-func (d *Duration) UnmarshalYAML(n *yaml.Node) error {
-	v, err := time.ParseDuration(n.Value)
-	if err != nil {
-		return fmt.Errorf("line %d: %q is not a duration such as 60s", n.Line, n.Value)
-	}
-	*d = Duration(v)
-	return nil
-}
-
 // Load reads a configuration file (path may be empty), lays the environment
-// over it and fills defaults. set holds what flags gave, by YAML name.
+// over it and fills defaults. set holds what flags gave, by YAML name. The
+// error names everything that is wrong, a line each, and where it was said.
 func Load(path string, env func(string) string, set map[string]string) (Config, error) {
-	var c Config
+	l := loading{said: map[string]string{}}
 	if path != "" {
 		b, err := os.ReadFile(path)
 		if err != nil {
-			return c, fmt.Errorf("configuration: %w", err)
+			return l.c, fmt.Errorf("configuration: %w", err)
 		}
-		d := yaml.NewDecoder(bytes.NewReader(b))
-		d.KnownFields(true)
-		if err := d.Decode(&c); err != nil && !errors.Is(err, io.EOF) {
-			return c, fmt.Errorf("configuration %s: %w", path, err)
-		} else if err == nil && !errors.Is(d.Decode(new(yaml.Node)), io.EOF) {
-			return c, fmt.Errorf("configuration %s: holds more than one document", path)
-		}
+		l.file(path, b)
 	}
 	for _, f := range fields() {
-		if v := env("WRIT_" + strings.ToUpper(f.name)); v != "" {
-			if err := f.set(&c, v); err != nil {
-				return c, fmt.Errorf("environment WRIT_%s: %w", strings.ToUpper(f.name), err)
-			}
+		name := EnvName(f.name)
+		if v := env(name); v != "" {
+			l.set(f, "environment "+name, v)
 		}
 	}
 	for _, f := range fields() {
 		if v, ok := set[f.name]; ok {
-			if err := f.set(&c, v); err != nil {
-				return c, fmt.Errorf("flag --%s: %w", strings.ReplaceAll(f.name, "_", "-"), err)
-			}
+			l.set(f, "flag --"+strings.ReplaceAll(f.name, "_", "-"), v)
 		}
 	}
-	c = c.withDefaults(env)
-	return c, c.Validate()
+	l.c = l.c.withDefaults(env)
+	for _, w := range l.c.wrong() {
+		where, ok := l.said[w.field]
+		if l.failed[w.field] {
+			continue // said already, with the value as it stands there
+		}
+		if !ok {
+			where = "configuration: " + w.field
+		}
+		l.errs = append(l.errs, fmt.Errorf("%s: %s", where, w.why))
+	}
+	return l.c, errors.Join(l.errs...)
+}
+
+// loading is a configuration in the making.
+type loading struct {
+	c      Config
+	said   map[string]string // where a setting got its value, by name
+	failed map[string]bool   // settings whose value did not even parse
+	errs   []error
+}
+
+func (l *loading) set(f field, where, value string) {
+	l.said[f.name] = where
+	if err := f.set(&l.c, value); err != nil {
+		l.errs = append(l.errs, fmt.Errorf("%s: %w", where, err))
+		if l.failed == nil {
+			l.failed = map[string]bool{}
+		}
+		l.failed[f.name] = true
+	}
+}
+
+// file reads settings from YAML, one at a time, so that each error has its line
+// and none names a type of this program.
+func (l *loading) file(path string, b []byte) {
+	bad := func(line int, format string, args ...any) {
+		where := "configuration " + path
+		if line > 0 {
+			where += fmt.Sprintf(": line %d", line)
+		}
+		l.errs = append(l.errs, fmt.Errorf("%s: %s", where, fmt.Sprintf(format, args...)))
+	}
+	d := yaml.NewDecoder(bytes.NewReader(b))
+	var doc yaml.Node
+	if err := d.Decode(&doc); err != nil {
+		if !errors.Is(err, io.EOF) {
+			bad(0, "%s", strings.TrimPrefix(err.Error(), "yaml: "))
+		}
+		return
+	}
+	if err := d.Decode(new(yaml.Node)); !errors.Is(err, io.EOF) {
+		bad(0, "holds more than one document")
+	}
+	top := doc.Content[0]
+	if top.Tag == "!!null" {
+		return
+	}
+	if top.Kind != yaml.MappingNode {
+		bad(top.Line, "want settings, each as name: value")
+		return
+	}
+	all := map[string]field{}
+	for _, f := range fields() {
+		all[f.name] = f
+	}
+	for i := 0; i+1 < len(top.Content); i += 2 {
+		key, value := top.Content[i], top.Content[i+1]
+		if value.Kind == yaml.AliasNode {
+			value = value.Alias
+		}
+		f, ok := all[key.Value]
+		_, again := l.said[key.Value]
+		switch {
+		case !ok:
+			bad(key.Line, "field %s not found: 'writ config schema' lists the settings", key.Value)
+		case again:
+			bad(key.Line, "%s is set a second time", key.Value)
+		case value.Tag == "!!null":
+		case value.Kind != yaml.ScalarNode:
+			bad(value.Line, "%s: want one value", key.Value)
+		default:
+			l.set(f, fmt.Sprintf("configuration %s: line %d: %s", path, key.Line, key.Value), value.Value)
+		}
+	}
+}
+
+// EnvName is the variable that gives a setting.
+func EnvName(setting string) string { return "WRIT_" + strings.ToUpper(setting) }
+
+// otherEnv are variables beside the settings: those of the commands that call a
+// gateway, the password of the receipt key, and those of the tests.
+var otherEnv = []string{"WRIT_URL", "WRIT_TOKEN_FILE", "WRIT_KEY_PASSWORD", "WRIT_REDIS_SERVER", "WRIT_SOAK", "WRIT_SEED"}
+
+// CheckEnv refuses variables that look like settings and are none: a misspelt
+// one would be a default in force that nobody wanted. Kubernetes sets some of
+// its own for a service named writ.
+func CheckEnv(environ []string) error {
+	known := map[string]bool{}
+	var names []string
+	for _, s := range Settings() {
+		known[EnvName(s.Name)] = true
+		names = append(names, EnvName(s.Name))
+	}
+	for _, n := range otherEnv {
+		known[n] = true
+	}
+	var unknown []string
+	for _, e := range environ {
+		name, value, _ := strings.Cut(e, "=")
+		if value != "" && strings.HasPrefix(name, "WRIT_") && !known[name] && !strings.HasPrefix(name, "WRIT_SERVICE_") && !strings.HasPrefix(name, "WRIT_PORT") {
+			unknown = append(unknown, name)
+		}
+	}
+	if len(unknown) == 0 {
+		return nil
+	}
+	slices.Sort(unknown)
+	return fmt.Errorf("environment: there is no setting %s\nthere are %s", strings.Join(unknown, ", "), strings.Join(names, ", "))
 }
 
 func (c Config) withDefaults(env func(string) string) Config {
@@ -132,51 +232,50 @@ func DefaultData(env func(string) string) string {
 	return ""
 }
 
-// Validate names the first field that cannot be.
+// Validate names the fields that cannot be.
 func (c Config) Validate() error {
-	bad := func(field, why string) error { return fmt.Errorf("configuration: %s: %s", field, why) }
-	if c.Data == "" {
-		return bad("data", "name a directory: this user has no home to put it in")
+	var errs []error
+	for _, w := range c.wrong() {
+		errs = append(errs, fmt.Errorf("configuration: %s: %s", w.field, w.why))
 	}
-	if _, _, err := net.SplitHostPort(c.Listen); err != nil {
-		return bad("listen", "want host:port")
-	}
-	for _, h := range c.hosts() {
-		if h == "" || strings.Trim(strings.ToLower(h), "abcdefghijklmnopqrstuvwxyz0123456789-.:") != "" {
-			return bad("allowed_hosts", "want host names without ports, separated by commas")
+	return errors.Join(errs...)
+}
+
+// wrongField says why a field cannot be as it is.
+type wrongField struct{ field, why string }
+
+func (c Config) wrong() (out []wrongField) {
+	must := func(ok bool, field, why string) {
+		if !ok {
+			out = append(out, wrongField{field, why})
 		}
 	}
+	_, port, err := net.SplitHostPort(c.Listen)
+	if err == nil {
+		_, err = net.LookupPort("tcp", port)
+	}
+	must(err == nil, "listen", "want host:port, for example 127.0.0.1:8700")
 	if c.Store != "bolt" {
 		u, err := url.Parse(c.Store)
-		if err != nil || (u.Scheme != "redis" && u.Scheme != "rediss" && u.Scheme != "unix") {
-			return bad("store", `want "bolt", redis://host:port/db, rediss://… or unix:///path`)
-		}
+		must(err == nil && (u.Scheme == "redis" || u.Scheme == "rediss" || u.Scheme == "unix"),
+			"store", `want "bolt", redis://host:port/db, rediss://… or unix:///path`)
 	}
-	if c.Ledger != "writer" && c.Ledger != "none" {
-		return bad("ledger", `want "writer" or "none"`)
+	must(c.Data != "", "data", "name a directory: this user has no home to put it in")
+	for _, h := range c.hosts() {
+		must(h != "" && strings.Trim(strings.ToLower(h), "abcdefghijklmnopqrstuvwxyz0123456789-.:") == "",
+			"allowed_hosts", "want host names without ports, separated by commas")
 	}
-	if c.Ledger == "none" && c.Store == "bolt" {
-		return bad("ledger", "the embedded store has no other replica that could write it")
-	}
-	if c.Log != "debug" && c.Log != "info" && c.Log != "warn" && c.Log != "error" {
-		return bad("log", "want debug, info, warn or error")
-	}
-	if c.LogForm != "text" && c.LogForm != "json" {
-		return bad("log_format", "want text or json")
-	}
-	if !validOrigin(c.Origin) {
-		return bad("origin", "want a bare host name such as receipts.example.org")
-	}
-	if c.Inflight < 1 || c.Inflight > 100_000 {
-		return bad("max_inflight", "want 1 to 100000")
-	}
-	if c.MinLease < 1 || c.MinLease > 600 {
-		return bad("min_lease_seconds", "want 1 to 600")
-	}
-	if c.Grace < 0 || c.GCPct < 0 || c.MemoryMB < 0 {
-		return bad("outage_grace, gc_percent, memory_limit_mb", "may not be negative")
-	}
-	return nil
+	must(validOrigin(c.Origin), "origin", "want a bare host name such as receipts.example.org")
+	must(c.Ledger == "writer" || c.Ledger == "none", "ledger", `want "writer" or "none"`)
+	must(c.Ledger != "none" || c.Store != "bolt", "ledger", "the embedded store has no other replica that could write it")
+	must(slices.Contains([]string{"debug", "info", "warn", "error"}, c.Log), "log", "want debug, info, warn or error")
+	must(c.LogForm == "text" || c.LogForm == "json", "log_format", "want text or json")
+	must(c.Inflight >= 1 && c.Inflight <= 100_000, "max_inflight", "want 1 to 100000")
+	must(c.MinLease >= 1 && c.MinLease <= 600, "min_lease_seconds", "want 1 to 600")
+	must(c.Grace >= 0, "outage_grace", "may not be negative")
+	must(c.GCPct >= 0, "gc_percent", "may not be negative")
+	must(c.MemoryMB >= 0, "memory_limit_mb", "may not be negative")
+	return out
 }
 
 // hosts are the names of allowed_hosts.
@@ -254,13 +353,16 @@ func (f field) set(c *Config, s string) error {
 }
 
 // Setting describes one configuration key, for flags and documentation.
-type Setting struct{ Name, Doc string }
+type Setting struct {
+	Name, Doc string
+	Bool      bool // true or false, nothing else
+}
 
 // Settings lists the configuration keys in order.
 func Settings() []Setting {
 	var out []Setting
 	for _, f := range fields() {
-		out = append(out, Setting{Name: f.name, Doc: f.doc})
+		out = append(out, Setting{Name: f.name, Doc: f.doc, Bool: f.kind.Kind() == reflect.Bool})
 	}
 	return out
 }

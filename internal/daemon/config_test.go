@@ -53,7 +53,15 @@ func TestConfigErrorsNameTheField(t *testing.T) {
 		{"store: mysql://x\n", "store"},
 		{"ledger: none\n", "ledger"},
 		{"origin: https://x/\n", "origin"},
-		{"max_inflight: many\n", "line 1"},
+		{"max_inflight: many\n", "line 1: max_inflight: \"many\" is not a whole number"},
+		{"log: warn\n\nlisten: nowhere\n", "line 3: listen: want host:port"},
+		{"log: loud\nlisten: nowhere\nmax_inflight: -4\n", "line 1: log: want debug"},
+		{"log: loud\nlisten: nowhere\nmax_inflight: -4\n", "line 2: listen: want"},
+		{"log: loud\nlisten: nowhere\nmax_inflight: -4\n", "line 3: max_inflight: want 1 to 100000"},
+		{"listen: [1, 2]\n", "line 1: listen: want one value"},
+		{"- listen\n", "line 1: want settings"},
+		{"log: warn\nlog: info\n", "line 2: log is set a second time"},
+		{"log: \"warn\n", "line 2"},
 		{"log: info\n---\nlog: debug\n", "more than one document"},
 		{"log: info\n...\nlog: [\n", "more than one document"},
 		{"allowed_hosts: a.example,,b.example\n", "allowed_hosts"},
@@ -66,6 +74,12 @@ func TestConfigErrorsNameTheField(t *testing.T) {
 		_, err := Load(path, noEnv, nil)
 		if err == nil || !strings.Contains(err.Error(), tt.want) {
 			t.Errorf("%q: got %v, want mention of %q", tt.file, err, tt.want)
+			continue
+		}
+		for _, ours := range []string{"daemon.", "!!", "unmarshal"} {
+			if strings.Contains(err.Error(), ours) {
+				t.Errorf("%q: the error speaks of this program: %v", tt.file, err)
+			}
 		}
 	}
 }
@@ -110,5 +124,48 @@ func TestSchemaCoversEverySetting(t *testing.T) {
 		if !strings.HasSuffix(s.Doc, ".") {
 			t.Errorf("%s: documentation is not a sentence", s.Name)
 		}
+	}
+}
+
+// The sample holds what was given, with absolute paths, and loads to the same
+// configuration from any directory without any flag.
+func TestSampleIsTheConfiguration(t *testing.T) {
+	t.Chdir(t.TempDir())
+	given := map[string]string{
+		"data": "here", "listen": "127.0.0.1:0", "activate_policies": "true", "outage_grace": "1500ms", "log": "info", "max_inflight": "9",
+	}
+	c, err := Load("", noEnv, given)
+	if err != nil {
+		t.Fatal(err)
+	}
+	text, err := Sample(c, given, noEnv)
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(t.TempDir(), "writ.yaml")
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	c.Data, _ = filepath.Abs(c.Data)
+	c.Keys = filepath.Join(c.Data, "keys")
+	t.Chdir("/")
+	if got, err := Load(path, noEnv, nil); err != nil || got != c {
+		t.Fatalf("got %+v, want %+v: %v\n%s", got, c, err, text)
+	}
+	for _, want := range []string{"\ndata: " + c.Data + "\n", "\nlog: info\n", "\n# store: bolt\n", "\n# min_lease_seconds: 10\n", "\n# origin: writ.local\n"} {
+		if !strings.Contains(text, want) {
+			t.Errorf("the sample does not hold %q:\n%s", want, text)
+		}
+	}
+}
+
+func TestUnknownVariablesAreRefused(t *testing.T) {
+	known := []string{"WRIT_LISTEN=x", "WRIT_KEY_PASSWORD=x", "WRIT_TOKEN_FILE=", "HOME=/", "WRIT_PORT=tcp://10.0.0.1:8700", "WRIT_SERVICE_HOST=10.0.0.1", "WRIT_GONE="}
+	if err := CheckEnv(known); err != nil {
+		t.Fatal(err)
+	}
+	err := CheckEnv(append(known, "WRIT_LISTN=127.0.0.1:1", "WRIT_GRACE=1s"))
+	if err == nil || !strings.Contains(err.Error(), "no setting WRIT_GRACE, WRIT_LISTN\n") || !strings.Contains(err.Error(), "WRIT_OUTAGE_GRACE") {
+		t.Fatalf("got %v", err)
 	}
 }

@@ -10,7 +10,9 @@ import (
 	"os"
 	"path/filepath"
 	"runtime/debug"
+	"strings"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/writ-gateway/writ"
@@ -66,7 +68,7 @@ func New(cfg Config, log *slog.Logger) *Daemon {
 // a part refuses, the parts before it are stopped again.
 func (d *Daemon) Start(ctx context.Context) error {
 	steps := []func(context.Context) error{
-		d.openData, d.openKeys, d.openStore, d.sameKey, d.openLedger, d.openPolicies, d.openDoor, d.openGate, d.openLoops, d.openServer,
+		d.openListener, d.openData, d.openStore, d.openKeys, d.sameKey, d.openLedger, d.openPolicies, d.openDoor, d.openGate, d.openLoops, d.openServer,
 	}
 	for _, step := range steps {
 		if err := step(ctx); err != nil {
@@ -95,10 +97,60 @@ func (d *Daemon) Stop(ctx context.Context) error {
 // Served delivers the error that ended serving, if something but Stop did.
 func (d *Daemon) Served() <-chan error { return d.served }
 
-// URL is where the gateway answers.
-func (d *Daemon) URL() string { return "http://" + d.listener.Addr().String() }
+// URL is where the gateway answers; when it listens on every address, the one
+// that reaches it from this machine.
+func (d *Daemon) URL() string {
+	host, port, err := net.SplitHostPort(d.listener.Addr().String())
+	if ip := net.ParseIP(host); err == nil && ip != nil && ip.IsUnspecified() {
+		host = "127.0.0.1"
+		if bound, _, _ := net.SplitHostPort(d.cfg.Listen); strings.Contains(bound, ":") {
+			host = "::1"
+		}
+	}
+	return "http://" + net.JoinHostPort(host, port)
+}
 
 func (d *Daemon) onStop(f func(context.Context) error) { d.undo = append(d.undo, f) }
+
+// openListener takes the address before anything is made or opened, so that a
+// second gateway leaves nothing behind. Who connects waits until openServer.
+func (d *Daemon) openListener(ctx context.Context) error {
+	l, err := listen(ctx, d.cfg.Listen)
+	if err != nil {
+		return err
+	}
+	d.listener = l
+	d.onStop(func(context.Context) error {
+		if err := l.Close(); !errors.Is(err, net.ErrClosed) { // the server may have closed it
+			return err
+		}
+		return nil
+	})
+	if a, ok := l.Addr().(*net.TCPAddr); ok && !a.IP.IsLoopback() {
+		d.log.Warn("listening beyond this machine without TLS: tokens cross the network in plain text; put a proxy with TLS in front, or listen on loopback",
+			"address", a.String())
+	}
+	return nil
+}
+
+func listen(ctx context.Context, addr string) (net.Listener, error) {
+	var lc net.ListenConfig
+	l, err := lc.Listen(ctx, "tcp", addr)
+	if err == nil {
+		return l, nil
+	}
+	why := err.Error()
+	if e, ok := errors.AsType[*net.OpError](err); ok {
+		why = e.Err.Error() // without the address a second time
+	}
+	if errors.Is(err, syscall.EADDRINUSE) {
+		why = "the address is taken, perhaps by another gateway"
+	}
+	return nil, &writ.Error{
+		Code: writ.CodeNotReady, Op: "daemon.listen", Msg: "cannot listen on " + addr + ": " + why,
+		Hint: "choose another address with --listen, for example --listen 127.0.0.1:0 for any free port",
+	}
+}
 
 func (d *Daemon) openData(context.Context) error {
 	if err := makeData(d.cfg.Data, d.log); err != nil {
@@ -111,7 +163,16 @@ func (d *Daemon) openData(context.Context) error {
 	return nil
 }
 
-func (d *Daemon) openKeys(context.Context) error {
+func (d *Daemon) openKeys(ctx context.Context) error {
+	gate, ok, err := d.readGate(ctx)
+	if err != nil {
+		return err
+	}
+	if ok {
+		if err := hasKeys(d.cfg, gate.ReceiptKeyID); err != nil {
+			return err
+		}
+	}
 	keys, err := receipts.LoadOrCreate(d.cfg.Keys, keyOptions(d.cfg))
 	if err != nil {
 		return fmt.Errorf("receipt keys: %w", err)
@@ -145,7 +206,7 @@ func (d *Daemon) openLedger(ctx context.Context) error {
 	if d.cfg.Ledger == "none" {
 		return nil
 	}
-	l, err := ledger.Open(filepath.Join(d.cfg.Data, "ledger"))
+	l, err := ledger.Open(filepath.Join(d.cfg.Data, ledgerDir))
 	if err != nil {
 		return fmt.Errorf("ledger: %w", err)
 	}
@@ -174,12 +235,15 @@ func (d *Daemon) sameKey(ctx context.Context) error {
 	if err != nil || !ok || gate.ReceiptKeyID == d.sealer.KeyID() {
 		return err
 	}
-	return fmt.Errorf("this store's receipts are signed with key %s, and %s holds %s: give it the keys directory it was made with",
-		gate.ReceiptKeyID, d.cfg.Keys, d.sealer.KeyID())
+	return otherKey(d.cfg, gate.ReceiptKeyID, "holds "+d.sealer.KeyID())
 }
 
 func (d *Daemon) readGate(ctx context.Context) (gate writ.Gate, ok bool, err error) {
-	s, err := d.store.Read(ctx, shard, writ.ReadSet{Docs: []writ.Key{writ.GateKey}})
+	return readGate(ctx, d.store)
+}
+
+func readGate(ctx context.Context, st store.Store) (gate writ.Gate, ok bool, err error) {
+	s, err := st.Read(ctx, shard, writ.ReadSet{Docs: []writ.Key{writ.GateKey}})
 	if err != nil {
 		return gate, false, fmt.Errorf("store: %w", err)
 	}
@@ -188,9 +252,13 @@ func (d *Daemon) readGate(ctx context.Context) (gate writ.Gate, ok bool, err err
 }
 
 func (d *Daemon) openDoor(context.Context) error {
-	secret, err := loadSecret(filepath.Join(d.cfg.Keys, sessionKeyFile))
+	secret, made, err := loadSecret(filepath.Join(d.cfg.Keys, sessionKeyFile))
 	if err != nil {
 		return err
+	}
+	if made && !d.keys.Created {
+		d.log.Warn("the session key was missing beside the receipt keys and was made anew: open sessions go on, but a backup of these keys is not whole",
+			"file", filepath.Join(d.cfg.Keys, sessionKeyFile))
 	}
 	reg, validator, err := build(rooms{
 		secret: agents.SecretsFrom(secret), policyInfo: func() any { return d.engine.Info() }, minLease: int64(d.cfg.MinLease),
@@ -238,8 +306,11 @@ func (d *Daemon) housekeeping() {
 	defer cancel()
 	reclaim := time.NewTicker(15 * time.Second)
 	renew := time.NewTicker(10 * time.Minute)
+	look := time.NewTicker(time.Second)
 	defer reclaim.Stop()
 	defer renew.Stop()
+	defer look.Stop()
+	var reclaiming, sealing guard.Trouble
 	var sealed <-chan struct{}
 	if d.integrator != nil {
 		sealed = d.integrator.Done()
@@ -253,10 +324,14 @@ func (d *Daemon) housekeeping() {
 				d.log.Error("the ledger has stopped: receipts stay in the outbox until this is mended", "error", err)
 			}
 			sealed = nil
+		case <-look.C:
+			if d.integrator != nil && !d.integrator.Stopped() {
+				sealing.Note(d.log, d.integrator.Err(), "the ledger waits: receipts stay in the outbox until store and disk answer", "the ledger goes on")
+			}
 		case <-reclaim.C:
-			if n, err := d.store.Reclaim(ctx, shard, 30*time.Second, 128); err != nil {
-				d.log.Warn("entries of dead replicas were not given back", "error", err)
-			} else if n > 0 {
+			n, err := d.store.Reclaim(ctx, shard, 30*time.Second, 128)
+			reclaiming.Note(d.log, err, "entries of dead replicas are not given back until the store answers", "entries of dead replicas are given back again")
+			if n > 0 {
 				d.log.Info("gave back entries a replica left behind", "entries", n)
 			}
 		case <-renew.C:
@@ -267,16 +342,9 @@ func (d *Daemon) housekeeping() {
 	}
 }
 
-func (d *Daemon) openServer(ctx context.Context) error {
-	var lc net.ListenConfig
-	listener, err := lc.Listen(ctx, "tcp", d.cfg.Listen)
-	if err != nil {
-		return fmt.Errorf("listening on %s: %w", d.cfg.Listen, err)
-	}
-	d.listener = listener
-	d.onStop(func(context.Context) error { _ = listener.Close(); return nil }) // the server has closed it, if it came up
+func (d *Daemon) openServer(context.Context) error {
 	hosts := d.cfg.hosts()
-	if a, ok := listener.Addr().(*net.TCPAddr); ok && a.IP.IsLoopback() {
+	if a, ok := d.listener.Addr().(*net.TCPAddr); ok && a.IP.IsLoopback() {
 		hosts = append(hosts, gateway.LoopbackHosts...)
 	}
 	handler, _, err := gateway.New(gateway.Config{

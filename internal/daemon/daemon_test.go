@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
+	"io/fs"
 	"log/slog"
 	"net/http"
 	"os"
@@ -266,8 +268,17 @@ func TestOtherKeysAreRefused(t *testing.T) {
 	cfg := d.cfg
 	cfg.Keys = filepath.Join(t.TempDir(), "keys")
 	other := New(cfg, slog.New(slog.DiscardHandler))
-	if err := other.Start(t.Context()); err == nil || !strings.Contains(err.Error(), "signed with key") {
-		t.Fatalf("got %v", err)
+	if e := writ.AsError("", other.Start(t.Context())); e == nil || !strings.Contains(e.Msg, "signed with key") || e.Code != writ.CodeNotReady || e.Hint == "" {
+		t.Fatalf("got %v", e)
+	}
+	if _, err := os.Stat(cfg.Keys); !errors.Is(err, fs.ErrNotExist) {
+		t.Fatalf("other keys were made first: %v", err)
+	}
+	if _, err := Init(cfg); err != nil {
+		t.Fatal(err)
+	}
+	if e := writ.AsError("", New(cfg, slog.New(slog.DiscardHandler)).Start(t.Context())); e == nil || !strings.Contains(e.Msg, "signed with key") || e.Hint == "" {
+		t.Fatalf("got %v", e)
 	}
 	d, _, _ = start(t, data)
 	if now, err := d.store.Head(t.Context(), shard); err != nil || now.Seq < head.Seq || now.Seq > head.Seq+2 {
@@ -315,6 +326,52 @@ func TestHostsOnLoopback(t *testing.T) {
 		_ = res.Body.Close()
 		if res.StatusCode != want {
 			t.Errorf("%q: %d, want %d", host, res.StatusCode, want)
+		}
+	}
+}
+
+// An agent that works, or waits for work, is not silent: its session's
+// heartbeat is renewed.
+func TestWorkKeepsTheSession(t *testing.T) {
+	d, op, _ := start(t, t.TempDir())
+	ex := executor(t, op, d.URL(), "builder")
+	var run struct {
+		RunID writ.RunID `json:"run_id"`
+	}
+	if _, err := op.Invoke(t.Context(), "run.create", map[string]any{"budget": map[string]any{"steps": 9}}, &run); err != nil {
+		t.Fatal(err)
+	}
+	due := func() int64 {
+		t.Helper()
+		for name, at := range dueMembers(t, d, writ.IndexBeats) {
+			if strings.HasPrefix(name, writ.PrefixSession) {
+				return at
+			}
+		}
+		t.Fatal("no session has a heartbeat")
+		return 0
+	}
+	var h held
+	for _, step := range []func() error{
+		func() error { _, err := ex.Invoke(t.Context(), "task.claim", map[string]any{}, nil); return err },
+		func() error {
+			_, err := op.Invoke(t.Context(), "task.enqueue", map[string]any{
+				"run_id": run.RunID, "key": "one-task", "capability": "site.build", "required_domain": "web",
+			}, nil)
+			if err == nil {
+				_, err = ex.Invoke(t.Context(), "task.claim", map[string]any{}, &h)
+			}
+			return err
+		},
+		func() error { _, err := ex.Invoke(t.Context(), "task.heartbeat", h.args(nil), nil); return err },
+	} {
+		before := due()
+		time.Sleep(1100 * time.Millisecond)
+		if err := step(); err != nil {
+			t.Fatal(err)
+		}
+		if after := due(); after < before+1000 {
+			t.Fatalf("the heartbeat was due at %d and is at %d", before, after)
 		}
 	}
 }

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"log/slog"
 	"net/http"
 	"net/url"
 	"os"
@@ -15,8 +14,11 @@ import (
 	"time"
 
 	"github.com/writ-gateway/writ"
+	"github.com/writ-gateway/writ/gateway"
 	"github.com/writ-gateway/writ/policies"
 	"github.com/writ-gateway/writ/receipts"
+	"github.com/writ-gateway/writ/receipts/ledger"
+	"github.com/writ-gateway/writ/store"
 )
 
 // Made says what Init made or found.
@@ -24,28 +26,17 @@ type Made struct{ PublicKey, KeyID string }
 
 // Init makes the data directory and its keys.
 func Init(cfg Config) (Made, error) {
-	if err := makeData(cfg.Data, slog.New(slog.DiscardHandler)); err != nil {
+	if err := os.MkdirAll(cfg.Data, 0o700); err != nil {
 		return Made{}, err
 	}
 	keys, err := receipts.LoadOrCreate(cfg.Keys, keyOptions(cfg))
 	if err != nil {
 		return Made{}, err
 	}
-	if _, err := loadSecret(filepath.Join(cfg.Keys, sessionKeyFile)); err != nil {
+	if _, _, err := loadSecret(filepath.Join(cfg.Keys, sessionKeyFile)); err != nil {
 		return Made{}, err
 	}
 	return Made{PublicKey: filepath.Join(cfg.Keys, receipts.FilePublic), KeyID: keys.KeyID}, nil
-}
-
-// Sample is a configuration file with every setting at its default, commented
-// out.
-func Sample() string {
-	var b strings.Builder
-	b.WriteString("# Configuration of writ. Every line shows a setting; uncomment to change it.\n")
-	for _, s := range Settings() {
-		fmt.Fprintf(&b, "\n# %s\n# %s:\n", s.Doc, s.Name)
-	}
-	return b.String()
 }
 
 // Finding is one thing the doctor looked at.
@@ -54,121 +45,285 @@ type Finding struct {
 	Err          error
 }
 
-// Examine looks at everything a start would need, without starting. If a
-// gateway runs on the data directory it is asked how it is instead of opening
-// its store.
+// Examine looks at everything a start would need, without starting and without
+// making anything. If a gateway runs on the data directory it is asked how it
+// is, and what it holds locked is left alone.
 func Examine(ctx context.Context, cfg Config) []Finding {
-	var out []Finding
-	note := func(what, detail string, err error) { out = append(out, Finding{what, detail, err}) }
+	x := examination{cfg: cfg}
+	x.data()
+	x.keys()
+	x.policies(ctx)
+	running := x.gateway(ctx)
+	if !running {
+		x.address(ctx)
+	}
+	if running && cfg.Store == "bolt" {
+		return x.found // it has the file
+	}
+	x.state(ctx, running)
+	return x.found
+}
 
-	info, err := os.Stat(cfg.Data)
+type examination struct {
+	cfg      Config
+	found    []Finding
+	keyID    string // of the receipt key, when there is one
+	policy   string // revisions, when the policies load
+	bindings string
+}
+
+func (x *examination) note(what, detail string, err error) {
+	x.found = append(x.found, Finding{what, detail, err})
+}
+
+func (x *examination) data() {
+	dir := x.cfg.Data
+	info, err := os.Stat(dir)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		note("data", cfg.Data+" will be made at the first start", nil)
+		x.note("data", dir+" will be made at the first start", nil)
+		return
 	case err != nil:
-		note("data", cfg.Data, err)
+	case !info.IsDir():
+		err = errors.New("is not a directory")
 	case info.Mode().Perm()&0o077 != 0:
-		note("data", cfg.Data, fmt.Errorf("the directory is open to others (mode %04o): chmod 700 it", info.Mode().Perm()))
+		err = fmt.Errorf("the directory is open to others (mode %04o): chmod 700 it", info.Mode().Perm())
 	default:
-		note("data", cfg.Data, nil)
+		err = writable(dir)
 	}
+	x.note("data", dir, err)
+}
 
-	if _, err := os.Stat(filepath.Join(cfg.Keys, receipts.FilePublic)); errors.Is(err, fs.ErrNotExist) {
-		note("keys", cfg.Keys+": will be made at the first start", nil)
-	} else if keys, err := receipts.LoadOrCreate(cfg.Keys, keyOptions(cfg)); err != nil {
-		note("keys", cfg.Keys, err)
-	} else {
-		note("keys", keys.KeyID+" for "+keys.Origin, nil)
-	}
-
-	src, from := policies.Shipped(), "built in"
-	if cfg.Policies != "" {
-		src, from = policies.Directory(cfg.Policies), cfg.Policies
-	}
-	if engine, err := policies.Load(ctx, src, policies.Options{Capabilities: IDs(Catalog()), Tenants: []writ.Tenant{shard}}); err != nil {
-		note("policies", from, err)
-	} else {
-		revision, _ := engine.Revisions()
-		note("policies", from+", revision "+revision, nil)
-	}
-
-	if at, ok := running(cfg); ok {
-		detail, err := askReady(ctx, at)
-		note("gateway", at+": "+detail, err)
-		return out
-	}
-	note("gateway", "not running", nil)
-	if cfg.Store == "bolt" && errors.Is(err, fs.ErrNotExist) {
-		note("store", "bolt: will be made at the first start", nil)
-		return out
-	}
-	st, err := openStore(ctx, cfg)
+// writable tries to make a file.
+func writable(dir string) error {
+	f, err := os.CreateTemp(dir, ".doctor-*")
 	if err != nil {
-		note("store", storeName(cfg.Store), err)
-		return out
+		return fmt.Errorf("nothing can be written there: let the gateway's user write to it (%w)", err)
+	}
+	return errors.Join(f.Close(), os.Remove(f.Name()))
+}
+
+func (x *examination) keys() {
+	dir := x.cfg.Keys
+	if _, err := os.Lstat(filepath.Join(dir, receipts.FilePublic)); errors.Is(err, fs.ErrNotExist) {
+		err = nil
+		if info, serr := os.Stat(dir); serr == nil {
+			err = receipts.OnlyOwners(dir, info)
+		}
+		x.note("keys", dir+": will be made at the first start", err)
+		return
+	}
+	keys, err := receipts.LoadOrCreate(dir, keyOptions(x.cfg))
+	if err != nil {
+		x.note("keys", dir, err)
+		return
+	}
+	x.keyID = keys.KeyID
+	detail := keys.KeyID + " for " + keys.Origin
+	path := filepath.Join(dir, sessionKeyFile)
+	if _, err = os.Lstat(path); errors.Is(err, fs.ErrNotExist) {
+		x.note("keys", detail+"; "+sessionKeyFile+" is missing and will be made", nil)
+		return
+	}
+	_, _, err = loadSecret(path)
+	x.note("keys", detail, err)
+}
+
+func (x *examination) policies(ctx context.Context) {
+	src, from := policies.Shipped(), "built in"
+	if x.cfg.Policies != "" {
+		src, from = policies.Directory(x.cfg.Policies), x.cfg.Policies
+	}
+	engine, err := policies.Load(ctx, src, policies.Options{Capabilities: IDs(Catalog()), Tenants: []writ.Tenant{shard}})
+	if err != nil {
+		x.note("policies", from, err)
+		return
+	}
+	x.policy, x.bindings = engine.Revisions()
+	x.note("policies", from+", revision "+x.policy, nil)
+}
+
+// gateway asks the gateway that last said it serves this data directory. One
+// with another receipt key is none of ours: it took the address since.
+func (x *examination) gateway(ctx context.Context) (running bool) {
+	b, err := os.ReadFile(filepath.Join(x.cfg.Data, urlFile))
+	if err != nil {
+		x.note("gateway", "not running", nil)
+		return false
+	}
+	url := strings.TrimSpace(string(b))
+	if !answers(ctx, url) {
+		x.note("gateway", "not running", nil)
+		return false
+	}
+	report, err := askReady(ctx, url)
+	if other := report.otherKey(x.keyID); other != "" {
+		x.note("gateway", "not running: at "+url+", where it last was, another gateway answers ("+other+")", nil)
+		return false
+	}
+	x.note("gateway", url+": "+report.String(), errors.Join(err, report.trouble()))
+	return true
+}
+
+func (x *examination) address(ctx context.Context) {
+	l, err := listen(ctx, x.cfg.Listen)
+	if err == nil {
+		err = l.Close()
+	}
+	x.note("address", x.cfg.Listen, err)
+}
+
+// state looks at the store, and whether the ledger, the keys and the policies
+// here belong to it.
+func (x *examination) state(ctx context.Context, running bool) {
+	if _, err := os.Stat(filepath.Join(x.cfg.Data, boltFile)); x.cfg.Store == "bolt" && errors.Is(err, fs.ErrNotExist) {
+		x.note("store", "bolt: will be made at the first start", nil)
+		return
+	}
+	st, err := openStore(ctx, x.cfg)
+	if err != nil {
+		x.note("store", withoutPassword(x.cfg.Store), err)
+		return
 	}
 	defer func() { _ = st.Close() }()
 	i, err := st.Info(ctx)
-	note("store", i.Kind+", a reply means "+string(i.Durability), err)
-	return out
+	x.note("store", i.Kind+", a reply means "+string(i.Durability), err)
+	if err != nil {
+		return
+	}
+	x.gate(ctx, st)
+	if dir := filepath.Join(x.cfg.Data, ledgerDir); x.cfg.Ledger != "none" && !running {
+		detail, err := examineLedger(ctx, st, dir)
+		x.note("ledger", detail, err)
+	}
 }
 
-// storeName is a store's setting without what may be secret in it: user,
-// password and parameters.
-func storeName(setting string) string {
-	if setting == "bolt" {
-		return setting
+// gate compares what is here with what is in force.
+func (x *examination) gate(ctx context.Context, st store.Store) {
+	gate, ok, err := readGate(ctx, st)
+	switch {
+	case err != nil:
+	case !ok:
+		x.note("gate", "nothing is in force yet", nil)
+		return
+	case x.keyID == "":
+		err = hasKeys(x.cfg, gate.ReceiptKeyID)
+	case x.keyID != gate.ReceiptKeyID:
+		err = otherKey(x.cfg, gate.ReceiptKeyID, "holds "+x.keyID)
 	}
-	u, err := url.Parse(setting)
+	x.note("gate", "receipts signed with "+gate.ReceiptKeyID, err)
+	if ok && gate.Bundle != "" {
+		x.inForce(ctx, st, gate)
+	}
+}
+
+// inForce says what is served, whatever this gateway is started with.
+func (x *examination) inForce(ctx context.Context, st store.Store, gate writ.Gate) {
+	detail := "bundle " + gate.Bundle.Digest() + ", revision " + gate.PolicyRevision
+	if x.policy != "" && (x.policy != gate.PolicyRevision || x.bindings != gate.BindingsRevision) {
+		detail += "; the policies above are only staged"
+		if x.cfg.Activate {
+			detail = "bundle " + gate.Bundle.Digest() + "; the policies above take its place"
+		}
+	}
+	b, err := stored(ctx, st, gate.Bundle)
+	if err == nil && !x.cfg.Activate {
+		_, err = policies.Load(ctx, policies.FromBundle(b), policies.Options{Capabilities: IDs(Catalog()), Tenants: []writ.Tenant{shard}})
+	}
+	x.note("in force", detail, err)
+}
+
+func examineLedger(ctx context.Context, st store.Store, dir string) (string, error) {
+	_, err := os.Stat(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		head, err := st.Head(ctx, shard)
+		if err == nil && head.Trimmed >= 0 {
+			err = fmt.Errorf("it is missing, and the store has handed receipts up to %d over to it: restore it from a backup", head.Trimmed)
+		}
+		return dir + ": will be made at the first start", err
+	}
+	l, err := ledger.Open(dir)
+	if err != nil {
+		return dir, err
+	}
+	defer func() { _ = l.Close() }()
+	return fmt.Sprintf("%s, %d receipts", dir, l.Last()+1), ledger.NewIntegrator(shard, l, st, nil).Compare(ctx)
+}
+
+// withoutPassword is a store's URL as it may be shown.
+func withoutPassword(s string) string {
+	if s == "bolt" {
+		return s
+	}
+	u, err := url.Parse(s)
 	if err != nil {
 		return "a URL that is not well formed"
 	}
-	return (&url.URL{Scheme: u.Scheme, Host: u.Host, Path: u.Path}).String()
+	return (&url.URL{Scheme: u.Scheme, Host: u.Host, Path: u.Path}).String() // user and query may hold a password
 }
 
-// running finds the gateway that last said it serves this data directory.
-func running(cfg Config) (string, bool) {
-	b, err := os.ReadFile(filepath.Join(cfg.Data, urlFile))
+// answers says whether a gateway is at an address.
+func answers(ctx context.Context, base string) bool {
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
+	defer cancel()
+	res, err := get(ctx, base+"/healthz")
 	if err != nil {
-		return "", false
-	}
-	at := strings.TrimSpace(string(b))
-	c := http.Client{Timeout: 2 * time.Second}
-	res, err := c.Get(at + "/healthz")
-	if err != nil {
-		return "", false
+		return false
 	}
 	_ = res.Body.Close()
-	return at, res.StatusCode == http.StatusOK
+	return res.StatusCode == http.StatusOK
 }
 
-func askReady(ctx context.Context, at string) (string, error) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, at+"/readyz", nil)
+func get(ctx context.Context, url string) (*http.Response, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
 	if err != nil {
-		return "", err
+		return nil, err
 	}
-	c := http.Client{Timeout: 5 * time.Second}
-	res, err := c.Do(req)
-	if err != nil {
-		return "does not answer", err
-	}
-	defer func() { _ = res.Body.Close() }()
-	var report struct {
-		Checks []struct {
-			Name   string `json:"name"`
-			OK     bool   `json:"ok"`
-			Detail string `json:"detail"`
-		} `json:"checks"`
-	}
-	if err := json.NewDecoder(res.Body).Decode(&report); err != nil {
-		return "answers something else", err
-	}
+	c := http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
+	return c.Do(req)
+}
+
+// readiness is what /readyz answers.
+type readiness []gateway.ReadyCheck
+
+func (r readiness) String() string {
 	var parts []string
-	for _, c := range report.Checks {
+	for _, c := range r {
 		parts = append(parts, c.Name+" "+c.Detail)
+	}
+	return strings.Join(parts, "; ")
+}
+
+func (r readiness) trouble() (err error) {
+	for _, c := range r {
 		if !c.OK {
 			err = errors.Join(err, fmt.Errorf("%s: %s", c.Name, c.Detail))
 		}
 	}
-	return strings.Join(parts, "; "), err
+	return err
+}
+
+// otherKey is the receipt key of the gateway when it is not the given one.
+func (r readiness) otherKey(mine string) string {
+	for _, c := range r {
+		if c.Name == checkReceiptKey && (mine == "" || !strings.Contains(c.Detail, mine)) {
+			return c.Detail
+		}
+	}
+	return ""
+}
+
+func askReady(ctx context.Context, base string) (readiness, error) {
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	res, err := get(ctx, base+"/readyz")
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = res.Body.Close() }()
+	var report gateway.ReadyReport
+	if err := json.NewDecoder(res.Body).Decode(&report); err != nil {
+		return nil, fmt.Errorf("it answers something else: %w", err)
+	}
+	return report.Checks, nil
 }

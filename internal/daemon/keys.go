@@ -11,33 +11,59 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+
+	"github.com/writ-gateway/writ"
+	"github.com/writ-gateway/writ/receipts"
 )
 
+// hasKeys refuses a keys directory without keys when the store has receipts
+// signed with some: new ones would be made, and be of no use.
+func hasKeys(cfg Config, want string) error {
+	if _, err := os.Lstat(filepath.Join(cfg.Keys, receipts.FilePublic)); !errors.Is(err, fs.ErrNotExist) {
+		return nil // what is there is judged when it is loaded
+	}
+	return otherKey(cfg, want, "holds no keys")
+}
+
+// otherKey refuses keys other than those a store was made with.
+func otherKey(cfg Config, want, found string) error {
+	return keyError("this store's receipts are signed with key "+want+", and "+cfg.Keys+" "+found,
+		"give it the keys directory it was made with (--keys), or restore that from a backup")
+}
+
+func keyError(msg, hint string) error {
+	return &writ.Error{Code: writ.CodeNotReady, Op: "daemon.keys", Msg: msg, Hint: hint}
+}
+
 // loadSecret reads a 32-byte key in hex from a file of mode 0600, or makes it.
-func loadSecret(path string) ([]byte, error) {
+func loadSecret(path string) (key []byte, made bool, err error) {
 	b, err := os.ReadFile(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		key := make([]byte, 32)
 		if _, err := rand.Read(key); err != nil {
-			return nil, err
+			return nil, false, err
 		}
-		return key, writeFile(path, hex.EncodeToString(key)+"\n")
+		if err := writeFile(path, hex.EncodeToString(key)+"\n"); err != nil {
+			return nil, false, keyError("session key "+path+" cannot be made: "+err.Error(), "let the gateway's user write to the directory")
+		}
+		return key, true, nil
 	}
 	if err != nil {
-		return nil, fmt.Errorf("session key %s cannot be read: %w", path, err)
+		return nil, false, keyError("session key "+path+" cannot be read", "let the gateway's user read it")
 	}
 	info, err := os.Stat(path)
 	if err != nil {
-		return nil, err
+		return nil, false, err
 	}
 	if info.Mode().Perm()&0o077 != 0 {
-		return nil, fmt.Errorf("session key %s is open to others (mode %04o): chmod 600 it", path, info.Mode().Perm())
+		return nil, false, keyError(fmt.Sprintf("session key %s is open to others (mode %04o)", path, info.Mode().Perm()),
+			"chmod 600 it, and consider whether the key is still secret")
 	}
-	key, err := hex.DecodeString(strings.TrimSpace(string(b)))
+	key, err = hex.DecodeString(strings.TrimSpace(string(b)))
 	if err != nil || len(key) != 32 {
-		return nil, fmt.Errorf("session key %s is damaged: want 64 hexadecimal digits", path)
+		return nil, false, keyError("session key "+path+" is damaged: want 64 hexadecimal digits", "restore it from a backup, or remove it to have one made")
 	}
-	return key, nil
+	return key, false, nil
 }
 
 // makeData makes the data directory, readable by its owner alone. One that is
@@ -95,4 +121,6 @@ func writeFile(path, text string) error {
 const (
 	sessionKeyFile = "session.key" // 32 bytes in hex, mode 0600
 	urlFile        = "gateway.url" // where the gateway of this directory answers
+	boltFile       = "writ.db"     // the embedded store
+	ledgerDir      = "ledger"
 )

@@ -6,46 +6,64 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/writ-gateway/writ"
 )
 
-// The data directory is its owner's alone, or there is no start.
-func TestDataIsTheOwnersAlone(t *testing.T) {
-	mode := func(path string) os.FileMode {
-		info, err := os.Stat(path)
+// What is wrong with keys is refused with a remedy.
+func TestKeysOfOthersAreRefused(t *testing.T) {
+	data := t.TempDir()
+	d, _, _ := start(t, data)
+	stopDaemon(t, d)
+	keys := filepath.Join(data, "keys")
+	session := filepath.Join(keys, sessionKeyFile)
+	for name, c := range map[string]struct {
+		path string
+		mode os.FileMode
+	}{"a directory others can write": {keys, 0o777}, "an open session key": {session, 0o644}, "an open receipt key": {filepath.Join(keys, "receipt.key"), 0o640}} {
+		info, err := os.Stat(c.path)
 		if err != nil {
 			t.Fatal(err)
 		}
-		return info.Mode().Perm()
-	}
-	dir := func(name string, mode os.FileMode, files ...string) string {
-		path := filepath.Join(t.TempDir(), name)
-		if err := os.Mkdir(path, 0o700); err != nil {
+		if err := os.Chmod(c.path, c.mode); err != nil {
 			t.Fatal(err)
 		}
-		for _, f := range files {
-			if err := os.WriteFile(filepath.Join(path, f), nil, 0o600); err != nil {
-				t.Fatal(err)
-			}
+		e := writ.AsError("", New(d.cfg, slog.New(slog.DiscardHandler)).Start(t.Context()))
+		if e == nil || e.Code != writ.CodeNotReady || !strings.Contains(e.Hint, "chmod") {
+			t.Errorf("%s: got %v", name, e)
 		}
-		if err := os.Chmod(path, mode); err != nil {
+		if err := os.Chmod(c.path, info.Mode().Perm()); err != nil {
 			t.Fatal(err)
 		}
-		return path
 	}
-	var logged strings.Builder
-	log := slog.New(slog.NewTextHandler(&logged, nil))
-	for _, path := range []string{filepath.Join(t.TempDir(), "new"), dir("closed", 0o700, "notes"), dir("empty", 0o755), dir("ours", 0o750, "writ.db")} {
-		if err := makeData(path, log); err != nil || mode(path) != 0o700 {
-			t.Errorf("%s: %v, mode %o", path, err, mode(path))
-		}
+	if err := os.WriteFile(session, []byte("half\n"), 0o600); err != nil {
+		t.Fatal(err)
 	}
-	if strings.Count(logged.String(), "open to others") != 2 {
-		t.Errorf("logged: %s", logged.String())
+	if e := writ.AsError("", New(d.cfg, slog.New(slog.DiscardHandler)).Start(t.Context())); e == nil || e.Code != writ.CodeNotReady || e.Hint == "" {
+		t.Errorf("a damaged session key: got %v", e)
 	}
-	for _, path := range []string{dir("shared", 0o755, "notes"), dir("sticky", 0o777|os.ModeSticky)} {
-		before := mode(path)
-		if err := makeData(path, log); err == nil || !strings.Contains(err.Error(), "open to others") || mode(path) != before {
-			t.Errorf("%s: %v, mode %o", path, err, mode(path))
-		}
+}
+
+// A lost session key is said, an open token is closed; neither stops the start.
+func TestALostSessionKeyIsSaid(t *testing.T) {
+	data := filepath.Join(t.TempDir(), "data")
+	d, _, logged := start(t, data)
+	stopDaemon(t, d)
+	if strings.Contains(logged.String(), "session key") || strings.Contains(logged.String(), "open to others") {
+		t.Fatalf("at the first start: %s", logged)
+	}
+	if err := os.Remove(filepath.Join(data, "keys", sessionKeyFile)); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chmod(OperatorToken(data), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	d, _, logged = start(t, data)
+	stopDaemon(t, d)
+	if !strings.Contains(logged.String(), "session key was missing") || !strings.Contains(logged.String(), "open to others") {
+		t.Errorf("got %s", logged)
+	}
+	if info, err := os.Stat(OperatorToken(data)); err != nil || info.Mode().Perm() != 0o600 {
+		t.Errorf("the token's mode is %v: %v", info.Mode(), err)
 	}
 }

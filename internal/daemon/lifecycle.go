@@ -17,6 +17,7 @@ import (
 	"github.com/writ-gateway/writ/guard"
 	"github.com/writ-gateway/writ/policies"
 	"github.com/writ-gateway/writ/policies/author"
+	"github.com/writ-gateway/writ/store"
 	"github.com/writ-gateway/writ/store/blobs"
 )
 
@@ -90,7 +91,7 @@ func (d *Daemon) openPolicies(ctx context.Context) error {
 		d.proposed, _ = d.engine.Bundle()
 		return d.keepBundle(ctx, d.proposed)
 	}
-	inForce, err := d.stored(ctx, gate.Bundle)
+	inForce, err := stored(ctx, d.store, gate.Bundle)
 	if err == nil {
 		d.engine, err = policies.Load(ctx, policies.FromBundle(inForce), o)
 	}
@@ -137,8 +138,8 @@ func (d *Daemon) keepBundle(ctx context.Context, b []byte) error {
 }
 
 // stored is a bundle as the store holds it, canonical.
-func (d *Daemon) stored(ctx context.Context, id writ.BundleID) ([]byte, error) {
-	s, err := d.store.Read(ctx, shard, writ.ReadSet{Docs: writ.ChunkKeys(id)})
+func stored(ctx context.Context, st store.Store, id writ.BundleID) ([]byte, error) {
+	s, err := st.Read(ctx, shard, writ.ReadSet{Docs: writ.ChunkKeys(id)})
 	if err != nil {
 		return nil, fmt.Errorf("store: %w", err)
 	}
@@ -212,7 +213,7 @@ func (d *Daemon) underGate(ctx context.Context) (writ.Gate, error) {
 	if _, ok := d.engine.Under(gate.PolicyRevision, gate.BindingsRevision, version); ok {
 		return gate, nil
 	}
-	b, err := d.stored(ctx, gate.Bundle)
+	b, err := stored(ctx, d.store, gate.Bundle)
 	if err != nil {
 		return gate, fmt.Errorf("bundle %s: %w", gate.Bundle.Digest(), err)
 	}
@@ -416,7 +417,7 @@ func (d *Daemon) holdReady(ctx context.Context, id writ.BundleID) error {
 		if time.Since(d.failed[id]) < failedAgain {
 			return nil
 		}
-		canonical, err := d.stored(ctx, id)
+		canonical, err := stored(ctx, d.store, id)
 		if err != nil {
 			return err
 		}

@@ -251,7 +251,7 @@ func TestTwoReplicasOnAnEmptyStore(t *testing.T) {
 	}
 	ctx := t.Context()
 	for _, d := range both {
-		for _, step := range []func(context.Context) error{d.openData, d.openKeys, d.openStore, d.sameKey, d.openLedger, d.openPolicies, d.openDoor} {
+		for _, step := range []func(context.Context) error{d.openListener, d.openData, d.openStore, d.openKeys, d.sameKey, d.openLedger, d.openPolicies, d.openDoor} {
 			if err := step(ctx); err != nil {
 				t.Fatal(err)
 			}

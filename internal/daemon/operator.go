@@ -3,6 +3,7 @@ package daemon
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -27,6 +28,13 @@ func OperatorToken(data string) string { return filepath.Join(data, operatorFile
 // else opens a new session and replaces it.
 func (d *Daemon) ensureOperator(ctx context.Context) error {
 	path := OperatorToken(d.cfg.Data)
+	if info, err := os.Stat(path); err == nil && info.Mode().Perm()&0o077 != 0 {
+		d.log.Warn("the operator's token was open to others; it is the owner's alone again: if somebody may have read it, revoke its session and start again",
+			"file", path, "mode", fmt.Sprintf("%04o", info.Mode().Perm()))
+		if err := os.Chmod(path, 0o600); err != nil {
+			return err
+		}
+	}
 	if b, err := os.ReadFile(path); err == nil {
 		if left, ok := d.lives(ctx, strings.TrimSpace(string(b))); ok && left > operatorRenew+time.Hour {
 			return nil

@@ -245,11 +245,11 @@ func randomWork(t *testing.T, seed uint64, calls int, op *client.Client, replica
 			workers = append(workers, w)
 		}
 	}
-	for range 3 {
+	for _, steps := range []int{1_000_000, 1_000_000, 16} { // the last is used up
 		var run struct {
 			ID writ.RunID `json:"run_id"`
 		}
-		if err := boss.do("run.create", map[string]any{"budget": map[string]any{"steps": 1_000_000}}, &run); err != nil {
+		if err := boss.do("run.create", map[string]any{"budget": map[string]any{"steps": steps}}, &run); err != nil {
 			t.Fatal(err)
 		}
 		cr.runs = append(cr.runs, run.ID)
@@ -493,10 +493,18 @@ func audit(t *testing.T, d *Daemon, cr *crew) int {
 		}
 	}
 	steps := facts(t, d)
+	for _, task := range runningTasks { // a claim has paid for the end of the attempt
+		steps[task.Run] += task.Lease.Prepaid
+	}
 	for _, run := range cr.runs {
 		if n := counter(writ.RunSteps(run)); n != steps[run] {
-			t.Errorf("run %s used %d steps, its receipts charge %d", run, n, steps[run])
+			t.Errorf("run %s used %d steps, its receipts state %d metered calls", run, n, steps[run])
 		}
+		r, _, _, err := writ.Get[writ.Run](doc(writ.RunKey(run)), writ.RunKey(run))
+		if n := counter(writ.RunSteps(run)); err != nil || n < 0 || n > r.Budget[writ.BudgetSteps] {
+			t.Errorf("run %s used %d steps of %d: %v", run, n, r.Budget[writ.BudgetSteps], err)
+		}
+		t.Logf("run %s is %s with %d of %d steps used", run, r.State, counter(writ.RunSteps(run)), r.Budget[writ.BudgetSteps])
 	}
 	scoped := 0
 	for _, task := range runningTasks {
@@ -511,8 +519,8 @@ func audit(t *testing.T, d *Daemon, cr *crew) int {
 	return len(runningTasks)
 }
 
-// facts reads every receipt, checks that sequences have no gap and sums up
-// what runs were charged.
+// facts reads every receipt, checks that sequences have no gap and that a claim
+// and nothing else is charged, and counts the metered calls of runs.
 func facts(t *testing.T, d *Daemon) map[writ.RunID]int64 {
 	t.Helper()
 	steps := map[writ.RunID]int64{}
@@ -532,15 +540,28 @@ func facts(t *testing.T, d *Daemon) map[writ.RunID]int64 {
 			after = r.Seq
 			var st struct {
 				Predicate struct {
-					Run     writ.RunID       `json:"run"`
-					Budget  map[string]int64 `json:"budget"`
-					Outcome string           `json:"outcome"`
+					Run        writ.RunID       `json:"run"`
+					Budget     map[string]int64 `json:"budget"`
+					Transition string           `json:"transition"`
+					Outcome    string           `json:"outcome"`
 				} `json:"predicate"`
 			}
 			if err := json.Unmarshal(r.Payload, &st); err != nil {
 				t.Fatal(err)
 			}
-			steps[st.Predicate.Run] += st.Predicate.Budget[writ.BudgetSteps]
+			p, charged := st.Predicate, int64(0)
+			if p.Outcome == writ.OutcomeOfTransition {
+				switch p.Transition {
+				case "task.claim":
+					charged = writ.StepsOfAttempt
+					steps[p.Run]++
+				case "task.complete", "task.fail":
+					steps[p.Run]++
+				}
+			}
+			if got := p.Budget[writ.BudgetSteps]; got != charged {
+				t.Errorf("%s %s (%s) was charged %d steps", p.Transition, r.ID, p.Outcome, got)
+			}
 		}
 	}
 }

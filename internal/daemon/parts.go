@@ -28,7 +28,7 @@ func bytesReader(b []byte) io.Reader { return bytes.NewReader(b) }
 // openStore opens the host the configuration names.
 func openStore(ctx context.Context, cfg Config) (store.Store, error) {
 	if cfg.Store == "bolt" {
-		return boltstore.Open(filepath.Join(cfg.Data, "writ.db"), boltstore.Options{})
+		return boltstore.Open(filepath.Join(cfg.Data, boltFile), boltstore.Options{})
 	}
 	return redisstore.Open(ctx, redisstore.Options{URL: cfg.Store})
 }
@@ -91,7 +91,11 @@ func (d *Daemon) ready(ctx context.Context) gateway.ReadyReport {
 		note("store", false, "the store does not answer")
 		return r
 	}
-	note("store", true, info.Kind+", a reply means "+string(info.Durability))
+	if info.Trouble != "" {
+		note("store", false, info.Trouble)
+	} else {
+		note("store", true, info.Kind+", a reply means "+string(info.Durability))
+	}
 	head, err := d.store.Head(ctx, shard)
 	if err != nil {
 		note("shard", false, "the head of the shard cannot be read")
@@ -101,8 +105,10 @@ func (d *Daemon) ready(ctx context.Context) gateway.ReadyReport {
 	switch {
 	case d.ledger == nil:
 		note("ledger", true, "written by another replica")
-	case d.integrator.Err() != nil:
+	case d.integrator.Err() != nil && d.integrator.Stopped():
 		note("ledger", false, "the ledger has stopped; the log says why")
+	case d.integrator.Err() != nil:
+		note("ledger", false, "the ledger waits until store and disk answer; receipts stay in the outbox")
 	case head.Backlog > guard.MaxBacklog:
 		note("ledger", false, strconv.FormatInt(head.Backlog, 10)+" facts wait for the ledger")
 	default:
@@ -116,9 +122,32 @@ func (d *Daemon) ready(ctx context.Context) gateway.ReadyReport {
 	} else {
 		note("signer", false, "the receipt key does not sign, so nothing is committed")
 	}
-	policy, _ := d.engine.Revisions()
-	note("policies", true, policy)
+	d.inForce(ctx, note)
 	return r
+}
+
+// checkReceiptKey names the check whose detail holds the receipt key.
+const checkReceiptKey = "receipt key"
+
+// inForce compares what this replica holds with the gate: with anything else it
+// refuses every call.
+func (d *Daemon) inForce(ctx context.Context, note func(name string, ok bool, detail string)) {
+	gate, ok, err := d.readGate(ctx)
+	if err != nil || !ok {
+		note("gate", false, "what is in force cannot be read")
+		return
+	}
+	compare := func(name, mine, theirs, otherwise string) {
+		if mine == theirs {
+			note(name, true, mine)
+			return
+		}
+		note(name, false, "this replica holds "+mine+", in force is "+theirs+": "+otherwise)
+	}
+	policy, bindings := d.engine.Revisions()
+	compare("policies", policy, gate.PolicyRevision, "restart it with the policies in force")
+	compare("bindings", bindings, gate.BindingsRevision, "restart it with the role bindings in force")
+	compare(checkReceiptKey, d.sealer.KeyID(), gate.ReceiptKeyID, "restart it with the keys in force")
 }
 
 // gauges adds what is read from the store when somebody scrapes.

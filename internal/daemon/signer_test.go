@@ -88,8 +88,20 @@ func TestNothingChangesWithoutTheSigner(t *testing.T) {
 		t.Fatal(err)
 	}
 	must("session.start", alice, map[string]any{"session_id": person.Session}, nil)
+	// Who opens a person's session cannot have it approve what they ask for.
+	must("agent.register", op, map[string]any{"agent_id": "planner", "archetypes": []string{"orchestrator"}, "domain": "web"}, nil)
+	must("agent.activate", op, map[string]any{"agent_id": "planner"}, nil)
+	var plans named
+	must("session.open", op, map[string]any{"principal": "planner", "kind": "agent", "role": "orchestrator", "agent_id": "planner", "heartbeat_ttl_s": 300}, &plans)
+	planner, err := client.New(client.Config{URL: d.URL(), Token: plans.Token, Transport: &http.Transport{DisableKeepAlives: true}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	must("session.start", planner, map[string]any{"session_id": plans.Session}, nil)
+	var mine named
+	must("run.create", planner, map[string]any{"budget": map[string]any{"steps": 100}}, &mine)
 	ask := func(key string) string {
-		_, err := op.Invoke(t.Context(), "task.enqueue", map[string]any{"run_id": run.Run, "key": key, "capability": "mail.send", "required_domain": "web"}, nil)
+		_, err := planner.Invoke(t.Context(), "task.enqueue", map[string]any{"run_id": mine.Run, "key": key, "capability": "mail.send", "required_domain": "web"}, nil)
 		if writ.CodeOf(err) != writ.CodeApprovalRequired {
 			t.Fatal(err)
 		}

@@ -43,6 +43,7 @@ func (s *Story) Tell(ctx context.Context) error {
 	run := s.run(ctx, "website", 40)
 	s.work(ctx, run)
 	s.refusals(ctx, run)
+	s.risky(ctx, run)
 	s.staleWorker(ctx, run)
 	s.exhausted(ctx)
 	s.finish(ctx, run)
@@ -53,7 +54,7 @@ func (s *Story) Tell(ctx context.Context) error {
 type args = map[string]any
 
 func (s *Story) agents(ctx context.Context) {
-	s.say("An operator registers three agents: what they can do, and where they may write.")
+	s.say("An operator registers four agents: what they can do, and where they may write.")
 	tool := func(name, safety string, sinks ...writ.Sink) args {
 		t := args{"name": name, "safety": safety}
 		if len(sinks) > 0 {
@@ -70,6 +71,10 @@ func (s *Story) agents(ctx context.Context) {
 		{
 			"agent_id": "press-writer", "archetypes": []string{"executor"}, "domain": "press",
 			"tools": []args{tool("press.release", "mutating")}, "write_scope": []string{"fs:press/"},
+		},
+		{
+			"agent_id": "mailer", "archetypes": []string{"executor"}, "domain": "press",
+			"tools": []args{{"name": "mail.send", "safety": "mutating", "approval": "manual"}}, "write_scope": []string{},
 		},
 	} {
 		id := a["agent_id"].(string)
@@ -92,14 +97,18 @@ func (s *Story) sessions(ctx context.Context) {
 		{"builder", "site-builder", "executor"},
 		{"builder-2", "site-builder", "executor"},
 		{"press", "press-writer", "executor"},
+		{"mailer", "mailer", "executor"},
+		{"alice", "", "approver"},
 	} {
 		var opened struct {
 			SessionID string `json:"session_id"`
 			Token     string `json:"token"`
 		}
-		s.allowed(ctx, "operator", "session.open", p.name, args{
-			"principal": p.agent, "kind": "agent", "role": p.role, "agent_id": p.agent, "heartbeat_ttl_s": 300,
-		}, &opened)
+		body := args{"principal": p.agent, "kind": "agent", "role": p.role, "agent_id": p.agent, "heartbeat_ttl_s": 300}
+		if p.agent == "" {
+			body = args{"principal": p.name, "kind": "human", "role": p.role}
+		}
+		s.allowed(ctx, "operator", "session.open", p.name, body, &opened)
 		if s.err != nil {
 			return
 		}
@@ -173,6 +182,49 @@ func (s *Story) refusals(ctx context.Context, run string) {
 		task(run, "leak", "site.publish", "web", args{"labels": []string{string(writ.LabelPIIChatMessage)}}), writ.CodeClassification)
 	s.refused(ctx, "an executor that wants to plan", "builder", "run.create", args{"budget": args{"steps": 5}}, writ.CodeRBAC)
 	s.allowed(ctx, "planner", "task.cancel", "outside", args{"task_id": t.TaskID}, nil)
+}
+
+// risky plays a call that a person must agree to.
+func (s *Story) risky(ctx context.Context, run string) {
+	s.say("A tool declared approval: manual is used only after a second person agreed, and then once.")
+	body, key := task(run, "mail", "mail.send", "press", nil), client.WithIdempotencyKey(run+"-mail")
+	id := s.waits(ctx, "planner", "task.enqueue", "mail", body, key)
+	if s.err != nil {
+		return
+	}
+	s.refused(ctx, "the one who asks wants to decide", "planner", "approval.decide", args{"approval_id": id, "decision": "approve"}, writ.CodeRBAC)
+	s.allowed(ctx, "alice", "approval.decide", "approve", args{"approval_id": id, "decision": "approve", "reason": "the list is right"}, nil)
+	var t, again struct {
+		TaskID string `json:"task_id"`
+	}
+	s.allowed(ctx, "planner", "task.enqueue", "mail, the same call", body, &t, key)
+	s.allowed(ctx, "planner", "task.enqueue", "mail, sent once more", body, &again, key)
+	if s.err == nil && (t.TaskID == "" || t.TaskID != again.TaskID) {
+		s.surprise("planner", "task.enqueue", errors.New("the call happened twice"))
+		return
+	}
+	var c claim
+	s.allowed(ctx, "mailer", "task.claim", "mail", args{"task_id": t.TaskID}, &c)
+	s.allowed(ctx, "mailer", "task.complete", "", c.hold(args{"result": args{"sent": 1}}), nil)
+}
+
+// waits makes a call that people must agree to first, and returns the approval.
+func (s *Story) waits(ctx context.Context, who string, id writ.CapabilityID, what string, body args, opts ...client.Option) string {
+	if s.err != nil {
+		return ""
+	}
+	_, err := s.who[who].Invoke(ctx, id, body, nil, opts...)
+	e, ok := errors.AsType[*writ.Error](err)
+	if !ok || e.Code != writ.CodeApprovalRequired || e.Details["approval"] == "" {
+		s.surprise(who, string(id), fmt.Errorf("should wait for approval, got: %w", err))
+		return ""
+	}
+	rule := ""
+	if len(e.Rules) > 0 {
+		rule = e.Rules[0]
+	}
+	s.line(who, string(id)+" "+what, "WAIT", rule, string(e.Receipt))
+	return e.Details["approval"]
 }
 
 func (s *Story) staleWorker(ctx context.Context, run string) {
@@ -264,11 +316,11 @@ func (s *Story) finish(ctx context.Context, run string) {
 }
 
 // allowed makes a call that must be allowed.
-func (s *Story) allowed(ctx context.Context, who string, id writ.CapabilityID, what string, body args, out any) {
+func (s *Story) allowed(ctx context.Context, who string, id writ.CapabilityID, what string, body args, out any, opts ...client.Option) {
 	if s.err != nil {
 		return
 	}
-	m, err := s.who[who].Invoke(ctx, id, body, out)
+	m, err := s.who[who].Invoke(ctx, id, body, out, opts...)
 	if err != nil {
 		s.surprise(who, string(id), err)
 		return

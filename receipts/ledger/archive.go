@@ -131,7 +131,9 @@ func (a *Archive) read(
 	return out, nil
 }
 
+// errElsewhere will not go away by repeating the call here, and nothing is wrong
+// with this replica.
 var errElsewhere = &writ.Error{
-	Code: writ.CodeNotReady, Op: "ledger.Read", Msg: "older receipts are in the ledger of another replica",
+	Code: writ.CodeNotFound, Op: "ledger.Read", Msg: "older receipts are in the ledger of another replica",
 	Hint: "ask the replica that writes the ledger, or for receipts after a later sequence",
 }

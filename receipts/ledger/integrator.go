@@ -80,7 +80,7 @@ func (g *Integrator) Start(ctx context.Context) error {
 	if g.cancel != nil {
 		return nil
 	}
-	if err := g.compare(ctx); err != nil {
+	if err := g.Compare(ctx); err != nil {
 		return err
 	}
 	run, cancel := context.WithCancel(context.WithoutCancel(ctx))
@@ -111,6 +111,16 @@ func (g *Integrator) Stop(ctx context.Context) error {
 // Done is closed when the loop has ended.
 func (g *Integrator) Done() <-chan struct{} { return g.done }
 
+// Stopped says whether the loop has ended.
+func (g *Integrator) Stopped() bool {
+	select {
+	case <-g.done:
+		return true
+	default:
+		return false
+	}
+}
+
 // Err says why the loop ended by itself, or what it is waiting out now; nil
 // when all is well or it was stopped.
 func (g *Integrator) Err() error {
@@ -132,7 +142,8 @@ func (g *Integrator) Lag(ctx context.Context) (int64, error) {
 	return max(head.Seq-last, 0), nil
 }
 
-func (g *Integrator) compare(ctx context.Context) error {
+// Compare says whether ledger and store belong together, as Start does first.
+func (g *Integrator) Compare(ctx context.Context) error {
 	const op = "ledger.Start"
 	last := g.ledger.Last()
 	head, err := g.outbox.Head(ctx, g.shard)

@@ -232,7 +232,7 @@ func TestCrashPoints(t *testing.T) {
 				}
 				g = NewIntegrator(shard, l, o, s)
 			}
-			if err := g.compare(ctx); err != nil {
+			if err := g.Compare(ctx); err != nil {
 				t.Fatal(err)
 			}
 			for n := 1; n > 0; {
@@ -409,7 +409,7 @@ func TestArchive(t *testing.T) {
 	}
 	// What it does not have it does not pretend to have.
 	for _, q := range []writ.ArchiveRead{{After: -1, Limit: 9}, {After: -1, Limit: 1}, {Receipt: entryOf(0).ID}} {
-		if got, err := b.Read(ctx, shard, q); writ.CodeOf(err) != writ.CodeNotReady || len(got) != 0 {
+		if got, err := b.Read(ctx, shard, q); writ.CodeOf(err) != writ.CodeNotFound || len(got) != 0 {
 			t.Errorf("without a ledger: %+v, %v", got, err)
 		}
 	}

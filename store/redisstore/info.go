@@ -11,6 +11,8 @@ import (
 	"github.com/writ-gateway/writ/store"
 )
 
+const mayEvict = "the redis server may evict keys: leases and receipts would vanish"
+
 // check refuses a server that cannot be trusted with state.
 func (s *Store) check(ctx context.Context) error {
 	const op = "redisstore.Open"
@@ -23,7 +25,7 @@ func (s *Store) check(ctx context.Context) error {
 		return writ.Refuse(writ.CodeStore, op, "the redis server is too old", "use redis 7.0 or newer")
 	}
 	if field(info, "maxmemory_policy") != "noeviction" {
-		return writ.Refuse(writ.CodeStore, op, "the redis server may evict keys: leases and receipts would vanish",
+		return writ.Refuse(writ.CodeStore, op, mayEvict,
 			"set `maxmemory-policy noeviction` in redis.conf, or run: redis-cli CONFIG SET maxmemory-policy noeviction")
 	}
 	return nil
@@ -61,6 +63,9 @@ func (s *Store) Info(ctx context.Context) (store.Info, error) {
 	out := store.Info{
 		Kind: "redis", Durability: store.DurabilityBuffered,
 		MemoryUsed: number(info, "used_memory"), MemoryMax: number(info, "maxmemory"),
+	}
+	if field(info, "maxmemory_policy") != "noeviction" {
+		out.Trouble = mayEvict // it did not when the store was opened
 	}
 	if field(info, "aof_enabled") != "1" {
 		return out, nil
