@@ -312,6 +312,7 @@ func (d *Daemon) beats() {
 	defer cancel()
 	tick := time.NewTicker(d.beatLife() / 4)
 	defer tick.Stop()
+	missed := false
 	for {
 		select {
 		case <-d.stopping:
@@ -320,9 +321,11 @@ func (d *Daemon) beats() {
 			_ = d.beat(bye, 0, false) // else it lapses by itself
 			return
 		case <-tick.C:
-			if err := d.beat(ctx, d.beatLife(), false); err != nil {
+			err := d.beat(ctx, d.beatLife(), false)
+			if err != nil && !missed { // an outage is said once
 				d.log.Warn("this replica could not say that it is alive", "error", err)
 			}
+			missed = err != nil
 		}
 	}
 }
@@ -334,6 +337,7 @@ func (d *Daemon) watchBundles() {
 	defer cancel()
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
+	failing := false
 	for {
 		select {
 		case <-d.stopping:
@@ -341,8 +345,11 @@ func (d *Daemon) watchBundles() {
 		case <-tick.C:
 		case <-d.engine.Missed():
 		}
-		if err := d.look(ctx); err != nil {
+		err := d.look(ctx)
+		if err != nil && !failing { // an outage is said once
 			d.log.Warn("policy bundles were not looked at", "error", err)
+		}
+		if failing = err != nil; failing {
 			select { // do not spin on what calls keep missing
 			case <-d.stopping:
 				return
