@@ -309,7 +309,7 @@ func TestTwoFoldersDoNotFlipFlop(t *testing.T) {
 		}
 		// Whoever starts it may say that the folder counts.
 		g := w.gw[0]
-		g.args = append(g.args, "--activate-policies", "true")
+		g.args = append(g.args, "--activate-policies")
 		g.restart()
 		w.op = w.operator()
 		if _, got := w.op.mayBegin(); got == want {

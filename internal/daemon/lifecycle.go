@@ -98,7 +98,7 @@ func (d *Daemon) openPolicies(ctx context.Context) error {
 	if err != nil {
 		err = fmt.Errorf("the bundle in force, %s, does not load: %w", gate.Bundle.Digest(), err)
 		if !d.cfg.Activate {
-			return fmt.Errorf("%w\nto put others in its place: --policies DIR --activate-policies=true", err)
+			return fmt.Errorf("%w\nto put others in its place: --policies DIR --activate-policies", err)
 		}
 		d.log.Error("the policies this gateway is started with take the place of the ones in force", "error", err)
 		if d.engine, err = policies.Load(ctx, given, o); err != nil {
@@ -236,7 +236,7 @@ func (d *Daemon) adopt(ctx context.Context, canonical []byte, force bool) error 
 		Bundle: sent, Replica: d.replica, ReceiptKey: d.sealer.KeyID(), Force: force,
 	}, nil)
 	if writ.CodeOf(err) == writ.CodeIllegal {
-		return fmt.Errorf("other replicas serve the same policies with another version of writ, under another revision; stop them first, or start this one with --activate-policies=true and the others again: %w", err)
+		return fmt.Errorf("other replicas serve the same policies with another version of writ, under another revision; stop them first, or start this one with --activate-policies and the others again: %w", err)
 	}
 	return err
 }
