@@ -22,6 +22,7 @@ var may = map[string][]string{
 	"runs":                       {""},                                                                                                      //
 	"budgets":                    {""},                                                                                                      //
 	"approvals":                  {""},                                                                                                      //
+	"bundles":                    {""},                                                                                                      //
 	"queue":                      {""},                                                                                                      //
 	"registry":                   {""},                                                                                                      //
 	"store":                      {""},                                                                                                      // the seam
@@ -161,7 +162,7 @@ func TestRoomsArePure(t *testing.T) {
 	banned := []string{"os", "net", "net/http", "io/fs", "math/rand", "math/rand/v2", "crypto/rand", "os/exec", "log", "log/slog", "sync", "context"}
 	for _, f := range sources(t) {
 		switch f.pkg {
-		case "agents", "runs", "budgets", "queue", "registry", "approvals":
+		case "agents", "runs", "budgets", "queue", "registry", "approvals", "bundles":
 		default:
 			continue
 		}

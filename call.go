@@ -73,6 +73,9 @@ type Call struct {
 	Digest string   // sha256 over capability and arguments as first decoded; binds the idempotency key
 	Salt   [16]byte // blinds the digest of the evidence; from the edge's randomness
 
+	// PolicyRevision names the rules the call was judged by, once it was.
+	PolicyRevision string
+
 	// Memo belongs to the capability's functions: what they worked out from
 	// the arguments alone and need again, in this try or the next.
 	Memo any

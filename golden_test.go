@@ -45,6 +45,7 @@ const (
 	gSession  writ.SessionID  = "ses_01ARYZ6S410000000000000000"
 	gReceipt  writ.ReceiptID  = "rcp_01ARYZ6S410000000000000000"
 	gApproval writ.ApprovalID = "apr_01ARYZ6S410000000000000000"
+	gBundle   writ.BundleID   = "00000000000000000000000000000000000000000000000000000000000000ff"
 )
 
 func TestStoredDocuments(t *testing.T) {
@@ -94,8 +95,14 @@ func TestStoredDocuments(t *testing.T) {
 			Successor: gApproval, Policy: "sha256:aa", ExpiresAt: 3, CreatedAt: 1, UpdatedAt: 2, Receipt: gReceipt,
 		},
 		"gate": writ.Gate{
-			State: writ.GateOpen, PolicyRevision: "sha256:aa", BindingsRevision: "sha256:bb", ReceiptKeyID: "SHA256:cc", Schema: 1, Receipt: gReceipt,
+			State: writ.GateOpen, PolicyRevision: "sha256:aa", BindingsRevision: "sha256:bb", ReceiptKeyID: "SHA256:cc", Bundle: gBundle, Schema: 1, Receipt: gReceipt,
 		},
+		"bundle": writ.Bundle{
+			ID: gBundle, State: writ.BundleRefused, Packs: []writ.PackVer{{ID: "budgets", Version: "1.0.0", Digest: "sha256:aa"}},
+			Policy: "sha256:aa", Bindings: "sha256:bb", Chunks: 1, Bytes: 2, Note: "n", Source: writ.SourceCall, Reason: "r", Replica: "r-1",
+			Replaced: gBundle, Signer: "k", StagedBy: "operator", StagedRole: writ.RoleOperator, CreatedAt: 1, UpdatedAt: 2, Receipt: gReceipt,
+		},
+		"chunk": writ.Chunk{Data: "aGk="},
 	} {
 		b, err := writ.EncodeDoc(writ.Snapshot{}, "x", kind, doc)
 		if err != nil {
@@ -121,6 +128,8 @@ func TestStoredNames(t *testing.T) {
 		writ.ResultKey(gTask), writ.TaskNameKey(gRun, "build"), writ.IdempotencyDoc(writ.Caller{Principal: "planner", Role: writ.RoleOrchestrator, Agent: "planner"}, "key 1"))
 	line("document", writ.ApprovalKey(gApproval), writ.AskKey(writ.Ask{Scope: writ.ScopeCall, Capability: "task.enqueue", Version: "1"}.Request()))
 	line("index", writ.IndexApprovals, writ.IndexExpiries, writ.ApprovalsIn(writ.ApprovalPending))
+	line("document", writ.BundleKey(gBundle), writ.ChunkKey(gBundle, 2))
+	line("index", writ.IndexBundles, writ.IndexStaged, writ.IndexReplicas, writ.ReadyOn(gBundle))
 	line("counter", writ.ApprovalsAsked("planner"))
 	line("counter", writ.RunSteps(gRun), writ.RunOpenTasks(gRun), writ.RunBadTasks(gRun), writ.RunSequence(gRun),
 		writ.AgentRunning("site-builder"), writ.RegistryRevision(), writ.TaskProgress(gTask, "pct"))
@@ -161,6 +170,7 @@ func TestPublicWords(t *testing.T) {
 	words(&b, "run", writ.RunMoves)
 	words(&b, "gate", writ.GateMoves)
 	words(&b, "approval", writ.ApprovalMoves)
+	words(&b, "bundle", writ.BundleMoves)
 	for _, k := range writ.ApprovalKinds() {
 		fmt.Fprintf(&b, "approval kind %s\n", k)
 	}

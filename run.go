@@ -110,6 +110,7 @@ type Gate struct {
 	PolicyRevision   string    `json:"policy_revision"`
 	BindingsRevision string    `json:"bindings_revision"`
 	ReceiptKeyID     string    `json:"receipt_key_id"`
-	Schema           int       `json:"schema"` // the newest document schema a writer must know
+	Bundle           BundleID  `json:"bundle,omitempty"` // where the policies are; absent in stores of before there were bundles
+	Schema           int       `json:"schema"`           // the newest document schema a writer must know
 	Receipt          ReceiptID `json:"receipt"`
 }

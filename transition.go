@@ -22,6 +22,7 @@ const (
 	ObjectRun      = "run"
 	ObjectGate     = "gate"
 	ObjectApproval = "approval"
+	ObjectBundle   = "bundle"
 )
 
 // LegalMove says whether an object of a kind may move from → to, by the tables
@@ -38,6 +39,8 @@ func LegalMove(kind, from, to string) bool {
 		return RunMoves.May(RunState(from), RunState(to))
 	case ObjectApproval:
 		return ApprovalMoves.May(ApprovalState(from), ApprovalState(to))
+	case ObjectBundle:
+		return BundleMoves.May(BundleState(from), BundleState(to))
 	case ObjectGate:
 		return GateMoves.May(GateState(from), GateState(to))
 	}

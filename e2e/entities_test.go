@@ -35,7 +35,7 @@ func (w *world) entities() map[string]entity {
 				if name == "" || state == "" || receipt == "" || version == 0 {
 					w.t.Fatalf("GET %s: an incomplete %s: %v", path, kind, row)
 				}
-				out[kind+" "+name] = entity{state, version, writ.ReceiptID(receipt)}
+				out[kind+" "+strings.TrimPrefix(name, "sha256:")] = entity{state, version, writ.ReceiptID(receipt)}
 				ids = append(ids, name)
 			}
 			if r.str("next") == "" {
@@ -50,6 +50,7 @@ func (w *world) entities() map[string]entity {
 	for _, run := range list("/v1/runs?limit=100", "runs", writ.ObjectRun, "run_id") {
 		list("/v1/tasks?limit=100&run_id="+run, "tasks", writ.ObjectTask, "task_id")
 	}
+	list("/v1/policy/bundles?limit=100", "bundles", writ.ObjectBundle, "digest")
 	return out
 }
 

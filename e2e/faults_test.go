@@ -77,8 +77,8 @@ ZlU3xJGpbCisHyRKybMnZw+EDXFAKqZeni2Gc2pfsBQ3neFqHoHyeq6D
 -----END PRIVATE KEY-----
 `
 
-// A pack that does not compile keeps the gateway from starting, and is named
-// with its line.
+// A pack that does not compile keeps a gateway with an empty store from starting,
+// and is named with its line.
 func TestBrokenPackRefusesToStart(t *testing.T) {
 	t.Parallel()
 	dir := filepath.Join(t.TempDir(), "policies")
@@ -88,10 +88,6 @@ func TestBrokenPackRefusesToStart(t *testing.T) {
 		}
 	}
 	data := filepath.Join(t.TempDir(), "one")
-	g := newGateway(t, data, "--policies", dir)
-	if code := g.stop(); code != 0 {
-		t.Fatalf("exit code %d", code)
-	}
 	pack := filepath.Join(dir, "packs", "budgets", "budgets.rego")
 	text, err := os.ReadFile(pack)
 	if err != nil {

@@ -163,6 +163,15 @@ func TestTG3NothingChangesWithoutTheStore(t *testing.T) {
 		fresh := caller{t: t, gw: w.gw[0], token: opened.str("token")}
 		idle := c.another()
 		l, queued := c.builder.claim(c.enqueue("held", obj{"lease_ttl_s": 600})), c.enqueue("queued", nil)
+		same := func(mark string) sources {
+			s := shipped(t)
+			s["packs/budgets/budgets.rego"] += "\n# " + mark + "\n"
+			return s
+		}
+		active, ready := w.op.stage(same("one")), w.op.stage(same("two"))
+		w.settled(active)
+		w.settled(ready)
+		w.activate(active)
 		failure := obj{"failure": obj{"class": "external", "code": "x", "retryable": true}}
 
 		w.agent("mailer", "web", "executor", "", []string{}, obj{"tools": []obj{{"name": "mail.send", "safety": "mutating", "approval": "manual"}}})
@@ -197,6 +206,10 @@ func TestTG3NothingChangesWithoutTheStore(t *testing.T) {
 			"task.fail":         {c.builder, l.task, l.hold(failure)},
 			"task.release":      {c.builder, l.task, l.hold(nil)},
 			"task.cancel":       {c.orc, queued, nil},
+			"policy.stage":      {w.op, "", same("three").upload(t)},
+			"policy.activate":   {w.op, ready, nil},
+			"policy.withdraw":   {w.op, ready, nil},
+			"policy.rollback":   {w.op, "", nil},
 			"approval.decide":   {alice, pending, obj{"decision": "approve"}},
 			"approval.respond":  {alice, pending, obj{"response": obj{}}},
 			"approval.revoke":   {w.op, approved, nil},

@@ -67,8 +67,8 @@ type Config struct {
 	Telemetry Telemetry                         // nil: nobody listens, and /metrics is 404
 	Log       *slog.Logger                      // nil: nothing is logged
 
-	// PolicyRevision names the policy in force, for the Policy-Revision header;
-	// nil: no header.
+	// PolicyRevision names the policy in force, for the Policy-Revision header of
+	// replies whose call does not say what it was judged by; nil: no header then.
 	PolicyRevision func() string
 
 	Now  func() time.Time // nil: time.Now; for ids and logs only

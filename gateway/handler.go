@@ -82,6 +82,11 @@ func governed(cfg Config, route Route, c *writ.Capability) func(huma.Context) {
 		}
 
 		reply, receipt, err := cfg.Door.Do(r.Context(), call)
+		if p := call.PolicyRevision; p != "" {
+			w.Header().Set("Policy-Revision", p)
+		} else if cfg.PolicyRevision != nil && err == nil {
+			w.Header().Set("Policy-Revision", cfg.PolicyRevision())
+		}
 		if err != nil {
 			fail(err, receipt)
 			return
@@ -245,9 +250,6 @@ func respond(cfg Config, w http.ResponseWriter, call *writ.Call, reply writ.Repl
 	}
 	if reply.Replayed {
 		h.Set("Idempotency-Replayed", "true")
-	}
-	if cfg.PolicyRevision != nil {
-		h.Set("Policy-Revision", cfg.PolicyRevision())
 	}
 	if status == http.StatusNoContent {
 		h.Set("Retry-After", "1")

@@ -26,6 +26,9 @@ type (
 	approvalArgs struct {
 		Approval writ.ApprovalID `json:"approval_id" pattern:"^apr_[0-7][0-9A-HJKMNP-TV-Z]{25}$"`
 	}
+	bundleArgs struct {
+		Digest string `json:"digest" pattern:"^sha256:[0-9a-f]{64}$"`
+	}
 	agentArgs struct {
 		AgentID writ.AgentID `json:"agent_id" doc:"The agent." pattern:"^[a-z][a-z0-9-]{1,62}$"`
 	}
@@ -133,6 +136,8 @@ func testCapabilities() []*writ.Capability {
 		stub[noArgs]("capability.list", ro), stub[capArgs]("capability.get", ro), stub[invokeArgs]("capability.invoke", mut),
 		stub[noArgs]("policy.info", ro), stub[receiptArgs]("policy.explain", ro), stub[pageArgs]("policy.records", ro), stub[pageArgs]("receipt.list", ro), stub[pageArgs]("receipt.export", ro),
 		stub[receiptArgs]("receipt.get", ro),
+		stub[pageArgs]("policy.list", ro), stub[noArgs]("policy.stage", mut), stub[noArgs]("policy.rollback", mut),
+		stub[bundleArgs]("policy.activate", mut), stub[bundleArgs]("policy.withdraw", mut),
 	}
 }
 

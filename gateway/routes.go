@@ -95,6 +95,11 @@ func routes() []Route {
 	add("policy", get, "/v1/policy", "policy.info", done)
 	add("policy", get, "/v1/policy/explain/{receipt_id}", "policy.explain", done)
 	add("policy", get, "/v1/policy/records", "policy.records", done)
+	add("policy", get, "/v1/policy/bundles", "policy.list", done)
+	add("policy", post, "/v1/policy/bundles", "policy.stage", either)
+	add("policy", post, "/v1/policy/bundles/{digest}/activate", "policy.activate", done)
+	add("policy", post, "/v1/policy/bundles/{digest}/withdraw", "policy.withdraw", done)
+	add("policy", post, "/v1/policy/rollback", "policy.rollback", done)
 
 	add("receipts", get, "/v1/receipts", "receipt.list", done)
 	add("receipts", get, "/v1/receipts/export", "receipt.export", done)
@@ -113,7 +118,7 @@ var tags = []struct{ name, text string }{
 		"it extends the lease, keeps the session, and says when to stop."},
 	{"approvals", "Calls that people must agree to first, and what they decided."},
 	{"capabilities", "What can be called, and one way to call it by name."},
-	{"policy", "The rules in force."},
+	{"policy", "The rules in force, and how others take their place."},
 	{"receipts", "Signed records of every transition and denial."},
 }
 

@@ -129,7 +129,7 @@ func (t *try) changesNamed(tx writ.Tx) error {
 		}
 		kind, id, _ := strings.Cut(string(o.Key), "/")
 		switch kind {
-		case writ.ObjectAgent, writ.ObjectSession, writ.ObjectTask, writ.ObjectRun, writ.ObjectGate, writ.ObjectApproval:
+		case writ.ObjectAgent, writ.ObjectSession, writ.ObjectTask, writ.ObjectRun, writ.ObjectGate, writ.ObjectApproval, writ.ObjectBundle:
 			if !slices.ContainsFunc(tx.Changes, func(c writ.Change) bool {
 				return c.Kind == kind && (c.ID == id || kind == writ.ObjectGate)
 			}) {
@@ -219,11 +219,20 @@ type evidence struct {
 	Outcome    string            `json:"outcome,omitempty"`
 }
 
+// witnessed is what the evidence keeps of arguments. Those that are large and
+// stored elsewhere by digest say so themselves.
+func witnessed(args any) any {
+	if a, ok := args.(interface{ Witnessed() any }); ok {
+		return a.Witnessed()
+	}
+	return args
+}
+
 // addFact renders the statement and attaches it with its evidence.
 func (t *try) addFact(tx *writ.Tx, st writ.Statement, reply writ.Reply) error {
 	ev := evidence{
 		Capability: t.k.ID, Via: t.call.Via, Call: t.call.ID, Principal: t.call.Caller.Principal,
-		Args: t.call.Args, Findings: t.dec.Findings, Input: t.dec.InputDigest, Record: t.dec.Record, Outcome: string(reply.Outcome),
+		Args: witnessed(t.call.Args), Findings: t.dec.Findings, Input: t.dec.InputDigest, Record: t.dec.Record, Outcome: string(reply.Outcome),
 	}
 	if ev.Args == nil {
 		ev.ArgsDigest = digestOf(t.call.Raw)

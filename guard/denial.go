@@ -251,11 +251,11 @@ func (t *try) aggregate(ctx context.Context, count int64) error {
 		if err := t.read(ctx, writ.ReadSet{Docs: []writ.Key{writ.GateKey}}); err != nil {
 			return err
 		}
-		policy, bindings := t.d.cfg.Decider.Revisions()
-		t.dec = writ.Decision{Effect: writ.EffectDeny, PolicyRevision: policy, BindingsRevision: bindings}
 		if err := t.checkGate(); err != nil {
 			return err
 		}
+		policy, bindings := t.rules.Revisions()
+		t.dec = writ.Decision{Effect: writ.EffectDeny, PolicyRevision: policy, BindingsRevision: bindings}
 		tx := writ.Tx{Call: t.call.ID, Mandate: true}
 		t.guardReads(&tx)
 		st := t.statement(writ.OutcomeOfAggregate, nil)

@@ -306,6 +306,7 @@ func (p *Dispatcher) candidate(ctx context.Context, poll *writ.Call, about writ.
 	}
 	call.Entry = &entry
 	reply, receipt, err := p.door.Do(ctx, call)
+	poll.PolicyRevision = call.PolicyRevision
 	switch {
 	case err == nil && reply.Outcome == writ.OutcomePending:
 		if receipt == nil {
@@ -439,6 +440,7 @@ func (p *Dispatcher) setAside(ctx context.Context, poll *writ.Call, about writ.P
 		return writ.Reply{}, nil, err
 	}
 	reply, receipt, err := p.door.Do(ctx, call)
+	poll.PolicyRevision = call.PolicyRevision
 	switch {
 	case err == nil && reply.Outcome == writ.OutcomePending:
 		return writ.Reply{}, nil, nil

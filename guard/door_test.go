@@ -604,3 +604,50 @@ func TestInflightLimit(t *testing.T) {
 	close(leave)
 	wg.Wait()
 }
+
+// books is a Decider that holds several sets of rules.
+type books struct {
+	*law
+	held map[string]*law
+}
+
+func (b books) Under(policy, _ string, _ int64) (guard.Decider, bool) {
+	l, ok := b.held[policy]
+	return l, ok
+}
+
+// A call is judged by the rules its own gate names, from its role to its packs,
+// whatever is in force by the time it is decided; and what others put in force
+// meanwhile sends it back before it commits.
+func TestOneCallOneSetOfRules(t *testing.T) {
+	old := &law{policy: "policy-1", deny: map[writ.CapabilityID]writ.Finding{}, forbid: map[writ.CapabilityID]bool{}}
+	young := &law{policy: "policy-2", deny: map[writ.CapabilityID]writ.Finding{}, forbid: map[writ.CapabilityID]bool{"test.bump": true}}
+	w := newWorld(t, func(c *guard.Config) {
+		c.Decider = books{old, map[string]*law{"policy-1": old, "policy-2": young}}
+	})
+	alice := w.session("alice")
+	set := func(policy string) {
+		if _, _, err := w.door.System(t.Context(), shard, "gate.set", guard.GateSetArgs{PolicyRevision: policy, BindingsRevision: "bindings-1", ReceiptKeyID: w.seal.KeyID()}, nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, _, err := w.call(alice, "test.bump", thingArgs{Run: runID(1)}, ""); err != nil {
+		t.Fatal(err)
+	}
+	set("policy-2") // no reload, no 503: the replica holds them
+	if _, _, err := w.call(alice, "test.bump", thingArgs{Run: runID(1)}, ""); writ.CodeOf(err) != writ.CodeRBAC {
+		t.Errorf("got %v", err)
+	}
+	set("policy-3")
+	if _, _, err := w.call(alice, "test.bump", thingArgs{Run: runID(1)}, ""); writ.CodeOf(err) != writ.CodePolicyDown {
+		t.Errorf("rules nobody here holds: %v", err)
+	}
+	set("policy-1")
+	var once first
+	old.mu.Lock()
+	old.deciding = func() { once.do(func() { set("policy-2") }) }
+	old.mu.Unlock()
+	if _, _, err := w.call(alice, "test.bump", thingArgs{Run: runID(1)}, ""); writ.CodeOf(err) != writ.CodeRBAC {
+		t.Errorf("decided by the old rules, committed under the new ones: %v", err)
+	}
+}

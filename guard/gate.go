@@ -4,6 +4,10 @@ import "github.com/writ-gateway/writ"
 
 const gateSet writ.CapabilityID = "gate.set"
 
+// policyAdopt opens a gate that is not open, or that names policies of before
+// there were bundles; so it is not held against the gate.
+const policyAdopt writ.CapabilityID = "policy.adopt"
+
 // GateSetArgs name the policies, bindings and receipt key that are in force
 // from this commit on.
 type GateSetArgs struct {
@@ -42,7 +46,10 @@ func planGate(c *writ.Call, a *GateSetArgs, s writ.Snapshot, _ writ.Decision) (w
 	}
 	gate := old
 	gate.State, gate.Schema = writ.GateOpen, writ.Schema
-	gate.PolicyRevision, gate.BindingsRevision, gate.ReceiptKeyID = a.PolicyRevision, a.BindingsRevision, a.ReceiptKeyID
+	gate.ReceiptKeyID = a.ReceiptKeyID
+	if old.Bundle == "" { // else only an activation changes what is in force
+		gate.PolicyRevision, gate.BindingsRevision = a.PolicyRevision, a.BindingsRevision
+	}
 	if ok && gate == old {
 		return tx, writ.Reply{Outcome: writ.OutcomeDone, Body: GateSetReply{Version: version}}, nil
 	}

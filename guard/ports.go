@@ -19,6 +19,15 @@ type Decider interface {
 	Revisions() (policy, bindings string)
 }
 
+// Switcher is a Decider that can hold several sets of rules. A call is judged,
+// from its role to its packs, by the set its own snapshot's gate names.
+type Switcher interface {
+	Decider
+	// Under gives the rules of a gate, if this replica has them compiled.
+	// version is the version of the gate.
+	Under(policy, bindings string, version int64) (Decider, bool)
+}
+
 // Sealer is what the door asks of receipts.
 type Sealer interface {
 	// KeyID of the receipt key in use.

@@ -33,6 +33,7 @@ type try struct {
 	last    writ.ReadSet // what the last of them asked for
 	session *writ.Session
 	gate    writ.Gate
+	rules   Decider // what the gate names
 	sub     writ.Subject
 	dec     writ.Decision
 }
@@ -112,7 +113,7 @@ func (t *try) decode() error {
 // once is the path itself: read, judge, plan, commit, seal.
 func (t *try) once(ctx context.Context) (writ.Reply, *writ.Receipt, error) {
 	t.snap, t.reads, t.last = writ.Snapshot{}, 0, writ.ReadSet{}
-	t.session, t.sub, t.dec, t.gate = nil, writ.Subject{}, writ.Decision{}, writ.Gate{}
+	t.session, t.sub, t.dec, t.gate, t.rules = nil, writ.Subject{}, writ.Decision{}, writ.Gate{}, t.d.cfg.Decider
 
 	if err := t.first(ctx); err != nil {
 		return writ.Reply{}, nil, err
@@ -288,24 +289,30 @@ func (t *try) authenticate() error {
 	return nil
 }
 
-// checkGate refuses when this replica holds other policies, roles or keys than
-// the shard. The gate's version is guarded by every commit; reads that commit
-// nothing rely on this comparison.
+// checkGate takes the rules the gate names, and refuses when this replica does
+// not hold them, or holds another receipt key. The gate's version is guarded by
+// every commit; reads that commit nothing rely on this comparison.
 func (t *try) checkGate() error {
-	gate, _, ok, err := writ.Get[writ.Gate](t.snap, writ.GateKey)
+	gate, version, ok, err := writ.Get[writ.Gate](t.snap, writ.GateKey)
 	if err != nil {
 		return err
 	}
-	if t.k.ID == gateSet {
+	if t.k.ID == gateSet || t.k.ID == policyAdopt {
+		t.note()
 		return nil
 	}
-	policy, bindings := t.d.cfg.Decider.Revisions()
+	held := false
+	if ok {
+		if t.rules, held = t.d.under(gate, version); held {
+			t.note()
+		}
+	}
 	switch {
 	case !ok:
 		return &writ.Error{Code: writ.CodeNotReady, Op: "guard.Do", RetryMs: 1000, Msg: "the gateway is starting", Hint: "repeat the call"}
 	case gate.Schema > writ.Schema:
 		return &writ.Error{Code: writ.CodeUpgrade, Op: "guard.Do", Msg: "this replica is too old for its store", Hint: "upgrade this replica"}
-	case gate.PolicyRevision != policy, gate.BindingsRevision != bindings:
+	case !held:
 		return &writ.Error{
 			Code: writ.CodePolicyDown, Op: "guard.Do", RetryMs: 2000,
 			Msg: "this replica does not hold the policies in force", Hint: "repeat the call; it may reach another replica",
@@ -318,6 +325,18 @@ func (t *try) checkGate() error {
 	}
 	t.gate = gate
 	return nil
+}
+
+// note tells the edge which rules the call is judged by.
+func (t *try) note() { t.call.PolicyRevision, _ = t.rules.Revisions() }
+
+// under is the rules a gate names, if this replica has them.
+func (d *Door) under(gate writ.Gate, version int64) (Decider, bool) {
+	if s, ok := d.cfg.Decider.(Switcher); ok {
+		return s.Under(gate.PolicyRevision, gate.BindingsRevision, version)
+	}
+	policy, bindings := d.cfg.Decider.Revisions()
+	return d.cfg.Decider, policy == gate.PolicyRevision && bindings == gate.BindingsRevision
 }
 
 // hops reads until the capability asks for nothing new.
@@ -357,7 +376,7 @@ func (t *try) hops(ctx context.Context) error {
 func (t *try) permit() error {
 	c := t.call.Caller
 	for _, id := range []writ.CapabilityID{t.k.ID, t.call.Via} {
-		if id != "" && !t.d.cfg.Decider.Permit(c.Role, c.Tenant, id) {
+		if id != "" && !t.rules.Permit(c.Role, c.Tenant, id) {
 			return (&writ.Error{
 				Code: writ.CodeRBAC, Op: "guard.Do", Msg: "the role " + string(c.Role) + " may not invoke " + string(id),
 				Hint: "use a session of a role that may; capability.list shows what yours can call",
@@ -396,7 +415,7 @@ func (t *try) judge(ctx context.Context) error {
 		}
 	}
 	t.sub = sub
-	t.dec, err = t.d.cfg.Decider.Decide(ctx, writ.PolicyInput{
+	t.dec, err = t.rules.Decide(ctx, writ.PolicyInput{
 		Call: t.call, Capability: t.k, Session: t.session, Subject: sub, Now: t.snap.Now,
 	})
 	if t.dec.Effect.Rank() > writ.EffectDeny.Rank() {
@@ -405,7 +424,7 @@ func (t *try) judge(ctx context.Context) error {
 	mandate := t.k.Class == writ.Mandate
 	if err != nil {
 		if mandate {
-			policy, bindings := t.d.cfg.Decider.Revisions()
+			policy, bindings := t.rules.Revisions()
 			t.dec = writ.Decision{Effect: writ.EffectAllow, PolicyRevision: policy, BindingsRevision: bindings}
 			t.d.cfg.Log.ErrorContext(ctx, "policy unavailable for a mandate", "capability", t.k.ID, "error", err)
 			return nil

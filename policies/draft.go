@@ -35,7 +35,10 @@ func Examine(ctx context.Context, src Source, o Options) *Draft {
 		}
 	}
 	if f[modelFile] != nil && f[rowsFile] != nil {
-		_, err := loadRoles(f, o)
+		r, err := loadRoles(f, o)
+		if err == nil && o.validate() == nil {
+			err = r.system(o)
+		}
 		all = append(all, err)
 	}
 	d.problems = problems(errors.Join(all...))

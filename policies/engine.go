@@ -20,6 +20,10 @@ type Options struct {
 	// Timeout of one evaluation. Default and at most reasonable: 500 ms; much
 	// less gives false refusals on a busy machine.
 	Timeout time.Duration
+	// WarmUp is how long the evaluation of an empty call may take when policies
+	// are loaded. Default: 10 s, because nobody waits for the answer and a busy
+	// machine must not keep the gateway from starting.
+	WarmUp time.Duration
 }
 
 func (o Options) withDefaults() Options {
@@ -28,6 +32,9 @@ func (o Options) withDefaults() Options {
 	}
 	if o.Timeout <= 0 {
 		o.Timeout = 500 * time.Millisecond
+	}
+	if o.WarmUp <= 0 {
+		o.WarmUp = warmUpTimeout
 	}
 	return o
 }
@@ -55,6 +62,7 @@ func (o Options) validate() error {
 type Engine struct {
 	options Options
 	now     atomic.Pointer[snapshot]
+	candidates
 }
 
 // Load compiles a source. Every failure is a *writ.Error with code
@@ -64,7 +72,7 @@ func Load(ctx context.Context, src Source, o Options) (*Engine, error) {
 	if err := o.validate(); err != nil {
 		return nil, writ.Fault(writ.CodeInternal, "policies.Load", err)
 	}
-	e := &Engine{options: o}
+	e := &Engine{options: o, candidates: candidates{missed: make(chan struct{}, 1)}}
 	if err := e.Reload(ctx, src); err != nil {
 		return nil, err
 	}
@@ -108,7 +116,26 @@ func (e *Engine) Revisions() (policy, bindings string) {
 // Permit says whether a role may invoke a capability in a tenant at all. An
 // unknown role, tenant or capability is denied.
 func (e *Engine) Permit(role writ.Role, tenant writ.Tenant, c writ.CapabilityID) bool {
-	return e.now.Load().roles.permit(role, tenant, c)
+	return e.now.Load().Permit(role, tenant, c)
+}
+
+// Decide is (*Rules).Decide of the rules loaded last.
+func (e *Engine) Decide(ctx context.Context, in writ.PolicyInput) (writ.Decision, error) {
+	return e.now.Load().Decide(ctx, in)
+}
+
+// Rules are packs and roles, compiled. They never change.
+type Rules = snapshot
+
+// Revisions names the rules.
+func (s *snapshot) Revisions() (policy, bindings string) { return s.policy, s.bindings }
+
+// Digest names the bundle the rules were made from.
+func (s *snapshot) Digest() string { return s.digest }
+
+// Permit says whether a role may invoke a capability in a tenant at all.
+func (s *snapshot) Permit(role writ.Role, tenant writ.Tenant, c writ.CapabilityID) bool {
+	return s.roles.permit(role, tenant, c)
 }
 
 // Decide evaluates the packs routed to the capability. The strongest finding
@@ -117,8 +144,7 @@ func (e *Engine) Permit(role writ.Role, tenant writ.Tenant, c writ.CapabilityID)
 // the host cannot carry it out. Needs holds what must be approved. Revisions and packs are set even when an
 // error (always *writ.Error with code policy_unavailable) says that there is
 // no decision; its effect is then deny. Packs is shared: do not change it.
-func (e *Engine) Decide(ctx context.Context, in writ.PolicyInput) (writ.Decision, error) {
-	s := e.now.Load()
+func (s *snapshot) Decide(ctx context.Context, in writ.PolicyInput) (writ.Decision, error) {
 	d := writ.Decision{Effect: writ.EffectDeny, PolicyRevision: s.policy, BindingsRevision: s.bindings}
 	fail := func(err error) (writ.Decision, error) {
 		return d, &writ.Error{
@@ -142,7 +168,7 @@ func (e *Engine) Decide(ctx context.Context, in writ.PolicyInput) (writ.Decision
 		return fail(err)
 	}
 	d.InputDigest = digest(canonical)
-	found, err := r.eval(ctx, input, e.options.Timeout)
+	found, err := r.eval(ctx, input, s.timeout)
 	if err != nil {
 		return fail(err)
 	}

@@ -42,16 +42,7 @@ type rule struct {
 // loadPacks parses every pack of the sources, by id. With an error come the
 // packs as far as they could be parsed.
 func loadPacks(f files) (map[string]*pack, error) {
-	groups := map[string]files{}
-	for name, b := range f {
-		dir, base := path.Split(name)
-		if id, ok := strings.CutPrefix(path.Clean(dir), "packs/"); ok {
-			if groups[id] == nil {
-				groups[id] = files{}
-			}
-			groups[id][base] = b
-		}
-	}
+	groups := packFiles(f)
 	packs, all := map[string]*pack{}, []error(nil)
 	for _, id := range slices.Sorted(maps.Keys(groups)) {
 		p, err := loadPack(id, groups[id])
@@ -63,6 +54,21 @@ func loadPacks(f files) (map[string]*pack, error) {
 		}
 	}
 	return packs, errors.Join(all...)
+}
+
+// packFiles sorts the sources by pack.
+func packFiles(f files) map[string]files {
+	groups := map[string]files{}
+	for name, b := range f {
+		dir, base := path.Split(name)
+		if id, ok := strings.CutPrefix(path.Clean(dir), "packs/"); ok {
+			if groups[id] == nil {
+				groups[id] = files{}
+			}
+			groups[id][base] = b
+		}
+	}
+	return groups
 }
 
 func loadPack(id string, f files) (*pack, error) {

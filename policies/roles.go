@@ -34,6 +34,19 @@ func (r roles) permit(role writ.Role, tenant writ.Tenant, c writ.CapabilityID) b
 	return ok
 }
 
+// system refuses bindings under which the gateway could not do its own work:
+// nothing would expire, and no other policies could be put in force.
+func (r roles) system(o Options) error {
+	for _, t := range o.Tenants {
+		for _, c := range o.Capabilities {
+			if !r.permit(writ.RoleSystem, t, c) {
+				return fmt.Errorf("%s: role:system must be allowed every capability, and is not allowed %s in %s", rowsFile, c, t)
+			}
+		}
+	}
+	return nil
+}
+
 var allRoles = []writ.Role{
 	writ.RoleOperator, writ.RoleOrchestrator, writ.RoleExecutor, writ.RoleVerifier,
 	writ.RoleApprover, writ.RoleAuditor, writ.RoleConnector, writ.RoleSystem,

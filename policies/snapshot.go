@@ -27,6 +27,7 @@ type snapshot struct {
 	packs    []*pack
 	routes   map[writ.CapabilityID]*route
 	roles    roles
+	timeout  time.Duration // of one evaluation
 }
 
 // route is what calls of some capabilities are judged by. Its query is a fixed
@@ -75,10 +76,13 @@ func build(ctx context.Context, src Source, o Options) (*snapshot, error) {
 			return nil, err
 		}
 	}
-	if err := s.warmUp(ctx, byPacks); err != nil {
+	if err := s.warmUp(ctx, byPacks, o.WarmUp); err != nil {
 		return nil, err
 	}
 	if s.roles, err = loadRoles(f, o); err != nil {
+		return nil, err
+	}
+	if err := s.roles.system(o); err != nil {
 		return nil, err
 	}
 	if s.bundle, err = writeBundle(f); err != nil {
@@ -86,8 +90,13 @@ func build(ctx context.Context, src Source, o Options) (*snapshot, error) {
 	}
 	s.digest = digest(s.bundle)
 	s.policy = revision(s.packs)
-	s.bindings = files{modelFile: f[modelFile], rowsFile: f[rowsFile]}.digest()
+	s.bindings = bindingsRevision(f)
+	s.timeout = o.Timeout
 	return s, nil
+}
+
+func bindingsRevision(f files) string {
+	return files{modelFile: f[modelFile], rowsFile: f[rowsFile]}.digest()
 }
 
 func revision(packs []*pack) string {
@@ -156,9 +165,9 @@ const warmUpTimeout = 10 * time.Second
 
 // warmUp evaluates every route once with a call that says nothing, and refuses
 // packs that let it through: a pack that cannot tell must deny.
-func (s *snapshot) warmUp(ctx context.Context, routes map[string]*route) error {
+func (s *snapshot) warmUp(ctx context.Context, routes map[string]*route, timeout time.Duration) error {
 	for _, r := range routes {
-		found, err := r.eval(ctx, ast.NewObject(), warmUpTimeout)
+		found, err := r.eval(ctx, ast.NewObject(), timeout)
 		if err != nil {
 			return fmt.Errorf("warm-up: %w", err)
 		}

@@ -59,6 +59,9 @@ func Directory(dir string) Source {
 	}}
 }
 
+// FromBundle is what (*Engine).Bundle or OpenBundle gave.
+func FromBundle(b []byte) Source { return bundleSource(b) }
+
 // Tree is Directory for any file system.
 func Tree(name string, tree fs.FS) Source {
 	return Source{name, func() (files, error) { return readTree(tree) }}
@@ -94,7 +97,10 @@ func decides(base string) (bool, error) {
 
 // readTree collects the files of a tree that decide, and refuses layouts that
 // OPA's own tools would read differently.
-func readTree(tree fs.FS) (files, error) {
+func readTree(tree fs.FS) (files, error) { return readSome(tree, true) }
+
+// readSome is readTree for trees that may lack roles.
+func readSome(tree fs.FS, needRoles bool) (files, error) {
 	out, total, all := files{}, 0, []error(nil)
 	note := func(name string, err error) { all = append(all, inFile(name, err)) }
 	take := func(name string) {
@@ -138,8 +144,11 @@ func readTree(tree fs.FS) (files, error) {
 			}
 		}
 	}
-	take(modelFile)
-	take(rowsFile)
+	for _, name := range []string{modelFile, rowsFile} {
+		if _, err := fs.Stat(tree, name); needRoles || !errors.Is(err, fs.ErrNotExist) {
+			take(name)
+		}
+	}
 	return out, errors.Join(all...)
 }
 

@@ -109,7 +109,7 @@ func (w *World) Plan(c *writ.Capability, call *writ.Call) (*Planned, error) {
 	return p, nil
 }
 
-var objectKinds = []string{writ.ObjectAgent, writ.ObjectSession, writ.ObjectTask, writ.ObjectRun}
+var objectKinds = []string{writ.ObjectAgent, writ.ObjectSession, writ.ObjectTask, writ.ObjectRun, writ.ObjectBundle}
 
 // check holds a plan to the rules of planning.
 func (p *Planned) check() error {

@@ -35,6 +35,7 @@ It keeps serving afterwards; --once ends with exit code 0 instead.`,
 			}
 			// The story lets a lease end, so nothing may stretch it.
 			cfg.MinLease, cfg.Grace = 1, daemon.Duration(time.Second)
+			cfg.Activate = true // and it plays under the policies given, whatever was staged here before
 			if !c.Flags().Lookup("listen").Changed {
 				cfg.Listen = freeListen(cfg.Listen)
 			}

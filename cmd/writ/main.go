@@ -175,6 +175,7 @@ with leases and fences, and every transition and denial leaves a signed receipt.
 	for _, c := range verbs {
 		if c.Name() == "policy" {
 			addPolicyCommands(c)
+			stageCommands(c)
 		}
 	}
 	cmd.AddCommand(verbs...)

@@ -27,7 +27,7 @@ import (
 
 var nouns = map[string]string{
 	"session": "Open and end sessions", "agent": "Register agents", "run": "Create and follow runs",
-	"task": "Enqueue, claim and finish tasks", "capability": "See what can be called", "policy": "See the policies in force",
+	"task": "Enqueue, claim and finish tasks", "capability": "See what can be called", "policy": "See the policies in force, and put others in their place",
 	"approval": "See and decide what people must agree to",
 }
 
@@ -61,7 +61,7 @@ func verbCommand(k *writ.Capability, verb string) *cobra.Command {
 	args := argumentsOf(k.Args)
 	use := verb
 	idField := ""
-	if len(args) > 0 && (strings.HasSuffix(args[0].name, "_id") || args[0].name == "capability") && k.ID != "task.enqueue" {
+	if len(args) > 0 && (strings.HasSuffix(args[0].name, "_id") || args[0].name == "capability" || args[0].name == "digest") && k.ID != "task.enqueue" {
 		idField = args[0].name
 		use += " " + strings.ToUpper(strings.ReplaceAll(idField, "_", "-"))
 		if !args[0].required {

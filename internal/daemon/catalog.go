@@ -24,6 +24,7 @@ type rooms struct {
 	explain    func(registry.PolicyRecord) (any, error)
 	export     func(list []writ.Receipt, after, at int64, more bool) ([]byte, error)
 	minLease   int64
+	vet        func(sent []byte) (signer string, err error) // nil: bundles need no signature
 }
 
 // build collects the capabilities of every room, with the validator of their
@@ -47,6 +48,7 @@ func build(r rooms) (*writ.Registry, *gateway.Validator, error) {
 		return validator.Schema(schema, args)
 	}})...)
 	all = append(all, newApprovals(func(schema, value writ.RawObject) error { return validator.Schema(schema, value) }).Capabilities()...)
+	all = append(all, newBundles(r.vet).Capabilities()...)
 	all = append(all, registry.Capabilities(registry.Config{
 		Builtin:    func() []*writ.Capability { return all },
 		PolicyInfo: r.policyInfo, PolicyInfoType: reflect.TypeFor[policies.Info](),

@@ -39,6 +39,11 @@ type Daemon struct {
 	store      store.Store
 	ledger     *ledger.Ledger
 	engine     *policies.Engine
+	vet        func(sent []byte) (signer string, err error)
+	failed     map[writ.BundleID]time.Time // did not compile here; used by whoever looks
+	proposed   []byte                      // the bundle this replica was started with, canonical
+	blobs      *blobs.Dir
+	replica    string // among those of the store
 	integrator *ledger.Integrator
 	registry   *writ.Registry
 	door       *guard.Door
@@ -56,7 +61,7 @@ type Daemon struct {
 
 // New makes a Daemon from a valid configuration.
 func New(cfg Config, log *slog.Logger) *Daemon {
-	return &Daemon{cfg: cfg, log: log, stopping: make(chan struct{}), served: make(chan error, 1)}
+	return &Daemon{cfg: cfg, log: log, replica: consumerName(), failed: map[writ.BundleID]time.Time{}, stopping: make(chan struct{}), served: make(chan error, 1)}
 }
 
 // Start brings the gateway up in reading order and returns when it answers. If
@@ -246,32 +251,6 @@ func readGate(ctx context.Context, st store.Store) (gate writ.Gate, ok bool, err
 	return gate, ok, err
 }
 
-func (d *Daemon) openPolicies(ctx context.Context) error {
-	src := policies.Shipped()
-	if d.cfg.Policies != "" {
-		src = policies.Directory(d.cfg.Policies)
-	}
-	engine, err := policies.Load(ctx, src, policies.Options{Capabilities: IDs(Catalog()), Tenants: []writ.Tenant{shard}})
-	if err != nil {
-		return fmt.Errorf("policies: %w", err)
-	}
-	d.engine = engine
-	// Receipts name policies by digest, so the bytes are kept by digest.
-	dir, err := blobs.OpenDir(filepath.Join(d.cfg.Data, "blobs"), maxBundle)
-	if err != nil {
-		return fmt.Errorf("blobs: %w", err)
-	}
-	bundle, want := engine.Bundle()
-	got, err := dir.Put(ctx, bytesReader(bundle))
-	if err != nil {
-		return fmt.Errorf("policies: keeping the bundle: %w", err)
-	}
-	if got != want {
-		return fmt.Errorf("policies: the bundle was stored as %s and not as %s", got, want)
-	}
-	return nil
-}
-
 func (d *Daemon) openDoor(context.Context) error {
 	secret, made, err := loadSecret(filepath.Join(d.cfg.Keys, sessionKeyFile))
 	if err != nil {
@@ -283,7 +262,7 @@ func (d *Daemon) openDoor(context.Context) error {
 	}
 	reg, validator, err := build(rooms{
 		secret: agents.SecretsFrom(secret), policyInfo: func() any { return d.engine.Info() }, record: d.record, explain: d.explain, minLease: int64(d.cfg.MinLease),
-		export: d.export,
+		export: d.export, vet: d.vet,
 	})
 	if err != nil {
 		return err
@@ -292,56 +271,11 @@ func (d *Daemon) openDoor(context.Context) error {
 	d.telemetry = telemetry.New()
 	d.gauges()
 	d.door, err = guard.New(guard.Config{
-		Store: d.store, Registry: reg, Decider: d.engine, Sealer: d.sealer, Archive: d.archive(),
+		Store: d.store, Registry: reg, Decider: rules{d.engine}, Sealer: d.sealer, Archive: d.archive(),
 		Validator: validator, Obligors: []guard.Obligor{budgets.New()}, Approver: newApprovals(validator.Schema), Origin: d.keys.Origin, Shards: []writ.Tenant{shard},
 		Observer: d.telemetry.Door, Log: d.log, MaxInflight: d.cfg.Inflight,
 	})
 	return err
-}
-
-// openGate puts this replica's policies, bindings and key in force. On a shared
-// store they must be the ones in force already: replicas that differ would
-// depose each other for ever.
-func (d *Daemon) openGate(ctx context.Context) error {
-	policy, bindings := d.engine.Revisions()
-	if d.cfg.Store != "bolt" {
-		if err := d.sameGate(ctx, policy, bindings); err != nil {
-			return err
-		}
-	}
-	_, _, err := d.door.System(ctx, shard, "gate.set", guard.GateSetArgs{
-		PolicyRevision: policy, BindingsRevision: bindings, ReceiptKeyID: d.sealer.KeyID(),
-	}, nil)
-	if err != nil {
-		return fmt.Errorf("opening the gate: %w", err)
-	}
-	return nil
-}
-
-func (d *Daemon) sameGate(ctx context.Context, policy, bindings string) error {
-	gate, ok, err := d.readGate(ctx)
-	if err != nil || !ok {
-		return err
-	}
-	if d.cfg.Activate {
-		return nil
-	}
-	return samePolicies(gate, policy, bindings)
-}
-
-// samePolicies refuses policies or role bindings other than those in force.
-func samePolicies(gate writ.Gate, policy, bindings string) error {
-	refuse := func(what, theirs, mine string) error {
-		return writ.Refuse(writ.CodeNotReady, "daemon.gate", "this store is governed by other "+what+" ("+theirs+") than this replica's ("+mine+")",
-			"start one replica with --activate-policies to put its own in force, then the others with the same ones")
-	}
-	switch {
-	case gate.PolicyRevision != policy:
-		return refuse("policies", gate.PolicyRevision, policy)
-	case gate.BindingsRevision != bindings:
-		return refuse("role bindings", gate.BindingsRevision, bindings)
-	}
-	return nil
 }
 
 func (d *Daemon) openLoops(ctx context.Context) error {
@@ -355,9 +289,11 @@ func (d *Daemon) openLoops(ctx context.Context) error {
 		return fmt.Errorf("operator session: %w", err)
 	}
 	d.loops.Go(d.housekeeping)
+	d.loops.Go(d.watchBundles)
+	d.loops.Go(d.beats)
 	d.onStop(func(context.Context) error { close(d.stopping); d.loops.Wait(); return nil })
 
-	d.dispatcher = guard.NewDispatcher(d.door, consumerName())
+	d.dispatcher = guard.NewDispatcher(d.door, d.replica)
 	d.dispatcher.Start(shard)
 	d.onStop(func(context.Context) error { d.dispatcher.Stop(); return nil })
 	return nil

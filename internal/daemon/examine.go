@@ -210,10 +210,27 @@ func (x *examination) gate(ctx context.Context, st store.Store) {
 		err = hasKeys(x.cfg, gate.ReceiptKeyID)
 	case x.keyID != gate.ReceiptKeyID:
 		err = otherKey(x.cfg, gate.ReceiptKeyID, "holds "+x.keyID)
-	case x.cfg.Store != "bolt" && x.policy != "" && !x.cfg.Activate:
-		err = samePolicies(gate, x.policy, x.bindings)
 	}
 	x.note("gate", "receipts signed with "+gate.ReceiptKeyID, err)
+	if ok && gate.Bundle != "" {
+		x.inForce(ctx, st, gate)
+	}
+}
+
+// inForce says what is served, whatever this gateway is started with.
+func (x *examination) inForce(ctx context.Context, st store.Store, gate writ.Gate) {
+	detail := "bundle " + gate.Bundle.Digest() + ", revision " + gate.PolicyRevision
+	if x.policy != "" && (x.policy != gate.PolicyRevision || x.bindings != gate.BindingsRevision) {
+		detail += "; the policies above are only staged"
+		if x.cfg.Activate {
+			detail = "bundle " + gate.Bundle.Digest() + "; the policies above take its place"
+		}
+	}
+	b, err := stored(ctx, st, gate.Bundle)
+	if err == nil && !x.cfg.Activate {
+		_, err = policies.Load(ctx, policies.FromBundle(b), policies.Options{Capabilities: IDs(Catalog()), Tenants: []writ.Tenant{shard}})
+	}
+	x.note("in force", detail, err)
 }
 
 func examineLedger(ctx context.Context, st store.Store, dir string) (string, error) {

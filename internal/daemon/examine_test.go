@@ -202,12 +202,13 @@ func TestDoctorComparesPoliciesOnASharedStore(t *testing.T) {
 	}
 	cfg := d.cfg
 	cfg.Policies = dir
-	wantWrong(t, cfg, "gate", "other policies")
-	if err := New(cfg, d.log).Start(t.Context()); err == nil || !strings.Contains(err.Error(), "other policies") {
-		t.Errorf("the start: %v", err)
+	all, wrong := examined(t, cfg)
+	if len(wrong) > 0 || !strings.Contains(all["in force"], "only staged") {
+		t.Fatalf("got %v, wrong %v", all, wrong)
 	}
 	cfg.Activate = true
-	if _, wrong := examined(t, cfg); len(wrong) > 0 {
-		t.Fatalf("got %v", wrong)
+	all, wrong = examined(t, cfg)
+	if len(wrong) > 0 || !strings.Contains(all["in force"], "take its place") {
+		t.Fatalf("got %v, wrong %v", all, wrong)
 	}
 }

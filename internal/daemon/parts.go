@@ -145,8 +145,11 @@ func (d *Daemon) inForce(ctx context.Context, note func(name string, ok bool, de
 		note(name, false, "this replica holds "+mine+", in force is "+theirs+": "+otherwise)
 	}
 	policy, bindings := d.engine.Revisions()
-	compare("policies", policy, gate.PolicyRevision, "restart it with the policies in force")
-	compare("bindings", bindings, gate.BindingsRevision, "restart it with the role bindings in force")
+	if s, ok := d.engine.Under(gate.PolicyRevision, gate.BindingsRevision, 0); ok { // held, and in force with the next call
+		policy, bindings = s.Revisions()
+	}
+	compare("policies", policy, gate.PolicyRevision, "it loads them from the store; the log says what keeps it")
+	compare("bindings", bindings, gate.BindingsRevision, "it loads them from the store; the log says what keeps it")
 	compare(checkReceiptKey, d.sealer.KeyID(), gate.ReceiptKeyID, "restart it with the keys in force")
 }
 

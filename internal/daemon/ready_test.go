@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"github.com/writ-gateway/writ"
-	"github.com/writ-gateway/writ/guard"
 	"github.com/writ-gateway/writ/store/redisstore/redistest"
 )
 
@@ -38,14 +37,14 @@ func TestNotReadyWithoutWhatIsInForce(t *testing.T) {
 		t.Fatalf("at the start: %v", bad)
 	}
 	policy, bindings := d.engine.Revisions()
-	for check, other := range map[string]guard.GateSetArgs{
+	for check, other := range map[string]writ.Gate{
 		"policies":    {PolicyRevision: "sha256:other", BindingsRevision: bindings, ReceiptKeyID: d.sealer.KeyID()},
 		"bindings":    {PolicyRevision: policy, BindingsRevision: "sha256:other", ReceiptKeyID: d.sealer.KeyID()},
 		"receipt key": {PolicyRevision: policy, BindingsRevision: bindings, ReceiptKeyID: "SHA256:other"},
 	} {
-		if _, _, err := d.door.System(t.Context(), shard, "gate.set", other, nil); err != nil {
-			t.Fatal(err)
-		}
+		behind(t, d, func(g *writ.Gate) {
+			g.PolicyRevision, g.BindingsRevision, g.ReceiptKeyID = other.PolicyRevision, other.BindingsRevision, other.ReceiptKeyID
+		})
 		if _, err := d.asToken(t.Context(), strings.TrimSpace(string(token)), "run.list", map[string]any{}); writ.CodeOf(err) != writ.CodePolicyDown {
 			t.Fatalf("%s: got %v", check, err)
 		}

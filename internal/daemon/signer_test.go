@@ -1,16 +1,21 @@
 package daemon
 
 import (
+	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"maps"
 	"net/http"
+	"os"
+	"path/filepath"
 	"testing"
 
 	"github.com/writ-gateway/writ"
+	"github.com/writ-gateway/writ/bundles"
 	"github.com/writ-gateway/writ/client"
 	"github.com/writ-gateway/writ/gateway"
 	"github.com/writ-gateway/writ/guard"
+	"github.com/writ-gateway/writ/policies"
 	"github.com/writ-gateway/writ/receipts"
 )
 
@@ -118,6 +123,21 @@ func TestNothingChangesWithoutTheSigner(t *testing.T) {
 		t.Fatal(err)
 	}
 	operator := credentialOf(t, d)
+	inForce := gateOf(t, d).Bundle.Digest()
+	another := func() bundles.Upload {
+		dir := t.TempDir()
+		if err := os.CopyFS(dir, os.DirFS("../../policies")); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(dir, "packs", "budgets", "more.rego"), []byte("package packs.budgets\n\n_more := 1\n"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		b, err := policies.PackDirectory(dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return bundles.Upload(base64.StdEncoding.EncodeToString(b))
+	}()
 	failure := map[string]any{"class": "external", "code": "x", "retryable": true}
 	hold := func(more map[string]any) map[string]any {
 		out := map[string]any{"task_id": taken.Task, "lease_id": lease.Lease.ID, "fence": lease.Lease.Fence}
@@ -151,7 +171,14 @@ func TestNothingChangesWithoutTheSigner(t *testing.T) {
 		"approval.decide":   {aliceCred, map[string]any{"approval_id": pending, "decision": "approve"}},
 		"approval.revoke":   {operator, map[string]any{"approval_id": approved}},
 		"approval.respond":  {nil, map[string]any{"approval_id": pending, "response": map[string]any{}}}, // a decision with an answer
+		"policy.stage":      {operator, map[string]any{"bundle": another}},
+		"policy.activate":   {nil, map[string]any{"digest": inForce}}, // these write the same documents as staging and adopting
+		"policy.rollback":   {nil, map[string]any{}},
+		"policy.withdraw":   {nil, map[string]any{"digest": inForce}},
 		// What the gateway does by itself.
+		"policy.adopt":    {nil, map[string]any{"bundle": another, "replica": d.replica, "receipt_key_id": d.sealer.KeyID(), "force": true}},
+		"policy.report":   {nil, map[string]any{"digest": inForce, "replica": d.replica, "ok": true}},
+		"policy.beat":     {nil, map[string]any{"replica": d.replica, "seconds": 60}},
 		"approval.expire": {nil, map[string]any{"approval_id": pending}},
 		"run.offer":       {nil, map[string]any{"run_id": run.Run}},
 		"gate.set":        {nil, map[string]any{"policy_revision": "x", "bindings_revision": "y", "receipt_key_id": "z"}},
