@@ -30,9 +30,27 @@ func parseRecord(record []byte) (ast.Value, error) {
 	return v, nil
 }
 
-// Judge evaluates a recorded decision's input with the packs loaded now.
+// Judge is (*Rules).Judge of the rules loaded last.
 func (e *Engine) Judge(ctx context.Context, c writ.CapabilityID, record []byte) (writ.Decision, error) {
-	s := e.now.Load()
+	return e.now.Load().Judge(ctx, c, record)
+}
+
+// OfRevision is rules whose packs are of a revision, whatever their roles; nil
+// when none are held.
+func (e *Engine) OfRevision(policy string) *Rules {
+	if s := e.now.Load(); s.policy == policy {
+		return s
+	}
+	for _, s := range e.holding() {
+		if s.policy == policy {
+			return s
+		}
+	}
+	return nil
+}
+
+// Judge evaluates a recorded decision's input with these packs.
+func (s *snapshot) Judge(ctx context.Context, c writ.CapabilityID, record []byte) (writ.Decision, error) {
 	d := writ.Decision{Effect: writ.EffectDeny, PolicyRevision: s.policy, BindingsRevision: s.bindings}
 	r := s.routes[c]
 	if r == nil {
@@ -43,7 +61,7 @@ func (e *Engine) Judge(ctx context.Context, c writ.CapabilityID, record []byte) 
 		return d, err
 	}
 	d.Packs = r.refs
-	found, err := r.eval(ctx, input, e.options.Timeout)
+	found, err := r.eval(ctx, input, s.timeout)
 	if err != nil {
 		return d, err
 	}
@@ -71,10 +89,9 @@ type ExplainedRule struct {
 	Stopped int         `json:"stopped_at,omitempty" doc:"Line of the last condition that was not met, for a rule that did not hold."`
 }
 
-// Explain evaluates a record with the packs loaded now and says of every rule
-// whether it held and where it stopped. It costs far more than a decision.
-func (e *Engine) Explain(ctx context.Context, c writ.CapabilityID, record []byte) (Explanation, error) {
-	s := e.now.Load()
+// Explain evaluates a record with these packs and says of every rule whether it
+// held and where it stopped. It costs far more than a decision.
+func (s *snapshot) Explain(ctx context.Context, c writ.CapabilityID, record []byte) (Explanation, error) {
 	r := s.routes[c]
 	if r == nil {
 		return Explanation{}, fmt.Errorf("no route for capability %s", c)
@@ -83,11 +100,11 @@ func (e *Engine) Explain(ctx context.Context, c writ.CapabilityID, record []byte
 	if err != nil {
 		return Explanation{}, err
 	}
-	found, err := r.eval(ctx, input, e.options.Timeout)
+	found, err := r.eval(ctx, input, s.timeout)
 	if err != nil {
 		return Explanation{}, err
 	}
-	ctx, cancel := context.WithTimeout(ctx, 10*e.options.Timeout)
+	ctx, cancel := context.WithTimeout(ctx, 10*s.timeout)
 	defer cancel()
 	trace := topdown.NewBufferTracer()
 	if _, err := r.query.Eval(ctx, rego.EvalParsedInput(input), rego.EvalQueryTracer(trace), rego.EvalRuleIndexing(false)); err != nil {

@@ -26,7 +26,7 @@ func TestRecordsAreJudgedAndExplained(t *testing.T) {
 	if err != nil || again.Effect != d.Effect || strings.Join(again.Rules(), " ") != strings.Join(d.Rules(), " ") {
 		t.Errorf("judged again: %v %v, %v", again.Effect, again.Rules(), err)
 	}
-	x, err := e.Explain(t.Context(), "task.claim", d.Record)
+	x, err := e.OfRevision(d.PolicyRevision).Explain(t.Context(), "task.claim", d.Record)
 	if err != nil || x.Effect != writ.EffectDeny {
 		t.Fatalf("%+v, %v", x, err)
 	}
@@ -47,11 +47,14 @@ func TestRecordsAreJudgedAndExplained(t *testing.T) {
 	if held != 1 || stopped < len(x.Rules)*2/3 {
 		t.Errorf("%d rules held, %d of %d say where they stopped", held, stopped, len(x.Rules))
 	}
+	if e.OfRevision("sha256:other") != nil {
+		t.Error("rules of a revision nobody loaded")
+	}
 	for name, record := range map[string][]byte{"none": nil, "damaged": []byte(`{"call":`), "too long": bytes.Repeat([]byte(" "), maxRecord+1)} {
 		if _, err := e.Judge(t.Context(), "task.claim", record); err == nil {
 			t.Errorf("%s: judged", name)
 		}
-		if _, err := e.Explain(t.Context(), "task.claim", record); err == nil {
+		if _, err := e.OfRevision(d.PolicyRevision).Explain(t.Context(), "task.claim", record); err == nil {
 			t.Errorf("%s: explained", name)
 		}
 	}

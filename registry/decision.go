@@ -61,7 +61,7 @@ type PolicyRecord struct {
 	PolicyRevision string            `json:"policy_revision" doc:"Policies that decided."`
 	Input          writ.RawObject    `json:"input,omitempty" doc:"What they were shown. Absent: not replayable, see why_not."`
 	WhyNot         string            `json:"why_not,omitempty" doc:"Why the decision cannot be replayed."`
-	Agrees         *bool             `json:"agrees,omitempty" doc:"Whether the same policies still decide the same; absent when they are not in force. False is an alarm: something was changed that must not be."`
+	Agrees         *bool             `json:"agrees,omitempty" doc:"Whether the same policies still decide the same; absent when they are not held any more. False is an alarm: something was changed that must not be."`
 }
 
 // PolicyRecordsArgs page through the decisions of the past.

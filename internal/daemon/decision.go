@@ -8,7 +8,7 @@ import (
 )
 
 // record reads the decision a receipt is of. If the policies that took it are
-// in force, they are asked again: that they no longer decide the same must not
+// held here, they are asked again: that they no longer decide the same must not
 // happen, and is logged as an error.
 func (d *Daemon) record(r writ.Receipt) (registry.PolicyRecord, error) {
 	var opened []byte
@@ -21,29 +21,31 @@ func (d *Daemon) record(r writ.Receipt) (registry.PolicyRecord, error) {
 	if err != nil || rec.Input == nil {
 		return rec, err
 	}
-	if policy, _ := d.engine.Revisions(); policy != rec.PolicyRevision {
+	rules := d.engine.OfRevision(rec.PolicyRevision)
+	if rules == nil {
 		return rec, nil
 	}
-	now, err := d.engine.Judge(context.Background(), rec.Capability, rec.Input)
+	now, err := rules.Judge(context.Background(), rec.Capability, rec.Input)
 	agrees := err == nil && now.Effect == rec.Effect
 	if !agrees {
-		d.log.Error("the policies in force do not decide what they are recorded to have decided", "receipt", rec.ReceiptID, "error", err)
+		d.log.Error("policies do not decide what they are recorded to have decided", "receipt", rec.ReceiptID, "error", err)
 	}
 	rec.Agrees = &agrees
 	return rec, nil
 }
 
-// explain says why a decision was taken. Only the policies in force are at hand.
+// explain says why a decision was taken, by the policies that took it.
 func (d *Daemon) explain(rec registry.PolicyRecord) (any, error) {
 	const op = "daemon.explain"
 	if rec.Input == nil {
 		return nil, writ.Refuse(writ.CodeUnavailable, op, "the decision cannot be explained: "+rec.WhyNot, "choose a receipt of a call that policy decided")
 	}
-	if policy, _ := d.engine.Revisions(); policy != rec.PolicyRevision {
-		return nil, writ.Refuse(writ.CodeUnavailable, op, "other policies are in force than those that decided", "ask a gateway that holds the revision named in details").
+	rules := d.engine.OfRevision(rec.PolicyRevision)
+	if rules == nil {
+		return nil, writ.Refuse(writ.CodeUnavailable, op, "the policies that decided are not held here any more", "stage the bundle of the revision named in details, and ask again").
 			With("policy_revision", rec.PolicyRevision)
 	}
-	out, err := d.engine.Explain(context.Background(), rec.Capability, rec.Input)
+	out, err := rules.Explain(context.Background(), rec.Capability, rec.Input)
 	if err != nil {
 		return nil, writ.Fault(writ.CodePolicyDown, op, err)
 	}
