@@ -19,7 +19,7 @@ import (
 
 func receiptCommand() *cobra.Command {
 	cmd := &cobra.Command{
-		Use: "receipt", Short: "Read, export and verify receipts", GroupID: "check", Args: cobra.NoArgs,
+		Use: "receipt", Short: "Read, export and verify receipts", GroupID: "check", Args: noCommand,
 		RunE: func(c *cobra.Command, _ []string) error { return c.Help() },
 	}
 	cat := daemon.Catalog()
@@ -109,6 +109,9 @@ sequence without a gap, legal transitions, and the signed head.
 Exit codes: 0 ok, 1 tampered (or signed by another key), 2 malformed, 3
 incomplete, 4 could not verify: the export or the key cannot be read.`,
 		RunE: func(c *cobra.Command, args []string) error {
+			if err := checkFormat(c, format); err != nil {
+				return err
+			}
 			if key == "" {
 				dir, named := dataDir(data, os.Getenv)
 				if !named {
