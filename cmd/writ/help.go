@@ -214,5 +214,6 @@ var examples = map[writ.CapabilityID]string{
 	"capability.get":   `writ capability get task.enqueue`,
 	"policy.info":      `writ policy info`,
 	"receipt.list":     `writ receipt list --run-id run_01M89R8763R5PGQGSMXGFWBA4N --limit 20`,
+	"receipt.evidence": `writ receipt evidence rcp_01M89R8776WWQMDZ1SS4766DAD`,
 	"receipt.get":      `writ receipt get rcp_01M89R8776WWQMDZ1SS4766DAD`,
 }

@@ -52,6 +52,8 @@ func TestReferenceIsUpToDate(t *testing.T) {
 	states(&b, "session", writ.SessionMoves)
 	states(&b, "run", writ.RunMoves)
 	states(&b, "task", writ.TaskMoves)
+	states(&b, "approval", writ.ApprovalMoves)
+	states(&b, "gate", writ.GateMoves)
 	b.WriteString("\n## Errors\n\nProblems (RFC 9457) carry one of these codes. *Receipted* ones leave a denial in the log. A version named\nin If-Match that no longer holds is 412. A method that a path does not have is 405 with the code `malformed`.\n\n" +
 		"| code | status | receipted |\n|---|---|---|\n")
 	for _, c := range writ.Codes() {

@@ -21,6 +21,7 @@ type rooms struct {
 	secret     func(*writ.Call) string
 	policyInfo func() any
 	export     func(list []writ.Receipt, after, at int64, more bool) ([]byte, error)
+	evidence   func(writ.Receipt) ([]byte, error)
 	minLease   int64
 }
 
@@ -49,7 +50,7 @@ func build(r rooms) (*writ.Registry, *gateway.Validator, error) {
 		Builtin:    func() []*writ.Capability { return all },
 		PolicyInfo: r.policyInfo, PolicyInfoType: reflect.TypeFor[policies.Info](),
 		Schemas:  func(k *writ.Capability) (args, result writ.RawObject) { return validator.Schemas(k) },
-		Envelope: receipts.Envelope, Export: r.export,
+		Envelope: receipts.Envelope, Export: r.export, Evidence: r.evidence,
 	})...)
 	for _, k := range all {
 		builtin[k.ID] = true

@@ -283,7 +283,7 @@ func (d *Daemon) openDoor(context.Context) error {
 	}
 	reg, validator, err := build(rooms{
 		secret: agents.SecretsFrom(secret), policyInfo: func() any { return d.engine.Info() }, minLease: int64(d.cfg.MinLease),
-		export: d.export,
+		export: d.export, evidence: d.evidence,
 	})
 	if err != nil {
 		return err
