@@ -21,8 +21,8 @@ import (
 // why another store would tell nothing new.
 var embeddedOnly = map[string]string{
 	"policy-author": "it is about files of policies; no gateway is in it",
-	"config": "it is about where settings come from; the one gateway in it only shows where its data went",
-	"doctor": "it is about the files of a data directory, the embedded store's among them",
+	"config":        "it is about where settings come from; the one gateway in it only shows where its data went",
+	"doctor":        "it is about the files of a data directory, the embedded store's among them",
 }
 
 // Each script of testdata/script is one story told with the command line, on
