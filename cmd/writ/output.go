@@ -60,6 +60,9 @@ func render(w io.Writer, format string, raw json.RawMessage) error {
 			nested = append(nested, f)
 		}
 	}
+	if err := t.Flush(); err != nil { // what follows is no row of the table
+		return err
+	}
 	for _, f := range plain {
 		fmt.Fprintf(t, "%s\t%s\n", printable(f.name), cell(f.value))
 	}
