@@ -64,6 +64,9 @@ func render(w io.Writer, format string, raw json.RawMessage) error {
 		return err
 	}
 	for _, f := range plain {
+		if text, ok := f.value.(string); ok && len(text) > maxWord && json.Valid([]byte(text)) {
+			f.value = fmt.Sprintf("(%d bytes of JSON; -o json shows them)", len(text))
+		}
 		fmt.Fprintf(t, "%s\t%s\n", printable(f.name), cell(f.value))
 	}
 	if err := t.Flush(); err != nil {

@@ -50,6 +50,13 @@ func TestReceiptsAsATable(t *testing.T) {
 	}
 }
 
+func TestTextsOfJSONAreCut(t *testing.T) {
+	long := `{\"a\":\"` + strings.Repeat("x ", 200) + `\"}`
+	if got, want := rendered(t, `{"digest":"d","text":"`+long+`"}`), "digest  d\ntext    (408 bytes of JSON; -o json shows them)\n"; got != want {
+		t.Errorf("got %q, want %q", got, want)
+	}
+}
+
 func TestEmptyListsSaySo(t *testing.T) {
 	for raw, want := range map[string]string{
 		`{"runs":[]}`:                             "no runs\n",

@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/spf13/cobra"
 	"go.yaml.in/yaml/v3"
@@ -263,8 +264,13 @@ func parseJSON(s string) (any, error) {
 		}
 		s = string(b)
 	}
-	if !json.Valid([]byte(s)) {
-		return nil, fmt.Errorf("want JSON, or @file with JSON")
+	if err := json.Unmarshal([]byte(s), new(any)); err != nil {
+		if syn, ok := errors.AsType[*json.SyntaxError](err); ok { // the place only: the text may be a secret
+			before := s[:min(max(syn.Offset-1, 0), int64(len(s)))]
+			return nil, fmt.Errorf("want JSON, or @file with JSON: line %d, column %d is not",
+				1+strings.Count(before, "\n"), 1+utf8.RuneCountInString(before[strings.LastIndexByte(before, '\n')+1:]))
+		}
+		return nil, errors.New("want JSON, or @file with JSON")
 	}
 	return json.RawMessage(s), nil
 }
