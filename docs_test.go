@@ -81,3 +81,38 @@ func TestReadmeOrder(t *testing.T) {
 		at += i + len(part)
 	}
 }
+
+// The page tells the steps of a call in the order the door makes them.
+func TestLifeOfACallIsInOrder(t *testing.T) {
+	text, err := os.ReadFile("docs/life-of-a-call.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, list, _ := strings.Cut(string(text), "## 2. ")
+	list, _, _ = strings.Cut(list, "## 3. ")
+	at, steps := 0, 0
+	for _, f := range sources(t) {
+		for _, d := range f.ast.Decls {
+			fn, ok := d.(*ast.FuncDecl)
+			if !ok || f.pkg != "guard" || f.test || fn.Name.Name != "once" {
+				continue
+			}
+			ast.Inspect(fn.Body, func(n ast.Node) bool {
+				sel, ok := n.(*ast.SelectorExpr)
+				if !ok {
+					return true
+				}
+				step := "`" + sel.Sel.Name + "`"
+				if i := strings.Index(list, step); i >= 0 && i < at {
+					t.Errorf("the page tells of %s too early", step)
+				} else if i >= 0 {
+					at, steps = i, steps+1
+				}
+				return true
+			})
+		}
+	}
+	if steps != 14 {
+		t.Errorf("the page tells of %d steps of the door's, want 14", steps)
+	}
+}

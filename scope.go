@@ -13,6 +13,10 @@ var ErrScope = errors.New("not a canonical resource URI")
 
 var scopeSchemes = []string{"fs", "mem", "conn", "http", "task", "secret"}
 
+// ScopeForm says how a resource URI is written, for hints.
+const ScopeForm = "write resource URIs like fs:site/docs/ or http:api.example.com/v1/: one of fs, mem, conn, http, task or secret, a colon, " +
+	"and segments of printable ASCII without spaces, %, *, ?, # and backslashes, none of them empty, . or .."
+
 // CanonicalScope checks a resource URI and returns its canonical form:
 // "<scheme>:<segment>/…/", always ending in "/". A scope covers itself and
 // everything below it by whole segments, so "fs:repo/ops/plug/" does not cover

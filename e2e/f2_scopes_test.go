@@ -103,5 +103,10 @@ func TestF2T4OutsideTheWriteScope(t *testing.T) {
 		if s := c.state(task); s != "queued" {
 			t.Fatalf("the task is %s", s)
 		}
+		// Whoever waits for it can see why nobody takes it.
+		r = c.orc.ok(200, "GET", "/v1/tasks/"+task, nil)
+		if by, _ := r.at("refused_to").([]any); len(by) != 1 || by[0] != "builder" {
+			t.Fatalf("set aside, but refused_to is %v", r.at("refused_to"))
+		}
 	})
 }

@@ -2,12 +2,14 @@ package gateway
 
 import (
 	"bytes"
+	"errors"
 	"net/http"
 	"net/url"
 	"reflect"
 	"slices"
 	"strconv"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/go-json-experiment/json/jsontext"
 
@@ -165,4 +167,35 @@ func merge(members, body []byte) ([]byte, error) {
 		out = append(out, ',')
 	}
 	return append(out, rest...), nil
+}
+
+// badText is why a text of the caller cannot be read, and where. Its words are
+// ours.
+type badText struct {
+	offset int    // in the text that was read
+	twice  string // the member at the top that is there twice
+}
+
+func (b *badText) Error() string { return "at byte " + strconv.Itoa(b.offset) }
+
+// inBody says where in the body the caller sent a text that was merged from it
+// went wrong, and of a member that is there twice that the path has it. It
+// shows a position and nothing of the text.
+func inBody(err error, merged, body []byte, params []string) error {
+	bad, ok := errors.AsType[*badText](err)
+	if !ok || len(body) == 0 {
+		return err
+	}
+	e := *writ.AsError("gateway.body", err)
+	if slices.Contains(params, bad.twice) {
+		e.Msg, e.Hint = bad.twice+" comes from the path", "leave "+bad.twice+" out of the body"
+	}
+	// The end of the merged text is the end of the body.
+	if at := bad.offset - (len(merged) - len(body)); at >= 0 && at <= len(body) {
+		before := body[:at]
+		line := 1 + bytes.Count(before, []byte("\n"))
+		column := 1 + utf8.RuneCount(before[bytes.LastIndexByte(before, '\n')+1:])
+		e.Msg += ": line " + strconv.Itoa(line) + ", column " + strconv.Itoa(column) + " of the body"
+	}
+	return &e
 }

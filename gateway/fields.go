@@ -1,7 +1,9 @@
 package gateway
 
 import (
+	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/danielgtaylor/huma/v2"
@@ -124,8 +126,25 @@ func (f *findings) add(c *catalogue, s *huma.Schema, d *huma.ErrorDetail) {
 		f.missing = append(f.missing, ptr[1:])
 		f.invalid = append(f.invalid, writ.FieldError{Pointer: ptr, Msg: "is required"})
 	default:
-		f.invalid = append(f.invalid, writ.FieldError{Pointer: ptr, Msg: safeMessage(d.Message)})
+		f.invalid = append(f.invalid, writ.FieldError{Pointer: ptr, Msg: plainNumber(at, safeMessage(d.Message))})
 	}
+}
+
+// plainNumber writes the bound of a number without an exponent.
+func plainNumber(s *huma.Schema, msg string) string {
+	if s == nil {
+		return msg
+	}
+	for format, bound := range map[string]*float64{
+		validation.MsgExpectedMinimumNumber: s.Minimum, validation.MsgExpectedExclusiveMinimumNumber: s.ExclusiveMinimum,
+		validation.MsgExpectedMaximumNumber: s.Maximum, validation.MsgExpectedExclusiveMaximumNumber: s.ExclusiveMaximum,
+		validation.MsgExpectedNumberBeMultipleOf: s.MultipleOf,
+	} {
+		if prefix, _, _ := strings.Cut(format, "%"); bound != nil && strings.HasPrefix(msg, prefix) && msg == fmt.Sprintf(format, *bound) {
+			return prefix + strconv.FormatFloat(*bound, 'f', -1, 64)
+		}
+	}
+	return msg
 }
 
 // unknownMember says which names an object may have instead.

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/sha256"
+	"fmt"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
@@ -12,6 +13,9 @@ import (
 	"testing"
 
 	stdjson "encoding/json"
+
+	"github.com/danielgtaylor/huma/v2"
+	"github.com/danielgtaylor/huma/v2/validation"
 
 	"github.com/writ-gateway/writ"
 )
@@ -150,6 +154,12 @@ func TestHeadersAreChecked(t *testing.T) {
 	} {
 		wantProblem(t, send(h, "POST", "/v1/sessions", "", kv[0], kv[1]), http.StatusBadRequest, writ.CodeMalformed)
 	}
+	empty := httptest.NewRequest("POST", "/v1/sessions", nil) // a key that got lost is no key left out
+	empty.Header["Authorization"] = []string{"Bearer " + testToken}
+	empty.Header["Idempotency-Key"] = []string{""}
+	we := httptest.NewRecorder()
+	h.ServeHTTP(we, empty)
+	wantProblem(t, we, http.StatusBadRequest, writ.CodeMalformed)
 	twice := httptest.NewRequest("POST", "/v1/sessions", nil)
 	twice.Header["Authorization"] = []string{"Bearer " + testToken}
 	twice.Header["Idempotency-Key"] = []string{"a", "b"}
@@ -342,5 +352,36 @@ func TestNoEntropyNoCall(t *testing.T) {
 	h, door := newFake(t, func(c *Config) { c.Rand = strings.NewReader("") })
 	if w := send(h, "GET", "/v1/runs", ""); w.Code != http.StatusInternalServerError || door.count() != 0 {
 		t.Errorf("%d %s", w.Code, w.Body)
+	}
+}
+
+// Bad JSON is refused with its place in what was sent, whatever the path added.
+func TestBadTextsAreLocated(t *testing.T) {
+	h, _ := newFake(t, nil)
+	complete := "/v1/tasks/" + testTask + "/complete"
+	for _, c := range []struct{ target, body, want string }{
+		{complete, `{"fence":}`, "line 1, column 10 of the body"},
+		{complete, "\n {\n  \"fence\": 1,\n  ü}", "line 4, column 3 of the body"},
+		{complete, `{"fence":1`, "line 1, column 11 of the body"},
+		{complete, `{"fence":1,"fence":2}`, "a member appears twice: line 1, column 12 of the body"},
+		{complete, `{"task_id":"` + testTask + `","fence":1}`, "task_id comes from the path"},
+		{"/v1/tasks", "{\n\"key\" 1}", "line 2, column 7 of the body"},
+		{"/v1/invoke", "{\n\"capability\":\"task.enqueue\",\"args\":{]}", "line 2, column 37 of the body"},
+	} {
+		p := wantProblem(t, send(h, "POST", c.target, c.body), http.StatusBadRequest, writ.CodeMalformed)
+		if !strings.Contains(p.Detail, c.want) {
+			t.Errorf("%s %s: got %q, want %q", c.target, c.body, p.Detail, c.want)
+		}
+	}
+}
+
+func TestBoundsHaveNoExponent(t *testing.T) {
+	million := 1e6
+	s := &huma.Schema{Maximum: &million}
+	if got := plainNumber(s, fmt.Sprintf(validation.MsgExpectedMaximumNumber, million)); got != "expected number <= 1000000" {
+		t.Errorf("got %q", got)
+	}
+	if got := plainNumber(s, "expected string"); got != "expected string" {
+		t.Errorf("got %q", got)
 	}
 }

@@ -15,6 +15,7 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/danielgtaylor/huma/v2/adapters/humago"
 	"github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
 
 	"github.com/writ-gateway/writ"
 )
@@ -81,6 +82,7 @@ func governed(cfg Config, route Route, c *writ.Capability) func(huma.Context) {
 			return
 		}
 
+		merged := call.Raw
 		reply, receipt, err := cfg.Door.Do(r.Context(), call)
 		if p := call.PolicyRevision; p != "" {
 			w.Header().Set("Policy-Revision", p)
@@ -88,6 +90,9 @@ func governed(cfg Config, route Route, c *writ.Capability) func(huma.Context) {
 			w.Header().Set("Policy-Revision", cfg.PolicyRevision())
 		}
 		if err != nil {
+			if call.Via == "" {
+				err = inBody(err, merged, body, params)
+			}
 			fail(err, receipt)
 			return
 		}
@@ -104,7 +109,7 @@ func preconditions(call *writ.Call, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	if len(key) > 128 || strings.ContainsFunc(key, func(c rune) bool { return c <= ' ' || c > '~' }) {
+	if (key == "" && len(r.Header.Values("Idempotency-Key")) > 0) || len(key) > 128 || strings.ContainsFunc(key, func(c rune) bool { return c <= ' ' || c > '~' }) {
 		return writ.Refuse(writ.CodeMalformed, op, "the Idempotency-Key is not valid", "use 1 to 128 visible ASCII characters")
 	}
 	call.IdempotencyKey = key
@@ -189,8 +194,16 @@ type Invocation struct {
 func unwrap(call *writ.Call, reg *writ.Registry) error {
 	var args Invocation
 	const op = "gateway.invoke"
-	if tooBig(call.Raw) != "" || json.Unmarshal(call.Raw, &args, strict) != nil {
+	if tooBig(call.Raw) != "" {
 		return writ.Refuse(writ.CodeMalformed, op, "the body is not an invocation", `send {"capability": "…", "args": {…}}`)
+	}
+	if err := json.Unmarshal(call.Raw, &args, strict); err != nil {
+		e := writ.Refuse(writ.CodeMalformed, op, "the body is not an invocation", `send {"capability": "…", "args": {…}}`)
+		if syn, ok := errors.AsType[*jsontext.SyntacticError](err); ok {
+			e.Err = &badText{offset: int(syn.ByteOffset)}
+			return inBody(e, call.Raw, call.Raw, nil)
+		}
+		return e
 	}
 	if !args.Capability.Valid() {
 		e := writ.Refuse(writ.CodeInputInvalid, op, "the invocation names no capability", "GET /v1/capabilities lists them")

@@ -48,7 +48,7 @@ var kindOf = map[writ.Code]struct {
 	writ.CodeTooLarge:         {http.StatusRequestEntityTooLarge, "The body is too large"},
 	writ.CodeInputInvalid:     {http.StatusUnprocessableEntity, "The arguments are not valid"},
 	writ.CodeNoAgent:          {http.StatusUnprocessableEntity, "No agent could ever run this"},
-	writ.CodeIdempotency:      {http.StatusUnprocessableEntity, "The idempotency key belongs to another request"},
+	writ.CodeIdempotency:      {http.StatusUnprocessableEntity, "The key belongs to another request"},
 	writ.CodePaused:           {http.StatusLocked, "The run is paused"},
 	writ.CodeQuota:            {http.StatusTooManyRequests, "Over a quota"},
 	writ.CodeBackpressure:     {http.StatusTooManyRequests, "Too busy"},

@@ -216,11 +216,19 @@ func pointer(path []string) string {
 // malformed explains why raw could not be read at all.
 func (v *Validator) malformed(op string, raw []byte, s *huma.Schema, err error) error {
 	e := &writ.Error{Code: writ.CodeMalformed, Op: op, Msg: "the arguments are not well-formed JSON", Hint: "send one JSON object (RFC 8259)"}
+	syn, isSyntax := errors.AsType[*jsontext.SyntacticError](err)
+	if isSyntax {
+		bad := &badText{offset: int(syn.ByteOffset)}
+		if errors.Is(syn.Err, jsontext.ErrDuplicateName) && len(tokens(syn.JSONPointer)) == 1 {
+			bad.twice = tokens(syn.JSONPointer)[0]
+		}
+		e.Err = bad
+	}
 	if !utf8.Valid(raw) {
 		e.Msg = "the arguments are not valid UTF-8"
 		return e
 	}
-	if syn, ok := errors.AsType[*jsontext.SyntacticError](err); ok {
+	if isSyntax {
 		ptr, _ := v.cat.locate(s, tokens(syn.JSONPointer))
 		msg := "not well-formed here or just after"
 		if errors.Is(syn.Err, jsontext.ErrDuplicateName) {

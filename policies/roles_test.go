@@ -83,6 +83,7 @@ func TestShippedRoles(t *testing.T) {
 		"task.fail task.release":                                  "executor system",
 		"receipt.get":                                             people,
 		"receipt.list receipt.export":                             "operator verifier approver auditor system",
+		"receipt.evidence":                                        "operator auditor system",
 		"session.expire task.expire":                              "system",
 	}
 	told := 0

@@ -2,16 +2,12 @@ package policies
 
 import (
 	"fmt"
-	"os"
 	"testing"
 	"time"
 )
 
-// TestSizes prints what bundles of a team's size come to, for the documentation.
-func TestSizes(t *testing.T) {
-	if os.Getenv("WRIT_SIZES") == "" {
-		t.Skip("for the documentation: set WRIT_SIZES")
-	}
+// BenchmarkSizes prints what bundles of a team's size come to, for the documentation.
+func BenchmarkSizes(t *testing.B) {
 	for _, n := range []int{0, 20, 100, 200} {
 		f := sources(t)
 		for i := range n {

@@ -282,6 +282,9 @@ func TestRefuseAndReoffer(t *testing.T) {
 	if err := refuse("agent-a", l.lane()); err != nil || l.inLane(id) {
 		t.Fatalf("err %v, in lane %v", err, l.inLane(id))
 	}
+	if v := body[TaskView](l, l.do("task.get", l.owner, &TaskGetArgs{Task: id})); len(v.RefusedTo) != 1 || v.RefusedTo[0] != "agent-a" {
+		t.Fatalf("a task that was set aside shows refused_to %v", v.RefusedTo)
+	}
 	audit(l)
 	for i, want := range []int{1, 0} {
 		if got := l.sweep("task.reoffer", &TaskSweepArgs{Task: id}); got.Changed != want || len(l.w.Lane(l.lane())) != 1 {

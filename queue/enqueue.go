@@ -86,7 +86,8 @@ func (e enqueuer) plan(c *writ.Call, a *TaskEnqueueArgs, s writ.Snapshot, _ writ
 	case err != nil:
 		return fail(err)
 	case ok && old.ArgsDigest != t.ArgsDigest:
-		return fail(writ.Refuse(writ.CodeIdempotency, opEnqueue, "the run has another task of this key", "choose another key, or send the first request again").
+		return fail(writ.Refuse(writ.CodeIdempotency, opEnqueue, "the run has a task of this key already, made by another request",
+			"read the task named in details, choose another key for another task, or send the first request again").
 			With("task", string(old.ID)))
 	case ok:
 		return writ.Tx{}, unchanged(old, version), nil

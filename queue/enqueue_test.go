@@ -39,7 +39,9 @@ func TestEnqueue(t *testing.T) {
 	l.setRun(func(r *writ.Run) { r.Sealed = true })
 	l.do("task.enqueue", l.owner, a) // even when the run is closed by now
 	a.Args = writ.RawObject(`{"a":[1.5],"b":2}`)
-	l.refused(writ.CodeIdempotency, "task.enqueue", l.owner, a)
+	if e := l.refused(writ.CodeIdempotency, "task.enqueue", l.owner, a); !strings.Contains(e.Msg, "a task of this key") || strings.Contains(e.Msg+e.Hint, "Idempotency") {
+		t.Errorf("a key of a task is spoken of as another key: %q, %q", e.Msg, e.Hint)
+	}
 	audit(l)
 }
 
@@ -101,6 +103,9 @@ func TestEnqueueRefusals(t *testing.T) {
 			e := l.refused(c.want, "task.enqueue", c.by(l), a)
 			if c.at != "" && (len(e.Fields) != 1 || e.Fields[0].Pointer != c.at) {
 				t.Fatalf("fields %v, want %s", e.Fields, c.at)
+			}
+			if c.name == "scope not canonical" && e.Hint != writ.ScopeForm {
+				t.Errorf("hint %q does not say how a resource URI is written", e.Hint)
 			}
 			if len(l.w.Lanes()) != 0 || l.w.Counter(writ.RunOpenTasks(l.run)) != 0 {
 				t.Fatal("a refused task was queued")

@@ -14,7 +14,7 @@ func notFound(op, kind string) *writ.Error {
 
 // invalid refuses one argument.
 func invalid(op, pointer, msg string) *writ.Error {
-	e := writ.Refuse(writ.CodeInputInvalid, op, "an argument is not acceptable", "see errors")
+	e := writ.Refuse(writ.CodeInputInvalid, op, "an argument is not acceptable", "correct the argument named in errors")
 	e.Fields = []writ.FieldError{{Pointer: pointer, Msg: msg}}
 	return e
 }

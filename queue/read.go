@@ -1,6 +1,9 @@
 package queue
 
 import (
+	"slices"
+	"strings"
+
 	"github.com/writ-gateway/writ"
 )
 
@@ -19,7 +22,7 @@ func getCapability() *writ.Capability {
 			if err == nil {
 				rs.Docs = append(rs.Docs, writ.ResultKey(a.Task))
 				rs.Counters = append(rs.Counters, leaseEnd(a.Task), progressPct(a.Task))
-				rs.Ranges = append(rs.Ranges, blockers(a.Task))
+				rs.Ranges = append(rs.Ranges, blockers(a.Task), refusers(a.Task))
 			}
 			return rs, err
 		},
@@ -68,6 +71,12 @@ func getPlan(c *writ.Call, a *TaskGetArgs, s writ.Snapshot, _ writ.Decision) (wr
 	}
 	for _, m := range s.Ranges[blockers(t.ID)].Members {
 		v.BlockedOn = append(v.BlockedOn, writ.TaskID(m.Name))
+	}
+	for _, m := range s.Ranges[refusers(t.ID)].Members {
+		_, agent, _ := strings.Cut(m.Name, " ") // see writ.Refuser
+		if id := writ.AgentID(agent); manages && !slices.Contains(v.RefusedTo, id) {
+			v.RefusedTo = append(v.RefusedTo, id)
+		}
 	}
 	result, ok, err := peek[taskResult](s, writ.ResultKey(t.ID))
 	if err != nil {

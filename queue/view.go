@@ -29,6 +29,7 @@ type TaskView struct {
 	WaitsFor     writ.ApprovalID   `json:"waits_for,omitempty" doc:"Approval the task is parked for."`
 	CancelAt     string            `json:"cancel_requested_at,omitempty" doc:"When somebody asked the holder to stop."`
 	BlockedOn    []writ.TaskID     `json:"blocked_on,omitempty" doc:"Running tasks whose write scopes this task waits for."`
+	RefusedTo    []writ.AgentID    `json:"refused_to,omitempty" doc:"Agents that asked for the task and that policy refused it to, for example because it writes outside their write scope: it is set aside until another agent asks or policy changes. The receipts of the run's denials name the rule. Shown by task.get to those who manage the run."`
 	Lease        *TaskLease        `json:"lease,omitempty" doc:"Who holds the task."`
 	Pct          *int64            `json:"progress_pct,omitempty" doc:"Progress the holder last reported, in percent."`
 	Result       writ.RawObject    `json:"result,omitempty" doc:"What the task gave; shown to those who manage the run."`

@@ -32,6 +32,9 @@ type Config struct {
 	ExplainType reflect.Type
 	// Envelope renders a receipt as a DSSE envelope in JSON.
 	Envelope func(writ.Receipt) ([]byte, error)
+	// Evidence decrypts the evidence beside a receipt: the bytes whose SHA-256 the
+	// receipt states.
+	Evidence func(writ.Receipt) ([]byte, error)
 	// Export renders the receipts after a sequence, without a gap, as a signed
 	// export: JSON Lines, a header first, then one envelope a line, the signed
 	// head last. at is the
@@ -42,7 +45,7 @@ type Config struct {
 // Capabilities are the verbs of this room.
 func Capabilities(cfg Config) []*writ.Capability {
 	return []*writ.Capability{
-		list(cfg), get(cfg), invoke(), policyInfo(cfg), explainPolicy(cfg), policyRecords(cfg), getReceipt(cfg), listReceipts(cfg), exportReceipts(cfg),
+		list(cfg), get(cfg), invoke(), policyInfo(cfg), explainPolicy(cfg), policyRecords(cfg), getReceipt(cfg), listReceipts(cfg), exportReceipts(cfg), readEvidence(cfg),
 	}
 }
 

@@ -2,6 +2,8 @@ package registry
 
 import (
 	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -40,6 +42,9 @@ func newRoom(t *testing.T, change func(*Config)) *room {
 		Envelope: func(rc writ.Receipt) ([]byte, error) {
 			return []byte(fmt.Sprintf(`{"payload":%q}`, rc.Payload)), nil
 		},
+		Evidence: func(rc writ.Receipt) ([]byte, error) {
+			return []byte(`{"object":` + strings.TrimPrefix(string(rc.Evidence), "sealed ") + `}`), nil
+		},
 		Export: func(list []writ.Receipt, _, at int64, _ bool) ([]byte, error) {
 			var b bytes.Buffer
 			b.WriteString(`{"format":"f"}` + "\n")
@@ -67,6 +72,9 @@ func archive(n int64) func(writ.ArchiveRead) []writ.Receipt {
 	return func(q writ.ArchiveRead) (out []writ.Receipt) {
 		for seq := range n {
 			rc := writ.Receipt{ID: receiptID(seq), Seq: seq, Payload: []byte(fmt.Sprintf(`{"n":%d}`, seq))}
+			if seq > 0 {
+				rc.Evidence = []byte(fmt.Sprintf("sealed %d", seq))
+			}
 			switch {
 			case q.Receipt != "" && q.Receipt != rc.ID:
 			case q.Receipt == "" && (seq <= q.After || (q.Run != "" && seq%2 == 0)):
@@ -137,13 +145,13 @@ func TestCapabilityList(t *testing.T) {
 		ids = append(ids, string(c.ID))
 	}
 	want := []string{
-		"capability.get", "capability.invoke", "capability.list", "policy.explain", "policy.info", "policy.records", "receipt.export", "receipt.get", "receipt.list",
+		"capability.get", "capability.invoke", "capability.list", "policy.explain", "policy.info", "policy.records", "receipt.evidence", "receipt.export", "receipt.get", "receipt.list",
 		"site.build", "site.drop",
 	}
 	if !slices.Equal(ids, want) {
 		t.Fatalf("got %q\nwant %q", ids, want)
 	}
-	build, drop := got.Capabilities[9], got.Capabilities[10]
+	build, drop := got.Capabilities[10], got.Capabilities[11]
 	if !slices.Equal(build.Agents, []writ.AgentID{"alpha", "beta", "gamma"}) || build.Safety != writ.SafetyDestructive || !build.Callable || build.Kind != "task" || build.Summary != "By alpha." {
 		t.Errorf("got %+v", build)
 	}
@@ -202,6 +210,19 @@ func TestReceiptGet(t *testing.T) {
 	r.refused(writ.CodeNotReady, "receipt.get", &ReceiptGetArgs{ReceiptID: receiptID(3)})
 	r.refused(writ.CodeNotReady, "receipt.list", &ReceiptListArgs{})
 	r.refused(writ.CodeNotReady, "receipt.export", &ReceiptExportArgs{})
+}
+
+func TestReceiptEvidence(t *testing.T) {
+	r := newRoom(t, nil)
+	v := body[ReceiptEvidence](t, r.must("receipt.evidence", &ReceiptEvidenceArgs{ReceiptID: receiptID(3)}))
+	sum := sha256.Sum256([]byte(v.Text))
+	if v.Text != `{"object":3}` || string(v.Evidence) != v.Text || v.Digest != hex.EncodeToString(sum[:]) || v.ReceiptID != receiptID(3) {
+		t.Fatalf("got %+v", v)
+	}
+	r.refused(writ.CodeNotFound, "receipt.evidence", &ReceiptEvidenceArgs{ReceiptID: receiptID(99)})
+	r.refused(writ.CodeNotFound, "receipt.evidence", &ReceiptEvidenceArgs{ReceiptID: receiptID(0)}) // has none
+	r = newRoom(t, func(c *Config) { c.Evidence = nil })
+	r.refused(writ.CodeNotReady, "receipt.evidence", &ReceiptEvidenceArgs{ReceiptID: receiptID(3)})
 }
 
 func ptr(n int64) *int64 { return &n }

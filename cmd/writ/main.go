@@ -6,6 +6,7 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -27,6 +28,7 @@ const (
 	exitNotFound    = 3
 	exitDenied      = 4
 	exitWaits       = 5 // people must agree first
+	exitEmpty       = 6 // nothing to hand out
 	exitConflict    = 7
 	exitUnavailable = 8
 
@@ -84,7 +86,11 @@ func report(err error) int {
 		fmt.Fprintf(os.Stderr, "writ:   %s\n", printable(line))
 	}
 	for _, f := range e.Fields {
-		fmt.Fprintf(os.Stderr, "writ:   at %s: %s\n", printable(f.Pointer), printable(f.Msg))
+		where := "at " + f.Pointer
+		if f.Pointer == "" {
+			where = "in the arguments"
+		}
+		fmt.Fprintf(os.Stderr, "writ:   %s: %s\n", printable(where), printable(f.Msg))
 	}
 	for _, m := range e.Missing {
 		fmt.Fprintf(os.Stderr, "writ:   missing: %s\n", printable(m))
@@ -159,9 +165,11 @@ with leases and fences, and every transition and denial leaves a signed receipt.
   writ receipt verify  checks an export, offline`,
 		SilenceUsage:  true,
 		SilenceErrors: true,
-		Args:          cobra.NoArgs,
+		Version:       writ.Version,
+		Args:          noCommand,
 		RunE:          func(c *cobra.Command, _ []string) error { return c.Help() },
 	}
+	cmd.SetVersionTemplate("{{.Version}}\n")
 	cmd.SetFlagErrorFunc(func(c *cobra.Command, err error) error { return usageError{err, c.CommandPath()} })
 	cmd.AddGroup(
 		&cobra.Group{ID: "operate", Title: "Run it:"},
@@ -184,13 +192,50 @@ with leases and fences, and every transition and denial leaves a signed receipt.
 }
 
 func versionCommand() *cobra.Command {
-	return &cobra.Command{
+	var format string
+	cmd := &cobra.Command{
 		Use: "version", Short: "Print the version", GroupID: "operate", Args: noArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
+			if err := checkFormat(c, format); err != nil {
+				return err
+			}
+			if format == "json" {
+				return printJSON(c, map[string]string{"version": writ.Version})
+			}
 			_, err := fmt.Fprintln(c.OutOrStdout(), writ.Version)
 			return err
 		},
 	}
+	cmd.Flags().StringVarP(&format, "output", "o", "table", "table or json")
+	return cmd
+}
+
+// checkFormat refuses what -o does not know.
+func checkFormat(c *cobra.Command, format string) error {
+	if format != "table" && format != "json" {
+		return usageError{errors.New("-o wants table or json"), c.CommandPath()}
+	}
+	return nil
+}
+
+func printJSON(c *cobra.Command, v any) error {
+	e := json.NewEncoder(c.OutOrStdout())
+	e.SetEscapeHTML(false)
+	e.SetIndent("", "  ")
+	return e.Encode(v)
+}
+
+// noCommand refuses a word that is no command of a group.
+func noCommand(c *cobra.Command, args []string) error {
+	if len(args) == 0 {
+		return nil
+	}
+	msg := fmt.Sprintf("unknown command %q for %q", args[0], c.CommandPath())
+	c.SuggestionsMinimumDistance = 2
+	if near := c.SuggestionsFor(args[0]); len(near) > 0 {
+		msg += "; did you mean " + strings.Join(near, " or ") + "?"
+	}
+	return usageError{errors.New(msg), c.CommandPath()}
 }
 
 // noArgs and oneArg are cobra's checks with our exit code.

@@ -140,6 +140,9 @@ func TestArguments(t *testing.T) {
 	if _, err := find("args").parse("{"); err == nil {
 		t.Error("half an object passed")
 	}
+	if _, err := find("args").parse("{\n\"a\": secret}"); err == nil || !strings.Contains(err.Error(), "line 2, column 6") || strings.Contains(err.Error(), "secret") {
+		t.Errorf("bad JSON: %v", err)
+	}
 	if v, err := find("priority").parse("7"); err != nil || v != int64(7) {
 		t.Errorf("a number: %v, %v", v, err)
 	}

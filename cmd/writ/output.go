@@ -41,35 +41,121 @@ func render(w io.Writer, format string, raw json.RawMessage) error {
 		return err
 	}
 	t := tabwriter.NewWriter(w, 0, 4, 2, ' ', 0)
-	if obj, ok := v.(object); ok {
-		var scalars object
-		for _, f := range obj {
-			if rows, ok := f.value.([]any); ok && len(rows) > 0 && isObject(rows[0]) && len(obj) <= 4 {
-				if err := table(t, rows); err != nil {
-					return err
-				}
-				continue
-			}
-			scalars = append(scalars, f)
+	obj, ok := v.(object)
+	if !ok {
+		fmt.Fprintln(t, cell(v))
+		return t.Flush()
+	}
+	var plain, nested object
+	for _, f := range obj {
+		rows, isList := f.value.([]any)
+		switch {
+		case isList && len(rows) == 0 && len(obj) <= 4:
+			fmt.Fprintf(t, "no %s\n", printable(strings.ReplaceAll(f.name, "_", " ")))
+		case isList && len(rows) > 0 && isObject(rows[0]) && len(obj) <= 4:
+			table(t, rows)
+		case fitsLine(f.value):
+			plain = append(plain, f)
+		default:
+			nested = append(nested, f)
 		}
-		for _, f := range scalars {
-			if _, err := fmt.Fprintf(t, "%s\t%s\n", printable(f.name), cell(f.value)); err != nil {
-				return err
-			}
-		}
-	} else if _, err := fmt.Fprintln(t, cell(v)); err != nil {
+	}
+	if err := t.Flush(); err != nil { // what follows is no row of the table
 		return err
 	}
-	return t.Flush()
+	for _, f := range plain {
+		if text, ok := f.value.(string); ok && len(text) > maxWord && json.Valid([]byte(text)) {
+			f.value = fmt.Sprintf("(%d bytes of JSON; -o json shows them)", len(text))
+		}
+		fmt.Fprintf(t, "%s\t%s\n", printable(f.name), cell(f.value))
+	}
+	if err := t.Flush(); err != nil {
+		return err
+	}
+	for _, f := range nested {
+		if _, err := fmt.Fprintf(w, "\n%s:\n%s", printable(f.name), indented(f.value)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// maxLine is how wide a nested value may be that is shown in the line of its
+// name, and maxWord how long a word in an indented one.
+const (
+	maxLine = 100
+	maxWord = 160
+)
+
+// fitsLine says whether a value is shown beside its name.
+func fitsLine(v any) bool {
+	switch x := v.(type) {
+	case []any:
+		return !slices.ContainsFunc(x, func(e any) bool { return !scalar(e) }) && len(cell(v)) <= maxLine
+	case object:
+		return !slices.ContainsFunc(x, func(f member) bool { return !scalar(f.value) }) && len(cell(v)) <= maxLine
+	}
+	return true
+}
+
+func scalar(v any) bool {
+	switch v.(type) {
+	case object, []any:
+		return false
+	}
+	return true
+}
+
+// indented is a nested value as indented JSON. Words nobody reads, such as the
+// payload of an envelope, are cut; -o json has them.
+func indented(v any) string {
+	var b bytes.Buffer
+	e := json.NewEncoder(&b)
+	e.SetEscapeHTML(false)
+	e.SetIndent("  ", "  ")
+	if err := e.Encode(shortened(v)); err != nil {
+		return ""
+	}
+	lines := strings.Split(strings.TrimSuffix(b.String(), "\n"), "\n")
+	for i := range lines {
+		lines[i] = printable(lines[i])
+	}
+	return "  " + strings.Join(lines, "\n") + "\n"
+}
+
+func shortened(v any) any {
+	switch x := v.(type) {
+	case string:
+		if len(x) > maxWord && !strings.Contains(x, " ") {
+			return fmt.Sprintf("%s… (%d bytes; -o json shows them)", strings.ToValidUTF8(x[:40], ""), len(x))
+		}
+	case []any:
+		out := make([]any, len(x))
+		for i, e := range x {
+			out[i] = shortened(e)
+		}
+		return out
+	case object:
+		out := make(object, len(x))
+		for i, f := range x {
+			out[i] = member{f.name, shortened(f.value)}
+		}
+		return out
+	}
+	return v
 }
 
 // table prints the scalar fields of a list of objects as columns.
-func table(t io.Writer, rows []any) error {
+func table(t io.Writer, rows []any) {
+	rows = slices.Clone(rows)
+	for i, r := range rows {
+		if obj, ok := r.(object); ok && isObject(obj.get("statement")) {
+			rows[i] = receiptRow(obj)
+		}
+	}
 	var columns []string
 	for _, f := range rows[0].(object) {
-		switch f.value.(type) {
-		case object, []any:
-		default:
+		if scalar(f.value) {
 			columns = append(columns, f.name)
 		}
 	}
@@ -77,7 +163,11 @@ func table(t io.Writer, rows []any) error {
 		columns = slices.Insert(slices.Delete(columns, i, i+1), 1, "state")
 	}
 	columns = columns[:min(len(columns), 8)]
-	fmt.Fprintln(t, strings.ToUpper(strings.Join(columns, "\t")))
+	var heads []string
+	for _, c := range columns {
+		heads = append(heads, printable(strings.ToUpper(c)))
+	}
+	fmt.Fprintln(t, strings.Join(heads, "\t"))
 	for _, r := range rows {
 		obj, ok := r.(object)
 		if !ok {
@@ -87,11 +177,38 @@ func table(t io.Writer, rows []any) error {
 		for _, c := range columns {
 			cells = append(cells, cell(obj.get(c)))
 		}
-		if _, err := fmt.Fprintln(t, strings.Join(cells, "\t")); err != nil {
-			return err
-		}
+		fmt.Fprintln(t, strings.Join(cells, "\t"))
 	}
-	return nil
+}
+
+// receiptRow is what one looks for in a list of receipts.
+func receiptRow(r object) object {
+	at := func(path ...string) any {
+		var v any = r
+		for _, name := range path {
+			o, ok := v.(object)
+			if !ok {
+				return nil
+			}
+			v = o.get(name)
+		}
+		return v
+	}
+	p := func(path ...string) any { return at(append([]string{"statement", "predicate"}, path...)...) }
+	rule := p("code") // of a refusal that no rule made
+	if rules, ok := p("decision", "rules").([]any); ok && len(rules) > 0 {
+		rule = rules[0]
+	}
+	return object{
+		{"seq", at("seq")},
+		{"time", p("commit", "at")},
+		{"capability", p("call", "capability")},
+		{"outcome", p("outcome")},
+		{"effect", p("decision", "effect")},
+		{"rule", rule},
+		{"run", p("run")},
+		{"receipt_id", at("receipt_id")},
+	}
 }
 
 func cell(v any) string {
@@ -124,6 +241,32 @@ type object []member
 type member struct {
 	name  string
 	value any
+}
+
+// MarshalJSON keeps the order of the fields.
+func (o object) MarshalJSON() ([]byte, error) {
+	var b bytes.Buffer
+	b.WriteByte('{')
+	for i, f := range o {
+		if i > 0 {
+			b.WriteByte(',')
+		}
+		name, err := json.Marshal(f.name)
+		if err != nil {
+			return nil, err
+		}
+		var v bytes.Buffer
+		e := json.NewEncoder(&v)
+		e.SetEscapeHTML(false)
+		if err := e.Encode(f.value); err != nil {
+			return nil, err
+		}
+		b.Write(name)
+		b.WriteByte(':')
+		b.Write(v.Bytes())
+	}
+	b.WriteByte('}')
+	return b.Bytes(), nil
 }
 
 func (o object) get(name string) any {

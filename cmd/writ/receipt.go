@@ -1,6 +1,8 @@
 package main
 
 import (
+	"bufio"
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -19,12 +21,13 @@ import (
 
 func receiptCommand() *cobra.Command {
 	cmd := &cobra.Command{
-		Use: "receipt", Short: "Read, export and verify receipts", GroupID: "check", Args: cobra.NoArgs,
+		Use: "receipt", Short: "Read, export and verify receipts", GroupID: "check", Args: noCommand,
 		RunE: func(c *cobra.Command, _ []string) error { return c.Help() },
 	}
 	cat := daemon.Catalog()
 	cmd.AddCommand(
 		verbCommand(cat.Get("receipt.list"), "list"), verbCommand(cat.Get("receipt.get"), "get"),
+		verbCommand(cat.Get("receipt.evidence"), "evidence"),
 		exportCommand(), verifyCommand(),
 	)
 	return cmd
@@ -103,12 +106,19 @@ func verifyCommand() *cobra.Command {
 	var from int64
 	cmd := &cobra.Command{
 		Use: "verify FILE", Short: "Verify an export offline", Args: oneArg,
+		Example: `  writ receipt verify receipts.jsonl --key receipt.pub
+  writ receipt verify answer.json --key receipt.pub`,
 		Long: `Verify an export with nothing but the public key: strict form, signatures, a
-sequence without a gap, legal transitions, and the signed head.
+sequence without a gap, legal transitions, and the signed head. FILE is what
+'writ receipt export' wrote, or one saved answer of GET /v1/receipts/export;
+- is standard input. docs/receipt-format.md has all one needs for another verifier.
 
 Exit codes: 0 ok, 1 tampered (or signed by another key), 2 malformed, 3
 incomplete, 4 could not verify: the export or the key cannot be read.`,
 		RunE: func(c *cobra.Command, args []string) error {
+			if err := checkFormat(c, format); err != nil {
+				return err
+			}
 			if key == "" {
 				dir, named := dataDir(data, os.Getenv)
 				if !named {
@@ -132,7 +142,11 @@ incomplete, 4 could not verify: the export or the key cannot be read.`,
 				defer func() { _ = f.Close() }()
 				in = f
 			}
-			report, err := receipts.Verify(in, pub)
+			text, err := exportText(in)
+			if err != nil {
+				return unverified{err}
+			}
+			report, err := receipts.Verify(text, pub)
 			if err != nil {
 				return unverified{err}
 			}
@@ -154,6 +168,49 @@ incomplete, 4 could not verify: the export or the key cannot be read.`,
 	cmd.Flags().StringVar(&data, "data", "", "data directory of a gateway on this machine (WRIT_DATA)")
 	cmd.Flags().StringVarP(&format, "output", "o", "table", "table or json")
 	return cmd
+}
+
+// maxAnswer bounds a saved answer of the API, which is read whole: it holds at
+// most a thousand receipts.
+const maxAnswer = 256 << 20
+
+// exportText is the text of an export. A saved answer of GET /v1/receipts/export
+// becomes the lines it is made of; anything else is passed on as it is.
+func exportText(r io.Reader) (io.Reader, error) {
+	in := bufio.NewReaderSize(r, 4096)
+	begin, err := in.Peek(256)
+	if err != nil && !errors.Is(err, io.EOF) {
+		return nil, err
+	}
+	begin, object := bytes.CutPrefix(bytes.TrimSpace(begin), []byte("{"))
+	if begin = bytes.TrimSpace(begin); !object || !bytes.HasPrefix(begin, []byte(`"head`)) {
+		return in, nil
+	}
+	all, err := io.ReadAll(io.LimitReader(in, maxAnswer))
+	if err != nil {
+		return nil, err
+	}
+	asIs := io.MultiReader(bytes.NewReader(all), in)
+	var a struct {
+		Header    json.RawMessage   `json:"header"`
+		Receipts  []json.RawMessage `json:"receipts"`
+		Head      json.RawMessage   `json:"head"`
+		NextAfter int64             `json:"next_after"`
+		More      bool              `json:"more"`
+	}
+	d := json.NewDecoder(bytes.NewReader(all))
+	d.DisallowUnknownFields()
+	if err := d.Decode(&a); err != nil || len(bytes.TrimSpace(all[d.InputOffset():])) > 0 {
+		return asIs, nil
+	}
+	var b bytes.Buffer
+	for _, line := range append(append([]json.RawMessage{a.Header}, a.Receipts...), a.Head) {
+		if err := json.Compact(&b, line); err != nil {
+			return asIs, nil
+		}
+		b.WriteByte('\n')
+	}
+	return &b, nil
 }
 
 func printReport(w io.Writer, format string, r receipts.Report) error {

@@ -52,8 +52,10 @@ func TestReferenceIsUpToDate(t *testing.T) {
 	states(&b, "session", writ.SessionMoves)
 	states(&b, "run", writ.RunMoves)
 	states(&b, "task", writ.TaskMoves)
+	states(&b, "approval", writ.ApprovalMoves)
 	states(&b, "bundle", writ.BundleMoves)
-	b.WriteString("\n## Errors\n\nProblems (RFC 9457) carry one of these codes. *Receipted* ones leave a denial in the log. A version named\nin If-Match that no longer holds is 412.\n\n" +
+	states(&b, "gate", writ.GateMoves)
+	b.WriteString("\n## Errors\n\nProblems (RFC 9457) carry one of these codes. *Receipted* ones leave a denial in the log. A version named\nin If-Match that no longer holds is 412. A method that a path does not have is 405 with the code `malformed`.\n\n" +
 		"| code | status | receipted |\n|---|---|---|\n")
 	for _, c := range writ.Codes() {
 		receipted := ""
@@ -74,7 +76,11 @@ func TestReferenceIsUpToDate(t *testing.T) {
 	for _, l := range author.Lints() {
 		fmt.Fprintf(&b, "| `%s` | %s | %s | %s |\n", l.ID, l.Severity, markdown.Replace(l.Title), markdown.Replace(l.Hint))
 	}
-	b.WriteString("\n## Exit codes\n\n| code | of a command | of `writ receipt verify` |\n|---|---|---|\n")
+	b.WriteString("\n## Exit codes\n\n| code | of a command | codes of the API | of `writ receipt verify` |\n|---|---|---|---|\n")
+	byExit := map[int][]string{}
+	for _, c := range writ.Codes() {
+		byExit[exitCode(c)] = append(byExit[exitCode(c)], "`"+string(c)+"`")
+	}
 	for _, e := range []struct {
 		code           int
 		command, proof string
@@ -83,11 +89,13 @@ func TestReferenceIsUpToDate(t *testing.T) {
 		{exitError, "an error of no other kind", "tampered with, or signed by another key"},
 		{exitUsage, "a mistake on the command line, in the configuration or in an argument", "malformed: not an export"},
 		{exitNotFound, "not found", "incomplete: something is missing"},
-		{exitUnverified, "denied: no live session, role, policy, or not the holder", "could not verify: the export or the key cannot be read"},
+		{exitDenied, "denied: no live session, role, policy, or not the holder", "could not verify: the export or the key cannot be read"},
+		{exitWaits, "people must agree first; make the call again then, with the same key", ""},
+		{exitEmpty, "nothing to hand out: `task claim` found no task", ""},
 		{exitConflict, "the object is in another state, or somebody else was faster", ""},
 		{exitUnavailable, "try again later, or the gateway cannot start with what it finds", ""},
 	} {
-		fmt.Fprintf(&b, "| %d | %s | %s |\n", e.code, e.command, e.proof)
+		fmt.Fprintf(&b, "| %d | %s | %s | %s |\n", e.code, e.command, strings.Join(byExit[e.code], ", "), e.proof)
 	}
 	const path = "../../docs/reference.md"
 	if *update {

@@ -63,7 +63,7 @@ exists is replaced.`,
 }
 
 func configCommand() *cobra.Command {
-	cmd := &cobra.Command{Use: "config", Short: "Describe the configuration", GroupID: "operate", Args: cobra.NoArgs, RunE: func(c *cobra.Command, _ []string) error { return c.Help() }}
+	cmd := &cobra.Command{Use: "config", Short: "Describe the configuration", GroupID: "operate", Args: noCommand, RunE: func(c *cobra.Command, _ []string) error { return c.Help() }}
 	var file string
 	check := &cobra.Command{
 		Use: "check FILE", Short: "Check a configuration file", Args: oneArg,
@@ -103,17 +103,39 @@ func openapiCommand() *cobra.Command {
 	}
 }
 
+// finding is one thing doctor looked at, as JSON.
+type finding struct {
+	What   string   `json:"what"`
+	OK     bool     `json:"ok"`
+	Detail string   `json:"detail,omitempty"`
+	Errors []string `json:"errors,omitempty"`
+}
+
 func doctorCommand() *cobra.Command {
 	var set settings
+	var format string
 	cmd := &cobra.Command{
 		Use: "doctor", Short: "Look for what would keep the gateway from working", GroupID: "operate", Args: noArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
+			if err := checkFormat(c, format); err != nil {
+				return err
+			}
 			cfg, err := set.load(c)
 			if err != nil {
 				return err
 			}
 			bad := 0
+			found := []finding{}
 			for _, f := range daemon.Examine(c.Context(), cfg) {
+				if format == "json" {
+					one := finding{What: f.What, OK: f.Err == nil, Detail: f.Detail}
+					if f.Err != nil {
+						one.Errors = explain(f.Err)
+						bad++
+					}
+					found = append(found, one)
+					continue
+				}
 				mark := "ok  "
 				if f.Err != nil {
 					mark = "FAIL"
@@ -126,12 +148,21 @@ func doctorCommand() *cobra.Command {
 					}
 				}
 			}
+			if format == "json" {
+				if err := printJSON(c, struct {
+					OK       bool      `json:"ok"`
+					Findings []finding `json:"findings"`
+				}{bad == 0, found}); err != nil {
+					return err
+				}
+			}
 			if bad > 0 {
 				return exitStatus(exitError)
 			}
 			return nil
 		},
 	}
+	cmd.Flags().StringVarP(&format, "output", "o", "table", "table or json")
 	set.flags(cmd)
 	return cmd
 }

@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/spf13/cobra"
 	"go.yaml.in/yaml/v3"
@@ -41,7 +42,7 @@ func verbCommands() []*cobra.Command {
 			continue
 		}
 		if groups[noun] == nil {
-			groups[noun] = &cobra.Command{Use: noun, Short: short, GroupID: "call", Args: cobra.NoArgs, RunE: func(c *cobra.Command, _ []string) error { return c.Help() }}
+			groups[noun] = &cobra.Command{Use: noun, Short: short, GroupID: "call", Args: noCommand, RunE: func(c *cobra.Command, _ []string) error { return c.Help() }}
 			out = append(out, groups[noun])
 		}
 		groups[noun].AddCommand(verbCommand(k, verb))
@@ -72,7 +73,8 @@ func verbCommand(k *writ.Capability, verb string) *cobra.Command {
 	var format, file, key string
 	cmd := &cobra.Command{
 		Use: use, Short: strings.TrimSuffix(k.Summary, "."),
-		Long: k.Summary + "\n\nCapability " + string(k.ID) + " (" + string(k.Safety) + ").",
+		Long:    k.Summary + "\n\nCapability " + string(k.ID) + " (" + string(k.Safety) + ").\n",
+		Example: "  " + examples[k.ID],
 		Args: func(c *cobra.Command, rest []string) error {
 			if idField == "" {
 				return noArgs(c, rest)
@@ -84,10 +86,18 @@ func verbCommand(k *writ.Capability, verb string) *cobra.Command {
 	for i := range k.Args.NumField() {
 		f := k.Args.Field(i)
 		name, _, _ := strings.Cut(f.Tag.Get("json"), ",")
-		if name == "" || name == "-" || name == idField {
-			continue
+		switch {
+		case name == "" || name == "-":
+		case name == idField:
+			cmd.Long += "\n" + strings.ToUpper(flagName(name)) + ": " + usageOf(f) + "\n"
+		default:
+			flags.Var(&text{kind: kindOf(f.Type)}, flagName(name), usageOf(f))
 		}
-		flags.String(flagName(name), "", strings.TrimSuffix(f.Tag.Get("doc"), ".")+kindHint(f.Type))
+	}
+	cmd.Long = strings.TrimSuffix(cmd.Long+shapesOf(k.Args), "\n")
+	var tokenOut string
+	if k.ID == "session.open" {
+		flags.StringVar(&tokenOut, "token-out", "", "write the token to this new file, mode 0600, instead of printing it")
 	}
 	flags.StringVarP(&file, "file", "f", "", "read arguments from a YAML or JSON file; flags win")
 	flags.StringVarP(&format, "output", "o", "table", "table or json")
@@ -96,8 +106,8 @@ func verbCommand(k *writ.Capability, verb string) *cobra.Command {
 	}
 	connect.flags(cmd)
 	cmd.RunE = func(c *cobra.Command, rest []string) error {
-		if format != "table" && format != "json" {
-			return usageError{fmt.Errorf("-o wants table or json"), c.CommandPath()}
+		if err := checkFormat(c, format); err != nil {
+			return err
 		}
 		body, err := fromFile(file)
 		if err != nil {
@@ -124,6 +134,9 @@ func verbCommand(k *writ.Capability, verb string) *cobra.Command {
 		if err != nil {
 			return err
 		}
+		if tokenOut != "" {
+			return openSession(c.Context(), c, cl, body, format, key, tokenOut)
+		}
 		return invoke(c.Context(), c, cl, k.ID, body, format, key)
 	}
 	return cmd
@@ -135,16 +148,63 @@ func invoke(ctx context.Context, c *cobra.Command, cl *client.Client, id writ.Ca
 	if err != nil {
 		return err
 	}
+	return show(c, format, raw, meta.Receipt)
+}
+
+// show prints a reply, and beside it what is not of the reply.
+func show(c *cobra.Command, format string, raw json.RawMessage, receipt writ.ReceiptID) error {
 	if err := render(c.OutOrStdout(), format, raw); err != nil {
 		return err
 	}
+	if receipt != "" {
+		fmt.Fprintf(c.ErrOrStderr(), "writ: receipt: %s\n", receipt)
+	}
 	if len(raw) == 0 || string(raw) == "null" {
 		fmt.Fprintln(c.ErrOrStderr(), "writ: nothing to hand out")
-	}
-	if meta.Receipt != "" {
-		fmt.Fprintf(c.ErrOrStderr(), "writ: receipt: %s\n", meta.Receipt)
+		return exitStatus(exitEmpty)
 	}
 	return nil
+}
+
+// openSession opens a session and keeps its token in a file of its own. The
+// file is made first: a token that could not be kept would be lost.
+func openSession(ctx context.Context, c *cobra.Command, cl *client.Client, body map[string]any, format, key, path string) (err error) {
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
+	if err != nil {
+		return fmt.Errorf("--token-out: %w", err)
+	}
+	kept := false
+	defer func() {
+		if cerr := f.Close(); err == nil && cerr != nil {
+			err = fmt.Errorf("--token-out: %w", cerr)
+		}
+		if !kept {
+			_ = os.Remove(path)
+		}
+	}()
+	var raw json.RawMessage
+	meta, err := cl.Invoke(ctx, "session.open", body, &raw, client.WithIdempotencyKey(key))
+	if err != nil {
+		return err
+	}
+	v, err := ordered(raw)
+	if err != nil {
+		return err
+	}
+	obj, _ := v.(object)
+	token, _ := obj.get("token").(string)
+	if token == "" {
+		return errors.New("the gateway's answer holds no token")
+	}
+	if _, err := f.WriteString(token + "\n"); err != nil {
+		return fmt.Errorf("--token-out: %w", err)
+	}
+	kept = true
+	obj = slices.DeleteFunc(obj, func(m member) bool { return m.name == "token" })
+	if raw, err = json.Marshal(append(obj, member{"token_file", path})); err != nil {
+		return err
+	}
+	return show(c, format, raw, meta.Receipt)
 }
 
 func argumentsOf(t reflect.Type) []argument {
@@ -161,20 +221,6 @@ func argumentsOf(t reflect.Type) []argument {
 }
 
 func flagName(json string) string { return strings.ReplaceAll(json, "_", "-") }
-
-func kindHint(t reflect.Type) string {
-	switch {
-	case t == reflect.TypeFor[writ.RawObject]():
-		return " (JSON, or @file)"
-	case t.Kind() == reflect.Slice && t.Elem().Kind() == reflect.String:
-		return " (comma separated)"
-	case t.Kind() == reflect.Slice, t.Kind() == reflect.Struct, t.Kind() == reflect.Map:
-		return " (JSON, or @file)"
-	case t.Kind() == reflect.Pointer:
-		return kindHint(t.Elem())
-	}
-	return ""
-}
 
 func (a argument) parse(s string) (any, error) {
 	t := a.kind
@@ -218,8 +264,13 @@ func parseJSON(s string) (any, error) {
 		}
 		s = string(b)
 	}
-	if !json.Valid([]byte(s)) {
-		return nil, fmt.Errorf("want JSON, or @file with JSON")
+	if err := json.Unmarshal([]byte(s), new(any)); err != nil {
+		if syn, ok := errors.AsType[*json.SyntaxError](err); ok { // the place only: the text may be a secret
+			before := s[:min(max(syn.Offset-1, 0), int64(len(s)))]
+			return nil, fmt.Errorf("want JSON, or @file with JSON: line %d, column %d is not",
+				1+strings.Count(before, "\n"), 1+utf8.RuneCountInString(before[strings.LastIndexByte(before, '\n')+1:]))
+		}
+		return nil, errors.New("want JSON, or @file with JSON")
 	}
 	return json.RawMessage(s), nil
 }

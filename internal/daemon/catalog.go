@@ -23,6 +23,7 @@ type rooms struct {
 	record     func(writ.Receipt) (registry.PolicyRecord, error)
 	explain    func(registry.PolicyRecord) (any, error)
 	export     func(list []writ.Receipt, after, at int64, more bool) ([]byte, error)
+	evidence   func(writ.Receipt) ([]byte, error)
 	minLease   int64
 	vet        func(sent []byte) (signer string, err error) // nil: bundles need no signature
 }
@@ -54,7 +55,7 @@ func build(r rooms) (*writ.Registry, *gateway.Validator, error) {
 		PolicyInfo: r.policyInfo, PolicyInfoType: reflect.TypeFor[policies.Info](),
 		Record: r.record, Explain: r.explain, ExplainType: reflect.TypeFor[policies.Explanation](),
 		Schemas:  func(k *writ.Capability) (args, result writ.RawObject) { return validator.Schemas(k) },
-		Envelope: receipts.Envelope, Export: r.export,
+		Envelope: receipts.Envelope, Export: r.export, Evidence: r.evidence,
 	})...)
 	for _, k := range all {
 		builtin[k.ID] = true

@@ -208,7 +208,7 @@ func (d *Daemon) openLedger(ctx context.Context) error {
 	}
 	l, err := ledger.Open(filepath.Join(d.cfg.Data, ledgerDir))
 	if err != nil {
-		return fmt.Errorf("ledger: %w", err)
+		return fmt.Errorf("ledger: %w", d.maybeReplica(err))
 	}
 	d.ledger = l
 	d.onStop(func(context.Context) error { return l.Close() })
@@ -222,10 +222,25 @@ func (d *Daemon) openLedger(ctx context.Context) error {
 	// It compares store and ledger before anything new is committed.
 	d.integrator = ledger.NewIntegrator(shard, d.ledger, d.store, d.sealer)
 	if err := d.integrator.Start(ctx); err != nil {
-		return fmt.Errorf("ledger: %w", err)
+		return fmt.Errorf("ledger: %w", d.maybeReplica(err))
 	}
 	d.onStop(func(ctx context.Context) error { return d.integrator.Stop(ctx) })
 	return nil
+}
+
+// maybeReplica adds to why the ledger cannot be used what a further replica of
+// a store forgot.
+func (d *Daemon) maybeReplica(err error) error {
+	e, ok := errors.AsType[*writ.Error](err)
+	if !ok || e.Code != writ.CodeNotReady || d.cfg.Store == "bolt" {
+		return err
+	}
+	c := *e
+	if c.Hint != "" {
+		c.Hint += "; "
+	}
+	c.Hint += "a further replica of a store wants --ledger none, and a --data directory of its own"
+	return &c
 }
 
 // sameKey refuses keys other than those the store's receipts are signed with:
@@ -262,7 +277,7 @@ func (d *Daemon) openDoor(context.Context) error {
 	}
 	reg, validator, err := build(rooms{
 		secret: agents.SecretsFrom(secret), policyInfo: func() any { return d.engine.Info() }, record: d.record, explain: d.explain, minLease: int64(d.cfg.MinLease),
-		export: d.export, vet: d.vet,
+		export: d.export, vet: d.vet, evidence: d.evidence,
 	})
 	if err != nil {
 		return err

@@ -1,0 +1,70 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"strings"
+	"testing"
+)
+
+func rendered(t *testing.T, raw string) string {
+	t.Helper()
+	var b bytes.Buffer
+	if err := render(&b, "table", json.RawMessage(raw)); err != nil {
+		t.Fatal(err)
+	}
+	return b.String()
+}
+
+// What is nested stands below the table, and no line is a kilobyte long.
+func TestNestedValuesAreReadable(t *testing.T) {
+	payload := strings.Repeat("eyJ0", 500)
+	got := rendered(t, `{"receipt_id":"rcp_x","seq":4,"labels":["a","b"],"lease":{"fence":1,"agent":"b"},"envelope":{"payload":"`+payload+`","signatures":[{"keyid":"k\u202e"}]},"digests":[{"id":"<a>"}]}`)
+	want := "receipt_id  rcp_x\nseq         4\nlabels      a, b\nlease       fence=1 agent=b\n" +
+		"\nenvelope:\n  {\n    \"payload\": \"eyJ0eyJ0eyJ0eyJ0eyJ0eyJ0eyJ0eyJ0eyJ0eyJ0… (2000 bytes; -o json shows them)\",\n" +
+		"    \"signatures\": [\n      {\n        \"keyid\": \"k�\"\n      }\n    ]\n  }\n" +
+		"\ndigests:\n  [\n    {\n      \"id\": \"<a>\"\n    }\n  ]\n"
+	if got != want {
+		t.Errorf("got\n%s\nwant\n%s", got, want)
+	}
+}
+
+// A list of receipts says what happened, not only that something did.
+func TestReceiptsAsATable(t *testing.T) {
+	got := rendered(t, `{"receipts":[
+	{"receipt_id":"rcp_1","seq":7,"envelope":{},"statement":{"predicate":{"call":{"capability":"task.enqueue"},"commit":{"at":"T1","seq":7},"decision":{"effect":"allow"},"outcome":"transition","run":"run_1"}}},
+	{"receipt_id":"rcp_2","seq":8,"envelope":{},"statement":{"predicate":{"call":{"capability":"task.claim"},"code":"scope_denied","commit":{"at":"T2"},"decision":{"effect":"deny","rules":["write_scopes.outside"]},"outcome":"denial"}}},
+	{"receipt_id":"rcp_3","seq":9,"envelope":{},"statement":{"predicate":{"call":{"capability":"run.create"},"code":"rbac_denied","commit":{"at":"T3"},"outcome":"denial"}}}],
+	"next_after":9,"more":false}`)
+	lines := strings.Split(got, "\n")
+	for i, want := range []string{
+		"SEQ TIME CAPABILITY OUTCOME EFFECT RULE RUN RECEIPT_ID",
+		"7 T1 task.enqueue transition allow run_1 rcp_1",
+		"8 T2 task.claim denial deny write_scopes.outside rcp_2",
+		"9 T3 run.create denial rbac_denied rcp_3",
+		"next_after 9",
+	} {
+		if have := strings.Join(strings.Fields(lines[i]), " "); have != want {
+			t.Errorf("line %d: got %q, want %q", i+1, have, want)
+		}
+	}
+}
+
+func TestTextsOfJSONAreCut(t *testing.T) {
+	long := `{\"a\":\"` + strings.Repeat("x ", 200) + `\"}`
+	if got, want := rendered(t, `{"digest":"d","text":"`+long+`"}`), "digest  d\ntext    (408 bytes of JSON; -o json shows them)\n"; got != want {
+		t.Errorf("got %q, want %q", got, want)
+	}
+}
+
+func TestEmptyListsSaySo(t *testing.T) {
+	for raw, want := range map[string]string{
+		`{"runs":[]}`:                             "no runs\n",
+		`{"tasks":[],"next":"x"}`:                 "no tasks\nnext  x\n",
+		`{"agent_id":"a","state":"b","tools":[]}`: "no tools\nagent_id  a\nstate     b\n",
+	} {
+		if got := rendered(t, raw); got != want {
+			t.Errorf("%s: got %q, want %q", raw, got, want)
+		}
+	}
+}

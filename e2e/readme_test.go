@@ -1,0 +1,60 @@
+package e2e
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// What the front page says to type after the demonstration works as it is
+// printed there.
+func TestReadmeCommandsWork(t *testing.T) {
+	t.Parallel()
+	text, err := os.ReadFile("../README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var script []string
+	for i, block := range strings.Split(string(text), "\n```\n") {
+		if i%2 == 1 && strings.Contains(block, "bin/writ ") && !strings.Contains(block, "serve ") {
+			script = append(script, block)
+		}
+	}
+	if len(script) != 3 {
+		t.Fatalf("found %d blocks of commands, want the operator's, the agent's and the verifier's", len(script))
+	}
+	dir := t.TempDir()
+	if err := os.Mkdir(filepath.Join(dir, "bin"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink(binary, filepath.Join(dir, "bin", "writ")); err != nil {
+		t.Fatal(err)
+	}
+	do := func(name string, args ...string) string {
+		t.Helper()
+		cmd := exec.Command(name, args...)
+		cmd.Dir = dir
+		cmd.Env = append(os.Environ(), "WRIT_TOKEN_FILE=", "WRIT_URL=", "WRIT_DATA=")
+		out, err := cmd.CombinedOutput()
+		if err != nil {
+			t.Fatalf("%s: %v\n%s", name, err, out)
+		}
+		return string(out)
+	}
+	do("bin/writ", "demo", "--once", "--data", "./.writ", "--listen", "127.0.0.1:0")
+	newGateway(t, filepath.Join(dir, ".writ"))
+	out := do("sh", "-ec", strings.Join(script, "\n"))
+	for _, want := range []string{"token_file", "control            continue", "state             done", "verdict    ok"} {
+		if !strings.Contains(squeezed(out), squeezed(want)) {
+			t.Errorf("no %q in what the commands said:\n%s", want, out)
+		}
+	}
+	if info, err := os.Stat(filepath.Join(dir, "builder.token")); err != nil || info.Mode().Perm() != 0o600 {
+		t.Errorf("the token file: %v, %v", info, err)
+	}
+}
+
+// squeezed makes one space of many.
+func squeezed(s string) string { return strings.Join(strings.Fields(s), " ") }
