@@ -15,7 +15,9 @@ func canonicalScopes(op string, in []string) ([]string, error) {
 	for i, s := range in {
 		c, err := writ.CanonicalScope(s)
 		if err != nil {
-			return nil, invalid(op, "/write_scopes/"+strconv.Itoa(i), "is not a canonical resource URI")
+			e := invalid(op, "/write_scopes/"+strconv.Itoa(i), "is not a canonical resource URI")
+			e.Hint = writ.ScopeForm
+			return nil, e
 		}
 		all = append(all, c)
 	}
