@@ -105,14 +105,15 @@ const (
 
 // Vote is one person's decision.
 type Vote struct {
-	Session    SessionID   `json:"session"`
-	Principal  PrincipalID `json:"principal"`
-	Controller PrincipalID `json:"controller"` // the person answerable; counts once
-	Role       Role        `json:"role"`
-	Approve    bool        `json:"approve"`
-	Reason     string      `json:"reason,omitempty"`
-	At         int64       `json:"at"`
-	Receipt    ReceiptID   `json:"receipt"`
+	Session    SessionID     `json:"session"`
+	Principal  PrincipalID   `json:"principal"`
+	Controller PrincipalID   `json:"controller"`        // the person answerable; counts once
+	Openers    []PrincipalID `json:"openers,omitempty"` // of the session
+	Role       Role          `json:"role"`
+	Approve    bool          `json:"approve"`
+	Reason     string        `json:"reason,omitempty"`
+	At         int64         `json:"at"`
+	Receipt    ReceiptID     `json:"receipt"`
 }
 
 // Approval is one request to people, and what became of it.
@@ -166,12 +167,15 @@ func (a Approval) Need(rule string) (Need, bool) {
 // its roles, and nobody against.
 func (a Approval) Meets(n Need) bool {
 	var people []PrincipalID
+	count := int64(0)
 	for _, v := range a.Votes {
-		if v.Approve && slices.Contains(n.Roles, v.Role) && !slices.Contains(people, v.Controller) {
-			people = append(people, v.Controller)
+		if !v.Approve || !slices.Contains(n.Roles, v.Role) || slices.Contains(people, v.Controller) || slices.Contains(people, v.Principal) {
+			continue
 		}
+		people = append(people, v.Controller, v.Principal)
+		count++
 	}
-	return int64(len(people)) >= n.Approvers
+	return count >= n.Approvers
 }
 
 // MeetsAll says whether the votes meet every need.

@@ -18,11 +18,12 @@ const (
 	RunCancelled RunState = "cancelled"
 )
 
-// RunMoves are the legal moves of a run. active → active records run.seal.
+// RunMoves are the legal moves of a run. active → active records run.seal and
+// grants, paused_approval → paused_approval that it waits for another approval.
 var RunMoves = Table[RunState]{
 	"":                {RunActive},
 	RunActive:         {RunActive, RunPausedApproval, RunDone, RunFailed, RunCancelled},
-	RunPausedApproval: {RunActive, RunDone, RunFailed, RunCancelled},
+	RunPausedApproval: {RunPausedApproval, RunActive, RunDone, RunFailed, RunCancelled},
 	RunDone:           {},
 	RunFailed:         {},
 	RunCancelled:      {},

@@ -133,9 +133,12 @@ func answerable(c writ.Caller, a *SessionOpenArgs) (controller writ.PrincipalID,
 		return controller, nil // the gateway opened it for the operator of the machine
 	}
 	for _, p := range append([]writ.PrincipalID{c.Principal}, c.Openers...) {
-		if !slices.Contains(openers, p) && len(openers) < maxOpeners {
+		if !slices.Contains(openers, p) {
 			openers = append(openers, p)
 		}
+	}
+	if len(openers) > maxOpeners { // the first of all is who answers in the end
+		openers = append(openers[:maxOpeners-1], openers[len(openers)-1])
 	}
 	return controller, openers
 }

@@ -443,12 +443,99 @@ func TestOnePrincipalAsksForSoMuch(t *testing.T) {
 		}
 	}
 	_, err := l.do(planner, doArgs{What: "one more"}, need(nil))
-	refusedWith(t, err, writ.CodeQuota)
+	refusedWith(t, err, writ.CodeApprovalRequired)
 	l.asked(l.Open(writ.RoleOrchestrator, "other", ""), doArgs{What: "of somebody else"}, need(nil))
 	if err := l.decide(l.approver("alice"), first, "deny"); err != nil {
 		t.Fatal(err)
 	}
 	l.asked(planner, doArgs{What: "one more"}, need(nil))
 	_, err = l.do(planner, doArgs{What: "two more"}, need(nil))
-	refusedWith(t, err, writ.CodeQuota)
+	refusedWith(t, err, writ.CodeApprovalRequired)
+}
+
+// Two names of one person are one person, whichever of the two answers for the
+// other.
+func TestOnePersonCountsOnce(t *testing.T) {
+	l := newLab(t)
+	two := need(func(n *writ.Need) { n.Approvers = 2 })
+	id := l.asked(l.planner(), doArgs{What: "a"}, two)
+	alice := l.approver("alice")
+	alice.Controller = "zed"
+	l.approves(alice, id)
+	second := l.approver("alice-1")
+	second.Controller = "alice"
+	refusedWith(t, l.decide(second, id, "approve"), writ.CodeSoD)
+	third := l.approver("zed")
+	refusedWith(t, l.decide(third, id, "approve"), writ.CodeSoD)
+	l.wants(id, writ.ApprovalPending)
+}
+
+// Who uses an approval need not be who asked: nobody who stands behind the user
+// may have agreed either.
+func TestUsersAreHeldToSeparationToo(t *testing.T) {
+	l := newLab(t)
+	task := writ.Task{ID: writ.TaskID(l.NewID(writ.PrefixTask)), Capability: "site.build", State: writ.TaskQueued, Args: writ.RawObject(`{"target":"prod"}`)}
+	l.Seed(writ.TaskKey(task.ID), writ.ObjectTask, task)
+	sub := writ.Subject{Task: &writ.TaskFacts{ID: task.ID, Capability: task.Capability}}
+	n := need(func(n *writ.Need) { n.Scope = writ.ScopeTask })
+	out, err := l.about(l.planner(), doArgs{What: "a"}, sub, n)
+	if err != nil {
+		t.Fatal(err)
+	}
+	shown, _, _ := writtest.Get[writ.Approval](l.World, writ.ApprovalKey(out.pending.Approval))
+	if !strings.Contains(string(shown.Args), `"target":"prod"`) {
+		t.Errorf("people are shown %s", shown.Args)
+	}
+	l.approves(l.approver("mallory"), out.pending.Approval)
+	for name, openers := range map[string][]writ.PrincipalID{"opened by who agreed": {"mallory", "root"}, "by nobody of them": {"root"}} {
+		worker := l.Open(writ.RoleExecutor, "worker", "builder")
+		worker.Controller, worker.Openers = "worker", openers
+		got, err := l.settle(worker, doArgs{What: "b"}, sub, n)
+		if len(openers) == 2 {
+			refusedWith(t, err, writ.CodeSoD)
+		} else if err != nil || !got.met {
+			t.Errorf("%s: met %v, %v", name, got.met, err)
+		}
+	}
+}
+
+// One of several does not widen alone, and a policy that remembers less than it
+// did is obeyed.
+func TestRememberingHasLimits(t *testing.T) {
+	l := newLab(t)
+	planner, alice := l.planner(), l.approver("alice")
+	run := l.World.Run("planner", 10)
+	sub := writ.Subject{Run: &writ.RunFacts{ID: run.ID, State: run.State}}
+	decide := func(n writ.Need, what string) error {
+		out, err := l.about(planner, doArgs{What: what}, sub, n)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, _, err = l.Call(l.capability("approval.decide"), alice, &approvals.ApprovalDecideArgs{
+			Approval: out.pending.Approval, Decision: "approve", Remember: &approvals.Remember{Scope: writ.ScopeRun, MaxUses: 5},
+		})
+		return err
+	}
+	refusedWith(t, decide(need(func(n *writ.Need) { n.Remember, n.Approvers = 5, 2 }), "two"), writ.CodeInputInvalid)
+	if err := decide(need(func(n *writ.Need) { n.Remember = 5 }), "a"); err != nil {
+		t.Fatal(err)
+	}
+	less := need(func(n *writ.Need) { n.Remember = 1 })
+	for i, what := range []string{"b", "c"} {
+		if out, err := l.about(planner, doArgs{What: what}, sub, less); err != nil || out.met != (i == 0) {
+			t.Errorf("use %d: met %v, %v", i, out.met, err)
+		}
+	}
+}
+
+// Who waits for a request that gives way to another is told.
+func TestSupersededTellsWhoWaits(t *testing.T) {
+	l := newLab(t)
+	planner := l.planner()
+	id := l.asked(planner, doArgs{What: "a"}, need(nil))
+	next := l.asked(planner, doArgs{What: "a"}, need(func(n *writ.Need) { n.Approvers = 2 }))
+	if next == id || !slices.Equal(l.woken, []writ.ApprovalState{writ.ApprovalSuperseded}) {
+		t.Errorf("%s, then %s; who waits was told %v", id, next, l.woken)
+	}
+	l.wants(id, writ.ApprovalSuperseded)
 }

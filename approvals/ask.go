@@ -47,6 +47,13 @@ func request(c *writ.Call, k *writ.Capability, s writ.Snapshot, sub writ.Subject
 			a.Task = sub.Task.ID
 		}
 	}
+	if t, ok, err := taskOf(s, a); err != nil {
+		return writ.Approval{}, nil, err
+	} else if ok {
+		if a.Args, err = withTask(a.Args, t); err != nil {
+			return writ.Approval{}, nil, err
+		}
+	}
 	life, remember := int64(writ.MaxApprovalSeconds), int64(0)
 	for i, n := range d.Needs {
 		a.Scope = narrower(a.Scope, n.Scope)
@@ -54,6 +61,16 @@ func request(c *writ.Call, k *writ.Capability, s writ.Snapshot, sub writ.Subject
 		life = min(life, n.ExpiresS)
 		if i == 0 || n.Remember < remember {
 			remember = n.Remember
+		}
+	}
+	// A claim is not its caller's alone: whoever of those who wait gets the task
+	// first makes it, and it says no more than which task.
+	if k.ID == "task.claim" && a.Task != "" {
+		switch a.Scope {
+		case writ.ScopeCall:
+			a.Scope = writ.ScopeTask
+		case writ.ScopeSession:
+			a.Scope = writ.ScopeRun
 		}
 	}
 	if a.Scope == writ.ScopeTask && a.Task == "" || a.Scope == writ.ScopeRun && a.Run == "" {
@@ -125,10 +142,32 @@ func shown(args any) (writ.RawObject, string, error) {
 		return fault(err)
 	}
 	if len(b) > maxArgs {
-		return nil, "", writ.Refuse(writ.CodeTooLarge, "approvals.Ask", "the call needs approval and its arguments are too large to show to a person",
-			"store what is large elsewhere and pass a reference")
+		return nil, "", tooLarge()
 	}
 	return b, hex.EncodeToString(sum[:]), nil
+}
+
+// withTask adds to the arguments people are shown what the task is about: the
+// call itself may say no more than its id.
+func withTask(args writ.RawObject, t writ.Task) (writ.RawObject, error) {
+	var m map[string]any
+	if err := json.Unmarshal(args, &m); err != nil {
+		return nil, writ.Fault(writ.CodeInternal, "approvals.Ask", err)
+	}
+	m["task"] = map[string]any{"capability": t.Capability, "summary": t.Summary, "args": t.Args, "write_scopes": t.WriteScopes, "labels": t.Labels}
+	b, err := json.Marshal(m)
+	if err != nil {
+		return nil, writ.Fault(writ.CodeInternal, "approvals.Ask", err)
+	}
+	if len(b) > maxArgs {
+		return nil, tooLarge()
+	}
+	return b, nil
+}
+
+func tooLarge() error {
+	return writ.Refuse(writ.CodeTooLarge, "approvals.Ask", "the call needs approval and its arguments are too large to show to a person",
+		"store what is large elsewhere and pass a reference")
 }
 
 // secrets are the JSON names of the fields tagged `writ:"secret"`.
@@ -168,8 +207,21 @@ func (r Room) Reads(c *writ.Call, k *writ.Capability, s writ.Snapshot, sub writ.
 		if err != nil {
 			return rs, err
 		}
-		if ok {
-			rs.Docs = append(rs.Docs, writ.ApprovalKey(p.Approval))
+		if !ok {
+			continue
+		}
+		rs.Docs = append(rs.Docs, writ.ApprovalKey(p.Approval))
+		if !s.Has(writ.ApprovalKey(p.Approval)) {
+			continue
+		}
+		old, _, ok, err := writ.Get[writ.Approval](s, writ.ApprovalKey(p.Approval))
+		if err != nil {
+			return rs, err
+		}
+		if ok && old.State == writ.ApprovalPending { // it may be superseded, and who waits for it told
+			if err := r.readWaiting(&rs, old, s); err != nil {
+				return rs, err
+			}
 		}
 	}
 	if t, ok, err := taskOf(s, a); err != nil {
@@ -225,8 +277,13 @@ func (r Room) Settle(c *writ.Call, k *writ.Capability, s writ.Snapshot, sub writ
 			continue // nothing that still counts: ask
 		}
 		switch {
-		case old.State == writ.ApprovalApproved && covers(old, d.Needs) && old.MeetsAll(d.Needs) && (i == 0 || old.Remembered == ask.Scope):
-			if decidedBy(old, c.Caller) {
+		case old.State == writ.ApprovalApproved && covers(old, d.Needs) && old.MeetsAll(d.Needs) &&
+			(i == 0 || old.Remembered == ask.Scope && old.Uses < rememberable(d.Needs)):
+			behind, err := exclude(c, s, a)
+			if err != nil {
+				return tx, reply, false, err
+			}
+			if decidedBy(old, c.Caller) || decidedFor(old, c.Caller, behind) {
 				return tx, reply, false, conflictOfInterest("approvals.Use")
 			}
 			return tx, reply, true, use(c, s, &tx, old)
@@ -239,13 +296,27 @@ func (r Room) Settle(c *writ.Call, k *writ.Capability, s writ.Snapshot, sub writ
 			superseded = &old
 		}
 	}
-	if s.Counters[writ.ApprovalsAsked(a.Requester.Principal)] >= writ.MaxApprovalsAsked && superseded == nil {
-		e := writ.Refuse(writ.CodeQuota, "approvals.Ask", "as many of your calls wait for people as may at a time", "wait until some are decided")
+	inItsPlace := superseded != nil && superseded.State == writ.ApprovalPending && superseded.Requester.Principal == a.Requester.Principal
+	if s.Counters[writ.ApprovalsAsked(a.Requester.Principal)] >= writ.MaxApprovalsAsked && !inItsPlace {
+		e := writ.Refuse(writ.CodeApprovalRequired, "approvals.Ask", "as many of your calls wait for people as may at a time", "wait until some are decided").
+			With("reason", "too_many_pending")
 		e.RetryMs = 60_000
 		return tx, reply, false, e
 	}
 	if a.Excluded, err = exclude(c, s, a); err != nil {
 		return tx, reply, false, err
+	}
+	if superseded != nil { // before the new one, whose place in the count it gives up
+		from := superseded.State
+		superseded.State, superseded.Successor = writ.ApprovalSuperseded, a.ID
+		if err = put(c, s, &tx, superseded, from); err != nil {
+			return tx, reply, false, err
+		}
+		if from == writ.ApprovalPending {
+			if err = r.wake(c, s, *superseded, &tx); err != nil {
+				return tx, reply, false, err
+			}
+		}
 	}
 	if err = put(c, s, &tx, &a, ""); err != nil {
 		return tx, reply, false, err
@@ -255,19 +326,21 @@ func (r Room) Settle(c *writ.Call, k *writ.Capability, s writ.Snapshot, sub writ
 	if err = tx.PutDoc(s, writ.AskKey(a.Request), "ask", pointer{a.ID}); err != nil {
 		return tx, reply, false, err
 	}
-	if superseded != nil {
-		from := superseded.State
-		superseded.State, superseded.Successor = writ.ApprovalSuperseded, a.ID
-		if err = put(c, s, &tx, superseded, from); err != nil {
-			return tx, reply, false, err
-		}
-	}
 	for _, w := range r.cfg.Waiters {
 		if err = w.Wait(c, s, a, &tx); err != nil {
 			return tx, reply, false, err
 		}
 	}
 	return tx, waiting(a), false, nil
+}
+
+// rememberable is how often an approval may be used for more than one call.
+func rememberable(needs []writ.Need) int64 {
+	most := int64(writ.MaxApprovalUses)
+	for _, n := range needs {
+		most = min(most, n.Remember)
+	}
+	return most
 }
 
 // last is the approval a request led to last.
@@ -293,7 +366,15 @@ func covers(a writ.Approval, needs []writ.Need) bool {
 // decidedBy says whether the caller, or the person answerable for it, voted.
 func decidedBy(a writ.Approval, c writ.Caller) bool {
 	return slices.ContainsFunc(a.Votes, func(v writ.Vote) bool {
-		return v.Principal == c.Principal || v.Controller == c.Controller || v.Controller == c.Principal
+		return v.Principal == c.Principal || v.Controller == c.Controller || v.Controller == c.Principal || v.Principal == c.Controller
+	})
+}
+
+// decidedFor says whether somebody who stands behind the present call agreed to
+// it: the one who uses an approval need not be the one who asked.
+func decidedFor(a writ.Approval, c writ.Caller, behind []writ.PrincipalID) bool {
+	return slices.ContainsFunc(a.Votes, func(v writ.Vote) bool {
+		return v.Approve && (slices.Contains(behind, v.Principal) || slices.Contains(behind, v.Controller) || slices.Contains(v.Openers, c.Principal))
 	})
 }
 

@@ -99,6 +99,9 @@ func (r Room) respond() *writ.Capability {
 					return tx, reply, err
 				}
 			}
+			if len(old.Args)+len(a.Response) > maxArgs {
+				return tx, reply, writ.Refuse(writ.CodeTooLarge, op, "the answer is too large to keep", "store what is large elsewhere and answer with a reference")
+			}
 			old.Response = a.Response
 			return r.vote(op, c, s, old, true, a.Reason)
 		},
@@ -147,6 +150,8 @@ func undecided(op string, c *writ.Call, s writ.Snapshot, id writ.ApprovalID) (wr
 		return a, writ.IllegalMove(op, writ.ObjectApproval, string(a.State), string(writ.ApprovalApproved))
 	case a.Dead(s.Now):
 		return a, writ.IllegalMove(op, writ.ObjectApproval, string(writ.ApprovalExpired), string(writ.ApprovalApproved))
+	case over(s, a):
+		return a, writ.IllegalMove(op, writ.ObjectApproval, string(writ.ApprovalExpired), string(writ.ApprovalApproved))
 	case excluded(a, c.Caller) || decidedBy(a, c.Caller):
 		return a, conflictOfInterest(op)
 	case !slices.ContainsFunc(a.Needs, func(n writ.Need) bool { return slices.Contains(n.Roles, c.Caller.Role) }):
@@ -156,12 +161,19 @@ func undecided(op string, c *writ.Call, s writ.Snapshot, id writ.ApprovalID) (wr
 	return a, c.Match(op, version)
 }
 
+// over says whether the task an approval is about has ended: there is nothing
+// left to agree to.
+func over(s writ.Snapshot, a writ.Approval) bool {
+	t, ok, err := taskOf(s, a)
+	return err == nil && ok && writ.TaskMoves.Terminal(t.State)
+}
+
 // vote records a decision, and what follows from it: after the last vote that
 // was needed, or one denial, what waited is let go on or ended in the same
 // transaction.
 func (r Room) vote(op string, c *writ.Call, s writ.Snapshot, a writ.Approval, yes bool, reason string) (tx writ.Tx, reply writ.Reply, err error) {
 	a.Votes = append(slices.Clip(a.Votes), writ.Vote{
-		Session: c.Caller.Session, Principal: c.Caller.Principal, Controller: c.Caller.Controller, Role: c.Caller.Role,
+		Session: c.Caller.Session, Principal: c.Caller.Principal, Controller: c.Caller.Controller, Openers: c.Caller.Openers, Role: c.Caller.Role,
 		Approve: yes, Reason: reason, At: s.Now, Receipt: writ.ReceiptID(c.NewID(writ.PrefixReceipt, 0)),
 	})
 	switch {
@@ -204,11 +216,11 @@ func wider(a writ.Approval, scope writ.ApprovalScope) writ.Ask {
 
 // remember lets an approval hold for a wider scope, within what policy allowed.
 func remember(op string, tx *writ.Tx, s writ.Snapshot, a *writ.Approval, want Remember) error {
-	allowed := int64(writ.MaxApprovalUses)
-	for _, n := range a.Needs {
-		allowed = min(allowed, n.Remember)
-	}
+	allowed := rememberable(a.Needs)
+	several := slices.ContainsFunc(a.Needs, func(n writ.Need) bool { return n.Approvers > 1 })
 	switch {
+	case several:
+		return invalid(op, "/remember", "is not for one of several to decide")
 	case allowed == 0:
 		return invalid(op, "/remember", "is not allowed by the policy that asks for this approval")
 	case want.MaxUses > allowed:

@@ -70,7 +70,7 @@ func (r Room) expire() *writ.Capability {
 			case !ok || writ.ApprovalMoves.Terminal(a.State):
 				tx.Unindex(writ.IndexExpiries, string(args.Approval))
 				return tx, reply, nil
-			case s.Now < a.ExpiresAt:
+			case s.Now < a.ExpiresAt && !over(s, a):
 				tx.Index(writ.IndexExpiries, string(a.ID), a.ExpiresAt)
 				return tx, reply, nil
 			}

@@ -260,9 +260,13 @@ func TestATaskWaitsToBeClaimed(t *testing.T) {
 		if r := c.op.ok(200, "GET", "/v1/tasks/"+task, nil); r.str("state") != "failed" || r.str("failure", "code") != "approval_denied" {
 			t.Errorf("after a denial: %s", r)
 		}
+		// What people need not decide any more, they are not asked.
 		task = c.burning("burn-cancel")
-		c.builder.waits("POST", "/v1/tasks/"+task+"/claim", nil)
+		id := c.builder.waits("POST", "/v1/tasks/"+task+"/claim", nil)
 		c.orc.ok(200, "POST", "/v1/tasks/"+task+"/cancel", nil)
+		within(t, 10*time.Second, "nobody is asked about a cancelled task", func() bool {
+			return c.op.ok(200, "GET", "/v1/approvals/"+id, nil).str("state") == "expired"
+		})
 		w.audited()
 	})
 }
@@ -388,6 +392,9 @@ func TestARunWaitsForBudget(t *testing.T) {
 		c.orc.refused(403, writ.CodeRBAC, "POST", "/v1/approvals/"+id+"/decision", obj{"decision": "approve"})
 		if r := c.builder.do("POST", "/v1/tasks/claim", nil); r.status != 204 {
 			t.Errorf("a paused run hands out work: %s", r)
+		}
+		if l.task != "" && c.state(l.task) == writ.TaskRunning { // what has begun may end
+			c.builder.ok(200, "POST", "/v1/tasks/"+l.task+"/complete", l.hold(nil))
 		}
 		w.alice().at(w.last()).approve(id)
 		run := c.op.ok(200, "GET", "/v1/runs/"+c.run, nil)

@@ -57,7 +57,9 @@ func (t *try) commit(ctx context.Context, tx writ.Tx, reply writ.Reply, outcome 
 	if err := finish(&reply, done); err != nil {
 		return writ.Reply{}, nil, err
 	}
-	t.notify(ctx)
+	if outcome == writ.OutcomeOfTransition {
+		t.notify(ctx)
+	}
 	if tx.Fact == nil {
 		return reply, nil, nil
 	}

@@ -308,35 +308,40 @@ func (p *Dispatcher) candidate(ctx context.Context, poll *writ.Call, about writ.
 	reply, receipt, err := p.door.Do(ctx, call)
 	poll.PolicyRevision = call.PolicyRevision
 	switch {
-	case err == nil && reply.Outcome == writ.OutcomePending:
-		if receipt == nil {
-			back()
-		}
+	case err == nil && reply.Outcome == writ.OutcomePending && receipt != nil:
 		return writ.Reply{}, nil, true, nil // people were asked, and the task waits for them
+	case err == nil && reply.Outcome == writ.OutcomePending: // they were asked for more than this task
+		return writ.Reply{}, nil, true, p.setBack(ctx, poll, about, entry, back)
 	case err == nil:
 		if reply.Replayed || receipt == nil && reply.Outcome != writ.OutcomeEmpty {
 			back() // answered without a commit: nothing acknowledged the entry
 		}
 		return reply, receipt, false, nil
 	case refusedForGood(writ.CodeOf(err)):
-		refuse := map[string]any{"task_id": entry.Entry, "agent_id": about.Agent, "lane": entry.Lane}
-		if _, _, rerr := p.door.System(ctx, poll.Caller.Tenant, "task.refuse", refuse, &entry); rerr != nil {
-			back()
-			return writ.Reply{}, nil, true, rerr
-		}
-		p.ringOthers(poll.Caller.Tenant, entry.Lane)
-		return writ.Reply{}, nil, true, nil
+		return writ.Reply{}, nil, true, p.setBack(ctx, poll, about, entry, back)
 	default:
 		back()
 		return writ.Reply{}, nil, false, err
 	}
 }
 
+// setBack sets a task aside that this agent does not get as things stand, so that
+// it does not stand before the others.
+func (p *Dispatcher) setBack(ctx context.Context, poll *writ.Call, about writ.Poll, entry writ.Delivery, back func()) error {
+	refuse := map[string]any{"task_id": entry.Entry, "agent_id": about.Agent, "lane": entry.Lane}
+	if _, _, err := p.door.System(ctx, poll.Caller.Tenant, "task.refuse", refuse, &entry); err != nil {
+		back()
+		return err
+	}
+	p.ringOthers(poll.Caller.Tenant, entry.Lane)
+	return nil
+}
+
 // refusedForGood says whether this agent will not get this task as things
 // stand, so that others should be asked.
 func refusedForGood(c writ.Code) bool {
 	switch c {
-	case writ.CodePolicy, writ.CodeScope, writ.CodeBudget, writ.CodeClassification, writ.CodeEgress, writ.CodeSoD, writ.CodeApprovalDenied, writ.CodeNotEligible, writ.CodeIllegal, writ.CodePaused:
+	case writ.CodePolicy, writ.CodeScope, writ.CodeBudget, writ.CodeClassification, writ.CodeEgress, writ.CodeSoD, writ.CodeApprovalDenied, writ.CodeApprovalRequired, writ.CodeNotEligible, writ.CodeIllegal, writ.CodePaused:
 		return true
 	}
 	return false

@@ -10,6 +10,7 @@ import (
 	"maps"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/writ-gateway/writ"
@@ -151,7 +152,7 @@ func (t *try) once(ctx context.Context) (writ.Reply, *writ.Receipt, error) {
 	if err != nil {
 		return t.refused(ctx, err)
 	}
-	if t.needsApproval() && !tx.Empty() && (t.call.Entry == nil || len(tx.Changes) > 0) {
+	if t.needsApproval() && !tx.Empty() && reply.Poll == nil && (t.call.Entry == nil || len(tx.Changes) > 0) {
 		// Only now: nobody is bothered with a call that cannot happen anyway, or
 		// with a lane entry that is only put in order.
 		use, waits, met, err := t.settle(ctx)
@@ -443,7 +444,7 @@ func (t *try) judge(ctx context.Context) error {
 // needsApproval says that the call may happen once people have agreed.
 func (t *try) needsApproval() bool {
 	return t.dec.Effect == writ.EffectRequireApproval && len(t.dec.Needs) > 0 && t.d.cfg.Approver != nil &&
-		t.k.Class == writ.Ordinary && !t.k.ReadOnly()
+		t.k.Class == writ.Ordinary && !t.k.ReadOnly() && !strings.HasPrefix(string(t.k.ID), "approval.") // deciding is not decided about
 }
 
 // settle asks the approvals whether what the decision needs is met.

@@ -51,7 +51,7 @@ func obligations(rule string, effect writ.Effect, v *ast.Term) (obligations []wr
 		}
 		needs = append(needs, n)
 	}
-	return obligations, needs, len(needs) > 0
+	return obligations, needs, len(needs) == 1 // a rule asks once; two rules may ask for two things
 }
 
 // need reads the arguments of an approval obligation: those of writ.Need. What
@@ -81,5 +81,6 @@ func need(rule string, args map[string]any) (writ.Need, bool) {
 		within(n.MaxUses, 1, writ.MaxApprovalUses) &&
 		within(n.Remember, 0, writ.MaxApprovalUses) &&
 		len(n.Roles) > 0 && !slices.ContainsFunc(n.Roles, func(r writ.Role) bool { return !slices.Contains(allRoles, r) }) &&
-		(extends == (n.Dimension != "")) && (extends == (n.Add > 0)) && n.Add <= writ.MaxAmount
+		(extends == (n.Dimension != "")) && (extends == (n.Add > 0)) && n.Add <= writ.MaxAmount &&
+		(!extends || slices.Contains(writ.BudgetDimensions(), n.Dimension))
 }

@@ -61,7 +61,7 @@ func cancelPlan(c *writ.Call, a *TaskCancelArgs, s writ.Snapshot, _ writ.Decisio
 		d.leave(&t)
 		err = d.end(&t, writ.TaskQueued, writ.TaskCancelled)
 	case writ.TaskParked:
-		d.unpark(&t)
+		d.giveUpParked(&t)
 		err = d.end(&t, writ.TaskParked, writ.TaskCancelled)
 	case writ.TaskRunning:
 		if t.CancelAt != 0 {

@@ -71,7 +71,7 @@ func completePlan(c *writ.Call, a *TaskCompleteArgs, s writ.Snapshot, _ writ.Dec
 	if err := c.Match(opComplete, version); err != nil {
 		return refuse(err)
 	}
-	if r.State != writ.RunActive {
+	if r.State != writ.RunActive && r.State != writ.RunPausedApproval { // what has begun may end while the run waits
 		return refuse(runEnded(opComplete, r))
 	}
 	t.Lease.Prepaid = 0 // this is the call it was paid for

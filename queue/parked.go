@@ -50,7 +50,7 @@ func (Parking) Wait(c *writ.Call, s writ.Snapshot, a writ.Approval, tx *writ.Tx)
 		if c.Entry != nil {
 			d.tx.Ack(*c.Entry)
 		}
-	case t.State == writ.TaskRunning && t.Lease != nil && t.Lease.Session == c.Caller.Session:
+	case t.State == writ.TaskRunning && t.Lease != nil && t.Lease.Session == c.Caller.Session && s.Now <= s.Counters[leaseEnd(t.ID)]:
 		t.Lease.Fence = t.FenceOf(version) // the version changes, the holder's fence does not
 		d.tx.Unindex(writ.IndexLeases, string(t.ID))
 		d.exactly(leaseEnd(t.ID))
@@ -68,10 +68,14 @@ func (Parking) Wait(c *writ.Call, s writ.Snapshot, a writ.Approval, tx *writ.Tx)
 }
 
 // Wake lets a parked task go on once people have agreed, and fails it when they
-// have not. A task that waits for another approval by now stays as it is.
+// have not. When other people are asked instead, it may try again. A task that
+// waits for another approval by now stays as it is.
 func (Parking) Wake(c *writ.Call, s writ.Snapshot, a writ.Approval, tx *writ.Tx) error {
 	if a.Task == "" {
 		return nil
+	}
+	if a.Capability == "task.claim" && a.Run != "" { // other tasks it covers were set aside meanwhile
+		tx.Index(writ.IndexTodo, todo(todoOffer, string(a.Run)), s.Now)
 	}
 	t, _, err := loadTask(opUnpark, s, a.Task)
 	if err != nil {
@@ -89,7 +93,7 @@ func (Parking) Wake(c *writ.Call, s writ.Snapshot, a writ.Approval, tx *writ.Tx)
 	case stopping(t, r):
 		d.unpark(&t)
 		err = d.end(&t, writ.TaskParked, writ.TaskCancelled)
-	case a.State != writ.ApprovalApproved:
+	case a.State != writ.ApprovalApproved && a.State != writ.ApprovalSuperseded:
 		d.unpark(&t)
 		t.Failure = &approvalDenied
 		err = d.end(&t, writ.TaskParked, writ.TaskFailed)
@@ -114,7 +118,7 @@ func (Parking) Wake(c *writ.Call, s writ.Snapshot, a writ.Approval, tx *writ.Tx)
 func (d *draft) resume(t *writ.Task) {
 	t.Lease.MaxUntil += d.s.Now - t.ParkedAt
 	t.State, t.WaitsFor, t.ParkedAt = writ.TaskRunning, "", 0
-	end := d.s.Now + t.LeaseSeconds*1000
+	end := min(d.s.Now+t.LeaseSeconds*1000, t.Lease.MaxUntil)
 	d.tx.Index(writ.IndexLeases, string(t.ID), end)
 	d.exactly(leaseEnd(t.ID))
 	d.set(leaseEnd(t.ID), end)
@@ -127,6 +131,13 @@ func (d *draft) unpark(t *writ.Task) {
 		d.drop(t, 0)
 	}
 	t.WaitsFor, t.ParkedAt = "", 0
+}
+
+// giveUpParked is unpark for a task that ends while people decide: they need not any
+// more, which the sweep of approvals tells them.
+func (d *draft) giveUpParked(t *writ.Task) {
+	d.tx.Index(writ.IndexExpiries, string(t.WaitsFor), d.s.Now)
+	d.unpark(t)
 }
 
 // parkedReply answers the heartbeat of a holder whose task is parked: no time

@@ -90,7 +90,7 @@ func reapPlan(c *writ.Call, a *RunReapArgs, s writ.Snapshot, _ writ.Decision) (w
 		case writ.TaskQueued:
 			d.leave(&t)
 		case writ.TaskParked:
-			d.unpark(&t)
+			d.giveUpParked(&t)
 		default:
 			continue // claimed or cancelled between two reads
 		}

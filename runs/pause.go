@@ -40,35 +40,48 @@ func (Pausing) Wait(c *writ.Call, s writ.Snapshot, a writ.Approval, tx *writ.Tx)
 	return move(c, "runs.Pause", s, tx, &run, writ.RunPausedApproval)
 }
 
-// Wake lets the run go on with what was granted. Denied or expired, it fails. A
-// run that waits for another approval by now, or has ended, stays as it is.
+// Wake grants what was approved, and lets a run that waits for it go on. Denied
+// or expired, such a run fails; when other people are asked instead, it waits
+// for them. A run that has ended stays as it is.
 func (Pausing) Wake(c *writ.Call, s writ.Snapshot, a writ.Approval, tx *writ.Tx) error {
 	const op = "runs.Resume"
 	run, ok, err := waitingRun(s, a)
-	if err != nil || !ok || run.State != writ.RunPausedApproval || run.WaitsFor != a.ID {
+	if err != nil || !ok || writ.RunMoves.Terminal(run.State) {
 		return err
 	}
-	run.WaitsFor = ""
-	if a.State != writ.ApprovalApproved {
-		run.Reason = reasonDenied
-		if a.State == writ.ApprovalExpired {
-			run.Reason = reasonExpired
+	waits := run.State == writ.RunPausedApproval && run.WaitsFor == a.ID
+	to := run.State
+	switch {
+	case a.State == writ.ApprovalApproved:
+		if len(run.Grants)+len(grantsOf(a)) > writ.MaxGrants {
+			return writ.Refuse(writ.CodeQuota, op, "the run has had as many extensions as it may", "deny it, and create another run")
 		}
-		tx.Index(writ.IndexTodo, todoReap(run.ID), s.Now)
-		return move(c, op, s, tx, &run, writ.RunFailed)
+		for _, n := range grantsOf(a) {
+			run.Grants = append(run.Grants, writ.Grant{Approval: a.ID, Dimension: n.Dimension, Add: n.Add, At: s.Now})
+		}
+	case !waits:
+		return nil
 	}
-	if len(run.Grants)+len(grantsOf(a)) > writ.MaxGrants {
-		return writ.Refuse(writ.CodeQuota, op, "the run has had as many extensions as it may", "create another run")
-	}
-	for _, n := range grantsOf(a) {
-		run.Grants = append(run.Grants, writ.Grant{Approval: a.ID, Dimension: n.Dimension, Add: n.Add, At: s.Now})
-	}
-	to := writ.RunActive
-	if run.Sealed && run.ClosePolicy == writ.CloseAuto {
-		to = closing(s, tx, &run) // its last task may have ended meanwhile
-	}
-	if to == writ.RunActive {
-		tx.Index(writ.IndexTodo, todoOffer(run.ID), s.Now)
+	if waits {
+		run.WaitsFor = ""
+		switch a.State {
+		case writ.ApprovalApproved:
+			to = writ.RunActive
+			if run.Sealed && run.ClosePolicy == writ.CloseAuto {
+				to = closing(s, tx, &run) // its last task may have ended meanwhile
+			}
+			if to == writ.RunActive {
+				tx.Index(writ.IndexTodo, todoOffer(run.ID), s.Now)
+			}
+		case writ.ApprovalSuperseded:
+			run.WaitsFor = a.Successor
+		default:
+			to, run.Reason = writ.RunFailed, reasonDenied
+			if a.State == writ.ApprovalExpired {
+				run.Reason = reasonExpired
+			}
+			tx.Index(writ.IndexTodo, todoReap(run.ID), s.Now)
+		}
 	}
 	return move(c, op, s, tx, &run, to)
 }

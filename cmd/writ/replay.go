@@ -259,9 +259,9 @@ func printReplay(out io.Writer, r replayReport, format string) error {
 		if groups[g][0].allows() {
 			mark = "  NEWLY ALLOWED"
 		}
-		fmt.Fprintf(out, "\n%5d  %s%s\n", len(groups[g]), g, mark)
+		fmt.Fprintf(out, "\n%5d  %s%s\n", len(groups[g]), printable(g), mark)
 		for _, f := range groups[g][:min(3, len(groups[g]))] {
-			fmt.Fprintf(out, "       %s  %s\n", f.Receipt, f.At)
+			fmt.Fprintf(out, "       %s  %s\n", printable(string(f.Receipt)), printable(f.At))
 		}
 	}
 	reasons := []string{}
@@ -273,7 +273,7 @@ func printReplay(out io.Writer, r replayReport, format string) error {
 		fmt.Fprintf(out, "\n%5d  not replayable: %s\n", r.NotReplayable[why], printable(why))
 	}
 	for _, id := range r.Alarms {
-		fmt.Fprintf(out, "\nALARM  %s: the policies that decided it do not decide the same now\n", id)
+		fmt.Fprintf(out, "\nALARM  %s: the policies that decided it do not decide the same now\n", printable(id))
 	}
 	return nil
 }
@@ -287,14 +287,18 @@ func saveFixtures(dir string, flips []flip) error {
 			continue
 		}
 		seen[f.group()] = true
+		if !f.Receipt.Valid() {
+			return fmt.Errorf("the gateway named a receipt that is none")
+		}
 		var input map[string]any
 		if err := json.Unmarshal(f.input, &input); err != nil {
 			return err
 		}
 		packs := map[string]bool{}
 		for _, rule := range slices.Concat(f.WasRules, f.NowRules) {
-			id, _, _ := strings.Cut(rule, ".")
-			packs[id] = true
+			if id, _, _ := strings.Cut(rule, "."); writ.ValidSlug(strings.ReplaceAll(id, "_", "-")) { // it becomes a folder
+				packs[id] = true
+			}
 		}
 		for id := range packs {
 			text, err := yaml.Marshal(map[string]any{

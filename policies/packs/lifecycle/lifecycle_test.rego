@@ -103,7 +103,7 @@ test_run_closed[note] if {
 
 test_paused[note] if {
 	some state in ["paused", "paused_approval", "paused_event"]
-	some verb in ["task.enqueue", "task.claim", "task.complete", "run.seal"]
+	some verb in ["task.enqueue", "task.claim", "run.seal"]
 	note := concat(" ", [state, verb])
 	call := changed({"run": {"state": state}, "call": {"capability": verb}})
 	rules(call) == {"lifecycle.paused"}
@@ -118,7 +118,7 @@ test_run_closed_allows_giving_back[note] if {
 }
 
 test_paused_allows_what_it_waits_for[verb] if {
-	some verb in ["approval.decide", "approval.respond", "approval.revoke"]
+	some verb in ["approval.decide", "approval.respond", "approval.revoke", "task.complete"]
 	rules(changed({"run": {"state": "paused_approval"}, "call": {"capability": verb}})) == set()
 }
 
