@@ -1,0 +1,170 @@
+package guard
+
+import (
+	"context"
+	"errors"
+	"strings"
+
+	"github.com/writ-gateway/writ"
+)
+
+// permit asks for the role's right: to the capability, and to the wrapper it
+// came through.
+func (t *try) permit() error {
+	c := t.call.Caller
+	for _, id := range []writ.CapabilityID{t.k.ID, t.call.Via} {
+		if id != "" && !t.rules.Permit(c.Role, c.Tenant, id) {
+			return (&writ.Error{
+				Code: writ.CodeRBAC, Op: "guard.Do", Msg: "the role " + string(c.Role) + " may not invoke " + string(id),
+				Hint: "use a session of a role that may; capability.list shows what yours can call",
+			}).With("role", string(c.Role)).With("capability", string(id))
+		}
+	}
+	return nil
+}
+
+// judge describes the call to policy and takes its decision.
+func (t *try) judge(ctx context.Context) error {
+	sub, err := t.k.Describe(t.call, t.snap)
+	if err != nil {
+		return err
+	}
+	if a := t.call.Caller.Agent; a != "" && sub.Agent == nil {
+		agent, _, ok, err := writ.Get[writ.Agent](t.snap, writ.AgentKey(a))
+		if err != nil {
+			return err
+		}
+		if !ok {
+			return unauthenticated()
+		}
+		sub.Agent = &writ.AgentFacts{ID: agent.ID, Status: agent.State, Domain: agent.Domain, WriteScope: agent.WriteScope}
+	}
+	for _, o := range t.d.cfg.Obligors {
+		more, err := o.Reads(t.call, t.k, sub)
+		if err != nil {
+			return err
+		}
+		if err := t.read(ctx, more); err != nil {
+			return err
+		}
+		if err := o.Facts(t.call, t.k, t.snap, t.moves, &sub); err != nil {
+			return err
+		}
+	}
+	t.sub = sub
+	t.dec, err = t.rules.Decide(ctx, writ.PolicyInput{
+		Call: t.call, Capability: t.k, Session: t.session, Subject: sub, Now: t.snap.Now,
+	})
+	if t.dec.Effect.Rank() > writ.EffectDeny.Rank() {
+		t.dec.Effect = writ.EffectDeny // an effect nobody knows
+	}
+	mandate := t.k.Class == writ.Mandate
+	if err != nil {
+		if mandate {
+			policy, bindings := t.rules.Revisions()
+			t.dec = writ.Decision{Effect: writ.EffectAllow, PolicyRevision: policy, BindingsRevision: bindings}
+			t.d.cfg.Log.ErrorContext(ctx, "policy unavailable for a mandate", "capability", t.k.ID, "error", err)
+			return nil
+		}
+		return &writ.Error{
+			Code: writ.CodePolicyDown, Op: "guard.judge", RetryMs: 1000, Err: err,
+			Msg: "policy could not answer, so nothing is allowed", Hint: "repeat the call; operators see the cause in the log",
+		}
+	}
+	if mandate || t.dec.Effect == writ.EffectAllow && !obliged(t.dec) || t.needsApproval() {
+		return nil
+	}
+	return denied(t.dec)
+}
+
+// needsApproval says that the call may happen once people have agreed.
+func (t *try) needsApproval() bool {
+	return t.dec.Effect == writ.EffectRequireApproval && len(t.dec.Needs) > 0 && t.d.cfg.Approver != nil &&
+		t.k.Class == writ.Ordinary && !t.k.ReadOnly() && !strings.HasPrefix(string(t.k.ID), "approval.") // deciding is not decided about
+}
+
+// settle asks the approvals whether what the decision needs is met.
+func (t *try) settle(ctx context.Context) (use writ.Tx, waits writ.Reply, met bool, err error) {
+	for hop := 0; ; hop++ {
+		more, err := t.d.cfg.Approver.Reads(t.call, t.k, t.snap, t.sub, t.dec)
+		if err != nil {
+			return use, waits, false, err
+		}
+		more = t.snap.Missing(more)
+		if more.Empty() {
+			break
+		}
+		if hop == maxHops {
+			return use, waits, false, writ.Fault(writ.CodeInternal, "guard.settle", errors.New("approvals read more than four times"))
+		}
+		if err := t.read(ctx, more); err != nil {
+			return use, waits, false, err
+		}
+	}
+	return t.d.cfg.Approver.Settle(t.call, t.k, t.snap, t.sub, t.dec)
+}
+
+// ask commits the request for approval, which is all that becomes of the call
+// for now. When people have been asked already there is nothing to commit.
+func (t *try) ask(ctx context.Context, tx writ.Tx, reply writ.Reply) (writ.Reply, *writ.Receipt, error) {
+	reply.Outcome = writ.OutcomePending
+	if tx.Empty() {
+		if err := finish(&reply, writ.Committed{Seq: -1}); err != nil {
+			return writ.Reply{}, nil, err
+		}
+		return reply, nil, nil
+	}
+	if err := t.d.admit(t.k, tx); err != nil {
+		return writ.Reply{}, nil, err
+	}
+	return t.commit(ctx, tx, reply, writ.OutcomeOfRequest)
+}
+
+// moves says whether the call would move an object if it were allowed. What a
+// call that is refused anyway, or finds nothing to do, would have cost is no
+// question for policy: nobody can exhaust a run with calls that cannot happen.
+func (t *try) moves() bool {
+	tx, _, err := t.k.Plan(t.call, t.snap, writ.Decision{Effect: writ.EffectAllow})
+	return err == nil && len(tx.Changes) > 0
+}
+
+// obliged says whether the decision asks for something this door cannot
+// fulfil; such a decision denies.
+func obliged(d writ.Decision) bool {
+	for _, f := range d.Findings {
+		for _, o := range f.Obligations {
+			if o.Type != "notify" {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// notify tells the log whom policy wants to hear of an allowed call. The rule
+// stands in the receipt; its pack says who.
+func (t *try) notify(ctx context.Context) {
+	for _, f := range t.dec.Findings {
+		for _, o := range f.Obligations {
+			if o.Type == "notify" {
+				t.d.cfg.Log.WarnContext(ctx, "policy allows a call and wants it known", "rule", f.Rule, "capability", t.k.ID, "call", t.call.ID)
+			}
+		}
+	}
+}
+
+// denied makes the refusal of a decision: the strongest finding names the code.
+func denied(d writ.Decision) *writ.Error {
+	e := &writ.Error{Code: writ.CodePolicy, Op: "guard.judge", Msg: "policy denies this call", Rules: d.Rules()}
+	e.Hint = "read the rules named in rule_ids in the packs of policy.info"
+	if len(d.Findings) > 0 {
+		f := d.Findings[0]
+		if c := writ.Code(f.Code); c.Receipted() {
+			e.Code = c
+		}
+		if f.Message != "" {
+			e.Msg = f.Message
+		}
+	}
+	return e
+}

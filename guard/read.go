@@ -1,0 +1,138 @@
+package guard
+
+import (
+	"context"
+	"errors"
+	"maps"
+	"slices"
+
+	"github.com/writ-gateway/writ"
+	"github.com/writ-gateway/writ/store"
+)
+
+// first reads what says who calls and what is in force, and nothing else: what
+// a stranger sends is not looked into, and costs no more than this.
+func (t *try) first(ctx context.Context) error {
+	if c := t.call.Credential; c != nil {
+		if !slices.Contains(t.d.cfg.Shards, c.Tenant) || !c.Session.Valid() {
+			return unauthenticated()
+		}
+		t.call.Caller = writ.Caller{Tenant: c.Tenant}
+	}
+	return t.read(ctx, writ.ReadSet{Docs: t.standing()})
+}
+
+// standing are the documents every call stands on: the gate and its session.
+func (t *try) standing() []writ.Key {
+	keys := []writ.Key{writ.GateKey}
+	if c := t.call.Credential; c != nil {
+		keys = append(keys, writ.SessionKey(c.Session))
+	}
+	return keys
+}
+
+// read adds one atomic read to the snapshot. What answers without a commit has
+// no guards, so every read after the first looks at gate and session again, and
+// the store comes last: the caller still had his right when all was read.
+func (t *try) read(ctx context.Context, want writ.ReadSet) error {
+	want = t.snap.Missing(want)
+	if want.Empty() {
+		return nil
+	}
+	again := t.snap.Docs != nil
+	if !again {
+		t.snap = writ.Snapshot{
+			Docs: map[writ.Key]writ.Doc{}, Counters: map[writ.Counter]int64{},
+			Ranges: map[writ.Range]writ.RangeResult{}, Archive: map[writ.ArchiveRead][]writ.Receipt{},
+			Cache: &t.d.docs,
+		}
+	}
+	for _, q := range want.Archive {
+		found, err := t.d.cfg.Archive.Read(ctx, t.call.Caller.Tenant, q)
+		if err != nil {
+			return storeDown("guard.read", err)
+		}
+		t.snap.Archive[q] = found
+	}
+	want.Archive = nil
+	if again {
+		want.Docs = append(want.Docs, t.standing()...)
+	}
+	t.reads, t.last = t.reads+1, want
+	s, err := t.d.cfg.Store.Read(ctx, t.call.Caller.Tenant, want)
+	if err != nil {
+		return storeDown("guard.read", err)
+	}
+	if again && s.Epoch != t.snap.Epoch {
+		return &errAgain{cause: store.ErrFenced}
+	}
+	if again {
+		for _, k := range t.standing() {
+			if s.Docs[k].Version != t.snap.Docs[k].Version {
+				return &errAgain{cause: errors.New(string(k) + " changed while the call was read")}
+			}
+		}
+	}
+	t.snap.Now, t.snap.Epoch = s.Now, s.Epoch
+	maps.Copy(t.snap.Docs, s.Docs)
+	maps.Copy(t.snap.Counters, s.Counters)
+	maps.Copy(t.snap.Ranges, s.Ranges)
+	return nil
+}
+
+// hops reads until the capability asks for nothing new.
+func (t *try) hops(ctx context.Context) error {
+	base := writ.ReadSet{}
+	if a := t.call.Caller.Agent; a != "" {
+		base.Docs = append(base.Docs, writ.AgentKey(a))
+	}
+	if t.call.IdempotencyKey != "" && !t.k.ReadOnly() {
+		base.Docs = append(base.Docs, writ.IdempotencyDoc(t.call.Caller, t.call.IdempotencyKey))
+	}
+	for range maxHops {
+		more, err := t.k.Reads(t.call, t.snap)
+		if err != nil {
+			return err
+		}
+		want := t.snap.Missing(join(base, more))
+		if want.Empty() {
+			return nil
+		}
+		if err := t.read(ctx, want); err != nil {
+			return err
+		}
+	}
+	more, err := t.k.Reads(t.call, t.snap)
+	if err != nil {
+		return err
+	}
+	if missing := t.snap.Missing(more); !missing.Empty() {
+		return writ.Fault(writ.CodeInternal, "guard.Do", errors.New("the capability asks for more reads than a call may make"))
+	}
+	return nil
+}
+
+// join is the union of two read sets; Missing removes what is there already.
+func join(a, b writ.ReadSet) writ.ReadSet {
+	return writ.ReadSet{
+		Docs:     append(a.Docs[:len(a.Docs):len(a.Docs)], b.Docs...),
+		Counters: append(a.Counters[:len(a.Counters):len(a.Counters)], b.Counters...),
+		Ranges:   append(a.Ranges[:len(a.Ranges):len(a.Ranges)], b.Ranges...),
+		Archive:  append(a.Archive[:len(a.Archive):len(a.Archive)], b.Archive...),
+	}
+}
+
+// storeDown is the refusal for a store that did not answer. What a store says in
+// our own terms (it is fenced, it does not keep that) is passed on.
+func storeDown(op string, err error) error {
+	if e, ok := errors.AsType[*writ.Error](err); ok && (e.Msg != "" || e.Code != writ.CodeStore) {
+		return e
+	}
+	if errors.Is(err, store.ErrInvalid) {
+		return writ.Fault(writ.CodeInternal, op, err)
+	}
+	return &writ.Error{
+		Code: writ.CodeStore, Op: op, RetryMs: 1000, Err: err,
+		Msg: "the store does not answer", Hint: "repeat the call, with the same Idempotency-Key if it had one",
+	}
+}
