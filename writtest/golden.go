@@ -15,7 +15,12 @@ import (
 // of users: a difference is a migration, not an edit.
 func Golden(t testing.TB, update bool, name string, got []byte) {
 	t.Helper()
-	path := filepath.Join("testdata", "stored", name)
+	GoldenFile(t, update, filepath.Join("testdata", "stored", name), got)
+}
+
+// GoldenFile is Golden for a file at another path.
+func GoldenFile(t testing.TB, update bool, path string, got []byte) {
+	t.Helper()
 	if update {
 		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 			t.Fatal(err)
