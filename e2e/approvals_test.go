@@ -2,6 +2,8 @@ package e2e
 
 import (
 	"bytes"
+	"fmt"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"sync"
@@ -216,6 +218,57 @@ func TestOneUseUnderLoad(t *testing.T) {
 		}
 		if n := orc.ok(200, "GET", "/v1/approvals?state=pending", nil).at("approvals"); len(n.([]any)) != 1 {
 			t.Errorf("%d requests for the next one", len(n.([]any)))
+		}
+		w.audited()
+	})
+}
+
+// The gateway is killed while people decide and callers use what they decided:
+// afterwards the call either has not happened or has happened once, with the
+// approval used by it, and repeating both finishes it.
+func TestKilledWhileApproving(t *testing.T) {
+	onAskingHosts(t, func(t *testing.T, w *world) {
+		w.t, w.op.t = t, t
+		w.agent("planner", "web", "orchestrator", "", []string{}, nil)
+		orc, alice := w.session("planner", writ.RoleOrchestrator, "planner"), w.alice()
+		seed := rand.Uint64()
+		t.Logf("seed %d", seed)
+		rng := rand.New(rand.NewPCG(seed, 0))
+		const rounds = 5
+		for round := range rounds {
+			body, key := obj{"title": fmt.Sprintf("round %d", round), "budget": obj{"steps": 9}}, fmt.Sprintf("k%d", round)
+			id := orc.at(w.gw[0]).waits("POST", "/v1/runs", body, "Idempotency-Key", key)
+			decision := obj{"decision": "approve"}
+			var wg sync.WaitGroup
+			wg.Go(func() { _, _ = alice.at(w.gw[0]).try("POST", "/v1/approvals/"+id+"/decision", decision) })
+			for i := range 4 {
+				gw := w.gw[i%len(w.gw)]
+				wg.Go(func() {
+					for range 10 {
+						if r, err := orc.at(gw).try("POST", "/v1/runs", body, "Idempotency-Key", key); err != nil || r.status == 201 {
+							return
+						}
+					}
+				})
+			}
+			time.Sleep(time.Duration(rng.IntN(16)) * time.Millisecond)
+			w.gw[0].kill()
+			wg.Wait()
+			w.gw[0].start()
+
+			state := alice.at(w.gw[0]).ok(200, "GET", "/v1/approvals/"+id, nil).str("state")
+			made := len(orc.at(w.gw[0]).ok(200, "GET", "/v1/runs", nil).at("runs").([]any))
+			t.Logf("round %d: killed with the approval %s, %d runs", round, state, made)
+			if want := map[string]int{"pending": round, "approved": round, "consumed": round + 1}; made != want[state] {
+				t.Errorf("the approval is %s with %d runs, want %d", state, made, want[state])
+			}
+			if state == "pending" {
+				alice.at(w.gw[0]).approve(id)
+			}
+			orc.at(w.gw[0]).ok(201, "POST", "/v1/runs", body, "Idempotency-Key", key)
+			if n := len(orc.at(w.gw[0]).ok(200, "GET", "/v1/runs", nil).at("runs").([]any)); n != round+1 {
+				t.Fatalf("%d runs after %d approvals", n, round+1)
+			}
 		}
 		w.audited()
 	})
