@@ -116,6 +116,8 @@ type Reply struct {
 	Replayed  bool
 	JSON      json.RawMessage // the finished body, set by the door
 
+	Budget []BudgetWarning // marks of its budget the run reached with this call, set by the door
+
 	// Poll asks the dispatcher to wait for work and call again with each
 	// candidate. Only task.claim without a task id sets it.
 	Poll *Poll

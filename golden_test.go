@@ -39,7 +39,7 @@ func TestStoredDocuments(t *testing.T) {
 			ID: "site-builder", Name: "Builder", Description: "Builds.", Archetypes: []writ.Role{writ.RoleExecutor}, Domain: "web",
 			State: writ.AgentActive, Tools: []writ.Tool{{
 				Name: "site.build", Description: "Build.", Safety: writ.SafetyMutating, Sinks: []writ.Sink{writ.SinkEgress},
-				InputSchema: writ.RawObject(`{"type":"object"}`),
+				Costs: &writ.ToolCosts{Money: ptr(2000), Tokens: ptr(500)}, InputSchema: writ.RawObject(`{"type":"object"}`),
 			}},
 			WriteScope: []string{"fs:site/"}, MaxConcurrent: 4, CreatedAt: 1, UpdatedAt: 2, Receipt: gReceipt,
 		},
@@ -53,7 +53,7 @@ func TestStoredDocuments(t *testing.T) {
 			ArgsDigest: "aa", Labels: []writ.Label{writ.LabelPublic}, Domain: "web", Agents: []writ.AgentID{"site-builder"},
 			Safety: writ.SafetyMutating, Approval: writ.ApprovalManual, WaitsFor: gApproval, ParkedAt: 8, Sinks: []writ.Sink{writ.SinkEgress}, WriteScopes: []string{"fs:site/dist/"}, Priority: 5,
 			LeaseSeconds: 60, MaxAttempts: 3, Attempt: 1, BackoffMs: 1000, NotBefore: 4, State: writ.TaskRunning,
-			Lease:    &writ.Lease{ID: "lse_01ARYZ6S410000000000000000", Session: gSession, Agent: "site-builder", Fence: 7, MaxUntil: 9},
+			Lease:    &writ.Lease{ID: "lse_01ARYZ6S410000000000000000", Session: gSession, Agent: "site-builder", Fence: 7, MaxUntil: 9, Prepaid: 1, Held: map[string]int64{writ.BudgetMoney: 2000}},
 			CancelAt: 5, ResultDigest: "bb", DoneFence: 7,
 			Failure: &writ.Failure{Class: writ.FailureExternal, Code: "lease_expired", Retryable: true}, EnqueuedBy: gSession, CreatedAt: 1, UpdatedAt: 2,
 			Receipt: gReceipt,
@@ -62,7 +62,12 @@ func TestStoredDocuments(t *testing.T) {
 			ID: gRun, Title: "First", Goal: "Ship.", State: writ.RunActive, ClosePolicy: writ.CloseAuto, Sealed: true,
 			Budget: map[string]int64{writ.BudgetSteps: 10}, WaitsFor: gApproval,
 			Grants: []writ.Grant{{Approval: gApproval, Dimension: writ.BudgetSteps, Add: 5, At: 3}}, Owner: "planner", OwnerRole: writ.RoleOrchestrator, CreatedBy: gSession,
+			PausedAt: 4, PausedMs: 5, Parent: gRun, Root: gRun, Depth: 1, Nests: true,
 			Reason: "requested", CreatedAt: 1, UpdatedAt: 2, Receipt: gReceipt,
+		},
+		"escrow": writ.Escrow{
+			Child: gRun, Parent: "run_01ARYZ6S410000000000000001", State: writ.EscrowSettled, Amounts: map[string]int64{writ.BudgetSteps: 10},
+			Returned: map[string]int64{writ.BudgetSteps: 3}, CreatedAt: 1, UpdatedAt: 2, Receipt: gReceipt,
 		},
 		"approval": writ.Approval{
 			ID: gApproval, State: writ.ApprovalApproved, Needs: []writ.Need{{
@@ -115,6 +120,10 @@ func TestStoredNames(t *testing.T) {
 	line("index", writ.IndexApprovals, writ.IndexExpiries, writ.ApprovalsIn(writ.ApprovalPending))
 	line("document", writ.BundleKey(gBundle), writ.ChunkKey(gBundle, 2))
 	line("index", writ.IndexBundles, writ.IndexStaged, writ.IndexReplicas, writ.ReadyOn(gBundle))
+	line("document", writ.EscrowKey(gRun))
+	line("index", writ.RunChildren(gRun))
+	line("counter", writ.BudgetUsed(gRun, writ.BudgetMoney), writ.BudgetHeld(gRun, writ.BudgetMoney), writ.BudgetWarned(gRun, writ.BudgetMoney))
+	line("todo", writ.TodoExhaust(gRun, writ.BudgetSteps, 2), writ.TodoOverrun(gRun), writ.TodoSettle(gRun), writ.TodoCascade(gRun))
 	line("counter", writ.ApprovalsAsked("planner"))
 	line("counter", writ.RunSteps(gRun), writ.RunOpenTasks(gRun), writ.RunBadTasks(gRun), writ.RunSequence(gRun),
 		writ.AgentRunning("site-builder"), writ.RegistryRevision(), writ.TaskProgress(gTask, "pct"))
@@ -156,6 +165,7 @@ func TestPublicWords(t *testing.T) {
 	words(&b, "gate", writ.GateMoves)
 	words(&b, "approval", writ.ApprovalMoves)
 	words(&b, "bundle", writ.BundleMoves)
+	words(&b, "escrow", writ.EscrowMoves)
 	for _, k := range writ.ApprovalKinds() {
 		fmt.Fprintf(&b, "approval kind %s\n", k)
 	}
@@ -194,3 +204,5 @@ func TestPayload(t *testing.T) {
 		t.Errorf("got %s", got)
 	}
 }
+
+func ptr(n int64) *int64 { return &n }

@@ -95,6 +95,9 @@ type Lease struct {
 	Fence    int64     `json:"fence"`
 	MaxUntil int64     `json:"max_until"`         // milliseconds: no heartbeat extends past it
 	Prepaid  int64     `json:"prepaid,omitempty"` // steps the run paid at the claim for the call that ends the attempt
+
+	// Held is what else the claim took of the run's budget for the attempt.
+	Held map[string]int64 `json:"held,omitempty"`
 }
 
 // Failure says why a task ended or was retried.

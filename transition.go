@@ -23,6 +23,7 @@ const (
 	ObjectGate     = "gate"
 	ObjectApproval = "approval"
 	ObjectBundle   = "bundle"
+	ObjectEscrow   = "escrow"
 )
 
 // LegalMove says whether an object of a kind may move from → to, by the tables
@@ -41,6 +42,8 @@ func LegalMove(kind, from, to string) bool {
 		return ApprovalMoves.May(ApprovalState(from), ApprovalState(to))
 	case ObjectBundle:
 		return BundleMoves.May(BundleState(from), BundleState(to))
+	case ObjectEscrow:
+		return EscrowMoves.May(EscrowState(from), EscrowState(to))
 	case ObjectGate:
 		return GateMoves.May(GateState(from), GateState(to))
 	}

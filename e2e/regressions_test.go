@@ -139,8 +139,11 @@ func TestN16NoSelfService(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, "bolt")
 	c := newCast(t, w)
-	for _, path := range []string{"/transition", "/budget", "/resume", "/close"} {
+	for _, path := range []string{"/transition", "/resume", "/close"} {
 		c.builder.refused(404, "not_found", "POST", "/v1/runs/"+c.run+path, obj{"state": "active"})
+	}
+	for _, method := range []string{"POST", "PUT", "PATCH", "DELETE"} { // it can be read, and that is all
+		c.builder.refused(405, "malformed", method, "/v1/runs/"+c.run+"/budget", obj{"steps": 9})
 	}
 	c.builder.refused(403, "rbac_denied", "POST", "/v1/runs", obj{"budget": obj{"steps": 9}})
 	c.builder.refused(403, "rbac_denied", "POST", "/v1/runs/"+c.run+"/seal", nil)

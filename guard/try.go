@@ -33,6 +33,7 @@ type try struct {
 	rules   Decider // what the gate names
 	sub     writ.Subject
 	dec     writ.Decision
+	warned  []writ.BudgetWarning // by the commit, if it stands
 }
 
 // errAgain says that a guard no longer held: read and judge again.

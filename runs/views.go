@@ -5,28 +5,24 @@ import "github.com/writ-gateway/writ"
 // RunView is a run as the API shows it. The counters are from the moment it
 // was read.
 type RunView struct {
-	RunID       writ.RunID       `json:"run_id" doc:"The run."`
-	Title       string           `json:"title,omitempty" doc:"Title for people."`
-	Goal        string           `json:"goal,omitempty" doc:"What it is to reach."`
-	State       writ.RunState    `json:"state" doc:"Where it stands." enum:"active,paused_approval,done,failed,cancelled"`
-	WaitsFor    writ.ApprovalID  `json:"waits_for,omitempty" doc:"Approval it is paused for."`
-	Reason      string           `json:"reason,omitempty" doc:"Why it ended."`
-	ClosePolicy writ.ClosePolicy `json:"close_policy" doc:"Who ends it." enum:"auto,manual"`
-	Sealed      bool             `json:"sealed" doc:"Whether no task may be added any more."`
-	Budget      RunBudgetView    `json:"budget" doc:"Hard limits and what is used of them."`
-	OpenTasks   int64            `json:"open_tasks" doc:"Tasks that have not ended."`
-	BadTasks    int64            `json:"bad_tasks" doc:"Tasks that ended failed, dead or cancelled."`
-	Owner       writ.PrincipalID `json:"owner" doc:"Principal that created it."`
-	OwnerRole   writ.Role        `json:"owner_role" doc:"Role in which it was created."`
-	CreatedAt   string           `json:"created_at" doc:"When it was created (RFC 3339, UTC)."`
-	UpdatedAt   string           `json:"updated_at" doc:"When its state last changed (RFC 3339, UTC)."`
-	Receipt     writ.ReceiptID   `json:"receipt" doc:"Receipt of the last change."`
-	Version     int64            `json:"version" doc:"Version of the run, for If-Match."`
-}
-
-// RunBudgetView shows the budget of a run.
-type RunBudgetView struct {
-	Steps RunMeter `json:"steps" doc:"Committed changes of executors and verifiers inside the run."`
+	RunID       writ.RunID          `json:"run_id" doc:"The run."`
+	Title       string              `json:"title,omitempty" doc:"Title for people."`
+	Goal        string              `json:"goal,omitempty" doc:"What it is to reach."`
+	State       writ.RunState       `json:"state" doc:"Where it stands." enum:"active,paused_approval,done,failed,cancelled"`
+	WaitsFor    writ.ApprovalID     `json:"waits_for,omitempty" doc:"Approval it is paused for."`
+	Reason      string              `json:"reason,omitempty" doc:"Why it ended."`
+	ClosePolicy writ.ClosePolicy    `json:"close_policy" doc:"Who ends it." enum:"auto,manual"`
+	Sealed      bool                `json:"sealed" doc:"Whether no task may be added any more."`
+	Budget      map[string]RunMeter `json:"budget" doc:"What it limits, by dimension, and what is used of that; run.budget says more."`
+	Parent      writ.RunID          `json:"parent_run_id,omitempty" doc:"Run inside which it was created."`
+	OpenTasks   int64               `json:"open_tasks" doc:"Tasks and child runs that have not ended."`
+	BadTasks    int64               `json:"bad_tasks" doc:"Tasks that ended failed or dead, and child runs that did not end well."`
+	Owner       writ.PrincipalID    `json:"owner" doc:"Principal that created it."`
+	OwnerRole   writ.Role           `json:"owner_role" doc:"Role in which it was created."`
+	CreatedAt   string              `json:"created_at" doc:"When it was created (RFC 3339, UTC)."`
+	UpdatedAt   string              `json:"updated_at" doc:"When its state last changed (RFC 3339, UTC)."`
+	Receipt     writ.ReceiptID      `json:"receipt" doc:"Receipt of the last change."`
+	Version     int64               `json:"version" doc:"Version of the run, for If-Match."`
 }
 
 // RunMeter is one dimension of a budget.
@@ -37,14 +33,30 @@ type RunMeter struct {
 }
 
 func view(r writ.Run, s writ.Snapshot, version int64) RunView {
-	limit, used := r.Limit(writ.BudgetSteps), s.Counters[writ.RunSteps(r.ID)]
-	return RunView{
+	v := RunView{
 		RunID: r.ID, Title: r.Title, Goal: r.Goal, State: r.State, WaitsFor: r.WaitsFor, Reason: r.Reason, ClosePolicy: r.ClosePolicy, Sealed: r.Sealed,
-		Budget:    RunBudgetView{Steps: RunMeter{Limit: limit, Used: used, Remaining: max(0, limit-used)}},
+		Budget: map[string]RunMeter{}, Parent: r.Parent,
 		OpenTasks: s.Counters[writ.RunOpenTasks(r.ID)], BadTasks: s.Counters[writ.RunBadTasks(r.ID)],
 		Owner: r.Owner, OwnerRole: r.OwnerRole, CreatedAt: writ.FormatTime(r.CreatedAt), UpdatedAt: writ.FormatTime(r.UpdatedAt),
 		Receipt: r.Receipt, Version: version,
 	}
+	for dim := range r.Budget {
+		limit, used := r.Limit(dim), usedOf(r, s, dim)
+		v.Budget[dim] = RunMeter{Limit: limit, Used: used, Remaining: max(0, limit-used)}
+	}
+	return v
+}
+
+// usedOf is what a run has used of a dimension.
+func usedOf(r writ.Run, s writ.Snapshot, dim string) int64 {
+	if writ.MeasureOf(dim) != writ.MeasureTime {
+		return s.Counters[writ.BudgetUsed(r.ID, dim)]
+	}
+	now := s.Now
+	if writ.RunMoves.Terminal(r.State) {
+		now = r.UpdatedAt
+	}
+	return r.Worked(now)
 }
 
 // changed shows a run as the commit will have written it.

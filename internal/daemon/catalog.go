@@ -117,9 +117,10 @@ func dues() []guard.Due {
 			"run":     kind("run.reap", "run_id"),
 			"offer":   func(rest string) (writ.CapabilityID, map[string]any) { return "run.offer", queue.OfferArgs(rest) },
 			"wake":    kind("task.wake", "task_id"),
-			"exhaust": func(run string) (writ.CapabilityID, map[string]any) {
-				return "run.exhaust", map[string]any{"run_id": run, "dimension": writ.BudgetSteps}
-			},
+			"exhaust": func(rest string) (writ.CapabilityID, map[string]any) { return "run.exhaust", runs.ExhaustArgs(rest) },
+			"overrun": kind("run.overrun", "run_id"),
+			"settle":  kind("run.settle", "run_id"),
+			"cascade": kind("run.cascade", "run_id"),
 		}),
 	}
 }
