@@ -142,7 +142,9 @@ func (d draftless) Draft(st writ.Statement) ([]byte, []byte, error) {
 // greedy adds more to a denial than a commit takes.
 type greedy struct{}
 
-func (greedy) Reads(*writ.Call, *writ.Capability, writ.Snapshot, writ.Subject) (rs writ.ReadSet, err error) { return }
+func (greedy) Reads(*writ.Call, *writ.Capability, writ.Snapshot, writ.Subject) (rs writ.ReadSet, err error) {
+	return
+}
 
 func (greedy) Facts(*writ.Call, *writ.Capability, writ.Snapshot, func() bool, *writ.Subject) error {
 	return nil
