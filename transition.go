@@ -26,6 +26,12 @@ const (
 	ObjectEscrow   = "escrow"
 )
 
+// ObjectKinds lists every kind of object whose moves receipts record. A document
+// of an object has the key "<kind>/<id>"; the gate is its own.
+func ObjectKinds() []string {
+	return []string{ObjectAgent, ObjectSession, ObjectTask, ObjectRun, ObjectGate, ObjectApproval, ObjectBundle, ObjectEscrow}
+}
+
 // LegalMove says whether an object of a kind may move from → to, by the tables
 // of this package. It is what verifiers of receipts use.
 func LegalMove(kind, from, to string) bool {

@@ -133,14 +133,10 @@ func (t *try) changesNamed(tx writ.Tx) error {
 			continue
 		}
 		kind, id, _ := strings.Cut(string(o.Key), "/")
-		switch kind {
-		case writ.ObjectAgent, writ.ObjectSession, writ.ObjectTask, writ.ObjectRun, writ.ObjectGate, writ.ObjectApproval, writ.ObjectBundle,
-			writ.ObjectEscrow:
-			if !slices.ContainsFunc(tx.Changes, func(c writ.Change) bool {
-				return c.Kind == kind && (c.ID == id || kind == writ.ObjectGate)
-			}) {
-				return defect("writes %s without naming its move", o.Key)
-			}
+		if slices.Contains(writ.ObjectKinds(), kind) && !slices.ContainsFunc(tx.Changes, func(c writ.Change) bool {
+			return c.Kind == kind && (c.ID == id || kind == writ.ObjectGate)
+		}) {
+			return defect("writes %s without naming its move", o.Key)
 		}
 	}
 	return nil
