@@ -153,8 +153,17 @@ func field(ts *testscript.TestScript, path []string) string {
 		ts.Fatalf("the output is not JSON: %v", err)
 	}
 	for _, name := range path {
-		m, _ := v.(map[string]any)
-		v = m[name]
+		switch x := v.(type) {
+		case map[string]any:
+			v = x[name]
+		case []any: // "last" is the one there is to name
+			v = nil
+			if name == "last" && len(x) > 0 {
+				v = x[len(x)-1]
+			}
+		default:
+			v = nil
+		}
 	}
 	switch x := v.(type) {
 	case string:

@@ -187,7 +187,7 @@ with leases and fences, and every transition and denial leaves a signed receipt.
 		}
 	}
 	cmd.AddCommand(verbs...)
-	cmd.AddCommand(receiptCommand())
+	cmd.AddCommand(receiptCommand(), budgetCommand())
 	return cmd
 }
 
