@@ -272,7 +272,9 @@ func TestTimeRunsOut(t *testing.T) {
 		t.Helper()
 		k := *r.caps["run.overrun"]
 		plan := k.Plan
-		k.Plan = func(c *writ.Call, s writ.Snapshot, _ writ.Decision) (writ.Tx, writ.Reply, error) { return plan(c, s, d) }
+		k.Plan = func(c *writ.Call, s writ.Snapshot, _ writ.Decision) (writ.Tx, writ.Reply, error) {
+			return plan(c, s, d)
+		}
 		reply, _, err := r.Call(&k, r.System(), &RunOverrunArgs{RunID: id})
 		if err != nil {
 			t.Fatal(err)
