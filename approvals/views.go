@@ -23,6 +23,7 @@ type ApprovalView struct {
 	Remembered writ.ApprovalScope `json:"remembered,omitempty" doc:"Wider scope a decider let it hold for." enum:"run,session"`
 	Response   writ.RawObject     `json:"response,omitempty" doc:"Answer to a human_action."`
 	Successor  writ.ApprovalID    `json:"superseded_by,omitempty" doc:"The approval that took its place."`
+	Modified   writ.ApprovalID    `json:"modified_from,omitempty" doc:"The approval whose place it took: a person agreed to that call only with the arguments of this one."`
 	ExpiresAt  string             `json:"expires_at" doc:"From when on it counts for nothing."`
 	CreatedAt  string             `json:"created_at" doc:"When it was asked for."`
 	UpdatedAt  string             `json:"updated_at" doc:"When it last changed."`
@@ -34,7 +35,7 @@ type ApprovalView struct {
 type ApprovalVote struct {
 	Principal writ.PrincipalID `json:"principal" doc:"Who decided."`
 	Role      writ.Role        `json:"role" doc:"In which role."`
-	Decision  string           `json:"decision" doc:"What was decided." enum:"approve,deny"`
+	Decision  string           `json:"decision" doc:"What was decided; modify: agreed to with other arguments, see superseded_by." enum:"approve,deny,modify"`
 	Reason    string           `json:"reason,omitempty" doc:"Why."`
 	At        string           `json:"at" doc:"When."`
 	Receipt   writ.ReceiptID   `json:"receipt" doc:"Receipt of the decision."`
@@ -46,7 +47,7 @@ func view(a writ.Approval, version, now int64) ApprovalView {
 	v := ApprovalView{
 		ID: a.ID, State: a.State, Kind: a.Needs[0].Kind, Scope: a.Scope, Capability: a.Capability, Subject: a.Subject, Args: a.Args,
 		Labels: a.Labels, Run: a.Run, Task: a.Task, Request: a.Request, Requester: a.Requester, Needs: a.Needs, Votes: []ApprovalVote{},
-		MaxUses: a.MaxUses, Uses: a.Uses, Remembered: a.Remembered, Response: a.Response, Successor: a.Successor,
+		MaxUses: a.MaxUses, Uses: a.Uses, Remembered: a.Remembered, Response: a.Response, Successor: a.Successor, Modified: a.Modified,
 		ExpiresAt: writ.FormatTime(a.ExpiresAt), CreatedAt: writ.FormatTime(a.CreatedAt), UpdatedAt: writ.FormatTime(a.UpdatedAt),
 		Receipt: a.Receipt, Version: version,
 	}
@@ -55,7 +56,10 @@ func view(a writ.Approval, version, now int64) ApprovalView {
 	}
 	for _, vote := range a.Votes {
 		word := "deny"
-		if vote.Approve {
+		switch {
+		case vote.Modify:
+			word = "modify"
+		case vote.Approve:
 			word = "approve"
 		}
 		v.Votes = append(v.Votes, ApprovalVote{
