@@ -153,8 +153,14 @@ func field(ts *testscript.TestScript, path []string) string {
 		ts.Fatalf("the output is not JSON: %v", err)
 	}
 	for _, name := range path {
-		m, _ := v.(map[string]any)
-		v = m[name]
+		switch x := v.(type) {
+		case map[string]any:
+			v = x[name]
+		case []any:
+			if i, err := strconv.Atoi(name); err == nil && i < len(x) {
+				v = x[i]
+			}
+		}
 	}
 	switch x := v.(type) {
 	case string:
