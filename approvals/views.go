@@ -105,21 +105,13 @@ type ApprovalList struct {
 	Next      string         `json:"next,omitempty" doc:"Value of after for the next page; absent on the last one."`
 }
 
-// pageOf is the range of a page, one longer than asked to see whether more
-// follow.
-func pageOf(a *ApprovalListArgs) (writ.Range, int) {
-	limit := 50
-	if a.Limit > 0 {
-		limit = int(min(a.Limit, 200))
-	}
-	r := writ.Range{Index: writ.IndexApprovals, Limit: limit + 1}
+// pageOf is the page a caller asks for.
+func pageOf(a *ApprovalListArgs) writ.Page {
+	p := writ.Page{Index: writ.IndexApprovals, After: string(a.After), Limit: a.Limit}
 	if a.State != "" {
-		r.Index = writ.ApprovalsIn(a.State)
+		p.Index = writ.ApprovalsIn(a.State)
 	}
-	if a.After != "" {
-		r.From = string(a.After) + "!" // sorts before every character of an id
-	}
-	return r, limit
+	return p
 }
 
 func (r Room) list() *writ.Capability {
@@ -127,25 +119,19 @@ func (r Room) list() *writ.Capability {
 		ID: "approval.list", Safety: writ.SafetyReadOnly, Summary: "List approvals, oldest first: all to those who decide, their own to others.",
 	}, writ.Verb[ApprovalListArgs]{
 		Reads: func(_ *writ.Call, a *ApprovalListArgs, s writ.Snapshot) (rs writ.ReadSet, err error) {
-			page, limit := pageOf(a)
-			rs.Ranges = append(rs.Ranges, page)
-			for i, m := range s.Ranges[page].Members {
-				if i < limit {
-					rs.Docs = append(rs.Docs, writ.ApprovalKey(writ.ApprovalID(m.Name)))
-				}
+			page := pageOf(a)
+			rs.Ranges = append(rs.Ranges, page.Range())
+			ids, _ := page.Of(s)
+			for _, id := range ids {
+				rs.Docs = append(rs.Docs, writ.ApprovalKey(writ.ApprovalID(id)))
 			}
 			return rs, nil
 		},
 		Plan: func(c *writ.Call, args *ApprovalListArgs, s writ.Snapshot, _ writ.Decision) (tx writ.Tx, reply writ.Reply, err error) {
-			page, limit := pageOf(args)
-			out := ApprovalList{Approvals: []ApprovalView{}}
-			members := s.Ranges[page].Members
-			if len(members) > limit {
-				members = members[:limit]
-				out.Next = members[limit-1].Name
-			}
-			for _, m := range members {
-				a, version, ok, err := writ.Get[writ.Approval](s, writ.ApprovalKey(writ.ApprovalID(m.Name)))
+			ids, next := pageOf(args).Of(s)
+			out := ApprovalList{Approvals: []ApprovalView{}, Next: next}
+			for _, id := range ids {
+				a, version, ok, err := writ.Get[writ.Approval](s, writ.ApprovalKey(writ.ApprovalID(id)))
 				if err != nil {
 					return tx, reply, err
 				}
