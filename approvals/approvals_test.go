@@ -474,7 +474,7 @@ func TestOnePersonCountsOnce(t *testing.T) {
 // may have agreed either.
 func TestUsersAreHeldToSeparationToo(t *testing.T) {
 	l := newLab(t)
-	task := writ.Task{ID: writ.TaskID(l.NewID(writ.PrefixTask)), Capability: "site.build", State: writ.TaskQueued, Args: writ.RawObject(`{"target":"prod"}`)}
+	task := writ.Task{ID: writ.TaskID(l.NewID(writ.PrefixTask)), Capability: "site.build", State: writ.TaskQueued, Args: writ.RawObject(`{"target":"prod","n":12345678901234567890}`)}
 	l.Seed(writ.TaskKey(task.ID), writ.ObjectTask, task)
 	sub := writ.Subject{Task: &writ.TaskFacts{ID: task.ID, Capability: task.Capability}}
 	n := need(func(n *writ.Need) { n.Scope = writ.ScopeTask })
@@ -483,7 +483,7 @@ func TestUsersAreHeldToSeparationToo(t *testing.T) {
 		t.Fatal(err)
 	}
 	shown, _, _ := writtest.Get[writ.Approval](l.World, writ.ApprovalKey(out.pending.Approval))
-	if !strings.Contains(string(shown.Args), `"target":"prod"`) {
+	if !strings.Contains(string(shown.Args), `"target":"prod"`) || !strings.Contains(string(shown.Args), "12345678901234567890") {
 		t.Errorf("people are shown %s", shown.Args)
 	}
 	l.approves(l.approver("mallory"), out.pending.Approval)

@@ -64,7 +64,9 @@ func (r Room) modified(op string, c *writ.Call, s writ.Snapshot, old writ.Approv
 	}
 	ask := wider(old, writ.ScopeCall)
 	ask.Digest = digest
-	if ask.Request() == old.Request {
+	if same, err := alike(old.Args, show); err != nil {
+		return writ.Approval{}, err
+	} else if same || ask.Request() == old.Request {
 		return writ.Approval{}, invalid(op, "/args", "are those that were asked for: approve it instead")
 	}
 	// Its labels are not known before the call is made and judged.
@@ -81,10 +83,9 @@ func (r Room) modified(op string, c *writ.Call, s writ.Snapshot, old writ.Approv
 // with sorted names, so that whoever sends on what they are shown meets the
 // same digest.
 func (r Room) decode(op string, k *writ.Capability, sent writ.RawObject) (any, error) {
-	var m map[string]any
-	d := json.NewDecoder(bytes.NewReader(sent))
-	d.UseNumber()
-	if err := d.Decode(&m); err != nil {
+	v, err := exact(sent)
+	m, ok := v.(map[string]any)
+	if err != nil || !ok {
 		return nil, invalid(op, "/args", "is not a JSON object")
 	}
 	for _, name := range transient {
@@ -103,6 +104,24 @@ func (r Room) decode(op string, k *writ.Capability, sent writ.RawObject) (any, e
 	}
 	args, err := r.cfg.Decode(k, raw)
 	return args, inArgs(err)
+}
+
+// exact reads JSON without rounding its numbers.
+func exact(raw []byte) (v any, err error) {
+	d := json.NewDecoder(bytes.NewReader(raw))
+	d.UseNumber()
+	err = d.Decode(&v)
+	return v, err
+}
+
+// alike says whether two objects differ at most in the order of their names.
+func alike(a, b writ.RawObject) (bool, error) {
+	x, errX := exact(a)
+	y, errY := exact(b)
+	if err := errors.Join(errX, errY); err != nil {
+		return false, writ.Fault(writ.CodeInternal, "approvals.Modify", err)
+	}
+	return reflect.DeepEqual(x, y), nil
 }
 
 // inArgs says of an error about arguments where they stand in a decision.

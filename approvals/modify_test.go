@@ -346,6 +346,17 @@ func TestOrderOfNamesDoesNotMatter(t *testing.T) {
 	l.happens(planner, setArgs{What: "one", More: writ.RawObject(`{"a":12345678901234567890,"z":1}`)}, need(nil))
 }
 
+// What differs in the order of names only is not modified.
+func TestTheSameInAnotherOrder(t *testing.T) {
+	l := newLab(t)
+	id := l.asked(l.planner(), setArgs{What: "all", More: writ.RawObject(`{"z":1,"a":2}`), Lease: "lse_2", Fence: 9}, need(nil))
+	for _, more := range []string{`{"z":1,"a":2}`, `{ "a": 2, "z": 1 }`} {
+		_, err := l.modifies(l.approver("alice"), id, `{"more":`+more+`,"what":"all"}`)
+		at(t, err, writ.CodeInputInvalid, "/args")
+	}
+	l.instead(l.approver("alice"), id, `{"more":{"a":2,"z":10},"what":"all"}`)
+}
+
 // Both may be read by who asked.
 func TestTheRequesterReadsTheSuccessor(t *testing.T) {
 	l := newLab(t)

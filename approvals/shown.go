@@ -53,12 +53,15 @@ func shown(args any) (writ.RawObject, string, error) {
 // withTask adds to the arguments people are shown what the task is about: the
 // call itself may say no more than its id.
 func withTask(args writ.RawObject, t writ.Task) (writ.RawObject, error) {
-	var m map[string]any
-	if err := json.Unmarshal(args, &m); err != nil {
-		return nil, writ.Fault(writ.CodeInternal, "approvals.Ask", err)
+	var m map[string]json.RawMessage // of which no number is changed
+	err := json.Unmarshal(args, &m)
+	if err == nil {
+		m["task"], err = json.Marshal(map[string]any{"capability": t.Capability, "summary": t.Summary, "args": t.Args, "write_scopes": t.WriteScopes, "labels": t.Labels})
 	}
-	m["task"] = map[string]any{"capability": t.Capability, "summary": t.Summary, "args": t.Args, "write_scopes": t.WriteScopes, "labels": t.Labels}
-	b, err := json.Marshal(m)
+	b := []byte(nil)
+	if err == nil {
+		b, err = json.Marshal(m)
+	}
 	if err != nil {
 		return nil, writ.Fault(writ.CodeInternal, "approvals.Ask", err)
 	}
@@ -87,8 +90,8 @@ func fields(t reflect.Type, wanted func(reflect.StructField) bool) (names []stri
 	if t == nil || t.Kind() != reflect.Struct {
 		return nil
 	}
-	for i := range t.NumField() {
-		if f := t.Field(i); wanted(f) {
+	for _, f := range reflect.VisibleFields(t) {
+		if !f.Anonymous && wanted(f) {
 			name, _, _ := strings.Cut(f.Tag.Get("json"), ",")
 			names = append(names, name)
 		}
