@@ -74,7 +74,8 @@ func build(r rooms) (*writ.Registry, *gateway.Validator, error) {
 }
 
 // newApprovals joins the room of approvals with the rooms whose objects wait
-// while people decide.
+// while people decide. What is in cfg its capabilities need; settling calls at
+// the door needs none of it.
 func newApprovals(cfg approvals.Config) approvals.Room {
 	cfg.Waiters = []approvals.Waiter{queue.Parking{}, runs.Pausing{}}
 	return approvals.New(cfg)
