@@ -79,10 +79,10 @@ func TestStoredDocuments(t *testing.T) {
 			Requester: writ.Requester{Session: gSession, Principal: "planner", Role: writ.RoleOrchestrator, Agent: "planner"},
 			Excluded:  []writ.PrincipalID{"operator", "planner"},
 			Votes: []writ.Vote{{
-				Session: gSession, Principal: "alice", Controller: "alice", Role: writ.RoleApprover, Approve: true, Reason: "fine", At: 2, Receipt: gReceipt,
+				Session: gSession, Principal: "alice", Controller: "alice", Role: writ.RoleApprover, Approve: true, Modify: true, Reason: "fine", At: 2, Receipt: gReceipt,
 			}},
 			MaxUses: 1, Uses: 0, Remembered: writ.ScopeRun, Response: writ.RawObject(`{"ok":true}`),
-			Successor: gApproval, Policy: "sha256:aa", ExpiresAt: 3, CreatedAt: 1, UpdatedAt: 2, Receipt: gReceipt,
+			Successor: gApproval, Modified: gApproval, Policy: "sha256:aa", ExpiresAt: 3, CreatedAt: 1, UpdatedAt: 2, Receipt: gReceipt,
 		},
 		"gate": writ.Gate{
 			State: writ.GateOpen, PolicyRevision: "sha256:aa", BindingsRevision: "sha256:bb", ReceiptKeyID: "SHA256:cc", Bundle: gBundle, Schema: 1, Receipt: gReceipt,

@@ -24,12 +24,13 @@ const (
 )
 
 // TaskMoves are the legal moves of a task. running → running records a cancel
-// request that the holder learns at its next heartbeat.
+// request that the holder learns at its next heartbeat; parked → parked, that
+// people decide about the call with other arguments now.
 var TaskMoves = Table[TaskState]{
 	"":            {TaskQueued},
 	TaskQueued:    {TaskRunning, TaskParked, TaskCancelled},
 	TaskRunning:   {TaskRunning, TaskQueued, TaskParked, TaskDone, TaskFailed, TaskDead, TaskCancelled},
-	TaskParked:    {TaskQueued, TaskRunning, TaskFailed, TaskDead, TaskCancelled},
+	TaskParked:    {TaskParked, TaskQueued, TaskRunning, TaskFailed, TaskDead, TaskCancelled},
 	TaskDone:      {},
 	TaskFailed:    {},
 	TaskDead:      {},

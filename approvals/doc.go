@@ -12,7 +12,8 @@
 //   - nobody decides what they stand behind: not the requester, not the person
 //     answerable for it, not who opened its session, not who enqueued the task;
 //     and one person counts once, however many sessions they have;
-//   - one no is enough, and nothing leads from denied or expired to approved.
+//   - one no is enough, and nothing leads from denied or expired to approved; a
+//     yes with other arguments is a yes to another call, and a no to this one.
 package approvals
 
 import "github.com/writ-gateway/writ"
@@ -24,9 +25,16 @@ type Config struct {
 	// Validate holds an answer to the schema policy asked for. Its error names
 	// no value.
 	Validate func(schema, value writ.RawObject) error
+	// Capability finds a capability; nil when there is none.
+	Capability func(writ.CapabilityID) *writ.Capability
+	// Decode holds raw arguments to the schema of a capability, as the door
+	// does with those of a call.
+	Decode func(k *writ.Capability, raw []byte) (any, error)
 }
 
 // Waiter is a room whose objects wait for approvals. Its functions are pure.
+// What waits for an approval waits for the one that takes its place with other
+// arguments (Modified): both functions are told of that one only.
 type Waiter interface {
 	// Reads names what Wait and Wake must see, given what has been read.
 	Reads(a writ.Approval, s writ.Snapshot) (writ.ReadSet, error)
@@ -56,6 +64,15 @@ func (r Room) readWaiting(rs *writ.ReadSet, a writ.Approval, s writ.Snapshot) er
 			return err
 		}
 		rs.Docs, rs.Counters, rs.Ranges = append(rs.Docs, more.Docs...), append(rs.Counters, more.Counters...), append(rs.Ranges, more.Ranges...)
+	}
+	return nil
+}
+
+func (r Room) wait(c *writ.Call, s writ.Snapshot, a writ.Approval, tx *writ.Tx) error {
+	for _, w := range r.cfg.Waiters {
+		if err := w.Wait(c, s, a, tx); err != nil {
+			return err
+		}
 	}
 	return nil
 }

@@ -34,7 +34,7 @@ func (r Room) revoke() *writ.Capability {
 			if err := put(c, s, &tx, &a, writ.ApprovalApproved); err != nil {
 				return tx, reply, err
 			}
-			return tx, writ.Reply{Outcome: writ.OutcomeDone, Body: view(a, 0, s.Now), Versioned: []string{"version"}, ETag: -1}, nil
+			return tx, decided(a, s), nil
 		},
 	})
 }
@@ -66,11 +66,15 @@ func (r Room) expire() *writ.Capability {
 			if err != nil {
 				return tx, reply, err
 			}
-			switch {
-			case !ok || writ.ApprovalMoves.Terminal(a.State):
+			if !ok || writ.ApprovalMoves.Terminal(a.State) {
 				tx.Unindex(writ.IndexExpiries, string(args.Approval))
 				return tx, reply, nil
-			case s.Now < a.ExpiresAt && !over(s, a):
+			}
+			ended, err := over(s, a)
+			if err != nil {
+				return tx, reply, err
+			}
+			if s.Now < a.ExpiresAt && !ended {
 				tx.Index(writ.IndexExpiries, string(a.ID), a.ExpiresAt)
 				return tx, reply, nil
 			}

@@ -156,9 +156,11 @@ func field(ts *testscript.TestScript, path []string) string {
 		switch x := v.(type) {
 		case map[string]any:
 			v = x[name]
-		case []any: // "last" is the one there is to name
+		case []any: // by its place, or "last"
 			v = nil
-			if name == "last" && len(x) > 0 {
+			if i, err := strconv.Atoi(name); err == nil && i >= 0 && i < len(x) {
+				v = x[i]
+			} else if name == "last" && len(x) > 0 {
 				v = x[len(x)-1]
 			}
 		default:

@@ -90,13 +90,14 @@ func (p *pack) admitFinding(r *ast.Rule) error {
 		return at(r.Location, "a finding must be written out as an object in the head of its rule")
 	}
 	text := map[string]string{}
+	var owed *ast.Term
 	var err error
 	object.Foreach(func(k, v *ast.Term) {
 		key, ok := k.Value.(ast.String)
 		switch value, constant := v.Value.(ast.String); {
 		case err != nil:
 		case ok && key == "obligations":
-			err = p.constant(v)
+			err, owed = p.constant(v), v
 		case !ok || !slices.Contains([]string{"rule", "effect", "code", "message"}, string(key)):
 			err = at(k.Location, "a finding has rule, effect, code, message and perhaps obligations")
 		case !constant || value == "":
@@ -124,7 +125,7 @@ func (p *pack) admitFinding(r *ast.Rule) error {
 	case p.rules[f.Rule] != nil:
 		return at(r.Location, "rule %s is there twice; put the alternatives into a helper", f.Rule)
 	}
-	described := rule{finding: f, location: r.Location, last: lastLine(r)}
+	described := rule{finding: f, obligations: owed, location: r.Location, last: lastLine(r)}
 	for _, a := range r.Annotations {
 		if a.Scope != "rule" {
 			continue
@@ -177,23 +178,26 @@ func (p *pack) constant(t *ast.Term) error {
 
 // configured says whether a reference names a number or a text of data.yaml.
 func (p *pack) configured(r ast.Ref) bool {
+	switch p.entry(r).(type) {
+	case string, json.Number, float64, int, bool:
+		return true
+	}
+	return false
+}
+
+// entry is what data.yaml has at a reference to it; nil when there is nothing.
+func (p *pack) entry(r ast.Ref) any {
 	config := ast.MustParseRef("data." + p.ID + ".config")
 	if !r.HasPrefix(config) || !r.IsGround() {
-		return false
+		return nil
 	}
 	at := p.config
 	for _, step := range r[len(config):] {
 		m, _ := at.(map[string]any)
 		key, _ := step.Value.(ast.String)
-		if at = m[string(key)]; at == nil {
-			return false
-		}
+		at = m[string(key)]
 	}
-	switch at.(type) {
-	case string, json.Number, float64, int, bool:
-		return true
-	}
-	return false
+	return at
 }
 
 // ownRefs checks compiled modules, where every name is resolved: a pack sees

@@ -18,6 +18,8 @@ type Draft struct {
 	problems []Problem
 	packs    map[string]*pack
 	compiler *ast.Compiler // nil when the packs do not compile together
+	roles    roles         // nil when the source has none, or none that can be read
+	governed []writ.CapabilityID
 	timeout  time.Duration
 }
 
@@ -27,7 +29,7 @@ type Draft struct {
 func Examine(ctx context.Context, src Source, o Options) *Draft {
 	o = o.withDefaults()
 	f, err := src.read()
-	d := &Draft{timeout: warmUpTimeout}
+	d := &Draft{timeout: warmUpTimeout, governed: o.Capabilities}
 	all := []error{err, d.read(ctx, f), checkMandatory(d.packs), o.validate()}
 	for _, c := range o.Capabilities {
 		if len(d.Route(c)) == 0 {
@@ -36,6 +38,7 @@ func Examine(ctx context.Context, src Source, o Options) *Draft {
 	}
 	if f[modelFile] != nil && f[rowsFile] != nil {
 		r, err := loadRoles(f, o)
+		d.roles = r
 		if err == nil && o.validate() == nil {
 			err = r.system(o)
 		}
@@ -140,6 +143,8 @@ type DraftRule struct {
 	File string
 	Line int
 	Col  int
+
+	Needs []writ.Need // what it asks people for
 }
 
 // Packs are sorted by id; those that could not be parsed are missing.
@@ -150,11 +155,21 @@ func (d *Draft) Packs() []DraftPack {
 		x.Mounted, _ = data(map[string]*pack{p.ID: p})[p.ID].(map[string]any)
 		for _, r := range x.PackInfo.Rules {
 			loc := p.rules[r.ID].location
-			x.Rules = append(x.Rules, DraftRule{RuleInfo: r, Pack: p.ID, File: loc.File, Line: loc.Row, Col: loc.Col})
+			x.Rules = append(x.Rules, DraftRule{RuleInfo: r, Pack: p.ID, File: loc.File, Line: loc.Row, Col: loc.Col, Needs: p.needs(p.rules[r.ID])})
 		}
 		out = append(out, x)
 	}
 	return out
+}
+
+// Permits says whether the bindings of the source let a role invoke a capability
+// in some tenant. known is false when it has none that can be read, or the
+// capability is not one of those it was examined for.
+func (d *Draft) Permits(role writ.Role, c writ.CapabilityID) (permits, known bool) {
+	for p := range d.roles {
+		permits = permits || p.role == role && p.capability == c
+	}
+	return permits, d.roles != nil && slices.Contains(d.governed, c)
 }
 
 // Compiler holds the compiled packs; nil when they do not compile.

@@ -54,6 +54,26 @@ func obligations(rule string, effect writ.Effect, v *ast.Term) (obligations []wr
 	return obligations, needs, len(needs) == 1 // a rule asks once; two rules may ask for two things
 }
 
+// needs are what a rule asks for, as its text and data.yaml have it; none for a
+// rule that does not ask, or whose obligations deny.
+func (p *pack) needs(r *rule) []writ.Need {
+	if r.obligations == nil {
+		return nil
+	}
+	v, err := ast.TransformRefs(r.obligations.Copy(), func(ref ast.Ref) (ast.Value, error) { return ast.InterfaceToValue(p.entry(ref)) })
+	if err != nil {
+		return nil
+	}
+	value, known := v.(ast.Value)
+	if !known {
+		return nil
+	}
+	if _, asked, ok := obligations(r.finding.Rule, r.finding.Effect, ast.NewTerm(value)); ok {
+		return asked
+	}
+	return nil
+}
+
 // need reads the arguments of an approval obligation: those of writ.Need. What
 // is left out is the default; an unknown argument, and a word or a number out
 // of bounds, is not repaired: the finding denies.

@@ -31,6 +31,7 @@ type pack struct {
 // constant text of the pack, so it is known before anything is evaluated.
 type rule struct {
 	finding     writ.Finding
+	obligations *ast.Term // constants and entries of data.yaml; nil without any
 	title       string
 	description string
 	severity    string

@@ -108,21 +108,13 @@ type RunList struct {
 // full pages.
 func ownedBy(p writ.PrincipalID) writ.Index { return writ.Index("list/runs/" + string(p)) }
 
-// pageOf is the range of a page, one longer than asked to see whether more
-// follow.
-func pageOf(call *writ.Call, a *RunListArgs) (r writ.Range, limit int) {
-	limit = 50
-	if a.Limit > 0 {
-		limit = int(min(a.Limit, 200))
-	}
-	r = writ.Range{Index: writ.IndexRuns, Limit: limit + 1}
+// pageOf is the page a caller asks for.
+func pageOf(call *writ.Call, a *RunListArgs) writ.Page {
+	p := writ.Page{Index: writ.IndexRuns, After: string(a.After), Limit: a.Limit}
 	if call.Caller.Role == writ.RoleOrchestrator {
-		r.Index = ownedBy(call.Caller.Principal)
+		p.Index = ownedBy(call.Caller.Principal)
 	}
-	if a.After != "" {
-		r.From = string(a.After) + "!" // sorts before every character of an id
-	}
-	return r, limit
+	return p
 }
 
 func list() *writ.Capability {
@@ -133,27 +125,21 @@ func list() *writ.Capability {
 			if call.Caller.Role == "" {
 				return rs, nil // not known yet whose runs to read
 			}
-			r, limit := pageOf(call, a)
-			rs.Ranges = append(rs.Ranges, r)
-			for i, m := range s.Ranges[r].Members {
-				if i < limit {
-					one := readRun(writ.RunID(m.Name))
-					rs.Docs = append(rs.Docs, one.Docs...)
-					rs.Counters = append(rs.Counters, one.Counters...)
-				}
+			page := pageOf(call, a)
+			rs.Ranges = append(rs.Ranges, page.Range())
+			ids, _ := page.Of(s)
+			for _, id := range ids {
+				one := readRun(writ.RunID(id))
+				rs.Docs = append(rs.Docs, one.Docs...)
+				rs.Counters = append(rs.Counters, one.Counters...)
 			}
 			return rs, nil
 		},
 		Plan: func(call *writ.Call, a *RunListArgs, s writ.Snapshot, _ writ.Decision) (tx writ.Tx, r writ.Reply, err error) {
-			rg, limit := pageOf(call, a)
-			out := RunList{Runs: []RunView{}}
-			members := s.Ranges[rg].Members
-			if len(members) > limit {
-				members = members[:limit]
-				out.Next = members[limit-1].Name
-			}
-			for _, m := range members {
-				run, version, ok, err := writ.Get[writ.Run](s, writ.RunKey(writ.RunID(m.Name)))
+			ids, next := pageOf(call, a).Of(s)
+			out := RunList{Runs: []RunView{}, Next: next}
+			for _, id := range ids {
+				run, version, ok, err := writ.Get[writ.Run](s, writ.RunKey(writ.RunID(id)))
 				if err != nil {
 					return tx, r, err
 				}

@@ -104,6 +104,9 @@ func report(err error) int {
 	if a := e.Details["approval"]; a != "" {
 		fmt.Fprintf(os.Stderr, "writ: approval: %s\n", printable(a))
 	}
+	if next := e.Details["successor"]; next != "" {
+		fmt.Fprintf(os.Stderr, "writ: successor: %s\n", printable(next))
+	}
 	if e.Receipt != "" {
 		fmt.Fprintf(os.Stderr, "writ: receipt: %s\n", e.Receipt)
 	}

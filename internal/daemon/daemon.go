@@ -17,6 +17,7 @@ import (
 
 	"github.com/writ-gateway/writ"
 	"github.com/writ-gateway/writ/agents"
+	"github.com/writ-gateway/writ/approvals"
 	"github.com/writ-gateway/writ/budgets"
 	"github.com/writ-gateway/writ/gateway"
 	"github.com/writ-gateway/writ/guard"
@@ -287,7 +288,7 @@ func (d *Daemon) openDoor(context.Context) error {
 	d.gauges()
 	d.door, err = guard.New(guard.Config{
 		Store: d.store, Registry: reg, Decider: rules{d.engine}, Sealer: d.sealer, Archive: d.archive(),
-		Validator: validator, Obligors: []guard.Obligor{budgets.New()}, Approver: newApprovals(validator.Schema), Origin: d.keys.Origin, Shards: []writ.Tenant{shard},
+		Validator: validator, Obligors: []guard.Obligor{budgets.New()}, Approver: newApprovals(approvals.Config{}), Origin: d.keys.Origin, Shards: []writ.Tenant{shard},
 		Observer: d.telemetry.Door, Log: d.log, MaxInflight: d.cfg.Inflight,
 	})
 	return err
