@@ -115,6 +115,9 @@ func TestStoredNames(t *testing.T) {
 	line("index", writ.IndexApprovals, writ.IndexExpiries, writ.ApprovalsIn(writ.ApprovalPending))
 	line("document", writ.BundleKey(gBundle), writ.ChunkKey(gBundle, 2))
 	line("index", writ.IndexBundles, writ.IndexStaged, writ.IndexReplicas, writ.ReadyOn(gBundle))
+	line("index", writ.Notices("00112233aabbccdd"), writ.IndexEndpoints)
+	line("member", writ.Notice{Event: writ.EventApprovalDecided, Receipt: gReceipt, At: 1, Tries: 2, Approval: gApproval, State: writ.ApprovalApproved}.Member(),
+		writ.Notice{Event: writ.EventPolicyNotify, Receipt: gReceipt, At: 1, Capability: "run.create", Rules: []string{"ask.run", "ask.more"}}.Member())
 	line("counter", writ.ApprovalsAsked("planner"))
 	line("counter", writ.RunSteps(gRun), writ.RunOpenTasks(gRun), writ.RunBadTasks(gRun), writ.RunSequence(gRun),
 		writ.AgentRunning("site-builder"), writ.RegistryRevision(), writ.TaskProgress(gTask, "pct"))
@@ -161,6 +164,9 @@ func TestPublicWords(t *testing.T) {
 	}
 	for _, k := range writ.ApprovalScopes() {
 		fmt.Fprintf(&b, "approval scope %s\n", k)
+	}
+	for _, e := range writ.Events() {
+		fmt.Fprintf(&b, "event %s\n", e)
 	}
 	golden(t, "words.txt", []byte(b.String()))
 }

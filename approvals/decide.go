@@ -183,7 +183,7 @@ func (r Room) vote(op string, c *writ.Call, s writ.Snapshot, a writ.Approval, ye
 		a.State = writ.ApprovalApproved
 	}
 	tx.NotAfter(a.ExpiresAt - 1)
-	if err := put(c, s, &tx, &a, writ.ApprovalPending); err != nil {
+	if err := r.put(c, s, &tx, &a, writ.ApprovalPending); err != nil {
 		return tx, reply, err
 	}
 	if a.State != writ.ApprovalPending {
@@ -193,7 +193,7 @@ func (r Room) vote(op string, c *writ.Call, s writ.Snapshot, a writ.Approval, ye
 	}
 	// More budget is used by being granted; there is no call to wait for.
 	if a.State == writ.ApprovalApproved && len(extends(a.Needs)) == len(a.Needs) {
-		if err := spend(c, s, &tx, &a); err != nil {
+		if err := r.spend(c, s, &tx, &a); err != nil {
 			return tx, reply, err
 		}
 	}
@@ -201,9 +201,9 @@ func (r Room) vote(op string, c *writ.Call, s writ.Snapshot, a writ.Approval, ye
 }
 
 // spend marks an approval as used up in the transaction that approves it.
-func spend(c *writ.Call, s writ.Snapshot, tx *writ.Tx, a *writ.Approval) error {
+func (r Room) spend(c *writ.Call, s writ.Snapshot, tx *writ.Tx, a *writ.Approval) error {
 	a.State, a.Uses = writ.ApprovalConsumed, a.MaxUses
-	return put(c, s, tx, a, writ.ApprovalApproved)
+	return r.put(c, s, tx, a, writ.ApprovalApproved)
 }
 
 // wider is the request a remembered approval covers.
