@@ -26,6 +26,7 @@ type rooms struct {
 	evidence   func(writ.Receipt) ([]byte, error)
 	minLease   int64
 	vet        func(sent []byte) (signer string, err error) // nil: bundles need no signature
+	tell       writ.Subscribers
 }
 
 // build collects the capabilities of every room, with the validator of their
@@ -48,7 +49,7 @@ func build(r rooms) (*writ.Registry, *gateway.Validator, error) {
 		}
 		return validator.Schema(schema, args)
 	}})...)
-	all = append(all, newApprovals(func(schema, value writ.RawObject) error { return validator.Schema(schema, value) }).Capabilities()...)
+	all = append(all, newApprovals(func(schema, value writ.RawObject) error { return validator.Schema(schema, value) }, r.tell).Capabilities()...)
 	all = append(all, newBundles(r.vet).Capabilities()...)
 	all = append(all, registry.Capabilities(registry.Config{
 		Builtin:    func() []*writ.Capability { return all },
@@ -70,8 +71,8 @@ func build(r rooms) (*writ.Registry, *gateway.Validator, error) {
 
 // newApprovals joins the room of approvals with the rooms whose objects wait
 // while people decide.
-func newApprovals(validate func(schema, value writ.RawObject) error) approvals.Room {
-	return approvals.New(approvals.Config{Waiters: []approvals.Waiter{queue.Parking{}, runs.Pausing{}}, Validate: validate})
+func newApprovals(validate func(schema, value writ.RawObject) error, tell writ.Subscribers) approvals.Room {
+	return approvals.New(approvals.Config{Waiters: []approvals.Waiter{queue.Parking{}, runs.Pausing{}}, Validate: validate, Tell: tell})
 }
 
 // Catalog is the registry without anything behind it: for descriptions, help

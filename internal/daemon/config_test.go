@@ -3,6 +3,7 @@ package daemon
 import (
 	"os"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"testing"
 	"time"
@@ -109,7 +110,7 @@ func FuzzLoad(f *testing.F) {
 			t.Fatalf("%q gave %+v, %v", text, c, err)
 		}
 		again, err := Load(path, noEnv, nil)
-		if err != nil || again != c {
+		if err != nil || !reflect.DeepEqual(again, c) {
 			t.Fatalf("%q gave %+v and then %+v, %v", text, c, again, err)
 		}
 	})
@@ -149,7 +150,7 @@ func TestSampleIsTheConfiguration(t *testing.T) {
 	c.Data, _ = filepath.Abs(c.Data)
 	c.Keys = filepath.Join(c.Data, "keys")
 	t.Chdir("/")
-	if got, err := Load(path, noEnv, nil); err != nil || got != c {
+	if got, err := Load(path, noEnv, nil); err != nil || !reflect.DeepEqual(got, c) {
 		t.Fatalf("got %+v, want %+v: %v\n%s", got, c, err, text)
 	}
 	for _, want := range []string{"\ndata: " + c.Data + "\n", "\nlog: info\n", "\n# store: bolt\n", "\n# min_lease_seconds: 10\n", "\n# origin: writ.local\n"} {
