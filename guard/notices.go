@@ -157,34 +157,46 @@ func (n *Notices) Waiting(ctx context.Context, e writ.EndpointID) (int, error) {
 const abandoned = 48 * time.Hour
 
 // Tidy drops what waits for one endpoint that no replica has known for two
-// days, and says how much.
-func (n *Notices) Tidy(ctx context.Context) (dropped int, err error) {
+// days, and returns it.
+func (n *Notices) Tidy(ctx context.Context) (dropped []writ.Notice, err error) {
 	s, holders, err := n.holders(ctx)
 	if err != nil {
-		return 0, err
+		return nil, err
 	}
 	i := slices.IndexFunc(holders, func(h holder) bool { return h.until <= s.Now-abandoned.Milliseconds() })
 	if i < 0 {
-		return 0, nil
+		return nil, nil
 	}
 	r := writ.Range{Index: writ.Notices(holders[i].endpoint), ByScore: true, Max: writ.MaxAmount, Limit: writ.MaxOps / 2}
 	waiting, err := n.door.cfg.Store.Read(ctx, n.shard, writ.ReadSet{Ranges: []writ.Range{r}})
 	if err != nil {
-		return 0, err
+		return nil, err
 	}
 	var tx writ.Tx
 	tx.ExpectRange(writ.IndexEndpoints, s.Ranges[allHolders].Version) // nobody has come back to it
 	for _, m := range waiting.Ranges[r].Members {
 		tx.Unindex(r.Index, m.Name)
-		dropped++
+		notice, _ := writ.ParseNotice(m) // what cannot be read goes too
+		dropped = append(dropped, notice)
 	}
-	if dropped < r.Limit { // that was all; else the rest is dropped next time
+	if len(dropped) < r.Limit { // that was all; else the rest is dropped next time
 		tx.Unindex(writ.IndexEndpoints, holders[i].member)
 	}
 	if err := n.commit(ctx, tx); err != nil {
-		return 0, err
+		return nil, err
 	}
 	return dropped, nil
+}
+
+// Served lists the endpoints some replica delivers to now.
+func (n *Notices) Served(ctx context.Context) (out []writ.EndpointID, err error) {
+	s, holders, err := n.holders(ctx)
+	for _, h := range holders {
+		if h.until > s.Now {
+			out = append(out, h.endpoint)
+		}
+	}
+	return out, err
 }
 
 // holder is one member of writ.IndexEndpoints.

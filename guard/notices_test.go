@@ -1,6 +1,7 @@
 package guard_test
 
 import (
+	"context"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -167,6 +168,42 @@ func TestOneReplicaHoldsAnEndpoint(t *testing.T) {
 	})
 }
 
+// overtaken is a store in which something happens right before a commit.
+type overtaken struct {
+	store.Store
+	first func()
+}
+
+func (b *overtaken) Commit(ctx context.Context, shard writ.Tenant, tx writ.Tx) (writ.Committed, error) {
+	if f := b.first; f != nil {
+		b.first = nil
+		f()
+	}
+	return b.Store.Commit(ctx, shard, tx)
+}
+
+// Whoever looked first and commits last does not win; nothing is dropped of an
+// endpoint somebody has just come back to.
+func TestHoldsAreTakenOnWhatWasSeen(t *testing.T) {
+	b := &overtaken{}
+	w := newWorld(t, func(c *guard.Config) { b.Store = c.Store; c.Store = b })
+	one, two := w.door.Notices(shard, "r-1", false), w.door.Notices(shard, "r-2", false)
+	b.first = func() {
+		if !hold(t, two, "e1", time.Minute) {
+			t.Error("nobody held it")
+		}
+	}
+	if hold(t, one, "e1", time.Minute) {
+		t.Error("two replicas hold it")
+	}
+	w.queue("e1", map[string]int64{"m": 1})
+	w.now.Add((49 * time.Hour).Milliseconds())
+	b.first = func() { hold(t, two, "e1", time.Minute) }
+	if n, err := one.Tidy(t.Context()); err == nil || len(n) != 0 || len(w.untold("e1")) != 1 {
+		t.Errorf("%d dropped, %v", len(n), err)
+	}
+}
+
 // What is due comes in order, what is not does not, and settling is one change.
 func TestDueAndSettled(t *testing.T) {
 	onStores(t, func(t *testing.T, w *world) {
@@ -217,6 +254,9 @@ func TestAbandonedEndpointsAreTidied(t *testing.T) {
 	w.queue("gone", members)
 	w.queue("kept", map[string]int64{"m": 1})
 	hold(t, old, "gone", time.Minute)
+	if got, err := here.Served(t.Context()); err != nil || !slices.Equal(got, []writ.EndpointID{"gone"}) {
+		t.Errorf("served are %v, %v", got, err)
+	}
 	tidy := func() int {
 		t.Helper()
 		hold(t, here, "kept", time.Minute)
@@ -224,7 +264,7 @@ func TestAbandonedEndpointsAreTidied(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		return dropped
+		return len(dropped)
 	}
 	w.now.Add((48 * time.Hour).Milliseconds())
 	if n := tidy(); n != 0 {
@@ -236,6 +276,9 @@ func TestAbandonedEndpointsAreTidied(t *testing.T) {
 	}
 	if len(w.untold("gone")) != 0 || len(w.untold("kept")) != 1 {
 		t.Errorf("waiting are %v and %v", w.untold("gone"), w.untold("kept"))
+	}
+	if got, err := here.Served(t.Context()); err != nil || !slices.Equal(got, []writ.EndpointID{"kept"}) {
+		t.Errorf("served are %v, %v", got, err)
 	}
 	if hold(t, old, "kept", time.Minute) {
 		t.Error("tidying has let go of what is held")

@@ -1,6 +1,7 @@
 package webhooks
 
 import (
+	"cmp"
 	"context"
 	"log/slog"
 	"math/rand/v2"
@@ -26,7 +27,9 @@ type Queue interface {
 	// Settle takes notices off and puts others on, in one commit.
 	Settle(ctx context.Context, e writ.EndpointID, off, on []writ.Notice) error
 	// Tidy drops what waits for an endpoint nobody knows any more.
-	Tidy(ctx context.Context) (dropped int, err error)
+	Tidy(ctx context.Context) (dropped []writ.Notice, err error)
+	// Served lists the endpoints some replica delivers to.
+	Served(ctx context.Context) ([]writ.EndpointID, error)
 }
 
 // Observer counts deliveries. Its labels are from closed sets.
@@ -125,12 +128,37 @@ func (c *Courier) Start() {
 		})
 	}
 	c.done.Go(func() {
+		known := map[writ.EndpointID]bool{}
+		for _, t := range c.targets {
+			known[t.id] = true
+		}
 		for c.pause(ctx, tidyEvery) {
-			if n, err := c.cfg.Queue.Tidy(ctx); err == nil && n > 0 {
-				c.cfg.Log.Warn("notices to a webhook that no replica has had for two days were dropped", "notices", n)
-			}
+			c.tidy(ctx, known)
 		}
 	})
+}
+
+// tidy drops what nobody will deliver, and warns once of each endpoint another
+// replica has and this one has not: what happens here is not told there.
+func (c *Courier) tidy(ctx context.Context, known map[writ.EndpointID]bool) {
+	dropped, err := c.cfg.Queue.Tidy(ctx)
+	if err != nil {
+		return // the loops say so, and there is a next time
+	}
+	for _, n := range dropped {
+		c.cfg.Observer.Delivery(cmp.Or(string(n.Event), "other"), outcomeGivenUp)
+	}
+	if len(dropped) > 0 {
+		c.cfg.Log.Warn("notices are given up: no replica has had their webhook for two days", "notices", len(dropped))
+	}
+	served, _ := c.cfg.Queue.Served(ctx)
+	for _, e := range served {
+		if !known[e] {
+			c.cfg.Log.Warn("another replica tells a webhook that this one does not have; give every replica the same webhooks, or what is done here is not told there",
+				"endpoint", e)
+		}
+		known[e] = true
+	}
 }
 
 // Stop ends the loops. What is under way counts as not delivered.

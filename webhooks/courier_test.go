@@ -127,3 +127,22 @@ func TestProbe(t *testing.T) {
 		}
 	}
 }
+
+// What is dropped is counted and said; an endpoint only another replica has is
+// said once.
+func TestTidied(t *testing.T) {
+	l := newLab(t, "https://here.example.org/")
+	l.queue.abandoned = []writ.Notice{{Event: writ.EventApprovalRequested}, {Event: writ.EventApprovalRequested}, {}}
+	l.queue.holder["elsewhere"], l.queue.holder[l.targets[0].id] = "r-2", "r-1"
+	known := map[writ.EndpointID]bool{l.targets[0].id: true}
+	for range 3 {
+		l.tidy(t.Context(), known)
+	}
+	if l.count.of(outcomeGivenUp) != 2 || l.count.n["other given_up"] != 1 {
+		t.Errorf("counted %v", l.count.n)
+	}
+	log := l.log.String()
+	if strings.Count(log, "notices=3") != 1 || strings.Count(log, "another replica tells") != 1 || !strings.Contains(log, "endpoint=elsewhere") {
+		t.Errorf("the log:\n%s", log)
+	}
+}

@@ -111,7 +111,8 @@ type queue struct {
 	down    bool // nothing answers
 	lost    bool // settling does not
 	missing bool // the approval is not there
-	tidied  int
+
+	abandoned []writ.Notice // what the next Tidy drops
 }
 
 var errDown = errors.New("the store is gone")
@@ -202,11 +203,18 @@ func (q *queue) Settle(_ context.Context, e writ.EndpointID, off, on []writ.Noti
 	return nil
 }
 
-func (q *queue) Tidy(context.Context) (int, error) {
+func (q *queue) Tidy(context.Context) ([]writ.Notice, error) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	q.tidied++
-	return 0, nil
+	out := q.abandoned
+	q.abandoned = nil
+	return out, nil
+}
+
+func (q *queue) Served(context.Context) ([]writ.EndpointID, error) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return slices.Collect(maps.Keys(q.holder)), nil
 }
 
 type counts struct {
