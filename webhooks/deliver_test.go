@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -273,13 +274,14 @@ func TestCertificatesAreVerified(t *testing.T) {
 // endpoint that fails; the others are none the slower for it.
 func TestBounded(t *testing.T) {
 	var now, most atomic.Int64
+	var once sync.Once
 	begin := make(chan struct{})
 	slow := newReceiver(t, func(http.ResponseWriter, *http.Request) {
 		if n := now.Add(1); n > most.Load() {
 			most.Store(n)
 		}
 		if now.Load() == parallel {
-			close(begin)
+			once.Do(func() { close(begin) })
 		}
 		<-begin
 		now.Add(-1)
