@@ -118,6 +118,9 @@ func TestStoredNames(t *testing.T) {
 		writ.ResultKey(gTask), writ.TaskNameKey(gRun, "build"), writ.IdempotencyDoc(writ.Caller{Principal: "planner", Role: writ.RoleOrchestrator, Agent: "planner"}, "key 1"))
 	line("document", writ.ApprovalKey(gApproval), writ.AskKey(writ.Ask{Scope: writ.ScopeCall, Capability: "task.enqueue", Version: "1"}.Request()))
 	line("index", writ.IndexApprovals, writ.IndexExpiries, writ.ApprovalsIn(writ.ApprovalPending))
+	line("index", writ.Notices("00112233aabbccdd"), writ.IndexEndpoints)
+	line("member", writ.Notice{Event: writ.EventApprovalDecided, Receipt: gReceipt, At: 1, Tries: 2, Approval: gApproval, State: writ.ApprovalApproved}.Member(),
+		writ.Notice{Event: writ.EventPolicyNotify, Receipt: gReceipt, At: 1, Capability: "run.create", Rules: []string{"ask.run", "ask.more"}}.Member())
 	line("document", writ.BundleKey(gBundle), writ.ChunkKey(gBundle, 2))
 	line("index", writ.IndexBundles, writ.IndexStaged, writ.IndexReplicas, writ.ReadyOn(gBundle))
 	line("document", writ.EscrowKey(gRun))
@@ -171,6 +174,9 @@ func TestPublicWords(t *testing.T) {
 	}
 	for _, k := range writ.ApprovalScopes() {
 		fmt.Fprintf(&b, "approval scope %s\n", k)
+	}
+	for _, e := range writ.Events() {
+		fmt.Fprintf(&b, "event %s\n", e)
 	}
 	golden(t, "words.txt", []byte(b.String()))
 }

@@ -208,7 +208,7 @@ func (r Room) Settle(c *writ.Call, k *writ.Capability, s writ.Snapshot, sub writ
 			if decidedBy(old, c.Caller) || decidedFor(old, c.Caller, behind) {
 				return tx, reply, false, conflictOfInterest("approvals.Use")
 			}
-			return tx, reply, true, use(c, s, &tx, old)
+			return tx, reply, true, r.use(c, s, &tx, old)
 		case i > 0: // a wider approval that does not count; the narrow one decides
 		case old.Refuses(s.Now) && covers(old, d.Needs):
 			return tx, reply, false, denied(old, d)
@@ -231,7 +231,7 @@ func (r Room) Settle(c *writ.Call, k *writ.Capability, s writ.Snapshot, sub writ
 	if superseded != nil { // before the new one, whose place in the count it gives up
 		from := superseded.State
 		superseded.State, superseded.Successor = writ.ApprovalSuperseded, a.ID
-		if err = put(c, s, &tx, superseded, from); err != nil {
+		if err = r.put(c, s, &tx, superseded, from); err != nil {
 			return tx, reply, false, err
 		}
 		if from == writ.ApprovalPending {
@@ -240,15 +240,15 @@ func (r Room) Settle(c *writ.Call, k *writ.Capability, s writ.Snapshot, sub writ
 			}
 		}
 	}
-	if err = open(c, s, &tx, &a); err != nil {
+	if err = r.open(c, s, &tx, &a); err != nil {
 		return tx, reply, false, err
 	}
 	return tx, waiting(a), false, r.wait(c, s, a, &tx)
 }
 
 // open writes a new approval, as the one its request led to last.
-func open(c *writ.Call, s writ.Snapshot, tx *writ.Tx, a *writ.Approval) error {
-	if err := put(c, s, tx, a, ""); err != nil {
+func (r Room) open(c *writ.Call, s writ.Snapshot, tx *writ.Tx, a *writ.Approval) error {
+	if err := r.put(c, s, tx, a, ""); err != nil {
 		return err
 	}
 	tx.Index(writ.IndexApprovals, string(a.ID), 0)
@@ -303,13 +303,13 @@ func decidedFor(a writ.Approval, c writ.Caller, behind []writ.PrincipalID) bool 
 
 // use records one use. The approval's version is guarded, so two calls cannot
 // use it at once, and its end is.
-func use(c *writ.Call, s writ.Snapshot, tx *writ.Tx, a writ.Approval) error {
+func (r Room) use(c *writ.Call, s writ.Snapshot, tx *writ.Tx, a writ.Approval) error {
 	from := a.State
 	if a.Uses++; a.Uses >= a.MaxUses {
 		a.State = writ.ApprovalConsumed
 	}
 	tx.NotAfter(a.ExpiresAt - 1)
-	return put(c, s, tx, &a, from)
+	return r.put(c, s, tx, &a, from)
 }
 
 // denied refuses a call a person has said no to, or yes only to another.

@@ -209,7 +209,7 @@ func (r Room) vote(c *writ.Call, s writ.Snapshot, a writ.Approval, yes bool, rea
 		a.State = writ.ApprovalApproved
 	}
 	tx.NotAfter(a.ExpiresAt - 1)
-	if err := put(c, s, &tx, &a, writ.ApprovalPending); err != nil {
+	if err := r.put(c, s, &tx, &a, writ.ApprovalPending); err != nil {
 		return tx, reply, err
 	}
 	if a.State != writ.ApprovalPending {
@@ -219,7 +219,7 @@ func (r Room) vote(c *writ.Call, s writ.Snapshot, a writ.Approval, yes bool, rea
 	}
 	// More budget is used by being granted; there is no call to wait for.
 	if a.State == writ.ApprovalApproved && len(extends(a.Needs)) == len(a.Needs) {
-		if err := spend(c, s, &tx, &a); err != nil {
+		if err := r.spend(c, s, &tx, &a); err != nil {
 			return tx, reply, err
 		}
 	}
@@ -232,9 +232,9 @@ func decided(a writ.Approval, s writ.Snapshot) writ.Reply {
 }
 
 // spend marks an approval as used up in the transaction that approves it.
-func spend(c *writ.Call, s writ.Snapshot, tx *writ.Tx, a *writ.Approval) error {
+func (r Room) spend(c *writ.Call, s writ.Snapshot, tx *writ.Tx, a *writ.Approval) error {
 	a.State, a.Uses = writ.ApprovalConsumed, a.MaxUses
-	return put(c, s, tx, a, writ.ApprovalApproved)
+	return r.put(c, s, tx, a, writ.ApprovalApproved)
 }
 
 // wider is the request a remembered approval covers.

@@ -30,6 +30,8 @@ type Config struct {
 	// Decode holds raw arguments to the schema of a capability, as the door
 	// does with those of a call.
 	Decode func(k *writ.Capability, raw []byte) (any, error)
+	// Tell says who outside is told what becomes of approvals. Nil: nobody.
+	Tell writ.Subscribers
 }
 
 // Waiter is a room whose objects wait for approvals. Its functions are pure.
@@ -86,8 +88,9 @@ func (r Room) wake(c *writ.Call, s writ.Snapshot, a writ.Approval, tx *writ.Tx) 
 	return nil
 }
 
-// put writes an approval that was in state from, and keeps its lists.
-func put(c *writ.Call, s writ.Snapshot, tx *writ.Tx, a *writ.Approval, from writ.ApprovalState) error {
+// put writes an approval that was in state from, keeps its lists, and tells of
+// it whoever wants to know.
+func (r Room) put(c *writ.Call, s writ.Snapshot, tx *writ.Tx, a *writ.Approval, from writ.ApprovalState) error {
 	if !writ.ApprovalMoves.May(from, a.State) {
 		return writ.IllegalMove("approvals", writ.ObjectApproval, string(from), string(a.State))
 	}
@@ -107,8 +110,25 @@ func put(c *writ.Call, s writ.Snapshot, tx *writ.Tx, a *writ.Approval, from writ
 		if writ.ApprovalMoves.Terminal(a.State) {
 			tx.Unindex(writ.IndexExpiries, string(a.ID))
 		}
+		if event := told(from, a.State); event != "" {
+			tx.Tell(r.cfg.Tell, writ.Notice{Event: event, Receipt: a.Receipt, At: s.Now, Approval: a.ID, State: a.State})
+		}
 	}
 	return tx.PutDoc(s, writ.ApprovalKey(a.ID), writ.ObjectApproval, *a)
+}
+
+// told is the event of a move; "" for one that nobody is told of: people who
+// were asked learn that they need not answer any more, not how it was used.
+func told(from, to writ.ApprovalState) writ.Event {
+	switch {
+	case from == "":
+		return writ.EventApprovalRequested
+	case from == writ.ApprovalPending && (to == writ.ApprovalApproved || to == writ.ApprovalDenied):
+		return writ.EventApprovalDecided
+	case from == writ.ApprovalPending && to == writ.ApprovalExpired:
+		return writ.EventApprovalExpired
+	}
+	return ""
 }
 
 // load reads an approval the caller may know.

@@ -31,7 +31,7 @@ func (r Room) revoke() *writ.Capability {
 				return tx, reply, writ.IllegalMove(op, writ.ObjectApproval, string(a.State), string(writ.ApprovalRevoked))
 			}
 			a.State = writ.ApprovalRevoked
-			if err := put(c, s, &tx, &a, writ.ApprovalApproved); err != nil {
+			if err := r.put(c, s, &tx, &a, writ.ApprovalApproved); err != nil {
 				return tx, reply, err
 			}
 			return tx, decided(a, s), nil
@@ -80,7 +80,7 @@ func (r Room) expire() *writ.Capability {
 			}
 			from := a.State
 			a.State = writ.ApprovalExpired
-			if err := put(c, s, &tx, &a, from); err != nil {
+			if err := r.put(c, s, &tx, &a, from); err != nil {
 				return tx, reply, err
 			}
 			if from == writ.ApprovalPending {

@@ -192,16 +192,16 @@ func (r Room) modify(op string, c *writ.Call, s writ.Snapshot, old writ.Approval
 	old.Votes = append(slices.Clip(old.Votes), instead)
 	old.State, old.Successor = writ.ApprovalSuperseded, next.ID
 	tx.NotAfter(old.ExpiresAt - 1)
-	if err = put(c, s, &tx, &old, writ.ApprovalPending); err != nil { // before the new one, which takes its place in the count
+	if err = r.put(c, s, &tx, &old, writ.ApprovalPending); err != nil { // before the new one, which takes its place in the count
 		return tx, reply, err
 	}
 	next.Votes = []writ.Vote{yes}
-	if err = open(c, s, &tx, &next); err != nil {
+	if err = r.open(c, s, &tx, &next); err != nil {
 		return tx, reply, err
 	}
 	if next.MeetsAll(next.Needs) {
 		next.State = writ.ApprovalApproved
-		if err = put(c, s, &tx, &next, writ.ApprovalPending); err == nil {
+		if err = r.put(c, s, &tx, &next, writ.ApprovalPending); err == nil {
 			err = r.wake(c, s, next, &tx)
 		}
 	} else {

@@ -22,6 +22,7 @@ import (
 var embeddedOnly = map[string]string{
 	"policy-author": "it is about files of policies; no gateway is in it",
 	"config":        "it is about where settings come from; the one gateway in it only shows where its data went",
+	"webhook":       "it is about files and the command line; no gateway is in it",
 	"doctor":        "it is about the files of a data directory, the embedded store's among them",
 }
 

@@ -47,6 +47,9 @@ func (t *try) commit(ctx context.Context, tx writ.Tx, reply writ.Reply, outcome 
 			return writ.Reply{}, nil, err
 		}
 	}
+	if outcome == writ.OutcomeOfTransition {
+		t.notices(&tx)
+	}
 	release, err := t.lockWritten(tx)
 	if err != nil {
 		return writ.Reply{}, nil, err

@@ -36,6 +36,8 @@ type Config struct {
 	Approver  Approver      // optional: without one, what needs approval is denied
 	Origin    string        // of the ledger, signed into every receipt
 	Shards    []writ.Tenant // there are no others; anybody can write a tenant into a token
+	// Tell says who outside is told of allowed calls that policy wants known.
+	Tell writ.Subscribers
 
 	Observer Observer
 	Log      *slog.Logger

@@ -26,6 +26,7 @@ type rooms struct {
 	evidence   func(writ.Receipt) ([]byte, error)
 	minLease   int64
 	vet        func(sent []byte) (signer string, err error) // nil: bundles need no signature
+	tell       writ.Subscribers
 }
 
 // build collects the capabilities of every room, with the validator of their
@@ -50,6 +51,7 @@ func build(r rooms) (*writ.Registry, *gateway.Validator, error) {
 		return validator.Schema(schema, args)
 	}})...)
 	all = append(all, newApprovals(approvals.Config{
+		Tell:       r.tell,
 		Validate:   func(schema, value writ.RawObject) error { return validator.Schema(schema, value) },
 		Capability: func(id writ.CapabilityID) *writ.Capability { return reg.Get(id) },
 		Decode:     func(k *writ.Capability, raw []byte) (any, error) { return validator.Decode(k, raw) },
