@@ -49,17 +49,25 @@ func (p *pack) loadVendor(f files) error {
 	return p.entries()
 }
 
-// loadVendored parses a file of the adapted package and checks what can be seen
-// without compiling it.
-func (p *pack) loadVendored(name string, b []byte) error {
+// ParseVendored parses a file of a package that was written for another host.
+func ParseVendored(name string, b []byte) (*ast.Module, error) {
 	parse := func(v ast.RegoVersion) (*ast.Module, error) {
 		return ast.ParseModuleWithOpts(name, string(b), ast.ParserOptions{ProcessAnnotation: true, RegoVersion: v})
 	}
 	m, err := parse(ast.RegoV1)
 	if err != nil {
 		if _, old := parse(ast.RegoV0); old == nil {
-			return Problem{File: name, Line: lineOf(err), Msg: "this is Rego v0, and OPA's own tool makes v1 of it: opa fmt -w --v0-v1 " + name}
+			err = Problem{File: name, Line: lineOf(err), Msg: "this is Rego v0, and OPA's own tool makes v1 of it: opa fmt -w --v0-v1 " + name}
 		}
+	}
+	return m, err
+}
+
+// loadVendored parses a file of the adapted package and checks what can be seen
+// without compiling it.
+func (p *pack) loadVendored(name string, b []byte) error {
+	m, err := ParseVendored(name, b)
+	if err != nil {
 		return err
 	}
 	if p.Adapts == nil {

@@ -27,6 +27,8 @@ findings contains {
 	"effect": "deny",
 	"code": "scope_denied",
 	"message": "the work changes a frozen path",
-} if not _clean
+} if {
+	not _clean
+}
 
 _clean if count(data.changes.review.violation) == 0 with input as _host_input

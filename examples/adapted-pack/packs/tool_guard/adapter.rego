@@ -25,7 +25,9 @@ findings contains {
 	"effect": "deny",
 	"code": "policy_denied",
 	"message": "the tool guard does not allow the call",
-} if not _allowed
+} if {
+	not _allowed
+}
 
 # METADATA
 # title: Denied
@@ -39,7 +41,9 @@ findings contains {
 	"effect": "deny",
 	"code": "policy_denied",
 	"message": "the tool guard denies the call",
-} if not _clean
+} if {
+	not _clean
+}
 
 # METADATA
 # title: Warned
@@ -54,7 +58,9 @@ findings contains {
 	"code": "approval_required",
 	"message": "the tool guard warns of the call; a person may let it happen",
 	"obligations": [{"type": "approval", "args": {"kind": "effect", "scope": "call", "approvers": 1, "roles": ["approver"]}}],
-} if not _quiet
+} if {
+	not _quiet
+}
 
 _allowed if data.agents.tools.guard.allow == true with input as _host_input
 
