@@ -139,8 +139,7 @@ func (w *wrapper) helper(r *ast.Rule) {
 	}
 	h := r.Head
 	name := h.Ref().String()
-	plain := h.RuleKind() == ast.SingleValue && len(h.Args) == 0 && len(h.Ref()) == 1 && r.Else == nil && !r.Default &&
-		h.Value.Value.Compare(ast.Boolean(true)) == 0
+	plain := h.RuleKind() == ast.SingleValue && len(h.Args) == 0 && len(h.Ref()) == 1 && h.Value.Value.Compare(ast.Boolean(true)) == 0
 	if !plain || len(w.named(w.ownRules(), name)) > 1 {
 		w.note(at(r.Location, "what asks the adapted package is a helper with one body: _clean if count(…) == 0 with input as %s", hostInput))
 	}
@@ -151,7 +150,7 @@ func (w *wrapper) helper(r *ast.Rule) {
 // it is known what their rules are shown, and undefined when a part of it is.
 func (w *wrapper) input(r *ast.Rule) error {
 	h := r.Head
-	if object, ok := h.Value.Value.(ast.Object); ok && h.RuleKind() == ast.SingleValue && len(h.Args) == 0 && r.Else == nil && !r.Default {
+	if object, ok := h.Value.Value.(ast.Object); ok && h.RuleKind() == ast.SingleValue && len(h.Args) == 0 && !r.Default {
 		return writtenOut(object)
 	}
 	return at(r.Location, "%s must be one object that is written out: %s := {…}", hostInput, hostInput)
