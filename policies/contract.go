@@ -59,11 +59,14 @@ func (p *pack) admit(m *ast.Module) error {
 		if e.Negated && !sound {
 			note(at(e.Location, "not is used without `import future.keywords.not`: it would not hold of what is undefined"))
 		}
-		if len(e.With) > 0 {
-			note(at(e.Location, "with is for tests"))
+		if _, asks := p.question(e); len(e.With) > 0 && !asks {
+			note(at(e.Location, "%s", p.withRule()))
 		}
 		return false
 	})
+	for _, a := range m.Annotations {
+		a.Schemas = nil // the shape of the input is the gateway's to say
+	}
 	for _, r := range m.Rules {
 		name := r.Head.Ref().String()
 		switch {
@@ -161,7 +164,7 @@ func (p *pack) constant(t *ast.Term) error {
 	ast.WalkTerms(t, func(x *ast.Term) bool {
 		switch v := x.Value.(type) {
 		case ast.Ref:
-			if err == nil && !p.configured(v) {
+			if value, _ := p.configured(v); err == nil && !scalar(value) {
 				err = at(x.Location, "obligations hold constants and entries of data.%s.config that data.yaml has", p.ID)
 			}
 			return true
@@ -176,32 +179,35 @@ func (p *pack) constant(t *ast.Term) error {
 	return err
 }
 
-// configured says whether a reference names a number or a text of data.yaml.
-func (p *pack) configured(r ast.Ref) bool {
-	switch p.entry(r).(type) {
+// configured is what a reference names in data.yaml.
+func (p *pack) configured(r ast.Ref) (any, bool) {
+	config := ast.MustParseRef("data." + p.ID + ".config")
+	if !r.HasPrefix(config) || !r.IsGround() {
+		return nil, false
+	}
+	at := p.config
+	for _, step := range r[len(config):] {
+		m, _ := at.(map[string]any)
+		key, _ := step.Value.(ast.String)
+		if at = m[string(key)]; at == nil {
+			return nil, false
+		}
+	}
+	return at, true
+}
+
+// scalar says whether a value of data.yaml is a number, a text or a truth value.
+func scalar(v any) bool {
+	switch v.(type) {
 	case string, json.Number, float64, int, bool:
 		return true
 	}
 	return false
 }
 
-// entry is what data.yaml has at a reference to it; nil when there is nothing.
-func (p *pack) entry(r ast.Ref) any {
-	config := ast.MustParseRef("data." + p.ID + ".config")
-	if !r.HasPrefix(config) || !r.IsGround() {
-		return nil
-	}
-	at := p.config
-	for _, step := range r[len(config):] {
-		m, _ := at.(map[string]any)
-		key, _ := step.Value.(ast.String)
-		at = m[string(key)]
-	}
-	return at
-}
-
 // ownRefs checks compiled modules, where every name is resolved: a pack sees
-// the input, its own rules and its own configuration.
+// the input, its own rules and its own configuration, and its wrapper the package
+// it adapts.
 func (p *pack) ownRefs(c *ast.Compiler) error {
 	rules := ast.MustParseRef("data.packs." + p.ID)
 	config := ast.MustParseRef("data." + p.ID + ".config")
@@ -209,7 +215,8 @@ func (p *pack) ownRefs(c *ast.Compiler) error {
 	for _, name := range slices.Sorted(maps.Keys(p.modules)) {
 		for _, rule := range c.Modules[name].Rules {
 			ast.WalkRefs(rule, func(r ast.Ref) bool {
-				own := r.HasPrefix(config) || r.HasPrefix(rules) && len(r) > len(rules)
+				own := r.HasPrefix(config) || r.HasPrefix(rules) && len(r) > len(rules) ||
+					p.Adapts != nil && r.HasPrefix(p.Adapts.root()) // in the forms of wrapper.go
 				if r.HasPrefix(ast.DefaultRootRef) && !own {
 					loc := r[0].Location
 					if loc == nil {

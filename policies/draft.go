@@ -129,11 +129,14 @@ func (d *Draft) Problems() []Problem { return d.problems }
 // DraftPack is a pack with what it is made of. It is shared: do not change it.
 type DraftPack struct {
 	PackInfo
-	Effects []writ.Effect
-	Modules map[string]*ast.Module // as parsed, by file name; without tests
-	Config  any                    // of data.yaml; nil without it
-	Mounted map[string]any         // what OPA's tools find at data.<id>
-	Rules   []DraftRule            // instead of those of PackInfo
+	Effects  []writ.Effect
+	Modules  map[string]*ast.Module // as parsed, by file name; without tests
+	Vendored map[string]*ast.Module // of the package it adapts
+	Asks     []string               // entry points of that package
+	Ignores  []string               // fields of its input that stay undefined
+	Config   any                    // of data.yaml; nil without it
+	Mounted  map[string]any         // what OPA's tools find at data.<id>
+	Rules    []DraftRule            // instead of those of PackInfo
 }
 
 // DraftRule is a rule and where it stands.
@@ -151,7 +154,10 @@ type DraftRule struct {
 func (d *Draft) Packs() []DraftPack {
 	var out []DraftPack
 	for _, p := range d.sorted() {
-		x := DraftPack{PackInfo: p.info(), Effects: p.Effects, Modules: p.modules, Config: p.config}
+		x := DraftPack{PackInfo: p.info(), Effects: p.Effects, Modules: p.modules, Vendored: p.vendored, Config: p.config}
+		if p.Adapts != nil {
+			x.Asks, x.Ignores = p.Adapts.Entrypoints.all(), p.Adapts.Ignores
+		}
 		x.Mounted, _ = data(map[string]*pack{p.ID: p})[p.ID].(map[string]any)
 		for _, r := range x.PackInfo.Rules {
 			loc := p.rules[r.ID].location

@@ -60,7 +60,10 @@ func (p *pack) needs(r *rule) []writ.Need {
 	if r.obligations == nil {
 		return nil
 	}
-	v, err := ast.TransformRefs(r.obligations.Copy(), func(ref ast.Ref) (ast.Value, error) { return ast.InterfaceToValue(p.entry(ref)) })
+	v, err := ast.TransformRefs(r.obligations.Copy(), func(ref ast.Ref) (ast.Value, error) {
+		entry, _ := p.configured(ref) // loading has held it to what is there
+		return ast.InterfaceToValue(entry)
+	})
 	if err != nil {
 		return nil
 	}
