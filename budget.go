@@ -112,7 +112,7 @@ func (c *ToolCosts) Copy() *ToolCosts {
 	return &ToolCosts{own(c.Tokens), own(c.Money), own(c.Egress), own(c.Ingress), own(c.CPU), own(c.Memory)}
 }
 
-// Limit is what the run may use of a dimension: its budget and its grants. ok
+// Limited is what the run may use of a dimension: its budget and its grants. ok
 // is false when the run does not limit it.
 func (r Run) Limited(dimension string) (limit int64, ok bool) {
 	limit, ok = r.Budget[dimension]
@@ -150,11 +150,45 @@ func (r Run) Metered(charge map[string]int64) map[string]int64 {
 
 // Worked is how long the run has existed without being paused, in milliseconds.
 func (r Run) Worked(now int64) int64 {
-	if r.State == RunPausedApproval {
+	if r.PausedAt > 0 {
 		now = r.PausedAt
 	}
 	return max(0, now-r.CreatedAt-r.PausedMs)
 }
+
+// Resume ends the pause of a run, if it is in one.
+func (r *Run) Resume(now int64) {
+	if r.PausedAt > 0 { // 0 also in runs that were paused before this was kept
+		r.PausedMs, r.PausedAt = r.PausedMs+now-r.PausedAt, 0
+	}
+}
+
+// Closing is the state an automatic run goes to that is sealed, when ended of
+// its tasks and child runs end in this transaction, bad of them not well. It
+// wants the counters RunOpenTasks and RunBadTasks, and guards them at what was
+// judged: whoever ends the last task expects the run's document, so of two that
+// end at once one sees the other.
+func (r *Run) Closing(s Snapshot, tx *Tx, ended, bad int64) RunState {
+	open, failed := RunOpenTasks(r.ID), RunBadTasks(r.ID)
+	if s.Counters[open] > ended {
+		tx.Within(open, ended+1, MaxAmount)
+		return RunActive
+	}
+	tx.Within(open, 0, ended)
+	switch {
+	case bad > 0:
+	case s.Counters[failed] > 0:
+		tx.Within(failed, 1, MaxAmount)
+	default:
+		tx.Within(failed, 0, 0)
+		return RunDone
+	}
+	r.Reason = ReasonTaskFailed
+	return RunFailed
+}
+
+// ReasonTaskFailed is why a sealed run failed when one of its tasks did.
+const ReasonTaskFailed = "task_failed"
 
 // WorkedUp is when a run that is not paused will have worked for ms.
 func (r Run) WorkedUp(ms int64) int64 { return r.CreatedAt + r.PausedMs + ms }
@@ -174,8 +208,9 @@ func BudgetWarned(id RunID, dimension string) Counter {
 	return Counter{"run/" + string(id), "warned." + dimension}
 }
 
-// BudgetMarks are the shares of a limit at which a run is warned, in percent.
-var BudgetMarks = [...]int64{50, 80}
+// BudgetMarks are the shares of a limit that policy can tell apart, in percent. A
+// run is warned at those below the last.
+var BudgetMarks = [...]int64{50, 80, 100}
 
 // BudgetWarning says that a call took a run to a mark of its budget, for the
 // first time.
@@ -220,8 +255,10 @@ type Escrow struct {
 // EscrowKey is the document of what a child run was given.
 func EscrowKey(child RunID) Key { return Key("escrow/" + string(child)) }
 
-// RunChildren lists the children of a run whose budget is not settled.
-func RunChildren(id RunID) Index { return Index("list/children/" + string(id)) }
+// RunChildren lists the children of a run whose budget is not settled,
+// RunChildrenOpen those of them that have not ended.
+func RunChildren(id RunID) Index     { return Index("list/children/" + string(id)) }
+func RunChildrenOpen(id RunID) Index { return Index("list/children/" + string(id) + "/open") }
 
 // Follow-ups of runs in IndexTodo.
 
@@ -240,11 +277,14 @@ func TodoSettle(child RunID) string { return "settle " + string(child) }
 // TodoCascade asks to end the children of a run that has ended.
 func TodoCascade(id RunID) string { return "cascade " + string(id) }
 
-// Ended adds what follows in the transaction that ends a run, beside what
-// becomes of its tasks.
-func (r Run) Ended(tx *Tx, now int64) {
+// End notes in a run that it has ended, and adds to the transaction what follows
+// beside what becomes of its tasks. A pause ends with the run.
+func (r *Run) End(tx *Tx, now int64) {
+	r.Resume(now)
+	r.WaitsFor = ""
 	tx.Unindex(IndexTodo, TodoOverrun(r.ID))
 	if r.Parent != "" {
+		tx.Unindex(RunChildrenOpen(r.Parent), string(r.ID))
 		tx.Index(IndexTodo, TodoSettle(r.ID), now)
 	}
 	if r.Nests {
@@ -258,7 +298,7 @@ func (r Run) Ended(tx *Tx, now int64) {
 // and so need time.
 type Charge map[string]int64
 
-// dimensions of a set of amounts, sorted.
+// Dimensions lists the dimensions of a set of amounts, sorted.
 func Dimensions(amounts map[string]int64) []string {
 	out := make([]string, 0, len(amounts))
 	for dim := range amounts {

@@ -211,6 +211,7 @@ type BudgetFacts struct {
 	Limit     int64
 	Cost      int64  // what this call would add
 	Fits      bool   // used + cost <= limit, or the call adds nothing
+	Waits     bool   // it does not fit now, and will if what attempts and child runs hold comes back
 	Band      int64  // 0, 50, 80 or 100: the highest mark used + cost has reached, in percent
 	OnExceed  string // hard_stop, approval_required or soft_warn
 }

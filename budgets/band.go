@@ -2,9 +2,6 @@ package budgets
 
 import "github.com/writ-gateway/writ"
 
-// marks are the shares of a limit policy can tell apart, in percent.
-var marks = [...]int64{50, 80, 100}
-
 // judge says what policy sees of a dimension in which used is used, a call
 // would add cost, and limit is the limit; and between which values, lo and hi,
 // used may lie for policy to see the same.
@@ -25,7 +22,7 @@ func judge(used, cost, limit int64) (f writ.BudgetFacts, lo, hi int64) {
 		lo = max(lo, at-cost)
 		return true
 	}
-	for _, m := range marks {
+	for _, m := range writ.BudgetMarks {
 		if threshold(reaches(m, limit)) {
 			f.Band = m
 		}
@@ -55,7 +52,7 @@ func judgeTime(worked, limit int64, begins bool) writ.BudgetFacts {
 
 // sameUntil is how long a run may have worked for judgeTime to say the same.
 func sameUntil(f writ.BudgetFacts) int64 {
-	for _, m := range marks {
+	for _, m := range writ.BudgetMarks {
 		if f.Band < m {
 			return reaches(m, f.Limit) - 1
 		}
@@ -63,14 +60,15 @@ func sameUntil(f writ.BudgetFacts) int64 {
 	return writ.MaxAmount
 }
 
-// reaches is the smallest total that is at least m percent of limit.
+// reaches is the smallest total that is at least m percent of limit. Nothing
+// used is no share of anything, of a limit of 0 neither.
 func reaches(m, limit int64) int64 {
-	return limit/100*m + (limit%100*m+99)/100
+	return max(1, limit/100*m+(limit%100*m+99)/100)
 }
 
 // warns says which mark a call takes a run to that it was not warned of.
 func warns(f writ.BudgetFacts, warned int64) (mark int64) {
-	for _, m := range writ.BudgetMarks {
+	for _, m := range writ.BudgetMarks[:len(writ.BudgetMarks)-1] {
 		if f.Band >= m && warned < m {
 			mark = m
 		}

@@ -13,6 +13,7 @@ package budgets
 
 import (
 	"maps"
+	"slices"
 	"strings"
 
 	"github.com/writ-gateway/writ"
@@ -29,8 +30,9 @@ func New() Obligor { return Obligor{} }
 const onExceed = "hard_stop"
 
 // Reads asks for the run of the call and, once it is known what the run limits,
-// for what it has used of that.
-func (Obligor) Reads(_ *writ.Call, _ *writ.Capability, s writ.Snapshot, sub writ.Subject) (rs writ.ReadSet, err error) {
+// for what is used and held of that; for what it was warned of only if the call
+// may take it further.
+func (Obligor) Reads(c *writ.Call, k *writ.Capability, s writ.Snapshot, sub writ.Subject) (rs writ.ReadSet, err error) {
 	if sub.Run == nil {
 		return rs, nil
 	}
@@ -42,39 +44,41 @@ func (Obligor) Reads(_ *writ.Call, _ *writ.Capability, s writ.Snapshot, sub writ
 	if err != nil || !ok {
 		return rs, err
 	}
+	charge, _ := takes(c, k, sub)
 	for dim := range run.Budget {
-		rs.Counters = append(rs.Counters, writ.BudgetWarned(run.ID, dim))
 		if writ.MeasureOf(dim) != writ.MeasureTime {
 			rs.Counters = append(rs.Counters, writ.BudgetUsed(run.ID, dim))
+		}
+		if charge == nil {
+			continue
+		}
+		rs.Counters = append(rs.Counters, writ.BudgetWarned(run.ID, dim))
+		if charge[dim] > 0 && writ.MeasureOf(dim) == writ.MeasureSum {
+			rs.Counters = append(rs.Counters, writ.BudgetHeld(run.ID, dim))
 		}
 	}
 	return rs, nil
 }
 
-// entry is one dimension of a run's budget on its way through a call.
-type entry struct {
-	facts  writ.BudgetFacts
-	used   int64
-	lo, hi int64 // between which used may lie; for sums
-}
-
-// ledger is the budget of a run as it was read, with what a call takes of it.
+// ledger is the budget of a run as policy sees it, with what a call takes of it.
 // begins says whether the call needs time.
-func ledger(run writ.Run, s writ.Snapshot, takes writ.Charge, begins bool) []entry {
-	out := make([]entry, 0, len(run.Budget))
+func ledger(run writ.Run, s writ.Snapshot, takes writ.Charge, begins bool) []writ.BudgetFacts {
+	out := make([]writ.BudgetFacts, 0, len(run.Budget))
 	for _, dim := range writ.Dimensions(run.Budget) {
-		e := entry{used: s.Counters[writ.BudgetUsed(run.ID, dim)]}
 		limit := run.Limit(dim)
+		var f writ.BudgetFacts
 		switch writ.MeasureOf(dim) {
 		case writ.MeasurePeak:
-			e.facts = judgePeak(takes[dim], limit)
+			f = judgePeak(takes[dim], limit)
 		case writ.MeasureTime:
-			e.facts = judgeTime(run.Worked(s.Now), limit, begins)
+			f = judgeTime(run.Worked(s.Now), limit, begins)
 		default:
-			e.facts, e.lo, e.hi = judge(e.used, takes[dim], limit)
+			used, held := s.Counters[writ.BudgetUsed(run.ID, dim)], s.Counters[writ.BudgetHeld(run.ID, dim)]
+			f, _, _ = judge(used, takes[dim], limit)
+			f.Waits = !f.Fits && held > 0 && used-held+takes[dim] <= limit
 		}
-		e.facts.Dimension = dim
-		out = append(out, e)
+		f.Dimension = dim
+		out = append(out, f)
 	}
 	return out
 }
@@ -94,8 +98,9 @@ func takes(c *writ.Call, k *writ.Capability, sub writ.Subject) (charge writ.Char
 }
 
 // Facts tells policy what the call would cost its run: nothing, if it would not
-// move an object even when allowed. A run that does not exist has no budget to
-// judge; the plan refuses it.
+// move an object even when allowed. That takes a plan to find out, and is asked
+// only where it matters: where the cost decides, or tells a mark. A run that does
+// not exist has no budget to judge; the plan refuses it.
 func (Obligor) Facts(c *writ.Call, k *writ.Capability, s writ.Snapshot, moves func() bool, sub *writ.Subject) error {
 	if sub.Run == nil {
 		return nil
@@ -105,12 +110,15 @@ func (Obligor) Facts(c *writ.Call, k *writ.Capability, s writ.Snapshot, moves fu
 		return err
 	}
 	charge, begins := takes(c, k, *sub)
-	if len(charge) > 0 && k.Class != writ.Mandate && !moves() {
-		charge, begins = nil, false
+	facts := ledger(run, s, charge, begins)
+	if charge != nil && k.Class != writ.Mandate {
+		free := ledger(run, s, nil, false)
+		same := func(a, b writ.BudgetFacts) bool { return a.Fits == b.Fits && a.Band == b.Band }
+		if !slices.EqualFunc(facts, free, same) && !moves() {
+			facts = free
+		}
 	}
-	for _, e := range ledger(run, s, charge, begins) {
-		sub.Budget = append(sub.Budget, e.facts)
-	}
+	sub.Budget = append(sub.Budget, facts...)
 	return nil
 }
 
@@ -166,31 +174,41 @@ func (Obligor) Oblige(_ *writ.Call, _ *writ.Capability, s writ.Snapshot, sub wri
 			charged[f.Dimension] = f.Cost
 		}
 		seen := writ.BudgetWarned(run.ID, f.Dimension)
-		if mark := warns(f, s.Counters[seen]); mark > 0 {
-			tx.Within(seen, s.Counters[seen], s.Counters[seen])
-			tx.Add(seen, mark-s.Counters[seen])
+		told, read := s.Counters[seen]
+		if mark := warns(f, told); read && mark > 0 {
+			tx.Within(seen, told, told)
+			tx.Add(seen, mark-told)
 			warnings = append(warnings, writ.BudgetWarning{Run: run.ID, Dimension: f.Dimension, Percent: mark})
 		}
 	}
 	return charged, warnings, nil
 }
 
-// Denied leaves a due entry "exhaust <run> <dimension> <amount>" when a rule
-// budgets.hard_stop.… refused those who work in a run what it has not left: the
-// run is to be failed. Others are only refused.
+// Denied leaves a due entry writ.TodoExhaust when nothing but the hard limits of
+// the run refused those who work in it what it has not left: the run is to be
+// looked at, and perhaps failed. What another rule refuses too, what could never
+// fit because the tool takes more than all there is, and peaks are the caller's
+// trouble and not the run's: another agent may do the work.
 func (Obligor) Denied(c *writ.Call, s writ.Snapshot, sub writ.Subject, d writ.Decision, tx *writ.Tx) {
 	if sub.Run == nil || !c.Caller.Role.Works() {
 		return
 	}
-	for _, f := range sub.Budget {
-		if f.Cost == 0 || f.Fits {
-			continue
+	var stopped []string
+	for _, f := range d.Findings {
+		dim, hard := strings.CutPrefix(f.Rule, "budgets.hard_stop.")
+		switch {
+		case hard:
+			stopped = append(stopped, dim)
+		case f.Effect == writ.EffectDeny:
+			return
 		}
-		for _, rule := range d.Rules() {
-			if dim, ok := strings.CutPrefix(rule, "budgets.hard_stop."); ok && dim == f.Dimension {
-				tx.Index(writ.IndexTodo, writ.TodoExhaust(sub.Run.ID, dim, f.Cost), s.Now)
-				return
-			}
+	}
+	for _, f := range sub.Budget {
+		sums := writ.MeasureOf(f.Dimension) == writ.MeasureSum
+		possible := f.Cost <= f.Limit || f.Dimension == writ.BudgetSteps // which every agent takes as many of
+		if sums && possible && f.Cost > 0 && !f.Fits && slices.Contains(stopped, f.Dimension) {
+			tx.Index(writ.IndexTodo, writ.TodoExhaust(sub.Run.ID, f.Dimension, f.Cost), s.Now)
+			return
 		}
 	}
 }

@@ -25,7 +25,7 @@ func TestBands(t *testing.T) {
 		{10, 0, 10, true, 100, 10, writ.MaxAmount},
 		{0, 1, 1, true, 100, 0, 0},
 		{1, 1, 1, false, 100, 1, writ.MaxAmount},
-		{0, 0, 0, true, 100, 0, writ.MaxAmount},
+		{0, 0, 0, true, 0, 0, 0},
 		{0, 1, 0, false, 100, 0, writ.MaxAmount},
 		{0, 1, 3, true, 0, 0, 0},
 		{1, 1, 3, true, 50, 1, 1}, // 2 of 3 is 66 %
@@ -64,7 +64,7 @@ func TestBandIsExact(t *testing.T) {
 		total := used + cost
 		var band int64
 		for _, m := range []int64{50, 80, 100} {
-			if total*100 >= m*limit {
+			if total > 0 && total*100 >= m*limit {
 				band = m
 			}
 		}

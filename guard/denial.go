@@ -31,14 +31,20 @@ func (t *try) refused(ctx context.Context, err error) (writ.Reply, *writ.Receipt
 	}
 	c := *e
 	e, t.warned = &c, nil
-	if !t.counted && !t.d.denials.take(t.call.Caller.Tenant, t.call.Caller.Principal, time.Now()) {
-		return t.aggregated(ctx, e, "the principal has used up its receipts", nil)
-	}
-	t.counted = true // a conflict does not cost the principal another receipt
 	tx := writ.Tx{Call: t.call.ID}
 	for _, o := range t.d.cfg.Obligors {
 		o.Denied(t.call, t.snap, t.sub, t.dec, &tx)
 	}
+	if !t.counted && !t.d.denials.take(t.call.Caller.Tenant, t.call.Caller.Principal, time.Now()) {
+		if !tx.Empty() { // what follows from a denial does so without its receipt
+			t.guardStanding(&tx)
+			if _, ferr := t.store(ctx, tx); ferr != nil {
+				return writ.Reply{}, nil, ferr
+			}
+		}
+		return t.aggregated(ctx, e, "the principal has used up its receipts", nil)
+	}
+	t.counted = true // a conflict does not cost the principal another receipt
 	t.guardReads(&tx)
 	if len(tx.Guards)+len(tx.Ops) > writ.MaxOps {
 		// More was read than one commit can hold to. What says who was denied,

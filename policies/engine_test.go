@@ -77,7 +77,7 @@ func full() writ.PolicyInput {
 	in := claim()
 	in.Subject.Budget = nil
 	for _, d := range writ.BudgetDimensions() {
-		in.Subject.Budget = append(in.Subject.Budget, writ.BudgetFacts{Dimension: d, Limit: 1000, Cost: 1, Fits: true, Band: 50, OnExceed: "approval_required"})
+		in.Subject.Budget = append(in.Subject.Budget, writ.BudgetFacts{Dimension: d, Limit: 1000, Cost: 1, Fits: true, Band: 50, Waits: true, OnExceed: "approval_required"})
 	}
 	in.Subject.Claimed = []string{"fs:repo/site/assets/"}
 	in.Subject.Approval = &writ.ApprovalFacts{ID: "apr_01J0000000000000000000000D", Kind: writ.ApproveEffect, Scope: writ.ScopeCall, State: writ.ApprovalApproved}

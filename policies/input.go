@@ -80,6 +80,7 @@ var (
 	kVerified   = ast.StringTerm("verified")
 	kVia        = ast.StringTerm("via")
 	kVoted      = ast.StringTerm("voted")
+	kWaits      = ast.StringTerm("waits")
 	kWriteScope = ast.StringTerm("write_scope")
 )
 
@@ -124,6 +125,9 @@ func buildInput(in writ.PolicyInput) (ast.Value, []byte, error) {
 		b.boolean(kFits, e.Fits)
 		b.number(kLimit, e.Limit)
 		b.text(kOnExceed, e.OnExceed)
+		if e.Waits {
+			b.boolean(kWaits, true)
+		}
 		b.shut()
 	}
 	b.shut()

@@ -28,6 +28,21 @@ func audit(l *lab) {
 		}
 	}
 
+	// What a run holds is what its leases name.
+	reserved := map[string]int64{}
+	for _, t := range tasks {
+		if t.Lease != nil {
+			for dim, n := range t.Lease.Held {
+				reserved[dim] += n
+			}
+		}
+	}
+	for _, dim := range writ.BudgetDimensions() {
+		if got := w.Counter(writ.BudgetHeld(l.run, dim)); got != reserved[dim] {
+			l.Fatalf("the run holds %d %s, its leases name %d", got, dim, reserved[dim])
+		}
+	}
+
 	// Runs count their tasks and end with the last one.
 	if got := w.Counter(writ.RunOpenTasks(l.run)); got != open {
 		l.Fatalf("the run counts %d open tasks, there are %d", got, open)

@@ -42,8 +42,15 @@ func priceOf(r writ.Run, tool writ.Tool) *writ.PriceFacts {
 // attempt. The charge itself is added by the obligor of budgets, in the same
 // transaction.
 func (d *draft) hold(t *writ.Task, r writ.Run, tool writ.Tool) {
-	held := r.Metered(attemptCharge(*t, tool))
-	delete(held, writ.BudgetRetries) // used, whatever becomes of the attempt
+	before := *t
+	before.Attempt-- // the claim has counted it already
+	held := r.Metered(attemptCharge(before, tool))
+	if t.Lease.Prepaid > 0 {
+		if held == nil {
+			held = map[string]int64{}
+		}
+		held[writ.BudgetSteps] = t.Lease.Prepaid
+	}
 	for _, dim := range writ.Dimensions(held) {
 		d.tx.Add(writ.BudgetHeld(t.Run, dim), held[dim])
 	}
@@ -53,7 +60,8 @@ func (d *draft) hold(t *writ.Task, r writ.Run, tool writ.Tool) {
 }
 
 // giveBack ends what the run holds for an attempt: steps that were paid in
-// advance and not used, and room for a result that was not needed. What the tool
+// advance and not used, room for a result that was not needed, and the retry when
+// the attempt does not count. What the tool
 // may have used outside stays charged at the most it said: nobody the gateway
 // could rely on measured less.
 func (d *draft) giveBack(t *writ.Task) {
@@ -69,13 +77,17 @@ func (d *draft) giveBack(t *writ.Task) {
 	if d.usedSteps {
 		unused = 0
 	}
-	back(writ.BudgetSteps, t.Lease.Prepaid, unused)
+	back(writ.BudgetSteps, t.Lease.Held[writ.BudgetSteps], unused) // leases of before this was counted hold none
 	for _, dim := range writ.Dimensions(t.Lease.Held) {
 		held := t.Lease.Held[dim]
-		if dim == writ.BudgetStorage {
+		switch {
+		case dim == writ.BudgetSteps:
+		case dim == writ.BudgetStorage:
 			back(dim, held, held-min(held, d.stored))
-			continue
+		case dim == writ.BudgetRetries && d.uncounted:
+			back(dim, held, held)
+		default:
+			back(dim, held, 0)
 		}
-		back(dim, held, 0)
 	}
 }

@@ -31,30 +31,7 @@ func limited(t *testing.T) *lab {
 // charged makes a call with the part of budgets the door adds.
 func (l *lab) charged(id writ.CapabilityID, by writ.Caller, args any) (writ.Reply, map[string]int64) {
 	l.Helper()
-	k := l.caps[id]
-	call := l.w.NewCall(k, by, args)
-	p, err := l.w.Plan(k, call)
-	if err != nil {
-		l.Fatalf("%s: %v", id, err)
-	}
-	o, s := budgets.New(), p.Snapshot
-	for range 3 {
-		rs, err := o.Reads(call, k, s, p.Subject)
-		if err != nil {
-			l.Fatal(err)
-		}
-		more := l.w.Snapshot(s.Missing(rs))
-		maps.Copy(s.Docs, more.Docs)
-		maps.Copy(s.Counters, more.Counters)
-	}
-	if err := o.Facts(call, k, s, func() bool { return len(p.Tx.Changes) > 0 }, &p.Subject); err != nil {
-		l.Fatal(err)
-	}
-	took, _, err := o.Oblige(call, k, s, p.Subject, &p.Tx)
-	if err != nil {
-		l.Fatal(err)
-	}
-	reply, err := l.w.Commit(p)
+	reply, took, err := l.w.Charge(l.caps[id], by, args, budgets.New())
 	if err != nil {
 		l.Fatalf("%s: %v", id, err)
 	}
@@ -153,8 +130,53 @@ func TestRetriesAreCharged(t *testing.T) {
 			}
 		}
 	}
-	if used, _ := l.meters(); used[writ.BudgetRetries] != 2 {
-		t.Fatalf("got %v", used)
+	if used, held := l.meters(); used[writ.BudgetRetries] != 2 || held[writ.BudgetRetries] != 1 {
+		t.Fatalf("used %v, held %v", used, held)
+	}
+	// What is given back was no attempt, and so no retry.
+	c, version, _ := writtest.Get[writ.Task](l.w, writ.TaskKey(id))
+	l.charged("task.release", l.a, &TaskReleaseArgs{Task: id, Lease: c.Lease.ID, Fence: c.FenceOf(version)})
+	if used, held := l.meters(); used[writ.BudgetRetries] != 1 || len(held) != 0 {
+		t.Fatalf("used %v, held %v", used, held)
+	}
+}
+
+// A task that used up its own retries is dead, and its run goes on.
+func TestATaskHasItsOwnRetries(t *testing.T) {
+	l := limited(t)
+	run, _, _ := writtest.Get[writ.Run](l.w, writ.RunKey(l.run))
+	run.Budget[writ.BudgetTaskRetries] = 1
+	l.w.Seed(writ.RunKey(l.run), writ.ObjectRun, run)
+	id := l.enqueue("one", attempts(5), backoff(1000))
+	for attempt := range 2 {
+		g := l.claim(l.a, id)
+		l.do("task.fail", l.a, &TaskFailArgs{Task: id, Lease: g.lease, Fence: g.fence, Failure: TaskFailure{Class: writ.FailureExternal, Code: "x", Retryable: true}})
+		if attempt == 0 {
+			l.wantState(id, writ.TaskQueued)
+			l.w.Advance(10)
+			l.sweep("task.ready", &TaskSweepArgs{Task: id})
+		}
+	}
+	l.wantState(id, writ.TaskDead)
+	if got := l.runDoc(); got.State != writ.RunActive {
+		t.Fatalf("the run is %s", got.State)
+	}
+	audit(l)
+}
+
+// A lease of before it was counted what runs hold gives back what it paid, and
+// makes nothing held that never was.
+func TestAnOldLeaseHoldsNothing(t *testing.T) {
+	l := newLab(t)
+	g := l.claim(l.a, l.enqueue("one"))
+	old, _, _ := writtest.Get[writ.Task](l.w, writ.TaskKey(g.task))
+	old.Lease.Held, old.Lease.Fence = nil, g.fence
+	l.w.Seed(writ.TaskKey(g.task), writ.ObjectTask, old)
+	l.w.SetCounter(writ.BudgetHeld(l.run, writ.BudgetSteps), 0)
+	l.w.SetCounter(writ.RunSteps(l.run), 2)
+	l.do("task.release", l.a, &TaskReleaseArgs{Task: g.task, Lease: g.lease, Fence: g.fence})
+	if used, held := l.meters(); len(held) != 0 || used[writ.BudgetSteps] != 1 {
+		t.Fatalf("used %v, held %v", used, held)
 	}
 }
 

@@ -105,7 +105,9 @@ func claimDescribe(c *writ.Call, a *TaskClaimArgs, s writ.Snapshot) (writ.Subjec
 		expose(&t, tool)
 	}
 	sub, err := subjectIn(r, c, s, t)
-	sub.Charge, sub.Price = attemptCharge(t, tool), priceOf(r, tool)
+	if declared { // else the plan refuses it
+		sub.Charge, sub.Price = attemptCharge(t, tool), priceOf(r, tool)
+	}
 	if sub.Task != nil {
 		sub.Task.Raised = t.Safety != agreed.Safety || t.Approval != agreed.Approval || len(t.Sinks) > len(agreed.Sinks)
 	}

@@ -20,6 +20,7 @@ type draft struct {
 	// Of the attempt that drop ends:
 	usedSteps bool  // by the present call, which is what was paid for in advance
 	stored    int64 // bytes of its result
+	uncounted bool  // it does not count as an attempt
 }
 
 func begin(op string, c *writ.Call, s writ.Snapshot) *draft {

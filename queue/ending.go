@@ -4,9 +4,6 @@ import (
 	"github.com/writ-gateway/writ"
 )
 
-// ReasonTaskFailed is why a sealed run failed when one of its tasks did.
-const ReasonTaskFailed = "task_failed"
-
 // tally counts the tasks of one run that end in a transaction.
 type tally struct {
 	run        writ.RunID
@@ -58,23 +55,12 @@ func (d *draft) settle(t *tally) error {
 	if r.State != writ.RunActive || !r.Sealed || r.ClosePolicy != writ.CloseAuto {
 		return nil // the run's version is guarded, so this still holds at the commit
 	}
-	if left := d.s.Counters[open]; left > t.ended {
-		d.tx.Within(open, t.ended+1, writ.MaxAmount)
+	to := r.Closing(d.s, &d.tx, t.ended, t.bad)
+	if to == writ.RunActive {
 		return nil
 	}
-	d.tx.Within(open, 0, t.ended)
-	to, reason := writ.RunDone, ""
-	switch {
-	case t.bad > 0:
-		to, reason = writ.RunFailed, ReasonTaskFailed
-	case d.s.Counters[bad] > 0:
-		to, reason = writ.RunFailed, ReasonTaskFailed
-		d.tx.Within(bad, 1, writ.MaxAmount)
-	default:
-		d.tx.Within(bad, 0, 0)
-	}
 	d.tx.Move(writ.ObjectRun, string(r.ID), string(r.State), string(to))
-	r.State, r.Reason, r.UpdatedAt, r.Receipt = to, reason, d.s.Now, d.receipt
-	r.Ended(&d.tx, d.s.Now)
+	r.State, r.UpdatedAt, r.Receipt = to, d.s.Now, d.receipt
+	r.End(&d.tx, d.s.Now)
 	return d.tx.PutDoc(d.s, writ.RunKey(r.ID), writ.ObjectRun, r)
 }

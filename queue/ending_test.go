@@ -40,7 +40,7 @@ func TestTheLastTaskEndsASealedRun(t *testing.T) {
 			}
 			c.end(l, last)
 			got := l.runDoc()
-			if got.State != c.want || (got.State == writ.RunFailed) != (got.Reason == ReasonTaskFailed) {
+			if got.State != c.want || (got.State == writ.RunFailed) != (got.Reason == writ.ReasonTaskFailed) {
 				t.Fatalf("the run is %s for %q, want %s", got.State, got.Reason, c.want)
 			}
 			if c.want != writ.RunActive {

@@ -109,9 +109,7 @@ func giveUp(op string, c *writ.Call, s writ.Snapshot, id writ.TaskID, lease writ
 		return refuse(err)
 	}
 	d := begin(op, c, s)
-	if paid {
-		d.usedSteps = true
-	}
+	d.usedSteps, d.uncounted = paid, !paid
 	d.drop(&t, wakeAtOnce)
 	if err := next(d, &t, r); err != nil {
 		return refuse(err)

@@ -92,7 +92,6 @@ func (d *draft) take(c *writ.Call, t *writ.Task, a writ.Agent, r writ.Run, tool 
 	}
 	if c.Caller.Role.Works() {
 		t.Lease.Prepaid = writ.StepsOfAttempt - 1
-		d.tx.Add(writ.BudgetHeld(t.Run, writ.BudgetSteps), t.Lease.Prepaid)
 	}
 	d.hold(t, r, tool)
 	d.tx.AddUpTo(writ.AgentRunning(a.ID), 1, a.MaxConcurrent)
@@ -106,8 +105,9 @@ func (d *draft) take(c *writ.Call, t *writ.Task, a writ.Agent, r writ.Run, tool 
 }
 
 // drop ends the lease of a running task: everything take took is given back,
-// what its run need not hold any more included, and up to wake of those that wait for its scopes return to their lanes. The caller puts the
-// task into its next state. It wants leaveReads.
+// what its run need not hold any more included, and up to wake of those that
+// wait for its scopes return to their lanes. The caller puts the task into its
+// next state. It wants leaveReads.
 func (d *draft) drop(t *writ.Task, wake int) {
 	id := string(t.ID)
 	d.tx.Mandate = true // giving back must work in a full store
@@ -127,6 +127,13 @@ func stopping(t writ.Task, r writ.Run) bool {
 	return t.CancelAt != 0 || writ.RunMoves.Terminal(r.State)
 }
 
+// triedOut says that a task may not be tried again by the budget of its run,
+// which ends the task and not the run.
+func triedOut(t writ.Task, r writ.Run) bool {
+	most, limits := r.Limited(writ.BudgetTaskRetries)
+	return limits && t.Attempt > most
+}
+
 // retry decides where a task goes whose attempt ended without a result:
 // cancelled when nobody wants it any more, queued with a growing pause while
 // attempts are left, else dead.
@@ -135,7 +142,7 @@ func (d *draft) retry(t *writ.Task, r writ.Run) error {
 	switch {
 	case stopping(*t, r):
 		return d.end(t, from, writ.TaskCancelled)
-	case t.Attempt >= t.MaxAttempts:
+	case t.Attempt >= t.MaxAttempts || triedOut(*t, r):
 		return d.end(t, from, writ.TaskDead)
 	}
 	d.enter(t, d.s.Now+pause(t.BackoffMs, t.Attempt))

@@ -108,7 +108,11 @@ func leaveReads(op string, s writ.Snapshot, id writ.TaskID) (writ.ReadSet, error
 		return rs, err
 	} else if ok {
 		rs.Counters = append(rs.Counters, writ.RunOpenTasks(t.Run), writ.RunBadTasks(t.Run))
-		if t.Attempt >= t.MaxAttempts { // it may die
+		r, _, err := peek[writ.Run](s, writ.RunKey(t.Run))
+		if err != nil {
+			return rs, err
+		}
+		if t.Attempt >= t.MaxAttempts || triedOut(t, r) { // it may die
 			rs.Ranges = append(rs.Ranges, oldestDead())
 		}
 	}

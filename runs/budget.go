@@ -52,6 +52,10 @@ type RunChild struct {
 // maxChildren bounds the children a report names.
 const maxChildren = 50
 
+func children(id writ.RunID) writ.Range {
+	return writ.Range{Index: writ.RunChildren(id), Limit: maxChildren}
+}
+
 var measureNames = map[writ.Measure]string{writ.MeasureSum: "sum", writ.MeasurePeak: "peak", writ.MeasureTime: "time"}
 
 func budget() *writ.Capability {
@@ -60,7 +64,7 @@ func budget() *writ.Capability {
 		ID: "run.budget", Safety: writ.SafetyReadOnly, Summary: "Show the budget of a run: limits, what is used and reserved, grants, and what child runs hold.",
 	}, writ.Verb[RunBudgetArgs]{
 		Reads: func(_ *writ.Call, a *RunBudgetArgs, s writ.Snapshot) (writ.ReadSet, error) {
-			rs, page := readRun(a.RunID), children(a.RunID, maxChildren)
+			rs, page := readRun(a.RunID), children(a.RunID)
 			for _, dim := range writ.BudgetDimensions() {
 				rs.Counters = append(rs.Counters, writ.BudgetHeld(a.RunID, dim), writ.BudgetWarned(a.RunID, dim))
 			}
@@ -82,7 +86,7 @@ func budget() *writ.Capability {
 				return tx, r, noRun(op)
 			}
 			out := report(run, s)
-			for _, m := range s.Ranges[children(a.RunID, maxChildren)].Members {
+			for _, m := range s.Ranges[children(a.RunID)].Members {
 				e, _, found, err := writ.Get[writ.Escrow](s, writ.EscrowKey(writ.RunID(m.Name)))
 				if err != nil {
 					return tx, r, err
@@ -109,9 +113,13 @@ func report(run writ.Run, s writ.Snapshot) RunBudgetReport {
 		used, held := usedOf(run, s, dim), max(0, s.Counters[writ.BudgetHeld(run.ID, dim)])
 		line := RunBudgetLine{
 			Dimension: dim, Measure: measureNames[writ.MeasureOf(dim)], Base: run.Budget[dim], Granted: limit - run.Budget[dim], Limit: limit,
-			Consumed: used - held, Reserved: held, Remaining: max(0, limit-used), Percent: 100, Warned: s.Counters[writ.BudgetWarned(run.ID, dim)],
+			Consumed: used - held, Reserved: held, Remaining: max(0, limit-used), Warned: s.Counters[writ.BudgetWarned(run.ID, dim)],
 		}
-		if limit > 0 {
+		switch {
+		case used == 0:
+		case limit == 0:
+			line.Percent = 100
+		default:
 			line.Percent = used / limit * 100
 			line.Percent += used % limit * 100 / limit
 		}

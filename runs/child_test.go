@@ -2,11 +2,14 @@ package runs
 
 import (
 	"maps"
+	"slices"
+	"strings"
 	"testing"
 
 	"pgregory.net/rapid"
 
 	"github.com/writ-gateway/writ"
+	"github.com/writ-gateway/writ/budgets"
 	"github.com/writ-gateway/writ/writtest"
 )
 
@@ -14,7 +17,21 @@ func n(v int64) *int64 { return &v }
 
 func (r *room) create(by writ.Caller, parent writ.RunID, b RunBudget) writ.RunID {
 	r.t.Helper()
-	return body[RunView](r.t, r.must("run.create", by, &RunCreateArgs{Parent: parent, Budget: b})).RunID
+	id, err := r.nested(by, parent, b)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	return id
+}
+
+// nested creates a run with the part of budgets the door adds.
+func (r *room) nested(by writ.Caller, parent writ.RunID, b RunBudget) (writ.RunID, error) {
+	r.t.Helper()
+	reply, _, err := r.Charge(r.caps["run.create"], by, &RunCreateArgs{Parent: parent, Budget: b}, budgets.New())
+	if err != nil {
+		return "", err
+	}
+	return body[RunView](r.t, reply).RunID, nil
 }
 
 func (r *room) meter(id writ.RunID, dim string) (used, held int64) {
@@ -98,32 +115,43 @@ func TestAChildMustFit(t *testing.T) {
 	refused(writ.CodeInputInvalid, "/budget/children", RunBudget{Steps: 1, Money: n(1)})
 	refused(writ.CodeInputInvalid, "/budget/cost_microusd", RunBudget{Steps: 1, Children: n(0)})
 	for name, c := range map[string]struct {
-		b    RunBudget
-		fits bool
+		b              RunBudget
+		fits, possible bool
 	}{
-		"all of it":         {RunBudget{Steps: 20, Money: n(1000), Children: n(1)}, true},
-		"too many steps":    {RunBudget{Steps: 21, Money: n(0), Children: n(0)}, false},
-		"too much money":    {RunBudget{Steps: 1, Money: n(1001), Children: n(0)}, false},
-		"too many children": {RunBudget{Steps: 1, Money: n(0), Children: n(2)}, false}, // itself is one
+		"all of it":         {RunBudget{Steps: 20, Money: n(1000), Children: n(1)}, true, true},
+		"too many steps":    {RunBudget{Steps: 21, Money: n(0), Children: n(0)}, false, false},
+		"too much money":    {RunBudget{Steps: 1, Money: n(1001), Children: n(0)}, false, false},
+		"too many children": {RunBudget{Steps: 1, Money: n(0), Children: n(2)}, false, true}, // itself is one
 	} {
 		call := r.NewCall(r.caps["run.create"], r.orc, &RunCreateArgs{Parent: parent, Budget: c.b})
-		p, err := r.Plan(r.caps["run.create"], call)
+		p, took, err := r.PlanCharged(r.caps["run.create"], call, budgets.New())
 		if err != nil {
 			t.Fatal(err)
 		}
-		if g := p.Subject.Grant; g == nil || !g.Child || g.Fits != c.fits {
+		if g := p.Subject.Grant; g == nil || !g.Child || g.Fits != c.possible {
 			t.Errorf("%s: policy sees %+v", name, g)
 		}
-		// Whatever policy says, the commit counts.
-		p.Tx.AddUpTo(writ.BudgetUsed(parent, writ.BudgetChildren), 1, 2)
-		if _, err := r.Commit(p); (err == nil) != c.fits {
-			t.Errorf("%s: committed: %v", name, err)
+		fits := !slices.ContainsFunc(p.Subject.Budget, func(f writ.BudgetFacts) bool { return !f.Fits })
+		if fits != c.fits || took[writ.BudgetSteps] != c.b.Steps || took[writ.BudgetChildren] != *c.b.Children+1 {
+			t.Errorf("%s: fits %v, and takes %v", name, fits, took)
 		}
-		if c.fits { // give it back
-			for dim := range r.run(parent).Budget {
-				r.SetCounter(writ.BudgetUsed(parent, dim), 0)
-			}
-		}
+	}
+	// Two that were judged at once are counted one after the other.
+	k := r.caps["run.create"]
+	args := &RunCreateArgs{Parent: parent, Budget: RunBudget{Steps: 15, Money: n(0), Children: n(0)}}
+	one, _, err := r.PlanCharged(k, r.NewCall(k, r.orc, args), budgets.New())
+	if err != nil {
+		t.Fatal(err)
+	}
+	two, _, err := r.PlanCharged(k, r.NewCall(k, r.orc, args), budgets.New())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := r.Commit(one); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := r.Commit(two); err == nil {
+		t.Fatal("30 steps of 20 were given")
 	}
 	r.must("run.seal", r.orc, &RunSealArgs{RunID: parent})
 	refused(writ.CodeIllegal, "", RunBudget{Steps: 1, Money: n(0), Children: n(0)})
@@ -169,10 +197,17 @@ func TestChildrenEndWithTheirParent(t *testing.T) {
 	r := newRoom(t)
 	parent := r.create(r.orc, "", RunBudget{Steps: 100})
 	var kids []writ.RunID
-	for range cascadeBatch + 3 {
-		kids = append(kids, r.create(r.orc, parent, RunBudget{Steps: 1}))
+	for i := range 40 {
+		id := r.create(r.orc, parent, RunBudget{Steps: 1})
+		run := r.run(id)
+		run.Goal = strings.Repeat("<", 4000) // six bytes each where it is kept
+		r.Seed(writ.RunKey(id), writ.ObjectRun, run)
+		if i%2 == 0 { // what is under way keeps a child from being settled, and no other from ending
+			r.SetCounter(writ.RunOpenTasks(id), 1)
+		}
+		kids = append(kids, id)
 	}
-	grandchild := r.create(r.orc, kids[0], RunBudget{Steps: 1})
+	grandchild := r.create(r.orc, kids[1], RunBudget{Steps: 1})
 	r.must("run.cancel", r.orc, &RunCancelArgs{RunID: parent})
 	for round := 0; ; round++ {
 		todo := r.Index(writ.IndexTodo)
@@ -191,6 +226,20 @@ func TestChildrenEndWithTheirParent(t *testing.T) {
 			break
 		}
 		if round > 20 {
+			open := 0
+			for _, id := range kids {
+				if r.run(id).State != writ.RunCancelled {
+					open++
+				}
+			}
+			if open > 0 {
+				t.Fatalf("%d children go on", open)
+			}
+			for _, id := range kids { // now their work ends
+				r.SetCounter(writ.RunOpenTasks(id), 0)
+			}
+		}
+		if round > 40 {
 			t.Fatalf("it does not end: %v", todo)
 		}
 	}
@@ -221,10 +270,12 @@ func TestATreeConservesItsBudget(t *testing.T) {
 			run := r.run(id)
 			switch rapid.SampledFrom([]string{"nest", "spend", "end"}).Draw(rt, "move") {
 			case "nest":
-				args := &RunCreateArgs{Parent: id, Budget: RunBudget{Steps: rapid.Int64Range(1, 20).Draw(rt, "steps")}}
-				reply, _, err := r.Call(r.caps["run.create"], r.orc, args)
-				if err == nil {
-					all = append(all, body[RunView](t, reply).RunID)
+				steps := rapid.Int64Range(1, 20).Draw(rt, "steps")
+				if used, _ := r.meter(id, writ.BudgetSteps); used+steps > run.Limit(writ.BudgetSteps) {
+					break // policy denies it
+				}
+				if child, err := r.nested(r.orc, id, RunBudget{Steps: steps}); err == nil {
+					all = append(all, child)
 				}
 			case "spend": // as the obligor does: no more than its own limit
 				use := rapid.Int64Range(1, 5).Draw(rt, "use")
@@ -295,7 +346,8 @@ func TestTimeRunsOut(t *testing.T) {
 	if look(hard).Failed {
 		t.Fatal("failed while it was paused")
 	}
-	run.State, run.PausedAt, run.PausedMs = writ.RunActive, 0, 5_000
+	run.State = writ.RunActive
+	run.Resume(r.Now)
 	r.Seed(writ.RunKey(id), writ.ObjectRun, run)
 	r.Now++
 	if look(writ.Decision{}).Failed {
@@ -314,6 +366,37 @@ func TestTimeRunsOut(t *testing.T) {
 	for _, follows := range []string{writ.TodoCascade(id), todoReap(id)} {
 		if _, ok := todo[follows]; !ok {
 			t.Fatalf("%q does not follow", follows)
+		}
+	}
+}
+
+// What policy lets go on, and what is paused, ends some day too.
+func TestNoRunIsForEver(t *testing.T) {
+	r := newRoom(t)
+	for _, state := range []writ.RunState{writ.RunActive, writ.RunPausedApproval} {
+		id := r.create(r.orc, "", RunBudget{Steps: 5, Wall: n(1000)})
+		run := r.run(id)
+		run.State = state
+		if state == writ.RunPausedApproval {
+			run.PausedAt, run.WaitsFor = r.Now, "apr_01ARYZ6S410000000000000000"
+		}
+		r.Seed(writ.RunKey(id), writ.ObjectRun, run)
+		soft := decided(r.caps["run.overrun"], writ.Decision{})
+		for began := r.Now; ; {
+			at, due := r.Index(writ.IndexTodo)[writ.TodoOverrun(id)]
+			if !due {
+				break
+			}
+			if at > began+writ.MaxRunMs {
+				t.Fatalf("%s: looked at %d ms after it must have ended", state, at-began-writ.MaxRunMs)
+			}
+			r.Now = at
+			if _, _, err := r.Call(soft, r.System(), &RunOverrunArgs{RunID: id}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if got := r.run(id); got.State != writ.RunFailed || got.Reason != reasonLifetime || got.WaitsFor != "" || got.PausedAt != 0 {
+			t.Fatalf("%s: got %+v", state, got)
 		}
 	}
 }

@@ -69,10 +69,11 @@ func create() *writ.Capability {
 				return sub, err
 			}
 			sub.Run = &writ.RunFacts{ID: parent.ID, State: parent.State}
-			sub.Charge = writ.Charge{writ.BudgetWall: 0, writ.BudgetChildren: 1}
-			// What it does not say is refused by the plan.
-			take, _ := escrow(parent, a.Budget.limits())
-			sub.Grant = &writ.GrantFacts{Child: true, Fits: fits(s, parent, take)}
+			take, _ := escrow(parent, a.Budget.limits()) // what it does not say is refused by the plan
+			sub.Grant = &writ.GrantFacts{Child: true, Fits: possible(parent, take)}
+			sub.Charge = writ.Charge(take)
+			sub.Charge[writ.BudgetWall] = 0
+			sub.Charge[writ.BudgetChildren]++ // itself
 			return sub, nil
 		},
 		Plan: func(call *writ.Call, a *RunCreateArgs, s writ.Snapshot, _ writ.Decision) (tx writ.Tx, r writ.Reply, err error) {
@@ -92,10 +93,12 @@ func create() *writ.Capability {
 				if err := nest(call, op, s, &tx, parent, &run); err != nil {
 					return tx, r, err
 				}
-				life = parent.Limit(writ.BudgetWall) - parent.Worked(s.Now)
+				if wall, limits := parent.Limited(writ.BudgetWall); limits && wall > parent.Worked(s.Now) {
+					life = min(life, wall-parent.Worked(s.Now)) // with its time up policy only warned, and lets it go on
+				}
 			}
 			if wall, stated := run.Budget[writ.BudgetWall]; !stated || wall > life {
-				run.Budget[writ.BudgetWall] = max(life, 0)
+				run.Budget[writ.BudgetWall] = life
 			}
 			if err := move(call, op, s, &tx, &run, writ.RunActive); err != nil {
 				return tx, r, err

@@ -27,16 +27,20 @@ func todoOffer(id writ.RunID) string { return "offer " + string(id) }
 // readRun reads a run with its counters: all of them, since which of them it
 // limits is known only once it is read.
 func readRun(id writ.RunID) writ.ReadSet {
-	rs := writ.ReadSet{
-		Docs:     []writ.Key{writ.RunKey(id)},
-		Counters: []writ.Counter{writ.RunOpenTasks(id), writ.RunBadTasks(id)},
-	}
-	for _, dim := range writ.BudgetDimensions() {
+	rs := writ.ReadSet{Docs: []writ.Key{writ.RunKey(id)}}
+	rs.Counters = counters(id, writ.BudgetDimensions())
+	return rs
+}
+
+// counters are those of a run that limits some dimensions.
+func counters(id writ.RunID, dims []string) []writ.Counter {
+	out := []writ.Counter{writ.RunOpenTasks(id), writ.RunBadTasks(id)}
+	for _, dim := range dims {
 		if writ.MeasureOf(dim) != writ.MeasureTime {
-			rs.Counters = append(rs.Counters, writ.BudgetUsed(id, dim))
+			out = append(out, writ.BudgetUsed(id, dim))
 		}
 	}
-	return rs
+	return out
 }
 
 // mayAct says whether a caller may change a run.
@@ -72,11 +76,11 @@ func move(call *writ.Call, op string, s writ.Snapshot, tx *writ.Tx, run *writ.Ru
 		return writ.IllegalMove(op, writ.ObjectRun, string(from), string(to))
 	}
 	run.State, run.UpdatedAt = to, s.Now
+	if writ.RunMoves.Terminal(to) {
+		run.End(tx, s.Now)
+	}
 	run.Receipt = writ.ReceiptID(call.NewID(writ.PrefixReceipt, 0))
 	tx.Move(writ.ObjectRun, string(run.ID), string(from), string(to))
-	if writ.RunMoves.Terminal(to) {
-		run.Ended(tx, s.Now)
-	}
 	return tx.PutDoc(s, writ.RunKey(run.ID), writ.ObjectRun, *run)
 }
 
@@ -91,10 +95,10 @@ func describe(s writ.Snapshot, id writ.RunID) (writ.Subject, error) {
 
 // Why a run ended, beside the reasons a caller may give.
 const (
-	reasonTaskFailed = "task_failed"
-	reasonBudget     = "budget_exceeded"
-	reasonRequested  = "requested"
-	reasonParent     = "parent_ended"
+	reasonBudget    = "budget_exceeded"
+	reasonLifetime  = "lifetime"
+	reasonRequested = "requested"
+	reasonParent    = "parent_ended"
 )
 
 // invalid refuses one argument.

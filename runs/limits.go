@@ -11,7 +11,7 @@ import (
 // RunExhaustArgs name a run and what it was refused.
 type RunExhaustArgs struct {
 	RunID     writ.RunID `json:"run_id" doc:"The run." pattern:"^run_[0-7][0-9A-HJKMNP-TV-Z]{25}$"`
-	Dimension string     `json:"dimension" doc:"Dimension of its budget." enum:"steps,llm_tokens,cost_microusd,net_egress_bytes,net_ingress_bytes,storage_write_bytes,sandbox_cpu_ms,sandbox_mem_peak_bytes,retries,retries_per_step,children"`
+	Dimension string     `json:"dimension" doc:"Dimension of its budget." enum:"steps,llm_tokens,cost_microusd,net_egress_bytes,net_ingress_bytes,storage_write_bytes,sandbox_cpu_ms,retries,children"`
 	Amount    int64      `json:"amount" doc:"How much of it was wanted." minimum:"1"`
 }
 
@@ -19,6 +19,9 @@ type RunExhaustArgs struct {
 // is no such member gives arguments that are refused.
 func ExhaustArgs(rest string) map[string]any {
 	f := strings.Split(rest, " ")
+	if len(f) == 1 { // as it was written when steps were all that was limited
+		f = append(f, writ.BudgetSteps, strconv.Itoa(writ.StepsOfAttempt))
+	}
 	if len(f) != 3 {
 		return map[string]any{}
 	}
@@ -40,10 +43,11 @@ func underWay(id writ.RunID) writ.Range {
 	return writ.Range{Index: writ.RunTasksIn(id, writ.TaskRunning), Limit: 1}
 }
 
-// exhaust fails a run that was refused something it had no budget for. It looks
-// again before it believes so: what triggered it was an index entry. Attempts
-// under way are paid for and may end first; what they or child runs give back
-// may be enough again, and then the tasks that were refused are offered again.
+// exhaust fails a run that was refused something it had no budget for, if policy
+// says that the limit is hard. It looks again before it believes so: what
+// triggered it was an index entry. Attempts under way, parked ones too, are paid
+// for and may end first; what they or child runs give back may be enough again,
+// and then the tasks that were refused are offered again.
 func exhaust() *writ.Capability {
 	return writ.Define[RunExhaustArgs, RunExhausted](writ.Capability{
 		ID: "run.exhaust", Safety: writ.SafetyMutating, Class: writ.Mandate, Internal: true,
@@ -51,38 +55,46 @@ func exhaust() *writ.Capability {
 	}, writ.Verb[RunExhaustArgs]{
 		Reads: func(_ *writ.Call, a *RunExhaustArgs, _ writ.Snapshot) (writ.ReadSet, error) {
 			rs := readRun(a.RunID)
-			rs.Counters = append(rs.Counters, writ.BudgetHeld(a.RunID, a.Dimension))
+			rs.Counters = append(rs.Counters, writ.BudgetHeld(a.RunID, a.Dimension), writ.BudgetHeld(a.RunID, writ.BudgetSteps))
 			rs.Ranges = []writ.Range{underWay(a.RunID)}
 			return rs, nil
 		},
 		Describe: func(_ *writ.Call, a *RunExhaustArgs, s writ.Snapshot) (writ.Subject, error) {
-			return describe(s, a.RunID)
+			sub, err := describe(s, a.RunID)
+			sub.Charge = writ.Charge{a.Dimension: a.Amount} // ask policy again what it was refused for
+			return sub, err
 		},
-		Plan: func(call *writ.Call, a *RunExhaustArgs, s writ.Snapshot, _ writ.Decision) (tx writ.Tx, r writ.Reply, err error) {
+		Plan: func(call *writ.Call, a *RunExhaustArgs, s writ.Snapshot, d writ.Decision) (tx writ.Tx, r writ.Reply, err error) {
 			tx.Mandate = true
 			run, _, ok, err := writ.Get[writ.Run](s, writ.RunKey(a.RunID))
 			if err != nil {
 				return tx, r, err
 			}
 			limit, limits := run.Limited(a.Dimension)
-			counter, used := writ.BudgetUsed(a.RunID, a.Dimension), int64(0)
-			if writ.MeasureOf(a.Dimension) == writ.MeasureSum {
-				used = s.Counters[counter]
-			}
+			counter := writ.BudgetUsed(a.RunID, a.Dimension)
+			held, attempts := writ.BudgetHeld(a.RunID, a.Dimension), writ.BudgetHeld(a.RunID, writ.BudgetSteps)
 			member, out := writ.TodoExhaust(a.RunID, a.Dimension, a.Amount), RunExhausted{}
-			switch {
-			case !ok || run.State != writ.RunActive:
-			case !limits || used+a.Amount <= limit:
-				tx.Index(writ.IndexTodo, todoOffer(a.RunID), s.Now)
-			case len(s.Ranges[underWay(a.RunID)].Members) > 0 || s.Counters[writ.BudgetHeld(a.RunID, a.Dimension)] > 0:
+			later := func() (writ.Tx, writ.Reply, error) {
 				tx.Index(writ.IndexTodo, member, s.Now+lookAgainMs)
 				return tx, writ.Reply{Outcome: writ.OutcomeDone, Body: out}, nil
+			}
+			hard := slices.Contains(d.Rules(), "budgets.hard_stop."+a.Dimension)
+			switch {
+			case !ok || run.State != writ.RunActive:
+			case !limits || s.Counters[counter]+a.Amount <= limit:
+				tx.Index(writ.IndexTodo, todoOffer(a.RunID), s.Now)
+			case len(s.Ranges[underWay(a.RunID)].Members) > 0 || s.Counters[held] > 0 || s.Counters[attempts] > 0:
+				return later()
+			case !hard && len(d.Packs) == 0: // policy could not answer
+				return later()
+			case !hard: // it lets people be asked, or only warns: by the next who tries
+				tx.Index(writ.IndexTodo, todoOffer(a.RunID), s.Now)
 			default:
 				out.Failed = true
-				if writ.MeasureOf(a.Dimension) == writ.MeasureSum {
-					// Under this guard nothing of that size fits, so nothing has begun either.
-					tx.Within(counter, limit-a.Amount+1, writ.MaxAmount)
-				}
+				// Under these guards nothing of that size fits, and no attempt has begun.
+				tx.Within(counter, limit-a.Amount+1, writ.MaxAmount)
+				tx.Within(held, 0, 0)
+				tx.Within(attempts, 0, 0)
 				run.Reason = reasonBudget
 				if err := move(call, "runs.Exhaust", s, &tx, &run, writ.RunFailed); err != nil {
 					return tx, r, err
@@ -102,7 +114,7 @@ type RunOverrunArgs struct {
 
 // overrunAgainMs is how often a run is looked at that goes on though its time is
 // up: policy only warns, or lets people give it more.
-const overrunAgainMs = 60_000
+const overrunAgainMs = 600_000
 
 // overrun fails a run whose time is up, if policy says that the limit is hard.
 // Unlike with other dimensions it does not wait for attempts under way: time
@@ -129,13 +141,23 @@ func overrun() *writ.Capability {
 			out := RunExhausted{}
 			limit, limits := run.Limited(writ.BudgetWall)
 			left := limit - run.Worked(s.Now)
+			// What policy lets go on, and what is paused, ends some day too.
+			end := run.CreatedAt + writ.MaxRunMs + limit - run.Budget[writ.BudgetWall]
 			switch {
 			case !ok || !limits || writ.RunMoves.Terminal(run.State):
 				tx.Unindex(writ.IndexTodo, writ.TodoOverrun(a.RunID))
-			case run.State != writ.RunActive || left > 0: // a pause moves the end
-				tx.Index(writ.IndexTodo, writ.TodoOverrun(a.RunID), s.Now+max(left, lookAgainMs))
+			case s.Now >= end:
+				out.Failed, run.Reason = true, reasonLifetime
+				if err := move(call, "runs.Overrun", s, &tx, &run, writ.RunFailed); err != nil {
+					return tx, r, err
+				}
+				tx.Index(writ.IndexTodo, todoReap(run.ID), s.Now)
+			case run.State != writ.RunActive: // its time goes on when it does
+				tx.Index(writ.IndexTodo, writ.TodoOverrun(a.RunID), end)
+			case left > 0:
+				tx.Index(writ.IndexTodo, writ.TodoOverrun(a.RunID), min(end, s.Now+left))
 			case !slices.Contains(d.Rules(), "budgets.hard_stop."+writ.BudgetWall):
-				tx.Index(writ.IndexTodo, writ.TodoOverrun(a.RunID), s.Now+overrunAgainMs)
+				tx.Index(writ.IndexTodo, writ.TodoOverrun(a.RunID), min(end, s.Now+overrunAgainMs))
 			default:
 				out.Failed, run.Reason = true, reasonBudget
 				if err := move(call, "runs.Overrun", s, &tx, &run, writ.RunFailed); err != nil {

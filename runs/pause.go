@@ -27,7 +27,11 @@ func (Pausing) Reads(a writ.Approval, _ writ.Snapshot) (writ.ReadSet, error) {
 	if a.Run == "" || len(grantsOf(a)) == 0 {
 		return writ.ReadSet{}, nil
 	}
-	return readRun(a.Run), nil
+	rs := readRun(a.Run)
+	for _, n := range grantsOf(a) {
+		rs.Counters = append(rs.Counters, writ.BudgetWarned(a.Run, n.Dimension))
+	}
+	return rs, nil
 }
 
 // Wait pauses the run.
@@ -58,6 +62,11 @@ func (Pausing) Wake(c *writ.Call, s writ.Snapshot, a writ.Approval, tx *writ.Tx)
 		}
 		for _, n := range grantsOf(a) {
 			run.Grants = append(run.Grants, writ.Grant{Approval: a.ID, Dimension: n.Dimension, Add: n.Add, At: s.Now})
+			// The marks of the new limit are others.
+			if told := writ.BudgetWarned(run.ID, n.Dimension); s.Counters[told] > 0 {
+				tx.Within(told, s.Counters[told], s.Counters[told])
+				tx.Add(told, -s.Counters[told])
+			}
 		}
 	case !waits:
 		return nil
@@ -68,7 +77,7 @@ func (Pausing) Wake(c *writ.Call, s writ.Snapshot, a writ.Approval, tx *writ.Tx)
 		case writ.ApprovalApproved:
 			to = writ.RunActive
 			if run.Sealed && run.ClosePolicy == writ.CloseAuto {
-				to = closing(s, tx, &run, 0, 0) // its last task may have ended meanwhile
+				to = run.Closing(s, tx, 0, 0) // its last task may have ended meanwhile
 			}
 			if to == writ.RunActive {
 				tx.Index(writ.IndexTodo, todoOffer(run.ID), s.Now)
@@ -83,7 +92,10 @@ func (Pausing) Wake(c *writ.Call, s writ.Snapshot, a writ.Approval, tx *writ.Tx)
 			}
 			tx.Index(writ.IndexTodo, todoReap(run.ID), s.Now)
 		}
-		run.PausedMs, run.PausedAt = run.PausedMs+s.Now-run.PausedAt, 0
+		run.Resume(s.Now)
+		if to == writ.RunActive {
+			tx.Index(writ.IndexTodo, writ.TodoOverrun(run.ID), run.WorkedUp(run.Limit(writ.BudgetWall)))
+		}
 	}
 	return move(c, op, s, tx, &run, to)
 }

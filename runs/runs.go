@@ -35,7 +35,7 @@ func seal() *writ.Capability {
 			run.Sealed = true
 			to := run.State // a paused run is not made active by sealing it
 			if run.State == writ.RunActive && run.ClosePolicy == writ.CloseAuto {
-				to = closing(s, &tx, &run, 0, 0)
+				to = run.Closing(s, &tx, 0, 0)
 			}
 			if err := move(call, op, s, &tx, &run, to); err != nil {
 				return tx, r, err
@@ -43,29 +43,6 @@ func seal() *writ.Capability {
 			return tx, changed(writ.OutcomeDone, run, s), nil
 		},
 	})
-}
-
-// closing is the state an automatic run goes to that is sealed, when ended of
-// its tasks and child runs end in this transaction, bad of them not well. The
-// counters are guarded at what was judged: whoever ends the last task expects
-// the run's document, so of the two one sees the other.
-func closing(s writ.Snapshot, tx *writ.Tx, run *writ.Run, ended, bad int64) writ.RunState {
-	open, failed := writ.RunOpenTasks(run.ID), writ.RunBadTasks(run.ID)
-	if s.Counters[open] > ended {
-		tx.Within(open, ended+1, writ.MaxAmount)
-		return writ.RunActive
-	}
-	tx.Within(open, 0, ended)
-	switch {
-	case bad > 0:
-	case s.Counters[failed] > 0:
-		tx.Within(failed, 1, writ.MaxAmount)
-	default:
-		tx.Within(failed, 0, 0)
-		return writ.RunDone
-	}
-	run.Reason = reasonTaskFailed
-	return writ.RunFailed
 }
 
 // RunCancelArgs name the run to cancel and why.

@@ -24,6 +24,9 @@ func newRoom(t *testing.T) *room {
 	t.Helper()
 	r := &room{World: writtest.New(), t: t, caps: map[writ.CapabilityID]*writ.Capability{}}
 	for _, c := range Capabilities(Config{}) {
+		if c.ID == "run.exhaust" { // policy says, where nothing else is tested, that limits are hard
+			c = decided(c, writ.Decision{Packs: []writ.PackRef{{ID: "budgets"}}, Findings: []writ.Finding{{Rule: "budgets.hard_stop.steps"}}})
+		}
 		r.caps[c.ID] = c
 	}
 	r.ops = r.Open(writ.RoleOperator, "olivia", "")
@@ -31,6 +34,15 @@ func newRoom(t *testing.T) *room {
 	r.other = r.Open(writ.RoleOrchestrator, "other", "")
 	r.aud = r.Open(writ.RoleAuditor, "ada", "")
 	return r
+}
+
+// decided is a capability that plans under a decision.
+func decided(k *writ.Capability, d writ.Decision) *writ.Capability {
+	c := *k
+	c.Plan = func(call *writ.Call, s writ.Snapshot, _ writ.Decision) (writ.Tx, writ.Reply, error) {
+		return k.Plan(call, s, d)
+	}
+	return &c
 }
 
 func (r *room) must(id writ.CapabilityID, by writ.Caller, args any) writ.Reply {

@@ -129,9 +129,18 @@ func list() *writ.Capability {
 			rs.Ranges = append(rs.Ranges, page.Range())
 			ids, _ := page.Of(s)
 			for _, id := range ids {
-				one := readRun(writ.RunID(id))
-				rs.Docs = append(rs.Docs, one.Docs...)
-				rs.Counters = append(rs.Counters, one.Counters...)
+				key := writ.RunKey(writ.RunID(id))
+				rs.Docs = append(rs.Docs, key)
+				if !s.Has(key) {
+					continue
+				}
+				run, _, ok, err := writ.Get[writ.Run](s, key)
+				if err != nil {
+					return rs, err
+				}
+				if ok {
+					rs.Counters = append(rs.Counters, counters(run.ID, writ.Dimensions(run.Budget))...)
+				}
 			}
 			return rs, nil
 		},

@@ -93,7 +93,7 @@ func budgetChain(ctx context.Context, cl *client.Client, id writ.RunID) (chain [
 func explainRun(out io.Writer, chain []client.BudgetReport) {
 	for i, r := range chain {
 		if i > 0 {
-			fmt.Fprintf(out, "\nIts budget was set aside, when it was created, out of that of\n")
+			fmt.Fprintf(out, "\nWhat this one limits was set aside for it out of the budget of\n")
 		}
 		fmt.Fprintf(out, "%s, which is %s%s\n", r.Run, r.State, because(r))
 		for _, l := range r.Dimensions {
@@ -150,6 +150,7 @@ type callBudget struct {
 	Receipt    writ.ReceiptID        `json:"receipt_id"`
 	Capability writ.CapabilityID     `json:"capability"`
 	Run        writ.RunID            `json:"run_id,omitempty"`
+	Outcome    string                `json:"outcome"`
 	Dimensions map[string]budgetSeen `json:"dimensions"`
 	Rules      []budgetRule          `json:"rules"`
 	Warnings   []writ.BudgetWarning  `json:"warnings"`
@@ -160,6 +161,7 @@ type budgetSeen struct {
 	Limit int64 `json:"limit"`
 	Cost  int64 `json:"cost"`
 	Fits  bool  `json:"fits"`
+	Waits bool  `json:"waits,omitempty"`
 	Band  int64 `json:"band"`
 }
 
@@ -175,6 +177,7 @@ func budgetOfCall(ctx context.Context, cl *client.Client, id writ.ReceiptID) (ca
 		Evidence struct {
 			Object struct {
 				Capability writ.CapabilityID    `json:"capability"`
+				Outcome    string               `json:"outcome"`
 				Findings   []budgetRule         `json:"findings"`
 				Warnings   []writ.BudgetWarning `json:"budget_warnings"`
 				Record     struct {
@@ -194,6 +197,7 @@ func budgetOfCall(ctx context.Context, cl *client.Client, id writ.ReceiptID) (ca
 		return out, fmt.Errorf("the evidence of the receipt is not of a form this program knows: %w", err)
 	}
 	o := v.Evidence.Object
+	out.Outcome = o.Outcome
 	out.Capability, out.Run, out.Dimensions = o.Capability, o.Record.Run.ID, o.Record.Budget
 	out.Warnings = append(out.Warnings, o.Warnings...)
 	for _, f := range o.Findings {
@@ -209,6 +213,13 @@ func explainCall(out io.Writer, call callBudget) {
 	if call.Run != "" {
 		fmt.Fprintf(out, " in %s", call.Run)
 	}
+	switch writ.Outcome(call.Outcome) {
+	case writ.OutcomePending:
+		fmt.Fprint(out, ", about which people were asked: it has taken nothing yet")
+	case writ.OutcomeDone, writ.OutcomeCreated, writ.OutcomeEmpty:
+	default:
+		fmt.Fprint(out, ", which was refused and took nothing")
+	}
 	fmt.Fprintln(out)
 	if len(call.Dimensions) == 0 {
 		fmt.Fprintln(out, "  no budget applied: the call was made in no run")
@@ -220,13 +231,18 @@ func explainCall(out io.Writer, call callBudget) {
 	slices.Sort(dims)
 	for _, dim := range dims {
 		b := call.Dimensions[dim]
-		fits := "it fits"
-		if !b.Fits {
-			fits = "which is more than is left"
-		}
 		takes := fmt.Sprintf("takes %d", b.Cost)
 		if b.Cost == 0 {
 			takes = "takes nothing"
+		}
+		fits := "which fits"
+		switch {
+		case b.Waits:
+			fits = "which is more than is left until others give back what they hold"
+		case !b.Fits && writ.MeasureOf(dim) == writ.MeasureTime:
+			takes, fits = "needs time", "which is up"
+		case !b.Fits:
+			fits = "which is more than is left"
 		}
 		mark := "less than half is used"
 		if b.Band > 0 {

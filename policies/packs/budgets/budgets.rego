@@ -666,7 +666,7 @@ findings contains {
 
 # METADATA
 # title: More than the parent has
-# description: A child run would get more of something than its parent has left.
+# description: A child run would get more of something than its parent may have at all.
 # custom:
 #   id: budgets.inherit
 #   severity: high
@@ -675,7 +675,7 @@ findings contains {
 	"rule": "budgets.inherit",
 	"effect": "deny",
 	"code": "budget_exceeded",
-	"message": "a child run gets no more than its parent has left",
+	"message": "a child run gets no more than its parent may have",
 } if {
 	input.grant
 	not input.grant.fits == true
@@ -746,16 +746,20 @@ _stops(dimension) if {
 	not _extends(dimension)
 }
 
-# Nothing can be asked for where nobody says how much.
+# Nothing can be asked for where nobody says how much; and nobody is asked for
+# what will be there when what others hold comes back.
 _extends(dimension) if {
 	_consequence(dimension) == "approval_required"
+	not input.budget[dimension].waits == true
 	add := data.budgets.config.grants[dimension]
 	is_number(add)
 	add > 0
 	add == floor(add)
 }
 
+# Peaks are not used up, so they are never late.
 _late if {
-	some entry in input.budget
+	some dimension, entry in input.budget
+	not dimension in {"retries_per_step", "sandbox_mem_peak_bytes"}
 	not entry.band < data.budgets.config.late_percent
 }

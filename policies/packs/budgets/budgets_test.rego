@@ -109,6 +109,23 @@ test_hard_stop_and_extend_by_name if {
 	}
 }
 
+# Nobody is asked for what comes back by itself.
+test_what_waits_is_refused_for_now[dimension] if {
+	some dimension in dimensions
+	call := json.patch(over(dimension, "approval_required"), [{"op": "add", "path": concat("/", ["budget", dimension, "waits"]), "value": true}])
+	rules(call) == {concat(".", ["budgets.hard_stop", dimension])}
+}
+
+# A peak is not used up, so it is never late.
+test_late_destructive_is_not_about_peaks[dimension] if {
+	some dimension in {"retries_per_step", "sandbox_mem_peak_bytes"}
+	call := json.patch(changed({"task": {"safety": "destructive"}, "call": {"capability": "task.claim"}}), [{
+		"op": "add", "path": concat("/", ["budget", dimension]),
+		"value": {"band": 100, "cost": 1, "fits": true, "limit": 1, "on_exceed": "hard_stop"},
+	}])
+	rules(call) == set()
+}
+
 test_hard_stop_whatever_is_unclear[note] if {
 	some note, call in {
 		"nobody says what follows": json.remove(over("steps", "hard_stop"), ["budget/steps/on_exceed"]),
