@@ -115,6 +115,7 @@ type Reply struct {
 	ETag      int64 // version of the document shown; 0: none, -1: the commit's
 	Replayed  bool
 	JSON      json.RawMessage // the finished body, set by the door
+	Redacted  []string        // pointers to what the body does not show, set by the door
 
 	// Poll asks the dispatcher to wait for work and call again with each
 	// candidate. Only task.claim without a task id sets it.

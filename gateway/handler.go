@@ -229,6 +229,7 @@ type Envelope struct {
 	GeneratedAt   string             `json:"generated_at" doc:"When the envelope was made." format:"date-time"`
 	Data          stdjson.RawMessage `json:"data" doc:"The reply of the capability; null when there is none."`
 	Receipt       writ.ReceiptID     `json:"receipt,omitempty" doc:"Receipt of the transition; absent for reads."`
+	Redacted      []string           `json:"redacted,omitempty" doc:"JSON pointers into data, * for every member or element: what policy keeps from the caller, and what stands there is not the value."`
 }
 
 // respond encodes an accepted call.
@@ -241,7 +242,7 @@ func respond(cfg Config, w http.ResponseWriter, call *writ.Call, reply writ.Repl
 	if call.Via != "" {
 		env := Envelope{
 			Capability: call.Capability, SchemaVersion: "1.0", Status: reply.Outcome,
-			GeneratedAt: writ.FormatTime(cfg.Now().UnixMilli()), Data: reply.JSON,
+			GeneratedAt: writ.FormatTime(cfg.Now().UnixMilli()), Data: reply.JSON, Redacted: reply.Redacted,
 		}
 		if receipt != nil {
 			env.Receipt = receipt.ID
@@ -263,6 +264,9 @@ func respond(cfg Config, w http.ResponseWriter, call *writ.Call, reply writ.Repl
 	}
 	if reply.Replayed {
 		h.Set("Idempotency-Replayed", "true")
+	}
+	if len(reply.Redacted) > 0 { // a pointer holds nothing that would have to be escaped
+		h.Set("Policy-Redacted", `"`+strings.Join(reply.Redacted, `", "`)+`"`)
 	}
 	if status == http.StatusNoContent {
 		h.Set("Retry-After", "1")

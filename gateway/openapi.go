@@ -112,6 +112,8 @@ func shared(doc *huma.OpenAPI) {
 	header("ETag", "Version of the document shown, for If-Match.", text(`^"[1-9][0-9]*"$`))
 	header("Policy-Revision", "Revision of the policy in force.", text(""))
 	header("Idempotency-Replayed", "true when the reply is that of an earlier call with the same key.", &huma.Schema{Type: huma.TypeString, Enum: []any{"true"}})
+	header("Policy-Redacted", "JSON pointers into the body, each in quotes, * for every member or element: policy keeps these values from the caller. "+
+		`What stands there is "[redacted]", 0, false, or an object or array without contents.`, text(""))
 	header("Retry-After", "Seconds to wait before the next try.", &huma.Schema{Type: huma.TypeInteger, Minimum: ptr(0.0)})
 
 	doc.Components.Parameters["IdempotencyKey"] = &huma.Param{
@@ -209,7 +211,7 @@ func requestBody(cat *catalogue, r Route, args *huma.Schema) *huma.RequestBody {
 
 func success(o writ.Outcome, result *huma.Schema) *huma.Response {
 	res := &huma.Response{Headers: map[string]*huma.Param{}}
-	for _, h := range []string{"Request-Id", "Receipt-Id", "ETag", "Policy-Revision", "Idempotency-Replayed"} {
+	for _, h := range []string{"Request-Id", "Receipt-Id", "ETag", "Policy-Revision", "Policy-Redacted", "Idempotency-Replayed"} {
 		res.Headers[h] = headerRef(h)
 	}
 	switch o {

@@ -54,7 +54,7 @@ func (t *try) commit(ctx context.Context, tx writ.Tx, reply writ.Reply, outcome 
 	if err != nil {
 		return writ.Reply{}, nil, err
 	}
-	if err := finish(&reply, done); err != nil {
+	if err := t.finish(&reply, done); err != nil {
 		return writ.Reply{}, nil, err
 	}
 	if outcome == writ.OutcomeOfTransition {

@@ -13,7 +13,9 @@ type Decider interface {
 	Permit(role writ.Role, tenant writ.Tenant, c writ.CapabilityID) bool
 	// Decide evaluates the packs routed to the capability. An error means that
 	// policy could not answer: the door fails closed with policy_unavailable.
-	// The returned decision always names packs and revisions.
+	// The returned decision always names packs and revisions. What its findings
+	// oblige the door to stands in Needs and Duties; a finding that asks for
+	// anything else must come back as a denial.
 	Decide(ctx context.Context, in writ.PolicyInput) (writ.Decision, error)
 	// Revisions of what is loaded now.
 	Revisions() (policy, bindings string)

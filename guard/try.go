@@ -161,7 +161,7 @@ func (t *try) once(ctx context.Context) (writ.Reply, *writ.Receipt, error) {
 		tx.Join(use)
 	}
 	if tx.Empty() {
-		if err := finish(&reply, writ.Committed{Seq: -1}); err != nil {
+		if err := t.finish(&reply, writ.Committed{Seq: -1}); err != nil {
 			return writ.Reply{}, nil, err
 		}
 		return reply, nil, nil

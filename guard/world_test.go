@@ -103,6 +103,10 @@ func (l *law) Decide(_ context.Context, in writ.PolicyInput) (writ.Decision, err
 	}
 	down := l.down || l.failing
 	l.mu.Unlock()
+	for _, f := range d.Findings {
+		d.Needs = append(d.Needs, f.Needs...)
+		d.Duties.Join(f.Duties)
+	}
 	if hook != nil {
 		hook()
 	}
@@ -366,6 +370,8 @@ func things() []*writ.Capability {
 			writ.Verb[thingArgs]{Reads: reads, Plan: finish}),
 		writ.Define[thingArgs, thingView](writ.Capability{ID: "test.finish-anyway", Summary: "End.", Safety: writ.SafetyMutating, Class: writ.Mandate, Internal: true},
 			writ.Verb[thingArgs]{Reads: reads, Plan: finish}),
+		writ.Define[thingArgs, thingView](writ.Capability{ID: "test.mandate", Summary: "Count.", Safety: writ.SafetyMutating, Class: writ.Mandate, Internal: true},
+			writ.Verb[thingArgs]{Reads: reads, Describe: describe, Plan: bump("")}),
 		writ.Define[thingArgs, thingView](writ.Capability{ID: "test.unnamed", Summary: "Forget to name the move.", Safety: writ.SafetyMutating},
 			writ.Verb[thingArgs]{Reads: reads, Plan: func(_ *writ.Call, a *thingArgs, s writ.Snapshot, _ writ.Decision) (tx writ.Tx, r writ.Reply, err error) {
 				return tx, r, tx.PutDoc(s, writ.RunKey(a.Run), "run", thing{})

@@ -91,12 +91,15 @@ func (p *pack) admitFinding(r *ast.Rule) error {
 	}
 	text := map[string]string{}
 	var err error
+	var owes *ast.Term
 	object.Foreach(func(k, v *ast.Term) {
 		key, ok := k.Value.(ast.String)
 		switch value, constant := v.Value.(ast.String); {
 		case err != nil:
 		case ok && key == "obligations":
-			err = p.constant(v)
+			if err = p.constant(v); err == nil {
+				owes, err = p.resolved(v)
+			}
 		case !ok || !slices.Contains([]string{"rule", "effect", "code", "message"}, string(key)):
 			err = at(k.Location, "a finding has rule, effect, code, message and perhaps obligations")
 		case !constant || value == "":
@@ -125,6 +128,7 @@ func (p *pack) admitFinding(r *ast.Rule) error {
 		return at(r.Location, "rule %s is there twice; put the alternatives into a helper", f.Rule)
 	}
 	described := rule{finding: f, location: r.Location, last: lastLine(r)}
+	described.obligations, _, _, described.known = obligations(f.Rule, f.Effect, owes)
 	for _, a := range r.Annotations {
 		if a.Scope != "rule" {
 			continue
@@ -160,7 +164,7 @@ func (p *pack) constant(t *ast.Term) error {
 	ast.WalkTerms(t, func(x *ast.Term) bool {
 		switch v := x.Value.(type) {
 		case ast.Ref:
-			if err == nil && !p.configured(v) {
+			if err == nil && p.configured(v) == nil {
 				err = at(x.Location, "obligations hold constants and entries of data.%s.config that data.yaml has", p.ID)
 			}
 			return true
@@ -175,25 +179,41 @@ func (p *pack) constant(t *ast.Term) error {
 	return err
 }
 
-// configured says whether a reference names a number or a text of data.yaml.
-func (p *pack) configured(r ast.Ref) bool {
+// resolved is an obligations term with the values of data.yaml in it.
+func (p *pack) resolved(t *ast.Term) (*ast.Term, error) {
+	x, err := ast.TransformRefs(t.Copy().Value, func(r ast.Ref) (ast.Value, error) { return ast.InterfaceToValue(p.configured(r)) })
+	v, ok := x.(ast.Value)
+	if err != nil || !ok {
+		return nil, at(t.Location, "obligations cannot be read")
+	}
+	return ast.NewTerm(v), nil
+}
+
+// configured is the number, the text, or the list of them that a reference names
+// in data.yaml; nil when there is none.
+func (p *pack) configured(r ast.Ref) any {
 	config := ast.MustParseRef("data." + p.ID + ".config")
 	if !r.HasPrefix(config) || !r.IsGround() {
-		return false
+		return nil
 	}
 	at := p.config
 	for _, step := range r[len(config):] {
 		m, _ := at.(map[string]any)
 		key, _ := step.Value.(ast.String)
-		if at = m[string(key)]; at == nil {
-			return false
+		at = m[string(key)]
+	}
+	list, ok := at.([]any)
+	if !ok {
+		list = []any{at}
+	}
+	for _, x := range list {
+		switch x.(type) {
+		case string, json.Number, float64, int, bool:
+		default:
+			return nil
 		}
 	}
-	switch at.(type) {
-	case string, json.Number, float64, int, bool:
-		return true
-	}
-	return false
+	return at
 }
 
 // ownRefs checks compiled modules, where every name is resolved: a pack sees

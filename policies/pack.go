@@ -27,8 +27,8 @@ type pack struct {
 	order   []string               // rule ids as they stand in the sources
 }
 
-// rule is one finding a pack can make. All of it but the obligations is
-// constant text of the pack, so it is known before anything is evaluated.
+// rule is one finding a pack can make. All of it is constant, so it is known
+// before anything is evaluated.
 type rule struct {
 	finding     writ.Finding
 	title       string
@@ -37,6 +37,9 @@ type rule struct {
 	control     string
 	location    *ast.Location // of the rule in the sources
 	last        int           // its last line
+
+	obligations []writ.Obligation // what it asks the host to do
+	known       bool              // whether the host can; otherwise the finding denies
 }
 
 // loadPacks parses every pack of the sources, by id. With an error come the

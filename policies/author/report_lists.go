@@ -1,6 +1,7 @@
 package author
 
 import (
+	"cmp"
 	"fmt"
 	"io"
 	"strings"
@@ -29,12 +30,12 @@ func ReportRules(w io.Writer, format string, all []Rule) error {
 	}
 	var rows [][]string
 	for _, r := range all {
-		rows = append(rows, []string{r.ID, string(r.Effect), r.Code, r.Severity, r.Control, fmt.Sprintf("%s:%d", r.File, r.Line), r.Title})
+		rows = append(rows, []string{r.ID, string(r.Effect), cmp.Or(strings.Join(r.Obliges, ","), "-"), r.Code, r.Severity, r.Control, fmt.Sprintf("%s:%d", r.File, r.Line), r.Title})
 	}
 	if format != "markdown" {
-		return columns(w, "RULE EFFECT CODE SEVERITY CONTROL WHERE TITLE", rows)
+		return columns(w, "RULE EFFECT OBLIGES CODE SEVERITY CONTROL WHERE TITLE", rows)
 	}
-	if _, err := io.WriteString(w, "| Rule | Effect | Code | Severity | Control | Where | Title |\n|---|---|---|---|---|---|---|\n"); err != nil {
+	if _, err := io.WriteString(w, "| Rule | Effect | Obliges to | Code | Severity | Control | Where | Title |\n|---|---|---|---|---|---|---|---|\n"); err != nil {
 		return err
 	}
 	for _, r := range rows {
