@@ -116,6 +116,7 @@ type Reply struct {
 	Replayed  bool
 	JSON      json.RawMessage // the finished body, set by the door
 	Redacted  []string        // pointers to what the body does not show, set by the door
+	Limited   []Limit         // arguments the door made smaller
 
 	// Poll asks the dispatcher to wait for work and call again with each
 	// candidate. Only task.claim without a task id sets it.

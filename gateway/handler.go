@@ -230,6 +230,7 @@ type Envelope struct {
 	Data          stdjson.RawMessage `json:"data" doc:"The reply of the capability; null when there is none."`
 	Receipt       writ.ReceiptID     `json:"receipt,omitempty" doc:"Receipt of the transition; absent for reads."`
 	Redacted      []string           `json:"redacted,omitempty" doc:"JSON pointers into data, * for every member or element: what policy keeps from the caller, and what stands there is not the value."`
+	Limited       []writ.Limit       `json:"limited,omitempty" doc:"Arguments that were greater than policy allows, and what was used instead."`
 }
 
 // respond encodes an accepted call.
@@ -242,7 +243,7 @@ func respond(cfg Config, w http.ResponseWriter, call *writ.Call, reply writ.Repl
 	if call.Via != "" {
 		env := Envelope{
 			Capability: call.Capability, SchemaVersion: "1.0", Status: reply.Outcome,
-			GeneratedAt: writ.FormatTime(cfg.Now().UnixMilli()), Data: reply.JSON, Redacted: reply.Redacted,
+			GeneratedAt: writ.FormatTime(cfg.Now().UnixMilli()), Data: reply.JSON, Redacted: reply.Redacted, Limited: reply.Limited,
 		}
 		if receipt != nil {
 			env.Receipt = receipt.ID
@@ -268,6 +269,9 @@ func respond(cfg Config, w http.ResponseWriter, call *writ.Call, reply writ.Repl
 	if len(reply.Redacted) > 0 { // a pointer holds nothing that would have to be escaped
 		h.Set("Policy-Redacted", `"`+strings.Join(reply.Redacted, `", "`)+`"`)
 	}
+	if len(reply.Limited) > 0 {
+		h.Set("Policy-Limited", limits(reply.Limited))
+	}
 	if status == http.StatusNoContent {
 		h.Set("Retry-After", "1")
 		w.WriteHeader(status)
@@ -281,6 +285,15 @@ func respond(cfg Config, w http.ResponseWriter, call *writ.Call, reply writ.Repl
 	w.WriteHeader(status)
 	_, _ = w.Write(body) // the caller is gone: nobody is left to tell
 	return nil
+}
+
+// limits writes limits as a dictionary of integers (RFC 9651, 3.2).
+func limits(all []writ.Limit) string {
+	var out []string
+	for _, l := range all {
+		out = append(out, l.Argument+"="+strconv.FormatInt(l.Max, 10))
+	}
+	return strings.Join(out, ", ")
 }
 
 // refuse answers with a problem, and logs what the caller is not shown.

@@ -114,6 +114,7 @@ func shared(doc *huma.OpenAPI) {
 	header("Idempotency-Replayed", "true when the reply is that of an earlier call with the same key.", &huma.Schema{Type: huma.TypeString, Enum: []any{"true"}})
 	header("Policy-Redacted", "JSON pointers into the body, each in quotes, * for every member or element: policy keeps these values from the caller. "+
 		`What stands there is "[redacted]", 0, false, or an object or array without contents.`, text(""))
+	header("Policy-Limited", "Arguments that were greater than policy allows and what was used instead, for example lease_ttl_s=60, wait_s=10 (RFC 9651).", text(""))
 	header("Retry-After", "Seconds to wait before the next try.", &huma.Schema{Type: huma.TypeInteger, Minimum: ptr(0.0)})
 
 	doc.Components.Parameters["IdempotencyKey"] = &huma.Param{
@@ -127,7 +128,9 @@ func shared(doc *huma.OpenAPI) {
 	}
 	doc.Components.Responses["Pending"] = &huma.Response{
 		Description: "The call has not happened: policy allows it once people have agreed. Repeat it then, with the same Idempotency-Key.",
-		Headers:     map[string]*huma.Param{"Request-Id": headerRef("Request-Id"), "Receipt-Id": headerRef("Receipt-Id")},
+		Headers: map[string]*huma.Param{
+			"Request-Id": headerRef("Request-Id"), "Receipt-Id": headerRef("Receipt-Id"), "Policy-Limited": headerRef("Policy-Limited"),
+		},
 		Content: map[string]*huma.MediaType{
 			"application/json": {Schema: reg.Schema(reflect.TypeFor[writ.Pending](), true, "Pending")},
 		},
@@ -211,13 +214,13 @@ func requestBody(cat *catalogue, r Route, args *huma.Schema) *huma.RequestBody {
 
 func success(o writ.Outcome, result *huma.Schema) *huma.Response {
 	res := &huma.Response{Headers: map[string]*huma.Param{}}
-	for _, h := range []string{"Request-Id", "Receipt-Id", "ETag", "Policy-Revision", "Policy-Redacted", "Idempotency-Replayed"} {
+	for _, h := range []string{"Request-Id", "Receipt-Id", "ETag", "Policy-Revision", "Policy-Redacted", "Policy-Limited", "Idempotency-Replayed"} {
 		res.Headers[h] = headerRef(h)
 	}
 	switch o {
 	case writ.OutcomeEmpty:
 		res.Description = "Nothing to hand out."
-		res.Headers = map[string]*huma.Param{"Request-Id": headerRef("Request-Id"), "Retry-After": headerRef("Retry-After")}
+		res.Headers = map[string]*huma.Param{"Request-Id": headerRef("Request-Id"), "Retry-After": headerRef("Retry-After"), "Policy-Limited": headerRef("Policy-Limited")}
 		return res
 	case writ.OutcomeCreated:
 		res.Description = "Created."

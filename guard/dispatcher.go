@@ -130,7 +130,11 @@ func (p *Dispatcher) Do(ctx context.Context, call *writ.Call) (writ.Reply, *writ
 		return writ.Reply{}, nil, err
 	}
 	defer p.leave(call.Caller.Session)
-	return p.poll(ctx, call, *reply.Poll)
+	limited := reply.Limited
+	if reply, receipt, err = p.poll(ctx, call, *reply.Poll); receipt == nil {
+		reply.Limited = limited // how long it waited
+	}
+	return reply, receipt, err
 }
 
 // enter admits one poll per session.

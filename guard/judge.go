@@ -140,6 +140,12 @@ func (t *try) notify(ctx context.Context) {
 	}
 }
 
+// owes makes the refusal of a call for which the door cannot do what policy
+// allows it with.
+func (t *try) owes(msg, hint string) *writ.Error {
+	return &writ.Error{Code: writ.CodePolicy, Op: "guard.judge", Msg: msg, Hint: hint, Rules: t.dec.Rules()}
+}
+
 // denied makes the refusal of a decision: the strongest finding names the code.
 func denied(d writ.Decision) *writ.Error {
 	e := &writ.Error{Code: writ.CodePolicy, Op: "guard.judge", Msg: "policy denies this call", Rules: d.Rules()}

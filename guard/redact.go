@@ -11,9 +11,10 @@ import (
 )
 
 // finish is the package's finish, and takes from the body what policy does not
-// let the caller see.
+// let the caller see. The reply says so, and which arguments were limited.
 func (t *try) finish(r *writ.Reply, c writ.Committed) error {
 	err := finish(r, c)
+	r.Limited = t.limited
 	if err == nil {
 		if r.JSON, r.Redacted, err = redact(r.JSON, t.hidden(*r)); err != nil {
 			err = writ.Fault(writ.CodeInternal, "guard.finish", err)

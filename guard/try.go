@@ -33,6 +33,8 @@ type try struct {
 	rules   Decider // what the gate names
 	sub     writ.Subject
 	dec     writ.Decision
+	asked   any          // the arguments as decoded, while the call has smaller ones
+	limited []writ.Limit // what was made smaller
 }
 
 // errAgain says that a guard no longer held: read and judge again.
@@ -109,6 +111,7 @@ func (t *try) decode() error {
 
 // once is the path itself: read, judge, plan, commit, seal.
 func (t *try) once(ctx context.Context) (writ.Reply, *writ.Receipt, error) {
+	defer t.unlimit()
 	t.snap, t.reads, t.last = writ.Snapshot{}, 0, writ.ReadSet{}
 	t.session, t.sub, t.dec, t.gate, t.rules = nil, writ.Subject{}, writ.Decision{}, writ.Gate{}, t.d.cfg.Decider
 
@@ -144,9 +147,17 @@ func (t *try) once(ctx context.Context) (writ.Reply, *writ.Receipt, error) {
 	if err := t.judge(ctx); err != nil {
 		return t.refused(ctx, err)
 	}
+	if err := t.limit(ctx); err != nil {
+		return t.refused(ctx, err)
+	}
 	tx, reply, err := t.k.Plan(t.call, t.snap, t.dec)
 	if err != nil {
 		return t.refused(ctx, err)
+	}
+	if !tx.Empty() {
+		if err := t.durable(ctx); err != nil {
+			return writ.Reply{}, nil, err
+		}
 	}
 	if t.needsApproval() && !tx.Empty() && reply.Poll == nil && (t.call.Entry == nil || len(tx.Changes) > 0) {
 		// Only now: nobody is bothered with a call that cannot happen anyway, or

@@ -313,6 +313,16 @@ type thing struct {
 	Count int64 `json:"count"`
 }
 
+type amountArgs struct {
+	Run   writ.RunID `json:"run_id"`
+	Lease int64      `json:"lease_s,omitempty" default:"60" minimum:"10"`
+	Wait  int64      `json:"wait_s,omitempty" minimum:"0"`
+	TTL   int64      `json:"ttl_s,omitempty" minimum:"10"`
+	Tries *int64     `json:"tries,omitempty" minimum:"1"`
+	Must  int64      `json:"must"`
+	Note  string     `json:"note,omitempty"`
+}
+
 type sessionArgs struct {
 	ID        writ.SessionID   `json:"id"`
 	Hash      string           `json:"hash"`
@@ -372,6 +382,29 @@ func things() []*writ.Capability {
 			writ.Verb[thingArgs]{Reads: reads, Plan: finish}),
 		writ.Define[thingArgs, thingView](writ.Capability{ID: "test.mandate", Summary: "Count.", Safety: writ.SafetyMutating, Class: writ.Mandate, Internal: true},
 			writ.Verb[thingArgs]{Reads: reads, Describe: describe, Plan: bump("")}),
+		writ.Define[amountArgs, amountArgs](writ.Capability{ID: "test.amount", Summary: "Do so much.", Safety: writ.SafetyMutating},
+			writ.Verb[amountArgs]{
+				Reads: func(_ *writ.Call, a *amountArgs, _ writ.Snapshot) (writ.ReadSet, error) {
+					return writ.ReadSet{Docs: []writ.Key{writ.RunKey(a.Run)}}, nil
+				},
+				Describe: func(c *writ.Call, a *amountArgs, _ writ.Snapshot) (writ.Subject, error) {
+					c.Memo = a.Lease
+					return writ.Subject{}, nil
+				},
+				Plan: func(c *writ.Call, a *amountArgs, s writ.Snapshot, _ writ.Decision) (tx writ.Tx, r writ.Reply, err error) {
+					if memo, ok := c.Memo.(int64); ok && memo != a.Lease {
+						return tx, r, errors.New("what was worked out is of other arguments")
+					}
+					t, _, _, err := writ.Get[thing](s, writ.RunKey(a.Run))
+					if err != nil {
+						return tx, r, err
+					}
+					from := t.State
+					t.ID, t.State, t.Count = a.Run, writ.RunActive, a.Lease
+					tx.Move(writ.ObjectRun, string(a.Run), string(from), string(t.State))
+					return tx, writ.Reply{Outcome: writ.OutcomeDone, Body: *a}, tx.PutDoc(s, writ.RunKey(a.Run), "run", t)
+				},
+			}),
 		writ.Define[thingArgs, thingView](writ.Capability{ID: "test.unnamed", Summary: "Forget to name the move.", Safety: writ.SafetyMutating},
 			writ.Verb[thingArgs]{Reads: reads, Plan: func(_ *writ.Call, a *thingArgs, s writ.Snapshot, _ writ.Decision) (tx writ.Tx, r writ.Reply, err error) {
 				return tx, r, tx.PutDoc(s, writ.RunKey(a.Run), "run", thing{})

@@ -3,6 +3,7 @@ package policies
 import (
 	"bytes"
 	"encoding/json"
+	"regexp"
 	"slices"
 
 	"github.com/open-policy-agent/opa/v1/ast"
@@ -11,9 +12,11 @@ import (
 
 // Obligations the host can carry out.
 const (
-	obligationApproval = "approval" // people agree first
-	obligationNotify   = "notify"   // somebody hears of it
-	obligationRedact   = "redact"   // the reply does not show it
+	obligationApproval   = "approval"   // people agree first
+	obligationNotify     = "notify"     // somebody hears of it
+	obligationRedact     = "redact"     // the reply does not show it
+	obligationLimit      = "limit"      // an argument is at most so much
+	obligationDurability = "durability" // the reply means so much
 )
 
 // obligations reads what a finding asks the host to do. ok is false for
@@ -81,15 +84,31 @@ func duty(rule string, o writ.Obligation) (d writ.Duties, ok bool) {
 			d.Redact = append(d.Redact, p)
 		}
 		return d, true
+	case obligationLimit:
+		var l writ.Limit
+		if !only(o.Args, "argument", "max") || decode(o.Args, &l) != nil || !argumentName.MatchString(l.Argument) || l.Max < 0 || l.Max > 1<<53-1 {
+			return d, false
+		}
+		return writ.Duties{Limits: []writ.Limit{l}}, true
+	case obligationDurability:
+		var args struct {
+			Level writ.Durability `json:"level"`
+		}
+		if !only(o.Args, "level") || decode(o.Args, &args) != nil || !slices.Contains(writ.Durabilities(), args.Level) {
+			return d, false
+		}
+		return writ.Duties{Durability: args.Level}, true
 	}
 	return d, false
 }
 
-// only says whether arguments have exactly these names: those of Go's decoder
-// may differ in case.
+var argumentName = regexp.MustCompile(`^[a-z][a-z0-9_]{0,63}$`)
+
+// only says whether exactly these arguments are there: Go's decoder takes names
+// that differ in case, and leaves out what is null.
 func only(args map[string]any, names ...string) bool {
-	for name := range args {
-		if !slices.Contains(names, name) {
+	for name, v := range args {
+		if v == nil || !slices.Contains(names, name) {
 			return false
 		}
 	}

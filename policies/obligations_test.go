@@ -1,6 +1,7 @@
 package policies
 
 import (
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -73,7 +74,31 @@ func TestObligationsAreRead(t *testing.T) {
 		{writ.EffectRedact, `{"type": "redact", "args": {"Fields": ["/a"]}}`, ``},
 		{writ.EffectRedact, `{"type": "redact", "args": {"fields": ["/a"], "method": "hash"}}`, ``},
 
+		{writ.EffectAllow, `{"type": "limit", "args": {"argument": "wait_s", "max": 60}}`, `{limit: wait_s=60}`},
+		{writ.EffectAllow, `{"type": "limit", "args": {"argument": "wait_s", "max": 0}}`, `{limit: wait_s=0}`},
+		{writ.EffectRedact, `{"type": "limit", "args": {"argument": "wait_s", "max": 60}},` + redact(`["/a"]`), `{redact: /a, limit: wait_s=60}`},
+		{writ.EffectRedact, `{"type": "limit", "args": {"argument": "wait_s", "max": 60}}`, ``},
+		{writ.EffectAllow, `{"type": "limit", "args": {"argument": "wait_s", "max": 60}}, {"type": "limit", "args": {"argument": "wait_s", "max": 30}}, {"type": "limit", "args": {"argument": "n", "max": 1}}`, `{limit: wait_s=30 n=1}`},
+		{writ.EffectAllow, `{"type": "limit", "args": {"argument": "wait_s"}}`, ``},
+		{writ.EffectAllow, `{"type": "limit", "args": {"max": 60}}`, ``},
+		{writ.EffectAllow, `{"type": "limit", "args": {"argument": "wait_s", "max": -1}}`, ``},
+		{writ.EffectAllow, `{"type": "limit", "args": {"argument": "wait_s", "max": 1.5}}`, ``},
+		{writ.EffectAllow, `{"type": "limit", "args": {"argument": "wait_s", "max": 9007199254740992}}`, ``},
+		{writ.EffectAllow, `{"type": "limit", "args": {"argument": "wait_s", "max": "60"}}`, ``},
+		{writ.EffectAllow, `{"type": "limit", "args": {"argument": "wait_s", "max": null}}`, ``},
+		{writ.EffectAllow, `{"type": "limit", "args": {"argument": "/wait_s", "max": 60}}`, ``},
+		{writ.EffectAllow, `{"type": "limit", "args": {"argument": "wait_s", "Max": 60}}`, ``},
+		{writ.EffectAllow, `{"type": "limit", "args": {"argument": "wait_s", "max": 60, "min": 1}}`, ``},
+
+		{writ.EffectAllow, `{"type": "durability", "args": {"level": "committed"}}`, `{durability: committed}`},
+		{writ.EffectAllow, `{"type": "durability", "args": {"level": "logged"}}, {"type": "durability", "args": {"level": "buffered"}}`, `{durability: logged}`},
+		{writ.EffectAllow, `{"type": "durability", "args": {"level": "buffered"}}, {"type": "durability", "args": {"level": "committed"}}`, `{durability: committed}`},
+		{writ.EffectAllow, `{"type": "durability", "args": {"level": "eternal"}}`, ``},
+		{writ.EffectAllow, `{"type": "durability", "args": {"level": ""}}`, ``},
+		{writ.EffectAllow, `{"type": "durability"}`, ``},
+
 		{writ.EffectRequireApproval, ``, ``},
+		{writ.EffectRequireApproval, approval + `, {"type": "limit", "args": {"argument": "n", "max": 1}}, {"type": "durability", "args": {"level": "buffered"}}`, `{limit: n=1, durability: buffered}`},
 		{writ.EffectRequireApproval, approval, `{}`},
 		{writ.EffectRequireApproval, approval + `,` + approval, ``},
 		{writ.EffectRequireApproval, approval + `,` + redact(`["/a"]`) + `, {"type": "notify"}`, `{redact: /a, notify: x.y}`},
@@ -106,6 +131,16 @@ func owed(d writ.Duties) string {
 	if len(redact) > 0 {
 		parts = append(parts, "redact: "+strings.Join(redact, " "))
 	}
+	if len(d.Limits) > 0 {
+		var limits []string
+		for _, l := range d.Limits {
+			limits = append(limits, fmt.Sprintf("%s=%d", l.Argument, l.Max))
+		}
+		parts = append(parts, "limit: "+strings.Join(limits, " "))
+	}
+	if d.Durability != "" {
+		parts = append(parts, "durability: "+string(d.Durability))
+	}
 	if len(d.Notify) > 0 {
 		parts = append(parts, "notify: "+strings.Join(d.Notify, " "))
 	}
@@ -116,13 +151,13 @@ func owed(d writ.Duties) string {
 func TestDutiesAreUnited(t *testing.T) {
 	f := sources(t)
 	guardPack(f, "aaa", "task.claim", "redact, deny", `"effect": "redact", "code": "policy_denied", "obligations": [{"type": "redact", "args": {"fields": ["/a", "/b"]}}]`, "input.call.capability")
-	guardPack(f, "bbb", "task.claim", "allow, deny", `"effect": "allow", "code": "policy_denied", "obligations": [{"type": "notify"}]`, "input.call.capability")
-	guardPack(f, "ccc", "task.claim", "require_approval, deny", `"effect": "require_approval", "code": "policy_denied", "obligations": [{"type": "approval"}, {"type": "redact", "args": {"fields": data.ccc.config.hidden}}]`, "input.call.capability")
+	guardPack(f, "bbb", "task.claim", "allow, deny", `"effect": "allow", "code": "policy_denied", "obligations": [{"type": "notify"}, {"type": "limit", "args": {"argument": "wait_s", "max": 5}}]`, "input.call.capability")
+	guardPack(f, "ccc", "task.claim", "require_approval, deny", `"effect": "require_approval", "code": "policy_denied", "obligations": [{"type": "approval"}, {"type": "limit", "args": {"argument": "wait_s", "max": 9}}, {"type": "redact", "args": {"fields": data.ccc.config.hidden}}]`, "input.call.capability")
 	f["packs/ccc/data.yaml"] = []byte("config: {hidden: [/b, /c]}\n")
 	e := loadFrom(t, from(f))
 	for range 2 { // deciding changes nothing that is shared
 		d := decide(t, e, claim())
-		if got, want := owed(d.Duties), "{redact: /b /c /a, notify: bbb.rule}"; d.Effect != writ.EffectRequireApproval || got != want || len(d.Needs) != 1 {
+		if got, want := owed(d.Duties), "{redact: /b /c /a, limit: wait_s=5, notify: bbb.rule}"; d.Effect != writ.EffectRequireApproval || got != want || len(d.Needs) != 1 {
 			t.Fatalf("got %s %s %v, want %s", d.Effect, got, d.Needs, want)
 		}
 	}
