@@ -9,6 +9,7 @@ type Duties struct {
 	Redact     []Pointer  // what the reply does not show
 	Limits     []Limit    // what arguments may be at most
 	Durability Durability // what the reply must mean; "" when nothing is asked
+	Cosign     bool       // the caller's own key must have signed the call
 	Notify     []string   // ids of the rules that want the call known
 }
 
@@ -67,5 +68,6 @@ func (d *Duties) Join(x Duties) {
 	if x.Durability.rank() > d.Durability.rank() {
 		d.Durability = x.Durability
 	}
+	d.Cosign = d.Cosign || x.Cosign
 	d.Notify = append(d.Notify, x.Notify...)
 }

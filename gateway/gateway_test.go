@@ -151,6 +151,14 @@ func TestHeadersAreChecked(t *testing.T) {
 		{"If-Match", `W/"1"`},
 		{"If-Match", `"1", "2"`},
 		{"If-Match", "01"},
+		{"Cosignature", " "},
+		{"Cosignature", "v1"},
+		{"Cosignature", "v2" + strings.TrimPrefix(testCosignature, "v1")},
+		{"Cosignature", testCosignature + " "},
+		{"Cosignature", strings.Replace(testCosignature, "SHA256:", "MD5:", 1)},
+		{"Cosignature", strings.TrimSuffix(testCosignature, "=")},
+		{"Cosignature", strings.TrimSuffix(testCosignature, "A==") + "B=="},
+		{"Cosignature", testCosignature + ", " + testCosignature},
 	} {
 		wantProblem(t, send(h, "POST", "/v1/sessions", "", kv[0], kv[1]), http.StatusBadRequest, writ.CodeMalformed)
 	}
@@ -168,6 +176,22 @@ func TestHeadersAreChecked(t *testing.T) {
 	wantProblem(t, w, http.StatusBadRequest, writ.CodeMalformed)
 	if door.count() != n {
 		t.Error("a bad header reached the door")
+	}
+}
+
+const testCosignature = "v1 SHA256:tAXFyTXI8xtDaujAEcwJslAYc9/6FKcUkd2Lw0xDhPo AAAAAAAAAAAAAAAAAAAAAA=="
+
+func TestCosignatureIsRead(t *testing.T) {
+	h, door := newFake(t, nil)
+	for _, path := range []string{"/v1/sessions", "/v1/invoke"} {
+		body := map[string]string{"/v1/invoke": `{"capability":"task.claim"}`}[path]
+		send(h, "POST", path, body, "Cosignature", testCosignature)
+		if c := door.last(t).Cosignature; c == nil || c.KeyID != strings.Fields(testCosignature)[1] || !bytes.Equal(c.Signature, make([]byte, 16)) {
+			t.Errorf("%s: got %+v", path, c)
+		}
+		if send(h, "POST", path, body); door.last(t).Cosignature != nil {
+			t.Errorf("%s: a signature out of nothing", path)
+		}
 	}
 }
 

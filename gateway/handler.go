@@ -102,44 +102,6 @@ func governed(cfg Config, route Route, c *writ.Capability) func(huma.Context) {
 	}
 }
 
-// preconditions reads the headers that qualify a change.
-func preconditions(call *writ.Call, r *http.Request) error {
-	const op = "gateway.headers"
-	key, err := oneHeader(r, "Idempotency-Key")
-	if err != nil {
-		return err
-	}
-	if (key == "" && len(r.Header.Values("Idempotency-Key")) > 0) || len(key) > 128 || strings.ContainsFunc(key, func(c rune) bool { return c <= ' ' || c > '~' }) {
-		return writ.Refuse(writ.CodeMalformed, op, "the Idempotency-Key is not valid", "use 1 to 128 visible ASCII characters")
-	}
-	call.IdempotencyKey = key
-	match, err := oneHeader(r, "If-Match")
-	if err != nil || match == "" {
-		return err
-	}
-	plain := match
-	if len(match) > 2 && match[0] == '"' && match[len(match)-1] == '"' {
-		plain = match[1 : len(match)-1]
-	}
-	v, perr := strconv.ParseInt(plain, 10, 64)
-	if perr != nil || v <= 0 || strconv.FormatInt(v, 10) != plain {
-		return writ.Refuse(writ.CodeMalformed, op, "If-Match is not one version", `send the ETag of a reply, for example If-Match: "42"`)
-	}
-	call.IfVersion = v
-	return nil
-}
-
-func oneHeader(r *http.Request, name string) (string, error) {
-	values := r.Header.Values(name)
-	if len(values) > 1 {
-		return "", writ.Refuse(writ.CodeMalformed, "gateway.headers", "the header "+name+" is given more than once", "send it once")
-	}
-	if len(values) == 0 {
-		return "", nil
-	}
-	return values[0], nil
-}
-
 // readBody reads at most the allowed size; the edge has set the time.
 func readBody(cfg Config, w http.ResponseWriter, r *http.Request) ([]byte, error) {
 	const op = "gateway.body"

@@ -122,6 +122,11 @@ func shared(doc *huma.OpenAPI) {
 		Description: "Makes the change happen at most once: the same key and request give the same reply.",
 		Schema:      &huma.Schema{Type: huma.TypeString, MinLength: ptr(1), MaxLength: ptr(128), Pattern: `^[!-~]+$`},
 	}
+	doc.Components.Parameters["Cosignature"] = &huma.Param{
+		Name: "Cosignature", In: "header",
+		Description: "The caller's own signature of the call, where policy wants one (see agent.register, keys): v1, the id of the key, and the signature in base64. It needs an Idempotency-Key.",
+		Schema:      text(CosignaturePattern),
+	}
 	doc.Components.Parameters["IfMatch"] = &huma.Param{
 		Name: "If-Match", In: "header", Description: "ETag the document must still have; otherwise the answer is 412.",
 		Schema: text(`^"?[1-9][0-9]*"?$`),
@@ -168,7 +173,8 @@ func operation(cat *catalogue, r Route, c *writ.Capability) *huma.Operation {
 	}
 	if r.Method != http.MethodGet {
 		op.Parameters = append(op.Parameters,
-			&huma.Param{Ref: "#/components/parameters/IdempotencyKey"}, &huma.Param{Ref: "#/components/parameters/IfMatch"})
+			&huma.Param{Ref: "#/components/parameters/IdempotencyKey"}, &huma.Param{Ref: "#/components/parameters/IfMatch"},
+			&huma.Param{Ref: "#/components/parameters/Cosignature"})
 	}
 	result := cat.result(c)
 	for _, o := range r.Outcomes {

@@ -217,6 +217,7 @@ type evidence struct {
 	Args       any               `json:"args"`
 	ArgsDigest string            `json:"args_digest,omitempty"`
 	Limited    []writ.Limit      `json:"limited,omitempty"` // what was used instead of args
+	Cosigned   *cosigned         `json:"cosigned,omitempty"`
 	Findings   []writ.Finding    `json:"findings,omitempty"`
 	Input      string            `json:"policy_input,omitempty"`
 	Record     json.RawMessage   `json:"policy_record,omitempty"`
@@ -236,7 +237,7 @@ func witnessed(args any) any {
 func (t *try) addFact(tx *writ.Tx, st writ.Statement, reply writ.Reply) error {
 	ev := evidence{
 		Capability: t.k.ID, Via: t.call.Via, Call: t.call.ID, Principal: t.call.Caller.Principal,
-		Args: witnessed(cmp.Or(t.asked, t.call.Args)), Limited: t.limited, Findings: t.dec.Findings, Input: t.dec.InputDigest, Record: t.dec.Record, Outcome: string(reply.Outcome),
+		Args: witnessed(cmp.Or(t.asked, t.call.Args)), Limited: t.limited, Cosigned: t.signed, Findings: t.dec.Findings, Input: t.dec.InputDigest, Record: t.dec.Record, Outcome: string(reply.Outcome),
 	}
 	if ev.Args == nil {
 		ev.ArgsDigest = digestOf(t.call.Raw)

@@ -76,6 +76,16 @@ type Approver interface {
 	Settle(c *writ.Call, k *writ.Capability, s writ.Snapshot, sub writ.Subject, d writ.Decision) (tx writ.Tx, reply writ.Reply, met bool, err error)
 }
 
+// Cosigner checks what callers sign with keys of their own. package receipts
+// implements it.
+type Cosigner interface {
+	// ArgsDigest is the SHA-256 in hex of arguments in canonical JSON. An error
+	// says why there is none, and nothing of them.
+	ArgsDigest(raw []byte) (string, error)
+	// Verify says whether a signature is the key's over a call.
+	Verify(key writ.PublicKey, c writ.Cosigned, signature []byte) bool
+}
+
 // Obligor adds a room's conditions to every call: budgets now, approvals
 // later. The door calls the three in order for each try.
 type Obligor interface {

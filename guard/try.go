@@ -35,6 +35,7 @@ type try struct {
 	dec     writ.Decision
 	asked   any          // the arguments as decoded, while the call has smaller ones
 	limited []writ.Limit // what was made smaller
+	signed  *cosigned    // the signature policy wanted, once it held
 }
 
 // errAgain says that a guard no longer held: read and judge again.
@@ -114,6 +115,7 @@ func (t *try) once(ctx context.Context) (writ.Reply, *writ.Receipt, error) {
 	defer t.unlimit()
 	t.snap, t.reads, t.last = writ.Snapshot{}, 0, writ.ReadSet{}
 	t.session, t.sub, t.dec, t.gate, t.rules = nil, writ.Subject{}, writ.Decision{}, writ.Gate{}, t.d.cfg.Decider
+	t.signed = nil
 
 	if err := t.first(ctx); err != nil {
 		return writ.Reply{}, nil, err
@@ -145,6 +147,9 @@ func (t *try) once(ctx context.Context) (writ.Reply, *writ.Receipt, error) {
 		return reply, receipt, err
 	}
 	if err := t.judge(ctx); err != nil {
+		return t.refused(ctx, err)
+	}
+	if err := t.cosign(); err != nil {
 		return t.refused(ctx, err)
 	}
 	if err := t.limit(ctx); err != nil {

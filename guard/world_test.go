@@ -329,6 +329,7 @@ type sessionArgs struct {
 	Principal writ.PrincipalID `json:"principal"`
 	Role      writ.Role        `json:"role"`
 	Revoke    bool             `json:"revoke"`
+	Agent     writ.AgentID     `json:"agent"`
 }
 
 func things() []*writ.Capability {
@@ -417,6 +418,22 @@ func things() []*writ.Capability {
 				}
 				return tx, writ.Reply{Outcome: writ.OutcomeDone, Body: thingView{Run: a.Run, Count: t.Count, Version: v}, ETag: v}, nil
 			}}),
+		writ.Define[writ.Agent, thingView](writ.Capability{ID: "test.agent", Summary: "Put an agent in place.", Safety: writ.SafetyMutating, Class: writ.Mandate, Internal: true},
+			writ.Verb[writ.Agent]{
+				Reads: func(_ *writ.Call, a *writ.Agent, _ writ.Snapshot) (writ.ReadSet, error) {
+					return writ.ReadSet{Docs: []writ.Key{writ.AgentKey(a.ID)}}, nil
+				},
+				Plan: func(_ *writ.Call, a *writ.Agent, s writ.Snapshot, _ writ.Decision) (tx writ.Tx, r writ.Reply, err error) {
+					old, _, _, err := writ.Get[writ.Agent](s, writ.AgentKey(a.ID))
+					if err != nil {
+						return tx, r, err
+					}
+					next := *a
+					next.State = writ.AgentPlanned
+					tx.Move(writ.ObjectAgent, string(a.ID), string(old.State), string(next.State))
+					return tx, writ.Reply{Outcome: writ.OutcomeDone}, tx.PutDoc(s, writ.AgentKey(a.ID), "agent", next)
+				},
+			}),
 		writ.Define[sessionArgs, thingView](writ.Capability{ID: "test.session", Summary: "Open or revoke a session.", Safety: writ.SafetyMutating, Class: writ.Mandate, Internal: true},
 			writ.Verb[sessionArgs]{
 				Reads: func(_ *writ.Call, a *sessionArgs, _ writ.Snapshot) (writ.ReadSet, error) {
@@ -431,7 +448,7 @@ func things() []*writ.Capability {
 					if a.Revoke {
 						to = writ.SessionRevoked
 					} else {
-						ses = writ.Session{ID: a.ID, Principal: a.Principal, Kind: writ.KindHuman, Role: a.Role, TokenHash: a.Hash, ExpiresAt: s.Now + 3_600_000}
+						ses = writ.Session{ID: a.ID, Principal: a.Principal, Kind: writ.KindHuman, Role: a.Role, Agent: a.Agent, TokenHash: a.Hash, ExpiresAt: s.Now + 3_600_000}
 					}
 					ses.State = to
 					tx.Move(writ.ObjectSession, string(a.ID), string(from), string(to))

@@ -17,6 +17,7 @@ const (
 	obligationRedact     = "redact"     // the reply does not show it
 	obligationLimit      = "limit"      // an argument is at most so much
 	obligationDurability = "durability" // the reply means so much
+	obligationCosign     = "cosign"     // the caller's own key signs the call
 )
 
 // obligations reads what a finding asks the host to do. ok is false for
@@ -84,6 +85,8 @@ func duty(rule string, o writ.Obligation) (d writ.Duties, ok bool) {
 			d.Redact = append(d.Redact, p)
 		}
 		return d, true
+	case obligationCosign:
+		return writ.Duties{Cosign: true}, only(o.Args)
 	case obligationLimit:
 		var l writ.Limit
 		if !only(o.Args, "argument", "max") || decode(o.Args, &l) != nil || !argumentName.MatchString(l.Argument) || l.Max < 0 || l.Max > 1<<53-1 {

@@ -97,7 +97,13 @@ func TestObligationsAreRead(t *testing.T) {
 		{writ.EffectAllow, `{"type": "durability", "args": {"level": ""}}`, ``},
 		{writ.EffectAllow, `{"type": "durability"}`, ``},
 
+		{writ.EffectAllow, `{"type": "cosign"}`, `{cosign}`},
+		{writ.EffectAllow, `{"type": "cosign", "args": {}}, {"type": "cosign"}`, `{cosign}`},
+		{writ.EffectAllow, `{"type": "cosign", "args": {"key": "any"}}`, ``},
+		{writ.EffectRedact, redact(`["/a"]`) + `, {"type": "cosign"}`, `{redact: /a, cosign}`},
+
 		{writ.EffectRequireApproval, ``, ``},
+		{writ.EffectRequireApproval, approval + `, {"type": "cosign"}`, `{cosign}`},
 		{writ.EffectRequireApproval, approval + `, {"type": "limit", "args": {"argument": "n", "max": 1}}, {"type": "durability", "args": {"level": "buffered"}}`, `{limit: n=1, durability: buffered}`},
 		{writ.EffectRequireApproval, approval, `{}`},
 		{writ.EffectRequireApproval, approval + `,` + approval, ``},
@@ -140,6 +146,9 @@ func owed(d writ.Duties) string {
 	}
 	if d.Durability != "" {
 		parts = append(parts, "durability: "+string(d.Durability))
+	}
+	if d.Cosign {
+		parts = append(parts, "cosign")
 	}
 	if len(d.Notify) > 0 {
 		parts = append(parts, "notify: "+strings.Join(d.Notify, " "))

@@ -287,7 +287,7 @@ func (d *Daemon) openDoor(context.Context) error {
 	d.gauges()
 	d.door, err = guard.New(guard.Config{
 		Store: d.store, Registry: reg, Decider: rules{d.engine}, Sealer: d.sealer, Archive: d.archive(),
-		Validator: validator, Obligors: []guard.Obligor{budgets.New()}, Approver: newApprovals(validator.Schema), Origin: d.keys.Origin, Shards: []writ.Tenant{shard},
+		Validator: validator, Obligors: []guard.Obligor{budgets.New()}, Approver: newApprovals(validator.Schema), Cosigner: receipts.Cosigner{}, Origin: d.keys.Origin, Shards: []writ.Tenant{shard},
 		Observer: d.telemetry.Door, Log: d.log, MaxInflight: d.cfg.Inflight,
 	})
 	return err
