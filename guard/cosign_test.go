@@ -159,7 +159,7 @@ func TestCosignedCall(t *testing.T) {
 		t.Errorf("replayed %v: %s, %v", again.Replayed, again.JSON, err)
 	}
 	// There is nothing to sign in a read, so a rule that wants it denies.
-	if _, _, err := w.send(builder, "test.look", raw, "", nil); writ.CodeOf(err) != writ.CodePolicy {
+	if _, _, err := w.send(builder, "test.look", raw, "look", signed(t, key, builder, "test.look", []byte(raw), "look")); writ.CodeOf(err) != writ.CodePolicy {
 		t.Errorf("a read: got %v", err)
 	}
 }

@@ -162,8 +162,9 @@ func TestLimitedArguments(t *testing.T) {
 func TestLimitInEvidence(t *testing.T) {
 	w := newWorld(t)
 	alice := w.session("alice")
-	w.law.deny["test.amount"] = limits(writ.Limit{Argument: "lease_s", Max: 60})
-	if _, _, err := w.call(alice, "test.amount", amountArgs{Run: runID(1), Lease: 120}, ""); err != nil {
+	three := int64(3)
+	w.law.deny["test.amount"] = limits(writ.Limit{Argument: "lease_s", Max: 60}, writ.Limit{Argument: "tries", Max: 2})
+	if _, _, err := w.call(alice, "test.amount", amountArgs{Run: runID(1), Lease: 120, Tries: &three}, ""); err != nil {
 		t.Fatal(err)
 	}
 	facts := w.facts()
@@ -172,7 +173,7 @@ func TestLimitInEvidence(t *testing.T) {
 		t.Fatal(err)
 	}
 	text := string(b)
-	for _, want := range []string{`"lease_s":120`, `"limited":[{"argument":"lease_s","max":60}]`, `"rule":"p.limits"`} {
+	for _, want := range []string{`"lease_s":120`, `"tries":3`, `"limited":[{"argument":"lease_s","max":60},{"argument":"tries","max":2}]`, `"rule":"p.limits"`} {
 		if !strings.Contains(text, want) {
 			t.Errorf("%s is not in %s", want, text)
 		}

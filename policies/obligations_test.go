@@ -78,7 +78,7 @@ func TestObligationsAreRead(t *testing.T) {
 		{writ.EffectAllow, `{"type": "limit", "args": {"argument": "wait_s", "max": 0}}`, `{limit: wait_s=0}`},
 		{writ.EffectRedact, `{"type": "limit", "args": {"argument": "wait_s", "max": 60}},` + redact(`["/a"]`), `{redact: /a, limit: wait_s=60}`},
 		{writ.EffectRedact, `{"type": "limit", "args": {"argument": "wait_s", "max": 60}}`, ``},
-		{writ.EffectAllow, `{"type": "limit", "args": {"argument": "wait_s", "max": 60}}, {"type": "limit", "args": {"argument": "wait_s", "max": 30}}, {"type": "limit", "args": {"argument": "n", "max": 1}}`, `{limit: wait_s=30 n=1}`},
+		{writ.EffectAllow, `{"type": "limit", "args": {"argument": "wait_s", "max": 60}}, {"type": "limit", "args": {"argument": "wait_s", "max": 30}}, {"type": "limit", "args": {"argument": "wait_s", "max": 45}}, {"type": "limit", "args": {"argument": "n", "max": 1}}`, `{limit: wait_s=30 n=1}`},
 		{writ.EffectAllow, `{"type": "limit", "args": {"argument": "wait_s"}}`, ``},
 		{writ.EffectAllow, `{"type": "limit", "args": {"max": 60}}`, ``},
 		{writ.EffectAllow, `{"type": "limit", "args": {"argument": "wait_s", "max": -1}}`, ``},
