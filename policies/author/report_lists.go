@@ -2,6 +2,7 @@ package author
 
 import (
 	"cmp"
+	"encoding/json"
 	"fmt"
 	"io"
 	"strings"
@@ -57,6 +58,13 @@ func ReportAnswer(w io.Writer, format string, a Answer) error {
 	rows := [][]string{{"capability", string(a.Capability)}, {"packs", strings.Join(a.Packs, ", ")}, {"effect", string(a.Effect)}}
 	for _, f := range a.Findings {
 		rows = append(rows, []string{"finding", fmt.Sprintf("%s  %s  %s: %s", f.Rule, f.Effect, f.Code, f.Message)})
+		for _, o := range f.Obligations {
+			args, err := json.Marshal(o.Args)
+			if err != nil {
+				return err
+			}
+			rows = append(rows, []string{"obliges", fmt.Sprintf("%s  %s  %s", f.Rule, o.Type, args)})
+		}
 	}
 	return columns(w, "", rows)
 }
