@@ -289,3 +289,32 @@ func TestDurability(t *testing.T) {
 		}
 	}
 }
+
+// A claim waits no longer than policy lets it, is told so whether there was work
+// or not, and every candidate is judged for what was asked.
+func TestLimitedWait(t *testing.T) {
+	w, d := newDispatcher(t)
+	alice := w.session("alice")
+	var asked []int64
+	w.law.judge = func(in writ.PolicyInput) *writ.Finding {
+		a, ok := in.Call.Args.(*claimArgs)
+		if !ok {
+			return nil
+		}
+		asked = append(asked, a.Wait)
+		f := limits(writ.Limit{Argument: "wait_s", Max: 0})
+		return &f
+	}
+	reply, receipt, err := w.poll(d, alice, 3600, "")
+	if err != nil || receipt != nil || reply.Outcome != writ.OutcomeEmpty || fmt.Sprint(reply.Limited) != "[{wait_s 0}]" {
+		t.Fatalf("got %+v, %v", reply, err)
+	}
+	w.push(1)
+	reply, receipt, err = w.poll(d, alice, 3600, "")
+	if err != nil || receipt == nil || fmt.Sprint(reply.Limited) != "[{wait_s 0}]" {
+		t.Fatalf("got %+v, %v", reply, err)
+	}
+	if fmt.Sprint(asked) != "[3600 3600 3600]" { // two polls, and the candidate of the second
+		t.Errorf("judged %v", asked)
+	}
+}
