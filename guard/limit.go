@@ -79,10 +79,12 @@ func integer(args reflect.Value, name string) (a argument, ok bool) {
 		if !reflect.Zero(kind).CanInt() {
 			return a, false
 		}
-		a.field = args.FieldByIndex(f.Index)
-		if min, err := strconv.ParseInt(f.Tag.Get("minimum"), 10, 64); err == nil {
-			a.least, a.bounded = min, true
+		var err error
+		if a.field, err = args.FieldByIndexErr(f.Index); err != nil {
+			return a, false // of a part that was left out
 		}
+		a.least, err = strconv.ParseInt(f.Tag.Get("minimum"), 10, 64)
+		a.bounded = err == nil
 		if f.Type.Kind() == reflect.Pointer {
 			a.value, a.known = a.field.Elem(), !a.field.IsNil()
 			return a, true

@@ -199,7 +199,7 @@ func openSession(ctx context.Context, c *cobra.Command, cl *client.Client, body 
 	}
 	obj, _ := v.(object)
 	token, _ := obj.get("token").(string)
-	if token == "" {
+	if token == "" || slices.Contains(meta.Redacted, "/token") {
 		return errors.New("the gateway's answer holds no token")
 	}
 	if _, err := f.WriteString(token + "\n"); err != nil {
