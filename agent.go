@@ -51,6 +51,7 @@ type Tool struct {
 	Safety      Safety       `json:"safety" doc:"What running it can do." enum:"read-only,mutating,destructive,blocked"`
 	Approval    ToolApproval `json:"approval,omitempty" doc:"Whether a person must agree before it is used: manual always, auto as policy says." enum:"auto,manual"`
 	Sinks       []Sink       `json:"sinks,omitempty" doc:"Where its data can flow to." maxItems:"4" enum:"egress,memory,log,agent"`
+	Costs       *ToolCosts   `json:"costs,omitempty" doc:"The most one attempt uses. A run that limits one of these takes only tools that state it."`
 	InputSchema RawObject    `json:"input_schema,omitempty" doc:"JSON Schema 2020-12 its arguments must meet."`
 }
 

@@ -111,6 +111,7 @@ type Vote struct {
 	Openers    []PrincipalID `json:"openers,omitempty"` // of the session
 	Role       Role          `json:"role"`
 	Approve    bool          `json:"approve"`
+	Modify     bool          `json:"modify,omitempty"` // agreed to the call with other arguments, which is no yes to this one
 	Reason     string        `json:"reason,omitempty"`
 	At         int64         `json:"at"`
 	Receipt    ReceiptID     `json:"receipt"`
@@ -138,6 +139,7 @@ type Approval struct {
 	Remembered ApprovalScope `json:"remembered,omitempty"` // wider scope a decider allowed
 	Response   RawObject     `json:"response,omitempty"`
 	Successor  ApprovalID    `json:"superseded_by,omitempty"`
+	Modified   ApprovalID    `json:"modified_from,omitempty"` // whose place it takes, with arguments that a person chose
 	Policy     string        `json:"policy_revision"`
 	ExpiresAt  int64         `json:"expires_at"` // milliseconds
 	CreatedAt  int64         `json:"created_at"`
@@ -187,6 +189,19 @@ func (a Approval) MeetsAll(needs []Need) bool {
 // time, whether or not a sweep has said so yet.
 func (a Approval) Dead(now int64) bool {
 	return ApprovalMoves.Terminal(a.State) || now >= a.ExpiresAt
+}
+
+// Refuses says whether an approval stands against its call at a time: a person
+// has denied it, or agreed to it only with other arguments. People can be asked
+// again after its end.
+func (a Approval) Refuses(now int64) bool {
+	return now < a.ExpiresAt && (a.State == ApprovalDenied || a.Replaced())
+}
+
+// Replaced says whether a person agreed to the call only with other arguments:
+// the successor is the approval of that call.
+func (a Approval) Replaced() bool {
+	return a.State == ApprovalSuperseded && slices.ContainsFunc(a.Votes, func(v Vote) bool { return v.Modify })
 }
 
 // Pending is the answer to a call that people must agree to first.

@@ -38,6 +38,7 @@ var may = map[string][]string{
 	"receipts/ledger":            {"", "receipts", "store"},                                                                                 // keeps what is proven
 	"guard":                      {"", "store"},                                                                                             // the one door
 	"gateway":                    {""},                                                                                                      // HTTP, decides nothing
+	"webhooks":                   {""},                                                                                                      // tells others, decides nothing
 	"openapi":                    {},                                                                                                        // the generated description
 	"client":                     {""},                                                                                                      // what the CLI and agents use
 	"writtest":                   {""},                                                                                                      // a pure world for tests of rooms

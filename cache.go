@@ -82,6 +82,7 @@ func (a Agent) Copy() Agent {
 	a.Tools = slices.Clone(a.Tools)
 	for i := range a.Tools {
 		a.Tools[i].Sinks = slices.Clone(a.Tools[i].Sinks)
+		a.Tools[i].Costs = a.Tools[i].Costs.Copy()
 		a.Tools[i].InputSchema = slices.Clone(a.Tools[i].InputSchema)
 	}
 	return a

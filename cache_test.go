@@ -36,6 +36,9 @@ func draw(t *rapid.T, v reflect.Value) {
 			draw(t, e)
 			v.SetMapIndex(k, e)
 		}
+	case reflect.Pointer:
+		v.Set(reflect.New(v.Type().Elem()))
+		draw(t, v.Elem())
 	case reflect.String:
 		v.SetString(rapid.StringMatching(`[a-z]{1,5}`).Draw(t, "text"))
 	case reflect.Int, reflect.Int64:
@@ -60,6 +63,8 @@ func spoil(v reflect.Value) {
 		}
 	case reflect.Map:
 		v.Clear()
+	case reflect.Pointer:
+		spoil(v.Elem())
 	default:
 		v.SetZero()
 	}

@@ -123,6 +123,8 @@ type Reply struct {
 	Redacted  []string        // pointers to what the body does not show, set by the door
 	Limited   []Limit         // arguments the door made smaller
 
+	Budget []BudgetWarning // marks of its budget the run reached with this call, set by the door
+
 	// Poll asks the dispatcher to wait for work and call again with each
 	// candidate. Only task.claim without a task id sets it.
 	Poll *Poll

@@ -84,6 +84,7 @@ type Subject struct {
 	Labels []Label  // join of everything the call carries
 	Sinks  []Sink   // where the data would go
 	Budget []BudgetFacts
+	Charge Charge // what the call takes of its run's budget; policy sees it as Budget
 
 	Approval *ApprovalFacts // the approval the call decides, reads or takes back
 
@@ -211,18 +212,9 @@ type BudgetFacts struct {
 	Dimension string
 	Limit     int64
 	Cost      int64  // what this call would add
-	Fits      bool   // used + cost <= limit
+	Fits      bool   // used + cost <= limit, or the call adds nothing
 	Band      int64  // 0, 50, 80 or 100: the highest mark used + cost has reached, in percent
 	OnExceed  string // hard_stop, approval_required or soft_warn
-}
-
-// BudgetDimensions lists what a run's budget may limit. The unit is in the
-// name; what has none is a number of things.
-func BudgetDimensions() []string {
-	return []string{
-		BudgetSteps, "wall_ms", "llm_tokens", "cost_microusd", "net_egress_bytes", "net_ingress_bytes", "storage_write_bytes",
-		"sandbox_cpu_ms", "sandbox_mem_peak_bytes", "retries", "retries_per_step", "children",
-	}
 }
 
 // PolicyInput is everything packs may see of a call.

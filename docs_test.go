@@ -6,6 +6,8 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+
+	"github.com/writ-gateway/writ"
 )
 
 // lesson is one row of docs/lessons.md: its number, the prefix of the tests it
@@ -114,5 +116,33 @@ func TestLifeOfACallIsInOrder(t *testing.T) {
 	}
 	if steps != 17 {
 		t.Errorf("the page tells of %d steps of the door's, want 17", steps)
+	}
+}
+
+// The page about webhooks tells of every event, and its example body is one
+// that is sent.
+func TestWebhooksAreDescribed(t *testing.T) {
+	page, err := os.ReadFile("docs/webhooks.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range append(writ.Events(), "webhook.test") {
+		body, err := os.ReadFile("testdata/vectors/webhooks/" + string(e) + ".json")
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, row, ok := strings.Cut(string(page), "\n| `"+string(e)+"` |")
+		row, _, _ = strings.Cut(row, "\n")
+		if !ok {
+			t.Errorf("the page does not tell of %s", e)
+		}
+		if strings.HasSuffix(row, "the same |") {
+			continue
+		}
+		for _, m := range regexp.MustCompile("(?m)^    \"([a-z_]+)\":").FindAllStringSubmatch(string(body), -1) {
+			if !strings.Contains(row, "`"+m[1]+"`") {
+				t.Errorf("the page does not tell that %s has %s", e, m[1])
+			}
+		}
 	}
 }

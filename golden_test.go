@@ -39,7 +39,7 @@ func TestStoredDocuments(t *testing.T) {
 			ID: "site-builder", Name: "Builder", Description: "Builds.", Archetypes: []writ.Role{writ.RoleExecutor}, Domain: "web",
 			State: writ.AgentActive, Tools: []writ.Tool{{
 				Name: "site.build", Description: "Build.", Safety: writ.SafetyMutating, Sinks: []writ.Sink{writ.SinkEgress},
-				InputSchema: writ.RawObject(`{"type":"object"}`),
+				Costs: &writ.ToolCosts{Money: ptr(2000), Tokens: ptr(500)}, InputSchema: writ.RawObject(`{"type":"object"}`),
 			}},
 			WriteScope: []string{"fs:site/"}, MaxConcurrent: 4, CreatedAt: 1, UpdatedAt: 2, Receipt: gReceipt,
 		},
@@ -58,7 +58,7 @@ func TestStoredDocuments(t *testing.T) {
 			ArgsDigest: "aa", Labels: []writ.Label{writ.LabelPublic}, Domain: "web", Agents: []writ.AgentID{"site-builder"},
 			Safety: writ.SafetyMutating, Approval: writ.ApprovalManual, WaitsFor: gApproval, ParkedAt: 8, Sinks: []writ.Sink{writ.SinkEgress}, WriteScopes: []string{"fs:site/dist/"}, Priority: 5,
 			LeaseSeconds: 60, MaxAttempts: 3, Attempt: 1, BackoffMs: 1000, NotBefore: 4, State: writ.TaskRunning,
-			Lease:    &writ.Lease{ID: "lse_01ARYZ6S410000000000000000", Session: gSession, Agent: "site-builder", Fence: 7, MaxUntil: 9},
+			Lease:    &writ.Lease{ID: "lse_01ARYZ6S410000000000000000", Session: gSession, Agent: "site-builder", Fence: 7, MaxUntil: 9, Prepaid: 1, Held: map[string]int64{writ.BudgetMoney: 2000}},
 			CancelAt: 5, ResultDigest: "bb", DoneFence: 7,
 			Failure: &writ.Failure{Class: writ.FailureExternal, Code: "lease_expired", Retryable: true}, EnqueuedBy: gSession, CreatedAt: 1, UpdatedAt: 2,
 			Receipt: gReceipt,
@@ -67,7 +67,12 @@ func TestStoredDocuments(t *testing.T) {
 			ID: gRun, Title: "First", Goal: "Ship.", State: writ.RunActive, ClosePolicy: writ.CloseAuto, Sealed: true,
 			Budget: map[string]int64{writ.BudgetSteps: 10}, WaitsFor: gApproval,
 			Grants: []writ.Grant{{Approval: gApproval, Dimension: writ.BudgetSteps, Add: 5, At: 3}}, Owner: "planner", OwnerRole: writ.RoleOrchestrator, CreatedBy: gSession,
+			PausedAt: 4, PausedMs: 5, Parent: gRun, Root: gRun, Depth: 1, Nests: true,
 			Reason: "requested", CreatedAt: 1, UpdatedAt: 2, Receipt: gReceipt,
+		},
+		"escrow": writ.Escrow{
+			Child: gRun, Parent: "run_01ARYZ6S410000000000000001", State: writ.EscrowSettled, Amounts: map[string]int64{writ.BudgetSteps: 10},
+			Returned: map[string]int64{writ.BudgetSteps: 3}, CreatedAt: 1, UpdatedAt: 2, Receipt: gReceipt,
 		},
 		"approval": writ.Approval{
 			ID: gApproval, State: writ.ApprovalApproved, Needs: []writ.Need{{
@@ -79,10 +84,10 @@ func TestStoredDocuments(t *testing.T) {
 			Requester: writ.Requester{Session: gSession, Principal: "planner", Role: writ.RoleOrchestrator, Agent: "planner"},
 			Excluded:  []writ.PrincipalID{"operator", "planner"},
 			Votes: []writ.Vote{{
-				Session: gSession, Principal: "alice", Controller: "alice", Role: writ.RoleApprover, Approve: true, Reason: "fine", At: 2, Receipt: gReceipt,
+				Session: gSession, Principal: "alice", Controller: "alice", Role: writ.RoleApprover, Approve: true, Modify: true, Reason: "fine", At: 2, Receipt: gReceipt,
 			}},
 			MaxUses: 1, Uses: 0, Remembered: writ.ScopeRun, Response: writ.RawObject(`{"ok":true}`),
-			Successor: gApproval, Policy: "sha256:aa", ExpiresAt: 3, CreatedAt: 1, UpdatedAt: 2, Receipt: gReceipt,
+			Successor: gApproval, Modified: gApproval, Policy: "sha256:aa", ExpiresAt: 3, CreatedAt: 1, UpdatedAt: 2, Receipt: gReceipt,
 		},
 		"gate": writ.Gate{
 			State: writ.GateOpen, PolicyRevision: "sha256:aa", BindingsRevision: "sha256:bb", ReceiptKeyID: "SHA256:cc", Bundle: gBundle, Schema: 1, Receipt: gReceipt,
@@ -118,8 +123,15 @@ func TestStoredNames(t *testing.T) {
 		writ.ResultKey(gTask), writ.TaskNameKey(gRun, "build"), writ.IdempotencyDoc(writ.Caller{Principal: "planner", Role: writ.RoleOrchestrator, Agent: "planner"}, "key 1"))
 	line("document", writ.ApprovalKey(gApproval), writ.AskKey(writ.Ask{Scope: writ.ScopeCall, Capability: "task.enqueue", Version: "1"}.Request()))
 	line("index", writ.IndexApprovals, writ.IndexExpiries, writ.ApprovalsIn(writ.ApprovalPending))
+	line("index", writ.Notices("00112233aabbccdd"), writ.IndexEndpoints)
+	line("member", writ.Notice{Event: writ.EventApprovalDecided, Receipt: gReceipt, At: 1, Tries: 2, Approval: gApproval, State: writ.ApprovalApproved}.Member(),
+		writ.Notice{Event: writ.EventPolicyNotify, Receipt: gReceipt, At: 1, Capability: "run.create", Rules: []string{"ask.run", "ask.more"}}.Member())
 	line("document", writ.BundleKey(gBundle), writ.ChunkKey(gBundle, 2))
 	line("index", writ.IndexBundles, writ.IndexStaged, writ.IndexReplicas, writ.ReadyOn(gBundle))
+	line("document", writ.EscrowKey(gRun))
+	line("index", writ.RunChildren(gRun))
+	line("counter", writ.BudgetUsed(gRun, writ.BudgetMoney), writ.BudgetHeld(gRun, writ.BudgetMoney), writ.BudgetWarned(gRun, writ.BudgetMoney))
+	line("todo", writ.TodoExhaust(gRun, writ.BudgetSteps, 2), writ.TodoOverrun(gRun), writ.TodoSettle(gRun), writ.TodoCascade(gRun))
 	line("counter", writ.ApprovalsAsked("planner"))
 	line("counter", writ.RunSteps(gRun), writ.RunOpenTasks(gRun), writ.RunBadTasks(gRun), writ.RunSequence(gRun),
 		writ.AgentRunning("site-builder"), writ.RegistryRevision(), writ.TaskProgress(gTask, "pct"))
@@ -161,11 +173,15 @@ func TestPublicWords(t *testing.T) {
 	words(&b, "gate", writ.GateMoves)
 	words(&b, "approval", writ.ApprovalMoves)
 	words(&b, "bundle", writ.BundleMoves)
+	words(&b, "escrow", writ.EscrowMoves)
 	for _, k := range writ.ApprovalKinds() {
 		fmt.Fprintf(&b, "approval kind %s\n", k)
 	}
 	for _, k := range writ.ApprovalScopes() {
 		fmt.Fprintf(&b, "approval scope %s\n", k)
+	}
+	for _, e := range writ.Events() {
+		fmt.Fprintf(&b, "event %s\n", e)
 	}
 	golden(t, "words.txt", []byte(b.String()))
 }
@@ -199,3 +215,5 @@ func TestPayload(t *testing.T) {
 		t.Errorf("got %s", got)
 	}
 }
+
+func ptr(n int64) *int64 { return &n }

@@ -49,6 +49,12 @@ type Run struct {
 	Budget      map[string]int64 `json:"budget"` // dimension → limit, as created
 	Grants      []Grant          `json:"grants,omitempty"`
 	WaitsFor    ApprovalID       `json:"waits_for,omitempty"` // why it is paused
+	PausedAt    int64            `json:"paused_at,omitempty"` // milliseconds: since when
+	PausedMs    int64            `json:"paused_ms,omitempty"` // how long it was paused before
+	Parent      RunID            `json:"parent_run_id,omitempty"`
+	Root        RunID            `json:"root_run_id,omitempty"` // of the tree; absent in a run without a parent
+	Depth       int64            `json:"depth,omitempty"`
+	Nests       bool             `json:"nests,omitempty"` // it has, or had, child runs
 	Owner       PrincipalID      `json:"owner"`
 	OwnerRole   Role             `json:"owner_role"`
 	CreatedBy   SessionID        `json:"created_by,omitempty"`
@@ -69,29 +75,6 @@ type Grant struct {
 
 // MaxGrants bounds the grants of a run.
 const MaxGrants = 256
-
-// Limit is what the run may use of a dimension: its budget and its grants.
-func (r Run) Limit(dimension string) int64 {
-	limit := r.Budget[dimension]
-	for _, g := range r.Grants {
-		if g.Dimension == dimension {
-			limit += g.Add
-		}
-	}
-	return min(limit, MaxAmount)
-}
-
-// Budget dimensions a run may limit.
-const (
-	// BudgetSteps counts committed mutating calls of executor and verifier
-	// sessions inside the run; heartbeats, releases and reads are free.
-	BudgetSteps = "steps"
-)
-
-// StepsOfAttempt is what a claim costs: itself, and in advance the completion
-// or failure that ends the attempt, so that no budget can run out under work
-// that has begun. An attempt that ends in another way gives that part back.
-const StepsOfAttempt = 2
 
 // GateState is the state of a shard's gate.
 type GateState string

@@ -19,6 +19,16 @@ func (r ReadSet) Empty() bool {
 	return len(r.Docs) == 0 && len(r.Counters) == 0 && len(r.Ranges) == 0 && len(r.Archive) == 0
 }
 
+// Join is the union of two read sets. Neither is changed.
+func (r ReadSet) Join(o ReadSet) ReadSet {
+	return ReadSet{
+		Docs:     append(r.Docs[:len(r.Docs):len(r.Docs)], o.Docs...),
+		Counters: append(r.Counters[:len(r.Counters):len(r.Counters)], o.Counters...),
+		Ranges:   append(r.Ranges[:len(r.Ranges):len(r.Ranges)], o.Ranges...),
+		Archive:  append(r.Archive[:len(r.Archive):len(r.Archive)], o.Archive...),
+	}
+}
+
 // Range asks for part of an index. By score: members with Min <= score <= Max
 // ordered by (score, member). Otherwise lexically: From <= member < To, ""
 // meaning unbounded; such an index must hold one score only. Desc reverses.

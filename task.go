@@ -24,12 +24,13 @@ const (
 )
 
 // TaskMoves are the legal moves of a task. running → running records a cancel
-// request that the holder learns at its next heartbeat.
+// request that the holder learns at its next heartbeat; parked → parked, that
+// people decide about the call with other arguments now.
 var TaskMoves = Table[TaskState]{
 	"":            {TaskQueued},
 	TaskQueued:    {TaskRunning, TaskParked, TaskCancelled},
 	TaskRunning:   {TaskRunning, TaskQueued, TaskParked, TaskDone, TaskFailed, TaskDead, TaskCancelled},
-	TaskParked:    {TaskQueued, TaskRunning, TaskFailed, TaskDead, TaskCancelled},
+	TaskParked:    {TaskParked, TaskQueued, TaskRunning, TaskFailed, TaskDead, TaskCancelled},
 	TaskDone:      {},
 	TaskFailed:    {},
 	TaskDead:      {},
@@ -95,6 +96,9 @@ type Lease struct {
 	Fence    int64     `json:"fence"`
 	MaxUntil int64     `json:"max_until"`         // milliseconds: no heartbeat extends past it
 	Prepaid  int64     `json:"prepaid,omitempty"` // steps the run paid at the claim for the call that ends the attempt
+
+	// Held is what else the claim took of the run's budget for the attempt.
+	Held map[string]int64 `json:"held,omitempty"`
 }
 
 // Failure says why a task ended or was retried.

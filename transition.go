@@ -23,7 +23,14 @@ const (
 	ObjectGate     = "gate"
 	ObjectApproval = "approval"
 	ObjectBundle   = "bundle"
+	ObjectEscrow   = "escrow"
 )
+
+// ObjectKinds lists every kind of object whose moves receipts record. A document
+// of an object has the key "<kind>/<id>"; the gate is its own.
+func ObjectKinds() []string {
+	return []string{ObjectAgent, ObjectSession, ObjectTask, ObjectRun, ObjectGate, ObjectApproval, ObjectBundle, ObjectEscrow}
+}
 
 // LegalMove says whether an object of a kind may move from → to, by the tables
 // of this package. It is what verifiers of receipts use.
@@ -41,6 +48,8 @@ func LegalMove(kind, from, to string) bool {
 		return ApprovalMoves.May(ApprovalState(from), ApprovalState(to))
 	case ObjectBundle:
 		return BundleMoves.May(BundleState(from), BundleState(to))
+	case ObjectEscrow:
+		return EscrowMoves.May(EscrowState(from), EscrowState(to))
 	case ObjectGate:
 		return GateMoves.May(GateState(from), GateState(to))
 	}

@@ -68,41 +68,6 @@ func receipt(call *writ.Call) writ.ReceiptID {
 	return writ.ReceiptID(call.NewID(writ.PrefixReceipt, 0))
 }
 
-// page is the range of a list after a cursor: one more than asked, to see
-// whether there is more.
-func page(i writ.Index, after string, limit int64) writ.Range {
-	r := writ.Range{Index: i, Limit: int(limit) + 1}
-	if after != "" {
-		r.From = after + "!" // sorts before every character of an id
-	}
-	return r
-}
-
-// cut drops the extra member of a page and says where the next one starts.
-func cut(members []writ.Member, limit int64) (names []string, next string) {
-	for _, m := range members {
-		names = append(names, m.Name)
-	}
-	if int64(len(names)) > limit {
-		names = names[:limit]
-		next = names[limit-1]
-	}
-	return names, next
-}
-
-// Pages of lists.
-const (
-	defaultPage = 50
-	maxPage     = 200
-)
-
-func pageSize(n int64) int64 {
-	if n <= 0 {
-		return defaultPage
-	}
-	return min(n, maxPage)
-}
-
 // rangesOf are the distinct ranges of ScopeIndex that must be free for an
 // agent with these scopes.
 func rangesOf(scopes []string) [][2]string {

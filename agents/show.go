@@ -89,9 +89,9 @@ func listSessions() *writ.Capability {
 		ID: "session.list", Safety: writ.SafetyReadOnly, Summary: "List all sessions, oldest first.",
 	}, writ.Verb[SessionListArgs]{
 		Reads: func(_ *writ.Call, a *SessionListArgs, s writ.Snapshot) (writ.ReadSet, error) {
-			r := page(writ.IndexSessions, string(a.After), pageSize(a.Limit))
-			rs := writ.ReadSet{Ranges: []writ.Range{r}}
-			names, _ := cut(s.Ranges[r].Members, pageSize(a.Limit))
+			page := writ.Page{Index: writ.IndexSessions, After: string(a.After), Limit: a.Limit}
+			rs := writ.ReadSet{Ranges: []writ.Range{page.Range()}}
+			names, _ := page.Of(s)
 			for _, n := range names {
 				one := readSession(writ.SessionID(n))
 				rs.Docs = append(rs.Docs, one.Docs...)
@@ -100,9 +100,8 @@ func listSessions() *writ.Capability {
 			return rs, nil
 		},
 		Plan: func(call *writ.Call, a *SessionListArgs, s writ.Snapshot, _ writ.Decision) (tx writ.Tx, r writ.Reply, err error) {
-			out := SessionList{Sessions: []SessionView{}}
-			names, next := cut(s.Ranges[page(writ.IndexSessions, string(a.After), pageSize(a.Limit))].Members, pageSize(a.Limit))
-			out.Next = next
+			names, next := writ.Page{Index: writ.IndexSessions, After: string(a.After), Limit: a.Limit}.Of(s)
+			out := SessionList{Sessions: []SessionView{}, Next: next}
 			for _, n := range names {
 				ses, version, ok, err := writ.Get[writ.Session](s, writ.SessionKey(writ.SessionID(n)))
 				if err != nil {

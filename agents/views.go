@@ -57,18 +57,17 @@ func list() *writ.Capability {
 		ID: "agent.list", Safety: writ.SafetyReadOnly, Summary: "List the registered agents.",
 	}, writ.Verb[AgentListArgs]{
 		Reads: func(_ *writ.Call, a *AgentListArgs, s writ.Snapshot) (writ.ReadSet, error) {
-			r := page(writ.IndexAgents, string(a.After), pageSize(a.Limit))
-			rs := writ.ReadSet{Ranges: []writ.Range{r}}
-			names, _ := cut(s.Ranges[r].Members, pageSize(a.Limit))
+			page := writ.Page{Index: writ.IndexAgents, After: string(a.After), Limit: a.Limit}
+			rs := writ.ReadSet{Ranges: []writ.Range{page.Range()}}
+			names, _ := page.Of(s)
 			for _, n := range names {
 				rs.Docs = append(rs.Docs, writ.AgentKey(writ.AgentID(n)))
 			}
 			return rs, nil
 		},
 		Plan: func(_ *writ.Call, a *AgentListArgs, s writ.Snapshot, _ writ.Decision) (tx writ.Tx, r writ.Reply, err error) {
-			out := AgentList{Agents: []AgentView{}}
-			names, next := cut(s.Ranges[page(writ.IndexAgents, string(a.After), pageSize(a.Limit))].Members, pageSize(a.Limit))
-			out.Next = next
+			names, next := writ.Page{Index: writ.IndexAgents, After: string(a.After), Limit: a.Limit}.Of(s)
+			out := AgentList{Agents: []AgentView{}, Next: next}
 			for _, n := range names {
 				agent, version, ok, err := writ.Get[writ.Agent](s, writ.AgentKey(writ.AgentID(n)))
 				if err != nil {

@@ -510,7 +510,7 @@ func TestOnePersonCountsOnce(t *testing.T) {
 // may have agreed either.
 func TestUsersAreHeldToSeparationToo(t *testing.T) {
 	l := newLab(t)
-	task := writ.Task{ID: writ.TaskID(l.NewID(writ.PrefixTask)), Capability: "site.build", State: writ.TaskQueued, Args: writ.RawObject(`{"target":"prod"}`)}
+	task := writ.Task{ID: writ.TaskID(l.NewID(writ.PrefixTask)), Capability: "site.build", State: writ.TaskQueued, Args: writ.RawObject(`{"target":"prod","n":12345678901234567890}`)}
 	l.Seed(writ.TaskKey(task.ID), writ.ObjectTask, task)
 	sub := writ.Subject{Task: &writ.TaskFacts{ID: task.ID, Capability: task.Capability}}
 	n := need(func(n *writ.Need) { n.Scope = writ.ScopeTask })
@@ -519,7 +519,7 @@ func TestUsersAreHeldToSeparationToo(t *testing.T) {
 		t.Fatal(err)
 	}
 	shown, _, _ := writtest.Get[writ.Approval](l.World, writ.ApprovalKey(out.pending.Approval))
-	if !strings.Contains(string(shown.Args), `"target":"prod"`) {
+	if !strings.Contains(string(shown.Args), `"target":"prod"`) || !strings.Contains(string(shown.Args), "12345678901234567890") {
 		t.Errorf("people are shown %s", shown.Args)
 	}
 	l.approves(l.approver("mallory"), out.pending.Approval)
@@ -574,4 +574,34 @@ func TestSupersededTellsWhoWaits(t *testing.T) {
 		t.Errorf("%s, then %s; who waits was told %v", id, next, l.woken)
 	}
 	l.wants(id, writ.ApprovalSuperseded)
+}
+
+// What an approval is about must be readable to be decided about: a task whose
+// state is not known may have ended.
+func TestATaskThatCannotBeReadIsNotDecidedAbout(t *testing.T) {
+	l := newLab(t)
+	task := writ.Task{ID: writ.TaskID(l.NewID(writ.PrefixTask)), Capability: "site.build", State: writ.TaskQueued}
+	l.Seed(writ.TaskKey(task.ID), writ.ObjectTask, task)
+	out, err := l.about(l.planner(), doArgs{What: "a"}, writ.Subject{Task: &writ.TaskFacts{ID: task.ID, Capability: task.Capability}}, need(nil))
+	if err != nil {
+		t.Fatal(err)
+	}
+	id := out.pending.Approval
+	expire := func() error {
+		_, _, err := l.Call(l.capability("approval.expire"), l.System(), &approvals.ApprovalExpireArgs{Approval: id})
+		return err
+	}
+	l.Seed(writ.TaskKey(task.ID), writ.ObjectTask, map[string]any{"state": 7})
+	refusedWith(t, l.decide(l.approver("alice"), id, "approve"), writ.CodeInternal)
+	refusedWith(t, l.decide(l.approver("alice"), id, "deny"), writ.CodeInternal)
+	refusedWith(t, expire(), writ.CodeInternal)
+	l.wants(id, writ.ApprovalPending)
+
+	task.State = writ.TaskCancelled
+	l.Seed(writ.TaskKey(task.ID), writ.ObjectTask, task)
+	refusedWith(t, l.decide(l.approver("alice"), id, "approve"), writ.CodeIllegal)
+	if err := expire(); err != nil {
+		t.Fatal(err)
+	}
+	l.wants(id, writ.ApprovalExpired)
 }

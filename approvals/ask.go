@@ -2,10 +2,6 @@ package approvals
 
 import (
 	"cmp"
-	"crypto/sha256"
-	"encoding/hex"
-	"encoding/json"
-	"reflect"
 	"slices"
 	"strings"
 
@@ -16,10 +12,6 @@ import (
 type pointer struct {
 	Approval writ.ApprovalID `json:"approval_id"`
 }
-
-// maxArgs is how long the arguments people are shown may be. What they cannot
-// be shown they cannot approve.
-const maxArgs = 48 << 10
 
 // budgetVerb stands for the capability of a request for more budget: it is the
 // same request whatever call met the limit.
@@ -111,82 +103,6 @@ func extends(needs []writ.Need) (dims []string) {
 	return dims
 }
 
-// transient are arguments that change when the same thing is tried again.
-var transient = []string{"lease_id", "fence", "wait_s"}
-
-// shown is what people see of a call's arguments, and the digest over all of
-// them. Transient ones are in neither, secret ones only in the digest.
-func shown(args any) (writ.RawObject, string, error) {
-	fault := func(err error) (writ.RawObject, string, error) {
-		return nil, "", writ.Fault(writ.CodeInternal, "approvals.Ask", err)
-	}
-	b, err := json.Marshal(args)
-	if err != nil {
-		return fault(err)
-	}
-	var m map[string]json.RawMessage
-	if err := json.Unmarshal(b, &m); err != nil {
-		return fault(err)
-	}
-	for _, name := range transient {
-		delete(m, name)
-	}
-	if b, err = json.Marshal(m); err != nil { // keys sorted
-		return fault(err)
-	}
-	sum := sha256.Sum256(b)
-	for _, name := range secrets(reflect.TypeOf(args)) {
-		delete(m, name)
-	}
-	if b, err = json.Marshal(m); err != nil {
-		return fault(err)
-	}
-	if len(b) > maxArgs {
-		return nil, "", tooLarge()
-	}
-	return b, hex.EncodeToString(sum[:]), nil
-}
-
-// withTask adds to the arguments people are shown what the task is about: the
-// call itself may say no more than its id.
-func withTask(args writ.RawObject, t writ.Task) (writ.RawObject, error) {
-	var m map[string]any
-	if err := json.Unmarshal(args, &m); err != nil {
-		return nil, writ.Fault(writ.CodeInternal, "approvals.Ask", err)
-	}
-	m["task"] = map[string]any{"capability": t.Capability, "summary": t.Summary, "args": t.Args, "write_scopes": t.WriteScopes, "labels": t.Labels}
-	b, err := json.Marshal(m)
-	if err != nil {
-		return nil, writ.Fault(writ.CodeInternal, "approvals.Ask", err)
-	}
-	if len(b) > maxArgs {
-		return nil, tooLarge()
-	}
-	return b, nil
-}
-
-func tooLarge() error {
-	return writ.Refuse(writ.CodeTooLarge, "approvals.Ask", "the call needs approval and its arguments are too large to show to a person",
-		"store what is large elsewhere and pass a reference")
-}
-
-// secrets are the JSON names of the fields tagged `writ:"secret"`.
-func secrets(t reflect.Type) (names []string) {
-	for t != nil && t.Kind() == reflect.Pointer {
-		t = t.Elem()
-	}
-	if t == nil || t.Kind() != reflect.Struct {
-		return nil
-	}
-	for i := range t.NumField() {
-		if f := t.Field(i); f.Tag.Get("writ") == "secret" {
-			name, _, _ := strings.Cut(f.Tag.Get("json"), ",")
-			names = append(names, name)
-		}
-	}
-	return names
-}
-
 // Reads names the requests a call may be covered by, then the approvals they
 // led to, then what must be stopped while people decide.
 func (r Room) Reads(c *writ.Call, k *writ.Capability, s writ.Snapshot, sub writ.Subject, d writ.Decision) (writ.ReadSet, error) {
@@ -198,23 +114,14 @@ func (r Room) Reads(c *writ.Call, k *writ.Capability, s writ.Snapshot, sub writ.
 		Docs: []writ.Key{writ.ApprovalKey(a.ID)}, Counters: []writ.Counter{writ.ApprovalsAsked(a.Requester.Principal)},
 	}
 	for _, ask := range asks {
-		key := writ.AskKey(ask.Request())
-		rs.Docs = append(rs.Docs, key)
-		if !s.Has(key) {
-			continue
-		}
-		p, _, ok, err := writ.Get[pointer](s, key)
+		key, err := readLast(&rs, s, ask.Request())
 		if err != nil {
 			return rs, err
 		}
-		if !ok {
+		if !s.Has(key) {
 			continue
 		}
-		rs.Docs = append(rs.Docs, writ.ApprovalKey(p.Approval))
-		if !s.Has(writ.ApprovalKey(p.Approval)) {
-			continue
-		}
-		old, _, ok, err := writ.Get[writ.Approval](s, writ.ApprovalKey(p.Approval))
+		old, _, ok, err := writ.Get[writ.Approval](s, key)
 		if err != nil {
 			return rs, err
 		}
@@ -230,6 +137,21 @@ func (r Room) Reads(c *writ.Call, k *writ.Capability, s writ.Snapshot, sub writ.
 		rs.Docs = append(rs.Docs, writ.SessionKey(t.EnqueuedBy))
 	}
 	return rs, r.readWaiting(&rs, a, s)
+}
+
+// readLast adds what a request led to last: its pointer, then the approval,
+// whose key it returns once that is known.
+func readLast(rs *writ.ReadSet, s writ.Snapshot, request string) (writ.Key, error) {
+	rs.Docs = append(rs.Docs, writ.AskKey(request))
+	if !s.Has(writ.AskKey(request)) {
+		return "", nil
+	}
+	p, _, ok, err := writ.Get[pointer](s, writ.AskKey(request))
+	if err != nil || !ok {
+		return "", err
+	}
+	rs.Docs = append(rs.Docs, writ.ApprovalKey(p.Approval))
+	return writ.ApprovalKey(p.Approval), nil
 }
 
 func taskOf(s writ.Snapshot, a writ.Approval) (writ.Task, bool, error) {
@@ -269,11 +191,11 @@ func (r Room) Settle(c *writ.Call, k *writ.Capability, s writ.Snapshot, sub writ
 	}
 	var superseded *writ.Approval
 	for i, ask := range asks {
-		old, ok, err := last(s, ask)
+		old, ok, err := last(s, ask.Request())
 		if err != nil {
 			return tx, reply, false, err
 		}
-		if !ok || old.Dead(s.Now) && !(old.State == writ.ApprovalDenied && s.Now < old.ExpiresAt) {
+		if !ok {
 			continue // nothing that still counts: ask
 		}
 		switch {
@@ -286,9 +208,9 @@ func (r Room) Settle(c *writ.Call, k *writ.Capability, s writ.Snapshot, sub writ
 			if decidedBy(old, c.Caller) || decidedFor(old, c.Caller, behind) {
 				return tx, reply, false, conflictOfInterest("approvals.Use")
 			}
-			return tx, reply, true, use(c, s, &tx, old)
+			return tx, reply, true, r.use(c, s, &tx, old)
 		case i > 0: // a wider approval that does not count; the narrow one decides
-		case old.State == writ.ApprovalDenied && covers(old, d.Needs):
+		case old.Refuses(s.Now) && covers(old, d.Needs):
 			return tx, reply, false, denied(old, d)
 		case old.State == writ.ApprovalPending && covers(old, d.Needs):
 			return tx, waiting(old), false, nil
@@ -309,7 +231,7 @@ func (r Room) Settle(c *writ.Call, k *writ.Capability, s writ.Snapshot, sub writ
 	if superseded != nil { // before the new one, whose place in the count it gives up
 		from := superseded.State
 		superseded.State, superseded.Successor = writ.ApprovalSuperseded, a.ID
-		if err = put(c, s, &tx, superseded, from); err != nil {
+		if err = r.put(c, s, &tx, superseded, from); err != nil {
 			return tx, reply, false, err
 		}
 		if from == writ.ApprovalPending {
@@ -318,20 +240,20 @@ func (r Room) Settle(c *writ.Call, k *writ.Capability, s writ.Snapshot, sub writ
 			}
 		}
 	}
-	if err = put(c, s, &tx, &a, ""); err != nil {
+	if err = r.open(c, s, &tx, &a); err != nil {
 		return tx, reply, false, err
+	}
+	return tx, waiting(a), false, r.wait(c, s, a, &tx)
+}
+
+// open writes a new approval, as the one its request led to last.
+func (r Room) open(c *writ.Call, s writ.Snapshot, tx *writ.Tx, a *writ.Approval) error {
+	if err := r.put(c, s, tx, a, ""); err != nil {
+		return err
 	}
 	tx.Index(writ.IndexApprovals, string(a.ID), 0)
 	tx.Index(writ.IndexExpiries, string(a.ID), a.ExpiresAt)
-	if err = tx.PutDoc(s, writ.AskKey(a.Request), "ask", pointer{a.ID}); err != nil {
-		return tx, reply, false, err
-	}
-	for _, w := range r.cfg.Waiters {
-		if err = w.Wait(c, s, a, &tx); err != nil {
-			return tx, reply, false, err
-		}
-	}
-	return tx, waiting(a), false, nil
+	return tx.PutDoc(s, writ.AskKey(a.Request), "ask", pointer{a.ID})
 }
 
 // rememberable is how often an approval may be used for more than one call.
@@ -343,14 +265,15 @@ func rememberable(needs []writ.Need) int64 {
 	return most
 }
 
-// last is the approval a request led to last.
-func last(s writ.Snapshot, ask writ.Ask) (a writ.Approval, ok bool, err error) {
-	p, _, ok, err := writ.Get[pointer](s, writ.AskKey(ask.Request()))
+// last is the approval a request led to last, if it still counts for or against
+// the call.
+func last(s writ.Snapshot, request string) (a writ.Approval, ok bool, err error) {
+	p, _, ok, err := writ.Get[pointer](s, writ.AskKey(request))
 	if err != nil || !ok {
 		return a, false, err
 	}
 	a, _, ok, err = writ.Get[writ.Approval](s, writ.ApprovalKey(p.Approval))
-	return a, ok, err
+	return a, ok && (!a.Dead(s.Now) || a.Refuses(s.Now)), err
 }
 
 // covers says whether an approval was asked for every need there is now, and
@@ -380,18 +303,24 @@ func decidedFor(a writ.Approval, c writ.Caller, behind []writ.PrincipalID) bool 
 
 // use records one use. The approval's version is guarded, so two calls cannot
 // use it at once, and its end is.
-func use(c *writ.Call, s writ.Snapshot, tx *writ.Tx, a writ.Approval) error {
+func (r Room) use(c *writ.Call, s writ.Snapshot, tx *writ.Tx, a writ.Approval) error {
 	from := a.State
 	if a.Uses++; a.Uses >= a.MaxUses {
 		a.State = writ.ApprovalConsumed
 	}
 	tx.NotAfter(a.ExpiresAt - 1)
-	return put(c, s, tx, &a, from)
+	return r.put(c, s, tx, &a, from)
 }
 
+// denied refuses a call a person has said no to, or yes only to another.
 func denied(a writ.Approval, d writ.Decision) error {
-	e := writ.Refuse(writ.CodeApprovalDenied, "approvals.Use", "a person has denied this call", "do something else; the same call can be asked for again after expires_at").
-		With("approval", string(a.ID)).With("expires_at", writ.FormatTime(a.ExpiresAt))
+	e := writ.Refuse(writ.CodeApprovalDenied, "approvals.Use", "a person has denied this call", "do something else; the same call can be asked for again after expires_at")
+	if a.Replaced() {
+		e.Msg = "a person agreed to this call only with other arguments"
+		e.Hint = "read args of the successor with approval.get and make that call, with an Idempotency-Key of its own; this one can be asked for again after expires_at"
+		e = e.With("successor", string(a.Successor))
+	}
+	e = e.With("approval", string(a.ID)).With("expires_at", writ.FormatTime(a.ExpiresAt))
 	e.Rules = d.Rules()
 	return e
 }

@@ -9,7 +9,8 @@ import (
 // ApprovalDecideArgs are one person's decision.
 type ApprovalDecideArgs struct {
 	Approval writ.ApprovalID `json:"approval_id" doc:"The approval." pattern:"^apr_[0-7][0-9A-HJKMNP-TV-Z]{25}$"`
-	Decision string          `json:"decision" doc:"What you decide. One denial is enough." enum:"approve,deny"`
+	Decision string          `json:"decision" doc:"What you decide. One denial is enough; modify agrees to the call with the arguments in args instead." enum:"approve,deny,modify"`
+	Args     writ.RawObject  `json:"args,omitempty" doc:"With modify: all arguments of the call you agree to, without lease_id, fence and wait_s. run_id, task_id and capability stay as they are."`
 	Reason   string          `json:"reason,omitempty" doc:"Why, for those who read it later." maxLength:"500"`
 	Remember *Remember       `json:"remember,omitempty" doc:"With approve: let it hold for more than this one call, if policy allows that."`
 }
@@ -30,15 +31,21 @@ type ApprovalRespondArgs struct {
 func (r Room) decide() *writ.Capability {
 	const op = "approvals.Decide"
 	return writ.Define[ApprovalDecideArgs, ApprovalView](writ.Capability{
-		ID: "approval.decide", Safety: writ.SafetyMutating, Summary: "Approve or deny what somebody else wants to do.",
+		ID: "approval.decide", Safety: writ.SafetyMutating, Summary: "Approve or deny what somebody else wants to do, or agree to it with other arguments.",
 	}, writ.Verb[ApprovalDecideArgs]{
 		Locks: func(_ *writ.Call, a *ApprovalDecideArgs) []writ.Key { return []writ.Key{writ.ApprovalKey(a.Approval)} },
-		Reads: func(_ *writ.Call, a *ApprovalDecideArgs, s writ.Snapshot) (writ.ReadSet, error) {
+		Reads: func(c *writ.Call, a *ApprovalDecideArgs, s writ.Snapshot) (writ.ReadSet, error) {
 			rs, err := r.reads(a.Approval, s)
-			if a.Remember != nil && s.Docs[writ.ApprovalKey(a.Approval)].Version != 0 {
-				if old, _, _, err := writ.Get[writ.Approval](s, writ.ApprovalKey(a.Approval)); err == nil {
-					rs.Docs = append(rs.Docs, writ.AskKey(wider(old, a.Remember.Scope).Request()))
-				}
+			if err != nil || s.Docs[writ.ApprovalKey(a.Approval)].Version == 0 {
+				return rs, err
+			}
+			old, _, _, err := writ.Get[writ.Approval](s, writ.ApprovalKey(a.Approval))
+			switch {
+			case err != nil:
+			case a.Decision == "modify":
+				err = r.modifyReads(op, c, s, old, a.Args, &rs)
+			case a.Remember != nil:
+				rs.Docs = append(rs.Docs, writ.AskKey(wider(old, a.Remember.Scope).Request()))
 			}
 			return rs, err
 		},
@@ -50,11 +57,15 @@ func (r Room) decide() *writ.Capability {
 			if err != nil {
 				return tx, reply, err
 			}
-			if a.Decision != "approve" {
-				if a.Remember != nil {
-					return tx, reply, invalid(op, "/remember", "goes with approve only")
-				}
-				return r.vote(op, c, s, old, false, a.Reason)
+			switch {
+			case a.Remember != nil && a.Decision != "approve":
+				return tx, reply, invalid(op, "/remember", "goes with approve only")
+			case len(a.Args) > 0 && a.Decision != "modify":
+				return tx, reply, invalid(op, "/args", "goes with modify only")
+			case a.Decision == "modify":
+				return r.modify(op, c, s, old, a.Args, a.Reason)
+			case a.Decision != "approve":
+				return r.vote(c, s, old, false, a.Reason)
 			}
 			if slices.ContainsFunc(old.Needs, func(n writ.Need) bool { return n.Kind == writ.ApproveHumanAction }) {
 				return tx, reply, writ.Refuse(writ.CodeIllegal, op, "this approval needs an answer, not only a yes", "use approval.respond").
@@ -65,7 +76,7 @@ func (r Room) decide() *writ.Capability {
 					return tx, reply, err
 				}
 			}
-			more, reply, err := r.vote(op, c, s, old, true, a.Reason)
+			more, reply, err := r.vote(c, s, old, true, a.Reason)
 			more.Join(tx)
 			return more, reply, err
 		},
@@ -103,12 +114,13 @@ func (r Room) respond() *writ.Capability {
 				return tx, reply, writ.Refuse(writ.CodeTooLarge, op, "the answer is too large to keep", "store what is large elsewhere and answer with a reference")
 			}
 			old.Response = a.Response
-			return r.vote(op, c, s, old, true, a.Reason)
+			return r.vote(c, s, old, true, a.Reason)
 		},
 	})
 }
 
-// reads names what a decision must see: the approval and what waits for it.
+// reads names what a decision must see: the approval, the task it is about, and
+// what waits for it.
 func (r Room) reads(id writ.ApprovalID, s writ.Snapshot) (writ.ReadSet, error) {
 	rs := writ.ReadSet{Docs: []writ.Key{writ.ApprovalKey(id)}}
 	if s.Docs[writ.ApprovalKey(id)].Version == 0 {
@@ -117,6 +129,9 @@ func (r Room) reads(id writ.ApprovalID, s writ.Snapshot) (writ.ReadSet, error) {
 	a, _, _, err := writ.Get[writ.Approval](s, writ.ApprovalKey(id))
 	if err != nil {
 		return rs, err
+	}
+	if a.Task != "" {
+		rs.Docs = append(rs.Docs, writ.TaskKey(a.Task))
 	}
 	return rs, r.readWaiting(&rs, a, s)
 }
@@ -143,6 +158,10 @@ func excluded(a writ.Approval, c writ.Caller) bool {
 // own about who may; these hold whatever the packs say.
 func undecided(op string, c *writ.Call, s writ.Snapshot, id writ.ApprovalID) (writ.Approval, error) {
 	a, version, err := load(op, c, s, id)
+	if err != nil {
+		return a, err
+	}
+	ended, err := over(s, a)
 	switch {
 	case err != nil:
 		return a, err
@@ -150,7 +169,7 @@ func undecided(op string, c *writ.Call, s writ.Snapshot, id writ.ApprovalID) (wr
 		return a, writ.IllegalMove(op, writ.ObjectApproval, string(a.State), string(writ.ApprovalApproved))
 	case a.Dead(s.Now):
 		return a, writ.IllegalMove(op, writ.ObjectApproval, string(writ.ApprovalExpired), string(writ.ApprovalApproved))
-	case over(s, a):
+	case ended:
 		return a, writ.IllegalMove(op, writ.ObjectApproval, string(writ.ApprovalExpired), string(writ.ApprovalApproved))
 	case excluded(a, c.Caller) || decidedBy(a, c.Caller):
 		return a, conflictOfInterest(op)
@@ -163,19 +182,26 @@ func undecided(op string, c *writ.Call, s writ.Snapshot, id writ.ApprovalID) (wr
 
 // over says whether the task an approval is about has ended: there is nothing
 // left to agree to.
-func over(s writ.Snapshot, a writ.Approval) bool {
+func over(s writ.Snapshot, a writ.Approval) (bool, error) {
 	t, ok, err := taskOf(s, a)
-	return err == nil && ok && writ.TaskMoves.Terminal(t.State)
+	return ok && writ.TaskMoves.Terminal(t.State), err
+}
+
+// vote is the caller's, neither for nor against as yet.
+func vote(c *writ.Call, s writ.Snapshot, reason string) writ.Vote {
+	return writ.Vote{
+		Session: c.Caller.Session, Principal: c.Caller.Principal, Controller: c.Caller.Controller, Openers: c.Caller.Openers, Role: c.Caller.Role,
+		Reason: reason, At: s.Now, Receipt: writ.ReceiptID(c.NewID(writ.PrefixReceipt, 0)),
+	}
 }
 
 // vote records a decision, and what follows from it: after the last vote that
 // was needed, or one denial, what waited is let go on or ended in the same
 // transaction.
-func (r Room) vote(op string, c *writ.Call, s writ.Snapshot, a writ.Approval, yes bool, reason string) (tx writ.Tx, reply writ.Reply, err error) {
-	a.Votes = append(slices.Clip(a.Votes), writ.Vote{
-		Session: c.Caller.Session, Principal: c.Caller.Principal, Controller: c.Caller.Controller, Openers: c.Caller.Openers, Role: c.Caller.Role,
-		Approve: yes, Reason: reason, At: s.Now, Receipt: writ.ReceiptID(c.NewID(writ.PrefixReceipt, 0)),
-	})
+func (r Room) vote(c *writ.Call, s writ.Snapshot, a writ.Approval, yes bool, reason string) (tx writ.Tx, reply writ.Reply, err error) {
+	v := vote(c, s, reason)
+	v.Approve = yes
+	a.Votes = append(slices.Clip(a.Votes), v)
 	switch {
 	case !yes:
 		a.State = writ.ApprovalDenied
@@ -183,7 +209,7 @@ func (r Room) vote(op string, c *writ.Call, s writ.Snapshot, a writ.Approval, ye
 		a.State = writ.ApprovalApproved
 	}
 	tx.NotAfter(a.ExpiresAt - 1)
-	if err := put(c, s, &tx, &a, writ.ApprovalPending); err != nil {
+	if err := r.put(c, s, &tx, &a, writ.ApprovalPending); err != nil {
 		return tx, reply, err
 	}
 	if a.State != writ.ApprovalPending {
@@ -193,17 +219,22 @@ func (r Room) vote(op string, c *writ.Call, s writ.Snapshot, a writ.Approval, ye
 	}
 	// More budget is used by being granted; there is no call to wait for.
 	if a.State == writ.ApprovalApproved && len(extends(a.Needs)) == len(a.Needs) {
-		if err := spend(c, s, &tx, &a); err != nil {
+		if err := r.spend(c, s, &tx, &a); err != nil {
 			return tx, reply, err
 		}
 	}
-	return tx, writ.Reply{Outcome: writ.OutcomeDone, Body: view(a, 0, s.Now), Versioned: []string{"version"}, ETag: -1}, nil
+	return tx, decided(a, s), nil
+}
+
+// decided answers a decision with what became of it.
+func decided(a writ.Approval, s writ.Snapshot) writ.Reply {
+	return writ.Reply{Outcome: writ.OutcomeDone, Body: view(a, 0, s.Now), Versioned: []string{"version"}, ETag: -1}
 }
 
 // spend marks an approval as used up in the transaction that approves it.
-func spend(c *writ.Call, s writ.Snapshot, tx *writ.Tx, a *writ.Approval) error {
+func (r Room) spend(c *writ.Call, s writ.Snapshot, tx *writ.Tx, a *writ.Approval) error {
 	a.State, a.Uses = writ.ApprovalConsumed, a.MaxUses
-	return put(c, s, tx, a, writ.ApprovalApproved)
+	return r.put(c, s, tx, a, writ.ApprovalApproved)
 }
 
 // wider is the request a remembered approval covers.

@@ -12,7 +12,8 @@
 //   - nobody decides what they stand behind: not the requester, not the person
 //     answerable for it, not who opened its session, not who enqueued the task;
 //     and one person counts once, however many sessions they have;
-//   - one no is enough, and nothing leads from denied or expired to approved.
+//   - one no is enough, and nothing leads from denied or expired to approved; a
+//     yes with other arguments is a yes to another call, and a no to this one.
 package approvals
 
 import "github.com/writ-gateway/writ"
@@ -24,9 +25,18 @@ type Config struct {
 	// Validate holds an answer to the schema policy asked for. Its error names
 	// no value.
 	Validate func(schema, value writ.RawObject) error
+	// Capability finds a capability; nil when there is none.
+	Capability func(writ.CapabilityID) *writ.Capability
+	// Decode holds raw arguments to the schema of a capability, as the door
+	// does with those of a call.
+	Decode func(k *writ.Capability, raw []byte) (any, error)
+	// Tell says who outside is told what becomes of approvals. Nil: nobody.
+	Tell writ.Subscribers
 }
 
 // Waiter is a room whose objects wait for approvals. Its functions are pure.
+// What waits for an approval waits for the one that takes its place with other
+// arguments (Modified): both functions are told of that one only.
 type Waiter interface {
 	// Reads names what Wait and Wake must see, given what has been read.
 	Reads(a writ.Approval, s writ.Snapshot) (writ.ReadSet, error)
@@ -60,6 +70,15 @@ func (r Room) readWaiting(rs *writ.ReadSet, a writ.Approval, s writ.Snapshot) er
 	return nil
 }
 
+func (r Room) wait(c *writ.Call, s writ.Snapshot, a writ.Approval, tx *writ.Tx) error {
+	for _, w := range r.cfg.Waiters {
+		if err := w.Wait(c, s, a, tx); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 func (r Room) wake(c *writ.Call, s writ.Snapshot, a writ.Approval, tx *writ.Tx) error {
 	for _, w := range r.cfg.Waiters {
 		if err := w.Wake(c, s, a, tx); err != nil {
@@ -69,8 +88,9 @@ func (r Room) wake(c *writ.Call, s writ.Snapshot, a writ.Approval, tx *writ.Tx) 
 	return nil
 }
 
-// put writes an approval that was in state from, and keeps its lists.
-func put(c *writ.Call, s writ.Snapshot, tx *writ.Tx, a *writ.Approval, from writ.ApprovalState) error {
+// put writes an approval that was in state from, keeps its lists, and tells of
+// it whoever wants to know.
+func (r Room) put(c *writ.Call, s writ.Snapshot, tx *writ.Tx, a *writ.Approval, from writ.ApprovalState) error {
 	if !writ.ApprovalMoves.May(from, a.State) {
 		return writ.IllegalMove("approvals", writ.ObjectApproval, string(from), string(a.State))
 	}
@@ -90,8 +110,25 @@ func put(c *writ.Call, s writ.Snapshot, tx *writ.Tx, a *writ.Approval, from writ
 		if writ.ApprovalMoves.Terminal(a.State) {
 			tx.Unindex(writ.IndexExpiries, string(a.ID))
 		}
+		if event := told(from, a.State); event != "" {
+			tx.Tell(r.cfg.Tell, writ.Notice{Event: event, Receipt: a.Receipt, At: s.Now, Approval: a.ID, State: a.State})
+		}
 	}
 	return tx.PutDoc(s, writ.ApprovalKey(a.ID), writ.ObjectApproval, *a)
+}
+
+// told is the event of a move; "" for one that nobody is told of: people who
+// were asked learn that they need not answer any more, not how it was used.
+func told(from, to writ.ApprovalState) writ.Event {
+	switch {
+	case from == "":
+		return writ.EventApprovalRequested
+	case from == writ.ApprovalPending && (to == writ.ApprovalApproved || to == writ.ApprovalDenied):
+		return writ.EventApprovalDecided
+	case from == writ.ApprovalPending && to == writ.ApprovalExpired:
+		return writ.EventApprovalExpired
+	}
+	return ""
 }
 
 // load reads an approval the caller may know.

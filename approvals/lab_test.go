@@ -1,8 +1,11 @@
 package approvals_test
 
 import (
+	"bytes"
+	"encoding/json"
 	"errors"
 	"maps"
+	"reflect"
 	"testing"
 
 	"github.com/writ-gateway/writ"
@@ -16,14 +19,48 @@ type lab struct {
 	*writtest.World
 	room  approvals.Room
 	verb  *writ.Capability
+	open  *writ.Capability     // one whose arguments people are shown all of
 	woken []writ.ApprovalState // what the waiting room was told, in order
+	waits []writ.ApprovalID    // what it was told to wait for
 }
+
+// argsOf are the arguments of one of the lab's verbs.
+type argsOf interface {
+	call(*lab) (*writ.Capability, any)
+}
+
+func (a doArgs) call(l *lab) (*writ.Capability, any)  { return l.verb, &a }
+func (a setArgs) call(l *lab) (*writ.Capability, any) { return l.open, &a }
 
 type doArgs struct {
 	What  string `json:"what"`
 	Lease string `json:"lease_id,omitempty"`
 	Fence int64  `json:"fence,omitempty"`
 	Key   string `json:"key,omitempty" writ:"secret"`
+}
+
+type setArgs struct {
+	What  string         `json:"what"`
+	Run   writ.RunID     `json:"run_id,omitempty"`
+	More  writ.RawObject `json:"more,omitempty"`
+	Lease string         `json:"lease_id"`
+	Fence int64          `json:"fence"`
+}
+
+// decode is as strict as the door's, as far as these tests go.
+func decode(k *writ.Capability, raw []byte) (any, error) {
+	d := json.NewDecoder(bytes.NewReader(raw))
+	d.DisallowUnknownFields()
+	out := reflect.New(k.Args)
+	bad := &writ.Error{Code: writ.CodeInputInvalid, Fields: []writ.FieldError{{Pointer: "/what", Msg: "is required"}}, Missing: []string{"what"}}
+	if err := d.Decode(out.Interface()); err != nil {
+		bad.Code, bad.Fields, bad.Missing = writ.CodeMalformed, []writ.FieldError{{Pointer: "", Msg: "unknown"}}, nil
+		return nil, bad
+	}
+	if a := out.Interface().(*setArgs); a.What == "" || a.Lease == "" || a.Fence < 1 {
+		return nil, bad
+	}
+	return out.Interface(), nil
 }
 
 func newLab(t *testing.T) *lab {
@@ -36,8 +73,13 @@ func newLab(t *testing.T) *lab {
 			}
 			return writ.Refuse(writ.CodeInputInvalid, "test", "no", "")
 		},
+		Capability: func(id writ.CapabilityID) *writ.Capability {
+			return map[writ.CapabilityID]*writ.Capability{l.verb.ID: l.verb, l.open.ID: l.open}[id]
+		},
+		Decode: decode,
 	})
 	l.verb = writ.Define[doArgs, doArgs](writ.Capability{ID: "thing.do", Summary: "Do.", Safety: writ.SafetyMutating}, writ.Verb[doArgs]{})
+	l.open = writ.Define[setArgs, setArgs](writ.Capability{ID: "thing.set", Summary: "Set.", Safety: writ.SafetyMutating}, writ.Verb[setArgs]{})
 	return l
 }
 
@@ -45,7 +87,8 @@ type waiter struct{ l *lab }
 
 func (waiter) Reads(writ.Approval, writ.Snapshot) (writ.ReadSet, error) { return writ.ReadSet{}, nil }
 
-func (waiter) Wait(*writ.Call, writ.Snapshot, writ.Approval, *writ.Tx) error {
+func (w waiter) Wait(_ *writ.Call, _ writ.Snapshot, a writ.Approval, _ *writ.Tx) error {
+	w.l.waits = append(w.l.waits, a.ID)
 	return nil
 }
 
@@ -73,16 +116,17 @@ type settled struct {
 }
 
 // settle plans what the door would: nothing is committed.
-func (l *lab) settle(by writ.Caller, args doArgs, sub writ.Subject, needs ...writ.Need) (settled, error) {
+func (l *lab) settle(by writ.Caller, args argsOf, sub writ.Subject, needs ...writ.Need) (settled, error) {
 	l.Helper()
-	call := l.NewCall(l.verb, by, &args)
+	verb, decoded := args.call(l)
+	call := l.NewCall(verb, by, decoded)
 	d := writ.Decision{Effect: writ.EffectRequireApproval, Needs: needs, PolicyRevision: "sha256:aa"}
 	s := l.Snapshot(writ.ReadSet{})
 	if sub.Task != nil {
 		s = l.Snapshot(writ.ReadSet{Docs: []writ.Key{writ.TaskKey(sub.Task.ID)}})
 	}
 	for hop := 0; ; hop++ {
-		want, err := l.room.Reads(call, l.verb, s, sub, d)
+		want, err := l.room.Reads(call, verb, s, sub, d)
 		if err != nil {
 			return settled{}, err
 		}
@@ -97,7 +141,7 @@ func (l *lab) settle(by writ.Caller, args doArgs, sub writ.Subject, needs ...wri
 		maps.Copy(s.Docs, more.Docs)
 		maps.Copy(s.Counters, more.Counters)
 	}
-	tx, reply, met, err := l.room.Settle(call, l.verb, s, sub, d)
+	tx, reply, met, err := l.room.Settle(call, verb, s, sub, d)
 	if err != nil {
 		return settled{}, err
 	}
@@ -122,12 +166,12 @@ func (l *lab) settle(by writ.Caller, args doArgs, sub writ.Subject, needs ...wri
 }
 
 // do is settle and commit.
-func (l *lab) do(by writ.Caller, args doArgs, needs ...writ.Need) (settled, error) {
+func (l *lab) do(by writ.Caller, args argsOf, needs ...writ.Need) (settled, error) {
 	l.Helper()
 	return l.about(by, args, writ.Subject{}, needs...)
 }
 
-func (l *lab) about(by writ.Caller, args doArgs, sub writ.Subject, needs ...writ.Need) (settled, error) {
+func (l *lab) about(by writ.Caller, args argsOf, sub writ.Subject, needs ...writ.Need) (settled, error) {
 	l.Helper()
 	out, err := l.settle(by, args, sub, needs...)
 	if err == nil && !out.tx.Empty() {
@@ -137,7 +181,7 @@ func (l *lab) about(by writ.Caller, args doArgs, sub writ.Subject, needs ...writ
 }
 
 // asked makes a call that is not met and returns its approval.
-func (l *lab) asked(by writ.Caller, args doArgs, needs ...writ.Need) writ.ApprovalID {
+func (l *lab) asked(by writ.Caller, args argsOf, needs ...writ.Need) writ.ApprovalID {
 	l.Helper()
 	out, err := l.do(by, args, needs...)
 	if err != nil {
@@ -150,7 +194,7 @@ func (l *lab) asked(by writ.Caller, args doArgs, needs ...writ.Need) writ.Approv
 }
 
 // happens makes a call that must be met.
-func (l *lab) happens(by writ.Caller, args doArgs, needs ...writ.Need) {
+func (l *lab) happens(by writ.Caller, args argsOf, needs ...writ.Need) {
 	l.Helper()
 	out, err := l.do(by, args, needs...)
 	if err != nil || !out.met {

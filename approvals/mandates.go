@@ -31,10 +31,10 @@ func (r Room) revoke() *writ.Capability {
 				return tx, reply, writ.IllegalMove(op, writ.ObjectApproval, string(a.State), string(writ.ApprovalRevoked))
 			}
 			a.State = writ.ApprovalRevoked
-			if err := put(c, s, &tx, &a, writ.ApprovalApproved); err != nil {
+			if err := r.put(c, s, &tx, &a, writ.ApprovalApproved); err != nil {
 				return tx, reply, err
 			}
-			return tx, writ.Reply{Outcome: writ.OutcomeDone, Body: view(a, 0, s.Now), Versioned: []string{"version"}, ETag: -1}, nil
+			return tx, decided(a, s), nil
 		},
 	})
 }
@@ -66,17 +66,21 @@ func (r Room) expire() *writ.Capability {
 			if err != nil {
 				return tx, reply, err
 			}
-			switch {
-			case !ok || writ.ApprovalMoves.Terminal(a.State):
+			if !ok || writ.ApprovalMoves.Terminal(a.State) {
 				tx.Unindex(writ.IndexExpiries, string(args.Approval))
 				return tx, reply, nil
-			case s.Now < a.ExpiresAt && !over(s, a):
+			}
+			ended, err := over(s, a)
+			if err != nil {
+				return tx, reply, err
+			}
+			if s.Now < a.ExpiresAt && !ended {
 				tx.Index(writ.IndexExpiries, string(a.ID), a.ExpiresAt)
 				return tx, reply, nil
 			}
 			from := a.State
 			a.State = writ.ApprovalExpired
-			if err := put(c, s, &tx, &a, from); err != nil {
+			if err := r.put(c, s, &tx, &a, from); err != nil {
 				return tx, reply, err
 			}
 			if from == writ.ApprovalPending {

@@ -23,6 +23,7 @@ type ApprovalView struct {
 	Remembered writ.ApprovalScope `json:"remembered,omitempty" doc:"Wider scope a decider let it hold for." enum:"run,session"`
 	Response   writ.RawObject     `json:"response,omitempty" doc:"Answer to a human_action."`
 	Successor  writ.ApprovalID    `json:"superseded_by,omitempty" doc:"The approval that took its place."`
+	Modified   writ.ApprovalID    `json:"modified_from,omitempty" doc:"The approval whose place it took: a person agreed to that call only with the arguments of this one."`
 	ExpiresAt  string             `json:"expires_at" doc:"From when on it counts for nothing."`
 	CreatedAt  string             `json:"created_at" doc:"When it was asked for."`
 	UpdatedAt  string             `json:"updated_at" doc:"When it last changed."`
@@ -34,7 +35,7 @@ type ApprovalView struct {
 type ApprovalVote struct {
 	Principal writ.PrincipalID `json:"principal" doc:"Who decided."`
 	Role      writ.Role        `json:"role" doc:"In which role."`
-	Decision  string           `json:"decision" doc:"What was decided." enum:"approve,deny"`
+	Decision  string           `json:"decision" doc:"What was decided; modify: agreed to with other arguments, see superseded_by." enum:"approve,deny,modify"`
 	Reason    string           `json:"reason,omitempty" doc:"Why."`
 	At        string           `json:"at" doc:"When."`
 	Receipt   writ.ReceiptID   `json:"receipt" doc:"Receipt of the decision."`
@@ -46,7 +47,7 @@ func view(a writ.Approval, version, now int64) ApprovalView {
 	v := ApprovalView{
 		ID: a.ID, State: a.State, Kind: a.Needs[0].Kind, Scope: a.Scope, Capability: a.Capability, Subject: a.Subject, Args: a.Args,
 		Labels: a.Labels, Run: a.Run, Task: a.Task, Request: a.Request, Requester: a.Requester, Needs: a.Needs, Votes: []ApprovalVote{},
-		MaxUses: a.MaxUses, Uses: a.Uses, Remembered: a.Remembered, Response: a.Response, Successor: a.Successor,
+		MaxUses: a.MaxUses, Uses: a.Uses, Remembered: a.Remembered, Response: a.Response, Successor: a.Successor, Modified: a.Modified,
 		ExpiresAt: writ.FormatTime(a.ExpiresAt), CreatedAt: writ.FormatTime(a.CreatedAt), UpdatedAt: writ.FormatTime(a.UpdatedAt),
 		Receipt: a.Receipt, Version: version,
 	}
@@ -55,7 +56,10 @@ func view(a writ.Approval, version, now int64) ApprovalView {
 	}
 	for _, vote := range a.Votes {
 		word := "deny"
-		if vote.Approve {
+		switch {
+		case vote.Modify:
+			word = "modify"
+		case vote.Approve:
 			word = "approve"
 		}
 		v.Votes = append(v.Votes, ApprovalVote{
@@ -105,21 +109,13 @@ type ApprovalList struct {
 	Next      string         `json:"next,omitempty" doc:"Value of after for the next page; absent on the last one."`
 }
 
-// pageOf is the range of a page, one longer than asked to see whether more
-// follow.
-func pageOf(a *ApprovalListArgs) (writ.Range, int) {
-	limit := 50
-	if a.Limit > 0 {
-		limit = int(min(a.Limit, 200))
-	}
-	r := writ.Range{Index: writ.IndexApprovals, Limit: limit + 1}
+// pageOf is the page a caller asks for.
+func pageOf(a *ApprovalListArgs) writ.Page {
+	p := writ.Page{Index: writ.IndexApprovals, After: string(a.After), Limit: a.Limit}
 	if a.State != "" {
-		r.Index = writ.ApprovalsIn(a.State)
+		p.Index = writ.ApprovalsIn(a.State)
 	}
-	if a.After != "" {
-		r.From = string(a.After) + "!" // sorts before every character of an id
-	}
-	return r, limit
+	return p
 }
 
 func (r Room) list() *writ.Capability {
@@ -127,12 +123,11 @@ func (r Room) list() *writ.Capability {
 		ID: "approval.list", Safety: writ.SafetyReadOnly, Summary: "List approvals, oldest first: all to those who decide, their own to others.",
 	}, writ.Verb[ApprovalListArgs]{
 		Reads: func(_ *writ.Call, a *ApprovalListArgs, s writ.Snapshot) (rs writ.ReadSet, err error) {
-			page, limit := pageOf(a)
-			rs.Ranges = append(rs.Ranges, page)
-			for i, m := range s.Ranges[page].Members {
-				if i < limit {
-					rs.Docs = append(rs.Docs, writ.ApprovalKey(writ.ApprovalID(m.Name)))
-				}
+			page := pageOf(a)
+			rs.Ranges = append(rs.Ranges, page.Range())
+			ids, _ := page.Of(s)
+			for _, id := range ids {
+				rs.Docs = append(rs.Docs, writ.ApprovalKey(writ.ApprovalID(id)))
 			}
 			return rs, nil
 		},
@@ -153,14 +148,9 @@ func (r Room) list() *writ.Capability {
 // eachListed calls f for every approval of a page that the caller may see, and
 // returns where the next page begins.
 func eachListed(c *writ.Call, args *ApprovalListArgs, s writ.Snapshot, f func(a writ.Approval, version int64)) (next string, err error) {
-	page, limit := pageOf(args)
-	members := s.Ranges[page].Members
-	if len(members) > limit {
-		members = members[:limit]
-		next = members[limit-1].Name
-	}
-	for _, m := range members {
-		a, version, ok, err := writ.Get[writ.Approval](s, writ.ApprovalKey(writ.ApprovalID(m.Name)))
+	ids, next := pageOf(args).Of(s)
+	for _, id := range ids {
+		a, version, ok, err := writ.Get[writ.Approval](s, writ.ApprovalKey(writ.ApprovalID(id)))
 		if err != nil {
 			return "", err
 		}

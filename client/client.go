@@ -154,7 +154,10 @@ func naturally(o *options) { o.noKey = true }
 // A call that people must agree to first has not happened: the error has
 // CodeApprovalRequired and the approval's id among its details, and Meta.Outcome is
 // writ.OutcomePending. Make the same call again, with the same key, once the
-// approval is approved.
+// approval is approved. If it is then refused with CodeApprovalDenied and a
+// successor among the details, a person agreed to it with other arguments only:
+// approval.get shows them, and the call with these is another call with a key of
+// its own.
 //
 // Errors are *writ.Error: what the gateway refused has the gateway's code;
 // CodeNotReady with an Err means that no answer came. Calls are repeated on

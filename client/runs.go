@@ -12,6 +12,7 @@ type RunOptions struct {
 	Title       string           `json:"title,omitempty"`
 	Goal        string           `json:"goal,omitempty"`
 	ClosePolicy writ.ClosePolicy `json:"close_policy,omitempty"`
+	Parent      writ.RunID       `json:"parent_run_id,omitempty"`
 	Budget      map[string]int64 `json:"budget"`
 }
 
@@ -24,6 +25,7 @@ type Run struct {
 	Reason      string           `json:"reason,omitempty"`
 	ClosePolicy writ.ClosePolicy `json:"close_policy"`
 	Sealed      bool             `json:"sealed"`
+	Parent      writ.RunID       `json:"parent_run_id,omitempty"`
 	Budget      map[string]Meter `json:"budget"`
 	OpenTasks   int64            `json:"open_tasks"`
 	BadTasks    int64            `json:"bad_tasks"`
@@ -64,4 +66,52 @@ func (c *Client) CancelRun(ctx context.Context, id writ.RunID, opts ...Option) (
 func (c *Client) GetRun(ctx context.Context, id writ.RunID) (r Run, err error) {
 	_, err = c.Invoke(ctx, "run.get", runArg{id}, &r)
 	return r, err
+}
+
+// BudgetReport is the budget of a run: what it limits, what is used and held of
+// it, and where it came from.
+type BudgetReport struct {
+	Run        writ.RunID      `json:"run_id"`
+	State      writ.RunState   `json:"state"`
+	Reason     string          `json:"reason,omitempty"`
+	WaitsFor   writ.ApprovalID `json:"waits_for,omitempty"`
+	Parent     writ.RunID      `json:"parent_run_id,omitempty"`
+	Root       writ.RunID      `json:"root_run_id,omitempty"`
+	Dimensions []BudgetLine    `json:"dimensions"`
+	Grants     []BudgetGrant   `json:"grants"`
+	Children   []BudgetChild   `json:"children"`
+}
+
+// BudgetLine is one dimension of a budget.
+type BudgetLine struct {
+	Dimension string `json:"dimension"`
+	Measure   string `json:"measure"` // sum, peak or time
+	Base      int64  `json:"base"`
+	Granted   int64  `json:"granted"`
+	Limit     int64  `json:"limit"`
+	Consumed  int64  `json:"consumed"`
+	Reserved  int64  `json:"reserved"` // by attempts under way and child runs
+	Remaining int64  `json:"remaining"`
+	Percent   int64  `json:"percent"`
+	Warned    int64  `json:"warned"`
+}
+
+// BudgetGrant is what people added.
+type BudgetGrant struct {
+	Approval  writ.ApprovalID `json:"approval_id"`
+	Dimension string          `json:"dimension"`
+	Add       int64           `json:"add"`
+	At        string          `json:"at"`
+}
+
+// BudgetChild is what a child run holds.
+type BudgetChild struct {
+	Run     writ.RunID       `json:"run_id"`
+	Amounts map[string]int64 `json:"amounts"`
+}
+
+// RunBudget shows the budget of a run.
+func (c *Client) RunBudget(ctx context.Context, id writ.RunID) (b BudgetReport, err error) {
+	_, err = c.Invoke(ctx, "run.budget", runArg{id}, &b)
+	return b, err
 }

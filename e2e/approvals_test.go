@@ -89,6 +89,18 @@ findings contains {
 	input.call.capability == "task.complete"
 	input.task.capability == "site.publish"
 }
+
+# METADATA
+# title: Stamping
+# description: Something is stamped.
+# custom: {id: ask.stamp, severity: low, control: a person looks}
+findings contains {
+	"rule": "ask.stamp", "effect": "require_approval", "code": "policy_denied", "message": "a person agrees before it is stamped",
+	"obligations": [{"type": "approval", "args": {"scope": "call", "expires_s": 600}}],
+} if {
+	input.call.capability == "task.complete"
+	input.task.capability == "site.stamp"
+}
 `)
 	data := filepath.Join(dir, "packs", "budgets", "data.yaml")
 	text, err := os.ReadFile(data)
@@ -339,7 +351,10 @@ func (w *world) riskyCast(t testing.TB) cast {
 	w.t, w.op.t = t, t
 	w.agent("planner", "web", "orchestrator", "", []string{}, nil)
 	w.agent("builder", "web", "executor", tool, []string{"fs:repo/"}, obj{"tools": []obj{
-		{"name": tool, "safety": "mutating"}, {"name": "site.burn", "safety": "destructive"}, {"name": "site.publish", "safety": "mutating"},
+		{"name": tool, "safety": "mutating"},
+		{"name": "site.burn", "safety": "destructive"},
+		{"name": "site.publish", "safety": "mutating"},
+		{"name": "site.stamp", "safety": "mutating"},
 	}})
 	c := cast{world: w, orc: w.session("planner", writ.RoleOrchestrator, "planner"), builder: w.session("builder", writ.RoleExecutor, "builder")}
 	body := obj{"title": "a run", "budget": obj{"steps": 1000}}

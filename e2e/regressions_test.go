@@ -5,11 +5,14 @@ import (
 	"encoding/base64"
 	"io/fs"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/writ-gateway/writ"
 )
 
 // These tests are named after weaknesses measured in gateways like this one.
@@ -139,8 +142,11 @@ func TestN16NoSelfService(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, "bolt")
 	c := newCast(t, w)
-	for _, path := range []string{"/transition", "/budget", "/resume", "/close"} {
+	for _, path := range []string{"/transition", "/resume", "/close"} {
 		c.builder.refused(404, "not_found", "POST", "/v1/runs/"+c.run+path, obj{"state": "active"})
+	}
+	for _, method := range []string{"POST", "PUT", "PATCH", "DELETE"} { // it can be read, and that is all
+		c.builder.refused(405, "malformed", method, "/v1/runs/"+c.run+"/budget", obj{"steps": 9})
 	}
 	c.builder.refused(403, "rbac_denied", "POST", "/v1/runs", obj{"budget": obj{"steps": 9}})
 	c.builder.refused(403, "rbac_denied", "POST", "/v1/runs/"+c.run+"/seal", nil)
@@ -280,4 +286,45 @@ func TestNothingIsSaidAboutTheEndThatIsNotThere(t *testing.T) {
 			}
 		}
 	})
+}
+
+// N11: what a caller says of itself, in headers, arguments or the environment of
+// its process, is no role and no approval.
+func TestN11ClaimsAreNotRights(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, "bolt")
+	c := newCast(t, w)
+	body := obj{"budget": obj{"steps": 9}}
+	for _, header := range [][]string{
+		{"Role", "operator"},
+		{"X-Role", "operator"},
+		{"X-Forwarded-User", "operator"},
+		{"X-Principal", "operator"},
+		{"X-Approved", "true"},
+		{"X-Approval-Id", "apr_01HZZZZZZZZZZZZZZZZZZZZZZZ"},
+		{"Remote-User", "operator"},
+		{"X-Original-Method", "GET"},
+	} {
+		if r, err := c.builder.try("POST", "/v1/runs", body, header...); err != nil || r.status != 403 || r.code() != writ.CodeRBAC {
+			t.Errorf("%v: %s %v", header, r, err)
+		}
+	}
+	for _, claim := range []obj{{"role": "operator"}, {"confirm": true}, {"approved": true}, {"principal": "operator"}, {"force": true}} {
+		args := obj{"budget": obj{"steps": 9}}
+		for k, v := range claim {
+			args[k] = v
+		}
+		c.orc.refused(400, "malformed", "POST", "/v1/runs", args)
+	}
+	token := filepath.Join(t.TempDir(), "builder.token")
+	if err := os.WriteFile(token, []byte(c.builder.token), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"WRIT_ROLE", "WRIT_PRINCIPAL", "WRIT_TENANT", "WRIT_AGENT", "USER"} {
+		cmd := exec.Command(binary, "run", "create", "--budget", `{"steps":9}`, "--url", w.gw[0].url, "--token-file", token)
+		cmd.Env = append(os.Environ(), name+"=operator", "WRIT_APPROVED=true")
+		if out, err := cmd.CombinedOutput(); err == nil || !strings.Contains(string(out), "rbac_denied") {
+			t.Errorf("%s: %v %s", name, err, out)
+		}
+	}
 }

@@ -22,6 +22,7 @@ import (
 var embeddedOnly = map[string]string{
 	"policy-author": "it is about files of policies; no gateway is in it",
 	"config":        "it is about where settings come from; the one gateway in it only shows where its data went",
+	"webhook":       "it is about files and the command line; no gateway is in it",
 	"doctor":        "it is about the files of a data directory, the embedded store's among them",
 }
 
@@ -153,8 +154,19 @@ func field(ts *testscript.TestScript, path []string) string {
 		ts.Fatalf("the output is not JSON: %v", err)
 	}
 	for _, name := range path {
-		m, _ := v.(map[string]any)
-		v = m[name]
+		switch x := v.(type) {
+		case map[string]any:
+			v = x[name]
+		case []any: // by its place, or "last"
+			v = nil
+			if i, err := strconv.Atoi(name); err == nil && i >= 0 && i < len(x) {
+				v = x[i]
+			} else if name == "last" && len(x) > 0 {
+				v = x[len(x)-1]
+			}
+		default:
+			v = nil
+		}
 	}
 	switch x := v.(type) {
 	case string:

@@ -225,6 +225,9 @@ func respond(cfg Config, w http.ResponseWriter, call *writ.Call, reply writ.Repl
 	if reply.ETag > 0 {
 		h.Set("ETag", `"`+strconv.FormatInt(reply.ETag, 10)+`"`)
 	}
+	for _, b := range reply.Budget {
+		h.Add("Budget-Warning", b.Dimension+"="+strconv.FormatInt(b.Percent, 10))
+	}
 	if reply.Replayed {
 		h.Set("Idempotency-Replayed", "true")
 	}

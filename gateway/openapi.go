@@ -111,6 +111,7 @@ func shared(doc *huma.OpenAPI) {
 	header("Receipt-Id", "Receipt of the transition or denial; absent for reads.", text(writ.PatternReceipt))
 	header("ETag", "Version of the document shown, for If-Match.", text(`^"[1-9][0-9]*"$`))
 	header("Policy-Revision", "Revision of the policy in force.", text(""))
+	header("Budget-Warning", "The call took its run to a mark of its budget for the first time: dimension=percent, for example steps=80. One header per dimension.", &huma.Schema{Type: huma.TypeString})
 	header("Idempotency-Replayed", "true when the reply is that of an earlier call with the same key.", &huma.Schema{Type: huma.TypeString, Enum: []any{"true"}})
 	header("Policy-Redacted", "JSON pointers into the body, each in quotes, * for every member or element: policy keeps these values from the caller. "+
 		`What stands there is "[redacted]", 0, false, or an object or array without contents.`, text(""))
@@ -220,7 +221,9 @@ func requestBody(cat *catalogue, r Route, args *huma.Schema) *huma.RequestBody {
 
 func success(o writ.Outcome, result *huma.Schema) *huma.Response {
 	res := &huma.Response{Headers: map[string]*huma.Param{}}
-	for _, h := range []string{"Request-Id", "Receipt-Id", "ETag", "Policy-Revision", "Policy-Redacted", "Policy-Limited", "Idempotency-Replayed"} {
+	for _, h := range []string{
+		"Request-Id", "Receipt-Id", "ETag", "Policy-Revision", "Policy-Redacted", "Policy-Limited", "Idempotency-Replayed", "Budget-Warning",
+	} {
 		res.Headers[h] = headerRef(h)
 	}
 	switch o {

@@ -68,6 +68,7 @@ func routes() []Route {
 	add("runs", post, "/v1/runs", "run.create", made)
 	add("runs", get, "/v1/runs", "run.list", done)
 	add("runs", get, "/v1/runs/{run_id}", "run.get", done)
+	add("runs", get, "/v1/runs/{run_id}/budget", "run.budget", done)
 	for _, verb := range []string{"seal", "cancel"} {
 		add("runs", post, "/v1/runs/{run_id}/"+verb, writ.CapabilityID("run."+verb), done)
 	}

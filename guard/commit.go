@@ -21,12 +21,14 @@ import (
 func (t *try) commit(ctx context.Context, tx writ.Tx, reply writ.Reply, outcome string) (writ.Reply, *writ.Receipt, error) {
 	tx.Call = t.call.ID
 	charged := map[string]int64{}
+	t.warned = nil
 	if t.k.Class == writ.Ordinary && outcome == writ.OutcomeOfTransition {
 		for _, o := range t.d.cfg.Obligors {
-			c, err := o.Oblige(t.call, t.k, t.snap, t.sub, &tx)
+			c, warned, err := o.Oblige(t.call, t.k, t.snap, t.sub, &tx)
 			if err != nil {
 				return t.refused(ctx, err)
 			}
+			t.warned = append(t.warned, warned...)
 			for dim, n := range c {
 				charged[dim] += n
 			}
@@ -46,6 +48,9 @@ func (t *try) commit(ctx context.Context, tx writ.Tx, reply writ.Reply, outcome 
 			return writ.Reply{}, nil, err
 		}
 	}
+	if outcome == writ.OutcomeOfTransition {
+		t.notices(&tx)
+	}
 	release, err := t.lockWritten(tx)
 	if err != nil {
 		return writ.Reply{}, nil, err
@@ -60,6 +65,7 @@ func (t *try) commit(ctx context.Context, tx writ.Tx, reply writ.Reply, outcome 
 	}
 	if outcome == writ.OutcomeOfTransition {
 		t.notify(ctx)
+		t.warn(ctx, &reply)
 	}
 	if tx.Fact == nil {
 		return reply, nil, nil
@@ -131,13 +137,10 @@ func (t *try) changesNamed(tx writ.Tx) error {
 			continue
 		}
 		kind, id, _ := strings.Cut(string(o.Key), "/")
-		switch kind {
-		case writ.ObjectAgent, writ.ObjectSession, writ.ObjectTask, writ.ObjectRun, writ.ObjectGate, writ.ObjectApproval, writ.ObjectBundle:
-			if !slices.ContainsFunc(tx.Changes, func(c writ.Change) bool {
-				return c.Kind == kind && (c.ID == id || kind == writ.ObjectGate)
-			}) {
-				return defect("writes %s without naming its move", o.Key)
-			}
+		if slices.Contains(writ.ObjectKinds(), kind) && !slices.ContainsFunc(tx.Changes, func(c writ.Change) bool {
+			return c.Kind == kind && (c.ID == id || kind == writ.ObjectGate)
+		}) {
+			return defect("writes %s without naming its move", o.Key)
 		}
 	}
 	return nil
@@ -222,6 +225,8 @@ type evidence struct {
 	Input      string            `json:"policy_input,omitempty"`
 	Record     json.RawMessage   `json:"policy_record,omitempty"`
 	Outcome    string            `json:"outcome,omitempty"`
+
+	Warnings []writ.BudgetWarning `json:"budget_warnings,omitempty"`
 }
 
 // witnessed is what the evidence keeps of arguments. Those that are large and
@@ -238,6 +243,7 @@ func (t *try) addFact(tx *writ.Tx, st writ.Statement, reply writ.Reply) error {
 	ev := evidence{
 		Capability: t.k.ID, Via: t.call.Via, Call: t.call.ID, Principal: t.call.Caller.Principal,
 		Args: witnessed(cmp.Or(t.asked, t.call.Args)), Limited: t.limited, Cosigned: t.signed, Findings: t.dec.Findings, Input: t.dec.InputDigest, Record: t.dec.Record, Outcome: string(reply.Outcome),
+		Warnings: t.warned,
 	}
 	if ev.Args == nil {
 		ev.ArgsDigest = digestOf(t.call.Raw)

@@ -30,7 +30,7 @@ func (t *try) refused(ctx context.Context, err error) (writ.Reply, *writ.Receipt
 		return writ.Reply{}, nil, e
 	}
 	c := *e
-	e = &c
+	e, t.warned = &c, nil
 	if !t.counted && !t.d.denials.take(t.call.Caller.Tenant, t.call.Caller.Principal, time.Now()) {
 		return t.aggregated(ctx, e, "the principal has used up its receipts", nil)
 	}

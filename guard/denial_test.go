@@ -142,14 +142,16 @@ func (d draftless) Draft(st writ.Statement) ([]byte, []byte, error) {
 // greedy adds more to a denial than a commit takes.
 type greedy struct{}
 
-func (greedy) Reads(*writ.Call, *writ.Capability, writ.Subject) (rs writ.ReadSet, err error) { return }
+func (greedy) Reads(*writ.Call, *writ.Capability, writ.Snapshot, writ.Subject) (rs writ.ReadSet, err error) {
+	return
+}
 
 func (greedy) Facts(*writ.Call, *writ.Capability, writ.Snapshot, func() bool, *writ.Subject) error {
 	return nil
 }
 
-func (greedy) Oblige(*writ.Call, *writ.Capability, writ.Snapshot, writ.Subject, *writ.Tx) (map[string]int64, error) {
-	return nil, nil
+func (greedy) Oblige(*writ.Call, *writ.Capability, writ.Snapshot, writ.Subject, *writ.Tx) (map[string]int64, []writ.BudgetWarning, error) {
+	return nil, nil, nil
 }
 
 func (greedy) Denied(_ *writ.Call, _ writ.Snapshot, _ writ.Subject, _ writ.Decision, tx *writ.Tx) {

@@ -20,6 +20,7 @@ type Observer interface {
 	Denial(code string)
 	Shed(reason string)
 	Inflight(delta int)
+	BudgetWarning(dimension string, percent int64)
 }
 
 // Config is what a Door is made of. Everything but Observer, Log, Rand and the
@@ -36,6 +37,8 @@ type Config struct {
 	Cosigner  Cosigner      // optional: without one, what must be cosigned is denied
 	Origin    string        // of the ledger, signed into every receipt
 	Shards    []writ.Tenant // there are no others; anybody can write a tenant into a token
+	// Tell says who outside is told of allowed calls that policy wants known.
+	Tell writ.Subscribers
 
 	Observer Observer
 	Log      *slog.Logger
@@ -100,7 +103,7 @@ func New(cfg Config) (*Door, error) {
 
 // Limits of one call.
 const (
-	maxHops     = 5               // reads after the first, by the capability; obligors get one more
+	maxHops     = 5               // reads after the first, by the capability, by each obligor, and by approvals
 	maxTries    = 8               // commits that may conflict before contention
 	snapshotAge = 5 * time.Second // how old a judged snapshot may be when it commits
 	keyKeptFor  = 24 * time.Hour  // how long an idempotency key is remembered
@@ -198,3 +201,4 @@ func (nobody) Conflict(string)                          {}
 func (nobody) Denial(string)                            {}
 func (nobody) Shed(string)                              {}
 func (nobody) Inflight(int)                             {}
+func (nobody) BudgetWarning(string, int64)              {}

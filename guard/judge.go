@@ -2,7 +2,6 @@ package guard
 
 import (
 	"context"
-	"errors"
 	"strings"
 
 	"github.com/writ-gateway/writ"
@@ -40,11 +39,7 @@ func (t *try) judge(ctx context.Context) error {
 		sub.Agent = &writ.AgentFacts{ID: agent.ID, Status: agent.State, Domain: agent.Domain, WriteScope: agent.WriteScope}
 	}
 	for _, o := range t.d.cfg.Obligors {
-		more, err := o.Reads(t.call, t.k, sub)
-		if err != nil {
-			return err
-		}
-		if err := t.read(ctx, more); err != nil {
+		if err := t.readFor(ctx, func() (writ.ReadSet, error) { return o.Reads(t.call, t.k, t.snap, sub) }); err != nil {
 			return err
 		}
 		if err := o.Facts(t.call, t.k, t.snap, t.moves, &sub); err != nil {
@@ -89,21 +84,11 @@ func (t *try) needsApproval() bool {
 
 // settle asks the approvals whether what the decision needs is met.
 func (t *try) settle(ctx context.Context) (use writ.Tx, waits writ.Reply, met bool, err error) {
-	for hop := 0; ; hop++ {
-		more, err := t.d.cfg.Approver.Reads(t.call, t.k, t.snap, t.sub, t.dec)
-		if err != nil {
-			return use, waits, false, err
-		}
-		more = t.snap.Missing(more)
-		if more.Empty() {
-			break
-		}
-		if hop == maxHops {
-			return use, waits, false, writ.Fault(writ.CodeInternal, "guard.settle", errors.New("approvals read more than four times"))
-		}
-		if err := t.read(ctx, more); err != nil {
-			return use, waits, false, err
-		}
+	err = t.readFor(ctx, func() (writ.ReadSet, error) {
+		return t.d.cfg.Approver.Reads(t.call, t.k, t.snap, t.sub, t.dec)
+	})
+	if err != nil {
+		return use, waits, false, err
 	}
 	return t.d.cfg.Approver.Settle(t.call, t.k, t.snap, t.sub, t.dec)
 }
@@ -144,6 +129,16 @@ func (t *try) notify(ctx context.Context) {
 // allows it with.
 func (t *try) owes(msg, hint string) *writ.Error {
 	return &writ.Error{Code: writ.CodePolicy, Op: "guard.judge", Msg: msg, Hint: hint, Rules: t.dec.Rules()}
+}
+
+// warn says that the call took its run to a mark of its budget: to the caller,
+// the log and the metrics. The receipt's evidence says it too.
+func (t *try) warn(ctx context.Context, reply *writ.Reply) {
+	reply.Budget = t.warned
+	for _, w := range t.warned {
+		t.d.cfg.Observer.BudgetWarning(w.Dimension, w.Percent)
+		t.d.cfg.Log.WarnContext(ctx, "a run has used much of its budget", "run", w.Run, "dimension", w.Dimension, "percent", w.Percent)
+	}
 }
 
 // denied makes the refusal of a decision: the strongest finding names the code.

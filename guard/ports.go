@@ -86,17 +86,19 @@ type Cosigner interface {
 	Verify(key writ.PublicKey, c writ.Cosigned, signature []byte) bool
 }
 
-// Obligor adds a room's conditions to every call: budgets now, approvals
-// later. The door calls the three in order for each try.
+// Obligor adds a room's conditions to every call: budgets do. The door calls
+// the three in order for each try.
 type Obligor interface {
-	// Reads names what it must see for a subject.
-	Reads(c *writ.Call, k *writ.Capability, sub writ.Subject) (writ.ReadSet, error)
+	// Reads names what it must see for a subject, given what has been read; the
+	// door asks until nothing new is named.
+	Reads(c *writ.Call, k *writ.Capability, s writ.Snapshot, sub writ.Subject) (writ.ReadSet, error)
 	// Facts adds what policy should know (sub.Budget). moves says whether the
 	// call would move an object if it were allowed; it costs a plan.
 	Facts(c *writ.Call, k *writ.Capability, s writ.Snapshot, moves func() bool, sub *writ.Subject) error
 	// Oblige adds guards and operations to the transaction of an allowed call,
-	// and says what the call is charged.
-	Oblige(c *writ.Call, k *writ.Capability, s writ.Snapshot, sub writ.Subject, tx *writ.Tx) (map[string]int64, error)
+	// and says what the call is charged and which marks of its budget the run
+	// reaches with it for the first time.
+	Oblige(c *writ.Call, k *writ.Capability, s writ.Snapshot, sub writ.Subject, tx *writ.Tx) (map[string]int64, []writ.BudgetWarning, error)
 	// Denied may add follow-up index entries to the transaction of a denial.
 	Denied(c *writ.Call, s writ.Snapshot, sub writ.Subject, d writ.Decision, tx *writ.Tx)
 }

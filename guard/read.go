@@ -89,37 +89,34 @@ func (t *try) hops(ctx context.Context) error {
 	if t.call.IdempotencyKey != "" && !t.k.ReadOnly() {
 		base.Docs = append(base.Docs, writ.IdempotencyDoc(t.call.Caller, t.call.IdempotencyKey))
 	}
-	for range maxHops {
+	return t.readFor(ctx, func() (writ.ReadSet, error) {
 		more, err := t.k.Reads(t.call, t.snap)
+		return base.Join(more), err
+	})
+}
+
+// readFor reads what somebody asks for until nothing new is named.
+func (t *try) readFor(ctx context.Context, more func() (writ.ReadSet, error)) error {
+	for range maxHops {
+		want, err := more()
 		if err != nil {
 			return err
 		}
-		want := t.snap.Missing(join(base, more))
-		if want.Empty() {
+		if want = t.snap.Missing(want); want.Empty() {
 			return nil
 		}
 		if err := t.read(ctx, want); err != nil {
 			return err
 		}
 	}
-	more, err := t.k.Reads(t.call, t.snap)
+	want, err := more()
 	if err != nil {
 		return err
 	}
-	if missing := t.snap.Missing(more); !missing.Empty() {
+	if missing := t.snap.Missing(want); !missing.Empty() {
 		return writ.Fault(writ.CodeInternal, "guard.Do", errors.New("the capability asks for more reads than a call may make"))
 	}
 	return nil
-}
-
-// join is the union of two read sets; Missing removes what is there already.
-func join(a, b writ.ReadSet) writ.ReadSet {
-	return writ.ReadSet{
-		Docs:     append(a.Docs[:len(a.Docs):len(a.Docs)], b.Docs...),
-		Counters: append(a.Counters[:len(a.Counters):len(a.Counters)], b.Counters...),
-		Ranges:   append(a.Ranges[:len(a.Ranges):len(a.Ranges)], b.Ranges...),
-		Archive:  append(a.Archive[:len(a.Archive):len(a.Archive)], b.Archive...),
-	}
 }
 
 // storeDown is the refusal for a store that did not answer. What a store says in

@@ -33,9 +33,10 @@ type try struct {
 	rules   Decider // what the gate names
 	sub     writ.Subject
 	dec     writ.Decision
-	asked   any          // the arguments as decoded, while the call has smaller ones
-	limited []writ.Limit // what was made smaller
-	signed  *cosigned    // the signature policy wanted, once it held
+	asked   any                  // the arguments as decoded, while the call has smaller ones
+	limited []writ.Limit         // what was made smaller
+	signed  *cosigned            // the signature policy wanted, once it held
+	warned  []writ.BudgetWarning // by the commit, if it stands
 }
 
 // errAgain says that a guard no longer held: read and judge again.

@@ -178,6 +178,7 @@ func (h *heard) ObserveCall(string, string, float64, int) { h.calls.Add(1) }
 func (h *heard) Conflict(string)                          { h.conflicts.Add(1) }
 func (*heard) Denial(string)                              {}
 func (*heard) Inflight(int)                               {}
+func (*heard) BudgetWarning(string, int64)                {}
 
 // newWorld is a door on an embedded store that does not sync, with a clock of
 // its own.

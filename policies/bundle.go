@@ -8,8 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"path"
-	"strings"
 )
 
 // A bundle is the loaded sources as one tar (POSIX ustar): sorted names, mode
@@ -82,8 +80,7 @@ func bundled(name string) bool {
 	if name == modelFile || name == rowsFile {
 		return true
 	}
-	dir, base := path.Split(name)
-	id, ok := strings.CutPrefix(strings.TrimSuffix(dir, "/"), "packs/")
+	id, base, ok := inPackDir(name)
 	if !ok || !packID.MatchString(id) {
 		return false
 	}

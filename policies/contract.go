@@ -59,11 +59,14 @@ func (p *pack) admit(m *ast.Module) error {
 		if e.Negated && !sound {
 			note(at(e.Location, "not is used without `import future.keywords.not`: it would not hold of what is undefined"))
 		}
-		if len(e.With) > 0 {
-			note(at(e.Location, "with is for tests"))
+		if _, asks := p.question(e); len(e.With) > 0 && !asks {
+			note(at(e.Location, "%s", p.withRule()))
 		}
 		return false
 	})
+	for _, a := range m.Annotations {
+		a.Schemas = nil // the shape of the input is the gateway's to say
+	}
 	for _, r := range m.Rules {
 		name := r.Head.Ref().String()
 		switch {
@@ -128,7 +131,7 @@ func (p *pack) admitFinding(r *ast.Rule) error {
 		return at(r.Location, "rule %s is there twice; put the alternatives into a helper", f.Rule)
 	}
 	described := rule{finding: f, location: r.Location, last: lastLine(r)}
-	described.obligations, _, _, described.known = obligations(f.Rule, f.Effect, owes)
+	described.obligations, described.needs, _, described.known = obligations(f.Rule, f.Effect, owes)
 	for _, a := range r.Annotations {
 		if a.Scope != "rule" {
 			continue
@@ -164,7 +167,7 @@ func (p *pack) constant(t *ast.Term) error {
 	ast.WalkTerms(t, func(x *ast.Term) bool {
 		switch v := x.Value.(type) {
 		case ast.Ref:
-			if err == nil && p.configured(v) == nil {
+			if value, _ := p.configured(v); err == nil && !scalars(value) {
 				err = at(x.Location, "obligations hold constants and entries of data.%s.config that data.yaml has", p.ID)
 			}
 			return true
@@ -181,7 +184,10 @@ func (p *pack) constant(t *ast.Term) error {
 
 // resolved is an obligations term with the values of data.yaml in it.
 func (p *pack) resolved(t *ast.Term) (*ast.Term, error) {
-	x, err := ast.TransformRefs(t.Copy().Value, func(r ast.Ref) (ast.Value, error) { return ast.InterfaceToValue(p.configured(r)) })
+	x, err := ast.TransformRefs(t.Copy().Value, func(r ast.Ref) (ast.Value, error) {
+		entry, _ := p.configured(r) // what is not there was refused
+		return ast.InterfaceToValue(entry)
+	})
 	v, ok := x.(ast.Value)
 	if err != nil || !ok {
 		return nil, at(t.Location, "obligations cannot be read")
@@ -189,35 +195,42 @@ func (p *pack) resolved(t *ast.Term) (*ast.Term, error) {
 	return ast.NewTerm(v), nil
 }
 
-// configured is the number, the text, or the list of them that a reference names
-// in data.yaml; nil when there is none.
-func (p *pack) configured(r ast.Ref) any {
+// configured is what a reference names in data.yaml.
+func (p *pack) configured(r ast.Ref) (any, bool) {
 	config := ast.MustParseRef("data." + p.ID + ".config")
 	if !r.HasPrefix(config) || !r.IsGround() {
-		return nil
+		return nil, false
 	}
 	at := p.config
 	for _, step := range r[len(config):] {
 		m, _ := at.(map[string]any)
 		key, _ := step.Value.(ast.String)
-		at = m[string(key)]
-	}
-	list, ok := at.([]any)
-	if !ok {
-		list = []any{at}
-	}
-	for _, x := range list {
-		switch x.(type) {
-		case string, json.Number, float64, int, bool:
-		default:
-			return nil
+		if at = m[string(key)]; at == nil {
+			return nil, false
 		}
 	}
-	return at
+	return at, true
+}
+
+// scalars says whether a value of data.yaml is a number, a text or a truth
+// value, or a list of them.
+func scalars(v any) bool {
+	list, ok := v.([]any)
+	if !ok {
+		list = []any{v}
+	}
+	return !slices.ContainsFunc(list, func(x any) bool {
+		switch x.(type) {
+		case string, json.Number, float64, int, bool:
+			return false
+		}
+		return true
+	})
 }
 
 // ownRefs checks compiled modules, where every name is resolved: a pack sees
-// the input, its own rules and its own configuration.
+// the input, its own rules and its own configuration, and its wrapper the package
+// it adapts.
 func (p *pack) ownRefs(c *ast.Compiler) error {
 	rules := ast.MustParseRef("data.packs." + p.ID)
 	config := ast.MustParseRef("data." + p.ID + ".config")
@@ -225,7 +238,8 @@ func (p *pack) ownRefs(c *ast.Compiler) error {
 	for _, name := range slices.Sorted(maps.Keys(p.modules)) {
 		for _, rule := range c.Modules[name].Rules {
 			ast.WalkRefs(rule, func(r ast.Ref) bool {
-				own := r.HasPrefix(config) || r.HasPrefix(rules) && len(r) > len(rules)
+				own := r.HasPrefix(config) || r.HasPrefix(rules) && len(r) > len(rules) ||
+					p.Adapts != nil && r.HasPrefix(p.Adapts.root()) // in the forms of wrapper.go
 				if r.HasPrefix(ast.DefaultRootRef) && !own {
 					loc := r[0].Location
 					if loc == nil {

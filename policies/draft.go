@@ -18,6 +18,8 @@ type Draft struct {
 	problems []Problem
 	packs    map[string]*pack
 	compiler *ast.Compiler // nil when the packs do not compile together
+	roles    roles         // nil when the source has none, or none that can be read
+	governed []writ.CapabilityID
 	timeout  time.Duration
 }
 
@@ -27,7 +29,7 @@ type Draft struct {
 func Examine(ctx context.Context, src Source, o Options) *Draft {
 	o = o.withDefaults()
 	f, err := src.read()
-	d := &Draft{timeout: warmUpTimeout}
+	d := &Draft{timeout: warmUpTimeout, governed: o.Capabilities}
 	all := []error{err, d.read(ctx, f), checkMandatory(d.packs), o.validate()}
 	for _, c := range o.Capabilities {
 		if len(d.Route(c)) == 0 {
@@ -36,6 +38,7 @@ func Examine(ctx context.Context, src Source, o Options) *Draft {
 	}
 	if f[modelFile] != nil && f[rowsFile] != nil {
 		r, err := loadRoles(f, o)
+		d.roles = r
 		if err == nil && o.validate() == nil {
 			err = r.system(o)
 		}
@@ -126,17 +129,21 @@ func (d *Draft) Problems() []Problem { return d.problems }
 // DraftPack is a pack with what it is made of. It is shared: do not change it.
 type DraftPack struct {
 	PackInfo
-	Effects []writ.Effect
-	Modules map[string]*ast.Module // as parsed, by file name; without tests
-	Config  any                    // of data.yaml; nil without it
-	Mounted map[string]any         // what OPA's tools find at data.<id>
-	Rules   []DraftRule            // instead of those of PackInfo
+	Effects  []writ.Effect
+	Modules  map[string]*ast.Module // as parsed, by file name; without tests
+	Vendored map[string]*ast.Module // of the package it adapts
+	Asks     []string               // entry points of that package
+	Ignores  []string               // fields of its input that stay undefined
+	Config   any                    // of data.yaml; nil without it
+	Mounted  map[string]any         // what OPA's tools find at data.<id>
+	Rules    []DraftRule            // instead of those of PackInfo
 }
 
 // DraftRule is a rule and where it stands.
 type DraftRule struct {
 	RuleInfo
 	Obligations []writ.Obligation // what it asks the host to do
+	Needs       []writ.Need       // what it asks people for
 	Denies      bool              // the host cannot do that, so the finding denies whatever its effect
 	Pack        string
 	File        string
@@ -148,18 +155,31 @@ type DraftRule struct {
 func (d *Draft) Packs() []DraftPack {
 	var out []DraftPack
 	for _, p := range d.sorted() {
-		x := DraftPack{PackInfo: p.info(), Effects: p.Effects, Modules: p.modules, Config: p.config}
+		x := DraftPack{PackInfo: p.info(), Effects: p.Effects, Modules: p.modules, Vendored: p.vendored, Config: p.config}
+		if p.Adapts != nil {
+			x.Asks, x.Ignores = p.Adapts.Entrypoints.all(), p.Adapts.Ignores
+		}
 		x.Mounted, _ = data(map[string]*pack{p.ID: p})[p.ID].(map[string]any)
 		for _, r := range x.PackInfo.Rules {
 			one := p.rules[r.ID]
 			x.Rules = append(x.Rules, DraftRule{
-				RuleInfo: r, Obligations: one.obligations, Denies: !one.known,
+				RuleInfo: r, Obligations: one.obligations, Needs: one.needs, Denies: !one.known,
 				Pack: p.ID, File: one.location.File, Line: one.location.Row, Col: one.location.Col,
 			})
 		}
 		out = append(out, x)
 	}
 	return out
+}
+
+// Permits says whether the bindings of the source let a role invoke a capability
+// in some tenant. known is false when it has none that can be read, or the
+// capability is not one of those it was examined for.
+func (d *Draft) Permits(role writ.Role, c writ.CapabilityID) (permits, known bool) {
+	for p := range d.roles {
+		permits = permits || p.role == role && p.capability == c
+	}
+	return permits, d.roles != nil && slices.Contains(d.governed, c)
 }
 
 // Compiler holds the compiled packs; nil when they do not compile.

@@ -431,3 +431,6 @@ func TestInfo(t *testing.T) {
 		t.Errorf("got %+v, want %+v", r, want)
 	}
 }
+
+// permits asks for a role's right in the tenant there always is.
+func permits(e *Engine, r writ.Role, c writ.CapabilityID) bool { return e.Permit(r, "default", c) }

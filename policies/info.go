@@ -22,6 +22,7 @@ type PackInfo struct {
 	Owner        string     `json:"owner"`
 	Kind         string     `json:"kind" enum:"guard,mandatory"`
 	Capabilities []string   `json:"capabilities" doc:"Selectors of the calls it judges."`
+	Adapts       string     `json:"adapts,omitempty" doc:"The package of another host whose rules it asks."`
 	Rules        []RuleInfo `json:"rules" doc:"In the order of the sources."`
 }
 
@@ -49,6 +50,9 @@ func (e *Engine) Info() Info {
 
 func (p *pack) info() PackInfo {
 	out := PackInfo{ID: p.ID, Version: p.Version, Digest: p.digest, Title: p.Title, Owner: p.Owner, Kind: p.Kind}
+	if p.Adapts != nil {
+		out.Adapts = p.Adapts.Package
+	}
 	for _, sel := range p.Match.Capabilities {
 		out.Capabilities = append(out.Capabilities, string(sel))
 	}

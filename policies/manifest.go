@@ -49,6 +49,7 @@ type manifest struct {
 		Capabilities []selector `yaml:"capabilities"`
 	} `yaml:"match"`
 	Effects []writ.Effect `yaml:"effects"` // what its findings may ask for
+	Adapts  *adapts       `yaml:"adapts"`  // the package of another host it speaks for, if any
 }
 
 // selector picks capabilities: an id, "prefix.*" for everything below a
@@ -133,6 +134,9 @@ func (m *manifest) check(id string) error {
 	}
 	for _, e := range m.Effects {
 		note(e.Rank() > writ.EffectDeny.Rank(), "effects: unknown effect %q", e)
+	}
+	if m.Adapts != nil {
+		all = append(all, parts(m.Adapts.check())...)
 	}
 	return errors.Join(all...)
 }

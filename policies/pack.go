@@ -19,12 +19,13 @@ import (
 // pack is one pack as loaded: parsed and within its contract.
 type pack struct {
 	manifest
-	digest  string
-	modules map[string]*ast.Module // by file name
-	config  any                    // data.yaml's config; nil without the file
-	raw     any                    // pack.yaml's manifest, as OPA's tools would mount it
-	rules   map[string]*rule       // by id
-	order   []string               // rule ids as they stand in the sources
+	digest   string
+	modules  map[string]*ast.Module // by file name
+	vendored map[string]*ast.Module // of the package it adapts, by file name
+	config   any                    // data.yaml's config; nil without the file
+	raw      any                    // pack.yaml's manifest, as OPA's tools would mount it
+	rules    map[string]*rule       // by id
+	order    []string               // rule ids as they stand in the sources
 }
 
 // rule is one finding a pack can make. All of it is constant, so it is known
@@ -37,9 +38,11 @@ type rule struct {
 	control     string
 	location    *ast.Location // of the rule in the sources
 	last        int           // its last line
+	asks        []string      // entry points of the adapted package it depends on
 
 	obligations []writ.Obligation // what it asks the host to do
-	known       bool              // whether the host can; otherwise the finding denies
+	needs       []writ.Need       // what it asks people for
+	known       bool              // whether the host can do that; otherwise the finding denies
 }
 
 // loadPacks parses every pack of the sources, by id. With an error come the
@@ -56,15 +59,18 @@ func loadPacks(f files) (map[string]*pack, error) {
 			packs[id] = p
 		}
 	}
-	return packs, errors.Join(all...)
+	return packs, errors.Join(checkRoots(packs), errors.Join(all...))
 }
 
-// packFiles sorts the sources by pack.
+// packFiles sorts the sources by pack; the names are those below its directory.
 func packFiles(f files) map[string]files {
 	groups := map[string]files{}
 	for name, b := range f {
-		dir, base := path.Split(name)
-		if id, ok := strings.CutPrefix(path.Clean(dir), "packs/"); ok {
+		id, base, ok := inPackDir(name)
+		if !ok { // a deeper one, for which no id is right
+			id, base = path.Split(strings.TrimPrefix(name, "packs/"))
+		}
+		if strings.HasPrefix(name, "packs/") {
 			if groups[id] == nil {
 				groups[id] = files{}
 			}
@@ -75,7 +81,7 @@ func packFiles(f files) map[string]files {
 }
 
 func loadPack(id string, f files) (*pack, error) {
-	in := func(base string, err error) error { return inFile(path.Join("packs", id, base), err) }
+	in := func(base string, err error) error { return inPack(id, base, err) }
 	var all []error
 	m, err := parseManifest(id, f["pack.yaml"])
 	for _, e := range parts(err) {
@@ -85,7 +91,7 @@ func loadPack(id string, f files) (*pack, error) {
 		return nil, errors.Join(all...)
 	}
 	m.ID = id
-	p := &pack{manifest: *m, digest: f.digest(), modules: map[string]*ast.Module{}, rules: map[string]*rule{}}
+	p := &pack{manifest: *m, digest: f.digest(), modules: map[string]*ast.Module{}, vendored: map[string]*ast.Module{}, rules: map[string]*rule{}}
 	if p.raw, err = topKey(f["pack.yaml"], "manifest"); err != nil {
 		all = append(all, in("pack.yaml", err))
 	}
@@ -94,8 +100,9 @@ func loadPack(id string, f files) (*pack, error) {
 			all = append(all, in("data.yaml", err))
 		}
 	}
+	all = append(all, p.loadVendor(f))
 	for _, base := range f.names() {
-		if !strings.HasSuffix(base, ".rego") {
+		if !strings.HasSuffix(base, ".rego") || strings.HasPrefix(base, vendorDir) {
 			continue
 		}
 		name := path.Join("packs", id, base)
@@ -111,10 +118,14 @@ func loadPack(id string, f files) (*pack, error) {
 			all = append(all, err)
 		}
 	}
-	if len(p.rules) == 0 && len(all) == 0 {
-		all = append(all, Problem{File: "packs/" + id, Msg: "no rule adds to findings"})
+	err = errors.Join(all...)
+	if err == nil && len(p.rules) == 0 {
+		return p, Problem{File: "packs/" + id, Msg: "no rule adds to findings"}
 	}
-	return p, errors.Join(all...)
+	if err == nil && p.Adapts != nil {
+		err = p.adapt()
+	}
+	return p, err
 }
 
 // topKey decodes YAML as OPA's loader does and returns the value under its one

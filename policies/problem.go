@@ -45,6 +45,9 @@ func inFile(file string, err error) error {
 	return p
 }
 
+// inPack is inFile for a file of a pack.
+func inPack(id, base string, err error) error { return inFile("packs/"+id+"/"+base, err) }
+
 // parts takes a joined error apart.
 func parts(err error) []error {
 	if err == nil {

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/open-policy-agent/opa/v1/ast"
 	"github.com/open-policy-agent/opa/v1/rego"
@@ -87,6 +88,18 @@ type ExplainedRule struct {
 	File    string      `json:"file" doc:"Where it stands."`
 	Line    int         `json:"line" doc:"Its first line."`
 	Stopped int         `json:"stopped_at,omitempty" doc:"Line of the last condition that was not met, for a rule that did not hold."`
+
+	Adapted []AdaptedRule `json:"adapted,omitempty" doc:"What it made of the rules of the package the pack adapts."`
+}
+
+// AdaptedRule is a rule of another host that was asked. What it said is not
+// shown: it may be made of the input.
+type AdaptedRule struct {
+	Rule    string `json:"rule" doc:"Its full name."`
+	Held    bool   `json:"held" doc:"Whether it held of what it was shown of the call."`
+	File    string `json:"file" doc:"Where it stands."`
+	Line    int    `json:"line" doc:"Its first line."`
+	Stopped int    `json:"stopped_at,omitempty" doc:"Line of the last condition that was not met, for a rule that did not hold."`
 }
 
 // Explain evaluates a record with these packs and says of every rule whether it
@@ -126,8 +139,9 @@ func (s *snapshot) Explain(ctx context.Context, c writ.CapabilityID, record []by
 				File: x.location.File, Line: x.location.Row,
 			}
 			if !one.Held {
-				one.Stopped = stopped(*trace, x)
+				one.Stopped = stopped(*trace, x.location, x.last)
 			}
+			one.Adapted = p.explainAdapted(*trace, x)
 			out.Rules = append(out.Rules, one)
 		}
 	}
@@ -136,14 +150,34 @@ func (s *snapshot) Explain(ctx context.Context, c writ.CapabilityID, record []by
 
 // stopped is the furthest line of a rule's own body at which its evaluation
 // failed; 0 when it never came to it.
-func stopped(trace []*topdown.Event, x *rule) int {
+func stopped(trace []*topdown.Event, from *ast.Location, last int) int {
 	line := 0
 	for _, ev := range trace {
 		expr, ok := ev.Node.(*ast.Expr)
-		if ok && ev.Op == topdown.FailOp && expr.Location != nil && expr.Location.File == x.location.File &&
-			expr.Location.Row >= x.location.Row && expr.Location.Row <= x.last {
+		if ok && ev.Op == topdown.FailOp && expr.Location != nil && expr.Location.File == from.File &&
+			expr.Location.Row >= from.Row && expr.Location.Row <= last {
 			line = max(line, expr.Location.Row)
 		}
 	}
 	return line
+}
+
+// explainAdapted says of every rule of the entry points that a rule asks whether
+// it held.
+func (p *pack) explainAdapted(trace []*topdown.Event, x *rule) []AdaptedRule {
+	var out []AdaptedRule
+	for _, entry := range x.asks {
+		for _, r := range p.entryRules(entry) {
+			one := AdaptedRule{Rule: p.Adapts.Package + "." + entry, File: r.Location.File, Line: r.Location.Row}
+			one.Held = slices.ContainsFunc(trace, func(ev *topdown.Event) bool {
+				done, ok := ev.Node.(*ast.Rule)
+				return ok && ev.Op == topdown.ExitOp && done.Location.File == one.File && done.Location.Row == one.Line
+			})
+			if !one.Held {
+				one.Stopped = stopped(trace, r.Location, lastLine(r))
+			}
+			out = append(out, one)
+		}
+	}
+	return out
 }

@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -110,15 +111,19 @@ func revision(packs []*pack) string {
 
 func compile(packs []*pack) (*ast.Compiler, error) { return compileIn(capabilities(), packs) }
 
+// compileIn compiles the packs' own modules in strict mode. Where packs adapt
+// packages of others, everything is then compiled together, with less asked of
+// what nobody may edit.
 func compileIn(language *ast.Capabilities, packs []*pack) (*ast.Compiler, error) {
 	schemas, err := inputSchema()
 	if err != nil {
 		return nil, err
 	}
-	modules := map[string]*ast.Module{}
+	modules, adapted := map[string]*ast.Module{}, []*pack(nil)
 	for _, p := range packs {
-		for name, m := range p.modules {
-			modules[name] = m
+		maps.Copy(modules, p.modules)
+		if len(p.vendored) > 0 {
+			adapted = append(adapted, p)
 		}
 	}
 	c := ast.NewCompiler().WithCapabilities(language).WithStrict(true).WithSchemas(schemas).SetErrorLimit(0)
@@ -128,6 +133,19 @@ func compileIn(language *ast.Capabilities, packs []*pack) (*ast.Compiler, error)
 	var all []error
 	for _, p := range packs {
 		all = append(all, p.ownRefs(c))
+	}
+	if err := errors.Join(all...); err != nil || len(adapted) == 0 {
+		return c, err
+	}
+	for _, p := range adapted {
+		maps.Copy(modules, p.vendored)
+	}
+	c = ast.NewCompiler().WithCapabilities(adaptedLanguage(language)).WithSchemas(schemas).WithUseTypeCheckAnnotations(true).SetErrorLimit(0)
+	if c.Compile(modules); c.Failed() {
+		return nil, notShown(c.Errors)
+	}
+	for _, p := range adapted {
+		all = append(all, p.vendoredRefs(c))
 	}
 	return c, errors.Join(all...)
 }

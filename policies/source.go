@@ -29,7 +29,8 @@ const (
 )
 
 // files are the sources a decision depends on, by slash separated path:
-// packs/<id>/pack.yaml, packs/<id>/data.yaml, packs/<id>/*.rego without tests,
+// packs/<id>/pack.yaml, packs/<id>/data.yaml, packs/<id>/*.rego and
+// packs/<id>/vendor/*.rego without tests,
 // roles/model.conf and roles/policy.csv.
 type files map[string][]byte
 
@@ -78,19 +79,31 @@ func bundleSource(b []byte) Source {
 	return Source{"bundle", func() (files, error) { return readBundle(b) }}
 }
 
+// inPackDir takes the name of a pack's file apart: packs/<id>/<base>, where base
+// may be below vendor/.
+func inPackDir(name string) (id, base string, ok bool) {
+	rest, ok := strings.CutPrefix(name, "packs/")
+	if !ok {
+		return "", "", false
+	}
+	id, base, ok = strings.Cut(rest, "/")
+	return id, base, ok && !strings.Contains(strings.TrimPrefix(base, vendorDir), "/")
+}
+
 // decides says whether a decision depends on a file of a pack. Tests and prose
 // do not; err is set for what OPA's own tools would load and the engine would
 // not, because then the two would disagree about the pack.
 func decides(base string) (bool, error) {
+	base, vendored := strings.CutPrefix(base, vendorDir)
 	switch {
 	case strings.HasPrefix(base, "."), strings.HasSuffix(base, "_test.rego"):
 		return false, nil
-	case base == "pack.yaml", base == "data.yaml", strings.HasSuffix(base, ".rego"):
+	case strings.HasSuffix(base, ".rego"), !vendored && (base == "pack.yaml" || base == "data.yaml"):
 		return true, nil
 	}
 	switch path.Ext(base) {
 	case ".yaml", ".yml", ".json", ".gz":
-		return false, errors.New("a pack holds pack.yaml, data.yaml and .rego files; opa would load this one as data")
+		return false, errors.New("a pack holds pack.yaml, data.yaml and .rego files, vendor/ the last only; opa would load this one as data")
 	}
 	return false, nil
 }
@@ -127,20 +140,23 @@ func readSome(tree fs.FS, needRoles bool) (files, error) {
 			}
 			continue
 		}
-		entries, err := fs.ReadDir(tree, dir)
-		if err != nil {
-			note(dir, err)
-		}
-		for _, e := range entries {
-			name := path.Join(dir, e.Name())
-			wanted, err := decides(e.Name())
-			switch {
-			case e.IsDir():
-				note(name, errors.New("a pack holds no directories"))
-			case err != nil:
-				note(name, err)
-			case wanted:
-				take(name)
+		for _, below := range []string{"", vendorDir} {
+			entries, err := fs.ReadDir(tree, path.Join(dir, below))
+			if err != nil && (below == "" || !errors.Is(err, fs.ErrNotExist)) {
+				note(path.Join(dir, below), err)
+			}
+			for _, e := range entries {
+				name := path.Join(dir, below, e.Name())
+				wanted, err := decides(below + e.Name())
+				switch {
+				case e.IsDir() && below == "" && e.Name()+"/" == vendorDir:
+				case e.IsDir():
+					note(name, errors.New("a pack holds no directories but vendor/, and that holds none"))
+				case err != nil:
+					note(name, err)
+				case wanted:
+					take(name)
+				}
 			}
 		}
 	}

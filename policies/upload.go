@@ -58,8 +58,8 @@ func OpenBundle(sent, inForce []byte, add bool) (Contents, error) {
 		}
 		has := packFiles(f)
 		for name, b := range old {
-			id := strings.TrimPrefix(path.Dir(name), "packs/")
-			if roles := name == modelFile || name == rowsFile; roles && f[name] == nil || !roles && add && has[id] == nil {
+			id, _, pack := inPackDir(name)
+			if !pack && f[name] == nil || pack && add && has[id] == nil {
 				f[name] = b
 			}
 		}
@@ -217,8 +217,8 @@ func readUpload(b []byte) (files, error) {
 // inPacks is where a file lies in a source. Bundles that OPA loads too, as
 // writ policy bundle makes them, have their packs at the top.
 func inPacks(name string) string {
-	id, base, found := strings.Cut(name, "/")
-	if found && id != "packs" && id != "roles" && packID.MatchString(id) && !strings.Contains(base, "/") {
+	id, _, pack := inPackDir("packs/" + name)
+	if pack && id != "packs" && id != "roles" && packID.MatchString(id) {
 		return "packs/" + name
 	}
 	return name
@@ -234,21 +234,21 @@ func wanted(name string) (bool, error) {
 	case dir == "" && strings.HasPrefix(base, "."), dir == "roles" && path.Ext(base) == ".md": // .manifest, .signatures.json
 		return false, nil
 	}
-	id, inPack := strings.CutPrefix(dir, "packs/")
+	id, base, pack := inPackDir(name)
 	if dir == "packs" {
-		if decides, err := decides(base); decides || err != nil {
+		if decides, err := decides(path.Base(name)); decides || err != nil {
 			return false, badBundle("packs/ holds a file that belongs to no pack")
 		}
 		return false, nil
 	}
-	if !inPack || !packID.MatchString(id) {
+	if !pack || !packID.MatchString(id) {
 		return false, badBundle("it holds a file that is neither a pack's nor the roles'; packs are packs/<id>/, and `opa build` drops what they need (pack.yaml)")
 	}
 	is, err := decides(base)
 	switch {
 	case err != nil:
 		return false, badBundle("packs/" + id + ": " + err.Error())
-	case is && !fileName.MatchString(base):
+	case is && !fileName.MatchString(path.Base(name)):
 		return false, badBundle("packs/" + id + " holds a file with a strange name")
 	}
 	return is, nil

@@ -63,7 +63,9 @@ func audit(l *lab) {
 	for _, t := range tasks {
 		id := string(t.ID)
 		end, leased := leases[id]
-		if running := t.State == writ.TaskRunning; running != leased || running != (t.Lease != nil) || end != w.Counter(leaseEnd(t.ID)) {
+		running := t.State == writ.TaskRunning
+		keeps := running || t.State == writ.TaskParked && t.Lease != nil // no time runs on a parked lease
+		if running != leased || keeps != (t.Lease != nil) || end != w.Counter(leaseEnd(t.ID)) {
 			l.Fatalf("task %s is %s, lease %v, alarm %d, end %d", id, t.State, t.Lease, end, w.Counter(leaseEnd(t.ID)))
 		}
 		if t.Lease == nil {

@@ -95,11 +95,17 @@ func claimDescribe(c *writ.Call, a *TaskClaimArgs, s writ.Snapshot) (writ.Subjec
 	if err != nil {
 		return writ.Subject{}, err
 	}
+	r, err := loadRun(opClaim, s, t.Run)
+	if err != nil {
+		return writ.Subject{}, err
+	}
 	agreed := t
-	if tool, declared := agent.Tool(t.Capability); ok && declared {
+	tool, declared := agent.Tool(t.Capability)
+	if ok && declared {
 		expose(&t, tool)
 	}
-	sub, err := subjectOf(opClaim, c, s, t)
+	sub, err := subjectIn(r, c, s, t)
+	sub.Charge, sub.Price = attemptCharge(t, tool), priceOf(r, tool)
 	if sub.Task != nil {
 		sub.Task.Raised = t.Safety != agreed.Safety || t.Approval != agreed.Approval || len(t.Sinks) > len(agreed.Sinks)
 	}
@@ -213,7 +219,7 @@ func (p claimer) task(c *writ.Call, id writ.TaskID, s writ.Snapshot, agent writ.
 		return refuse(err)
 	}
 	expose(&t, tool)
-	end, err := d.take(c, &t, agent)
+	end, err := d.take(c, &t, agent, r, tool)
 	if err != nil {
 		return refuse(err)
 	}

@@ -74,7 +74,7 @@ func completePlan(c *writ.Call, a *TaskCompleteArgs, s writ.Snapshot, _ writ.Dec
 	if r.State != writ.RunActive && r.State != writ.RunPausedApproval { // what has begun may end while the run waits
 		return refuse(runEnded(opComplete, r))
 	}
-	t.Lease.Prepaid = 0 // this is the call it was paid for
+	d.usedSteps, d.stored = true, int64(len(result))
 	d.drop(&t, wakeAtOnce)
 	t.CancelAt, t.Failure = 0, nil
 	t.Labels = writ.JoinLabels(t.Labels, a.Labels)

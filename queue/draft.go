@@ -16,6 +16,10 @@ type draft struct {
 	receipt writ.ReceiptID
 	tx      writ.Tx
 	tallies []*tally
+
+	// Of the attempt that drop ends:
+	usedSteps bool  // by the present call, which is what was paid for in advance
+	stored    int64 // bytes of its result
 }
 
 func begin(op string, c *writ.Call, s writ.Snapshot) *draft {

@@ -52,6 +52,9 @@ func (d *draft) settle(t *tally) error {
 	if t.bad > 0 {
 		d.tx.Add(bad, t.bad)
 	}
+	if r.Parent != "" && writ.RunMoves.Terminal(r.State) && d.s.Counters[open] <= t.ended { // what its parent gave it can go back
+		d.tx.Index(writ.IndexTodo, writ.TodoSettle(r.ID), d.s.Now)
+	}
 	if r.State != writ.RunActive || !r.Sealed || r.ClosePolicy != writ.CloseAuto {
 		return nil // the run's version is guarded, so this still holds at the commit
 	}
@@ -72,5 +75,6 @@ func (d *draft) settle(t *tally) error {
 	}
 	d.tx.Move(writ.ObjectRun, string(r.ID), string(r.State), string(to))
 	r.State, r.Reason, r.UpdatedAt, r.Receipt = to, reason, d.s.Now, d.receipt
+	r.Ended(&d.tx, d.s.Now)
 	return d.tx.PutDoc(d.s, writ.RunKey(r.ID), writ.ObjectRun, r)
 }

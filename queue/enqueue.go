@@ -68,7 +68,9 @@ func (e enqueuer) describe(c *writ.Call, a *TaskEnqueueArgs, s writ.Snapshot) (w
 	if err != nil {
 		return writ.Subject{}, err
 	}
-	return subjectIn(r, c, s, t)
+	sub, err := subjectIn(r, c, s, t)
+	sub.Charge = writ.Charge{writ.BudgetWall: 0, writ.BudgetStorage: int64(len(t.Args))}
+	return sub, err
 }
 
 func (e enqueuer) plan(c *writ.Call, a *TaskEnqueueArgs, s writ.Snapshot, _ writ.Decision) (writ.Tx, writ.Reply, error) {

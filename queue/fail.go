@@ -110,7 +110,7 @@ func giveUp(op string, c *writ.Call, s writ.Snapshot, id writ.TaskID, lease writ
 	}
 	d := begin(op, c, s)
 	if paid {
-		t.Lease.Prepaid = 0
+		d.usedSteps = true
 	}
 	d.drop(&t, wakeAtOnce)
 	if err := next(d, &t, r); err != nil {

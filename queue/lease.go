@@ -78,8 +78,9 @@ func (d *draft) inTime(id writ.TaskID) error {
 }
 
 // take gives a queued task to the caller: lease, quota, scope locks and
-// deadline in one transaction. It wants queueReads and claimReads.
-func (d *draft) take(c *writ.Call, t *writ.Task, a writ.Agent) (end int64, err error) {
+// deadline in one transaction, and what its run holds ready for the attempt. It
+// wants queueReads and claimReads.
+func (d *draft) take(c *writ.Call, t *writ.Task, a writ.Agent, r writ.Run, tool writ.Tool) (end int64, err error) {
 	d.leave(t)
 	id := string(t.ID)
 	end = d.s.Now + t.LeaseSeconds*1000
@@ -91,7 +92,9 @@ func (d *draft) take(c *writ.Call, t *writ.Task, a writ.Agent) (end int64, err e
 	}
 	if c.Caller.Role.Works() {
 		t.Lease.Prepaid = writ.StepsOfAttempt - 1
+		d.tx.Add(writ.BudgetHeld(t.Run, writ.BudgetSteps), t.Lease.Prepaid)
 	}
+	d.hold(t, r, tool)
 	d.tx.AddUpTo(writ.AgentRunning(a.ID), 1, a.MaxConcurrent)
 	d.lock(*t)
 	d.tx.Index(writ.IndexLeases, id, end)
@@ -103,8 +106,7 @@ func (d *draft) take(c *writ.Call, t *writ.Task, a writ.Agent) (end int64, err e
 }
 
 // drop ends the lease of a running task: everything take took is given back,
-// what the run paid in advance and nobody has used included, and up to wake of
-// those that wait for its scopes return to their lanes. The caller puts the
+// what its run need not hold any more included, and up to wake of those that wait for its scopes return to their lanes. The caller puts the
 // task into its next state. It wants leaveReads.
 func (d *draft) drop(t *writ.Task, wake int) {
 	id := string(t.ID)
@@ -114,9 +116,7 @@ func (d *draft) drop(t *writ.Task, wake int) {
 	d.tx.Unindex(writ.SessionTasks(t.Lease.Session), id)
 	d.exactly(leaseEnd(t.ID))
 	d.set(leaseEnd(t.ID), 0)
-	if t.Lease.Prepaid > 0 {
-		d.tx.Add(writ.RunSteps(t.Run), -t.Lease.Prepaid)
-	}
+	d.giveBack(t)
 	d.unlock(*t)
 	d.wake(t.ID, wake)
 	t.Lease = nil

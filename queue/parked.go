@@ -33,7 +33,8 @@ func (Parking) Reads(a writ.Approval, s writ.Snapshot) (writ.ReadSet, error) {
 }
 
 // Wait parks the task of a call that needs approval: a task about to be claimed,
-// or one its holder makes a call about. Somebody else's call stops nothing.
+// or one its holder makes a call about. Somebody else's call stops nothing. A
+// task parked already waits on for an approval with other arguments.
 func (Parking) Wait(c *writ.Call, s writ.Snapshot, a writ.Approval, tx *writ.Tx) error {
 	if a.Task == "" {
 		return nil
@@ -45,6 +46,10 @@ func (Parking) Wait(c *writ.Call, s writ.Snapshot, a writ.Approval, tx *writ.Tx)
 	d := begin(opPark, c, s)
 	from := t.State
 	switch {
+	case a.Modified != "": // whatever the decider's call is, it stops nothing
+		if !waits(t, a) {
+			return nil
+		}
 	case t.State == writ.TaskQueued && c.Capability == "task.claim":
 		d.leave(&t)
 		if c.Entry != nil {
@@ -58,13 +63,22 @@ func (Parking) Wait(c *writ.Call, s writ.Snapshot, a writ.Approval, tx *writ.Tx)
 	default:
 		return nil
 	}
-	t.State, t.WaitsFor, t.ParkedAt = writ.TaskParked, a.ID, s.Now
+	if from != writ.TaskParked { // since when no time runs
+		t.ParkedAt = s.Now
+	}
+	t.State, t.WaitsFor = writ.TaskParked, a.ID
 	if err := d.put(&t, from); err != nil {
 		return err
 	}
 	more, err := d.done()
 	tx.Join(more)
 	return err
+}
+
+// waits says whether a task waits for an approval, or for the one whose place it
+// has just taken.
+func waits(t writ.Task, a writ.Approval) bool {
+	return t.State == writ.TaskParked && (t.WaitsFor == a.ID || a.Modified != "" && t.WaitsFor == a.Modified)
 }
 
 // Wake lets a parked task go on once people have agreed, and fails it when they
@@ -81,7 +95,7 @@ func (Parking) Wake(c *writ.Call, s writ.Snapshot, a writ.Approval, tx *writ.Tx)
 	if err != nil {
 		return err
 	}
-	if t.State != writ.TaskParked || t.WaitsFor != a.ID {
+	if !waits(t, a) {
 		return nil
 	}
 	r, err := loadRun(opUnpark, s, t.Run)

@@ -175,7 +175,7 @@ func digest(b []byte) string {
 const MaxWord = 200
 
 var (
-	kinds      = []string{writ.ObjectAgent, writ.ObjectSession, writ.ObjectTask, writ.ObjectRun, writ.ObjectGate, writ.ObjectApproval, writ.ObjectBundle}
+	kinds      = writ.ObjectKinds()
 	principals = []writ.PrincipalKind{"", writ.KindHuman, writ.KindAgent, writ.KindService, writ.KindConnector, writ.KindSystem}
 	roles      = []writ.Role{"", writ.RoleOperator, writ.RoleOrchestrator, writ.RoleExecutor, writ.RoleVerifier, writ.RoleApprover, writ.RoleAuditor, writ.RoleConnector, writ.RoleSystem}
 	effects    = []writ.Effect{"", writ.EffectAllow, writ.EffectRedact, writ.EffectRequireApproval, writ.EffectDeny}

@@ -1,5 +1,6 @@
 // Package runs plans the life of a run: create, seal, cancel and its failure
-// at a hard limit. What happens to the tasks of a run that ended is not its
+// at a hard limit; and how runs nest: a child spends what its parent set aside
+// for it, and what it leaves goes back when it has ended. What happens to the tasks of a run that ended is not its
 // business; it leaves a due entry "run <id>" for whoever cancels them.
 //
 // It is pure planning: it holds no store and no clock. Its invariants: a run
@@ -16,20 +17,26 @@ type Config struct{}
 
 // Capabilities are the verbs of this room.
 func Capabilities(Config) []*writ.Capability {
-	return []*writ.Capability{create(), seal(), cancel(), exhaust(), get(), list()}
+	return []*writ.Capability{create(), seal(), cancel(), get(), list(), budget(), exhaust(), overrun(), settle(), cascade()}
 }
 
-// Todo members this room leaves and takes.
-func todoReap(id writ.RunID) string    { return "run " + string(id) }
-func todoOffer(id writ.RunID) string   { return "offer " + string(id) }
-func todoExhaust(id writ.RunID) string { return "exhaust " + string(id) }
+// Todo members this room leaves to others.
+func todoReap(id writ.RunID) string  { return "run " + string(id) }
+func todoOffer(id writ.RunID) string { return "offer " + string(id) }
 
-// readRun reads a run with its counters.
+// readRun reads a run with its counters: all of them, since which of them it
+// limits is known only once it is read.
 func readRun(id writ.RunID) writ.ReadSet {
-	return writ.ReadSet{
+	rs := writ.ReadSet{
 		Docs:     []writ.Key{writ.RunKey(id)},
-		Counters: []writ.Counter{writ.RunSteps(id), writ.RunOpenTasks(id), writ.RunBadTasks(id)},
+		Counters: []writ.Counter{writ.RunOpenTasks(id), writ.RunBadTasks(id)},
 	}
+	for _, dim := range writ.BudgetDimensions() {
+		if writ.MeasureOf(dim) != writ.MeasureTime {
+			rs.Counters = append(rs.Counters, writ.BudgetUsed(id, dim))
+		}
+	}
+	return rs
 }
 
 // mayAct says whether a caller may change a run.
@@ -67,6 +74,9 @@ func move(call *writ.Call, op string, s writ.Snapshot, tx *writ.Tx, run *writ.Ru
 	run.State, run.UpdatedAt = to, s.Now
 	run.Receipt = writ.ReceiptID(call.NewID(writ.PrefixReceipt, 0))
 	tx.Move(writ.ObjectRun, string(run.ID), string(from), string(to))
+	if writ.RunMoves.Terminal(to) {
+		run.Ended(tx, s.Now)
+	}
 	return tx.PutDoc(s, writ.RunKey(run.ID), writ.ObjectRun, *run)
 }
 
@@ -84,4 +94,13 @@ const (
 	reasonTaskFailed = "task_failed"
 	reasonBudget     = "budget_exceeded"
 	reasonRequested  = "requested"
+	reasonParent     = "parent_ended"
 )
+
+// invalid refuses one argument.
+func invalid(op, pointer, msg string) *writ.Error {
+	return &writ.Error{
+		Code: writ.CodeInputInvalid, Op: op, Msg: "an argument is not acceptable", Hint: "correct every field named in errors",
+		Fields: []writ.FieldError{{Pointer: pointer, Msg: msg}},
+	}
+}

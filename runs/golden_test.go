@@ -12,5 +12,5 @@ var update = flag.Bool("update", false, "write the golden files")
 
 func TestStoredNames(t *testing.T) {
 	const run = "run_01ARYZ6S410000000000000000"
-	writtest.Golden(t, *update, "names.txt", fmt.Appendf(nil, "todo    %s\ntodo    %s\n", todoReap(run), todoExhaust(run)))
+	writtest.Golden(t, *update, "names.txt", fmt.Appendf(nil, "todo    %s\ntodo    %s\n", todoReap(run), todoOffer(run)))
 }

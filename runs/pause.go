@@ -36,7 +36,7 @@ func (Pausing) Wait(c *writ.Call, s writ.Snapshot, a writ.Approval, tx *writ.Tx)
 	if err != nil || !ok || run.State != writ.RunActive {
 		return err
 	}
-	run.WaitsFor = a.ID
+	run.WaitsFor, run.PausedAt = a.ID, s.Now
 	return move(c, "runs.Pause", s, tx, &run, writ.RunPausedApproval)
 }
 
@@ -68,13 +68,14 @@ func (Pausing) Wake(c *writ.Call, s writ.Snapshot, a writ.Approval, tx *writ.Tx)
 		case writ.ApprovalApproved:
 			to = writ.RunActive
 			if run.Sealed && run.ClosePolicy == writ.CloseAuto {
-				to = closing(s, tx, &run) // its last task may have ended meanwhile
+				to = closing(s, tx, &run, 0, 0) // its last task may have ended meanwhile
 			}
 			if to == writ.RunActive {
 				tx.Index(writ.IndexTodo, todoOffer(run.ID), s.Now)
 			}
 		case writ.ApprovalSuperseded:
 			run.WaitsFor = a.Successor
+			return move(c, op, s, tx, &run, to)
 		default:
 			to, run.Reason = writ.RunFailed, reasonDenied
 			if a.State == writ.ApprovalExpired {
@@ -82,6 +83,7 @@ func (Pausing) Wake(c *writ.Call, s writ.Snapshot, a writ.Approval, tx *writ.Tx)
 			}
 			tx.Index(writ.IndexTodo, todoReap(run.ID), s.Now)
 		}
+		run.PausedMs, run.PausedAt = run.PausedMs+s.Now-run.PausedAt, 0
 	}
 	return move(c, op, s, tx, &run, to)
 }

@@ -76,12 +76,17 @@ func (r *room) created(by writ.Caller, p writ.ClosePolicy) writ.RunID {
 	return body[RunView](r.t, r.must("run.create", by, &RunCreateArgs{ClosePolicy: p, Budget: RunBudget{Steps: 10}})).RunID
 }
 
+// exhausted is what follows a claim that was refused for want of steps.
+func exhausted(id writ.RunID) *RunExhaustArgs {
+	return &RunExhaustArgs{RunID: id, Dimension: writ.BudgetSteps, Amount: writ.StepsOfAttempt}
+}
+
 func TestCreate(t *testing.T) {
 	r := newRoom(t)
 	reply := r.must("run.create", r.orc, &RunCreateArgs{Title: "Build", Goal: "a site", Budget: RunBudget{Steps: 7}})
 	v := body[RunView](t, reply)
 	if reply.Outcome != writ.OutcomeCreated || v.State != writ.RunActive || v.ClosePolicy != writ.CloseAuto || v.Owner != "orc" ||
-		v.OwnerRole != writ.RoleOrchestrator || v.Budget.Steps != (RunMeter{Limit: 7, Remaining: 7}) || v.Version == 0 || reply.ETag != v.Version {
+		v.OwnerRole != writ.RoleOrchestrator || v.Budget[writ.BudgetSteps] != (RunMeter{Limit: 7, Remaining: 7}) || v.Version == 0 || reply.ETag != v.Version {
 		t.Fatalf("got %+v", v)
 	}
 	if doc := r.run(v.RunID); doc.CreatedBy != r.orc.Session || doc.Receipt != r.Facts[0].Receipt {
@@ -101,7 +106,7 @@ func TestRunEveryMove(t *testing.T) {
 	}{
 		{"run.seal", writ.RunDone, func(id writ.RunID) any { return &RunSealArgs{RunID: id} }},
 		{"run.cancel", writ.RunCancelled, func(id writ.RunID) any { return &RunCancelArgs{RunID: id, Reason: "mistake"} }},
-		{"run.exhaust", writ.RunFailed, func(id writ.RunID) any { return &RunExhaustArgs{RunID: id} }},
+		{"run.exhaust", writ.RunFailed, func(id writ.RunID) any { return exhausted(id) }},
 	} {
 		for _, from := range states {
 			t.Run(fmt.Sprintf("%s from %s", v.id, from), func(t *testing.T) {
@@ -113,7 +118,7 @@ func TestRunEveryMove(t *testing.T) {
 				if v.id == "run.exhaust" {
 					by = r.System()
 					r.SetCounter(writ.RunSteps(run.ID), 5)
-					r.SetIndex(writ.IndexTodo, "exhaust "+string(run.ID), r.Now)
+					r.SetIndex(writ.IndexTodo, writ.TodoExhaust(run.ID, writ.BudgetSteps, writ.StepsOfAttempt), r.Now)
 				}
 				switch {
 				case writ.RunMoves.May(from, v.to):
@@ -136,7 +141,7 @@ func TestRunEveryMove(t *testing.T) {
 				default:
 					r.refused(writ.CodeIllegal, v.id, by, v.args(run.ID))
 				}
-				if _, left := r.Index(writ.IndexTodo)["exhaust "+string(run.ID)]; left {
+				if _, left := r.Index(writ.IndexTodo)[writ.TodoExhaust(run.ID, writ.BudgetSteps, writ.StepsOfAttempt)]; left {
 					t.Fatal("the entry that triggered it is left")
 				}
 			})
@@ -250,20 +255,20 @@ func TestExhaustLooksAgain(t *testing.T) {
 	r := newRoom(t)
 	id := r.created(r.orc, writ.CloseAuto)
 	r.SetCounter(writ.RunSteps(id), 8) // of 10: a claim fits
-	r.SetIndex(writ.IndexTodo, "exhaust "+string(id), r.Now)
-	v := body[RunExhausted](t, r.must("run.exhaust", r.System(), &RunExhaustArgs{RunID: id}))
-	if _, due := r.Index(writ.IndexTodo)["exhaust "+string(id)]; v.Failed || r.run(id).State != writ.RunActive || due {
+	r.SetIndex(writ.IndexTodo, writ.TodoExhaust(id, writ.BudgetSteps, writ.StepsOfAttempt), r.Now)
+	v := body[RunExhausted](t, r.must("run.exhaust", r.System(), exhausted(id)))
+	if _, due := r.Index(writ.IndexTodo)[writ.TodoExhaust(id, writ.BudgetSteps, writ.StepsOfAttempt)]; v.Failed || r.run(id).State != writ.RunActive || due {
 		t.Fatalf("got %+v, due %v", v, due)
 	}
 	r.SetCounter(writ.RunSteps(id), 9)
-	v = body[RunExhausted](t, r.must("run.exhaust", r.System(), &RunExhaustArgs{RunID: id}))
+	v = body[RunExhausted](t, r.must("run.exhaust", r.System(), exhausted(id)))
 	if got := r.run(id); !v.Failed || got.State != writ.RunFailed || got.Reason != "budget_exceeded" {
 		t.Fatalf("got %+v", got)
 	}
 	facts := len(r.Facts)
-	r.must("run.exhaust", r.System(), &RunExhaustArgs{RunID: id})
+	r.must("run.exhaust", r.System(), exhausted(id))
 	gone := writ.RunID(r.NewID(writ.PrefixRun))
-	r.must("run.exhaust", r.System(), &RunExhaustArgs{RunID: gone})
+	r.must("run.exhaust", r.System(), exhausted(gone))
 	if len(r.Facts) != facts {
 		t.Fatal("failed twice")
 	}
@@ -279,17 +284,17 @@ func TestExhaustWaitsForAttemptsUnderWay(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			r := newRoom(t)
 			id := r.created(r.orc, writ.CloseAuto)
-			due := "exhaust " + string(id)
+			due := writ.TodoExhaust(id, writ.BudgetSteps, writ.StepsOfAttempt)
 			r.SetCounter(writ.RunSteps(id), 10)
 			r.SetIndex(writ.RunTasksIn(id, writ.TaskRunning), "tsk_0", 0)
 			r.SetIndex(writ.IndexTodo, due, r.Now)
-			r.must("run.exhaust", r.System(), &RunExhaustArgs{RunID: id})
+			r.must("run.exhaust", r.System(), exhausted(id))
 			if at := r.Index(writ.IndexTodo)[due]; at <= r.Now || r.run(id).State != writ.RunActive {
 				t.Fatalf("the run is %s, due %d at %d", r.run(id).State, at, r.Now)
 			}
 			r.DropIndex(writ.RunTasksIn(id, writ.TaskRunning), "tsk_0")
 			r.SetCounter(writ.RunSteps(id), c.used)
-			v := body[RunExhausted](t, r.must("run.exhaust", r.System(), &RunExhaustArgs{RunID: id}))
+			v := body[RunExhausted](t, r.must("run.exhaust", r.System(), exhausted(id)))
 			_, again := r.Index(writ.IndexTodo)["offer "+string(id)]
 			if _, left := r.Index(writ.IndexTodo)[due]; left || v.Failed != c.failed || again == c.failed {
 				t.Fatalf("failed %v, offered again %v, due %v", v.Failed, again, left)
@@ -357,7 +362,7 @@ func TestViewCounts(t *testing.T) {
 	r.SetCounter(writ.RunSteps(id), 4)
 	r.SetCounter(writ.RunOpenTasks(id), 2)
 	v := body[RunView](t, r.must("run.get", r.orc, &RunGetArgs{RunID: id}))
-	if v.Budget.Steps != (RunMeter{Limit: 10, Used: 4, Remaining: 6}) || v.OpenTasks != 2 {
+	if v.Budget[writ.BudgetSteps] != (RunMeter{Limit: 10, Used: 4, Remaining: 6}) || v.OpenTasks != 2 {
 		t.Fatalf("got %+v", v)
 	}
 }

@@ -5,28 +5,24 @@ import "github.com/writ-gateway/writ"
 // RunView is a run as the API shows it. The counters are from the moment it
 // was read.
 type RunView struct {
-	RunID       writ.RunID       `json:"run_id" doc:"The run."`
-	Title       string           `json:"title,omitempty" doc:"Title for people."`
-	Goal        string           `json:"goal,omitempty" doc:"What it is to reach."`
-	State       writ.RunState    `json:"state" doc:"Where it stands." enum:"active,paused_approval,done,failed,cancelled"`
-	WaitsFor    writ.ApprovalID  `json:"waits_for,omitempty" doc:"Approval it is paused for."`
-	Reason      string           `json:"reason,omitempty" doc:"Why it ended."`
-	ClosePolicy writ.ClosePolicy `json:"close_policy" doc:"Who ends it." enum:"auto,manual"`
-	Sealed      bool             `json:"sealed" doc:"Whether no task may be added any more."`
-	Budget      RunBudgetView    `json:"budget" doc:"Hard limits and what is used of them."`
-	OpenTasks   int64            `json:"open_tasks" doc:"Tasks that have not ended."`
-	BadTasks    int64            `json:"bad_tasks" doc:"Tasks that ended failed, dead or cancelled."`
-	Owner       writ.PrincipalID `json:"owner" doc:"Principal that created it."`
-	OwnerRole   writ.Role        `json:"owner_role" doc:"Role in which it was created."`
-	CreatedAt   string           `json:"created_at" doc:"When it was created (RFC 3339, UTC)."`
-	UpdatedAt   string           `json:"updated_at" doc:"When its state last changed (RFC 3339, UTC)."`
-	Receipt     writ.ReceiptID   `json:"receipt" doc:"Receipt of the last change."`
-	Version     int64            `json:"version" doc:"Version of the run, for If-Match."`
-}
-
-// RunBudgetView shows the budget of a run.
-type RunBudgetView struct {
-	Steps RunMeter `json:"steps" doc:"Committed changes of executors and verifiers inside the run."`
+	RunID       writ.RunID          `json:"run_id" doc:"The run."`
+	Title       string              `json:"title,omitempty" doc:"Title for people."`
+	Goal        string              `json:"goal,omitempty" doc:"What it is to reach."`
+	State       writ.RunState       `json:"state" doc:"Where it stands." enum:"active,paused_approval,done,failed,cancelled"`
+	WaitsFor    writ.ApprovalID     `json:"waits_for,omitempty" doc:"Approval it is paused for."`
+	Reason      string              `json:"reason,omitempty" doc:"Why it ended."`
+	ClosePolicy writ.ClosePolicy    `json:"close_policy" doc:"Who ends it." enum:"auto,manual"`
+	Sealed      bool                `json:"sealed" doc:"Whether no task may be added any more."`
+	Budget      map[string]RunMeter `json:"budget" doc:"What it limits, by dimension, and what is used of that; run.budget says more."`
+	Parent      writ.RunID          `json:"parent_run_id,omitempty" doc:"Run inside which it was created."`
+	OpenTasks   int64               `json:"open_tasks" doc:"Tasks and child runs that have not ended."`
+	BadTasks    int64               `json:"bad_tasks" doc:"Tasks that ended failed or dead, and child runs that did not end well."`
+	Owner       writ.PrincipalID    `json:"owner" doc:"Principal that created it."`
+	OwnerRole   writ.Role           `json:"owner_role" doc:"Role in which it was created."`
+	CreatedAt   string              `json:"created_at" doc:"When it was created (RFC 3339, UTC)."`
+	UpdatedAt   string              `json:"updated_at" doc:"When its state last changed (RFC 3339, UTC)."`
+	Receipt     writ.ReceiptID      `json:"receipt" doc:"Receipt of the last change."`
+	Version     int64               `json:"version" doc:"Version of the run, for If-Match."`
 }
 
 // RunMeter is one dimension of a budget.
@@ -37,14 +33,30 @@ type RunMeter struct {
 }
 
 func view(r writ.Run, s writ.Snapshot, version int64) RunView {
-	limit, used := r.Limit(writ.BudgetSteps), s.Counters[writ.RunSteps(r.ID)]
-	return RunView{
+	v := RunView{
 		RunID: r.ID, Title: r.Title, Goal: r.Goal, State: r.State, WaitsFor: r.WaitsFor, Reason: r.Reason, ClosePolicy: r.ClosePolicy, Sealed: r.Sealed,
-		Budget:    RunBudgetView{Steps: RunMeter{Limit: limit, Used: used, Remaining: max(0, limit-used)}},
+		Budget: map[string]RunMeter{}, Parent: r.Parent,
 		OpenTasks: s.Counters[writ.RunOpenTasks(r.ID)], BadTasks: s.Counters[writ.RunBadTasks(r.ID)],
 		Owner: r.Owner, OwnerRole: r.OwnerRole, CreatedAt: writ.FormatTime(r.CreatedAt), UpdatedAt: writ.FormatTime(r.UpdatedAt),
 		Receipt: r.Receipt, Version: version,
 	}
+	for dim := range r.Budget {
+		limit, used := r.Limit(dim), usedOf(r, s, dim)
+		v.Budget[dim] = RunMeter{Limit: limit, Used: used, Remaining: max(0, limit-used)}
+	}
+	return v
+}
+
+// usedOf is what a run has used of a dimension.
+func usedOf(r writ.Run, s writ.Snapshot, dim string) int64 {
+	if writ.MeasureOf(dim) != writ.MeasureTime {
+		return s.Counters[writ.BudgetUsed(r.ID, dim)]
+	}
+	now := s.Now
+	if writ.RunMoves.Terminal(r.State) {
+		now = r.UpdatedAt
+	}
+	return r.Worked(now)
 }
 
 // changed shows a run as the commit will have written it.
@@ -96,21 +108,13 @@ type RunList struct {
 // full pages.
 func ownedBy(p writ.PrincipalID) writ.Index { return writ.Index("list/runs/" + string(p)) }
 
-// pageOf is the range of a page, one longer than asked to see whether more
-// follow.
-func pageOf(call *writ.Call, a *RunListArgs) (r writ.Range, limit int) {
-	limit = 50
-	if a.Limit > 0 {
-		limit = int(min(a.Limit, 200))
-	}
-	r = writ.Range{Index: writ.IndexRuns, Limit: limit + 1}
+// pageOf is the page a caller asks for.
+func pageOf(call *writ.Call, a *RunListArgs) writ.Page {
+	p := writ.Page{Index: writ.IndexRuns, After: string(a.After), Limit: a.Limit}
 	if call.Caller.Role == writ.RoleOrchestrator {
-		r.Index = ownedBy(call.Caller.Principal)
+		p.Index = ownedBy(call.Caller.Principal)
 	}
-	if a.After != "" {
-		r.From = string(a.After) + "!" // sorts before every character of an id
-	}
-	return r, limit
+	return p
 }
 
 func list() *writ.Capability {
@@ -121,27 +125,21 @@ func list() *writ.Capability {
 			if call.Caller.Role == "" {
 				return rs, nil // not known yet whose runs to read
 			}
-			r, limit := pageOf(call, a)
-			rs.Ranges = append(rs.Ranges, r)
-			for i, m := range s.Ranges[r].Members {
-				if i < limit {
-					one := readRun(writ.RunID(m.Name))
-					rs.Docs = append(rs.Docs, one.Docs...)
-					rs.Counters = append(rs.Counters, one.Counters...)
-				}
+			page := pageOf(call, a)
+			rs.Ranges = append(rs.Ranges, page.Range())
+			ids, _ := page.Of(s)
+			for _, id := range ids {
+				one := readRun(writ.RunID(id))
+				rs.Docs = append(rs.Docs, one.Docs...)
+				rs.Counters = append(rs.Counters, one.Counters...)
 			}
 			return rs, nil
 		},
 		Plan: func(call *writ.Call, a *RunListArgs, s writ.Snapshot, _ writ.Decision) (tx writ.Tx, r writ.Reply, err error) {
-			rg, limit := pageOf(call, a)
-			out := RunList{Runs: []RunView{}}
-			members := s.Ranges[rg].Members
-			if len(members) > limit {
-				members = members[:limit]
-				out.Next = members[limit-1].Name
-			}
-			for _, m := range members {
-				run, version, ok, err := writ.Get[writ.Run](s, writ.RunKey(writ.RunID(m.Name)))
+			ids, next := pageOf(call, a).Of(s)
+			out := RunList{Runs: []RunView{}, Next: next}
+			for _, id := range ids {
+				run, version, ok, err := writ.Get[writ.Run](s, writ.RunKey(writ.RunID(id)))
 				if err != nil {
 					return tx, r, err
 				}

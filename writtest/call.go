@@ -109,8 +109,6 @@ func (w *World) Plan(c *writ.Capability, call *writ.Call) (*Planned, error) {
 	return p, nil
 }
 
-var objectKinds = []string{writ.ObjectAgent, writ.ObjectSession, writ.ObjectTask, writ.ObjectRun, writ.ObjectBundle}
-
 // check holds a plan to the rules of planning.
 func (p *Planned) check() error {
 	tx := &p.Tx
@@ -139,11 +137,11 @@ func (p *Planned) check() error {
 			return bad("document %s is written but was not read", o.Key)
 		}
 		kind, _, _ := strings.Cut(string(o.Key), "/")
-		for _, k := range objectKinds {
+		for _, k := range writ.ObjectKinds() {
 			if k != kind {
 				continue
 			}
-			if !moved[string(o.Key)] {
+			if !moved[string(o.Key)] && !(o.Key == writ.GateKey && moved["gate/gate"]) {
 				return bad("document %s is written without a move", o.Key)
 			}
 			var e struct {

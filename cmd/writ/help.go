@@ -189,6 +189,7 @@ var examples = map[writ.CapabilityID]string{
 	"session.list":      `writ session list --limit 20`,
 	"run.create":        `writ run create --title "spring release" --budget '{"steps":40}'`,
 	"run.get":           `writ run get run_01M89R8763R5PGQGSMXGFWBA4N`,
+	"run.budget":        `writ run budget run_01M89R8763R5PGQGSMXGFWBA4N`,
 	"run.list":          `writ run list --state active`,
 	"run.seal":          `writ run seal run_01M89R8763R5PGQGSMXGFWBA4N`,
 	"run.cancel":        `writ run cancel run_01M89R8763R5PGQGSMXGFWBA4N --reason mistake`,

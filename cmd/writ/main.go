@@ -1,7 +1,7 @@
 // Command writ is the gateway and everything one does with it from a terminal:
 // serve it, try it, call it, write its policies, and check its receipts. Every
-// command but serve, init, demo, doctor, openapi, receipt verify and those of
-// policy authors speaks HTTP to a gateway; none of them opens the store.
+// command but serve, init, demo, doctor, webhook, openapi, receipt verify and those
+// of policy authors speaks HTTP to a gateway; none of them opens the store.
 package main
 
 import (
@@ -104,6 +104,9 @@ func report(err error) int {
 	if a := e.Details["approval"]; a != "" {
 		fmt.Fprintf(os.Stderr, "writ: approval: %s\n", printable(a))
 	}
+	if next := e.Details["successor"]; next != "" {
+		fmt.Fprintf(os.Stderr, "writ: successor: %s\n", printable(next))
+	}
 	if e.Receipt != "" {
 		fmt.Fprintf(os.Stderr, "writ: receipt: %s\n", e.Receipt)
 	}
@@ -178,7 +181,7 @@ with leases and fences, and every transition and denial leaves a signed receipt.
 	)
 	cmd.SetHelpCommandGroupID("operate")
 	cmd.SetCompletionCommandGroupID("operate")
-	cmd.AddCommand(serveCommand(), initCommand(), demoCommand(), doctorCommand(), configCommand(), openapiCommand(), versionCommand())
+	cmd.AddCommand(serveCommand(), initCommand(), demoCommand(), doctorCommand(), configCommand(), webhookCommand(), openapiCommand(), versionCommand())
 	verbs := verbCommands()
 	for _, c := range verbs {
 		if c.Name() == "policy" {
@@ -187,7 +190,7 @@ with leases and fences, and every transition and denial leaves a signed receipt.
 		}
 	}
 	cmd.AddCommand(verbs...)
-	cmd.AddCommand(receiptCommand())
+	cmd.AddCommand(receiptCommand(), budgetCommand())
 	return cmd
 }
 

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"path"
 
@@ -12,22 +13,31 @@ import (
 )
 
 func policyInitCommand() *cobra.Command {
-	var pack string
+	var pack, adapt string
 	cmd := &cobra.Command{
 		Use: "init [DIR]", Short: "Start from a whole, working example", Args: maxOneArg,
 		Long: `Make a directory of policies: the built-in packs with their tests and fixtures, an example pack
 of your own (` + author.ExamplePack + `), roles, the schema of what packs see of a call, and a workflow for
-GitHub that checks it all. With --pack, add one new pack to a directory that is there.
+GitHub that checks it all. With --pack, add one new pack to a directory that is there. With --adapt
+too, the pack asks the rules of a Rego package that was written for another host: its files are
+copied as they are, and a wrapper is made from the rules it exports (allow, deny, violation, warn)
+and the input it reads; the pack loads when every todo_ in adapter.rego is replaced.
 Nothing that exists is overwritten.`,
 		Example: `  writ policy init policies
-  writ policy init policies --pack change_freeze`,
+  writ policy init policies --pack change_freeze
+  writ policy init policies --pack tool_guard --adapt ./guard`,
 		RunE: func(c *cobra.Command, args []string) error {
 			dir := policyDir(args)
 			if len(args) == 0 && pack == "" {
 				dir = "policies"
 			}
 			start := author.Init
-			if pack != "" {
+			switch {
+			case adapt != "" && pack == "":
+				return usageError{errors.New("--adapt wants --pack with the id of the new pack"), c.CommandPath()}
+			case adapt != "":
+				start = func(dir string) ([]string, error) { return author.InitAdapter(dir, pack, adapt) }
+			case pack != "":
 				start = func(dir string) ([]string, error) { return author.InitPack(dir, pack) }
 			}
 			names, err := start(dir)
@@ -37,11 +47,16 @@ Nothing that exists is overwritten.`,
 			for _, name := range names {
 				fmt.Fprintln(c.OutOrStdout(), name)
 			}
+			if adapt != "" {
+				fmt.Fprintf(c.ErrOrStderr(), "writ: next: say in packs/%s/adapter.rego what their rules see, then writ policy check %s\n", pack, dir)
+				return nil
+			}
 			fmt.Fprintf(c.ErrOrStderr(), "writ: next: writ policy test %s\n", dir)
 			return nil
 		},
 	}
 	cmd.Flags().StringVar(&pack, "pack", "", "id of one new pack to add to DIR")
+	cmd.Flags().StringVar(&adapt, "adapt", "", "file or directory of a package for another host, which the new pack asks")
 	return cmd
 }
 

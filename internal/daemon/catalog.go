@@ -26,6 +26,7 @@ type rooms struct {
 	evidence   func(writ.Receipt) ([]byte, error)
 	minLease   int64
 	vet        func(sent []byte) (signer string, err error) // nil: bundles need no signature
+	tell       writ.Subscribers
 }
 
 // build collects the capabilities of every room, with the validator of their
@@ -33,9 +34,10 @@ type rooms struct {
 func build(r rooms) (*writ.Registry, *gateway.Validator, error) {
 	var all []*writ.Capability
 	builtin := map[writ.CapabilityID]bool{}
-	// The validator is derived from the registry, and enqueueing checks task
-	// arguments with it; no call runs before both are there.
+	// The validator is derived from the registry, and enqueueing and approvals
+	// check arguments with it; no call runs before both are there.
 	var validator *gateway.Validator
+	var reg *writ.Registry
 	all = append(all, guard.Capabilities()...)
 	all = append(all, agents.Capabilities(agents.Config{
 		Secret: r.secret, Builtin: func(id writ.CapabilityID) bool { return builtin[id] },
@@ -49,7 +51,12 @@ func build(r rooms) (*writ.Registry, *gateway.Validator, error) {
 		}
 		return validator.Schema(schema, args)
 	}})...)
-	all = append(all, newApprovals(func(schema, value writ.RawObject) error { return validator.Schema(schema, value) }).Capabilities()...)
+	all = append(all, newApprovals(approvals.Config{
+		Tell:       r.tell,
+		Validate:   func(schema, value writ.RawObject) error { return validator.Schema(schema, value) },
+		Capability: func(id writ.CapabilityID) *writ.Capability { return reg.Get(id) },
+		Decode:     func(k *writ.Capability, raw []byte) (any, error) { return validator.Decode(k, raw) },
+	}).Capabilities()...)
 	all = append(all, newBundles(r.vet).Capabilities()...)
 	all = append(all, registry.Capabilities(registry.Config{
 		Builtin:    func() []*writ.Capability { return all },
@@ -61,8 +68,8 @@ func build(r rooms) (*writ.Registry, *gateway.Validator, error) {
 	for _, k := range all {
 		builtin[k.ID] = true
 	}
-	reg, err := writ.NewRegistry(all...)
-	if err != nil {
+	var err error
+	if reg, err = writ.NewRegistry(all...); err != nil {
 		return nil, nil, err
 	}
 	validator, err = gateway.NewValidator(reg)
@@ -70,9 +77,11 @@ func build(r rooms) (*writ.Registry, *gateway.Validator, error) {
 }
 
 // newApprovals joins the room of approvals with the rooms whose objects wait
-// while people decide.
-func newApprovals(validate func(schema, value writ.RawObject) error) approvals.Room {
-	return approvals.New(approvals.Config{Waiters: []approvals.Waiter{queue.Parking{}, runs.Pausing{}}, Validate: validate})
+// while people decide. What is in cfg its capabilities need; settling calls at
+// the door needs none of it.
+func newApprovals(cfg approvals.Config) approvals.Room {
+	cfg.Waiters = []approvals.Waiter{queue.Parking{}, runs.Pausing{}}
+	return approvals.New(cfg)
 }
 
 // Catalog is the registry without anything behind it: for descriptions, help
@@ -118,9 +127,10 @@ func dues() []guard.Due {
 			"run":     kind("run.reap", "run_id"),
 			"offer":   func(rest string) (writ.CapabilityID, map[string]any) { return "run.offer", queue.OfferArgs(rest) },
 			"wake":    kind("task.wake", "task_id"),
-			"exhaust": func(run string) (writ.CapabilityID, map[string]any) {
-				return "run.exhaust", map[string]any{"run_id": run, "dimension": writ.BudgetSteps}
-			},
+			"exhaust": func(rest string) (writ.CapabilityID, map[string]any) { return "run.exhaust", runs.ExhaustArgs(rest) },
+			"overrun": kind("run.overrun", "run_id"),
+			"settle":  kind("run.settle", "run_id"),
+			"cascade": kind("run.cascade", "run_id"),
 		}),
 	}
 }

@@ -40,6 +40,8 @@ type Config struct {
 	Inflight int      `yaml:"max_inflight" doc:"Calls under way at once before new ones are refused with 429. Default: 256."`
 	Grace    Duration `yaml:"outage_grace" doc:"How much longer leases and sessions live after a start or an outage, since nobody could renew them. Default: 60s."`
 	MinLease int      `yaml:"min_lease_seconds" doc:"Shortest lease a task may ask for, in seconds. Default: 10."`
+	Public   string   `yaml:"public_url" doc:"URL people reach the gateway by; notices link to it. Default: none, and no links."`
+	Webhooks Webhooks `yaml:"webhooks" doc:"Addresses that are told of approvals and of calls policy wants known: a list of {url, secret_file, events}, in a flag or variable as one line of YAML. url is https, or http to this machine. events is any of approval.requested, approval.decided, approval.expired and policy.notify; without it, all. Every replica wants the same list. Default: none."`
 	GCPct    int      `yaml:"gc_percent" doc:"Go garbage collector target (GOGC). Default: 400."`
 	MemoryMB int      `yaml:"memory_limit_mb" doc:"Soft memory limit in MiB. Default: 80 % of the container's, when there is one."`
 }
@@ -149,6 +151,8 @@ func (l *loading) file(path string, b []byte) {
 		case again:
 			bad(key.Line, "%s is set a second time", key.Value)
 		case value.Tag == "!!null":
+		case f.kind == reflect.TypeFor[Webhooks]():
+			l.set(f, fmt.Sprintf("configuration %s: line %d: %s", path, key.Line, key.Value), inOneLine(value))
 		case value.Kind != yaml.ScalarNode:
 			bad(value.Line, "%s: want one value", key.Value)
 		default:
@@ -265,6 +269,10 @@ func (c Config) wrong() (out []wrongField) {
 		must(h != "" && strings.Trim(strings.ToLower(h), "abcdefghijklmnopqrstuvwxyz0123456789-.:") == "",
 			"allowed_hosts", "want host names without ports, separated by commas")
 	}
+	must(c.Public == "" || publicURL(c.Public), "public_url", "want https://host or http://host, perhaps with a path, without user, query or fragment")
+	for _, why := range c.Webhooks.wrong() {
+		must(false, "webhooks", why)
+	}
 	must(validOrigin(c.Origin), "origin", "want a bare host name such as receipts.example.org")
 	must(c.Ledger == "writer" || c.Ledger == "none", "ledger", `want "writer" or "none"`)
 	must(c.Ledger != "none" || c.Store != "bolt", "ledger", "the embedded store has no other replica that could write it")
@@ -334,6 +342,12 @@ func (f field) set(c *Config, s string) error {
 			return fmt.Errorf("%q is not a duration such as 60s", s)
 		}
 		v.SetInt(int64(d))
+	case f.kind == reflect.TypeFor[Webhooks]():
+		w, err := parseWebhooks(s)
+		if err != nil {
+			return err
+		}
+		v.Set(reflect.ValueOf(w))
 	case f.kind.Kind() == reflect.Bool:
 		b, err := strconv.ParseBool(s)
 		if err != nil {
@@ -383,6 +397,9 @@ func Schema() map[string]any {
 		}
 		if f.enum != nil {
 			p["enum"] = f.enum
+		}
+		if f.kind == reflect.TypeFor[Webhooks]() {
+			webhooksSchema(p)
 		}
 		props[f.name] = p
 	}

@@ -3,6 +3,7 @@ package daemon
 import (
 	"os"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"testing"
 	"time"
@@ -66,6 +67,9 @@ func TestConfigErrorsNameTheField(t *testing.T) {
 		{"log: info\n...\nlog: [\n", "more than one document"},
 		{"allowed_hosts: a.example,,b.example\n", "allowed_hosts"},
 		{"allowed_hosts: http://a.example\n", "allowed_hosts"},
+		{"public_url: writ.example.org\n", "public_url: want https://host"},
+		{"public_url: https://me:pw@writ.example.org\n", "public_url: want https://host"},
+		{"public_url: https://writ.example.org/?a=b\n", "public_url: want https://host"},
 	} {
 		path := filepath.Join(t.TempDir(), "writ.yaml")
 		if err := os.WriteFile(path, []byte(tt.file), 0o600); err != nil {
@@ -90,6 +94,8 @@ func FuzzLoad(f *testing.F) {
 		"", "listen: 127.0.0.1:1\nlog: warn\noutage_grace: 5s\n", "listn: x\n", "outage_grace: soon\n", "max_inflight: 1e3\n", "log: info\n---\nlog: debug\n",
 		"data: &a x\nkeys: *a\n", "<<: {log: debug}\n", "store: redis://h:1/0\nledger: none\n", "outage_grace: [1]\n", "gc_percent: 0x10\nmemory_limit_mb: 0o7\n",
 		"activate_policies: yes\n", "data: ~\n", "!!binary aGk=: x\n", "\t", "{", "- a\n", "\xff",
+		"public_url: https://h/x\nwebhooks:\n- {url: 'https://h/?a=b', secret_file: s, events: [policy.notify]}\n", "webhooks: []\n", "webhooks: ''\n", "webhooks: |\n  - url: x\n",
+		"log: &a info\nwebhooks: [*a]\n", "webhooks: &b [{url: http://localhost/, secret_file: *b}]\n", "webhooks: [[[", "webhooks: {a: b}\n", "webhooks: 7\n",
 	} {
 		f.Add([]byte(text))
 	}
@@ -109,7 +115,7 @@ func FuzzLoad(f *testing.F) {
 			t.Fatalf("%q gave %+v, %v", text, c, err)
 		}
 		again, err := Load(path, noEnv, nil)
-		if err != nil || again != c {
+		if err != nil || !reflect.DeepEqual(again, c) {
 			t.Fatalf("%q gave %+v and then %+v, %v", text, c, again, err)
 		}
 	})
@@ -133,6 +139,7 @@ func TestSampleIsTheConfiguration(t *testing.T) {
 	t.Chdir(t.TempDir())
 	given := map[string]string{
 		"data": "here", "listen": "127.0.0.1:0", "activate_policies": "true", "outage_grace": "1500ms", "log": "info", "max_inflight": "9",
+		"webhooks": "[{url: 'https://h/?token=x', secret_file: s1, events: [approval.decided, policy.notify]}, {url: https://h/2, secret_file: /s2}]",
 	}
 	c, err := Load("", noEnv, given)
 	if err != nil {
@@ -148,11 +155,12 @@ func TestSampleIsTheConfiguration(t *testing.T) {
 	}
 	c.Data, _ = filepath.Abs(c.Data)
 	c.Keys = filepath.Join(c.Data, "keys")
+	c.Webhooks[0].SecretFile, _ = filepath.Abs("s1")
 	t.Chdir("/")
-	if got, err := Load(path, noEnv, nil); err != nil || got != c {
+	if got, err := Load(path, noEnv, nil); err != nil || !reflect.DeepEqual(got, c) {
 		t.Fatalf("got %+v, want %+v: %v\n%s", got, c, err, text)
 	}
-	for _, want := range []string{"\ndata: " + c.Data + "\n", "\nlog: info\n", "\n# store: bolt\n", "\n# min_lease_seconds: 10\n", "\n# origin: writ.local\n"} {
+	for _, want := range []string{"\ndata: " + c.Data + "\n", "\nlog: info\n", "\n# store: bolt\n", "\n# min_lease_seconds: 10\n", "\n# origin: writ.local\n", "\n# public_url: \"\"\n"} {
 		if !strings.Contains(text, want) {
 			t.Errorf("the sample does not hold %q:\n%s", want, text)
 		}

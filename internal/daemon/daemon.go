@@ -17,6 +17,7 @@ import (
 
 	"github.com/writ-gateway/writ"
 	"github.com/writ-gateway/writ/agents"
+	"github.com/writ-gateway/writ/approvals"
 	"github.com/writ-gateway/writ/budgets"
 	"github.com/writ-gateway/writ/gateway"
 	"github.com/writ-gateway/writ/guard"
@@ -26,6 +27,7 @@ import (
 	"github.com/writ-gateway/writ/receipts/ledger"
 	"github.com/writ-gateway/writ/store"
 	"github.com/writ-gateway/writ/store/blobs"
+	"github.com/writ-gateway/writ/webhooks"
 )
 
 // Daemon is a running gateway. Start brings it up, Stop takes it down; both
@@ -49,6 +51,8 @@ type Daemon struct {
 	door       *guard.Door
 	dispatcher *guard.Dispatcher
 	sweeper    *guard.Sweeper
+	endpoints  []webhooks.Endpoint
+	tell       writ.Subscribers
 	telemetry  *telemetry.Telemetry
 	listener   net.Listener
 	server     *http.Server
@@ -68,7 +72,7 @@ func New(cfg Config, log *slog.Logger) *Daemon {
 // a part refuses, the parts before it are stopped again.
 func (d *Daemon) Start(ctx context.Context) error {
 	steps := []func(context.Context) error{
-		d.openListener, d.openData, d.openStore, d.openKeys, d.sameKey, d.openLedger, d.openPolicies, d.openDoor, d.openGate, d.openLoops, d.openServer,
+		d.openWebhooks, d.openListener, d.openData, d.openStore, d.openKeys, d.sameKey, d.openLedger, d.openPolicies, d.openDoor, d.openGate, d.openLoops, d.openServer,
 	}
 	for _, step := range steps {
 		if err := step(ctx); err != nil {
@@ -277,7 +281,7 @@ func (d *Daemon) openDoor(context.Context) error {
 	}
 	reg, validator, err := build(rooms{
 		secret: agents.SecretsFrom(secret), policyInfo: func() any { return d.engine.Info() }, record: d.record, explain: d.explain, minLease: int64(d.cfg.MinLease),
-		export: d.export, vet: d.vet, evidence: d.evidence,
+		export: d.export, vet: d.vet, evidence: d.evidence, tell: d.tell,
 	})
 	if err != nil {
 		return err
@@ -287,7 +291,8 @@ func (d *Daemon) openDoor(context.Context) error {
 	d.gauges()
 	d.door, err = guard.New(guard.Config{
 		Store: d.store, Registry: reg, Decider: rules{d.engine}, Sealer: d.sealer, Archive: d.archive(),
-		Validator: validator, Obligors: []guard.Obligor{budgets.New()}, Approver: newApprovals(validator.Schema), Cosigner: receipts.Cosigner{}, Origin: d.keys.Origin, Shards: []writ.Tenant{shard},
+		Validator: validator, Obligors: []guard.Obligor{budgets.New()}, Approver: newApprovals(approvals.Config{Tell: d.tell}), Cosigner: receipts.Cosigner{}, Tell: d.tell,
+		Origin: d.keys.Origin, Shards: []writ.Tenant{shard},
 		Observer: d.telemetry.Door, Log: d.log, MaxInflight: d.cfg.Inflight,
 	})
 	return err
@@ -311,6 +316,8 @@ func (d *Daemon) openLoops(ctx context.Context) error {
 	d.dispatcher = guard.NewDispatcher(d.door, d.replica)
 	d.dispatcher.Start(shard)
 	d.onStop(func(context.Context) error { d.dispatcher.Stop(); return nil })
+
+	d.openCourier()
 	return nil
 }
 

@@ -53,6 +53,7 @@ func Examine(ctx context.Context, cfg Config) []Finding {
 	x.data()
 	x.keys()
 	x.policies(ctx)
+	x.webhooks()
 	running := x.gateway(ctx)
 	if !running {
 		x.address(ctx)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -351,7 +352,9 @@ func dueMembers(t *testing.T, d *Daemon, i writ.Index) map[string]int64 {
 }
 
 func quiet(t *testing.T, d *Daemon) bool {
-	return len(dueMembers(t, d, writ.IndexLeases)) == 0 && len(dueMembers(t, d, writ.IndexReady)) == 0 && len(dueMembers(t, d, writ.IndexTodo)) == 0
+	todo := dueMembers(t, d, writ.IndexTodo)
+	maps.DeleteFunc(todo, func(m string, _ int64) bool { return strings.HasPrefix(m, "overrun ") }) // due in a week
+	return len(dueMembers(t, d, writ.IndexLeases)) == 0 && len(dueMembers(t, d, writ.IndexReady)) == 0 && len(todo) == 0
 }
 
 // audit checks what must hold whatever happened, at a moment when nothing moves.
@@ -492,13 +495,17 @@ func audit(t *testing.T, d *Daemon, cr *crew) int {
 			t.Errorf("agent %s counts %d running tasks, has %d", a, n, running[a])
 		}
 	}
-	steps := facts(t, d)
+	steps, prepaid := facts(t, d), map[writ.RunID]int64{}
 	for _, task := range runningTasks { // a claim has paid for the end of the attempt
 		steps[task.Run] += task.Lease.Prepaid
+		prepaid[task.Run] += task.Lease.Prepaid
 	}
 	for _, run := range cr.runs {
 		if n := counter(writ.RunSteps(run)); n != steps[run] {
 			t.Errorf("run %s used %d steps, its receipts state %d metered calls", run, n, steps[run])
+		}
+		if n := counter(writ.BudgetHeld(run, writ.BudgetSteps)); n != prepaid[run] {
+			t.Errorf("run %s holds %d steps, its attempts have paid for %d", run, n, prepaid[run])
 		}
 		r, _, _, err := writ.Get[writ.Run](doc(writ.RunKey(run)), writ.RunKey(run))
 		if n := counter(writ.RunSteps(run)); err != nil || n < 0 || n > r.Budget[writ.BudgetSteps] {

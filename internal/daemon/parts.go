@@ -158,31 +158,34 @@ func (d *Daemon) inForce(ctx context.Context, note func(name string, ok bool, de
 	compare(checkReceiptKey, d.sealer.KeyID(), gate.ReceiptKeyID, "restart it with the keys in force")
 }
 
+// gauge reads a value from the store when somebody scrapes; what cannot be read
+// is no number.
+func gauge(f func(context.Context) (float64, error)) func() float64 {
+	return func() float64 {
+		ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
+		defer cancel()
+		v, err := f(ctx)
+		if err != nil {
+			return math.NaN()
+		}
+		return v
+	}
+}
+
 // gauges adds what is read from the store when somebody scrapes.
 func (d *Daemon) gauges() {
-	read := func(f func(context.Context) (float64, error)) func() float64 {
-		return func() float64 {
-			ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
-			defer cancel()
-			v, err := f(ctx)
-			if err != nil {
-				return math.NaN()
-			}
-			return v
-		}
-	}
-	d.telemetry.Gauge("outbox_facts", "Facts in the store that the ledger has not taken over.", read(func(ctx context.Context) (float64, error) {
+	d.telemetry.Gauge("outbox_facts", "Facts in the store that the ledger has not taken over.", gauge(func(ctx context.Context) (float64, error) {
 		head, err := d.store.Head(ctx, shard)
 		return float64(head.Backlog), err
 	}))
-	d.telemetry.Gauge("ledger_lag_facts", "Facts committed and not yet in the ledger of this replica.", read(func(ctx context.Context) (float64, error) {
+	d.telemetry.Gauge("ledger_lag_facts", "Facts committed and not yet in the ledger of this replica.", gauge(func(ctx context.Context) (float64, error) {
 		head, err := d.store.Head(ctx, shard)
 		if d.ledger == nil {
 			return 0, err
 		}
 		return float64(max(0, head.Seq-d.ledger.Last())), err
 	}))
-	d.telemetry.Gauge("lane_entries", "Entries that wait in lanes.", read(func(ctx context.Context) (float64, error) {
+	d.telemetry.Gauge("lane_entries", "Entries that wait in lanes.", gauge(func(ctx context.Context) (float64, error) {
 		lanes, err := d.store.Lanes(ctx, shard)
 		var n int64
 		for _, l := range lanes {
@@ -190,7 +193,7 @@ func (d *Daemon) gauges() {
 		}
 		return float64(n), err
 	}))
-	d.telemetry.Gauge("store_memory_bytes", "Memory the store uses, 0 when it does not say.", read(func(ctx context.Context) (float64, error) {
+	d.telemetry.Gauge("store_memory_bytes", "Memory the store uses, 0 when it does not say.", gauge(func(ctx context.Context) (float64, error) {
 		info, err := d.store.Info(ctx)
 		return float64(info.MemoryUsed), err
 	}))

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -16,7 +17,12 @@ import (
 // commented out at their default. Paths are absolute, so that the file works
 // from every directory.
 func Sample(c Config, given map[string]string, env func(string) string) (string, error) {
-	for _, p := range []*string{&c.Data, &c.Keys, &c.Policies} {
+	paths := []*string{&c.Data, &c.Keys, &c.Policies}
+	c.Webhooks = slices.Clone(c.Webhooks)
+	for i := range c.Webhooks {
+		paths = append(paths, &c.Webhooks[i].SecretFile)
+	}
+	for _, p := range paths {
 		if *p == "" {
 			continue
 		}

@@ -1,6 +1,10 @@
 package telemetry
 
-import "github.com/prometheus/client_golang/prometheus"
+import (
+	"strconv"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
 
 // Door counts what the door decides.
 type Door struct {
@@ -13,6 +17,7 @@ type Door struct {
 	denials   *prometheus.CounterVec
 	shed      *prometheus.CounterVec
 	inflight  prometheus.Gauge
+	warnings  *prometheus.CounterVec
 }
 
 func newDoor(reg *prometheus.Registry) *Door {
@@ -36,11 +41,14 @@ func newDoor(reg *prometheus.Registry) *Door {
 		shed: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "writ_door_shed_total", Help: "Calls refused for want of room, by reason: inflight, memory, backlog or age.",
 		}, []string{"reason"}),
+		warnings: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "writ_budget_warnings_total", Help: "Runs that reached a mark of their budget, by dimension and percent.",
+		}, []string{"dimension", "percent"}),
 		inflight: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "writ_door_inflight", Help: "Calls inside the door now.",
 		}),
 	}
-	reg.MustRegister(d.calls, d.seconds, d.tries, d.conflicts, d.denials, d.shed, d.inflight)
+	reg.MustRegister(d.calls, d.seconds, d.tries, d.conflicts, d.denials, d.shed, d.inflight, d.warnings)
 	return d
 }
 
@@ -64,3 +72,8 @@ func (d *Door) Shed(reason string) { d.shed.WithLabelValues(d.reasons.of(reason)
 
 // Inflight moves the number of calls inside the door.
 func (d *Door) Inflight(delta int) { d.inflight.Add(float64(delta)) }
+
+// BudgetWarning counts a run that reached a mark of its budget.
+func (d *Door) BudgetWarning(dimension string, percent int64) {
+	d.warnings.WithLabelValues(dimension, strconv.FormatInt(percent, 10)).Inc() // both from closed sets
+}

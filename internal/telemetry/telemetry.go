@@ -20,7 +20,8 @@ import (
 // Telemetry is the metrics of one gateway. All methods are safe for concurrent
 // use and never block.
 type Telemetry struct {
-	Door *Door
+	Door     *Door
+	Webhooks *Webhooks
 
 	reg  *prometheus.Registry
 	http *edge
@@ -30,7 +31,7 @@ type Telemetry struct {
 func New() *Telemetry {
 	reg := prometheus.NewRegistry()
 	reg.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
-	return &Telemetry{Door: newDoor(reg), reg: reg, http: newEdge(reg)}
+	return &Telemetry{Door: newDoor(reg), Webhooks: newWebhooks(reg), reg: reg, http: newEdge(reg)}
 }
 
 // Handler serves the metrics in the Prometheus text format.

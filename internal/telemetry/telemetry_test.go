@@ -29,6 +29,8 @@ func TestDoorMetrics(t *testing.T) {
 	d.Conflict("expect")
 	d.Denial("rbac_denied")
 	d.Shed("backlog")
+	r.Webhooks.Delivery("approval.requested", "delivered")
+	r.Webhooks.Delivery("approval.requested", "failed")
 	text := scrape(t, r)
 	for _, want := range []string{
 		`writ_door_calls_total{capability="task.claim",outcome="ok"} 1`,
@@ -37,6 +39,8 @@ func TestDoorMetrics(t *testing.T) {
 		`writ_door_denials_total{code="rbac_denied"} 1`,
 		`writ_door_shed_total{reason="backlog"} 1`,
 		`writ_door_inflight 1`,
+		`writ_webhook_deliveries_total{event="approval.requested",outcome="delivered"} 1`,
+		`writ_webhook_deliveries_total{event="approval.requested",outcome="failed"} 1`,
 		`writ_door_tries_count 2`,
 		`go_goroutines`,
 	} {

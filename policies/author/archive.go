@@ -88,7 +88,7 @@ func readArchive(b []byte) (map[string][]byte, error) {
 		case h.Typeflag != tar.TypeReg:
 			return nil, fmt.Errorf("%q: a bundle holds plain files only, no links and no directories", h.Name)
 		case !bundled(h.Name):
-			return nil, fmt.Errorf("%q: a bundle holds /.manifest, /.signatures.json and /<pack>/ with pack.yaml, data.yaml and .rego files, no tests", h.Name)
+			return nil, fmt.Errorf("%q: a bundle holds /.manifest, /.signatures.json and /<pack>/ with pack.yaml, data.yaml, .rego files and vendor/, no tests", h.Name)
 		case h.Name <= last:
 			return nil, fmt.Errorf("%q is there twice or out of order", h.Name)
 		case h.Size > maxFile || len(out) == maxEntries:
@@ -133,11 +133,15 @@ func bundled(name string) bool {
 		return true
 	}
 	dir, base := path.Split(name)
-	id := strings.Trim(dir, "/")
+	top, vendored := strings.CutSuffix(dir, "/vendor/")
+	if top == "" {
+		top, vendored = dir, false // a pack of that name
+	}
+	id := strings.Trim(top, "/")
 	switch {
-	case dir != "/"+id+"/" || !packDir.MatchString(id) || strings.HasPrefix(base, "."):
+	case strings.TrimSuffix(top, "/") != "/"+id || !packDir.MatchString(id) || strings.HasPrefix(base, "."):
 		return false
-	case base == "pack.yaml", base == "data.yaml":
+	case !vendored && (base == "pack.yaml" || base == "data.yaml"):
 		return true
 	}
 	return strings.HasSuffix(base, ".rego") && !strings.HasSuffix(base, "_test.rego")

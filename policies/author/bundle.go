@@ -13,10 +13,11 @@ import (
 	"time"
 
 	"github.com/writ-gateway/writ/policies"
+	"go.yaml.in/yaml/v3"
 )
 
 // bundleManifest is OPA's .manifest: with these roots OPA itself refuses a
-// module or data that is not one of the packs'.
+// module or data that is not one of the packs', or of a package they adapt.
 type bundleManifest struct {
 	Revision    string   `json:"revision"`
 	Roots       []string `json:"roots"`
@@ -36,7 +37,7 @@ func (t *Tree) Bundle(ctx context.Context, ids []string) ([]byte, error) {
 	}
 	content := map[string][]byte{}
 	for _, id := range ids {
-		names := t.packFiles(id, "*")
+		names := slices.Concat(t.packFiles(id, "*"), t.vendored(id, "*"))
 		if len(names) == 0 {
 			return nil, fmt.Errorf("there is no pack %s; there are %s", id, strings.Join(t.PackIDs(), ", "))
 		}
@@ -66,11 +67,29 @@ func manifestFor(content map[string][]byte) bundleManifest {
 		h.Write(content[name])
 		id, _, _ := strings.Cut(name[1:], "/")
 		m.Roots = append(m.Roots, id, "packs/"+id)
+		if name == "/"+id+"/pack.yaml" {
+			m.Roots = append(m.Roots, adapted(content[name])...)
+		}
 	}
 	m.Revision = "sha256:" + hex.EncodeToString(h.Sum(nil))
 	slices.Sort(m.Roots)
 	m.Roots = slices.Compact(m.Roots)
 	return m
+}
+
+// adapted is the root of the package a pack adapts, if it adapts one.
+func adapted(packYAML []byte) []string {
+	var doc struct {
+		Manifest struct {
+			Adapts struct {
+				Package string `yaml:"package"`
+			} `yaml:"adapts"`
+		} `yaml:"manifest"`
+	}
+	if yaml.Unmarshal(packYAML, &doc) != nil || doc.Manifest.Adapts.Package == "" {
+		return nil // what is wrong with it is said when the pack is loaded
+	}
+	return []string{strings.ReplaceAll(doc.Manifest.Adapts.Package, ".", "/")}
 }
 
 // Contents is what a bundle holds.

@@ -109,7 +109,7 @@ func (d *differ) pack(a, b policies.DraftPack) {
 func (d *differ) sources(a, b *Tree, id string) {
 	of := func(t *Tree) map[string]string {
 		out := map[string]string{}
-		for _, name := range t.packFiles(id, "*.rego") {
+		for _, name := range slices.Concat(t.packFiles(id, "*.rego"), t.vendored(id, "*.rego")) {
 			if !strings.HasSuffix(name, "_test.rego") {
 				out[name] = string(t.files[name])
 			}
@@ -158,6 +158,7 @@ func manifestOf(p policies.DraftPack) map[string]string {
 	return map[string]string{
 		"title": p.Title, "owner": p.Owner, "kind": p.Kind,
 		"match.capabilities": strings.Join(p.Capabilities, ", "), "effects": fmt.Sprint(p.Effects),
+		"adapts.package": p.Adapts, "adapts.entrypoints": strings.Join(p.Asks, ", "), "adapts.ignores": strings.Join(p.Ignores, ", "),
 	}
 }
 

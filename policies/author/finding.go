@@ -74,6 +74,8 @@ var hints = []struct{ of, hint string }{
 	{"undefined function sprintf", "messages are constant text; elsewhere write a template string: $\"{input.call.capability}\""},
 	{"undefined function trace", "use print while you work, in tests"},
 	{"undefined function", "packs may not read a clock, randomness, the network or the host; the time is input.env.now_ms"},
+	{"write it out in _host_input", "their rules see nothing but what _host_input writes out"},
+	{"var todo_", "say which part of our input their rules see there (schema/input.json), or remove the line and name the field in adapts.ignores"},
 	{"undefined ref: input", "see schema/input.json for what packs are told about a call"},
 	{"the package must be", "a pack owns its own package and nothing else"},
 	{"future.keywords.not", "add the import below the package; then not also holds of what is undefined"},
@@ -85,5 +87,7 @@ var hints = []struct{ of, hint string }{
 	{"METADATA", "copy the comment above another rule: title, description, custom.id, custom.severity, custom.control"},
 	{"reads its own data", "repeat the value in your own data.yaml"},
 	{"a pack exports findings only", "begin the name of a helper with _, and spell findings right"},
+	{"to ask a declared entry point", "take this form, in a helper of its own, and deny its absence: findings contains {…} if not _clean"},
+	{"this is Rego v0", "it changes the syntax and not what the rules say; do it before the files are vendored"},
 	{"with is for tests", "move it into a _test.rego file"},
 }

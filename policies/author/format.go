@@ -19,7 +19,8 @@ type Formatted struct {
 }
 
 // Format formats every Rego file of the tree as `opa fmt` does and returns
-// those that change. Files that do not parse are findings.
+// those that change. Files that do not parse are findings. Vendored files stay as
+// they came.
 func (t *Tree) Format() ([]Formatted, []Finding) {
 	var out []Formatted
 	var bad []Finding

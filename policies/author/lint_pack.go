@@ -137,6 +137,26 @@ func openWithoutData(s *subject, report reporter) {
 	}
 }
 
+// approvalNobodyDecides: a call that waits for people none of whom may decide
+// never happens. What the bindings of the source do not say is not judged.
+func approvalNobodyDecides(s *subject, report reporter) {
+	for _, r := range s.Rules {
+		for _, n := range r.Needs {
+			verb := writ.CapabilityID("approval.decide")
+			if n.Kind == writ.ApproveHumanAction {
+				verb = "approval.respond"
+			}
+			decides := func(role writ.Role) bool {
+				may, known := s.draft.Permits(role, verb)
+				return may || !known
+			}
+			if !slices.ContainsFunc(n.Roles, decides) {
+				report(place{r.File, r.Line, r.Col}, "%s asks for %v, and none of these roles may invoke %s", r.ID, n.Roles, verb)
+			}
+		}
+	}
+}
+
 // unusedData walks the mappings of data.yaml down to values and asks whether
 // some rule refers to each, or to something around it.
 func unusedData(s *subject, report reporter) {

@@ -6,6 +6,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/writ-gateway/writ/policies"
 )
 
 func TestExampleIsClean(t *testing.T) {
@@ -158,6 +160,56 @@ func TestNoFalseAlarms(t *testing.T) {
 		if found := about(treeOf(t, own(files)).Lint(t.Context(), options)); len(found) > 0 {
 			t.Errorf("%s\n%s", rego, list(found))
 		}
+	}
+}
+
+// A rule that asks people of whom nobody may decide is found, as far as the
+// source says who may.
+func TestApprovalsNobodyDecides(t *testing.T) {
+	const (
+		rules = "packs/approvals/approvals.rego"
+		data  = "packs/approvals/data.yaml"
+		rows  = "roles/policy.csv"
+	)
+	type change struct{ file, from, to string }
+	governed := policies.Options{Capabilities: append(slices.Clone(options.Capabilities), "approval.decide", "approval.respond")}
+	manual := func(roles string) change { return change{rules, `"roles": ["approver"]`, `"roles": [` + roles + `]`} }
+	for name, c := range map[string]struct {
+		changes []change
+		want    string // "": nothing
+	}{
+		"as shipped":               {nil, ""},
+		"another role":             {[]change{manual(`"executor", "operator"`)}, "approvals.manual asks for [executor operator], and none of these roles may invoke approval.decide"},
+		"one of several":           {[]change{manual(`"executor", "approver"`)}, ""},
+		"the role has the row":     {[]change{manual(`"operator"`), {rows, "p, role:approver, *, approval.decide", "p, role:operator, *, approval.decide"}}, "approvals.four_eyes asks for [approver]"},
+		"a role of data.yaml":      {[]change{manual(`data.approvals.config.who`), {data, "config:\n", "config:\n  who: verifier\n"}}, "asks for [verifier]"},
+		"nobody named":             {[]change{{rules, "\t\t\"roles\": [\"approver\"],\n", ""}}, ""},
+		"nobody named, nobody may": {[]change{{rows, "p, role:approver, *, approval.decide", "# "}}, "approvals.manual asks for [approver]"},
+		"an answer":                {[]change{{rules, `"kind": "effect"`, `"kind": "human_action"`}, {rows, "p, role:approver, *, approval.respond", "# "}}, "may invoke approval.respond"},
+		"no bindings":              {[]change{manual(`"executor"`), {rows, "", ""}}, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			files := example(t)
+			for _, c := range c.changes {
+				if c.from == "" {
+					delete(files, c.file)
+					continue
+				}
+				if !strings.Contains(string(files[c.file]), c.from) {
+					t.Fatalf("%s does not hold %q", c.file, c.from)
+				}
+				files[c.file] = []byte(strings.Replace(string(files[c.file]), c.from, c.to, 1))
+			}
+			var got []string
+			for _, f := range treeOf(t, files).Lint(t.Context(), governed) {
+				if f.ID == "approval-nobody-decides" {
+					got = append(got, f.where()+": "+f.Message)
+				}
+			}
+			if c.want == "" && len(got) > 0 || c.want != "" && !strings.Contains(strings.Join(got, "\n"), c.want) {
+				t.Errorf("got %q, want %q", got, c.want)
+			}
+		})
 	}
 }
 

@@ -139,6 +139,9 @@ func ReportCoverage(w io.Writer, format, dir string, all []PackTests) error {
 				if u[1] > u[0] {
 					line += fmt.Sprintf("-%d", u[1])
 				}
+				if f.Vendored {
+					line += "  (vendored, not counted)"
+				}
 				if _, err := fmt.Fprintln(w, line); err != nil {
 					return err
 				}

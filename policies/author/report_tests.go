@@ -21,7 +21,7 @@ func Low(all []PackTests, least float64) []Finding {
 			Hint:    "'writ policy coverage' shows the lines no test comes to",
 		}
 		for _, c := range p.Files {
-			if len(c.Uncovered) > 0 {
+			if len(c.Uncovered) > 0 && !c.Vendored {
 				f.File, f.Line = c.File, c.Uncovered[0][0]
 				break
 			}

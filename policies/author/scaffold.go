@@ -56,17 +56,25 @@ func Init(dir string) ([]string, error) {
 
 // InitPack adds one pack, made from the example, to a source.
 func InitPack(dir, id string) ([]string, error) {
-	if !packDir.MatchString(id) || id == "packs" {
-		return nil, fmt.Errorf("%q is not a pack id: lower case letters, digits and _, and not \"packs\"", id)
-	}
-	if _, err := os.Stat(filepath.Join(dir, "packs")); err != nil {
-		return nil, fmt.Errorf("%s has no packs yet; run 'writ policy init %s' first", dir, dir)
+	if err := newPack(dir, id); err != nil {
+		return nil, err
 	}
 	out := map[string][]byte{}
 	if err := addPack(out, dir, id); err != nil {
 		return nil, err
 	}
 	return write(out)
+}
+
+// newPack says whether a pack of that id can be added to a source.
+func newPack(dir, id string) error {
+	if !packDir.MatchString(id) || id == "packs" {
+		return fmt.Errorf("%q is not a pack id: lower case letters, digits and _, and not \"packs\"", id)
+	}
+	if _, err := os.Stat(filepath.Join(dir, "packs")); err != nil {
+		return fmt.Errorf("%s has no packs yet; run 'writ policy init %s' first", dir, dir)
+	}
+	return nil
 }
 
 // addPack fills the example in for a pack id.

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -61,18 +62,28 @@ func TestInit(t *testing.T) {
 	opaTools(t, filepath.Join("policies", "packs"))
 }
 
-// opaTools does what `opa check --strict`, `opa fmt --fail` and `opa test` do.
-func opaTools(t *testing.T, dir string) {
+// opaTools does what `opa check --strict`, `opa fmt --fail` and `opa test` do; the
+// first two without the directories to ignore.
+func opaTools(t *testing.T, dir string, ignore ...string) {
 	t.Helper()
 	loaded, err := loader.NewFileLoader().WithProcessAnnotation(true).WithRegoVersion(ast.RegoV1).All([]string{dir})
 	if err != nil {
 		t.Fatal(err)
 	}
+	ours := map[string]*ast.Module{}
+	for name, m := range loaded.ParsedModules() {
+		if !slices.Contains(ignore, filepath.Base(filepath.Dir(name))) {
+			ours[name] = m
+		}
+	}
 	c := ast.NewCompiler().WithStrict(true)
-	if c.Compile(loaded.ParsedModules()); c.Failed() {
+	if c.Compile(ours); c.Failed() {
 		t.Error(c.Errors)
 	}
 	for name, m := range loaded.Modules {
+		if ours[name] == nil {
+			continue
+		}
 		if b, err := format.Source(name, m.Raw); err != nil || !bytes.Equal(b, m.Raw) {
 			t.Errorf("%s: opa fmt would change it: %v", name, err)
 		}
@@ -89,7 +100,7 @@ func opaTools(t *testing.T, dir string) {
 				t.Errorf("opa test: %s", r)
 			}
 		}
-		if n < 20 {
+		if n < 10 {
 			t.Errorf("opa test ran %d tests", n)
 		}
 		return nil

@@ -125,22 +125,17 @@ func parseTest(name string, b []byte) (*ast.Module, error) {
 
 // testLanguage is that of packs with what OPA has for messages: a test that
 // needs a clock or the network is none.
-func testLanguage() *ast.Capabilities {
-	c := policies.Language()
-	for _, b := range ast.CapabilitiesForThisVersion().Builtins {
-		if b.Name == "sprintf" || b.Name == "trace" {
-			c.Builtins = append(c.Builtins, b)
-		}
-	}
-	return c
-}
+func testLanguage() *ast.Capabilities { return policies.AdaptedLanguage() }
 
 func (t *Tree) runRego(ctx context.Context, p policies.DraftPack, o TestOptions, r *PackTests) error {
 	modules := map[string]*ast.Module{}
-	for name, m := range p.Modules {
-		modules[name] = m.Copy()
+	for _, own := range []map[string]*ast.Module{p.Modules, p.Vendored} {
+		for name, m := range own {
+			modules[name] = m.Copy()
+		}
 	}
-	for _, name := range t.packFiles(p.ID, "*_test.rego") {
+	// Tests that came with an adapted package run too.
+	for _, name := range slices.Concat(t.packFiles(p.ID, "*_test.rego"), t.vendored(p.ID, "*_test.rego")) {
 		m, err := parseTest(name, t.files[name])
 		if err != nil {
 			return Refused(fromOPA(err))

@@ -175,3 +175,6 @@ func (t *Tree) in(dir, pattern string) []string {
 }
 
 func (t *Tree) packFiles(id, pattern string) []string { return t.in("packs/"+id, pattern) }
+
+// vendored lists the files of the package a pack adapts.
+func (t *Tree) vendored(id, pattern string) []string { return t.in("packs/"+id+"/vendor", pattern) }

@@ -702,7 +702,7 @@ findings contains {
 
 # METADATA
 # title: No price
-# description: The call has an effect outside that costs something, and nobody says what.
+# description: The run limits something only the tool can know, such as money, and the tool does not state how much it uses.
 # custom:
 #   id: budgets.unpriced
 #   severity: medium
@@ -711,7 +711,7 @@ findings contains {
 	"rule": "budgets.unpriced",
 	"effect": "deny",
 	"code": "budget_exceeded",
-	"message": "the capability does not say what it costs",
+	"message": "the tool does not state what it uses of something the run limits",
 } if {
 	input.price
 	not input.price.known == true

@@ -72,7 +72,8 @@ findings contains {
 	"code": "illegal_transition",
 	"message": "the run has ended; its work can no longer change",
 } if {
-	input.run.state != "active"
+	input.run
+	not input.run.state == "active"
 	not startswith(input.run.state, "paused")
 	_changes_work
 }

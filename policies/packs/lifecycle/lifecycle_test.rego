@@ -110,6 +110,11 @@ test_paused[note] if {
 	codes(call) == {"run_paused"}
 }
 
+# A run of which no state is known is not an open one.
+test_run_closed_without_a_state if {
+	rules(json.remove(changed({"run": {"state": "done"}}), ["run/state"])) == {"lifecycle.run_closed"}
+}
+
 test_run_closed_allows_giving_back[note] if {
 	some state in ["done", "failed", "cancelled", "paused"]
 	some verb in ["task.heartbeat", "task.release", "task.fail", "task.cancel", "run.cancel"]

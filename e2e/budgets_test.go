@@ -1,0 +1,374 @@
+package e2e
+
+import (
+	"encoding/json"
+	"fmt"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/writ-gateway/writ"
+)
+
+// line is one dimension of a run's budget.
+type line struct {
+	Dimension                                          string
+	Limit, Consumed, Reserved, Remaining, Warned, Base int64
+}
+
+// budget reads what a run has used, by dimension.
+func (w *world) budget(run string) map[string]line {
+	w.t.Helper()
+	r := w.op.ok(200, "GET", "/v1/runs/"+run+"/budget", nil)
+	var v struct{ Dimensions []line }
+	if err := json.Unmarshal(r.body, &v); err != nil {
+		w.t.Fatalf("%v: %s", err, r)
+	}
+	out := map[string]line{}
+	for _, l := range v.Dimensions {
+		out[l.Dimension] = l
+	}
+	return out
+}
+
+func (w *world) runState(run string) string {
+	w.t.Helper()
+	return w.op.ok(200, "GET", "/v1/runs/"+run, nil).str("state")
+}
+
+// child creates a run inside another.
+func (c cast) child(parent string, budget obj) string {
+	c.t.Helper()
+	return c.orc.ok(201, "POST", "/v1/runs", obj{"parent_run_id": parent, "budget": budget}).str("run_id")
+}
+
+// A tree of runs four levels deep, worked on by 64 at once through every
+// replica: no level passes its limit, nobody starves while there is budget, and
+// at the end the root has used exactly what was done.
+func TestATreeUnderLoad(t *testing.T) {
+	onHosts(t, func(t *testing.T, w *world) {
+		c := newCast(t, w)
+		root := c.newRun(200)
+		var leaves []string
+		want := map[string]int64{} // tasks a leaf has the budget for
+		for i := range 2 {
+			one := c.child(root, obj{"steps": 90})
+			for j := range 2 {
+				two := c.child(one, obj{"steps": 44})
+				for k := range 2 {
+					steps := 20 - i - j - k // odd ones cannot spend their last step
+					leaf := c.child(two, obj{"steps": steps})
+					leaves = append(leaves, leaf)
+					want[leaf] = int64(steps / writ.StepsOfAttempt)
+				}
+				c.orc.ok(200, "POST", "/v1/runs/"+two+"/seal", nil)
+			}
+			c.orc.ok(200, "POST", "/v1/runs/"+one+"/seal", nil)
+		}
+		c.orc.ok(200, "POST", "/v1/runs/"+root+"/seal", nil)
+		for i := range 14 { // more than any leaf can pay for
+			for _, leaf := range leaves {
+				c.run = leaf
+				c.enqueue(key(i), nil)
+			}
+		}
+		const workers = 64
+		var done atomic.Int64
+		var total int64
+		for _, n := range want {
+			total += n
+		}
+		var wg sync.WaitGroup
+		deadline := time.Now().Add(60 * time.Second)
+		for i := range workers {
+			worker := c.builder
+			if i > 0 {
+				worker = c.another()
+			}
+			worker = worker.at(w.gw[i%len(w.gw)])
+			wg.Go(func() {
+				for done.Load() < total && time.Now().Before(deadline) {
+					r, err := worker.try("POST", "/v1/tasks/claim", obj{"wait_s": 1})
+					if err != nil || r.status != 200 {
+						continue
+					}
+					l := leaseOf(r)
+					if l.fence%5 == 0 { // some give the task back: what it has not used is there again
+						r, err = worker.try("POST", "/v1/tasks/"+l.task+"/complete", l.hold(nil))
+					} else {
+						r, err = worker.try("POST", "/v1/tasks/"+l.task+"/complete", l.hold(obj{"result": obj{"ok": true}}))
+					}
+					if err != nil || r.status != 200 {
+						t.Errorf("what has begun cannot end: %v %s", err, r)
+						return
+					}
+					done.Add(1)
+				}
+			})
+		}
+		wg.Wait()
+		if n := done.Load(); n != total {
+			t.Fatalf("%d tasks were done, there was budget for %d", n, total)
+		}
+		within(t, 30*time.Second, "the tree ends", func() bool { return w.runState(root) != "active" })
+		if got := w.budget(root)["steps"]; got.Consumed != total*writ.StepsOfAttempt || got.Reserved != 0 {
+			t.Errorf("the root: %+v, and %d tasks were done", got, total)
+		}
+		for leaf, n := range want {
+			if got := w.budget(leaf)["steps"]; got.Consumed != n*writ.StepsOfAttempt || got.Consumed > got.Limit {
+				t.Errorf("leaf: %+v, want %d tasks", got, n)
+			}
+		}
+		w.audited()
+	})
+}
+
+// Many children are asked for at once: those that fit are made, and no more.
+func TestChildrenRaceForTheBudget(t *testing.T) {
+	onHosts(t, func(t *testing.T, w *world) {
+		c := newCast(t, w)
+		root := c.newRun(62)
+		var made, refused atomic.Int64
+		var wg sync.WaitGroup
+		for i := range 64 {
+			orc := c.orc.at(w.gw[i%len(w.gw)])
+			wg.Go(func() {
+				for {
+					r, err := orc.try("POST", "/v1/runs", obj{"parent_run_id": root, "budget": obj{"steps": 5}})
+					switch {
+					case err != nil:
+						t.Error(err)
+						return
+					case r.status == 201:
+						made.Add(1)
+						return
+					case r.status == 403 && r.code() == writ.CodeBudget:
+						refused.Add(1)
+						return
+					case r.status != 503 && r.status != 429:
+						t.Errorf("got %s", r)
+						return
+					}
+				}
+			})
+		}
+		wg.Wait()
+		if made.Load() != 12 || refused.Load() != 52 {
+			t.Errorf("%d were made and %d refused", made.Load(), refused.Load())
+		}
+		if got := w.budget(root)["steps"]; got.Reserved != 60 || got.Remaining != 2 || got.Consumed != 0 {
+			t.Errorf("got %+v", got)
+		}
+		if s := w.runState(root); s != "active" {
+			t.Errorf("the root is %s: asking for too much ends nothing", s)
+		}
+	})
+}
+
+// Killed between taking and giving back, a gateway loses no budget and makes
+// none.
+func TestKilledBetweenReserveAndSettle(t *testing.T) {
+	onHosts(t, func(t *testing.T, w *world) {
+		c := newCast(t, w)
+		root := c.orc.ok(201, "POST", "/v1/runs", obj{"budget": obj{"steps": 20, "storage_write_bytes": 200_000}}).str("run_id")
+		c.run = c.child(root, obj{"steps": 8, "storage_write_bytes": 150_000})
+		c.enqueue("one", obj{"lease_ttl_s": 10, "max_attempts": 1})
+		l := c.builder.claimNext()
+		if got := w.budget(c.run)["storage_write_bytes"]; got.Reserved != 48<<10 {
+			t.Fatalf("got %+v", got)
+		}
+		restart := func() {
+			for _, g := range w.gw {
+				g.kill()
+			}
+			if w.redis != nil {
+				w.redis.Restart()
+			}
+			for _, g := range w.gw {
+				g.start()
+			}
+			for _, g := range w.gw {
+				within(t, 20*time.Second, "the gateway is ready", func() bool {
+					r, err := caller{t: t, gw: g}.try("GET", "/readyz", nil)
+					return err == nil && r.status == 200
+				})
+			}
+		}
+		restart()
+		if got := w.budget(c.run)["steps"]; got.Reserved != 1 || got.Consumed != 1 {
+			t.Fatalf("after a crash: %+v", got)
+		}
+		c.builder.complete(l)
+		got := w.budget(c.run)
+		if s, b := got["steps"], got["storage_write_bytes"]; s.Consumed != 2 || s.Reserved != 0 || b.Reserved != 0 || b.Consumed != int64(len(`{"ref":"main"}`)+len(`{"ok":true}`)) {
+			t.Fatalf("got %+v", got)
+		}
+		c.orc.ok(200, "POST", "/v1/runs/"+c.run+"/cancel", nil)
+		restart() // most likely before it is settled
+		within(t, 20*time.Second, "the child is settled", func() bool { return w.budget(root)["steps"].Reserved == 0 })
+		got = w.budget(root)
+		if s, b := got["steps"], got["storage_write_bytes"]; s.Consumed != 2 || b.Consumed != int64(len(`{"ref":"main"}`)+len(`{"ok":true}`)) {
+			t.Fatalf("got %+v", got)
+		}
+		w.audited()
+	})
+}
+
+// The complaints about budgets that do not hold, of users of an LLM proxy.
+
+// A cap that many calls are checked against at once is kept: 99 dollars are
+// not spent of 30.
+func TestACapHoldsUnderConcurrency(t *testing.T) {
+	onHosts(t, func(t *testing.T, w *world) {
+		c := newCast(t, w)
+		w.agent("spender", "web", "executor", "", []string{}, obj{"tools": []obj{{"name": "llm.ask", "safety": "mutating", "costs": obj{"cost_microusd": 3_000_000}}}})
+		c.run = c.orc.ok(201, "POST", "/v1/runs", obj{"budget": obj{"steps": 1000, "cost_microusd": 30_000_000}}).str("run_id")
+		const n = 33
+		for i := range n {
+			c.enqueue(key(i), obj{"capability": "llm.ask"})
+		}
+		var holds atomic.Int64
+		var leases sync.Map
+		var wg sync.WaitGroup
+		for i := range n {
+			spender := w.session(fmt.Sprintf("spender-%d", i), writ.RoleExecutor, "spender").at(w.gw[i%len(w.gw)])
+			wg.Go(func() {
+				r, err := spender.try("POST", "/v1/tasks/claim", obj{"wait_s": 2})
+				if err == nil && r.status == 200 {
+					holds.Add(1)
+					leases.Store(spender, leaseOf(r))
+				}
+			})
+		}
+		wg.Wait()
+		if holds.Load() != 10 {
+			t.Errorf("%d calls of 3 dollars run within a cap of 30", holds.Load())
+		}
+		if got := w.budget(c.run)["cost_microusd"]; got.Reserved != 30_000_000 || got.Remaining != 0 || got.Warned != 80 {
+			t.Errorf("got %+v", got)
+		}
+		// Work under way is not ended by others asking for more than there is.
+		leases.Range(func(k, v any) bool {
+			who, l := k.(caller), v.(lease)
+			who.in(t).complete(l)
+			return true
+		})
+		if got := w.budget(c.run)["cost_microusd"]; got.Consumed != 30_000_000 || got.Reserved != 0 {
+			t.Errorf("got %+v", got)
+		}
+		within(t, 20*time.Second, "the run ends for want of money", func() bool { return w.runState(c.run) == "failed" })
+		w.audited()
+	})
+}
+
+// A cost nobody states is not taken for none.
+func TestAnUnknownCostIsRefused(t *testing.T) {
+	onHosts(t, func(t *testing.T, w *world) {
+		c := newCast(t, w) // whose tool states nothing
+		c.run = c.orc.ok(201, "POST", "/v1/runs", obj{"budget": obj{"steps": 100, "cost_microusd": 1}}).str("run_id")
+		task := c.enqueue("one", nil)
+		r := c.builder.refused(403, writ.CodeBudget, "POST", "/v1/tasks/"+task+"/claim", nil)
+		if !strings.Contains(string(r.body), "budgets.unpriced") {
+			t.Errorf("got %s", r)
+		}
+		if s := w.runState(c.run); s != "active" || c.state(task) != writ.TaskQueued {
+			t.Errorf("the run is %s", s)
+		}
+		c.run = c.newRun(100) // where money is no matter it runs
+		c.builder.claim(c.enqueue("one", nil))
+	})
+}
+
+// What is held ready for the worst case starves nobody: as soon as less was
+// used, others get it, and the run does not fail meanwhile.
+func TestTheWorstCaseStarvesNobody(t *testing.T) {
+	onHosts(t, func(t *testing.T, w *world) {
+		c := newCast(t, w)
+		c.run = c.orc.ok(201, "POST", "/v1/runs", obj{"budget": obj{"steps": 1000, "storage_write_bytes": 60_000}}).str("run_id")
+		for i := range 8 {
+			c.enqueue(key(i), nil)
+		}
+		second := c.another()
+		for range 4 { // with hardly anything spent, only one fits at a time
+			l := c.builder.claimNext()
+			if l.task == "" {
+				t.Fatal("nothing to do")
+			}
+			if r := second.do("POST", "/v1/tasks/claim", nil); r.status == 200 {
+				t.Fatalf("two worst cases fit: %s", r)
+			}
+			c.builder.complete(l)
+			within(t, 15*time.Second, "another gets it", func() bool {
+				r := second.do("POST", "/v1/tasks/claim", obj{"wait_s": 2})
+				if r.status == 200 {
+					second.complete(leaseOf(r))
+				}
+				return r.status == 200
+			})
+		}
+		if got := w.budget(c.run)["storage_write_bytes"]; got.Reserved != 0 || got.Consumed != 8*int64(len(`{"ref":"main"}`)+len(`{"ok":true}`)) {
+			t.Errorf("got %+v", got)
+		}
+		if s := w.runState(c.run); s != "active" {
+			t.Errorf("the run is %s", s)
+		}
+	})
+}
+
+// At half and at four fifths of a budget the caller is told, once each,
+// whatever is given back and used again.
+func TestWarningsComeOnce(t *testing.T) {
+	onHosts(t, func(t *testing.T, w *world) {
+		c := newCast(t, w)
+		c.run = c.newRun(10)
+		for i := range 6 {
+			c.enqueue(key(i), nil)
+		}
+		var told []string
+		for i := range 8 {
+			r := c.builder.do("POST", "/v1/tasks/claim", obj{"wait_s": 2})
+			if r.status != 200 {
+				break
+			}
+			told = append(told, r.header.Values("Budget-Warning")...)
+			l := leaseOf(r)
+			if i%2 == 0 {
+				c.builder.ok(200, "POST", "/v1/tasks/"+l.task+"/release", l.hold(nil))
+			} else {
+				c.builder.complete(l)
+			}
+		}
+		if got := strings.Join(told, " "); got != "steps=50 steps=80" {
+			t.Errorf("told %q", got)
+		}
+		if got := w.budget(c.run)["steps"].Warned; got != 80 {
+			t.Errorf("got %d", got)
+		}
+		metrics := caller{t: t, gw: w.gw[0]}.ok(200, "GET", "/metrics", nil)
+		if !strings.Contains(string(metrics.body), `writ_budget_warnings_total{dimension="steps",percent="80"} 1`) {
+			t.Error("the metrics do not say it")
+		}
+	})
+}
+
+// A run that has worked as long as it may ends, and its work with it.
+func TestTimeIsALimit(t *testing.T) {
+	onHosts(t, func(t *testing.T, w *world) {
+		c := newCast(t, w)
+		c.run = c.orc.ok(201, "POST", "/v1/runs", obj{"budget": obj{"steps": 100, "wall_ms": 1500}}).str("run_id")
+		c.enqueue("one", nil)
+		c.enqueue("two", nil)
+		l := c.builder.claimNext()
+		within(t, 15*time.Second, "the run fails", func() bool { return w.runState(c.run) == "failed" })
+		if r := c.op.ok(200, "GET", "/v1/runs/"+c.run, nil); r.str("reason") != "budget_exceeded" {
+			t.Errorf("got %s", r)
+		}
+		if r := c.builder.do("POST", "/v1/tasks/"+l.task+"/heartbeat", l.hold(nil)); r.str("control") != "cancel" {
+			t.Errorf("the holder is not told: %s", r)
+		}
+		c.orc.refused(409, writ.CodeIllegal, "POST", "/v1/tasks", c.task("three", nil))
+		w.audited()
+	})
+}

@@ -1,0 +1,111 @@
+package runs
+
+import (
+	"slices"
+
+	"github.com/writ-gateway/writ"
+)
+
+// RunBudget limits what a run may use. What it leaves out is not limited, but
+// for time; of what a parent run limits, a child must say how much it gets.
+type RunBudget struct {
+	Steps       int64  `json:"steps" doc:"Committed changes that executor and verifier sessions may make inside the run: two for an attempt at a task, both charged to its claim; what a release, an expiry or a cancellation does not use is given back." minimum:"1" maximum:"1000000"`
+	Wall        *int64 `json:"wall_ms,omitempty" doc:"Milliseconds the run may last without its pauses. Default, and most: 7 days, or what the parent run has left." minimum:"1" maximum:"604800000"`
+	Tokens      *int64 `json:"llm_tokens,omitempty" doc:"Tokens of language models, in and out." minimum:"0" maximum:"100000000000000"`
+	Money       *int64 `json:"cost_microusd,omitempty" doc:"Millionths of a US dollar." minimum:"0" maximum:"100000000000000"`
+	Egress      *int64 `json:"net_egress_bytes,omitempty" doc:"Bytes sent outside." minimum:"0" maximum:"100000000000000"`
+	Ingress     *int64 `json:"net_ingress_bytes,omitempty" doc:"Bytes received from outside." minimum:"0" maximum:"100000000000000"`
+	Storage     *int64 `json:"storage_write_bytes,omitempty" doc:"Bytes of task arguments and results that are kept. A claim takes 49152 until its result is known." minimum:"0" maximum:"100000000000000"`
+	CPU         *int64 `json:"sandbox_cpu_ms,omitempty" doc:"Milliseconds of processor time." minimum:"0" maximum:"100000000000000"`
+	Memory      *int64 `json:"sandbox_mem_peak_bytes,omitempty" doc:"Bytes of memory any attempt may need at a time." minimum:"0" maximum:"100000000000000"`
+	Retries     *int64 `json:"retries,omitempty" doc:"Attempts at tasks of the run beyond the first of each." minimum:"0" maximum:"1000000"`
+	TaskRetries *int64 `json:"retries_per_step,omitempty" doc:"Attempts at any one task beyond the first." minimum:"0" maximum:"1000"`
+	Children    *int64 `json:"children,omitempty" doc:"Runs that may be created inside the run." minimum:"0" maximum:"100000"`
+}
+
+// limits is what the budget states, by dimension.
+func (b RunBudget) limits() map[string]int64 {
+	out := map[string]int64{writ.BudgetSteps: b.Steps}
+	for dim, n := range map[string]*int64{
+		writ.BudgetWall: b.Wall, writ.BudgetTokens: b.Tokens, writ.BudgetMoney: b.Money, writ.BudgetEgress: b.Egress,
+		writ.BudgetIngress: b.Ingress, writ.BudgetStorage: b.Storage, writ.BudgetCPU: b.CPU, writ.BudgetMemory: b.Memory,
+		writ.BudgetRetries: b.Retries, writ.BudgetTaskRetries: b.TaskRetries, writ.BudgetChildren: b.Children,
+	} {
+		if n != nil {
+			out[dim] = *n
+		}
+	}
+	return out
+}
+
+// RunCreateArgs describe a run.
+type RunCreateArgs struct {
+	Title       string           `json:"title,omitempty" doc:"Title for people." maxLength:"200"`
+	Goal        string           `json:"goal,omitempty" doc:"What the run is to reach, in words." maxLength:"4000"`
+	ClosePolicy writ.ClosePolicy `json:"close_policy,omitempty" doc:"Who ends it: auto when it is sealed and every task and child run has ended, manual only by run.cancel or a hard limit." enum:"auto,manual" default:"auto"`
+	Parent      writ.RunID       `json:"parent_run_id,omitempty" doc:"Run inside which it is created: it gets its budget out of that one's, which gets back what is not used." pattern:"^run_[0-7][0-9A-HJKMNP-TV-Z]{25}$"`
+	Budget      RunBudget        `json:"budget" doc:"Limits of the run, for example {\"steps\":40}; a task takes about two steps. What becomes of a run that wants more, policy says."`
+}
+
+func create() *writ.Capability {
+	const op = "runs.Create"
+	return writ.Define[RunCreateArgs, RunView](writ.Capability{
+		ID: "run.create", Safety: writ.SafetyMutating, Summary: "Create a run with a budget; tasks can be added to it at once.",
+	}, writ.Verb[RunCreateArgs]{
+		Reads: func(call *writ.Call, a *RunCreateArgs, _ writ.Snapshot) (writ.ReadSet, error) {
+			rs := readRun(newRun(call))
+			if a.Parent != "" {
+				rs = rs.Join(readRun(a.Parent))
+				rs.Docs = append(rs.Docs, writ.EscrowKey(newRun(call)))
+			}
+			return rs, nil
+		},
+		Describe: func(call *writ.Call, a *RunCreateArgs, s writ.Snapshot) (sub writ.Subject, err error) {
+			if a.Parent == "" {
+				return sub, nil
+			}
+			parent, err := parentOf(call, op, s, a)
+			if err != nil {
+				return sub, err
+			}
+			sub.Run = &writ.RunFacts{ID: parent.ID, State: parent.State}
+			sub.Charge = writ.Charge{writ.BudgetWall: 0, writ.BudgetChildren: 1}
+			// What it does not say is refused by the plan.
+			take, _ := escrow(parent, a.Budget.limits())
+			sub.Grant = &writ.GrantFacts{Child: true, Fits: fits(s, parent, take)}
+			return sub, nil
+		},
+		Plan: func(call *writ.Call, a *RunCreateArgs, s writ.Snapshot, _ writ.Decision) (tx writ.Tx, r writ.Reply, err error) {
+			run := writ.Run{
+				ID: newRun(call), Title: a.Title, Goal: a.Goal, ClosePolicy: a.ClosePolicy, Budget: a.Budget.limits(),
+				Owner: call.Caller.Principal, OwnerRole: call.Caller.Role, CreatedBy: call.Caller.Session, CreatedAt: s.Now,
+			}
+			if run.ClosePolicy == "" {
+				run.ClosePolicy = writ.CloseAuto
+			}
+			life := int64(writ.MaxRunMs)
+			if a.Parent != "" {
+				parent, err := parentOf(call, op, s, a)
+				if err != nil {
+					return tx, r, err
+				}
+				if err := nest(call, op, s, &tx, parent, &run); err != nil {
+					return tx, r, err
+				}
+				life = parent.Limit(writ.BudgetWall) - parent.Worked(s.Now)
+			}
+			if wall, stated := run.Budget[writ.BudgetWall]; !stated || wall > life {
+				run.Budget[writ.BudgetWall] = max(life, 0)
+			}
+			if err := move(call, op, s, &tx, &run, writ.RunActive); err != nil {
+				return tx, r, err
+			}
+			// The call's own move comes first.
+			slices.Reverse(tx.Changes)
+			tx.Index(writ.IndexRuns, string(run.ID), 0)
+			tx.Index(ownedBy(run.Owner), string(run.ID), 0)
+			tx.Index(writ.IndexTodo, writ.TodoOverrun(run.ID), run.WorkedUp(run.Limit(writ.BudgetWall)))
+			return tx, changed(writ.OutcomeCreated, run, s), nil
+		},
+	})
+}

@@ -1,0 +1,149 @@
+package runs
+
+import (
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/writ-gateway/writ"
+)
+
+// RunExhaustArgs name a run and what it was refused.
+type RunExhaustArgs struct {
+	RunID     writ.RunID `json:"run_id" doc:"The run." pattern:"^run_[0-7][0-9A-HJKMNP-TV-Z]{25}$"`
+	Dimension string     `json:"dimension" doc:"Dimension of its budget." enum:"steps,llm_tokens,cost_microusd,net_egress_bytes,net_ingress_bytes,storage_write_bytes,sandbox_cpu_ms,sandbox_mem_peak_bytes,retries,retries_per_step,children"`
+	Amount    int64      `json:"amount" doc:"How much of it was wanted." minimum:"1"`
+}
+
+// ExhaustArgs reads the rest of a follow-up writ.TodoExhaust for the sweeper. What
+// is no such member gives arguments that are refused.
+func ExhaustArgs(rest string) map[string]any {
+	f := strings.Split(rest, " ")
+	if len(f) != 3 {
+		return map[string]any{}
+	}
+	amount, _ := strconv.ParseInt(f[2], 10, 64)
+	return map[string]any{"run_id": f[0], "dimension": f[1], "amount": amount}
+}
+
+// RunExhausted says what became of the run.
+type RunExhausted struct {
+	Failed bool `json:"failed" doc:"Whether the run failed now. False: it had ended already, has budget left, or may get some back."`
+}
+
+// lookAgainMs is how long a run is left alone before it is looked at again that
+// has used up its budget while attempts are under way.
+const lookAgainMs = 1000
+
+// underWay shows whether attempts at tasks of a run are under way.
+func underWay(id writ.RunID) writ.Range {
+	return writ.Range{Index: writ.RunTasksIn(id, writ.TaskRunning), Limit: 1}
+}
+
+// exhaust fails a run that was refused something it had no budget for. It looks
+// again before it believes so: what triggered it was an index entry. Attempts
+// under way are paid for and may end first; what they or child runs give back
+// may be enough again, and then the tasks that were refused are offered again.
+func exhaust() *writ.Capability {
+	return writ.Define[RunExhaustArgs, RunExhausted](writ.Capability{
+		ID: "run.exhaust", Safety: writ.SafetyMutating, Class: writ.Mandate, Internal: true,
+		Summary: "Fail a run that has met a hard limit of its budget.",
+	}, writ.Verb[RunExhaustArgs]{
+		Reads: func(_ *writ.Call, a *RunExhaustArgs, _ writ.Snapshot) (writ.ReadSet, error) {
+			rs := readRun(a.RunID)
+			rs.Counters = append(rs.Counters, writ.BudgetHeld(a.RunID, a.Dimension))
+			rs.Ranges = []writ.Range{underWay(a.RunID)}
+			return rs, nil
+		},
+		Describe: func(_ *writ.Call, a *RunExhaustArgs, s writ.Snapshot) (writ.Subject, error) {
+			return describe(s, a.RunID)
+		},
+		Plan: func(call *writ.Call, a *RunExhaustArgs, s writ.Snapshot, _ writ.Decision) (tx writ.Tx, r writ.Reply, err error) {
+			tx.Mandate = true
+			run, _, ok, err := writ.Get[writ.Run](s, writ.RunKey(a.RunID))
+			if err != nil {
+				return tx, r, err
+			}
+			limit, limits := run.Limited(a.Dimension)
+			counter, used := writ.BudgetUsed(a.RunID, a.Dimension), int64(0)
+			if writ.MeasureOf(a.Dimension) == writ.MeasureSum {
+				used = s.Counters[counter]
+			}
+			member, out := writ.TodoExhaust(a.RunID, a.Dimension, a.Amount), RunExhausted{}
+			switch {
+			case !ok || run.State != writ.RunActive:
+			case !limits || used+a.Amount <= limit:
+				tx.Index(writ.IndexTodo, todoOffer(a.RunID), s.Now)
+			case len(s.Ranges[underWay(a.RunID)].Members) > 0 || s.Counters[writ.BudgetHeld(a.RunID, a.Dimension)] > 0:
+				tx.Index(writ.IndexTodo, member, s.Now+lookAgainMs)
+				return tx, writ.Reply{Outcome: writ.OutcomeDone, Body: out}, nil
+			default:
+				out.Failed = true
+				if writ.MeasureOf(a.Dimension) == writ.MeasureSum {
+					// Under this guard nothing of that size fits, so nothing has begun either.
+					tx.Within(counter, limit-a.Amount+1, writ.MaxAmount)
+				}
+				run.Reason = reasonBudget
+				if err := move(call, "runs.Exhaust", s, &tx, &run, writ.RunFailed); err != nil {
+					return tx, r, err
+				}
+				tx.Index(writ.IndexTodo, todoReap(run.ID), s.Now)
+			}
+			tx.Unindex(writ.IndexTodo, member)
+			return tx, writ.Reply{Outcome: writ.OutcomeDone, Body: out}, nil
+		},
+	})
+}
+
+// RunOverrunArgs name a run whose time may be up.
+type RunOverrunArgs struct {
+	RunID writ.RunID `json:"run_id" doc:"The run." pattern:"^run_[0-7][0-9A-HJKMNP-TV-Z]{25}$"`
+}
+
+// overrunAgainMs is how often a run is looked at that goes on though its time is
+// up: policy only warns, or lets people give it more.
+const overrunAgainMs = 60_000
+
+// overrun fails a run whose time is up, if policy says that the limit is hard.
+// Unlike with other dimensions it does not wait for attempts under way: time
+// passes whatever they do.
+func overrun() *writ.Capability {
+	return writ.Define[RunOverrunArgs, RunExhausted](writ.Capability{
+		ID: "run.overrun", Safety: writ.SafetyMutating, Class: writ.Mandate, Internal: true,
+		Summary: "Fail a run whose time is up.",
+	}, writ.Verb[RunOverrunArgs]{
+		Reads: func(_ *writ.Call, a *RunOverrunArgs, _ writ.Snapshot) (writ.ReadSet, error) {
+			return readRun(a.RunID), nil
+		},
+		Describe: func(_ *writ.Call, a *RunOverrunArgs, s writ.Snapshot) (writ.Subject, error) {
+			sub, err := describe(s, a.RunID)
+			sub.Charge = writ.Charge{writ.BudgetWall: 0} // judge it as what needs time
+			return sub, err
+		},
+		Plan: func(call *writ.Call, a *RunOverrunArgs, s writ.Snapshot, d writ.Decision) (tx writ.Tx, r writ.Reply, err error) {
+			tx.Mandate = true
+			run, _, ok, err := writ.Get[writ.Run](s, writ.RunKey(a.RunID))
+			if err != nil {
+				return tx, r, err
+			}
+			out := RunExhausted{}
+			limit, limits := run.Limited(writ.BudgetWall)
+			left := limit - run.Worked(s.Now)
+			switch {
+			case !ok || !limits || writ.RunMoves.Terminal(run.State):
+				tx.Unindex(writ.IndexTodo, writ.TodoOverrun(a.RunID))
+			case run.State != writ.RunActive || left > 0: // a pause moves the end
+				tx.Index(writ.IndexTodo, writ.TodoOverrun(a.RunID), s.Now+max(left, lookAgainMs))
+			case !slices.Contains(d.Rules(), "budgets.hard_stop."+writ.BudgetWall):
+				tx.Index(writ.IndexTodo, writ.TodoOverrun(a.RunID), s.Now+overrunAgainMs)
+			default:
+				out.Failed, run.Reason = true, reasonBudget
+				if err := move(call, "runs.Overrun", s, &tx, &run, writ.RunFailed); err != nil {
+					return tx, r, err
+				}
+				tx.Index(writ.IndexTodo, todoReap(run.ID), s.Now)
+			}
+			return tx, writ.Reply{Outcome: writ.OutcomeDone, Body: out}, nil
+		},
+	})
+}
