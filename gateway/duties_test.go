@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"bytes"
 	"strings"
 	"testing"
 
@@ -39,6 +40,22 @@ func TestWhatPolicyChangedIsTold(t *testing.T) {
 		w := send(h, "POST", path, map[string]string{"/v1/tasks": body, "/v1/invoke": `{"capability":"task.enqueue","args":` + body + `}`}[path])
 		if w.Header().Values("Policy-Redacted") != nil || w.Header().Values("Policy-Limited") != nil || strings.Contains(w.Body.String(), "redacted") {
 			t.Errorf("%s: told of nothing: %v %s", path, w.Header(), w.Body)
+		}
+	}
+}
+
+const testCosignature = "v1 SHA256:tAXFyTXI8xtDaujAEcwJslAYc9/6FKcUkd2Lw0xDhPo AAAAAAAAAAAAAAAAAAAAAA=="
+
+func TestCosignatureIsRead(t *testing.T) {
+	h, door := newFake(t, nil)
+	for _, path := range []string{"/v1/sessions", "/v1/invoke"} {
+		body := map[string]string{"/v1/invoke": `{"capability":"task.claim"}`}[path]
+		send(h, "POST", path, body, "Cosignature", testCosignature)
+		if c := door.last(t).Cosignature; c == nil || c.KeyID != strings.Fields(testCosignature)[1] || !bytes.Equal(c.Signature, make([]byte, 16)) {
+			t.Errorf("%s: got %+v", path, c)
+		}
+		if send(h, "POST", path, body); door.last(t).Cosignature != nil {
+			t.Errorf("%s: a signature out of nothing", path)
 		}
 	}
 }

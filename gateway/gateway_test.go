@@ -179,22 +179,6 @@ func TestHeadersAreChecked(t *testing.T) {
 	}
 }
 
-const testCosignature = "v1 SHA256:tAXFyTXI8xtDaujAEcwJslAYc9/6FKcUkd2Lw0xDhPo AAAAAAAAAAAAAAAAAAAAAA=="
-
-func TestCosignatureIsRead(t *testing.T) {
-	h, door := newFake(t, nil)
-	for _, path := range []string{"/v1/sessions", "/v1/invoke"} {
-		body := map[string]string{"/v1/invoke": `{"capability":"task.claim"}`}[path]
-		send(h, "POST", path, body, "Cosignature", testCosignature)
-		if c := door.last(t).Cosignature; c == nil || c.KeyID != strings.Fields(testCosignature)[1] || !bytes.Equal(c.Signature, make([]byte, 16)) {
-			t.Errorf("%s: got %+v", path, c)
-		}
-		if send(h, "POST", path, body); door.last(t).Cosignature != nil {
-			t.Errorf("%s: a signature out of nothing", path)
-		}
-	}
-}
-
 func TestTokens(t *testing.T) {
 	for _, bad := range []string{
 		"", "x", "default", testSession + "." + testSecret, "default." + testSession, "default." + testSession + ".", "default." + testSession + ".short",
