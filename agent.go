@@ -58,18 +58,19 @@ type Tool struct {
 // Agent is a registry entry. It changes only when somebody registers,
 // activates or suspends it; health and load are counters elsewhere.
 type Agent struct {
-	ID            AgentID    `json:"id"`
-	Name          string     `json:"name,omitempty"`
-	Description   string     `json:"description,omitempty"`
-	Archetypes    []Role     `json:"archetypes"` // orchestrator, executor, verifier
-	Domain        string     `json:"domain"`
-	State         AgentState `json:"state"`
-	Tools         []Tool     `json:"tools"`
-	WriteScope    []string   `json:"write_scope"` // canonical scopes it may ever write
-	MaxConcurrent int64      `json:"max_concurrent_tasks"`
-	CreatedAt     int64      `json:"created_at"` // milliseconds, store clock
-	UpdatedAt     int64      `json:"updated_at"`
-	Receipt       ReceiptID  `json:"receipt"` // of the last change
+	ID            AgentID     `json:"id"`
+	Name          string      `json:"name,omitempty"`
+	Description   string      `json:"description,omitempty"`
+	Archetypes    []Role      `json:"archetypes"` // orchestrator, executor, verifier
+	Domain        string      `json:"domain"`
+	State         AgentState  `json:"state"`
+	Tools         []Tool      `json:"tools"`
+	WriteScope    []string    `json:"write_scope"` // canonical scopes it may ever write
+	MaxConcurrent int64       `json:"max_concurrent_tasks"`
+	Keys          []PublicKey `json:"keys,omitempty"` // what its sessions may sign calls with
+	CreatedAt     int64       `json:"created_at"`     // milliseconds, store clock
+	UpdatedAt     int64       `json:"updated_at"`
+	Receipt       ReceiptID   `json:"receipt"` // of the last change
 }
 
 // Tool finds a declared tool.
@@ -80,6 +81,16 @@ func (a Agent) Tool(name CapabilityID) (Tool, bool) {
 		}
 	}
 	return Tool{}, false
+}
+
+// Key finds a key it signs with.
+func (a Agent) Key(id string) (PublicKey, bool) {
+	for _, k := range a.Keys {
+		if k.ID == id {
+			return k, true
+		}
+	}
+	return PublicKey{}, false
 }
 
 // MayWrite says whether a canonical scope lies inside the agent's write scope.

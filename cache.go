@@ -77,6 +77,7 @@ func (r Run) Copy() Run {
 // Copy returns an agent that shares no memory with a.
 func (a Agent) Copy() Agent {
 	a.Archetypes = slices.Clone(a.Archetypes)
+	a.Keys = slices.Clone(a.Keys)
 	a.WriteScope = slices.Clone(a.WriteScope)
 	a.Tools = slices.Clone(a.Tools)
 	for i := range a.Tools {

@@ -61,8 +61,9 @@ type Call struct {
 	Credential     *Credential     // nil only for calls the gateway makes itself
 	Raw            json.RawMessage // arguments as sent, path parameters merged in
 	IdempotencyKey string
-	IfVersion      int64 // If-Match: 0 means none
-	ReceivedAt     int64 // milliseconds; used for ids only, never for a decision
+	IfVersion      int64        // If-Match: 0 means none
+	Cosignature    *Cosignature // the caller's own signature, not yet checked; nil when there is none
+	ReceivedAt     int64        // milliseconds; used for ids only, never for a decision
 
 	// Via names the wrapper the call came through (capability.invoke): the
 	// role must be allowed both, and everything else is judged on Capability.
@@ -75,6 +76,10 @@ type Call struct {
 
 	// PolicyRevision names the rules the call was judged by, once it was.
 	PolicyRevision string
+
+	// Sent are the arguments as the caller sent, and signed, them, where Raw is
+	// not: a claim that waits is made again for each candidate.
+	Sent json.RawMessage
 
 	// Memo belongs to the capability's functions: what they worked out from
 	// the arguments alone and need again, in this try or the next.
@@ -115,6 +120,8 @@ type Reply struct {
 	ETag      int64 // version of the document shown; 0: none, -1: the commit's
 	Replayed  bool
 	JSON      json.RawMessage // the finished body, set by the door
+	Redacted  []string        // pointers to what the body does not show, set by the door
+	Limited   []Limit         // arguments the door made smaller
 
 	Budget []BudgetWarning // marks of its budget the run reached with this call, set by the door
 

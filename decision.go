@@ -35,6 +35,7 @@ type Finding struct {
 	Message     string       `json:"message"`
 	Obligations []Obligation `json:"obligations,omitempty"`
 	Needs       []Need       `json:"-"` // its approval obligations, read
+	Duties      Duties       `json:"-"` // its other obligations, read
 }
 
 // Obligation is something the host must do for the decision to hold. A type
@@ -59,6 +60,7 @@ type Decision struct {
 	BindingsRevision string
 	InputDigest      string // sha256 of the canonical policy input
 	Needs            []Need // what must be approved first; only with require_approval
+	Duties           Duties // what the host must do; nothing with deny
 	Record           []byte // the canonical policy input itself: no arguments, no text of callers
 }
 

@@ -43,6 +43,11 @@ func TestStoredDocuments(t *testing.T) {
 			}},
 			WriteScope: []string{"fs:site/"}, MaxConcurrent: 4, CreatedAt: 1, UpdatedAt: 2, Receipt: gReceipt,
 		},
+		"agent-keys": writ.Agent{
+			ID: "site-builder", Archetypes: []writ.Role{writ.RoleExecutor}, Domain: "web", State: writ.AgentPlanned, MaxConcurrent: 4,
+			Keys:      []writ.PublicKey{{ID: "SHA256:aa", PEM: "-----BEGIN PUBLIC KEY-----\n"}},
+			CreatedAt: 1, UpdatedAt: 2, Receipt: gReceipt,
+		},
 		"session": writ.Session{
 			ID: gSession, Principal: "builder", Kind: writ.KindAgent, Role: writ.RoleExecutor, Agent: "site-builder",
 			State: writ.SessionActive, TokenHash: "00ff", TTLSeconds: 30, ExpiresAt: 3, OpenedBy: gSession, Controller: "operator", Openers: []writ.PrincipalID{"operator"}, CreatedAt: 1, UpdatedAt: 2,

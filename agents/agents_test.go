@@ -31,6 +31,13 @@ func newRoom(t *testing.T) *room {
 			}
 			return nil
 		},
+		PublicKey: func(pem string) (writ.PublicKey, error) {
+			id, ok := strings.CutPrefix(pem, "pem of ")
+			if !ok {
+				return writ.PublicKey{}, errors.New("is no key")
+			}
+			return writ.PublicKey{ID: "SHA256:" + strings.TrimSpace(id), PEM: strings.TrimSpace(pem)}, nil
+		},
 	}) {
 		r.caps[c.ID] = c
 	}
@@ -354,5 +361,47 @@ func TestAgentListPages(t *testing.T) {
 		if !slices.Equal(got, want) {
 			t.Fatalf("limit %d: got %q", limit, got)
 		}
+	}
+}
+
+// An agent's keys are read and kept in their one form, and replaced as a whole.
+func TestAgentKeys(t *testing.T) {
+	r := newRoom(t)
+	with := func(keys ...string) *AgentRegisterArgs {
+		a := entry("builder")
+		a.Keys = keys
+		return a
+	}
+	keys := func(reply writ.Reply) string {
+		v, err := writtest.Body[AgentView](reply)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return fmt.Sprint(v.Keys)
+	}
+	for _, tc := range []struct {
+		keys []string
+		at   string
+	}{
+		{[]string{"pem of a", "a"}, "/keys/1"},
+		{[]string{"pem of a", "pem of a "}, "/keys/1"}, // written otherwise
+		{[]string{"pem of a", "pem of b", "pem of c", "pem of d", "pem of e"}, "/keys/4"},
+	} {
+		e := r.refused(writ.CodeInputInvalid, "agent.register", r.ops, with(tc.keys...))
+		if len(e.Fields) != 1 || e.Fields[0].Pointer != tc.at {
+			t.Errorf("%q: got %v, want %s", tc.keys, e.Fields, tc.at)
+		}
+	}
+	if got, want := keys(r.must("agent.register", r.ops, with("pem of a ", "pem of b"))), "[{SHA256:a pem of a} {SHA256:b pem of b}]"; got != want {
+		t.Errorf("got %s, want %s", got, want)
+	}
+	if got, want := keys(r.must("agent.info", r.ops, &AgentInfoArgs{AgentID: "builder"})), "[{SHA256:a pem of a} {SHA256:b pem of b}]"; got != want {
+		t.Errorf("got %s, want %s", got, want)
+	}
+	if got := keys(r.must("agent.register", r.ops, with("pem of c"))); got != "[{SHA256:c pem of c}]" {
+		t.Errorf("got %s: another list replaces them all", got)
+	}
+	if got := keys(r.must("agent.register", r.ops, with())); got != "[]" {
+		t.Errorf("got %s", got)
 	}
 }

@@ -13,6 +13,7 @@
 package agents
 
 import (
+	"errors"
 	"slices"
 	"strings"
 
@@ -31,6 +32,9 @@ type Config struct {
 	// CheckSchema says whether an input schema is one the gateway can hold
 	// task arguments to. Its error names no value. Optional.
 	CheckSchema func(writ.RawObject) error
+	// PublicKey reads a key in PEM that calls may be signed with. Its error says
+	// what is wrong with it, and nothing of it. Without it agents have no keys.
+	PublicKey func(pem string) (writ.PublicKey, error)
 }
 
 // Capabilities are the verbs of this room.
@@ -40,6 +44,9 @@ func Capabilities(cfg Config) []*writ.Capability {
 	}
 	if cfg.CheckSchema == nil {
 		cfg.CheckSchema = func(writ.RawObject) error { return nil }
+	}
+	if cfg.PublicKey == nil {
+		cfg.PublicKey = func(string) (writ.PublicKey, error) { return writ.PublicKey{}, errors.New("cannot be used here") }
 	}
 	return []*writ.Capability{
 		register(cfg), activate(), suspend(), cleanup(), list(), info(), tools(),

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"cmp"
 	"encoding/json"
+	"slices"
 	"strconv"
 
 	"github.com/writ-gateway/writ"
@@ -23,6 +24,7 @@ type AgentRegisterArgs struct {
 	Tools         []writ.Tool  `json:"tools,omitempty" doc:"Task capabilities it can carry out." maxItems:"64"`
 	WriteScope    []string     `json:"write_scope,omitempty" doc:"Resource URIs below which it may ever write." maxItems:"32"`
 	MaxConcurrent int64        `json:"max_concurrent_tasks,omitempty" doc:"How many tasks it may hold at a time." default:"4" minimum:"1" maximum:"1000"`
+	Keys          []string     `json:"keys,omitempty" doc:"Public keys its sessions may sign calls with, in PEM (PKIX): Ed25519 or ECDSA P-256. Another list replaces them all." maxItems:"4"`
 }
 
 func register(cfg Config) *writ.Capability {
@@ -36,7 +38,7 @@ func register(cfg Config) *writ.Capability {
 			return writ.ReadSet{Docs: []writ.Key{writ.AgentKey(a.AgentID)}}, nil
 		},
 		Plan: func(call *writ.Call, a *AgentRegisterArgs, s writ.Snapshot, _ writ.Decision) (tx writ.Tx, r writ.Reply, err error) {
-			scopes, wrong := a.check(cfg)
+			scopes, keys, wrong := a.check(cfg)
 			if len(wrong) > 0 {
 				return tx, r, &writ.Error{
 					Code: writ.CodeInputInvalid, Op: op, Fields: wrong,
@@ -58,7 +60,7 @@ func register(cfg Config) *writ.Capability {
 			}
 			agent := writ.Agent{
 				ID: a.AgentID, Name: a.Name, Description: a.Description, Archetypes: a.Archetypes, Domain: a.Domain,
-				State: writ.AgentPlanned, Tools: a.Tools, WriteScope: scopes, MaxConcurrent: a.MaxConcurrent,
+				State: writ.AgentPlanned, Tools: a.Tools, WriteScope: scopes, MaxConcurrent: a.MaxConcurrent, Keys: keys,
 				CreatedAt: s.Now, UpdatedAt: s.Now, Receipt: receipt(call),
 			}
 			if agent.MaxConcurrent == 0 {
@@ -85,9 +87,9 @@ func register(cfg Config) *writ.Capability {
 	})
 }
 
-// check canonicalises the scopes and finds everything that is wrong with the
-// entry by itself.
-func (a *AgentRegisterArgs) check(cfg Config) (scopes []string, wrong []writ.FieldError) {
+// check canonicalises the scopes, reads the keys and finds everything that is
+// wrong with the entry by itself.
+func (a *AgentRegisterArgs) check(cfg Config) (scopes []string, keys []writ.PublicKey, wrong []writ.FieldError) {
 	bad := func(list string, i int, field, msg string) {
 		wrong = append(wrong, writ.FieldError{Pointer: "/" + list + "/" + strconv.Itoa(i) + field, Msg: msg})
 	}
@@ -134,7 +136,19 @@ func (a *AgentRegisterArgs) check(cfg Config) (scopes []string, wrong []writ.Fie
 	if len(rangesOf(scopes)) > maxScopeRanges {
 		wrong = append(wrong, writ.FieldError{Pointer: "/write_scope", Msg: "has too many levels in all; name fewer or shorter scopes"})
 	}
-	return scopes, wrong
+	for i, pem := range a.Keys {
+		key, err := cfg.PublicKey(pem)
+		switch {
+		case err != nil:
+			bad("keys", i, "", err.Error())
+		case slices.Contains(keys, key):
+			bad("keys", i, "", "is named twice")
+		case i >= writ.MaxAgentKeys:
+			bad("keys", i, "", "is one too many")
+		}
+		keys = append(keys, key)
+	}
+	return scopes, keys, wrong
 }
 
 func isObject(b []byte) bool {

@@ -4,25 +4,26 @@ import "github.com/writ-gateway/writ"
 
 // AgentView is a registry entry as the API shows it.
 type AgentView struct {
-	AgentID       writ.AgentID    `json:"agent_id" doc:"Slug that names the agent."`
-	Name          string          `json:"name,omitempty" doc:"Name for people."`
-	Description   string          `json:"description,omitempty" doc:"What the agent is for."`
-	Archetypes    []writ.Role     `json:"archetypes" doc:"Roles its sessions may have."`
-	Domain        string          `json:"domain" doc:"Domain whose work it takes."`
-	State         writ.AgentState `json:"state" doc:"Where the registration stands." enum:"planned,active,suspended"`
-	Tools         []writ.Tool     `json:"tools" doc:"Task capabilities it declares."`
-	WriteScope    []string        `json:"write_scope" doc:"Resource URIs below which it may ever write, canonical."`
-	MaxConcurrent int64           `json:"max_concurrent_tasks" doc:"How many tasks it may hold at a time."`
-	CreatedAt     string          `json:"created_at" doc:"When it was first registered (RFC 3339, UTC)."`
-	UpdatedAt     string          `json:"updated_at" doc:"When the entry last changed (RFC 3339, UTC)."`
-	Receipt       writ.ReceiptID  `json:"receipt" doc:"Receipt of the last change."`
-	Version       int64           `json:"version" doc:"Version of the entry, for If-Match."`
+	AgentID       writ.AgentID     `json:"agent_id" doc:"Slug that names the agent."`
+	Name          string           `json:"name,omitempty" doc:"Name for people."`
+	Description   string           `json:"description,omitempty" doc:"What the agent is for."`
+	Archetypes    []writ.Role      `json:"archetypes" doc:"Roles its sessions may have."`
+	Domain        string           `json:"domain" doc:"Domain whose work it takes."`
+	State         writ.AgentState  `json:"state" doc:"Where the registration stands." enum:"planned,active,suspended"`
+	Tools         []writ.Tool      `json:"tools" doc:"Task capabilities it declares."`
+	WriteScope    []string         `json:"write_scope" doc:"Resource URIs below which it may ever write, canonical."`
+	MaxConcurrent int64            `json:"max_concurrent_tasks" doc:"How many tasks it may hold at a time."`
+	Keys          []writ.PublicKey `json:"keys,omitempty" doc:"Keys its sessions may sign calls with."`
+	CreatedAt     string           `json:"created_at" doc:"When it was first registered (RFC 3339, UTC)."`
+	UpdatedAt     string           `json:"updated_at" doc:"When the entry last changed (RFC 3339, UTC)."`
+	Receipt       writ.ReceiptID   `json:"receipt" doc:"Receipt of the last change."`
+	Version       int64            `json:"version" doc:"Version of the entry, for If-Match."`
 }
 
 func viewAgent(a writ.Agent, version int64) AgentView {
 	v := AgentView{
 		AgentID: a.ID, Name: a.Name, Description: a.Description, Archetypes: a.Archetypes, Domain: a.Domain,
-		State: a.State, Tools: a.Tools, WriteScope: a.WriteScope, MaxConcurrent: a.MaxConcurrent,
+		State: a.State, Tools: a.Tools, WriteScope: a.WriteScope, MaxConcurrent: a.MaxConcurrent, Keys: a.Keys,
 		CreatedAt: writ.FormatTime(a.CreatedAt), UpdatedAt: writ.FormatTime(a.UpdatedAt), Receipt: a.Receipt, Version: version,
 	}
 	if v.Tools == nil {

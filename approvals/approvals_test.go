@@ -403,6 +403,42 @@ func TestWhoMaySeeApprovals(t *testing.T) {
 	refusedWith(t, l.decide(stranger, id, "approve"), writ.CodeNotFound)
 }
 
+// Policy sees what kinds of data a reader of approvals would see, and no others.
+func TestReadsDescribeLabels(t *testing.T) {
+	l := newLab(t)
+	planner, other := l.planner(), l.Open(writ.RoleOrchestrator, "other", "")
+	var ids []writ.ApprovalID
+	for _, c := range []struct {
+		by    writ.Caller
+		label writ.Label
+	}{{planner, writ.LabelPIIChatMessage}, {other, writ.LabelSecretToken}} {
+		out, err := l.about(c.by, doArgs{What: "a"}, writ.Subject{Labels: []writ.Label{c.label}}, need(nil))
+		if err != nil {
+			t.Fatal(err)
+		}
+		ids = append(ids, out.pending.Approval)
+	}
+	auditor := l.Open(writ.RoleAuditor, "ada", "")
+	for _, c := range []struct {
+		by   writ.Caller
+		id   writ.CapabilityID
+		args any
+		want []writ.Label
+	}{
+		{auditor, "approval.get", &approvals.ApprovalGetArgs{Approval: ids[0]}, []writ.Label{writ.LabelPIIChatMessage}},
+		{auditor, "approval.get", &approvals.ApprovalGetArgs{Approval: ids[1]}, []writ.Label{writ.LabelSecretToken}},
+		{auditor, "approval.list", &approvals.ApprovalListArgs{}, []writ.Label{writ.LabelPIIChatMessage, writ.LabelSecretToken}},
+		{auditor, "approval.list", &approvals.ApprovalListArgs{Limit: 1}, []writ.Label{writ.LabelPIIChatMessage}},
+		{planner, "approval.list", &approvals.ApprovalListArgs{}, []writ.Label{writ.LabelPIIChatMessage}},
+	} {
+		k := l.capability(c.id)
+		p, err := l.Plan(k, l.NewCall(k, c.by, c.args))
+		if err != nil || !slices.Equal(p.Subject.Labels, c.want) {
+			t.Errorf("%s %+v by %s: got %v, %v, want %v", c.id, c.args, c.by.Principal, p.Subject.Labels, err, c.want)
+		}
+	}
+}
+
 func TestArgumentsTooLargeToShow(t *testing.T) {
 	l := newLab(t)
 	_, err := l.do(l.planner(), doArgs{What: strings.Repeat("x", 50<<10)}, need(nil))

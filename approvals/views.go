@@ -82,6 +82,10 @@ func (r Room) get() *writ.Capability {
 		Reads: func(_ *writ.Call, a *ApprovalGetArgs, _ writ.Snapshot) (writ.ReadSet, error) {
 			return writ.ReadSet{Docs: []writ.Key{writ.ApprovalKey(a.Approval)}}, nil
 		},
+		Describe: func(c *writ.Call, args *ApprovalGetArgs, s writ.Snapshot) (writ.Subject, error) {
+			a, _, err := load(op, c, s, args.Approval)
+			return writ.Subject{Labels: a.Labels}, err
+		},
 		Plan: func(c *writ.Call, args *ApprovalGetArgs, s writ.Snapshot, _ writ.Decision) (tx writ.Tx, reply writ.Reply, err error) {
 			a, version, err := load(op, c, s, args.Approval)
 			if err != nil {
@@ -127,19 +131,32 @@ func (r Room) list() *writ.Capability {
 			}
 			return rs, nil
 		},
+		Describe: func(c *writ.Call, args *ApprovalListArgs, s writ.Snapshot) (sub writ.Subject, err error) {
+			_, err = eachListed(c, args, s, func(a writ.Approval, _ int64) { sub.Labels = writ.JoinLabels(sub.Labels, a.Labels) })
+			return sub, err
+		},
 		Plan: func(c *writ.Call, args *ApprovalListArgs, s writ.Snapshot, _ writ.Decision) (tx writ.Tx, reply writ.Reply, err error) {
-			ids, next := pageOf(args).Of(s)
-			out := ApprovalList{Approvals: []ApprovalView{}, Next: next}
-			for _, id := range ids {
-				a, version, ok, err := writ.Get[writ.Approval](s, writ.ApprovalKey(writ.ApprovalID(id)))
-				if err != nil {
-					return tx, reply, err
-				}
-				if ok && maySee(c.Caller, a) {
-					out.Approvals = append(out.Approvals, view(a, version, s.Now))
-				}
-			}
-			return tx, writ.Reply{Outcome: writ.OutcomeDone, Body: out}, nil
+			out := ApprovalList{Approvals: []ApprovalView{}}
+			out.Next, err = eachListed(c, args, s, func(a writ.Approval, version int64) {
+				out.Approvals = append(out.Approvals, view(a, version, s.Now))
+			})
+			return tx, writ.Reply{Outcome: writ.OutcomeDone, Body: out}, err
 		},
 	})
+}
+
+// eachListed calls f for every approval of a page that the caller may see, and
+// returns where the next page begins.
+func eachListed(c *writ.Call, args *ApprovalListArgs, s writ.Snapshot, f func(a writ.Approval, version int64)) (next string, err error) {
+	ids, next := pageOf(args).Of(s)
+	for _, id := range ids {
+		a, version, ok, err := writ.Get[writ.Approval](s, writ.ApprovalKey(writ.ApprovalID(id)))
+		if err != nil {
+			return "", err
+		}
+		if ok && maySee(c.Caller, a) {
+			f(a, version)
+		}
+	}
+	return next, nil
 }

@@ -40,6 +40,12 @@ type Config struct {
 	// Retries after the first try; 4 when 0, none when negative.
 	Retries int
 
+	// Cosign signs every call that carries an Idempotency-Key with the caller's own
+	// key, where policy may want that: it gives the header Cosignature for a call,
+	// whose ArgsDigest is empty, and its arguments as they are sent. Optional;
+	// (*receipts.CosignKey).Header is one.
+	Cosign func(call writ.Cosigned, args []byte) (header string, err error)
+
 	Transport http.RoundTripper // nil: a transport of its own
 }
 
@@ -103,8 +109,10 @@ type Meta struct {
 	RequestID      writ.CallID
 	Outcome        writ.Outcome
 	PolicyRevision string
-	Version        int64 // ETag of the document shown; 0 when there is none
-	Replayed       bool  // the reply of an earlier call with the same key
+	Redacted       []string     // JSON pointers into the data: policy keeps what was there from the caller
+	Limited        []writ.Limit // arguments that were greater than policy allows, and what was used instead
+	Version        int64        // ETag of the document shown; 0 when there is none
+	Replayed       bool         // the reply of an earlier call with the same key
 	Tries          int
 }
 
@@ -116,6 +124,7 @@ type options struct {
 	noKey   bool
 	version int64
 	wait    time.Duration
+	sign    func(token string) (header string, err error) // nil: the call is not signed
 }
 
 // WithIdempotencyKey sends a key of the caller's instead of a fresh one; an
@@ -172,26 +181,41 @@ func (c *Client) Invoke(ctx context.Context, capability writ.CapabilityID, args,
 	if args == nil {
 		args = struct{}{}
 	}
-	body, err := json.Marshal(struct {
-		Capability writ.CapabilityID `json:"capability"`
-		Args       any               `json:"args"`
-	}{capability, args})
+	sent, err := json.Marshal(args)
+	var body []byte
+	if err == nil {
+		body, err = json.Marshal(struct {
+			Capability writ.CapabilityID `json:"capability"`
+			Args       json.RawMessage   `json:"args"`
+		}{capability, sent})
+	}
 	if err != nil {
 		return Meta{}, &writ.Error{Code: writ.CodeMalformed, Op: op, Msg: "the arguments cannot be written as JSON", Err: err}
+	}
+	if c.cfg.Cosign != nil && o.key != "" {
+		o.sign = func(token string) (string, error) {
+			tenant, rest, _ := strings.Cut(token, ".")
+			session, _, _ := strings.Cut(rest, ".")
+			return c.cfg.Cosign(writ.Cosigned{
+				Capability: capability, IdempotencyKey: o.key, Session: writ.SessionID(session), Tenant: writ.Tenant(tenant),
+			}, sent)
+		}
 	}
 	answer, meta, err := c.try(ctx, body, o)
 	if err != nil {
 		return meta, err
 	}
 	var env struct {
-		Status  writ.Outcome    `json:"status"`
-		Data    json.RawMessage `json:"data"`
-		Receipt writ.ReceiptID  `json:"receipt"`
+		Status   writ.Outcome    `json:"status"`
+		Data     json.RawMessage `json:"data"`
+		Receipt  writ.ReceiptID  `json:"receipt"`
+		Redacted []string        `json:"redacted"`
+		Limited  []writ.Limit    `json:"limited"`
 	}
 	if err := json.Unmarshal(answer, &env); err != nil || env.Status == "" {
 		return meta, &writ.Error{Code: writ.CodeInternal, Op: op, Msg: "the answer is not that of a gateway", Hint: "check the URL", Err: err}
 	}
-	meta.Outcome, meta.Receipt = env.Status, env.Receipt
+	meta.Outcome, meta.Receipt, meta.Redacted, meta.Limited = env.Status, env.Receipt, env.Redacted, env.Limited
 	if env.Status == writ.OutcomePending {
 		return meta, pending(env.Data, env.Receipt)
 	}

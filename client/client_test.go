@@ -12,6 +12,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"sync"
 	"testing"
@@ -32,6 +33,7 @@ type call struct {
 	Args       json.RawMessage   `json:"args"`
 	key, match string
 	auth       string
+	cosigned   string
 }
 
 // fake is a gateway whose answers are scripted, one per request; the last one
@@ -47,7 +49,7 @@ func (f *fake) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if r.Method != http.MethodPost || r.URL.Path != "/v1/invoke" || r.Header.Get("Content-Type") != "application/json" {
 		f.t.Errorf("%s %s %s", r.Method, r.URL.Path, r.Header.Get("Content-Type"))
 	}
-	c := call{key: r.Header.Get("Idempotency-Key"), match: r.Header.Get("If-Match"), auth: r.Header.Get("Authorization")}
+	c := call{key: r.Header.Get("Idempotency-Key"), match: r.Header.Get("If-Match"), auth: r.Header.Get("Authorization"), cosigned: r.Header.Get("Cosignature")}
 	dec := json.NewDecoder(r.Body)
 	if err := dec.Decode(&c); err != nil {
 		f.t.Errorf("body: %v", err)
@@ -113,7 +115,7 @@ func TestInvoke(t *testing.T) {
 	if err != nil || out.N != 9007199254740993 {
 		t.Fatal(out, err)
 	}
-	if m != (Meta{Receipt: "rcp_1", RequestID: "cll_1", Outcome: "created", PolicyRevision: "sha256:1", Version: 42, Replayed: true, Tries: 1}) {
+	if want := (Meta{Receipt: "rcp_1", RequestID: "cll_1", Outcome: "created", PolicyRevision: "sha256:1", Version: 42, Replayed: true, Tries: 1}); !reflect.DeepEqual(m, want) {
 		t.Errorf("meta %+v", m)
 	}
 	got := f.got()[0]
@@ -490,5 +492,43 @@ func TestUnixSocket(t *testing.T) {
 	defer c.Close()
 	if _, err := c.Invoke(context.Background(), "x.y", nil, nil); err != nil || len(f.got()) != 1 {
 		t.Error(err)
+	}
+}
+
+// Every try of a change is signed with the key it carries, and what is signed are
+// the arguments as they are sent.
+func TestCosign(t *testing.T) {
+	type asked struct {
+		call writ.Cosigned
+		args string
+	}
+	var all []asked
+	c, f := newFake(t, func(cfg *Config) {
+		cfg.Cosign = func(call writ.Cosigned, args []byte) (string, error) {
+			all = append(all, asked{call, string(args)})
+			if call.Capability == "run.seal" {
+				return "", errors.New("the key is gone")
+			}
+			return fmt.Sprint("v1 ", len(all)), nil
+		}
+	}, problem(503, `{"code":"not_ready"}`), func(w http.ResponseWriter, _ *http.Request) {
+		fmt.Fprint(w, `{"status":"done","data":{},"redacted":["/args"],"limited":[{"argument":"wait_s","max":5}]}`)
+	})
+	meta, err := c.Invoke(t.Context(), "task.complete", map[string]any{"task_id": "<t>"}, nil, WithIdempotencyKey("k"))
+	if err != nil || fmt.Sprint(meta.Redacted, meta.Limited) != "[/args] [{wait_s 5}]" {
+		t.Fatalf("got %+v, %v", meta, err)
+	}
+	want := asked{writ.Cosigned{
+		Capability: "task.complete", IdempotencyKey: "k", Session: "ses_01HZZZZZZZZZZZZZZZZZZZZZZZ", Tenant: "default",
+	}, `{"task_id":"\u003ct\u003e"}`}
+	got := f.got()
+	if len(got) != 2 || len(all) != 2 || all[0] != want || all[1] != want || got[0].cosigned != "v1 1" || got[1].cosigned != "v1 2" || string(got[0].Args) != want.args {
+		t.Fatalf("asked %+v, sent %+v", all, got)
+	}
+	if _, err := c.Invoke(t.Context(), "task.heartbeat", nil, nil); err != nil || f.got()[2].cosigned != "" {
+		t.Errorf("a call without a key: %+v, %v", f.got()[2], err)
+	}
+	if _, err := c.Invoke(t.Context(), "run.seal", nil, nil); err == nil || len(f.got()) != 3 {
+		t.Errorf("a call that cannot be signed was sent: %v", err)
 	}
 }

@@ -83,6 +83,13 @@ func (c *Client) once(ctx context.Context, body []byte, o options) ([]byte, Meta
 	if o.version > 0 {
 		req.Header.Set("If-Match", `"`+strconv.FormatInt(o.version, 10)+`"`)
 	}
+	if o.sign != nil { // by every try: the token, and with it the session, may be renewed
+		header, err := o.sign(token)
+		if err != nil {
+			return nil, Meta{}, writ.AsError(op, err)
+		}
+		req.Header.Set("Cosignature", header)
+	}
 	res, err := c.http.Do(req)
 	if err != nil {
 		return nil, Meta{}, unreachable(op, err)

@@ -151,6 +151,14 @@ func TestHeadersAreChecked(t *testing.T) {
 		{"If-Match", `W/"1"`},
 		{"If-Match", `"1", "2"`},
 		{"If-Match", "01"},
+		{"Cosignature", " "},
+		{"Cosignature", "v1"},
+		{"Cosignature", "v2" + strings.TrimPrefix(testCosignature, "v1")},
+		{"Cosignature", testCosignature + " "},
+		{"Cosignature", strings.Replace(testCosignature, "SHA256:", "MD5:", 1)},
+		{"Cosignature", strings.TrimSuffix(testCosignature, "=")},
+		{"Cosignature", strings.TrimSuffix(testCosignature, "A==") + "B=="},
+		{"Cosignature", testCosignature + ", " + testCosignature},
 	} {
 		wantProblem(t, send(h, "POST", "/v1/sessions", "", kv[0], kv[1]), http.StatusBadRequest, writ.CodeMalformed)
 	}

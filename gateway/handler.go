@@ -102,44 +102,6 @@ func governed(cfg Config, route Route, c *writ.Capability) func(huma.Context) {
 	}
 }
 
-// preconditions reads the headers that qualify a change.
-func preconditions(call *writ.Call, r *http.Request) error {
-	const op = "gateway.headers"
-	key, err := oneHeader(r, "Idempotency-Key")
-	if err != nil {
-		return err
-	}
-	if (key == "" && len(r.Header.Values("Idempotency-Key")) > 0) || len(key) > 128 || strings.ContainsFunc(key, func(c rune) bool { return c <= ' ' || c > '~' }) {
-		return writ.Refuse(writ.CodeMalformed, op, "the Idempotency-Key is not valid", "use 1 to 128 visible ASCII characters")
-	}
-	call.IdempotencyKey = key
-	match, err := oneHeader(r, "If-Match")
-	if err != nil || match == "" {
-		return err
-	}
-	plain := match
-	if len(match) > 2 && match[0] == '"' && match[len(match)-1] == '"' {
-		plain = match[1 : len(match)-1]
-	}
-	v, perr := strconv.ParseInt(plain, 10, 64)
-	if perr != nil || v <= 0 || strconv.FormatInt(v, 10) != plain {
-		return writ.Refuse(writ.CodeMalformed, op, "If-Match is not one version", `send the ETag of a reply, for example If-Match: "42"`)
-	}
-	call.IfVersion = v
-	return nil
-}
-
-func oneHeader(r *http.Request, name string) (string, error) {
-	values := r.Header.Values(name)
-	if len(values) > 1 {
-		return "", writ.Refuse(writ.CodeMalformed, "gateway.headers", "the header "+name+" is given more than once", "send it once")
-	}
-	if len(values) == 0 {
-		return "", nil
-	}
-	return values[0], nil
-}
-
 // readBody reads at most the allowed size; the edge has set the time.
 func readBody(cfg Config, w http.ResponseWriter, r *http.Request) ([]byte, error) {
 	const op = "gateway.body"
@@ -229,6 +191,8 @@ type Envelope struct {
 	GeneratedAt   string             `json:"generated_at" doc:"When the envelope was made." format:"date-time"`
 	Data          stdjson.RawMessage `json:"data" doc:"The reply of the capability; null when there is none."`
 	Receipt       writ.ReceiptID     `json:"receipt,omitempty" doc:"Receipt of the transition; absent for reads."`
+	Redacted      []string           `json:"redacted,omitempty" doc:"JSON pointers into data, * for every member or element: what policy keeps from the caller, and what stands there is not the value."`
+	Limited       []writ.Limit       `json:"limited,omitempty" doc:"Arguments that were greater than policy allows, and what was used instead."`
 }
 
 // respond encodes an accepted call.
@@ -241,7 +205,7 @@ func respond(cfg Config, w http.ResponseWriter, call *writ.Call, reply writ.Repl
 	if call.Via != "" {
 		env := Envelope{
 			Capability: call.Capability, SchemaVersion: "1.0", Status: reply.Outcome,
-			GeneratedAt: writ.FormatTime(cfg.Now().UnixMilli()), Data: reply.JSON,
+			GeneratedAt: writ.FormatTime(cfg.Now().UnixMilli()), Data: reply.JSON, Redacted: reply.Redacted, Limited: reply.Limited,
 		}
 		if receipt != nil {
 			env.Receipt = receipt.ID
@@ -267,6 +231,12 @@ func respond(cfg Config, w http.ResponseWriter, call *writ.Call, reply writ.Repl
 	if reply.Replayed {
 		h.Set("Idempotency-Replayed", "true")
 	}
+	if len(reply.Redacted) > 0 { // a pointer holds nothing that would have to be escaped
+		h.Set("Policy-Redacted", `"`+strings.Join(reply.Redacted, `", "`)+`"`)
+	}
+	if len(reply.Limited) > 0 {
+		h.Set("Policy-Limited", limits(reply.Limited))
+	}
 	if status == http.StatusNoContent {
 		h.Set("Retry-After", "1")
 		w.WriteHeader(status)
@@ -280,6 +250,15 @@ func respond(cfg Config, w http.ResponseWriter, call *writ.Call, reply writ.Repl
 	w.WriteHeader(status)
 	_, _ = w.Write(body) // the caller is gone: nobody is left to tell
 	return nil
+}
+
+// limits writes limits as a dictionary of integers (RFC 9651, 3.2).
+func limits(all []writ.Limit) string {
+	var out []string
+	for _, l := range all {
+		out = append(out, l.Argument+"="+strconv.FormatInt(l.Max, 10))
+	}
+	return strings.Join(out, ", ")
 }
 
 // refuse answers with a problem, and logs what the caller is not shown.

@@ -113,6 +113,9 @@ func shared(doc *huma.OpenAPI) {
 	header("Policy-Revision", "Revision of the policy in force.", text(""))
 	header("Budget-Warning", "The call took its run to a mark of its budget for the first time: dimension=percent, for example steps=80. One header per dimension.", &huma.Schema{Type: huma.TypeString})
 	header("Idempotency-Replayed", "true when the reply is that of an earlier call with the same key.", &huma.Schema{Type: huma.TypeString, Enum: []any{"true"}})
+	header("Policy-Redacted", "JSON pointers into the body, each in quotes, * for every member or element: policy keeps these values from the caller. "+
+		`What stands there is "[redacted]", 0, false, or an object or array without contents.`, text(""))
+	header("Policy-Limited", "Arguments that were greater than policy allows and what was used instead, for example lease_ttl_s=60, wait_s=10 (RFC 9651).", text(""))
 	header("Retry-After", "Seconds to wait before the next try.", &huma.Schema{Type: huma.TypeInteger, Minimum: ptr(0.0)})
 
 	doc.Components.Parameters["IdempotencyKey"] = &huma.Param{
@@ -120,13 +123,20 @@ func shared(doc *huma.OpenAPI) {
 		Description: "Makes the change happen at most once: the same key and request give the same reply.",
 		Schema:      &huma.Schema{Type: huma.TypeString, MinLength: ptr(1), MaxLength: ptr(128), Pattern: `^[!-~]+$`},
 	}
+	doc.Components.Parameters["Cosignature"] = &huma.Param{
+		Name: "Cosignature", In: "header",
+		Description: "The caller's own signature of the call, where policy wants one (see agent.register, keys): v1, the id of the key, and the signature in base64. It needs an Idempotency-Key.",
+		Schema:      text(CosignaturePattern),
+	}
 	doc.Components.Parameters["IfMatch"] = &huma.Param{
 		Name: "If-Match", In: "header", Description: "ETag the document must still have; otherwise the answer is 412.",
 		Schema: text(`^"?[1-9][0-9]*"?$`),
 	}
 	doc.Components.Responses["Pending"] = &huma.Response{
 		Description: "The call has not happened: policy allows it once people have agreed. Repeat it then, with the same Idempotency-Key.",
-		Headers:     map[string]*huma.Param{"Request-Id": headerRef("Request-Id"), "Receipt-Id": headerRef("Receipt-Id")},
+		Headers: map[string]*huma.Param{
+			"Request-Id": headerRef("Request-Id"), "Receipt-Id": headerRef("Receipt-Id"), "Policy-Limited": headerRef("Policy-Limited"),
+		},
 		Content: map[string]*huma.MediaType{
 			"application/json": {Schema: reg.Schema(reflect.TypeFor[writ.Pending](), true, "Pending")},
 		},
@@ -164,7 +174,8 @@ func operation(cat *catalogue, r Route, c *writ.Capability) *huma.Operation {
 	}
 	if r.Method != http.MethodGet {
 		op.Parameters = append(op.Parameters,
-			&huma.Param{Ref: "#/components/parameters/IdempotencyKey"}, &huma.Param{Ref: "#/components/parameters/IfMatch"})
+			&huma.Param{Ref: "#/components/parameters/IdempotencyKey"}, &huma.Param{Ref: "#/components/parameters/IfMatch"},
+			&huma.Param{Ref: "#/components/parameters/Cosignature"})
 	}
 	result := cat.result(c)
 	for _, o := range r.Outcomes {
@@ -210,13 +221,15 @@ func requestBody(cat *catalogue, r Route, args *huma.Schema) *huma.RequestBody {
 
 func success(o writ.Outcome, result *huma.Schema) *huma.Response {
 	res := &huma.Response{Headers: map[string]*huma.Param{}}
-	for _, h := range []string{"Request-Id", "Receipt-Id", "ETag", "Policy-Revision", "Idempotency-Replayed", "Budget-Warning"} {
+	for _, h := range []string{
+		"Request-Id", "Receipt-Id", "ETag", "Policy-Revision", "Policy-Redacted", "Policy-Limited", "Idempotency-Replayed", "Budget-Warning",
+	} {
 		res.Headers[h] = headerRef(h)
 	}
 	switch o {
 	case writ.OutcomeEmpty:
 		res.Description = "Nothing to hand out."
-		res.Headers = map[string]*huma.Param{"Request-Id": headerRef("Request-Id"), "Retry-After": headerRef("Retry-After")}
+		res.Headers = map[string]*huma.Param{"Request-Id": headerRef("Request-Id"), "Retry-After": headerRef("Retry-After"), "Policy-Limited": headerRef("Policy-Limited")}
 		return res
 	case writ.OutcomeCreated:
 		res.Description = "Created."

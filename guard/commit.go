@@ -1,6 +1,7 @@
 package guard
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -59,7 +60,7 @@ func (t *try) commit(ctx context.Context, tx writ.Tx, reply writ.Reply, outcome 
 	if err != nil {
 		return writ.Reply{}, nil, err
 	}
-	if err := finish(&reply, done); err != nil {
+	if err := t.finish(&reply, done); err != nil {
 		return writ.Reply{}, nil, err
 	}
 	if outcome == writ.OutcomeOfTransition {
@@ -218,6 +219,8 @@ type evidence struct {
 	Principal  writ.PrincipalID  `json:"principal"`
 	Args       any               `json:"args"`
 	ArgsDigest string            `json:"args_digest,omitempty"`
+	Limited    []writ.Limit      `json:"limited,omitempty"` // what was used instead of args
+	Cosigned   *cosigned         `json:"cosigned,omitempty"`
 	Findings   []writ.Finding    `json:"findings,omitempty"`
 	Input      string            `json:"policy_input,omitempty"`
 	Record     json.RawMessage   `json:"policy_record,omitempty"`
@@ -239,7 +242,7 @@ func witnessed(args any) any {
 func (t *try) addFact(tx *writ.Tx, st writ.Statement, reply writ.Reply) error {
 	ev := evidence{
 		Capability: t.k.ID, Via: t.call.Via, Call: t.call.ID, Principal: t.call.Caller.Principal,
-		Args: witnessed(t.call.Args), Findings: t.dec.Findings, Input: t.dec.InputDigest, Record: t.dec.Record, Outcome: string(reply.Outcome),
+		Args: witnessed(cmp.Or(t.asked, t.call.Args)), Limited: t.limited, Cosigned: t.signed, Findings: t.dec.Findings, Input: t.dec.InputDigest, Record: t.dec.Record, Outcome: string(reply.Outcome),
 		Warnings: t.warned,
 	}
 	if ev.Args == nil {

@@ -130,7 +130,11 @@ func (p *Dispatcher) Do(ctx context.Context, call *writ.Call) (writ.Reply, *writ
 		return writ.Reply{}, nil, err
 	}
 	defer p.leave(call.Caller.Session)
-	return p.poll(ctx, call, *reply.Poll)
+	limited := reply.Limited
+	if reply, receipt, err = p.poll(ctx, call, *reply.Poll); receipt == nil {
+		reply.Limited = limited // how long it waited
+	}
+	return reply, receipt, err
 }
 
 // enter admits one poll per session.
@@ -221,7 +225,7 @@ func (p *Dispatcher) poll(ctx context.Context, call *writ.Call, poll writ.Poll) 
 func (p *Dispatcher) still(ctx context.Context, poll *writ.Call) (writ.Reply, *writ.Receipt, error) {
 	call := &writ.Call{
 		Capability: poll.Capability, Via: poll.Via, Credential: poll.Credential, IdempotencyKey: poll.IdempotencyKey,
-		Raw: poll.Raw, Digest: poll.Digest,
+		Raw: poll.Raw, Digest: poll.Digest, Cosignature: poll.Cosignature,
 	}
 	if err := p.door.Stamp(call); err != nil {
 		return writ.Reply{}, nil, err
@@ -470,7 +474,7 @@ func (p *Dispatcher) callFor(poll *writ.Call, task string) (*writ.Call, error) {
 	}
 	call := &writ.Call{
 		Capability: poll.Capability, Via: poll.Via, Credential: poll.Credential, IdempotencyKey: poll.IdempotencyKey,
-		Raw: raw, Digest: poll.Digest,
+		Raw: raw, Digest: poll.Digest, Cosignature: poll.Cosignature, Sent: append(json.RawMessage{}, poll.Raw...),
 	}
 	return call, p.door.Stamp(call)
 }

@@ -34,6 +34,7 @@ type Config struct {
 	Validator Validator
 	Obligors  []Obligor
 	Approver  Approver      // optional: without one, what needs approval is denied
+	Cosigner  Cosigner      // optional: without one, what must be cosigned is denied
 	Origin    string        // of the ledger, signed into every receipt
 	Shards    []writ.Tenant // there are no others; anybody can write a tenant into a token
 	// Tell says who outside is told of allowed calls that policy wants known.

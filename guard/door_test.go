@@ -133,10 +133,9 @@ func TestEffectsTheDoorCannotFulfilDeny(t *testing.T) {
 	w := newWorld(t)
 	alice := w.session("alice")
 	for name, f := range map[string]writ.Finding{
-		"approval":   {Rule: "p.a", Effect: writ.EffectRequireApproval},
-		"redact":     {Rule: "p.b", Effect: writ.EffectRedact},
-		"unknown":    {Rule: "p.c", Effect: "maybe"},
-		"obligation": {Rule: "p.d", Effect: writ.EffectAllow, Obligations: []writ.Obligation{{Type: "limit"}}},
+		"approval": {Rule: "p.a", Effect: writ.EffectRequireApproval},
+		"redact":   {Rule: "p.b", Effect: writ.EffectRedact},
+		"unknown":  {Rule: "p.c", Effect: "maybe"},
 	} {
 		w.law.deny["test.bump"] = f
 		if _, _, err := w.call(alice, "test.bump", thingArgs{Run: runID(1)}, ""); writ.CodeOf(err) != writ.CodePolicy {

@@ -23,18 +23,32 @@ func TestStoredDocuments(t *testing.T) {
 		Digest: "00ff", Outcome: writ.OutcomeCreated, Body: []byte(`{"session_id":"` + id + `","version":0}`), Versioned: []string{"version"},
 		ETag: -1, Receipt: "rcp_01ARYZ6S410000000000000000",
 	}
-	for name, token := range map[string]string{"idem.json": "", "idem-withheld.json": "secret"} {
-		call := &writ.Call{IdempotencyKey: "key 1", Digest: want.Digest, Caller: writ.Caller{Principal: "planner", Role: writ.RoleOrchestrator}}
+	redacted, _ := writ.ParsePointer("/session_id")
+	limits := []writ.Limit{{Argument: "lifetime_s", Max: 60}}
+	for _, tt := range []struct {
+		name, token string
+		t           try
+	}{
+		{name: "idem.json"},
+		{name: "idem-withheld.json", token: "secret"},
+		{name: "idem-redacted.json", t: try{limited: limits, dec: writ.Decision{Duties: writ.Duties{Redact: []writ.Pointer{redacted}}}}},
+	} {
+		tt.t.call = &writ.Call{IdempotencyKey: "key 1", Digest: want.Digest, Caller: writ.Caller{Principal: "planner", Role: writ.RoleOrchestrator}}
 		tx := writ.Tx{Fact: &writ.Fact{ID: want.Receipt}}
-		reply := writ.Reply{Outcome: want.Outcome, Body: body{ID: id, Token: token}, Versioned: want.Versioned, ETag: want.ETag}
-		if err := (&try{call: call}).remember(&tx, reply); err != nil {
+		reply := writ.Reply{Outcome: want.Outcome, Body: body{ID: id, Token: tt.token}, Versioned: want.Versioned, ETag: want.ETag}
+		if err := tt.t.remember(&tx, reply); err != nil {
 			t.Fatal(err)
 		}
-		writtest.GoldenDoc(t, *update, name, tx.Ops[0].Body)
+		writtest.GoldenDoc(t, *update, tt.name, tx.Ops[0].Body)
 		key := tx.Ops[0].Key
 		got, _, _, err := writ.Get[kept](writ.Snapshot{Docs: map[writ.Key]writ.Doc{key: {Version: 1, Body: tx.Ops[0].Body}}}, key)
-		if want.Withheld = token != ""; err != nil || !reflect.DeepEqual(got, want) {
-			t.Errorf("%s: read back as %+v, %v", name, got, err)
+		want := want
+		want.Withheld, want.Limited = tt.token != "", tt.t.limited
+		if len(tt.t.dec.Duties.Redact) > 0 {
+			want.Body, want.Redacted = []byte(`{"session_id":"[redacted]","version":0}`), []string{"/session_id"}
+		}
+		if err != nil || !reflect.DeepEqual(got, want) {
+			t.Errorf("%s: read back as %+v, %v", tt.name, got, err)
 		}
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"reflect"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -20,6 +21,8 @@ type kept struct {
 	Versioned []string        `json:"versioned,omitempty"`
 	ETag      int64           `json:"etag,omitempty"`
 	Withheld  bool            `json:"withheld,omitempty"` // the reply held a secret
+	Redacted  []string        `json:"redacted,omitempty"`
+	Limited   []writ.Limit    `json:"limited,omitempty"`
 	Receipt   writ.ReceiptID  `json:"receipt"`
 }
 
@@ -45,7 +48,7 @@ func (t *try) replay() (writ.Reply, *writ.Receipt, bool, error) {
 			Msg: "the token of this request was shown once and is not kept", Hint: "revoke the session and open another",
 		}
 	}
-	reply := writ.Reply{Outcome: rec.Outcome, Body: rec.Body, Versioned: rec.Versioned, ETag: rec.ETag, Replayed: true}
+	reply := writ.Reply{Outcome: rec.Outcome, Body: rec.Body, Versioned: rec.Versioned, ETag: rec.ETag, Replayed: true, Redacted: rec.Redacted, Limited: rec.Limited}
 	if err := finish(&reply, writ.Committed{Seq: version - 1}); err != nil {
 		return writ.Reply{}, nil, true, err
 	}
@@ -62,10 +65,16 @@ func (t *try) remember(tx *writ.Tx, reply writ.Reply) error {
 	if err != nil {
 		return writ.Fault(writ.CodeInternal, "guard.remember", err)
 	}
+	body, redacted, err := redact(body, t.hidden(reply))
+	if err != nil {
+		return writ.Fault(writ.CodeInternal, "guard.remember", err)
+	}
+	// A replay must not write the version where it was redacted.
+	versioned := slices.DeleteFunc(slices.Clone(reply.Versioned), func(path string) bool { return covers(t.hidden(reply), strings.Split(path, ".")) })
 	key := writ.IdempotencyDoc(t.call.Caller, t.call.IdempotencyKey)
 	doc, err := writ.EncodeDoc(t.snap, key, "idem", kept{
-		Digest: t.call.Digest, Outcome: reply.Outcome, Body: body, Versioned: reply.Versioned,
-		ETag: reply.ETag, Withheld: withheld, Receipt: tx.Fact.ID,
+		Digest: t.call.Digest, Outcome: reply.Outcome, Body: body, Versioned: versioned,
+		ETag: reply.ETag, Withheld: withheld, Redacted: redacted, Limited: t.limited, Receipt: tx.Fact.ID,
 	})
 	if err != nil {
 		return err

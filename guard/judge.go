@@ -66,10 +66,14 @@ func (t *try) judge(ctx context.Context) error {
 			Msg: "policy could not answer, so nothing is allowed", Hint: "repeat the call; operators see the cause in the log",
 		}
 	}
-	if mandate || t.dec.Effect == writ.EffectAllow && !obliged(t.dec) || t.needsApproval() {
-		return nil
+	switch {
+	case mandate:
+		t.dec.Duties = writ.Duties{Notify: t.dec.Duties.Notify} // it cannot be denied, so it is not obliged to anything
+	case t.dec.Effect == writ.EffectAllow, t.dec.Effect == writ.EffectRedact && len(t.dec.Duties.Redact) > 0, t.needsApproval():
+	default:
+		return denied(t.dec)
 	}
-	return denied(t.dec)
+	return nil
 }
 
 // needsApproval says that the call may happen once people have agreed.
@@ -94,7 +98,7 @@ func (t *try) settle(ctx context.Context) (use writ.Tx, waits writ.Reply, met bo
 func (t *try) ask(ctx context.Context, tx writ.Tx, reply writ.Reply) (writ.Reply, *writ.Receipt, error) {
 	reply.Outcome = writ.OutcomePending
 	if tx.Empty() {
-		if err := finish(&reply, writ.Committed{Seq: -1}); err != nil {
+		if err := t.finish(&reply, writ.Committed{Seq: -1}); err != nil {
 			return writ.Reply{}, nil, err
 		}
 		return reply, nil, nil
@@ -113,29 +117,18 @@ func (t *try) moves() bool {
 	return err == nil && len(tx.Changes) > 0
 }
 
-// obliged says whether the decision asks for something this door cannot
-// fulfil; such a decision denies.
-func obliged(d writ.Decision) bool {
-	for _, f := range d.Findings {
-		for _, o := range f.Obligations {
-			if o.Type != "notify" {
-				return true
-			}
-		}
-	}
-	return false
-}
-
 // notify tells the log whom policy wants to hear of an allowed call. The rule
 // stands in the receipt; its pack says who.
 func (t *try) notify(ctx context.Context) {
-	for _, f := range t.dec.Findings {
-		for _, o := range f.Obligations {
-			if o.Type == "notify" {
-				t.d.cfg.Log.WarnContext(ctx, "policy allows a call and wants it known", "rule", f.Rule, "capability", t.k.ID, "call", t.call.ID)
-			}
-		}
+	for _, rule := range t.dec.Duties.Notify {
+		t.d.cfg.Log.WarnContext(ctx, "policy allows a call and wants it known", "rule", rule, "capability", t.k.ID, "call", t.call.ID)
 	}
+}
+
+// owes makes the refusal of a call for which the door cannot do what policy
+// allows it with.
+func (t *try) owes(msg, hint string) *writ.Error {
+	return &writ.Error{Code: writ.CodePolicy, Op: "guard.judge", Msg: msg, Hint: hint, Rules: t.dec.Rules()}
 }
 
 // warn says that the call took its run to a mark of its budget: to the caller,

@@ -14,16 +14,7 @@ import (
 // notices adds to the transaction of an allowed call whom policy wants told of
 // it. A call that leaves no receipt leaves nothing one could be told of.
 func (t *try) notices(tx *writ.Tx) {
-	if tx.Fact == nil {
-		return
-	}
-	var rules []string
-	for _, f := range t.dec.Findings {
-		if slices.ContainsFunc(f.Obligations, func(o writ.Obligation) bool { return o.Type == "notify" }) {
-			rules = append(rules, f.Rule)
-		}
-	}
-	if len(rules) > 0 {
+	if rules := t.dec.Duties.Notify; tx.Fact != nil && len(rules) > 0 {
 		tx.Tell(t.d.cfg.Tell, writ.Notice{
 			Event: writ.EventPolicyNotify, Receipt: tx.Fact.ID, At: t.snap.Now, Capability: t.k.ID, Rules: rules,
 		})

@@ -53,7 +53,7 @@ func (w *world) queue(e writ.EndpointID, members map[string]int64) {
 // under its receipt; a call that is denied, changes nothing or is about
 // something nobody subscribed to is not.
 func TestPolicyNotifyIsQueued(t *testing.T) {
-	wants := writ.Finding{Pack: "p", Rule: "p.told", Effect: writ.EffectAllow, Obligations: []writ.Obligation{{Type: "notify"}}}
+	wants := writ.Finding{Pack: "p", Rule: "p.told", Effect: writ.EffectAllow, Duties: writ.Duties{Notify: []string{"p.told"}}}
 	for name, tt := range map[string]struct {
 		tell    writ.Subscribers
 		finding writ.Finding
@@ -65,7 +65,7 @@ func TestPolicyNotifyIsQueued(t *testing.T) {
 		"other events":     {writ.Subscribers{writ.EventApprovalExpired: {"e1"}}, wants, "test.bump", false},
 		"no obligation":    {writ.Subscribers{writ.EventPolicyNotify: {"e1"}}, writ.Finding{Pack: "p", Rule: "p.quiet", Effect: writ.EffectAllow}, "test.bump", false},
 		"changes nothing":  {writ.Subscribers{writ.EventPolicyNotify: {"e1"}}, wants, "test.look", false},
-		"denied after all": {writ.Subscribers{writ.EventPolicyNotify: {"e1"}}, writ.Finding{Pack: "p", Rule: "p.no", Effect: writ.EffectDeny, Code: "policy_denied", Obligations: wants.Obligations}, "test.bump", false},
+		"denied after all": {writ.Subscribers{writ.EventPolicyNotify: {"e1"}}, writ.Finding{Pack: "p", Rule: "p.no", Effect: writ.EffectDeny, Code: "policy_denied"}, "test.bump", false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			w := newWorld(t, func(c *guard.Config) { c.Tell = tt.tell })

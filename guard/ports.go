@@ -13,7 +13,9 @@ type Decider interface {
 	Permit(role writ.Role, tenant writ.Tenant, c writ.CapabilityID) bool
 	// Decide evaluates the packs routed to the capability. An error means that
 	// policy could not answer: the door fails closed with policy_unavailable.
-	// The returned decision always names packs and revisions.
+	// The returned decision always names packs and revisions. What its findings
+	// oblige the door to stands in Needs and Duties; a finding that asks for
+	// anything else must come back as a denial.
 	Decide(ctx context.Context, in writ.PolicyInput) (writ.Decision, error)
 	// Revisions of what is loaded now.
 	Revisions() (policy, bindings string)
@@ -72,6 +74,16 @@ type Approver interface {
 	// what must not go on meanwhile, and reply is what the caller gets. An error
 	// is a refusal: people have said no.
 	Settle(c *writ.Call, k *writ.Capability, s writ.Snapshot, sub writ.Subject, d writ.Decision) (tx writ.Tx, reply writ.Reply, met bool, err error)
+}
+
+// Cosigner checks what callers sign with keys of their own. package receipts
+// implements it.
+type Cosigner interface {
+	// ArgsDigest is the SHA-256 in hex of arguments in canonical JSON. An error
+	// says why there is none, and nothing of them.
+	ArgsDigest(raw []byte) (string, error)
+	// Verify says whether a signature is the key's over a call.
+	Verify(key writ.PublicKey, c writ.Cosigned, signature []byte) bool
 }
 
 // Obligor adds a room's conditions to every call: budgets do. The door calls

@@ -33,6 +33,9 @@ type try struct {
 	rules   Decider // what the gate names
 	sub     writ.Subject
 	dec     writ.Decision
+	asked   any                  // the arguments as decoded, while the call has smaller ones
+	limited []writ.Limit         // what was made smaller
+	signed  *cosigned            // the signature policy wanted, once it held
 	warned  []writ.BudgetWarning // by the commit, if it stands
 }
 
@@ -110,8 +113,10 @@ func (t *try) decode() error {
 
 // once is the path itself: read, judge, plan, commit, seal.
 func (t *try) once(ctx context.Context) (writ.Reply, *writ.Receipt, error) {
+	defer t.unlimit()
 	t.snap, t.reads, t.last = writ.Snapshot{}, 0, writ.ReadSet{}
 	t.session, t.sub, t.dec, t.gate, t.rules = nil, writ.Subject{}, writ.Decision{}, writ.Gate{}, t.d.cfg.Decider
+	t.signed = nil
 
 	if err := t.first(ctx); err != nil {
 		return writ.Reply{}, nil, err
@@ -145,9 +150,20 @@ func (t *try) once(ctx context.Context) (writ.Reply, *writ.Receipt, error) {
 	if err := t.judge(ctx); err != nil {
 		return t.refused(ctx, err)
 	}
+	if err := t.cosign(); err != nil {
+		return t.refused(ctx, err)
+	}
+	if err := t.limit(ctx); err != nil {
+		return t.refused(ctx, err)
+	}
 	tx, reply, err := t.k.Plan(t.call, t.snap, t.dec)
 	if err != nil {
 		return t.refused(ctx, err)
+	}
+	if !tx.Empty() {
+		if err := t.durable(ctx); err != nil {
+			return writ.Reply{}, nil, err
+		}
 	}
 	if t.needsApproval() && !tx.Empty() && reply.Poll == nil && (t.call.Entry == nil || len(tx.Changes) > 0) {
 		// Only now: nobody is bothered with a call that cannot happen anyway, or
@@ -162,7 +178,7 @@ func (t *try) once(ctx context.Context) (writ.Reply, *writ.Receipt, error) {
 		tx.Join(use)
 	}
 	if tx.Empty() {
-		if err := finish(&reply, writ.Committed{Seq: -1}); err != nil {
+		if err := t.finish(&reply, writ.Committed{Seq: -1}); err != nil {
 			return writ.Reply{}, nil, err
 		}
 		return reply, nil, nil

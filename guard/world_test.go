@@ -103,6 +103,10 @@ func (l *law) Decide(_ context.Context, in writ.PolicyInput) (writ.Decision, err
 	}
 	down := l.down || l.failing
 	l.mu.Unlock()
+	for _, f := range d.Findings {
+		d.Needs = append(d.Needs, f.Needs...)
+		d.Duties.Join(f.Duties)
+	}
 	if hook != nil {
 		hook()
 	}
@@ -310,12 +314,23 @@ type thing struct {
 	Count int64 `json:"count"`
 }
 
+type amountArgs struct {
+	Run   writ.RunID `json:"run_id"`
+	Lease int64      `json:"lease_s,omitempty" default:"60" minimum:"10"`
+	Wait  int64      `json:"wait_s,omitempty" minimum:"0"`
+	TTL   int64      `json:"ttl_s,omitempty" minimum:"10"`
+	Tries *int64     `json:"tries,omitempty" minimum:"1"`
+	Must  int64      `json:"must"`
+	Note  string     `json:"note,omitempty"`
+}
+
 type sessionArgs struct {
 	ID        writ.SessionID   `json:"id"`
 	Hash      string           `json:"hash"`
 	Principal writ.PrincipalID `json:"principal"`
 	Role      writ.Role        `json:"role"`
 	Revoke    bool             `json:"revoke"`
+	Agent     writ.AgentID     `json:"agent"`
 }
 
 func things() []*writ.Capability {
@@ -367,6 +382,31 @@ func things() []*writ.Capability {
 			writ.Verb[thingArgs]{Reads: reads, Plan: finish}),
 		writ.Define[thingArgs, thingView](writ.Capability{ID: "test.finish-anyway", Summary: "End.", Safety: writ.SafetyMutating, Class: writ.Mandate, Internal: true},
 			writ.Verb[thingArgs]{Reads: reads, Plan: finish}),
+		writ.Define[thingArgs, thingView](writ.Capability{ID: "test.mandate", Summary: "Count.", Safety: writ.SafetyMutating, Class: writ.Mandate, Internal: true},
+			writ.Verb[thingArgs]{Reads: reads, Describe: describe, Plan: bump("")}),
+		writ.Define[amountArgs, amountArgs](writ.Capability{ID: "test.amount", Summary: "Do so much.", Safety: writ.SafetyMutating},
+			writ.Verb[amountArgs]{
+				Reads: func(_ *writ.Call, a *amountArgs, _ writ.Snapshot) (writ.ReadSet, error) {
+					return writ.ReadSet{Docs: []writ.Key{writ.RunKey(a.Run)}}, nil
+				},
+				Describe: func(c *writ.Call, a *amountArgs, _ writ.Snapshot) (writ.Subject, error) {
+					c.Memo = a.Lease
+					return writ.Subject{}, nil
+				},
+				Plan: func(c *writ.Call, a *amountArgs, s writ.Snapshot, _ writ.Decision) (tx writ.Tx, r writ.Reply, err error) {
+					if memo, ok := c.Memo.(int64); ok && memo != a.Lease {
+						return tx, r, errors.New("what was worked out is of other arguments")
+					}
+					t, _, _, err := writ.Get[thing](s, writ.RunKey(a.Run))
+					if err != nil {
+						return tx, r, err
+					}
+					from := t.State
+					t.ID, t.State, t.Count = a.Run, writ.RunActive, a.Lease
+					tx.Move(writ.ObjectRun, string(a.Run), string(from), string(t.State))
+					return tx, writ.Reply{Outcome: writ.OutcomeDone, Body: *a}, tx.PutDoc(s, writ.RunKey(a.Run), "run", t)
+				},
+			}),
 		writ.Define[thingArgs, thingView](writ.Capability{ID: "test.unnamed", Summary: "Forget to name the move.", Safety: writ.SafetyMutating},
 			writ.Verb[thingArgs]{Reads: reads, Plan: func(_ *writ.Call, a *thingArgs, s writ.Snapshot, _ writ.Decision) (tx writ.Tx, r writ.Reply, err error) {
 				return tx, r, tx.PutDoc(s, writ.RunKey(a.Run), "run", thing{})
@@ -379,6 +419,22 @@ func things() []*writ.Capability {
 				}
 				return tx, writ.Reply{Outcome: writ.OutcomeDone, Body: thingView{Run: a.Run, Count: t.Count, Version: v}, ETag: v}, nil
 			}}),
+		writ.Define[writ.Agent, thingView](writ.Capability{ID: "test.agent", Summary: "Put an agent in place.", Safety: writ.SafetyMutating, Class: writ.Mandate, Internal: true},
+			writ.Verb[writ.Agent]{
+				Reads: func(_ *writ.Call, a *writ.Agent, _ writ.Snapshot) (writ.ReadSet, error) {
+					return writ.ReadSet{Docs: []writ.Key{writ.AgentKey(a.ID)}}, nil
+				},
+				Plan: func(_ *writ.Call, a *writ.Agent, s writ.Snapshot, _ writ.Decision) (tx writ.Tx, r writ.Reply, err error) {
+					old, _, _, err := writ.Get[writ.Agent](s, writ.AgentKey(a.ID))
+					if err != nil {
+						return tx, r, err
+					}
+					next := *a
+					next.State = writ.AgentPlanned
+					tx.Move(writ.ObjectAgent, string(a.ID), string(old.State), string(next.State))
+					return tx, writ.Reply{Outcome: writ.OutcomeDone}, tx.PutDoc(s, writ.AgentKey(a.ID), "agent", next)
+				},
+			}),
 		writ.Define[sessionArgs, thingView](writ.Capability{ID: "test.session", Summary: "Open or revoke a session.", Safety: writ.SafetyMutating, Class: writ.Mandate, Internal: true},
 			writ.Verb[sessionArgs]{
 				Reads: func(_ *writ.Call, a *sessionArgs, _ writ.Snapshot) (writ.ReadSet, error) {
@@ -393,7 +449,7 @@ func things() []*writ.Capability {
 					if a.Revoke {
 						to = writ.SessionRevoked
 					} else {
-						ses = writ.Session{ID: a.ID, Principal: a.Principal, Kind: writ.KindHuman, Role: a.Role, TokenHash: a.Hash, ExpiresAt: s.Now + 3_600_000}
+						ses = writ.Session{ID: a.ID, Principal: a.Principal, Kind: writ.KindHuman, Role: a.Role, Agent: a.Agent, TokenHash: a.Hash, ExpiresAt: s.Now + 3_600_000}
 					}
 					ses.State = to
 					tx.Move(writ.ObjectSession, string(a.ID), string(from), string(to))

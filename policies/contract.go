@@ -93,14 +93,16 @@ func (p *pack) admitFinding(r *ast.Rule) error {
 		return at(r.Location, "a finding must be written out as an object in the head of its rule")
 	}
 	text := map[string]string{}
-	var owed *ast.Term
 	var err error
+	var owes *ast.Term
 	object.Foreach(func(k, v *ast.Term) {
 		key, ok := k.Value.(ast.String)
 		switch value, constant := v.Value.(ast.String); {
 		case err != nil:
 		case ok && key == "obligations":
-			err, owed = p.constant(v), v
+			if err = p.constant(v); err == nil {
+				owes, err = p.resolved(v)
+			}
 		case !ok || !slices.Contains([]string{"rule", "effect", "code", "message"}, string(key)):
 			err = at(k.Location, "a finding has rule, effect, code, message and perhaps obligations")
 		case !constant || value == "":
@@ -128,7 +130,8 @@ func (p *pack) admitFinding(r *ast.Rule) error {
 	case p.rules[f.Rule] != nil:
 		return at(r.Location, "rule %s is there twice; put the alternatives into a helper", f.Rule)
 	}
-	described := rule{finding: f, obligations: owed, location: r.Location, last: lastLine(r)}
+	described := rule{finding: f, location: r.Location, last: lastLine(r)}
+	described.obligations, described.needs, _, described.known = obligations(f.Rule, f.Effect, owes)
 	for _, a := range r.Annotations {
 		if a.Scope != "rule" {
 			continue
@@ -164,7 +167,7 @@ func (p *pack) constant(t *ast.Term) error {
 	ast.WalkTerms(t, func(x *ast.Term) bool {
 		switch v := x.Value.(type) {
 		case ast.Ref:
-			if value, _ := p.configured(v); err == nil && !scalar(value) {
+			if value, _ := p.configured(v); err == nil && !scalars(value) {
 				err = at(x.Location, "obligations hold constants and entries of data.%s.config that data.yaml has", p.ID)
 			}
 			return true
@@ -177,6 +180,19 @@ func (p *pack) constant(t *ast.Term) error {
 		return err != nil
 	})
 	return err
+}
+
+// resolved is an obligations term with the values of data.yaml in it.
+func (p *pack) resolved(t *ast.Term) (*ast.Term, error) {
+	x, err := ast.TransformRefs(t.Copy().Value, func(r ast.Ref) (ast.Value, error) {
+		entry, _ := p.configured(r) // what is not there was refused
+		return ast.InterfaceToValue(entry)
+	})
+	v, ok := x.(ast.Value)
+	if err != nil || !ok {
+		return nil, at(t.Location, "obligations cannot be read")
+	}
+	return ast.NewTerm(v), nil
 }
 
 // configured is what a reference names in data.yaml.
@@ -196,13 +212,20 @@ func (p *pack) configured(r ast.Ref) (any, bool) {
 	return at, true
 }
 
-// scalar says whether a value of data.yaml is a number, a text or a truth value.
-func scalar(v any) bool {
-	switch v.(type) {
-	case string, json.Number, float64, int, bool:
-		return true
+// scalars says whether a value of data.yaml is a number, a text or a truth
+// value, or a list of them.
+func scalars(v any) bool {
+	list, ok := v.([]any)
+	if !ok {
+		list = []any{v}
 	}
-	return false
+	return !slices.ContainsFunc(list, func(x any) bool {
+		switch x.(type) {
+		case string, json.Number, float64, int, bool:
+			return false
+		}
+		return true
+	})
 }
 
 // ownRefs checks compiled modules, where every name is resolved: a pack sees

@@ -142,12 +142,13 @@ type DraftPack struct {
 // DraftRule is a rule and where it stands.
 type DraftRule struct {
 	RuleInfo
-	Pack string
-	File string
-	Line int
-	Col  int
-
-	Needs []writ.Need // what it asks people for
+	Obligations []writ.Obligation // what it asks the host to do
+	Needs       []writ.Need       // what it asks people for
+	Denies      bool              // the host cannot do that, so the finding denies whatever its effect
+	Pack        string
+	File        string
+	Line        int
+	Col         int
 }
 
 // Packs are sorted by id; those that could not be parsed are missing.
@@ -160,8 +161,11 @@ func (d *Draft) Packs() []DraftPack {
 		}
 		x.Mounted, _ = data(map[string]*pack{p.ID: p})[p.ID].(map[string]any)
 		for _, r := range x.PackInfo.Rules {
-			loc := p.rules[r.ID].location
-			x.Rules = append(x.Rules, DraftRule{RuleInfo: r, Pack: p.ID, File: loc.File, Line: loc.Row, Col: loc.Col, Needs: p.needs(p.rules[r.ID])})
+			one := p.rules[r.ID]
+			x.Rules = append(x.Rules, DraftRule{
+				RuleInfo: r, Obligations: one.obligations, Needs: one.needs, Denies: !one.known,
+				Pack: p.ID, File: one.location.File, Line: one.location.Row, Col: one.location.Col,
+			})
 		}
 		out = append(out, x)
 	}

@@ -139,11 +139,12 @@ func (s *snapshot) Permit(role writ.Role, tenant writ.Tenant, c writ.CapabilityI
 }
 
 // Decide evaluates the packs routed to the capability. The strongest finding
-// is the effect, all findings are returned. A finding that redacts, or obliges the
-// host to anything but approval, comes back as a denial with code policy_denied:
-// the host cannot carry it out. Needs holds what must be approved. Revisions and packs are set even when an
-// error (always *writ.Error with code policy_unavailable) says that there is
-// no decision; its effect is then deny. Packs is shared: do not change it.
+// is the effect, all findings are returned. A finding that obliges the host to
+// what it does not know comes back as a denial with code policy_denied. Needs
+// holds what must be approved, Duties what else must be done. Revisions and
+// packs are set even when an error (always *writ.Error with code
+// policy_unavailable) says that there is no decision; its effect is then deny.
+// Packs and findings are shared: do not change them.
 func (s *snapshot) Decide(ctx context.Context, in writ.PolicyInput) (writ.Decision, error) {
 	d := writ.Decision{Effect: writ.EffectDeny, PolicyRevision: s.policy, BindingsRevision: s.bindings}
 	fail := func(err error) (writ.Decision, error) {
@@ -178,15 +179,17 @@ func (s *snapshot) Decide(ctx context.Context, in writ.PolicyInput) (writ.Decisi
 }
 
 // conclude makes the decision of what was found: the strongest finding, and
-// what must be approved first if that is all it asks.
+// unless that denies, all that any of the findings obliges to.
 func conclude(d *writ.Decision, found []writ.Finding) {
 	d.Findings, d.Effect = found, writ.EffectAllow
 	if len(found) > 0 {
 		d.Effect = found[0].Effect
 	}
-	if d.Effect == writ.EffectRequireApproval {
-		for _, f := range found {
-			d.Needs = append(d.Needs, f.Needs...)
-		}
+	if d.Effect == writ.EffectDeny {
+		return
+	}
+	for _, f := range found {
+		d.Needs = append(d.Needs, f.Needs...)
+		d.Duties.Join(f.Duties)
 	}
 }

@@ -260,7 +260,7 @@ func TestWhatTheHostCannotDoDenies(t *testing.T) {
 		{"require_approval, deny", `"effect": "require_approval", "code": "quota_exceeded", "obligations": [{"type": "approval", "args": {"aprovers": 2}}]`, writ.EffectDeny, writ.CodePolicy},
 		{"require_approval, deny", `"effect": "require_approval", "code": "quota_exceeded", "obligations": [{"type": "approval", "args": {"rule": "a.b"}}]`, writ.EffectDeny, writ.CodePolicy},
 		{"require_approval, deny", `"effect": "require_approval", "code": "quota_exceeded", "obligations": [{"type": "approval", "args": {"kind": "budget_extension"}}]`, writ.EffectDeny, writ.CodePolicy},
-		{"require_approval, deny", `"effect": "require_approval", "code": "quota_exceeded", "obligations": [{"type": "approval"}, {"type": "cosign"}]`, writ.EffectDeny, writ.CodePolicy},
+		{"require_approval, deny", `"effect": "require_approval", "code": "quota_exceeded", "obligations": [{"type": "approval"}, {"type": "countersign"}]`, writ.EffectDeny, writ.CodePolicy},
 		{"deny", `"effect": "deny", "code": "quota_exceeded", "obligations": [{"type": "retry_after"}]`, writ.EffectDeny, writ.CodeQuota},
 	} {
 		f := sources(t)

@@ -107,8 +107,8 @@ func (p *pack) finding(t *ast.Term) (writ.Finding, error) {
 		return writ.Finding{}, fmt.Errorf("rule %s: %w", f.Rule, errMalformed)
 	}
 	var known bool
-	if f.Obligations, f.Needs, known = obligations(f.Rule, f.Effect, object.Get(keyObligations)); !known {
-		f.Effect, f.Code = writ.EffectDeny, string(writ.CodePolicy)
+	if f.Obligations, f.Needs, f.Duties, known = obligations(f.Rule, f.Effect, object.Get(keyObligations)); !known {
+		f.Effect, f.Code, f.Needs, f.Duties = writ.EffectDeny, string(writ.CodePolicy), nil, writ.Duties{}
 	}
 	return f, nil
 }

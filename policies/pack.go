@@ -28,11 +28,10 @@ type pack struct {
 	order    []string               // rule ids as they stand in the sources
 }
 
-// rule is one finding a pack can make. All of it but the obligations is
-// constant text of the pack, so it is known before anything is evaluated.
+// rule is one finding a pack can make. All of it is constant, so it is known
+// before anything is evaluated.
 type rule struct {
 	finding     writ.Finding
-	obligations *ast.Term // constants and entries of data.yaml; nil without any
 	title       string
 	description string
 	severity    string
@@ -40,6 +39,10 @@ type rule struct {
 	location    *ast.Location // of the rule in the sources
 	last        int           // its last line
 	asks        []string      // entry points of the adapted package it depends on
+
+	obligations []writ.Obligation // what it asks the host to do
+	needs       []writ.Need       // what it asks people for
+	known       bool              // whether the host can do that; otherwise the finding denies
 }
 
 // loadPacks parses every pack of the sources, by id. With an error come the

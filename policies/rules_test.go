@@ -23,7 +23,7 @@ var promised = map[string][]string{
 	"budgets": append(perDimension("hard_stop", "extend"),
 		"incomplete", "unpriced", "late_destructive", "late_destructive.enqueue", "inherit", "self_grant", "warn", "unknown_dimension"),
 	"classification": {
-		"incomplete", "secret", "pii_raw", "redacted_egress", "downgrade", "unverified", "unknown", "untrusted_to_destructive",
+		"incomplete", "secret", "pii_raw", "redacted_egress", "downgrade", "unverified", "unknown", "untrusted_to_destructive", "masked",
 	},
 	"egress":       {"incomplete", "private_address", "scheme", "redirected", "unpinned", "secret_elsewhere", "unjailed"},
 	"lifecycle":    {"incomplete", "agent_inactive", "session_inactive", "run_closed", "paused", "boundary", "defers"},

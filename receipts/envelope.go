@@ -5,12 +5,10 @@ import (
 	"crypto"
 	"crypto/ecdsa"
 	"crypto/elliptic"
-	"encoding/asn1"
 	"encoding/base64"
 	"encoding/json"
 	"encoding/pem"
 	"errors"
-	"fmt"
 
 	"github.com/secure-systems-lab/go-securesystemslib/dsse"
 	"github.com/sigstore/sigstore/pkg/cryptoutils"
@@ -148,17 +146,8 @@ func (v *Verifier) signed(o opened) error {
 	if o.keyID != v.keyID {
 		return errOtherKey
 	}
-	// sigstore also takes the IEEE P1363 form and lenient ASN.1; one signature
-	// shall have one encoding.
-	var rs signatureValues
-	if rest, err := asn1.Unmarshal(o.sig, &rs); err != nil || len(rest) > 0 {
-		return fmt.Errorf("%w: not in ASN.1 form", errSignature)
-	}
-	if der, err := asn1.Marshal(rs); err != nil || !bytes.Equal(der, o.sig) {
-		return fmt.Errorf("%w: not in ASN.1 form", errSignature)
-	}
-	if rs.high() {
-		return fmt.Errorf("%w: of its two forms it is the one this program never makes (high s)", errSignature)
+	if err := oneForm(o.sig); err != nil { // sigstore takes others too
+		return err
 	}
 	pae := dsse.PAE(PayloadType, o.payload)
 	if err := v.v.VerifySignature(bytes.NewReader(o.sig), bytes.NewReader(pae)); err != nil {

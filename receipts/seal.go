@@ -1,12 +1,15 @@
 package receipts
 
 import (
+	"bytes"
 	"crypto"
 	"crypto/ecdsa"
+	"crypto/ed25519"
 	"crypto/elliptic"
 	"crypto/sha256"
 	"encoding/asn1"
 	"errors"
+	"fmt"
 	"math/big"
 	"slices"
 	"sync"
@@ -17,16 +20,22 @@ import (
 	"github.com/writ-gateway/writ"
 )
 
-// sign is the one place where a receipt key signs. The nil reader makes ECDSA
-// deterministic (RFC 6979): the same key and text always give the same bytes.
+// sign is the one place where a key signs: the gateway's its receipts, a
+// caller's its calls. Ed25519 is deterministic by itself. The nil reader makes
+// ECDSA so (RFC 6979): the same key and text always give the same bytes.
 // ecdsa.SignASN1 and sigstore's signers do not promise that. Of the two values s
 // that hold for one r, n−s is as good as s, the lower is taken: so nobody can
 // make a second signature of a first, and one receipt has one envelope.
-func sign(priv *ecdsa.PrivateKey, pae []byte) ([]byte, error) {
+func sign(priv crypto.Signer, pae []byte) ([]byte, error) {
 	h := sha256.Sum256(pae)
-	sig, err := priv.Sign(nil, h[:], crypto.SHA256)
-	if err != nil {
-		return nil, err
+	text, hash := h[:], crypto.SHA256
+	_, whole := priv.(ed25519.PrivateKey)
+	if whole {
+		text, hash = pae, crypto.Hash(0)
+	}
+	sig, err := priv.Sign(nil, text, hash)
+	if err != nil || whole {
+		return sig, err
 	}
 	var rs signatureValues
 	if _, err := asn1.Unmarshal(sig, &rs); err != nil {
@@ -43,6 +52,22 @@ func sign(priv *ecdsa.PrivateKey, pae []byte) ([]byte, error) {
 type signatureValues struct{ R, S *big.Int }
 
 var halfOrder = new(big.Int).Rsh(elliptic.P256().Params().N, 1)
+
+// oneForm says why an ECDSA signature is not in the one form it may have. One
+// signature shall have one encoding: others are lenient ASN.1, or IEEE P1363.
+func oneForm(sig []byte) error {
+	var rs signatureValues
+	if rest, err := asn1.Unmarshal(sig, &rs); err != nil || len(rest) > 0 {
+		return fmt.Errorf("%w: not in ASN.1 form", errSignature)
+	}
+	if der, err := asn1.Marshal(rs); err != nil || !bytes.Equal(der, sig) {
+		return fmt.Errorf("%w: not in ASN.1 form", errSignature)
+	}
+	if rs.high() {
+		return fmt.Errorf("%w: of its two forms it is the one this program never makes (high s)", errSignature)
+	}
+	return nil
+}
 
 // high says whether s is the greater of the two values that hold.
 func (rs signatureValues) high() bool { return rs.S.Cmp(halfOrder) > 0 }

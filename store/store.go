@@ -83,14 +83,14 @@ type Head struct {
 }
 
 // Durability says what a returned commit has survived.
-type Durability string
+type Durability = writ.Durability
 
 const (
 	// Committed: on disk, synced.
-	DurabilityCommitted Durability = "committed"
+	DurabilityCommitted = writ.DurabilityCommitted
 	// Buffered: in the store's memory; a crash of the store's host can lose the
 	// last second or two.
-	DurabilityBuffered Durability = "buffered"
+	DurabilityBuffered = writ.DurabilityBuffered
 )
 
 // Info describes a host.

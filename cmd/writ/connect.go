@@ -13,16 +13,18 @@ import (
 
 	"github.com/writ-gateway/writ/client"
 	"github.com/writ-gateway/writ/internal/daemon"
+	"github.com/writ-gateway/writ/receipts"
 )
 
 // connection is how a command finds the gateway and who it acts as. Flags win
 // over the environment. Nothing is looked for in the working directory: whoever
 // made that could otherwise choose where a token goes.
-type connection struct{ url, tokenFile, data string }
+type connection struct{ url, tokenFile, data, cosignKey string }
 
 func (n *connection) flags(c *cobra.Command) {
 	c.Flags().StringVar(&n.url, "url", "", "gateway, for example http://127.0.0.1:8700; wants --token-file (WRIT_URL)")
 	c.Flags().StringVar(&n.tokenFile, "token-file", "", "file with the session token, mode 0600; wants --url or --data (WRIT_TOKEN_FILE)")
+	c.Flags().StringVar(&n.cosignKey, "cosign-key", "", "private key in PEM, mode 0600, that signs every change: one the agent has registered (WRIT_COSIGN_KEY)")
 	c.Flags().StringVar(&n.data, "data", "", "data directory of a gateway on this machine (WRIT_DATA; default: writ serve's)")
 }
 
@@ -35,7 +37,15 @@ func (n *connection) open() (*client.Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	return client.New(client.Config{URL: url, Token: token})
+	cfg := client.Config{URL: url, Token: token}
+	if path := first(n.cosignKey, os.Getenv("WRIT_COSIGN_KEY")); path != "" {
+		key, err := receipts.LoadCosignKey(path)
+		if err != nil {
+			return nil, err
+		}
+		cfg.Cosign = key.Header
+	}
+	return client.New(cfg)
 }
 
 // where says which gateway to call and where its token lies. A token that was

@@ -148,16 +148,22 @@ func invoke(ctx context.Context, c *cobra.Command, cl *client.Client, id writ.Ca
 	if err != nil {
 		return err
 	}
-	return show(c, format, raw, meta.Receipt)
+	return show(c, format, raw, meta)
 }
 
 // show prints a reply, and beside it what is not of the reply.
-func show(c *cobra.Command, format string, raw json.RawMessage, receipt writ.ReceiptID) error {
+func show(c *cobra.Command, format string, raw json.RawMessage, meta client.Meta) error {
 	if err := render(c.OutOrStdout(), format, raw); err != nil {
 		return err
 	}
-	if receipt != "" {
-		fmt.Fprintf(c.ErrOrStderr(), "writ: receipt: %s\n", receipt)
+	if meta.Receipt != "" {
+		fmt.Fprintf(c.ErrOrStderr(), "writ: receipt: %s\n", meta.Receipt)
+	}
+	for _, l := range meta.Limited {
+		fmt.Fprintf(c.ErrOrStderr(), "writ: policy allows less: %s was taken as %d\n", l.Argument, l.Max)
+	}
+	if len(meta.Redacted) > 0 {
+		fmt.Fprintf(c.ErrOrStderr(), "writ: policy does not show: %s\n", strings.Join(meta.Redacted, " "))
 	}
 	if len(raw) == 0 || string(raw) == "null" {
 		fmt.Fprintln(c.ErrOrStderr(), "writ: nothing to hand out")
@@ -193,7 +199,7 @@ func openSession(ctx context.Context, c *cobra.Command, cl *client.Client, body 
 	}
 	obj, _ := v.(object)
 	token, _ := obj.get("token").(string)
-	if token == "" {
+	if token == "" || slices.Contains(meta.Redacted, "/token") {
 		return errors.New("the gateway's answer holds no token")
 	}
 	if _, err := f.WriteString(token + "\n"); err != nil {
@@ -204,7 +210,7 @@ func openSession(ctx context.Context, c *cobra.Command, cl *client.Client, body 
 	if raw, err = json.Marshal(append(obj, member{"token_file", path})); err != nil {
 		return err
 	}
-	return show(c, format, raw, meta.Receipt)
+	return show(c, format, raw, meta)
 }
 
 func argumentsOf(t reflect.Type) []argument {

@@ -42,6 +42,7 @@ func build(r rooms) (*writ.Registry, *gateway.Validator, error) {
 	all = append(all, agents.Capabilities(agents.Config{
 		Secret: r.secret, Builtin: func(id writ.CapabilityID) bool { return builtin[id] },
 		CheckSchema: func(schema writ.RawObject) error { return validator.CheckSchema(schema) },
+		PublicKey:   receipts.ParsePublicKey,
 	})...)
 	all = append(all, runs.Capabilities(runs.Config{})...)
 	all = append(all, queue.Capabilities(queue.Config{MinLeaseSeconds: r.minLease, Alive: agents.Alive{}, Validate: func(schema, args writ.RawObject) error {

@@ -166,7 +166,7 @@ func EnvName(setting string) string { return "WRIT_" + strings.ToUpper(setting) 
 
 // otherEnv are variables beside the settings: those of the commands that call a
 // gateway, the password of the receipt key, and those of the tests.
-var otherEnv = []string{"WRIT_URL", "WRIT_TOKEN_FILE", "WRIT_KEY_PASSWORD", "WRIT_REDIS_SERVER", "WRIT_SOAK", "WRIT_SEED"}
+var otherEnv = []string{"WRIT_URL", "WRIT_TOKEN_FILE", "WRIT_COSIGN_KEY", "WRIT_KEY_PASSWORD", "WRIT_REDIS_SERVER", "WRIT_SOAK", "WRIT_SEED"}
 
 // CheckEnv refuses variables that look like settings and are none: a misspelt
 // one would be a default in force that nobody wanted. Kubernetes sets some of

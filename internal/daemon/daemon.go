@@ -291,7 +291,8 @@ func (d *Daemon) openDoor(context.Context) error {
 	d.gauges()
 	d.door, err = guard.New(guard.Config{
 		Store: d.store, Registry: reg, Decider: rules{d.engine}, Sealer: d.sealer, Archive: d.archive(),
-		Validator: validator, Obligors: []guard.Obligor{budgets.New()}, Approver: newApprovals(approvals.Config{Tell: d.tell}), Tell: d.tell, Origin: d.keys.Origin, Shards: []writ.Tenant{shard},
+		Validator: validator, Obligors: []guard.Obligor{budgets.New()}, Approver: newApprovals(approvals.Config{Tell: d.tell}), Cosigner: receipts.Cosigner{}, Tell: d.tell,
+		Origin: d.keys.Origin, Shards: []writ.Tenant{shard},
 		Observer: d.telemetry.Door, Log: d.log, MaxInflight: d.cfg.Inflight,
 	})
 	return err

@@ -47,6 +47,14 @@ func ruleWithoutFixture(s *subject, report reporter) {
 	s.byRule(func(id string) bool { return !hit[id] }, report, "no fixture expects")
 }
 
+func obligationDenies(s *subject, report reporter) {
+	for _, r := range s.Rules {
+		if r.Denies {
+			report(place{r.File, r.Line, r.Col}, "%s has effect %s, and obligations that have no place with it or that the gateway does not know", r.ID, r.Effect)
+		}
+	}
+}
+
 func missingFixture(s *subject, report reporter, allow bool) {
 	has := slices.ContainsFunc(s.fixtures, func(f Fixture) bool {
 		return allow == (f.Want.Effect == writ.EffectAllow)

@@ -1,6 +1,7 @@
 package author
 
 import (
+	"bytes"
 	"fmt"
 	"slices"
 	"strings"
@@ -115,6 +116,29 @@ func TestQuality(t *testing.T) {
 	files[pack+"README.md"] = []byte("# nothing\n")
 	if found := about(treeOf(t, own(files)).Lint(t.Context(), options)); len(found) != 2 || found[0].ID != "readme-lacks-rule" || Errors(found) != 0 {
 		t.Errorf("got %s", list(found))
+	}
+}
+
+// An obligation the gateway cannot carry out would deny without a word.
+func TestObligationThatDenies(t *testing.T) {
+	for obligations, wrong := range map[string]bool{
+		`[{"type": "redact", "args": {"fields": ["/args"]}}]`:                                 false,
+		`[{"type": "redact", "args": {"fields": data.protected_paths.config.trusted_roles}}]`: true, // no pointers
+		`[{"type": "redact", "args": {"fields": ["/labels"]}}]`:                               true,
+		`[{"type": "redact", "args": {"fields": ["/args"]}}, {"type": "approval"}]`:           true,
+		`[{"type": "redact", "args": {"fields": ["/args"]}}, {"type": "weather"}]`:            true,
+	} {
+		files := spoiled(t, pack+"protected_paths.rego", "\"effect\": \"deny\",\n\t\"code\": \"scope_denied\"", "\"effect\": \"redact\",\n\t\"obligations\": "+obligations+",\n\t\"code\": \"scope_denied\"")
+		files[pack+"pack.yaml"] = bytes.Replace(files[pack+"pack.yaml"], []byte("effects: [deny]"), []byte("effects: [deny, redact]"), 1)
+		var got []Finding
+		for _, f := range about(treeOf(t, own(files)).Lint(t.Context(), options)) {
+			if f.ID == "obligation-denies" || f.ID == "check" {
+				got = append(got, f)
+			}
+		}
+		if wrong != (len(got) == 1) || wrong && (got[0].ID != "obligation-denies" || got[0].File != pack+"protected_paths.rego" || got[0].Line != 31) {
+			t.Errorf("%s: got %s", obligations, list(got))
+		}
 	}
 }
 

@@ -1,6 +1,8 @@
 package author
 
 import (
+	"cmp"
+	"encoding/json"
 	"fmt"
 	"io"
 	"strings"
@@ -29,12 +31,12 @@ func ReportRules(w io.Writer, format string, all []Rule) error {
 	}
 	var rows [][]string
 	for _, r := range all {
-		rows = append(rows, []string{r.ID, string(r.Effect), r.Code, r.Severity, r.Control, fmt.Sprintf("%s:%d", r.File, r.Line), r.Title})
+		rows = append(rows, []string{r.ID, string(r.Effect), cmp.Or(strings.Join(r.Obliges, ","), "-"), r.Code, r.Severity, r.Control, fmt.Sprintf("%s:%d", r.File, r.Line), r.Title})
 	}
 	if format != "markdown" {
-		return columns(w, "RULE EFFECT CODE SEVERITY CONTROL WHERE TITLE", rows)
+		return columns(w, "RULE EFFECT OBLIGES CODE SEVERITY CONTROL WHERE TITLE", rows)
 	}
-	if _, err := io.WriteString(w, "| Rule | Effect | Code | Severity | Control | Where | Title |\n|---|---|---|---|---|---|---|\n"); err != nil {
+	if _, err := io.WriteString(w, "| Rule | Effect | Obliges to | Code | Severity | Control | Where | Title |\n|---|---|---|---|---|---|---|---|\n"); err != nil {
 		return err
 	}
 	for _, r := range rows {
@@ -56,6 +58,13 @@ func ReportAnswer(w io.Writer, format string, a Answer) error {
 	rows := [][]string{{"capability", string(a.Capability)}, {"packs", strings.Join(a.Packs, ", ")}, {"effect", string(a.Effect)}}
 	for _, f := range a.Findings {
 		rows = append(rows, []string{"finding", fmt.Sprintf("%s  %s  %s: %s", f.Rule, f.Effect, f.Code, f.Message)})
+		for _, o := range f.Obligations {
+			args, err := json.Marshal(o.Args)
+			if err != nil {
+				return err
+			}
+			rows = append(rows, []string{"obliges", fmt.Sprintf("%s  %s  %s", f.Rule, o.Type, args)})
+		}
 	}
 	return columns(w, "", rows)
 }

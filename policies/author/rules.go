@@ -3,6 +3,7 @@ package author
 import (
 	"context"
 	"path"
+	"slices"
 
 	"github.com/writ-gateway/writ"
 )
@@ -13,6 +14,7 @@ type Rule struct {
 	Pack     string      `json:"pack"`
 	Effect   writ.Effect `json:"effect"`
 	Code     string      `json:"code"`
+	Obliges  []string    `json:"obliges,omitempty"`
 	Title    string      `json:"title"`
 	Severity string      `json:"severity"`
 	Control  string      `json:"control"`
@@ -30,8 +32,14 @@ func (t *Tree) Rules(ctx context.Context) ([]Rule, error) {
 	out := []Rule{}
 	for _, p := range draft.Packs() {
 		for _, r := range p.Rules {
+			var obliges []string
+			for _, o := range r.Obligations {
+				if !slices.Contains(obliges, o.Type) {
+					obliges = append(obliges, o.Type)
+				}
+			}
 			out = append(out, Rule{
-				ID: r.ID, Pack: r.Pack, Effect: r.Effect, Code: r.Code, Title: r.Title, Severity: r.Severity,
+				ID: r.ID, Pack: r.Pack, Effect: r.Effect, Code: r.Code, Obliges: obliges, Title: r.Title, Severity: r.Severity,
 				Control: r.Control, File: path.Join(t.Dir, r.File), Line: r.Line,
 			})
 		}

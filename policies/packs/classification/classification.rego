@@ -168,6 +168,26 @@ findings contains {
 	not input.content.verified == true
 }
 
+# METADATA
+# title: Personal data is masked
+# description: A role that must know what happened, and not about whom, reads something that carries personal data.
+# custom:
+#   id: classification.masked
+#   severity: medium
+#   control: data minimisation
+findings contains {
+	"rule": "classification.masked",
+	"effect": "redact",
+	"code": "classification_denied",
+	"message": "personal data is not shown to this role",
+	"obligations": [{"type": "redact", "args": {"fields": data.classification.config.masked_fields}}],
+} if {
+	input.call.safety == "read-only"
+	input.session.role in data.classification.config.masked_roles
+	some label in input.labels
+	startswith(label, "pii.")
+}
+
 _complete if {
 	is_string(input.call.capability)
 	input.call.capability != ""

@@ -178,6 +178,30 @@ test_unverified_allows[note] if {
 	rules(said(["pii.redacted"], content)) == set()
 }
 
+reading(role, labels) := object.union(flow(labels, []), {
+	"call": {"capability": "task.get", "safety": "read-only"},
+	"session": {"role": role},
+})
+
+test_masked[note] if {
+	some note in ["pii.chat.message", "pii.attachment", "pii.redacted"]
+	found := classification.findings with input as reading("auditor", ["internal.system", note])
+	{[f.rule, f.effect, o.type, o.args.fields] | some f in found; some o in f.obligations} == {[
+		"classification.masked", "redact", "redact",
+		data.classification.config.masked_fields,
+	]}
+}
+
+test_masked_allows[note] if {
+	some note, call in {
+		"another role": reading("operator", ["pii.chat.message"]),
+		"no personal data": reading("auditor", ["external.untrusted", "secret.token"]),
+		"no labels": reading("auditor", []),
+		"a change": object.union(reading("auditor", ["pii.chat.message"]), {"call": {"safety": "mutating"}}),
+	}
+	rules(call) == set()
+}
+
 test_what_moves_nothing_is_allowed[note] if {
 	some note, call in {
 		"reading": {"capability": "task.get", "safety": "read-only"},
