@@ -88,6 +88,10 @@ func TestStoredDocuments(t *testing.T) {
 			Replaced: gBundle, Signer: "k", StagedBy: "operator", StagedRole: writ.RoleOperator, CreatedAt: 1, UpdatedAt: 2, Receipt: gReceipt,
 		},
 		"chunk": writ.Chunk{Data: "aGk="},
+		"bindings": writ.Bindings{Role: writ.RoleApprover, Rows: []writ.Binding{
+			{Principal: writ.Everybody, Removed: true, By: "operator", At: 1, Receipt: gReceipt},
+			{Principal: "alice", By: "operator", At: 2, Receipt: gReceipt},
+		}},
 	} {
 		b, err := writ.EncodeDoc(writ.Snapshot{}, "x", kind, doc)
 		if err != nil {
@@ -114,6 +118,7 @@ func TestStoredNames(t *testing.T) {
 	line("document", writ.ApprovalKey(gApproval), writ.AskKey(writ.Ask{Scope: writ.ScopeCall, Capability: "task.enqueue", Version: "1"}.Request()))
 	line("index", writ.IndexApprovals, writ.IndexExpiries, writ.ApprovalsIn(writ.ApprovalPending))
 	line("document", writ.BundleKey(gBundle), writ.ChunkKey(gBundle, 2))
+	line("document", writ.BindingsKey(writ.RoleApprover))
 	line("index", writ.IndexBundles, writ.IndexStaged, writ.IndexReplicas, writ.ReadyOn(gBundle))
 	line("counter", writ.ApprovalsAsked("planner"))
 	line("counter", writ.RunSteps(gRun), writ.RunOpenTasks(gRun), writ.RunBadTasks(gRun), writ.RunSequence(gRun),
@@ -124,6 +129,8 @@ func TestStoredNames(t *testing.T) {
 		writ.Refused("site.build", "web"), writ.Refusers(gTask))
 	line("member", writ.ScopeMember("fs:site/dist/", gTask), writ.Refuser("site-builder", "sha256:aa"))
 	line("lane", writ.LaneOf("site.build", "web", 5), writ.DirectedLane("site-builder", "site.build", "web", 5))
+	bindings := writ.BindingSet{{Principal: "alice", Role: writ.RoleApprover}: true, {Principal: writ.Everybody, Role: writ.RoleApprover}: false}
+	line("revision", bindings.Digest(), writ.BindingsRevision("sha256:aa", bindings.Digest()))
 	golden(t, "names.txt", []byte(b.String()))
 	for _, n := range []string{string(writ.TaskNameKey(gRun, "build")), string(writ.DirectedLane("a-b", "site.build", "web", 5))} {
 		if !writ.ValidName(n) {
