@@ -74,8 +74,9 @@ func (e *Engine) Keep(digests []string) {
 	e.held.Store(&m)
 }
 
-// Under is the rules a gate names, if they are held; version is the gate's, which
-// grows with every change of it. The newest gate seen is what the engine's own
+// Under is the rules a gate names, if they are held: a bundle that is compiled,
+// with bindings that were made ready. version is the gate's, which grows with
+// every change of it. The newest gate seen is what the engine's own
 // methods answer from. A call keeps the rules it was given: whatever is put in
 // force meanwhile, it is judged by one set of rules, the one its gate names.
 func (e *Engine) Under(policy, bindings string, version int64) (*Rules, bool) {
@@ -86,17 +87,29 @@ func (e *Engine) Under(policy, bindings string, version int64) (*Rules, bool) {
 		}
 		return s, true
 	}
-	for _, s := range e.holding() {
-		if s.policy == policy && s.bindings == bindings {
-			e.enforce(s, version)
-			return s, true
-		}
+	if s := e.find(policy, bindings); s != nil {
+		e.enforce(s, version)
+		return s, true
 	}
 	select {
 	case e.missed <- struct{}{}:
 	default:
 	}
 	return nil, false
+}
+
+// find looks for rules among all that are held.
+func (e *Engine) find(policy, bindings string) *snapshot {
+	over := e.ready()
+	if s := e.now.Load().as(policy, bindings, over); s != nil {
+		return s
+	}
+	for _, held := range e.holding() {
+		if s := held.as(policy, bindings, over); s != nil {
+			return s
+		}
+	}
+	return nil
 }
 
 // enforce makes s what the engine answers from, unless a newer gate has named
@@ -107,7 +120,7 @@ func (e *Engine) enforce(s *snapshot, version int64) {
 	if version <= e.gate.Load() {
 		return
 	}
-	if old := e.now.Load(); old != s { // a rollback is likely soon, if there is one
+	if old := e.now.Load(); old.digest != s.digest { // a rollback is likely soon, if there is one
 		m := maps.Clone(e.holding())
 		if m == nil {
 			m = map[string]*snapshot{}

@@ -37,7 +37,7 @@ func Examine(ctx context.Context, src Source, o Options) *Draft {
 	if f[modelFile] != nil && f[rowsFile] != nil {
 		r, err := loadRoles(f, o)
 		if err == nil && o.validate() == nil {
-			err = r.system(o)
+			err = r.check(o)
 		}
 		all = append(all, err)
 	}
