@@ -112,7 +112,7 @@ func TestLifeOfACallIsInOrder(t *testing.T) {
 			})
 		}
 	}
-	if steps != 14 {
-		t.Errorf("the page tells of %d steps of the door's, want 14", steps)
+	if steps != 15 {
+		t.Errorf("the page tells of %d steps of the door's, want 15", steps)
 	}
 }

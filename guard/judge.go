@@ -8,10 +8,17 @@ import (
 	"github.com/writ-gateway/writ"
 )
 
-// permit asks for the role's right: to the capability, and to the wrapper it
-// came through.
+// permit asks for the caller's right: that the principal is bound to the role of
+// its session, and that the role may invoke the capability and the wrapper it
+// came through. The gateway itself needs no binding: its calls have no credential.
 func (t *try) permit() error {
 	c := t.call.Caller
+	if t.call.Credential != nil && !t.rules.Bound(c.Principal, c.Role, c.Tenant) {
+		return (&writ.Error{
+			Code: writ.CodeRBAC, Op: "guard.Do", Msg: "the principal of this session is not bound to the role " + string(c.Role),
+			Hint: "an operator can bind it with role.bind; until then use a session of a role it is bound to",
+		}).With("role", string(c.Role))
+	}
 	for _, id := range []writ.CapabilityID{t.k.ID, t.call.Via} {
 		if id != "" && !t.rules.Permit(c.Role, c.Tenant, id) {
 			return (&writ.Error{
@@ -21,6 +28,23 @@ func (t *try) permit() error {
 		}
 	}
 	return nil
+}
+
+// permitRole refuses a call that would give a role to a principal that is not
+// bound to it: what it gives could not be used.
+func (t *try) permitRole() error {
+	a, ok := t.call.Args.(RoleGiver)
+	if !ok {
+		return nil
+	}
+	p, role := a.GivesRole()
+	if t.rules.Bound(p, role, t.call.Caller.Tenant) {
+		return nil
+	}
+	return (&writ.Error{
+		Code: writ.CodeRBAC, Op: "guard.Do", Msg: "the principal is not bound to the role it would be given",
+		Hint: "bind it first with role.bind (writ role bind --principal … --role …); role.list shows who is bound",
+	}).With("role", string(role))
 }
 
 // judge describes the call to policy and takes its decision.
