@@ -40,21 +40,29 @@ type Bind struct {
 // what is not in it the place says nothing.
 type BindingSet map[Bind]bool
 
-// Bound says whether a principal is bound to a role. What is said of it by name
-// goes before what is said of everybody, and what a capability said before the
-// file. So taking a role from one principal takes effect whatever else there is.
-// It does not allocate.
+// Bound says whether a principal is bound to a role, by the file and what lies on
+// top of it. It does not allocate.
 func Bound(file, over BindingSet, p PrincipalID, r Role) bool {
+	_, _, bound := Decides(file, over, p, r)
+	return bound
+}
+
+// Decides says which binding decides whether a principal is bound to a role, and
+// whether a capability said it; the zero Bind when nothing does. What is said of
+// it by name goes before what is said of everybody, and what a capability said
+// before the file. So taking a role from one principal takes effect whatever else
+// there is.
+func Decides(file, over BindingSet, p PrincipalID, r Role) (by Bind, capability, bound bool) {
 	for _, who := range [...]PrincipalID{p, Everybody} {
 		b := Bind{who, r}
 		if is, said := over[b]; said {
-			return is
+			return b, true, is
 		}
 		if file[b] {
-			return true
+			return b, false, true
 		}
 	}
-	return false
+	return Bind{}, false, false
 }
 
 // AnyoneBound says whether somebody is bound to a role.
