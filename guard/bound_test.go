@@ -24,6 +24,12 @@ func TestNotBoundToTheRole(t *testing.T) {
 	if _, _, err := w.call(bob, "test.bump", thingArgs{Run: runID(1)}, ""); err != nil {
 		t.Error(err)
 	}
+	for _, f := range w.facts() {
+		p := predicate(t, f)
+		if dec, _ := p["decision"].(map[string]any); p["outcome"] == writ.OutcomeOfDenial && (len(dec) != 1 || dec["bindings"] != "bindings-1") {
+			t.Errorf("the denial was by %v", dec)
+		}
+	}
 	if got := w.law.decided - asked; got != 1 {
 		t.Errorf("policy was asked %d times", got)
 	}
