@@ -77,7 +77,7 @@ func (r Room) change(op string, c *writ.Call, s writ.Snapshot, b writ.Bind, to b
 	if to || writ.Bound(st.set, after, b.Principal, b.Role) {
 		after[b] = to // else nothing else binds it, and there is nothing to take away
 	}
-	if err := st.allowed(op, c.Caller, b.Role, after); err != nil {
+	if err := st.allowed(op, c.Caller, b, after); err != nil {
 		return tx, reply, err
 	}
 	doc, _, _, err := writ.Get[writ.Bindings](s, writ.BindingsKey(b.Role))
@@ -141,12 +141,17 @@ func check(op string, b writ.Bind) error {
 
 // allowed refuses a change by which somebody would help himself to a role, or
 // after which nobody could get in as operator.
-func (st standing) allowed(op string, c writ.Caller, role writ.Role, after writ.BindingSet) error {
+func (st standing) allowed(op string, c writ.Caller, b writ.Bind, after writ.BindingSet) error {
+	role := b.Role
 	bound := func(p writ.PrincipalID) bool { return writ.Bound(st.set, after, p, role) }
-	for _, me := range []writ.PrincipalID{c.Principal, c.Controller} {
+	behind := []writ.PrincipalID{c.Principal, c.Controller}
+	if b.Principal != writ.Everybody { // else whoever opened the first session could never open a role again
+		behind = append(behind, c.Openers...)
+	}
+	for _, me := range behind {
 		if me != "" && bound(me) && !st.bound(me, role) {
-			return writ.Refuse(writ.CodeSoD, op, "the change would give its caller a role he does not have",
-				"another operator, who does not stand behind this session, must do it")
+			return writ.Refuse(writ.CodeSoD, op, "the change would give a role to somebody who stands behind this session and does not have it",
+				"another operator, in a session that he neither opened nor answers for, must do it; or a row in roles/policy.csv")
 		}
 	}
 	if role != writ.RoleOperator {
@@ -159,8 +164,11 @@ func (st standing) allowed(op string, c writ.Caller, role writ.Role, after writ.
 	case !writ.AnyoneBound(st.set, after, role):
 		return refuse("nobody could act as operator any more", "bind another operator by name first, with role.bind")
 	case !bound(writ.MachineOperator) && st.bound(writ.MachineOperator, role):
-		return refuse("the principal operator would lose the role operator: it is whoever may read operator.token, the way back in",
-			"bind the principal operator by name first; only the row in roles/policy.csv takes the role from it")
+		hint := "bind the principal operator by name first, with role.bind"
+		if b.Principal == writ.MachineOperator {
+			hint = "activate a bundle whose roles/policy.csv does not bind it"
+		}
+		return refuse("the principal operator would lose the role operator: it is whoever may read operator.token, the way back in", hint)
 	case !bound(c.Principal) && st.bound(c.Principal, role):
 		return refuse("the change would take the role operator from its caller", "bind yourself by name first, or let another operator do it")
 	}

@@ -213,10 +213,13 @@ func TestUnbindWhatTheFileBinds(t *testing.T) {
 func TestNobodyBindsHimself(t *testing.T) {
 	l := newLab(t, bind("operator", writ.RoleOperator), bind("olga", writ.RoleOperator), bind("olgas-bot", writ.RoleOperator))
 	bot := writ.Caller{Tenant: "default", Principal: "olgas-bot", Role: writ.RoleOperator, Controller: "olga"}
+	opened := writ.Caller{Tenant: "default", Principal: "operator", Role: writ.RoleOperator, Controller: "operator", Openers: []writ.PrincipalID{"bob", "olga"}}
 	for _, tt := range []struct {
 		by writ.Caller
 		b  writ.Bind
 	}{
+		{opened, bind("olga", writ.RoleApprover)},
+		{opened, bind("bob", writ.RoleOperator)},
 		{l.op, bind("olga", writ.RoleApprover)},
 		{l.op, bind("*", writ.RoleApprover)},
 		{bot, bind("olgas-bot", writ.RoleApprover)},

@@ -3,6 +3,7 @@ package daemon
 import (
 	"bytes"
 	"context"
+	"encoding/base64"
 	"encoding/json"
 	"log/slog"
 	"os"
@@ -13,6 +14,7 @@ import (
 	"github.com/writ-gateway/writ"
 	"github.com/writ-gateway/writ/client"
 	"github.com/writ-gateway/writ/gateway"
+	"github.com/writ-gateway/writ/policies"
 	"github.com/writ-gateway/writ/roles"
 	"github.com/writ-gateway/writ/store/redisstore/redistest"
 )
@@ -181,9 +183,10 @@ func TestBindingsOutliveARestart(t *testing.T) {
 	})
 }
 
-// The file closes the role operator to the machine: the gateway starts, serves,
-// and says how to have a token again.
-func TestAMachineThatIsNoOperator(t *testing.T) {
+// withBindings is a folder of the shipped policies whose roles bind whom these rows
+// bind, and nobody else.
+func withBindings(t *testing.T, rows string) string {
+	t.Helper()
 	dir := t.TempDir()
 	if err := os.CopyFS(dir, os.DirFS("../../policies")); err != nil {
 		t.Fatal(err)
@@ -193,16 +196,54 @@ func TestAMachineThatIsNoOperator(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	text := string(csv)
-	for _, row := range []string{"g, principal:operator, role:operator, *\n", "g, principal:*, role:operator, *\n"} {
-		if !strings.Contains(text, row) {
-			t.Fatalf("the shipped file has no row %q", row)
+	kept := ""
+	for line := range strings.Lines(string(csv)) {
+		if !strings.HasPrefix(line, "g, principal:") {
+			kept += line
 		}
-		text = strings.Replace(text, row, "", 1)
 	}
-	if err := os.WriteFile(file, []byte(text+"g, principal:alice, role:operator, *\n"), 0o600); err != nil {
+	if err := os.WriteFile(file, []byte(kept+rows), 0o600); err != nil {
 		t.Fatal(err)
 	}
+	return dir
+}
+
+// A bundle of before there were bindings binds nobody and does not load. The start
+// says which row is missing and how others take its place, and then they do.
+func TestABundleOfBeforeThereWereBindings(t *testing.T) {
+	data := t.TempDir()
+	d, _, _ := start(t, data)
+	canonical, err := proposal(policies.Directory(withBindings(t, "")))
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := policies.OpenCanonical(canonical)
+	if err != nil {
+		t.Fatal(err)
+	}
+	gate, id := gateOf(t, d), writ.BundleOf(c.Digest)
+	gate.Bundle, gate.BindingsRevision = id, c.Bindings
+	put(t, d, map[writ.Key]any{
+		writ.GateKey: gate, writ.ChunkKey(id, 0): writ.Chunk{Data: base64.StdEncoding.EncodeToString(c.Packed)},
+		writ.BundleKey(id): writ.Bundle{ID: id, State: writ.BundleActive, Packs: c.Packs, Policy: c.Policy, Bindings: c.Bindings, Chunks: 1, Source: writ.SourceFolder},
+	})
+	stopDaemon(t, d)
+	cfg := d.cfg
+	again := New(cfg, slog.New(slog.DiscardHandler))
+	err = again.Start(t.Context())
+	if err == nil || !strings.Contains(err.Error(), "g, principal:operator, role:operator, *") || !strings.Contains(err.Error(), "--activate-policies") {
+		t.Fatalf("got %v", err)
+	}
+	d, _, _ = start(t, data, func(c *Config) { c.Activate = true })
+	if !d.engine.Bound("anybody", writ.RoleAuditor, shard) || gateOf(t, d).Bundle == id || !d.ready(t.Context()).Ready {
+		t.Error("the policies it was started with did not take its place")
+	}
+}
+
+// The file closes the role operator to the machine: the gateway starts, serves,
+// and says how to have a token again.
+func TestAMachineThatIsNoOperator(t *testing.T) {
+	dir := withBindings(t, "g, principal:alice, role:operator, *\n")
 	d, _, logged := start(t, t.TempDir(), func(c *Config) { c.Policies = dir })
 	if !strings.Contains(logged.String(), "the principal operator is not bound") || !strings.Contains(logged.String(), "writ role bind --principal operator") {
 		t.Errorf("got %s", logged)

@@ -432,8 +432,15 @@ func (d *Daemon) holdReady(ctx context.Context, id writ.BundleID) error {
 		}
 		d.log.Info("policy bundle compiled", "digest", id.Digest(), "ready", report.OK, "ms", time.Since(start).Milliseconds(), "reason", report.Reason)
 	}
+	known := !d.failed[id].IsZero()
 	if !report.OK {
 		d.failed[id] = time.Now()
+	}
+	if !report.OK && b.State == writ.BundleRetired { // of an earlier version, perhaps; what is in force does not need it
+		if !known {
+			d.log.Warn("the policy bundle before the one in force does not compile here: there is no rollback to it", "digest", id.Digest(), "reason", report.Reason)
+		}
+		return nil
 	}
 	if !report.OK && b.State != writ.BundleStaged {
 		return fmt.Errorf("bundle %s (%s) does not compile here: %s", id.Digest(), b.State, report.Reason)
