@@ -144,11 +144,15 @@ func TestUnboundIsGone(t *testing.T) {
 			t.Error("in force before a gate names it")
 		}
 		revision := writ.BindingsRevision(own, said.Digest())
+		packs := e.now.Load().packs
 		if _, ok := e.Under(policy, revision, int64(i+1)); !ok {
 			t.Fatal("not held")
 		}
 		if e.Bound("alice", b.Role, "default") {
 			t.Errorf("still bound to %s", b.Role)
+		}
+		if e.now.Load().packs[0] != packs[0] {
+			t.Error("packs were compiled again")
 		}
 		if _, now := e.Revisions(); now != revision || e.Info().BindingsRevision != revision {
 			t.Errorf("the engine answers from %s, the gate named %s", now, revision)
@@ -174,6 +178,20 @@ func TestTheBindingsInForceStayHeld(t *testing.T) {
 	}
 	for i := range 3 * maxOverlays { // planned and never committed
 		e.Bind("default", writ.BindingSet{{Principal: writ.PrincipalID(fmt.Sprint("p", i)), Role: writ.RoleExecutor}: true})
+	}
+	// Another bundle that is held goes with them too, though nobody named it yet.
+	f := sources(t)
+	f[rowsFile] = append(f[rowsFile], "# another\n"...)
+	other, err := writeBundle(f)
+	if err != nil {
+		t.Fatal(err)
+	}
+	held, err := e.Prepare(t.Context(), other)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, ok := e.Under(policy, writ.BindingsRevision(held.FileRevision(), inForce.Digest()), 1); !ok {
+		t.Error("another bundle is not held with the bindings in force")
 	}
 	if len(e.ready()) != maxOverlays {
 		t.Errorf("%d are kept", len(e.ready()))

@@ -80,28 +80,34 @@ func (e *Engine) Keep(digests []string) {
 // methods answer from. A call keeps the rules it was given: whatever is put in
 // force meanwhile, it is judged by one set of rules, the one its gate names.
 func (e *Engine) Under(policy, bindings string, version int64) (*Rules, bool) {
-	s := e.now.Load()
-	if s.policy == policy && s.bindings == bindings {
-		if version > e.gate.Load() {
-			e.enforce(s, version)
+	s := e.Follow(policy, bindings, version)
+	if s == nil {
+		select {
+		case e.missed <- struct{}{}:
+		default:
 		}
-		return s, true
 	}
-	if s := e.find(policy, bindings); s != nil {
+	return s, s != nil
+}
+
+// Follow is Under for whoever looks after the engine himself: nobody is told of
+// what is missing.
+func (e *Engine) Follow(policy, bindings string, version int64) *Rules {
+	s := e.now.Load()
+	if s.policy != policy || s.bindings != bindings {
+		s = e.find(policy, bindings)
+	}
+	if s != nil && version > e.gate.Load() {
 		e.enforce(s, version)
-		return s, true
 	}
-	select {
-	case e.missed <- struct{}{}:
-	default:
-	}
-	return nil, false
+	return s
 }
 
 // find looks for rules among all that are held.
 func (e *Engine) find(policy, bindings string) *snapshot {
-	over := e.ready()
-	if s := e.now.Load().as(policy, bindings, over); s != nil {
+	now := e.now.Load()
+	over := append([]overlay{now.over}, e.ready()...)
+	if s := now.as(policy, bindings, over); s != nil {
 		return s
 	}
 	for _, held := range e.holding() {

@@ -163,7 +163,7 @@ func (d *Daemon) openGate(ctx context.Context) error {
 		return err
 	}
 	if open { // with the bindings by capability, if it holds the rest
-		d.engine.Under(gate.PolicyRevision, gate.BindingsRevision, version)
+		d.engine.Follow(gate.PolicyRevision, gate.BindingsRevision, version)
 	}
 	policy, bindings := d.engine.Revisions()
 	switch mine := writ.BundleOf(digestOf(d.proposed)); {
@@ -209,7 +209,7 @@ func (d *Daemon) underGate(ctx context.Context) (writ.Gate, error) {
 	if err != nil {
 		return gate, err
 	}
-	if _, ok := d.engine.Under(gate.PolicyRevision, gate.BindingsRevision, version); ok {
+	if d.engine.Follow(gate.PolicyRevision, gate.BindingsRevision, version) != nil {
 		return gate, nil
 	}
 	b, err := stored(ctx, d.store, gate.Bundle)
@@ -219,7 +219,7 @@ func (d *Daemon) underGate(ctx context.Context) (writ.Gate, error) {
 	if _, err := d.engine.Prepare(ctx, b); err != nil {
 		return gate, fmt.Errorf("bundle %s: %w", gate.Bundle.Digest(), err)
 	}
-	if _, ok := d.engine.Under(gate.PolicyRevision, gate.BindingsRevision, version); !ok {
+	if d.engine.Follow(gate.PolicyRevision, gate.BindingsRevision, version) == nil {
 		return gate, fmt.Errorf("bundle %s is in force as %s, which this version of writ does not make of it", gate.Bundle.Digest(), gate.PolicyRevision)
 	}
 	return gate, d.keepBundle(ctx, b)
@@ -365,7 +365,7 @@ func (d *Daemon) look(ctx context.Context) error {
 	if err != nil || gate.Bundle == "" {
 		return err
 	}
-	d.engine.Under(gate.PolicyRevision, gate.BindingsRevision, version) // when only bindings have changed, this is all
+	d.engine.Follow(gate.PolicyRevision, gate.BindingsRevision, version) // when only bindings have changed, this is all
 	staged := writ.Range{Index: writ.IndexStaged, Limit: 100}
 	s, err := d.store.Read(ctx, shard, writ.ReadSet{Docs: []writ.Key{writ.BundleKey(gate.Bundle)}, Ranges: []writ.Range{staged}})
 	if err != nil {
@@ -392,7 +392,7 @@ func (d *Daemon) look(ctx context.Context) error {
 			errs = append(errs, err)
 		}
 		if i == 0 { // serve it before the others are compiled
-			d.engine.Under(gate.PolicyRevision, gate.BindingsRevision, version)
+			d.engine.Follow(gate.PolicyRevision, gate.BindingsRevision, version)
 		}
 	}
 	d.engine.Keep(digests)
