@@ -77,8 +77,9 @@ func AnyoneBound(file, over BindingSet, r Role) bool {
 	return false
 }
 
-// Digest names what the set says; "" when it says nothing.
-func (b BindingSet) Digest() string {
+// Digest names what the set says in a tenant; "" when it says nothing. Two tenants
+// never have the same digest: what is taken in one must not be found in the other.
+func (b BindingSet) Digest(t Tenant) string {
 	if len(b) == 0 {
 		return ""
 	}
@@ -91,7 +92,7 @@ func (b BindingSet) Digest() string {
 		lines = append(lines, string(k.Role)+" "+string(k.Principal)+word)
 	}
 	slices.Sort(lines)
-	h := sha256.Sum256([]byte(strings.Join(lines, "")))
+	h := sha256.Sum256([]byte(string(t) + "\n" + strings.Join(lines, "")))
 	return "sha256:" + hex.EncodeToString(h[:])
 }
 

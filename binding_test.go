@@ -58,11 +58,14 @@ func TestBindingsDigest(t *testing.T) {
 			was, said := b[k]
 			same = same && said && was == is
 		}
-		if (a.Digest() == b.Digest()) != same || (writ.BindingsRevision("f", a.Digest()) == writ.BindingsRevision("f", b.Digest())) != same {
-			t.Fatalf("%v and %v: %s and %s", a, b, a.Digest(), b.Digest())
+		if (a.Digest("t1") == b.Digest("t1")) != same || (writ.BindingsRevision("f", a.Digest("t1")) == writ.BindingsRevision("f", b.Digest("t1"))) != same {
+			t.Fatalf("%v and %v: %s and %s", a, b, a.Digest("t1"), b.Digest("t1"))
 		}
-		if len(a) > 0 && writ.BindingsRevision("f", a.Digest()) == writ.BindingsRevision("g", a.Digest()) {
+		if len(a) > 0 && writ.BindingsRevision("f", a.Digest("t1")) == writ.BindingsRevision("g", a.Digest("t1")) {
 			t.Fatal("the file does not count")
+		}
+		if len(a) > 0 && a.Digest("t1") == a.Digest("t2") {
+			t.Fatal("the tenant does not count")
 		}
 	})
 }

@@ -130,7 +130,7 @@ func TestStoredNames(t *testing.T) {
 	line("member", writ.ScopeMember("fs:site/dist/", gTask), writ.Refuser("site-builder", "sha256:aa"))
 	line("lane", writ.LaneOf("site.build", "web", 5), writ.DirectedLane("site-builder", "site.build", "web", 5))
 	bindings := writ.BindingSet{{Principal: "alice", Role: writ.RoleApprover}: true, {Principal: writ.Everybody, Role: writ.RoleApprover}: false}
-	line("revision", bindings.Digest(), writ.BindingsRevision("sha256:aa", bindings.Digest()))
+	line("revision", bindings.Digest("default"), writ.BindingsRevision("sha256:aa", bindings.Digest("default")))
 	golden(t, "names.txt", []byte(b.String()))
 	for _, n := range []string{string(writ.TaskNameKey(gRun, "build")), string(writ.DirectedLane("a-b", "site.build", "web", 5))} {
 		if !writ.ValidName(n) {

@@ -189,7 +189,7 @@ func enforce(op string, c *writ.Call, s writ.Snapshot, tx *writ.Tx, gate writ.Ga
 			}
 		}
 	}
-	gate.Bundle, gate.PolicyRevision, gate.BindingsRevision = b.ID, got.Policy, writ.BindingsRevision(got.Bindings, over.Digest())
+	gate.Bundle, gate.PolicyRevision, gate.BindingsRevision = b.ID, got.Policy, writ.BindingsRevision(got.Bindings, over.Digest(c.Caller.Tenant))
 	gate.State, gate.Schema = writ.GateOpen, max(gate.Schema, writ.Schema)
 	gate.Receipt = writ.ReceiptID(c.NewID(writ.PrefixReceipt, 0))
 	tx.Move(writ.ObjectGate, "gate", string(before.State), string(gate.State))

@@ -15,7 +15,7 @@ func (l *lab) say(rows ...writ.Binding) string {
 	if err != nil {
 		l.Fatal(err)
 	}
-	return set.Digest()
+	return set.Digest("default")
 }
 
 // Bindings by capability stay on top of whatever bundle becomes active: the gate

@@ -69,7 +69,7 @@ func (r Room) adopt() *writ.Capability {
 			}
 			same := gate.Bundle == got.ID
 			switch {
-			case same && gate.PolicyRevision == got.Policy && gate.BindingsRevision == writ.BindingsRevision(got.Bindings, over.Digest()),
+			case same && gate.PolicyRevision == got.Policy && gate.BindingsRevision == writ.BindingsRevision(got.Bindings, over.Digest(c.Caller.Tenant)),
 				gate.Bundle != "" && !same && !a.Force:
 				return tx, reply, nil
 			case same && len(others) > 0 && !a.Force:

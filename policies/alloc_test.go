@@ -28,7 +28,7 @@ func TestPermitDoesNotAllocate(t *testing.T) {
 	policy, own := e.Revisions()
 	said := writ.BindingSet{{Principal: "alice", Role: writ.RoleExecutor}: false}
 	e.Bind("default", said)
-	e.Under(policy, writ.BindingsRevision(own, said.Digest()), 1)
+	e.Under(policy, writ.BindingsRevision(own, said.Digest("default")), 1)
 	for _, p := range []writ.PrincipalID{"alice", "bob"} {
 		if n := testing.AllocsPerRun(100, func() { e.Bound(p, writ.RoleExecutor, "default") }); n != 0 {
 			t.Errorf("%s: Bound allocates %.0f times, want 0", p, n)

@@ -104,7 +104,8 @@ func TestBindingsOnTopOfTheFile(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		said := writ.BindingSet(set.Draw(t, "set"))
 		e.Bind("default", said)
-		rules, ok := e.Under(policy, writ.BindingsRevision(own, said.Digest()), 0)
+		e.Bind("acme", said)
+		rules, ok := e.Under(policy, writ.BindingsRevision(own, said.Digest("default")), 0)
 		if !ok {
 			t.Fatal("the rules are not held")
 		}
@@ -115,6 +116,9 @@ func TestBindingsOnTopOfTheFile(t *testing.T) {
 				}
 				if rules.Bound(p, r, "acme") {
 					t.Fatal("bindings of one tenant hold in another")
+				}
+				if elsewhere, ok := e.Under(policy, writ.BindingsRevision(own, said.Digest("acme")), 0); len(said) > 0 && (!ok || elsewhere.Bound(p, r, "default") != writ.Bound(file, nil, p, r)) {
+					t.Fatal("what another tenant took is taken here")
 				}
 			}
 		}
@@ -143,7 +147,7 @@ func TestUnboundIsGone(t *testing.T) {
 		if !e.Bound("alice", b.Role, "default") {
 			t.Error("in force before a gate names it")
 		}
-		revision := writ.BindingsRevision(own, said.Digest())
+		revision := writ.BindingsRevision(own, said.Digest("default"))
 		packs := e.now.Load().packs
 		if _, ok := e.Under(policy, revision, int64(i+1)); !ok {
 			t.Fatal("not held")
@@ -173,7 +177,7 @@ func TestTheBindingsInForceStayHeld(t *testing.T) {
 	policy, own := e.Revisions()
 	inForce := writ.BindingSet{{Principal: "alice", Role: writ.RoleExecutor}: false}
 	e.Bind("default", inForce)
-	if _, ok := e.Under(policy, writ.BindingsRevision(own, inForce.Digest()), 1); !ok {
+	if _, ok := e.Under(policy, writ.BindingsRevision(own, inForce.Digest("default")), 1); !ok {
 		t.Fatal("not held")
 	}
 	for i := range 3 * maxOverlays { // planned and never committed
@@ -190,13 +194,13 @@ func TestTheBindingsInForceStayHeld(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, ok := e.Under(policy, writ.BindingsRevision(held.FileRevision(), inForce.Digest()), 1); !ok {
+	if _, ok := e.Under(policy, writ.BindingsRevision(held.FileRevision(), inForce.Digest("default")), 1); !ok {
 		t.Error("another bundle is not held with the bindings in force")
 	}
 	if len(e.ready()) != maxOverlays {
 		t.Errorf("%d are kept", len(e.ready()))
 	}
-	rules, ok := e.Under(policy, writ.BindingsRevision(own, inForce.Digest()), 1)
+	rules, ok := e.Under(policy, writ.BindingsRevision(own, inForce.Digest("default")), 1)
 	if !ok || rules.Bound("alice", writ.RoleExecutor, "default") {
 		t.Error("what is in force is not held any more")
 	}

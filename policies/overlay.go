@@ -71,13 +71,13 @@ func (o *overlays) ready() []overlay {
 func (o *overlays) Bind(tenant writ.Tenant, set writ.BindingSet) {
 	var add overlay // none
 	if len(set) > 0 {
-		add = overlay{tenant: tenant, said: set, digest: set.Digest()}
+		add = overlay{tenant: tenant, said: set, digest: set.Digest(tenant)}
 	}
 	o.adding.Lock()
 	defer o.adding.Unlock()
 	list := []overlay{add}
 	for _, old := range o.ready() {
-		if (old.digest != add.digest || old.tenant != add.tenant) && len(list) < maxOverlays {
+		if old.digest != add.digest && len(list) < maxOverlays {
 			list = append(list, old)
 		}
 	}

@@ -103,7 +103,7 @@ func (r Room) change(op string, c *writ.Call, s writ.Snapshot, b writ.Bind, to b
 	}
 	r.cfg.Hold(c.Caller.Tenant, after)
 	gate := st.gate
-	gate.BindingsRevision, gate.Receipt = writ.BindingsRevision(st.file.Revision, after.Digest()), receipt
+	gate.BindingsRevision, gate.Receipt = writ.BindingsRevision(st.file.Revision, after.Digest(c.Caller.Tenant)), receipt
 	tx.Move(writ.ObjectGate, "gate", string(gate.State), string(gate.State))
 	if err := tx.PutDoc(s, writ.GateKey, writ.ObjectGate, gate); err != nil {
 		return tx, reply, err

@@ -173,10 +173,10 @@ func TestBindAndUnbind(t *testing.T) {
 		if out.Changed != s.changed || out.Bound != s.to || l.bound("alice", s.b.Role) != s.after || len(doc.Rows) != s.rows {
 			t.Errorf("step %d: %+v, alice is bound: %t, rows %+v", i, out, l.bound("alice", s.b.Role), doc.Rows)
 		}
-		if (gate != before) != s.changed || out.Revision != gate.BindingsRevision || gate.BindingsRevision != writ.BindingsRevision("file", l.over().Digest()) {
+		if (gate != before) != s.changed || out.Revision != gate.BindingsRevision || gate.BindingsRevision != writ.BindingsRevision("file", l.over().Digest("default")) {
 			t.Errorf("step %d: the gate is %+v, was %+v", i, gate, before)
 		}
-		if s.changed && (gate.Receipt != out.Receipt || l.held.Digest() != l.over().Digest() || gate.PolicyRevision != "p" || gate.Bundle != "b") {
+		if s.changed && (gate.Receipt != out.Receipt || l.held.Digest("default") != l.over().Digest("default") || gate.PolicyRevision != "p" || gate.Bundle != "b") {
 			t.Errorf("step %d: %+v, held %v", i, gate, l.held)
 		}
 	}
@@ -360,7 +360,7 @@ func TestAnyChanges(t *testing.T) {
 				t.Fatalf("%v %t gave its caller a role", b, to)
 			}
 			inside = l.bound("operator", writ.RoleOperator)
-			if got := l.gate().BindingsRevision; got != writ.BindingsRevision("file", over.Digest()) {
+			if got := l.gate().BindingsRevision; got != writ.BindingsRevision("file", over.Digest("default")) {
 				t.Fatalf("the gate names %s", got)
 			}
 		}
