@@ -39,7 +39,7 @@ func (r Room) bind() *writ.Capability {
 		ID: "role.bind", Safety: writ.SafetyMutating, Summary: "Bind a principal to a role, on every replica, in one commit.",
 	}, writ.Verb[RoleBindArgs]{
 		Locks: func(*writ.Call, *RoleBindArgs) []writ.Key { return gateOnly() },
-		Reads: func(c *writ.Call, _ *RoleBindArgs, s writ.Snapshot) (writ.ReadSet, error) { return reads(c, s), nil },
+		Reads: func(*writ.Call, *RoleBindArgs, writ.Snapshot) (writ.ReadSet, error) { return reads() },
 		Plan: func(c *writ.Call, a *RoleBindArgs, s writ.Snapshot, _ writ.Decision) (writ.Tx, writ.Reply, error) {
 			return r.change(op, c, s, writ.Bind{Principal: a.Principal, Role: a.Role}, true)
 		},
@@ -52,7 +52,7 @@ func (r Room) unbind() *writ.Capability {
 		ID: "role.unbind", Safety: writ.SafetyMutating, Summary: "Take a role from a principal: its next call in the role is denied on every replica.",
 	}, writ.Verb[RoleUnbindArgs]{
 		Locks: func(*writ.Call, *RoleUnbindArgs) []writ.Key { return gateOnly() },
-		Reads: func(c *writ.Call, _ *RoleUnbindArgs, s writ.Snapshot) (writ.ReadSet, error) { return reads(c, s), nil },
+		Reads: func(*writ.Call, *RoleUnbindArgs, writ.Snapshot) (writ.ReadSet, error) { return reads() },
 		Plan: func(c *writ.Call, a *RoleUnbindArgs, s writ.Snapshot, _ writ.Decision) (writ.Tx, writ.Reply, error) {
 			return r.change(op, c, s, writ.Bind{Principal: a.Principal, Role: a.Role}, false)
 		},

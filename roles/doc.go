@@ -79,15 +79,15 @@ func (r Room) Capabilities() []*writ.Capability {
 type standing struct {
 	gate writ.Gate
 	file File
-	set  writ.BindingSet // of the file
-	over writ.BindingSet // on top of it
-	said map[writ.Bind]writ.Binding
-	rows map[writ.Bind]*Row
+	set  writ.BindingSet            // of the file
+	over writ.BindingSet            // on top of it
+	rows map[writ.Bind]*Row         // of the file
+	said map[writ.Bind]writ.Binding // on top of it
 }
 
 // reads names what says who is bound, beside the file.
-func reads(*writ.Call, writ.Snapshot) writ.ReadSet {
-	return writ.ReadSet{Docs: append(writ.BindingsKeys(), writ.GateKey)}
+func reads() (writ.ReadSet, error) {
+	return writ.ReadSet{Docs: append(writ.BindingsKeys(), writ.GateKey)}, nil
 }
 
 // load puts together who is bound, by the gate that was read.

@@ -77,7 +77,7 @@ func (r Room) list() *writ.Capability {
 		ID: "role.list", Safety: writ.SafetyReadOnly,
 		Summary: "List who is bound to which role, and where that is said: all to operators, auditors and approvers, their own to others.",
 	}, writ.Verb[RoleListArgs]{
-		Reads: func(c *writ.Call, _ *RoleListArgs, s writ.Snapshot) (writ.ReadSet, error) { return reads(c, s), nil },
+		Reads: func(*writ.Call, *RoleListArgs, writ.Snapshot) (writ.ReadSet, error) { return reads() },
 		Plan: func(c *writ.Call, a *RoleListArgs, s writ.Snapshot, _ writ.Decision) (tx writ.Tx, reply writ.Reply, err error) {
 			st, err := r.load(op, c, s)
 			if err != nil {

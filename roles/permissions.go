@@ -45,9 +45,7 @@ func (r Room) permissions() *writ.Capability {
 		ID: "role.permissions", Safety: writ.SafetyReadOnly,
 		Summary: "Show what a principal may invoke: its roles, and per role every capability with the row that grants or denies it.",
 	}, writ.Verb[RolePermissionsArgs]{
-		Reads: func(c *writ.Call, _ *RolePermissionsArgs, s writ.Snapshot) (writ.ReadSet, error) {
-			return reads(c, s), nil
-		},
+		Reads: func(*writ.Call, *RolePermissionsArgs, writ.Snapshot) (writ.ReadSet, error) { return reads() },
 		Plan: func(c *writ.Call, a *RolePermissionsArgs, s writ.Snapshot, _ writ.Decision) (tx writ.Tx, reply writ.Reply, err error) {
 			st, err := r.load(op, c, s)
 			if err != nil {
