@@ -23,6 +23,7 @@ var may = map[string][]string{
 	"budgets":                    {""},                                                                                                      //
 	"approvals":                  {""},                                                                                                      //
 	"bundles":                    {""},                                                                                                      //
+	"roles":                      {""},                                                                                                      //
 	"queue":                      {""},                                                                                                      //
 	"registry":                   {""},                                                                                                      //
 	"store":                      {""},                                                                                                      // the seam
@@ -163,7 +164,7 @@ func TestRoomsArePure(t *testing.T) {
 	banned := []string{"os", "net", "net/http", "io/fs", "math/rand", "math/rand/v2", "crypto/rand", "os/exec", "log", "log/slog", "sync", "context"}
 	for _, f := range sources(t) {
 		switch f.pkg {
-		case "agents", "runs", "budgets", "queue", "registry", "approvals", "bundles":
+		case "agents", "runs", "budgets", "queue", "registry", "approvals", "bundles", "roles":
 		default:
 			continue
 		}

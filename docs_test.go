@@ -114,8 +114,8 @@ func TestLifeOfACallIsInOrder(t *testing.T) {
 			})
 		}
 	}
-	if steps != 17 {
-		t.Errorf("the page tells of %d steps of the door's, want 17", steps)
+	if steps != 18 {
+		t.Errorf("the page tells of %d steps of the door's, want 18", steps)
 	}
 }
 

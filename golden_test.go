@@ -98,6 +98,10 @@ func TestStoredDocuments(t *testing.T) {
 			Replaced: gBundle, Signer: "k", StagedBy: "operator", StagedRole: writ.RoleOperator, CreatedAt: 1, UpdatedAt: 2, Receipt: gReceipt,
 		},
 		"chunk": writ.Chunk{Data: "aGk="},
+		"bindings": writ.Bindings{Role: writ.RoleApprover, Rows: []writ.Binding{
+			{Principal: writ.Everybody, Removed: true, By: "operator", At: 1, Receipt: gReceipt},
+			{Principal: "alice", By: "operator", At: 2, Receipt: gReceipt},
+		}},
 	} {
 		b, err := writ.EncodeDoc(writ.Snapshot{}, "x", kind, doc)
 		if err != nil {
@@ -127,6 +131,7 @@ func TestStoredNames(t *testing.T) {
 	line("member", writ.Notice{Event: writ.EventApprovalDecided, Receipt: gReceipt, At: 1, Tries: 2, Approval: gApproval, State: writ.ApprovalApproved}.Member(),
 		writ.Notice{Event: writ.EventPolicyNotify, Receipt: gReceipt, At: 1, Capability: "run.create", Rules: []string{"ask.run", "ask.more"}}.Member())
 	line("document", writ.BundleKey(gBundle), writ.ChunkKey(gBundle, 2))
+	line("document", writ.BindingsKey(writ.RoleApprover))
 	line("index", writ.IndexBundles, writ.IndexStaged, writ.IndexReplicas, writ.ReadyOn(gBundle))
 	line("document", writ.EscrowKey(gRun))
 	line("index", writ.RunChildren(gRun))
@@ -141,6 +146,8 @@ func TestStoredNames(t *testing.T) {
 		writ.Refused("site.build", "web"), writ.Refusers(gTask))
 	line("member", writ.ScopeMember("fs:site/dist/", gTask), writ.Refuser("site-builder", "sha256:aa"))
 	line("lane", writ.LaneOf("site.build", "web", 5), writ.DirectedLane("site-builder", "site.build", "web", 5))
+	bindings := writ.BindingSet{{Principal: "alice", Role: writ.RoleApprover}: true, {Principal: writ.Everybody, Role: writ.RoleApprover}: false}
+	line("revision", bindings.Digest("default"), writ.BindingsRevision("sha256:aa", bindings.Digest("default")))
 	golden(t, "names.txt", []byte(b.String()))
 	for _, n := range []string{string(writ.TaskNameKey(gRun, "build")), string(writ.DirectedLane("a-b", "site.build", "web", 5))} {
 		if !writ.ValidName(n) {

@@ -41,6 +41,10 @@ type SessionOpenArgs struct {
 	LifeSecond int64              `json:"lifetime_s,omitempty" doc:"Seconds the session can live." default:"43200" minimum:"1" maximum:"43200"`
 }
 
+// GivesRole says whom the session would act for, and as what: the door refuses a
+// principal that is not bound to the role.
+func (a *SessionOpenArgs) GivesRole() (writ.PrincipalID, writ.Role) { return a.Principal, a.Role }
+
 // SessionOpened shows a new session and, once, its token.
 type SessionOpened struct {
 	SessionID  writ.SessionID     `json:"session_id" doc:"The session."`

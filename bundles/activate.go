@@ -86,9 +86,10 @@ func current(s writ.Snapshot) (b writ.Bundle, ok bool, err error) {
 }
 
 // readSwitch names what putting a bundle in force must see: the gate, the bundle
-// with its bytes, who is alive and ready, what is in force, and what was before.
+// with its bytes, who is alive and ready, what is in force, and what was before,
+// and the bindings by capability, which stay.
 func readSwitch(s writ.Snapshot, to writ.BundleID) (rs writ.ReadSet, err error) {
-	rs.Docs = []writ.Key{writ.GateKey}
+	rs.Docs = append(writ.BindingsKeys(), writ.GateKey)
 	rs.Ranges = []writ.Range{replicas}
 	if to != "" {
 		rs.Docs = append(rs.Docs, withBytes(to)...)
@@ -136,7 +137,11 @@ func (r Room) switchTo(op string, c *writ.Call, s writ.Snapshot, b writ.Bundle, 
 	if err != nil {
 		return tx, reply, err
 	}
-	if err := enforce(c, s, &tx, gate, &b, got); err != nil {
+	over, err := writ.BindingsIn(s)
+	if err == nil {
+		err = enforce(op, c, s, &tx, gate, &b, got, over)
+	}
+	if err != nil {
 		return tx, reply, err
 	}
 	return tx, writ.Reply{Outcome: writ.OutcomeDone, Body: view(s, b), Versioned: []string{"version"}, ETag: -1}, nil
@@ -154,8 +159,12 @@ func notReady(op string, have, missing []string) *writ.Error {
 }
 
 // enforce retires the bundle in force and puts b in its place, in one
-// transaction.
-func enforce(c *writ.Call, s writ.Snapshot, tx *writ.Tx, gate writ.Gate, b *writ.Bundle, got Contents) error {
+// transaction. What capabilities bound and unbound stays on top of it.
+func enforce(op string, c *writ.Call, s writ.Snapshot, tx *writ.Tx, gate writ.Gate, b *writ.Bundle, got Contents, over writ.BindingSet) error {
+	if !writ.AnyoneBound(got.Bound(c.Caller.Tenant), over, writ.RoleOperator) {
+		return writ.Refuse(writ.CodeIllegal, op, "under this bundle nobody could act as operator: what its roles bind was taken away by capability",
+			"bind an operator by name first, with role.bind, or name one in roles/policy.csv").With("kind", writ.ObjectBundle)
+	}
 	from, before := b.State, gate
 	b.State, b.Policy, b.Bindings = writ.BundleActive, got.Policy, got.Bindings
 	if gate.Bundle != b.ID {
@@ -180,7 +189,7 @@ func enforce(c *writ.Call, s writ.Snapshot, tx *writ.Tx, gate writ.Gate, b *writ
 			}
 		}
 	}
-	gate.Bundle, gate.PolicyRevision, gate.BindingsRevision = b.ID, got.Policy, got.Bindings
+	gate.Bundle, gate.PolicyRevision, gate.BindingsRevision = b.ID, got.Policy, writ.BindingsRevision(got.Bindings, over.Digest(c.Caller.Tenant))
 	gate.State, gate.Schema = writ.GateOpen, max(gate.Schema, writ.Schema)
 	gate.Receipt = writ.ReceiptID(c.NewID(writ.PrefixReceipt, 0))
 	tx.Move(writ.ObjectGate, "gate", string(before.State), string(gate.State))

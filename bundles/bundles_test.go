@@ -40,6 +40,12 @@ func open(sent, _ []byte, _ bool) (bundles.Contents, error) {
 	c := bundles.Contents{
 		ID: writ.BundleID(hex.EncodeToString(sum[:])), Packed: packed, Bytes: int64(len(sent)), Bindings: "bindings of " + string(sent[:4]),
 		Policy: "policy of " + string(sent[:4]), Packs: []writ.PackVer{{ID: "p", Version: "1.0.0"}},
+		Bound: func(writ.Tenant) writ.BindingSet {
+			if bytes.Contains(sent, []byte("open")) {
+				return writ.BindingSet{{Principal: writ.Everybody, Role: writ.RoleOperator}: true}
+			}
+			return writ.BindingSet{{Principal: "olga", Role: writ.RoleOperator}: true}
+		},
 	}
 	if bytes.Contains(sent, []byte("packs")) {
 		c.Packs = make([]writ.PackVer, writ.MaxBundlePacks+1)

@@ -14,7 +14,9 @@
 //   - the revisions the gate names are worked out from the bytes at that commit,
 //     never taken from a caller;
 //   - a bundle that does not compile is refused once, with the reason, and what
-//     was in force stays.
+//     was in force stays;
+//   - bindings by capability stay on top of whichever bundle becomes active, and
+//     no bundle becomes active under which nobody could act as operator.
 package bundles
 
 import (
@@ -48,8 +50,10 @@ type Contents struct {
 	Bytes    int64  // uncompressed
 	Packs    []writ.PackVer
 	Policy   string // revisions; empty when a manifest cannot be read
-	Bindings string
+	Bindings string // of the roles' file alone
 	Signer   string
+	// Bound is who the roles' file binds in a tenant.
+	Bound func(writ.Tenant) writ.BindingSet
 }
 
 // Room plans bundles.

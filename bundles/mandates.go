@@ -63,9 +63,13 @@ func (r Room) adopt() *writ.Capability {
 			reply = writ.Reply{Outcome: writ.OutcomeDone, Body: PolicyAdopted{Active: gate.Bundle.Digest()}}
 			others := alive(s)
 			others = slices.DeleteFunc(others, func(name string) bool { return name == a.Replica })
+			over, err := writ.BindingsIn(s)
+			if err != nil {
+				return tx, reply, err
+			}
 			same := gate.Bundle == got.ID
 			switch {
-			case same && gate.PolicyRevision == got.Policy && gate.BindingsRevision == got.Bindings,
+			case same && gate.PolicyRevision == got.Policy && gate.BindingsRevision == writ.BindingsRevision(got.Bindings, over.Digest(c.Caller.Tenant)),
 				gate.Bundle != "" && !same && !a.Force:
 				return tx, reply, nil
 			case same && len(others) > 0 && !a.Force:
@@ -84,7 +88,7 @@ func (r Room) adopt() *writ.Capability {
 			if gate.ReceiptKeyID == "" {
 				gate.ReceiptKeyID = a.ReceiptKey
 			}
-			if err := enforce(c, s, &tx, gate, &b, got); err != nil {
+			if err := enforce(op, c, s, &tx, gate, &b, got, over); err != nil {
 				return tx, reply, err
 			}
 			reply.Body = PolicyAdopted{Adopted: true, Active: b.ID.Digest()}

@@ -8,7 +8,7 @@ type BundleView struct {
 	State    writ.BundleState `json:"state" doc:"Where it stands." enum:"staged,active,retired,refused,withdrawn"`
 	Packs    []writ.PackVer   `json:"packs" doc:"What is in it, by id."`
 	Policy   string           `json:"policy_revision,omitempty" doc:"Policy revision it has or would have in force."`
-	Bindings string           `json:"bindings_revision" doc:"Bindings revision it has or would have in force."`
+	Bindings string           `json:"bindings_revision" doc:"Revision of its roles' file; with bindings by capability on top, the one in force is another."`
 	Bytes    int64            `json:"bytes" doc:"Its size, uncompressed."`
 	Note     string           `json:"note,omitempty" doc:"What it is for."`
 	Source   string           `json:"source" doc:"call: somebody staged it; folder: a replica was started with it." enum:"call,folder"`

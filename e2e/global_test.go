@@ -213,6 +213,8 @@ func TestTG3NothingChangesWithoutTheStore(t *testing.T) {
 			"approval.decide":   {alice, pending, obj{"decision": "approve"}},
 			"approval.respond":  {alice, pending, obj{"response": obj{}}},
 			"approval.revoke":   {w.op, approved, nil},
+			"role.bind":         {w.op, "auditor", obj{"principal": "somebody"}},
+			"role.unbind":       {w.op, "auditor", obj{"principal": "nobody"}},
 			"capability.invoke": {c.orc, "", obj{"capability": "run.create", "args": obj{"budget": obj{"steps": 1}}}},
 		}
 		before := w.entities()

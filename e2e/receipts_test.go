@@ -14,6 +14,7 @@ import (
 // statement is the part of a receipt the tests look at.
 type statement struct {
 	Predicate struct {
+		Actor   struct{ Session writ.SessionID }
 		Changes []writ.Change
 		Code    writ.Code
 		Commit  struct {

@@ -93,6 +93,10 @@ type (
 		Capability writ.CapabilityID `json:"capability"`
 		Args       writ.RawObject    `json:"args,omitempty"`
 	}
+	roleArgs struct {
+		Principal writ.PrincipalID `json:"principal"`
+		Role      writ.Role        `json:"role"`
+	}
 	receiptArgs struct {
 		ReceiptID writ.ReceiptID `json:"receipt_id"`
 	}
@@ -138,6 +142,7 @@ func testCapabilities() []*writ.Capability {
 		stub[receiptArgs]("receipt.get", ro), stub[receiptArgs]("receipt.evidence", ro),
 		stub[pageArgs]("policy.list", ro), stub[noArgs]("policy.stage", mut), stub[noArgs]("policy.rollback", mut),
 		stub[bundleArgs]("policy.activate", mut), stub[bundleArgs]("policy.withdraw", mut),
+		stub[pageArgs]("role.list", ro), stub[pageArgs]("role.permissions", ro), stub[roleArgs]("role.bind", mut), stub[roleArgs]("role.unbind", mut),
 	}
 }
 

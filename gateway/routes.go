@@ -102,6 +102,11 @@ func routes() []Route {
 	add("policy", post, "/v1/policy/bundles/{digest}/withdraw", "policy.withdraw", done)
 	add("policy", post, "/v1/policy/rollback", "policy.rollback", done)
 
+	add("roles", get, "/v1/roles", "role.list", done)
+	add("roles", get, "/v1/roles/permissions", "role.permissions", done)
+	add("roles", post, "/v1/roles/{role}/bind", "role.bind", done)
+	add("roles", post, "/v1/roles/{role}/unbind", "role.unbind", done)
+
 	add("receipts", get, "/v1/receipts", "receipt.list", done)
 	add("receipts", get, "/v1/receipts/export", "receipt.export", done)
 	add("receipts", get, "/v1/receipts/{receipt_id}", "receipt.get", done)
@@ -121,6 +126,7 @@ var tags = []struct{ name, text string }{
 	{"approvals", "Calls that people must agree to first, and what they decided."},
 	{"capabilities", "What can be called, and one way to call it by name."},
 	{"policy", "The rules in force, and how others take their place."},
+	{"roles", "Who may act in which role, and what each may invoke. A call needs a principal that is bound to its session's role, and a role that may."},
 	{"receipts", "Signed records of every transition and denial."},
 }
 

@@ -7,19 +7,51 @@ import (
 	"github.com/writ-gateway/writ"
 )
 
-// permit asks for the role's right: to the capability, and to the wrapper it
-// came through.
+// permit asks for the caller's right: that the principal is bound to the role of
+// its session, and that the role may invoke the capability and the wrapper it
+// came through. The gateway itself needs no binding: its calls have no credential.
 func (t *try) permit() error {
 	c := t.call.Caller
+	if t.call.Credential != nil && !t.rules.Bound(c.Principal, c.Role, c.Tenant) {
+		return t.byBindings(&writ.Error{
+			Msg:  "the principal of this session is not bound to the role " + string(c.Role),
+			Hint: "an operator can bind it with role.bind; until then use a session of a role it is bound to",
+		}, c.Role)
+	}
 	for _, id := range []writ.CapabilityID{t.k.ID, t.call.Via} {
 		if id != "" && !t.rules.Permit(c.Role, c.Tenant, id) {
-			return (&writ.Error{
-				Code: writ.CodeRBAC, Op: "guard.Do", Msg: "the role " + string(c.Role) + " may not invoke " + string(id),
-				Hint: "use a session of a role that may; capability.list shows what yours can call",
-			}).With("role", string(c.Role)).With("capability", string(id))
+			return t.byBindings(&writ.Error{
+				Msg:  "the role " + string(c.Role) + " may not invoke " + string(id),
+				Hint: "use a session of a role that may; role.permissions shows what yours can call",
+			}, c.Role).With("capability", string(id))
 		}
 	}
 	return nil
+}
+
+// permitRole refuses a call that would give a role to a principal that is not
+// bound to it: what it gives could not be used.
+func (t *try) permitRole() error {
+	a, ok := t.call.Args.(RoleGiver)
+	if !ok {
+		return nil
+	}
+	p, role := a.GivesRole()
+	if t.rules.Bound(p, role, t.call.Caller.Tenant) {
+		return nil
+	}
+	return t.byBindings(&writ.Error{
+		Msg:  "the principal is not bound to the role it would be given",
+		Hint: "bind it first with role.bind (writ role bind --principal … --role …); role.list shows who is bound",
+	}, role)
+}
+
+// byBindings makes the refusal of somebody who has no right. Its receipt names the
+// bindings that say so, and no policies: they were not asked.
+func (t *try) byBindings(e *writ.Error, role writ.Role) *writ.Error {
+	_, t.dec.BindingsRevision = t.rules.Revisions()
+	e.Code, e.Op = writ.CodeRBAC, "guard.Do"
+	return e.With("role", string(role))
 }
 
 // judge describes the call to policy and takes its decision.

@@ -42,6 +42,7 @@ func TestNothingIsDoneForThoseWhoMayNot(t *testing.T) {
 		{"no such capability", alice, "no.such", func() {}, writ.CodeNotFound},
 		{"a capability of the gateway's own", alice, "test.finish-anyway", func() {}, writ.CodeNotFound},
 		{"a role that may not", alice, "test.bump", func() { w.law.forbid["test.bump"] = true }, writ.CodeRBAC},
+		{"a principal that is not bound to its role", alice, "test.look", func() { w.law.unbound[writ.Bind{Principal: "alice", Role: writ.RoleOperator}] = true }, writ.CodeRBAC},
 		{"a replica that is behind", alice, "test.bump", func() { w.law.policy = "policy-2" }, writ.CodePolicyDown},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

@@ -8,8 +8,10 @@ import (
 
 // Decider is what the door asks of policy. package policies implements it.
 type Decider interface {
-	// Permit says whether a role may invoke a capability in a tenant. Default
-	// deny. It must not allocate.
+	// Bound says whether a principal may act in a role in a tenant, Permit whether
+	// the role may invoke a capability there. A call needs both. Default deny.
+	// They must not allocate.
+	Bound(p writ.PrincipalID, role writ.Role, tenant writ.Tenant) bool
 	Permit(role writ.Role, tenant writ.Tenant, c writ.CapabilityID) bool
 	// Decide evaluates the packs routed to the capability. An error means that
 	// policy could not answer: the door fails closed with policy_unavailable.
@@ -19,6 +21,13 @@ type Decider interface {
 	Decide(ctx context.Context, in writ.PolicyInput) (writ.Decision, error)
 	// Revisions of what is loaded now.
 	Revisions() (policy, bindings string)
+}
+
+// RoleGiver is implemented by arguments of calls that give somebody a role: the
+// door refuses the call unless the principal is bound to it by the rules the call
+// is judged by.
+type RoleGiver interface {
+	GivesRole() (writ.PrincipalID, writ.Role)
 }
 
 // Switcher is a Decider that can hold several sets of rules. A call is judged,

@@ -136,6 +136,9 @@ func (t *try) once(ctx context.Context) (writ.Reply, *writ.Receipt, error) {
 	if err := t.decode(); err != nil {
 		return writ.Reply{}, nil, err
 	}
+	if err := t.permitRole(); err != nil {
+		return t.refused(ctx, err)
+	}
 	release, err := t.lockNamed()
 	if err != nil {
 		return writ.Reply{}, nil, err

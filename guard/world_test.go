@@ -69,6 +69,7 @@ type law struct {
 	policy   string
 	deny     map[writ.CapabilityID]writ.Finding
 	forbid   map[writ.CapabilityID]bool
+	unbound  map[writ.Bind]bool
 	down     bool
 	deciding func() // runs inside Decide: what happens between read and commit
 	decided  int
@@ -80,6 +81,12 @@ func (l *law) Permit(r writ.Role, _ writ.Tenant, c writ.CapabilityID) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return !l.forbid[c]
+}
+
+func (l *law) Bound(p writ.PrincipalID, r writ.Role, _ writ.Tenant) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return !l.unbound[writ.Bind{Principal: p, Role: r}]
 }
 
 func (l *law) Revisions() (string, string) {
@@ -196,7 +203,7 @@ func newWorld(t testing.TB, tune ...func(*guard.Config)) *world {
 // worldOn is a door on a store, which is closed with the test.
 func worldOn(t testing.TB, st store.Store, now *atomic.Int64, tune ...func(*guard.Config)) *world {
 	t.Helper()
-	w := &world{t: t, now: now, law: &law{policy: "policy-1", deny: map[writ.CapabilityID]writ.Finding{}, forbid: map[writ.CapabilityID]bool{}}, heard: &heard{}}
+	w := &world{t: t, now: now, law: &law{policy: "policy-1", deny: map[writ.CapabilityID]writ.Finding{}, forbid: map[writ.CapabilityID]bool{}, unbound: map[writ.Bind]bool{}}, heard: &heard{}}
 	t.Cleanup(func() { _ = st.Close() })
 	w.store = st
 	w.reads = &reads{Store: st, shards: map[writ.Tenant]bool{}}
@@ -333,6 +340,15 @@ type sessionArgs struct {
 	Agent     writ.AgentID     `json:"agent"`
 }
 
+// giveArgs give a role.
+type giveArgs struct {
+	thingArgs
+	Principal writ.PrincipalID `json:"principal"`
+	Role      writ.Role        `json:"role"`
+}
+
+func (a *giveArgs) GivesRole() (writ.PrincipalID, writ.Role) { return a.Principal, a.Role }
+
 func things() []*writ.Capability {
 	reads := func(_ *writ.Call, a *thingArgs, _ writ.Snapshot) (writ.ReadSet, error) {
 		return writ.ReadSet{Docs: []writ.Key{writ.RunKey(a.Run)}}, nil
@@ -371,7 +387,16 @@ func things() []*writ.Capability {
 		return tx, writ.Reply{Outcome: writ.OutcomeDone}, tx.PutDoc(s, writ.RunKey(a.Run), "run", t)
 	}
 	lock := func(_ *writ.Call, a *thingArgs) []writ.Key { return []writ.Key{writ.RunKey(a.Run)} }
+	give := bump("")
 	return []*writ.Capability{
+		writ.Define[giveArgs, thingView](writ.Capability{ID: "test.give", Summary: "Count, and give a role.", Safety: writ.SafetyMutating}, writ.Verb[giveArgs]{
+			Reads: func(c *writ.Call, a *giveArgs, s writ.Snapshot) (writ.ReadSet, error) {
+				return reads(c, &a.thingArgs, s)
+			},
+			Plan: func(c *writ.Call, a *giveArgs, s writ.Snapshot, d writ.Decision) (writ.Tx, writ.Reply, error) {
+				return give(c, &a.thingArgs, s, d)
+			},
+		}),
 		writ.Define[thingArgs, thingView](writ.Capability{ID: "test.bump", Summary: "Count.", Safety: writ.SafetyMutating},
 			writ.Verb[thingArgs]{Locks: lock, Reads: reads, Describe: describe, Plan: bump("")}),
 		writ.Define[thingArgs, thingView](writ.Capability{ID: "test.bump-unlocked", Summary: "Count.", Safety: writ.SafetyMutating},

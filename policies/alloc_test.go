@@ -25,6 +25,15 @@ func TestPermitDoesNotAllocate(t *testing.T) {
 			t.Errorf("%s: Permit allocates %.0f times, want 0", c, n)
 		}
 	}
+	policy, own := e.Revisions()
+	said := writ.BindingSet{{Principal: "alice", Role: writ.RoleExecutor}: false}
+	e.Bind("default", said)
+	e.Under(policy, writ.BindingsRevision(own, said.Digest("default")), 1)
+	for _, p := range []writ.PrincipalID{"alice", "bob"} {
+		if n := testing.AllocsPerRun(100, func() { e.Bound(p, writ.RoleExecutor, "default") }); n != 0 {
+			t.Errorf("%s: Bound allocates %.0f times, want 0", p, n)
+		}
+	}
 }
 
 // BenchmarkEvaluate is the evaluation alone; `make bench` quotes it.
@@ -64,5 +73,12 @@ func BenchmarkPermit(b *testing.B) {
 	e := load(b)
 	for b.Loop() {
 		e.Permit(writ.RoleExecutor, "default", "task.claim")
+	}
+}
+
+func BenchmarkBound(b *testing.B) {
+	e := load(b)
+	for b.Loop() {
+		e.Bound("alice", writ.RoleExecutor, "default")
 	}
 }

@@ -74,29 +74,48 @@ func (e *Engine) Keep(digests []string) {
 	e.held.Store(&m)
 }
 
-// Under is the rules a gate names, if they are held; version is the gate's, which
-// grows with every change of it. The newest gate seen is what the engine's own
+// Under is the rules a gate names, if they are held: a bundle that is compiled,
+// with bindings that were made ready. version is the gate's, which grows with
+// every change of it. The newest gate seen is what the engine's own
 // methods answer from. A call keeps the rules it was given: whatever is put in
 // force meanwhile, it is judged by one set of rules, the one its gate names.
 func (e *Engine) Under(policy, bindings string, version int64) (*Rules, bool) {
+	s := e.Follow(policy, bindings, version)
+	if s == nil {
+		select {
+		case e.missed <- struct{}{}:
+		default:
+		}
+	}
+	return s, s != nil
+}
+
+// Follow is Under for whoever looks after the engine himself: nobody is told of
+// what is missing.
+func (e *Engine) Follow(policy, bindings string, version int64) *Rules {
 	s := e.now.Load()
-	if s.policy == policy && s.bindings == bindings {
-		if version > e.gate.Load() {
-			e.enforce(s, version)
+	if s.policy != policy || s.bindings != bindings {
+		s = e.find(policy, bindings)
+	}
+	if s != nil && version > e.gate.Load() {
+		e.enforce(s, version)
+	}
+	return s
+}
+
+// find looks for rules among all that are held.
+func (e *Engine) find(policy, bindings string) *snapshot {
+	now := e.now.Load()
+	over := append([]overlay{now.over}, e.ready()...)
+	if s := now.as(policy, bindings, over); s != nil {
+		return s
+	}
+	for _, held := range e.holding() {
+		if s := held.as(policy, bindings, over); s != nil {
+			return s
 		}
-		return s, true
 	}
-	for _, s := range e.holding() {
-		if s.policy == policy && s.bindings == bindings {
-			e.enforce(s, version)
-			return s, true
-		}
-	}
-	select {
-	case e.missed <- struct{}{}:
-	default:
-	}
-	return nil, false
+	return nil
 }
 
 // enforce makes s what the engine answers from, unless a newer gate has named
@@ -107,7 +126,7 @@ func (e *Engine) enforce(s *snapshot, version int64) {
 	if version <= e.gate.Load() {
 		return
 	}
-	if old := e.now.Load(); old != s { // a rollback is likely soon, if there is one
+	if old := e.now.Load(); old.digest != s.digest { // a rollback is likely soon, if there is one
 		m := maps.Clone(e.holding())
 		if m == nil {
 			m = map[string]*snapshot{}

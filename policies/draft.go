@@ -40,7 +40,7 @@ func Examine(ctx context.Context, src Source, o Options) *Draft {
 		r, err := loadRoles(f, o)
 		d.roles = r
 		if err == nil && o.validate() == nil {
-			err = r.system(o)
+			err = r.check(o)
 		}
 		all = append(all, err)
 	}
@@ -176,10 +176,10 @@ func (d *Draft) Packs() []DraftPack {
 // in some tenant. known is false when it has none that can be read, or the
 // capability is not one of those it was examined for.
 func (d *Draft) Permits(role writ.Role, c writ.CapabilityID) (permits, known bool) {
-	for p := range d.roles {
+	for p := range d.roles.may {
 		permits = permits || p.role == role && p.capability == c
 	}
-	return permits, d.roles != nil && slices.Contains(d.governed, c)
+	return permits, d.roles.may != nil && slices.Contains(d.governed, c)
 }
 
 // Compiler holds the compiled packs; nil when they do not compile.

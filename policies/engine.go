@@ -63,6 +63,7 @@ type Engine struct {
 	options Options
 	now     atomic.Pointer[snapshot]
 	candidates
+	overlays
 }
 
 // Load compiles a source. Every failure is a *writ.Error with code
@@ -107,16 +108,22 @@ func (e *Engine) Bundle() (b []byte, digest string) {
 }
 
 // Revisions names what is loaded: policy covers packs, engine and the shape of
-// the input, bindings the roles' model and rows.
+// the input, bindings the roles' model and rows and what lies on top of them.
 func (e *Engine) Revisions() (policy, bindings string) {
 	s := e.now.Load()
 	return s.policy, s.bindings
 }
 
 // Permit says whether a role may invoke a capability in a tenant at all. An
-// unknown role, tenant or capability is denied.
+// unknown role, tenant or capability is denied. Who may act in the role is
+// Bound's question.
 func (e *Engine) Permit(role writ.Role, tenant writ.Tenant, c writ.CapabilityID) bool {
 	return e.now.Load().Permit(role, tenant, c)
+}
+
+// Bound is (*Rules).Bound of the rules loaded last.
+func (e *Engine) Bound(p writ.PrincipalID, role writ.Role, tenant writ.Tenant) bool {
+	return e.now.Load().Bound(p, role, tenant)
 }
 
 // Decide is (*Rules).Decide of the rules loaded last.

@@ -7,7 +7,7 @@ import (
 // Info is what is loaded, for people.
 type Info struct {
 	PolicyRevision   string     `json:"policy_revision" doc:"Names packs, engine and input shape; every receipt carries it."`
-	BindingsRevision string     `json:"bindings_revision" doc:"Names the roles' model and rows."`
+	BindingsRevision string     `json:"bindings_revision" doc:"Names the roles' model and rows, and what is bound and unbound on top of them."`
 	BundleDigest     string     `json:"bundle_digest" doc:"Names the sources as one file."`
 	Engine           string     `json:"engine" doc:"What evaluates the packs."`
 	Packs            []PackInfo `json:"packs" doc:"By id."`

@@ -18,10 +18,15 @@ const (
 	rowsFile  = "roles/policy.csv"
 )
 
-// roles is everything any role may invoke in any tenant, worked out once. It
-// never changes. Casbin's own cached enforcers are not used: they keep granting
-// after a role or a row is taken away.
-type roles map[permission]struct{}
+// roles is what the roles' file says: everything any role may invoke in any
+// tenant, worked out once, and who is bound to which role. It never changes.
+// Casbin's own cached enforcers are not used: they keep granting after a role or
+// a row is taken away.
+type roles struct {
+	may   map[permission]struct{}
+	bound map[writ.Tenant]writ.BindingSet
+	rows  []row
+}
 
 type permission struct {
 	tenant     writ.Tenant
@@ -30,8 +35,16 @@ type permission struct {
 }
 
 func (r roles) permit(role writ.Role, tenant writ.Tenant, c writ.CapabilityID) bool {
-	_, ok := r[permission{tenant, role, c}]
+	_, ok := r.may[permission{tenant, role, c}]
 	return ok
+}
+
+// check refuses a file that would lock out the gateway itself, or everybody else.
+func (r roles) check(o Options) error {
+	if err := r.system(o); err != nil {
+		return err
+	}
+	return r.operated(o)
 }
 
 // system refuses bindings under which the gateway could not do its own work:
@@ -65,19 +78,20 @@ var theModel = map[string]string{
 func loadRoles(f files, o Options) (roles, error) {
 	rows, err := parseRows(f[rowsFile])
 	if err != nil {
-		return nil, err
+		return roles{}, err
 	}
-	out := roles{}
+	out := roles{may: map[permission]struct{}{}, bound: map[writ.Tenant]writ.BindingSet{}, rows: rows}
 	for _, tenant := range o.Tenants {
 		e, err := enforcer(f[modelFile], rows, tenant, o.Capabilities)
 		if err != nil {
-			return nil, err
+			return roles{}, err
 		}
 		for _, role := range allRoles {
 			if err := out.add(e, tenant, role); err != nil {
-				return nil, fmt.Errorf("%s: %w", rowsFile, err)
+				return roles{}, fmt.Errorf("%s: %w", rowsFile, err)
 			}
 		}
+		out.bound[tenant] = boundBy(rows, tenant)
 	}
 	return out, nil
 }
@@ -90,12 +104,12 @@ func (r roles) add(e *casbin.Enforcer, tenant writ.Tenant, role writ.Role) error
 	}
 	for _, row := range found {
 		if row[4] == "allow" {
-			r[permission{tenant, role, writ.CapabilityID(row[2])}] = struct{}{}
+			r.may[permission{tenant, role, writ.CapabilityID(row[2])}] = struct{}{}
 		}
 	}
 	for _, row := range found {
 		if row[4] == "deny" {
-			delete(r, permission{tenant, role, writ.CapabilityID(row[2])})
+			delete(r.may, permission{tenant, role, writ.CapabilityID(row[2])})
 		}
 	}
 	return nil
@@ -105,13 +119,15 @@ func subject(r writ.Role) string { return "role:" + string(r) }
 
 // row is one line of policy.csv, checked.
 type row struct {
+	line   int
 	kind   string // p or g
 	tenant string // or *
 	fields []string
 }
 
-// parseRows reads policy.csv: "p, role, tenant, capability, invoke, effect" and
-// "g, role, role, tenant", comments after #, empty lines.
+// parseRows reads policy.csv: "p, role, tenant, capability, invoke, effect",
+// "g, role, role, tenant" and "g, principal, role, tenant", comments after #,
+// empty lines.
 func parseRows(b []byte) ([]row, error) {
 	var out []row
 	var all []error
@@ -126,7 +142,7 @@ func parseRows(b []byte) ([]row, error) {
 		for i := range fields {
 			fields[i] = strings.TrimSpace(fields[i])
 		}
-		r := row{kind: fields[0], fields: fields[1:]}
+		r := row{line: n, kind: fields[0], fields: fields[1:]}
 		if err := r.check(); err != nil {
 			all = append(all, Problem{File: rowsFile, Line: n, Msg: err.Error()})
 			continue
@@ -158,9 +174,17 @@ func (r *row) check() error {
 		}
 	case r.kind == "g" && len(f) == 3:
 		r.tenant = f[2]
+		who, isPrincipal := r.principal()
 		switch {
+		case isPrincipal && who != writ.Everybody && !who.Valid():
+			return errors.New("the principal is neither an id (2 to 63 of a-z, 0-9 and -) nor *")
+		case isPrincipal && !isRole(f[1]):
+			return errors.New("the second subject must be role:<one of the roles>")
+		case isPrincipal && f[1] == subject(writ.RoleSystem):
+			return errors.New("nobody can be bound to the role of the gateway itself")
+		case isPrincipal:
 		case !isRole(f[0]) || !isRole(f[1]):
-			return errors.New("both subjects must be role:<one of the roles>")
+			return errors.New("both subjects must be role:<one of the roles>, or the first principal:<id>")
 		case f[0] == f[1]:
 			return errors.New("a role is itself already")
 		case f[1] == subject(writ.RoleSystem):

@@ -22,12 +22,14 @@ import (
 // snapshot is everything a decision needs, compiled. It never changes.
 type snapshot struct {
 	policy   string // revision of packs, input shape and engine
-	bindings string // revision of the roles
+	bindings string // revision of the roles' file with what lies on top of it
+	own      string // revision of the roles' file
 	bundle   []byte
 	digest   string // of bundle
 	packs    []*pack
 	routes   map[writ.CapabilityID]*route
 	roles    roles
+	over     overlay
 	timeout  time.Duration // of one evaluation
 }
 
@@ -83,7 +85,7 @@ func build(ctx context.Context, src Source, o Options) (*snapshot, error) {
 	if s.roles, err = loadRoles(f, o); err != nil {
 		return nil, err
 	}
-	if err := s.roles.system(o); err != nil {
+	if err := s.roles.check(o); err != nil {
 		return nil, err
 	}
 	if s.bundle, err = writeBundle(f); err != nil {
@@ -91,7 +93,8 @@ func build(ctx context.Context, src Source, o Options) (*snapshot, error) {
 	}
 	s.digest = digest(s.bundle)
 	s.policy = revision(s.packs)
-	s.bindings = bindingsRevision(f)
+	s.own = bindingsRevision(f)
+	s.bindings = s.own
 	s.timeout = o.Timeout
 	return s, nil
 }

@@ -25,7 +25,12 @@ type Contents struct {
 	Packs    []writ.PackVer // by id; without a version where pack.yaml cannot be read
 	Policy   string         // revisions it would have here; empty where a pack.yaml cannot be read
 	Bindings string
+	bound    []row
 }
+
+// Bound is who the roles' file of the bundle binds in a tenant; nobody, when the
+// file cannot be read.
+func (c Contents) Bound(tenant writ.Tenant) writ.BindingSet { return boundBy(c.bound, tenant) }
 
 // maxUpload is how large a bundle that somebody sends may be, uncompressed. It
 // is seven times what 200 packs of a usual size come to.
@@ -87,6 +92,9 @@ func OpenCanonical(b []byte) (Contents, error) {
 
 func contents(f files, b []byte) (Contents, error) {
 	c := Contents{Digest: digest(b), Bundle: b, Bindings: bindingsRevision(f)}
+	if rows, err := parseRows(f[rowsFile]); err == nil {
+		c.bound = rows
+	}
 	groups := packFiles(f)
 	var packs []*pack
 	legible := true

@@ -102,8 +102,10 @@ func formOf(pattern string) string {
 		return ""
 	case isID:
 		return prefix + "_…"
-	case pattern == `^[a-z][a-z0-9-]{1,62}$`:
+	case pattern == writ.PatternSlug:
 		return "2 to 63 of a-z, 0-9 and -"
+	case pattern == writ.PatternBound:
+		return "2 to 63 of a-z, 0-9 and -, or *"
 	case strings.HasPrefix(pattern, `^[a-z][a-z0-9_-]{0,62}(`):
 		return "a dotted name such as site.build"
 	}
@@ -220,6 +222,10 @@ var examples = map[writ.CapabilityID]string{
 	"capability.list":  `writ capability list`,
 	"capability.get":   `writ capability get task.enqueue`,
 	"policy.info":      `writ policy info`,
+	"role.bind":        `writ role bind --principal alice --role approver`,
+	"role.unbind":      `writ role unbind --principal mallory --role executor`,
+	"role.list":        `writ role list --role approver`,
+	"role.permissions": `writ role permissions --principal alice`,
 	"receipt.list":     `writ receipt list --run-id run_01M89R8763R5PGQGSMXGFWBA4N --limit 20`,
 	"receipt.evidence": `writ receipt evidence rcp_01M89R8776WWQMDZ1SS4766DAD`,
 	"receipt.get":      `writ receipt get rcp_01M89R8776WWQMDZ1SS4766DAD`,

@@ -29,7 +29,7 @@ import (
 var nouns = map[string]string{
 	"session": "Open and end sessions", "agent": "Register agents", "run": "Create and follow runs",
 	"task": "Enqueue, claim and finish tasks", "capability": "See what can be called", "policy": "See the policies in force, and put others in their place",
-	"approval": "See and decide what people must agree to",
+	"approval": "See and decide what people must agree to", "role": "Bind people to roles, and see who may do what",
 }
 
 func verbCommands() []*cobra.Command {
@@ -48,6 +48,7 @@ func verbCommands() []*cobra.Command {
 		groups[noun].AddCommand(verbCommand(k, verb))
 	}
 	approvalCommands(groups["approval"])
+	groups["role"].Long = rolesHelp
 	return out
 }
 

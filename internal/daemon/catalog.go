@@ -13,6 +13,7 @@ import (
 	"github.com/writ-gateway/writ/queue"
 	"github.com/writ-gateway/writ/receipts"
 	"github.com/writ-gateway/writ/registry"
+	"github.com/writ-gateway/writ/roles"
 	"github.com/writ-gateway/writ/runs"
 )
 
@@ -27,6 +28,7 @@ type rooms struct {
 	minLease   int64
 	vet        func(sent []byte) (signer string, err error) // nil: bundles need no signature
 	tell       writ.Subscribers
+	roles      roles.Config
 }
 
 // build collects the capabilities of every room, with the validator of their
@@ -58,6 +60,7 @@ func build(r rooms) (*writ.Registry, *gateway.Validator, error) {
 		Decode:     func(k *writ.Capability, raw []byte) (any, error) { return validator.Decode(k, raw) },
 	}).Capabilities()...)
 	all = append(all, newBundles(r.vet).Capabilities()...)
+	all = append(all, roles.New(r.roles).Capabilities()...)
 	all = append(all, registry.Capabilities(registry.Config{
 		Builtin:    func() []*writ.Capability { return all },
 		PolicyInfo: r.policyInfo, PolicyInfoType: reflect.TypeFor[policies.Info](),

@@ -281,7 +281,7 @@ func (d *Daemon) openDoor(context.Context) error {
 	}
 	reg, validator, err := build(rooms{
 		secret: agents.SecretsFrom(secret), policyInfo: func() any { return d.engine.Info() }, record: d.record, explain: d.explain, minLease: int64(d.cfg.MinLease),
-		export: d.export, vet: d.vet, evidence: d.evidence, tell: d.tell,
+		export: d.export, vet: d.vet, evidence: d.evidence, tell: d.tell, roles: d.rolesConfig(),
 	})
 	if err != nil {
 		return err

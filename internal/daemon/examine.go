@@ -66,11 +66,11 @@ func Examine(ctx context.Context, cfg Config) []Finding {
 }
 
 type examination struct {
-	cfg      Config
-	found    []Finding
-	keyID    string // of the receipt key, when there is one
-	policy   string // revisions, when the policies load
-	bindings string
+	cfg    Config
+	found  []Finding
+	keyID  string // of the receipt key, when there is one
+	digest string // of the policies as a bundle, when they load
+	policy string // their revision
 }
 
 func (x *examination) note(what, detail string, err error) {
@@ -140,7 +140,8 @@ func (x *examination) policies(ctx context.Context) {
 		x.note("policies", from, err)
 		return
 	}
-	x.policy, x.bindings = engine.Revisions()
+	x.policy, _ = engine.Revisions()
+	_, x.digest = engine.Bundle()
 	x.note("policies", from+", revision "+x.policy, nil)
 }
 
@@ -221,7 +222,7 @@ func (x *examination) gate(ctx context.Context, st store.Store) {
 // inForce says what is served, whatever this gateway is started with.
 func (x *examination) inForce(ctx context.Context, st store.Store, gate writ.Gate) {
 	detail := "bundle " + gate.Bundle.Digest() + ", revision " + gate.PolicyRevision
-	if x.policy != "" && (x.policy != gate.PolicyRevision || x.bindings != gate.BindingsRevision) {
+	if x.policy != "" && (x.policy != gate.PolicyRevision || x.digest != gate.Bundle.Digest()) {
 		detail += "; the policies above are only staged"
 		if x.cfg.Activate {
 			detail = "bundle " + gate.Bundle.Digest() + "; the policies above take its place"

@@ -34,7 +34,7 @@ func newBundles(vet func(sent []byte) (string, error)) bundles.Room {
 	return bundles.New(bundles.Config{Unpack: policies.Unpack, Vet: vet, Open: func(sent, inForce []byte, add bool) (bundles.Contents, error) {
 		c, err := policies.OpenBundle(sent, inForce, add)
 		return bundles.Contents{
-			ID: writ.BundleOf(c.Digest), Packed: c.Packed, Bytes: int64(len(c.Bundle)), Packs: c.Packs, Policy: c.Policy, Bindings: c.Bindings,
+			ID: writ.BundleOf(c.Digest), Packed: c.Packed, Bytes: int64(len(c.Bundle)), Packs: c.Packs, Policy: c.Policy, Bindings: c.Bindings, Bound: c.Bound,
 		}, err
 	}})
 }
@@ -158,9 +158,12 @@ func stored(ctx context.Context, st store.Store, id writ.BundleID) ([]byte, erro
 // store without a bundle and staged, once, where another bundle is in force:
 // replicas that are started with different policies never depose each other.
 func (d *Daemon) openGate(ctx context.Context) error {
-	gate, open, err := d.readGate(ctx)
+	gate, version, open, err := d.standing(ctx)
 	if err != nil {
 		return err
+	}
+	if open { // with the bindings by capability, if it holds the rest
+		d.engine.Follow(gate.PolicyRevision, gate.BindingsRevision, version)
 	}
 	policy, bindings := d.engine.Revisions()
 	switch mine := writ.BundleOf(digestOf(d.proposed)); {
@@ -202,15 +205,11 @@ func (d *Daemon) openGate(ctx context.Context) error {
 
 // underGate makes the engine answer from what the gate names.
 func (d *Daemon) underGate(ctx context.Context) (writ.Gate, error) {
-	s, err := d.store.Read(ctx, shard, writ.ReadSet{Docs: []writ.Key{writ.GateKey}})
-	if err != nil {
-		return writ.Gate{}, err
-	}
-	gate, version, _, err := writ.Get[writ.Gate](s, writ.GateKey)
+	gate, version, _, err := d.standing(ctx)
 	if err != nil {
 		return gate, err
 	}
-	if _, ok := d.engine.Under(gate.PolicyRevision, gate.BindingsRevision, version); ok {
+	if d.engine.Follow(gate.PolicyRevision, gate.BindingsRevision, version) != nil {
 		return gate, nil
 	}
 	b, err := stored(ctx, d.store, gate.Bundle)
@@ -220,7 +219,7 @@ func (d *Daemon) underGate(ctx context.Context) (writ.Gate, error) {
 	if _, err := d.engine.Prepare(ctx, b); err != nil {
 		return gate, fmt.Errorf("bundle %s: %w", gate.Bundle.Digest(), err)
 	}
-	if _, ok := d.engine.Under(gate.PolicyRevision, gate.BindingsRevision, version); !ok {
+	if d.engine.Follow(gate.PolicyRevision, gate.BindingsRevision, version) == nil {
 		return gate, fmt.Errorf("bundle %s is in force as %s, which this version of writ does not make of it", gate.Bundle.Digest(), gate.PolicyRevision)
 	}
 	return gate, d.keepBundle(ctx, b)
@@ -235,7 +234,7 @@ func (d *Daemon) adopt(ctx context.Context, canonical []byte, force bool) error 
 	_, _, err = d.door.System(ctx, shard, "policy.adopt", bundles.PolicyAdoptArgs{
 		Bundle: sent, Replica: d.replica, ReceiptKey: d.sealer.KeyID(), Force: force,
 	}, nil)
-	if writ.CodeOf(err) == writ.CodeIllegal {
+	if e, ok := errors.AsType[*writ.Error](err); ok && e.Details["not_ready"] != "" {
 		return fmt.Errorf("other replicas serve the same policies with another version of writ, under another revision; stop them first, or start this one with --activate-policies and the others again: %w", err)
 	}
 	return err
@@ -362,21 +361,18 @@ func (d *Daemon) watchBundles() {
 // look reads which bundles there are, compiles those this replica does not hold
 // and says which it does. It is used by one goroutine at a time.
 func (d *Daemon) look(ctx context.Context) error {
-	staged := writ.Range{Index: writ.IndexStaged, Limit: 100}
-	s, err := d.store.Read(ctx, shard, writ.ReadSet{Docs: []writ.Key{writ.GateKey}, Ranges: []writ.Range{staged}})
-	if err != nil {
-		return err
-	}
-	gate, version, _, err := writ.Get[writ.Gate](s, writ.GateKey)
+	gate, version, _, err := d.standing(ctx)
 	if err != nil || gate.Bundle == "" {
 		return err
 	}
-	want := []writ.BundleID{gate.Bundle}
-	active, err := d.store.Read(ctx, shard, writ.ReadSet{Docs: []writ.Key{writ.BundleKey(gate.Bundle)}})
+	d.engine.Follow(gate.PolicyRevision, gate.BindingsRevision, version) // when only bindings have changed, this is all
+	staged := writ.Range{Index: writ.IndexStaged, Limit: 100}
+	s, err := d.store.Read(ctx, shard, writ.ReadSet{Docs: []writ.Key{writ.BundleKey(gate.Bundle)}, Ranges: []writ.Range{staged}})
 	if err != nil {
 		return err
 	}
-	b, _, _, err := writ.Get[writ.Bundle](active, writ.BundleKey(gate.Bundle))
+	want := []writ.BundleID{gate.Bundle}
+	b, _, _, err := writ.Get[writ.Bundle](s, writ.BundleKey(gate.Bundle))
 	if err != nil {
 		return err
 	}
@@ -396,7 +392,7 @@ func (d *Daemon) look(ctx context.Context) error {
 			errs = append(errs, err)
 		}
 		if i == 0 { // serve it before the others are compiled
-			d.engine.Under(gate.PolicyRevision, gate.BindingsRevision, version)
+			d.engine.Follow(gate.PolicyRevision, gate.BindingsRevision, version)
 		}
 	}
 	d.engine.Keep(digests)
@@ -436,8 +432,15 @@ func (d *Daemon) holdReady(ctx context.Context, id writ.BundleID) error {
 		}
 		d.log.Info("policy bundle compiled", "digest", id.Digest(), "ready", report.OK, "ms", time.Since(start).Milliseconds(), "reason", report.Reason)
 	}
+	known := !d.failed[id].IsZero()
 	if !report.OK {
 		d.failed[id] = time.Now()
+	}
+	if !report.OK && b.State == writ.BundleRetired { // of an earlier version, perhaps; what is in force does not need it
+		if !known {
+			d.log.Warn("the policy bundle before the one in force does not compile here: there is no rollback to it", "digest", id.Digest(), "reason", report.Reason)
+		}
+		return nil
 	}
 	if !report.OK && b.State != writ.BundleStaged {
 		return fmt.Errorf("bundle %s (%s) does not compile here: %s", id.Digest(), b.State, report.Reason)

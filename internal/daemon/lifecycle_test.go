@@ -31,10 +31,12 @@ func behind(t *testing.T, d *Daemon, change func(*writ.Gate), gone ...writ.Key) 
 		t.Fatal(err)
 	}
 	change(&gate)
-	body, err := writ.EncodeDoc(writ.Snapshot{}, writ.GateKey, writ.ObjectGate, gate)
-	if err != nil {
-		t.Fatal(err)
-	}
+	put(t, d, map[writ.Key]any{writ.GateKey: gate}, gone...)
+}
+
+// put writes and deletes documents behind the door.
+func put(t *testing.T, d *Daemon, docs map[writ.Key]any, gone ...writ.Key) {
+	t.Helper()
 	call := &writ.Call{}
 	if err := d.door.Stamp(call); err != nil {
 		t.Fatal(err)
@@ -49,7 +51,12 @@ func behind(t *testing.T, d *Daemon, change func(*writ.Gate), gone ...writ.Key) 
 		t.Fatal(err)
 	}
 	tx := writ.Tx{Call: call.ID, Fact: &writ.Fact{ID: id, KeyID: d.sealer.KeyID(), Head: head, Tail: tail}}
-	tx.Put(writ.GateKey, body)
+	for k, doc := range docs {
+		kind, _, _ := strings.Cut(string(k), "/")
+		if err := tx.PutDoc(writ.Snapshot{}, k, kind, doc); err != nil {
+			t.Fatal(err)
+		}
+	}
 	for _, k := range gone {
 		tx.Delete(k)
 	}

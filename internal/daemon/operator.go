@@ -41,8 +41,13 @@ func (d *Daemon) ensureOperator(ctx context.Context) error {
 		}
 	}
 	reply, _, err := d.door.System(ctx, shard, "session.open", map[string]any{
-		"principal": "operator", "kind": writ.KindHuman, "role": writ.RoleOperator,
+		"principal": writ.MachineOperator, "kind": writ.KindHuman, "role": writ.RoleOperator,
 	}, nil)
+	if writ.CodeOf(err) == writ.CodeRBAC { // so the roles have it: others are operators here
+		d.log.Warn("there is no session for operator.token: the principal operator is not bound to the role operator",
+			"to have one", "an operator calls: writ role bind --principal operator --role operator")
+		return nil
+	}
 	if err != nil {
 		return err
 	}

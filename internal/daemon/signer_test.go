@@ -175,6 +175,8 @@ func TestNothingChangesWithoutTheSigner(t *testing.T) {
 		"policy.activate":   {nil, map[string]any{"digest": inForce}}, // these write the same documents as staging and adopting
 		"policy.rollback":   {nil, map[string]any{}},
 		"policy.withdraw":   {nil, map[string]any{"digest": inForce}},
+		"role.bind":         {operator, map[string]any{"principal": "somebody", "role": "auditor"}},
+		"role.unbind":       {operator, map[string]any{"principal": "nobody", "role": "auditor"}},
 		// What the gateway does by itself.
 		"policy.adopt":    {nil, map[string]any{"bundle": another, "replica": d.replica, "receipt_key_id": d.sealer.KeyID(), "force": true}},
 		"policy.report":   {nil, map[string]any{"digest": inForce, "replica": d.replica, "ok": true}},
