@@ -127,6 +127,7 @@ func (d *Draft) Problems() []Problem { return d.problems }
 type DraftPack struct {
 	PackInfo
 	Effects []writ.Effect
+	Forgets bool                   // the manifest says memo: false
 	Modules map[string]*ast.Module // as parsed, by file name; without tests
 	Config  any                    // of data.yaml; nil without it
 	Mounted map[string]any         // what OPA's tools find at data.<id>
@@ -146,7 +147,7 @@ type DraftRule struct {
 func (d *Draft) Packs() []DraftPack {
 	var out []DraftPack
 	for _, p := range d.sorted() {
-		x := DraftPack{PackInfo: p.info(), Effects: p.Effects, Modules: p.modules, Config: p.config}
+		x := DraftPack{PackInfo: p.info(), Effects: p.Effects, Forgets: !p.memoised(), Modules: p.modules, Config: p.config}
 		x.Mounted, _ = data(map[string]*pack{p.ID: p})[p.ID].(map[string]any)
 		for _, r := range x.PackInfo.Rules {
 			loc := p.rules[r.ID].location

@@ -49,6 +49,7 @@ type manifest struct {
 		Capabilities []selector `yaml:"capabilities"`
 	} `yaml:"match"`
 	Effects []writ.Effect `yaml:"effects"` // what its findings may ask for
+	Memo    *bool         `yaml:"memo"`    // false: evaluated for every call, also when nothing it reads has changed
 }
 
 // selector picks capabilities: an id, "prefix.*" for everything below a
@@ -65,6 +66,9 @@ func (s selector) matches(c writ.CapabilityID) bool {
 func (m *manifest) matches(c writ.CapabilityID) bool {
 	return slices.ContainsFunc(m.Match.Capabilities, func(s selector) bool { return s.matches(c) })
 }
+
+// memoised says whether the pack lets itself be remembered.
+func (m *manifest) memoised() bool { return m.Memo == nil || *m.Memo }
 
 var (
 	unknownField = regexp.MustCompile(`field (\S+) not found in type \S+`)

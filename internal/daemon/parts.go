@@ -171,6 +171,10 @@ func (d *Daemon) gauges() {
 			return v
 		}
 	}
+	count := func(n func() int64) func() float64 { return func() float64 { return float64(n()) } }
+	memo := d.engine.Memo()
+	d.telemetry.Counters("policy_memo_total", "Packs asked about a call, by whether what they said of the same before was remembered (hit) or they were evaluated (miss). Packs that are never remembered are not counted.",
+		"result", map[string]func() float64{"hit": count(memo.Hits), "miss": count(memo.Misses)})
 	d.telemetry.Gauge("outbox_facts", "Facts in the store that the ledger has not taken over.", read(func(ctx context.Context) (float64, error) {
 		head, err := d.store.Head(ctx, shard)
 		return float64(head.Backlog), err

@@ -76,6 +76,18 @@ func TestSeriesAreBounded(t *testing.T) {
 	}
 }
 
+func TestCounters(t *testing.T) {
+	r := New()
+	r.Counters("policy_memo_total", "Packs.", "result", map[string]func() float64{
+		"hit": func() float64 { return 3 }, "miss": func() float64 { return 4 },
+	})
+	for _, want := range []string{`writ_policy_memo_total{result="hit"} 3`, `writ_policy_memo_total{result="miss"} 4`} {
+		if text := scrape(t, r); !strings.Contains(text, want) {
+			t.Errorf("metrics lack %q", want)
+		}
+	}
+}
+
 func TestInstancesAreApart(t *testing.T) {
 	a, b := New(), New()
 	a.Gauge("store_memory_bytes", "Memory of the store.", func() float64 { return 42 })

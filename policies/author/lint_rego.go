@@ -145,6 +145,27 @@ func unindexable(s *subject, report reporter) {
 	})
 }
 
+// wholeInput: a reference to the input itself, or to whichever part of it.
+func wholeInput(s *subject, report reporter) {
+	if s.Forgets {
+		return
+	}
+	compiled := s.draft.Compiler()
+	if compiled == nil {
+		return
+	}
+	for _, name := range slices.Sorted(maps.Keys(s.Modules)) {
+		for _, r := range compiled.Modules[name].Rules {
+			ast.WalkRefs(r, func(ref ast.Ref) bool {
+				if ref.HasPrefix(ast.InputRootRef) && len(ref.ConstantPrefix()) == 1 {
+					report(at(ref[0].Location), "all of the input is read, and a part of it would do")
+				}
+				return false
+			})
+		}
+	}
+}
+
 func readsInput(x any) bool {
 	found := false
 	ast.WalkRefs(x, func(r ast.Ref) bool {
