@@ -83,11 +83,16 @@ func TestStoredDocuments(t *testing.T) {
 			State: writ.GateOpen, PolicyRevision: "sha256:aa", BindingsRevision: "sha256:bb", ReceiptKeyID: "SHA256:cc", Bundle: gBundle, Schema: 1, Receipt: gReceipt,
 		},
 		"bundle": writ.Bundle{
-			ID: gBundle, State: writ.BundleRefused, Packs: []writ.PackVer{{ID: "budgets", Version: "1.0.0", Digest: "sha256:aa"}},
+			ID: gBundle, State: writ.BundleRefused, Packs: []writ.PackVer{{ID: "budgets", Version: "1.0.0", Digest: "sha256:aa"}, {ID: "change_freeze", Version: "1.0.0", Digest: "sha256:bb", Stage: writ.StageShadow}},
 			Policy: "sha256:aa", Bindings: "sha256:bb", Chunks: 1, Bytes: 2, Note: "n", Source: writ.SourceCall, Reason: "r", Replica: "r-1",
 			Replaced: gBundle, Signer: "k", StagedBy: "operator", StagedRole: writ.RoleOperator, CreatedAt: 1, UpdatedAt: 2, Receipt: gReceipt,
 		},
 		"chunk": writ.Chunk{Data: "aGk="},
+		"shadow": writ.Shadow{Packs: []writ.ShadowPack{{
+			ID: "change_freeze", Digest: "sha256:aa", Since: 1, Evaluated: 10, Failed: 2, Changed: 3, Changes: []writ.ShadowChange{{
+				Rule: "change_freeze.frozen", From: writ.EffectAllow, To: writ.EffectDeny, Count: 3, Samples: []string{string(gReceipt)},
+			}},
+		}}, Receipt: gReceipt},
 	} {
 		b, err := writ.EncodeDoc(writ.Snapshot{}, "x", kind, doc)
 		if err != nil {
@@ -114,6 +119,7 @@ func TestStoredNames(t *testing.T) {
 	line("document", writ.ApprovalKey(gApproval), writ.AskKey(writ.Ask{Scope: writ.ScopeCall, Capability: "task.enqueue", Version: "1"}.Request()))
 	line("index", writ.IndexApprovals, writ.IndexExpiries, writ.ApprovalsIn(writ.ApprovalPending))
 	line("document", writ.BundleKey(gBundle), writ.ChunkKey(gBundle, 2))
+	line("document", writ.ShadowKey)
 	line("index", writ.IndexBundles, writ.IndexStaged, writ.IndexReplicas, writ.ReadyOn(gBundle))
 	line("counter", writ.ApprovalsAsked("planner"))
 	line("counter", writ.RunSteps(gRun), writ.RunOpenTasks(gRun), writ.RunBadTasks(gRun), writ.RunSequence(gRun),

@@ -161,11 +161,11 @@ func (d *Draft) Packs() []DraftPack {
 // Compiler holds the compiled packs; nil when they do not compile.
 func (d *Draft) Compiler() *ast.Compiler { return d.compiler }
 
-// Route lists the ids of the packs that judge a capability.
+// Route lists the ids of the packs that judge a capability; those in shadow do not.
 func (d *Draft) Route(c writ.CapabilityID) []string {
 	var out []string
 	for _, p := range d.sorted() {
-		if p.matches(c) {
+		if p.judges(c) {
 			out = append(out, p.ID)
 		}
 	}

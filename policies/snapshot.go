@@ -26,6 +26,7 @@ type snapshot struct {
 	digest   string // of bundle
 	packs    []*pack
 	routes   map[writ.CapabilityID]*route
+	shadows  map[writ.CapabilityID][]*pack // in shadow, by id; without them no entry
 	roles    roles
 	timeout  time.Duration // of one evaluation
 	counts   []*MemoCount  // its own first
@@ -77,6 +78,7 @@ func build(ctx context.Context, src Source, o Options) (*snapshot, error) {
 			return nil, err
 		}
 	}
+	s.shadows = shadowsOf(s.packs, o.Capabilities)
 	for _, p := range s.packs {
 		if p.alone, err = s.prepare(ctx, []*pack{p}, compiler, store, byPacks); err != nil {
 			return nil, fmt.Errorf("pack %s: %w", p.ID, err)
@@ -146,7 +148,7 @@ func compileIn(language *ast.Capabilities, packs []*pack) (*ast.Compiler, error)
 func (s *snapshot) route(ctx context.Context, c writ.CapabilityID, compiler *ast.Compiler, store storage.Store, known map[string]*route) (*route, error) {
 	var packs []*pack
 	for _, p := range s.packs {
-		if p.matches(c) {
+		if p.judges(c) {
 			packs = append(packs, p)
 		}
 	}

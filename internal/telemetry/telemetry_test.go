@@ -29,6 +29,8 @@ func TestDoorMetrics(t *testing.T) {
 	d.Conflict("expect")
 	d.Denial("rbac_denied")
 	d.Shed("backlog")
+	d.Shadow("change_freeze", "allow", "deny")
+	d.ShadowLost("queue")
 	text := scrape(t, r)
 	for _, want := range []string{
 		`writ_door_calls_total{capability="task.claim",outcome="ok"} 1`,
@@ -36,6 +38,8 @@ func TestDoorMetrics(t *testing.T) {
 		`writ_door_conflicts_total{guard="expect"} 1`,
 		`writ_door_denials_total{code="rbac_denied"} 1`,
 		`writ_door_shed_total{reason="backlog"} 1`,
+		`writ_policy_shadow_total{from="allow",pack="change_freeze",to="deny"} 1`,
+		`writ_policy_shadow_lost_total{reason="queue"} 1`,
 		`writ_door_inflight 1`,
 		`writ_door_tries_count 2`,
 		`go_goroutines`,
