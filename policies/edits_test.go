@@ -53,10 +53,13 @@ var pools = map[reflect.Type][]any{
 
 // budgets are that of nothing, and for each dimension those that are used up.
 func budgets() []any {
-	out := []any{[]writ.BudgetFacts(nil)}
+	out := []any{
+		[]writ.BudgetFacts(nil),
+		[]writ.BudgetFacts{{Dimension: writ.BudgetSteps, Limit: 1000, Cost: 1, Band: 80, Fits: true, OnExceed: "soft_warn"}},
+	}
 	for _, d := range append(writ.BudgetDimensions(), "web") {
 		for _, e := range []writ.BudgetFacts{
-			{Fits: true, OnExceed: "hard_stop"}, {Band: 100, OnExceed: "hard_stop"}, {Band: 100, OnExceed: "approval_required"}, {Band: 80, Fits: true, OnExceed: "soft_warn"},
+			{Band: 100, OnExceed: "hard_stop"}, {Band: 100, OnExceed: "approval_required"},
 		} {
 			e.Dimension, e.Limit, e.Cost = d, 1000, 1
 			out = append(out, []writ.BudgetFacts{e})
@@ -77,7 +80,7 @@ func pool(t reflect.Type) []any {
 		return []any{int64(0), int64(7), int64(5000)}
 	case reflect.String:
 		var out []any
-		for _, s := range []string{"", "x", "web", "https", "http", "active", "queued", "inline", "url", "12", `"\`} {
+		for _, s := range []string{"", "x", "https", "12", `"\`} {
 			out = append(out, reflect.ValueOf(s).Convert(t).Interface())
 		}
 		return out
