@@ -67,7 +67,11 @@ func telling(t testing.TB, e *Engine) []told {
 	for _, common := range []struct {
 		in writ.PolicyInput
 		of []writ.CapabilityID
-	}{{full(), everything}, {late, []writ.CapabilityID{"task.claim", "task.enqueue"}}, {claim(), []writ.CapabilityID{"task.claim", "task.enqueue"}}} {
+	}{
+		{full(), append(slices.Clone(everything[len(verbs):]), "task.claim", "task.enqueue", "run.create")},
+		{late, []writ.CapabilityID{"task.claim", "task.enqueue"}},
+		{claim(), []writ.CapabilityID{"task.claim", "task.enqueue"}},
+	} {
 		for _, c := range common.of {
 			for _, x := range edits() {
 				in, k := common.in, *common.in.Capability
