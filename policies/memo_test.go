@@ -57,6 +57,7 @@ func telling(t testing.TB, e *Engine) []told {
 	late.Subject.Task.Safety, late.Subject.Task.Raised, late.Subject.Task.Approval = writ.SafetyDestructive, true, writ.ApprovalManual
 	late.Subject.Budget = []writ.BudgetFacts{{Dimension: writ.BudgetSteps, Limit: 1000, Cost: 1, Fits: true, Band: 80, OnExceed: "soft_warn"}}
 	late.Subject.Labels = []writ.Label{writ.LabelExternalUntrusted}
+	late.Subject.Skill = &writ.SkillFacts{Source: "file", State: "active", Intact: true, Ready: true} // which depends on the role
 	packs, rules := map[string]*pack{}, 0
 	for _, p := range e.now.Load().packs {
 		packs[p.ID] = p
@@ -68,8 +69,8 @@ func telling(t testing.TB, e *Engine) []told {
 		in writ.PolicyInput
 		of []writ.CapabilityID
 	}{
+		{late, []writ.CapabilityID{"task.claim", "task.enqueue", "skill.load"}},
 		{full(), append(slices.Clone(everything[len(verbs):]), "task.claim", "task.enqueue", "run.create")},
-		{late, []writ.CapabilityID{"task.claim", "task.enqueue"}},
 		{claim(), []writ.CapabilityID{"task.claim", "task.enqueue"}},
 	} {
 		for _, c := range common.of {
