@@ -92,7 +92,11 @@ type PackVer struct {
 	ID      string `json:"id" doc:"Id of the pack."`
 	Version string `json:"version" doc:"Its version."`
 	Digest  string `json:"digest" doc:"sha256 over the files a decision depends on."`
+	Stage   string `json:"stage,omitempty" doc:"shadow: evaluated after the answer and never enforced. Absent: enforced." enum:"shadow"`
 }
+
+// StageShadow is the stage of a pack that is evaluated and never enforced.
+const StageShadow = "shadow"
 
 // Sources of bundles.
 const (

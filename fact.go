@@ -89,7 +89,7 @@ type Statement struct {
 	Budget     map[string]int64 // what the call was charged
 	Parents    []ReceiptID
 	Evidence   string // sha256 of the salted evidence object, hex
-	Count      int64  // denials an aggregate stands for
+	Count      int64  // what an aggregate stands for: denials, or decisions packs in shadow would have changed
 	KeyID      string
 	Nonce      [16]byte
 }
@@ -98,6 +98,6 @@ type Statement struct {
 const (
 	OutcomeOfTransition = "transition"
 	OutcomeOfDenial     = "denial"
-	OutcomeOfAggregate  = "aggregate" // denials counted, not stored one by one
+	OutcomeOfAggregate  = "aggregate" // counted, not stored one by one
 	OutcomeOfRequest    = "request"   // the call did not happen: people were asked for approval
 )

@@ -93,7 +93,7 @@ func TestStoredDocuments(t *testing.T) {
 			State: writ.GateOpen, PolicyRevision: "sha256:aa", BindingsRevision: "sha256:bb", ReceiptKeyID: "SHA256:cc", Bundle: gBundle, Schema: 1, Receipt: gReceipt,
 		},
 		"bundle": writ.Bundle{
-			ID: gBundle, State: writ.BundleRefused, Packs: []writ.PackVer{{ID: "budgets", Version: "1.0.0", Digest: "sha256:aa"}},
+			ID: gBundle, State: writ.BundleRefused, Packs: []writ.PackVer{{ID: "budgets", Version: "1.0.0", Digest: "sha256:aa"}, {ID: "change_freeze", Version: "1.0.0", Digest: "sha256:bb", Stage: writ.StageShadow}},
 			Policy: "sha256:aa", Bindings: "sha256:bb", Chunks: 1, Bytes: 2, Note: "n", Source: writ.SourceCall, Reason: "r", Replica: "r-1",
 			Replaced: gBundle, Signer: "k", StagedBy: "operator", StagedRole: writ.RoleOperator, CreatedAt: 1, UpdatedAt: 2, Receipt: gReceipt,
 		},
@@ -102,6 +102,11 @@ func TestStoredDocuments(t *testing.T) {
 			{Principal: writ.Everybody, Removed: true, By: "operator", At: 1, Receipt: gReceipt},
 			{Principal: "alice", By: "operator", At: 2, Receipt: gReceipt},
 		}},
+		"shadow": writ.Shadow{Packs: []writ.ShadowPack{{
+			ID: "change_freeze", Digest: "sha256:aa", Since: 1, Evaluated: 10, Failed: 2, Changed: 3, Changes: []writ.ShadowChange{{
+				Rule: "change_freeze.frozen", From: writ.EffectAllow, To: writ.EffectDeny, Count: 3, Samples: []string{string(gReceipt)},
+			}},
+		}}, Receipt: gReceipt},
 	} {
 		b, err := writ.EncodeDoc(writ.Snapshot{}, "x", kind, doc)
 		if err != nil {
@@ -132,6 +137,7 @@ func TestStoredNames(t *testing.T) {
 		writ.Notice{Event: writ.EventPolicyNotify, Receipt: gReceipt, At: 1, Capability: "run.create", Rules: []string{"ask.run", "ask.more"}}.Member())
 	line("document", writ.BundleKey(gBundle), writ.ChunkKey(gBundle, 2))
 	line("document", writ.BindingsKey(writ.RoleApprover))
+	line("document", writ.ShadowKey)
 	line("index", writ.IndexBundles, writ.IndexStaged, writ.IndexReplicas, writ.ReadyOn(gBundle))
 	line("document", writ.EscrowKey(gRun))
 	line("index", writ.RunChildren(gRun))

@@ -96,6 +96,7 @@ func routes() []Route {
 	add("policy", get, "/v1/policy", "policy.info", done)
 	add("policy", get, "/v1/policy/explain/{receipt_id}", "policy.explain", done)
 	add("policy", get, "/v1/policy/records", "policy.records", done)
+	add("policy", get, "/v1/policy/shadow", "policy.shadow", done)
 	add("policy", get, "/v1/policy/bundles", "policy.list", done)
 	add("policy", post, "/v1/policy/bundles", "policy.stage", either)
 	add("policy", post, "/v1/policy/bundles/{digest}/activate", "policy.activate", done)

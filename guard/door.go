@@ -21,6 +21,12 @@ type Observer interface {
 	Shed(reason string)
 	Inflight(delta int)
 	BudgetWarning(dimension string, percent int64)
+	// Shadow hears of a decision that was enforced, and what it had been with a
+	// pack in shadow enforced as well.
+	Shadow(pack, from, to string)
+	// ShadowLost hears of one that a pack in shadow was not asked about ("queue")
+	// or had no answer to ("error").
+	ShadowLost(reason string)
 }
 
 // Config is what a Door is made of. Everything but Observer, Log, Rand and the
@@ -46,6 +52,8 @@ type Config struct {
 	// MaxInflight bounds the calls under way in one shard (256); more are
 	// refused with backpressure.
 	MaxInflight int
+	// ShadowQueue bounds the decisions that wait for packs in shadow (512).
+	ShadowQueue int
 	// DenialBurst and DenialPerSecond shape the bucket of denial receipts one
 	// principal gets (20 and 1); denials beyond it are counted and receipted as
 	// one aggregate by FlushDenials.
@@ -61,6 +69,7 @@ type Door struct {
 	docs     writ.DocCache
 	inflight chan struct{}
 	denials  *denials
+	shadow   *shadow
 	shed     shedder
 	due      chan struct{} // rung when a commit left follow-up work for now
 }
@@ -87,6 +96,9 @@ func New(cfg Config) (*Door, error) {
 	if cfg.MaxInflight == 0 {
 		cfg.MaxInflight = 256
 	}
+	if cfg.ShadowQueue == 0 {
+		cfg.ShadowQueue = 512
+	}
 	if cfg.DenialBurst == 0 {
 		cfg.DenialBurst = 20
 	}
@@ -97,6 +109,7 @@ func New(cfg Config) (*Door, error) {
 		cfg:      cfg,
 		inflight: make(chan struct{}, cfg.MaxInflight),
 		denials:  newDenials(cfg.DenialBurst, cfg.DenialPerSecond),
+		shadow:   newShadow(cfg.ShadowQueue),
 		due:      make(chan struct{}, 1),
 	}, nil
 }
@@ -171,6 +184,7 @@ func (d *Door) do(ctx context.Context, call *writ.Call) (writ.Reply, *writ.Recei
 
 	t := &try{d: d, call: call, k: d.cfg.Registry.Get(call.Capability)}
 	reply, receipt, err := t.run(ctx)
+	t.shade(receipt, err)
 	outcome := "ok"
 	if err != nil {
 		outcome = string(writ.CodeOf(err))
@@ -202,3 +216,5 @@ func (nobody) Denial(string)                            {}
 func (nobody) Shed(string)                              {}
 func (nobody) Inflight(int)                             {}
 func (nobody) BudgetWarning(string, int64)              {}
+func (nobody) Shadow(string, string, string)            {}
+func (nobody) ShadowLost(string)                        {}

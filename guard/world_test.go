@@ -187,6 +187,9 @@ func (*heard) Denial(string)                              {}
 func (*heard) Inflight(int)                               {}
 func (*heard) BudgetWarning(string, int64)                {}
 
+func (h *heard) Shadow(pack, from, to string) { h.Shed("shadow " + pack + " " + from + " " + to) }
+func (h *heard) ShadowLost(reason string)     { h.Shed("lost " + reason) }
+
 // newWorld is a door on an embedded store that does not sync, with a clock of
 // its own.
 func newWorld(t testing.TB, tune ...func(*guard.Config)) *world {

@@ -76,7 +76,7 @@ func adapter(t testing.TB) files {
 	return f
 }
 
-func edit(t *testing.T, f files, name, from, to string) {
+func change(t *testing.T, f files, name, from, to string) {
 	t.Helper()
 	if !strings.Contains(string(f[name]), from) {
 		t.Fatalf("%s has no %q", name, from)
@@ -114,7 +114,7 @@ func TestAdapter(t *testing.T) {
 // An answer is needed also where their rule has none.
 func TestAdapterDeniesUndefined(t *testing.T) {
 	f := adapter(t)
-	edit(t, f, theirFile, "default allow := false\n", "")
+	change(t, f, theirFile, "default allow := false\n", "")
 	in := claim()
 	in.Session.Role = writ.RoleOperator
 	if got := decide(t, loadFrom(t, from(f)), in).Rules(); !slices.Contains(got, "extra.not_allowed") {
@@ -125,7 +125,7 @@ func TestAdapterDeniesUndefined(t *testing.T) {
 // A rule of theirs that never ends is cancelled, and the call refused.
 func TestAdapterIsCancelled(t *testing.T) {
 	f := adapter(t)
-	edit(t, f, theirFile, `input.action == "destructive"`, "some a in numbers.range(1, 100000)\n    some b in numbers.range(1, 100000)\n    a * b < 0")
+	change(t, f, theirFile, `input.action == "destructive"`, "some a in numbers.range(1, 100000)\n    some b in numbers.range(1, 100000)\n    a * b < 0")
 	e, err := Load(t.Context(), from(f), Options{Capabilities: verbs, Timeout: 300 * time.Millisecond})
 	if err != nil {
 		t.Fatal(err)
@@ -237,7 +237,7 @@ func TestAdapterContract(t *testing.T) {
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			f := adapter(t)
-			edit(t, f, tc.file, tc.from, tc.to)
+			change(t, f, tc.file, tc.from, tc.to)
 			if tc.want == "" {
 				loadFrom(t, from(f))
 				return
@@ -309,7 +309,7 @@ func TestAdapterInBundles(t *testing.T) {
 
 	// A change of theirs is another policy.
 	old, _ := e.Revisions()
-	edit(t, f, theirFile, "not with", "never with")
+	change(t, f, theirFile, "not with", "never with")
 	if now, _ := loadFrom(t, from(f)).Revisions(); now == old {
 		t.Error("the revision does not cover vendor/")
 	}

@@ -37,7 +37,7 @@ func (e *Engine) Prepare(ctx context.Context, bundle []byte) (*Rules, error) {
 	}
 	o := e.options
 	o.WarmUp = min(o.WarmUp, candidateWarmUp)
-	s, err := build(ctx, bundleSource(bundle), o)
+	s, err := e.build(ctx, bundleSource(bundle), o)
 	if err != nil {
 		return nil, err
 	}

@@ -130,6 +130,7 @@ func (d *Draft) Problems() []Problem { return d.problems }
 type DraftPack struct {
 	PackInfo
 	Effects  []writ.Effect
+	Forgets  bool                   // the manifest says memo: false
 	Modules  map[string]*ast.Module // as parsed, by file name; without tests
 	Vendored map[string]*ast.Module // of the package it adapts
 	Asks     []string               // entry points of that package
@@ -155,7 +156,7 @@ type DraftRule struct {
 func (d *Draft) Packs() []DraftPack {
 	var out []DraftPack
 	for _, p := range d.sorted() {
-		x := DraftPack{PackInfo: p.info(), Effects: p.Effects, Modules: p.modules, Vendored: p.vendored, Config: p.config}
+		x := DraftPack{PackInfo: p.info(), Effects: p.Effects, Forgets: !p.memoised(), Modules: p.modules, Vendored: p.vendored, Config: p.config}
 		if p.Adapts != nil {
 			x.Asks, x.Ignores = p.Adapts.Entrypoints.all(), p.Adapts.Ignores
 		}
@@ -185,11 +186,11 @@ func (d *Draft) Permits(role writ.Role, c writ.CapabilityID) (permits, known boo
 // Compiler holds the compiled packs; nil when they do not compile.
 func (d *Draft) Compiler() *ast.Compiler { return d.compiler }
 
-// Route lists the ids of the packs that judge a capability.
+// Route lists the ids of the packs that judge a capability; those in shadow do not.
 func (d *Draft) Route(c writ.CapabilityID) []string {
 	var out []string
 	for _, p := range d.sorted() {
-		if p.matches(c) {
+		if p.judges(c) {
 			out = append(out, p.ID)
 		}
 	}

@@ -62,6 +62,7 @@ func (o Options) validate() error {
 type Engine struct {
 	options Options
 	now     atomic.Pointer[snapshot]
+	memo    MemoCount // of all rules there have been
 	candidates
 	overlays
 }
@@ -83,7 +84,7 @@ func Load(ctx context.Context, src Source, o Options) (*Engine, error) {
 // Reload compiles a source beside the snapshot in use and then swaps. On an
 // error the one in use stays.
 func (e *Engine) Reload(ctx context.Context, src Source) error {
-	s, err := build(ctx, src, e.options)
+	s, err := e.build(ctx, src, e.options)
 	if err != nil {
 		return &writ.Error{
 			Code: writ.CodePolicyDown, Op: "policies.Load", Msg: "the policies do not load",
@@ -94,6 +95,18 @@ func (e *Engine) Reload(ctx context.Context, src Source) error {
 	e.now.Store(s)
 	return nil
 }
+
+func (e *Engine) build(ctx context.Context, src Source, o Options) (*snapshot, error) {
+	s, err := build(ctx, src, o)
+	if err != nil {
+		return nil, err
+	}
+	s.counts = append(s.counts, &e.memo)
+	return s, nil
+}
+
+// Memo counts over all rules the engine ever answered from.
+func (e *Engine) Memo() *MemoCount { return &e.memo }
 
 // LoadBundle is Reload from bytes that Bundle gave.
 func (e *Engine) LoadBundle(ctx context.Context, b []byte) error {
@@ -140,6 +153,9 @@ func (s *snapshot) Revisions() (policy, bindings string) { return s.policy, s.bi
 // Digest names the bundle the rules were made from.
 func (s *snapshot) Digest() string { return s.digest }
 
+// Memo counts over the calls these rules have judged.
+func (s *snapshot) Memo() *MemoCount { return s.counts[0] }
+
 // Permit says whether a role may invoke a capability in a tenant at all.
 func (s *snapshot) Permit(role writ.Role, tenant writ.Tenant, c writ.CapabilityID) bool {
 	return s.roles.permit(role, tenant, c)
@@ -171,17 +187,17 @@ func (s *snapshot) Decide(ctx context.Context, in writ.PolicyInput) (writ.Decisi
 	if err := ctx.Err(); err != nil {
 		return fail(err)
 	}
-	input, canonical, err := buildInput(in)
-	if err != nil {
+	b := newBuilder()
+	if err := b.input(in); err != nil {
 		return fail(err)
 	}
-	d.InputDigest = digest(canonical)
-	found, err := r.eval(ctx, input, s.timeout)
+	d.InputDigest = digest(b.json)
+	found, err := s.answer(ctx, r, in, b)
 	if err != nil {
 		return fail(err)
 	}
 	conclude(&d, found)
-	d.Record = canonical
+	d.Record = b.json
 	return d, nil
 }
 

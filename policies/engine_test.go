@@ -308,11 +308,12 @@ func TestEvaluationErrors(t *testing.T) {
 	}
 }
 
-// merge trusts no pack: what is not exactly as declared is an error.
-func TestMergeRefuses(t *testing.T) {
+// read trusts no pack: what is not exactly as declared is an error.
+func TestReadRefuses(t *testing.T) {
 	r := load(t).now.Load().routes["run.get"] // budgets, lifecycle
 	good := `{"rule": "budgets.incomplete", "effect": "deny", "code": "policy_denied", "message": "the call cannot be judged: it does not say what it would spend"}`
-	if found, err := r.merge(ast.MustParseTerm(`[{` + good + `}, set()]`)); err != nil || len(found) != 1 {
+	found := make([][]writ.Finding, 2)
+	if err := r.read(ast.MustParseTerm(`[{`+good+`}, set()]`), found); err != nil || len(found[0]) != 1 || found[1] != nil {
 		t.Fatalf("a good finding: got %v %v", found, err)
 	}
 	for name, text := range map[string]string{
@@ -330,11 +331,11 @@ func TestMergeRefuses(t *testing.T) {
 		"other message":   `[{` + strings.Replace(good, "the call", "alice", 1) + `}, set()]`,
 		"effect a number": `[{` + strings.Replace(good, `"deny"`, `3`, 1) + `}, set()]`,
 	} {
-		if found, err := r.merge(ast.MustParseTerm(text)); err == nil {
+		if err := r.read(ast.MustParseTerm(text), found); err == nil {
 			t.Errorf("%s: got %v, want an error", name, found)
 		}
 	}
-	if _, err := r.merge(nil); !errors.Is(err, errNoAnswer) {
+	if err := r.read(nil, found); !errors.Is(err, errNoAnswer) {
 		t.Errorf("nothing: got %v, want %v", err, errNoAnswer)
 	}
 }

@@ -1,6 +1,7 @@
 package policies
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -19,12 +20,26 @@ import (
 // more than the evaluation of a small pack.
 func asTerm(t *ast.Term, _ *rego.EvalContext) (any, error) { return t, nil }
 
+// deadline cancels evaluations after the timeout. stop frees it.
+func deadline(timeout time.Duration) (cancel topdown.Cancel, stop func() bool) {
+	cancel = topdown.NewCancel()
+	return cancel, time.AfterFunc(timeout, cancel.Cancel).Stop
+}
+
 // eval runs the route's packs and returns their findings, strongest first. It
 // gives up after the timeout.
 func (r *route) eval(ctx context.Context, input ast.Value, timeout time.Duration) ([]writ.Finding, error) {
-	cancel := topdown.NewCancel()
-	timer := time.AfterFunc(timeout, cancel.Cancel)
-	defer timer.Stop()
+	cancel, stop := deadline(timeout)
+	defer stop()
+	found := make([][]writ.Finding, len(r.packs))
+	if err := r.ask(ctx, input, cancel, found); err != nil {
+		return nil, err
+	}
+	return strongest(found), nil
+}
+
+// ask runs the route's packs and fills in what each of them found, in order.
+func (r *route) ask(ctx context.Context, input ast.Value, cancel topdown.Cancel, found [][]writ.Finding) error {
 	results, err := r.query.Eval(ctx,
 		rego.EvalParsedInput(input),
 		rego.EvalMetrics(metrics.NoOp()),
@@ -32,53 +47,69 @@ func (r *route) eval(ctx context.Context, input ast.Value, timeout time.Duration
 		rego.EvalGenerateJSON(asTerm),
 	)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	if len(results) != 1 {
-		return nil, errNoAnswer
+		return errNoAnswer
 	}
 	x, _ := results[0].Bindings["x"].(*ast.Term)
-	return r.merge(x)
+	return r.read(x, found)
 }
 
-// merge turns the array of findings sets, one per pack of the route in order,
-// into one sorted list. Whatever is not exactly as the packs declared it is an
-// error.
-func (r *route) merge(x *ast.Term) ([]writ.Finding, error) {
+// read takes the array of findings sets apart, one per pack of the route in
+// order. Whatever is not exactly as the packs declared it is an error.
+func (r *route) read(x *ast.Term, found [][]writ.Finding) error {
 	if x == nil {
-		return nil, errNoAnswer
+		return errNoAnswer
 	}
 	sets, ok := x.Value.(*ast.Array)
 	if !ok || sets.Len() != len(r.packs) {
-		return nil, errNoAnswer
+		return errNoAnswer
 	}
-	var out []writ.Finding
 	for i, p := range r.packs {
 		set, ok := sets.Elem(i).Value.(ast.Set)
 		if !ok {
-			return nil, fmt.Errorf("pack %s: findings is not a set", p.ID)
+			return fmt.Errorf("pack %s: findings is not a set", p.ID)
 		}
 		if set.Len() == 0 {
 			continue
 		}
+		out := make([]writ.Finding, 0, set.Len())
 		for _, t := range set.Slice() {
 			f, err := p.finding(t)
 			if err != nil {
-				return nil, err
+				return err
 			}
 			out = append(out, f)
 		}
+		slices.SortFunc(out, stronger)
+		found[i] = out
 	}
-	slices.SortFunc(out, func(a, b writ.Finding) int {
-		if d := b.Effect.Rank() - a.Effect.Rank(); d != 0 {
-			return d
+	return nil
+}
+
+// strongest joins what packs found. What comes from one pack alone is shared with
+// whoever else holds it: its capacity is its length, and nobody changes it.
+func strongest(found [][]writ.Finding) []writ.Finding {
+	var out []writ.Finding
+	for _, f := range found {
+		switch {
+		case len(f) == 0:
+		case out == nil:
+			out = slices.Clip(f)
+		default:
+			out = append(out, f...)
 		}
-		if d := strings.Compare(a.Pack, b.Pack); d != 0 {
-			return d
-		}
-		return strings.Compare(a.Rule, b.Rule)
-	})
-	return out, nil
+	}
+	if !slices.IsSortedFunc(out, stronger) { // then it is of several packs, and a copy
+		slices.SortFunc(out, stronger)
+	}
+	return out
+}
+
+// stronger is the order of findings: by effect, strongest first, pack and rule.
+func stronger(a, b writ.Finding) int {
+	return cmp.Or(b.Effect.Rank()-a.Effect.Rank(), strings.Compare(a.Pack, b.Pack), strings.Compare(a.Rule, b.Rule))
 }
 
 var errMalformed = errors.New("a finding is not what the pack declares")

@@ -21,6 +21,7 @@ type PackInfo struct {
 	Title        string     `json:"title"`
 	Owner        string     `json:"owner"`
 	Kind         string     `json:"kind" enum:"guard,mandatory"`
+	Stage        string     `json:"stage" enum:"enforce,shadow" doc:"shadow: asked after the answer and never enforced; see policy.shadow."`
 	Capabilities []string   `json:"capabilities" doc:"Selectors of the calls it judges."`
 	Adapts       string     `json:"adapts,omitempty" doc:"The package of another host whose rules it asks."`
 	Rules        []RuleInfo `json:"rules" doc:"In the order of the sources."`
@@ -52,6 +53,9 @@ func (p *pack) info() PackInfo {
 	out := PackInfo{ID: p.ID, Version: p.Version, Digest: p.digest, Title: p.Title, Owner: p.Owner, Kind: p.Kind}
 	if p.Adapts != nil {
 		out.Adapts = p.Adapts.Package
+	}
+	if out.Stage = StageEnforce; p.shadow() {
+		out.Stage = StageShadow
 	}
 	for _, sel := range p.Match.Capabilities {
 		out.Capabilities = append(out.Capabilities, string(sel))

@@ -10,78 +10,78 @@ import (
 	"github.com/writ-gateway/writ"
 )
 
-// Keys of the input, made once. Nothing changes a term after it was made.
+// Keys of the input, in their order. Nothing changes one after it was made.
 var (
-	kAgent      = ast.StringTerm("agent")
-	kApproval   = ast.StringTerm("approval")
-	kBand       = ast.StringTerm("band")
-	kBudget     = ast.StringTerm("budget")
-	kCall       = ast.StringTerm("call")
-	kCapability = ast.StringTerm("capability")
-	kChanged    = ast.StringTerm("changed")
-	kChild      = ast.StringTerm("child")
-	kClaimed    = ast.StringTerm("claimed")
-	kClass      = ast.StringTerm("class")
-	kContent    = ast.StringTerm("content")
-	kCost       = ast.StringTerm("cost")
-	kDeclared   = ast.StringTerm("declared")
-	kDeferred   = ast.StringTerm("deferred")
-	kDomain     = ast.StringTerm("domain")
-	kDuty       = ast.StringTerm("duty")
-	kEffects    = ast.StringTerm("effects")
-	kEgress     = ast.StringTerm("egress")
-	kEnv        = ast.StringTerm("env")
-	kExcluded   = ast.StringTerm("excluded")
-	kExecuted   = ast.StringTerm("executed")
-	kFits       = ast.StringTerm("fits")
-	kGrant      = ast.StringTerm("grant")
-	kID         = ast.StringTerm("id")
-	kIntact     = ast.StringTerm("intact")
-	kJailed     = ast.StringTerm("jailed")
-	kKind       = ast.StringTerm("kind")
-	kKnown      = ast.StringTerm("known")
-	kLabels     = ast.StringTerm("labels")
-	kLimit      = ast.StringTerm("limit")
-	kMetric     = ast.StringTerm("metric")
-	kMicroUSD   = ast.StringTerm("microusd")
-	kNewHost    = ast.StringTerm("new_host")
-	kNow        = ast.StringTerm("now_ms")
-	kOnExceed   = ast.StringTerm("on_exceed")
-	kOwned      = ast.StringTerm("owned_elsewhere")
-	kPinned     = ast.StringTerm("pinned")
-	kPlanned    = ast.StringTerm("planned")
-	kPrice      = ast.StringTerm("price")
-	kPrincipal  = ast.StringTerm("principal")
-	kPrivate    = ast.StringTerm("private")
-	kQuotas     = ast.StringTerm("quotas")
-	kRaised     = ast.StringTerm("raised")
-	kReady      = ast.StringTerm("ready")
-	kRedirected = ast.StringTerm("redirected")
-	kReleased   = ast.StringTerm("released")
-	kRequested  = ast.StringTerm("requested")
-	kReserved   = ast.StringTerm("reserved")
-	kRole       = ast.StringTerm("role")
-	kRun        = ast.StringTerm("run")
-	kSafety     = ast.StringTerm("safety")
-	kScheme     = ast.StringTerm("scheme")
-	kScope      = ast.StringTerm("scope")
-	kScopes     = ast.StringTerm("scopes")
-	kSecret     = ast.StringTerm("secret")
-	kSession    = ast.StringTerm("session")
-	kSinks      = ast.StringTerm("sinks")
-	kSkill      = ast.StringTerm("skill")
-	kSource     = ast.StringTerm("source")
-	kStale      = ast.StringTerm("stale")
-	kState      = ast.StringTerm("state")
-	kStatus     = ast.StringTerm("status")
-	kSubject    = ast.StringTerm("subject")
-	kTask       = ast.StringTerm("task")
-	kUndeclared = ast.StringTerm("undeclared")
-	kVerified   = ast.StringTerm("verified")
-	kVia        = ast.StringTerm("via")
-	kVoted      = ast.StringTerm("voted")
-	kWaits      = ast.StringTerm("waits")
-	kWriteScope = ast.StringTerm("write_scope")
+	kAgent      = newKey("agent")
+	kApproval   = newKey("approval")
+	kBand       = newKey("band")
+	kBudget     = newKey("budget")
+	kCall       = newKey("call")
+	kCapability = newKey("capability")
+	kChanged    = newKey("changed")
+	kChild      = newKey("child")
+	kClaimed    = newKey("claimed")
+	kClass      = newKey("class")
+	kContent    = newKey("content")
+	kCost       = newKey("cost")
+	kDeclared   = newKey("declared")
+	kDeferred   = newKey("deferred")
+	kDomain     = newKey("domain")
+	kDuty       = newKey("duty")
+	kEffects    = newKey("effects")
+	kEgress     = newKey("egress")
+	kEnv        = newKey("env")
+	kExcluded   = newKey("excluded")
+	kExecuted   = newKey("executed")
+	kFits       = newKey("fits")
+	kGrant      = newKey("grant")
+	kID         = newKey("id")
+	kIntact     = newKey("intact")
+	kJailed     = newKey("jailed")
+	kKind       = newKey("kind")
+	kKnown      = newKey("known")
+	kLabels     = newKey("labels")
+	kLimit      = newKey("limit")
+	kMetric     = newKey("metric")
+	kMicroUSD   = newKey("microusd")
+	kNewHost    = newKey("new_host")
+	kNow        = newKey("now_ms")
+	kOnExceed   = newKey("on_exceed")
+	kOwned      = newKey("owned_elsewhere")
+	kPinned     = newKey("pinned")
+	kPlanned    = newKey("planned")
+	kPrice      = newKey("price")
+	kPrincipal  = newKey("principal")
+	kPrivate    = newKey("private")
+	kQuotas     = newKey("quotas")
+	kRaised     = newKey("raised")
+	kReady      = newKey("ready")
+	kRedirected = newKey("redirected")
+	kReleased   = newKey("released")
+	kRequested  = newKey("requested")
+	kReserved   = newKey("reserved")
+	kRole       = newKey("role")
+	kRun        = newKey("run")
+	kSafety     = newKey("safety")
+	kScheme     = newKey("scheme")
+	kScope      = newKey("scope")
+	kScopes     = newKey("scopes")
+	kSecret     = newKey("secret")
+	kSession    = newKey("session")
+	kSinks      = newKey("sinks")
+	kSkill      = newKey("skill")
+	kSource     = newKey("source")
+	kStale      = newKey("stale")
+	kState      = newKey("state")
+	kStatus     = newKey("status")
+	kSubject    = newKey("subject")
+	kTask       = newKey("task")
+	kUndeclared = newKey("undeclared")
+	kVerified   = newKey("verified")
+	kVia        = newKey("via")
+	kVoted      = newKey("voted")
+	kWaits      = newKey("waits")
+	kWriteScope = newKey("write_scope")
 )
 
 // buildInput is the one place that decides what packs see: what
@@ -91,7 +91,14 @@ var (
 // It writes the value for OPA and, in the same pass, the same document as
 // canonical JSON (RFC 8785) for the digest, so keys MUST be put in order.
 func buildInput(in writ.PolicyInput) (ast.Value, []byte, error) {
-	b := builder{json: make([]byte, 0, 1536), items: make([][2]*ast.Term, 0, 24)}
+	b := newBuilder()
+	b.valued = true
+	err := b.input(in)
+	return b.done, b.json, err
+}
+
+// input writes the document: as JSON, and as a value if the builder makes values.
+func (b *builder) input(in writ.PolicyInput) error {
 	sub := in.Subject
 	b.open(nil)
 	if a := sub.Agent; a != nil {
@@ -99,7 +106,7 @@ func buildInput(in writ.PolicyInput) (ast.Value, []byte, error) {
 		b.text(kDomain, a.Domain)
 		b.text(kID, string(a.ID))
 		b.text(kStatus, string(a.Status))
-		list(&b, kWriteScope, a.WriteScope)
+		list(b, kWriteScope, a.WriteScope)
 		b.shut()
 	}
 	if a := sub.Approval; a != nil {
@@ -115,11 +122,11 @@ func buildInput(in writ.PolicyInput) (ast.Value, []byte, error) {
 	}
 	budget, err := byDimension(sub.Budget)
 	if err != nil {
-		return nil, nil, err
+		return err
 	}
 	b.open(kBudget)
 	for _, e := range budget {
-		b.open(textTerm(e.Dimension))
+		b.open(dimensionKey(e.Dimension))
 		b.number(kBand, e.Band)
 		b.number(kCost, e.Cost)
 		b.boolean(kFits, e.Fits)
@@ -140,7 +147,7 @@ func buildInput(in writ.PolicyInput) (ast.Value, []byte, error) {
 	if c := sub.Content; c != nil {
 		b.open(kContent)
 		if c.Declared != nil {
-			list(&b, kDeclared, c.Declared)
+			list(b, kDeclared, c.Declared)
 		}
 		b.boolean(kReleased, c.Released)
 		b.boolean(kVerified, c.Verified)
@@ -173,7 +180,7 @@ func buildInput(in writ.PolicyInput) (ast.Value, []byte, error) {
 		b.boolean(kFits, g.Fits)
 		b.shut()
 	}
-	list(&b, kLabels, sub.Labels)
+	list(b, kLabels, sub.Labels)
 	if p := sub.Price; p != nil {
 		b.open(kPrice)
 		b.boolean(kKnown, p.Known)
@@ -202,9 +209,9 @@ func buildInput(in writ.PolicyInput) (ast.Value, []byte, error) {
 	}
 	b.open(kScopes)
 	if sub.Claimed != nil {
-		list(&b, kClaimed, sub.Claimed)
+		list(b, kClaimed, sub.Claimed)
 	}
-	list(&b, kRequested, sub.Scopes)
+	list(b, kRequested, sub.Scopes)
 	b.shut()
 	if s := in.Session; s != nil {
 		b.open(kSession)
@@ -213,7 +220,7 @@ func buildInput(in writ.PolicyInput) (ast.Value, []byte, error) {
 		b.text(kState, string(s.State))
 		b.shut()
 	}
-	list(&b, kSinks, sub.Sinks)
+	list(b, kSinks, sub.Sinks)
 	if k := sub.Skill; k != nil {
 		b.open(kSkill)
 		b.boolean(kChanged, k.Changed)
@@ -241,7 +248,7 @@ func buildInput(in writ.PolicyInput) (ast.Value, []byte, error) {
 		b.shut()
 	}
 	b.shut()
-	return b.done, b.json, b.err
+	return b.err
 }
 
 // byDimension orders the entries of a budget by the names they are put under.
@@ -257,6 +264,22 @@ func byDimension(entries []writ.BudgetFacts) ([]writ.BudgetFacts, error) {
 		}
 	}
 	return entries, nil
+}
+
+// dimensions are the keys of a budget.
+var dimensions = func() map[string]*key {
+	m := map[string]*key{}
+	for _, d := range slices.Sorted(slices.Values(writ.BudgetDimensions())) {
+		m[d] = newKey(d)
+	}
+	return m
+}()
+
+func dimensionKey(name string) *key {
+	if k := dimensions[name]; k != nil {
+		return k
+	}
+	return &key{term: ast.StringTerm(name), json: `"` + name + `":`} // a plain name: nothing to escape
 }
 
 // plainName says whether s is made of lower case letters, digits and "_".

@@ -21,6 +21,14 @@ const (
 	KindMandatory = "mandatory"
 )
 
+// Stages of a pack.
+const (
+	// StageEnforce: what it finds decides. The default.
+	StageEnforce = "enforce"
+	// StageShadow: it is asked after the answer, and what it finds is counted.
+	StageShadow = writ.StageShadow
+)
+
 // mandatory packs and the least they must be routed to. A source that lacks
 // one, or routes it to less, is refused.
 var mandatory = map[string][]selector{
@@ -45,11 +53,13 @@ type manifest struct {
 	Title   string `yaml:"title"`
 	Owner   string `yaml:"owner"`
 	Kind    string `yaml:"kind"`
+	Stage   string `yaml:"stage"` // enforce, also when it is left out, or shadow
 	Match   struct {
 		Capabilities []selector `yaml:"capabilities"`
 	} `yaml:"match"`
 	Effects []writ.Effect `yaml:"effects"` // what its findings may ask for
 	Adapts  *adapts       `yaml:"adapts"`  // the package of another host it speaks for, if any
+	Memo    *bool         `yaml:"memo"`    // false: evaluated for every call, also when nothing it reads has changed
 }
 
 // selector picks capabilities: an id, "prefix.*" for everything below a
@@ -66,6 +76,15 @@ func (s selector) matches(c writ.CapabilityID) bool {
 func (m *manifest) matches(c writ.CapabilityID) bool {
 	return slices.ContainsFunc(m.Match.Capabilities, func(s selector) bool { return s.matches(c) })
 }
+
+// shadow says whether the pack is in shadow.
+func (m *manifest) shadow() bool { return m.Stage == StageShadow }
+
+// judges says whether what the pack finds about a capability decides.
+func (m *manifest) judges(c writ.CapabilityID) bool { return m.matches(c) && !m.shadow() }
+
+// memoised says whether the pack lets itself be remembered.
+func (m *manifest) memoised() bool { return m.Memo == nil || *m.Memo }
 
 var (
 	unknownField = regexp.MustCompile(`field (\S+) not found in type \S+`)
@@ -127,6 +146,8 @@ func (m *manifest) check(id string) error {
 	note(!packVersion.MatchString(m.Version), "version must be major.minor.patch")
 	note(m.Title == "" || m.Owner == "", "title and owner must be given")
 	note(m.Kind != KindGuard && m.Kind != KindMandatory, "kind must be %s or %s", KindGuard, KindMandatory)
+	note(m.Stage != "" && m.Stage != StageEnforce && m.Stage != StageShadow, "stage must be %s or %s", StageEnforce, StageShadow)
+	note(m.Kind == KindMandatory && m.shadow(), "a mandatory pack cannot be in %s: nothing loads without it being enforced", StageShadow)
 	note(len(m.Match.Capabilities) == 0, "match.capabilities is empty, so the pack would never be asked")
 	note(len(m.Effects) == 0, "effects is empty, so the pack could say nothing")
 	for _, s := range m.Match.Capabilities {

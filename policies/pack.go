@@ -26,6 +26,11 @@ type pack struct {
 	raw      any                    // pack.yaml's manifest, as OPA's tools would mount it
 	rules    map[string]*rule       // by id
 	order    []string               // rule ids as they stand in the sources
+
+	// Of compiled rules; a draft has none of it.
+	alone *route  // the query of this pack by itself
+	reads readSet // what it sees of the input
+	memo  *memo   // nil when nothing it says is remembered
 }
 
 // rule is one finding a pack can make. All of it is constant, so it is known

@@ -28,9 +28,11 @@ type snapshot struct {
 	digest   string // of bundle
 	packs    []*pack
 	routes   map[writ.CapabilityID]*route
+	shadows  map[writ.CapabilityID][]*pack // in shadow, by id; without them no entry
 	roles    roles
 	over     overlay
 	timeout  time.Duration // of one evaluation
+	counts   []*MemoCount  // its own first
 }
 
 // route is what calls of some capabilities are judged by. Its query is a fixed
@@ -63,7 +65,7 @@ func build(ctx context.Context, src Source, o Options) (*snapshot, error) {
 	if err := checkMandatory(packs); err != nil {
 		return nil, err
 	}
-	s := &snapshot{routes: map[writ.CapabilityID]*route{}}
+	s := &snapshot{routes: map[writ.CapabilityID]*route{}, counts: []*MemoCount{{}}}
 	for _, p := range packs {
 		s.packs = append(s.packs, p)
 	}
@@ -77,6 +79,16 @@ func build(ctx context.Context, src Source, o Options) (*snapshot, error) {
 	for _, c := range o.Capabilities {
 		if s.routes[c], err = s.route(ctx, c, compiler, store, byPacks); err != nil {
 			return nil, err
+		}
+	}
+	s.shadows = shadowsOf(s.packs, o.Capabilities)
+	for _, p := range s.packs {
+		if p.alone, err = s.prepare(ctx, []*pack{p}, compiler, store, byPacks); err != nil {
+			return nil, fmt.Errorf("pack %s: %w", p.ID, err)
+		}
+		p.reads = p.readsOf(compiler)
+		if p.remembers() {
+			p.memo = newMemo()
 		}
 	}
 	if err := s.warmUp(ctx, byPacks, o.WarmUp); err != nil {
@@ -155,17 +167,29 @@ func compileIn(language *ast.Capabilities, packs []*pack) (*ast.Compiler, error)
 
 // route finds or prepares the route of a capability.
 func (s *snapshot) route(ctx context.Context, c writ.CapabilityID, compiler *ast.Compiler, store storage.Store, known map[string]*route) (*route, error) {
-	r := &route{}
-	var refs []string
+	var packs []*pack
 	for _, p := range s.packs {
-		if p.matches(c) {
-			r.packs = append(r.packs, p)
-			r.refs = append(r.refs, writ.PackRef{ID: p.ID, Digest: p.digest})
-			refs = append(refs, "data.packs."+p.ID+".findings")
+		if p.judges(c) {
+			packs = append(packs, p)
 		}
 	}
-	if len(refs) == 0 {
+	if len(packs) == 0 {
 		return nil, Problem{Msg: fmt.Sprintf("capability %s is routed to no pack", c)}
+	}
+	r, err := s.prepare(ctx, packs, compiler, store, known)
+	if err != nil {
+		return nil, fmt.Errorf("capability %s: %w", c, err)
+	}
+	return r, nil
+}
+
+// prepare makes the query of some packs, or finds it.
+func (s *snapshot) prepare(ctx context.Context, packs []*pack, compiler *ast.Compiler, store storage.Store, known map[string]*route) (*route, error) {
+	r := &route{packs: packs}
+	var refs []string
+	for _, p := range packs {
+		r.refs = append(r.refs, writ.PackRef{ID: p.ID, Digest: p.digest})
+		refs = append(refs, "data.packs."+p.ID+".findings")
 	}
 	query := "x := [" + strings.Join(refs, ", ") + "]"
 	if same := known[query]; same != nil {
@@ -173,11 +197,8 @@ func (s *snapshot) route(ctx context.Context, c writ.CapabilityID, compiler *ast
 	}
 	var err error
 	r.query, err = rego.New(rego.Query(query), rego.Compiler(compiler), rego.Store(store), rego.StrictBuiltinErrors(true)).PrepareForEval(ctx)
-	if err != nil {
-		return nil, fmt.Errorf("capability %s: %w", c, err)
-	}
 	known[query] = r
-	return r, nil
+	return r, err
 }
 
 // warmUpTimeout is generous: nobody waits for the answer, and a busy machine

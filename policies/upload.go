@@ -109,7 +109,7 @@ func contents(f files, b []byte) (Contents, error) {
 	}
 	slices.SortFunc(packs, func(a, b *pack) int { return strings.Compare(a.ID, b.ID) })
 	for _, p := range packs {
-		c.Packs = append(c.Packs, writ.PackVer{ID: p.ID, Version: p.Version, Digest: p.digest})
+		c.Packs = append(c.Packs, p.ver())
 	}
 	if legible {
 		c.Policy = revision(packs)

@@ -149,7 +149,7 @@ func RecordOf(r writ.Receipt, opened []byte) (PolicyRecord, error) {
 		out.Rules = []string{}
 	}
 	if p.Outcome == writ.OutcomeOfAggregate {
-		out.Effect = "" // counted denials, not a decision
+		out.Effect = "" // counts, not a decision
 		return out, nil
 	}
 	var ev struct {

@@ -30,6 +30,9 @@ type Config struct {
 	Record      func(writ.Receipt) (PolicyRecord, error)
 	Explain     func(PolicyRecord) (any, error)
 	ExplainType reflect.Type
+	// Shadow is the packs in shadow, by id, and what was counted about them here
+	// and is not in the store yet.
+	Shadow func(writ.Tenant) (now []writ.PackVer, pending []writ.ShadowPack)
 	// Envelope renders a receipt as a DSSE envelope in JSON.
 	Envelope func(writ.Receipt) ([]byte, error)
 	// Evidence decrypts the evidence beside a receipt: the bytes whose SHA-256 the
@@ -45,7 +48,7 @@ type Config struct {
 // Capabilities are the verbs of this room.
 func Capabilities(cfg Config) []*writ.Capability {
 	return []*writ.Capability{
-		list(cfg), get(cfg), invoke(), policyInfo(cfg), explainPolicy(cfg), policyRecords(cfg), getReceipt(cfg), listReceipts(cfg), exportReceipts(cfg), readEvidence(cfg),
+		list(cfg), get(cfg), invoke(), policyInfo(cfg), explainPolicy(cfg), policyRecords(cfg), policyShadow(cfg), getReceipt(cfg), listReceipts(cfg), exportReceipts(cfg), readEvidence(cfg),
 	}
 }
 

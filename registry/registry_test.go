@@ -145,13 +145,13 @@ func TestCapabilityList(t *testing.T) {
 		ids = append(ids, string(c.ID))
 	}
 	want := []string{
-		"capability.get", "capability.invoke", "capability.list", "policy.explain", "policy.info", "policy.records", "receipt.evidence", "receipt.export", "receipt.get", "receipt.list",
+		"capability.get", "capability.invoke", "capability.list", "policy.explain", "policy.info", "policy.records", "policy.shadow", "receipt.evidence", "receipt.export", "receipt.get", "receipt.list",
 		"site.build", "site.drop",
 	}
 	if !slices.Equal(ids, want) {
 		t.Fatalf("got %q\nwant %q", ids, want)
 	}
-	build, drop := got.Capabilities[10], got.Capabilities[11]
+	build, drop := got.Capabilities[11], got.Capabilities[12]
 	if !slices.Equal(build.Agents, []writ.AgentID{"alpha", "beta", "gamma"}) || build.Safety != writ.SafetyDestructive || !build.Callable || build.Kind != "task" || build.Summary != "By alpha." {
 		t.Errorf("got %+v", build)
 	}
@@ -160,6 +160,34 @@ func TestCapabilityList(t *testing.T) {
 	}
 	if b := got.Capabilities[0]; b.Kind != "builtin" || b.Version != "1" || !b.Callable || b.Safety != writ.SafetyReadOnly {
 		t.Errorf("got %+v", b)
+	}
+}
+
+func TestPolicyShadow(t *testing.T) {
+	r := newRoom(t, nil)
+	r.refused(writ.CodeNotReady, "policy.shadow", &PolicyShadowArgs{})
+
+	now := []writ.PackVer{{ID: "freeze", Version: "1.0.0", Digest: "sha256:aa"}, {ID: "quiet", Version: "2.0.0", Digest: "sha256:bb"}}
+	pending := []writ.ShadowPack{{ID: "freeze", Digest: "sha256:aa", Since: 9000, Evaluated: 1, Changed: 1, Changes: []writ.ShadowChange{
+		{Rule: "freeze.frozen", From: writ.EffectAllow, To: writ.EffectDeny, Count: 1, Samples: []string{"cal_2"}},
+	}}}
+	r = newRoom(t, func(c *Config) {
+		c.Shadow = func(writ.Tenant) ([]writ.PackVer, []writ.ShadowPack) { return now, pending }
+	})
+	r.Seed(writ.ShadowKey, writ.ObjectShadow, writ.Shadow{Packs: []writ.ShadowPack{
+		{ID: "freeze", Digest: "sha256:aa", Since: 1000, Evaluated: 7, Failed: 2, Changed: 3, Changes: []writ.ShadowChange{
+			{Rule: "freeze.frozen", From: writ.EffectAllow, To: writ.EffectDeny, Count: 3, Samples: []string{"rcp_1"}},
+		}},
+		{ID: "enforced_since", Digest: "sha256:cc", Since: 1000, Evaluated: 7},
+	}})
+	want := PolicyShadow{Packs: []ShadowedPack{
+		{ID: "freeze", Version: "1.0.0", Digest: "sha256:aa", Since: "1970-01-01T00:00:01.000Z", Evaluated: 8, Failed: 2, Changed: 4, Changes: []ShadowedChange{
+			{Rule: "freeze.frozen", From: writ.EffectAllow, To: writ.EffectDeny, Count: 4, Samples: []string{"rcp_1", "cal_2"}},
+		}},
+		{ID: "quiet", Version: "2.0.0", Digest: "sha256:bb", Changes: []ShadowedChange{}},
+	}}
+	if got := body[PolicyShadow](t, r.must("policy.shadow", &PolicyShadowArgs{})); !reflect.DeepEqual(got, want) {
+		t.Errorf("got  %+v\nwant %+v", got, want)
 	}
 }
 

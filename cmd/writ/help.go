@@ -210,6 +210,7 @@ var examples = map[writ.CapabilityID]string{
 	"task.list":        `writ task list run_01M89R8763R5PGQGSMXGFWBA4N --state queued`,
 	"policy.explain":   `writ policy explain rcp_01M89R8763R5PGQGSMXGFWBA4N`,
 	"policy.records":   `writ policy records --capability task.claim --limit 50 -o json`,
+	"policy.shadow":    `writ policy shadow`,
 	"policy.list":      `writ policy list --limit 5`,
 	"policy.activate":  `writ policy activate sha256:4ca9f4fc0a9cdcf5a4b2bb9f3d8b8b1e6f7d2c0a9e5b4c3d2e1f0a9b8c7d6e5f`,
 	"policy.rollback":  `writ policy rollback`,

@@ -25,6 +25,7 @@ type rooms struct {
 	explain    func(registry.PolicyRecord) (any, error)
 	export     func(list []writ.Receipt, after, at int64, more bool) ([]byte, error)
 	evidence   func(writ.Receipt) ([]byte, error)
+	shadow     func(writ.Tenant) ([]writ.PackVer, []writ.ShadowPack)
 	minLease   int64
 	vet        func(sent []byte) (signer string, err error) // nil: bundles need no signature
 	tell       writ.Subscribers
@@ -66,7 +67,7 @@ func build(r rooms) (*writ.Registry, *gateway.Validator, error) {
 		PolicyInfo: r.policyInfo, PolicyInfoType: reflect.TypeFor[policies.Info](),
 		Record: r.record, Explain: r.explain, ExplainType: reflect.TypeFor[policies.Explanation](),
 		Schemas:  func(k *writ.Capability) (args, result writ.RawObject) { return validator.Schemas(k) },
-		Envelope: receipts.Envelope, Export: r.export, Evidence: r.evidence,
+		Envelope: receipts.Envelope, Export: r.export, Evidence: r.evidence, Shadow: r.shadow,
 	})...)
 	for _, k := range all {
 		builtin[k.ID] = true

@@ -282,6 +282,7 @@ func (d *Daemon) openDoor(context.Context) error {
 	reg, validator, err := build(rooms{
 		secret: agents.SecretsFrom(secret), policyInfo: func() any { return d.engine.Info() }, record: d.record, explain: d.explain, minLease: int64(d.cfg.MinLease),
 		export: d.export, vet: d.vet, evidence: d.evidence, tell: d.tell, roles: d.rolesConfig(),
+		shadow: func(t writ.Tenant) ([]writ.PackVer, []writ.ShadowPack) { return d.engine.Shadowed(), d.door.Shadow(t) },
 	})
 	if err != nil {
 		return err
@@ -304,6 +305,9 @@ func (d *Daemon) openLoops(ctx context.Context) error {
 	})
 	d.sweeper.Start()
 	d.onStop(func(context.Context) error { d.sweeper.Stop(); return nil })
+	shadows := guard.NewShadowWorker(d.door)
+	shadows.Start()
+	d.onStop(func(context.Context) error { shadows.Stop(); return nil })
 
 	if err := d.ensureOperator(ctx); err != nil {
 		return fmt.Errorf("operator session: %w", err)

@@ -174,6 +174,10 @@ func gauge(f func(context.Context) (float64, error)) func() float64 {
 
 // gauges adds what is read from the store when somebody scrapes.
 func (d *Daemon) gauges() {
+	count := func(n func() int64) func() float64 { return func() float64 { return float64(n()) } }
+	memo := d.engine.Memo()
+	d.telemetry.Counters("policy_memo_total", "Packs asked about a call, by whether what they said of the same before was remembered (hit) or they were evaluated (miss). Packs that are never remembered are not counted.",
+		"result", map[string]func() float64{"hit": count(memo.Hits), "miss": count(memo.Misses)})
 	d.telemetry.Gauge("outbox_facts", "Facts in the store that the ledger has not taken over.", gauge(func(ctx context.Context) (float64, error) {
 		head, err := d.store.Head(ctx, shard)
 		return float64(head.Backlog), err

@@ -8,7 +8,7 @@ import (
 
 // Door counts what the door decides.
 type Door struct {
-	capabilities, outcomes, guards, codes, reasons *labels
+	capabilities, outcomes, guards, codes, reasons, packs, effects *labels
 
 	calls     *prometheus.CounterVec
 	seconds   *prometheus.HistogramVec
@@ -16,6 +16,8 @@ type Door struct {
 	conflicts *prometheus.CounterVec
 	denials   *prometheus.CounterVec
 	shed      *prometheus.CounterVec
+	shadow    *prometheus.CounterVec
+	lost      *prometheus.CounterVec
 	inflight  prometheus.Gauge
 	warnings  *prometheus.CounterVec
 }
@@ -23,6 +25,7 @@ type Door struct {
 func newDoor(reg *prometheus.Registry) *Door {
 	d := &Door{
 		capabilities: newLabels(), outcomes: newLabels(), guards: newLabels(), codes: newLabels(), reasons: newLabels(),
+		packs: newLabels(), effects: newLabels(),
 		calls: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "writ_door_calls_total", Help: "Calls the door answered, by capability and outcome.",
 		}, []string{"capability", "outcome"}),
@@ -44,11 +47,17 @@ func newDoor(reg *prometheus.Registry) *Door {
 		warnings: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "writ_budget_warnings_total", Help: "Runs that reached a mark of their budget, by dimension and percent.",
 		}, []string{"dimension", "percent"}),
+		shadow: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "writ_policy_shadow_total", Help: "Decisions a pack in shadow was asked about, by what was enforced (from) and what it had been with the pack enforced as well (to).",
+		}, []string{"pack", "from", "to"}),
+		lost: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "writ_policy_shadow_lost_total", Help: "Decisions that packs in shadow were not asked about because too many waited (queue), or that one had no answer to (error).",
+		}, []string{"reason"}),
 		inflight: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "writ_door_inflight", Help: "Calls inside the door now.",
 		}),
 	}
-	reg.MustRegister(d.calls, d.seconds, d.tries, d.conflicts, d.denials, d.shed, d.inflight, d.warnings)
+	reg.MustRegister(d.calls, d.seconds, d.tries, d.conflicts, d.denials, d.shed, d.shadow, d.lost, d.inflight, d.warnings)
 	return d
 }
 
@@ -69,6 +78,14 @@ func (d *Door) Denial(code string) { d.denials.WithLabelValues(d.codes.of(code))
 
 // Shed counts one call that was refused for want of room.
 func (d *Door) Shed(reason string) { d.shed.WithLabelValues(d.reasons.of(reason)).Inc() }
+
+// Shadow counts one decision a pack in shadow had an answer to.
+func (d *Door) Shadow(pack, from, to string) {
+	d.shadow.WithLabelValues(d.packs.of(pack), d.effects.of(from), d.effects.of(to)).Inc()
+}
+
+// ShadowLost counts one it had none to.
+func (d *Door) ShadowLost(reason string) { d.lost.WithLabelValues(d.reasons.of(reason)).Inc() }
 
 // Inflight moves the number of calls inside the door.
 func (d *Door) Inflight(delta int) { d.inflight.Add(float64(delta)) }

@@ -45,6 +45,16 @@ func (t *Telemetry) Gauge(name, help string, read func() float64) {
 	t.reg.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "writ_" + name, Help: help}, read))
 }
 
+// Counters adds counters that are read when somebody looks, one for each value
+// of a label. name is without the prefix "writ_".
+func (t *Telemetry) Counters(name, help, label string, read map[string]func() float64) {
+	for value, f := range read {
+		t.reg.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{
+			Name: "writ_" + name, Help: help, ConstLabels: prometheus.Labels{label: value},
+		}, f))
+	}
+}
+
 // ObserveRequest counts one answered request.
 func (t *Telemetry) ObserveRequest(operation string, status int, took float64) {
 	t.http.observe(operation, status, took)

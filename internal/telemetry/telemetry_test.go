@@ -31,6 +31,8 @@ func TestDoorMetrics(t *testing.T) {
 	d.Shed("backlog")
 	r.Webhooks.Delivery("approval.requested", "delivered")
 	r.Webhooks.Delivery("approval.requested", "failed")
+	d.Shadow("change_freeze", "allow", "deny")
+	d.ShadowLost("queue")
 	text := scrape(t, r)
 	for _, want := range []string{
 		`writ_door_calls_total{capability="task.claim",outcome="ok"} 1`,
@@ -38,6 +40,8 @@ func TestDoorMetrics(t *testing.T) {
 		`writ_door_conflicts_total{guard="expect"} 1`,
 		`writ_door_denials_total{code="rbac_denied"} 1`,
 		`writ_door_shed_total{reason="backlog"} 1`,
+		`writ_policy_shadow_total{from="allow",pack="change_freeze",to="deny"} 1`,
+		`writ_policy_shadow_lost_total{reason="queue"} 1`,
 		`writ_door_inflight 1`,
 		`writ_webhook_deliveries_total{event="approval.requested",outcome="delivered"} 1`,
 		`writ_webhook_deliveries_total{event="approval.requested",outcome="failed"} 1`,
@@ -77,6 +81,18 @@ func TestSeriesAreBounded(t *testing.T) {
 	}
 	if !strings.Contains(text, `writ_http_requests_total{operation="task.claim",status="200"} 2`) {
 		t.Error("a value known before the bound was reached is no longer counted")
+	}
+}
+
+func TestCounters(t *testing.T) {
+	r := New()
+	r.Counters("policy_memo_total", "Packs.", "result", map[string]func() float64{
+		"hit": func() float64 { return 3 }, "miss": func() float64 { return 4 },
+	})
+	for _, want := range []string{`writ_policy_memo_total{result="hit"} 3`, `writ_policy_memo_total{result="miss"} 4`} {
+		if text := scrape(t, r); !strings.Contains(text, want) {
+			t.Errorf("metrics lack %q", want)
+		}
 	}
 }
 

@@ -156,7 +156,7 @@ func rowsOf(b []byte) map[string]string {
 
 func manifestOf(p policies.DraftPack) map[string]string {
 	return map[string]string{
-		"title": p.Title, "owner": p.Owner, "kind": p.Kind,
+		"title": p.Title, "owner": p.Owner, "kind": p.Kind, "stage": p.Stage, "memo": fmt.Sprint(!p.Forgets),
 		"match.capabilities": strings.Join(p.Capabilities, ", "), "effects": fmt.Sprint(p.Effects),
 		"adapts.package": p.Adapts, "adapts.entrypoints": strings.Join(p.Asks, ", "), "adapts.ignores": strings.Join(p.Ignores, ", "),
 	}

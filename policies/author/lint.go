@@ -50,6 +50,7 @@ func Lints() []Lint {
 		{"print-statement", Error, "print in a pack", "print while you work, in tests; remove it here", prints},
 		{"conflicting-values", Warning, "a helper with several values", "when two bodies hold at once the evaluation fails and the call is refused: use else, or make it a set", conflicting},
 		{"unindexable-guard", Warning, "a guard the rule index cannot use", "compare the field itself with a constant, or look it up: data.<pack>.config.table[input.call.capability]", unindexable},
+		{"whole-input", Warning, "the rules see all of the input", "name the parts they need: what sees everything, the time included, is evaluated anew for each call; memo: false in pack.yaml says that this is meant", wholeInput},
 		{"open-without-data", Error, "the pack lets the empty call through when its data is lost", "deny in a rule that needs no data: <pack>.incomplete", openWithoutData},
 		{"obligation-denies", Error, "an obligation that cannot be carried out", "the finding always denies: see the table of obligations in docs/policies.md for what there is, with which arguments and beside which effect", obligationDenies},
 		{"approval-nobody-decides", Error, "the rule asks people of whom nobody may decide", "name a role in roles that roles/policy.csv lets invoke approval.decide (for a human_action approval.respond), or give one of them that row", approvalNobodyDecides},

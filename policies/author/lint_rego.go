@@ -6,6 +6,8 @@ import (
 	"strings"
 
 	"github.com/open-policy-agent/opa/v1/ast"
+
+	"github.com/writ-gateway/writ/policies"
 )
 
 // Lints of what the rules say.
@@ -143,6 +145,27 @@ func unindexable(s *subject, report reporter) {
 			report(at(e.Location), "%s(…) of the input is compared with a constant", call[0].Value)
 		}
 	})
+}
+
+// wholeInput: a reference to the input itself, or to whichever part of it.
+func wholeInput(s *subject, report reporter) {
+	if s.Forgets {
+		return
+	}
+	compiled := s.draft.Compiler()
+	if compiled == nil {
+		return
+	}
+	for _, name := range slices.Sorted(maps.Keys(s.Modules)) {
+		for _, r := range compiled.Modules[name].Rules {
+			policies.WalkReads(r, func(ref ast.Ref) bool {
+				if ref.HasPrefix(ast.InputRootRef) && len(ref.ConstantPrefix()) == 1 {
+					report(at(ref[0].Location), "all of the input is read, and a part of it would do")
+				}
+				return false
+			})
+		}
+	}
 }
 
 func readsInput(x any) bool {
