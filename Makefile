@@ -51,7 +51,7 @@ check: gofumpt vet staticcheck opa-check opa-fmt opa-test author go-test alloc-t
 	@$(HAVE_CC) || echo "check: passed, but WITHOUT the race detector: there is no C compiler (gcc)"
 
 .PHONY: deps
-deps: deps-redis deps-gcc ## Find redis-server and gcc, or install them
+deps: deps-redis deps-gcc deps-openssl ## Find redis-server, gcc and openssl, or install them
 
 # Debian's redis-tools carries the server's binary under another name and starts no service.
 .PHONY: deps-redis
@@ -87,6 +87,21 @@ deps-gcc:
 	  echo "deps: no gcc: the tests run without the race detector; to have it:"; \
 	  echo "  sudo apt-get install -y --no-install-recommends gcc libc6-dev"; \
 	fi
+
+# The front page's commands are run as they are printed, and one of them makes a key.
+.PHONY: deps-openssl
+deps-openssl:
+	@set -e; \
+	if ! command -v openssl >/dev/null && [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	  echo "deps: installing openssl with apt-get"; \
+	  { $(APT) openssl; } >/dev/null; \
+	fi; \
+	if ! command -v openssl >/dev/null; then \
+	  echo "deps: no openssl; run this:"; \
+	  echo "  sudo apt-get install -y --no-install-recommends openssl"; \
+	  exit 1; \
+	fi; \
+	echo "deps: $$(openssl version | cut -d' ' -f1-2)"
 
 .PHONY: gofumpt
 gofumpt:

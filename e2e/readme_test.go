@@ -22,8 +22,8 @@ func TestReadmeCommandsWork(t *testing.T) {
 			script = append(script, block)
 		}
 	}
-	if len(script) != 3 {
-		t.Fatalf("found %d blocks of commands, want the operator's, the agent's and the verifier's", len(script))
+	if len(script) != 4 {
+		t.Fatalf("found %d blocks of commands, want the operator's, the agent's, the verifier's and the security team's", len(script))
 	}
 	dir := t.TempDir()
 	if err := os.Mkdir(filepath.Join(dir, "bin"), 0o755); err != nil {
@@ -46,7 +46,7 @@ func TestReadmeCommandsWork(t *testing.T) {
 	do("bin/writ", "demo", "--once", "--data", "./.writ", "--listen", "127.0.0.1:0")
 	newGateway(t, filepath.Join(dir, ".writ"))
 	out := do("sh", "-ec", strings.Join(script, "\n"))
-	for _, want := range []string{"token_file", "control            continue", "state             done", "verdict    ok"} {
+	for _, want := range []string{"token_file", "control            continue", "state             done", "verdict    ok", "0 would be otherwise", "verified with key  team-a"} {
 		if !strings.Contains(squeezed(out), squeezed(want)) {
 			t.Errorf("no %q in what the commands said:\n%s", want, out)
 		}
