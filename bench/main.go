@@ -30,6 +30,7 @@ var lines = []struct {
 	{"decision", (*bench).decision},
 	{"path", (*bench).path},
 	{"queue", (*bench).queue},
+	{"approve", (*bench).approve},
 }
 
 func main() {
