@@ -58,10 +58,18 @@ type PolicyRecord struct {
 	Code           writ.Code         `json:"code,omitempty" doc:"Why it was denied."`
 	Effect         writ.Effect       `json:"effect" doc:"What policy decided." enum:"allow,redact,require_approval,deny"`
 	Rules          []string          `json:"rule_ids" doc:"Rules that held, strongest first."`
+	Obliged        []RecordedDuty    `json:"obligations" doc:"What those rules asked the gateway to do."`
 	PolicyRevision string            `json:"policy_revision" doc:"Policies that decided."`
 	Input          writ.RawObject    `json:"input,omitempty" doc:"What they were shown. Absent: not replayable, see why_not."`
 	WhyNot         string            `json:"why_not,omitempty" doc:"Why the decision cannot be replayed."`
 	Agrees         *bool             `json:"agrees,omitempty" doc:"Whether the same policies still decide the same; absent when they are not held any more. False is an alarm: something was changed that must not be."`
+}
+
+// RecordedDuty is one obligation of a rule that held.
+type RecordedDuty struct {
+	Rule string         `json:"rule" doc:"Id of the rule."`
+	Type string         `json:"type" doc:"Kind of obligation."`
+	Args writ.RawObject `json:"args,omitempty" doc:"Its arguments, as the rule gave them."`
 }
 
 // PolicyRecordsArgs page through the decisions of the past.
@@ -148,13 +156,21 @@ func RecordOf(r writ.Receipt, opened []byte) (PolicyRecord, error) {
 	if out.Rules == nil {
 		out.Rules = []string{}
 	}
+	out.Obliged = []RecordedDuty{}
 	if p.Outcome == writ.OutcomeOfAggregate {
 		out.Effect = "" // counts, not a decision
 		return out, nil
 	}
 	var ev struct {
 		Object struct {
-			Record writ.RawObject `json:"policy_record"`
+			Record   writ.RawObject `json:"policy_record"`
+			Findings []struct {
+				Rule        string `json:"rule"`
+				Obligations []struct {
+					Type string         `json:"type"`
+					Args writ.RawObject `json:"args"`
+				} `json:"obligations"`
+			} `json:"findings"`
 		} `json:"object"`
 	}
 	switch {
@@ -168,6 +184,11 @@ func RecordOf(r writ.Receipt, opened []byte) (PolicyRecord, error) {
 		out.WhyNot = "policy was not asked, or an earlier version kept no record"
 	default:
 		out.Input = ev.Object.Record
+		for _, f := range ev.Object.Findings {
+			for _, o := range f.Obligations {
+				out.Obliged = append(out.Obliged, RecordedDuty{f.Rule, o.Type, o.Args})
+			}
+		}
 	}
 	return out, nil
 }

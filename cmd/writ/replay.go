@@ -33,6 +33,7 @@ type flip struct {
 	WasRules   []string          `json:"was_rules"`
 	Now        writ.Effect       `json:"now"`
 	NowRules   []string          `json:"now_rules"`
+	Less       bool              `json:"asks_for_less,omitempty"` // the effect is the same, and what must be done first is less
 
 	input writ.RawObject
 	found []writ.Finding
@@ -45,6 +46,7 @@ type record struct {
 	Capability writ.CapabilityID `json:"capability"`
 	Effect     writ.Effect       `json:"effect"`
 	Rules      []string          `json:"rule_ids"`
+	Obliged    []duty            `json:"obligations"`
 	Input      writ.RawObject    `json:"input"`
 	WhyNot     string            `json:"why_not"`
 	Agrees     *bool             `json:"agrees"`
@@ -56,10 +58,18 @@ type records struct {
 	More      bool     `json:"more"`
 }
 
-// allows says whether a flip lets something happen that did not happen by itself.
-func (f flip) allows() bool { return f.Now.Rank() < f.Was.Rank() }
+// allows says whether a flip lets something happen that did not happen by itself,
+// or for less than was asked for it.
+func (f flip) allows() bool { return f.Now.Rank() < f.Was.Rank() || f.Less }
 
 func (f flip) group() string {
+	if f.Now == f.Was {
+		what := "asks for other things"
+		if f.Less {
+			what = "ASKS FOR LESS"
+		}
+		return fmt.Sprintf("%s, but %s  %s  by %s", f.Now, what, f.Capability, strings.Join(either(f.NowRules, f.WasRules), ", "))
+	}
 	return fmt.Sprintf("%s → %s  %s  by %s", f.Was, f.Now, f.Capability, strings.Join(either(f.NowRules, f.WasRules), ", "))
 }
 
@@ -95,7 +105,8 @@ func policyReplayCommand() *cobra.Command {
 
 The gateway hands out what each decision was made on (no arguments, no texts of callers); the
 candidate judges it here. Newly allowed decisions stand first: they are what a careless change
-lets through. Reads leave no receipt and are not replayed. A decision that its own policies do
+lets through; then those for which it asks less (fewer people, a longer yes, fewer fields
+redacted). Reads leave no receipt and are not replayed. A decision that its own policies do
 not repeat is an alarm, whatever the candidate says.
 
 Exit codes: 0 done, 1 what --fail-on names happened, or an alarm, 2 wrong usage.`,
@@ -153,10 +164,11 @@ func replay(ctx context.Context, out io.Writer, cl *client.Client, o replayOptio
 			return nil
 		}
 		report.Replayed++
-		if now.Effect != r.Effect {
+		less, other := compareDuties(r.Obliged, dutiesOf(now.Findings))
+		if now.Effect != r.Effect || other && now.Effect != writ.EffectDeny {
 			report.Flips = append(report.Flips, flip{
 				Receipt: r.ReceiptID, Capability: r.Capability, At: r.At, Was: r.Effect, WasRules: r.Rules,
-				Now: now.Effect, NowRules: now.Rules(), input: r.Input, found: now.Findings,
+				Now: now.Effect, NowRules: now.Rules(), Less: less && now.Effect == r.Effect, input: r.Input, found: now.Findings,
 			})
 		}
 		return nil
@@ -165,7 +177,13 @@ func replay(ctx context.Context, out io.Writer, cl *client.Client, o replayOptio
 		return err
 	}
 	slices.SortStableFunc(report.Flips, func(a, b flip) int {
-		return (a.Now.Rank() - a.Was.Rank()) - (b.Now.Rank() - b.Was.Rank())
+		rank := func(f flip) int {
+			if f.Less {
+				return 0 // behind what is newly allowed, before what is newly asked for
+			}
+			return 2*(f.Now.Rank()-f.Was.Rank()) + 1
+		}
+		return rank(a) - rank(b)
 	})
 	if o.fixtures != "" {
 		if err := saveFixtures(o.fixtures, report.Flips); err != nil {
@@ -177,7 +195,7 @@ func replay(ctx context.Context, out io.Writer, cl *client.Client, o replayOptio
 	}
 	bad := len(report.Alarms) > 0
 	for _, f := range report.Flips {
-		bad = bad || o.failOn == "any" || o.failOn == "newly-allowed" && f.allows() || o.failOn == "newly-denied" && !f.allows()
+		bad = bad || o.failOn == "any" || o.failOn == "newly-allowed" && f.allows() || o.failOn == "newly-denied" && f.Now.Rank() > f.Was.Rank()
 	}
 	if bad {
 		return exitStatus(1)
@@ -256,7 +274,7 @@ func printReplay(out io.Writer, r replayReport, format string) error {
 	}
 	for _, g := range order {
 		mark := ""
-		if groups[g][0].allows() {
+		if f := groups[g][0]; f.Now.Rank() < f.Was.Rank() {
 			mark = "  NEWLY ALLOWED"
 		}
 		fmt.Fprintf(out, "\n%5d  %s%s\n", len(groups[g]), printable(g), mark)
