@@ -140,6 +140,11 @@ func TestACandidateIsRefused(t *testing.T) {
 		}
 		w.t, w.op.t = t, t
 		w.export()
+		text := string(caller{t: t, gw: w.gw[0]}.ok(200, "GET", "/metrics", nil).body)
+		if strings.Contains(text, `writ_policy_compiles_total{outcome="refused"} 0`) || !strings.Contains(text, "writ_policy_in_force_held 1\n") ||
+			!strings.Contains(text, "writ_policy_staged_bundles 0\n") {
+			t.Error("the metrics do not tell of it")
+		}
 	})
 }
 

@@ -43,7 +43,8 @@ type Daemon struct {
 	engine     *policies.Engine
 	vet        func(sent []byte) (signer string, err error)
 	failed     map[writ.BundleID]time.Time // did not compile here; used by whoever looks
-	proposed   []byte                      // the bundle this replica was started with, canonical
+	compiled   compiles
+	proposed   []byte // the bundle this replica was started with, canonical
 	blobs      *blobs.Dir
 	replica    string // among those of the store
 	integrator *ledger.Integrator

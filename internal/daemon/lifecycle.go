@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/writ-gateway/writ"
@@ -430,6 +431,7 @@ func (d *Daemon) holdReady(ctx context.Context, id writ.BundleID) error {
 		} else if err := d.keepBundle(ctx, canonical); err != nil {
 			return err
 		}
+		d.compiled.note(report.OK)
 		d.log.Info("policy bundle compiled", "digest", id.Digest(), "ready", report.OK, "ms", time.Since(start).Milliseconds(), "reason", report.Reason)
 	}
 	known := !d.failed[id].IsZero()
@@ -474,4 +476,15 @@ func reason(err error) string {
 		}
 		return r
 	}, text)
+}
+
+// compiles counts what became of compiling bundles here.
+type compiles struct{ ready, refused atomic.Int64 }
+
+func (c *compiles) note(ok bool) {
+	if ok {
+		c.ready.Add(1)
+	} else {
+		c.refused.Add(1)
+	}
 }

@@ -175,6 +175,23 @@ func gauge(f func(context.Context) (float64, error)) func() float64 {
 // gauges adds what is read from the store when somebody scrapes.
 func (d *Daemon) gauges() {
 	count := func(n func() int64) func() float64 { return func() float64 { return float64(n()) } }
+	d.telemetry.Counters("policy_compiles_total", "Policy bundles this replica compiled because they were staged or in force, by outcome: ready, or refused with a reason in the log and in policy.list.",
+		"outcome", map[string]func() float64{"ready": count(d.compiled.ready.Load), "refused": count(d.compiled.refused.Load)})
+	d.telemetry.Gauge("policy_staged_bundles", "Policy bundles that are staged and not in force.", gauge(func(ctx context.Context) (float64, error) {
+		staged := writ.Range{Index: writ.IndexStaged, Limit: writ.MaxStaged + 1}
+		s, err := d.store.Read(ctx, shard, writ.ReadSet{Ranges: []writ.Range{staged}})
+		return float64(len(s.Ranges[staged].Members)), err
+	}))
+	d.telemetry.Gauge("policy_in_force_held", "1 while this replica holds the policies and bindings in force, 0 while it must refuse calls until it has compiled them.", gauge(func(ctx context.Context) (float64, error) {
+		gate, ok, err := d.readGate(ctx)
+		if err != nil || !ok {
+			return 0, err
+		}
+		if _, held := d.engine.Under(gate.PolicyRevision, gate.BindingsRevision, 0); held {
+			return 1, nil
+		}
+		return 0, nil
+	}))
 	memo := d.engine.Memo()
 	d.telemetry.Counters("policy_memo_total", "Packs asked about a call, by whether what they said of the same before was remembered (hit) or they were evaluated (miss). Packs that are never remembered are not counted.",
 		"result", map[string]func() float64{"hit": count(memo.Hits), "miss": count(memo.Misses)})
