@@ -111,9 +111,10 @@ func inputAt(g *gateway, task writ.TaskID, nowMs int64) map[string]any {
 	type m = map[string]any
 	return m{
 		"agent": m{"id": plannerAgent, "domain": domain, "status": writ.AgentActive, "write_scope": []string{}},
-		"budget": m{writ.BudgetSteps: m{
-			"band": 0, "cost": 0, "fits": true, "limit": runSteps, "on_exceed": "hard_stop",
-		}},
+		"budget": m{
+			writ.BudgetSteps: m{"band": 0, "cost": 0, "fits": true, "limit": runSteps, "on_exceed": "hard_stop"},
+			writ.BudgetWall:  m{"band": 0, "cost": 0, "fits": true, "limit": writ.MaxRunMs, "on_exceed": "hard_stop"},
+		},
 		"call":      m{"capability": "task.enqueue", "class": writ.Ordinary, "safety": writ.SafetyMutating},
 		"env":       m{"now_ms": nowMs},
 		"labels":    []writ.Label{writ.LabelInternalSystem},
