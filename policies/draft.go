@@ -183,6 +183,9 @@ func (d *Draft) Permits(role writ.Role, c writ.CapabilityID) (permits, known boo
 	return permits, d.roles.may != nil && slices.Contains(d.governed, c)
 }
 
+// Governed lists the capabilities the source was examined for.
+func (d *Draft) Governed() []writ.CapabilityID { return d.governed }
+
 // Compiler holds the compiled packs; nil when they do not compile.
 func (d *Draft) Compiler() *ast.Compiler { return d.compiler }
 

@@ -91,9 +91,9 @@ var (
 	otherKind    = regexp.MustCompile(`cannot unmarshal !!\w+ .*into .*`)
 )
 
-// plainYAML says what is wrong with a file without naming types of this
+// PlainYAML says what is wrong with a file without naming types of this
 // program.
-func plainYAML(err error) error {
+func PlainYAML(err error) error {
 	t, ok := errors.AsType[*yaml.TypeError](err)
 	if !ok {
 		return errors.New(strings.TrimPrefix(err.Error(), "yaml: "))
@@ -120,7 +120,7 @@ func parseManifest(id string, b []byte) (*manifest, error) {
 	case errors.Is(err, io.EOF):
 		return nil, errors.New("is empty: want the one top key manifest, with id, version, title, owner, kind, match and effects")
 	case err != nil:
-		return nil, plainYAML(err)
+		return nil, PlainYAML(err)
 	}
 	if err := d.Decode(new(any)); !errors.Is(err, io.EOF) {
 		return nil, errors.New("holds more than one document")

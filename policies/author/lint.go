@@ -54,6 +54,7 @@ func Lints() []Lint {
 		{"open-without-data", Error, "the pack lets the empty call through when its data is lost", "deny in a rule that needs no data: <pack>.incomplete", openWithoutData},
 		{"obligation-denies", Error, "an obligation that cannot be carried out", "the finding always denies: see the table of obligations in docs/policies.md for what there is, with which arguments and beside which effect", obligationDenies},
 		{"approval-nobody-decides", Error, "the rule asks people of whom nobody may decide", "name a role in roles that roles/policy.csv lets invoke approval.decide (for a human_action approval.respond), or give one of them that row", approvalNobodyDecides},
+		{"unknown-capability", Error, "a name that is almost that of a capability", "mend the name; a pack is not asked about, and a row grants or denies nothing for, what no gateway has", unknownCapability},
 		{"unused-data", Warning, "a value in data.yaml that no rule reads", "remove it, or use it", unusedData},
 		{"yaml-boolean", Warning, "yes, no, on or off in data.yaml", "YAML 1.2 reads a text: write true or false, or put it in quotes", yamlBooleans},
 		{"test-package", Error, "a test file in another package", "tests stand in package packs.<pack>_test", testPackage},
@@ -61,6 +62,7 @@ func Lints() []Lint {
 		{"rule-without-fixture", Error, "no fixture is denied by the rule", "add fixtures/<pack>/<case>.yaml with its id in want.rules", ruleWithoutFixture},
 		{"missing-deny-fixture", Error, "no fixture is denied", "add one with want.effect: deny", func(s *subject, r reporter) { missingFixture(s, r, false) }},
 		{"missing-allow-fixture", Error, "no fixture is allowed", "add one with want.effect: allow, or nobody sees when the pack denies everything", func(s *subject, r reporter) { missingFixture(s, r, true) }},
+		{"fixture-not-routed", Error, "a fixture of a call the pack is never asked about", "mend its input.call.capability, or match.capabilities in pack.yaml", fixtureNotRouted},
 		{"unknown-fixture-rule", Error, "a fixture names a rule that does not exist", "mend the id in want.rules", unknownFixtureRule},
 		{"fixture-shape", Error, "a fixture that cannot be run", "a fixture has name, input (see schema/input.json) and want: {effect, rules, codes, obligations}", nil},
 		{"orphan-fixtures", Error, "fixtures of a pack that does not exist", "rename the directory, or remove it", nil},
@@ -75,7 +77,7 @@ func Lints() []Lint {
 func (t *Tree) Lint(ctx context.Context, o policies.Options) []Finding {
 	draft := policies.Examine(ctx, t.source, o)
 	out := t.withUnread(fromProblems(draft.Problems()))
-	out = append(out, t.orphans()...)
+	out = append(append(out, t.orphans()...), t.slipsInRows(draft)...)
 	for _, p := range draft.Packs() {
 		s := &subject{DraftPack: p, ctx: ctx, tree: t, draft: draft, tests: map[string]*ast.Module{}}
 		var bad []Finding

@@ -23,6 +23,8 @@ func TestTraps(t *testing.T) {
 		tests   = pack + "protected_paths_test.rego"
 		data    = pack + "data.yaml"
 		fixture = "fixtures/protected_paths/protected.yaml"
+
+		manifest = pack + "pack.yaml"
 	)
 	for _, tc := range []struct{ name, file, from, to, id, want string }{
 		// What fails open.
@@ -67,6 +69,10 @@ func TestTraps(t *testing.T) {
 		{"tests in the pack", tests, "package packs.protected_paths_test", "package packs.protected_paths", "test-package", tests + ":1:1"},
 		{"no fixture", fixture, "rules: [protected_paths.protected]", "rules: []", "rule-without-fixture", rego + ":31:1: no fixture expects protected_paths.protected"},
 		{"fixture of no rule", fixture, "[protected_paths.protected]", "[protected_paths.gone]", "unknown-fixture-rule", fixture + ":"},
+		{"a slip in the match", manifest, "\"task.*\"", "task.clame", "unknown-capability", manifest + ":"},
+		{"a slip in a prefix", manifest, "task.*", "taks.*", "unknown-capability", manifest + ":"},
+		{"a slip in a rule", rego, "", "\n_x if input.call.capability == \"task.enqueu\"\n", "unknown-capability", rego + ":64:32: task.enqueu is no capability; did you mean task.enqueue?"},
+		{"a fixture of another call", manifest, "\"task.*\"", "task.fail", "fixture-not-routed", fixture + ":1:1: the call is one of task.claim"},
 		{"fixture misspelt", fixture, "want:", "wants:", "fixture-shape", fixture + ":1"},
 		{"fixture with an unknown input", fixture, "run: {", "rum: {", "fixture-shape", fixture + ":1: input is not what packs are shown"},
 		{"fixture without a name", fixture, "name: ", "# ", "fixture-shape", fixture + ":1: name must say"},

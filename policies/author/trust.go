@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/writ-gateway/writ/policies"
 	"go.yaml.in/yaml/v3"
 )
 
@@ -31,7 +32,7 @@ func ReadTrust(b []byte, dir fs.FS) (Trust, error) {
 	d := yaml.NewDecoder(bytes.NewReader(b))
 	d.KnownFields(true)
 	if err := d.Decode(&t); err != nil {
-		return t, fmt.Errorf("the trust file: %s", firstLine(err))
+		return t, fmt.Errorf("the trust file: %w", policies.PlainYAML(err))
 	}
 	if len(t.Keys) == 0 {
 		return t, fmt.Errorf("the trust file has no keys; it looks like this: {keys: {team-a: {public_key: team-a.pub, packs: [protected_paths]}}}")
