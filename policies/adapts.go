@@ -79,7 +79,7 @@ func (a *adapts) check() error {
 		note(slices.Contains(names[:i], name), "adapts.entrypoints: %s is there twice", name)
 	}
 	for _, field := range a.Ignores {
-		note(!dotted.MatchString(field), "adapts.ignores: %q is not a field of their input, for example user.email", field)
+		note(!dotted.MatchString(strings.TrimSuffix(field, wholeObject)), "adapts.ignores: %q is not a field of their input, for example user.email, or user.* for what is read of user unseen", field)
 	}
 	return errors.Join(all...)
 }

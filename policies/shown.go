@@ -42,11 +42,30 @@ func (p *pack) shown() (schema, error) {
 	}
 	var all []error
 	for _, field := range p.Adapts.Ignores {
+		if strings.HasSuffix(field, wholeObject) {
+			if _, object := sub(s, strings.TrimSuffix(field, wholeObject))["properties"]; !object {
+				all = append(all, inPack(p.ID, "pack.yaml", fmt.Errorf("adapts.ignores: %s is for an object that %s writes out", field, hostInput)))
+			}
+			continue
+		}
 		if !ignore(s, field) {
 			all = append(all, inPack(p.ID, "pack.yaml", fmt.Errorf("adapts.ignores: %s is written out in %s, or is below a value there", field, hostInput)))
 		}
 	}
 	return s, errors.Join(all...)
+}
+
+// wholeObject ends an entry of adapts.ignores that is about all fields of an object:
+// somebody has looked at what their rules read of it unseen.
+const wholeObject = ".*"
+
+// sub is the part of a schema a field leads to; nil when there is none.
+func sub(s schema, field string) schema {
+	for step := range strings.SplitSeq(field, ".") {
+		properties, _ := s["properties"].(schema)
+		s, _ = properties[step].(schema)
+	}
+	return s
 }
 
 // shape is the schema of a term of _host_input.
@@ -139,37 +158,6 @@ func ignore(s schema, field string) bool {
 		}
 		field = rest
 	}
-}
-
-// readByName finds fields that are read by the name in a call, which the compiler
-// does not see: object.get(input.user, "name", "nobody").
-func (p *pack) readByName(s schema) error {
-	var all []error
-	look := func(call []*ast.Term, loc *ast.Location) {
-		if len(call) != 4 || call[0].Value.String() != "object.get" {
-			return
-		}
-		of, _ := call[1].Value.(ast.Ref)
-		if of.HasPrefix(ast.InputRootRef) && !has(s, of[1:], call[2]) {
-			all = append(all, at(loc, "reads %s of %s, which %s does not write out; add it there, or name it in adapts.ignores", call[2], of, hostInput))
-		}
-	}
-	for _, m := range p.vendored {
-		ast.NewGenericVisitor(func(x any) bool {
-			switch x := x.(type) {
-			case *ast.Expr:
-				if terms, ok := x.Terms.([]*ast.Term); ok {
-					look(terms, x.Location)
-				}
-			case *ast.Term:
-				if call, ok := x.Value.(ast.Call); ok {
-					look(call, x.Location)
-				}
-			}
-			return false
-		}).Walk(m)
-	}
-	return errors.Join(all...)
 }
 
 // has says whether a schema describes what a path and a key, or an array of

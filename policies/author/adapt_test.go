@@ -75,7 +75,7 @@ func TestInitAdapter(t *testing.T) {
 			"todo_parameters_exempt_roles", `["operator"]`, "todo_parameters_frozen", `["fs:repo/release/"]`,
 			"todo_review_object_paths", "input.scopes.requested", "todo_review_operation", `"UPDATE"`,
 			"todo_review_userInfo", `{"role": input.session.role}`,
-		}, "[]"},
+		}, "[review.userInfo.*]"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			made, source := adaptedTree(t, tc.from)
