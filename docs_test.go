@@ -114,8 +114,8 @@ func TestLifeOfACallIsInOrder(t *testing.T) {
 			})
 		}
 	}
-	if steps != 18 {
-		t.Errorf("the page tells of %d steps of the door's, want 18", steps)
+	if steps != 16 {
+		t.Errorf("the page tells of %d steps of the door's, want 16", steps)
 	}
 }
 

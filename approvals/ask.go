@@ -184,7 +184,7 @@ func exclude(c *writ.Call, s writ.Snapshot, a writ.Approval) ([]writ.PrincipalID
 }
 
 // Settle is guard.Approver's: see there.
-func (r Room) Settle(c *writ.Call, k *writ.Capability, s writ.Snapshot, sub writ.Subject, d writ.Decision) (tx writ.Tx, reply writ.Reply, met bool, err error) {
+func (r Room) Settle(c *writ.Call, k *writ.Capability, s writ.Snapshot, sub writ.Subject, d writ.Decision, holds func(writ.Vote) bool) (tx writ.Tx, reply writ.Reply, met bool, err error) {
 	a, asks, err := request(c, k, s, sub, d)
 	if err != nil {
 		return tx, reply, false, err
@@ -198,8 +198,10 @@ func (r Room) Settle(c *writ.Call, k *writ.Capability, s writ.Snapshot, sub writ
 		if !ok {
 			continue // nothing that still counts: ask
 		}
+		counted := old // without the votes of those who may not decide any more
+		counted.Votes = slices.DeleteFunc(slices.Clone(old.Votes), func(v writ.Vote) bool { return !holds(v) })
 		switch {
-		case old.State == writ.ApprovalApproved && covers(old, d.Needs) && old.MeetsAll(d.Needs) &&
+		case old.State == writ.ApprovalApproved && covers(old, d.Needs) && counted.MeetsAll(d.Needs) &&
 			(i == 0 || old.Remembered == ask.Scope && old.Uses < rememberable(d.Needs)):
 			behind, err := exclude(c, s, a)
 			if err != nil {

@@ -16,7 +16,11 @@
 //     yes with other arguments is a yes to another call, and a no to this one.
 package approvals
 
-import "github.com/writ-gateway/writ"
+import (
+	"strings"
+
+	"github.com/writ-gateway/writ"
+)
 
 // Config is what the room needs from outside.
 type Config struct {
@@ -30,6 +34,9 @@ type Config struct {
 	// Decode holds raw arguments to the schema of a capability, as the door
 	// does with those of a call.
 	Decode func(k *writ.Capability, raw []byte) (any, error)
+	// Work says which capabilities are work, whose arguments a person may agree to
+	// change. Default: run.… and task.….
+	Work func(writ.CapabilityID) bool
 	// Tell says who outside is told what becomes of approvals. Nil: nobody.
 	Tell writ.Subscribers
 }
@@ -51,7 +58,14 @@ type Waiter interface {
 type Room struct{ cfg Config }
 
 // New makes a Room.
-func New(cfg Config) Room { return Room{cfg} }
+func New(cfg Config) Room {
+	if cfg.Work == nil {
+		cfg.Work = func(id writ.CapabilityID) bool {
+			return strings.HasPrefix(string(id), "run.") || strings.HasPrefix(string(id), "task.")
+		}
+	}
+	return Room{cfg}
+}
 
 // Capabilities are the verbs of this room.
 func (r Room) Capabilities() []*writ.Capability {

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"maps"
 	"reflect"
+	"slices"
 	"testing"
 
 	"github.com/writ-gateway/writ"
@@ -22,6 +23,8 @@ type lab struct {
 	open  *writ.Capability     // one whose arguments people are shown all of
 	woken []writ.ApprovalState // what the waiting room was told, in order
 	waits []writ.ApprovalID    // what it was told to wait for
+
+	unbound []writ.PrincipalID // have lost the roles they had
 }
 
 // argsOf are the arguments of one of the lab's verbs.
@@ -66,6 +69,7 @@ func decode(k *writ.Capability, raw []byte) (any, error) {
 func newLab(t *testing.T) *lab {
 	l := &lab{T: t, World: writtest.New()}
 	l.room = approvals.New(approvals.Config{
+		Work:    func(id writ.CapabilityID) bool { return id != "thing.admin" },
 		Waiters: []approvals.Waiter{waiter{l}},
 		Validate: func(schema, value writ.RawObject) error {
 			if string(schema) == string(value) { // the one answer this schema knows
@@ -141,7 +145,7 @@ func (l *lab) settle(by writ.Caller, args argsOf, sub writ.Subject, needs ...wri
 		maps.Copy(s.Docs, more.Docs)
 		maps.Copy(s.Counters, more.Counters)
 	}
-	tx, reply, met, err := l.room.Settle(call, verb, s, sub, d)
+	tx, reply, met, err := l.room.Settle(call, verb, s, sub, d, func(v writ.Vote) bool { return !slices.Contains(l.unbound, v.Principal) })
 	if err != nil {
 		return settled{}, err
 	}

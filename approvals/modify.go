@@ -39,6 +39,10 @@ func (r Room) modified(op string, c *writ.Call, s writ.Snapshot, old writ.Approv
 		return decision("modify does not go with more budget, or with a question to a person")
 	case k == nil || k.Version != old.Version:
 		return decision("modify is not for a capability that has changed since: deny it, and let the call be made anew")
+	case !r.cfg.Work(old.Capability):
+		// Whom a role is given, which agent or policy is meant: there the arguments
+		// are who gains by it, and somebody could turn another's request to himself.
+		return decision("modify is for work only: runs, and what is done in them; deny this, and let it be asked anew")
 	case len(secrets(k.Args)) > 0:
 		return decision("modify is not for calls with secret arguments, which nobody is shown")
 	}
@@ -69,9 +73,15 @@ func (r Room) modified(op string, c *writ.Call, s writ.Snapshot, old writ.Approv
 	} else if same || ask.Request() == old.Request {
 		return writ.Approval{}, invalid(op, "/args", "are those that were asked for: approve it instead")
 	}
-	// Its labels are not known before the call is made and judged.
+	var more struct {
+		Labels []writ.Label `json:"labels"`
+	}
+	if err := json.Unmarshal(show, &more); err != nil {
+		return writ.Approval{}, writ.Fault(writ.CodeInternal, op, err)
+	}
 	return writ.Approval{
-		ID: writ.ApprovalID(c.NewID(writ.PrefixApproval, 0)), State: writ.ApprovalPending, Needs: old.Needs, Scope: old.Scope,
+		Labels: writ.JoinLabels(old.Labels, more.Labels), // at least these: the call is judged again when it is made
+		ID:     writ.ApprovalID(c.NewID(writ.PrefixApproval, 0)), State: writ.ApprovalPending, Needs: old.Needs, Scope: old.Scope,
 		Capability: old.Capability, Version: old.Version, Subject: old.Subject, Request: ask.Request(), Args: show, Run: old.Run, Task: old.Task,
 		Requester: old.Requester, Excluded: old.Excluded, MaxUses: old.MaxUses, Modified: old.ID, Policy: old.Policy,
 		ExpiresAt: old.ExpiresAt, CreatedAt: s.Now,

@@ -35,11 +35,17 @@ func (t *try) refused(ctx context.Context, err error) (writ.Reply, *writ.Receipt
 	for _, o := range t.d.cfg.Obligors {
 		o.Denied(t.call, t.snap, t.sub, t.dec, &tx)
 	}
-	if !t.counted && !t.d.denials.take(t.call.Caller.Tenant, t.call.Caller.Principal, time.Now()) {
-		if !tx.Empty() { // what follows from a denial does so without its receipt
+	if t.over || !t.counted && !t.d.denials.take(t.call.Caller.Tenant, t.call.Caller.Principal, time.Now()) {
+		t.over = true // a conflict is not another denial
+		if !tx.Empty() && t.d.denials.follow(tx.Ops, time.Now()) {
+			// What follows from a denial does so without its receipt, now and then.
 			t.guardStanding(&tx)
-			if _, ferr := t.store(ctx, tx); ferr != nil {
+			_, ferr := t.store(ctx, tx)
+			if _, again := ferr.(*errAgain); again {
 				return writ.Reply{}, nil, ferr
+			}
+			if ferr != nil {
+				t.d.cfg.Log.WarnContext(ctx, "what follows from a denial is not noted; another denial will", "capability", t.k.ID, "error", ferr)
 			}
 		}
 		return t.aggregated(ctx, e, "the principal has used up its receipts", nil)
@@ -153,6 +159,7 @@ type denials struct {
 	mu      sync.Mutex
 	buckets map[denier]*bucket
 	over    map[writ.Tenant]int64
+	follows map[string]time.Time // follow-ups of counted denials, and when they were noted last
 }
 
 type denier struct {
@@ -166,7 +173,26 @@ type bucket struct {
 }
 
 func newDenials(burst int, rate float64) *denials {
-	return &denials{burst: float64(burst), rate: rate, buckets: map[denier]*bucket{}, over: map[writ.Tenant]int64{}}
+	return &denials{burst: float64(burst), rate: rate, buckets: map[denier]*bucket{}, over: map[writ.Tenant]int64{}, follows: map[string]time.Time{}}
+}
+
+// followEvery is how often the same follow-up of denials that are only counted is
+// noted: a principal that is denied all the time costs the store no more.
+const followEvery = time.Second
+
+// follow says whether follow-ups are to be noted now.
+func (n *denials) follow(ops []writ.Op, now time.Time) (due bool) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if len(n.follows) > 10_000 {
+		clear(n.follows)
+	}
+	for _, o := range ops {
+		if name := string(o.Index) + " " + o.Member; now.Sub(n.follows[name]) >= followEvery {
+			n.follows[name], due = now, true
+		}
+	}
+	return due
 }
 
 // take says whether the principal may have a receipt of its own now.

@@ -122,7 +122,9 @@ func (t *try) settle(ctx context.Context) (use writ.Tx, waits writ.Reply, met bo
 	if err != nil {
 		return use, waits, false, err
 	}
-	return t.d.cfg.Approver.Settle(t.call, t.k, t.snap, t.sub, t.dec)
+	return t.d.cfg.Approver.Settle(t.call, t.k, t.snap, t.sub, t.dec, func(v writ.Vote) bool {
+		return t.rules.Bound(v.Principal, v.Role, t.call.Caller.Tenant)
+	})
 }
 
 // ask commits the request for approval, which is all that becomes of the call

@@ -40,7 +40,10 @@ func (t *try) limit(ctx context.Context) error {
 		}
 	}
 	if len(smaller) > 0 {
-		t.asked, t.limited = t.call.Args, smaller
+		if t.asked == nil {
+			t.asked = t.call.Args
+		}
+		t.limited = smaller
 		t.call.Args, t.call.Memo = args.Interface(), nil
 	}
 	return nil

@@ -81,8 +81,9 @@ type Approver interface {
 	// the use of the approval and becomes part of the call's own transaction.
 	// If not, tx (empty when people have been asked already) asks them and stops
 	// what must not go on meanwhile, and reply is what the caller gets. An error
-	// is a refusal: people have said no.
-	Settle(c *writ.Call, k *writ.Capability, s writ.Snapshot, sub writ.Subject, d writ.Decision) (tx writ.Tx, reply writ.Reply, met bool, err error)
+	// is a refusal: people have said no. holds says whether whoever cast a vote
+	// still has the role it was cast in.
+	Settle(c *writ.Call, k *writ.Capability, s writ.Snapshot, sub writ.Subject, d writ.Decision, holds func(writ.Vote) bool) (tx writ.Tx, reply writ.Reply, met bool, err error)
 }
 
 // Cosigner checks what callers sign with keys of their own. package receipts

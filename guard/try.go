@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"errors"
 	"math/rand/v2"
+	"slices"
 	"time"
 
 	"github.com/writ-gateway/writ"
@@ -23,6 +24,7 @@ type try struct {
 
 	held    []writ.Key // locked across this try
 	counted bool       // the denial has its place in the principal's bucket
+	over    bool       // the denial is counted beyond it
 
 	// Fresh on every try:
 	snap    writ.Snapshot
@@ -150,13 +152,7 @@ func (t *try) once(ctx context.Context) (writ.Reply, *writ.Receipt, error) {
 	if reply, receipt, done, err := t.replay(); done {
 		return reply, receipt, err
 	}
-	if err := t.judge(ctx); err != nil {
-		return t.refused(ctx, err)
-	}
-	if err := t.cosign(); err != nil {
-		return t.refused(ctx, err)
-	}
-	if err := t.limit(ctx); err != nil {
+	if err := t.judged(ctx); err != nil {
 		return t.refused(ctx, err)
 	}
 	tx, reply, err := t.k.Plan(t.call, t.snap, t.dec)
@@ -193,6 +189,39 @@ func (t *try) once(ctx context.Context) (writ.Reply, *writ.Receipt, error) {
 		return writ.Reply{}, nil, err
 	}
 	return t.commit(ctx, tx, reply, writ.OutcomeOfTransition)
+}
+
+// judged takes policy's decision and makes of the call what it obliges to. With
+// smaller arguments a call can be about other things than were read: these are
+// read, and then it is judged once more.
+func (t *try) judged(ctx context.Context) error {
+	if err := t.judge(ctx); err != nil {
+		return err
+	}
+	if err := t.cosign(); err != nil {
+		return err
+	}
+	if err := t.limit(ctx); err != nil || t.asked == nil {
+		return err
+	}
+	before := t.reads
+	if err := t.hops(ctx); err != nil || t.reads == before {
+		return err
+	}
+	if err := t.judge(ctx); err != nil {
+		return err
+	}
+	if err := t.cosign(); err != nil {
+		return err
+	}
+	limited := t.limited
+	if err := t.limit(ctx); err != nil {
+		return err
+	}
+	if !slices.Equal(limited, t.limited) {
+		return t.owes("policy limits a call further once it is limited", "operators: two rules cannot agree on this call; mend their packs")
+	}
+	return nil
 }
 
 // lockNamed takes the locks of the documents the capability says it will write.

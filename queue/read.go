@@ -107,7 +107,7 @@ func listCapability() *writ.Capability {
 		ID: "task.list", Summary: "List the tasks of a run, or those of any run that died.", Safety: writ.SafetyReadOnly,
 	}, writ.Verb[TaskListArgs]{
 		Reads:    listReads,
-		Describe: listed,
+		Describe: describeListed,
 		Plan:     listPlan,
 	})
 }
@@ -167,6 +167,24 @@ func listed(c *writ.Call, a *TaskListArgs, s writ.Snapshot) (writ.Subject, error
 		err = notFound(opList, "run")
 	}
 	return writ.Subject{Run: &writ.RunFacts{ID: r.ID, State: r.State}}, err
+}
+
+// describeListed is listed with the kinds of data in what is listed.
+func describeListed(c *writ.Call, a *TaskListArgs, s writ.Snapshot) (writ.Subject, error) {
+	sub, err := listed(c, a, s)
+	if err != nil {
+		return sub, err
+	}
+	for _, m := range s.Ranges[page(a)].Members {
+		t, ok, err := peek[writ.Task](s, writ.TaskKey(writ.TaskID(m.Name)))
+		if err != nil {
+			return sub, err
+		}
+		if ok {
+			sub.Labels = writ.JoinLabels(sub.Labels, t.Labels)
+		}
+	}
+	return sub, nil
 }
 
 func listPlan(c *writ.Call, a *TaskListArgs, s writ.Snapshot, _ writ.Decision) (writ.Tx, writ.Reply, error) {

@@ -23,9 +23,10 @@ func demoCommand() *cobra.Command {
 	var once bool
 	cmd := &cobra.Command{
 		Use: "demo", Short: "Play a short story on a gateway of its own, then keep serving", GroupID: "operate", Args: noArgs,
-		Long: `Start a gateway on this machine with the embedded store, let an operator, an
-orchestrator and two executors do a small piece of work through it, show what is
-refused, then export every receipt and verify the export offline.
+		Long: `Start a gateway on this machine with the embedded store and let an operator, an
+orchestrator, executors and a second person do a small piece of work through it:
+what is done, what is refused, and a risky call that waits until somebody agreed
+and then happens once. Then every receipt is exported and verified offline.
 
 It keeps serving afterwards; --once ends with exit code 0 instead.`,
 		RunE: func(c *cobra.Command, _ []string) error {
