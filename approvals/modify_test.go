@@ -227,6 +227,10 @@ func TestWhatIsNotModified(t *testing.T) {
 	at(t, decide(question, `{"what":"one"}`), writ.CodeInputInvalid, "/decision")
 	secret := l.asked(planner, doArgs{What: "all"}, need(nil))
 	at(t, decide(secret, `{"what":"one"}`), writ.CodeInputInvalid, "/decision")
+	l.open.ID = "thing.admin" // is no work: who gets what by it is not for approvers to say
+	admin := l.asked(planner, leased("admin"), need(nil))
+	at(t, decide(admin, `{"what":"one"}`), writ.CodeInputInvalid, "/decision")
+	l.open.ID = "thing.set"
 	before := l.asked(planner, leased("before"), need(nil))
 	l.open.Version = "2"
 	at(t, decide(before, `{"what":"one"}`), writ.CodeInputInvalid, "/decision")

@@ -27,7 +27,7 @@ func owing(t testing.TB) string {
   title: What this team wants done
   owner: team
   kind: guard
-  match: {capabilities: [run.seal, task.claim, task.complete, task.enqueue, task.get]}
+  match: {capabilities: [run.list, run.seal, task.claim, task.complete, task.enqueue, task.get]}
   effects: [allow, redact, require_approval, deny]
 `
 	s["packs/owed/data.yaml"] = "config: {lease_s: 60, hidden: [/args/email, /result]}\n"
@@ -52,6 +52,17 @@ findings contains {
 	"obligations": [{"type": "limit", "args": {"argument": "lease_ttl_s", "max": data.owed.config.lease_s}}],
 } if {
 	input.call.capability == "task.enqueue"
+}
+
+# METADATA
+# title: Short pages
+# description: No page of runs is longer than this team likes.
+# custom: {id: owed.page, severity: low, control: load}
+findings contains {
+	"rule": "owed.page", "effect": "allow", "code": "policy_denied", "message": "pages are short here",
+	"obligations": [{"type": "limit", "args": {"argument": "limit", "max": 2}}],
+} if {
+	input.call.capability == "run.list"
 }
 
 # METADATA
@@ -146,6 +157,13 @@ func TestWhatPolicyLimits(t *testing.T) {
 		ev := c.op.ok(200, "GET", "/v1/receipts/"+string(r.receipt())+"/evidence", nil)
 		if text := ev.str("text"); !strings.Contains(text, `"lease_ttl_s":300`) || !strings.Contains(text, `"limited":[{"argument":"lease_ttl_s","max":60}]`) || !strings.Contains(text, "owed.lease") {
 			t.Errorf("the evidence: %s", text)
+		}
+		for range 3 {
+			c.orc.ok(201, "POST", "/v1/runs", obj{"budget": obj{"steps": 5}})
+		}
+		page := c.orc.ok(200, "GET", "/v1/runs?limit=50", nil)
+		if runs, _ := page.at("runs").([]any); len(runs) != 2 || page.header.Get("Policy-Limited") != "limit=2" {
+			t.Errorf("a page of two has %d runs, limited %q", len(runs), page.header.Get("Policy-Limited"))
 		}
 		no := c.orc.refused(403, "policy_denied", "POST", "/v1/tasks", c.task("task-e", nil))
 		if !strings.Contains(no.str("hint"), "lease_ttl_s") || no.receipt() == "" {

@@ -37,7 +37,8 @@ func (t *try) refused(ctx context.Context, err error) (writ.Reply, *writ.Receipt
 	}
 	if t.over || !t.counted && !t.d.denials.take(t.call.Caller.Tenant, t.call.Caller.Principal, time.Now()) {
 		t.over = true // a conflict is not another denial
-		if !tx.Empty() && t.d.denials.follow(tx.Ops, time.Now()) {
+		t.noting = t.noting || t.d.denials.follow(tx.Ops, time.Now())
+		if t.noting && !tx.Empty() {
 			// What follows from a denial does so without its receipt, now and then.
 			t.guardStanding(&tx)
 			_, ferr := t.store(ctx, tx)

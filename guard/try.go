@@ -25,6 +25,7 @@ type try struct {
 	held    []writ.Key // locked across this try
 	counted bool       // the denial has its place in the principal's bucket
 	over    bool       // the denial is counted beyond it
+	noting  bool       // and what follows from it is noted nevertheless
 
 	// Fresh on every try:
 	snap    writ.Snapshot

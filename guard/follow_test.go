@@ -1,0 +1,84 @@
+package guard_test
+
+import (
+	"context"
+	"testing"
+	"time"
+
+	"github.com/writ-gateway/writ"
+	"github.com/writ-gateway/writ/guard"
+	"github.com/writ-gateway/writ/store"
+)
+
+// follower has something noted after every denial.
+type follower struct{}
+
+func (follower) Reads(*writ.Call, *writ.Capability, writ.Snapshot, writ.Subject) (writ.ReadSet, error) {
+	return writ.ReadSet{}, nil
+}
+
+func (follower) Facts(*writ.Call, *writ.Capability, writ.Snapshot, func() bool, *writ.Subject) error {
+	return nil
+}
+
+func (follower) Oblige(*writ.Call, *writ.Capability, writ.Snapshot, writ.Subject, *writ.Tx) (map[string]int64, []writ.BudgetWarning, error) {
+	return nil, nil, nil
+}
+
+func (follower) Denied(_ *writ.Call, s writ.Snapshot, _ writ.Subject, _ writ.Decision, tx *writ.Tx) {
+	tx.Index(writ.IndexTodo, "noted", s.Now)
+}
+
+// contested is a store in which others win the first commits without a fact.
+type contested struct {
+	store.Store
+	conflicts, commits int
+}
+
+func (c *contested) Commit(ctx context.Context, shard writ.Tenant, tx writ.Tx) (writ.Committed, error) {
+	c.commits++
+	if tx.Fact == nil && c.conflicts > 0 {
+		c.conflicts--
+		return writ.Committed{}, &store.Conflict{Guard: writ.GuardExpect, Name: string(writ.GateKey)}
+	}
+	return c.Store.Commit(ctx, shard, tx)
+}
+
+// What follows from denials beyond the bucket of receipts makes neither more of
+// them, however often it is tried, nor a commit for each.
+func TestFollowUpsOfCountedDenials(t *testing.T) {
+	st := &contested{}
+	w := newWorld(t, func(c *guard.Config) {
+		st.Store, c.Store = c.Store, st
+		c.Obligors = []guard.Obligor{follower{}}
+		c.DenialBurst, c.DenialPerSecond = 1, 0.0001
+	})
+	alice := w.session("alice")
+	w.law.deny["test.bump"] = writ.Finding{Rule: "p.rule", Effect: writ.EffectDeny, Code: "policy_denied"}
+	denied := func() {
+		t.Helper()
+		if _, _, err := w.call(alice, "test.bump", thingArgs{Run: runID(1)}, ""); err == nil {
+			t.Fatal("allowed")
+		}
+	}
+	denied() // has the one receipt there is
+	st.conflicts = 3
+	denied()
+	if st.conflicts != 0 {
+		t.Fatal("the follow-up was not tried again")
+	}
+	if err := w.door.FlushDenials(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	facts := w.facts()
+	if n := predicate(t, facts[len(facts)-1])["count"]; n != float64(1) {
+		t.Errorf("one denial beyond the bucket is receipted as %v", n)
+	}
+	before, began := st.commits, time.Now()
+	for range 50 {
+		denied()
+	}
+	if n, most := st.commits-before, 1+int(time.Since(began)/time.Second); n > most {
+		t.Errorf("50 denials beyond the bucket made %d commits, want %d at most", n, most)
+	}
+}
