@@ -18,7 +18,7 @@ func TestReadmeCommandsWork(t *testing.T) {
 	}
 	var script []string
 	for i, block := range strings.Split(string(text), "\n```\n") {
-		if i%2 == 1 && strings.Contains(block, "bin/writ ") && !strings.Contains(block, "serve ") {
+		if i%2 == 1 && (strings.Contains(block, "bin/writ ") || strings.Contains(block, "writ policy init ")) && !strings.Contains(block, "serve ") {
 			script = append(script, block)
 		}
 	}
