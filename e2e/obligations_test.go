@@ -195,6 +195,13 @@ func TestWhatPolicyRedacts(t *testing.T) {
 		if strings.Contains(string(r.body), "hello") || r.str("state") != "pending" || !strings.Contains(string(r.body), "pii.chat.message") {
 			t.Errorf("the auditor: %s", r)
 		}
+		done := c.enqueue("told", obj{"lease_ttl_s": 60, "summary": "ada wants", "labels": []string{"pii.chat.metadata"}})
+		for path, what := range map[string]string{"/v1/tasks/" + done: `"/args", "/summary"`, "/v1/tasks?run_id=" + c.run: `"/tasks/*/summary"`} {
+			r = auditor.ok(200, "GET", path, nil)
+			if r.header.Get("Policy-Redacted") != what || strings.Contains(string(r.body), "ada wants") || !strings.Contains(string(r.body), done) {
+				t.Errorf("the auditor at %s, without %s: %s", path, r.header.Get("Policy-Redacted"), r)
+			}
+		}
 		r = auditor.both("GET", "/v1/approvals", nil, "approval.list", obj{}, "Policy-Redacted", `"/approvals/*/args"`, "redacted")
 		if strings.Contains(string(r.body), "hello") || !strings.Contains(string(r.body), wait.str("approval_id")) {
 			t.Errorf("the auditor: %s", r)

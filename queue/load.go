@@ -73,6 +73,10 @@ func owns(c writ.Caller, r writ.Run) bool {
 	return false
 }
 
+// reads says whether a caller may read all there is to a run's tasks: who
+// manages it, and auditors. What auditors are not to see of it, policy masks.
+func reads(c writ.Caller, r writ.Run) bool { return owns(c, r) || c.Role == writ.RoleAuditor }
+
 // callerAgent names the document of the agent the session is bound to.
 func callerAgent(c *writ.Call) []writ.Key {
 	if c.Caller.Agent == "" {

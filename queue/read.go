@@ -35,8 +35,8 @@ func getCapability() *writ.Capability {
 
 const opGet = "queue.Get"
 
-// getPlan shows a task whole to those who manage its run and to its holder
-// (who gets no result), and without contents to executors that could take it.
+// getPlan shows a task whole to those who manage its run, to auditors and to its
+// holder (who gets no result), and without contents to executors that could take it.
 func getPlan(c *writ.Call, a *TaskGetArgs, s writ.Snapshot, _ writ.Decision) (writ.Tx, writ.Reply, error) {
 	refuse := func(err error) (writ.Tx, writ.Reply, error) { return writ.Tx{}, writ.Reply{}, err }
 	t, version, err := loadTask(opGet, s, a.Task)
@@ -51,14 +51,14 @@ func getPlan(c *writ.Call, a *TaskGetArgs, s writ.Snapshot, _ writ.Decision) (wr
 	if err != nil {
 		return refuse(err)
 	}
-	manages := owns(c.Caller, r)
+	whole := reads(c.Caller, r)
 	holds := t.Lease != nil && t.Lease.Session == c.Caller.Session
 	fits := c.Caller.Role == writ.RoleExecutor && bound && unfit(agent, t) == ""
-	if !manages && !holds && !fits {
+	if !whole && !holds && !fits {
 		return refuse(notFound(opGet, "task"))
 	}
 	v := viewOf(t, version)
-	if manages || holds {
+	if whole || holds {
 		v.Args = t.Args
 	}
 	if t.Lease != nil {
@@ -74,7 +74,7 @@ func getPlan(c *writ.Call, a *TaskGetArgs, s writ.Snapshot, _ writ.Decision) (wr
 	}
 	for _, m := range s.Ranges[refusers(t.ID)].Members {
 		_, agent, _ := strings.Cut(m.Name, " ") // see writ.Refuser
-		if id := writ.AgentID(agent); manages && !slices.Contains(v.RefusedTo, id) {
+		if id := writ.AgentID(agent); whole && !slices.Contains(v.RefusedTo, id) {
 			v.RefusedTo = append(v.RefusedTo, id)
 		}
 	}
@@ -82,7 +82,7 @@ func getPlan(c *writ.Call, a *TaskGetArgs, s writ.Snapshot, _ writ.Decision) (wr
 	if err != nil {
 		return refuse(err)
 	}
-	if ok && manages {
+	if ok && whole {
 		v.Result = result.Result
 	}
 	return writ.Tx{}, writ.Reply{Outcome: writ.OutcomeDone, Body: v, ETag: version}, nil
@@ -163,7 +163,7 @@ func listed(c *writ.Call, a *TaskListArgs, s writ.Snapshot) (writ.Subject, error
 			"name a run of your own in run_id")
 	}
 	r, err := loadRun(opList, s, a.Run)
-	if err == nil && !owns(c.Caller, r) {
+	if err == nil && !reads(c.Caller, r) {
 		err = notFound(opList, "run")
 	}
 	return writ.Subject{Run: &writ.RunFacts{ID: r.ID, State: r.State}}, err

@@ -11,7 +11,7 @@ type TaskView struct {
 	Key          string            `json:"key" doc:"Name of the task, unique in its run."`
 	Summary      string            `json:"summary,omitempty" doc:"One line for people."`
 	Capability   writ.CapabilityID `json:"capability" doc:"What the task asks an agent to do."`
-	Args         writ.RawObject    `json:"args,omitempty" doc:"Arguments for the capability; shown to the holder and to those who manage the run."`
+	Args         writ.RawObject    `json:"args,omitempty" doc:"Arguments for the capability; shown to the holder, to auditors and to those who manage the run."`
 	Labels       []writ.Label      `json:"labels" doc:"What kinds of data the task carries."`
 	Domain       string            `json:"required_domain" doc:"Domain an agent must have to take the task."`
 	Agents       []writ.AgentID    `json:"required_agents,omitempty" doc:"If present, only these agents may take the task."`
@@ -29,10 +29,10 @@ type TaskView struct {
 	WaitsFor     writ.ApprovalID   `json:"waits_for,omitempty" doc:"Approval the task is parked for."`
 	CancelAt     string            `json:"cancel_requested_at,omitempty" doc:"When somebody asked the holder to stop."`
 	BlockedOn    []writ.TaskID     `json:"blocked_on,omitempty" doc:"Running tasks whose write scopes this task waits for."`
-	RefusedTo    []writ.AgentID    `json:"refused_to,omitempty" doc:"Agents that asked for the task and that policy refused it to, for example because it writes outside their write scope: it is set aside until another agent asks or policy changes. The receipts of the run's denials name the rule. Shown by task.get to those who manage the run."`
+	RefusedTo    []writ.AgentID    `json:"refused_to,omitempty" doc:"Agents that asked for the task and that policy refused it to, for example because it writes outside their write scope: it is set aside until another agent asks or policy changes. The receipts of the run's denials name the rule. Shown by task.get to auditors and to those who manage the run."`
 	Lease        *TaskLease        `json:"lease,omitempty" doc:"Who holds the task."`
 	Pct          *int64            `json:"progress_pct,omitempty" doc:"Progress the holder last reported, in percent."`
-	Result       writ.RawObject    `json:"result,omitempty" doc:"What the task gave; shown to those who manage the run."`
+	Result       writ.RawObject    `json:"result,omitempty" doc:"What the task gave; shown to auditors and to those who manage the run."`
 	Failure      *TaskFailure      `json:"failure,omitempty" doc:"Why the last attempt ended without a result."`
 	CreatedAt    string            `json:"created_at" doc:"When the task was enqueued."`
 	UpdatedAt    string            `json:"updated_at" doc:"When the task last changed."`

@@ -25,6 +25,5 @@ Who is bound, where that is said and by whom; and what somebody may do, row by r
   writ role permissions                      # what may I do?
 
 What is bound and unbound here stays when another bundle becomes active. Nobody can give himself a
-role he does not have. As shipped everybody has every role but operator's, so that one machine works
-at once: close what matters, then look at writ role list --role R. No call leaves the gateway without
-an operator: the principal operator is whoever may read operator.token, and keeps the role.`
+role he does not have. As shipped everybody has every role, so that one machine works at once: close
+what matters, then look at writ role list --role R. No call leaves the gateway without an operator: the principal operator is whoever may read operator.token, and keeps the role.`
