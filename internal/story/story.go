@@ -99,6 +99,7 @@ func (s *Story) sessions(ctx context.Context) {
 		{"press", "press-writer", "executor"},
 		{"mailer", "mailer", "executor"},
 		{"alice", "", "approver"},
+		{"planner-2", "", "approver"},
 	} {
 		var opened struct {
 			SessionID string `json:"session_id"`
@@ -106,7 +107,8 @@ func (s *Story) sessions(ctx context.Context) {
 		}
 		body := args{"principal": p.agent, "kind": "agent", "role": p.role, "agent_id": p.agent, "heartbeat_ttl_s": 300}
 		if p.agent == "" {
-			body = args{"principal": p.name, "kind": "human", "role": p.role}
+			// planner-2 is the planner once more, as one who may decide.
+			body = args{"principal": strings.TrimSuffix(p.name, "-2"), "kind": "human", "role": p.role}
 		}
 		s.allowed(ctx, "operator", "session.open", p.name, body, &opened)
 		if s.err != nil {
@@ -192,7 +194,8 @@ func (s *Story) risky(ctx context.Context, run string) {
 	if s.err != nil {
 		return
 	}
-	s.refused(ctx, "the one who asks wants to decide", "planner", "approval.decide", args{"approval_id": id, "decision": "approve"}, writ.CodeRBAC)
+	s.refused(ctx, "an orchestrator wants to decide", "planner", "approval.decide", args{"approval_id": id, "decision": "approve"}, writ.CodeRBAC)
+	s.refused(ctx, "the one who asked, as approver", "planner-2", "approval.decide", args{"approval_id": id, "decision": "approve"}, writ.CodeSoD)
 	s.allowed(ctx, "alice", "approval.decide", "approve", args{"approval_id": id, "decision": "approve", "reason": "the list is right"}, nil)
 	var t, again struct {
 		TaskID string `json:"task_id"`
