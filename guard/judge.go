@@ -178,7 +178,7 @@ func (t *try) warn(ctx context.Context, reply *writ.Reply) {
 // denied makes the refusal of a decision: the strongest finding names the code.
 func denied(d writ.Decision) *writ.Error {
 	e := &writ.Error{Code: writ.CodePolicy, Op: "guard.judge", Msg: "policy denies this call", Rules: d.Rules()}
-	e.Hint = "read the rules named in rule_ids in the packs of policy.info"
+	e.Hint = "rule_ids names the rules; operators and auditors see with policy.explain of this receipt which line of them held"
 	if len(d.Findings) > 0 {
 		f := d.Findings[0]
 		if c := writ.Code(f.Code); c.Receipted() {

@@ -54,6 +54,7 @@ func render(w io.Writer, format string, raw json.RawMessage) error {
 			fmt.Fprintf(t, "no %s\n", printable(strings.ReplaceAll(f.name, "_", " ")))
 		case isList && len(rows) > 0 && isObject(rows[0]) && len(obj) <= 4:
 			table(t, rows)
+			changes(t, rows)
 		case fitsLine(f.value):
 			plain = append(plain, f)
 		default:
@@ -143,6 +144,29 @@ func shortened(v any) any {
 		return out
 	}
 	return v
+}
+
+// changes prints below a table what its rows say in detail about changes, each
+// with the id of its row.
+func changes(t io.Writer, rows []any) {
+	var all []any
+	for _, r := range rows {
+		obj, _ := r.(object)
+		list, _ := obj.get("changes").([]any)
+		for _, c := range list {
+			if change, ok := c.(object); ok {
+				row := append(object{{"id", obj.get("id")}}, change...)
+				if samples, _ := change.get("samples").([]any); len(samples) > 0 {
+					row = append(row, member{"sample", samples[0]})
+				}
+				all = append(all, row)
+			}
+		}
+	}
+	if len(all) > 0 {
+		fmt.Fprintln(t)
+		table(t, all)
+	}
 }
 
 // table prints the scalar fields of a list of objects as columns.

@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"encoding/json"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -66,5 +67,21 @@ func TestEmptyListsSaySo(t *testing.T) {
 		if got := rendered(t, raw); got != want {
 			t.Errorf("%s: got %q, want %q", raw, got, want)
 		}
+	}
+}
+
+// Below a table stands which rules would have changed what.
+func TestChangesBelowATable(t *testing.T) {
+	var b bytes.Buffer
+	raw := `{"packs":[{"id":"a","changed":2,"changes":[{"rule":"a.one","from":"allow","to":"deny","count":2,"samples":["rcp_1"]}]},{"id":"b","changed":0}]}`
+	if err := render(&b, "table", json.RawMessage(raw)); err != nil {
+		t.Fatal(err)
+	}
+	var lines []string
+	for line := range strings.Lines(b.String()) {
+		lines = append(lines, strings.Join(strings.Fields(line), " "))
+	}
+	if want := []string{"ID CHANGED", "a 2", "b 0", "", "ID RULE FROM TO COUNT SAMPLE", "a a.one allow deny 2 rcp_1"}; !slices.Equal(lines, want) {
+		t.Errorf("got %q", lines)
 	}
 }

@@ -49,7 +49,9 @@ func compareDuties(was, now []duty) (less, other bool) {
 	return less, other
 }
 
-func equalArgs(a, b map[string]any) bool { return len(a) == 0 && len(b) == 0 || reflect.DeepEqual(a, b) }
+func equalArgs(a, b map[string]any) bool {
+	return len(a) == 0 && len(b) == 0 || reflect.DeepEqual(a, b)
+}
 
 // atLeastAs says whether n asks for everything w asked for.
 func atLeastAs(w, n duty) bool {
