@@ -98,8 +98,8 @@ func TestDecidingByTheModel(t *testing.T) {
 				}
 			},
 			"vote": func(rt *rapid.T) {
-				if len(all) == 0 {
-					rt.Skip()
+				if len(all) == 0 { // nothing to vote on yet
+					return
 				}
 				c, person := rapid.SampledFrom(all).Draw(rt, "approval"), people.Draw(rt, "person")
 				decision := rapid.SampledFrom([]string{"approve", "deny"}).Draw(rt, "decision")
@@ -116,8 +116,8 @@ func TestDecidingByTheModel(t *testing.T) {
 			"modify": func(rt *rapid.T) {
 				from, to := what.Draw(rt, "from"), what.Draw(rt, "to")
 				c, person := last[from], people.Draw(rt, "person")
-				if c == nil {
-					rt.Skip()
+				if c == nil { // was never asked for
+					return
 				}
 				want := decides(c, person)
 				switch {

@@ -209,22 +209,7 @@ func TestOneUseUnderLoad(t *testing.T) {
 		orc := w.session("planner", writ.RoleOrchestrator, "planner")
 		body := obj{"title": "once", "budget": obj{"steps": 9}}
 		w.alice().approve(orc.waits("POST", "/v1/runs", body))
-		var wg sync.WaitGroup
-		var mu sync.Mutex
-		got := map[int]int{}
-		for i := range 16 {
-			gw := w.gw[i%len(w.gw)]
-			wg.Go(func() {
-				r, err := orc.at(gw).try("POST", "/v1/runs", body)
-				mu.Lock()
-				defer mu.Unlock()
-				if err != nil {
-					t.Error(err)
-				}
-				got[r.status]++
-			})
-		}
-		wg.Wait()
+		got := w.race(16, orc, "POST", "/v1/runs", body)
 		if got[201] != 1 || got[202] != 15 {
 			t.Errorf("answers by status: %v, want one 201 and fifteen 202", got)
 		}

@@ -174,24 +174,7 @@ func TestKilledBetweenReserveAndSettle(t *testing.T) {
 		if got := w.budget(c.run)["storage_write_bytes"]; got.Reserved != 48<<10 {
 			t.Fatalf("got %+v", got)
 		}
-		restart := func() {
-			for _, g := range w.gw {
-				g.kill()
-			}
-			if w.redis != nil {
-				w.redis.Restart()
-			}
-			for _, g := range w.gw {
-				g.start()
-			}
-			for _, g := range w.gw {
-				within(t, 20*time.Second, "the gateway is ready", func() bool {
-					r, err := caller{t: t, gw: g}.try("GET", "/readyz", nil)
-					return err == nil && r.status == 200
-				})
-			}
-		}
-		restart()
+		w.crash()
 		if got := w.budget(c.run)["steps"]; got.Reserved != 1 || got.Consumed != 1 {
 			t.Fatalf("after a crash: %+v", got)
 		}
@@ -201,7 +184,7 @@ func TestKilledBetweenReserveAndSettle(t *testing.T) {
 			t.Fatalf("got %+v", got)
 		}
 		c.orc.ok(200, "POST", "/v1/runs/"+c.run+"/cancel", nil)
-		restart() // most likely before it is settled
+		w.crash() // most likely before it is settled
 		within(t, 20*time.Second, "the child is settled", func() bool { return w.budget(root)["steps"].Reserved == 0 })
 		got = w.budget(root)
 		if s, b := got["steps"], got["storage_write_bytes"]; s.Consumed != 2 || b.Consumed != int64(len(`{"ref":"main"}`)+len(`{"ok":true}`)) {

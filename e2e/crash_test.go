@@ -108,12 +108,7 @@ func (c *crowd) round(t *testing.T, round int, rng *rand.Rand) {
 	close(stop)
 	wg.Wait()
 	victim.start()
-	for _, g := range c.gw {
-		within(t, 20*time.Second, "the gateway is ready", func() bool {
-			r, err := caller{t: t, gw: g}.try("GET", "/readyz", nil)
-			return err == nil && r.status == 200
-		})
-	}
+	c.ready()
 	t.Logf("round %d: killed after %v with %d calls accepted, %d open", round, moment, len(c.accepted)-before, len(c.open))
 	c.settle(t)
 	c.account(t, before)

@@ -153,15 +153,7 @@ func TestF4T4KilledBetweenSteps(t *testing.T) {
 		crash := func(r reply) reply {
 			t.Helper()
 			acknowledged[r.receipt()] = r.call
-			for _, g := range w.gw {
-				g.kill()
-			}
-			if w.redis != nil {
-				w.redis.Restart()
-			}
-			for _, g := range w.gw {
-				g.start()
-			}
+			w.crash()
 			return r
 		}
 		task := crash(c.orc.ok(201, "POST", "/v1/tasks", c.task("one", nil))).str("task_id")

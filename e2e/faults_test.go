@@ -203,11 +203,7 @@ func TestRedisGoesAndComesBack(t *testing.T) {
 		nobody.ok(200, "GET", "/healthz", nil)
 	}
 	w.redis.Restart()
-	for _, g := range w.gw {
-		within(t, 15*time.Second, "the gateway is ready again", func() bool {
-			return caller{t: t, gw: g}.do("GET", "/readyz", nil).status == 200
-		})
-	}
+	w.ready()
 	c.builder.complete(c.builder.claim(task))
 	c.orc.at(w.last()).ok(201, "POST", "/v1/tasks", c.task("two", nil))
 	w.audit()

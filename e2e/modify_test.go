@@ -58,22 +58,7 @@ func TestAPersonAgreesToLess(t *testing.T) {
 		args, _ := orc.at(w.last()).ok(200, "GET", "/v1/approvals/"+next, nil).at("args").(map[string]any)
 		orc.refused(422, writ.CodeIdempotency, "POST", "/v1/runs", args, "Idempotency-Key", "k1")
 
-		var wg sync.WaitGroup
-		var mu sync.Mutex
-		got := map[int]int{}
-		for i := range 8 {
-			gw := w.gw[i%len(w.gw)]
-			wg.Go(func() {
-				r, err := orc.at(gw).try("POST", "/v1/runs", args)
-				mu.Lock()
-				defer mu.Unlock()
-				if err != nil {
-					t.Error(err)
-				}
-				got[r.status]++
-			})
-		}
-		wg.Wait()
+		got := w.race(8, orc, "POST", "/v1/runs", args)
 		if got[201] != 1 || got[202] != 7 {
 			t.Errorf("answers by status: %v, want one 201 and seven 202", got)
 		}

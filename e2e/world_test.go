@@ -4,7 +4,9 @@ import (
 	"fmt"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
+	"time"
 
 	"github.com/writ-gateway/writ"
 	"github.com/writ-gateway/writ/store/redisstore/redistest"
@@ -17,6 +19,55 @@ type world struct {
 	redis *redistest.Server // nil on the embedded store
 	gw    []*gateway
 	op    caller
+}
+
+// crash kills every gateway, and the store with them, and waits until all are
+// ready again.
+func (w *world) crash() {
+	w.t.Helper()
+	for _, g := range w.gw {
+		g.kill()
+	}
+	if w.redis != nil {
+		w.redis.Restart()
+	}
+	for _, g := range w.gw {
+		g.start()
+	}
+	w.ready()
+}
+
+// ready waits until every gateway is.
+func (w *world) ready() {
+	w.t.Helper()
+	for _, g := range w.gw {
+		within(w.t, 20*time.Second, "the gateway is ready", func() bool {
+			r, err := caller{t: w.t, gw: g}.try("GET", "/readyz", nil)
+			return err == nil && r.status == 200
+		})
+	}
+}
+
+// race makes the same call n times at once, at all gateways, and counts the
+// answers by status.
+func (w *world) race(n int, by caller, method, path string, body obj) map[int]int {
+	w.t.Helper()
+	var wg sync.WaitGroup
+	var mu sync.Mutex
+	got := map[int]int{}
+	for i := range n {
+		wg.Go(func() {
+			r, err := by.at(w.gw[i%len(w.gw)]).try(method, path, body)
+			mu.Lock()
+			defer mu.Unlock()
+			if err != nil {
+				w.t.Error(err)
+			}
+			got[r.status]++
+		})
+	}
+	wg.Wait()
+	return got
 }
 
 var hosts = []string{"bolt", "redis"}

@@ -1,6 +1,7 @@
 package guard
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"math"
@@ -253,21 +254,25 @@ func (n *denials) restore(shard writ.Tenant, count int64) {
 func (d *Door) FlushDenials(ctx context.Context) error {
 	var first error
 	for shard, count := range d.denials.drain() {
-		t := &try{d: d, k: aggregate, call: &writ.Call{
-			Capability: aggregate.ID, Args: &AggregateArgs{Count: count},
-			Caller: writ.Caller{Tenant: shard, Principal: "writ", Kind: writ.KindSystem, Role: writ.RoleSystem},
-		}}
-		if err := d.Stamp(t.call); err != nil {
-			return err
+		t, err := d.own(aggregate, shard, &AggregateArgs{Count: count})
+		if err == nil {
+			err = t.aggregate(ctx, count)
 		}
-		if err := t.aggregate(ctx, count); err != nil {
+		if err != nil {
 			d.denials.restore(shard, count)
-			if first == nil {
-				first = err
-			}
+			first = cmp.Or(first, err)
 		}
 	}
 	return first
+}
+
+// own begins a try of the gateway's own, for a fact of what no one call made.
+func (d *Door) own(k *writ.Capability, shard writ.Tenant, args any) (*try, error) {
+	t := &try{d: d, k: k, call: &writ.Call{
+		Capability: k.ID, Args: args,
+		Caller: writ.Caller{Tenant: shard, Principal: "writ", Kind: writ.KindSystem, Role: writ.RoleSystem},
+	}}
+	return t, d.Stamp(t.call)
 }
 
 // AggregateArgs are what an aggregate's evidence holds.

@@ -2,6 +2,9 @@ package guard_test
 
 import (
 	"context"
+	"crypto/rand"
+	"errors"
+	"io"
 	"testing"
 	"time"
 
@@ -80,5 +83,46 @@ func TestFollowUpsOfCountedDenials(t *testing.T) {
 	}
 	if n, most := st.commits-before, 1+int(time.Since(began)/time.Second); n > most {
 		t.Errorf("50 denials beyond the bucket made %d commits, want %d at most", n, most)
+	}
+}
+
+// dry is a source of randomness that can fail.
+type dry struct {
+	io.Reader
+	failing bool
+}
+
+func (d *dry) Read(p []byte) (int, error) {
+	if d.failing {
+		return 0, errors.New("no entropy")
+	}
+	return d.Reader.Read(p)
+}
+
+// Counts that could not be written are written later, whatever kept them.
+func TestCountedDenialsAreFlushedLater(t *testing.T) {
+	random := &dry{Reader: rand.Reader}
+	w := newWorld(t, func(c *guard.Config) {
+		c.Rand = random
+		c.DenialBurst, c.DenialPerSecond = 1, 0.0001
+	})
+	alice := w.session("alice")
+	w.law.deny["test.bump"] = writ.Finding{Rule: "p.rule", Effect: writ.EffectDeny, Code: "policy_denied"}
+	for range 3 {
+		if _, _, err := w.call(alice, "test.bump", thingArgs{Run: runID(1)}, ""); err == nil {
+			t.Fatal("allowed")
+		}
+	}
+	random.failing = true
+	if err := w.door.FlushDenials(t.Context()); err == nil {
+		t.Fatal("written without an id")
+	}
+	random.failing = false
+	if err := w.door.FlushDenials(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	facts := w.facts()
+	if n := predicate(t, facts[len(facts)-1])["count"]; n != float64(2) {
+		t.Errorf("two denials beyond the bucket are receipted as %v", n)
 	}
 }

@@ -21,16 +21,7 @@ import (
 // untold are the members an endpoint is to be told, by name.
 func (w *world) untold(e writ.EndpointID) map[string]int64 {
 	w.t.Helper()
-	r := writ.Range{Index: writ.Notices(e), ByScore: true, Max: writ.MaxAmount, Limit: 1000}
-	s, err := w.store.Read(w.t.Context(), shard, writ.ReadSet{Ranges: []writ.Range{r}})
-	if err != nil {
-		w.t.Fatal(err)
-	}
-	out := map[string]int64{}
-	for _, m := range s.Ranges[r].Members {
-		out[m.Name] = m.Score
-	}
-	return out
+	return w.scores(writ.Range{Index: writ.Notices(e), ByScore: true, Max: writ.MaxAmount, Limit: 1000})
 }
 
 // queue puts members on without a call.

@@ -68,6 +68,14 @@ func newDusk(t testing.TB, tune ...func(*guard.Config)) (*world, *dusk) {
 	return w, d
 }
 
+// bump makes a change that is allowed.
+func (w *world) bump(by *writ.Credential) {
+	w.t.Helper()
+	if _, _, err := w.call(by, "test.bump", thingArgs{Run: runID(1)}, ""); err != nil {
+		w.t.Fatal(err)
+	}
+}
+
 // asked lets a worker do all that waits, and stop: it writes its counts.
 func (w *world) asked() {
 	worker := guard.NewShadowWorker(w.door)
@@ -161,9 +169,7 @@ func TestShadowThatChangesNothingCommitsNothing(t *testing.T) {
 	alice := w.session("alice")
 	d.says = func(writ.CapabilityID, []byte) ([]writ.Finding, error) { return nil, nil }
 	for range 3 {
-		if _, _, err := w.call(alice, "test.bump", thingArgs{Run: runID(1)}, ""); err != nil {
-			t.Fatal(err)
-		}
+		w.bump(alice)
 	}
 	before := len(w.facts())
 	w.asked()
@@ -174,9 +180,7 @@ func TestShadowThatChangesNothingCommitsNothing(t *testing.T) {
 		t.Errorf("not in the store yet: %+v", got)
 	}
 	d.says = denies
-	if _, _, err := w.call(alice, "test.bump", thingArgs{Run: runID(1)}, ""); err != nil {
-		t.Fatal(err)
-	}
+	w.bump(alice)
 	w.asked()
 	if got := w.shadow().Packs; len(got) != 1 || got[0].Evaluated != 4 || got[0].Changed != 1 {
 		t.Errorf("got %+v", got)
@@ -220,9 +224,7 @@ func TestShadowQueueIsBounded(t *testing.T) {
 	w, _ := newDusk(t, func(c *guard.Config) { c.ShadowQueue = 2 })
 	alice := w.session("alice")
 	for range 5 { // nobody takes anything out of the queue
-		if _, _, err := w.call(alice, "test.bump", thingArgs{Run: runID(1)}, ""); err != nil {
-			t.Fatal(err)
-		}
+		w.bump(alice)
 	}
 	if n := w.heard.of("lost queue"); n != 3 {
 		t.Errorf("%d decisions were lost, want 3", n)
@@ -241,9 +243,7 @@ func TestShadowThatFails(t *testing.T) {
 	alice := w.session("alice")
 	d.says = func(writ.CapabilityID, []byte) ([]writ.Finding, error) { return nil, errors.New("eval_conflict_error") }
 	for range 20 {
-		if _, _, err := w.call(alice, "test.bump", thingArgs{Run: runID(1)}, ""); err != nil {
-			t.Fatal(err)
-		}
+		w.bump(alice)
 	}
 	w.asked()
 	if n := w.heard.of("lost error"); n != 20 {
@@ -261,20 +261,14 @@ func TestShadowThatFails(t *testing.T) {
 func TestShadowIsFlushedLater(t *testing.T) {
 	w, _ := newDusk(t)
 	alice := w.session("alice")
-	bump := func() {
-		t.Helper()
-		if _, _, err := w.call(alice, "test.bump", thingArgs{Run: runID(1)}, ""); err != nil {
-			t.Fatal(err)
-		}
-	}
-	bump()
+	w.bump(alice)
 	w.seal.unusable.Store(true)
 	w.asked()
 	if err := w.door.FlushShadow(t.Context()); writ.CodeOf(err) != writ.CodeNotReady {
 		t.Fatalf("got %v", err)
 	}
 	w.seal.unusable.Store(false)
-	bump()
+	w.bump(alice)
 	w.asked()
 	if got := w.shadow().Packs; len(got) != 1 || got[0].Evaluated != 2 || got[0].Changed != 2 || len(got[0].Changes[0].Samples) != 2 {
 		t.Errorf("got %+v", got)
@@ -285,9 +279,7 @@ func TestShadowIsFlushedLater(t *testing.T) {
 func TestShadowFlushesMeet(t *testing.T) {
 	w, d := newDusk(t)
 	alice := w.session("alice")
-	if _, _, err := w.call(alice, "test.bump", thingArgs{Run: runID(1)}, ""); err != nil {
-		t.Fatal(err)
-	}
+	w.bump(alice)
 	var once first
 	d.listing = func() {
 		once.do(func() {
@@ -316,23 +308,17 @@ func TestShadowFlushesMeet(t *testing.T) {
 func TestShadowPackLeaves(t *testing.T) {
 	w, d := newDusk(t)
 	alice := w.session("alice")
-	bump := func() {
-		t.Helper()
-		if _, _, err := w.call(alice, "test.bump", thingArgs{Run: runID(1)}, ""); err != nil {
-			t.Fatal(err)
-		}
-	}
-	bump()
+	w.bump(alice)
 	w.asked()
 	next := freeze
 	next.Digest = "sha256:bb"
 	d.packs = []writ.PackVer{next}
-	bump()
+	w.bump(alice)
 	w.asked()
 	if got := w.shadow().Packs; len(got) != 1 || got[0].Digest != next.Digest || got[0].Evaluated != 1 {
 		t.Errorf("got %+v", got)
 	}
-	bump()
+	w.bump(alice)
 	worker := guard.NewShadowWorker(w.door)
 	d.says = func(writ.CapabilityID, []byte) ([]writ.Finding, error) {
 		d.packs = nil // put in force while it is asked

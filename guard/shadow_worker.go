@@ -1,6 +1,7 @@
 package guard
 
 import (
+	"cmp"
 	"context"
 	"maps"
 	"slices"
@@ -106,19 +107,13 @@ var shadowAggregate = &writ.Capability{ID: "shadow.aggregate", Version: "1"}
 func (d *Door) FlushShadow(ctx context.Context) error {
 	var first error
 	for shard, packs := range d.shadow.drain() {
-		t := &try{d: d, k: shadowAggregate, call: &writ.Call{
-			Capability: shadowAggregate.ID, Args: &ShadowArgs{Packs: packs},
-			Caller: writ.Caller{Tenant: shard, Principal: "writ", Kind: writ.KindSystem, Role: writ.RoleSystem},
-		}}
-		err := d.Stamp(t.call)
+		t, err := d.own(shadowAggregate, shard, &ShadowArgs{Packs: packs})
 		if err == nil {
 			err = t.record(ctx, packs)
 		}
 		if err != nil {
 			d.shadow.restore(shard, packs)
-			if first == nil {
-				first = err
-			}
+			first = cmp.Or(first, err)
 		}
 	}
 	return first

@@ -89,7 +89,12 @@ func (w *world) todo(member string, at, left int64) {
 
 func (w *world) todos() map[string]int64 {
 	w.t.Helper()
-	r := writ.Range{Index: writ.IndexTodo, Limit: 100}
+	return w.scores(writ.Range{Index: writ.IndexTodo, Limit: 100})
+}
+
+// scores are the members in a range of the store, by name.
+func (w *world) scores(r writ.Range) map[string]int64 {
+	w.t.Helper()
 	s, err := w.store.Read(w.t.Context(), shard, writ.ReadSet{Ranges: []writ.Range{r}})
 	if err != nil {
 		w.t.Fatal(err)

@@ -25,31 +25,18 @@ import (
 	"github.com/sigstore/sigstore/pkg/cryptoutils"
 	"github.com/writ-gateway/writ"
 	"github.com/writ-gateway/writ/internal/jcs"
+	"github.com/writ-gateway/writ/writtest"
 )
 
 var update = flag.Bool("update", false, "rewrite the golden files")
 
 const vectors = "../testdata/vectors/receipts"
 
-// golden compares with a file of the vectors, or rewrites it with -update.
+// golden compares with a file of the vectors, or rewrites it with -update: what
+// is signed must not change.
 func golden(t *testing.T, name string, got []byte) {
 	t.Helper()
-	path := filepath.Join(vectors, name)
-	if *update {
-		if err := os.MkdirAll(vectors, 0o755); err != nil {
-			t.Fatal(err)
-		}
-		if err := os.WriteFile(path, got, 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	want, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if !bytes.Equal(got, want) {
-		t.Errorf("%s changed; what is signed must not\ngot  %s\nwant %s", name, got, want)
-	}
+	writtest.GoldenFile(t, *update, filepath.Join(vectors, name), got)
 }
 
 // rfcKey is the P-256 key of RFC 6979 A.2.5: known to everybody, so the
