@@ -95,6 +95,10 @@ func open(cfg Config) *writ.Capability {
 				CreatedAt: s.Now, UpdatedAt: s.Now, Receipt: receipt(call),
 			}
 			ses.Controller, ses.Openers = answerable(call.Caller, a)
+			if len(ses.Openers) > maxOpeners {
+				return tx, r, writ.Refuse(writ.CodeSoD, op, "as many stand behind your session as may",
+					"let somebody open it whose own session was opened through fewer others")
+			}
 			if ses.TTLSeconds == 0 && ses.Kind == writ.KindAgent {
 				ses.TTLSeconds = writ.SessionDefaultTTLSeconds
 			}
@@ -119,7 +123,8 @@ func open(cfg Config) *writ.Capability {
 	})
 }
 
-// maxOpeners bounds how far back the openers of a session are kept.
+// maxOpeners bounds how many stand behind a session by having opened it. None may
+// be forgotten, since nobody approves or gives a role through a session of his own.
 const maxOpeners = 8
 
 // answerable says who answers for a new session, and who opened it, nearest
@@ -140,9 +145,6 @@ func answerable(c writ.Caller, a *SessionOpenArgs) (controller writ.PrincipalID,
 		if !slices.Contains(openers, p) {
 			openers = append(openers, p)
 		}
-	}
-	if len(openers) > maxOpeners { // the first of all is who answers in the end
-		openers = append(openers[:maxOpeners-1], openers[len(openers)-1])
 	}
 	return controller, openers
 }

@@ -86,6 +86,22 @@ func TestSecretsFrom(t *testing.T) {
 	}
 }
 
+// Everybody through whose sessions a session was opened stays known, so there is an
+// end to how many these are.
+func TestOpenersAreNotForgotten(t *testing.T) {
+	r := newRoom(t)
+	by := r.ops
+	for i := range 8 {
+		by.Openers = append(by.Openers, writ.PrincipalID(fmt.Sprintf("p%d", i)))
+	}
+	r.refused(writ.CodeSoD, "session.open", by, &SessionOpenArgs{Principal: "someone", Kind: writ.KindHuman, Role: writ.RoleApprover})
+	by.Openers = by.Openers[:7]
+	o := body[SessionOpened](t, r.must("session.open", by, &SessionOpenArgs{Principal: "someone", Kind: writ.KindHuman, Role: writ.RoleApprover}))
+	if got := r.session(o.SessionID).Openers; len(got) != 8 || got[0] != by.Principal || got[7] != "p6" {
+		t.Errorf("opened by %v", got)
+	}
+}
+
 func TestSessionOpenRules(t *testing.T) {
 	for name, c := range map[string]struct {
 		args SessionOpenArgs

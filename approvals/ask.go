@@ -198,16 +198,17 @@ func (r Room) Settle(c *writ.Call, k *writ.Capability, s writ.Snapshot, sub writ
 		if !ok {
 			continue // nothing that still counts: ask
 		}
-		counted := old // without the votes of those who may not decide any more
-		counted.Votes = slices.DeleteFunc(slices.Clone(old.Votes), func(v writ.Vote) bool { return !holds(v) })
 		switch {
-		case old.State == writ.ApprovalApproved && covers(old, d.Needs) && counted.MeetsAll(d.Needs) &&
-			(i == 0 || old.Remembered == ask.Scope && old.Uses < rememberable(d.Needs)):
+		case old.State == writ.ApprovalApproved && covers(old, d.Needs) && counted(old, holds).MeetsAll(d.Needs) && lasts(old, d.Needs, s.Now) &&
+			(i == 0 && old.Scope == ask.Scope && old.Uses < usable(d.Needs) || old.Remembered == ask.Scope && old.Uses < rememberable(d.Needs)):
 			behind, err := exclude(c, s, a)
 			if err != nil {
 				return tx, reply, false, err
 			}
 			if decidedBy(old, c.Caller) || decidedFor(old, c.Caller, behind) {
+				if i > 0 { // remembered for others: somebody else is asked about this call
+					continue
+				}
 				return tx, reply, false, conflictOfInterest("approvals.Use")
 			}
 			return tx, reply, true, r.use(c, s, &tx, old)
@@ -256,6 +257,20 @@ func (r Room) open(c *writ.Call, s writ.Snapshot, tx *writ.Tx, a *writ.Approval)
 	tx.Index(writ.IndexApprovals, string(a.ID), 0)
 	tx.Index(writ.IndexExpiries, string(a.ID), a.ExpiresAt)
 	return tx.PutDoc(s, writ.AskKey(a.Request), "ask", pointer{a.ID})
+}
+
+// usable is how often an approval may be used as policy says now.
+func usable(needs []writ.Need) int64 {
+	most := int64(writ.MaxApprovalUses)
+	for _, n := range needs {
+		most = min(most, n.MaxUses)
+	}
+	return most
+}
+
+// lasts says whether an approval holds for as long as policy says now.
+func lasts(a writ.Approval, needs []writ.Need, now int64) bool {
+	return !slices.ContainsFunc(needs, func(n writ.Need) bool { return now >= a.CreatedAt+n.ExpiresS*1000 })
 }
 
 // rememberable is how often an approval may be used for more than one call.

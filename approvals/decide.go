@@ -10,7 +10,7 @@ import (
 type ApprovalDecideArgs struct {
 	Approval writ.ApprovalID `json:"approval_id" doc:"The approval." pattern:"^apr_[0-7][0-9A-HJKMNP-TV-Z]{25}$"`
 	Decision string          `json:"decision" doc:"What you decide. One denial is enough; modify agrees to the call with the arguments in args instead." enum:"approve,deny,modify"`
-	Args     writ.RawObject  `json:"args,omitempty" doc:"With modify: all arguments of the call you agree to, without lease_id, fence and wait_s. run_id, task_id and capability stay as they are."`
+	Args     writ.RawObject  `json:"args,omitempty" doc:"With modify: all arguments of the call you agree to, without lease_id, fence and wait_s. run_id, parent_run_id, task_id and capability stay as they are."`
 	Reason   string          `json:"reason,omitempty" doc:"Why, for those who read it later." maxLength:"500"`
 	Remember *Remember       `json:"remember,omitempty" doc:"With approve: let it hold for more than this one call, if policy allows that."`
 }
@@ -67,12 +67,12 @@ func (r Room) decide() *writ.Capability {
 			case a.Decision != "approve":
 				return r.vote(c, s, old, false, a.Reason)
 			}
-			if slices.ContainsFunc(old.Needs, func(n writ.Need) bool { return n.Kind == writ.ApproveHumanAction }) {
+			if asks(old, c.Caller.Role) >= 0 {
 				return tx, reply, writ.Refuse(writ.CodeIllegal, op, "this approval needs an answer, not only a yes", "use approval.respond").
 					With("kind", writ.ObjectApproval)
 			}
 			if a.Remember != nil {
-				if err := remember(op, &tx, s, &old, *a.Remember); err != nil {
+				if err := remember(op, c, &tx, s, &old, *a.Remember); err != nil {
 					return tx, reply, err
 				}
 			}
@@ -100,9 +100,9 @@ func (r Room) respond() *writ.Capability {
 			if err != nil {
 				return tx, reply, err
 			}
-			i := slices.IndexFunc(old.Needs, func(n writ.Need) bool { return n.Kind == writ.ApproveHumanAction })
+			i := asks(old, c.Caller.Role)
 			if i < 0 {
-				return tx, reply, writ.Refuse(writ.CodeIllegal, op, "this approval asks for a decision, not for an answer", "use approval.decide").
+				return tx, reply, writ.Refuse(writ.CodeIllegal, op, "this approval asks your role for a decision, not for an answer", "use approval.decide").
 					With("kind", writ.ObjectApproval)
 			}
 			if schema := old.Needs[i].Schema; len(schema) > 0 {
@@ -113,10 +113,25 @@ func (r Room) respond() *writ.Capability {
 			if len(old.Args)+len(a.Response) > maxArgs {
 				return tx, reply, writ.Refuse(writ.CodeTooLarge, op, "the answer is too large to keep", "store what is large elsewhere and answer with a reference")
 			}
+			// Who answered before has agreed to that answer and to no other.
+			if len(old.Response) > 0 {
+				if same, err := alike(old.Response, a.Response); err != nil {
+					return tx, reply, err
+				} else if !same {
+					return tx, reply, writ.Refuse(writ.CodeExists, op, "somebody has answered otherwise, and all must give one answer",
+						"read response with approval.get; give the same answer, or deny with approval.decide").With("approval", string(old.ID))
+				}
+			}
 			old.Response = a.Response
 			return r.vote(c, s, old, true, a.Reason)
 		},
 	})
+}
+
+// asks is the first need by which an approval asks a role for an answer; -1 if none
+// does.
+func asks(a writ.Approval, role writ.Role) int {
+	return slices.IndexFunc(a.Needs, func(n writ.Need) bool { return n.Kind == writ.ApproveHumanAction && slices.Contains(n.Roles, role) })
 }
 
 // reads names what a decision must see: the approval, the task it is about, and
@@ -205,7 +220,7 @@ func (r Room) vote(c *writ.Call, s writ.Snapshot, a writ.Approval, yes bool, rea
 	switch {
 	case !yes:
 		a.State = writ.ApprovalDenied
-	case a.MeetsAll(a.Needs):
+	case r.standing(c, a).MeetsAll(a.Needs):
 		a.State = writ.ApprovalApproved
 	}
 	tx.NotAfter(a.ExpiresAt - 1)
@@ -224,6 +239,17 @@ func (r Room) vote(c *writ.Call, s writ.Snapshot, a writ.Approval, yes bool, rea
 		}
 	}
 	return tx, decided(a, s), nil
+}
+
+// standing is an approval with the votes that count now: of those who still have
+// the role they voted in. The others stay on record.
+func (r Room) standing(c *writ.Call, a writ.Approval) writ.Approval {
+	return counted(a, func(v writ.Vote) bool { return r.cfg.Bound(v.Principal, v.Role, c.Caller.Tenant) })
+}
+
+func counted(a writ.Approval, holds func(writ.Vote) bool) writ.Approval {
+	a.Votes = slices.DeleteFunc(slices.Clone(a.Votes), func(v writ.Vote) bool { return !holds(v) })
+	return a
 }
 
 // decided answers a decision with what became of it.
@@ -245,12 +271,15 @@ func wider(a writ.Approval, scope writ.ApprovalScope) writ.Ask {
 	}
 }
 
-// remember lets an approval hold for a wider scope, within what policy allowed.
-func remember(op string, tx *writ.Tx, s writ.Snapshot, a *writ.Approval, want Remember) error {
+// remember lets an approval hold for a wider scope, within what policy allowed, if
+// nobody but the caller has to agree.
+func remember(op string, c *writ.Call, tx *writ.Tx, s writ.Snapshot, a *writ.Approval, want Remember) error {
 	allowed := rememberable(a.Needs)
-	several := slices.ContainsFunc(a.Needs, func(n writ.Need) bool { return n.Approvers > 1 })
+	mine := vote(c, s, "")
+	mine.Approve = true
+	alone := writ.Approval{Votes: []writ.Vote{mine}}
 	switch {
-	case several:
+	case len(a.Votes) > 0 || !alone.MeetsAll(a.Needs):
 		return invalid(op, "/remember", "is not for one of several to decide")
 	case allowed == 0:
 		return invalid(op, "/remember", "is not allowed by the policy that asks for this approval")

@@ -34,6 +34,8 @@ type Config struct {
 	// Decode holds raw arguments to the schema of a capability, as the door
 	// does with those of a call.
 	Decode func(k *writ.Capability, raw []byte) (any, error)
+	// Bound says whether a principal has a role now. Nil: nobody has any.
+	Bound func(p writ.PrincipalID, role writ.Role, tenant writ.Tenant) bool
 	// Work says which capabilities are work, whose arguments a person may agree to
 	// change. Default: run.… and task.….
 	Work func(writ.CapabilityID) bool
@@ -63,6 +65,9 @@ func New(cfg Config) Room {
 		cfg.Work = func(id writ.CapabilityID) bool {
 			return strings.HasPrefix(string(id), "run.") || strings.HasPrefix(string(id), "task.")
 		}
+	}
+	if cfg.Bound == nil {
+		cfg.Bound = func(writ.PrincipalID, writ.Role, writ.Tenant) bool { return false }
 	}
 	return Room{cfg}
 }

@@ -4,6 +4,7 @@ import (
 	"testing"
 
 	"github.com/writ-gateway/writ"
+	"github.com/writ-gateway/writ/approvals"
 )
 
 // A vote counts as long as its caster has the role it was cast in: after that
@@ -26,4 +27,168 @@ func TestAVoteEndsWithItsRole(t *testing.T) {
 
 	l.approves(l.approver("bob"), next)
 	l.happens(l.planner(), args, need(nil))
+}
+
+// More budget is granted by the last vote, so that one must not count a vote that
+// ended with its caster's role.
+func TestNothingIsGrantedOnALostRole(t *testing.T) {
+	l := newLab(t)
+	run := l.World.Run("planner", 10)
+	sub := writ.Subject{Run: &writ.RunFacts{ID: run.ID, State: run.State}}
+	out, err := l.about(l.planner(), doArgs{What: "x"}, sub, need(func(n *writ.Need) {
+		n.Kind, n.Scope, n.Dimension, n.Add, n.Approvers = writ.ApproveBudgetExtension, writ.ScopeRun, "steps", 5, 2
+	}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	id := out.pending.Approval
+	l.approves(l.approver("alice"), id)
+	l.unbound = []writ.PrincipalID{"alice"}
+	l.approves(l.approver("bob"), id)
+	l.wants(id, writ.ApprovalPending)
+	if len(l.woken) > 0 {
+		t.Fatalf("told %v on one vote that counts", l.woken)
+	}
+	l.approves(l.approver("carol"), id)
+	l.wants(id, writ.ApprovalConsumed)
+}
+
+// Whoever is one of several to agree cannot widen what the others agree to,
+// whatever makes them several, and whether first or last.
+func TestNobodyRemembersForOthers(t *testing.T) {
+	l := newLab(t)
+	run := l.World.Run("planner", 10)
+	sub := writ.Subject{Run: &writ.RunFacts{ID: run.ID, State: run.State}}
+	alice := l.approver("alice")
+	oscar := l.Open(writ.RoleOperator, "oscar", "")
+	oscar.Controller = "oscar"
+	for i, order := range [][]writ.Caller{{alice, oscar}, {oscar, alice}} {
+		out, err := l.about(l.planner(), doArgs{What: string(rune('a' + i))}, sub,
+			need(func(n *writ.Need) { n.Remember = 5 }),
+			need(func(n *writ.Need) { n.Rule, n.Roles, n.Remember = "approvals.other", []writ.Role{writ.RoleOperator}, 5 }))
+		if err != nil {
+			t.Fatal(err)
+		}
+		id := out.pending.Approval
+		for j, by := range order {
+			_, _, err := l.Call(l.capability("approval.decide"), by, &approvals.ApprovalDecideArgs{
+				Approval: id, Decision: "approve", Remember: &approvals.Remember{Scope: writ.ScopeRun, MaxUses: 5},
+			})
+			at(t, err, writ.CodeInputInvalid, "/remember")
+			l.approves(by, id)
+			l.wants(id, []writ.ApprovalState{writ.ApprovalPending, writ.ApprovalApproved}[j])
+		}
+	}
+}
+
+// Who answers agrees to that answer: nobody replaces it, and only those who were
+// asked give one.
+func TestOneAnswer(t *testing.T) {
+	l := newLab(t)
+	respond := func(by writ.Caller, id writ.ApprovalID, answer string) error {
+		_, _, err := l.Call(l.capability("approval.respond"), by, &approvals.ApprovalRespondArgs{Approval: id, Response: writ.RawObject(answer)})
+		return err
+	}
+	id := l.asked(l.planner(), doArgs{What: "a"}, need(func(n *writ.Need) { n.Kind, n.Approvers = writ.ApproveHumanAction, 2 }))
+	if err := respond(l.approver("alice"), id, `{"pick":"safe","n":1}`); err != nil {
+		t.Fatal(err)
+	}
+	refusedWith(t, respond(l.approver("bob"), id, `{"pick":"other","n":1}`), writ.CodeExists)
+	if err := respond(l.approver("bob"), id, `{"n":1,"pick":"safe"}`); err != nil {
+		t.Fatal(err)
+	}
+	l.wants(id, writ.ApprovalApproved)
+
+	oscar := l.Open(writ.RoleOperator, "oscar", "")
+	oscar.Controller = "oscar"
+	id = l.asked(l.planner(), doArgs{What: "b"}, need(func(n *writ.Need) { n.Kind = writ.ApproveHumanAction }),
+		need(func(n *writ.Need) { n.Rule, n.Roles = "approvals.other", []writ.Role{writ.RoleOperator} }))
+	refusedWith(t, respond(oscar, id, `{"pick":"unsafe"}`), writ.CodeIllegal)
+	l.approves(oscar, id)
+	if err := respond(l.approver("alice"), id, `{"pick":"safe"}`); err != nil {
+		t.Fatal(err)
+	}
+	l.wants(id, writ.ApprovalApproved)
+	if got := string(l.approval(id).Response); got != `{"pick":"safe"}` {
+		t.Errorf("the answer is %s", got)
+	}
+}
+
+// What people agreed to holds for no more uses, no longer and no wider than
+// policy says when it is used.
+func TestPolicyThatHasBecomeStricter(t *testing.T) {
+	run := func(l *lab) writ.Subject {
+		r := l.World.Run("planner", 10)
+		return writ.Subject{Run: &writ.RunFacts{ID: r.ID, State: r.State}}
+	}
+	wide := func(n *writ.Need) { n.Scope, n.MaxUses = writ.ScopeRun, 100 }
+	agreed := func(l *lab, sub writ.Subject) {
+		out, err := l.about(l.planner(), doArgs{What: "a"}, sub, need(wide))
+		if err != nil {
+			l.Fatal(err)
+		}
+		l.approves(l.approver("alice"), out.pending.Approval)
+	}
+	met := func(l *lab, sub writ.Subject, what string, n writ.Need, want bool) {
+		l.Helper()
+		if out, err := l.about(l.planner(), doArgs{What: what}, sub, n); err != nil || out.met != want {
+			l.Errorf("%s: met %v, %v", what, out.met, err)
+		}
+	}
+	t.Run("uses", func(t *testing.T) {
+		l := newLab(t)
+		sub := run(l)
+		agreed(l, sub)
+		once := need(func(n *writ.Need) { wide(n); n.MaxUses = 1 })
+		met(l, sub, "b", once, true)
+		met(l, sub, "c", once, false)
+	})
+	t.Run("time", func(t *testing.T) {
+		l := newLab(t)
+		sub := run(l)
+		agreed(l, sub)
+		l.Advance(100)
+		met(l, sub, "b", need(func(n *writ.Need) { wide(n); n.ExpiresS = 101 }), true)
+		met(l, sub, "c", need(func(n *writ.Need) { wide(n); n.ExpiresS = 100 }), false)
+	})
+	t.Run("remembered, now asked for as wide", func(t *testing.T) {
+		l := newLab(t)
+		sub := run(l)
+		out, err := l.about(l.planner(), doArgs{What: "a"}, sub, need(func(n *writ.Need) { n.Remember = 100 }))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, _, err := l.Call(l.capability("approval.decide"), l.approver("alice"), &approvals.ApprovalDecideArgs{
+			Approval: out.pending.Approval, Decision: "approve", Remember: &approvals.Remember{Scope: writ.ScopeRun, MaxUses: 100},
+		}); err != nil {
+			t.Fatal(err)
+		}
+		met(l, sub, "b", need(func(n *writ.Need) { n.Scope = writ.ScopeRun }), false)
+	})
+}
+
+// A yes that is remembered stands in nobody's way: whom it cannot serve, others
+// are asked about.
+func TestRememberedLeavesOthersToAsk(t *testing.T) {
+	l := newLab(t)
+	r := l.World.Run("planner", 10)
+	sub := writ.Subject{Run: &writ.RunFacts{ID: r.ID, State: r.State}}
+	may := need(func(n *writ.Need) { n.Remember = 5 })
+	planner := l.planner()
+	out, err := l.about(planner, doArgs{What: "a"}, sub, may)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := l.Call(l.capability("approval.decide"), l.approver("alice"), &approvals.ApprovalDecideArgs{
+		Approval: out.pending.Approval, Decision: "approve", Remember: &approvals.Remember{Scope: writ.ScopeRun, MaxUses: 5},
+	}); err != nil {
+		t.Fatal(err)
+	}
+	planner.Openers = []writ.PrincipalID{"alice"} // another session, which the decider opened
+	out, err = l.about(planner, doArgs{What: "b"}, sub, may)
+	if err != nil || out.met {
+		t.Fatalf("met %v, %v", out.met, err)
+	}
+	l.approves(l.approver("bob"), out.pending.Approval)
+	l.wants(out.pending.Approval, writ.ApprovalApproved)
 }

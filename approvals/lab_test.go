@@ -45,6 +45,7 @@ type doArgs struct {
 type setArgs struct {
 	What  string         `json:"what"`
 	Run   writ.RunID     `json:"run_id,omitempty"`
+	In    writ.RunID     `json:"parent_run_id,omitempty"`
 	More  writ.RawObject `json:"more,omitempty"`
 	Lease string         `json:"lease_id"`
 	Fence int64          `json:"fence"`
@@ -69,6 +70,7 @@ func decode(k *writ.Capability, raw []byte) (any, error) {
 func newLab(t *testing.T) *lab {
 	l := &lab{T: t, World: writtest.New()}
 	l.room = approvals.New(approvals.Config{
+		Bound:   l.bound,
 		Work:    func(id writ.CapabilityID) bool { return id != "thing.admin" },
 		Waiters: []approvals.Waiter{waiter{l}},
 		Validate: func(schema, value writ.RawObject) error {
@@ -85,6 +87,10 @@ func newLab(t *testing.T) *lab {
 	l.verb = writ.Define[doArgs, doArgs](writ.Capability{ID: "thing.do", Summary: "Do.", Safety: writ.SafetyMutating}, writ.Verb[doArgs]{})
 	l.open = writ.Define[setArgs, setArgs](writ.Capability{ID: "thing.set", Summary: "Set.", Safety: writ.SafetyMutating}, writ.Verb[setArgs]{})
 	return l
+}
+
+func (l *lab) bound(p writ.PrincipalID, _ writ.Role, _ writ.Tenant) bool {
+	return !slices.Contains(l.unbound, p)
 }
 
 type waiter struct{ l *lab }
@@ -145,7 +151,7 @@ func (l *lab) settle(by writ.Caller, args argsOf, sub writ.Subject, needs ...wri
 		maps.Copy(s.Docs, more.Docs)
 		maps.Copy(s.Counters, more.Counters)
 	}
-	tx, reply, met, err := l.room.Settle(call, verb, s, sub, d, func(v writ.Vote) bool { return !slices.Contains(l.unbound, v.Principal) })
+	tx, reply, met, err := l.room.Settle(call, verb, s, sub, d, func(v writ.Vote) bool { return l.bound(v.Principal, v.Role, "") })
 	if err != nil {
 		return settled{}, err
 	}

@@ -22,7 +22,7 @@ var placeholders = map[string]any{"lease_id": writ.PrefixLease + "00000000000000
 
 // bound are arguments that say what a request is about, beside what is asked.
 // With others it is not the same request any more.
-var bound = []string{"run_id", "task_id", "capability"}
+var bound = []string{"run_id", "parent_run_id", "task_id", "capability"}
 
 // modified makes the approval of the same call with other arguments.
 func (r Room) modified(op string, c *writ.Call, s writ.Snapshot, old writ.Approval, sent writ.RawObject) (writ.Approval, error) {
@@ -209,7 +209,7 @@ func (r Room) modify(op string, c *writ.Call, s writ.Snapshot, old writ.Approval
 	if err = r.open(c, s, &tx, &next); err != nil {
 		return tx, reply, err
 	}
-	if next.MeetsAll(next.Needs) {
+	if r.standing(c, next).MeetsAll(next.Needs) {
 		next.State = writ.ApprovalApproved
 		if err = r.put(c, s, &tx, &next, writ.ApprovalPending); err == nil {
 			err = r.wake(c, s, next, &tx)

@@ -248,6 +248,7 @@ func TestWhatIsNotModified(t *testing.T) {
 		"the same":          {`{"what":"all",` + same + `}`, writ.CodeInputInvalid, "/args"},
 		"another run":       {`{"what":"one","run_id":"run_2"}`, writ.CodeInputInvalid, "/args/run_id"},
 		"no run":            {`{"what":"one"}`, writ.CodeInputInvalid, "/args/run_id"},
+		"another parent":    {`{"what":"one","parent_run_id":"run_2",` + same + `}`, writ.CodeInputInvalid, "/args/parent_run_id"},
 		"a lease":           {`{"what":"one","lease_id":"lse_9",` + same + `}`, writ.CodeInputInvalid, "/args/lease_id"},
 		"a fence":           {`{"what":"one","fence":9,` + same + `}`, writ.CodeInputInvalid, "/args/fence"},
 		"a waiting time":    {`{"what":"one","wait_s":9,` + same + `}`, writ.CodeInputInvalid, "/args/wait_s"},

@@ -15,7 +15,7 @@ func listening(t *testing.T) *lab {
 	for _, e := range writ.Events() {
 		tell[e] = []writ.EndpointID{"e1"}
 	}
-	l.room = approvals.New(approvals.Config{Waiters: []approvals.Waiter{waiter{l}}, Tell: tell})
+	l.room = approvals.New(approvals.Config{Waiters: []approvals.Waiter{waiter{l}}, Tell: tell, Bound: l.bound})
 	return l
 }
 
@@ -144,7 +144,7 @@ func TestWhoeverWantsToKnowIsTold(t *testing.T) {
 func TestOnlyWhoWantsToKnowIsTold(t *testing.T) {
 	for name, tell := range map[string]writ.Subscribers{"nobody": nil, "of decisions": {writ.EventApprovalDecided: {"e1", "e2"}}} {
 		l := newLab(t)
-		l.room = approvals.New(approvals.Config{Waiters: []approvals.Waiter{waiter{l}}, Tell: tell})
+		l.room = approvals.New(approvals.Config{Waiters: []approvals.Waiter{waiter{l}}, Tell: tell, Bound: l.bound})
 		id := l.asked(l.planner(), doArgs{What: "a"}, need(nil))
 		l.approves(l.approver("alice"), id)
 		for _, e := range []writ.EndpointID{"e1", "e2"} {

@@ -145,9 +145,11 @@ func (st standing) allowed(op string, c writ.Caller, b writ.Bind, after writ.Bin
 	role := b.Role
 	bound := func(p writ.PrincipalID) bool { return writ.Bound(st.set, after, p, role) }
 	behind := []writ.PrincipalID{c.Principal, c.Controller}
-	if b.Principal != writ.Everybody { // else whoever opened the first session could never open a role again
-		behind = append(behind, c.Openers...)
+	openers := c.Openers
+	if b.Principal == writ.Everybody && len(openers) > 0 { // whoever opened the first session could never open a role again
+		openers = openers[:len(openers)-1]
 	}
+	behind = append(behind, openers...)
 	for _, me := range behind {
 		if me != "" && bound(me) && !st.bound(me, role) {
 			return writ.Refuse(writ.CodeSoD, op, "the change would give a role to somebody who stands behind this session and does not have it",

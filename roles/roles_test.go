@@ -225,6 +225,7 @@ func TestNobodyBindsHimself(t *testing.T) {
 		{bot, bind("olgas-bot", writ.RoleApprover)},
 		{bot, bind("olga", writ.RoleApprover)},
 		{bot, bind("*", writ.RoleAuditor)},
+		{opened, bind("*", writ.RoleExecutor)}, // bob opened it; only who opened the first of all may gain
 	} {
 		l.refused(writ.CodeSoD, tt.by, tt.b, true)
 	}

@@ -1,11 +1,11 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -45,7 +45,7 @@ func decision(word, short string) *cobra.Command {
 		long = short + `.
 
 The arguments are all of the call's, not only those that change: take args of writ approval get, without
-task if it is there, and change them. run_id, task_id and capability stay as they are; lease_id, fence and
+task if it is there, and change them. run_id, parent_run_id, task_id and capability stay as they are; lease_id, fence and
 wait_s are left out. What is left out else gets its default. The approval is superseded by one of the new
 call, which counts your vote; others who must agree are asked about that one. It goes with approvals of
 scope call whose arguments people are shown completely.`
@@ -148,7 +148,7 @@ func printPending(ctx context.Context, c *cobra.Command, cl *client.Client, afte
 				return after, err
 			}
 			after = a.ID
-			fmt.Fprintln(c.OutOrStdout(), strings.TrimSpace(string(raw)))
+			fmt.Fprintln(c.OutOrStdout(), string(escaped(bytes.TrimSpace(raw))))
 		}
 		if page.Next == "" {
 			return after, nil

@@ -9,6 +9,8 @@ import (
 	"strings"
 	"text/tabwriter"
 	"unicode"
+	"unicode/utf16"
+	"unicode/utf8"
 )
 
 // printable replaces control characters, so that no agent's words can move the
@@ -22,6 +24,24 @@ func printable(s string) string {
 	}, s)
 }
 
+// escaped writes characters that could move the cursor of a terminal, or turn the
+// order of its text, as JSON's own escapes: the value stays the same.
+func escaped(text []byte) []byte {
+	var out []byte
+	for _, r := range string(text) {
+		switch {
+		case r == '\n' || !unicode.IsControl(r) && !unicode.Is(unicode.Cf, r):
+			out = utf8.AppendRune(out, r)
+		case r > 0xffff:
+			a, b := utf16.EncodeRune(r)
+			out = fmt.Appendf(out, "\\u%04x\\u%04x", a, b)
+		default:
+			out = fmt.Appendf(out, "\\u%04x", r)
+		}
+	}
+	return out
+}
+
 // render writes a reply as JSON or as a table for people.
 func render(w io.Writer, format string, raw json.RawMessage) error {
 	if len(bytes.TrimSpace(raw)) == 0 || string(raw) == "null" {
@@ -33,7 +53,7 @@ func render(w io.Writer, format string, raw json.RawMessage) error {
 			return err
 		}
 		b.WriteByte('\n')
-		_, err := w.Write(b.Bytes())
+		_, err := w.Write(escaped(b.Bytes()))
 		return err
 	}
 	v, err := ordered(raw)

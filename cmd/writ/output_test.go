@@ -70,6 +70,26 @@ func TestEmptyListsSaySo(t *testing.T) {
 	}
 }
 
+// JSON on a terminal moves no cursor and turns no text, and is the same JSON.
+func TestJSONIsSafeToShow(t *testing.T) {
+	want := "a\u009bb\u202ec\x7fd\U000e0001e"
+	raw, err := json.Marshal(map[string]string{"args": want})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var b bytes.Buffer
+	if err := render(&b, "json", raw); err != nil {
+		t.Fatal(err)
+	}
+	if shown := strings.ReplaceAll(b.String(), "\n", ""); printable(shown) != shown {
+		t.Errorf("shown: %q", shown)
+	}
+	var got map[string]string
+	if err := json.Unmarshal(b.Bytes(), &got); err != nil || got["args"] != want {
+		t.Errorf("got %q, %v", got, err)
+	}
+}
+
 // Below a table stands which rules would have changed what.
 func TestChangesBelowATable(t *testing.T) {
 	var b bytes.Buffer

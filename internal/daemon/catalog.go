@@ -29,6 +29,7 @@ type rooms struct {
 	minLease   int64
 	vet        func(sent []byte) (signer string, err error) // nil: bundles need no signature
 	tell       writ.Subscribers
+	bound      func(writ.PrincipalID, writ.Role, writ.Tenant) bool
 	roles      roles.Config
 }
 
@@ -56,6 +57,7 @@ func build(r rooms) (*writ.Registry, *gateway.Validator, error) {
 	}})...)
 	all = append(all, newApprovals(approvals.Config{
 		Tell:       r.tell,
+		Bound:      r.bound,
 		Validate:   func(schema, value writ.RawObject) error { return validator.Schema(schema, value) },
 		Capability: func(id writ.CapabilityID) *writ.Capability { return reg.Get(id) },
 		Decode:     func(k *writ.Capability, raw []byte) (any, error) { return validator.Decode(k, raw) },

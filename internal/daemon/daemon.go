@@ -282,7 +282,7 @@ func (d *Daemon) openDoor(context.Context) error {
 	}
 	reg, validator, err := build(rooms{
 		secret: agents.SecretsFrom(secret), policyInfo: func() any { return d.engine.Info() }, record: d.record, explain: d.explain, minLease: int64(d.cfg.MinLease),
-		export: d.export, vet: d.vet, evidence: d.evidence, tell: d.tell, roles: d.rolesConfig(),
+		export: d.export, vet: d.vet, evidence: d.evidence, tell: d.tell, roles: d.rolesConfig(), bound: d.engine.Bound,
 		shadow: func(t writ.Tenant) ([]writ.PackVer, []writ.ShadowPack) { return d.engine.Shadowed(), d.door.Shadow(t) },
 	})
 	if err != nil {
