@@ -36,11 +36,9 @@ func (t *try) refused(ctx context.Context, err error) (writ.Reply, *writ.Receipt
 	for _, o := range t.d.cfg.Obligors {
 		o.Denied(t.call, t.snap, t.sub, t.dec, &tx)
 	}
-	if t.over || !t.counted && !t.d.denials.take(t.call.Caller.Tenant, t.call.Caller.Principal, time.Now()) {
-		t.over = true // a conflict is not another denial
+	if !t.counted && !t.d.denials.take(t.call.Caller.Tenant, t.call.Caller.Principal, time.Now()) {
 		t.noting = t.noting || t.d.denials.follow(tx.Ops, time.Now())
-		if t.noting && !tx.Empty() {
-			// What follows from a denial does so without its receipt, now and then.
+		if t.noting && !tx.Empty() && t.tries < maxTries { // now and then, without a receipt of it
 			t.guardStanding(&tx)
 			_, ferr := t.store(ctx, tx)
 			if _, again := ferr.(*errAgain); again {
@@ -48,6 +46,11 @@ func (t *try) refused(ctx context.Context, err error) (writ.Reply, *writ.Receipt
 			}
 			if ferr != nil {
 				t.d.cfg.Log.WarnContext(ctx, "what follows from a denial is not noted; another denial will", "capability", t.k.ID, "error", ferr)
+			}
+		}
+		if t.tries < maxTries { // beyond that it is counted as it is: a denial never turns into a failure of ours
+			if err := t.settled(ctx); err != nil {
+				return writ.Reply{}, nil, err
 			}
 		}
 		return t.aggregated(ctx, e, "the principal has used up its receipts", nil)
@@ -72,7 +75,6 @@ func (t *try) refused(ctx context.Context, err error) (writ.Reply, *writ.Receipt
 	switch writ.CodeOf(ferr) {
 	case "":
 	case writ.CodeInternal, writ.CodeTooLarge:
-		t.d.denials.restore(t.call.Caller.Tenant, 1)
 		return t.aggregated(ctx, e, "it makes no fact", ferr)
 	default: // the store is down, or asks to wait
 		return writ.Reply{}, nil, ferr
@@ -128,6 +130,7 @@ func (t *try) settled(ctx context.Context) error {
 
 // aggregated answers a denial that was counted.
 func (t *try) aggregated(ctx context.Context, e *writ.Error, why string, cause error) (writ.Reply, *writ.Receipt, error) {
+	t.d.denials.count(t.call.Caller.Tenant, 1)
 	t.d.cfg.Observer.Denial("aggregated")
 	t.d.cfg.Log.WarnContext(ctx, "a denial is counted, not receipted: "+why,
 		"session", t.call.Caller.Session, "capability", t.k.ID, "code", e.Code, "error", cause)
@@ -207,8 +210,7 @@ func (n *denials) take(shard writ.Tenant, p writ.PrincipalID, now time.Time) boo
 			n.forget(now)
 		}
 		if len(n.buckets) > 20_000 {
-			n.over[shard]++ // too many principals at once: count, do not grow
-			return false
+			return false // too many principals at once: count, do not grow
 		}
 		b = &bucket{level: n.burst, at: now}
 		n.buckets[denier{shard, p}] = b
@@ -216,7 +218,6 @@ func (n *denials) take(shard writ.Tenant, p writ.PrincipalID, now time.Time) boo
 	b.level = math.Min(n.burst, b.level+now.Sub(b.at).Seconds()*n.rate)
 	b.at = now
 	if b.level < 1 {
-		n.over[shard]++
 		return false
 	}
 	b.level--
@@ -241,8 +242,8 @@ func (n *denials) drain() map[writ.Tenant]int64 {
 	return out
 }
 
-// restore adds to the count: what could not be flushed, or makes no fact.
-func (n *denials) restore(shard writ.Tenant, count int64) {
+// count adds denials that have no receipt of their own, or could not be flushed.
+func (n *denials) count(shard writ.Tenant, count int64) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.over[shard] += count
@@ -259,7 +260,7 @@ func (d *Door) FlushDenials(ctx context.Context) error {
 			err = t.aggregate(ctx, count)
 		}
 		if err != nil {
-			d.denials.restore(shard, count)
+			d.denials.count(shard, count)
 			first = cmp.Or(first, err)
 		}
 	}

@@ -318,3 +318,54 @@ func TestLimitedWait(t *testing.T) {
 		t.Errorf("judged %v", asked)
 	}
 }
+
+// With smaller arguments a call can be about something else. That is read, and
+// what policy says of it holds.
+func TestASmallerCallIsJudgedAgain(t *testing.T) {
+	for name, second := range map[string]writ.Finding{
+		"denied":          {Rule: "p.second", Effect: writ.EffectDeny},
+		"to be signed":    {Rule: "p.second", Effect: writ.EffectAllow, Duties: writ.Duties{Cosign: true}},
+		"limited further": {Rule: "p.second", Effect: writ.EffectAllow, Duties: writ.Duties{Limits: []writ.Limit{{Argument: "lease_s", Max: 30}}}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t)
+			alice := w.session("alice")
+			var seen []int64
+			w.law.judge = func(in writ.PolicyInput) *writ.Finding {
+				a, ok := in.Call.Args.(*amountArgs)
+				if !ok {
+					return nil
+				}
+				seen = append(seen, a.Lease)
+				f := second
+				if a.Lease > 60 {
+					f = limits(writ.Limit{Argument: "lease_s", Max: 60})
+				}
+				return &f
+			}
+			reply, _, err := w.call(alice, "test.amount", amountArgs{Run: runID(1), Lease: 120, Note: "reads by lease"}, "")
+			if e := writ.AsError("", err); err == nil || e.Code != writ.CodePolicy || fmt.Sprint(e.Rules) != "[p.second]" || fmt.Sprint(seen) != "[120 60]" {
+				t.Errorf("judged %v: got %s, %v", seen, reply.JSON, err)
+			}
+		})
+	}
+}
+
+// What goes with a limit holds though the smaller call alone would not ask for it.
+func TestWhatGoesWithALimitHolds(t *testing.T) {
+	w := newWorld(t)
+	alice := w.session("alice")
+	w.law.judge = func(in writ.PolicyInput) *writ.Finding {
+		if a, ok := in.Call.Args.(*amountArgs); ok && a.Lease > 60 {
+			f := limits(writ.Limit{Argument: "lease_s", Max: 60})
+			f.Duties.Durability = writ.DurabilityLogged
+			return &f
+		}
+		return nil
+	}
+	for _, note := range []string{"", "reads by lease"} {
+		if reply, _, err := w.call(alice, "test.amount", amountArgs{Run: runID(1), Lease: 120, Note: note}, ""); err == nil {
+			t.Errorf("%q: the other duty is forgotten: %s", note, reply.JSON)
+		}
+	}
+}

@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"errors"
 	"math/rand/v2"
+	"reflect"
 	"slices"
 	"time"
 
@@ -24,8 +25,7 @@ type try struct {
 
 	held    []writ.Key // locked across this try
 	counted bool       // the denial has its place in the principal's bucket
-	over    bool       // the denial is counted beyond it
-	noting  bool       // and what follows from it is noted nevertheless
+	noting  bool       // what follows from a denial beyond it is noted nevertheless
 
 	// Fresh on every try:
 	snap    writ.Snapshot
@@ -194,7 +194,9 @@ func (t *try) once(ctx context.Context) (writ.Reply, *writ.Receipt, error) {
 
 // judged takes policy's decision and makes of the call what it obliges to. With
 // smaller arguments a call can be about other things than were read: these are
-// read, and then it is judged once more.
+// read, and it is judged once more. The decision stays the first one, which is of
+// what was asked and obliges to all that goes with it; a second one that finds
+// anything else refuses the call.
 func (t *try) judged(ctx context.Context) error {
 	if err := t.judge(ctx); err != nil {
 		return err
@@ -205,23 +207,19 @@ func (t *try) judged(ctx context.Context) error {
 	if err := t.limit(ctx); err != nil || t.asked == nil {
 		return err
 	}
-	before := t.reads
+	before, first := t.reads, t.dec
 	if err := t.hops(ctx); err != nil || t.reads == before {
 		return err
 	}
 	if err := t.judge(ctx); err != nil {
 		return err
 	}
-	if err := t.cosign(); err != nil {
-		return err
+	for _, f := range t.dec.Findings {
+		if !slices.ContainsFunc(first.Findings, func(g writ.Finding) bool { return reflect.DeepEqual(f, g) }) {
+			return t.owes("policy has more to say about a call once it has limited it", "operators: two rules cannot agree on this call; mend their packs")
+		}
 	}
-	limited := t.limited
-	if err := t.limit(ctx); err != nil {
-		return err
-	}
-	if !slices.Equal(limited, t.limited) {
-		return t.owes("policy limits a call further once it is limited", "operators: two rules cannot agree on this call; mend their packs")
-	}
+	t.dec = first
 	return nil
 }
 

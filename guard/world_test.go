@@ -415,7 +415,11 @@ func things() []*writ.Capability {
 		writ.Define[amountArgs, amountArgs](writ.Capability{ID: "test.amount", Summary: "Do so much.", Safety: writ.SafetyMutating},
 			writ.Verb[amountArgs]{
 				Reads: func(_ *writ.Call, a *amountArgs, _ writ.Snapshot) (writ.ReadSet, error) {
-					return writ.ReadSet{Docs: []writ.Key{writ.RunKey(a.Run)}}, nil
+					rs := writ.ReadSet{Docs: []writ.Key{writ.RunKey(a.Run)}}
+					if a.Note == "reads by lease" { // a smaller one is about another document
+						rs.Docs = append(rs.Docs, writ.RunKey(runID(byte(a.Lease))))
+					}
+					return rs, nil
 				},
 				Describe: func(c *writ.Call, a *amountArgs, _ writ.Snapshot) (writ.Subject, error) {
 					c.Memo = a.Lease
