@@ -204,7 +204,10 @@ func (p *pack) configured(r ast.Ref) (any, bool) {
 	at := p.config
 	for _, step := range r[len(config):] {
 		m, _ := at.(map[string]any)
-		key, _ := step.Value.(ast.String)
+		key, ok := step.Value.(ast.String)
+		if !ok {
+			return nil, false
+		}
 		if at = m[string(key)]; at == nil {
 			return nil, false
 		}

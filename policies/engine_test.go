@@ -253,6 +253,8 @@ func TestWhatTheHostCannotDoDenies(t *testing.T) {
 		{"allow, deny", `"effect": "allow", "code": "quota_exceeded", "obligations": [{"type": "notify"}]`, writ.EffectAllow, writ.CodeQuota},
 		{"allow, deny", `"effect": "allow", "code": "quota_exceeded", "obligations": [{"type": "approval"}]`, writ.EffectDeny, writ.CodePolicy},
 		{"redact, deny", `"effect": "redact", "code": "quota_exceeded"`, writ.EffectDeny, writ.CodePolicy},
+		{"require_approval, deny", `"effect": "require_approval", "code": "approval_required", "obligations": [{"type": "approval", "args": {"Approvers": 3, "approvers": 1}}]`, writ.EffectDeny, writ.CodePolicy},
+		{"require_approval, deny", `"effect": "require_approval", "code": "approval_required", "obligations": [{"type": "approval", "args": {"approvers": null}}]`, writ.EffectDeny, writ.CodePolicy},
 		{"require_approval, deny", `"effect": "require_approval", "code": "quota_exceeded"`, writ.EffectDeny, writ.CodePolicy},
 		{"require_approval, deny", `"effect": "require_approval", "code": "quota_exceeded", "obligations": [{"type": "approval"}]`, writ.EffectRequireApproval, writ.CodeQuota},
 		{"require_approval, deny", `"effect": "require_approval", "code": "quota_exceeded", "obligations": [{"type": "approval", "args": {"approvers": 0}}]`, writ.EffectDeny, writ.CodePolicy},

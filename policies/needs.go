@@ -1,10 +1,23 @@
 package policies
 
 import (
+	"reflect"
 	"slices"
+	"strings"
 
 	"github.com/writ-gateway/writ"
 )
+
+// needArgs are the names of what an approval obligation may say: writ.Need's, but
+// for the rule, which is the finding's.
+var needArgs = func() (names []string) {
+	for _, f := range reflect.VisibleFields(reflect.TypeFor[writ.Need]()) {
+		if name, _, _ := strings.Cut(f.Tag.Get("json"), ","); name != "rule" {
+			names = append(names, name)
+		}
+	}
+	return names
+}()
 
 // need reads the arguments of an approval obligation: those of writ.Need. What
 // is left out is the default; an unknown argument, and a word or a number out
@@ -14,7 +27,12 @@ func need(rule string, args map[string]any) (writ.Need, bool) {
 		Kind: writ.ApproveEffect, Scope: writ.ScopeCall, Approvers: 1,
 		Roles: []writ.Role{writ.RoleApprover}, ExpiresS: writ.DefaultApprovalLife, MaxUses: 1,
 	}
-	if err := decode(args, &n); err != nil || n.Rule != "" {
+	for name, v := range args { // Go's decoder takes names that differ in case, and leaves out what is null
+		if v == nil || !slices.Contains(needArgs, name) {
+			return n, false
+		}
+	}
+	if err := decode(args, &n); err != nil {
 		return n, false
 	}
 	n.Rule = rule

@@ -20,6 +20,7 @@ func TestObligationsAreKnownWhenLoaded(t *testing.T) {
 		{`[{"type": "approval", "args": {"roles": data.extra.config.list}}]`, ""},
 		{`[{"type": "approval", "args": {"roles": data.extra.config.deep}}]`, "obligations hold constants"},
 		{`[{"type": "approval", "args": {"roles": data.extra.config.table}}]`, "obligations hold constants"},
+		{`[{"type": "approval", "args": {"approvers": data.extra.config[0]}}]`, "obligations hold constants"},
 		{`[{"type": "approval", "args": {"roles": data.extra.config}}]`, "obligations hold constants"},
 		{`[{"type": "approval", "args": {"approvers": count(input.labels)}}]`, "obligations must be constant"},
 		{`[o | some o in input.labels]`, "obligations must be written out as an array"},
@@ -27,7 +28,7 @@ func TestObligationsAreKnownWhenLoaded(t *testing.T) {
 	} {
 		f := sources(t)
 		guardPack(f, "extra", "task.claim", "require_approval, deny", `"effect": "require_approval", "code": "approval_required", "obligations": `+tc.obligations, "input.call.capability")
-		f["packs/extra/data.yaml"] = []byte("config: {people: 2, list: [approver], deep: [[approver]], table: {a: approver}}\n")
+		f["packs/extra/data.yaml"] = []byte("config: {people: 2, \"\": 2, list: [approver], deep: [[approver]], table: {a: approver}}\n")
 		_, err := Load(t.Context(), from(f), Options{Capabilities: verbs})
 		switch {
 		case tc.refused == "" && err != nil:

@@ -225,6 +225,7 @@ func TestKeys(t *testing.T) {
 		"nobody":         func(in *writ.PolicyInput) { in.Subject.Agent = nil },
 		"no domain":      func(in *writ.PolicyInput) { in.Subject.Agent.Domain = "" },
 		"no id":          func(in *writ.PolicyInput) { in.Subject.Agent.ID = "" },
+		"only an id":     func(in *writ.PolicyInput) { in.Subject.Agent.Domain, in.Subject.Agent.ID = "", "web" },
 		"the other way":  func(in *writ.PolicyInput) { in.Subject.Agent.Domain, in.Subject.Agent.ID = "builder-1", "web" },
 		"zero bytes":     func(in *writ.PolicyInput) { in.Subject.Agent.Domain = "web\"\x00\"builder-1" },
 		"no budget":      func(in *writ.PolicyInput) { in.Subject.Budget = nil },

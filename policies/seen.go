@@ -144,7 +144,13 @@ func (v *seer) look(m *ast.Module) {
 	ast.NewGenericVisitor(func(x any) bool {
 		switch x := x.(type) {
 		case *ast.Expr:
-			if terms, ok := x.Terms.([]*ast.Term); ok && !x.IsAssignment() && !x.IsEquality() {
+			switch terms, ok := x.Terms.([]*ast.Term); {
+			case !ok:
+			case x.IsAssignment(), x.IsEquality():
+				for _, t := range terms[1:] {
+					v.takenApart(t)
+				}
+			default:
 				v.call(terms)
 			}
 		case *ast.Every:
@@ -167,6 +173,15 @@ func (v *seer) look(m *ast.Module) {
 		}
 		return false
 	}).Walk(m)
+}
+
+// takenApart refuses an object of the input in an array or object that is assigned:
+// the names it gets on the other side would not be known for it.
+func (v *seer) takenApart(t *ast.Term) {
+	switch t.Value.(type) {
+	case *ast.Array, ast.Object, ast.Set:
+		v.handed(t, "an assignment takes apart")
+	}
 }
 
 // call looks at what a call is given. object.get with a constant name is a read

@@ -6,19 +6,21 @@ import "testing"
 // reads it would be silent.
 func TestFieldsAreNotReadUnseen(t *testing.T) {
 	for name, add := range map[string]string{
-		"direct get":           "    object.get(input.user, \"banned\", false) == true",
-		"alias get":            "    u := input.user\n    object.get(u, \"banned\", false) == true",
-		"alias get of input":   "    i := input\n    object.get(i, [\"user\", \"banned\"], false) == true",
-		"helper function":      "    _flag(input.user, \"banned\")",
-		"var key":              "    some k in [\"banned\", \"blocked\"]\n    input.user[k] == true",
-		"walk":                 "    walk(input, [p, v])\n    p[count(p)-1] == \"banned\"\n    v == true",
-		"json.filter":          "    json.filter(input, [\"user/banned\"]).user.banned == true",
-		"object.keys":          "    \"banned\" in object.keys(input.user)",
-		"union":                "    object.union({\"banned\": false}, input.user).banned == true",
-		"every":                "    every k, v in input.user {\n        k != \"banned\"\n    }",
-		"inside another":       "    count({\"u\": input.user}) > 0",
-		"an alias of an alias": "    u := input.user\n    w := u\n    object.get(w, \"banned\", false) == true",
-		"alias dot":            "    u := input.user\n    u.banned == true",
+		"direct get":                "    object.get(input.user, \"banned\", false) == true",
+		"alias get":                 "    u := input.user\n    object.get(u, \"banned\", false) == true",
+		"alias get of input":        "    i := input\n    object.get(i, [\"user\", \"banned\"], false) == true",
+		"helper function":           "    _flag(input.user, \"banned\")",
+		"var key":                   "    some k in [\"banned\", \"blocked\"]\n    input.user[k] == true",
+		"walk":                      "    walk(input, [p, v])\n    p[count(p)-1] == \"banned\"\n    v == true",
+		"json.filter":               "    json.filter(input, [\"user/banned\"]).user.banned == true",
+		"object.keys":               "    \"banned\" in object.keys(input.user)",
+		"union":                     "    object.union({\"banned\": false}, input.user).banned == true",
+		"every":                     "    every k, v in input.user {\n        k != \"banned\"\n    }",
+		"inside another":            "    count({\"u\": input.user}) > 0",
+		"an alias of an alias":      "    u := input.user\n    w := u\n    object.get(w, \"banned\", false) == true",
+		"taken apart":               "    [u] := [input.user]\n    some k\n    k != \"role\"\n    u[k] == \"x\"",
+		"taken apart, of an object": "    {\"a\": u} = {\"a\": input.user}\n    some k\n    u[k] == \"x\"",
+		"alias dot":                 "    u := input.user\n    u.banned == true",
 	} {
 		f := adapter(t)
 		more := "\ndeny contains \"banned\" if {\n" + add + "\n}\n"

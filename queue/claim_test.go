@@ -315,7 +315,7 @@ func TestVisibility(t *testing.T) {
 	get := func(by writ.Caller) TaskView {
 		return body[TaskView](l, l.do("task.get", by, &TaskGetArgs{Task: g.task}))
 	}
-	for _, by := range []writ.Caller{l.oper, l.owner} {
+	for _, by := range []writ.Caller{l.oper, l.owner, l.w.Open(writ.RoleAuditor, "ada", "")} {
 		if v := get(by); string(v.Args) != `{"x":1}` || v.Lease == nil || v.Lease.ID != "" || v.Lease.Fence != g.fence {
 			t.Fatalf("%s sees %+v", by.Role, v)
 		}

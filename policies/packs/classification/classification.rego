@@ -169,8 +169,8 @@ findings contains {
 }
 
 # METADATA
-# title: Personal data is masked
-# description: A role that must know what happened, and not about whom, reads something that carries personal data.
+# title: Personal data and secrets are masked
+# description: A role that must know what happened, and not about whom, reads something that carries personal data or secrets.
 # custom:
 #   id: classification.masked
 #   severity: medium
@@ -179,13 +179,14 @@ findings contains {
 	"rule": "classification.masked",
 	"effect": "redact",
 	"code": "classification_denied",
-	"message": "personal data is not shown to this role",
+	"message": "personal data and secrets are not shown to this role",
 	"obligations": [{"type": "redact", "args": {"fields": data.classification.config.masked_fields}}],
 } if {
 	input.call.safety == "read-only"
 	input.session.role in data.classification.config.masked_roles
 	some label in input.labels
-	startswith(label, "pii.")
+	some kind in ["pii.", "secret."]
+	startswith(label, kind)
 }
 
 _complete if {
