@@ -225,12 +225,27 @@ func TestNobodyBindsHimself(t *testing.T) {
 		{bot, bind("olgas-bot", writ.RoleApprover)},
 		{bot, bind("olga", writ.RoleApprover)},
 		{bot, bind("*", writ.RoleAuditor)},
-		{opened, bind("*", writ.RoleExecutor)}, // bob opened it; only who opened the first of all may gain
 	} {
 		l.refused(writ.CodeSoD, tt.by, tt.b, true)
 	}
 	l.must(bind("alice", writ.RoleApprover), true)
 	l.must(bind("olga", writ.RoleOperator), true) // what he has is no help
+}
+
+// A role given to everybody is given to who opened the session as well: only
+// whoever opened the first of all may gain like this, or nobody ever could.
+func TestNobodyBindsEverybodyForHimself(t *testing.T) {
+	file := []writ.Bind{
+		bind("operator", writ.RoleOperator), bind("olga", writ.RoleOperator),
+		bind("bob", writ.RoleOperator), bind("bob", writ.RoleApprover),
+	}
+	bob := writ.Caller{Tenant: "default", Principal: "bob", Role: writ.RoleOperator, Controller: "bob", Openers: []writ.PrincipalID{"olga", "operator"}}
+	l := newLab(t, file...)
+	l.refused(writ.CodeSoD, bob, bind("*", writ.RoleApprover), true)
+	bob.Openers = bob.Openers[1:]
+	if _, err := l.say(bob, bind("*", writ.RoleApprover), true); err != nil {
+		t.Error(err)
+	}
 }
 
 // However it is tried, an operator can get in afterwards.
