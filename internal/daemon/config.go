@@ -30,7 +30,7 @@ type Config struct {
 	Listen   string   `yaml:"listen" doc:"Address of the HTTP interface. Default: 127.0.0.1:8700."`
 	Hosts    string   `yaml:"allowed_hosts" doc:"Names, separated by commas, that callers may address the gateway by (the Host header), for example behind a proxy. Default: on loopback its loopback names, which are always allowed there; elsewhere any."`
 	Store    string   `yaml:"store" doc:"Where state lives: \"bolt\" (a file in data) or a URL, redis://host:6379/0 or unix:///path/to.sock. Default: bolt."`
-	Policies string   `yaml:"policies" doc:"Directory with packs/ and roles/. Default: the built-in ones."`
+	Policies string   `yaml:"policies" doc:"Directory with packs/ and roles/; it is only proposed, and so is what changes in it while the gateway runs. Default: the built-in ones."`
 	Activate bool     `yaml:"activate_policies" doc:"Put the policies this gateway is started with in force although others are; else they are only staged. Default: false."`
 	Trust    string   `yaml:"policy_trust" doc:"File with the keys that may sign policy bundles, and which packs each may change. When it is given, unsigned bundles are not staged. Default: none."`
 	Origin   string   `yaml:"origin" doc:"Name of the receipt log, a bare host name; it is signed into every receipt. Default: writ.local."`

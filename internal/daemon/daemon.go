@@ -45,6 +45,7 @@ type Daemon struct {
 	failed     map[writ.BundleID]time.Time // did not compile here; used by whoever looks
 	compiled   compiles
 	proposed   []byte // the bundle this replica was started with, canonical
+	proposer   proposer
 	blobs      *blobs.Dir
 	replica    string // among those of the store
 	integrator *ledger.Integrator
@@ -66,7 +67,7 @@ type Daemon struct {
 
 // New makes a Daemon from a valid configuration.
 func New(cfg Config, log *slog.Logger) *Daemon {
-	return &Daemon{cfg: cfg, log: log, replica: consumerName(), failed: map[writ.BundleID]time.Time{}, stopping: make(chan struct{}), served: make(chan error, 1)}
+	return &Daemon{cfg: cfg, log: log, replica: consumerName(), failed: map[writ.BundleID]time.Time{}, proposer: proposer{took: map[string]bool{}}, stopping: make(chan struct{}), served: make(chan error, 1)}
 }
 
 // Start brings the gateway up in reading order and returns when it answers. If
@@ -315,6 +316,9 @@ func (d *Daemon) openLoops(ctx context.Context) error {
 	}
 	d.loops.Go(d.housekeeping)
 	d.loops.Go(d.watchBundles)
+	if d.cfg.Policies != "" {
+		d.loops.Go(d.watchFolder)
+	}
 	d.loops.Go(d.beats)
 	d.onStop(func(context.Context) error { close(d.stopping); d.loops.Wait(); return nil })
 

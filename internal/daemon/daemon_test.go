@@ -27,7 +27,7 @@ import (
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // start runs a daemon on the embedded store and returns an operator's client.
-func start(t *testing.T, data string, tune ...func(*Config)) (*Daemon, *client.Client, *bytes.Buffer) {
+func start(t *testing.T, data string, tune ...func(*Config)) (*Daemon, *client.Client, *logs) {
 	t.Helper()
 	cfg, err := Load("", noEnv, map[string]string{"data": data, "listen": "127.0.0.1:0", "min_lease_seconds": "1", "outage_grace": "1ms"})
 	if err != nil {
@@ -36,8 +36,8 @@ func start(t *testing.T, data string, tune ...func(*Config)) (*Daemon, *client.C
 	for _, f := range tune {
 		f(&cfg)
 	}
-	var logged bytes.Buffer
-	d := New(cfg, slog.New(slog.NewTextHandler(&syncWriter{w: &logged}, nil)))
+	logged := &logs{}
+	d := New(cfg, slog.New(slog.NewTextHandler(logged, nil)))
 	if err := d.Start(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -46,18 +46,25 @@ func start(t *testing.T, data string, tune ...func(*Config)) (*Daemon, *client.C
 	if err != nil {
 		t.Fatal(err)
 	}
-	return d, c, &logged
+	return d, c, logged
 }
 
-type syncWriter struct {
+// logs is what a daemon under test has logged so far.
+type logs struct {
 	mu sync.Mutex
-	w  *bytes.Buffer
+	b  bytes.Buffer
 }
 
-func (s *syncWriter) Write(b []byte) (int, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.w.Write(b)
+func (l *logs) Write(b []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.Write(b)
+}
+
+func (l *logs) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.String()
 }
 
 func stopDaemon(t *testing.T, d *Daemon) {

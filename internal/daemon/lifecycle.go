@@ -120,15 +120,6 @@ func (d *Daemon) openPolicies(ctx context.Context) error {
 	return nil
 }
 
-// proposal is a source as a canonical bundle, not compiled.
-func proposal(src policies.Source) ([]byte, error) {
-	packed, digest, err := policies.Pack(src)
-	if err != nil {
-		return nil, err
-	}
-	return policies.Unpack(packed, digest)
-}
-
 // keepBundle keeps the bytes of a bundle on this machine too: receipts name
 // policies by digest, for longer than the store holds them.
 func (d *Daemon) keepBundle(ctx context.Context, b []byte) error {
@@ -200,7 +191,9 @@ func (d *Daemon) openGate(ctx context.Context) error {
 	if err := d.look(ctx); err != nil {
 		return fmt.Errorf("policies: %w", err)
 	}
-	d.propose(ctx, gate)
+	if d.proposed != nil && !d.propose(ctx, d.proposed) {
+		d.log.Warn("the policies this gateway is started with were not staged: the store did not answer")
+	}
 	return nil
 }
 
@@ -252,41 +245,6 @@ func digestOf(canonical []byte) string {
 		return ""
 	}
 	return c.Digest
-}
-
-// propose stages what this replica was started with, if it is not in force and
-// was never staged before.
-func (d *Daemon) propose(ctx context.Context, gate writ.Gate) {
-	digest := digestOf(d.proposed)
-	id := writ.BundleOf(digest)
-	if id == "" || id == gate.Bundle {
-		return
-	}
-	say := func(what string, args ...any) {
-		d.log.Warn(what, append([]any{"active", gate.Bundle.Digest(), "given", digest}, args...)...)
-	}
-	if d.vet != nil {
-		say("the policies this gateway is started with are not in force, and not staged either: bundles must be signed here")
-		return
-	}
-	s, err := d.store.Read(ctx, shard, writ.ReadSet{Docs: []writ.Key{writ.BundleKey(id)}})
-	if err != nil {
-		say("the policies this gateway is started with are not in force", "error", err)
-		return
-	}
-	if old, _, known, err := writ.Get[writ.Bundle](s, writ.BundleKey(id)); err != nil || known {
-		say("the policies this gateway is started with are not in force", "state", old.State, "activate", "writ policy activate "+digest)
-		return
-	}
-	sent, err := packed(d.proposed)
-	if err == nil {
-		_, _, err = d.door.System(ctx, shard, "policy.stage", bundles.PolicyStageArgs{Bundle: sent, Note: "a replica was started with it"}, nil)
-	}
-	if err != nil {
-		say("the policies this gateway is started with are not in force, and were not staged", "error", err)
-		return
-	}
-	say("the policies this gateway is started with are staged, not in force", "activate", "writ policy activate "+digest)
 }
 
 // How long a replica counts as alive after a beat, and how often it beats. On

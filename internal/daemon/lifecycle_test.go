@@ -299,11 +299,7 @@ func TestTwoReplicasOnAnEmptyStore(t *testing.T) {
 
 // Where a trust file is configured an unsigned bundle is denied, with a receipt.
 func TestUnsignedIsDenied(t *testing.T) {
-	trust := filepath.Join(t.TempDir(), "trust.yaml")
-	text := "keys:\n  team:\n    packs: [freeze]\n    public_key: |\n      -----BEGIN PUBLIC KEY-----\n      MFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAE5pKefyqZ1R0Q+4pVitEuyAX1dIjn\n      fWZVN8SRqWworB8kSsmzJ2cPhA1xQCqmXp4thnNqX7AUN53hah6B8nqugw==\n      -----END PUBLIC KEY-----\n"
-	if err := os.WriteFile(trust, []byte(text), 0o600); err != nil {
-		t.Fatal(err)
-	}
+	trust := trustFile(t)
 	_, op, _ := start(t, t.TempDir(), func(c *Config) { c.Trust = trust })
 	dir := t.TempDir()
 	if err := os.CopyFS(dir, os.DirFS("../../policies")); err != nil {
@@ -317,4 +313,15 @@ func TestUnsignedIsDenied(t *testing.T) {
 	if e := writ.AsError("", err); e == nil || e.Code != writ.CodePolicy || e.Receipt == "" || !strings.Contains(e.Msg, "not signed") {
 		t.Errorf("got %v", err)
 	}
+}
+
+// trustFile is one that trusts a key nobody here has.
+func trustFile(t *testing.T) string {
+	t.Helper()
+	trust := filepath.Join(t.TempDir(), "trust.yaml")
+	text := "keys:\n  team:\n    packs: [freeze]\n    public_key: |\n      -----BEGIN PUBLIC KEY-----\n      MFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAE5pKefyqZ1R0Q+4pVitEuyAX1dIjn\n      fWZVN8SRqWworB8kSsmzJ2cPhA1xQCqmXp4thnNqX7AUN53hah6B8nqugw==\n      -----END PUBLIC KEY-----\n"
+	if err := os.WriteFile(trust, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return trust
 }

@@ -1,7 +1,6 @@
 package daemon
 
 import (
-	"bytes"
 	"errors"
 	"io/fs"
 	"log/slog"
@@ -40,7 +39,7 @@ func TestATakenAddressComesFirst(t *testing.T) {
 func TestListeningOnEveryAddress(t *testing.T) {
 	for listen, want := range map[string]string{"0.0.0.0:0": "http://127.0.0.1:", ":0": "http://127.0.0.1:"} {
 		var d *Daemon
-		var logged *bytes.Buffer
+		var logged *logs
 		d, _, logged = start(t, t.TempDir(), func(c *Config) { c.Listen = listen })
 		b, err := os.ReadFile(filepath.Join(d.cfg.Data, urlFile))
 		url := strings.TrimSpace(string(b))
