@@ -165,6 +165,11 @@ func (v *seer) look(m *ast.Module) {
 			if call, ok := x.Value.(ast.Call); ok {
 				v.call(call)
 			}
+			if r, ok := x.Value.(ast.Ref); ok { // into an array or object that holds one: what comes out has no name here
+				if _, named := r[0].Value.(ast.Var); !named {
+					v.handed(r[0], "a reference goes into")
+				}
+			}
 			if r, ok := v.input(x); ok {
 				if step, _ := v.descend(r); step != nil {
 					v.found = append(v.found, at(x.Location, "reads a field of %s that a variable names: name the fields one by one, since those %s does not write out would not be missed", r, hostInput))

@@ -20,6 +20,11 @@ func TestFieldsAreNotReadUnseen(t *testing.T) {
 		"an alias of an alias":      "    u := input.user\n    w := u\n    object.get(w, \"banned\", false) == true",
 		"taken apart":               "    [u] := [input.user]\n    some k\n    k != \"role\"\n    u[k] == \"x\"",
 		"taken apart, of an object": "    {\"a\": u} = {\"a\": input.user}\n    some k\n    u[k] == \"x\"",
+		"out of an array":           "    some k\n    [input.user][0][k] == \"x\"",
+		"out of an object":          "    some k\n    {\"a\": input.user}.a[k] == \"x\"",
+		"out of an array, assigned": "    u := [input.user][0]\n    some k\n    u[k] == \"x\"",
+		"out of an array, given":    "    object.get([input.user][0], \"banned\", false) == true",
+		"out of two arrays":         "    some k\n    [[input.user]][0][0][k] == \"x\"",
 		"alias dot":                 "    u := input.user\n    u.banned == true",
 	} {
 		f := adapter(t)
