@@ -363,6 +363,8 @@ func TestNobodyEndsARunByAsking(t *testing.T) {
 		w.agent("large", "web", "executor", "", []string{"fs:other/"}, costs(400_000, 10))
 		w.agent("barred", "web", "executor", "", []string{"fs:third/"}, costs(400_000, 5))
 		w.agent("fair", "web", "executor", "", []string{"fs:site/"}, costs(400_000, 5))
+		w.agent("costly", "web", "executor", "", []string{"fs:fourth/"}, costs(300_000, 5))
+		w.agent("cheap", "web", "executor", "", []string{"fs:fifth/"}, costs(50_000, 5))
 		as := func(agent writ.AgentID) caller { return w.session(string(agent), writ.RoleExecutor, agent) }
 		c.run = c.orc.ok(201, "POST", "/v1/runs", obj{"budget": obj{"steps": 100, "cost_microusd": 500_000, "sandbox_mem_peak_bytes": 5}}).str("run_id")
 		one, two := c.enqueue("one", nil), c.enqueue("two", obj{"write_scopes": []string{"fs:site/x/"}})
@@ -386,6 +388,11 @@ func TestNobodyEndsARunByAsking(t *testing.T) {
 			t.Fatalf("got %s", r)
 		}
 		goesOn("a claim that was not for that agent anyway")
+		three := c.enqueue("three", nil)
+		as("costly").refused(403, writ.CodeBudget, "POST", "/v1/tasks/"+three+"/claim", nil)
+		goesOn("a tool that takes more than is left, while another's takes less")
+		cheap := as("cheap")
+		cheap.complete(cheap.claim(three))
 	})
 }
 

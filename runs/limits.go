@@ -43,11 +43,20 @@ func underWay(id writ.RunID) writ.Range {
 	return writ.Range{Index: writ.RunTasksIn(id, writ.TaskRunning), Limit: 1}
 }
 
+// toolsSay says whether it is the tool of an agent that says how much of a
+// dimension a task takes. Another agent's may take less.
+func toolsSay(dimension string) (yes bool) {
+	(*writ.ToolCosts)(nil).Each(func(d string, _ *int64) { yes = yes || d == dimension })
+	return yes
+}
+
 // exhaust fails a run that was refused something it had no budget for, if policy
 // says that the limit is hard. It looks again before it believes so: what
 // triggered it was an index entry. Attempts under way, parked ones too, are paid
 // for and may end first; what they or child runs give back may be enough again,
-// and then the tasks that were refused are offered again.
+// and then the tasks that were refused are offered again. Of what tools state
+// nothing may be left: else an agent with a dear one could end what others can
+// still do.
 func exhaust() *writ.Capability {
 	return writ.Define[RunExhaustArgs, RunExhausted](writ.Capability{
 		ID: "run.exhaust", Safety: writ.SafetyMutating, Class: writ.Mandate, Internal: true,
@@ -89,6 +98,7 @@ func exhaust() *writ.Capability {
 				return later()
 			case !hard: // it lets people be asked, or only warns: by the next who tries
 				tx.Index(writ.IndexTodo, todoOffer(a.RunID), s.Now)
+			case toolsSay(a.Dimension) && s.Counters[counter] < limit: // enough, perhaps, for another agent's tool
 			default:
 				out.Failed = true
 				// Under these guards nothing of that size fits, and no attempt has begun.
