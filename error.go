@@ -30,6 +30,7 @@ const (
 	CodeClaimed          Code = "already_claimed"        // somebody else holds the task
 	CodeLeaseLost        Code = "lease_lost"             // the lease or fence is no longer yours
 	CodeScopeConflict    Code = "scope_conflict"         // another task holds an overlapping scope
+	CodeDeps             Code = "deps_unmet"             // the task depends on others that have not ended
 	CodeExists           Code = "already_exists"         // the name is taken
 	CodeUnavailable      Code = "capability_unavailable" // known, but not callable now
 	CodeInputInvalid     Code = "input_invalid"          // arguments fail their schema
@@ -53,7 +54,7 @@ func Codes() []Code {
 	return []Code{
 		CodeMalformed, CodeTooLarge, CodeUnauthenticated, CodeRBAC, CodePolicy, CodeScope, CodeBudget,
 		CodeClassification, CodeEgress, CodeSoD, CodeApprovalRequired, CodeApprovalDenied, CodeNotFound, CodeIllegal, CodeVersion, CodeNotHolder, CodeNotEligible, CodeClaimed, CodeLeaseLost,
-		CodeScopeConflict, CodeExists, CodeUnavailable, CodeInputInvalid, CodeNoAgent, CodeIdempotency, CodeTokenIssued, CodePaused,
+		CodeScopeConflict, CodeDeps, CodeExists, CodeUnavailable, CodeInputInvalid, CodeNoAgent, CodeIdempotency, CodeTokenIssued, CodePaused,
 		CodeQuota, CodeBackpressure, CodeContention, CodeStore, CodePolicyDown, CodeReceiptPending, CodeUpgrade,
 		CodeNotReady, CodeInternal,
 	}
@@ -64,7 +65,7 @@ func Codes() []Code {
 func (c Code) Receipted() bool {
 	switch c {
 	case CodeRBAC, CodePolicy, CodeScope, CodeBudget, CodeClassification, CodeEgress, CodeSoD, CodeApprovalRequired, CodeApprovalDenied, CodeIllegal, CodeNotHolder, CodeNotEligible, CodeClaimed, CodeLeaseLost,
-		CodeScopeConflict, CodeExists, CodeUnavailable, CodePaused, CodeQuota, CodeNoAgent:
+		CodeScopeConflict, CodeDeps, CodeExists, CodeUnavailable, CodePaused, CodeQuota, CodeNoAgent:
 		return true
 	}
 	return false

@@ -56,6 +56,7 @@ func TestStoredDocuments(t *testing.T) {
 		"task": writ.Task{
 			ID: gTask, Run: gRun, Key: "build", Summary: "Build.", Capability: "site.build", Args: writ.RawObject(`{"ref":"main"}`),
 			ArgsDigest: "aa", Labels: []writ.Label{writ.LabelPublic}, Domain: "web", Agents: []writ.AgentID{"site-builder"},
+			DependsOn: []writ.Dependency{{Key: "fetch", Task: gTask, OnFailure: writ.DependencySkip}},
 			Safety: writ.SafetyMutating, Approval: writ.ApprovalManual, WaitsFor: gApproval, ParkedAt: 8, Sinks: []writ.Sink{writ.SinkEgress}, WriteScopes: []string{"fs:site/dist/"}, Priority: 5,
 			LeaseSeconds: 60, MaxAttempts: 3, Attempt: 1, BackoffMs: 1000, NotBefore: 4, State: writ.TaskRunning,
 			Lease:    &writ.Lease{ID: "lse_01ARYZ6S410000000000000000", Session: gSession, Agent: "site-builder", Fence: 7, MaxUntil: 9, Prepaid: 1, Held: map[string]int64{writ.BudgetMoney: 2000}},

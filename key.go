@@ -78,6 +78,9 @@ func RunSequence(id RunID) Counter             { return Counter{"run/" + string(
 func RegistryRevision() Counter                { return Counter{"registry", "revision"} }
 func TaskProgress(id TaskID, f string) Counter { return Counter{"task/" + string(id), f} }
 
+// TaskUnmet counts what a blocked task still waits for.
+func TaskUnmet(id TaskID) Counter { return TaskProgress(id, "unmet") }
+
 // Indexes. Lists hold ULIDs or slugs with score 0, so a lexical range is the
 // order of creation and a cursor is the last member seen.
 const (
@@ -110,6 +113,9 @@ func SessionTasks(id SessionID) Index { return Index("v/held/" + string(id)) }
 // task gives up its scopes; BlockedOn is the other direction.
 func WaitingOn(holder TaskID) Index { return Index("v/waiting/" + string(holder)) }
 func BlockedOn(task TaskID) Index   { return Index("v/blocked/" + string(task)) }
+
+// Dependents holds the blocked tasks that wait for a task to end.
+func Dependents(task TaskID) Index { return Index("v/dependents/" + string(task)) }
 
 // Refused holds, per lane without its priority, tasks that some agents were
 // refused; Refusers says which agents, and under which policies.

@@ -4,9 +4,12 @@ package writ
 type TaskState string
 
 const (
-	// TaskQueued: by task.enqueue, or back from running by release, expiry or
-	// a retryable failure. It lies in a lane, waits for a scope, or waits for
-	// NotBefore.
+	// TaskBlocked: by task.enqueue, until everything it depends on has come
+	// about.
+	TaskBlocked TaskState = "blocked"
+	// TaskQueued: by task.enqueue, from blocked, or back from running by release,
+	// expiry or a retryable failure. It lies in a lane, waits for a scope, or
+	// waits for NotBefore.
 	TaskQueued TaskState = "queued"
 	// TaskRunning: by task.claim; one lease holds it.
 	TaskRunning TaskState = "running"
@@ -15,7 +18,8 @@ const (
 	TaskParked TaskState = "parked"
 	// TaskDone: by task.complete. Terminal.
 	TaskDone TaskState = "done"
-	// TaskFailed: by task.fail, not retryable. Terminal.
+	// TaskFailed: by task.fail, not retryable; or because something it depends on
+	// did not come about. Terminal.
 	TaskFailed TaskState = "failed"
 	// TaskDead: attempts used up; on the dead-letter list. Terminal.
 	TaskDead TaskState = "dead"
@@ -27,7 +31,8 @@ const (
 // request that the holder learns at its next heartbeat; parked → parked, that
 // people decide about the call with other arguments now.
 var TaskMoves = Table[TaskState]{
-	"":            {TaskQueued},
+	"":            {TaskQueued, TaskBlocked},
+	TaskBlocked:   {TaskQueued, TaskFailed, TaskCancelled},
 	TaskQueued:    {TaskRunning, TaskParked, TaskCancelled},
 	TaskRunning:   {TaskRunning, TaskQueued, TaskParked, TaskDone, TaskFailed, TaskDead, TaskCancelled},
 	TaskParked:    {TaskParked, TaskQueued, TaskRunning, TaskFailed, TaskDead, TaskCancelled},
@@ -49,6 +54,23 @@ const (
 	FailureExternal      FailureClass = "external"      // something outside: a crash, an outage, a lost session
 )
 
+// DependencyPolicy says what becomes of a task when a task it depends on ends
+// without a result.
+type DependencyPolicy string
+
+const (
+	DependencyFail     DependencyPolicy = "fail"     // it fails; the default
+	DependencySkip     DependencyPolicy = "skip"     // it is cancelled, which is no failure of its run
+	DependencyContinue DependencyPolicy = "continue" // it goes on as if the other had ended well
+)
+
+// Dependency is a task of the same run that must end before another begins.
+type Dependency struct {
+	Key       string           `json:"key"`
+	Task      TaskID           `json:"task_id"`
+	OnFailure DependencyPolicy `json:"on_failure,omitempty"` // "" is fail
+}
+
 // Task is one unit of work. It changes only when its state or authority
 // changes: heartbeats and progress live in counters and the deadline index.
 type Task struct {
@@ -62,6 +84,7 @@ type Task struct {
 	Labels       []Label      `json:"labels"`
 	Domain       string       `json:"required_domain"`
 	Agents       []AgentID    `json:"required_agents,omitempty"`
+	DependsOn    []Dependency `json:"depends_on,omitempty"`
 	Safety       Safety       `json:"safety"`             // strongest safety any agent declared for the capability at enqueue
 	Approval     ToolApproval `json:"approval,omitempty"` // manual when any of them asked for it; "" is auto
 	Sinks        []Sink       `json:"sinks,omitempty"`

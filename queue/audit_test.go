@@ -130,6 +130,38 @@ func audit(l *lab) {
 
 	for _, t := range tasks {
 		auditQueued(l, t, run)
+		auditBlocked(l, t, run)
+	}
+}
+
+// auditBlocked: a blocked task counts exactly those it waits for and is listed
+// with each; one that is not blocked is listed with none.
+func auditBlocked(l *lab, t writ.Task, run writ.Run) {
+	l.Helper()
+	todos, unmet := l.w.Index(writ.IndexTodo), int64(0)
+	for _, dep := range t.DependsOn {
+		on := l.task(dep.Task)
+		listed := slices.Contains(l.w.Members(writ.Dependents(dep.Task)), string(t.ID))
+		ended := writ.TaskMoves.Terminal(on.State)
+		if _, promised := todos[todo(todoUnblock, string(dep.Task))]; listed && ended && !promised && !writ.RunMoves.Terminal(run.State) {
+			l.Fatalf("task %s waits for %s, which is %s, and nobody will tell it", t.ID, dep.Task, on.State)
+		}
+		if listed != (t.State == writ.TaskBlocked) && (listed || !ended) {
+			l.Fatalf("task %s is %s, listed with %s: %v, which is %s", t.ID, t.State, dep.Task, listed, on.State)
+		}
+		if listed {
+			unmet++
+		}
+	}
+	if t.State != writ.TaskBlocked {
+		begun := t.State != writ.TaskFailed && t.State != writ.TaskCancelled // else it may have ended blocked
+		if got := l.w.Counter(writ.TaskUnmet(t.ID)); got != 0 && begun {
+			l.Fatalf("task %s is %s and counts %d it waits for", t.ID, t.State, got)
+		}
+		return
+	}
+	if got := l.w.Counter(writ.TaskUnmet(t.ID)); got != unmet || unmet == 0 {
+		l.Fatalf("task %s waits for %d, counts %d", t.ID, unmet, got)
 	}
 }
 

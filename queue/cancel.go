@@ -11,7 +11,7 @@ type TaskCancelArgs struct {
 
 func cancelCapability() *writ.Capability {
 	return writ.Define[TaskCancelArgs, TaskView](writ.Capability{
-		ID: "task.cancel", Summary: "Cancel a queued task, or ask the holder of a running one to stop.", Safety: writ.SafetyMutating,
+		ID: "task.cancel", Summary: "Cancel a task nobody works on, or ask the holder of a running one to stop.", Safety: writ.SafetyMutating,
 		Steps: 1,
 	}, writ.Verb[TaskCancelArgs]{
 		Locks: func(_ *writ.Call, a *TaskCancelArgs) []writ.Key { return []writ.Key{writ.TaskKey(a.Task)} },
@@ -60,6 +60,9 @@ func cancelPlan(c *writ.Call, a *TaskCancelArgs, s writ.Snapshot, _ writ.Decisio
 	case writ.TaskQueued:
 		d.leave(&t)
 		err = d.end(&t, writ.TaskQueued, writ.TaskCancelled)
+	case writ.TaskBlocked:
+		d.unblock(&t)
+		err = d.end(&t, writ.TaskBlocked, writ.TaskCancelled)
 	case writ.TaskParked:
 		d.giveUpParked(&t)
 		err = d.end(&t, writ.TaskParked, writ.TaskCancelled)

@@ -2,6 +2,7 @@ package queue
 
 import (
 	"slices"
+	"strings"
 
 	"github.com/writ-gateway/writ"
 )
@@ -72,6 +73,9 @@ func claimRead(c *writ.Call, a *TaskClaimArgs, s writ.Snapshot) (writ.ReadSet, e
 	rs.Counters = append(rs.Counters, claimReads(a.Task)...)
 	rs.Ranges = append(rs.Ranges, queueReads(a.Task)...)
 	t, ok, err := peek[writ.Task](s, writ.TaskKey(a.Task))
+	if err == nil && ok && t.State == writ.TaskBlocked { // to say what it waits for
+		rs.Docs = append(rs.Docs, waitedFor(t)...)
+	}
 	if err != nil || !ok || t.State != writ.TaskQueued {
 		return rs, err
 	}
@@ -240,6 +244,17 @@ func claimable(s writ.Snapshot, t writ.Task) error {
 	case t.State == writ.TaskRunning && t.Lease != nil:
 		return writ.Refuse(writ.CodeClaimed, opClaim, "somebody else holds the task", "claim another task").
 			With("holder_agent", string(t.Lease.Agent))
+	case t.State == writ.TaskBlocked:
+		e := writ.Refuse(writ.CodeDeps, opClaim, "the task depends on others that have not ended", "claim another task; this one is queued once they have ended")
+		on, err := waiting(s, t)
+		if err != nil {
+			return err
+		}
+		var ids []string
+		for _, id := range on {
+			ids = append(ids, string(id))
+		}
+		return e.With("waiting_on", strings.Join(ids, ","))
 	case t.State != writ.TaskQueued:
 		return writ.IllegalMove(opClaim, writ.ObjectTask, string(t.State), string(writ.TaskRunning))
 	case t.NotBefore > s.Now:

@@ -24,6 +24,9 @@ func completeCapability() *writ.Capability {
 			if err == nil && a.Result != nil {
 				rs.Docs = append(rs.Docs, writ.ResultKey(a.Task))
 			}
+			if err == nil {
+				rs = rs.Join(releaseReads(s, a.Task))
+			}
 			return rs, err
 		},
 		Describe: func(c *writ.Call, a *TaskCompleteArgs, s writ.Snapshot) (writ.Subject, error) {
@@ -88,7 +91,9 @@ func completePlan(c *writ.Call, a *TaskCompleteArgs, s writ.Snapshot, _ writ.Dec
 		}
 	}
 	tx, err := d.done()
-	return tx, changed(t), err
+	reply := viewOf(t, 0)
+	reply.Unblocked = d.released
+	return tx, writ.Reply{Outcome: writ.OutcomeDone, Body: reply, Versioned: []string{"version"}, ETag: -1}, err
 }
 
 // completion gives the result as it is stored, and the digest that tells a

@@ -13,6 +13,9 @@
 //   - no two running tasks hold overlapping write scopes;
 //   - a queued task lies in a lane, waits for a time, waits for the scopes of
 //     a running task, or is on the list of refused tasks;
+//   - a blocked task is on the list of every task it waits for, and counts
+//     them; it leaves blocked in the commit that ends the last of them, or by
+//     a follow-up that commit leaves;
 //   - a run counts its tasks that have not ended, and the task that brings the
 //     count of a sealed run to zero ends the run in the same commit.
 package queue
@@ -92,6 +95,6 @@ func Capabilities(cfg Config) []*writ.Capability {
 		enqueueCapability(cfg), claimCapability(cfg), heartbeatCapability(cfg), completeCapability(), failCapability(),
 		releaseCapability(), cancelCapability(), getCapability(), listCapability(),
 		expireCapability(), readyCapability(), wakeCapability(), reapCapability(), cleanupCapability(),
-		refuseCapability(), reofferCapability(), offerCapability(),
+		refuseCapability(), reofferCapability(), offerCapability(), unblockCapability(),
 	}
 }

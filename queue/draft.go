@@ -21,6 +21,9 @@ type draft struct {
 	usedSteps bool  // by the present call, which is what was paid for in advance
 	stored    int64 // bytes of its result
 	uncounted bool  // it does not count as an attempt
+
+	releasing bool          // a task that waited for another is being told
+	released  []writ.TaskID // that became queued so
 }
 
 func begin(op string, c *writ.Call, s writ.Snapshot) *draft {
@@ -101,7 +104,8 @@ func (d *draft) accept(t writ.Task) {
 }
 
 // end moves a task, already out of the queue or without its lease, to a
-// terminal state and counts it out of its run.
+// terminal state, counts it out of its run and tells those that wait for it. It
+// wants dependents.
 func (d *draft) end(t *writ.Task, from, to writ.TaskState) error {
 	t.State = to
 	if to == writ.TaskDead {
@@ -109,7 +113,10 @@ func (d *draft) end(t *writ.Task, from, to writ.TaskState) error {
 		d.bury()
 	}
 	d.tally(t.Run, to == writ.TaskFailed || to == writ.TaskDead)
-	return d.put(t, from)
+	if err := d.put(t, from); err != nil {
+		return err
+	}
+	return d.release(*t)
 }
 
 // deadKept is how long a task that died stays on the dead-letter list, from when
@@ -131,11 +138,17 @@ func (d *draft) bury() {
 }
 
 // full says that another task may not fit into the transaction any more. It
-// leaves room for one task of the largest size and the guards of the door.
+// counts the guards of everything that was read, and leaves room for one task of
+// the largest size, with all who refused it, and the guards of the door.
 func (d *draft) full() bool {
-	size := 0
+	size, guards := 0, len(d.tx.Guards)+len(d.s.Docs)
+	for r := range d.s.Ranges {
+		if r.Index.Versioned() {
+			guards++
+		}
+	}
 	for _, o := range d.tx.Ops {
 		size += len(o.Body) + len(o.Member) + len(o.Index) + len(o.Lane) + len(o.Entry)
 	}
-	return len(d.tx.Ops)+len(d.tx.Guards) > 200 || size > writ.MaxTxBytes/2
+	return len(d.tx.Ops)+guards > writ.MaxOps-128 || size > writ.MaxTxBytes/2
 }

@@ -35,6 +35,11 @@ func (e enqueuer) reads(c *writ.Call, a *TaskEnqueueArgs, s writ.Snapshot) (writ
 	if len(t.Agents) == 0 {
 		rs.Ranges = append(rs.Ranges, toolRange(t.Capability))
 	}
+	on, err := dependencyReads(s, t)
+	if err != nil {
+		return rs, err
+	}
+	rs.Docs = append(rs.Docs, on...)
 	if !s.Has(name) {
 		return rs, nil
 	}
@@ -63,7 +68,7 @@ func (e enqueuer) describe(c *writ.Call, a *TaskEnqueueArgs, s writ.Snapshot) (w
 	}
 	t, err := e.asked(c, a)
 	if err == nil {
-		t, err = e.task(c, t, s, r)
+		t, err = e.task(c, a, t, s, r)
 	}
 	if err != nil {
 		return writ.Subject{}, err
@@ -94,12 +99,18 @@ func (e enqueuer) plan(c *writ.Call, a *TaskEnqueueArgs, s writ.Snapshot, _ writ
 	case ok:
 		return writ.Tx{}, unchanged(old, version), nil
 	}
-	if t, err = e.task(c, t, s, r); err != nil {
+	if t, err = e.task(c, a, t, s, r); err != nil {
 		return fail(err)
 	}
 	d := begin(opEnqueue, c, s)
 	t.CreatedAt = s.Now
-	d.enter(&t, t.NotBefore)
+	blocked, err := d.block(&t)
+	if err != nil {
+		return fail(err)
+	}
+	if !blocked {
+		d.enter(&t, t.NotBefore)
+	}
 	if err := d.put(&t, ""); err != nil {
 		return fail(err)
 	}
@@ -143,7 +154,7 @@ func (e enqueuer) existing(s writ.Snapshot, a *TaskEnqueueArgs) (t writ.Task, ve
 
 // task makes what was asked for a task: checked against its run and the agents
 // that could run it.
-func (e enqueuer) task(c *writ.Call, t writ.Task, s writ.Snapshot, r writ.Run) (writ.Task, error) {
+func (e enqueuer) task(c *writ.Call, a *TaskEnqueueArgs, t writ.Task, s writ.Snapshot, r writ.Run) (writ.Task, error) {
 	if r.State == writ.RunPausedApproval {
 		return t, runEnded(opEnqueue, r)
 	}
@@ -157,6 +168,10 @@ func (e enqueuer) task(c *writ.Call, t writ.Task, s writ.Snapshot, r writ.Run) (
 	}
 	if t.NotBefore > s.Now+maxDelayMs {
 		return t, invalid(opEnqueue, "/not_before", "is more than 366 days ahead")
+	}
+	var err error
+	if t.DependsOn, err = resolve(s, t, a.DependsOn); err != nil {
+		return t, err
 	}
 	fit, err := fitting(s, t)
 	if err != nil {

@@ -30,10 +30,11 @@ func TestStoredNames(t *testing.T) {
 		session = "ses_01ARYZ6S410000000000000000"
 	)
 	var b strings.Builder
-	for _, c := range []writ.Counter{leaseEnd(task), progressSeq(task), progressPct(task), readiedUpTo(task)} {
+	for _, c := range []writ.Counter{leaseEnd(task), progressSeq(task), progressPct(task), readiedUpTo(task), writ.TaskUnmet(task)} {
 		fmt.Fprintf(&b, "counter %v\n", c)
 	}
-	for _, m := range []string{todo(todoWake, task), todo(todoRun, run), todo(todoSession, session)} {
+	fmt.Fprintf(&b, "index   %s\n", writ.Dependents(task))
+	for _, m := range []string{todo(todoWake, task), todo(todoUnblock, task), todo(todoRun, run), todo(todoSession, session)} {
 		fmt.Fprintf(&b, "todo    %s\n", m)
 	}
 	writtest.Golden(t, *update, "names.txt", []byte(b.String()))

@@ -99,15 +99,15 @@ func taskReads(op string, s writ.Snapshot, id writ.TaskID) (writ.ReadSet, error)
 }
 
 // leaveReads names what must be seen before a task may leave running, and with
-// it perhaps its run: the end of its lease, who waits for its scopes, and the
-// counts of its run.
+// it perhaps its run: the end of its lease, who waits for its scopes or for its
+// end, and the counts of its run.
 func leaveReads(op string, s writ.Snapshot, id writ.TaskID) (writ.ReadSet, error) {
 	rs, err := taskReads(op, s, id)
 	if err != nil {
 		return rs, err
 	}
 	rs.Counters = append(rs.Counters, leaseEnd(id))
-	rs.Ranges = append(rs.Ranges, waiters(id, wakeAtOnce+1))
+	rs.Ranges = append(rs.Ranges, waiters(id, wakeAtOnce+1), dependents(id))
 	if t, ok, err := peek[writ.Task](s, writ.TaskKey(id)); err != nil {
 		return rs, err
 	} else if ok {

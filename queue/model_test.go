@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"testing"
 
@@ -34,6 +35,7 @@ func TestModel(t *testing.T) {
 	for _, want := range []string{
 		"task.enqueue", "task.claim", "task.heartbeat", "task.complete", "task.fail", "task.release", "task.cancel",
 		"task.expire", "task.ready", "task.wake", "task.refuse", "task.reoffer", "run.reap", "session.cleanup",
+		"task.unblock", "deps_unmet", "blocked>queued", "blocked>failed", "blocked>cancelled",
 		"conflict", "parked", "run done", "run failed", "lease_lost", "not_holder", "scope_conflict", "quota_exceeded", "already_claimed",
 	} {
 		if reached[want] == 0 {
@@ -149,6 +151,9 @@ func (m *model) commit(p *writtest.Planned) {
 		if c.Kind == writ.ObjectRun {
 			m.reached["run "+c.To]++
 		}
+		if c.From == string(writ.TaskBlocked) {
+			m.reached["blocked>"+c.To]++
+		}
 	}
 	if p.Cap.ID != "task.claim" {
 		return
@@ -243,6 +248,9 @@ func (m *model) drain() {
 		if left := m.w.Members(writ.WaitingOn(writ.TaskID(id))); len(left) > 0 {
 			m.Fatalf("%v still wait for %s", left, id)
 		}
+		if left := m.w.Members(writ.Dependents(writ.TaskID(id))); len(left) > 0 {
+			m.Fatalf("%v still depend on %s", left, id)
+		}
 	}
 	if left := m.w.Lanes(); len(left) > 0 {
 		m.Fatalf("lanes %v still hold entries", left)
@@ -325,6 +333,8 @@ func (m *model) followUp() (attempt, bool) {
 			return attempt{id: "task.wake", by: system, args: &TaskSweepArgs{Task: writ.TaskID(what)}}, true
 		case todoRun:
 			return attempt{id: "run.reap", by: system, args: &RunReapArgs{Run: writ.RunID(what)}}, true
+		case todoUnblock:
+			return attempt{id: "task.unblock", by: system, args: &TaskSweepArgs{Task: writ.TaskID(what)}}, true
 		case todoSession:
 			return attempt{id: "session.cleanup", by: system, args: &SessionCleanupArgs{Session: writ.SessionID(what)}}, true
 		}
@@ -339,6 +349,13 @@ func (m *model) enqueueSome() attempt {
 	a.LeaseSeconds, a.MaxAttempts, a.BackoffMs, a.Priority = &lease, &tries, &pause, &priority
 	for range m.r.IntN(3) {
 		a.WriteScopes = append(a.WriteScopes, treeOfScopes[m.r.IntN(len(treeOfScopes))])
+	}
+	for i := m.r.IntN(3); i > 0 && m.made > 1; i-- { // mostly on the latest, so that it is there
+		key := fmt.Sprintf("task-%d", max(1, m.made-1-m.r.IntN(4)))
+		_, _, known := writtest.Get[taskName](m.w, writ.TaskNameKey(m.run, key))
+		if known && !slices.ContainsFunc(a.DependsOn, func(d TaskDependency) bool { return d.Key == key }) {
+			a.DependsOn = append(a.DependsOn, TaskDependency{Key: key, OnFailure: []writ.DependencyPolicy{"", "fail", "skip", "continue"}[m.r.IntN(4)]})
+		}
 	}
 	switch m.r.IntN(6) {
 	case 0:

@@ -24,6 +24,9 @@ func getCapability() *writ.Capability {
 				rs.Counters = append(rs.Counters, leaseEnd(a.Task), progressPct(a.Task))
 				rs.Ranges = append(rs.Ranges, blockers(a.Task), refusers(a.Task))
 			}
+			if t, ok, err := peek[writ.Task](s, writ.TaskKey(a.Task)); err == nil && ok && t.State == writ.TaskBlocked {
+				rs.Docs = append(rs.Docs, waitedFor(t)...)
+			}
 			return rs, err
 		},
 		Describe: func(c *writ.Call, a *TaskGetArgs, s writ.Snapshot) (writ.Subject, error) {
@@ -69,6 +72,9 @@ func getPlan(c *writ.Call, a *TaskGetArgs, s writ.Snapshot, _ writ.Decision) (wr
 		pct := s.Counters[progressPct(t.ID)]
 		v.Pct = &pct
 	}
+	if v.BlockedOn, err = waiting(s, t); err != nil {
+		return refuse(err)
+	}
 	for _, m := range s.Ranges[blockers(t.ID)].Members {
 		v.BlockedOn = append(v.BlockedOn, writ.TaskID(m.Name))
 	}
@@ -91,7 +97,7 @@ func getPlan(c *writ.Call, a *TaskGetArgs, s writ.Snapshot, _ writ.Decision) (wr
 // TaskListArgs ask for a page of the tasks of a run, or of the dead-letter list.
 type TaskListArgs struct {
 	Run   writ.RunID     `json:"run_id,omitempty" doc:"The run. Left out with state dead: the dead-letter list of all runs, for operators, auditors and verifiers." pattern:"^run_[0-7][0-9A-HJKMNP-TV-Z]{25}$"`
-	State writ.TaskState `json:"state,omitempty" doc:"Only tasks in this state." enum:"queued,running,parked,done,failed,dead,cancelled"`
+	State writ.TaskState `json:"state,omitempty" doc:"Only tasks in this state." enum:"blocked,queued,running,parked,done,failed,dead,cancelled"`
 	After writ.TaskID    `json:"after,omitempty" doc:"Only tasks after this one: next of the page before." pattern:"^tsk_[0-7][0-9A-HJKMNP-TV-Z]{25}$"`
 	Limit int64          `json:"limit,omitempty" doc:"Tasks per page. Default 50." minimum:"1" maximum:"100"`
 }

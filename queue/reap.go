@@ -9,11 +9,12 @@ type RunReapArgs struct {
 	Run writ.RunID `json:"run_id" doc:"The run." pattern:"^run_[0-7][0-9A-HJKMNP-TV-Z]{25}$"`
 }
 
-// reapBatch is how many queued tasks one call looks at; what does not fit into
-// its transaction is left for the next.
-const reapBatch = 32
+// reapBatch is how many tasks in one state a call looks at: what it reads of them
+// all must leave room to change some. What does not fit into its transaction is
+// left for the next.
+const reapBatch = 16
 
-// reapCapability cancels the queued and parked tasks of a run that has ended. Running
+// reapCapability cancels the queued, parked and blocked tasks of a run that has ended. Running
 // ones end by themselves: their holder learns it at the next heartbeat, or the
 // lease runs out.
 func reapCapability() *writ.Capability {
@@ -32,6 +33,7 @@ func idleOf(id writ.RunID) []writ.Range {
 	return []writ.Range{
 		{Index: writ.RunTasksIn(id, writ.TaskQueued), Limit: reapBatch},
 		{Index: writ.RunTasksIn(id, writ.TaskParked), Limit: reapBatch},
+		{Index: writ.RunTasksIn(id, writ.TaskBlocked), Limit: reapBatch},
 	}
 }
 
@@ -49,7 +51,7 @@ func reapReads(_ *writ.Call, a *RunReapArgs, s writ.Snapshot) (writ.ReadSet, err
 			id := writ.TaskID(m.Name)
 			rs.Docs = append(rs.Docs, writ.TaskKey(id))
 			rs.Counters = append(rs.Counters, leaseEnd(id))
-			rs.Ranges = append(append(rs.Ranges, queueReads(id)...), waiters(id, wakeAtOnce+1))
+			rs.Ranges = append(append(rs.Ranges, queueReads(id)...), waiters(id, wakeAtOnce+1), dependents(id))
 		}
 	}
 	return rs, nil
@@ -91,6 +93,8 @@ func reapPlan(c *writ.Call, a *RunReapArgs, s writ.Snapshot, _ writ.Decision) (w
 			d.leave(&t)
 		case writ.TaskParked:
 			d.giveUpParked(&t)
+		case writ.TaskBlocked:
+			d.unblock(&t)
 		default:
 			continue // claimed or cancelled between two reads
 		}

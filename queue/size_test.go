@@ -86,3 +86,43 @@ func TestTheLargestTaskGoesThroughEveryMove(t *testing.T) {
 	l.wantState(other, writ.TaskCancelled)
 	audit(l)
 }
+
+// However many agents a task was refused to, and however many others wait with
+// it, the end of its run fits into transactions, each of which gets further.
+func TestTheEndOfARunFitsIntoTransactions(t *testing.T) {
+	l := newLab(t)
+	top := l.enqueue("top")
+	for i := range 2 * reapBatch {
+		id := l.enqueue(fmt.Sprintf("refused-%d", i))
+		for j := range 64 {
+			l.w.SetIndex(writ.Refusers(id), writ.Refuser(writ.AgentID(fmt.Sprintf("agent-%02d", j)), "p"), 0)
+		}
+		l.w.SetIndex(writ.Refused(build, "web"), string(id), 0)
+		l.enqueue(fmt.Sprintf("blocked-%d", i), after("top", fmt.Sprintf("refused-%d", i)))
+		parked := l.task(l.enqueue(fmt.Sprintf("parked-%d", i)))
+		parked.State, parked.WaitsFor, parked.ParkedAt = writ.TaskParked, writ.ApprovalID(l.w.NewID(writ.PrefixApproval)), l.w.Now
+		l.w.Seed(writ.TaskKey(parked.ID), writ.ObjectTask, parked)
+		l.w.DropIndex(writ.RunTasksIn(l.run, writ.TaskQueued), string(parked.ID))
+		l.w.SetIndex(writ.RunTasksIn(l.run, writ.TaskParked), string(parked.ID), 0)
+	}
+	l.setRun(func(r *writ.Run) { r.State = writ.RunCancelled })
+	for more := true; more; {
+		p, err := l.w.Plan(l.caps["run.reap"], l.w.NewCall(l.caps["run.reap"], l.w.System(), &RunReapArgs{Run: l.run}))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if n := len(p.Tx.Guards) + len(p.Tx.Ops); n > writ.MaxOps-16 { // which the door adds
+			t.Fatalf("%d guards and %d operations", len(p.Tx.Guards), len(p.Tx.Ops))
+		}
+		r, err := l.w.Commit(p)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got := body[Swept](l, r)
+		if more = got.More; more && got.Changed == 0 {
+			t.Fatal("it does not get further")
+		}
+	}
+	l.wantState(top, writ.TaskCancelled)
+	audit(l)
+}

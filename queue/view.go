@@ -1,6 +1,8 @@
 package queue
 
 import (
+	"cmp"
+
 	"github.com/writ-gateway/writ"
 )
 
@@ -24,11 +26,13 @@ type TaskView struct {
 	Attempt      int64             `json:"attempt" doc:"Number of the present or last attempt; 0 before the first."`
 	BackoffMs    int64             `json:"backoff_ms" doc:"Pause before the second attempt in milliseconds; it doubles from then on."`
 	NotBefore    string            `json:"not_before,omitempty" doc:"The task does not start before this time."`
-	State        writ.TaskState    `json:"state" doc:"Where the task stands." enum:"queued,running,parked,done,failed,dead,cancelled"`
+	State        writ.TaskState    `json:"state" doc:"Where the task stands." enum:"blocked,queued,running,parked,done,failed,dead,cancelled"`
 	Approval     writ.ToolApproval `json:"approval,omitempty" doc:"Manual: an agent that may run it declared that a person must agree." enum:"auto,manual"`
 	WaitsFor     writ.ApprovalID   `json:"waits_for,omitempty" doc:"Approval the task is parked for."`
 	CancelAt     string            `json:"cancel_requested_at,omitempty" doc:"When somebody asked the holder to stop."`
-	BlockedOn    []writ.TaskID     `json:"blocked_on,omitempty" doc:"Running tasks whose write scopes this task waits for."`
+	DependsOn    []TaskEdge        `json:"depends_on,omitempty" doc:"Tasks that must end before this one begins."`
+	BlockedOn    []writ.TaskID     `json:"blocked_on,omitempty" doc:"Tasks this one waits for: those it depends on and that have not ended, or running ones whose write scopes it needs."`
+	Unblocked    []writ.TaskID     `json:"unblocked,omitempty" doc:"Tasks that waited for this one and became queued by this call; more may follow."`
 	RefusedTo    []writ.AgentID    `json:"refused_to,omitempty" doc:"Agents that asked for the task and that policy refused it to, for example because it writes outside their write scope: it is set aside until another agent asks or policy changes. The receipts of the run's denials name the rule. Shown by task.get to auditors and to those who manage the run."`
 	Lease        *TaskLease        `json:"lease,omitempty" doc:"Who holds the task."`
 	Pct          *int64            `json:"progress_pct,omitempty" doc:"Progress the holder last reported, in percent."`
@@ -38,6 +42,21 @@ type TaskView struct {
 	UpdatedAt    string            `json:"updated_at" doc:"When the task last changed."`
 	Receipt      writ.ReceiptID    `json:"receipt" doc:"Receipt of the last change."`
 	Version      int64             `json:"version" doc:"Version of the task, for If-Match."`
+}
+
+// TaskEdge is a task another one depends on.
+type TaskEdge struct {
+	Key       string                `json:"key" doc:"Its key in the run."`
+	Task      writ.TaskID           `json:"task_id" doc:"Its id."`
+	OnFailure writ.DependencyPolicy `json:"on_failure" doc:"What becomes of this task when that one ends without a result." enum:"fail,skip,continue"`
+}
+
+func edgesOf(t writ.Task) []TaskEdge {
+	var out []TaskEdge
+	for _, d := range t.DependsOn {
+		out = append(out, TaskEdge{d.Key, d.Task, cmp.Or(d.OnFailure, writ.DependencyFail)})
+	}
+	return out
 }
 
 // TaskLease is a lease as callers see it.
@@ -66,7 +85,7 @@ func viewOf(t writ.Task, version int64) TaskView {
 		Domain: t.Domain, Agents: t.Agents, Safety: t.Safety, Sinks: t.Sinks, WriteScopes: t.WriteScopes,
 		Priority: t.Priority, LeaseSeconds: t.LeaseSeconds, MaxAttempts: t.MaxAttempts, Attempt: t.Attempt,
 		BackoffMs: t.BackoffMs, NotBefore: timeOf(t.NotBefore), State: t.State, CancelAt: timeOf(t.CancelAt),
-		Approval: t.Approval, WaitsFor: t.WaitsFor,
+		Approval: t.Approval, WaitsFor: t.WaitsFor, DependsOn: edgesOf(t),
 		Failure: (*TaskFailure)(t.Failure), CreatedAt: timeOf(t.CreatedAt), UpdatedAt: timeOf(t.UpdatedAt), Receipt: t.Receipt,
 		Version: version,
 	}

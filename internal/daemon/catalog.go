@@ -133,6 +133,7 @@ func dues() []guard.Due {
 			"run":     kind("run.reap", "run_id"),
 			"offer":   func(rest string) (writ.CapabilityID, map[string]any) { return "run.offer", queue.OfferArgs(rest) },
 			"wake":    kind("task.wake", "task_id"),
+			"unblock": kind("task.unblock", "task_id"),
 			"exhaust": func(rest string) (writ.CapabilityID, map[string]any) { return "run.exhaust", runs.ExhaustArgs(rest) },
 			"overrun": kind("run.overrun", "run_id"),
 			"settle":  kind("run.settle", "run_id"),
