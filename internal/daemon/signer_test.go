@@ -196,6 +196,7 @@ func TestNothingChangesWithoutTheSigner(t *testing.T) {
 		"task.expire":     {nil, map[string]any{"task_id": taken.Task}},
 		"task.ready":      {nil, map[string]any{"task_id": queued.Task}},
 		"task.wake":       {nil, map[string]any{"task_id": taken.Task}},
+		"task.unblock":    {nil, map[string]any{"task_id": taken.Task}},
 		"task.reoffer":    {nil, map[string]any{"task_id": queued.Task}},
 		"task.refuse":     {nil, map[string]any{"task_id": queued.Task, "agent_id": "builder", "lane": writ.LaneOf("site.build", "web", 5)}},
 	}
