@@ -181,6 +181,9 @@ func (r *Run) Closing(s Snapshot, tx *Tx, ended, bad int64) RunState {
 		tx.Within(failed, 1, MaxAmount)
 	default:
 		tx.Within(failed, 0, 0)
+		if r.ClosePolicy == CloseVerifier {
+			return RunVerifying
+		}
 		return RunDone
 	}
 	r.Reason = ReasonTaskFailed
@@ -289,6 +292,20 @@ func (r *Run) End(tx *Tx, now int64) {
 	}
 	if r.Nests {
 		tx.Index(IndexTodo, TodoCascade(r.ID), now)
+	}
+}
+
+// Arrive keeps what goes with the state of a run that comes from another: what it
+// holds while it lives, and the list of those that wait for a verdict.
+func (r *Run) Arrive(tx *Tx, from RunState, now int64) {
+	switch {
+	case RunMoves.Terminal(r.State):
+		r.End(tx, now)
+	case r.State == RunVerifying:
+		tx.Index(IndexClose, string(r.ID), 0)
+	}
+	if from == RunVerifying {
+		tx.Unindex(IndexClose, string(r.ID))
 	}
 }
 

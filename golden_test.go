@@ -56,8 +56,9 @@ func TestStoredDocuments(t *testing.T) {
 		"task": writ.Task{
 			ID: gTask, Run: gRun, Key: "build", Summary: "Build.", Capability: "site.build", Args: writ.RawObject(`{"ref":"main"}`),
 			ArgsDigest: "aa", Labels: []writ.Label{writ.LabelPublic}, Domain: "web", Agents: []writ.AgentID{"site-builder"},
+			Verify: &writ.Verification{Agents: []writ.AgentID{"site-judge"}, Gates: []string{"tests"}, MaxRework: 2}, Verified: true, Rework: 1,
 			DependsOn: []writ.Dependency{{Key: "fetch", Task: gTask, OnFailure: writ.DependencySkip}},
-			Safety: writ.SafetyMutating, Approval: writ.ApprovalManual, WaitsFor: gApproval, ParkedAt: 8, Sinks: []writ.Sink{writ.SinkEgress}, WriteScopes: []string{"fs:site/dist/"}, Priority: 5,
+			Safety:    writ.SafetyMutating, Approval: writ.ApprovalManual, WaitsFor: gApproval, ParkedAt: 8, Sinks: []writ.Sink{writ.SinkEgress}, WriteScopes: []string{"fs:site/dist/"}, Priority: 5,
 			LeaseSeconds: 60, MaxAttempts: 3, Attempt: 1, BackoffMs: 1000, NotBefore: 4, State: writ.TaskRunning,
 			Lease:    &writ.Lease{ID: "lse_01ARYZ6S410000000000000000", Session: gSession, Agent: "site-builder", Fence: 7, MaxUntil: 9, Prepaid: 1, Held: map[string]int64{writ.BudgetMoney: 2000}},
 			CancelAt: 5, ResultDigest: "bb", DoneFence: 7,
@@ -65,7 +66,7 @@ func TestStoredDocuments(t *testing.T) {
 			Receipt: gReceipt,
 		},
 		"run": writ.Run{
-			ID: gRun, Title: "First", Goal: "Ship.", State: writ.RunActive, ClosePolicy: writ.CloseAuto, Sealed: true,
+			ID: gRun, Title: "First", Goal: "Ship.", State: writ.RunActive, ClosePolicy: writ.CloseAuto, Sealed: true, Rework: 1,
 			Budget: map[string]int64{writ.BudgetSteps: 10}, WaitsFor: gApproval,
 			Grants: []writ.Grant{{Approval: gApproval, Dimension: writ.BudgetSteps, Add: 5, At: 3}}, Owner: "planner", OwnerRole: writ.RoleOrchestrator, CreatedBy: gSession,
 			PausedAt: 4, PausedMs: 5, Parent: gRun, Root: gRun, Depth: 1, Nests: true,
@@ -142,6 +143,15 @@ func TestStoredNames(t *testing.T) {
 	line("index", writ.IndexBundles, writ.IndexStaged, writ.IndexReplicas, writ.ReadyOn(gBundle))
 	line("document", writ.EscrowKey(gRun))
 	line("index", writ.RunChildren(gRun))
+	line("index", writ.RunParts(gRun), writ.Dependents(gTask), writ.IndexVerify, writ.IndexClose)
+	line("counter", writ.TaskUnmet(gTask))
+	var part writ.Tx
+	part.TakePart(writ.Snapshot{}, gRun, writ.PartExecuted, writ.Caller{
+		Session: gSession, Principal: "builder", Agent: "site-builder", Controller: "wanda", Openers: []writ.PrincipalID{"operator"},
+	}, []writ.PublicKey{{ID: "aabb"}})
+	for _, o := range part.Ops {
+		line("member", o.Member)
+	}
 	line("counter", writ.BudgetUsed(gRun, writ.BudgetMoney), writ.BudgetHeld(gRun, writ.BudgetMoney), writ.BudgetWarned(gRun, writ.BudgetMoney))
 	line("todo", writ.TodoExhaust(gRun, writ.BudgetSteps, 2), writ.TodoOverrun(gRun), writ.TodoSettle(gRun), writ.TodoCascade(gRun))
 	line("counter", writ.ApprovalsAsked("planner"))

@@ -87,14 +87,16 @@ const (
 	IndexRuns     Index = "list/runs"
 	IndexAgents   Index = "list/agents"
 	IndexSessions Index = "list/sessions"
-	IndexDead     Index = "list/dead"  // dead-letter list: task ids
-	IndexTools    Index = "list/tools" // "<capability> <agent>" of active agents
-	IndexLeases   Index = "due/lease"  // task id, score: end of the lease
-	IndexReady    Index = "due/ready"  // task id, score: not before
-	IndexBeats    Index = "due/beat"   // session id, score: heartbeat deadline
-	IndexLives    Index = "due/life"   // session id, score: end of life
-	IndexTodo     Index = "due/todo"   // "<kind> <id>": follow-up work, score: when
-	IndexScopes   Index = "scope/x"    // "<scope> <task>": exclusive scope locks
+	IndexDead     Index = "list/dead"         // dead-letter list: task ids
+	IndexVerify   Index = "list/verify/tasks" // tasks that wait for a verdict
+	IndexClose    Index = "list/verify/runs"  // runs that wait for a verdict
+	IndexTools    Index = "list/tools"        // "<capability> <agent>" of active agents
+	IndexLeases   Index = "due/lease"         // task id, score: end of the lease
+	IndexReady    Index = "due/ready"         // task id, score: not before
+	IndexBeats    Index = "due/beat"          // session id, score: heartbeat deadline
+	IndexLives    Index = "due/life"          // session id, score: end of life
+	IndexTodo     Index = "due/todo"          // "<kind> <id>": follow-up work, score: when
+	IndexScopes   Index = "scope/x"           // "<scope> <task>": exclusive scope locks
 )
 
 // RunTasks lists the tasks of a run by id; RunTasksIn those in one state.

@@ -9,10 +9,15 @@ const (
 	// RunPausedApproval: a call needs more budget than there is, and people
 	// were asked for it. Left when they have decided, or when nobody did in time.
 	RunPausedApproval RunState = "paused_approval"
-	// RunDone: a sealed run whose last task ended well, close_policy auto. Terminal.
+	// RunVerifying: a sealed run whose last task ended well, close_policy
+	// verifier. Nothing in it moves any more until somebody who had no part in
+	// it accepts it, or sends it back.
+	RunVerifying RunState = "verifying"
+	// RunDone: a sealed run whose last task ended well, close_policy auto; or
+	// from verifying by run.close. Terminal.
 	RunDone RunState = "done"
-	// RunFailed: a hard limit was met, or a task of a sealed run did not end
-	// well. Terminal.
+	// RunFailed: a hard limit was met, a task of a sealed run did not end
+	// well, or it was sent back too often. Terminal.
 	RunFailed RunState = "failed"
 	// RunCancelled: by run.cancel. Terminal.
 	RunCancelled RunState = "cancelled"
@@ -22,8 +27,9 @@ const (
 // grants, paused_approval → paused_approval that it waits for another approval.
 var RunMoves = Table[RunState]{
 	"":                {RunActive},
-	RunActive:         {RunActive, RunPausedApproval, RunDone, RunFailed, RunCancelled},
-	RunPausedApproval: {RunPausedApproval, RunActive, RunDone, RunFailed, RunCancelled},
+	RunActive:         {RunActive, RunPausedApproval, RunVerifying, RunDone, RunFailed, RunCancelled},
+	RunVerifying:      {RunActive, RunDone, RunFailed, RunCancelled},
+	RunPausedApproval: {RunPausedApproval, RunActive, RunVerifying, RunDone, RunFailed, RunCancelled},
 	RunDone:           {},
 	RunFailed:         {},
 	RunCancelled:      {},
@@ -33,9 +39,17 @@ var RunMoves = Table[RunState]{
 type ClosePolicy string
 
 const (
-	CloseAuto   ClosePolicy = "auto"   // sealed and every task terminal
-	CloseManual ClosePolicy = "manual" // only run.cancel, or a hard limit
+	CloseAuto     ClosePolicy = "auto"     // sealed and every task terminal
+	CloseManual   ClosePolicy = "manual"   // only run.cancel, or a hard limit
+	CloseVerifier ClosePolicy = "verifier" // as auto, once somebody who had no part in it has accepted it
 )
+
+// MaxRunRework is how often a run may be sent back by who judges it.
+const MaxRunRework = 3
+
+// Concludes says whether the run comes to its end by itself once it is sealed and
+// every task has ended: to a verdict, or to done.
+func (r Run) Concludes() bool { return r.ClosePolicy != CloseManual }
 
 // Run is a container of work with an owner, a budget and an end. What moves
 // per call (steps, open tasks) is a counter.
@@ -45,8 +59,9 @@ type Run struct {
 	Goal        string           `json:"goal,omitempty"`
 	State       RunState         `json:"state"`
 	ClosePolicy ClosePolicy      `json:"close_policy"`
-	Sealed      bool             `json:"sealed"` // no task may be added any more
-	Budget      map[string]int64 `json:"budget"` // dimension → limit, as created
+	Sealed      bool             `json:"sealed"`           // no task may be added any more
+	Rework      int64            `json:"rework,omitempty"` // how often it was sent back
+	Budget      map[string]int64 `json:"budget"`           // dimension → limit, as created
 	Grants      []Grant          `json:"grants,omitempty"`
 	WaitsFor    ApprovalID       `json:"waits_for,omitempty"` // why it is paused
 	PausedAt    int64            `json:"paused_at,omitempty"` // milliseconds: since when

@@ -16,7 +16,9 @@ const (
 	// TaskParked: a call about it needs approval. Its lease, if it has one, does
 	// not run; it goes on when people have agreed.
 	TaskParked TaskState = "parked"
-	// TaskDone: by task.complete. Terminal.
+	// TaskVerifying: by task.complete, when somebody else must accept the result.
+	TaskVerifying TaskState = "verifying"
+	// TaskDone: by task.complete, or from verifying by task.verify. Terminal.
 	TaskDone TaskState = "done"
 	// TaskFailed: by task.fail, not retryable; or because something it depends on
 	// did not come about. Terminal.
@@ -34,7 +36,8 @@ var TaskMoves = Table[TaskState]{
 	"":            {TaskQueued, TaskBlocked},
 	TaskBlocked:   {TaskQueued, TaskFailed, TaskCancelled},
 	TaskQueued:    {TaskRunning, TaskParked, TaskCancelled},
-	TaskRunning:   {TaskRunning, TaskQueued, TaskParked, TaskDone, TaskFailed, TaskDead, TaskCancelled},
+	TaskRunning:   {TaskRunning, TaskQueued, TaskParked, TaskVerifying, TaskDone, TaskFailed, TaskDead, TaskCancelled},
+	TaskVerifying: {TaskQueued, TaskDone, TaskFailed, TaskCancelled},
 	TaskParked:    {TaskParked, TaskQueued, TaskRunning, TaskFailed, TaskDead, TaskCancelled},
 	TaskDone:      {},
 	TaskFailed:    {},
@@ -71,42 +74,61 @@ type Dependency struct {
 	OnFailure DependencyPolicy `json:"on_failure,omitempty"` // "" is fail
 }
 
+// Verification says that a task's result counts only once somebody who had no
+// part in its run has accepted it.
+type Verification struct {
+	Agents    []AgentID `json:"agents,omitempty"` // if present, only these may judge
+	Gates     []string  `json:"gates,omitempty"`  // checks that must have passed
+	MaxRework int64     `json:"max_rework"`       // how often it may be sent back
+}
+
+// Verdict is what somebody says who judges.
+type Verdict string
+
+const (
+	VerdictAccept Verdict = "accept"
+	VerdictReject Verdict = "reject"
+)
+
 // Task is one unit of work. It changes only when its state or authority
 // changes: heartbeats and progress live in counters and the deadline index.
 type Task struct {
-	ID           TaskID       `json:"id"`
-	Run          RunID        `json:"run_id"`
-	Key          string       `json:"key"` // unique in its run
-	Summary      string       `json:"summary,omitempty"`
-	Capability   CapabilityID `json:"capability"`
-	Args         RawObject    `json:"args,omitempty"`
-	ArgsDigest   string       `json:"args_digest"` // sha256 of the request that enqueued it
-	Labels       []Label      `json:"labels"`
-	Domain       string       `json:"required_domain"`
-	Agents       []AgentID    `json:"required_agents,omitempty"`
-	DependsOn    []Dependency `json:"depends_on,omitempty"`
-	Safety       Safety       `json:"safety"`             // strongest safety any agent declared for the capability at enqueue
-	Approval     ToolApproval `json:"approval,omitempty"` // manual when any of them asked for it; "" is auto
-	Sinks        []Sink       `json:"sinks,omitempty"`
-	WriteScopes  []string     `json:"write_scopes,omitempty"` // canonical
-	Priority     int64        `json:"priority"`               // 0–9, 9 first
-	LeaseSeconds int64        `json:"lease_ttl_s"`
-	MaxAttempts  int64        `json:"max_attempts"`
-	Attempt      int64        `json:"attempt"` // 1 for the first claim
-	BackoffMs    int64        `json:"backoff_ms"`
-	NotBefore    int64        `json:"not_before,omitempty"` // milliseconds
-	State        TaskState    `json:"state"`
-	Lease        *Lease       `json:"lease,omitempty"`
-	WaitsFor     ApprovalID   `json:"waits_for,omitempty"` // why it is parked
-	ParkedAt     int64        `json:"parked_at,omitempty"` // milliseconds
-	CancelAt     int64        `json:"cancel_requested_at,omitempty"`
-	ResultDigest string       `json:"result_digest,omitempty"` // digest of the completing request
-	DoneFence    int64        `json:"done_fence,omitempty"`    // fence the completing request carried
-	Failure      *Failure     `json:"failure,omitempty"`
-	EnqueuedBy   SessionID    `json:"enqueued_by,omitempty"`
-	CreatedAt    int64        `json:"created_at"`
-	UpdatedAt    int64        `json:"updated_at"`
-	Receipt      ReceiptID    `json:"receipt"`
+	ID           TaskID        `json:"id"`
+	Run          RunID         `json:"run_id"`
+	Key          string        `json:"key"` // unique in its run
+	Summary      string        `json:"summary,omitempty"`
+	Capability   CapabilityID  `json:"capability"`
+	Args         RawObject     `json:"args,omitempty"`
+	ArgsDigest   string        `json:"args_digest"` // sha256 of the request that enqueued it
+	Labels       []Label       `json:"labels"`
+	Domain       string        `json:"required_domain"`
+	Agents       []AgentID     `json:"required_agents,omitempty"`
+	DependsOn    []Dependency  `json:"depends_on,omitempty"`
+	Verify       *Verification `json:"verify,omitempty"`
+	Verified     bool          `json:"verified,omitempty"` // its result was accepted
+	Rework       int64         `json:"rework,omitempty"`   // how often its result was sent back
+	Safety       Safety        `json:"safety"`             // strongest safety any agent declared for the capability at enqueue
+	Approval     ToolApproval  `json:"approval,omitempty"` // manual when any of them asked for it; "" is auto
+	Sinks        []Sink        `json:"sinks,omitempty"`
+	WriteScopes  []string      `json:"write_scopes,omitempty"` // canonical
+	Priority     int64         `json:"priority"`               // 0–9, 9 first
+	LeaseSeconds int64         `json:"lease_ttl_s"`
+	MaxAttempts  int64         `json:"max_attempts"`
+	Attempt      int64         `json:"attempt"` // 1 for the first claim
+	BackoffMs    int64         `json:"backoff_ms"`
+	NotBefore    int64         `json:"not_before,omitempty"` // milliseconds
+	State        TaskState     `json:"state"`
+	Lease        *Lease        `json:"lease,omitempty"`
+	WaitsFor     ApprovalID    `json:"waits_for,omitempty"` // why it is parked
+	ParkedAt     int64         `json:"parked_at,omitempty"` // milliseconds
+	CancelAt     int64         `json:"cancel_requested_at,omitempty"`
+	ResultDigest string        `json:"result_digest,omitempty"` // digest of the completing request
+	DoneFence    int64         `json:"done_fence,omitempty"`    // fence the completing request carried
+	Failure      *Failure      `json:"failure,omitempty"`
+	EnqueuedBy   SessionID     `json:"enqueued_by,omitempty"`
+	CreatedAt    int64         `json:"created_at"`
+	UpdatedAt    int64         `json:"updated_at"`
+	Receipt      ReceiptID     `json:"receipt"`
 }
 
 // Lease is the right to act on a task. Its end is the score of the task in

@@ -115,3 +115,40 @@ func (c *Client) RunBudget(ctx context.Context, id writ.RunID) (b BudgetReport, 
 	_, err = c.Invoke(ctx, "run.budget", runArg{id}, &b)
 	return b, err
 }
+
+// ListRuns shows runs, oldest first, of one state if it is given; after is the
+// page's Next.
+func (c *Client) ListRuns(ctx context.Context, state writ.RunState, after writ.RunID) (page RunPage, err error) {
+	_, err = c.Invoke(ctx, "run.list", struct {
+		State writ.RunState `json:"state,omitempty"`
+		After writ.RunID    `json:"after,omitempty"`
+	}{state, after}, &page)
+	return page, err
+}
+
+// RunPage is a page of runs.
+type RunPage struct {
+	Runs []Run      `json:"runs"`
+	Next writ.RunID `json:"next,omitempty"`
+}
+
+// CloseRun accepts a run as it was read, resting on the tasks given, or sends it
+// back for the reasons given.
+func (c *Client) CloseRun(ctx context.Context, r Run, v writ.Verdict, tasks []Task, reasons []string, opts ...Option) (out Run, err error) {
+	type evidence struct {
+		Task    writ.TaskID    `json:"task_id"`
+		Receipt writ.ReceiptID `json:"receipt_id"`
+	}
+	args := struct {
+		Run     writ.RunID     `json:"run_id"`
+		Verdict writ.Verdict   `json:"verdict"`
+		Receipt writ.ReceiptID `json:"receipt_id"`
+		Tasks   []evidence     `json:"tasks,omitempty"`
+		Reasons []string       `json:"reasons,omitempty"`
+	}{Run: r.ID, Verdict: v, Receipt: r.Receipt, Reasons: reasons}
+	for _, t := range tasks {
+		args.Tasks = append(args.Tasks, evidence{t.ID, t.Receipt})
+	}
+	_, err = c.Invoke(ctx, "run.close", args, &out, opts...)
+	return out, err
+}

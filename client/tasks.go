@@ -18,12 +18,28 @@ type TaskOptions struct {
 	Labels       []writ.Label      `json:"labels,omitempty"`
 	Domain       string            `json:"required_domain"`
 	Agents       []writ.AgentID    `json:"required_agents,omitempty"`
+	DependsOn    []Dependency      `json:"depends_on,omitempty"`
+	Verify       *Verification     `json:"verify,omitempty"`
 	WriteScopes  []string          `json:"write_scopes,omitempty"`
 	Priority     *int64            `json:"priority,omitempty"`
 	LeaseSeconds *int64            `json:"lease_ttl_s,omitempty"`
 	MaxAttempts  *int64            `json:"max_attempts,omitempty"`
 	BackoffMs    *int64            `json:"backoff_ms,omitempty"`
 	NotBefore    string            `json:"not_before,omitempty"` // RFC 3339
+}
+
+// Dependency is a task of the same run that must end first.
+type Dependency struct {
+	Key       string                `json:"key"`
+	OnFailure writ.DependencyPolicy `json:"on_failure,omitempty"` // what then: fail, the default, skip or continue
+}
+
+// Verification says who must accept the result of a task before it is done.
+type Verification struct {
+	Required  bool           `json:"required"`
+	Agents    []writ.AgentID `json:"agents,omitempty"`
+	Gates     []string       `json:"gates,omitempty"`
+	MaxRework *int64         `json:"max_rework,omitempty"`
 }
 
 // Task is a task as the gateway shows it.
@@ -40,6 +56,10 @@ type Task struct {
 	Priority    int64             `json:"priority"`
 	Attempt     int64             `json:"attempt"`
 	State       writ.TaskState    `json:"state"`
+	Verify      *Verification     `json:"verify,omitempty"`
+	Verified    bool              `json:"verified,omitempty"`
+	Rework      int64             `json:"rework,omitempty"`
+	Unblocked   []writ.TaskID     `json:"unblocked,omitempty"` // by this call
 	Lease       *Lease            `json:"lease,omitempty"`
 	Result      writ.RawObject    `json:"result,omitempty"`
 	Failure     *writ.Failure     `json:"failure,omitempty"`
@@ -168,4 +188,41 @@ func (c *Client) CancelTask(ctx context.Context, id writ.TaskID, opts ...Option)
 func (c *Client) GetTask(ctx context.Context, id writ.TaskID) (t Task, err error) {
 	_, err = c.Invoke(ctx, "task.get", taskArg{id}, &t)
 	return t, err
+}
+
+// ListTasks shows the tasks of a run, or, without a run, those of all runs that
+// wait for a verdict or died; after is the page's Next. They come without
+// arguments and results.
+func (c *Client) ListTasks(ctx context.Context, run writ.RunID, state writ.TaskState, after writ.TaskID) (page TaskPage, err error) {
+	_, err = c.Invoke(ctx, "task.list", struct {
+		Run   writ.RunID     `json:"run_id,omitempty"`
+		State writ.TaskState `json:"state,omitempty"`
+		After writ.TaskID    `json:"after,omitempty"`
+	}{run, state, after}, &page)
+	return page, err
+}
+
+// TaskPage is a page of tasks in the order they were enqueued.
+type TaskPage struct {
+	Tasks []Task      `json:"tasks"`
+	Next  writ.TaskID `json:"next,omitempty"`
+}
+
+// Gate is what a check gave that a task asks for.
+type Gate struct {
+	Name   string `json:"gate"`
+	Status string `json:"status"` // pass or fail
+}
+
+// VerifyTask accepts the result of a task as it was read, or sends it back for
+// the reasons given.
+func (c *Client) VerifyTask(ctx context.Context, t Task, v writ.Verdict, gates []Gate, reasons []string, opts ...Option) (out Task, err error) {
+	_, err = c.Invoke(ctx, "task.verify", struct {
+		Task    writ.TaskID    `json:"task_id"`
+		Verdict writ.Verdict   `json:"verdict"`
+		Receipt writ.ReceiptID `json:"receipt_id"`
+		Gates   []Gate         `json:"gates,omitempty"`
+		Reasons []string       `json:"reasons,omitempty"`
+	}{t.ID, v, t.Receipt, gates, reasons}, &out, opts...)
+	return out, err
 }

@@ -69,7 +69,7 @@ func routes() []Route {
 	add("runs", get, "/v1/runs", "run.list", done)
 	add("runs", get, "/v1/runs/{run_id}", "run.get", done)
 	add("runs", get, "/v1/runs/{run_id}/budget", "run.budget", done)
-	for _, verb := range []string{"seal", "cancel"} {
+	for _, verb := range []string{"seal", "cancel", "close"} {
 		add("runs", post, "/v1/runs/{run_id}/"+verb, writ.CapabilityID("run."+verb), done)
 	}
 
@@ -79,7 +79,7 @@ func routes() []Route {
 	add("tasks", post, "/v1/tasks/claim", "task.claim", []writ.Outcome{writ.OutcomeDone, writ.OutcomeEmpty})
 	add("tasks", post, "/v1/tasks/{task_id}/claim", "task.claim", done)
 	out[len(out)-1].OperationID = "task.claim.byId"
-	for _, verb := range []string{"heartbeat", "complete", "fail", "release", "cancel"} {
+	for _, verb := range []string{"heartbeat", "complete", "fail", "release", "cancel", "verify"} {
 		add("tasks", post, "/v1/tasks/{task_id}/"+verb, writ.CapabilityID("task."+verb), done)
 	}
 

@@ -71,6 +71,15 @@ func audit(l *lab) {
 		}
 	}
 
+	if got := w.Members(writ.IndexVerify); !slices.Equal(got, byState[writ.TaskVerifying]) && len(got)+len(byState[writ.TaskVerifying]) > 0 {
+		l.Fatalf("listed for a verdict: %v, wait for one: %v", got, byState[writ.TaskVerifying])
+	}
+	for _, t := range tasks {
+		if t.State == writ.TaskDone && t.Verified != (t.Verify != nil) {
+			l.Fatalf("task %s is done, verified %v, and must be: %v", t.ID, t.Verified, t.Verify != nil)
+		}
+	}
+
 	// Running, leased, held and counted are one thing.
 	leases, locks := w.Index(writ.IndexLeases), w.Members(writ.IndexScopes)
 	counted, held := map[writ.AgentID]int64{}, map[writ.SessionID][]string{}

@@ -63,6 +63,9 @@ func cancelPlan(c *writ.Call, a *TaskCancelArgs, s writ.Snapshot, _ writ.Decisio
 	case writ.TaskBlocked:
 		d.unblock(&t)
 		err = d.end(&t, writ.TaskBlocked, writ.TaskCancelled)
+	case writ.TaskVerifying:
+		d.tx.Unindex(writ.IndexVerify, string(t.ID))
+		err = d.end(&t, writ.TaskVerifying, writ.TaskCancelled)
 	case writ.TaskParked:
 		d.giveUpParked(&t)
 		err = d.end(&t, writ.TaskParked, writ.TaskCancelled)

@@ -79,7 +79,7 @@ func claimRead(c *writ.Call, a *TaskClaimArgs, s writ.Snapshot) (writ.ReadSet, e
 	if err != nil || !ok || t.State != writ.TaskQueued {
 		return rs, err
 	}
-	rs.Ranges = append(rs.Ranges, lockReads(t)...)
+	rs.Ranges = append(append(rs.Ranges, lockReads(t)...), writ.PartSeen(c.Caller, t.Run))
 	for _, h := range lockHolders(s, t) {
 		rs.Docs = append(rs.Docs, writ.TaskKey(h))
 	}
@@ -229,6 +229,7 @@ func (p claimer) task(c *writ.Call, id writ.TaskID, s writ.Snapshot, agent writ.
 	if err != nil {
 		return refuse(err)
 	}
+	d.tx.TakePart(s, t.Run, writ.PartExecuted, c.Caller, agent.Keys)
 	tx, err := d.done()
 	task, lease := viewOf(t, 0), *leaseOf(t, version, end)
 	task.Args, lease.ID, lease.Fence = t.Args, t.Lease.ID, 0

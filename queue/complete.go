@@ -21,7 +21,7 @@ func completeCapability() *writ.Capability {
 		Reads: func(c *writ.Call, a *TaskCompleteArgs, s writ.Snapshot) (writ.ReadSet, error) {
 			rs, err := leaveReads(opComplete, s, a.Task)
 			rs.Docs = append(rs.Docs, callerAgent(c)...)
-			if err == nil && a.Result != nil {
+			if t, _, terr := peek[writ.Task](s, writ.TaskKey(a.Task)); err == nil && terr == nil && (a.Result != nil || t.Rework > 0) {
 				rs.Docs = append(rs.Docs, writ.ResultKey(a.Task))
 			}
 			if err == nil {
@@ -41,7 +41,7 @@ func completeCapability() *writ.Capability {
 const opComplete = "queue.Complete"
 
 // taskResult is the document at writ.ResultKey, of kind "result". It is written
-// once; MaxArgsBytes and the closed list of labels keep it within a document.
+// by the completion, again if the result was sent back; MaxArgsBytes and the closed list of labels keep it within a document.
 type taskResult struct {
 	Result writ.RawObject `json:"result"`
 	Labels []writ.Label   `json:"labels"`
@@ -61,7 +61,7 @@ func completePlan(c *writ.Call, a *TaskCompleteArgs, s writ.Snapshot, _ writ.Dec
 	if err != nil {
 		return refuse(err)
 	}
-	if t.State == writ.TaskDone && t.DoneFence == a.Fence && t.ResultDigest == digest {
+	if (t.State == writ.TaskDone || t.State == writ.TaskVerifying) && t.DoneFence == a.Fence && t.ResultDigest == digest {
 		return writ.Tx{}, unchanged(t, version), nil
 	}
 	if err := holder(opComplete, c, t, version, a.Lease, a.Fence); err != nil {
@@ -82,8 +82,20 @@ func completePlan(c *writ.Call, a *TaskCompleteArgs, s writ.Snapshot, _ writ.Dec
 	t.CancelAt, t.Failure = 0, nil
 	t.Labels = writ.JoinLabels(t.Labels, a.Labels)
 	t.ResultDigest, t.DoneFence = digest, a.Fence
-	if err := d.end(&t, writ.TaskRunning, writ.TaskDone); err != nil {
+	if t.Verify != nil {
+		t.State = writ.TaskVerifying
+		d.tx.Index(writ.IndexVerify, string(t.ID), 0)
+		err = d.put(&t, writ.TaskRunning)
+	} else {
+		err = d.end(&t, writ.TaskRunning, writ.TaskDone)
+	}
+	if err != nil {
 		return refuse(err)
+	}
+	if _, there, err := peek[taskResult](s, writ.ResultKey(t.ID)); err != nil {
+		return refuse(err)
+	} else if there && a.Result == nil { // what was sent back is no result
+		d.tx.Delete(writ.ResultKey(t.ID))
 	}
 	if a.Result != nil {
 		if err := d.tx.PutDoc(s, writ.ResultKey(t.ID), "result", taskResult{Result: result, Labels: t.Labels}); err != nil {

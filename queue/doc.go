@@ -16,6 +16,8 @@
 //   - a blocked task is on the list of every task it waits for, and counts
 //     them; it leaves blocked in the commit that ends the last of them, or by
 //     a follow-up that commit leaves;
+//   - a result that must be accepted ends its task only by the verdict of
+//     somebody who had no part in the run;
 //   - a run counts its tasks that have not ended, and the task that brings the
 //     count of a sealed run to zero ends the run in the same commit.
 package queue
@@ -95,6 +97,6 @@ func Capabilities(cfg Config) []*writ.Capability {
 		enqueueCapability(cfg), claimCapability(cfg), heartbeatCapability(cfg), completeCapability(), failCapability(),
 		releaseCapability(), cancelCapability(), getCapability(), listCapability(),
 		expireCapability(), readyCapability(), wakeCapability(), reapCapability(), cleanupCapability(),
-		refuseCapability(), reofferCapability(), offerCapability(), unblockCapability(),
+		refuseCapability(), reofferCapability(), offerCapability(), unblockCapability(), verifyCapability(),
 	}
 }

@@ -52,15 +52,16 @@ func (d *draft) settle(t *tally) error {
 	if r.Parent != "" && writ.RunMoves.Terminal(r.State) && d.s.Counters[open] <= t.ended { // what its parent gave it can go back
 		d.tx.Index(writ.IndexTodo, writ.TodoSettle(r.ID), d.s.Now)
 	}
-	if r.State != writ.RunActive || !r.Sealed || r.ClosePolicy != writ.CloseAuto {
+	if r.State != writ.RunActive || !r.Sealed || !r.Concludes() {
 		return nil // the run's version is guarded, so this still holds at the commit
 	}
 	to := r.Closing(d.s, &d.tx, t.ended, t.bad)
 	if to == writ.RunActive {
 		return nil
 	}
-	d.tx.Move(writ.ObjectRun, string(r.ID), string(r.State), string(to))
+	from := r.State
+	d.tx.Move(writ.ObjectRun, string(r.ID), string(from), string(to))
 	r.State, r.UpdatedAt, r.Receipt = to, d.s.Now, d.receipt
-	r.End(&d.tx, d.s.Now)
+	r.Arrive(&d.tx, from, d.s.Now)
 	return d.tx.PutDoc(d.s, writ.RunKey(r.ID), writ.ObjectRun, r)
 }

@@ -32,6 +32,7 @@ func (e enqueuer) reads(c *writ.Call, a *TaskEnqueueArgs, s writ.Snapshot) (writ
 	}
 	name := writ.TaskNameKey(a.Run, a.Key)
 	rs := writ.ReadSet{Docs: append(callerAgent(c), writ.RunKey(a.Run), name, writ.TaskKey(newTaskID(c)))}
+	rs.Ranges = append(rs.Ranges, writ.PartSeen(c.Caller, a.Run))
 	if len(t.Agents) == 0 {
 		rs.Ranges = append(rs.Ranges, toolRange(t.Capability))
 	}
@@ -118,6 +119,11 @@ func (e enqueuer) plan(c *writ.Call, a *TaskEnqueueArgs, s writ.Snapshot, _ writ
 	if stored := d.tx.Ops[len(d.tx.Ops)-1].Body; len(stored) > MaxTaskBytes {
 		return fail(invalid(opEnqueue, "/args", "are too large beside the rest of the task; store them elsewhere and pass a reference"))
 	}
+	keys, err := callerKeys(c, s)
+	if err != nil {
+		return fail(err)
+	}
+	d.tx.TakePart(s, t.Run, writ.PartPlanned, c.Caller, keys)
 	d.tx.Index(writ.RunTasks(t.Run), string(t.ID), 0)
 	d.tx.Add(writ.RunOpenTasks(t.Run), 1)
 	if err := d.tx.PutDoc(s, writ.TaskNameKey(t.Run, t.Key), "taskname", taskName{Task: t.ID}); err != nil {

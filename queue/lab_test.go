@@ -19,6 +19,7 @@ type lab struct {
 	owner writ.Caller // orchestrator that owns the run
 	oper  writ.Caller
 	a, b  writ.Caller // executors, agents agent-a and agent-b
+	judge writ.Caller // verifier, agent agent-v
 }
 
 const build writ.CapabilityID = "site.build"
@@ -37,6 +38,8 @@ func newLab(t *testing.T) *lab {
 	l.w.Agent("agent-b", "web", build, "site.test")
 	l.a = l.w.Open(writ.RoleExecutor, "worker-a", "agent-a")
 	l.b = l.w.Open(writ.RoleExecutor, "worker-b", "agent-b")
+	l.w.Agent("agent-v", "web")
+	l.judge = l.w.Open(writ.RoleVerifier, "judge", "agent-v")
 	return l
 }
 

@@ -77,6 +77,11 @@ func owns(c writ.Caller, r writ.Run) bool {
 // manages it, and auditors. What auditors are not to see of it, policy masks.
 func reads(c writ.Caller, r writ.Run) bool { return owns(c, r) || c.Role == writ.RoleAuditor }
 
+// judges is reads for who may have to judge a task, or its run.
+func judges(c writ.Caller, r writ.Run, t writ.Task) bool {
+	return c.Role == writ.RoleVerifier && (t.Verify != nil || r.ClosePolicy == writ.CloseVerifier)
+}
+
 // callerAgent names the document of the agent the session is bound to.
 func callerAgent(c *writ.Call) []writ.Key {
 	if c.Caller.Agent == "" {

@@ -16,7 +16,7 @@ import (
 // them with another call between plan and commit, and audits the whole world
 // after every step.
 func TestModel(t *testing.T) {
-	const rounds, steps = 24, 150
+	const rounds, steps = 32, 150
 	reached := map[string]int{} // verb and outcome, to see that the model gets everywhere
 	for seed := range rounds {
 		t.Run(fmt.Sprintf("seed %d", seed), func(t *testing.T) {
@@ -35,7 +35,7 @@ func TestModel(t *testing.T) {
 	for _, want := range []string{
 		"task.enqueue", "task.claim", "task.heartbeat", "task.complete", "task.fail", "task.release", "task.cancel",
 		"task.expire", "task.ready", "task.wake", "task.refuse", "task.reoffer", "run.reap", "session.cleanup",
-		"task.unblock", "deps_unmet", "blocked>queued", "blocked>failed", "blocked>cancelled",
+		"task.unblock", "deps_unmet", "task.verify", "verifying>done", "verifying>queued", "verifying>failed", "sod_violation", "predicate_unsatisfied", "blocked>queued", "blocked>failed", "blocked>cancelled",
 		"conflict", "parked", "run done", "run failed", "lease_lost", "not_holder", "scope_conflict", "quota_exceeded", "already_claimed",
 	} {
 		if reached[want] == 0 {
@@ -151,8 +151,9 @@ func (m *model) commit(p *writtest.Planned) {
 		if c.Kind == writ.ObjectRun {
 			m.reached["run "+c.To]++
 		}
-		if c.From == string(writ.TaskBlocked) {
-			m.reached["blocked>"+c.To]++
+		switch c.From {
+		case string(writ.TaskBlocked), string(writ.TaskVerifying):
+			m.reached[c.From+">"+c.To]++
 		}
 	}
 	if p.Cap.ID != "task.claim" {
@@ -214,6 +215,10 @@ func (m *model) drain() {
 			if a, ok := m.followUp(); ok {
 				call(a)
 			}
+		}
+		for _, t := range m.w.Members(writ.IndexVerify) {
+			id := writ.TaskID(t)
+			call(attempt{id: "task.verify", by: m.judge, args: &TaskVerifyArgs{Task: id, Verdict: writ.VerdictAccept, Receipt: m.task(id).Receipt}})
 		}
 		for _, lane := range m.w.Lanes() {
 			for _, e := range m.w.Lane(lane) {
@@ -313,6 +318,10 @@ func (m *model) pick() attempt {
 			m.w.Advance(60)
 		}
 		return attempt{id: "task.expire", by: system, args: &TaskSweepArgs{Task: id}}
+	case 18:
+		if waits := m.w.Members(writ.IndexVerify); len(waits) > 0 {
+			return m.verdict(writ.TaskID(waits[m.r.IntN(len(waits))]), who)
+		}
 	case 16:
 		return attempt{id: "task.ready", by: system, args: &TaskSweepArgs{Task: id}}
 	case 17:
@@ -322,6 +331,21 @@ func (m *model) pick() attempt {
 		return a
 	}
 	return m.enqueueSome()
+}
+
+// verdict is mostly that of the verifier, about what there is.
+func (m *model) verdict(id writ.TaskID, who writ.Caller) attempt {
+	a := &TaskVerifyArgs{Task: id, Verdict: writ.VerdictAccept, Receipt: m.task(id).Receipt}
+	if m.r.IntN(8) > 0 {
+		who = m.judge
+	}
+	switch m.r.IntN(8) {
+	case 0, 1, 2:
+		a.Verdict, a.Reasons = writ.VerdictReject, []string{"incomplete"}
+	case 3:
+		a.Receipt = writ.ReceiptID(m.w.NewID(writ.PrefixReceipt))
+	}
+	return attempt{id: "task.verify", by: who, args: a}
 }
 
 // followUp is the first piece of follow-up work, if there is any.
@@ -350,12 +374,16 @@ func (m *model) enqueueSome() attempt {
 	for range m.r.IntN(3) {
 		a.WriteScopes = append(a.WriteScopes, treeOfScopes[m.r.IntN(len(treeOfScopes))])
 	}
-	for i := m.r.IntN(3); i > 0 && m.made > 1; i-- { // mostly on the latest, so that it is there
+	for i := m.r.IntN(6) - 3; i > 0 && m.made > 1; i-- { // mostly on the latest, so that it is there
 		key := fmt.Sprintf("task-%d", max(1, m.made-1-m.r.IntN(4)))
 		_, _, known := writtest.Get[taskName](m.w, writ.TaskNameKey(m.run, key))
 		if known && !slices.ContainsFunc(a.DependsOn, func(d TaskDependency) bool { return d.Key == key }) {
 			a.DependsOn = append(a.DependsOn, TaskDependency{Key: key, OnFailure: []writ.DependencyPolicy{"", "fail", "skip", "continue"}[m.r.IntN(4)]})
 		}
+	}
+	if m.r.IntN(5) == 0 {
+		most := int64(m.r.IntN(2))
+		a.Verify = &TaskVerification{Required: true, MaxRework: &most}
 	}
 	switch m.r.IntN(6) {
 	case 0:

@@ -54,7 +54,7 @@ func getPlan(c *writ.Call, a *TaskGetArgs, s writ.Snapshot, _ writ.Decision) (wr
 	if err != nil {
 		return refuse(err)
 	}
-	whole := reads(c.Caller, r)
+	whole := reads(c.Caller, r) || judges(c.Caller, r, t)
 	holds := t.Lease != nil && t.Lease.Session == c.Caller.Session
 	fits := c.Caller.Role == writ.RoleExecutor && bound && unfit(agent, t) == ""
 	if !whole && !holds && !fits {
@@ -96,8 +96,8 @@ func getPlan(c *writ.Call, a *TaskGetArgs, s writ.Snapshot, _ writ.Decision) (wr
 
 // TaskListArgs ask for a page of the tasks of a run, or of the dead-letter list.
 type TaskListArgs struct {
-	Run   writ.RunID     `json:"run_id,omitempty" doc:"The run. Left out with state dead: the dead-letter list of all runs, for operators, auditors and verifiers." pattern:"^run_[0-7][0-9A-HJKMNP-TV-Z]{25}$"`
-	State writ.TaskState `json:"state,omitempty" doc:"Only tasks in this state." enum:"blocked,queued,running,parked,done,failed,dead,cancelled"`
+	Run   writ.RunID     `json:"run_id,omitempty" doc:"The run. Left out with state dead: the dead-letter list of all runs; with state verifying: what waits for a verdict in all runs. Both for operators, auditors and verifiers." pattern:"^run_[0-7][0-9A-HJKMNP-TV-Z]{25}$"`
+	State writ.TaskState `json:"state,omitempty" doc:"Only tasks in this state." enum:"blocked,queued,running,parked,verifying,done,failed,dead,cancelled"`
 	After writ.TaskID    `json:"after,omitempty" doc:"Only tasks after this one: next of the page before." pattern:"^tsk_[0-7][0-9A-HJKMNP-TV-Z]{25}$"`
 	Limit int64          `json:"limit,omitempty" doc:"Tasks per page. Default 50." minimum:"1" maximum:"100"`
 }
@@ -127,6 +127,8 @@ func page(a *TaskListArgs) writ.Range {
 	}
 	r := writ.Range{Index: writ.RunTasks(a.Run), Limit: int(limit)}
 	switch {
+	case a.Run == "" && a.State == writ.TaskVerifying:
+		r.Index = writ.IndexVerify
 	case a.Run == "":
 		r.Index = writ.IndexDead
 	case a.State != "":
@@ -141,8 +143,8 @@ func page(a *TaskListArgs) writ.Range {
 func listReads(_ *writ.Call, a *TaskListArgs, s writ.Snapshot) (writ.ReadSet, error) {
 	rs := writ.ReadSet{Ranges: []writ.Range{page(a)}}
 	switch _, known := writ.TaskMoves[a.State]; {
-	case a.Run == "" && a.State != writ.TaskDead:
-		e := invalid(opList, "/run_id", "is required, but for state dead")
+	case a.Run == "" && a.State != writ.TaskDead && a.State != writ.TaskVerifying:
+		e := invalid(opList, "/run_id", "is required, but for state dead or verifying")
 		e.Missing = []string{"run_id"}
 		return writ.ReadSet{}, e
 	case a.Run == "":
@@ -165,11 +167,11 @@ func listed(c *writ.Call, a *TaskListArgs, s writ.Snapshot) (writ.Subject, error
 		case writ.RoleOperator, writ.RoleSystem, writ.RoleAuditor, writ.RoleVerifier:
 			return writ.Subject{}, nil
 		}
-		return writ.Subject{}, writ.Refuse(writ.CodeRBAC, opList, "the role "+string(c.Caller.Role)+" may not read the dead-letter list of all runs",
+		return writ.Subject{}, writ.Refuse(writ.CodeRBAC, opList, "the role "+string(c.Caller.Role)+" may not read the tasks of all runs",
 			"name a run of your own in run_id")
 	}
 	r, err := loadRun(opList, s, a.Run)
-	if err == nil && !reads(c.Caller, r) {
+	if err == nil && !reads(c.Caller, r) && c.Caller.Role != writ.RoleVerifier {
 		err = notFound(opList, "run")
 	}
 	return writ.Subject{Run: &writ.RunFacts{ID: r.ID, State: r.State}}, err

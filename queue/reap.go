@@ -12,9 +12,9 @@ type RunReapArgs struct {
 // reapBatch is how many tasks in one state a call looks at: what it reads of them
 // all must leave room to change some. What does not fit into its transaction is
 // left for the next.
-const reapBatch = 16
+const reapBatch = 12
 
-// reapCapability cancels the queued, parked and blocked tasks of a run that has ended. Running
+// reapCapability cancels the tasks of a run that has ended. Running
 // ones end by themselves: their holder learns it at the next heartbeat, or the
 // lease runs out.
 func reapCapability() *writ.Capability {
@@ -34,6 +34,7 @@ func idleOf(id writ.RunID) []writ.Range {
 		{Index: writ.RunTasksIn(id, writ.TaskQueued), Limit: reapBatch},
 		{Index: writ.RunTasksIn(id, writ.TaskParked), Limit: reapBatch},
 		{Index: writ.RunTasksIn(id, writ.TaskBlocked), Limit: reapBatch},
+		{Index: writ.RunTasksIn(id, writ.TaskVerifying), Limit: reapBatch},
 	}
 }
 
@@ -95,6 +96,8 @@ func reapPlan(c *writ.Call, a *RunReapArgs, s writ.Snapshot, _ writ.Decision) (w
 			d.giveUpParked(&t)
 		case writ.TaskBlocked:
 			d.unblock(&t)
+		case writ.TaskVerifying:
+			d.tx.Unindex(writ.IndexVerify, string(t.ID))
 		default:
 			continue // claimed or cancelled between two reads
 		}

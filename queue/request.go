@@ -19,6 +19,7 @@ type TaskEnqueueArgs struct {
 	Domain       string            `json:"required_domain" doc:"Domain an agent must have to take the task." pattern:"^[a-z][a-z0-9-]{1,62}$"`
 	Agents       []writ.AgentID    `json:"required_agents,omitempty" doc:"If present, only these agents may take the task." maxItems:"8"`
 	DependsOn    []TaskDependency  `json:"depends_on,omitempty" doc:"Tasks of the run that must end well before this one begins." maxItems:"32"`
+	Verify       *TaskVerification `json:"verify,omitempty" doc:"Who must accept its result before it is done."`
 	WriteScopes  []string          `json:"write_scopes,omitempty" doc:"Resource URIs the task locks while it runs, for example fs:repo/docs/." maxItems:"16"`
 	Priority     *int64            `json:"priority,omitempty" doc:"0 to 9; 9 is taken first. Default 5." minimum:"0" maximum:"9"`
 	LeaseSeconds *int64            `json:"lease_ttl_s,omitempty" doc:"Seconds a lease lasts without a heartbeat, at least 10 unless the gateway allows less. Default 60." minimum:"1" maximum:"600"`
@@ -77,6 +78,9 @@ func (e enqueuer) request(a *TaskEnqueueArgs) (writ.Task, error) {
 		return t, invalid(opEnqueue, "/args", "must be a JSON object")
 	}
 	var err error
+	if t.Verify, err = a.Verify.stored(opEnqueue); err != nil {
+		return t, err
+	}
 	if t.DependsOn, err = dependencies(opEnqueue, a.Key, a.DependsOn); err != nil {
 		return t, err
 	}

@@ -26,10 +26,13 @@ type TaskView struct {
 	Attempt      int64             `json:"attempt" doc:"Number of the present or last attempt; 0 before the first."`
 	BackoffMs    int64             `json:"backoff_ms" doc:"Pause before the second attempt in milliseconds; it doubles from then on."`
 	NotBefore    string            `json:"not_before,omitempty" doc:"The task does not start before this time."`
-	State        writ.TaskState    `json:"state" doc:"Where the task stands." enum:"blocked,queued,running,parked,done,failed,dead,cancelled"`
+	State        writ.TaskState    `json:"state" doc:"Where the task stands." enum:"blocked,queued,running,parked,verifying,done,failed,dead,cancelled"`
 	Approval     writ.ToolApproval `json:"approval,omitempty" doc:"Manual: an agent that may run it declared that a person must agree." enum:"auto,manual"`
 	WaitsFor     writ.ApprovalID   `json:"waits_for,omitempty" doc:"Approval the task is parked for."`
 	CancelAt     string            `json:"cancel_requested_at,omitempty" doc:"When somebody asked the holder to stop."`
+	Verify       *TaskVerification `json:"verify,omitempty" doc:"Who must accept its result before it is done."`
+	Verified     bool              `json:"verified,omitempty" doc:"Whether its result was accepted."`
+	Rework       int64             `json:"rework,omitempty" doc:"How often its result was sent back."`
 	DependsOn    []TaskEdge        `json:"depends_on,omitempty" doc:"Tasks that must end before this one begins."`
 	BlockedOn    []writ.TaskID     `json:"blocked_on,omitempty" doc:"Tasks this one waits for: those it depends on and that have not ended, or running ones whose write scopes it needs."`
 	Unblocked    []writ.TaskID     `json:"unblocked,omitempty" doc:"Tasks that waited for this one and became queued by this call; more may follow."`
@@ -59,6 +62,13 @@ func edgesOf(t writ.Task) []TaskEdge {
 	return out
 }
 
+func shownVerification(v *writ.Verification) *TaskVerification {
+	if v == nil {
+		return nil
+	}
+	return &TaskVerification{Required: true, Agents: v.Agents, Gates: v.Gates, MaxRework: &v.MaxRework}
+}
+
 // TaskLease is a lease as callers see it.
 type TaskLease struct {
 	ID        writ.LeaseID `json:"id,omitempty" doc:"Id of the lease; shown to its holder only."`
@@ -85,7 +95,7 @@ func viewOf(t writ.Task, version int64) TaskView {
 		Domain: t.Domain, Agents: t.Agents, Safety: t.Safety, Sinks: t.Sinks, WriteScopes: t.WriteScopes,
 		Priority: t.Priority, LeaseSeconds: t.LeaseSeconds, MaxAttempts: t.MaxAttempts, Attempt: t.Attempt,
 		BackoffMs: t.BackoffMs, NotBefore: timeOf(t.NotBefore), State: t.State, CancelAt: timeOf(t.CancelAt),
-		Approval: t.Approval, WaitsFor: t.WaitsFor, DependsOn: edgesOf(t),
+		Approval: t.Approval, WaitsFor: t.WaitsFor, DependsOn: edgesOf(t), Verify: shownVerification(t.Verify), Verified: t.Verified, Rework: t.Rework,
 		Failure: (*TaskFailure)(t.Failure), CreatedAt: timeOf(t.CreatedAt), UpdatedAt: timeOf(t.UpdatedAt), Receipt: t.Receipt,
 		Version: version,
 	}

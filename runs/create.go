@@ -42,7 +42,7 @@ func (b RunBudget) limits() map[string]int64 {
 type RunCreateArgs struct {
 	Title       string           `json:"title,omitempty" doc:"Title for people." maxLength:"200"`
 	Goal        string           `json:"goal,omitempty" doc:"What the run is to reach, in words." maxLength:"4000"`
-	ClosePolicy writ.ClosePolicy `json:"close_policy,omitempty" doc:"Who ends it: auto when it is sealed and every task and child run has ended, manual only by run.cancel or a hard limit." enum:"auto,manual" default:"auto"`
+	ClosePolicy writ.ClosePolicy `json:"close_policy,omitempty" doc:"Who ends it: auto when it is sealed and every task and child run has ended; verifier then, by run.close of somebody who had no part in it; manual only by run.cancel or a hard limit." enum:"auto,manual,verifier" default:"auto"`
 	Parent      writ.RunID       `json:"parent_run_id,omitempty" doc:"Run inside which it is created: it gets its budget out of that one's, which gets back what is not used." pattern:"^run_[0-7][0-9A-HJKMNP-TV-Z]{25}$"`
 	Budget      RunBudget        `json:"budget" doc:"Limits of the run, for example {\"steps\":40}; a task takes about two steps. What becomes of a run that wants more, policy says."`
 }
@@ -54,6 +54,7 @@ func create() *writ.Capability {
 	}, writ.Verb[RunCreateArgs]{
 		Reads: func(call *writ.Call, a *RunCreateArgs, _ writ.Snapshot) (writ.ReadSet, error) {
 			rs := readRun(newRun(call))
+			rs.Ranges = append(rs.Ranges, writ.PartSeen(call.Caller, newRun(call)))
 			if a.Parent != "" {
 				rs = rs.Join(readRun(a.Parent))
 				rs.Docs = append(rs.Docs, writ.EscrowKey(newRun(call)))
@@ -103,6 +104,7 @@ func create() *writ.Capability {
 			if err := move(call, op, s, &tx, &run, writ.RunActive); err != nil {
 				return tx, r, err
 			}
+			tx.TakePart(s, run.ID, writ.PartPlanned, call.Caller, nil)
 			// The call's own move comes first.
 			slices.Reverse(tx.Changes)
 			tx.Index(writ.IndexRuns, string(run.ID), 0)

@@ -17,7 +17,7 @@ type Config struct{}
 
 // Capabilities are the verbs of this room.
 func Capabilities(Config) []*writ.Capability {
-	return []*writ.Capability{create(), seal(), cancel(), get(), list(), budget(), exhaust(), overrun(), settle(), cascade()}
+	return []*writ.Capability{create(), seal(), cancel(), closing(), get(), list(), budget(), exhaust(), overrun(), settle(), cascade()}
 }
 
 // Todo members this room leaves to others.
@@ -76,9 +76,7 @@ func move(call *writ.Call, op string, s writ.Snapshot, tx *writ.Tx, run *writ.Ru
 		return writ.IllegalMove(op, writ.ObjectRun, string(from), string(to))
 	}
 	run.State, run.UpdatedAt = to, s.Now
-	if writ.RunMoves.Terminal(to) {
-		run.End(tx, s.Now)
-	}
+	run.Arrive(tx, from, s.Now)
 	run.Receipt = writ.ReceiptID(call.NewID(writ.PrefixReceipt, 0))
 	tx.Move(writ.ObjectRun, string(run.ID), string(from), string(to))
 	return tx.PutDoc(s, writ.RunKey(run.ID), writ.ObjectRun, *run)
@@ -99,6 +97,7 @@ const (
 	reasonLifetime  = "lifetime"
 	reasonRequested = "requested"
 	reasonParent    = "parent_ended"
+	reasonVerdict   = "verification"
 )
 
 // invalid refuses one argument.

@@ -76,7 +76,7 @@ func (Pausing) Wake(c *writ.Call, s writ.Snapshot, a writ.Approval, tx *writ.Tx)
 		switch a.State {
 		case writ.ApprovalApproved:
 			to = writ.RunActive
-			if run.Sealed && run.ClosePolicy == writ.CloseAuto {
+			if run.Sealed && run.Concludes() {
 				to = run.Closing(s, tx, 0, 0) // its last task may have ended meanwhile
 			}
 			if to == writ.RunActive {

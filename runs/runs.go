@@ -34,7 +34,7 @@ func seal() *writ.Capability {
 			}
 			run.Sealed = true
 			to := run.State // a paused run is not made active by sealing it
-			if run.State == writ.RunActive && run.ClosePolicy == writ.CloseAuto {
+			if run.State == writ.RunActive && run.Concludes() {
 				to = run.Closing(s, &tx, 0, 0)
 			}
 			if err := move(call, op, s, &tx, &run, to); err != nil {

@@ -104,7 +104,7 @@ func leave(call *writ.Call, op string, s writ.Snapshot, tx *writ.Tx, id writ.Run
 			tx.Index(writ.IndexTodo, writ.TodoSettle(id), s.Now)
 		}
 	case parent.State == writ.RunActive:
-		if parent.Sealed && parent.ClosePolicy == writ.CloseAuto {
+		if parent.Sealed && parent.Concludes() {
 			if to := parent.Closing(s, tx, 1, bad); to != writ.RunActive {
 				return move(call, op, s, tx, &parent, to)
 			}

@@ -8,11 +8,12 @@ type RunView struct {
 	RunID       writ.RunID          `json:"run_id" doc:"The run."`
 	Title       string              `json:"title,omitempty" doc:"Title for people."`
 	Goal        string              `json:"goal,omitempty" doc:"What it is to reach."`
-	State       writ.RunState       `json:"state" doc:"Where it stands." enum:"active,paused_approval,done,failed,cancelled"`
+	State       writ.RunState       `json:"state" doc:"Where it stands." enum:"active,paused_approval,verifying,done,failed,cancelled"`
 	WaitsFor    writ.ApprovalID     `json:"waits_for,omitempty" doc:"Approval it is paused for."`
 	Reason      string              `json:"reason,omitempty" doc:"Why it ended."`
-	ClosePolicy writ.ClosePolicy    `json:"close_policy" doc:"Who ends it." enum:"auto,manual"`
+	ClosePolicy writ.ClosePolicy    `json:"close_policy" doc:"Who ends it." enum:"auto,manual,verifier"`
 	Sealed      bool                `json:"sealed" doc:"Whether no task may be added any more."`
+	Rework      int64               `json:"rework,omitempty" doc:"How often who judged it sent it back."`
 	Budget      map[string]RunMeter `json:"budget" doc:"What it limits, by dimension, and what is used of that; run.budget says more."`
 	Parent      writ.RunID          `json:"parent_run_id,omitempty" doc:"Run inside which it was created."`
 	OpenTasks   int64               `json:"open_tasks" doc:"Tasks and child runs that have not ended."`
@@ -34,7 +35,7 @@ type RunMeter struct {
 
 func view(r writ.Run, s writ.Snapshot, version int64) RunView {
 	v := RunView{
-		RunID: r.ID, Title: r.Title, Goal: r.Goal, State: r.State, WaitsFor: r.WaitsFor, Reason: r.Reason, ClosePolicy: r.ClosePolicy, Sealed: r.Sealed,
+		RunID: r.ID, Title: r.Title, Goal: r.Goal, State: r.State, WaitsFor: r.WaitsFor, Reason: r.Reason, ClosePolicy: r.ClosePolicy, Sealed: r.Sealed, Rework: r.Rework,
 		Budget: map[string]RunMeter{}, Parent: r.Parent,
 		OpenTasks: s.Counters[writ.RunOpenTasks(r.ID)], BadTasks: s.Counters[writ.RunBadTasks(r.ID)],
 		Owner: r.Owner, OwnerRole: r.OwnerRole, CreatedAt: writ.FormatTime(r.CreatedAt), UpdatedAt: writ.FormatTime(r.UpdatedAt),
@@ -95,7 +96,7 @@ func get() *writ.Capability {
 type RunListArgs struct {
 	After writ.RunID    `json:"after,omitempty" doc:"Run the last page ended with." pattern:"^run_[0-7][0-9A-HJKMNP-TV-Z]{25}$"`
 	Limit int64         `json:"limit,omitempty" doc:"Runs looked at per page." default:"50" minimum:"1" maximum:"200"`
-	State writ.RunState `json:"state,omitempty" doc:"Only runs in this state." enum:"active,paused_approval,done,failed,cancelled"`
+	State writ.RunState `json:"state,omitempty" doc:"Only runs in this state; those that wait for a verdict have a list of their own." enum:"active,paused_approval,verifying,done,failed,cancelled"`
 }
 
 // RunList is a page of runs.
@@ -111,8 +112,11 @@ func ownedBy(p writ.PrincipalID) writ.Index { return writ.Index("list/runs/" + s
 // pageOf is the page a caller asks for.
 func pageOf(call *writ.Call, a *RunListArgs) writ.Page {
 	p := writ.Page{Index: writ.IndexRuns, After: string(a.After), Limit: a.Limit}
-	if call.Caller.Role == writ.RoleOrchestrator {
+	switch {
+	case call.Caller.Role == writ.RoleOrchestrator:
 		p.Index = ownedBy(call.Caller.Principal)
+	case a.State == writ.RunVerifying:
+		p.Index = writ.IndexClose
 	}
 	return p
 }

@@ -195,6 +195,7 @@ var examples = map[writ.CapabilityID]string{
 	"run.list":          `writ run list --state active`,
 	"run.seal":          `writ run seal run_01M89R8763R5PGQGSMXGFWBA4N`,
 	"run.cancel":        `writ run cancel run_01M89R8763R5PGQGSMXGFWBA4N --reason mistake`,
+	"run.close":         `writ run close run_01M89R8763R5PGQGSMXGFWBA4N --verdict accept --receipt-id rcp_01M89R8763R5PGQGSMXGFWBA4N --token-file judge.token`,
 	"task.enqueue": `writ task enqueue --run-id run_01M89R8763R5PGQGSMXGFWBA4N --key build --capability site.build \
     --required-domain web --write-scopes fs:site/dist/ --args '{"ref":"main"}'`,
 	"task.claim": `writ task claim --wait-s 20 --token-file builder.token`,
@@ -204,7 +205,9 @@ var examples = map[writ.CapabilityID]string{
     --result '{"ok":true}' --token-file builder.token`,
 	"task.fail": `writ task fail tsk_01M89R8776FSMT3FKAH3617HBC --lease-id lse_01M89R87A1XW9VX2J6QY4SBD3M --fence 9 \
     --failure '{"class":"external","code":"timeout","retryable":true}' --token-file builder.token`,
-	"task.release":     `writ task release tsk_01M89R8776FSMT3FKAH3617HBC --lease-id lse_01M89R87A1XW9VX2J6QY4SBD3M --fence 9 --token-file builder.token`,
+	"task.release": `writ task release tsk_01M89R8776FSMT3FKAH3617HBC --lease-id lse_01M89R87A1XW9VX2J6QY4SBD3M --fence 9 --token-file builder.token`,
+	"task.verify": `writ task verify tsk_01M89R8776FSMT3FKAH3617HBC --verdict accept --receipt-id rcp_01M89R8763R5PGQGSMXGFWBA4N \
+    --gates '[{"gate":"tests","status":"pass"}]' --token-file judge.token`,
 	"task.cancel":      `writ task cancel tsk_01M89R8776FSMT3FKAH3617HBC`,
 	"task.get":         `writ task get tsk_01M89R8776FSMT3FKAH3617HBC`,
 	"task.list":        `writ task list run_01M89R8763R5PGQGSMXGFWBA4N --state queued`,

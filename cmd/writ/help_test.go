@@ -93,10 +93,10 @@ func TestHelpTeaches(t *testing.T) {
 			"safety (string, required): What running it can do; one of read-only|mutating|destructive|blocked",
 			"--archetypes list", "any of orchestrator|executor|verifier; 1 to 3 items", "default 4", "Examples:\n  writ agent register",
 		},
-		"run create":   {"--budget is a JSON object with:\n  steps (integer, required): ", "1 to 1000000", "one of auto|manual; default auto", "(required)"},
+		"run create":   {"--budget is a JSON object with:\n  steps (integer, required): ", "1 to 1000000", "one of auto|manual|verifier; default auto", "(required)"},
 		"task fail":    {"class (string, required): What kind of trouble it was; one of deterministic|freshness", "retryable (bool, required)", "--fence int", "lse_…"},
 		"session open": {"one of human|agent|service (required)", "--token-out", "10 to 300"},
-		"run list":     {"one of active|paused_approval|done|failed|cancelled"},
+		"run list":     {"one of active|paused_approval|verifying|done|failed|cancelled"},
 	} {
 		var b strings.Builder
 		r := root()

@@ -167,6 +167,8 @@ func TestNothingChangesWithoutTheSigner(t *testing.T) {
 		"task.complete":     {idleCred, hold(nil)},
 		"task.fail":         {idleCred, hold(map[string]any{"failure": failure})},
 		"task.release":      {idleCred, hold(nil)},
+		"task.verify":       {nil, map[string]any{"task_id": taken.Task, "verdict": "accept", "receipt_id": "rcp_01J00000000000000000000000"}},
+		"run.close":         {nil, map[string]any{"run_id": run.Run, "verdict": "accept", "receipt_id": "rcp_01J00000000000000000000000"}},
 		"task.cancel":       {operator, map[string]any{"task_id": queued.Task}},
 		"approval.decide":   {aliceCred, map[string]any{"approval_id": pending, "decision": "approve"}},
 		"approval.revoke":   {operator, map[string]any{"approval_id": approved}},

@@ -75,6 +75,25 @@ findings contains {
 	input.run
 	not input.run.state == "active"
 	not startswith(input.run.state, "paused")
+	not input.run.state == "verifying"
+	_changes_work
+}
+
+# METADATA
+# title: Run that waits for its verdict
+# description: Nothing in the run moves until somebody has judged it, so that the verdict is about what there is. Reading and cancelling stay possible.
+# custom:
+#   id: lifecycle.verifying
+#   severity: medium
+#   control: run lifecycle
+findings contains {
+	"rule": "lifecycle.verifying",
+	"effect": "deny",
+	"code": "illegal_transition",
+	"message": "the run waits for its verdict; its work can no longer change",
+} if {
+	input.run.state == "verifying"
+	not input.call.capability in data.lifecycle.config.when_verifying
 	_changes_work
 }
 

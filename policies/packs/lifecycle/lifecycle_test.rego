@@ -110,6 +110,23 @@ test_paused[note] if {
 	codes(call) == {"run_paused"}
 }
 
+test_verifying[note] if {
+	some verb in ["task.enqueue", "task.claim", "task.complete", "run.seal", "run.create"]
+	note := verb
+	call := changed({"run": {"state": "verifying"}, "call": {"capability": verb}})
+	rules(call) == {"lifecycle.verifying"}
+	codes(call) == {"illegal_transition"}
+}
+
+test_verifying_allows[verb] if {
+	some verb in ["run.close", "run.cancel", "task.release"]
+	rules(changed({"run": {"state": "verifying"}, "call": {"capability": verb}})) == set()
+}
+
+test_verifying_allows_reading if {
+	rules(changed({"run": {"state": "verifying"}, "call": {"capability": "run.get", "safety": "read-only"}})) == set()
+}
+
 # A run of which no state is known is not an open one.
 test_run_closed_without_a_state if {
 	rules(json.remove(changed({"run": {"state": "done"}}), ["run/state"])) == {"lifecycle.run_closed"}
@@ -123,7 +140,7 @@ test_run_closed_allows_giving_back[note] if {
 }
 
 test_paused_allows_what_it_waits_for[verb] if {
-	some verb in ["approval.decide", "approval.respond", "approval.revoke", "task.complete"]
+	some verb in ["approval.decide", "approval.respond", "approval.revoke", "task.complete", "task.verify"]
 	rules(changed({"run": {"state": "paused_approval"}, "call": {"capability": verb}})) == set()
 }
 

@@ -1,0 +1,201 @@
+package queue
+
+import (
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/writ-gateway/writ"
+)
+
+// TaskVerification says that the result of a task must be accepted.
+type TaskVerification struct {
+	Required  bool           `json:"required" doc:"Whether the task is done only once a verifier who had no part in its run has accepted its result."`
+	Agents    []writ.AgentID `json:"agents,omitempty" doc:"If present, only these agents may judge it." maxItems:"8"`
+	Gates     []string       `json:"gates,omitempty" doc:"Checks the verifier must report as passed." maxItems:"16" pattern:"^[a-z][a-z0-9_.-]{0,63}$"`
+	MaxRework *int64         `json:"max_rework,omitempty" doc:"How often the result may be sent back before the task fails. Default 2." minimum:"0" maximum:"20"`
+}
+
+const defaultMaxRework = 2
+
+// verification brings it into its stored form; nil when nobody need judge.
+func (v *TaskVerification) stored(op string) (*writ.Verification, error) {
+	if v == nil || !v.Required {
+		return nil, nil
+	}
+	for i, a := range v.Agents {
+		if !a.Valid() {
+			return nil, invalid(op, "/verify/agents/"+strconv.Itoa(i), "must be a slug")
+		}
+	}
+	sorted := func(in []string) []string {
+		out := slices.Clone(in)
+		slices.Sort(out)
+		return slices.Compact(out)
+	}
+	out := &writ.Verification{Agents: slices.Clone(v.Agents), Gates: sorted(v.Gates), MaxRework: orDefault(v.MaxRework, defaultMaxRework)}
+	slices.Sort(out.Agents)
+	out.Agents = slices.Compact(out.Agents)
+	return out, nil
+}
+
+// TaskVerifyArgs are the verdict on the result of a task.
+type TaskVerifyArgs struct {
+	Task    writ.TaskID    `json:"task_id" doc:"The task." pattern:"^tsk_[0-7][0-9A-HJKMNP-TV-Z]{25}$"`
+	Verdict writ.Verdict   `json:"verdict" doc:"Accept: the task is done. Reject: it is queued again, or fails when it was sent back too often." enum:"accept,reject"`
+	Receipt writ.ReceiptID `json:"receipt_id" doc:"Receipt of the task's last change, as read: that is what the verdict is about." pattern:"^rcp_[0-7][0-9A-HJKMNP-TV-Z]{25}$"`
+	Gates   []GateResult   `json:"gates,omitempty" doc:"What the checks gave that the task asks for." maxItems:"16"`
+	Reasons []string       `json:"reasons,omitempty" doc:"Why, in short names; a rejection gives one." maxItems:"8" pattern:"^[a-z][a-z0-9_.-]{0,63}$"`
+}
+
+// GateResult is what a check gave.
+type GateResult struct {
+	Gate   string `json:"gate" doc:"Name of the check." pattern:"^[a-z][a-z0-9_.-]{0,63}$"`
+	Status string `json:"status" doc:"What it gave." enum:"pass,fail"`
+}
+
+const opVerify = "queue.Verify"
+
+// verifyCapability is task.verify: how a task ends whose result somebody else
+// must accept. Whatever policy says, who had a part in the run does not judge.
+func verifyCapability() *writ.Capability {
+	return writ.Define[TaskVerifyArgs, TaskView](writ.Capability{
+		ID: "task.verify", Summary: "Accept the result of a task, or send it back.", Safety: writ.SafetyMutating,
+	}, writ.Verb[TaskVerifyArgs]{
+		Locks: func(_ *writ.Call, a *TaskVerifyArgs) []writ.Key { return []writ.Key{writ.TaskKey(a.Task)} },
+		Reads: func(c *writ.Call, a *TaskVerifyArgs, s writ.Snapshot) (writ.ReadSet, error) {
+			rs, err := leaveReads(opVerify, s, a.Task)
+			rs.Docs = append(rs.Docs, callerAgent(c)...)
+			if err != nil {
+				return rs, err
+			}
+			t, ok, err := peek[writ.Task](s, writ.TaskKey(a.Task))
+			if err != nil || !ok {
+				return rs, err
+			}
+			keys, err := callerKeys(c, s)
+			rs.Ranges = append(rs.Ranges, writ.DutyReads(t.Run, c.Caller, keys)...)
+			return rs.Join(releaseReads(s, a.Task)), err
+		},
+		Describe: func(c *writ.Call, a *TaskVerifyArgs, s writ.Snapshot) (writ.Subject, error) {
+			t, _, err := loadTask(opVerify, s, a.Task)
+			if err != nil {
+				return writ.Subject{}, err
+			}
+			sub, err := subjectOf(opVerify, c, s, t)
+			if err != nil {
+				return sub, err
+			}
+			keys, err := callerKeys(c, s)
+			sub.Duty = writ.DutyIn(s, t.Run, c.Caller, keys)
+			return sub, err
+		},
+		Plan: verifyPlan,
+	})
+}
+
+// callerKeys are the keys the caller's agent signs with, as far as read.
+func callerKeys(c *writ.Call, s writ.Snapshot) ([]writ.PublicKey, error) {
+	if c.Caller.Agent == "" {
+		return nil, nil
+	}
+	a, _, err := peek[writ.Agent](s, writ.AgentKey(c.Caller.Agent))
+	return a.Keys, err
+}
+
+func verifyPlan(c *writ.Call, a *TaskVerifyArgs, s writ.Snapshot, _ writ.Decision) (writ.Tx, writ.Reply, error) {
+	refuse := func(err error) (writ.Tx, writ.Reply, error) { return writ.Tx{}, writ.Reply{}, err }
+	t, version, err := loadTask(opVerify, s, a.Task)
+	if err != nil {
+		return refuse(err)
+	}
+	r, err := loadRun(opVerify, s, t.Run)
+	if err != nil {
+		return refuse(err)
+	}
+	if err := mayJudge(c, s, t); err != nil {
+		return refuse(err)
+	}
+	if t.State != writ.TaskVerifying {
+		return refuse(writ.IllegalMove(opVerify, writ.ObjectTask, string(t.State), string(writ.TaskDone)))
+	}
+	if err := c.Match(opVerify, version); err != nil {
+		return refuse(err)
+	}
+	if writ.RunMoves.Terminal(r.State) { // its end cancels the task
+		return refuse(runEnded(opVerify, r))
+	}
+	if missing := unproved(t, a); len(missing) > 0 {
+		return refuse(writ.Refuse(writ.CodePredicate, opVerify, "the verdict is about something else than what there is now, or a check the task asks for has not passed",
+			"read the task again, and judge what is there").With("missing", strings.Join(missing, ",")))
+	}
+	d := begin(opVerify, c, s)
+	d.tx.Mandate = true // the end of work
+	d.tx.Unindex(writ.IndexVerify, string(t.ID))
+	switch {
+	case a.Verdict != writ.VerdictReject:
+		t.Verified = true
+		err = d.end(&t, writ.TaskVerifying, writ.TaskDone)
+	case len(a.Reasons) == 0:
+		return refuse(invalid(opVerify, "/reasons", "a rejection gives at least one"))
+	case t.CancelAt != 0:
+		err = d.end(&t, writ.TaskVerifying, writ.TaskCancelled)
+	default:
+		t.Rework++
+		t.Failure = &writ.Failure{Class: writ.FailureDeterministic, Code: "rejected", Retryable: t.Rework <= t.Verify.MaxRework}
+		if !t.Failure.Retryable {
+			err = d.end(&t, writ.TaskVerifying, writ.TaskFailed)
+			break
+		}
+		t.MaxAttempts++ // the attempt did end; sending it back is counted by itself
+		d.enter(&t, 0)
+		err = d.put(&t, writ.TaskVerifying)
+	}
+	if err != nil {
+		return refuse(err)
+	}
+	tx, err := d.done()
+	v := viewOf(t, 0)
+	v.Unblocked = d.released
+	return tx, writ.Reply{Outcome: writ.OutcomeDone, Body: v, Versioned: []string{"version"}, ETag: -1}, err
+}
+
+// mayJudge refuses whoever had a part in the run, whatever policy lets through,
+// and agents the task does not name, or of another domain.
+func mayJudge(c *writ.Call, s writ.Snapshot, t writ.Task) error {
+	keys, err := callerKeys(c, s)
+	if err != nil {
+		return err
+	}
+	if c.Caller.Role != writ.RoleVerifier || !writ.DutyIn(s, t.Run, c.Caller, keys).Independent() {
+		return writ.Refuse(writ.CodeSoD, opVerify, "nobody judges work of a run they had a part in, and only verifiers do", "a verifier who had none must do it; sessions that answer to the same person count as one, so open it with a controller of its own")
+	}
+	agent, bound, err := loadAgent(s, c.Caller.Agent)
+	switch {
+	case err != nil:
+		return err
+	case t.Verify != nil && len(t.Verify.Agents) > 0 && !slices.Contains(t.Verify.Agents, c.Caller.Agent):
+		return writ.Refuse(writ.CodeNotEligible, opVerify, "this agent may not judge the task", "see reason").With("reason", "verify_agents")
+	case bound && agent.Domain != t.Domain:
+		return writ.Refuse(writ.CodeNotEligible, opVerify, "this agent may not judge the task", "see reason").With("reason", "domain")
+	}
+	return nil
+}
+
+// unproved names what a verdict does not show: that it is about the result as it
+// is, and, if it accepts, that every check the task asks for has passed.
+func unproved(t writ.Task, a *TaskVerifyArgs) (missing []string) {
+	if a.Receipt != t.Receipt {
+		missing = append(missing, "receipt_id")
+	}
+	if a.Verdict == writ.VerdictReject {
+		return missing
+	}
+	for _, g := range t.Verify.Gates {
+		results := slices.DeleteFunc(slices.Clone(a.Gates), func(r GateResult) bool { return r.Gate != g })
+		if len(results) == 0 || slices.ContainsFunc(results, func(r GateResult) bool { return r.Status != "pass" }) {
+			missing = append(missing, "gates/"+g)
+		}
+	}
+	return missing
+}

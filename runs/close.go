@@ -1,0 +1,137 @@
+package runs
+
+import (
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/writ-gateway/writ"
+)
+
+// RunCloseArgs are the verdict on a run.
+type RunCloseArgs struct {
+	RunID   writ.RunID     `json:"run_id" doc:"The run." pattern:"^run_[0-7][0-9A-HJKMNP-TV-Z]{25}$"`
+	Verdict writ.Verdict   `json:"verdict" doc:"Accept: the run is done. Reject: it takes tasks again, so that its owner can have the work mended." enum:"accept,reject"`
+	Receipt writ.ReceiptID `json:"receipt_id" doc:"Receipt of the run's last change, as read: nothing in it has moved since, so this is what the verdict is about." pattern:"^rcp_[0-7][0-9A-HJKMNP-TV-Z]{25}$"`
+	Tasks   []TaskEvidence `json:"tasks,omitempty" doc:"Tasks the verdict rests on, each with the receipt of its last change." maxItems:"64"`
+	Reasons []string       `json:"reasons,omitempty" doc:"Why, in short names; a rejection gives one." maxItems:"8" pattern:"^[a-z][a-z0-9_.-]{0,63}$"`
+}
+
+// TaskEvidence is a task as somebody saw it who judges its run.
+type TaskEvidence struct {
+	Task    writ.TaskID    `json:"task_id" doc:"The task." pattern:"^tsk_[0-7][0-9A-HJKMNP-TV-Z]{25}$"`
+	Receipt writ.ReceiptID `json:"receipt_id" doc:"Receipt of its last change." pattern:"^rcp_[0-7][0-9A-HJKMNP-TV-Z]{25}$"`
+}
+
+// closing is run.close: how a run ends that somebody else must accept. In
+// verifying nothing of a run moves and nobody takes a part in it, so the part
+// the caller had is known for good; whatever policy says, who had one does not
+// judge. There is no way past it: an operator can only cancel the run.
+func closing() *writ.Capability {
+	const op = "runs.Close"
+	return writ.Define[RunCloseArgs, RunView](writ.Capability{
+		ID: "run.close", Safety: writ.SafetyMutating, Summary: "Accept a run that waits for its verdict, or send it back.",
+	}, writ.Verb[RunCloseArgs]{
+		Locks: func(_ *writ.Call, a *RunCloseArgs) []writ.Key { return []writ.Key{writ.RunKey(a.RunID)} },
+		Reads: func(call *writ.Call, a *RunCloseArgs, s writ.Snapshot) (writ.ReadSet, error) {
+			rs := readRun(a.RunID)
+			if call.Caller.Agent != "" {
+				rs.Docs = append(rs.Docs, writ.AgentKey(call.Caller.Agent))
+			}
+			for _, t := range a.Tasks {
+				rs.Docs = append(rs.Docs, writ.TaskKey(t.Task))
+			}
+			if !s.Has(writ.RunKey(a.RunID)) {
+				return rs, nil // the parts are read after the state that lets none be added
+			}
+			keys, err := keysOf(call, s)
+			rs.Ranges = append(rs.Ranges, writ.DutyReads(a.RunID, call.Caller, keys)...)
+			return rs, err
+		},
+		Describe: func(call *writ.Call, a *RunCloseArgs, s writ.Snapshot) (writ.Subject, error) {
+			sub, err := describe(s, a.RunID)
+			if err != nil {
+				return sub, err
+			}
+			keys, err := keysOf(call, s)
+			sub.Duty = writ.DutyIn(s, a.RunID, call.Caller, keys)
+			return sub, err
+		},
+		Plan: func(call *writ.Call, a *RunCloseArgs, s writ.Snapshot, _ writ.Decision) (tx writ.Tx, r writ.Reply, err error) {
+			run, version, ok, err := writ.Get[writ.Run](s, writ.RunKey(a.RunID))
+			if err != nil {
+				return tx, r, err
+			}
+			if !ok {
+				return tx, r, noRun(op)
+			}
+			keys, err := keysOf(call, s)
+			if err != nil {
+				return tx, r, err
+			}
+			switch d := writ.DutyIn(s, run.ID, call.Caller, keys); {
+			case call.Caller.Role != writ.RoleVerifier || !d.Independent():
+				return tx, r, writ.Refuse(writ.CodeSoD, op, "nobody judges a run they had a part in, and only verifiers do", "a verifier who had none must do it; sessions that answer to the same person count as one, so open it with a controller of its own")
+			case run.State != writ.RunVerifying:
+				return tx, r, writ.IllegalMove(op, writ.ObjectRun, string(run.State), string(writ.RunDone))
+			}
+			if err := call.Match(op, version); err != nil {
+				return tx, r, err
+			}
+			if err := shown(op, s, run, a); err != nil {
+				return tx, r, err
+			}
+			to := writ.RunDone
+			if a.Verdict == writ.VerdictReject {
+				if len(a.Reasons) == 0 {
+					return tx, r, invalid(op, "/reasons", "a rejection gives at least one")
+				}
+				to, run.Sealed = writ.RunActive, false
+				if run.Rework++; run.Rework > writ.MaxRunRework {
+					to, run.Reason = writ.RunFailed, reasonVerdict
+				}
+			}
+			if err := move(call, op, s, &tx, &run, to); err != nil {
+				return tx, r, err
+			}
+			if to == writ.RunActive {
+				tx.Index(writ.IndexTodo, writ.TodoOverrun(run.ID), run.WorkedUp(run.Limit(writ.BudgetWall)))
+			}
+			tx.Mandate = true // the end of work
+			return tx, changed(writ.OutcomeDone, run, s), nil
+		},
+	})
+}
+
+// keysOf are the keys the caller's agent signs with.
+func keysOf(call *writ.Call, s writ.Snapshot) ([]writ.PublicKey, error) {
+	if call.Caller.Agent == "" || !s.Has(writ.AgentKey(call.Caller.Agent)) {
+		return nil, nil
+	}
+	a, _, _, err := writ.Get[writ.Agent](s, writ.AgentKey(call.Caller.Agent))
+	return a.Keys, err
+}
+
+// shown refuses a verdict on something else than there is: it names whatever is
+// missing or out of date.
+func shown(op string, s writ.Snapshot, run writ.Run, a *RunCloseArgs) error {
+	var missing []string
+	if a.Receipt != run.Receipt {
+		missing = append(missing, "receipt_id")
+	}
+	for i, e := range a.Tasks {
+		t, _, ok, err := writ.Get[writ.Task](s, writ.TaskKey(e.Task))
+		if err != nil {
+			return err
+		}
+		if !ok || t.Run != run.ID || t.State != writ.TaskDone || t.Receipt != e.Receipt {
+			missing = append(missing, "tasks/"+strconv.Itoa(i))
+		}
+	}
+	if len(missing) == 0 {
+		return nil
+	}
+	slices.Sort(missing)
+	return writ.Refuse(writ.CodePredicate, op, "the verdict is about something else than what there is now", "read the run and its tasks again, and judge what is there").
+		With("missing", strings.Join(missing, ","))
+}

@@ -1,0 +1,145 @@
+package runs
+
+import (
+	"testing"
+
+	"github.com/writ-gateway/writ"
+)
+
+// judged is a run that waits for its verdict, and a verifier who had no part in it.
+func (r *room) judged() (writ.RunID, writ.Caller) {
+	r.t.Helper()
+	id := r.created(r.orc, writ.CloseVerifier)
+	r.must("run.seal", r.orc, &RunSealArgs{RunID: id})
+	if s := r.run(id).State; s != writ.RunVerifying {
+		r.t.Fatalf("the run is %s", s)
+	}
+	return id, r.Open(writ.RoleVerifier, "judge", "")
+}
+
+func (r *room) verdict(id writ.RunID, v writ.Verdict) *RunCloseArgs {
+	a := &RunCloseArgs{RunID: id, Verdict: v, Receipt: r.run(id).Receipt}
+	if v == writ.VerdictReject {
+		a.Reasons = []string{"incomplete"}
+	}
+	return a
+}
+
+func TestARunIsAccepted(t *testing.T) {
+	r := newRoom(t)
+	id, judge := r.judged()
+	if l := body[RunList](t, r.must("run.list", judge, &RunListArgs{State: writ.RunVerifying})); len(l.Runs) != 1 || l.Runs[0].RunID != id {
+		t.Fatalf("got %+v", l)
+	}
+	for name, by := range map[string]writ.Caller{
+		"its owner as an orchestrator": r.orc, "an operator": r.ops, "an auditor": r.aud,
+		"its owner as a verifier": r.Open(writ.RoleVerifier, "orc", ""),
+	} {
+		if _, _, err := r.Call(r.caps["run.close"], by, r.verdict(id, writ.VerdictAccept)); writ.CodeOf(err) != writ.CodeSoD {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	v := body[RunView](t, r.must("run.close", judge, r.verdict(id, writ.VerdictAccept)))
+	if v.State != writ.RunDone || v.Rework != 0 {
+		t.Fatalf("got %+v", v)
+	}
+	r.refused(writ.CodeIllegal, "run.close", judge, r.verdict(id, writ.VerdictAccept))
+	if left := r.Members(writ.IndexClose); len(left) > 0 {
+		t.Errorf("%v still wait", left)
+	}
+	if todo := r.Members(writ.IndexTodo); len(todo) > 0 {
+		t.Errorf("left to do: %v", todo)
+	}
+	// One that does not wait for it.
+	r.refused(writ.CodeIllegal, "run.close", judge, r.verdict(r.created(r.orc, writ.CloseVerifier), writ.VerdictAccept))
+	r.refused(writ.CodeNotFound, "run.close", judge, &RunCloseArgs{RunID: "run_01ARYZ6S410000000000000000", Verdict: writ.VerdictAccept})
+}
+
+// A verdict is about what there is now, and rests on tasks of the run only.
+func TestAVerdictOnSomethingElse(t *testing.T) {
+	r := newRoom(t)
+	id, judge := r.judged()
+	other := r.created(r.orc, writ.CloseVerifier)
+	task := func(run writ.RunID, s writ.TaskState) TaskEvidence {
+		e := TaskEvidence{writ.TaskID(r.NewID(writ.PrefixTask)), writ.ReceiptID(r.NewID(writ.PrefixReceipt))}
+		r.Seed(writ.TaskKey(e.Task), writ.ObjectTask, writ.Task{ID: e.Task, Run: run, State: s, Receipt: e.Receipt})
+		return e
+	}
+	mine := task(id, writ.TaskDone)
+	stale := mine
+	stale.Receipt = r.run(id).Receipt
+	a := r.verdict(id, writ.VerdictAccept)
+	a.Receipt = r.run(other).Receipt
+	a.Tasks = []TaskEvidence{mine, stale, task(other, writ.TaskDone), task(id, writ.TaskFailed), {writ.TaskID(r.NewID(writ.PrefixTask)), mine.Receipt}}
+	_, _, err := r.Call(r.caps["run.close"], judge, a)
+	if e := writ.AsError("", err); e == nil || e.Code != writ.CodePredicate || e.Details["missing"] != "receipt_id,tasks/1,tasks/2,tasks/3,tasks/4" {
+		t.Errorf("got %+v", err)
+	}
+	a = r.verdict(id, writ.VerdictAccept)
+	a.Tasks = []TaskEvidence{mine}
+	r.must("run.close", judge, a)
+}
+
+// A run that is sent back takes tasks again; sent back too often, it fails.
+func TestARunIsSentBack(t *testing.T) {
+	r := newRoom(t)
+	id, judge := r.judged()
+	without := r.verdict(id, writ.VerdictReject)
+	without.Reasons = nil
+	r.refused(writ.CodeInputInvalid, "run.close", judge, without)
+	for i := range int64(writ.MaxRunRework) {
+		v := body[RunView](t, r.must("run.close", judge, r.verdict(id, writ.VerdictReject)))
+		if v.State != writ.RunActive || v.Sealed || v.Rework != i+1 {
+			t.Fatalf("got %+v", v)
+		}
+		if left := r.Members(writ.IndexClose); len(left) > 0 {
+			t.Errorf("%v still wait", left)
+		}
+		if due := r.Index(writ.IndexTodo)[writ.TodoOverrun(id)]; due == 0 {
+			t.Error("its time does not run")
+		}
+		r.must("run.seal", r.orc, &RunSealArgs{RunID: id})
+	}
+	if v := body[RunView](t, r.must("run.close", judge, r.verdict(id, writ.VerdictReject))); v.State != writ.RunFailed || v.Reason != "verification" {
+		t.Fatalf("got %+v", v)
+	}
+}
+
+// Nobody is waited for for ever.
+func TestAnUnjudgedRunEnds(t *testing.T) {
+	r := newRoom(t)
+	id, _ := r.judged()
+	r.must("run.overrun", r.System(), &RunOverrunArgs{RunID: id})
+	if s := r.run(id).State; s != writ.RunVerifying {
+		t.Fatalf("the run is %s", s)
+	}
+	r.Advance(15 * 24 * 3600)
+	r.must("run.overrun", r.System(), &RunOverrunArgs{RunID: id})
+	if run := r.run(id); run.State != writ.RunFailed || run.Reason != "lifetime" {
+		t.Fatalf("got %+v", run)
+	}
+	cancelled, _ := r.judged()
+	r.must("run.cancel", r.orc, &RunCancelArgs{RunID: cancelled})
+	if left := r.Members(writ.IndexClose); len(left) > 0 {
+		t.Errorf("%v still wait", left)
+	}
+}
+
+// A child's verdict is what its parent waits for.
+func TestAParentWaitsForTheVerdict(t *testing.T) {
+	r := newRoom(t)
+	parent := r.created(r.orc, "")
+	child := body[RunView](t, r.must("run.create", r.orc, &RunCreateArgs{ClosePolicy: writ.CloseVerifier, Parent: parent, Budget: RunBudget{Steps: 2}})).RunID
+	for _, id := range []writ.RunID{parent, child} {
+		r.must("run.seal", r.orc, &RunSealArgs{RunID: id})
+	}
+	if s := r.run(parent).State; s != writ.RunActive {
+		t.Fatalf("the parent is %s", s)
+	}
+	judge := r.Open(writ.RoleVerifier, "judge", "")
+	r.must("run.close", judge, r.verdict(child, writ.VerdictAccept))
+	r.must("run.settle", r.System(), &RunSettleArgs{RunID: child})
+	if s := r.run(parent).State; s != writ.RunDone {
+		t.Fatalf("the parent is %s", s)
+	}
+}
