@@ -59,7 +59,7 @@ type Sweeper struct {
 	// Owned by the loop.
 	quietUntil time.Time
 	lastSweep  time.Time
-	failed     map[writ.Index]map[string]failure
+	failed     map[writ.Index]failures
 	measuring  Trouble
 	flushing   Trouble
 
@@ -81,7 +81,7 @@ func NewSweeper(d *Door, cfg SweeperConfig) *Sweeper {
 	if cfg.Grace == 0 {
 		cfg.Grace = time.Minute
 	}
-	return &Sweeper{door: d, cfg: cfg, failed: map[writ.Index]map[string]failure{}}
+	return &Sweeper{door: d, cfg: cfg, failed: map[writ.Index]failures{}}
 }
 
 // Start sweeps until Stop.
@@ -132,36 +132,6 @@ func (s *Sweeper) flush(ctx context.Context) {
 	}
 }
 
-// A member whose call failed is left alone for a while, each time longer, so
-// that members that fail for ever take ever less of the sweeps.
-const (
-	retryFailed = 5 * time.Second
-	retryAtMost = 10 * time.Minute
-)
-
-type failure struct {
-	until time.Time
-	wait  time.Duration
-}
-
-// putOff notes that a member's call failed.
-func (s *Sweeper) putOff(i writ.Index, member string, now time.Time) {
-	if s.failed[i] == nil {
-		s.failed[i] = map[string]failure{}
-	}
-	wait := min(max(2*s.failed[i][member].wait, retryFailed), retryAtMost)
-	s.failed[i][member] = failure{until: now.Add(wait), wait: wait}
-}
-
-// forget drops what is known of members that were not met again.
-func (s *Sweeper) forget(i writ.Index, now time.Time) {
-	for m, f := range s.failed[i] {
-		if now.Sub(f.until) > retryAtMost {
-			delete(s.failed[i], m)
-		}
-	}
-}
-
 // Stop ends sweeping and writes what denials were counted.
 func (s *Sweeper) Stop() {
 	if s.cancel != nil {
@@ -205,8 +175,13 @@ func (s *Sweeper) sweep(ctx context.Context, shard writ.Tenant, due Due) (handle
 		return 0, false
 	}
 	now := time.Now()
-	s.forget(due.Index, now)
-	r := writ.Range{Index: due.Index, ByScore: true, Min: 0, Max: head.Now, Limit: min(s.cfg.Budget+len(s.failed[due.Index]), 1000)}
+	failed := s.failed[due.Index]
+	if failed == nil {
+		failed = failures{}
+		s.failed[due.Index] = failed
+	}
+	failed.forget(now)
+	r := writ.Range{Index: due.Index, ByScore: true, Min: 0, Max: head.Now, Limit: min(s.cfg.Budget+len(failed), 1000)}
 	met, calls := map[string]bool{}, 0
 	for range maxPages {
 		snap, err := s.door.cfg.Store.Read(ctx, shard, writ.ReadSet{Ranges: []writ.Range{r}})
@@ -215,7 +190,7 @@ func (s *Sweeper) sweep(ctx context.Context, shard writ.Tenant, due Due) (handle
 		}
 		page := snap.Ranges[r].Members
 		for _, m := range page {
-			if met[m.Name] || now.Before(s.failed[due.Index][m.Name].until) {
+			if met[m.Name] || failed.waits(m.Name, now) {
 				continue
 			}
 			if ctx.Err() != nil || calls == s.cfg.Budget {
@@ -226,14 +201,14 @@ func (s *Sweeper) sweep(ctx context.Context, shard writ.Tenant, due Due) (handle
 			switch done, err := s.call(ctx, shard, due, m.Name); {
 			case done:
 				handled++
-				delete(s.failed[due.Index], m.Name)
+				delete(failed, m.Name)
 			case ctx.Err() != nil:
 				return handled, true
 			case writ.CodeOf(err) == writ.CodeStore && !errors.Is(err, store.ErrFull):
 				return handled, false // the member is not at fault
 			default:
 				s.door.cfg.Log.Error("due work failed; it is tried again later", "index", due.Index, "member", m.Name, "error", err)
-				s.putOff(due.Index, m.Name, now)
+				failed.putOff(m.Name, now)
 			}
 		}
 		if !r.Desc && len(page) < r.Limit {
