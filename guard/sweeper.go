@@ -1,6 +1,7 @@
 package guard
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -60,6 +61,7 @@ type Sweeper struct {
 	quietUntil time.Time
 	lastSweep  time.Time
 	failed     map[writ.Index]failures
+	acting     Trouble
 	measuring  Trouble
 	flushing   Trouble
 
@@ -141,24 +143,30 @@ func (s *Sweeper) Stop() {
 }
 
 // Sweep handles what is due once. In quiet times indexes with Grace are left
-// alone. It says whether the store answered.
+// alone. It says whether the gateway could act: while it cannot, callers could not
+// renew anything either.
 func (s *Sweeper) Sweep(ctx context.Context, quiet bool) bool {
-	answered := true
+	var outage error
 	for _, shard := range s.cfg.Shards {
 		for _, due := range s.cfg.Dues {
 			if quiet && due.Grace {
 				continue
 			}
 			for rounds := 0; ; rounds++ {
-				handled, ok := s.sweep(ctx, shard, due)
-				answered = answered && ok
+				handled, err := s.sweep(ctx, shard, due)
+				outage = cmp.Or(outage, err)
 				if handled == 0 || !due.Again || rounds >= maxRounds {
 					break
 				}
 			}
 		}
 	}
-	return answered
+	// Of a store that does not answer Watch tells. A quiet sweep does not see all
+	// that is due, so it does not know that all is well.
+	if ctx.Err() == nil && writ.CodeOf(outage) != writ.CodeStore && (outage != nil || !quiet) {
+		s.acting.Note(s.door.cfg.Log, outage, "the gateway cannot act; what is due waits until it can", "what is due is done again")
+	}
+	return outage == nil
 }
 
 // maxRounds bounds how long one index may keep a sweep from the others.
@@ -168,11 +176,11 @@ const maxRounds = 32
 const maxPages = 32
 
 // sweep handles the first members of an index that are not put off. It says how
-// many members it handled and whether the store answered.
-func (s *Sweeper) sweep(ctx context.Context, shard writ.Tenant, due Due) (handled int, ok bool) {
+// many members it handled, and what keeps the gateway from handling any.
+func (s *Sweeper) sweep(ctx context.Context, shard writ.Tenant, due Due) (handled int, outage error) {
 	head, err := s.door.cfg.Store.Read(ctx, shard, writ.ReadSet{})
 	if err != nil {
-		return 0, false
+		return 0, storeDown("guard.sweep", err)
 	}
 	now := time.Now()
 	failed := s.failed[due.Index]
@@ -186,7 +194,7 @@ func (s *Sweeper) sweep(ctx context.Context, shard writ.Tenant, due Due) (handle
 	for range maxPages {
 		snap, err := s.door.cfg.Store.Read(ctx, shard, writ.ReadSet{Ranges: []writ.Range{r}})
 		if err != nil {
-			return handled, false
+			return handled, storeDown("guard.sweep", err)
 		}
 		page := snap.Ranges[r].Members
 		for _, m := range page {
@@ -194,7 +202,7 @@ func (s *Sweeper) sweep(ctx context.Context, shard writ.Tenant, due Due) (handle
 				continue
 			}
 			if ctx.Err() != nil || calls == s.cfg.Budget {
-				return handled, true
+				return handled, nil
 			}
 			met[m.Name] = true
 			calls++
@@ -203,16 +211,17 @@ func (s *Sweeper) sweep(ctx context.Context, shard writ.Tenant, due Due) (handle
 				handled++
 				delete(failed, m.Name)
 			case ctx.Err() != nil:
-				return handled, true
-			case writ.CodeOf(err) == writ.CodeStore && !errors.Is(err, store.ErrFull):
-				return handled, false // the member is not at fault
+				return handled, nil
+			case notAtFault(err):
+				return handled, err
+			case writ.CodeOf(err) == writ.CodeContention: // others are at it: the next sweep looks again
 			default:
 				s.door.cfg.Log.Error("due work failed; it is tried again later", "index", due.Index, "member", m.Name, "error", err)
 				failed.putOff(m.Name, now)
 			}
 		}
 		if !r.Desc && len(page) < r.Limit {
-			return handled, true
+			return handled, nil
 		}
 		// The next page begins with the last score of this one: more members may
 		// have it. A page of one score is followed by that score's other end.
@@ -225,10 +234,23 @@ func (s *Sweeper) sweep(ctx context.Context, shard writ.Tenant, due Due) (handle
 			r.Min, r.Limit = page[len(page)-1].Score, 1000
 		}
 		if r.Min > head.Now {
-			return handled, true
+			return handled, nil
 		}
 	}
-	return handled, true
+	return handled, nil
+}
+
+// notAtFault says whether an error is about the gateway as a whole and not about
+// the member it was met at: it holds for every other member as well, and says
+// nothing about when this one should be tried again.
+func notAtFault(err error) bool {
+	switch writ.CodeOf(err) {
+	case writ.CodeStore:
+		return !errors.Is(err, store.ErrFull)
+	case writ.CodePolicyDown, writ.CodeNotReady, writ.CodeUpgrade:
+		return true
+	}
+	return false
 }
 
 // call makes the call a member names.
@@ -237,7 +259,8 @@ func (s *Sweeper) call(ctx context.Context, shard writ.Tenant, due Due, member s
 	if !known {
 		return false, errors.New("nothing handles it")
 	}
-	if _, _, err := s.door.System(ctx, shard, id, args, nil); err != nil {
+	_, _, err := s.door.System(ctx, shard, id, args, nil)
+	if err != nil && writ.CodeOf(err) != writ.CodeReceiptPending { // then it is done, and only its proof is late
 		return false, fmt.Errorf("%s: %w", id, err)
 	}
 	return true, nil
