@@ -27,6 +27,7 @@ type try struct {
 	held    []writ.Key // locked across this try
 	counted bool       // the denial has its place in the principal's bucket
 	noting  bool       // what follows from a denial beyond it is noted nevertheless
+	unsure  bool       // a commit may have happened without our knowing it
 
 	// Fresh on every try:
 	snap    writ.Snapshot
