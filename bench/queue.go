@@ -104,8 +104,9 @@ func (g *gateway) footprint() (f footprint, err error) {
 	return f, err
 }
 
-// fillers is how many connections fill a queue.
-const fillers = 64
+// fillers is how many connections fill a queue: as many calls as one session may
+// have under way.
+const fillers = 16
 
 // fill enqueues tasks. A gateway that asks for a pause gets one.
 func (g *gateway) fill(ctx context.Context, n int) (load, error) {

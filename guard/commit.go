@@ -274,7 +274,9 @@ func digestOf(b []byte) string {
 	return hex.EncodeToString(sum[:])
 }
 
-// store commits and sorts what can come back.
+// store commits and sorts what can come back. That a guard failed says of every
+// commit of the call that it did not happen: the store looks for the call first.
+// That there is no room says it of this one.
 func (t *try) store(ctx context.Context, tx writ.Tx) (writ.Committed, error) {
 	// Nothing is committed whose receipt could not be sealed.
 	if err := t.d.cfg.Sealer.Ready(); err != nil {
@@ -283,7 +285,9 @@ func (t *try) store(ctx context.Context, tx writ.Tx) (writ.Committed, error) {
 			Msg: "receipts cannot be signed, so nothing was done", Hint: "repeat the call; operators see the cause in the log",
 		}
 	}
+	before := t.unsure
 	done, err := t.d.cfg.Store.Commit(ctx, t.call.Caller.Tenant, tx)
+	t.unsure = err != nil
 	if err == nil {
 		if slices.ContainsFunc(tx.Ops, func(o writ.Op) bool { return o.Kind == writ.OpIndex && o.Index == writ.IndexTodo }) {
 			select {
@@ -297,6 +301,7 @@ func (t *try) store(ctx context.Context, tx writ.Tx) (writ.Committed, error) {
 		return done, storeDown("guard.commit", err) // it may say itself what to do: it is fenced
 	}
 	if c, ok := errors.AsType[*store.Conflict](err); ok {
+		t.unsure = false
 		t.d.cfg.Observer.Conflict(string(c.Guard))
 		again := &errAgain{cause: c}
 		if c.Guard == writ.GuardExpect {
@@ -305,15 +310,18 @@ func (t *try) store(ctx context.Context, tx writ.Tx) (writ.Committed, error) {
 		return done, again
 	}
 	if l, ok := errors.AsType[*store.Limit](err); ok {
+		t.unsure = false
 		// A counter filled up since it was read: the next plan sees it full.
 		t.d.cfg.Observer.Conflict("limit")
 		return done, &errAgain{cause: l}
 	}
 	if errors.Is(err, store.ErrFenced) {
+		t.unsure = false
 		t.d.cfg.Observer.Conflict(string(writ.GuardEpoch))
 		return done, &errAgain{cause: err}
 	}
 	if errors.Is(err, store.ErrFull) {
+		t.unsure = before
 		return done, &writ.Error{
 			Code: writ.CodeStore, Op: "guard.commit", RetryMs: 5000, Err: err,
 			Msg: "the store is out of space, so nothing was done", Hint: "operators: see /readyz",

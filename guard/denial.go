@@ -1,7 +1,6 @@
 package guard
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"math"
@@ -165,6 +164,8 @@ type denials struct {
 	buckets map[denier]*bucket
 	over    map[writ.Tenant]int64
 	follows map[string]time.Time // follow-ups of counted denials, and when they were noted last
+
+	tally *tally[int64]
 }
 
 type denier struct {
@@ -178,7 +179,7 @@ type bucket struct {
 }
 
 func newDenials(burst int, rate float64) *denials {
-	return &denials{burst: float64(burst), rate: rate, buckets: map[denier]*bucket{}, over: map[writ.Tenant]int64{}, follows: map[string]time.Time{}}
+	return &denials{burst: float64(burst), rate: rate, buckets: map[denier]*bucket{}, over: map[writ.Tenant]int64{}, follows: map[string]time.Time{}, tally: tallyDenials()}
 }
 
 // followEvery is how often the same follow-up of denials that are only counted is
@@ -233,16 +234,21 @@ func (n *denials) forget(now time.Time) {
 	}
 }
 
-// drain takes the counts.
-func (n *denials) drain() map[writ.Tenant]int64 {
+// drain takes the counts of the shards where none are late.
+func (n *denials) drain(late func(writ.Tenant) bool) map[writ.Tenant]int64 {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	out := n.over
-	n.over = map[writ.Tenant]int64{}
+	out := map[writ.Tenant]int64{}
+	for shard, count := range n.over {
+		if !late(shard) {
+			out[shard] = count
+			delete(n.over, shard)
+		}
+	}
 	return out
 }
 
-// count adds denials that have no receipt of their own, or could not be flushed.
+// count adds denials that have no receipt of their own.
 func (n *denials) count(shard writ.Tenant, count int64) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -253,27 +259,7 @@ func (n *denials) count(shard writ.Tenant, count int64) {
 // since the last flush. The sweeper calls it every ten seconds; a crash loses
 // at most that long of counts.
 func (d *Door) FlushDenials(ctx context.Context) error {
-	var first error
-	for shard, count := range d.denials.drain() {
-		t, err := d.own(aggregate, shard, &AggregateArgs{Count: count})
-		if err == nil {
-			err = t.aggregate(ctx, count)
-		}
-		if err != nil {
-			d.denials.count(shard, count)
-			first = cmp.Or(first, err)
-		}
-	}
-	return first
-}
-
-// own begins a try of the gateway's own, for a fact of what no one call made.
-func (d *Door) own(k *writ.Capability, shard writ.Tenant, args any) (*try, error) {
-	t := &try{d: d, k: k, call: &writ.Call{
-		Capability: k.ID, Args: args,
-		Caller: writ.Caller{Tenant: shard, Principal: "writ", Kind: writ.KindSystem, Role: writ.RoleSystem},
-	}}
-	return t, d.Stamp(t.call)
+	return d.denials.tally.flush(ctx, d, d.denials.drain)
 }
 
 // AggregateArgs are what an aggregate's evidence holds.
@@ -281,30 +267,14 @@ type AggregateArgs struct {
 	Count int64 `json:"count"`
 }
 
-var aggregate = &writ.Capability{ID: "denial.aggregate", Version: "1"}
-
-func (t *try) aggregate(ctx context.Context, count int64) error {
-	for {
-		t.tries++
-		t.snap = writ.Snapshot{}
-		if err := t.read(ctx, writ.ReadSet{Docs: []writ.Key{writ.GateKey}}); err != nil {
-			return err
-		}
-		if err := t.checkGate(); err != nil {
-			return err
-		}
-		policy, bindings := t.rules.Revisions()
-		t.dec = writ.Decision{Effect: writ.EffectDeny, PolicyRevision: policy, BindingsRevision: bindings}
-		tx := writ.Tx{Call: t.call.ID, Mandate: true}
-		t.guardReads(&tx)
-		st := t.statement(writ.OutcomeOfAggregate, nil)
-		st.Count = count
-		if err := t.addFact(&tx, st, writ.Reply{}); err != nil {
-			return err
-		}
-		_, err := t.store(ctx, tx)
-		if _, again := err.(*errAgain); !again || t.tries >= maxTries {
-			return err
-		}
+func tallyDenials() *tally[int64] {
+	return &tally[int64]{
+		k:    &writ.Capability{ID: "denial.aggregate", Version: "1"},
+		args: func(count int64) any { return &AggregateArgs{Count: count} },
+		plan: func(t *try, count int64, st *writ.Statement, _ *writ.Tx) (bool, error) {
+			t.dec.Effect = writ.EffectDeny
+			st.Decision, st.Count = t.dec, count
+			return true, nil
+		},
 	}
 }

@@ -25,6 +25,7 @@ type Dispatcher struct {
 	mu      sync.Mutex
 	polls   map[writ.SessionID]bool
 	waiters map[writ.Tenant]map[*waiter]bool
+	failed  failures // tasks that were set aside and could not be judged or offered again
 	closing bool
 
 	cancel context.CancelFunc
@@ -49,6 +50,7 @@ func NewDispatcher(d *Door, consumer string) *Dispatcher {
 	return &Dispatcher{
 		door: d, consumer: consumer, wait: 2 * time.Second,
 		polls: map[writ.SessionID]bool{}, waiters: map[writ.Tenant]map[*waiter]bool{},
+		failed: failures{},
 	}
 }
 
@@ -372,7 +374,9 @@ const (
 // refusedToOthers claims the first task that was set aside because policy
 // refused it to other agents, and was not refused to this one under the
 // policies in force. One such task is judged; the lanes follow. A task that was
-// refused only under policies of the past goes back to its lanes on the way.
+// refused only under policies of the past goes back to its lanes on the way. What
+// fails at a task is no answer to the poll, which would fail as long as the task
+// is there: the task is passed over for a while.
 func (p *Dispatcher) refusedToOthers(ctx context.Context, call *writ.Call, poll writ.Poll) (writ.Reply, *writ.Receipt, error) {
 	for _, list := range poll.Refused {
 		after := ""
@@ -431,10 +435,16 @@ func (p *Dispatcher) notRefused(ctx context.Context, shard writ.Tenant, agent wr
 	for _, t := range tasks {
 		switch {
 		case len(s.Ranges[anybody(t.Name)].Members) == 0:
-			if _, _, err := p.door.System(ctx, shard, "task.reoffer", map[string]any{"task_id": t.Name}, nil); err != nil {
-				return "", err
+			if p.passedOver(shard, "", t.Name) {
+				continue
 			}
-		case len(s.Ranges[mine(t.Name)].Members) == 0:
+			if _, _, err := p.door.System(ctx, shard, "task.reoffer", map[string]any{"task_id": t.Name}, nil); err != nil {
+				if ctx.Err() != nil {
+					return "", err
+				}
+				p.passOver(shard, "", t.Name, err)
+			}
+		case len(s.Ranges[mine(t.Name)].Members) == 0 && !p.passedOver(shard, agent, t.Name):
 			return writ.TaskID(t.Name), nil
 		}
 	}
@@ -450,20 +460,51 @@ func (p *Dispatcher) setAside(ctx context.Context, poll *writ.Call, about writ.P
 	}
 	reply, receipt, err := p.door.Do(ctx, call)
 	poll.PolicyRevision = call.PolicyRevision
-	switch {
+	switch code := writ.CodeOf(err); {
 	case err == nil && reply.Outcome == writ.OutcomePending:
 		return writ.Reply{}, nil, nil
 	case err == nil:
 		return reply, receipt, nil
-	case writ.CodeOf(err) == writ.CodeQuota, refusedForGood(writ.CodeOf(err)), writ.CodeOf(err) == writ.CodeClaimed,
-		writ.CodeOf(err) == writ.CodeScopeConflict, writ.CodeOf(err) == writ.CodeNotFound:
-		if refusedForGood(writ.CodeOf(err)) {
-			_, _, rerr := p.door.System(ctx, poll.Caller.Tenant, "task.refuse", map[string]any{"task_id": task, "agent_id": about.Agent}, nil)
-			return writ.Reply{}, nil, rerr
-		}
+	case code == writ.CodeQuota, code == writ.CodeClaimed, code == writ.CodeScopeConflict, code == writ.CodeNotFound:
 		return writ.Reply{}, nil, nil
+	case refusedForGood(code):
+		_, _, err = p.door.System(ctx, poll.Caller.Tenant, "task.refuse", map[string]any{"task_id": task, "agent_id": about.Agent}, nil)
+	case code == writ.CodeUnauthenticated, code == writ.CodeRBAC, code == writ.CodeReceiptPending:
+		return writ.Reply{}, nil, err // nothing in the lanes is for who may not claim, or has the task already
 	}
-	return writ.Reply{}, nil, err
+	if err == nil || ctx.Err() != nil {
+		return writ.Reply{}, nil, err
+	}
+	p.passOver(poll.Caller.Tenant, about.Agent, string(task), err)
+	return writ.Reply{}, nil, nil
+}
+
+// maxFailed bounds what is known of tasks that are passed over. What was dropped
+// is tried once more.
+const maxFailed = 10_000
+
+// passOver leaves a task that was set aside alone for a while: for one agent, or,
+// when it could not be offered again, for all.
+func (p *Dispatcher) passOver(shard writ.Tenant, agent writ.AgentID, task string, err error) {
+	p.mu.Lock()
+	now := time.Now()
+	p.failed.forget(now)
+	if len(p.failed) >= maxFailed {
+		clear(p.failed)
+	}
+	p.failed.putOff(failedAt(shard, agent, task), now)
+	p.mu.Unlock()
+	p.door.cfg.Log.Warn("a task that was set aside is passed over; it is tried again later", "task", task, "agent", agent, "error", err)
+}
+
+func (p *Dispatcher) passedOver(shard writ.Tenant, agent writ.AgentID, task string) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.failed.waits(failedAt(shard, agent, task), time.Now())
+}
+
+func failedAt(shard writ.Tenant, agent writ.AgentID, task string) string {
+	return string(shard) + " " + string(agent) + " " + task
 }
 
 // callFor is a poll's call for one task.

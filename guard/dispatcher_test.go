@@ -1,14 +1,20 @@
 package guard_test
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
+	"log/slog"
+	"slices"
+	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/writ-gateway/writ"
 	"github.com/writ-gateway/writ/guard"
+	"github.com/writ-gateway/writ/store"
 )
 
 // claims puts a queue of the smallest kind behind a dispatcher: task.claim
@@ -75,9 +81,9 @@ func claims(agent func(*writ.Call) writ.AgentID) []*writ.Capability {
 	}
 }
 
-func newDispatcher(t *testing.T) (*world, *guard.Dispatcher) {
+func newDispatcher(t *testing.T, tune ...func(*guard.Config)) (*world, *guard.Dispatcher) {
 	t.Helper()
-	w := newWorld(t, func(c *guard.Config) {
+	w := newWorld(t, append(tune, func(c *guard.Config) {
 		reg, err := writ.NewRegistry(append(append(guard.Capabilities(), things()...), claims(func(c *writ.Call) writ.AgentID {
 			return writ.AgentID(c.Caller.Principal)
 		})...)...)
@@ -85,7 +91,7 @@ func newDispatcher(t *testing.T) (*world, *guard.Dispatcher) {
 			t.Fatal(err)
 		}
 		c.Registry = reg
-	})
+	})...)
 	d := guard.NewDispatcher(w.door, "r-1")
 	d.Start(shard)
 	t.Cleanup(d.Stop)
@@ -291,6 +297,152 @@ func TestEntryIsGivenBackWhenTheCallFails(t *testing.T) {
 	w.law.judge, w.law.failing = nil, false
 	if _, receipt, err := w.poll(d, alice, 0, ""); err != nil || receipt == nil {
 		t.Fatal(err)
+	}
+}
+
+// refusedTo has policy refuse tasks to a principal, and says of other claims what
+// a test wants.
+func (w *world) refusedTo(p writ.PrincipalID, tasks []writ.TaskID, others func(writ.TaskID) *writ.Finding) {
+	w.law.judge = func(in writ.PolicyInput) *writ.Finding {
+		w.law.failing = false
+		a, ok := in.Call.Args.(*claimArgs)
+		switch {
+		case !ok || a.Task == "":
+			return nil
+		case in.Call.Caller.Principal != p:
+			return others(a.Task)
+		case slices.Contains(tasks, a.Task):
+			return &writ.Finding{Rule: "p.not-this-one", Effect: writ.EffectDeny, Code: "policy_denied"}
+		}
+		return nil
+	}
+}
+
+// got is the task a poll was answered with, "" for none.
+func (w *world) got(d *guard.Dispatcher, c *writ.Credential) writ.TaskID {
+	w.t.Helper()
+	reply, receipt, err := w.poll(d, c, 0, "")
+	if err != nil {
+		w.t.Fatalf("the poll fails: %v", err)
+	}
+	if receipt == nil {
+		return ""
+	}
+	var v thingView
+	if err := json.Unmarshal(reply.JSON, &v); err != nil {
+		w.t.Fatal(err)
+	}
+	return writ.TaskID("tsk_" + string(v.Run[4:]))
+}
+
+// A task that was set aside and cannot be judged, now or ever, keeps an agent
+// neither from the tasks in its lanes nor from others that were set aside.
+func TestASetAsideTaskThatFailsStandsBeforeNoOthers(t *testing.T) {
+	for name, fails := range map[string]func(w *world) *writ.Finding{
+		"an obligation the store cannot meet": func(*world) *writ.Finding {
+			return &writ.Finding{Rule: "p.logged", Effect: writ.EffectAllow, Duties: writ.Duties{Durability: writ.DurabilityLogged}}
+		},
+		"a policy without an answer": func(w *world) *writ.Finding { w.law.failing = true; return nil },
+	} {
+		t.Run(name, func(t *testing.T) {
+			var log bytes.Buffer
+			w, d := newDispatcher(t, func(c *guard.Config) { c.Log = slog.New(slog.NewTextHandler(&log, nil)) })
+			alice, bob := w.session("alice"), w.session("bob")
+			bad, fine := w.push(1), w.push(2)
+			tries := 0
+			w.refusedTo("alice", []writ.TaskID{bad, fine}, func(task writ.TaskID) *writ.Finding {
+				if task != bad {
+					return nil
+				}
+				tries++
+				return fails(w)
+			})
+			if got := w.got(d, alice); got != "" {
+				t.Fatalf("alice got %s", got)
+			}
+			next := w.push(3)
+			if got := w.got(d, bob); got != next {
+				t.Errorf("bob got %q, want what lies in his lane, %s", got, next)
+			}
+			if got := w.got(d, bob); got != fine {
+				t.Errorf("bob got %q, want the other one that was set aside, %s", got, fine)
+			}
+			for range 5 {
+				if got := w.got(d, bob); got != "" {
+					t.Errorf("bob got %q", got)
+				}
+			}
+			if n := strings.Count(log.String(), string(bad)); tries != 1 || n != 1 {
+				t.Errorf("it was judged %d times with %d lines of log, want 1 and 1:\n%s", tries, n, log.String())
+			}
+		})
+	}
+}
+
+// failing is a store that does not commit some transactions.
+type failing struct {
+	store.Store
+	when atomic.Pointer[func(writ.Tx) bool]
+}
+
+func (f *failing) Commit(ctx context.Context, shard writ.Tenant, tx writ.Tx) (writ.Committed, error) {
+	if when := f.when.Load(); when != nil && (*when)(tx) {
+		return writ.Committed{}, errGone
+	}
+	return f.Store.Commit(ctx, shard, tx)
+}
+
+func pushes(tx writ.Tx, task writ.TaskID) bool {
+	return slices.ContainsFunc(tx.Ops, func(o writ.Op) bool { return o.Kind == writ.OpPush && o.Entry == string(task) })
+}
+
+// Nor does one that cannot be offered again.
+func TestATaskThatIsNotOfferedAgainStandsBeforeNoOthers(t *testing.T) {
+	st := &failing{}
+	w, d := newDispatcher(t, func(c *guard.Config) { st.Store, c.Store = c.Store, st })
+	alice, bob := w.session("alice"), w.session("bob")
+	stuck, fine := w.push(1), w.push(2)
+	w.refusedTo("alice", []writ.TaskID{stuck, fine}, func(writ.TaskID) *writ.Finding { return nil })
+	if got := w.got(d, alice); got != "" {
+		t.Fatalf("alice got %s", got)
+	}
+	w.law.mu.Lock()
+	w.law.policy = "policy-2" // both were refused under policies of the past
+	w.law.mu.Unlock()
+	w.gate()
+	when := func(tx writ.Tx) bool { return pushes(tx, stuck) }
+	st.when.Store(&when)
+	if got := w.got(d, bob); got != fine {
+		t.Errorf("bob got %q, want %s", got, fine)
+	}
+	next := w.push(3)
+	if got := w.got(d, bob); got != next {
+		t.Errorf("bob got %q, want %s", got, next)
+	}
+}
+
+// Who may not claim any more hears it, also when that shows at a task that was
+// set aside.
+func TestPollOfASessionThatEndsAtASetAsideTask(t *testing.T) {
+	w, d := newDispatcher(t)
+	alice, bob := w.session("alice"), w.session("bob")
+	id := w.push(1)
+	w.refusedTo("alice", []writ.TaskID{id}, func(writ.TaskID) *writ.Finding { return nil })
+	if got := w.got(d, alice); got != "" {
+		t.Fatalf("alice got %s", got)
+	}
+	var once first
+	w.reads.before = func(rs writ.ReadSet) {
+		if len(rs.Ranges) > 0 && strings.HasPrefix(string(rs.Ranges[0].Index), string(writ.Refusers(id))) {
+			once.do(func() {
+				if _, _, err := w.door.System(t.Context(), shard, "test.session", sessionArgs{ID: bob.Session, Revoke: true}, nil); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+	}
+	if _, _, err := w.poll(d, bob, 0, ""); writ.CodeOf(err) != writ.CodeUnauthenticated {
+		t.Fatalf("got %v", err)
 	}
 }
 

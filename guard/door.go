@@ -49,8 +49,8 @@ type Config struct {
 	Observer Observer
 	Log      *slog.Logger
 	Rand     io.Reader // crypto/rand
-	// MaxInflight bounds the calls under way in one shard (256); more are
-	// refused with backpressure.
+	// MaxInflight bounds the calls under way (256); more are refused with
+	// backpressure. How they are shared out says newSlots.
 	MaxInflight int
 	// ShadowQueue bounds the decisions that wait for packs in shadow (512).
 	ShadowQueue int
@@ -64,14 +64,14 @@ type Config struct {
 // Door takes calls through the one governed path. It is safe for concurrent
 // use.
 type Door struct {
-	cfg      Config
-	locks    locks
-	docs     writ.DocCache
-	inflight chan struct{}
-	denials  *denials
-	shadow   *shadow
-	shed     shedder
-	due      chan struct{} // rung when a commit left follow-up work for now
+	cfg     Config
+	locks   locks
+	docs    writ.DocCache
+	slots   *slots
+	denials *denials
+	shadow  *shadow
+	shed    shedder
+	due     chan struct{} // rung when a commit left follow-up work for now
 }
 
 // New makes a Door.
@@ -106,11 +106,11 @@ func New(cfg Config) (*Door, error) {
 		cfg.DenialPerSecond = 1
 	}
 	return &Door{
-		cfg:      cfg,
-		inflight: make(chan struct{}, cfg.MaxInflight),
-		denials:  newDenials(cfg.DenialBurst, cfg.DenialPerSecond),
-		shadow:   newShadow(cfg.ShadowQueue),
-		due:      make(chan struct{}, 1),
+		cfg:     cfg,
+		slots:   newSlots(cfg.MaxInflight),
+		denials: newDenials(cfg.DenialBurst, cfg.DenialPerSecond),
+		shadow:  newShadow(cfg.ShadowQueue),
+		due:     make(chan struct{}, 1),
 	}, nil
 }
 
@@ -166,23 +166,19 @@ func (d *Door) Stamp(call *writ.Call) error {
 
 func (d *Door) do(ctx context.Context, call *writ.Call) (writ.Reply, *writ.Receipt, error) {
 	start := time.Now()
+	t := &try{d: d, call: call, k: d.cfg.Registry.Get(call.Capability)}
 	if call.Credential != nil { // what is due must go on however many call
-		select {
-		case d.inflight <- struct{}{}:
-			defer func() { <-d.inflight }()
-		default:
-			d.cfg.Observer.Shed("inflight")
+		mine, why := d.slots.enter(*call.Credential)
+		if why != nil {
 			d.cfg.Observer.ObserveCall(d.label(call), string(writ.CodeBackpressure), 0, 0)
-			return writ.Reply{}, nil, &writ.Error{
-				Code: writ.CodeBackpressure, Op: "guard.Do", RetryMs: 1000,
-				Msg: "too many calls are under way", Hint: "repeat the call after the Retry-After time",
-			}
+			return writ.Reply{}, nil, d.crowded(why)
 		}
+		defer d.slots.leave(mine)
+		t.slot = mine
 	}
 	d.cfg.Observer.Inflight(1)
 	defer d.cfg.Observer.Inflight(-1)
 
-	t := &try{d: d, call: call, k: d.cfg.Registry.Get(call.Capability)}
 	reply, receipt, err := t.run(ctx)
 	t.shade(receipt, err)
 	outcome := "ok"

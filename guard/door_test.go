@@ -455,10 +455,15 @@ func hotDocument(t *testing.T, w *world, id writ.CapabilityID) {
 	alice := w.session("alice")
 	const workers, each = 64, 8
 	var wg sync.WaitGroup
-	for range workers {
+	var sessions [8]*writ.Credential // one alone may not have as many calls under way
+	for i := range sessions {
+		sessions[i] = w.sessionAs("alice", string(rune('a'+i)), writ.RoleOperator)
+	}
+	for i := range workers {
+		who := sessions[i%len(sessions)]
 		wg.Go(func() {
 			for range each {
-				if _, _, err := w.call(alice, id, thingArgs{Run: runID(1)}, ""); err != nil {
+				if _, _, err := w.call(who, id, thingArgs{Run: runID(1)}, ""); err != nil {
 					t.Error(err)
 				}
 			}

@@ -42,10 +42,12 @@ type shadow struct {
 	mu     sync.Mutex
 	counts map[writ.Tenant]map[string]*writ.ShadowPack // by digest
 	failed map[string]error                            // by pack: the last failure since the last flush
+
+	tally *tally[[]writ.ShadowPack]
 }
 
 func newShadow(queue int) *shadow {
-	return &shadow{queue: make(chan decided, queue), counts: map[writ.Tenant]map[string]*writ.ShadowPack{}, failed: map[string]error{}}
+	return &shadow{queue: make(chan decided, queue), counts: map[writ.Tenant]map[string]*writ.ShadowPack{}, failed: map[string]error{}, tally: tallyShadow()}
 }
 
 // shade hands a finished call's decision to the packs in shadow, if there are
@@ -120,29 +122,20 @@ func (w *shadow) pending(shard writ.Tenant) []writ.ShadowPack {
 	return out
 }
 
-// drain takes the counts of the shards where something would have changed. The
-// others stay: what changes nothing is not worth a receipt, and is committed
-// with the next change.
-func (w *shadow) drain() map[writ.Tenant][]writ.ShadowPack {
+// drain takes the counts of the shards where something would have changed, and
+// none are late. The others stay: what changes nothing is not worth a receipt, and
+// is committed with the next change.
+func (w *shadow) drain(late func(writ.Tenant) bool) map[writ.Tenant][]writ.ShadowPack {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	out := map[writ.Tenant][]writ.ShadowPack{}
 	for shard := range w.counts {
-		if packs := w.pending(shard); changed(packs) > 0 {
+		if packs := w.pending(shard); changed(packs) > 0 && !late(shard) {
 			out[shard] = packs
 			delete(w.counts, shard)
 		}
 	}
 	return out
-}
-
-// restore counts again what could not be flushed.
-func (w *shadow) restore(shard writ.Tenant, packs []writ.ShadowPack) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	for _, p := range packs {
-		w.pack(shard, writ.ShadowPack{ID: p.ID, Digest: p.Digest}).Add(p, writ.MaxShadowChanges)
-	}
 }
 
 // changed is how many decisions packs would have made stronger.
@@ -154,8 +147,10 @@ func changed(packs []writ.ShadowPack) (n int64) {
 }
 
 // Shadow is what was counted here about packs in shadow and is not in the store yet.
+// What may be there, because an answer was lost, is left out.
 func (d *Door) Shadow(shard writ.Tenant) []writ.ShadowPack {
+	late, _ := d.shadow.tally.missing(shard)
 	d.shadow.mu.Lock()
 	defer d.shadow.mu.Unlock()
-	return d.shadow.pending(shard)
+	return append(slices.Clone(late), d.shadow.pending(shard)...)
 }

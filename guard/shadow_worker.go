@@ -1,7 +1,6 @@
 package guard
 
 import (
-	"cmp"
 	"context"
 	"maps"
 	"slices"
@@ -98,68 +97,39 @@ type ShadowArgs struct {
 	Packs []writ.ShadowPack `json:"packs"`
 }
 
-var shadowAggregate = &writ.Capability{ID: "shadow.aggregate", Version: "1"}
-
 // FlushShadow writes one aggregate fact per shard in which packs in shadow would
 // have changed a decision since the last flush, and the counts with it. The
 // statement says how many decisions; which packs and rules, and samples, are in
 // its evidence and in the document. A crash loses what was not flushed.
 func (d *Door) FlushShadow(ctx context.Context) error {
-	var first error
-	for shard, packs := range d.shadow.drain() {
-		t, err := d.own(shadowAggregate, shard, &ShadowArgs{Packs: packs})
-		if err == nil {
-			err = t.record(ctx, packs)
-		}
-		if err != nil {
-			d.shadow.restore(shard, packs)
-			first = cmp.Or(first, err)
-		}
-	}
-	return first
+	return d.shadow.tally.flush(ctx, d, d.shadow.drain)
 }
 
-// record commits counts. Those of packs that are in shadow no more are dropped.
-func (t *try) record(ctx context.Context, packs []writ.ShadowPack) error {
-	for {
-		t.tries++
-		t.snap = writ.Snapshot{}
-		if err := t.read(ctx, writ.ReadSet{Docs: []writ.Key{writ.GateKey, writ.ShadowKey}}); err != nil {
-			return err
-		}
-		if err := t.checkGate(); err != nil {
-			return err
-		}
-		rules, ok := t.rules.(Shadower)
-		if !ok {
-			return nil
-		}
-		policy, bindings := t.rules.Revisions()
-		t.dec = writ.Decision{PolicyRevision: policy, BindingsRevision: bindings}
-		now := rules.Shadowed()
-		count := changed(writ.Shadow{}.With(now, packs).Packs)
-		if count == 0 {
-			return nil
-		}
-		doc, _, _, err := writ.Get[writ.Shadow](t.snap, writ.ShadowKey)
-		if err != nil {
-			return err
-		}
-		tx := writ.Tx{Call: t.call.ID, Mandate: true}
-		t.guardReads(&tx)
-		st := t.statement(writ.OutcomeOfAggregate, nil)
-		st.Count = count
-		doc = doc.With(now, packs)
-		doc.Receipt = st.Receipt
-		if err := tx.PutDoc(t.snap, writ.ShadowKey, writ.ObjectShadow, doc); err != nil {
-			return err
-		}
-		if err := t.addFact(&tx, st, writ.Reply{}); err != nil {
-			return err
-		}
-		_, err = t.store(ctx, tx)
-		if _, again := err.(*errAgain); !again || t.tries >= maxTries {
-			return err
-		}
+func tallyShadow() *tally[[]writ.ShadowPack] {
+	return &tally[[]writ.ShadowPack]{
+		k:    &writ.Capability{ID: "shadow.aggregate", Version: "1"},
+		docs: []writ.Key{writ.ShadowKey},
+		args: func(packs []writ.ShadowPack) any { return &ShadowArgs{Packs: packs} },
+		plan: planShadow,
 	}
+}
+
+// planShadow adds counts to the document. Those of packs that are in shadow no
+// more are dropped.
+func planShadow(t *try, packs []writ.ShadowPack, st *writ.Statement, tx *writ.Tx) (bool, error) {
+	rules, ok := t.rules.(Shadower)
+	if !ok {
+		return false, nil
+	}
+	now := rules.Shadowed()
+	if st.Count = changed(writ.Shadow{}.With(now, packs).Packs); st.Count == 0 {
+		return false, nil
+	}
+	doc, _, _, err := writ.Get[writ.Shadow](t.snap, writ.ShadowKey)
+	if err != nil {
+		return false, err
+	}
+	doc = doc.With(now, packs)
+	doc.Receipt = st.Receipt
+	return true, tx.PutDoc(t.snap, writ.ShadowKey, writ.ObjectShadow, doc)
 }

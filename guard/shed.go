@@ -13,13 +13,15 @@ import (
 // completions, releases) goes on.
 type shedder struct{ reason atomic.Pointer[overload] }
 
-// overload is why new work is refused: as a metric's label, and in words.
+// overload is why new work, or a call, is refused: as a metric's label, and in words.
 type overload struct{ label, msg string }
 
 var (
 	noMemory    = &overload{"memory", "the store has used 80 % of its memory"}
 	longBacklog = &overload{"backlog", "too many facts wait for the ledger"}
 	oldBacklog  = &overload{"age", "facts have waited for the ledger for too long"}
+	manyCalls   = &overload{"inflight", "too many calls are under way"}
+	manyOfOne   = &overload{"session", "too many calls with this token are under way"}
 )
 
 const (

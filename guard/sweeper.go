@@ -1,6 +1,7 @@
 package guard
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -59,7 +60,8 @@ type Sweeper struct {
 	// Owned by the loop.
 	quietUntil time.Time
 	lastSweep  time.Time
-	failed     map[writ.Index]map[string]failure
+	failed     map[writ.Index]failures
+	acting     Trouble
 	measuring  Trouble
 	flushing   Trouble
 
@@ -81,7 +83,7 @@ func NewSweeper(d *Door, cfg SweeperConfig) *Sweeper {
 	if cfg.Grace == 0 {
 		cfg.Grace = time.Minute
 	}
-	return &Sweeper{door: d, cfg: cfg, failed: map[writ.Index]map[string]failure{}}
+	return &Sweeper{door: d, cfg: cfg, failed: map[writ.Index]failures{}}
 }
 
 // Start sweeps until Stop.
@@ -132,36 +134,6 @@ func (s *Sweeper) flush(ctx context.Context) {
 	}
 }
 
-// A member whose call failed is left alone for a while, each time longer, so
-// that members that fail for ever take ever less of the sweeps.
-const (
-	retryFailed = 5 * time.Second
-	retryAtMost = 10 * time.Minute
-)
-
-type failure struct {
-	until time.Time
-	wait  time.Duration
-}
-
-// putOff notes that a member's call failed.
-func (s *Sweeper) putOff(i writ.Index, member string, now time.Time) {
-	if s.failed[i] == nil {
-		s.failed[i] = map[string]failure{}
-	}
-	wait := min(max(2*s.failed[i][member].wait, retryFailed), retryAtMost)
-	s.failed[i][member] = failure{until: now.Add(wait), wait: wait}
-}
-
-// forget drops what is known of members that were not met again.
-func (s *Sweeper) forget(i writ.Index, now time.Time) {
-	for m, f := range s.failed[i] {
-		if now.Sub(f.until) > retryAtMost {
-			delete(s.failed[i], m)
-		}
-	}
-}
-
 // Stop ends sweeping and writes what denials were counted.
 func (s *Sweeper) Stop() {
 	if s.cancel != nil {
@@ -171,24 +143,30 @@ func (s *Sweeper) Stop() {
 }
 
 // Sweep handles what is due once. In quiet times indexes with Grace are left
-// alone. It says whether the store answered.
+// alone. It says whether the gateway could act: while it cannot, callers could not
+// renew anything either.
 func (s *Sweeper) Sweep(ctx context.Context, quiet bool) bool {
-	answered := true
+	var outage error
 	for _, shard := range s.cfg.Shards {
 		for _, due := range s.cfg.Dues {
 			if quiet && due.Grace {
 				continue
 			}
 			for rounds := 0; ; rounds++ {
-				handled, ok := s.sweep(ctx, shard, due)
-				answered = answered && ok
+				handled, err := s.sweep(ctx, shard, due)
+				outage = cmp.Or(outage, err)
 				if handled == 0 || !due.Again || rounds >= maxRounds {
 					break
 				}
 			}
 		}
 	}
-	return answered
+	// Of a store that does not answer Watch tells. A quiet sweep does not see all
+	// that is due, so it does not know that all is well.
+	if ctx.Err() == nil && writ.CodeOf(outage) != writ.CodeStore && (outage != nil || !quiet) {
+		s.acting.Note(s.door.cfg.Log, outage, "the gateway cannot act; what is due waits until it can", "what is due is done again")
+	}
+	return outage == nil
 }
 
 // maxRounds bounds how long one index may keep a sweep from the others.
@@ -198,46 +176,52 @@ const maxRounds = 32
 const maxPages = 32
 
 // sweep handles the first members of an index that are not put off. It says how
-// many members it handled and whether the store answered.
-func (s *Sweeper) sweep(ctx context.Context, shard writ.Tenant, due Due) (handled int, ok bool) {
+// many members it handled, and what keeps the gateway from handling any.
+func (s *Sweeper) sweep(ctx context.Context, shard writ.Tenant, due Due) (handled int, outage error) {
 	head, err := s.door.cfg.Store.Read(ctx, shard, writ.ReadSet{})
 	if err != nil {
-		return 0, false
+		return 0, storeDown("guard.sweep", err)
 	}
 	now := time.Now()
-	s.forget(due.Index, now)
-	r := writ.Range{Index: due.Index, ByScore: true, Min: 0, Max: head.Now, Limit: min(s.cfg.Budget+len(s.failed[due.Index]), 1000)}
+	failed := s.failed[due.Index]
+	if failed == nil {
+		failed = failures{}
+		s.failed[due.Index] = failed
+	}
+	failed.forget(now)
+	r := writ.Range{Index: due.Index, ByScore: true, Min: 0, Max: head.Now, Limit: min(s.cfg.Budget+len(failed), 1000)}
 	met, calls := map[string]bool{}, 0
 	for range maxPages {
 		snap, err := s.door.cfg.Store.Read(ctx, shard, writ.ReadSet{Ranges: []writ.Range{r}})
 		if err != nil {
-			return handled, false
+			return handled, storeDown("guard.sweep", err)
 		}
 		page := snap.Ranges[r].Members
 		for _, m := range page {
-			if met[m.Name] || now.Before(s.failed[due.Index][m.Name].until) {
+			if met[m.Name] || failed.waits(m.Name, now) {
 				continue
 			}
 			if ctx.Err() != nil || calls == s.cfg.Budget {
-				return handled, true
+				return handled, nil
 			}
 			met[m.Name] = true
 			calls++
 			switch done, err := s.call(ctx, shard, due, m.Name); {
 			case done:
 				handled++
-				delete(s.failed[due.Index], m.Name)
+				delete(failed, m.Name)
 			case ctx.Err() != nil:
-				return handled, true
-			case writ.CodeOf(err) == writ.CodeStore && !errors.Is(err, store.ErrFull):
-				return handled, false // the member is not at fault
+				return handled, nil
+			case notAtFault(err):
+				return handled, err
+			case writ.CodeOf(err) == writ.CodeContention: // others are at it: the next sweep looks again
 			default:
 				s.door.cfg.Log.Error("due work failed; it is tried again later", "index", due.Index, "member", m.Name, "error", err)
-				s.putOff(due.Index, m.Name, now)
+				failed.putOff(m.Name, now)
 			}
 		}
 		if !r.Desc && len(page) < r.Limit {
-			return handled, true
+			return handled, nil
 		}
 		// The next page begins with the last score of this one: more members may
 		// have it. A page of one score is followed by that score's other end.
@@ -250,10 +234,23 @@ func (s *Sweeper) sweep(ctx context.Context, shard writ.Tenant, due Due) (handle
 			r.Min, r.Limit = page[len(page)-1].Score, 1000
 		}
 		if r.Min > head.Now {
-			return handled, true
+			return handled, nil
 		}
 	}
-	return handled, true
+	return handled, nil
+}
+
+// notAtFault says whether an error is about the gateway as a whole and not about
+// the member it was met at: it holds for every other member as well, and says
+// nothing about when this one should be tried again.
+func notAtFault(err error) bool {
+	switch writ.CodeOf(err) {
+	case writ.CodeStore:
+		return !errors.Is(err, store.ErrFull)
+	case writ.CodePolicyDown, writ.CodeNotReady, writ.CodeUpgrade:
+		return true
+	}
+	return false
 }
 
 // call makes the call a member names.
@@ -262,7 +259,8 @@ func (s *Sweeper) call(ctx context.Context, shard writ.Tenant, due Due, member s
 	if !known {
 		return false, errors.New("nothing handles it")
 	}
-	if _, _, err := s.door.System(ctx, shard, id, args, nil); err != nil {
+	_, _, err := s.door.System(ctx, shard, id, args, nil)
+	if err != nil && writ.CodeOf(err) != writ.CodeReceiptPending { // then it is done, and only its proof is late
 		return false, fmt.Errorf("%s: %w", id, err)
 	}
 	return true, nil

@@ -1,13 +1,19 @@
 package guard_test
 
 import (
+	"bytes"
+	"context"
 	"fmt"
+	"log/slog"
+	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/writ-gateway/writ"
 	"github.com/writ-gateway/writ/guard"
+	"github.com/writ-gateway/writ/store"
 )
 
 // stepArgs work off a todo in steps: each call takes one from a counter and
@@ -51,15 +57,15 @@ func leaveCapability() *writ.Capability {
 	})
 }
 
-func newSweeper(t *testing.T, every time.Duration) (*world, *guard.Sweeper) {
+func newSweeper(t *testing.T, every time.Duration, tune ...func(*guard.Config)) (*world, *guard.Sweeper) {
 	t.Helper()
-	w := newWorld(t, func(c *guard.Config) {
+	w := newWorld(t, append(tune, func(c *guard.Config) {
 		reg, err := writ.NewRegistry(append(append(guard.Capabilities(), things()...), stepCapability(), leaveCapability())...)
 		if err != nil {
 			t.Fatal(err)
 		}
 		c.Registry = reg
-	})
+	})...)
 	s := guard.NewSweeper(w.door, guard.SweeperConfig{Shards: []writ.Tenant{shard}, Every: every, Dues: []guard.Due{
 		guard.Todo(map[string]func(string) (writ.CapabilityID, map[string]any){
 			"step": func(id string) (writ.CapabilityID, map[string]any) { return "test.step", map[string]any{"name": id} },
@@ -133,6 +139,131 @@ func TestSweep(t *testing.T) {
 	if n := w.heard.calls.Load() - before; n != 0 {
 		t.Errorf("what failed was tried again at once: %d calls", n)
 	}
+}
+
+// schema writes the schema of the gate, as another version of writ would.
+func (w *world) schema(n int) {
+	w.t.Helper()
+	snap, err := w.store.Read(w.t.Context(), shard, writ.ReadSet{Docs: []writ.Key{writ.GateKey}})
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	gate, _, _, err := writ.Get[writ.Gate](snap, writ.GateKey)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	gate.Schema = n
+	call := &writ.Call{}
+	if err := w.door.Stamp(call); err != nil {
+		w.t.Fatal(err)
+	}
+	tx := writ.Tx{Call: call.ID, Fact: &w.facts()[0].Fact}
+	if err := tx.PutDoc(snap, writ.GateKey, writ.ObjectGate, gate); err != nil {
+		w.t.Fatal(err)
+	}
+	if _, err := w.store.Commit(w.t.Context(), shard, tx); err != nil {
+		w.t.Fatal(err)
+	}
+}
+
+// What keeps the gateway from acting at all is no fault of what is due: all of it
+// is done in the first sweep after, however long it took and however many times it
+// was tried.
+func TestSweepAfterAnOutage(t *testing.T) {
+	policy := func(w *world, revision string) {
+		w.law.mu.Lock()
+		defer w.law.mu.Unlock()
+		w.law.policy = revision
+	}
+	for name, outage := range map[string]struct{ begin, end func(w *world) }{
+		"of the policies in force": {func(w *world) { policy(w, "policy-2") }, func(w *world) { policy(w, "policy-1") }},
+		"of the signer":            {func(w *world) { w.seal.unusable.Store(true) }, func(w *world) { w.seal.unusable.Store(false) }},
+		"of this version":          {func(w *world) { w.schema(writ.Schema + 1) }, func(w *world) { w.schema(writ.Schema) }},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var log bytes.Buffer
+			w, s := newSweeper(t, time.Hour, func(c *guard.Config) { c.Log = slog.New(slog.NewTextHandler(&log, nil)) })
+			now := w.now.Load()
+			w.todo("step a", now-1, 0)
+			w.todo("step b", now, 0)
+			outage.begin(w)
+			for range 5 {
+				if s.Sweep(t.Context(), false) {
+					t.Fatal("nothing could be done, and that went unnoticed")
+				}
+			}
+			if len(w.todos()) != 2 {
+				t.Fatalf("left: %v", w.todos())
+			}
+			outage.end(w)
+			if !s.Sweep(t.Context(), false) || len(w.todos()) != 0 {
+				t.Errorf("left: %v", w.todos())
+			}
+			if n := strings.Count(log.String(), "level=WARN"); n != 1 || strings.Contains(log.String(), "level=ERROR") || !strings.Contains(log.String(), "again") {
+				t.Errorf("want one line for the outage and one for its end:\n%s", log.String())
+			}
+		})
+	}
+}
+
+// What is done and only not proven yet is done.
+func TestSweepWhileReceiptsArePending(t *testing.T) {
+	var log bytes.Buffer
+	w := newWorld(t, func(c *guard.Config) { c.Log = slog.New(slog.NewTextHandler(&log, nil)) })
+	s := guard.NewSweeper(w.door, guard.SweeperConfig{Shards: []writ.Tenant{shard}, Dues: []guard.Due{
+		{Index: writ.IndexTodo, Call: func(string) (writ.CapabilityID, map[string]any, bool) {
+			return "test.mandate", map[string]any{"run_id": runID(1)}, true
+		}},
+	}})
+	w.todo("count", w.now.Load(), 0)
+	w.seal.broken.Store(true)
+	before := len(w.facts())
+	for n := range 3 {
+		if !s.Sweep(t.Context(), false) || len(w.facts()) != before+n+1 {
+			t.Fatalf("sweep %d: %d facts", n, len(w.facts())-before)
+		}
+	}
+	if log.Len() != 0 {
+		t.Errorf("got %s", log.String())
+	}
+}
+
+// A member that others keep changing is tried again with the next sweep, and holds
+// up no others.
+func TestSweepOfAContendedMember(t *testing.T) {
+	var log bytes.Buffer
+	st := &contended{}
+	w, s := newSweeper(t, time.Hour, func(c *guard.Config) {
+		c.Log = slog.New(slog.NewTextHandler(&log, nil))
+		st.Store, c.Store = c.Store, st
+	})
+	w.todo("step a", w.now.Load()-1, 0)
+	w.todo("step b", w.now.Load(), 0)
+	st.member.Store("step a")
+	if !s.Sweep(t.Context(), false) {
+		t.Fatal("the store did not answer")
+	}
+	if _, ok := w.todos()["step a"]; !ok || len(w.todos()) != 1 {
+		t.Fatalf("left: %v", w.todos())
+	}
+	st.member.Store("")
+	s.Sweep(t.Context(), false)
+	if len(w.todos()) != 0 || log.Len() != 0 {
+		t.Errorf("left: %v; %s", w.todos(), log.String())
+	}
+}
+
+// contended is a store in which somebody is always faster at one member.
+type contended struct {
+	store.Store
+	member atomic.Value
+}
+
+func (c *contended) Commit(ctx context.Context, shard writ.Tenant, tx writ.Tx) (writ.Committed, error) {
+	if m, _ := c.member.Load().(string); m != "" && slices.ContainsFunc(tx.Ops, func(o writ.Op) bool { return o.Member == m }) {
+		return writ.Committed{}, &store.Conflict{Guard: writ.GuardWithin, Name: "steps"}
+	}
+	return c.Store.Commit(ctx, shard, tx)
 }
 
 // However many members fail, with whatever scores, the others have their turn.

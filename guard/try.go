@@ -22,10 +22,12 @@ type try struct {
 	call  *writ.Call
 	k     *writ.Capability // nil: no such capability, told only to authenticated callers
 	tries int
+	slot  *slot // nil for a call of the gateway's own
 
 	held    []writ.Key // locked across this try
 	counted bool       // the denial has its place in the principal's bucket
 	noting  bool       // what follows from a denial beyond it is noted nevertheless
+	unsure  bool       // a commit may have happened without our knowing it
 
 	// Fresh on every try:
 	snap    writ.Snapshot
@@ -126,6 +128,9 @@ func (t *try) once(ctx context.Context) (writ.Reply, *writ.Receipt, error) {
 	}
 	if err := t.authenticate(); err != nil {
 		return writ.Reply{}, nil, err
+	}
+	if t.slot != nil && !t.d.slots.found(t.slot, t.session.Role) {
+		return writ.Reply{}, nil, t.d.crowded(manyCalls)
 	}
 	if t.k == nil || (t.k.Internal && t.call.Caller.Role != writ.RoleSystem) {
 		return writ.Reply{}, nil, writ.Refuse(writ.CodeNotFound, "guard.Do", "there is no such capability", "list them with capability.list")
@@ -254,6 +259,7 @@ func (t *try) authenticate() error {
 		return unauthenticated()
 	}
 	if writ.SessionMoves.Terminal(ses.State) || t.snap.Now >= ses.ExpiresAt {
+		t.d.slots.forget(*c)
 		return unauthenticated()
 	}
 	t.session = &ses

@@ -37,7 +37,7 @@ type Config struct {
 	Ledger   string   `yaml:"ledger" doc:"Whether this replica writes the ledger: \"writer\", or \"none\" when another replica of the same store does. Default: writer." enum:"writer,none"`
 	Log      string   `yaml:"log" doc:"Log level: debug, info, warn or error. Default: info." enum:"debug,info,warn,error"`
 	LogForm  string   `yaml:"log_format" doc:"Form of the log: text or json. Default: text." enum:"text,json"`
-	Inflight int      `yaml:"max_inflight" doc:"Calls under way at once before new ones are refused with 429. Default: 256."`
+	Inflight int      `yaml:"max_inflight" doc:"Calls under way at once before new ones are refused with 429; a sixteenth of them of one session, and an eighth is kept for operators and approvers. Default: 256."`
 	Grace    Duration `yaml:"outage_grace" doc:"How much longer leases and sessions live after a start or an outage, since nobody could renew them. Default: 60s."`
 	MinLease int      `yaml:"min_lease_seconds" doc:"Shortest lease a task may ask for, in seconds. Default: 10."`
 	Public   string   `yaml:"public_url" doc:"URL people reach the gateway by; notices link to it. Default: none, and no links."`

@@ -42,7 +42,7 @@ func newDoor(reg *prometheus.Registry) *Door {
 			Name: "writ_door_denials_total", Help: "Calls refused, by code.",
 		}, []string{"code"}),
 		shed: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "writ_door_shed_total", Help: "Calls refused for want of room, by reason: inflight, memory, backlog or age.",
+			Name: "writ_door_shed_total", Help: "Calls refused for want of room, by reason: inflight, session, memory, backlog or age.",
 		}, []string{"reason"}),
 		warnings: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "writ_budget_warnings_total", Help: "Runs that reached a mark of their budget, by dimension and percent.",

@@ -1,0 +1,36 @@
+package guard
+
+import "time"
+
+// What failed is left alone for a while, each time longer, so that what fails for
+// ever takes ever less of the time of what does not.
+const (
+	retryFailed = 5 * time.Second
+	retryAtMost = 10 * time.Minute
+)
+
+// failures are what failed lately, by name.
+type failures map[string]failure
+
+type failure struct {
+	until time.Time
+	wait  time.Duration
+}
+
+// waits says whether something that failed is to be left alone still.
+func (f failures) waits(name string, now time.Time) bool { return now.Before(f[name].until) }
+
+// putOff notes that something failed.
+func (f failures) putOff(name string, now time.Time) {
+	wait := min(max(2*f[name].wait, retryFailed), retryAtMost)
+	f[name] = failure{until: now.Add(wait), wait: wait}
+}
+
+// forget drops what was not tried again for long.
+func (f failures) forget(now time.Time) {
+	for name, x := range f {
+		if now.Sub(x.until) > retryAtMost {
+			delete(f, name)
+		}
+	}
+}
