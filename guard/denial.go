@@ -36,8 +36,15 @@ func (t *try) refused(ctx context.Context, err error) (writ.Reply, *writ.Receipt
 		o.Denied(t.call, t.snap, t.sub, t.dec, &tx)
 	}
 	if !t.counted && !t.d.denials.take(t.call.Caller.Tenant, t.call.Caller.Principal, time.Now()) {
+		if t.tries < maxTries { // beyond that it is counted as it is: a denial never turns into a failure of ours
+			if err := t.settled(ctx); err != nil {
+				return writ.Reply{}, nil, err
+			}
+		}
 		t.noting = t.noting || t.d.denials.follow(tx.Ops, time.Now())
 		if t.noting && !tx.Empty() && t.tries < maxTries { // now and then, without a receipt of it
+			// It is no commit of the call, whose id is for the one that answers it.
+			tx.Call = ""
 			t.guardStanding(&tx)
 			_, ferr := t.store(ctx, tx)
 			if _, again := ferr.(*errAgain); again {
@@ -45,11 +52,6 @@ func (t *try) refused(ctx context.Context, err error) (writ.Reply, *writ.Receipt
 			}
 			if ferr != nil {
 				t.d.cfg.Log.WarnContext(ctx, "what follows from a denial is not noted; another denial will", "capability", t.k.ID, "error", ferr)
-			}
-		}
-		if t.tries < maxTries { // beyond that it is counted as it is: a denial never turns into a failure of ours
-			if err := t.settled(ctx); err != nil {
-				return writ.Reply{}, nil, err
 			}
 		}
 		return t.aggregated(ctx, e, "the principal has used up its receipts", nil)

@@ -126,3 +126,66 @@ func TestCountedDenialsAreFlushedLater(t *testing.T) {
 		t.Errorf("two denials beyond the bucket are receipted as %v", n)
 	}
 }
+
+// whatever is a store in which something happens after a commit without a fact.
+type whatever struct {
+	store.Store
+	after func()
+}
+
+func (w *whatever) Commit(ctx context.Context, shard writ.Tenant, tx writ.Tx) (writ.Committed, error) {
+	c, err := w.Store.Commit(ctx, shard, tx)
+	if tx.Fact == nil && err == nil && w.after != nil {
+		after := w.after
+		w.after = nil
+		after()
+	}
+	return c, err
+}
+
+// What follows from a counted denial is no commit of the call: whatever changes
+// meanwhile, the call is answered with the denial, and what it would have
+// committed is not taken for committed.
+func TestAFollowUpDoesNotAnswerTheCall(t *testing.T) {
+	const from, to = writ.Key("from/a"), writ.Key("to/a")
+	st := &whatever{}
+	w := newWorld(t, func(c *guard.Config) {
+		reg, err := writ.NewRegistry(append(append(guard.Capabilities(), things()...), follow(writ.CodeIllegal))...)
+		if err != nil {
+			t.Fatal(err)
+		}
+		st.Store, c.Store, c.Registry = c.Store, st, reg
+		c.Obligors = []guard.Obligor{follower{}}
+		c.DenialBurst, c.DenialPerSecond = 1, 0.0001
+	})
+	put := func(docs map[writ.Key]string) {
+		call := &writ.Call{}
+		if err := w.door.Stamp(call); err != nil {
+			t.Fatal(err)
+		}
+		tx := writ.Tx{Call: call.ID, Fact: &writ.Fact{ID: writ.ReceiptID(call.NewID(writ.PrefixReceipt, 0)), KeyID: "key", Head: []byte("{"), Tail: []byte("}")}}
+		for k, body := range docs {
+			tx.Put(k, []byte(`{"kind":"test","schema":1,"body":`+body+`}`))
+		}
+		if _, err := w.store.Commit(t.Context(), shard, tx); err != nil {
+			t.Fatal(err)
+		}
+	}
+	put(map[writ.Key]string{from: `"to/a"`})
+	alice := w.session("alice")
+	for i := range 2 { // the first has the one receipt there is
+		if i == 1 {
+			st.after = func() { put(map[writ.Key]string{from: `"to/a"`, to: `"here"`}) }
+		}
+		_, _, err := w.call(alice, "test.follow", followArgs{From: from}, "")
+		if e := writ.AsError("", err); e == nil || e.Code != writ.CodeIllegal || e.Aggregated != (i == 1) {
+			t.Errorf("call %d: got %v", i, err)
+		}
+	}
+	if st.after != nil {
+		t.Fatal("nothing followed")
+	}
+	if _, _, err := w.call(alice, "test.follow", followArgs{From: from}, ""); err != nil {
+		t.Errorf("allowed by now: %v", err)
+	}
+}
