@@ -294,11 +294,14 @@ func last(s writ.Snapshot, request string) (a writ.Approval, ok bool, err error)
 }
 
 // covers says whether an approval was asked for every need there is now, and
-// for no fewer people or others than those who may decide it now.
+// for no fewer people or others than those who may decide it now. A yes to more
+// budget is used by the grant, which came with it: a call that still does not
+// fit needs another.
 func covers(a writ.Approval, needs []writ.Need) bool {
 	return !slices.ContainsFunc(needs, func(n writ.Need) bool {
 		asked, ok := a.Need(n.Rule)
-		return !ok || asked.Kind != n.Kind || asked.Approvers < n.Approvers || asked.Dimension != n.Dimension || asked.Add < n.Add ||
+		granted := n.Kind == writ.ApproveBudgetExtension && a.State == writ.ApprovalApproved
+		return !ok || granted || asked.Kind != n.Kind || asked.Approvers < n.Approvers || asked.Dimension != n.Dimension || asked.Add < n.Add ||
 			slices.ContainsFunc(asked.Roles, func(r writ.Role) bool { return !slices.Contains(n.Roles, r) })
 	})
 }

@@ -192,3 +192,43 @@ func TestRememberedLeavesOthersToAsk(t *testing.T) {
 	l.approves(l.approver("bob"), out.pending.Approval)
 	l.wants(out.pending.Approval, writ.ApprovalApproved)
 }
+
+// What people granted is the run's, and others may have used it by the time the
+// call is made again: if it does not fit then, people are asked again, and the
+// yes to the rest of it is used only by a call that does fit.
+func TestAGrantIsMadeOnce(t *testing.T) {
+	more := need(func(n *writ.Need) {
+		n.Rule, n.Kind, n.Scope, n.Dimension, n.Add = "budgets.extend.steps", writ.ApproveBudgetExtension, writ.ScopeRun, writ.BudgetSteps, 5
+	})
+	for name, c := range map[string]struct {
+		now []writ.Need
+		met bool
+	}{
+		"it fits":             {[]writ.Need{need(nil)}, true},
+		"others have used it": {[]writ.Need{need(nil), more}, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			l := newLab(t)
+			run := l.World.Run("planner", 10)
+			sub := writ.Subject{Run: &writ.RunFacts{ID: run.ID, State: run.State}}
+			first, err := l.about(l.planner(), doArgs{What: "a"}, sub, need(nil), more)
+			if err != nil {
+				t.Fatal(err)
+			}
+			id := first.pending.Approval
+			if again, err := l.about(l.planner(), doArgs{What: "a"}, sub, need(nil), more); err != nil || again.pending.Approval != id {
+				t.Errorf("asked again while people decide: %v, %v", again.pending.Approval, err)
+			}
+			l.approves(l.approver("alice"), id)
+			l.wants(id, writ.ApprovalApproved)
+			out, err := l.about(l.planner(), doArgs{What: "a"}, sub, c.now...)
+			if err != nil || out.met != c.met {
+				t.Fatalf("met %v, %v", out.met, err)
+			}
+			if !c.met {
+				l.wants(id, writ.ApprovalSuperseded)
+				l.wants(out.pending.Approval, writ.ApprovalPending)
+			}
+		})
+	}
+}
