@@ -113,19 +113,34 @@ func (r Room) respond() *writ.Capability {
 			if len(old.Args)+len(a.Response) > maxArgs {
 				return tx, reply, writ.Refuse(writ.CodeTooLarge, op, "the answer is too large to keep", "store what is large elsewhere and answer with a reference")
 			}
-			// Who answered before has agreed to that answer and to no other.
-			if len(old.Response) > 0 {
-				if same, err := alike(old.Response, a.Response); err != nil {
-					return tx, reply, err
-				} else if !same {
-					return tx, reply, writ.Refuse(writ.CodeExists, op, "somebody has answered otherwise, and all must give one answer",
-						"read response with approval.get; give the same answer, or deny with approval.decide").With("approval", string(old.ID))
-				}
+			if err := r.oneAnswer(op, c, &old, a.Response); err != nil {
+				return tx, reply, err
 			}
 			old.Response = a.Response
 			return r.vote(c, s, old, true, a.Reason)
 		},
 	})
+}
+
+// oneAnswer holds an answer to the one that was given before: who gave it has agreed
+// to that and to no other. An answer for which no vote counts any more gives way,
+// and those votes with it: with the role they were cast in no vote comes back
+// for another answer.
+func (r Room) oneAnswer(op string, c *writ.Call, a *writ.Approval, response writ.RawObject) error {
+	if len(a.Response) == 0 {
+		return nil
+	}
+	answer := func(v writ.Vote) bool { return v.Approve && asks(*a, v.Role) >= 0 }
+	if !slices.ContainsFunc(r.standing(c, *a).Votes, answer) {
+		a.Votes = slices.DeleteFunc(slices.Clone(a.Votes), answer)
+		return nil
+	}
+	same, err := alike(a.Response, response)
+	if err != nil || same {
+		return err
+	}
+	return writ.Refuse(writ.CodeExists, op, "somebody has answered otherwise, and all must give one answer",
+		"read response with approval.get; give the same answer, or deny with approval.decide").With("approval", string(a.ID))
 }
 
 // asks is the first need by which an approval asks a role for an answer; -1 if none

@@ -232,3 +232,33 @@ func TestAGrantIsMadeOnce(t *testing.T) {
 		})
 	}
 }
+
+// An answer binds others as long as a vote for it counts: whoever has lost the
+// role it was given in decides nothing for them.
+func TestAnAnswerEndsWithItsRole(t *testing.T) {
+	l := newLab(t)
+	respond := func(by writ.PrincipalID, id writ.ApprovalID, answer string) error {
+		_, _, err := l.Call(l.capability("approval.respond"), l.approver(by), &approvals.ApprovalRespondArgs{Approval: id, Response: writ.RawObject(answer)})
+		return err
+	}
+	id := l.asked(l.planner(), doArgs{What: "a"}, need(func(n *writ.Need) { n.Kind, n.Approvers = writ.ApproveHumanAction, 2 }))
+	if err := respond("mallory", id, `{"pick":"unsafe"}`); err != nil {
+		t.Fatal(err)
+	}
+	l.unbound = []writ.PrincipalID{"mallory"}
+	if err := respond("bob", id, `{"pick":"safe"}`); err != nil {
+		t.Fatal(err)
+	}
+	refusedWith(t, respond("alice", id, `{"pick":"unsafe"}`), writ.CodeExists)
+	l.unbound = nil // with the role comes no vote for what she did not answer
+	l.wants(id, writ.ApprovalPending)
+	refusedWith(t, respond("bob", id, `{"pick":"safe"}`), writ.CodeSoD)
+	refusedWith(t, respond("mallory", id, `{"pick":"unsafe"}`), writ.CodeExists)
+	if err := respond("mallory", id, `{"pick":"safe"}`); err != nil {
+		t.Fatal(err)
+	}
+	l.wants(id, writ.ApprovalApproved)
+	if got := string(l.approval(id).Response); got != `{"pick":"safe"}` {
+		t.Errorf("the answer is %s", got)
+	}
+}
