@@ -206,7 +206,7 @@ func (r Room) Settle(c *writ.Call, k *writ.Capability, s writ.Snapshot, sub writ
 				return tx, reply, false, err
 			}
 			if decidedBy(old, c.Caller) || decidedFor(old, c.Caller, behind) {
-				if i > 0 { // remembered for others: somebody else is asked about this call
+				if i > 0 || old.Remembered != "" { // remembered for others: somebody else is asked about this call
 					continue
 				}
 				return tx, reply, false, conflictOfInterest("approvals.Use")
@@ -217,6 +217,7 @@ func (r Room) Settle(c *writ.Call, k *writ.Capability, s writ.Snapshot, sub writ
 			return tx, reply, false, denied(old, d)
 		case old.State == writ.ApprovalPending && covers(old, d.Needs):
 			return tx, waiting(old), false, nil
+		case old.State == writ.ApprovalApproved && old.Remembered != "": // holds on for the calls it was remembered for
 		case old.State == writ.ApprovalPending || old.State == writ.ApprovalApproved:
 			superseded = &old
 		}

@@ -262,3 +262,60 @@ func TestAnAnswerEndsWithItsRole(t *testing.T) {
 		t.Errorf("the answer is %s", got)
 	}
 }
+
+// The very call that was remembered can be asked about too, by whom the yes cannot
+// serve, and that does not take it from those whom it does.
+func TestRememberedStaysWhenOthersAreAsked(t *testing.T) {
+	may := need(func(n *writ.Need) { n.Remember = 5 })
+	remembered := func(l *lab) (writ.ApprovalID, writ.Subject) {
+		r := l.World.Run("planner", 10)
+		sub := writ.Subject{Run: &writ.RunFacts{ID: r.ID, State: r.State}}
+		out, err := l.about(l.planner(), doArgs{What: "a"}, sub, may)
+		if err != nil {
+			l.Fatal(err)
+		}
+		if _, _, err := l.Call(l.capability("approval.decide"), l.approver("alice"), &approvals.ApprovalDecideArgs{
+			Approval: out.pending.Approval, Decision: "approve", Remember: &approvals.Remember{Scope: writ.ScopeRun, MaxUses: 5},
+		}); err != nil {
+			l.Fatal(err)
+		}
+		return out.pending.Approval, sub
+	}
+	met := func(l *lab, by writ.Caller, what string, sub writ.Subject, want bool) settled {
+		l.Helper()
+		out, err := l.about(by, doArgs{What: what}, sub, may)
+		if err != nil || out.met != want {
+			t.Fatalf("%s: met %v, %v", what, out.met, err)
+		}
+		return out
+	}
+	for name, used := range map[string]int{"unused": 0, "used": 1} {
+		t.Run(name, func(t *testing.T) {
+			l := newLab(t)
+			id, sub := remembered(l)
+			for range used {
+				met(l, l.planner(), "b", sub, true)
+			}
+			other := l.planner()
+			other.Openers = []writ.PrincipalID{"alice"} // another session, which the decider opened
+			next := met(l, other, "a", sub, false).pending.Approval
+			l.wants(id, writ.ApprovalApproved)
+			l.approves(l.approver("bob"), next)
+			met(l, other, "a", sub, true)
+			for i := range 5 - used {
+				met(l, l.planner(), string(rune('c'+i)), sub, true)
+			}
+			l.wants(id, writ.ApprovalConsumed)
+		})
+	}
+	t.Run("policy asks for more", func(t *testing.T) { // and then for what it asked for before
+		l := newLab(t)
+		id, sub := remembered(l)
+		out, err := l.about(l.planner(), doArgs{What: "a"}, sub, need(func(n *writ.Need) { n.Remember, n.Approvers = 5, 2 }))
+		if err != nil || out.met {
+			t.Fatalf("met %v, %v", out.met, err)
+		}
+		l.wants(id, writ.ApprovalApproved)
+		met(l, l.planner(), "b", sub, true)
+	})
+}
