@@ -295,16 +295,27 @@ func last(s writ.Snapshot, request string) (a writ.Approval, ok bool, err error)
 }
 
 // covers says whether an approval was asked for every need there is now, and
-// for no fewer people or others than those who may decide it now. A yes to more
-// budget is used by the grant, which came with it: a call that still does not
-// fit needs another.
+// for no fewer people or others than those who may decide it now. An answer is one
+// to its question. A yes to more budget is used by the grant, which came with it:
+// a call that still does not fit needs another.
 func covers(a writ.Approval, needs []writ.Need) bool {
 	return !slices.ContainsFunc(needs, func(n writ.Need) bool {
 		asked, ok := a.Need(n.Rule)
 		granted := n.Kind == writ.ApproveBudgetExtension && a.State == writ.ApprovalApproved
 		return !ok || granted || asked.Kind != n.Kind || asked.Approvers < n.Approvers || asked.Dimension != n.Dimension || asked.Add < n.Add ||
+			!sameSchema(asked.Schema, n.Schema) ||
 			slices.ContainsFunc(asked.Roles, func(r writ.Role) bool { return !slices.Contains(n.Roles, r) })
 	})
+}
+
+// sameSchema says whether two answers must have the same form: any, if there is no
+// schema. What was stored may be spelt otherwise.
+func sameSchema(a, b writ.RawObject) bool {
+	if len(a) == 0 || len(b) == 0 {
+		return len(a) == len(b)
+	}
+	same, err := alike(a, b)
+	return err == nil && same
 }
 
 // decidedBy says whether the caller, or the person answerable for it, voted.

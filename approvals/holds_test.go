@@ -1,6 +1,7 @@
 package approvals_test
 
 import (
+	"fmt"
 	"testing"
 
 	"github.com/writ-gateway/writ"
@@ -318,4 +319,47 @@ func TestRememberedStaysWhenOthersAreAsked(t *testing.T) {
 		l.wants(id, writ.ApprovalApproved)
 		met(l, l.planner(), "b", sub, true)
 	})
+}
+
+// An answer holds for the question it was given to: when policy asks another, or
+// asks for a form of answer by now, people are asked that.
+func TestAnAnswerIsToItsQuestion(t *testing.T) {
+	question := func(schema string) writ.Need {
+		return need(func(n *writ.Need) { n.Kind, n.Schema = writ.ApproveHumanAction, writ.RawObject(schema) })
+	}
+	for name, c := range map[string]struct {
+		was, is string
+		covered bool
+	}{
+		"the same":        {`{"n":1}`, `{"n":1}`, true},
+		"in other order":  {`{"n":1,"<":"&"}`, `{"<":"&","n":1}`, true},
+		"none, none":      {``, ``, true},
+		"none, then some": {``, `{"n":1}`, false},
+		"some, then none": {`{"n":1}`, ``, false},
+		"another":         {`{"n":1}`, `{"n":2}`, false},
+	} {
+		for _, answered := range []bool{true, false} {
+			t.Run(fmt.Sprintf("%s, answered %v", name, answered), func(t *testing.T) {
+				l := newLab(t)
+				id := l.asked(l.planner(), doArgs{What: "a"}, question(c.was))
+				if answered {
+					response := l.approval(id).Needs[0].Schema // the one answer it knows
+					if len(response) == 0 {
+						response = writ.RawObject(`{}`)
+					}
+					_, _, err := l.Call(l.capability("approval.respond"), l.approver("alice"), &approvals.ApprovalRespondArgs{Approval: id, Response: response})
+					if err != nil {
+						t.Fatal(err)
+					}
+				}
+				out, err := l.do(l.planner(), doArgs{What: "a"}, question(c.is))
+				if err != nil || out.met != (answered && c.covered) {
+					t.Fatalf("met %v, %v", out.met, err)
+				}
+				if !out.met && (out.pending.Approval == id) != c.covered {
+					t.Errorf("waits for %s, asked as %s", out.pending.Approval, id)
+				}
+			})
+		}
+	}
 }
