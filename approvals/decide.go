@@ -50,10 +50,10 @@ func (r Room) decide() *writ.Capability {
 			return rs, err
 		},
 		Describe: func(c *writ.Call, a *ApprovalDecideArgs, s writ.Snapshot) (writ.Subject, error) {
-			return describe(op, c, s, a.Approval)
+			return r.describe(op, c, s, a.Approval)
 		},
 		Plan: func(c *writ.Call, a *ApprovalDecideArgs, s writ.Snapshot, _ writ.Decision) (tx writ.Tx, reply writ.Reply, err error) {
-			old, err := undecided(op, c, s, a.Approval)
+			old, err := r.undecided(op, c, s, a.Approval)
 			if err != nil {
 				return tx, reply, err
 			}
@@ -62,6 +62,8 @@ func (r Room) decide() *writ.Capability {
 				return tx, reply, invalid(op, "/remember", "goes with approve only")
 			case len(a.Args) > 0 && a.Decision != "modify":
 				return tx, reply, invalid(op, "/args", "goes with modify only")
+			case a.Decision == "modify" && decidedBy(old, c.Caller): // has decided about these arguments
+				return tx, reply, conflictOfInterest(op)
 			case a.Decision == "modify":
 				return r.modify(op, c, s, old, a.Args, a.Reason)
 			case a.Decision != "approve":
@@ -93,10 +95,10 @@ func (r Room) respond() *writ.Capability {
 			return r.reads(a.Approval, s)
 		},
 		Describe: func(c *writ.Call, a *ApprovalRespondArgs, s writ.Snapshot) (writ.Subject, error) {
-			return describe(op, c, s, a.Approval)
+			return r.describe(op, c, s, a.Approval)
 		},
 		Plan: func(c *writ.Call, a *ApprovalRespondArgs, s writ.Snapshot, _ writ.Decision) (tx writ.Tx, reply writ.Reply, err error) {
-			old, err := undecided(op, c, s, a.Approval)
+			old, err := r.undecided(op, c, s, a.Approval)
 			if err != nil {
 				return tx, reply, err
 			}
@@ -167,13 +169,13 @@ func (r Room) reads(id writ.ApprovalID, s writ.Snapshot) (writ.ReadSet, error) {
 }
 
 // describe tells policy how the caller stands to an approval.
-func describe(op string, c *writ.Call, s writ.Snapshot, id writ.ApprovalID) (writ.Subject, error) {
+func (r Room) describe(op string, c *writ.Call, s writ.Snapshot, id writ.ApprovalID) (writ.Subject, error) {
 	a, _, err := load(op, c, s, id)
 	if err != nil {
 		return writ.Subject{}, err
 	}
 	return writ.Subject{Approval: &writ.ApprovalFacts{
-		ID: a.ID, Kind: a.Needs[0].Kind, Scope: a.Scope, State: a.State, Excluded: excluded(a, c.Caller), Voted: decidedBy(a, c.Caller),
+		ID: a.ID, Kind: a.Needs[0].Kind, Scope: a.Scope, State: a.State, Excluded: excluded(a, c.Caller), Voted: r.hasVoted(c, a),
 	}}, nil
 }
 
@@ -184,9 +186,18 @@ func excluded(a writ.Approval, c writ.Caller) bool {
 		slices.Contains(c.Openers, a.Requester.Principal)
 }
 
+// hasVoted says whether the caller has decided, and need not say so again. Enough votes
+// can stand and nothing be decided, when one of them did not count at the last: its
+// caster had lost the role and has it back. Whoever of them says it again
+// completes it; nobody counts twice.
+func (r Room) hasVoted(c *writ.Call, a writ.Approval) bool {
+	enough := a.State == writ.ApprovalPending && r.standing(c, a).MeetsAll(a.Needs)
+	return decidedBy(a, c.Caller) && !enough
+}
+
 // undecided is an approval the caller may decide now. Policy has rules of its
 // own about who may; these hold whatever the packs say.
-func undecided(op string, c *writ.Call, s writ.Snapshot, id writ.ApprovalID) (writ.Approval, error) {
+func (r Room) undecided(op string, c *writ.Call, s writ.Snapshot, id writ.ApprovalID) (writ.Approval, error) {
 	a, version, err := load(op, c, s, id)
 	if err != nil {
 		return a, err
@@ -201,7 +212,7 @@ func undecided(op string, c *writ.Call, s writ.Snapshot, id writ.ApprovalID) (wr
 		return a, writ.IllegalMove(op, writ.ObjectApproval, string(writ.ApprovalExpired), string(writ.ApprovalApproved))
 	case ended:
 		return a, writ.IllegalMove(op, writ.ObjectApproval, string(writ.ApprovalExpired), string(writ.ApprovalApproved))
-	case excluded(a, c.Caller) || decidedBy(a, c.Caller):
+	case excluded(a, c.Caller) || r.hasVoted(c, a):
 		return a, conflictOfInterest(op)
 	case !slices.ContainsFunc(a.Needs, func(n writ.Need) bool { return slices.Contains(n.Roles, c.Caller.Role) }):
 		return a, writ.Refuse(writ.CodeNotEligible, op, "your role is not one of those that may decide this", "see roles in approval.get").

@@ -363,3 +363,49 @@ func TestAnAnswerIsToItsQuestion(t *testing.T) {
 		}
 	}
 }
+
+// Enough votes may stand although the last of them completed nothing, because one
+// did not count at that moment. Then one of those who voted says it again; nobody
+// counts twice, and who is one of too few says nothing again.
+func TestAVoteThatCountsAgainCompletes(t *testing.T) {
+	two := need(func(n *writ.Need) { n.Approvers = 2 })
+	for name, again := range map[string]writ.PrincipalID{"the first": "alice", "the last": "bob"} {
+		t.Run(name, func(t *testing.T) {
+			l := newLab(t)
+			id := l.asked(l.planner(), leased("all"), two)
+			l.approves(l.approver("alice"), id)
+			l.unbound = []writ.PrincipalID{"alice"}
+			l.approves(l.approver("bob"), id)
+			l.wants(id, writ.ApprovalPending)
+			refusedWith(t, l.decide(l.approver("bob"), id, "approve"), writ.CodeSoD)
+			l.unbound = nil
+			_, err := l.modifies(l.approver(again), id, `{"what":"one"}`)
+			refusedWith(t, err, writ.CodeSoD)
+			decide := l.capability("approval.decide")
+			p, err := l.Plan(decide, l.NewCall(decide, l.approver(again), &approvals.ApprovalDecideArgs{Approval: id, Decision: "approve"}))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if p.Subject.Approval.Voted {
+				t.Error("policy is told that this one has voted and may not again")
+			}
+			if _, err := l.Commit(p); err != nil {
+				t.Fatal(err)
+			}
+			l.wants(id, writ.ApprovalApproved)
+			l.happens(l.planner(), leased("all"), two)
+		})
+	}
+	t.Run("a no", func(t *testing.T) {
+		l := newLab(t)
+		id := l.asked(l.planner(), leased("all"), two)
+		l.approves(l.approver("alice"), id)
+		l.unbound = []writ.PrincipalID{"alice"}
+		l.approves(l.approver("bob"), id)
+		l.unbound = nil
+		if err := l.decide(l.approver("alice"), id, "deny"); err != nil {
+			t.Fatal(err)
+		}
+		l.wants(id, writ.ApprovalDenied)
+	})
+}
