@@ -269,9 +269,10 @@ func usable(needs []writ.Need) int64 {
 	return most
 }
 
-// lasts says whether an approval holds for as long as policy says now.
+// lasts says whether an approval holds for as long as policy says now, from when
+// the caller asked.
 func lasts(a writ.Approval, needs []writ.Need, now int64) bool {
-	return !slices.ContainsFunc(needs, func(n writ.Need) bool { return now >= a.CreatedAt+n.ExpiresS*1000 })
+	return !slices.ContainsFunc(needs, func(n writ.Need) bool { return now >= a.Asked()+n.ExpiresS*1000 })
 }
 
 // rememberable is how often an approval may be used for more than one call.
