@@ -314,6 +314,12 @@ func TestACallAsksOneQuestion(t *testing.T) {
 				if d.Effect != tc.effect || len(d.Findings) != 3 {
 					t.Fatalf("got %s %v, want %s", d.Effect, d.Rules(), tc.effect)
 				}
+				if again, err := e.Judge(t.Context(), "task.claim", d.Record); err != nil || again.Effect != tc.effect {
+					t.Errorf("judged again: %s, %v", again.Effect, err)
+				}
+				if x, err := e.OfRevision(d.PolicyRevision).Explain(t.Context(), "task.claim", d.Record); err != nil || x.Effect != tc.effect {
+					t.Errorf("explained as %s, %v", x.Effect, err)
+				}
 				if tc.effect != writ.EffectDeny {
 					if len(d.Needs) != 3 {
 						t.Errorf("asks for %v", d.Needs)
