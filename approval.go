@@ -145,6 +145,8 @@ type Approval struct {
 	CreatedAt  int64         `json:"created_at"`
 	UpdatedAt  int64         `json:"updated_at"`
 	Receipt    ReceiptID     `json:"receipt"`
+
+	RequestedAt int64 `json:"requested_at,omitempty"` // when the caller asked, if it took another's place; 0: when it was created
 }
 
 // Requester is who asked.
@@ -153,6 +155,15 @@ type Requester struct {
 	Principal PrincipalID `json:"principal"`
 	Role      Role        `json:"role"`
 	Agent     AgentID     `json:"agent,omitempty"`
+}
+
+// Asked is when the caller asked. Other arguments that a person chose since do not
+// make the request younger.
+func (a Approval) Asked() int64 {
+	if a.RequestedAt == 0 {
+		return a.CreatedAt
+	}
+	return a.RequestedAt
 }
 
 // Need finds what a rule asked for.

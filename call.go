@@ -49,7 +49,7 @@ type Caller struct {
 	Agent     AgentID   // empty unless the session is bound to an agent
 
 	Controller PrincipalID   // the person answerable for the session
-	Openers    []PrincipalID // who opened the session, and who opened theirs
+	Openers    []PrincipalID // who opened the session, who answered for theirs, and who opened that
 }
 
 // Call is one request for one capability. The edge fills ID, Capability, Raw,

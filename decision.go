@@ -105,7 +105,7 @@ type ApprovalFacts struct {
 	Scope    ApprovalScope
 	State    ApprovalState
 	Excluded bool // the caller, or a person who answers for it, stands behind the request
-	Voted    bool // the person who answers for the caller has decided already
+	Voted    bool // the person who answers for the caller has decided already, and need not do so again
 	Stale    bool // it is named for use by a call other than the one it was asked for
 }
 

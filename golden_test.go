@@ -91,6 +91,10 @@ func TestStoredDocuments(t *testing.T) {
 			MaxUses: 1, Uses: 0, Remembered: writ.ScopeRun, Response: writ.RawObject(`{"ok":true}`),
 			Successor: gApproval, Modified: gApproval, Policy: "sha256:aa", ExpiresAt: 3, CreatedAt: 1, UpdatedAt: 2, Receipt: gReceipt,
 		},
+		"approval-modified": writ.Approval{
+			ID: gApproval, State: writ.ApprovalPending, Needs: []writ.Need{}, Excluded: []writ.PrincipalID{}, Modified: gApproval,
+			CreatedAt: 2, UpdatedAt: 2, RequestedAt: 1, Receipt: gReceipt,
+		},
 		"gate": writ.Gate{
 			State: writ.GateOpen, PolicyRevision: "sha256:aa", BindingsRevision: "sha256:bb", ReceiptKeyID: "SHA256:cc", Bundle: gBundle, Schema: 1, Receipt: gReceipt,
 		},

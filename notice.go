@@ -11,7 +11,7 @@ type Event string
 
 const (
 	EventApprovalRequested Event = "approval.requested" // people are asked for approval
-	EventApprovalDecided   Event = "approval.decided"   // it became approved or denied
+	EventApprovalDecided   Event = "approval.decided"   // it became approved or denied, or another took its place
 	EventApprovalExpired   Event = "approval.expired"   // it lapsed undecided
 	EventPolicyNotify      Event = "policy.notify"      // an allowed call carried the obligation notify
 )

@@ -47,7 +47,7 @@ type Session struct {
 	ExpiresAt  int64         `json:"expires_at"` // milliseconds; the end of its life, not of its heartbeat
 	OpenedBy   SessionID     `json:"opened_by,omitempty"`
 	Controller PrincipalID   `json:"controller,omitempty"` // the person answerable for what it does; empty: the principal
-	Openers    []PrincipalID `json:"openers,omitempty"`    // who opened it, and who opened that one, nearest first
+	Openers    []PrincipalID `json:"openers,omitempty"`    // who opened it, who answered for that session, and who opened that one, nearest first
 	CreatedAt  int64         `json:"created_at"`
 	UpdatedAt  int64         `json:"updated_at"`
 	Reason     string        `json:"reason,omitempty"` // closed enum: why it ended

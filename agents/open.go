@@ -123,12 +123,13 @@ func open(cfg Config) *writ.Capability {
 	})
 }
 
-// maxOpeners bounds how many stand behind a session by having opened it. None may
-// be forgotten, since nobody approves or gives a role through a session of his own.
+// maxOpeners bounds how many stand behind a session by having opened it, or by
+// answering for a session that did. None may be forgotten, since nobody approves or
+// gives a role through a session of his own.
 const maxOpeners = 8
 
 // answerable says who answers for a new session, and who opened it, nearest
-// first.
+// first: the opener, who answers for the opener, and who is behind them.
 func answerable(c writ.Caller, a *SessionOpenArgs) (controller writ.PrincipalID, openers []writ.PrincipalID) {
 	controller = a.Controller
 	switch {
@@ -141,8 +142,8 @@ func answerable(c writ.Caller, a *SessionOpenArgs) (controller writ.PrincipalID,
 	if c.Kind == writ.KindSystem {
 		return controller, nil // the gateway opened it for the operator of the machine
 	}
-	for _, p := range append([]writ.PrincipalID{c.Principal}, c.Openers...) {
-		if !slices.Contains(openers, p) {
+	for _, p := range append([]writ.PrincipalID{c.Principal, c.Controller}, c.Openers...) {
+		if p != "" && !slices.Contains(openers, p) {
 			openers = append(openers, p)
 		}
 	}

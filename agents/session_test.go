@@ -102,6 +102,37 @@ func TestOpenersAreNotForgotten(t *testing.T) {
 	}
 }
 
+// Who answers for the opener is behind all that the opener opens, and stays so in
+// what these open; nobody is listed twice.
+func TestWhoAnswersForAnOpenerIsNotForgotten(t *testing.T) {
+	r := newRoom(t)
+	bot := writ.Caller{
+		Tenant: r.ops.Tenant, Session: r.ops.Session, Principal: "bot", Kind: writ.KindService, Role: writ.RoleOperator,
+		Controller: "olga", Openers: []writ.PrincipalID{"operator"},
+	}
+	opens := func(by writ.Caller, name writ.PrincipalID) writ.Session {
+		o := body[SessionOpened](t, r.must("session.open", by, &SessionOpenArgs{Principal: name, Kind: writ.KindHuman, Role: writ.RoleOperator}))
+		return r.session(o.SessionID)
+	}
+	carol := opens(bot, "carol")
+	if want := []writ.PrincipalID{"bot", "olga", "operator"}; carol.Controller != "carol" || !slices.Equal(carol.Openers, want) {
+		t.Errorf("%s answers, opened by %v, want %v", carol.Controller, carol.Openers, want)
+	}
+	by := bot
+	by.Principal, by.Kind, by.Controller, by.Openers = "carol", writ.KindHuman, "carol", carol.Openers
+	if got, want := opens(by, "dora").Openers, []writ.PrincipalID{"carol", "bot", "olga", "operator"}; !slices.Equal(got, want) {
+		t.Errorf("opened by %v, want %v", got, want)
+	}
+	by.Controller = "olga" // who is behind it already
+	if got, want := opens(by, "dora").Openers, []writ.PrincipalID{"carol", "olga", "bot", "operator"}; !slices.Equal(got, want) {
+		t.Errorf("opened by %v, want %v", got, want)
+	}
+	by.Controller = "" // of a session opened before sessions had one
+	if got := opens(by, "dora").Openers; slices.Contains(got, "") {
+		t.Errorf("opened by %q", got)
+	}
+}
+
 func TestSessionOpenRules(t *testing.T) {
 	for name, c := range map[string]struct {
 		args SessionOpenArgs

@@ -206,7 +206,7 @@ func (r Room) Settle(c *writ.Call, k *writ.Capability, s writ.Snapshot, sub writ
 				return tx, reply, false, err
 			}
 			if decidedBy(old, c.Caller) || decidedFor(old, c.Caller, behind) {
-				if i > 0 { // remembered for others: somebody else is asked about this call
+				if i > 0 || old.Remembered != "" { // remembered for others: somebody else is asked about this call
 					continue
 				}
 				return tx, reply, false, conflictOfInterest("approvals.Use")
@@ -217,6 +217,7 @@ func (r Room) Settle(c *writ.Call, k *writ.Capability, s writ.Snapshot, sub writ
 			return tx, reply, false, denied(old, d)
 		case old.State == writ.ApprovalPending && covers(old, d.Needs):
 			return tx, waiting(old), false, nil
+		case old.State == writ.ApprovalApproved && old.Remembered != "": // holds on for the calls it was remembered for
 		case old.State == writ.ApprovalPending || old.State == writ.ApprovalApproved:
 			superseded = &old
 		}
@@ -268,9 +269,10 @@ func usable(needs []writ.Need) int64 {
 	return most
 }
 
-// lasts says whether an approval holds for as long as policy says now.
+// lasts says whether an approval holds for as long as policy says now, from when
+// the caller asked.
 func lasts(a writ.Approval, needs []writ.Need, now int64) bool {
-	return !slices.ContainsFunc(needs, func(n writ.Need) bool { return now >= a.CreatedAt+n.ExpiresS*1000 })
+	return !slices.ContainsFunc(needs, func(n writ.Need) bool { return now >= a.Asked()+n.ExpiresS*1000 })
 }
 
 // rememberable is how often an approval may be used for more than one call.
@@ -294,13 +296,27 @@ func last(s writ.Snapshot, request string) (a writ.Approval, ok bool, err error)
 }
 
 // covers says whether an approval was asked for every need there is now, and
-// for no fewer people or others than those who may decide it now.
+// for no fewer people or others than those who may decide it now. An answer is one
+// to its question. A yes to more budget is used by the grant, which came with it:
+// a call that still does not fit needs another.
 func covers(a writ.Approval, needs []writ.Need) bool {
 	return !slices.ContainsFunc(needs, func(n writ.Need) bool {
 		asked, ok := a.Need(n.Rule)
-		return !ok || asked.Kind != n.Kind || asked.Approvers < n.Approvers || asked.Dimension != n.Dimension || asked.Add < n.Add ||
+		granted := n.Kind == writ.ApproveBudgetExtension && a.State == writ.ApprovalApproved
+		return !ok || granted || asked.Kind != n.Kind || asked.Approvers < n.Approvers || asked.Dimension != n.Dimension || asked.Add < n.Add ||
+			!sameSchema(asked.Schema, n.Schema) ||
 			slices.ContainsFunc(asked.Roles, func(r writ.Role) bool { return !slices.Contains(n.Roles, r) })
 	})
+}
+
+// sameSchema says whether two answers must have the same form: any, if there is no
+// schema. What was stored may be spelt otherwise.
+func sameSchema(a, b writ.RawObject) bool {
+	if len(a) == 0 || len(b) == 0 {
+		return len(a) == len(b)
+	}
+	same, err := alike(a, b)
+	return err == nil && same
 }
 
 // decidedBy says whether the caller, or the person answerable for it, voted.

@@ -50,10 +50,10 @@ func (r Room) decide() *writ.Capability {
 			return rs, err
 		},
 		Describe: func(c *writ.Call, a *ApprovalDecideArgs, s writ.Snapshot) (writ.Subject, error) {
-			return describe(op, c, s, a.Approval)
+			return r.describe(op, c, s, a.Approval)
 		},
 		Plan: func(c *writ.Call, a *ApprovalDecideArgs, s writ.Snapshot, _ writ.Decision) (tx writ.Tx, reply writ.Reply, err error) {
-			old, err := undecided(op, c, s, a.Approval)
+			old, err := r.undecided(op, c, s, a.Approval)
 			if err != nil {
 				return tx, reply, err
 			}
@@ -62,6 +62,8 @@ func (r Room) decide() *writ.Capability {
 				return tx, reply, invalid(op, "/remember", "goes with approve only")
 			case len(a.Args) > 0 && a.Decision != "modify":
 				return tx, reply, invalid(op, "/args", "goes with modify only")
+			case a.Decision == "modify" && decidedBy(old, c.Caller): // has decided about these arguments
+				return tx, reply, conflictOfInterest(op)
 			case a.Decision == "modify":
 				return r.modify(op, c, s, old, a.Args, a.Reason)
 			case a.Decision != "approve":
@@ -93,10 +95,10 @@ func (r Room) respond() *writ.Capability {
 			return r.reads(a.Approval, s)
 		},
 		Describe: func(c *writ.Call, a *ApprovalRespondArgs, s writ.Snapshot) (writ.Subject, error) {
-			return describe(op, c, s, a.Approval)
+			return r.describe(op, c, s, a.Approval)
 		},
 		Plan: func(c *writ.Call, a *ApprovalRespondArgs, s writ.Snapshot, _ writ.Decision) (tx writ.Tx, reply writ.Reply, err error) {
-			old, err := undecided(op, c, s, a.Approval)
+			old, err := r.undecided(op, c, s, a.Approval)
 			if err != nil {
 				return tx, reply, err
 			}
@@ -113,19 +115,34 @@ func (r Room) respond() *writ.Capability {
 			if len(old.Args)+len(a.Response) > maxArgs {
 				return tx, reply, writ.Refuse(writ.CodeTooLarge, op, "the answer is too large to keep", "store what is large elsewhere and answer with a reference")
 			}
-			// Who answered before has agreed to that answer and to no other.
-			if len(old.Response) > 0 {
-				if same, err := alike(old.Response, a.Response); err != nil {
-					return tx, reply, err
-				} else if !same {
-					return tx, reply, writ.Refuse(writ.CodeExists, op, "somebody has answered otherwise, and all must give one answer",
-						"read response with approval.get; give the same answer, or deny with approval.decide").With("approval", string(old.ID))
-				}
+			if err := r.oneAnswer(op, c, &old, a.Response); err != nil {
+				return tx, reply, err
 			}
 			old.Response = a.Response
 			return r.vote(c, s, old, true, a.Reason)
 		},
 	})
+}
+
+// oneAnswer holds an answer to the one that was given before: who gave it has agreed
+// to that and to no other. An answer for which no vote counts any more gives way,
+// and those votes with it: with the role they were cast in no vote comes back
+// for another answer.
+func (r Room) oneAnswer(op string, c *writ.Call, a *writ.Approval, response writ.RawObject) error {
+	if len(a.Response) == 0 {
+		return nil
+	}
+	answer := func(v writ.Vote) bool { return v.Approve && asks(*a, v.Role) >= 0 }
+	if !slices.ContainsFunc(r.standing(c, *a).Votes, answer) {
+		a.Votes = slices.DeleteFunc(slices.Clone(a.Votes), answer)
+		return nil
+	}
+	same, err := alike(a.Response, response)
+	if err != nil || same {
+		return err
+	}
+	return writ.Refuse(writ.CodeExists, op, "somebody has answered otherwise, and all must give one answer",
+		"read response with approval.get; give the same answer, or deny with approval.decide").With("approval", string(a.ID))
 }
 
 // asks is the first need by which an approval asks a role for an answer; -1 if none
@@ -152,13 +169,13 @@ func (r Room) reads(id writ.ApprovalID, s writ.Snapshot) (writ.ReadSet, error) {
 }
 
 // describe tells policy how the caller stands to an approval.
-func describe(op string, c *writ.Call, s writ.Snapshot, id writ.ApprovalID) (writ.Subject, error) {
+func (r Room) describe(op string, c *writ.Call, s writ.Snapshot, id writ.ApprovalID) (writ.Subject, error) {
 	a, _, err := load(op, c, s, id)
 	if err != nil {
 		return writ.Subject{}, err
 	}
 	return writ.Subject{Approval: &writ.ApprovalFacts{
-		ID: a.ID, Kind: a.Needs[0].Kind, Scope: a.Scope, State: a.State, Excluded: excluded(a, c.Caller), Voted: decidedBy(a, c.Caller),
+		ID: a.ID, Kind: a.Needs[0].Kind, Scope: a.Scope, State: a.State, Excluded: excluded(a, c.Caller), Voted: r.hasVoted(c, a),
 	}}, nil
 }
 
@@ -169,9 +186,18 @@ func excluded(a writ.Approval, c writ.Caller) bool {
 		slices.Contains(c.Openers, a.Requester.Principal)
 }
 
+// hasVoted says whether the caller has decided, and need not say so again. Enough votes
+// can stand and nothing be decided, when one of them did not count at the last: its
+// caster had lost the role and has it back. Whoever of them says it again
+// completes it; nobody counts twice.
+func (r Room) hasVoted(c *writ.Call, a writ.Approval) bool {
+	enough := a.State == writ.ApprovalPending && r.standing(c, a).MeetsAll(a.Needs)
+	return decidedBy(a, c.Caller) && !enough
+}
+
 // undecided is an approval the caller may decide now. Policy has rules of its
 // own about who may; these hold whatever the packs say.
-func undecided(op string, c *writ.Call, s writ.Snapshot, id writ.ApprovalID) (writ.Approval, error) {
+func (r Room) undecided(op string, c *writ.Call, s writ.Snapshot, id writ.ApprovalID) (writ.Approval, error) {
 	a, version, err := load(op, c, s, id)
 	if err != nil {
 		return a, err
@@ -186,7 +212,7 @@ func undecided(op string, c *writ.Call, s writ.Snapshot, id writ.ApprovalID) (wr
 		return a, writ.IllegalMove(op, writ.ObjectApproval, string(writ.ApprovalExpired), string(writ.ApprovalApproved))
 	case ended:
 		return a, writ.IllegalMove(op, writ.ObjectApproval, string(writ.ApprovalExpired), string(writ.ApprovalApproved))
-	case excluded(a, c.Caller) || decidedBy(a, c.Caller):
+	case excluded(a, c.Caller) || r.hasVoted(c, a):
 		return a, conflictOfInterest(op)
 	case !slices.ContainsFunc(a.Needs, func(n writ.Need) bool { return slices.Contains(n.Roles, c.Caller.Role) }):
 		return a, writ.Refuse(writ.CodeNotEligible, op, "your role is not one of those that may decide this", "see roles in approval.get").

@@ -17,6 +17,7 @@
 package approvals
 
 import (
+	"slices"
 	"strings"
 
 	"github.com/writ-gateway/writ"
@@ -129,7 +130,7 @@ func (r Room) put(c *writ.Call, s writ.Snapshot, tx *writ.Tx, a *writ.Approval, 
 		if writ.ApprovalMoves.Terminal(a.State) {
 			tx.Unindex(writ.IndexExpiries, string(a.ID))
 		}
-		if event := told(from, a.State); event != "" {
+		if event := told(from, a.State, r.standing(c, *a).MeetsAll(a.Needs)); event != "" {
 			tx.Tell(r.cfg.Tell, writ.Notice{Event: event, Receipt: a.Receipt, At: s.Now, Approval: a.ID, State: a.State})
 		}
 	}
@@ -138,11 +139,15 @@ func (r Room) put(c *writ.Call, s writ.Snapshot, tx *writ.Tx, a *writ.Approval, 
 
 // told is the event of a move; "" for one that nobody is told of: people who
 // were asked learn that they need not answer any more, not how it was used.
-func told(from, to writ.ApprovalState) writ.Event {
+// Nobody is asked by a request that has enough votes from the start, as one with
+// other arguments may by its maker's.
+func told(from, to writ.ApprovalState, enough bool) writ.Event {
 	switch {
+	case from == "" && enough:
+		return ""
 	case from == "":
 		return writ.EventApprovalRequested
-	case from == writ.ApprovalPending && (to == writ.ApprovalApproved || to == writ.ApprovalDenied):
+	case from == writ.ApprovalPending && slices.Contains([]writ.ApprovalState{writ.ApprovalApproved, writ.ApprovalDenied, writ.ApprovalSuperseded}, to):
 		return writ.EventApprovalDecided
 	case from == writ.ApprovalPending && to == writ.ApprovalExpired:
 		return writ.EventApprovalExpired

@@ -1,6 +1,7 @@
 package approvals_test
 
 import (
+	"fmt"
 	"testing"
 
 	"github.com/writ-gateway/writ"
@@ -191,4 +192,220 @@ func TestRememberedLeavesOthersToAsk(t *testing.T) {
 	}
 	l.approves(l.approver("bob"), out.pending.Approval)
 	l.wants(out.pending.Approval, writ.ApprovalApproved)
+}
+
+// What people granted is the run's, and others may have used it by the time the
+// call is made again: if it does not fit then, people are asked again, and the
+// yes to the rest of it is used only by a call that does fit.
+func TestAGrantIsMadeOnce(t *testing.T) {
+	more := need(func(n *writ.Need) {
+		n.Rule, n.Kind, n.Scope, n.Dimension, n.Add = "budgets.extend.steps", writ.ApproveBudgetExtension, writ.ScopeRun, writ.BudgetSteps, 5
+	})
+	for name, c := range map[string]struct {
+		now []writ.Need
+		met bool
+	}{
+		"it fits":             {[]writ.Need{need(nil)}, true},
+		"others have used it": {[]writ.Need{need(nil), more}, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			l := newLab(t)
+			run := l.World.Run("planner", 10)
+			sub := writ.Subject{Run: &writ.RunFacts{ID: run.ID, State: run.State}}
+			first, err := l.about(l.planner(), doArgs{What: "a"}, sub, need(nil), more)
+			if err != nil {
+				t.Fatal(err)
+			}
+			id := first.pending.Approval
+			if again, err := l.about(l.planner(), doArgs{What: "a"}, sub, need(nil), more); err != nil || again.pending.Approval != id {
+				t.Errorf("asked again while people decide: %v, %v", again.pending.Approval, err)
+			}
+			l.approves(l.approver("alice"), id)
+			l.wants(id, writ.ApprovalApproved)
+			out, err := l.about(l.planner(), doArgs{What: "a"}, sub, c.now...)
+			if err != nil || out.met != c.met {
+				t.Fatalf("met %v, %v", out.met, err)
+			}
+			if !c.met {
+				l.wants(id, writ.ApprovalSuperseded)
+				l.wants(out.pending.Approval, writ.ApprovalPending)
+			}
+		})
+	}
+}
+
+// An answer binds others as long as a vote for it counts: whoever has lost the
+// role it was given in decides nothing for them.
+func TestAnAnswerEndsWithItsRole(t *testing.T) {
+	l := newLab(t)
+	respond := func(by writ.PrincipalID, id writ.ApprovalID, answer string) error {
+		_, _, err := l.Call(l.capability("approval.respond"), l.approver(by), &approvals.ApprovalRespondArgs{Approval: id, Response: writ.RawObject(answer)})
+		return err
+	}
+	id := l.asked(l.planner(), doArgs{What: "a"}, need(func(n *writ.Need) { n.Kind, n.Approvers = writ.ApproveHumanAction, 2 }))
+	if err := respond("mallory", id, `{"pick":"unsafe"}`); err != nil {
+		t.Fatal(err)
+	}
+	l.unbound = []writ.PrincipalID{"mallory"}
+	if err := respond("bob", id, `{"pick":"safe"}`); err != nil {
+		t.Fatal(err)
+	}
+	refusedWith(t, respond("alice", id, `{"pick":"unsafe"}`), writ.CodeExists)
+	l.unbound = nil // with the role comes no vote for what she did not answer
+	l.wants(id, writ.ApprovalPending)
+	refusedWith(t, respond("bob", id, `{"pick":"safe"}`), writ.CodeSoD)
+	refusedWith(t, respond("mallory", id, `{"pick":"unsafe"}`), writ.CodeExists)
+	if err := respond("mallory", id, `{"pick":"safe"}`); err != nil {
+		t.Fatal(err)
+	}
+	l.wants(id, writ.ApprovalApproved)
+	if got := string(l.approval(id).Response); got != `{"pick":"safe"}` {
+		t.Errorf("the answer is %s", got)
+	}
+}
+
+// The very call that was remembered can be asked about too, by whom the yes cannot
+// serve, and that does not take it from those whom it does.
+func TestRememberedStaysWhenOthersAreAsked(t *testing.T) {
+	may := need(func(n *writ.Need) { n.Remember = 5 })
+	remembered := func(l *lab) (writ.ApprovalID, writ.Subject) {
+		r := l.World.Run("planner", 10)
+		sub := writ.Subject{Run: &writ.RunFacts{ID: r.ID, State: r.State}}
+		out, err := l.about(l.planner(), doArgs{What: "a"}, sub, may)
+		if err != nil {
+			l.Fatal(err)
+		}
+		if _, _, err := l.Call(l.capability("approval.decide"), l.approver("alice"), &approvals.ApprovalDecideArgs{
+			Approval: out.pending.Approval, Decision: "approve", Remember: &approvals.Remember{Scope: writ.ScopeRun, MaxUses: 5},
+		}); err != nil {
+			l.Fatal(err)
+		}
+		return out.pending.Approval, sub
+	}
+	met := func(l *lab, by writ.Caller, what string, sub writ.Subject, want bool) settled {
+		l.Helper()
+		out, err := l.about(by, doArgs{What: what}, sub, may)
+		if err != nil || out.met != want {
+			t.Fatalf("%s: met %v, %v", what, out.met, err)
+		}
+		return out
+	}
+	for name, used := range map[string]int{"unused": 0, "used": 1} {
+		t.Run(name, func(t *testing.T) {
+			l := newLab(t)
+			id, sub := remembered(l)
+			for range used {
+				met(l, l.planner(), "b", sub, true)
+			}
+			other := l.planner()
+			other.Openers = []writ.PrincipalID{"alice"} // another session, which the decider opened
+			next := met(l, other, "a", sub, false).pending.Approval
+			l.wants(id, writ.ApprovalApproved)
+			l.approves(l.approver("bob"), next)
+			met(l, other, "a", sub, true)
+			for i := range 5 - used {
+				met(l, l.planner(), string(rune('c'+i)), sub, true)
+			}
+			l.wants(id, writ.ApprovalConsumed)
+		})
+	}
+	t.Run("policy asks for more", func(t *testing.T) { // and then for what it asked for before
+		l := newLab(t)
+		id, sub := remembered(l)
+		out, err := l.about(l.planner(), doArgs{What: "a"}, sub, need(func(n *writ.Need) { n.Remember, n.Approvers = 5, 2 }))
+		if err != nil || out.met {
+			t.Fatalf("met %v, %v", out.met, err)
+		}
+		l.wants(id, writ.ApprovalApproved)
+		met(l, l.planner(), "b", sub, true)
+	})
+}
+
+// An answer holds for the question it was given to: when policy asks another, or
+// asks for a form of answer by now, people are asked that.
+func TestAnAnswerIsToItsQuestion(t *testing.T) {
+	question := func(schema string) writ.Need {
+		return need(func(n *writ.Need) { n.Kind, n.Schema = writ.ApproveHumanAction, writ.RawObject(schema) })
+	}
+	for name, c := range map[string]struct {
+		was, is string
+		covered bool
+	}{
+		"the same":        {`{"n":1}`, `{"n":1}`, true},
+		"in other order":  {`{"n":1,"<":"&"}`, `{"<":"&","n":1}`, true},
+		"none, none":      {``, ``, true},
+		"none, then some": {``, `{"n":1}`, false},
+		"some, then none": {`{"n":1}`, ``, false},
+		"another":         {`{"n":1}`, `{"n":2}`, false},
+	} {
+		for _, answered := range []bool{true, false} {
+			t.Run(fmt.Sprintf("%s, answered %v", name, answered), func(t *testing.T) {
+				l := newLab(t)
+				id := l.asked(l.planner(), doArgs{What: "a"}, question(c.was))
+				if answered {
+					response := l.approval(id).Needs[0].Schema // the one answer it knows
+					if len(response) == 0 {
+						response = writ.RawObject(`{}`)
+					}
+					_, _, err := l.Call(l.capability("approval.respond"), l.approver("alice"), &approvals.ApprovalRespondArgs{Approval: id, Response: response})
+					if err != nil {
+						t.Fatal(err)
+					}
+				}
+				out, err := l.do(l.planner(), doArgs{What: "a"}, question(c.is))
+				if err != nil || out.met != (answered && c.covered) {
+					t.Fatalf("met %v, %v", out.met, err)
+				}
+				if !out.met && (out.pending.Approval == id) != c.covered {
+					t.Errorf("waits for %s, asked as %s", out.pending.Approval, id)
+				}
+			})
+		}
+	}
+}
+
+// Enough votes may stand although the last of them completed nothing, because one
+// did not count at that moment. Then one of those who voted says it again; nobody
+// counts twice, and who is one of too few says nothing again.
+func TestAVoteThatCountsAgainCompletes(t *testing.T) {
+	two := need(func(n *writ.Need) { n.Approvers = 2 })
+	for name, again := range map[string]writ.PrincipalID{"the first": "alice", "the last": "bob"} {
+		t.Run(name, func(t *testing.T) {
+			l := newLab(t)
+			id := l.asked(l.planner(), leased("all"), two)
+			l.approves(l.approver("alice"), id)
+			l.unbound = []writ.PrincipalID{"alice"}
+			l.approves(l.approver("bob"), id)
+			l.wants(id, writ.ApprovalPending)
+			refusedWith(t, l.decide(l.approver("bob"), id, "approve"), writ.CodeSoD)
+			l.unbound = nil
+			_, err := l.modifies(l.approver(again), id, `{"what":"one"}`)
+			refusedWith(t, err, writ.CodeSoD)
+			decide := l.capability("approval.decide")
+			p, err := l.Plan(decide, l.NewCall(decide, l.approver(again), &approvals.ApprovalDecideArgs{Approval: id, Decision: "approve"}))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if p.Subject.Approval.Voted {
+				t.Error("policy is told that this one has voted and may not again")
+			}
+			if _, err := l.Commit(p); err != nil {
+				t.Fatal(err)
+			}
+			l.wants(id, writ.ApprovalApproved)
+			l.happens(l.planner(), leased("all"), two)
+		})
+	}
+	t.Run("a no", func(t *testing.T) {
+		l := newLab(t)
+		id := l.asked(l.planner(), leased("all"), two)
+		l.approves(l.approver("alice"), id)
+		l.unbound = []writ.PrincipalID{"alice"}
+		l.approves(l.approver("bob"), id)
+		l.unbound = nil
+		if err := l.decide(l.approver("alice"), id, "deny"); err != nil {
+			t.Fatal(err)
+		}
+		l.wants(id, writ.ApprovalDenied)
+	})
 }

@@ -18,7 +18,8 @@ import (
 type lab struct {
 	*testing.T
 	*writtest.World
-	room  approvals.Room
+	cfg   approvals.Config
+	room  approvals.Room // of that configuration
 	verb  *writ.Capability
 	open  *writ.Capability     // one whose arguments people are shown all of
 	woken []writ.ApprovalState // what the waiting room was told, in order
@@ -69,7 +70,7 @@ func decode(k *writ.Capability, raw []byte) (any, error) {
 
 func newLab(t *testing.T) *lab {
 	l := &lab{T: t, World: writtest.New()}
-	l.room = approvals.New(approvals.Config{
+	l.cfg = approvals.Config{
 		Bound:   l.bound,
 		Work:    func(id writ.CapabilityID) bool { return id != "thing.admin" },
 		Waiters: []approvals.Waiter{waiter{l}},
@@ -83,7 +84,8 @@ func newLab(t *testing.T) *lab {
 			return map[writ.CapabilityID]*writ.Capability{l.verb.ID: l.verb, l.open.ID: l.open}[id]
 		},
 		Decode: decode,
-	})
+	}
+	l.room = approvals.New(l.cfg)
 	l.verb = writ.Define[doArgs, doArgs](writ.Capability{ID: "thing.do", Summary: "Do.", Safety: writ.SafetyMutating}, writ.Verb[doArgs]{})
 	l.open = writ.Define[setArgs, setArgs](writ.Capability{ID: "thing.set", Summary: "Set.", Safety: writ.SafetyMutating}, writ.Verb[setArgs]{})
 	return l

@@ -17,7 +17,7 @@ func (r Room) revoke() *writ.Capability {
 			return writ.ReadSet{Docs: []writ.Key{writ.ApprovalKey(a.Approval)}}, nil
 		},
 		Describe: func(c *writ.Call, a *ApprovalRevokeArgs, s writ.Snapshot) (writ.Subject, error) {
-			return describe(op, c, s, a.Approval)
+			return r.describe(op, c, s, a.Approval)
 		},
 		Plan: func(c *writ.Call, args *ApprovalRevokeArgs, s writ.Snapshot, _ writ.Decision) (tx writ.Tx, reply writ.Reply, err error) {
 			a, version, err := load(op, c, s, args.Approval)

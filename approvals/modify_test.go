@@ -386,3 +386,35 @@ func TestTheRequesterReadsTheSuccessor(t *testing.T) {
 		t.Errorf("the successor: %+v", v)
 	}
 }
+
+// What people agree to with other arguments was asked for when the first was: a
+// policy by which approvals last less counts from there, however often they changed
+// it.
+func TestOtherArgumentsDoNotMakeARequestYounger(t *testing.T) {
+	l := newLab(t)
+	planner := l.planner()
+	id := l.asked(planner, leased("all"), need(nil))
+	asked := l.Now
+	l.Advance(50)
+	two := l.instead(l.approver("alice"), id, `{"what":"one"}`)
+	if a := l.approval(two); a.RequestedAt != asked || a.CreatedAt != l.Now {
+		t.Errorf("requested at %d, made at %d, want %d and %d", a.RequestedAt, a.CreatedAt, asked, l.Now)
+	}
+	l.Advance(50)
+	short := func(s int64) writ.Need { return need(func(n *writ.Need) { n.ExpiresS = s }) }
+	late, err := l.settle(planner, leased("one"), writ.Subject{}, short(100))
+	if err != nil || late.met {
+		t.Errorf("as old as it may be: met %v, %v", late.met, err)
+	}
+	l.happens(planner, leased("one"), short(101))
+
+	both := need(func(n *writ.Need) { n.Approvers = 2 })
+	first := l.asked(planner, leased("a"), both)
+	asked = l.Now
+	l.Advance(10)
+	second := l.instead(l.approver("alice"), first, `{"what":"b"}`)
+	l.Advance(10)
+	if a := l.approval(l.instead(l.approver("bob"), second, `{"what":"c"}`)); a.RequestedAt != asked {
+		t.Errorf("after two changes requested at %d, want %d", a.RequestedAt, asked)
+	}
+}

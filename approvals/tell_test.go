@@ -15,7 +15,8 @@ func listening(t *testing.T) *lab {
 	for _, e := range writ.Events() {
 		tell[e] = []writ.EndpointID{"e1"}
 	}
-	l.room = approvals.New(approvals.Config{Waiters: []approvals.Waiter{waiter{l}}, Tell: tell, Bound: l.bound})
+	l.cfg.Tell = tell
+	l.room = approvals.New(l.cfg)
 	return l
 }
 
@@ -120,8 +121,33 @@ func TestWhoeverWantsToKnowIsTold(t *testing.T) {
 		old := l.asked(planner, doArgs{What: "a"}, need(nil))
 		id := l.asked(planner, doArgs{What: "a"}, two)
 		l.wants(old, writ.ApprovalSuperseded)
-		l.tells(old, requested)
+		l.tells(old, with(writ.EventApprovalDecided, writ.ApprovalSuperseded))
 		l.tells(id, requested)
+	})
+	t.Run("superseded after the yes", func(t *testing.T) { // when nobody is asked for it any more
+		l := listening(t)
+		planner := l.planner()
+		old := l.asked(planner, doArgs{What: "a"}, need(nil))
+		l.approves(l.approver("alice"), old)
+		l.asked(planner, doArgs{What: "a"}, two)
+		l.wants(old, writ.ApprovalSuperseded)
+		l.tells(old, with(writ.EventApprovalDecided, writ.ApprovalApproved))
+	})
+	t.Run("other arguments, others are asked", func(t *testing.T) {
+		l := listening(t)
+		old := l.asked(l.planner(), leased("all"), two)
+		id := l.instead(l.approver("alice"), old, `{"what":"one"}`)
+		l.tells(old, with(writ.EventApprovalDecided, writ.ApprovalSuperseded))
+		l.tells(id, requested)
+		l.approves(l.approver("bob"), id)
+		l.tells(id, with(writ.EventApprovalDecided, writ.ApprovalApproved))
+	})
+	t.Run("other arguments, nobody else is asked", func(t *testing.T) {
+		l := listening(t)
+		old := l.asked(l.planner(), leased("all"), need(nil))
+		id := l.instead(l.approver("alice"), old, `{"what":"one"}`)
+		l.tells(old, with(writ.EventApprovalDecided, writ.ApprovalSuperseded))
+		l.tells(id, map[writ.Event]writ.ApprovalState{writ.EventApprovalDecided: writ.ApprovalApproved})
 	})
 	t.Run("more budget, used by being granted", func(t *testing.T) {
 		l := listening(t)
@@ -144,7 +170,8 @@ func TestWhoeverWantsToKnowIsTold(t *testing.T) {
 func TestOnlyWhoWantsToKnowIsTold(t *testing.T) {
 	for name, tell := range map[string]writ.Subscribers{"nobody": nil, "of decisions": {writ.EventApprovalDecided: {"e1", "e2"}}} {
 		l := newLab(t)
-		l.room = approvals.New(approvals.Config{Waiters: []approvals.Waiter{waiter{l}}, Tell: tell, Bound: l.bound})
+		l.cfg.Tell = tell
+		l.room = approvals.New(l.cfg)
 		id := l.asked(l.planner(), doArgs{What: "a"}, need(nil))
 		l.approves(l.approver("alice"), id)
 		for _, e := range []writ.EndpointID{"e1", "e2"} {

@@ -481,3 +481,38 @@ func TestARunWaitsForBudget(t *testing.T) {
 		w.audited()
 	})
 }
+
+// One yes to destructive work for which the budget does not suffice grants once:
+// when others have used what was granted, people are asked again, and the run
+// never uses more than its limit.
+func TestOneApprovalGrantsOnce(t *testing.T) {
+	onAskingHosts(t, func(t *testing.T, w *world) {
+		c := w.riskyCast(t)
+		body := obj{"title": "short", "budget": obj{"steps": 2}}
+		w.alice().approve(c.orc.waits("POST", "/v1/runs", body))
+		c.run = c.orc.ok(201, "POST", "/v1/runs", body).str("run_id")
+		burn, first, second, third := c.burning("burn"), c.enqueue("one", nil), c.enqueue("two", nil), c.enqueue("three", nil)
+		c.builder.complete(c.builder.claim(first))
+		claim := "/v1/tasks/" + burn + "/claim"
+		id := c.builder.waits("POST", claim, nil)
+		w.alice().at(w.last()).approve(id)
+		if steps := w.budget(c.run)["steps"]; steps.Limit != 7 || w.approval(id).str("state") != "approved" {
+			t.Fatalf("after the yes: %+v, %s", steps, w.approval(id))
+		}
+		c.builder.complete(c.builder.claim(second))
+		c.builder.complete(c.builder.claim(third))
+		again := c.builder.waits("POST", claim, nil)
+		if steps := w.budget(c.run)["steps"]; again == id || steps.Limit != 7 || steps.Consumed+steps.Reserved > steps.Limit {
+			t.Fatalf("waits for %s after %s: %+v", again, id, steps)
+		}
+		w.alice().approve(again)
+		c.builder.complete(c.builder.claim(burn))
+		if steps := w.budget(c.run)["steps"]; steps.Limit != 12 || steps.Consumed != 8 {
+			t.Errorf("after it has happened: %+v", steps)
+		}
+		if s := w.approval(again).str("state"); s != "consumed" {
+			t.Errorf("the second approval is %s", s)
+		}
+		w.audited()
+	})
+}

@@ -224,3 +224,24 @@ func TestRolesOverTheWire(t *testing.T) {
 		}
 	})
 }
+
+// A session that somebody's service opened gives him no role, and decides nothing
+// that he asks for.
+func TestRolesAreNotGivenThroughAService(t *testing.T) {
+	onHosts(t, func(t *testing.T, w *world) {
+		w.t, w.op.t = t, t
+		w.op.says("unbind", "*", writ.RoleApprover)
+		opens := func(by caller, body obj) caller {
+			r := by.ok(201, "POST", "/v1/sessions", body)
+			c := caller{t: t, gw: w.gw[0], token: r.str("token"), id: writ.SessionID(r.str("session_id"))}
+			c.ok(200, "POST", "/v1/sessions/"+string(c.id)+"/start", nil)
+			return c
+		}
+		bot := opens(w.op, obj{"principal": "bot", "kind": "service", "role": "operator", "controller": "olga"})
+		carol := opens(bot, obj{"principal": "carol", "kind": "human", "role": "operator"})
+		for _, p := range []string{"olga", "*"} {
+			carol.refused(403, writ.CodeSoD, "POST", "/v1/roles/approver/bind", obj{"principal": p})
+		}
+		carol.ok(200, "POST", "/v1/roles/approver/bind", obj{"principal": "alice"})
+	})
+}

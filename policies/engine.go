@@ -1,9 +1,11 @@
 package policies
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -201,9 +203,42 @@ func (s *snapshot) Decide(ctx context.Context, in writ.PolicyInput) (writ.Decisi
 	return d, nil
 }
 
+// oneQuestion makes denials of findings that ask people different questions: an
+// approval holds one answer, which could not be of every form they want. What was
+// found may be remembered, so a copy says so.
+func oneQuestion(found []writ.Finding) []writ.Finding {
+	var first *writ.Need
+	differ := false
+	for _, f := range found {
+		for _, n := range f.Needs {
+			switch {
+			case n.Kind != writ.ApproveHumanAction:
+			case first == nil:
+				first = &n
+			default: // the names in a schema that was read are in order
+				differ = differ || !bytes.Equal(first.Schema, n.Schema)
+			}
+		}
+	}
+	if !differ {
+		return found
+	}
+	found = slices.Clone(found)
+	for i, f := range found {
+		if slices.ContainsFunc(f.Needs, func(n writ.Need) bool { return n.Kind == writ.ApproveHumanAction }) {
+			f.Effect, f.Code, f.Needs, f.Duties = writ.EffectDeny, string(writ.CodePolicy), nil, writ.Duties{}
+			f.Message = "rules ask people different questions about this call, which can have one answer"
+			found[i] = f
+		}
+	}
+	slices.SortFunc(found, stronger)
+	return found
+}
+
 // conclude makes the decision of what was found: the strongest finding, and
 // unless that denies, all that any of the findings obliges to.
 func conclude(d *writ.Decision, found []writ.Finding) {
+	found = oneQuestion(found)
 	d.Findings, d.Effect = found, writ.EffectAllow
 	if len(found) > 0 {
 		d.Effect = found[0].Effect

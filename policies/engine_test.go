@@ -284,6 +284,62 @@ func TestStrongestFindingWins(t *testing.T) {
 	}
 }
 
+// A call has one answer, so it is asked one question: rules that ask people
+// different ones deny it together, and nothing of what is remembered changes.
+func TestACallAsksOneQuestion(t *testing.T) {
+	asks := func(args string) string {
+		return `"effect": "require_approval", "code": "approval_required", "obligations": [{"type": "approval", "args": {` + args + `}}]`
+	}
+	const number, text = `"kind": "human_action", "response_schema": {"type": "number", "minimum": 1}`, `"kind": "human_action", "response_schema": {"type": "string"}`
+	for name, tc := range map[string]struct {
+		one, two string
+		effect   writ.Effect
+	}{
+		"the same":            {number, `"kind": "human_action", "response_schema": {"minimum": 1, "type": "number"}`, writ.EffectRequireApproval},
+		"the same, of others": {number, number + `, "roles": ["operator"]`, writ.EffectRequireApproval},
+		"any, twice":          {`"kind": "human_action"`, `"kind": "human_action", "approvers": 2`, writ.EffectRequireApproval},
+		"and a yes":           {number, `"kind": "effect"`, writ.EffectRequireApproval},
+		"two":                 {number, text, writ.EffectDeny},
+		"two, of others":      {number, text + `, "roles": ["operator"]`, writ.EffectDeny},
+		"one, and any":        {number, `"kind": "human_action"`, writ.EffectDeny},
+	} {
+		t.Run(name, func(t *testing.T) {
+			f := sources(t)
+			guardPack(f, "first", "task.claim", "require_approval, deny", asks(tc.one), "input.call.capability")
+			guardPack(f, "other", "task.claim", "require_approval, deny", asks(tc.two), "input.call.capability")
+			guardPack(f, "aaa", "task.claim", "require_approval, deny", asks(`"kind": "effect"`), "input.call.capability")
+			e := loadFrom(t, from(f))
+			for range 2 { // the second time what they found is remembered
+				d := decide(t, e, claim())
+				if d.Effect != tc.effect || len(d.Findings) != 3 {
+					t.Fatalf("got %s %v, want %s", d.Effect, d.Rules(), tc.effect)
+				}
+				if again, err := e.Judge(t.Context(), "task.claim", d.Record); err != nil || again.Effect != tc.effect {
+					t.Errorf("judged again: %s, %v", again.Effect, err)
+				}
+				if x, err := e.OfRevision(d.PolicyRevision).Explain(t.Context(), "task.claim", d.Record); err != nil || x.Effect != tc.effect {
+					t.Errorf("explained as %s, %v", x.Effect, err)
+				}
+				if tc.effect != writ.EffectDeny {
+					if len(d.Needs) != 3 {
+						t.Errorf("asks for %v", d.Needs)
+					}
+					continue
+				}
+				if want := []string{"first.rule", "other.rule", "aaa.rule"}; !slices.Equal(d.Rules(), want) || len(d.Needs) > 0 {
+					t.Errorf("got %v, want %v; asks for %v", d.Rules(), want, d.Needs)
+				}
+				if f := d.Findings[0]; f.Code != string(writ.CodePolicy) || !strings.Contains(f.Message, "different questions") {
+					t.Errorf("says %s: %s", f.Code, f.Message)
+				}
+				if d.Findings[2].Effect != writ.EffectRequireApproval {
+					t.Errorf("%+v asks no question", d.Findings[2])
+				}
+			}
+		})
+	}
+}
+
 func TestEvaluationErrors(t *testing.T) {
 	for name, body := range map[string]string{
 		"builtin":  `input.call.capability == "task.claim"; to_number(input.run.id) > 10`,

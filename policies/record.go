@@ -128,7 +128,7 @@ func (s *snapshot) Explain(ctx context.Context, c writ.CapabilityID, record []by
 		held[f.Rule] = true
 	}
 	out := Explanation{Capability: c, PolicyRevision: s.policy, Effect: writ.EffectAllow, Rules: []ExplainedRule{}}
-	if len(found) > 0 {
+	if found = oneQuestion(found); len(found) > 0 {
 		out.Effect = found[0].Effect
 	}
 	for _, p := range r.packs {

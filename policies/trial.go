@@ -54,10 +54,7 @@ func (t *Trial) Decide(ctx context.Context, input ast.Value, timeout time.Durati
 	if err != nil {
 		return out, err
 	}
-	out.Findings, out.Effect = found, writ.EffectAllow
-	if len(found) > 0 {
-		out.Effect = found[0].Effect
-	}
+	conclude(&out, found)
 	return out, nil
 }
 

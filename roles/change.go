@@ -144,13 +144,11 @@ func check(op string, b writ.Bind) error {
 func (st standing) allowed(op string, c writ.Caller, b writ.Bind, after writ.BindingSet) error {
 	role := b.Role
 	bound := func(p writ.PrincipalID) bool { return writ.Bound(st.set, after, p, role) }
-	behind := []writ.PrincipalID{c.Principal, c.Controller}
 	openers := c.Openers
-	if b.Principal == writ.Everybody && len(openers) > 0 { // whoever opened the first session could never open a role again
-		openers = openers[:len(openers)-1]
+	if b.Principal == writ.Everybody { // it is behind every session, so nobody could ever open a role again
+		openers = slices.DeleteFunc(slices.Clone(openers), func(p writ.PrincipalID) bool { return p == writ.MachineOperator })
 	}
-	behind = append(behind, openers...)
-	for _, me := range behind {
+	for _, me := range append([]writ.PrincipalID{c.Principal, c.Controller}, openers...) {
 		if me != "" && bound(me) && !st.bound(me, role) {
 			return writ.Refuse(writ.CodeSoD, op, "the change would give a role to somebody who stands behind this session and does not have it",
 				"another operator, in a session that he neither opened nor answers for, must do it; or a row in roles/policy.csv")

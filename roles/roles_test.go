@@ -241,8 +241,16 @@ func TestNobodyBindsEverybodyForHimself(t *testing.T) {
 	}
 	bob := writ.Caller{Tenant: "default", Principal: "bob", Role: writ.RoleOperator, Controller: "bob", Openers: []writ.PrincipalID{"olga", "operator"}}
 	l := newLab(t, file...)
-	l.refused(writ.CodeSoD, bob, bind("*", writ.RoleApprover), true)
-	bob.Openers = bob.Openers[1:]
+	// Whoever else is behind the session, and wherever in the list: the principal
+	// operator may have opened it in a session that olga opened for it.
+	for _, openers := range [][]writ.PrincipalID{{"olga", "operator"}, {"operator", "olga"}, {"olga"}} {
+		bob.Openers = openers
+		l.refused(writ.CodeSoD, bob, bind("*", writ.RoleApprover), true)
+	}
+	operator := bob
+	operator.Principal, operator.Controller, operator.Openers = "operator", "operator", nil
+	l.refused(writ.CodeSoD, operator, bind("*", writ.RoleApprover), true) // who gains by it himself
+	bob.Openers = []writ.PrincipalID{"operator"}
 	if _, err := l.say(bob, bind("*", writ.RoleApprover), true); err != nil {
 		t.Error(err)
 	}
