@@ -98,7 +98,9 @@ func (s *Store) send(ctx context.Context, sh opened, tx *writ.Tx) ([]any, error)
 		return args
 	}
 	if tx.Call == "" {
-		return sc.once(ctx, s.rdb, sh.prefix, args) // nothing would tell a repetition
+		v, err := sc.once(ctx, s.rdb, sh.prefix, args) // nothing would tell a repetition
+		s.noticed(err)
+		return v, err
 	}
 	return s.run(ctx, sc, sh.prefix, f)
 }

@@ -123,8 +123,8 @@ func (s *Store) connected(ctx context.Context, cn *redis.Conn) error {
 	}); err != nil {
 		return err
 	}
-	if field(repl.Val(), "role") != "master" {
-		return writ.Refuse(writ.CodeStore, "redisstore.Open", "the redis server is a replica", "connect to the master")
+	if err := isMaster(repl.Val()); err != nil {
+		return err
 	}
 	id := field(server.Val(), "run_id") + "/" + field(repl.Val(), "master_replid")
 
@@ -154,6 +154,37 @@ func (s *Store) connected(ctx context.Context, cn *redis.Conn) error {
 		sh.found(before[i], found[i], lasts[i], fences[i])
 	}
 	return nil
+}
+
+// isMaster refuses a server that says it is a replica.
+func isMaster(info string) error {
+	if field(info, "role") != "master" {
+		return writ.Refuse(writ.CodeStore, "redisstore", "the redis server is a replica", "connect to the master")
+	}
+	return nil
+}
+
+// noticed looks at why a command failed: a server that has become a replica
+// refuses writes.
+func (s *Store) noticed(err error) {
+	if redis.IsReadOnlyError(err) {
+		s.demoted()
+	}
+}
+
+// demoted makes no connection outlive the server's time as master: it would go
+// on answering reads with what it had then, while others write elsewhere. No
+// shard is used before a new connection has found a master and opened it there.
+func (s *Store) demoted() {
+	s.conns.drop()
+	l := &s.lives
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.server = ""
+	l.turn++
+	for _, sh := range l.shards {
+		sh.life, sh.asked = "", time.Time{}
+	}
 }
 
 // open returns a shard that was opened on the present life of the server.
