@@ -139,5 +139,6 @@ const (
 	IndexReplicas Index = "v/replicas"          // replicas, score: until when they count as alive
 )
 
-// ReadyOn lists the replicas that hold a bundle compiled, score: since when.
+// ReadyOn lists the replicas that hold a bundle compiled, score 0: each looks
+// itself up by name.
 func ReadyOn(id BundleID) Index { return Index("v/ready/" + string(id)) }

@@ -209,6 +209,27 @@ func TestFromStagedToRolledBack(t *testing.T) {
 	}
 }
 
+// Who is ready is looked up by name, so the index holds one score; members that
+// an earlier version put there with another one get it with the next report.
+func TestReadyHoldsOneScore(t *testing.T) {
+	l := newLab(t)
+	l.beat("r1", "r2", "r3")
+	l.adopt("first", "r1", false)
+	digest := l.gate().Bundle.Digest()
+	index := writ.ReadyOn(l.gate().Bundle)
+	l.SetIndex(index, "r3", l.Now)
+	l.SetIndex(index, "gone", l.Now)
+	l.Advance(1)
+	l.report(digest, "r2", "")
+	l.Advance(1)
+	l.report(digest, "r1", "")
+	all := writ.Range{Index: index, Limit: 10}
+	got := l.Snapshot(writ.ReadSet{Ranges: []writ.Range{all}}).Ranges[all].Members
+	if want := []writ.Member{{Name: "r1"}, {Name: "r2"}, {Name: "r3"}}; !slices.Equal(got, want) {
+		t.Errorf("got %v, want %v", got, want)
+	}
+}
+
 func TestRefusals(t *testing.T) {
 	l := newLab(t)
 	l.adopt("one: rules", "r-1", false)

@@ -132,11 +132,15 @@ func (r Room) report() *writ.Capability {
 			case a.OK && b.Chunks > 0:
 				living := alive(s)
 				for _, m := range s.Ranges[ready(b.ID)].Members {
-					if m.Name != a.Replica && !slices.Contains(living, m.Name) {
+					switch {
+					case m.Name == a.Replica:
+					case !slices.Contains(living, m.Name):
 						tx.Unindex(writ.ReadyOn(b.ID), m.Name)
+					case m.Score != 0: // an earlier version put it there, and none is found among others
+						tx.Index(writ.ReadyOn(b.ID), m.Name, 0)
 					}
 				}
-				tx.Index(writ.ReadyOn(b.ID), a.Replica, s.Now)
+				tx.Index(writ.ReadyOn(b.ID), a.Replica, 0)
 				return tx, reply, nil
 			case a.OK || b.State != writ.BundleStaged:
 				return tx, reply, nil // it is too late for a refusal

@@ -64,10 +64,11 @@ func (d *Door) overload(ctx context.Context, shard writ.Tenant) (*overload, erro
 	if head.Backlog > MaxBacklog {
 		return longBacklog, nil
 	}
-	if head.Backlog == 0 {
+	if head.Backlog <= 1 {
 		return nil, nil
 	}
-	oldest, err := d.cfg.Store.Facts(ctx, shard, head.Trimmed, 1, 0)
+	// The first may be the last the ledger has, which stays there.
+	oldest, err := d.cfg.Store.Facts(ctx, shard, head.Trimmed+1, 1, 0)
 	if err != nil || len(oldest) == 0 {
 		return nil, err
 	}

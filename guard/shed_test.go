@@ -117,6 +117,34 @@ func TestNewWorkIsRefusedWithoutRoom(t *testing.T) {
 	}
 }
 
+// The ledger leaves the last fact it has in the outbox, where it grows old: it
+// does not wait for anything, unlike the one after it.
+func TestWhatTheLedgerHasDoesNotWait(t *testing.T) {
+	w := newWorld(t)
+	alice := w.session("alice")
+	watch := func(when string, want bool) {
+		t.Helper()
+		if err := w.door.Watch(t.Context(), shard); err != nil || w.door.Refusing() != "" != want {
+			t.Fatalf("%s: refusing %q, %v", when, w.door.Refusing(), err)
+		}
+	}
+	head, err := w.store.Head(t.Context(), shard)
+	if err == nil {
+		err = w.store.Trim(t.Context(), shard, head.Seq-1)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.now.Add(2 * guard.MaxWait.Milliseconds())
+	watch("all is in the ledger", false)
+	if _, _, err := w.call(alice, "test.bump", thingArgs{Run: runID(1)}, ""); err != nil {
+		t.Fatal(err)
+	}
+	watch("one is new", false)
+	w.now.Add(guard.MaxWait.Milliseconds() + 1)
+	watch("one has waited", true)
+}
+
 // The sweeper is what looks at the store.
 func TestTheSweeperWatches(t *testing.T) {
 	c := &crowded{}

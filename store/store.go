@@ -120,7 +120,9 @@ func (l *Limit) Error() string {
 }
 
 var (
-	// ErrFenced: the shard is in another epoch than the snapshot.
+	// ErrFenced: the shard is in another epoch than the snapshot, or the store
+	// does not hold the last fact this process knows it to have committed: it
+	// has lost commits, whether or not others were made in their place.
 	ErrFenced = errors.New("the shard has entered another epoch")
 	// ErrFull: the store refuses new work for want of memory or disk; nothing
 	// was changed.

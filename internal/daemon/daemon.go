@@ -219,9 +219,13 @@ func (d *Daemon) openLedger(ctx context.Context) error {
 	d.ledger = l
 	d.onStop(func(context.Context) error { return l.Close() })
 	if r, ok := d.store.(interface {
-		Recover(context.Context, writ.Tenant, int64) error
+		Recover(context.Context, writ.Tenant, int64, writ.ReceiptID) error
 	}); ok {
-		if err := r.Recover(ctx, shard, l.Last()); err != nil {
+		last, _, err := l.Get(l.Last())
+		if err != nil {
+			return fmt.Errorf("ledger: %w", err)
+		}
+		if err := r.Recover(ctx, shard, l.Last(), last.ID); err != nil {
 			return fmt.Errorf("store: %w", err)
 		}
 	}

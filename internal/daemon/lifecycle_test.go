@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -294,6 +295,75 @@ func TestTwoReplicasOnAnEmptyStore(t *testing.T) {
 	}
 	if staged != 1 {
 		t.Errorf("%d folders are staged", staged)
+	}
+}
+
+// A replica that has said it holds a bundle finds that said, in whatever order
+// replicas said so and whenever: nobody says it again and again.
+func TestReadyIsSaidOnce(t *testing.T) {
+	redis := redistest.Start(t)
+	for _, host := range []string{"bolt", redis.URL()} {
+		d, _, _ := start(t, t.TempDir(), func(c *Config) { c.Store = host })
+		gate := gateOf(t, d)
+		index := writ.ReadyOn(gate.Bundle)
+		names := []string{"z9", d.replica, "a0"}
+		for _, name := range []string{"z9", "a0"} {
+			if _, _, err := d.door.System(t.Context(), shard, "policy.beat", bundles.PolicyBeatArgs{Replica: name, Seconds: 600}, nil); err != nil {
+				t.Fatal(err)
+			}
+		}
+		said := func() (found []string, version int64) {
+			var rs writ.ReadSet
+			for _, name := range names {
+				rs.Ranges = append(rs.Ranges, writ.Range{Index: index, From: name, To: name + "\x00", Limit: 1})
+			}
+			s, err := d.store.Read(t.Context(), shard, rs)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, r := range rs.Ranges {
+				for _, m := range s.Ranges[r].Members {
+					found = append(found, m.Name)
+				}
+				version = s.Ranges[r].Version
+			}
+			return found, version
+		}
+		quiet := func(when string) {
+			t.Helper()
+			for end := time.Now().Add(10 * time.Second); ; time.Sleep(50 * time.Millisecond) {
+				found, version := said()
+				if slices.Equal(found, names) {
+					time.Sleep(2500 * time.Millisecond)
+					if _, now := said(); now != version {
+						t.Errorf("%s, %s: it is said again and again", host, when)
+					}
+					return
+				}
+				if time.Now().After(end) {
+					t.Errorf("%s, %s: found %v, want %v", host, when, found, names)
+					return
+				}
+			}
+		}
+		for _, name := range []string{"z9", "a0"} {
+			report := bundles.PolicyReportArgs{Digest: gate.Bundle.Digest(), Replica: name, OK: true}
+			if _, _, err := d.door.System(t.Context(), shard, "policy.report", report, nil); err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(5 * time.Millisecond)
+		}
+		quiet("said one after the other")
+
+		var tx writ.Tx // an earlier version kept since when
+		for i, name := range names {
+			tx.Index(index, name, 1_700_000_000_000+int64(i))
+		}
+		if _, err := d.store.Commit(t.Context(), shard, tx); err != nil {
+			t.Fatal(err)
+		}
+		quiet("kept by an earlier version")
+		stopDaemon(t, d)
 	}
 }
 

@@ -421,6 +421,7 @@ func audit(t *testing.T, d *Daemon, cr *crew) int {
 	total := 0
 	for _, run := range cr.runs {
 		var open, bad int64
+		_, reaps := todo["run "+string(run)] // it has ended, and whoever meets a task of it in a lane drops the entry
 		for _, m := range members(t, d, writ.RunTasks(run)) {
 			total++
 			task, _, ok, err := writ.Get[writ.Task](doc(writ.TaskKey(writ.TaskID(m.Name))), writ.TaskKey(writ.TaskID(m.Name)))
@@ -465,7 +466,7 @@ func audit(t *testing.T, d *Daemon, cr *crew) int {
 				_, waits := ready[m.Name]
 				refused := len(members(t, d, writ.Refusers(task.ID))) > 0
 				blocked := members(t, d, writ.BlockedOn(task.ID))
-				if !inLane[m.Name] && !waits && !refused && len(blocked) == 0 {
+				if !inLane[m.Name] && !waits && !refused && !reaps && len(blocked) == 0 {
 					t.Errorf("task %s is queued and lies nowhere", m.Name)
 				}
 				for _, b := range blocked {

@@ -195,7 +195,7 @@ func (d *Daemon) gauges() {
 	memo := d.engine.Memo()
 	d.telemetry.Counters("policy_memo_total", "Packs asked about a call, by whether what they said of the same before was remembered (hit) or they were evaluated (miss). Packs that are never remembered are not counted.",
 		"result", map[string]func() float64{"hit": count(memo.Hits), "miss": count(memo.Misses)})
-	d.telemetry.Gauge("outbox_facts", "Facts in the store that the ledger has not taken over.", gauge(func(ctx context.Context) (float64, error) {
+	d.telemetry.Gauge("outbox_facts", "Facts in the outbox of the store: those the ledger has not taken over, and the last it has.", gauge(func(ctx context.Context) (float64, error) {
 		head, err := d.store.Head(ctx, shard)
 		return float64(head.Backlog), err
 	}))

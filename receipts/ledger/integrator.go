@@ -37,12 +37,15 @@ var errBehind = errors.New("the store is behind its ledger")
 // Integrator moves a shard's facts from the outbox into the ledger, in order,
 // each exactly once. One round is
 //
-//  1. read    the facts after Ledger.Last
+//  1. read    the facts after Ledger.Last, and the one at Last with them
 //  2. seal    them; the same fact always gives the same receipt
 //  3. append  and sync, as one group
-//  4. trim    the outbox up to what is synced
+//  4. trim    the outbox up to what is synced, but for the last
 //
-// and a crash after any step leaves nothing to repair: after 1 or 2 nothing
+// The last fact stays in the outbox so that each round sees that it stands
+// there still: a store that went back and was written to since is another
+// history, though it may be as long, and is neither appended nor trimmed.
+// A crash after any step leaves nothing to repair: after 1 or 2 nothing
 // happened; within 3 Open cuts the torn end and the facts are read again;
 // after 3 the next start goes on behind Last and trims then.
 //
@@ -169,12 +172,17 @@ func (g *Integrator) Compare(ctx context.Context) error {
 	if len(facts) == 0 || facts[0].Commit.Seq != last {
 		return nil
 	}
-	mine, ok, err := g.ledger.Get(last)
+	return g.fits(op, facts[0])
+}
+
+// fits refuses a fact that is not the ledger's under its sequence.
+func (g *Integrator) fits(op string, f writ.StoredFact) error {
+	mine, ok, err := g.ledger.Get(f.Commit.Seq)
 	if err != nil {
 		return err
 	}
-	if !ok || mine.ID != facts[0].ID || !bytes.Equal(mine.Payload, facts[0].Payload()) {
-		return notReady(op, fmt.Sprintf("store and ledger hold different receipts under sequence %d", last),
+	if !ok || mine.ID != f.ID || !bytes.Equal(mine.Payload, f.Payload()) {
+		return notReady(op, fmt.Sprintf("store and ledger hold different receipts under sequence %d", f.Commit.Seq),
 			"use the ledger that belongs to this store", ErrOrder)
 	}
 	return nil
@@ -232,9 +240,9 @@ var errSeal = errors.New("a fact cannot be sealed")
 func (g *Integrator) Round(ctx context.Context, w time.Duration) (int, error) {
 	const op = "ledger.Integrate"
 	last := g.ledger.Last()
-	facts, err := g.outbox.Facts(ctx, g.shard, last, batch, w) // 1
+	facts, same, err := g.next(ctx, last, w) // 1
 	if err != nil {
-		return 0, writ.Fault(writ.CodeStore, op, err)
+		return 0, err
 	}
 	entries := make([]Entry, 0, len(facts))
 	for i, f := range facts {
@@ -251,12 +259,38 @@ func (g *Integrator) Round(ctx context.Context, w time.Duration) (int, error) {
 		return 0, err
 	}
 	// 4: a trim costs the store a write, so not after every small group.
-	last = g.ledger.Last()
-	if last > g.trimmed && (len(facts) == 0 || last-g.trimmed >= batch || time.Since(g.trimmedAt) >= trimAge) {
-		if err := g.outbox.Trim(ctx, g.shard, last); err != nil {
+	upto := g.ledger.Last() - 1
+	if (same || len(facts) > 0) && upto > g.trimmed && (len(facts) == 0 || upto-g.trimmed >= batch || time.Since(g.trimmedAt) >= trimAge) {
+		if err := g.outbox.Trim(ctx, g.shard, upto); err != nil {
 			return len(facts), writ.Fault(writ.CodeStore, op, err)
 		}
-		g.trimmed, g.trimmedAt = last, time.Now()
+		g.trimmed, g.trimmedAt = upto, time.Now()
 	}
 	return len(facts), nil
+}
+
+// next waits for a fact after last and reads those there are, together with the
+// one at last: same says that it stands there and is the ledger's. Only a store
+// that an earlier version has trimmed does not have it; what it still has
+// follows upon it.
+func (g *Integrator) next(ctx context.Context, last int64, w time.Duration) (facts []writ.StoredFact, same bool, err error) {
+	const op = "ledger.Integrate"
+	if _, err := g.outbox.Facts(ctx, g.shard, last, 1, w); err != nil {
+		return nil, false, writ.Fault(writ.CodeStore, op, err)
+	}
+	n := batch
+	if last >= 0 {
+		n++
+	}
+	facts, err = g.outbox.Facts(ctx, g.shard, max(last, 0)-1, n, 0)
+	if err != nil {
+		return nil, false, writ.Fault(writ.CodeStore, op, err)
+	}
+	if len(facts) == 0 || facts[0].Commit.Seq != last {
+		return facts, false, nil
+	}
+	if err := g.fits(op, facts[0]); err != nil {
+		return nil, false, err
+	}
+	return facts[1:], true, nil
 }

@@ -164,8 +164,8 @@ func TestIntegrator(t *testing.T) {
 				t.Fatalf("lag %d, %v", lag, err)
 			}
 			integrated(t, l, o, total-1)
-			if o.trimmed != total-1 {
-				t.Errorf("an idle integrator has trimmed up to %d, want %d", o.trimmed, total-1)
+			if o.trimmed != total-2 {
+				t.Errorf("an idle integrator has trimmed up to %d, want %d", o.trimmed, total-2)
 			}
 			if err := errors.Join(g.Stop(ctx), g.Stop(ctx)); err != nil {
 				t.Fatal(err)
@@ -241,8 +241,8 @@ func TestCrashPoints(t *testing.T) {
 				}
 			}
 			integrated(t, l, o, batch+3)
-			if o.trimmed != batch+3 {
-				t.Errorf("an idle integrator has trimmed up to %d, want %d", o.trimmed, batch+3)
+			if o.trimmed != batch+2 {
+				t.Errorf("an idle integrator has trimmed up to %d, want %d", o.trimmed, batch+2)
 			}
 		})
 	}
@@ -284,6 +284,68 @@ func TestIntegratorStops(t *testing.T) {
 				t.Error(err)
 			}
 		})
+	}
+}
+
+// A store that went back and was written to since is as long as its ledger, or
+// longer, and is another history: the loop stops for good, and nothing is
+// appended or trimmed. So it is whether facts wait for the ledger or not.
+func TestIntegratorStopsAtAnotherHistory(t *testing.T) {
+	for name, length := range map[string]int64{"as long": 10, "longer": 13} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				l, o := mustOpen(t, t.TempDir(), SegmentBytes), newOutbox()
+				o.commit(10)
+				g := NewIntegrator(shard, l, o, sealer{})
+				if err := g.Start(t.Context()); err != nil {
+					t.Fatal(err)
+				}
+				time.Sleep(aWhile)
+				integrated(t, l, o, 9)
+
+				o.mu.Lock()
+				o.facts, o.trimmed = o.facts[:5], 3
+				for seq := int64(5); seq < length; seq++ {
+					f := factOf(seq)
+					f.ID, f.Commit.Epoch = entryOf(100+seq).ID, "f"
+					o.facts = append(o.facts, f)
+				}
+				o.mu.Unlock()
+				o.commit(0) // moves nothing but the loop
+				time.Sleep(aWhile)
+				if err := g.Err(); !errors.Is(err, ErrOrder) || !g.Stopped() {
+					t.Errorf("got %v, stopped %v, want %v", err, g.Stopped(), ErrOrder)
+				}
+				if err := g.Stop(t.Context()); err != nil {
+					t.Error(err)
+				}
+				if l.Last() != 9 || o.trimmed != 3 {
+					t.Errorf("went on: ledger %d, trimmed %d", l.Last(), o.trimmed)
+				}
+			})
+		})
+	}
+}
+
+// An earlier version trimmed the last fact too: the ledger goes on behind it,
+// and from then on there is one to compare.
+func TestIntegratorGoesOnBehindATrimmedFact(t *testing.T) {
+	l, o := mustOpen(t, t.TempDir(), SegmentBytes), newOutbox()
+	g := NewIntegrator(shard, l, o, sealer{})
+	o.commit(4)
+	if n, err := g.Round(t.Context(), 0); n != 4 || err != nil {
+		t.Fatal(n, err)
+	}
+	o.trimmed = 3
+	for _, n := range []int64{0, 3, 0} {
+		o.commit(n)
+		if got, err := g.Round(t.Context(), 0); int64(got) != n || err != nil {
+			t.Fatalf("%d, %v, want %d", got, err, n)
+		}
+	}
+	integrated(t, l, o, 6)
+	if o.trimmed != 5 {
+		t.Errorf("trimmed up to %d, want 5", o.trimmed)
 	}
 }
 
@@ -386,7 +448,7 @@ func TestArchive(t *testing.T) {
 		total += 300
 		arm()
 		got, err := a.Read(ctx, shard, writ.ArchiveRead{After: total - 301, Limit: 300})
-		if err != nil || len(got) != 300 || got[0].Seq != total-300 || o.trimmed != total-1 {
+		if err != nil || len(got) != 300 || got[0].Seq != total-300 || o.trimmed != total-2 {
 			t.Errorf("%s: a page that was trimmed meanwhile: %d, %v (trimmed %d)", name, len(got), err, o.trimmed)
 		}
 		o.commit(300)
@@ -494,7 +556,7 @@ func TestStartStop(t *testing.T) {
 func TestATrickleIsTrimmed(t *testing.T) {
 	l, o := mustOpen(t, t.TempDir(), SegmentBytes), newOutbox()
 	g := NewIntegrator(shard, l, o, sealer{})
-	for i, want := range []int64{-1, -1, 2, 2} {
+	for i, want := range []int64{-1, -1, 1, 1} {
 		o.commit(1)
 		if i == 2 {
 			g.trimmedAt = g.trimmedAt.Add(-trimAge)

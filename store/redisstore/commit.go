@@ -42,7 +42,6 @@ func (s *Store) Commit(ctx context.Context, t writ.Tenant, tx writ.Tx) (writ.Com
 		if err != nil {
 			return none, err
 		}
-		known := sh.seen.Load()
 		v, err := s.send(ctx, sh, &tx)
 		if err != nil {
 			return none, s.fault(op, err)
@@ -54,10 +53,14 @@ func (s *Store) Commit(ctx context.Context, t writ.Tenant, tx writ.Tx) (writ.Com
 			if r.err != nil {
 				return none, s.fault(op, r.err)
 			}
-			if what == "done" && tx.Fact != nil && c.Seq <= known {
-				return none, s.fault(op, s.fenced(sh.shard, c.Seq, known))
+			if what == "done" && tx.Fact != nil && c.Seq <= sh.known.seq {
+				return none, s.fault(op, s.fenced(sh.shard, c.Seq, sh.known.seq))
 			}
-			sh.saw(c.Seq)
+			m := mark{seq: c.Seq}
+			if what == "done" && tx.Fact != nil { // the first time it may have had another id
+				m.id = tx.Fact.ID
+			}
+			s.lives.acknowledged(sh, m)
 			return c, nil
 		case "guard":
 			i, member := r.int(), r.str()
@@ -95,7 +98,9 @@ func (s *Store) send(ctx context.Context, sh opened, tx *writ.Tx) ([]any, error)
 		return args
 	}
 	if tx.Call == "" {
-		return sc.once(ctx, s.rdb, sh.prefix, args) // nothing would tell a repetition
+		v, err := sc.once(ctx, s.rdb, sh.prefix, args) // nothing would tell a repetition
+		s.noticed(err)
+		return v, err
 	}
 	return s.run(ctx, sc, sh.prefix, f)
 }

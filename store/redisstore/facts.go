@@ -61,8 +61,10 @@ func (s *Store) Facts(ctx context.Context, t writ.Tenant, after int64, n int, wa
 			}
 			facts = append(facts, f)
 		}
-		sh.saw(facts[len(facts)-1].Commit.Seq)
-		return facts, nil
+		end := facts[len(facts)-1]
+		if s.lives.saw(sh, mark{end.Commit.Seq, end.ID}) {
+			return facts, nil
+		}
 	}
 }
 
@@ -105,47 +107,57 @@ const trimStep = 5000
 // Trim implements store.Store.
 func (s *Store) Trim(ctx context.Context, t writ.Tenant, upto int64) error {
 	const op = "redisstore.Trim"
-	sh, err := s.shardOf(ctx, op, t)
-	if err != nil {
-		return err
-	}
-	for {
-		v, err := s.run(ctx, trimScript, sh.prefix, func(int) []any { return []any{clamp(upto), trimStep} })
+	unopened := 0
+	for unopened < reopenings {
+		sh, err := s.shardOf(ctx, op, t)
+		if err != nil {
+			return err
+		}
+		v, err := s.run(ctx, trimScript, sh.prefix, func(int) []any { return []any{clamp(upto), trimStep, sh.life} })
 		if err != nil {
 			return s.fault(op, err)
 		}
 		r := reply{list: v}
-		if more := r.int(); more == 0 || r.err != nil {
+		switch more := r.int(); {
+		case more == 0 || r.err != nil:
 			return s.fault(op, r.err)
+		case more < 0:
+			s.forget(sh.shard) // the server has begun another life: open it again, or be fenced
+			unopened++
 		}
 	}
+	return s.fault(op, errUnstable)
 }
 
 // Head implements store.Store.
 func (s *Store) Head(ctx context.Context, t writ.Tenant) (store.Head, error) {
 	const op = "redisstore.Head"
-	sh, err := s.shardOf(ctx, op, t)
-	if err != nil {
-		return store.Head{}, err
+	for range reopenings {
+		sh, err := s.shardOf(ctx, op, t)
+		if err != nil {
+			return store.Head{}, err
+		}
+		var fields []any
+		err = s.retry(ctx, func(int) (err error) {
+			fields, err = s.rdb.HMGet(ctx, sh.prefix+":h", "epoch", "seq", "trimmed", "at", "last").Result()
+			return err
+		})
+		if err != nil {
+			return store.Head{}, s.fault(op, err)
+		}
+		r := reply{list: fields}
+		h := store.Head{Epoch: r.str(), Seq: r.int(), Trimmed: r.int(), At: r.int()}
+		h.Backlog = h.Seq - h.Trimmed
+		last := r.str()
+		if h.Epoch == "" { // emptied under our feet
+			h.Seq, r.err = -1, errUnstable
+		}
+		if h.Seq < sh.known.seq {
+			r.err = s.fenced(sh.shard, h.Seq, sh.known.seq)
+		}
+		if r.err != nil || s.lives.saw(sh, markAt(h.Seq, last)) {
+			return h, s.fault(op, r.err)
+		}
 	}
-	known := sh.seen.Load()
-	var fields []any
-	err = s.retry(ctx, func(int) (err error) {
-		fields, err = s.rdb.HMGet(ctx, sh.prefix+":h", "epoch", "seq", "trimmed", "at").Result()
-		return err
-	})
-	if err != nil {
-		return store.Head{}, s.fault(op, err)
-	}
-	r := reply{list: fields}
-	h := store.Head{Epoch: r.str(), Seq: r.int(), Trimmed: r.int(), At: r.int()}
-	h.Backlog = h.Seq - h.Trimmed
-	if h.Epoch == "" { // emptied under our feet
-		h.Seq, r.err = -1, errUnstable
-	}
-	if h.Seq < known {
-		r.err = s.fenced(sh.shard, h.Seq, known)
-	}
-	sh.saw(h.Seq)
-	return h, s.fault(op, r.err)
+	return store.Head{}, s.fault(op, errUnstable)
 }

@@ -36,7 +36,7 @@ func (s *Store) info(ctx context.Context) (string, error) {
 	err := s.retry(ctx, func(int) error {
 		all.Reset()
 		cmds, err := s.rdb.Pipelined(ctx, func(p redis.Pipeliner) error {
-			for _, section := range []string{"server", "memory", "persistence"} {
+			for _, section := range []string{"server", "memory", "persistence", "replication"} {
 				p.Info(ctx, section)
 			}
 			return nil
@@ -46,10 +46,18 @@ func (s *Store) info(ctx context.Context) (string, error) {
 		}
 		return err
 	})
-	return all.String(), err
+	if err != nil {
+		return "", err
+	}
+	if err := isMaster(all.String()); err != nil {
+		s.demoted() // it was one when the connection was made
+		return "", err
+	}
+	return all.String(), nil
 }
 
-// Info implements store.Store. Durability is "committed" only when the server
+// Info implements store.Store. It is asked for regularly, and notices a server
+// that is no longer the master also when nothing is written. Durability is "committed" only when the server
 // says that it syncs every command before it answers.
 func (s *Store) Info(ctx context.Context) (store.Info, error) {
 	const op = "redisstore.Info"

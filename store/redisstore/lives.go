@@ -9,7 +9,6 @@ import (
 	"strconv"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -22,7 +21,8 @@ import (
 // that restarts or is replaced may have lost commits; only its run id and
 // replication id tell. Every new connection is asked for them before it is
 // used (connections do not outlive their server), so no command reaches
-// another life before each shard was opened on it.
+// another life before each shard was opened on it. A shard is open only on the
+// history this process knows: one that is as long is not therefore the same.
 type lives struct {
 	connecting sync.Mutex // one new connection at a time asks and opens
 
@@ -35,24 +35,34 @@ type lives struct {
 // shard is what this process knows of one shard.
 type shard struct {
 	tenant writ.Tenant
-	prefix string       // of its keys
-	seen   atomic.Int64 // highest sequence seen committed, -1 for none
+	prefix string // of its keys
 
 	// Guarded by lives.mu.
+	known mark   // the last fact known to be committed
 	life  string // of the server it was opened on, "" when it must be opened
 	fence error  // why it must not be used, as of asked
 	asked time.Time
 }
 
-// opened is a shard that may be used. Its commits carry the life, so that one
-// on its way over a restart does not run on a server that has lost something.
+// mark is a fact by which a history is told from another one.
+type mark struct {
+	seq int64          // -1 for none
+	id  writ.ReceiptID // "" when only the sequence is known
+}
+
+// opened is a shard that may be used. Its commits and trims carry the life, so
+// that one on its way over a restart does not run on a server that has lost
+// something.
 type opened struct {
 	*shard
-	life string
+	life  string
+	known mark // when it was taken
 }
 
 // fenceFor is how long a fence is believed before the server is asked again:
-// an operator may have restored what was lost.
+// an operator may have restored what was lost. It is lifted only when the fact
+// that is known stands there again: others may have written the store on past
+// what it has lost.
 const fenceFor = time.Second
 
 // reopenings of a shard that one call puts up with.
@@ -60,14 +70,45 @@ const reopenings = 8
 
 var errUnstable = errors.New("the redis server does not stay the same")
 
-// saw notes that a sequence is committed.
-func (sh *shard) saw(seq int64) {
-	for {
-		old := sh.seen.Load()
-		if seq <= old || sh.seen.CompareAndSwap(old, seq) {
-			return
-		}
+// learn notes that a fact is committed. lives.mu is held.
+func (sh *shard) learn(m mark) {
+	if m.seq > sh.known.seq || m.seq == sh.known.seq && sh.known.id == "" {
+		sh.known = m
 	}
+}
+
+// saw notes a fact that was read since the shard was opened, and says whether
+// it is open there still. If not, what was read may be of another history.
+func (l *lives) saw(sh opened, m mark) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if sh.shard.life != sh.life || sh.fence != nil {
+		return false
+	}
+	sh.learn(m)
+	return true
+}
+
+// acknowledged notes a fact of this process, which counts whatever became of
+// the server since: then the shard is opened again, with this fact known.
+func (l *lives) acknowledged(sh opened, m mark) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	sh.learn(m)
+	if sh.shard.life != sh.life {
+		sh.shard.life = ""
+	}
+}
+
+// found notes what came of opening a shard as it was known then. lives.mu is
+// held.
+func (sh *shard) found(then shard, life string, last mark, err error) {
+	if err == nil && sh.known != then.known && (sh.life != life || sh.fence != nil) {
+		sh.life, sh.asked = "", time.Time{} // a fact was acknowledged meanwhile, and must stand there too
+		return
+	}
+	sh.life, sh.fence, sh.asked = life, err, time.Now()
+	sh.learn(last)
 }
 
 // connected is called with every new connection before its first use.
@@ -82,37 +123,68 @@ func (s *Store) connected(ctx context.Context, cn *redis.Conn) error {
 	}); err != nil {
 		return err
 	}
-	if field(repl.Val(), "role") != "master" {
-		return writ.Refuse(writ.CodeStore, "redisstore.Open", "the redis server is a replica", "connect to the master")
+	if err := isMaster(repl.Val()); err != nil {
+		return err
 	}
 	id := field(server.Val(), "run_id") + "/" + field(repl.Val(), "master_replid")
 
 	l.mu.Lock()
 	same := l.server == id
-	known := make([]*shard, 0, len(l.shards))
+	shards, before := make([]*shard, 0, len(l.shards)), make([]shard, 0, len(l.shards))
 	for _, sh := range l.shards {
-		known = append(known, sh)
+		shards, before = append(shards, sh), append(before, *sh)
 	}
 	l.mu.Unlock()
 	if same {
 		return nil
 	}
-	found, fences := make([]string, len(known)), make([]error, len(known))
-	for i, sh := range known {
-		life, _, err := openOn(ctx, cn, sh, sh.seen.Load())
+	found, lasts, fences := make([]string, len(shards)), make([]mark, len(shards)), make([]error, len(shards))
+	for i, b := range before {
+		life, last, err := openOn(ctx, cn, b)
 		if err != nil && transient(err) {
 			return err
 		}
-		found[i], fences[i] = life, err // one shard's trouble is not the others'
+		found[i], lasts[i], fences[i] = life, last, err // one shard's trouble is not the others'
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.server = id
 	l.turn++
-	for i, sh := range known {
-		sh.life, sh.fence, sh.asked = found[i], fences[i], time.Now()
+	for i, sh := range shards {
+		sh.found(before[i], found[i], lasts[i], fences[i])
 	}
 	return nil
+}
+
+// isMaster refuses a server that says it is a replica.
+func isMaster(info string) error {
+	if field(info, "role") != "master" {
+		return writ.Refuse(writ.CodeStore, "redisstore", "the redis server is a replica", "connect to the master")
+	}
+	return nil
+}
+
+// noticed looks at why a command failed: a server that has become a replica
+// refuses writes.
+func (s *Store) noticed(err error) {
+	if redis.IsReadOnlyError(err) {
+		s.demoted()
+	}
+}
+
+// demoted makes no connection outlive the server's time as master: it would go
+// on answering reads with what it had then, while others write elsewhere. No
+// shard is used before a new connection has found a master and opened it there.
+func (s *Store) demoted() {
+	s.conns.drop()
+	l := &s.lives
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.server = ""
+	l.turn++
+	for _, sh := range l.shards {
+		sh.life, sh.asked = "", time.Time{}
+	}
 }
 
 // open returns a shard that was opened on the present life of the server.
@@ -121,22 +193,21 @@ func (l *lives) open(ctx context.Context, s *Store, t writ.Tenant) (opened, erro
 		l.mu.Lock()
 		sh := l.shards[t]
 		if sh == nil {
-			sh = &shard{tenant: t, prefix: s.shardPrefix(t)}
-			sh.seen.Store(-1)
+			sh = &shard{tenant: t, prefix: s.shardPrefix(t), known: mark{seq: -1}}
 			l.shards[t] = sh
 		}
-		life, fence, turn := sh.life, sh.fence, l.turn
-		stale := time.Since(sh.asked) > fenceFor
+		now, turn := *sh, l.turn
 		l.mu.Unlock()
-		if fence != nil && !stale {
-			return opened{sh, ""}, fence
+		if now.fence != nil && time.Since(now.asked) <= fenceFor {
+			return opened{sh, "", now.known}, now.fence
 		}
-		if fence == nil && life != "" {
-			return opened{sh, life}, nil
+		if now.fence == nil && now.life != "" {
+			return opened{sh, now.life, now.known}, nil
 		}
-		seq, known := int64(-1), sh.seen.Load()
+		var life string
+		var last mark
 		err := s.retry(ctx, func(int) (err error) {
-			life, seq, err = openOn(ctx, s.rdb, sh, known)
+			life, last, err = openOn(ctx, s.rdb, now)
 			return err
 		})
 		if err != nil && !errors.Is(err, store.ErrFenced) {
@@ -145,61 +216,86 @@ func (l *lives) open(ctx context.Context, s *Store, t writ.Tenant) (opened, erro
 		l.mu.Lock()
 		// When the server began another life meanwhile, that opening counts.
 		if l.turn == turn {
-			sh.life, sh.fence, sh.asked = life, err, time.Now()
-			sh.saw(seq)
+			sh.found(now, life, last, err)
 		}
 		l.mu.Unlock()
 	}
 	return opened{}, errUnstable
 }
 
-// openOn runs open.lua and returns the server's life and the shard's last
-// sequence. It fails with store.ErrFenced when that is below known.
-func openOn(ctx context.Context, c scripter, sh *shard, known int64) (life string, seq int64, err error) {
+// openOn runs open.lua and returns the server's life and the shard's last fact.
+// It fails with store.ErrFenced when the shard ends before the fact that is
+// known, or has another one in its place; and, when the shard is fenced, unless
+// that very fact stands there.
+func openOn(ctx context.Context, c scripter, sh shard) (life string, last mark, err error) {
+	last.seq = -1
 	var fresh [8]byte
 	_, _ = rand.Read(fresh[:]) // never fails
-	v, err := openScript.once(ctx, c, sh.prefix, []any{known, hex.EncodeToString(fresh[:])})
+	prove := ""
+	if sh.fence != nil {
+		prove = "1"
+	}
+	v, err := openScript.once(ctx, c, sh.prefix, []any{sh.known.seq, hex.EncodeToString(fresh[:]), string(sh.known.id), prove})
 	if err != nil {
-		return "", -1, err
+		return "", last, err
 	}
 	r := reply{list: v}
-	what, life, _, seq := r.str(), r.str(), r.str(), r.int()
-	if r.err != nil {
-		return "", -1, r.err
+	what, life, _, seq, id := r.str(), r.str(), r.str(), r.int(), r.str()
+	switch {
+	case r.err != nil:
+		return "", last, r.err
+	case what == "behind":
+		return life, last, lost(sh.tenant, seq, sh.known.seq)
+	case what != "ok":
+		return life, last, other(sh.tenant, sh.known)
 	}
-	if what != "ok" {
-		return life, -1, lost(sh, seq, known)
+	return life, mark{seq, writ.ReceiptID(id)}, nil
+}
+
+// markAt reads the last fact as the head of a shard names it: "<seq> <id>". A
+// writer of an earlier version leaves it as it was.
+func markAt(seq int64, last string) mark {
+	if n, id, ok := strings.Cut(last, " "); ok && n == strconv.FormatInt(seq, 10) {
+		return mark{seq, writ.ReceiptID(id)}
 	}
-	return life, seq, nil
+	return mark{seq: seq}
 }
 
 // fenced marks a shard that answered with less than was known.
 func (s *Store) fenced(sh *shard, seq, known int64) error {
-	err := lost(sh, seq, known)
+	err := lost(sh.tenant, seq, known)
 	s.lives.mu.Lock()
 	sh.fence, sh.asked = err, time.Now()
 	s.lives.mu.Unlock()
 	return err
 }
 
-// forget makes the next use of a shard open it again.
+// forget makes the next use of a shard open it again, and ask again why it is
+// fenced if it is.
 func (s *Store) forget(sh *shard) {
 	s.lives.mu.Lock()
-	sh.life, sh.fence = "", nil
+	sh.life, sh.asked = "", time.Time{}
 	s.lives.mu.Unlock()
 }
 
-// Recover compares the shard with the ledger when a gateway starts: ledgerSeq
-// is the highest sequence the ledger holds, -1 for none. It refuses, and the
-// shard stays refused, when the store is behind: sequences would be given out
-// a second time. Once the store is restored, Recover lifts the refusal.
-func (s *Store) Recover(ctx context.Context, t writ.Tenant, ledgerSeq int64) error {
+// Recover compares the shard with the ledger when a gateway starts: seq and id
+// are of the last receipt the ledger holds, -1 and "" for none. It refuses, and
+// the shard stays refused, when the store is behind, since sequences would be
+// given out a second time, or holds another fact there. Once the store is
+// restored, Recover lifts the refusal.
+func (s *Store) Recover(ctx context.Context, t writ.Tenant, seq int64, id writ.ReceiptID) error {
 	const op = "redisstore.Recover"
 	sh, err := s.shardOf(ctx, op, t)
 	if err != nil && !errors.Is(err, store.ErrFenced) {
 		return err
 	}
-	sh.saw(ledgerSeq)
+	s.lives.mu.Lock()
+	if ledger := (mark{seq, id}); sh.fence != nil {
+		sh.learn(ledger)
+	} else if seq >= 0 {
+		sh.shard.known = ledger // what stands there now says nothing of what the ledger has
+	}
+	s.lives.mu.Unlock()
 	s.forget(sh.shard)
 	_, err = s.shardOf(ctx, op, t)
 	return err
@@ -207,12 +303,23 @@ func (s *Store) Recover(ctx context.Context, t writ.Tenant, ledgerSeq int64) err
 
 // lost is the error of a shard that is behind what was acknowledged. It is
 // fenced until an operator acts.
-func lost(sh *shard, seq, known int64) error {
+func lost(t writ.Tenant, seq, known int64) error {
 	return &writ.Error{
 		Code: writ.CodeStore, Op: "redisstore",
 		Msg:  "the store has lost acknowledged commits; the shard is fenced",
 		Hint: "stop the redis server, restore its newest append-only file and start it again",
-		Err:  fmt.Errorf("%w: shard %s ends at sequence %d, %d was acknowledged", store.ErrFenced, sh.tenant, seq, known),
+		Err:  fmt.Errorf("%w: shard %s ends at sequence %d, %d was acknowledged", store.ErrFenced, t, seq, known),
+	}
+}
+
+// other is the error of a shard that has lost acknowledged commits and was
+// written to since.
+func other(t writ.Tenant, known mark) error {
+	return &writ.Error{
+		Code: writ.CodeStore, Op: "redisstore",
+		Msg:  "the store has lost acknowledged commits and others were written in their place; the shard is fenced",
+		Hint: "stop all gateways and the redis server, restore its newest append-only file and start them again",
+		Err:  fmt.Errorf("%w: shard %s does not hold %s at sequence %d, which was acknowledged", store.ErrFenced, t, known.id, known.seq),
 	}
 }
 

@@ -66,7 +66,7 @@ func TestMaxMemory(t *testing.T) {
 		t.Errorf("mandate when full: %+v, %v", c, err)
 	}
 	fresh := open(t, srv)
-	if err := fresh.Recover(t.Context(), shard, stored); err != nil {
+	if err := fresh.Recover(t.Context(), shard, stored, ""); err != nil {
 		t.Errorf("Recover when full: %v", err)
 	}
 	if err := s.Trim(t.Context(), shard, stored-1); err != nil {

@@ -19,26 +19,26 @@ func (s *Store) Read(ctx context.Context, t writ.Tenant, rs writ.ReadSet) (writ.
 		if err != nil {
 			return writ.Snapshot{}, err
 		}
-		known := sh.seen.Load()
 		v, err := s.run(ctx, readScript, sh.prefix, func(int) []any { return args })
 		if err != nil {
 			return writ.Snapshot{}, s.fault(op, err)
 		}
 		r := reply{list: v}
 		snap := writ.Snapshot{Now: r.int(), Epoch: r.str()}
-		seq := r.int()
+		seq, last := r.int(), r.str()
 		if snap.Epoch == "" {
 			s.forget(sh.shard) // emptied under our feet: open it again, or be fenced
 			continue
 		}
-		if seq < known {
-			return writ.Snapshot{}, s.fault(op, s.fenced(sh.shard, seq, known))
+		if seq < sh.known.seq {
+			return writ.Snapshot{}, s.fault(op, s.fenced(sh.shard, seq, sh.known.seq))
 		}
 		if err := decodeRead(&r, rs, &snap); err != nil {
 			return writ.Snapshot{}, s.fault(op, err)
 		}
-		sh.saw(seq)
-		return snap, nil
+		if s.lives.saw(sh, markAt(seq, last)) {
+			return snap, nil
+		}
 	}
 	return writ.Snapshot{}, s.fault(op, errUnstable)
 }

@@ -56,6 +56,7 @@ type Store struct {
 	prefix string
 	rdb    *redis.Client // short commands
 	wait   *redis.Client // blocking reads, on connections of their own
+	conns  conns         // of both
 
 	lives lives // which life of the server the shards were opened on
 
@@ -92,6 +93,7 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 	s.lives.shards = map[writ.Tenant]*shard{}
 	s.closed, s.closing = context.WithCancel(context.Background())
 	ro.OnConnect = s.connected
+	ro.Dialer = s.conns.dial(ro.NewDialer())
 	s.rdb = redis.NewClient(ro)
 	bo := *ro
 	bo.PoolSize, bo.MaxIdleConns = 256, 8

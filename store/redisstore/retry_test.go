@@ -84,6 +84,9 @@ func (p *lossy) pipe(c net.Conn, to string, wg *sync.WaitGroup) {
 	for {
 		n, err := s.Read(buf)
 		if err != nil {
+			if held.Load() {
+				<-p.release // the client waits on a server that is gone
+			}
 			return
 		}
 		if held.Load() {

@@ -94,6 +94,7 @@ func (s *Store) run(ctx context.Context, sc script, prefix string, args func(try
 func (s *Store) retry(ctx context.Context, f func(try int) error) error {
 	for try := 0; ; try++ {
 		err := f(try)
+		s.noticed(err)
 		if err == nil || try == tries-1 || !transient(err) || ctx.Err() != nil {
 			return err
 		}

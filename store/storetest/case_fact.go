@@ -141,6 +141,19 @@ var factCases = []testCase{
 			f.Fatalf("got %+v", got)
 		}
 	}},
+	{name: "facts/the last one that is kept is read with those after it", run: func(f *fixture) {
+		for range 5 {
+			f.do(func(*writ.Tx) {})
+		}
+		f.trim(2)
+		for after := int64(-1); after < 4; after++ { // at or before what was trimmed: what is left
+			want := max(after, 2) + 1
+			got := f.facts(after, 10)
+			if int64(len(got)) != 5-want || got[0].Commit.Seq != want {
+				f.Fatalf("after %d: got %d facts, want those from %d on", after, len(got), want)
+			}
+		}
+	}},
 	{name: "facts/trimming past the end waits for nothing", run: func(f *fixture) {
 		f.trim(5)
 		f.do(func(*writ.Tx) {})

@@ -7,6 +7,7 @@
 -- KEYS[1]  prefix of the shard, with its hash tag: every key below is built
 --          from it and from names the caller has checked
 --   :h           head: epoch seq at trimmed n (last entry) w (last wake) c (index version) server
+--                and last, "<seq> <id>" of the last fact
 --   :o           outbox: stream of facts, id "<seq+1>-0"
 --   :d:<name>    document: hash v (version) b (body) t (set when it expires)
 --   :c:<entity>  counters of an entity: hash, fields of value 0 are absent
@@ -24,7 +25,7 @@
 -- ARGV[6]  the server as open.lua named it to the caller
 -- ARGV[7]  number of fact arguments: 0, or 2 for the counter that numbers the
 --          fact's series (entity and field, '' for none) and then the pairs to
---          store. They follow here. Then the guards and the operations, each
+--          store, the id first. They follow here. Then the guards and the operations, each
 --          with as many arguments as WIDTH says:
 --   expect name version | own name version: the same, and it is written below |
 --   range name version | free index from to except |
@@ -294,6 +295,7 @@ end
 
 local last, when = int(seq), int(at)
 redis_call('HSET', HEAD, 'seq', last, 'at', when, 'n', int(entries), 'w', int(wakes), 'c', int(changes))
+if facts > 0 then redis_call('HSET', HEAD, 'last', last .. ' ' .. ARGV[11]) end
 local mine, nth = facts > 0 and last or '-1', int(series)
 if call ~= '' then
   redis_call('SET', P .. ':x:' .. call, mine .. ' ' .. nth .. ' ' .. when .. ' ' .. epoch, 'PX', '600000')

@@ -6,10 +6,14 @@
 -- KEYS[1]  prefix of the shard (keys: see commit.lua)
 -- ARGV[1]  the highest sequence the caller knows to be committed, -1 for none
 -- ARGV[2]  16 random hex digits for a new epoch
+-- ARGV[3]  the id of the fact with that sequence, '' when the caller has none
+-- ARGV[4]  '1' when that fact must stand there; else it may be trimmed
 --
--- Returns  {'ok', server, epoch, seq}
---          {'behind', server, epoch or '', seq}  the shard has lost commits the
---          caller knows of; nobody can commit before opening it on this life
+-- Returns  {'ok', server, epoch, seq, id of the last fact or ''}
+--          {'behind', server, epoch or '', seq, ''}  the shard has lost commits
+--          the caller knows of; nobody can commit before opening it on this life
+--          {'other', server, epoch or '', seq, ''}  the same, and other commits
+--          were made in their place
 -- Fails    when a key has another type than it must, or the outbox and the
 --          head disagree.
 local P = KEYS[1]
@@ -36,10 +40,28 @@ if redis.call('EXISTS', P .. ':o') == 1 then
 end
 if last ~= seq then return redis.error_reply('CORRUPT the outbox ends elsewhere than the head says') end
 
-if seq < tonumber(ARGV[1]) then
+-- The id of a fact, '' when it is not in the outbox.
+local function id_of(n)
+  local at = string.format('%.0f-0', n + 1)
+  local got = redis.call('XRANGE', P .. ':o', at, at)[1]
+  for i = 1, got and #got[2] or 0, 2 do
+    if got[2][i] == 'i' then return got[2][i + 1] end
+  end
+  return ''
+end
+
+local function refuse(why)
   -- Commits on their way from before this life must not change what is left.
   if epoch and head[3] ~= server then redis.call('HSET', HEAD, 'server', '') end
-  return {'behind', server, epoch or '', string.format('%.0f', seq)}
+  return {why, server, epoch or '', string.format('%.0f', seq), ''}
+end
+
+local known, id = tonumber(ARGV[1]), ARGV[3]
+if seq < known then return refuse('behind') end
+if known >= 0 then
+  local there = id_of(known)
+  if ARGV[4] == '1' and (id == '' or there == '') then return refuse('other') end
+  if id ~= '' and there ~= '' and there ~= id then return refuse('other') end
 end
 if not epoch then
   epoch = '1.' .. ARGV[2]
@@ -49,4 +71,4 @@ elseif head[3] ~= server then
   epoch = string.format('%.0f', tonumber(string.match(epoch, '^%d+')) + 1) .. '.' .. ARGV[2]
   redis.call('HSET', HEAD, 'epoch', epoch, 'server', server)
 end
-return {'ok', server, epoch, string.format('%.0f', seq)}
+return {'ok', server, epoch, string.format('%.0f', seq), id_of(seq)}

@@ -8,7 +8,7 @@
 --          'lex', lower and upper bound as ZRANGEBYSCORE or ZRANGEBYLEX write
 --          them, limit, 'asc' or 'desc', '1' when the index is versioned
 --
--- Returns  {now, epoch, seq, documents, counters, ranges}; epoch is absent
+-- Returns  {now, epoch, seq, last, documents, counters, ranges}; epoch is absent
 --          (nil) when the shard has no head yet. A document is {version, body},
 --          a counter its value, a range {version, member, score, member, …}:
 --          absent ones are nil, nil and {nil}.
@@ -19,7 +19,7 @@ local function next_()
 end
 
 local time = redis.call('TIME')
-local head = redis.call('HMGET', P .. ':h', 'epoch', 'seq', 'at')
+local head = redis.call('HMGET', P .. ':h', 'epoch', 'seq', 'at', 'last')
 local now = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
 now = math.max(now, tonumber(head[3] or '0')) -- never before an earlier commit
 
@@ -59,4 +59,4 @@ for i = 1, tonumber(next_()) do
   ranges[i] = found
 end
 
-return {string.format('%.0f', now), head[1], head[2], docs, counters, ranges}
+return {string.format('%.0f', now), head[1], head[2], head[4], docs, counters, ranges}
