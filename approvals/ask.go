@@ -113,6 +113,9 @@ func (r Room) Reads(c *writ.Call, k *writ.Capability, s writ.Snapshot, sub writ.
 	rs := writ.ReadSet{
 		Docs: []writ.Key{writ.ApprovalKey(a.ID)}, Counters: []writ.Counter{writ.ApprovalsAsked(a.Requester.Principal)},
 	}
+	if a.Run != "" {
+		rs.Ranges = append(rs.Ranges, writ.PartSeen(c.Caller, a.Run))
+	}
 	for _, ask := range asks {
 		key, err := readLast(&rs, s, ask.Request())
 		if err != nil {
@@ -244,6 +247,7 @@ func (r Room) Settle(c *writ.Call, k *writ.Capability, s writ.Snapshot, sub writ
 			}
 		}
 	}
+	tx.TakePart(s, a.Run, writ.PartRequested, c.Caller, nil) // who asks for something in a run does not judge it
 	if err = r.open(c, s, &tx, &a); err != nil {
 		return tx, reply, false, err
 	}

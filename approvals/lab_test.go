@@ -152,6 +152,7 @@ func (l *lab) settle(by writ.Caller, args argsOf, sub writ.Subject, needs ...wri
 		more := l.Snapshot(want)
 		maps.Copy(s.Docs, more.Docs)
 		maps.Copy(s.Counters, more.Counters)
+		maps.Copy(s.Ranges, more.Ranges)
 	}
 	tx, reply, met, err := l.room.Settle(call, verb, s, sub, d, func(v writ.Vote) bool { return l.bound(v.Principal, v.Role, "") })
 	if err != nil {

@@ -91,3 +91,23 @@ func TestUsersAndVotersAreNotOfOneHand(t *testing.T) {
 		})
 	}
 }
+
+// Who asks for something in a run has a part in it, and does not judge it.
+func TestWhoAsksHasAPart(t *testing.T) {
+	l := newLab(t)
+	run := l.World.Run("planner", 10)
+	sub := writ.Subject{Run: &writ.RunFacts{ID: run.ID, State: run.State}}
+	worker := l.Open(writ.RoleExecutor, "worker", "builder")
+	if _, err := l.about(worker, doArgs{What: "a"}, sub, need(nil)); err != nil {
+		t.Fatal(err)
+	}
+	duty := func(c writ.Caller) writ.DutyFacts {
+		return *writ.DutyIn(l.Snapshot(writ.ReadSet{Ranges: writ.DutyReads(run.ID, c, nil)}), run.ID, c, nil)
+	}
+	if d := duty(worker); d != (writ.DutyFacts{Requested: true}) {
+		t.Errorf("got %+v", d)
+	}
+	if d := duty(l.Open(writ.RoleVerifier, "judge", "")); !d.Independent() {
+		t.Errorf("got %+v", d)
+	}
+}

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"time"
+
+	"github.com/writ-gateway/writ/client"
 )
 
 // turn is one subject's turn: the processor time per request of the server
@@ -28,6 +30,7 @@ func (b *bench) path(ctx context.Context) error {
 	}
 	n := b.pick(5000, 1000)
 	var subjects []func() (turn, error)
+	var read func() (turn, error)
 	var names []string
 	var input []byte
 	for _, host := range []string{"bolt", "Redis"} {
@@ -55,6 +58,19 @@ func (b *bench) path(ctx context.Context) error {
 			})
 		}
 		subjects, names = append(subjects, subject), append(names, "writ on "+host)
+		if read == nil {
+			t, err := g.planner.Enqueue(ctx, client.TaskOptions{Run: g.run, Key: "shown", Capability: capability, Domain: domain})
+			if err != nil {
+				return err
+			}
+			show := fmt.Appendf(nil, `{"capability":"task.get","args":{"task_id":%q}}`, t.ID)
+			read = func() (turn, error) {
+				return measure(ctx, n, []*process{g.process}, g.settle, func(ctx context.Context, _, _ int) error {
+					_, _, err := p.post(ctx, g.url+"/v1/invoke", show)
+					return err
+				})
+			}
+		}
 	}
 	for _, variant := range []struct {
 		name  string
@@ -76,6 +92,7 @@ func (b *bench) path(ctx context.Context) error {
 		}
 		subjects, names = append(subjects, subject), append(names, variant.name)
 	}
+	subjects, names = append(subjects, read), append(names, "writ on bolt, task.get")
 	for _, warm := range subjects {
 		if _, err := warm(); err != nil {
 			return err
@@ -92,6 +109,8 @@ func (b *bench) path(ctx context.Context) error {
 	b.line("whole path on bolt: CPU of a governed enqueue / of an OPA query", bolt, atMost(1, "×"))
 	b.line("whole path on Redis: the gateway's CPU / of an OPA query", redis, atMost(1, "×"))
 	b.line("whole path on Redis: CPU with redis-server's / of an OPA query", redisBoth, atMost(1, "×"))
+	reading, _, _ := ratios(got[4], got[2], cpu)
+	b.line("whole path on bolt: CPU of a governed read / of an OPA query", reading, atMost(0.7, "×"))
 	quiet, _, _ := ratios(got[0], got[3], cpu)
 	_, lo, hi := ratios(got[0], got[2], cpu)
 	b.note("rounds on bolt %.2f–%.2f×; against OPA without request log and with writ's GOGC %.2f×", lo, hi, quiet)

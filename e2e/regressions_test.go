@@ -142,7 +142,7 @@ func TestN16NoSelfService(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, "bolt")
 	c := newCast(t, w)
-	for _, path := range []string{"/transition", "/resume", "/close"} {
+	for _, path := range []string{"/transition", "/resume"} {
 		c.builder.refused(404, "not_found", "POST", "/v1/runs/"+c.run+path, obj{"state": "active"})
 	}
 	for _, method := range []string{"POST", "PUT", "PATCH", "DELETE"} { // it can be read, and that is all
@@ -150,6 +150,9 @@ func TestN16NoSelfService(t *testing.T) {
 	}
 	c.builder.refused(403, "rbac_denied", "POST", "/v1/runs", obj{"budget": obj{"steps": 9}})
 	c.builder.refused(403, "rbac_denied", "POST", "/v1/runs/"+c.run+"/seal", nil)
+	accept := obj{"verdict": "accept", "receipt_id": c.orc.ok(200, "GET", "/v1/runs/"+c.run, nil).str("receipt")}
+	c.builder.refused(403, "rbac_denied", "POST", "/v1/runs/"+c.run+"/close", accept)
+	c.orc.refused(403, "rbac_denied", "POST", "/v1/runs/"+c.run+"/close", accept)
 }
 
 // N18: a wrapper launders nothing.

@@ -108,8 +108,11 @@ func TestO3T3DependentsOfAFailure(t *testing.T) {
 			key string
 			on  []string
 		}{
-			{"fails", []string{"first"}}, {"skips", []string{"first:skip"}}, {"goes", []string{"first:continue"}},
-			{"chain", []string{"goes", "fails"}}, {"chain-two", []string{"chain"}},
+			{"fails", []string{"first"}},
+			{"skips", []string{"first:skip"}},
+			{"goes", []string{"first:continue"}},
+			{"chain", []string{"goes", "fails"}},
+			{"chain-two", []string{"chain"}},
 		} {
 			ids[k.key] = c.enqueue(k.key, on(k.on...))
 		}
