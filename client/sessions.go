@@ -12,6 +12,7 @@ type SessionOptions struct {
 	Kind       writ.PrincipalKind `json:"kind"`
 	Role       writ.Role          `json:"role"`
 	Agent      writ.AgentID       `json:"agent_id,omitempty"`
+	Controller writ.PrincipalID   `json:"controller,omitempty"`      // the person answerable for it
 	TTLSeconds int64              `json:"heartbeat_ttl_s,omitempty"` // between heartbeats
 	Lifetime   int64              `json:"lifetime_s,omitempty"`      // seconds
 }
