@@ -49,6 +49,11 @@ var may = map[string][]string{
 	"internal/daemon":            {"*"},                                                                                                     // puts it together
 	"internal/story":             {"", "client"},                                                                                            // the demonstration
 	"cmd/writ":                   {"", "internal/daemon", "internal/story", "client", "policies", "policies/author", "receipts", "gateway"}, // the command line
+	"examples/loop":              {"", "client"},                                                                                            // what users would write
+	"examples/loop/agent":        {"", "client"},                                                                                            //
+	"examples/loop/planner":      {"", "client", "examples/loop/agent"},                                                                     //
+	"examples/loop/builder":      {"", "client", "examples/loop/agent"},                                                                     //
+	"examples/loop/judge":        {"", "client", "examples/loop/agent"},                                                                     //
 	"bench":                      {"*"},                                                                                                     // measures
 	"e2e":                        {"*"},                                                                                                     // drives the real binary
 }

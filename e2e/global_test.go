@@ -180,6 +180,17 @@ func TestTG3NothingChangesWithoutTheStore(t *testing.T) {
 		approved := c.orc.waits("POST", "/v1/tasks", c.task("mail-2", obj{"capability": "mail.send"}))
 		alice.approve(approved)
 
+		judge := w.verifier("judge", "vera", "")
+		judged := c.enqueue("judged", obj{"verify": obj{"required": true}})
+		c.builder.complete(c.builder.claim(judged))
+		_, accept := judge.verdict("/v1/tasks/"+judged, "accept", nil)
+		mine := c.run
+		c.judgedRun()
+		waits := c.run
+		c.run = mine
+		c.orc.ok(200, "POST", "/v1/runs/"+waits+"/seal", nil)
+		_, done := judge.verdict("/v1/runs/"+waits, "accept", nil)
+
 		// Every operation that changes something, with a call that would succeed (or,
 		// for an answer nobody asked for, leave the receipt of a refusal).
 		calls := map[string]struct {
@@ -206,6 +217,8 @@ func TestTG3NothingChangesWithoutTheStore(t *testing.T) {
 			"task.fail":         {c.builder, l.task, l.hold(failure)},
 			"task.release":      {c.builder, l.task, l.hold(nil)},
 			"task.cancel":       {c.orc, queued, nil},
+			"task.verify":       {judge, judged, accept},
+			"run.close":         {judge, waits, done},
 			"policy.stage":      {w.op, "", same("three").upload(t)},
 			"policy.activate":   {w.op, ready, nil},
 			"policy.withdraw":   {w.op, ready, nil},
