@@ -56,6 +56,7 @@ type Task struct {
 	Priority    int64             `json:"priority"`
 	Attempt     int64             `json:"attempt"`
 	State       writ.TaskState    `json:"state"`
+	DependsOn   []Dependency      `json:"depends_on,omitempty"`
 	Verify      *Verification     `json:"verify,omitempty"`
 	Verified    bool              `json:"verified,omitempty"`
 	Rework      int64             `json:"rework,omitempty"`

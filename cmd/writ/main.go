@@ -190,7 +190,7 @@ with leases and fences, and every transition and denial leaves a signed receipt.
 		}
 	}
 	cmd.AddCommand(verbs...)
-	cmd.AddCommand(receiptCommand(), budgetCommand())
+	cmd.AddCommand(receiptCommand(), budgetCommand(), workflowCommand())
 	return cmd
 }
 

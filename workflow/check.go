@@ -1,0 +1,284 @@
+package workflow
+
+import (
+	"fmt"
+	"regexp"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/writ-gateway/writ"
+)
+
+var gate = regexp.MustCompile(`^[a-z][a-z0-9_.-]{0,63}$`)
+
+// check is everything a workflow says by itself.
+func (w Workflow) check() []Problem {
+	var all []Problem
+	bad := func(msg string, path ...any) { all = append(all, Problem{Pointer: at(path...), Msg: msg}) }
+	if w.Version != 1 {
+		bad("must be 1", "version")
+	}
+	if w.ClosePolicy != "" && w.ClosePolicy != writ.CloseAuto && w.ClosePolicy != writ.CloseManual && w.ClosePolicy != writ.CloseVerifier {
+		bad("must be auto, verifier or manual", "close_policy")
+	}
+	if len(w.Title) > 200 {
+		bad("is longer than 200", "title")
+	}
+	if len(w.Goal) > 4000 {
+		bad("is longer than 4000", "goal")
+	}
+	w.checkBudget(bad)
+	if len(w.Steps) == 0 || len(w.Steps) > MaxSteps {
+		bad(fmt.Sprintf("must be 1 to %d", MaxSteps), "steps")
+	}
+	keys := sorted(w.Steps)
+	for _, key := range keys {
+		w.checkStep(key, bad)
+	}
+	w.checkSequence(bad)
+	if len(all) == 0 { // of a known shape
+		w.checkCircles(bad)
+	}
+	if len(all) == 0 {
+		all = append(all, w.overlaps()...)
+	}
+	return all
+}
+
+func (w Workflow) checkBudget(bad func(string, ...any)) {
+	known := writ.BudgetDimensions()
+	for _, dim := range sorted(w.Budget) {
+		switch {
+		case !slices.Contains(known, dim):
+			bad("is no dimension of a budget: "+strings.Join(known, ", "), "budget", dim)
+		case w.Budget[dim] < 0:
+			bad("must not be negative", "budget", dim)
+		}
+	}
+	steps, stated := w.Budget[writ.BudgetSteps]
+	switch least := int64(len(w.Steps)) * writ.StepsOfAttempt; {
+	case !stated:
+		bad("is required: how many calls may change something", "budget", writ.BudgetSteps)
+	case steps < least:
+		bad(fmt.Sprintf("is less than the workflow takes if nothing goes wrong, which is %d", least), "budget", writ.BudgetSteps)
+	}
+}
+
+func (w Workflow) checkStep(key string, bad func(string, ...any)) {
+	s := w.Steps[key]
+	here := func(msg string, path ...any) { bad(msg, append([]any{"steps", key}, path...)...) }
+	between := func(v *int64, lo, hi int64, name string) {
+		if v != nil && (*v < lo || *v > hi) {
+			here(fmt.Sprintf("must be %d to %d", lo, hi), name)
+		}
+	}
+	if !writ.ValidSlug(key) {
+		here("is no key: a slug of 2 to 63 small letters, digits and dashes")
+	}
+	if !s.Capability.Valid() {
+		here("is required: the dotted name of what an agent must declare", "capability")
+	}
+	if !writ.ValidSlug(s.Domain) {
+		here("is required: the domain an agent must have, a slug", "required_domain")
+	}
+	if len(s.Summary) > 500 {
+		here("is longer than 500", "summary")
+	}
+	for i, a := range s.Agents {
+		if !a.Valid() {
+			here("is no agent's id", "required_agents", i)
+		}
+	}
+	for i, l := range s.Labels {
+		if !slices.Contains(writ.Labels(), l) {
+			here("is no label", "labels", i)
+		}
+	}
+	for i, scope := range s.WriteScopes {
+		if _, err := writ.CanonicalScope(scope); err != nil {
+			here("is no canonical resource URI; "+writ.ScopeForm, "write_scopes", i)
+		}
+	}
+	between(s.Priority, 0, 9, "priority")
+	between(s.LeaseSeconds, 1, 600, "lease_ttl_s")
+	between(s.MaxAttempts, 1, 20, "max_attempts")
+	between(s.BackoffMs, 0, 600_000, "backoff_ms")
+	if s.NotBefore != "" {
+		if _, err := time.Parse(time.RFC3339, s.NotBefore); err != nil {
+			here("must be a time as in RFC 3339", "not_before")
+		}
+	}
+	if v := s.Verify; v != nil {
+		for i, a := range v.Agents {
+			if !a.Valid() {
+				here("is no agent's id", "verify", "agents", i)
+			}
+		}
+		for i, g := range v.Gates {
+			if !gate.MatchString(g) {
+				here("is no name of a check", "verify", "gates", i)
+			}
+		}
+		if v.MaxRework != nil && (*v.MaxRework < 0 || *v.MaxRework > 20) {
+			here("must be 0 to 20", "verify", "max_rework")
+		}
+	}
+	seen := map[string]bool{}
+	for i, e := range s.DependsOn {
+		_, known := w.Steps[e.Key]
+		switch {
+		case e.Key == key:
+			here("is the step itself", "depends_on", i)
+		case !known:
+			here("names no step", "depends_on", i)
+		case seen[e.Key]:
+			here("is named twice", "depends_on", i)
+		}
+		seen[e.Key] = true
+		switch e.OnFailure {
+		case "", writ.DependencyFail, writ.DependencySkip, writ.DependencyContinue:
+		default:
+			here("must be fail, skip or continue", "depends_on", i, "on_failure")
+		}
+	}
+	if len(w.Before(key)) > maxDeps {
+		here(fmt.Sprintf("are more than %d", maxDeps), "depends_on")
+	}
+}
+
+// checkSequence: a sequence names every step once.
+func (w Workflow) checkSequence(bad func(string, ...any)) {
+	if len(w.Sequence) == 0 {
+		return
+	}
+	seen := map[string]bool{}
+	for i, key := range w.Sequence {
+		switch _, known := w.Steps[key]; {
+		case !known:
+			bad("names no step", "sequence", i)
+		case seen[key]:
+			bad("is named twice", "sequence", i)
+		}
+		seen[key] = true
+	}
+	for _, key := range sorted(w.Steps) {
+		if !seen[key] {
+			bad("does not name the step "+key, "sequence")
+		}
+	}
+}
+
+// checkCircles names one circle, step by step; with that mended another may show.
+func (w Workflow) checkCircles(bad func(string, ...any)) {
+	left := map[string]bool{}
+	for key := range w.Steps {
+		left[key] = true
+	}
+	for _, level := range w.Levels() {
+		for _, key := range level {
+			delete(left, key)
+		}
+	}
+	if len(left) == 0 {
+		return
+	}
+	// Everything left waits for something left: going that way comes round.
+	key := sorted(left)[0]
+	at := map[string]int{}
+	var path []string
+	for {
+		if i, been := at[key]; been {
+			circle := path[i:]
+			bad("waits for itself: "+strings.Join(append(slices.Clone(circle), circle[0]), " → "), "steps", circle[0], "depends_on")
+			return
+		}
+		at[key] = len(path)
+		path = append(path, key)
+		for _, e := range w.Before(key) {
+			if left[e.Key] {
+				key = e.Key
+				break
+			}
+		}
+	}
+}
+
+// mostCompared bounds how many pairs of steps are looked at for overlaps.
+const mostCompared = 1000
+
+// overlaps warns of steps that may run at the same time and write to the same
+// place: one will wait for the other, in an order nobody has said.
+func (w Workflow) overlaps() (all []Problem) {
+	var writers []string
+	for _, level := range w.Levels() {
+		for _, key := range level {
+			if len(w.Steps[key].WriteScopes) > 0 {
+				writers = append(writers, key)
+			}
+		}
+	}
+	if len(writers) > mostCompared {
+		return nil
+	}
+	before := w.ancestors(writers)
+	for i, a := range writers {
+		for k, b := range writers[i+1:] {
+			if before[b].has(i) || before[a].has(i+1+k) {
+				continue
+			}
+			if j, ok := overlap(w.Steps[a].WriteScopes, w.Steps[b].WriteScopes); ok {
+				all = append(all, Problem{
+					Pointer: at("steps", b, "write_scopes", j), Warning: true,
+					Msg: "overlaps a scope of " + a + ", which may run at the same time; one of them will wait",
+				})
+			}
+		}
+	}
+	return all
+}
+
+// bits is a set of small numbers.
+type bits []uint64
+
+func (b bits) has(i int) bool { return b[i/64]&(1<<(i%64)) != 0 }
+
+// ancestors says, for every step, which of some steps it comes after, by their
+// place.
+func (w Workflow) ancestors(of []string) map[string]bits {
+	place := map[string]int{}
+	for i, key := range of {
+		place[key] = i
+	}
+	all := make(map[string]bits, len(w.Steps))
+	for _, level := range w.Levels() {
+		for _, key := range level {
+			mine := make(bits, len(of)/64+1)
+			for _, e := range w.Before(key) {
+				if i, ok := place[e.Key]; ok {
+					mine[i/64] |= 1 << (i % 64)
+				}
+				for i, word := range all[e.Key] {
+					mine[i] |= word
+				}
+			}
+			all[key] = mine
+		}
+	}
+	return all
+}
+
+func overlap(a, b []string) (int, bool) {
+	for j, y := range b {
+		cy, err := writ.CanonicalScope(y)
+		if err != nil {
+			continue
+		}
+		for _, x := range a {
+			if cx, err := writ.CanonicalScope(x); err == nil && writ.ScopesOverlap(cx, cy) {
+				return j, true
+			}
+		}
+	}
+	return 0, false
+}

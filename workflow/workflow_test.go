@@ -1,0 +1,233 @@
+package workflow
+
+import (
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+
+	"pgregory.net/rapid"
+
+	"github.com/writ-gateway/writ"
+)
+
+const good = `{
+  "version": 1, "title": "publish", "close_policy": "verifier", "budget": {"steps": 40},
+  "steps": {
+    "build":   {"capability": "site.build", "required_domain": "web", "write_scopes": ["fs:site/dist/"]},
+    "test":    {"capability": "site.test", "required_domain": "web", "depends_on": ["build"], "args": {"n": 1}},
+    "docs":    {"capability": "site.docs", "required_domain": "web", "depends_on": [{"key": "build", "on_failure": "skip"}]},
+    "publish": {"capability": "site.publish", "required_domain": "web", "depends_on": ["test", "docs"], "verify": {"required": true, "gates": ["links"]}}
+  }
+}`
+
+func TestAWorkflowIsRead(t *testing.T) {
+	w, all := Parse([]byte(good))
+	if len(all) > 0 {
+		t.Fatalf("got %+v", all)
+	}
+	if got := fmt.Sprint(w.Levels()); got != "[[build] [docs test] [publish]]" {
+		t.Errorf("levels %s", got)
+	}
+	if e := w.Steps["docs"].DependsOn[0]; e.Key != "build" || e.OnFailure != writ.DependencySkip {
+		t.Errorf("got %+v", e)
+	}
+	w.Sequence = []string{"build", "docs", "test", "publish"}
+	if all := w.check(); len(all) > 0 {
+		t.Errorf("in sequence: %+v", all)
+	}
+	if got := fmt.Sprint(w.Levels()); got != "[[build] [docs] [test] [publish]]" {
+		t.Errorf("levels in sequence %s", got)
+	}
+	if got := fmt.Sprint(w.Before("test")); got != "[{build } {docs }]" {
+		t.Errorf("before test: %s", got)
+	}
+}
+
+// Everything that is wrong is said at once, with where it stands.
+func TestAllProblemsAtOnce(t *testing.T) {
+	step := func(more string) string {
+		return `{"capability": "site.build", "required_domain": "web"` + more + `}`
+	}
+	for name, c := range map[string]struct {
+		text string
+		want []string // "<pointer> <beginning of the message>"
+	}{
+		"no JSON":        {`{`, []string{` unexpected`}},
+		"two values":     {good + good, []string{` more than one`}},
+		"unknown member": {`{"version": 1, "step": {}}`, []string{` there is no member "step"`}},
+		"unknown in a step": {
+			`{"version": 1, "budget": {"steps": 9}, "steps": {"aa": ` + step(`, "timeout": 3`) + `, "bb": ` + step(`, "priority": "high"`) + `}}`,
+			[]string{`/steps/aa there is no member "timeout"`, `/steps/bb has another form`},
+		},
+		"unknown in an edge": {
+			`{"version": 1, "budget": {"steps": 9}, "steps": {"aa": ` + step(`, "depends_on": [{"key": "bb", "when": 1}]`) + `}}`,
+			[]string{`/steps/aa there is no member "when"`},
+		},
+		"the run": {
+			`{"version": 2, "close_policy": "never", "budget": {"money": 3, "retries": -1}, "steps": {}}`,
+			[]string{"/version must", "/close_policy must", "/budget/money is no dimension", "/budget/retries must not", "/budget/steps is required", "/steps must be 1"},
+		},
+		"too small": {`{"version": 1, "budget": {"steps": 3}, "steps": {"aa": ` + step("") + `, "bb": ` + step("") + `}}`, []string{"/budget/steps is less than"}},
+		"a step": {
+			`{"version": 1, "budget": {"steps": 9}, "steps": {"A/b~": {"capability": "build", "labels": ["secret"], "required_agents": ["X"], "write_scopes": ["fs:../x"],
+				"priority": 10, "lease_ttl_s": 0, "max_attempts": 21, "backoff_ms": -1, "not_before": "tomorrow",
+				"verify": {"required": true, "agents": ["?"], "gates": ["A B"], "max_rework": 21}}}}`,
+			[]string{
+				"/steps/A~1b~0 is no key", "/steps/A~1b~0/capability is required", "/steps/A~1b~0/required_domain is required", "/steps/A~1b~0/required_agents/0 is no",
+				"/steps/A~1b~0/labels/0 is no", "/steps/A~1b~0/write_scopes/0 is no canonical", "/steps/A~1b~0/priority must", "/steps/A~1b~0/lease_ttl_s must",
+				"/steps/A~1b~0/max_attempts must", "/steps/A~1b~0/backoff_ms must", "/steps/A~1b~0/not_before must", "/steps/A~1b~0/verify/agents/0 is no",
+				"/steps/A~1b~0/verify/gates/0 is no", "/steps/A~1b~0/verify/max_rework must",
+			},
+		},
+		"edges": {
+			`{"version": 1, "budget": {"steps": 9}, "steps": {"aa": ` + step(`, "depends_on": ["aa", "zz", "bb", "bb", {"key": "cc", "on_failure": "retry"}]`) + `, "bb": ` + step("") + `, "cc": ` + step("") + `}}`,
+			[]string{"/steps/aa/depends_on/0 is the step itself", "/steps/aa/depends_on/1 names no step", "/steps/aa/depends_on/3 is named twice", "/steps/aa/depends_on/4/on_failure must"},
+		},
+		"a circle": {
+			`{"version": 1, "budget": {"steps": 9}, "steps": {"aa": ` + step(`, "depends_on": ["cc"]`) + `, "bb": ` + step(`, "depends_on": ["aa"]`) + `, "cc": ` + step(`, "depends_on": ["bb"]`) + `, "dd": ` + step(`, "depends_on": ["cc"]`) + `}}`,
+			[]string{"/steps/aa/depends_on waits for itself: aa → cc → bb → aa"},
+		},
+		"a circle of the sequence": {
+			`{"version": 1, "budget": {"steps": 9}, "sequence": ["aa", "bb"], "steps": {"aa": ` + step(`, "depends_on": ["bb"]`) + `, "bb": ` + step("") + `}}`,
+			[]string{"/steps/aa/depends_on waits for itself: aa → bb → aa"},
+		},
+		"the sequence": {
+			`{"version": 1, "budget": {"steps": 9}, "sequence": ["aa", "zz", "aa"], "steps": {"aa": ` + step("") + `, "bb": ` + step("") + `}}`,
+			[]string{"/sequence/1 names no step", "/sequence/2 is named twice", "/sequence does not name the step bb"},
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			_, all := Parse([]byte(c.text))
+			if !Errors(all) || len(all) != len(c.want) {
+				t.Fatalf("got %+v", all)
+			}
+			for i, p := range all {
+				if !strings.HasPrefix(p.Pointer+" "+p.Msg, c.want[i]) {
+					t.Errorf("got %s %s, want %s", p.Pointer, p.Msg, c.want[i])
+				}
+			}
+		})
+	}
+}
+
+// Steps that may run at the same time and write to one place are worth a warning,
+// and no more.
+func TestOverlapsAreWarnedOf(t *testing.T) {
+	step := func(scope string, after ...string) Step {
+		s := Step{Capability: "site.build", Domain: "web", WriteScopes: []string{"mem:x/", scope}}
+		if scope == "" {
+			s.WriteScopes = nil
+		}
+		for _, a := range after {
+			s.DependsOn = append(s.DependsOn, Edge{Key: a})
+		}
+		return s
+	}
+	w := Workflow{Version: 1, Budget: map[string]int64{writ.BudgetSteps: 20}, Steps: map[string]Step{
+		"aa": step("fs:site/"), "bb": step("", "aa"), "cc": step("fs:site/dist/", "bb"), // through bb, one after the other
+		"dd": {Capability: "site.build", Domain: "web", WriteScopes: []string{"fs:site/dist/js/"}},
+	}}
+	all := w.check()
+	if Errors(all) || len(all) != 2 || !slices.ContainsFunc(all, func(p Problem) bool { return p.Pointer == "/steps/dd/write_scopes/0" && strings.Contains(p.Msg, "aa") }) {
+		t.Errorf("got %+v", all)
+	}
+}
+
+// A large workflow is checked in no time worth mention.
+func TestALargeWorkflow(t *testing.T) {
+	w := Workflow{Version: 1, Budget: map[string]int64{writ.BudgetSteps: 2 * MaxSteps}, Steps: map[string]Step{}}
+	for i := range MaxSteps {
+		s := Step{Capability: "site.build", Domain: "web"}
+		for _, back := range []int{1, 7, 100} {
+			if i >= back {
+				s.DependsOn = append(s.DependsOn, Edge{Key: fmt.Sprintf("step-%d", i-back)})
+			}
+		}
+		if i%20 == 0 {
+			s.WriteScopes = []string{fmt.Sprintf("fs:site/%d/", i)}
+		}
+		w.Steps[fmt.Sprintf("step-%d", i)] = s
+	}
+	b, err := json.Marshal(w)
+	if err != nil {
+		t.Fatal(err)
+	}
+	again, all := Parse(b)
+	if len(all) > 0 || len(again.Levels()) != MaxSteps {
+		t.Errorf("got %d levels, %+v", len(again.Levels()), all)
+	}
+	w.Steps["one-more"] = w.Steps["step-0"]
+	if all := w.check(); !Errors(all) {
+		t.Error("one more is too many")
+	}
+}
+
+// ordered says whether every step comes after all it waits for.
+func ordered(t interface{ Errorf(string, ...any) }, w Workflow) {
+	done := map[string]bool{}
+	for _, level := range w.Levels() {
+		for _, key := range level {
+			for _, e := range w.Before(key) {
+				if !done[e.Key] {
+					t.Errorf("%s comes before %s", key, e.Key)
+				}
+			}
+		}
+		for _, key := range level {
+			done[key] = true
+		}
+	}
+	if len(done) != len(w.Steps) {
+		t.Errorf("%d of %d steps have a place", len(done), len(w.Steps))
+	}
+}
+
+// Edges that lead back only are no circle; with one that closes a circle there is
+// a problem that names it.
+func TestCircles(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		n := rapid.IntRange(2, 12).Draw(t, "steps")
+		w := Workflow{Version: 1, Budget: map[string]int64{writ.BudgetSteps: 99}, Steps: map[string]Step{}}
+		key := func(i int) string { return fmt.Sprintf("step-%d", i) }
+		for i := range n {
+			s := Step{Capability: "site.build", Domain: "web"}
+			for j := range i {
+				if rapid.Bool().Draw(t, "edge") {
+					s.DependsOn = append(s.DependsOn, Edge{Key: key(j)})
+				}
+			}
+			w.Steps[key(i)] = s
+		}
+		if all := w.check(); len(all) > 0 {
+			t.Fatalf("got %+v", all)
+		}
+		ordered(t, w)
+		// One edge against the others closes a circle if it leads to what comes after.
+		from := rapid.IntRange(1, n-1).Draw(t, "from")
+		s, first := w.Steps[key(from)], w.Steps[key(0)]
+		if !slices.Contains(s.DependsOn, Edge{Key: key(0)}) {
+			s.DependsOn = append(s.DependsOn, Edge{Key: key(0)})
+			w.Steps[key(from)] = s
+		}
+		first.DependsOn = append(first.DependsOn, Edge{Key: key(from)})
+		w.Steps[key(0)] = first
+		all := w.check()
+		if len(all) != 1 || !strings.Contains(all[0].Msg, "→") {
+			t.Fatalf("got %+v", all)
+		}
+	})
+}
+
+// Whatever is read without a problem can be carried out.
+func FuzzParse(f *testing.F) {
+	f.Add([]byte(good))
+	f.Add([]byte(`{"version":1,"budget":{"steps":9},"sequence":["aa","bb"],"steps":{"aa":{"capability":"a.b","required_domain":"ab"},"bb":{"capability":"a.b","required_domain":"ab","depends_on":["aa"]}}}`))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		w, all := Parse(b)
+		if !Errors(all) {
+			ordered(t, w)
+		}
+	})
+}
