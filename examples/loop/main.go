@@ -111,8 +111,10 @@ type member struct {
 var agents = []member{
 	{"loop-planner", "planner", writ.RoleOrchestrator, "paula", nil, nil},
 	{"loop-builder", "builder", writ.RoleExecutor, "ben", []writ.Tool{
-		{Name: "site.build", Safety: writ.SafetyMutating}, {Name: "site.test", Safety: writ.SafetyReadOnly},
-		{Name: "site.docs", Safety: writ.SafetyMutating}, {Name: "site.publish", Safety: writ.SafetyMutating},
+		{Name: "site.build", Safety: writ.SafetyMutating},
+		{Name: "site.test", Safety: writ.SafetyReadOnly},
+		{Name: "site.docs", Safety: writ.SafetyMutating},
+		{Name: "site.publish", Safety: writ.SafetyMutating},
 	}, []string{"fs:site/"}},
 	{"loop-judge", "judge", writ.RoleVerifier, "vera", nil, nil},
 }
