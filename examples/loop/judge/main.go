@@ -46,7 +46,12 @@ func judgeTask(ctx context.Context, c *client.Client, id writ.TaskID) error {
 		return err
 	}
 	var result struct{ Digest string }
-	if err := json.Unmarshal(t.Result, &result); err != nil || result.Digest == "" {
+	if len(t.Result) > 0 {
+		if err := json.Unmarshal(t.Result, &result); err != nil {
+			return err
+		}
+	}
+	if result.Digest == "" {
 		t, err = c.VerifyTask(ctx, t, writ.VerdictReject, nil, []string{"no_digest"})
 	} else {
 		t, err = c.VerifyTask(ctx, t, writ.VerdictAccept, []client.Gate{{Name: "links", Status: "pass"}}, nil)
