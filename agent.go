@@ -67,10 +67,17 @@ type Agent struct {
 	Tools         []Tool      `json:"tools"`
 	WriteScope    []string    `json:"write_scope"` // canonical scopes it may ever write
 	MaxConcurrent int64       `json:"max_concurrent_tasks"`
+	Routing       *Routing    `json:"routing,omitempty"`
 	Keys          []PublicKey `json:"keys,omitempty"` // what its sessions may sign calls with
 	CreatedAt     int64       `json:"created_at"`     // milliseconds, store clock
 	UpdatedAt     int64       `json:"updated_at"`
 	Receipt       ReceiptID   `json:"receipt"` // of the last change
+}
+
+// Routing is by which words work finds an agent, besides its domain.
+type Routing struct {
+	Keywords []string `json:"keywords,omitempty"` // normalised, sorted
+	Priority int64    `json:"priority,omitempty"`
 }
 
 // Tool finds a declared tool.

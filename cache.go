@@ -79,6 +79,9 @@ func (a Agent) Copy() Agent {
 	a.Archetypes = slices.Clone(a.Archetypes)
 	a.Keys = slices.Clone(a.Keys)
 	a.WriteScope = slices.Clone(a.WriteScope)
+	if a.Routing != nil {
+		a.Routing = &Routing{Keywords: slices.Clone(a.Routing.Keywords), Priority: a.Routing.Priority}
+	}
 	a.Tools = slices.Clone(a.Tools)
 	for i := range a.Tools {
 		a.Tools[i].Sinks = slices.Clone(a.Tools[i].Sinks)

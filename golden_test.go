@@ -41,7 +41,7 @@ func TestStoredDocuments(t *testing.T) {
 				Name: "site.build", Description: "Build.", Safety: writ.SafetyMutating, Sinks: []writ.Sink{writ.SinkEgress},
 				Costs: &writ.ToolCosts{Money: ptr(2000), Tokens: ptr(500)}, InputSchema: writ.RawObject(`{"type":"object"}`),
 			}},
-			WriteScope: []string{"fs:site/"}, MaxConcurrent: 4, CreatedAt: 1, UpdatedAt: 2, Receipt: gReceipt,
+			WriteScope: []string{"fs:site/"}, MaxConcurrent: 4, Routing: &writ.Routing{Keywords: []string{"web site"}, Priority: 3}, CreatedAt: 1, UpdatedAt: 2, Receipt: gReceipt,
 		},
 		"agent-keys": writ.Agent{
 			ID: "site-builder", Archetypes: []writ.Role{writ.RoleExecutor}, Domain: "web", State: writ.AgentPlanned, MaxConcurrent: 4,
@@ -161,7 +161,7 @@ func TestStoredNames(t *testing.T) {
 	line("counter", writ.ApprovalsAsked("planner"))
 	line("counter", writ.RunSteps(gRun), writ.RunOpenTasks(gRun), writ.RunBadTasks(gRun), writ.RunSequence(gRun),
 		writ.AgentRunning("site-builder"), writ.RegistryRevision(), writ.TaskProgress(gTask, "pct"))
-	line("index", writ.IndexRuns, writ.IndexAgents, writ.IndexSessions, writ.IndexDead, writ.IndexTools, writ.IndexLeases, writ.IndexReady,
+	line("index", writ.IndexRuns, writ.IndexAgents, writ.IndexSessions, writ.IndexDead, writ.IndexTools, writ.IndexRoutes, writ.IndexLeases, writ.IndexReady,
 		writ.IndexBeats, writ.IndexLives, writ.IndexTodo, writ.IndexScopes, writ.RunTasks(gRun), writ.RunTasksIn(gRun, writ.TaskQueued),
 		writ.AgentSessions("site-builder"), writ.SessionTasks(gSession), writ.WaitingOn(gTask), writ.BlockedOn(gTask),
 		writ.Refused("site.build", "web"), writ.Refusers(gTask))

@@ -72,6 +72,9 @@ func activate() *writ.Capability {
 			for _, t := range agent.Tools {
 				tx.Index(writ.IndexTools, string(t.Name)+" "+string(agent.ID), 0)
 			}
+			for _, m := range routesTo(agent) {
+				tx.Index(writ.IndexRoutes, m, 0)
+			}
 			return tx, agentReply(writ.OutcomeDone, agent), nil
 		},
 	})
@@ -109,6 +112,9 @@ func suspend() *writ.Capability {
 			}
 			for _, t := range agent.Tools {
 				tx.Unindex(writ.IndexTools, string(t.Name)+" "+string(agent.ID))
+			}
+			for _, m := range routesTo(agent) {
+				tx.Unindex(writ.IndexRoutes, m)
 			}
 			tx.Index(writ.IndexTodo, todoAgent(agent.ID), s.Now)
 			return tx, agentReply(writ.OutcomeDone, agent), nil

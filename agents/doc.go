@@ -6,7 +6,7 @@
 // Returning to the queue what an ended session held is not its business; it
 // leaves a due entry "session <id>" for whoever does that.
 //
-// Its invariants: only an active agent's tools and write scopes are indexed,
+// Its invariants: only an active agent's tools, keywords and write scopes are indexed,
 // and no two active agents' write scopes overlap; a session in a terminal
 // state has no deadline and is on no list of live sessions; a session is never
 // ended for silence when a heartbeat was committed before.
@@ -49,7 +49,7 @@ func Capabilities(cfg Config) []*writ.Capability {
 		cfg.PublicKey = func(string) (writ.PublicKey, error) { return writ.PublicKey{}, errors.New("cannot be used here") }
 	}
 	return []*writ.Capability{
-		register(cfg), activate(), suspend(), cleanup(), list(), info(), tools(),
+		register(cfg), activate(), suspend(), cleanup(), list(), info(), tools(), route(),
 		open(cfg), start(), heartbeat(), closeOwn(), revoke(), getSession(), listSessions(), lapse(), expire(),
 	}
 }

@@ -16,15 +16,16 @@ const maxScopeRanges = 200
 
 // AgentRegisterArgs describe an agent.
 type AgentRegisterArgs struct {
-	AgentID       writ.AgentID `json:"agent_id" doc:"Slug that names the agent." pattern:"^[a-z][a-z0-9-]{1,62}$"`
-	Name          string       `json:"name,omitempty" doc:"Name for people." maxLength:"128"`
-	Description   string       `json:"description,omitempty" doc:"What the agent is for, in a sentence or two." maxLength:"1024"`
-	Archetypes    []writ.Role  `json:"archetypes" doc:"Roles its sessions may have." enum:"orchestrator,executor,verifier" minItems:"1" maxItems:"3"`
-	Domain        string       `json:"domain" doc:"Domain whose work it takes, for example media." pattern:"^[a-z][a-z0-9-]{1,62}$"`
-	Tools         []writ.Tool  `json:"tools,omitempty" doc:"Task capabilities it can carry out." maxItems:"64"`
-	WriteScope    []string     `json:"write_scope,omitempty" doc:"Resource URIs below which it may ever write." maxItems:"32"`
-	MaxConcurrent int64        `json:"max_concurrent_tasks,omitempty" doc:"How many tasks it may hold at a time." default:"4" minimum:"1" maximum:"1000"`
-	Keys          []string     `json:"keys,omitempty" doc:"Public keys its sessions may sign calls with, in PEM (PKIX): Ed25519 or ECDSA P-256. Another list replaces them all." maxItems:"4"`
+	AgentID       writ.AgentID  `json:"agent_id" doc:"Slug that names the agent." pattern:"^[a-z][a-z0-9-]{1,62}$"`
+	Name          string        `json:"name,omitempty" doc:"Name for people." maxLength:"128"`
+	Description   string        `json:"description,omitempty" doc:"What the agent is for, in a sentence or two." maxLength:"1024"`
+	Archetypes    []writ.Role   `json:"archetypes" doc:"Roles its sessions may have." enum:"orchestrator,executor,verifier" minItems:"1" maxItems:"3"`
+	Domain        string        `json:"domain" doc:"Domain whose work it takes, for example media." pattern:"^[a-z][a-z0-9-]{1,62}$"`
+	Tools         []writ.Tool   `json:"tools,omitempty" doc:"Task capabilities it can carry out." maxItems:"64"`
+	WriteScope    []string      `json:"write_scope,omitempty" doc:"Resource URIs below which it may ever write." maxItems:"32"`
+	MaxConcurrent int64         `json:"max_concurrent_tasks,omitempty" doc:"How many tasks it may hold at a time." default:"4" minimum:"1" maximum:"1000"`
+	Routing       *AgentRouting `json:"routing,omitempty" doc:"By which words agent.route finds it, besides its domain."`
+	Keys          []string      `json:"keys,omitempty" doc:"Public keys its sessions may sign calls with, in PEM (PKIX): Ed25519 or ECDSA P-256. Another list replaces them all." maxItems:"4"`
 }
 
 func register(cfg Config) *writ.Capability {
@@ -38,7 +39,7 @@ func register(cfg Config) *writ.Capability {
 			return writ.ReadSet{Docs: []writ.Key{writ.AgentKey(a.AgentID)}}, nil
 		},
 		Plan: func(call *writ.Call, a *AgentRegisterArgs, s writ.Snapshot, _ writ.Decision) (tx writ.Tx, r writ.Reply, err error) {
-			scopes, keys, wrong := a.check(cfg)
+			scopes, keys, words, wrong := a.check(cfg)
 			if len(wrong) > 0 {
 				return tx, r, &writ.Error{
 					Code: writ.CodeInputInvalid, Op: op, Fields: wrong,
@@ -60,7 +61,7 @@ func register(cfg Config) *writ.Capability {
 			}
 			agent := writ.Agent{
 				ID: a.AgentID, Name: a.Name, Description: a.Description, Archetypes: a.Archetypes, Domain: a.Domain,
-				State: writ.AgentPlanned, Tools: a.Tools, WriteScope: scopes, MaxConcurrent: a.MaxConcurrent, Keys: keys,
+				State: writ.AgentPlanned, Tools: a.Tools, WriteScope: scopes, MaxConcurrent: a.MaxConcurrent, Keys: keys, Routing: words,
 				CreatedAt: s.Now, UpdatedAt: s.Now, Receipt: receipt(call),
 			}
 			if agent.MaxConcurrent == 0 {
@@ -87,12 +88,16 @@ func register(cfg Config) *writ.Capability {
 	})
 }
 
-// check canonicalises the scopes, reads the keys and finds everything that is
+// check canonicalises the scopes, reads keys and keywords and finds everything that is
 // wrong with the entry by itself.
-func (a *AgentRegisterArgs) check(cfg Config) (scopes []string, keys []writ.PublicKey, wrong []writ.FieldError) {
+func (a *AgentRegisterArgs) check(cfg Config) (scopes []string, keys []writ.PublicKey, words *writ.Routing, wrong []writ.FieldError) {
 	bad := func(list string, i int, field, msg string) {
 		wrong = append(wrong, writ.FieldError{Pointer: "/" + list + "/" + strconv.Itoa(i) + field, Msg: msg})
 	}
+	if reserved(a.AgentID) {
+		wrong = append(wrong, writ.FieldError{Pointer: "/agent_id", Msg: "is the name of an operation"})
+	}
+	words = a.routes(bad)
 	roles := map[writ.Role]bool{}
 	for i, r := range a.Archetypes {
 		if roles[r] {
@@ -148,7 +153,7 @@ func (a *AgentRegisterArgs) check(cfg Config) (scopes []string, keys []writ.Publ
 		}
 		keys = append(keys, key)
 	}
-	return scopes, keys, wrong
+	return scopes, keys, words, wrong
 }
 
 func isObject(b []byte) bool {

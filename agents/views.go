@@ -13,6 +13,7 @@ type AgentView struct {
 	Tools         []writ.Tool      `json:"tools" doc:"Task capabilities it declares."`
 	WriteScope    []string         `json:"write_scope" doc:"Resource URIs below which it may ever write, canonical."`
 	MaxConcurrent int64            `json:"max_concurrent_tasks" doc:"How many tasks it may hold at a time."`
+	Routing       *AgentRouting    `json:"routing,omitempty" doc:"By which words agent.route finds it, normalised."`
 	Keys          []writ.PublicKey `json:"keys,omitempty" doc:"Keys its sessions may sign calls with."`
 	CreatedAt     string           `json:"created_at" doc:"When it was first registered (RFC 3339, UTC)."`
 	UpdatedAt     string           `json:"updated_at" doc:"When the entry last changed (RFC 3339, UTC)."`
@@ -25,6 +26,9 @@ func viewAgent(a writ.Agent, version int64) AgentView {
 		AgentID: a.ID, Name: a.Name, Description: a.Description, Archetypes: a.Archetypes, Domain: a.Domain,
 		State: a.State, Tools: a.Tools, WriteScope: a.WriteScope, MaxConcurrent: a.MaxConcurrent, Keys: a.Keys,
 		CreatedAt: writ.FormatTime(a.CreatedAt), UpdatedAt: writ.FormatTime(a.UpdatedAt), Receipt: a.Receipt, Version: version,
+	}
+	if a.Routing != nil {
+		v.Routing = &AgentRouting{Keywords: a.Routing.Keywords, Priority: a.Routing.Priority}
 	}
 	if v.Tools == nil {
 		v.Tools = []writ.Tool{}

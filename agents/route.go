@@ -1,0 +1,253 @@
+package agents
+
+import (
+	"cmp"
+	"crypto/sha256"
+	"encoding/hex"
+	"slices"
+	"strings"
+	"unicode"
+
+	"golang.org/x/text/cases"
+	"golang.org/x/text/unicode/norm"
+
+	"github.com/writ-gateway/writ"
+)
+
+// AgentRouting is by which words work finds an agent, besides its domain.
+type AgentRouting struct {
+	Keywords []string `json:"keywords,omitempty" doc:"Words or phrases; case, width and the number of blanks between words make no difference." maxItems:"32" maxLength:"64"`
+	Priority int64    `json:"priority,omitempty" doc:"Of agents that match as well, the one with the highest is chosen." minimum:"0" maximum:"100"`
+}
+
+const (
+	maxKeyword    = 64 // bytes, normalised
+	maxRouteWords = 16 // of an input that are looked up one by one
+	routePage     = 32 // agents looked at per word
+	maxCandidates = 16 // shown
+)
+
+// normal is the form in which words are compared: compatibility characters
+// resolved (NFKC), case folded, one blank between words.
+func normal(s string) string {
+	folded := norm.NFKC.String(cases.Fold().String(norm.NFKC.String(s)))
+	return strings.Join(strings.Fields(norm.NFKC.String(strings.Map(oneCase, folded))), " ")
+}
+
+// oneCase is the lower case of all the runes that differ in case only: there are
+// some, of Cherokee for one, that folding takes to each other.
+func oneCase(r rune) rune {
+	least := r
+	for o := unicode.SimpleFold(r); o != r; o = unicode.SimpleFold(o) {
+		least = min(least, o)
+	}
+	return unicode.ToLower(least)
+}
+
+// routes brings what a registration says into its stored form.
+func (a *AgentRegisterArgs) routes(bad func(list string, i int, field, msg string)) *writ.Routing {
+	if a.Routing == nil || len(a.Routing.Keywords) == 0 && a.Routing.Priority == 0 {
+		return nil
+	}
+	out := &writ.Routing{Priority: a.Routing.Priority}
+	for i, raw := range a.Routing.Keywords {
+		switch word := normal(raw); {
+		case word == "":
+			bad("routing/keywords", i, "", "has no word in it")
+		case len(word) > maxKeyword:
+			bad("routing/keywords", i, "", "is longer than 64 bytes")
+		case slices.Contains(out.Keywords, word):
+			bad("routing/keywords", i, "", "is the same as another one, when case and blanks make no difference")
+		default:
+			out.Keywords = append(out.Keywords, word)
+		}
+	}
+	slices.Sort(out.Keywords)
+	return out
+}
+
+// Ways in which a word leads to an agent, the strongest first.
+const (
+	byDomain  = "d" // it is the agent's domain
+	byKeyword = "k" // it is one of its keywords
+	byWord    = "w" // it is a word of one of its keywords
+)
+
+// scoreOf is how much a way counts.
+func scoreOf(way string) int64 { return map[string]int64{byDomain: 3, byKeyword: 2, byWord: 1}[way] }
+
+// routesTo are the members of writ.IndexRoutes for an agent. Words are hashed: they
+// are anybody's.
+func routesTo(a writ.Agent) []string {
+	out := []string{routeMember(byDomain, a.Domain, a.ID)}
+	if a.Routing == nil {
+		return out
+	}
+	for _, k := range a.Routing.Keywords {
+		out = append(out, routeMember(byKeyword, k, a.ID))
+		for _, w := range strings.Fields(k) {
+			if m := routeMember(byWord, w, a.ID); !slices.Contains(out, m) {
+				out = append(out, m)
+			}
+		}
+	}
+	return out
+}
+
+func routeTerm(way, word string) string {
+	sum := sha256.Sum256([]byte(word))
+	return way + hex.EncodeToString(sum[:12])
+}
+
+func routeMember(way, word string, a writ.AgentID) string {
+	return routeTerm(way, word) + " " + string(a)
+}
+
+func routeRange(way, word string) writ.Range {
+	t := routeTerm(way, word)
+	return writ.Range{Index: writ.IndexRoutes, From: t + " ", To: t + "!", Limit: routePage}
+}
+
+// AgentRouteArgs ask for the agent for some work.
+type AgentRouteArgs struct {
+	Input string `json:"input" doc:"A domain, a keyword, or words of one." minLength:"1" maxLength:"512"`
+}
+
+// AgentRoute is the answer: the same for the same input and registry.
+type AgentRoute struct {
+	Capability  writ.CapabilityID `json:"capability" doc:"agent.route."`
+	Schema      string            `json:"schema_version" doc:"Version of this form."`
+	Status      string            `json:"status" doc:"Whether an active agent was found." enum:"matched,not_found"`
+	GeneratedAt string            `json:"generated_at" doc:"When it was read (RFC 3339, UTC)."`
+	Data        AgentRouteData    `json:"data" doc:"What was found."`
+}
+
+// AgentRouteData is what was found.
+type AgentRouteData struct {
+	Input      string        `json:"input" doc:"The input as it was compared."`
+	MatchType  string        `json:"match_type" doc:"By what the agent was found; empty when none was." enum:"domain,keyword,"`
+	Matched    string        `json:"matched_value" doc:"The domain or keyword that matched, normalised."`
+	Agent      *RoutedAgent  `json:"agent" doc:"The agent chosen; null when there is none."`
+	Source     string        `json:"source" doc:"Where it was looked up." enum:"registry"`
+	Candidates []RoutedAgent `json:"candidates" doc:"All that match, the chosen one first."`
+	Revision   int64         `json:"registry_revision" doc:"Revision of the registry; with the same one the same input gives the same data."`
+}
+
+// RoutedAgent is an agent that matches.
+type RoutedAgent struct {
+	ID       writ.AgentID    `json:"id" doc:"The agent."`
+	Domain   string          `json:"domain" doc:"Its domain."`
+	Status   writ.AgentState `json:"status" doc:"Where it stands; only active agents match." enum:"active"`
+	Score    int64           `json:"score" doc:"3: its domain is the input; 2: one of its keywords is; 1: they have a word in common."`
+	Priority int64           `json:"priority" doc:"Its priority, which decides between equal scores; then the id does."`
+
+	matched string
+}
+
+// routed is the best way from a normalised input to an agent, from its document
+// alone.
+func routed(a writ.Agent, input string, words []string) (r RoutedAgent, ok bool) {
+	r = RoutedAgent{ID: a.ID, Domain: a.Domain, Status: a.State}
+	if a.Routing != nil {
+		r.Priority = a.Routing.Priority
+	}
+	switch {
+	case a.State != writ.AgentActive:
+		return r, false
+	case a.Domain == input:
+		r.Score, r.matched = scoreOf(byDomain), a.Domain
+	case a.Routing == nil:
+		return r, false
+	case slices.Contains(a.Routing.Keywords, input):
+		r.Score, r.matched = scoreOf(byKeyword), input
+	default:
+		for _, k := range a.Routing.Keywords {
+			if slices.ContainsFunc(strings.Fields(k), func(w string) bool { return slices.Contains(words, w) }) {
+				r.Score, r.matched = scoreOf(byWord), k
+				return r, true
+			}
+		}
+	}
+	return r, r.Score > 0
+}
+
+// lookups are the ranges an input is looked up in, and its words.
+func lookups(raw string) (input string, words []string, out []writ.Range) {
+	input = normal(raw)
+	words = strings.Fields(input)
+	words = words[:min(len(words), maxRouteWords)]
+	out = []writ.Range{routeRange(byDomain, input), routeRange(byKeyword, input)}
+	for _, w := range words {
+		if r := routeRange(byWord, w); !slices.Contains(out, r) {
+			out = append(out, r)
+		}
+	}
+	return input, words, out
+}
+
+// found are the agents the lookups lead to, each once.
+func found(s writ.Snapshot, in []writ.Range) (out []writ.AgentID) {
+	for _, r := range in {
+		for _, m := range s.Ranges[r].Members {
+			if _, id, ok := strings.Cut(m.Name, " "); ok && !slices.Contains(out, writ.AgentID(id)) {
+				out = append(out, writ.AgentID(id))
+			}
+		}
+	}
+	return out
+}
+
+// route finds the agent for some work by its words alone: the same input and the
+// same registry always give the same agent, and one that is not active is never it.
+func route() *writ.Capability {
+	const op = "agents.Route"
+	return writ.Define[AgentRouteArgs, AgentRoute](writ.Capability{
+		ID: "agent.route", Safety: writ.SafetyReadOnly, Summary: "Find the active agent for some work, by its domain or keywords.",
+	}, writ.Verb[AgentRouteArgs]{
+		Reads: func(_ *writ.Call, a *AgentRouteArgs, s writ.Snapshot) (writ.ReadSet, error) {
+			_, _, in := lookups(a.Input)
+			rs := writ.ReadSet{Ranges: in, Counters: []writ.Counter{writ.RegistryRevision()}}
+			for _, id := range found(s, in) {
+				rs.Docs = append(rs.Docs, writ.AgentKey(id))
+			}
+			return rs, nil
+		},
+		Plan: func(_ *writ.Call, a *AgentRouteArgs, s writ.Snapshot, _ writ.Decision) (tx writ.Tx, r writ.Reply, err error) {
+			input, words, in := lookups(a.Input)
+			if input == "" {
+				return tx, r, &writ.Error{
+					Code: writ.CodeInputInvalid, Op: op, Msg: "an argument is not acceptable", Hint: "correct the argument named in errors",
+					Fields: []writ.FieldError{{Pointer: "/input", Msg: "has no word in it"}},
+				}
+			}
+			out := AgentRoute{
+				Capability: "agent.route", Schema: "1.0", Status: "not_found", GeneratedAt: writ.FormatTime(s.Now),
+				Data: AgentRouteData{Input: input, Source: "registry", Candidates: []RoutedAgent{}, Revision: s.Counters[writ.RegistryRevision()]},
+			}
+			for _, id := range found(s, in) {
+				agent, _, ok, err := writ.Get[writ.Agent](s, writ.AgentKey(id))
+				if err != nil {
+					return tx, r, err
+				}
+				if c, fits := routed(agent, input, words); ok && fits {
+					out.Data.Candidates = append(out.Data.Candidates, c)
+				}
+			}
+			slices.SortFunc(out.Data.Candidates, func(a, b RoutedAgent) int {
+				return cmp.Or(cmp.Compare(b.Score, a.Score), cmp.Compare(b.Priority, a.Priority), cmp.Compare(a.ID, b.ID))
+			})
+			out.Data.Candidates = out.Data.Candidates[:min(len(out.Data.Candidates), maxCandidates)]
+			if len(out.Data.Candidates) > 0 {
+				best := out.Data.Candidates[0]
+				out.Status, out.Data.Agent, out.Data.Matched, out.Data.MatchType = "matched", &best, best.matched, "keyword"
+				if best.Score == scoreOf(byDomain) {
+					out.Data.MatchType = "domain"
+				}
+			}
+			return tx, writ.Reply{Outcome: writ.OutcomeDone, Body: out}, nil
+		},
+	})
+}
+
+// reserved are ids that would hide an operation beside the agents.
+func reserved(id writ.AgentID) bool { return id == "route" || id == "delegate" }
