@@ -296,16 +296,19 @@ func (r *Run) End(tx *Tx, now int64) {
 }
 
 // Arrive keeps what goes with the state of a run that comes from another: what it
-// holds while it lives, and the list of those that wait for a verdict.
+// holds while it lives, and the list of those that wait for a verdict, in which no
+// time runs.
 func (r *Run) Arrive(tx *Tx, from RunState, now int64) {
+	if from == RunVerifying {
+		tx.Unindex(IndexClose, string(r.ID))
+		r.Resume(now)
+	}
 	switch {
 	case RunMoves.Terminal(r.State):
 		r.End(tx, now)
 	case r.State == RunVerifying:
 		tx.Index(IndexClose, string(r.ID), 0)
-	}
-	if from == RunVerifying {
-		tx.Unindex(IndexClose, string(r.ID))
+		r.PausedAt = now
 	}
 }
 

@@ -61,6 +61,27 @@ func TestWhoHadAPart(t *testing.T) {
 	}
 }
 
+// The operator of the machine opens the first session of everybody, so that it had
+// a part keeps only itself from judging, and whom it answers for.
+func TestTheOperatorHadAPart(t *testing.T) {
+	const run writ.RunID = "run_01ARYZ6S410000000000000000"
+	operator := writ.Caller{Session: "ses_o", Principal: writ.MachineOperator, Controller: writ.MachineOperator}
+	var tx writ.Tx
+	tx.TakePart(writ.Snapshot{}, run, writ.PartPlanned, operator, nil)
+	for name, c := range map[string]struct {
+		judge writ.Caller
+		want  bool
+	}{
+		"opened by it":  {writ.Caller{Session: "ses_j", Principal: "judge", Controller: "jane", Openers: []writ.PrincipalID{writ.MachineOperator}}, false},
+		"itself":        {operator, true},
+		"answers to it": {writ.Caller{Session: "ses_j", Principal: "judge", Controller: writ.MachineOperator, Openers: []writ.PrincipalID{writ.MachineOperator}}, true},
+	} {
+		if d := writ.DutyIn(parts(t, run, tx, c.judge, nil), run, c.judge, nil); d.Planned != c.want {
+			t.Errorf("%s: %+v", name, d)
+		}
+	}
+}
+
 // Parts are told apart, noted once per session, and the gateway takes none.
 func TestPartsAreNotedOnce(t *testing.T) {
 	const run writ.RunID = "run_01ARYZ6S410000000000000000"

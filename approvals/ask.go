@@ -114,7 +114,15 @@ func (r Room) Reads(c *writ.Call, k *writ.Capability, s writ.Snapshot, sub writ.
 		Docs: []writ.Key{writ.ApprovalKey(a.ID)}, Counters: []writ.Counter{writ.ApprovalsAsked(a.Requester.Principal)},
 	}
 	if a.Run != "" {
-		rs.Ranges = append(rs.Ranges, writ.PartSeen(c.Caller, a.Run))
+		rs.Docs = append(rs.Docs, writ.RunKey(a.Run))
+		if run, ok, err := runOf(s, a); err != nil {
+			return rs, err
+		} else if ok {
+			rs.Ranges = append(rs.Ranges, writ.PartSeen(c.Caller, run.Tree()))
+		}
+		if c.Caller.Agent != "" {
+			rs.Docs = append(rs.Docs, writ.AgentKey(c.Caller.Agent))
+		}
 	}
 	for _, ask := range asks {
 		key, err := readLast(&rs, s, ask.Request())
@@ -247,11 +255,43 @@ func (r Room) Settle(c *writ.Call, k *writ.Capability, s writ.Snapshot, sub writ
 			}
 		}
 	}
-	tx.TakePart(s, a.Run, writ.PartRequested, c.Caller, nil) // who asks for something in a run does not judge it
+	if sub.Duty == nil { // a verdict that must be agreed to is no part in what it judges
+		if err = partOf(c, s, a, &tx); err != nil {
+			return tx, reply, false, err
+		}
+	}
 	if err = r.open(c, s, &tx, &a); err != nil {
 		return tx, reply, false, err
 	}
 	return tx, waiting(a), false, r.wait(c, s, a, &tx)
+}
+
+// partOf notes that who asks for something in a run had a part in it, and so does
+// not judge it.
+func partOf(c *writ.Call, s writ.Snapshot, a writ.Approval, tx *writ.Tx) error {
+	run, ok, err := runOf(s, a)
+	if err != nil || !ok {
+		return err
+	}
+	var keys []writ.PublicKey
+	if key := writ.AgentKey(c.Caller.Agent); c.Caller.Agent != "" && s.Has(key) {
+		agent, _, _, err := writ.Get[writ.Agent](s, key)
+		if err != nil {
+			return err
+		}
+		keys = agent.Keys
+	}
+	tx.TakePart(s, run.Tree(), writ.PartRequested, c.Caller, keys)
+	return nil
+}
+
+// runOf is the run an approval is about, as far as read.
+func runOf(s writ.Snapshot, a writ.Approval) (r writ.Run, ok bool, err error) {
+	if a.Run == "" || !s.Has(writ.RunKey(a.Run)) {
+		return r, false, nil
+	}
+	r, _, ok, err = writ.Get[writ.Run](s, writ.RunKey(a.Run))
+	return r, ok, err
 }
 
 // open writes a new approval, as the one its request led to last.

@@ -107,7 +107,16 @@ func TestWhoAsksHasAPart(t *testing.T) {
 	if d := duty(worker); d != (writ.DutyFacts{Requested: true}) {
 		t.Errorf("got %+v", d)
 	}
-	if d := duty(l.Open(writ.RoleVerifier, "judge", "")); !d.Independent() {
+	judge := l.Open(writ.RoleVerifier, "judge", "")
+	if d := duty(judge); !d.Independent() {
+		t.Errorf("got %+v", d)
+	}
+	// That people must agree to a verdict is no part in what it judges.
+	sub.Duty = &writ.DutyFacts{}
+	if _, err := l.about(judge, doArgs{What: "b"}, sub, need(nil)); err != nil {
+		t.Fatal(err)
+	}
+	if d := duty(judge); !d.Independent() {
 		t.Errorf("got %+v", d)
 	}
 }

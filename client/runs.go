@@ -25,6 +25,7 @@ type Run struct {
 	Reason      string           `json:"reason,omitempty"`
 	ClosePolicy writ.ClosePolicy `json:"close_policy"`
 	Sealed      bool             `json:"sealed"`
+	Owner       writ.PrincipalID `json:"owner"`
 	Parent      writ.RunID       `json:"parent_run_id,omitempty"`
 	Budget      map[string]Meter `json:"budget"`
 	OpenTasks   int64            `json:"open_tasks"`

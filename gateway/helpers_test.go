@@ -29,6 +29,9 @@ type (
 	bundleArgs struct {
 		Digest string `json:"digest" pattern:"^sha256:[0-9a-f]{64}$"`
 	}
+	wordsArgs struct {
+		Input string `json:"input" doc:"Words." maxLength:"512"`
+	}
 	agentArgs struct {
 		AgentID writ.AgentID `json:"agent_id" doc:"The agent." pattern:"^[a-z][a-z0-9-]{1,62}$"`
 	}
@@ -129,7 +132,7 @@ func testCapabilities() []*writ.Capability {
 		stub[sessionArgs]("session.start", mut), stub[sessionArgs]("session.heartbeat", mut),
 		stub[sessionArgs]("session.close", mut), stub[sessionArgs]("session.revoke", mut),
 		stub[registerArgs]("agent.register", mut), stub[pageArgs]("agent.list", ro), stub[agentArgs]("agent.info", ro),
-		stub[agentArgs]("agent.tools", ro), stub[agentArgs]("agent.activate", mut), stub[agentArgs]("agent.suspend", mut),
+		stub[agentArgs]("agent.tools", ro), stub[wordsArgs]("agent.route", ro), stub[agentArgs]("agent.activate", mut), stub[agentArgs]("agent.suspend", mut),
 		stub[runCreateArgs]("run.create", mut), stub[pageArgs]("run.list", ro), stub[runArgs]("run.get", ro), stub[runArgs]("run.budget", ro),
 		stub[runArgs]("run.seal", mut), stub[runArgs]("run.cancel", mut), stub[runArgs]("run.close", mut),
 		stub[enqueueArgs]("task.enqueue", mut), stub[taskListArgs]("task.list", ro), stub[taskArgs]("task.get", ro),

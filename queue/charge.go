@@ -3,13 +3,14 @@ package queue
 import "github.com/writ-gateway/writ"
 
 // attemptCharge is what a claim takes of the budget of its run, beside steps:
-// time to work in; the attempt, if it is not the first; the most its tool says
+// time to work in; the attempt, if it is not the first, nor asked for by who sent
+// the result of another one back, which is counted by itself; the most its tool says
 // an attempt uses; and room for the largest result there can be, of which what
 // is not used is given back.
 func attemptCharge(t writ.Task, tool writ.Tool) writ.Charge {
 	c := writ.Charge{
 		writ.BudgetWall: 0, writ.BudgetStorage: MaxArgsBytes,
-		writ.BudgetTaskRetries: t.Attempt, writ.BudgetRetries: min(t.Attempt, 1),
+		writ.BudgetTaskRetries: retries(t), writ.BudgetRetries: min(retries(t), 1),
 	}
 	tool.Costs.Each(func(dim string, n *int64) {
 		if n != nil {
@@ -18,6 +19,9 @@ func attemptCharge(t writ.Task, tool writ.Tool) writ.Charge {
 	})
 	return c
 }
+
+// retries are the attempts so far that led to no result.
+func retries(t writ.Task) int64 { return max(0, t.Attempt-t.Rework) }
 
 // priceOf says whether a tool states what its run limits: what nobody states
 // cannot be held to a limit.

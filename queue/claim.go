@@ -79,7 +79,12 @@ func claimRead(c *writ.Call, a *TaskClaimArgs, s writ.Snapshot) (writ.ReadSet, e
 	if err != nil || !ok || t.State != writ.TaskQueued {
 		return rs, err
 	}
-	rs.Ranges = append(append(rs.Ranges, lockReads(t)...), writ.PartSeen(c.Caller, t.Run))
+	rs.Ranges = append(rs.Ranges, lockReads(t)...)
+	if r, ok, err := peek[writ.Run](s, writ.RunKey(t.Run)); err != nil {
+		return rs, err
+	} else if ok {
+		rs.Ranges = append(rs.Ranges, writ.PartSeen(c.Caller, r.Tree()))
+	}
 	for _, h := range lockHolders(s, t) {
 		rs.Docs = append(rs.Docs, writ.TaskKey(h))
 	}
@@ -229,7 +234,7 @@ func (p claimer) task(c *writ.Call, id writ.TaskID, s writ.Snapshot, agent writ.
 	if err != nil {
 		return refuse(err)
 	}
-	d.tx.TakePart(s, t.Run, writ.PartExecuted, c.Caller, agent.Keys)
+	d.tx.TakePart(s, r.Tree(), writ.PartExecuted, c.Caller, agent.Keys)
 	tx, err := d.done()
 	task, lease := viewOf(t, 0), *leaseOf(t, version, end)
 	task.Args, lease.ID, lease.Fence = t.Args, t.Lease.ID, 0

@@ -138,10 +138,11 @@ func (d *draft) bury() {
 }
 
 // full says that another task may not fit into the transaction any more. It
-// counts the guards of everything that was read, and leaves room for one task of
-// the largest size, with all who refused it, and the guards of the door.
+// counts the guards of everything that was read and the result that is yet to
+// come, which the evidence holds once more, and leaves room for one task of the
+// largest size, with all who refused it, and the guards of the door.
 func (d *draft) full() bool {
-	size, guards := 0, len(d.tx.Guards)+len(d.s.Docs)
+	size, guards := 2*int(d.stored), len(d.tx.Guards)+len(d.s.Docs)
 	for r := range d.s.Ranges {
 		if r.Index.Versioned() {
 			guards++

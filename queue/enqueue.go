@@ -32,7 +32,11 @@ func (e enqueuer) reads(c *writ.Call, a *TaskEnqueueArgs, s writ.Snapshot) (writ
 	}
 	name := writ.TaskNameKey(a.Run, a.Key)
 	rs := writ.ReadSet{Docs: append(callerAgent(c), writ.RunKey(a.Run), name, writ.TaskKey(newTaskID(c)))}
-	rs.Ranges = append(rs.Ranges, writ.PartSeen(c.Caller, a.Run))
+	if r, ok, err := peek[writ.Run](s, writ.RunKey(a.Run)); err != nil {
+		return rs, err
+	} else if ok {
+		rs.Ranges = append(rs.Ranges, writ.PartSeen(c.Caller, r.Tree()))
+	}
 	if len(t.Agents) == 0 {
 		rs.Ranges = append(rs.Ranges, toolRange(t.Capability))
 	}
@@ -123,7 +127,7 @@ func (e enqueuer) plan(c *writ.Call, a *TaskEnqueueArgs, s writ.Snapshot, _ writ
 	if err != nil {
 		return fail(err)
 	}
-	d.tx.TakePart(s, t.Run, writ.PartPlanned, c.Caller, keys)
+	d.tx.TakePart(s, r.Tree(), writ.PartPlanned, c.Caller, keys)
 	d.tx.Index(writ.RunTasks(t.Run), string(t.ID), 0)
 	d.tx.Add(writ.RunOpenTasks(t.Run), 1)
 	if err := d.tx.PutDoc(s, writ.TaskNameKey(t.Run, t.Key), "taskname", taskName{Task: t.ID}); err != nil {

@@ -131,7 +131,7 @@ func stopping(t writ.Task, r writ.Run) bool {
 // which ends the task and not the run.
 func triedOut(t writ.Task, r writ.Run) bool {
 	most, limits := r.Limited(writ.BudgetTaskRetries)
-	return limits && t.Attempt > most
+	return limits && retries(t) > most
 }
 
 // retry decides where a task goes whose attempt ended without a result:

@@ -78,8 +78,8 @@ func owns(c writ.Caller, r writ.Run) bool {
 func reads(c writ.Caller, r writ.Run) bool { return owns(c, r) || c.Role == writ.RoleAuditor }
 
 // judges is reads for who may have to judge a task, or its run.
-func judges(c writ.Caller, r writ.Run, t writ.Task) bool {
-	return c.Role == writ.RoleVerifier && (t.Verify != nil || r.ClosePolicy == writ.CloseVerifier)
+func judges(c writ.Caller, agent writ.Agent, bound bool, r writ.Run, t writ.Task) bool {
+	return c.Role == writ.RoleVerifier && (t.Verify != nil || r.ClosePolicy == writ.CloseVerifier) && unfitToJudge(c, agent, bound, t) == ""
 }
 
 // callerAgent names the document of the agent the session is bound to.

@@ -54,7 +54,7 @@ func getPlan(c *writ.Call, a *TaskGetArgs, s writ.Snapshot, _ writ.Decision) (wr
 	if err != nil {
 		return refuse(err)
 	}
-	whole := reads(c.Caller, r) || judges(c.Caller, r, t)
+	whole := reads(c.Caller, r) || judges(c.Caller, agent, bound, r, t)
 	holds := t.Lease != nil && t.Lease.Session == c.Caller.Session
 	fits := c.Caller.Role == writ.RoleExecutor && bound && unfit(agent, t) == ""
 	if !whole && !holds && !fits {

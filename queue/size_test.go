@@ -126,3 +126,39 @@ func TestTheEndOfARunFitsIntoTransactions(t *testing.T) {
 	l.wantState(top, writ.TaskCancelled)
 	audit(l)
 }
+
+// A completion with the largest result fits into its transaction, whatever waits
+// for it: what does not fit is let go by the follow-up.
+func TestALargeResultLetsLargeTasksGo(t *testing.T) {
+	l := newLab(t)
+	args := func(n int) func(*TaskEnqueueArgs) {
+		return func(a *TaskEnqueueArgs) { a.Args = writ.RawObject(`{"x":"` + strings.Repeat("y", n) + `"}`) }
+	}
+	top := l.enqueue("top", args(48_000))
+	for i := range releaseAtOnce {
+		l.enqueue(fmt.Sprintf("next-%d", i), after("top"), args(39_500)) // two and the first are just under half of what fits
+	}
+	a := l.claim(l.a, top).complete()
+	a.Result = writ.RawObject(`{"x":"` + strings.Repeat("y", 48_000) + `"}`)
+	c := l.caps["task.complete"]
+	p, err := l.w.Plan(c, l.w.NewCall(c, l.a, a))
+	if err != nil {
+		t.Fatal(err)
+	}
+	size := len(a.Result) // the evidence holds it too
+	for _, o := range p.Tx.Ops {
+		size += len(o.Body)
+	}
+	if size > writ.MaxTxBytes-16<<10 {
+		t.Errorf("%d bytes", size)
+	}
+	if _, err := l.w.Commit(p); err != nil {
+		t.Fatal(err)
+	}
+	l.unblockAll()
+	for _, id := range l.w.Members(writ.RunTasks(l.run)) {
+		if s := l.task(writ.TaskID(id)).State; s == writ.TaskBlocked {
+			t.Errorf("%s is blocked", id)
+		}
+	}
+}

@@ -73,8 +73,12 @@ func verifyCapability() *writ.Capability {
 			if err != nil || !ok {
 				return rs, err
 			}
+			r, ok, err := peek[writ.Run](s, writ.RunKey(t.Run))
+			if err != nil || !ok {
+				return rs, err
+			}
 			keys, err := callerKeys(c, s)
-			rs.Ranges = append(rs.Ranges, writ.DutyReads(t.Run, c.Caller, keys)...)
+			rs.Ranges = append(rs.Ranges, writ.DutyReads(r.Tree(), c.Caller, keys)...)
 			return rs.Join(releaseReads(s, a.Task)), err
 		},
 		Describe: func(c *writ.Call, a *TaskVerifyArgs, s writ.Snapshot) (writ.Subject, error) {
@@ -86,8 +90,12 @@ func verifyCapability() *writ.Capability {
 			if err != nil {
 				return sub, err
 			}
+			r, err := loadRun(opVerify, s, t.Run)
+			if err != nil {
+				return sub, err
+			}
 			keys, err := callerKeys(c, s)
-			sub.Duty = writ.DutyIn(s, t.Run, c.Caller, keys)
+			sub.Duty = writ.DutyIn(s, r.Tree(), c.Caller, keys)
 			return sub, err
 		},
 		Plan: verifyPlan,
@@ -113,7 +121,7 @@ func verifyPlan(c *writ.Call, a *TaskVerifyArgs, s writ.Snapshot, _ writ.Decisio
 	if err != nil {
 		return refuse(err)
 	}
-	if err := mayJudge(c, s, t); err != nil {
+	if err := mayJudge(c, s, r, t); err != nil {
 		return refuse(err)
 	}
 	if t.State != writ.TaskVerifying {
@@ -162,24 +170,34 @@ func verifyPlan(c *writ.Call, a *TaskVerifyArgs, s writ.Snapshot, _ writ.Decisio
 
 // mayJudge refuses whoever had a part in the run, whatever policy lets through,
 // and agents the task does not name, or of another domain.
-func mayJudge(c *writ.Call, s writ.Snapshot, t writ.Task) error {
+func mayJudge(c *writ.Call, s writ.Snapshot, r writ.Run, t writ.Task) error {
 	keys, err := callerKeys(c, s)
 	if err != nil {
 		return err
 	}
-	if c.Caller.Role != writ.RoleVerifier || !writ.DutyIn(s, t.Run, c.Caller, keys).Independent() {
+	if c.Caller.Role != writ.RoleVerifier || !writ.DutyIn(s, r.Tree(), c.Caller, keys).Independent() {
 		return writ.Refuse(writ.CodeSoD, opVerify, "nobody judges work of a run they had a part in, and only verifiers do", "a verifier who had none must do it; sessions that answer to the same person count as one, so open it with a controller of its own")
 	}
 	agent, bound, err := loadAgent(s, c.Caller.Agent)
-	switch {
-	case err != nil:
+	if err != nil {
 		return err
-	case t.Verify != nil && len(t.Verify.Agents) > 0 && !slices.Contains(t.Verify.Agents, c.Caller.Agent):
-		return writ.Refuse(writ.CodeNotEligible, opVerify, "this agent may not judge the task", "see reason").With("reason", "verify_agents")
-	case bound && agent.Domain != t.Domain:
-		return writ.Refuse(writ.CodeNotEligible, opVerify, "this agent may not judge the task", "see reason").With("reason", "domain")
+	}
+	if why := unfitToJudge(c.Caller, agent, bound, t); why != "" {
+		return writ.Refuse(writ.CodeNotEligible, opVerify, "this agent may not judge the task", "see reason").With("reason", why)
 	}
 	return nil
+}
+
+// unfitToJudge says why a verifier may not judge a task, whatever part it had; ""
+// when it may. The reasons are a closed list.
+func unfitToJudge(c writ.Caller, agent writ.Agent, bound bool, t writ.Task) string {
+	switch {
+	case t.Verify != nil && len(t.Verify.Agents) > 0 && !slices.Contains(t.Verify.Agents, c.Agent):
+		return "verify_agents"
+	case bound && agent.Domain != t.Domain:
+		return "domain"
+	}
+	return ""
 }
 
 // unproved names what a verdict does not show: that it is about the result as it

@@ -181,3 +181,65 @@ func TestTheLastTaskOfAJudgedRun(t *testing.T) {
 		l.refused(writ.CodeIllegal, "task.enqueue", l.owner, &TaskEnqueueArgs{Run: l.run, Key: "more", Capability: build, Domain: "web"})
 	}
 }
+
+// A result that was sent back is no retry: neither the run's limit of those nor the
+// task's keeps it from being done again.
+func TestReworkIsNoRetry(t *testing.T) {
+	l := newLab(t)
+	l.setRun(func(r *writ.Run) {
+		r.Budget[writ.BudgetRetries], r.Budget[writ.BudgetTaskRetries] = 0, 0
+	})
+	id := l.enqueue("one", judged(3))
+	for range 2 {
+		l.do("task.complete", l.a, l.claim(l.a, id).complete())
+		l.do("task.verify", l.judge, l.verdict(id, writ.VerdictReject))
+		charge := attemptCharge(l.task(id), writ.Tool{})
+		if charge[writ.BudgetRetries] != 0 || charge[writ.BudgetTaskRetries] != 0 {
+			t.Fatalf("charged %v", charge)
+		}
+		audit(l)
+	}
+	// One that fails is.
+	l.do("task.fail", l.a, l.claim(l.a, id).fail(true))
+	l.wantState(id, writ.TaskDead)
+}
+
+// Who may judge a task, or its run, sees what it is about, and no other verifier.
+func TestWhatVerifiersSee(t *testing.T) {
+	l := newLab(t)
+	l.w.Agent("agent-f", "finance")
+	finance := l.w.Open(writ.RoleVerifier, "frank", "agent-f")
+	plain := l.enqueue("plain")
+	named := l.enqueue("named", func(a *TaskEnqueueArgs) {
+		a.Verify = &TaskVerification{Required: true, Agents: []writ.AgentID{"agent-w"}}
+	})
+	open := l.enqueue("open", judged(1))
+	see := func(by writ.Caller, id writ.TaskID) bool {
+		_, _, err := l.try("task.get", by, &TaskGetArgs{Task: id})
+		return err == nil
+	}
+	for id, want := range map[writ.TaskID][2]bool{plain: {false, false}, named: {false, false}, open: {true, false}} {
+		if got := [2]bool{see(l.judge, id), see(finance, id)}; got != want {
+			t.Errorf("%s: seen %v, want %v", l.task(id).Key, got, want)
+		}
+	}
+	l.setRun(func(r *writ.Run) { r.ClosePolicy = writ.CloseVerifier })
+	if !see(l.judge, plain) || see(finance, plain) {
+		t.Error("who may judge the run does not see its task, or another does")
+	}
+}
+
+// What is done in a child is done for its parent: who had a part in one run of a
+// tree judges none of it.
+func TestPartsAreOfTheTree(t *testing.T) {
+	l := newLab(t)
+	root := l.run
+	l.run = l.w.Run("boss", 100).ID
+	l.setRun(func(r *writ.Run) { r.Parent, r.Root, r.Depth = root, root, 1 })
+	l.do("task.complete", l.a, l.claim(l.a, l.enqueue("in-the-child")).complete())
+	l.run = root
+	id := l.enqueue("one", judged(1))
+	l.do("task.complete", l.b, l.claim(l.b, id).complete())
+	l.refused(writ.CodeSoD, "task.verify", l.w.Open(writ.RoleVerifier, "worker-a", ""), l.verdict(id, writ.VerdictAccept))
+	l.do("task.verify", l.judge, l.verdict(id, writ.VerdictAccept))
+}

@@ -44,8 +44,12 @@ func closing() *writ.Capability {
 			if !s.Has(writ.RunKey(a.RunID)) {
 				return rs, nil // the parts are read after the state that lets none be added
 			}
+			run, _, ok, err := writ.Get[writ.Run](s, writ.RunKey(a.RunID))
+			if err != nil || !ok {
+				return rs, err
+			}
 			keys, err := keysOf(call, s)
-			rs.Ranges = append(rs.Ranges, writ.DutyReads(a.RunID, call.Caller, keys)...)
+			rs.Ranges = append(rs.Ranges, writ.DutyReads(run.Tree(), call.Caller, keys)...)
 			return rs, err
 		},
 		Describe: func(call *writ.Call, a *RunCloseArgs, s writ.Snapshot) (writ.Subject, error) {
@@ -53,8 +57,15 @@ func closing() *writ.Capability {
 			if err != nil {
 				return sub, err
 			}
+			run, _, _, err := writ.Get[writ.Run](s, writ.RunKey(a.RunID))
+			if err != nil {
+				return sub, err
+			}
+			if sub.Agent, err = agentFacts(call, s); err != nil {
+				return sub, err
+			}
 			keys, err := keysOf(call, s)
-			sub.Duty = writ.DutyIn(s, a.RunID, call.Caller, keys)
+			sub.Duty = writ.DutyIn(s, run.Tree(), call.Caller, keys)
 			return sub, err
 		},
 		Plan: func(call *writ.Call, a *RunCloseArgs, s writ.Snapshot, _ writ.Decision) (tx writ.Tx, r writ.Reply, err error) {
@@ -69,7 +80,7 @@ func closing() *writ.Capability {
 			if err != nil {
 				return tx, r, err
 			}
-			switch d := writ.DutyIn(s, run.ID, call.Caller, keys); {
+			switch d := writ.DutyIn(s, run.Tree(), call.Caller, keys); {
 			case call.Caller.Role != writ.RoleVerifier || !d.Independent():
 				return tx, r, writ.Refuse(writ.CodeSoD, op, "nobody judges a run they had a part in, and only verifiers do", "a verifier who had none must do it; sessions that answer to the same person count as one, so open it with a controller of its own")
 			case run.State != writ.RunVerifying:
@@ -103,13 +114,27 @@ func closing() *writ.Capability {
 	})
 }
 
+// agentOf is the caller's agent, as far as read.
+func agentOf(call *writ.Call, s writ.Snapshot) (a writ.Agent, ok bool, err error) {
+	if call.Caller.Agent == "" || !s.Has(writ.AgentKey(call.Caller.Agent)) {
+		return a, false, nil
+	}
+	a, _, ok, err = writ.Get[writ.Agent](s, writ.AgentKey(call.Caller.Agent))
+	return a, ok, err
+}
+
 // keysOf are the keys the caller's agent signs with.
 func keysOf(call *writ.Call, s writ.Snapshot) ([]writ.PublicKey, error) {
-	if call.Caller.Agent == "" || !s.Has(writ.AgentKey(call.Caller.Agent)) {
-		return nil, nil
-	}
-	a, _, _, err := writ.Get[writ.Agent](s, writ.AgentKey(call.Caller.Agent))
+	a, _, err := agentOf(call, s)
 	return a.Keys, err
+}
+
+func agentFacts(call *writ.Call, s writ.Snapshot) (*writ.AgentFacts, error) {
+	a, ok, err := agentOf(call, s)
+	if err != nil || !ok {
+		return nil, err
+	}
+	return &writ.AgentFacts{ID: a.ID, Status: a.State, Domain: a.Domain, WriteScope: a.WriteScope}, nil
 }
 
 // shown refuses a verdict on something else than there is: it names whatever is

@@ -143,3 +143,42 @@ func TestAParentWaitsForTheVerdict(t *testing.T) {
 		t.Fatalf("the parent is %s", s)
 	}
 }
+
+// No time of the run passes while it waits for its verdict.
+func TestTheVerdictTakesNoTime(t *testing.T) {
+	r := newRoom(t)
+	wall := int64(2000)
+	id := body[RunView](t, r.must("run.create", r.orc, &RunCreateArgs{ClosePolicy: writ.CloseVerifier, Budget: RunBudget{Steps: 10, Wall: &wall}})).RunID
+	r.Advance(1)
+	r.must("run.seal", r.orc, &RunSealArgs{RunID: id})
+	r.Advance(3600)
+	judge := r.Open(writ.RoleVerifier, "judge", "")
+	r.must("run.close", judge, r.verdict(id, writ.VerdictReject))
+	if run := r.run(id); run.PausedAt != 0 || run.Worked(r.Now) != 1000 {
+		t.Errorf("worked %d, paused %d", run.Worked(r.Now), run.PausedAt)
+	}
+	if due := r.Index(writ.IndexTodo)[writ.TodoOverrun(id)]; due != r.Now+1000 {
+		t.Errorf("its time is up at %d, want %d", due, r.Now+1000)
+	}
+}
+
+// An agent that signs with the same key as the one that planned is the same.
+func TestATwinDoesNotJudge(t *testing.T) {
+	r := newRoom(t)
+	for _, id := range []writ.AgentID{"planner", "twin"} {
+		a := r.Agent(id, "web")
+		a.Keys = []writ.PublicKey{{ID: "aabb"}}
+		r.Seed(writ.AgentKey(id), writ.ObjectAgent, a)
+	}
+	r.orc = r.Open(writ.RoleOrchestrator, "planner", "planner")
+	id, _ := r.judged()
+	r.refused(writ.CodeSoD, "run.close", r.Open(writ.RoleVerifier, "twin", "twin"), r.verdict(id, writ.VerdictAccept))
+	// Nor does who planned a child judge its parent.
+	parent := r.created(r.other, writ.CloseVerifier)
+	child := body[RunView](t, r.must("run.create", r.ops, &RunCreateArgs{Parent: parent, Budget: RunBudget{Steps: 2}})).RunID
+	r.must("run.seal", r.ops, &RunSealArgs{RunID: child})
+	r.must("run.settle", r.System(), &RunSettleArgs{RunID: child})
+	r.must("run.seal", r.other, &RunSealArgs{RunID: parent})
+	r.refused(writ.CodeSoD, "run.close", r.Open(writ.RoleVerifier, "olivia", ""), r.verdict(parent, writ.VerdictAccept))
+	r.must("run.close", r.Open(writ.RoleVerifier, "judge", ""), r.verdict(parent, writ.VerdictAccept))
+}

@@ -52,11 +52,22 @@ func create() *writ.Capability {
 	return writ.Define[RunCreateArgs, RunView](writ.Capability{
 		ID: "run.create", Safety: writ.SafetyMutating, Summary: "Create a run with a budget; tasks can be added to it at once.",
 	}, writ.Verb[RunCreateArgs]{
-		Reads: func(call *writ.Call, a *RunCreateArgs, _ writ.Snapshot) (writ.ReadSet, error) {
+		Reads: func(call *writ.Call, a *RunCreateArgs, s writ.Snapshot) (writ.ReadSet, error) {
 			rs := readRun(newRun(call))
-			rs.Ranges = append(rs.Ranges, writ.PartSeen(call.Caller, newRun(call)))
+			if call.Caller.Agent != "" {
+				rs.Docs = append(rs.Docs, writ.AgentKey(call.Caller.Agent))
+			}
 			if a.Parent != "" {
 				rs = rs.Join(readRun(a.Parent))
+				if s.Has(writ.RunKey(a.Parent)) {
+					parent, _, ok, err := writ.Get[writ.Run](s, writ.RunKey(a.Parent))
+					if err != nil {
+						return rs, err
+					}
+					if ok {
+						rs.Ranges = append(rs.Ranges, writ.PartSeen(call.Caller, parent.Tree()))
+					}
+				}
 				rs.Docs = append(rs.Docs, writ.EscrowKey(newRun(call)))
 			}
 			return rs, nil
@@ -104,7 +115,11 @@ func create() *writ.Capability {
 			if err := move(call, op, s, &tx, &run, writ.RunActive); err != nil {
 				return tx, r, err
 			}
-			tx.TakePart(s, run.ID, writ.PartPlanned, call.Caller, nil)
+			keys, err := keysOf(call, s)
+			if err != nil {
+				return tx, r, err
+			}
+			tx.TakePart(s, run.Tree(), writ.PartPlanned, call.Caller, keys)
 			// The call's own move comes first.
 			slices.Reverse(tx.Changes)
 			tx.Index(writ.IndexRuns, string(run.ID), 0)

@@ -75,7 +75,7 @@ func loop(ctx context.Context, data string) error {
 
 	work, stopWork := context.WithCancel(ctx)
 	defer stopWork()
-	var planned <-chan error
+	planned, gone := make(<-chan error), make(chan error, len(agents))
 	for _, a := range agents {
 		token, err := admit(ctx, operator, a, dir)
 		if err != nil {
@@ -87,10 +87,17 @@ func loop(ctx context.Context, data string) error {
 		}
 		if a.role == writ.RoleOrchestrator {
 			planned = ended
+			continue
 		}
+		go func() { gone <- fmt.Errorf("%s ended before the run: %w", a.program, errors.Join(<-ended, work.Err())) }()
 	}
-	if err := <-planned; err != nil {
-		return fmt.Errorf("the planner: %w", err)
+	select {
+	case err := <-planned:
+		if err != nil {
+			return fmt.Errorf("the planner: %w", err)
+		}
+	case err := <-gone:
+		return err
 	}
 	stopWork()
 	return show(ctx, operator)
@@ -111,11 +118,11 @@ type member struct {
 var agents = []member{
 	{"loop-planner", "planner", writ.RoleOrchestrator, "paula", nil, nil},
 	{"loop-builder", "builder", writ.RoleExecutor, "ben", []writ.Tool{
-		{Name: "site.build", Safety: writ.SafetyMutating},
-		{Name: "site.test", Safety: writ.SafetyReadOnly},
-		{Name: "site.docs", Safety: writ.SafetyMutating},
-		{Name: "site.publish", Safety: writ.SafetyMutating},
-	}, []string{"fs:site/"}},
+		{Name: "loop.build", Safety: writ.SafetyMutating},
+		{Name: "loop.test", Safety: writ.SafetyReadOnly},
+		{Name: "loop.docs", Safety: writ.SafetyMutating},
+		{Name: "loop.publish", Safety: writ.SafetyMutating},
+	}, []string{"fs:loop/"}},
 	{"loop-judge", "judge", writ.RoleVerifier, "vera", nil, nil},
 }
 
@@ -146,7 +153,7 @@ func connect(ctx context.Context, data string) (*client.Client, string, error) {
 func admit(ctx context.Context, operator *client.Client, a member, dir string) (string, error) {
 	if _, err := operator.GetAgent(ctx, a.id); writ.CodeOf(err) == writ.CodeNotFound {
 		if _, err := operator.RegisterAgent(ctx, client.AgentOptions{
-			ID: a.id, Archetypes: []writ.Role{a.role}, Domain: "web", Tools: a.tools, WriteScope: a.scope,
+			ID: a.id, Archetypes: []writ.Role{a.role}, Domain: "loop", Tools: a.tools, WriteScope: a.scope,
 		}); err != nil {
 			return "", err
 		}
@@ -195,7 +202,7 @@ func start(ctx context.Context, procs *sync.WaitGroup, name string, env []string
 	return ended, nil
 }
 
-// show prints the receipts of the last run, as the gateway signed them, and fails
+// show prints the receipts of the planner's last run, as the gateway signed them, and fails
 // if a person made a call in it.
 func show(ctx context.Context, operator *client.Client) error {
 	run, err := lastRun(ctx, operator)
@@ -243,8 +250,10 @@ func lastRun(ctx context.Context, operator *client.Client) (run client.Run, err 
 		if err != nil {
 			return run, err
 		}
-		if len(page.Runs) > 0 {
-			run = page.Runs[len(page.Runs)-1]
+		for _, r := range page.Runs {
+			if r.Owner == "loop-planner" {
+				run = r
+			}
 		}
 		if after = page.Next; after == "" {
 			return run, nil

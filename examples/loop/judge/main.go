@@ -13,6 +13,12 @@ import (
 	"github.com/writ-gateway/writ/examples/loop/agent"
 )
 
+// What it was made to judge: it knows nothing of other work.
+const (
+	domain  = "loop"
+	planner = "loop-planner"
+)
+
 func main() { agent.Run(judge) }
 
 func judge(ctx context.Context, c *client.Client) error {
@@ -22,6 +28,9 @@ func judge(ctx context.Context, c *client.Client) error {
 			return err
 		}
 		for _, listed := range tasks.Tasks {
+			if listed.Domain != domain {
+				continue // somebody else's to judge
+			}
 			if err := judgeTask(ctx, c, listed.ID); err != nil {
 				return err
 			}
@@ -31,6 +40,9 @@ func judge(ctx context.Context, c *client.Client) error {
 			return err
 		}
 		for _, run := range runs.Runs {
+			if run.Owner != planner {
+				continue
+			}
 			if err := judgeRun(ctx, c, run); err != nil {
 				return err
 			}

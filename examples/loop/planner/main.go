@@ -29,12 +29,12 @@ func plan(ctx context.Context, c *client.Client) error {
 		return out
 	}
 	for _, step := range []client.TaskOptions{
-		{Key: "build", WriteScopes: []string{"fs:site/dist/"}},
+		{Key: "build", WriteScopes: []string{"fs:loop/dist/"}},
 		{Key: "test", DependsOn: after("build")},
-		{Key: "docs", DependsOn: after("build"), WriteScopes: []string{"fs:site/docs/"}},
+		{Key: "docs", DependsOn: after("build"), WriteScopes: []string{"fs:loop/docs/"}},
 		{Key: "publish", DependsOn: after("test", "docs"), Verify: &client.Verification{Required: true, Gates: []string{"links"}}},
 	} {
-		step.Run, step.Domain, step.Capability = run.ID, "web", writ.CapabilityID("site."+step.Key)
+		step.Run, step.Domain, step.Capability = run.ID, "loop", writ.CapabilityID("loop."+step.Key)
 		t, err := c.Enqueue(ctx, step)
 		if err != nil {
 			return err

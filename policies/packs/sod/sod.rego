@@ -49,7 +49,7 @@ findings contains {
 	"rule": "sod.executor",
 	"effect": "deny",
 	"code": "sod_violation",
-	"message": "who did the work does not judge it",
+	"message": "who did the work, or stands behind who did, does not judge it",
 } if {
 	input.duty
 	not input.duty.executed == false
@@ -66,7 +66,7 @@ findings contains {
 	"rule": "sod.orchestrator",
 	"effect": "deny",
 	"code": "sod_violation",
-	"message": "who planned the work does not judge it",
+	"message": "who planned the work, or stands behind who did, does not judge it",
 } if {
 	input.duty
 	not input.duty.planned == false
