@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"fmt"
 	"testing"
 )
 
@@ -107,6 +108,35 @@ func TestF2T4OutsideTheWriteScope(t *testing.T) {
 		r = c.orc.ok(200, "GET", "/v1/tasks/"+task, nil)
 		if by, _ := r.at("refused_to").([]any); len(by) != 1 || by[0] != "builder" {
 			t.Fatalf("set aside, but refused_to is %v", r.at("refused_to"))
+		}
+	})
+}
+
+// Who holds which scope can be seen, on every replica, before a conflict is met.
+func TestF6T1HeldScopes(t *testing.T) {
+	onHosts(t, func(t *testing.T, w *world) {
+		c := newCast(t, w)
+		l := c.builder.claim(c.enqueue("one", obj{"write_scopes": []string{"fs:repo/docs/"}}))
+		held := func() []any {
+			t.Helper()
+			list, _ := c.orc.at(w.last()).ok(200, "GET", "/v1/scopes?under=fs:repo/", nil).at("scopes").([]any)
+			return list
+		}
+		list := held()
+		if len(list) != 1 {
+			t.Fatalf("got %v", list)
+		}
+		one, _ := list[0].(map[string]any)
+		if one["resource"] != "fs:repo/docs/" || one["task_id"] != l.task || one["agent_id"] != "builder" || fmt.Sprint(one["fence"]) != fmt.Sprint(l.fence) || one["expires_at"] == "" {
+			t.Errorf("got %v", one)
+		}
+		r := c.another().refused(409, "scope_conflict", "POST", "/v1/tasks/"+c.enqueue("two", obj{"write_scopes": []string{"fs:repo/docs/api/"}})+"/claim", nil)
+		if r.str("details", "holder") != l.task || r.receipt() == "" {
+			t.Errorf("got %s", r)
+		}
+		c.builder.complete(l)
+		if list := held(); len(list) != 0 {
+			t.Errorf("got %v", list)
 		}
 	})
 }

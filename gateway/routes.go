@@ -83,6 +83,7 @@ func routes() []Route {
 	for _, verb := range []string{"heartbeat", "complete", "fail", "release", "cancel", "verify"} {
 		add("tasks", post, "/v1/tasks/{task_id}/"+verb, writ.CapabilityID("task."+verb), done)
 	}
+	add("tasks", get, "/v1/scopes", "scope.list", done)
 
 	add("approvals", get, "/v1/approvals", "approval.list", done)
 	add("approvals", get, "/v1/approvals/{approval_id}", "approval.get", done)

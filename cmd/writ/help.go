@@ -183,6 +183,7 @@ var examples = map[writ.CapabilityID]string{
 	"agent.list":        `writ agent list --limit 20`,
 	"agent.tools":       `writ agent tools site-builder`,
 	"agent.route":       `writ agent route --input "movie night"`,
+	"scope.list":        `writ scope list --under fs:repo/docs/`,
 	"session.open":      `writ session open --principal site-builder --kind agent --role executor --agent-id site-builder --token-out builder.token`,
 	"session.start":     `writ session start ses_01M89R87380BN93ZHPZ445DCJ8 --token-file builder.token`,
 	"session.heartbeat": `writ session heartbeat ses_01M89R87380BN93ZHPZ445DCJ8 --token-file builder.token`,

@@ -76,12 +76,14 @@ func loop(ctx context.Context, data string) error {
 	work, stopWork := context.WithCancel(ctx)
 	defer stopWork()
 	planned, gone := make(<-chan error), make(chan error, len(agents))
-	for _, a := range agents {
-		token, err := admit(ctx, operator, a, dir)
-		if err != nil {
+	tokens := map[writ.AgentID]string{}
+	for _, a := range agents { // all of them, before anybody plans for them
+		if tokens[a.id], err = admit(ctx, operator, a, dir); err != nil {
 			return fmt.Errorf("%s: %w", a.id, err)
 		}
-		ended, err := start(work, &procs, string(a.id), []string{"WRIT_URL=" + url, "WRIT_TOKEN_FILE=" + token}, filepath.Join(dir, a.program))
+	}
+	for _, a := range agents {
+		ended, err := start(work, &procs, string(a.id), []string{"WRIT_URL=" + url, "WRIT_TOKEN_FILE=" + tokens[a.id]}, filepath.Join(dir, a.program))
 		if err != nil {
 			return err
 		}

@@ -1,0 +1,108 @@
+package queue
+
+import (
+	"strings"
+
+	"github.com/writ-gateway/writ"
+)
+
+// ScopeListArgs page through the write scopes that are held.
+type ScopeListArgs struct {
+	Under string `json:"under,omitempty" doc:"Only scopes that are this one, or below it, for example fs:repo/docs/." maxLength:"512"`
+	After string `json:"after,omitempty" doc:"Scope and task the last page ended with: its next." maxLength:"600"`
+	Limit int64  `json:"limit,omitempty" doc:"Scopes per page." default:"50" minimum:"1" maximum:"200"`
+}
+
+// HeldScope is a write scope a running task holds.
+type HeldScope struct {
+	Resource  string       `json:"resource" doc:"Resource URI, canonical."`
+	Mode      string       `json:"mode" doc:"Exclusive: nobody else writes there, or above or below it." enum:"exclusive"`
+	Task      writ.TaskID  `json:"task_id" doc:"Task that holds it."`
+	Run       writ.RunID   `json:"run_id" doc:"Run of the task."`
+	Agent     writ.AgentID `json:"agent_id" doc:"Agent that works on the task."`
+	Fence     int64        `json:"fence" doc:"Fence of its lease."`
+	ExpiresAt string       `json:"expires_at,omitempty" doc:"When the lease ends unless it is renewed (RFC 3339, UTC); absent while the task is parked, when no time runs."`
+}
+
+// ScopeList is a page of scopes.
+type ScopeList struct {
+	Scopes []HeldScope `json:"scopes" doc:"What is held, in the order of resources."`
+	Next   string      `json:"next,omitempty" doc:"Value of after for the next page; absent on the last one."`
+}
+
+const opScopes = "queue.Scopes"
+
+// span is the page of locks a call asks for.
+func (a *ScopeListArgs) span() (writ.Range, error) {
+	limit := a.Limit
+	if limit < 1 || limit > writ.MaxPage {
+		limit = writ.DefaultPage
+	}
+	r := writ.Range{Index: writ.IndexScopes, Limit: int(limit) + 1}
+	if a.Under != "" {
+		under, err := writ.CanonicalScope(a.Under)
+		if err != nil {
+			e := invalid(opScopes, "/under", "is not a canonical resource URI")
+			e.Hint = writ.ScopeForm
+			return r, e
+		}
+		r.From, r.To = under, strings.TrimSuffix(under, "/")+"0" // which follows "/"
+	}
+	if a.After != "" {
+		scope, task := writ.SplitScopeMember(a.After)
+		if _, err := writ.CanonicalScope(scope); err != nil || !task.Valid() {
+			return r, invalid(opScopes, "/after", "is no next of a page before")
+		}
+		r.From = max(r.From, a.After+"!")
+	}
+	return r, nil
+}
+
+// scopesCapability shows who holds which write scope, so that a conflict can be
+// seen before it is met. What a task is about it does not show.
+func scopesCapability() *writ.Capability {
+	return writ.Define[ScopeListArgs, ScopeList](writ.Capability{
+		ID: "scope.list", Safety: writ.SafetyReadOnly, Summary: "List the write scopes that running tasks hold.",
+	}, writ.Verb[ScopeListArgs]{
+		Reads: func(_ *writ.Call, a *ScopeListArgs, s writ.Snapshot) (writ.ReadSet, error) {
+			r, err := a.span()
+			if err != nil {
+				return writ.ReadSet{}, err
+			}
+			rs := writ.ReadSet{Ranges: []writ.Range{r}}
+			for _, m := range s.Ranges[r].Members {
+				_, id := writ.SplitScopeMember(m.Name)
+				rs.Docs = append(rs.Docs, writ.TaskKey(id))
+				rs.Counters = append(rs.Counters, leaseEnd(id))
+			}
+			return rs, nil
+		},
+		Plan: func(_ *writ.Call, a *ScopeListArgs, s writ.Snapshot, _ writ.Decision) (tx writ.Tx, r writ.Reply, err error) {
+			span, err := a.span()
+			if err != nil {
+				return tx, r, err
+			}
+			out, members := ScopeList{Scopes: []HeldScope{}}, s.Ranges[span].Members
+			if len(members) == span.Limit {
+				members = members[:span.Limit-1]
+				out.Next = members[len(members)-1].Name
+			}
+			for _, m := range members {
+				scope, id := writ.SplitScopeMember(m.Name)
+				t, version, ok, err := writ.Get[writ.Task](s, writ.TaskKey(id))
+				if err != nil {
+					return tx, r, err
+				}
+				if !ok || t.Lease == nil {
+					continue // given back between two reads
+				}
+				held := HeldScope{Resource: scope, Mode: "exclusive", Task: t.ID, Run: t.Run, Agent: t.Lease.Agent, Fence: t.FenceOf(version)}
+				if t.State == writ.TaskRunning {
+					held.ExpiresAt = timeOf(s.Counters[leaseEnd(id)])
+				}
+				out.Scopes = append(out.Scopes, held)
+			}
+			return tx, writ.Reply{Outcome: writ.OutcomeDone, Body: out}, nil
+		},
+	})
+}
