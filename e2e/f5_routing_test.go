@@ -7,9 +7,9 @@ import (
 	"github.com/writ-gateway/writ"
 )
 
-// The same words lead to the same agent, on every replica, however they are
+// N14, and routing as a whole: the same words lead to the same agent, on every replica, however they are
 // written; one that is not active is never it.
-func TestF5Routing(t *testing.T) {
+func TestN14F5Routing(t *testing.T) {
 	onHosts(t, func(t *testing.T, w *world) {
 		w.t, w.op.t = t, t
 		words := func(priority int, keywords ...string) obj {
