@@ -140,7 +140,7 @@ func awaitReady(ctx context.Context, cl *client.Client, raw json.RawMessage, tim
 		case err != nil:
 			return nil, err
 		case v.State == writ.BundleRefused || v.State == writ.BundleWithdrawn:
-			e := writ.Refuse(writ.CodePolicy, "policy.stage", "the bundle is "+string(v.State)+"; what was in force stays", "mend it and stage it again")
+			e := writ.Refuse(writ.CodePolicy, "policy.stage", "the bundle is "+string(v.State)+"; what was in force stays", "mend it and stage it again; --add keeps the packs in force that it does not hold")
 			if v.Reason != "" {
 				e.Err = fmt.Errorf("%s", v.Reason)
 			}
