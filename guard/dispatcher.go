@@ -376,8 +376,10 @@ const (
 // policies in force. One such task is judged; the lanes follow. A task that was
 // refused only under policies of the past goes back to its lanes on the way. What
 // fails at a task is no answer to the poll, which would fail as long as the task
-// is there: the task is passed over for a while.
+// is there: the task is passed over for a while, and comes after those that did
+// not fail then. Nor is an outage: the lanes tell of it when they hold work.
 func (p *Dispatcher) refusedToOthers(ctx context.Context, call *writ.Call, poll writ.Poll) (writ.Reply, *writ.Receipt, error) {
+	var again retry
 	for _, list := range poll.Refused {
 		after := ""
 		for range refusedPages {
@@ -385,7 +387,7 @@ func (p *Dispatcher) refusedToOthers(ctx context.Context, call *writ.Call, poll 
 			if err != nil {
 				return writ.Reply{}, nil, err
 			}
-			task, err := p.notRefused(ctx, call.Caller.Tenant, poll.Agent, page)
+			task, err := p.notRefused(ctx, call.Caller.Tenant, poll.Agent, page, &again)
 			if err != nil {
 				return writ.Reply{}, nil, err
 			}
@@ -398,7 +400,17 @@ func (p *Dispatcher) refusedToOthers(ctx context.Context, call *writ.Call, poll 
 			after = page[len(page)-1].Name + "\x00"
 		}
 	}
+	if again.task != "" {
+		return p.setAside(ctx, call, poll, again.task)
+	}
 	return writ.Reply{}, nil, nil
+}
+
+// retry is the task that failed and has been due again for the longest time, so
+// that those that fail take turns.
+type retry struct {
+	task  writ.TaskID
+	since time.Time
 }
 
 func (p *Dispatcher) page(ctx context.Context, shard writ.Tenant, list writ.Index, after string) ([]writ.Member, error) {
@@ -411,8 +423,9 @@ func (p *Dispatcher) page(ctx context.Context, shard writ.Tenant, list writ.Inde
 }
 
 // notRefused is the first of the tasks that the agent was not refused under the
-// policies in force.
-func (p *Dispatcher) notRefused(ctx context.Context, shard writ.Tenant, agent writ.AgentID, tasks []writ.Member) (writ.TaskID, error) {
+// policies in force and that did not fail. Of those that did it notes the one to
+// try again.
+func (p *Dispatcher) notRefused(ctx context.Context, shard writ.Tenant, agent writ.AgentID, tasks []writ.Member, again *retry) (writ.TaskID, error) {
 	policy, _ := p.door.cfg.Decider.Revisions()
 	member := writ.Refuser(agent, policy)
 	mine := func(t string) writ.Range {
@@ -435,17 +448,24 @@ func (p *Dispatcher) notRefused(ctx context.Context, shard writ.Tenant, agent wr
 	for _, t := range tasks {
 		switch {
 		case len(s.Ranges[anybody(t.Name)].Members) == 0:
-			if p.passedOver(shard, "", t.Name) {
+			if until, _ := p.failure(shard, "", t.Name); time.Now().Before(until) {
 				continue
 			}
-			if _, _, err := p.door.System(ctx, shard, "task.reoffer", map[string]any{"task_id": t.Name}, nil); err != nil {
-				if ctx.Err() != nil {
-					return "", err
-				}
+			if _, _, err := p.door.System(ctx, shard, "task.reoffer", map[string]any{"task_id": t.Name}, nil); err == nil {
+				p.worked(shard, "", t.Name)
+			} else if ctx.Err() != nil {
+				return "", err
+			} else {
 				p.passOver(shard, "", t.Name, err)
 			}
-		case len(s.Ranges[mine(t.Name)].Members) == 0 && !p.passedOver(shard, agent, t.Name):
-			return writ.TaskID(t.Name), nil
+		case len(s.Ranges[mine(t.Name)].Members) == 0:
+			switch since, failed := p.failure(shard, agent, t.Name); {
+			case !failed:
+				return writ.TaskID(t.Name), nil
+			case time.Now().Before(since):
+			case again.task == "" || since.Before(again.since):
+				*again = retry{writ.TaskID(t.Name), since}
+			}
 		}
 	}
 	return "", nil
@@ -462,17 +482,21 @@ func (p *Dispatcher) setAside(ctx context.Context, poll *writ.Call, about writ.P
 	poll.PolicyRevision = call.PolicyRevision
 	switch code := writ.CodeOf(err); {
 	case err == nil && reply.Outcome == writ.OutcomePending:
-		return writ.Reply{}, nil, nil
-	case err == nil:
-		return reply, receipt, nil
+		reply, receipt = writ.Reply{}, nil
+	case err == nil: // the caller has it, or its answer of before
 	case code == writ.CodeQuota, code == writ.CodeClaimed, code == writ.CodeScopeConflict, code == writ.CodeNotFound:
-		return writ.Reply{}, nil, nil
+		reply, receipt, err = writ.Reply{}, nil, nil
 	case refusedForGood(code):
 		_, _, err = p.door.System(ctx, poll.Caller.Tenant, "task.refuse", map[string]any{"task_id": task, "agent_id": about.Agent}, nil)
+		reply, receipt = writ.Reply{}, nil
 	case code == writ.CodeUnauthenticated, code == writ.CodeRBAC, code == writ.CodeReceiptPending:
 		return writ.Reply{}, nil, err // nothing in the lanes is for who may not claim, or has the task already
 	}
-	if err == nil || ctx.Err() != nil {
+	if err == nil {
+		p.worked(poll.Caller.Tenant, about.Agent, string(task))
+		return reply, receipt, nil
+	}
+	if ctx.Err() != nil {
 		return writ.Reply{}, nil, err
 	}
 	p.passOver(poll.Caller.Tenant, about.Agent, string(task), err)
@@ -483,8 +507,21 @@ func (p *Dispatcher) setAside(ctx context.Context, poll *writ.Call, about writ.P
 // is tried once more.
 const maxFailed = 10_000
 
+// maybeOutage says whether an error is of a kind that the gateway as a whole, its
+// store or its load give. One task may be met by it alone all the same: by what a
+// pack says or fails at, by a document that others keep changing, by a store that
+// cannot keep what policy wants kept. Nothing at the one task tells which it is.
+func maybeOutage(err error) bool {
+	switch writ.CodeOf(err) {
+	case writ.CodeBackpressure, writ.CodeContention, writ.CodeStore, writ.CodePolicyDown, writ.CodeNotReady:
+		return true
+	}
+	return false
+}
+
 // passOver leaves a task that was set aside alone for a while: for one agent, or,
-// when it could not be offered again, for all.
+// when it could not be offered again, for all. It is longer each time, but not for
+// what may be an outage: when that ends the task is tried soon.
 func (p *Dispatcher) passOver(shard writ.Tenant, agent writ.AgentID, task string, err error) {
 	p.mu.Lock()
 	now := time.Now()
@@ -492,15 +529,33 @@ func (p *Dispatcher) passOver(shard writ.Tenant, agent writ.AgentID, task string
 	if len(p.failed) >= maxFailed {
 		clear(p.failed)
 	}
-	p.failed.putOff(failedAt(shard, agent, task), now)
+	name, brief := failedAt(shard, agent, task), maybeOutage(err)
+	_, before := p.failed[name]
+	if brief {
+		p.failed.putOffBriefly(name, now)
+	} else {
+		p.failed.putOff(name, now)
+	}
 	p.mu.Unlock()
+	if brief && before {
+		return // it was told when it began
+	}
 	p.door.cfg.Log.Warn("a task that was set aside is passed over; it is tried again later", "task", task, "agent", agent, "error", err)
 }
 
-func (p *Dispatcher) passedOver(shard writ.Tenant, agent writ.AgentID, task string) bool {
+// failure is until when a task is passed over, if it failed when it was last tried.
+func (p *Dispatcher) failure(shard writ.Tenant, agent writ.AgentID, task string) (until time.Time, failed bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.failed.waits(failedAt(shard, agent, task), time.Now())
+	f, failed := p.failed[failedAt(shard, agent, task)]
+	return f.until, failed
+}
+
+// worked forgets that a task failed.
+func (p *Dispatcher) worked(shard writ.Tenant, agent writ.AgentID, task string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	delete(p.failed, failedAt(shard, agent, task))
 }
 
 func failedAt(shard writ.Tenant, agent writ.AgentID, task string) string {

@@ -2,14 +2,18 @@ package guard_test
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
+	"errors"
+	"fmt"
 	"log/slog"
 	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/writ-gateway/writ"
@@ -383,11 +387,12 @@ func TestASetAsideTaskThatFailsStandsBeforeNoOthers(t *testing.T) {
 type failing struct {
 	store.Store
 	when atomic.Pointer[func(writ.Tx) bool]
+	says error // errGone when nil
 }
 
 func (f *failing) Commit(ctx context.Context, shard writ.Tenant, tx writ.Tx) (writ.Committed, error) {
 	if when := f.when.Load(); when != nil && (*when)(tx) {
-		return writ.Committed{}, errGone
+		return writ.Committed{}, cmp.Or(f.says, error(errGone))
 	}
 	return f.Store.Commit(ctx, shard, tx)
 }
@@ -419,6 +424,174 @@ func TestATaskThatIsNotOfferedAgainStandsBeforeNoOthers(t *testing.T) {
 	if got := w.got(d, bob); got != next {
 		t.Errorf("bob got %q, want %s", got, next)
 	}
+}
+
+// Trouble that is not the task's is over for the task soon after it is over, however
+// long it was. While it lasts the lanes are looked at.
+func TestASetAsideTaskIsTriedSoonAfterTrouble(t *testing.T) {
+	for name, trouble := range map[string]func(w *world, st *failing, c *crowded, on bool){
+		"the store": func(_ *world, st *failing, _ *crowded, on bool) {
+			when := func(tx writ.Tx) bool { return on && tx.Fact != nil }
+			st.when.Store(&when)
+		},
+		"the policies": func(w *world, _ *failing, _ *crowded, on bool) {
+			w.law.mu.Lock()
+			defer w.law.mu.Unlock()
+			w.law.judge = func(in writ.PolicyInput) *writ.Finding {
+				a, ok := in.Call.Args.(*claimArgs)
+				w.law.failing = on && ok && a.Task != ""
+				return nil
+			}
+		},
+		"the signer": func(w *world, _ *failing, _ *crowded, on bool) { w.seal.unusable.Store(on) },
+		"too little room": func(w *world, _ *failing, c *crowded, on bool) {
+			c.head.Store(nil)
+			if on {
+				c.head.Store(&store.Head{Trimmed: -1, Backlog: guard.MaxBacklog + 1})
+			}
+			if err := w.door.Watch(w.t.Context(), shard); err != nil {
+				w.t.Error(err)
+			}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				st, c := &failing{}, &crowded{}
+				w, d := newDispatcher(t, func(cfg *guard.Config) {
+					c.Store = cfg.Store
+					st.Store, cfg.Store = c, st
+				})
+				alice, bob := w.session("alice"), w.session("bob")
+				task := w.push(1)
+				w.refusedTo("alice", []writ.TaskID{task}, func(writ.TaskID) *writ.Finding { return nil })
+				if got := w.got(d, alice); got != "" {
+					t.Fatalf("alice got %s", got)
+				}
+				trouble(w, st, c, true)
+				for range 60 {
+					if got := w.got(d, bob); got != "" {
+						t.Fatalf("bob got %s", got)
+					}
+					time.Sleep(time.Second)
+				}
+				next := w.push(2)
+				if _, _, err := w.poll(d, bob, 0, ""); err == nil {
+					t.Error("what lies in a lane is not looked at")
+				}
+				trouble(w, st, c, false)
+				if got := w.got(d, bob); got != next {
+					t.Errorf("bob got %q, want what lies in his lane, %s", got, next)
+				}
+				time.Sleep(5 * time.Second)
+				if got := w.got(d, bob); got != task {
+					t.Errorf("bob got %q five seconds after the trouble, want %s", got, task)
+				}
+			})
+		})
+	}
+}
+
+// However many tasks fail and however often they are tried, the others among them
+// have their turn.
+func TestSetAsideTasksHaveTheirTurns(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w, d := newDispatcher(t)
+		alice, bob := w.session("alice"), w.session("bob")
+		var all []writ.TaskID
+		for i := range byte(9) {
+			all = append(all, w.push(i+1))
+		}
+		fine, outage := all[8], true
+		w.refusedTo("alice", all, func(task writ.TaskID) *writ.Finding {
+			w.law.failing = outage || task != fine
+			return nil
+		})
+		for range 2 { // one poll is refused eight
+			if got := w.got(d, alice); got != "" {
+				t.Fatalf("alice got %s", got)
+			}
+		}
+		poll := func() writ.TaskID {
+			time.Sleep(time.Second)
+			return w.got(d, bob)
+		}
+		for range 30 {
+			if got := poll(); got != "" {
+				t.Fatalf("bob got %s", got)
+			}
+		}
+		outage = false
+		for i := range all {
+			if got := poll(); got == fine {
+				return
+			} else if i == len(all)-1 {
+				t.Errorf("bob got %q after %d polls, want %s", got, len(all), fine)
+			}
+		}
+	})
+}
+
+// What succeeded is not put off for longer the next time it fails.
+func TestATaskThatWasOfferedAgainStartsAnew(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		st := &failing{says: writ.Fault(writ.CodeInternal, "test", errors.New("a defect"))}
+		w, d := newDispatcher(t, func(c *guard.Config) { st.Store, c.Store = c.Store, st })
+		alice, bob := w.session("alice"), w.session("bob")
+		task := w.push(1)
+		w.refusedTo("alice", []writ.TaskID{task}, func(writ.TaskID) *writ.Finding { return nil })
+		tries, stuck := 0, true
+		when := func(tx writ.Tx) bool {
+			if !pushes(tx, task) {
+				return false
+			}
+			tries++
+			return stuck
+		}
+		st.when.Store(&when)
+		for i, waits := range []int{4, 1} { // 0, 5, 15 and 35 s; and anew
+			if got := w.got(d, alice); got != "" {
+				t.Fatalf("alice got %s", got)
+			}
+			w.law.mu.Lock()
+			w.law.policy = fmt.Sprint("policy-", i+2)
+			w.law.mu.Unlock()
+			w.gate()
+			tries, stuck = 0, true
+			for tries < waits {
+				if got := w.got(d, bob); got != "" {
+					t.Fatalf("bob got %s", got)
+				}
+				time.Sleep(time.Second)
+			}
+			stuck = false
+			start := time.Now()
+			for w.waiting() == 0 {
+				w.reoffered(d, bob)
+				time.Sleep(time.Second)
+			}
+			if took := time.Since(start); i == 0 && took < 30*time.Second || i == 1 && took > 6*time.Second {
+				t.Errorf("offered again %s after failure %d in round %d", took, waits, i+1)
+			}
+		}
+	})
+}
+
+// reoffered has a poll put tasks back into their lanes, and gives back what it
+// finds there.
+func (w *world) reoffered(d *guard.Dispatcher, c *writ.Credential) {
+	w.t.Helper()
+	w.law.mu.Lock()
+	judge := w.law.judge
+	w.law.judge = func(in writ.PolicyInput) *writ.Finding {
+		a, ok := in.Call.Args.(*claimArgs)
+		w.law.failing = ok && a.Task != ""
+		return nil
+	}
+	w.law.mu.Unlock()
+	_, _, _ = w.poll(d, c, 0, "")
+	w.law.mu.Lock()
+	w.law.judge, w.law.failing = judge, false
+	w.law.mu.Unlock()
 }
 
 // Who may not claim any more hears it, also when that shows at a task that was

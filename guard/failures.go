@@ -26,6 +26,12 @@ func (f failures) putOff(name string, now time.Time) {
 	f[name] = failure{until: now.Add(wait), wait: wait}
 }
 
+// putOffBriefly notes trouble that may have nothing to do with what failed, and so
+// says nothing about when it will not fail.
+func (f failures) putOffBriefly(name string, now time.Time) {
+	f[name] = failure{until: now.Add(retryFailed), wait: f[name].wait}
+}
+
 // forget drops what was not tried again for long.
 func (f failures) forget(now time.Time) {
 	for name, x := range f {

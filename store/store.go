@@ -121,8 +121,9 @@ func (l *Limit) Error() string {
 
 var (
 	// ErrFenced: the shard is in another epoch than the snapshot, or the store
-	// does not hold the last fact this process knows it to have committed: it
-	// has lost commits, whether or not others were made in their place.
+	// does not show that its history has the last fact this process knows to be
+	// committed: it has lost commits, whether or not others were made in their
+	// place, or has forgotten too much to tell.
 	ErrFenced = errors.New("the shard has entered another epoch")
 	// ErrFull: the store refuses new work for want of memory or disk; nothing
 	// was changed.

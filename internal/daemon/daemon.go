@@ -219,13 +219,15 @@ func (d *Daemon) openLedger(ctx context.Context) error {
 	d.ledger = l
 	d.onStop(func(context.Context) error { return l.Close() })
 	if r, ok := d.store.(interface {
-		Recover(context.Context, writ.Tenant, int64, writ.ReceiptID) error
+		Recover(context.Context, writ.Tenant, int64, writ.ReceiptID, string) error
 	}); ok {
 		last, _, err := l.Get(l.Last())
 		if err != nil {
 			return fmt.Errorf("ledger: %w", err)
 		}
-		if err := r.Recover(ctx, shard, l.Last(), last.ID); err != nil {
+		// A receipt that this version does not read has its id alone.
+		rec, _ := receipts.Decode(last.Payload)
+		if err := r.Recover(ctx, shard, l.Last(), last.ID, rec.Commit.Epoch); err != nil {
 			return fmt.Errorf("store: %w", err)
 		}
 	}

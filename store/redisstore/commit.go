@@ -56,7 +56,7 @@ func (s *Store) Commit(ctx context.Context, t writ.Tenant, tx writ.Tx) (writ.Com
 			if what == "done" && tx.Fact != nil && c.Seq <= sh.known.seq {
 				return none, s.fault(op, s.fenced(sh.shard, c.Seq, sh.known.seq))
 			}
-			m := mark{seq: c.Seq}
+			m := mark{seq: c.Seq, epoch: c.Epoch}
 			if what == "done" && tx.Fact != nil { // the first time it may have had another id
 				m.id = tx.Fact.ID
 			}

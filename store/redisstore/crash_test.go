@@ -148,7 +148,7 @@ func TestOlderFileIsRefused(t *testing.T) {
 	for range 5 {
 		commit(t, s, factTx())
 	}
-	last := allFacts(t, s)[9].ID
+	last := allFacts(t, s)[9]
 	srv.Kill()
 	copyData(t, aof, newest)
 	copyData(t, old, aof)
@@ -175,7 +175,7 @@ func TestOlderFileIsRefused(t *testing.T) {
 	}
 
 	fresh := open(t, srv)
-	check("Recover", fresh.Recover(t.Context(), shard, 9, last))
+	check("Recover", fresh.Recover(t.Context(), shard, 9, last.ID, last.Commit.Epoch))
 	_, err = fresh.Commit(t.Context(), shard, factTx())
 	check("Commit after Recover", err)
 
@@ -183,7 +183,7 @@ func TestOlderFileIsRefused(t *testing.T) {
 	srv.Kill()
 	copyData(t, newest, aof)
 	srv.Restart()
-	if err := fresh.Recover(t.Context(), shard, 9, last); err != nil {
+	if err := fresh.Recover(t.Context(), shard, 9, last.ID, last.Commit.Epoch); err != nil {
 		t.Errorf("Recover after the restore: %v", err)
 	}
 	eventually(t, "the running process asks again", func() bool {

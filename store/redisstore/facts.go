@@ -62,7 +62,7 @@ func (s *Store) Facts(ctx context.Context, t writ.Tenant, after int64, n int, wa
 			facts = append(facts, f)
 		}
 		end := facts[len(facts)-1]
-		if s.lives.saw(sh, mark{end.Commit.Seq, end.ID}) {
+		if s.lives.saw(sh, mark{end.Commit.Seq, end.ID, end.Commit.Epoch}) {
 			return facts, nil
 		}
 	}

@@ -3,6 +3,7 @@ package redisstore_test
 import (
 	"errors"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -131,11 +132,11 @@ func TestRecoverRefusesAnotherHistory(t *testing.T) {
 	t.Parallel()
 	srv := redistest.Start(t)
 	s := open(t, srv)
-	var last writ.ReceiptID
-	fork(t, srv, func() { last = allFacts(t, s)[9].ID }, func() {})
+	var last writ.StoredFact
+	fork(t, srv, func() { last = allFacts(t, s)[9] }, func() {})
 	write(t, open(t, srv), 8)
 	fresh := open(t, srv)
-	if err := fresh.Recover(t.Context(), shard, 9, last); !errors.Is(err, store.ErrFenced) {
+	if err := fresh.Recover(t.Context(), shard, 9, last.ID, last.Commit.Epoch); !errors.Is(err, store.ErrFenced) {
 		t.Errorf("Recover = %v, want a fenced shard", err)
 	}
 	fenced(t, fresh, "after Recover")
@@ -201,4 +202,197 @@ func TestLateTrimIsRefused(t *testing.T) {
 	if got := allFacts(t, other); len(got) != 13 {
 		t.Errorf("%d facts are left in the outbox, want 13", len(got))
 	}
+}
+
+// What a process knows to be committed may have been trimmed when it asks. In
+// whose life of the server it was committed still tells the histories apart.
+func TestTrimmedFactOfAnotherHistory(t *testing.T) {
+	t.Parallel()
+	for name, recovers := range map[string]bool{"who runs": false, "who starts with a ledger": true} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			srv := redistest.Start(t)
+			s := open(t, srv)
+			var last writ.StoredFact
+			f := fork(t, srv, func() { last = allFacts(t, s)[9] }, func() {})
+			other := open(t, srv)
+			write(t, other, 8)
+			if err := other.Trim(t.Context(), shard, 11); err != nil {
+				t.Fatal(err)
+			}
+			if recovers {
+				s = open(t, srv)
+				if err := s.Recover(t.Context(), shard, 9, last.ID, last.Commit.Epoch); !errors.Is(err, store.ErrFenced) {
+					t.Errorf("Recover = %v, want a fenced shard", err)
+				}
+			}
+			fenced(t, s, "with another history")
+			aSecond()
+			fenced(t, s, "asked again")
+
+			f.restore(t)
+			eventually(t, "the history it knows is taken again", func() bool {
+				_, err := s.Read(t.Context(), shard, writ.ReadSet{})
+				return err == nil
+			})
+		})
+	}
+}
+
+// The right file is taken again also when others had written and trimmed past
+// what a process knows before it was lost, and whatever was written since.
+func TestTrimmedFactIsKnownAfterTheRestore(t *testing.T) {
+	t.Parallel()
+	for name, meanwhile := range map[string]bool{"and nobody wrote": false, "and others wrote": true} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			srv := redistest.Start(t)
+			s := open(t, srv)
+			f := fork(t, srv, func() {
+				read(t, s, writ.ReadSet{})
+				o := open(t, srv)
+				write(t, o, 2)
+				if err := o.Trim(t.Context(), shard, 10); err != nil {
+					t.Fatal(err)
+				}
+			}, func() { fenced(t, s, "behind") })
+			if meanwhile {
+				other := open(t, srv)
+				write(t, other, 8)
+				if err := other.Trim(t.Context(), shard, 11); err != nil {
+					t.Fatal(err)
+				}
+				aSecond()
+				fenced(t, s, "with another history")
+			}
+			f.restore(t)
+			eventually(t, "the history it knows is taken again", func() bool {
+				_, err := s.Read(t.Context(), shard, writ.ReadSet{})
+				return err == nil
+			})
+			if c := commit(t, s, factTx()); c.Seq != 12 {
+				t.Errorf("sequence %d after the restore, want 12", c.Seq)
+			}
+		})
+	}
+}
+
+// Restarts that lose nothing refuse nobody, whoever committed last in whichever
+// life and however much of it is trimmed; and a life that committed nothing may
+// be lost.
+func TestLivesThatLoseNothing(t *testing.T) {
+	t.Parallel()
+	srv := redistest.Start(t)
+	aof, before := filepath.Join(srv.Dir(), "appendonlydir"), t.TempDir()
+	idle, busy := open(t, srv), open(t, srv)
+	for life := range 4 {
+		write(t, busy, 3)
+		if life == 0 {
+			read(t, idle, writ.ReadSet{}) // it asks for nothing more until the end
+		}
+		if err := busy.Trim(t.Context(), shard, int64(3*life+1)); err != nil {
+			t.Fatal(err)
+		}
+		srv.Kill()
+		copyData(t, aof, before)
+		srv.Restart()
+	}
+	read(t, busy, writ.ReadSet{}) // begins a life
+	srv.Kill()
+	copyData(t, before, aof) // in which nothing was committed
+	srv.Restart()
+	for name, s := range map[string]*redisstore.Store{"who was idle": idle, "who wrote": busy} {
+		eventually(t, name+" reads on", func() bool {
+			_, err := s.Read(t.Context(), shard, writ.ReadSet{})
+			if errors.Is(err, store.ErrFenced) {
+				t.Fatalf("%s: %v", name, err)
+			}
+			return err == nil
+		})
+	}
+	if c := commit(t, idle, factTx()); c.Seq != 12 {
+		t.Errorf("sequence %d, want 12", c.Seq)
+	}
+}
+
+// head is a field of the shard's head.
+func head(srv *redistest.Server, field string) string {
+	return srv.Command("HGET", "writ:{default}:h", field)
+}
+
+// Lives are forgotten: all but the last 256 that committed something. Who knows
+// only of an older one is told that nothing can be told, and what to do.
+func TestForgottenLives(t *testing.T) {
+	t.Parallel()
+	srv := redistest.Start(t)
+	idle, busy := open(t, srv), open(t, srv)
+	write(t, busy, 1)
+	read(t, idle, writ.ReadSet{})
+	for range 2 {
+		srv.Restart()
+		eventually(t, "the server is found", func() bool {
+			_, err := busy.Read(t.Context(), shard, writ.ReadSet{})
+			return err == nil
+		})
+	}
+	if got := strings.Fields(head(srv, "lives")); len(got) != 4 {
+		t.Errorf("%d lives are noted, want the two in which there were commits: %v", len(got)/2, got)
+	}
+	write(t, busy, 2)
+	if err := busy.Trim(t.Context(), shard, 1); err != nil {
+		t.Fatal(err)
+	}
+	// As many lives as are kept, all of them after the first fact.
+	many := strings.Repeat("1.00 1 ", 255) + head(srv, "epoch") + " 1"
+	srv.Command("HSET", "writ:{default}:h", "lives", many)
+	srv.Restart()
+	write(t, open(t, srv), 1)
+	if got := strings.Fields(head(srv, "lives")); len(got) != 512 || got[511] != "3" {
+		t.Errorf("%d lives are noted, want 256, the last from sequence 3", len(got)/2)
+	}
+	_, err := idle.Read(t.Context(), shard, writ.ReadSet{})
+	e, ok := errors.AsType[*writ.Error](err)
+	if !ok || !errors.Is(err, store.ErrFenced) || !strings.Contains(e.Hint, "restart this gateway") || strings.Contains(err.Error(), "lost") {
+		t.Errorf("Read = %v, want that nothing can be told", err)
+	}
+	if _, err := open(t, srv).Read(t.Context(), shard, writ.ReadSet{}); err != nil {
+		t.Errorf("a gateway that was restarted: %v", err)
+	}
+}
+
+// A store that an earlier version has written says nothing of its lives, and
+// that version trimmed the last fact of the ledger too.
+func TestStoreWithoutLives(t *testing.T) {
+	t.Parallel()
+	srv := redistest.Start(t)
+	writer := open(t, srv)
+	write(t, writer, 5)
+	last := allFacts(t, writer)[4]
+	if err := writer.Trim(t.Context(), shard, 4); err != nil {
+		t.Fatal(err)
+	}
+	srv.Command("HDEL", "writ:{default}:h", "lives", "last")
+	srv.Restart()
+	s := open(t, srv)
+	read(t, s, writ.ReadSet{})
+	if err := s.Recover(t.Context(), shard, 4, last.ID, last.Commit.Epoch); err != nil {
+		t.Errorf("Recover = %v", err)
+	}
+	srv.Restart()
+	eventually(t, "it goes on after a restart", func() bool {
+		_, err := s.Read(t.Context(), shard, writ.ReadSet{})
+		return err == nil
+	})
+	write(t, s, 2)
+	// A life that an earlier version began is missing among them: where it began
+	// is not known, and so nothing before it.
+	if err := s.Trim(t.Context(), shard, 5); err != nil {
+		t.Fatal(err)
+	}
+	srv.Command("HSET", "writ:{default}:h", "epoch", "9.00", "server", "")
+	fresh := open(t, srv)
+	if err := fresh.Recover(t.Context(), shard, 5, "rcp_x", "1.00"); !errors.Is(err, store.ErrFenced) {
+		t.Errorf("Recover = %v, want a fenced shard", err)
+	}
+	write(t, open(t, srv), 1)
 }

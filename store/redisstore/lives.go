@@ -44,10 +44,24 @@ type shard struct {
 	asked time.Time
 }
 
-// mark is a fact by which a history is told from another one.
+// mark is a fact by which a history is told from another one: by its id while it
+// is in the outbox, by the epoch it was committed in when it is trimmed. Each
+// epoch is one life of one server, which has one history.
 type mark struct {
-	seq int64          // -1 for none
-	id  writ.ReceiptID // "" when only the sequence is known
+	seq   int64          // -1 for none
+	id    writ.ReceiptID // "" when it is not known
+	epoch string         // "" when it is not known
+}
+
+// tells is how much there is to tell the fact by.
+func (m mark) tells() (n int) {
+	if m.id != "" {
+		n++
+	}
+	if m.epoch != "" {
+		n++
+	}
+	return n
 }
 
 // opened is a shard that may be used. Its commits and trims carry the life, so
@@ -60,9 +74,9 @@ type opened struct {
 }
 
 // fenceFor is how long a fence is believed before the server is asked again:
-// an operator may have restored what was lost. It is lifted only when the fact
-// that is known stands there again: others may have written the store on past
-// what it has lost.
+// an operator may have restored what was lost. It is lifted only when the store
+// shows that the fact that is known was committed in its history: others may
+// have written it on past what it has lost.
 const fenceFor = time.Second
 
 // reopenings of a shard that one call puts up with.
@@ -72,7 +86,7 @@ var errUnstable = errors.New("the redis server does not stay the same")
 
 // learn notes that a fact is committed. lives.mu is held.
 func (sh *shard) learn(m mark) {
-	if m.seq > sh.known.seq || m.seq == sh.known.seq && sh.known.id == "" {
+	if m.seq > sh.known.seq || m.seq == sh.known.seq && m.tells() > sh.known.tells() {
 		sh.known = m
 	}
 }
@@ -225,40 +239,39 @@ func (l *lives) open(ctx context.Context, s *Store, t writ.Tenant) (opened, erro
 
 // openOn runs open.lua and returns the server's life and the shard's last fact.
 // It fails with store.ErrFenced when the shard ends before the fact that is
-// known, or has another one in its place; and, when the shard is fenced, unless
-// that very fact stands there.
+// known, has another one in its place, or does not say which one it had.
 func openOn(ctx context.Context, c scripter, sh shard) (life string, last mark, err error) {
 	last.seq = -1
 	var fresh [8]byte
 	_, _ = rand.Read(fresh[:]) // never fails
-	prove := ""
-	if sh.fence != nil {
-		prove = "1"
-	}
-	v, err := openScript.once(ctx, c, sh.prefix, []any{sh.known.seq, hex.EncodeToString(fresh[:]), string(sh.known.id), prove})
+	v, err := openScript.once(ctx, c, sh.prefix, []any{sh.known.seq, hex.EncodeToString(fresh[:]), string(sh.known.id), sh.known.epoch})
 	if err != nil {
 		return "", last, err
 	}
 	r := reply{list: v}
-	what, life, _, seq, id := r.str(), r.str(), r.str(), r.int(), r.str()
+	what, life, _, seq, end := r.str(), r.str(), r.str(), r.int(), r.str()
 	switch {
 	case r.err != nil:
 		return "", last, r.err
 	case what == "behind":
 		return life, last, lost(sh.tenant, seq, sh.known.seq)
+	case what == "unknown":
+		return life, last, unknown(sh.tenant, sh.known)
 	case what != "ok":
 		return life, last, other(sh.tenant, sh.known)
 	}
-	return life, mark{seq, writ.ReceiptID(id)}, nil
+	return life, markAt(seq, end), nil
 }
 
-// markAt reads the last fact as the head of a shard names it: "<seq> <id>". A
-// writer of an earlier version leaves it as it was.
+// markAt reads the last fact as the head of a shard names it: "<seq> <id>
+// <epoch>". A writer of an earlier version leaves it as it was.
 func markAt(seq int64, last string) mark {
-	if n, id, ok := strings.Cut(last, " "); ok && n == strconv.FormatInt(seq, 10) {
-		return mark{seq, writ.ReceiptID(id)}
+	n, fact, _ := strings.Cut(last, " ")
+	if n != strconv.FormatInt(seq, 10) {
+		return mark{seq: seq}
 	}
-	return mark{seq: seq}
+	id, epoch, _ := strings.Cut(fact, " ")
+	return mark{seq, writ.ReceiptID(id), epoch}
 }
 
 // fenced marks a shard that answered with less than was known.
@@ -278,19 +291,19 @@ func (s *Store) forget(sh *shard) {
 	s.lives.mu.Unlock()
 }
 
-// Recover compares the shard with the ledger when a gateway starts: seq and id
-// are of the last receipt the ledger holds, -1 and "" for none. It refuses, and
-// the shard stays refused, when the store is behind, since sequences would be
-// given out a second time, or holds another fact there. Once the store is
+// Recover compares the shard with the ledger when a gateway starts: sequence, id
+// and epoch are of the last receipt the ledger holds, -1 and "" for none. It
+// refuses, and the shard stays refused, when the store is behind, since sequences
+// would be given out a second time, or had another fact there. Once the store is
 // restored, Recover lifts the refusal.
-func (s *Store) Recover(ctx context.Context, t writ.Tenant, seq int64, id writ.ReceiptID) error {
+func (s *Store) Recover(ctx context.Context, t writ.Tenant, seq int64, id writ.ReceiptID, epoch string) error {
 	const op = "redisstore.Recover"
 	sh, err := s.shardOf(ctx, op, t)
 	if err != nil && !errors.Is(err, store.ErrFenced) {
 		return err
 	}
 	s.lives.mu.Lock()
-	if ledger := (mark{seq, id}); sh.fence != nil {
+	if ledger := (mark{seq, id, epoch}); sh.fence != nil {
 		sh.learn(ledger)
 	} else if seq >= 0 {
 		sh.shard.known = ledger // what stands there now says nothing of what the ledger has
@@ -319,7 +332,19 @@ func other(t writ.Tenant, known mark) error {
 		Code: writ.CodeStore, Op: "redisstore",
 		Msg:  "the store has lost acknowledged commits and others were written in their place; the shard is fenced",
 		Hint: "stop all gateways and the redis server, restore its newest append-only file and start them again",
-		Err:  fmt.Errorf("%w: shard %s does not hold %s at sequence %d, which was acknowledged", store.ErrFenced, t, known.id, known.seq),
+		Err:  fmt.Errorf("%w: shard %s does not hold the fact %q of epoch %q at sequence %d, which was acknowledged", store.ErrFenced, t, known.id, known.epoch, known.seq),
+	}
+}
+
+// unknown is the error of a shard that may be the right one and does not show it.
+// Only who starts anew can use it: it compares the shard with the ledger.
+func unknown(t writ.Tenant, known mark) error {
+	return &writ.Error{
+		Code: writ.CodeStore, Op: "redisstore",
+		Msg:  "the store does not say whether it ever held the newest commit this gateway knows of; the shard is fenced",
+		Hint: "make sure that the redis server has its newest append-only file, then restart this gateway",
+		Err: fmt.Errorf("%w: shard %s has trimmed sequence %d and forgotten in which epoch it was committed; the fact %q of epoch %q is known",
+			store.ErrFenced, t, known.seq, known.id, known.epoch),
 	}
 }
 

@@ -62,11 +62,12 @@ func TestMaxMemory(t *testing.T) {
 	for _, d := range got {
 		end.Ack(d)
 	}
-	if c, err := s.Commit(t.Context(), shard, end); err != nil || c.Seq != stored {
+	c, err := s.Commit(t.Context(), shard, end)
+	if err != nil || c.Seq != stored {
 		t.Errorf("mandate when full: %+v, %v", c, err)
 	}
 	fresh := open(t, srv)
-	if err := fresh.Recover(t.Context(), shard, stored, ""); err != nil {
+	if err := fresh.Recover(t.Context(), shard, stored, end.Fact.ID, c.Epoch); err != nil {
 		t.Errorf("Recover when full: %v", err)
 	}
 	if err := s.Trim(t.Context(), shard, stored-1); err != nil {

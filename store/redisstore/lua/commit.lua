@@ -7,7 +7,8 @@
 -- KEYS[1]  prefix of the shard, with its hash tag: every key below is built
 --          from it and from names the caller has checked
 --   :h           head: epoch seq at trimmed n (last entry) w (last wake) c (index version) server
---                and last, "<seq> <id>" of the last fact
+--                last ("<seq> <id> <epoch>" of the last fact) and lives (the
+--                epochs, "<epoch> <its first seq> …")
 --   :o           outbox: stream of facts, id "<seq+1>-0"
 --   :d:<name>    document: hash v (version) b (body) t (set when it expires)
 --   :c:<entity>  counters of an entity: hash, fields of value 0 are absent
@@ -295,7 +296,7 @@ end
 
 local last, when = int(seq), int(at)
 redis_call('HSET', HEAD, 'seq', last, 'at', when, 'n', int(entries), 'w', int(wakes), 'c', int(changes))
-if facts > 0 then redis_call('HSET', HEAD, 'last', last .. ' ' .. ARGV[11]) end
+if facts > 0 then redis_call('HSET', HEAD, 'last', last .. ' ' .. ARGV[11] .. ' ' .. epoch) end
 local mine, nth = facts > 0 and last or '-1', int(series)
 if call ~= '' then
   redis_call('SET', P .. ':x:' .. call, mine .. ' ' .. nth .. ' ' .. when .. ' ' .. epoch, 'PX', '600000')
