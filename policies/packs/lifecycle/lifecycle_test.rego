@@ -110,9 +110,8 @@ test_paused[note] if {
 	codes(call) == {"run_paused"}
 }
 
-test_verifying[note] if {
+test_verifying[verb] if {
 	some verb in ["task.enqueue", "task.claim", "task.complete", "run.seal", "run.create"]
-	note := verb
 	call := changed({"run": {"state": "verifying"}, "call": {"capability": verb}})
 	rules(call) == {"lifecycle.verifying"}
 	codes(call) == {"illegal_transition"}
