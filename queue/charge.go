@@ -10,7 +10,7 @@ import "github.com/writ-gateway/writ"
 func attemptCharge(t writ.Task, tool writ.Tool) writ.Charge {
 	c := writ.Charge{
 		writ.BudgetWall: 0, writ.BudgetStorage: MaxArgsBytes,
-		writ.BudgetTaskRetries: retries(t), writ.BudgetRetries: min(retries(t), 1),
+		writ.BudgetTaskRetries: tries(t), writ.BudgetRetries: min(tries(t), 1),
 	}
 	tool.Costs.Each(func(dim string, n *int64) {
 		if n != nil {
@@ -20,8 +20,9 @@ func attemptCharge(t writ.Task, tool writ.Tool) writ.Charge {
 	return c
 }
 
-// retries are the attempts so far that led to no result.
-func retries(t writ.Task) int64 { return max(0, t.Attempt-t.Rework) }
+// tries are the attempts so far that count against the limits of those: not the
+// ones whose result was sent back, of which there is a limit of its own.
+func tries(t writ.Task) int64 { return max(0, t.Attempt-t.Rework) }
 
 // priceOf says whether a tool states what its run limits: what nobody states
 // cannot be held to a limit.

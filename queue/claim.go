@@ -173,11 +173,7 @@ func pollPlan(a *TaskClaimArgs, s writ.Snapshot, agent writ.Agent) (writ.Tx, wri
 // out of the lane.
 func (p claimer) task(c *writ.Call, id writ.TaskID, s writ.Snapshot, agent writ.Agent) (writ.Tx, writ.Reply, error) {
 	refuse := func(err error) (writ.Tx, writ.Reply, error) { return writ.Tx{}, writ.Reply{}, err }
-	t, version, err := loadTask(opClaim, s, id)
-	if err != nil {
-		return refuse(err)
-	}
-	r, err := loadRun(opClaim, s, t.Run)
+	t, version, r, err := loadBoth(opClaim, s, id)
 	if err != nil {
 		return refuse(err)
 	}

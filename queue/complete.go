@@ -21,13 +21,14 @@ func completeCapability() *writ.Capability {
 		Reads: func(c *writ.Call, a *TaskCompleteArgs, s writ.Snapshot) (writ.ReadSet, error) {
 			rs, err := leaveReads(opComplete, s, a.Task)
 			rs.Docs = append(rs.Docs, callerAgent(c)...)
-			if t, _, terr := peek[writ.Task](s, writ.TaskKey(a.Task)); err == nil && terr == nil && (a.Result != nil || t.Rework > 0) {
+			if err != nil {
+				return rs, err
+			}
+			t, _, err := peek[writ.Task](s, writ.TaskKey(a.Task))
+			if a.Result != nil || t.Rework > 0 { // which has a result already, perhaps
 				rs.Docs = append(rs.Docs, writ.ResultKey(a.Task))
 			}
-			if err == nil {
-				rs = rs.Join(releaseReads(s, a.Task))
-			}
-			return rs, err
+			return rs.Join(releaseReads(s, a.Task)), err
 		},
 		Describe: func(c *writ.Call, a *TaskCompleteArgs, s writ.Snapshot) (writ.Subject, error) {
 			sub, err := describeTask(opComplete, c, s, a.Task)
@@ -41,7 +42,8 @@ func completeCapability() *writ.Capability {
 const opComplete = "queue.Complete"
 
 // taskResult is the document at writ.ResultKey, of kind "result". It is written
-// by the completion, again if the result was sent back; MaxArgsBytes and the closed list of labels keep it within a document.
+// by the completion, again if the result was sent back; MaxArgsBytes and the
+// closed list of labels keep it within a document.
 type taskResult struct {
 	Result writ.RawObject `json:"result"`
 	Labels []writ.Label   `json:"labels"`
@@ -49,11 +51,7 @@ type taskResult struct {
 
 func completePlan(c *writ.Call, a *TaskCompleteArgs, s writ.Snapshot, _ writ.Decision) (writ.Tx, writ.Reply, error) {
 	refuse := func(err error) (writ.Tx, writ.Reply, error) { return writ.Tx{}, writ.Reply{}, err }
-	t, version, err := loadTask(opComplete, s, a.Task)
-	if err != nil {
-		return refuse(err)
-	}
-	r, err := loadRun(opComplete, s, t.Run)
+	t, version, r, err := loadBoth(opComplete, s, a.Task)
 	if err != nil {
 		return refuse(err)
 	}
@@ -103,9 +101,7 @@ func completePlan(c *writ.Call, a *TaskCompleteArgs, s writ.Snapshot, _ writ.Dec
 		}
 	}
 	tx, err := d.done()
-	reply := viewOf(t, 0)
-	reply.Unblocked = d.released
-	return tx, writ.Reply{Outcome: writ.OutcomeDone, Body: reply, Versioned: []string{"version"}, ETag: -1}, err
+	return tx, d.ended(t), err
 }
 
 // completion gives the result as it is stored, and the digest that tells a

@@ -116,7 +116,8 @@ func (d *draft) end(t *writ.Task, from, to writ.TaskState) error {
 	if err := d.put(t, from); err != nil {
 		return err
 	}
-	return d.release(*t)
+	_, err := d.release(*t)
+	return err
 }
 
 // deadKept is how long a task that died stays on the dead-letter list, from when

@@ -94,11 +94,7 @@ func giveUp(op string, c *writ.Call, s writ.Snapshot, id writ.TaskID, lease writ
 	next func(*draft, *writ.Task, writ.Run) error,
 ) (writ.Tx, writ.Reply, error) {
 	refuse := func(err error) (writ.Tx, writ.Reply, error) { return writ.Tx{}, writ.Reply{}, err }
-	t, version, err := loadTask(op, s, id)
-	if err != nil {
-		return refuse(err)
-	}
-	r, err := loadRun(op, s, t.Run)
+	t, version, r, err := loadBoth(op, s, id)
 	if err != nil {
 		return refuse(err)
 	}

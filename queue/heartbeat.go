@@ -59,11 +59,7 @@ const opHeartbeat = "queue.Heartbeat"
 // the lease was not taken back; it never goes past Lease.MaxUntil.
 func heartbeatPlan(c *writ.Call, a *TaskHeartbeatArgs, s writ.Snapshot, _ writ.Decision) (writ.Tx, writ.Reply, error) {
 	refuse := func(err error) (writ.Tx, writ.Reply, error) { return writ.Tx{}, writ.Reply{}, err }
-	t, version, err := loadTask(opHeartbeat, s, a.Task)
-	if err != nil {
-		return refuse(err)
-	}
-	r, err := loadRun(opHeartbeat, s, t.Run)
+	t, version, r, err := loadBoth(opHeartbeat, s, a.Task)
 	if err != nil {
 		return refuse(err)
 	}

@@ -131,7 +131,7 @@ func stopping(t writ.Task, r writ.Run) bool {
 // which ends the task and not the run.
 func triedOut(t writ.Task, r writ.Run) bool {
 	most, limits := r.Limited(writ.BudgetTaskRetries)
-	return limits && retries(t) > most
+	return limits && tries(t) > most
 }
 
 // retry decides where a task goes whose attempt ended without a result:
@@ -142,7 +142,7 @@ func (d *draft) retry(t *writ.Task, r writ.Run) error {
 	switch {
 	case stopping(*t, r):
 		return d.end(t, from, writ.TaskCancelled)
-	case t.Attempt >= t.MaxAttempts || triedOut(*t, r):
+	case tries(*t) >= t.MaxAttempts || triedOut(*t, r):
 		return d.end(t, from, writ.TaskDead)
 	}
 	d.enter(t, d.s.Now+pause(t.BackoffMs, t.Attempt))

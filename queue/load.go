@@ -43,6 +43,16 @@ func loadRun(op string, s writ.Snapshot, id writ.RunID) (writ.Run, error) {
 	return r, nil
 }
 
+// loadBoth finds a task, its version and its run.
+func loadBoth(op string, s writ.Snapshot, id writ.TaskID) (writ.Task, int64, writ.Run, error) {
+	t, version, err := loadTask(op, s, id)
+	if err != nil {
+		return t, 0, writ.Run{}, err
+	}
+	r, err := loadRun(op, s, t.Run)
+	return t, version, r, err
+}
+
 // loadAgent finds an agent; ok is false when there is none.
 func loadAgent(s writ.Snapshot, id writ.AgentID) (a writ.Agent, ok bool, err error) {
 	if id == "" {
@@ -121,7 +131,7 @@ func leaveReads(op string, s writ.Snapshot, id writ.TaskID) (writ.ReadSet, error
 		if err != nil {
 			return rs, err
 		}
-		if t.Attempt >= t.MaxAttempts || triedOut(t, r) { // it may die
+		if tries(t) >= t.MaxAttempts || triedOut(t, r) { // it may die
 			rs.Ranges = append(rs.Ranges, oldestDead())
 		}
 	}

@@ -42,11 +42,7 @@ const opGet = "queue.Get"
 // holder (who gets no result), and without contents to executors that could take it.
 func getPlan(c *writ.Call, a *TaskGetArgs, s writ.Snapshot, _ writ.Decision) (writ.Tx, writ.Reply, error) {
 	refuse := func(err error) (writ.Tx, writ.Reply, error) { return writ.Tx{}, writ.Reply{}, err }
-	t, version, err := loadTask(opGet, s, a.Task)
-	if err != nil {
-		return refuse(err)
-	}
-	r, err := loadRun(opGet, s, t.Run)
+	t, version, r, err := loadBoth(opGet, s, a.Task)
 	if err != nil {
 		return refuse(err)
 	}

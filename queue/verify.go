@@ -82,15 +82,11 @@ func verifyCapability() *writ.Capability {
 			return rs.Join(releaseReads(s, a.Task)), err
 		},
 		Describe: func(c *writ.Call, a *TaskVerifyArgs, s writ.Snapshot) (writ.Subject, error) {
-			t, _, err := loadTask(opVerify, s, a.Task)
+			t, _, r, err := loadBoth(opVerify, s, a.Task)
 			if err != nil {
 				return writ.Subject{}, err
 			}
-			sub, err := subjectOf(opVerify, c, s, t)
-			if err != nil {
-				return sub, err
-			}
-			r, err := loadRun(opVerify, s, t.Run)
+			sub, err := subjectIn(r, c, s, t)
 			if err != nil {
 				return sub, err
 			}
@@ -113,11 +109,7 @@ func callerKeys(c *writ.Call, s writ.Snapshot) ([]writ.PublicKey, error) {
 
 func verifyPlan(c *writ.Call, a *TaskVerifyArgs, s writ.Snapshot, _ writ.Decision) (writ.Tx, writ.Reply, error) {
 	refuse := func(err error) (writ.Tx, writ.Reply, error) { return writ.Tx{}, writ.Reply{}, err }
-	t, version, err := loadTask(opVerify, s, a.Task)
-	if err != nil {
-		return refuse(err)
-	}
-	r, err := loadRun(opVerify, s, t.Run)
+	t, version, r, err := loadBoth(opVerify, s, a.Task)
 	if err != nil {
 		return refuse(err)
 	}
@@ -141,31 +133,34 @@ func verifyPlan(c *writ.Call, a *TaskVerifyArgs, s writ.Snapshot, _ writ.Decisio
 	d.tx.Mandate = true // the end of work
 	d.tx.Unindex(writ.IndexVerify, string(t.ID))
 	switch {
-	case a.Verdict != writ.VerdictReject:
+	case a.Verdict == writ.VerdictAccept:
 		t.Verified = true
 		err = d.end(&t, writ.TaskVerifying, writ.TaskDone)
+	case a.Verdict != writ.VerdictReject:
+		err = invalid(opVerify, "/verdict", "must be accept or reject")
 	case len(a.Reasons) == 0:
-		return refuse(invalid(opVerify, "/reasons", "a rejection gives at least one"))
-	case t.CancelAt != 0:
-		err = d.end(&t, writ.TaskVerifying, writ.TaskCancelled)
+		err = invalid(opVerify, "/reasons", "a rejection gives at least one")
 	default:
-		t.Rework++
-		t.Failure = &writ.Failure{Class: writ.FailureDeterministic, Code: "rejected", Retryable: t.Rework <= t.Verify.MaxRework}
-		if !t.Failure.Retryable {
-			err = d.end(&t, writ.TaskVerifying, writ.TaskFailed)
-			break
-		}
-		t.MaxAttempts++ // the attempt did end; sending it back is counted by itself
-		d.enter(&t, 0)
-		err = d.put(&t, writ.TaskVerifying)
+		err = d.sendBack(&t)
 	}
 	if err != nil {
 		return refuse(err)
 	}
 	tx, err := d.done()
-	v := viewOf(t, 0)
-	v.Unblocked = d.released
-	return tx, writ.Reply{Outcome: writ.OutcomeDone, Body: v, Versioned: []string{"version"}, ETag: -1}, err
+	return tx, d.ended(t), err
+}
+
+// sendBack has a task done again whose result was not accepted, until it was sent
+// back too often.
+func (d *draft) sendBack(t *writ.Task) error {
+	t.Rework++
+	again := t.Rework <= t.Verify.MaxRework
+	t.Failure = &writ.Failure{Class: writ.FailureDeterministic, Code: "rejected", Retryable: again}
+	if !again {
+		return d.end(t, writ.TaskVerifying, writ.TaskFailed)
+	}
+	d.enter(t, 0)
+	return d.put(t, writ.TaskVerifying)
 }
 
 // mayJudge refuses whoever had a part in the run, whatever policy lets through,

@@ -78,6 +78,7 @@ func TestAResultIsSentBack(t *testing.T) {
 	l := newLab(t)
 	id := l.enqueue("one", judged(1), attempts(1))
 	l.do("task.complete", l.a, l.claim(l.a, id).complete())
+	l.refused(writ.CodeInputInvalid, "task.verify", l.judge, l.verdict(id, "")) // what is no verdict accepts nothing
 	without := l.verdict(id, writ.VerdictReject)
 	without.Reasons = nil
 	l.refused(writ.CodeInputInvalid, "task.verify", l.judge, without)

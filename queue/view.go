@@ -117,6 +117,15 @@ func changed(t writ.Task) writ.Reply {
 	return writ.Reply{Outcome: writ.OutcomeDone, Body: viewOf(t, 0), Versioned: []string{"version"}, ETag: -1}
 }
 
+// ended replies with a task whose end the transaction writes, and whom it lets go.
+func (d *draft) ended(t writ.Task) writ.Reply {
+	r := changed(t)
+	v := viewOf(t, 0)
+	v.Unblocked = d.released
+	r.Body = v
+	return r
+}
+
 // unchanged replies with a task as it is stored.
 func unchanged(t writ.Task, version int64) writ.Reply {
 	return writ.Reply{Outcome: writ.OutcomeDone, Body: viewOf(t, version), ETag: version}

@@ -93,13 +93,16 @@ func closing() *writ.Capability {
 				return tx, r, err
 			}
 			to := writ.RunDone
-			if a.Verdict == writ.VerdictReject {
-				if len(a.Reasons) == 0 {
-					return tx, r, invalid(op, "/reasons", "a rejection gives at least one")
-				}
-				to, run.Sealed = writ.RunActive, false
-				if run.Rework++; run.Rework > writ.MaxRunRework {
-					to, run.Reason = writ.RunFailed, reasonVerdict
+			switch {
+			case a.Verdict == writ.VerdictAccept:
+			case a.Verdict != writ.VerdictReject:
+				return tx, r, invalid(op, "/verdict", "must be accept or reject")
+			case len(a.Reasons) == 0:
+				return tx, r, invalid(op, "/reasons", "a rejection gives at least one")
+			default:
+				run.Rework++
+				if to, run.Sealed = writ.RunActive, false; run.Rework > writ.MaxRunRework {
+					to, run.Sealed, run.Reason = writ.RunFailed, true, reasonVerdict
 				}
 			}
 			if err := move(call, op, s, &tx, &run, to); err != nil {

@@ -84,6 +84,7 @@ func TestAVerdictOnSomethingElse(t *testing.T) {
 func TestARunIsSentBack(t *testing.T) {
 	r := newRoom(t)
 	id, judge := r.judged()
+	r.refused(writ.CodeInputInvalid, "run.close", judge, r.verdict(id, "")) // what is no verdict accepts nothing
 	without := r.verdict(id, writ.VerdictReject)
 	without.Reasons = nil
 	r.refused(writ.CodeInputInvalid, "run.close", judge, without)

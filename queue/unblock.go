@@ -1,0 +1,146 @@
+package queue
+
+import (
+	"errors"
+
+	"github.com/writ-gateway/writ"
+)
+
+// releaseAtOnce is how many dependents the end of a task lets go itself; a
+// follow-up lets go the rest, as many at a time.
+const releaseAtOnce = 8
+
+// errUnread is a defect: a task ends and nobody looked who waits for it.
+var errUnread = errors.New("the dependents of a task that ends were not read")
+
+// todoUnblock is the follow-up of a task that has ended and that others wait for.
+const todoUnblock = "unblock"
+
+// dependencyFailed is why a task failed that never began.
+var dependencyFailed = writ.Failure{Class: writ.FailureDependency, Code: "dependency_failed"}
+
+// dependents are the tasks that wait for one. The index is versioned: whoever
+// ends the task expects it as it was read, so nobody is forgotten.
+func dependents(id writ.TaskID) writ.Range {
+	return writ.Range{Index: writ.Dependents(id), Limit: releaseAtOnce + 1}
+}
+
+// releaseReads names what must be seen to let go the dependents of a task in the
+// transaction that ends it.
+func releaseReads(s writ.Snapshot, id writ.TaskID) (rs writ.ReadSet) {
+	rs.Ranges = append(rs.Ranges, dependents(id))
+	for _, m := range first(s.Ranges[dependents(id)].Members) {
+		b := writ.TaskID(m.Name)
+		rs.Docs = append(rs.Docs, writ.TaskKey(b))
+		rs.Counters = append(rs.Counters, writ.TaskUnmet(b))
+		rs.Ranges = append(rs.Ranges, dependents(b))
+	}
+	return rs
+}
+
+func first(m []writ.Member) []writ.Member { return m[:min(len(m), releaseAtOnce)] }
+
+// release lets go those that wait for a task that has ended, as far as they were
+// read, and leaves a follow-up for the others; it says whether it did. In a run
+// that has ended nobody is let go: its end cancels them.
+func (d *draft) release(t writ.Task) (left bool, err error) {
+	waiting, read := d.s.Ranges[dependents(t.ID)]
+	if !read {
+		return false, writ.Fault(writ.CodeInternal, d.op, errUnread)
+	}
+	r, err := loadRun(d.op, d.s, t.Run)
+	if err != nil || len(waiting.Members) == 0 || writ.RunMoves.Terminal(r.State) {
+		return false, err
+	}
+	left = len(waiting.Members) > releaseAtOnce
+	for _, m := range first(waiting.Members) {
+		// One that ends in here leaves its own to a follow-up: they may be among
+		// these, and a task moves once in a transaction.
+		if d.releasing || d.full() || !d.s.Has(writ.TaskKey(writ.TaskID(m.Name))) {
+			left = true
+			break
+		}
+		b, ok, err := peek[writ.Task](d.s, writ.TaskKey(writ.TaskID(m.Name)))
+		if err != nil {
+			return false, err
+		}
+		d.tx.Unindex(writ.Dependents(t.ID), m.Name)
+		if !ok || b.State != writ.TaskBlocked {
+			continue
+		}
+		d.releasing = true
+		err = d.met(&b, t)
+		d.releasing = false
+		if err != nil {
+			return false, err
+		}
+	}
+	if left {
+		d.tx.Index(writ.IndexTodo, todo(todoUnblock, string(t.ID)), d.s.Now)
+	}
+	return left, nil
+}
+
+// met tells a blocked task that one it depends on has ended.
+func (d *draft) met(b *writ.Task, t writ.Task) error {
+	policy := writ.DependencyFail
+	for _, dep := range b.DependsOn {
+		if dep.Task == t.ID && dep.OnFailure != "" {
+			policy = dep.OnFailure
+		}
+	}
+	unmet := writ.TaskUnmet(b.ID)
+	switch {
+	case t.State != writ.TaskDone && policy == writ.DependencySkip:
+		d.unblock(b)
+		return d.end(b, writ.TaskBlocked, writ.TaskCancelled)
+	case t.State != writ.TaskDone && policy != writ.DependencyContinue:
+		d.unblock(b)
+		b.Failure = &dependencyFailed
+		return d.end(b, writ.TaskBlocked, writ.TaskFailed)
+	case d.seen(unmet) > 1: // the document does not change: of two that end at once the second sees the first
+		d.tx.Within(unmet, 2, writ.MaxAmount)
+		d.tx.Add(unmet, -1)
+		return nil
+	}
+	d.exactly(unmet)
+	d.set(unmet, 0)
+	d.enter(b, b.NotBefore)
+	d.released = append(d.released, b.ID)
+	return d.put(b, writ.TaskBlocked)
+}
+
+// unblock takes a task that ends while it is blocked off the lists of those it
+// waits for. What it counted does not matter any more.
+func (d *draft) unblock(b *writ.Task) {
+	for _, dep := range b.DependsOn {
+		d.tx.Unindex(writ.Dependents(dep.Task), string(b.ID))
+	}
+	b.NotBefore = 0
+}
+
+// unblockCapability lets go what waits for a task that has ended, past what its
+// end let go itself.
+func unblockCapability() *writ.Capability {
+	const op = "queue.Unblock"
+	reads := func(op string, s writ.Snapshot, id writ.TaskID) (writ.ReadSet, error) {
+		rs, err := taskReads(op, s, id)
+		if err != nil {
+			return rs, err
+		}
+		if t, ok, err := peek[writ.Task](s, writ.TaskKey(id)); err != nil {
+			return rs, err
+		} else if ok {
+			rs.Counters = append(rs.Counters, writ.RunOpenTasks(t.Run), writ.RunBadTasks(t.Run))
+		}
+		return rs.Join(releaseReads(s, id)), nil
+	}
+	return taskMandate("task.unblock", "Let go the tasks that waited for one that has ended.", op, reads, func(d *draft, t writ.Task) (Swept, error) {
+		d.tx.Unindex(writ.IndexTodo, todo(todoUnblock, string(t.ID)))
+		if !writ.TaskMoves.Terminal(t.State) {
+			return Swept{}, nil
+		}
+		more, err := d.release(t)
+		return Swept{Changed: len(d.tx.Changes), More: more}, err
+	})
+}
