@@ -25,49 +25,56 @@ func (r Run) Tree() RunID {
 	return r.ID
 }
 
-// partRange looks for one identity.
+// An identity is what would be the same again if somebody came back under another
+// name. Whoever opened a session, or is answerable for it, is behind what it does.
+func identityOfSession(id SessionID) string { return "session/" + string(id) }
+func identityItself(p PrincipalID) string   { return "self/" + string(p) }
+func identityBehind(p PrincipalID) string   { return "behind/" + string(p) }
+func identityOfAgent(a AgentID) string      { return "agent/" + string(a) }
+func identityOfKey(k PublicKey) string      { return "key/" + k.ID }
+
+// partRange looks for the parts of one identity.
 func partRange(root RunID, identity string) Range {
 	return Range{Index: RunParts(root), From: identity + " ", To: identity + "!", Limit: 3}
 }
 
-// Identities of those who act in a run: what would be the same again if they came
-// back under another name. Whoever opened a session, or is answerable for it, is
-// behind what it does; keys are those its agent signs with.
-func session(c Caller) string             { return "session/" + string(c.Session) }
-func self(p PrincipalID) string           { return "self/" + string(p) }
-func behind(p PrincipalID) string         { return "behind/" + string(p) }
-func agentSelf(a AgentID) string          { return "agent/" + string(a) }
-func keySelf(key PublicKey) string        { return "key/" + key.ID }
-func unknown(c Caller) bool               { return c.Session == "" } // the gateway itself takes no part
-func PartSeen(c Caller, root RunID) Range { return partRange(root, session(c)) }
+// PartSeen shows which parts of a caller's session in a tree of runs are noted
+// already.
+func PartSeen(c Caller, root RunID) Range {
+	return partRange(root, identityOfSession(c.Session))
+}
 
-// TakePart notes that a caller had a part in a tree of runs. It wants PartSeen, and does
-// nothing when the same session is known with that part.
+// TakePart notes that a caller had a part in a tree of runs; keys are those its
+// agent signs with. It wants PartSeen, and does nothing when the same session is
+// known with that part. The gateway itself takes none.
 func (t *Tx) TakePart(s Snapshot, root RunID, part Part, c Caller, keys []PublicKey) {
-	if unknown(c) || root == "" {
+	if c.Session == "" || root == "" {
 		return
 	}
 	member := func(identity string) string { return identity + " " + string(part) }
-	for _, m := range s.Ranges[PartSeen(c, root)].Members {
-		if m.Name == member(session(c)) {
-			return
-		}
+	seen := s.Ranges[PartSeen(c, root)].Members
+	if slices.ContainsFunc(seen, func(m Member) bool { return m.Name == member(identityOfSession(c.Session)) }) {
+		return
 	}
-	who := []string{session(c), self(c.Principal), behind(c.Principal)}
+	who := []string{identityOfSession(c.Session), identityItself(c.Principal), identityBehind(c.Principal)}
 	for _, p := range append([]PrincipalID{c.Controller}, c.Openers...) {
-		if p != "" && !slices.Contains(who, behind(p)) {
-			who = append(who, behind(p))
+		if p != "" && !slices.Contains(who, identityBehind(p)) {
+			who = append(who, identityBehind(p))
 		}
 	}
-	if c.Agent != "" {
-		who = append(who, agentSelf(c.Agent))
-	}
-	for _, k := range keys {
-		who = append(who, keySelf(k))
-	}
-	for _, identity := range who {
+	for _, identity := range append(who, identitiesOfAgent(c, keys)...) {
 		t.Index(RunParts(root), member(identity), 0)
 	}
+}
+
+func identitiesOfAgent(c Caller, keys []PublicKey) (out []string) {
+	if c.Agent != "" {
+		out = append(out, identityOfAgent(c.Agent))
+	}
+	for _, k := range keys {
+		out = append(out, identityOfKey(k))
+	}
+	return out
 }
 
 // judging are the identities under which a caller may have had a part in what it
@@ -75,22 +82,16 @@ func (t *Tx) TakePart(s Snapshot, root RunID, part Part, c Caller, keys []Public
 // themselves. That one person opened both sessions is no part; nor is that the
 // operator of the machine did, who opens the first session of everybody.
 func judging(c Caller, keys []PublicKey) []string {
-	out := []string{session(c), behind(c.Principal)}
+	out := []string{identityOfSession(c.Session), identityBehind(c.Principal)}
 	if c.Controller != "" && c.Controller != c.Principal {
-		out = append(out, behind(c.Controller))
+		out = append(out, identityBehind(c.Controller))
 	}
 	for _, p := range c.Openers {
 		if p != MachineOperator {
-			out = append(out, self(p))
+			out = append(out, identityItself(p))
 		}
 	}
-	if c.Agent != "" {
-		out = append(out, agentSelf(c.Agent))
-	}
-	for _, k := range keys {
-		out = append(out, keySelf(k))
-	}
-	return out
+	return append(out, identitiesOfAgent(c, keys)...)
 }
 
 // DutyReads names what DutyIn must see.
@@ -101,12 +102,16 @@ func DutyReads(root RunID, c Caller, keys []PublicKey) (out []Range) {
 	return out
 }
 
-// DutyIn says what a caller had to do with a tree of runs. The gateway itself had
-// nothing.
+// DutyIn says what a caller had to do with a tree of runs; keys are those its
+// agent signs with. Where nobody looked, it had every part.
 func DutyIn(s Snapshot, root RunID, c Caller, keys []PublicKey) *DutyFacts {
 	d := &DutyFacts{}
 	for _, r := range DutyReads(root, c, keys) {
-		for _, m := range s.Ranges[r].Members {
+		found, read := s.Ranges[r]
+		if !read {
+			return &DutyFacts{Executed: true, Planned: true, Requested: true}
+		}
+		for _, m := range found.Members {
 			switch Part(m.Name[len(m.Name)-1:]) {
 			case PartExecuted:
 				d.Executed = true

@@ -82,6 +82,14 @@ func TestTheOperatorHadAPart(t *testing.T) {
 	}
 }
 
+// What nobody looked at forbids to judge.
+func TestAPartNobodyLookedFor(t *testing.T) {
+	c := writ.Caller{Session: "ses_j", Principal: "judge"}
+	if d := writ.DutyIn(writ.Snapshot{}, "run_01ARYZ6S410000000000000000", c, nil); d.Independent() {
+		t.Errorf("got %+v", d)
+	}
+}
+
 // Parts are told apart, noted once per session, and the gateway takes none.
 func TestPartsAreNotedOnce(t *testing.T) {
 	const run writ.RunID = "run_01ARYZ6S410000000000000000"

@@ -57,9 +57,12 @@ func closing() *writ.Capability {
 			if err != nil {
 				return sub, err
 			}
-			run, _, _, err := writ.Get[writ.Run](s, writ.RunKey(a.RunID))
+			run, _, ok, err := writ.Get[writ.Run](s, writ.RunKey(a.RunID))
 			if err != nil {
 				return sub, err
+			}
+			if !ok {
+				return sub, noRun(op)
 			}
 			if sub.Agent, err = agentFacts(call, s); err != nil {
 				return sub, err
