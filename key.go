@@ -91,7 +91,7 @@ const (
 	IndexVerify   Index = "list/verify/tasks" // tasks that wait for a verdict
 	IndexClose    Index = "list/verify/runs"  // runs that wait for a verdict
 	IndexTools    Index = "list/tools"        // "<capability> <agent>" of active agents
-	IndexRoutes   Index = "list/routes"       // "<way><hash of a word> <agent>" of active agents
+	IndexRoutes   Index = "list/routes"       // "<way><hash of a word> <100 - priority> <agent>" of active agents
 	IndexLeases   Index = "due/lease"         // task id, score: end of the lease
 	IndexReady    Index = "due/ready"         // task id, score: not before
 	IndexBeats    Index = "due/beat"          // session id, score: heartbeat deadline

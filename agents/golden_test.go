@@ -3,8 +3,10 @@ package agents
 import (
 	"flag"
 	"fmt"
+	"strings"
 	"testing"
 
+	"github.com/writ-gateway/writ"
 	"github.com/writ-gateway/writ/writtest"
 )
 
@@ -12,6 +14,7 @@ var update = flag.Bool("update", false, "write the golden files")
 
 func TestStoredNames(t *testing.T) {
 	const session = "ses_01ARYZ6S410000000000000000"
-	writtest.Golden(t, *update, "names.txt", fmt.Appendf(nil, "counter %v\ntodo    %s\ntodo    %s\n",
-		beatOf(session), todoAgent("site-builder"), todoSession(session)))
+	writtest.Golden(t, *update, "names.txt", fmt.Appendf(nil, "counter %v\ntodo    %s\ntodo    %s\nroute   %s\n",
+		beatOf(session), todoAgent("site-builder"), todoSession(session),
+		strings.Join(routesTo(writ.Agent{ID: "site-builder", Domain: "web", Routing: &writ.Routing{Keywords: []string{"web site"}, Priority: 3}}), "\nroute   ")))
 }

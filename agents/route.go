@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"crypto/sha256"
 	"encoding/hex"
+	"fmt"
 	"slices"
 	"strings"
 	"unicode"
@@ -17,11 +18,12 @@ import (
 // AgentRouting is by which words work finds an agent, besides its domain.
 type AgentRouting struct {
 	Keywords []string `json:"keywords,omitempty" doc:"Words or phrases; case, width and the number of blanks between words make no difference." maxItems:"32" maxLength:"64"`
-	Priority int64    `json:"priority,omitempty" doc:"Of agents that match as well, the one with the highest is chosen." minimum:"0" maximum:"100"`
+	Priority int64    `json:"priority,omitempty" doc:"Of agents that match equally well the one with the highest is chosen." minimum:"0" maximum:"100"`
 }
 
 const (
 	maxKeyword    = 64 // bytes, normalised
+	maxPriority   = 100
 	maxRouteWords = 16 // of an input that are looked up one by one
 	routePage     = 32 // agents looked at per word
 	maxCandidates = 16 // shown
@@ -66,27 +68,39 @@ func (a *AgentRegisterArgs) routes(bad func(list string, i int, field, msg strin
 	return out
 }
 
-// Ways in which a word leads to an agent, the strongest first.
+// Ways in which a word leads to an agent.
 const (
 	byDomain  = "d" // it is the agent's domain
 	byKeyword = "k" // it is one of its keywords
 	byWord    = "w" // it is a word of one of its keywords
 )
 
-// scoreOf is how much a way counts.
-func scoreOf(way string) int64 { return map[string]int64{byDomain: 3, byKeyword: 2, byWord: 1}[way] }
+// How much the ways count.
+const (
+	scoreDomain  = 3
+	scoreKeyword = 2
+	scoreWord    = 1
+)
 
 // routesTo are the members of writ.IndexRoutes for an agent. Words are hashed: they
-// are anybody's.
-func routesTo(a writ.Agent) []string {
-	out := []string{routeMember(byDomain, a.Domain, a.ID)}
+// are anybody's. Those who share a word follow each other by priority, so that a
+// page of them has the first.
+func routesTo(a writ.Agent) (out []string) {
+	priority := int64(0)
+	if a.Routing != nil {
+		priority = a.Routing.Priority
+	}
+	member := func(way, word string) string {
+		return fmt.Sprintf("%s %03d %s", routeTerm(way, word), maxPriority-priority, a.ID)
+	}
+	out = append(out, member(byDomain, a.Domain))
 	if a.Routing == nil {
 		return out
 	}
 	for _, k := range a.Routing.Keywords {
-		out = append(out, routeMember(byKeyword, k, a.ID))
+		out = append(out, member(byKeyword, k))
 		for _, w := range strings.Fields(k) {
-			if m := routeMember(byWord, w, a.ID); !slices.Contains(out, m) {
+			if m := member(byWord, w); !slices.Contains(out, m) {
 				out = append(out, m)
 			}
 		}
@@ -97,10 +111,6 @@ func routesTo(a writ.Agent) []string {
 func routeTerm(way, word string) string {
 	sum := sha256.Sum256([]byte(word))
 	return way + hex.EncodeToString(sum[:12])
-}
-
-func routeMember(way, word string, a writ.AgentID) string {
-	return routeTerm(way, word) + " " + string(a)
 }
 
 func routeRange(way, word string) writ.Range {
@@ -155,15 +165,15 @@ func routed(a writ.Agent, input string, words []string) (r RoutedAgent, ok bool)
 	case a.State != writ.AgentActive:
 		return r, false
 	case a.Domain == input:
-		r.Score, r.matched = scoreOf(byDomain), a.Domain
+		r.Score, r.matched = scoreDomain, a.Domain
 	case a.Routing == nil:
 		return r, false
 	case slices.Contains(a.Routing.Keywords, input):
-		r.Score, r.matched = scoreOf(byKeyword), input
+		r.Score, r.matched = scoreKeyword, input
 	default:
 		for _, k := range a.Routing.Keywords {
 			if slices.ContainsFunc(strings.Fields(k), func(w string) bool { return slices.Contains(words, w) }) {
-				r.Score, r.matched = scoreOf(byWord), k
+				r.Score, r.matched = scoreWord, k
 				return r, true
 			}
 		}
@@ -189,8 +199,8 @@ func lookups(raw string) (input string, words []string, out []writ.Range) {
 func found(s writ.Snapshot, in []writ.Range) (out []writ.AgentID) {
 	for _, r := range in {
 		for _, m := range s.Ranges[r].Members {
-			if _, id, ok := strings.Cut(m.Name, " "); ok && !slices.Contains(out, writ.AgentID(id)) {
-				out = append(out, writ.AgentID(id))
+			if id := writ.AgentID(m.Name[strings.LastIndex(m.Name, " ")+1:]); !slices.Contains(out, id) {
+				out = append(out, id)
 			}
 		}
 	}
@@ -240,7 +250,7 @@ func route() *writ.Capability {
 			if len(out.Data.Candidates) > 0 {
 				best := out.Data.Candidates[0]
 				out.Status, out.Data.Agent, out.Data.Matched, out.Data.MatchType = "matched", &best, best.matched, "keyword"
-				if best.Score == scoreOf(byDomain) {
+				if best.Score == scoreDomain {
 					out.Data.MatchType = "domain"
 				}
 			}

@@ -1,9 +1,14 @@
 package agents
 
 import (
+	"fmt"
+	"strings"
 	"testing"
 
 	"pgregory.net/rapid"
+
+	"github.com/writ-gateway/writ"
+	"github.com/writ-gateway/writ/writtest"
 )
 
 func TestWordsAreCompared(t *testing.T) {
@@ -32,5 +37,35 @@ func TestKeywordsAreChecked(t *testing.T) {
 	}
 	if len(words.Keywords) != 2 || words.Keywords[0] != "movie night" {
 		t.Errorf("got %+v", words)
+	}
+}
+
+// However many share a word, the one with the highest priority is found.
+func TestPriorityAmongMany(t *testing.T) {
+	r := newRoom(t)
+	for i := range 3 * routePage {
+		a := entry(writ.AgentID(fmt.Sprintf("agent-%03d", i)))
+		a.Routing = &AgentRouting{Keywords: []string{"movie night"}}
+		if i == 3*routePage-1 {
+			a.Routing.Priority = 1
+		}
+		r.must("agent.register", r.ops, a)
+		r.must("agent.activate", r.ops, &AgentActivateArgs{AgentID: a.AgentID})
+	}
+	for _, input := range []string{entry("x-y").Domain, "Movie Night", "night"} {
+		got, err := writtest.Body[AgentRoute](r.must("agent.route", r.ops, &AgentRouteArgs{Input: input}))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if want := writ.AgentID(fmt.Sprintf("agent-%03d", 3*routePage-1)); got.Data.Agent == nil || got.Data.Agent.ID != want || len(got.Data.Candidates) != maxCandidates {
+			t.Errorf("%s: %+v", input, got.Data.Agent)
+		}
+	}
+	last := writ.AgentID(fmt.Sprintf("agent-%03d", 3*routePage-1))
+	r.must("agent.suspend", r.ops, &AgentSuspendArgs{AgentID: last})
+	for _, m := range r.Members(writ.IndexRoutes) {
+		if strings.HasSuffix(m, " "+string(last)) {
+			t.Errorf("a suspended agent is left in %s", m)
+		}
 	}
 }
