@@ -23,6 +23,7 @@ type AgentRouting struct {
 
 const (
 	maxKeyword    = 64 // bytes, normalised
+	maxWords      = 64 // of all keywords of an agent, so that activating it fits into one transaction
 	maxPriority   = 100
 	maxRouteWords = 16 // of an input that are looked up one by one
 	routePage     = 32 // agents looked at per word
@@ -51,7 +52,7 @@ func (a *AgentRegisterArgs) routes(bad func(list string, i int, field, msg strin
 	if a.Routing == nil || len(a.Routing.Keywords) == 0 && a.Routing.Priority == 0 {
 		return nil
 	}
-	out := &writ.Routing{Priority: a.Routing.Priority}
+	out, words := &writ.Routing{Priority: a.Routing.Priority}, map[string]bool{}
 	for i, raw := range a.Routing.Keywords {
 		switch word := normal(raw); {
 		case word == "":
@@ -62,6 +63,13 @@ func (a *AgentRegisterArgs) routes(bad func(list string, i int, field, msg strin
 			bad("routing/keywords", i, "", "is the same as another one, when case and blanks make no difference")
 		default:
 			out.Keywords = append(out.Keywords, word)
+			for _, w := range strings.Fields(word) {
+				words[w] = true
+			}
+			if len(words) > maxWords {
+				bad("routing/keywords", i, "", "is one too many: all together have more than 64 words")
+				return out
+			}
 		}
 	}
 	slices.Sort(out.Keywords)

@@ -69,3 +69,25 @@ func TestPriorityAmongMany(t *testing.T) {
 		}
 	}
 }
+
+// The largest entry that can be registered can be activated.
+func TestAnAgentOfManyWords(t *testing.T) {
+	r := newRoom(t)
+	a := entry("wordy")
+	a.Tools, a.Routing = nil, &AgentRouting{}
+	for i := range 64 {
+		a.Tools = append(a.Tools, writ.Tool{Name: writ.CapabilityID(fmt.Sprintf("site.tool%d", i)), Safety: writ.SafetyMutating})
+	}
+	for i := range 32 {
+		a.WriteScope = append(a.WriteScope, fmt.Sprintf("fs:r%d/a/b/c/d/", i))
+		a.Routing.Keywords = append(a.Routing.Keywords, fmt.Sprintf("a%d b%d", i, i))
+	}
+	r.must("agent.register", r.ops, a)
+	r.must("agent.activate", r.ops, &AgentActivateArgs{AgentID: a.AgentID})
+	a.AgentID = "too-wordy"
+	a.WriteScope = nil
+	a.Routing.Keywords[31] = "a b c"
+	if e := r.refused(writ.CodeInputInvalid, "agent.register", r.ops, a); len(e.Fields) != 1 || e.Fields[0].Pointer != "/routing/keywords/31" {
+		t.Errorf("got %+v", e)
+	}
+}
