@@ -39,7 +39,7 @@ var may = map[string][]string{
 	"receipts/ledger":            {"", "receipts", "store"},                                                                                             // keeps what is proven
 	"guard":                      {"", "store"},                                                                                                         // the one door
 	"gateway":                    {""},                                                                                                                  // HTTP, decides nothing
-	"workflow":                   {""},                                                                                                                  // reads workflows, purely
+	"workflow":                   {"", "client"},                                                                                                        // reads workflows, calls nothing
 	"webhooks":                   {""},                                                                                                                  // tells others, decides nothing
 	"openapi":                    {},                                                                                                                    // the generated description
 	"client":                     {""},                                                                                                                  // what the CLI and agents use

@@ -74,6 +74,9 @@ type Dependency struct {
 	OnFailure DependencyPolicy `json:"on_failure,omitempty"` // "" is fail
 }
 
+// MaxDependencies is how many tasks one task may depend on.
+const MaxDependencies = 32
+
 // Verification says that a task's result counts only once somebody who had no
 // part in its run has accepted it.
 type Verification struct {

@@ -11,14 +11,7 @@ import (
 // verifier is a session that judges, of a person answerable for it.
 func (w *world) verifier(principal, controller string, agent writ.AgentID) caller {
 	w.t.Helper()
-	body := obj{"principal": principal, "kind": "service", "role": "verifier", "controller": controller}
-	if agent != "" {
-		body["kind"], body["agent_id"], body["heartbeat_ttl_s"] = "agent", agent, 300
-	}
-	r := w.op.ok(201, "POST", "/v1/sessions", body)
-	c := caller{t: w.t, gw: w.gw[0], token: r.str("token"), id: writ.SessionID(r.str("session_id")), agent: agent}
-	c.ok(200, "POST", "/v1/sessions/"+string(c.id)+"/start", nil)
-	return c
+	return w.opened(obj{"principal": principal, "kind": "service", "role": "verifier", "controller": controller}, agent)
 }
 
 // judgedRun is a run that ends by a verdict.

@@ -147,7 +147,12 @@ func (w *world) agent(id writ.AgentID, domain, archetype, tool string, scopes []
 // person's.
 func (w *world) session(principal string, role writ.Role, agent writ.AgentID) caller {
 	w.t.Helper()
-	body := obj{"principal": principal, "kind": "human", "role": role}
+	return w.opened(obj{"principal": principal, "kind": "human", "role": role}, agent)
+}
+
+// opened opens and starts a session as body says, of an agent if there is one.
+func (w *world) opened(body obj, agent writ.AgentID) caller {
+	w.t.Helper()
 	if agent != "" {
 		body["kind"], body["agent_id"], body["heartbeat_ttl_s"] = "agent", agent, 300
 	}

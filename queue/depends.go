@@ -8,9 +8,6 @@ import (
 	"github.com/writ-gateway/writ"
 )
 
-// MaxDependencies is how many tasks one task may depend on.
-const MaxDependencies = 32
-
 // TaskDependency names a task that must end first.
 type TaskDependency struct {
 	Key       string                `json:"key" doc:"Key of a task of the same run." pattern:"^[a-z][a-z0-9-]{1,62}$"`
@@ -20,7 +17,7 @@ type TaskDependency struct {
 // dependencies brings those of a request into their stored form, by key. Which
 // tasks they are is known once the run is read.
 func dependencies(op, own string, in []TaskDependency) ([]writ.Dependency, error) {
-	if len(in) > MaxDependencies {
+	if len(in) > writ.MaxDependencies {
 		return nil, invalid(op, "/depends_on", "are too many")
 	}
 	var out []writ.Dependency

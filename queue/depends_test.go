@@ -216,7 +216,7 @@ func TestBothHalvesAtOnce(t *testing.T) {
 func TestDependenciesAreChecked(t *testing.T) {
 	l := newLab(t)
 	l.enqueue("top")
-	many := make([]string, MaxDependencies+1)
+	many := make([]string, writ.MaxDependencies+1)
 	for i := range many {
 		many[i] = fmt.Sprintf("task-%d", i)
 	}

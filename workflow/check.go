@@ -73,6 +73,17 @@ func (w Workflow) checkStep(key string, bad func(string, ...any)) {
 			here(fmt.Sprintf("must be %d to %d", lo, hi), name)
 		}
 	}
+	if s.Run != "" {
+		here("is not for a workflow to say: each submission makes a run", "run_id")
+	}
+	if s.Key != "" {
+		here("is not for a step to say: it is the name it stands under", "key")
+	}
+	if s.Args != nil {
+		if _, object := s.Args.(map[string]any); !object {
+			here("must be an object", "args")
+		}
+	}
 	if !writ.ValidSlug(key) {
 		here("is no key: a slug of 2 to 63 small letters, digits and dashes")
 	}
@@ -142,8 +153,8 @@ func (w Workflow) checkStep(key string, bad func(string, ...any)) {
 			here("must be fail, skip or continue", "depends_on", i, "on_failure")
 		}
 	}
-	if len(w.Before(key)) > maxDeps {
-		here(fmt.Sprintf("are more than %d", maxDeps), "depends_on")
+	if len(w.Before(key)) > writ.MaxDependencies {
+		here(fmt.Sprintf("are more than %d", writ.MaxDependencies), "depends_on")
 	}
 }
 

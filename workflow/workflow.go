@@ -1,6 +1,5 @@
 // Package workflow reads what is to be done in which order, and says everything
-// that is wrong with it at once, before anything is done. It is pure: it knows no
-// gateway. That a step begins only when those before it have ended is not its
+// that is wrong with it at once, before anything is done. It calls no gateway. That a step begins only when those before it have ended is not its
 // business but the queue's.
 package workflow
 
@@ -12,13 +11,11 @@ import (
 	"strings"
 
 	"github.com/writ-gateway/writ"
+	"github.com/writ-gateway/writ/client"
 )
 
-// Limits of a workflow.
-const (
-	MaxSteps = 10_000
-	maxDeps  = 32 // what a task may depend on
-)
+// MaxSteps is how many steps a workflow may have.
+const MaxSteps = 10_000
 
 // Workflow is a run and its tasks as somebody writes them down.
 type Workflow struct {
@@ -31,44 +28,20 @@ type Workflow struct {
 	Steps       map[string]Step  `json:"steps"`
 }
 
-// Step is one task.
+// Step is one task: what task.enqueue takes, but for the run and the key.
 type Step struct {
-	Summary      string            `json:"summary,omitempty"`
-	Capability   writ.CapabilityID `json:"capability"`
-	Args         map[string]any    `json:"args,omitempty"`
-	Labels       []writ.Label      `json:"labels,omitempty"`
-	Domain       string            `json:"required_domain"`
-	Agents       []writ.AgentID    `json:"required_agents,omitempty"`
-	DependsOn    []Edge            `json:"depends_on,omitempty"`
-	Verify       *Verify           `json:"verify,omitempty"`
-	WriteScopes  []string          `json:"write_scopes,omitempty"`
-	Priority     *int64            `json:"priority,omitempty"`
-	LeaseSeconds *int64            `json:"lease_ttl_s,omitempty"`
-	MaxAttempts  *int64            `json:"max_attempts,omitempty"`
-	BackoffMs    *int64            `json:"backoff_ms,omitempty"`
-	NotBefore    string            `json:"not_before,omitempty"`
+	client.TaskOptions
+	DependsOn []Edge `json:"depends_on,omitempty"`
 }
 
 // Edge is a step that must end before another one begins. A name alone will do.
-type Edge struct {
-	Key       string                `json:"key"`
-	OnFailure writ.DependencyPolicy `json:"on_failure,omitempty"`
-}
+type Edge client.Dependency
 
 func (e *Edge) UnmarshalJSON(b []byte) error {
 	if len(b) > 0 && b[0] == '"' {
 		return json.Unmarshal(b, &e.Key)
 	}
-	type plain Edge
-	return strictly(b, (*plain)(e))
-}
-
-// Verify says who must accept the result of a step.
-type Verify struct {
-	Required  bool           `json:"required"`
-	Agents    []writ.AgentID `json:"agents,omitempty"`
-	Gates     []string       `json:"gates,omitempty"`
-	MaxRework *int64         `json:"max_rework,omitempty"`
+	return strictly(b, (*client.Dependency)(e))
 }
 
 // Problem is one thing that is wrong, or, if it is only a warning, may be.
@@ -163,6 +136,16 @@ func (w Workflow) Before(key string) []Edge {
 		}
 	}
 	return out
+}
+
+// Task is a step as a task of a run.
+func (w Workflow) Task(run writ.RunID, key string) client.TaskOptions {
+	t := w.Steps[key].TaskOptions
+	t.Run, t.Key = run, key
+	for _, e := range w.Before(key) {
+		t.DependsOn = append(t.DependsOn, client.Dependency(e))
+	}
+	return t
 }
 
 // Levels are the steps in an order in which each comes after all it waits for:

@@ -10,6 +10,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/writ-gateway/writ"
+	"github.com/writ-gateway/writ/client"
 )
 
 const good = `{
@@ -81,6 +82,10 @@ func TestAllProblemsAtOnce(t *testing.T) {
 				"/steps/A~1b~0/verify/gates/0 is no", "/steps/A~1b~0/verify/max_rework must",
 			},
 		},
+		"what is not for a step": {
+			`{"version": 1, "budget": {"steps": 9}, "steps": {"aa": ` + step(`, "run_id": "x", "key": "bb", "args": [1]`) + `}}`,
+			[]string{"/steps/aa/run_id is not", "/steps/aa/key is not", "/steps/aa/args must"},
+		},
 		"edges": {
 			`{"version": 1, "budget": {"steps": 9}, "steps": {"aa": ` + step(`, "depends_on": ["aa", "zz", "bb", "bb", {"key": "cc", "on_failure": "retry"}]`) + `, "bb": ` + step("") + `, "cc": ` + step("") + `}}`,
 			[]string{"/steps/aa/depends_on/0 is the step itself", "/steps/aa/depends_on/1 names no step", "/steps/aa/depends_on/3 is named twice", "/steps/aa/depends_on/4/on_failure must"},
@@ -116,7 +121,7 @@ func TestAllProblemsAtOnce(t *testing.T) {
 // and no more.
 func TestOverlapsAreWarnedOf(t *testing.T) {
 	step := func(scope string, after ...string) Step {
-		s := Step{Capability: "site.build", Domain: "web", WriteScopes: []string{"mem:x/", scope}}
+		s := Step{TaskOptions: client.TaskOptions{Capability: "site.build", Domain: "web", WriteScopes: []string{"mem:x/", scope}}}
 		if scope == "" {
 			s.WriteScopes = nil
 		}
@@ -127,7 +132,7 @@ func TestOverlapsAreWarnedOf(t *testing.T) {
 	}
 	w := Workflow{Version: 1, Budget: map[string]int64{writ.BudgetSteps: 20}, Steps: map[string]Step{
 		"aa": step("fs:site/"), "bb": step("", "aa"), "cc": step("fs:site/dist/", "bb"), // through bb, one after the other
-		"dd": {Capability: "site.build", Domain: "web", WriteScopes: []string{"fs:site/dist/js/"}},
+		"dd": step("fs:site/dist/js/"),
 	}}
 	all := w.check()
 	if Errors(all) || len(all) != 2 || !slices.ContainsFunc(all, func(p Problem) bool { return p.Pointer == "/steps/dd/write_scopes/0" && strings.Contains(p.Msg, "aa") }) {
@@ -139,7 +144,7 @@ func TestOverlapsAreWarnedOf(t *testing.T) {
 func TestALargeWorkflow(t *testing.T) {
 	w := Workflow{Version: 1, Budget: map[string]int64{writ.BudgetSteps: 2 * MaxSteps}, Steps: map[string]Step{}}
 	for i := range MaxSteps {
-		s := Step{Capability: "site.build", Domain: "web"}
+		s := Step{TaskOptions: client.TaskOptions{Capability: "site.build", Domain: "web"}}
 		for _, back := range []int{1, 7, 100} {
 			if i >= back {
 				s.DependsOn = append(s.DependsOn, Edge{Key: fmt.Sprintf("step-%d", i-back)})
@@ -192,7 +197,7 @@ func TestCircles(t *testing.T) {
 		w := Workflow{Version: 1, Budget: map[string]int64{writ.BudgetSteps: 99}, Steps: map[string]Step{}}
 		key := func(i int) string { return fmt.Sprintf("step-%d", i) }
 		for i := range n {
-			s := Step{Capability: "site.build", Domain: "web"}
+			s := Step{TaskOptions: client.TaskOptions{Capability: "site.build", Domain: "web"}}
 			for j := range i {
 				if rapid.Bool().Draw(t, "edge") {
 					s.DependsOn = append(s.DependsOn, Edge{Key: key(j)})

@@ -131,6 +131,20 @@ func readWorkflow(c *cobra.Command, name string) (w workflow.Workflow, problems 
 	return w, problems, nil
 }
 
+// soundWorkflow reads a workflow and says what is wrong with it: with more than
+// warnings it is an error.
+func soundWorkflow(c *cobra.Command, name string) (workflow.Workflow, error) {
+	w, problems, err := readWorkflow(c, name)
+	if err != nil {
+		return w, err
+	}
+	tellProblems(c.ErrOrStderr(), name, problems)
+	if workflow.Errors(problems) {
+		return w, exitStatus(exitError)
+	}
+	return w, nil
+}
+
 func workflowSubmitCommand() *cobra.Command {
 	var connect connection
 	var format, run string
@@ -154,13 +168,9 @@ are. It needs the role orchestrator or operator.
 			if run != "" && !writ.RunID(run).Valid() {
 				return usageError{errors.New("--run wants the id of a run (run_…)"), c.CommandPath()}
 			}
-			w, problems, err := readWorkflow(c, rest[0])
+			w, err := soundWorkflow(c, rest[0])
 			if err != nil {
 				return err
-			}
-			tellProblems(c.ErrOrStderr(), rest[0], problems)
-			if workflow.Errors(problems) {
-				return exitStatus(exitError)
 			}
 			cl, err := connect.open()
 			if err != nil {
@@ -218,7 +228,7 @@ func submit(ctx context.Context, cl *client.Client, w workflow.Workflow, run wri
 	made = submitted{Run: run, Tasks: []madeOfStep{}}
 	for _, level := range w.Levels() {
 		for _, key := range level {
-			t, err := cl.Enqueue(ctx, taskOf(w, run, key))
+			t, err := cl.Enqueue(ctx, w.Task(run, key))
 			if err != nil {
 				return made, fmt.Errorf("step %s: %w", key, err)
 			}
@@ -233,25 +243,6 @@ func submit(ctx context.Context, cl *client.Client, w workflow.Workflow, run wri
 	}
 	_, err = cl.SealRun(ctx, run)
 	return made, err
-}
-
-// taskOf is a step as a task of a run.
-func taskOf(w workflow.Workflow, run writ.RunID, key string) client.TaskOptions {
-	s := w.Steps[key]
-	o := client.TaskOptions{
-		Run: run, Key: key, Summary: s.Summary, Capability: s.Capability, Labels: s.Labels, Domain: s.Domain, Agents: s.Agents,
-		WriteScopes: s.WriteScopes, Priority: s.Priority, LeaseSeconds: s.LeaseSeconds, MaxAttempts: s.MaxAttempts, BackoffMs: s.BackoffMs, NotBefore: s.NotBefore,
-	}
-	if s.Args != nil {
-		o.Args = s.Args
-	}
-	for _, e := range w.Before(key) {
-		o.DependsOn = append(o.DependsOn, client.Dependency{Key: e.Key, OnFailure: e.OnFailure})
-	}
-	if s.Verify != nil {
-		o.Verify = &client.Verification{Required: s.Verify.Required, Agents: s.Verify.Agents, Gates: s.Verify.Gates, MaxRework: s.Verify.MaxRework}
-	}
-	return o
 }
 
 func workflowGraphCommand() *cobra.Command {
@@ -279,13 +270,9 @@ that Markdown viewers draw; -o json has both ends of every edge.`,
 					return err
 				}
 			} else {
-				w, problems, err := readWorkflow(c, rest[0])
+				w, err := soundWorkflow(c, rest[0])
 				if err != nil {
 					return err
-				}
-				tellProblems(c.ErrOrStderr(), rest[0], problems)
-				if workflow.Errors(problems) {
-					return exitStatus(exitError)
 				}
 				nodes = nodesOf(w)
 			}
