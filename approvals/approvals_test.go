@@ -184,18 +184,11 @@ func TestWhoEnqueuedATaskCannotApproveIt(t *testing.T) {
 // Who decided does not do it themselves.
 func TestDecidersDoNotUse(t *testing.T) {
 	l := newLab(t)
-	task := writ.Task{ID: writ.TaskID(l.NewID(writ.PrefixTask)), Capability: "site.build", State: writ.TaskQueued}
-	l.Seed(writ.TaskKey(task.ID), writ.ObjectTask, task)
-	sub := writ.Subject{Task: &writ.TaskFacts{ID: task.ID, Capability: task.Capability}}
-	n := need(func(n *writ.Need) { n.Scope = writ.ScopeTask })
-	out, err := l.about(l.planner(), doArgs{What: "a"}, sub, n)
-	if err != nil {
-		t.Fatal(err)
-	}
-	l.approves(l.approver("alice"), out.pending.Approval)
+	sub, n, id := l.askedForATask()
+	l.approves(l.approver("alice"), id)
 	alice := l.Open(writ.RoleExecutor, "alice-worker", "builder")
 	alice.Controller = "alice"
-	_, err = l.about(alice, doArgs{What: "a"}, sub, n)
+	_, err := l.about(alice, doArgs{What: "a"}, sub, n)
 	refusedWith(t, err, writ.CodeSoD)
 }
 

@@ -287,3 +287,18 @@ func isConflict(err error) bool {
 	_, ok := errors.AsType[*writtest.Conflict](err)
 	return ok
 }
+
+// askedForATask has the planner ask people about a call for a task, for whoever
+// makes it.
+func (l *lab) askedForATask() (writ.Subject, writ.Need, writ.ApprovalID) {
+	l.Helper()
+	task := writ.Task{ID: writ.TaskID(l.NewID(writ.PrefixTask)), Capability: "site.build", State: writ.TaskQueued}
+	l.Seed(writ.TaskKey(task.ID), writ.ObjectTask, task)
+	sub := writ.Subject{Task: &writ.TaskFacts{ID: task.ID, Capability: task.Capability}}
+	n := need(func(n *writ.Need) { n.Scope = writ.ScopeTask })
+	out, err := l.about(l.planner(), doArgs{What: "a"}, sub, n)
+	if err != nil {
+		l.Fatal(err)
+	}
+	return sub, n, out.pending.Approval
+}

@@ -72,21 +72,14 @@ func TestUsersAndVotersAreNotOfOneHand(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			l := newLab(t)
-			task := writ.Task{ID: writ.TaskID(l.NewID(writ.PrefixTask)), Capability: "site.build", State: writ.TaskQueued}
-			l.Seed(writ.TaskKey(task.ID), writ.ObjectTask, task)
-			sub := writ.Subject{Task: &writ.TaskFacts{ID: task.ID, Capability: task.Capability}}
-			n := need(func(n *writ.Need) { n.Scope = writ.ScopeTask })
-			out, err := l.about(l.planner(), doArgs{What: "a"}, sub, n)
-			if err != nil {
-				t.Fatal(err)
-			}
+			sub, n, id := l.askedForATask()
 			voter := l.approver("alice")
 			c.voter(&voter)
-			l.approves(voter, out.pending.Approval)
+			l.approves(voter, id)
 			user := l.Open(writ.RoleExecutor, "worker", "builder")
 			user.Controller = "worker"
 			c.user(&user)
-			_, err = l.about(user, doArgs{What: "a"}, sub, n)
+			_, err := l.about(user, doArgs{What: "a"}, sub, n)
 			refusedWith(t, err, writ.CodeSoD)
 		})
 	}
