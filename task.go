@@ -20,8 +20,8 @@ const (
 	TaskVerifying TaskState = "verifying"
 	// TaskDone: by task.complete, or from verifying by task.verify. Terminal.
 	TaskDone TaskState = "done"
-	// TaskFailed: by task.fail, not retryable; or because something it depends on
-	// did not come about. Terminal.
+	// TaskFailed: by task.fail, not retryable; because something it depends on did
+	// not come about; or because its deadline passed. Terminal.
 	TaskFailed TaskState = "failed"
 	// TaskDead: attempts used up; on the dead-letter list. Terminal.
 	TaskDead TaskState = "dead"
@@ -31,11 +31,12 @@ const (
 
 // TaskMoves are the legal moves of a task. running → running records a cancel
 // request that the holder learns at its next heartbeat; parked → parked, that
-// people decide about the call with other arguments now.
+// people decide about the call with other arguments now; blocked → blocked, that
+// who manages the run lets it begin once nothing else keeps it.
 var TaskMoves = Table[TaskState]{
 	"":            {TaskQueued, TaskBlocked},
-	TaskBlocked:   {TaskQueued, TaskFailed, TaskCancelled},
-	TaskQueued:    {TaskRunning, TaskParked, TaskCancelled},
+	TaskBlocked:   {TaskBlocked, TaskQueued, TaskFailed, TaskCancelled},
+	TaskQueued:    {TaskRunning, TaskParked, TaskFailed, TaskCancelled},
 	TaskRunning:   {TaskRunning, TaskQueued, TaskParked, TaskVerifying, TaskDone, TaskFailed, TaskDead, TaskCancelled},
 	TaskVerifying: {TaskQueued, TaskDone, TaskFailed, TaskCancelled},
 	TaskParked:    {TaskParked, TaskQueued, TaskRunning, TaskFailed, TaskDead, TaskCancelled},
@@ -67,11 +68,53 @@ const (
 	DependencyContinue DependencyPolicy = "continue" // it goes on as if the other had ended well
 )
 
+// DependencyEnd says which end of a task another one waits for.
+type DependencyEnd string
+
+const (
+	EndDone   DependencyEnd = "done"   // it gave a result, accepted where that is asked for; the default
+	EndFailed DependencyEnd = "failed" // it failed, or its attempts are used up: there is something to make good
+)
+
+// Join says how much of what a task depends on must come about.
+type Join string
+
+const (
+	JoinAll    Join = "all_of"        // all of it; the default
+	JoinAny    Join = "any_of"        // the first of it; the rest goes on
+	JoinFirst  Join = "first_success" // the first of it; the rest is cancelled
+	JoinManual Join = "manual"        // all of it, and somebody who manages the run says so: task.admit
+)
+
+// Any says whether one is enough.
+func (j Join) Any() bool { return j == JoinAny || j == JoinFirst }
+
 // Dependency is a task of the same run that must end before another begins.
 type Dependency struct {
 	Key       string           `json:"key"`
 	Task      TaskID           `json:"task_id"`
+	When      DependencyEnd    `json:"when,omitempty"`       // "" is done
 	OnFailure DependencyPolicy `json:"on_failure,omitempty"` // "" is fail
+}
+
+// CameAbout says whether a task has ended the way that d waits for.
+func (d Dependency) CameAbout(t Task) bool {
+	if d.When == EndFailed {
+		return t.State == TaskFailed || t.State == TaskDead
+	}
+	return t.State == TaskDone
+}
+
+// Missed says what becomes of who waits for d when it ends another way. Where
+// there turns out to be nothing to make good, nothing has failed.
+func (d Dependency) Missed() DependencyPolicy {
+	switch {
+	case d.When == EndFailed:
+		return DependencySkip
+	case d.OnFailure == "":
+		return DependencyFail
+	}
+	return d.OnFailure
 }
 
 // MaxDependencies is how many tasks one task may depend on.
@@ -107,6 +150,8 @@ type Task struct {
 	Domain       string        `json:"required_domain"`
 	Agents       []AgentID     `json:"required_agents,omitempty"`
 	DependsOn    []Dependency  `json:"depends_on,omitempty"`
+	Join         Join          `json:"join,omitempty"`     // "" is all_of
+	Admitted     bool          `json:"admitted,omitempty"` // join manual: somebody said so
 	Verify       *Verification `json:"verify,omitempty"`
 	Verified     bool          `json:"verified,omitempty"` // its result was accepted
 	Rework       int64         `json:"rework,omitempty"`   // how often its result was sent back
@@ -119,7 +164,9 @@ type Task struct {
 	MaxAttempts  int64         `json:"max_attempts"`
 	Attempt      int64         `json:"attempt"` // 1 for the first claim
 	BackoffMs    int64         `json:"backoff_ms"`
-	NotBefore    int64         `json:"not_before,omitempty"` // milliseconds
+	NotBefore    int64         `json:"not_before,omitempty"`  // milliseconds
+	DeadlineS    int64         `json:"deadline_s,omitempty"`  // seconds from when it was enqueued
+	DeadlineAt   int64         `json:"deadline_at,omitempty"` // milliseconds: it fails unless it has given its result by then
 	State        TaskState     `json:"state"`
 	Lease        *Lease        `json:"lease,omitempty"`
 	WaitsFor     ApprovalID    `json:"waits_for,omitempty"` // why it is parked

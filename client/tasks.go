@@ -19,18 +19,21 @@ type TaskOptions struct {
 	Domain       string            `json:"required_domain"`
 	Agents       []writ.AgentID    `json:"required_agents,omitempty"`
 	DependsOn    []Dependency      `json:"depends_on,omitempty"`
+	Join         writ.Join         `json:"join,omitempty"` // how much of DependsOn must come about; all of it
 	Verify       *Verification     `json:"verify,omitempty"`
 	WriteScopes  []string          `json:"write_scopes,omitempty"`
 	Priority     *int64            `json:"priority,omitempty"`
 	LeaseSeconds *int64            `json:"lease_ttl_s,omitempty"`
 	MaxAttempts  *int64            `json:"max_attempts,omitempty"`
 	BackoffMs    *int64            `json:"backoff_ms,omitempty"`
+	DeadlineS    *int64            `json:"deadline_s,omitempty"` // seconds from the enqueue until it fails
 	NotBefore    string            `json:"not_before,omitempty"` // RFC 3339
 }
 
 // Dependency is a task of the same run that must end first.
 type Dependency struct {
 	Key       string                `json:"key"`
+	When      writ.DependencyEnd    `json:"when,omitempty"`       // which end of it: done, the default, or failed
 	OnFailure writ.DependencyPolicy `json:"on_failure,omitempty"` // what then: fail, the default, skip or continue
 }
 
@@ -55,6 +58,7 @@ type Task struct {
 	WriteScopes []string          `json:"write_scopes,omitempty"`
 	Priority    int64             `json:"priority"`
 	Attempt     int64             `json:"attempt"`
+	DeadlineAt  string            `json:"deadline_at,omitempty"` // RFC 3339
 	State       writ.TaskState    `json:"state"`
 	DependsOn   []Dependency      `json:"depends_on,omitempty"`
 	Verify      *Verification     `json:"verify,omitempty"`

@@ -163,6 +163,7 @@ func TestTG3NothingChangesWithoutTheStore(t *testing.T) {
 		fresh := caller{t: t, gw: w.gw[0], token: opened.str("token")}
 		idle := c.another()
 		l, queued := c.builder.claim(c.enqueue("held", obj{"lease_ttl_s": 600})), c.enqueue("queued", nil)
+		manual := c.enqueue("manual", obj{"join": "manual"})
 		same := func(mark string) sources {
 			s := shipped(t)
 			s["packs/budgets/budgets.rego"] += "\n# " + mark + "\n"
@@ -217,6 +218,7 @@ func TestTG3NothingChangesWithoutTheStore(t *testing.T) {
 			"task.fail":         {c.builder, l.task, l.hold(failure)},
 			"task.release":      {c.builder, l.task, l.hold(nil)},
 			"task.cancel":       {c.orc, queued, nil},
+			"task.admit":        {c.orc, manual, nil},
 			"task.verify":       {judge, judged, accept},
 			"run.close":         {judge, waits, done},
 			"policy.stage":      {w.op, "", same("three").upload(t)},

@@ -56,32 +56,28 @@ func cancelPlan(c *writ.Call, a *TaskCancelArgs, s writ.Snapshot, _ writ.Decisio
 	}
 	d := begin(opCancel, c, s)
 	d.tx.Mandate = true // stopping work must go on in a full store
-	switch t.State {
-	case writ.TaskQueued:
-		d.leave(&t)
-		err = d.end(&t, writ.TaskQueued, writ.TaskCancelled)
-	case writ.TaskBlocked:
-		d.unblock(&t)
-		err = d.end(&t, writ.TaskBlocked, writ.TaskCancelled)
-	case writ.TaskVerifying:
-		d.tx.Unindex(writ.IndexVerify, string(t.ID))
-		err = d.end(&t, writ.TaskVerifying, writ.TaskCancelled)
-	case writ.TaskParked:
-		d.giveUpParked(&t)
-		err = d.end(&t, writ.TaskParked, writ.TaskCancelled)
-	case writ.TaskRunning:
-		if t.CancelAt != 0 {
-			return writ.Tx{}, unchanged(t, version), nil
-		}
-		t.CancelAt = s.Now
-		t.Lease.Fence = t.FenceOf(version) // the version changes, the holder's fence does not
-		err = d.put(&t, writ.TaskRunning)
-	default:
-		err = writ.IllegalMove(opCancel, writ.ObjectTask, string(t.State), string(writ.TaskCancelled))
+	switch {
+	case writ.TaskMoves.Terminal(t.State):
+		return refuse(writ.IllegalMove(opCancel, writ.ObjectTask, string(t.State), string(writ.TaskCancelled)))
+	case t.CancelAt != 0 && t.State == writ.TaskRunning:
+		return writ.Tx{}, unchanged(t, version), nil
 	}
-	if err != nil {
+	if err := d.cancel(&t, version); err != nil {
 		return refuse(err)
 	}
 	tx, err := d.done()
 	return tx, changed(t), err
+}
+
+// cancel ends a task nobody works on, and asks whoever works on it to stop. It
+// wants leaveReads and queueReads.
+func (d *draft) cancel(t *writ.Task, version int64) error {
+	from := t.State
+	if from == writ.TaskRunning {
+		t.CancelAt = d.s.Now
+		t.Lease.Fence = t.FenceOf(version) // the version changes, the holder's fence does not
+		return d.put(t, from)
+	}
+	d.quit(t)
+	return d.end(t, from, writ.TaskCancelled)
 }

@@ -259,6 +259,8 @@ func claimable(s writ.Snapshot, t writ.Task) error {
 		return e.With("waiting_on", strings.Join(ids, ","))
 	case t.State != writ.TaskQueued:
 		return writ.IllegalMove(opClaim, writ.ObjectTask, string(t.State), string(writ.TaskRunning))
+	case t.DeadlineAt != 0 && s.Now >= t.DeadlineAt:
+		return writ.Refuse(writ.CodeIllegal, opClaim, "the deadline of the task has passed", "claim another task")
 	case t.NotBefore > s.Now:
 		e := writ.Refuse(writ.CodeIllegal, opClaim, "the task may not start yet", "try again at not_before").
 			With("not_before", writ.FormatTime(t.NotBefore))

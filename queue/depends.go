@@ -11,6 +11,7 @@ import (
 // TaskDependency names a task that must end first.
 type TaskDependency struct {
 	Key       string                `json:"key" doc:"Key of a task of the same run." pattern:"^[a-z][a-z0-9-]{1,62}$"`
+	When      writ.DependencyEnd    `json:"when,omitempty" doc:"Which end of that task this one waits for: done; or failed, to make good what it left. If that one ends another way there is nothing to make good, and this one is cancelled." enum:"done,failed" default:"done"`
 	OnFailure writ.DependencyPolicy `json:"on_failure,omitempty" doc:"What becomes of this task when that one ends without a result: it fails, it is cancelled (skip), or it goes on." enum:"fail,skip,continue" default:"fail"`
 }
 
@@ -26,6 +27,9 @@ func dependencies(op, own string, in []TaskDependency) ([]writ.Dependency, error
 		if d.OnFailure == writ.DependencyFail {
 			d.OnFailure = ""
 		}
+		if d.When == writ.EndDone {
+			d.When = ""
+		}
 		switch {
 		case !writ.ValidSlug(d.Key):
 			return nil, invalid(op, at+"/key", "must be a slug")
@@ -33,10 +37,14 @@ func dependencies(op, own string, in []TaskDependency) ([]writ.Dependency, error
 			return nil, invalid(op, at+"/key", "is the task itself")
 		case d.OnFailure != "" && d.OnFailure != writ.DependencySkip && d.OnFailure != writ.DependencyContinue:
 			return nil, invalid(op, at+"/on_failure", "must be fail, skip or continue")
+		case d.When != "" && d.When != writ.EndFailed:
+			return nil, invalid(op, at+"/when", "must be done or failed")
+		case d.When != "" && d.OnFailure != "":
+			return nil, invalid(op, at+"/on_failure", "means nothing for a task that waits for a failure")
 		case slices.ContainsFunc(out, func(o writ.Dependency) bool { return o.Key == d.Key }):
 			return nil, invalid(op, at+"/key", "is named twice")
 		}
-		out = append(out, writ.Dependency{Key: d.Key, OnFailure: d.OnFailure})
+		out = append(out, writ.Dependency{Key: d.Key, When: d.When, OnFailure: d.OnFailure})
 	}
 	slices.SortFunc(out, func(a, b writ.Dependency) int { return strings.Compare(a.Key, b.Key) })
 	return out, nil
@@ -76,33 +84,6 @@ func resolve(s writ.Snapshot, t writ.Task, asked []TaskDependency) ([]writ.Depen
 		out[i].Task = name.Task
 	}
 	return out, nil
-}
-
-// block makes a new task wait for what it depends on. It says false if there is
-// nothing to wait for. What ended before without a result is left to the follow-up
-// that lets go whoever waits for it, so that one place decides.
-func (d *draft) block(t *writ.Task) (bool, error) {
-	unmet := int64(0)
-	for _, dep := range t.DependsOn {
-		on, _, err := loadTask(d.op, d.s, dep.Task)
-		if err != nil {
-			return false, err
-		}
-		if on.State == writ.TaskDone {
-			continue
-		}
-		unmet++
-		d.tx.Index(writ.Dependents(dep.Task), string(t.ID), 0)
-		if writ.TaskMoves.Terminal(on.State) {
-			d.tx.Index(writ.IndexTodo, todo(todoUnblock, string(dep.Task)), d.s.Now)
-		}
-	}
-	if unmet == 0 {
-		return false, nil
-	}
-	t.State = writ.TaskBlocked
-	d.tx.Add(writ.TaskUnmet(t.ID), unmet)
-	return true, nil
 }
 
 // waitedFor names the tasks a task depends on.

@@ -38,6 +38,7 @@ func (d *draft) put(t *writ.Task, from writ.TaskState) error {
 	}
 	t.UpdatedAt, t.Receipt = d.s.Now, d.receipt
 	d.tx.Move(writ.ObjectTask, string(t.ID), string(from), string(t.State))
+	d.alarm(t, from)
 	if from != t.State {
 		if from != "" {
 			d.tx.Unindex(writ.RunTasksIn(t.Run, from), string(t.ID))

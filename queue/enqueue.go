@@ -179,6 +179,12 @@ func (e enqueuer) task(c *writ.Call, a *TaskEnqueueArgs, t writ.Task, s writ.Sna
 	if t.NotBefore > s.Now+maxDelayMs {
 		return t, invalid(opEnqueue, "/not_before", "is more than 366 days ahead")
 	}
+	if t.DeadlineS > 0 {
+		t.DeadlineAt = s.Now + t.DeadlineS*1000
+	}
+	if t.DeadlineAt > 0 && t.NotBefore >= t.DeadlineAt {
+		return t, invalid(opEnqueue, "/not_before", "is not before the deadline")
+	}
 	var err error
 	if t.DependsOn, err = resolve(s, t, a.DependsOn); err != nil {
 		return t, err

@@ -83,12 +83,15 @@ func (d *draft) inTime(id writ.TaskID) error {
 func (d *draft) take(c *writ.Call, t *writ.Task, a writ.Agent, r writ.Run, tool writ.Tool) (end int64, err error) {
 	d.leave(t)
 	id := string(t.ID)
-	end = d.s.Now + t.LeaseSeconds*1000
+	end = before(*t, d.s.Now+t.LeaseSeconds*1000)
 	t.State, t.CancelAt = writ.TaskRunning, 0
 	t.Attempt++
 	t.Lease = &writ.Lease{
 		ID: writ.LeaseID(c.NewID(writ.PrefixLease, 0)), Session: c.Caller.Session, Agent: a.ID,
-		MaxUntil: d.s.Now + maxLeaseMs,
+		MaxUntil: before(*t, d.s.Now+maxLeaseMs),
+	}
+	if t.DeadlineAt != 0 {
+		d.tx.NotAfter(t.DeadlineAt)
 	}
 	if c.Caller.Role.Works() {
 		t.Lease.Prepaid = writ.StepsOfAttempt - 1

@@ -130,7 +130,7 @@ func (Parking) Wake(c *writ.Call, s writ.Snapshot, a writ.Approval, tx *writ.Tx)
 // resume starts the time of a parked lease again. The time it was parked does
 // not count against the longest time a lease may last.
 func (d *draft) resume(t *writ.Task) {
-	t.Lease.MaxUntil += d.s.Now - t.ParkedAt
+	t.Lease.MaxUntil = before(*t, t.Lease.MaxUntil+d.s.Now-t.ParkedAt)
 	t.State, t.WaitsFor, t.ParkedAt = writ.TaskRunning, "", 0
 	end := min(d.s.Now+t.LeaseSeconds*1000, t.Lease.MaxUntil)
 	d.tx.Index(writ.IndexLeases, string(t.ID), end)
@@ -158,6 +158,6 @@ func (d *draft) giveUpParked(t *writ.Task) {
 // runs on its lease.
 func parkedReply(t writ.Task, s writ.Snapshot) writ.Reply {
 	return writ.Reply{Outcome: writ.OutcomeDone, Body: TaskHeartbeat{
-		Control: "wait", ExpiresAt: timeOf(t.Lease.MaxUntil + s.Now - t.ParkedAt), Every: max(1, t.LeaseSeconds/3),
+		Control: "wait", ExpiresAt: timeOf(before(t, t.Lease.MaxUntil+s.Now-t.ParkedAt)), Every: max(1, t.LeaseSeconds/3),
 	}}
 }

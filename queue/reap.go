@@ -89,18 +89,10 @@ func reapPlan(c *writ.Call, a *RunReapArgs, s writ.Snapshot, _ writ.Decision) (w
 			return writ.Tx{}, writ.Reply{}, err
 		}
 		from := t.State
-		switch from {
-		case writ.TaskQueued:
-			d.leave(&t)
-		case writ.TaskParked:
-			d.giveUpParked(&t)
-		case writ.TaskBlocked:
-			d.unblock(&t)
-		case writ.TaskVerifying:
-			d.tx.Unindex(writ.IndexVerify, string(t.ID))
-		default:
+		if from == writ.TaskRunning || writ.TaskMoves.Terminal(from) {
 			continue // claimed or cancelled between two reads
 		}
+		d.quit(&t)
 		if err := d.end(&t, from, writ.TaskCancelled); err != nil {
 			return writ.Tx{}, writ.Reply{}, err
 		}

@@ -19,12 +19,14 @@ type TaskEnqueueArgs struct {
 	Domain       string            `json:"required_domain" doc:"Domain an agent must have to take the task." pattern:"^[a-z][a-z0-9-]{1,62}$"`
 	Agents       []writ.AgentID    `json:"required_agents,omitempty" doc:"If present, only these agents may take the task." maxItems:"8"`
 	DependsOn    []TaskDependency  `json:"depends_on,omitempty" doc:"Tasks of the run that must end well before this one begins." maxItems:"32"`
+	Join         writ.Join         `json:"join,omitempty" doc:"How much of depends_on must come about: all of it; any of it; the first of it, and the rest is cancelled; or all of it and who manages the run says so (task.admit)." enum:"all_of,any_of,first_success,manual" default:"all_of"`
 	Verify       *TaskVerification `json:"verify,omitempty" doc:"Who must accept its result before it is done."`
 	WriteScopes  []string          `json:"write_scopes,omitempty" doc:"Resource URIs the task locks while it runs, for example fs:repo/docs/." maxItems:"16"`
 	Priority     *int64            `json:"priority,omitempty" doc:"0 to 9; 9 is taken first. Default 5." minimum:"0" maximum:"9"`
 	LeaseSeconds *int64            `json:"lease_ttl_s,omitempty" doc:"Seconds a lease lasts without a heartbeat, at least 10 unless the gateway allows less. Default 60." minimum:"1" maximum:"600"`
 	MaxAttempts  *int64            `json:"max_attempts,omitempty" doc:"How often the task is tried at most. Default 3." minimum:"1" maximum:"20"`
 	BackoffMs    *int64            `json:"backoff_ms,omitempty" doc:"Pause before the second attempt in milliseconds; it doubles from then on. Default 1000." minimum:"0" maximum:"600000"`
+	DeadlineS    *int64            `json:"deadline_s,omitempty" doc:"Seconds from now until the task fails unless it has given its result." minimum:"1" maximum:"31622400"`
 	NotBefore    string            `json:"not_before,omitempty" doc:"Do not start before this time (RFC 3339), at most 366 days ahead." maxLength:"40"`
 }
 
@@ -36,6 +38,7 @@ func (e enqueuer) request(a *TaskEnqueueArgs) (writ.Task, error) {
 		Labels:   writ.JoinLabels(a.Labels),
 		Priority: orDefault(a.Priority, defaultPriority), LeaseSeconds: orDefault(a.LeaseSeconds, max(e.cfg.MinLeaseSeconds, defaultLeaseSeconds)),
 		MaxAttempts: orDefault(a.MaxAttempts, defaultMaxAttempts), BackoffMs: orDefault(a.BackoffMs, defaultBackoffMs),
+		DeadlineS: orDefault(a.DeadlineS, 0),
 	}
 	switch {
 	case !a.Run.Valid():
@@ -50,6 +53,8 @@ func (e enqueuer) request(a *TaskEnqueueArgs) (writ.Task, error) {
 		return t, invalid(opEnqueue, "/lease_ttl_s", "is shorter than this gateway allows")
 	case t.Priority < 0 || t.Priority > 9:
 		return t, invalid(opEnqueue, "/priority", "must be 0 to 9")
+	case t.DeadlineS < 0 || t.DeadlineS > maxDeadlineSeconds || a.DeadlineS != nil && t.DeadlineS == 0:
+		return t, invalid(opEnqueue, "/deadline_s", "must be 1 second to 366 days")
 	case len(a.WriteScopes) > MaxScopes:
 		return t, invalid(opEnqueue, "/write_scopes", "are too many")
 	}
@@ -82,6 +87,9 @@ func (e enqueuer) request(a *TaskEnqueueArgs) (writ.Task, error) {
 		return t, err
 	}
 	if t.DependsOn, err = dependencies(opEnqueue, a.Key, a.DependsOn); err != nil {
+		return t, err
+	}
+	if t.Join, err = joining(opEnqueue, a.Join, len(t.DependsOn)); err != nil {
 		return t, err
 	}
 	t.WriteScopes, err = canonicalScopes(opEnqueue, a.WriteScopes)

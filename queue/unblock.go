@@ -81,44 +81,6 @@ func (d *draft) release(t writ.Task) (left bool, err error) {
 	return left, nil
 }
 
-// met tells a blocked task that one it depends on has ended.
-func (d *draft) met(b *writ.Task, t writ.Task) error {
-	policy := writ.DependencyFail
-	for _, dep := range b.DependsOn {
-		if dep.Task == t.ID && dep.OnFailure != "" {
-			policy = dep.OnFailure
-		}
-	}
-	unmet := writ.TaskUnmet(b.ID)
-	switch {
-	case t.State != writ.TaskDone && policy == writ.DependencySkip:
-		d.unblock(b)
-		return d.end(b, writ.TaskBlocked, writ.TaskCancelled)
-	case t.State != writ.TaskDone && policy != writ.DependencyContinue:
-		d.unblock(b)
-		b.Failure = &dependencyFailed
-		return d.end(b, writ.TaskBlocked, writ.TaskFailed)
-	case d.seen(unmet) > 1: // the document does not change: of two that end at once the second sees the first
-		d.tx.Within(unmet, 2, writ.MaxAmount)
-		d.tx.Add(unmet, -1)
-		return nil
-	}
-	d.exactly(unmet)
-	d.set(unmet, 0)
-	d.enter(b, b.NotBefore)
-	d.released = append(d.released, b.ID)
-	return d.put(b, writ.TaskBlocked)
-}
-
-// unblock takes a task that ends while it is blocked off the lists of those it
-// waits for. What it counted does not matter any more.
-func (d *draft) unblock(b *writ.Task) {
-	for _, dep := range b.DependsOn {
-		d.tx.Unindex(writ.Dependents(dep.Task), string(b.ID))
-	}
-	b.NotBefore = 0
-}
-
 // unblockCapability lets go what waits for a task that has ended, past what its
 // end let go itself.
 func unblockCapability() *writ.Capability {

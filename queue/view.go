@@ -1,8 +1,6 @@
 package queue
 
 import (
-	"cmp"
-
 	"github.com/writ-gateway/writ"
 )
 
@@ -26,6 +24,7 @@ type TaskView struct {
 	Attempt      int64             `json:"attempt" doc:"Number of the present or last attempt; 0 before the first."`
 	BackoffMs    int64             `json:"backoff_ms" doc:"Pause before the second attempt in milliseconds; it doubles from then on."`
 	NotBefore    string            `json:"not_before,omitempty" doc:"The task does not start before this time."`
+	DeadlineAt   string            `json:"deadline_at,omitempty" doc:"The task fails unless it has given its result by this time."`
 	State        writ.TaskState    `json:"state" doc:"Where the task stands." enum:"blocked,queued,running,parked,verifying,done,failed,dead,cancelled"`
 	Approval     writ.ToolApproval `json:"approval,omitempty" doc:"Manual: an agent that may run it declared that a person must agree." enum:"auto,manual"`
 	WaitsFor     writ.ApprovalID   `json:"waits_for,omitempty" doc:"Approval the task is parked for."`
@@ -34,6 +33,8 @@ type TaskView struct {
 	Verified     bool              `json:"verified,omitempty" doc:"Whether its result was accepted."`
 	Rework       int64             `json:"rework,omitempty" doc:"How often its result was sent back."`
 	DependsOn    []TaskEdge        `json:"depends_on,omitempty" doc:"Tasks that must end before this one begins."`
+	Join         writ.Join         `json:"join,omitempty" doc:"How much of that must come about." enum:"all_of,any_of,first_success,manual"`
+	Admitted     bool              `json:"admitted,omitempty" doc:"Join manual: whether who manages the run has said that it may begin."`
 	BlockedOn    []writ.TaskID     `json:"blocked_on,omitempty" doc:"Tasks this one waits for: those it depends on and that have not ended, or running ones whose write scopes it needs."`
 	Unblocked    []writ.TaskID     `json:"unblocked,omitempty" doc:"Tasks that waited for this one and became queued by this call; more may follow."`
 	RefusedTo    []writ.AgentID    `json:"refused_to,omitempty" doc:"Agents that asked for the task and that policy refused it to, for example because it writes outside their write scope: it is set aside until another agent asks or policy changes. The receipts of the run's denials name the rule. Shown by task.get to auditors and to those who manage the run."`
@@ -51,13 +52,14 @@ type TaskView struct {
 type TaskEdge struct {
 	Key       string                `json:"key" doc:"Its key in the run."`
 	Task      writ.TaskID           `json:"task_id" doc:"Its id."`
+	When      writ.DependencyEnd    `json:"when,omitempty" doc:"Which end of it this one waits for; absent: done." enum:"done,failed"`
 	OnFailure writ.DependencyPolicy `json:"on_failure" doc:"What becomes of this task when that one ends without a result." enum:"fail,skip,continue"`
 }
 
 func edgesOf(t writ.Task) []TaskEdge {
 	var out []TaskEdge
 	for _, d := range t.DependsOn {
-		out = append(out, TaskEdge{d.Key, d.Task, cmp.Or(d.OnFailure, writ.DependencyFail)})
+		out = append(out, TaskEdge{d.Key, d.Task, d.When, d.Missed()})
 	}
 	return out
 }
@@ -94,8 +96,8 @@ func viewOf(t writ.Task, version int64) TaskView {
 		ID: t.ID, Run: t.Run, Key: t.Key, Summary: t.Summary, Capability: t.Capability, Labels: t.Labels,
 		Domain: t.Domain, Agents: t.Agents, Safety: t.Safety, Sinks: t.Sinks, WriteScopes: t.WriteScopes,
 		Priority: t.Priority, LeaseSeconds: t.LeaseSeconds, MaxAttempts: t.MaxAttempts, Attempt: t.Attempt,
-		BackoffMs: t.BackoffMs, NotBefore: timeOf(t.NotBefore), State: t.State, CancelAt: timeOf(t.CancelAt),
-		Approval: t.Approval, WaitsFor: t.WaitsFor, DependsOn: edgesOf(t), Verify: shownVerification(t.Verify), Verified: t.Verified, Rework: t.Rework,
+		BackoffMs: t.BackoffMs, NotBefore: timeOf(t.NotBefore), DeadlineAt: timeOf(t.DeadlineAt), State: t.State, CancelAt: timeOf(t.CancelAt),
+		Approval: t.Approval, WaitsFor: t.WaitsFor, DependsOn: edgesOf(t), Join: t.Join, Admitted: t.Admitted, Verify: shownVerification(t.Verify), Verified: t.Verified, Rework: t.Rework,
 		Failure: (*TaskFailure)(t.Failure), CreatedAt: timeOf(t.CreatedAt), UpdatedAt: timeOf(t.UpdatedAt), Receipt: t.Receipt,
 		Version: version,
 	}

@@ -115,6 +115,7 @@ func (w Workflow) checkStep(key string, bad func(string, ...any)) {
 	between(s.LeaseSeconds, 1, 600, "lease_ttl_s")
 	between(s.MaxAttempts, 1, 20, "max_attempts")
 	between(s.BackoffMs, 0, 600_000, "backoff_ms")
+	between(s.DeadlineS, 1, 366*24*3600, "deadline_s")
 	if s.NotBefore != "" {
 		if _, err := time.Parse(time.RFC3339, s.NotBefore); err != nil {
 			here("must be a time as in RFC 3339", "not_before")
@@ -152,6 +153,21 @@ func (w Workflow) checkStep(key string, bad func(string, ...any)) {
 		default:
 			here("must be fail, skip or continue", "depends_on", i, "on_failure")
 		}
+		switch {
+		case e.When != "" && e.When != writ.EndDone && e.When != writ.EndFailed:
+			here("must be done or failed", "depends_on", i, "when")
+		case e.When == writ.EndFailed && e.OnFailure != "":
+			here("means nothing for a step that waits for a failure", "depends_on", i, "on_failure")
+		}
+	}
+	switch s.Join {
+	case "", writ.JoinAll, writ.JoinManual:
+	case writ.JoinAny, writ.JoinFirst:
+		if len(s.DependsOn) == 0 {
+			here("needs something to choose from", "join")
+		}
+	default:
+		here("must be all_of, any_of, first_success or manual", "join")
 	}
 	if len(w.Before(key)) > writ.MaxDependencies {
 		here(fmt.Sprintf("are more than %d", writ.MaxDependencies), "depends_on")
@@ -164,6 +180,11 @@ func (w Workflow) checkSequence(bad func(string, ...any)) {
 		return
 	}
 	seen := map[string]bool{}
+	for _, key := range sorted(w.Steps) {
+		if w.Steps[key].Join.Any() {
+			bad("has no place in a sequence, in which each step waits for the one before", "steps", key, "join")
+		}
+	}
 	for i, key := range w.Sequence {
 		switch _, known := w.Steps[key]; {
 		case !known:

@@ -41,7 +41,7 @@ func TestAWorkflowIsRead(t *testing.T) {
 	if got := fmt.Sprint(w.Levels()); got != "[[build] [docs] [test] [publish]]" {
 		t.Errorf("levels in sequence %s", got)
 	}
-	if got := fmt.Sprint(w.Before("test")); got != "[{build } {docs }]" {
+	if got := fmt.Sprint(w.Before("test")); got != "[{build  } {docs  }]" {
 		t.Errorf("before test: %s", got)
 	}
 }
@@ -63,8 +63,8 @@ func TestAllProblemsAtOnce(t *testing.T) {
 			[]string{`/steps/aa there is no member "timeout"`, `/steps/bb has another form`},
 		},
 		"unknown in an edge": {
-			`{"version": 1, "budget": {"steps": 9}, "steps": {"aa": ` + step(`, "depends_on": [{"key": "bb", "when": 1}]`) + `}}`,
-			[]string{`/steps/aa there is no member "when"`},
+			`{"version": 1, "budget": {"steps": 9}, "steps": {"aa": ` + step(`, "depends_on": [{"key": "bb", "until": 1}]`) + `}}`,
+			[]string{`/steps/aa there is no member "until"`},
 		},
 		"the run": {
 			`{"version": 2, "close_policy": "never", "budget": {"money": 3, "retries": -1}, "steps": {}}`,
@@ -73,12 +73,12 @@ func TestAllProblemsAtOnce(t *testing.T) {
 		"too small": {`{"version": 1, "budget": {"steps": 3}, "steps": {"aa": ` + step("") + `, "bb": ` + step("") + `}}`, []string{"/budget/steps is less than"}},
 		"a step": {
 			`{"version": 1, "budget": {"steps": 9}, "steps": {"A/b~": {"capability": "build", "labels": ["secret"], "required_agents": ["X"], "write_scopes": ["fs:../x"],
-				"priority": 10, "lease_ttl_s": 0, "max_attempts": 21, "backoff_ms": -1, "not_before": "tomorrow",
+				"priority": 10, "lease_ttl_s": 0, "max_attempts": 21, "backoff_ms": -1, "deadline_s": 0, "not_before": "tomorrow",
 				"verify": {"required": true, "agents": ["?"], "gates": ["A B"], "max_rework": 21}}}}`,
 			[]string{
 				"/steps/A~1b~0 is no key", "/steps/A~1b~0/capability is required", "/steps/A~1b~0/required_domain is required", "/steps/A~1b~0/required_agents/0 is no",
 				"/steps/A~1b~0/labels/0 is no", "/steps/A~1b~0/write_scopes/0 is no canonical", "/steps/A~1b~0/priority must", "/steps/A~1b~0/lease_ttl_s must",
-				"/steps/A~1b~0/max_attempts must", "/steps/A~1b~0/backoff_ms must", "/steps/A~1b~0/not_before must", "/steps/A~1b~0/verify/agents/0 is no",
+				"/steps/A~1b~0/max_attempts must", "/steps/A~1b~0/backoff_ms must", "/steps/A~1b~0/deadline_s must", "/steps/A~1b~0/not_before must", "/steps/A~1b~0/verify/agents/0 is no",
 				"/steps/A~1b~0/verify/gates/0 is no", "/steps/A~1b~0/verify/max_rework must",
 			},
 		},
@@ -87,8 +87,8 @@ func TestAllProblemsAtOnce(t *testing.T) {
 			[]string{"/steps/aa/run_id is not", "/steps/aa/key is not", "/steps/aa/args must"},
 		},
 		"edges": {
-			`{"version": 1, "budget": {"steps": 9}, "steps": {"aa": ` + step(`, "depends_on": ["aa", "zz", "bb", "bb", {"key": "cc", "on_failure": "retry"}]`) + `, "bb": ` + step("") + `, "cc": ` + step("") + `}}`,
-			[]string{"/steps/aa/depends_on/0 is the step itself", "/steps/aa/depends_on/1 names no step", "/steps/aa/depends_on/3 is named twice", "/steps/aa/depends_on/4/on_failure must"},
+			`{"version": 1, "budget": {"steps": 90}, "steps": {"aa": ` + step(`, "depends_on": ["aa", "zz", "bb", "bb", {"key": "cc", "on_failure": "retry"}, {"key": "dd", "when": "late"}, {"key": "ee", "when": "failed", "on_failure": "skip"}]`) + `, "dd": ` + step(`, "join": "any_of"`) + `, "ee": ` + step(`, "join": "most"`) + `, "bb": ` + step("") + `, "cc": ` + step("") + `}}`,
+			[]string{"/steps/aa/depends_on/0 is the step itself", "/steps/aa/depends_on/1 names no step", "/steps/aa/depends_on/3 is named twice", "/steps/aa/depends_on/4/on_failure must", "/steps/aa/depends_on/5/when must", "/steps/aa/depends_on/6/on_failure means nothing", "/steps/dd/join needs", "/steps/ee/join must"},
 		},
 		"a circle": {
 			`{"version": 1, "budget": {"steps": 9}, "steps": {"aa": ` + step(`, "depends_on": ["cc"]`) + `, "bb": ` + step(`, "depends_on": ["aa"]`) + `, "cc": ` + step(`, "depends_on": ["bb"]`) + `, "dd": ` + step(`, "depends_on": ["cc"]`) + `}}`,
@@ -97,6 +97,10 @@ func TestAllProblemsAtOnce(t *testing.T) {
 		"a circle of the sequence": {
 			`{"version": 1, "budget": {"steps": 9}, "sequence": ["aa", "bb"], "steps": {"aa": ` + step(`, "depends_on": ["bb"]`) + `, "bb": ` + step("") + `}}`,
 			[]string{"/steps/aa/depends_on waits for itself: aa → bb → aa"},
+		},
+		"a race in a sequence": {
+			`{"version": 1, "budget": {"steps": 9}, "sequence": ["aa", "bb"], "steps": {"aa": ` + step("") + `, "bb": ` + step(`, "depends_on": ["aa"], "join": "any_of"`) + `}}`,
+			[]string{"/steps/bb/join has no place in a sequence"},
 		},
 		"the sequence": {
 			`{"version": 1, "budget": {"steps": 9}, "sequence": ["aa", "zz", "aa"], "steps": {"aa": ` + step("") + `, "bb": ` + step("") + `}}`,

@@ -210,6 +210,7 @@ var examples = map[writ.CapabilityID]string{
 	"task.release": `writ task release tsk_01M89R8776FSMT3FKAH3617HBC --lease-id lse_01M89R87A1XW9VX2J6QY4SBD3M --fence 9 --token-file builder.token`,
 	"task.verify": `writ task verify tsk_01M89R8776FSMT3FKAH3617HBC --verdict accept --receipt-id rcp_01M89R8763R5PGQGSMXGFWBA4N \
     --gates '[{"gate":"tests","status":"pass"}]' --token-file judge.token`,
+	"task.admit":       `writ task admit tsk_01M89R8776FSMT3FKAH3617HBC`,
 	"task.cancel":      `writ task cancel tsk_01M89R8776FSMT3FKAH3617HBC`,
 	"task.get":         `writ task get tsk_01M89R8776FSMT3FKAH3617HBC`,
 	"task.list":        `writ task list run_01M89R8763R5PGQGSMXGFWBA4N --state queued`,

@@ -30,7 +30,8 @@ const workflowForm = `A workflow is a YAML or JSON file:
     test:    {capability: site.test, required_domain: web, depends_on: [build]}
     docs:    {capability: site.docs, required_domain: web, depends_on: [{key: build, on_failure: continue}]}
     publish: {capability: site.publish, required_domain: web, depends_on: [test, docs],
-              verify: {required: true, gates: [links]}}
+              verify: {required: true, gates: [links]}, deadline_s: 86400}
+    restore: {capability: site.restore, required_domain: web, depends_on: [{key: publish, when: failed}]}
 
 A step has the members of task.enqueue. "sequence: [build, test, …]" with the name of every step
 lets each begin only when the one before has ended.`
