@@ -201,7 +201,9 @@ type TaskFacts struct {
 	Safety     Safety
 	Approval   ToolApproval // strongest any tool for the capability asks for
 
-	Raised         bool // the agent's tool is more dangerous than what the task was enqueued as: its safety, approval or sinks
+	// The agent's tool is more dangerous than what the task was enqueued as: its
+	// safety, approval or sinks. Or it is handed on, and new or with other data.
+	Raised         bool
 	OwnedElsewhere bool // another agent owns its concern, and the task is not directed to that one
 	Deferred       bool // the caller's agent leaves its concern to another
 }

@@ -31,6 +31,7 @@ const (
 	CodeLeaseLost        Code = "lease_lost"             // the lease or fence is no longer yours
 	CodeScopeConflict    Code = "scope_conflict"         // another task holds an overlapping scope
 	CodeDeps             Code = "deps_unmet"             // the task depends on others that have not ended
+	CodeHandoffLoop      Code = "handoff_loop"           // the work was handed on too often
 	CodePredicate        Code = "predicate_unsatisfied"  // what must be shown for this is missing, or out of date
 	CodeExists           Code = "already_exists"         // the name is taken
 	CodeUnavailable      Code = "capability_unavailable" // known, but not callable now
@@ -55,7 +56,7 @@ func Codes() []Code {
 	return []Code{
 		CodeMalformed, CodeTooLarge, CodeUnauthenticated, CodeRBAC, CodePolicy, CodeScope, CodeBudget,
 		CodeClassification, CodeEgress, CodeSoD, CodeApprovalRequired, CodeApprovalDenied, CodeNotFound, CodeIllegal, CodeVersion, CodeNotHolder, CodeNotEligible, CodeClaimed, CodeLeaseLost,
-		CodeScopeConflict, CodeDeps, CodePredicate, CodeExists, CodeUnavailable, CodeInputInvalid, CodeNoAgent, CodeIdempotency, CodeTokenIssued, CodePaused,
+		CodeScopeConflict, CodeDeps, CodeHandoffLoop, CodePredicate, CodeExists, CodeUnavailable, CodeInputInvalid, CodeNoAgent, CodeIdempotency, CodeTokenIssued, CodePaused,
 		CodeQuota, CodeBackpressure, CodeContention, CodeStore, CodePolicyDown, CodeReceiptPending, CodeUpgrade,
 		CodeNotReady, CodeInternal,
 	}
@@ -66,7 +67,7 @@ func Codes() []Code {
 func (c Code) Receipted() bool {
 	switch c {
 	case CodeRBAC, CodePolicy, CodeScope, CodeBudget, CodeClassification, CodeEgress, CodeSoD, CodeApprovalRequired, CodeApprovalDenied, CodeIllegal, CodeNotHolder, CodeNotEligible, CodeClaimed, CodeLeaseLost,
-		CodeScopeConflict, CodeDeps, CodePredicate, CodeExists, CodeUnavailable, CodePaused, CodeQuota, CodeNoAgent:
+		CodeScopeConflict, CodeDeps, CodeHandoffLoop, CodePredicate, CodeExists, CodeUnavailable, CodePaused, CodeQuota, CodeNoAgent:
 		return true
 	}
 	return false

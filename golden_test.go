@@ -135,7 +135,7 @@ func TestStoredNames(t *testing.T) {
 		}
 	}
 	line("document", writ.GateKey, writ.SessionKey(gSession), writ.AgentKey("site-builder"), writ.TaskKey(gTask), writ.RunKey(gRun),
-		writ.ResultKey(gTask), writ.TaskNameKey(gRun, "build"), writ.IdempotencyDoc(writ.Caller{Principal: "planner", Role: writ.RoleOrchestrator, Agent: "planner"}, "key 1"))
+		writ.ResultKey(gTask), writ.HandoffKey(gTask), writ.TaskNameKey(gRun, "build"), writ.IdempotencyDoc(writ.Caller{Principal: "planner", Role: writ.RoleOrchestrator, Agent: "planner"}, "key 1"))
 	line("document", writ.ApprovalKey(gApproval), writ.AskKey(writ.Ask{Scope: writ.ScopeCall, Capability: "task.enqueue", Version: "1"}.Request()))
 	line("index", writ.IndexApprovals, writ.IndexExpiries, writ.ApprovalsIn(writ.ApprovalPending))
 	line("index", writ.Notices("00112233aabbccdd"), writ.IndexEndpoints)

@@ -54,6 +54,9 @@ func RunKey(id RunID) Key         { return Key("run/" + string(id)) }
 // arguments and result together may be larger than one document.
 func ResultKey(id TaskID) Key { return Key("result/" + string(id)) }
 
+// HandoffKey is where the holder of a task has left word for whoever goes on.
+func HandoffKey(id TaskID) Key { return Key("handoff/" + string(id)) }
+
 // IdempotencyDoc is where the reply to a caller's Idempotency-Key is kept. Keys
 // belong to the principal in one role and for one agent: nobody else can read
 // or spoil them. The caller's words are hashed and never become part of a name.

@@ -32,11 +32,12 @@ const (
 // TaskMoves are the legal moves of a task. running → running records a cancel
 // request that the holder learns at its next heartbeat; parked → parked, that
 // people decide about the call with other arguments now; blocked → blocked, that
-// who manages the run lets it begin once nothing else keeps it.
+// who manages the run lets it begin once nothing else keeps it, or that something
+// was handed to it; queued → queued, that scopes are not kept for it any more.
 var TaskMoves = Table[TaskState]{
 	"":            {TaskQueued, TaskBlocked},
 	TaskBlocked:   {TaskBlocked, TaskQueued, TaskFailed, TaskCancelled},
-	TaskQueued:    {TaskRunning, TaskParked, TaskFailed, TaskCancelled},
+	TaskQueued:    {TaskQueued, TaskRunning, TaskParked, TaskFailed, TaskCancelled},
 	TaskRunning:   {TaskRunning, TaskQueued, TaskParked, TaskVerifying, TaskDone, TaskFailed, TaskDead, TaskCancelled},
 	TaskVerifying: {TaskQueued, TaskDone, TaskFailed, TaskCancelled},
 	TaskParked:    {TaskParked, TaskQueued, TaskRunning, TaskFailed, TaskDead, TaskCancelled},
@@ -128,6 +129,37 @@ type Verification struct {
 	MaxRework int64     `json:"max_rework"`       // how often it may be sent back
 }
 
+// RefKind says what a reference of a handoff is.
+type RefKind string
+
+const (
+	RefTask     RefKind = "task"     // key of a task of the run that is done
+	RefReceipt  RefKind = "receipt"  // of the run
+	RefArtifact RefKind = "artifact" // sha256 digest
+	RefCommit   RefKind = "commit"   // hash, 40 or 64 hex digits
+	RefFile     RefKind = "file"     // resource URI of scheme fs
+)
+
+// Valid says whether k is one of the kinds.
+func (k RefKind) Valid() bool {
+	switch k {
+	case RefTask, RefReceipt, RefArtifact, RefCommit, RefFile:
+		return true
+	}
+	return false
+}
+
+// HandoffRules say what must come with a task when it is handed on.
+type HandoffRules struct {
+	Refs []RefRule `json:"refs,omitempty"`
+}
+
+// RefRule asks for one reference; Kind "" is any.
+type RefRule struct {
+	Name string  `json:"name"`
+	Kind RefKind `json:"kind,omitempty"`
+}
+
 // Verdict is what somebody says who judges.
 type Verdict string
 
@@ -139,46 +171,51 @@ const (
 // Task is one unit of work. It changes only when its state or authority
 // changes: heartbeats and progress live in counters and the deadline index.
 type Task struct {
-	ID           TaskID        `json:"id"`
-	Run          RunID         `json:"run_id"`
-	Key          string        `json:"key"` // unique in its run
-	Summary      string        `json:"summary,omitempty"`
-	Capability   CapabilityID  `json:"capability"`
-	Args         RawObject     `json:"args,omitempty"`
-	ArgsDigest   string        `json:"args_digest"` // sha256 of the request that enqueued it
-	Labels       []Label       `json:"labels"`
-	Domain       string        `json:"required_domain"`
-	Agents       []AgentID     `json:"required_agents,omitempty"`
-	DependsOn    []Dependency  `json:"depends_on,omitempty"`
-	Join         Join          `json:"join,omitempty"`     // "" is all_of
-	Admitted     bool          `json:"admitted,omitempty"` // join manual: somebody said so
-	Verify       *Verification `json:"verify,omitempty"`
-	Verified     bool          `json:"verified,omitempty"` // its result was accepted
-	Rework       int64         `json:"rework,omitempty"`   // how often its result was sent back
-	Safety       Safety        `json:"safety"`             // strongest safety any agent declared for the capability at enqueue
-	Approval     ToolApproval  `json:"approval,omitempty"` // manual when any of them asked for it; "" is auto
-	Sinks        []Sink        `json:"sinks,omitempty"`
-	WriteScopes  []string      `json:"write_scopes,omitempty"` // canonical
-	Priority     int64         `json:"priority"`               // 0–9, 9 first
-	LeaseSeconds int64         `json:"lease_ttl_s"`
-	MaxAttempts  int64         `json:"max_attempts"`
-	Attempt      int64         `json:"attempt"` // 1 for the first claim
-	BackoffMs    int64         `json:"backoff_ms"`
-	NotBefore    int64         `json:"not_before,omitempty"`  // milliseconds
-	DeadlineS    int64         `json:"deadline_s,omitempty"`  // seconds from when it was enqueued
-	DeadlineAt   int64         `json:"deadline_at,omitempty"` // milliseconds: it fails unless it has given its result by then
-	State        TaskState     `json:"state"`
-	Lease        *Lease        `json:"lease,omitempty"`
-	WaitsFor     ApprovalID    `json:"waits_for,omitempty"` // why it is parked
-	ParkedAt     int64         `json:"parked_at,omitempty"` // milliseconds
-	CancelAt     int64         `json:"cancel_requested_at,omitempty"`
-	ResultDigest string        `json:"result_digest,omitempty"` // digest of the completing request
-	DoneFence    int64         `json:"done_fence,omitempty"`    // fence the completing request carried
-	Failure      *Failure      `json:"failure,omitempty"`
-	EnqueuedBy   SessionID     `json:"enqueued_by,omitempty"`
-	CreatedAt    int64         `json:"created_at"`
-	UpdatedAt    int64         `json:"updated_at"`
-	Receipt      ReceiptID     `json:"receipt"`
+	ID            TaskID        `json:"id"`
+	Run           RunID         `json:"run_id"`
+	Key           string        `json:"key"` // unique in its run
+	Summary       string        `json:"summary,omitempty"`
+	Capability    CapabilityID  `json:"capability"`
+	Args          RawObject     `json:"args,omitempty"`
+	ArgsDigest    string        `json:"args_digest"` // sha256 of the request that enqueued it
+	Labels        []Label       `json:"labels"`
+	Domain        string        `json:"required_domain"`
+	Agents        []AgentID     `json:"required_agents,omitempty"`
+	DependsOn     []Dependency  `json:"depends_on,omitempty"`
+	Join          Join          `json:"join,omitempty"`     // "" is all_of
+	Admitted      bool          `json:"admitted,omitempty"` // join manual: somebody said so
+	Verify        *Verification `json:"verify,omitempty"`
+	Verified      bool          `json:"verified,omitempty"` // its result was accepted
+	Rework        int64         `json:"rework,omitempty"`   // how often its result was sent back
+	Safety        Safety        `json:"safety"`             // strongest safety any agent declared for the capability at enqueue
+	Approval      ToolApproval  `json:"approval,omitempty"` // manual when any of them asked for it; "" is auto
+	Sinks         []Sink        `json:"sinks,omitempty"`
+	WriteScopes   []string      `json:"write_scopes,omitempty"`   // canonical
+	Handoff       *HandoffRules `json:"handoff,omitempty"`        // it ends well only by being handed on, with these
+	HandedTo      TaskID        `json:"handed_to,omitempty"`      // who goes on
+	HandedBy      []TaskID      `json:"handed_by,omitempty"`      // whom it goes on from
+	Chain         []AgentID     `json:"chain,omitempty"`          // who handed on what it comes from, the first one first
+	ReservedUntil int64         `json:"reserved_until,omitempty"` // milliseconds: so long it holds its scopes before anybody takes it
+	Priority      int64         `json:"priority"`                 // 0–9, 9 first
+	LeaseSeconds  int64         `json:"lease_ttl_s"`
+	MaxAttempts   int64         `json:"max_attempts"`
+	Attempt       int64         `json:"attempt"` // 1 for the first claim
+	BackoffMs     int64         `json:"backoff_ms"`
+	NotBefore     int64         `json:"not_before,omitempty"`  // milliseconds
+	DeadlineS     int64         `json:"deadline_s,omitempty"`  // seconds from when it was enqueued
+	DeadlineAt    int64         `json:"deadline_at,omitempty"` // milliseconds: it fails unless it has given its result by then
+	State         TaskState     `json:"state"`
+	Lease         *Lease        `json:"lease,omitempty"`
+	WaitsFor      ApprovalID    `json:"waits_for,omitempty"` // why it is parked
+	ParkedAt      int64         `json:"parked_at,omitempty"` // milliseconds
+	CancelAt      int64         `json:"cancel_requested_at,omitempty"`
+	ResultDigest  string        `json:"result_digest,omitempty"` // digest of the completing request
+	DoneFence     int64         `json:"done_fence,omitempty"`    // fence the completing request carried
+	Failure       *Failure      `json:"failure,omitempty"`
+	EnqueuedBy    SessionID     `json:"enqueued_by,omitempty"`
+	CreatedAt     int64         `json:"created_at"`
+	UpdatedAt     int64         `json:"updated_at"`
+	Receipt       ReceiptID     `json:"receipt"`
 }
 
 // Lease is the right to act on a task. Its end is the score of the task in

@@ -21,6 +21,7 @@ type TaskOptions struct {
 	DependsOn    []Dependency      `json:"depends_on,omitempty"`
 	Join         writ.Join         `json:"join,omitempty"` // how much of DependsOn must come about; all of it
 	Verify       *Verification     `json:"verify,omitempty"`
+	Handoff      *HandoffRules     `json:"handoff,omitempty"` // it ends well only by HandOn, with these
 	WriteScopes  []string          `json:"write_scopes,omitempty"`
 	Priority     *int64            `json:"priority,omitempty"`
 	LeaseSeconds *int64            `json:"lease_ttl_s,omitempty"`
@@ -35,6 +36,11 @@ type Dependency struct {
 	Key       string                `json:"key"`
 	When      writ.DependencyEnd    `json:"when,omitempty"`       // which end of it: done, the default, or failed
 	OnFailure writ.DependencyPolicy `json:"on_failure,omitempty"` // what then: fail, the default, skip or continue
+}
+
+// HandoffRules say what must come with a task when it is handed on.
+type HandoffRules struct {
+	Refs []writ.RefRule `json:"refs,omitempty"`
 }
 
 // Verification says who must accept the result of a task before it is done.
@@ -65,6 +71,8 @@ type Task struct {
 	Verified    bool              `json:"verified,omitempty"`
 	Rework      int64             `json:"rework,omitempty"`
 	Unblocked   []writ.TaskID     `json:"unblocked,omitempty"` // by this call
+	HandedTo    writ.TaskID       `json:"handed_to,omitempty"`
+	HandedOver  []HandedOver      `json:"handed_over,omitempty"`
 	Lease       *Lease            `json:"lease,omitempty"`
 	Result      writ.RawObject    `json:"result,omitempty"`
 	Failure     *writ.Failure     `json:"failure,omitempty"`
@@ -161,6 +169,65 @@ func (c *Client) Complete(ctx context.Context, t *Claimed, result any, labels []
 		Labels []writ.Label `json:"labels,omitempty"`
 	}{t.hold(), result, labels}, &out, opts...)
 	return out, err
+}
+
+// Handoff says what follows a task: the key of one that waits for it, or a new
+// one, and what whoever goes on must know.
+type Handoff struct {
+	To     HandoffTarget `json:"to"`
+	Refs   []HandoffRef  `json:"refs,omitempty"`
+	Note   string        `json:"note,omitempty"`
+	Result any           `json:"result,omitempty"` // rendered as a JSON object
+	Labels []writ.Label  `json:"labels,omitempty"`
+}
+
+// HandoffTarget is one of the two.
+type HandoffTarget struct {
+	Key  string       `json:"key,omitempty"`
+	Task *HandoffTask `json:"task,omitempty"`
+}
+
+// HandoffTask is a new task within what the one at hand may. What it does not say
+// it takes from that one.
+type HandoffTask struct {
+	Key         string            `json:"key"`
+	Summary     string            `json:"summary,omitempty"`
+	Capability  writ.CapabilityID `json:"capability"`
+	Args        any               `json:"args,omitempty"` // rendered as a JSON object
+	Domain      string            `json:"required_domain,omitempty"`
+	Agents      []writ.AgentID    `json:"required_agents,omitempty"`
+	WriteScopes []string          `json:"write_scopes,omitempty"`
+	Priority    *int64            `json:"priority,omitempty"`
+	MaxAttempts *int64            `json:"max_attempts,omitempty"`
+	DeadlineS   *int64            `json:"deadline_s,omitempty"`
+}
+
+// HandoffRef points at something whoever goes on must know.
+type HandoffRef struct {
+	Name string       `json:"name"`
+	Kind writ.RefKind `json:"kind"`
+	Ref  string       `json:"ref"`
+}
+
+// HandedOver is what the holder of a task before said to whoever goes on.
+type HandedOver struct {
+	From  writ.TaskID  `json:"from"`
+	Agent writ.AgentID `json:"agent"`
+	Refs  []HandoffRef `json:"refs,omitempty"`
+	Note  string       `json:"note,omitempty"`
+}
+
+// HandOn ends a claimed task with a result and lets what follows begin.
+func (c *Client) HandOn(ctx context.Context, t *Claimed, h Handoff, opts ...Option) (done, next Task, err error) {
+	var out struct {
+		Task Task `json:"task"`
+		Next Task `json:"next"`
+	}
+	_, err = c.Invoke(ctx, "task.handoff", struct {
+		hold
+		Handoff
+	}{t.hold(), h}, &out, opts...)
+	return out.Task, out.Next, err
 }
 
 // Fail ends the attempt; the task is tried again if f.Retryable and attempts

@@ -163,6 +163,7 @@ func TestTG3NothingChangesWithoutTheStore(t *testing.T) {
 		fresh := caller{t: t, gw: w.gw[0], token: opened.str("token")}
 		idle := c.another()
 		l, queued := c.builder.claim(c.enqueue("held", obj{"lease_ttl_s": 600})), c.enqueue("queued", nil)
+		c.enqueue("after", on("held"))
 		manual := c.enqueue("manual", obj{"join": "manual"})
 		same := func(mark string) sources {
 			s := shipped(t)
@@ -215,6 +216,7 @@ func TestTG3NothingChangesWithoutTheStore(t *testing.T) {
 			"task.claim.byId":   {c.builder, queued, nil},
 			"task.heartbeat":    {c.builder, l.task, l.hold(nil)},
 			"task.complete":     {c.builder, l.task, l.hold(nil)},
+			"task.handoff":      {c.builder, l.task, l.hold(obj{"to": obj{"key": "after"}})},
 			"task.fail":         {c.builder, l.task, l.hold(failure)},
 			"task.release":      {c.builder, l.task, l.hold(nil)},
 			"task.cancel":       {c.orc, queued, nil},

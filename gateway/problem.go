@@ -43,6 +43,7 @@ var kindOf = map[writ.Code]struct {
 	writ.CodeLeaseLost:        {http.StatusConflict, "The lease is lost"},
 	writ.CodeScopeConflict:    {http.StatusConflict, "An overlapping scope is held"},
 	writ.CodePredicate:        {http.StatusConflict, "What must be shown is missing or out of date"},
+	writ.CodeHandoffLoop:      {http.StatusConflict, "The work was handed on too often"},
 	writ.CodeDeps:             {http.StatusConflict, "The task depends on others that have not ended"},
 	writ.CodeExists:           {http.StatusConflict, "Already exists"},
 	writ.CodeUnavailable:      {http.StatusConflict, "The capability is not callable now"},

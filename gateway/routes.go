@@ -80,7 +80,7 @@ func routes() []Route {
 	add("tasks", post, "/v1/tasks/claim", "task.claim", []writ.Outcome{writ.OutcomeDone, writ.OutcomeEmpty})
 	add("tasks", post, "/v1/tasks/{task_id}/claim", "task.claim", done)
 	out[len(out)-1].OperationID = "task.claim.byId"
-	for _, verb := range []string{"heartbeat", "complete", "fail", "release", "cancel", "admit", "verify"} {
+	for _, verb := range []string{"heartbeat", "complete", "handoff", "fail", "release", "cancel", "admit", "verify"} {
 		add("tasks", post, "/v1/tasks/{task_id}/"+verb, writ.CapabilityID("task."+verb), done)
 	}
 	add("tasks", get, "/v1/scopes", "scope.list", done)

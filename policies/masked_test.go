@@ -11,7 +11,7 @@ import (
 func TestWhatIsMasked(t *testing.T) {
 	e := load(t)
 	for id, want := range map[writ.CapabilityID]string{
-		"task.get": "[/args /result /summary /tasks/*/summary /response /approvals/*/args /approvals/*/response]",
+		"task.get": "[/args /result /summary /handed_over /tasks/*/summary /response /approvals/*/args /approvals/*/response]",
 	} {
 		in := writ.PolicyInput{
 			Call:       &writ.Call{Capability: id, Caller: writ.Caller{Kind: writ.KindHuman, Role: writ.RoleAuditor}},

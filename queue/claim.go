@@ -79,6 +79,7 @@ func claimRead(c *writ.Call, a *TaskClaimArgs, s writ.Snapshot) (writ.ReadSet, e
 	if err != nil || !ok || t.State != writ.TaskQueued {
 		return rs, err
 	}
+	rs.Docs = append(rs.Docs, handoffsTo(t)...)
 	rs.Ranges = append(rs.Ranges, lockReads(t)...)
 	if r, ok, err := peek[writ.Run](s, writ.RunKey(t.Run)); err != nil {
 		return rs, err
@@ -220,7 +221,7 @@ func (p claimer) task(c *writ.Call, id writ.TaskID, s writ.Snapshot, agent writ.
 		return empty()
 	case held:
 		return refuse(writ.Refuse(writ.CodeScopeConflict, opClaim, "a running task holds an overlapping write scope", "try again when the holder is done").
-			With("holder", string(h.ID)).With("holder_agent", string(h.Lease.Agent)))
+			With("holder", string(h.ID)).With("holder_agent", holderAgent(h)))
 	}
 	if err := quota(s, agent); err != nil {
 		return refuse(err)
@@ -231,13 +232,27 @@ func (p claimer) task(c *writ.Call, id writ.TaskID, s writ.Snapshot, agent writ.
 		return refuse(err)
 	}
 	d.tx.TakePart(s, r.Tree(), writ.PartExecuted, c.Caller, agent.Keys)
+	handed, err := handedTo(s, t)
+	if err != nil {
+		return refuse(err)
+	}
 	tx, err := d.done()
 	task, lease := viewOf(t, 0), *leaseOf(t, version, end)
+	task.HandedOver = handed
 	task.Args, lease.ID, lease.Fence = t.Args, t.Lease.ID, 0
 	return tx, writ.Reply{
 		Outcome: writ.OutcomeDone, Body: TaskClaimed{Task: task, Lease: lease},
 		Versioned: []string{"task.version", "lease.fence"}, ETag: -1,
 	}, err
+}
+
+// holderAgent is who works on a task that holds a scope; nobody does yet where it
+// was handed on.
+func holderAgent(h writ.Task) string {
+	if h.Lease == nil {
+		return ""
+	}
+	return string(h.Lease.Agent)
 }
 
 // claimable says whether the task itself may be taken now.

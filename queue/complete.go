@@ -75,30 +75,11 @@ func completePlan(c *writ.Call, a *TaskCompleteArgs, s writ.Snapshot, _ writ.Dec
 	if r.State != writ.RunActive && r.State != writ.RunPausedApproval { // what has begun may end while the run waits
 		return refuse(runEnded(opComplete, r))
 	}
-	d.usedSteps, d.stored = true, int64(len(result))
-	d.drop(&t, wakeAtOnce)
-	t.CancelAt, t.Failure = 0, nil
-	t.Labels = writ.JoinLabels(t.Labels, a.Labels)
-	t.ResultDigest, t.DoneFence = digest, a.Fence
-	if t.Verify != nil {
-		t.State = writ.TaskVerifying
-		d.tx.Index(writ.IndexVerify, string(t.ID), 0)
-		err = d.put(&t, writ.TaskRunning)
-	} else {
-		err = d.end(&t, writ.TaskRunning, writ.TaskDone)
+	if t.Handoff != nil {
+		return refuse(writ.Refuse(writ.CodePredicate, opComplete, "the task is not for its holder to end: it must be handed on", "call task.handoff, with the references the task asks for"))
 	}
-	if err != nil {
+	if err := d.finish(&t, ended{a.Result != nil, result, a.Labels, digest, a.Fence}, nil); err != nil {
 		return refuse(err)
-	}
-	if _, there, err := peek[taskResult](s, writ.ResultKey(t.ID)); err != nil {
-		return refuse(err)
-	} else if there && a.Result == nil { // what was sent back is no result
-		d.tx.Delete(writ.ResultKey(t.ID))
-	}
-	if a.Result != nil {
-		if err := d.tx.PutDoc(s, writ.ResultKey(t.ID), "result", taskResult{Result: result, Labels: t.Labels}); err != nil {
-			return refuse(err)
-		}
 	}
 	tx, err := d.done()
 	return tx, d.ended(t), err
@@ -120,4 +101,52 @@ func completion(c *writ.Call, a *TaskCompleteArgs) (result writ.RawObject, diges
 		Request TaskCompleteArgs `json:"request"`
 	}{c.Caller.Session, in})
 	return in.Result, digest, err
+}
+
+// ended is how the holder ends a task: with a result or without, and the request
+// that says so.
+type ended struct {
+	gave   bool
+	result writ.RawObject
+	labels []writ.Label
+	digest string
+	fence  int64
+}
+
+// finish ends a running task well, or leaves it to who judges it. Whatever next
+// does comes before those who wait for the task are told.
+func (d *draft) finish(t *writ.Task, e ended, next func() error) error {
+	d.usedSteps, d.stored = true, int64(len(e.result))
+	d.drop(t, wakeAtOnce)
+	t.CancelAt, t.Failure = 0, nil
+	t.Labels = writ.JoinLabels(t.Labels, e.labels)
+	t.ResultDigest, t.DoneFence = e.digest, e.fence
+	t.State = writ.TaskDone
+	if t.Verify != nil {
+		t.State = writ.TaskVerifying
+		d.tx.Index(writ.IndexVerify, string(t.ID), 0)
+	}
+	if next != nil {
+		if err := next(); err != nil {
+			return err
+		}
+	}
+	var err error
+	if t.State == writ.TaskDone {
+		err = d.end(t, writ.TaskRunning, writ.TaskDone)
+	} else {
+		err = d.put(t, writ.TaskRunning)
+	}
+	if err != nil {
+		return err
+	}
+	if _, there, err := peek[taskResult](d.s, writ.ResultKey(t.ID)); err != nil {
+		return err
+	} else if there && !e.gave { // what was sent back is no result
+		d.tx.Delete(writ.ResultKey(t.ID))
+	}
+	if !e.gave {
+		return nil
+	}
+	return d.tx.PutDoc(d.s, writ.ResultKey(t.ID), "result", taskResult{Result: e.result, Labels: t.Labels})
 }

@@ -24,6 +24,7 @@ type draft struct {
 
 	releasing bool          // a task that waited for another is being told
 	released  []writ.TaskID // that became queued so
+	told      writ.TaskID   // that waits for the task that ends and knows already
 }
 
 func begin(op string, c *writ.Call, s writ.Snapshot) *draft {
@@ -79,6 +80,7 @@ func refusers(id writ.TaskID) writ.Range { return writ.Range{Index: writ.Refuser
 // leave takes a task that stops being queued off every list but its lanes:
 // entries there are dropped when met. It wants queueReads.
 func (d *draft) leave(t *writ.Task) {
+	d.unreserve(t)
 	if t.NotBefore != 0 {
 		d.tx.Unindex(writ.IndexReady, string(t.ID))
 		t.NotBefore = 0
@@ -113,7 +115,11 @@ func (d *draft) end(t *writ.Task, from, to writ.TaskState) error {
 		d.tx.Index(writ.IndexDead, string(t.ID), 0)
 		d.bury()
 	}
-	d.tally(t.Run, to == writ.TaskFailed || to == writ.TaskDead)
+	count := d.tally(t.Run)
+	count.ended++
+	if to == writ.TaskFailed || to == writ.TaskDead {
+		count.bad++
+	}
 	if err := d.put(t, from); err != nil {
 		return err
 	}

@@ -4,27 +4,20 @@ import (
 	"github.com/writ-gateway/writ"
 )
 
-// tally counts the tasks of one run that end in a transaction.
+// tally counts the tasks of one run that begin and end in a transaction.
 type tally struct {
-	run        writ.RunID
-	ended, bad int64
+	run               writ.RunID
+	began, ended, bad int64
 }
 
-func (d *draft) tally(run writ.RunID, bad bool) {
-	var t *tally
-	for _, x := range d.tallies {
-		if x.run == run {
-			t = x
+func (d *draft) tally(run writ.RunID) *tally {
+	for _, t := range d.tallies {
+		if t.run == run {
+			return t
 		}
 	}
-	if t == nil {
-		t = &tally{run: run}
-		d.tallies = append(d.tallies, t)
-	}
-	t.ended++
-	if bad {
-		t.bad++
-	}
+	d.tallies = append(d.tallies, &tally{run: run})
+	return d.tallies[len(d.tallies)-1]
 }
 
 // done settles the runs whose tasks ended and gives the transaction. A sealed
@@ -45,14 +38,16 @@ func (d *draft) settle(t *tally) error {
 		return err
 	}
 	open, bad := writ.RunOpenTasks(t.run), writ.RunBadTasks(t.run)
-	d.tx.Add(open, -t.ended)
+	if t.began != t.ended {
+		d.tx.Add(open, t.began-t.ended)
+	}
 	if t.bad > 0 {
 		d.tx.Add(bad, t.bad)
 	}
-	if r.Parent != "" && writ.RunMoves.Terminal(r.State) && d.s.Counters[open] <= t.ended { // what its parent gave it can go back
+	if r.Parent != "" && writ.RunMoves.Terminal(r.State) && d.s.Counters[open] <= t.ended && t.began == 0 { // what its parent gave it can go back
 		d.tx.Index(writ.IndexTodo, writ.TodoSettle(r.ID), d.s.Now)
 	}
-	if r.State != writ.RunActive || !r.Sealed || !r.Concludes() {
+	if r.State != writ.RunActive || !r.Sealed || !r.Concludes() || t.began > 0 {
 		return nil // the run's version is guarded, so this still holds at the commit
 	}
 	to := r.Closing(d.s, &d.tx, t.ended, t.bad)

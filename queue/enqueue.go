@@ -116,27 +116,32 @@ func (e enqueuer) plan(c *writ.Call, a *TaskEnqueueArgs, s writ.Snapshot, _ writ
 	if !blocked {
 		d.enter(&t, t.NotBefore)
 	}
-	if err := d.put(&t, ""); err != nil {
+	if err := d.add(&t); err != nil {
 		return fail(err)
-	}
-	// put writes the document last.
-	if stored := d.tx.Ops[len(d.tx.Ops)-1].Body; len(stored) > MaxTaskBytes {
-		return fail(invalid(opEnqueue, "/args", "are too large beside the rest of the task; store them elsewhere and pass a reference"))
 	}
 	keys, err := callerKeys(c, s)
 	if err != nil {
 		return fail(err)
 	}
 	d.tx.TakePart(s, r.Tree(), writ.PartPlanned, c.Caller, keys)
-	d.tx.Index(writ.RunTasks(t.Run), string(t.ID), 0)
-	d.tx.Add(writ.RunOpenTasks(t.Run), 1)
-	if err := d.tx.PutDoc(s, writ.TaskNameKey(t.Run, t.Key), "taskname", taskName{Task: t.ID}); err != nil {
-		return fail(err)
-	}
 	tx, err := d.done()
 	reply := changed(t)
 	reply.Outcome = writ.OutcomeCreated
 	return tx, reply, err
+}
+
+// add writes a new task, lists it in its run and counts it there.
+func (d *draft) add(t *writ.Task) error {
+	if err := d.put(t, ""); err != nil {
+		return err
+	}
+	// put writes the document last.
+	if stored := d.tx.Ops[len(d.tx.Ops)-1].Body; len(stored) > MaxTaskBytes {
+		return invalid(d.op, "/args", "are too large beside the rest of the task; store them elsewhere and pass a reference")
+	}
+	d.tx.Index(writ.RunTasks(t.Run), string(t.ID), 0)
+	d.tally(t.Run).began++
+	return d.tx.PutDoc(d.s, writ.TaskNameKey(t.Run, t.Key), "taskname", taskName{Task: t.ID})
 }
 
 // taskName is the document that makes a key unique in its run.
@@ -179,6 +184,12 @@ func (e enqueuer) task(c *writ.Call, a *TaskEnqueueArgs, t writ.Task, s writ.Sna
 	if t.NotBefore > s.Now+maxDelayMs {
 		return t, invalid(opEnqueue, "/not_before", "is more than 366 days ahead")
 	}
+	return e.fit(c, t, s, a.DependsOn)
+}
+
+// fit checks a task against the tasks it depends on and the agents that could run
+// it.
+func (e enqueuer) fit(c *writ.Call, t writ.Task, s writ.Snapshot, on []TaskDependency) (writ.Task, error) {
 	if t.DeadlineS > 0 {
 		t.DeadlineAt = s.Now + t.DeadlineS*1000
 	}
@@ -186,7 +197,7 @@ func (e enqueuer) task(c *writ.Call, a *TaskEnqueueArgs, t writ.Task, s writ.Sna
 		return t, invalid(opEnqueue, "/not_before", "is not before the deadline")
 	}
 	var err error
-	if t.DependsOn, err = resolve(s, t, a.DependsOn); err != nil {
+	if t.DependsOn, err = resolve(s, t, on); err != nil {
 		return t, err
 	}
 	fit, err := fitting(s, t)
@@ -215,7 +226,10 @@ func (e enqueuer) task(c *writ.Call, a *TaskEnqueueArgs, t writ.Task, s writ.Sna
 
 // underArgs moves the pointers of a refusal by a tool's schema to where the
 // arguments of the task stand in the request.
-func underArgs(err error) error {
+func underArgs(err error) error { return moved(err, "/args") }
+
+// moved puts the pointers of a refusal under another.
+func moved(err error, under string) error {
 	e, ok := errors.AsType[*writ.Error](err)
 	if !ok {
 		return writ.Fault(writ.CodeInternal, opEnqueue, err)
@@ -223,7 +237,7 @@ func underArgs(err error) error {
 	out := *e
 	out.Fields = slices.Clone(e.Fields)
 	for i := range out.Fields {
-		out.Fields[i].Pointer = "/args" + out.Fields[i].Pointer
+		out.Fields[i].Pointer = under + out.Fields[i].Pointer
 	}
 	return &out
 }

@@ -19,8 +19,8 @@ type HeldScope struct {
 	Mode      string       `json:"mode" doc:"Exclusive: nobody else writes there, or above or below it." enum:"exclusive"`
 	Task      writ.TaskID  `json:"task_id" doc:"Task that holds it."`
 	Run       writ.RunID   `json:"run_id" doc:"Run of the task."`
-	Agent     writ.AgentID `json:"agent_id" doc:"Agent that works on the task."`
-	Fence     int64        `json:"fence" doc:"Fence of its lease."`
+	Agent     writ.AgentID `json:"agent_id,omitempty" doc:"Agent that works on the task; absent while the scope is kept for whoever takes it."`
+	Fence     int64        `json:"fence,omitempty" doc:"Fence of its lease."`
 	ExpiresAt string       `json:"expires_at,omitempty" doc:"When the lease ends unless it is renewed (RFC 3339, UTC); absent while the task is parked, when no time runs."`
 }
 
@@ -62,7 +62,7 @@ func (a *ScopeListArgs) span() (writ.Range, error) {
 // seen before it is met. What a task is about it does not show.
 func scopesCapability() *writ.Capability {
 	return writ.Define[ScopeListArgs, ScopeList](writ.Capability{
-		ID: "scope.list", Safety: writ.SafetyReadOnly, Summary: "List the write scopes that running tasks hold.",
+		ID: "scope.list", Safety: writ.SafetyReadOnly, Summary: "List the write scopes that tasks hold.",
 	}, writ.Verb[ScopeListArgs]{
 		Reads: func(_ *writ.Call, a *ScopeListArgs, s writ.Snapshot) (writ.ReadSet, error) {
 			r, err := a.span()
@@ -93,10 +93,10 @@ func scopesCapability() *writ.Capability {
 				if err != nil {
 					return tx, r, err
 				}
-				if !ok || t.Lease == nil {
+				if !ok || t.Lease == nil && t.ReservedUntil == 0 {
 					continue // given back between two reads
 				}
-				held := HeldScope{Resource: scope, Mode: "exclusive", Task: t.ID, Run: t.Run, Agent: t.Lease.Agent, Fence: t.FenceOf(version)}
+				held := HeldScope{Resource: scope, Mode: "exclusive", Task: t.ID, Run: t.Run, Agent: writ.AgentID(holderAgent(t)), Fence: t.FenceOf(version), ExpiresAt: timeOf(t.ReservedUntil)}
 				if t.State == writ.TaskRunning {
 					held.ExpiresAt = timeOf(s.Counters[leaseEnd(id)])
 				}

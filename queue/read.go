@@ -27,6 +27,9 @@ func getCapability() *writ.Capability {
 			if t, ok, err := peek[writ.Task](s, writ.TaskKey(a.Task)); err == nil && ok && t.State == writ.TaskBlocked {
 				rs.Docs = append(rs.Docs, waitedFor(t)...)
 			}
+			if t, ok, err := peek[writ.Task](s, writ.TaskKey(a.Task)); err == nil && ok {
+				rs.Docs = append(rs.Docs, handoffsTo(t)...)
+			}
 			return rs, err
 		},
 		Describe: func(c *writ.Call, a *TaskGetArgs, s writ.Snapshot) (writ.Subject, error) {
@@ -59,6 +62,9 @@ func getPlan(c *writ.Call, a *TaskGetArgs, s writ.Snapshot, _ writ.Decision) (wr
 	v := viewOf(t, version)
 	if whole || holds {
 		v.Args = t.Args
+		if v.HandedOver, err = handedTo(s, t); err != nil {
+			return refuse(err)
+		}
 	}
 	if t.Lease != nil {
 		v.Lease = leaseOf(t, version, s.Counters[leaseEnd(t.ID)])

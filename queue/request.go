@@ -21,6 +21,7 @@ type TaskEnqueueArgs struct {
 	DependsOn    []TaskDependency  `json:"depends_on,omitempty" doc:"Tasks of the run that must end well before this one begins." maxItems:"32"`
 	Join         writ.Join         `json:"join,omitempty" doc:"How much of depends_on must come about: all of it; any of it; the first of it, and the rest is cancelled; or all of it and who manages the run says so (task.admit)." enum:"all_of,any_of,first_success,manual" default:"all_of"`
 	Verify       *TaskVerification `json:"verify,omitempty" doc:"Who must accept its result before it is done."`
+	Handoff      *TaskHandoff      `json:"handoff,omitempty" doc:"If present, the task ends well only by task.handoff, with these references."`
 	WriteScopes  []string          `json:"write_scopes,omitempty" doc:"Resource URIs the task locks while it runs, for example fs:repo/docs/." maxItems:"16"`
 	Priority     *int64            `json:"priority,omitempty" doc:"0 to 9; 9 is taken first. Default 5." minimum:"0" maximum:"9"`
 	LeaseSeconds *int64            `json:"lease_ttl_s,omitempty" doc:"Seconds a lease lasts without a heartbeat, at least 10 unless the gateway allows less. Default 60." minimum:"1" maximum:"600"`
@@ -86,6 +87,9 @@ func (e enqueuer) request(a *TaskEnqueueArgs) (writ.Task, error) {
 	if t.Verify, err = a.Verify.stored(opEnqueue); err != nil {
 		return t, err
 	}
+	if t.Handoff, err = a.Handoff.stored(opEnqueue); err != nil {
+		return t, err
+	}
 	if t.DependsOn, err = dependencies(opEnqueue, a.Key, a.DependsOn); err != nil {
 		return t, err
 	}
@@ -131,15 +135,22 @@ func (e enqueuer) asked(c *writ.Call, a *TaskEnqueueArgs) (writ.Task, error) {
 		if err != nil {
 			return t, err
 		}
-		if t.Args, err = canonicalObject(opEnqueue, "/args", t.Args); err != nil {
-			return t, err
-		}
-		if t.ArgsDigest, err = digestOf(opEnqueue, t); err != nil {
+		if t, err = canonical(t); err != nil {
 			return t, err
 		}
 		m.asked = &t
 	}
 	return *m.asked, nil
+}
+
+// canonical is a task with its arguments as they are stored, and its digest.
+func canonical(t writ.Task) (writ.Task, error) {
+	var err error
+	if t.Args, err = canonicalObject(opEnqueue, "/args", t.Args); err != nil {
+		return t, err
+	}
+	t.ArgsDigest, err = digestOf(opEnqueue, t)
+	return t, err
 }
 
 func orDefault(v *int64, def int64) int64 {

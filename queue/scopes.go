@@ -76,7 +76,8 @@ func lockHolders(s writ.Snapshot, t writ.Task) []writ.TaskID {
 	return out
 }
 
-// inTheWay is a running task that holds a scope t needs; ok is false when the
+// inTheWay is a task that holds a scope t needs: one that runs, or one the scope was
+// handed to; ok is false when the
 // scopes look free. A lock whose holder is found not to run was given back
 // between two reads: the free guards of the claim decide then.
 func inTheWay(s writ.Snapshot, t writ.Task) (h writ.Task, ok bool, err error) {
@@ -85,7 +86,7 @@ func inTheWay(s writ.Snapshot, t writ.Task) (h writ.Task, ok bool, err error) {
 		if err != nil {
 			return h, false, err
 		}
-		if found && h.Lease != nil {
+		if found && (h.Lease != nil || h.ReservedUntil != 0) {
 			return h, true, nil
 		}
 	}

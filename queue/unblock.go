@@ -54,6 +54,9 @@ func (d *draft) release(t writ.Task) (left bool, err error) {
 	}
 	left = len(waiting.Members) > releaseAtOnce
 	for _, m := range first(waiting.Members) {
+		if m.Name == string(d.told) {
+			continue
+		}
 		// One that ends in here leaves its own to a follow-up: they may be among
 		// these, and a task moves once in a transaction.
 		if d.releasing || d.full() || !d.s.Has(writ.TaskKey(writ.TaskID(m.Name))) {

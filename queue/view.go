@@ -35,6 +35,9 @@ type TaskView struct {
 	DependsOn    []TaskEdge        `json:"depends_on,omitempty" doc:"Tasks that must end before this one begins."`
 	Join         writ.Join         `json:"join,omitempty" doc:"How much of that must come about." enum:"all_of,any_of,first_success,manual"`
 	Admitted     bool              `json:"admitted,omitempty" doc:"Join manual: whether who manages the run has said that it may begin."`
+	Handoff      *TaskHandoff      `json:"handoff,omitempty" doc:"What must come with it when it is handed on, which is the only way it ends well."`
+	HandedTo     writ.TaskID       `json:"handed_to,omitempty" doc:"Task it was handed on to."`
+	HandedOver   []HandedOver      `json:"handed_over,omitempty" doc:"What it was handed; shown to the holder, to auditors and to those who manage the run."`
 	BlockedOn    []writ.TaskID     `json:"blocked_on,omitempty" doc:"Tasks this one waits for: those it depends on and that have not ended, or running ones whose write scopes it needs."`
 	Unblocked    []writ.TaskID     `json:"unblocked,omitempty" doc:"Tasks that waited for this one and became queued by this call; more may follow."`
 	RefusedTo    []writ.AgentID    `json:"refused_to,omitempty" doc:"Agents that asked for the task and that policy refused it to, for example because it writes outside their write scope: it is set aside until another agent asks or policy changes. The receipts of the run's denials name the rule. Shown by task.get to auditors and to those who manage the run."`
@@ -97,7 +100,7 @@ func viewOf(t writ.Task, version int64) TaskView {
 		Domain: t.Domain, Agents: t.Agents, Safety: t.Safety, Sinks: t.Sinks, WriteScopes: t.WriteScopes,
 		Priority: t.Priority, LeaseSeconds: t.LeaseSeconds, MaxAttempts: t.MaxAttempts, Attempt: t.Attempt,
 		BackoffMs: t.BackoffMs, NotBefore: timeOf(t.NotBefore), DeadlineAt: timeOf(t.DeadlineAt), State: t.State, CancelAt: timeOf(t.CancelAt),
-		Approval: t.Approval, WaitsFor: t.WaitsFor, DependsOn: edgesOf(t), Join: t.Join, Admitted: t.Admitted, Verify: shownVerification(t.Verify), Verified: t.Verified, Rework: t.Rework,
+		Approval: t.Approval, WaitsFor: t.WaitsFor, DependsOn: edgesOf(t), Handoff: shownHandoff(t.Handoff), HandedTo: t.HandedTo, Join: t.Join, Admitted: t.Admitted, Verify: shownVerification(t.Verify), Verified: t.Verified, Rework: t.Rework,
 		Failure: (*TaskFailure)(t.Failure), CreatedAt: timeOf(t.CreatedAt), UpdatedAt: timeOf(t.UpdatedAt), Receipt: t.Receipt,
 		Version: version,
 	}

@@ -10,7 +10,10 @@ import (
 	"github.com/writ-gateway/writ"
 )
 
-var gate = regexp.MustCompile(`^[a-z][a-z0-9_.-]{0,63}$`)
+var (
+	gate    = regexp.MustCompile(`^[a-z][a-z0-9_.-]{0,63}$`)
+	refName = regexp.MustCompile(`^[a-z][a-z0-9_]{0,63}$`)
+)
 
 // check is everything a workflow says by itself.
 func (w Workflow) check() []Problem {
@@ -134,6 +137,16 @@ func (w Workflow) checkStep(key string, bad func(string, ...any)) {
 		}
 		if v.MaxRework != nil && (*v.MaxRework < 0 || *v.MaxRework > 20) {
 			here("must be 0 to 20", "verify", "max_rework")
+		}
+	}
+	if h := s.Handoff; h != nil {
+		for i, r := range h.Refs {
+			if !refName.MatchString(r.Name) {
+				here("is no name: small letters, digits and underscores", "handoff", "refs", i, "name")
+			}
+			if r.Kind != "" && !r.Kind.Valid() {
+				here("must be task, receipt, artifact, commit or file", "handoff", "refs", i, "kind")
+			}
 		}
 	}
 	seen := map[string]bool{}

@@ -205,6 +205,8 @@ var examples = map[writ.CapabilityID]string{
     --progress '{"pct":40,"seq":1}' --token-file builder.token`,
 	"task.complete": `writ task complete tsk_01M89R8776FSMT3FKAH3617HBC --lease-id lse_01M89R87A1XW9VX2J6QY4SBD3M --fence 9 \
     --result '{"ok":true}' --token-file builder.token`,
+	"task.handoff": `writ task handoff tsk_01M89R8776FSMT3FKAH3617HBC --lease-id lse_01M89R87A1XW9VX2J6QY4SBD3M --fence 9 \
+    --to '{"key":"publish"}' --refs '[{"name":"plan","kind":"file","ref":"fs:repo/docs/plan.md"}]' --token-file builder.token`,
 	"task.fail": `writ task fail tsk_01M89R8776FSMT3FKAH3617HBC --lease-id lse_01M89R87A1XW9VX2J6QY4SBD3M --fence 9 \
     --failure '{"class":"external","code":"timeout","retryable":true}' --token-file builder.token`,
 	"task.release": `writ task release tsk_01M89R8776FSMT3FKAH3617HBC --lease-id lse_01M89R87A1XW9VX2J6QY4SBD3M --fence 9 --token-file builder.token`,

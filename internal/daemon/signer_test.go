@@ -199,6 +199,8 @@ func TestNothingChangesWithoutTheSigner(t *testing.T) {
 		"task.ready":      {nil, map[string]any{"task_id": queued.Task}},
 		"task.wake":       {nil, map[string]any{"task_id": taken.Task}},
 		"task.admit":      {nil, map[string]any{"task_id": queued.Task}},
+		"task.handoff":    {nil, hold(map[string]any{"to": map[string]any{"key": "next"}})},
+		"task.unreserve":  {nil, map[string]any{"task_id": taken.Task}},
 		"task.outrun":     {nil, map[string]any{"task_id": taken.Task}},
 		"task.overdue":    {nil, map[string]any{"task_id": taken.Task}},
 		"task.unblock":    {nil, map[string]any{"task_id": taken.Task}},

@@ -75,7 +75,9 @@ findings contains {
 
 # METADATA
 # title: More dangerous than agreed to
-# description: The claiming agent would run the task with a tool that destroys or needs consent, and that was not so when the task was enqueued.
+# description: >-
+#   The claiming agent would run the task with a tool that destroys or needs consent, and that was not so when the task was enqueued.
+#   Or work of that kind is handed on that nobody has agreed to: it is new, or carries other data now.
 # custom:
 #   id: approvals.raised
 #   severity: critical
@@ -95,7 +97,7 @@ findings contains {
 		"remember": 0,
 	}}],
 } if {
-	input.call.capability == "task.claim"
+	input.call.capability in {"task.claim", "task.handoff"}
 	not input.task.raised == false
 	_alarming
 }

@@ -104,11 +104,15 @@ test_four_eyes_and_consent_are_both_asked_for if {
 
 claiming(task) := changed({"call": {"capability": "task.claim"}, "task": task})
 
+handing(task) := changed({"call": {"capability": "task.handoff"}, "task": task})
+
 test_raised[note] if {
 	some note, call in {
 		"destroys now": claiming({"safety": "destructive", "raised": true}),
 		"needs consent now": claiming({"approval": "manual", "raised": true}),
 		"nobody says": json.remove(claiming({"safety": "destructive"}), ["task/raised"]),
+		"new work that destroys": handing({"safety": "destructive", "raised": true}),
+		"new work that needs consent": handing({"approval": "manual", "raised": true}),
 	}
 	rules(call) == {"approvals.raised"}
 	codes(call) == {"approval_required"}
@@ -119,6 +123,8 @@ test_raised_allows[note] if {
 	some note, call in {
 		"as dangerous as before": claiming({"safety": "destructive"}),
 		"another sink only": claiming({"raised": true}),
+		"handed on as agreed": handing({"safety": "destructive", "raised": false}),
+		"handed on, and harmless": handing({"raised": true}),
 		"a poll that names no task": calling("task.claim"),
 	}
 	rules(call) == set()

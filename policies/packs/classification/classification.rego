@@ -205,14 +205,15 @@ _moves_work if {
 }
 
 # What was agreed to when work was enqueued holds for its claim and completion,
-# unless the claiming agent's tool can do more than was known then.
+# unless the claiming agent's tool can do more than was known then; and for work
+# that is handed on, unless it is new or carries other data now.
 _begins if {
-	not input.call.capability in {"task.claim", "task.complete"}
+	not input.call.capability in {"task.claim", "task.complete", "task.handoff"}
 	_moves_work
 }
 
 _begins if {
-	input.call.capability in {"task.claim", "task.complete"}
+	input.call.capability in {"task.claim", "task.complete", "task.handoff"}
 	not input.task.raised == false
 	_moves_work
 }

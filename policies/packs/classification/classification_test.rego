@@ -82,13 +82,14 @@ test_redacted_egress_allows_inside if rules(flow(["pii.redacted"], ["memory"])) 
 
 # Agreed to once, when the work was enqueued.
 test_redacted_egress_allows_going_on[verb] if {
-	some verb in ["task.claim", "task.complete"]
+	some verb in ["task.claim", "task.complete", "task.handoff"]
 	rules(object.union(flow(["pii.redacted"], ["egress"]), {"call": {"capability": verb}})) == set()
 }
 
 test_redacted_egress_again_when_more_is_possible[note] if {
 	some note, call in {
 		"raised": raised("task.claim"),
+		"handed on": raised("task.handoff"),
 		"nobody says": {"call": {"capability": "task.claim"}, "task": {"raised": "perhaps"}},
 	}
 	rules(object.union(flow(["pii.redacted"], ["egress"]), call)) == {"classification.redacted_egress"}

@@ -34,7 +34,7 @@ findings contains {
 	"code": "scope_denied",
 	"message": "the work writes outside the agent's write scope",
 } if {
-	input.call.capability in {"task.claim", "task.complete"}
+	input.call.capability in {"task.claim", "task.complete", "task.handoff"}
 	input.agent
 	some scope in input.scopes.requested
 	not _covered(scope)

@@ -47,6 +47,7 @@ test_outside[note] if {
 		"other scheme": wanting("mem:repo/site/"),
 		"one of two": changed({"scopes": {"requested": ["fs:repo/site/", "fs:repo/ops/"]}}),
 		"at the end": object.union(wanting("fs:repo/ops/"), {"call": {"capability": "task.complete"}}),
+		"handed on": object.union(wanting("fs:repo/ops/"), {"call": {"capability": "task.handoff"}}),
 		"agent without a scope": json.remove(base, ["agent/write_scope"]),
 		"agent with an empty scope": changed({"agent": {"write_scope": [""]}}),
 		"agent with an unfinished scope": changed({"agent": {"write_scope": ["fs:repo/si"]}}),
