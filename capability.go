@@ -28,6 +28,10 @@ type Capability struct {
 	Class    Class
 	Internal bool  // only the gateway itself may call it; hidden from every listing
 	Steps    int64 // what a call costs its run when those who work in it make it (Role.Works)
+	// JudgedAs is the capability policy judges a call as: what it does is that one
+	// with less said by the caller, so that no rule about the one can be passed by
+	// calling the other. Roles are granted, and receipts written, by ID. "": ID.
+	JudgedAs CapabilityID
 	Args     reflect.Type
 	Result   reflect.Type
 
@@ -42,6 +46,14 @@ type Capability struct {
 	// Plan turns what was read and decided into a transaction and a reply, or
 	// refuses with an *Error. The door adds guards for everything read.
 	Plan func(*Call, Snapshot, Decision) (Tx, Reply, error)
+}
+
+// Judged is the capability policy judges a call as.
+func (c *Capability) Judged() CapabilityID {
+	if c.JudgedAs != "" {
+		return c.JudgedAs
+	}
+	return c.ID
 }
 
 // ReadOnly says whether the capability never commits.
@@ -116,6 +128,11 @@ func NewRegistry(caps ...*Capability) (*Registry, error) {
 		}
 		r.byID[c.ID] = c
 		r.ids = append(r.ids, c.ID)
+	}
+	for _, c := range r.byID {
+		if as := r.byID[c.Judged()]; as == nil || as.Judged() != as.ID || as.Safety != c.Safety || as.Class != c.Class {
+			return nil, fmt.Errorf("capability %s is judged as %s, which is not of its kind", c.ID, c.JudgedAs)
+		}
 	}
 	sort.Slice(r.ids, func(i, j int) bool { return r.ids[i] < r.ids[j] })
 	return r, nil

@@ -45,6 +45,11 @@ func TestNewRegistryRefuses(t *testing.T) {
 		{"no class", func(c *writ.Capability) { c.Class = "" }, "class"},
 		{"unknown class", func(c *writ.Capability) { c.Class = "effect" }, "class"},
 		{"no plan", func(c *writ.Capability) { c.Plan = nil }, "no plan"},
+		{"judged as another", func(c *writ.Capability) { c.JudgedAs = "test.other" }, ""},
+		{"judged as what there is not", func(c *writ.Capability) { c.JudgedAs = "test.none" }, "judged as"},
+		{"judged as what does less", func(c *writ.Capability) {
+			c.JudgedAs, c.Safety = "test.other", writ.SafetyDestructive
+		}, "judged as"},
 		{"a mandate anybody may call", func(c *writ.Capability) { c.Class = writ.Mandate }, "internal"},
 	} {
 		c := define("test.do", tt.change)

@@ -215,52 +215,66 @@ func found(s writ.Snapshot, in []writ.Range) (out []writ.AgentID) {
 	return out
 }
 
+// FindReads names what Find must see.
+func FindReads(input string, s writ.Snapshot) writ.ReadSet {
+	_, _, in := lookups(input)
+	rs := writ.ReadSet{Ranges: in, Counters: []writ.Counter{writ.RegistryRevision()}}
+	for _, id := range found(s, in) {
+		rs.Docs = append(rs.Docs, writ.AgentKey(id))
+	}
+	return rs
+}
+
+// Find gives the active agents for some work, the best first. An input without a
+// word is refused.
+func Find(raw string, s writ.Snapshot) (AgentRoute, error) {
+	input, words, in := lookups(raw)
+	out := AgentRoute{
+		Capability: "agent.route", Schema: "1.0", Status: "not_found", GeneratedAt: writ.FormatTime(s.Now),
+		Data: AgentRouteData{Input: input, Source: "registry", Candidates: []RoutedAgent{}, Revision: s.Counters[writ.RegistryRevision()]},
+	}
+	if input == "" {
+		return out, &writ.Error{
+			Code: writ.CodeInputInvalid, Op: "agents.Route", Msg: "an argument is not acceptable", Hint: "correct the argument named in errors",
+			Fields: []writ.FieldError{{Pointer: "/input", Msg: "has no word in it"}},
+		}
+	}
+	for _, id := range found(s, in) {
+		agent, _, ok, err := writ.Get[writ.Agent](s, writ.AgentKey(id))
+		if err != nil {
+			return out, err
+		}
+		if c, fits := routed(agent, input, words); ok && fits {
+			out.Data.Candidates = append(out.Data.Candidates, c)
+		}
+	}
+	slices.SortFunc(out.Data.Candidates, func(a, b RoutedAgent) int {
+		return cmp.Or(cmp.Compare(b.Score, a.Score), cmp.Compare(b.Priority, a.Priority), cmp.Compare(a.ID, b.ID))
+	})
+	out.Data.Candidates = out.Data.Candidates[:min(len(out.Data.Candidates), maxCandidates)]
+	if len(out.Data.Candidates) > 0 {
+		best := out.Data.Candidates[0]
+		out.Status, out.Data.Agent, out.Data.Matched, out.Data.MatchType = "matched", &best, best.matched, "keyword"
+		if best.Score == scoreDomain {
+			out.Data.MatchType = "domain"
+		}
+	}
+	return out, nil
+}
+
 // route finds the agent for some work by its words alone: the same input and the
 // same registry always give the same agent, and one that is not active is never it.
 func route() *writ.Capability {
-	const op = "agents.Route"
 	return writ.Define[AgentRouteArgs, AgentRoute](writ.Capability{
 		ID: "agent.route", Safety: writ.SafetyReadOnly, Summary: "Find the active agent for some work, by its domain or keywords.",
 	}, writ.Verb[AgentRouteArgs]{
 		Reads: func(_ *writ.Call, a *AgentRouteArgs, s writ.Snapshot) (writ.ReadSet, error) {
-			_, _, in := lookups(a.Input)
-			rs := writ.ReadSet{Ranges: in, Counters: []writ.Counter{writ.RegistryRevision()}}
-			for _, id := range found(s, in) {
-				rs.Docs = append(rs.Docs, writ.AgentKey(id))
-			}
-			return rs, nil
+			return FindReads(a.Input, s), nil
 		},
 		Plan: func(_ *writ.Call, a *AgentRouteArgs, s writ.Snapshot, _ writ.Decision) (tx writ.Tx, r writ.Reply, err error) {
-			input, words, in := lookups(a.Input)
-			if input == "" {
-				return tx, r, &writ.Error{
-					Code: writ.CodeInputInvalid, Op: op, Msg: "an argument is not acceptable", Hint: "correct the argument named in errors",
-					Fields: []writ.FieldError{{Pointer: "/input", Msg: "has no word in it"}},
-				}
-			}
-			out := AgentRoute{
-				Capability: "agent.route", Schema: "1.0", Status: "not_found", GeneratedAt: writ.FormatTime(s.Now),
-				Data: AgentRouteData{Input: input, Source: "registry", Candidates: []RoutedAgent{}, Revision: s.Counters[writ.RegistryRevision()]},
-			}
-			for _, id := range found(s, in) {
-				agent, _, ok, err := writ.Get[writ.Agent](s, writ.AgentKey(id))
-				if err != nil {
-					return tx, r, err
-				}
-				if c, fits := routed(agent, input, words); ok && fits {
-					out.Data.Candidates = append(out.Data.Candidates, c)
-				}
-			}
-			slices.SortFunc(out.Data.Candidates, func(a, b RoutedAgent) int {
-				return cmp.Or(cmp.Compare(b.Score, a.Score), cmp.Compare(b.Priority, a.Priority), cmp.Compare(a.ID, b.ID))
-			})
-			out.Data.Candidates = out.Data.Candidates[:min(len(out.Data.Candidates), maxCandidates)]
-			if len(out.Data.Candidates) > 0 {
-				best := out.Data.Candidates[0]
-				out.Status, out.Data.Agent, out.Data.Matched, out.Data.MatchType = "matched", &best, best.matched, "keyword"
-				if best.Score == scoreDomain {
-					out.Data.MatchType = "domain"
-				}
+			out, err := Find(a.Input, s)
+			if err != nil {
+				return tx, r, err
 			}
 			return tx, writ.Reply{Outcome: writ.OutcomeDone, Body: out}, nil
 		},

@@ -230,6 +230,39 @@ func (c *Client) HandOn(ctx context.Context, t *Claimed, h Handoff, opts ...Opti
 	return out.Task, out.Next, err
 }
 
+// Delegation gives work to the agent for it: in a run, or out of a claimed task.
+type Delegation struct {
+	Run   writ.RunID   // for those who manage it
+	Held  *Claimed     // instead of Run, for the holder of a task
+	Input string       // what the agent is found by
+	To    writ.AgentID // the agent, instead of Input
+	Task  HandoffTask  // without Domain and Agents, which are the agent's
+}
+
+// Delegate enqueues a task for the agent for it, and says which one that is.
+func (c *Client) Delegate(ctx context.Context, d Delegation, opts ...Option) (t Task, to writ.AgentID, err error) {
+	args := struct {
+		Run   writ.RunID   `json:"run_id,omitempty"`
+		Task  writ.TaskID  `json:"task_id,omitempty"`
+		Lease writ.LeaseID `json:"lease_id,omitempty"`
+		Fence int64        `json:"fence,omitempty"`
+		Input string       `json:"input,omitempty"`
+		To    writ.AgentID `json:"to,omitempty"`
+		Work  HandoffTask  `json:"task"`
+	}{Run: d.Run, Input: d.Input, To: d.To, Work: d.Task}
+	if d.Held != nil {
+		args.Task, args.Lease, args.Fence = d.Held.Task.ID, d.Held.Lease.ID, d.Held.Lease.Fence
+	}
+	var out struct {
+		Decision struct {
+			Agent writ.AgentID `json:"agent_id"`
+		} `json:"decision"`
+		Task Task `json:"task"`
+	}
+	_, err = c.Invoke(ctx, "agent.delegate", args, &out, opts...)
+	return out.Task, out.Decision.Agent, err
+}
+
 // Fail ends the attempt; the task is tried again if f.Retryable and attempts
 // are left.
 func (c *Client) Fail(ctx context.Context, t *Claimed, f writ.Failure, opts ...Option) (out Task, err error) {

@@ -216,6 +216,7 @@ func TestTG3NothingChangesWithoutTheStore(t *testing.T) {
 			"task.claim.byId":   {c.builder, queued, nil},
 			"task.heartbeat":    {c.builder, l.task, l.hold(nil)},
 			"task.complete":     {c.builder, l.task, l.hold(nil)},
+			"agent.delegate":    {c.orc, "", obj{"run_id": c.run, "to": "builder", "task": obj{"key": "given", "capability": tool}}},
 			"task.handoff":      {c.builder, l.task, l.hold(obj{"to": obj{"key": "after"}})},
 			"task.fail":         {c.builder, l.task, l.hold(failure)},
 			"task.release":      {c.builder, l.task, l.hold(nil)},

@@ -60,6 +60,7 @@ func routes() []Route {
 	add("agents", put, "/v1/agents/{agent_id}", "agent.register", either)
 	add("agents", get, "/v1/agents", "agent.list", done)
 	add("agents", get, "/v1/agents/route", "agent.route", done)
+	add("agents", post, "/v1/agents/delegate", "agent.delegate", either)
 	add("agents", get, "/v1/agents/{agent_id}", "agent.info", done)
 	add("agents", get, "/v1/agents/{agent_id}/tools", "agent.tools", done)
 	for _, verb := range []string{"activate", "suspend"} {

@@ -181,7 +181,7 @@ func (s *snapshot) Decide(ctx context.Context, in writ.PolicyInput) (writ.Decisi
 	if in.Call == nil || in.Capability == nil {
 		return fail(errors.New("no call to judge"))
 	}
-	r := s.routes[in.Capability.ID]
+	r := s.routes[in.Capability.Judged()]
 	if r == nil {
 		return fail(fmt.Errorf("no route for capability %s", in.Capability.ID))
 	}

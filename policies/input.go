@@ -139,7 +139,7 @@ func (b *builder) input(in writ.PolicyInput) error {
 	}
 	b.shut()
 	b.open(kCall)
-	b.text(kCapability, string(in.Capability.ID))
+	b.text(kCapability, string(in.Capability.Judged()))
 	b.text(kClass, string(in.Capability.Class))
 	b.text(kSafety, string(in.Capability.Safety))
 	b.text(kVia, string(in.Call.Via))

@@ -35,6 +35,8 @@ type Config struct {
 	// Alive lets claims, waiting ones included, and task heartbeats count as
 	// heartbeats of the session that makes them. nil lets them not.
 	Alive Alive
+	// Router finds agents by words, for agent.delegate. nil finds none.
+	Router Router
 }
 
 // Alive renews the heartbeat of a session. It must be pure.
@@ -52,6 +54,12 @@ type notAlive struct{}
 func (notAlive) Reads(writ.SessionID) writ.ReadSet                            { return writ.ReadSet{} }
 func (notAlive) Renew(writ.SessionID, writ.Snapshot, *writ.Tx) (int64, error) { return 0, nil }
 
+// nobody is for anything.
+type nobody struct{}
+
+func (nobody) Reads(string, writ.Snapshot) writ.ReadSet    { return writ.ReadSet{} }
+func (nobody) Route(string, writ.Snapshot) (Routed, error) { return Routed{}, nil }
+
 // aliveReads adds what a renewal must see, once the caller is known.
 func aliveReads(alive Alive, c *writ.Call, rs *writ.ReadSet) {
 	if c.Caller.Session != "" {
@@ -67,6 +75,9 @@ func (c Config) withDefaults() Config {
 	}
 	if c.Validate == nil {
 		c.Validate = func(writ.RawObject, writ.RawObject) error { return nil }
+	}
+	if c.Router == nil {
+		c.Router = nobody{}
 	}
 	if c.Alive == nil {
 		c.Alive = notAlive{}
@@ -97,6 +108,6 @@ func Capabilities(cfg Config) []*writ.Capability {
 		enqueueCapability(cfg), claimCapability(cfg), heartbeatCapability(cfg), completeCapability(), failCapability(),
 		releaseCapability(), cancelCapability(), getCapability(), listCapability(),
 		expireCapability(), readyCapability(), wakeCapability(), reapCapability(), cleanupCapability(),
-		refuseCapability(), reofferCapability(), offerCapability(), unblockCapability(), handoffCapability(cfg), unreserveCapability(), admitCapability(), outrunCapability(), overdueCapability(), verifyCapability(), scopesCapability(),
+		refuseCapability(), reofferCapability(), offerCapability(), unblockCapability(), handoffCapability(cfg), delegateCapability(cfg), unreserveCapability(), admitCapability(), outrunCapability(), overdueCapability(), verifyCapability(), scopesCapability(),
 	}
 }

@@ -73,7 +73,7 @@ func (e enqueuer) describe(c *writ.Call, a *TaskEnqueueArgs, s writ.Snapshot) (w
 	}
 	t, err := e.asked(c, a)
 	if err == nil {
-		t, err = e.task(c, a, t, s, r)
+		t, err = e.task(c, a.DependsOn, t, s, r)
 	}
 	if err != nil {
 		return writ.Subject{}, err
@@ -104,7 +104,7 @@ func (e enqueuer) plan(c *writ.Call, a *TaskEnqueueArgs, s writ.Snapshot, _ writ
 	case ok:
 		return writ.Tx{}, unchanged(old, version), nil
 	}
-	if t, err = e.task(c, a, t, s, r); err != nil {
+	if t, err = e.task(c, a.DependsOn, t, s, r); err != nil {
 		return fail(err)
 	}
 	d := begin(opEnqueue, c, s)
@@ -169,7 +169,7 @@ func (e enqueuer) existing(s writ.Snapshot, a *TaskEnqueueArgs) (t writ.Task, ve
 
 // task makes what was asked for a task: checked against its run and the agents
 // that could run it.
-func (e enqueuer) task(c *writ.Call, a *TaskEnqueueArgs, t writ.Task, s writ.Snapshot, r writ.Run) (writ.Task, error) {
+func (e enqueuer) task(c *writ.Call, on []TaskDependency, t writ.Task, s writ.Snapshot, r writ.Run) (writ.Task, error) {
 	if r.State == writ.RunPausedApproval {
 		return t, runEnded(opEnqueue, r)
 	}
@@ -184,7 +184,7 @@ func (e enqueuer) task(c *writ.Call, a *TaskEnqueueArgs, t writ.Task, s writ.Sna
 	if t.NotBefore > s.Now+maxDelayMs {
 		return t, invalid(opEnqueue, "/not_before", "is more than 366 days ahead")
 	}
-	return e.fit(c, t, s, a.DependsOn)
+	return e.fit(c, t, s, on)
 }
 
 // fit checks a task against the tasks it depends on and the agents that could run
@@ -230,6 +230,9 @@ func underArgs(err error) error { return moved(err, "/args") }
 
 // moved puts the pointers of a refusal under another.
 func moved(err error, under string) error {
+	if err == nil {
+		return nil
+	}
 	e, ok := errors.AsType[*writ.Error](err)
 	if !ok {
 		return writ.Fault(writ.CodeInternal, opEnqueue, err)

@@ -133,7 +133,7 @@ func (h handing) reads(c *writ.Call, a *TaskHandoffArgs, s writ.Snapshot) (writ.
 	}
 	next, err := h.draft(t, a.To.Task, s.Now)
 	if err != nil {
-		return rs, err
+		return rs, moved(err, "/to/task")
 	}
 	rs.Docs = append(rs.Docs, writ.TaskKey(newTaskID(c)))
 	if len(next.Agents) == 0 {
@@ -195,7 +195,8 @@ func (h handing) next(c *writ.Call, a *TaskHandoffArgs, s writ.Snapshot, t writ.
 	case a.To.Task != nil && taken:
 		return writ.Task{}, writ.Refuse(writ.CodeExists, opHandoff, "the run has a task of this key already", "choose another key, or name it in to.key if it waits for this task")
 	case a.To.Task != nil:
-		return h.make(c, a.To.Task, s, t, r)
+		next, err := h.make(c, a.To.Task, s, t, r)
+		return next, moved(err, "/to/task")
 	case !taken:
 		return writ.Task{}, invalid(opHandoff, "/to/key", "names no task of the run")
 	}

@@ -26,7 +26,7 @@ func (e enqueuer) draft(t writ.Task, a *HandoffTask, now int64) (writ.Task, erro
 	}
 	next, err := e.request(&args)
 	if err != nil {
-		return next, underTask(err)
+		return next, err
 	}
 	switch {
 	case t.DeadlineAt == 0:
@@ -92,10 +92,10 @@ func (e enqueuer) make(c *writ.Call, a *HandoffTask, s writ.Snapshot, t writ.Tas
 			With("agent", string(agent.ID))
 	}
 	if next, err = canonical(next); err != nil {
-		return next, underTask(err)
+		return next, err
 	}
 	if next, err = e.fit(c, next, s, nil); err != nil {
-		return next, underTask(err)
+		return next, err
 	}
 	if rank(next.Safety) > rank(tool.Safety) {
 		return next, tooMuch("safety")
@@ -111,7 +111,3 @@ func tooMuch(reason string) error {
 	return writ.Refuse(writ.CodeScope, opHandoff, "nobody hands on more than they may themselves", "see reason: ask for no more than the task at hand has").
 		With("reason", reason)
 }
-
-// underTask moves the pointers of a refusal to where the new task stands in the
-// request.
-func underTask(err error) error { return moved(err, "/to/task") }

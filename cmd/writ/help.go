@@ -182,6 +182,7 @@ var examples = map[writ.CapabilityID]string{
 	"agent.info":        `writ agent info site-builder`,
 	"agent.list":        `writ agent list --limit 20`,
 	"agent.tools":       `writ agent tools site-builder`,
+	"agent.delegate":    `writ agent delegate run_01M89R8776FSMT3FKAH3617HBC --input "movie night" --task '{"key":"night","capability":"media.plan"}'`,
 	"agent.route":       `writ agent route --input "movie night"`,
 	"scope.list":        `writ scope list --under fs:repo/docs/`,
 	"session.open":      `writ session open --principal site-builder --kind agent --role executor --agent-id site-builder --token-out builder.token`,

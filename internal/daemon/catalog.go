@@ -49,7 +49,7 @@ func build(r rooms) (*writ.Registry, *gateway.Validator, error) {
 		PublicKey:   receipts.ParsePublicKey,
 	})...)
 	all = append(all, runs.Capabilities(runs.Config{})...)
-	all = append(all, queue.Capabilities(queue.Config{MinLeaseSeconds: r.minLease, Alive: agents.Alive{}, Validate: func(schema, args writ.RawObject) error {
+	all = append(all, queue.Capabilities(queue.Config{MinLeaseSeconds: r.minLease, Alive: agents.Alive{}, Router: router{}, Validate: func(schema, args writ.RawObject) error {
 		if len(schema) == 0 {
 			return nil // the agent asks for nothing in particular
 		}
@@ -143,4 +143,18 @@ func dues() []guard.Due {
 			"cascade":   kind("run.cascade", "run_id"),
 		}),
 	}
+}
+
+// router lets the queue find agents the way agent.route does.
+type router struct{}
+
+func (router) Reads(input string, s writ.Snapshot) writ.ReadSet { return agents.FindReads(input, s) }
+
+func (router) Route(input string, s writ.Snapshot) (queue.Routed, error) {
+	found, err := agents.Find(input, s)
+	out := queue.Routed{Input: found.Data.Input, MatchType: found.Data.MatchType, Matched: found.Data.Matched, Revision: found.Data.Revision, Candidates: []writ.AgentID{}}
+	for _, c := range found.Data.Candidates {
+		out.Candidates = append(out.Candidates, c.ID)
+	}
+	return out, err
 }

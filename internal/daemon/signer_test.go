@@ -199,6 +199,7 @@ func TestNothingChangesWithoutTheSigner(t *testing.T) {
 		"task.ready":      {nil, map[string]any{"task_id": queued.Task}},
 		"task.wake":       {nil, map[string]any{"task_id": taken.Task}},
 		"task.admit":      {nil, map[string]any{"task_id": queued.Task}},
+		"agent.delegate":  {nil, map[string]any{"run_id": run.Run, "to": "builder", "task": map[string]any{"key": "given", "capability": "site.build"}}},
 		"task.handoff":    {nil, hold(map[string]any{"to": map[string]any{"key": "next"}})},
 		"task.unreserve":  {nil, map[string]any{"task_id": taken.Task}},
 		"task.outrun":     {nil, map[string]any{"task_id": taken.Task}},

@@ -1,0 +1,113 @@
+package e2e
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/writ-gateway/writ"
+)
+
+// Work goes to the agent for it, in one call that says why to that one.
+func TestM4T1DelegateByWords(t *testing.T) {
+	onHosts(t, func(t *testing.T, w *world) {
+		c := newCast(t, w)
+		w.agent("media-agent", "media", "executor", "media.plan", []string{}, obj{"routing": obj{"keywords": []string{"movie night"}}})
+		w.agent("media-idler", "media", "executor", "media.idle", []string{}, obj{"routing": obj{"keywords": []string{"movie night"}, "priority": 9}})
+		body := func(key string, more obj) obj {
+			b := obj{"run_id": c.run, "input": "Movie  NIGHT", "task": obj{"key": key, "capability": "media.plan"}}
+			for k, v := range more {
+				b[k] = v
+			}
+			return b
+		}
+		r := c.orc.ok(201, "POST", "/v1/agents/delegate", body("one", nil))
+		if r.str("decision", "agent_id") != "media-agent" || r.str("decision", "match_type") != "keyword" || r.str("decision", "matched_value") != "movie night" ||
+			r.str("decision", "candidates", "0") != "media-idler" || r.str("task", "required_agents", "0") != "media-agent" || r.str("task", "required_domain") != "media" || r.str("task", "state") != "queued" {
+			t.Fatalf("got %s", r)
+		}
+		again := c.orc.do("POST", "/v1/agents/delegate", body("one", nil))
+		if again.status != 200 || again.str("task", "task_id") != r.str("task", "task_id") {
+			t.Fatalf("again: %s", again)
+		}
+		c.orc.refused(422, "idempotency_mismatch", "POST", "/v1/agents/delegate", body("one", obj{"task": obj{"key": "one", "capability": "media.plan", "priority": 9}}))
+		media := w.session("media", writ.RoleExecutor, "media-agent")
+		media.complete(media.claim(r.str("task", "task_id")))
+
+		c.orc.refused(404, "not_found", "POST", "/v1/agents/delegate", body("two", obj{"input": "gardening"}))
+		c.orc.refused(404, "not_found", "POST", "/v1/agents/delegate", obj{"run_id": c.run, "to": "nobody", "task": obj{"key": "two", "capability": "media.plan"}})
+		c.orc.refused(422, "input_invalid", "POST", "/v1/agents/delegate", body("two", obj{"to": "media-agent"}))
+		c.orc.refused(422, "input_invalid", "POST", "/v1/agents/delegate", body("two", obj{"input": "  "}))
+		w.session("stranger", writ.RoleOrchestrator, "").refused(404, "not_found", "POST", "/v1/agents/delegate", body("two", nil))
+		w.audited()
+	})
+}
+
+// Nothing is given to an agent that cannot do it, and the refusal says who can.
+func TestM4T2DelegateToASuspendedAgent(t *testing.T) {
+	onHosts(t, func(t *testing.T, w *world) {
+		c := newCast(t, w)
+		w.agent("other", "web", "executor", tool, []string{}, nil)
+		c.op.ok(200, "POST", "/v1/agents/builder/suspend", nil)
+		body := obj{"run_id": c.run, "to": "builder", "task": obj{"key": "one", "capability": tool}}
+		r := c.orc.refused(409, "capability_unavailable", "POST", "/v1/agents/delegate", body)
+		if r.str("details", "reason") != "agent_inactive" || r.str("details", "alternatives") != "other" {
+			t.Fatalf("got %s", r)
+		}
+		body["to"], body["task"] = "other", obj{"key": "one", "capability": "site.unknown"}
+		if r := c.orc.refused(409, "capability_unavailable", "POST", "/v1/agents/delegate", body); r.str("details", "reason") != "capability" || r.str("details", "alternatives") != "" {
+			t.Fatalf("got %s", r)
+		}
+		w.audited()
+	})
+}
+
+// An executor gives away part of what it holds, and no more than that; it goes on
+// with the rest.
+func TestM4T3DelegationByAnExecutorNarrows(t *testing.T) {
+	onHosts(t, func(t *testing.T, w *world) {
+		c := newCast(t, w)
+		w.agent("helper", "docs", "executor", "", []string{}, obj{"tools": []obj{{"name": tool, "safety": "mutating"}, {"name": "site.wipe", "safety": "mutating"}}})
+		id := c.enqueue("build", obj{"write_scopes": []string{"fs:repo/site/"}, "labels": []string{"pii.redacted"}})
+		l := c.builder.claim(id)
+		give := func(more obj) obj {
+			b := obj{"key": "part", "capability": tool}
+			for k, v := range more {
+				b[k] = v
+			}
+			return obj{"task_id": id, "lease_id": l.id, "fence": l.fence, "to": "helper", "task": b}
+		}
+		for reason, more := range map[string]obj{"capability": {"capability": "site.wipe"}, "write_scopes": {"write_scopes": []string{"fs:repo/"}}} {
+			if r := c.builder.refused(403, "scope_denied", "POST", "/v1/agents/delegate", give(more)); r.str("details", "reason") != reason {
+				t.Errorf("got %s", r)
+			}
+		}
+		stale := give(nil)
+		stale["fence"] = l.fence + 1
+		c.builder.refused(409, "lease_lost", "POST", "/v1/agents/delegate", stale)
+		c.builder.refused(403, "not_holder", "POST", "/v1/agents/delegate", obj{"run_id": c.run, "to": "helper", "task": obj{"key": "part", "capability": tool}})
+		r := c.builder.ok(201, "POST", "/v1/agents/delegate", give(nil))
+		if !strings.Contains(string(r.body), "pii.redacted") || r.str("task", "required_agents", "0") != "helper" || r.str("task", "required_domain") != "docs" {
+			t.Fatalf("got %s", r)
+		}
+		if s := c.state(id); s != writ.TaskRunning {
+			t.Fatalf("the task at hand is %s", s)
+		}
+		helper := w.session("helper", writ.RoleExecutor, "helper")
+		helper.complete(helper.claim(r.str("task", "task_id")))
+		c.builder.complete(l)
+		w.audited()
+	})
+}
+
+// What people must agree to when it is enqueued they must agree to when it is
+// delegated.
+func TestDelegationIsJudgedAsEnqueueing(t *testing.T) {
+	onHosts(t, func(t *testing.T, w *world) {
+		c := newCast(t, w)
+		w.agent("mailer", "mail", "executor", "", []string{}, obj{"tools": []obj{{"name": "mail.send", "safety": "mutating", "approval": "manual"}}})
+		body := obj{"run_id": c.run, "to": "mailer", "task": obj{"key": "letter", "capability": "mail.send"}}
+		w.alice().approve(c.orc.waits("POST", "/v1/agents/delegate", body))
+		c.orc.ok(201, "POST", "/v1/agents/delegate", body)
+		w.audited()
+	})
+}

@@ -1,0 +1,316 @@
+package queue
+
+import (
+	"cmp"
+	"strings"
+
+	"github.com/writ-gateway/writ"
+)
+
+// Router finds the agents for some work. It must be pure.
+type Router interface {
+	// Reads names what Route must see.
+	Reads(input string, s writ.Snapshot) writ.ReadSet
+	// Route gives the active agents that match, the best first, and by what. An
+	// input without a word is refused.
+	Route(input string, s writ.Snapshot) (Routed, error)
+}
+
+// Routed is how the agent for some work was found.
+type Routed struct {
+	Input      string         `json:"input" doc:"The input as it was compared; empty when an agent was named."`
+	MatchType  string         `json:"match_type" doc:"By what the agent was found." enum:"domain,keyword,named"`
+	Matched    string         `json:"matched_value" doc:"The domain or keyword that matched, normalised."`
+	Agent      writ.AgentID   `json:"agent_id" doc:"The agent the task was given to."`
+	Candidates []writ.AgentID `json:"candidates" doc:"All that matched, the best first."`
+	Revision   int64          `json:"registry_revision" doc:"Revision of the registry; with the same one the same input gives the same agents."`
+}
+
+// AgentDelegateArgs give work to the agent for it.
+type AgentDelegateArgs struct {
+	Run   writ.RunID   `json:"run_id,omitempty" doc:"Run the task belongs to; for those who manage it." pattern:"^run_[0-7][0-9A-HJKMNP-TV-Z]{25}$"`
+	Task  writ.TaskID  `json:"task_id,omitempty" doc:"Task at hand, instead of run_id, for its holder: the new one may do no more than it." pattern:"^tsk_[0-7][0-9A-HJKMNP-TV-Z]{25}$"`
+	Lease writ.LeaseID `json:"lease_id,omitempty" doc:"Lease the claim of that task gave." pattern:"^lse_[0-7][0-9A-HJKMNP-TV-Z]{25}$"`
+	Fence int64        `json:"fence,omitempty" doc:"Fence the claim of that task gave." minimum:"1" maximum:"9007199254740991"`
+	Input string       `json:"input,omitempty" doc:"A domain, a keyword, or words of one: what agent.route finds the agent by." maxLength:"512"`
+	To    writ.AgentID `json:"to,omitempty" doc:"The agent, instead of input." pattern:"^[a-z][a-z0-9-]{1,62}$"`
+	Work  DelegateTask `json:"task" doc:"What to do."`
+}
+
+// FenceCarried is what the receipt states: the fence the call showed, if any.
+func (a *AgentDelegateArgs) FenceCarried() int64 { return a.Fence }
+
+// DelegateTask is the task an agent is given. Its domain is the agent's.
+type DelegateTask struct {
+	Key         string            `json:"key" doc:"Name of the task, unique in its run." pattern:"^[a-z][a-z0-9-]{1,62}$"`
+	Summary     string            `json:"summary,omitempty" doc:"One line for people." maxLength:"500"`
+	Capability  writ.CapabilityID `json:"capability" doc:"Capability the agent must declare." pattern:"^[a-z][a-z0-9_-]{0,62}(\\.[a-z0-9_-]{1,63}){1,5}$" maxLength:"128"`
+	Args        writ.RawObject    `json:"args,omitempty" doc:"Arguments for the capability: an object of at most 48 KiB that meets the schema its agents declare."`
+	Labels      []writ.Label      `json:"labels,omitempty" doc:"Kinds of data the arguments carry, besides those of the task at hand; unknown labels count as pii.chat.message." maxItems:"9"`
+	Verify      *TaskVerification `json:"verify,omitempty" doc:"Who must accept its result before it is done; a task at hand that is verified passes that on."`
+	WriteScopes []string          `json:"write_scopes,omitempty" doc:"Resource URIs the task locks while it runs, for example fs:repo/docs/." maxItems:"16"`
+	Priority    *int64            `json:"priority,omitempty" doc:"0 to 9; 9 is taken first." minimum:"0" maximum:"9"`
+	MaxAttempts *int64            `json:"max_attempts,omitempty" doc:"How often the task is tried at most." minimum:"1" maximum:"20"`
+	DeadlineS   *int64            `json:"deadline_s,omitempty" doc:"Seconds from now until the task fails unless it has given its result." minimum:"1" maximum:"31622400"`
+}
+
+// Delegated is a task that was given to an agent, and why to that one.
+type Delegated struct {
+	Decision Routed   `json:"decision" doc:"How the agent was found."`
+	Task     TaskView `json:"task" doc:"The task."`
+}
+
+const opDelegate = "queue.Delegate"
+
+type delegator struct{ enqueuer }
+
+// delegateCapability is agent.route and task.enqueue in one call, judged once.
+func delegateCapability(cfg Config) *writ.Capability {
+	g := delegator{enqueuer{cfg}}
+	return writ.Define[AgentDelegateArgs, Delegated](writ.Capability{
+		ID: "agent.delegate", Summary: "Give work to the agent for it: find the agent, and enqueue the task for it.", Safety: writ.SafetyMutating, Steps: 1,
+		JudgedAs: "task.enqueue",
+	}, writ.Verb[AgentDelegateArgs]{Reads: g.reads, Describe: g.describe, Plan: g.plan})
+}
+
+// check says what the arguments alone tell.
+func (a *AgentDelegateArgs) check(c *writ.Call) error {
+	switch {
+	case a.Run != "" && !a.Run.Valid(), a.Run == "" && a.Task == "":
+		return notFound(opDelegate, "run")
+	case a.Task != "" && !a.Task.Valid():
+		return notFound(opDelegate, "task")
+	case a.Run != "" && a.Task != "":
+		return invalid(opDelegate, "/run_id", "or task_id is wanted, and one of them only")
+	case a.Run != "" && c.Caller.Role == writ.RoleExecutor:
+		return writ.Refuse(writ.CodeNotHolder, opDelegate, "an executor gives away work it was given", "name the task you hold, with its lease and fence, instead of the run")
+	case (a.Input == "") == (a.To == ""):
+		return invalid(opDelegate, "/input", "or to is wanted, and one of them only")
+	case a.To != "" && !a.To.Valid():
+		return invalid(opDelegate, "/to", "must be a slug")
+	case !writ.ValidSlug(a.Work.Key):
+		return invalid(opDelegate, "/task/key", "must be a slug")
+	case !a.Work.Capability.Valid():
+		return invalid(opDelegate, "/task/capability", "must be a dotted name")
+	}
+	return nil
+}
+
+func (g delegator) reads(c *writ.Call, a *AgentDelegateArgs, s writ.Snapshot) (writ.ReadSet, error) {
+	if err := a.check(c); err != nil {
+		return writ.ReadSet{}, err
+	}
+	rs := writ.ReadSet{
+		Docs:     append(callerAgent(c), writ.TaskKey(newTaskID(c))),
+		Ranges:   []writ.Range{toolRange(a.Work.Capability)},
+		Counters: []writ.Counter{writ.RegistryRevision()},
+	}
+	if a.To != "" {
+		rs.Docs = append(rs.Docs, writ.AgentKey(a.To))
+	} else {
+		rs = rs.Join(g.cfg.Router.Reads(a.Input, s))
+	}
+	for _, id := range alternatives(s, a) { // to name them where the one that is wanted cannot
+		rs.Docs = append(rs.Docs, writ.AgentKey(id))
+	}
+	run := a.Run
+	if a.Task != "" {
+		more, err := taskReads(opDelegate, s, a.Task)
+		if err != nil {
+			return rs, err
+		}
+		rs = rs.Join(more)
+		rs.Counters = append(rs.Counters, leaseEnd(a.Task))
+		t, ok, err := peek[writ.Task](s, writ.TaskKey(a.Task))
+		if err != nil || !ok {
+			return rs, err
+		}
+		run = t.Run
+	}
+	name := writ.TaskNameKey(run, a.Work.Key)
+	rs.Docs = append(rs.Docs, writ.RunKey(run), name)
+	if r, ok, err := peek[writ.Run](s, writ.RunKey(run)); err != nil {
+		return rs, err
+	} else if ok {
+		rs.Ranges = append(rs.Ranges, writ.PartSeen(c.Caller, r.Tree()))
+	}
+	if taken, ok, err := peek[taskName](s, name); err != nil {
+		return rs, err
+	} else if ok {
+		rs.Docs = append(rs.Docs, writ.TaskKey(taken.Task))
+	}
+	return rs, nil
+}
+
+// alternatives are a few agents that declare what is to be done.
+func alternatives(s writ.Snapshot, a *AgentDelegateArgs) (out []writ.AgentID) {
+	for _, id := range candidates(s, writ.Task{Capability: a.Work.Capability}) {
+		if id != a.To && len(out) < 8 {
+			out = append(out, id)
+		}
+	}
+	return out
+}
+
+// choose is the agent the work goes to: the one that is named, or the best of those
+// that match and can do it.
+func (g delegator) choose(a *AgentDelegateArgs, s writ.Snapshot) (Routed, writ.Agent, error) {
+	if a.To != "" {
+		out := Routed{MatchType: "named", Agent: a.To, Candidates: []writ.AgentID{a.To}, Revision: s.Counters[writ.RegistryRevision()]}
+		agent, ok, err := loadAgent(s, a.To)
+		if err == nil && !ok {
+			err = notFound(opDelegate, "agent")
+		}
+		if err != nil {
+			return out, agent, err
+		}
+		if why := unfit(agent, writ.Task{Capability: a.Work.Capability, Domain: agent.Domain}); why != "" {
+			return out, agent, unable(s, a, why)
+		}
+		return out, agent, nil
+	}
+	out, err := g.cfg.Router.Route(a.Input, s)
+	if err != nil {
+		return out, writ.Agent{}, err
+	}
+	if len(out.Candidates) == 0 {
+		return out, writ.Agent{}, writ.Refuse(writ.CodeNotFound, opDelegate, "no active agent is for this", "try other words, or name an agent")
+	}
+	why := ""
+	for _, id := range out.Candidates {
+		agent, ok, err := loadAgent(s, id)
+		if err != nil {
+			return out, agent, err
+		}
+		unfit := unfit(agent, writ.Task{Capability: a.Work.Capability, Domain: agent.Domain})
+		if ok && unfit == "" {
+			out.Agent = id
+			return out, agent, nil
+		}
+		why = cmp.Or(why, unfit)
+	}
+	return out, writ.Agent{}, unable(s, a, why)
+}
+
+// unable says why the agent for some work cannot do it, and who could.
+func unable(s writ.Snapshot, a *AgentDelegateArgs, why string) error {
+	var others []string
+	for _, id := range alternatives(s, a) {
+		agent, ok, err := peek[writ.Agent](s, writ.AgentKey(id))
+		if err != nil {
+			return err
+		}
+		if ok && unfit(agent, writ.Task{Capability: a.Work.Capability, Domain: agent.Domain}) == "" {
+			others = append(others, string(id))
+		}
+	}
+	return writ.Refuse(writ.CodeUnavailable, opDelegate, "the agent for this cannot do it now", "see reason; alternatives can").
+		With("reason", why).With("alternatives", strings.Join(others, ","))
+}
+
+// work is the task that is given away, its run, and the one at hand if it comes
+// out of one.
+func (g delegator) work(c *writ.Call, a *AgentDelegateArgs, s writ.Snapshot) (next writ.Task, routed Routed, r writ.Run, err error) {
+	routed, agent, err := g.choose(a, s)
+	if err != nil {
+		return next, routed, r, err
+	}
+	w := a.Work
+	if a.Task == "" {
+		if r, err = g.run(c, s, a.Run); err != nil {
+			return next, routed, r, err
+		}
+		next, err = g.request(&TaskEnqueueArgs{
+			Run: a.Run, Key: w.Key, Summary: w.Summary, Capability: w.Capability, Args: w.Args, Labels: w.Labels, Domain: agent.Domain,
+			Agents: []writ.AgentID{agent.ID}, Verify: w.Verify, WriteScopes: w.WriteScopes, Priority: w.Priority, MaxAttempts: w.MaxAttempts, DeadlineS: w.DeadlineS,
+		})
+		if err == nil {
+			next, err = canonical(next)
+		}
+		if err == nil {
+			next, err = g.task(c, nil, next, s, r)
+		}
+		return next, routed, r, moved(err, "/task")
+	}
+	t, version, r, err := loadBoth(opDelegate, s, a.Task)
+	if err != nil {
+		return next, routed, r, err
+	}
+	if err := holder(opDelegate, c, t, version, a.Lease, a.Fence); err != nil {
+		return next, routed, r, err
+	}
+	if r.State != writ.RunActive {
+		return next, routed, r, runEnded(opDelegate, r)
+	}
+	next, err = g.make(c, &HandoffTask{
+		Key: w.Key, Summary: w.Summary, Capability: w.Capability, Args: w.Args, Domain: agent.Domain, Agents: []writ.AgentID{agent.ID},
+		WriteScopes: w.WriteScopes, Priority: w.Priority, MaxAttempts: w.MaxAttempts, DeadlineS: w.DeadlineS,
+	}, s, t, r)
+	if err != nil {
+		return next, routed, r, moved(err, "/task")
+	}
+	next.Labels = writ.JoinLabels(next.Labels, w.Labels)
+	if next.Verify == nil {
+		next.Verify, err = w.Verify.stored(opDelegate)
+	}
+	return next, routed, r, moved(err, "/task")
+}
+
+// existing is the task that has the key already: the same request gives the same
+// task.
+func (g delegator) there(a *AgentDelegateArgs, s writ.Snapshot, run writ.RunID) (t writ.Task, version int64, ok bool, err error) {
+	name, _, ok, err := writ.Get[taskName](s, writ.TaskNameKey(run, a.Work.Key))
+	if err != nil || !ok {
+		return t, 0, false, err
+	}
+	t, version, err = loadTask(opDelegate, s, name.Task)
+	return t, version, err == nil, err
+}
+
+func (g delegator) describe(c *writ.Call, a *AgentDelegateArgs, s writ.Snapshot) (writ.Subject, error) {
+	next, _, r, err := g.work(c, a, s)
+	if err != nil {
+		return writ.Subject{}, err
+	}
+	sub, err := subjectIn(r, c, s, next)
+	sub.Charge = writ.Charge{writ.BudgetWall: 0, writ.BudgetStorage: int64(len(next.Args))}
+	return sub, err
+}
+
+func (g delegator) plan(c *writ.Call, a *AgentDelegateArgs, s writ.Snapshot, _ writ.Decision) (writ.Tx, writ.Reply, error) {
+	refuse := func(err error) (writ.Tx, writ.Reply, error) { return writ.Tx{}, writ.Reply{}, err }
+	next, routed, r, err := g.work(c, a, s)
+	if err != nil {
+		return refuse(err)
+	}
+	old, version, ok, err := g.there(a, s, r.ID)
+	switch {
+	case err != nil:
+		return refuse(err)
+	case ok && old.ArgsDigest != next.ArgsDigest:
+		return refuse(writ.Refuse(writ.CodeIdempotency, opDelegate, "the run has a task of this key already, made by another request",
+			"read the task named in details, choose another key for another task, or send the first request again").With("task", string(old.ID)))
+	case ok:
+		return writ.Tx{}, writ.Reply{Outcome: writ.OutcomeDone, Body: Delegated{routed, viewOf(old, version)}, ETag: version}, nil
+	}
+	d := begin(opDelegate, c, s)
+	if a.Task != "" {
+		if err := d.inTime(a.Task); err != nil {
+			return refuse(err)
+		}
+	}
+	next.CreatedAt = s.Now
+	d.enter(&next, 0)
+	if err := d.add(&next); err != nil {
+		return refuse(moved(err, "/task"))
+	}
+	keys, err := callerKeys(c, s)
+	if err != nil {
+		return refuse(err)
+	}
+	d.tx.TakePart(s, r.Tree(), writ.PartPlanned, c.Caller, keys)
+	tx, err := d.done()
+	return tx, writ.Reply{
+		Outcome: writ.OutcomeCreated, Body: Delegated{routed, viewOf(next, 0)}, Versioned: []string{"task.version"}, ETag: -1,
+	}, err
+}
