@@ -164,6 +164,9 @@ func TestTG3NothingChangesWithoutTheStore(t *testing.T) {
 		idle := c.another()
 		l, queued := c.builder.claim(c.enqueue("held", obj{"lease_ttl_s": 600})), c.enqueue("queued", nil)
 		c.enqueue("after", on("held"))
+		died := c.enqueue("died", obj{"max_attempts": 1})
+		last := c.builder.claim(died)
+		c.builder.ok(200, "POST", "/v1/tasks/"+died+"/fail", last.hold(obj{"failure": obj{"class": "external", "code": "x", "retryable": true}}))
 		manual := c.enqueue("manual", obj{"join": "manual"})
 		same := func(mark string) sources {
 			s := shipped(t)
@@ -221,6 +224,7 @@ func TestTG3NothingChangesWithoutTheStore(t *testing.T) {
 			"task.fail":         {c.builder, l.task, l.hold(failure)},
 			"task.release":      {c.builder, l.task, l.hold(nil)},
 			"task.cancel":       {c.orc, queued, nil},
+			"task.revive":       {c.orc, died, obj{"key": "again"}},
 			"task.admit":        {c.orc, manual, nil},
 			"task.verify":       {judge, judged, accept},
 			"run.close":         {judge, waits, done},

@@ -201,3 +201,40 @@ func TestP3T4Deadline(t *testing.T) {
 		w.audited()
 	})
 }
+
+// What died is enqueued once more by who manages its run, as a task of its own.
+func TestRevive(t *testing.T) {
+	onHosts(t, func(t *testing.T, w *world) {
+		c := newCast(t, w)
+		id := c.enqueue("build", obj{"max_attempts": 1, "priority": 7, "write_scopes": []string{"fs:repo/x/"}})
+		path := "/v1/tasks/" + id + "/revive"
+		c.orc.refused(409, "illegal_transition", "POST", path, obj{"key": "again"})
+		l := c.builder.claim(id)
+		c.builder.ok(200, "POST", "/v1/tasks/"+id+"/fail", l.hold(obj{"failure": obj{"class": "external", "code": "x", "retryable": true}}))
+		if s := c.state(id); s != writ.TaskDead {
+			t.Fatalf("it is %s", s)
+		}
+		dead := func() int {
+			list, _ := c.op.ok(200, "GET", "/v1/tasks?state=dead", nil).at("tasks").([]any)
+			return len(list)
+		}
+		c.builder.refused(403, "rbac_denied", "POST", path, obj{"key": "again"})
+		w.session("stranger", writ.RoleOrchestrator, "").refused(404, "not_found", "POST", path, obj{"key": "again"})
+		if n := dead(); n != 1 {
+			t.Fatalf("%d dead", n)
+		}
+		r := c.orc.ok(201, "POST", path, obj{"key": "again"})
+		if r.str("state") != "queued" || r.num("priority") != 7 || r.num("attempt") != 0 || dead() != 0 {
+			t.Fatalf("got %s, %d dead", r, dead())
+		}
+		if again := c.orc.do("POST", path, obj{"key": "again"}); again.status != 200 || again.str("task_id") != r.str("task_id") {
+			t.Fatalf("again: %s", again)
+		}
+		c.builder.complete(c.builder.claim(r.str("task_id")))
+		// In another run, when its own has ended.
+		c.orc.ok(200, "POST", "/v1/runs/"+c.run+"/seal", nil)
+		c.orc.refused(409, "illegal_transition", "POST", path, obj{"key": "third"})
+		c.orc.ok(201, "POST", path, obj{"key": "third", "run_id": c.newRun(10)})
+		w.audited()
+	})
+}

@@ -137,7 +137,7 @@ func testCapabilities() []*writ.Capability {
 		stub[runArgs]("run.seal", mut), stub[runArgs]("run.cancel", mut), stub[runArgs]("run.close", mut),
 		stub[enqueueArgs]("task.enqueue", mut), stub[taskListArgs]("task.list", ro), stub[taskArgs]("task.get", ro),
 		stub[claimArgs]("task.claim", mut), stub[taskArgs]("task.heartbeat", mut), stub[taskArgs]("task.complete", mut),
-		stub[taskArgs]("task.fail", mut), stub[taskArgs]("task.release", mut), stub[taskArgs]("task.cancel", mut), stub[taskArgs]("task.admit", mut), stub[taskArgs]("task.handoff", mut), stub[runArgs]("agent.delegate", mut), stub[taskArgs]("task.verify", mut), stub[pageArgs]("scope.list", ro),
+		stub[taskArgs]("task.fail", mut), stub[taskArgs]("task.release", mut), stub[taskArgs]("task.cancel", mut), stub[taskArgs]("task.admit", mut), stub[taskArgs]("task.handoff", mut), stub[taskArgs]("task.revive", mut), stub[runArgs]("agent.delegate", mut), stub[taskArgs]("task.verify", mut), stub[pageArgs]("scope.list", ro),
 		stub[pageArgs]("approval.list", ro), stub[approvalArgs]("approval.get", ro), stub[approvalArgs]("approval.decide", mut),
 		stub[approvalArgs]("approval.respond", mut), stub[approvalArgs]("approval.revoke", mut),
 		stub[noArgs]("capability.list", ro), stub[capArgs]("capability.get", ro), stub[invokeArgs]("capability.invoke", mut),

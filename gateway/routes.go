@@ -84,6 +84,7 @@ func routes() []Route {
 	for _, verb := range []string{"heartbeat", "complete", "handoff", "fail", "release", "cancel", "admit", "verify"} {
 		add("tasks", post, "/v1/tasks/{task_id}/"+verb, writ.CapabilityID("task."+verb), done)
 	}
+	add("tasks", post, "/v1/tasks/{task_id}/revive", "task.revive", either)
 	add("tasks", get, "/v1/scopes", "scope.list", done)
 
 	add("approvals", get, "/v1/approvals", "approval.list", done)

@@ -214,6 +214,7 @@ var examples = map[writ.CapabilityID]string{
 	"task.verify": `writ task verify tsk_01M89R8776FSMT3FKAH3617HBC --verdict accept --receipt-id rcp_01M89R8763R5PGQGSMXGFWBA4N \
     --gates '[{"gate":"tests","status":"pass"}]' --token-file judge.token`,
 	"task.admit":       `writ task admit tsk_01M89R8776FSMT3FKAH3617HBC`,
+	"task.revive":      `writ task revive tsk_01M89R8776FSMT3FKAH3617HBC --key build-again`,
 	"task.cancel":      `writ task cancel tsk_01M89R8776FSMT3FKAH3617HBC`,
 	"task.get":         `writ task get tsk_01M89R8776FSMT3FKAH3617HBC`,
 	"task.list":        `writ task list run_01M89R8763R5PGQGSMXGFWBA4N --state queued`,

@@ -202,6 +202,7 @@ func TestNothingChangesWithoutTheSigner(t *testing.T) {
 		"agent.delegate":  {nil, map[string]any{"run_id": run.Run, "to": "builder", "task": map[string]any{"key": "given", "capability": "site.build"}}},
 		"task.handoff":    {nil, hold(map[string]any{"to": map[string]any{"key": "next"}})},
 		"task.unreserve":  {nil, map[string]any{"task_id": taken.Task}},
+		"task.revive":     {nil, map[string]any{"task_id": queued.Task, "key": "again"}},
 		"task.outrun":     {nil, map[string]any{"task_id": taken.Task}},
 		"task.overdue":    {nil, map[string]any{"task_id": taken.Task}},
 		"task.unblock":    {nil, map[string]any{"task_id": taken.Task}},
