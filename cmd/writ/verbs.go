@@ -49,6 +49,7 @@ func verbCommands() []*cobra.Command {
 		groups[noun].AddCommand(verbCommand(k, verb))
 	}
 	approvalCommands(groups["approval"])
+	groups["task"].AddCommand(watchTasks())
 	groups["role"].Long = rolesHelp
 	return out
 }
