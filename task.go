@@ -171,51 +171,51 @@ const (
 // Task is one unit of work. It changes only when its state or authority
 // changes: heartbeats and progress live in counters and the deadline index.
 type Task struct {
-	ID            TaskID        `json:"id"`
-	Run           RunID         `json:"run_id"`
-	Key           string        `json:"key"` // unique in its run
-	Summary       string        `json:"summary,omitempty"`
-	Capability    CapabilityID  `json:"capability"`
-	Args          RawObject     `json:"args,omitempty"`
-	ArgsDigest    string        `json:"args_digest"` // sha256 of the request that enqueued it
-	Labels        []Label       `json:"labels"`
-	Domain        string        `json:"required_domain"`
-	Agents        []AgentID     `json:"required_agents,omitempty"`
-	DependsOn     []Dependency  `json:"depends_on,omitempty"`
-	Join          Join          `json:"join,omitempty"`     // "" is all_of
-	Admitted      bool          `json:"admitted,omitempty"` // join manual: somebody said so
-	Verify        *Verification `json:"verify,omitempty"`
-	Verified      bool          `json:"verified,omitempty"` // its result was accepted
-	Rework        int64         `json:"rework,omitempty"`   // how often its result was sent back
-	Safety        Safety        `json:"safety"`             // strongest safety any agent declared for the capability at enqueue
-	Approval      ToolApproval  `json:"approval,omitempty"` // manual when any of them asked for it; "" is auto
-	Sinks         []Sink        `json:"sinks,omitempty"`
-	WriteScopes   []string      `json:"write_scopes,omitempty"`   // canonical
-	Handoff       *HandoffRules `json:"handoff,omitempty"`        // it ends well only by being handed on, with these
-	HandedTo      TaskID        `json:"handed_to,omitempty"`      // who goes on
-	HandedBy      []TaskID      `json:"handed_by,omitempty"`      // whom it goes on from
-	Chain         []AgentID     `json:"chain,omitempty"`          // who handed on what it comes from, the first one first
-	ReservedUntil int64         `json:"reserved_until,omitempty"` // milliseconds: so long it holds its scopes before anybody takes it
-	Priority      int64         `json:"priority"`                 // 0–9, 9 first
-	LeaseSeconds  int64         `json:"lease_ttl_s"`
-	MaxAttempts   int64         `json:"max_attempts"`
-	Attempt       int64         `json:"attempt"` // 1 for the first claim
-	BackoffMs     int64         `json:"backoff_ms"`
-	NotBefore     int64         `json:"not_before,omitempty"`  // milliseconds
-	DeadlineS     int64         `json:"deadline_s,omitempty"`  // seconds from when it was enqueued
-	DeadlineAt    int64         `json:"deadline_at,omitempty"` // milliseconds: it fails unless it has given its result by then
-	State         TaskState     `json:"state"`
-	Lease         *Lease        `json:"lease,omitempty"`
-	WaitsFor      ApprovalID    `json:"waits_for,omitempty"` // why it is parked
-	ParkedAt      int64         `json:"parked_at,omitempty"` // milliseconds
-	CancelAt      int64         `json:"cancel_requested_at,omitempty"`
-	ResultDigest  string        `json:"result_digest,omitempty"` // digest of the completing request
-	DoneFence     int64         `json:"done_fence,omitempty"`    // fence the completing request carried
-	Failure       *Failure      `json:"failure,omitempty"`
-	EnqueuedBy    SessionID     `json:"enqueued_by,omitempty"`
-	CreatedAt     int64         `json:"created_at"`
-	UpdatedAt     int64         `json:"updated_at"`
-	Receipt       ReceiptID     `json:"receipt"`
+	ID           TaskID        `json:"id"`
+	Run          RunID         `json:"run_id"`
+	Key          string        `json:"key"` // unique in its run
+	Summary      string        `json:"summary,omitempty"`
+	Capability   CapabilityID  `json:"capability"`
+	Args         RawObject     `json:"args,omitempty"`
+	ArgsDigest   string        `json:"args_digest"` // sha256 of the request that enqueued it
+	Labels       []Label       `json:"labels"`
+	Domain       string        `json:"required_domain"`
+	Agents       []AgentID     `json:"required_agents,omitempty"`
+	DependsOn    []Dependency  `json:"depends_on,omitempty"`
+	Join         Join          `json:"join,omitempty"`     // "" is all_of
+	Admitted     bool          `json:"admitted,omitempty"` // join manual: somebody said so
+	Verify       *Verification `json:"verify,omitempty"`
+	Verified     bool          `json:"verified,omitempty"` // its result was accepted
+	Rework       int64         `json:"rework,omitempty"`   // how often its result was sent back
+	Safety       Safety        `json:"safety"`             // strongest safety any agent declared for the capability at enqueue
+	Approval     ToolApproval  `json:"approval,omitempty"` // manual when any of them asked for it; "" is auto
+	Sinks        []Sink        `json:"sinks,omitempty"`
+	WriteScopes  []string      `json:"write_scopes,omitempty"` // canonical
+	Handoff      *HandoffRules `json:"handoff,omitempty"`      // it ends well only by being handed on, with these
+	HandedTo     TaskID        `json:"handed_to,omitempty"`    // who goes on
+	HandedBy     []TaskID      `json:"handed_by,omitempty"`    // whom it goes on from
+	Chain        []AgentID     `json:"chain,omitempty"`        // who handed on what it comes from, the first one first
+	KeptUntil    int64         `json:"kept_until,omitempty"`   // milliseconds: so long it holds its scopes before anybody takes it
+	Priority     int64         `json:"priority"`               // 0–9, 9 first
+	LeaseSeconds int64         `json:"lease_ttl_s"`
+	MaxAttempts  int64         `json:"max_attempts"`
+	Attempt      int64         `json:"attempt"` // 1 for the first claim
+	BackoffMs    int64         `json:"backoff_ms"`
+	NotBefore    int64         `json:"not_before,omitempty"`  // milliseconds
+	DeadlineS    int64         `json:"deadline_s,omitempty"`  // seconds from when it was enqueued
+	DeadlineAt   int64         `json:"deadline_at,omitempty"` // milliseconds: it fails unless it has given its result by then
+	State        TaskState     `json:"state"`
+	Lease        *Lease        `json:"lease,omitempty"`
+	WaitsFor     ApprovalID    `json:"waits_for,omitempty"` // why it is parked
+	ParkedAt     int64         `json:"parked_at,omitempty"` // milliseconds
+	CancelAt     int64         `json:"cancel_requested_at,omitempty"`
+	ResultDigest string        `json:"result_digest,omitempty"` // digest of the completing request
+	DoneFence    int64         `json:"done_fence,omitempty"`    // fence the completing request carried
+	Failure      *Failure      `json:"failure,omitempty"`
+	EnqueuedBy   SessionID     `json:"enqueued_by,omitempty"`
+	CreatedAt    int64         `json:"created_at"`
+	UpdatedAt    int64         `json:"updated_at"`
+	Receipt      ReceiptID     `json:"receipt"`
 }
 
 // Lease is the right to act on a task. Its end is the score of the task in

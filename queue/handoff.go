@@ -351,11 +351,11 @@ func (d *draft) reserve(next *writ.Task, before writ.Task) {
 	if len(next.WriteScopes) == 0 || slices.ContainsFunc(next.WriteScopes, func(s string) bool { return !within(s) }) {
 		return
 	}
-	next.ReservedUntil = d.s.Now + reservedMs
+	next.KeptUntil = d.s.Now + reservedMs
 	for _, s := range next.WriteScopes {
 		d.tx.Index(writ.IndexScopes, writ.ScopeMember(s, next.ID), 0)
 	}
-	d.tx.Index(writ.IndexTodo, todo(todoUnreserve, string(next.ID)), next.ReservedUntil)
+	d.tx.Index(writ.IndexTodo, todo(todoUnreserve, string(next.ID)), next.KeptUntil)
 }
 
 // todoUnreserve is the follow-up of a task that keeps scopes before it runs.
@@ -363,10 +363,10 @@ const todoUnreserve = "unreserve"
 
 // unreserve gives back what a queued task keeps, and wakes who waits for it.
 func (d *draft) unreserve(t *writ.Task) {
-	if t.ReservedUntil == 0 {
+	if t.KeptUntil == 0 {
 		return
 	}
-	t.ReservedUntil = 0
+	t.KeptUntil = 0
 	d.unlock(*t)
 	d.tx.Unindex(writ.IndexTodo, todo(todoUnreserve, string(t.ID)))
 	d.tx.Index(writ.IndexTodo, todo(todoWake, string(t.ID)), d.s.Now)
@@ -376,11 +376,11 @@ func (d *draft) unreserve(t *writ.Task) {
 func unreserveCapability() *writ.Capability {
 	return taskMandate("task.unreserve", "Give back the scopes kept for a task that nobody took.", "queue.Unreserve", taskReads, func(d *draft, t writ.Task) (Swept, error) {
 		switch {
-		case t.ReservedUntil == 0:
+		case t.KeptUntil == 0:
 			d.tx.Unindex(writ.IndexTodo, todo(todoUnreserve, string(t.ID)))
 			return Swept{}, nil
-		case d.s.Now < t.ReservedUntil:
-			d.tx.Index(writ.IndexTodo, todo(todoUnreserve, string(t.ID)), t.ReservedUntil)
+		case d.s.Now < t.KeptUntil:
+			d.tx.Index(writ.IndexTodo, todo(todoUnreserve, string(t.ID)), t.KeptUntil)
 			return Swept{}, nil
 		}
 		d.unreserve(&t)

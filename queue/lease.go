@@ -81,8 +81,8 @@ func (d *draft) inTime(id writ.TaskID) error {
 // deadline in one transaction, and what its run holds ready for the attempt. It
 // wants queueReads and claimReads.
 func (d *draft) take(c *writ.Call, t *writ.Task, a writ.Agent, r writ.Run, tool writ.Tool) (end int64, err error) {
-	if t.ReservedUntil != 0 { // what was kept for it stays with it
-		t.ReservedUntil = 0
+	if t.KeptUntil != 0 { // what was kept for it stays with it
+		t.KeptUntil = 0
 		d.tx.Unindex(writ.IndexTodo, todo(todoUnreserve, string(t.ID)))
 	}
 	d.leave(t)

@@ -93,10 +93,10 @@ func scopesCapability() *writ.Capability {
 				if err != nil {
 					return tx, r, err
 				}
-				if !ok || t.Lease == nil && t.ReservedUntil == 0 {
+				if !ok || t.Lease == nil && t.KeptUntil == 0 {
 					continue // given back between two reads
 				}
-				held := HeldScope{Resource: scope, Mode: "exclusive", Task: t.ID, Run: t.Run, Agent: writ.AgentID(holderAgent(t)), Fence: t.FenceOf(version), ExpiresAt: timeOf(t.ReservedUntil)}
+				held := HeldScope{Resource: scope, Mode: "exclusive", Task: t.ID, Run: t.Run, Agent: writ.AgentID(holderAgent(t)), Fence: t.FenceOf(version), ExpiresAt: timeOf(t.KeptUntil)}
 				if t.State == writ.TaskRunning {
 					held.ExpiresAt = timeOf(s.Counters[leaseEnd(id)])
 				}
