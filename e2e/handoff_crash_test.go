@@ -24,7 +24,9 @@ func TestP5T3KilledWhileWorkIsHandedOn(t *testing.T) {
 			l := c.builder.claim(from)
 			body := l.hands(obj{"task": obj{"key": "to-" + name, "capability": tool, "write_scopes": scopes["write_scopes"]}}, obj{"result": obj{"ok": true}})
 			hands := func(gw *gateway) func() {
-				return func() { _, _ = c.builder.at(gw).try("POST", "/v1/tasks/"+from+"/handoff", body, "Idempotency-Key", name) }
+				return func() {
+					_, _ = c.builder.at(gw).try("POST", "/v1/tasks/"+from+"/handoff", body, "Idempotency-Key", name)
+				}
 			}
 			moment := w.killed(rng, 10*time.Millisecond, hands(w.gw[0]), hands(w.last()))
 			page := c.orc.ok(200, "GET", "/v1/tasks?run_id="+c.run+"&limit=100", nil)
