@@ -153,7 +153,7 @@ func TestOpenPaths(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, "bolt")
 	nobody := caller{t: t, gw: w.gw[0]}
-	for _, path := range []string{"/healthz", "/readyz", "/metrics", "/openapi.json", "/openapi.yaml", "/docs"} {
+	for _, path := range []string{"/healthz", "/readyz", "/metrics", "/openapi.json", "/openapi.yaml", "/docs", "/schemas/task-envelope.json"} {
 		r := nobody.ok(http.StatusOK, "GET", path, nil)
 		if r.header.Get("X-Content-Type-Options") != "nosniff" || len(r.body) == 0 {
 			t.Errorf("%s: %v", path, r.header)

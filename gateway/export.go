@@ -90,6 +90,9 @@ func (c *catalogue) reach(s *huma.Schema, defs map[string]*huma.Schema) {
 	for _, p := range s.Properties {
 		c.reach(p, defs)
 	}
+	for _, p := range s.OneOf {
+		c.reach(p, defs)
+	}
 	if more, ok := s.AdditionalProperties.(*huma.Schema); ok {
 		c.reach(more, defs)
 	}

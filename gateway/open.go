@@ -21,6 +21,10 @@ func addOpen(mux *http.ServeMux, cfg Config, doc *huma.OpenAPI) error {
 	if err != nil {
 		return err
 	}
+	envelope, err := TaskEnvelope(cfg.Registry)
+	if err != nil {
+		return err
+	}
 	page, err := reference(doc)
 	if err != nil {
 		return err
@@ -67,6 +71,7 @@ func addOpen(mux *http.ServeMux, cfg Config, doc *huma.OpenAPI) error {
 	})
 	handle("/openapi.json", static("application/openapi+json", asJSON))
 	handle("/openapi.yaml", static("application/openapi+yaml", asYAML))
+	handle(EnvelopePath, static("application/schema+json", envelope))
 	handle("/docs", func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "text/html; charset=utf-8")
 		w.Header().Set("Content-Security-Policy", docsPolicy)

@@ -35,7 +35,7 @@ const capabilityInvoke writ.CapabilityID = "capability.invoke"
 
 // Open lists the paths that are not governed. Everything else the gateway
 // serves is a capability.
-var Open = []string{"/healthz", "/readyz", "/metrics", "/openapi.json", "/openapi.yaml", "/docs"}
+var Open = []string{"/healthz", "/readyz", "/metrics", "/openapi.json", "/openapi.yaml", "/docs", EnvelopePath}
 
 // Routes is every governed operation.
 var Routes = routes()

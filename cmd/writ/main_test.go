@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/santhosh-tekuri/jsonschema/v6"
 	"github.com/spf13/cobra"
 
 	"github.com/writ-gateway/writ"
@@ -36,6 +37,65 @@ func TestOpenAPIIsUpToDate(t *testing.T) {
 	}
 	if !bytes.Equal(got, want) {
 		t.Error("openapi/openapi.yaml is not what the code makes: run make generate")
+	}
+}
+
+// So is the schema of requests about tasks, and it takes what the examples of the
+// commands send and nothing a caller says of who it is.
+func TestTaskEnvelope(t *testing.T) {
+	got, err := gateway.TaskEnvelope(daemon.Catalog())
+	if err != nil {
+		t.Fatal(err)
+	}
+	const path = "../../openapi/task-envelope.json"
+	if *update {
+		if err := os.WriteFile(path, got, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.Equal(got, want) {
+		t.Error("openapi/task-envelope.json is not what the code makes: run make generate")
+	}
+	doc, err := jsonschema.UnmarshalJSON(bytes.NewReader(got))
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := jsonschema.NewCompiler()
+	if err := c.AddResource("envelope", doc); err != nil {
+		t.Fatal(err)
+	}
+	schema, err := c.Compile("envelope")
+	if err != nil {
+		t.Fatal(err)
+	}
+	const id = "01ARYZ6S41TSV4RRFFQ69G5FAV"
+	hold := `"task_id":"tsk_` + id + `","lease_id":"lse_` + id + `","fence":3`
+	for body, valid := range map[string]bool{
+		`{"capability":"task.enqueue","args":{"run_id":"run_` + id + `","key":"build","capability":"site.build","required_domain":"web"}}`: true,
+		`{"capability":"task.claim","args":{"wait_s":20}}`:                                                            true,
+		`{"capability":"task.heartbeat","args":{` + hold + `,"progress":{"pct":3,"seq":1}}}`:                          true,
+		`{"capability":"task.complete","args":{` + hold + `,"result":{"ok":true}}}`:                                   true,
+		`{"capability":"task.handoff","args":{` + hold + `,"to":{"key":"test"}}}`:                                     true,
+		`{"capability":"task.fail","args":{` + hold + `,"failure":{"class":"external","code":"x","retryable":true}}}`: true,
+		`{"capability":"task.release","args":{` + hold + `}}`:                                                         true,
+		`{"capability":"task.cancel","args":{"task_id":"tsk_` + id + `"}}`:                                            true,
+		`{"capability":"task.release","args":{` + hold + `,"actor":{"session":"ses_` + id + `"}}}`:                    false,
+		`{"capability":"task.release","args":{` + hold + `},"actor":{"session":"ses_` + id + `"}}`:                    false,
+		`{"capability":"task.expire","args":{"task_id":"tsk_` + id + `"}}`:                                            false,
+		`{"capability":"task.complete","args":{"task_id":"tsk_` + id + `"}}`:                                          false,
+		`{"capability":"run.cancel","args":{"run_id":"run_` + id + `"}}`:                                              false,
+	} {
+		v, err := jsonschema.UnmarshalJSON(strings.NewReader(body))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := schema.Validate(v); (err == nil) != valid {
+			t.Errorf("%s: %v", body, err)
+		}
 	}
 }
 
