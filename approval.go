@@ -146,7 +146,8 @@ type Approval struct {
 	UpdatedAt  int64         `json:"updated_at"`
 	Receipt    ReceiptID     `json:"receipt"`
 
-	RequestedAt int64 `json:"requested_at,omitempty"` // when the caller asked, if it took another's place; 0: when it was created
+	Counted     []string `json:"counted,omitempty"`      // quotas it counts in while it is pending
+	RequestedAt int64    `json:"requested_at,omitempty"` // when the caller asked, if it took another's place; 0: when it was created
 }
 
 // Requester is who asked.

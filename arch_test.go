@@ -24,6 +24,7 @@ var may = map[string][]string{
 	"approvals":                  {""},                                                                                                                  //
 	"bundles":                    {""},                                                                                                                  //
 	"roles":                      {""},                                                                                                                  //
+	"quotas":                     {""},                                                                                                                  //
 	"queue":                      {""},                                                                                                                  //
 	"registry":                   {""},                                                                                                                  //
 	"store":                      {""},                                                                                                                  // the seam
@@ -170,7 +171,7 @@ func TestRoomsArePure(t *testing.T) {
 	banned := []string{"os", "net", "net/http", "io/fs", "math/rand", "math/rand/v2", "crypto/rand", "os/exec", "log", "log/slog", "sync", "context"}
 	for _, f := range sources(t) {
 		switch f.pkg {
-		case "agents", "runs", "budgets", "queue", "registry", "approvals", "bundles", "roles":
+		case "agents", "runs", "budgets", "queue", "registry", "approvals", "bundles", "quotas", "roles":
 		default:
 			continue
 		}

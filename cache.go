@@ -28,7 +28,7 @@ type copied[T any] interface{ Copy() T }
 // Bounds of a cache. A full one is emptied: what is in use is soon back.
 const (
 	cacheDocs  = 1024
-	cacheBytes = 8 << 10 // of one document
+	cacheBytes = 16 << 10 // of one document; so much are all quotas there can be
 )
 
 // recall finds the document decoded from these bytes.

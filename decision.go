@@ -159,15 +159,6 @@ type QuotaFacts struct {
 	OnExceed string // deny, queue (try again later) or approval
 }
 
-// QuotaMetrics lists what quotas count. The unit is in the name; what has none
-// is a number of things.
-func QuotaMetrics() []string {
-	return []string{
-		"queued_tasks", "running_tasks", "claims_per_min", "invocations_per_min", "tokens_per_day", "cost_microusd_per_day",
-		"egress_bytes_per_day", "artifact_bytes", "open_approvals", "schedules",
-	}
-}
-
 // SkillFacts is the skill a call loads or executes.
 type SkillFacts struct {
 	Source     string // where it is loaded from: inline, artifact, url or file

@@ -96,9 +96,18 @@ type Error struct {
 
 	Precondition bool // what the caller made a condition does not hold (If-Match)
 
+	Once *Once // a denial that is receipted once in a time; nil: each time
+
 	Receipt    ReceiptID // the denial's receipt
 	Aggregated bool      // counted in an aggregate instead of a receipt of its own
 	Err        error
+}
+
+// Once says that of denials like this one only the first has a receipt, as long
+// as the counter holds the time At or a later one. The others are counted.
+type Once struct {
+	Counter Counter
+	At      int64
 }
 
 func (e *Error) Error() string {

@@ -30,6 +30,7 @@ const (
 	gSession  writ.SessionID  = "ses_01ARYZ6S410000000000000000"
 	gReceipt  writ.ReceiptID  = "rcp_01ARYZ6S410000000000000000"
 	gApproval writ.ApprovalID = "apr_01ARYZ6S410000000000000000"
+	gQuota    writ.QuotaID    = "quo_01ARYZ6S410000000000000000"
 	gBundle   writ.BundleID   = "00000000000000000000000000000000000000000000000000000000000000ff"
 )
 
@@ -98,6 +99,19 @@ func TestStoredDocuments(t *testing.T) {
 		"gate": writ.Gate{
 			State: writ.GateOpen, PolicyRevision: "sha256:aa", BindingsRevision: "sha256:bb", ReceiptKeyID: "SHA256:cc", Bundle: gBundle, Schema: 1, Receipt: gReceipt,
 		},
+		"gate-quotas": writ.Gate{State: writ.GateOpen, PolicyRevision: "sha256:aa", BindingsRevision: "sha256:bb", ReceiptKeyID: "SHA256:cc", Quotas: 1, Schema: 1, Receipt: gReceipt},
+		"quotas": writ.Quotas{Items: []writ.Quota{
+			{ID: gQuota, Metric: writ.QuotaClaims, Subject: writ.QuotaOfAgent, Value: "site-builder", Limit: 60, Action: writ.QuotaQueue, SetBy: "operator", CreatedAt: 1, UpdatedAt: 2, Receipt: gReceipt},
+			{ID: "quo_01ARYZ6S410000000000000001", Metric: writ.QuotaQueued, Subject: writ.QuotaOfTenant, Limit: 0, Action: writ.QuotaDeny, SetBy: "operator", CreatedAt: 1, UpdatedAt: 1, Receipt: gReceipt},
+		}},
+		"task-counted": writ.Task{
+			ID: gTask, Run: gRun, Key: "build", Capability: "site.build", Labels: []writ.Label{writ.LabelPublic}, Domain: "web", State: writ.TaskRunning, Counted: []string{string(gQuota)},
+			Lease:     &writ.Lease{ID: "lse_01ARYZ6S410000000000000000", Session: gSession, Agent: "site-builder", MaxUntil: 9, Counted: []string{string(gQuota) + "/site-builder"}},
+			CreatedAt: 1, UpdatedAt: 2, Receipt: gReceipt,
+		},
+		"approval-counted": writ.Approval{
+			ID: gApproval, State: writ.ApprovalPending, Needs: []writ.Need{}, Excluded: []writ.PrincipalID{}, Counted: []string{string(gQuota)}, CreatedAt: 1, UpdatedAt: 1, Receipt: gReceipt,
+		},
 		"bundle": writ.Bundle{
 			ID: gBundle, State: writ.BundleRefused, Packs: []writ.PackVer{{ID: "budgets", Version: "1.0.0", Digest: "sha256:aa"}, {ID: "change_freeze", Version: "1.0.0", Digest: "sha256:bb", Stage: writ.StageShadow}},
 			Policy: "sha256:aa", Bindings: "sha256:bb", Chunks: 1, Bytes: 2, Note: "n", Source: writ.SourceCall, Reason: "r", Replica: "r-1",
@@ -159,6 +173,12 @@ func TestStoredNames(t *testing.T) {
 	line("counter", writ.BudgetUsed(gRun, writ.BudgetMoney), writ.BudgetHeld(gRun, writ.BudgetMoney), writ.BudgetWarned(gRun, writ.BudgetMoney))
 	line("todo", writ.TodoExhaust(gRun, writ.BudgetSteps, 2), writ.TodoOverrun(gRun), writ.TodoSettle(gRun), writ.TodoCascade(gRun))
 	line("counter", writ.ApprovalsAsked("planner"))
+	line("document", writ.QuotasKey)
+	line("counter", writ.QuotaUsed(string(gQuota)), writ.QuotaBegan(string(gQuota)+"/site-builder"), writ.QuotaTold(string(gQuota), "planner"))
+	line("index", writ.IndexQuotas)
+	var kept writ.Tx
+	kept.KeepQuota(writ.QuotaBegan(string(gQuota)), 1)
+	line("member", kept.Ops[0].Member)
 	line("counter", writ.RunSteps(gRun), writ.RunOpenTasks(gRun), writ.RunBadTasks(gRun), writ.RunSequence(gRun),
 		writ.AgentRunning("site-builder"), writ.RegistryRevision(), writ.TaskProgress(gTask, "pct"))
 	line("index", writ.IndexRuns, writ.IndexAgents, writ.IndexSessions, writ.IndexDead, writ.IndexTools, writ.IndexRoutes, writ.IndexLeases, writ.IndexReady,
@@ -202,6 +222,7 @@ func TestPublicWords(t *testing.T) {
 	words(&b, "approval", writ.ApprovalMoves)
 	words(&b, "bundle", writ.BundleMoves)
 	words(&b, "escrow", writ.EscrowMoves)
+	words(&b, "quota", writ.QuotaMoves)
 	for _, k := range writ.ApprovalKinds() {
 		fmt.Fprintf(&b, "approval kind %s\n", k)
 	}

@@ -17,6 +17,7 @@ type (
 	LeaseID      string // lse_…
 	ReceiptID    string // rcp_…
 	ApprovalID   string // apr_…
+	QuotaID      string // quo_…
 	AgentID      string // slug
 	PrincipalID  string // slug; who a session acts for
 	CapabilityID string // dotted, e.g. task.enqueue
@@ -31,6 +32,7 @@ const (
 	PrefixLease    = "lse_"
 	PrefixReceipt  = "rcp_"
 	PrefixApproval = "apr_"
+	PrefixQuota    = "quo_"
 )
 
 const crockford = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
@@ -48,6 +50,7 @@ const (
 	PatternLease      = `^lse_[0-7][0-9A-HJKMNP-TV-Z]{25}$`
 	PatternReceipt    = `^rcp_[0-7][0-9A-HJKMNP-TV-Z]{25}$`
 	PatternApproval   = `^apr_[0-7][0-9A-HJKMNP-TV-Z]{25}$`
+	PatternQuota      = `^quo_[0-7][0-9A-HJKMNP-TV-Z]{25}$`
 )
 
 func (id RunID) Valid() bool       { return validID(string(id), PrefixRun) }
@@ -56,6 +59,7 @@ func (id SessionID) Valid() bool   { return validID(string(id), PrefixSession) }
 func (id LeaseID) Valid() bool     { return validID(string(id), PrefixLease) }
 func (id ReceiptID) Valid() bool   { return validID(string(id), PrefixReceipt) }
 func (id ApprovalID) Valid() bool  { return validID(string(id), PrefixApproval) }
+func (id QuotaID) Valid() bool     { return validID(string(id), PrefixQuota) }
 func (id CallID) Valid() bool      { return validID(string(id), PrefixCall) }
 func (id AgentID) Valid() bool     { return ValidSlug(string(id)) }
 func (id PrincipalID) Valid() bool { return ValidSlug(string(id)) }

@@ -25,6 +25,8 @@ var idChecks = []struct {
 	{"session", writ.PatternSession, func(s string) bool { return writ.SessionID(s).Valid() }},
 	{"lease", writ.PatternLease, func(s string) bool { return writ.LeaseID(s).Valid() }},
 	{"receipt", writ.PatternReceipt, func(s string) bool { return writ.ReceiptID(s).Valid() }},
+	{"approval", writ.PatternApproval, func(s string) bool { return writ.ApprovalID(s).Valid() }},
+	{"quota", writ.PatternQuota, func(s string) bool { return writ.QuotaID(s).Valid() }},
 	{"call", strings.Replace(writ.PatternRun, "run_", "cll_", 1), func(s string) bool { return writ.CallID(s).Valid() }},
 }
 

@@ -110,6 +110,7 @@ type Gate struct {
 	BindingsRevision string    `json:"bindings_revision"`
 	ReceiptKeyID     string    `json:"receipt_key_id"`
 	Bundle           BundleID  `json:"bundle,omitempty"` // where the policies are; absent in stores of before there were bundles
+	Quotas           int64     `json:"quotas,omitempty"` // how many there are; see QuotasKey
 	Schema           int       `json:"schema"`           // the newest document schema a writer must know
 	Receipt          ReceiptID `json:"receipt"`
 }

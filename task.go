@@ -213,6 +213,7 @@ type Task struct {
 	DoneFence    int64         `json:"done_fence,omitempty"`    // fence the completing request carried
 	Failure      *Failure      `json:"failure,omitempty"`
 	EnqueuedBy   SessionID     `json:"enqueued_by,omitempty"`
+	Counted      []string      `json:"counted,omitempty"` // quotas it counts in while it is blocked or queued
 	CreatedAt    int64         `json:"created_at"`
 	UpdatedAt    int64         `json:"updated_at"`
 	Receipt      ReceiptID     `json:"receipt"`
@@ -231,6 +232,8 @@ type Lease struct {
 
 	// Held is what else the claim took of the run's budget for the attempt.
 	Held map[string]int64 `json:"held,omitempty"`
+	// Counted are the quotas the task counts in while the lease lasts.
+	Counted []string `json:"counted,omitempty"`
 }
 
 // Failure says why a task ended or was retried.

@@ -24,12 +24,13 @@ const (
 	ObjectApproval = "approval"
 	ObjectBundle   = "bundle"
 	ObjectEscrow   = "escrow"
+	ObjectQuota    = "quota"
 )
 
 // ObjectKinds lists every kind of object whose moves receipts record. A document
-// of an object has the key "<kind>/<id>"; the gate is its own.
+// of an object has the key "<kind>/<id>"; the gate is its own, and all quotas are in one.
 func ObjectKinds() []string {
-	return []string{ObjectAgent, ObjectSession, ObjectTask, ObjectRun, ObjectGate, ObjectApproval, ObjectBundle, ObjectEscrow}
+	return []string{ObjectAgent, ObjectSession, ObjectTask, ObjectRun, ObjectGate, ObjectApproval, ObjectBundle, ObjectEscrow, ObjectQuota}
 }
 
 // LegalMove says whether an object of a kind may move from → to, by the tables
@@ -50,6 +51,8 @@ func LegalMove(kind, from, to string) bool {
 		return BundleMoves.May(BundleState(from), BundleState(to))
 	case ObjectEscrow:
 		return EscrowMoves.May(EscrowState(from), EscrowState(to))
+	case ObjectQuota:
+		return QuotaMoves.May(QuotaState(from), QuotaState(to))
 	case ObjectGate:
 		return GateMoves.May(GateState(from), GateState(to))
 	}

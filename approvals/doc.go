@@ -114,6 +114,13 @@ func (r Room) put(c *writ.Call, s writ.Snapshot, tx *writ.Tx, a *writ.Approval, 
 	if !writ.ApprovalMoves.May(from, a.State) {
 		return writ.IllegalMove("approvals", writ.ObjectApproval, string(from), string(a.State))
 	}
+	if from == "" { // for whoever asked, not for who decides
+		var err error
+		who := writ.QuotaWho{Agent: a.Requester.Agent, Session: a.Requester.Session, Role: a.Requester.Role, Capability: a.Capability}
+		if a.Counted, err = writ.QuotaTags(s, writ.QuotaApprovals, who); err != nil {
+			return err
+		}
+	}
 	a.UpdatedAt, a.Receipt = s.Now, writ.ReceiptID(c.NewID(writ.PrefixReceipt, 0))
 	tx.Move(writ.ObjectApproval, string(a.ID), string(from), string(a.State))
 	if from != a.State {
@@ -124,8 +131,10 @@ func (r Room) put(c *writ.Call, s writ.Snapshot, tx *writ.Tx, a *writ.Approval, 
 		switch asked := writ.ApprovalsAsked(a.Requester.Principal); {
 		case a.State == writ.ApprovalPending:
 			tx.AddUpTo(asked, 1, writ.MaxApprovalsAsked)
+			tx.Count(a.Counted, 1)
 		case from == writ.ApprovalPending:
 			tx.Add(asked, -1)
+			tx.Count(a.Counted, -1)
 		}
 		if writ.ApprovalMoves.Terminal(a.State) {
 			tx.Unindex(writ.IndexExpiries, string(a.ID))

@@ -196,6 +196,8 @@ func TestTG3NothingChangesWithoutTheStore(t *testing.T) {
 		c.orc.ok(200, "POST", "/v1/runs/"+waits+"/seal", nil)
 		_, done := judge.verdict("/v1/runs/"+waits, "accept", nil)
 
+		quota := w.op.ok(201, "POST", "/v1/quotas", obj{"metric": "open_approvals", "subject": "tenant", "limit": 1000}).str("quota_id")
+
 		// Every operation that changes something, with a call that would succeed (or,
 		// for an answer nobody asked for, leave the receipt of a refusal).
 		calls := map[string]struct {
@@ -237,6 +239,8 @@ func TestTG3NothingChangesWithoutTheStore(t *testing.T) {
 			"approval.revoke":   {w.op, approved, nil},
 			"role.bind":         {w.op, "auditor", obj{"principal": "somebody"}},
 			"role.unbind":       {w.op, "auditor", obj{"principal": "nobody"}},
+			"quota.set":         {w.op, "", obj{"metric": "queued_tasks", "subject": "tenant", "limit": 1000}},
+			"quota.delete":      {w.op, quota, nil},
 			"capability.invoke": {c.orc, "", obj{"capability": "run.create", "args": obj{"budget": obj{"steps": 1}}}},
 		}
 		before := w.entities()

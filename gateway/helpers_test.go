@@ -103,6 +103,9 @@ type (
 	receiptArgs struct {
 		ReceiptID writ.ReceiptID `json:"receipt_id"`
 	}
+	quotaArgs struct {
+		QuotaID writ.QuotaID `json:"quota_id"`
+	}
 	hiddenArgs struct {
 		Part hiddenPart `json:"part"`
 	}
@@ -146,6 +149,7 @@ func testCapabilities() []*writ.Capability {
 		stub[pageArgs]("policy.list", ro), stub[noArgs]("policy.stage", mut), stub[noArgs]("policy.rollback", mut),
 		stub[bundleArgs]("policy.activate", mut), stub[bundleArgs]("policy.withdraw", mut),
 		stub[pageArgs]("role.list", ro), stub[pageArgs]("role.permissions", ro), stub[roleArgs]("role.bind", mut), stub[roleArgs]("role.unbind", mut),
+		stub[pageArgs]("quota.list", ro), stub[noArgs]("quota.set", mut), stub[quotaArgs]("quota.get", ro), stub[quotaArgs]("quota.delete", mut),
 	}
 }
 

@@ -112,6 +112,11 @@ func routes() []Route {
 	add("roles", post, "/v1/roles/{role}/bind", "role.bind", done)
 	add("roles", post, "/v1/roles/{role}/unbind", "role.unbind", done)
 
+	add("quotas", get, "/v1/quotas", "quota.list", done)
+	add("quotas", post, "/v1/quotas", "quota.set", either)
+	add("quotas", get, "/v1/quotas/{quota_id}", "quota.get", done)
+	add("quotas", post, "/v1/quotas/{quota_id}/delete", "quota.delete", done)
+
 	add("receipts", get, "/v1/receipts", "receipt.list", done)
 	add("receipts", get, "/v1/receipts/export", "receipt.export", done)
 	add("receipts", get, "/v1/receipts/{receipt_id}", "receipt.get", done)
@@ -132,6 +137,7 @@ var tags = []struct{ name, text string }{
 	{"capabilities", "What can be called, and one way to call it by name."},
 	{"policy", "The rules in force, and how others take their place."},
 	{"roles", "Who may act in which role, and what each may invoke. A call needs a principal that is bound to its session's role, and a role that may."},
+	{"quotas", "How much, and how often, for a tenant, an agent, a session, a role or a capability. What is over one is refused with 429 and a Retry-After."},
 	{"receipts", "Signed records of every transition and denial."},
 }
 

@@ -34,6 +34,15 @@ func (t *try) commit(ctx context.Context, tx writ.Tx, reply writ.Reply, outcome 
 			}
 		}
 	}
+	if outcome == writ.OutcomeOfRequest {
+		for _, o := range t.d.cfg.Obligors {
+			if a, ok := o.(Asking); ok {
+				if err := a.Asked(t.call, t.k, t.snap, t.sub, &tx); err != nil {
+					return t.refused(ctx, err)
+				}
+			}
+		}
+	}
 	t.guardReads(&tx)
 	if writesDocuments(tx) {
 		if err := t.changesNamed(tx); err != nil {
@@ -227,6 +236,7 @@ type evidence struct {
 	Outcome    string            `json:"outcome,omitempty"`
 
 	Warnings []writ.BudgetWarning `json:"budget_warnings,omitempty"`
+	Quota    string               `json:"quota,omitempty"` // over which the call was refused
 }
 
 // witnessed is what the evidence keeps of arguments. Those that are large and
@@ -243,7 +253,7 @@ func (t *try) addFact(tx *writ.Tx, st writ.Statement, reply writ.Reply) error {
 	ev := evidence{
 		Capability: t.k.ID, Via: t.call.Via, Call: t.call.ID, Principal: t.call.Caller.Principal,
 		Args: witnessed(cmp.Or(t.asked, t.call.Args)), Limited: t.limited, Cosigned: t.signed, Findings: t.dec.Findings, Input: t.dec.InputDigest, Record: t.dec.Record, Outcome: string(reply.Outcome),
-		Warnings: t.warned,
+		Warnings: t.warned, Quota: t.quota,
 	}
 	if ev.Args == nil {
 		ev.ArgsDigest = digestOf(t.call.Raw)

@@ -35,6 +35,17 @@ func (t *try) refused(ctx context.Context, err error) (writ.Reply, *writ.Receipt
 	for _, o := range t.d.cfg.Obligors {
 		o.Denied(t.call, t.snap, t.sub, t.dec, &tx)
 	}
+	if e.Once != nil {
+		t.quota = e.Details["quota"]
+		if t.told(e.Once) {
+			if t.tries < maxTries {
+				if err := t.settled(ctx); err != nil {
+					return writ.Reply{}, nil, err
+				}
+			}
+			return t.aggregated(ctx, e, "the principal has the receipt of one like it", nil)
+		}
+	}
 	if !t.counted && !t.d.denials.take(t.call.Caller.Tenant, t.call.Caller.Principal, time.Now()) {
 		if t.tries < maxTries { // beyond that it is counted as it is: a denial never turns into a failure of ours
 			if err := t.settled(ctx); err != nil {
@@ -64,6 +75,9 @@ func (t *try) refused(ctx context.Context, err error) (writ.Reply, *writ.Receipt
 		tx.Guards = nil
 		t.guardStanding(&tx)
 	}
+	if e.Once != nil {
+		t.tell(e.Once, &tx)
+	}
 	st := t.statement(writ.OutcomeOfDenial, nil)
 	st.Code = e.Code
 	ferr := t.addFact(&tx, st, writ.Reply{Outcome: writ.Outcome(e.Code)})
@@ -81,8 +95,28 @@ func (t *try) refused(ctx context.Context, err error) (writ.Reply, *writ.Receipt
 		return writ.Reply{}, nil, ferr
 	}
 	t.d.cfg.Observer.Denial(string(e.Code))
+	t.overQuota(e)
 	e.Receipt = tx.Fact.ID
 	return writ.Reply{}, nil, e
+}
+
+// told says whether a denial of which only the first has a receipt has had it.
+func (t *try) told(o *writ.Once) bool { return t.snap.Counters[o.Counter] >= o.At }
+
+// tell notes in the transaction of a receipt that it is the first. Two replicas
+// that refuse at once meet at the counter.
+func (t *try) tell(o *writ.Once, tx *writ.Tx) {
+	last := t.snap.Counters[o.Counter]
+	tx.Within(o.Counter, last, last)
+	tx.Add(o.Counter, o.At-last)
+	tx.KeepQuota(o.Counter, o.At)
+}
+
+// overQuota counts a refusal by a quota.
+func (t *try) overQuota(e *writ.Error) {
+	if e.Once != nil {
+		t.d.cfg.Observer.QuotaRefused(e.Details["metric"])
+	}
 }
 
 // saysState says whether a refusal follows from what was read, and not from an
@@ -133,6 +167,7 @@ func (t *try) settled(ctx context.Context) error {
 func (t *try) aggregated(ctx context.Context, e *writ.Error, why string, cause error) (writ.Reply, *writ.Receipt, error) {
 	t.d.denials.count(t.call.Caller.Tenant, 1)
 	t.d.cfg.Observer.Denial("aggregated")
+	t.overQuota(e)
 	t.d.cfg.Log.WarnContext(ctx, "a denial is counted, not receipted: "+why,
 		"session", t.call.Caller.Session, "capability", t.k.ID, "code", e.Code, "error", cause)
 	e.Aggregated = true

@@ -186,9 +186,11 @@ func (p *Dispatcher) poll(ctx context.Context, call *writ.Call, poll writ.Poll) 
 		defer t.Stop()
 		again = t.C
 	}
+	over := overQuota{}
+	poll.Lanes = over.except(poll.Lanes)
 	judged := 0
 	for {
-		reply, receipt, n, err := p.offer(ctx, call, poll, maxCandidates-judged)
+		reply, receipt, n, err := p.offer(ctx, call, poll, over, maxCandidates-judged)
 		if err != nil || receipt != nil {
 			return reply, receipt, err
 		}
@@ -240,10 +242,13 @@ func (p *Dispatcher) still(ctx context.Context, poll *writ.Call) (writ.Reply, *w
 }
 
 // offer tries what lies in the caller's lanes now, at most n candidates that
-// are refused. A non-nil receipt means the caller has a task.
-func (p *Dispatcher) offer(ctx context.Context, call *writ.Call, poll writ.Poll, n int) (writ.Reply, *writ.Receipt, int, error) {
+// are refused. A non-nil receipt means the caller has a task. What is over a quota
+// is passed over; if that was all there is, the quota says whether the caller is
+// refused or waits.
+func (p *Dispatcher) offer(ctx context.Context, call *writ.Call, poll writ.Poll, over overQuota, n int) (writ.Reply, *writ.Receipt, int, error) {
 	shard, st := call.Caller.Tenant, p.door.cfg.Store
 	judged := 0
+	var full error
 	reply, receipt, err := p.refusedToOthers(ctx, call, poll)
 	if err != nil || receipt != nil {
 		return reply, receipt, judged, err
@@ -254,16 +259,22 @@ func (p *Dispatcher) offer(ctx context.Context, call *writ.Call, poll writ.Poll,
 			return writ.Reply{}, nil, judged, storeDown("guard.poll", err)
 		}
 		if len(lanes) == 0 {
-			return writ.Reply{}, nil, judged, nil
+			return writ.Reply{}, nil, judged, full
 		}
 		got, err := st.Receive(ctx, shard, lanes, p.consumer, 1)
 		if err != nil {
 			return writ.Reply{}, nil, judged, storeDown("guard.poll", err)
 		}
 		if len(got) == 0 {
-			return writ.Reply{}, nil, judged, nil
+			return writ.Reply{}, nil, judged, full
 		}
 		reply, receipt, refused, err := p.candidate(ctx, call, poll, got[0])
+		if waits, is := over.note(got[0].Lane, err); is {
+			if !waits {
+				full = err
+			}
+			continue
+		}
 		if err != nil || receipt != nil {
 			return reply, receipt, judged, err
 		}
@@ -271,7 +282,7 @@ func (p *Dispatcher) offer(ctx context.Context, call *writ.Call, poll writ.Poll,
 			judged++
 		}
 	}
-	return writ.Reply{}, nil, judged, nil
+	return writ.Reply{}, nil, judged, full
 }
 
 // lanes are the caller's lanes with entries, highest priority first.

@@ -21,6 +21,8 @@ type Observer interface {
 	Shed(reason string)
 	Inflight(delta int)
 	BudgetWarning(dimension string, percent int64)
+	// QuotaRefused hears of a call that was refused over a quota, by its metric.
+	QuotaRefused(metric string)
 	// Shadow hears of a decision that was enforced, and what it had been with a
 	// pack in shadow enforced as well.
 	Shadow(pack, from, to string)
@@ -212,5 +214,6 @@ func (nobody) Denial(string)                            {}
 func (nobody) Shed(string)                              {}
 func (nobody) Inflight(int)                             {}
 func (nobody) BudgetWarning(string, int64)              {}
+func (nobody) QuotaRefused(string)                      {}
 func (nobody) Shadow(string, string, string)            {}
 func (nobody) ShadowLost(string)                        {}

@@ -112,3 +112,10 @@ type Obligor interface {
 	// Denied may add follow-up index entries to the transaction of a denial.
 	Denied(c *writ.Call, s writ.Snapshot, sub writ.Subject, d writ.Decision, tx *writ.Tx)
 }
+
+// Asking is an Obligor that also holds requests for approval to something.
+type Asking interface {
+	// Asked adds guards to the transaction that asks people about a call, or
+	// refuses the call instead.
+	Asked(c *writ.Call, k *writ.Capability, s writ.Snapshot, sub writ.Subject, tx *writ.Tx) error
+}

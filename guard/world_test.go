@@ -186,6 +186,7 @@ func (h *heard) Conflict(string)                          { h.conflicts.Add(1) }
 func (*heard) Denial(string)                              {}
 func (*heard) Inflight(int)                               {}
 func (*heard) BudgetWarning(string, int64)                {}
+func (h *heard) QuotaRefused(metric string)               { h.Shed("quota " + metric) }
 
 func (h *heard) Shadow(pack, from, to string) { h.Shed("shadow " + pack + " " + from + " " + to) }
 func (h *heard) ShadowLost(reason string)     { h.Shed("lost " + reason) }

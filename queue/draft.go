@@ -40,6 +40,7 @@ func (d *draft) put(t *writ.Task, from writ.TaskState) error {
 	t.UpdatedAt, t.Receipt = d.s.Now, d.receipt
 	d.tx.Move(writ.ObjectTask, string(t.ID), string(from), string(t.State))
 	d.alarm(t, from)
+	d.count(*t, from)
 	if from != t.State {
 		if from != "" {
 			d.tx.Unindex(writ.RunTasksIn(t.Run, from), string(t.ID))
@@ -47,6 +48,18 @@ func (d *draft) put(t *writ.Task, from writ.TaskState) error {
 		d.tx.Index(writ.RunTasksIn(t.Run, t.State), string(t.ID), 0)
 	}
 	return d.tx.PutDoc(d.s, writ.TaskKey(t.ID), writ.ObjectTask, t)
+}
+
+// count keeps the quotas on tasks that wait: a task counts from when it is blocked
+// or queued until it is neither, however often.
+func (d *draft) count(t writ.Task, from writ.TaskState) {
+	waits := func(s writ.TaskState) bool { return s == writ.TaskBlocked || s == writ.TaskQueued }
+	switch {
+	case waits(t.State) && !waits(from):
+		d.tx.Count(t.Counted, 1)
+	case !waits(t.State) && waits(from):
+		d.tx.Count(t.Counted, -1)
+	}
 }
 
 // enter makes a task queued: at once in its lanes, or waiting for notBefore

@@ -109,6 +109,9 @@ func (e enqueuer) plan(c *writ.Call, a *TaskEnqueueArgs, s writ.Snapshot, _ writ
 	}
 	d := begin(opEnqueue, c, s)
 	t.CreatedAt = s.Now
+	if t.Counted, err = writ.QuotaTags(s, writ.QuotaQueued, writ.QuotaCaller(c.Caller, t.Capability)); err != nil {
+		return fail(err)
+	}
 	blocked, err := d.block(&t)
 	if err != nil {
 		return fail(err)

@@ -100,6 +100,10 @@ func (d *draft) take(c *writ.Call, t *writ.Task, a writ.Agent, r writ.Run, tool 
 	if c.Caller.Role.Works() {
 		t.Lease.Prepaid = writ.StepsOfAttempt - 1
 	}
+	if t.Lease.Counted, err = writ.QuotaTags(d.s, writ.QuotaRunning, writ.QuotaCaller(c.Caller, t.Capability)); err != nil {
+		return 0, err
+	}
+	d.tx.Count(t.Lease.Counted, 1)
 	d.hold(t, r, tool)
 	d.tx.AddUpTo(writ.AgentRunning(a.ID), 1, a.MaxConcurrent)
 	d.lock(*t)
@@ -119,6 +123,7 @@ func (d *draft) drop(t *writ.Task, wake int) {
 	id := string(t.ID)
 	d.tx.Mandate = true // giving back must work in a full store
 	d.tx.Add(writ.AgentRunning(t.Lease.Agent), -1)
+	d.tx.Count(t.Lease.Counted, -1)
 	d.tx.Unindex(writ.IndexLeases, id)
 	d.tx.Unindex(writ.SessionTasks(t.Lease.Session), id)
 	d.exactly(leaseEnd(t.ID))

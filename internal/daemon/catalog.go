@@ -11,6 +11,7 @@ import (
 	"github.com/writ-gateway/writ/guard"
 	"github.com/writ-gateway/writ/policies"
 	"github.com/writ-gateway/writ/queue"
+	"github.com/writ-gateway/writ/quotas"
 	"github.com/writ-gateway/writ/receipts"
 	"github.com/writ-gateway/writ/registry"
 	"github.com/writ-gateway/writ/roles"
@@ -64,6 +65,7 @@ func build(r rooms) (*writ.Registry, *gateway.Validator, error) {
 	}).Capabilities()...)
 	all = append(all, newBundles(r.vet).Capabilities()...)
 	all = append(all, roles.New(r.roles).Capabilities()...)
+	all = append(all, quotas.New(quotas.Config{Capability: func(id writ.CapabilityID) *writ.Capability { return reg.Get(id) }}).Capabilities()...)
 	all = append(all, registry.Capabilities(registry.Config{
 		Builtin:    func() []*writ.Capability { return all },
 		PolicyInfo: r.policyInfo, PolicyInfoType: reflect.TypeFor[policies.Info](),
@@ -127,6 +129,9 @@ func dues() []guard.Due {
 		{Index: writ.IndexLives, Call: one("session.expire", "session_id")},
 		{Index: writ.IndexExpiries, Call: one("approval.expire", "approval_id")},
 		{Index: writ.IndexReady, Call: one("task.ready", "task_id")},
+		{Index: writ.IndexQuotas, Call: func(member string) (writ.CapabilityID, map[string]any, bool) {
+			return "quota.tidy", quotas.TidyArgs(member), true
+		}},
 		guard.Todo(map[string]func(string) (writ.CapabilityID, map[string]any){
 			"session":   kind("session.cleanup", "session_id"),
 			"agent":     kind("agent.cleanup", "agent_id"),

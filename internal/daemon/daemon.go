@@ -23,6 +23,7 @@ import (
 	"github.com/writ-gateway/writ/guard"
 	"github.com/writ-gateway/writ/internal/telemetry"
 	"github.com/writ-gateway/writ/policies"
+	"github.com/writ-gateway/writ/quotas"
 	"github.com/writ-gateway/writ/receipts"
 	"github.com/writ-gateway/writ/receipts/ledger"
 	"github.com/writ-gateway/writ/store"
@@ -300,7 +301,7 @@ func (d *Daemon) openDoor(context.Context) error {
 	d.gauges()
 	d.door, err = guard.New(guard.Config{
 		Store: d.store, Registry: reg, Decider: rules{d.engine}, Sealer: d.sealer, Archive: d.archive(),
-		Validator: validator, Obligors: []guard.Obligor{budgets.New()}, Approver: newApprovals(approvals.Config{Tell: d.tell}), Cosigner: receipts.Cosigner{}, Tell: d.tell,
+		Validator: validator, Obligors: []guard.Obligor{budgets.New(), quotas.Obligor{}}, Approver: newApprovals(approvals.Config{Tell: d.tell}), Cosigner: receipts.Cosigner{}, Tell: d.tell,
 		Origin: d.keys.Origin, Shards: []writ.Tenant{shard},
 		Observer: d.telemetry.Door, Log: d.log, MaxInflight: d.cfg.Inflight,
 	})

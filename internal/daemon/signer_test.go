@@ -179,7 +179,10 @@ func TestNothingChangesWithoutTheSigner(t *testing.T) {
 		"policy.withdraw":   {nil, map[string]any{"digest": inForce}},
 		"role.bind":         {operator, map[string]any{"principal": "somebody", "role": "auditor"}},
 		"role.unbind":       {operator, map[string]any{"principal": "nobody", "role": "auditor"}},
+		"quota.set":         {operator, map[string]any{"metric": "queued_tasks", "subject": "tenant", "limit": 1000}},
+		"quota.delete":      {nil, map[string]any{"quota_id": "quo_01J00000000000000000000000"}},
 		// What the gateway does by itself.
+		"quota.tidy":      {nil, map[string]any{"entity": "quota/quo_01J00000000000000000000000", "field": "window"}},
 		"policy.adopt":    {nil, map[string]any{"bundle": another, "replica": d.replica, "receipt_key_id": d.sealer.KeyID(), "force": true}},
 		"policy.report":   {nil, map[string]any{"digest": inForce, "replica": d.replica, "ok": true}},
 		"policy.beat":     {nil, map[string]any{"replica": d.replica, "seconds": 60}},

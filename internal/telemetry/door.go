@@ -20,6 +20,7 @@ type Door struct {
 	lost      *prometheus.CounterVec
 	inflight  prometheus.Gauge
 	warnings  *prometheus.CounterVec
+	quotas    *prometheus.CounterVec
 }
 
 func newDoor(reg *prometheus.Registry) *Door {
@@ -47,6 +48,9 @@ func newDoor(reg *prometheus.Registry) *Door {
 		warnings: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "writ_budget_warnings_total", Help: "Runs that reached a mark of their budget, by dimension and percent.",
 		}, []string{"dimension", "percent"}),
+		quotas: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "writ_quota_refused_total", Help: "Calls refused over a quota, by what it counts.",
+		}, []string{"metric"}),
 		shadow: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "writ_policy_shadow_total", Help: "Decisions a pack in shadow was asked about, by what was enforced (from) and what it had been with the pack enforced as well (to).",
 		}, []string{"pack", "from", "to"}),
@@ -57,7 +61,7 @@ func newDoor(reg *prometheus.Registry) *Door {
 			Name: "writ_door_inflight", Help: "Calls inside the door now.",
 		}),
 	}
-	reg.MustRegister(d.calls, d.seconds, d.tries, d.conflicts, d.denials, d.shed, d.shadow, d.lost, d.inflight, d.warnings)
+	reg.MustRegister(d.calls, d.seconds, d.tries, d.conflicts, d.denials, d.shed, d.shadow, d.lost, d.inflight, d.warnings, d.quotas)
 	return d
 }
 
@@ -89,6 +93,9 @@ func (d *Door) ShadowLost(reason string) { d.lost.WithLabelValues(d.reasons.of(r
 
 // Inflight moves the number of calls inside the door.
 func (d *Door) Inflight(delta int) { d.inflight.Add(float64(delta)) }
+
+// QuotaRefused counts one call refused over a quota.
+func (d *Door) QuotaRefused(metric string) { d.quotas.WithLabelValues(metric).Inc() } // from a closed set
 
 // BudgetWarning counts a run that reached a mark of its budget.
 func (d *Door) BudgetWarning(dimension string, percent int64) {
