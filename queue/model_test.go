@@ -25,9 +25,11 @@ func TestModel(t *testing.T) {
 			if seed%3 == 0 {
 				m.setRun(func(r *writ.Run) { r.ClosePolicy = writ.CloseManual })
 			}
+			m.quotas()
 			for range steps {
 				m.step()
 				m.audit()
+				m.levels()
 			}
 			m.drain()
 		})

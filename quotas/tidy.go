@@ -42,11 +42,10 @@ func tidy() *writ.Capability {
 			return writ.ReadSet{Counters: counters(a)}, nil
 		},
 		Plan: func(_ *writ.Call, a *QuotaTidyArgs, s writ.Snapshot, _ writ.Decision) (tx writ.Tx, reply writ.Reply, err error) {
-			reply = writ.Reply{Outcome: writ.OutcomeDone, Body: QuotaTidied{}}
+			tx.Mandate, reply = true, writ.Reply{Outcome: writ.OutcomeDone, Body: QuotaTidied{}}
 			if at := s.Counters[writ.Counter{Entity: a.Entity, Field: a.Field}]; s.Now < at+writ.QuotaKeptMs {
 				return tx, reply, nil // another window has begun, and its time is noted
 			}
-			tx.Mandate = true
 			for _, c := range counters(a) {
 				v := s.Counters[c]
 				tx.Within(c, v, v)

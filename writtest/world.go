@@ -3,6 +3,7 @@ package writtest
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
 	"slices"
 	"sort"
 
@@ -164,6 +165,9 @@ func (w *World) SetCounter(c writ.Counter, v int64) { w.counters[c] = v }
 
 // Counter is a counter's value.
 func (w *World) Counter(c writ.Counter) int64 { return w.counters[c] }
+
+// Counters copies all counters.
+func (w *World) Counters() map[writ.Counter]int64 { return maps.Clone(w.counters) }
 
 // Index copies an index: member → score.
 func (w *World) Index(i writ.Index) map[string]int64 {
