@@ -77,10 +77,34 @@ func (w *world) audit() explained {
 			w.t.Errorf("%s has version %d; its last receipt has sequence %d", name, x.version, seq)
 		}
 	}
+	quotas := w.quotas()
 	for name := range e.seq {
+		if kind, id, _ := strings.Cut(name, " "); kind == writ.ObjectQuota {
+			if receipt, there := quotas[id]; there != (e.state[name] == string(writ.QuotaActive)) {
+				w.t.Errorf("receipts leave %s %s; it is there: %v", name, e.state[name], there)
+			} else if there && e.known[receipt].Predicate.Commit.Seq != e.seq[name] {
+				w.t.Errorf("%s names receipt %s; its last has sequence %d", name, receipt, e.seq[name])
+			}
+			continue
+		}
 		if _, ok := after[name]; !ok && !strings.HasPrefix(name, writ.ObjectGate) {
 			w.t.Errorf("receipts tell of %s, which is not there", name)
 		}
 	}
 	return e
+}
+
+// quotas are those there are, by id, with the receipts they name. They share one
+// document and so have no versions of their own.
+func (w *world) quotas() map[string]writ.ReceiptID {
+	w.t.Helper()
+	out := map[string]writ.ReceiptID{}
+	rows, _ := w.op.ok(200, "GET", "/v1/quotas", nil).at("quotas").([]any)
+	for _, row := range rows {
+		m := row.(map[string]any)
+		id, _ := m["quota_id"].(string)
+		receipt, _ := m["receipt"].(string)
+		out[id] = writ.ReceiptID(receipt)
+	}
+	return out
 }
