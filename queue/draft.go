@@ -172,5 +172,5 @@ func (d *draft) full() bool {
 	for _, o := range d.tx.Ops {
 		size += len(o.Body) + len(o.Member) + len(o.Index) + len(o.Lane) + len(o.Entry)
 	}
-	return len(d.tx.Ops)+guards > writ.MaxOps-128 || size > writ.MaxTxBytes/2
+	return len(d.tx.Ops)+guards > writ.MaxOps-160 || size > writ.MaxTxBytes/2
 }
