@@ -133,10 +133,11 @@ func (l *lab) settle(by writ.Caller, args argsOf, sub writ.Subject, needs ...wri
 	verb, decoded := args.call(l)
 	call := l.NewCall(verb, by, decoded)
 	d := writ.Decision{Effect: writ.EffectRequireApproval, Needs: needs, PolicyRevision: "sha256:aa"}
-	s := l.Snapshot(writ.ReadSet{})
+	first := writ.ReadSet{Docs: []writ.Key{writ.QuotasKey}} // as the door has by then
 	if sub.Task != nil {
-		s = l.Snapshot(writ.ReadSet{Docs: []writ.Key{writ.TaskKey(sub.Task.ID)}})
+		first.Docs = append(first.Docs, writ.TaskKey(sub.Task.ID))
 	}
+	s := l.Snapshot(first)
 	for hop := 0; ; hop++ {
 		want, err := l.room.Reads(call, verb, s, sub, d)
 		if err != nil {

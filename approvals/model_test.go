@@ -39,6 +39,9 @@ func TestDecidingByTheModel(t *testing.T) {
 		approvers := int64(rapid.IntRange(1, 2).Draw(rt, "approvers"))
 		n := need(func(n *writ.Need) { n.Approvers = approvers })
 		planner := l.planner()
+		tenant := writ.Quota{ID: "tenant", Metric: writ.QuotaApprovals, Subject: writ.QuotaOfTenant, Limit: writ.MaxAmount}
+		asker := writ.Quota{ID: "session", Metric: writ.QuotaApprovals, Subject: writ.QuotaOfSession, Value: string(planner.Session), Limit: writ.MaxAmount}
+		l.Seed(writ.QuotasKey, "quotas", writ.Quotas{Items: []writ.Quota{asker, tenant}})
 		whats := []string{"a", "b", "c"}
 		last := map[string]*call{} // by arguments
 		var all []*call
@@ -147,6 +150,11 @@ func TestDecidingByTheModel(t *testing.T) {
 				}
 				if got := l.Counter(writ.ApprovalsAsked("planner")); got != open {
 					rt.Fatalf("%d requests counted open, want %d", got, open)
+				}
+				for _, q := range []writ.Quota{tenant, asker} { // whoever decided, and put another in its place
+					if got := l.Counter(writ.QuotaUsed(string(q.ID))); got != open {
+						rt.Fatalf("%d requests count in the quota of the %s, want %d", got, q.ID, open)
+					}
 				}
 			},
 		})
