@@ -429,7 +429,7 @@ func TestCountersAreTidied(t *testing.T) {
 // commit, under quotas for everybody: no window ever holds more than its limit, by
 // a count kept beside, and each count is what was committed.
 func TestWindowsAgainstACountBeside(t *testing.T) {
-	const rounds, steps = 20, 120
+	const rounds, steps = 8, 80
 	refused, conflicts := 0, 0
 	for seed := range rounds {
 		l := newLab(t)
