@@ -327,3 +327,24 @@ func (c cast) in(state string) (n int64) {
 		}
 	}
 }
+
+// Every way to make a task counts, and ends are free.
+func TestQuotasOfTasksMadeOtherwise(t *testing.T) {
+	onHosts(t, func(t *testing.T, w *world) {
+		c := newCast(t, w)
+		w.op.ok(201, "POST", "/v1/quotas", obj{"subject": "tenant", "metric": "queued_tasks", "limit": 1})
+		held := c.builder.claim(c.enqueue("held", nil))
+		given := obj{"run_id": c.run, "to": "builder", "task": obj{"key": "given", "capability": tool}}
+		id := c.orc.ok(201, "POST", "/v1/agents/delegate", given).str("task", "task_id")
+		given["task"] = obj{"key": "more", "capability": tool}
+		c.orc.refused(429, "quota_exceeded", "POST", "/v1/agents/delegate", given)
+		next := held.hands(obj{"task": obj{"key": "next", "capability": tool}}, nil)
+		c.builder.refused(429, "quota_exceeded", "POST", "/v1/tasks/"+held.task+"/handoff", next)
+		c.orc.ok(200, "POST", "/v1/tasks/"+id+"/cancel", nil)
+		r := c.builder.ok(200, "POST", "/v1/tasks/"+held.task+"/handoff", next)
+		c.orc.refused(429, "quota_exceeded", "POST", "/v1/agents/delegate", given)
+		c.builder.complete(c.builder.claim(r.str("next", "task_id")))
+		c.orc.ok(201, "POST", "/v1/agents/delegate", given)
+		w.audited()
+	})
+}

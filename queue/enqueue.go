@@ -109,9 +109,6 @@ func (e enqueuer) plan(c *writ.Call, a *TaskEnqueueArgs, s writ.Snapshot, _ writ
 	}
 	d := begin(opEnqueue, c, s)
 	t.CreatedAt = s.Now
-	if t.Counted, err = writ.QuotaTags(s, writ.QuotaQueued, writ.QuotaCaller(c.Caller, t.Capability)); err != nil {
-		return fail(err)
-	}
 	blocked, err := d.block(&t)
 	if err != nil {
 		return fail(err)
@@ -224,7 +221,8 @@ func (e enqueuer) fit(c *writ.Call, t writ.Task, s writ.Snapshot, on []TaskDepen
 		expose(&t, tool)
 	}
 	t.ID, t.EnqueuedBy, t.State = newTaskID(c), c.Caller.Session, writ.TaskQueued
-	return t, nil
+	t.Counted, err = writ.QuotaTags(s, writ.QuotaQueued, writ.QuotaCaller(c.Caller, t.Capability))
+	return t, err
 }
 
 // underArgs moves the pointers of a refusal by a tool's schema to where the

@@ -48,7 +48,7 @@ const (
 // counted says what of a call each metric counts. A metric that is not in it counts
 // nothing yet, and no quota can be set on it: whoever brings its source adds a row.
 var counted = map[string]func(c *writ.Call, k *writ.Capability, sub writ.Subject) (amount, bool){
-	writ.QuotaQueued:      ofCall(enqueues),
+	writ.QuotaQueued:      ofTasks,
 	writ.QuotaRunning:     ofCall(claims),
 	writ.QuotaClaims:      ofCall(claims),
 	writ.QuotaTokens:      ofCharge(writ.BudgetTokens),
@@ -66,7 +66,7 @@ type amount struct {
 
 // free are calls that end, stop or decide something, or keep it alive.
 var free = map[writ.CapabilityID]bool{
-	"task.heartbeat": true, "task.complete": true, "task.fail": true, "task.release": true, "task.cancel": true, "task.verify": true,
+	"task.heartbeat": true, "task.complete": true, "task.handoff": true, "task.fail": true, "task.release": true, "task.cancel": true, "task.verify": true,
 	"run.cancel": true, "run.close": true, "run.seal": true,
 	"session.start": true, "session.heartbeat": true, "session.close": true, "session.revoke": true, "agent.suspend": true,
 	"approval.decide": true, "approval.respond": true, "approval.revoke": true,
@@ -82,6 +82,13 @@ func ofAny(c *writ.Call, k *writ.Capability, _ writ.Subject) (amount, bool) {
 // ofRequest counts what a call asks people.
 func ofRequest(c *writ.Call, k *writ.Capability, _ writ.Subject) (amount, bool) {
 	return amount{n: 1, who: writ.QuotaCaller(c.Caller, k.ID)}, true
+}
+
+// ofTasks counts calls that make a task: what is judged as task.enqueue, and work
+// that is handed on to a new one, which has a price then.
+func ofTasks(c *writ.Call, k *writ.Capability, sub writ.Subject) (amount, bool) {
+	makes := k.Judged() == enqueues || k.ID == "task.handoff" && sub.Charge != nil
+	return amount{n: 1, who: ofTask(c, sub)}, makes
 }
 
 // ofCall counts what one capability brings into being, for the capability the task
