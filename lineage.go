@@ -125,5 +125,13 @@ func DutyIn(s Snapshot, root RunID, c Caller, keys []PublicKey) *DutyFacts {
 	return d
 }
 
+// ExpectNoPart guards a verdict: none of the parts that DutyIn looked for has come
+// to be since. Whoever judges may have another session at work at the same time.
+func (t *Tx) ExpectNoPart(root RunID, c Caller, keys []PublicKey) {
+	for _, r := range DutyReads(root, c, keys) {
+		t.Free(r.Index, r.From, r.To, "")
+	}
+}
+
 // Independent says whether nothing is known that forbids to judge.
 func (d DutyFacts) Independent() bool { return !d.Executed && !d.Planned && !d.Requested }

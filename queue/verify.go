@@ -113,7 +113,8 @@ func verifyPlan(c *writ.Call, a *TaskVerifyArgs, s writ.Snapshot, _ writ.Decisio
 	if err != nil {
 		return refuse(err)
 	}
-	if err := mayJudge(c, s, r, t); err != nil {
+	keys, err := mayJudge(c, s, r, t)
+	if err != nil {
 		return refuse(err)
 	}
 	if t.State != writ.TaskVerifying {
@@ -131,6 +132,7 @@ func verifyPlan(c *writ.Call, a *TaskVerifyArgs, s writ.Snapshot, _ writ.Decisio
 	}
 	d := begin(opVerify, c, s)
 	d.tx.Mandate = true // the end of work
+	d.tx.ExpectNoPart(r.Tree(), c.Caller, keys)
 	d.tx.Unindex(writ.IndexVerify, string(t.ID))
 	switch {
 	case a.Verdict == writ.VerdictAccept:
@@ -164,23 +166,24 @@ func (d *draft) sendBack(t *writ.Task) error {
 }
 
 // mayJudge refuses whoever had a part in the run, whatever policy lets through,
-// and agents the task does not name, or of another domain.
-func mayJudge(c *writ.Call, s writ.Snapshot, r writ.Run, t writ.Task) error {
+// and agents the task does not name, or of another domain. It gives the keys by
+// which it was looked.
+func mayJudge(c *writ.Call, s writ.Snapshot, r writ.Run, t writ.Task) ([]writ.PublicKey, error) {
 	keys, err := callerKeys(c, s)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if c.Caller.Role != writ.RoleVerifier || !writ.DutyIn(s, r.Tree(), c.Caller, keys).Independent() {
-		return writ.Refuse(writ.CodeSoD, opVerify, "nobody judges work of a run they had a part in, and only verifiers do", "a verifier who had none must do it; sessions that answer to the same person count as one, so open it with a controller of its own")
+		return nil, writ.Refuse(writ.CodeSoD, opVerify, "nobody judges work of a run they had a part in, and only verifiers do", "a verifier who had none must do it; sessions that answer to the same person count as one, so open it with a controller of its own")
 	}
 	agent, bound, err := loadAgent(s, c.Caller.Agent)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if why := unfitToJudge(c.Caller, agent, bound, t); why != "" {
-		return writ.Refuse(writ.CodeNotEligible, opVerify, "this agent may not judge the task", "see reason").With("reason", why)
+		return nil, writ.Refuse(writ.CodeNotEligible, opVerify, "this agent may not judge the task", "see reason").With("reason", why)
 	}
-	return nil
+	return keys, nil
 }
 
 // unfitToJudge says why a verifier may not judge a task, whatever part it had; ""

@@ -1,6 +1,7 @@
 package queue
 
 import (
+	"errors"
 	"slices"
 	"strings"
 	"testing"
@@ -243,4 +244,26 @@ func TestPartsAreOfTheTree(t *testing.T) {
 	l.do("task.complete", l.b, l.claim(l.b, id).complete())
 	l.refused(writ.CodeSoD, "task.verify", l.w.Open(writ.RoleVerifier, "worker-a", ""), l.verdict(id, writ.VerdictAccept))
 	l.do("task.verify", l.judge, l.verdict(id, writ.VerdictAccept))
+}
+
+// Who judges and works at the same time, through another session, does not judge:
+// the commit expects that the part nobody found has not come to be.
+func TestAPartTakenMeanwhile(t *testing.T) {
+	l := newLab(t)
+	id, other := l.enqueue("one", judged(1)), l.enqueue("two")
+	l.do("task.complete", l.a, l.claim(l.a, id).complete())
+	judge := l.w.Open(writ.RoleVerifier, "worker-b", "")
+	verdict := l.w.NewCall(l.caps["task.verify"], judge, l.verdict(id, writ.VerdictAccept))
+	p, err := l.w.Plan(l.caps["task.verify"], verdict)
+	if err != nil {
+		t.Fatal(err)
+	}
+	l.claim(l.b, other)
+	var c *writtest.Conflict
+	if _, err := l.w.Commit(p); !errors.As(err, &c) {
+		t.Fatalf("got %v, want a conflict", err)
+	}
+	l.refused(writ.CodeSoD, "task.verify", judge, l.verdict(id, writ.VerdictAccept))
+	l.wantState(id, writ.TaskVerifying)
+	audit(l)
 }

@@ -24,9 +24,9 @@ type TaskEvidence struct {
 }
 
 // closing is run.close: how a run ends that somebody else must accept. In
-// verifying nothing of a run moves and nobody takes a part in it, so the part
-// the caller had is known for good; whatever policy says, who had one does not
-// judge. There is no way past it: an operator can only cancel the run.
+// verifying nothing of a run moves and nobody takes a part in it, but somebody may
+// in another run of its tree, so the commit expects that the caller still had none;
+// whatever policy says, who had one does not judge. There is no way past it: an operator can only cancel the run.
 func closing() *writ.Capability {
 	const op = "runs.Close"
 	return writ.Define[RunCloseArgs, RunView](writ.Capability{
@@ -114,6 +114,7 @@ func closing() *writ.Capability {
 			if to == writ.RunActive {
 				tx.Index(writ.IndexTodo, writ.TodoOverrun(run.ID), run.WorkedUp(run.Limit(writ.BudgetWall)))
 			}
+			tx.ExpectNoPart(run.Tree(), call.Caller, keys)
 			tx.Mandate = true // the end of work
 			return tx, changed(writ.OutcomeDone, run, s), nil
 		},

@@ -1,9 +1,11 @@
 package runs
 
 import (
+	"errors"
 	"testing"
 
 	"github.com/writ-gateway/writ"
+	"github.com/writ-gateway/writ/writtest"
 )
 
 // judged is a run that waits for its verdict, and a verifier who had no part in it.
@@ -182,4 +184,23 @@ func TestATwinDoesNotJudge(t *testing.T) {
 	r.must("run.seal", r.other, &RunSealArgs{RunID: parent})
 	r.refused(writ.CodeSoD, "run.close", r.Open(writ.RoleVerifier, "olivia", ""), r.verdict(parent, writ.VerdictAccept))
 	r.must("run.close", r.Open(writ.RoleVerifier, "judge", ""), r.verdict(parent, writ.VerdictAccept))
+}
+
+// Nor does who takes a part elsewhere in the tree while it judges.
+func TestAPartTakenMeanwhile(t *testing.T) {
+	r := newRoom(t)
+	parent := r.created(r.orc, writ.CloseVerifier)
+	child := body[RunView](t, r.must("run.create", r.orc, &RunCreateArgs{ClosePolicy: writ.CloseVerifier, Parent: parent, Budget: RunBudget{Steps: 2}})).RunID
+	r.must("run.seal", r.orc, &RunSealArgs{RunID: child})
+	judge := r.Open(writ.RoleVerifier, "olivia", "")
+	p, err := r.Plan(r.caps["run.close"], r.NewCall(r.caps["run.close"], judge, r.verdict(child, writ.VerdictAccept)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.must("run.create", r.ops, &RunCreateArgs{Parent: parent, Budget: RunBudget{Steps: 2}})
+	var c *writtest.Conflict
+	if _, err := r.Commit(p); !errors.As(err, &c) {
+		t.Fatalf("got %v, want a conflict", err)
+	}
+	r.refused(writ.CodeSoD, "run.close", judge, r.verdict(child, writ.VerdictAccept))
 }
