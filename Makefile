@@ -47,7 +47,7 @@ build: ## Build bin/writ
 test: deps check regal ## Install what the tests need, then check everything
 
 .PHONY: check
-check: gofumpt vet staticcheck opa-check opa-fmt opa-test author go-test alloc-test ## Format, vet, lint, policies and tests, with the race detector
+check: gofumpt vet staticcheck opa-check opa-fmt opa-test author go-test alloc-test verdict-test ## Format, vet, lint, policies and tests, with the race detector
 	@$(HAVE_CC) || echo "check: passed, but WITHOUT the race detector: there is no C compiler (gcc)"
 
 .PHONY: deps
@@ -158,6 +158,12 @@ alloc-test: testcount
 	@echo "go test: allocations of a decision"
 	@$(call plaintest,-run '^TestAllocations$$' ./policies,alloc)
 
+# Pure planning on one goroutine each: the race detector has nothing to find, and takes long.
+.PHONY: verdict-test
+verdict-test: testcount
+	@echo "go test: histories of people who judge their own work"
+	@$(call plaintest,-run '^TestNobodyJudgesTheirOwnWork$$' .,verdicts)
+
 .PHONY: testcount
 testcount:
 	@mkdir -p $(COUNTS)
@@ -167,6 +173,7 @@ testcount:
 soak: testcount ## Run the tests with the long ones at full length (TESTS=./some/package)
 	@echo "soak: go test with WRIT_SOAK=1, an hour at most per package"
 	@export WRIT_SOAK=1; $(call gotest,-timeout 60m $(TESTS))
+	@export WRIT_SOAK=1; $(call plaintest,-timeout 120m -run '^TestNobodyJudgesTheirOwnWork$$' .,verdicts)
 
 .PHONY: bench
 bench: deps-redis ## Measure against the targets, about six minutes (ARGS="-quick" or "-only path")

@@ -29,6 +29,7 @@ type World struct {
 	ticks    int64 // source of versions of indexes
 	lanes    map[writ.Lane][]string
 	calls    int64
+	cache    writ.DocCache
 }
 
 // Fact is what a commit with documents left behind.
@@ -63,6 +64,7 @@ func (w *World) Snapshot(rs writ.ReadSet) writ.Snapshot {
 		Now: w.Now, Epoch: Epoch,
 		Docs: map[writ.Key]writ.Doc{}, Counters: map[writ.Counter]int64{},
 		Ranges: map[writ.Range]writ.RangeResult{}, Archive: map[writ.ArchiveRead][]writ.Receipt{},
+		Cache: &w.cache, // as at the door
 	}
 	w.readInto(&s, rs)
 	return s
