@@ -21,29 +21,30 @@ import (
 	"github.com/writ-gateway/writ/store/redisstore/redistest"
 )
 
-// Random work by many callers on a whole gateway, or on two replicas of one,
-// then an oracle that knows nothing of how the rooms plan looks at the store and
-// the facts: once while leases are live, once when all have ended.
+// Random work by many callers on a whole gateway, or on two replicas of one, who
+// plan, work, judge, suspend agents and end sessions. After each batch an oracle that
+// knows nothing of how the rooms plan looks at the store and the facts: while leases
+// are live, and once more when all have ended.
 func TestInvariantsAfterRandomWork(t *testing.T) {
 	seed := uint64(time.Now().UnixNano())
 	if s := os.Getenv("WRIT_SEED"); s != "" {
 		seed, _ = strconv.ParseUint(s, 10, 64)
 	}
-	calls := 60
+	batches, calls := 2, 40
 	if os.Getenv("WRIT_SOAK") != "" {
-		calls = 2000
+		batches, calls = 30, 200
 	}
-	t.Logf("WRIT_SEED=%d, %d calls each", seed, calls)
+	t.Logf("WRIT_SEED=%d, %d batches of %d calls each", seed, batches, calls)
 	t.Run("bolt", func(t *testing.T) {
 		d, op, _ := start(t, t.TempDir())
-		randomWork(t, seed, calls, op, d)
+		randomWork(t, seed, batches, calls, op, d)
 	})
 	t.Run("redis", func(t *testing.T) {
 		server, keys := redistest.Start(t), filepath.Join(t.TempDir(), "keys")
 		shared := func(c *Config) { c.Store, c.Keys = server.URL(), keys }
 		one, op, _ := start(t, t.TempDir(), shared)
 		two, _, _ := start(t, t.TempDir(), shared, func(c *Config) { c.Ledger = "none" })
-		randomWork(t, seed, calls, op, one, two)
+		randomWork(t, seed, batches, calls, op, one, two)
 	})
 }
 
@@ -55,9 +56,12 @@ type crew struct {
 	runs  []writ.RunID
 	agent []writ.AgentID
 
+	op *client.Client
+
 	mu    sync.Mutex
 	tasks []writ.TaskID
-	odd   map[writ.Code]int // refusals nobody expects
+	keys  map[writ.RunID][]string // of tasks
+	odd   map[writ.Code]int       // refusals nobody expects
 }
 
 // caller is one session.
@@ -67,7 +71,9 @@ type caller struct {
 	r     *rand.Rand
 	cred  *writ.Credential
 	agent writ.AgentID
+	ses   string
 	held  []held
+	ends  bool // somebody may end its session
 }
 
 type held struct {
@@ -113,7 +119,11 @@ func (c *caller) do(id writ.CapabilityID, args map[string]any, out any) error {
 	switch code := writ.CodeOf(err); code {
 	case "", writ.CodeNotFound, writ.CodeIllegal, writ.CodeClaimed, writ.CodeLeaseLost, writ.CodeNotHolder, writ.CodeScopeConflict,
 		writ.CodeQuota, writ.CodeScope, writ.CodeBudget, writ.CodeClassification, writ.CodeNotEligible, writ.CodeBackpressure,
-		writ.CodeVersion, writ.CodeIdempotency, writ.CodePolicy:
+		writ.CodeVersion, writ.CodeIdempotency, writ.CodePolicy, writ.CodeDeps, writ.CodeSoD, writ.CodePredicate, writ.CodeUnavailable, writ.CodeNoAgent:
+	case writ.CodeUnauthenticated:
+		if !c.ends {
+			c.t.Errorf("%s: %v", id, err)
+		}
 	default:
 		c.mu.Lock()
 		c.odd[code]++
@@ -157,6 +167,19 @@ func (c *caller) plan() {
 			}
 			args["write_scopes"] = scopes
 		}
+		c.mu.Lock()
+		keys := c.keys[run]
+		if n := len(keys); n > 0 && c.r.IntN(3) == 0 {
+			on := []map[string]any{{"key": keys[n-1], "on_failure": []string{"fail", "skip", "continue"}[c.r.IntN(3)]}}
+			if other := keys[c.r.IntN(n)]; other != keys[n-1] {
+				on = append(on, map[string]any{"key": other, "on_failure": "continue"})
+			}
+			args["depends_on"] = on
+		}
+		c.mu.Unlock()
+		if c.r.IntN(4) == 0 {
+			args["verify"] = map[string]any{"required": true, "max_rework": c.r.IntN(2)}
+		}
 		if c.r.IntN(5) == 0 {
 			args["required_agents"] = []writ.AgentID{c.crew.agent[c.r.IntN(len(c.crew.agent))]}
 		}
@@ -166,12 +189,18 @@ func (c *caller) plan() {
 		if c.do("task.enqueue", args, &made) == nil {
 			c.mu.Lock()
 			c.tasks = append(c.tasks, made.ID)
+			c.keys[run] = append(c.keys[run], args["key"].(string))
 			c.mu.Unlock()
 		}
 	}
 }
 
 func (c *caller) work() {
+	if c.ends && c.r.IntN(6) == 0 { // its session may be over
+		if err := c.do("task.get", map[string]any{"task_id": c.anyTask()}, nil); writ.CodeOf(err) == writ.CodeUnauthenticated {
+			_ = c.enter(map[string]any{"principal": c.agent, "kind": "agent", "role": "executor", "agent_id": c.agent, "heartbeat_ttl_s": 300})
+		}
+	}
 	if len(c.held) == 0 || c.r.IntN(3) == 0 {
 		args := map[string]any{}
 		if c.r.IntN(3) == 0 {
@@ -206,9 +235,9 @@ func (c *caller) work() {
 	}
 }
 
-func randomWork(t *testing.T, seed uint64, calls int, op *client.Client, replicas ...*Daemon) {
+func randomWork(t *testing.T, seed uint64, batches, calls int, op *client.Client, replicas ...*Daemon) {
 	d := replicas[0]
-	cr := &crew{t: t, d: d, seed: seed, odd: map[writ.Code]int{}}
+	cr := &crew{t: t, d: d, seed: seed, op: op, keys: map[writ.RunID][]string{}, odd: map[writ.Code]int{}}
 	boss := &caller{crew: cr, at: d, r: rand.New(rand.NewPCG(seed, 0)), cred: credentialOf(t, d)}
 	var workers []*caller
 	for i := range 4 {
@@ -231,16 +260,11 @@ func randomWork(t *testing.T, seed uint64, calls int, op *client.Client, replica
 			}
 		}
 		for range 2 {
-			var opened struct {
-				SessionID string `json:"session_id"`
-				Token     string `json:"token"`
+			w := &caller{
+				crew: cr, at: replicas[len(workers)%len(replicas)], r: rand.New(rand.NewPCG(seed, uint64(len(workers)+1))),
+				agent: id, ends: i == 3, // the last agent is suspended now and then
 			}
-			if _, err := op.Invoke(t.Context(), "session.open", map[string]any{"principal": id, "kind": "agent", "role": "executor", "agent_id": id, "heartbeat_ttl_s": 300}, &opened); err != nil {
-				t.Fatal(err)
-			}
-			cred, _ := gateway.ParseToken(opened.Token)
-			w := &caller{crew: cr, at: replicas[len(workers)%len(replicas)], r: rand.New(rand.NewPCG(seed, uint64(len(workers)+1))), cred: cred, agent: id}
-			if err := w.do("session.start", map[string]any{"session_id": opened.SessionID}, nil); err != nil {
+			if err := w.enter(map[string]any{"principal": id, "kind": "agent", "role": "executor", "agent_id": id, "heartbeat_ttl_s": 300}); err != nil {
 				t.Fatal(err)
 			}
 			workers = append(workers, w)
@@ -255,41 +279,73 @@ func randomWork(t *testing.T, seed uint64, calls int, op *client.Client, replica
 		}
 		cr.runs = append(cr.runs, run.ID)
 	}
-	var wg sync.WaitGroup
-	for i, w := range workers {
-		wg.Go(func() {
-			for range calls {
-				w.work()
+	var judged struct {
+		ID writ.RunID `json:"run_id"`
+	}
+	if err := boss.do("run.create", map[string]any{"budget": map[string]any{"steps": 1_000_000}, "close_policy": "verifier"}, &judged); err != nil {
+		t.Fatal(err)
+	}
+	cr.runs = append(cr.runs, judged.ID)
+	judge := &caller{crew: cr, at: replicas[len(replicas)-1], r: rand.New(rand.NewPCG(seed, 200))}
+	if err := judge.enter(map[string]any{"principal": "judge", "kind": "human", "role": "verifier", "controller": "jane"}); err != nil {
+		t.Fatal(err)
+	}
+	chief := &caller{crew: cr, at: d, r: rand.New(rand.NewPCG(seed, 201)), cred: boss.cred}
+	var planners []*caller
+	for i := range 2 {
+		planners = append(planners, &caller{crew: cr, at: replicas[i%len(replicas)], r: rand.New(rand.NewPCG(seed, uint64(100+i))), cred: boss.cred})
+	}
+	for _, d := range replicas {
+		d.sweeper.Stop() // each batch has its own
+	}
+	sweepers := func() (stop func()) {
+		var all []*guard.Sweeper
+		for _, d := range replicas {
+			s := guard.NewSweeper(d.door, guard.SweeperConfig{Shards: []writ.Tenant{shard}, Dues: dues(), Every: 20 * time.Millisecond, Grace: time.Millisecond})
+			s.Start()
+			all = append(all, s)
+		}
+		return func() {
+			for _, s := range all {
+				s.Stop()
 			}
-		})
-		if i%4 == 0 {
-			planner := &caller{crew: cr, at: replicas[i/4%len(replicas)], r: rand.New(rand.NewPCG(seed, uint64(100+i))), cred: boss.cred}
+		}
+	}
+	for range batches {
+		var wg sync.WaitGroup
+		work := func(f func()) {
 			wg.Go(func() {
 				for range calls {
-					planner.plan()
+					f()
 				}
 			})
 		}
-	}
-	wg.Wait()
-	for _, d := range replicas {
-		d.sweeper.Stop() // from here on nothing moves
-	}
-	for _, w := range workers {
-		_ = w.do("task.claim", map[string]any{}, nil) // or holds enough already
-	}
-	if live := audit(t, d, cr); live == 0 {
-		t.Error("no lease was live")
-	}
-	if t.Failed() {
-		return
+		stop := sweepers()
+		for _, w := range workers {
+			work(w.work)
+		}
+		for _, p := range planners {
+			work(p.plan)
+		}
+		work(judge.judge)
+		work(func() { chief.disturb(workers[len(workers)-2:], judged.ID) })
+		wg.Wait()
+		stop() // from here on nothing moves
+		for _, w := range workers {
+			_ = w.do("task.claim", map[string]any{}, nil) // or holds enough already
+		}
+		if live := audit(t, d, cr); live == 0 {
+			t.Error("no lease was live")
+		}
+		auditStates(t, d, cr)
+		auditReceipts(t, d)
+		if t.Failed() {
+			return
+		}
 	}
 	// What was forgotten runs out; then nothing moves any more.
-	for _, d := range replicas {
-		s := guard.NewSweeper(d.door, guard.SweeperConfig{Shards: []writ.Tenant{shard}, Dues: dues(), Grace: time.Millisecond})
-		s.Start()
-		defer s.Stop()
-	}
+	stop := sweepers()
+	defer stop()
 	deadline := time.Now().Add(30 * time.Second)
 	for !quiet(t, d) {
 		if time.Now().After(deadline) {
@@ -300,6 +356,8 @@ func randomWork(t *testing.T, seed uint64, calls int, op *client.Client, replica
 	if live := audit(t, d, cr); live != 0 {
 		t.Errorf("%d leases are live", live)
 	}
+	auditStates(t, d, cr)
+	auditReceipts(t, d)
 }
 
 // credentialOf is the operator's.

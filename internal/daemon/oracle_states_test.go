@@ -1,0 +1,253 @@
+package daemon
+
+import (
+	"context"
+	"encoding/json"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/writ-gateway/writ"
+	"github.com/writ-gateway/writ/gateway"
+)
+
+// enter opens and starts a session.
+func (c *caller) enter(args map[string]any) error {
+	var opened struct {
+		SessionID string `json:"session_id"`
+		Token     string `json:"token"`
+	}
+	if _, err := c.op.Invoke(c.t.Context(), "session.open", args, &opened); err != nil {
+		return err
+	}
+	c.cred, _ = gateway.ParseToken(opened.Token)
+	c.mu.Lock()
+	c.ses, c.held = opened.SessionID, nil
+	c.mu.Unlock()
+	return c.do("session.start", map[string]any{"session_id": opened.SessionID}, nil)
+}
+
+// judge says something about whatever waits for a verdict, mostly about what there is.
+func (c *caller) judge() {
+	verdict := map[string]any{"verdict": "accept"}
+	if c.r.IntN(3) == 0 {
+		verdict = map[string]any{"verdict": "reject", "reasons": []string{"incomplete"}}
+	}
+	if c.r.IntN(6) == 0 {
+		run := c.runs[len(c.runs)-1]
+		var seen struct {
+			Receipt writ.ReceiptID `json:"receipt"`
+		}
+		if c.do("run.get", map[string]any{"run_id": run}, &seen) == nil {
+			verdict["run_id"], verdict["receipt_id"] = run, seen.Receipt
+			_ = c.do("run.close", verdict, nil)
+		}
+		return
+	}
+	var page struct {
+		Tasks []struct {
+			ID      writ.TaskID    `json:"task_id"`
+			Receipt writ.ReceiptID `json:"receipt"`
+		} `json:"tasks"`
+	}
+	if c.do("task.list", map[string]any{"state": "verifying"}, &page) != nil || len(page.Tasks) == 0 {
+		return
+	}
+	t := page.Tasks[c.r.IntN(len(page.Tasks))]
+	verdict["task_id"], verdict["receipt_id"] = t.ID, t.Receipt
+	_ = c.do("task.verify", verdict, nil)
+}
+
+// disturb takes an agent out of work and lets it in again, ends sessions and opens
+// others, and seals the run that is judged.
+func (c *caller) disturb(workers []*caller, judged writ.RunID) {
+	agent := workers[0].agent
+	switch c.r.IntN(12) {
+	case 0, 1:
+		_ = c.do("agent.suspend", map[string]any{"agent_id": agent}, nil)
+	case 2, 3, 4, 5:
+		_ = c.do("agent.activate", map[string]any{"agent_id": agent}, nil)
+	case 6:
+		w := workers[c.r.IntN(len(workers))]
+		c.mu.Lock()
+		ses := w.ses
+		c.mu.Unlock()
+		_ = c.do("session.revoke", map[string]any{"session_id": ses}, nil)
+	case 7:
+		if c.r.IntN(4) == 0 {
+			_ = c.do("run.seal", map[string]any{"run_id": judged}, nil)
+		}
+	default:
+		_ = c.do("task.get", map[string]any{"task_id": c.anyTask()}, nil)
+	}
+}
+
+// auditStates checks what the states of tasks, runs and agents imply for the lists
+// they are on: blocked, verifying and dead tasks, those of runs by state, and runs
+// that wait for their verdict.
+func auditStates(t *testing.T, d *Daemon, cr *crew) {
+	t.Helper()
+	counter := func(c writ.Counter) int64 { return readOf(t, d, writ.ReadSet{Counters: []writ.Counter{c}}).Counters[c] }
+	names := func(i writ.Index) (out []string) {
+		for _, m := range members(t, d, i) {
+			out = append(out, m.Name)
+		}
+		return out
+	}
+	same := func(what string, got, want []string) {
+		slices.Sort(got)
+		slices.Sort(want)
+		if !slices.Equal(got, want) {
+			t.Errorf("%s: listed %v, are %v", what, got, want)
+		}
+	}
+	todo := dueMembers(t, d, writ.IndexTodo)
+	var verifying, dead, closing []string
+	seen := map[writ.TaskState]int{}
+	for _, run := range cr.runs {
+		r := docOf[writ.Run](t, d, writ.RunKey(run))
+		if r.State == writ.RunVerifying {
+			closing = append(closing, string(run))
+		}
+		byState, open := map[writ.TaskState][]string{}, 0
+		for _, id := range names(writ.RunTasks(run)) {
+			task := docOf[writ.Task](t, d, writ.TaskKey(writ.TaskID(id)))
+			byState[task.State] = append(byState[task.State], id)
+			seen[task.State]++
+			if !writ.TaskMoves.Terminal(task.State) {
+				open++
+			}
+			if task.State == writ.TaskDone && task.Verified != (task.Verify != nil) {
+				t.Errorf("task %s is done, accepted %v, and was to be: %v", id, task.Verified, task.Verify != nil)
+			}
+			waits := int64(0)
+			for _, dep := range task.DependsOn {
+				on := docOf[writ.Task](t, d, writ.TaskKey(dep.Task))
+				listed := slices.Contains(names(writ.Dependents(dep.Task)), id)
+				_, promised := todo["unblock "+string(dep.Task)]
+				ended := writ.TaskMoves.Terminal(on.State)
+				switch {
+				case listed && task.State != writ.TaskBlocked && !ended:
+					t.Errorf("task %s is %s and listed with %s, which is %s", id, task.State, dep.Task, on.State)
+				case listed && ended && !promised && !writ.RunMoves.Terminal(r.State):
+					t.Errorf("task %s waits for %s, which is %s, and nobody will tell it", id, dep.Task, on.State)
+				case !listed && task.State == writ.TaskBlocked && !ended:
+					t.Errorf("task %s is blocked and not listed with %s, which is %s", id, dep.Task, on.State)
+				}
+				if listed {
+					waits++
+				}
+			}
+			if n := counter(writ.TaskUnmet(task.ID)); task.State == writ.TaskBlocked && (n != waits || n == 0) {
+				t.Errorf("task %s is blocked by %d and counts %d", id, waits, n)
+			}
+		}
+		for state := range writ.TaskMoves {
+			if state != "" {
+				same(string(run)+" "+string(state), names(writ.RunTasksIn(run, state)), byState[state])
+			}
+		}
+		verifying, dead = append(verifying, byState[writ.TaskVerifying]...), append(dead, byState[writ.TaskDead]...)
+		bad := len(byState[writ.TaskFailed]) + len(byState[writ.TaskDead])
+		if (r.State == writ.RunDone || r.State == writ.RunVerifying) && (open > 0 || bad > 0) {
+			t.Errorf("run %s is %s with %d open and %d bad tasks", run, r.State, open, bad)
+		}
+		if r.State == writ.RunActive && r.Sealed && open == 0 && r.Concludes() {
+			t.Errorf("run %s is sealed, has no open task, and is still active", run)
+		}
+	}
+	same("tasks that wait for a verdict", names(writ.IndexVerify), verifying)
+	same("runs that wait for a verdict", names(writ.IndexClose), closing)
+	same("dead tasks", names(writ.IndexDead), dead)
+	for _, a := range cr.agent {
+		agent := docOf[writ.Agent](t, d, writ.AgentKey(a))
+		var live []string
+		for _, id := range names(writ.IndexSessions) {
+			s := docOf[writ.Session](t, d, writ.SessionKey(writ.SessionID(id)))
+			if s.Agent == a && !writ.SessionMoves.Terminal(s.State) {
+				live = append(live, id)
+			}
+		}
+		_, promised := todo["agent "+string(a)]
+		if agent.State != writ.AgentActive && len(live) > 0 && !promised {
+			t.Errorf("agent %s is %s, and its sessions %v live on", a, agent.State, live)
+		}
+		same("sessions of "+string(a), names(writ.AgentSessions(a)), live)
+	}
+	t.Logf("tasks by state: %v", seen)
+}
+
+// auditReceipts replays every receipt: each move is legal and begins where the last
+// one about the object ended, and every document is where its last move has led, and
+// names that receipt.
+func auditReceipts(t *testing.T, d *Daemon) {
+	t.Helper()
+	type at struct {
+		state   string
+		receipt writ.ReceiptID
+	}
+	objects := map[string]at{}
+	after := int64(-1)
+	for {
+		page, err := d.archive().Read(context.Background(), shard, writ.ArchiveRead{After: after, Limit: 500})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(page) == 0 {
+			break
+		}
+		for _, r := range page {
+			after = r.Seq
+			var st struct {
+				Predicate struct {
+					Transition string        `json:"transition"`
+					Changes    []writ.Change `json:"changes"`
+				} `json:"predicate"`
+			}
+			if err := json.Unmarshal(r.Payload, &st); err != nil {
+				t.Fatal(err)
+			}
+			for _, c := range st.Predicate.Changes {
+				name := c.Kind + "/" + c.ID
+				if !writ.LegalMove(c.Kind, c.From, c.To) {
+					t.Errorf("receipt %d, %s: %s went from %q to %q", r.Seq, st.Predicate.Transition, name, c.From, c.To)
+				}
+				if was := objects[name].state; was != c.From {
+					t.Errorf("receipt %d, %s: %s was %q, the move begins at %q", r.Seq, st.Predicate.Transition, name, was, c.From)
+				}
+				objects[name] = at{c.To, r.ID}
+			}
+		}
+	}
+	for name, want := range objects {
+		if strings.HasPrefix(name, writ.ObjectGate+"/") {
+			continue
+		}
+		got := docOf[struct {
+			State   string         `json:"state"`
+			Receipt writ.ReceiptID `json:"receipt"`
+		}](t, d, writ.Key(name))
+		if got.State != want.state || got.Receipt != want.receipt {
+			t.Errorf("%s is %q by %s, its receipts say %q by %s", name, got.State, got.Receipt, want.state, want.receipt)
+		}
+	}
+}
+
+func readOf(t *testing.T, d *Daemon, rs writ.ReadSet) writ.Snapshot {
+	t.Helper()
+	s, err := d.store.Read(context.Background(), shard, rs)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+// docOf reads a document that must be there.
+func docOf[T any](t *testing.T, d *Daemon, k writ.Key) T {
+	t.Helper()
+	doc, _, ok, err := writ.Get[T](readOf(t, d, writ.ReadSet{Docs: []writ.Key{k}}), k)
+	if err != nil || !ok {
+		t.Fatalf("%s: there %v, %v", k, ok, err)
+	}
+	return doc
+}
