@@ -140,6 +140,21 @@ func audit(l *lab) {
 	for _, t := range tasks {
 		auditQueued(l, t, run)
 		auditBlocked(l, t, run)
+		auditFollows(l, t)
+	}
+}
+
+// auditFollows: what is said to follow from documents agrees with what was found here
+// by other means, so each keeps an eye on the other.
+func auditFollows(l *lab, t writ.Task) {
+	l.Helper()
+	s := l.w.Snapshot(writ.ReadSet{})
+	for range 4 {
+		s = l.w.Snapshot(CheckReads(t.ID, s, nil))
+	}
+	wrong, err := Check(t.ID, s, nil)
+	if err != nil || len(wrong) > 0 {
+		l.Fatalf("task %s is %s: %+v, %v", t.ID, t.State, wrong, err)
 	}
 }
 
