@@ -15,17 +15,57 @@ import (
 
 // Entry is a member of an index.
 type Entry struct {
-	Index  writ.Index
-	Member string
+	Index  writ.Index `json:"index"`
+	Member string     `json:"member"`
+	Score  int64      `json:"score,omitempty"` // where it was met, or should be; of indexes in the order of scores only
 }
 
-// at looks for exactly one member.
-func (e Entry) at() writ.Range {
+// byScore says that the members of an index have scores that differ, so that only a
+// range of scores finds one.
+func byScore(i writ.Index) bool {
+	return i == writ.IndexLeases || i == writ.IndexReady || i == writ.IndexTodo || strings.HasPrefix(string(i), string(writ.WaitingOn("")))
+}
+
+// maxMembers is how much of an index is looked at when the score does not say where a
+// member is. What is not in a range so long may be past its end.
+const maxMembers = 1000
+
+// Range looks for the member, and in the order of scores for those at its score.
+func (e Entry) Range() writ.Range {
+	if byScore(e.Index) {
+		return writ.Range{Index: e.Index, ByScore: true, Min: e.Score, Max: e.Score, Limit: maxMembers}
+	}
 	return writ.Range{Index: e.Index, From: e.Member, To: e.Member + "\x00", Limit: 1}
 }
 
+// anywhere looks for the member at any score.
+func (e Entry) anywhere() writ.Range {
+	return writ.Range{Index: e.Index, ByScore: true, Max: writ.MaxAmount, Limit: maxMembers}
+}
+
 // in says whether a snapshot shows the member.
-func (e Entry) in(s writ.Snapshot) bool { return len(s.Ranges[e.at()].Members) > 0 }
+func (e Entry) in(s writ.Snapshot) bool { return e.within(s.Ranges[e.Range()].Members) }
+
+func (e Entry) within(list []writ.Member) bool {
+	return slices.ContainsFunc(list, func(m writ.Member) bool { return m.Name == e.Member })
+}
+
+// lost says that a member is in no range that was looked at.
+func (e Entry) lost(s writ.Snapshot) bool {
+	if e.in(s) {
+		return false
+	}
+	if !byScore(e.Index) {
+		return true
+	}
+	all, read := s.Ranges[e.anywhere()]
+	return read && !e.within(all.Members) && len(all.Members) < maxMembers
+}
+
+// same says whether two are the same member, wherever it is.
+func (e Entry) same(o Entry) bool { return e.Index == o.Index && e.Member == o.Member }
+
+func follows(t writ.Task, e Entry) bool { return slices.ContainsFunc(Follow(t), e.same) }
 
 // Wrong is one thing that does not follow from a task's document: a member that is
 // missing, one too many, or a counter with another value.
@@ -41,17 +81,17 @@ type Wrong struct {
 // listed. What else it implies depends on other documents too: see Check.
 func Follow(t writ.Task) []Entry {
 	id := string(t.ID)
-	out := []Entry{{writ.RunTasks(t.Run), id}, {writ.RunTasksIn(t.Run, t.State), id}}
+	out := []Entry{{Index: writ.RunTasks(t.Run), Member: id}, {Index: writ.RunTasksIn(t.Run, t.State), Member: id}}
 	if t.State == writ.TaskVerifying {
-		out = append(out, Entry{writ.IndexVerify, id})
+		out = append(out, Entry{Index: writ.IndexVerify, Member: id})
 	}
 	if t.State == writ.TaskRunning {
-		out = append(out, Entry{writ.IndexLeases, id})
+		out = append(out, Entry{Index: writ.IndexLeases, Member: id})
 	}
 	if t.Lease != nil { // running, or parked with it
-		out = append(out, Entry{writ.SessionTasks(t.Lease.Session), id})
+		out = append(out, Entry{Index: writ.SessionTasks(t.Lease.Session), Member: id})
 		for _, s := range t.WriteScopes {
-			out = append(out, Entry{writ.IndexScopes, writ.ScopeMember(s, t.ID)})
+			out = append(out, Entry{Index: writ.IndexScopes, Member: writ.ScopeMember(s, t.ID)})
 		}
 	}
 	return out
@@ -63,11 +103,11 @@ func never(t writ.Task) (out []Entry) {
 	id := string(t.ID)
 	for s := range writ.TaskMoves {
 		if s != "" {
-			out = append(out, Entry{writ.RunTasksIn(t.Run, s), id})
+			out = append(out, Entry{Index: writ.RunTasksIn(t.Run, s), Member: id})
 		}
 	}
-	out = append(out, Entry{writ.IndexVerify, id}, Entry{writ.IndexLeases, id})
-	return slices.DeleteFunc(out, func(e Entry) bool { return slices.Contains(Follow(t), e) })
+	out = append(out, Entry{Index: writ.IndexVerify, Member: id})
+	return slices.DeleteFunc(out, func(e Entry) bool { return follows(t, e) })
 }
 
 // Opens says what a task counts as open and as ended badly in its run, and against
@@ -88,9 +128,10 @@ func Opens(t writ.Task) (open, bad int64, agent writ.AgentID) {
 // CheckReads names what Check must see of a task, as far as s shows where to look.
 // also are entries somebody has met that name the task.
 func CheckReads(id writ.TaskID, s writ.Snapshot, also []Entry) (rs writ.ReadSet) {
+	see := func(e Entry) { rs.Ranges = append(rs.Ranges, e.Range()) }
 	rs.Docs = []writ.Key{writ.TaskKey(id)}
 	for _, e := range also {
-		rs.Ranges = append(rs.Ranges, e.at())
+		see(e)
 	}
 	t, ok, err := peek[writ.Task](s, writ.TaskKey(id))
 	if err != nil || !ok {
@@ -98,27 +139,58 @@ func CheckReads(id writ.TaskID, s writ.Snapshot, also []Entry) (rs writ.ReadSet)
 	}
 	rs.Docs = append(rs.Docs, writ.RunKey(t.Run))
 	for _, e := range append(Follow(t), never(t)...) {
-		rs.Ranges = append(rs.Ranges, e.at())
+		if !byScore(e.Index) {
+			see(e)
+		}
 	}
-	for _, e := range []Entry{{writ.IndexReady, string(id)}, {writ.IndexDead, string(id)}, {writ.Refused(t.Capability, t.Domain), string(id)}} {
-		rs.Ranges = append(rs.Ranges, e.at())
-	}
+	see(Entry{Index: writ.IndexDead, Member: string(id)})
+	see(Entry{Index: writ.Refused(t.Capability, t.Domain), Member: string(id)})
 	rs.Ranges = append(rs.Ranges, refusers(id), blockers(id))
-	rs.Counters = append(rs.Counters, readiedUpTo(id), writ.TaskUnmet(id))
+	rs.Counters = append(rs.Counters, readiedUpTo(id), writ.TaskUnmet(id), leaseEnd(id))
+	if _, read := s.Counters[leaseEnd(id)]; read {
+		for _, e := range timers(t, s) { // most are where they should be, and only else all are looked at
+			see(e)
+			if list, read := s.Ranges[e.Range()]; read && !e.within(list.Members) {
+				rs.Ranges = append(rs.Ranges, e.anywhere())
+			}
+		}
+	}
 	for _, h := range s.Ranges[blockers(id)].Members {
 		rs.Docs = append(rs.Docs, writ.TaskKey(writ.TaskID(h.Name)))
-		rs.Ranges = append(rs.Ranges, waitsThere(writ.TaskID(h.Name), id), Entry{writ.IndexTodo, todo(todoWake, h.Name)}.at())
+		rs.Ranges = append(rs.Ranges, waitsThere(writ.TaskID(h.Name), t).Range(), Entry{Index: writ.IndexTodo}.anywhere())
 	}
 	for _, d := range t.DependsOn {
 		rs.Docs = append(rs.Docs, writ.TaskKey(d.Task))
-		rs.Ranges = append(rs.Ranges, Entry{writ.Dependents(d.Task), string(id)}.at(), Entry{writ.IndexTodo, todo(todoUnblock, string(d.Task))}.at())
+		see(Entry{Index: writ.Dependents(d.Task), Member: string(id)})
+		on, ok, err := peek[writ.Task](s, writ.TaskKey(d.Task))
+		if t.State == writ.TaskBlocked && err == nil && ok && writ.TaskMoves.Terminal(on.State) {
+			rs.Ranges = append(rs.Ranges, Entry{Index: writ.IndexTodo}.anywhere())
+		}
 	}
 	return rs
 }
 
-// waitsThere looks for a task among those that wait for a holder, in whatever lane.
-func waitsThere(holder, id writ.TaskID) writ.Range {
-	return writ.Range{Index: writ.WaitingOn(holder), From: string(id) + " ", To: string(id) + "!", Limit: 1}
+// timers are the entries by which a task is found when its time comes.
+func timers(t writ.Task, s writ.Snapshot) (out []Entry) {
+	if t.State == writ.TaskRunning {
+		out = append(out, Entry{Index: writ.IndexLeases, Member: string(t.ID), Score: s.Counters[leaseEnd(t.ID)]})
+	}
+	if timed(t, s) {
+		out = append(out, Entry{Index: writ.IndexReady, Member: string(t.ID), Score: t.NotBefore})
+	}
+	return out
+}
+
+// timed says that a queued task waits for its time, or for the sweeper to see that it
+// has come.
+func timed(t writ.Task, s writ.Snapshot) bool {
+	return t.State == writ.TaskQueued && t.NotBefore != 0 && s.Counters[readiedUpTo(t.ID)] != t.NotBefore
+}
+
+// waitsThere is where a task that waits for a holder is found among the others that
+// do: by its priority, in whatever lane.
+func waitsThere(holder writ.TaskID, t writ.Task) Entry {
+	return Entry{Index: writ.WaitingOn(holder), Member: string(t.ID), Score: 9 - t.Priority}
 }
 
 // Check says what does not follow from a task's document. It wants CheckReads.
@@ -143,8 +215,8 @@ func Check(id writ.TaskID, s writ.Snapshot, also []Entry) (out []Wrong, err erro
 		return nil, err
 	}
 	is := "the task is " + string(t.State)
-	for _, e := range Follow(t) {
-		if !e.in(s) {
+	for _, e := range append(Follow(t), timers(t, s)...) {
+		if (!byScore(e.Index) || e.Score != 0) && e.lost(s) {
 			wrong(e, true, is)
 		}
 	}
@@ -154,13 +226,12 @@ func Check(id writ.TaskID, s writ.Snapshot, also []Entry) (out []Wrong, err erro
 		}
 	}
 	for _, e := range also {
-		holds := (e.Index == writ.IndexScopes || strings.HasPrefix(string(e.Index), string(writ.SessionTasks("")))) && e.in(s)
-		if holds && !slices.Contains(Follow(t), e) {
-			wrong(e, false, is+", and does not hold that")
+		if e.in(s) && idle(t, s, e) {
+			wrong(e, false, is+", and has nothing to do there")
 		}
 	}
 	first := writ.MakeID(writ.PrefixTask, max(0, s.Now-deadKept.Milliseconds()), [10]byte{})
-	dead := Entry{writ.IndexDead, string(id)}
+	dead := Entry{Index: writ.IndexDead, Member: string(id)}
 	if died := t.State == writ.TaskDead; dead.in(s) && !died || !dead.in(s) && died && string(id) >= first {
 		wrong(dead, died, is)
 	}
@@ -175,35 +246,47 @@ func Check(id writ.TaskID, s writ.Snapshot, also []Entry) (out []Wrong, err erro
 	return out, nil
 }
 
+// idle says that an entry somebody has met is of no use to the task it names. What may
+// be left behind, and is dropped when it is met, is not.
+func idle(t writ.Task, s writ.Snapshot, e Entry) bool {
+	kind := func(i writ.Index) bool { return strings.HasPrefix(string(e.Index), string(i)) }
+	switch {
+	case e.Index == writ.IndexReady:
+		return t.State != writ.TaskQueued
+	case e.Index == writ.IndexLeases, e.Index == writ.IndexScopes, kind(writ.SessionTasks("")):
+		return !follows(t, e)
+	case kind(writ.Dependents("")):
+		return !slices.ContainsFunc(t.DependsOn, func(d writ.Dependency) bool { return writ.Dependents(d.Task) == e.Index })
+	}
+	return false
+}
+
 // checkQueued: what waits for a time, for scopes, or for another agent is on the
 // lists of that, and nobody else is.
 func checkQueued(t writ.Task, s writ.Snapshot, wrong func(Entry, bool, string)) {
 	id, queued, is := string(t.ID), t.State == writ.TaskQueued, "the task is "+string(t.State)
-	ready := Entry{writ.IndexReady, id}
-	timed := queued && t.NotBefore != 0 && s.Counters[readiedUpTo(t.ID)] != t.NotBefore
-	if timed != ready.in(s) && (timed || !queued) { // one too many of a queued task goes at its time
-		wrong(ready, timed, is)
-	}
-	aside := Entry{writ.Refused(t.Capability, t.Domain), id}
+	aside := Entry{Index: writ.Refused(t.Capability, t.Domain), Member: id}
 	refused := s.Ranges[refusers(t.ID)].Members
 	if set := len(refused) > 0; set != aside.in(s) {
 		wrong(aside, set, "it was refused to "+strconv.Itoa(len(refused))+" agents")
 	}
 	for _, m := range refused {
 		if !queued {
-			wrong(Entry{writ.Refusers(t.ID), m.Name}, false, is)
+			wrong(Entry{Index: writ.Refusers(t.ID), Member: m.Name}, false, is)
 		}
 	}
 	for _, h := range s.Ranges[blockers(t.ID)].Members {
-		e := Entry{writ.BlockedOn(t.ID), h.Name}
+		e := Entry{Index: writ.BlockedOn(t.ID), Member: h.Name}
 		holder, _, _, err := writ.Get[writ.Task](s, writ.TaskKey(writ.TaskID(h.Name)))
-		promised := Entry{writ.IndexTodo, todo(todoWake, h.Name)}
+		promised := Entry{Index: writ.IndexTodo, Member: todo(todoWake, h.Name)}
+		there := waitsThere(writ.TaskID(h.Name), t)
+		others := s.Ranges[there.Range()].Members
 		switch {
 		case !queued:
 			wrong(e, false, is)
-		case len(s.Ranges[waitsThere(writ.TaskID(h.Name), t.ID)].Members) == 0:
-			wrong(Entry{writ.WaitingOn(writ.TaskID(h.Name)), id}, true, "the task says that it waits there")
-		case err == nil && holder.Lease == nil && !promised.in(s):
+		case len(others) < maxMembers && !slices.ContainsFunc(others, func(m writ.Member) bool { return strings.HasPrefix(m.Name, id+" ") }):
+			wrong(there, true, "the task says that it waits there")
+		case err == nil && holder.Lease == nil && promised.lost(s):
 			wrong(promised, true, "the task waits for one that holds nothing")
 		}
 	}
@@ -215,14 +298,14 @@ func checkBlocked(t writ.Task, r writ.Run, s writ.Snapshot, wrong func(Entry, bo
 	blocked, is := t.State == writ.TaskBlocked, "the task is "+string(t.State)
 	for _, d := range t.DependsOn {
 		on, _, _, err := writ.Get[writ.Task](s, writ.TaskKey(d.Task))
-		e, promised := Entry{writ.Dependents(d.Task), string(t.ID)}, Entry{writ.IndexTodo, todo(todoUnblock, string(d.Task))}
+		e, promised := Entry{Index: writ.Dependents(d.Task), Member: string(t.ID)}, Entry{Index: writ.IndexTodo, Member: todo(todoUnblock, string(d.Task))}
 		ended := err == nil && writ.TaskMoves.Terminal(on.State)
 		switch {
 		case e.in(s) && !blocked:
 			wrong(e, false, is)
 		case !e.in(s) && blocked && !ended:
 			wrong(e, true, is)
-		case e.in(s) && ended && !promised.in(s) && !writ.RunMoves.Terminal(r.State):
+		case e.in(s) && ended && promised.lost(s) && !writ.RunMoves.Terminal(r.State):
 			wrong(promised, true, "the task waits for one that has ended")
 		}
 	}
@@ -230,9 +313,15 @@ func checkBlocked(t writ.Task, r writ.Run, s writ.Snapshot, wrong func(Entry, bo
 
 func listedWith(t writ.Task, s writ.Snapshot) (n int64) {
 	for _, d := range t.DependsOn {
-		if (Entry{writ.Dependents(d.Task), string(t.ID)}).in(s) {
+		if (Entry{Index: writ.Dependents(d.Task), Member: string(t.ID)}).in(s) {
 			n++
 		}
 	}
 	return n
+}
+
+// InLanes says that a queued task waits for nothing, so that it must lie in its lanes:
+// not for a time, for scopes, or for another agent. It wants CheckReads.
+func InLanes(t writ.Task, s writ.Snapshot) bool {
+	return t.State == writ.TaskQueued && !timed(t, s) && len(s.Ranges[refusers(t.ID)].Members) == 0 && len(s.Ranges[blockers(t.ID)].Members) == 0
 }

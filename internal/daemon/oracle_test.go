@@ -329,6 +329,7 @@ func randomWork(t *testing.T, seed uint64, batches, calls int, op *client.Client
 		}
 		work(judge.judge)
 		work(func() { chief.disturb(workers[len(workers)-2:], judged.ID) })
+		wg.Go(func() { soundQueue(t, d, "while others work") })
 		wg.Wait()
 		stop() // from here on nothing moves
 		for _, w := range workers {
@@ -339,6 +340,7 @@ func randomWork(t *testing.T, seed uint64, batches, calls int, op *client.Client
 		}
 		auditStates(t, d, cr)
 		auditReceipts(t, d)
+		soundQueue(t, d, "when nothing moves")
 		if t.Failed() {
 			return
 		}
@@ -358,6 +360,7 @@ func randomWork(t *testing.T, seed uint64, batches, calls int, op *client.Client
 	}
 	auditStates(t, d, cr)
 	auditReceipts(t, d)
+	soundQueue(t, d, "at the end")
 }
 
 // credentialOf is the operator's.

@@ -1,0 +1,200 @@
+package daemon
+
+import (
+	"context"
+	"math/rand/v2"
+	"testing"
+	"time"
+
+	"github.com/writ-gateway/writ"
+	"github.com/writ-gateway/writ/client"
+	"github.com/writ-gateway/writ/store/redisstore/redistest"
+)
+
+// soundQueue wants the doctor of the queue to find nothing.
+func soundQueue(t *testing.T, d *Daemon, when string) {
+	t.Helper()
+	r, err := examineIndexes(context.Background(), d.store)
+	if err != nil || !r.OK() {
+		t.Errorf("%s the doctor of the queue says %+v, %v", when, r, err)
+	}
+}
+
+// Whatever somebody does to an index or a counter of the queue, the doctor names it,
+// and nothing else; and when it is mended the doctor has nothing to say.
+func TestTheDoctorOfTheQueueNamesWhatIsWrong(t *testing.T) {
+	t.Run("bolt", func(t *testing.T) {
+		d, op, _ := start(t, t.TempDir())
+		corrupt(t, d, newPatients(t, d, op))
+	})
+	t.Run("redis", func(t *testing.T) {
+		server := redistest.Start(t)
+		d, op, _ := start(t, t.TempDir(), func(c *Config) { c.Store = server.URL() })
+		corrupt(t, d, newPatients(t, d, op))
+	})
+}
+
+// patients are tasks in every state that is listed somewhere.
+type patients struct {
+	run                                                                  writ.RunID
+	session                                                              writ.SessionID
+	running, waiting, timed, blocked, verifying, dead, done, set, queued writ.TaskID
+}
+
+func newPatients(t *testing.T, d *Daemon, op *client.Client) (p patients) {
+	t.Helper()
+	d.sweeper.Stop()
+	cr := &crew{t: t, d: d, op: op, odd: map[writ.Code]int{}}
+	boss := &caller{crew: cr, at: d, r: rand.New(rand.NewPCG(1, 1)), cred: credentialOf(t, d)}
+	must := func(c *caller, id writ.CapabilityID, args map[string]any, out any) {
+		t.Helper()
+		if err := c.do(id, args, out); err != nil {
+			t.Fatalf("%s: %v", id, err)
+		}
+	}
+	must(boss, "agent.register", map[string]any{
+		"agent_id": "worker", "archetypes": []string{"executor"}, "domain": "web", "write_scope": []string{"fs:site/"},
+		"tools": []map[string]any{{"name": "site.build", "safety": "mutating"}}, "max_concurrent_tasks": 9,
+	}, nil)
+	must(boss, "agent.activate", map[string]any{"agent_id": "worker"}, nil)
+	worker := &caller{crew: cr, at: d, r: boss.r, agent: "worker"}
+	if err := worker.enter(map[string]any{"principal": "worker", "kind": "agent", "role": "executor", "agent_id": "worker", "heartbeat_ttl_s": 300}); err != nil {
+		t.Fatal(err)
+	}
+	p.session = writ.SessionID(worker.ses)
+	var run struct {
+		ID writ.RunID `json:"run_id"`
+	}
+	must(boss, "run.create", map[string]any{"budget": map[string]any{"steps": 100}}, &run)
+	p.run = run.ID
+	enqueue := func(key string, more map[string]any) writ.TaskID {
+		t.Helper()
+		args := map[string]any{"run_id": run.ID, "key": key, "capability": "site.build", "required_domain": "web", "lease_ttl_s": 600}
+		for k, v := range more {
+			args[k] = v
+		}
+		var made struct {
+			ID writ.TaskID `json:"task_id"`
+		}
+		must(boss, "task.enqueue", args, &made)
+		return made.ID
+	}
+	claim := func(id writ.TaskID) (h held) {
+		t.Helper()
+		must(worker, "task.claim", map[string]any{"task_id": id}, &h)
+		return h
+	}
+	p.running = enqueue("running", map[string]any{"write_scopes": []string{"fs:site/a/"}})
+	claim(p.running)
+	p.waiting = enqueue("waiting", map[string]any{"write_scopes": []string{"fs:site/a/x/"}})
+	must(worker, "task.claim", map[string]any{}, nil) // is offered both, and the second waits for the first
+	if got := members(t, d, writ.BlockedOn(p.waiting)); len(got) != 1 {
+		t.Fatalf("%s does not wait: %v", p.waiting, got)
+	}
+	p.timed = enqueue("timed", map[string]any{"not_before": writ.FormatTime(time.Now().Add(time.Hour).UnixMilli())})
+	p.blocked = enqueue("blocked", map[string]any{"depends_on": []map[string]any{{"key": "running"}, {"key": "timed"}}})
+	p.verifying = enqueue("verifying", map[string]any{"verify": map[string]any{"required": true}})
+	must(worker, "task.complete", claim(p.verifying).args(nil), nil)
+	p.dead = enqueue("dead", map[string]any{"max_attempts": 1})
+	must(worker, "task.fail", claim(p.dead).args(map[string]any{"failure": map[string]any{"class": "external", "code": "x", "retryable": true}}), nil)
+	p.done = enqueue("done", nil)
+	must(worker, "task.complete", claim(p.done).args(nil), nil)
+	p.set = enqueue("set-aside", nil)
+	if _, _, err := d.door.System(t.Context(), shard, "task.refuse", map[string]any{"task_id": p.set, "agent_id": "worker"}, nil); err != nil {
+		t.Fatal(err)
+	}
+	p.queued = enqueue("queued", nil)
+	return p
+}
+
+// corrupt does one thing after another to the store, each of them undone again.
+func corrupt(t *testing.T, d *Daemon, p patients) {
+	t.Helper()
+	soundQueue(t, d, "before anything is wrong,")
+	commit := func(f func(*writ.Tx)) {
+		t.Helper()
+		call := writ.Call{}
+		if err := d.door.Stamp(&call); err != nil {
+			t.Fatal(err)
+		}
+		tx := writ.Tx{Call: call.ID}
+		f(&tx)
+		if _, err := d.store.Commit(t.Context(), shard, tx); err != nil {
+			t.Fatal(err)
+		}
+	}
+	type entry struct {
+		index  writ.Index
+		member string
+		score  int64
+	}
+	lost := []entry{
+		{writ.RunTasks(p.run), string(p.queued), 0},
+		{writ.RunTasksIn(p.run, writ.TaskQueued), string(p.queued), 0},
+		{writ.RunTasksIn(p.run, writ.TaskDone), string(p.done), 0},
+		{writ.IndexVerify, string(p.verifying), 0},
+		{writ.IndexDead, string(p.dead), 0},
+		{writ.IndexLeases, string(p.running), time.Now().Add(time.Hour).UnixMilli()},
+		{writ.IndexReady, string(p.timed), time.Now().Add(time.Hour).UnixMilli()},
+		{writ.SessionTasks(p.session), string(p.running), 0},
+		{writ.IndexScopes, writ.ScopeMember("fs:site/a/", p.running), 0},
+		{writ.WaitingOn(p.running), string(p.waiting) + " " + string(writ.LaneOf("site.build", "web", 5)), 4},
+		{writ.Refused("site.build", "web"), string(p.set), 0},
+	}
+	for _, e := range lost {
+		commit(func(tx *writ.Tx) { tx.Unindex(e.index, e.member) })
+		named(t, d, string(e.index)+" without "+e.member, 1)
+		commit(func(tx *writ.Tx) { tx.Index(e.index, e.member, e.score) })
+	}
+	soundQueue(t, d, "when everything is there again,")
+	for _, e := range []entry{
+		{writ.RunTasksIn(p.run, writ.TaskQueued), string(p.done), 0},
+		{writ.IndexVerify, string(p.done), 0},
+		{writ.IndexDead, string(p.done), 0},
+		{writ.IndexLeases, string(p.done), 1},
+		{writ.IndexReady, string(p.done), 1},
+		{writ.SessionTasks(p.session), string(p.queued), 0},
+		{writ.IndexScopes, writ.ScopeMember("fs:site/b/", p.done), 0},
+		{writ.IndexScopes, writ.ScopeMember("fs:site/c/", "tsk_01ARYZ6S410000000000000000"), 0}, // there is no such task
+		{writ.Refused("site.build", "web"), string(p.queued), 0},
+		{writ.BlockedOn(p.queued), string(p.running), 0},
+	} {
+		commit(func(tx *writ.Tx) { tx.Index(e.index, e.member, e.score) })
+		named(t, d, string(e.index)+" with "+e.member, 1)
+		commit(func(tx *writ.Tx) { tx.Unindex(e.index, e.member) })
+	}
+	// One dependency that is not listed is also one that is counted and is not there.
+	commit(func(tx *writ.Tx) { tx.Unindex(writ.Dependents(p.timed), string(p.blocked)) })
+	named(t, d, "a dependency without its dependent", 2)
+	commit(func(tx *writ.Tx) { tx.Index(writ.Dependents(p.timed), string(p.blocked), 0) })
+	for _, c := range []writ.Counter{writ.TaskUnmet(p.blocked), writ.RunOpenTasks(p.run), writ.RunBadTasks(p.run), writ.AgentRunning("worker")} {
+		for _, n := range []int64{1, -1} {
+			commit(func(tx *writ.Tx) { tx.Add(c, n) })
+			named(t, d, "a counter of "+c.Entity, 1)
+			commit(func(tx *writ.Tx) { tx.Add(c, -n) })
+		}
+	}
+	// A task whose entry is lost is found by nobody, and the lane says so.
+	for {
+		got, err := d.store.Receive(t.Context(), shard, []writ.Lane{writ.LaneOf("site.build", "web", 5)}, "thief", 1)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(got) == 0 {
+			break
+		}
+		commit(func(tx *writ.Tx) { tx.Ack(got[0]) })
+	}
+	named(t, d, "a lane without its entry", 1)
+	commit(func(tx *writ.Tx) { tx.Push(writ.LaneOf("site.build", "web", 5), string(p.queued)) })
+	soundQueue(t, d, "when all is mended,")
+}
+
+// named wants the doctor to find so many things.
+func named(t *testing.T, d *Daemon, what string, n int) {
+	t.Helper()
+	r, err := examineIndexes(context.Background(), d.store)
+	if err != nil || len(r.Found)+len(r.Counts) != n {
+		t.Errorf("%s: the doctor says %+v, %v", what, r, err)
+	}
+}
