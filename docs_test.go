@@ -1,6 +1,7 @@
 package writ_test
 
 import (
+	"fmt"
 	"go/ast"
 	"os"
 	"regexp"
@@ -26,6 +27,11 @@ func TestLessonsNameTests(t *testing.T) {
 			if fn, ok := d.(*ast.FuncDecl); ok && f.test && fn.Recv == nil {
 				tests[f.pkg] = append(tests[f.pkg], fn.Name.Name)
 			}
+		}
+	}
+	for i := range 14 { // those of the task protocol
+		if row := fmt.Sprintf("\n| N%d |", i+1); !strings.Contains(string(text), row) {
+			t.Errorf("the page has no row%s", row[1:])
 		}
 	}
 	rows := 0

@@ -1,7 +1,8 @@
 // Command writ is the gateway and everything one does with it from a terminal:
 // serve it, try it, call it, write its policies, and check its receipts. Every
-// command but serve, init, demo, doctor, webhook, openapi, receipt verify and those
-// of policy authors speaks HTTP to a gateway; none of them opens the store.
+// command but serve, init, demo, doctor, queue doctor, webhook, openapi, receipt verify
+// and those of policy authors speaks HTTP to a gateway. The doctors look into the store
+// and change nothing in it.
 package main
 
 import (
@@ -181,7 +182,7 @@ with leases and fences, and every transition and denial leaves a signed receipt.
 	)
 	cmd.SetHelpCommandGroupID("operate")
 	cmd.SetCompletionCommandGroupID("operate")
-	cmd.AddCommand(serveCommand(), initCommand(), demoCommand(), doctorCommand(), configCommand(), webhookCommand(), openapiCommand(), versionCommand())
+	cmd.AddCommand(serveCommand(), initCommand(), demoCommand(), doctorCommand(), configCommand(), webhookCommand(), queueCommand(), openapiCommand(), versionCommand())
 	verbs := verbCommands()
 	for _, c := range verbs {
 		if c.Name() == "policy" {

@@ -2,7 +2,11 @@ package daemon
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 
@@ -36,6 +40,9 @@ func (r IndexReport) OK() bool { return len(r.Found)+len(r.Counts) == 0 }
 // only if three readings in a row agree on it. The embedded store is its gateway's alone:
 // stop that first.
 func ExamineQueue(ctx context.Context, cfg Config) (IndexReport, error) {
+	if _, err := os.Stat(filepath.Join(cfg.Data, boltFile)); cfg.Store == "bolt" && errors.Is(err, fs.ErrNotExist) {
+		return IndexReport{}, writ.Refuse(writ.CodeNotFound, "daemon.ExamineQueue", "there is no store in the data directory", "name the directory of the gateway with --data, or its store with --store")
+	}
 	st, err := openStore(ctx, cfg)
 	if err != nil {
 		return IndexReport{}, err
