@@ -6,7 +6,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/writ-gateway/writ/internal/daemon"
-	"github.com/writ-gateway/writ/queue"
 )
 
 func queueCommand() *cobra.Command {
@@ -39,12 +38,6 @@ stop that first.`,
 				return err
 			}
 			if format == "json" {
-				if report.Found == nil {
-					report.Found = []queue.Wrong{}
-				}
-				if report.Counts == nil {
-					report.Counts = []daemon.WrongCount{}
-				}
 				err = printJSON(c, struct {
 					OK bool `json:"ok"`
 					daemon.IndexReport

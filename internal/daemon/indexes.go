@@ -142,6 +142,7 @@ func whole(m string) string { return m }
 // once looks at everything once.
 func (x *indexWalk) once() (report IndexReport, err error) {
 	x.met, x.order = map[writ.TaskID][]queue.Entry{}, nil
+	report.Found, report.Counts = []queue.Wrong{}, []WrongCount{}
 	runIDs, err := x.members(writ.IndexRuns)
 	if err != nil {
 		return report, err
