@@ -57,6 +57,7 @@ var may = map[string][]string{
 	"examples/loop/builder":      {"", "client", "examples/loop/agent"},                                                                                 //
 	"examples/loop/judge":        {"", "client", "examples/loop/agent"},                                                                                 //
 	"bench":                      {"*"},                                                                                                                 // measures
+	"tools/asynq":                {},                                                                                                                    // what bench compares with; a module of its own
 	"e2e":                        {"*"},                                                                                                                 // drives the real binary
 }
 
@@ -79,6 +80,7 @@ var home = map[string][]string{
 	"github.com/anishathalye/porcupine":                 {"e2e"},
 	"github.com/rogpeppe/go-internal":                   {"e2e", "cmd/writ"},
 	"pgregory.net/rapid":                                {"*"},
+	"github.com/hibiken/asynq":                          {"tools/asynq"},
 	"go.uber.org/goleak":                                {"*"},
 	"golang.org/x":                                      {"*"},
 }

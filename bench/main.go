@@ -31,6 +31,8 @@ var lines = []struct {
 	{"path", (*bench).path},
 	{"queue", (*bench).queue},
 	{"approve", (*bench).approve},
+	{"dag", (*bench).dag},
+	{"asynq", (*bench).asynq},
 }
 
 func main() {

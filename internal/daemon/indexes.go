@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/writ-gateway/writ"
 	"github.com/writ-gateway/writ/queue"
@@ -48,11 +49,15 @@ func ExamineQueue(ctx context.Context, cfg Config) (IndexReport, error) {
 		return IndexReport{}, err
 	}
 	defer func() { _ = st.Close() }()
-	return examineIndexes(ctx, st)
+	return examineIndexes(ctx, st, laneAge)
 }
 
-func examineIndexes(ctx context.Context, st store.Store) (IndexReport, error) {
-	x := indexWalk{ctx: ctx, st: st}
+// laneAge is how long a task must have been queued to be missed in its lanes. An entry
+// that a gateway has received, and not yet claimed or given back, is in none.
+const laneAge = time.Minute
+
+func examineIndexes(ctx context.Context, st store.Store, laneAge time.Duration) (IndexReport, error) {
+	x := indexWalk{ctx: ctx, st: st, laneAge: laneAge}
 	report, err := x.once()
 	if err != nil {
 		return report, err
@@ -74,8 +79,9 @@ func examineIndexes(ctx context.Context, st store.Store) (IndexReport, error) {
 
 // indexWalk reads a whole shard, a page at a time.
 type indexWalk struct {
-	ctx context.Context
-	st  store.Store
+	ctx     context.Context
+	st      store.Store
+	laneAge time.Duration
 
 	met   map[writ.TaskID][]queue.Entry // entries that name a task
 	order []writ.TaskID                 // as they were met
@@ -214,7 +220,7 @@ func (x *indexWalk) task(id writ.TaskID, report *IndexReport, sums *sums) error 
 	t, _, ok, err := writ.Get[writ.Task](s, writ.TaskKey(id))
 	if ok {
 		report.Tasks++
-		sums.add(t, s)
+		sums.add(t, s, s.Now-x.laneAge.Milliseconds())
 	}
 	return err
 }
@@ -234,12 +240,16 @@ func newSums(runIDs []string) *sums {
 	return s
 }
 
-func (s *sums) add(t writ.Task, at writ.Snapshot) {
+// add counts a task in; one that has been queued since before a time, in its lanes too.
+func (s *sums) add(t writ.Task, at writ.Snapshot, before int64) {
 	open, bad, agent := queue.Opens(t)
 	s.open[t.Run] += open
 	s.bad[t.Run] += bad
 	if agent != "" {
 		s.running[agent]++
+	}
+	if t.UpdatedAt > before {
+		return
 	}
 	if r, _, ok, err := writ.Get[writ.Run](at, writ.RunKey(t.Run)); err == nil && ok && !writ.RunMoves.Terminal(r.State) && queue.InLanes(t, at) {
 		for _, l := range t.Lanes() {
@@ -296,7 +306,7 @@ func (x *indexWalk) compare(report *IndexReport, want *sums) error {
 }
 
 // lanes: every queued task that waits for nothing lies in each of its lanes. More
-// entries are harmless, and those a gateway has received just now are not counted.
+// entries are harmless.
 func (x *indexWalk) lanes(report *IndexReport, want *sums) error {
 	counts, err := x.st.Lanes(x.ctx, shard)
 	if err != nil {
