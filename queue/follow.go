@@ -90,12 +90,17 @@ func Follow(t writ.Task) []Entry {
 	}
 	if t.Lease != nil { // running, or parked with it
 		out = append(out, Entry{Index: writ.SessionTasks(t.Lease.Session), Member: id})
+	}
+	if holds(t) {
 		for _, s := range t.WriteScopes {
 			out = append(out, Entry{Index: writ.IndexScopes, Member: writ.ScopeMember(s, t.ID)})
 		}
 	}
 	return out
 }
+
+// holds says whether a task has its write scopes: it runs, or was handed them.
+func holds(t writ.Task) bool { return t.Lease != nil || t.KeptUntil != 0 }
 
 // never are entries about a task that a document may not imply, so that those one
 // too many are seen.
@@ -175,6 +180,12 @@ func timers(t writ.Task, s writ.Snapshot) (out []Entry) {
 	if t.State == writ.TaskRunning {
 		out = append(out, Entry{Index: writ.IndexLeases, Member: string(t.ID), Score: s.Counters[leaseEnd(t.ID)]})
 	}
+	if t.KeptUntil != 0 {
+		out = append(out, Entry{Index: writ.IndexTodo, Member: todo(todoUnreserve, string(t.ID)), Score: t.KeptUntil})
+	}
+	if t.DeadlineAt != 0 && races(t.State) {
+		out = append(out, Entry{Index: writ.IndexTodo, Member: todo(todoDeadline, string(t.ID)), Score: t.DeadlineAt})
+	}
 	if timed(t, s) {
 		out = append(out, Entry{Index: writ.IndexReady, Member: string(t.ID), Score: t.NotBefore})
 	}
@@ -237,10 +248,10 @@ func Check(id writ.TaskID, s writ.Snapshot, also []Entry) (out []Wrong, err erro
 	}
 	checkQueued(t, s, wrong)
 	checkBlocked(t, r, s, wrong)
-	if unmet := listedWith(t, s); t.State == writ.TaskBlocked && s.Counters[writ.TaskUnmet(id)] != unmet {
+	if unmet := listedWith(t, s) + unadmitted(t); t.State == writ.TaskBlocked && s.Counters[writ.TaskUnmet(id)] != unmet {
 		out = append(out, Wrong{
 			Task: id, Counter: writ.TaskUnmet(id),
-			Why: "it is listed with " + strconv.FormatInt(unmet, 10) + " tasks it waits for, and counts " + strconv.FormatInt(s.Counters[writ.TaskUnmet(id)], 10),
+			Why: "it waits for " + strconv.FormatInt(unmet, 10) + " things, and counts " + strconv.FormatInt(s.Counters[writ.TaskUnmet(id)], 10),
 		})
 	}
 	return out, nil
@@ -286,7 +297,7 @@ func checkQueued(t writ.Task, s writ.Snapshot, wrong func(Entry, bool, string)) 
 			wrong(e, false, is)
 		case len(others) < maxMembers && !slices.ContainsFunc(others, func(m writ.Member) bool { return strings.HasPrefix(m.Name, id+" ") }):
 			wrong(there, true, "the task says that it waits there")
-		case err == nil && holder.Lease == nil && promised.lost(s):
+		case err == nil && !holds(holder) && promised.lost(s):
 			wrong(promised, true, "the task waits for one that holds nothing")
 		}
 	}
@@ -309,6 +320,14 @@ func checkBlocked(t writ.Task, r writ.Run, s writ.Snapshot, wrong func(Entry, bo
 			wrong(promised, true, "the task waits for one that has ended")
 		}
 	}
+}
+
+// unadmitted counts the word that a task of join manual waits for.
+func unadmitted(t writ.Task) int64 {
+	if t.Join == writ.JoinManual && !t.Admitted {
+		return 1
+	}
+	return 0
 }
 
 func listedWith(t writ.Task, s writ.Snapshot) (n int64) {

@@ -93,7 +93,7 @@ func scopesCapability() *writ.Capability {
 				if err != nil {
 					return tx, r, err
 				}
-				if !ok || t.Lease == nil && t.KeptUntil == 0 {
+				if !ok || !holds(t) {
 					continue // given back between two reads
 				}
 				held := HeldScope{Resource: scope, Mode: "exclusive", Task: t.ID, Run: t.Run, Agent: writ.AgentID(holderAgent(t)), Fence: t.FenceOf(version), ExpiresAt: timeOf(t.KeptUntil)}

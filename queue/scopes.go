@@ -86,7 +86,7 @@ func inTheWay(s writ.Snapshot, t writ.Task) (h writ.Task, ok bool, err error) {
 		if err != nil {
 			return h, false, err
 		}
-		if found && (h.Lease != nil || h.KeptUntil != 0) {
+		if found && holds(h) {
 			return h, true, nil
 		}
 	}
