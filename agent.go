@@ -15,15 +15,23 @@ const (
 	// AgentSuspended: entered by agent.suspend, left by agent.activate. Its
 	// sessions are revoked and its running tasks go back to the queue.
 	AgentSuspended AgentState = "suspended"
+	// AgentSuperseded: by agent.supersede, when another agent takes its place.
+	// Terminal.
+	AgentSuperseded AgentState = "superseded"
+	// AgentRetired: by agent.retire. Terminal.
+	AgentRetired AgentState = "retired"
 )
 
 // AgentMoves are the legal moves of an agent. Registering again while planned
-// replaces the entry.
+// replaces the entry; suspended → suspended revokes one that was suspended
+// before, and notes when nothing it set going is left.
 var AgentMoves = Table[AgentState]{
-	"":             {AgentPlanned},
-	AgentPlanned:   {AgentPlanned, AgentActive},
-	AgentActive:    {AgentSuspended},
-	AgentSuspended: {AgentPlanned, AgentActive},
+	"":              {AgentPlanned},
+	AgentPlanned:    {AgentPlanned, AgentActive, AgentRetired},
+	AgentActive:     {AgentSuspended, AgentSuperseded, AgentRetired},
+	AgentSuspended:  {AgentSuspended, AgentPlanned, AgentActive, AgentSuperseded, AgentRetired},
+	AgentSuperseded: {},
+	AgentRetired:    {},
 }
 
 // Safety says what invoking a capability can do.
@@ -51,12 +59,28 @@ type Tool struct {
 	Safety      Safety       `json:"safety" doc:"What running it can do." enum:"read-only,mutating,destructive,blocked"`
 	Approval    ToolApproval `json:"approval,omitempty" doc:"Whether a person must agree before it is used: manual always, auto as policy says." enum:"auto,manual"`
 	Sinks       []Sink       `json:"sinks,omitempty" doc:"Where its data can flow to." maxItems:"4" enum:"egress,memory,log,agent"`
+	Concern     string       `json:"concern,omitempty" doc:"What the work is about, as owns and defers name it." pattern:"^[a-z][a-z0-9-]{1,62}$"`
 	Costs       *ToolCosts   `json:"costs,omitempty" doc:"The most one attempt uses. A run that limits one of these takes only tools that state it."`
 	InputSchema RawObject    `json:"input_schema,omitempty" doc:"JSON Schema 2020-12 its arguments must meet."`
 }
 
-// Agent is a registry entry. It changes only when somebody registers,
-// activates or suspends it; health and load are counters elsewhere.
+// Deferral says to whom an agent leaves the work of a concern.
+type Deferral struct {
+	Concern string  `json:"concern" doc:"The concern." pattern:"^[a-z][a-z0-9-]{1,62}$"`
+	To      AgentID `json:"to" doc:"Agent that has it." pattern:"^[a-z][a-z0-9-]{1,62}$"`
+}
+
+// Halt says how far the stopping of an agent has come. It stays in the entry until
+// the agent is activated again.
+type Halt struct {
+	At      int64     `json:"at"`                 // milliseconds, store clock
+	Receipt ReceiptID `json:"receipt"`            // of what stopped it: what follows from that names it
+	Revoked bool      `json:"revoked,omitempty"`  // all it set going ends too
+	SweptAt int64     `json:"swept_at,omitempty"` // when nothing of that was left
+}
+
+// Agent is a registry entry. It changes only when somebody registers or moves it;
+// health and load are counters elsewhere.
 type Agent struct {
 	ID            AgentID     `json:"id"`
 	Name          string      `json:"name,omitempty"`
@@ -65,7 +89,14 @@ type Agent struct {
 	Domain        string      `json:"domain"`
 	State         AgentState  `json:"state"`
 	Tools         []Tool      `json:"tools"`
-	WriteScope    []string    `json:"write_scope"` // canonical scopes it may ever write
+	WriteScope    []string    `json:"write_scope"`                  // canonical scopes it may ever write
+	SharesScope   bool        `json:"shares_write_scope,omitempty"` // with others that say so too
+	Owns          []string    `json:"owns,omitempty"`               // concerns of its domain, sorted
+	Defers        []Deferral  `json:"defers,omitempty"`             // by concern
+	ContractRef   string      `json:"contract_ref,omitempty"`
+	Gates         []string    `json:"gates,omitempty"` // ids of policy packs or rules, sorted
+	SupersededBy  AgentID     `json:"superseded_by,omitempty"`
+	Halt          *Halt       `json:"halt,omitempty"`
 	MaxConcurrent int64       `json:"max_concurrent_tasks"`
 	Routing       *Routing    `json:"routing,omitempty"`
 	Keys          []PublicKey `json:"keys,omitempty"` // what its sessions may sign calls with
@@ -118,6 +149,16 @@ func (a Agent) Archetype(r Role) bool {
 		}
 	}
 	return false
+}
+
+// DefersTo is to whom the agent leaves a concern.
+func (a Agent) DefersTo(concern string) (AgentID, bool) {
+	for _, d := range a.Defers {
+		if d.Concern == concern {
+			return d.To, true
+		}
+	}
+	return "", false
 }
 
 // RawObject is a JSON object kept byte for byte.

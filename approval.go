@@ -25,7 +25,8 @@ const (
 	// person approved it with other arguments: another request takes its place.
 	// Terminal.
 	ApprovalSuperseded ApprovalState = "superseded"
-	// ApprovalRevoked: taken back after it was approved. Terminal.
+	// ApprovalRevoked: taken back after it was approved, or with the agent that
+	// asked for it. Terminal.
 	ApprovalRevoked ApprovalState = "revoked"
 )
 
@@ -34,7 +35,7 @@ const (
 // from denied or expired to approved.
 var ApprovalMoves = Table[ApprovalState]{
 	"":                 {ApprovalPending},
-	ApprovalPending:    {ApprovalPending, ApprovalApproved, ApprovalDenied, ApprovalExpired, ApprovalSuperseded},
+	ApprovalPending:    {ApprovalPending, ApprovalApproved, ApprovalDenied, ApprovalExpired, ApprovalSuperseded, ApprovalRevoked},
 	ApprovalApproved:   {ApprovalApproved, ApprovalConsumed, ApprovalExpired, ApprovalSuperseded, ApprovalRevoked},
 	ApprovalConsumed:   {},
 	ApprovalDenied:     {},
@@ -132,7 +133,8 @@ type Approval struct {
 	Run        RunID         `json:"run_id,omitempty"`
 	Task       TaskID        `json:"task_id,omitempty"`
 	Requester  Requester     `json:"requester"`
-	Excluded   []PrincipalID `json:"excluded"` // whoever stands behind the request may not decide it
+	Behind     []AgentID     `json:"behind,omitempty"` // agents the requester stands or falls with
+	Excluded   []PrincipalID `json:"excluded"`         // whoever stands behind the request may not decide it
 	Votes      []Vote        `json:"votes,omitempty"`
 	MaxUses    int64         `json:"max_uses"`
 	Uses       int64         `json:"uses"`

@@ -64,7 +64,7 @@ func (g Gate) Copy() Gate { return g }
 
 // Copy returns a session that shares no memory with s.
 func (s Session) Copy() Session {
-	s.Openers = slices.Clone(s.Openers)
+	s.Openers, s.Behind = slices.Clone(s.Openers), slices.Clone(s.Behind)
 	return s
 }
 
@@ -79,6 +79,11 @@ func (a Agent) Copy() Agent {
 	a.Archetypes = slices.Clone(a.Archetypes)
 	a.Keys = slices.Clone(a.Keys)
 	a.WriteScope = slices.Clone(a.WriteScope)
+	a.Owns, a.Defers, a.Gates = slices.Clone(a.Owns), slices.Clone(a.Defers), slices.Clone(a.Gates)
+	if a.Halt != nil {
+		h := *a.Halt
+		a.Halt = &h
+	}
 	if a.Routing != nil {
 		a.Routing = &Routing{Keywords: slices.Clone(a.Routing.Keywords), Priority: a.Routing.Priority}
 	}

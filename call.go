@@ -1,6 +1,9 @@
 package writ
 
-import "encoding/json"
+import (
+	"encoding/json"
+	"slices"
+)
 
 // Role is what a session may act as. One session has one role.
 type Role string
@@ -50,6 +53,21 @@ type Caller struct {
 
 	Controller PrincipalID   // the person answerable for the session
 	Openers    []PrincipalID // who opened the session, who answered for theirs, and who opened that
+	Behind     []AgentID     // agents of the session that opened it, and who are behind that one
+}
+
+// Agents are the agents the caller stands or falls with: its own and those behind it.
+func (c Caller) Agents() []AgentID {
+	out := make([]AgentID, 0, 1+len(c.Behind))
+	if c.Agent != "" {
+		out = append(out, c.Agent)
+	}
+	for _, a := range c.Behind {
+		if !slices.Contains(out, a) {
+			out = append(out, a)
+		}
+	}
+	return out
 }
 
 // Call is one request for one capability. The edge fills ID, Capability, Raw,

@@ -92,6 +92,7 @@ type Subject struct {
 	Content *ContentFacts // what the call says of the data it passes on
 	Duty    *DutyFacts    // what the caller had to do with what the call judges
 	Egress  *EgressFacts  // where the call would go outside
+	Entry   *EntryFacts   // the registry entry the call activates
 	Grant   *GrantFacts   // budget the call gives away
 	Price   *PriceFacts   // what the call costs; nil when it does nothing that has a price
 	Quotas  []QuotaFacts  // every quota the call counts against
@@ -172,6 +173,13 @@ type SkillFacts struct {
 	Ready      bool   // the setup and secrets the operation needs are there
 }
 
+// EntryFacts is the registry entry of an agent that would become active.
+type EntryFacts struct {
+	Domain   string
+	Contract bool   // it names a contract
+	Safety   Safety // strongest of its tools that is not blocked; "" when there is none
+}
+
 type AgentFacts struct {
 	ID         AgentID
 	Status     AgentState
@@ -195,8 +203,9 @@ type TaskFacts struct {
 	// The agent's tool is more dangerous than what the task was enqueued as: its
 	// safety, approval or sinks. Or it is handed on, and new or with other data.
 	Raised         bool
-	OwnedElsewhere bool // another agent owns its concern, and the task is not directed to that one
-	Deferred       bool // the caller's agent leaves its concern to another
+	OwnedElsewhere bool    // another agent owns its concern, and the task is not directed to that one
+	Deferred       bool    // the caller's agent leaves its concern to another
+	BelongsTo      AgentID // whose concern it is, if one of the two holds; rules do not see it, the refusal names it
 }
 
 // BudgetFacts is one dimension of a run's budget as policy sees it. Used is

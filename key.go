@@ -94,6 +94,7 @@ const (
 	IndexVerify   Index = "list/verify/tasks" // tasks that wait for a verdict
 	IndexClose    Index = "list/verify/runs"  // runs that wait for a verdict
 	IndexTools    Index = "list/tools"        // "<capability> <agent>" of active agents
+	IndexOwners   Index = "list/owners"       // "<domain> <concern> <agent>" of active agents
 	IndexRoutes   Index = "list/routes"       // "<way><hash of a word> <100 - priority> <agent>" of active agents
 	IndexLeases   Index = "due/lease"         // task id, score: end of the lease
 	IndexReady    Index = "due/ready"         // task id, score: not before
@@ -102,6 +103,16 @@ const (
 	IndexTodo     Index = "due/todo"          // "<kind> <id>": follow-up work, score: when
 	IndexScopes   Index = "scope/x"           // "<scope> <task>": exclusive scope locks
 )
+
+// OwnerRange are the members of IndexOwners for a concern of a domain.
+func OwnerRange(domain, concern string) Range {
+	p := domain + " " + concern
+	return Range{Index: IndexOwners, From: p + " ", To: p + "!", Limit: 2} // '!' follows ' '
+}
+
+// SetGoing lists the open tasks, or the approvals that count yet, that an agent's
+// sessions, or those opened by them, asked for. kind is ObjectTask or ObjectApproval.
+func SetGoing(kind string, id AgentID) Index { return Index("list/by/" + kind + "/" + string(id)) }
 
 // RunTasks lists the tasks of a run by id; RunTasksIn those in one state.
 func RunTasks(id RunID) Index { return Index("list/tasks/" + string(id)) }

@@ -48,6 +48,8 @@ type Session struct {
 	OpenedBy   SessionID     `json:"opened_by,omitempty"`
 	Controller PrincipalID   `json:"controller,omitempty"` // the person answerable for what it does; empty: the principal
 	Openers    []PrincipalID `json:"openers,omitempty"`    // who opened it, who answered for that session, and who opened that one, nearest first
+	Behind     []AgentID     `json:"behind,omitempty"`     // agents of the session that opened it, and who are behind that one: it stands as long as they do
+	Cause      ReceiptID     `json:"cause,omitempty"`      // receipt of what its end follows from
 	CreatedAt  int64         `json:"created_at"`
 	UpdatedAt  int64         `json:"updated_at"`
 	Reason     string        `json:"reason,omitempty"` // closed enum: why it ended

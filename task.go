@@ -180,6 +180,7 @@ type Task struct {
 	ArgsDigest   string        `json:"args_digest"` // sha256 of the request that enqueued it
 	Labels       []Label       `json:"labels"`
 	Domain       string        `json:"required_domain"`
+	Concern      string        `json:"concern,omitempty"`
 	Agents       []AgentID     `json:"required_agents,omitempty"`
 	DependsOn    []Dependency  `json:"depends_on,omitempty"`
 	Join         Join          `json:"join,omitempty"`     // "" is all_of
@@ -214,6 +215,7 @@ type Task struct {
 	Failure      *Failure      `json:"failure,omitempty"`
 	EnqueuedBy   SessionID     `json:"enqueued_by,omitempty"`
 	Counted      []string      `json:"counted,omitempty"` // quotas it counts in while it is blocked or queued
+	Behind       []AgentID     `json:"behind,omitempty"`  // agents of the session that enqueued it, and who are behind that: with them it is taken back
 	CreatedAt    int64         `json:"created_at"`
 	UpdatedAt    int64         `json:"updated_at"`
 	Receipt      ReceiptID     `json:"receipt"`

@@ -80,6 +80,9 @@ type Tx struct {
 	// Changes are the moves of objects this transaction makes, the call's own
 	// first. The door signs them into the fact.
 	Changes []Change
+	// Causes are receipts the transaction follows from beside those of the last
+	// changes of its objects. The door signs them as parents too.
+	Causes []ReceiptID
 }
 
 // Change is one object's move, as signed into the receipt.
@@ -177,10 +180,17 @@ func (t *Tx) PutDoc(s Snapshot, k Key, kind string, doc any) error {
 	return nil
 }
 
+// Cause notes the receipt of what the transaction follows from; "" is none.
+func (t *Tx) Cause(r ReceiptID) {
+	if r != "" {
+		t.Causes = append(t.Causes, r)
+	}
+}
+
 // Join adds everything another transaction checks and does.
 func (t *Tx) Join(o Tx) {
 	t.Guards, t.Ops, t.Changes = append(t.Guards, o.Guards...), append(t.Ops, o.Ops...), append(t.Changes, o.Changes...)
-	t.Mandate = t.Mandate || o.Mandate
+	t.Causes, t.Mandate = append(t.Causes, o.Causes...), t.Mandate || o.Mandate
 }
 
 // GuardSnapshot guards everything the snapshot holds that can be guarded:

@@ -1,18 +1,15 @@
 package agents
 
 import (
+	"slices"
+	"strings"
+
 	"github.com/writ-gateway/writ"
 )
 
 // AgentActivateArgs name the agent to activate.
 type AgentActivateArgs struct {
 	AgentID writ.AgentID `json:"agent_id" doc:"The agent." pattern:"^[a-z][a-z0-9-]{1,62}$"`
-}
-
-// AgentSuspendArgs name the agent to suspend and why.
-type AgentSuspendArgs struct {
-	AgentID writ.AgentID `json:"agent_id" doc:"The agent." pattern:"^[a-z][a-z0-9-]{1,62}$"`
-	Reason  string       `json:"reason,omitempty" doc:"Why it is suspended." default:"operator_request" enum:"operator_request,maintenance,misbehaviour,compromised"`
 }
 
 // anySession reads one live session of an agent: its absence is what counts,
@@ -41,33 +38,40 @@ func activate() *writ.Capability {
 			for _, r := range rangesOf(agent.WriteScope) {
 				rs.Ranges = append(rs.Ranges, scopeRange(r))
 			}
+			for _, c := range agent.Owns {
+				rs.Ranges = append(rs.Ranges, writ.OwnerRange(agent.Domain, c))
+			}
 			return rs, nil
 		},
+		Describe: func(_ *writ.Call, a *AgentActivateArgs, s writ.Snapshot) (writ.Subject, error) {
+			agent, _, ok, err := writ.Get[writ.Agent](s, writ.AgentKey(a.AgentID))
+			if err != nil || !ok {
+				return writ.Subject{}, err // the plan says there is none
+			}
+			return writ.Subject{Entry: entryFacts(agent)}, nil
+		},
 		Plan: func(call *writ.Call, a *AgentActivateArgs, s writ.Snapshot, _ writ.Decision) (tx writ.Tx, r writ.Reply, err error) {
-			agent, err := move(call, op, s, a.AgentID, writ.AgentActive, &tx)
+			agent, err := move(call, op, s, a.AgentID, writ.AgentActive, &tx, func(agent *writ.Agent) error {
+				// What was set going before it was stopped must be gone first, so that
+				// the cascade can never meet what began after it.
+				if len(s.Ranges[anySession(agent.ID)].Members) > 0 || agent.Halt != nil && agent.Halt.Revoked && agent.Halt.SweptAt == 0 {
+					return &writ.Error{
+						Code: writ.CodeUnavailable, Op: op, RetryMs: 1000,
+						Msg: "what the agent left is still being ended", Hint: "try again in a moment",
+					}
+				}
+				agent.Halt = nil
+				return nil
+			})
 			if err != nil {
 				return tx, r, err
-			}
-			// Sessions from before a suspension must be gone first, so that the
-			// cascade can never meet one that was opened after it.
-			if len(s.Ranges[anySession(agent.ID)].Members) > 0 {
-				return tx, r, &writ.Error{
-					Code: writ.CodeUnavailable, Op: op, RetryMs: 1000,
-					Msg: "sessions from before the suspension are still being ended", Hint: "try again in a moment",
-				}
 			}
 			if agent.Archetype(writ.RoleExecutor) && len(agent.Tools) == 0 {
 				return tx, r, writ.Refuse(writ.CodeIllegal, op, "an executor without tools cannot be activated",
 					"register it again with at least one tool")
 			}
-			for _, rg := range rangesOf(agent.WriteScope) {
-				for _, m := range s.Ranges[scopeRange(rg)].Members {
-					return tx, r, scopeConflict(op, m.Name)
-				}
-				tx.Free(ScopeIndex, rg[0], rg[1], string(agent.ID))
-			}
-			for _, scope := range agent.WriteScope {
-				tx.Index(ScopeIndex, scope+" "+string(agent.ID), 0)
+			if wrong, holder := claims(agent, s, &tx); len(wrong) > 0 {
+				return tx, r, taken(op, wrong, holder)
 			}
 			for _, t := range agent.Tools {
 				tx.Index(writ.IndexTools, string(t.Name)+" "+string(agent.ID), 0)
@@ -80,50 +84,43 @@ func activate() *writ.Capability {
 	})
 }
 
-// scopeRange reads whether anybody holds a scope in a range. An agent that is
-// not active holds none itself.
+// entryFacts is what policy sees of an agent that would become active.
+func entryFacts(a writ.Agent) *writ.EntryFacts {
+	f := &writ.EntryFacts{Domain: a.Domain, Contract: a.ContractRef != ""}
+	for _, t := range a.Tools {
+		switch {
+		case t.Safety == writ.SafetyDestructive:
+			f.Safety = t.Safety
+		case t.Safety == writ.SafetyMutating && f.Safety != writ.SafetyDestructive, t.Safety == writ.SafetyReadOnly && f.Safety == "":
+			f.Safety = t.Safety
+		}
+	}
+	return f
+}
+
+// scopeRange reads who holds a scope in a range. An agent that is not active holds
+// none itself. Those who share are told from the others only once they are read;
+// the guard of the commit looks at all.
 func scopeRange(r [2]string) writ.Range {
-	return writ.Range{Index: ScopeIndex, From: r[0], To: r[1], Limit: 1}
+	return writ.Range{Index: ScopeIndex, From: r[0], To: r[1], Limit: 16}
 }
 
-func scopeConflict(op, member string) error {
-	_, holder := writ.SplitScopeMember(member)
-	return writ.Refuse(writ.CodeScopeConflict, op, "an active agent holds an overlapping write scope",
-		"narrow one of the two agents' write scopes, or suspend the other").With("holder_agent", string(holder))
+// taken refuses an agent that would have what another active agent has. A write
+// scope alone is a conflict of scopes.
+func taken(op string, wrong []writ.FieldError, holder writ.AgentID) error {
+	e := writ.Refuse(writ.CodeInputInvalid, op, "active agents have what this entry names",
+		"correct every field named in errors, or suspend the other agent").With("holder_agent", string(holder))
+	if !slices.ContainsFunc(wrong, func(f writ.FieldError) bool { return !strings.HasPrefix(f.Pointer, "/write_scope/") }) {
+		e = writ.Refuse(writ.CodeScopeConflict, op, "an active agent holds an overlapping write scope",
+			"narrow one of the two agents' write scopes, let both share, or suspend the other").With("holder_agent", string(holder))
+	}
+	e.Fields = wrong
+	return e
 }
 
-func suspend() *writ.Capability {
-	const op = "agents.Suspend"
-	return writ.Define[AgentSuspendArgs, AgentView](writ.Capability{
-		ID: "agent.suspend", Safety: writ.SafetyMutating,
-		Summary: "Stop an agent: its sessions are revoked and its tasks go back to the queue.",
-	}, writ.Verb[AgentSuspendArgs]{
-		Locks: func(_ *writ.Call, a *AgentSuspendArgs) []writ.Key { return []writ.Key{writ.AgentKey(a.AgentID)} },
-		Reads: func(_ *writ.Call, a *AgentSuspendArgs, _ writ.Snapshot) (writ.ReadSet, error) {
-			return writ.ReadSet{Docs: []writ.Key{writ.AgentKey(a.AgentID)}}, nil
-		},
-		Plan: func(call *writ.Call, a *AgentSuspendArgs, s writ.Snapshot, _ writ.Decision) (tx writ.Tx, r writ.Reply, err error) {
-			agent, err := move(call, op, s, a.AgentID, writ.AgentSuspended, &tx)
-			if err != nil {
-				return tx, r, err
-			}
-			for _, scope := range agent.WriteScope {
-				tx.Unindex(ScopeIndex, scope+" "+string(agent.ID))
-			}
-			for _, t := range agent.Tools {
-				tx.Unindex(writ.IndexTools, string(t.Name)+" "+string(agent.ID))
-			}
-			for _, m := range routesTo(agent) {
-				tx.Unindex(writ.IndexRoutes, m)
-			}
-			tx.Index(writ.IndexTodo, todoAgent(agent.ID), s.Now)
-			return tx, agentReply(writ.OutcomeDone, agent), nil
-		},
-	})
-}
-
-// move loads an agent, checks the move to a state and writes it into tx.
-func move(call *writ.Call, op string, s writ.Snapshot, id writ.AgentID, to writ.AgentState, tx *writ.Tx) (writ.Agent, error) {
+// move loads an agent, checks the move to a state, lets change have its say and
+// writes it into tx.
+func move(call *writ.Call, op string, s writ.Snapshot, id writ.AgentID, to writ.AgentState, tx *writ.Tx, change func(*writ.Agent) error) (writ.Agent, error) {
 	agent, version, ok, err := writ.Get[writ.Agent](s, writ.AgentKey(id))
 	if err != nil {
 		return agent, err
@@ -137,6 +134,9 @@ func move(call *writ.Call, op string, s writ.Snapshot, id writ.AgentID, to writ.
 	from := agent.State
 	if !writ.AgentMoves.May(from, to) {
 		return agent, writ.IllegalMove(op, writ.ObjectAgent, string(from), string(to))
+	}
+	if err := change(&agent); err != nil {
+		return agent, err
 	}
 	agent.State, agent.UpdatedAt, agent.Receipt = to, s.Now, receipt(call)
 	tx.Move(writ.ObjectAgent, string(id), string(from), string(to))

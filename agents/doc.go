@@ -1,5 +1,5 @@
 // Package agents plans everything about who may act: the registry of agents
-// (register, activate, suspend) and the sessions that bind a principal to one
+// (register, activate, suspend, revoke, supersede, retire) and the sessions that bind a principal to one
 // role (open, start, heartbeat, close, revoke, and their end by time).
 //
 // It is pure planning: it holds no store, no clock and no secret of its own.
@@ -7,7 +7,8 @@
 // leaves a due entry "session <id>" for whoever does that.
 //
 // Its invariants: only an active agent's tools, keywords and write scopes are indexed,
-// and no two active agents' write scopes overlap; a session in a terminal
+// no two active agents' write scopes overlap unless both share them, and none own the same
+// concern of a domain; a session in a terminal
 // state has no deadline and is on no list of live sessions; a session is never
 // ended for silence when a heartbeat was committed before.
 package agents
@@ -35,6 +36,9 @@ type Config struct {
 	// PublicKey reads a key in PEM that calls may be signed with. Its error says
 	// what is wrong with it, and nothing of it. Without it agents have no keys.
 	PublicKey func(pem string) (writ.PublicKey, error)
+	// Gate says whether an id names a policy pack or rule that is loaded. Without
+	// it agents name no gates.
+	Gate func(id string) bool
 }
 
 // Capabilities are the verbs of this room.
@@ -48,19 +52,24 @@ func Capabilities(cfg Config) []*writ.Capability {
 	if cfg.PublicKey == nil {
 		cfg.PublicKey = func(string) (writ.PublicKey, error) { return writ.PublicKey{}, errors.New("cannot be used here") }
 	}
+	if cfg.Gate == nil {
+		cfg.Gate = func(string) bool { return false }
+	}
 	return []*writ.Capability{
-		register(cfg), activate(), suspend(), cleanup(), list(), info(), tools(), route(),
+		register(cfg), activate(), suspend(), revokeAgent(), supersede(), retire(), cleanup(), settle(), list(), info(), tools(), route(),
 		open(cfg), start(), heartbeat(), closeOwn(), revoke(), getSession(), listSessions(), lapse(), expire(),
 	}
 }
 
-// ScopeIndex holds the write scopes of active agents, "<scope> <agent>". It is
+// ScopeIndex holds the write scopes of active agents, "<scope> <agent>", and " ~" behind it when the agent shares them. It is
 // to agents what writ.IndexScopes is to tasks.
 const ScopeIndex writ.Index = "scope/agents"
 
 // Todo members this room leaves and takes: follow-up work on an agent or a
 // session.
 func todoAgent(id writ.AgentID) string     { return "agent " + string(id) }
+func todoRecall(id writ.AgentID) string    { return "recall " + string(id) }
+func todoSettle(id writ.AgentID) string    { return "settled " + string(id) }
 func todoSession(id writ.SessionID) string { return "session " + string(id) }
 
 // receipt is the id of the receipt of the commit this call is planning.

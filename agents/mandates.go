@@ -2,7 +2,7 @@ package agents
 
 import "github.com/writ-gateway/writ"
 
-// What the sweeper calls when time is up or an agent was suspended. Every
+// What the sweeper calls when time is up or an agent was stopped. Every
 // mandate looks at the present state first and does what is left to do; with
 // nothing left it only removes the entry that triggered it, so calling one
 // again is harmless.
@@ -10,7 +10,7 @@ import "github.com/writ-gateway/writ"
 // cleanupBatch is how many sessions one agent.cleanup revokes.
 const cleanupBatch = 32
 
-// AgentCleanupArgs name the suspended agent.
+// AgentCleanupArgs name the agent that was stopped.
 type AgentCleanupArgs struct {
 	AgentID writ.AgentID `json:"agent_id" doc:"The agent." pattern:"^[a-z][a-z0-9-]{1,62}$"`
 }
@@ -42,7 +42,7 @@ func cleanup() *writ.Capability {
 	const op = "agents.Cleanup"
 	return writ.Define[AgentCleanupArgs, SweepResult](writ.Capability{
 		ID: "agent.cleanup", Safety: writ.SafetyMutating, Class: writ.Mandate, Internal: true,
-		Summary: "Revoke the sessions of a suspended agent.",
+		Summary: "Revoke the sessions of an agent that was stopped, and those they opened.",
 	}, writ.Verb[AgentCleanupArgs]{
 		Reads: func(_ *writ.Call, a *AgentCleanupArgs, s writ.Snapshot) (writ.ReadSet, error) {
 			r := sessionsOf(a.AgentID, cleanupBatch)
@@ -75,7 +75,10 @@ func cleanup() *writ.Capability {
 					tx.Unindex(writ.AgentSessions(a.AgentID), m.Name)
 					continue
 				}
-				if err := end(call, op, s, &tx, &ses, writ.SessionRevoked, reasonSuspended); err != nil {
+				if agent.Halt != nil {
+					ses.Cause = agent.Halt.Receipt
+				}
+				if err := end(call, op, s, &tx, &ses, writ.SessionRevoked, whyStopped(agent)); err != nil {
 					return tx, r, err
 				}
 				done = append(done, id)
@@ -83,10 +86,29 @@ func cleanup() *writ.Capability {
 			more := len(members) == cleanupBatch
 			if !more {
 				tx.Unindex(writ.IndexTodo, todoAgent(a.AgentID))
+				if h := agent.Halt; h != nil && h.Revoked && h.SweptAt == 0 {
+					tx.Index(writ.IndexTodo, todoRecall(a.AgentID), s.Now)
+				}
+			}
+			if agent.Halt != nil {
+				tx.Cause(agent.Halt.Receipt)
 			}
 			return tx, swept(done, more), nil
 		},
 	})
+}
+
+// whyStopped is the reason the sessions of an agent ended.
+func whyStopped(a writ.Agent) string {
+	switch {
+	case a.Halt != nil && a.Halt.Revoked:
+		return reasonRevoked
+	case a.State == writ.AgentSuperseded:
+		return reasonSuperseded
+	case a.State == writ.AgentRetired:
+		return reasonRetired
+	}
+	return reasonSuspended
 }
 
 func lapse() *writ.Capability {

@@ -10,7 +10,7 @@ import (
 	"github.com/writ-gateway/writ"
 )
 
-// maxAgentSessions bounds the live sessions of one agent: the index that
+// maxAgentSessions bounds the live sessions that stand on one agent: the index that
 // holds them is read whole.
 const maxAgentSessions = 64
 
@@ -70,7 +70,9 @@ func open(cfg Config) *writ.Capability {
 			rs := readSession(newSession(call))
 			if a.AgentID != "" {
 				rs.Docs = append(rs.Docs, writ.AgentKey(a.AgentID))
-				rs.Ranges = append(rs.Ranges, sessionsOf(a.AgentID, maxAgentSessions))
+			}
+			for _, id := range a.standsOn(call) {
+				rs.Ranges = append(rs.Ranges, sessionsOf(id, maxAgentSessions))
 			}
 			return rs, nil
 		},
@@ -86,6 +88,11 @@ func open(cfg Config) *writ.Capability {
 					return tx, r, err
 				}
 			}
+			for _, id := range a.standsOn(call) {
+				if len(s.Ranges[sessionsOf(id, maxAgentSessions)].Members) >= maxAgentSessions {
+					return tx, r, writ.Refuse(writ.CodeQuota, op, "the agent has as many live sessions as it may", "close one of them first")
+				}
+			}
 			secret := cfg.Secret(call)
 			hash := sha256.Sum256([]byte(secret))
 			ses := writ.Session{
@@ -95,7 +102,8 @@ func open(cfg Config) *writ.Capability {
 				CreatedAt: s.Now, UpdatedAt: s.Now, Receipt: receipt(call),
 			}
 			ses.Controller, ses.Openers = answerable(call.Caller, a)
-			if len(ses.Openers) > maxOpeners {
+			ses.Behind = call.Caller.Agents()
+			if max(len(ses.Openers), len(ses.Behind)) > maxOpeners {
 				return tx, r, writ.Refuse(writ.CodeSoD, op, "as many stand behind your session as may",
 					"let somebody open it whose own session was opened through fewer others")
 			}
@@ -111,8 +119,8 @@ func open(cfg Config) *writ.Capability {
 			tx.Move(writ.ObjectSession, string(ses.ID), "", string(ses.State))
 			tx.Index(writ.IndexSessions, string(ses.ID), 0)
 			tx.Index(writ.IndexLives, string(ses.ID), ses.ExpiresAt)
-			if ses.Agent != "" {
-				tx.Index(writ.AgentSessions(ses.Agent), string(ses.ID), 0)
+			for _, id := range standsOn(ses) {
+				tx.Index(writ.AgentSessions(id), string(ses.ID), 0)
 			}
 			return tx, writ.Reply{Outcome: writ.OutcomeCreated, Versioned: []string{"version"}, ETag: -1, Body: SessionOpened{
 				SessionID: ses.ID, Token: string(call.Caller.Tenant) + "." + string(ses.ID) + "." + secret,
@@ -152,6 +160,11 @@ func answerable(c writ.Caller, a *SessionOpenArgs) (controller writ.PrincipalID,
 
 func newSession(call *writ.Call) writ.SessionID {
 	return writ.SessionID(call.NewID(writ.PrefixSession, 0))
+}
+
+// standsOn are the agents the new session would stand or fall with.
+func (a *SessionOpenArgs) standsOn(call *writ.Call) []writ.AgentID {
+	return writ.Caller{Agent: a.AgentID, Behind: call.Caller.Agents()}.Agents()
 }
 
 // sessionsOf reads the live sessions of an agent.
@@ -194,8 +207,6 @@ func (a *SessionOpenArgs) checkAgent(op string, s writ.Snapshot) error {
 	case !agent.Archetype(a.Role):
 		return writ.Refuse(writ.CodeNotEligible, op, "the agent is not registered for this role", "choose one of its archetypes").
 			With("role", string(a.Role))
-	case len(s.Ranges[sessionsOf(a.AgentID, maxAgentSessions)].Members) >= maxAgentSessions:
-		return writ.Refuse(writ.CodeQuota, op, "the agent has as many live sessions as it may", "close one of them first")
 	}
 	return nil
 }

@@ -155,6 +155,7 @@ type AgentRouteData struct {
 type RoutedAgent struct {
 	ID       writ.AgentID    `json:"id" doc:"The agent."`
 	Domain   string          `json:"domain" doc:"Its domain."`
+	Contract string          `json:"contract,omitempty" doc:"Where its contract is."`
 	Status   writ.AgentState `json:"status" doc:"Where it stands; only active agents match." enum:"active"`
 	Score    int64           `json:"score" doc:"3: its domain is the input; 2: one of its keywords is; 1: they have a word in common."`
 	Priority int64           `json:"priority" doc:"Its priority, which decides between equal scores; then the id does."`
@@ -165,7 +166,7 @@ type RoutedAgent struct {
 // routed is the best way from a normalised input to an agent, from its document
 // alone.
 func routed(a writ.Agent, input string, words []string) (r RoutedAgent, ok bool) {
-	r = RoutedAgent{ID: a.ID, Domain: a.Domain, Status: a.State}
+	r = RoutedAgent{ID: a.ID, Domain: a.Domain, Contract: a.ContractRef, Status: a.State}
 	if a.Routing != nil {
 		r.Priority = a.Routing.Priority
 	}

@@ -69,20 +69,29 @@ func end(call *writ.Call, op string, s writ.Snapshot, tx *writ.Tx, ses *writ.Ses
 	}
 	tx.Unindex(writ.IndexBeats, string(ses.ID))
 	tx.Unindex(writ.IndexLives, string(ses.ID))
-	if ses.Agent != "" {
-		tx.Unindex(writ.AgentSessions(ses.Agent), string(ses.ID))
+	for _, a := range standsOn(*ses) {
+		tx.Unindex(writ.AgentSessions(a), string(ses.ID))
 	}
 	tx.Index(writ.IndexTodo, todoSession(ses.ID), s.Now)
 	return nil
 }
 
+// standsOn are the agents a session stands or falls with: its own and those
+// behind it.
+func standsOn(s writ.Session) []writ.AgentID {
+	return writ.Caller{Agent: s.Agent, Behind: s.Behind}.Agents()
+}
+
 // Why a session ended, beside the reasons a caller may give.
 const (
-	reasonClosed    = "closed"
-	reasonSuspended = "agent_suspended"
-	reasonSilent    = "heartbeat_missed"
-	reasonLifetime  = "lifetime"
-	reasonOperator  = "operator_request"
+	reasonClosed     = "closed"
+	reasonSuspended  = "agent_suspended"
+	reasonRevoked    = "agent_revoked"
+	reasonSuperseded = "agent_superseded"
+	reasonRetired    = "agent_retired"
+	reasonSilent     = "heartbeat_missed"
+	reasonLifetime   = "lifetime"
+	reasonOperator   = "operator_request"
 )
 
 // SessionStartArgs name the caller's own session.

@@ -28,6 +28,7 @@ func request(c *writ.Call, k *writ.Capability, s writ.Snapshot, sub writ.Subject
 		ID: writ.ApprovalID(c.NewID(writ.PrefixApproval, 0)), State: writ.ApprovalPending, Needs: d.Needs,
 		Scope: writ.ScopeSession, Capability: k.ID, Version: k.Version, Args: args, Labels: sub.Labels, Policy: d.PolicyRevision,
 		Requester: writ.Requester{Session: c.Caller.Session, Principal: c.Caller.Principal, Role: c.Caller.Role, Agent: c.Caller.Agent},
+		Behind:    c.Caller.Agents(),
 		MaxUses:   writ.MaxApprovalUses, CreatedAt: s.Now,
 	}
 	if sub.Run != nil {

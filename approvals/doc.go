@@ -75,7 +75,7 @@ func New(cfg Config) Room {
 
 // Capabilities are the verbs of this room.
 func (r Room) Capabilities() []*writ.Capability {
-	return []*writ.Capability{r.decide(), r.respond(), r.revoke(), r.expire(), r.get(), r.list()}
+	return []*writ.Capability{r.decide(), r.respond(), r.revoke(), r.expire(), r.withdraw(), r.get(), r.list()}
 }
 
 // readWaiting adds what the waiting rooms must see.
@@ -123,6 +123,14 @@ func (r Room) put(c *writ.Call, s writ.Snapshot, tx *writ.Tx, a *writ.Approval, 
 	}
 	a.UpdatedAt, a.Receipt = s.Now, writ.ReceiptID(c.NewID(writ.PrefixReceipt, 0))
 	tx.Move(writ.ObjectApproval, string(a.ID), string(from), string(a.State))
+	for _, by := range a.Behind { // as long as it counts it can be taken back
+		switch {
+		case from == "":
+			tx.Index(writ.SetGoing(writ.ObjectApproval, by), string(a.ID), 0)
+		case writ.ApprovalMoves.Terminal(a.State):
+			tx.Unindex(writ.SetGoing(writ.ObjectApproval, by), string(a.ID))
+		}
+	}
 	if from != a.State {
 		if from != "" {
 			tx.Unindex(writ.ApprovalsIn(from), string(a.ID))

@@ -83,7 +83,7 @@ func (r Room) modified(op string, c *writ.Call, s writ.Snapshot, old writ.Approv
 		Labels: writ.JoinLabels(old.Labels, more.Labels), // at least these: the call is judged again when it is made
 		ID:     writ.ApprovalID(c.NewID(writ.PrefixApproval, 0)), State: writ.ApprovalPending, Needs: old.Needs, Scope: old.Scope,
 		Capability: old.Capability, Version: old.Version, Subject: old.Subject, Request: ask.Request(), Args: show, Run: old.Run, Task: old.Task,
-		Requester: old.Requester, Excluded: old.Excluded, MaxUses: old.MaxUses, Modified: old.ID, Policy: old.Policy,
+		Requester: old.Requester, Behind: old.Behind, Excluded: old.Excluded, MaxUses: old.MaxUses, Modified: old.ID, Policy: old.Policy,
 		ExpiresAt: old.ExpiresAt, CreatedAt: s.Now, RequestedAt: old.Asked(),
 	}, nil
 }

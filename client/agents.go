@@ -16,6 +16,13 @@ type AgentOptions struct {
 	Tools         []writ.Tool  `json:"tools,omitempty"`
 	WriteScope    []string     `json:"write_scope,omitempty"`
 	MaxConcurrent int64        `json:"max_concurrent_tasks,omitempty"`
+
+	SharesScope bool            `json:"shares_write_scope,omitempty"`
+	Owns        []string        `json:"owns,omitempty"`
+	Defers      []writ.Deferral `json:"defers,omitempty"`
+	ContractRef string          `json:"contract_ref,omitempty"`
+	Gates       []string        `json:"gates,omitempty"`
+	Routing     *writ.Routing   `json:"routing,omitempty"`
 }
 
 // Agent is a registry entry as the gateway shows it.
@@ -24,6 +31,17 @@ type Agent struct {
 	State   writ.AgentState `json:"state"`
 	Receipt writ.ReceiptID  `json:"receipt"`
 	Version int64           `json:"version"`
+
+	SupersededBy writ.AgentID     `json:"superseded_by"`
+	Revocation   *AgentRevocation `json:"revocation"`
+}
+
+// AgentRevocation says how far the revocation of an agent has come.
+type AgentRevocation struct {
+	At      string         `json:"at"`
+	Receipt writ.ReceiptID `json:"receipt"`
+	Swept   bool           `json:"swept"`
+	SweptAt string         `json:"swept_at"`
 }
 
 type agentArg struct {
@@ -46,6 +64,12 @@ func (c *Client) ActivateAgent(ctx context.Context, id writ.AgentID, opts ...Opt
 // to the queue.
 func (c *Client) SuspendAgent(ctx context.Context, id writ.AgentID, opts ...Option) (a Agent, err error) {
 	_, err = c.Invoke(ctx, "agent.suspend", agentArg{id}, &a, opts...)
+	return a, err
+}
+
+// RevokeAgent stops an agent and all it set going.
+func (c *Client) RevokeAgent(ctx context.Context, id writ.AgentID, opts ...Option) (a Agent, err error) {
+	_, err = c.Invoke(ctx, "agent.revoke", agentArg{id}, &a, opts...)
 	return a, err
 }
 

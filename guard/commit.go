@@ -49,6 +49,11 @@ func (t *try) commit(ctx context.Context, tx writ.Tx, reply writ.Reply, outcome 
 			return writ.Reply{}, nil, err
 		}
 		st := t.statement(outcome, tx.Changes)
+		for _, p := range tx.Causes {
+			if !slices.Contains(st.Parents, p) {
+				st.Parents = append(st.Parents, p)
+			}
+		}
 		st.Budget = charged
 		if err := t.addFact(&tx, st, reply); err != nil {
 			return writ.Reply{}, nil, err

@@ -20,6 +20,9 @@ func (t *try) refused(ctx context.Context, err error) (writ.Reply, *writ.Receipt
 	if again, ok := err.(*errAgain); ok {
 		return writ.Reply{}, nil, again
 	}
+	if err := t.stands(ctx); err != nil { // it is no one any more, and nobody's denial is recorded
+		return writ.Reply{}, nil, err
+	}
 	e := writ.AsError("guard.Do", err)
 	if !e.Code.Receipted() || t.call.Caller.Role == writ.RoleSystem {
 		if saysState(e.Code) {
@@ -174,13 +177,10 @@ func (t *try) aggregated(ctx context.Context, e *writ.Error, why string, cause e
 	return writ.Reply{}, nil, e
 }
 
-// guardStanding guards the gate, the caller's session and its agent, of all
+// guardStanding guards the gate, the caller's session and its agents, of all
 // that was read.
 func (t *try) guardStanding(tx *writ.Tx) {
 	keys := t.standing()
-	if a := t.call.Caller.Agent; a != "" {
-		keys = append(keys, writ.AgentKey(a))
-	}
 	kept := writ.Snapshot{Now: t.snap.Now, Epoch: t.snap.Epoch, Docs: map[writ.Key]writ.Doc{}}
 	for _, k := range keys {
 		if d, ok := t.snap.Docs[k]; ok {

@@ -103,7 +103,11 @@ func (t *try) judge(ctx context.Context) error {
 		t.dec.Duties = writ.Duties{Notify: t.dec.Duties.Notify} // it cannot be denied, so it is not obliged to anything
 	case t.dec.Effect == writ.EffectAllow, t.dec.Effect == writ.EffectRedact && len(t.dec.Duties.Redact) > 0, t.needsApproval():
 	default:
-		return denied(t.dec)
+		e := denied(t.dec)
+		if f := t.sub.Task; f != nil && f.BelongsTo != "" {
+			e = e.With("to", string(f.BelongsTo)) // whose work it is: who is refused knows where to turn
+		}
+		return e
 	}
 	return nil
 }

@@ -22,13 +22,42 @@ func (t *try) first(ctx context.Context) error {
 	return t.read(ctx, writ.ReadSet{Docs: t.standing()})
 }
 
-// standing are the documents every call stands on: the gate and its session.
+// standing are the documents every call stands on: the gate, its session and,
+// once it is known, the agents that session stands or falls with.
 func (t *try) standing() []writ.Key {
 	keys := []writ.Key{writ.GateKey}
 	if c := t.call.Credential; c != nil {
 		keys = append(keys, writ.SessionKey(c.Session))
+		for _, a := range t.call.Caller.Agents() {
+			keys = append(keys, writ.AgentKey(a))
+		}
 	}
 	return keys
+}
+
+// stands refuses a session whose agent, or one that is behind it, is not active:
+// the commit that stops an agent stops its sessions, before any of them is revoked.
+// What commits afterwards expects these documents as they were read, so it comes
+// before that commit or not at all.
+func (t *try) stands(ctx context.Context) error {
+	agents := t.call.Caller.Agents()
+	if t.call.Credential == nil || len(agents) == 0 {
+		return nil
+	}
+	if err := t.read(ctx, writ.ReadSet{Docs: t.standing()}); err != nil {
+		return err
+	}
+	for _, id := range agents {
+		a, _, ok, err := writ.Get[writ.Agent](t.snap, writ.AgentKey(id))
+		if err != nil {
+			return err
+		}
+		if !ok || a.State != writ.AgentActive {
+			t.d.slots.forget(*t.call.Credential)
+			return unauthenticated()
+		}
+	}
+	return nil
 }
 
 // read adds one atomic read to the snapshot. What answers without a commit has
@@ -68,7 +97,7 @@ func (t *try) read(ctx context.Context, want writ.ReadSet) error {
 	}
 	if again {
 		for _, k := range t.standing() {
-			if s.Docs[k].Version != t.snap.Docs[k].Version {
+			if t.snap.Has(k) && s.Docs[k].Version != t.snap.Docs[k].Version {
 				return &errAgain{cause: errors.New(string(k) + " changed while the call was read")}
 			}
 		}
@@ -83,7 +112,7 @@ func (t *try) read(ctx context.Context, want writ.ReadSet) error {
 // hops reads until the capability asks for nothing new.
 func (t *try) hops(ctx context.Context) error {
 	base := writ.ReadSet{}
-	if a := t.call.Caller.Agent; a != "" {
+	for _, a := range t.call.Caller.Agents() {
 		base.Docs = append(base.Docs, writ.AgentKey(a))
 	}
 	if t.call.IdempotencyKey != "" && !t.k.ReadOnly() {

@@ -156,6 +156,9 @@ func (t *try) once(ctx context.Context) (writ.Reply, *writ.Receipt, error) {
 	if err := t.hops(ctx); err != nil {
 		return t.refused(ctx, err)
 	}
+	if err := t.stands(ctx); err != nil {
+		return writ.Reply{}, nil, err
+	}
 	if reply, receipt, done, err := t.replay(); done {
 		return reply, receipt, err
 	}
@@ -266,7 +269,7 @@ func (t *try) authenticate() error {
 	t.session = &ses
 	t.call.Caller = writ.Caller{
 		Tenant: c.Tenant, Principal: ses.Principal, Kind: ses.Kind, Role: ses.Role, Session: ses.ID, Agent: ses.Agent,
-		Controller: ses.AnsweredBy(), Openers: ses.Openers,
+		Controller: ses.AnsweredBy(), Openers: ses.Openers, Behind: ses.Behind,
 	}
 	return nil
 }

@@ -462,9 +462,11 @@ func things() []*writ.Capability {
 					if err != nil {
 						return tx, r, err
 					}
-					next := *a
-					next.State = writ.AgentPlanned
-					tx.Move(writ.ObjectAgent, string(a.ID), string(old.State), string(next.State))
+					next, from := *a, writ.AgentPlanned
+					if next.State = writ.AgentActive; old.ID == "" {
+						from = ""
+					}
+					tx.Move(writ.ObjectAgent, string(a.ID), string(from), string(writ.AgentPlanned))
 					return tx, writ.Reply{Outcome: writ.OutcomeDone}, tx.PutDoc(s, writ.AgentKey(a.ID), "agent", next)
 				},
 			}),

@@ -19,7 +19,7 @@ import (
 // verbs stand for the gateway's capabilities.
 var verbs = []writ.CapabilityID{
 	"session.open", "session.revoke", "session.list", "session.start", "session.heartbeat", "session.close", "session.get",
-	"agent.register", "agent.activate", "agent.suspend", "agent.list", "agent.info", "agent.tools",
+	"agent.register", "agent.activate", "agent.suspend", "agent.revoke", "agent.supersede", "agent.retire", "agent.list", "agent.info", "agent.tools",
 	"run.create", "run.seal", "run.cancel", "run.get", "run.list",
 	"task.enqueue", "task.cancel", "task.get", "task.list", "task.claim", "task.heartbeat", "task.complete", "task.fail", "task.release",
 	"capability.list", "capability.get", "capability.invoke", "policy.info",
@@ -84,6 +84,7 @@ func full() writ.PolicyInput {
 	in.Subject.Content = &writ.ContentFacts{Declared: []writ.Label{writ.LabelPublic}, Verified: true}
 	in.Subject.Duty = &writ.DutyFacts{}
 	in.Subject.Egress = &writ.EgressFacts{Scheme: "https", Pinned: true, Jailed: true}
+	in.Subject.Entry = &writ.EntryFacts{Domain: "web", Contract: true, Safety: writ.SafetyMutating}
 	in.Subject.Grant = &writ.GrantFacts{Child: true, Fits: true}
 	in.Subject.Price = &writ.PriceFacts{Known: true, MicroUSD: 250}
 	in.Subject.Quotas = []writ.QuotaFacts{{Metric: "running_tasks", Subject: "agent", Limit: 4, Fits: true, OnExceed: "queue"}}

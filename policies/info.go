@@ -49,6 +49,16 @@ func (e *Engine) Info() Info {
 	return out
 }
 
+// Knows says whether an id names a pack or a rule that is loaded.
+func (e *Engine) Knows(id string) bool {
+	for _, p := range e.now.Load().packs {
+		if _, rule := p.rules[id]; rule || p.ID == id {
+			return true
+		}
+	}
+	return false
+}
+
 func (p *pack) info() PackInfo {
 	out := PackInfo{ID: p.ID, Version: p.Version, Digest: p.digest, Title: p.Title, Owner: p.Owner, Kind: p.Kind}
 	if p.Adapts != nil {

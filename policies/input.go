@@ -23,6 +23,7 @@ var (
 	kClaimed    = newKey("claimed")
 	kClass      = newKey("class")
 	kContent    = newKey("content")
+	kContract   = newKey("contract")
 	kCost       = newKey("cost")
 	kDeclared   = newKey("declared")
 	kDeferred   = newKey("deferred")
@@ -30,6 +31,7 @@ var (
 	kDuty       = newKey("duty")
 	kEffects    = newKey("effects")
 	kEgress     = newKey("egress")
+	kEntry      = newKey("entry")
 	kEnv        = newKey("env")
 	kExcluded   = newKey("excluded")
 	kExecuted   = newKey("executed")
@@ -169,6 +171,13 @@ func (b *builder) input(in writ.PolicyInput) error {
 		b.boolean(kRedirected, e.Redirected)
 		b.text(kScheme, e.Scheme)
 		b.boolean(kSecret, e.Secret)
+		b.shut()
+	}
+	if e := sub.Entry; e != nil {
+		b.open(kEntry)
+		b.boolean(kContract, e.Contract)
+		b.text(kDomain, e.Domain)
+		b.text(kSafety, string(e.Safety))
 		b.shut()
 	}
 	b.open(kEnv)

@@ -74,6 +74,7 @@ func TestShippedRoles(t *testing.T) {
 		"session.start session.heartbeat session.close":           all,
 		"session.get policy.info capability.invoke":               all,
 		"agent.register agent.activate agent.suspend":             "operator system",
+		"agent.revoke agent.supersede agent.retire":               "operator system",
 		"agent.list agent.info agent.tools":                       people,
 		"capability.list capability.get":                          people,
 		"run.create run.seal run.cancel task.enqueue task.cancel": "operator orchestrator system",

@@ -26,7 +26,7 @@ var promised = map[string][]string{
 		"incomplete", "secret", "pii_raw", "redacted_egress", "downgrade", "unverified", "unknown", "untrusted_to_destructive", "masked",
 	},
 	"egress":       {"incomplete", "private_address", "scheme", "redirected", "unpinned", "secret_elsewhere", "unjailed"},
-	"lifecycle":    {"incomplete", "agent_inactive", "session_inactive", "run_closed", "paused", "verifying", "boundary", "defers"},
+	"lifecycle":    {"incomplete", "agent_inactive", "session_inactive", "run_closed", "paused", "verifying", "boundary", "defers", "contract_missing"},
 	"quotas":       {"incomplete", "exceeded", "extend", "unknown"},
 	"skills":       {"incomplete", "source", "private_host", "reserved", "undeclared", "tampered", "changed", "inactive", "not_ready"},
 	"sod":          {"incomplete", "role", "executor", "orchestrator", "requester"},

@@ -53,6 +53,7 @@ func cleanupPlan(c *writ.Call, a *SessionCleanupArgs, s writ.Snapshot, _ writ.De
 		return refuse(notFound(opCleanup, "session"))
 	}
 	d, out := begin(opCleanup, c, s), Swept{}
+	d.tx.Cause(session.Cause)
 	if writ.SessionMoves.Terminal(session.State) {
 		members := s.Ranges[heldBy(a.Session)].Members
 		out.More = len(members) == cleanupBatch

@@ -113,6 +113,13 @@ func (g delegator) reads(c *writ.Call, a *AgentDelegateArgs, s writ.Snapshot) (w
 	for _, id := range alternatives(s, a) { // to name them where the one that is wanted cannot
 		rs.Docs = append(rs.Docs, writ.AgentKey(id))
 	}
+	if to, ok := g.chosen(a, s); ok {
+		owners, err := ownerReads(s, writ.Task{Capability: a.Work.Capability, Domain: to.Domain, Agents: []writ.AgentID{to.ID}})
+		if err != nil {
+			return rs, err
+		}
+		rs = rs.Join(owners)
+	}
 	run := a.Run
 	if a.Task != "" {
 		more, err := taskReads(opDelegate, s, a.Task)
@@ -190,6 +197,20 @@ func (g delegator) choose(a *AgentDelegateArgs, s writ.Snapshot) (Routed, writ.A
 		why = cmp.Or(why, unfit)
 	}
 	return out, writ.Agent{}, unable(s, a, why)
+}
+
+// chosen is choose as soon as enough was read for it.
+func (g delegator) chosen(a *AgentDelegateArgs, s writ.Snapshot) (writ.Agent, bool) {
+	read := s.Has(writ.AgentKey(a.To))
+	if a.To == "" {
+		rest := s.Missing(g.cfg.Router.Reads(a.Input, s))
+		read = rest.Empty()
+	}
+	if !read {
+		return writ.Agent{}, false
+	}
+	_, agent, err := g.choose(a, s)
+	return agent, err == nil
 }
 
 // unable says why the agent for some work cannot do it, and who could.
@@ -273,6 +294,10 @@ func (g delegator) describe(c *writ.Call, a *AgentDelegateArgs, s writ.Snapshot)
 		return writ.Subject{}, err
 	}
 	sub, err := subjectIn(r, c, s, next)
+	if err != nil {
+		return sub, err
+	}
+	err = describeOwner(c, s, next, sub.Task)
 	sub.Charge = writ.Charge{writ.BudgetWall: 0, writ.BudgetStorage: int64(len(next.Args))}
 	return sub, err
 }

@@ -47,6 +47,14 @@ func (d *draft) put(t *writ.Task, from writ.TaskState) error {
 		}
 		d.tx.Index(writ.RunTasksIn(t.Run, t.State), string(t.ID), 0)
 	}
+	for _, a := range t.Behind { // until it has ended it can be taken back
+		switch {
+		case from == "":
+			d.tx.Index(writ.SetGoing(writ.ObjectTask, a), string(t.ID), 0)
+		case writ.TaskMoves.Terminal(t.State):
+			d.tx.Unindex(writ.SetGoing(writ.ObjectTask, a), string(t.ID))
+		}
+	}
 	return d.tx.PutDoc(d.s, writ.TaskKey(t.ID), writ.ObjectTask, t)
 }
 

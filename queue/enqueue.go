@@ -57,8 +57,12 @@ func (e enqueuer) reads(c *writ.Call, a *TaskEnqueueArgs, s writ.Snapshot) (writ
 		return rs, nil
 	}
 	more, err := candidateReads(s, t)
+	if err != nil {
+		return rs, err
+	}
 	rs.Docs = append(rs.Docs, more...)
-	return rs, err
+	owners, err := ownerReads(s, t)
+	return rs.Join(owners), err
 }
 
 func (e enqueuer) describe(c *writ.Call, a *TaskEnqueueArgs, s writ.Snapshot) (writ.Subject, error) {
@@ -79,6 +83,10 @@ func (e enqueuer) describe(c *writ.Call, a *TaskEnqueueArgs, s writ.Snapshot) (w
 		return writ.Subject{}, err
 	}
 	sub, err := subjectIn(r, c, s, t)
+	if err != nil {
+		return sub, err
+	}
+	err = describeOwner(c, s, t, sub.Task)
 	sub.Charge = writ.Charge{writ.BudgetWall: 0, writ.BudgetStorage: int64(len(t.Args))}
 	return sub, err
 }
@@ -138,6 +146,9 @@ func (d *draft) add(t *writ.Task) error {
 	// put writes the document last.
 	if stored := d.tx.Ops[len(d.tx.Ops)-1].Body; len(stored) > MaxTaskBytes {
 		return invalid(d.op, "/args", "are too large beside the rest of the task; store them elsewhere and pass a reference")
+	}
+	if err := d.guardOwners(d.s, *t); err != nil {
+		return err
 	}
 	d.tx.Index(writ.RunTasks(t.Run), string(t.ID), 0)
 	d.tally(t.Run).began++
@@ -220,7 +231,10 @@ func (e enqueuer) fit(c *writ.Call, t writ.Task, s writ.Snapshot, on []TaskDepen
 		}
 		expose(&t, tool)
 	}
-	t.ID, t.EnqueuedBy, t.State = newTaskID(c), c.Caller.Session, writ.TaskQueued
+	t.ID, t.EnqueuedBy, t.Behind, t.State = newTaskID(c), c.Caller.Session, c.Caller.Agents(), writ.TaskQueued
+	if len(t.Behind) == 0 {
+		t.Behind = nil
+	}
 	t.Counted, err = writ.QuotaTags(s, writ.QuotaQueued, writ.QuotaCaller(c.Caller, t.Capability))
 	return t, err
 }

@@ -143,8 +143,12 @@ func (h handing) reads(c *writ.Call, a *TaskHandoffArgs, s writ.Snapshot) (writ.
 		}
 	}
 	more, err := candidateReads(s, next)
+	if err != nil {
+		return rs, err
+	}
 	rs.Docs = append(rs.Docs, more...)
-	return rs, err
+	owners, err := ownerReads(s, next)
+	return rs.Join(owners), err
 }
 
 // describe tells policy about the task that follows, under the id of the one that
@@ -171,6 +175,9 @@ func (h handing) describe(c *writ.Call, a *TaskHandoffArgs, s writ.Snapshot) (wr
 	sub.Task.Raised = a.To.Task != nil || len(labelsOver(t, a, next)) > len(next.Labels)
 	sub.Labels, sub.Sinks = labelsOver(t, a, next), next.Sinks
 	if a.To.Task != nil {
+		if err := describeOwner(c, s, next, sub.Task); err != nil {
+			return sub, err
+		}
 		sub.Charge = writ.Charge{writ.BudgetWall: 0, writ.BudgetStorage: int64(len(next.Args))}
 	}
 	return sub, nil

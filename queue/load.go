@@ -155,7 +155,10 @@ func subjectIn(r writ.Run, c *writ.Call, s writ.Snapshot, t writ.Task) (writ.Sub
 		Task:   &writ.TaskFacts{ID: t.ID, State: t.State, Capability: t.Capability, Domain: t.Domain, Safety: t.Safety, Approval: cmp.Or(t.Approval, writ.ApprovalAuto)},
 		Scopes: t.WriteScopes, Labels: t.Labels, Sinks: t.Sinks,
 	}
-	return sub, describeAgent(c, s, &sub)
+	if err := describeAgent(c, s, &sub); err != nil {
+		return sub, err
+	}
+	return sub, describeDeferral(c, s, t, sub.Task)
 }
 
 // describeAgent adds the caller's agent to a subject.

@@ -24,8 +24,13 @@ func getCapability() *writ.Capability {
 				rs.Counters = append(rs.Counters, leaseEnd(a.Task), progressPct(a.Task))
 				rs.Ranges = append(rs.Ranges, blockers(a.Task), refusers(a.Task))
 			}
-			if t, ok, err := peek[writ.Task](s, writ.TaskKey(a.Task)); err == nil && ok && t.State == writ.TaskBlocked {
-				rs.Docs = append(rs.Docs, waitedFor(t)...)
+			if t, ok, err := peek[writ.Task](s, writ.TaskKey(a.Task)); err == nil && ok {
+				if t.State == writ.TaskBlocked {
+					rs.Docs = append(rs.Docs, waitedFor(t)...)
+				}
+				for _, id := range t.Agents {
+					rs.Docs = append(rs.Docs, writ.AgentKey(id))
+				}
 			}
 			if t, ok, err := peek[writ.Task](s, writ.TaskKey(a.Task)); err == nil && ok {
 				rs.Docs = append(rs.Docs, handoffsTo(t)...)
@@ -73,6 +78,14 @@ func getPlan(c *writ.Call, a *TaskGetArgs, s writ.Snapshot, _ writ.Decision) (wr
 		}
 		pct := s.Counters[progressPct(t.ID)]
 		v.Pct = &pct
+	}
+	if whole && t.State == writ.TaskQueued && len(t.Agents) > 0 {
+		fit, err := fitting(s, t)
+		if err != nil {
+			return refuse(err)
+		}
+		some := len(fit) > 0
+		v.Assignable = &some
 	}
 	if v.BlockedOn, err = waiting(s, t); err != nil {
 		return refuse(err)

@@ -17,6 +17,7 @@ type TaskEnqueueArgs struct {
 	Args         writ.RawObject    `json:"args,omitempty" doc:"Arguments for the capability: an object of at most 48 KiB that meets the schema its agents declare."`
 	Labels       []writ.Label      `json:"labels,omitempty" doc:"Kinds of data the arguments carry; unknown labels count as pii.chat.message. Default internal.system." maxItems:"9"`
 	Domain       string            `json:"required_domain" doc:"Domain an agent must have to take the task." pattern:"^[a-z][a-z0-9-]{1,62}$"`
+	Concern      string            `json:"concern,omitempty" doc:"What the work is about, as owns and defers of agents name it; the tool's own concern counts too." pattern:"^[a-z][a-z0-9-]{1,62}$"`
 	Agents       []writ.AgentID    `json:"required_agents,omitempty" doc:"If present, only these agents may take the task." maxItems:"8"`
 	DependsOn    []TaskDependency  `json:"depends_on,omitempty" doc:"Tasks of the run that must end well before this one begins." maxItems:"32"`
 	Join         writ.Join         `json:"join,omitempty" doc:"How much of depends_on must come about: all of it; any of it; the first of it, and the rest is cancelled; or all of it and who manages the run says so (task.admit)." enum:"all_of,any_of,first_success,manual" default:"all_of"`
@@ -35,7 +36,7 @@ type TaskEnqueueArgs struct {
 // default filled in.
 func (e enqueuer) request(a *TaskEnqueueArgs) (writ.Task, error) {
 	t := writ.Task{
-		Run: a.Run, Key: a.Key, Summary: a.Summary, Capability: a.Capability, Args: a.Args, Domain: a.Domain,
+		Run: a.Run, Key: a.Key, Summary: a.Summary, Capability: a.Capability, Args: a.Args, Domain: a.Domain, Concern: a.Concern,
 		Labels:   writ.JoinLabels(a.Labels),
 		Priority: orDefault(a.Priority, defaultPriority), LeaseSeconds: orDefault(a.LeaseSeconds, max(e.cfg.MinLeaseSeconds, defaultLeaseSeconds)),
 		MaxAttempts: orDefault(a.MaxAttempts, defaultMaxAttempts), BackoffMs: orDefault(a.BackoffMs, defaultBackoffMs),
@@ -50,6 +51,8 @@ func (e enqueuer) request(a *TaskEnqueueArgs) (writ.Task, error) {
 		return t, invalid(opEnqueue, "/capability", "must be a dotted name")
 	case !writ.ValidSlug(a.Domain):
 		return t, invalid(opEnqueue, "/required_domain", "must be a slug")
+	case a.Concern != "" && !writ.ValidSlug(a.Concern):
+		return t, invalid(opEnqueue, "/concern", "must be a slug")
 	case t.LeaseSeconds < e.cfg.MinLeaseSeconds:
 		return t, invalid(opEnqueue, "/lease_ttl_s", "is shorter than this gateway allows")
 	case t.Priority < 0 || t.Priority > 9:

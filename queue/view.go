@@ -14,7 +14,9 @@ type TaskView struct {
 	Args         writ.RawObject    `json:"args,omitempty" doc:"Arguments for the capability; shown to the holder, to auditors and to those who manage the run."`
 	Labels       []writ.Label      `json:"labels" doc:"What kinds of data the task carries."`
 	Domain       string            `json:"required_domain" doc:"Domain an agent must have to take the task."`
+	Concern      string            `json:"concern,omitempty" doc:"What the work is about, as its enqueuer said."`
 	Agents       []writ.AgentID    `json:"required_agents,omitempty" doc:"If present, only these agents may take the task."`
+	Assignable   *bool             `json:"assignable,omitempty" doc:"Shown by task.get of a queued task that only some agents may take: whether one of them could now. False: it waits until one is active again, and ends with its run or by task.cancel."`
 	Safety       writ.Safety       `json:"safety" doc:"Strongest safety an agent that may run it declared." enum:"read-only,mutating,destructive"`
 	Sinks        []writ.Sink       `json:"sinks,omitempty" doc:"Where the task's data can flow to."`
 	WriteScopes  []string          `json:"write_scopes,omitempty" doc:"Resources the task locks while it runs."`
@@ -97,7 +99,7 @@ func timeOf(ms int64) string {
 func viewOf(t writ.Task, version int64) TaskView {
 	return TaskView{
 		ID: t.ID, Run: t.Run, Key: t.Key, Summary: t.Summary, Capability: t.Capability, Labels: t.Labels,
-		Domain: t.Domain, Agents: t.Agents, Safety: t.Safety, Sinks: t.Sinks, WriteScopes: t.WriteScopes,
+		Domain: t.Domain, Concern: t.Concern, Agents: t.Agents, Safety: t.Safety, Sinks: t.Sinks, WriteScopes: t.WriteScopes,
 		Priority: t.Priority, LeaseSeconds: t.LeaseSeconds, MaxAttempts: t.MaxAttempts, Attempt: t.Attempt,
 		BackoffMs: t.BackoffMs, NotBefore: timeOf(t.NotBefore), DeadlineAt: timeOf(t.DeadlineAt), State: t.State, CancelAt: timeOf(t.CancelAt),
 		Approval: t.Approval, WaitsFor: t.WaitsFor, DependsOn: edgesOf(t), Handoff: shownHandoff(t.Handoff), HandedTo: t.HandedTo, Join: t.Join, Admitted: t.Admitted, Verify: shownVerification(t.Verify), Verified: t.Verified, Rework: t.Rework,

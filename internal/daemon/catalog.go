@@ -22,6 +22,7 @@ import (
 type rooms struct {
 	secret     func(*writ.Call) string
 	policyInfo func() any
+	gate       func(id string) bool // whether a policy pack or rule is loaded
 	record     func(writ.Receipt) (registry.PolicyRecord, error)
 	explain    func(registry.PolicyRecord) (any, error)
 	export     func(list []writ.Receipt, after, at int64, more bool) ([]byte, error)
@@ -48,6 +49,7 @@ func build(r rooms) (*writ.Registry, *gateway.Validator, error) {
 		Secret: r.secret, Builtin: func(id writ.CapabilityID) bool { return builtin[id] },
 		CheckSchema: func(schema writ.RawObject) error { return validator.CheckSchema(schema) },
 		PublicKey:   receipts.ParsePublicKey,
+		Gate:        r.gate,
 	})...)
 	all = append(all, runs.Capabilities(runs.Config{})...)
 	all = append(all, queue.Capabilities(queue.Config{MinLeaseSeconds: r.minLease, Alive: agents.Alive{}, Router: router{}, Validate: func(schema, args writ.RawObject) error {
@@ -146,6 +148,9 @@ func dues() []guard.Due {
 			"overrun":   kind("run.overrun", "run_id"),
 			"settle":    kind("run.settle", "run_id"),
 			"cascade":   kind("run.cascade", "run_id"),
+			"recall":    kind("task.recall", "agent_id"),
+			"withdraw":  kind("approval.withdraw", "agent_id"),
+			"settled":   kind("agent.settle", "agent_id"),
 		}),
 	}
 }

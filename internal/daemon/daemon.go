@@ -289,7 +289,7 @@ func (d *Daemon) openDoor(context.Context) error {
 			"file", filepath.Join(d.cfg.Keys, sessionKeyFile))
 	}
 	reg, validator, err := build(rooms{
-		secret: agents.SecretsFrom(secret), policyInfo: func() any { return d.engine.Info() }, record: d.record, explain: d.explain, minLease: int64(d.cfg.MinLease),
+		secret: agents.SecretsFrom(secret), policyInfo: func() any { return d.engine.Info() }, gate: func(id string) bool { return d.engine.Knows(id) }, record: d.record, explain: d.explain, minLease: int64(d.cfg.MinLease),
 		export: d.export, vet: d.vet, evidence: d.evidence, tell: d.tell, roles: d.rolesConfig(), bound: d.engine.Bound,
 		shadow: func(t writ.Tenant) ([]writ.PackVer, []writ.ShadowPack) { return d.engine.Shadowed(), d.door.Shadow(t) },
 	})

@@ -128,7 +128,7 @@ findings contains {
 	"code": "policy_denied",
 	"message": "the concern of this task belongs to another agent; direct the task to that one",
 } if {
-	input.call.capability == "task.enqueue"
+	input.call.capability in {"task.enqueue", "task.handoff"}
 	input.task.owned_elsewhere == true
 }
 
@@ -148,6 +148,27 @@ findings contains {
 	input.call.capability in {"task.claim", "task.complete"}
 	input.task.deferred == true
 }
+
+# METADATA
+# title: Agent without a contract
+# description: An agent would become active in a domain that wants a contract for every agent, and its entry names none.
+# custom:
+#   id: lifecycle.contract_missing
+#   severity: medium
+#   control: domain boundaries
+findings contains {
+	"rule": "lifecycle.contract_missing",
+	"effect": "deny",
+	"code": "policy_denied",
+	"message": "agents of this domain need a contract; register it again with contract_ref",
+} if {
+	input.entry.contract == false
+	_wants_contract
+}
+
+_wants_contract if input.entry.domain in data.lifecycle.config.contract_domains
+
+_wants_contract if "*" in data.lifecycle.config.contract_domains
 
 _complete if {
 	is_string(input.call.capability)

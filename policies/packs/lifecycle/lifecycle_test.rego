@@ -159,7 +159,8 @@ test_run_closed_allows_mandates if rules(object.union(system, {"run": {"state": 
 work(verb, facts) := changed({"call": {"capability": verb}, "task": facts})
 
 test_boundary if {
-	call := work("task.enqueue", {"owned_elsewhere": true, "deferred": false})
+	some verb in ["task.enqueue", "task.handoff"]
+	call := work(verb, {"owned_elsewhere": true, "deferred": false})
 	rules(call) == {"lifecycle.boundary"}
 	codes(call) == {"policy_denied"}
 }
@@ -185,6 +186,29 @@ test_defers_allows[note] if {
 		"enqueueing it for the other": work("task.enqueue", {"owned_elsewhere": false, "deferred": true}),
 	}
 	rules(call) == set()
+}
+
+activates(contract) := object.union(base, {
+	"call": {"capability": "agent.activate"},
+	"entry": {"contract": contract, "domain": "finance", "safety": "mutating"},
+})
+
+contract_rules(call, domains) := {f.rule |
+	some f in lifecycle.findings with input as call with data.lifecycle.config.contract_domains as domains
+}
+
+test_contract_missing[note] if {
+	some note, domains in {"its domain": ["finance"], "every domain": ["*"]}
+	contract_rules(activates(false), domains) == {"lifecycle.contract_missing"}
+}
+
+test_contract_missing_allows[note] if {
+	some note, args in {
+		"with one": [activates(true), ["finance"]],
+		"another domain": [activates(false), ["web"]],
+		"no domain wants one": [activates(false), []],
+	}
+	contract_rules(args[0], args[1]) == set()
 }
 
 test_all_reasons_are_given if {
