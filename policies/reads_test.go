@@ -136,7 +136,7 @@ func TestReads(t *testing.T) {
 		"budgets":        "budget call.capability grant price principal.kind session.role task.safety",
 		"classification": "call.capability call.class call.safety content labels session.role sinks task.raised task.safety",
 		"egress":         "call.capability egress principal.kind skill",
-		"lifecycle":      "agent call.capability call.class call.safety entry.domain entry.contract principal.kind run session task.deferred task.owned_elsewhere",
+		"lifecycle":      "agent call.capability call.class call.safety entry.contract entry.domain principal.kind run session task.deferred task.owned_elsewhere",
 		"quotas":         "call.capability quotas",
 		"skills":         "call.capability session.role skill",
 		"sod":            "call.capability duty session.role",
