@@ -44,6 +44,18 @@ func TestStoredDocuments(t *testing.T) {
 			}},
 			WriteScope: []string{"fs:site/"}, MaxConcurrent: 4, Routing: &writ.Routing{Keywords: []string{"web site"}, Priority: 3}, CreatedAt: 1, UpdatedAt: 2, Receipt: gReceipt,
 		},
+		"agent-bounded": writ.Agent{
+			ID: "site-builder", Archetypes: []writ.Role{writ.RoleExecutor}, Domain: "web", State: writ.AgentSuspended, MaxConcurrent: 4,
+			Tools:      []writ.Tool{{Name: "site.build", Safety: writ.SafetyMutating, Concern: "pages"}},
+			WriteScope: []string{"fs:site/"}, SharesScope: true, Owns: []string{"pages"}, Defers: []writ.Deferral{{Concern: "deployment", To: "spine"}},
+			ContractRef: "https://example.com/contract", Gates: []string{"write_scopes"}, SupersededBy: "spine",
+			Halt:      &writ.Halt{At: 3, Receipt: gReceipt, Revoked: true, SweptAt: 4},
+			CreatedAt: 1, UpdatedAt: 2, Receipt: gReceipt,
+		},
+		"session-behind": writ.Session{
+			ID: gSession, Principal: "judge", Kind: writ.KindHuman, Role: writ.RoleAuditor, State: writ.SessionRevoked, TokenHash: "00ff",
+			Behind: []writ.AgentID{"site-builder"}, Cause: gReceipt, CreatedAt: 1, UpdatedAt: 2, Reason: "agent_revoked", Receipt: gReceipt,
+		},
 		"agent-keys": writ.Agent{
 			ID: "site-builder", Archetypes: []writ.Role{writ.RoleExecutor}, Domain: "web", State: writ.AgentPlanned, MaxConcurrent: 4,
 			Keys:      []writ.PublicKey{{ID: "SHA256:aa", PEM: "-----BEGIN PUBLIC KEY-----\n"}},
@@ -55,7 +67,7 @@ func TestStoredDocuments(t *testing.T) {
 			Reason: "operator_request", Receipt: gReceipt,
 		},
 		"task": writ.Task{
-			ID: gTask, Run: gRun, Key: "build", Summary: "Build.", Capability: "site.build", Args: writ.RawObject(`{"ref":"main"}`),
+			ID: gTask, Run: gRun, Key: "build", Summary: "Build.", Capability: "site.build", Concern: "pages", Behind: []writ.AgentID{"planner"}, Args: writ.RawObject(`{"ref":"main"}`),
 			ArgsDigest: "aa", Labels: []writ.Label{writ.LabelPublic}, Domain: "web", Agents: []writ.AgentID{"site-builder"},
 			Verify: &writ.Verification{Agents: []writ.AgentID{"site-judge"}, Gates: []string{"tests"}, MaxRework: 2}, Verified: true, Rework: 1,
 			DependsOn: []writ.Dependency{{Key: "fetch", Task: gTask, OnFailure: writ.DependencySkip}},
@@ -93,7 +105,7 @@ func TestStoredDocuments(t *testing.T) {
 			Successor: gApproval, Modified: gApproval, Policy: "sha256:aa", ExpiresAt: 3, CreatedAt: 1, UpdatedAt: 2, Receipt: gReceipt,
 		},
 		"approval-modified": writ.Approval{
-			ID: gApproval, State: writ.ApprovalPending, Needs: []writ.Need{}, Excluded: []writ.PrincipalID{}, Modified: gApproval,
+			ID: gApproval, State: writ.ApprovalPending, Behind: []writ.AgentID{"site-builder"}, Needs: []writ.Need{}, Excluded: []writ.PrincipalID{}, Modified: gApproval,
 			CreatedAt: 2, UpdatedAt: 2, RequestedAt: 1, Receipt: gReceipt,
 		},
 		"gate": writ.Gate{
@@ -181,7 +193,7 @@ func TestStoredNames(t *testing.T) {
 	line("member", kept.Ops[0].Member)
 	line("counter", writ.RunSteps(gRun), writ.RunOpenTasks(gRun), writ.RunBadTasks(gRun), writ.RunSequence(gRun),
 		writ.AgentRunning("site-builder"), writ.RegistryRevision(), writ.TaskProgress(gTask, "pct"))
-	line("index", writ.IndexRuns, writ.IndexAgents, writ.IndexSessions, writ.IndexDead, writ.IndexTools, writ.IndexRoutes, writ.IndexLeases, writ.IndexReady,
+	line("index", writ.IndexRuns, writ.IndexAgents, writ.IndexSessions, writ.IndexDead, writ.IndexTools, writ.IndexOwners, writ.SetGoing(writ.ObjectTask, "site-builder"), writ.SetGoing(writ.ObjectApproval, "site-builder"), writ.IndexRoutes, writ.IndexLeases, writ.IndexReady,
 		writ.IndexBeats, writ.IndexLives, writ.IndexTodo, writ.IndexScopes, writ.RunTasks(gRun), writ.RunTasksIn(gRun, writ.TaskQueued),
 		writ.AgentSessions("site-builder"), writ.SessionTasks(gSession), writ.WaitingOn(gTask), writ.BlockedOn(gTask),
 		writ.Refused("site.build", "web"), writ.Refusers(gTask))

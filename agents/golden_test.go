@@ -14,7 +14,11 @@ var update = flag.Bool("update", false, "write the golden files")
 
 func TestStoredNames(t *testing.T) {
 	const session = "ses_01ARYZ6S410000000000000000"
-	writtest.Golden(t, *update, "names.txt", fmt.Appendf(nil, "counter %v\ntodo    %s\ntodo    %s\nroute   %s\n",
-		beatOf(session), todoAgent("site-builder"), todoSession(session),
+	bounded := writ.Agent{ID: "site-builder", Domain: "web"}
+	alone := scopeMember(bounded, "fs:site/")
+	bounded.SharesScope = true
+	writtest.Golden(t, *update, "names.txt", fmt.Appendf(nil, "counter %v\ntodo    %s\ntodo    %s\ntodo    %s\ntodo    %s\nscope   %s\nscope   %s\nowner   %s\nroute   %s\n",
+		beatOf(session), todoAgent("site-builder"), todoSession(session), todoRecall("site-builder"), todoSettle("site-builder"),
+		alone, scopeMember(bounded, "fs:site/"), ownerMember(bounded, "pages"),
 		strings.Join(routesTo(writ.Agent{ID: "site-builder", Domain: "web", Routing: &writ.Routing{Keywords: []string{"web site"}, Priority: 3}}), "\nroute   ")))
 }

@@ -33,6 +33,7 @@ var lines = []struct {
 	{"approve", (*bench).approve},
 	{"dag", (*bench).dag},
 	{"asynq", (*bench).asynq},
+	{"revoke", (*bench).revoke},
 }
 
 func main() {

@@ -17,6 +17,7 @@ type TaskOptions struct {
 	Args         any               `json:"args,omitempty"` // rendered as a JSON object
 	Labels       []writ.Label      `json:"labels,omitempty"`
 	Domain       string            `json:"required_domain"`
+	Concern      string            `json:"concern,omitempty"`
 	Agents       []writ.AgentID    `json:"required_agents,omitempty"`
 	DependsOn    []Dependency      `json:"depends_on,omitempty"`
 	Join         writ.Join         `json:"join,omitempty"` // how much of DependsOn must come about; all of it

@@ -34,7 +34,7 @@ func TestStoredNames(t *testing.T) {
 		fmt.Fprintf(&b, "counter %v\n", c)
 	}
 	fmt.Fprintf(&b, "index   %s\n", writ.Dependents(task))
-	for _, m := range []string{todo(todoWake, task), todo(todoUnblock, task), todo(todoRun, run), todo(todoSession, session)} {
+	for _, m := range []string{todo(todoWake, task), todo(todoUnblock, task), todo(todoRun, run), todo(todoSession, session), todo(todoRecall, "site-builder"), todo(todoWithdraw, "site-builder")} {
 		fmt.Fprintf(&b, "todo    %s\n", m)
 	}
 	writtest.Golden(t, *update, "names.txt", []byte(b.String()))

@@ -1,0 +1,140 @@
+package roster
+
+import (
+	"flag"
+	"fmt"
+	"os"
+	"strings"
+	"testing"
+
+	"github.com/writ-gateway/writ"
+	"github.com/writ-gateway/writ/writtest"
+)
+
+var update = flag.Bool("update", false, "write the golden files")
+
+// A file with all there is, read, written and read again.
+func TestRoundTrip(t *testing.T) {
+	in, err := os.ReadFile("testdata/agents.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	all, problems := Read(in)
+	if !Sound(problems) {
+		t.Fatalf("%+v", problems)
+	}
+	out, err := Write(all)
+	if err != nil {
+		t.Fatal(err)
+	}
+	writtest.Golden(t, *update, "export.yaml", out)
+	again, problems := Read(out)
+	if len(problems) > 0 || len(again) != len(all) {
+		t.Fatalf("%d of %d, %+v", len(again), len(all), problems)
+	}
+	by := map[writ.AgentID]Entry{}
+	for _, e := range all {
+		by[e.ID] = e
+	}
+	for _, e := range again {
+		if was := by[e.ID]; !Same(e, was) || e.State != was.State || e.SupersededBy != was.SupersededBy {
+			t.Errorf("got  %+v\nwant %+v", e, was)
+		}
+	}
+}
+
+// Everything that is wrong is said at once, each with its place, and nothing that was
+// written is repeated.
+func TestEverythingThatIsWrong(t *testing.T) {
+	in, err := os.ReadFile("testdata/wrong.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, problems := Read(in)
+	var b strings.Builder
+	for _, p := range problems {
+		fmt.Fprintf(&b, "%d:%d %s: %s (%v)\n", p.Line, p.Column, p.Pointer, p.Msg, p.Warning)
+	}
+	if Sound(problems) || strings.Contains(b.String(), "s3cret") {
+		t.Errorf("%s", b.String())
+	}
+	writtest.Golden(t, *update, "wrong.txt", []byte(b.String()))
+}
+
+// What makes a file say something else than it shows is refused.
+func TestNotPlain(t *testing.T) {
+	for name, in := range map[string]string{
+		"nothing": "", "a list": "[]", "no list": "agents: 3", "a tag": "agents: !!seq []", "an alias": "agents: [&a {id: one-1}, *a]",
+		"merge": "x: &x {id: a1}\nagents: [{<<: *x}]", "twice": "agents: []\nagents: []", "two documents": "agents: []\n---\nagents: []",
+		"a number as a name": "agents: [{1: x}]", "deep": "agents: " + strings.Repeat("[", 100) + strings.Repeat("]", 100), "no YAML": "agents: [",
+		"large": strings.Repeat("#", MaxBytes+1), "an unknown member": "agents: []\nmore: 1",
+	} {
+		if _, problems := Read([]byte(in)); Sound(problems) {
+			t.Errorf("%s: nothing wrong", name)
+		}
+	}
+}
+
+// exclude_keys win, and the older form means the same as the newer.
+func TestScopes(t *testing.T) {
+	read := func(more string) string {
+		all, problems := Read([]byte("agents: [{id: builder, domain: web, " + more + "}]"))
+		if !Sound(problems) {
+			t.Fatalf("%s: %+v", more, problems)
+		}
+		var out []string
+		for _, x := range all[0].Tools {
+			out = append(out, string(x.Name))
+		}
+		return strings.Join(out, " ")
+	}
+	tools := "mcp_tools: [{name: site.build}, {name: site.drop, safety: blocked}, {name: mail.send}]"
+	for more, want := range map[string]string{
+		"capabilities: [site.build, mail.send]":                       "site.build mail.send",
+		"capabilities_scope: {include_keys: [site.build, mail.send]}": "site.build mail.send",
+		tools: "site.build site.drop mail.send",
+		tools + ", capabilities_scope: {include_prefixes: [site.]}":                                       "site.build site.drop",
+		tools + ", capabilities_scope: {include_prefixes: [site.], exclude_keys: [site.drop]}":            "site.build",
+		tools + ", capabilities_scope: {include_keys: [site.drop, mail.send], exclude_keys: [site.drop]}": "mail.send",
+	} {
+		if got := read(more); got != want {
+			t.Errorf("%s: got %s, want %s", more, got, want)
+		}
+	}
+}
+
+// No file brings the reader down, and what is read and sound can be written and read
+// again to the same.
+func FuzzRead(f *testing.F) {
+	for _, name := range []string{"agents.yaml", "wrong.yaml"} {
+		b, err := os.ReadFile("testdata/" + name)
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(b)
+	}
+	f.Add([]byte("agents: [{id: a1, domain: web, capabilities: [a.b]}]"))
+	f.Fuzz(func(t *testing.T, in []byte) {
+		all, problems := Read(in)
+		if !Sound(problems) {
+			return
+		}
+		out, err := Write(all)
+		if err != nil {
+			t.Fatalf("%v\n%s", err, in)
+		}
+		again, problems := Read(out)
+		if !Sound(problems) || len(again) != len(all) {
+			t.Fatalf("%+v\n%s\n%s", problems, in, out)
+		}
+		by := map[writ.AgentID]Entry{}
+		for _, e := range all {
+			by[e.ID] = e
+		}
+		for _, e := range again {
+			if !Same(e, by[e.ID]) {
+				t.Fatalf("got %+v, want %+v", e, by[e.ID])
+			}
+		}
+	})
+}
