@@ -68,7 +68,7 @@ type amount struct {
 var free = map[writ.CapabilityID]bool{
 	"task.heartbeat": true, "task.complete": true, "task.handoff": true, "task.fail": true, "task.release": true, "task.cancel": true, "task.verify": true,
 	"run.cancel": true, "run.close": true, "run.seal": true,
-	"session.start": true, "session.heartbeat": true, "session.close": true, "session.revoke": true, "agent.suspend": true,
+	"session.start": true, "session.heartbeat": true, "session.close": true, "session.revoke": true, "agent.suspend": true, "agent.revoke": true, "agent.retire": true, "agent.supersede": true,
 	"approval.decide": true, "approval.respond": true, "approval.revoke": true,
 	"role.bind": true, "role.unbind": true, "quota.set": true, "quota.delete": true,
 	"policy.activate": true, "policy.rollback": true, "policy.withdraw": true, "policy.stage": true,
