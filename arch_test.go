@@ -77,7 +77,7 @@ var home = map[string][]string{
 	"github.com/prometheus/client_golang":               {"internal/telemetry"},
 	"github.com/spf13/cobra":                            {"cmd/writ"},
 	"github.com/spf13/pflag":                            {"cmd/writ"},
-	"go.yaml.in/yaml":                                   {"policies", "policies/author", "internal/daemon", "gateway", "cmd/writ"},
+	"go.yaml.in/yaml":                                   {"policies", "policies/author", "internal/daemon", "gateway", "cmd/writ", "roster"},
 	"github.com/anishathalye/porcupine":                 {"e2e"},
 	"github.com/rogpeppe/go-internal":                   {"e2e", "cmd/writ"},
 	"pgregory.net/rapid":                                {"*"},
