@@ -60,6 +60,8 @@ var may = map[string][]string{
 	"bench":                      {"*"},                                                                                                                           // measures
 	"tools/asynq":                {},                                                                                                                              // what bench compares with; a module of its own
 	"e2e":                        {"*"},                                                                                                                           // drives the real binary
+	"egress/dial":                {},
+	"health":                     {"", "egress/dial"},
 }
 
 // home says where a third party may be imported.

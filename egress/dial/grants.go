@@ -1,0 +1,61 @@
+package dial
+
+import (
+	"errors"
+	"net"
+	"net/netip"
+	"strconv"
+	"strings"
+)
+
+// Grants are the addresses an operator lets be dialled although they are no
+// hosts of the internet. The zero value grants nothing.
+type Grants struct {
+	nets  []netip.Prefix
+	hosts map[string]bool // "host:port"
+}
+
+// ParseGrants reads grants: a network (10.1.0.0/16), an address, or a host and a
+// port (health.internal:8080), which are granted whatever address the host has.
+func ParseGrants(list []string) (Grants, error) {
+	var g Grants
+	for _, s := range list {
+		s = strings.TrimSpace(s)
+		if p, err := netip.ParsePrefix(s); err == nil && !p.Addr().Is4In6() {
+			g.nets = append(g.nets, p.Masked())
+			continue
+		}
+		if a, err := netip.ParseAddr(s); err == nil && a.Zone() == "" && !a.Is4In6() {
+			g.nets = append(g.nets, netip.PrefixFrom(a, a.BitLen()))
+			continue
+		}
+		host, port, err := net.SplitHostPort(s)
+		n, perr := strconv.ParseUint(port, 10, 16)
+		if err != nil || perr != nil || n == 0 || !ValidHost(host) {
+			return Grants{}, errors.New("want networks such as 10.1.0.0/16, addresses, or host:port")
+		}
+		if g.hosts == nil {
+			g.hosts = map[string]bool{}
+		}
+		g.hosts[target(host, strconv.FormatUint(n, 10))] = true
+	}
+	return g, nil
+}
+
+// target is the one way a host and a port are written.
+func target(host, port string) string {
+	return net.JoinHostPort(strings.TrimSuffix(strings.ToLower(host), "."), port)
+}
+
+// May says whether an address, found for a host and port, may be dialled.
+func (g Grants) May(host, port string, a netip.Addr) bool {
+	if Public(a) || g.hosts[target(host, port)] && a.IsValid() && !a.Is4In6() {
+		return true
+	}
+	for _, p := range g.nets {
+		if p.Contains(a) { // never one with a zone, or IPv4 in IPv6
+			return true
+		}
+	}
+	return false
+}
