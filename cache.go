@@ -87,6 +87,14 @@ func (a Agent) Copy() Agent {
 	if a.Routing != nil {
 		a.Routing = &Routing{Keywords: slices.Clone(a.Routing.Keywords), Priority: a.Routing.Priority}
 	}
+	a.Endpoints = slices.Clone(a.Endpoints)
+	for i := range a.Endpoints {
+		a.Endpoints[i].Codes = slices.Clone(a.Endpoints[i].Codes)
+	}
+	if a.Health != nil {
+		rule := *a.Health
+		a.Health = &rule
+	}
 	a.Tools = slices.Clone(a.Tools)
 	for i := range a.Tools {
 		a.Tools[i].Sinks = slices.Clone(a.Tools[i].Sinks)

@@ -103,6 +103,10 @@ type Call struct {
 	// the arguments alone and need again, in this try or the next.
 	Memo any
 
+	// Probed says that the dispatcher has had agents looked at for this call, so
+	// that it is judged by what is known now.
+	Probed bool
+
 	// Entry is the lane delivery a dispatched claim answers, so that the
 	// committed claim acknowledges it.
 	Entry *Delivery
@@ -146,6 +150,10 @@ type Reply struct {
 	// Poll asks the dispatcher to wait for work and call again with each
 	// candidate. Only task.claim without a task id sets it.
 	Poll *Poll
+
+	// Probe asks the dispatcher to have these agents looked at and to make the
+	// call once more. Nothing has happened yet.
+	Probe []AgentID
 }
 
 // Poll says which lanes a caller may draw from, which lists of tasks that were

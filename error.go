@@ -32,6 +32,7 @@ const (
 	CodeScopeConflict    Code = "scope_conflict"         // another task holds an overlapping scope
 	CodeDeps             Code = "deps_unmet"             // the task depends on others that have not ended
 	CodeHandoffLoop      Code = "handoff_loop"           // the work was handed on too often
+	CodePreflight        Code = "preflight_unhealthy"    // an agent the work needs is not healthy
 	CodePredicate        Code = "predicate_unsatisfied"  // what must be shown for this is missing, or out of date
 	CodeExists           Code = "already_exists"         // the name is taken
 	CodeUnavailable      Code = "capability_unavailable" // known, but not callable now
@@ -56,7 +57,7 @@ func Codes() []Code {
 	return []Code{
 		CodeMalformed, CodeTooLarge, CodeUnauthenticated, CodeRBAC, CodePolicy, CodeScope, CodeBudget,
 		CodeClassification, CodeEgress, CodeSoD, CodeApprovalRequired, CodeApprovalDenied, CodeNotFound, CodeIllegal, CodeVersion, CodeNotHolder, CodeNotEligible, CodeClaimed, CodeLeaseLost,
-		CodeScopeConflict, CodeDeps, CodeHandoffLoop, CodePredicate, CodeExists, CodeUnavailable, CodeInputInvalid, CodeNoAgent, CodeIdempotency, CodeTokenIssued, CodePaused,
+		CodeScopeConflict, CodeDeps, CodeHandoffLoop, CodePreflight, CodePredicate, CodeExists, CodeUnavailable, CodeInputInvalid, CodeNoAgent, CodeIdempotency, CodeTokenIssued, CodePaused,
 		CodeQuota, CodeBackpressure, CodeContention, CodeStore, CodePolicyDown, CodeReceiptPending, CodeUpgrade,
 		CodeNotReady, CodeInternal,
 	}
@@ -67,7 +68,7 @@ func Codes() []Code {
 func (c Code) Receipted() bool {
 	switch c {
 	case CodeRBAC, CodePolicy, CodeScope, CodeBudget, CodeClassification, CodeEgress, CodeSoD, CodeApprovalRequired, CodeApprovalDenied, CodeIllegal, CodeNotHolder, CodeNotEligible, CodeClaimed, CodeLeaseLost,
-		CodeScopeConflict, CodeDeps, CodeHandoffLoop, CodePredicate, CodeExists, CodeUnavailable, CodePaused, CodeQuota, CodeNoAgent:
+		CodeScopeConflict, CodeDeps, CodeHandoffLoop, CodePreflight, CodePredicate, CodeExists, CodeUnavailable, CodePaused, CodeQuota, CodeNoAgent:
 		return true
 	}
 	return false
@@ -92,6 +93,7 @@ type Error struct {
 	Details map[string]string // ids and enums only, e.g. holder_agent, from, to
 	Fields  []FieldError
 	Missing []string // required arguments that were absent
+	Probes  []Probe  // of agents that are not healthy
 	RetryMs int64    // Retry-After
 
 	Precondition bool // what the caller made a condition does not hold (If-Match)

@@ -61,6 +61,13 @@ func TestStoredDocuments(t *testing.T) {
 			Keys:      []writ.PublicKey{{ID: "SHA256:aa", PEM: "-----BEGIN PUBLIC KEY-----\n"}},
 			CreatedAt: 1, UpdatedAt: 2, Receipt: gReceipt,
 		},
+		"agent-health": writ.Agent{
+			ID: "site-builder", Archetypes: []writ.Role{writ.RoleExecutor}, Domain: "web", State: writ.AgentPlanned, MaxConcurrent: 4,
+			Endpoints:   []writ.Endpoint{{Name: "api", URL: "https://agent.example.org/health?key=x", Host: "agent.example.org", Codes: []int64{200, 204}, TimeoutMs: 3000, IntervalSeconds: 10}},
+			Health:      &writ.HealthPolicy{Mode: writ.HealthBoth, MaxAgeSeconds: 30, MinHealthy: 1, Failures: 5, CoolDownSeconds: 60},
+			HealthSince: 1, CreatedAt: 1, UpdatedAt: 2, Receipt: gReceipt,
+		},
+		"health": writ.Health{Agent: "site-builder", Status: writ.Degraded, Since: 1, UpdatedAt: 2, Receipt: gReceipt},
 		"session": writ.Session{
 			ID: gSession, Principal: "builder", Kind: writ.KindAgent, Role: writ.RoleExecutor, Agent: "site-builder",
 			State: writ.SessionActive, TokenHash: "00ff", TTLSeconds: 30, ExpiresAt: 3, OpenedBy: gSession, Controller: "operator", Openers: []writ.PrincipalID{"operator"}, CreatedAt: 1, UpdatedAt: 2,
@@ -173,6 +180,12 @@ func TestStoredNames(t *testing.T) {
 	line("index", writ.IndexBundles, writ.IndexStaged, writ.IndexReplicas, writ.ReadyOn(gBundle))
 	line("document", writ.EscrowKey(gRun))
 	line("index", writ.RunChildren(gRun))
+	line("document", writ.HealthKey("site-builder"))
+	line("counter", writ.HealthFailures("site-builder"), writ.HealthTripped("site-builder"), writ.HealthOpened("site-builder"),
+		writ.HealthChecked("site-builder", "api"), writ.HealthResult("site-builder", "api"), writ.HealthDue("site-builder", "api"))
+	line("index", writ.IndexProbes)
+	line("member", writ.ProbeMember("site-builder", "api"))
+	line("todo", writ.TodoHealth("site-builder"))
 	line("index", writ.RunParts(gRun), writ.Dependents(gTask), writ.IndexVerify, writ.IndexClose)
 	line("counter", writ.TaskUnmet(gTask))
 	var part writ.Tx
@@ -235,6 +248,10 @@ func TestPublicWords(t *testing.T) {
 	words(&b, "bundle", writ.BundleMoves)
 	words(&b, "escrow", writ.EscrowMoves)
 	words(&b, "quota", writ.QuotaMoves)
+	words(&b, "health", writ.HealthMoves)
+	for _, r := range writ.HealthReasons() {
+		fmt.Fprintf(&b, "health reason %s packed=%d\n", r, writ.ProbeResult{Code: 503, LatencyMs: 12, Reason: r}.Packed())
+	}
 	for _, k := range writ.ApprovalKinds() {
 		fmt.Fprintf(&b, "approval kind %s\n", k)
 	}

@@ -25,12 +25,13 @@ const (
 	ObjectBundle   = "bundle"
 	ObjectEscrow   = "escrow"
 	ObjectQuota    = "quota"
+	ObjectHealth   = "health"
 )
 
 // ObjectKinds lists every kind of object whose moves receipts record. A document
 // of an object has the key "<kind>/<id>"; the gate is its own, and all quotas are in one.
 func ObjectKinds() []string {
-	return []string{ObjectAgent, ObjectSession, ObjectTask, ObjectRun, ObjectGate, ObjectApproval, ObjectBundle, ObjectEscrow, ObjectQuota}
+	return []string{ObjectAgent, ObjectSession, ObjectTask, ObjectRun, ObjectGate, ObjectApproval, ObjectBundle, ObjectEscrow, ObjectQuota, ObjectHealth}
 }
 
 // LegalMove says whether an object of a kind may move from → to, by the tables
@@ -53,6 +54,8 @@ func LegalMove(kind, from, to string) bool {
 		return EscrowMoves.May(EscrowState(from), EscrowState(to))
 	case ObjectQuota:
 		return QuotaMoves.May(QuotaState(from), QuotaState(to))
+	case ObjectHealth:
+		return HealthMoves.May(HealthStatus(from), HealthStatus(to))
 	case ObjectGate:
 		return GateMoves.May(GateState(from), GateState(to))
 	}

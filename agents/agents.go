@@ -79,6 +79,7 @@ func activate() *writ.Capability {
 			for _, m := range routesTo(agent) {
 				tx.Index(writ.IndexRoutes, m, 0)
 			}
+			probeStart(&tx, agent, s.Now)
 			return tx, agentReply(writ.OutcomeDone, agent), nil
 		},
 	})

@@ -56,7 +56,7 @@ func Capabilities(cfg Config) []*writ.Capability {
 		cfg.Gate = func(string) bool { return false }
 	}
 	return []*writ.Capability{
-		register(cfg), activate(), suspend(), revokeAgent(), supersede(), retire(), cleanup(), settle(), list(), info(), tools(), route(),
+		register(cfg), activate(), suspend(), revokeAgent(), supersede(), retire(), cleanup(), settle(), list(), info(), tools(), route(), health(), healthRecord(),
 		open(cfg), start(), heartbeat(), closeOwn(), revoke(), getSession(), listSessions(), lapse(), expire(),
 	}
 }

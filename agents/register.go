@@ -16,21 +16,23 @@ const maxScopeRanges = 200
 
 // AgentRegisterArgs describe an agent.
 type AgentRegisterArgs struct {
-	AgentID       writ.AgentID    `json:"agent_id" doc:"Slug that names the agent." pattern:"^[a-z][a-z0-9-]{1,62}$"`
-	Name          string          `json:"name,omitempty" doc:"Name for people." maxLength:"128"`
-	Description   string          `json:"description,omitempty" doc:"What the agent is for, in a sentence or two." maxLength:"1024"`
-	Archetypes    []writ.Role     `json:"archetypes" doc:"Roles its sessions may have." enum:"orchestrator,executor,verifier" minItems:"1" maxItems:"3"`
-	Domain        string          `json:"domain" doc:"Domain whose work it takes, for example media." pattern:"^[a-z][a-z0-9-]{1,62}$"`
-	Tools         []writ.Tool     `json:"tools,omitempty" doc:"Task capabilities it can carry out." maxItems:"64"`
-	WriteScope    []string        `json:"write_scope,omitempty" doc:"Resource URIs below which it may ever write." maxItems:"32"`
-	SharesScope   bool            `json:"shares_write_scope,omitempty" doc:"Whether its write scopes may overlap those of other active agents that share too. Their tasks still lock what they write."`
-	Owns          []string        `json:"owns,omitempty" doc:"Concerns of its domain that are its own: no other active agent has them." maxItems:"16" maxLength:"63" pattern:"^[a-z][a-z0-9-]{1,62}$"`
-	Defers        []writ.Deferral `json:"defers,omitempty" doc:"Concerns whose work it leaves to other agents." maxItems:"16"`
-	ContractRef   string          `json:"contract_ref,omitempty" doc:"Where its contract is: sha256:<64 hex digits>, or an https URL." maxLength:"512"`
-	Gates         []string        `json:"gates,omitempty" doc:"Policy packs or rules its work is meant to be held to, by id. They must be loaded; every call is judged by all packs that judge it, named here or not." maxItems:"16" maxLength:"128"`
-	MaxConcurrent int64           `json:"max_concurrent_tasks,omitempty" doc:"How many tasks it may hold at a time." default:"4" minimum:"1" maximum:"1000"`
-	Routing       *AgentRouting   `json:"routing,omitempty" doc:"By which words agent.route finds it, besides its domain."`
-	Keys          []string        `json:"keys,omitempty" doc:"Public keys its sessions may sign calls with, in PEM (PKIX): Ed25519 or ECDSA P-256. Another list replaces them all." maxItems:"4"`
+	AgentID       writ.AgentID             `json:"agent_id" doc:"Slug that names the agent." pattern:"^[a-z][a-z0-9-]{1,62}$"`
+	Name          string                   `json:"name,omitempty" doc:"Name for people." maxLength:"128"`
+	Description   string                   `json:"description,omitempty" doc:"What the agent is for, in a sentence or two." maxLength:"1024"`
+	Archetypes    []writ.Role              `json:"archetypes" doc:"Roles its sessions may have." enum:"orchestrator,executor,verifier" minItems:"1" maxItems:"3"`
+	Domain        string                   `json:"domain" doc:"Domain whose work it takes, for example media." pattern:"^[a-z][a-z0-9-]{1,62}$"`
+	Tools         []writ.Tool              `json:"tools,omitempty" doc:"Task capabilities it can carry out." maxItems:"64"`
+	WriteScope    []string                 `json:"write_scope,omitempty" doc:"Resource URIs below which it may ever write." maxItems:"32"`
+	SharesScope   bool                     `json:"shares_write_scope,omitempty" doc:"Whether its write scopes may overlap those of other active agents that share too. Their tasks still lock what they write."`
+	Owns          []string                 `json:"owns,omitempty" doc:"Concerns of its domain that are its own: no other active agent has them." maxItems:"16" maxLength:"63" pattern:"^[a-z][a-z0-9-]{1,62}$"`
+	Defers        []writ.Deferral          `json:"defers,omitempty" doc:"Concerns whose work it leaves to other agents." maxItems:"16"`
+	ContractRef   string                   `json:"contract_ref,omitempty" doc:"Where its contract is: sha256:<64 hex digits>, or an https URL." maxLength:"512"`
+	Gates         []string                 `json:"gates,omitempty" doc:"Policy packs or rules its work is meant to be held to, by id. They must be loaded; every call is judged by all packs that judge it, named here or not." maxItems:"16" maxLength:"128"`
+	MaxConcurrent int64                    `json:"max_concurrent_tasks,omitempty" doc:"How many tasks it may hold at a time." default:"4" minimum:"1" maximum:"1000"`
+	Routing       *AgentRouting            `json:"routing,omitempty" doc:"By which words agent.route finds it, besides its domain."`
+	Endpoints     map[string]AgentEndpoint `json:"endpoints,omitempty" doc:"Addresses that are asked whether the agent works, by name; at most 8."`
+	Health        *AgentHealthPolicy       `json:"health_policy,omitempty" doc:"What the agent must show before it gets work. Default: a started session, and its endpoints if it has some."`
+	Keys          []string                 `json:"keys,omitempty" doc:"Public keys its sessions may sign calls with, in PEM (PKIX): Ed25519 or ECDSA P-256. Another list replaces them all." maxItems:"4"`
 }
 
 func register(cfg Config) *writ.Capability {
@@ -45,6 +47,8 @@ func register(cfg Config) *writ.Capability {
 		},
 		Plan: func(call *writ.Call, a *AgentRegisterArgs, s writ.Snapshot, _ writ.Decision) (tx writ.Tx, r writ.Reply, err error) {
 			scopes, keys, words, wrong := a.check(cfg)
+			ends, policy, more := a.health()
+			wrong = append(wrong, more...)
 			if len(wrong) > 0 {
 				return tx, r, &writ.Error{
 					Code: writ.CodeInputInvalid, Op: op, Fields: wrong,
@@ -73,7 +77,11 @@ func register(cfg Config) *writ.Capability {
 				SharesScope: a.SharesScope, Owns: slices.Sorted(slices.Values(a.Owns)), ContractRef: a.ContractRef,
 				Gates: slices.Sorted(slices.Values(a.Gates)), Halt: old.Halt,
 				Defers:    slices.SortedFunc(slices.Values(a.Defers), func(x, y writ.Deferral) int { return cmp.Compare(x.Concern, y.Concern) }),
+				Endpoints: ends, Health: policy,
 				CreatedAt: s.Now, UpdatedAt: s.Now, Receipt: receipt(call),
+			}
+			if len(ends) > 0 {
+				agent.HealthSince = max(s.Now, old.HealthSince+1)
 			}
 			if agent.MaxConcurrent == 0 {
 				agent.MaxConcurrent = 4

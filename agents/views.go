@@ -4,28 +4,30 @@ import "github.com/writ-gateway/writ"
 
 // AgentView is a registry entry as the API shows it.
 type AgentView struct {
-	AgentID       writ.AgentID     `json:"agent_id" doc:"Slug that names the agent."`
-	Name          string           `json:"name,omitempty" doc:"Name for people."`
-	Description   string           `json:"description,omitempty" doc:"What the agent is for."`
-	Archetypes    []writ.Role      `json:"archetypes" doc:"Roles its sessions may have."`
-	Domain        string           `json:"domain" doc:"Domain whose work it takes."`
-	State         writ.AgentState  `json:"state" doc:"Where the registration stands." enum:"planned,active,suspended,superseded,retired"`
-	Tools         []writ.Tool      `json:"tools" doc:"Task capabilities it declares."`
-	WriteScope    []string         `json:"write_scope" doc:"Resource URIs below which it may ever write, canonical."`
-	SharesScope   bool             `json:"shares_write_scope,omitempty" doc:"Whether they may overlap those of others that share too."`
-	Owns          []string         `json:"owns" doc:"Concerns of its domain that are its own."`
-	Defers        []writ.Deferral  `json:"defers" doc:"Concerns whose work it leaves to others."`
-	ContractRef   string           `json:"contract_ref,omitempty" doc:"Where its contract is."`
-	Gates         []string         `json:"gates,omitempty" doc:"Policy packs or rules its work is meant to be held to."`
-	SupersededBy  writ.AgentID     `json:"superseded_by,omitempty" doc:"Agent that took its place."`
-	Revocation    *AgentRevocation `json:"revocation,omitempty" doc:"How far its revocation has come; absent when it was not revoked since it was active."`
-	MaxConcurrent int64            `json:"max_concurrent_tasks" doc:"How many tasks it may hold at a time."`
-	Routing       *AgentRouting    `json:"routing,omitempty" doc:"By which words agent.route finds it, normalised."`
-	Keys          []writ.PublicKey `json:"keys,omitempty" doc:"Keys its sessions may sign calls with."`
-	CreatedAt     string           `json:"created_at" doc:"When it was first registered (RFC 3339, UTC)."`
-	UpdatedAt     string           `json:"updated_at" doc:"When the entry last changed (RFC 3339, UTC)."`
-	Receipt       writ.ReceiptID   `json:"receipt" doc:"Receipt of the last change."`
-	Version       int64            `json:"version" doc:"Version of the entry, for If-Match."`
+	AgentID       writ.AgentID                 `json:"agent_id" doc:"Slug that names the agent."`
+	Name          string                       `json:"name,omitempty" doc:"Name for people."`
+	Description   string                       `json:"description,omitempty" doc:"What the agent is for."`
+	Archetypes    []writ.Role                  `json:"archetypes" doc:"Roles its sessions may have."`
+	Domain        string                       `json:"domain" doc:"Domain whose work it takes."`
+	State         writ.AgentState              `json:"state" doc:"Where the registration stands." enum:"planned,active,suspended,superseded,retired"`
+	Tools         []writ.Tool                  `json:"tools" doc:"Task capabilities it declares."`
+	WriteScope    []string                     `json:"write_scope" doc:"Resource URIs below which it may ever write, canonical."`
+	SharesScope   bool                         `json:"shares_write_scope,omitempty" doc:"Whether they may overlap those of others that share too."`
+	Owns          []string                     `json:"owns" doc:"Concerns of its domain that are its own."`
+	Defers        []writ.Deferral              `json:"defers" doc:"Concerns whose work it leaves to others."`
+	ContractRef   string                       `json:"contract_ref,omitempty" doc:"Where its contract is."`
+	Gates         []string                     `json:"gates,omitempty" doc:"Policy packs or rules its work is meant to be held to."`
+	SupersededBy  writ.AgentID                 `json:"superseded_by,omitempty" doc:"Agent that took its place."`
+	Revocation    *AgentRevocation             `json:"revocation,omitempty" doc:"How far its revocation has come; absent when it was not revoked since it was active."`
+	MaxConcurrent int64                        `json:"max_concurrent_tasks" doc:"How many tasks it may hold at a time."`
+	Routing       *AgentRouting                `json:"routing,omitempty" doc:"By which words agent.route finds it, normalised."`
+	Endpoints     map[string]AgentEndpointView `json:"endpoints,omitempty" doc:"Addresses that are asked whether it works, by name."`
+	Health        *AgentHealthPolicy           `json:"health_policy,omitempty" doc:"What it must show before it gets work; absent: a started session."`
+	Keys          []writ.PublicKey             `json:"keys,omitempty" doc:"Keys its sessions may sign calls with."`
+	CreatedAt     string                       `json:"created_at" doc:"When it was first registered (RFC 3339, UTC)."`
+	UpdatedAt     string                       `json:"updated_at" doc:"When the entry last changed (RFC 3339, UTC)."`
+	Receipt       writ.ReceiptID               `json:"receipt" doc:"Receipt of the last change."`
+	Version       int64                        `json:"version" doc:"Version of the entry, for If-Match."`
 }
 
 // AgentRevocation says how far the revocation of an agent has come.
@@ -42,6 +44,7 @@ func viewAgent(a writ.Agent, version int64) AgentView {
 		State: a.State, Tools: a.Tools, WriteScope: a.WriteScope, MaxConcurrent: a.MaxConcurrent, Keys: a.Keys,
 		CreatedAt: writ.FormatTime(a.CreatedAt), UpdatedAt: writ.FormatTime(a.UpdatedAt), Receipt: a.Receipt, Version: version,
 	}
+	v.Endpoints, v.Health = viewEndpoints(a), viewHealthPolicy(a)
 	if a.Routing != nil {
 		v.Routing = &AgentRouting{Keywords: a.Routing.Keywords, Priority: a.Routing.Priority}
 	}

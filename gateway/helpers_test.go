@@ -135,7 +135,7 @@ func testCapabilities() []*writ.Capability {
 		stub[sessionArgs]("session.start", mut), stub[sessionArgs]("session.heartbeat", mut),
 		stub[sessionArgs]("session.close", mut), stub[sessionArgs]("session.revoke", mut),
 		stub[registerArgs]("agent.register", mut), stub[pageArgs]("agent.list", ro), stub[agentArgs]("agent.info", ro),
-		stub[agentArgs]("agent.tools", ro), stub[wordsArgs]("agent.route", ro), stub[agentArgs]("agent.activate", mut), stub[agentArgs]("agent.suspend", mut),
+		stub[agentArgs]("agent.tools", ro), stub[agentArgs]("agent.health", ro), stub[wordsArgs]("agent.route", ro), stub[agentArgs]("agent.activate", mut), stub[agentArgs]("agent.suspend", mut),
 		stub[agentArgs]("agent.revoke", mut), stub[agentArgs]("agent.supersede", mut), stub[agentArgs]("agent.retire", mut),
 		stub[runCreateArgs]("run.create", mut), stub[pageArgs]("run.list", ro), stub[runArgs]("run.get", ro), stub[runArgs]("run.budget", ro),
 		stub[runArgs]("run.seal", mut), stub[runArgs]("run.cancel", mut), stub[runArgs]("run.close", mut),

@@ -45,6 +45,7 @@ var kindOf = map[writ.Code]struct {
 	writ.CodePredicate:        {http.StatusConflict, "What must be shown is missing or out of date"},
 	writ.CodeHandoffLoop:      {http.StatusConflict, "The work was handed on too often"},
 	writ.CodeDeps:             {http.StatusConflict, "The task depends on others that have not ended"},
+	writ.CodePreflight:        {http.StatusConflict, "An agent the work needs is not healthy"},
 	writ.CodeExists:           {http.StatusConflict, "Already exists"},
 	writ.CodeUnavailable:      {http.StatusConflict, "The capability is not callable now"},
 	writ.CodeTokenIssued:      {http.StatusConflict, "The token was shown once already"},
@@ -96,6 +97,7 @@ type Problem struct {
 	Aggregated bool              `json:"aggregated,omitempty" doc:"The denial is counted in an aggregate receipt instead of one of its own."`
 	Errors     []writ.FieldError `json:"errors,omitempty" doc:"Places in the arguments that are wrong."`
 	Missing    []string          `json:"missing,omitempty" doc:"Required arguments that were absent."`
+	Probes     []writ.Probe      `json:"probes,omitempty" doc:"Endpoints of the agents that are not healthy."`
 	Details    map[string]string `json:"details,omitempty" doc:"Ids and states that explain the refusal, for example from and to."`
 }
 
@@ -143,6 +145,7 @@ func problemOf(e *writ.Error, id writ.CallID) *Problem {
 	p.Detail, p.Hint = e.Msg, e.Hint
 	p.RuleIDs, p.Receipt, p.Aggregated = e.Rules, e.Receipt, e.Aggregated
 	p.Errors, p.Missing = e.Fields, e.Missing
+	p.Probes = e.Probes
 	p.Details = maps.Clone(e.Details)
 	return p
 }

@@ -63,6 +63,7 @@ func routes() []Route {
 	add("agents", post, "/v1/agents/delegate", "agent.delegate", either)
 	add("agents", get, "/v1/agents/{agent_id}", "agent.info", done)
 	add("agents", get, "/v1/agents/{agent_id}/tools", "agent.tools", done)
+	add("agents", get, "/v1/agents/{agent_id}/health", "agent.health", done)
 	for _, verb := range []string{"activate", "suspend", "revoke", "supersede", "retire"} {
 		add("agents", post, "/v1/agents/{agent_id}/"+verb, writ.CapabilityID("agent."+verb), done)
 	}

@@ -123,7 +123,7 @@ func (p *Dispatcher) setAside(ctx context.Context, poll *writ.Call, about writ.P
 	if err != nil {
 		return writ.Reply{}, nil, err
 	}
-	reply, receipt, err := p.door.Do(ctx, call)
+	reply, receipt, err := p.do(ctx, call)
 	poll.PolicyRevision = call.PolicyRevision
 	switch code := writ.CodeOf(err); {
 	case err == nil && reply.Outcome == writ.OutcomePending:
@@ -132,7 +132,7 @@ func (p *Dispatcher) setAside(ctx context.Context, poll *writ.Call, about writ.P
 	case code == writ.CodeQuota, code == writ.CodeClaimed, code == writ.CodeScopeConflict, code == writ.CodeNotFound:
 		reply, receipt, err = writ.Reply{}, nil, nil
 	case refusedForGood(code):
-		_, _, err = p.door.System(ctx, poll.Caller.Tenant, "task.refuse", map[string]any{"task_id": task, "agent_id": about.Agent}, nil)
+		_, _, err = p.door.System(ctx, poll.Caller.Tenant, "task.refuse", map[string]any{"task_id": task, "agent_id": about.Agent, "again_ms": passes(err)}, nil)
 		reply, receipt = writ.Reply{}, nil
 	case code == writ.CodeUnauthenticated, code == writ.CodeRBAC, code == writ.CodeReceiptPending:
 		return writ.Reply{}, nil, err // nothing in the lanes is for who may not claim, or has the task already

@@ -21,6 +21,7 @@ type Dispatcher struct {
 	door     *Door
 	consumer string // this replica, in the store's lanes
 	wait     time.Duration
+	prober   Prober // nil: nobody is looked at
 
 	mu      sync.Mutex
 	polls   map[writ.SessionID]bool
@@ -124,7 +125,7 @@ func pause(ctx context.Context, d time.Duration) {
 
 // Do answers a call; see Dispatcher.
 func (p *Dispatcher) Do(ctx context.Context, call *writ.Call) (writ.Reply, *writ.Receipt, error) {
-	reply, receipt, err := p.door.Do(ctx, call)
+	reply, receipt, err := p.do(ctx, call)
 	if err != nil || reply.Poll == nil {
 		return reply, receipt, err
 	}
@@ -234,7 +235,7 @@ func (p *Dispatcher) still(ctx context.Context, poll *writ.Call) (writ.Reply, *w
 	if err := p.door.Stamp(call); err != nil {
 		return writ.Reply{}, nil, err
 	}
-	reply, receipt, err := p.door.Do(ctx, call)
+	reply, receipt, err := p.do(ctx, call)
 	if err == nil || writ.CodeOf(err) == writ.CodeUnauthenticated || writ.CodeOf(err) == writ.CodeRBAC || refusedForGood(writ.CodeOf(err)) {
 		return reply, receipt, err
 	}
@@ -322,20 +323,20 @@ func (p *Dispatcher) candidate(ctx context.Context, poll *writ.Call, about writ.
 		return writ.Reply{}, nil, false, err
 	}
 	call.Entry = &entry
-	reply, receipt, err := p.door.Do(ctx, call)
+	reply, receipt, err := p.do(ctx, call)
 	poll.PolicyRevision = call.PolicyRevision
 	switch {
 	case err == nil && reply.Outcome == writ.OutcomePending && receipt != nil:
 		return writ.Reply{}, nil, true, nil // people were asked, and the task waits for them
 	case err == nil && reply.Outcome == writ.OutcomePending: // they were asked for more than this task
-		return writ.Reply{}, nil, true, p.setBack(ctx, poll, about, entry, back)
+		return writ.Reply{}, nil, true, p.setBack(ctx, poll, about, entry, 0, back)
 	case err == nil:
 		if reply.Replayed || receipt == nil && reply.Outcome != writ.OutcomeEmpty {
 			back() // answered without a commit: nothing acknowledged the entry
 		}
 		return reply, receipt, false, nil
 	case refusedForGood(writ.CodeOf(err)):
-		return writ.Reply{}, nil, true, p.setBack(ctx, poll, about, entry, back)
+		return writ.Reply{}, nil, true, p.setBack(ctx, poll, about, entry, passes(err), back)
 	default:
 		back()
 		return writ.Reply{}, nil, false, err
@@ -343,9 +344,10 @@ func (p *Dispatcher) candidate(ctx context.Context, poll *writ.Call, about writ.
 }
 
 // setBack sets a task aside that this agent does not get as things stand, so that
-// it does not stand before the others.
-func (p *Dispatcher) setBack(ctx context.Context, poll *writ.Call, about writ.Poll, entry writ.Delivery, back func()) error {
-	refuse := map[string]any{"task_id": entry.Entry, "agent_id": about.Agent, "lane": entry.Lane}
+// it does not stand before the others. again says when what is in the way may
+// have passed, in milliseconds; 0: not by itself.
+func (p *Dispatcher) setBack(ctx context.Context, poll *writ.Call, about writ.Poll, entry writ.Delivery, again int64, back func()) error {
+	refuse := map[string]any{"task_id": entry.Entry, "agent_id": about.Agent, "lane": entry.Lane, "again_ms": again}
 	if _, _, err := p.door.System(ctx, poll.Caller.Tenant, "task.refuse", refuse, &entry); err != nil {
 		back()
 		return err
@@ -354,11 +356,20 @@ func (p *Dispatcher) setBack(ctx context.Context, poll *writ.Call, about writ.Po
 	return nil
 }
 
+// passes is when to offer a task again that was refused for a reason that passes
+// by itself, in milliseconds; 0 for any other.
+func passes(err error) int64 {
+	if e := writ.AsError("", err); e != nil && e.Code == writ.CodePreflight {
+		return min(max(e.RetryMs, 1000), 3_600_000)
+	}
+	return 0
+}
+
 // refusedForGood says whether this agent will not get this task as things
 // stand, so that others should be asked.
 func refusedForGood(c writ.Code) bool {
 	switch c {
-	case writ.CodePolicy, writ.CodeScope, writ.CodeBudget, writ.CodeClassification, writ.CodeEgress, writ.CodeSoD, writ.CodeApprovalDenied, writ.CodeApprovalRequired, writ.CodeNotEligible, writ.CodeIllegal, writ.CodePaused:
+	case writ.CodePolicy, writ.CodeScope, writ.CodeBudget, writ.CodeClassification, writ.CodeEgress, writ.CodeSoD, writ.CodeApprovalDenied, writ.CodeApprovalRequired, writ.CodeNotEligible, writ.CodeIllegal, writ.CodePaused, writ.CodePreflight:
 		return true
 	}
 	return false

@@ -36,8 +36,12 @@ func claimCapability(cfg Config) *writ.Capability {
 		},
 		Reads: func(c *writ.Call, a *TaskClaimArgs, s writ.Snapshot) (writ.ReadSet, error) {
 			rs, err := claimRead(c, a, s)
+			if err != nil {
+				return rs, err
+			}
 			aliveReads(cfg.Alive, c, &rs)
-			return rs, err
+			more, err := claimHealth(cfg.Health, c, a, s)
+			return rs.Join(more), err
 		},
 		Describe: claimDescribe,
 		Plan: func(c *writ.Call, a *TaskClaimArgs, s writ.Snapshot, d writ.Decision) (writ.Tx, writ.Reply, error) {
@@ -133,14 +137,14 @@ func (p claimer) plan(c *writ.Call, a *TaskClaimArgs, s writ.Snapshot, _ writ.De
 		return writ.Tx{}, writ.Reply{}, notEligible("no_agent")
 	}
 	if a.Task == "" {
-		return pollPlan(a, s, agent)
+		return p.poll(c, a, s, agent)
 	}
 	return p.task(c, a.Task, s, agent)
 }
 
-// pollPlan answers a claim without a task: it names the lanes to wait at. The
+// poll answers a claim without a task: it names the lanes to wait at. The
 // dispatcher calls again with each task it receives there.
-func pollPlan(a *TaskClaimArgs, s writ.Snapshot, agent writ.Agent) (writ.Tx, writ.Reply, error) {
+func (p claimer) poll(c *writ.Call, a *TaskClaimArgs, s writ.Snapshot, agent writ.Agent) (writ.Tx, writ.Reply, error) {
 	switch {
 	case agent.State != writ.AgentActive:
 		return writ.Tx{}, writ.Reply{}, notEligible("agent_inactive")
@@ -149,6 +153,9 @@ func pollPlan(a *TaskClaimArgs, s writ.Snapshot, agent writ.Agent) (writ.Tx, wri
 	}
 	if err := quota(s, agent); err != nil {
 		return writ.Tx{}, writ.Reply{}, err
+	}
+	if ask, err := preflight(p.cfg.Health, c, s, agent.ID, nil, nil); err != nil || len(ask) > 0 {
+		return writ.Tx{}, writ.Reply{Outcome: writ.OutcomeEmpty, Probe: ask}, err
 	}
 	wants := map[writ.CapabilityID]bool{}
 	for _, t := range agent.Tools {
@@ -225,6 +232,11 @@ func (p claimer) task(c *writ.Call, id writ.TaskID, s writ.Snapshot, agent writ.
 	}
 	if err := quota(s, agent); err != nil {
 		return refuse(err)
+	}
+	if ask, err := preflight(p.cfg.Health, c, s, agent.ID, t.Agents, &d.tx); err != nil {
+		return refuse(err)
+	} else if len(ask) > 0 {
+		return writ.Tx{}, writ.Reply{Outcome: writ.OutcomeEmpty, Probe: ask}, nil
 	}
 	expose(&t, tool)
 	end, err := d.take(c, &t, agent, r, tool)

@@ -197,6 +197,7 @@ func TestWakeInOrder(t *testing.T) {
 			audit(l)
 			l.sweep("task.wake", &TaskSweepArgs{Task: holder.task})
 			audit(l)
+			l.w.DropIndex(writ.IndexTodo, writ.TodoHealth("agent-a")) // another room's
 			if got := len(l.w.Members(writ.WaitingOn(holder.task))) + len(l.w.Index(writ.IndexTodo)); got != 0 {
 				t.Fatalf("%d left after the follow-up", got)
 			}

@@ -70,6 +70,9 @@ func cleanupPlan(c *writ.Call, a *SessionCleanupArgs, s writ.Snapshot, _ writ.De
 				d.tx.Unindex(writ.SessionTasks(a.Session), m.Name)
 				continue
 			}
+			if session.State == writ.SessionExpired { // silent, or out of time: nobody ended it on purpose
+				d.failed(t.Lease.Agent, sessionEnded.Class)
+			}
 			// Those that wait are woken by a follow-up: sixteen tasks may have many.
 			if err := d.lapse(&t, sessionEnded, 0); err != nil {
 				return refuse(err)

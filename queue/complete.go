@@ -21,6 +21,9 @@ func completeCapability() *writ.Capability {
 		Reads: func(c *writ.Call, a *TaskCompleteArgs, s writ.Snapshot) (writ.ReadSet, error) {
 			rs, err := leaveReads(opComplete, s, a.Task)
 			rs.Docs = append(rs.Docs, callerAgent(c)...)
+			if c.Caller.Agent != "" {
+				rs.Counters = append(rs.Counters, writ.HealthFailures(c.Caller.Agent))
+			}
 			if err != nil {
 				return rs, err
 			}
@@ -117,6 +120,7 @@ type ended struct {
 // does comes before those who wait for the task are told.
 func (d *draft) finish(t *writ.Task, e ended, next func() error) error {
 	d.usedSteps, d.stored = true, int64(len(e.result))
+	d.succeeded(t.Lease.Agent)
 	d.drop(t, wakeAtOnce)
 	t.CancelAt, t.Failure = 0, nil
 	t.Labels = writ.JoinLabels(t.Labels, e.labels)

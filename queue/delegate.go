@@ -249,7 +249,7 @@ func (g delegator) work(c *writ.Call, a *AgentDelegateArgs, s writ.Snapshot) (ne
 			next, err = canonical(next)
 		}
 		if err == nil {
-			next, err = g.task(c, nil, next, s, r)
+			next, err = g.task(c, nil, nil, next, s, r)
 		}
 		return next, routed, r, moved(err, "/task")
 	}

@@ -37,6 +37,8 @@ type Config struct {
 	Alive Alive
 	// Router finds agents by words, for agent.delegate. nil finds none.
 	Router Router
+	// Health judges agents before work is given to them. nil finds them healthy.
+	Health Health
 }
 
 // Alive renews the heartbeat of a session. It must be pure.
@@ -82,6 +84,9 @@ func (c Config) withDefaults() Config {
 	if c.Alive == nil {
 		c.Alive = notAlive{}
 	}
+	if c.Health == nil {
+		c.Health = anyHealth{}
+	}
 	return c
 }
 
@@ -106,7 +111,7 @@ func Capabilities(cfg Config) []*writ.Capability {
 	cfg = cfg.withDefaults()
 	return []*writ.Capability{
 		enqueueCapability(cfg), claimCapability(cfg), heartbeatCapability(cfg), completeCapability(), failCapability(),
-		releaseCapability(), cancelCapability(), getCapability(), listCapability(),
+		releaseCapability(), cancelCapability(), getCapability(cfg), listCapability(),
 		expireCapability(), readyCapability(), wakeCapability(), reapCapability(), cleanupCapability(),
 		refuseCapability(), reofferCapability(), offerCapability(), unblockCapability(), recallCapability(), handoffCapability(cfg), reviveCapability(cfg), delegateCapability(cfg), unreserveCapability(), admitCapability(), outrunCapability(), overdueCapability(), verifyCapability(), scopesCapability(),
 	}

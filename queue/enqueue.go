@@ -62,7 +62,11 @@ func (e enqueuer) reads(c *writ.Call, a *TaskEnqueueArgs, s writ.Snapshot) (writ
 	}
 	rs.Docs = append(rs.Docs, more...)
 	owners, err := ownerReads(s, t)
-	return rs.Join(owners), err
+	if err != nil {
+		return rs, err
+	}
+	well, err := assignableReads(e.cfg.Health, s, t)
+	return rs.Join(owners).Join(well), err
 }
 
 func (e enqueuer) describe(c *writ.Call, a *TaskEnqueueArgs, s writ.Snapshot) (writ.Subject, error) {
@@ -77,7 +81,7 @@ func (e enqueuer) describe(c *writ.Call, a *TaskEnqueueArgs, s writ.Snapshot) (w
 	}
 	t, err := e.asked(c, a)
 	if err == nil {
-		t, err = e.task(c, a.DependsOn, t, s, r)
+		t, err = e.task(c, a.DependsOn, a.Agents, t, s, r)
 	}
 	if err != nil {
 		return writ.Subject{}, err
@@ -112,7 +116,7 @@ func (e enqueuer) plan(c *writ.Call, a *TaskEnqueueArgs, s writ.Snapshot, _ writ
 	case ok:
 		return writ.Tx{}, unchanged(old, version), nil
 	}
-	if t, err = e.task(c, a.DependsOn, t, s, r); err != nil {
+	if t, err = e.task(c, a.DependsOn, a.Agents, t, s, r); err != nil {
 		return fail(err)
 	}
 	d := begin(opEnqueue, c, s)
@@ -132,9 +136,14 @@ func (e enqueuer) plan(c *writ.Call, a *TaskEnqueueArgs, s writ.Snapshot, _ writ
 		return fail(err)
 	}
 	d.tx.TakePart(s, r.Tree(), writ.PartPlanned, c.Caller, keys)
-	tx, err := d.done()
 	reply := changed(t)
 	reply.Outcome = writ.OutcomeCreated
+	v := viewOf(t, 0)
+	if err := assignable(e.cfg.Health, s, t, &v); err != nil {
+		return fail(err)
+	}
+	reply.Body = v
+	tx, err := d.done()
 	return tx, reply, err
 }
 
@@ -180,7 +189,7 @@ func (e enqueuer) existing(s writ.Snapshot, a *TaskEnqueueArgs) (t writ.Task, ve
 
 // task makes what was asked for a task: checked against its run and the agents
 // that could run it.
-func (e enqueuer) task(c *writ.Call, on []TaskDependency, t writ.Task, s writ.Snapshot, r writ.Run) (writ.Task, error) {
+func (e enqueuer) task(c *writ.Call, on []TaskDependency, named []writ.AgentID, t writ.Task, s writ.Snapshot, r writ.Run) (writ.Task, error) {
 	if r.State == writ.RunPausedApproval {
 		return t, runEnded(opEnqueue, r)
 	}
@@ -195,12 +204,12 @@ func (e enqueuer) task(c *writ.Call, on []TaskDependency, t writ.Task, s writ.Sn
 	if t.NotBefore > s.Now+maxDelayMs {
 		return t, invalid(opEnqueue, "/not_before", "is more than 366 days ahead")
 	}
-	return e.fit(c, t, s, on)
+	return e.fit(c, t, s, on, named)
 }
 
 // fit checks a task against the tasks it depends on and the agents that could run
 // it.
-func (e enqueuer) fit(c *writ.Call, t writ.Task, s writ.Snapshot, on []TaskDependency) (writ.Task, error) {
+func (e enqueuer) fit(c *writ.Call, t writ.Task, s writ.Snapshot, on []TaskDependency, named []writ.AgentID) (writ.Task, error) {
 	if t.DeadlineS > 0 {
 		t.DeadlineAt = s.Now + t.DeadlineS*1000
 	}
@@ -209,6 +218,9 @@ func (e enqueuer) fit(c *writ.Call, t writ.Task, s writ.Snapshot, on []TaskDepen
 	}
 	var err error
 	if t.DependsOn, err = resolve(s, t, on); err != nil {
+		return t, err
+	}
+	if err := registered(s, named); err != nil {
 		return t, err
 	}
 	fit, err := fitting(s, t)

@@ -67,7 +67,8 @@ func TestEnqueueRefusals(t *testing.T) {
 		{"sealed run", owner, func(l *lab, _ *TaskEnqueueArgs) { l.setRun(func(r *writ.Run) { r.Sealed = true }) }, writ.CodeIllegal, ""},
 		{"nobody declares it", owner, func(_ *lab, a *TaskEnqueueArgs) { a.Capability = "site.paint" }, writ.CodeNoAgent, ""},
 		{"nobody in the domain", owner, func(_ *lab, a *TaskEnqueueArgs) { a.Domain = "finance" }, writ.CodeNoAgent, ""},
-		{"nobody among the agents", owner, func(_ *lab, a *TaskEnqueueArgs) { a.Agents = []writ.AgentID{"agent-z"} }, writ.CodeNoAgent, ""},
+		{"nobody among the agents", owner, func(_ *lab, a *TaskEnqueueArgs) { a.Agents = []writ.AgentID{"agent-v"} }, writ.CodeNoAgent, ""},
+		{"no such agent beside one there is", owner, func(_ *lab, a *TaskEnqueueArgs) { a.Agents = []writ.AgentID{"agent-z", "agent-a"} }, writ.CodeInputInvalid, "/required_agents/0"},
 		{"blocked everywhere", owner, func(l *lab, a *TaskEnqueueArgs) {
 			for _, id := range []writ.AgentID{"agent-a", "agent-b"} {
 				l.setAgent(id, func(g *writ.Agent) { g.Tools[0].Safety = writ.SafetyBlocked })
@@ -95,7 +96,7 @@ func TestEnqueueRefusals(t *testing.T) {
 					return &writ.Error{Code: writ.CodeInputInvalid, Fields: []writ.FieldError{{Pointer: "/bad", Msg: "is not known"}}}
 				}
 				return nil
-			}})
+			}}.withDefaults())
 			a := &TaskEnqueueArgs{Run: l.run, Key: "one", Capability: build, Domain: "web"}
 			if c.change != nil {
 				c.change(l, a)

@@ -35,6 +35,7 @@ func failCapability() *writ.Capability {
 				if err := d.inTime(t.ID); err != nil {
 					return err
 				}
+				d.failed(c.Caller.Agent, a.Failure.Class)
 				t.Failure = &writ.Failure{Class: a.Failure.Class, Code: a.Failure.Code, Retryable: a.Failure.Retryable}
 				if !a.Failure.Retryable {
 					return d.end(t, writ.TaskRunning, writ.TaskFailed)

@@ -101,6 +101,9 @@ func (h handing) reads(c *writ.Call, a *TaskHandoffArgs, s writ.Snapshot) (writ.
 	}
 	rs, err := leaveReads(opHandoff, s, a.Task)
 	rs.Docs = append(rs.Docs, callerAgent(c)...)
+	if c.Caller.Agent != "" {
+		rs.Counters = append(rs.Counters, writ.HealthFailures(c.Caller.Agent))
+	}
 	if err != nil {
 		return rs, err
 	}

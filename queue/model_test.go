@@ -361,6 +361,8 @@ func (m *model) followUp() (attempt, bool) {
 			return attempt{id: "run.reap", by: system, args: &RunReapArgs{Run: writ.RunID(what)}}, true
 		case todoUnblock:
 			return attempt{id: "task.unblock", by: system, args: &TaskSweepArgs{Task: writ.TaskID(what)}}, true
+		case "health": // another room's
+			m.w.DropIndex(writ.IndexTodo, t)
 		case todoSession:
 			return attempt{id: "session.cleanup", by: system, args: &SessionCleanupArgs{Session: writ.SessionID(what)}}, true
 		}

@@ -94,7 +94,7 @@ func (e enqueuer) make(c *writ.Call, a *HandoffTask, s writ.Snapshot, t writ.Tas
 	if next, err = canonical(next); err != nil {
 		return next, err
 	}
-	if next, err = e.fit(c, next, s, nil); err != nil {
+	if next, err = e.fit(c, next, s, nil, a.Agents); err != nil {
 		return next, err
 	}
 	if rank(next.Safety) > rank(tool.Safety) {

@@ -12,7 +12,7 @@ type TaskGetArgs struct {
 	Task writ.TaskID `json:"task_id" doc:"The task." pattern:"^tsk_[0-7][0-9A-HJKMNP-TV-Z]{25}$"`
 }
 
-func getCapability() *writ.Capability {
+func getCapability(cfg Config) *writ.Capability {
 	return writ.Define[TaskGetArgs, TaskView](writ.Capability{
 		ID: "task.get", Summary: "Show one task.", Safety: writ.SafetyReadOnly,
 	}, writ.Verb[TaskGetArgs]{
@@ -35,12 +35,19 @@ func getCapability() *writ.Capability {
 			if t, ok, err := peek[writ.Task](s, writ.TaskKey(a.Task)); err == nil && ok {
 				rs.Docs = append(rs.Docs, handoffsTo(t)...)
 			}
+			if t, ok, perr := peek[writ.Task](s, writ.TaskKey(a.Task)); err == nil && perr == nil && ok {
+				var well writ.ReadSet
+				well, err = assignableReads(cfg.Health, s, t)
+				rs = rs.Join(well)
+			}
 			return rs, err
 		},
 		Describe: func(c *writ.Call, a *TaskGetArgs, s writ.Snapshot) (writ.Subject, error) {
 			return describeTask(opGet, c, s, a.Task)
 		},
-		Plan: getPlan,
+		Plan: func(c *writ.Call, a *TaskGetArgs, s writ.Snapshot, _ writ.Decision) (writ.Tx, writ.Reply, error) {
+			return getPlan(cfg, c, a, s)
+		},
 	})
 }
 
@@ -48,7 +55,7 @@ const opGet = "queue.Get"
 
 // getPlan shows a task whole to those who manage its run, to auditors and to its
 // holder (who gets no result), and without contents to executors that could take it.
-func getPlan(c *writ.Call, a *TaskGetArgs, s writ.Snapshot, _ writ.Decision) (writ.Tx, writ.Reply, error) {
+func getPlan(cfg Config, c *writ.Call, a *TaskGetArgs, s writ.Snapshot) (writ.Tx, writ.Reply, error) {
 	refuse := func(err error) (writ.Tx, writ.Reply, error) { return writ.Tx{}, writ.Reply{}, err }
 	t, version, r, err := loadBoth(opGet, s, a.Task)
 	if err != nil {
@@ -79,14 +86,6 @@ func getPlan(c *writ.Call, a *TaskGetArgs, s writ.Snapshot, _ writ.Decision) (wr
 		pct := s.Counters[progressPct(t.ID)]
 		v.Pct = &pct
 	}
-	if whole && t.State == writ.TaskQueued && len(t.Agents) > 0 {
-		fit, err := fitting(s, t)
-		if err != nil {
-			return refuse(err)
-		}
-		some := len(fit) > 0
-		v.Assignable = &some
-	}
 	if v.BlockedOn, err = waiting(s, t); err != nil {
 		return refuse(err)
 	}
@@ -98,6 +97,17 @@ func getPlan(c *writ.Call, a *TaskGetArgs, s writ.Snapshot, _ writ.Decision) (wr
 		if id := writ.AgentID(agent); whole && !slices.Contains(v.RefusedTo, id) {
 			v.RefusedTo = append(v.RefusedTo, id)
 		}
+	}
+	if err := assignable(cfg.Health, s, t, &v); err != nil {
+		return refuse(err)
+	}
+	if whole && t.State == writ.TaskQueued && len(t.Agents) > 0 {
+		fit, err := fitting(s, t)
+		if err != nil {
+			return refuse(err)
+		}
+		some := *v.Assignable && len(fit) > 0
+		v.Assignable = &some
 	}
 	result, ok, err := peek[taskResult](s, writ.ResultKey(t.ID))
 	if err != nil {

@@ -10,6 +10,7 @@ import (
 type TaskRefuseArgs struct {
 	Task  writ.TaskID  `json:"task_id" doc:"The task." pattern:"^tsk_[0-7][0-9A-HJKMNP-TV-Z]{25}$"`
 	Agent writ.AgentID `json:"agent_id" doc:"The agent that was refused." pattern:"^[a-z][a-z0-9-]{1,62}$"`
+	Again int64        `json:"again_ms,omitempty" doc:"When the task is to be offered again whatever policy says by then, in milliseconds from now; absent when only that or another agent changes anything." minimum:"0" maximum:"3600000"`
 	Lane  writ.Lane    `json:"lane,omitempty" doc:"The lane the task came from; absent when it was set aside before." maxLength:"256"`
 }
 
@@ -42,10 +43,17 @@ func refuseCapability() *writ.Capability {
 			}
 			d.tx.Index(writ.Refused(t.Capability, t.Domain), string(t.ID), 0)
 			d.tx.Index(writ.Refusers(t.ID), writ.Refuser(a.Agent, dec.PolicyRevision), 0)
+			if a.Again > 0 {
+				d.tx.Index(writ.IndexTodo, todo(todoReoffer, string(t.ID)), s.Now+a.Again)
+			}
 			return d.swept(Swept{Changed: 1}, nil)
 		},
 	})
 }
+
+// todoReoffer is the follow-up of a task that was set aside for a reason that
+// passes: "reoffer <task>".
+const todoReoffer = "reoffer"
 
 // reofferCapability puts a task that was set aside back into its lanes and
 // forgets to whom it was refused: policy has changed, or another agent asks.
@@ -57,6 +65,7 @@ func reofferCapability() *writ.Capability {
 		return rs, err
 	}
 	return taskMandate("task.reoffer", "Put a task that was set aside back into its lanes.", op, reads, func(d *draft, t writ.Task) (Swept, error) {
+		d.tx.Unindex(writ.IndexTodo, todo(todoReoffer, string(t.ID)))
 		if t.State != writ.TaskQueued || len(d.s.Ranges[refusers(t.ID)].Members) == 0 {
 			d.tx.Unindex(writ.Refused(t.Capability, t.Domain), string(t.ID))
 			d.accept(t)

@@ -76,6 +76,7 @@ func expireCapability() *writ.Capability {
 			d.tx.Index(writ.IndexLeases, string(t.ID), end)
 			return Swept{}, nil
 		}
+		d.failed(t.Lease.Agent, leaseExpired.Class)
 		return Swept{Changed: 1}, d.lapse(&t, leaseExpired, wakeAtOnce)
 	})
 }

@@ -184,6 +184,7 @@ var examples = map[writ.CapabilityID]string{
 	"agent.retire":      `writ agent retire site-builder`,
 	"agent.info":        `writ agent info site-builder`,
 	"agent.list":        `writ agent list --limit 20`,
+	"agent.health":      `writ agent health site-builder`,
 	"agent.tools":       `writ agent tools site-builder`,
 	"agent.delegate":    `writ agent delegate run_01M89R8776FSMT3FKAH3617HBC --input "movie night" --task '{"key":"night","capability":"media.plan"}'`,
 	"agent.route":       `writ agent route --input "movie night"`,

@@ -52,7 +52,7 @@ func build(r rooms) (*writ.Registry, *gateway.Validator, error) {
 		Gate:        r.gate,
 	})...)
 	all = append(all, runs.Capabilities(runs.Config{})...)
-	all = append(all, queue.Capabilities(queue.Config{MinLeaseSeconds: r.minLease, Alive: agents.Alive{}, Router: router{}, Validate: func(schema, args writ.RawObject) error {
+	all = append(all, queue.Capabilities(queue.Config{MinLeaseSeconds: r.minLease, Alive: agents.Alive{}, Router: router{}, Health: agents.Health{}, Validate: func(schema, args writ.RawObject) error {
 		if len(schema) == 0 {
 			return nil // the agent asks for nothing in particular
 		}
@@ -139,6 +139,8 @@ func dues() []guard.Due {
 			"agent":     kind("agent.cleanup", "agent_id"),
 			"run":       kind("run.reap", "run_id"),
 			"offer":     func(rest string) (writ.CapabilityID, map[string]any) { return "run.offer", queue.OfferArgs(rest) },
+			"reoffer":   kind("task.reoffer", "task_id"),
+			"health":    kind("agent.health.record", "agent_id"),
 			"wake":      kind("task.wake", "task_id"),
 			"unblock":   kind("task.unblock", "task_id"),
 			"unreserve": kind("task.unreserve", "task_id"),

@@ -42,6 +42,7 @@ type Config struct {
 	MinLease int      `yaml:"min_lease_seconds" doc:"Shortest lease a task may ask for, in seconds. Default: 10."`
 	Public   string   `yaml:"public_url" doc:"URL people reach the gateway by; notices link to it. Default: none, and no links."`
 	Webhooks Webhooks `yaml:"webhooks" doc:"Addresses that are told of approvals and of calls policy wants known: a list of {url, secret_file, events}, in a flag or variable as one line of YAML. url is https, or http to this machine. events is any of approval.requested, approval.decided, approval.expired and policy.notify; without it, all. Every replica wants the same list. Default: none."`
+	Grants   string   `yaml:"egress_grants" doc:"Private addresses the gateway may call although others named them, for example endpoints of agents that it asks for their health: networks (10.1.0.0/16), addresses, or host:port, separated by commas. Every replica wants the same. Default: none, so only hosts of the internet are called."`
 	GCPct    int      `yaml:"gc_percent" doc:"Go garbage collector target (GOGC). Default: 400."`
 	MemoryMB int      `yaml:"memory_limit_mb" doc:"Soft memory limit in MiB. Default: 80 % of the container's, when there is one."`
 }
@@ -273,6 +274,8 @@ func (c Config) wrong() (out []wrongField) {
 	for _, why := range c.Webhooks.wrong() {
 		must(false, "webhooks", why)
 	}
+	_, err = c.grants()
+	must(err == nil, "egress_grants", "want networks such as 10.1.0.0/16, addresses, or host:port, separated by commas")
 	must(validOrigin(c.Origin), "origin", "want a bare host name such as receipts.example.org")
 	must(c.Ledger == "writer" || c.Ledger == "none", "ledger", `want "writer" or "none"`)
 	must(c.Ledger != "none" || c.Store != "bolt", "ledger", "the embedded store has no other replica that could write it")

@@ -330,6 +330,9 @@ func (d *Daemon) openLoops(ctx context.Context) error {
 	d.onStop(func(context.Context) error { close(d.stopping); d.loops.Wait(); return nil })
 
 	d.dispatcher = guard.NewDispatcher(d.door, d.replica)
+	if err := d.openProber(); err != nil {
+		return err
+	}
 	d.dispatcher.Start(shard)
 	d.onStop(func(context.Context) error { d.dispatcher.Stop(); return nil })
 

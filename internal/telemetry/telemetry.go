@@ -22,6 +22,7 @@ import (
 type Telemetry struct {
 	Door     *Door
 	Webhooks *Webhooks
+	Health   *Health
 
 	reg  *prometheus.Registry
 	http *edge
@@ -31,7 +32,7 @@ type Telemetry struct {
 func New() *Telemetry {
 	reg := prometheus.NewRegistry()
 	reg.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
-	return &Telemetry{Door: newDoor(reg), Webhooks: newWebhooks(reg), reg: reg, http: newEdge(reg)}
+	return &Telemetry{Door: newDoor(reg), Webhooks: newWebhooks(reg), Health: newHealth(reg), reg: reg, http: newEdge(reg)}
 }
 
 // Handler serves the metrics in the Prometheus text format.
