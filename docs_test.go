@@ -125,6 +125,23 @@ func TestLifeOfACallIsInOrder(t *testing.T) {
 	}
 }
 
+// The page about health names every status, reason and code there is.
+func TestHealthIsDescribed(t *testing.T) {
+	page, err := os.ReadFile("docs/health.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	words := []string{"preflight_unhealthy", "healthy", "degraded", "unhealthy", "unknown", "stale", "endpoints", "heartbeat", "both", "none"}
+	for _, r := range writ.HealthReasons() {
+		words = append(words, string(r))
+	}
+	for _, w := range words {
+		if !strings.Contains(string(page), "`"+w+"`") {
+			t.Errorf("the page does not tell of %s", w)
+		}
+	}
+}
+
 // The page about webhooks tells of every event, and its example body is one
 // that is sent.
 func TestWebhooksAreDescribed(t *testing.T) {

@@ -268,7 +268,7 @@ func TestHealthyWhenCommitted(t *testing.T) {
 		r := newRoom(t)
 		n := func(label string, lo, hi int64) int64 { return rapid.Int64Range(lo, hi).Draw(rt, label) }
 		names := []string{"aa", "bb", "cc"}[:n("endpoints", 0, 3)]
-		policy := &AgentHealthPolicy{MaxAgeSeconds: 5, CoolDownSeconds: 5, Mode: writ.HealthNone}
+		policy := &AgentHealthPolicy{MaxAgeSeconds: 8, CoolDownSeconds: 5, Mode: writ.HealthNone}
 		if len(names) > 0 {
 			policy.Mode = rapid.SampledFrom([]writ.HealthMode{writ.HealthEndpoints, writ.HealthBoth}).Draw(rt, "mode")
 			policy.MinHealthy = n("min", 1, int64(len(names)))
@@ -286,7 +286,7 @@ func TestHealthyWhenCommitted(t *testing.T) {
 		step := func(i int) {
 			switch n(fmt.Sprint("step ", i), 0, 5) {
 			case 0:
-				r.Advance(n("seconds", 0, 6))
+				r.Advance(n("seconds", 0, 9))
 			case 1:
 				r.fails()
 			case 2:

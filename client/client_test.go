@@ -201,11 +201,11 @@ func TestPauses(t *testing.T) {
 func TestProblemsBecomeErrors(t *testing.T) {
 	c, _ := newFake(t, nil, problem(409, `{"type":"https://writ-gateway.github.io/writ/problems/illegal_transition","title":"…","status":409,
 		"code":"illegal_transition","detail":"no such move","hint":"read again","request_id":"cll_1","rule_ids":["a.b"],"receipt":"rcp_9","aggregated":true,
-		"errors":[{"pointer":"/a","message":"m"}],"missing":["b"],"details":{"from":"done"},"new_in_a_later_version":1}`, "Retry-After", "3"))
+		"errors":[{"pointer":"/a","message":"m"}],"missing":["b"],"probes":[{"agent_id":"tester","name":"api","state":"fail","reason":"timeout"}],"details":{"from":"done"},"new_in_a_later_version":1}`, "Retry-After", "3"))
 	_, err := c.Invoke(context.Background(), "x.y", nil, nil)
 	e, ok := errors.AsType[*writ.Error](err)
 	if !ok || e.Code != writ.CodeIllegal || e.Msg != "no such move" || e.Hint != "read again" || e.Rules[0] != "a.b" || e.Receipt != "rcp_9" ||
-		!e.Aggregated || e.Fields[0].Pointer != "/a" || e.Missing[0] != "b" || e.Details["from"] != "done" || e.Details["request_id"] != "cll_1" || e.RetryMs != 3000 {
+		!e.Aggregated || e.Fields[0].Pointer != "/a" || e.Missing[0] != "b" || len(e.Probes) != 1 || e.Probes[0].Reason != writ.ReasonTimeout || e.Details["from"] != "done" || e.Details["request_id"] != "cll_1" || e.RetryMs != 3000 {
 		t.Errorf("%+v", e)
 	}
 }

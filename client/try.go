@@ -137,6 +137,7 @@ func refusal(res *http.Response, answer []byte) error {
 		Aggregated bool              `json:"aggregated"`
 		Errors     []writ.FieldError `json:"errors"`
 		Missing    []string          `json:"missing"`
+		Probes     []writ.Probe      `json:"probes"`
 		Details    map[string]string `json:"details"`
 	}
 	err := json.Unmarshal(answer, &p)
@@ -153,7 +154,7 @@ func refusal(res *http.Response, answer []byte) error {
 	}
 	e := &writ.Error{
 		Code: p.Code, Op: "gateway", Msg: p.Detail, Hint: p.Hint, Rules: p.RuleIDs, Details: p.Details, Fields: p.Errors,
-		Missing: p.Missing, Receipt: p.Receipt, Aggregated: p.Aggregated,
+		Missing: p.Missing, Probes: p.Probes, Receipt: p.Receipt, Aggregated: p.Aggregated,
 	}
 	if s, err := strconv.ParseInt(res.Header.Get("Retry-After"), 10, 64); err == nil && s > 0 && s < 3600 {
 		e.RetryMs = 1000 * s

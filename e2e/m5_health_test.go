@@ -42,7 +42,7 @@ func newProbed(t *testing.T) *probed {
 	return p
 }
 
-// seldom is an endpoint that is asked when it becomes one and not again soon.
+// endpoints is what an agent says of it.
 func (p *probed) endpoints(interval, timeoutMs int) obj {
 	return obj{"api": obj{"url": p.URL + "/health?key=hush", "interval_s": interval, "timeout_ms": timeoutMs}}
 }
@@ -69,9 +69,9 @@ func (w *world) until(agent, status string) {
 	within(w.t, 20*time.Second, agent+" is "+status, func() bool { return w.health(agent).str("status") == status })
 }
 
-// An agent that is not registered cannot be named; one that is healthy makes up
+// N5. An agent that is not registered cannot be named; one that is healthy makes up
 // for no other; and what blocks is seen where it matters.
-func TestM5EveryRequiredAgentPasses(t *testing.T) {
+func TestN5M5EveryRequiredAgentPasses(t *testing.T) {
 	granted(t, func(t *testing.T, w *world) {
 		c := newCast(t, w)
 		c.agent("helper", "web", "executor", tool, []string{}, obj{"health_policy": obj{"mode": "heartbeat"}})

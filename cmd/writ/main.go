@@ -96,6 +96,12 @@ func report(err error) int {
 	for _, m := range e.Missing {
 		fmt.Fprintf(os.Stderr, "writ:   missing: %s\n", printable(m))
 	}
+	if e.Code == writ.CodePreflight {
+		fmt.Fprintf(os.Stderr, "writ:   %s is %s: %s\n", printable(e.Details["agent"]), printable(e.Details["status"]), printable(e.Details["reason"]))
+	}
+	for _, p := range e.Probes {
+		fmt.Fprintf(os.Stderr, "writ:   endpoint %s of %s at %s: %s %s\n", printable(p.Name), printable(string(p.Agent)), printable(p.Host), printable(string(p.State)), printable(string(p.Reason)))
+	}
 	for _, r := range e.Rules {
 		fmt.Fprintf(os.Stderr, "writ: rule: %s\n", printable(r))
 	}

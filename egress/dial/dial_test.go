@@ -193,7 +193,7 @@ func TestWhatIsCheckedIsDialled(t *testing.T) {
 // No proxy, no redirect, and no certificate that nobody vouches for.
 func TestTransport(t *testing.T) {
 	hits := 0
-	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { hits++; http.Redirect(w, r, "/next", 302) }))
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { hits++; http.Redirect(w, r, "/next", http.StatusFound) }))
 	defer s.Close()
 	t.Setenv("HTTP_PROXY", "http://127.0.0.1:1")
 	t.Setenv("HTTPS_PROXY", "http://127.0.0.1:1")
@@ -216,7 +216,7 @@ func TestTransport(t *testing.T) {
 		_ = res.Body.Close()
 		return res.StatusCode, nil
 	}
-	if code, err := get(&Dialer{Grants: g}, s.URL); code != 302 || err != nil || hits != 1 {
+	if code, err := get(&Dialer{Grants: g}, s.URL); code != http.StatusFound || err != nil || hits != 1 {
 		t.Errorf("%d, %v, %d requests", code, err, hits)
 	}
 	if _, err := get(&Dialer{}, s.URL); !errors.Is(err, ErrRefused) || hits != 1 {
