@@ -134,6 +134,7 @@ func halt(call *writ.Call, op string, s writ.Snapshot, id writ.AgentID, to writ.
 	for _, m := range routesTo(agent) {
 		tx.Unindex(writ.IndexRoutes, m)
 	}
+	probeEnd(tx, agent)
 	tx.Index(writ.IndexTodo, todoAgent(agent.ID), s.Now)
 	return agent, nil
 }

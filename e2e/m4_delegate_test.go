@@ -13,6 +13,7 @@ func TestM4T1DelegateByWords(t *testing.T) {
 		c := newCast(t, w)
 		w.agent("media-agent", "media", "executor", "media.plan", []string{}, obj{"routing": obj{"keywords": []string{"movie night"}}})
 		w.agent("media-idler", "media", "executor", "media.idle", []string{}, obj{"routing": obj{"keywords": []string{"movie night"}, "priority": 9}})
+		media := w.session("media", writ.RoleExecutor, "media-agent")
 		body := func(key string, more obj) obj {
 			b := obj{"run_id": c.run, "input": "Movie  NIGHT", "task": obj{"key": key, "capability": "media.plan"}}
 			for k, v := range more {
@@ -30,7 +31,6 @@ func TestM4T1DelegateByWords(t *testing.T) {
 			t.Fatalf("again: %s", again)
 		}
 		c.orc.refused(422, "idempotency_mismatch", "POST", "/v1/agents/delegate", body("one", obj{"task": obj{"key": "one", "capability": "media.plan", "priority": 9}}))
-		media := w.session("media", writ.RoleExecutor, "media-agent")
 		media.complete(media.claim(r.str("task", "task_id")))
 
 		c.orc.refused(404, "not_found", "POST", "/v1/agents/delegate", body("two", obj{"input": "gardening"}))
@@ -47,6 +47,12 @@ func TestM4T2DelegateToASuspendedAgent(t *testing.T) {
 	onHosts(t, func(t *testing.T, w *world) {
 		c := newCast(t, w)
 		w.agent("other", "web", "executor", tool, []string{}, nil)
+		w.session("other", writ.RoleExecutor, "other")
+		w.agent("asleep", "web", "executor", tool, []string{}, nil) // nobody works for it
+		asleep := obj{"run_id": c.run, "to": "asleep", "task": obj{"key": "one", "capability": tool}}
+		if r := c.orc.refused(409, "capability_unavailable", "POST", "/v1/agents/delegate", asleep); r.str("details", "reason") != "unhealthy" || r.str("details", "alternatives") != "builder,other" {
+			t.Fatalf("got %s", r)
+		}
 		c.op.ok(200, "POST", "/v1/agents/builder/suspend", nil)
 		body := obj{"run_id": c.run, "to": "builder", "task": obj{"key": "one", "capability": tool}}
 		r := c.orc.refused(409, "capability_unavailable", "POST", "/v1/agents/delegate", body)
@@ -67,6 +73,7 @@ func TestM4T3DelegationByAnExecutorNarrows(t *testing.T) {
 	onHosts(t, func(t *testing.T, w *world) {
 		c := newCast(t, w)
 		w.agent("helper", "docs", "executor", "", []string{}, obj{"tools": []obj{{"name": tool, "safety": "mutating"}, {"name": "site.wipe", "safety": "mutating"}}})
+		helper := w.session("helper", writ.RoleExecutor, "helper")
 		id := c.enqueue("build", obj{"write_scopes": []string{"fs:repo/site/"}, "labels": []string{"pii.redacted"}})
 		l := c.builder.claim(id)
 		give := func(more obj) obj {
@@ -92,7 +99,6 @@ func TestM4T3DelegationByAnExecutorNarrows(t *testing.T) {
 		if s := c.state(id); s != writ.TaskRunning {
 			t.Fatalf("the task at hand is %s", s)
 		}
-		helper := w.session("helper", writ.RoleExecutor, "helper")
 		helper.complete(helper.claim(r.str("task", "task_id")))
 		c.builder.complete(l)
 		w.audited()
@@ -105,9 +111,38 @@ func TestDelegationIsJudgedAsEnqueueing(t *testing.T) {
 	onHosts(t, func(t *testing.T, w *world) {
 		c := newCast(t, w)
 		w.agent("mailer", "mail", "executor", "", []string{}, obj{"tools": []obj{{"name": "mail.send", "safety": "mutating", "approval": "manual"}}})
+		w.session("mailer", writ.RoleExecutor, "mailer")
 		body := obj{"run_id": c.run, "to": "mailer", "task": obj{"key": "letter", "capability": "mail.send"}}
 		w.alice().approve(c.orc.waits("POST", "/v1/agents/delegate", body))
 		c.orc.ok(201, "POST", "/v1/agents/delegate", body)
+		w.audited()
+	})
+}
+
+// Work that another agent owns is nobody else's to be given, whichever way.
+func TestDelegationKeepsToOwners(t *testing.T) {
+	onHosts(t, func(t *testing.T, w *world) {
+		c := newCast(t, w)
+		docs := obj{"tools": []obj{{"name": "site.docs", "safety": "mutating", "concern": "docs"}}}
+		owner := obj{"tools": docs["tools"], "owns": []string{"docs"}}
+		w.agent("writer", "web", "executor", "", []string{}, owner)
+		w.agent("scribe", "web", "executor", "", []string{}, docs)
+		w.session("writer", writ.RoleExecutor, "writer")
+		scribe := w.session("scribe", writ.RoleExecutor, "scribe")
+		give := func(to string) obj {
+			return obj{"run_id": c.run, "to": to, "task": obj{"key": "page", "capability": "site.docs"}}
+		}
+		if r := c.orc.refused(403, "policy_denied", "POST", "/v1/agents/delegate", give("scribe")); r.str("details", "to") != "writer" || r.str("rule_ids", "0") != "lifecycle.boundary" {
+			t.Fatalf("got %s", r)
+		}
+		c.orc.ok(201, "POST", "/v1/agents/delegate", give("writer"))
+		c.op.ok(200, "POST", "/v1/agents/writer/suspend", nil) // then nobody owns it
+		l := scribe.claim(c.enqueue("mine", obj{"capability": "site.docs"}))
+		c.op.ok(200, "POST", "/v1/agents/writer/activate", nil)
+		next := l.hands(obj{"task": obj{"key": "rest", "capability": "site.docs"}}, nil)
+		if r := scribe.refused(403, "policy_denied", "POST", "/v1/tasks/"+l.task+"/handoff", next); r.str("details", "to") != "writer" {
+			t.Fatalf("got %s", r)
+		}
 		w.audited()
 	})
 }

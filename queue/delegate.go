@@ -110,11 +110,29 @@ func (g delegator) reads(c *writ.Call, a *AgentDelegateArgs, s writ.Snapshot) (w
 	} else {
 		rs = rs.Join(g.cfg.Router.Reads(a.Input, s))
 	}
-	for _, id := range alternatives(s, a) { // to name them where the one that is wanted cannot
+	who := alternatives(s, a) // to name them where the one that is wanted cannot
+	for _, id := range who {
 		rs.Docs = append(rs.Docs, writ.AgentKey(id))
 	}
-	if to, ok := g.chosen(a, s); ok {
-		owners, err := ownerReads(s, writ.Task{Capability: a.Work.Capability, Domain: to.Domain, Agents: []writ.AgentID{to.ID}})
+	if a.To != "" {
+		who = append(who, a.To)
+	} else if routed, err := g.cfg.Router.Route(a.Input, s); err == nil {
+		who = append(who, routed.Candidates...)
+	}
+	well, err := healthReads(g.cfg.Health, s, "", who)
+	if err != nil {
+		return rs, err
+	}
+	rs = rs.Join(well)
+	for _, id := range who { // whichever of them it is going to be
+		agent, ok, err := peek[writ.Agent](s, writ.AgentKey(id))
+		if err != nil {
+			return rs, err
+		}
+		if !ok {
+			continue
+		}
+		owners, err := ownerReads(s, writ.Task{Capability: a.Work.Capability, Domain: agent.Domain, Agents: []writ.AgentID{id}})
 		if err != nil {
 			return rs, err
 		}
@@ -171,10 +189,11 @@ func (g delegator) choose(a *AgentDelegateArgs, s writ.Snapshot) (Routed, writ.A
 		if err != nil {
 			return out, agent, err
 		}
-		if why := unfit(agent, writ.Task{Capability: a.Work.Capability, Domain: agent.Domain}); why != "" {
-			return out, agent, unable(s, a, why)
+		why, err := g.hinders(agent, a, s)
+		if err == nil && why != "" {
+			err = g.unable(s, a, why)
 		}
-		return out, agent, nil
+		return out, agent, err
 	}
 	out, err := g.cfg.Router.Route(a.Input, s)
 	if err != nil {
@@ -189,39 +208,51 @@ func (g delegator) choose(a *AgentDelegateArgs, s writ.Snapshot) (Routed, writ.A
 		if err != nil {
 			return out, agent, err
 		}
-		unfit := unfit(agent, writ.Task{Capability: a.Work.Capability, Domain: agent.Domain})
-		if ok && unfit == "" {
+		if !ok {
+			continue
+		}
+		hinders, err := g.hinders(agent, a, s)
+		if err != nil {
+			return out, agent, err
+		}
+		if hinders == "" {
 			out.Agent = id
 			return out, agent, nil
 		}
-		why = cmp.Or(why, unfit)
+		why = cmp.Or(why, hinders)
 	}
-	return out, writ.Agent{}, unable(s, a, why)
+	return out, writ.Agent{}, g.unable(s, a, why)
 }
 
-// chosen is choose as soon as enough was read for it.
-func (g delegator) chosen(a *AgentDelegateArgs, s writ.Snapshot) (writ.Agent, bool) {
-	read := s.Has(writ.AgentKey(a.To))
-	if a.To == "" {
-		rest := s.Missing(g.cfg.Router.Reads(a.Input, s))
-		read = rest.Empty()
+// hinders says why an agent cannot be given the work now; "" when it can. The
+// reasons are a closed list.
+func (g delegator) hinders(agent writ.Agent, a *AgentDelegateArgs, s writ.Snapshot) (string, error) {
+	if why := unfit(agent, writ.Task{Capability: a.Work.Capability, Domain: agent.Domain}); why != "" {
+		return why, nil
 	}
-	if !read {
-		return writ.Agent{}, false
+	well, err := g.cfg.Health.Judge(s, agent.ID, false, nil)
+	if err == nil && well.Status != writ.Healthy {
+		return "unhealthy", nil
 	}
-	_, agent, err := g.choose(a, s)
-	return agent, err == nil
+	return "", err
 }
 
 // unable says why the agent for some work cannot do it, and who could.
-func unable(s writ.Snapshot, a *AgentDelegateArgs, why string) error {
+func (g delegator) unable(s writ.Snapshot, a *AgentDelegateArgs, why string) error {
 	var others []string
 	for _, id := range alternatives(s, a) {
 		agent, ok, err := peek[writ.Agent](s, writ.AgentKey(id))
 		if err != nil {
 			return err
 		}
-		if ok && unfit(agent, writ.Task{Capability: a.Work.Capability, Domain: agent.Domain}) == "" {
+		if !ok {
+			continue
+		}
+		why, err := g.hinders(agent, a, s)
+		if err != nil {
+			return err
+		}
+		if why == "" {
 			others = append(others, string(id))
 		}
 	}
