@@ -35,6 +35,7 @@ var embeddedOnly = map[string]string{
 //	exits CODE COMMAND...    run a command that must end with that exit code
 //	set NAME FIELD...        an environment variable from the JSON just printed
 //	keep FIELD FILE          a file from the JSON just printed
+//	endpoint NAME up|down    a server of this machine that says how an agent is; its URL is $NAME
 func TestScripts(t *testing.T) {
 	t.Parallel()
 	files, err := filepath.Glob("../testdata/script/*.txtar")
@@ -72,7 +73,7 @@ func TestScripts(t *testing.T) {
 
 // tell plays one script on a store.
 func tell(t *testing.T, file, store string) {
-	s := &script{t: t, gateways: map[string]*gateway{}}
+	s := &script{t: t, gateways: map[string]*gateway{}, endpoints: map[string]*probed{}}
 	testscript.Run(t, testscript.Params{
 		Files: []string{file}, RequireExplicitExec: true, RequireUniqueNames: true,
 		Setup: func(e *testscript.Env) error {
@@ -82,7 +83,7 @@ func tell(t *testing.T, file, store string) {
 			return nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"serve": s.serve, "stop": s.stop, "exits": s.exits, "set": s.set, "keep": s.keep,
+			"serve": s.serve, "stop": s.stop, "exits": s.exits, "set": s.set, "keep": s.keep, "endpoint": s.endpoint,
 		},
 	})
 }
@@ -90,6 +91,25 @@ func tell(t *testing.T, file, store string) {
 type script struct {
 	t        *testing.T
 	gateways map[string]*gateway
+
+	endpoints map[string]*probed
+}
+
+func (s *script) endpoint(ts *testscript.TestScript, _ bool, args []string) {
+	if len(args) != 2 {
+		ts.Fatalf("usage: endpoint NAME up|down")
+	}
+	if s.endpoints[args[0]] == nil {
+		s.endpoints[args[0]] = newProbed(s.t)
+	}
+	p := s.endpoints[args[0]]
+	ts.Setenv(args[0], p.URL+"/health")
+	switch args[1] {
+	case "up":
+		p.status.Store(200)
+	case "down":
+		p.status.Store(500)
+	}
 }
 
 func (s *script) serve(ts *testscript.TestScript, _ bool, args []string) {

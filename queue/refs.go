@@ -135,18 +135,19 @@ func refReads(s writ.Snapshot, run writ.RunID, refs []HandoffRef) (rs writ.ReadS
 func leads(s writ.Snapshot, run writ.RunID, r HandoffRef) (bool, error) {
 	switch r.Kind {
 	case writ.RefReceipt:
-		for _, found := range s.Archive[writ.ArchiveRead{Receipt: writ.ReceiptID(r.Ref), Limit: 1}] {
-			var p struct {
-				Predicate struct {
-					Run writ.RunID `json:"run"`
-				} `json:"predicate"`
-			}
-			if err := json.Unmarshal(found.Payload, &p); err != nil {
-				return false, writ.Fault(writ.CodeInternal, opHandoff, err)
-			}
-			return p.Predicate.Run == run, nil
+		found := s.Archive[writ.ArchiveRead{Receipt: writ.ReceiptID(r.Ref), Limit: 1}]
+		if len(found) == 0 {
+			return false, nil
 		}
-		return false, nil
+		var p struct {
+			Predicate struct {
+				Run writ.RunID `json:"run"`
+			} `json:"predicate"`
+		}
+		if err := json.Unmarshal(found[0].Payload, &p); err != nil {
+			return false, writ.Fault(writ.CodeInternal, opHandoff, err)
+		}
+		return p.Predicate.Run == run, nil
 	case writ.RefTask:
 		taken, ok, err := peek[taskName](s, writ.TaskNameKey(run, r.Ref))
 		if err != nil || !ok {
