@@ -29,6 +29,7 @@ type Entry struct {
 	Keys          []string        `json:"keys,omitempty"`
 
 	State        writ.AgentState `json:"-"`
+	Watched      bool            `json:"-"` // the gateway has endpoints or a health policy of it, which no file holds: addresses may carry secrets
 	SupersededBy writ.AgentID    `json:"-"`
 }
 

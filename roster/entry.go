@@ -11,7 +11,7 @@ import (
 )
 
 // leftOut are members such files have elsewhere and that are nothing to the gateway.
-var leftOut = []string{"runtime_bindings", "project_binding", "terminal_binding", "endpoints", "health_policy"}
+var leftOut = []string{"runtime_bindings", "project_binding", "terminal_binding"}
 
 // scope is which of its tools an agent may be given.
 type scope struct {
@@ -44,6 +44,8 @@ func (r *reader) entry(n *yaml.Node, at string) (e Entry) {
 	for name, v := range m {
 		into, known := fields[name]
 		switch {
+		case name == "endpoints" || name == "health_policy":
+			r.warn(v, at+"/"+name, "is left out: register it with writ agent register, which an import does not undo")
 		case slices.Contains(leftOut, name):
 			r.warn(v, at+"/"+name, "is left out: the registry of this gateway does not hold it")
 		case !known:

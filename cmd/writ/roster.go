@@ -155,6 +155,8 @@ func registered(ctx context.Context, cl *client.Client) (out []roster.Entry, err
 		State        writ.AgentState  `json:"state"`
 		SupersededBy writ.AgentID     `json:"superseded_by"`
 		Keys         []writ.PublicKey `json:"keys"`
+		Endpoints    map[string]any   `json:"endpoints"`
+		Policy       any              `json:"health_policy"`
 	}
 	for after := ""; ; {
 		args := map[string]any{"limit": 200}
@@ -171,6 +173,7 @@ func registered(ctx context.Context, cl *client.Client) (out []roster.Entry, err
 		for _, a := range page.Agents {
 			e := a.Entry
 			e.State, e.SupersededBy, e.Keys = a.State, a.SupersededBy, nil
+			e.Watched = len(a.Endpoints) > 0 || a.Policy != nil
 			for _, k := range a.Keys {
 				e.Keys = append(e.Keys, k.PEM)
 			}
@@ -211,6 +214,10 @@ func plan(want, have []roster.Entry) (steps []step, same int, err error) {
 		before := len(stops) + len(registers) + len(starts) + len(ends)
 		state := o.State
 		changes := !roster.Same(e, o) && !writ.AgentMoves.Terminal(e.State)
+		if changes && o.Watched {
+			wrong = append(wrong, fmt.Errorf("%s has endpoints or a health policy, which a file does not hold and registering it from one would drop; change it with writ agent register", e.ID))
+			continue
+		}
 		if known && state == writ.AgentActive && (changes || e.State == writ.AgentPlanned || e.State == writ.AgentSuspended) {
 			stops, state = append(stops, step{Agent: e.ID, Call: "agent.suspend", args: id(e)}), writ.AgentSuspended
 		}
