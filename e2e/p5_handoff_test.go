@@ -262,8 +262,92 @@ func TestHandoffOfDangerousWork(t *testing.T) {
 		w.alice().approve(id)
 		w.bob().approve(id)
 		c.becomes(l.task, writ.TaskRunning)
+		// What people agreed to is this work and no other.
+		other := l.hands(obj{"task": obj{"key": "wipe", "capability": wipes, "args": obj{"path": "everything"}}}, nil)
+		asked := wiper.waits("POST", "/v1/tasks/"+l.task+"/handoff", other)
+		if asked == id {
+			t.Fatal("the approval of other work was used")
+		}
+		w.alice().deny(asked)
+		c.becomes(l.task, writ.TaskFailed)
+		l = wiper.claim(c.enqueue("tidy-2", nil))
+		body = l.hands(obj{"task": obj{"key": "wipe", "capability": wipes}}, nil)
+		id = wiper.waits("POST", "/v1/tasks/"+l.task+"/handoff", body)
+		w.alice().approve(id)
+		w.bob().approve(id)
+		c.becomes(l.task, writ.TaskRunning)
 		r := wiper.ok(200, "POST", "/v1/tasks/"+l.task+"/handoff", body)
 		if r.str("next", "safety") != "destructive" {
+			t.Fatalf("got %s", r)
+		}
+		w.audited()
+	})
+}
+
+// What is sent back was not handed on: what was made for that is cancelled, what
+// waited anyway waits on, and neither keeps a word of it.
+func TestHandoffOfWhatIsSentBack(t *testing.T) {
+	onHosts(t, func(t *testing.T, w *world) {
+		c := newCast(t, w)
+		judge := w.verifier("judge", "vera", "")
+		reject := func(id string) {
+			t.Helper()
+			path, no := judge.verdict("/v1/tasks/"+id, "reject", obj{"reasons": []string{"wrong"}})
+			judge.ok(200, "POST", path, no)
+		}
+		id := c.enqueue("build", obj{"verify": obj{"required": true}})
+		step := c.enqueue("step", on("build"))
+		one := c.builder.handoff(c.builder.claim(id), obj{"task": obj{"key": "one", "capability": tool}}, obj{"note": "first"}).str("next", "task_id")
+		reject(id)
+		if s := c.state(one); s != writ.TaskCancelled {
+			t.Fatalf("what was made by what was sent back is %s", s)
+		}
+		c.builder.handoff(c.builder.claim(id), obj{"key": "step"}, obj{"note": "second"})
+		reject(id)
+		if s := c.state(step); s != writ.TaskBlocked {
+			t.Fatalf("what waits anyway is %s", s)
+		}
+		l := c.builder.claim(id)
+		c.builder.complete(l)
+		if r := c.orc.ok(200, "GET", "/v1/tasks/"+id, nil); r.str("handed_to") != "" {
+			t.Fatalf("got %s", r)
+		}
+		path, yes := judge.verdict("/v1/tasks/"+id, "accept", nil)
+		judge.ok(200, "POST", path, yes)
+		if r := c.builder.ok(200, "POST", "/v1/tasks/"+step+"/claim", nil); strings.Contains(string(r.body), "handed_over") {
+			t.Fatalf("got %s", r)
+		}
+		w.audited()
+	})
+}
+
+// Nothing comes out of a task that was told to stop, nor, beyond what is handed on
+// one for one, in a run that is sealed, nor out of what a revoked agent set going.
+func TestNothingComesOutOfWhatIsStopped(t *testing.T) {
+	onHosts(t, func(t *testing.T, w *world) {
+		c := newCast(t, w)
+		w.agent("helper", "web", "executor", tool, []string{}, nil)
+		helper := w.session("helper", writ.RoleExecutor, "helper")
+		part := func(l lease, key string) obj {
+			return obj{"task_id": l.task, "lease_id": l.id, "fence": l.fence, "to": "helper", "task": obj{"key": key, "capability": tool}}
+		}
+		next := func(l lease, key string) obj { return l.hands(obj{"task": obj{"key": key, "capability": tool}}, nil) }
+		l := c.builder.claim(c.enqueue("stopped", nil))
+		c.orc.ok(200, "POST", "/v1/tasks/"+l.task+"/cancel", nil)
+		c.builder.refused(409, "illegal_transition", "POST", "/v1/tasks/"+l.task+"/handoff", next(l, "escapes"))
+		c.builder.refused(409, "illegal_transition", "POST", "/v1/agents/delegate", part(l, "escapes"))
+		c.builder.complete(l)
+
+		from := c.builder.claim(c.enqueue("from", nil))
+		given := c.builder.ok(201, "POST", "/v1/agents/delegate", part(from, "given")).str("task", "task_id")
+		l2 := helper.claim(given)
+		out := helper.handoff(l2, obj{"task": obj{"key": "out", "capability": tool}}, nil).str("next", "task_id")
+		c.orc.ok(200, "POST", "/v1/runs/"+c.run+"/seal", nil)
+		c.builder.refused(409, "illegal_transition", "POST", "/v1/agents/delegate", part(from, "more"))
+		l3 := helper.claim(out)
+		c.op.ok(200, "POST", "/v1/agents/planner/revoke", nil) // all of it goes back to the planner
+		c.becomes(out, writ.TaskCancelled)
+		if r := helper.do("POST", "/v1/tasks/"+out+"/handoff", next(l3, "late")); r.status != 409 {
 			t.Fatalf("got %s", r)
 		}
 		w.audited()

@@ -224,7 +224,7 @@ func TestRevive(t *testing.T) {
 			t.Fatalf("%d dead", n)
 		}
 		r := c.orc.ok(201, "POST", path, obj{"key": "again"})
-		if r.str("state") != "queued" || r.num("priority") != 7 || r.num("attempt") != 0 || dead() != 0 {
+		if r.str("state") != "queued" || r.num("priority") != 7 || r.num("attempt") != 0 || dead() != 1 {
 			t.Fatalf("got %s, %d dead", r, dead())
 		}
 		if again := c.orc.do("POST", path, obj{"key": "again"}); again.status != 200 || again.str("task_id") != r.str("task_id") {

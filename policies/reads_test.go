@@ -133,7 +133,7 @@ func TestReads(t *testing.T) {
 	}
 	want := map[string]string{
 		"approvals":      "approval call.capability egress principal.kind skill.effects task.approval task.capability task.raised task.safety",
-		"budgets":        "budget call.capability grant price principal.kind session.role task.safety",
+		"budgets":        "budget call.capability grant price principal.kind session.role task.raised task.safety",
 		"classification": "call.capability call.class call.safety content labels session.role sinks task.raised task.safety",
 		"egress":         "call.capability egress principal.kind skill",
 		"lifecycle":      "agent call.capability call.class call.safety entry.contract entry.domain principal.kind run session task.deferred task.owned_elsewhere",

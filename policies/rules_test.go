@@ -17,7 +17,7 @@ import (
 // meaning only together with a new major version of its pack.
 var promised = map[string][]string{
 	"approvals": {
-		"incomplete", "manual", "four_eyes", "raised", "sod", "digest",
+		"incomplete", "manual", "four_eyes", "raised", "handed_on", "sod", "digest",
 		"trigger.http_host", "trigger.skill_enable", "trigger.secret_write", "trigger.channel_connection",
 	},
 	"budgets": append(perDimension("hard_stop", "extend"),

@@ -92,8 +92,22 @@ func audit(l *lab) {
 		if running != leased || keeps != (t.Lease != nil) || end != w.Counter(leaseEnd(t.ID)) {
 			l.Fatalf("task %s is %s, lease %v, alarm %d, end %d", id, t.State, t.Lease, end, w.Counter(leaseEnd(t.ID)))
 		}
+		if t.KeptUntil != 0 {
+			if at, promised := w.Index(writ.IndexTodo)[todo(todoUnreserve, id)]; t.State != writ.TaskQueued || !promised || at != t.KeptUntil {
+				l.Fatalf("task %s is %s and keeps its scopes until %d, alarm %d", id, t.State, t.KeptUntil, at)
+			}
+			for _, s := range t.WriteScopes {
+				wantLocks = append(wantLocks, writ.ScopeMember(s, t.ID))
+			}
+		}
+		if at, alarmed := w.Index(writ.IndexTodo)[todo(todoDeadline, id)]; alarmed != (t.DeadlineAt != 0 && races(t.State)) || alarmed && at != t.DeadlineAt {
+			l.Fatalf("task %s is %s, deadline %d, alarm %d", id, t.State, t.DeadlineAt, at)
+		}
 		if t.Lease == nil {
 			continue
+		}
+		if t.DeadlineAt != 0 && end > t.DeadlineAt {
+			l.Fatalf("the lease of %s ends at %d, after its deadline %d", id, end, t.DeadlineAt)
 		}
 		if end > t.Lease.MaxUntil {
 			l.Fatalf("the lease of %s ends at %d, past %d", id, end, t.Lease.MaxUntil)
@@ -177,6 +191,9 @@ func auditBlocked(l *lab, t writ.Task, run writ.Run) {
 			unmet++
 		}
 	}
+	if t.Join == writ.JoinManual && !t.Admitted {
+		unmet++
+	}
 	if t.State != writ.TaskBlocked {
 		begun := t.State != writ.TaskFailed && t.State != writ.TaskCancelled // else it may have ended blocked
 		if got := l.w.Counter(writ.TaskUnmet(t.ID)); got != 0 && begun {
@@ -206,7 +223,8 @@ func auditQueued(l *lab, t writ.Task, run writ.Run) {
 	if aside != (len(refusers) > 0) {
 		l.Fatalf("task %s: set aside %v, refused to %v", id, aside, refusers)
 	}
-	found := timed || aside || writ.RunMoves.Terminal(run.State) // the end of its run takes it out
+	late := t.DeadlineAt != 0 && w.Now >= t.DeadlineAt                   // who meets it drops it, and its deadline ends it
+	found := timed || aside || late || writ.RunMoves.Terminal(run.State) // the end of its run takes it out
 	for _, lane := range t.Lanes() {
 		found = found || slices.Contains(w.Lane(lane), id)
 	}
@@ -214,7 +232,7 @@ func auditQueued(l *lab, t writ.Task, run writ.Run) {
 	for _, h := range blockers {
 		waits := slices.ContainsFunc(w.Members(writ.WaitingOn(writ.TaskID(h))), func(m string) bool { return strings.HasPrefix(m, id+" ") })
 		_, promised := todos[todo(todoWake, h)]
-		running := l.task(writ.TaskID(h)).State == writ.TaskRunning
+		running := l.task(writ.TaskID(h)).State == writ.TaskRunning || l.task(writ.TaskID(h)).KeptUntil != 0
 		if !waits || (!running && !promised) {
 			l.Fatalf("task %s is blocked on %s: listed there %v, that runs %v, wake promised %v", id, h, waits, running, promised)
 		}

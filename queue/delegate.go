@@ -151,6 +151,7 @@ func (g delegator) reads(c *writ.Call, a *AgentDelegateArgs, s writ.Snapshot) (w
 			return rs, err
 		}
 		run = t.Run
+		rs.Docs = append(rs.Docs, behindReads(t)...)
 	}
 	name := writ.TaskNameKey(run, a.Work.Key)
 	rs.Docs = append(rs.Docs, writ.RunKey(run), name)
@@ -263,15 +264,21 @@ func (g delegator) unable(s writ.Snapshot, a *AgentDelegateArgs, why string) err
 // work is the task that is given away, its run, and the one at hand if it comes
 // out of one.
 func (g delegator) work(c *writ.Call, a *AgentDelegateArgs, s writ.Snapshot) (next writ.Task, routed Routed, r writ.Run, err error) {
+	var t writ.Task
+	if a.Task == "" {
+		r, err = g.run(c, s, a.Run)
+	} else {
+		t, r, err = atHand(c, a, s)
+	}
+	if err != nil { // before anything is said about agents
+		return next, routed, r, err
+	}
 	routed, agent, err := g.choose(a, s)
 	if err != nil {
 		return next, routed, r, err
 	}
 	w := a.Work
 	if a.Task == "" {
-		if r, err = g.run(c, s, a.Run); err != nil {
-			return next, routed, r, err
-		}
 		next, err = g.request(&TaskEnqueueArgs{
 			Run: a.Run, Key: w.Key, Summary: w.Summary, Capability: w.Capability, Args: w.Args, Labels: w.Labels, Domain: agent.Domain,
 			Agents: []writ.AgentID{agent.ID}, Verify: w.Verify, WriteScopes: w.WriteScopes, Priority: w.Priority, MaxAttempts: w.MaxAttempts, DeadlineS: w.DeadlineS,
@@ -284,16 +291,6 @@ func (g delegator) work(c *writ.Call, a *AgentDelegateArgs, s writ.Snapshot) (ne
 		}
 		return next, routed, r, moved(err, "/task")
 	}
-	t, version, r, err := loadBoth(opDelegate, s, a.Task)
-	if err != nil {
-		return next, routed, r, err
-	}
-	if err := holder(opDelegate, c, t, version, a.Lease, a.Fence); err != nil {
-		return next, routed, r, err
-	}
-	if r.State != writ.RunActive {
-		return next, routed, r, runEnded(opDelegate, r)
-	}
 	next, err = g.make(c, &HandoffTask{
 		Key: w.Key, Summary: w.Summary, Capability: w.Capability, Args: w.Args, Domain: agent.Domain, Agents: []writ.AgentID{agent.ID},
 		WriteScopes: w.WriteScopes, Priority: w.Priority, MaxAttempts: w.MaxAttempts, DeadlineS: w.DeadlineS,
@@ -303,9 +300,33 @@ func (g delegator) work(c *writ.Call, a *AgentDelegateArgs, s writ.Snapshot) (ne
 	}
 	next.Labels = writ.JoinLabels(next.Labels, w.Labels)
 	if next.Verify == nil {
-		next.Verify, err = w.Verify.stored(opDelegate)
+		if next.Verify, err = w.Verify.stored(opDelegate); err != nil {
+			return next, routed, r, moved(err, "/task")
+		}
 	}
-	return next, routed, r, moved(err, "/task")
+	next.ArgsDigest, err = digestOf(opDelegate, struct {
+		Request string             `json:"request"`
+		Labels  []writ.Label       `json:"labels"`
+		Verify  *writ.Verification `json:"verify,omitempty"`
+	}{next.ArgsDigest, next.Labels, next.Verify})
+	return next, routed, r, err
+}
+
+// atHand is the task a holder gives work away from, and its run. A run that is sealed
+// takes what is handed on, one for one, and no more than that.
+func atHand(c *writ.Call, a *AgentDelegateArgs, s writ.Snapshot) (writ.Task, writ.Run, error) {
+	t, version, r, err := loadBoth(opDelegate, s, a.Task)
+	if err != nil {
+		return t, r, err
+	}
+	if err := holder(opDelegate, c, t, version, a.Lease, a.Fence); err != nil {
+		return t, r, err
+	}
+	if r.State != writ.RunActive || r.Sealed {
+		return t, r, writ.Refuse(writ.CodeIllegal, opDelegate, "the run takes no more tasks", "do the work, or hand it on with task.handoff").
+			With("kind", writ.ObjectRun)
+	}
+	return t, r, nil
 }
 
 // existing is the task that has the key already: the same request gives the same

@@ -342,5 +342,6 @@ func listedWith(t writ.Task, s writ.Snapshot) (n int64) {
 // InLanes says that a queued task waits for nothing, so that it must lie in its lanes:
 // not for a time, for scopes, or for another agent. It wants CheckReads.
 func InLanes(t writ.Task, s writ.Snapshot) bool {
-	return t.State == writ.TaskQueued && !timed(t, s) && len(s.Ranges[refusers(t.ID)].Members) == 0 && len(s.Ranges[blockers(t.ID)].Members) == 0
+	late := t.DeadlineAt != 0 && s.Now >= t.DeadlineAt // who meets it drops it, and its deadline ends it
+	return t.State == writ.TaskQueued && !late && !timed(t, s) && len(s.Ranges[refusers(t.ID)].Members) == 0 && len(s.Ranges[blockers(t.ID)].Members) == 0
 }

@@ -113,6 +113,7 @@ func (h handing) reads(c *writ.Call, a *TaskHandoffArgs, s writ.Snapshot) (writ.
 	if err != nil || !ok {
 		return rs, err
 	}
+	rs.Docs = append(rs.Docs, behindReads(t)...)
 	refs, err := refReads(s, t.Run, a.Refs)
 	if err != nil {
 		return rs, err
@@ -176,7 +177,12 @@ func (h handing) describe(c *writ.Call, a *TaskHandoffArgs, s writ.Snapshot) (wr
 	sub.Task.Capability, sub.Task.Domain, sub.Task.Safety = next.Capability, next.Domain, next.Safety
 	sub.Task.Approval = cmp.Or(next.Approval, writ.ApprovalAuto)
 	sub.Task.Raised = a.To.Task != nil || len(labelsOver(t, a, next)) > len(next.Labels)
-	sub.Labels, sub.Sinks = labelsOver(t, a, next), next.Sinks
+	sub.Labels = labelsOver(t, a, next)
+	for _, sink := range next.Sinks { // the data goes to both
+		if !slices.Contains(sub.Sinks, sink) {
+			sub.Sinks = append(slices.Clip(sub.Sinks), sink)
+		}
+	}
 	if a.To.Task != nil {
 		if err := describeOwner(c, s, next, sub.Task); err != nil {
 			return sub, err
@@ -258,7 +264,9 @@ func (h handing) plan(c *writ.Call, a *TaskHandoffArgs, s writ.Snapshot, _ writ.
 		return refuse(err)
 	}
 	next.Labels = labelsOver(t, a, next)
-	next.HandedBy = append(slices.Clip(next.HandedBy), t.ID)
+	if !slices.Contains(next.HandedBy, t.ID) {
+		next.HandedBy = append(slices.Clip(next.HandedBy), t.ID)
+	}
 	t.HandedTo = next.ID
 	keeps := t // what it holds, which the end gives back
 

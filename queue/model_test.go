@@ -20,7 +20,7 @@ func TestModel(t *testing.T) {
 	reached := map[string]int{} // verb and outcome, to see that the model gets everywhere
 	for seed := range rounds {
 		t.Run(fmt.Sprintf("seed %d", seed), func(t *testing.T) {
-			m := &model{lab: newLab(t), r: rand.New(rand.NewPCG(uint64(seed), 7)), fences: map[writ.TaskID]int64{}, reached: reached}
+			m := &model{lab: newLab(t), r: rand.New(rand.NewPCG(uint64(seed), 7)), fences: map[writ.TaskID]int64{}, reached: reached, calm: seed%4 == 1}
 			m.people = []writ.Caller{m.a, m.b, m.w.Open(writ.RoleExecutor, "worker-a2", "agent-a")}
 			if seed%3 == 0 {
 				m.setRun(func(r *writ.Run) { r.ClosePolicy = writ.CloseManual })
@@ -37,6 +37,7 @@ func TestModel(t *testing.T) {
 	for _, want := range []string{
 		"task.enqueue", "task.claim", "task.heartbeat", "task.complete", "task.fail", "task.release", "task.cancel",
 		"task.expire", "task.ready", "task.wake", "task.refuse", "task.reoffer", "run.reap", "session.cleanup",
+		"task.handoff", "task.unreserve", "task.outrun", "task.overdue", "task.admit", "task.revive",
 		"task.unblock", "deps_unmet", "task.verify", "verifying>done", "verifying>queued", "verifying>failed", "sod_violation", "predicate_unsatisfied", "blocked>queued", "blocked>failed", "blocked>cancelled",
 		"conflict", "parked", "run done", "run failed", "lease_lost", "not_holder", "scope_conflict", "quota_exceeded", "already_claimed",
 	} {
@@ -55,6 +56,7 @@ type model struct {
 	reached map[string]int
 	made    int
 	paid    int64 // committed claims, completions and failures
+	calm    bool  // nothing fails for good, so that the run may end well
 }
 
 var treeOfScopes = []string{"fs:repo/", "fs:repo/a/", "fs:repo/a/x/", "fs:repo/b/", "mem:notes/"}
@@ -177,7 +179,7 @@ func (m *model) commit(p *writtest.Planned) {
 
 func (m *model) count(p *writtest.Planned) {
 	switch p.Cap.ID {
-	case "task.claim", "task.complete", "task.fail":
+	case "task.claim", "task.complete", "task.handoff", "task.fail":
 		if len(p.Tx.Changes) > 0 {
 			m.paid++
 		}
@@ -200,8 +202,16 @@ func (m *model) drain() {
 			m.Fatalf("%s: %v", a.id, err)
 		}
 		m.count(p)
+		for _, c := range p.Tx.Changes {
+			if c.Kind == writ.ObjectRun {
+				m.reached["run "+c.To]++
+			}
+		}
 		return r
 	}
+	m.setRun(func(r *writ.Run) {
+		r.Sealed = r.Sealed || r.State == writ.RunActive && m.w.Counter(writ.RunOpenTasks(r.ID)) > 0
+	})
 	for range 60 {
 		m.w.Advance(700)
 		for _, t := range m.w.Members(writ.IndexLeases) {
@@ -217,6 +227,9 @@ func (m *model) drain() {
 			if a, ok := m.followUp(); ok {
 				call(a)
 			}
+		}
+		for _, t := range m.w.Members(writ.RunTasksIn(m.run, writ.TaskBlocked)) {
+			call(attempt{id: "task.admit", by: m.owner, args: &TaskAdmitArgs{Task: writ.TaskID(t)}})
 		}
 		for _, t := range m.w.Members(writ.IndexVerify) {
 			id := writ.TaskID(t)
@@ -301,13 +314,22 @@ func (m *model) pick() attempt {
 		a := g.beat()
 		a.Progress = &TaskProgress{Pct: int64(m.r.IntN(101)), Seq: 1 + int64(m.r.IntN(9))}
 		return attempt{id: "task.heartbeat", by: who, args: a}
-	case 9, 10, 11:
+	case 9:
+		return attempt{id: "task.handoff", by: who, args: m.handoff(g)}
+	case 10, 11:
 		return attempt{id: "task.complete", by: who, args: g.complete()}
 	case 12:
-		return attempt{id: "task.fail", by: who, args: g.fail(m.r.IntN(4) > 0)}
+		return attempt{id: "task.fail", by: who, args: g.fail(m.calm || m.r.IntN(4) > 0)}
 	case 13:
 		return attempt{id: "task.release", by: who, args: g.release()}
 	case 14:
+		if dead := m.w.Members(writ.IndexDead); len(dead) > 0 && m.r.IntN(3) == 0 {
+			m.made++
+			return attempt{id: "task.revive", by: m.owner, args: &TaskReviveArgs{Task: writ.TaskID(dead[m.r.IntN(len(dead))]), Key: fmt.Sprintf("task-%d", m.made)}}
+		}
+		if m.r.IntN(3) == 0 {
+			return attempt{id: "task.admit", by: m.owner, args: &TaskAdmitArgs{Task: id}}
+		}
 		if m.r.IntN(3) == 0 {
 			return attempt{id: "task.cancel", by: m.owner, args: &TaskCancelArgs{Task: id}}
 		}
@@ -350,10 +372,32 @@ func (m *model) verdict(id writ.TaskID, who writ.Caller) attempt {
 	return attempt{id: "task.verify", by: who, args: a}
 }
 
-// followUp is the first piece of follow-up work, if there is any.
+// handoff is to a task that waits for the one at hand, if there is one, or to a new
+// one.
+func (m *model) handoff(g grip) *TaskHandoffArgs {
+	a := &TaskHandoffArgs{Task: g.task, Lease: g.lease, Fence: g.fence}
+	if waits := m.w.Members(writ.Dependents(g.task)); len(waits) > 0 && m.r.IntN(3) > 0 {
+		a.To.Key = m.task(writ.TaskID(waits[m.r.IntN(len(waits))])).Key
+		return a
+	}
+	m.made++
+	a.To.Task = &HandoffTask{Key: fmt.Sprintf("task-%d", m.made), Capability: build}
+	if own := m.task(g.task).WriteScopes; len(own) > 0 && m.r.IntN(3) > 0 {
+		a.To.Task.WriteScopes = own[:1]
+	}
+	return a
+}
+
+// followUp is a piece of follow-up work, if there is any. It may come too early.
 func (m *model) followUp() (attempt, bool) {
 	system := m.w.System()
-	for _, t := range m.w.Members(writ.IndexTodo) {
+	todos := m.w.Members(writ.IndexTodo)
+	m.r.Shuffle(len(todos), func(i, j int) { todos[i], todos[j] = todos[j], todos[i] })
+	sweep := map[string]writ.CapabilityID{todoOutrun: "task.outrun", todoDeadline: "task.overdue", todoUnreserve: "task.unreserve"}
+	for _, t := range todos {
+		if kind, what, _ := strings.Cut(t, " "); sweep[kind] != "" {
+			return attempt{id: sweep[kind], by: system, args: &TaskSweepArgs{Task: writ.TaskID(what)}}, true
+		}
 		switch kind, what, _ := strings.Cut(t, " "); kind {
 		case todoWake:
 			return attempt{id: "task.wake", by: system, args: &TaskSweepArgs{Task: writ.TaskID(what)}}, true
@@ -374,6 +418,9 @@ func (m *model) enqueueSome() attempt {
 	m.made++
 	a := &TaskEnqueueArgs{Run: m.run, Key: fmt.Sprintf("task-%d", m.made), Capability: build, Domain: "web"}
 	lease, tries, pause, priority := int64(1+m.r.IntN(60)), int64(1+m.r.IntN(3)), int64(m.r.IntN(3))*5000, int64(m.r.IntN(3))
+	if m.calm {
+		tries = 20
+	}
 	a.LeaseSeconds, a.MaxAttempts, a.BackoffMs, a.Priority = &lease, &tries, &pause, &priority
 	for range m.r.IntN(3) {
 		a.WriteScopes = append(a.WriteScopes, treeOfScopes[m.r.IntN(len(treeOfScopes))])
@@ -382,11 +429,27 @@ func (m *model) enqueueSome() attempt {
 		key := fmt.Sprintf("task-%d", max(1, m.made-1-m.r.IntN(4)))
 		_, _, known := writtest.Get[taskName](m.w, writ.TaskNameKey(m.run, key))
 		if known && !slices.ContainsFunc(a.DependsOn, func(d TaskDependency) bool { return d.Key == key }) {
-			a.DependsOn = append(a.DependsOn, TaskDependency{Key: key, OnFailure: []writ.DependencyPolicy{"", "fail", "skip", "continue"}[m.r.IntN(4)]})
+			d := TaskDependency{Key: key, OnFailure: []writ.DependencyPolicy{"", "fail", "skip", "continue"}[m.r.IntN(4)]}
+			if m.r.IntN(5) == 0 {
+				d = TaskDependency{Key: key, When: writ.EndFailed}
+			}
+			a.DependsOn = append(a.DependsOn, d)
 		}
+	}
+	switch join := []writ.Join{writ.JoinAny, writ.JoinFirst, writ.JoinManual, "", "", ""}[m.r.IntN(6)]; {
+	case join.Any() && len(a.DependsOn) == 0:
+	default:
+		a.Join = join
+	}
+	if m.r.IntN(5) == 0 && !m.calm {
+		most := int64(1 + m.r.IntN(60))
+		a.DeadlineS = &most
 	}
 	if m.r.IntN(5) == 0 {
 		most := int64(m.r.IntN(2))
+		if m.calm {
+			most = 20
+		}
 		a.Verify = &TaskVerification{Required: true, MaxRework: &most}
 	}
 	switch m.r.IntN(6) {

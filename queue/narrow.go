@@ -16,7 +16,7 @@ const (
 // it comes from says.
 func (e enqueuer) draft(t writ.Task, a *HandoffTask, now int64) (writ.Task, error) {
 	args := TaskEnqueueArgs{
-		Run: t.Run, Key: a.Key, Summary: a.Summary, Capability: a.Capability, Args: a.Args, Labels: t.Labels,
+		Run: t.Run, Key: a.Key, Summary: a.Summary, Capability: a.Capability, Args: a.Args, Labels: t.Labels, Concern: t.Concern,
 		Domain: a.Domain, Agents: a.Agents, WriteScopes: a.WriteScopes,
 		Priority: orOwn(a.Priority, t.Priority), MaxAttempts: orOwn(a.MaxAttempts, t.MaxAttempts),
 		LeaseSeconds: &t.LeaseSeconds, BackoffMs: &t.BackoffMs, DeadlineS: a.DeadlineS,
@@ -59,6 +59,18 @@ func (e enqueuer) make(c *writ.Call, a *HandoffTask, s writ.Snapshot, t writ.Tas
 	if err != nil {
 		return next, err
 	}
+	if t.CancelAt != 0 {
+		return next, writ.Refuse(writ.CodeIllegal, opHandoff, "the task was told to stop, so nothing comes out of it any more", "release it")
+	}
+	for _, id := range t.Behind {
+		from, ok, err := loadAgent(s, id)
+		if err != nil {
+			return next, err
+		}
+		if ok && from.Halt != nil && from.Halt.Revoked {
+			return next, writ.Refuse(writ.CodeIllegal, opHandoff, "the agent this work comes from was revoked, and what it set going is taken back", "release the task")
+		}
+	}
 	agent, ok, err := loadAgent(s, c.Caller.Agent)
 	if err != nil {
 		return next, err
@@ -97,6 +109,11 @@ func (e enqueuer) make(c *writ.Call, a *HandoffTask, s writ.Snapshot, t writ.Tas
 	if next, err = e.fit(c, next, s, nil, a.Agents); err != nil {
 		return next, err
 	}
+	for _, id := range t.Behind { // with them it is taken back, as what it comes from
+		if !slices.Contains(next.Behind, id) {
+			next.Behind = append(next.Behind, id)
+		}
+	}
 	if rank(next.Safety) > rank(tool.Safety) {
 		return next, tooMuch("safety")
 	}
@@ -110,4 +127,13 @@ func (e enqueuer) make(c *writ.Call, a *HandoffTask, s writ.Snapshot, t writ.Tas
 func tooMuch(reason string) error {
 	return writ.Refuse(writ.CodeScope, opHandoff, "nobody hands on more than they may themselves", "see reason: ask for no more than the task at hand has").
 		With("reason", reason)
+}
+
+// behindReads names who a task comes from, so that nothing comes out of it once
+// they were revoked.
+func behindReads(t writ.Task) (out []writ.Key) {
+	for _, id := range t.Behind {
+		out = append(out, writ.AgentKey(id))
+	}
+	return out
 }

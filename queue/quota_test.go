@@ -5,6 +5,7 @@ import (
 	"strings"
 
 	"github.com/writ-gateway/writ"
+	"github.com/writ-gateway/writ/writtest"
 )
 
 // quotas sets one quota on each level for every subject, for each of them by itself.
@@ -35,7 +36,8 @@ func (m *model) levels() {
 	for _, id := range m.w.Members(writ.RunTasks(m.run)) {
 		t := m.task(writ.TaskID(id))
 		if t.State == writ.TaskBlocked || t.State == writ.TaskQueued {
-			add(writ.QuotaQueued, m.owner, t.Capability)
+			by, _, _ := writtest.Get[writ.Session](m.w, writ.SessionKey(t.EnqueuedBy)) // a holder, if it was handed on
+			add(writ.QuotaQueued, writ.Caller{Session: by.ID, Agent: by.Agent, Role: by.Role}, t.Capability)
 		}
 		if t.Lease != nil {
 			add(writ.QuotaRunning, writ.Caller{Session: t.Lease.Session, Agent: t.Lease.Agent, Role: writ.RoleExecutor}, t.Capability)

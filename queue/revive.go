@@ -20,7 +20,7 @@ type reviver struct{ enqueuer }
 func reviveCapability(cfg Config) *writ.Capability {
 	v := reviver{enqueuer{cfg}}
 	return writ.Define[TaskReviveArgs, TaskView](writ.Capability{
-		ID: "task.revive", Summary: "Enqueue a task that died once more, and take it off the dead-letter list.", Safety: writ.SafetyMutating, Steps: 1,
+		ID: "task.revive", Summary: "Enqueue a task that died once more, as a task of its own.", Safety: writ.SafetyMutating, Steps: 1,
 		JudgedAs: "task.enqueue",
 	}, writ.Verb[TaskReviveArgs]{Reads: v.reads, Describe: v.describe, Plan: v.plan})
 }
@@ -29,7 +29,7 @@ func reviveCapability(cfg Config) *writ.Capability {
 // depends on nothing: what it depended on has ended.
 func (a *TaskReviveArgs) again(t writ.Task) *TaskEnqueueArgs {
 	out := &TaskEnqueueArgs{
-		Run: a.Run, Key: a.Key, Summary: t.Summary, Capability: t.Capability, Args: t.Args, Labels: t.Labels, Domain: t.Domain, Agents: t.Agents,
+		Run: a.Run, Key: a.Key, Summary: t.Summary, Capability: t.Capability, Args: t.Args, Labels: t.Labels, Concern: t.Concern, Domain: t.Domain, Agents: t.Agents,
 		Verify: shownVerification(t.Verify), Handoff: shownHandoff(t.Handoff), WriteScopes: t.WriteScopes,
 		Priority: &t.Priority, LeaseSeconds: &t.LeaseSeconds, MaxAttempts: &t.MaxAttempts, BackoffMs: &t.BackoffMs,
 	}
@@ -77,9 +77,5 @@ func (v reviver) plan(c *writ.Call, a *TaskReviveArgs, s writ.Snapshot, dec writ
 	if err != nil {
 		return writ.Tx{}, writ.Reply{}, err
 	}
-	tx, reply, err := v.enqueuer.plan(c, a.again(t), s, dec)
-	if err == nil && !tx.Empty() {
-		tx.Unindex(writ.IndexDead, string(t.ID))
-	}
-	return tx, reply, err
+	return v.enqueuer.plan(c, a.again(t), s, dec)
 }

@@ -79,6 +79,10 @@ func verifyCapability() *writ.Capability {
 			}
 			keys, err := callerKeys(c, s)
 			rs.Ranges = append(rs.Ranges, writ.DutyReads(r.Tree(), c.Caller, keys)...)
+			if t.HandedTo != "" { // sent back, it was not handed on
+				rs.Docs = append(rs.Docs, writ.TaskKey(t.HandedTo), writ.HandoffKey(t.ID))
+				rs.Ranges = append(rs.Ranges, dependents(t.HandedTo))
+			}
 			return rs.Join(releaseReads(s, a.Task)), err
 		},
 		Describe: func(c *writ.Call, a *TaskVerifyArgs, s writ.Snapshot) (writ.Subject, error) {
@@ -161,8 +165,34 @@ func (d *draft) sendBack(t *writ.Task) error {
 	if !again {
 		return d.end(t, writ.TaskVerifying, writ.TaskFailed)
 	}
+	if err := d.takeBack(t); err != nil {
+		return err
+	}
 	d.enter(t, 0)
 	return d.put(t, writ.TaskVerifying)
+}
+
+// takeBack undoes that a task was handed on whose result was sent back: what was made
+// for that is cancelled, what waited anyway waits on, and nothing was said to it.
+func (d *draft) takeBack(t *writ.Task) error {
+	if t.HandedTo == "" {
+		return nil
+	}
+	next, _, err := loadTask(d.op, d.s, t.HandedTo)
+	if err != nil {
+		return err
+	}
+	d.tx.Delete(writ.HandoffKey(t.ID))
+	t.HandedTo = ""
+	switch {
+	case next.State != writ.TaskBlocked:
+		return nil // it ended meanwhile
+	case len(next.Chain) > len(t.Chain) && len(next.DependsOn) == 1: // it was made by that
+		d.quit(&next)
+		return d.end(&next, writ.TaskBlocked, writ.TaskCancelled)
+	}
+	next.HandedBy = slices.DeleteFunc(slices.Clone(next.HandedBy), func(id writ.TaskID) bool { return id == t.ID })
+	return d.put(&next, writ.TaskBlocked)
 }
 
 // mayJudge refuses whoever had a part in the run, whatever policy lets through,

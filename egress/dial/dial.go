@@ -53,7 +53,7 @@ func (d *Dialer) DialContext(ctx context.Context, network, address string) (net.
 		}
 	}
 	err = ErrRefused // a name without addresses
-	for _, a := range addrs {
+	for _, a := range addrs[:min(len(addrs), maxAddrs)] {
 		var c net.Conn
 		if c, err = connect(ctx, netip.AddrPortFrom(a, uint16(port))); err == nil {
 			return c, nil
@@ -85,7 +85,7 @@ func (d *Dialer) resolve(ctx context.Context, host string) ([]netip.Addr, error)
 		return nil, err
 	}
 	out := make([]netip.Addr, 0, len(addrs))
-	for _, a := range addrs[:min(len(addrs), maxAddrs)] {
+	for _, a := range addrs {
 		out = append(out, a.Unmap())
 	}
 	return out, nil

@@ -75,9 +75,7 @@ findings contains {
 
 # METADATA
 # title: More dangerous than agreed to
-# description: >-
-#   The claiming agent would run the task with a tool that destroys or needs consent, and that was not so when the task was enqueued.
-#   Or work of that kind is handed on that nobody has agreed to: it is new, or carries other data now.
+# description: The claiming agent would run the task with a tool that destroys or needs consent, and that was not so when the task was enqueued.
 # custom:
 #   id: approvals.raised
 #   severity: critical
@@ -97,9 +95,38 @@ findings contains {
 		"remember": 0,
 	}}],
 } if {
-	input.call.capability in {"task.claim", "task.handoff"}
+	input.call.capability == "task.claim"
 	not input.task.raised == false
 	_alarming
+}
+
+# METADATA
+# title: Handed on, and nobody has agreed to it
+# description: >-
+#   Work that destroys, needs consent, or is listed as high risk would be handed on, and it is new, or carries other data now.
+#   The consent is for this very call: other arguments are other work.
+# custom:
+#   id: approvals.handed_on
+#   severity: critical
+#   control: human oversight
+findings contains {
+	"rule": "approvals.handed_on",
+	"effect": "require_approval",
+	"code": "approval_required",
+	"message": "two people must agree before this is handed on",
+	"obligations": [{"type": "approval", "args": {
+		"kind": "effect",
+		"scope": "call",
+		"approvers": 2,
+		"roles": ["approver"],
+		"expires_s": 86400,
+		"max_uses": 1,
+		"remember": 0,
+	}}],
+} if {
+	input.call.capability == "task.handoff"
+	not input.task.raised == false
+	_risky
 }
 
 # METADATA
@@ -265,6 +292,10 @@ _dangerous if not is_array(data.approvals.config.high_risk)
 _alarming if input.task.safety == "destructive"
 
 _alarming if input.task.approval == "manual"
+
+_risky if _alarming
+
+_risky if _dangerous
 
 _may_decide if {
 	input.principal.kind == "human"

@@ -111,20 +111,40 @@ test_raised[note] if {
 		"destroys now": claiming({"safety": "destructive", "raised": true}),
 		"needs consent now": claiming({"approval": "manual", "raised": true}),
 		"nobody says": json.remove(claiming({"safety": "destructive"}), ["task/raised"]),
-		"new work that destroys": handing({"safety": "destructive", "raised": true}),
-		"new work that needs consent": handing({"approval": "manual", "raised": true}),
 	}
 	rules(call) == {"approvals.raised"}
 	codes(call) == {"approval_required"}
 	asked(call) == {["effect", "task", 2]}
 }
 
+test_handed_on[note] if {
+	some note, call in {
+		"destroys": handing({"safety": "destructive", "raised": true}),
+		"needs consent": handing({"approval": "manual", "raised": true}),
+		"nobody says": json.remove(handing({"safety": "destructive"}), ["task/raised"]),
+	}
+	rules(call) == {"approvals.handed_on"}
+	codes(call) == {"approval_required"}
+	asked(call) == {["effect", "call", 2]}
+}
+
+test_handed_on_high_risk if {
+	call := handing({"capability": "site.publish", "raised": true})
+	rules(call) == {"approvals.handed_on"} with data.approvals.config.high_risk as ["site.publish"]
+}
+
+test_handed_on_allows[note] if {
+	some note, call in {
+		"as agreed": handing({"safety": "destructive", "raised": false}),
+		"harmless": handing({"raised": true}),
+	}
+	rules(call) == set()
+}
+
 test_raised_allows[note] if {
 	some note, call in {
 		"as dangerous as before": claiming({"safety": "destructive"}),
 		"another sink only": claiming({"raised": true}),
-		"handed on as agreed": handing({"safety": "destructive", "raised": false}),
-		"handed on, and harmless": handing({"raised": true}),
 		"a poll that names no task": calling("task.claim"),
 	}
 	rules(call) == set()

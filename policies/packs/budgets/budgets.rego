@@ -660,7 +660,7 @@ findings contains {
 	}}],
 } if {
 	input.task.safety == "destructive"
-	input.call.capability == "task.enqueue"
+	_plans
 	_late
 }
 
@@ -762,4 +762,11 @@ _late if {
 	some dimension, entry in input.budget
 	not dimension in {"retries_per_step", "sandbox_mem_peak_bytes"}
 	not entry.band < data.budgets.config.late_percent
+}
+
+_plans if input.call.capability == "task.enqueue"
+
+_plans if {
+	input.call.capability == "task.handoff"
+	not input.task.raised == false
 }

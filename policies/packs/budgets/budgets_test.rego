@@ -215,8 +215,9 @@ test_late_destructive[note] if {
 	{[o.args.kind, o.args.scope] | some o in obligations(destructive(patch))} == {["effect", "task"]}
 }
 
-test_late_destructive_enqueue if {
-	call := object.union(destructive({"band": 80}), {"call": {"capability": "task.enqueue"}})
+test_late_destructive_enqueue[verb] if {
+	some verb in ["task.enqueue", "task.handoff"]
+	call := object.union(destructive({"band": 80}), {"call": {"capability": verb}})
 	rules(call) == {"budgets.late_destructive.enqueue"}
 	codes(call) == {"approval_required"}
 	{[o.args.kind, o.args.scope] | some o in obligations(call)} == {["effect", "call"]}

@@ -145,7 +145,7 @@ findings contains {
 	"code": "policy_denied",
 	"message": "the agent leaves work of this concern to another",
 } if {
-	input.call.capability in {"task.claim", "task.complete"}
+	input.call.capability in {"task.claim", "task.complete", "task.handoff"}
 	input.task.deferred == true
 }
 

@@ -174,7 +174,7 @@ test_boundary_allows[note] if {
 }
 
 test_defers[verb] if {
-	some verb in ["task.claim", "task.complete"]
+	some verb in ["task.claim", "task.complete", "task.handoff"]
 	rules(work(verb, {"owned_elsewhere": false, "deferred": true})) == {"lifecycle.defers"}
 	codes(work(verb, {"owned_elsewhere": false, "deferred": true})) == {"policy_denied"}
 }
