@@ -275,6 +275,9 @@ func claimable(s writ.Snapshot, t writ.Task) error {
 			With("holder_agent", string(t.Lease.Agent))
 	case t.State == writ.TaskBlocked:
 		e := writ.Refuse(writ.CodeDeps, opClaim, "the task depends on others that have not ended", "claim another task; this one is queued once they have ended")
+		if t.Join == writ.JoinManual && !t.Admitted {
+			e.Hint = "claim another task; this one is queued once they have ended and whoever manages the run has admitted it (task.admit)"
+		}
 		on, err := waiting(s, t)
 		if err != nil {
 			return err

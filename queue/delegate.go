@@ -76,16 +76,18 @@ func delegateCapability(cfg Config) *writ.Capability {
 // check says what the arguments alone tell.
 func (a *AgentDelegateArgs) check(c *writ.Call) error {
 	switch {
-	case a.Run != "" && !a.Run.Valid(), a.Run == "" && a.Task == "":
+	case a.Run != "" && !a.Run.Valid():
 		return notFound(opDelegate, "run")
 	case a.Task != "" && !a.Task.Valid():
 		return notFound(opDelegate, "task")
+	case a.Run == "" && a.Task == "":
+		return writ.Refuse(writ.CodeNotFound, opDelegate, "there is no such run", "name the run in run_id or, as its holder, the task at hand in task_id")
 	case a.Run != "" && a.Task != "":
-		return invalid(opDelegate, "/run_id", "or task_id is wanted, and one of them only")
+		return invalid(opDelegate, "/run_id", "is one too many beside task_id: name one of them")
 	case a.Run != "" && c.Caller.Role == writ.RoleExecutor:
 		return writ.Refuse(writ.CodeNotHolder, opDelegate, "an executor gives away work it was given", "name the task you hold, with its lease and fence, instead of the run")
 	case (a.Input == "") == (a.To == ""):
-		return invalid(opDelegate, "/input", "or to is wanted, and one of them only")
+		return invalid(opDelegate, "/input", "wants a value, or to does, and one of them only")
 	case a.To != "" && !a.To.Valid():
 		return invalid(opDelegate, "/to", "must be a slug")
 	case !writ.ValidSlug(a.Work.Key):
@@ -257,7 +259,11 @@ func (g delegator) unable(s writ.Snapshot, a *AgentDelegateArgs, why string) err
 			others = append(others, string(id))
 		}
 	}
-	return writ.Refuse(writ.CodeUnavailable, opDelegate, "the agent for this cannot do it now", "see reason; alternatives can").
+	hint := "see reason; no other agent can do it now either"
+	if len(others) > 0 {
+		hint = "see reason; the alternatives can"
+	}
+	return writ.Refuse(writ.CodeUnavailable, opDelegate, "the agent for this cannot do it now", hint).
 		With("reason", why).With("alternatives", strings.Join(others, ","))
 }
 

@@ -198,7 +198,7 @@ func (e enqueuer) task(c *writ.Call, on []TaskDependency, named []writ.AgentID, 
 		if r.State == writ.RunActive {
 			state = "sealed"
 		}
-		return t, writ.Refuse(writ.CodeIllegal, opEnqueue, "the run takes no more tasks", "create another run").
+		return t, writ.Refuse(writ.CodeIllegal, opEnqueue, "the run takes no more tasks", "name another run, or create one").
 			With("kind", writ.ObjectRun).With("from", state)
 	}
 	if t.NotBefore > s.Now+maxDelayMs {

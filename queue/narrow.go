@@ -125,7 +125,7 @@ func (e enqueuer) make(c *writ.Call, a *HandoffTask, s writ.Snapshot, t writ.Tas
 
 // tooMuch refuses to hand on more than there is. The reasons are a closed list.
 func tooMuch(reason string) error {
-	return writ.Refuse(writ.CodeScope, opHandoff, "nobody hands on more than they may themselves", "see reason: ask for no more than the task at hand has").
+	return writ.Refuse(writ.CodeScope, opHandoff, "nobody hands on more than they may themselves", "see reason: ask for no more than the agent's own tools and the task at hand have").
 		With("reason", reason)
 }
 

@@ -18,7 +18,7 @@ type TaskEnqueueArgs struct {
 	Labels       []writ.Label      `json:"labels,omitempty" doc:"Kinds of data the arguments carry; unknown labels count as pii.chat.message. Default internal.system." maxItems:"9"`
 	Domain       string            `json:"required_domain" doc:"Domain an agent must have to take the task." pattern:"^[a-z][a-z0-9-]{1,62}$"`
 	Concern      string            `json:"concern,omitempty" doc:"What the work is about, as owns and defers of agents name it; the tool's own concern counts too." pattern:"^[a-z][a-z0-9-]{1,62}$"`
-	Agents       []writ.AgentID    `json:"required_agents,omitempty" doc:"If present, only these agents may take the task." maxItems:"8"`
+	Agents       []writ.AgentID    `json:"required_agents,omitempty" doc:"If present, only these agents may take the task, and only while all of them are healthy." maxItems:"8"`
 	DependsOn    []TaskDependency  `json:"depends_on,omitempty" doc:"Tasks of the run that must end well before this one begins." maxItems:"32"`
 	Join         writ.Join         `json:"join,omitempty" doc:"How much of depends_on must come about: all of it; any of it; the first of it, and the rest is cancelled; or all of it and who manages the run says so (task.admit)." enum:"all_of,any_of,first_success,manual" default:"all_of"`
 	Verify       *TaskVerification `json:"verify,omitempty" doc:"Who must accept its result before it is done."`

@@ -8,7 +8,7 @@ import (
 type TaskReviveArgs struct {
 	Task writ.TaskID `json:"task_id" doc:"The task that died." pattern:"^tsk_[0-7][0-9A-HJKMNP-TV-Z]{25}$"`
 	Key  string      `json:"key" doc:"Name of the new task, unique in its run; asking for the same again gives the same task." pattern:"^[a-z][a-z0-9-]{1,62}$"`
-	Run  writ.RunID  `json:"run_id,omitempty" doc:"Run of the new task; that of the one that died, unless that has ended." pattern:"^run_[0-7][0-9A-HJKMNP-TV-Z]{25}$"`
+	Run  writ.RunID  `json:"run_id,omitempty" doc:"Run of the new task; absent: that of the one that died. If that one has ended or is sealed, as a submitted workflow is, name another." pattern:"^run_[0-7][0-9A-HJKMNP-TV-Z]{25}$"`
 }
 
 const opRevive = "queue.Revive"
@@ -46,7 +46,11 @@ func (a *TaskReviveArgs) again(t writ.Task) *TaskEnqueueArgs {
 func (v reviver) dead(c *writ.Call, a *TaskReviveArgs, s writ.Snapshot) (writ.Task, error) {
 	t, _, err := managed(opRevive, c, s, a.Task)
 	if err == nil && t.State != writ.TaskDead {
-		err = writ.IllegalMove(opRevive, writ.ObjectTask, string(t.State), string(writ.TaskQueued))
+		err = writ.Refuse(writ.CodeIllegal, opRevive, "the task has not died", "enqueue another task instead; what is dead shows task.list with state dead").
+			With("kind", writ.ObjectTask).With("from", string(t.State))
+	}
+	if err == nil && a.Key == t.Key {
+		err = invalid(opRevive, "/key", "is the name of the task that died; choose another")
 	}
 	return t, err
 }

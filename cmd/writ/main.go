@@ -10,8 +10,10 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"os/signal"
+	"slices"
 	"strings"
 	"syscall"
 
@@ -101,6 +103,18 @@ func report(err error) int {
 	}
 	for _, p := range e.Probes {
 		fmt.Fprintf(os.Stderr, "writ:   endpoint %s of %s at %s: %s %s\n", printable(p.Name), printable(string(p.Agent)), printable(p.Host), printable(string(p.State)), printable(string(p.Reason)))
+	}
+	for _, name := range slices.Sorted(maps.Keys(e.Details)) {
+		switch name {
+		case "approval", "successor": // below
+		case "agent", "status", "reason":
+			if e.Code == writ.CodePreflight { // above
+				continue
+			}
+			fallthrough
+		default:
+			fmt.Fprintf(os.Stderr, "writ:   %s: %s\n", printable(name), printable(e.Details[name]))
+		}
 	}
 	for _, r := range e.Rules {
 		fmt.Fprintf(os.Stderr, "writ: rule: %s\n", printable(r))

@@ -117,7 +117,7 @@ func (c *caller) do(id writ.CapabilityID, args map[string]any, out any) error {
 		}
 	}
 	switch code := writ.CodeOf(err); code {
-	case "", writ.CodeNotFound, writ.CodeIllegal, writ.CodeClaimed, writ.CodeLeaseLost, writ.CodeNotHolder, writ.CodeScopeConflict,
+	case "", writ.CodePolicyDown, writ.CodeNotFound, writ.CodeIllegal, writ.CodeClaimed, writ.CodeLeaseLost, writ.CodeNotHolder, writ.CodeScopeConflict,
 		writ.CodeQuota, writ.CodeScope, writ.CodeBudget, writ.CodeClassification, writ.CodeNotEligible, writ.CodeBackpressure,
 		writ.CodeVersion, writ.CodeIdempotency, writ.CodePolicy, writ.CodeDeps, writ.CodeSoD, writ.CodePredicate, writ.CodeUnavailable, writ.CodeNoAgent:
 	case writ.CodeUnauthenticated:
