@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -32,13 +33,15 @@ type WrongCount struct {
 	Want int64  `json:"want"`
 }
 
+func byWhat(a, b WrongCount) int { return strings.Compare(a.What, b.What) }
+
 // OK says whether everything is as it should be.
 func (r IndexReport) OK() bool { return len(r.Found)+len(r.Counts) == 0 }
 
 // ExamineQueue compares every index and counter of the queue with what the documents
 // imply, and changes nothing. On a shared store it may run beside gateways: about one
-// task it reports only what a single atomic read shows, and a sum over many it reports
-// only if three readings in a row agree on it. The embedded store is its gateway's alone:
+// task it reports only what a single atomic read shows, and so it does about a sum over
+// many, unless they are too many for one read: then three readings must agree on it. The embedded store is its gateway's alone:
 // stop that first.
 func ExamineQueue(ctx context.Context, cfg Config) (IndexReport, error) {
 	if _, err := os.Stat(filepath.Join(cfg.Data, boltFile)); cfg.Store == "bolt" && errors.Is(err, fs.ErrNotExist) {
@@ -62,18 +65,24 @@ func examineIndexes(ctx context.Context, st store.Store, laneAge time.Duration) 
 	if err != nil {
 		return report, err
 	}
+	wrong, unsure, err := x.surely(report.Counts)
+	if err != nil {
+		return report, err
+	}
 	for range 2 { // sums move while they are read; what is wrong stays wrong
-		if len(report.Counts) == 0 {
+		if len(unsure) == 0 {
 			break
 		}
 		again, err := x.once()
 		if err != nil {
 			return report, err
 		}
-		report.Counts = slices.DeleteFunc(report.Counts, func(c WrongCount) bool {
+		unsure = slices.DeleteFunc(unsure, func(c WrongCount) bool {
 			return !slices.ContainsFunc(again.Counts, func(a WrongCount) bool { return a.What == c.What && a.Has-a.Want == c.Has-c.Want })
 		})
 	}
+	report.Counts = append(append([]WrongCount{}, wrong...), unsure...)
+	slices.SortFunc(report.Counts, byWhat)
 	return report, nil
 }
 
@@ -85,6 +94,7 @@ type indexWalk struct {
 
 	met   map[writ.TaskID][]queue.Entry // entries that name a task
 	order []writ.TaskID                 // as they were met
+	sure  map[string]sure               // how to look once more, by what is counted
 }
 
 const walkPage = 500
@@ -147,7 +157,7 @@ func whole(m string) string { return m }
 
 // once looks at everything once.
 func (x *indexWalk) once() (report IndexReport, err error) {
-	x.met, x.order = map[writ.TaskID][]queue.Entry{}, nil
+	x.met, x.order, x.sure = map[writ.TaskID][]queue.Entry{}, nil, map[string]sure{}
 	report.Found, report.Counts = []queue.Wrong{}, []WrongCount{}
 	runIDs, err := x.members(writ.IndexRuns)
 	if err != nil {
@@ -280,6 +290,8 @@ func (x *indexWalk) compare(report *IndexReport, want *sums) error {
 			off("runs without a document: "+string(id), 1, 0)
 			continue
 		}
+		x.sure["open tasks of "+string(id)] = x.inStates(id, writ.RunOpenTasks(id), true, func(s writ.TaskState) bool { return !writ.TaskMoves.Terminal(s) })
+		x.sure["bad tasks of "+string(id)] = x.inStates(id, writ.RunBadTasks(id), false, func(s writ.TaskState) bool { return s == writ.TaskFailed || s == writ.TaskDead })
 		off("open tasks of "+string(id), s.Counters[writ.RunOpenTasks(id)], want.open[id]+int64(len(s.Ranges[children].Members)))
 		if !r.Nests { // of children that were settled nothing is listed any more
 			off("bad tasks of "+string(id), s.Counters[writ.RunBadTasks(id)], want.bad[id])
@@ -300,6 +312,7 @@ func (x *indexWalk) compare(report *IndexReport, want *sums) error {
 		if err != nil {
 			return err
 		}
+		x.sure["running tasks of "+a] = x.held(writ.AgentID(a), slices.Collect(maps.Keys(want.open)))
 		off("running tasks of "+a, s.Counters[c], want.running[writ.AgentID(a)])
 	}
 	return x.lanes(report, want)
@@ -321,6 +334,6 @@ func (x *indexWalk) lanes(report *IndexReport, want *sums) error {
 			report.Counts = append(report.Counts, WrongCount{"entries in lane " + string(l), has[l], n})
 		}
 	}
-	slices.SortFunc(report.Counts, func(a, b WrongCount) int { return strings.Compare(a.What, b.What) })
+	slices.SortFunc(report.Counts, byWhat)
 	return nil
 }

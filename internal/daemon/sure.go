@@ -1,0 +1,132 @@
+package daemon
+
+import (
+	"fmt"
+
+	"github.com/writ-gateway/writ"
+)
+
+// A sum over many tasks moves while they are read one by one: beside gateways that
+// are busy it can be off by the same amount as often as one likes. What looks wrong is
+// therefore looked at once more in a single atomic read, from lists that Check has
+// found to agree with the documents.
+
+// sureMembers is how many members of a list such a read takes. Where there are more,
+// nothing is sure.
+const sureMembers = 1000
+
+// sureRuns is of how many runs the tasks under way are read at once.
+const sureRuns = 200
+
+// sure is what a counter has and should have at one instant; exact is false where one
+// read cannot show that.
+type sure func() (has, should int64, exact bool, err error)
+
+// inStates counts the tasks of a run that are in any of some states, in one read with
+// a counter and, if they count too, with its child runs.
+func (x *indexWalk) inStates(id writ.RunID, c writ.Counter, children bool, states func(writ.TaskState) bool) sure {
+	return func() (has, should int64, exact bool, err error) {
+		rs := writ.ReadSet{Counters: []writ.Counter{c}}
+		for s := range writ.TaskMoves {
+			if s != "" && states(s) {
+				rs.Ranges = append(rs.Ranges, writ.Range{Index: writ.RunTasksIn(id, s), Limit: sureMembers})
+			}
+		}
+		if children {
+			rs.Ranges = append(rs.Ranges, writ.Range{Index: writ.RunChildren(id), Limit: sureMembers})
+		}
+		s, err := x.st.Read(x.ctx, shard, rs)
+		if err != nil {
+			return 0, 0, false, err
+		}
+		exact = true
+		for _, r := range rs.Ranges {
+			n := len(s.Ranges[r].Members)
+			should, exact = should+int64(n), exact && n < sureMembers
+		}
+		return s.Counters[c], should, exact, nil
+	}
+}
+
+// surelyTries is how often the tasks under way may change between two reads.
+const surelyTries = 20
+
+// held counts the leases of an agent in one read of the documents of all tasks that
+// can have one. Which those are the read itself must show again.
+func (x *indexWalk) held(a writ.AgentID, runs []writ.RunID) sure {
+	return func() (has, should int64, exact bool, err error) {
+		if len(runs) > sureRuns {
+			return 0, 0, false, nil
+		}
+		c := writ.AgentRunning(a)
+		rs := writ.ReadSet{Counters: []writ.Counter{c}}
+		for _, r := range runs {
+			for _, s := range []writ.TaskState{writ.TaskRunning, writ.TaskParked} {
+				rs.Ranges = append(rs.Ranges, writ.Range{Index: writ.RunTasksIn(r, s), Limit: sureMembers})
+			}
+		}
+		var s writ.Snapshot
+		for range surelyTries {
+			want := rs
+			want.Docs = nil
+			for _, r := range rs.Ranges {
+				if len(s.Ranges[r].Members) == sureMembers {
+					return 0, 0, false, nil
+				}
+				for _, m := range s.Ranges[r].Members {
+					want.Docs = append(want.Docs, writ.TaskKey(writ.TaskID(m.Name)))
+				}
+			}
+			if s, err = x.st.Read(x.ctx, shard, want); err != nil {
+				return 0, 0, false, err
+			}
+			if should, exact, err = leasesOf(a, rs.Ranges, s); err != nil || exact {
+				return s.Counters[c], should, exact, err
+			}
+		}
+		return 0, 0, false, nil
+	}
+}
+
+// leasesOf counts the leases of an agent among listed tasks; exact is false if the
+// document of one was not read.
+func leasesOf(a writ.AgentID, lists []writ.Range, s writ.Snapshot) (n int64, exact bool, err error) {
+	for _, r := range lists {
+		for _, m := range s.Ranges[r].Members {
+			key := writ.TaskKey(writ.TaskID(m.Name))
+			if !s.Has(key) {
+				return 0, false, nil
+			}
+			t, _, ok, err := writ.Get[writ.Task](s, key)
+			if err != nil {
+				return 0, false, fmt.Errorf("task %s: %w", m.Name, err)
+			}
+			if ok && t.Lease != nil && t.Lease.Agent == a {
+				n++
+			}
+		}
+	}
+	return n, true, nil
+}
+
+// surely keeps of the counts that look wrong those that are, as far as one read can
+// tell, with what it has shown; the others are left to be read again.
+func (x *indexWalk) surely(all []WrongCount) (wrong, unsure []WrongCount, err error) {
+	for _, c := range all {
+		look, can := x.sure[c.What]
+		if !can {
+			unsure = append(unsure, c)
+			continue
+		}
+		has, should, exact, err := look()
+		switch {
+		case err != nil:
+			return nil, nil, err
+		case !exact:
+			unsure = append(unsure, c)
+		case has != should:
+			wrong = append(wrong, WrongCount{c.What, has, should})
+		}
+	}
+	return wrong, unsure, nil
+}
