@@ -88,6 +88,8 @@ type Subject struct {
 
 	Approval *ApprovalFacts // the approval the call decides, reads or takes back
 
+	Chosen string // what the gateway chose for the call from what it knows now: consent to the call is consent to that
+
 	Claimed []string      // canonical scopes the caller's session holds; nil when the call writes under no claims
 	Content *ContentFacts // what the call says of the data it passes on
 	Duty    *DutyFacts    // what the caller had to do with what the call judges

@@ -2,6 +2,8 @@ package approvals
 
 import (
 	"cmp"
+	"crypto/sha256"
+	"encoding/hex"
 	"slices"
 	"strings"
 
@@ -70,6 +72,10 @@ func request(c *writ.Call, k *writ.Capability, s writ.Snapshot, sub writ.Subject
 		a.Scope = writ.ScopeCall
 	}
 	a.ExpiresAt = s.Now + life*1000
+	if sub.Chosen != "" {
+		sum := sha256.Sum256([]byte(digest + "\x00" + sub.Chosen))
+		digest = hex.EncodeToString(sum[:])
+	}
 	ask := writ.Ask{Scope: a.Scope, Capability: k.ID, Version: k.Version, Subject: a.Subject, Digest: digest, Caller: c.Caller, Run: a.Run, Task: a.Task}
 	if dims := extends(d.Needs); len(dims) > 0 && len(dims) == len(d.Needs) && a.Run != "" {
 		a.Scope = writ.ScopeRun

@@ -146,3 +146,35 @@ func TestDelegationKeepsToOwners(t *testing.T) {
 		w.audited()
 	})
 }
+
+// Who agrees to delegated work agrees to the agent that was chosen: when it is another
+// by then, people are asked about that one.
+func TestConsentIsToTheAgentChosen(t *testing.T) {
+	onHosts(t, func(t *testing.T, w *world) {
+		c := newCast(t, w)
+		mail := []obj{{"name": "mail.send", "safety": "mutating", "approval": "manual"}}
+		for agent, priority := range map[writ.AgentID]int{"mailer": 9, "courier": 1} {
+			w.agent(agent, string(agent), "executor", "", []string{}, obj{"tools": mail, "routing": obj{"keywords": []string{"letters"}, "priority": priority}})
+			w.session(string(agent), writ.RoleExecutor, agent)
+		}
+		body := obj{"run_id": c.run, "input": "letters", "task": obj{"key": "letter", "capability": "mail.send"}}
+		first := c.orc.waits("POST", "/v1/agents/delegate", body)
+		w.alice().approve(first)
+		w.op.ok(200, "POST", "/v1/agents/mailer/suspend", nil)
+		second := c.orc.waits("POST", "/v1/agents/delegate", body)
+		if second == first {
+			t.Fatal("consent to one agent was used for another")
+		}
+		w.alice().approve(second)
+		r := c.orc.ok(201, "POST", "/v1/agents/delegate", body)
+		if r.str("decision", "agent_id") != "courier" {
+			t.Fatalf("got %s", r)
+		}
+		// What was asked for once is there, whoever it would go to now.
+		w.op.ok(200, "POST", "/v1/agents/courier/suspend", nil)
+		if again := c.orc.do("POST", "/v1/agents/delegate", body); again.status != 200 || again.str("task", "task_id") != r.str("task", "task_id") || again.str("decision", "match_type") != "earlier" {
+			t.Fatalf("again: %s", again)
+		}
+		w.audited()
+	})
+}

@@ -19,7 +19,7 @@ type Router interface {
 // Routed is how the agent for some work was found.
 type Routed struct {
 	Input      string         `json:"input" doc:"The input as it was compared; empty when an agent was named."`
-	MatchType  string         `json:"match_type" doc:"By what the agent was found." enum:"domain,keyword,named"`
+	MatchType  string         `json:"match_type" doc:"By what the agent was found; earlier: the same request has been made before." enum:"domain,keyword,named,earlier"`
 	Matched    string         `json:"matched_value" doc:"The domain or keyword that matched, normalised."`
 	Agent      writ.AgentID   `json:"agent_id" doc:"The agent the task was given to."`
 	Candidates []writ.AgentID `json:"candidates" doc:"All that matched, the best first."`
@@ -267,87 +267,123 @@ func (g delegator) unable(s writ.Snapshot, a *AgentDelegateArgs, why string) err
 		With("reason", why).With("alternatives", strings.Join(others, ","))
 }
 
-// work is the task that is given away, its run, and the one at hand if it comes
-// out of one.
-func (g delegator) work(c *writ.Call, a *AgentDelegateArgs, s writ.Snapshot) (next writ.Task, routed Routed, r writ.Run, err error) {
-	var t writ.Task
+// from is the run the work is given away in and, if it comes out of one, the task at
+// hand. It comes before anything is said about agents.
+func (g delegator) from(c *writ.Call, a *AgentDelegateArgs, s writ.Snapshot) (writ.Run, *writ.Task, error) {
 	if a.Task == "" {
-		r, err = g.run(c, s, a.Run)
-	} else {
-		t, r, err = atHand(c, a, s)
+		r, err := g.run(c, s, a.Run)
+		return r, nil, err
 	}
-	if err != nil { // before anything is said about agents
-		return next, routed, r, err
+	t, version, r, err := loadBoth(opDelegate, s, a.Task)
+	if err == nil {
+		err = holder(opDelegate, c, t, version, a.Lease, a.Fence)
+	}
+	return r, &t, err
+}
+
+// work is the task that is given away, and to whom.
+func (g delegator) work(c *writ.Call, a *AgentDelegateArgs, s writ.Snapshot, r writ.Run, t *writ.Task) (next writ.Task, routed Routed, err error) {
+	if t != nil && (r.State != writ.RunActive || r.Sealed) { // which takes what is handed on, one for one, and no more than that
+		return next, routed, writ.Refuse(writ.CodeIllegal, opDelegate, "the run takes no more tasks", "do the work, or hand it on with task.handoff").
+			With("kind", writ.ObjectRun)
 	}
 	routed, agent, err := g.choose(a, s)
 	if err != nil {
-		return next, routed, r, err
+		return next, routed, err
 	}
+	if t == nil {
+		next, err = g.plain(c, a, s, r, agent)
+	} else {
+		next, err = g.part(c, a, s, *t, agent)
+	}
+	if err != nil {
+		return next, routed, moved(err, "/task")
+	}
+	next.ArgsDigest, err = a.digest()
+	return next, routed, err
+}
+
+// plain is work of whoever manages the run.
+func (g delegator) plain(c *writ.Call, a *AgentDelegateArgs, s writ.Snapshot, r writ.Run, agent writ.Agent) (writ.Task, error) {
 	w := a.Work
-	if a.Task == "" {
-		next, err = g.request(&TaskEnqueueArgs{
-			Run: a.Run, Key: w.Key, Summary: w.Summary, Capability: w.Capability, Args: w.Args, Labels: w.Labels, Domain: agent.Domain,
-			Agents: []writ.AgentID{agent.ID}, Verify: w.Verify, WriteScopes: w.WriteScopes, Priority: w.Priority, MaxAttempts: w.MaxAttempts, DeadlineS: w.DeadlineS,
-		})
-		if err == nil {
-			next, err = canonical(next)
-		}
-		if err == nil {
-			next, err = g.task(c, nil, nil, next, s, r)
-		}
-		return next, routed, r, moved(err, "/task")
+	next, err := g.request(&TaskEnqueueArgs{
+		Run: a.Run, Key: w.Key, Summary: w.Summary, Capability: w.Capability, Args: w.Args, Labels: w.Labels, Domain: agent.Domain,
+		Agents: []writ.AgentID{agent.ID}, Verify: w.Verify, WriteScopes: w.WriteScopes, Priority: w.Priority, MaxAttempts: w.MaxAttempts, DeadlineS: w.DeadlineS,
+	})
+	if err == nil {
+		next, err = canonical(next)
 	}
-	next, err = g.make(c, &HandoffTask{
+	if err != nil {
+		return next, err
+	}
+	return g.task(c, nil, nil, next, s, r)
+}
+
+// part is work that comes out of a task at hand. It may ask for more care than that,
+// and not for less.
+func (g delegator) part(c *writ.Call, a *AgentDelegateArgs, s writ.Snapshot, t writ.Task, agent writ.Agent) (writ.Task, error) {
+	w := a.Work
+	next, err := g.make(c, &HandoffTask{
 		Key: w.Key, Summary: w.Summary, Capability: w.Capability, Args: w.Args, Domain: agent.Domain, Agents: []writ.AgentID{agent.ID},
 		WriteScopes: w.WriteScopes, Priority: w.Priority, MaxAttempts: w.MaxAttempts, DeadlineS: w.DeadlineS,
-	}, s, t, r)
+	}, s, t)
 	if err != nil {
-		return next, routed, r, moved(err, "/task")
+		return next, err
 	}
 	next.Labels = writ.JoinLabels(next.Labels, w.Labels)
 	if next.Verify == nil {
-		if next.Verify, err = w.Verify.stored(opDelegate); err != nil {
-			return next, routed, r, moved(err, "/task")
-		}
+		next.Verify, err = w.Verify.stored(opDelegate)
 	}
-	next.ArgsDigest, err = digestOf(opDelegate, struct {
-		Request string             `json:"request"`
-		Labels  []writ.Label       `json:"labels"`
-		Verify  *writ.Verification `json:"verify,omitempty"`
-	}{next.ArgsDigest, next.Labels, next.Verify})
-	return next, routed, r, err
+	return next, err
 }
 
-// atHand is the task a holder gives work away from, and its run. A run that is sealed
-// takes what is handed on, one for one, and no more than that.
-func atHand(c *writ.Call, a *AgentDelegateArgs, s writ.Snapshot) (writ.Task, writ.Run, error) {
-	t, version, r, err := loadBoth(opDelegate, s, a.Task)
-	if err != nil {
-		return t, r, err
+// digest tells a repetition from another request of the same key, whoever the work
+// goes to by now.
+func (a *AgentDelegateArgs) digest() (string, error) {
+	work := a.Work
+	var err error
+	if work.Args, err = canonicalObject(opDelegate, "/task/args", work.Args); err != nil {
+		return "", err
 	}
-	if err := holder(opDelegate, c, t, version, a.Lease, a.Fence); err != nil {
-		return t, r, err
-	}
-	if r.State != writ.RunActive || r.Sealed {
-		return t, r, writ.Refuse(writ.CodeIllegal, opDelegate, "the run takes no more tasks", "do the work, or hand it on with task.handoff").
-			With("kind", writ.ObjectRun)
-	}
-	return t, r, nil
+	return digestOf(opDelegate, struct {
+		Run   writ.RunID   `json:"run_id,omitempty"`
+		Task  writ.TaskID  `json:"task_id,omitempty"`
+		Input string       `json:"input,omitempty"`
+		To    writ.AgentID `json:"to,omitempty"`
+		Work  DelegateTask `json:"task"`
+	}{a.Run, a.Task, a.Input, a.To, work})
 }
 
-// existing is the task that has the key already: the same request gives the same
-// task.
+// there is the task that has the key already: the same request gives the same task.
 func (g delegator) there(a *AgentDelegateArgs, s writ.Snapshot, run writ.RunID) (t writ.Task, version int64, ok bool, err error) {
 	name, _, ok, err := writ.Get[taskName](s, writ.TaskNameKey(run, a.Work.Key))
 	if err != nil || !ok {
 		return t, 0, false, err
 	}
 	t, version, err = loadTask(opDelegate, s, name.Task)
-	return t, version, err == nil, err
+	if err != nil {
+		return t, 0, false, err
+	}
+	digest, err := a.digest()
+	if err == nil && t.ArgsDigest != digest {
+		err = writ.Refuse(writ.CodeIdempotency, opDelegate, "the run has a task of this key already, made by another request",
+			"read the task named in details, choose another key for another task, or send the first request again").With("task", string(t.ID))
+	}
+	return t, version, true, err
 }
 
 func (g delegator) describe(c *writ.Call, a *AgentDelegateArgs, s writ.Snapshot) (writ.Subject, error) {
-	next, _, r, err := g.work(c, a, s)
+	r, t, err := g.from(c, a, s)
+	if err != nil {
+		return writ.Subject{}, err
+	}
+	if old, _, ok, err := g.there(a, s, r.ID); ok || err != nil {
+		if err != nil {
+			return writ.Subject{}, err
+		}
+		return subjectIn(r, c, s, old)
+	}
+	next, routed, err := g.work(c, a, s, r, t)
 	if err != nil {
 		return writ.Subject{}, err
 	}
@@ -356,13 +392,14 @@ func (g delegator) describe(c *writ.Call, a *AgentDelegateArgs, s writ.Snapshot)
 		return sub, err
 	}
 	err = describeOwner(c, s, next, sub.Task)
+	sub.Chosen = string(routed.Agent)
 	sub.Charge = writ.Charge{writ.BudgetWall: 0, writ.BudgetStorage: int64(len(next.Args))}
 	return sub, err
 }
 
 func (g delegator) plan(c *writ.Call, a *AgentDelegateArgs, s writ.Snapshot, _ writ.Decision) (writ.Tx, writ.Reply, error) {
 	refuse := func(err error) (writ.Tx, writ.Reply, error) { return writ.Tx{}, writ.Reply{}, err }
-	next, routed, r, err := g.work(c, a, s)
+	r, t, err := g.from(c, a, s)
 	if err != nil {
 		return refuse(err)
 	}
@@ -370,17 +407,22 @@ func (g delegator) plan(c *writ.Call, a *AgentDelegateArgs, s writ.Snapshot, _ w
 	switch {
 	case err != nil:
 		return refuse(err)
-	case ok && old.ArgsDigest != next.ArgsDigest:
-		return refuse(writ.Refuse(writ.CodeIdempotency, opDelegate, "the run has a task of this key already, made by another request",
-			"read the task named in details, choose another key for another task, or send the first request again").With("task", string(old.ID)))
 	case ok:
-		return writ.Tx{}, writ.Reply{Outcome: writ.OutcomeDone, Body: Delegated{routed, viewOf(old, version)}, ETag: version}, nil
+		body := Delegated{Routed{MatchType: "earlier", Agent: old.Agents[0], Candidates: old.Agents, Revision: s.Counters[writ.RegistryRevision()]}, viewOf(old, version)}
+		return writ.Tx{}, writ.Reply{Outcome: writ.OutcomeDone, Body: body, ETag: version}, nil
+	}
+	next, routed, err := g.work(c, a, s, r, t)
+	if err != nil {
+		return refuse(err)
 	}
 	d := begin(opDelegate, c, s)
-	if a.Task != "" {
-		if err := d.inTime(a.Task); err != nil {
+	if t != nil {
+		if err := d.inTime(t.ID); err != nil {
 			return refuse(err)
 		}
+	}
+	if _, err := g.cfg.Health.Judge(s, routed.Agent, false, &d.tx); err != nil { // as it was when it was chosen
+		return refuse(err)
 	}
 	next.CreatedAt = s.Now
 	d.enter(&next, 0)

@@ -170,7 +170,7 @@ func (h handing) describe(c *writ.Call, a *TaskHandoffArgs, s writ.Snapshot) (wr
 	if !mine(c, t) { // the plan refuses it, and nobody else's work is shown to policy
 		return sub, nil
 	}
-	next, err := h.next(c, a, s, t, r)
+	next, err := h.next(c, a, s, t)
 	if err != nil {
 		return sub, err
 	}
@@ -203,7 +203,7 @@ func labelsOver(t writ.Task, a *TaskHandoffArgs, next writ.Task) []writ.Label {
 }
 
 // next finds or makes what follows.
-func (h handing) next(c *writ.Call, a *TaskHandoffArgs, s writ.Snapshot, t writ.Task, r writ.Run) (writ.Task, error) {
+func (h handing) next(c *writ.Call, a *TaskHandoffArgs, s writ.Snapshot, t writ.Task) (writ.Task, error) {
 	name, _, taken, err := writ.Get[taskName](s, writ.TaskNameKey(t.Run, a.key()))
 	switch {
 	case err != nil:
@@ -211,7 +211,7 @@ func (h handing) next(c *writ.Call, a *TaskHandoffArgs, s writ.Snapshot, t writ.
 	case a.To.Task != nil && taken:
 		return writ.Task{}, writ.Refuse(writ.CodeExists, opHandoff, "the run has a task of this key already", "choose another key, or name it in to.key if it waits for this task")
 	case a.To.Task != nil:
-		next, err := h.make(c, a.To.Task, s, t, r)
+		next, err := h.make(c, a.To.Task, s, t)
 		return next, moved(err, "/to/task")
 	case !taken:
 		return writ.Task{}, invalid(opHandoff, "/to/key", "names no task of the run")
@@ -259,7 +259,7 @@ func (h handing) plan(c *writ.Call, a *TaskHandoffArgs, s writ.Snapshot, _ writ.
 	if err := shown(t.Handoff, s, t.Run, a.Refs); err != nil {
 		return refuse(err)
 	}
-	next, err := h.next(c, a, s, t, r)
+	next, err := h.next(c, a, s, t)
 	if err != nil {
 		return refuse(err)
 	}

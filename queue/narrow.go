@@ -54,7 +54,7 @@ func orOwn(asked *int64, own int64) *int64 {
 // that, never more: the same tool or another one of the same agent, no more
 // dangerous and with no other sinks, within its write scopes, its priority, its
 // attempts and its time.
-func (e enqueuer) make(c *writ.Call, a *HandoffTask, s writ.Snapshot, t writ.Task, r writ.Run) (writ.Task, error) {
+func (e enqueuer) make(c *writ.Call, a *HandoffTask, s writ.Snapshot, t writ.Task) (writ.Task, error) {
 	next, err := e.draft(t, a, s.Now)
 	if err != nil {
 		return next, err
