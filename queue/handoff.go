@@ -356,7 +356,7 @@ func (d *draft) goOn(next *writ.Task, before, t writ.Task) error {
 	}
 	d.reserve(next, before)
 	d.won(*next)
-	return d.begin(next)
+	return d.letGo(next)
 }
 
 // reserve keeps the write scopes of a task that ends for the one that goes on,

@@ -69,10 +69,10 @@ func (d *draft) met(b *writ.Task, t writ.Task) error {
 	switch {
 	case any && came:
 		d.won(*b)
-		return d.begin(b)
+		return d.letGo(b)
 	case came || policy == writ.DependencyContinue || any && !last:
 		if last {
-			return d.begin(b)
+			return d.letGo(b)
 		}
 		return d.less(b)
 	case policy == writ.DependencySkip:
@@ -106,8 +106,8 @@ func (d *draft) less(b *writ.Task) error {
 	return nil
 }
 
-// begin queues a blocked task that nothing keeps any more.
-func (d *draft) begin(b *writ.Task) error {
+// letGo queues a blocked task that nothing keeps any more.
+func (d *draft) letGo(b *writ.Task) error {
 	d.exactly(writ.TaskUnmet(b.ID))
 	d.set(writ.TaskUnmet(b.ID), 0)
 	notBefore := b.NotBefore
@@ -255,7 +255,7 @@ func admitPlan(c *writ.Call, a *TaskAdmitArgs, s writ.Snapshot, _ writ.Decision)
 	d := begin(opAdmit, c, s)
 	t.Admitted = true
 	if d.seen(writ.TaskUnmet(t.ID)) <= 1 {
-		err = d.begin(&t)
+		err = d.letGo(&t)
 	} else if err = d.less(&t); err == nil {
 		err = d.put(&t, writ.TaskBlocked)
 	}

@@ -28,13 +28,17 @@ type RefRule struct {
 	Kind writ.RefKind `json:"kind,omitempty" doc:"What kind it must be; any, if absent." enum:"task,receipt,artifact,commit,file"`
 }
 
-var (
-	refName    = regexp.MustCompile(`^[a-z][a-z0-9_]{0,63}$`)
-	refDigest  = regexp.MustCompile(`^sha256:[0-9a-f]{64}$`)
-	refCommit  = regexp.MustCompile(`^[0-9a-f]{40}([0-9a-f]{24})?$`)
+// Limits of what is handed over.
+const (
 	maxRefs    = 16
 	maxRules   = 8
-	maxRefSize = 512
+	maxRefSize = 512 // bytes
+)
+
+var (
+	refName   = regexp.MustCompile(`^[a-z][a-z0-9_]{0,63}$`)
+	refDigest = regexp.MustCompile(`^sha256:[0-9a-f]{64}$`)
+	refCommit = regexp.MustCompile(`^[0-9a-f]{40}([0-9a-f]{24})?$`)
 )
 
 // stored brings it into its stored form; nil when nothing is asked.
