@@ -273,7 +273,7 @@ _complete if {
 
 # Nobody can tell whether a task needs consent that does not say how dangerous it is.
 _vague if {
-	input.call.capability == "task.enqueue"
+	input.call.capability in {"task.enqueue", "task.handoff"}
 	not _described
 }
 

@@ -49,6 +49,8 @@ test_incomplete[note] if {
 		"no task": json.remove(base, ["task"]),
 		"nobody says how dangerous": json.remove(base, ["task/safety"]),
 		"nobody says whether consent is needed": json.remove(base, ["task/approval"]),
+		"handed on, nobody says how dangerous": json.remove(handing({"raised": false}), ["task/safety"]),
+		"handed on, nobody says whether people must agree": json.remove(handing({"raised": false}), ["task/approval"]),
 	}
 	rules(call) == {"approvals.incomplete"}
 	codes(call) == {"policy_denied"}
