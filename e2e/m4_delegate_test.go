@@ -112,6 +112,13 @@ func TestDelegationIsJudgedAsEnqueueing(t *testing.T) {
 		c := newCast(t, w)
 		w.agent("mailer", "mail", "executor", "", []string{}, obj{"tools": []obj{{"name": "mail.send", "safety": "mutating", "approval": "manual"}}})
 		w.session("mailer", writ.RoleExecutor, "mailer")
+		leaks := obj{"run_id": c.run, "input": "leaky", "task": obj{"key": "leak", "capability": "site.leak", "labels": []string{"no.such.label"}}}
+		w.agent("leaky", "leaky", "executor", "", []string{}, obj{"tools": []obj{{"name": "site.leak", "safety": "mutating", "sinks": []string{"egress"}}}})
+		w.session("leaky", writ.RoleExecutor, "leaky")
+		denied := c.orc.refused(403, "classification_denied", "POST", "/v1/agents/delegate", leaks)
+		if why := w.op.ok(200, "GET", "/v1/policy/explain/"+denied.str("receipt"), nil); !strings.Contains(string(why.body), `"effect":"deny"`) || !strings.Contains(string(why.body), denied.str("rule_ids", "0")) {
+			t.Errorf("explained as %s", why) // by the rules of what it was judged as
+		}
 		body := obj{"run_id": c.run, "to": "mailer", "task": obj{"key": "letter", "capability": "mail.send"}}
 		w.alice().approve(c.orc.waits("POST", "/v1/agents/delegate", body))
 		c.orc.ok(201, "POST", "/v1/agents/delegate", body)

@@ -58,11 +58,11 @@ func (t *try) shade(receipt *writ.Receipt, err error) {
 		return
 	}
 	rules, ok := t.rules.(Shadower)
-	if !ok || !rules.Shadows(t.k.ID) {
+	if !ok || !rules.Shadows(t.k.Judged()) {
 		return
 	}
 	job := decided{
-		shard: t.call.Caller.Tenant, rules: rules, capability: t.k.ID, record: t.dec.Record, effect: t.dec.Effect, sample: string(t.call.ID),
+		shard: t.call.Caller.Tenant, rules: rules, capability: t.k.Judged(), record: t.dec.Record, effect: t.dec.Effect, sample: string(t.call.ID),
 	}
 	if e, ok := errors.AsType[*writ.Error](err); ok && e.Receipt != "" {
 		job.sample = string(e.Receipt)

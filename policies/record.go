@@ -31,6 +31,25 @@ func parseRecord(record []byte) (ast.Value, error) {
 	return v, nil
 }
 
+// recorded reads a record of a call of c, and finds the packs that judge it: those of
+// the capability the record itself names, which is what c was judged as.
+func (s *snapshot) recorded(c writ.CapabilityID, record []byte) (*route, ast.Value, error) {
+	input, err := parseRecord(record)
+	if err != nil {
+		return nil, nil, err
+	}
+	if as, err := input.Find(ast.Ref{ast.StringTerm("call"), ast.StringTerm("capability")}); err == nil {
+		if name, ok := as.(ast.String); ok {
+			c = writ.CapabilityID(name)
+		}
+	}
+	r := s.routes[c]
+	if r == nil {
+		return nil, nil, fmt.Errorf("no route for capability %s", c)
+	}
+	return r, input, nil
+}
+
 // Judge is (*Rules).Judge of the rules loaded last.
 func (e *Engine) Judge(ctx context.Context, c writ.CapabilityID, record []byte) (writ.Decision, error) {
 	return e.now.Load().Judge(ctx, c, record)
@@ -53,11 +72,7 @@ func (e *Engine) OfRevision(policy string) *Rules {
 // Judge evaluates a recorded decision's input with these packs.
 func (s *snapshot) Judge(ctx context.Context, c writ.CapabilityID, record []byte) (writ.Decision, error) {
 	d := writ.Decision{Effect: writ.EffectDeny, PolicyRevision: s.policy, BindingsRevision: s.bindings}
-	r := s.routes[c]
-	if r == nil {
-		return d, fmt.Errorf("no route for capability %s", c)
-	}
-	input, err := parseRecord(record)
+	r, input, err := s.recorded(c, record)
 	if err != nil {
 		return d, err
 	}
@@ -105,11 +120,7 @@ type AdaptedRule struct {
 // Explain evaluates a record with these packs and says of every rule whether it
 // held and where it stopped. It costs far more than a decision.
 func (s *snapshot) Explain(ctx context.Context, c writ.CapabilityID, record []byte) (Explanation, error) {
-	r := s.routes[c]
-	if r == nil {
-		return Explanation{}, fmt.Errorf("no route for capability %s", c)
-	}
-	input, err := parseRecord(record)
+	r, input, err := s.recorded(c, record)
 	if err != nil {
 		return Explanation{}, err
 	}
