@@ -55,6 +55,7 @@ func Lints() []Lint {
 		{"obligation-denies", Error, "an obligation that cannot be carried out", "the finding always denies: see the table of obligations in docs/policies.md for what there is, with which arguments and beside which effect", obligationDenies},
 		{"approval-nobody-decides", Error, "the rule asks people of whom nobody may decide", "name a role in roles that roles/policy.csv lets invoke approval.decide (for a human_action approval.respond), or give one of them that row", approvalNobodyDecides},
 		{"unknown-capability", Error, "a name that is almost that of a capability", "mend the name; a pack is not asked about, and a row grants or denies nothing for, what no gateway has", unknownCapability},
+		{"handoff-not-named", Warning, "task.enqueue is named, and task.handoff is not", "a holder makes tasks by task.handoff too, which is judged as itself: name it beside task.enqueue where new work is meant (input.task.raised tells it from a step that was planned)", handoffNotNamed},
 		{"unused-data", Warning, "a value in data.yaml that no rule reads", "remove it, or use it", unusedData},
 		{"yaml-boolean", Warning, "yes, no, on or off in data.yaml", "YAML 1.2 reads a text: write true or false, or put it in quotes", yamlBooleans},
 		{"test-package", Error, "a test file in another package", "tests stand in package packs.<pack>_test", testPackage},

@@ -32,6 +32,31 @@ func unknownCapability(s *subject, report reporter) {
 	}
 }
 
+// handoffNotNamed finds packs that look at the enqueueing of tasks and not at the other
+// way in which tasks are made.
+func handoffNotNamed(s *subject, report reporter) {
+	var first *ast.Location
+	handoff := slices.Contains(s.Capabilities, "task.handoff")
+	for _, m := range s.Modules {
+		ast.WalkTerms(m, func(t *ast.Term) bool {
+			switch text, _ := t.Value.(ast.String); {
+			case text == "task.handoff":
+				handoff = true
+			case text == "task.enqueue" && first == nil:
+				first = t.Location
+			}
+			return false
+		})
+	}
+	switch {
+	case handoff:
+	case first != nil:
+		report(at(first), "the pack asks for task.enqueue, and never for task.handoff")
+	case slices.Contains(s.Capabilities, "task.enqueue"):
+		report(place{s.file("pack.yaml"), lineOf(s.tree.files[s.file("pack.yaml")], "task.enqueue"), 1}, "match.capabilities names task.enqueue, and not task.handoff")
+	}
+}
+
 // slipsInRows finds slips in the rows of roles.
 func (t *Tree) slipsInRows(d *policies.Draft) (out []Finding) {
 	const file = "roles/policy.csv"

@@ -70,6 +70,7 @@ func TestTraps(t *testing.T) {
 		{"no fixture", fixture, "rules: [protected_paths.protected]", "rules: []", "rule-without-fixture", rego + ":31:1: no fixture expects protected_paths.protected"},
 		{"fixture of no rule", fixture, "[protected_paths.protected]", "[protected_paths.gone]", "unknown-fixture-rule", fixture + ":"},
 		{"a slip in the match", manifest, "\"task.*\"", "task.clame", "unknown-capability", manifest + ":"},
+		{"enqueueing without handing on", rego, "\"task.handoff\", ", "", "handoff-not-named", rego + ":37:"},
 		{"a slip in a prefix", manifest, "task.*", "taks.*", "unknown-capability", manifest + ":"},
 		{"a slip in a rule", rego, "", "\n_x if input.call.capability == \"task.enqueu\"\n", "unknown-capability", rego + ":64:32: task.enqueu is no capability; did you mean task.enqueue?"},
 		{"a fixture of another call", manifest, "\"task.*\"", "task.fail", "fixture-not-routed", fixture + ":1:1: the call is one of task.claim"},

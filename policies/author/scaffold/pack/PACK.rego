@@ -34,7 +34,7 @@ findings contains {
 	"code": "scope_denied",
 	"message": "the work writes a protected path",
 } if {
-	input.call.capability in {"task.enqueue", "task.claim", "task.complete"}
+	input.call.capability in {"task.enqueue", "task.handoff", "task.claim", "task.complete"}
 	some scope in input.scopes.requested
 	_protected(scope)
 	not input.session.role in data.PACK.config.trusted_roles
