@@ -58,8 +58,16 @@ func TestRecordsAreJudgedAndExplained(t *testing.T) {
 			t.Errorf("%s: explained", name)
 		}
 	}
-	if _, err := e.Judge(t.Context(), "no.such", d.Record); err == nil {
-		t.Error("a capability without a route was judged")
+	// The packs are those of what the record names, which is what a call was judged as.
+	elsewhere := bytes.Replace(d.Record, []byte(`"capability":"task.claim"`), []byte(`"capability":"no.such"`), 1)
+	if bytes.Equal(elsewhere, d.Record) {
+		t.Fatal("the record does not name its capability")
+	}
+	if _, err := e.Judge(t.Context(), "task.claim", elsewhere); err == nil {
+		t.Error("a record of a capability without a route was judged")
+	}
+	if again, err := e.Judge(t.Context(), "agent.delegate", d.Record); err != nil || again.Effect != d.Effect {
+		t.Errorf("a record of what was judged as task.claim: %+v, %v", again, err)
 	}
 }
 
