@@ -79,9 +79,11 @@ func ofAny(c *writ.Call, k *writ.Capability, _ writ.Subject) (amount, bool) {
 	return amount{n: 1, who: writ.QuotaCaller(c.Caller, k.ID)}, !free[k.ID]
 }
 
-// ofRequest counts what a call asks people.
+// ofRequest counts what a call asks people. Where policy asks people before an operator
+// ends, stops or decides something, no quota keeps it from asking: those who are to be
+// stopped could have used it up.
 func ofRequest(c *writ.Call, k *writ.Capability, _ writ.Subject) (amount, bool) {
-	return amount{n: 1, who: writ.QuotaCaller(c.Caller, k.ID)}, true
+	return amount{n: 1, who: writ.QuotaCaller(c.Caller, k.ID)}, !free[k.ID] || c.Caller.Role != writ.RoleOperator
 }
 
 // ofTasks counts calls that make a task: what is judged as task.enqueue, and work

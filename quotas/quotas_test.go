@@ -371,6 +371,34 @@ func TestNobodyIsLockedOut(t *testing.T) {
 	l.do("quota.delete", l.op, &quotas.QuotaArgs{ID: id})
 }
 
+// Who has used up what may be asked does not keep operators from being asked about
+// when they stop somebody or change quotas. Agents are held to it in all they ask.
+func TestOperatorsMayAskWhateverOthersAsked(t *testing.T) {
+	l := newLab(t)
+	id := l.set(writ.QuotaApprovals, writ.QuotaOfTenant, "", 0)
+	asks := func(by writ.Caller, verb writ.CapabilityID) error {
+		k := &writ.Capability{ID: verb, Safety: writ.SafetyMutating, Class: writ.Ordinary}
+		call := &writ.Call{Capability: verb, Caller: by}
+		var tx writ.Tx
+		tx.Count([]string{string(id)}, 1)
+		s := l.Snapshot(writ.ReadSet{Docs: []writ.Key{writ.GateKey, writ.QuotasKey}})
+		return quotas.Obligor{}.Asked(call, k, s, writ.Subject{}, &tx)
+	}
+	for _, verb := range []writ.CapabilityID{"agent.revoke", "session.revoke", "quota.delete", "quota.set"} {
+		if err := asks(l.op, verb); err != nil {
+			t.Errorf("%s: %v", verb, err)
+		}
+	}
+	for _, refused := range []struct {
+		by   writ.Caller
+		verb writ.CapabilityID
+	}{{l.op, "agent.register"}, {l.orc, "task.cancel"}, {l.a, "task.complete"}} {
+		if err := asks(refused.by, refused.verb); writ.CodeOf(err) != writ.CodeQuota {
+			t.Errorf("%s: %v", refused.verb, err)
+		}
+	}
+}
+
 // Counters of windows that are long over are taken away, those of a window that
 // goes on never; what was told is forgotten too.
 func TestCountersAreTidied(t *testing.T) {
