@@ -236,7 +236,7 @@ func (p *Dispatcher) still(ctx context.Context, poll *writ.Call) (writ.Reply, *w
 		return writ.Reply{}, nil, err
 	}
 	reply, receipt, err := p.do(ctx, call)
-	if err == nil || writ.CodeOf(err) == writ.CodeUnauthenticated || writ.CodeOf(err) == writ.CodeRBAC || refusedForGood(writ.CodeOf(err)) {
+	if err == nil || writ.CodeOf(err) == writ.CodeUnauthenticated || writ.CodeOf(err) == writ.CodeRBAC || refusedForGood(writ.CodeOf(err)) || usedUp(err) {
 		return reply, receipt, err
 	}
 	return writ.Reply{}, nil, nil

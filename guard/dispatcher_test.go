@@ -87,7 +87,7 @@ func claims(agent func(*writ.Call) writ.AgentID) []*writ.Capability {
 
 func newDispatcher(t *testing.T, tune ...func(*guard.Config)) (*world, *guard.Dispatcher) {
 	t.Helper()
-	w := newWorld(t, append(tune, func(c *guard.Config) {
+	w := newWorld(t, append([]func(*guard.Config){func(c *guard.Config) {
 		reg, err := writ.NewRegistry(append(append(guard.Capabilities(), things()...), claims(func(c *writ.Call) writ.AgentID {
 			return writ.AgentID(c.Caller.Principal)
 		})...)...)
@@ -95,7 +95,7 @@ func newDispatcher(t *testing.T, tune ...func(*guard.Config)) (*world, *guard.Di
 			t.Fatal(err)
 		}
 		c.Registry = reg
-	})...)
+	}}, tune...)...)
 	d := guard.NewDispatcher(w.door, "r-1")
 	d.Start(shard)
 	t.Cleanup(d.Stop)

@@ -82,6 +82,35 @@ func TestOneReceiptOfAQuotaInAWindow(t *testing.T) {
 	}
 }
 
+// A claim that waits is refused once a quota is used up that does not have it wait: it
+// would keep its session alive no more. One that is to wait waits on.
+func TestAPollHearsThatAQuotaIsUsedUp(t *testing.T) {
+	w, d := newDispatcher(t, withQuotas)
+	op, alice := w.session("olga"), w.session("alice")
+	limit := func(action writ.QuotaAction) {
+		t.Helper()
+		if _, _, err := w.call(op, "quota.set", quotas.QuotaSetArgs{Metric: writ.QuotaClaims, Subject: writ.QuotaOfTenant, Action: action}, ""); err != nil {
+			t.Fatal(err)
+		}
+	}
+	limit(writ.QuotaQueue)
+	if reply, receipt, err := w.poll(d, alice, 1, ""); err != nil || receipt != nil || reply.Outcome != writ.OutcomeEmpty {
+		t.Fatalf("one that is to wait: %+v, %v", reply, err)
+	}
+	done, before := make(chan error, 1), w.heard.calls.Load()
+	go func() {
+		_, _, err := w.poll(d, alice, 20, "")
+		done <- err
+	}()
+	for w.heard.calls.Load() == before {
+		time.Sleep(time.Millisecond)
+	}
+	limit(writ.QuotaDeny)
+	if e := writ.AsError("", <-done); e == nil || e.Code != writ.CodeQuota || e.RetryMs == 0 {
+		t.Errorf("one that is not: %v", e)
+	}
+}
+
 // What a call costs without the obligor, with it and no quota, with five, and when
 // it is refused. All take turns, and the median of each is told in microseconds: the
 // ratio is what counts. A read is what counting reads would turn into a change.
