@@ -169,7 +169,8 @@ func (d *draft) bury() {
 // full says that another task may not fit into the transaction any more. It
 // counts the guards of everything that was read and the result that is yet to
 // come, which the evidence holds once more, and leaves room for one task of the
-// largest size, with all who refused it, and the guards of the door.
+// largest size, with all who refused it, all it is counted for and who is behind it,
+// and the guards of the door.
 func (d *draft) full() bool {
 	size, guards := 2*int(d.stored), len(d.tx.Guards)+len(d.s.Docs)
 	for r := range d.s.Ranges {
@@ -180,5 +181,5 @@ func (d *draft) full() bool {
 	for _, o := range d.tx.Ops {
 		size += len(o.Body) + len(o.Member) + len(o.Index) + len(o.Lane) + len(o.Entry)
 	}
-	return len(d.tx.Ops)+guards > writ.MaxOps-160 || size > writ.MaxTxBytes/2
+	return len(d.tx.Ops)+guards > writ.MaxOps-200 || size > writ.MaxTxBytes/2
 }

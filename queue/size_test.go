@@ -162,3 +162,66 @@ func TestALargeResultLetsLargeTasksGo(t *testing.T) {
 		}
 	}
 }
+
+// However much there is to a task a revoked agent had enqueued, taking it back fits
+// into a transaction, and each gets further.
+func TestTakingBackFitsIntoTransactions(t *testing.T) {
+	l := newLab(t)
+	l.setAgent("agent-b", func(a *writ.Agent) {
+		a.State, a.Halt = writ.AgentSuspended, &writ.Halt{At: l.w.Now, Revoked: true}
+	})
+	top := l.enqueue("top")
+	for i := range 2 * recallBatch {
+		task := l.task(l.enqueue(fmt.Sprintf("largest-%d", i), after("top")))
+		id := task.ID
+		l.w.DropIndex(writ.Dependents(top), string(id))
+		l.w.DropIndex(writ.RunTasksIn(l.run, writ.TaskBlocked), string(id))
+		l.w.SetIndex(writ.RunTasksIn(l.run, writ.TaskQueued), string(id), 0)
+		task.State, task.DependsOn = writ.TaskQueued, nil
+		task.KeptUntil, task.NotBefore, task.DeadlineAt = l.w.Now+1, l.w.Now+1, l.w.Now+1
+		for j := range MaxScopes {
+			task.WriteScopes = append(task.WriteScopes, fmt.Sprintf("fs:%d/%d/", i, j))
+		}
+		for j := range 9 { // as many as can be behind a session, and quotas on one metric that count for one
+			agent := writ.AgentID(fmt.Sprintf("agent-%d", j))
+			if j == 8 {
+				agent = "agent-b"
+			} else {
+				task.Agents = append(task.Agents, agent)
+			}
+			task.Behind, task.Counted = append(task.Behind, agent), append(task.Counted, fmt.Sprintf("quota-%d", j))
+			l.w.SetIndex(writ.SetGoing(writ.ObjectTask, agent), string(id), 0)
+		}
+		for j := range 8 {
+			l.w.SetIndex(writ.BlockedOn(id), l.w.NewID(writ.PrefixTask), int64(j))
+		}
+		for j := range []int{53, 53, 64, 33, 33, 64}[i%6] { // two of which just leave room for one more
+			l.w.SetIndex(writ.Refusers(id), writ.Refuser(writ.AgentID(fmt.Sprintf("agent-%02d", j)), "p"), 0)
+		}
+		l.w.Seed(writ.TaskKey(id), writ.ObjectTask, task)
+		for j := range releaseAtOnce + 1 {
+			l.enqueue(fmt.Sprintf("waits-%d-%d", i, j), after(task.Key))
+		}
+	}
+	recall := l.caps["task.recall"]
+	for more := true; more; {
+		p, err := l.w.Plan(recall, l.w.NewCall(recall, l.w.System(), &TaskRecallArgs{Agent: "agent-b"}))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if n := len(p.Tx.Guards) + len(p.Tx.Ops); n > writ.MaxOps-16 { // which the door adds
+			t.Fatalf("%d guards and %d operations", len(p.Tx.Guards), len(p.Tx.Ops))
+		}
+		r, err := l.w.Commit(p)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got := body[Swept](l, r)
+		if more = got.More; more && got.Changed == 0 {
+			t.Fatal("it does not get further")
+		}
+	}
+	if left := l.w.Members(writ.SetGoing(writ.ObjectTask, "agent-b")); len(left) > 0 {
+		t.Errorf("left: %v", left)
+	}
+}
