@@ -113,8 +113,15 @@ func (t *Tx) Within(c Counter, lo, hi int64) {
 	t.Guards = append(t.Guards, Guard{Kind: GuardWithin, Counter: c, Lo: lo, Hi: hi})
 }
 
-// NotAfter guards that the commit happens no later than ms.
+// NotAfter guards that the commit happens no later than ms. Of several the earliest is
+// the guard: they are one operation, however many say until when they hold.
 func (t *Tx) NotAfter(ms int64) {
+	for i, g := range t.Guards {
+		if g.Kind == GuardNotAfter {
+			t.Guards[i].Hi = min(g.Hi, ms)
+			return
+		}
+	}
 	t.Guards = append(t.Guards, Guard{Kind: GuardNotAfter, Hi: ms})
 }
 

@@ -232,6 +232,65 @@ func TestALevel(t *testing.T) {
 	l.enqueue()
 }
 
+// The largest claim fits into its transaction under as many quotas as can count for
+// one, all of whose windows begin with it.
+func TestTheLargestClaimFitsUnderAllQuotas(t *testing.T) {
+	l := newLab(t)
+	var agents []writ.AgentID
+	for i := range 8 {
+		agents = append(agents, writ.AgentID(fmt.Sprintf("agent-%d", i)))
+		l.priced(agents[i], 1)
+	}
+	by := l.Open(writ.RoleExecutor, "worker", agents[0])
+	set := 0
+	for _, metric := range []string{writ.QuotaQueued, writ.QuotaRunning, writ.QuotaClaims, writ.QuotaTokens, writ.QuotaMoney, writ.QuotaInvocations} {
+		who := writ.QuotaCaller(by, build)
+		switch metric {
+		case writ.QuotaQueued:
+			who = writ.QuotaCaller(l.orc, build)
+		case writ.QuotaInvocations:
+			who.Capability = "task.claim"
+		}
+		for of, value := range map[writ.QuotaSubject]string{
+			writ.QuotaOfTenant: "", writ.QuotaOfAgent: string(who.Agent), writ.QuotaOfSession: string(who.Session),
+			writ.QuotaOfRole: string(who.Role), writ.QuotaOfCapability: string(who.Capability),
+		} {
+			l.set(metric, of, "", 1000)
+			set++
+			if value != "" {
+				l.set(metric, of, value, 1000)
+				set++
+			}
+		}
+	}
+	if set < 50 {
+		t.Fatalf("%d quotas", set)
+	}
+	a := l.next()
+	a.Agents = agents
+	for i := range queue.MaxScopes {
+		a.WriteScopes = append(a.WriteScopes, fmt.Sprintf("fs:r%d/a/b/c/d/e", i))
+	}
+	id := body[queue.TaskView](l, l.do("task.enqueue", l.orc, a)).ID
+	for i := range 64 {
+		l.SetIndex(writ.Refusers(id), fmt.Sprintf("agent-%d", i), 0)
+		if i < 8 {
+			l.SetIndex(writ.BlockedOn(id), l.NewID(writ.PrefixTask), int64(i))
+		}
+	}
+	k := l.verbs["task.claim"]
+	p, _, err := l.PlanCharged(k, l.NewCall(k, by, &queue.TaskClaimArgs{Task: id}), quotas.Obligor{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n := len(p.Tx.Guards) + len(p.Tx.Ops); n > writ.MaxOps-24 { // for a budget, the session and the door
+		t.Errorf("%d guards and %d operations", len(p.Tx.Guards), len(p.Tx.Ops))
+	}
+	if _, err := l.Commit(p); err != nil {
+		t.Error(err)
+	}
+}
+
 // The same request again finds what it made: it takes no place, and is not refused.
 func TestWhatChangesNothingTakesNoPlace(t *testing.T) {
 	l := newLab(t)

@@ -145,7 +145,7 @@ func (d *differential) guard(tx *writ.Tx) binding {
 		}
 		tx.Within(c, lo, lo+int64(d.rng.IntN(3)))
 	case 4:
-		tx.NotAfter(0)
+		tx.Guards = append(tx.Guards, writ.Guard{Kind: writ.GuardNotAfter}) // another one, where there is one
 		return func(s *side, tx *writ.Tx) {
 			if luck {
 				tx.Guards[at].Hi = snap(s, writ.ReadSet{}).Now + time.Hour.Milliseconds()
