@@ -225,6 +225,31 @@ func TestClaimsPassOverWhatIsUsedUp(t *testing.T) {
 	})
 }
 
+// So does one that looks at what was refused to others first.
+func TestClaimsPassOverWhatIsUsedUpAmongWhatWasSetAside(t *testing.T) {
+	onHosts(t, func(t *testing.T, w *world) {
+		c := newCast(t, w)
+		tools := []obj{{"name": "site.first", "safety": "mutating"}, {"name": "site.second", "safety": "mutating"}}
+		w.agent("narrow", "web", "executor", "", []string{"fs:other/"}, obj{"tools": tools})
+		w.agent("both", "web", "executor", "", []string{"fs:site/"}, obj{"tools": tools})
+		var tasks []string
+		for _, name := range []string{"first", "second"} {
+			task := c.enqueue(name, obj{"capability": "site." + name, "write_scopes": []string{"fs:site/" + name + "/"}})
+			w.session("narrow", writ.RoleExecutor, "narrow").ok(204, "POST", "/v1/tasks/claim", nil)
+			if by, _ := w.op.ok(200, "GET", "/v1/tasks/"+task, nil).at("refused_to").([]any); len(by) != 1 {
+				t.Fatalf("refused to %v", by)
+			}
+			tasks = append(tasks, task)
+		}
+		w.quota("running_tasks", "capability", "site.first", 0, nil)
+		both := w.session("both", writ.RoleExecutor, "both")
+		if l := both.claimNext(); l.task != tasks[1] {
+			t.Errorf("claimed %+v", l)
+		}
+		both.ok(204, "POST", "/v1/tasks/claim", nil)
+	})
+}
+
 // Open requests for approval are a level as well: they count until people decide.
 func TestOpenApprovalsAreLimited(t *testing.T) {
 	onHosts(t, func(t *testing.T, w *world) {

@@ -22,10 +22,15 @@ const (
 // refused only under policies of the past goes back to its lanes on the way. What
 // fails at a task is no answer to the poll, which would fail as long as the task
 // is there: the task is passed over for a while, and comes after those that did
-// not fail then. Nor is an outage: the lanes tell of it when they hold work.
-func (p *Dispatcher) refusedToOthers(ctx context.Context, call *writ.Call, poll writ.Poll) (writ.Reply, *writ.Receipt, error) {
+// not fail then. Nor is an outage: the lanes tell of it when they hold work. A list
+// that a quota keeps from the caller is passed over, all of it: its tasks ask for one
+// capability.
+func (p *Dispatcher) refusedToOthers(ctx context.Context, call *writ.Call, poll writ.Poll, over overQuota) (writ.Reply, *writ.Receipt, error) {
 	var again retry
 	for _, list := range poll.Refused {
+		if over.passes(string(list)) {
+			continue
+		}
 		after := ""
 		for range refusedPages {
 			page, err := p.page(ctx, call.Caller.Tenant, list, after)
@@ -37,7 +42,11 @@ func (p *Dispatcher) refusedToOthers(ctx context.Context, call *writ.Call, poll 
 				return writ.Reply{}, nil, err
 			}
 			if task != "" {
-				return p.setAside(ctx, call, poll, task)
+				reply, receipt, err := p.setAside(ctx, call, poll, task)
+				if _, is := over.pass(string(list), err); is {
+					break
+				}
+				return reply, receipt, err
 			}
 			if len(page) < refusedPage {
 				break
@@ -46,7 +55,9 @@ func (p *Dispatcher) refusedToOthers(ctx context.Context, call *writ.Call, poll 
 		}
 	}
 	if again.task != "" {
-		return p.setAside(ctx, call, poll, again.task)
+		if reply, receipt, err := p.setAside(ctx, call, poll, again.task); !usedUp(err) {
+			return reply, receipt, err
+		}
 	}
 	return writ.Reply{}, nil, nil
 }
@@ -117,7 +128,7 @@ func (p *Dispatcher) notRefused(ctx context.Context, shard writ.Tenant, agent wr
 }
 
 // setAside judges a task that was set aside. Refused again, it stays where it
-// is with one more agent noted.
+// is with one more agent noted. A quota that is used up says nothing about the task.
 func (p *Dispatcher) setAside(ctx context.Context, poll *writ.Call, about writ.Poll, task writ.TaskID) (writ.Reply, *writ.Receipt, error) {
 	call, err := p.callFor(poll, string(task))
 	if err != nil {
@@ -129,6 +140,8 @@ func (p *Dispatcher) setAside(ctx context.Context, poll *writ.Call, about writ.P
 	case err == nil && reply.Outcome == writ.OutcomePending:
 		reply, receipt = writ.Reply{}, nil
 	case err == nil: // the caller has it, or its answer of before
+	case usedUp(err):
+		return writ.Reply{}, nil, err
 	case code == writ.CodeQuota, code == writ.CodeClaimed, code == writ.CodeScopeConflict, code == writ.CodeNotFound:
 		reply, receipt, err = writ.Reply{}, nil, nil
 	case refusedForGood(code):

@@ -250,7 +250,7 @@ func (p *Dispatcher) offer(ctx context.Context, call *writ.Call, poll writ.Poll,
 	shard, st := call.Caller.Tenant, p.door.cfg.Store
 	judged := 0
 	var full error
-	reply, receipt, err := p.refusedToOthers(ctx, call, poll)
+	reply, receipt, err := p.refusedToOthers(ctx, call, poll, over)
 	if err != nil || receipt != nil {
 		return reply, receipt, judged, err
 	}
