@@ -60,6 +60,15 @@ func (t *try) stands(ctx context.Context) error {
 	return nil
 }
 
+// unread refuses what cannot be looked into. Who is no one any more is told that and
+// nothing else.
+func (t *try) unread(ctx context.Context, err error) (writ.Reply, *writ.Receipt, error) {
+	if stopped := t.stands(ctx); stopped != nil {
+		err = stopped
+	}
+	return writ.Reply{}, nil, err
+}
+
 // read adds one atomic read to the snapshot. What answers without a commit has
 // no guards, so every read after the first looks at gate and session again, and
 // the store comes last: the caller still had his right when all was read.

@@ -134,7 +134,7 @@ func (t *try) once(ctx context.Context) (writ.Reply, *writ.Receipt, error) {
 		return writ.Reply{}, nil, t.d.crowded(manyCalls)
 	}
 	if t.k == nil || (t.k.Internal && t.call.Caller.Role != writ.RoleSystem) {
-		return writ.Reply{}, nil, writ.Refuse(writ.CodeNotFound, "guard.Do", "there is no such capability", "list them with capability.list")
+		return t.unread(ctx, writ.Refuse(writ.CodeNotFound, "guard.Do", "there is no such capability", "list them with capability.list"))
 	}
 	if err := t.checkGate(); err != nil {
 		return writ.Reply{}, nil, err
@@ -143,7 +143,7 @@ func (t *try) once(ctx context.Context) (writ.Reply, *writ.Receipt, error) {
 		return t.refused(ctx, err)
 	}
 	if err := t.decode(); err != nil {
-		return writ.Reply{}, nil, err
+		return t.unread(ctx, err)
 	}
 	if err := t.permitRole(); err != nil {
 		return t.refused(ctx, err)
