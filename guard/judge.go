@@ -70,6 +70,7 @@ func (t *try) judge(ctx context.Context) error {
 		}
 		sub.Agent = &writ.AgentFacts{ID: agent.ID, Status: agent.State, Domain: agent.Domain, WriteScope: agent.WriteScope}
 	}
+	t.sub = sub // a receipt of what an obligor refuses says what it was about
 	for _, o := range t.d.cfg.Obligors {
 		if err := t.readFor(ctx, func() (writ.ReadSet, error) { return o.Reads(t.call, t.k, t.snap, sub) }); err != nil {
 			return err

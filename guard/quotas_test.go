@@ -82,6 +82,20 @@ func TestOneReceiptOfAQuotaInAWindow(t *testing.T) {
 	}
 }
 
+// The receipt of what a quota refuses says which run it was about, as any denial's.
+func TestAQuotasReceiptSaysWhatItWasAbout(t *testing.T) {
+	w := newWorld(t, withQuotas)
+	op := w.session("olga")
+	w.quota(op, writ.QuotaOfTenant, 0)
+	if _, _, err := w.call(op, "test.bump", thingArgs{Run: runID(1)}, ""); writ.CodeOf(err) != writ.CodeQuota {
+		t.Fatal(err)
+	}
+	facts := w.facts()
+	if p := predicate(t, facts[len(facts)-1]); p["run"] != string(runID(1)) || p["outcome"] != writ.OutcomeOfDenial {
+		t.Errorf("%v", p)
+	}
+}
+
 // A claim that waits is refused once a quota is used up that does not have it wait: it
 // would keep its session alive no more. One that is to wait waits on.
 func TestAPollHearsThatAQuotaIsUsedUp(t *testing.T) {
