@@ -24,10 +24,11 @@ const (
 
 // AgentMoves are the legal moves of an agent. Registering again while planned
 // replaces the entry; suspended → suspended revokes one that was suspended
-// before, and notes when nothing it set going is left.
+// before, and notes when nothing it set going is left; planned → suspended revokes
+// one that was stopped and registered again since.
 var AgentMoves = Table[AgentState]{
 	"":              {AgentPlanned},
-	AgentPlanned:    {AgentPlanned, AgentActive, AgentRetired},
+	AgentPlanned:    {AgentPlanned, AgentActive, AgentSuspended, AgentRetired},
 	AgentActive:     {AgentSuspended, AgentSuperseded, AgentRetired},
 	AgentSuspended:  {AgentSuspended, AgentPlanned, AgentActive, AgentSuperseded, AgentRetired},
 	AgentSuperseded: {},

@@ -132,7 +132,7 @@ func TestAgentEveryMove(t *testing.T) {
 				switch {
 				case from == "" && id != "agent.register":
 					r.refused(writ.CodeNotFound, id, r.ops, v.args)
-				case writ.AgentMoves.May(from, v.to) && !(id == "agent.suspend" && from == writ.AgentSuspended):
+				case writ.AgentMoves.May(from, v.to) && !(id == "agent.suspend" && from != writ.AgentActive):
 					reply := r.must(id, r.ops, v.args)
 					got := body[AgentView](t, reply)
 					if got.State != v.to || got.Version == 0 || reply.ETag != got.Version {

@@ -38,7 +38,7 @@ func suspend() *writ.Capability {
 		func(a *AgentSuspendArgs) []writ.AgentID { return []writ.AgentID{a.AgentID} },
 		func(call *writ.Call, a *AgentSuspendArgs, s writ.Snapshot, tx *writ.Tx) (writ.Agent, error) {
 			return halt(call, op, s, a.AgentID, writ.AgentSuspended, tx, func(agent *writ.Agent) error {
-				if agent.State == writ.AgentSuspended {
+				if agent.State != writ.AgentActive {
 					return writ.IllegalMove(op, writ.ObjectAgent, string(agent.State), string(writ.AgentSuspended))
 				}
 				return nil
@@ -46,8 +46,8 @@ func suspend() *writ.Capability {
 		})
 }
 
-// revokeAgent is the kill switch. An agent that is suspended already can be revoked
-// too: then what it had set going goes.
+// revokeAgent is the kill switch. An agent that was stopped already can be revoked
+// too, also when it was registered again since: then what it had set going goes.
 func revokeAgent() *writ.Capability {
 	const op = "agents.RevokeAgent"
 	return stopping("agent.revoke", "Stop an agent and all it set going: sessions, those they opened, leases, tasks it enqueued, and approvals it asked for.",

@@ -65,3 +65,25 @@ func TestRevokedComesBackOnlyOnceSwept(t *testing.T) {
 	}
 	r.must("agent.activate", r.ops, &AgentActivateArgs{AgentID: "builder"})
 }
+
+// An agent that was stopped and registered again is revoked like one that was only
+// stopped: it need not be active once more for that.
+func TestRevokedAfterItWasRegisteredAgain(t *testing.T) {
+	r := newRoom(t)
+	r.active("builder")
+	r.must("agent.suspend", r.ops, &AgentSuspendArgs{AgentID: "builder"})
+	r.must("agent.cleanup", r.System(), &AgentCleanupArgs{AgentID: "builder"})
+	r.must("agent.register", r.ops, entry("builder"))
+	r.refused(writ.CodeIllegal, "agent.suspend", r.ops, &AgentSuspendArgs{AgentID: "builder"})
+	got := body[AgentView](t, r.must("agent.revoke", r.ops, &AgentRevokeArgs{AgentID: "builder"}))
+	if got.State != writ.AgentSuspended || got.Revocation == nil || got.Revocation.Swept {
+		t.Errorf("%+v", got)
+	}
+	_, tx, err := r.call("agent.cleanup", r.System(), &AgentCleanupArgs{AgentID: "builder"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !slices.ContainsFunc(tx.Ops, func(o writ.Op) bool { return o.Kind == writ.OpIndex && o.Member == todoRecall("builder") }) {
+		t.Error("what it had set going is not taken back")
+	}
+}
