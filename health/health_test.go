@@ -26,7 +26,7 @@ import (
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // via may dial this machine, and knows no name but broken.example.
-func via(t *testing.T) *http.Transport {
+func via(t *testing.T) dial.Transport {
 	t.Helper()
 	g, err := dial.ParseGrants([]string{"127.0.0.1"})
 	if err != nil {
@@ -62,6 +62,16 @@ func TestWhatAnAnswerMeans(t *testing.T) {
 				return
 			}
 		}
+	})
+	mux.HandleFunc("/switch", func(w http.ResponseWriter, r *http.Request) {
+		c, _, err := http.NewResponseController(w).Hijack()
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		_, _ = c.Write([]byte("HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: x\r\n\r\n"))
+		<-over
+		_ = c.Close()
 	})
 	mux.HandleFunc("/headers", func(w http.ResponseWriter, r *http.Request) { w.Header().Set("X", strings.Repeat("x", 1<<20)) })
 	s := httptest.NewServer(mux)
@@ -104,6 +114,7 @@ func TestWhatAnAnswerMeans(t *testing.T) {
 		{s.URL + "/500", nil, writ.ReasonCode, 500},
 		{s.URL + "/hang", nil, writ.ReasonTimeout, 0},
 		{s.URL + "/drip", nil, writ.ReasonTimeout, 200},
+		{s.URL + "/switch", nil, writ.ReasonTimeout, 101},
 		{s.URL + "/flood", nil, "", 200},
 		{s.URL + "/headers", nil, writ.ReasonProtocol, 0},
 		{gone.URL + "/200", nil, writ.ReasonConnect, 0},

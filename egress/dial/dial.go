@@ -2,12 +2,9 @@ package dial
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"net"
-	"net/http"
 	"net/netip"
-	"time"
 )
 
 // ErrRefused says that a host is, or resolves to, an address that may not be
@@ -89,20 +86,4 @@ func (d *Dialer) resolve(ctx context.Context, host string) ([]netip.Addr, error)
 		out = append(out, a.Unmap())
 	}
 	return out, nil
-}
-
-// Transport makes requests through a Dialer: verified TLS, no proxy, every
-// request on a connection of its own, headers of at most 32 KiB. Its user calls
-// RoundTrip, which follows no redirect.
-func (d *Dialer) Transport(timeout time.Duration) *http.Transport {
-	return &http.Transport{
-		Proxy:                  nil,
-		DialContext:            d.DialContext,
-		TLSClientConfig:        &tls.Config{MinVersion: tls.VersionTLS12},
-		TLSHandshakeTimeout:    timeout,
-		ForceAttemptHTTP2:      true,
-		DisableCompression:     true,
-		DisableKeepAlives:      true,
-		MaxResponseHeaderBytes: 32 << 10,
-	}
 }

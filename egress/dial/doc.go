@@ -9,5 +9,6 @@
 //     operator granted it;
 //   - no proxy of the environment is used, TLS is verified, and no redirect is
 //     followed: where one leads is another question to ask;
-//   - an answer costs a bounded number of bytes and seconds.
+//   - a request has a connection of its own, and when it ends so does all that was
+//     begun for it: looking for its name, connecting, the handshake, reading on.
 package dial
