@@ -12,10 +12,11 @@ var refused = prefixes(
 	"0.0.0.0/8", "10.0.0.0/8", "100.64.0.0/10", "127.0.0.0/8", "169.254.0.0/16", "172.16.0.0/12",
 	"192.0.0.0/24", "192.0.2.0/24", "192.88.99.0/24", "192.168.0.0/16", "198.18.0.0/15",
 	"198.51.100.0/24", "203.0.113.0/24", "224.0.0.0/4", "240.0.0.0/4",
-	"2001::/23",     // Teredo, benchmarks, ORCHID and the like
-	"2001:db8::/32", // documentation
-	"2002::/16",     // 6to4 holds an IPv4 address
-	"3fff::/20",     // documentation
+	"168.63.129.16/32", // what Azure tells its own machines, secrets among it
+	"2001::/23",        // Teredo, benchmarks, ORCHID and the like
+	"2001:db8::/32",    // documentation
+	"2002::/16",        // 6to4 holds an IPv4 address
+	"3fff::/20",        // documentation
 )
 
 // global is where addresses of the internet lie in IPv6. All else is refused,

@@ -42,6 +42,8 @@ var addresses = []struct {
 	{"198.51.100.1", false},
 	{"203.0.113.1", false},
 	{"192.88.99.1", false},
+	{"168.63.129.16", false},
+	{"168.63.129.17", true},
 	{"224.0.0.1", false},
 	{"239.255.255.250", false},
 	{"240.0.0.1", false},
@@ -124,7 +126,11 @@ func TestGrants(t *testing.T) {
 			t.Errorf("%+v: %v", c, got)
 		}
 	}
-	for _, bad := range []string{"", "example.org", "example.org:0", "example.org:99999", "10.0.0.0/33", "::ffff:10.0.0.0/104", "a b:80", "fe80::1%eth0", "*:80"} {
+	all, err := ParseGrants([]string{"::/0"})
+	if err != nil || all.May("x.org", "80", netip.MustParseAddr("::ffff:127.0.0.1")) || all.May("x.org", "80", netip.MustParseAddr("127.0.0.1")) || !all.May("x.org", "80", netip.MustParseAddr("::1")) {
+		t.Errorf("::/0 grants something else than IPv6: %v", err)
+	}
+	for _, bad := range []string{"", "example.org", "example.org:0", "example.org:99999", "10.0.0.0/33", "::ffff:10.0.0.0/104", "a b:80", "fe80::1%eth0", "*:80", "10.1.2.3/8", "fd00::1/8"} {
 		if _, err := ParseGrants([]string{bad}); err == nil || bad != "" && strings.Contains(err.Error(), bad) {
 			t.Errorf("%q: %v", bad, err)
 		}

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"net"
 	"net/netip"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -21,8 +22,8 @@ func ParseGrants(list []string) (Grants, error) {
 	var g Grants
 	for _, s := range list {
 		s = strings.TrimSpace(s)
-		if p, err := netip.ParsePrefix(s); err == nil && !p.Addr().Is4In6() {
-			g.nets = append(g.nets, p.Masked())
+		if p, err := netip.ParsePrefix(s); err == nil && !p.Addr().Is4In6() && p == p.Masked() { // 10.1.2.3/8 would be more than it looks
+			g.nets = append(g.nets, p)
 			continue
 		}
 		if a, err := netip.ParseAddr(s); err == nil && a.Zone() == "" && !a.Is4In6() {
@@ -49,13 +50,9 @@ func target(host, port string) string {
 
 // May says whether an address, found for a host and port, may be dialled.
 func (g Grants) May(host, port string, a netip.Addr) bool {
-	if Public(a) || g.hosts[target(host, port)] && a.IsValid() && !a.Is4In6() {
-		return true
+	if a.Is4In6() || a.Zone() != "" { // ::/0 would grant all of IPv4 with the first
+		return false
 	}
-	for _, p := range g.nets {
-		if p.Contains(a) { // never one with a zone, or IPv4 in IPv6
-			return true
-		}
-	}
-	return false
+	return Public(a) || g.hosts[target(host, port)] && a.IsValid() ||
+		slices.ContainsFunc(g.nets, func(p netip.Prefix) bool { return p.Contains(a) })
 }
