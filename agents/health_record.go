@@ -124,6 +124,24 @@ func (p *recording) breaker(agent writ.Agent, rule writ.HealthPolicy) {
 	}
 }
 
+// breakerOf is what a breaker is judged by.
+func breakerOf(id writ.AgentID) []writ.Counter {
+	return []writ.Counter{writ.HealthFailures(id), writ.HealthTripped(id)}
+}
+
+// breakerAnew forgets the failures before a registration. Else a policy that allows
+// fewer of them would find a breaker open that nothing closes: what opened it was no
+// failure, so nothing was noted from which its time runs.
+func breakerAnew(tx *writ.Tx, s writ.Snapshot, id writ.AgentID) {
+	for _, c := range breakerOf(id) {
+		if n := s.Counters[c]; n != 0 {
+			tx.Within(c, n, n)
+			tx.Add(c, -n)
+			tx.Index(writ.IndexTodo, writ.TodoHealth(id), s.Now)
+		}
+	}
+}
+
 // passes says whether the endpoints alone would have the agent be healthy.
 func (p *recording) passes(agent writ.Agent, rule writ.HealthPolicy) bool {
 	h := writ.AgentHealth{Status: writ.Healthy}

@@ -261,6 +261,36 @@ func TestBreaker(t *testing.T) {
 	}
 }
 
+// A registration begins without failures: what its policy allows is not counted from
+// those before it, which no breaker was opened for.
+func TestARegistrationForgetsFailures(t *testing.T) {
+	one, five := int64(1), int64(5)
+	for _, before := range []*AgentHealthPolicy{nil, {Mode: writ.HealthNone, Failures: &five}, {Mode: writ.HealthNone, Failures: &one}} {
+		r := newRoom(t)
+		r.watched(before)
+		for range 3 {
+			r.fails()
+			r.follow()
+		}
+		r.must("agent.suspend", r.ops, &AgentSuspendArgs{AgentID: "tester"})
+		r.must("agent.cleanup", r.System(), &AgentCleanupArgs{AgentID: "tester"})
+		two := int64(2)
+		r.watched(&AgentHealthPolicy{Mode: writ.HealthNone, Failures: &two})
+		if v := r.is(writ.Healthy, ""); v.Failures != 0 {
+			t.Errorf("%d failures", v.Failures)
+		}
+		r.follow()
+		r.is(writ.Healthy, "")
+		for range 2 {
+			r.fails()
+		}
+		r.is(writ.Degraded, writ.ReasonBreaker)
+		r.follow()
+		r.Advance(60)
+		r.is(writ.Healthy, "")
+	}
+}
+
 // What Judge makes a commit rest on holds exactly as long as the agent is
 // healthy: whatever happens in between, a commit that goes through finds it so.
 func TestHealthyWhenCommitted(t *testing.T) {

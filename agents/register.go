@@ -43,7 +43,7 @@ func register(cfg Config) *writ.Capability {
 	}, writ.Verb[AgentRegisterArgs]{
 		Locks: func(_ *writ.Call, a *AgentRegisterArgs) []writ.Key { return []writ.Key{writ.AgentKey(a.AgentID)} },
 		Reads: func(_ *writ.Call, a *AgentRegisterArgs, _ writ.Snapshot) (writ.ReadSet, error) {
-			return writ.ReadSet{Docs: []writ.Key{writ.AgentKey(a.AgentID)}}, nil
+			return writ.ReadSet{Docs: []writ.Key{writ.AgentKey(a.AgentID)}, Counters: breakerOf(a.AgentID)}, nil
 		},
 		Plan: func(call *writ.Call, a *AgentRegisterArgs, s writ.Snapshot, _ writ.Decision) (tx writ.Tx, r writ.Reply, err error) {
 			scopes, keys, words, wrong := a.check(cfg)
@@ -102,6 +102,7 @@ func register(cfg Config) *writ.Capability {
 			tx.Move(writ.ObjectAgent, string(agent.ID), string(old.State), string(agent.State))
 			tx.Index(writ.IndexAgents, string(agent.ID), 0)
 			tx.Add(writ.RegistryRevision(), 1)
+			breakerAnew(&tx, s, a.AgentID)
 			return tx, agentReply(outcome, agent), nil
 		},
 	})
