@@ -116,8 +116,9 @@ type TaskUnassignable struct {
 	Reason writ.HealthReason `json:"reason" doc:"Why." enum:"not_probed,stale,no_session,breaker_open,probes"`
 }
 
-// assignable tells in a view whether the agents a waiting task names are
-// healthy now. It is worked out when asked and never stored.
+// assignable tells in a view whether a waiting task that names agents could be given
+// to one of them now: all of them are healthy, and one of them may run it. It is
+// worked out when asked and never stored.
 func assignable(h Health, s writ.Snapshot, t writ.Task, v *TaskView) error {
 	if len(t.Agents) == 0 || t.State != writ.TaskQueued && t.State != writ.TaskBlocked {
 		return nil
@@ -131,9 +132,10 @@ func assignable(h Health, s writ.Snapshot, t writ.Task, v *TaskView) error {
 			v.Unassignable = append(v.Unassignable, TaskUnassignable{id, one.Status, one.Reason})
 		}
 	}
-	yes := len(v.Unassignable) == 0
+	fit, err := fitting(s, t)
+	yes := len(v.Unassignable) == 0 && len(fit) > 0
 	v.Assignable = &yes
-	return nil
+	return err
 }
 
 // assignableReads names what assignable must see.
@@ -141,7 +143,11 @@ func assignableReads(h Health, s writ.Snapshot, t writ.Task) (writ.ReadSet, erro
 	if t.State != "" && t.State != writ.TaskQueued && t.State != writ.TaskBlocked {
 		return writ.ReadSet{}, nil
 	}
-	return healthReads(h, s, "", t.Agents)
+	rs, err := healthReads(h, s, "", t.Agents)
+	for _, id := range t.Agents {
+		rs.Docs = append(rs.Docs, writ.AgentKey(id))
+	}
+	return rs, err
 }
 
 // registered refuses a task that names an agent nobody has registered: it would

@@ -68,6 +68,21 @@ func TestPreflight(t *testing.T) {
 	if v := body[TaskView](l, l.do("task.get", l.owner, &TaskGetArgs{Task: both})); v.Assignable == nil || !*v.Assignable {
 		t.Errorf("got %+v", v)
 	}
+	behind := l.enqueue("behind", named("agent-a"), func(a *TaskEnqueueArgs) { a.DependsOn = []TaskDependency{{Key: "both"}} })
+	for _, id := range []writ.TaskID{both, behind} { // queued and blocked, whoever asks: nobody healthy may run it
+		if v := body[TaskView](l, l.do("task.get", l.a, &TaskGetArgs{Task: id})); v.Assignable == nil || !*v.Assignable {
+			t.Errorf("%s: got %+v", v.Key, v)
+		}
+	}
+	l.w.Agent("agent-a", "web", "site.test")
+	l.w.Agent("agent-b", "web", "site.test")
+	for _, id := range []writ.TaskID{both, behind} {
+		if v := body[TaskView](l, l.do("task.get", l.owner, &TaskGetArgs{Task: id})); v.Assignable == nil || *v.Assignable || len(v.Unassignable) > 0 {
+			t.Errorf("%s: got %+v", v.Key, v)
+		}
+	}
+	l.w.Agent("agent-a", "web", build, "site.test")
+	l.w.Agent("agent-b", "web", build, "site.test")
 	call := l.w.NewCall(l.caps["task.claim"], l.b, &TaskClaimArgs{Task: both})
 	p, err := l.w.Plan(l.caps["task.claim"], call)
 	if err != nil {

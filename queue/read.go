@@ -24,23 +24,16 @@ func getCapability(cfg Config) *writ.Capability {
 				rs.Counters = append(rs.Counters, leaseEnd(a.Task), progressPct(a.Task))
 				rs.Ranges = append(rs.Ranges, blockers(a.Task), refusers(a.Task))
 			}
-			if t, ok, err := peek[writ.Task](s, writ.TaskKey(a.Task)); err == nil && ok {
-				if t.State == writ.TaskBlocked {
-					rs.Docs = append(rs.Docs, waitedFor(t)...)
-				}
-				for _, id := range t.Agents {
-					rs.Docs = append(rs.Docs, writ.AgentKey(id))
-				}
+			t, ok, _ := peek[writ.Task](s, writ.TaskKey(a.Task)) // taskReads has met what is wrong with it
+			if err != nil || !ok {
+				return rs, err
 			}
-			if t, ok, err := peek[writ.Task](s, writ.TaskKey(a.Task)); err == nil && ok {
-				rs.Docs = append(rs.Docs, handoffsTo(t)...)
+			if t.State == writ.TaskBlocked {
+				rs.Docs = append(rs.Docs, waitedFor(t)...)
 			}
-			if t, ok, perr := peek[writ.Task](s, writ.TaskKey(a.Task)); err == nil && perr == nil && ok {
-				var well writ.ReadSet
-				well, err = assignableReads(cfg.Health, s, t)
-				rs = rs.Join(well)
-			}
-			return rs, err
+			rs.Docs = append(rs.Docs, handoffsTo(t)...)
+			well, err := assignableReads(cfg.Health, s, t)
+			return rs.Join(well), err
 		},
 		Describe: func(c *writ.Call, a *TaskGetArgs, s writ.Snapshot) (writ.Subject, error) {
 			return describeTask(opGet, c, s, a.Task)
@@ -100,14 +93,6 @@ func getPlan(cfg Config, c *writ.Call, a *TaskGetArgs, s writ.Snapshot) (writ.Tx
 	}
 	if err := assignable(cfg.Health, s, t, &v); err != nil {
 		return refuse(err)
-	}
-	if whole && t.State == writ.TaskQueued && len(t.Agents) > 0 {
-		fit, err := fitting(s, t)
-		if err != nil {
-			return refuse(err)
-		}
-		some := *v.Assignable && len(fit) > 0
-		v.Assignable = &some
 	}
 	result, ok, err := peek[taskResult](s, writ.ResultKey(t.ID))
 	if err != nil {

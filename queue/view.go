@@ -16,8 +16,8 @@ type TaskView struct {
 	Domain       string             `json:"required_domain" doc:"Domain an agent must have to take the task."`
 	Concern      string             `json:"concern,omitempty" doc:"What the work is about, as its enqueuer said."`
 	Agents       []writ.AgentID     `json:"required_agents,omitempty" doc:"If present, only these agents may take the task."`
-	Assignable   *bool              `json:"assignable,omitempty" doc:"Whether all required_agents are healthy, so that the task can be given to one of them: worked out when asked, while the task waits."`
-	Unassignable []TaskUnassignable `json:"unassignable,omitempty" doc:"Those that are not."`
+	Assignable   *bool              `json:"assignable,omitempty" doc:"Whether the task could be given to one of its required_agents now: all of them are healthy, and one of them is active and may run it. Worked out when asked, while the task waits."`
+	Unassignable []TaskUnassignable `json:"unassignable,omitempty" doc:"Those that are not healthy. None, and not assignable: none of them may run it as the registry stands."`
 	Safety       writ.Safety        `json:"safety" doc:"Strongest safety an agent that may run it declared." enum:"read-only,mutating,destructive"`
 	Sinks        []writ.Sink        `json:"sinks,omitempty" doc:"Where the task's data can flow to."`
 	WriteScopes  []string           `json:"write_scopes,omitempty" doc:"Resources the task locks while it runs."`
