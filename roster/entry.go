@@ -127,7 +127,9 @@ func (r *reader) tools(e *Entry, m map[string]*yaml.Node, flat []string, n *yaml
 		for i, one := range list.Content {
 			pointer := fmt.Sprintf("%s/%s/%d", at, name, i)
 			var t toolEntry
-			r.into(one, pointer, &t)
+			if !r.into(one, pointer, &t) {
+				continue
+			}
 			t.Tool.Name = t.Capability
 			if t.Capability == "" {
 				t.Tool.Name = writ.CapabilityID(t.Name)

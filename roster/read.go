@@ -25,17 +25,24 @@ const (
 func Read(b []byte) (out []Entry, problems []Problem) {
 	r := &reader{}
 	if len(b) > MaxBytes {
-		r.add(nil, "", "the file is larger than 4 MiB")
+		r.addAt(nil, "the file is larger than 4 MiB")
+		return nil, r.problems
+	}
+	if !r.text(b) {
 		return nil, r.problems
 	}
 	var doc yaml.Node
 	d := yaml.NewDecoder(bytes.NewReader(b))
 	if err := d.Decode(&doc); err != nil {
-		r.add(nil, "", strings.TrimPrefix(cmp.Or(err.Error(), "cannot be read"), "yaml: "))
+		r.unread(b, err)
 		return nil, r.problems
 	}
-	if err := d.Decode(&yaml.Node{}); !errors.Is(err, io.EOF) {
-		r.add(nil, "", "holds more than one document")
+	var more yaml.Node
+	if err := d.Decode(&more); err == nil {
+		r.add(&more, "", "holds more than one document")
+		return nil, r.problems
+	} else if !errors.Is(err, io.EOF) {
+		r.unread(b, err)
 		return nil, r.problems
 	}
 	if doc.Kind != yaml.DocumentNode || len(doc.Content) != 1 || !r.plain(doc.Content[0], "", 0) {
@@ -93,8 +100,10 @@ func (r *reader) warn(n *yaml.Node, pointer, msg string) {
 	r.problems[len(r.problems)-1].Warning = true
 }
 
+const anchored = "uses an anchor or an alias: write it out"
+
 // plain refuses what makes a file say something else than it shows: aliases, merge
-// keys, tags, names that are no text, and names that stand twice.
+// keys, tags, times, names that are no text, and names that stand twice.
 func (r *reader) plain(n *yaml.Node, pointer string, depth int) bool {
 	ok := true
 	bad := func(n *yaml.Node, pointer, msg string) { r.add(n, pointer, msg); ok = false }
@@ -103,8 +112,10 @@ func (r *reader) plain(n *yaml.Node, pointer string, depth int) bool {
 		bad(n, pointer, "is nested too deeply")
 		return false
 	case n.Kind == yaml.AliasNode || n.Anchor != "":
-		bad(n, pointer, "uses an anchor or an alias: write it out")
+		bad(n, pointer, anchored)
 		return false
+	case n.Tag == "!!timestamp":
+		bad(n, pointer, "reads as a time: put it into quotes")
 	case n.Style&yaml.TaggedStyle != 0:
 		bad(n, pointer, "has a tag: write the plain value")
 	}
@@ -148,10 +159,14 @@ func (r *reader) members(n *yaml.Node, pointer string) map[string]*yaml.Node {
 }
 
 // into decodes a value by way of JSON, so that it is held to the form the gateway
-// takes, unknown members included.
-func (r *reader) into(n *yaml.Node, pointer string, v any) {
+// takes, unknown members included, and says whether it is.
+func (r *reader) into(n *yaml.Node, pointer string, v any) bool {
 	if n == nil {
-		return
+		return true
+	}
+	if odd := oddName(n); odd != nil { // JSON would take Safety for safety
+		r.add(odd, pointer, "has a member there is not")
+		return false
 	}
 	var plain any
 	err := n.Decode(&plain)
@@ -165,7 +180,7 @@ func (r *reader) into(n *yaml.Node, pointer string, v any) {
 		err = d.Decode(v)
 	}
 	if err == nil {
-		return
+		return true
 	}
 	msg := "does not have the form that is wanted here"
 	if t, ok := errors.AsType[*json.UnmarshalTypeError](err); ok {
@@ -174,4 +189,20 @@ func (r *reader) into(n *yaml.Node, pointer string, v any) {
 		msg = "has a member there is not"
 	}
 	r.add(n, pointer, msg)
+	return false
+}
+
+// oddName is a name in an object, or in those of a list, that no member has.
+func oddName(n *yaml.Node) *yaml.Node {
+	for i, one := range n.Content {
+		switch {
+		case n.Kind == yaml.MappingNode && i%2 == 0 && strings.Trim(one.Value, "abcdefghijklmnopqrstuvwxyz_") != "":
+			return one
+		case n.Kind == yaml.SequenceNode:
+			if odd := oddName(one); odd != nil {
+				return odd
+			}
+		}
+	}
+	return nil
 }

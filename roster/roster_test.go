@@ -75,6 +75,59 @@ func TestNotPlain(t *testing.T) {
 	}
 }
 
+// What is no YAML is said with its line, and without what was written.
+func TestNoYAML(t *testing.T) {
+	for _, c := range []struct {
+		in        string
+		line, col int
+		msg       string
+	}{
+		{"", 1, 1, "is empty"},
+		{"agents: [", 2, 1, "node content"},
+		{"a: b: c", 1, 1, "mapping values"},
+		{"agents:\n  - id: a\n   x: [", 2, 1, "'-' indicator"},
+		{"agents:\n - {id: x\n - {id: y}\n", 2, 1, "',' or '}'"},
+		{"a: b\n\tc: d\n", 2, 1, "tab character"},
+		{"agents:\n  - id: \"x\n", 2, 1, "end of stream"},
+		{"a\n- b: {\n", 2, 1, "mapping values"},
+		{"agents: []\n---\na: [", 4, 1, "node content"},
+		{"agents: []\n---\nagents: []", 2, 1, "more than one document"},
+		{"x: 1\ny: *s3cret", 2, 4, "an alias"},
+		{"agents:\n- id: a\n  name: é\xff\n", 3, 10, "no UTF-8"},
+		{"agents:\n- \x00", 2, 3, "control character"},
+		{"%YAML 3.0\n---\na", 1, 1, "incompatible"},
+	} {
+		_, problems := Read([]byte(c.in))
+		if len(problems) != 1 {
+			t.Errorf("%q: %+v", c.in, problems)
+			continue
+		}
+		if p := problems[0]; p.Line != c.line || p.Column != c.col || p.Warning || !strings.Contains(p.Msg, c.msg) || strings.Contains(p.Msg, "s3cret") {
+			t.Errorf("%q: %+v", c.in, p)
+		}
+	}
+}
+
+// What YAML or JSON would read as something else than it shows is refused.
+func TestSaysWhatItShows(t *testing.T) {
+	for in, pointer := range map[string]string{
+		"name: 2026-01-02": "/agents/0/name",
+		"tools: [{capability: a.b, input_schema: {const: 2026-01-02T03:04:05Z}}]": "/agents/0/tools/0/input_schema/const",
+		"tools: [{capability: a.b, Safety: destructive}]":                         "/agents/0/tools/0",
+		"tools: [{capability: a.b, \u017fafety: blocked}]":                        "/agents/0/tools/0",
+		"defers: [{concern: pages, to: other, To: another}]":                      "/agents/0/defers",
+		"routing: {Keywords: [x]}":                                                "/agents/0/routing",
+	} {
+		_, problems := Read([]byte("agents: [{id: builder, domain: web, " + in + "}]"))
+		if len(problems) != 1 || problems[0].Pointer != pointer || problems[0].Line != 1 || problems[0].Column < 2 {
+			t.Errorf("%s: %+v", in, problems)
+		}
+	}
+	if _, problems := Read([]byte(`agents: [{id: builder, domain: web, name: "2026-01-02", tools: [{capability: a.b, input_schema: {properties: {Safety: {}}}}]}]`)); len(problems) > 0 {
+		t.Errorf("%+v", problems)
+	}
+}
+
 // exclude_keys win, and the older form means the same as the newer.
 func TestScopes(t *testing.T) {
 	read := func(more string) string {
