@@ -128,6 +128,24 @@ func TestSaysWhatItShows(t *testing.T) {
 	}
 }
 
+// An export of what was registered with other words for the same numbers changes
+// nothing when it is imported, and loses no digit.
+func TestNumbersComeBack(t *testing.T) {
+	const schema = `{"properties":{"n":{"multipleOf":1.0,"minimum":1e2,"maximum":18446744073709551615,"exclusiveMinimum":0.25}}}`
+	e := Entry{
+		ID: "builder", Domain: "web", Archetypes: []writ.Role{writ.RoleExecutor}, State: writ.AgentActive,
+		Tools: []writ.Tool{{Name: "site.build", Safety: writ.SafetyMutating, InputSchema: writ.RawObject(schema)}},
+	}
+	out, err := Write([]Entry{e})
+	if err != nil {
+		t.Fatal(err)
+	}
+	again, problems := Read(out)
+	if len(problems) > 0 || len(again) != 1 || !Same(e, again[0]) || !strings.Contains(string(again[0].Tools[0].InputSchema), "18446744073709551615") {
+		t.Errorf("%+v %s", problems, out)
+	}
+}
+
 // exclude_keys win, and the older form means the same as the newer.
 func TestScopes(t *testing.T) {
 	read := func(more string) string {

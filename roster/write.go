@@ -5,6 +5,7 @@ import (
 	"cmp"
 	"encoding/json"
 	"slices"
+	"strconv"
 	"strings"
 
 	"go.yaml.in/yaml/v3"
@@ -66,11 +67,15 @@ func object(members ...any) (*yaml.Node, error) {
 	return out, nil
 }
 
-// numbers turns JSON numbers into ones that YAML writes without quotes.
+// numbers turns JSON numbers into ones that YAML writes without quotes, 1.0 and 1e0
+// into what 1 is turned into.
 func numbers(v any) any {
 	switch v := v.(type) {
 	case json.Number:
 		if n, err := v.Int64(); err == nil {
+			return n
+		}
+		if n, err := strconv.ParseUint(v.String(), 10, 64); err == nil {
 			return n
 		}
 		f, _ := v.Float64()
@@ -104,12 +109,12 @@ func (e Entry) stored() Entry {
 	e.Defers = slices.SortedFunc(slices.Values(e.Defers), func(a, b writ.Deferral) int { return cmp.Compare(a.Concern, b.Concern) })
 	e.Tools = slices.Clone(e.Tools)
 	for i := range e.Tools {
-		if schema := e.Tools[i].InputSchema; len(schema) > 0 { // blanks and the order of members make no difference
+		if schema := e.Tools[i].InputSchema; len(schema) > 0 { // blanks, the order of members and 1.0 for 1 make no difference
 			var v any
 			d := json.NewDecoder(bytes.NewReader(schema))
 			d.UseNumber()
 			if d.Decode(&v) == nil {
-				e.Tools[i].InputSchema, _ = json.Marshal(v)
+				e.Tools[i].InputSchema, _ = json.Marshal(numbers(v))
 			}
 		}
 	}
