@@ -62,5 +62,14 @@ func TestF1ImportAndExport(t *testing.T) {
 		if r := w.op.ok(200, "GET", "/v1/agents/later", nil); r.str("state") != "active" {
 			t.Errorf("%s", r)
 		}
+		// What a file cannot hold, or nobody can begin as, is said.
+		w.op.ok(201, "PUT", "/v1/agents/watched", obj{"archetypes": []string{"verifier"}, "domain": "web", "health_policy": obj{"mode": "none"}})
+		if r := writ("agent", "export"); r.code != 0 || !strings.Contains(r.stderr, "health policy of watched") || strings.Contains(r.stderr, "pages") {
+			t.Errorf("%s", r)
+		}
+		paused := "agents:\n  - {id: paused, domain: web, archetypes: [verifier], implementation_status: suspended}\n"
+		if r := writ("agent", "import", write("paused.yaml", paused)); r.code != 0 || !strings.Contains(r.stdout, "0 calls, 0 agents") || !strings.Contains(r.stderr, "paused is suspended") {
+			t.Errorf("%s", r)
+		}
 	})
 }

@@ -50,7 +50,8 @@ func rosterImportCommand() *cobra.Command {
 line, column and pointer (RFC 6901), and then nothing is done. Otherwise each change is a call of its own,
 judged and with a receipt of its own: first what stops agents, then registrations, then activations. What
 is as the file says makes no call, so the same again changes nothing. Agents that are not in the file are
-left as they are. An agent that is active and has changed is suspended for the change: its sessions end.
+left as they are; of those that are not in the registry, the ones that are suspended, superseded or retired in
+the file are left out with a warning. An agent that is active and has changed is suspended for the change: its sessions end.
 
 It needs the role operator. Exits with 1 if something is wrong with the file or a call was refused.
 
@@ -73,9 +74,12 @@ It needs the role operator. Exits with 1 if something is wrong with the file or 
 			if err != nil {
 				return err
 			}
-			steps, same, err := plan(want, have)
+			steps, absent, same, err := plan(want, have)
 			if err != nil {
 				return err
+			}
+			for _, e := range absent {
+				fmt.Fprintf(c.ErrOrStderr(), "%s: warning: %s is %s and not in the registry, where no agent begins as that: it is left out\n", printable(rest[0]), e.ID, e.State)
 			}
 			if !dry {
 				err = carryOut(c.Context(), cl, steps)
@@ -110,6 +114,11 @@ func rosterExportCommand() *cobra.Command {
 			b, err := roster.Write(have)
 			if err != nil {
 				return err
+			}
+			for _, e := range have {
+				if e.Watched {
+					fmt.Fprintf(c.ErrOrStderr(), "warning: the endpoints and health policy of %s are left out: no file holds them\n", e.ID)
+				}
 			}
 			_, err = c.OutOrStdout().Write(b)
 			return err
@@ -196,8 +205,9 @@ type step struct {
 
 // plan is what makes the registry what a file says: what stops agents first, so that
 // what they hold is free for others, then registrations, then activations, then ends
-// that name a successor.
-func plan(want, have []roster.Entry) (steps []step, same int, err error) {
+// that name a successor. absent are those the registry does not have and that nothing
+// is done about: an agent begins as planned or active.
+func plan(want, have []roster.Entry) (steps []step, absent []roster.Entry, same int, err error) {
 	old := map[writ.AgentID]roster.Entry{}
 	for _, e := range have {
 		old[e.ID] = e
@@ -209,6 +219,10 @@ func plan(want, have []roster.Entry) (steps []step, same int, err error) {
 		o, known := old[e.ID]
 		if known && writ.AgentMoves.Terminal(o.State) && o.State != e.State {
 			wrong = append(wrong, fmt.Errorf("%s is %s for good; register another agent", e.ID, o.State))
+			continue
+		}
+		if !known && e.State != writ.AgentPlanned && e.State != writ.AgentActive {
+			absent = append(absent, e)
 			continue
 		}
 		before := len(stops) + len(registers) + len(starts) + len(ends)
@@ -224,7 +238,7 @@ func plan(want, have []roster.Entry) (steps []step, same int, err error) {
 		if known && e.State == writ.AgentRetired && state != e.State {
 			stops = append(stops, step{Agent: e.ID, Call: "agent.retire", args: id(e)})
 		}
-		if changes && (known || e.State != writ.AgentSuspended) || known && e.State == writ.AgentPlanned && state == writ.AgentSuspended {
+		if changes || known && e.State == writ.AgentPlanned && state == writ.AgentSuspended {
 			registers = append(registers, step{Agent: e.ID, Call: "agent.register", args: e})
 			state = writ.AgentPlanned
 		}
@@ -240,7 +254,7 @@ func plan(want, have []roster.Entry) (steps []step, same int, err error) {
 	}
 	// Who is superseded gives up its scopes before its successor takes them.
 	steps = append(append(append(stops, registers...), ends...), starts...)
-	return steps, same, errors.Join(wrong...)
+	return steps, absent, same, errors.Join(wrong...)
 }
 
 // endingWait is how long an activation waits for what a suspension ends.
