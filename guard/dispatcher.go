@@ -178,6 +178,8 @@ func (p *Dispatcher) poll(ctx context.Context, call *writ.Call, poll writ.Poll) 
 		p.mu.Unlock()
 	}()
 
+	ctx, cancel := withLooks(ctx, poll.WaitMs)
+	defer cancel()
 	nothing := writ.Reply{Outcome: writ.OutcomeEmpty}
 	deadline := time.NewTimer(time.Duration(poll.WaitMs) * time.Millisecond)
 	defer deadline.Stop()

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"strings"
+	"time"
 
 	"github.com/writ-gateway/writ"
 	"github.com/writ-gateway/writ/store"
@@ -30,10 +31,27 @@ func (p *Dispatcher) do(ctx context.Context, call *writ.Call) (writ.Reply, *writ
 		return reply, receipt, err
 	}
 	if p.prober != nil {
-		p.prober.Refresh(ctx, call.Caller.Tenant, reply.Probe)
+		looks, ok := ctx.Value(looksKey{}).(context.Context)
+		if !ok {
+			looks = ctx
+		}
+		p.prober.Refresh(looks, call.Caller.Tenant, reply.Probe)
 	}
 	call.Probed = true
 	return p.door.Do(ctx, call)
+}
+
+// maxLook is how much longer than it wants to wait a poll may take for looks: as long
+// as one takes at most. A poll may meet task after task that wants another agent
+// looked at; those it comes to later are judged by what is known.
+const maxLook = 11 * time.Second
+
+// looksKey is where the context of a poll has the one that its looks end with.
+type looksKey struct{}
+
+func withLooks(ctx context.Context, waitMs int64) (context.Context, context.CancelFunc) {
+	looks, cancel := context.WithTimeout(ctx, time.Duration(waitMs)*time.Millisecond+maxLook)
+	return context.WithValue(ctx, looksKey{}, looks), cancel
 }
 
 // Probes are the door's part in looking at agents: it says what is due, lets one

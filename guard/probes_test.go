@@ -1,10 +1,13 @@
 package guard_test
 
 import (
+	"context"
 	"errors"
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/writ-gateway/writ"
 	"github.com/writ-gateway/writ/agents"
@@ -148,6 +151,56 @@ func TestNothingIsDueWithoutAStore(t *testing.T) {
 		_, err := p.Due(t.Context(), 10)
 		if e, ok := errors.AsType[*writ.Error](err); !ok || e.Code != writ.CodeStore {
 			t.Errorf("got %v", err)
+		}
+	})
+}
+
+// hanging is a prober whose endpoints say nothing.
+type hanging struct{ looks int }
+
+func (h *hanging) Refresh(ctx context.Context, _ writ.Tenant, _ []writ.AgentID) {
+	h.looks++
+	<-ctx.Done()
+}
+
+// However many tasks want agents looked at that do not answer, a poll takes no longer
+// for it than one look may.
+func TestAPollEndsWhoeverIsLookedAt(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, func(c *guard.Config) {
+			caps := append(guard.Capabilities(), things()...)
+			for _, k := range claims(func(*writ.Call) writ.AgentID { return "tester" }) {
+				plan := k.Plan
+				k.Plan = func(c *writ.Call, s writ.Snapshot, dec writ.Decision) (writ.Tx, writ.Reply, error) {
+					a, ok := c.Args.(*claimArgs)
+					switch {
+					case !ok || a.Task == "":
+						return plan(c, s, dec)
+					case !c.Probed:
+						return writ.Tx{}, writ.Reply{Outcome: writ.OutcomeEmpty, Probe: []writ.AgentID{"tester"}}, nil
+					}
+					return writ.Tx{}, writ.Reply{}, writ.Refuse(writ.CodePreflight, "test", "an agent the task needs is not healthy", "try again")
+				}
+				caps = append(caps, k)
+			}
+			reg, err := writ.NewRegistry(caps...)
+			if err != nil {
+				t.Fatal(err)
+			}
+			c.Registry = reg
+		})
+		h, d := &hanging{}, guard.NewDispatcher(w.door, "r-1")
+		d.Probing(h)
+		alice := w.session("alice")
+		for i := range byte(5) {
+			w.push(i + 1)
+		}
+		begun := time.Now()
+		if reply, _, err := w.poll(d, alice, 2, ""); err != nil || reply.Outcome != writ.OutcomeEmpty {
+			t.Errorf("%+v, %v", reply, err)
+		}
+		if took := time.Since(begun); h.looks != 5 || took < 11*time.Second || took > 14*time.Second {
+			t.Errorf("%d looks in %s", h.looks, took)
 		}
 	})
 }
