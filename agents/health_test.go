@@ -2,6 +2,7 @@ package agents
 
 import (
 	"fmt"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -114,6 +115,13 @@ func TestHealthRegistration(t *testing.T) {
 	bare.Health = &AgentHealthPolicy{Mode: writ.HealthBoth}
 	if e := r.refused(writ.CodeInputInvalid, "agent.register", r.ops, bare); e.Fields[0].Pointer != "/health_policy/mode" {
 		t.Errorf("got %v", e.Fields)
+	}
+}
+
+// People who are asked to agree to a registration see no address either.
+func TestAddressesAreSecretArguments(t *testing.T) {
+	if f, ok := reflect.TypeFor[AgentRegisterArgs]().FieldByName("Endpoints"); !ok || f.Tag.Get("writ") != "secret" {
+		t.Error("approvals would show them")
 	}
 }
 

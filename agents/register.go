@@ -30,7 +30,7 @@ type AgentRegisterArgs struct {
 	Gates         []string                 `json:"gates,omitempty" doc:"Policy packs or rules its work is meant to be held to, by id. They must be loaded; every call is judged by all packs that judge it, named here or not." maxItems:"16" maxLength:"128"`
 	MaxConcurrent int64                    `json:"max_concurrent_tasks,omitempty" doc:"How many tasks it may hold at a time." default:"4" minimum:"1" maximum:"1000"`
 	Routing       *AgentRouting            `json:"routing,omitempty" doc:"By which words agent.route finds it, besides its domain."`
-	Endpoints     map[string]AgentEndpoint `json:"endpoints,omitempty" doc:"Addresses that are asked whether the agent works, by name; at most 8."`
+	Endpoints     map[string]AgentEndpoint `json:"endpoints,omitempty" writ:"secret" doc:"Addresses that are asked whether the agent works, by name; at most 8."`
 	Health        *AgentHealthPolicy       `json:"health_policy,omitempty" doc:"What the agent must show before it gets work. Default: a started session, and its endpoints if it has some."`
 	Keys          []string                 `json:"keys,omitempty" doc:"Public keys its sessions may sign calls with, in PEM (PKIX): Ed25519 or ECDSA P-256. Another list replaces them all." maxItems:"4"`
 }
