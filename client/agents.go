@@ -23,14 +23,39 @@ type AgentOptions struct {
 	ContractRef string          `json:"contract_ref,omitempty"`
 	Gates       []string        `json:"gates,omitempty"`
 	Routing     *writ.Routing   `json:"routing,omitempty"`
+
+	Endpoints map[string]AgentEndpoint `json:"endpoints,omitempty"`
+	Health    *AgentHealthPolicy       `json:"health_policy,omitempty"`
+	Keys      []string                 `json:"keys,omitempty"` // PEM
+}
+
+// AgentEndpoint is an address the gateway asks whether the agent works. The gateway
+// shows no more than Host of it.
+type AgentEndpoint struct {
+	URL             string  `json:"url,omitempty"`
+	Host            string  `json:"url_host,omitempty"` // only shown
+	Codes           []int64 `json:"expected_http_codes,omitempty"`
+	TimeoutMs       int64   `json:"timeout_ms,omitempty"`
+	IntervalSeconds int64   `json:"interval_s,omitempty"`
+}
+
+// AgentHealthPolicy says what an agent must show before it gets work. What is zero is
+// the gateway's default; no Failures are a pointer to 0.
+type AgentHealthPolicy struct {
+	Mode            writ.HealthMode `json:"mode,omitempty"`
+	MaxAgeSeconds   int64           `json:"max_age_s,omitempty"`
+	MinHealthy      int64           `json:"min_healthy,omitempty"`
+	Failures        *int64          `json:"failures,omitempty"`
+	CoolDownSeconds int64           `json:"cool_down_s,omitempty"`
 }
 
 // Agent is a registry entry as the gateway shows it.
 type Agent struct {
 	AgentOptions
-	State   writ.AgentState `json:"state"`
-	Receipt writ.ReceiptID  `json:"receipt"`
-	Version int64           `json:"version"`
+	Keys    []writ.PublicKey `json:"keys"`
+	State   writ.AgentState  `json:"state"`
+	Receipt writ.ReceiptID   `json:"receipt"`
+	Version int64            `json:"version"`
 
 	SupersededBy writ.AgentID     `json:"superseded_by"`
 	Revocation   *AgentRevocation `json:"revocation"`
@@ -48,7 +73,9 @@ type agentArg struct {
 	ID writ.AgentID `json:"agent_id"`
 }
 
-// RegisterAgent adds an agent or replaces a planned one.
+// RegisterAgent adds an agent or replaces one that is planned or suspended, whole: what
+// o leaves out it has no more. Options that GetAgent gave are refused while they hold
+// endpoints, whose addresses it does not show, and keys are to be named again.
 func (c *Client) RegisterAgent(ctx context.Context, o AgentOptions, opts ...Option) (a Agent, err error) {
 	_, err = c.Invoke(ctx, "agent.register", o, &a, opts...)
 	return a, err
