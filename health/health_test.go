@@ -15,6 +15,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"go.uber.org/goleak"
@@ -157,11 +158,11 @@ func newBoard(jobs ...writ.ProbeJob) *board {
 	return b
 }
 
-func (b *board) Due(context.Context, int) (out []writ.ProbeJob, _ error) {
+func (b *board) Due(_ context.Context, limit int) (out []writ.ProbeJob, _ error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	for name, due := range b.due {
-		if due {
+		if due && len(out) < limit {
 			out = append(out, b.jobs[name])
 		}
 	}
@@ -267,6 +268,32 @@ func TestDueIsAskedOnceAndNothingIsHeldUp(t *testing.T) {
 	if len(b.recorded["hang"]) != 0 {
 		t.Error("recorded what was never answered")
 	}
+}
+
+// fine is an endpoint that always passes.
+type fine struct{}
+
+func (fine) RoundTrip(*http.Request) (*http.Response, error) {
+	return &http.Response{StatusCode: 200, Body: http.NoBody}, nil
+}
+
+// When all agents become due at once they are all asked before they are due again.
+func TestAThousandAreDueAtOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var jobs []writ.ProbeJob
+		for i := range 1000 {
+			jobs = append(jobs, job(fmt.Sprint("e-", i), "http://x.example/"))
+		}
+		b := newBoard(jobs...)
+		b.noted = make(chan string, len(jobs))
+		p := New(Config{Queue: b, Via: fine{}, Observer: &counted{}, Log: slog.New(slog.DiscardHandler)})
+		p.Start()
+		time.Sleep(3 * time.Second)
+		p.Stop()
+		if len(b.recorded) != len(jobs) {
+			t.Errorf("%d of %d after three seconds", len(b.recorded), len(jobs))
+		}
+	})
 }
 
 // Many that want to know at once wait for one look, of whichever replica.

@@ -79,8 +79,10 @@ func New(cfg Config) *Prober {
 // Start asks what is due until Stop.
 func (p *Prober) Start() {
 	p.done.Go(func() {
-		for p.pause(p.cfg.Every/2 + time.Duration(p.cfg.Spread()*float64(p.cfg.Every))) {
-			p.look()
+		for every := p.cfg.Every; p.pause(every/2 + time.Duration(p.cfg.Spread()*float64(every))); {
+			if every = p.cfg.Every; p.look() {
+				every /= 16 // enough for what it began to be taken, so that the next look finds others
+			}
 		}
 	})
 }
@@ -105,11 +107,11 @@ func (p *Prober) pause(d time.Duration) bool {
 }
 
 // look begins with everything that is due and waits for none of it: one that
-// hangs holds up no other.
-func (p *Prober) look() {
+// hangs holds up no other. It says whether more may be due and be asked.
+func (p *Prober) look() (more bool) {
 	jobs, err := p.cfg.Queue.Due(p.ctx, page)
 	if p.ctx.Err() != nil {
-		return
+		return false
 	}
 	if p.absent != (err != nil) { // an outage is said once
 		if p.absent = err != nil; p.absent {
@@ -120,10 +122,11 @@ func (p *Prober) look() {
 		select {
 		case p.slots <- struct{}{}:
 		default:
-			return // as many as may be are under way; the rest stays due
+			return false // as many as may be are under way; the rest stays due
 		}
 		p.begin(job)
 	}
+	return len(jobs) >= page
 }
 
 // begin asks one endpoint beside the caller, who holds a slot for it, and gives
