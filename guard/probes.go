@@ -168,9 +168,26 @@ func (p *Probes) Open(ctx context.Context, agents []writ.AgentID) ([]writ.ProbeJ
 	return out, nil
 }
 
+// answered is how long after its timeout what an endpoint said is recorded at the
+// latest, in milliseconds. What is not by then is lost, with the replica that asked.
+const answered = 1000
+
+// underWay says whether somebody who took the endpoint may still be at it.
+func underWay(j writ.ProbeJob) bool {
+	taken := j.Due - j.Endpoint.IntervalSeconds*1000
+	if taken > j.Now || taken < j.Since { // by another registration, with another interval
+		return false
+	}
+	return j.Seen < taken && j.Now < taken+j.Endpoint.TimeoutMs+answered
+}
+
 // Take lets this replica have a look at an endpoint, and nobody else until it is
-// due again. It says whether it was first.
+// due again, or a claim wants to know and this look must be over. It says whether it
+// was first.
 func (p *Probes) Take(ctx context.Context, job writ.ProbeJob) (bool, error) {
+	if underWay(job) {
+		return false, nil
+	}
 	next := max(job.Now+job.Endpoint.IntervalSeconds*1000, job.Due+1)
 	counter := writ.HealthDue(job.Agent, job.Endpoint.Name)
 	var call writ.Call

@@ -111,6 +111,29 @@ func TestADueProbeIsMadeOnce(t *testing.T) {
 	})
 }
 
+// A claim that wants to know has nobody ask who is being asked, by whichever replica;
+// what a replica took that died is asked once that must be over.
+func TestWhatIsUnderWayIsNotTakenAgain(t *testing.T) {
+	onStoresWithAgents(t, func(t *testing.T, w *world) {
+		w.tester()
+		p := w.door.Probes(shard)
+		take := func(later int64, want bool) {
+			t.Helper()
+			open, err := p.Open(t.Context(), []writ.AgentID{"tester"})
+			if err != nil || len(open) != 1 {
+				t.Fatalf("open: %v, %v", open, err)
+			}
+			open[0].Now += later
+			if ok, err := p.Take(t.Context(), open[0]); ok != want || err != nil {
+				t.Errorf("taken: %v, %v", ok, err)
+			}
+		}
+		take(0, true)
+		take(0, false)
+		take(4000, true) // its timeout, and a second
+	})
+}
+
 // What is due and is no endpoint of an active agent is due no more.
 func TestWhatIsNoEndpointIsNotDue(t *testing.T) {
 	onStoresWithAgents(t, func(t *testing.T, w *world) {
