@@ -171,9 +171,14 @@ func AsError(op string, err error) *Error {
 
 // IllegalMove is the refusal for a move the state machine does not have.
 func IllegalMove(op, kind, from, to string) *Error {
-	return (&Error{
-		Code: CodeIllegal, Op: op,
-		Msg:  fmt.Sprintf("a %s in state %q cannot become %q", kind, from, to),
-		Hint: "read the " + kind + " again and act on its present state",
-	}).With("kind", kind).With("from", from).With("to", to)
+	e := &Error{Code: CodeIllegal, Op: op, Hint: "read the " + kind + " again and act on its present state"}
+	switch from {
+	case to:
+		e.Msg, e.Hint = fmt.Sprintf("the %s is %s already", kind, to), "read the "+kind+" again: it is where this call would bring it"
+	case "":
+		e.Msg = fmt.Sprintf("the %s is not there, so it cannot become %q", kind, to)
+	default:
+		e.Msg = fmt.Sprintf("the %s is %q and cannot become %q", kind, from, to)
+	}
+	return e.With("kind", kind).With("from", from).With("to", to)
 }

@@ -196,6 +196,20 @@ func checkTable[S ~string](t *testing.T, kind string, table writ.Table[S]) {
 	}
 }
 
+// A move that is none says where the object stands, in a sentence.
+func TestIllegalMoveReadsWell(t *testing.T) {
+	for _, c := range []struct{ kind, from, to, msg string }{
+		{writ.ObjectAgent, "retired", "active", `the agent is "retired" and cannot become "active"`},
+		{writ.ObjectAgent, "active", "active", "the agent is active already"},
+		{writ.ObjectTask, "", "queued", `the task is not there, so it cannot become "queued"`},
+	} {
+		e := writ.IllegalMove("op", c.kind, c.from, c.to)
+		if e.Msg != c.msg || !strings.Contains(e.Hint, c.kind) || e.Details["from"] != c.from || e.Details["to"] != c.to {
+			t.Errorf("%s → %s: %q, %q, %v", c.from, c.to, e.Msg, e.Hint, e.Details)
+		}
+	}
+}
+
 func TestTxCheckRefuses(t *testing.T) {
 	fact := &writ.Fact{ID: "rcp_01ARYZ6S410000000000000000", Head: []byte("{"), Tail: []byte("}")}
 	for name, tt := range map[string]struct {
