@@ -377,6 +377,20 @@ func TestWhatCannotBeAQuota(t *testing.T) {
 	}
 }
 
+// A value that names nothing is refused with what would.
+func TestAQuotaSaysWhatNamesItsSubject(t *testing.T) {
+	l := newLab(t)
+	for subject, want := range map[writ.QuotaSubject]string{
+		writ.QuotaOfTenant: "left out", writ.QuotaOfAgent: "2 to 63", writ.QuotaOfSession: "ses_", writ.QuotaOfRole: "operator, orchestrator, executor",
+		writ.QuotaOfCapability: "site.build",
+	} {
+		e := l.refused(writ.CodeInputInvalid, "quota.set", l.op, &quotas.QuotaSetArgs{Metric: writ.QuotaClaims, Subject: subject, Value: "No Body"})
+		if len(e.Fields) != 1 || !strings.Contains(e.Fields[0].Msg, want) {
+			t.Errorf("%s: %+v", subject, e.Fields)
+		}
+	}
+}
+
 // One metric, subject and value have one quota: setting it again changes its limit
 // and leaves its count. The gate says how many there are.
 func TestQuotasAreKept(t *testing.T) {

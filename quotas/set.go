@@ -3,6 +3,7 @@ package quotas
 import (
 	"cmp"
 	"slices"
+	"strings"
 
 	"github.com/writ-gateway/writ"
 )
@@ -114,7 +115,7 @@ func (r Room) check(op string, a *QuotaSetArgs) error {
 		bad("/metric", "is not counted by this version, so the quota would limit nothing")
 	}
 	if !validValue(a.Subject, a.Value) {
-		bad("/value", "is no name of the subject; a tenant has none")
+		bad("/value", wanted(a.Subject))
 	}
 	if a.Subject == writ.QuotaOfCapability && a.Metric == writ.QuotaInvocations && a.Value != "" {
 		if k := r.cfg.Capability(writ.CapabilityID(a.Value)); k == nil || k.Internal || k.ReadOnly() || free[k.ID] {
@@ -146,6 +147,27 @@ func waits(metric string) bool {
 		return true
 	}
 	return false
+}
+
+// wanted says what names a subject.
+func wanted(s writ.QuotaSubject) string {
+	switch s {
+	case writ.QuotaOfTenant:
+		return "must be left out: there is one tenant"
+	case writ.QuotaOfAgent:
+		return "must be an agent's id: 2 to 63 of a-z, 0-9 and -"
+	case writ.QuotaOfSession:
+		return "must be a session's id: ses_…"
+	case writ.QuotaOfRole:
+		roles := []string{}
+		for _, r := range writ.BindableRoles() {
+			roles = append(roles, string(r))
+		}
+		return "must be a role: " + strings.Join(roles, ", ")
+	case writ.QuotaOfCapability:
+		return "must be a capability: a dotted name such as site.build"
+	}
+	return "names nothing: subject is tenant, agent, session, role or capability"
 }
 
 // validValue says whether a value is a name of the subject, or none where each
