@@ -635,7 +635,7 @@ func TestPollSaysThatTheSessionEnded(t *testing.T) {
 	if _, _, err := w.door.System(t.Context(), shard, "test.session", sessionArgs{ID: alice.Session, Revoke: true}, nil); err != nil {
 		t.Fatal(err)
 	}
-	if err := <-done; writ.CodeOf(err) != writ.CodeUnauthenticated || writ.AsError("", err).Hint == "" {
+	if err := <-done; writ.CodeOf(err) != writ.CodeUnauthenticated || !strings.Contains(writ.AsError("", err).Hint, "new session") {
 		t.Fatalf("got %v", err)
 	}
 }

@@ -202,7 +202,7 @@ func (d *Door) label(call *writ.Call) string {
 func unauthenticated() *writ.Error {
 	return &writ.Error{
 		Code: writ.CodeUnauthenticated, Op: "guard.Do", Msg: "no live session belongs to this credential",
-		Hint: "send Authorization: Bearer with the token session.open returned, while its session lives",
+		Hint: "send Authorization: Bearer with the token session.open returned, while its session lives, or ask the operator for a new session: an agent that is stopped loses those it has",
 	}
 }
 
