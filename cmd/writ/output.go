@@ -73,7 +73,7 @@ func render(w io.Writer, format string, raw json.RawMessage) error {
 		case isList && len(rows) == 0 && len(obj) <= 4:
 			fmt.Fprintf(t, "no %s\n", printable(strings.ReplaceAll(f.name, "_", " ")))
 		case isList && len(rows) > 0 && isObject(rows[0]) && len(obj) <= 4:
-			table(t, rows)
+			table(t, f.name, rows)
 			changes(t, rows)
 		case fitsLine(f.value):
 			plain = append(plain, f)
@@ -185,28 +185,19 @@ func changes(t io.Writer, rows []any) {
 	}
 	if len(all) > 0 {
 		fmt.Fprintln(t)
-		table(t, all)
+		table(t, "changes", all)
 	}
 }
 
-// table prints the scalar fields of a list of objects as columns.
-func table(t io.Writer, rows []any) {
+// table prints a list of objects, of which its columns show most of what one looks for.
+func table(t io.Writer, list string, rows []any) {
 	rows = slices.Clone(rows)
 	for i, r := range rows {
 		if obj, ok := r.(object); ok && isObject(obj.get("statement")) {
 			rows[i] = receiptRow(obj)
 		}
 	}
-	var columns []string
-	for _, f := range rows[0].(object) {
-		if scalar(f.value) {
-			columns = append(columns, f.name)
-		}
-	}
-	if i := slices.Index(columns, "state"); i > 1 { // what one looks for must not be cut off
-		columns = slices.Insert(slices.Delete(columns, i, i+1), 1, "state")
-	}
-	columns = columns[:min(len(columns), 8)]
+	columns := columnsOf(list, rows)
 	var heads []string
 	for _, c := range columns {
 		heads = append(heads, printable(strings.ToUpper(c)))
@@ -219,7 +210,7 @@ func table(t io.Writer, rows []any) {
 		}
 		var cells []string
 		for _, c := range columns {
-			cells = append(cells, cell(obj.get(c)))
+			cells = append(cells, narrow(obj.get(c)))
 		}
 		fmt.Fprintln(t, strings.Join(cells, "\t"))
 	}

@@ -105,3 +105,21 @@ func TestChangesBelowATable(t *testing.T) {
 		t.Errorf("got %q", lines)
 	}
 }
+
+// Of more members than a table has columns it shows those one looks for; what no row
+// has is no column, and a member only later rows have is one.
+func TestColumnsOfLists(t *testing.T) {
+	for raw, want := range map[string]string{
+		`{"agents":[{"agent_id":"a","name":"A","description":"d","archetypes":["executor"],"domain":"web","write_scope":[],"max_concurrent_tasks":4,"contract_ref":"c","receipt":"r","version":1,"state":"active","owns":["x","y"]}]}`: "AGENT_ID STATE DOMAIN ARCHETYPES OWNS MAX_CONCURRENT_TASKS NAME DESCRIPTION",
+		`{"quotas":[{"quota_id":"q","metric":"m","subject":"agent","window":"hour","action":"deny","limit":3,"set_by":"o","receipt":"r","version":2,"used":0},{"quota_id":"p","value":"v"}]}`:                                          "QUOTA_ID METRIC SUBJECT VALUE USED LIMIT ACTION WINDOW",
+		`{"things":[{"thing_id":"t","made_at":"T","receipt":"r","empty":"","size":1,"state":"x"},{"thing_id":"u","size":2,"color":"red"}]}`:                                                                                            "THING_ID STATE SIZE COLOR MADE_AT RECEIPT",
+	} {
+		head, _, _ := strings.Cut(rendered(t, raw), "\n")
+		if got := strings.Join(strings.Fields(head), " "); got != want {
+			t.Errorf("got %s, want %s", got, want)
+		}
+	}
+	if got := narrow([]any{strings.Repeat("a", 30), strings.Repeat("b", 30), "c"}); got != strings.Repeat("a", 30)+", … (3)" {
+		t.Errorf("a long list: %s", got)
+	}
+}
