@@ -128,6 +128,15 @@ func TestStoredDocuments(t *testing.T) {
 			Lease:     &writ.Lease{ID: "lse_01ARYZ6S410000000000000000", Session: gSession, Agent: "site-builder", MaxUntil: 9, Counted: []string{string(gQuota) + "/site-builder"}},
 			CreatedAt: 1, UpdatedAt: 2, Receipt: gReceipt,
 		},
+		"task-awaits": writ.Task{
+			ID: gTask, Run: gRun, Key: "build", Capability: "site.build", Labels: []writ.Label{writ.LabelPublic}, Domain: "web", State: writ.TaskRunning,
+			Lease:     &writ.Lease{ID: "lse_01ARYZ6S410000000000000000", Session: gSession, Agent: "site-builder", MaxUntil: 9, Awaits: []string{string(gRun)}},
+			CreatedAt: 1, UpdatedAt: 2, Receipt: gReceipt,
+		},
+		"run-stalled": writ.Run{
+			ID: gRun, State: writ.RunActive, ClosePolicy: writ.CloseAuto, Budget: map[string]int64{writ.BudgetSteps: 1}, Owner: "boss", OwnerRole: writ.RoleOrchestrator,
+			StallAfter: 60, OnStall: writ.StallFail, StalledAt: 2, CreatedAt: 1, UpdatedAt: 2, Receipt: gReceipt,
+		},
 		"approval-counted": writ.Approval{
 			ID: gApproval, State: writ.ApprovalPending, Needs: []writ.Need{}, Excluded: []writ.PrincipalID{}, Counted: []string{string(gQuota)}, CreatedAt: 1, UpdatedAt: 1, Receipt: gReceipt,
 		},
@@ -196,7 +205,7 @@ func TestStoredNames(t *testing.T) {
 		line("member", o.Member)
 	}
 	line("counter", writ.BudgetUsed(gRun, writ.BudgetMoney), writ.BudgetHeld(gRun, writ.BudgetMoney), writ.BudgetWarned(gRun, writ.BudgetMoney))
-	line("todo", writ.TodoExhaust(gRun, writ.BudgetSteps, 2), writ.TodoOverrun(gRun), writ.TodoSettle(gRun), writ.TodoCascade(gRun))
+	line("todo", writ.TodoExhaust(gRun, writ.BudgetSteps, 2), writ.TodoOverrun(gRun), writ.TodoStall(gRun), writ.TodoSettle(gRun), writ.TodoCascade(gRun))
 	line("counter", writ.ApprovalsAsked("planner"))
 	line("document", writ.QuotasKey)
 	line("counter", writ.QuotaUsed(string(gQuota)), writ.QuotaBegan(string(gQuota)+"/site-builder"), writ.QuotaTold(string(gQuota), "planner"))

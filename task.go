@@ -232,6 +232,10 @@ type Lease struct {
 	MaxUntil int64     `json:"max_until"`         // milliseconds: no heartbeat extends past it
 	Prepaid  int64     `json:"prepaid,omitempty"` // steps the run paid at the claim for the call that ends the attempt
 
+	// Awaits are tasks and runs of the tree that the holder said, by its last heartbeat,
+	// it waits for: it goes on once they have ended.
+	Awaits []string `json:"awaits,omitempty"`
+
 	// Held is what else the claim took of the run's budget for the attempt.
 	Held map[string]int64 `json:"held,omitempty"`
 	// Counted are the quotas the task counts in while the lease lasts.

@@ -144,7 +144,7 @@ type Progress struct {
 
 // Beat tells the holder of a task what to do next.
 type Beat struct {
-	Control   string `json:"control"`    // "continue", or "cancel": stop and Release
+	Control   string `json:"control"`    // "continue", "wait", "pause", "checkpoint", or "cancel": stop and Release
 	ExpiresAt string `json:"expires_at"` // RFC 3339
 	Every     int64  `json:"heartbeat_every_s"`
 }
@@ -158,6 +158,18 @@ func (c *Client) Heartbeat(ctx context.Context, t *Claimed, p *Progress, opts ..
 		hold
 		Progress *Progress `json:"progress,omitempty"`
 	}{t.hold(), p}, &b, opts...)
+	return b, err
+}
+
+// Await is Heartbeat for a holder that cannot go on before tasks or runs of the same tree
+// of runs have ended, for example what it delegated. If they can never end as long as it
+// holds the task, one of the tasks in that circle is taken back: then a later call about
+// it is refused with writ.CodeLeaseLost. Call it again as long as it is so.
+func (c *Client) Await(ctx context.Context, t *Claimed, ids []string, opts ...Option) (b Beat, err error) {
+	_, err = c.Invoke(ctx, "task.heartbeat", struct {
+		hold
+		Awaits []string `json:"awaits,omitempty"`
+	}{t.hold(), ids}, &b, opts...)
 	return b, err
 }
 

@@ -127,15 +127,15 @@ func (t *try) hops(ctx context.Context) error {
 	if t.call.IdempotencyKey != "" && !t.k.ReadOnly() {
 		base.Docs = append(base.Docs, writ.IdempotencyDoc(t.call.Caller, t.call.IdempotencyKey))
 	}
-	return t.readFor(ctx, func() (writ.ReadSet, error) {
+	return t.readFor(ctx, max(maxHops, t.k.Hops), func() (writ.ReadSet, error) {
 		more, err := t.k.Reads(t.call, t.snap)
 		return base.Join(more), err
 	})
 }
 
-// readFor reads what somebody asks for until nothing new is named.
-func (t *try) readFor(ctx context.Context, more func() (writ.ReadSet, error)) error {
-	for range maxHops {
+// readFor reads what somebody asks for until nothing new is named, at most hops times.
+func (t *try) readFor(ctx context.Context, hops int, more func() (writ.ReadSet, error)) error {
+	for range hops {
 		want, err := more()
 		if err != nil {
 			return err

@@ -21,6 +21,7 @@ type draft struct {
 	usedSteps bool  // by the present call, which is what was paid for in advance
 	stored    int64 // bytes of its result
 	uncounted bool  // it does not count as an attempt
+	rest      int64 // milliseconds it rests at least before it is tried again
 
 	releasing bool          // a task that waited for another is being told
 	released  []writ.TaskID // that became queued so

@@ -160,6 +160,9 @@ func CheckReads(id writ.TaskID, s writ.Snapshot, also []Entry) (rs writ.ReadSet)
 			}
 		}
 	}
+	if t.Lease != nil && len(t.Lease.Awaits) > 0 {
+		rs.Ranges = append(rs.Ranges, Entry{Index: writ.IndexTodo}.anywhere())
+	}
 	for _, h := range s.Ranges[blockers(id)].Members {
 		rs.Docs = append(rs.Docs, writ.TaskKey(writ.TaskID(h.Name)))
 		rs.Ranges = append(rs.Ranges, waitsThere(writ.TaskID(h.Name), t).Range(), Entry{Index: writ.IndexTodo}.anywhere())
@@ -245,6 +248,9 @@ func Check(id writ.TaskID, s writ.Snapshot, also []Entry) (out []Wrong, err erro
 	dead := Entry{Index: writ.IndexDead, Member: string(id)}
 	if died := t.State == writ.TaskDead; dead.in(s) && !died || !dead.in(s) && died && string(id) >= first {
 		wrong(dead, died, is)
+	}
+	if looked := (Entry{Index: writ.IndexTodo, Member: todo(todoUntangle, string(id))}); t.State == writ.TaskRunning && len(t.Lease.Awaits) > 0 && looked.lost(s) {
+		wrong(looked, true, "its holder waits for others")
 	}
 	checkQueued(t, s, wrong)
 	checkBlocked(t, r, s, wrong)

@@ -157,7 +157,7 @@ func (d *draft) retry(t *writ.Task, r writ.Run) error {
 	case tries(*t) >= t.MaxAttempts || triedOut(*t, r):
 		return d.end(t, from, writ.TaskDead)
 	}
-	d.enter(t, d.s.Now+pause(t.BackoffMs, t.Attempt))
+	d.enter(t, d.s.Now+max(d.rest, pause(t.BackoffMs, t.Attempt)))
 	return d.put(t, from)
 }
 

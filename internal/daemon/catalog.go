@@ -146,6 +146,8 @@ func dues() []guard.Due {
 			"unreserve": kind("task.unreserve", "task_id"),
 			"outrun":    kind("task.outrun", "task_id"),
 			"deadline":  kind("task.overdue", "task_id"),
+			"untangle":  kind("task.untangle", "task_id"),
+			"stall":     kind("run.stall", "run_id"),
 			"exhaust":   func(rest string) (writ.CapabilityID, map[string]any) { return "run.exhaust", runs.ExhaustArgs(rest) },
 			"overrun":   kind("run.overrun", "run_id"),
 			"settle":    kind("run.settle", "run_id"),

@@ -199,6 +199,8 @@ func TestNothingChangesWithoutTheSigner(t *testing.T) {
 		"run.reap":            {nil, map[string]any{"run_id": run.Run}},
 		"run.exhaust":         {nil, map[string]any{"run_id": run.Run, "dimension": writ.BudgetSteps, "amount": 2}},
 		"run.overrun":         {nil, map[string]any{"run_id": run.Run}},
+		"run.stall":           {nil, map[string]any{"run_id": run.Run}},
+		"task.untangle":       {nil, map[string]any{"task_id": taken.Task}},
 		"run.settle":          {nil, map[string]any{"run_id": run.Run}},
 		"run.cascade":         {nil, map[string]any{"run_id": run.Run}},
 		"task.expire":         {nil, map[string]any{"task_id": taken.Task}},
