@@ -43,6 +43,7 @@ type try struct {
 	signed  *cosigned            // the signature policy wanted, once it held
 	warned  []writ.BudgetWarning // by the commit, if it stands
 	quota   string               // over which the call is refused
+	details map[string]string    // of the refusal: what else it is about
 }
 
 // errAgain says that a guard no longer held: read and judge again.
@@ -122,7 +123,7 @@ func (t *try) once(ctx context.Context) (writ.Reply, *writ.Receipt, error) {
 	defer t.unlimit()
 	t.snap, t.reads, t.last = writ.Snapshot{}, 0, writ.ReadSet{}
 	t.session, t.sub, t.dec, t.gate, t.rules = nil, writ.Subject{}, writ.Decision{}, writ.Gate{}, t.d.cfg.Decider
-	t.signed, t.quota = nil, ""
+	t.signed, t.quota, t.details = nil, "", nil
 
 	if err := t.first(ctx); err != nil {
 		return writ.Reply{}, nil, err
