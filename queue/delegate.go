@@ -417,6 +417,7 @@ func (g delegator) plan(c *writ.Call, a *AgentDelegateArgs, s writ.Snapshot, _ w
 	}
 	d := begin(opDelegate, c, s)
 	if t != nil {
+		d.tx.Cause(t.Receipt) // the receipts lead from the work that is given away to the claim it comes out of
 		if err := d.inTime(t.ID); err != nil {
 			return refuse(err)
 		}
