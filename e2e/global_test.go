@@ -17,6 +17,17 @@ type operation struct {
 	method, path, id, capability string
 }
 
+// body is one that is looked into after it is known who calls.
+func (o operation) body() any {
+	switch {
+	case o.method == http.MethodGet:
+		return nil
+	case o.capability == "capability.invoke":
+		return obj{"capability": "run.create", "args": obj{}}
+	}
+	return obj{}
+}
+
 func (w *world) operations() []operation {
 	w.t.Helper()
 	r := caller{t: w.t, gw: w.gw[0]}.ok(200, "GET", "/openapi.json", nil)
