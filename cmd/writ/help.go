@@ -47,7 +47,7 @@ func usageOf(f reflect.StructField) string {
 	}
 	switch kindOf(f.Type) {
 	case "list":
-		s += " (comma separated)"
+		s += " (comma separated, or a JSON array)"
 	case "json":
 		s += " (JSON, or @file)"
 	}
@@ -156,6 +156,46 @@ func shape(b *strings.Builder, t reflect.Type, indent string) {
 			shape(b, in, indent+"  ")
 		}
 	}
+}
+
+// exampleOf is JSON of the form a type has, with the members that must be given.
+func exampleOf(t reflect.Type) string {
+	for t.Kind() == reflect.Pointer {
+		t = t.Elem()
+	}
+	switch {
+	case t == reflect.TypeFor[writ.RawObject](), t.Kind() == reflect.Map:
+		return `{"name":"value"}`
+	case t.Kind() == reflect.Slice:
+		return "[" + exampleOf(t.Elem()) + "]"
+	case t.Kind() == reflect.Int64:
+		return "1"
+	case t.Kind() == reflect.Bool:
+		return "true"
+	case t.Kind() != reflect.Struct:
+		return `"…"`
+	}
+	var must, may []string
+	for i := range t.NumField() {
+		f := t.Field(i)
+		name, _, _ := strings.Cut(f.Tag.Get("json"), ",")
+		if name == "" || name == "-" {
+			continue
+		}
+		value := exampleOf(f.Type)
+		if enum, _, _ := strings.Cut(f.Tag.Get("enum"), ","); enum != "" {
+			value = `"` + enum + `"`
+		}
+		if member := `"` + name + `":` + value; optional(f) {
+			may = append(may, member)
+		} else {
+			must = append(must, member)
+		}
+	}
+	if len(must) == 0 && len(may) > 0 { // one of them at least makes sense
+		must = may[:1]
+	}
+	return "{" + strings.Join(must, ",") + "}"
 }
 
 // membersOf is the struct an argument holds, if its members can be told.

@@ -208,6 +208,52 @@ func TestArguments(t *testing.T) {
 	}
 }
 
+// A list is words between commas or a JSON array, a structure is JSON; what is neither
+// is answered with what to write, and without what was sent.
+func TestListsSayWhatToWrite(t *testing.T) {
+	find := func(verb writ.CapabilityID, name string) argument {
+		for _, a := range argumentsOf(daemon.Catalog().Get(verb).Args) {
+			if a.name == name {
+				return a
+			}
+		}
+		t.Fatalf("%s has no argument %s", verb, name)
+		return argument{}
+	}
+	for _, tt := range []struct {
+		verb       writ.CapabilityID
+		name, text string
+		want       string // as JSON; what it says, if it is refused
+	}{
+		{"task.enqueue", "write_scopes", "fs:a, fs:b", `["fs:a","fs:b"]`},
+		{"task.enqueue", "write_scopes", `["fs:a","fs:b"]`, `["fs:a","fs:b"]`},
+		{"task.enqueue", "write_scopes", "", `[]`},
+		{"task.enqueue", "write_scopes", `["secret"`, `'["one","two"]'`},
+		{"task.enqueue", "write_scopes", `{"secret":1}`, `'["one","two"]'`},
+		{"task.enqueue", "write_scopes", `[1]`, `'["one","two"]'`},
+		{"task.enqueue", "write_scopes", "secret,,b", "as in one,two"},
+		{"task.enqueue", "write_scopes", "secret,", "as in one,two"},
+		{"task.enqueue", "depends_on", `[{"key":"build"}]`, `[{"key":"build"}]`},
+		{"task.enqueue", "depends_on", "secret,test", `'[{"key":"…"}]'`},
+		{"task.enqueue", "depends_on", `{"key":"secret"}`, "is not an array"},
+		{"task.enqueue", "verify", "secret", `'{"required":true}'`},
+		{"task.enqueue", "args", `["secret"]`, "is not an object"},
+		{"task.handoff", "to", "secret", `'{"key":"…"}'`},
+		{"agent.register", "tools", "secret", `'[{"name":"…","safety":"read-only"}]'`},
+	} {
+		v, err := find(tt.verb, tt.name).parse(tt.text)
+		if err != nil {
+			if !strings.Contains(err.Error(), tt.want) || strings.Contains(err.Error(), "secret") {
+				t.Errorf("%s %s: %v", tt.name, tt.text, err)
+			}
+			continue
+		}
+		if got, err := json.Marshal(v); err != nil || string(got) != tt.want {
+			t.Errorf("%s %s: got %s, %v", tt.name, tt.text, got, err)
+		}
+	}
+}
+
 // With a JSON log, what serve says is JSON too, whatever the level.
 func TestServingIsSaidInTheFormOfTheLog(t *testing.T) {
 	var plain, logged bytes.Buffer

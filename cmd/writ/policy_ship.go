@@ -21,7 +21,7 @@ Exits with 0, or with --exit-code with 1 when there is a difference.`,
 		Example: `  writ policy diff main/policies policies
   writ policy diff released.tar.gz policies -o json`,
 		RunE: func(c *cobra.Command, args []string) error {
-			if err := oneOf(c, format, plainFormats); err != nil {
+			if err := checkFormat(c, format, plainFormats...); err != nil {
 				return err
 			}
 			var trees [2]*author.Tree
@@ -47,7 +47,7 @@ Exits with 0, or with --exit-code with 1 when there is a difference.`,
 		},
 	}
 	cmd.Flags().BoolVar(&exit, "exit-code", false, "exit with 1 when there is a difference")
-	outputFlag(cmd, &format, plainFormats)
+	outputFlag(cmd, &format, plainFormats...)
 	return cmd
 }
 
@@ -150,7 +150,7 @@ to ship.`,
 			if (key == "") == (trust == "") {
 				return usageError{errors.New("give either --key or --trust"), c.CommandPath()}
 			}
-			if err := oneOf(c, format, plainFormats); err != nil {
+			if err := checkFormat(c, format, plainFormats...); err != nil {
 				return err
 			}
 			b, err := readArgument(nil, args[0])
@@ -167,7 +167,7 @@ to ship.`,
 	cmd.Flags().StringVar(&key, "key", "", "public key, PEM")
 	cmd.Flags().StringVar(&id, "key-id", "", "the only key id to accept (default: the one the bundle names)")
 	cmd.Flags().StringVar(&trust, "trust", "", "file that says which key may ship which packs")
-	outputFlag(cmd, &format, plainFormats)
+	outputFlag(cmd, &format, plainFormats...)
 	return cmd
 }
 

@@ -55,7 +55,7 @@ only the tests of that name run, and coverage is not asked for.`,
 	cmd.Flags().StringSliceVar(&o.Packs, "pack", nil, "only these packs")
 	cmd.Flags().DurationVar(&o.Timeout, "timeout", 10*time.Second, "time for one test")
 	cmd.Flags().BoolVarP(&verbose, "verbose", "v", false, "show what passed too")
-	outputFlag(cmd, &format, findingFormats)
+	outputFlag(cmd, &format, findingFormats...)
 	return cmd
 }
 
@@ -75,7 +75,7 @@ func policyCoverageCommand() *cobra.Command {
 			})
 		},
 	}
-	outputFlag(cmd, &format, plainFormats)
+	outputFlag(cmd, &format, plainFormats...)
 	return cmd
 }
 
@@ -114,7 +114,7 @@ fixture. Exits with 0 whatever the decision is.`,
 	cmd.Flags().StringVar(&fixture, "fixture", "", "file of a fixture")
 	cmd.Flags().StringVar(&capability, "capability", "", "capability that is called (default: the one the input names)")
 	cmd.Flags().StringSliceVar(&packs, "pack", nil, "ask these packs instead of those that judge the capability")
-	outputFlag(cmd, &format, plainFormats)
+	outputFlag(cmd, &format, plainFormats...)
 	return cmd
 }
 
@@ -172,6 +172,6 @@ the same on every machine, so --max-allocs is fit for CI; times are not.`,
 	cmd.Flags().StringSliceVar(&packs, "pack", nil, "only these packs")
 	cmd.Flags().DurationVar(&each, "time", 200*time.Millisecond, "time for one fixture")
 	cmd.Flags().Float64Var(&most, "max-allocs", 0, "problem when a decision allocates more often than this")
-	outputFlag(cmd, &format, plainFormats)
+	outputFlag(cmd, &format, plainFormats...)
 	return cmd
 }

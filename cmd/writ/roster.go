@@ -91,7 +91,7 @@ It needs the role operator. Exits with 1 if something is wrong with the file or 
 		},
 	}
 	cmd.Flags().BoolVar(&dry, "dry-run", false, "say what would be done, and do nothing")
-	cmd.Flags().StringVarP(&format, "output", "o", "table", "table or json")
+	outputFlag(cmd, &format)
 	connect.flags(cmd)
 	return cmd
 }
