@@ -15,6 +15,12 @@ import (
 	"github.com/writ-gateway/writ/client"
 )
 
+const tasksHelp = `Enqueue, claim and finish tasks.
+
+Who plans enqueues them, or submits a workflow; agents claim them, send heartbeats, and complete, fail,
+release or hand them on; verifiers judge what asks for it. docs/work.md tells it as one story: what
+waits for what, attempts and deadlines, write scopes, handing on, delegating, reviving and verdicts.`
+
 // watchTasks follows a run, or one task, until it has ended.
 func watchTasks() *cobra.Command {
 	var connect connection

@@ -34,8 +34,9 @@ const workflowForm = `A workflow is a YAML or JSON file:
               verify: {required: true, gates: [links]}, deadline_s: 86400}
     restore: {capability: site.restore, required_domain: web, depends_on: [{key: publish, when: failed}]}
 
-A step has the members of task.enqueue. "sequence: [build, test, …]" with the name of every step
-lets each begin only when the one before has ended.`
+A step has the members of task.enqueue, "join: any_of" and "when: failed" among them; docs/work.md says
+what they do. "sequence: [build, test, …]" with the name of every step lets each begin only when the
+one before has ended.`
 
 func workflowCommand() *cobra.Command {
 	group := &cobra.Command{
