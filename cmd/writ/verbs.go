@@ -59,7 +59,7 @@ func verbCommands() []*cobra.Command {
 // argument is one field of a capability's arguments as a flag.
 type argument struct {
 	name     string // JSON name
-	kind     reflect.Type
+	field    reflect.StructField
 	required bool
 }
 
@@ -88,15 +88,11 @@ func verbCommand(k *writ.Capability, verb string) *cobra.Command {
 		},
 	}
 	flags := cmd.Flags()
-	for i := range k.Args.NumField() {
-		f := k.Args.Field(i)
-		name, _, _ := strings.Cut(f.Tag.Get("json"), ",")
-		switch {
-		case name == "" || name == "-":
-		case name == idField:
-			cmd.Long += "\n" + strings.ToUpper(flagName(name)) + ": " + usageOf(f) + "\n"
-		default:
-			flags.Var(&text{kind: kindOf(f.Type)}, flagName(name), usageOf(f))
+	for _, a := range args {
+		if a.name == idField {
+			cmd.Long += "\n" + strings.ToUpper(flagName(a.name)) + ": " + usageOf(a.field) + "\n"
+		} else {
+			flags.Var(&text{kind: kindOf(a.field.Type)}, flagName(a.name), usageOf(a.field))
 		}
 	}
 	cmd.Long = strings.TrimSuffix(cmd.Long+shapesOf(k.Args), "\n")
@@ -218,15 +214,16 @@ func openSession(ctx context.Context, c *cobra.Command, cl *client.Client, body 
 	return show(c, format, raw, meta)
 }
 
+// argumentsOf are the members of a struct as JSON has them, those of structs it embeds
+// among them.
 func argumentsOf(t reflect.Type) []argument {
 	var out []argument
-	for i := range t.NumField() {
-		f := t.Field(i)
-		name, opts, _ := strings.Cut(f.Tag.Get("json"), ",")
+	for _, f := range reflect.VisibleFields(t) {
+		name, _, _ := strings.Cut(f.Tag.Get("json"), ",")
 		if name == "" || name == "-" {
 			continue
 		}
-		out = append(out, argument{name: name, kind: f.Type, required: !slices.Contains(strings.Split(opts, ","), "omitempty")})
+		out = append(out, argument{name, f, !optional(f)})
 	}
 	return out
 }
@@ -234,7 +231,7 @@ func argumentsOf(t reflect.Type) []argument {
 func flagName(json string) string { return strings.ReplaceAll(json, "_", "-") }
 
 func (a argument) parse(s string) (any, error) {
-	t := a.kind
+	t := a.field.Type
 	for t.Kind() == reflect.Pointer {
 		t = t.Elem()
 	}
