@@ -221,10 +221,11 @@ with leases and fences, and every transition and denial leaves a signed receipt.
   writ task claim      asks for work, as an agent would
   writ receipt verify  checks an export, offline
 
-Results go to standard output, and what else there is to say to standard error. With -o json a
-command that fails writes one JSON object there, in one line: the problem the gateway answered
-with (code, detail, hint, errors, details, …), retry_after_s if the same call may do later, and
-exit_code. Its code is "usage" or "failed" if the call never came to a gateway.
+Results go to standard output, findings of a check among them, and what else there is to say to
+standard error. With -o json a command that fails writes one JSON object there, in one line and as
+the last: the problem the gateway answered with (code, detail, hint, errors, details, …),
+retry_after_s if the same call may do later, and exit_code. Its code is "usage" or "failed" if the
+call never came to a gateway.
 
 Exit codes: 0 done, 1 an error of no other kind, 2 a mistake on the command line, in a file or in
 an argument, a file that is not there among them, 3 not found, 4 denied, 5 people must agree first,
@@ -282,6 +283,27 @@ func printJSON(c *cobra.Command, v any) error {
 	e.SetEscapeHTML(false)
 	e.SetIndent("", "  ")
 	return e.Encode(v)
+}
+
+// maxFile bounds what is read of a file somebody names.
+const maxFile = 16 << 20
+
+// readArgument reads a file, or standard input for -, within a limit.
+func readArgument(c *cobra.Command, name string, limit int64) ([]byte, error) {
+	in := c.InOrStdin()
+	if name != "-" {
+		f, err := os.Open(name)
+		if err != nil {
+			return nil, usage(c, err)
+		}
+		defer func() { _ = f.Close() }()
+		in = f
+	}
+	b, err := io.ReadAll(io.LimitReader(in, limit+1))
+	if err == nil && int64(len(b)) > limit {
+		err = usage(c, fmt.Errorf("%s is larger than %d bytes", name, limit))
+	}
+	return b, err
 }
 
 // noCommand refuses a word that is no command of a group.

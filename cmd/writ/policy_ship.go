@@ -26,7 +26,7 @@ Exits with 0, or with --exit-code with 1 when there is a difference.`,
 			}
 			var trees [2]*author.Tree
 			for i, name := range args {
-				t, err := openEither(name)
+				t, err := openEither(c, name)
 				if err != nil {
 					return usageError{err, c.CommandPath()}
 				}
@@ -52,9 +52,9 @@ Exits with 0, or with --exit-code with 1 when there is a difference.`,
 }
 
 // openEither opens a directory or a bundle file.
-func openEither(name string) (*author.Tree, error) {
+func openEither(c *cobra.Command, name string) (*author.Tree, error) {
 	if st, err := os.Stat(name); err == nil && !st.IsDir() {
-		b, err := readArgument(nil, name)
+		b, err := readArgument(c, name, maxFile)
 		if err != nil {
 			return nil, err
 		}
@@ -109,7 +109,7 @@ and its public half:  openssl pkey -in team-a.pem -pubout -out team-a.pub`,
 			if err != nil {
 				return err
 			}
-			b, err := readArgument(nil, args[0])
+			b, err := readArgument(c, args[0], maxFile)
 			if err != nil {
 				return err
 			}
@@ -153,7 +153,7 @@ to ship.`,
 			if err := checkFormat(c, format, plainFormats...); err != nil {
 				return err
 			}
-			b, err := readArgument(nil, args[0])
+			b, err := readArgument(c, args[0], maxFile)
 			if err != nil {
 				return err
 			}

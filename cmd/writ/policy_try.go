@@ -3,8 +3,6 @@ package main
 import (
 	"errors"
 	"fmt"
-	"io"
-	"os"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -97,9 +95,9 @@ fixture. Exits with 0 whatever the decision is.`,
 			if name == "" {
 				name = fixture
 			}
-			doc, err := readArgument(c.InOrStdin(), name)
+			doc, err := readArgument(c, name, maxFile)
 			if err != nil {
-				return usageError{err, c.CommandPath()}
+				return err
 			}
 			return withTree(c, args, format, plainFormats, func(t *author.Tree) error {
 				a, err := t.Eval(c.Context(), doc, writ.CapabilityID(capability), packs)
@@ -116,24 +114,6 @@ fixture. Exits with 0 whatever the decision is.`,
 	cmd.Flags().StringSliceVar(&packs, "pack", nil, "ask these packs instead of those that judge the capability")
 	outputFlag(cmd, &format, plainFormats...)
 	return cmd
-}
-
-// readArgument reads a file, or standard input for -, within a limit.
-func readArgument(in io.Reader, name string) ([]byte, error) {
-	const limit = 16 << 20
-	if name != "-" {
-		f, err := os.Open(name)
-		if err != nil {
-			return nil, err
-		}
-		defer func() { _ = f.Close() }()
-		in = f
-	}
-	b, err := io.ReadAll(io.LimitReader(in, limit+1))
-	if err == nil && len(b) > limit {
-		err = fmt.Errorf("%s: more than %d bytes", name, limit)
-	}
-	return b, err
 }
 
 func policyBenchCommand() *cobra.Command {

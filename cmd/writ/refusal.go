@@ -67,6 +67,17 @@ func printRefusal(w io.Writer, r refusal) {
 	}
 }
 
+// unsound ends a command whose file is wrong in itself. For people that has been said;
+// as JSON it is one refusal.
+func unsound(c *cobra.Command, format, what string, wrong []writ.FieldError) error {
+	if format == "json" {
+		r := refusalOf(&writ.Error{Code: writ.CodeInputInvalid, Msg: what, Hint: "mend what errors names", Fields: wrong}, exitError)
+		r.Status = 0 // no gateway said so
+		printRefusal(c.ErrOrStderr(), r)
+	}
+	return exitStatus(exitError)
+}
+
 // misread says whether an error is that a file is not there that somebody named: that
 // is wrong usage, whichever command it is and whatever the file is for.
 func misread(err error) bool { return errors.Is(err, fs.ErrNotExist) }

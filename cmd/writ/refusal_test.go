@@ -194,6 +194,21 @@ func TestSubmitNamesTheStep(t *testing.T) {
 	}
 }
 
+// So is what is wrong with a file of agents; for people it stands in the lines.
+func TestUnsoundRosterAsJSON(t *testing.T) {
+	g := newStandIn(t, func(asked) (int, string) { return 200, `{}` })
+	file := write(t, "agents:\n- {id: a, domain: web}\n")
+	_, plain, exit := typed(append([]string{"agent", "import", file}, g.flags...)...)
+	if exit != exitError || !strings.HasPrefix(plain, file+":2:") {
+		t.Fatalf("%d %s", exit, plain)
+	}
+	_, text, exit := typed(append([]string{"agent", "import", file, "-o", "json"}, g.flags...)...)
+	var got refusal
+	if err := json.Unmarshal([]byte(text), &got); err != nil || exit != exitError || got.Code != writ.CodeInputInvalid || len(got.Errors) != strings.Count(plain, "\n") || len(g.got) > 0 {
+		t.Errorf("%d %v %s", exit, err, text)
+	}
+}
+
 // write makes a file of a text.
 func write(t *testing.T, text string) string {
 	t.Helper()

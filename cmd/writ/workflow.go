@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -106,21 +105,9 @@ const maxWorkflowBytes = 8 << 20
 
 // readWorkflow reads a file, YAML or JSON, or the standard input.
 func readWorkflow(c *cobra.Command, name string) (w workflow.Workflow, problems []workflow.Problem, err error) {
-	in := c.InOrStdin()
-	if name != "-" {
-		f, err := os.Open(name)
-		if err != nil {
-			return w, nil, usage(c, err)
-		}
-		defer func() { _ = f.Close() }()
-		in = f
-	}
-	b, err := io.ReadAll(io.LimitReader(in, maxWorkflowBytes+1))
+	b, err := readArgument(c, name, maxWorkflowBytes)
 	if err != nil {
 		return w, nil, err
-	}
-	if len(b) > maxWorkflowBytes {
-		return w, nil, fmt.Errorf("%s is larger than %d MiB", name, maxWorkflowBytes>>20)
 	}
 	var any any
 	if err := yaml.Unmarshal(b, &any); err != nil {
@@ -135,30 +122,25 @@ func readWorkflow(c *cobra.Command, name string) (w workflow.Workflow, problems 
 }
 
 // soundWorkflow reads a workflow and says what is wrong with it: with more than
-// warnings it is an error. As JSON it is one refusal, and of warnings nothing is said.
+// warnings it is an error.
 func soundWorkflow(c *cobra.Command, name, format string) (workflow.Workflow, error) {
 	w, problems, err := readWorkflow(c, name)
 	if err != nil {
 		return w, err
 	}
-	wrong := workflow.Errors(problems)
 	if format != "json" {
 		tellProblems(c.ErrOrStderr(), name, problems)
-	} else if wrong {
-		e := writ.Refuse(writ.CodeInputInvalid, "workflow", "the workflow is not sound", "mend what errors names; writ workflow validate says the same")
-		for _, p := range problems {
-			if !p.Warning {
-				e.Fields = append(e.Fields, writ.FieldError{Pointer: p.Pointer, Msg: p.Msg})
-			}
+	}
+	if !workflow.Errors(problems) {
+		return w, nil
+	}
+	var wrong []writ.FieldError
+	for _, p := range problems {
+		if !p.Warning {
+			wrong = append(wrong, writ.FieldError{Pointer: p.Pointer, Msg: p.Msg})
 		}
-		r := refusalOf(e, exitError)
-		r.Status = 0 // no gateway said so
-		printRefusal(c.ErrOrStderr(), r)
 	}
-	if wrong {
-		return w, exitStatus(exitError)
-	}
-	return w, nil
+	return w, unsound(c, format, "the workflow is not sound", wrong)
 }
 
 func workflowSubmitCommand() *cobra.Command {
