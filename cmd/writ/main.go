@@ -224,8 +224,8 @@ with leases and fences, and every transition and denial leaves a signed receipt.
 Results go to standard output, findings of a check among them, and what else there is to say to
 standard error. With -o json a command that fails writes one JSON object there, in one line and as
 the last: the problem the gateway answered with (code, detail, hint, errors, details, …),
-retry_after_s if the same call may do later, and exit_code. Its code is "usage" or "failed" if the
-call never came to a gateway.
+retry_after_s if the same call may do later, and exit_code. What goes wrong on this side has no
+status, and the code "usage" or "failed" where none of the gateway's fits.
 
 Exit codes: 0 done, 1 an error of no other kind, 2 a mistake on the command line, in a file or in
 an argument, a file that is not there among them, 3 not found, 4 denied, 5 people must agree first,

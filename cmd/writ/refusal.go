@@ -17,8 +17,8 @@ import (
 )
 
 // refusal is a command that failed, as -o json prints it: the problem (RFC 9457) the
-// gateway answered with. What never came to a gateway has the codes usage and failed,
-// and no status.
+// gateway answered with, with its status. What went wrong on this side has none, and the
+// code usage or failed where no code of the API fits.
 type refusal struct {
 	gateway.Problem
 	Status     int   `json:"status,omitempty"`
@@ -45,7 +45,10 @@ func refusalOf(err error, exit int) refusal {
 		}
 		return r
 	}
-	r := refusal{Problem: *gateway.ProblemOf(e), Status: gateway.StatusOf(e.Code), RetryAfter: (e.RetryMs + 999) / 1000, Exit: exit}
+	r := refusal{Problem: *gateway.ProblemOf(e), RetryAfter: (e.RetryMs + 999) / 1000, Exit: exit}
+	if e.Op == "gateway" && e.Code != writ.CodeApprovalRequired { // which waits, and is answered as accepted
+		r.Status = gateway.StatusOf(e.Code)
+	}
 	r.RequestID = r.Details["request_id"] // where the client keeps it
 	delete(r.Details, "request_id")
 	if len(r.Details) == 0 {
@@ -71,9 +74,8 @@ func printRefusal(w io.Writer, r refusal) {
 // as JSON it is one refusal.
 func unsound(c *cobra.Command, format, what string, wrong []writ.FieldError) error {
 	if format == "json" {
-		r := refusalOf(&writ.Error{Code: writ.CodeInputInvalid, Msg: what, Hint: "mend what errors names", Fields: wrong}, exitError)
-		r.Status = 0 // no gateway said so
-		printRefusal(c.ErrOrStderr(), r)
+		e := &writ.Error{Code: writ.CodeInputInvalid, Msg: what, Hint: "mend what errors names", Fields: wrong}
+		printRefusal(c.ErrOrStderr(), refusalOf(e, exitError))
 	}
 	return exitStatus(exitError)
 }

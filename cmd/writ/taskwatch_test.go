@@ -80,14 +80,8 @@ build tsk_1 cancelled attempt 2`},
 			}
 			return 200, `{"tasks":[` + next("task", tasks) + `]}`
 		})
-		cl, err := (&connection{url: g.flags[1], tokenFile: g.flags[3]}).open()
-		if err != nil {
-			t.Fatal(err)
-		}
-		var out bytes.Buffer
-		c := &cobra.Command{}
-		c.SetOut(&out)
-		w := watcher{c: c, cl: cl, json: tt.format == "json", seen: map[string]string{}}
+		w, out := watching(t, g, tt.format == "json")
+		var err error
 		over, well := false, true
 		for !over && err == nil {
 			if tt.of == id {
@@ -104,13 +98,32 @@ build tsk_1 cancelled attempt 2`},
 
 // Who may not see the run of a task watches the task.
 func TestWatchingOnlyATask(t *testing.T) {
+	answer, status := `{"code":"not_found","detail":"there is no such run"}`, 404
 	g := newStandIn(t, func(a asked) (int, string) {
 		if a.Capability == "run.get" {
-			return 404, `{"code":"not_found","detail":"there is no such run"}`
+			return status, answer
 		}
-		return 200, `{"task_id":"tsk_1","key":"build","state":"done","attempt":1}`
+		return 200, `{"task_id":"tsk_1","key":"build","state":"queued"}`
 	})
-	if out, text, exit := typed(append([]string{"task", "watch", "tsk_01M89R8776FSMT3FKAH3617HBC"}, g.flags...)...); exit != exitOK || shapeOf(out) != "build tsk_1 done attempt 1" {
-		t.Errorf("%d %s%s", exit, out, text)
+	w, out := watching(t, g, false)
+	if over, _, err := w.task(t.Context(), "tsk_1"); over || err != nil || shapeOf(out.String()) != "build tsk_1 queued attempt 0" {
+		t.Errorf("%v %v\n%s", over, err, out)
 	}
+	answer, status = `{"code":"unauthenticated","detail":"no"}`, 401
+	if _, _, err := w.task(t.Context(), "tsk_1"); writ.CodeOf(err) != writ.CodeUnauthenticated {
+		t.Errorf("another refusal: %v", err)
+	}
+}
+
+// watching is a watch of what a stand-in says, and where it prints.
+func watching(t *testing.T, g *standIn, asJSON bool) (watcher, *bytes.Buffer) {
+	t.Helper()
+	cl, err := (&connection{url: g.flags[1], tokenFile: g.flags[3]}).open()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var out bytes.Buffer
+	c := &cobra.Command{}
+	c.SetOut(&out)
+	return watcher{c: c, cl: cl, json: asJSON, seen: map[string]string{}}, &out
 }
