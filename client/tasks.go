@@ -67,7 +67,10 @@ type Task struct {
 	Attempt     int64             `json:"attempt"`
 	DeadlineAt  string            `json:"deadline_at,omitempty"` // RFC 3339
 	State       writ.TaskState    `json:"state"`
+	WaitsFor    writ.ApprovalID   `json:"waits_for,omitempty"` // parked until people agree
 	DependsOn   []Dependency      `json:"depends_on,omitempty"`
+	Join        writ.Join         `json:"join,omitempty"`
+	Admitted    bool              `json:"admitted,omitempty"` // join manual: it may begin
 	Verify      *Verification     `json:"verify,omitempty"`
 	Verified    bool              `json:"verified,omitempty"`
 	Rework      int64             `json:"rework,omitempty"`

@@ -107,6 +107,17 @@ func (*Problem) ContentType(string) string { return problemJSON }
 
 var _ huma.StatusError = (*Problem)(nil)
 
+// ProblemOf renders a refusal for somebody who is told of it in another way than by
+// HTTP, in the same form. What went wrong inside is said as it is.
+func ProblemOf(e *writ.Error) *Problem {
+	p := problemOf(e, "")
+	if e.Code == writ.CodeInternal {
+		p.Detail, p.Hint = e.Msg, e.Hint
+		p.Details = maps.Clone(e.Details)
+	}
+	return p
+}
+
 // bareProblem is a problem that says nothing but its status.
 func bareProblem(status int) *Problem {
 	p := problemOf(&writ.Error{Code: codeOfStatus(status)}, "")

@@ -6,9 +6,7 @@ import (
 
 // TaskCompleteArgs end a task well.
 type TaskCompleteArgs struct {
-	Task   writ.TaskID    `json:"task_id" doc:"The task." pattern:"^tsk_[0-7][0-9A-HJKMNP-TV-Z]{25}$"`
-	Lease  writ.LeaseID   `json:"lease_id" doc:"Lease the claim gave." pattern:"^lse_[0-7][0-9A-HJKMNP-TV-Z]{25}$"`
-	Fence  int64          `json:"fence" doc:"Fence the claim gave." minimum:"1" maximum:"9007199254740991"`
+	TaskHold
 	Result writ.RawObject `json:"result,omitempty" doc:"What the task gave: an object of at most 48 KiB."`
 	Labels []writ.Label   `json:"labels,omitempty" doc:"Kinds of data the result carries, besides those of the task; unknown labels count as pii.chat.message." maxItems:"9"`
 }
@@ -65,7 +63,7 @@ func completePlan(c *writ.Call, a *TaskCompleteArgs, s writ.Snapshot, _ writ.Dec
 	if (t.State == writ.TaskDone || t.State == writ.TaskVerifying) && t.DoneFence == a.Fence && t.ResultDigest == digest {
 		return writ.Tx{}, unchanged(t, version), nil
 	}
-	if err := holder(opComplete, c, t, version, a.Lease, a.Fence); err != nil {
+	if err := holder(opComplete, c, t, version, a.TaskHold); err != nil {
 		return refuse(err)
 	}
 	d := begin(opComplete, c, s)

@@ -276,7 +276,7 @@ func (g delegator) from(c *writ.Call, a *AgentDelegateArgs, s writ.Snapshot) (wr
 	}
 	t, version, r, err := loadBoth(opDelegate, s, a.Task)
 	if err == nil {
-		err = holder(opDelegate, c, t, version, a.Lease, a.Fence)
+		err = holder(opDelegate, c, t, version, TaskHold{a.Task, a.Lease, a.Fence})
 	}
 	return r, &t, err
 }

@@ -10,18 +10,13 @@ import (
 
 // TaskHandoffArgs end a task well and hand what follows to another.
 type TaskHandoffArgs struct {
-	Task   writ.TaskID    `json:"task_id" doc:"The task." pattern:"^tsk_[0-7][0-9A-HJKMNP-TV-Z]{25}$"`
-	Lease  writ.LeaseID   `json:"lease_id" doc:"Lease the claim gave." pattern:"^lse_[0-7][0-9A-HJKMNP-TV-Z]{25}$"`
-	Fence  int64          `json:"fence" doc:"Fence the claim gave." minimum:"1" maximum:"9007199254740991"`
+	TaskHold
 	To     HandoffTarget  `json:"to" doc:"What follows: a task of the run that waits for this one, or a new one."`
 	Refs   []HandoffRef   `json:"refs,omitempty" doc:"What whoever goes on must know: at least what the task asks for." maxItems:"16"`
 	Note   string         `json:"note,omitempty" doc:"A word to whoever goes on." maxLength:"500"`
 	Result writ.RawObject `json:"result,omitempty" doc:"What the task gave: an object of at most 48 KiB."`
 	Labels []writ.Label   `json:"labels,omitempty" doc:"Kinds of data the result carries, besides those of the task; unknown labels count as pii.chat.message." maxItems:"9"`
 }
-
-// FenceCarried is what the receipt states: the fence the call showed.
-func (a *TaskHandoffArgs) FenceCarried() int64 { return a.Fence }
 
 // HandoffTarget is what follows a task. One of the two is given.
 type HandoffTarget struct {
@@ -243,7 +238,7 @@ func (h handing) plan(c *writ.Call, a *TaskHandoffArgs, s writ.Snapshot, _ writ.
 	if (t.State == writ.TaskDone || t.State == writ.TaskVerifying) && t.DoneFence == a.Fence && t.ResultDigest == digest {
 		return h.repeated(s, a, t, version)
 	}
-	if err := holder(opHandoff, c, t, version, a.Lease, a.Fence); err != nil {
+	if err := holder(opHandoff, c, t, version, a.TaskHold); err != nil {
 		return refuse(err)
 	}
 	d := begin(opHandoff, c, s)

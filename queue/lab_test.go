@@ -119,22 +119,22 @@ func (l *lab) claim(by writ.Caller, id writ.TaskID) grip {
 }
 
 func (g grip) complete() *TaskCompleteArgs {
-	return &TaskCompleteArgs{Task: g.task, Lease: g.lease, Fence: g.fence, Result: writ.RawObject(`{"ok":true}`)}
+	return &TaskCompleteArgs{TaskHold: TaskHold{Task: g.task, Lease: g.lease, Fence: g.fence}, Result: writ.RawObject(`{"ok":true}`)}
 }
 
 func (g grip) fail(retryable bool) *TaskFailArgs {
 	return &TaskFailArgs{
-		Task: g.task, Lease: g.lease, Fence: g.fence,
-		Failure: TaskFailure{Class: writ.FailureExternal, Code: "broken", Retryable: retryable},
+		TaskHold: TaskHold{Task: g.task, Lease: g.lease, Fence: g.fence},
+		Failure:  TaskFailure{Class: writ.FailureExternal, Code: "broken", Retryable: retryable},
 	}
 }
 
 func (g grip) release() *TaskReleaseArgs {
-	return &TaskReleaseArgs{Task: g.task, Lease: g.lease, Fence: g.fence}
+	return &TaskReleaseArgs{TaskHold: TaskHold{Task: g.task, Lease: g.lease, Fence: g.fence}}
 }
 
 func (g grip) beat() *TaskHeartbeatArgs {
-	return &TaskHeartbeatArgs{Task: g.task, Lease: g.lease, Fence: g.fence}
+	return &TaskHeartbeatArgs{TaskHold: TaskHold{Task: g.task, Lease: g.lease, Fence: g.fence}}
 }
 
 // entry is a delivery of a lane entry; in this world its id is the entry.

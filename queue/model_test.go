@@ -375,7 +375,7 @@ func (m *model) verdict(id writ.TaskID, who writ.Caller) attempt {
 // handoff is to a task that waits for the one at hand, if there is one, or to a new
 // one.
 func (m *model) handoff(g grip) *TaskHandoffArgs {
-	a := &TaskHandoffArgs{Task: g.task, Lease: g.lease, Fence: g.fence}
+	a := &TaskHandoffArgs{TaskHold: TaskHold{Task: g.task, Lease: g.lease, Fence: g.fence}}
 	if waits := m.w.Members(writ.Dependents(g.task)); len(waits) > 0 && m.r.IntN(3) > 0 {
 		a.To.Key = m.task(writ.TaskID(waits[m.r.IntN(len(waits))])).Key
 		return a

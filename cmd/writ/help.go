@@ -47,7 +47,7 @@ func usageOf(f reflect.StructField) string {
 	}
 	switch kindOf(f.Type) {
 	case "list":
-		s += " (comma separated)"
+		s += " (comma separated, or a JSON array)"
 	case "json":
 		s += " (JSON, or @file)"
 	}
@@ -116,10 +116,8 @@ func formOf(pattern string) string {
 // name of the argument.
 func shapesOf(t reflect.Type) string {
 	var b strings.Builder
-	for i := range t.NumField() {
-		f := t.Field(i)
-		name, _, _ := strings.Cut(f.Tag.Get("json"), ",")
-		in, list := membersOf(f.Type)
+	for _, a := range argumentsOf(t) {
+		in, list := membersOf(a.field.Type)
 		if in == nil {
 			continue
 		}
@@ -127,19 +125,15 @@ func shapesOf(t reflect.Type) string {
 		if list {
 			what = "a JSON array of objects"
 		}
-		fmt.Fprintf(&b, "\n--%s is %s with:\n", flagName(name), what)
+		fmt.Fprintf(&b, "\n--%s is %s with:\n", flagName(a.name), what)
 		shape(&b, in, "  ")
 	}
 	return b.String()
 }
 
 func shape(b *strings.Builder, t reflect.Type, indent string) {
-	for i := range t.NumField() {
-		f := t.Field(i)
-		name, _, _ := strings.Cut(f.Tag.Get("json"), ",")
-		if name == "" || name == "-" {
-			continue
-		}
+	for _, a := range argumentsOf(t) {
+		f := a.field
 		kind := map[string]string{"list": "array", "json": "object", "int": "integer"}[kindOf(f.Type)]
 		if kind == "" {
 			kind = kindOf(f.Type)
@@ -151,11 +145,46 @@ func shape(b *strings.Builder, t reflect.Type, indent string) {
 		if limits != "" {
 			limits = "; " + limits
 		}
-		fmt.Fprintf(b, "%s%s (%s): %s%s\n", indent, name, kind, strings.TrimSuffix(f.Tag.Get("doc"), "."), limits)
+		fmt.Fprintf(b, "%s%s (%s): %s%s\n", indent, a.name, kind, strings.TrimSuffix(f.Tag.Get("doc"), "."), limits)
 		if in, _ := membersOf(f.Type); in != nil {
 			shape(b, in, indent+"  ")
 		}
 	}
+}
+
+// exampleOf is JSON of the form a type has, with the members that must be given.
+func exampleOf(t reflect.Type) string {
+	for t.Kind() == reflect.Pointer {
+		t = t.Elem()
+	}
+	switch {
+	case t == reflect.TypeFor[writ.RawObject](), t.Kind() == reflect.Map:
+		return `{"name":"value"}`
+	case t.Kind() == reflect.Slice:
+		return "[" + exampleOf(t.Elem()) + "]"
+	case t.Kind() == reflect.Int64:
+		return "1"
+	case t.Kind() == reflect.Bool:
+		return "true"
+	case t.Kind() != reflect.Struct:
+		return `"…"`
+	}
+	var must, may []string
+	for _, a := range argumentsOf(t) {
+		value := exampleOf(a.field.Type)
+		if enum, _, _ := strings.Cut(a.field.Tag.Get("enum"), ","); enum != "" {
+			value = `"` + enum + `"`
+		}
+		if member := `"` + a.name + `":` + value; a.required {
+			must = append(must, member)
+		} else {
+			may = append(may, member)
+		}
+	}
+	if len(must) == 0 && len(may) > 0 { // one of them at least makes sense
+		must = may[:1]
+	}
+	return "{" + strings.Join(must, ",") + "}"
 }
 
 // membersOf is the struct an argument holds, if its members can be told.

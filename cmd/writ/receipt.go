@@ -166,7 +166,7 @@ incomplete, 4 could not verify: the export or the key cannot be read.`,
 	cmd.Flags().Int64Var(&from, "from", 0, "sequence the export must begin with")
 	cmd.Flags().StringVar(&key, "key", "", "public key to trust, PEM; without it, keys/receipt.pub of --data")
 	cmd.Flags().StringVar(&data, "data", "", "data directory of a gateway on this machine (WRIT_DATA)")
-	cmd.Flags().StringVarP(&format, "output", "o", "table", "table or json")
+	outputFlag(cmd, &format)
 	return cmd
 }
 
