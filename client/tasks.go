@@ -21,6 +21,8 @@ type TaskOptions struct {
 	Agents       []writ.AgentID    `json:"required_agents,omitempty"`
 	DependsOn    []Dependency      `json:"depends_on,omitempty"`
 	Join         writ.Join         `json:"join,omitempty"` // how much of DependsOn must come about; all of it
+	Produces     []Produce         `json:"produces,omitempty"`
+	Consumes     []Consume         `json:"consumes,omitempty"`
 	Verify       *Verification     `json:"verify,omitempty"`
 	Handoff      *HandoffRules     `json:"handoff,omitempty"` // it ends well only by HandOn, with these
 	WriteScopes  []string          `json:"write_scopes,omitempty"`
@@ -69,6 +71,7 @@ type Task struct {
 	State       writ.TaskState    `json:"state"`
 	DependsOn   []Dependency      `json:"depends_on,omitempty"`
 	Verify      *Verification     `json:"verify,omitempty"`
+	Artifacts   []Artifact        `json:"artifacts,omitempty"`
 	Verified    bool              `json:"verified,omitempty"`
 	Rework      int64             `json:"rework,omitempty"`
 	Unblocked   []writ.TaskID     `json:"unblocked,omitempty"` // by this call
@@ -94,8 +97,9 @@ type Lease struct {
 // Claimed is a task with the lease on it. Every further call about the task
 // shows both.
 type Claimed struct {
-	Task  Task  `json:"task"`
-	Lease Lease `json:"lease"`
+	Task   Task       `json:"task"`
+	Inputs []Artifact `json:"inputs,omitempty"` // artifacts it is given; see ReadArtifact
+	Lease  Lease      `json:"lease"`
 }
 
 // hold is what proves a claim.
@@ -176,11 +180,25 @@ func (c *Client) Await(ctx context.Context, t *Claimed, ids []string, opts ...Op
 // Complete ends a claimed task with a result, rendered as a JSON object; nil
 // for none. labels are kinds of data the result carries besides the task's.
 func (c *Client) Complete(ctx context.Context, t *Claimed, result any, labels []writ.Label, opts ...Option) (out Task, err error) {
+	return c.CompleteWith(ctx, t, result, labels, nil, opts...)
+}
+
+// CompleteWith is Complete with artifacts that PutArtifact has stored.
+func (c *Client) CompleteWith(ctx context.Context, t *Claimed, result any, labels []writ.Label, made []Artifact, opts ...Option) (out Task, err error) {
+	type named struct {
+		Name   string `json:"name"`
+		Digest string `json:"digest"`
+	}
+	var names []named
+	for _, a := range made {
+		names = append(names, named{a.Name, a.Digest})
+	}
 	_, err = c.Invoke(ctx, "task.complete", struct {
 		hold
-		Result any          `json:"result,omitempty"`
-		Labels []writ.Label `json:"labels,omitempty"`
-	}{t.hold(), result, labels}, &out, opts...)
+		Result    any          `json:"result,omitempty"`
+		Artifacts []named      `json:"artifacts,omitempty"`
+		Labels    []writ.Label `json:"labels,omitempty"`
+	}{t.hold(), result, names, labels}, &out, opts...)
 	return out, err
 }
 
