@@ -62,7 +62,6 @@ func (t *try) run(ctx context.Context) (writ.Reply, *writ.Receipt, error) {
 		reply, receipt, err := t.locked(ctx, keys)
 		if more, ok := errors.AsType[*errBody](err); ok {
 			if err = t.receive(ctx, more.max); err == nil {
-				keys = nil // whoever sent slowly held nothing meanwhile
 				continue
 			}
 		}

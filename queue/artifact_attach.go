@@ -31,7 +31,7 @@ func artifactAttachCapability() *writ.Capability {
 				d.tx.Index(writ.IndexBlobStore, a.Store, 0)
 				return d.swept(Swept{Changed: 1}, nil)
 			case len(members) == 1 && members[0].Name == a.Store:
-				return writ.Tx{}, writ.Reply{Outcome: writ.OutcomeDone, Body: Swept{}}, nil
+				return d.swept(Swept{}, nil)
 			}
 			return d.swept(Swept{}, writ.Refuse(writ.CodeExists, op, "another directory of artifacts goes with this store", "use that one"))
 		},

@@ -115,6 +115,9 @@ func putPlan(cfg Config, c *writ.Call, a *ArtifactPutArgs, s writ.Snapshot) (wri
 	}
 	made := writ.Artifact{Name: a.Name, Digest: a.Digest, Size: a.Size, Labels: carried(t, p, a)}
 	reply := writ.Reply{Outcome: writ.OutcomeCreated, Body: shownArtifact(t, made), Accept: p.MaxBytes}
+	if a.Size > 0 {
+		reply.Accept = a.Size
+	}
 	if got := c.Received; got != nil {
 		if got.Size != a.Size { // policy has made it smaller
 			return refuse(writ.Refuse(writ.CodeTooLarge, opArtifactPut, "it has more bytes than policy allows", "make it smaller"))

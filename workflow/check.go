@@ -124,6 +124,7 @@ func (w Workflow) checkStep(key string, bad func(string, ...any)) {
 			here("must be a time as in RFC 3339", "not_before")
 		}
 	}
+	w.checkArtifacts(key, here)
 	if v := s.Verify; v != nil {
 		for i, a := range v.Agents {
 			if !a.Valid() {

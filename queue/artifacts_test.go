@@ -1,0 +1,204 @@
+package queue
+
+import (
+	"context"
+	"crypto/sha256"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/writ-gateway/writ"
+	"github.com/writ-gateway/writ/writtest"
+)
+
+// nothing is a body that has come.
+type nothing struct{}
+
+func (nothing) Receive(context.Context, int64) (writ.Received, error) { return writ.Received{}, nil }
+func (nothing) Keep(context.Context) error                            { return nil }
+
+func makes(names ...string) func(*TaskEnqueueArgs) {
+	return func(a *TaskEnqueueArgs) {
+		for _, n := range names {
+			a.Produces = append(a.Produces, TaskProduce{Name: n, MediaType: "text/plain", Required: true})
+		}
+	}
+}
+
+func hexOfText(text string) string { return fmt.Sprintf("%x", sha256.Sum256([]byte(text))) }
+
+// put is artifact.put as the door makes it once the body is there.
+func (l *lab) put(by writ.Caller, g grip, name, text string) TaskMade {
+	l.Helper()
+	got := writ.Received{Digest: "sha256:" + hexOfText(text), Size: int64(len(text)), Small: []byte(text)}
+	a := &ArtifactPutArgs{Task: g.task, Lease: g.lease, Fence: g.fence, Name: name}
+	if _, err := a.Received(got); err != nil {
+		l.Fatal(err)
+	}
+	call := l.w.NewCall(l.caps["artifact.put"], by, a)
+	call.Body, call.Received = nothing{}, &got
+	r, _, err := l.w.Do(l.caps["artifact.put"], call)
+	if err != nil {
+		l.Fatalf("artifact.put: %v", err)
+	}
+	made := body[TaskArtifact](l, r)
+	return TaskMade{Name: made.Name, Digest: made.Digest}
+}
+
+// wantHolders looks which tasks want the bytes of a text.
+func (l *lab) wantHolders(text string, want ...writ.TaskID) {
+	l.Helper()
+	var ids []string
+	for _, id := range want {
+		ids = append(ids, string(id))
+	}
+	slices.Sort(ids)
+	if got := l.w.Members(writ.BlobHolders(hexOfText(text))); !slices.Equal(got, ids) {
+		l.Fatalf("%q is wanted by %v, want %v", text, got, ids)
+	}
+}
+
+// Bytes are wanted for as long as a task has them: not once they were replaced, put
+// for an attempt that is over, or left out of the completion.
+func TestWhoWantsWhichBytes(t *testing.T) {
+	l := newLab(t)
+	one, two := l.enqueue("one", makes("x", "y"), backoff(0)), l.enqueue("two", makes("x"))
+	g, h := l.claim(l.a, one), l.claim(l.b, two)
+	l.put(l.a, g, "x", "first")
+	l.put(l.a, g, "y", "first") // the same bytes under two names
+	l.put(l.b, h, "x", "first")
+	l.wantHolders("first", one, two)
+	l.put(l.a, g, "x", "second")
+	l.wantHolders("first", one, two)
+	l.put(l.a, g, "y", "second")
+	l.wantHolders("first", two)
+	l.wantHolders("second", one)
+
+	l.do("task.release", l.a, g.release())
+	l.wantHolders("second", one) // until somebody tries again
+	g = l.claim(l.b, one)
+	l.wantHolders("second")
+	x, y := l.put(l.b, g, "x", "third"), l.put(l.b, g, "y", "third")
+	c := g.complete()
+	c.Artifacts = []TaskMade{x, y}
+	l.do("task.complete", l.b, c)
+	l.wantHolders("third", one)
+
+	purge := &ArtifactPurgeArgs{Task: one}
+	l.do("artifact.purge", l.w.System(), purge)
+	l.wantHolders("third", one) // the run has not ended
+}
+
+// The fence of the holder stays what the claim gave, however much it puts.
+func TestPuttingKeepsTheFence(t *testing.T) {
+	l := newLab(t)
+	g := l.claim(l.a, l.enqueue("one", makes("x")))
+	for _, text := range []string{"a", "b", "c"} {
+		l.put(l.a, g, "x", text)
+	}
+	l.do("task.heartbeat", l.a, g.beat())
+	l.refused(writ.CodeInputInvalid, "task.complete", l.a, g.complete())
+}
+
+// Bytes are read again for whoever may accept them, and for nobody else.
+func TestAcceptingReadsTheBytes(t *testing.T) {
+	l := newLab(t)
+	id := l.enqueue("one", judged(1), makes("x"))
+	g := l.claim(l.a, id)
+	x := l.put(l.a, g, "x", "site")
+	c := g.complete()
+	c.Artifacts = []TaskMade{x}
+	l.do("task.complete", l.a, c)
+
+	accept := l.verdict(id, writ.VerdictAccept)
+	own := l.w.Open(writ.RoleVerifier, "worker-a", "agent-a")
+	l.refused(writ.CodeSoD, "task.verify", own, accept)
+	l.refused(writ.CodeSoD, "task.verify", l.oper, accept)
+	if len(l.w.Examined) != 0 {
+		t.Fatalf("bytes were read for who may not judge: %v", l.w.Examined)
+	}
+	for _, state := range []writ.BlobState{writ.BlobAbsent, writ.BlobDamaged} {
+		l.w.Blobs = map[string]writ.BlobState{x.Digest: state}
+		if e := l.refused(writ.CodeArtifact, "task.verify", l.judge, accept); e.Details["digest"] != x.Digest || e.Details["state"] != string(state) {
+			t.Errorf("got %+v", e)
+		}
+	}
+	l.w.Blobs = map[string]writ.BlobState{x.Digest: writ.BlobIntact}
+	l.do("task.verify", l.judge, accept)
+}
+
+// An artifact that was kept for long enough is let go once its run has ended.
+func TestPurge(t *testing.T) {
+	l := newLab(t)
+	id := l.enqueue("one", makes("x"))
+	g := l.claim(l.a, id)
+	x := l.put(l.a, g, "x", "site")
+	due := l.w.Index(writ.IndexTodo)[todo(todoPurge, string(id))]
+	if want := l.w.Now + 30*24*3600*1000; due != want {
+		t.Fatalf("due at %d, want %d", due, want)
+	}
+	c := g.complete()
+	c.Artifacts = []TaskMade{x}
+	l.do("task.complete", l.a, c)
+	l.w.Advance(31 * 24 * 3600)
+	l.do("artifact.purge", l.w.System(), &ArtifactPurgeArgs{Task: id})
+	l.wantHolders("site", id)
+	run, _, _ := writtest.Get[writ.Run](l.w, writ.RunKey(l.run))
+	run.State = writ.RunDone
+	l.w.Seed(writ.RunKey(l.run), writ.ObjectRun, run)
+	l.do("artifact.purge", l.w.System(), &ArtifactPurgeArgs{Task: id})
+	l.wantHolders("site")
+	if _, there := l.w.Index(writ.IndexTodo)[todo(todoPurge, string(id))]; there {
+		t.Error("it is done again and again")
+	}
+}
+
+// The name of the directory of artifacts is given once.
+func TestAttach(t *testing.T) {
+	l := newLab(t)
+	one, two := &ArtifactAttachArgs{Store: strings.Repeat("1", 32)}, &ArtifactAttachArgs{Store: strings.Repeat("2", 32)}
+	l.do("artifact.attach", l.w.System(), one)
+	l.do("artifact.attach", l.w.System(), one)
+	l.refused(writ.CodeExists, "artifact.attach", l.w.System(), two)
+}
+
+// A task that is given untrusted data is a task with untrusted data.
+func TestLabelsTravel(t *testing.T) {
+	l := newLab(t)
+	id := l.enqueue("make", func(a *TaskEnqueueArgs) {
+		a.Produces = []TaskProduce{{Name: "x", MediaType: "text/plain", Required: true, Labels: []writ.Label{writ.LabelExternalUntrusted}}}
+	})
+	next := l.enqueue("use", after("make"), func(a *TaskEnqueueArgs) { a.Consumes = []TaskConsume{{Name: "x", From: "make"}} })
+	g := l.claim(l.a, id)
+	c := g.complete()
+	c.Artifacts = []TaskMade{l.put(l.a, g, "x", "site")}
+	l.do("task.complete", l.a, c)
+	p, err := l.w.Plan(l.caps["task.claim"], l.w.NewCall(l.caps["task.claim"], l.b, &TaskClaimArgs{Task: next}))
+	if err != nil || !slices.Contains(p.Subject.Labels, writ.LabelExternalUntrusted) {
+		t.Fatalf("policy is told of %v, %v", p.Subject.Labels, err)
+	}
+	l.claim(l.b, next)
+	if got := l.task(next); !slices.Contains(got.Labels, writ.LabelExternalUntrusted) || len(got.Artifacts) != 0 {
+		t.Errorf("got %+v", got)
+	}
+}
+
+// What a task had put that failed is of nobody.
+func TestWhatAFailedTaskPutIsNotGiven(t *testing.T) {
+	l := newLab(t)
+	id := l.enqueue("make", makes("x"))
+	next := l.enqueue("use", func(a *TaskEnqueueArgs) {
+		a.DependsOn = []TaskDependency{{Key: "make", OnFailure: writ.DependencyContinue}}
+		a.Consumes = []TaskConsume{{Name: "x", From: "make", Optional: true}}
+	})
+	g := l.claim(l.a, id)
+	x := l.put(l.a, g, "x", "half")
+	l.do("task.fail", l.a, g.fail(false))
+	l.do("task.unblock", l.w.System(), &TaskSweepArgs{Task: id})
+	c := body[TaskClaimed](l, l.do("task.claim", l.b, &TaskClaimArgs{Task: next}))
+	if len(c.Inputs) != 0 {
+		t.Errorf("given %+v", c.Inputs)
+	}
+	l.refused(writ.CodeNotFound, "artifact.content", l.b, &ArtifactGetArgs{Digest: x.Digest, Task: next})
+}
