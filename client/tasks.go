@@ -185,31 +185,37 @@ func (c *Client) Complete(ctx context.Context, t *Claimed, result any, labels []
 
 // CompleteWith is Complete with artifacts that PutArtifact has stored.
 func (c *Client) CompleteWith(ctx context.Context, t *Claimed, result any, labels []writ.Label, made []Artifact, opts ...Option) (out Task, err error) {
-	type named struct {
-		Name   string `json:"name"`
-		Digest string `json:"digest"`
-	}
-	var names []named
-	for _, a := range made {
-		names = append(names, named{a.Name, a.Digest})
-	}
 	_, err = c.Invoke(ctx, "task.complete", struct {
 		hold
-		Result    any          `json:"result,omitempty"`
-		Artifacts []named      `json:"artifacts,omitempty"`
-		Labels    []writ.Label `json:"labels,omitempty"`
-	}{t.hold(), result, names, labels}, &out, opts...)
+		Result    any            `json:"result,omitempty"`
+		Artifacts []madeArtifact `json:"artifacts,omitempty"`
+		Labels    []writ.Label   `json:"labels,omitempty"`
+	}{t.hold(), result, named(made), labels}, &out, opts...)
 	return out, err
+}
+
+// madeArtifact is an artifact of the result of a task, as calls name it.
+type madeArtifact struct {
+	Name   string `json:"name"`
+	Digest string `json:"digest"`
+}
+
+func named(made []Artifact) (out []madeArtifact) {
+	for _, a := range made {
+		out = append(out, madeArtifact{a.Name, a.Digest})
+	}
+	return out
 }
 
 // Handoff says what follows a task: the key of one that waits for it, or a new
 // one, and what whoever goes on must know.
 type Handoff struct {
-	To     HandoffTarget `json:"to"`
-	Refs   []HandoffRef  `json:"refs,omitempty"`
-	Note   string        `json:"note,omitempty"`
-	Result any           `json:"result,omitempty"` // rendered as a JSON object
-	Labels []writ.Label  `json:"labels,omitempty"`
+	To        HandoffTarget `json:"to"`
+	Refs      []HandoffRef  `json:"refs,omitempty"`
+	Note      string        `json:"note,omitempty"`
+	Result    any           `json:"result,omitempty"` // rendered as a JSON object
+	Artifacts []Artifact    `json:"-"`                // of the result, as PutArtifact gave them
+	Labels    []writ.Label  `json:"labels,omitempty"`
 }
 
 // HandoffTarget is one of the two.
@@ -257,7 +263,8 @@ func (c *Client) HandOn(ctx context.Context, t *Claimed, h Handoff, opts ...Opti
 	_, err = c.Invoke(ctx, "task.handoff", struct {
 		hold
 		Handoff
-	}{t.hold(), h}, &out, opts...)
+		Artifacts []madeArtifact `json:"artifacts,omitempty"`
+	}{t.hold(), h, named(h.Artifacts)}, &out, opts...)
 	return out.Task, out.Next, err
 }
 

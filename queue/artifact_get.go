@@ -1,6 +1,8 @@
 package queue
 
 import (
+	"slices"
+
 	"github.com/writ-gateway/writ"
 )
 
@@ -31,7 +33,7 @@ func artifactRead(id writ.CapabilityID, summary string) *writ.Capability {
 				return rs, err
 			}
 			t, _, err := peek[writ.Task](s, writ.TaskKey(a.Task))
-			rs.Docs = append(rs.Docs, makers(t)...)
+			rs.Docs = append(append(rs.Docs, makers(t)...), handersOf(s, t)...)
 			rs.Counters = append(rs.Counters, leaseEnd(a.Task))
 			return rs, err
 		},
@@ -85,7 +87,54 @@ func artifactOf(c *writ.Call, a *ArtifactGetArgs, s writ.Snapshot) (t writ.Task,
 			return t, in, nil
 		}
 	}
-	return t, found, notFound(opArtifactGet, "artifact")
+	found, ok, err := passedOn(s, t, a.Digest)
+	if err == nil && !ok {
+		err = notFound(opArtifactGet, "artifact")
+	}
+	return t, found, noArtifact(err)
+}
+
+// handersOf names what tells which artifacts were handed to a task.
+func handersOf(s writ.Snapshot, t writ.Task) (out []writ.Key) {
+	for _, from := range t.HandedBy {
+		out = append(out, writ.HandoffKey(from), writ.TaskKey(from))
+		if before, ok, err := peek[writ.Task](s, writ.TaskKey(from)); err == nil && ok {
+			out = append(out, makers(before)...)
+		}
+	}
+	return out
+}
+
+// passedOn finds an artifact that a task was handed by reference, once the task it
+// comes from is done: one of its own, or one it was given.
+func passedOn(s writ.Snapshot, t writ.Task, digest string) (found TaskInput, ok bool, err error) {
+	for _, from := range t.HandedBy {
+		h, _, _, err := writ.Get[handoff](s, writ.HandoffKey(from))
+		if err != nil {
+			return found, false, err
+		}
+		before, _, err := loadTask(opArtifactGet, s, from)
+		if err != nil {
+			return found, false, err
+		}
+		named := slices.ContainsFunc(h.Refs, func(r HandoffRef) bool { return r.Kind == writ.RefArtifact && r.Ref == digest })
+		if !named || before.State != writ.TaskDone {
+			continue
+		}
+		has, err := inputs(s, before)
+		if err != nil {
+			return found, false, err
+		}
+		for _, x := range before.Artifacts {
+			has = append(has, TaskInput{shownArtifact(before, x), before.ID})
+		}
+		for _, in := range has {
+			if in.Digest == digest && carries(t, writ.Artifact{Labels: in.Labels}) {
+				return in, true, nil
+			}
+		}
+	}
+	return found, false, nil
 }
 
 // noArtifact answers for a task nobody knows as for an artifact nobody knows.

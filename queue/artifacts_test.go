@@ -202,3 +202,178 @@ func TestWhatAFailedTaskPutIsNotGiven(t *testing.T) {
 	}
 	l.refused(writ.CodeNotFound, "artifact.content", l.b, &ArtifactGetArgs{Digest: x.Digest, Task: next})
 }
+
+// gives is a task that is handed to who waits for it, with the digest of what it made.
+func (g grip) gives(to string, made ...TaskMade) *TaskHandoffArgs {
+	a := &TaskHandoffArgs{Task: g.task, Lease: g.lease, Fence: g.fence, To: HandoffTarget{Key: to}, Artifacts: made}
+	for _, m := range made {
+		a.Refs = append(a.Refs, HandoffRef{Name: m.Name, Kind: writ.RefArtifact, Ref: m.Digest})
+	}
+	return a
+}
+
+// A task is handed on with what it must make, and nothing else can be referred to:
+// who goes on may read it, under the labels it has.
+func TestArtifactsAreHandedOn(t *testing.T) {
+	l := newLab(t)
+	foreign := l.claim(l.b, l.enqueue("other", makes("x")))
+	other := l.put(l.b, foreign, "x", "other")
+	c := foreign.complete()
+	c.Artifacts = []TaskMade{other}
+	l.do("task.complete", l.b, c)
+
+	id := l.enqueue("make", func(a *TaskEnqueueArgs) {
+		a.Produces = []TaskProduce{{Name: "x", MediaType: "text/plain", Required: true, Labels: []writ.Label{writ.LabelExternalUntrusted}}, {Name: "y", MediaType: "text/plain"}}
+	})
+	next := l.enqueue("use", after("make"))
+	g := l.claim(l.a, id)
+	l.refused(writ.CodeInputInvalid, "task.handoff", l.a, g.gives("use")) // required
+	x, left := l.put(l.a, g, "x", "site"), l.put(l.a, g, "y", "log")
+	for _, ref := range []TaskMade{other, left, {Name: "x", Digest: "sha256:" + hexOfText("nothing")}} { // of another task, not named, nowhere
+		bad := g.gives("use", x)
+		bad.Refs = append(bad.Refs, HandoffRef{Name: "z", Kind: writ.RefArtifact, Ref: ref.Digest})
+		if e := l.refused(writ.CodeInputInvalid, "task.handoff", l.a, bad); len(e.Fields) != 1 || e.Fields[0].Pointer != "/refs/1/ref" {
+			t.Errorf("got %+v", e)
+		}
+	}
+	l.do("task.handoff", l.a, g.gives("use", x))
+	l.wantHolders("site", id)
+	l.wantHolders("log")
+	if got := l.task(next); !slices.Contains(got.Labels, writ.LabelExternalUntrusted) {
+		t.Errorf("it goes on with %v", got.Labels)
+	}
+	get := &ArtifactGetArgs{Digest: x.Digest, Task: next}
+	l.refused(writ.CodeNotFound, "artifact.content", l.b, get) // before it is held
+	l.claim(l.b, next)
+	if in := body[TaskInput](l, l.do("artifact.content", l.b, get)); in.From != id {
+		t.Errorf("got %+v", in)
+	}
+	l.refused(writ.CodeNotFound, "artifact.content", l.b, &ArtifactGetArgs{Digest: left.Digest, Task: next})
+	l.refused(writ.CodeNotFound, "artifact.content", l.b, &ArtifactGetArgs{Digest: other.Digest, Task: next})
+}
+
+// A task that begins when one of several has ended is given no more than it carries
+// the labels of.
+func TestWhatComesLaterIsGivenWithinLabels(t *testing.T) {
+	l := newLab(t)
+	first, late := l.enqueue("first", makes("x")), l.enqueue("late", func(a *TaskEnqueueArgs) {
+		a.Produces = []TaskProduce{
+			{Name: "x", MediaType: "text/plain"},
+			{Name: "y", MediaType: "text/plain", Labels: []writ.Label{writ.LabelExternalUntrusted}},
+		}
+	})
+	both := func(optional bool) *TaskEnqueueArgs {
+		return &TaskEnqueueArgs{
+			Run: l.run, Key: "use", Capability: build, Domain: "web", Join: writ.JoinAny, DependsOn: []TaskDependency{{Key: "first"}, {Key: "late"}},
+			Consumes: []TaskConsume{{Name: "x", From: "first", Optional: optional}, {Name: "x", From: "late", Optional: true}, {Name: "y", From: "late", Optional: true}},
+		}
+	}
+	l.refused(writ.CodeInputInvalid, "task.enqueue", l.owner, both(false))
+	next := body[TaskView](l, l.do("task.enqueue", l.owner, both(true))).ID
+	failed := &TaskEnqueueArgs{
+		Run: l.run, Key: "mend", Capability: build, Domain: "web", DependsOn: []TaskDependency{{Key: "first", When: writ.EndFailed}},
+		Consumes: []TaskConsume{{Name: "x", From: "first"}},
+	}
+	l.refused(writ.CodeInputInvalid, "task.enqueue", l.owner, failed)
+
+	g, h := l.claim(l.a, first), l.claim(l.a, late)
+	c := g.complete()
+	c.Artifacts = []TaskMade{l.put(l.a, g, "x", "first")}
+	l.do("task.complete", l.a, c)
+	if in := body[TaskClaimed](l, l.do("task.claim", l.b, &TaskClaimArgs{Task: next})).Inputs; len(in) != 1 || in[0].From != first {
+		t.Fatalf("given %+v", in)
+	}
+	x, y := l.put(l.a, h, "x", "plain"), l.put(l.a, h, "y", "wild")
+	c = h.complete()
+	c.Artifacts = []TaskMade{x, y}
+	l.do("task.complete", l.a, c)
+	l.do("artifact.content", l.b, &ArtifactGetArgs{Digest: x.Digest, Task: next})
+	l.refused(writ.CodeNotFound, "artifact.content", l.b, &ArtifactGetArgs{Digest: y.Digest, Task: next})
+}
+
+// What is revived makes what the task that died was to make, and is given what that
+// was given, which is there already.
+func TestRevivedTasksHaveTheirArtifacts(t *testing.T) {
+	l := newLab(t)
+	id := l.enqueue("make", makes("x"))
+	next := l.enqueue("use", after("make"), makes("y"), attempts(1), func(a *TaskEnqueueArgs) { a.Consumes = []TaskConsume{{Name: "x", From: "make"}} })
+	g := l.claim(l.a, id)
+	c := g.complete()
+	c.Artifacts = []TaskMade{l.put(l.a, g, "x", "site")}
+	l.do("task.complete", l.a, c)
+	g = l.claim(l.b, next)
+	l.put(l.b, g, "y", "half")
+	l.do("task.fail", l.b, g.fail(true))
+	l.wantState(next, writ.TaskDead)
+
+	elsewhere := &TaskReviveArgs{Task: next, Key: "again", Run: writ.RunID("run_01J00000000000000000000000")}
+	if e := l.refused(writ.CodeInputInvalid, "task.revive", l.owner, elsewhere); len(e.Fields) != 1 || e.Fields[0].Pointer != "/run_id" {
+		t.Errorf("got %+v", e)
+	}
+	again := body[TaskView](l, l.do("task.revive", l.owner, &TaskReviveArgs{Task: next, Key: "again"})).ID
+	if got := body[TaskView](l, l.do("task.revive", l.owner, &TaskReviveArgs{Task: next, Key: "again"})).ID; got != again {
+		t.Errorf("again is %s, then %s", again, got)
+	}
+	claimed := body[TaskClaimed](l, l.do("task.claim", l.b, &TaskClaimArgs{Task: again}))
+	if len(claimed.Inputs) != 1 || claimed.Inputs[0].From != id || len(claimed.Task.Produces) != 1 || len(claimed.Task.Artifacts) != 0 {
+		t.Errorf("got %+v", claimed)
+	}
+}
+
+// What is handed on is nobody's before it is accepted, and no more of it than was
+// referred to.
+func TestHandedArtifactsAwaitTheVerdict(t *testing.T) {
+	l := newLab(t)
+	id, other := l.enqueue("make", judged(1), makes("x", "y")), l.enqueue("other")
+	next := l.enqueue("use", after("make", "other"), func(a *TaskEnqueueArgs) { a.Join = writ.JoinAny })
+	g := l.claim(l.a, id)
+	x, y := l.put(l.a, g, "x", "site"), l.put(l.a, g, "y", "log")
+	h := g.gives("use", x)
+	h.Artifacts = append(h.Artifacts, y)
+	l.do("task.handoff", l.a, h)
+	l.do("task.complete", l.a, l.claim(l.a, other).complete())
+	l.claim(l.b, next)
+	l.refused(writ.CodeNotFound, "artifact.content", l.b, &ArtifactGetArgs{Digest: x.Digest, Task: next})
+	l.w.Blobs = map[string]writ.BlobState{x.Digest: writ.BlobIntact, y.Digest: writ.BlobIntact}
+	l.do("task.verify", l.judge, l.verdict(id, writ.VerdictAccept))
+	l.do("artifact.content", l.b, &ArtifactGetArgs{Digest: x.Digest, Task: next})
+	l.refused(writ.CodeNotFound, "artifact.content", l.b, &ArtifactGetArgs{Digest: y.Digest, Task: next})
+}
+
+// The lists by which bytes are kept, and found by who accepts the run, follow from
+// the task until the run has ended.
+func TestListsOfArtifactsFollow(t *testing.T) {
+	l := newLab(t)
+	l.setRun(func(r *writ.Run) { r.ClosePolicy = writ.CloseVerifier })
+	id := l.enqueue("one", makes("x"))
+	g := l.claim(l.a, id)
+	c := g.complete()
+	c.Artifacts = []TaskMade{l.put(l.a, g, "x", "site")}
+	l.do("task.complete", l.a, c)
+	found := func() []Wrong {
+		var s writ.Snapshot
+		for range 4 {
+			s = l.w.Snapshot(CheckReads(id, s, nil))
+		}
+		wrong, err := Check(id, s, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return wrong
+	}
+	for _, e := range []Entry{
+		{Index: writ.BlobHolders(hexOfText("site")), Member: string(id)},
+		{Index: writ.RunArtifacts(l.run), Member: hexOfText("site") + " " + string(id)},
+	} {
+		l.w.DropIndex(e.Index, e.Member)
+		if got := found(); len(got) != 1 || !got[0].Entry.same(e) || !got[0].Missing {
+			t.Errorf("got %+v, want %+v", got, e)
+		}
+		l.w.SetIndex(e.Index, e.Member, 0)
+	}
+	l.w.DropIndex(writ.BlobHolders(hexOfText("site")), string(id))
+	l.setRun(func(r *writ.Run) { r.State = writ.RunDone })
+	if got := found(); len(got) != 0 {
+		t.Errorf("got %+v", got)
+	}
+}
