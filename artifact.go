@@ -38,7 +38,7 @@ type Produce struct {
 	Name      string    `json:"name"`
 	MediaType string    `json:"media_type"`
 	Schema    RawObject `json:"schema,omitempty"` // what its JSON must meet
-	Labels    []Label   `json:"labels"`           // the most it may carry
+	Labels    []Label   `json:"labels"`           // the most it may carry; none: what the task carries
 	MaxBytes  int64     `json:"max_bytes"`
 	Required  bool      `json:"required,omitempty"`
 }

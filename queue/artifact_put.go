@@ -13,7 +13,7 @@ type ArtifactPutArgs struct {
 	Lease  writ.LeaseID `json:"lease_id" doc:"Lease the claim gave." pattern:"^lse_[0-7][0-9A-HJKMNP-TV-Z]{25}$"`
 	Fence  int64        `json:"fence" doc:"Fence the claim gave." minimum:"1" maximum:"9007199254740991"`
 	Media  string       `json:"media_type,omitempty" doc:"What it is. Default: what the task declares." maxLength:"127"`
-	Label  writ.Label   `json:"label,omitempty" doc:"Kind of data it carries; unknown labels count as pii.chat.message. Default: those the task declares for it."`
+	Label  writ.Label   `json:"label,omitempty" doc:"Kind of data it carries; unknown labels count as pii.chat.message. It carries those of the task besides. Default: those the task declares for it."`
 	Digest string       `json:"digest,omitempty" doc:"SHA-256 its bytes must have. Default: any." pattern:"^sha256:[0-9a-f]{64}$"`
 	Size   int64        `json:"size,omitempty" doc:"How many bytes there are. Default: Content-Length, if it is sent." minimum:"0" maximum:"67108864"`
 }
@@ -72,12 +72,14 @@ func artifactPutCapability(cfg Config) *writ.Capability {
 	})
 }
 
-// carried are the labels an artifact is put with.
+// carried are the labels an artifact is put with: those of the task, since it may
+// be made of anything the task was given, and what its holder says or else the
+// task declares.
 func carried(t writ.Task, p writ.Produce, a *ArtifactPutArgs) []writ.Label {
 	if a.Label == "" {
-		return most(t, p)
+		return writ.JoinLabels(t.Labels, p.Labels)
 	}
-	return writ.JoinLabels([]writ.Label{a.Label})
+	return writ.JoinLabels(t.Labels, []writ.Label{a.Label})
 }
 
 // repeated says whether the task has this very artifact already.
@@ -166,7 +168,11 @@ func (a *ArtifactPutArgs) fits(t writ.Task) (writ.Produce, error) {
 		return p, invalid(opArtifactPut, "/size", "is more than the task declares")
 	}
 	for _, l := range carried(t, p, a) {
-		if !slices.Contains(most(t, p), l) {
+		switch {
+		case slices.Contains(most(t, p), l):
+		case slices.Contains(t.Labels, l):
+			return p, invalid(opArtifactPut, "/name", "may not carry all the task carries by now, which was given more than it declares")
+		default:
 			return p, invalid(opArtifactPut, "/label", "is more than the task declares")
 		}
 	}

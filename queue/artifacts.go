@@ -17,7 +17,7 @@ type TaskProduce struct {
 	Name      string         `json:"name" doc:"Its name in the task." pattern:"^[a-z][a-z0-9_.-]{0,63}$"`
 	MediaType string         `json:"media_type" doc:"What it is, in small letters and without parameters, for example application/json." maxLength:"127"`
 	Schema    writ.RawObject `json:"schema,omitempty" doc:"JSON Schema it must meet: at most 4 KiB, for JSON objects of at most 48 KiB."`
-	Labels    []writ.Label   `json:"labels,omitempty" doc:"The most it may carry. Default: the labels of the task." maxItems:"9"`
+	Labels    []writ.Label   `json:"labels,omitempty" doc:"The most it may carry, besides the labels the task is enqueued with. Default: the labels of the task." maxItems:"9"`
 	MaxBytes  int64          `json:"max_bytes,omitempty" doc:"Most bytes it may have. Default 64 MiB, or 48 KiB with a schema." minimum:"1" maximum:"67108864"`
 	Required  bool           `json:"required,omitempty" doc:"Whether the task can be completed without it."`
 }
@@ -51,8 +51,9 @@ type TaskInput struct {
 	From writ.TaskID `json:"from_task_id" doc:"Task that made it."`
 }
 
-// produces brings the declarations of a request into their stored form.
-func (e enqueuer) produces(in []TaskProduce) ([]writ.Produce, error) {
+// produces brings the declarations of a request, of a task with these labels, into
+// their stored form.
+func (e enqueuer) produces(in []TaskProduce, of []writ.Label) ([]writ.Produce, error) {
 	if len(in) > writ.MaxArtifacts {
 		return nil, invalid(opEnqueue, "/produces", "are too many")
 	}
@@ -92,7 +93,11 @@ func (e enqueuer) produces(in []TaskProduce) ([]writ.Produce, error) {
 			}
 			p.Schema = schema
 		}
-		out = append(out, writ.Produce{Name: p.Name, MediaType: p.MediaType, Schema: p.Schema, Labels: writ.JoinLabels(p.Labels), MaxBytes: p.MaxBytes, Required: p.Required})
+		labels := writ.JoinLabels(p.Labels)
+		if len(labels) > 0 { // else whatever the task carries by then
+			labels = writ.JoinLabels(labels, of)
+		}
+		out = append(out, writ.Produce{Name: p.Name, MediaType: p.MediaType, Schema: p.Schema, Labels: labels, MaxBytes: p.MaxBytes, Required: p.Required})
 	}
 	return out, nil
 }

@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"fmt"
 	"slices"
+	"sort"
 	"strings"
 	"testing"
 
@@ -29,10 +30,13 @@ func makes(names ...string) func(*TaskEnqueueArgs) {
 func hexOfText(text string) string { return fmt.Sprintf("%x", sha256.Sum256([]byte(text))) }
 
 // put is artifact.put as the door makes it once the body is there.
-func (l *lab) put(by writ.Caller, g grip, name, text string) TaskMade {
+func (l *lab) put(by writ.Caller, g grip, name, text string, more ...func(*ArtifactPutArgs)) TaskMade {
 	l.Helper()
 	got := writ.Received{Digest: "sha256:" + hexOfText(text), Size: int64(len(text)), Small: []byte(text)}
 	a := &ArtifactPutArgs{Task: g.task, Lease: g.lease, Fence: g.fence, Name: name}
+	for _, f := range more {
+		f(a)
+	}
 	if _, err := a.Received(got); err != nil {
 		l.Fatal(err)
 	}
@@ -182,6 +186,77 @@ func TestLabelsTravel(t *testing.T) {
 	if got := l.task(next); !slices.Contains(got.Labels, writ.LabelExternalUntrusted) || len(got.Artifacts) != 0 {
 		t.Errorf("got %+v", got)
 	}
+}
+
+// Nobody takes labels off: what a task makes carries what the task does, whatever
+// its holder or its declaration say; and where a declaration does not allow for what
+// it was given, it cannot be put.
+func TestLabelsStay(t *testing.T) {
+	l := newLab(t)
+	wild := []writ.Label{writ.LabelExternalUntrusted}
+	one := l.enqueue("make", makes("x"), func(a *TaskEnqueueArgs) { a.Labels = []writ.Label{writ.LabelPublic, writ.LabelExternalUntrusted} })
+	two := l.enqueue("use", after("make"), func(a *TaskEnqueueArgs) {
+		a.Consumes = []TaskConsume{{Name: "x", From: "make"}}
+		a.Produces = []TaskProduce{
+			{Name: "capped", MediaType: "text/plain", Labels: []writ.Label{writ.LabelPublic}},
+			{Name: "open", MediaType: "text/plain"},
+			{Name: "wild", MediaType: "text/plain", Labels: []writ.Label{writ.LabelPublic, writ.LabelExternalUntrusted}},
+		}
+	})
+	g := l.claim(l.a, one)
+	lower := func(a *ArtifactPutArgs) { a.Label = writ.LabelPublic }
+	c := g.complete()
+	c.Artifacts = []TaskMade{l.put(l.a, g, "x", "site", lower)}
+	if got := l.task(one).Artifacts[0].Labels; !slices.Contains(got, writ.LabelExternalUntrusted) {
+		t.Fatalf("put with %v", got)
+	}
+	l.do("task.complete", l.a, c)
+
+	call := l.w.NewCall(l.caps["task.claim"], l.b, &TaskClaimArgs{Task: two})
+	p, err := l.w.Plan(l.caps["task.claim"], call)
+	if err != nil || !p.Subject.Task.Raised {
+		t.Errorf("policy is not told that the task has more labels than were agreed to: %+v, %v", p.Subject.Task, err)
+	}
+	h := l.claim(l.b, two)
+	for _, name := range []string{"open", "wild"} {
+		l.put(l.b, h, name, "log", lower)
+		if made, _ := l.task(two).Artifact(name); !slices.Contains(made.Labels, wild[0]) || !slices.Contains(made.Labels, writ.LabelInternalSystem) {
+			t.Errorf("%s carries %v", name, made.Labels)
+		}
+	}
+	a := &ArtifactPutArgs{Task: two, Lease: h.lease, Fence: h.fence, Name: "capped"}
+	call = l.w.NewCall(l.caps["artifact.put"], l.b, a)
+	call.Body = nothing{}
+	if _, _, err := l.w.Do(l.caps["artifact.put"], call); writ.CodeOf(err) != writ.CodeInputInvalid || writ.AsError("", err).Fields[0].Pointer != "/name" {
+		t.Errorf("got %v", err)
+	}
+}
+
+// The largest task with the most artifacts goes through its moves.
+func TestTheLargestTaskHasArtifacts(t *testing.T) {
+	l := newLab(t)
+	request := func(n int) *TaskEnqueueArgs {
+		a := &TaskEnqueueArgs{Run: l.run, Key: "one", Capability: build, Domain: "web", Args: writ.RawObject(`{"x":"` + strings.Repeat("y", n) + `"}`)}
+		for i := range writ.MaxArtifacts {
+			name := fmt.Sprintf("%c%s", 'a'+i, strings.Repeat("x", 63))
+			a.Produces = append(a.Produces, TaskProduce{Name: name, MediaType: "text/plain", Required: true, Labels: writ.Labels()})
+		}
+		return a
+	}
+	c := l.caps["task.enqueue"]
+	n := sort.Search(MaxArgsBytes, func(n int) bool {
+		_, err := l.w.Plan(c, l.w.NewCall(c, l.owner, request(n)))
+		return err != nil
+	}) - 1
+	id := body[TaskView](l, l.do("task.enqueue", l.owner, request(n))).ID
+	g := l.claim(l.a, id)
+	done := g.complete()
+	for i, p := range l.task(id).Produces {
+		done.Artifacts = append(done.Artifacts, l.put(l.a, g, p.Name, fmt.Sprint("site ", i)))
+	}
+	done.Result = writ.RawObject(`{"x":"` + strings.Repeat("y", MaxArgsBytes-8) + `"}`)
+	l.do("task.complete", l.a, done)
+	l.wantState(id, writ.TaskDone)
 }
 
 // What a task had put that failed is of nobody.

@@ -127,7 +127,8 @@ func claimDescribe(c *writ.Call, a *TaskClaimArgs, s writ.Snapshot) (writ.Subjec
 		sub.Charge, sub.Price = attemptCharge(t, tool), priceOf(r, tool)
 	}
 	if sub.Task != nil {
-		sub.Task.Raised = t.Safety != agreed.Safety || t.Approval != agreed.Approval || len(t.Sinks) > len(agreed.Sinks)
+		sub.Task.Raised = t.Safety != agreed.Safety || t.Approval != agreed.Approval || len(t.Sinks) > len(agreed.Sinks) ||
+			len(t.Labels) > len(agreed.Labels) // of what it is given, which was not there when it was enqueued
 	}
 	return sub, err
 }

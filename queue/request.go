@@ -101,7 +101,7 @@ func (e enqueuer) request(a *TaskEnqueueArgs) (writ.Task, error) {
 	if t.Join, err = joining(opEnqueue, a.Join, len(t.DependsOn)); err != nil {
 		return t, err
 	}
-	if t.Produces, err = e.produces(a.Produces); err != nil {
+	if t.Produces, err = e.produces(a.Produces, t.Labels); err != nil {
 		return t, err
 	}
 	if t.Consumes, err = consumes(a.Consumes, t.DependsOn); err != nil {
