@@ -7,6 +7,7 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"os"
 	"strconv"
 	"strings"
 	"sync"
@@ -20,9 +21,9 @@ type Blobs interface {
 	// Stage takes in at most max bytes; CodeTooLarge when there are more. An error
 	// of the reader that is a *writ.Error comes back as it is.
 	Stage(ctx context.Context, r io.Reader, max int64) (Staged, error)
-	// Get opens what is stored under a digest. Reading it fails, at the latest in
-	// place of io.EOF, when the bytes are others.
-	Get(ctx context.Context, digest string) (io.ReadCloser, error)
+	// Open opens what is stored under a digest, and says how many bytes there are.
+	// Reading it fails, at the latest in place of io.EOF, when they are others.
+	Open(ctx context.Context, digest string) (io.ReadCloser, int64, error)
 	// Examine reads it to its end.
 	Examine(ctx context.Context, digest string) (writ.BlobState, error)
 }
@@ -39,6 +40,7 @@ type Staged interface {
 const (
 	octetStream  = "application/octet-stream"
 	transferTime = 10 * time.Minute // that one body may take in all, in or out
+	leastRate    = 16 << 10         // bytes a second a body comes with at least, once Limits.BodyTime is over
 	chunkBytes   = 64 << 10
 )
 
@@ -115,17 +117,23 @@ func (u *upload) Receive(ctx context.Context, max int64) (writ.Received, error) 
 		return writ.Received{}, err
 	}
 	defer u.cfg.transfers.leave(u.who)
-	ctx, cancel := context.WithTimeout(ctx, transferTime)
-	defer cancel()
-	in := &patient{r: u.r.Body, control: http.NewResponseController(u.w), each: u.cfg.Limits.BodyTime}
+	ctx, end := transfer(ctx, u.cfg)
+	defer end()
+	in := &patient{ctx: ctx, r: u.r.Body, control: http.NewResponseController(u.w), each: u.cfg.Limits.BodyTime, start: time.Now()}
+	defer context.AfterFunc(ctx, func() { _ = in.control.SetReadDeadline(time.Now()) })()
+	// The body may have taken longer than an answer may, a refusal too.
+	defer func() { _ = in.control.SetWriteDeadline(time.Now().Add(WriteTimeout)) }()
 	staged, err := u.cfg.Blobs.Stage(ctx, in, max)
-	if err != nil {
+	switch {
+	case err != nil && errors.Is(context.Cause(ctx), errStopping):
+		return writ.Received{}, errStopping
+	case err != nil && errors.Is(ctx.Err(), context.DeadlineExceeded):
+		return writ.Received{}, tooSlow(ctx.Err())
+	case err != nil:
 		return writ.Received{}, err
 	}
 	u.staged = staged
-	// The body may have taken longer than an answer may.
 	_ = in.control.SetReadDeadline(time.Time{})
-	_ = in.control.SetWriteDeadline(time.Now().Add(WriteTimeout))
 	return writ.Received{Digest: staged.Digest(), Size: staged.Size(), Small: staged.Small()}, nil
 }
 
@@ -138,17 +146,55 @@ func (u *upload) discard() {
 	}
 }
 
-// patient reads a body as long as something comes.
+// errStopping ends transfers when the gateway stops: it does not wait for them.
+var errStopping = &writ.Error{Code: writ.CodeNotReady, Op: "gateway.transfer", RetryMs: 1000, Msg: "the gateway is stopping", Hint: "repeat the call"}
+
+func tooSlow(err error) error {
+	return &writ.Error{Code: writ.CodeMalformed, Op: "gateway.upload", Msg: "the body comes too slowly", Hint: "send it faster, or less of it", Err: err}
+}
+
+// transfer is the time one body has: it is over too when the gateway stops.
+func transfer(ctx context.Context, cfg Config) (context.Context, func()) {
+	ctx, cancel := context.WithTimeout(ctx, transferTime)
+	ctx, stop := context.WithCancelCause(ctx)
+	if cfg.Stopping == nil {
+		return ctx, func() { stop(nil); cancel() }
+	}
+	release := context.AfterFunc(cfg.Stopping, func() { stop(errStopping) })
+	return ctx, func() { release(); stop(nil); cancel() }
+}
+
+// patient reads a body as long as it comes with the least rate, so that who sends
+// little for long keeps nobody's place.
 type patient struct {
+	ctx     context.Context
 	r       io.Reader
 	control *http.ResponseController
-	each    time.Duration
+	each    time.Duration // without a byte, and before the rate counts
+	start   time.Time
+	n       int64
+}
+
+// until is when the next byte must be there.
+func (p *patient) until(now time.Time) time.Time {
+	rate := p.start.Add(p.each + time.Duration(float64(p.n)/leastRate*float64(time.Second)))
+	if end := now.Add(p.each); end.Before(rate) {
+		return end
+	}
+	return rate
 }
 
 func (p *patient) Read(b []byte) (int, error) {
-	_ = p.control.SetReadDeadline(time.Now().Add(p.each))
+	_ = p.control.SetReadDeadline(p.until(time.Now()))
+	if err := p.ctx.Err(); err != nil { // after the deadline is set: what ends ctx sets another
+		return 0, err
+	}
 	n, err := p.r.Read(b)
-	if err != nil && !errors.Is(err, io.EOF) {
+	p.n += int64(n)
+	switch {
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		err = tooSlow(err)
+	case err != nil && !errors.Is(err, io.EOF):
 		err = &writ.Error{Code: writ.CodeMalformed, Op: "gateway.upload", Msg: "the body could not be read to its end", Hint: "send it again", Err: err}
 	}
 	return n, err
@@ -176,8 +222,8 @@ func content(cfg Config, w http.ResponseWriter, r *http.Request, who writ.Creden
 		return err
 	}
 	defer cfg.transfers.leave(who)
-	ctx, cancel := context.WithTimeout(r.Context(), transferTime)
-	defer cancel()
+	ctx, end := transfer(r.Context(), cfg)
+	defer end()
 	state, err := cfg.Blobs.Examine(ctx, digest)
 	switch {
 	case err != nil:
@@ -188,7 +234,7 @@ func content(cfg Config, w http.ResponseWriter, r *http.Request, who writ.Creden
 		cfg.Log.Error("a stored artifact is damaged", "digest", digest)
 		return writ.Unsound(op, digest, state)
 	}
-	body, err := cfg.Blobs.Get(ctx, digest)
+	body, size, err := cfg.Blobs.Open(ctx, digest)
 	if err != nil {
 		return err
 	}
@@ -201,7 +247,14 @@ func content(cfg Config, w http.ResponseWriter, r *http.Request, who writ.Creden
 	h.Set("Content-Type", octetStream) // whatever it is, no browser is to run it
 	h.Set("Content-Disposition", "attachment")
 	h.Set("Repr-Digest", "sha-256=:"+base64.StdEncoding.EncodeToString(raw)+":") // RFC 9530
-	if err := copyWhole(w, body); err != nil {
+	// So that it is seen when less comes, whatever lies between.
+	h.Set("Content-Length", strconv.FormatInt(size, 10))
+	if r.Method == http.MethodHead {
+		return nil
+	}
+	control := http.NewResponseController(w)
+	defer context.AfterFunc(ctx, func() { _ = control.SetWriteDeadline(time.Now()) })()
+	if err := copyWhole(ctx, w, body); err != nil {
 		cfg.Log.Warn("an artifact was not sent to its end", "digest", digest, "error", err)
 		panic(http.ErrAbortHandler) // the caller must not take it for whole
 	}
@@ -210,7 +263,7 @@ func content(cfg Config, w http.ResponseWriter, r *http.Request, who writ.Creden
 
 // copyWhole copies a body and holds the last chunk back until the reader says that all
 // was as it should be.
-func copyWhole(w http.ResponseWriter, body io.Reader) error {
+func copyWhole(ctx context.Context, w http.ResponseWriter, body io.Reader) error {
 	control := http.NewResponseController(w)
 	held, next := make([]byte, 0, chunkBytes), make([]byte, chunkBytes)
 	for {
@@ -219,6 +272,9 @@ func copyWhole(w http.ResponseWriter, body io.Reader) error {
 			return err
 		}
 		_ = control.SetWriteDeadline(time.Now().Add(WriteTimeout))
+		if err := ctx.Err(); err != nil { // after the deadline is set: what ends ctx sets another
+			return err
+		}
 		if _, werr := w.Write(held); werr != nil {
 			return werr
 		}

@@ -73,8 +73,10 @@ type Config struct {
 	PolicyRevision func() string
 
 	// Transfers bounds the bodies of artifacts that are on their way, in and out
-	// (32); an eighth of them of one session.
+	// (32); an eighth of them of one session. When Stopping is done they end: they
+	// may take minutes.
 	Transfers int
+	Stopping  context.Context // nil: never
 	transfers *transfers
 
 	Now  func() time.Time // nil: time.Now; for ids and logs only

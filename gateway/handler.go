@@ -68,9 +68,11 @@ func governed(cfg Config, route Route, c *writ.Capability) func(huma.Context) {
 		var body []byte
 		if err == nil && route.TakesBytes {
 			var u *upload
-			if u, members, err = newUpload(cfg, w, r, *cred, members); err == nil {
+			sent := members
+			if u, members, err = newUpload(cfg, w, r, *cred, members[:len(members):len(members)]); err == nil {
 				defer u.discard()
 				call.Body = u
+				call.Sent, err = merge(sent, nil) // what is signed is what the caller says, and not what its transport does
 			}
 		} else if err == nil {
 			body, err = readBody(cfg, w, r)

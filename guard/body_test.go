@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"slices"
 	"testing"
 
 	"github.com/writ-gateway/writ"
@@ -133,6 +134,12 @@ func TestABodyComesLast(t *testing.T) {
 	if r, err := w.upload(me, "test.upload", a, "key", again); err != nil || !r.Replayed || again.kept != 0 {
 		t.Errorf("the same again: %+v, %v, kept %d", r, err, again.kept)
 	}
+	said, sum := a, sha256.Sum256([]byte("x"))
+	said.Digest = hex.EncodeToString(sum[:])
+	again = &upload{text: "x"}
+	if r, err := w.upload(me, "test.upload", said, "key", again); err != nil || !r.Replayed || again.received != 0 {
+		t.Errorf("its digest again: %+v, %v, received %d", r, err, again.received)
+	}
 	if _, err := w.upload(me, "test.upload", a, "key", &upload{text: "y"}); writ.CodeOf(err) != writ.CodeIdempotency {
 		t.Errorf("other bytes under the same key: %v", err)
 	}
@@ -141,5 +148,52 @@ func TestABodyComesLast(t *testing.T) {
 	u = &upload{text: "x"}
 	if _, err := w.upload(me, "test.upload", wrong, "", u); writ.CodeOf(err) != writ.CodeInputInvalid || u.kept != 0 {
 		t.Errorf("kept %d, %v", u.kept, err)
+	}
+}
+
+// What a caller may is looked at again once the body has come.
+func TestABodyIsJudgedAgain(t *testing.T) {
+	for what, change := range map[string]func(*world){
+		"role": func(w *world) { w.law.forbid["test.upload"] = true },
+		"policy": func(w *world) {
+			w.law.deny["test.upload"] = writ.Finding{Rule: "test.no", Effect: writ.EffectDeny, Code: string(writ.CodePolicy)}
+		},
+		"session": func(w *world) { w.now.Add(366 * 24 * 3600 * 1000) },
+		"binding": func(w *world) { w.law.unbound[writ.Bind{Principal: "olga", Role: writ.RoleOperator}] = true },
+	} {
+		w := uploads(t)
+		me := w.session("olga")
+		u := &upload{text: "x", receiving: func() { change(w) }}
+		_, err := w.upload(me, "test.upload", uploadArgs{thingArgs: thingArgs{Run: runID(1)}}, "", u)
+		if !slices.Contains([]writ.Code{writ.CodeRBAC, writ.CodePolicy, writ.CodeUnauthenticated}, writ.CodeOf(err)) || u.received != 1 || u.kept != 0 {
+			t.Errorf("%s: received %d times, kept %d, %v", what, u.received, u.kept, err)
+		}
+	}
+}
+
+// Bytes are shown whole or not at all: where policy hides anything, whether the reply
+// has it or not, they are refused.
+func TestBytesAreNotMasked(t *testing.T) {
+	all := things()
+	for _, k := range things() {
+		if k.ID == "test.look" {
+			k.ID, k.Bytes = "test.bytes", true
+			all = append(all, k)
+		}
+	}
+	reg, err := writ.NewRegistry(append(guard.Capabilities(), all...)...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := newWorld(t, func(c *guard.Config) { c.Registry = reg })
+	me := w.session("olga")
+	for _, id := range []writ.CapabilityID{"test.bump", "test.bytes"} {
+		if _, _, err := w.call(me, id, thingArgs{Run: runID(1)}, ""); err != nil {
+			t.Fatal(err)
+		}
+	}
+	w.law.deny["test.bytes"] = hides(t, "/nothing")
+	if _, _, err := w.call(me, "test.bytes", thingArgs{Run: runID(1)}, ""); writ.CodeOf(err) != writ.CodePolicy {
+		t.Errorf("got %v", err)
 	}
 }

@@ -165,10 +165,8 @@ func (t *try) once(ctx context.Context) (writ.Reply, *writ.Receipt, error) {
 	if err := t.stands(ctx); err != nil {
 		return writ.Reply{}, nil, err
 	}
-	if !t.awaits() { // a key belongs to a request with its body
-		if reply, receipt, done, err := t.replay(); done {
-			return reply, receipt, err
-		}
+	if reply, receipt, done, err := t.replay(); done && (err == nil || !t.awaits()) {
+		return reply, receipt, err // a key belongs to a request with its body: whether it is another one is not known before it came
 	}
 	if err := t.judged(ctx); err != nil {
 		return t.refused(ctx, err)
@@ -223,6 +221,9 @@ func (t *try) once(ctx context.Context) (writ.Reply, *writ.Receipt, error) {
 func (t *try) judged(ctx context.Context) error {
 	if err := t.judge(ctx); err != nil {
 		return err
+	}
+	if t.k.Bytes && len(t.dec.Duties.Redact) > 0 {
+		return t.owes("policy keeps part of this from the caller, and bytes are shown whole or not at all", "ask for what is known of it instead")
 	}
 	if err := t.cosign(); err != nil {
 		return err

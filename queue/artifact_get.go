@@ -21,7 +21,9 @@ func artifactGetCapability() *writ.Capability {
 // artifactContentCapability is who may have the bytes. It answers with what
 // artifact.get does; the edge sends the bytes then.
 func artifactContentCapability() *writ.Capability {
-	return artifactRead("artifact.content", "Read the bytes of an artifact.")
+	k := artifactRead("artifact.content", "Read the bytes of an artifact.")
+	k.Bytes = true
+	return k
 }
 
 func artifactRead(id writ.CapabilityID, summary string) *writ.Capability {

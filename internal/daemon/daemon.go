@@ -63,6 +63,8 @@ type Daemon struct {
 	listener   net.Listener
 	server     *http.Server
 
+	endTransfers context.CancelFunc
+
 	stopping chan struct{}
 	loops    sync.WaitGroup
 	served   chan error
@@ -392,8 +394,12 @@ func (d *Daemon) openServer(context.Context) error {
 	if a, ok := d.listener.Addr().(*net.TCPAddr); ok && a.IP.IsLoopback() {
 		hosts = append(hosts, gateway.LoopbackHosts...)
 	}
+	var transfers context.Context
+	transfers, d.endTransfers = context.WithCancel(context.Background())
 	handler, _, err := gateway.New(gateway.Config{
 		Door: d.dispatcher, Registry: d.registry, Hosts: hosts, Telemetry: d.telemetry, Ready: d.ready, Log: d.log, Blobs: artifactStore{d.artifacts},
+		Transfers: min(32, max(2, d.cfg.Inflight/8)), // each takes a call's place for minutes
+		Stopping:  transfers,
 		PolicyRevision: func() string { policy, _ := d.engine.Revisions(); return policy },
 	})
 	if err != nil {
@@ -409,7 +415,8 @@ func (d *Daemon) openServer(context.Context) error {
 		}
 	}()
 	d.onStop(func(ctx context.Context) error {
-		// Waiting claims first: they would hold the shutdown for their wait.
+		// Waiting claims and bodies on their way first: they would hold the shutdown.
+		d.endTransfers()
 		d.dispatcher.Stop()
 		c, cancel := context.WithTimeout(ctx, 20*time.Second)
 		defer cancel()

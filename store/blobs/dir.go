@@ -105,19 +105,29 @@ func (d *Dir) Put(ctx context.Context, r io.Reader) (string, error) {
 
 // Get implements Blobs.
 func (d *Dir) Get(ctx context.Context, digest string) (io.ReadCloser, error) {
+	r, _, err := d.Open(ctx, digest)
+	return r, err
+}
+
+// Open is Get, with how many bytes there are.
+func (d *Dir) Open(ctx context.Context, digest string) (io.ReadCloser, int64, error) {
 	const op = "blobs.Get"
 	name, err := d.find(ctx, digest)
 	if err != nil {
-		return nil, writ.AsError(op, err)
+		return nil, 0, writ.AsError(op, err)
 	}
 	f, err := os.Open(name)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, writ.Refuse(writ.CodeNotFound, op, "there is no such blob", "check the digest, or put the blob first")
+		return nil, 0, writ.Refuse(writ.CodeNotFound, op, "there is no such blob", "check the digest, or put the blob first")
 	}
 	if err != nil {
-		return nil, fault(op, err)
+		return nil, 0, fault(op, err)
 	}
-	return &verified{f: f, hash: sha256.New(), want: digest}, nil
+	info, err := f.Stat()
+	if err != nil {
+		return nil, 0, fault(op, errors.Join(err, f.Close()))
+	}
+	return &verified{f: f, hash: sha256.New(), want: digest}, info.Size(), nil
 }
 
 // Has implements Blobs.
