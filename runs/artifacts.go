@@ -38,9 +38,14 @@ func judges(s writ.Snapshot, run writ.Run, c writ.Caller, keys []writ.PublicKey)
 	return writ.DutyIn(s, run.Tree(), c, keys).Independent()
 }
 
-// sound refuses when the bytes of an artifact are not what was judged.
-func sound(op string, s writ.Snapshot, digests []string) error {
-	for _, d := range digests {
+// sound refuses when the bytes of an artifact are not what was judged, or are more
+// than was read.
+func sound(op string, s writ.Snapshot, run writ.RunID) error {
+	made := s.Ranges[artifacts(run)].Members
+	if len(made) == artifacts(run).Limit {
+		return writ.Refuse(writ.CodePredicate, op, "the run has more artifacts than can be looked at", "reject the run")
+	}
+	for _, d := range digests(made) {
 		if s.Blobs[d] != writ.BlobIntact {
 			return writ.Unsound(op, d, s.Blobs[d])
 		}

@@ -105,7 +105,7 @@ func closing() *writ.Capability {
 			to := writ.RunDone
 			switch {
 			case a.Verdict == writ.VerdictAccept:
-				if err := sound(op, s, digests(s.Ranges[artifacts(run.ID)].Members)); err != nil {
+				if err := sound(op, s, run.ID); err != nil {
 					return tx, r, err
 				}
 			case a.Verdict != writ.VerdictReject:

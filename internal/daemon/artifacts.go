@@ -100,10 +100,11 @@ func (d *Daemon) otherArtifacts(theirs string) error {
 	}
 }
 
-// Unreferenced bytes are kept for a day: somebody may just be about to refer to
-// them.
+// Unreferenced bytes are kept for an hour: somebody may just be about to refer to
+// them, which takes no longer than the commit after they were stored; and they count
+// against what all may keep, so not for longer.
 const (
-	unreferencedFor = 24 * time.Hour
+	unreferencedFor = time.Hour
 	sweepEvery      = time.Hour
 )
 

@@ -20,7 +20,7 @@ import (
 // folders 0700, files 0600. Several processes may share it.
 //
 // A blob is written in these steps; what a crash leaves after each:
-//  1. temporary file in <root>/tmp   a file nobody looks at, removed by OpenDir
+//  1. temporary file in <root>/tmp   a file nobody looks at, removed by OpenDir and Sweep
 //  2. sync of the file               the same
 //  3. rename to its final name       a whole blob, or still the temporary one
 //  4. sync of the folder             the blob
@@ -32,6 +32,9 @@ type Dir struct {
 	staged int64 // bytes of temporary files of this process
 	kept   int64 // bytes of blobs, as last counted and added to since
 	total  int64 // the most of both; 0: no limit
+
+	keeping sync.Mutex
+	synced  [256]bool // folders whose names are known to be on disk
 }
 
 var _ Blobs = (*Dir)(nil)
@@ -39,8 +42,9 @@ var _ Blobs = (*Dir)(nil)
 // MaxBytes is the size limit of a blob when OpenDir is given none.
 const MaxBytes = 64 << 20
 
-// staleAfter is the age at which a temporary file has no writer any more.
-const staleAfter = 24 * 3600 // seconds
+// staleAfter is the age at which a temporary file has no writer any more: nobody
+// writes one for longer than some minutes.
+const staleAfter = 3600 // seconds
 
 // OpenDir opens or creates a directory of blobs of at most max bytes each;
 // MaxBytes when max is 0.
@@ -55,6 +59,9 @@ func OpenDir(root string, max int64) (*Dir, error) {
 			return nil, fault(op, err)
 		}
 	}
+	if err := syncDir(root); err != nil {
+		return nil, fault(op, err)
+	}
 	if err := d.restore(); err != nil {
 		return nil, fault(op, err)
 	}
@@ -68,7 +75,7 @@ func (d *Dir) path(parts ...string) string {
 	return filepath.Join(append([]string{d.root}, parts...)...)
 }
 
-// sweep removes what writers left behind that died a day ago.
+// sweep removes what writers left behind that died some time ago.
 func (d *Dir) sweep() error {
 	entries, err := os.ReadDir(d.path("tmp"))
 	if err != nil {

@@ -2,6 +2,8 @@ package blobs
 
 import (
 	"context"
+	"crypto/rand"
+	"encoding/hex"
 	"errors"
 	"io"
 	"io/fs"
@@ -66,7 +68,8 @@ func (d *Dir) Examine(ctx context.Context, digest string) (writ.BlobState, error
 }
 
 // Sweep removes the blobs nobody wants that are older than age, and counts the
-// rest. wanted is asked twice about each that goes. removed counts them.
+// rest. wanted is asked twice about each that goes. removed counts them. What writers
+// left behind that died goes too.
 func (d *Dir) Sweep(ctx context.Context, age time.Duration, wanted func(ctx context.Context, digest string) (bool, error)) (removed int, err error) {
 	const op = "blobs.Sweep"
 	var bytes int64
@@ -79,6 +82,9 @@ func (d *Dir) Sweep(ctx context.Context, age time.Duration, wanted func(ctx cont
 		return 0, fault(op, err)
 	}
 	for _, dir := range dirs {
+		if !dir.IsDir() {
+			continue // none of ours
+		}
 		files, err := os.ReadDir(d.path("sha256", dir.Name()))
 		if err != nil {
 			return removed, fault(op, err)
@@ -105,11 +111,22 @@ func (d *Dir) Sweep(ctx context.Context, age time.Duration, wanted func(ctx cont
 	d.mu.Lock()
 	d.kept = bytes
 	d.mu.Unlock()
+	if err := d.sweep(); err != nil {
+		return removed, fault(op, err)
+	}
 	return removed, nil
 }
 
-// taken begins the names of files on their way out.
+// taken begins the names of files on their way out: the digest follows, and what
+// tells those who take away the same one at a time apart. One that took a file must
+// never find another's in its place: that may be newer, and wanted.
 const taken = "out-"
+
+func takenName(digits string) string {
+	var b [8]byte
+	_, _ = rand.Read(b[:]) // never fails on the platforms Go supports
+	return taken + digits + "-" + hex.EncodeToString(b[:])
+}
 
 // remove takes a blob away that nobody wants. Somebody may store the same bytes
 // and begin to want them at any moment; that is a new file then (Keep), so a file
@@ -120,7 +137,7 @@ func (d *Dir) remove(ctx context.Context, digest string, now time.Time, age time
 		return false, err
 	}
 	digits := strings.TrimPrefix(digest, prefix)
-	name, out := d.path("sha256", digits[:2], digits[2:]), d.path("tmp", taken+digits)
+	name, out := d.path("sha256", digits[:2], digits[2:]), d.path("tmp", takenName(digits))
 	if err := os.Rename(name, out); err != nil {
 		if errors.Is(err, fs.ErrNotExist) {
 			return false, nil // another replica was first
@@ -129,11 +146,14 @@ func (d *Dir) remove(ctx context.Context, digest string, now time.Time, age time
 	}
 	info, err := os.Lstat(out)
 	if err != nil {
+		if errors.Is(err, fs.ErrNotExist) {
+			return false, nil // a replica that starts has put it back
+		}
 		return false, err
 	}
 	keep, err := wanted(ctx, digest)
 	if keep || err != nil || now.Sub(info.ModTime()) <= age {
-		return false, errors.Join(err, d.putBack(digits))
+		return false, errors.Join(err, d.putBack(out, digits))
 	}
 	if err := os.Remove(out); err != nil {
 		if errors.Is(err, fs.ErrNotExist) {
@@ -145,8 +165,7 @@ func (d *Dir) remove(ctx context.Context, digest string, now time.Time, age time
 }
 
 // putBack gives a file on its way out its place again, if no newer one has it.
-func (d *Dir) putBack(digits string) error {
-	out := d.path("tmp", taken+digits)
+func (d *Dir) putBack(out, digits string) error {
 	if err := os.Link(out, d.path("sha256", digits[:2], digits[2:])); err != nil && !errors.Is(err, fs.ErrExist) {
 		if errors.Is(err, fs.ErrNotExist) {
 			return nil
@@ -170,10 +189,11 @@ func (d *Dir) restore() error {
 	}
 	for _, e := range entries {
 		digits, ok := strings.CutPrefix(e.Name(), taken)
+		digits, _, _ = strings.Cut(digits, "-")
 		if _, err := ParseDigest(prefix + digits); !ok || err != nil {
 			continue
 		}
-		if err := d.putBack(digits); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		if err := d.putBack(d.path("tmp", e.Name()), digits); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err
 		}
 	}

@@ -2,9 +2,11 @@ package blobs_test
 
 import (
 	"context"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -152,7 +154,7 @@ func TestASweepThatDied(t *testing.T) {
 		t.Fatal(err)
 	}
 	name := age(t, d, root, s.Digest())
-	if err := os.Rename(name, filepath.Join(root, "tmp", "out-"+s.Digest()[7:])); err != nil {
+	if err := os.Rename(name, filepath.Join(root, "tmp", "out-"+s.Digest()[7:]+"-0123456789abcdef")); err != nil {
 		t.Fatal(err)
 	}
 	d, err := blobs.OpenDir(root, 0)
@@ -164,6 +166,102 @@ func TestASweepThatDied(t *testing.T) {
 	}
 	if left := files(t, root); len(left) != 1 {
 		t.Errorf("left %v", left)
+	}
+}
+
+// Of two who take away the same blob neither takes what the other has: between them
+// somebody may have stored it anew, and want it.
+func TestTwoSweeps(t *testing.T) {
+	one, root := openDir(t, 0)
+	two, err := blobs.OpenDir(root, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := stage(t, one, "site")
+	if err := s.Keep(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	age(t, one, root, s.Digest())
+
+	taken, goOn, gone := make(chan struct{}), make(chan struct{}), make(chan error, 1)
+	first := func() {
+		asked := 0
+		_, err := one.Sweep(t.Context(), 24*time.Hour, func(context.Context, string) (bool, error) {
+			if asked++; asked == 2 { // it has the old file
+				close(taken)
+				<-goOn
+			}
+			return false, nil
+		})
+		gone <- err
+	}
+	asked := 0
+	_, err = two.Sweep(t.Context(), 24*time.Hour, func(context.Context, string) (bool, error) {
+		if asked++; asked == 1 { // it has seen the old file, and will take the new one
+			go first()
+			<-taken
+			if err := stage(t, one, "site").Keep(t.Context()); err != nil {
+				t.Error(err)
+			}
+			return false, nil
+		}
+		close(goOn)
+		return true, <-gone
+	})
+	if err != nil || asked != 2 {
+		t.Fatalf("asked %d times, %v", asked, err)
+	}
+	if got, err := get(t, one, s.Digest()); string(got) != "site" || err != nil {
+		t.Errorf("got %q, %v", got, err)
+	}
+	if left := files(t, root); len(left) != 1 {
+		t.Errorf("left %v", left)
+	}
+}
+
+// A sweep takes what writers left that died, and leaves what is none of ours.
+func TestSweepOfLeftovers(t *testing.T) {
+	d, root := openDir(t, 0)
+	s := stage(t, d, "half")
+	left := files(t, root)
+	old := time.Now().Add(-2 * time.Hour)
+	if err := os.Chtimes(left[0], old, old); err != nil {
+		t.Fatal(err)
+	}
+	other := filepath.Join(root, "sha256", "notes")
+	if err := os.WriteFile(other, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := d.Sweep(t.Context(), time.Hour, nil); err != nil {
+		t.Fatal(err)
+	}
+	if left := files(t, root); len(left) != 1 || left[0] != other {
+		t.Errorf("left %v", left)
+	}
+	if err := s.Keep(t.Context()); err == nil {
+		t.Error("what is gone was kept")
+	}
+}
+
+// However many store the same bytes at once, they are counted once.
+func TestTheSameBytesCountOnce(t *testing.T) {
+	d, _ := openDir(t, 0)
+	for i := range 50 {
+		body := fmt.Sprint("site ", i)
+		all := []*blobs.Staged{stage(t, d, body), stage(t, d, body), stage(t, d, body)}
+		before := d.Used() - 3*int64(len(body))
+		var wg sync.WaitGroup
+		for _, s := range all {
+			wg.Go(func() {
+				if err := s.Keep(t.Context()); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		wg.Wait()
+		if got := d.Used() - before; got != int64(len(body)) {
+			t.Fatalf("%d bytes are counted, want %d", got, len(body))
+		}
 	}
 }
 

@@ -23,6 +23,7 @@ type Staged struct {
 	digits string
 	size   int64
 	small  []byte
+	moved  bool // to its place, though perhaps not durably
 }
 
 // Digest of the bytes, in the form of Put.
@@ -102,33 +103,64 @@ func (s *Staged) Keep(ctx context.Context) error {
 		return fault(op, err)
 	}
 	dir, name := d.path("sha256", s.digits[:2]), d.path("sha256", s.digits[:2], s.digits[2:])
-	if err := os.Mkdir(dir, 0o700); err == nil {
-		err = syncDir(d.path("sha256"))
-		if err != nil {
-			return fault(op, err)
-		}
-	} else if !errors.Is(err, fs.ErrExist) {
+	if err := d.folder(s.digits[:2]); err != nil {
 		return fault(op, err)
 	}
+	if !s.moved {
+		if err := d.move(s, name); err != nil {
+			return fault(op, err)
+		}
+	}
+	if err := syncDir(dir); err != nil {
+		return fault(op, err)
+	}
+	s.name = ""
+	return nil
+}
+
+// folder makes the folder of the blobs that begin with two digits, durably. That it
+// is there says nothing of that: who made it may not have come further.
+func (d *Dir) folder(digits string) error {
+	raw, err := hex.DecodeString(digits)
+	if err != nil {
+		return err
+	}
+	d.keeping.Lock()
+	defer d.keeping.Unlock()
+	switch err := os.Mkdir(d.path("sha256", digits), 0o700); {
+	case err == nil:
+	case !errors.Is(err, fs.ErrExist):
+		return err
+	case d.synced[raw[0]]:
+		return nil
+	}
+	if err := syncDir(d.path("sha256")); err != nil {
+		return err
+	}
+	d.synced[raw[0]] = true
+	return nil
+}
+
+// move puts it in its place, also over an old file: that has the same bytes, or was
+// damaged. One at a time, so that no file is counted twice.
+func (d *Dir) move(s *Staged, name string) error {
+	d.keeping.Lock()
+	defer d.keeping.Unlock()
 	var before int64
 	if info, err := os.Lstat(name); err == nil {
 		before = info.Size()
 	}
-	// Also over an old file: it has the same bytes, or it was damaged.
 	if err := os.Rename(s.name, name); err != nil {
-		return fault(op, err)
+		return err
 	}
-	s.name = ""
+	s.moved = true
 	d.count(-s.size, s.size-before)
-	if err := syncDir(dir); err != nil {
-		return fault(op, err)
-	}
 	return nil
 }
 
 // Discard removes what was not kept. It may be called again.
 func (s *Staged) Discard() {
-	if s.name == "" {
+	if s.name == "" || s.moved {
 		return
 	}
 	_ = os.Remove(s.name) // else OpenDir does it, a day later
