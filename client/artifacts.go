@@ -185,7 +185,7 @@ func (c *Client) ReadArtifact(ctx context.Context, task writ.TaskID, digest stri
 	}
 	defer func() { _ = body.Close() }()
 	h := sha256.New()
-	if n, err = io.Copy(io.MultiWriter(w, h), body); err != nil {
+	if n, err = io.Copy(io.MultiWriter(w, h), io.LimitReader(body, writ.MaxArtifactBytes+1)); err != nil {
 		return n, unreachable(op, err)
 	}
 	if "sha256:"+hex.EncodeToString(h.Sum(nil)) != digest {

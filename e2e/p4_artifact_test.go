@@ -98,6 +98,7 @@ func TestP4T1ArtifactsAreHandedOn(t *testing.T) {
 		// Against its declaration.
 		c.builder.refused(422, "input_invalid", "PUT", putPath(l, "report"), `{"ok":"yes"}`)
 		c.builder.refused(422, "input_invalid", "PUT", putPath(l, "report"), `no JSON`)
+		c.builder.refused(400, "malformed", "PUT", putPath(l, "report"), `{"ok":"yes","ok":true}`) // whatever a reader makes of it
 		c.builder.refused(422, "input_invalid", "PUT", putPath(l, "other"), "x")
 		c.builder.refused(422, "input_invalid", "PUT", putPath(l, "site", "media_type=text/plain"), "x")
 		c.builder.refused(422, "input_invalid", "PUT", putPath(l, "site", "label=secret.token"), "x")

@@ -77,6 +77,11 @@ func TestAllProblemsAtOnce(t *testing.T) {
 				`/steps/use/consumes/3/optional must be true: the step make`, `/steps/use/consumes/4 is declared twice`, `/steps/use/consumes/4/media_type is not what`,
 			},
 		},
+		"a budget without the artifacts": {
+			`{"version": 1, "budget": {"steps": 4}, "steps": {"make": ` + step(`, "produces": [
+				{"name": "site", "media_type": "text/plain", "required": true}, {"name": "log", "media_type": "text/plain"}]`) + `, "use": ` + step("") + `}}`,
+			[]string{`/budget/steps is less than the workflow takes if nothing goes wrong, which is 5`},
+		},
 		"no JSON":        {`{`, []string{` unexpected`}},
 		"two values":     {good + good, []string{` more than one`}},
 		"unknown member": {`{"version": 1, "step": {}}`, []string{` there is no member "step"`}},
