@@ -170,8 +170,10 @@ func TestP4UntrustedArtifactsAreAskedAbout(t *testing.T) {
 		c := cast{world: w, orc: w.session("planner", writ.RoleOrchestrator, "planner"), builder: w.session("builder", writ.RoleExecutor, "builder")}
 		c.run = c.newRun(1000)
 		task := c.enqueue("make", obj{"labels": []string{"public", "external.untrusted"}, "produces": []obj{made("page", "text/plain", nil)}})
-		burn := c.task("burn", obj{"capability": "site.burn", "depends_on": []obj{{"key": "make"}}, "consumes": []obj{{"name": "page", "from": "make"}},
-			"produces": []obj{made("ash", "text/plain", obj{"required": false})}})
+		burn := c.task("burn", obj{
+			"capability": "site.burn", "depends_on": []obj{{"key": "make"}}, "consumes": []obj{{"name": "page", "from": "make"}},
+			"produces": []obj{made("ash", "text/plain", obj{"required": false})},
+		})
 		both := func(id string) { // where one is not enough
 			if c.alice().approve(id).str("state") == "pending" {
 				c.bob().approve(id)
