@@ -107,6 +107,11 @@ type Call struct {
 	// that it is judged by what is known now.
 	Probed bool
 
+	// Body comes with the call besides its arguments; nil for most calls.
+	// Received says what it was, once the door has taken it in.
+	Body     Body
+	Received *Received
+
 	// Entry is the lane delivery a dispatched claim answers, so that the
 	// committed claim acknowledges it.
 	Entry *Delivery
@@ -154,6 +159,10 @@ type Reply struct {
 	// Probe asks the dispatcher to have these agents looked at and to make the
 	// call once more. Nothing has happened yet.
 	Probe []AgentID
+
+	// Accept is how much of the call's body, which has not come yet, the plan
+	// would take.
+	Accept int64
 }
 
 // Poll says which lanes a caller may draw from, which lists of tasks that were

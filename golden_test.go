@@ -85,6 +85,16 @@ func TestStoredDocuments(t *testing.T) {
 			Failure: &writ.Failure{Class: writ.FailureExternal, Code: "lease_expired", Retryable: true}, EnqueuedBy: gSession, CreatedAt: 1, UpdatedAt: 2,
 			Receipt: gReceipt,
 		},
+		"task-artifacts": writ.Task{
+			ID: gTask, Run: gRun, Key: "build", Capability: "site.build", ArgsDigest: "aa", Labels: []writ.Label{writ.LabelPublic}, Domain: "web",
+			Produces: []writ.Produce{{
+				Name: "report", MediaType: "application/json", Schema: writ.RawObject(`{"type":"object"}`), Labels: []writ.Label{writ.LabelPublic}, MaxBytes: 1000, Required: true,
+			}},
+			Consumes:  []writ.Consume{{Name: "plan", From: "fetch", MediaType: "text/plain", Optional: true}},
+			Artifacts: []writ.Artifact{{Name: "report", Digest: "sha256:aa", Size: 17, Labels: []writ.Label{writ.LabelPublic}}},
+			DependsOn: []writ.Dependency{{Key: "fetch", Task: gTask}},
+			Safety:    writ.SafetyMutating, Priority: 5, LeaseSeconds: 60, MaxAttempts: 3, Attempt: 1, BackoffMs: 1000, State: writ.TaskDone, CreatedAt: 1, UpdatedAt: 2, Receipt: gReceipt,
+		},
 		"run": writ.Run{
 			ID: gRun, Title: "First", Goal: "Ship.", State: writ.RunActive, ClosePolicy: writ.CloseAuto, Sealed: true, Rework: 1,
 			Budget: map[string]int64{writ.BudgetSteps: 10}, WaitsFor: gApproval,

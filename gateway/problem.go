@@ -44,6 +44,7 @@ var kindOf = map[writ.Code]struct {
 	writ.CodeScopeConflict:    {http.StatusConflict, "An overlapping scope is held"},
 	writ.CodePredicate:        {http.StatusConflict, "What must be shown is missing or out of date"},
 	writ.CodeHandoffLoop:      {http.StatusConflict, "The work was handed on too often"},
+	writ.CodeArtifact:         {http.StatusConflict, "An artifact is not what its digest says"},
 	writ.CodeDeps:             {http.StatusConflict, "The task depends on others that have not ended"},
 	writ.CodePreflight:        {http.StatusConflict, "An agent the work needs is not healthy"},
 	writ.CodeExists:           {http.StatusConflict, "Already exists"},

@@ -69,6 +69,12 @@ func (t *try) commit(ctx context.Context, tx writ.Tx, reply writ.Reply, outcome 
 	if err != nil {
 		return writ.Reply{}, nil, err
 	}
+	if outcome == writ.OutcomeOfTransition {
+		if err := t.keep(ctx); err != nil {
+			release()
+			return writ.Reply{}, nil, err
+		}
+	}
 	done, err := t.store(ctx, tx)
 	release()
 	if err != nil {

@@ -17,8 +17,9 @@ type TaskClaimArgs struct {
 
 // TaskClaimed is a task with the lease that allows to work on it.
 type TaskClaimed struct {
-	Task  TaskView  `json:"task" doc:"The task, with its arguments."`
-	Lease TaskLease `json:"lease" doc:"What every further call about the task must show."`
+	Task   TaskView    `json:"task" doc:"The task, with its arguments."`
+	Inputs []TaskInput `json:"inputs,omitempty" doc:"Artifacts it is given; those that are optional and were not made are left out. artifact.content reads them."`
+	Lease  TaskLease   `json:"lease" doc:"What every further call about the task must show."`
 }
 
 // claimer judges and makes claims.
@@ -83,7 +84,7 @@ func claimRead(c *writ.Call, a *TaskClaimArgs, s writ.Snapshot) (writ.ReadSet, e
 	if err != nil || !ok || t.State != writ.TaskQueued {
 		return rs, err
 	}
-	rs.Docs = append(rs.Docs, handoffsTo(t)...)
+	rs.Docs = append(append(rs.Docs, handoffsTo(t)...), makers(t)...)
 	rs.Ranges = append(rs.Ranges, lockReads(t)...)
 	if r, ok, err := peek[writ.Run](s, writ.RunKey(t.Run)); err != nil {
 		return rs, err
@@ -118,12 +119,16 @@ func claimDescribe(c *writ.Call, a *TaskClaimArgs, s writ.Snapshot) (writ.Subjec
 	if ok && declared {
 		expose(&t, tool)
 	}
+	if err := carry(s, &t); err != nil {
+		return writ.Subject{}, err
+	}
 	sub, err := subjectIn(r, c, s, t)
 	if declared { // else the plan refuses it
 		sub.Charge, sub.Price = attemptCharge(t, tool), priceOf(r, tool)
 	}
 	if sub.Task != nil {
-		sub.Task.Raised = t.Safety != agreed.Safety || t.Approval != agreed.Approval || len(t.Sinks) > len(agreed.Sinks)
+		sub.Task.Raised = t.Safety != agreed.Safety || t.Approval != agreed.Approval || len(t.Sinks) > len(agreed.Sinks) ||
+			len(t.Labels) > len(agreed.Labels) // of what it is given, which was not there when it was enqueued
 	}
 	return sub, err
 }
@@ -239,6 +244,14 @@ func (p claimer) task(c *writ.Call, id writ.TaskID, s writ.Snapshot, agent writ.
 		return writ.Tx{}, writ.Reply{Outcome: writ.OutcomeEmpty, Probe: ask}, nil
 	}
 	expose(&t, tool)
+	given, err := inputs(s, t)
+	if err != nil {
+		return refuse(err)
+	}
+	if err := carry(s, &t); err != nil {
+		return refuse(err)
+	}
+	d.attach(&t, nil) // what an attempt before this one has put
 	end, err := d.take(c, &t, agent, r, tool)
 	if err != nil {
 		return refuse(err)
@@ -253,7 +266,7 @@ func (p claimer) task(c *writ.Call, id writ.TaskID, s writ.Snapshot, agent writ.
 	task.HandedOver = handed
 	task.Args, lease.ID, lease.Fence = t.Args, t.Lease.ID, 0
 	return tx, writ.Reply{
-		Outcome: writ.OutcomeDone, Body: TaskClaimed{Task: task, Lease: lease},
+		Outcome: writ.OutcomeDone, Body: TaskClaimed{Task: task, Inputs: given, Lease: lease},
 		Versioned: []string{"task.version", "lease.fence"}, ETag: -1,
 	}, err
 }

@@ -32,6 +32,12 @@ type Config struct {
 	// declared. It returns an *writ.Error with CodeInputInvalid that never
 	// echoes a value. It must be pure. nil accepts every object.
 	Validate func(schema, args writ.RawObject) error
+	// CheckSchema says whether a JSON Schema can be held to. It must be pure. nil
+	// takes every schema.
+	CheckSchema func(schema writ.RawObject) error
+	// KeepArtifactsMs is how long the bytes of artifacts are kept after they were
+	// put, and for as long as their run has not ended. 0 means 30 days.
+	KeepArtifactsMs int64
 	// Alive lets claims, waiting ones included, and task heartbeats count as
 	// heartbeats of the session that makes them. nil lets them not.
 	Alive Alive
@@ -75,6 +81,12 @@ func (c Config) withDefaults() Config {
 	if c.MinLeaseSeconds <= 0 {
 		c.MinLeaseSeconds = 10
 	}
+	if c.KeepArtifactsMs <= 0 {
+		c.KeepArtifactsMs = 30 * 24 * 3600 * 1000
+	}
+	if c.CheckSchema == nil {
+		c.CheckSchema = func(writ.RawObject) error { return nil }
+	}
 	if c.Validate == nil {
 		c.Validate = func(writ.RawObject, writ.RawObject) error { return nil }
 	}
@@ -113,6 +125,7 @@ func Capabilities(cfg Config) []*writ.Capability {
 		enqueueCapability(cfg), claimCapability(cfg), heartbeatCapability(cfg), completeCapability(), failCapability(),
 		releaseCapability(), cancelCapability(), getCapability(cfg), listCapability(),
 		expireCapability(), readyCapability(), wakeCapability(), reapCapability(), cleanupCapability(),
+		artifactPutCapability(cfg), artifactGetCapability(), artifactContentCapability(), artifactListCapability(), artifactPurgeCapability(cfg), artifactAttachCapability(),
 		refuseCapability(), reofferCapability(), offerCapability(), unblockCapability(), recallCapability(), handoffCapability(cfg), reviveCapability(cfg), delegateCapability(cfg), unreserveCapability(), admitCapability(), outrunCapability(), overdueCapability(), untangleCapability(), stallCapability(), verifyCapability(), scopesCapability(),
 	}
 }

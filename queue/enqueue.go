@@ -223,6 +223,9 @@ func (e enqueuer) fit(c *writ.Call, t writ.Task, s writ.Snapshot, on []TaskDepen
 	if err := registered(s, named); err != nil {
 		return t, err
 	}
+	if err := fed(s, t); err != nil {
+		return t, err
+	}
 	fit, err := fitting(s, t)
 	if err != nil {
 		return t, err

@@ -99,6 +99,18 @@ func Follow(t writ.Task) []Entry {
 	return out
 }
 
+// artifactEntries are those by which the bytes of a task's artifacts are kept, and
+// found by who judges its run. Once the run has ended they may go.
+func artifactEntries(t writ.Task, r writ.Run) (out []Entry) {
+	for _, hex := range hexes(t.Artifacts) {
+		out = append(out, Entry{Index: writ.BlobHolders(hex), Member: string(t.ID)})
+		if r.ClosePolicy == writ.CloseVerifier && (t.State == writ.TaskDone || t.State == writ.TaskVerifying) {
+			out = append(out, Entry{Index: writ.RunArtifacts(r.ID), Member: hex + " " + string(t.ID)})
+		}
+	}
+	return out
+}
+
 // holds says whether a task has its write scopes: it runs, or was handed them.
 func holds(t writ.Task) bool { return t.Lease != nil || t.KeptUntil != 0 }
 
@@ -143,6 +155,11 @@ func CheckReads(id writ.TaskID, s writ.Snapshot, also []Entry) (rs writ.ReadSet)
 		return rs
 	}
 	rs.Docs = append(rs.Docs, writ.RunKey(t.Run))
+	if r, ok, err := peek[writ.Run](s, writ.RunKey(t.Run)); err == nil && ok {
+		for _, e := range artifactEntries(t, r) {
+			see(e)
+		}
+	}
 	for _, e := range append(Follow(t), never(t)...) {
 		if !byScore(e.Index) {
 			see(e)
@@ -232,6 +249,11 @@ func Check(id writ.TaskID, s writ.Snapshot, also []Entry) (out []Wrong, err erro
 	for _, e := range append(Follow(t), timers(t, s)...) {
 		if (!byScore(e.Index) || e.Score != 0) && e.lost(s) {
 			wrong(e, true, is)
+		}
+	}
+	for _, e := range artifactEntries(t, r) {
+		if e.lost(s) && !writ.RunMoves.Terminal(r.State) {
+			wrong(e, true, "the task has the artifact")
 		}
 	}
 	for _, e := range never(t) {

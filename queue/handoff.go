@@ -11,11 +11,12 @@ import (
 // TaskHandoffArgs end a task well and hand what follows to another.
 type TaskHandoffArgs struct {
 	TaskHold
-	To     HandoffTarget  `json:"to" doc:"What follows: a task of the run that waits for this one, or a new one."`
-	Refs   []HandoffRef   `json:"refs,omitempty" doc:"What whoever goes on must know: at least what the task asks for." maxItems:"16"`
-	Note   string         `json:"note,omitempty" doc:"A word to whoever goes on." maxLength:"500"`
-	Result writ.RawObject `json:"result,omitempty" doc:"What the task gave: an object of at most 48 KiB."`
-	Labels []writ.Label   `json:"labels,omitempty" doc:"Kinds of data the result carries, besides those of the task; unknown labels count as pii.chat.message." maxItems:"9"`
+	To        HandoffTarget  `json:"to" doc:"What follows: a task of the run that waits for this one, or a new one."`
+	Refs      []HandoffRef   `json:"refs,omitempty" doc:"What whoever goes on must know: at least what the task asks for." maxItems:"16"`
+	Note      string         `json:"note,omitempty" doc:"A word to whoever goes on." maxLength:"500"`
+	Result    writ.RawObject `json:"result,omitempty" doc:"What the task gave: an object of at most 48 KiB."`
+	Artifacts []TaskMade     `json:"artifacts,omitempty" doc:"Which of the artifacts put for the task are of the result: all it must make, and what else it made." maxItems:"8"`
+	Labels    []writ.Label   `json:"labels,omitempty" doc:"Kinds of data the result carries, besides those of the task; unknown labels count as pii.chat.message." maxItems:"9"`
 }
 
 // HandoffTarget is what follows a task. One of the two is given.
@@ -109,7 +110,10 @@ func (h handing) reads(c *writ.Call, a *TaskHandoffArgs, s writ.Snapshot) (writ.
 		return rs, err
 	}
 	rs.Docs = append(rs.Docs, behindReads(t)...)
-	refs, err := refReads(s, t.Run, a.Refs)
+	if len(a.Artifacts) > 0 {
+		rs.Ranges = append(rs.Ranges, madeInRun(t.Run))
+	}
+	refs, err := refReads(s, t, a.Refs)
 	if err != nil {
 		return rs, err
 	}
@@ -194,7 +198,7 @@ func mine(c *writ.Call, t writ.Task) bool {
 
 // labelsOver are those of what follows: its own, and of all it is handed.
 func labelsOver(t writ.Task, a *TaskHandoffArgs, next writ.Task) []writ.Label {
-	return writ.JoinLabels(next.Labels, t.Labels, a.Labels)
+	return writ.JoinLabels(next.Labels, t.Labels, a.Labels, labelsMade(t, a.Artifacts))
 }
 
 // next finds or makes what follows.
@@ -251,7 +255,7 @@ func (h handing) plan(c *writ.Call, a *TaskHandoffArgs, s writ.Snapshot, _ writ.
 	if r.State != writ.RunActive {
 		return refuse(runEnded(opHandoff, r))
 	}
-	if err := shown(t.Handoff, s, t.Run, a.Refs); err != nil {
+	if err := shown(s, t, a.Refs, a.Artifacts); err != nil {
 		return refuse(err)
 	}
 	next, err := h.next(c, a, s, t)
@@ -265,7 +269,7 @@ func (h handing) plan(c *writ.Call, a *TaskHandoffArgs, s writ.Snapshot, _ writ.
 	t.HandedTo = next.ID
 	keeps := t // what it holds, which the end gives back
 
-	if err := d.finish(&t, ended{a.Result != nil, result, a.Labels, digest, a.Fence}, func() error {
+	if err := d.finish(&t, r, ended{a.Result != nil, result, a.Artifacts, a.Labels, digest, a.Fence}, func() error {
 		if a.To.Task != nil {
 			return d.follow(c, &next, keeps, t)
 		}

@@ -32,6 +32,9 @@ type TaskView struct {
 	Approval     writ.ToolApproval  `json:"approval,omitempty" doc:"Manual: an agent that may run it declared that a person must agree." enum:"auto,manual"`
 	WaitsFor     writ.ApprovalID    `json:"waits_for,omitempty" doc:"Approval the task is parked for."`
 	CancelAt     string             `json:"cancel_requested_at,omitempty" doc:"When somebody asked the holder to stop."`
+	Produces     []TaskProduce      `json:"produces,omitempty" doc:"Artifacts the task is to make."`
+	Consumes     []TaskConsume      `json:"consumes,omitempty" doc:"Artifacts it is given."`
+	Artifacts    []TaskArtifact     `json:"artifacts,omitempty" doc:"What was put for the task, while it runs; what it was completed with, once it was."`
 	Verify       *TaskVerification  `json:"verify,omitempty" doc:"Who must accept its result before it is done."`
 	Verified     bool               `json:"verified,omitempty" doc:"Whether its result was accepted."`
 	Rework       int64              `json:"rework,omitempty" doc:"How often its result was sent back."`
@@ -105,7 +108,8 @@ func viewOf(t writ.Task, version int64) TaskView {
 		BackoffMs: t.BackoffMs, NotBefore: timeOf(t.NotBefore), DeadlineAt: timeOf(t.DeadlineAt), State: t.State, CancelAt: timeOf(t.CancelAt),
 		Approval: t.Approval, WaitsFor: t.WaitsFor, DependsOn: edgesOf(t), Handoff: shownHandoff(t.Handoff), HandedTo: t.HandedTo, Join: t.Join, Admitted: t.Admitted, Verify: shownVerification(t.Verify), Verified: t.Verified, Rework: t.Rework,
 		Failure: (*TaskFailure)(t.Failure), CreatedAt: timeOf(t.CreatedAt), UpdatedAt: timeOf(t.UpdatedAt), Receipt: t.Receipt,
-		Version: version,
+		Version:  version,
+		Produces: shownProduces(t), Consumes: shownConsumes(t), Artifacts: shownArtifacts(t),
 	}
 }
 

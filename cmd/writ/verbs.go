@@ -30,7 +30,7 @@ var nouns = map[string]string{
 	"session": "Open and end sessions", "agent": "Register agents", "run": "Create and follow runs",
 	"task": "Enqueue, claim and finish tasks", "capability": "See what can be called", "policy": "See the policies in force, and put others in their place",
 	"approval": "See and decide what people must agree to", "role": "Bind people to roles, and see who may do what",
-	"scope": "See who writes where", "quota": "Limit how much, and how often",
+	"artifact": "Store and read what tasks make", "scope": "See who writes where", "quota": "Limit how much, and how often",
 }
 
 func verbCommands() []*cobra.Command {
@@ -39,7 +39,7 @@ func verbCommands() []*cobra.Command {
 	for _, k := range daemon.Catalog().All() {
 		noun, verb, _ := strings.Cut(string(k.ID), ".")
 		short, ok := nouns[noun]
-		if !ok || k.Internal || k.ID == "capability.invoke" {
+		if !ok || k.Internal || k.ID == "capability.invoke" || k.ID == "artifact.put" || k.ID == "artifact.content" {
 			continue
 		}
 		if groups[noun] == nil {
@@ -52,6 +52,7 @@ func verbCommands() []*cobra.Command {
 	groups["task"].AddCommand(watchTasks())
 	groups["task"].Long = tasksHelp
 	rosterCommands(groups["agent"])
+	artifactCommands(groups["artifact"])
 	groups["role"].Long = rolesHelp
 	return out
 }

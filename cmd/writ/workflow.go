@@ -24,10 +24,11 @@ const workflowForm = `A workflow is a YAML or JSON file:
   version: 1
   title: publish the site
   close_policy: verifier            # auto, the default; or manual
-  budget: {steps: 40}               # two for each attempt at a step
+  budget: {steps: 40}               # two for each attempt at a step, one for each artifact it stores
   steps:
-    build:   {capability: site.build, required_domain: web, write_scopes: [fs:site/dist/]}
-    test:    {capability: site.test, required_domain: web, depends_on: [build]}
+    build:   {capability: site.build, required_domain: web, write_scopes: [fs:site/dist/],
+              produces: [{name: site, media_type: application/zip, required: true}]}
+    test:    {capability: site.test, required_domain: web, depends_on: [build], consumes: [{name: site, from: build}]}
     docs:    {capability: site.docs, required_domain: web, depends_on: [{key: build, on_failure: continue}]}
     publish: {capability: site.publish, required_domain: web, depends_on: [test, docs],
               verify: {required: true, gates: [links]}, deadline_s: 86400}

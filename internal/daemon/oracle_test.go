@@ -40,8 +40,10 @@ func TestInvariantsAfterRandomWork(t *testing.T) {
 		randomWork(t, seed, batches, calls, op, d)
 	})
 	t.Run("redis", func(t *testing.T) {
-		server, keys := redistest.Start(t), filepath.Join(t.TempDir(), "keys")
-		shared := func(c *Config) { c.Store, c.Keys = server.URL(), keys }
+		server, common := redistest.Start(t), t.TempDir()
+		shared := func(c *Config) {
+			c.Store, c.Keys, c.Blobs = server.URL(), filepath.Join(common, "keys"), filepath.Join(common, "artifacts")
+		}
 		one, op, _ := start(t, t.TempDir(), shared)
 		two, _, _ := start(t, t.TempDir(), shared, func(c *Config) { c.Ledger = "none" })
 		randomWork(t, seed, batches, calls, op, one, two)

@@ -192,6 +192,8 @@ func (d *Daemon) gauges() {
 		}
 		return 0, nil
 	}))
+	d.telemetry.Gauge("artifact_bytes", "Bytes of artifacts in the directory this replica uses, as last counted, with those on their way in.", func() float64 { return float64(d.artifacts.Used()) })
+	d.telemetry.Counters("artifacts_removed_total", "Stored artifacts this replica has removed, by why: nobody refers to them any more.", "reason", map[string]func() float64{"unreferenced": count(d.let.Load)})
 	memo := d.engine.Memo()
 	d.telemetry.Counters("policy_memo_total", "Packs asked about a call, by whether what they said of the same before was remembered (hit) or they were evaluated (miss). Packs that are never remembered are not counted.",
 		"result", map[string]func() float64{"hit": count(memo.Hits), "miss": count(memo.Misses)})
