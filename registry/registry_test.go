@@ -39,6 +39,7 @@ func newRoom(t *testing.T, change func(*Config)) *room {
 		},
 		PolicyInfo:     func() any { return info{"r1"} },
 		PolicyInfoType: reflect.TypeFor[info](),
+		Bundle:         func(rc writ.Receipt) ([]byte, error) { return fmt.Appendf(nil, `{"bundle":%d}`, rc.Seq), nil },
 		Envelope: func(rc writ.Receipt) ([]byte, error) {
 			return []byte(fmt.Sprintf(`{"payload":%q}`, rc.Payload)), nil
 		},
@@ -230,7 +231,7 @@ func TestPolicyInfo(t *testing.T) {
 func TestReceiptGet(t *testing.T) {
 	r := newRoom(t, nil)
 	v := body[ReceiptView](t, r.must("receipt.get", &ReceiptGetArgs{ReceiptID: receiptID(3)}))
-	if v.ReceiptID != receiptID(3) || v.Seq != 3 || string(v.Statement) != `{"n":3}` || string(v.Envelope) != `{"payload":"{\"n\":3}"}` {
+	if v.ReceiptID != receiptID(3) || v.Seq != 3 || string(v.Statement) != `{"n":3}` || string(v.Envelope) != `{"payload":"{\"n\":3}"}` || string(v.Bundle) != `{"bundle":3}` || v.Included {
 		t.Fatalf("got %+v", v)
 	}
 	r.refused(writ.CodeNotFound, "receipt.get", &ReceiptGetArgs{ReceiptID: receiptID(99)})
@@ -238,6 +239,23 @@ func TestReceiptGet(t *testing.T) {
 	r.refused(writ.CodeNotReady, "receipt.get", &ReceiptGetArgs{ReceiptID: receiptID(3)})
 	r.refused(writ.CodeNotReady, "receipt.list", &ReceiptListArgs{})
 	r.refused(writ.CodeNotReady, "receipt.export", &ReceiptExportArgs{})
+}
+
+func TestLogHead(t *testing.T) {
+	r := newRoom(t, func(c *Config) {
+		c.LogHead = func(since int64) (LogHead, error) {
+			if since > 4 {
+				return LogHead{}, writ.Refuse(writ.CodeNotFound, "x", "y", "z")
+			}
+			return LogHead{Origin: "o", Size: since + 1}, nil
+		}
+	})
+	if got := body[LogHead](t, r.must("log.head", &LogHeadArgs{Since: 4})); got.Size != 5 || got.Origin != "o" {
+		t.Errorf("got %+v", got)
+	}
+	r.refused(writ.CodeNotFound, "log.head", &LogHeadArgs{Since: 5})
+	r = newRoom(t, nil)
+	r.refused(writ.CodeNotReady, "log.head", &LogHeadArgs{})
 }
 
 func TestReceiptEvidence(t *testing.T) {

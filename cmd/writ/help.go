@@ -247,5 +247,6 @@ var examples = map[writ.CapabilityID]string{
 	"quota.list":       `writ quota list --metric queued_tasks`,
 	"receipt.list":     `writ receipt list --run-id run_01M89R8763R5PGQGSMXGFWBA4N --limit 20`,
 	"receipt.evidence": `writ receipt evidence rcp_01M89R8776WWQMDZ1SS4766DAD`,
+	"log.head":         `writ log head --since 1024`,
 	"receipt.get":      `writ receipt get rcp_01M89R8776WWQMDZ1SS4766DAD`,
 }

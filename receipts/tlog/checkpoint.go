@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/writ-gateway/writ/receipts"
 	"golang.org/x/mod/sumdb/note"
 	"golang.org/x/mod/sumdb/tlog"
 )
@@ -40,14 +41,17 @@ func (k *Key) Name() string { return k.origin }
 func (k *Key) KeyHash() uint32 { return binary.BigEndian.Uint32(k.id()) }
 
 // Sign signs the text of a note.
-func (k *Key) Sign(msg []byte) ([]byte, error) { return ed25519.Sign(k.key, msg), nil }
+func (k *Key) Sign(msg []byte) ([]byte, error) { return receipts.SignCheckpoint(k.key, msg) }
 
 // Public is the public half.
 func (k *Key) Public() ed25519.PublicKey { return k.key.Public().(ed25519.PublicKey) }
 
-// id is the whole hash the short id is the beginning of. Sigstore names a log by it.
-func (k *Key) id() []byte {
-	h := sha256.Sum256([]byte(k.origin + "\n" + string([]byte{algorithm}) + string(k.Public())))
+func (k *Key) id() []byte { return LogID(k.origin, k.Public()) }
+
+// LogID is the whole hash that the short id of a key is the beginning of. Sigstore names
+// a log by it.
+func LogID(origin string, key ed25519.PublicKey) []byte {
+	h := sha256.Sum256([]byte(origin + "\n" + string([]byte{algorithm}) + string(key)))
 	return h[:]
 }
 

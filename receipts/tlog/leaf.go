@@ -6,10 +6,8 @@ import (
 
 	"github.com/secure-systems-lab/go-securesystemslib/dsse"
 	"github.com/writ-gateway/writ"
+	"github.com/writ-gateway/writ/receipts"
 )
-
-// payloadType is that of the envelopes receipts are signed in.
-const payloadType = "application/vnd.in-toto+json"
 
 // Kind and Version name the form of a leaf, as Rekor v2 does.
 const (
@@ -22,7 +20,7 @@ const (
 // 0.0.2 entry (sigstore/rekor-tiles, CLIENTS.md). public is the receipt key as DER
 // (PKIX). It says nothing of what the receipt is about.
 func Leaf(r writ.Receipt, public []byte) []byte {
-	digest := sha256.Sum256(dsse.PAE(payloadType, r.Payload))
+	digest := sha256.Sum256(dsse.PAE(receipts.PayloadType, r.Payload))
 	b64 := base64.StdEncoding
 	out := make([]byte, 0, 512)
 	out = append(out, `{"apiVersion":"`+Version+`","kind":"`+Kind+`","spec":{"hashedRekordV002":{"data":{"algorithm":"SHA2_256","digest":"`...)

@@ -119,6 +119,9 @@ func firstEntries(data []byte, w int) ([]byte, error) {
 	return data[:len(data)-len(rest)], nil
 }
 
+// Key that checkpoints are signed with.
+func (l *Log) Key() *Key { return l.key }
+
 // Size is how many leaves there are, published or not.
 func (l *Log) Size() int64 {
 	l.mu.RLock()

@@ -3,6 +3,7 @@ package tlog
 import (
 	"fmt"
 
+	"github.com/writ-gateway/writ"
 	"golang.org/x/mod/sumdb/tlog"
 )
 
@@ -28,6 +29,17 @@ func (l *Log) Include(i int64) (p Inclusion, ok bool, err error) {
 	}
 	p.Hashes, err = tlog.ProveRecord(cp.Size, i, l.reader())
 	return p, err == nil, err
+}
+
+// Receipt is the proof as a receipt carries it.
+func (p Inclusion) Receipt() *writ.Inclusion {
+	out := &writ.Inclusion{
+		Index: p.Index, Size: p.Checkpoint.Size, Leaf: p.Leaf, Root: p.Checkpoint.Root[:], Checkpoint: p.Checkpoint.Text, LogID: p.LogID,
+	}
+	for _, h := range p.Hashes {
+		out.Hashes = append(out.Hashes, h[:])
+	}
+	return out
 }
 
 // Check proves the proof: the leaf is the one under the root.
