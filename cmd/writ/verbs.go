@@ -50,6 +50,7 @@ func verbCommands() []*cobra.Command {
 	}
 	approvalCommands(groups["approval"])
 	groups["task"].AddCommand(watchTasks())
+	groups["log"].AddCommand(verifyLogCommand())
 	rosterCommands(groups["agent"])
 	groups["role"].Long = rolesHelp
 	return out

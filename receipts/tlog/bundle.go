@@ -1,7 +1,6 @@
 package tlog
 
 import (
-	"crypto/ecdsa"
 	"crypto/ed25519"
 	"crypto/x509"
 	"encoding/json"
@@ -127,6 +126,3 @@ func TrustedRoot(origin string, key ed25519.PublicKey, from time.Time) ([]byte, 
 	out, err := json.MarshalIndent(trustedRoot{TrustedRootType, []trustedRootLog{l}}, "", "  ")
 	return append(out, '\n'), err
 }
-
-// PublicDER is a receipt key as the log's leaves have it.
-func PublicDER(key *ecdsa.PublicKey) ([]byte, error) { return x509.MarshalPKIXPublicKey(key) }

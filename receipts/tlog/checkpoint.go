@@ -65,7 +65,8 @@ func (k *Key) checkpoint(size int64, root tlog.Hash) (Checkpoint, error) {
 	return Checkpoint{Size: size, Root: root, Text: signed}, err
 }
 
-var errCheckpoint = errors.New("not a checkpoint of this log")
+// ErrCheckpoint: a text is no checkpoint that the log's key signed.
+var ErrCheckpoint = errors.New("not a checkpoint of this log")
 
 // ParseCheckpoint checks the signature of a checkpoint against a note verifier key,
 // and reads it. Lines after the third, and signatures by others, are left alone.
@@ -76,19 +77,19 @@ func ParseCheckpoint(text []byte, verifier string) (Checkpoint, error) {
 	}
 	n, err := note.Open(text, note.VerifierList(v))
 	if err != nil {
-		return Checkpoint{}, fmt.Errorf("%w: %w", errCheckpoint, err)
+		return Checkpoint{}, fmt.Errorf("%w: %w", ErrCheckpoint, err)
 	}
 	lines := strings.SplitN(n.Text, "\n", 4)
 	if len(lines) < 4 || lines[0] != v.Name() {
-		return Checkpoint{}, errCheckpoint
+		return Checkpoint{}, ErrCheckpoint
 	}
 	size, err := strconv.ParseInt(lines[1], 10, 64)
 	if err != nil || size < 0 || strconv.FormatInt(size, 10) != lines[1] {
-		return Checkpoint{}, errCheckpoint
+		return Checkpoint{}, ErrCheckpoint
 	}
 	root, err := base64.StdEncoding.Strict().DecodeString(lines[2])
 	if err != nil || len(root) != tlog.HashSize || base64.StdEncoding.EncodeToString(root) != lines[2] {
-		return Checkpoint{}, errCheckpoint
+		return Checkpoint{}, ErrCheckpoint
 	}
 	return Checkpoint{Size: size, Root: tlog.Hash(root), Text: text}, nil
 }

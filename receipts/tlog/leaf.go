@@ -20,13 +20,17 @@ const (
 // 0.0.2 entry (sigstore/rekor-tiles, CLIENTS.md). public is the receipt key as DER
 // (PKIX). It says nothing of what the receipt is about.
 func Leaf(r writ.Receipt, public []byte) []byte {
-	digest := sha256.Sum256(dsse.PAE(receipts.PayloadType, r.Payload))
-	b64 := base64.StdEncoding
+	return render(sha256.Sum256(dsse.PAE(receipts.PayloadType, r.Payload)), r.Sig, public)
+}
+
+var b64 = base64.StdEncoding
+
+func render(digest [sha256.Size]byte, sig, public []byte) []byte {
 	out := make([]byte, 0, 512)
 	out = append(out, `{"apiVersion":"`+Version+`","kind":"`+Kind+`","spec":{"hashedRekordV002":{"data":{"algorithm":"SHA2_256","digest":"`...)
 	out = b64.AppendEncode(out, digest[:])
 	out = append(out, `"},"signature":{"content":"`...)
-	out = b64.AppendEncode(out, r.Sig)
+	out = b64.AppendEncode(out, sig)
 	out = append(out, `","verifier":{"keyDetails":"PKIX_ECDSA_P256_SHA_256","publicKey":{"rawBytes":"`...)
 	out = b64.AppendEncode(out, public)
 	return append(out, `"}}}}}}`...)
