@@ -52,7 +52,7 @@ var may = map[string][]string{
 	"internal/tools/testcount":   {},                                                                                                                              // counts test results for CI
 	"internal/daemon":            {"*"},                                                                                                                           // puts it together
 	"internal/story":             {"", "client"},                                                                                                                  // the demonstration
-	"cmd/writ":                   {"", "internal/daemon", "internal/story", "client", "policies", "policies/author", "receipts", "gateway", "roster", "workflow"}, // the command line
+	"cmd/writ":                   {"", "internal/daemon", "internal/story", "client", "policies", "policies/author", "receipts", "receipts/tlog", "gateway", "roster", "workflow"}, // the command line
 	"examples/loop":              {"", "client"},                                                                                                                  // what users would write
 	"examples/loop/agent":        {"", "client"},                                                                                                                  //
 	"examples/loop/planner":      {"", "client", "examples/loop/agent"},                                                                                           //

@@ -11,7 +11,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/sigstore/sigstore/pkg/cryptoutils"
 	"github.com/spf13/cobra"
 
 	"github.com/writ-gateway/writ/receipts"
@@ -120,13 +119,10 @@ func trusted(logKey, receiptKey string) (t tlog.Trust, err error) {
 	if err != nil {
 		return t, err
 	}
-	if _, err := receipts.NewVerifier(pem); err != nil {
-		return t, err
-	}
-	pub, err := cryptoutils.UnmarshalPEMToPublicKey(pem)
+	v, err := receipts.NewVerifier(pem)
 	if err != nil {
 		return t, err
 	}
-	t.Receipts = []*ecdsa.PublicKey{pub.(*ecdsa.PublicKey)} // NewVerifier takes no other
+	t.Receipts = []*ecdsa.PublicKey{v.Public()}
 	return t, nil
 }

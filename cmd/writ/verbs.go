@@ -50,7 +50,7 @@ func verbCommands() []*cobra.Command {
 	}
 	approvalCommands(groups["approval"])
 	groups["task"].AddCommand(watchTasks())
-	groups["log"].AddCommand(verifyLogCommand())
+	groups["log"].AddCommand(verifyLogCommand(), trustedRootCommand())
 	rosterCommands(groups["agent"])
 	groups["role"].Long = rolesHelp
 	return out

@@ -4,7 +4,6 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 
-	"github.com/secure-systems-lab/go-securesystemslib/dsse"
 	"github.com/writ-gateway/writ"
 	"github.com/writ-gateway/writ/receipts"
 )
@@ -20,7 +19,7 @@ const (
 // 0.0.2 entry (sigstore/rekor-tiles, CLIENTS.md). public is the receipt key as DER
 // (PKIX). It says nothing of what the receipt is about.
 func Leaf(r writ.Receipt, public []byte) []byte {
-	return render(sha256.Sum256(dsse.PAE(receipts.PayloadType, r.Payload)), r.Sig, public)
+	return render(receipts.SignedDigest(r), r.Sig, public)
 }
 
 var b64 = base64.StdEncoding

@@ -5,7 +5,6 @@ import (
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
-	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -13,7 +12,6 @@ import (
 	"path/filepath"
 	"testing"
 
-	"github.com/secure-systems-lab/go-securesystemslib/dsse"
 	"github.com/writ-gateway/writ"
 	"github.com/writ-gateway/writ/receipts"
 )
@@ -38,7 +36,7 @@ func written(t testing.TB, n int) (dir string, trust Trust) {
 	var leaves [][]byte
 	for i := range n {
 		r := writ.Receipt{Payload: fmt.Append(nil, "receipt ", i)}
-		digest := sha256.Sum256(dsse.PAE(receipts.PayloadType, r.Payload))
+		digest := receipts.SignedDigest(r)
 		if r.Sig, err = ecdsa.SignASN1(rand.Reader, priv, digest[:]); err != nil {
 			t.Fatal(err)
 		}
