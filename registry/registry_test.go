@@ -146,13 +146,13 @@ func TestCapabilityList(t *testing.T) {
 		ids = append(ids, string(c.ID))
 	}
 	want := []string{
-		"capability.get", "capability.invoke", "capability.list", "policy.explain", "policy.info", "policy.records", "policy.shadow", "receipt.evidence", "receipt.export", "receipt.get", "receipt.list",
+		"capability.get", "capability.invoke", "capability.list", "log.head", "policy.explain", "policy.info", "policy.records", "policy.shadow", "receipt.evidence", "receipt.export", "receipt.get", "receipt.list",
 		"site.build", "site.drop",
 	}
 	if !slices.Equal(ids, want) {
 		t.Fatalf("got %q\nwant %q", ids, want)
 	}
-	build, drop := got.Capabilities[11], got.Capabilities[12]
+	build, drop := got.Capabilities[12], got.Capabilities[13]
 	if !slices.Equal(build.Agents, []writ.AgentID{"alpha", "beta", "gamma"}) || build.Safety != writ.SafetyDestructive || !build.Callable || build.Kind != "task" || build.Summary != "By alpha." {
 		t.Errorf("got %+v", build)
 	}
