@@ -63,6 +63,8 @@ type ArchiveRead struct {
 	After   int64 // exclusive; -1 from the start
 	Limit   int
 	Run     RunID // only this run's, when set
+	Proof   bool  // with the proof that the log has it, if it does
+	Wait    bool  // for a moment, until it does
 }
 
 // Doc is a stored document. Version is the fact's sequence + 1 of the commit

@@ -132,6 +132,7 @@ func routes() []Route {
 	add("receipts", get, "/v1/receipts", "receipt.list", done)
 	add("receipts", get, "/v1/receipts/export", "receipt.export", done)
 	add("receipts", get, "/v1/receipts/{receipt_id}", "receipt.get", done)
+	add("receipts", get, "/v1/log/head", "log.head", done)
 	add("receipts", get, "/v1/receipts/{receipt_id}/evidence", "receipt.evidence", done)
 	return out
 }

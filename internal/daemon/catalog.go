@@ -13,6 +13,7 @@ import (
 	"github.com/writ-gateway/writ/queue"
 	"github.com/writ-gateway/writ/quotas"
 	"github.com/writ-gateway/writ/receipts"
+	"github.com/writ-gateway/writ/receipts/tlog"
 	"github.com/writ-gateway/writ/registry"
 	"github.com/writ-gateway/writ/roles"
 	"github.com/writ-gateway/writ/runs"
@@ -28,6 +29,7 @@ type rooms struct {
 	export        func(list []writ.Receipt, after, at int64, more bool) ([]byte, error)
 	evidence      func(writ.Receipt) ([]byte, error)
 	shadow        func(writ.Tenant) ([]writ.PackVer, []writ.ShadowPack)
+	logHead       func(since int64) (registry.LogHead, error)
 	minLease      int64
 	keepArtifacts int64                                        // milliseconds
 	vet           func(sent []byte) (signer string, err error) // nil: bundles need no signature
@@ -74,7 +76,7 @@ func build(r rooms) (*writ.Registry, *gateway.Validator, error) {
 		PolicyInfo: r.policyInfo, PolicyInfoType: reflect.TypeFor[policies.Info](),
 		Record: r.record, Explain: r.explain, ExplainType: reflect.TypeFor[policies.Explanation](),
 		Schemas:  func(k *writ.Capability) (args, result writ.RawObject) { return validator.Schemas(k) },
-		Envelope: receipts.Envelope, Export: r.export, Evidence: r.evidence, Shadow: r.shadow,
+		Envelope: receipts.Envelope, Bundle: tlog.Bundle, Export: r.export, Evidence: r.evidence, Shadow: r.shadow, LogHead: r.logHead,
 	})...)
 	for _, k := range all {
 		builtin[k.ID] = true

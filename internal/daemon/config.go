@@ -18,6 +18,7 @@ import (
 	"go.yaml.in/yaml/v3"
 
 	"github.com/writ-gateway/writ"
+	"github.com/writ-gateway/writ/receipts/tlog"
 )
 
 // Config is everything an operator can set. The zero value runs: embedded
@@ -38,6 +39,7 @@ type Config struct {
 	Trust         string   `yaml:"policy_trust" doc:"File with the keys that may sign policy bundles, and which packs each may change. When it is given, unsigned bundles are not staged. Default: none."`
 	Origin        string   `yaml:"origin" doc:"Name of the receipt log, a bare host name; it is signed into every receipt. Default: writ.local."`
 	Ledger        string   `yaml:"ledger" doc:"Whether this replica writes the ledger: \"writer\", or \"none\" when another replica of the same store does. Default: writer." enum:"writer,none"`
+	Checkpoint    Duration `yaml:"checkpoint_every" doc:"How often the transparency log gets a new checkpoint while receipts come; at least 100ms. Default: 1s."`
 	Log           string   `yaml:"log" doc:"Log level: debug, info, warn or error. Default: info." enum:"debug,info,warn,error"`
 	LogForm       string   `yaml:"log_format" doc:"Form of the log: text or json. Default: text." enum:"text,json"`
 	Inflight      int      `yaml:"max_inflight" doc:"Calls under way at once before new ones are refused with 429; a sixteenth of them of one session, and an eighth is kept for operators and approvers. Default: 256."`
@@ -217,6 +219,9 @@ func (c Config) withDefaults(env func(string) string) Config {
 	if c.Inflight == 0 {
 		c.Inflight = 256
 	}
+	if c.Checkpoint == 0 {
+		c.Checkpoint = Duration(tlog.Every)
+	}
 	if c.Grace == 0 {
 		c.Grace = Duration(time.Minute)
 	}
@@ -296,6 +301,7 @@ func (c Config) wrong() (out []wrongField) {
 	must(c.ArtifactDays >= 1 && c.ArtifactDays <= 3660, "artifact_days", "want 1 to 3660")
 	must(c.ArtifactTotal >= 1 && c.ArtifactTotal <= 1<<30, "artifact_total_mb", "want 1 to 1073741824")
 	must(c.Grace >= 0, "outage_grace", "may not be negative")
+	must(time.Duration(c.Checkpoint) >= tlog.MinEvery, "checkpoint_every", "want 100ms or more")
 	must(c.GCPct >= 0, "gc_percent", "may not be negative")
 	must(c.MemoryMB >= 0, "memory_limit_mb", "may not be negative")
 	return out

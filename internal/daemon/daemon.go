@@ -27,6 +27,7 @@ import (
 	"github.com/writ-gateway/writ/quotas"
 	"github.com/writ-gateway/writ/receipts"
 	"github.com/writ-gateway/writ/receipts/ledger"
+	"github.com/writ-gateway/writ/receipts/tlog"
 	"github.com/writ-gateway/writ/store"
 	"github.com/writ-gateway/writ/store/blobs"
 	"github.com/writ-gateway/writ/webhooks"
@@ -53,6 +54,8 @@ type Daemon struct {
 	let        atomic.Int64 // artifacts whose bytes this replica has removed
 	replica    string       // among those of the store
 	integrator *ledger.Integrator
+	tlog       *tlog.Log
+	follower   *tlog.Follower
 	registry   *writ.Registry
 	door       *guard.Door
 	dispatcher *guard.Dispatcher
@@ -237,6 +240,9 @@ func (d *Daemon) openLedger(ctx context.Context) error {
 			return fmt.Errorf("store: %w", err)
 		}
 	}
+	if err := d.openLog(ctx); err != nil { // stopped after the integrator, so that it has what came last
+		return fmt.Errorf("log: %w", err)
+	}
 	// It compares store and ledger before anything new is committed.
 	d.integrator = ledger.NewIntegrator(shard, d.ledger, d.store, d.sealer)
 	if err := d.integrator.Start(ctx); err != nil {
@@ -296,7 +302,8 @@ func (d *Daemon) openDoor(context.Context) error {
 	reg, validator, err := build(rooms{
 		secret: agents.SecretsFrom(secret), policyInfo: func() any { return d.engine.Info() }, gate: func(id string) bool { return d.engine.Knows(id) }, record: d.record, explain: d.explain, minLease: int64(d.cfg.MinLease), keepArtifacts: int64(d.cfg.ArtifactDays) * 24 * 3600 * 1000,
 		export: d.export, vet: d.vet, evidence: d.evidence, tell: d.tell, roles: d.rolesConfig(), bound: d.engine.Bound,
-		shadow: func(t writ.Tenant) ([]writ.PackVer, []writ.ShadowPack) { return d.engine.Shadowed(), d.door.Shadow(t) },
+		shadow:  func(t writ.Tenant) ([]writ.PackVer, []writ.ShadowPack) { return d.engine.Shadowed(), d.door.Shadow(t) },
+		logHead: d.logHead,
 	})
 	if err != nil {
 		return err
@@ -357,10 +364,10 @@ func (d *Daemon) housekeeping() {
 	defer reclaim.Stop()
 	defer renew.Stop()
 	defer look.Stop()
-	var reclaiming, sealing guard.Trouble
-	var sealed <-chan struct{}
+	var reclaiming, sealing, publishing guard.Trouble
+	var sealed, published <-chan struct{}
 	if d.integrator != nil {
-		sealed = d.integrator.Done()
+		sealed, published = d.integrator.Done(), d.follower.Done()
 	}
 	for {
 		select {
@@ -371,7 +378,15 @@ func (d *Daemon) housekeeping() {
 				d.log.Error("the ledger has stopped: receipts stay in the outbox until this is mended", "error", err)
 			}
 			sealed = nil
+		case <-published:
+			if err := d.follower.Err(); err != nil {
+				d.log.Error("the transparency log has stopped: receipts are in the ledger, and not in the log until this is mended", "error", err)
+			}
+			published = nil
 		case <-look.C:
+			if published != nil {
+				publishing.Note(d.log, d.follower.Err(), "the transparency log waits until the disk answers", "the transparency log goes on")
+			}
 			if d.integrator != nil && !d.integrator.Stopped() {
 				sealing.Note(d.log, d.integrator.Err(), "the ledger waits: receipts stay in the outbox until store and disk answer", "the ledger goes on")
 			}

@@ -33,13 +33,14 @@ func openStore(ctx context.Context, cfg Config) (store.Store, error) {
 	return redisstore.Open(ctx, redisstore.Options{URL: cfg.Store})
 }
 
-// archive is where receipts are read: the ledger, then the outbox.
+// archive is where receipts are read: the ledger, then the outbox; and what the log
+// proves of them.
 func (d *Daemon) archive() guard.Archive {
 	ledgers := map[writ.Tenant]*ledger.Ledger{}
 	if d.ledger != nil {
 		ledgers[shard] = d.ledger
 	}
-	return ledger.NewArchive(ledgers, d.store, d.sealer)
+	return archive{ledger.NewArchive(ledgers, d.store, d.sealer), d.tlog, d.follower}
 }
 
 // export renders receipts as a signed export.
@@ -122,6 +123,7 @@ func (d *Daemon) ready(ctx context.Context) gateway.ReadyReport {
 	if why := d.door.Refusing(); why != "" {
 		note("load", true, "new work is refused: "+why)
 	}
+	d.logReady(note)
 	if d.sealer.Ready() == nil {
 		note("signer", true, "key "+d.sealer.KeyID())
 	} else {
@@ -208,6 +210,7 @@ func (d *Daemon) gauges() {
 		}
 		return float64(max(0, head.Seq-d.ledger.Last())), err
 	}))
+	d.logGauges()
 	d.telemetry.Gauge("lane_entries", "Entries that wait in lanes.", gauge(func(ctx context.Context) (float64, error) {
 		lanes, err := d.store.Lanes(ctx, shard)
 		var n int64
