@@ -124,6 +124,9 @@ func (u *upload) Receive(ctx context.Context, max int64) (writ.Received, error) 
 	// The body may have taken longer than an answer may, a refusal too.
 	defer func() { _ = in.control.SetWriteDeadline(time.Now().Add(WriteTimeout)) }()
 	staged, err := u.cfg.Blobs.Stage(ctx, in, max)
+	if err != nil && ctx.Err() != nil {
+		_ = in.control.SetReadDeadline(time.Now()) // nor does the server wait for the rest
+	}
 	switch {
 	case err != nil && errors.Is(context.Cause(ctx), errStopping):
 		return writ.Received{}, errStopping
