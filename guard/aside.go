@@ -37,7 +37,7 @@ func (p *Dispatcher) refusedToOthers(ctx context.Context, call *writ.Call, poll 
 			if err != nil {
 				return writ.Reply{}, nil, err
 			}
-			task, err := p.notRefused(ctx, call.Caller.Tenant, poll.Agent, page, &again)
+			task, err := p.notRefused(ctx, call.Caller.Tenant, poll, page, &again)
 			if err != nil {
 				return writ.Reply{}, nil, err
 			}
@@ -78,21 +78,26 @@ func (p *Dispatcher) page(ctx context.Context, shard writ.Tenant, list writ.Inde
 	return s.Ranges[r].Members, nil
 }
 
-// notRefused is the first of the tasks that the agent was not refused under the
-// policies in force and that did not fail. Of those that did it notes the one to
-// try again.
-func (p *Dispatcher) notRefused(ctx context.Context, shard writ.Tenant, agent writ.AgentID, tasks []writ.Member, again *retry) (writ.TaskID, error) {
+// notRefused is the first of the tasks that neither the agent nor, if it has claims,
+// the session was refused under the policies in force and that did not fail. Of those
+// that did it notes the one to try again.
+func (p *Dispatcher) notRefused(ctx context.Context, shard writ.Tenant, poll writ.Poll, tasks []writ.Member, again *retry) (writ.TaskID, error) {
 	policy, _ := p.door.cfg.Decider.Revisions()
-	member := writ.Refuser(agent, policy)
-	mine := func(t string) writ.Range {
+	agent := poll.Agent
+	to := func(t, member string) writ.Range {
 		return writ.Range{Index: writ.Refusers(writ.TaskID(t)), From: member, To: member + "\x00", Limit: 1}
 	}
+	mine := func(t string) writ.Range { return to(t, writ.Refuser(agent, policy)) }
+	session := func(t string) writ.Range { return to(t, writ.RefuserAs(agent, poll.Claims, policy)) }
 	anybody := func(t string) writ.Range {
 		return writ.Range{Index: writ.Refusers(writ.TaskID(t)), From: policy + " ", To: policy + "!", Limit: 1} // '!' follows ' '
 	}
 	var want writ.ReadSet
 	for _, t := range tasks {
 		want.Ranges = append(want.Ranges, mine(t.Name), anybody(t.Name))
+		if poll.Claims != "" {
+			want.Ranges = append(want.Ranges, session(t.Name))
+		}
 	}
 	if want.Empty() {
 		return "", nil
@@ -114,7 +119,7 @@ func (p *Dispatcher) notRefused(ctx context.Context, shard writ.Tenant, agent wr
 			} else {
 				p.passOver(shard, "", t.Name, err)
 			}
-		case len(s.Ranges[mine(t.Name)].Members) == 0:
+		case len(s.Ranges[mine(t.Name)].Members)+len(s.Ranges[session(t.Name)].Members) == 0:
 			switch since, failed := p.failure(shard, agent, t.Name); {
 			case !failed:
 				return writ.TaskID(t.Name), nil
@@ -145,7 +150,7 @@ func (p *Dispatcher) setAside(ctx context.Context, poll *writ.Call, about writ.P
 	case code == writ.CodeQuota, code == writ.CodeClaimed, code == writ.CodeScopeConflict, code == writ.CodeNotFound:
 		reply, receipt, err = writ.Reply{}, nil, nil
 	case refusedForGood(code):
-		_, _, err = p.door.System(ctx, poll.Caller.Tenant, "task.refuse", map[string]any{"task_id": task, "agent_id": about.Agent, "again_ms": passes(err)}, nil)
+		_, _, err = p.door.System(ctx, poll.Caller.Tenant, "task.refuse", refusal(about, string(task), passes(err)), nil)
 		reply, receipt = writ.Reply{}, nil
 	case code == writ.CodeUnauthenticated, code == writ.CodeRBAC, code == writ.CodeReceiptPending:
 		return writ.Reply{}, nil, err // nothing in the lanes is for who may not claim, or has the task already

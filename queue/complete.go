@@ -35,7 +35,7 @@ func completeCapability() *writ.Capability {
 		},
 		Describe: func(c *writ.Call, a *TaskCompleteArgs, s writ.Snapshot) (writ.Subject, error) {
 			sub, err := describeTask(opComplete, c, s, a.Task)
-			sub.Labels = writ.JoinLabels(sub.Labels, a.Labels)
+			sub.Labels, sub.Claimed = writ.JoinLabels(sub.Labels, a.Labels), claimed(c)
 			return sub, err
 		},
 		Plan: completePlan,
