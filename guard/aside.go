@@ -19,7 +19,8 @@ const (
 // refusedToOthers claims the first task that was set aside because policy
 // refused it to other agents, and was not refused to this one under the
 // policies in force. One such task is judged; the lanes follow. A task that was
-// refused only under policies of the past goes back to its lanes on the way. What
+// refused only under policies of the past goes back to its lanes on the way, and one
+// whose scopes somebody holds does not stand before the others. What
 // fails at a task is no answer to the poll, which would fail as long as the task
 // is there: the task is passed over for a while, and comes after those that did
 // not fail then. Nor is an outage: the lanes tell of it when they hold work. A list
@@ -31,8 +32,8 @@ func (p *Dispatcher) refusedToOthers(ctx context.Context, call *writ.Call, poll 
 		if over.passes(string(list)) {
 			continue
 		}
-		after := ""
-		for range refusedPages {
+		after, held := "", 0
+		for n := 0; n < refusedPages; n++ {
 			page, err := p.page(ctx, call.Caller.Tenant, list, after)
 			if err != nil {
 				return writ.Reply{}, nil, err
@@ -43,6 +44,14 @@ func (p *Dispatcher) refusedToOthers(ctx context.Context, call *writ.Call, poll 
 			}
 			if task != "" {
 				reply, receipt, err := p.setAside(ctx, call, poll, task)
+				if writ.CodeOf(err) == writ.CodeScopeConflict {
+					p.leaveAlone(call.Caller.Tenant, poll.Agent, string(task))
+					if held++; held == maxCandidates {
+						break
+					}
+					n--
+					continue // with the same page
+				}
 				if _, is := over.pass(string(list), err); is {
 					break
 				}
@@ -55,7 +64,11 @@ func (p *Dispatcher) refusedToOthers(ctx context.Context, call *writ.Call, poll 
 		}
 	}
 	if again.task != "" {
-		if reply, receipt, err := p.setAside(ctx, call, poll, again.task); !usedUp(err) {
+		reply, receipt, err := p.setAside(ctx, call, poll, again.task)
+		switch {
+		case writ.CodeOf(err) == writ.CodeScopeConflict:
+			p.leaveAlone(call.Caller.Tenant, poll.Agent, string(again.task))
+		case !usedUp(err):
 			return reply, receipt, err
 		}
 	}
@@ -133,7 +146,8 @@ func (p *Dispatcher) notRefused(ctx context.Context, shard writ.Tenant, poll wri
 }
 
 // setAside judges a task that was set aside. Refused again, it stays where it
-// is with one more agent noted. A quota that is used up says nothing about the task.
+// is with one more agent noted. A quota that is used up says nothing about the task,
+// nor does whoever holds its scopes.
 func (p *Dispatcher) setAside(ctx context.Context, poll *writ.Call, about writ.Poll, task writ.TaskID) (writ.Reply, *writ.Receipt, error) {
 	call, err := p.callFor(poll, string(task))
 	if err != nil {
@@ -145,9 +159,9 @@ func (p *Dispatcher) setAside(ctx context.Context, poll *writ.Call, about writ.P
 	case err == nil && reply.Outcome == writ.OutcomePending:
 		reply, receipt = writ.Reply{}, nil
 	case err == nil: // the caller has it, or its answer of before
-	case usedUp(err):
+	case usedUp(err), code == writ.CodeScopeConflict:
 		return writ.Reply{}, nil, err
-	case code == writ.CodeQuota, code == writ.CodeClaimed, code == writ.CodeScopeConflict, code == writ.CodeNotFound:
+	case code == writ.CodeQuota, code == writ.CodeClaimed, code == writ.CodeNotFound:
 		reply, receipt, err = writ.Reply{}, nil, nil
 	case refusedForGood(code):
 		_, _, err = p.door.System(ctx, poll.Caller.Tenant, "task.refuse", refusal(about, string(task), passes(err)), nil)
