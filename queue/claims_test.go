@@ -294,3 +294,32 @@ func TestClaimsAreListed(t *testing.T) {
 		t.Errorf("got  %v\nwant %v", got, want)
 	}
 }
+
+// A session that was refused for its claims is noted beside its agent, shown as that,
+// and forgotten before the list is longer than is read.
+func TestRefusalsOfSessions(t *testing.T) {
+	l := newLab(t)
+	id := l.enqueue("one")
+	refuse := func(by writ.SessionID) {
+		t.Helper()
+		if got := l.sweep("task.refuse", &TaskRefuseArgs{Task: id, Agent: "agent-a", By: by}); got.Changed != 1 {
+			t.Fatalf("got %+v", got)
+		}
+	}
+	list := refusers(id)
+	for range list.Limit + 3 {
+		refuse(writ.SessionID(l.w.NewID(writ.PrefixSession)))
+	}
+	last := writ.SessionID(l.w.NewID(writ.PrefixSession))
+	refuse(last)
+	refuse(last)
+	got := l.w.Members(list.Index)
+	if len(got) != list.Limit || !slices.Contains(got, writ.RefuserAs("agent-a", last, "")) {
+		t.Errorf("%d are noted, the last among them: %v", len(got), slices.Contains(got, writ.RefuserAs("agent-a", last, "")))
+	}
+	if v := body[TaskView](l, l.do("task.get", l.owner, &TaskGetArgs{Task: id})); !slices.Equal(v.RefusedTo, []writ.AgentID{"agent-a"}) {
+		t.Errorf("refused to %v", v.RefusedTo)
+	}
+	l.claim(l.b, id)
+	audit(l)
+}

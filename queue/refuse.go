@@ -48,10 +48,11 @@ func refuseCapability() *writ.Capability {
 				return writ.Tx{}, writ.Reply{}, invalid(op, "/lane", "is not a lane of the task")
 			}
 			d.tx.Index(writ.Refused(t.Capability, t.Domain), string(t.ID), 0)
+			member := writ.RefuserAs(a.Agent, a.By, dec.PolicyRevision)
 			if a.By != "" {
-				d.forgetOne(t.ID)
+				d.roomFor(member, t.ID)
 			}
-			d.tx.Index(writ.Refusers(t.ID), writ.RefuserAs(a.Agent, a.By, dec.PolicyRevision), 0)
+			d.tx.Index(writ.Refusers(t.ID), member, 0)
 			if a.Again > 0 {
 				d.tx.Index(writ.IndexTodo, todo(todoReoffer, string(t.ID)), s.Now+a.Again)
 			}
@@ -60,12 +61,12 @@ func refuseCapability() *writ.Capability {
 	})
 }
 
-// forgetOne makes room for a session among those a task was refused to: an agent may
+// roomFor makes room for a session among those a task was refused to: an agent may
 // have any number of sessions one after another. Who is forgotten is asked again.
-func (d *draft) forgetOne(id writ.TaskID) {
+func (d *draft) roomFor(member string, id writ.TaskID) {
 	list := refusers(id)
 	members := d.s.Ranges[list].Members
-	if len(members) < list.Limit {
+	if len(members) < list.Limit || slices.ContainsFunc(members, func(m writ.Member) bool { return m.Name == member }) {
 		return
 	}
 	for _, m := range members {
