@@ -54,6 +54,7 @@ type Caller struct {
 	Controller PrincipalID   // the person answerable for the session
 	Openers    []PrincipalID // who opened the session, who answered for theirs, and who opened that
 	Behind     []AgentID     // agents of the session that opened it, and who are behind that one
+	Claims     []WriteClaim  // where the session claims to write; none: it writes where its agent may
 }
 
 // Agents are the agents the caller stands or falls with: its own and those behind it.
@@ -171,6 +172,7 @@ type Poll struct {
 	Agent   AgentID
 	Lanes   func(Lane) bool
 	Refused []Index
+	Claims  SessionID // the caller's session, if it has write claims: what waits for it comes first, and what it is refused its agent is not
 	WaitMs  int64
 	AgainMs int64 // how often the call is made again while it waits, so that its session is seen to live; 0: only at the end
 }

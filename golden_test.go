@@ -56,6 +56,11 @@ func TestStoredDocuments(t *testing.T) {
 			ID: gSession, Principal: "judge", Kind: writ.KindHuman, Role: writ.RoleAuditor, State: writ.SessionRevoked, TokenHash: "00ff",
 			Behind: []writ.AgentID{"site-builder"}, Cause: gReceipt, CreatedAt: 1, UpdatedAt: 2, Reason: "agent_revoked", Receipt: gReceipt,
 		},
+		"session-claims": writ.Session{
+			ID: gSession, Principal: "builder", Kind: writ.KindAgent, Role: writ.RoleExecutor, Agent: "site-builder", State: writ.SessionActive, TokenHash: "00ff",
+			TTLSeconds: 30, ExpiresAt: 3, CreatedAt: 1, UpdatedAt: 2, Receipt: gReceipt,
+			WriteClaims: []writ.WriteClaim{{Resource: "fs:site/dist/", Mode: writ.ScopeExclusive}, {Resource: "mem:notes/", Mode: writ.ScopeShared}},
+		},
 		"agent-keys": writ.Agent{
 			ID: "site-builder", Archetypes: []writ.Role{writ.RoleExecutor}, Domain: "web", State: writ.AgentPlanned, MaxConcurrent: 4,
 			Keys:      []writ.PublicKey{{ID: "SHA256:aa", PEM: "-----BEGIN PUBLIC KEY-----\n"}},
@@ -229,7 +234,9 @@ func TestStoredNames(t *testing.T) {
 		writ.IndexBeats, writ.IndexLives, writ.IndexTodo, writ.IndexScopes, writ.RunTasks(gRun), writ.RunTasksIn(gRun, writ.TaskQueued),
 		writ.AgentSessions("site-builder"), writ.SessionTasks(gSession), writ.WaitingOn(gTask), writ.BlockedOn(gTask),
 		writ.Refused("site.build", "web"), writ.Refusers(gTask))
-	line("member", writ.ScopeMember("fs:site/dist/", gTask), writ.Refuser("site-builder", "sha256:aa"))
+	line("member", writ.ScopeMember("fs:site/dist/", gTask), writ.Refuser("site-builder", "sha256:aa"),
+		writ.WriteClaim{Resource: "fs:site/dist/", Mode: writ.ScopeExclusive}.Member(gSession), writ.WriteClaim{Resource: "fs:site/dist/", Mode: writ.ScopeShared}.Member(gSession),
+		writ.RefuserAs("site-builder", gSession, "sha256:aa"))
 	line("lane", writ.LaneOf("site.build", "web", 5), writ.DirectedLane("site-builder", "site.build", "web", 5))
 	bindings := writ.BindingSet{{Principal: "alice", Role: writ.RoleApprover}: true, {Principal: writ.Everybody, Role: writ.RoleApprover}: false}
 	line("revision", bindings.Digest("default"), writ.BindingsRevision("sha256:aa", bindings.Digest("default")))

@@ -101,7 +101,7 @@ const (
 	IndexBeats    Index = "due/beat"          // session id, score: heartbeat deadline
 	IndexLives    Index = "due/life"          // session id, score: end of life
 	IndexTodo     Index = "due/todo"          // "<kind> <id>": follow-up work, score: when
-	IndexScopes   Index = "scope/x"           // "<scope> <task>": exclusive scope locks
+	IndexScopes   Index = "scope/x"           // "<scope> <task>" or "<scope> <session>": who holds which write scope
 )
 
 // OwnerRange are the members of IndexOwners for a concern of a domain.
@@ -126,10 +126,10 @@ func RunTasksIn(id RunID, s TaskState) Index {
 func AgentSessions(id AgentID) Index  { return Index("v/sessions/" + string(id)) }
 func SessionTasks(id SessionID) Index { return Index("v/held/" + string(id)) }
 
-// WaitingOn holds "<task> <lane>", score 9 - priority, of queued tasks that wait until the holder
-// task gives up its scopes; BlockedOn is the other direction.
-func WaitingOn(holder TaskID) Index { return Index("v/waiting/" + string(holder)) }
-func BlockedOn(task TaskID) Index   { return Index("v/blocked/" + string(task)) }
+// WaitingOn holds "<task> <lane>", score 9 - priority, of queued tasks that wait until a
+// task or a session gives up its scopes; BlockedOn is the other direction.
+func WaitingOn[ID ~string](holder ID) Index { return Index("v/waiting/" + string(holder)) }
+func BlockedOn(task TaskID) Index           { return Index("v/blocked/" + string(task)) }
 
 // Dependents holds the blocked tasks that wait for a task to end.
 func Dependents(task TaskID) Index { return Index("v/dependents/" + string(task)) }
@@ -145,6 +145,16 @@ func Refusers(task TaskID) Index { return Index("v/refusers/" + string(task)) }
 // other policies the same agent may be asked again. The revision comes first,
 // so that one range finds every refusal under it.
 func Refuser(a AgentID, policyRevision string) string { return policyRevision + " " + string(a) }
+
+// RefuserAs is Refuser for a session that has write claims: what it was refused for
+// them, other sessions of its agent are not.
+func RefuserAs(a AgentID, by SessionID, policyRevision string) string {
+	m := Refuser(a, policyRevision)
+	if by != "" {
+		m += " " + string(by)
+	}
+	return m
+}
 
 // LaneOf is the lane of a capability, domain and priority.
 func LaneOf(c CapabilityID, domain string, priority int64) Lane {

@@ -252,6 +252,10 @@ type Failure struct {
 	Retryable bool         `json:"retryable"`
 }
 
+// HoldsScopes says whether a task has its write scopes: it runs, is parked with its
+// lease, or was handed them.
+func (t Task) HoldsScopes() bool { return t.Lease != nil || t.KeptUntil != 0 }
+
 // FenceOf is the fence of a running task read at a version.
 func (t Task) FenceOf(version int64) int64 {
 	if t.Lease == nil {

@@ -141,7 +141,7 @@ func routes() []Route {
 var tags = []struct{ name, text string }{
 	{"sessions", "Who acts: one principal in one role, for a time. A session opened with heartbeats must be heard within heartbeat_ttl_s: " +
 		"session.heartbeat, task.heartbeat and task.claim (also while it waits) all count. Silent longer it is suspended and can come back with " +
-		"session.heartbeat within 60 seconds; after that it ends, and what it holds goes back to the queue."},
+		"session.heartbeat within 60 seconds; after that it ends, what it claims is given back, and the tasks it holds go back to the queue."},
 	{"agents", "The registry: what agents there are, what they can do and where they may write."},
 	{"runs", "Containers of work with an owner, a budget and an end."},
 	{"tasks", "Work: enqueued, claimed under a lease, completed once. The holder sends task.heartbeat every heartbeat_every_s seconds: " +

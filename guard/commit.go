@@ -248,6 +248,8 @@ type evidence struct {
 
 	Warnings []writ.BudgetWarning `json:"budget_warnings,omitempty"`
 	Quota    string               `json:"quota,omitempty"` // over which the call was refused
+	Scopes   *scopesMoved         `json:"scopes,omitempty"`
+	Conflict *scopeConflict       `json:"conflict,omitempty"` // with whom, for a scope
 }
 
 // witnessed is what the evidence keeps of arguments. Those that are large and
@@ -264,7 +266,7 @@ func (t *try) addFact(tx *writ.Tx, st writ.Statement, reply writ.Reply) error {
 	ev := evidence{
 		Capability: t.k.ID, Via: t.call.Via, Call: t.call.ID, Principal: t.call.Caller.Principal,
 		Args: witnessed(cmp.Or(t.asked, t.call.Args)), Limited: t.limited, Cosigned: t.signed, Findings: t.dec.Findings, Input: t.dec.InputDigest, Record: t.dec.Record, Outcome: string(reply.Outcome),
-		Warnings: t.warned, Quota: t.quota,
+		Warnings: t.warned, Quota: t.quota, Scopes: moved(tx.Ops), Conflict: t.conflict,
 	}
 	if ev.Args == nil {
 		ev.ArgsDigest = digestOf(t.call.Raw)

@@ -34,6 +34,7 @@ func (t *try) refused(ctx context.Context, err error) (writ.Reply, *writ.Receipt
 	}
 	c := *e
 	e, t.warned = &c, nil
+	t.conflict = conflictOf(e)
 	tx := writ.Tx{Call: t.call.ID}
 	for _, o := range t.d.cfg.Obligors {
 		o.Denied(t.call, t.snap, t.sub, t.dec, &tx)

@@ -252,7 +252,11 @@ func (p *Dispatcher) offer(ctx context.Context, call *writ.Call, poll writ.Poll,
 	shard, st := call.Caller.Tenant, p.door.cfg.Store
 	judged := 0
 	var full error
-	reply, receipt, err := p.refusedToOthers(ctx, call, poll, over)
+	reply, receipt, err := p.waitingForMe(ctx, call, poll, over)
+	if err != nil || receipt != nil {
+		return reply, receipt, judged, err
+	}
+	reply, receipt, err = p.refusedToOthers(ctx, call, poll, over)
 	if err != nil || receipt != nil {
 		return reply, receipt, judged, err
 	}
@@ -349,13 +353,24 @@ func (p *Dispatcher) candidate(ctx context.Context, poll *writ.Call, about writ.
 // it does not stand before the others. again says when what is in the way may
 // have passed, in milliseconds; 0: not by itself.
 func (p *Dispatcher) setBack(ctx context.Context, poll *writ.Call, about writ.Poll, entry writ.Delivery, again int64, back func()) error {
-	refuse := map[string]any{"task_id": entry.Entry, "agent_id": about.Agent, "lane": entry.Lane, "again_ms": again}
+	refuse := refusal(about, entry.Entry, again)
+	refuse["lane"] = entry.Lane
 	if _, _, err := p.door.System(ctx, poll.Caller.Tenant, "task.refuse", refuse, &entry); err != nil {
 		back()
 		return err
 	}
 	p.ringOthers(poll.Caller.Tenant, entry.Lane)
 	return nil
+}
+
+// refusal says that policy refused a task to the agent of a poll, or to its session
+// alone: what a session with claims may not take, others of its agent may.
+func refusal(about writ.Poll, task string, again int64) map[string]any {
+	args := map[string]any{"task_id": task, "agent_id": about.Agent, "again_ms": again}
+	if about.Claims != "" {
+		args["session_id"] = about.Claims
+	}
+	return args
 }
 
 // passes is when to offer a task again that was refused for a reason that passes

@@ -44,6 +44,8 @@ type try struct {
 	signed  *cosigned            // the signature policy wanted, once it held
 	warned  []writ.BudgetWarning // by the commit, if it stands
 	quota   string               // over which the call is refused
+
+	conflict *scopeConflict // for which it is refused
 }
 
 // errAgain says that a guard no longer held: read and judge again.
@@ -128,7 +130,7 @@ func (t *try) once(ctx context.Context) (writ.Reply, *writ.Receipt, error) {
 	defer t.unlimit()
 	t.snap, t.reads, t.last = writ.Snapshot{}, 0, writ.ReadSet{}
 	t.session, t.sub, t.dec, t.gate, t.rules = nil, writ.Subject{}, writ.Decision{}, writ.Gate{}, t.d.cfg.Decider
-	t.signed, t.quota = nil, ""
+	t.signed, t.quota, t.conflict = nil, "", nil
 
 	if err := t.first(ctx); err != nil {
 		return writ.Reply{}, nil, err
@@ -285,6 +287,7 @@ func (t *try) authenticate() error {
 	t.call.Caller = writ.Caller{
 		Tenant: c.Tenant, Principal: ses.Principal, Kind: ses.Kind, Role: ses.Role, Session: ses.ID, Agent: ses.Agent,
 		Controller: ses.AnsweredBy(), Openers: ses.Openers, Behind: ses.Behind,
+		Claims: ses.WriteClaims,
 	}
 	return nil
 }

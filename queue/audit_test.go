@@ -136,26 +136,76 @@ func audit(l *lab) {
 		}
 	}
 
-	// Locks are those of running tasks and never overlap between two.
+	// Locks are those of running tasks and claims those of sessions that live. None
+	// overlap between two, but claims that are shared, and a session's own with its tasks.
+	shares, kept, by := map[string]bool{}, map[string]bool{}, map[string]writ.SessionID{}
+	for _, t := range tasks {
+		kept[string(t.ID)] = t.KeptUntil != 0
+		if t.Lease != nil {
+			by[string(t.ID)] = t.Lease.Session
+		}
+	}
+	for _, id := range w.Members(writ.IndexSessions) {
+		ses, _, _ := writtest.Get[writ.Session](w, writ.SessionKey(writ.SessionID(id)))
+		if by[id] = ses.ID; writ.SessionMoves.Terminal(ses.State) {
+			continue
+		}
+		for _, c := range ses.WriteClaims {
+			m := c.Resource + " " + id
+			if c.Mode == writ.ScopeShared {
+				m += " shared"
+				shares[m] = true
+			}
+			wantLocks = append(wantLocks, m)
+		}
+	}
 	slices.Sort(wantLocks)
 	if !slices.Equal(locks, wantLocks) && len(locks)+len(wantLocks) > 0 {
 		l.Fatalf("locks %v, want %v", locks, wantLocks)
 	}
 	for i, x := range locks {
 		for _, y := range locks[i+1:] {
-			sx, tx := writ.SplitScopeMember(x)
-			sy, ty := writ.SplitScopeMember(y)
-			if tx != ty && writ.ScopesOverlap(sx, sy) {
-				l.Fatalf("tasks %s and %s hold overlapping scopes %s and %s", tx, ty, sx, sy)
+			px, py := strings.Fields(x), strings.Fields(y)
+			hx, hy := px[1], py[1]
+			claims := strings.HasPrefix(hx, "ses_") || strings.HasPrefix(hy, "ses_")
+			switch {
+			case hx == hy, !strings.HasPrefix(x, py[0]) && !strings.HasPrefix(y, px[0]):
+			case shares[x] && shares[y]:
+			case claims && by[hx] == by[hy]: // a task of the session's own
+			case shares[x] && sharing(w, by[hy], px[0]), shares[y] && sharing(w, by[hx], py[0]): // of a session that shares
+			case claims && (kept[hx] || kept[hy]): // for whoever takes the next task, by a session that claims it
+			default:
+				l.Fatalf("%s and %s hold overlapping scopes %s and %s", hx, hy, px[0], py[0])
 			}
 		}
 	}
 
+	for _, id := range w.Members(writ.IndexSessions) {
+		var also []Entry
+		for _, m := range locks {
+			if strings.Contains(m, " "+id) {
+				also = append(also, Entry{Index: writ.IndexScopes, Member: m})
+			}
+		}
+		s := w.Snapshot(CheckSessionReads(writ.SessionID(id), writ.Snapshot{}, also))
+		s = w.Snapshot(CheckSessionReads(writ.SessionID(id), s, also))
+		if wrong, err := CheckSession(writ.SessionID(id), s, also); err != nil || len(wrong) > 0 {
+			l.Fatalf("session %s: %+v, %v", id, wrong, err)
+		}
+	}
 	for _, t := range tasks {
 		auditQueued(l, t, run)
 		auditBlocked(l, t, run)
 		auditFollows(l, t)
 	}
+}
+
+// sharing says whether a session shares what overlaps a scope.
+func sharing(w *writtest.World, id writ.SessionID, scope string) bool {
+	ses, _, _ := writtest.Get[writ.Session](w, writ.SessionKey(id))
+	return slices.ContainsFunc(ses.WriteClaims, func(c writ.WriteClaim) bool {
+		return c.Mode == writ.ScopeShared && writ.ScopesOverlap(c.Resource, scope)
+	})
 }
 
 // auditFollows: what is said to follow from documents agrees with what was found here
@@ -230,9 +280,16 @@ func auditQueued(l *lab, t writ.Task, run writ.Run) {
 	}
 	todos := w.Index(writ.IndexTodo)
 	for _, h := range blockers {
-		waits := slices.ContainsFunc(w.Members(writ.WaitingOn(writ.TaskID(h))), func(m string) bool { return strings.HasPrefix(m, id+" ") })
-		_, promised := todos[todo(todoWake, h)]
-		running := l.task(writ.TaskID(h)).State == writ.TaskRunning || l.task(writ.TaskID(h)).KeptUntil != 0
+		waits := slices.ContainsFunc(w.Members(writ.WaitingOn(h)), func(m string) bool { return strings.HasPrefix(m, id+" ") })
+		wake := todo(todoWake, h)
+		var running bool
+		if strings.HasPrefix(h, "ses_") {
+			ses, _, _ := writtest.Get[writ.Session](w, writ.SessionKey(writ.SessionID(h)))
+			running, wake = !writ.SessionMoves.Terminal(ses.State), todo(todoSession, h)
+		} else {
+			running = l.task(writ.TaskID(h)).State == writ.TaskRunning || l.task(writ.TaskID(h)).KeptUntil != 0
+		}
+		_, promised := todos[wake]
 		if !waits || (!running && !promised) {
 			l.Fatalf("task %s is blocked on %s: listed there %v, that runs %v, wake promised %v", id, h, waits, running, promised)
 		}

@@ -38,6 +38,7 @@ func completeCapability() *writ.Capability {
 		Describe: func(c *writ.Call, a *TaskCompleteArgs, s writ.Snapshot) (writ.Subject, error) {
 			sub, err := describeTask(opComplete, c, s, a.Task)
 			sub.Labels = writ.JoinLabels(sub.Labels, a.Labels)
+			sub.Claimed = claimed(c)
 			if t, ok, err := peek[writ.Task](s, writ.TaskKey(a.Task)); err == nil && ok {
 				sub.Labels = writ.JoinLabels(sub.Labels, labelsMade(t, a.Artifacts))
 			}

@@ -11,8 +11,10 @@
 //   - a task is running exactly when it has a lease, is in the index of leases,
 //     is held by one session and counts once against its agent's quota;
 //   - no two running tasks hold overlapping write scopes;
+//   - no task runs where another session claims to write, unless its own session
+//     and that one share the claim;
 //   - a queued task lies in a lane, waits for a time, waits for the scopes of
-//     a running task, or is on the list of refused tasks;
+//     a running task or of a live session, or is on the list of refused tasks;
 //   - a blocked task is on the list of every task it waits for, and counts
 //     them; it leaves blocked in the commit that ends the last of them, or by
 //     a follow-up that commit leaves;
@@ -104,10 +106,9 @@ func (c Config) withDefaults() Config {
 
 // Limits of tasks.
 const (
-	MaxArgsBytes   = 48 << 10                 // arguments or result, as stored
-	MaxTaskBytes   = writ.MaxDocBytes - 8<<10 // new task as stored: lease, failure, labels and digests fit into the rest
-	MaxScopes      = 16                       // write scopes of one task
-	MaxScopeRanges = 96                       // scopes and their ancestors together: the guards a claim needs
+	MaxArgsBytes = 48 << 10                 // arguments or result, as stored
+	MaxTaskBytes = writ.MaxDocBytes - 8<<10 // new task as stored: lease, failure, labels and digests fit into the rest
+	MaxScopes    = 16                       // write scopes of one task; with their ancestors at most writ.MaxScopeRanges
 
 	defaultPriority     = 5
 	defaultLeaseSeconds = 60

@@ -110,7 +110,7 @@ func (d *draft) leave(t *writ.Task) {
 	for _, h := range d.s.Ranges[blockers(t.ID)].Members {
 		d.tx.Unindex(writ.BlockedOn(t.ID), h.Name)
 		for _, lane := range t.Lanes() {
-			d.tx.Unindex(writ.WaitingOn(writ.TaskID(h.Name)), waiterMember(t.ID, lane))
+			d.tx.Unindex(writ.WaitingOn(h.Name), waiterMember(t.ID, lane))
 		}
 	}
 	d.accept(*t)

@@ -166,6 +166,7 @@ func (h handing) describe(c *writ.Call, a *TaskHandoffArgs, s writ.Snapshot) (wr
 	if err != nil {
 		return sub, err
 	}
+	sub.Claimed = claimed(c)
 	if !mine(c, t) { // the plan refuses it, and nobody else's work is shown to policy
 		return sub, nil
 	}

@@ -181,8 +181,40 @@ func (l *lab) endSession(id writ.SessionID) {
 	l.Helper()
 	s, _, _ := writtest.Get[writ.Session](l.w, writ.SessionKey(id))
 	s.State = writ.SessionRevoked
+	for _, c := range s.WriteClaims { // as its own room does
+		l.w.DropIndex(writ.IndexScopes, c.Member(id))
+	}
 	l.w.Seed(writ.SessionKey(id), writ.ObjectSession, s)
 	l.w.SetIndex(writ.IndexTodo, todo(todoSession, string(id)), l.w.Now)
+}
+
+// started starts another session of an agent, that claims to write somewhere, as its
+// own room would.
+func (l *lab) started(agent writ.AgentID, claims ...writ.WriteClaim) writ.Caller {
+	l.Helper()
+	by := l.w.Open(writ.RoleExecutor, "claims-"+writ.PrincipalID(agent), agent)
+	s, _, _ := writtest.Get[writ.Session](l.w, writ.SessionKey(by.Session))
+	s.WriteClaims, by.Claims = claims, claims
+	l.w.Seed(writ.SessionKey(s.ID), writ.ObjectSession, s)
+	for _, c := range claims {
+		l.w.SetIndex(writ.IndexScopes, c.Member(s.ID), 0)
+	}
+	return by
+}
+
+func alone(scope string) writ.WriteClaim {
+	return writ.WriteClaim{Resource: scope, Mode: writ.ScopeExclusive}
+}
+
+func shared(scope string) writ.WriteClaim {
+	return writ.WriteClaim{Resource: scope, Mode: writ.ScopeShared}
+}
+
+func asHolders[ID ~string](ids ...ID) (out []writ.Holder) {
+	for _, id := range ids {
+		out = append(out, writ.Holder(id))
+	}
+	return out
 }
 
 func (l *lab) sweep(id writ.CapabilityID, args any) Swept {

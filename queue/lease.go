@@ -111,7 +111,7 @@ func (d *draft) take(c *writ.Call, t *writ.Task, a writ.Agent, r writ.Run, tool 
 	d.tx.Count(t.Lease.Counted, 1)
 	d.hold(t, r, tool)
 	d.tx.AddUpTo(writ.AgentRunning(a.ID), 1, a.MaxConcurrent)
-	d.lock(*t)
+	d.lock(c.Caller, *t)
 	d.tx.Index(writ.IndexLeases, id, end)
 	d.tx.Index(writ.SessionTasks(c.Caller.Session), id, 0)
 	d.set(leaseEnd(t.ID), end)

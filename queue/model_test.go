@@ -39,7 +39,7 @@ func TestModel(t *testing.T) {
 		"task.expire", "task.ready", "task.wake", "task.refuse", "task.reoffer", "run.reap", "session.cleanup",
 		"task.handoff", "task.unreserve", "task.outrun", "task.overdue", "task.admit", "task.revive",
 		"task.unblock", "deps_unmet", "task.verify", "verifying>done", "verifying>queued", "verifying>failed", "sod_violation", "predicate_unsatisfied", "blocked>queued", "blocked>failed", "blocked>cancelled",
-		"conflict", "parked", "run done", "run failed", "lease_lost", "not_holder", "scope_conflict", "quota_exceeded", "already_claimed",
+		"conflict", "parked", "parked on a session", "claims exclusive", "claims shared", "run done", "run failed", "lease_lost", "not_holder", "scope_conflict", "quota_exceeded", "already_claimed",
 	} {
 		if reached[want] == 0 {
 			t.Errorf("the model never reached %q: %v", want, reached)
@@ -80,7 +80,7 @@ func (m *model) step() {
 		}
 		if i := m.r.IntN(len(m.people)); m.r.IntN(10) == 0 {
 			m.endSession(m.people[i].Session)
-			m.people[i] = m.w.Open(writ.RoleExecutor, m.people[i].Principal, m.people[i].Agent)
+			m.people[i] = m.join(m.people[i].Agent, m.r.IntN(3) > 0)
 		}
 	}
 	first := m.prepare(m.pick())
@@ -93,6 +93,26 @@ func (m *model) step() {
 		}
 	}
 	m.commit(first)
+}
+
+// join opens another session of an agent, which claims a scope if it is to and that is free.
+func (m *model) join(agent writ.AgentID, claims bool) writ.Caller {
+	m.Helper()
+	claim := writ.WriteClaim{Resource: treeOfScopes[m.r.IntN(len(treeOfScopes))], Mode: writ.ScopeExclusive}
+	if m.r.IntN(2) == 0 {
+		claim.Mode = writ.ScopeShared
+	}
+	for _, l := range m.w.Members(writ.IndexScopes) {
+		scope, _, mode := writ.SplitScopeMember(l)
+		if writ.ScopesOverlap(scope, claim.Resource) && (mode != writ.ScopeShared || claim.Mode != writ.ScopeShared) {
+			claims = false
+		}
+	}
+	if !claims {
+		return m.started(agent)
+	}
+	m.reached["claims "+string(claim.Mode)]++
+	return m.started(agent, claim)
 }
 
 type attempt struct {
@@ -166,6 +186,11 @@ func (m *model) commit(p *writtest.Planned) {
 	if reply.Outcome == writ.OutcomeEmpty {
 		if p.Call.Entry != nil && len(p.Tx.Ops) > 1 {
 			m.reached["parked"]++
+			for _, h := range m.w.Members(writ.BlockedOn(p.Call.Args.(*TaskClaimArgs).Task)) {
+				if writ.SessionID(h).Valid() {
+					m.reached["parked on a session"]++
+				}
+			}
 		}
 		return
 	}
@@ -190,6 +215,12 @@ func (m *model) count(p *writtest.Planned) {
 // every task must end.
 func (m *model) drain() {
 	m.Helper()
+	for i, p := range m.people { // whoever claims scopes lives long, and takes no part in what follows
+		if len(p.Claims) > 0 {
+			m.endSession(p.Session)
+			m.people[i] = m.join(p.Agent, false)
+		}
+	}
 	worker := m.people[0]
 	call := func(a attempt) writ.Reply {
 		m.Helper()

@@ -135,7 +135,7 @@ func wakeCapability() *writ.Capability {
 	return taskMandate("task.wake", "Wake tasks that waited for a scope.", op, reads, func(d *draft, t writ.Task) (Swept, error) {
 		members := d.s.Ranges[waiters(t.ID, wakeBatch)].Members
 		for _, m := range members {
-			d.wakeOne(t.ID, m.Name)
+			d.wakeOne(writ.Holder(t.ID), m.Name)
 		}
 		more := len(members) == wakeBatch
 		if !more {

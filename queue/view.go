@@ -44,7 +44,7 @@ type TaskView struct {
 	Handoff      *TaskHandoff       `json:"handoff,omitempty" doc:"What must come with it when it is handed on, which is the only way it ends well."`
 	HandedTo     writ.TaskID        `json:"handed_to,omitempty" doc:"Task it was handed on to."`
 	HandedOver   []HandedOver       `json:"handed_over,omitempty" doc:"What it was handed; shown to the holder, to auditors and to those who manage the run."`
-	BlockedOn    []writ.TaskID      `json:"blocked_on,omitempty" doc:"Tasks this one waits for: those it depends on and that have not ended, or running ones whose write scopes it needs."`
+	BlockedOn    []writ.Holder      `json:"blocked_on,omitempty" doc:"What this task waits for: tasks it depends on and that have not ended, running ones whose write scopes it needs, or sessions that claim them."`
 	Unblocked    []writ.TaskID      `json:"unblocked,omitempty" doc:"Tasks that waited for this one and became queued by this call; more may follow."`
 	RefusedTo    []writ.AgentID     `json:"refused_to,omitempty" doc:"Agents that asked for the task and that policy refused it to, for example because it writes outside their write scope: it is set aside until another agent asks or policy changes. The receipts of the run's denials name the rule. Shown by task.get to auditors and to those who manage the run."`
 	Lease        *TaskLease         `json:"lease,omitempty" doc:"Who holds the task."`

@@ -3,6 +3,7 @@ package queue
 import (
 	"cmp"
 	"slices"
+	"strings"
 
 	"github.com/writ-gateway/writ"
 )
@@ -82,15 +83,20 @@ func waitsAt(s writ.Snapshot, id string) (n node, rs writ.ReadSet, err error) {
 			}
 		}
 	case t.State == writ.TaskQueued && t.NotBefore <= s.Now:
-		rs.Ranges = lockReads(t)
-		for _, h := range lockHolders(s, t) {
-			rs.Docs = append(rs.Docs, writ.TaskKey(h))
-			held, ok, err := peek[writ.Task](s, writ.TaskKey(h))
+		rs.Ranges = lockReads(writ.Caller{}, t)
+		holders := writ.HoldersIn(s, writ.Gaps(wanted(writ.Caller{}, t)), writ.Holder(t.ID))
+		rs.Docs = append(rs.Docs, holders...)
+		for _, k := range holders {
+			id := writ.TaskID(strings.TrimPrefix(string(k), string(writ.TaskKey(""))))
+			if !id.Valid() {
+				continue // a session that claims the scope: it ends by itself
+			}
+			held, ok, err := peek[writ.Task](s, k)
 			if err != nil {
 				return n, rs, err
 			}
-			if ok && holds(held) {
-				n.on = append(n.on, string(h))
+			if ok && held.HoldsScopes() {
+				n.on = append(n.on, string(id))
 			}
 		}
 	}

@@ -3,6 +3,7 @@ package daemon
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -11,8 +12,8 @@ import (
 	"github.com/writ-gateway/writ/gateway"
 )
 
-// enter opens and starts a session.
-func (c *caller) enter(args map[string]any) error {
+// enter opens and starts a session, which claims where it writes if nobody is there.
+func (c *caller) enter(args map[string]any, claims ...map[string]any) error {
 	var opened struct {
 		SessionID string `json:"session_id"`
 		Token     string `json:"token"`
@@ -24,7 +25,31 @@ func (c *caller) enter(args map[string]any) error {
 	c.mu.Lock()
 	c.ses, c.held = opened.SessionID, nil
 	c.mu.Unlock()
-	return c.do("session.start", map[string]any{"session_id": opened.SessionID}, nil)
+	start := map[string]any{"session_id": opened.SessionID}
+	if len(claims) > 0 {
+		if c.do("session.start", map[string]any{"session_id": opened.SessionID, "write_claims": claims}, nil) == nil {
+			return nil
+		}
+	}
+	return c.do("session.start", start, nil)
+}
+
+// move ends the caller's session and begins another one that claims to write elsewhere.
+func (c *caller) move() {
+	if c.do("session.close", map[string]any{"session_id": c.ses}, nil) != nil {
+		return
+	}
+	claims := []map[string]any{{"resource": fmt.Sprintf("fs:site/%d", c.r.IntN(2))}}
+	if c.r.IntN(2) == 0 {
+		claims = []map[string]any{{"resource": fmt.Sprintf("fs:site/0/%d", c.r.IntN(3))}, {"resource": fmt.Sprintf("fs:site/1/%d", c.r.IntN(3))}}
+	}
+	for _, one := range claims {
+		one["mode"] = []string{"exclusive", "shared"}[c.r.IntN(2)]
+	}
+	if c.r.IntN(4) == 0 {
+		claims = nil
+	}
+	_ = c.enter(map[string]any{"principal": c.agent, "kind": "agent", "role": "executor", "agent_id": c.agent, "heartbeat_ttl_s": 300}, claims...)
 }
 
 // judge says something about whatever waits for a verdict, mostly about what there is.
