@@ -73,7 +73,7 @@ func claimRead(c *writ.Call, a *TaskClaimArgs, s writ.Snapshot) (writ.ReadSet, e
 	if err != nil {
 		return rs, err
 	}
-	rs.Docs = append(rs.Docs, more.Docs...)
+	rs = rs.Join(more)
 	rs.Counters = append(rs.Counters, claimReads(a.Task)...)
 	rs.Ranges = append(rs.Ranges, queueReads(a.Task)...)
 	t, ok, err := peek[writ.Task](s, writ.TaskKey(a.Task))

@@ -11,8 +11,10 @@
 //   - a task is running exactly when it has a lease, is in the index of leases,
 //     is held by one session and counts once against its agent's quota;
 //   - no two running tasks hold overlapping write scopes;
-//   - a queued task lies in a lane, waits for a time, waits for the scopes of
-//     a running task, or is on the list of refused tasks;
+//   - a queued task lies in a lane, waits in the backlog of its run, for a time, for
+//     the scopes of a running task, or is on the list of refused tasks;
+//   - while a run that is active has a backlog in a lane, some of its tasks are offered
+//     there or a follow-up is due that fetches from it;
 //   - a blocked task is on the list of every task it waits for, and counts
 //     them; it leaves blocked in the commit that ends the last of them, or by
 //     a follow-up that commit leaves;
@@ -113,6 +115,6 @@ func Capabilities(cfg Config) []*writ.Capability {
 		enqueueCapability(cfg), claimCapability(cfg), heartbeatCapability(cfg), completeCapability(), failCapability(),
 		releaseCapability(), cancelCapability(), getCapability(cfg), listCapability(),
 		expireCapability(), readyCapability(), wakeCapability(), reapCapability(), cleanupCapability(),
-		refuseCapability(), reofferCapability(), offerCapability(), unblockCapability(), recallCapability(), handoffCapability(cfg), reviveCapability(cfg), delegateCapability(cfg), unreserveCapability(), admitCapability(), outrunCapability(), overdueCapability(), verifyCapability(), scopesCapability(),
+		refuseCapability(), reofferCapability(), offerCapability(), refillCapability(), unblockCapability(), recallCapability(), handoffCapability(cfg), reviveCapability(cfg), delegateCapability(cfg), unreserveCapability(), admitCapability(), outrunCapability(), overdueCapability(), verifyCapability(), scopesCapability(),
 	}
 }

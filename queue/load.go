@@ -100,7 +100,7 @@ func callerAgent(c *writ.Call) []writ.Key {
 	return []writ.Key{writ.AgentKey(c.Caller.Agent)}
 }
 
-// taskReads names a task and, once it is known, its run.
+// taskReads names a task and, once it is known, its run and its place in the queue.
 func taskReads(op string, s writ.Snapshot, id writ.TaskID) (writ.ReadSet, error) {
 	if !id.Valid() {
 		return writ.ReadSet{}, notFound(op, "task")
@@ -109,6 +109,7 @@ func taskReads(op string, s writ.Snapshot, id writ.TaskID) (writ.ReadSet, error)
 	t, ok, err := peek[writ.Task](s, writ.TaskKey(id))
 	if ok {
 		rs.Docs = append(rs.Docs, writ.RunKey(t.Run))
+		rs.Counters = append(rs.Counters, placeReads(t)...)
 	}
 	return rs, err
 }
@@ -123,6 +124,7 @@ func leaveReads(op string, s writ.Snapshot, id writ.TaskID) (writ.ReadSet, error
 	}
 	rs.Counters = append(rs.Counters, leaseEnd(id))
 	rs.Ranges = append(rs.Ranges, waiters(id, wakeAtOnce+1), dependents(id))
+	rs.Counters = append(rs.Counters, wakeReads(s.Ranges[waiters(id, wakeAtOnce+1)].Members)...)
 	if t, ok, err := peek[writ.Task](s, writ.TaskKey(id)); err != nil {
 		return rs, err
 	} else if ok {

@@ -41,6 +41,7 @@ func refuseCapability() *writ.Capability {
 			if a.Lane != "" && !slices.Contains(t.Lanes(), a.Lane) {
 				return writ.Tx{}, writ.Reply{}, invalid(op, "/lane", "is not a lane of the task")
 			}
+			d.withdraw(t)
 			d.tx.Index(writ.Refused(t.Capability, t.Domain), string(t.ID), 0)
 			d.tx.Index(writ.Refusers(t.ID), writ.Refuser(a.Agent, dec.PolicyRevision), 0)
 			if a.Again > 0 {
@@ -72,7 +73,7 @@ func reofferCapability() *writ.Capability {
 			return Swept{}, nil
 		}
 		d.accept(t)
-		d.push(t)
+		d.offer(t)
 		return Swept{Changed: 1}, nil
 	})
 }
