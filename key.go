@@ -90,8 +90,13 @@ func TaskPlace(id TaskID) Counter { return TaskProgress(id, "place") }
 
 // RunOffered counts the tasks of a run that are offered in a lane, RunBacklog those
 // that wait until some of these are gone.
-func RunOffered(id RunID, l Lane) Counter { return Counter{"run/" + string(id) + "/offered", string(l)} }
-func RunBacklog(id RunID, l Lane) Counter { return Counter{"run/" + string(id) + "/backlog", string(l)} }
+func RunOffered(id RunID, l Lane) Counter {
+	return Counter{"run/" + string(id) + "/offered", string(l)}
+}
+
+func RunBacklog(id RunID, l Lane) Counter {
+	return Counter{"run/" + string(id) + "/backlog", string(l)}
+}
 
 // Indexes. Lists hold ULIDs or slugs with score 0, so a lexical range is the
 // order of creation and a cursor is the last member seen.
