@@ -289,6 +289,48 @@ func TestATaskLeavesTheBacklog(t *testing.T) {
 	fetched = l.plan("task.refill", l.w.System(), refilling(l))
 	l.do("task.cancel", l.owner, &TaskCancelArgs{Task: ids[2]}) // the oldest
 	l.conflicts(fetched)
+	taken := l.plan("task.claim", l.a, &TaskClaimArgs{Task: l.oldestInBacklog()})
+	l.refill()
+	l.counts(2, 1)
+	l.conflicts(taken)
+	audit(l)
+}
+
+func (l *lab) oldestInBacklog() writ.TaskID {
+	_, id, _ := strings.Cut(l.w.Members(writ.Backlog(l.run))[0], " ")
+	return writ.TaskID(id)
+}
+
+// Two that offer a task again at once count it once.
+func TestATaskIsOfferedAgainOnce(t *testing.T) {
+	l := newLab(t)
+	l.claim(l.b, l.enqueue("holder", scopes("fs:repo/")))
+	id := l.enqueue("waits", scopes("fs:repo/a/"))
+	if _, err := l.dispatch(l.a, l.lane(), id); err != nil {
+		t.Fatal(err)
+	}
+	l.counts(0, 0)
+	one, two := l.plan("run.offer", l.w.System(), &RunOfferArgs{Run: l.run}), l.plan("run.offer", l.w.System(), &RunOfferArgs{Run: l.run})
+	l.commits(one)
+	l.conflicts(two)
+	l.counts(1, 0)
+	audit(l)
+}
+
+// Where nothing is offered any more when a run goes on, its backlog is fetched from.
+func TestABacklogThatIsLeftAloneInAPause(t *testing.T) {
+	small(t, 2)
+	l := newLab(t)
+	ids := l.many(5)
+	l.setRun(func(r *writ.Run) { r.State = writ.RunPausedApproval })
+	for _, id := range ids[:2] {
+		l.do("task.cancel", l.owner, &TaskCancelArgs{Task: id})
+	}
+	l.refill()
+	l.counts(0, 3)
+	l.setRun(func(r *writ.Run) { r.State = writ.RunActive })
+	l.sweep("run.offer", &RunOfferArgs{Run: l.run})
+	audit(l)
 	l.refill()
 	l.counts(2, 1)
 	audit(l)
