@@ -269,9 +269,8 @@ func idle(t writ.Task, s writ.Snapshot, e Entry) bool {
 	case e.Index == writ.IndexLeases, e.Index == writ.IndexScopes, kind(writ.SessionTasks("")):
 		return !follows(t, e)
 	case kind(writ.Backlog("")):
-		_, _, backlog := Offers(t, s)
 		own, _ := inBacklog(t)
-		return !backlog || !own.same(e)
+		return !own.same(e) // its own is looked at with its place
 	case kind(writ.Dependents("")):
 		return !slices.ContainsFunc(t.DependsOn, func(d writ.Dependency) bool { return writ.Dependents(d.Task) == e.Index })
 	}
