@@ -69,7 +69,7 @@ func claimRead(c *writ.Call, a *TaskClaimArgs, s writ.Snapshot) (writ.ReadSet, e
 	if a.Task == "" {
 		return rs, nil
 	}
-	more, err := taskReads(opClaim, s, a.Task)
+	more, err := placedReads(opClaim, s, a.Task)
 	if err != nil {
 		return rs, err
 	}

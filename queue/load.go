@@ -100,7 +100,7 @@ func callerAgent(c *writ.Call) []writ.Key {
 	return []writ.Key{writ.AgentKey(c.Caller.Agent)}
 }
 
-// taskReads names a task and, once it is known, its run and its place in the queue.
+// taskReads names a task and, once it is known, its run.
 func taskReads(op string, s writ.Snapshot, id writ.TaskID) (writ.ReadSet, error) {
 	if !id.Valid() {
 		return writ.ReadSet{}, notFound(op, "task")
@@ -109,6 +109,19 @@ func taskReads(op string, s writ.Snapshot, id writ.TaskID) (writ.ReadSet, error)
 	t, ok, err := peek[writ.Task](s, writ.TaskKey(id))
 	if ok {
 		rs.Docs = append(rs.Docs, writ.RunKey(t.Run))
+	}
+	return rs, err
+}
+
+// placedReads is taskReads with the place of the task, for what may come to its lane or
+// leave it.
+func placedReads(op string, s writ.Snapshot, id writ.TaskID) (writ.ReadSet, error) {
+	rs, err := taskReads(op, s, id)
+	if err != nil {
+		return rs, err
+	}
+	t, ok, err := peek[writ.Task](s, writ.TaskKey(id))
+	if ok {
 		rs.Counters = append(rs.Counters, placeReads(t)...)
 	}
 	return rs, err
@@ -118,7 +131,7 @@ func taskReads(op string, s writ.Snapshot, id writ.TaskID) (writ.ReadSet, error)
 // it perhaps its run: the end of its lease, who waits for its scopes or for its
 // end, and the counts of its run.
 func leaveReads(op string, s writ.Snapshot, id writ.TaskID) (writ.ReadSet, error) {
-	rs, err := taskReads(op, s, id)
+	rs, err := placedReads(op, s, id)
 	if err != nil {
 		return rs, err
 	}

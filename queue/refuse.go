@@ -24,7 +24,7 @@ func refuseCapability() *writ.Capability {
 			if !a.Agent.Valid() {
 				return writ.ReadSet{}, notFound(op, "agent")
 			}
-			return taskReads(op, s, a.Task)
+			return placedReads(op, s, a.Task)
 		},
 		Plan: func(c *writ.Call, a *TaskRefuseArgs, s writ.Snapshot, dec writ.Decision) (writ.Tx, writ.Reply, error) {
 			d := begin(op, c, s)
@@ -61,7 +61,7 @@ const todoReoffer = "reoffer"
 func reofferCapability() *writ.Capability {
 	const op = "queue.Reoffer"
 	reads := func(op string, s writ.Snapshot, id writ.TaskID) (writ.ReadSet, error) {
-		rs, err := taskReads(op, s, id)
+		rs, err := placedReads(op, s, id)
 		rs.Ranges = append(rs.Ranges, refusers(id))
 		return rs, err
 	}

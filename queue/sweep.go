@@ -96,7 +96,7 @@ func (d *draft) lapse(t *writ.Task, why writ.Failure, wake int) error {
 func readyCapability() *writ.Capability {
 	const op = "queue.Ready"
 	reads := func(op string, s writ.Snapshot, id writ.TaskID) (writ.ReadSet, error) {
-		rs, err := taskReads(op, s, id)
+		rs, err := placedReads(op, s, id)
 		rs.Counters = append(rs.Counters, readiedUpTo(id))
 		return rs, err
 	}
