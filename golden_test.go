@@ -212,6 +212,9 @@ func TestStoredNames(t *testing.T) {
 	line("todo", writ.TodoHealth("site-builder"))
 	line("index", writ.RunParts(gRun), writ.Dependents(gTask), writ.IndexVerify, writ.IndexClose)
 	line("counter", writ.TaskUnmet(gTask))
+	line("counter", writ.TaskPlace(gTask), writ.RunOffered(gRun, writ.LaneOf("site.build", "web", 5)), writ.RunBacklog(gRun, writ.LaneOf("site.build", "web", 5)))
+	line("index", writ.Backlog(gRun))
+	line("member", writ.BacklogMember(writ.LaneOf("site.build", "web", 5), gTask))
 	var part writ.Tx
 	part.TakePart(writ.Snapshot{}, gRun, writ.PartExecuted, writ.Caller{
 		Session: gSession, Principal: "builder", Agent: "site-builder", Controller: "wanda", Openers: []writ.PrincipalID{"operator"},

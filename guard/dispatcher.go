@@ -1,7 +1,6 @@
 package guard
 
 import (
-	"cmp"
 	"context"
 	"encoding/json"
 	"log/slog"
@@ -29,6 +28,9 @@ type Dispatcher struct {
 	failed  failures // tasks that were set aside and could not be judged or offered again
 	closing bool
 
+	turns turns
+	now   func() time.Time // how long lanes wait
+
 	cancel context.CancelFunc
 	done   sync.WaitGroup
 }
@@ -51,7 +53,7 @@ func NewDispatcher(d *Door, consumer string) *Dispatcher {
 	return &Dispatcher{
 		door: d, consumer: consumer, wait: 2 * time.Second,
 		polls: map[writ.SessionID]bool{}, waiters: map[writ.Tenant]map[*waiter]bool{},
-		failed: failures{},
+		failed: failures{}, now: time.Now,
 	}
 }
 
@@ -261,7 +263,7 @@ func (p *Dispatcher) offer(ctx context.Context, call *writ.Call, poll writ.Poll,
 		return reply, receipt, judged, err
 	}
 	for met := 0; judged < n && met < maxEntries && ctx.Err() == nil; met++ {
-		lanes, err := p.lanes(ctx, shard, poll)
+		lanes, err := p.lanes(ctx, shard, poll, met < agedLooks)
 		if err != nil {
 			return writ.Reply{}, nil, judged, storeDown("guard.poll", err)
 		}
@@ -275,8 +277,10 @@ func (p *Dispatcher) offer(ctx context.Context, call *writ.Call, poll writ.Poll,
 		if len(got) == 0 {
 			return writ.Reply{}, nil, judged, full
 		}
+		since := p.turns.had(shard, got[0].Lane, p.now())
 		reply, receipt, refused, err := p.candidate(ctx, call, poll, got[0])
 		if waits, is := over.note(got[0].Lane, err); is {
+			p.turns.not(shard, got[0].Lane, since) // others may have it
 			if !waits {
 				full = err
 			}
@@ -287,28 +291,33 @@ func (p *Dispatcher) offer(ctx context.Context, call *writ.Call, poll writ.Poll,
 		}
 		if refused {
 			judged++
+		} else { // it was dropped, or waits elsewhere
+			p.turns.not(shard, got[0].Lane, since)
 		}
 	}
 	return writ.Reply{}, nil, judged, full
 }
 
-// lanes are the caller's lanes with entries, highest priority first.
-func (p *Dispatcher) lanes(ctx context.Context, shard writ.Tenant, poll writ.Poll) ([]writ.Lane, error) {
+// lanes are the caller's lanes with entries, highest priority first. aged: what waited
+// has risen.
+func (p *Dispatcher) lanes(ctx context.Context, shard writ.Tenant, poll writ.Poll, aged bool) ([]writ.Lane, error) {
 	counts, err := p.door.cfg.Store.Lanes(ctx, shard)
 	if err != nil {
 		return nil, err
 	}
+	now := p.now()
+	since := p.turns.waiting(shard, counts, now)
 	var lanes []writ.Lane
 	for _, c := range counts {
 		if c.Count > 0 && poll.Lanes(c.Lane) {
 			lanes = append(lanes, c.Lane)
 		}
 	}
-	slices.SortFunc(lanes, func(a, b writ.Lane) int {
-		pa, _, _, _ := a.Split()
-		pb, _, _, _ := b.Split()
-		return cmp.Or(cmp.Compare(pb, pa), cmp.Compare(a, b))
-	})
+	if aged {
+		byTurn(lanes, since, now)
+	} else {
+		slices.SortFunc(lanes, byPriority)
+	}
 	return lanes, nil
 }
 

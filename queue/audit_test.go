@@ -193,6 +193,7 @@ func audit(l *lab) {
 			l.Fatalf("session %s: %+v, %v", id, wrong, err)
 		}
 	}
+	auditPlaces(l, tasks, run)
 	for _, t := range tasks {
 		auditQueued(l, t, run)
 		auditBlocked(l, t, run)
@@ -256,6 +257,57 @@ func auditBlocked(l *lab, t writ.Task, run writ.Run) {
 	}
 }
 
+// auditPlaces: what is counted as offered lies in its lane, what is counted in a backlog
+// is there, and nothing waits in one for ever.
+func auditPlaces(l *lab, tasks []writ.Task, run writ.Run) {
+	l.Helper()
+	w := l.w
+	offered, backlog := map[writ.Lane]int64{}, map[writ.Lane]int64{}
+	var members []string
+	for _, t := range tasks {
+		lane := t.Lanes()[0]
+		place := w.Counter(writ.TaskPlace(t.ID))
+		switch {
+		case place == 0:
+			continue
+		case t.State != writ.TaskQueued || len(t.Agents) > 1:
+			l.Fatalf("task %s is %s and has place %d", t.ID, t.State, place)
+		case place == 2:
+			backlog[lane]++
+			members = append(members, writ.BacklogMember(lane, t.ID))
+		default:
+			offered[lane]++
+			late := t.DeadlineAt != 0 && w.Now >= t.DeadlineAt // whoever meets it drops it
+			if !slices.Contains(w.Lane(lane), string(t.ID)) && !late && !writ.RunMoves.Terminal(run.State) {
+				l.Fatalf("task %s is counted as offered and does not lie in its lane", t.ID)
+			}
+		}
+	}
+	slices.Sort(members)
+	if got := w.Members(writ.Backlog(run.ID)); !slices.Equal(got, members) && len(got)+len(members) > 0 {
+		l.Fatalf("in the backlog: %v, should be: %v", got, members)
+	}
+	for _, t := range tasks {
+		lane := t.Lanes()[0]
+		if got, want := w.Counter(writ.RunOffered(run.ID, lane)), offered[lane]; got != want && len(t.Agents) < 2 {
+			l.Fatalf("%d are counted as offered in %s, are: %d", got, lane, want)
+		}
+		if got, want := w.Counter(writ.RunBacklog(run.ID, lane)), backlog[lane]; got != want {
+			l.Fatalf("%d are counted in the backlog of %s, are: %d", got, lane, want)
+		}
+	}
+	todos := w.Index(writ.IndexTodo)
+	for lane := range backlog {
+		_, due := todos[todo(todoRefill, string(run.ID)+" "+string(lane))]
+		for m := range todos { // what goes on after a pause finds them
+			due = due || strings.HasPrefix(m, todo(todoOffer, string(run.ID)))
+		}
+		if !due && offered[lane] <= lowWater && run.State == writ.RunActive {
+			l.Fatalf("%d wait in the backlog of %s, %d are offered, and nobody fetches them", backlog[lane], lane, offered[lane])
+		}
+	}
+}
+
 // auditQueued: a queued task can be found by somebody, one that is not queued
 // is on no list of the queue.
 func auditQueued(l *lab, t writ.Task, run writ.Run) {
@@ -276,7 +328,7 @@ func auditQueued(l *lab, t writ.Task, run writ.Run) {
 	late := t.DeadlineAt != 0 && w.Now >= t.DeadlineAt                   // who meets it drops it, and its deadline ends it
 	found := timed || aside || late || writ.RunMoves.Terminal(run.State) // the end of its run takes it out
 	for _, lane := range t.Lanes() {
-		found = found || slices.Contains(w.Lane(lane), id)
+		found = found || slices.Contains(w.Lane(lane), id) || slices.Contains(w.Members(writ.Backlog(t.Run)), writ.BacklogMember(lane, t.ID))
 	}
 	todos := w.Index(writ.IndexTodo)
 	for _, h := range blockers {

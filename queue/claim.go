@@ -70,11 +70,11 @@ func claimRead(c *writ.Call, a *TaskClaimArgs, s writ.Snapshot) (writ.ReadSet, e
 	if a.Task == "" {
 		return rs, nil
 	}
-	more, err := taskReads(opClaim, s, a.Task)
+	more, err := placedReads(opClaim, s, a.Task)
 	if err != nil {
 		return rs, err
 	}
-	rs.Docs = append(rs.Docs, more.Docs...)
+	rs = rs.Join(more)
 	rs.Counters = append(rs.Counters, claimReads(a.Task)...)
 	rs.Ranges = append(rs.Ranges, queueReads(a.Task)...)
 	t, ok, err := peek[writ.Task](s, writ.TaskKey(a.Task))

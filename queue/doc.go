@@ -13,8 +13,10 @@
 //   - no two running tasks hold overlapping write scopes;
 //   - no task runs where another session claims to write, unless its own session
 //     and that one share the claim;
-//   - a queued task lies in a lane, waits for a time, waits for the scopes of
-//     a running task or of a live session, or is on the list of refused tasks;
+//   - a queued task lies in a lane, waits in the backlog of its run, for a time, for
+//     the scopes of a running task or of a live session, or is on the list of refused tasks;
+//   - while a run that is active has a backlog in a lane, some of its tasks are offered
+//     there or a follow-up is due that fetches from it;
 //   - a blocked task is on the list of every task it waits for, and counts
 //     them; it leaves blocked in the commit that ends the last of them, or by
 //     a follow-up that commit leaves;
@@ -127,6 +129,6 @@ func Capabilities(cfg Config) []*writ.Capability {
 		releaseCapability(), cancelCapability(), getCapability(cfg), listCapability(),
 		expireCapability(), readyCapability(), wakeCapability(), reapCapability(), cleanupCapability(),
 		artifactPutCapability(cfg), artifactGetCapability(), artifactContentCapability(), artifactListCapability(), artifactPurgeCapability(cfg), artifactAttachCapability(),
-		refuseCapability(), reofferCapability(), offerCapability(), unblockCapability(), recallCapability(), handoffCapability(cfg), reviveCapability(cfg), delegateCapability(cfg), unreserveCapability(), admitCapability(), outrunCapability(), overdueCapability(), untangleCapability(), stallCapability(), verifyCapability(), scopesCapability(),
+		refuseCapability(), reofferCapability(), offerCapability(), refillCapability(), unblockCapability(), recallCapability(), handoffCapability(cfg), reviveCapability(cfg), delegateCapability(cfg), unreserveCapability(), admitCapability(), outrunCapability(), overdueCapability(), untangleCapability(), stallCapability(), verifyCapability(), scopesCapability(),
 	}
 }

@@ -31,7 +31,7 @@ func (e enqueuer) reads(c *writ.Call, a *TaskEnqueueArgs, s writ.Snapshot) (writ
 		return writ.ReadSet{}, err
 	}
 	name := writ.TaskNameKey(a.Run, a.Key)
-	rs := writ.ReadSet{Docs: append(callerAgent(c), writ.RunKey(a.Run), name, writ.TaskKey(newTaskID(c)))}
+	rs := writ.ReadSet{Docs: append(callerAgent(c), writ.RunKey(a.Run), name, writ.TaskKey(newTaskID(c))), Counters: placeReads(t)}
 	if r, ok, err := peek[writ.Run](s, writ.RunKey(a.Run)); err != nil {
 		return rs, err
 	} else if ok {

@@ -158,6 +158,7 @@ func CheckReads(id writ.TaskID, s writ.Snapshot, also []Entry) (rs writ.ReadSet)
 			see(e)
 		}
 	}
+	rs = rs.Join(placeCheckReads(t, s))
 	for _, e := range append(Follow(t), never(t)...) {
 		if !byScore(e.Index) {
 			see(e)
@@ -276,6 +277,7 @@ func Check(id writ.TaskID, s writ.Snapshot, also []Entry) (out []Wrong, err erro
 	}
 	checkQueued(t, s, wrong)
 	checkBlocked(t, r, s, wrong)
+	out = append(out, checkPlace(t, r, s, wrong)...)
 	if unmet := listedWith(t, s) + unadmitted(t); t.State == writ.TaskBlocked && s.Counters[writ.TaskUnmet(id)] != unmet {
 		out = append(out, Wrong{
 			Task: id, Counter: writ.TaskUnmet(id),
@@ -294,6 +296,9 @@ func idle(t writ.Task, s writ.Snapshot, e Entry) bool {
 		return t.State != writ.TaskQueued
 	case e.Index == writ.IndexLeases, e.Index == writ.IndexScopes, kind(writ.SessionTasks("")):
 		return !follows(t, e)
+	case kind(writ.Backlog("")):
+		own, _ := inBacklog(t)
+		return !own.same(e) // its own is looked at with its place
 	case kind(writ.Dependents("")):
 		return !slices.ContainsFunc(t.DependsOn, func(d writ.Dependency) bool { return writ.Dependents(d.Task) == e.Index })
 	}
@@ -379,8 +384,10 @@ func listedWith(t writ.Task, s writ.Snapshot) (n int64) {
 }
 
 // InLanes says that a queued task waits for nothing, so that it must lie in its lanes:
-// not for a time, for scopes, or for another agent. It wants CheckReads.
+// not for a time, for scopes, for another agent, or behind others of its run. It wants
+// CheckReads.
 func InLanes(t writ.Task, s writ.Snapshot) bool {
 	late := t.DeadlineAt != 0 && s.Now >= t.DeadlineAt // who meets it drops it, and its deadline ends it
-	return t.State == writ.TaskQueued && !late && !timed(t, s) && len(s.Ranges[refusers(t.ID)].Members) == 0 && len(s.Ranges[blockers(t.ID)].Members) == 0
+	_, _, backlog := Offers(t, s)
+	return t.State == writ.TaskQueued && !late && !backlog && !timed(t, s) && len(s.Ranges[refusers(t.ID)].Members) == 0 && len(s.Ranges[blockers(t.ID)].Members) == 0
 }

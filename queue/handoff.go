@@ -130,6 +130,11 @@ func (h handing) reads(c *writ.Call, a *TaskHandoffArgs, s writ.Snapshot) (writ.
 	} else if ok {
 		rs.Docs = append(rs.Docs, writ.TaskKey(taken.Task))
 		rs.Counters = append(rs.Counters, writ.TaskUnmet(taken.Task))
+		if b, ok, err := peek[writ.Task](s, writ.TaskKey(taken.Task)); err != nil {
+			return rs, err
+		} else if ok {
+			rs.Counters = append(rs.Counters, placeReads(b)...)
+		}
 	}
 	if a.To.Task == nil {
 		return rs, nil
@@ -139,6 +144,7 @@ func (h handing) reads(c *writ.Call, a *TaskHandoffArgs, s writ.Snapshot) (writ.
 		return rs, moved(err, "/to/task")
 	}
 	rs.Docs = append(rs.Docs, writ.TaskKey(newTaskID(c)))
+	rs.Counters = append(rs.Counters, placeReads(next)...)
 	if len(next.Agents) == 0 {
 		rs.Ranges = append(rs.Ranges, toolRange(next.Capability))
 		if _, read := s.Ranges[toolRange(next.Capability)]; !read {

@@ -231,6 +231,27 @@ func (l *lab) wantState(id writ.TaskID, want writ.TaskState) writ.Task {
 	return t
 }
 
+// unplace takes a queued task off its place, for a test that moves it by hand.
+func (l *lab) unplace(t writ.Task) {
+	l.Helper()
+	d := draft{s: l.w.Snapshot(writ.ReadSet{Docs: []writ.Key{writ.RunKey(t.Run)}, Counters: placeReads(t)})}
+	d.withdraw(t)
+	tx, err := d.done()
+	if err == nil {
+		err = l.w.Apply(tx)
+	}
+	if err != nil {
+		l.Fatal(err)
+	}
+}
+
+// small makes windows small for one test.
+func small(t *testing.T, n int64) {
+	was, low := window, lowWater
+	window, lowWater = n, n/2
+	t.Cleanup(func() { window, lowWater = was, low })
+}
+
 func (l *lab) lane() writ.Lane { return writ.LaneOf(build, "web", 5) }
 
 func (l *lab) inLane(id writ.TaskID) bool { return slices.Contains(l.w.Lane(l.lane()), string(id)) }

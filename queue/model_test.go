@@ -21,6 +21,7 @@ func TestModel(t *testing.T) {
 	for seed := range rounds {
 		t.Run(fmt.Sprintf("seed %d", seed), func(t *testing.T) {
 			m := &model{lab: newLab(t), r: rand.New(rand.NewPCG(uint64(seed), 7)), fences: map[writ.TaskID]int64{}, reached: reached, calm: seed%4 == 1}
+			small(t, []int64{128, 3, 1, 2}[seed%4])
 			m.people = []writ.Caller{m.a, m.b, m.w.Open(writ.RoleExecutor, "worker-a2", "agent-a")}
 			if seed%3 == 0 {
 				m.setRun(func(r *writ.Run) { r.ClosePolicy = writ.CloseManual })
@@ -38,7 +39,7 @@ func TestModel(t *testing.T) {
 		"task.enqueue", "task.claim", "task.heartbeat", "task.complete", "task.fail", "task.release", "task.cancel",
 		"task.expire", "task.ready", "task.wake", "task.refuse", "task.reoffer", "run.reap", "session.cleanup",
 		"task.handoff", "task.unreserve", "task.outrun", "task.overdue", "task.admit", "task.revive",
-		"task.unblock", "deps_unmet", "task.verify", "verifying>done", "verifying>queued", "verifying>failed", "sod_violation", "predicate_unsatisfied", "blocked>queued", "blocked>failed", "blocked>cancelled",
+		"task.refill", "task.unblock", "deps_unmet", "task.verify", "verifying>done", "verifying>queued", "verifying>failed", "sod_violation", "predicate_unsatisfied", "blocked>queued", "blocked>failed", "blocked>cancelled",
 		"conflict", "parked", "parked on a session", "claims exclusive", "claims shared", "run done", "run failed", "lease_lost", "not_holder", "scope_conflict", "quota_exceeded", "already_claimed",
 	} {
 		if reached[want] == 0 {
@@ -432,6 +433,9 @@ func (m *model) followUp() (attempt, bool) {
 		switch kind, what, _ := strings.Cut(t, " "); kind {
 		case todoWake:
 			return attempt{id: "task.wake", by: system, args: &TaskSweepArgs{Task: writ.TaskID(what)}}, true
+		case todoRefill:
+			run, lane, _ := strings.Cut(what, " ")
+			return attempt{id: "task.refill", by: system, args: &TaskRefillArgs{Run: writ.RunID(run), Lane: writ.Lane(lane)}}, true
 		case todoRun:
 			return attempt{id: "run.reap", by: system, args: &RunReapArgs{Run: writ.RunID(what)}}, true
 		case todoUnblock:

@@ -26,7 +26,7 @@ func refuseCapability() *writ.Capability {
 			if !a.Agent.Valid() {
 				return writ.ReadSet{}, notFound(op, "agent")
 			}
-			rs, err := taskReads(op, s, a.Task)
+			rs, err := placedReads(op, s, a.Task)
 			if err == nil && a.By != "" {
 				rs.Ranges = append(rs.Ranges, refusers(a.Task))
 			}
@@ -47,6 +47,7 @@ func refuseCapability() *writ.Capability {
 			if a.Lane != "" && !slices.Contains(t.Lanes(), a.Lane) {
 				return writ.Tx{}, writ.Reply{}, invalid(op, "/lane", "is not a lane of the task")
 			}
+			d.withdraw(t)
 			d.tx.Index(writ.Refused(t.Capability, t.Domain), string(t.ID), 0)
 			member := writ.RefuserAs(a.Agent, a.By, dec.PolicyRevision)
 			if a.By != "" {
@@ -86,7 +87,7 @@ const todoReoffer = "reoffer"
 func reofferCapability() *writ.Capability {
 	const op = "queue.Reoffer"
 	reads := func(op string, s writ.Snapshot, id writ.TaskID) (writ.ReadSet, error) {
-		rs, err := taskReads(op, s, id)
+		rs, err := placedReads(op, s, id)
 		rs.Ranges = append(rs.Ranges, refusers(id))
 		return rs, err
 	}
@@ -98,7 +99,7 @@ func reofferCapability() *writ.Capability {
 			return Swept{}, nil
 		}
 		d.accept(t)
-		d.push(t)
+		d.offer(t)
 		return Swept{Changed: 1}, nil
 	})
 }

@@ -110,18 +110,42 @@ func waiters[ID ~string](holder ID, limit int) writ.Range {
 	return writ.Range{Index: writ.WaitingOn(holder), ByScore: true, Min: 0, Max: 9, Limit: limit}
 }
 
-func waiterMember(t writ.TaskID, l writ.Lane) string { return string(t) + " " + string(l) }
+// waiterMember is a task that waits, and the lane it goes back to. With one lane it says
+// its run too, so that whoever wakes it need not read it.
+func waiterMember(t writ.Task, l writ.Lane) string {
+	if _, one := onlyLane(t); one {
+		return string(t.ID) + " " + string(l) + " " + string(t.Run)
+	}
+	return string(t.ID) + " " + string(l)
+}
+
+func splitWaiter(member string) (t writ.TaskID, l writ.Lane, run writ.RunID) {
+	id, rest, _ := strings.Cut(member, " ")
+	lane, r, _ := strings.Cut(rest, " ")
+	return writ.TaskID(id), writ.Lane(lane), writ.RunID(r)
+}
+
+// wakeReads names what must be seen to wake those that wait.
+func wakeReads(members []writ.Member) (out []writ.Counter) {
+	for _, m := range members {
+		if id, lane, run := splitWaiter(m.Name); run != "" {
+			out = append(append(out, laneReads(run, lane)...), writ.TaskPlace(id))
+		}
+	}
+	return out
+}
 
 // park lets a task of a received lane entry wait for a holder. The holder's document
 // was read, so the commit fails if it gave up what it holds meanwhile: no wake-up is
 // lost. A session that claims the scope is offered the task first.
 func (d *draft) park(t writ.Task, lane writ.Lane, holder writ.Holder) {
-	d.tx.Index(writ.WaitingOn(holder), waiterMember(t.ID, lane), 9-t.Priority)
+	d.withdraw(t)
+	d.tx.Index(writ.WaitingOn(holder), waiterMember(t, lane), 9-t.Priority)
 	d.tx.Index(writ.BlockedOn(t.ID), string(holder), 0)
 }
 
 // wake sends up to n waiting tasks back to their lanes and leaves a follow-up
-// for more. It must have read waiters(holder, limit) with a limit over n.
+// for more. It must have read waiters(holder, limit) with a limit over n, and wakeReads.
 func (d *draft) wake(holder writ.TaskID, n int) {
 	for i, m := range d.s.Ranges[waiters(holder, wakeAtOnce+1)].Members {
 		if i == n {
@@ -133,10 +157,14 @@ func (d *draft) wake(holder writ.TaskID, n int) {
 }
 
 func (d *draft) wakeOne(holder writ.Holder, member string) {
-	id, lane, _ := strings.Cut(member, " ")
-	d.tx.Push(writ.Lane(lane), id)
+	id, lane, run := splitWaiter(member)
+	if run != "" {
+		d.moveUp(id, run, lane)
+	} else {
+		d.tx.Push(lane, string(id))
+	}
 	d.tx.Unindex(writ.WaitingOn(holder), member)
-	d.tx.Unindex(writ.BlockedOn(writ.TaskID(id)), string(holder))
+	d.tx.Unindex(writ.BlockedOn(id), string(holder))
 }
 
 // Kinds of follow-up work in writ.IndexTodo.

@@ -100,6 +100,7 @@ func TestTheEndOfARunFitsIntoTransactions(t *testing.T) {
 		l.w.SetIndex(writ.Refused(build, "web"), string(id), 0)
 		l.enqueue(fmt.Sprintf("blocked-%d", i), after("top", fmt.Sprintf("refused-%d", i)))
 		parked := l.task(l.enqueue(fmt.Sprintf("parked-%d", i)))
+		l.unplace(parked)
 		parked.State, parked.WaitsFor, parked.ParkedAt = writ.TaskParked, writ.ApprovalID(l.w.NewID(writ.PrefixApproval)), l.w.Now
 		l.w.Seed(writ.TaskKey(parked.ID), writ.ObjectTask, parked)
 		l.w.DropIndex(writ.RunTasksIn(l.run, writ.TaskQueued), string(parked.ID))

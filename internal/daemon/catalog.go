@@ -142,6 +142,7 @@ func dues() []guard.Due {
 			"agent":     kind("agent.cleanup", "agent_id"),
 			"run":       kind("run.reap", "run_id"),
 			"offer":     func(rest string) (writ.CapabilityID, map[string]any) { return "run.offer", queue.OfferArgs(rest) },
+			"refill":    func(rest string) (writ.CapabilityID, map[string]any) { return "task.refill", queue.RefillArgs(rest) },
 			"reoffer":   kind("task.reoffer", "task_id"),
 			"health":    kind("agent.health.record", "agent_id"),
 			"wake":      kind("task.wake", "task_id"),

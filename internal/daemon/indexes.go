@@ -168,6 +168,9 @@ func (x *indexWalk) once() (report IndexReport, err error) {
 		if err := x.meet(writ.RunTasks(writ.RunID(id)), whole); err != nil {
 			return report, err
 		}
+		if err := x.meet(writ.Backlog(writ.RunID(id)), func(m string) string { _, task, _ := strings.Cut(m, " "); return task }); err != nil {
+			return report, err
+		}
 		for s := range writ.TaskMoves {
 			if s == "" {
 				continue
@@ -291,10 +294,11 @@ type sums struct {
 	open, bad map[writ.RunID]int64
 	running   map[writ.AgentID]int64
 	lanes     map[writ.Lane]int64 // tasks that lie nowhere else
+	places    map[runLane]placed  // tasks that are offered, or wait behind others of their run
 }
 
 func newSums(runIDs []string) *sums {
-	s := &sums{open: map[writ.RunID]int64{}, bad: map[writ.RunID]int64{}, running: map[writ.AgentID]int64{}, lanes: map[writ.Lane]int64{}}
+	s := &sums{open: map[writ.RunID]int64{}, bad: map[writ.RunID]int64{}, running: map[writ.AgentID]int64{}, lanes: map[writ.Lane]int64{}, places: map[runLane]placed{}}
 	for _, id := range runIDs {
 		s.open[writ.RunID(id)], s.bad[writ.RunID(id)] = 0, 0
 	}
@@ -309,6 +313,7 @@ func (s *sums) add(t writ.Task, at writ.Snapshot, before int64) {
 	if agent != "" {
 		s.running[agent]++
 	}
+	s.place(t, at)
 	if t.UpdatedAt > before {
 		return
 	}
@@ -365,6 +370,9 @@ func (x *indexWalk) compare(report *IndexReport, want *sums) error {
 		}
 		x.sure["running tasks of "+a] = x.held(writ.AgentID(a), slices.Collect(maps.Keys(want.open)))
 		off("running tasks of "+a, s.Counters[c], want.running[writ.AgentID(a)])
+	}
+	if err := x.places(want, off); err != nil {
+		return err
 	}
 	return x.lanes(report, want)
 }

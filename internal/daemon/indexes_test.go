@@ -152,10 +152,10 @@ func corrupt(t *testing.T, d *Daemon, p patients) {
 		{writ.IndexReady, string(p.timed), time.Now().Add(time.Hour).UnixMilli()},
 		{writ.SessionTasks(p.session), string(p.running), 0},
 		{writ.IndexScopes, writ.ScopeMember("fs:site/a/", p.running), 0},
-		{writ.WaitingOn(p.running), string(p.waiting) + " " + string(writ.LaneOf("site.build", "web", 5)), 4},
+		{writ.WaitingOn(p.running), string(p.waiting) + " " + string(writ.LaneOf("site.build", "web", 5)) + " " + string(p.run), 4},
 		{writ.IndexScopes, "fs:site/y/ " + string(p.claims) + " shared", 0},
 		{writ.IndexScopes, "fs:site/z/ " + string(p.claims), 0},
-		{writ.WaitingOn(p.claims), string(p.kept) + " " + string(writ.LaneOf("site.build", "web", 5)), 4},
+		{writ.WaitingOn(p.claims), string(p.kept) + " " + string(writ.LaneOf("site.build", "web", 5)) + " " + string(p.run), 4},
 		{writ.Refused("site.build", "web"), string(p.set), 0},
 	}
 	for _, e := range lost {
@@ -177,6 +177,9 @@ func corrupt(t *testing.T, d *Daemon, p patients) {
 		{writ.IndexScopes, "fs:site/c/ ses_01ARYZ6S410000000000000000", 0},                      // there is no such session
 		{writ.Refused("site.build", "web"), string(p.queued), 0},
 		{writ.BlockedOn(p.queued), string(p.running), 0},
+		{writ.Backlog(p.run), writ.BacklogMember(writ.LaneOf("site.build", "web", 5), p.queued), 0},
+		{writ.Backlog(p.run), writ.BacklogMember(writ.LaneOf("site.build", "web", 5), p.done), 0},
+		{writ.Backlog(p.run), writ.BacklogMember(writ.LaneOf("site.build", "web", 3), p.queued), 0},
 	} {
 		commit(func(tx *writ.Tx) { tx.Index(e.index, e.member, e.score) })
 		named(t, d, string(e.index)+" with "+e.member, 1)
@@ -186,7 +189,10 @@ func corrupt(t *testing.T, d *Daemon, p patients) {
 	commit(func(tx *writ.Tx) { tx.Unindex(writ.Dependents(p.timed), string(p.blocked)) })
 	named(t, d, "a dependency without its dependent", 2)
 	commit(func(tx *writ.Tx) { tx.Index(writ.Dependents(p.timed), string(p.blocked), 0) })
-	for _, c := range []writ.Counter{writ.TaskUnmet(p.blocked), writ.RunOpenTasks(p.run), writ.RunBadTasks(p.run), writ.AgentRunning("worker")} {
+	for _, c := range []writ.Counter{
+		writ.TaskUnmet(p.blocked), writ.RunOpenTasks(p.run), writ.RunBadTasks(p.run), writ.AgentRunning("worker"),
+		writ.RunOffered(p.run, writ.LaneOf("site.build", "web", 5)), writ.RunBacklog(p.run, writ.LaneOf("site.build", "web", 5)),
+	} {
 		for _, n := range []int64{1, -1} {
 			commit(func(tx *writ.Tx) { tx.Add(c, n) })
 			named(t, d, "a counter of "+c.Entity, 1)

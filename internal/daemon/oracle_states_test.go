@@ -107,6 +107,64 @@ func (c *caller) disturb(workers []*caller, judged writ.RunID) {
 	}
 }
 
+// crowd enqueues more tasks of one run than are offered at once in a lane.
+func (c *caller) crowd(run writ.RunID) {
+	for i := range 150 {
+		var made struct {
+			ID writ.TaskID `json:"task_id"`
+		}
+		args := map[string]any{"run_id": run, "key": fmt.Sprintf("crowd-%d", i), "capability": "site.build", "required_domain": "web", "priority": 4, "lease_ttl_s": 2, "backoff_ms": 10}
+		if c.do("task.enqueue", args, &made) == nil {
+			c.tasks = append(c.tasks, made.ID)
+		}
+	}
+}
+
+// places checks where queued tasks are counted: each of one run and lane either among
+// those that are offered or in the backlog, and from that somebody fetches.
+func places(t *testing.T, d *Daemon, cr *crew, todo map[string]int64) {
+	t.Helper()
+	counter := func(c writ.Counter) int64 { return readOf(t, d, writ.ReadSet{Counters: []writ.Counter{c}}).Counters[c] }
+	for _, run := range cr.runs {
+		offered, backlog, want := map[writ.Lane]int64{}, map[writ.Lane]int64{}, []string{}
+		for _, m := range members(t, d, writ.RunTasks(run)) {
+			task := docOf[writ.Task](t, d, writ.TaskKey(writ.TaskID(m.Name)))
+			lane := task.Lanes()[0]
+			switch place := counter(writ.TaskPlace(task.ID)); {
+			case place != 0 && task.State != writ.TaskQueued:
+				t.Errorf("task %s is %s and has place %d", task.ID, task.State, place)
+			case place == 1:
+				offered[lane]++
+			case place == 2:
+				backlog[lane]++
+				want = append(want, writ.BacklogMember(lane, task.ID))
+			default:
+				offered[lane] += 0
+			}
+		}
+		var got []string
+		for _, m := range members(t, d, writ.Backlog(run)) {
+			got = append(got, m.Name)
+		}
+		slices.Sort(want)
+		if !slices.Equal(got, want) && len(got)+len(want) > 0 {
+			t.Errorf("in the backlog of %s: %v, should be %v", run, got, want)
+		}
+		for lane, n := range offered {
+			if c := counter(writ.RunOffered(run, lane)); c != n {
+				t.Errorf("run %s counts %d tasks offered in %s, has %d", run, c, lane, n)
+			}
+			if c := counter(writ.RunBacklog(run, lane)); c != backlog[lane] {
+				t.Errorf("run %s counts %d tasks behind those in %s, has %d", run, c, lane, backlog[lane])
+			}
+			_, due := todo["refill "+string(run)+" "+string(lane)]
+			if active := docOf[writ.Run](t, d, writ.RunKey(run)).State == writ.RunActive; backlog[lane] > 0 && n <= 64 && !due && active {
+				t.Errorf("%d tasks of %s wait behind %d in %s, and nobody fetches them", backlog[lane], run, n, lane)
+			}
+		}
+	}
+}
+
 // auditStates checks what the states of tasks, runs and agents imply for the lists
 // they are on: blocked, verifying and dead tasks, those of runs by state, and runs
 // that wait for their verdict.

@@ -220,6 +220,7 @@ func TestNothingChangesWithoutTheSigner(t *testing.T) {
 		"task.outrun":         {nil, map[string]any{"task_id": taken.Task}},
 		"task.overdue":        {nil, map[string]any{"task_id": taken.Task}},
 		"task.unblock":        {nil, map[string]any{"task_id": taken.Task}},
+		"task.refill":         {nil, map[string]any{"run_id": run.Run, "lane": writ.LaneOf("site.build", "web", 5)}},
 		"task.reoffer":        {nil, map[string]any{"task_id": queued.Task}},
 		"task.refuse":         {nil, map[string]any{"task_id": queued.Task, "agent_id": "builder", "lane": writ.LaneOf("site.build", "web", 5)}},
 		"agent.settle":        {nil, map[string]any{"agent_id": "builder"}},
