@@ -32,6 +32,7 @@ func cleanupReads(_ *writ.Call, a *SessionCleanupArgs, s writ.Snapshot) (writ.Re
 		return writ.ReadSet{}, notFound(opCleanup, "session")
 	}
 	rs := writ.ReadSet{Docs: []writ.Key{writ.SessionKey(a.Session)}, Ranges: []writ.Range{heldBy(a.Session), waiters(a.Session, wakeAtOnce+1)}}
+	rs.Counters = wakeReads(s.Ranges[waiters(a.Session, wakeAtOnce+1)].Members)
 	for _, m := range s.Ranges[heldBy(a.Session)].Members {
 		more, err := leaveReads(opCleanup, s, writ.TaskID(m.Name))
 		if err != nil {
