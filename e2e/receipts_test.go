@@ -44,6 +44,26 @@ func (w *world) export() (path string, all []statement) {
 	return path, statements(w.t, path)
 }
 
+// audited verifies offline all receipts there are, and the log as it is published,
+// whatever happened to the gateway that writes it.
+func (w *world) audited() {
+	w.t.Helper()
+	w.export()
+	w.logged()
+}
+
+func (w *world) logged() {
+	w.t.Helper()
+	head := w.op.at(w.gw[0]).ok(200, "GET", "/v1/log/head", nil)
+	if head.at("size") == float64(0) {
+		return // the gateway has not run for a second
+	}
+	key := head.str("verifier_key")
+	if r := command(w.t, "log", "verify", filepath.Join(w.gw[0].data, "log"), "--log-key", key, "--key", w.publicKey()); r.code != 0 {
+		w.t.Errorf("the log does not verify: %s", r)
+	}
+}
+
 // publicKey is what receipts are verified with.
 func (w *world) publicKey() string {
 	if w.redis != nil {
