@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"github.com/anishathalye/porcupine"
+
+	"github.com/writ-gateway/writ/writtest"
 )
 
 // What clients at all gateways see of a few tasks at once, over HTTP, is what they
@@ -219,7 +221,7 @@ func leaseHistory(t *testing.T, c cast, round int, seed uint64) []porcupine.Oper
 	t.Helper()
 	const clients, tasks = 6, 3
 	calls := 150
-	if raceEnabled {
+	if writtest.Raced {
 		calls = 80
 	}
 	var ids []string
