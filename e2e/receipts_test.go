@@ -52,6 +52,26 @@ func (w *world) audited() {
 	w.logged()
 }
 
+// happenedOnce checks by the receipts that moves, each "<kind> <id> <from> <to>", happened
+// once each.
+func (w *world) happenedOnce(moves map[string]int) {
+	w.t.Helper()
+	_, all := w.export()
+	for _, s := range all {
+		for _, m := range s.Predicate.Changes {
+			move := m.Kind + " " + m.ID + " " + m.From + " " + m.To
+			if n, counts := moves[move]; counts {
+				moves[move] = n + 1
+			}
+		}
+	}
+	for move, n := range moves {
+		if n != 1 {
+			w.t.Errorf("%s happened %d times", move, n)
+		}
+	}
+}
+
 func (w *world) logged() {
 	w.t.Helper()
 	head := w.op.at(w.gw[0]).ok(200, "GET", "/v1/log/head", nil)
