@@ -160,6 +160,24 @@ func TestWhatIsAwaited(t *testing.T) {
 	if _, tx, err = l.try("task.heartbeat", l.a, b); err != nil || len(tx.Changes) != 0 {
 		t.Errorf("the same again: %+v, %v", tx.Changes, err)
 	}
+	receipts := 0
+	for i := range 60 { // says this and that, a second each
+		l.w.Advance(1)
+		if b.Awaits = []string{string(two)}; i%2 == 0 {
+			b.Awaits = nil
+		}
+		_, tx, err := l.try("task.heartbeat", l.a, b)
+		if err != nil {
+			t.Fatal(err)
+		}
+		receipts += len(tx.Changes)
+	}
+	if receipts > 13 {
+		t.Errorf("%d receipts in a minute", receipts)
+	}
+	l.w.Advance(10)
+	b.Awaits = []string{string(two), string(l.run)}
+	l.do("task.heartbeat", l.a, b)
 	if got := l.untangle(g.task); got.Victim != g.task { // its own run, which waits for it
 		t.Errorf("%+v", got)
 	}
