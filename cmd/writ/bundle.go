@@ -40,7 +40,7 @@ the bundle with cosign, which needs no network for it. The log's key comes from
 				return err
 			}
 			if !got.Included {
-				return writ.Refuse(writ.CodeReceiptPending, "writ.Bundle", "no checkpoint of the log covers the receipt yet", "try again in a moment; readyz says how far behind the log is")
+				return writ.Refuse(writ.CodeReceiptPending, "writ.Bundle", "no checkpoint of the log covers the receipt yet", "try again in a moment; readyz says how far behind the log is. A replica that does not write the ledger has no log: ask the one that does")
 			}
 			if err := put(c, path, got.Bundle); err != nil {
 				return err
