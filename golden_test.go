@@ -145,7 +145,7 @@ func TestStoredDocuments(t *testing.T) {
 		},
 		"task-awaits": writ.Task{
 			ID: gTask, Run: gRun, Key: "build", Capability: "site.build", Labels: []writ.Label{writ.LabelPublic}, Domain: "web", State: writ.TaskRunning,
-			Lease:     &writ.Lease{ID: "lse_01ARYZ6S410000000000000000", Session: gSession, Agent: "site-builder", MaxUntil: 9, Awaits: []string{string(gRun)}},
+			Lease:     &writ.Lease{ID: "lse_01ARYZ6S410000000000000000", Session: gSession, Agent: "site-builder", MaxUntil: 9, Awaits: []string{string(gRun)}, AwaitsAt: 1},
 			CreatedAt: 1, UpdatedAt: 2, Receipt: gReceipt,
 		},
 		"run-stalled": writ.Run{

@@ -237,7 +237,8 @@ type Lease struct {
 
 	// Awaits are tasks and runs of the tree that the holder said, by its last heartbeat,
 	// it waits for: it goes on once they have ended.
-	Awaits []string `json:"awaits,omitempty"`
+	Awaits   []string `json:"awaits,omitempty"`
+	AwaitsAt int64    `json:"awaits_at,omitempty"` // milliseconds: when it last began to
 
 	// Held is what else the claim took of the run's budget for the attempt.
 	Held map[string]int64 `json:"held,omitempty"`

@@ -26,20 +26,22 @@ type node struct {
 
 // Limits of one look. What lies beyond counts as if it would end.
 const (
-	maxWaits  = 32 // tasks and runs
-	maxDepth  = 8  // of them in a row
-	maxFanOut = 16 // tasks of a run in one state
+	maxWaits  = 32  // tasks and runs
+	maxDepth  = 8   // of them in a row
+	waitsDocs = 200 // documents the commit can rest on, besides the victim's
+	maxFanOut = 16  // tasks of a run in one state
 )
 
 // waitsOf follows who waits for whom from a task on. While rs is not all read there
 // is more to see.
 func waitsOf(s writ.Snapshot, from writ.TaskID) (w waitGraph, rs writ.ReadSet, err error) {
 	w.nodes = map[string]*node{}
+	docs := map[writ.Key]bool{}
 	level := []string{string(from)}
 	for range maxDepth {
 		var next []string
 		for _, id := range level {
-			if w.nodes[id] != nil || len(w.order) == maxWaits {
+			if w.nodes[id] != nil || len(w.order) == maxWaits || len(docs) > waitsDocs {
 				continue
 			}
 			n, more, err := waitsAt(s, id)
@@ -48,6 +50,9 @@ func waitsOf(s writ.Snapshot, from writ.TaskID) (w waitGraph, rs writ.ReadSet, e
 			}
 			w.nodes[id], w.order = &n, append(w.order, id)
 			rs = rs.Join(more)
+			for _, k := range more.Docs {
+				docs[k] = true
+			}
 			next = append(next, n.on...)
 		}
 		level = next

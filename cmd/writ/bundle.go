@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"os"
+	"slices"
 
 	"github.com/spf13/cobra"
 
@@ -39,16 +40,12 @@ the bundle with cosign, which needs no network for it. The log's key comes from
 				return err
 			}
 			if !got.Included {
-				return writ.Refuse(writ.CodeReceiptPending, "writ.Bundle", "no checkpoint of the log covers the receipt yet", "try again in a moment; readyz says how far behind the log is")
+				return writ.Refuse(writ.CodeReceiptPending, "writ.Bundle", "no checkpoint of the log covers the receipt yet", "try again in a moment; readyz says how far behind the log is. A replica that does not write the ledger has no log: ask the one that does")
 			}
-			if path == "-" {
-				_, err = c.OutOrStdout().Write(append(got.Bundle, '\n'))
+			if err := put(c, path, got.Bundle); err != nil {
 				return err
 			}
-			if err := os.WriteFile(path, append(got.Bundle, '\n'), 0o644); err != nil {
-				return err
-			}
-			if len(got.Statement.Subject) > 0 {
+			if path != "-" && len(got.Statement.Subject) > 0 {
 				fmt.Fprintf(c.ErrOrStderr(), "cosign verify-blob-attestation --key receipt.pub --bundle %s --trusted-root trusted_root.json \\\n  --type %s --digest %s --digestAlg sha256\n",
 					printable(path), receipts.TransitionType, printable(got.Statement.Subject[0].Digest["sha256"]))
 			}
@@ -58,6 +55,16 @@ the bundle with cosign, which needs no network for it. The log's key comes from
 	cmd.Flags().StringVar(&path, "out", "-", "file to write, - for standard output")
 	connect.flags(cmd)
 	return cmd
+}
+
+// put writes a line to a file, or to standard output where that is "-".
+func put(c *cobra.Command, path string, line []byte) error {
+	line = append(slices.Clip(line), '\n')
+	if path == "-" {
+		_, err := c.OutOrStdout().Write(line)
+		return err
+	}
+	return os.WriteFile(path, line, 0o644)
 }
 
 func trustedRootCommand() *cobra.Command {
@@ -79,11 +86,7 @@ of cosign. Whoever checks receipts keeps it from when there was reason to trust 
 			if _, err := cl.Invoke(c.Context(), "log.head", struct{}{}, &head); err != nil {
 				return err
 			}
-			if path == "-" {
-				_, err = c.OutOrStdout().Write(append(head.Root, '\n'))
-				return err
-			}
-			return os.WriteFile(path, append(head.Root, '\n'), 0o644)
+			return put(c, path, head.Root)
 		},
 	}
 	cmd.Flags().StringVar(&path, "out", "-", "file to write, - for standard output")

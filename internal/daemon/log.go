@@ -3,7 +3,6 @@ package daemon
 import (
 	"context"
 	"fmt"
-	"os"
 	"path/filepath"
 	"strconv"
 	"time"
@@ -17,16 +16,11 @@ import (
 
 // openLog opens the transparency log beside the ledger, whose lock is the log's too.
 func (d *Daemon) openLog(ctx context.Context) error {
-	dir := filepath.Join(d.cfg.Data, logDir)
-	_, err := os.Stat(filepath.Join(dir, tlog.CheckpointPath))
-	if err != nil && !os.IsNotExist(err) {
-		return err
-	}
-	priv, err := receipts.LoadLogKey(d.cfg.Keys, keyOptions(d.cfg), err == nil)
+	priv, err := receipts.LoadLogKey(d.cfg.Keys, keyOptions(d.cfg))
 	if err != nil {
 		return err
 	}
-	if d.tlog, err = tlog.Open(dir, tlog.NewKey(d.sealer.Origin(), priv)); err != nil {
+	if d.tlog, err = tlog.Open(filepath.Join(d.cfg.Data, logDir), tlog.NewKey(d.sealer.Origin(), priv)); err != nil {
 		return err
 	}
 	der, err := tlog.PublicDER(d.sealer.Public())

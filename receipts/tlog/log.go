@@ -24,10 +24,15 @@ type Log struct {
 	key *Key
 
 	mu        sync.RWMutex // guards what is below
-	size      int64        // leaves there are, published or not
-	edge      [][]tlog.Hash
-	entries   []byte // the entry bundle that is not full
+	tree                   // of the leaves there are, published or not
+	entries   []byte       // the entry bundle that is not full
 	published Checkpoint
+}
+
+// tree is what is known of a tree besides its full tiles.
+type tree struct {
+	size int64         // leaves
+	edge [][]tlog.Hash // by level, the tile that is not full
 }
 
 // Open reads the log in a directory, making it if needed, and holds it to its latest
@@ -46,7 +51,7 @@ func Open(dir string, key *Key) (*Log, error) {
 		err = l.load(text)
 	}
 	if err != nil {
-		return nil, notReady(op, "the log in "+dir+" cannot be used", "restore it with its key from a backup; a log that was published is not begun anew", err)
+		return nil, notReady(op, "the log in "+dir+" cannot be used", "put the directory aside and start again: it is made anew from the ledger, the same as it was, as long as its key is", err)
 	}
 	return l, nil
 }
@@ -91,18 +96,28 @@ func (l *Log) load(text []byte) error {
 // file reads a tile or an entry bundle of a width: the partial one, or the beginning of
 // the full one that has taken its place.
 func (l *Log) file(level int, n int64, w int) ([]byte, error) {
-	data, err := os.ReadFile(filepath.Join(l.dir, tilePath(level, n, w)))
+	first, wide := firstHashes, w
+	if level == entriesLevel {
+		first = firstEntries
+	}
+	data, err := os.ReadFile(filepath.Join(l.dir, tilePath(level, n, wide)))
 	if errors.Is(err, fs.ErrNotExist) && w < width {
-		data, err = os.ReadFile(filepath.Join(l.dir, tilePath(level, n, width)))
+		wide = width
+		data, err = os.ReadFile(filepath.Join(l.dir, tilePath(level, n, wide)))
 	}
 	if err != nil {
 		return nil, err
 	}
-	if level == entriesLevel {
-		return firstEntries(data, w)
+	if all, err := first(data, wide); err != nil || len(all) != len(data) {
+		return nil, fmt.Errorf("%w: %s has not the length it must have", ErrDamaged, tilePath(level, n, wide))
 	}
-	if len(data) < w*tlog.HashSize || len(data)%tlog.HashSize != 0 {
-		return nil, fmt.Errorf("%w: %s is too short", ErrDamaged, tilePath(level, n, w))
+	return first(data, w)
+}
+
+// firstHashes cuts a tile behind its first w hashes.
+func firstHashes(data []byte, w int) ([]byte, error) {
+	if len(data) < w*tlog.HashSize {
+		return nil, fmt.Errorf("%w: a tile is too short", ErrDamaged)
 	}
 	return data[:w*tlog.HashSize], nil
 }
@@ -167,53 +182,74 @@ func (l *Log) Append(leaves [][]byte) error {
 		if len(leaf) > maxLeaf {
 			return errors.New("a leaf longer than any can be")
 		}
-		l.mu.Lock()
-		l.entries = append(binary.BigEndian.AppendUint16(l.entries, uint16(len(leaf))), leaf...)
-		err := l.add(0, l.size/width, tlog.RecordHash(leaf))
-		l.mu.Unlock()
-		if err != nil {
+		if err := l.append(leaf); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// add puts a hash at the end of a level. A tile that is full is written, and its own
-// hash goes one level up. It wants the lock. An error leaves the log as it was but for
-// files, which are written again.
-func (l *Log) add(level int, n int64, h tlog.Hash) error {
-	if len(l.edge) == level {
-		l.edge = append(l.edge, nil)
-	}
-	if l.edge[level] = append(l.edge[level], h); level == 0 {
-		l.size++
-	}
-	if len(l.edge[level]) < width {
-		return nil
-	}
-	full, entries := l.edge[level], l.entries
-	err := l.write(tilePath(level, n, width), join(full))
-	if err == nil && level == 0 {
-		err = l.write(tilePath(entriesLevel, n, width), entries)
-	}
-	if err == nil {
-		l.edge[level] = nil
-		err = l.add(level+1, n/width, subtree(full))
-	}
-	if err != nil {
-		l.edge[level] = full[:width-1]
-		if level == 0 {
-			l.size--
-			l.entries, _ = firstEntries(entries, width-1) // all of them were put in
-		}
+// append adds a leaf. An error leaves the log as it was but for files, which are
+// written again.
+func (l *Log) append(leaf []byte) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	before := len(l.entries)
+	l.entries = append(binary.BigEndian.AppendUint16(l.entries, uint16(len(leaf))), leaf...)
+	if err := l.grow(tlog.RecordHash(leaf), l.writeFull); err != nil {
+		l.entries = l.entries[:before]
 		return err
 	}
-	if level == 0 {
+	if l.size%width == 0 {
 		l.entries = nil
-		err = os.RemoveAll(filepath.Join(l.dir, tilePath(entriesLevel, n, width)+".p"))
 	}
-	_ = errors.Join(err, os.RemoveAll(filepath.Join(l.dir, tilePath(level, n, width)+".p"))) // the full ones hold all they did
 	return nil
+}
+
+// writeFull writes a full tile, and with one of level 0 the entry bundle. What there
+// was of it in part goes: the full one holds all that.
+func (l *Log) writeFull(level int, n int64, hashes []tlog.Hash) error {
+	put := func(level int, data []byte) error {
+		path := tilePath(level, n, width)
+		if err := l.write(path, data); err != nil {
+			return err
+		}
+		return os.RemoveAll(filepath.Join(l.dir, path+".p"))
+	}
+	if err := put(level, join(hashes)); err != nil || level > 0 {
+		return err
+	}
+	return put(entriesLevel, l.entries)
+}
+
+// grow adds the hash of a leaf. full is told of every tile that it makes full, the
+// lowest first; its error leaves the tree as it was.
+func (t *tree) grow(h tlog.Hash, full func(level int, n int64, hashes []tlog.Hash) error) error {
+	if err := t.add(0, t.size/width, h, full); err != nil {
+		return err
+	}
+	t.size++
+	return nil
+}
+
+func (t *tree) add(level int, n int64, h tlog.Hash, full func(int, int64, []tlog.Hash) error) error {
+	if len(t.edge) == level {
+		t.edge = append(t.edge, nil)
+	}
+	was := t.edge[level]
+	now := append(was, h)
+	if len(now) < width {
+		t.edge[level] = now
+		return nil
+	}
+	err := full(level, n, now)
+	if err == nil {
+		err = t.add(level+1, n/width, subtree(now), full)
+	}
+	if err == nil {
+		t.edge[level] = nil
+	}
+	return err
 }
 
 // subtree is the hash of a full tile.

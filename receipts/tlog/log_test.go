@@ -266,6 +266,64 @@ func shows(t *testing.T, dir string, key *Key, n int64) bool {
 	return false
 }
 
+// A disk that does not take a file leaves the log as it was; once it does, it goes on
+// as if nothing had been.
+func TestADiskThatRefuses(t *testing.T) {
+	const n = 70_000
+	for _, inTheWay := range []string{"tile/0/001", "tile/entries/200", "tile/1/000", "tile/2"} { // files where directories must be, and the other way round
+		dir, key, ref := t.TempDir(), testKey(t), &plain{}
+		l, err := Open(dir, key)
+		if err != nil {
+			t.Fatal(err)
+		}
+		path := filepath.Join(dir, inTheWay)
+		if inTheWay == "tile/2" {
+			err = errors.Join(os.MkdirAll(filepath.Dir(path), 0o755), os.WriteFile(path, nil, 0o644))
+		} else {
+			err = os.MkdirAll(filepath.Join(path, "x"), 0o755)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		refused := 0
+		for l.Size() < n {
+			var leaves [][]byte
+			for i := l.Size(); i < min(l.Size()+1000, n); i++ {
+				leaves = append(leaves, leafOf(i))
+			}
+			if err = l.Append(leaves); err == nil {
+				_, err = l.Publish()
+			}
+			if err == nil {
+				continue
+			}
+			before := l.Latest()
+			if refused++; refused > 3 {
+				if again, err := Open(dir, key); err != nil || again.Latest().Root != before.Root {
+					t.Fatalf("%s: what was published is gone: %v", inTheWay, err)
+				}
+				if err := os.RemoveAll(path); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+		if refused != 4 {
+			t.Errorf("%s: refused %d times", inTheWay, refused)
+		}
+		for i := range int64(n) {
+			ref.add(t, i, leafOf(i))
+		}
+		cp, err := l.Publish()
+		want, werr := tlog.TreeHash(n, ref)
+		if err != nil || werr != nil || cp.Root != want {
+			t.Errorf("%s: %v, %v", inTheWay, cp.Root, err)
+		}
+		if _, err := Verify(t.Context(), dir, Trust{Log: verifierOf(t, key)}, nil); err != nil {
+			t.Errorf("%s: %v", inTheWay, err)
+		}
+	}
+}
+
 func TestTilePaths(t *testing.T) {
 	for _, c := range []struct {
 		level int

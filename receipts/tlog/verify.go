@@ -2,6 +2,7 @@ package tlog
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/ecdsa"
 	"crypto/sha256"
@@ -92,7 +93,7 @@ func Verify(ctx context.Context, dir string, trust Trust, progress func(done, of
 		}
 		leaves := split(data)
 		for _, leaf := range leaves {
-			if err := l.check(0, l.size/width, tlog.RecordHash(leaf)); err != nil {
+			if err := l.grow(tlog.RecordHash(leaf), l.same); err != nil {
 				return cp, errors.Join(err, g.Wait())
 			}
 		}
@@ -103,7 +104,7 @@ func Verify(ctx context.Context, dir string, trust Trust, progress func(done, of
 			progress(l.size, cp.Size)
 		}
 	}
-	if err := g.Wait(); err != nil {
+	if err := cmp.Or(g.Wait(), ctx.Err()); err != nil {
 		return cp, err
 	}
 	for level, hashes := range l.edge {
@@ -115,7 +116,7 @@ func Verify(ctx context.Context, dir string, trust Trust, progress func(done, of
 	if err == nil && root != cp.Root {
 		err = fmt.Errorf("%w: its entries give another root than its checkpoint states", ErrDamaged)
 	}
-	return cp, errors.Join(err, ctx.Err())
+	return cp, err
 }
 
 // split takes an entry bundle apart, which firstEntries has measured.
@@ -142,25 +143,7 @@ func signed(leaves [][]byte, first int64, keys map[string]*ecdsa.PublicKey) erro
 	return nil
 }
 
-// check is add for a log that is there: what would be written must be there.
-func (l *Log) check(level int, n int64, h tlog.Hash) error {
-	if len(l.edge) == level {
-		l.edge = append(l.edge, nil)
-	}
-	if l.edge[level] = append(l.edge[level], h); level == 0 {
-		l.size++
-	}
-	if len(l.edge[level]) < width {
-		return nil
-	}
-	full := l.edge[level]
-	l.edge[level] = nil
-	if err := l.same(level, n, full); err != nil {
-		return err
-	}
-	return l.check(level+1, n/width, subtree(full))
-}
-
+// same says whether a tile is on the disk as it must be.
 func (l *Log) same(level int, n int64, hashes []tlog.Hash) error {
 	if len(hashes) == 0 {
 		return nil
