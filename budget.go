@@ -18,8 +18,8 @@ const (
 	BudgetMoney   = "cost_microusd"
 	BudgetEgress  = "net_egress_bytes"
 	BudgetIngress = "net_ingress_bytes"
-	// BudgetStorage counts the bytes of task arguments and results that are kept
-	// for the run.
+	// BudgetStorage counts the bytes of task arguments, results and artifacts that
+	// are kept for the run.
 	BudgetStorage = "storage_write_bytes"
 	BudgetCPU     = "sandbox_cpu_ms"
 	// BudgetMemory is the most any attempt may need at a time: a peak.

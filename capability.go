@@ -28,6 +28,9 @@ type Capability struct {
 	Class    Class
 	Internal bool  // only the gateway itself may call it; hidden from every listing
 	Steps    int64 // what a call costs its run when those who work in it make it (Role.Works)
+	// Bytes says that an accepted call is answered with bytes, of which no part can be
+	// hidden: where policy wants any part of the reply hidden the call is refused.
+	Bytes bool
 	// JudgedAs is the capability policy judges a call as: what it does is that one
 	// with less said by the caller, so that no rule about the one can be passed by
 	// calling the other. Roles are granted, and receipts written, by ID. "": ID.

@@ -25,6 +25,7 @@ type Run struct {
 	Goal        string           `json:"goal,omitempty"`
 	State       writ.RunState    `json:"state"`
 	Reason      string           `json:"reason,omitempty"`
+	WaitsFor    writ.ApprovalID  `json:"waits_for,omitempty"` // paused until people agree
 	ClosePolicy writ.ClosePolicy `json:"close_policy"`
 	Sealed      bool             `json:"sealed"`
 	StalledAt   string           `json:"stalled_at,omitempty"` // RFC 3339: since when nothing in it can go on

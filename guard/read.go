@@ -82,6 +82,7 @@ func (t *try) read(ctx context.Context, want writ.ReadSet) error {
 		t.snap = writ.Snapshot{
 			Docs: map[writ.Key]writ.Doc{}, Counters: map[writ.Counter]int64{},
 			Ranges: map[writ.Range]writ.RangeResult{}, Archive: map[writ.ArchiveRead][]writ.Receipt{},
+			Blobs: map[string]writ.BlobState{},
 			Cache: &t.d.docs,
 		}
 	}
@@ -92,7 +93,17 @@ func (t *try) read(ctx context.Context, want writ.ReadSet) error {
 		}
 		t.snap.Archive[q] = found
 	}
-	want.Archive = nil
+	for _, digest := range want.Blobs {
+		if t.d.cfg.Blobs == nil {
+			return writ.Fault(writ.CodeInternal, "guard.read", errors.New("there is no store of blobs"))
+		}
+		state, err := t.d.cfg.Blobs.Examine(ctx, digest)
+		if err != nil {
+			return storeDown("guard.read", err)
+		}
+		t.snap.Blobs[digest] = state
+	}
+	want.Archive, want.Blobs = nil, nil
 	if again {
 		want.Docs = append(want.Docs, t.standing()...)
 	}

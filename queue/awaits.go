@@ -33,7 +33,8 @@ func awaitedReads(s writ.Snapshot, ids []string) (out []writ.Key) {
 }
 
 // awaits notes what the holder of a running task of run r waits for. Only what has
-// changed is written.
+// changed is written, and what it begins to wait for at most once a look: a heartbeat
+// costs nothing and passes in a full store, so it must not make receipts at will.
 func (d *draft) awaits(t *writ.Task, version int64, r writ.Run, ids []string) error {
 	ids = slices.Compact(slices.Sorted(slices.Values(ids)))
 	if slices.Equal(ids, t.Lease.Awaits) {
@@ -47,6 +48,12 @@ func (d *draft) awaits(t *writ.Task, version int64, r writ.Run, ids []string) er
 		if in != r.Tree() || id == string(t.ID) {
 			return invalid(d.op, "/awaits/"+strconv.Itoa(i), "names no other task or run of this tree of runs")
 		}
+	}
+	if len(ids) > 0 {
+		if t.Lease.AwaitsAt != 0 && d.s.Now < t.Lease.AwaitsAt+deadlockEvery {
+			return nil // a later heartbeat says it again
+		}
+		t.Lease.AwaitsAt = d.s.Now
 	}
 	t.Lease.Fence = t.FenceOf(version) // the version changes, the holder's fence does not
 	t.Lease.Awaits = ids

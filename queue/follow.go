@@ -10,7 +10,7 @@ import (
 
 // What indexes and counters hold follows from documents. This file is the one place
 // that says how, for those who look whether it still does; no verb uses it. It is
-// about one task, as one read shows it: that read is atomic, so what it shows to be
+// about one task, or session, as one read shows it: that read is atomic, so what it shows to be
 // wrong is wrong, whatever else is under way.
 
 // Entry is a member of an index.
@@ -67,14 +67,15 @@ func (e Entry) same(o Entry) bool { return e.Index == o.Index && e.Member == o.M
 
 func follows(t writ.Task, e Entry) bool { return slices.ContainsFunc(Follow(t), e.same) }
 
-// Wrong is one thing that does not follow from a task's document: a member that is
-// missing, one too many, or a counter with another value.
+// Wrong is one thing that does not follow from the document of a task or session: a
+// member that is missing, one too many, or a counter with another value.
 type Wrong struct {
-	Task    writ.TaskID  `json:"task_id"`
-	Entry   Entry        `json:"entry,omitzero"`
-	Missing bool         `json:"missing,omitempty"` // else it is one too many
-	Counter writ.Counter `json:"counter,omitzero"`
-	Why     string       `json:"why"`
+	Task    writ.TaskID    `json:"task_id,omitempty"`
+	Session writ.SessionID `json:"session_id,omitempty"`
+	Entry   Entry          `json:"entry,omitzero"`
+	Missing bool           `json:"missing,omitempty"` // else it is one too many
+	Counter writ.Counter   `json:"counter,omitzero"`
+	Why     string         `json:"why"`
 }
 
 // Follow gives the entries that a task's document implies, in whatever room they are
@@ -91,7 +92,7 @@ func Follow(t writ.Task) []Entry {
 	if t.Lease != nil { // running, or parked with it
 		out = append(out, Entry{Index: writ.SessionTasks(t.Lease.Session), Member: id})
 	}
-	if holds(t) {
+	if t.HoldsScopes() {
 		for _, s := range t.WriteScopes {
 			out = append(out, Entry{Index: writ.IndexScopes, Member: writ.ScopeMember(s, t.ID)})
 		}
@@ -99,8 +100,17 @@ func Follow(t writ.Task) []Entry {
 	return out
 }
 
-// holds says whether a task has its write scopes: it runs, or was handed them.
-func holds(t writ.Task) bool { return t.Lease != nil || t.KeptUntil != 0 }
+// artifactEntries are those by which the bytes of a task's artifacts are kept, and
+// found by who judges its run. Once the run has ended they may go.
+func artifactEntries(t writ.Task, r writ.Run) (out []Entry) {
+	for _, hex := range hexes(t.Artifacts) {
+		out = append(out, Entry{Index: writ.BlobHolders(hex), Member: string(t.ID)})
+		if r.ClosePolicy == writ.CloseVerifier && (t.State == writ.TaskDone || t.State == writ.TaskVerifying) {
+			out = append(out, Entry{Index: writ.RunArtifacts(r.ID), Member: hex + " " + string(t.ID)})
+		}
+	}
+	return out
+}
 
 // never are entries about a task that a document may not imply, so that those one
 // too many are seen.
@@ -143,6 +153,12 @@ func CheckReads(id writ.TaskID, s writ.Snapshot, also []Entry) (rs writ.ReadSet)
 		return rs
 	}
 	rs.Docs = append(rs.Docs, writ.RunKey(t.Run))
+	if r, ok, err := peek[writ.Run](s, writ.RunKey(t.Run)); err == nil && ok {
+		for _, e := range artifactEntries(t, r) {
+			see(e)
+		}
+	}
+	rs = rs.Join(placeCheckReads(t, s))
 	for _, e := range append(Follow(t), never(t)...) {
 		if !byScore(e.Index) {
 			see(e)
@@ -164,8 +180,10 @@ func CheckReads(id writ.TaskID, s writ.Snapshot, also []Entry) (rs writ.ReadSet)
 		rs.Ranges = append(rs.Ranges, Entry{Index: writ.IndexTodo}.anywhere())
 	}
 	for _, h := range s.Ranges[blockers(id)].Members {
-		rs.Docs = append(rs.Docs, writ.TaskKey(writ.TaskID(h.Name)))
-		rs.Ranges = append(rs.Ranges, waitsThere(writ.TaskID(h.Name), t).Range(), Entry{Index: writ.IndexTodo}.anywhere())
+		if k, ok := writ.Holder(h.Name).Key(); ok {
+			rs.Docs = append(rs.Docs, k)
+		}
+		rs.Ranges = append(rs.Ranges, waitsThere(writ.Holder(h.Name), t).Range(), Entry{Index: writ.IndexTodo}.anywhere())
 	}
 	for _, d := range t.DependsOn {
 		rs.Docs = append(rs.Docs, writ.TaskKey(d.Task))
@@ -203,7 +221,7 @@ func timed(t writ.Task, s writ.Snapshot) bool {
 
 // waitsThere is where a task that waits for a holder is found among the others that
 // do: by its priority, in whatever lane.
-func waitsThere(holder writ.TaskID, t writ.Task) Entry {
+func waitsThere(holder writ.Holder, t writ.Task) Entry {
 	return Entry{Index: writ.WaitingOn(holder), Member: string(t.ID), Score: 9 - t.Priority}
 }
 
@@ -234,6 +252,11 @@ func Check(id writ.TaskID, s writ.Snapshot, also []Entry) (out []Wrong, err erro
 			wrong(e, true, is)
 		}
 	}
+	for _, e := range artifactEntries(t, r) {
+		if e.lost(s) && !writ.RunMoves.Terminal(r.State) {
+			wrong(e, true, "the task has the artifact")
+		}
+	}
 	for _, e := range never(t) {
 		if e.in(s) {
 			wrong(e, false, is)
@@ -254,6 +277,7 @@ func Check(id writ.TaskID, s writ.Snapshot, also []Entry) (out []Wrong, err erro
 	}
 	checkQueued(t, s, wrong)
 	checkBlocked(t, r, s, wrong)
+	out = append(out, checkPlace(t, r, s, wrong)...)
 	if unmet := listedWith(t, s) + unadmitted(t); t.State == writ.TaskBlocked && s.Counters[writ.TaskUnmet(id)] != unmet {
 		out = append(out, Wrong{
 			Task: id, Counter: writ.TaskUnmet(id),
@@ -272,6 +296,9 @@ func idle(t writ.Task, s writ.Snapshot, e Entry) bool {
 		return t.State != writ.TaskQueued
 	case e.Index == writ.IndexLeases, e.Index == writ.IndexScopes, kind(writ.SessionTasks("")):
 		return !follows(t, e)
+	case kind(writ.Backlog("")):
+		own, _ := inBacklog(t)
+		return !own.same(e) // its own is looked at with its place
 	case kind(writ.Dependents("")):
 		return !slices.ContainsFunc(t.DependsOn, func(d writ.Dependency) bool { return writ.Dependents(d.Task) == e.Index })
 	}
@@ -294,19 +321,30 @@ func checkQueued(t writ.Task, s writ.Snapshot, wrong func(Entry, bool, string)) 
 	}
 	for _, h := range s.Ranges[blockers(t.ID)].Members {
 		e := Entry{Index: writ.BlockedOn(t.ID), Member: h.Name}
-		holder, _, _, err := writ.Get[writ.Task](s, writ.TaskKey(writ.TaskID(h.Name)))
-		promised := Entry{Index: writ.IndexTodo, Member: todo(todoWake, h.Name)}
-		there := waitsThere(writ.TaskID(h.Name), t)
+		holds, wakes := holding(s, writ.Holder(h.Name))
+		promised := Entry{Index: writ.IndexTodo, Member: wakes}
+		there := waitsThere(writ.Holder(h.Name), t)
 		others := s.Ranges[there.Range()].Members
 		switch {
 		case !queued:
 			wrong(e, false, is)
 		case len(others) < maxMembers && !slices.ContainsFunc(others, func(m writ.Member) bool { return strings.HasPrefix(m.Name, id+" ") }):
 			wrong(there, true, "the task says that it waits there")
-		case err == nil && !holds(holder) && promised.lost(s):
+		case !holds && promised.lost(s):
 			wrong(promised, true, "the task waits for one that holds nothing")
 		}
 	}
+}
+
+// holding says whether somebody still has scopes, and what follow-up wakes those who
+// wait for them when not.
+func holding(s writ.Snapshot, h writ.Holder) (holds bool, wakes string) {
+	if id := writ.SessionID(h); id.Valid() {
+		ses, _, _, err := writ.Get[writ.Session](s, writ.SessionKey(id))
+		return err != nil || ses.HoldsScopes(), todo(todoSession, string(h))
+	}
+	t, _, _, err := writ.Get[writ.Task](s, writ.TaskKey(writ.TaskID(h)))
+	return err != nil || t.HoldsScopes(), todo(todoWake, string(h))
 }
 
 // checkBlocked: a blocked task is listed with every task it waits for that has not
@@ -346,8 +384,10 @@ func listedWith(t writ.Task, s writ.Snapshot) (n int64) {
 }
 
 // InLanes says that a queued task waits for nothing, so that it must lie in its lanes:
-// not for a time, for scopes, or for another agent. It wants CheckReads.
+// not for a time, for scopes, for another agent, or behind others of its run. It wants
+// CheckReads.
 func InLanes(t writ.Task, s writ.Snapshot) bool {
 	late := t.DeadlineAt != 0 && s.Now >= t.DeadlineAt // who meets it drops it, and its deadline ends it
-	return t.State == writ.TaskQueued && !late && !timed(t, s) && len(s.Ranges[refusers(t.ID)].Members) == 0 && len(s.Ranges[blockers(t.ID)].Members) == 0
+	_, _, backlog := Offers(t, s)
+	return t.State == writ.TaskQueued && !late && !backlog && !timed(t, s) && len(s.Ranges[refusers(t.ID)].Members) == 0 && len(s.Ranges[blockers(t.ID)].Members) == 0
 }

@@ -6,9 +6,7 @@ import (
 
 // TaskHeartbeatArgs tell that the holder still works on a task.
 type TaskHeartbeatArgs struct {
-	Task     writ.TaskID   `json:"task_id" doc:"The task." pattern:"^tsk_[0-7][0-9A-HJKMNP-TV-Z]{25}$"`
-	Lease    writ.LeaseID  `json:"lease_id" doc:"Lease the claim gave." pattern:"^lse_[0-7][0-9A-HJKMNP-TV-Z]{25}$"`
-	Fence    int64         `json:"fence" doc:"Fence the claim gave." minimum:"1" maximum:"9007199254740991"`
+	TaskHold
 	Progress *TaskProgress `json:"progress,omitempty" doc:"How far the work is."`
 	Awaits   []string      `json:"awaits,omitempty" doc:"Tasks and runs of the same tree of runs that the work cannot go on without: what was delegated, a child run. Say it with every heartbeat as long as it is so. If they in turn wait for a write scope this task holds, one of the tasks in the circle is taken back within half a minute and tried again later, instead of all waiting until their leases end." maxItems:"8" pattern:"^(tsk|run)_[0-7][0-9A-HJKMNP-TV-Z]{25}$"`
 }
@@ -66,7 +64,7 @@ func heartbeatPlan(c *writ.Call, a *TaskHeartbeatArgs, s writ.Snapshot, _ writ.D
 	if err != nil {
 		return refuse(err)
 	}
-	if err := holder(opHeartbeat, c, t, version, a.Lease, a.Fence); err != nil {
+	if err := holder(opHeartbeat, c, t, version, a.TaskHold); err != nil {
 		if t.State == writ.TaskParked && writ.CodeOf(err) == writ.CodeApprovalRequired {
 			return writ.Tx{}, parkedReply(t, s), nil
 		}

@@ -1,6 +1,7 @@
 package queue
 
 import (
+	"slices"
 	"strings"
 
 	"github.com/writ-gateway/writ"
@@ -24,6 +25,7 @@ const opStall = "queue.Stall"
 const (
 	stallQueued  = 16
 	stallBlocked = 16
+	stallDocs    = 300 // that a commit can rest on
 )
 
 const reasonStalled = "stalled"
@@ -99,6 +101,9 @@ func stallReads(_ *writ.Call, a *RunStallArgs, s writ.Snapshot) (writ.ReadSet, e
 		if err != nil {
 			return rs, err
 		}
+		if len(rs.Docs)+len(agents) > stallDocs {
+			break
+		}
 		rs.Docs = append(rs.Docs, agents...)
 	}
 	return rs, nil
@@ -148,11 +153,15 @@ func goesOn(s writ.Snapshot, r writ.Run) (bool, error) {
 }
 
 // takeable says whether an active agent may run a task that has not been refused to it
-// under the policies in force.
+// under the policies in force, or may for all that was seen of them.
 func takeable(s writ.Snapshot, t writ.Task) (bool, error) {
 	fit, err := fitting(s, t)
 	if err != nil {
 		return false, err
+	}
+	all := candidates(s, t)
+	if len(all) == manyCandidates || slices.ContainsFunc(all, func(id writ.AgentID) bool { return !s.Has(writ.AgentKey(id)) }) {
+		return true, nil
 	}
 	gate, _, err := peek[writ.Gate](s, writ.GateKey)
 	if err != nil {

@@ -128,6 +128,37 @@ func TestWhatDoesNotStall(t *testing.T) {
 	l.wantStalled(true)
 }
 
+// However many agents might take its tasks, a look fits into its transaction; a run of
+// which not all can be seen does not stall.
+func TestALookFits(t *testing.T) {
+	for agents, want := range map[int]bool{10: true, 30: false, 64: false} {
+		l := newLab(t)
+		l.stalls("")
+		for i := range stallQueued {
+			tool := writ.CapabilityID(fmt.Sprint("site.t", i))
+			for j := range agents {
+				id := writ.AgentID(fmt.Sprintf("agent-%d-%d", i, j))
+				l.w.Agent(id, "web", tool)
+			}
+			l.enqueue(fmt.Sprint("task-", i), func(a *TaskEnqueueArgs) { a.Capability = tool })
+			for j := range agents {
+				l.setAgent(writ.AgentID(fmt.Sprintf("agent-%d-%d", i, j)), func(a *writ.Agent) { a.Domain = "mail" })
+			}
+		}
+		k := l.caps["run.stall"]
+		p, err := l.w.Plan(k, l.w.NewCall(k, l.w.System(), &RunStallArgs{Run: l.run}))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if n := len(p.Tx.Guards) + len(p.Tx.Ops); n > writ.MaxOps-16 {
+			t.Errorf("%d agents: %d guards and operations", agents, n)
+		}
+		if got := p.Reply.Body.(RunStalled).Stalled; got != want {
+			t.Errorf("%d agents: stalled %v", agents, got)
+		}
+	}
+}
+
 // A run that is to fail does so once it is stalled as long again, not at once and not
 // if it went on meanwhile.
 func TestARunFailsThatStalls(t *testing.T) {

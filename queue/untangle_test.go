@@ -160,10 +160,65 @@ func TestWhatIsAwaited(t *testing.T) {
 	if _, tx, err = l.try("task.heartbeat", l.a, b); err != nil || len(tx.Changes) != 0 {
 		t.Errorf("the same again: %+v, %v", tx.Changes, err)
 	}
+	receipts := 0
+	for i := range 60 { // says this and that, a second each
+		l.w.Advance(1)
+		if b.Awaits = []string{string(two)}; i%2 == 0 {
+			b.Awaits = nil
+		}
+		_, tx, err := l.try("task.heartbeat", l.a, b)
+		if err != nil {
+			t.Fatal(err)
+		}
+		receipts += len(tx.Changes)
+	}
+	if receipts > 13 {
+		t.Errorf("%d receipts in a minute", receipts)
+	}
+	l.w.Advance(10)
+	b.Awaits = []string{string(two), string(l.run)}
+	l.do("task.heartbeat", l.a, b)
 	if got := l.untangle(g.task); got.Victim != g.task { // its own run, which waits for it
 		t.Errorf("%+v", got)
 	}
 	audit(l)
+}
+
+// However much waits for however much, a look fits into its transaction.
+func TestUntanglingFits(t *testing.T) {
+	l := newLab(t)
+	g := l.claim(l.a, l.enqueue("top", scopes("fs:top/")))
+	var level []string
+	for i := range 8 {
+		var seconds []string
+		for j := range 3 {
+			var leaves []string
+			for k := range writ.MaxDependencies {
+				leaves = append(leaves, fmt.Sprintf("leaf-%d-%d-%d", i, j, k))
+				l.enqueue(leaves[k], after("top"))
+			}
+			seconds = append(seconds, fmt.Sprintf("second-%d-%d", i, j))
+			l.enqueue(seconds[j], after(leaves...))
+		}
+		first := fmt.Sprint("first-", i)
+		l.enqueue(first, after(seconds...))
+		level = append(level, string(l.taskOf(first)))
+	}
+	k := l.caps["task.untangle"]
+	for n, want := range map[int]writ.TaskID{1: g.task, 8: ""} { // of so many not all can be seen
+		l.w.Advance(10)
+		l.awaiting(l.a, g, level[:n]...)
+		p, err := l.w.Plan(k, l.w.NewCall(k, l.w.System(), &TaskSweepArgs{Task: g.task}))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if n := len(p.Tx.Guards) + len(p.Tx.Ops); n > writ.MaxOps-16 {
+			t.Errorf("%d guards and operations", n)
+		}
+		if got := p.Reply.Body.(Untangled); got.Victim != want {
+			t.Errorf("of %d: %+v", n, got)
+		}
+	}
 }
 
 // A heartbeat says what else the holder must know.

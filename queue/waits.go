@@ -3,6 +3,7 @@ package queue
 import (
 	"cmp"
 	"slices"
+	"strings"
 
 	"github.com/writ-gateway/writ"
 )
@@ -25,20 +26,22 @@ type node struct {
 
 // Limits of one look. What lies beyond counts as if it would end.
 const (
-	maxWaits  = 32 // tasks and runs
-	maxDepth  = 8  // of them in a row
-	maxFanOut = 16 // tasks of a run in one state
+	maxWaits  = 32  // tasks and runs
+	maxDepth  = 8   // of them in a row
+	waitsDocs = 200 // documents the commit can rest on, besides the victim's
+	maxFanOut = 16  // tasks of a run in one state
 )
 
 // waitsOf follows who waits for whom from a task on. While rs is not all read there
 // is more to see.
 func waitsOf(s writ.Snapshot, from writ.TaskID) (w waitGraph, rs writ.ReadSet, err error) {
 	w.nodes = map[string]*node{}
+	docs := map[writ.Key]bool{}
 	level := []string{string(from)}
 	for range maxDepth {
 		var next []string
 		for _, id := range level {
-			if w.nodes[id] != nil || len(w.order) == maxWaits {
+			if w.nodes[id] != nil || len(w.order) == maxWaits || len(docs) > waitsDocs {
 				continue
 			}
 			n, more, err := waitsAt(s, id)
@@ -47,6 +50,9 @@ func waitsOf(s writ.Snapshot, from writ.TaskID) (w waitGraph, rs writ.ReadSet, e
 			}
 			w.nodes[id], w.order = &n, append(w.order, id)
 			rs = rs.Join(more)
+			for _, k := range more.Docs {
+				docs[k] = true
+			}
 			next = append(next, n.on...)
 		}
 		level = next
@@ -82,15 +88,20 @@ func waitsAt(s writ.Snapshot, id string) (n node, rs writ.ReadSet, err error) {
 			}
 		}
 	case t.State == writ.TaskQueued && t.NotBefore <= s.Now:
-		rs.Ranges = lockReads(t)
-		for _, h := range lockHolders(s, t) {
-			rs.Docs = append(rs.Docs, writ.TaskKey(h))
-			held, ok, err := peek[writ.Task](s, writ.TaskKey(h))
+		rs.Ranges = lockReads(writ.Caller{}, t)
+		holders := writ.HoldersIn(s, writ.Gaps(wanted(writ.Caller{}, t)), writ.Holder(t.ID))
+		rs.Docs = append(rs.Docs, holders...)
+		for _, k := range holders {
+			id := writ.TaskID(strings.TrimPrefix(string(k), string(writ.TaskKey(""))))
+			if !id.Valid() {
+				continue // a session that claims the scope: it ends by itself
+			}
+			held, ok, err := peek[writ.Task](s, k)
 			if err != nil {
 				return n, rs, err
 			}
-			if ok && holds(held) {
-				n.on = append(n.on, string(h))
+			if ok && held.HoldsScopes() {
+				n.on = append(n.on, string(id))
 			}
 		}
 	}

@@ -51,7 +51,7 @@ stop that first.`,
 			return err
 		},
 	}
-	cmd.Flags().StringVarP(&format, "output", "o", "table", "table or json")
+	outputFlag(cmd, &format)
 	set.flags(cmd)
 	return cmd
 }

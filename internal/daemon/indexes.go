@@ -168,6 +168,9 @@ func (x *indexWalk) once() (report IndexReport, err error) {
 		if err := x.meet(writ.RunTasks(writ.RunID(id)), whole); err != nil {
 			return report, err
 		}
+		if err := x.meet(writ.Backlog(writ.RunID(id)), func(m string) string { _, task, _ := strings.Cut(m, " "); return task }); err != nil {
+			return report, err
+		}
 		for s := range writ.TaskMoves {
 			if s == "" {
 				continue
@@ -182,17 +185,8 @@ func (x *indexWalk) once() (report IndexReport, err error) {
 			return report, err
 		}
 	}
-	if err := x.meet(writ.IndexScopes, func(m string) string { _, id := writ.SplitScopeMember(m); return string(id) }); err != nil {
+	if err := x.sessions(&report); err != nil {
 		return report, err
-	}
-	sessions, err := x.members(writ.IndexSessions)
-	if err != nil {
-		return report, err
-	}
-	for _, id := range sessions {
-		if err := x.meet(writ.SessionTasks(writ.SessionID(id)), whole); err != nil {
-			return report, err
-		}
 	}
 	sums := newSums(runIDs)
 	for n := 0; n < len(x.order); n++ { // whoever waits for a task may be met on its lists first
@@ -203,11 +197,71 @@ func (x *indexWalk) once() (report IndexReport, err error) {
 	return report, x.compare(&report, sums)
 }
 
+// sessions looks at what sessions claim, and meets the tasks they hold and those that
+// wait for them.
+func (x *indexWalk) sessions(report *IndexReport) error {
+	scopes, err := x.entries(writ.IndexScopes)
+	if err != nil {
+		return err
+	}
+	claims := map[writ.SessionID][]queue.Entry{}
+	for _, e := range scopes {
+		_, by, _ := writ.SplitScopeMember(e.Member)
+		if id := writ.SessionID(by); id.Valid() {
+			claims[id] = append(claims[id], e)
+		} else {
+			x.note(writ.TaskID(by), e)
+		}
+	}
+	ids, err := x.members(writ.IndexSessions)
+	if err != nil {
+		return err
+	}
+	for _, id := range ids {
+		if _, met := claims[writ.SessionID(id)]; !met {
+			claims[writ.SessionID(id)] = nil
+		}
+		for _, i := range []writ.Index{writ.SessionTasks(writ.SessionID(id)), writ.WaitingOn(id)} {
+			if err := x.meet(i, first); err != nil {
+				return err
+			}
+		}
+	}
+	for _, id := range slices.Sorted(maps.Keys(claims)) {
+		if err := x.session(id, claims[id], report); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// first is the task that a member "<task>" or "<task> <lane>" names.
+func first(member string) string { id, _, _ := strings.Cut(member, " "); return id }
+
+// session looks at one session in one atomic read.
+func (x *indexWalk) session(id writ.SessionID, also []queue.Entry, report *IndexReport) error {
+	var s writ.Snapshot
+	for {
+		var err error
+		if s, err = x.st.Read(x.ctx, shard, queue.CheckSessionReads(id, s, also)); err != nil {
+			return err
+		}
+		if s.Missing(queue.CheckSessionReads(id, s, also)).Empty() {
+			break
+		}
+	}
+	wrong, err := queue.CheckSession(id, s, also)
+	if err != nil {
+		return fmt.Errorf("session %s: %w", id, err)
+	}
+	report.Found = append(report.Found, wrong...)
+	return nil
+}
+
 // task looks at one task in one atomic read.
 func (x *indexWalk) task(id writ.TaskID, report *IndexReport, sums *sums) error {
 	for _, i := range []writ.Index{writ.Dependents(id), writ.WaitingOn(id)} {
-		err := x.meet(i, func(m string) string { other, _, _ := strings.Cut(m, " "); return other })
-		if err != nil {
+		if err := x.meet(i, first); err != nil {
 			return err
 		}
 	}
@@ -240,10 +294,11 @@ type sums struct {
 	open, bad map[writ.RunID]int64
 	running   map[writ.AgentID]int64
 	lanes     map[writ.Lane]int64 // tasks that lie nowhere else
+	places    map[runLane]placed  // tasks that are offered, or wait behind others of their run
 }
 
 func newSums(runIDs []string) *sums {
-	s := &sums{open: map[writ.RunID]int64{}, bad: map[writ.RunID]int64{}, running: map[writ.AgentID]int64{}, lanes: map[writ.Lane]int64{}}
+	s := &sums{open: map[writ.RunID]int64{}, bad: map[writ.RunID]int64{}, running: map[writ.AgentID]int64{}, lanes: map[writ.Lane]int64{}, places: map[runLane]placed{}}
 	for _, id := range runIDs {
 		s.open[writ.RunID(id)], s.bad[writ.RunID(id)] = 0, 0
 	}
@@ -258,6 +313,7 @@ func (s *sums) add(t writ.Task, at writ.Snapshot, before int64) {
 	if agent != "" {
 		s.running[agent]++
 	}
+	s.place(t, at)
 	if t.UpdatedAt > before {
 		return
 	}
@@ -314,6 +370,9 @@ func (x *indexWalk) compare(report *IndexReport, want *sums) error {
 		}
 		x.sure["running tasks of "+a] = x.held(writ.AgentID(a), slices.Collect(maps.Keys(want.open)))
 		off("running tasks of "+a, s.Counters[c], want.running[writ.AgentID(a)])
+	}
+	if err := x.places(want, off); err != nil {
+		return err
 	}
 	return x.lanes(report, want)
 }

@@ -39,6 +39,9 @@ type patients struct {
 	run                                                                  writ.RunID
 	session                                                              writ.SessionID
 	running, waiting, timed, blocked, verifying, dead, done, set, queued writ.TaskID
+
+	claims writ.SessionID // of another session
+	kept   writ.TaskID    // waits for it
 }
 
 func newPatients(t *testing.T, d *Daemon, op *client.Client) (p patients) {
@@ -91,6 +94,17 @@ func newPatients(t *testing.T, d *Daemon, op *client.Client) (p patients) {
 	if got := members(t, d, writ.BlockedOn(p.waiting)); len(got) != 1 {
 		t.Fatalf("%s does not wait: %v", p.waiting, got)
 	}
+	other := &caller{crew: cr, at: d, r: boss.r, agent: "worker"}
+	if err := other.enter(map[string]any{"principal": "worker", "kind": "agent", "role": "executor", "agent_id": "worker", "heartbeat_ttl_s": 300},
+		map[string]any{"resource": "fs:site/y/", "mode": "shared"}, map[string]any{"resource": "fs:site/z/"}); err != nil {
+		t.Fatal(err)
+	}
+	p.claims = writ.SessionID(other.ses)
+	p.kept = enqueue("kept", map[string]any{"write_scopes": []string{"fs:site/z/a/"}})
+	must(worker, "task.claim", map[string]any{}, nil)
+	if got := members(t, d, writ.BlockedOn(p.kept)); len(got) != 1 || got[0].Name != other.ses {
+		t.Fatalf("%s does not wait for the session: %v", p.kept, got)
+	}
 	p.timed = enqueue("timed", map[string]any{"not_before": writ.FormatTime(time.Now().Add(time.Hour).UnixMilli())})
 	p.blocked = enqueue("blocked", map[string]any{"depends_on": []map[string]any{{"key": "running"}, {"key": "timed"}}})
 	p.verifying = enqueue("verifying", map[string]any{"verify": map[string]any{"required": true}})
@@ -138,7 +152,10 @@ func corrupt(t *testing.T, d *Daemon, p patients) {
 		{writ.IndexReady, string(p.timed), time.Now().Add(time.Hour).UnixMilli()},
 		{writ.SessionTasks(p.session), string(p.running), 0},
 		{writ.IndexScopes, writ.ScopeMember("fs:site/a/", p.running), 0},
-		{writ.WaitingOn(p.running), string(p.waiting) + " " + string(writ.LaneOf("site.build", "web", 5)), 4},
+		{writ.WaitingOn(p.running), string(p.waiting) + " " + string(writ.LaneOf("site.build", "web", 5)) + " " + string(p.run), 4},
+		{writ.IndexScopes, "fs:site/y/ " + string(p.claims) + " shared", 0},
+		{writ.IndexScopes, "fs:site/z/ " + string(p.claims), 0},
+		{writ.WaitingOn(p.claims), string(p.kept) + " " + string(writ.LaneOf("site.build", "web", 5)) + " " + string(p.run), 4},
 		{writ.Refused("site.build", "web"), string(p.set), 0},
 	}
 	for _, e := range lost {
@@ -156,8 +173,13 @@ func corrupt(t *testing.T, d *Daemon, p patients) {
 		{writ.SessionTasks(p.session), string(p.queued), 0},
 		{writ.IndexScopes, writ.ScopeMember("fs:site/b/", p.done), 0},
 		{writ.IndexScopes, writ.ScopeMember("fs:site/c/", "tsk_01ARYZ6S410000000000000000"), 0}, // there is no such task
+		{writ.IndexScopes, "fs:site/z/ " + string(p.claims) + " shared", 0},                     // it does not share
+		{writ.IndexScopes, "fs:site/c/ ses_01ARYZ6S410000000000000000", 0},                      // there is no such session
 		{writ.Refused("site.build", "web"), string(p.queued), 0},
 		{writ.BlockedOn(p.queued), string(p.running), 0},
+		{writ.Backlog(p.run), writ.BacklogMember(writ.LaneOf("site.build", "web", 5), p.queued), 0},
+		{writ.Backlog(p.run), writ.BacklogMember(writ.LaneOf("site.build", "web", 5), p.done), 0},
+		{writ.Backlog(p.run), writ.BacklogMember(writ.LaneOf("site.build", "web", 3), p.queued), 0},
 	} {
 		commit(func(tx *writ.Tx) { tx.Index(e.index, e.member, e.score) })
 		named(t, d, string(e.index)+" with "+e.member, 1)
@@ -167,7 +189,10 @@ func corrupt(t *testing.T, d *Daemon, p patients) {
 	commit(func(tx *writ.Tx) { tx.Unindex(writ.Dependents(p.timed), string(p.blocked)) })
 	named(t, d, "a dependency without its dependent", 2)
 	commit(func(tx *writ.Tx) { tx.Index(writ.Dependents(p.timed), string(p.blocked), 0) })
-	for _, c := range []writ.Counter{writ.TaskUnmet(p.blocked), writ.RunOpenTasks(p.run), writ.RunBadTasks(p.run), writ.AgentRunning("worker")} {
+	for _, c := range []writ.Counter{
+		writ.TaskUnmet(p.blocked), writ.RunOpenTasks(p.run), writ.RunBadTasks(p.run), writ.AgentRunning("worker"),
+		writ.RunOffered(p.run, writ.LaneOf("site.build", "web", 5)), writ.RunBacklog(p.run, writ.LaneOf("site.build", "web", 5)),
+	} {
 		for _, n := range []int64{1, -1} {
 			commit(func(tx *writ.Tx) { tx.Add(c, n) })
 			named(t, d, "a counter of "+c.Entity, 1)
