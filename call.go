@@ -142,14 +142,15 @@ const (
 // Reply is the answer to an accepted call. Body is marshalled as JSON; the
 // paths in Versioned (dot separated) are set to the version the commit gave.
 type Reply struct {
-	Outcome   Outcome
-	Body      any
-	Versioned []string
-	ETag      int64 // version of the document shown; 0: none, -1: the commit's
-	Replayed  bool
-	JSON      json.RawMessage // the finished body, set by the door
-	Redacted  []string        // pointers to what the body does not show, set by the door
-	Limited   []Limit         // arguments the door made smaller
+	Outcome    Outcome
+	Body       any
+	Versioned  []string
+	ETag       int64 // version of the document shown; 0: none, -1: the commit's
+	Replayed   bool
+	Durability Durability      // what the answer must mean, set by the door
+	JSON       json.RawMessage // the finished body, set by the door
+	Redacted   []string        // pointers to what the body does not show, set by the door
+	Limited    []Limit         // arguments the door made smaller
 
 	Budget []BudgetWarning // marks of its budget the run reached with this call, set by the door
 

@@ -31,6 +31,9 @@ type Capability struct {
 	// Bytes says that an accepted call is answered with bytes, of which no part can be
 	// hidden: where policy wants any part of the reply hidden the call is refused.
 	Bytes bool
+	// Durability is what a reply means where there is a transparency log, whatever policy
+	// says; "" leaves it to policy.
+	Durability Durability
 	// JudgedAs is the capability policy judges a call as: what it does is that one
 	// with less said by the caller, so that no rule about the one can be passed by
 	// calling the other. Roles are granted, and receipts written, by ID. "": ID.

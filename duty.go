@@ -6,11 +6,12 @@ import "slices"
 // must agree to: the obligations of its findings, read once. A zero value asks
 // for nothing. Findings are shared between calls, so nobody changes the lists.
 type Duties struct {
-	Redact     []Pointer  // what the reply does not show
-	Limits     []Limit    // what arguments may be at most
-	Durability Durability // what the reply must mean; "" when nothing is asked
-	Cosign     bool       // the caller's own key must have signed the call
-	Notify     []string   // ids of the rules that want the call known
+	Redact        []Pointer  // what the reply does not show
+	Limits        []Limit    // what arguments may be at most
+	Durability    Durability // what the reply must mean; "" when nothing is asked
+	BuiltOnLogged bool       // what the call builds on must be in the transparency log
+	Cosign        bool       // the caller's own key must have signed the call
+	Notify        []string   // ids of the rules that want the call known
 }
 
 // Limit is the most an integer argument of a call may be. A greater one is made
@@ -30,7 +31,7 @@ const (
 	DurabilityBuffered Durability = "buffered"
 	// DurabilityCommitted: it is on disk.
 	DurabilityCommitted Durability = "committed"
-	// DurabilityLogged: its receipt is in a transparency log. Not built yet.
+	// DurabilityLogged: its receipt is in the transparency log.
 	DurabilityLogged Durability = "logged"
 )
 
@@ -69,5 +70,6 @@ func (d *Duties) Join(x Duties) {
 		d.Durability = x.Durability
 	}
 	d.Cosign = d.Cosign || x.Cosign
+	d.BuiltOnLogged = d.BuiltOnLogged || x.BuiltOnLogged
 	d.Notify = append(d.Notify, x.Notify...)
 }

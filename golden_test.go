@@ -212,7 +212,7 @@ func TestStoredNames(t *testing.T) {
 	line("todo", writ.TodoHealth("site-builder"))
 	line("index", writ.RunParts(gRun), writ.Dependents(gTask), writ.IndexVerify, writ.IndexClose)
 	line("counter", writ.TaskUnmet(gTask))
-	line("counter", writ.TaskPlace(gTask), writ.RunOffered(gRun, writ.LaneOf("site.build", "web", 5)), writ.RunBacklog(gRun, writ.LaneOf("site.build", "web", 5)))
+	line("counter", writ.TaskPlace(gTask), writ.RunOffered(gRun, writ.LaneOf("site.build", "web", 5)), writ.RunBacklog(gRun, writ.LaneOf("site.build", "web", 5)), writ.LogSize())
 	line("index", writ.Backlog(gRun))
 	line("member", writ.BacklogMember(writ.LaneOf("site.build", "web", 5), gTask))
 	var part writ.Tx

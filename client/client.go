@@ -202,6 +202,16 @@ func (c *Client) Invoke(ctx context.Context, capability writ.CapabilityID, args,
 			}, sent)
 		}
 	}
+	meta, err := c.read(ctx, body, o, out)
+	for n := 0; writ.CodeOf(err) == writ.CodeReceiptPending && meta.Outcome == writ.OutcomePending && o.key != "" && n < c.cfg.Retries; n++ {
+		meta, err = c.read(ctx, body, o, out) // it is made; the gateway waits for the log once more, and answers as it would have
+	}
+	return meta, err
+}
+
+// read makes a call and decodes its answer.
+func (c *Client) read(ctx context.Context, body []byte, o options, out any) (Meta, error) {
+	const op = "client.Invoke"
 	answer, meta, err := c.try(ctx, body, o)
 	if err != nil {
 		return meta, err
@@ -229,10 +239,18 @@ func (c *Client) Invoke(ctx context.Context, capability writ.CapabilityID, args,
 	return meta, nil
 }
 
-// pending is the error of a call that people must agree to first.
+// pending is the error of a call that people must agree to first, or whose receipt the
+// transparency log does not have in time.
 func pending(data []byte, receipt writ.ReceiptID) error {
 	var p writ.Pending
-	if err := json.Unmarshal(data, &p); err != nil || p.Approval == "" {
+	err := json.Unmarshal(data, &p)
+	if err == nil && p.Status == writ.StatusUnlogged {
+		return &writ.Error{
+			Code: writ.CodeReceiptPending, Op: "gateway", Receipt: receipt,
+			Msg: "the change is made, and the transparency log does not have its receipt yet", Hint: p.Hint,
+		}
+	}
+	if err != nil || p.Approval == "" {
 		return &writ.Error{Code: writ.CodeInternal, Op: "client.Invoke", Msg: "the answer is not that of a gateway", Hint: "check the URL", Err: err}
 	}
 	e := &writ.Error{

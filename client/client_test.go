@@ -151,6 +151,25 @@ func TestRetriesKeepTheKey(t *testing.T) {
 	}
 }
 
+// A change whose receipt the log does not have in time is made: the call is repeated with
+// its key for the reply.
+func TestLateInTheLog(t *testing.T) {
+	late := ok("pending", `{"status":"pending_log","receipt":"rcp_1","hint":"wait"}`)
+	c, f := newFake(t, nil, late, late, ok("done", `{"state":"done"}`))
+	var out struct{ State string }
+	if m, err := c.Invoke(context.Background(), "run.close", nil, &out); err != nil || m.Outcome != writ.OutcomeDone || out.State != "done" {
+		t.Errorf("%+v %v %v", m, out, err)
+	}
+	if calls := f.got(); len(calls) != 3 || calls[2].key == "" || calls[2].key != calls[0].key {
+		t.Errorf("calls %+v", calls)
+	}
+	c, f = newFake(t, func(c *Config) { c.Retries = 2 }, late)
+	e, _ := errors.AsType[*writ.Error](func() error { _, err := c.Invoke(context.Background(), "run.close", nil, nil); return err }())
+	if e == nil || e.Code != writ.CodeReceiptPending || e.Receipt != "rcp_1" || len(f.got()) != 3 {
+		t.Errorf("%v after %d calls", e, len(f.got()))
+	}
+}
+
 func TestWhatIsNotRetried(t *testing.T) {
 	for _, code := range []writ.Code{
 		writ.CodeMalformed, writ.CodeUnauthenticated, writ.CodeRBAC, writ.CodePolicy, writ.CodeNotFound, writ.CodeIllegal, writ.CodeVersion,

@@ -46,7 +46,7 @@ func newGatewayOf(t testing.TB, program, data string, args ...string) *gateway {
 	g := &gateway{t: t, program: program, data: data, log: &tail{}}
 	g.args = slices.Concat([]string{
 		"serve", "--listen", "127.0.0.1:0", "--data", data,
-		"--outage-grace", "100ms", "--min-lease-seconds", "1", "--log", "warn",
+		"--outage-grace", "100ms", "--min-lease-seconds", "1", "--log", "warn", "--checkpoint-every", "100ms", // whoever waits for the log waits less
 	}, args)
 	t.Cleanup(func() {
 		g.kill()

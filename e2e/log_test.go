@@ -179,3 +179,23 @@ func TestReceiptsAreInTheLog(t *testing.T) {
 		w.audited()
 	})
 }
+
+// Who is told that a run is closed can show it: its receipt is in the log by then, on
+// whichever replica the verifier calls.
+func TestAClosedRunIsInTheLog(t *testing.T) {
+	onHosts(t, func(t *testing.T, w *world) {
+		c := newCast(t, w)
+		judge := w.verifier("judge", "vera", "")
+		auditor := w.session("ada", writ.RoleAuditor, "").at(w.gw[0])
+		for _, gw := range w.gw {
+			c.judgedRun()
+			c.builder.complete(c.builder.claim(c.enqueue("one", nil)))
+			c.orc.ok(200, "POST", "/v1/runs/"+c.run+"/seal", nil)
+			path, b := judge.verdict("/v1/runs/"+c.run, "accept", nil)
+			r := judge.at(gw).ok(200, "POST", path, b)
+			if got := auditor.ok(200, "GET", "/v1/receipts/"+string(r.receipt()), nil); got.at("included") != true {
+				t.Errorf("the close of a run is answered before it is in the log: %s", got)
+			}
+		}
+	})
+}

@@ -133,12 +133,14 @@ func shared(doc *huma.OpenAPI) {
 		Schema: text(`^"?[1-9][0-9]*"?$`),
 	}
 	doc.Components.Responses["Pending"] = &huma.Response{
-		Description: "The call has not happened: policy allows it once people have agreed. Repeat it then, with the same Idempotency-Key.",
+		Description: "Repeat the call later, with the same Idempotency-Key. approval_required: it has not happened, policy allows it once people have agreed. pending_log: it has happened, and the transparency log does not have its receipt yet.",
 		Headers: map[string]*huma.Param{
 			"Request-Id": headerRef("Request-Id"), "Receipt-Id": headerRef("Receipt-Id"), "Policy-Limited": headerRef("Policy-Limited"),
 		},
 		Content: map[string]*huma.MediaType{
-			"application/json": {Schema: reg.Schema(reflect.TypeFor[writ.Pending](), true, "Pending")},
+			"application/json": {Schema: &huma.Schema{OneOf: []*huma.Schema{
+				reg.Schema(reflect.TypeFor[writ.Pending](), true, "Pending"), reg.Schema(reflect.TypeFor[writ.Unlogged](), true, "Unlogged"),
+			}}},
 		},
 	}
 	doc.Components.Responses["Problem"] = &huma.Response{

@@ -44,6 +44,9 @@ func (t *try) commit(ctx context.Context, tx writ.Tx, reply writ.Reply, outcome 
 		}
 	}
 	t.guardReads(&tx)
+	if outcome == writ.OutcomeOfTransition {
+		reply.Durability = t.durability()
+	}
 	if writesDocuments(tx) {
 		if err := t.changesNamed(tx); err != nil {
 			return writ.Reply{}, nil, err

@@ -127,6 +127,16 @@ func pause(ctx context.Context, d time.Duration) {
 
 // Do answers a call; see Dispatcher.
 func (p *Dispatcher) Do(ctx context.Context, call *writ.Call) (writ.Reply, *writ.Receipt, error) {
+	reply, receipt, err := p.answer(ctx, call)
+	if err != nil {
+		return reply, receipt, err
+	}
+	reply, err = p.door.logged(ctx, call, reply, receipt)
+	return reply, receipt, err
+}
+
+// answer makes a call, and waits for work where it asks for that.
+func (p *Dispatcher) answer(ctx context.Context, call *writ.Call) (writ.Reply, *writ.Receipt, error) {
 	reply, receipt, err := p.do(ctx, call)
 	if err != nil || reply.Poll == nil {
 		return reply, receipt, err

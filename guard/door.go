@@ -44,6 +44,7 @@ type Config struct {
 	Blobs     Blobs         // optional: without them, no call that wants to see any is answered
 	Approver  Approver      // optional: without one, what needs approval is denied
 	Cosigner  Cosigner      // optional: without one, what must be cosigned is denied
+	Published Published     // optional: without it, what must be in the transparency log is refused
 	Origin    string        // of the ledger, signed into every receipt
 	Shards    []writ.Tenant // there are no others; anybody can write a tenant into a token
 	// Tell says who outside is told of allowed calls that policy wants known.

@@ -11,7 +11,10 @@ import (
 // is asked of calls that commit nothing.
 func (t *try) durable(ctx context.Context) error {
 	const hint = "repeat the call later; operators: /readyz says what a reply means"
-	switch want := t.dec.Duties.Durability; want {
+	if err := t.builtOnLogged(ctx); err != nil {
+		return err
+	}
+	switch want := t.durability(); want {
 	case "", writ.DurabilityBuffered: // every store has taken the change when it answers
 		return nil
 	case writ.DurabilityCommitted:
@@ -24,8 +27,11 @@ func (t *try) durable(ctx context.Context) error {
 		}
 		return t.notDurable("policy wants this change on disk before it is answered, and the store does not promise that now", hint)
 	case writ.DurabilityLogged:
-		return t.notDurable("policy wants this change in a transparency log before it is answered, and this gateway writes none",
-			"operators: take the obligation from the pack, or ask for committed")
+		if t.d.cfg.Published == nil {
+			return t.notDurable("policy wants this change in a transparency log before it is answered, and this gateway knows of none",
+				"operators: take the obligation from the pack, or ask for committed")
+		}
+		return nil // the answer waits
 	}
 	return t.notDurable("policy wants a durability this gateway does not know", hint)
 }

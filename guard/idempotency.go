@@ -15,15 +15,16 @@ import (
 // values the commit gave, which the record's own version adds again, and
 // without secrets.
 type kept struct {
-	Digest    string          `json:"digest"`
-	Outcome   writ.Outcome    `json:"outcome"`
-	Body      json.RawMessage `json:"body"`
-	Versioned []string        `json:"versioned,omitempty"`
-	ETag      int64           `json:"etag,omitempty"`
-	Withheld  bool            `json:"withheld,omitempty"` // the reply held a secret
-	Redacted  []string        `json:"redacted,omitempty"`
-	Limited   []writ.Limit    `json:"limited,omitempty"`
-	Receipt   writ.ReceiptID  `json:"receipt"`
+	Digest     string          `json:"digest"`
+	Outcome    writ.Outcome    `json:"outcome"`
+	Body       json.RawMessage `json:"body"`
+	Versioned  []string        `json:"versioned,omitempty"`
+	ETag       int64           `json:"etag,omitempty"`
+	Withheld   bool            `json:"withheld,omitempty"` // the reply held a secret
+	Redacted   []string        `json:"redacted,omitempty"`
+	Limited    []writ.Limit    `json:"limited,omitempty"`
+	Receipt    writ.ReceiptID  `json:"receipt"`
+	Durability writ.Durability `json:"durability,omitempty"` // what the answer must mean
 }
 
 // replay answers a call whose key has committed before.
@@ -48,7 +49,7 @@ func (t *try) replay() (writ.Reply, *writ.Receipt, bool, error) {
 			Msg: "the token of this request was shown once and is not kept", Hint: "revoke the session and open another",
 		}
 	}
-	reply := writ.Reply{Outcome: rec.Outcome, Body: rec.Body, Versioned: rec.Versioned, ETag: rec.ETag, Replayed: true, Redacted: rec.Redacted, Limited: rec.Limited}
+	reply := writ.Reply{Outcome: rec.Outcome, Body: rec.Body, Versioned: rec.Versioned, ETag: rec.ETag, Replayed: true, Redacted: rec.Redacted, Limited: rec.Limited, Durability: rec.Durability}
 	if err := finish(&reply, writ.Committed{Seq: version - 1}); err != nil {
 		return writ.Reply{}, nil, true, err
 	}
@@ -74,7 +75,7 @@ func (t *try) remember(tx *writ.Tx, reply writ.Reply) error {
 	key := writ.IdempotencyDoc(t.call.Caller, t.call.IdempotencyKey)
 	doc, err := writ.EncodeDoc(t.snap, key, "idem", kept{
 		Digest: t.call.Digest, Outcome: reply.Outcome, Body: body, Versioned: versioned,
-		ETag: reply.ETag, Withheld: withheld, Redacted: redacted, Limited: t.limited, Receipt: tx.Fact.ID,
+		ETag: reply.ETag, Withheld: withheld, Redacted: redacted, Limited: t.limited, Receipt: tx.Fact.ID, Durability: reply.Durability,
 	})
 	if err != nil {
 		return err

@@ -20,6 +20,9 @@ const (
 	obligationCosign     = "cosign"     // the caller's own key signs the call
 )
 
+// requireLoggedParent, of durability, is that what the call builds on is in the log.
+const requireLoggedParent = "logged_parent"
+
 // obligations reads what a finding asks the host to do. ok is false for
 // anything the host does not know, whose arguments are wrong, or that has no
 // place with the effect: such a finding denies.
@@ -95,12 +98,17 @@ func duty(rule string, o writ.Obligation) (d writ.Duties, ok bool) {
 		return writ.Duties{Limits: []writ.Limit{l}}, true
 	case obligationDurability:
 		var args struct {
-			Level writ.Durability `json:"level"`
+			Level   writ.Durability `json:"level"`
+			Require string          `json:"require"`
 		}
-		if !only(o.Args, "level") || decode(o.Args, &args) != nil || !slices.Contains(writ.Durabilities(), args.Level) {
+		names := []string{"level"}
+		if _, ok := o.Args["require"]; ok {
+			names = append(names, "require")
+		}
+		if !only(o.Args, names...) || decode(o.Args, &args) != nil || !slices.Contains(writ.Durabilities(), args.Level) || len(names) > 1 && args.Require != requireLoggedParent {
 			return d, false
 		}
-		return writ.Duties{Durability: args.Level}, true
+		return writ.Duties{Durability: args.Level, BuiltOnLogged: len(names) > 1}, true
 	}
 	return d, false
 }

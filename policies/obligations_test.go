@@ -97,6 +97,10 @@ func TestObligationsAreRead(t *testing.T) {
 		{writ.EffectAllow, `{"type": "durability", "args": {"level": "eternal"}}`, ``},
 		{writ.EffectAllow, `{"type": "durability", "args": {"level": ""}}`, ``},
 		{writ.EffectAllow, `{"type": "durability"}`, ``},
+		{writ.EffectAllow, `{"type": "durability", "args": {"level": "committed", "require": "logged_parent"}}, {"type": "durability", "args": {"level": "logged"}}`, `{durability: logged, built on logged}`},
+		{writ.EffectAllow, `{"type": "durability", "args": {"level": "committed", "require": ""}}`, ``},
+		{writ.EffectAllow, `{"type": "durability", "args": {"level": "committed", "require": null}}`, ``},
+		{writ.EffectAllow, `{"type": "durability", "args": {"require": "logged_parent"}}`, ``},
 
 		{writ.EffectAllow, `{"type": "cosign"}`, `{cosign}`},
 		{writ.EffectAllow, `{"type": "cosign", "args": {}}, {"type": "cosign"}`, `{cosign}`},
@@ -147,6 +151,9 @@ func owed(d writ.Duties) string {
 	}
 	if d.Durability != "" {
 		parts = append(parts, "durability: "+string(d.Durability))
+	}
+	if d.BuiltOnLogged {
+		parts = append(parts, "built on logged")
 	}
 	if d.Cosign {
 		parts = append(parts, "cosign")

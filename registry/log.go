@@ -18,6 +18,37 @@ type LogHead struct {
 	TrustedRoot writ.RawObject `json:"trusted_root" doc:"The key as cosign wants it: the content of its --trusted-root file."`
 }
 
+// LogPublishArgs say how much of the log is published.
+type LogPublishArgs struct {
+	Size int64 `json:"size" doc:"Receipts its latest checkpoint covers." minimum:"1" maximum:"100000000000000"`
+}
+
+// LogPublished is the result of LogPublishArgs.
+type LogPublished struct {
+	Size int64 `json:"size" doc:"Receipts that are known to be covered."`
+}
+
+// logPublish notes for other replicas what the log covers. It changes no document, so it
+// leaves no receipt: one would want to be in the log in turn.
+func logPublish() *writ.Capability {
+	return writ.Define[LogPublishArgs, LogPublished](writ.Capability{
+		ID: "log.publish", Safety: writ.SafetyMutating, Class: writ.Mandate, Internal: true, Summary: "Note how many receipts a checkpoint of the transparency log covers.",
+	}, writ.Verb[LogPublishArgs]{
+		Reads: func(*writ.Call, *LogPublishArgs, writ.Snapshot) (writ.ReadSet, error) {
+			return writ.ReadSet{Counters: []writ.Counter{writ.LogSize()}}, nil
+		},
+		Plan: func(_ *writ.Call, a *LogPublishArgs, s writ.Snapshot, _ writ.Decision) (tx writ.Tx, r writ.Reply, err error) {
+			tx.Mandate = true
+			known := s.Counters[writ.LogSize()]
+			if a.Size > known {
+				tx.Within(writ.LogSize(), known, known)
+				tx.Add(writ.LogSize(), a.Size-known)
+			}
+			return tx, writ.Reply{Outcome: writ.OutcomeDone, Body: LogPublished{Size: max(a.Size, known)}}, nil
+		},
+	})
+}
+
 func logHead(cfg Config) *writ.Capability {
 	const op = "registry.LogHead"
 	return writ.Define[LogHeadArgs, LogHead](writ.Capability{

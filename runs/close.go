@@ -30,7 +30,7 @@ type TaskEvidence struct {
 func closing() *writ.Capability {
 	const op = "runs.Close"
 	return writ.Define[RunCloseArgs, RunView](writ.Capability{
-		ID: "run.close", Safety: writ.SafetyMutating, Summary: "Accept a run that waits for its verdict, or send it back.",
+		ID: "run.close", Safety: writ.SafetyMutating, Durability: writ.DurabilityLogged, Summary: "Accept a run that waits for its verdict, or send it back.",
 	}, writ.Verb[RunCloseArgs]{
 		Locks: func(_ *writ.Call, a *RunCloseArgs) []writ.Key { return []writ.Key{writ.RunKey(a.RunID)} },
 		Reads: func(call *writ.Call, a *RunCloseArgs, s writ.Snapshot) (writ.ReadSet, error) {

@@ -314,7 +314,8 @@ func (d *Daemon) openDoor(context.Context) error {
 	d.door, err = guard.New(guard.Config{
 		Store: d.store, Registry: reg, Decider: rules{d.engine}, Sealer: d.sealer, Archive: d.archive(),
 		Validator: validator, Obligors: []guard.Obligor{budgets.New(), quotas.Obligor{}}, Approver: newApprovals(approvals.Config{Tell: d.tell}), Cosigner: receipts.Cosigner{}, Blobs: d.artifacts, Tell: d.tell,
-		Origin: d.keys.Origin, Shards: []writ.Tenant{shard},
+		Published: published{d.follower, d.tlog, d.store},
+		Origin:    d.keys.Origin, Shards: []writ.Tenant{shard},
 		Observer: d.telemetry.Door, Log: d.log, MaxInflight: d.cfg.Inflight,
 	})
 	return err
@@ -334,6 +335,7 @@ func (d *Daemon) openLoops(ctx context.Context) error {
 		return fmt.Errorf("operator session: %w", err)
 	}
 	d.loops.Go(d.housekeeping)
+	d.loops.Go(d.notePublished)
 	d.loops.Go(d.watchBundles)
 	if d.cfg.Policies != "" {
 		d.loops.Go(d.watchFolder)

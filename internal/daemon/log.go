@@ -8,10 +8,12 @@ import (
 	"time"
 
 	"github.com/writ-gateway/writ"
+	"github.com/writ-gateway/writ/guard"
 	"github.com/writ-gateway/writ/receipts"
 	"github.com/writ-gateway/writ/receipts/ledger"
 	"github.com/writ-gateway/writ/receipts/tlog"
 	"github.com/writ-gateway/writ/registry"
+	"github.com/writ-gateway/writ/store"
 )
 
 // openLog opens the transparency log beside the ledger, whose lock is the log's too.
@@ -65,6 +67,70 @@ func (a archive) Read(ctx context.Context, shard writ.Tenant, q writ.ArchiveRead
 		}
 	}
 	return found, nil
+}
+
+// published says what the log covers, on any replica.
+type published struct {
+	follower *tlog.Follower // nil: another replica writes the log
+	log      *tlog.Log
+	store    store.Store
+}
+
+// Size implements guard.Published.
+func (p published) Size(ctx context.Context, shard writ.Tenant) (int64, error) {
+	if p.log != nil {
+		return p.log.Latest().Size, nil
+	}
+	s, err := p.store.Read(ctx, shard, writ.ReadSet{Counters: []writ.Counter{writ.LogSize()}})
+	return s.Counters[writ.LogSize()], err
+}
+
+// look is how often a replica that does not write the log asks how far it is.
+const look = 100 * time.Millisecond
+
+// Wait implements guard.Published.
+func (p published) Wait(ctx context.Context, shard writ.Tenant, seq int64) error {
+	if p.follower != nil {
+		return p.follower.Wait(ctx, seq)
+	}
+	t := time.NewTicker(look)
+	defer t.Stop()
+	for {
+		size, err := p.Size(ctx, shard)
+		if err != nil || size > seq {
+			return err
+		}
+		select {
+		case <-t.C:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+// notePublished tells other replicas how far the log is, after every checkpoint. Where
+// there can be no other it does nothing.
+func (d *Daemon) notePublished() {
+	if d.follower == nil || d.cfg.Store == "bolt" {
+		return
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	d.loops.Go(func() { <-d.stopping; cancel() })
+	var noting guard.Trouble
+	for seen := int64(0); d.follower.Wait(ctx, seen) == nil; {
+		size := d.tlog.Latest().Size
+		_, _, err := d.door.System(ctx, shard, "log.publish", registry.LogPublishArgs{Size: size}, nil)
+		noting.Note(d.log, err, "other replicas are not told what the transparency log has until the store answers", "other replicas are told again what the transparency log has")
+		if err == nil {
+			seen = size
+			continue
+		}
+		select {
+		case <-time.After(time.Second):
+		case <-ctx.Done():
+		}
+	}
 }
 
 // logReady says how the log is. That it lags keeps nobody from working: what is

@@ -198,6 +198,7 @@ func TestNothingChangesWithoutTheSigner(t *testing.T) {
 		"approval.expire":     {nil, map[string]any{"approval_id": pending}},
 		"run.offer":           {nil, map[string]any{"run_id": run.Run}},
 		"gate.set":            {nil, map[string]any{"policy_revision": "x", "bindings_revision": "y", "receipt_key_id": "z"}},
+		"log.publish":         {nil, map[string]any{"size": 1}},
 		"session.lapse":       {nil, map[string]any{"session_id": idle.Session}},
 		"session.expire":      {nil, map[string]any{"session_id": idle.Session}},
 		"session.cleanup":     {nil, map[string]any{"session_id": idle.Session}},
