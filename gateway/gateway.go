@@ -101,11 +101,10 @@ func Server(h http.Handler) *http.Server {
 	}
 }
 
-// New builds the handler and the description of what it serves. It fails when
-// routes and registry do not match or a type makes no schema.
-func New(cfg Config) (http.Handler, *huma.OpenAPI, error) {
+// New builds the handler. It fails when routes and registry do not match.
+func New(cfg Config) (http.Handler, error) {
 	if cfg.Door == nil || cfg.Registry == nil {
-		return nil, nil, errors.New("gateway: Door and Registry are required")
+		return nil, errors.New("gateway: Door and Registry are required")
 	}
 	if cfg.Limits.BodyBytes <= 0 {
 		cfg.Limits.BodyBytes = 128 << 10
@@ -130,9 +129,8 @@ func New(cfg Config) (http.Handler, *huma.OpenAPI, error) {
 		cfg.Ready = func(context.Context) ReadyReport { return ReadyReport{Ready: true, Checks: []ReadyCheck{}} }
 	}
 
-	doc, err := describe(cfg.Registry)
-	if err != nil {
-		return nil, nil, fmt.Errorf("gateway: %w", err)
+	if err := CheckRoutes(cfg.Registry); err != nil {
+		return nil, fmt.Errorf("gateway: %w", err)
 	}
 	mux := http.NewServeMux()
 	adapter := humago.NewAdapter(mux, "")
@@ -140,9 +138,7 @@ func New(cfg Config) (http.Handler, *huma.OpenAPI, error) {
 		op := &huma.Operation{OperationID: r.OperationID, Method: r.Method, Path: r.Path}
 		adapter.Handle(op, governed(cfg, r, cfg.Registry.Get(r.Capability)))
 	}
-	if err := addOpen(mux, cfg, doc); err != nil {
-		return nil, nil, fmt.Errorf("gateway: %w", err)
-	}
+	addOpen(mux, cfg)
 	mux.HandleFunc("/", fallback(mux))
-	return edge(cfg, mux), doc, nil
+	return edge(cfg, mux), nil
 }

@@ -250,7 +250,7 @@ func newFake(t testing.TB, change func(*Config)) (http.Handler, *fakeDoor) {
 	if change != nil {
 		change(&cfg)
 	}
-	h, _, err := New(cfg)
+	h, err := New(cfg)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"net/http"
+	"sync"
 
 	stdjson "encoding/json"
 
@@ -12,36 +13,28 @@ import (
 
 // addOpen registers the paths in Open: what a prober, a scraper or a reader of
 // the description needs, and nothing that changes or shows state.
-func addOpen(mux *http.ServeMux, cfg Config, doc *huma.OpenAPI) error {
-	asJSON, err := stdjson.Marshal(doc)
-	if err != nil {
-		return err
-	}
-	asYAML, err := doc.YAML()
-	if err != nil {
-		return err
-	}
-	envelope, err := TaskEnvelope(cfg.Registry)
-	if err != nil {
-		return err
-	}
-	page, err := reference(doc)
-	if err != nil {
-		return err
-	}
+func addOpen(mux *http.ServeMux, cfg Config) {
 	handle := func(path string, h http.HandlerFunc) {
 		mux.HandleFunc("GET "+path, func(w http.ResponseWriter, r *http.Request) {
 			traceOf(r).operation = path
 			h(w, r)
 		})
 	}
-	static := func(contentType string, body []byte) http.HandlerFunc {
-		return func(w http.ResponseWriter, _ *http.Request) {
+	// What never changes is rendered when somebody asks for it first: most gateways
+	// start far more often than that.
+	static := func(contentType string, render func() ([]byte, error)) http.HandlerFunc {
+		once := sync.OnceValues(render)
+		return func(w http.ResponseWriter, r *http.Request) {
+			body, err := once()
+			if err != nil {
+				refuse(cfg, w, traceOf(r), writ.Fault(writ.CodeInternal, "gateway.open", err), nil)
+				return
+			}
 			w.Header().Set("Content-Type", contentType)
 			_, _ = w.Write(body)
 		}
 	}
-	handle("/healthz", static("application/json", []byte(`{"status":"ok"}`+"\n")))
+	handle("/healthz", static("application/json", func() ([]byte, error) { return []byte(`{"status":"ok"}` + "\n"), nil }))
 	handle("/readyz", func(w http.ResponseWriter, r *http.Request) {
 		report := cfg.Ready(r.Context())
 		if report.Checks == nil {
@@ -69,13 +62,21 @@ func addOpen(mux *http.ServeMux, cfg Config, doc *huma.OpenAPI) error {
 		}
 		metrics.ServeHTTP(w, r)
 	})
-	handle("/openapi.json", static("application/openapi+json", asJSON))
-	handle("/openapi.yaml", static("application/openapi+yaml", asYAML))
-	handle(EnvelopePath, static("application/schema+json", envelope))
-	handle("/docs", func(w http.ResponseWriter, _ *http.Request) {
-		w.Header().Set("Content-Type", "text/html; charset=utf-8")
+	described := func(render func(*huma.OpenAPI) ([]byte, error)) func() ([]byte, error) {
+		return func() ([]byte, error) {
+			doc, err := OpenAPI(cfg.Registry)
+			if err != nil {
+				return nil, err
+			}
+			return render(doc)
+		}
+	}
+	handle("/openapi.json", static("application/openapi+json", described(func(doc *huma.OpenAPI) ([]byte, error) { return stdjson.Marshal(doc) })))
+	handle("/openapi.yaml", static("application/openapi+yaml", described((*huma.OpenAPI).YAML)))
+	handle(EnvelopePath, static("application/schema+json", func() ([]byte, error) { return TaskEnvelope(cfg.Registry) }))
+	page := static("text/html; charset=utf-8", described(reference))
+	handle("/docs", func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Security-Policy", docsPolicy)
-		_, _ = w.Write(page)
+		page(w, r)
 	})
-	return nil
 }

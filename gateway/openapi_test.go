@@ -41,7 +41,7 @@ func TestRoutesAndRegistryMatch(t *testing.T) {
 		if err := CheckRoutes(reg); err == nil {
 			t.Errorf("%s: accepted", name)
 		}
-		if _, _, err := New(Config{Door: &fakeDoor{}, Registry: reg}); err == nil {
+		if _, err := New(Config{Door: &fakeDoor{}, Registry: reg}); err == nil {
 			t.Errorf("%s: New accepted it", name)
 		}
 	}

@@ -41,32 +41,41 @@ type rooms struct {
 // build collects the capabilities of every room, with the validator of their
 // arguments.
 func build(r rooms) (*writ.Registry, *gateway.Validator, error) {
-	var all []*writ.Capability
-	builtin := map[writ.CapabilityID]bool{}
 	// The validator is derived from the registry, and enqueueing and approvals
 	// check arguments with it; no call runs before both are there.
-	var validator *gateway.Validator
-	var reg *writ.Registry
+	var v *gateway.Validator
+	reg, err := collect(r, &v)
+	if err == nil {
+		v, err = gateway.NewValidator(reg)
+	}
+	return reg, v, err
+}
+
+// collect puts the capabilities of every room together. v is where their validator will
+// be once calls are made.
+func collect(r rooms, v **gateway.Validator) (reg *writ.Registry, err error) {
+	var all []*writ.Capability
+	builtin := map[writ.CapabilityID]bool{}
 	all = append(all, guard.Capabilities()...)
 	all = append(all, agents.Capabilities(agents.Config{
 		Secret: r.secret, Builtin: func(id writ.CapabilityID) bool { return builtin[id] },
-		CheckSchema: func(schema writ.RawObject) error { return validator.CheckSchema(schema) },
+		CheckSchema: func(schema writ.RawObject) error { return (*v).CheckSchema(schema) },
 		PublicKey:   receipts.ParsePublicKey,
 		Gate:        r.gate,
 	})...)
 	all = append(all, runs.Capabilities(runs.Config{})...)
-	all = append(all, queue.Capabilities(queue.Config{MinLeaseSeconds: r.minLease, Alive: agents.Alive{}, Router: router{}, Health: agents.Health{}, KeepArtifactsMs: r.keepArtifacts, CheckSchema: func(schema writ.RawObject) error { return validator.CheckSchema(schema) }, Validate: func(schema, args writ.RawObject) error {
+	all = append(all, queue.Capabilities(queue.Config{MinLeaseSeconds: r.minLease, Alive: agents.Alive{}, Router: router{}, Health: agents.Health{}, KeepArtifactsMs: r.keepArtifacts, CheckSchema: func(schema writ.RawObject) error { return (*v).CheckSchema(schema) }, Validate: func(schema, args writ.RawObject) error {
 		if len(schema) == 0 {
 			return nil // the agent asks for nothing in particular
 		}
-		return validator.Schema(schema, args)
+		return (*v).Schema(schema, args)
 	}})...)
 	all = append(all, newApprovals(approvals.Config{
 		Tell:       r.tell,
 		Bound:      r.bound,
-		Validate:   func(schema, value writ.RawObject) error { return validator.Schema(schema, value) },
+		Validate:   func(schema, value writ.RawObject) error { return (*v).Schema(schema, value) },
 		Capability: func(id writ.CapabilityID) *writ.Capability { return reg.Get(id) },
-		Decode:     func(k *writ.Capability, raw []byte) (any, error) { return validator.Decode(k, raw) },
+		Decode:     func(k *writ.Capability, raw []byte) (any, error) { return (*v).Decode(k, raw) },
 	}).Capabilities()...)
 	all = append(all, newBundles(r.vet).Capabilities()...)
 	all = append(all, roles.New(r.roles).Capabilities()...)
@@ -75,18 +84,14 @@ func build(r rooms) (*writ.Registry, *gateway.Validator, error) {
 		Builtin:    func() []*writ.Capability { return all },
 		PolicyInfo: r.policyInfo, PolicyInfoType: reflect.TypeFor[policies.Info](),
 		Record: r.record, Explain: r.explain, ExplainType: reflect.TypeFor[policies.Explanation](),
-		Schemas:  func(k *writ.Capability) (args, result writ.RawObject) { return validator.Schemas(k) },
+		Schemas:  func(k *writ.Capability) (args, result writ.RawObject) { return (*v).Schemas(k) },
 		Envelope: receipts.Envelope, Bundle: tlog.Bundle, Export: r.export, Evidence: r.evidence, Shadow: r.shadow, LogHead: r.logHead,
 	})...)
 	for _, k := range all {
 		builtin[k.ID] = true
 	}
-	var err error
-	if reg, err = writ.NewRegistry(all...); err != nil {
-		return nil, nil, err
-	}
-	validator, err = gateway.NewValidator(reg)
-	return reg, validator, err
+	reg, err = writ.NewRegistry(all...)
+	return reg, err
 }
 
 // newApprovals joins the room of approvals with the rooms whose objects wait
@@ -101,7 +106,7 @@ func newApprovals(cfg approvals.Config) approvals.Room {
 // and generated files. Its capabilities describe themselves and plan nothing
 // real.
 func Catalog() *writ.Registry {
-	r, _, err := build(rooms{secret: func(*writ.Call) string { return "" }, policyInfo: func() any { return nil }})
+	r, err := collect(rooms{secret: func(*writ.Call) string { return "" }, policyInfo: func() any { return nil }}, new(*gateway.Validator))
 	if err != nil {
 		panic(fmt.Sprintf("the built-in capabilities are inconsistent: %v", err))
 	}

@@ -413,7 +413,7 @@ func (d *Daemon) openServer(context.Context) error {
 	}
 	var transfers context.Context
 	transfers, d.endTransfers = context.WithCancel(context.Background())
-	handler, _, err := gateway.New(gateway.Config{
+	handler, err := gateway.New(gateway.Config{
 		Door: d.dispatcher, Registry: d.registry, Hosts: hosts, Telemetry: d.telemetry, Ready: d.ready, Log: d.log, Blobs: artifactStore{d.artifacts},
 		Transfers:      min(32, max(2, d.cfg.Inflight/8)), // each takes a call's place for minutes
 		Stopping:       transfers,
