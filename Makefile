@@ -44,7 +44,7 @@ build: ## Build bin/writ
 	@$(GO) build -trimpath -o bin/writ ./cmd/writ
 
 .PHONY: test
-test: deps check regal ## Install what the tests need, then check everything
+test: deps check regal others ## Install what the tests need, then check everything
 
 .PHONY: check
 check: gofumpt vet staticcheck opa-check opa-fmt opa-test author go-test alloc-test verdict-test ## Format, vet, lint, policies and tests, with the race detector
@@ -102,6 +102,20 @@ deps-openssl:
 	  exit 1; \
 	fi; \
 	echo "deps: $$(openssl version | cut -d' ' -f1-2)"
+
+.PHONY: deps-node
+deps-node:
+	@set -e; \
+	if ! command -v npm >/dev/null && [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	  echo "deps: installing nodejs and npm with apt-get"; \
+	  { $(APT) nodejs npm; } >/dev/null; \
+	fi; \
+	if ! command -v npm >/dev/null; then \
+	  echo "deps: no node; run this:"; \
+	  echo "  sudo apt-get install -y --no-install-recommends nodejs npm"; \
+	  exit 1; \
+	fi; \
+	echo "deps: node $$(node --version)"
 
 .PHONY: gofumpt
 gofumpt:
@@ -175,6 +189,26 @@ soak: testcount ## Run the tests with the long ones at full length (TESTS=./some
 	@echo "soak: go test with WRIT_SOAK=1, an hour at most per package"
 	@export WRIT_SOAK=1; $(call gotest,-timeout 60m $(TESTS))
 	@export WRIT_SOAK=1; $(call plaintest,-timeout 120m -run '^TestNobodyJudgesTheirOwnWork$$' .,verdicts)
+
+# Programs of others that auditors use. Cosign is large and takes minutes to build: it is kept
+# where every working copy finds it, under its version, and without it the rest is run.
+COSIGN := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/writ/cosign-v3.1.3
+OTHERS  = TestSigstoreJSVerifies|TestRekorMakesTheSameEntry|TestFsckFindsTheLogWhole
+
+.PHONY: conformance
+conformance: $(COSIGN) others ## Check receipts and log with cosign, @sigstore/verify, Tessera's fsck and Rekor's own code
+
+$(COSIGN):
+	@echo "conformance: building cosign once, which takes minutes"
+	@mkdir -p $(@D)
+	@$(GO) -C conformance/cosign build -o $@ github.com/sigstore/cosign/v3/cmd/cosign
+
+.PHONY: others
+others: testcount deps-node
+	@$(GO) -C conformance build -o $(TOOLS)/fsck-v1.0.4 github.com/transparency-dev/tessera/cmd/fsck
+	@cd conformance && npm ci --silent --no-audit --no-fund --ignore-scripts
+	@set -o pipefail; run='^($(OTHERS))$$'; if [ -x $(COSIGN) ]; then run=.; else echo "conformance: without cosign; make conformance builds it"; fi; \
+	cd conformance && COSIGN_PROGRAM=$(COSIGN) $(GO) test -json -count=1 -timeout 10m -run "$$run" . | $(TOOLS)/testcount -counts $(COUNTS)/others
 
 .PHONY: bench
 bench: deps-redis ## Measure against the targets, about six minutes (ARGS="-quick" or "-only path")
