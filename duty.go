@@ -10,7 +10,9 @@ type Duties struct {
 	Limits     []Limit    // what arguments may be at most
 	Durability Durability // what the reply must mean; "" when nothing is asked
 	Cosign     bool       // the caller's own key must have signed the call
-	Notify     []string   // ids of the rules that want the call known
+	// SignVerdict: a verdict counts only signed with the verifier's own key.
+	SignVerdict bool
+	Notify      []string // ids of the rules that want the call known
 }
 
 // Limit is the most an integer argument of a call may be. A greater one is made
@@ -69,5 +71,6 @@ func (d *Duties) Join(x Duties) {
 		d.Durability = x.Durability
 	}
 	d.Cosign = d.Cosign || x.Cosign
+	d.SignVerdict = d.SignVerdict || x.SignVerdict
 	d.Notify = append(d.Notify, x.Notify...)
 }

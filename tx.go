@@ -83,6 +83,9 @@ type Tx struct {
 	// Causes are receipts the transaction follows from beside those of the last
 	// changes of its objects. The door signs them as parents too.
 	Causes []ReceiptID
+	// Verdict is the signed verdict the transaction rests on, if it does: the door
+	// names it in the fact and keeps it in the evidence.
+	Verdict *SignedVerdict
 }
 
 // Change is one object's move, as signed into the receipt.
@@ -198,6 +201,9 @@ func (t *Tx) Cause(r ReceiptID) {
 func (t *Tx) Join(o Tx) {
 	t.Guards, t.Ops, t.Changes = append(t.Guards, o.Guards...), append(t.Ops, o.Ops...), append(t.Changes, o.Changes...)
 	t.Causes, t.Mandate = append(t.Causes, o.Causes...), t.Mandate || o.Mandate
+	if t.Verdict == nil {
+		t.Verdict = o.Verdict
+	}
 }
 
 // GuardSnapshot guards everything the snapshot holds that can be guarded:

@@ -54,8 +54,8 @@ func build(r rooms) (*writ.Registry, *gateway.Validator, error) {
 		PublicKey:   receipts.ParsePublicKey,
 		Gate:        r.gate,
 	})...)
-	all = append(all, runs.Capabilities(runs.Config{})...)
-	all = append(all, queue.Capabilities(queue.Config{MinLeaseSeconds: r.minLease, Alive: agents.Alive{}, Router: router{}, Health: agents.Health{}, KeepArtifactsMs: r.keepArtifacts, CheckSchema: func(schema writ.RawObject) error { return validator.CheckSchema(schema) }, Validate: func(schema, args writ.RawObject) error {
+	all = append(all, runs.Capabilities(runs.Config{Verdicts: receipts.Verdicts{}})...)
+	all = append(all, queue.Capabilities(queue.Config{MinLeaseSeconds: r.minLease, Alive: agents.Alive{}, Router: router{}, Health: agents.Health{}, Verdicts: receipts.Verdicts{}, KeepArtifactsMs: r.keepArtifacts, CheckSchema: func(schema writ.RawObject) error { return validator.CheckSchema(schema) }, Validate: func(schema, args writ.RawObject) error {
 		if len(schema) == 0 {
 			return nil // the agent asks for nothing in particular
 		}
