@@ -124,6 +124,19 @@ func CheckVerdict(text []byte, want writ.VerdictWant) (writ.SignedVerdict, error
 	return writ.SignedVerdict{Digest: digest(o.payload), Key: key, At: at, Envelope: env}, nil
 }
 
+// OpenVerdict is a signed verdict in the shape of a receipt, which Envelope and
+// tlog.Bundle write, if it holds for the key. What it says is not looked at.
+func OpenVerdict(text []byte, key writ.PublicKey) (writ.Receipt, error) {
+	o, err := openVerdict(text)
+	if err != nil {
+		return writ.Receipt{}, err
+	}
+	if key, err = o.key([]writ.PublicKey{key}); err != nil {
+		return writ.Receipt{}, err
+	}
+	return writ.Receipt{Payload: o.payload, Sig: o.sig, KeyID: key.ID}, nil
+}
+
 // openVerdict takes an envelope, or a bundle with one, apart: known members only, each
 // once and in its own spelling, strict base64, one signature.
 func openVerdict(text []byte) (o openedVerdict, err error) {
