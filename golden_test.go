@@ -72,6 +72,7 @@ func TestStoredDocuments(t *testing.T) {
 			Health:      &writ.HealthPolicy{Mode: writ.HealthBoth, MaxAgeSeconds: 30, MinHealthy: 1, Failures: 5, CoolDownSeconds: 60},
 			HealthSince: 1, CreatedAt: 1, UpdatedAt: 2, Receipt: gReceipt,
 		},
+		"verdict": writ.UsedVerdict{Receipt: gReceipt},
 		"health": writ.Health{Agent: "site-builder", Status: writ.Degraded, Since: 1, UpdatedAt: 2, Receipt: gReceipt},
 		"session": writ.Session{
 			ID: gSession, Principal: "builder", Kind: writ.KindAgent, Role: writ.RoleExecutor, Agent: "site-builder",
@@ -193,7 +194,7 @@ func TestStoredNames(t *testing.T) {
 	}
 	line("document", writ.GateKey, writ.SessionKey(gSession), writ.AgentKey("site-builder"), writ.TaskKey(gTask), writ.RunKey(gRun),
 		writ.ResultKey(gTask), writ.HandoffKey(gTask), writ.TaskNameKey(gRun, "build"), writ.IdempotencyDoc(writ.Caller{Principal: "planner", Role: writ.RoleOrchestrator, Agent: "planner"}, "key 1"))
-	line("document", writ.ApprovalKey(gApproval), writ.AskKey(writ.Ask{Scope: writ.ScopeCall, Capability: "task.enqueue", Version: "1"}.Request()))
+	line("document", writ.ApprovalKey(gApproval), writ.AskKey(writ.Ask{Scope: writ.ScopeCall, Capability: "task.enqueue", Version: "1"}.Request()), writ.VerdictKey("00ff"))
 	line("index", writ.IndexApprovals, writ.IndexExpiries, writ.ApprovalsIn(writ.ApprovalPending))
 	line("index", writ.Notices("00112233aabbccdd"), writ.IndexEndpoints)
 	line("member", writ.Notice{Event: writ.EventApprovalDecided, Receipt: gReceipt, At: 1, Tries: 2, Approval: gApproval, State: writ.ApprovalApproved}.Member(),

@@ -30,7 +30,7 @@ func (w *world) signer(agent writ.AgentID, controller string, key *receipts.Cosi
 	}
 	return signer{
 		caller: w.verifier(string(agent), controller, agent), key: key, public: public,
-		policy: w.op.ok(200, "GET", "/v1/policies", nil).str("policy_revision"),
+		policy: w.op.ok(200, "GET", "/v1/policy", nil).str("policy_revision"),
 	}
 }
 
