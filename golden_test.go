@@ -73,7 +73,7 @@ func TestStoredDocuments(t *testing.T) {
 			HealthSince: 1, CreatedAt: 1, UpdatedAt: 2, Receipt: gReceipt,
 		},
 		"verdict": writ.UsedVerdict{Receipt: gReceipt},
-		"health": writ.Health{Agent: "site-builder", Status: writ.Degraded, Since: 1, UpdatedAt: 2, Receipt: gReceipt},
+		"health":  writ.Health{Agent: "site-builder", Status: writ.Degraded, Since: 1, UpdatedAt: 2, Receipt: gReceipt},
 		"session": writ.Session{
 			ID: gSession, Principal: "builder", Kind: writ.KindAgent, Role: writ.RoleExecutor, Agent: "site-builder",
 			State: writ.SessionActive, TokenHash: "00ff", TTLSeconds: 30, ExpiresAt: 3, OpenedBy: gSession, Controller: "operator", Openers: []writ.PrincipalID{"operator"}, CreatedAt: 1, UpdatedAt: 2,
