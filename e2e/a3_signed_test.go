@@ -60,7 +60,7 @@ func (s signer) signs(want writ.VerdictWant) string {
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	r, err := s.key.Sign(text)
+	r, err := s.key.SignVerdict(text)
 	if err != nil {
 		s.t.Fatal(err)
 	}

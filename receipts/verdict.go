@@ -343,12 +343,12 @@ func VerdictStatement(want writ.VerdictWant, names map[string]string) ([]byte, e
 	return text, nil
 }
 
-// Sign signs a statement with the key and gives it in the shape of a receipt, which
+// SignVerdict signs a statement with the key and gives it in the shape of a receipt, which
 // Envelope and tlog.Bundle write.
-func (k *CosignKey) Sign(statement []byte) (writ.Receipt, error) {
+func (k *CosignKey) SignVerdict(statement []byte) (writ.Receipt, error) {
 	sig, err := sign(k.key, dsse.PAE(PayloadType, statement))
 	if err != nil {
-		return writ.Receipt{}, writ.Fault(writ.CodeInternal, "receipts.Sign", err)
+		return writ.Receipt{}, writ.Fault(writ.CodeInternal, "receipts.SignVerdict", err)
 	}
 	return writ.Receipt{Payload: statement, KeyID: k.keyID, Sig: sig}, nil
 }

@@ -67,7 +67,7 @@ func wanted(keys ...writ.PublicKey) writ.VerdictWant {
 // signedText is a statement, signed and in its envelope.
 func signedText(t testing.TB, k *CosignKey, statement []byte) string {
 	t.Helper()
-	r, err := k.Sign(statement)
+	r, err := k.SignVerdict(statement)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -263,7 +263,7 @@ func TestFormsOfSignedVerdicts(t *testing.T) {
 	}
 	var e struct{ Payload, Sig string }
 	e.Payload = base64.StdEncoding.EncodeToString(text)
-	r, err := k.Sign(text)
+	r, err := k.SignVerdict(text)
 	if err != nil {
 		t.Fatal(err)
 	}

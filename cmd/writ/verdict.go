@@ -146,7 +146,7 @@ COSIGN_PASSWORD.`,
 			if err != nil {
 				return err
 			}
-			signed, err := signer.Sign(text)
+			signed, err := signer.SignVerdict(text)
 			if err != nil {
 				return err
 			}
