@@ -9,6 +9,10 @@ import (
 	"github.com/writ-gateway/writ"
 )
 
+// maxNamed is of how many artifacts a statement has the names, which say nothing that
+// counts: with more of them it could be longer than a verdict may be.
+const maxNamed = 64
+
 // WithSignedVerdict gives VerifyTask or CloseRun the verdict as it was signed with the
 // verifier's own key, as text: a DSSE envelope or a Sigstore bundle.
 func WithSignedVerdict(text string) Option { return func(o *options) { o.verdict = text } }
@@ -104,7 +108,11 @@ func (c *Client) judged(ctx context.Context, j *Judged, id writ.ReceiptID) (err 
 	receipt := writ.Receipt{Payload: j.payload}
 	j.Want.Subjects = writ.VerdictSubjects(receipt, artifacts)
 	j.Names = map[string]string{writ.VerdictSubjects(receipt, nil)[0]: "receipt/" + string(id)}
-	for _, a := range j.Artifacts {
+	named := j.Artifacts
+	if len(named) > maxNamed {
+		named = nil
+	}
+	for _, a := range named {
 		j.Names[strings.TrimPrefix(a.Digest, "sha256:")] = "artifact/" + a.Name
 	}
 	token, err := c.token()

@@ -175,7 +175,7 @@ func TestA3T2T5SignedVerdicts(t *testing.T) {
 		// A key that was taken away signs nothing any more.
 		w.op.ok(200, "POST", "/v1/agents/checker/suspend", nil)
 		w.op.ok(200, "PUT", "/v1/agents/checker", obj{"archetypes": []string{"verifier"}, "domain": "web", "tools": []obj{}, "write_scope": []string{}, "max_concurrent_tasks": 1000, "keys": []string{laterPEM}})
-		w.op.ok(200, "POST", "/v1/agents/checker/activate", nil)
+		within(t, 20*time.Second, "its sessions are ended", func() bool { return w.op.do("POST", "/v1/agents/checker/activate", nil).status == 200 })
 		checker = w.signer("checker", "vera", mine, minePEM)
 		closing, done := checker.verdict(run, "accept", nil)
 		about = checker.about(run)

@@ -429,3 +429,32 @@ func FuzzVerdictStatement(f *testing.F) {
 		}
 	})
 }
+
+// A verdict on a run of as many artifacts as there may be fits, in its envelope and in
+// the evidence.
+func TestTheLargestVerdictFits(t *testing.T) {
+	k, public := verdictSigner(t)
+	want := wanted(public)
+	var all []string
+	for i := range writ.MaxRunArtifacts {
+		all = append(all, digest([]byte{byte(i), byte(i >> 8)}))
+	}
+	want.Subjects = writ.VerdictSubjects(writ.Receipt{}, all)
+	var reasons []string
+	gates := map[string]bool{}
+	for i := range 16 {
+		gates[strings.Repeat("g", 63)+string(rune('a'+i))] = true
+		if i < 8 {
+			reasons = append(reasons, strings.Repeat("r", 63)+string(rune('a'+i)))
+		}
+	}
+	want.Properties = writ.VerdictProperties(writ.VerdictAccept, gates, reasons)
+	text, err := VerdictStatement(want, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	env := signedText(t, k, text)
+	if _, err := CheckVerdict([]byte(env), want); err != nil || len(env) > writ.MaxVerdictBytes-2<<10 {
+		t.Errorf("%d bytes: %v", len(env), err)
+	}
+}

@@ -68,6 +68,16 @@ func (j *judgement) statement(c *cobra.Command) ([]byte, error) {
 		}
 		gates = append(gates, client.Gate{Name: name, Status: status})
 	}
+	var trusted *receipts.Verifier
+	if j.receiptKey != "" {
+		pub, err := os.ReadFile(j.receiptKey)
+		if err != nil {
+			return nil, err
+		}
+		if trusted, err = receipts.NewVerifier(pub); err != nil {
+			return nil, err
+		}
+	}
 	cl, err := j.connect.open()
 	if err != nil {
 		return nil, err
@@ -81,15 +91,7 @@ func (j *judgement) statement(c *cobra.Command) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	if j.receiptKey != "" {
-		pub, err := os.ReadFile(j.receiptKey)
-		if err != nil {
-			return nil, err
-		}
-		trusted, err := receipts.NewVerifier(pub)
-		if err != nil {
-			return nil, err
-		}
+	if trusted != nil {
 		if _, err := trusted.Envelope(about.Receipt.Envelope); err != nil {
 			return nil, fmt.Errorf("the receipt that is judged: %w", err)
 		}
