@@ -184,9 +184,6 @@ func TestGolden(t *testing.T) {
 // The text is canonical only while struct fields stand in the order of their
 // JSON names.
 func TestShapesAreSorted(t *testing.T) {
-	if f := reflect.TypeFor[verdict](); f.Field(0).Name != "Digest" || f.NumField() != 2 {
-		t.Error("the fields of a verdict are not in the order of their names")
-	}
 	for _, v := range []any{statement{}, subject{}, predicate{}, actor{}, call{}, change{}, commit{}, decision{}, pack{}, origin{}, evidence{}, headStatement{}, headPredicate{}} {
 		var names []string
 		for f := range reflect.TypeOf(v).Fields() {

@@ -13,6 +13,7 @@ import (
 	"math/big"
 	"os"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -83,6 +84,13 @@ func verdictReason(err error) string {
 		return "no refusal of a verdict"
 	}
 	return writ.AsError("", err).Details["reason"]
+}
+
+// In a receipt its fields stand in the order of their names, too.
+func TestVerdictShapeIsSorted(t *testing.T) {
+	if f := reflect.TypeFor[verdict](); f.Field(0).Tag != `json:"digest"` || f.Field(1).Tag != `json:"keyId"` || f.NumField() != 2 {
+		t.Error("they do not")
+	}
 }
 
 // What writ signs, byte by byte.
