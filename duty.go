@@ -11,7 +11,9 @@ type Duties struct {
 	Durability    Durability // what the reply must mean; "" when nothing is asked
 	BuiltOnLogged bool       // what the call builds on must be in the transparency log
 	Cosign        bool       // the caller's own key must have signed the call
-	Notify        []string   // ids of the rules that want the call known
+	// SignVerdict: a verdict counts only signed with the verifier's own key.
+	SignVerdict bool
+	Notify      []string // ids of the rules that want the call known
 }
 
 // Limit is the most an integer argument of a call may be. A greater one is made
@@ -71,5 +73,6 @@ func (d *Duties) Join(x Duties) {
 	}
 	d.Cosign = d.Cosign || x.Cosign
 	d.BuiltOnLogged = d.BuiltOnLogged || x.BuiltOnLogged
+	d.SignVerdict = d.SignVerdict || x.SignVerdict
 	d.Notify = append(d.Notify, x.Notify...)
 }

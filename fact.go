@@ -104,6 +104,7 @@ type Statement struct {
 	Count      int64  // what an aggregate stands for: denials, or decisions packs in shadow would have changed
 	KeyID      string
 	Nonce      [16]byte
+	Verdict    *VerdictRef // the signed verdict it rests on
 }
 
 // Outcomes a statement can state.

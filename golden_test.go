@@ -52,6 +52,7 @@ func TestStoredDocuments(t *testing.T) {
 			Halt:      &writ.Halt{At: 3, Receipt: gReceipt, Revoked: true, SweptAt: 4},
 			CreatedAt: 1, UpdatedAt: 2, Receipt: gReceipt,
 		},
+		"verdict": writ.UsedVerdict{Receipt: gReceipt},
 		"session-behind": writ.Session{
 			ID: gSession, Principal: "judge", Kind: writ.KindHuman, Role: writ.RoleAuditor, State: writ.SessionRevoked, TokenHash: "00ff",
 			Behind: []writ.AgentID{"site-builder"}, Cause: gReceipt, CreatedAt: 1, UpdatedAt: 2, Reason: "agent_revoked", Receipt: gReceipt,
@@ -193,7 +194,7 @@ func TestStoredNames(t *testing.T) {
 	}
 	line("document", writ.GateKey, writ.SessionKey(gSession), writ.AgentKey("site-builder"), writ.TaskKey(gTask), writ.RunKey(gRun),
 		writ.ResultKey(gTask), writ.HandoffKey(gTask), writ.TaskNameKey(gRun, "build"), writ.IdempotencyDoc(writ.Caller{Principal: "planner", Role: writ.RoleOrchestrator, Agent: "planner"}, "key 1"))
-	line("document", writ.ApprovalKey(gApproval), writ.AskKey(writ.Ask{Scope: writ.ScopeCall, Capability: "task.enqueue", Version: "1"}.Request()))
+	line("document", writ.ApprovalKey(gApproval), writ.AskKey(writ.Ask{Scope: writ.ScopeCall, Capability: "task.enqueue", Version: "1"}.Request()), writ.VerdictKey("00ff"))
 	line("index", writ.IndexApprovals, writ.IndexExpiries, writ.ApprovalsIn(writ.ApprovalPending))
 	line("index", writ.Notices("00112233aabbccdd"), writ.IndexEndpoints)
 	line("member", writ.Notice{Event: writ.EventApprovalDecided, Receipt: gReceipt, At: 1, Tries: 2, Approval: gApproval, State: writ.ApprovalApproved}.Member(),

@@ -77,6 +77,9 @@ type Tx struct {
 	// expiry, release, completion, trimming.
 	Mandate bool
 
+	// Verdict is the signed verdict the transaction rests on, if it does: the door
+	// names it in the fact and keeps it in the evidence.
+	Verdict *SignedVerdict
 	// Changes are the moves of objects this transaction makes, the call's own
 	// first. The door signs them into the fact.
 	Changes []Change
@@ -198,6 +201,9 @@ func (t *Tx) Cause(r ReceiptID) {
 func (t *Tx) Join(o Tx) {
 	t.Guards, t.Ops, t.Changes = append(t.Guards, o.Guards...), append(t.Ops, o.Ops...), append(t.Changes, o.Changes...)
 	t.Causes, t.Mandate = append(t.Causes, o.Causes...), t.Mandate || o.Mandate
+	if t.Verdict == nil {
+		t.Verdict = o.Verdict
+	}
 }
 
 // GuardSnapshot guards everything the snapshot holds that can be guarded:

@@ -18,6 +18,7 @@ type story struct {
 	Accepted, SentBack, Closed int // tasks, and runs
 	Refused                    int // for want of independence
 	Raced                      int // planned on a state that was gone
+	Signed, Unsigned           int // verdicts that counted so, and those that were refused over it
 }
 
 func (s *story) add(o story) {
@@ -26,6 +27,8 @@ func (s *story) add(o story) {
 	s.Closed += o.Closed
 	s.Refused += o.Refused
 	s.Raced += o.Raced
+	s.Signed += o.Signed
+	s.Unsigned += o.Unsigned
 }
 
 // history is one random history: a world, who is in it, and what was stated.
@@ -35,6 +38,8 @@ type history struct {
 	m     mutant
 	cast  []writ.Caller
 	keys  map[writ.AgentID][]string
+	verbs map[writ.CapabilityID]*writ.Capability
+	spent []string // signed verdicts that were used
 	runs  []writ.RunID
 	owner writ.Caller
 	grips []grip
@@ -56,13 +61,15 @@ type grip struct {
 
 // The verbs are the real ones. What the door does when a call wants approval, of
 // which only the part it is matters here, is a verb of the test.
-var verbs = func() map[writ.CapabilityID]*writ.Capability {
+var verbs = verbsWith(ink{})
+
+func verbsWith(i ink) map[writ.CapabilityID]*writ.Capability {
 	out := map[writ.CapabilityID]*writ.Capability{}
-	for _, c := range append(append(queue.Capabilities(queue.Config{}), runs.Capabilities(runs.Config{})...), asking()) {
+	for _, c := range append(append(queue.Capabilities(queue.Config{Verdicts: i}), runs.Capabilities(runs.Config{Verdicts: i})...), asking()) {
 		out[c.ID] = c
 	}
 	return out
-}()
+}
 
 type askArgs struct{ Run writ.RunID }
 
@@ -103,6 +110,11 @@ func asking() *writ.Capability {
 
 func newHistory(seed, n uint64, m mutant) *history {
 	h := &history{World: writtest.New(), r: rand.New(rand.NewPCG(seed, n)), m: m, keys: map[writ.AgentID][]string{}, check: newChecker(), state: map[string]string{}, in: map[writ.TaskID]writ.RunID{}}
+	h.verbs, h.check.lax = verbs, m.lax
+	if m.ink != (ink{}) {
+		h.verbs = verbsWith(m.ink)
+	}
+	h.Archive = func(q writ.ArchiveRead) []writ.Receipt { return []writ.Receipt{sealed(q.Receipt)} }
 	h.Seed(writ.GateKey, writ.ObjectGate, writ.Gate{State: writ.GateOpen})
 	for _, id := range []writ.AgentID{"able", "baker", "charlie"} {
 		a := h.Agent(id, "web", "site.build")
@@ -317,7 +329,7 @@ func (h *history) close(id writ.RunID, v writ.Verdict) *runs.RunCloseArgs {
 
 // plan plans a call as far as the mutant lets the planner see; nil when it is refused.
 func (h *history) plan(m move) *writtest.Planned {
-	k := *verbs[m.id]
+	k := *h.verbs[m.id]
 	judges := m.id == "task.verify" || m.id == "run.close"
 	if !judges && m.by.Agent == "" && m.id == "task.claim" {
 		return nil
@@ -338,13 +350,15 @@ func (h *history) plan(m move) *writtest.Planned {
 	}
 	by := m.by
 	if judges {
+		h.signs(m)
 		if h.m.judge != nil {
 			by = h.m.judge(by)
 		}
 		if h.m.role {
 			by.Role = writ.RoleVerifier
 		}
-		real := k.Plan
+		reads, real := k.Reads, k.Plan
+		k.Reads = func(c *writ.Call, s writ.Snapshot) (writ.ReadSet, error) { return reads(c, h.blind(s)) }
 		k.Plan = func(c *writ.Call, s writ.Snapshot, d writ.Decision) (writ.Tx, writ.Reply, error) {
 			return real(c, h.blind(s), d)
 		}
@@ -353,6 +367,9 @@ func (h *history) plan(m move) *writtest.Planned {
 	switch {
 	case writ.CodeOf(err) == writ.CodeSoD:
 		h.story.Refused++
+		return nil
+	case writ.CodeOf(err) == writ.CodeVerdict:
+		h.story.Unsigned++
 		return nil
 	case writ.CodeOf(err) == writ.CodeInternal, err != nil && writ.CodeOf(err) == "":
 		h.wrong = fmt.Sprintf("%s: %v", m.id, err)
@@ -369,6 +386,16 @@ func (h *history) plan(m move) *writtest.Planned {
 
 // blind takes from a snapshot what the mutant overlooks.
 func (h *history) blind(s writ.Snapshot) writ.Snapshot {
+	if h.m.bare {
+		for key, d := range s.Docs {
+			if id, ok := strings.CutPrefix(string(key), "agent/"); ok {
+				a, _, _, _ := writ.Get[writ.Agent](s, key)
+				a.Keys = nil
+				d.Body, _ = writ.EncodeDoc(writ.Snapshot{Docs: map[writ.Key]writ.Doc{key: {}}}, writ.AgentKey(writ.AgentID(id)), writ.ObjectAgent, a)
+				s.Docs[key] = d
+			}
+		}
+	}
 	if h.m.parts == nil {
 		return s
 	}
@@ -402,7 +429,11 @@ func (h *history) commit(p *writtest.Planned) {
 	if len(p.Tx.Changes) == 0 {
 		return
 	}
-	f := stated{verb: p.Cap.ID, by: p.Call.Caller.Session, changes: p.Tx.Changes}
+	f := stated{verb: p.Cap.ID, by: p.Call.Caller.Session, changes: p.Tx.Changes, receipt: p.Tx.Fact.ID, verdict: p.Tx.Verdict}
+	if f.verdict != nil {
+		h.story.Signed++
+		h.spent = append(h.spent, string(f.verdict.Envelope))
+	}
 	switch a := p.Call.Args.(type) {
 	case *runs.RunCreateArgs:
 		v, _ := writtest.Body[runs.RunView](reply)

@@ -54,7 +54,7 @@ func TestNobodyJudgesTheirOwnWork(t *testing.T) {
 	}
 	t.Logf("WRIT_SEED=%d, %d histories: %+v", seed, n, total)
 	// Else the histories say nothing.
-	if least := n / 20; total.Accepted < least || total.SentBack < least/4 || total.Refused < least || total.Raced < least/50 || total.Closed < least/4 {
+	if least := n / 20; total.Accepted < least || total.SentBack < least/4 || total.Refused < least || total.Raced < least/50 || total.Closed < least/4 || total.Signed < least/4 || total.Unsigned < least/4 {
 		t.Errorf("too little happened: %+v", total)
 	}
 }
@@ -97,6 +97,9 @@ type mutant struct {
 	judge func(writ.Caller) writ.Caller // of who judges, this is not looked at
 	parts func(name string) bool        // of the parts that are noted, only these are found
 	role  bool                          // whoever asks counts as a verifier
+	bare  bool                          // that an agent has keys is overlooked
+	ink   ink                           // and of signatures, this
+	lax   bool                          // the checker itself does not look what they are about
 	task  func(*queue.TaskEnqueueArgs)  // what is asked of a task loses this
 	run   func(*runs.RunCreateArgs)     // and of a run
 }
@@ -130,6 +133,12 @@ func mutants() []mutant {
 		{name: "planning is no part", parts: overlooked(" p"), tx: unguarded},
 		{name: "asking for approval is no part", parts: overlooked(" r"), tx: unguarded},
 		{name: "any role judges", role: true},
+		{name: "nobody need sign", bare: true},
+		{name: "whoever has a key signs", ink: ink{anyKey: true}},
+		{name: "verdicts are signed in advance", ink: ink{anything: true}},
+		{name: "a signed verdict is used again", lax: true, ink: ink{anything: true}, tx: func(tx *writ.Tx) {
+			tx.Ops = slices.DeleteFunc(tx.Ops, func(o writ.Op) bool { return strings.HasPrefix(string(o.Key), "verdict/") })
+		}},
 		{name: "a part is of its run and not of the tree", tx: rootless},
 		{name: "a verdict does not expect that there is still no part", tx: unguarded},
 		{name: "tasks forget that they are to be judged", task: func(a *queue.TaskEnqueueArgs) { a.Verify = nil }},
@@ -164,6 +173,8 @@ type stated struct {
 	parent  writ.RunID // run.create
 	judged  bool       // task.enqueue, run.create: somebody else must accept it
 	changes []writ.Change
+	receipt writ.ReceiptID
+	verdict *writ.SignedVerdict // that it names
 }
 
 // opened is what the fact of session.open states of a session, with the keys of its
@@ -180,12 +191,16 @@ type checker struct {
 	taskRun  map[string]writ.RunID
 	asked    map[string]bool // "<kind>/<id>" that somebody else must accept
 	parts    map[writ.RunID][]opened
+	last     map[string]writ.ReceiptID // "<kind>/<id>" → of the change before
+	used     map[string]bool           // digests of signed verdicts
+	lax      bool
 }
 
 func newChecker() *checker {
 	return &checker{
 		sessions: map[writ.SessionID]opened{}, root: map[writ.RunID]writ.RunID{}, taskRun: map[string]writ.RunID{},
 		asked: map[string]bool{}, parts: map[writ.RunID][]opened{},
+		last: map[string]writ.ReceiptID{}, used: map[string]bool{},
 	}
 }
 
@@ -202,6 +217,8 @@ func (c *checker) read(f stated) string {
 	who, known := c.sessions[f.by]
 	for _, m := range f.changes {
 		id := m.Kind + "/" + m.ID
+		was := c.last[id]
+		c.last[id] = f.receipt
 		if m.Kind == writ.ObjectTask && m.From == "" {
 			c.taskRun[m.ID] = f.run
 			c.asked[id] = f.judged
@@ -227,6 +244,9 @@ func (c *checker) read(f stated) string {
 			if why := related(who, p); why != "" {
 				return fmt.Sprintf("%s was judged by %s, which had a part as %s: %s", id, f.by, p.Session, why)
 			}
+		}
+		if why := c.signed(f, who, c.parts[c.root[run]], was); why != "" {
+			return fmt.Sprintf("%s was judged by %s: %s", id, f.by, why)
 		}
 	}
 	switch f.verb { // and from the next fact on it counts

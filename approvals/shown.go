@@ -14,8 +14,9 @@ import (
 // be shown they cannot approve.
 const maxArgs = 48 << 10
 
-// transient are arguments that change when the same thing is tried again.
-var transient = []string{"lease_id", "fence", "wait_s"}
+// transient are arguments that change when the same thing is tried again. A signed
+// verdict says no more than the others and when it was signed.
+var transient = []string{"lease_id", "fence", "wait_s", "verdict_dsse"}
 
 // shown is what people see of a call's arguments, and the digest over all of
 // them. Transient ones are in neither, secret ones only in the digest.

@@ -125,6 +125,7 @@ type options struct {
 	noKey   bool
 	version int64
 	wait    time.Duration
+	verdict string                                        // signed, of VerifyTask and CloseRun
 	sign    func(token string) (header string, err error) // nil: the call is not signed
 }
 

@@ -150,7 +150,8 @@ func (c *Client) CloseRun(ctx context.Context, r Run, v writ.Verdict, tasks []Ta
 		Receipt writ.ReceiptID `json:"receipt_id"`
 		Tasks   []evidence     `json:"tasks,omitempty"`
 		Reasons []string       `json:"reasons,omitempty"`
-	}{Run: r.ID, Verdict: v, Receipt: r.Receipt, Reasons: reasons}
+		Signed  string         `json:"verdict_dsse,omitempty"`
+	}{Run: r.ID, Verdict: v, Receipt: r.Receipt, Reasons: reasons, Signed: signedIn(opts)}
 	for _, t := range tasks {
 		args.Tasks = append(args.Tasks, evidence{t.ID, t.Receipt})
 	}

@@ -369,6 +369,7 @@ func (c *Client) VerifyTask(ctx context.Context, t Task, v writ.Verdict, gates [
 		Receipt writ.ReceiptID `json:"receipt_id"`
 		Gates   []Gate         `json:"gates,omitempty"`
 		Reasons []string       `json:"reasons,omitempty"`
-	}{t.ID, v, t.Receipt, gates, reasons}, &out, opts...)
+		Signed  string         `json:"verdict_dsse,omitempty"`
+	}{t.ID, v, t.Receipt, gates, reasons, signedIn(opts)}, &out, opts...)
 	return out, err
 }

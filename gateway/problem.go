@@ -42,6 +42,7 @@ var kindOf = map[writ.Code]struct {
 	writ.CodeClaimed:          {http.StatusConflict, "Already claimed"},
 	writ.CodeLeaseLost:        {http.StatusConflict, "The lease is lost"},
 	writ.CodeScopeConflict:    {http.StatusConflict, "An overlapping scope is held"},
+	writ.CodeVerdict:          {http.StatusForbidden, "The signature of a verdict is missing or does not count"},
 	writ.CodePredicate:        {http.StatusConflict, "What must be shown is missing or out of date"},
 	writ.CodeHandoffLoop:      {http.StatusConflict, "The work was handed on too often"},
 	writ.CodeArtifact:         {http.StatusConflict, "An artifact is not what its digest says"},

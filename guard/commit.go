@@ -52,6 +52,9 @@ func (t *try) commit(ctx context.Context, tx writ.Tx, reply writ.Reply, outcome 
 			return writ.Reply{}, nil, err
 		}
 		st := t.statement(outcome, tx.Changes)
+		if v := tx.Verdict; v != nil && outcome == writ.OutcomeOfTransition {
+			st.Verdict = &writ.VerdictRef{Digest: v.Digest, KeyID: v.Key.ID}
+		}
 		for _, p := range tx.Causes {
 			if !slices.Contains(st.Parents, p) {
 				st.Parents = append(st.Parents, p)
@@ -244,6 +247,7 @@ type evidence struct {
 	ArgsDigest string            `json:"args_digest,omitempty"`
 	Limited    []writ.Limit      `json:"limited,omitempty"` // what was used instead of args
 	Cosigned   *cosigned         `json:"cosigned,omitempty"`
+	Verdict    *verdict          `json:"verdict,omitempty"`
 	Findings   []writ.Finding    `json:"findings,omitempty"`
 	Input      string            `json:"policy_input,omitempty"`
 	Record     json.RawMessage   `json:"policy_record,omitempty"`
@@ -253,6 +257,13 @@ type evidence struct {
 	Quota    string               `json:"quota,omitempty"`   // over which the call was refused
 	Details  map[string]string    `json:"details,omitempty"` // what its caller was told of why: ids and states, of who holds what it wanted for example
 	Scopes   *scopesMoved         `json:"scopes,omitempty"`
+}
+
+// verdict is what the evidence keeps of a signed verdict: whoever trusts the key can
+// check it again, without the gateway's word.
+type verdict struct {
+	Envelope json.RawMessage `json:"envelope"` // DSSE
+	Key      writ.PublicKey  `json:"key"`      // that the agent had registered
 }
 
 // witnessed is what the evidence keeps of arguments. Those that are large and
@@ -271,6 +282,9 @@ func (t *try) addFact(tx *writ.Tx, st writ.Statement, reply writ.Reply) error {
 		Args: witnessed(cmp.Or(t.asked, t.call.Args)), Limited: t.limited, Cosigned: t.signed, Findings: t.dec.Findings, Input: t.dec.InputDigest, Record: t.dec.Record, Outcome: string(reply.Outcome),
 		Warnings: t.warned, Quota: t.quota, Scopes: moved(tx.Ops), Details: t.details,
 	}
+	if v := tx.Verdict; v != nil {
+		ev.Verdict = &verdict{v.Envelope, v.Key}
+	}
 	if ev.Args == nil {
 		ev.ArgsDigest = digestOf(t.call.Raw)
 	}
@@ -282,6 +296,9 @@ func (t *try) addFact(tx *writ.Tx, st writ.Statement, reply writ.Reply) error {
 		}
 		ev.Args, ev.ArgsDigest = nil, digestOf(args)
 		digest, sealed, err = t.d.cfg.Sealer.Evidence(t.call.Salt, st.Receipt, ev)
+	}
+	if writ.CodeOf(err) == writ.CodeTooLarge && ev.Verdict != nil {
+		return err // what it rests on must be kept whole
 	}
 	if err != nil {
 		return writ.Fault(writ.CodeInternal, "guard.addFact", err)

@@ -30,6 +30,10 @@ type RoleGiver interface {
 	GivesRole() (writ.PrincipalID, writ.Role)
 }
 
+// VerdictCarrier is implemented by arguments of calls that are verdicts: they can
+// carry the signature of the verifier's own key, and their capabilities plan with it.
+type VerdictCarrier interface{ SignedVerdict() string }
+
 // Switcher is a Decider that can hold several sets of rules. A call is judged,
 // from its role to its packs, by the set its own snapshot's gate names.
 type Switcher interface {

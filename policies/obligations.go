@@ -18,6 +18,8 @@ const (
 	obligationLimit      = "limit"      // an argument is at most so much
 	obligationDurability = "durability" // the reply means so much
 	obligationCosign     = "cosign"     // the caller's own key signs the call
+
+	obligationVerdict = "sign_verdict" // a verdict counts only signed with the verifier's own key
 )
 
 // requireLoggedParent, of durability, is that what the call builds on is in the log.
@@ -90,6 +92,8 @@ func duty(rule string, o writ.Obligation) (d writ.Duties, ok bool) {
 		return d, true
 	case obligationCosign:
 		return writ.Duties{Cosign: true}, only(o.Args)
+	case obligationVerdict:
+		return writ.Duties{SignVerdict: true}, only(o.Args)
 	case obligationLimit:
 		var l writ.Limit
 		if !only(o.Args, "argument", "max") || decode(o.Args, &l) != nil || !argumentName.MatchString(l.Argument) || l.Max < 0 || l.Max > 1<<53-1 {

@@ -105,6 +105,9 @@ func TestObligationsAreRead(t *testing.T) {
 		{writ.EffectAllow, `{"type": "cosign"}`, `{cosign}`},
 		{writ.EffectAllow, `{"type": "cosign", "args": {}}, {"type": "cosign"}`, `{cosign}`},
 		{writ.EffectAllow, `{"type": "cosign", "args": {"key": "any"}}`, ``},
+		{writ.EffectAllow, `{"type": "sign_verdict"}`, `{sign_verdict}`},
+		{writ.EffectAllow, `{"type": "sign_verdict"}, {"type": "cosign", "args": {}}`, `{cosign, sign_verdict}`},
+		{writ.EffectAllow, `{"type": "sign_verdict", "args": {"by": "anybody"}}`, ``},
 		{writ.EffectRedact, redact(`["/a"]`) + `, {"type": "cosign"}`, `{redact: /a, cosign}`},
 
 		{writ.EffectRequireApproval, ``, ``},
@@ -157,6 +160,9 @@ func owed(d writ.Duties) string {
 	}
 	if d.Cosign {
 		parts = append(parts, "cosign")
+	}
+	if d.SignVerdict {
+		parts = append(parts, "sign_verdict")
 	}
 	if len(d.Notify) > 0 {
 		parts = append(parts, "notify: "+strings.Join(d.Notify, " "))

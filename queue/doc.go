@@ -49,6 +49,9 @@ type Config struct {
 	Router Router
 	// Health judges agents before work is given to them. nil finds them healthy.
 	Health Health
+	// Verdicts checks what verifiers sign. nil: no verdict that is signed, or must
+	// be, counts.
+	Verdicts writ.Verdicts
 }
 
 // Alive renews the heartbeat of a session. It must be pure.
@@ -129,6 +132,6 @@ func Capabilities(cfg Config) []*writ.Capability {
 		releaseCapability(), cancelCapability(), getCapability(cfg), listCapability(),
 		expireCapability(), readyCapability(), wakeCapability(), reapCapability(), cleanupCapability(),
 		artifactPutCapability(cfg), artifactGetCapability(), artifactContentCapability(), artifactListCapability(), artifactPurgeCapability(cfg), artifactAttachCapability(),
-		refuseCapability(), reofferCapability(), offerCapability(), refillCapability(), unblockCapability(), recallCapability(), handoffCapability(cfg), reviveCapability(cfg), delegateCapability(cfg), unreserveCapability(), admitCapability(), outrunCapability(), overdueCapability(), untangleCapability(), stallCapability(), verifyCapability(), scopesCapability(),
+		refuseCapability(), reofferCapability(), offerCapability(), refillCapability(), unblockCapability(), recallCapability(), handoffCapability(cfg), reviveCapability(cfg), delegateCapability(cfg), unreserveCapability(), admitCapability(), outrunCapability(), overdueCapability(), untangleCapability(), stallCapability(), verifyCapability(cfg), scopesCapability(),
 	}
 }

@@ -44,6 +44,11 @@ func (d *draft) put(t *writ.Task, from writ.TaskState) error {
 	d.tx.Move(writ.ObjectTask, string(t.ID), string(from), string(t.State))
 	d.alarm(t, from)
 	d.count(*t, from)
+	if from == writ.TaskVerifying && t.State != writ.TaskDone { // whoever judges the run is not asked about it
+		for _, hex := range hexes(t.Artifacts) {
+			d.tx.Unindex(writ.RunArtifacts(t.Run), hex+" "+string(t.ID))
+		}
+	}
 	if from != t.State {
 		if from != "" {
 			d.tx.Unindex(writ.RunTasksIn(t.Run, from), string(t.ID))

@@ -46,6 +46,17 @@ type TaskVerifyArgs struct {
 	Receipt writ.ReceiptID `json:"receipt_id" doc:"Receipt of the task's last change, as read: that is what the verdict is about." pattern:"^rcp_[0-7][0-9A-HJKMNP-TV-Z]{25}$"`
 	Gates   []GateResult   `json:"gates,omitempty" doc:"What the checks gave that the task asks for." maxItems:"16"`
 	Reasons []string       `json:"reasons,omitempty" doc:"Why, in short names; a rejection gives one." maxItems:"8" pattern:"^[a-z][a-z0-9_.-]{0,63}$"`
+	Signed  string         `json:"verdict_dsse,omitempty" doc:"The verdict signed with the verifier's own key: a DSSE envelope or a Sigstore bundle, as text. An agent that has registered keys must sign." maxLength:"49152"`
+}
+
+// SignedVerdict is the verifier's own signature, not yet checked.
+func (a *TaskVerifyArgs) SignedVerdict() string { return a.Signed }
+
+// Witnessed is what evidence keeps of them.
+func (a *TaskVerifyArgs) Witnessed() any {
+	kept := *a
+	kept.Signed = writ.NotedVerdict(a.Signed)
+	return &kept
 }
 
 // GateResult is what a check gave.
@@ -58,7 +69,7 @@ const opVerify = "queue.Verify"
 
 // verifyCapability is task.verify: how a task ends whose result somebody else
 // must accept. Whatever policy says, who had a part in the run does not judge.
-func verifyCapability() *writ.Capability {
+func verifyCapability(cfg Config) *writ.Capability {
 	return writ.Define[TaskVerifyArgs, TaskView](writ.Capability{
 		ID: "task.verify", Summary: "Accept the result of a task, or send it back.", Safety: writ.SafetyMutating,
 	}, writ.Verb[TaskVerifyArgs]{
@@ -83,9 +94,16 @@ func verifyCapability() *writ.Capability {
 				rs.Docs = append(rs.Docs, writ.TaskKey(t.HandedTo), writ.HandoffKey(t.ID))
 				rs.Ranges = append(rs.Ranges, dependents(t.HandedTo))
 			}
-			if a.Verdict == writ.VerdictAccept && t.State == writ.TaskVerifying && partsRead(s, rs) {
-				if _, err := mayJudge(c, s, r, t); err == nil { // nobody else has bytes read
-					rs.Blobs = digests(t)
+			if t.State == writ.TaskVerifying && partsRead(s, rs) {
+				if _, err := mayJudge(c, s, r, t); err == nil { // nobody else has anything looked into
+					if a.Verdict == writ.VerdictAccept {
+						rs.Blobs = digests(t)
+					}
+					signed, err := writ.VerdictReads(cfg.Verdicts, a.Signed, t.Receipt)
+					if err != nil {
+						return rs, err
+					}
+					rs = rs.Join(signed)
 				}
 			}
 			return rs.Join(releaseReads(s, a.Task)), err
@@ -104,7 +122,9 @@ func verifyCapability() *writ.Capability {
 			sub.Duty = writ.DutyIn(s, r.Tree(), c.Caller, keys)
 			return sub, err
 		},
-		Plan: verifyPlan,
+		Plan: func(c *writ.Call, a *TaskVerifyArgs, s writ.Snapshot, d writ.Decision) (writ.Tx, writ.Reply, error) {
+			return verifyPlan(cfg, c, a, s, d)
+		},
 	})
 }
 
@@ -117,7 +137,7 @@ func callerKeys(c *writ.Call, s writ.Snapshot) ([]writ.PublicKey, error) {
 	return a.Keys, err
 }
 
-func verifyPlan(c *writ.Call, a *TaskVerifyArgs, s writ.Snapshot, _ writ.Decision) (writ.Tx, writ.Reply, error) {
+func verifyPlan(cfg Config, c *writ.Call, a *TaskVerifyArgs, s writ.Snapshot, dec writ.Decision) (writ.Tx, writ.Reply, error) {
 	refuse := func(err error) (writ.Tx, writ.Reply, error) { return writ.Tx{}, writ.Reply{}, err }
 	t, version, r, err := loadBoth(opVerify, s, a.Task)
 	if err != nil {
@@ -141,6 +161,11 @@ func verifyPlan(c *writ.Call, a *TaskVerifyArgs, s writ.Snapshot, _ writ.Decisio
 			"read the task again, and judge what is there").With("missing", strings.Join(missing, ",")))
 	}
 	d := begin(opVerify, c, s)
+	if err := d.tx.Vouch(opVerify, cfg.Verdicts, a.Signed, s, c, dec, t.Receipt, digests(t), writ.VerdictWant{
+		Agent: c.Caller.Agent, Keys: keys, Properties: writ.VerdictProperties(a.Verdict, passed(a.Gates), a.Reasons),
+	}); err != nil {
+		return refuse(err)
+	}
 	d.tx.Mandate = true // the end of work
 	d.tx.ExpectNoPart(r.Tree(), c.Caller, keys)
 	d.tx.Unindex(writ.IndexVerify, string(t.ID))
@@ -235,6 +260,16 @@ func unfitToJudge(c writ.Caller, agent writ.Agent, bound bool, t writ.Task) stri
 		return "domain"
 	}
 	return ""
+}
+
+// passed says of every check that is reported whether it passed.
+func passed(gates []GateResult) map[string]bool {
+	out := map[string]bool{}
+	for _, g := range gates {
+		before, known := out[g.Gate]
+		out[g.Gate] = g.Status == "pass" && (before || !known)
+	}
+	return out
 }
 
 // unproved names what a verdict does not show: that it is about the result as it

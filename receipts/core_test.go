@@ -124,6 +124,13 @@ func aggregate() writ.Statement {
 	}
 }
 
+// judged rests on a signed verdict.
+func judged() writ.Statement {
+	st := full()
+	st.Transition, st.Verdict = "task.verify", &writ.VerdictRef{Digest: strings.Repeat("0f", 32), KeyID: "SHA256:" + strings.Repeat("k", 43)}
+	return st
+}
+
 // seal drafts and seals a statement as commit c stored it.
 func seal(t testing.TB, s *Sealer, st writ.Statement, c writ.Committed) writ.Receipt {
 	t.Helper()
@@ -141,7 +148,7 @@ func seal(t testing.TB, s *Sealer, st writ.Statement, c writ.Committed) writ.Rec
 func TestGolden(t *testing.T) {
 	s, v := testSealer(t), testVerifier(t)
 	golden(t, "receipt.pub", testPublic(t))
-	for name, st := range map[string]writ.Statement{"transition": full(), "denial": denial(), "aggregate": aggregate()} {
+	for name, st := range map[string]writ.Statement{"transition": full(), "denial": denial(), "aggregate": aggregate(), "verdict": judged()} {
 		c := writ.Committed{Epoch: "e1-0123456789abcdef", Seq: 12, At: 1_767_225_601_234}
 		if st.Run != "" {
 			c.RunSeq = 3
@@ -229,6 +236,12 @@ func TestDraftRefuses(t *testing.T) {
 		"count":                func(st *writ.Statement) { st.Count = 1 },
 		"denial moves":         func(st *writ.Statement) { st.Outcome, st.Code = "denial", writ.CodePolicy },
 		"aggregate moves":      func(st *writ.Statement) { st.Outcome, st.Count = "aggregate", 2 },
+		"verdict":              func(st *writ.Statement) { st.Verdict = &writ.VerdictRef{Digest: "00", KeyID: judged().Verdict.KeyID} },
+		"key of a verdict":     func(st *writ.Statement) { st.Verdict = &writ.VerdictRef{Digest: judged().Verdict.Digest, KeyID: "me"} },
+		"verdict denied": func(st *writ.Statement) {
+			*st = denial()
+			st.Verdict = judged().Verdict
+		},
 		"aggregate of nothing": func(st *writ.Statement) { st.Outcome, st.Changes = "aggregate", nil },
 	} {
 		st := full()

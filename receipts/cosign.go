@@ -160,15 +160,33 @@ func LoadCosignKey(path string) (*CosignKey, error) {
 	return NewCosignKey(text)
 }
 
+// LoadVerdictKey is LoadCosignKey for a key that may be encrypted, as cosign
+// generate-key-pair makes them. password is asked only then; it may give none.
+func LoadVerdictKey(path string, password func() ([]byte, error)) (*CosignKey, error) {
+	text, err := readKeyFile(path, true)
+	if errors.Is(err, fs.ErrNotExist) {
+		err = refuse(path, errors.New("is missing"), "make it: cosign generate-key-pair, or openssl genpkey -algorithm ed25519 -out FILE, and chmod 600 it")
+	}
+	if err != nil {
+		return nil, err
+	}
+	return newCosignKey(text, func(bool) ([]byte, error) {
+		pw, err := password()
+		return append([]byte{}, pw...), err // nil would say that the key is not encrypted
+	})
+}
+
 // NewCosignKey reads a private key in PEM.
-func NewCosignKey(text []byte) (*CosignKey, error) {
+func NewCosignKey(text []byte) (*CosignKey, error) { return newCosignKey(text, nil) }
+
+func newCosignKey(text []byte, password cryptoutils.PassFunc) (*CosignKey, error) {
 	wrong := func(err error) (*CosignKey, error) {
 		return nil, &writ.Error{
-			Code: writ.CodeMalformed, Op: "receipts.NewCosignKey", Msg: "the key cannot be used to sign calls", Err: err,
+			Code: writ.CodeMalformed, Op: "receipts.NewCosignKey", Msg: "the key cannot be used to sign with", Err: err,
 			Hint: "make one: openssl genpkey -algorithm ed25519 -out agent.pem",
 		}
 	}
-	private, err := cryptoutils.UnmarshalPEMToPrivateKey(text, nil)
+	private, err := cryptoutils.UnmarshalPEMToPrivateKey(text, password)
 	if err != nil {
 		return wrong(err)
 	}

@@ -61,6 +61,9 @@ func Decode(payload []byte) (Record, error) {
 	for _, rule := range p.Decision.Rules {
 		st.Decision.Findings = append(st.Decision.Findings, writ.Finding{Rule: rule})
 	}
+	if v := p.Verdict; v != nil {
+		st.Verdict = &writ.VerdictRef{Digest: v.Digest, KeyID: v.KeyID}
+	}
 	if n, err := hex.Decode(st.Nonce[:], []byte(p.Nonce)[:min(len(p.Nonce), 32)]); err != nil || n != len(st.Nonce) {
 		return Record{}, errForm
 	}

@@ -11,6 +11,7 @@ type history struct {
 	tenant      writ.Tenant
 	left        map[string]bool // epochs the shard has left
 	receipts    map[writ.ReceiptID]bool
+	verdicts    map[string]bool      // digests of signed verdicts
 	runs        map[writ.RunID]int64 // last sequence in the run
 	objects     map[object]string    // state the object was left in
 }
@@ -19,7 +20,7 @@ type object struct{ kind, id string }
 
 func newHistory() *history {
 	return &history{
-		last: -1, left: map[string]bool{}, receipts: map[writ.ReceiptID]bool{},
+		last: -1, left: map[string]bool{}, receipts: map[writ.ReceiptID]bool{}, verdicts: map[string]bool{},
 		runs: map[writ.RunID]int64{}, objects: map[object]string{},
 	}
 }
@@ -56,6 +57,12 @@ func (h *history) add(rec Record) *problem {
 		if parent == st.Receipt {
 			return found(Tampered, "it is its own parent")
 		}
+	}
+	if v := st.Verdict; v != nil {
+		if h.verdicts[v.Digest] {
+			return found(Tampered, "a signed verdict was used twice")
+		}
+		h.verdicts[v.Digest] = true
 	}
 	for _, m := range st.Changes {
 		if p := h.move(m); p != nil {

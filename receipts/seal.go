@@ -56,17 +56,23 @@ var halfOrder = new(big.Int).Rsh(elliptic.P256().Params().N, 1)
 // oneForm says why an ECDSA signature is not in the one form it may have. One
 // signature shall have one encoding: others are lenient ASN.1, or IEEE P1363.
 func oneForm(sig []byte) error {
-	var rs signatureValues
+	rs, err := oneEncoding(sig)
+	if err == nil && rs.high() {
+		err = fmt.Errorf("%w: of its two forms it is the one this program never makes (high s)", errSignature)
+	}
+	return err
+}
+
+// oneEncoding reads an ECDSA signature in the one encoding it may have, DER, whichever
+// of the two values of s it holds: other programs make both.
+func oneEncoding(sig []byte) (rs signatureValues, err error) {
 	if rest, err := asn1.Unmarshal(sig, &rs); err != nil || len(rest) > 0 {
-		return fmt.Errorf("%w: not in ASN.1 form", errSignature)
+		return rs, fmt.Errorf("%w: not in ASN.1 form", errSignature)
 	}
 	if der, err := asn1.Marshal(rs); err != nil || !bytes.Equal(der, sig) {
-		return fmt.Errorf("%w: not in ASN.1 form", errSignature)
+		return rs, fmt.Errorf("%w: not in ASN.1 form", errSignature)
 	}
-	if rs.high() {
-		return fmt.Errorf("%w: of its two forms it is the one this program never makes (high s)", errSignature)
-	}
-	return nil
+	return rs, nil
 }
 
 // high says whether s is the greater of the two values that hold.

@@ -62,6 +62,11 @@ type (
 		Task       string           `json:"task,omitempty"`
 		Tenant     string           `json:"tenant"`
 		Transition string           `json:"transition"`
+		Verdict    *verdict         `json:"verdict,omitempty"`
+	}
+	verdict struct {
+		Digest string `json:"digest"`
+		KeyID  string `json:"keyId"`
 	}
 	actor struct {
 		Agent   string `json:"agent,omitempty"`
@@ -154,6 +159,9 @@ func shape(st writ.Statement) statement {
 	}
 	for _, id := range st.Parents {
 		p.Parents = append(p.Parents, string(id))
+	}
+	if v := st.Verdict; v != nil {
+		p.Verdict = &verdict{Digest: v.Digest, KeyID: v.KeyID}
 	}
 	about := subject{Name: "receipt/" + string(st.Receipt)}
 	if len(st.Changes) > 0 {
@@ -277,6 +285,9 @@ func check(st writ.Statement) error {
 		if name == "" || !word(name) || n > jcs.MaxInt || n < -jcs.MaxInt {
 			return bad("the budget")
 		}
+	}
+	if v := st.Verdict; v != nil && (!hexDigest(v.Digest) || !keyIDPattern.MatchString(v.KeyID) || st.Outcome != writ.OutcomeOfTransition) {
+		return bad("the signed verdict")
 	}
 	switch st.Outcome {
 	case writ.OutcomeOfTransition:

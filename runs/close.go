@@ -15,6 +15,17 @@ type RunCloseArgs struct {
 	Receipt writ.ReceiptID `json:"receipt_id" doc:"Receipt of the run's last change, as read: nothing in it has moved since, so this is what the verdict is about." pattern:"^rcp_[0-7][0-9A-HJKMNP-TV-Z]{25}$"`
 	Tasks   []TaskEvidence `json:"tasks,omitempty" doc:"Tasks the verdict rests on, each with the receipt of its last change." maxItems:"64"`
 	Reasons []string       `json:"reasons,omitempty" doc:"Why, in short names; a rejection gives one." maxItems:"8" pattern:"^[a-z][a-z0-9_.-]{0,63}$"`
+	Signed  string         `json:"verdict_dsse,omitempty" doc:"The verdict signed with the verifier's own key: a DSSE envelope or a Sigstore bundle, as text. An agent that has registered keys must sign." maxLength:"49152"`
+}
+
+// SignedVerdict is the verifier's own signature, not yet checked.
+func (a *RunCloseArgs) SignedVerdict() string { return a.Signed }
+
+// Witnessed is what evidence keeps of them.
+func (a *RunCloseArgs) Witnessed() any {
+	kept := *a
+	kept.Signed = writ.NotedVerdict(a.Signed)
+	return &kept
 }
 
 // TaskEvidence is a task as somebody saw it who judges its run.
@@ -27,7 +38,7 @@ type TaskEvidence struct {
 // verifying nothing of a run moves and nobody takes a part in it, but somebody may
 // in another run of its tree, so the commit expects that the caller still had none;
 // whatever policy says, who had one does not judge. There is no way past it: an operator can only cancel the run.
-func closing() *writ.Capability {
+func closing(cfg Config) *writ.Capability {
 	const op = "runs.Close"
 	return writ.Define[RunCloseArgs, RunView](writ.Capability{
 		ID: "run.close", Safety: writ.SafetyMutating, Durability: writ.DurabilityLogged, Summary: "Accept a run that waits for its verdict, or send it back.",
@@ -50,11 +61,16 @@ func closing() *writ.Capability {
 			}
 			keys, err := keysOf(call, s)
 			rs.Ranges = append(rs.Ranges, writ.DutyReads(run.Tree(), call.Caller, keys)...)
-			if a.Verdict == writ.VerdictAccept && run.State == writ.RunVerifying {
+			if (a.Verdict == writ.VerdictAccept || a.Signed != "") && run.State == writ.RunVerifying {
 				made := artifacts(run.ID)
 				rs.Ranges = append(rs.Ranges, made)
-				if err == nil && judges(s, run, call.Caller, keys) { // nobody else has bytes read
-					rs.Blobs = digests(s.Ranges[made].Members)
+				if err == nil && judges(s, run, call.Caller, keys) { // nobody else has anything looked into
+					if a.Verdict == writ.VerdictAccept {
+						rs.Blobs = digests(s.Ranges[made].Members)
+					}
+					var signed writ.ReadSet
+					signed, err = writ.VerdictReads(cfg.Verdicts, a.Signed, run.Receipt)
+					rs = rs.Join(signed)
 				}
 			}
 			return rs, err
@@ -78,7 +94,7 @@ func closing() *writ.Capability {
 			sub.Duty = writ.DutyIn(s, run.Tree(), call.Caller, keys)
 			return sub, err
 		},
-		Plan: func(call *writ.Call, a *RunCloseArgs, s writ.Snapshot, _ writ.Decision) (tx writ.Tx, r writ.Reply, err error) {
+		Plan: func(call *writ.Call, a *RunCloseArgs, s writ.Snapshot, dec writ.Decision) (tx writ.Tx, r writ.Reply, err error) {
 			run, version, ok, err := writ.Get[writ.Run](s, writ.RunKey(a.RunID))
 			if err != nil {
 				return tx, r, err
@@ -100,6 +116,11 @@ func closing() *writ.Capability {
 				return tx, r, err
 			}
 			if err := shown(op, s, run, a); err != nil {
+				return tx, r, err
+			}
+			if err := tx.Vouch(op, cfg.Verdicts, a.Signed, s, call, dec, run.Receipt, digests(s.Ranges[artifacts(run.ID)].Members), writ.VerdictWant{
+				Agent: call.Caller.Agent, Keys: keys, Properties: writ.VerdictProperties(a.Verdict, nil, a.Reasons),
+			}); err != nil {
 				return tx, r, err
 			}
 			to := writ.RunDone

@@ -13,11 +13,15 @@ package runs
 import "github.com/writ-gateway/writ"
 
 // Config is empty: the room needs nothing from outside.
-type Config struct{}
+type Config struct {
+	// Verdicts checks what verifiers sign. nil: no verdict that is signed, or must
+	// be, counts.
+	Verdicts writ.Verdicts
+}
 
 // Capabilities are the verbs of this room.
-func Capabilities(Config) []*writ.Capability {
-	return []*writ.Capability{create(), seal(), cancel(), closing(), get(), list(), budget(), exhaust(), overrun(), settle(), cascade()}
+func Capabilities(cfg Config) []*writ.Capability {
+	return []*writ.Capability{create(), seal(), cancel(), closing(cfg), get(), list(), budget(), exhaust(), overrun(), settle(), cascade()}
 }
 
 // Todo members this room leaves to others.

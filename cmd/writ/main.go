@@ -190,7 +190,7 @@ func exitCode(c writ.Code) int {
 	case writ.CodeApprovalRequired:
 		return exitWaits
 	case writ.CodeUnauthenticated, writ.CodeRBAC, writ.CodePolicy, writ.CodeScope, writ.CodeBudget,
-		writ.CodeClassification, writ.CodeEgress, writ.CodeSoD, writ.CodeApprovalDenied, writ.CodeNotHolder, writ.CodeNotEligible, writ.CodeNoAgent:
+		writ.CodeClassification, writ.CodeEgress, writ.CodeSoD, writ.CodeApprovalDenied, writ.CodeNotHolder, writ.CodeNotEligible, writ.CodeNoAgent, writ.CodeVerdict:
 		return exitDenied
 	case writ.CodeIllegal, writ.CodeVersion, writ.CodeClaimed, writ.CodeLeaseLost, writ.CodeScopeConflict, writ.CodeDeps, writ.CodeHandoffLoop, writ.CodePreflight, writ.CodePredicate, writ.CodeArtifact, writ.CodeExists,
 		writ.CodeUnavailable, writ.CodeIdempotency, writ.CodeTokenIssued, writ.CodePaused:
@@ -247,6 +247,7 @@ its own.`,
 	cmd.SetHelpCommandGroupID("operate")
 	cmd.SetCompletionCommandGroupID("operate")
 	cmd.AddCommand(serveCommand(), initCommand(), demoCommand(), doctorCommand(), configCommand(), webhookCommand(), queueCommand(), openapiCommand(), versionCommand())
+	cmd.AddCommand(verdictCommand())
 	verbs := verbCommands()
 	for _, c := range verbs {
 		if c.Name() == "policy" {

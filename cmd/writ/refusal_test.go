@@ -138,6 +138,8 @@ func TestFilesThatAreNotThere(t *testing.T) {
 		"run list --data FILE", "run list GATEWAY --token-file FILE", "run list GATEWAY --cosign-key FILE", "serve -c FILE", "serve --policies FILE", "config check FILE", "doctor -c FILE",
 		"policy check FILE", "policy test FILE", "policy eval --input FILE", "policy diff FILE FILE", "policy stage FILE GATEWAY", "policy replay --candidate FILE GATEWAY",
 		"policy init FILE --pack mine", "policy sign --key FILE --key-id a FILE", "policy verify --trust FILE FILE", "policy verify --key FILE FILE",
+		"verdict sign --task tsk_1 --verdict accept --key FILE GATEWAY", "verdict statement --task tsk_1 --verdict accept --receipt-key FILE GATEWAY",
+		"task verify tsk_1 --verdict accept --receipt-id rcp_1 --verdict-file FILE GATEWAY", "run close run_1 --verdict accept --receipt-id rcp_1 --verdict-file FILE GATEWAY",
 	} {
 		args := []string{}
 		for w := range strings.FieldsSeq(words) {

@@ -46,7 +46,11 @@ func verbCommands() []*cobra.Command {
 			groups[noun] = &cobra.Command{Use: noun, Short: short, GroupID: "call", Args: noCommand, RunE: func(c *cobra.Command, _ []string) error { return c.Help() }}
 			out = append(out, groups[noun])
 		}
-		groups[noun].AddCommand(verbCommand(k, verb))
+		c := verbCommand(k, verb)
+		if k.ID == "task.verify" || k.ID == "run.close" {
+			verdictFile(c)
+		}
+		groups[noun].AddCommand(c)
 	}
 	approvalCommands(groups["approval"])
 	groups["task"].AddCommand(watchTasks())
