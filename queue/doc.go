@@ -39,6 +39,9 @@ type Config struct {
 	Router Router
 	// Health judges agents before work is given to them. nil finds them healthy.
 	Health Health
+	// Followers say what follows from the documents of other rooms, for
+	// queue.repair.
+	Followers []writ.Follower
 }
 
 // Alive renews the heartbeat of a session. It must be pure.
@@ -113,6 +116,6 @@ func Capabilities(cfg Config) []*writ.Capability {
 		enqueueCapability(cfg), claimCapability(cfg), heartbeatCapability(cfg), completeCapability(), failCapability(),
 		releaseCapability(), cancelCapability(), getCapability(cfg), listCapability(),
 		expireCapability(), readyCapability(), wakeCapability(), reapCapability(), cleanupCapability(),
-		refuseCapability(), reofferCapability(), offerCapability(), unblockCapability(), recallCapability(), handoffCapability(cfg), reviveCapability(cfg), delegateCapability(cfg), unreserveCapability(), admitCapability(), outrunCapability(), overdueCapability(), verifyCapability(), scopesCapability(),
+		refuseCapability(), reofferCapability(), offerCapability(), unblockCapability(), recallCapability(), handoffCapability(cfg), reviveCapability(cfg), delegateCapability(cfg), unreserveCapability(), admitCapability(), outrunCapability(), overdueCapability(), verifyCapability(), scopesCapability(), repairCapability(NewChecker(cfg.Followers)),
 	}
 }

@@ -52,7 +52,7 @@ func build(r rooms) (*writ.Registry, *gateway.Validator, error) {
 		Gate:        r.gate,
 	})...)
 	all = append(all, runs.Capabilities(runs.Config{})...)
-	all = append(all, queue.Capabilities(queue.Config{MinLeaseSeconds: r.minLease, Alive: agents.Alive{}, Router: router{}, Health: agents.Health{}, Validate: func(schema, args writ.RawObject) error {
+	all = append(all, queue.Capabilities(queue.Config{MinLeaseSeconds: r.minLease, Alive: agents.Alive{}, Router: router{}, Health: agents.Health{}, Followers: followers(), Validate: func(schema, args writ.RawObject) error {
 		if len(schema) == 0 {
 			return nil // the agent asks for nothing in particular
 		}

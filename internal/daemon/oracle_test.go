@@ -329,7 +329,7 @@ func randomWork(t *testing.T, seed uint64, batches, calls int, op *client.Client
 		}
 		work(judge.judge)
 		work(func() { chief.disturb(workers[len(workers)-2:], judged.ID) })
-		wg.Go(func() { soundQueue(t, d, "while others work", laneAge) })
+		wg.Go(func() { soundQueue(t, d, "while others work") })
 		wg.Wait()
 		stop() // from here on nothing moves
 		for _, w := range workers {
@@ -340,7 +340,7 @@ func randomWork(t *testing.T, seed uint64, batches, calls int, op *client.Client
 		}
 		auditStates(t, d, cr)
 		auditReceipts(t, d)
-		soundQueue(t, d, "when nothing moves", 0)
+		soundQueue(t, d, "when nothing moves")
 		if t.Failed() {
 			return
 		}
@@ -360,7 +360,7 @@ func randomWork(t *testing.T, seed uint64, batches, calls int, op *client.Client
 	}
 	auditStates(t, d, cr)
 	auditReceipts(t, d)
-	soundQueue(t, d, "at the end", 0)
+	soundQueue(t, d, "at the end")
 }
 
 // credentialOf is the operator's.

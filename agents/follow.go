@@ -1,0 +1,81 @@
+package agents
+
+import "github.com/writ-gateway/writ"
+
+// What lists and deadlines hold about agents and sessions follows from their
+// documents. This file says how, for who looks whether it still does; no verb uses it.
+
+// Followers say what follows from the documents of agents and sessions.
+func Followers() []writ.Follower {
+	return []writ.Follower{
+		{Kind: writ.ObjectAgent, Reads: agentFollowReads, Implies: agentImplies, Counts: agentCounts},
+		{Kind: writ.ObjectSession, Reads: sessionFollowReads, Implies: sessionImplies, Counts: noCounts},
+	}
+}
+
+func noCounts(string, writ.Snapshot) ([]writ.Count, error) { return nil, nil }
+
+func agentFollowReads(id string, _ writ.Snapshot) (writ.ReadSet, error) {
+	return writ.ReadSet{Ranges: []writ.Range{anySession(writ.AgentID(id))}}, nil
+}
+
+func agentImplies(id string, s writ.Snapshot) ([]writ.Implied, error) {
+	a, _, _, err := writ.Get[writ.Agent](s, writ.AgentKey(writ.AgentID(id)))
+	if err != nil {
+		return nil, err
+	}
+	is, active := "the agent is "+string(a.State), a.State == writ.AgentActive
+	out := []writ.Implied{writ.InIf(true, writ.IndexAgents, id, "there is such an agent")}
+	for _, t := range a.Tools {
+		out = append(out, writ.InIf(active, writ.IndexTools, string(t.Name)+" "+id, is))
+	}
+	for _, m := range routesTo(a) {
+		out = append(out, writ.InIf(active, writ.IndexRoutes, m, is))
+	}
+	for _, c := range a.Owns {
+		out = append(out, writ.InIf(active, writ.IndexOwners, ownerMember(a, c), is))
+	}
+	for _, scope := range a.WriteScope {
+		out = append(out, writ.InIf(active, ScopeIndex, scopeMember(a, scope), is))
+	}
+	for _, e := range a.Endpoints { // looks move its score, and drop it when it is met in vain
+		i := writ.InIf(active, writ.IndexProbes, writ.ProbeMember(a.ID, e.Name), is)
+		i.Any, i.May = active, !active
+		out = append(out, i)
+	}
+	if !active && len(s.Ranges[anySession(a.ID)].Members) > 0 {
+		out = append(out, writ.Implied{Entry: writ.Entry{Index: writ.IndexTodo, Member: todoAgent(a.ID)}, Any: true, Why: is + ", and has sessions"})
+	}
+	return out, nil
+}
+
+func agentCounts(id string, _ writ.Snapshot) ([]writ.Count, error) {
+	return []writ.Count{{Counter: writ.AgentRunning(writ.AgentID(id))}}, nil
+}
+
+func heldBy(id writ.SessionID) writ.Range {
+	return writ.Range{Index: writ.SessionTasks(id), Limit: 1}
+}
+
+func sessionFollowReads(id string, _ writ.Snapshot) (writ.ReadSet, error) {
+	return writ.ReadSet{Counters: []writ.Counter{beatOf(writ.SessionID(id))}, Ranges: []writ.Range{heldBy(writ.SessionID(id))}}, nil
+}
+
+func sessionImplies(id string, s writ.Snapshot) ([]writ.Implied, error) {
+	ses, _, _, err := writ.Get[writ.Session](s, writ.SessionKey(writ.SessionID(id)))
+	if err != nil {
+		return nil, err
+	}
+	is, lives := "the session is "+string(ses.State), !writ.SessionMoves.Terminal(ses.State)
+	beats := ses.TTLSeconds > 0 && (ses.State == writ.SessionActive || ses.State == writ.SessionSuspended)
+	life, beat := writ.InIf(lives, writ.IndexLives, id, is), writ.InIf(beats, writ.IndexBeats, id, is)
+	life.Score, beat.Score = ses.ExpiresAt, s.Counters[beatOf(ses.ID)]
+	out := []writ.Implied{writ.InIf(true, writ.IndexSessions, id, "there is such a session"), life, beat}
+	for _, a := range standsOn(ses) {
+		out = append(out, writ.InIf(lives, writ.AgentSessions(a), id, is))
+	}
+	if !lives && len(s.Ranges[heldBy(ses.ID)].Members) > 0 {
+		out = append(out, writ.Implied{Entry: writ.Entry{Index: writ.IndexTodo, Member: todoSession(ses.ID)}, Any: true, Why: is + ", and holds tasks"})
+	}
+	return out, nil
+}
