@@ -68,6 +68,7 @@ func TestStoredDocuments(t *testing.T) {
 			HealthSince: 1, CreatedAt: 1, UpdatedAt: 2, Receipt: gReceipt,
 		},
 		"health": writ.Health{Agent: "site-builder", Status: writ.Degraded, Since: 1, UpdatedAt: 2, Receipt: gReceipt},
+		"repairs": writ.Repairs{Mended: map[string]int64{"due.lease": 1, "list.tasks": 3}, At: 2, Receipt: gReceipt},
 		"session": writ.Session{
 			ID: gSession, Principal: "builder", Kind: writ.KindAgent, Role: writ.RoleExecutor, Agent: "site-builder",
 			State: writ.SessionActive, TokenHash: "00ff", TTLSeconds: 30, ExpiresAt: 3, OpenedBy: gSession, Controller: "operator", Openers: []writ.PrincipalID{"operator"}, CreatedAt: 1, UpdatedAt: 2,
@@ -198,7 +199,11 @@ func TestStoredNames(t *testing.T) {
 	line("counter", writ.BudgetUsed(gRun, writ.BudgetMoney), writ.BudgetHeld(gRun, writ.BudgetMoney), writ.BudgetWarned(gRun, writ.BudgetMoney))
 	line("todo", writ.TodoExhaust(gRun, writ.BudgetSteps, 2), writ.TodoOverrun(gRun), writ.TodoSettle(gRun), writ.TodoCascade(gRun))
 	line("counter", writ.ApprovalsAsked("planner"))
-	line("document", writ.QuotasKey)
+	line("document", writ.QuotasKey, writ.RepairsKey)
+	var mended writ.Tx
+	mended.Mended(gReceipt, writ.RunTasksIn(gRun, writ.TaskQueued).Sort(), 3)
+	line("change", mended.Changes[0].Kind, mended.Changes[0].ID)
+	line("sort", writ.IndexLeases.Sort(), writ.Refused("site.build", "web").Sort(), writ.BudgetHeld(gRun, writ.BudgetMoney).Sort(), writ.QuotaUsed(string(gQuota)).Sort())
 	line("counter", writ.QuotaUsed(string(gQuota)), writ.QuotaBegan(string(gQuota)+"/site-builder"), writ.QuotaTold(string(gQuota), "planner"))
 	line("index", writ.IndexQuotas)
 	var kept writ.Tx
@@ -249,6 +254,7 @@ func TestPublicWords(t *testing.T) {
 	words(&b, "escrow", writ.EscrowMoves)
 	words(&b, "quota", writ.QuotaMoves)
 	words(&b, "health", writ.HealthMoves)
+	words(&b, "repair", writ.RepairMoves)
 	for _, r := range writ.HealthReasons() {
 		fmt.Fprintf(&b, "health reason %s packed=%d\n", r, writ.ProbeResult{Code: 503, LatencyMs: 12, Reason: r}.Packed())
 	}

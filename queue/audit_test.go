@@ -162,11 +162,18 @@ func audit(l *lab) {
 // by other means, so each keeps an eye on the other.
 func auditFollows(l *lab, t writ.Task) {
 	l.Helper()
-	s := l.w.Snapshot(writ.ReadSet{})
+	check, s := NewChecker(nil), l.w.Snapshot(writ.ReadSet{})
 	for range 4 {
-		s = l.w.Snapshot(CheckReads(t.ID, s, nil))
+		rs, err := check.Reads(writ.TaskKey(t.ID), s, nil)
+		if err != nil {
+			l.Fatal(err)
+		}
+		s = l.w.Snapshot(rs)
 	}
-	wrong, err := Check(t.ID, s, nil)
+	wrong, err := check.Check(writ.TaskKey(t.ID), s, nil)
+	if why, serr := check.Sound(writ.TaskKey(t.ID), s); why != "" || serr != nil {
+		l.Fatalf("task %s is %s: %s, %v", t.ID, t.State, why, serr)
+	}
 	if err != nil || len(wrong) > 0 {
 		l.Fatalf("task %s is %s: %+v, %v", t.ID, t.State, wrong, err)
 	}

@@ -3,6 +3,7 @@ package queue
 import (
 	"maps"
 	"slices"
+	"strings"
 
 	"github.com/writ-gateway/writ"
 )
@@ -39,15 +40,26 @@ type RepairCounter struct {
 type QueueRepaired struct {
 	Mended  map[string]int64 `json:"mended" doc:"How many things, by their kind: an index, a counter, or lane."`
 	More    bool             `json:"more,omitempty" doc:"Whether some did not fit into the transaction."`
-	Version int64            `json:"version,omitempty" doc:"Version of this repair; absent when nothing was wrong."`
+	Version int64            `json:"version" doc:"Version of this repair; 0 when nothing was wrong."`
 }
 
 const opRepair = "queue.Repair"
 
-// met are the entries a document was met at.
+// mendable are the sorts of indexes that follow from documents alone. A member of any
+// other is nobody's to take away for want of a document.
+var mendable = []string{
+	"list.runs", "list.agents", "list.sessions", "list.approvals", "list.tasks", "list.children", "list.by", "list.dead", "list.verify", "list.tools", "list.owners", "list.routes",
+	"due.lease", "due.ready", "due.beat", "due.life", "due.approval", "due.probe", "scope.x", "scope.agents", "v.held", "v.sessions", "v.dependents",
+}
+
+// met are the entries a document was met at: members that name it, of indexes that
+// follow from documents.
 func (d RepairDocument) met() (out []writ.Entry) {
+	_, id, _ := strings.Cut(string(d.Document), "/")
 	for _, e := range d.Met {
-		out = append(out, writ.Entry{Index: e.Index, Member: e.Member})
+		if id != "" && strings.Contains(e.Member, id) && slices.Contains(mendable, e.Index.Sort()) {
+			out = append(out, writ.Entry{Index: e.Index, Member: e.Member})
+		}
 	}
 	return out
 }
@@ -116,10 +128,10 @@ func repairPlan(check Checker, c *writ.Call, a *QueueRepairArgs, s writ.Snapshot
 			out.Mended["lane"]++
 		}
 	}
-	if len(out.Mended) == 0 {
-		return writ.Tx{}, writ.Reply{Outcome: writ.OutcomeDone, Body: out}, nil
-	}
 	d.tx.Mandate = true
+	if len(out.Mended) == 0 {
+		return writ.Tx{Mandate: true}, writ.Reply{Outcome: writ.OutcomeDone, Body: out}, nil
+	}
 	d.tx.Cause(old.Receipt)
 	for _, kind := range slices.Sorted(maps.Keys(out.Mended)) {
 		d.tx.Mended(d.receipt, kind, out.Mended[kind])

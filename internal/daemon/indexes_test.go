@@ -39,6 +39,9 @@ type patients struct {
 	run                                                                  writ.RunID
 	session                                                              writ.SessionID
 	running, waiting, timed, blocked, verifying, dead, done, set, queued writ.TaskID
+
+	boss, worker *caller
+	holds        held // of running
 }
 
 func newPatients(t *testing.T, d *Daemon, op *client.Client) (p patients) {
@@ -52,9 +55,12 @@ func newPatients(t *testing.T, d *Daemon, op *client.Client) (p patients) {
 			t.Fatalf("%s: %v", id, err)
 		}
 	}
+	for metric, subject := range map[string]string{writ.QuotaQueued: "tenant", writ.QuotaRunning: "agent", writ.QuotaApprovals: "tenant"} {
+		must(boss, "quota.set", map[string]any{"metric": metric, "subject": subject, "limit": 1000}, nil)
+	}
 	must(boss, "agent.register", map[string]any{
 		"agent_id": "worker", "archetypes": []string{"executor"}, "domain": "web", "write_scope": []string{"fs:site/"},
-		"tools": []map[string]any{{"name": "site.build", "safety": "mutating"}}, "max_concurrent_tasks": 9,
+		"tools": []map[string]any{{"name": "site.build", "safety": "mutating"}, {"name": "site.push", "safety": "mutating"}}, "max_concurrent_tasks": 9,
 	}, nil)
 	must(boss, "agent.activate", map[string]any{"agent_id": "worker"}, nil)
 	worker := &caller{crew: cr, at: d, r: boss.r, agent: "worker"}
@@ -85,7 +91,7 @@ func newPatients(t *testing.T, d *Daemon, op *client.Client) (p patients) {
 		return h
 	}
 	p.running = enqueue("running", map[string]any{"write_scopes": []string{"fs:site/a/"}})
-	claim(p.running)
+	p.boss, p.worker, p.holds = boss, worker, claim(p.running)
 	p.waiting = enqueue("waiting", map[string]any{"write_scopes": []string{"fs:site/a/x/"}})
 	must(worker, "task.claim", map[string]any{}, nil) // is offered both, and the second waits for the first
 	if got := members(t, d, writ.BlockedOn(p.waiting)); len(got) != 1 {
@@ -103,8 +109,41 @@ func newPatients(t *testing.T, d *Daemon, op *client.Client) (p patients) {
 	if _, _, err := d.door.System(t.Context(), shard, "task.refuse", map[string]any{"task_id": p.set, "agent_id": "worker"}, nil); err != nil {
 		t.Fatal(err)
 	}
-	p.queued = enqueue("queued", nil)
+	p.queued = enqueue("queued", map[string]any{"deadline_s": 7200})
+	p.more(must, enqueue)
 	return p
+}
+
+// more adds a task that waits for people, one that an agent has set going, and runs
+// within the run: one that goes on, and one that has ended and is not settled yet.
+func (p *patients) more(must func(*caller, writ.CapabilityID, map[string]any, any), enqueue func(string, map[string]any) writ.TaskID) {
+	enter := func(agent string, archetype writ.Role, tools ...map[string]any) *caller {
+		must(p.boss, "agent.register", map[string]any{"agent_id": agent, "archetypes": []writ.Role{archetype}, "domain": "web", "tools": tools}, nil)
+		must(p.boss, "agent.activate", map[string]any{"agent_id": agent}, nil)
+		c := &caller{crew: p.boss.crew, at: p.boss.at, r: p.boss.r, agent: writ.AgentID(agent)}
+		if err := c.enter(map[string]any{"principal": agent, "kind": "agent", "role": archetype, "agent_id": agent, "heartbeat_ttl_s": 300}); err != nil {
+			p.boss.t.Fatal(err)
+		}
+		return c
+	}
+	parked := enqueue("parked", map[string]any{"capability": "site.push"})
+	pusher := enter("pusher", writ.RoleExecutor, map[string]any{"name": "site.push", "safety": "mutating", "approval": "manual"})
+	_ = pusher.do("task.claim", map[string]any{"task_id": parked}, nil)
+	if t := docOf[writ.Task](p.boss.t, p.boss.at, writ.TaskKey(parked)); t.State != writ.TaskParked {
+		p.boss.t.Fatalf("a task that wants approval is %s", t.State)
+	}
+	planner := enter("planner", writ.RoleOrchestrator)
+	var run, child struct {
+		ID writ.RunID `json:"run_id"`
+	}
+	must(planner, "run.create", map[string]any{"budget": map[string]any{"steps": 50}}, &run)
+	must(planner, "task.enqueue", map[string]any{"run_id": run.ID, "key": "set-going", "capability": "site.build", "required_domain": "web"}, nil)
+	for _, ends := range []bool{false, true} {
+		must(p.boss, "run.create", map[string]any{"parent_run_id": p.run, "budget": map[string]any{"steps": 5}}, &child)
+		if ends {
+			must(p.boss, "run.cancel", map[string]any{"run_id": child.ID}, nil)
+		}
+	}
 }
 
 // corrupt does one thing after another to the store, each of them undone again.
@@ -142,6 +181,8 @@ func corrupt(t *testing.T, d *Daemon, p patients) {
 		{writ.Refused("site.build", "web"), string(p.set), 0},
 	}
 	for _, e := range lost {
+		at := writ.Entry{Index: e.index, Member: e.member}.Range()
+		e.score = readOf(t, d, writ.ReadSet{Ranges: []writ.Range{at}}).Ranges[at].Members[0].Score
 		commit(func(tx *writ.Tx) { tx.Unindex(e.index, e.member) })
 		named(t, d, string(e.index)+" without "+e.member, 1)
 		commit(func(tx *writ.Tx) { tx.Index(e.index, e.member, e.score) })
