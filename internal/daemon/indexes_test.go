@@ -39,6 +39,7 @@ type patients struct {
 	run                                                                  writ.RunID
 	session                                                              writ.SessionID
 	running, waiting, timed, blocked, verifying, dead, done, set, queued writ.TaskID
+	going                                                                writ.TaskID // set going by an agent
 
 	boss, worker *caller
 	holds        held // of running
@@ -137,7 +138,11 @@ func (p *patients) more(must func(*caller, writ.CapabilityID, map[string]any, an
 		ID writ.RunID `json:"run_id"`
 	}
 	must(planner, "run.create", map[string]any{"budget": map[string]any{"steps": 50}}, &run)
-	must(planner, "task.enqueue", map[string]any{"run_id": run.ID, "key": "set-going", "capability": "site.build", "required_domain": "web"}, nil)
+	var made struct {
+		ID writ.TaskID `json:"task_id"`
+	}
+	must(planner, "task.enqueue", map[string]any{"run_id": run.ID, "key": "set-going", "capability": "site.build", "required_domain": "web"}, &made)
+	p.going = made.ID
 	for _, ends := range []bool{false, true} {
 		must(p.boss, "run.create", map[string]any{"parent_run_id": p.run, "budget": map[string]any{"steps": 5}}, &child)
 		if ends {
@@ -225,8 +230,12 @@ func corrupt(t *testing.T, d *Daemon, p patients) {
 		}
 		commit(func(tx *writ.Tx) { tx.Ack(got[0]) })
 	}
-	named(t, d, "a lane without its entry", 1)
-	commit(func(tx *writ.Tx) { tx.Push(writ.LaneOf("site.build", "web", 5), string(p.queued)) })
+	named(t, d, "a lane without its entries", 2)
+	commit(func(tx *writ.Tx) {
+		for _, id := range []writ.TaskID{p.queued, p.going} {
+			tx.Push(writ.LaneOf("site.build", "web", 5), string(id))
+		}
+	})
 	soundQueue(t, d, "when all is mended,")
 }
 

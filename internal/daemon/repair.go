@@ -133,8 +133,14 @@ func (m *mender) mend(x *indexWalk, found IndexReport) error {
 		batch, guards = nil, 0
 		return err
 	}
+	// What lies in lanes comes last: a task may be missing there only because nothing
+	// said any more that it waits.
+	indexes := slices.ContainsFunc(found.Found, func(w queue.Wrong) bool { return w.Lane == "" && !w.Left })
 	for _, doc := range slices.Sorted(maps.Keys(x.found)) {
 		f := x.found[doc]
+		if indexes {
+			f.doc.Lanes = nil
+		}
 		if len(batch) == mendDocuments || guards+f.guards > mendGuards {
 			if err := flush(); err != nil {
 				return err

@@ -71,8 +71,10 @@ func derivedOf(t *testing.T, d *Daemon) (out derived) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		for e := range there {
-			out.lanes[string(c.Lane)+" "+e] = true
+		for e := range there { // entries of others are dropped when they are met
+			if slices.Contains(x.lying[c.Lane], writ.TaskKey(writ.TaskID(e))) {
+				out.lanes[string(c.Lane)+" "+e] = true
+			}
 		}
 	}
 	return out
