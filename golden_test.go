@@ -67,7 +67,7 @@ func TestStoredDocuments(t *testing.T) {
 			Health:      &writ.HealthPolicy{Mode: writ.HealthBoth, MaxAgeSeconds: 30, MinHealthy: 1, Failures: 5, CoolDownSeconds: 60},
 			HealthSince: 1, CreatedAt: 1, UpdatedAt: 2, Receipt: gReceipt,
 		},
-		"health": writ.Health{Agent: "site-builder", Status: writ.Degraded, Since: 1, UpdatedAt: 2, Receipt: gReceipt},
+		"health":  writ.Health{Agent: "site-builder", Status: writ.Degraded, Since: 1, UpdatedAt: 2, Receipt: gReceipt},
 		"repairs": writ.Repairs{Mended: map[string]int64{"due.lease": 1, "list.tasks": 3}, At: 2, Receipt: gReceipt},
 		"session": writ.Session{
 			ID: gSession, Principal: "builder", Kind: writ.KindAgent, Role: writ.RoleExecutor, Agent: "site-builder",
