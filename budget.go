@@ -18,8 +18,8 @@ const (
 	BudgetMoney   = "cost_microusd"
 	BudgetEgress  = "net_egress_bytes"
 	BudgetIngress = "net_ingress_bytes"
-	// BudgetStorage counts the bytes of task arguments and results that are kept
-	// for the run.
+	// BudgetStorage counts the bytes of task arguments, results and artifacts that
+	// are kept for the run.
 	BudgetStorage = "storage_write_bytes"
 	BudgetCPU     = "sandbox_cpu_ms"
 	// BudgetMemory is the most any attempt may need at a time: a peak.
@@ -274,6 +274,9 @@ func TodoExhaust(id RunID, dimension string, amount int64) string {
 // TodoOverrun asks to look whether a run has used up its time.
 func TodoOverrun(id RunID) string { return "overrun " + string(id) }
 
+// TodoStall asks to look whether anything in a run can go on.
+func TodoStall(id RunID) string { return "stall " + string(id) }
+
 // TodoSettle asks to give a parent run back what an ended child did not use.
 func TodoSettle(child RunID) string { return "settle " + string(child) }
 
@@ -286,6 +289,8 @@ func (r *Run) End(tx *Tx, now int64) {
 	r.Resume(now)
 	r.WaitsFor = ""
 	tx.Unindex(IndexTodo, TodoOverrun(r.ID))
+	tx.Unindex(IndexTodo, TodoStall(r.ID))
+	r.StalledAt = 0
 	if r.Parent != "" {
 		tx.Unindex(RunChildrenOpen(r.Parent), string(r.ID))
 		tx.Index(IndexTodo, TodoSettle(r.ID), now)
@@ -308,7 +313,7 @@ func (r *Run) Arrive(tx *Tx, from RunState, now int64) {
 		r.End(tx, now)
 	case r.State == RunVerifying:
 		tx.Index(IndexClose, string(r.ID), 0)
-		r.PausedAt = now
+		r.PausedAt, r.StalledAt = now, 0
 	}
 }
 

@@ -64,7 +64,7 @@ func (g Gate) Copy() Gate { return g }
 
 // Copy returns a session that shares no memory with s.
 func (s Session) Copy() Session {
-	s.Openers, s.Behind = slices.Clone(s.Openers), slices.Clone(s.Behind)
+	s.Openers, s.Behind, s.WriteClaims = slices.Clone(s.Openers), slices.Clone(s.Behind), slices.Clone(s.WriteClaims)
 	return s
 }
 

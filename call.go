@@ -54,6 +54,7 @@ type Caller struct {
 	Controller PrincipalID   // the person answerable for the session
 	Openers    []PrincipalID // who opened the session, who answered for theirs, and who opened that
 	Behind     []AgentID     // agents of the session that opened it, and who are behind that one
+	Claims     []WriteClaim  // where the session claims to write; none: it writes where its agent may
 }
 
 // Agents are the agents the caller stands or falls with: its own and those behind it.
@@ -107,6 +108,11 @@ type Call struct {
 	// that it is judged by what is known now.
 	Probed bool
 
+	// Body comes with the call besides its arguments; nil for most calls.
+	// Received says what it was, once the door has taken it in.
+	Body     Body
+	Received *Received
+
 	// Entry is the lane delivery a dispatched claim answers, so that the
 	// committed claim acknowledges it.
 	Entry *Delivery
@@ -154,6 +160,10 @@ type Reply struct {
 	// Probe asks the dispatcher to have these agents looked at and to make the
 	// call once more. Nothing has happened yet.
 	Probe []AgentID
+
+	// Accept is how much of the call's body, which has not come yet, the plan
+	// would take.
+	Accept int64
 }
 
 // Poll says which lanes a caller may draw from, which lists of tasks that were
@@ -162,6 +172,7 @@ type Poll struct {
 	Agent   AgentID
 	Lanes   func(Lane) bool
 	Refused []Index
+	Claims  SessionID // the caller's session, if it has write claims: what waits for it comes first, and what it is refused its agent is not
 	WaitMs  int64
 	AgainMs int64 // how often the call is made again while it waits, so that its session is seen to live; 0: only at the end
 }

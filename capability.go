@@ -28,18 +28,23 @@ type Capability struct {
 	Class    Class
 	Internal bool  // only the gateway itself may call it; hidden from every listing
 	Steps    int64 // what a call costs its run when those who work in it make it (Role.Works)
+	// Bytes says that an accepted call is answered with bytes, of which no part can be
+	// hidden: where policy wants any part of the reply hidden the call is refused.
+	Bytes bool
 	// JudgedAs is the capability policy judges a call as: what it does is that one
 	// with less said by the caller, so that no rule about the one can be passed by
 	// calling the other. Roles are granted, and receipts written, by ID. "": ID.
 	JudgedAs CapabilityID
-	Args     reflect.Type
-	Result   reflect.Type
+	// Hops is how many reads a mandate may ask for that follows a chain; 0: four.
+	Hops   int
+	Args   reflect.Type
+	Result reflect.Type
 
 	// Locks names documents the call will write, known from its arguments, so
 	// that callers of one replica queue instead of conflicting. Optional.
 	Locks func(*Call) []Key
 	// Reads names what else must be read, given what has been. The door calls
-	// it until it asks for nothing new, at most four times.
+	// it until it asks for nothing new, at most four times, or Hops times.
 	Reads func(*Call, Snapshot) (ReadSet, error)
 	// Describe tells policy what the call is about.
 	Describe func(*Call, Snapshot) (Subject, error)
@@ -125,6 +130,8 @@ func NewRegistry(caps ...*Capability) (*Registry, error) {
 			return nil, fmt.Errorf("capability %s has no plan", c.ID)
 		case c.Class == Mandate && !c.Internal:
 			return nil, fmt.Errorf("capability %s is a mandate and must be internal", c.ID)
+		case c.Hops != 0 && c.Class != Mandate:
+			return nil, fmt.Errorf("capability %s asks for more reads than a call may make", c.ID)
 		}
 		r.byID[c.ID] = c
 		r.ids = append(r.ids, c.ID)

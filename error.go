@@ -34,6 +34,7 @@ const (
 	CodeHandoffLoop      Code = "handoff_loop"           // the work was handed on too often
 	CodePreflight        Code = "preflight_unhealthy"    // an agent the work needs is not healthy
 	CodePredicate        Code = "predicate_unsatisfied"  // what must be shown for this is missing, or out of date
+	CodeArtifact         Code = "artifact_digest"        // stored bytes are gone, or not those of their digest
 	CodeExists           Code = "already_exists"         // the name is taken
 	CodeUnavailable      Code = "capability_unavailable" // known, but not callable now
 	CodeInputInvalid     Code = "input_invalid"          // arguments fail their schema
@@ -57,7 +58,7 @@ func Codes() []Code {
 	return []Code{
 		CodeMalformed, CodeTooLarge, CodeUnauthenticated, CodeRBAC, CodePolicy, CodeScope, CodeBudget,
 		CodeClassification, CodeEgress, CodeSoD, CodeApprovalRequired, CodeApprovalDenied, CodeNotFound, CodeIllegal, CodeVersion, CodeNotHolder, CodeNotEligible, CodeClaimed, CodeLeaseLost,
-		CodeScopeConflict, CodeDeps, CodeHandoffLoop, CodePreflight, CodePredicate, CodeExists, CodeUnavailable, CodeInputInvalid, CodeNoAgent, CodeIdempotency, CodeTokenIssued, CodePaused,
+		CodeScopeConflict, CodeDeps, CodeHandoffLoop, CodePreflight, CodePredicate, CodeArtifact, CodeExists, CodeUnavailable, CodeInputInvalid, CodeNoAgent, CodeIdempotency, CodeTokenIssued, CodePaused,
 		CodeQuota, CodeBackpressure, CodeContention, CodeStore, CodePolicyDown, CodeReceiptPending, CodeUpgrade,
 		CodeNotReady, CodeInternal,
 	}
@@ -68,7 +69,7 @@ func Codes() []Code {
 func (c Code) Receipted() bool {
 	switch c {
 	case CodeRBAC, CodePolicy, CodeScope, CodeBudget, CodeClassification, CodeEgress, CodeSoD, CodeApprovalRequired, CodeApprovalDenied, CodeIllegal, CodeNotHolder, CodeNotEligible, CodeClaimed, CodeLeaseLost,
-		CodeScopeConflict, CodeDeps, CodeHandoffLoop, CodePreflight, CodePredicate, CodeExists, CodeUnavailable, CodePaused, CodeQuota, CodeNoAgent:
+		CodeScopeConflict, CodeDeps, CodeHandoffLoop, CodePreflight, CodePredicate, CodeArtifact, CodeExists, CodeUnavailable, CodePaused, CodeQuota, CodeNoAgent:
 		return true
 	}
 	return false

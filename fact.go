@@ -58,6 +58,18 @@ type Receipt struct {
 	KeyID    string    `json:"key_id"`    // SHA256:… of the receipt key
 	Sig      []byte    `json:"signature"` // ECDSA P-256 over the DSSE PAE, ASN.1
 	Evidence []byte    `json:"-"`         // sealed evidence object
+
+	Inclusion *Inclusion `json:"-"` // where it was asked for, and the log's checkpoint covers it
+}
+
+// Inclusion proves that a receipt is in the transparency log (RFC 6962, 2.1.1).
+type Inclusion struct {
+	Index, Size int64    // of the receipt, and of the log
+	Leaf        []byte   // what the log holds of the receipt
+	Hashes      [][]byte // from the leaf up
+	Root        []byte
+	Checkpoint  []byte // states size and root: C2SP tlog-checkpoint, signed by the log
+	LogID       []byte
 }
 
 // Actor is who a receipt says acted. People are named by their session only.

@@ -56,6 +56,11 @@ func TestStoredDocuments(t *testing.T) {
 			ID: gSession, Principal: "judge", Kind: writ.KindHuman, Role: writ.RoleAuditor, State: writ.SessionRevoked, TokenHash: "00ff",
 			Behind: []writ.AgentID{"site-builder"}, Cause: gReceipt, CreatedAt: 1, UpdatedAt: 2, Reason: "agent_revoked", Receipt: gReceipt,
 		},
+		"session-claims": writ.Session{
+			ID: gSession, Principal: "builder", Kind: writ.KindAgent, Role: writ.RoleExecutor, Agent: "site-builder", State: writ.SessionActive, TokenHash: "00ff",
+			TTLSeconds: 30, ExpiresAt: 3, CreatedAt: 1, UpdatedAt: 2, Receipt: gReceipt,
+			WriteClaims: []writ.WriteClaim{{Resource: "fs:site/dist/", Mode: writ.ScopeExclusive}, {Resource: "mem:notes/", Mode: writ.ScopeShared}},
+		},
 		"agent-keys": writ.Agent{
 			ID: "site-builder", Archetypes: []writ.Role{writ.RoleExecutor}, Domain: "web", State: writ.AgentPlanned, MaxConcurrent: 4,
 			Keys:      []writ.PublicKey{{ID: "SHA256:aa", PEM: "-----BEGIN PUBLIC KEY-----\n"}},
@@ -85,6 +90,16 @@ func TestStoredDocuments(t *testing.T) {
 			CancelAt: 5, ResultDigest: "bb", DoneFence: 7,
 			Failure: &writ.Failure{Class: writ.FailureExternal, Code: "lease_expired", Retryable: true}, EnqueuedBy: gSession, CreatedAt: 1, UpdatedAt: 2,
 			Receipt: gReceipt,
+		},
+		"task-artifacts": writ.Task{
+			ID: gTask, Run: gRun, Key: "build", Capability: "site.build", ArgsDigest: "aa", Labels: []writ.Label{writ.LabelPublic}, Domain: "web",
+			Produces: []writ.Produce{{
+				Name: "report", MediaType: "application/json", Schema: writ.RawObject(`{"type":"object"}`), Labels: []writ.Label{writ.LabelPublic}, MaxBytes: 1000, Required: true,
+			}},
+			Consumes:  []writ.Consume{{Name: "plan", From: "fetch", MediaType: "text/plain", Optional: true}},
+			Artifacts: []writ.Artifact{{Name: "report", Digest: "sha256:aa", Size: 17, Labels: []writ.Label{writ.LabelPublic}}},
+			DependsOn: []writ.Dependency{{Key: "fetch", Task: gTask}},
+			Safety:    writ.SafetyMutating, Priority: 5, LeaseSeconds: 60, MaxAttempts: 3, Attempt: 1, BackoffMs: 1000, State: writ.TaskDone, CreatedAt: 1, UpdatedAt: 2, Receipt: gReceipt,
 		},
 		"run": writ.Run{
 			ID: gRun, Title: "First", Goal: "Ship.", State: writ.RunActive, ClosePolicy: writ.CloseAuto, Sealed: true, Rework: 1,
@@ -128,6 +143,15 @@ func TestStoredDocuments(t *testing.T) {
 			ID: gTask, Run: gRun, Key: "build", Capability: "site.build", Labels: []writ.Label{writ.LabelPublic}, Domain: "web", State: writ.TaskRunning, Counted: []string{string(gQuota)},
 			Lease:     &writ.Lease{ID: "lse_01ARYZ6S410000000000000000", Session: gSession, Agent: "site-builder", MaxUntil: 9, Counted: []string{string(gQuota) + "/site-builder"}},
 			CreatedAt: 1, UpdatedAt: 2, Receipt: gReceipt,
+		},
+		"task-awaits": writ.Task{
+			ID: gTask, Run: gRun, Key: "build", Capability: "site.build", Labels: []writ.Label{writ.LabelPublic}, Domain: "web", State: writ.TaskRunning,
+			Lease:     &writ.Lease{ID: "lse_01ARYZ6S410000000000000000", Session: gSession, Agent: "site-builder", MaxUntil: 9, Awaits: []string{string(gRun)}, AwaitsAt: 1},
+			CreatedAt: 1, UpdatedAt: 2, Receipt: gReceipt,
+		},
+		"run-stalled": writ.Run{
+			ID: gRun, State: writ.RunActive, ClosePolicy: writ.CloseAuto, Budget: map[string]int64{writ.BudgetSteps: 1}, Owner: "boss", OwnerRole: writ.RoleOrchestrator,
+			StallAfter: 60, OnStall: writ.StallFail, StalledAt: 2, CreatedAt: 1, UpdatedAt: 2, Receipt: gReceipt,
 		},
 		"approval-counted": writ.Approval{
 			ID: gApproval, State: writ.ApprovalPending, Needs: []writ.Need{}, Excluded: []writ.PrincipalID{}, Counted: []string{string(gQuota)}, CreatedAt: 1, UpdatedAt: 1, Receipt: gReceipt,
@@ -189,6 +213,9 @@ func TestStoredNames(t *testing.T) {
 	line("todo", writ.TodoHealth("site-builder"))
 	line("index", writ.RunParts(gRun), writ.Dependents(gTask), writ.IndexVerify, writ.IndexClose)
 	line("counter", writ.TaskUnmet(gTask))
+	line("counter", writ.TaskPlace(gTask), writ.RunOffered(gRun, writ.LaneOf("site.build", "web", 5)), writ.RunBacklog(gRun, writ.LaneOf("site.build", "web", 5)))
+	line("index", writ.Backlog(gRun))
+	line("member", writ.BacklogMember(writ.LaneOf("site.build", "web", 5), gTask))
 	var part writ.Tx
 	part.TakePart(writ.Snapshot{}, gRun, writ.PartExecuted, writ.Caller{
 		Session: gSession, Principal: "builder", Agent: "site-builder", Controller: "wanda", Openers: []writ.PrincipalID{"operator"},
@@ -197,7 +224,7 @@ func TestStoredNames(t *testing.T) {
 		line("member", o.Member)
 	}
 	line("counter", writ.BudgetUsed(gRun, writ.BudgetMoney), writ.BudgetHeld(gRun, writ.BudgetMoney), writ.BudgetWarned(gRun, writ.BudgetMoney))
-	line("todo", writ.TodoExhaust(gRun, writ.BudgetSteps, 2), writ.TodoOverrun(gRun), writ.TodoSettle(gRun), writ.TodoCascade(gRun))
+	line("todo", writ.TodoExhaust(gRun, writ.BudgetSteps, 2), writ.TodoOverrun(gRun), writ.TodoStall(gRun), writ.TodoSettle(gRun), writ.TodoCascade(gRun))
 	line("counter", writ.ApprovalsAsked("planner"))
 	line("document", writ.QuotasKey, writ.RepairsKey)
 	var mended writ.Tx
@@ -215,7 +242,9 @@ func TestStoredNames(t *testing.T) {
 		writ.IndexBeats, writ.IndexLives, writ.IndexTodo, writ.IndexScopes, writ.RunTasks(gRun), writ.RunTasksIn(gRun, writ.TaskQueued),
 		writ.AgentSessions("site-builder"), writ.SessionTasks(gSession), writ.WaitingOn(gTask), writ.BlockedOn(gTask),
 		writ.Refused("site.build", "web"), writ.Refusers(gTask))
-	line("member", writ.ScopeMember("fs:site/dist/", gTask), writ.Refuser("site-builder", "sha256:aa"))
+	line("member", writ.ScopeMember("fs:site/dist/", gTask), writ.Refuser("site-builder", "sha256:aa"),
+		writ.WriteClaim{Resource: "fs:site/dist/", Mode: writ.ScopeExclusive}.Member(gSession), writ.WriteClaim{Resource: "fs:site/dist/", Mode: writ.ScopeShared}.Member(gSession),
+		writ.RefuserAs("site-builder", gSession, "sha256:aa"))
 	line("lane", writ.LaneOf("site.build", "web", 5), writ.DirectedLane("site-builder", "site.build", "web", 5))
 	bindings := writ.BindingSet{{Principal: "alice", Role: writ.RoleApprover}: true, {Principal: writ.Everybody, Role: writ.RoleApprover}: false}
 	line("revision", bindings.Digest("default"), writ.BindingsRevision("sha256:aa", bindings.Digest("default")))

@@ -84,6 +84,20 @@ func TaskProgress(id TaskID, f string) Counter { return Counter{"task/" + string
 // TaskUnmet counts what a blocked task still waits for.
 func TaskUnmet(id TaskID) Counter { return TaskProgress(id, "unmet") }
 
+// TaskPlace says where a queued task that has one lane is: 1, offered there; 2, in
+// the backlog of its run; 0, neither, since it waits for something.
+func TaskPlace(id TaskID) Counter { return TaskProgress(id, "place") }
+
+// RunOffered counts the tasks of a run that are offered in a lane, RunBacklog those
+// that wait until some of these are gone.
+func RunOffered(id RunID, l Lane) Counter {
+	return Counter{"run/" + string(id) + "/offered", string(l)}
+}
+
+func RunBacklog(id RunID, l Lane) Counter {
+	return Counter{"run/" + string(id) + "/backlog", string(l)}
+}
+
 // Indexes. Lists hold ULIDs or slugs with score 0, so a lexical range is the
 // order of creation and a cursor is the last member seen.
 const (
@@ -101,7 +115,7 @@ const (
 	IndexBeats    Index = "due/beat"          // session id, score: heartbeat deadline
 	IndexLives    Index = "due/life"          // session id, score: end of life
 	IndexTodo     Index = "due/todo"          // "<kind> <id>": follow-up work, score: when
-	IndexScopes   Index = "scope/x"           // "<scope> <task>": exclusive scope locks
+	IndexScopes   Index = "scope/x"           // "<scope> <task>" or "<scope> <session>": who holds which write scope
 )
 
 // OwnerRange are the members of IndexOwners for a concern of a domain.
@@ -121,15 +135,27 @@ func RunTasksIn(id RunID, s TaskState) Index {
 	return Index("list/tasks/" + string(id) + "/" + string(s))
 }
 
+// Backlog holds "<lane> <task>" of the tasks that RunBacklog counts.
+func Backlog(id RunID) Index { return Index("list/backlog/" + string(id)) }
+
+// BacklogMember is the member of Backlog for a task; BacklogOf are those of one lane,
+// the oldest first.
+func BacklogMember(l Lane, id TaskID) string { return string(l) + " " + string(id) }
+
+func BacklogOf(id RunID, l Lane, limit int) Range {
+	return Range{Index: Backlog(id), From: string(l) + " ", To: string(l) + "!", Limit: limit} // '!' follows ' '
+}
+
 // AgentSessions holds the live sessions of an agent, SessionTasks the tasks a
 // session holds a lease on.
 func AgentSessions(id AgentID) Index  { return Index("v/sessions/" + string(id)) }
 func SessionTasks(id SessionID) Index { return Index("v/held/" + string(id)) }
 
-// WaitingOn holds "<task> <lane>", score 9 - priority, of queued tasks that wait until the holder
-// task gives up its scopes; BlockedOn is the other direction.
-func WaitingOn(holder TaskID) Index { return Index("v/waiting/" + string(holder)) }
-func BlockedOn(task TaskID) Index   { return Index("v/blocked/" + string(task)) }
+// WaitingOn holds "<task> <lane>", with the run of the task behind it if that is its one
+// lane, score 9 - priority, of queued tasks that wait until a task or a session gives up
+// its scopes; BlockedOn is the other direction.
+func WaitingOn[ID ~string](holder ID) Index { return Index("v/waiting/" + string(holder)) }
+func BlockedOn(task TaskID) Index           { return Index("v/blocked/" + string(task)) }
 
 // Dependents holds the blocked tasks that wait for a task to end.
 func Dependents(task TaskID) Index { return Index("v/dependents/" + string(task)) }
@@ -145,6 +171,16 @@ func Refusers(task TaskID) Index { return Index("v/refusers/" + string(task)) }
 // other policies the same agent may be asked again. The revision comes first,
 // so that one range finds every refusal under it.
 func Refuser(a AgentID, policyRevision string) string { return policyRevision + " " + string(a) }
+
+// RefuserAs is Refuser for a session that has write claims: what it was refused for
+// them, other sessions of its agent are not.
+func RefuserAs(a AgentID, by SessionID, policyRevision string) string {
+	m := Refuser(a, policyRevision)
+	if by != "" {
+		m += " " + string(by)
+	}
+	return m
+}
 
 // LaneOf is the lane of a capability, domain and priority.
 func LaneOf(c CapabilityID, domain string, priority int64) Lane {

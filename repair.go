@@ -42,7 +42,10 @@ func (i Index) Sort() string {
 
 // Sort is what kind of counter it is, whatever it is the counter of.
 func (c Counter) Sort() string {
-	a, _, _ := strings.Cut(c.Entity, "/")
-	b, _, _ := strings.Cut(c.Field, ".")
-	return a + "." + b
+	part := strings.Split(c.Entity, "/")
+	if part[0] == "run" && len(part) > 2 { // a field for each lane
+		return "run." + part[2]
+	}
+	field, _, _ := strings.Cut(c.Field, ".")
+	return part[0] + "." + field
 }

@@ -44,6 +44,18 @@ const (
 	CloseVerifier ClosePolicy = "verifier" // as auto, once somebody who had no part in it has accepted it
 )
 
+// StallPolicy says what becomes of a run in which nothing can go on.
+type StallPolicy string
+
+const (
+	StallNotify StallPolicy = "notify" // it is noted, and a receipt says so
+	StallFail   StallPolicy = "fail"   // it fails if that is still so after the same time again
+)
+
+// StallAfterSeconds is after how long without anything that could go on a run is
+// stalled, unless it says so itself.
+const StallAfterSeconds = 60
+
 // MaxRunRework is how often a run may be sent back by who judges it.
 const MaxRunRework = 3
 
@@ -63,9 +75,12 @@ type Run struct {
 	Rework      int64            `json:"rework,omitempty"` // how often it was sent back
 	Budget      map[string]int64 `json:"budget"`           // dimension → limit, as created
 	Grants      []Grant          `json:"grants,omitempty"`
-	WaitsFor    ApprovalID       `json:"waits_for,omitempty"` // why it is paused
-	PausedAt    int64            `json:"paused_at,omitempty"` // milliseconds: since when
-	PausedMs    int64            `json:"paused_ms,omitempty"` // how long it was paused before
+	WaitsFor    ApprovalID       `json:"waits_for,omitempty"`     // why it is paused
+	StallAfter  int64            `json:"stall_after_s,omitempty"` // seconds nothing can go on before that is noted; 0 in runs of before there was this
+	OnStall     StallPolicy      `json:"on_stall,omitempty"`      // "" is notify
+	StalledAt   int64            `json:"stalled_at,omitempty"`    // milliseconds: since when nothing in it can go on
+	PausedAt    int64            `json:"paused_at,omitempty"`     // milliseconds: since when
+	PausedMs    int64            `json:"paused_ms,omitempty"`     // how long it was paused before
 	Parent      RunID            `json:"parent_run_id,omitempty"`
 	Root        RunID            `json:"root_run_id,omitempty"` // of the tree; absent in a run without a parent
 	Depth       int64            `json:"depth,omitempty"`

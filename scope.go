@@ -111,22 +111,71 @@ func ScopeAncestors(s string) []string {
 	return out
 }
 
-// Scope locks are members "<scope> <task id>" of IndexScopes, all with score
-// 0, so that one lexical range finds every lock on a scope or below it. A
-// space cannot occur in a canonical scope.
+// What holds a scope is a member of IndexScopes, all with score 0, so that one
+// lexical range finds everything on a scope or below it; a space cannot occur in a
+// canonical scope. A task that runs has "<scope> <task>", a session that claims it
+// "<scope> <session>", and " shared" behind it when it lets others claim it too: so
+// a guard lets exactly those pass who share, and sees them where nobody may be.
 
-// ScopeMember is the lock a task holds on a scope.
-func ScopeMember(scope string, holder TaskID) string { return scope + " " + string(holder) }
+// ScopeMode says whether a session lets others claim where it does.
+type ScopeMode string
 
-// SplitScopeMember is the inverse of ScopeMember.
-func SplitScopeMember(m string) (scope string, holder TaskID) {
-	scope, h, _ := strings.Cut(m, " ")
-	return scope, TaskID(h)
+const (
+	ScopeExclusive ScopeMode = "exclusive"
+	ScopeShared    ScopeMode = "shared"
+)
+
+// WriteClaim is a scope that a session claims for as long as it lives.
+type WriteClaim struct {
+	Resource string    `json:"resource" doc:"Resource URI, canonical."`
+	Mode     ScopeMode `json:"mode" doc:"Exclusive: nobody else writes there, or above or below it. Shared: sessions that share too may." enum:"exclusive,shared"`
 }
 
-// ScopeRanges are the lexical ranges of IndexScopes that must hold nobody
-// else's lock before a task may lock scope: each ancestor itself, and the
-// scope with all below it.
+// MaxScopeRanges bounds the scopes and their ancestors that one commit takes: the
+// guards it needs.
+const MaxScopeRanges = 96
+
+// Holder is who holds a scope: a task or a session.
+type Holder string
+
+// Key is the document of the holder; ok is false for what is neither.
+func (h Holder) Key() (k Key, ok bool) {
+	switch {
+	case TaskID(h).Valid():
+		return TaskKey(TaskID(h)), true
+	case SessionID(h).Valid():
+		return SessionKey(SessionID(h)), true
+	}
+	return "", false
+}
+
+// ScopeMember is the lock a task holds on a scope, and the claim of a session that
+// does not share it.
+func ScopeMember[ID ~string](scope string, holder ID) string { return scope + " " + string(holder) }
+
+// Member is the claim of a session.
+func (c WriteClaim) Member(by SessionID) string {
+	m := ScopeMember(c.Resource, by)
+	if c.Mode == ScopeShared {
+		m += " " + string(ScopeShared)
+	}
+	return m
+}
+
+// SplitScopeMember takes a member of IndexScopes apart.
+func SplitScopeMember(m string) (scope string, by Holder, mode ScopeMode) {
+	scope, rest, _ := strings.Cut(m, " ")
+	holder, mark, _ := strings.Cut(rest, " ")
+	mode = ScopeExclusive
+	if mark == string(ScopeShared) {
+		mode = ScopeShared
+	}
+	return scope, Holder(holder), mode
+}
+
+// ScopeRanges are the lexical ranges of IndexScopes that must hold nobody else's
+// lock or claim before anybody may have scope: each ancestor itself, and the scope
+// with all below it.
 func ScopeRanges(scope string) [][2]string {
 	var out [][2]string
 	for _, a := range ScopeAncestors(scope) {

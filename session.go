@@ -54,6 +54,14 @@ type Session struct {
 	UpdatedAt  int64         `json:"updated_at"`
 	Reason     string        `json:"reason,omitempty"` // closed enum: why it ended
 	Receipt    ReceiptID     `json:"receipt"`
+
+	WriteClaims []WriteClaim `json:"write_claims,omitempty"` // from its start to its end; what it had stays to be seen
+}
+
+// HoldsScopes says whether the session holds what it claims: from its start until it
+// has ended, also while it is suspended.
+func (s Session) HoldsScopes() bool {
+	return len(s.WriteClaims) > 0 && !SessionMoves.Terminal(s.State)
 }
 
 // AnsweredBy is the person answerable for the session.

@@ -12,11 +12,12 @@ type ReadSet struct {
 	Counters []Counter
 	Ranges   []Range
 	Archive  []ArchiveRead // receipts; answered by the ledger, not by the store
+	Blobs    []string      // digests; their bytes are read, wherever they are stored
 }
 
 // Empty says whether nothing is asked for.
 func (r ReadSet) Empty() bool {
-	return len(r.Docs) == 0 && len(r.Counters) == 0 && len(r.Ranges) == 0 && len(r.Archive) == 0
+	return len(r.Docs) == 0 && len(r.Counters) == 0 && len(r.Ranges) == 0 && len(r.Archive) == 0 && len(r.Blobs) == 0
 }
 
 // Join is the union of two read sets. Neither is changed.
@@ -26,6 +27,7 @@ func (r ReadSet) Join(o ReadSet) ReadSet {
 		Counters: append(r.Counters[:len(r.Counters):len(r.Counters)], o.Counters...),
 		Ranges:   append(r.Ranges[:len(r.Ranges):len(r.Ranges)], o.Ranges...),
 		Archive:  append(r.Archive[:len(r.Archive):len(r.Archive)], o.Archive...),
+		Blobs:    append(r.Blobs[:len(r.Blobs):len(r.Blobs)], o.Blobs...),
 	}
 }
 
@@ -63,6 +65,8 @@ type ArchiveRead struct {
 	After   int64 // exclusive; -1 from the start
 	Limit   int
 	Run     RunID // only this run's, when set
+	Proof   bool  // with the proof that the log has it, if it does
+	Wait    bool  // for a moment, until it does
 }
 
 // Doc is a stored document. Version is the fact's sequence + 1 of the commit
@@ -81,6 +85,7 @@ type Snapshot struct {
 	Counters map[Counter]int64
 	Ranges   map[Range]RangeResult
 	Archive  map[ArchiveRead][]Receipt
+	Blobs    map[string]BlobState
 
 	Cache *DocCache // spares Get from decoding the same bytes again; nil: none
 }
@@ -106,6 +111,11 @@ func (s Snapshot) Missing(want ReadSet) ReadSet {
 	for _, a := range want.Archive {
 		if _, ok := s.Archive[a]; !ok {
 			out.Archive = append(out.Archive, a)
+		}
+	}
+	for _, b := range want.Blobs {
+		if _, ok := s.Blobs[b]; !ok {
+			out.Blobs = append(out.Blobs, b)
 		}
 	}
 	return out

@@ -30,7 +30,7 @@ const (
 )
 
 // TaskMoves are the legal moves of a task. running → running records a cancel
-// request that the holder learns at its next heartbeat; parked → parked, that
+// request that the holder learns at its next heartbeat, or an artifact; parked → parked, that
 // people decide about the call with other arguments now; blocked → blocked, that
 // who manages the run lets it begin once nothing else keeps it, or that something
 // was handed to it; queued → queued, that scopes are not kept for it any more.
@@ -185,6 +185,9 @@ type Task struct {
 	DependsOn    []Dependency  `json:"depends_on,omitempty"`
 	Join         Join          `json:"join,omitempty"`     // "" is all_of
 	Admitted     bool          `json:"admitted,omitempty"` // join manual: somebody said so
+	Produces     []Produce     `json:"produces,omitempty"`
+	Consumes     []Consume     `json:"consumes,omitempty"`
+	Artifacts    []Artifact    `json:"artifacts,omitempty"` // of the present or last attempt
 	Verify       *Verification `json:"verify,omitempty"`
 	Verified     bool          `json:"verified,omitempty"` // its result was accepted
 	Rework       int64         `json:"rework,omitempty"`   // how often its result was sent back
@@ -232,6 +235,11 @@ type Lease struct {
 	MaxUntil int64     `json:"max_until"`         // milliseconds: no heartbeat extends past it
 	Prepaid  int64     `json:"prepaid,omitempty"` // steps the run paid at the claim for the call that ends the attempt
 
+	// Awaits are tasks and runs of the tree that the holder said, by its last heartbeat,
+	// it waits for: it goes on once they have ended.
+	Awaits   []string `json:"awaits,omitempty"`
+	AwaitsAt int64    `json:"awaits_at,omitempty"` // milliseconds: when it last began to
+
 	// Held is what else the claim took of the run's budget for the attempt.
 	Held map[string]int64 `json:"held,omitempty"`
 	// Counted are the quotas the task counts in while the lease lasts.
@@ -244,6 +252,10 @@ type Failure struct {
 	Code      string       `json:"code"`
 	Retryable bool         `json:"retryable"`
 }
+
+// HoldsScopes says whether a task has its write scopes: it runs, is parked with its
+// lease, or was handed them.
+func (t Task) HoldsScopes() bool { return t.Lease != nil || t.KeptUntil != 0 }
 
 // FenceOf is the fence of a running task read at a version.
 func (t Task) FenceOf(version int64) int64 {

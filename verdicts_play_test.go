@@ -227,7 +227,7 @@ func (h *history) finish(run writ.RunID) {
 func (h *history) is(id writ.TaskID, s writ.TaskState) bool { return h.state[string(id)] == string(s) }
 
 func (g grip) complete() *queue.TaskCompleteArgs {
-	return &queue.TaskCompleteArgs{Task: g.task, Lease: g.lease, Fence: g.fence}
+	return &queue.TaskCompleteArgs{TaskHold: queue.TaskHold{Task: g.task, Lease: g.lease, Fence: g.fence}}
 }
 
 type move struct {

@@ -15,6 +15,7 @@ import (
 	"github.com/writ-gateway/writ"
 	"github.com/writ-gateway/writ/queue"
 	"github.com/writ-gateway/writ/runs"
+	"github.com/writ-gateway/writ/writtest"
 )
 
 // Random histories of a small, colluding crowd that wants its own work accepted:
@@ -26,7 +27,7 @@ import (
 func TestNobodyJudgesTheirOwnWork(t *testing.T) {
 	seed, n := historySeed(t), 20_000
 	switch {
-	case raceEnabled: // it has nothing to find here; make runs all of them without it
+	case writtest.Raced: // it has nothing to find here; make runs all of them without it
 		n = 2_000
 	case os.Getenv("WRIT_SOAK") == "1":
 		n = 1_000_000

@@ -5,6 +5,7 @@ import (
 	"regexp"
 	"slices"
 	"strconv"
+	"strings"
 
 	"github.com/writ-gateway/writ"
 )
@@ -126,10 +127,7 @@ func overlapping(a writ.Agent, s writ.Snapshot, scope string) (writ.AgentID, boo
 
 // ScopeHolder takes a member of ScopeIndex apart.
 func ScopeHolder(member string) (id writ.AgentID, shared bool) {
-	_, h := writ.SplitScopeMember(member)
-	holder := string(h)
-	if n := len(holder) - len(sharedMark) - 1; n > 0 && holder[n:] == " "+sharedMark {
-		return writ.AgentID(holder[:n]), true
-	}
-	return writ.AgentID(holder), false
+	_, holder, _ := strings.Cut(member, " ")
+	holder, mark, _ := strings.Cut(holder, " ")
+	return writ.AgentID(holder), mark == sharedMark
 }

@@ -9,7 +9,7 @@
 // Its invariants: only an active agent's tools, keywords and write scopes are indexed,
 // no two active agents' write scopes overlap unless both share them, and none own the same
 // concern of a domain; a session in a terminal
-// state has no deadline and is on no list of live sessions; a session is never
+// state has no deadline, is on no list of live sessions and claims no scope; a session is never
 // ended for silence when a heartbeat was committed before.
 package agents
 

@@ -1,6 +1,11 @@
 package agents
 
-import "github.com/writ-gateway/writ"
+import (
+	"slices"
+	"strings"
+
+	"github.com/writ-gateway/writ"
+)
 
 // What lists and deadlines hold about agents and sessions follows from their
 // documents. This file says how, for who looks whether it still does; no verb uses it.
@@ -8,8 +13,8 @@ import "github.com/writ-gateway/writ"
 // Followers say what follows from the documents of agents and sessions.
 func Followers() []writ.Follower {
 	return []writ.Follower{
-		{Kind: writ.ObjectAgent, Reads: agentFollowReads, Implies: agentImplies, Counts: agentCounts},
-		{Kind: writ.ObjectSession, Reads: sessionFollowReads, Implies: sessionImplies, Counts: noCounts},
+		{Kind: writ.ObjectAgent, Reads: agentFollowReads, Sound: agentSound, Implies: agentImplies, Counts: agentCounts},
+		{Kind: writ.ObjectSession, Reads: sessionFollowReads, Sound: sessionSound, Implies: sessionImplies, Counts: noCounts},
 	}
 }
 
@@ -57,8 +62,63 @@ func heldBy(id writ.SessionID) writ.Range {
 	return writ.Range{Index: writ.SessionTasks(id), Limit: 1}
 }
 
-func sessionFollowReads(id string, _ writ.Snapshot) (writ.ReadSet, error) {
-	return writ.ReadSet{Counters: []writ.Counter{beatOf(writ.SessionID(id))}, Ranges: []writ.Range{heldBy(writ.SessionID(id))}}, nil
+// someWaiters is how many of the tasks that wait for what a session claims are looked at.
+const someWaiters = 32
+
+func waitingFor(id writ.SessionID) writ.Range {
+	return writ.Range{Index: writ.WaitingOn(id), ByScore: true, Max: 9, Limit: someWaiters}
+}
+
+// waiting are those tasks, each once.
+func waiting(id writ.SessionID, s writ.Snapshot) (out []writ.TaskID) {
+	for _, m := range s.Ranges[waitingFor(id)].Members {
+		task, _, _ := strings.Cut(m.Name, " ")
+		if t := writ.TaskID(task); t.Valid() && !slices.Contains(out, t) {
+			out = append(out, t)
+		}
+	}
+	return out
+}
+
+func sessionFollowReads(id string, s writ.Snapshot) (writ.ReadSet, error) {
+	ses := writ.SessionID(id)
+	rs := writ.ReadSet{Counters: []writ.Counter{beatOf(ses)}, Ranges: []writ.Range{heldBy(ses), waitingFor(ses)}}
+	for _, t := range waiting(ses, s) {
+		rs.Docs = append(rs.Docs, writ.TaskKey(t))
+	}
+	return rs, nil
+}
+
+// agentSound and sessionSound say what contradicts itself in the document: what is not
+// known to have ended must not be given what it had.
+func agentSound(id string, s writ.Snapshot) (string, error) {
+	a, _, _, err := writ.Get[writ.Agent](s, writ.AgentKey(writ.AgentID(id)))
+	_, known := writ.AgentMoves[a.State]
+	switch {
+	case err != nil:
+		return "", err
+	case string(a.ID) != id:
+		return "the document says that it is another agent", nil
+	case !known || a.State == "":
+		return "the agent is in a state there is not", nil
+	}
+	return "", nil
+}
+
+func sessionSound(id string, s writ.Snapshot) (string, error) {
+	ses, _, _, err := writ.Get[writ.Session](s, writ.SessionKey(writ.SessionID(id)))
+	_, known := writ.SessionMoves[ses.State]
+	switch {
+	case err != nil:
+		return "", err
+	case string(ses.ID) != id:
+		return "the document says that it is another session", nil
+	case !known || ses.State == "":
+		return "the session is in a state there is not", nil
+	case ses.State == writ.SessionOpened && len(ses.WriteClaims) > 0:
+		return "the session claims scopes and has not started", nil
+	}
+	return "", nil
 }
 
 func sessionImplies(id string, s writ.Snapshot) ([]writ.Implied, error) {
@@ -74,8 +134,17 @@ func sessionImplies(id string, s writ.Snapshot) ([]writ.Implied, error) {
 	for _, a := range standsOn(ses) {
 		out = append(out, writ.InIf(lives, writ.AgentSessions(a), id, is))
 	}
-	if !lives && len(s.Ranges[heldBy(ses.ID)].Members) > 0 {
-		out = append(out, writ.Implied{Entry: writ.Entry{Index: writ.IndexTodo, Member: todoSession(ses.ID)}, Any: true, Why: is + ", and holds tasks"})
+	for _, c := range ses.WriteClaims { // those of one that has ended stay in its document
+		out = append(out, writ.InIf(ses.HoldsScopes(), writ.IndexScopes, c.Member(ses.ID), is))
+	}
+	for _, w := range waiting(ses.ID, s) {
+		t, _, ok, err := writ.Get[writ.Task](s, writ.TaskKey(w))
+		if err == nil && ok && t.State == writ.TaskQueued {
+			out = append(out, writ.InIf(true, writ.BlockedOn(w), id, "it is among those that wait for the session"))
+		}
+	}
+	if !lives && len(s.Ranges[heldBy(ses.ID)].Members)+len(s.Ranges[waitingFor(ses.ID)].Members) > 0 {
+		out = append(out, writ.Implied{Entry: writ.Entry{Index: writ.IndexTodo, Member: todoSession(ses.ID)}, Any: true, Why: is + ", and holds tasks, or some wait for what it claimed"})
 	}
 	return out, nil
 }

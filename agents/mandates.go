@@ -65,7 +65,12 @@ func cleanup() *writ.Capability {
 				members = nil
 			}
 			var done []writ.SessionID
+			more := len(members) == cleanupBatch
 			for _, m := range members {
+				if len(tx.Ops) > writ.MaxOps/2 { // each may have claims to give back; what was read is guarded too
+					more = true
+					break
+				}
 				id := writ.SessionID(m.Name)
 				ses, _, ok, err := writ.Get[writ.Session](s, writ.SessionKey(id))
 				if err != nil {
@@ -83,7 +88,6 @@ func cleanup() *writ.Capability {
 				}
 				done = append(done, id)
 			}
-			more := len(members) == cleanupBatch
 			if !more {
 				tx.Unindex(writ.IndexTodo, todoAgent(a.AgentID))
 				if h := agent.Halt; h != nil && h.Revoked && h.SweptAt == 0 {

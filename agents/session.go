@@ -61,7 +61,8 @@ func moveSession(call *writ.Call, op string, s writ.Snapshot, tx *writ.Tx, ses *
 }
 
 // end moves a session into a terminal state, takes it off every deadline and
-// list of live sessions, and leaves what it held to the cleanup.
+// list of live sessions, gives back what it claims, and leaves the tasks it held
+// to the cleanup.
 func end(call *writ.Call, op string, s writ.Snapshot, tx *writ.Tx, ses *writ.Session, to writ.SessionState, reason string) error {
 	ses.Reason = reason
 	if err := moveSession(call, op, s, tx, ses, to); err != nil {
@@ -69,6 +70,7 @@ func end(call *writ.Call, op string, s writ.Snapshot, tx *writ.Tx, ses *writ.Ses
 	}
 	tx.Unindex(writ.IndexBeats, string(ses.ID))
 	tx.Unindex(writ.IndexLives, string(ses.ID))
+	giveBack(tx, *ses)
 	for _, a := range standsOn(*ses) {
 		tx.Unindex(writ.AgentSessions(a), string(ses.ID))
 	}
@@ -94,9 +96,10 @@ const (
 	reasonOperator   = "operator_request"
 )
 
-// SessionStartArgs name the caller's own session.
+// SessionStartArgs name the caller's own session, and where it claims to write.
 type SessionStartArgs struct {
-	SessionID writ.SessionID `json:"session_id" doc:"The caller's own session." pattern:"^ses_[0-7][0-9A-HJKMNP-TV-Z]{25}$"`
+	SessionID   writ.SessionID `json:"session_id" doc:"The caller's own session." pattern:"^ses_[0-7][0-9A-HJKMNP-TV-Z]{25}$"`
+	WriteClaims []SessionClaim `json:"write_claims,omitempty" doc:"Where the session claims to write until it ends, all of it or none: nobody else takes work there meanwhile, and the session takes none elsewhere. No two may overlap. Left out, it keeps nobody out, and takes work wherever its agent may write." maxItems:"16"`
 }
 
 func start() *writ.Capability {
@@ -105,8 +108,12 @@ func start() *writ.Capability {
 		ID: "session.start", Safety: writ.SafetyMutating, Summary: "Start the caller's own session, so that it may act.",
 	}, writ.Verb[SessionStartArgs]{
 		Locks: func(_ *writ.Call, a *SessionStartArgs) []writ.Key { return []writ.Key{writ.SessionKey(a.SessionID)} },
-		Reads: func(_ *writ.Call, a *SessionStartArgs, _ writ.Snapshot) (writ.ReadSet, error) {
-			return readSession(a.SessionID), nil
+		Reads: func(call *writ.Call, a *SessionStartArgs, s writ.Snapshot) (writ.ReadSet, error) {
+			more, err := a.claimReads(op, call, s)
+			return readSession(a.SessionID).Join(more), err
+		},
+		Describe: func(call *writ.Call, a *SessionStartArgs, s writ.Snapshot) (writ.Subject, error) {
+			return a.describeClaims(op, call, s)
 		},
 		Plan: func(call *writ.Call, a *SessionStartArgs, s writ.Snapshot, _ writ.Decision) (tx writ.Tx, r writ.Reply, err error) {
 			ses, version, err := own(call, op, s, a.SessionID)
@@ -118,6 +125,9 @@ func start() *writ.Capability {
 			}
 			if ses.State != writ.SessionOpened { // suspended → active is a heartbeat's move
 				return tx, r, writ.IllegalMove(op, writ.ObjectSession, string(ses.State), string(writ.SessionActive))
+			}
+			if err := a.grant(op, s, &ses, &tx); err != nil {
+				return tx, r, err
 			}
 			if err := moveSession(call, op, s, &tx, &ses, writ.SessionActive); err != nil {
 				return tx, r, err

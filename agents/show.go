@@ -15,6 +15,7 @@ type SessionView struct {
 	TTLSeconds         int64              `json:"heartbeat_ttl_s" doc:"Seconds between heartbeats; 0: none are due."`
 	HeartbeatExpiresAt string             `json:"heartbeat_expires_at,omitempty" doc:"When its next heartbeat, or the end of its grace time, is due (RFC 3339, UTC)."`
 	ExpiresAt          string             `json:"expires_at" doc:"End of its life (RFC 3339, UTC)."`
+	WriteClaims        []writ.WriteClaim  `json:"write_claims,omitempty" doc:"Where it claims to write, until it ends; of one that has ended, where it did."`
 	OpenedBy           writ.SessionID     `json:"opened_by,omitempty" doc:"Session that opened it."`
 	CreatedAt          string             `json:"created_at" doc:"When it was opened (RFC 3339, UTC)."`
 	UpdatedAt          string             `json:"updated_at" doc:"When its state last changed (RFC 3339, UTC)."`
@@ -25,7 +26,7 @@ type SessionView struct {
 func viewSession(s writ.Session, beat, version int64) SessionView {
 	v := SessionView{
 		SessionID: s.ID, Principal: s.Principal, Kind: s.Kind, Role: s.Role, AgentID: s.Agent, State: s.State,
-		Reason: s.Reason, TTLSeconds: s.TTLSeconds, ExpiresAt: writ.FormatTime(s.ExpiresAt), OpenedBy: s.OpenedBy,
+		Reason: s.Reason, TTLSeconds: s.TTLSeconds, ExpiresAt: writ.FormatTime(s.ExpiresAt), OpenedBy: s.OpenedBy, WriteClaims: s.WriteClaims,
 		CreatedAt: writ.FormatTime(s.CreatedAt), UpdatedAt: writ.FormatTime(s.UpdatedAt), Receipt: s.Receipt, Version: version,
 	}
 	if beat > 0 && (s.State == writ.SessionActive || s.State == writ.SessionSuspended) {

@@ -8,10 +8,25 @@ import "github.com/writ-gateway/writ"
 // Follower says what follows from the documents of approvals.
 func Follower() writ.Follower {
 	return writ.Follower{
-		Kind:    writ.ObjectApproval,
-		Reads:   func(string, writ.Snapshot) (rs writ.ReadSet, err error) { return rs, nil },
-		Implies: implies, Counts: counts,
+		Kind:  writ.ObjectApproval,
+		Reads: func(string, writ.Snapshot) (rs writ.ReadSet, err error) { return rs, nil },
+		Sound: coherent, Implies: implies, Counts: counts,
 	}
+}
+
+// coherent says what contradicts itself in an approval.
+func coherent(id string, s writ.Snapshot) (string, error) {
+	a, _, _, err := writ.Get[writ.Approval](s, writ.ApprovalKey(writ.ApprovalID(id)))
+	_, known := writ.ApprovalMoves[a.State]
+	switch {
+	case err != nil:
+		return "", err
+	case string(a.ID) != id:
+		return "the document says that it is another approval", nil
+	case !known || a.State == "":
+		return "the approval is in a state there is not", nil
+	}
+	return "", nil
 }
 
 func implies(id string, s writ.Snapshot) ([]writ.Implied, error) {

@@ -80,7 +80,8 @@ func New(cfg Config) (*Client, error) {
 	if cfg.Transport == nil {
 		t := &http.Transport{
 			MaxIdleConnsPerHost: 16, IdleConnTimeout: 60 * time.Second, TLSHandshakeTimeout: 10 * time.Second,
-			Proxy: http.ProxyFromEnvironment, ForceAttemptHTTP2: true,
+			ExpectContinueTimeout: 2 * time.Second,
+			Proxy:                 http.ProxyFromEnvironment, ForceAttemptHTTP2: true,
 		}
 		if path := cfg.UnixSocket; path != "" {
 			t.Proxy = nil

@@ -14,6 +14,8 @@ type RunOptions struct {
 	ClosePolicy writ.ClosePolicy `json:"close_policy,omitempty"`
 	Parent      writ.RunID       `json:"parent_run_id,omitempty"`
 	Budget      map[string]int64 `json:"budget"`
+	StallAfter  int64            `json:"stall_after_s,omitempty"` // seconds; 0 is the gateway's default
+	OnStall     writ.StallPolicy `json:"on_stall,omitempty"`
 }
 
 // Run is a run as the gateway shows it.
@@ -23,8 +25,10 @@ type Run struct {
 	Goal        string           `json:"goal,omitempty"`
 	State       writ.RunState    `json:"state"`
 	Reason      string           `json:"reason,omitempty"`
+	WaitsFor    writ.ApprovalID  `json:"waits_for,omitempty"` // paused until people agree
 	ClosePolicy writ.ClosePolicy `json:"close_policy"`
 	Sealed      bool             `json:"sealed"`
+	StalledAt   string           `json:"stalled_at,omitempty"` // RFC 3339: since when nothing in it can go on
 	Owner       writ.PrincipalID `json:"owner"`
 	Parent      writ.RunID       `json:"parent_run_id,omitempty"`
 	Budget      map[string]Meter `json:"budget"`

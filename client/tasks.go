@@ -21,6 +21,8 @@ type TaskOptions struct {
 	Agents       []writ.AgentID    `json:"required_agents,omitempty"`
 	DependsOn    []Dependency      `json:"depends_on,omitempty"`
 	Join         writ.Join         `json:"join,omitempty"` // how much of DependsOn must come about; all of it
+	Produces     []Produce         `json:"produces,omitempty"`
+	Consumes     []Consume         `json:"consumes,omitempty"`
 	Verify       *Verification     `json:"verify,omitempty"`
 	Handoff      *HandoffRules     `json:"handoff,omitempty"` // it ends well only by HandOn, with these
 	WriteScopes  []string          `json:"write_scopes,omitempty"`
@@ -67,8 +69,12 @@ type Task struct {
 	Attempt     int64             `json:"attempt"`
 	DeadlineAt  string            `json:"deadline_at,omitempty"` // RFC 3339
 	State       writ.TaskState    `json:"state"`
+	WaitsFor    writ.ApprovalID   `json:"waits_for,omitempty"` // parked until people agree
 	DependsOn   []Dependency      `json:"depends_on,omitempty"`
+	Join        writ.Join         `json:"join,omitempty"`
+	Admitted    bool              `json:"admitted,omitempty"` // join manual: it may begin
 	Verify      *Verification     `json:"verify,omitempty"`
+	Artifacts   []Artifact        `json:"artifacts,omitempty"`
 	Verified    bool              `json:"verified,omitempty"`
 	Rework      int64             `json:"rework,omitempty"`
 	Unblocked   []writ.TaskID     `json:"unblocked,omitempty"` // by this call
@@ -94,8 +100,9 @@ type Lease struct {
 // Claimed is a task with the lease on it. Every further call about the task
 // shows both.
 type Claimed struct {
-	Task  Task  `json:"task"`
-	Lease Lease `json:"lease"`
+	Task   Task       `json:"task"`
+	Inputs []Artifact `json:"inputs,omitempty"` // artifacts it is given; see ReadArtifact
+	Lease  Lease      `json:"lease"`
 }
 
 // hold is what proves a claim.
@@ -144,7 +151,7 @@ type Progress struct {
 
 // Beat tells the holder of a task what to do next.
 type Beat struct {
-	Control   string `json:"control"`    // "continue", or "cancel": stop and Release
+	Control   string `json:"control"`    // "continue", "wait", "pause", "checkpoint", or "cancel": stop and Release
 	ExpiresAt string `json:"expires_at"` // RFC 3339
 	Every     int64  `json:"heartbeat_every_s"`
 }
@@ -161,25 +168,57 @@ func (c *Client) Heartbeat(ctx context.Context, t *Claimed, p *Progress, opts ..
 	return b, err
 }
 
+// Await is Heartbeat for a holder that cannot go on before tasks or runs of the same tree
+// of runs have ended, for example what it delegated. If they can never end as long as it
+// holds the task, one of the tasks in that circle is taken back: then a later call about
+// it is refused with writ.CodeLeaseLost. Call it again as long as it is so.
+func (c *Client) Await(ctx context.Context, t *Claimed, ids []string, opts ...Option) (b Beat, err error) {
+	_, err = c.Invoke(ctx, "task.heartbeat", struct {
+		hold
+		Awaits []string `json:"awaits,omitempty"`
+	}{t.hold(), ids}, &b, opts...)
+	return b, err
+}
+
 // Complete ends a claimed task with a result, rendered as a JSON object; nil
 // for none. labels are kinds of data the result carries besides the task's.
 func (c *Client) Complete(ctx context.Context, t *Claimed, result any, labels []writ.Label, opts ...Option) (out Task, err error) {
+	return c.CompleteWith(ctx, t, result, labels, nil, opts...)
+}
+
+// CompleteWith is Complete with artifacts that PutArtifact has stored.
+func (c *Client) CompleteWith(ctx context.Context, t *Claimed, result any, labels []writ.Label, made []Artifact, opts ...Option) (out Task, err error) {
 	_, err = c.Invoke(ctx, "task.complete", struct {
 		hold
-		Result any          `json:"result,omitempty"`
-		Labels []writ.Label `json:"labels,omitempty"`
-	}{t.hold(), result, labels}, &out, opts...)
+		Result    any            `json:"result,omitempty"`
+		Artifacts []madeArtifact `json:"artifacts,omitempty"`
+		Labels    []writ.Label   `json:"labels,omitempty"`
+	}{t.hold(), result, named(made), labels}, &out, opts...)
 	return out, err
+}
+
+// madeArtifact is an artifact of the result of a task, as calls name it.
+type madeArtifact struct {
+	Name   string `json:"name"`
+	Digest string `json:"digest"`
+}
+
+func named(made []Artifact) (out []madeArtifact) {
+	for _, a := range made {
+		out = append(out, madeArtifact{a.Name, a.Digest})
+	}
+	return out
 }
 
 // Handoff says what follows a task: the key of one that waits for it, or a new
 // one, and what whoever goes on must know.
 type Handoff struct {
-	To     HandoffTarget `json:"to"`
-	Refs   []HandoffRef  `json:"refs,omitempty"`
-	Note   string        `json:"note,omitempty"`
-	Result any           `json:"result,omitempty"` // rendered as a JSON object
-	Labels []writ.Label  `json:"labels,omitempty"`
+	To        HandoffTarget `json:"to"`
+	Refs      []HandoffRef  `json:"refs,omitempty"`
+	Note      string        `json:"note,omitempty"`
+	Result    any           `json:"result,omitempty"` // rendered as a JSON object
+	Artifacts []Artifact    `json:"-"`                // of the result, as PutArtifact gave them
+	Labels    []writ.Label  `json:"labels,omitempty"`
 }
 
 // HandoffTarget is one of the two.
@@ -227,7 +266,8 @@ func (c *Client) HandOn(ctx context.Context, t *Claimed, h Handoff, opts ...Opti
 	_, err = c.Invoke(ctx, "task.handoff", struct {
 		hold
 		Handoff
-	}{t.hold(), h}, &out, opts...)
+		Artifacts []madeArtifact `json:"artifacts,omitempty"`
+	}{t.hold(), h, named(h.Artifacts)}, &out, opts...)
 	return out.Task, out.Next, err
 }
 

@@ -38,7 +38,7 @@ func (c caller) verdict(path, verdict string, more obj) (string, obj) {
 
 // Nobody closes a run but a verifier who had no part in it, by whatever name; and
 // nobody at all by force.
-func TestA3T1T2WhoCloses(t *testing.T) {
+func TestA1T3A3T1T2WhoCloses(t *testing.T) {
 	onHosts(t, func(t *testing.T, w *world) {
 		c := newCast(t, w)
 		w.agent("both", "web", "executor", tool, []string{"fs:else/"}, obj{"archetypes": []string{"executor", "verifier"}})

@@ -150,15 +150,6 @@ func (c caller) waits(method, path string, body any, headers ...string) string {
 	return r.str("approval_id")
 }
 
-// audit exports everything and verifies it offline.
-func (w *world) audited() {
-	w.t.Helper()
-	path, _ := w.export()
-	if r := w.verify(path); r.code != 0 {
-		w.t.Errorf("the export does not verify: %s", r)
-	}
-}
-
 // A risky call waits, is approved by a second person, and happens exactly once,
 // whichever replica is asked.
 func TestACallWaitsForApproval(t *testing.T) {

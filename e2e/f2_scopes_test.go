@@ -3,6 +3,8 @@ package e2e
 import (
 	"fmt"
 	"testing"
+
+	"github.com/writ-gateway/writ"
 )
 
 // Scopes overlap by whole segments, however they are written (N10).
@@ -138,5 +140,39 @@ func TestF6T1HeldScopes(t *testing.T) {
 		if list := held(); len(list) != 0 {
 			t.Errorf("got %v", list)
 		}
+	})
+}
+
+// A claim that was denied for a scope leaves a receipt of who was denied what, and its
+// evidence says who held it.
+func TestF6T2ADeniedClaimNamesBothSides(t *testing.T) {
+	onHosts(t, func(t *testing.T, w *world) {
+		c := newCast(t, w)
+		shares := obj{"shares_write_scope": true}
+		w.agent("first", "web", "executor", tool, []string{"fs:docs/"}, shares)
+		w.agent("second", "web", "executor", tool, []string{"fs:docs/"}, shares)
+		first, second := w.session("first", writ.RoleExecutor, "first"), w.session("second", writ.RoleExecutor, "second").at(w.last())
+		held := first.claim(c.enqueue("one", obj{"write_scopes": []string{"fs:docs/api/"}}))
+		wanted := c.enqueue("two", obj{"write_scopes": []string{"fs:docs/"}})
+		r := second.refused(409, "scope_conflict", "POST", "/v1/tasks/"+wanted+"/claim", nil)
+
+		ada := w.session("ada", writ.RoleAuditor, "")
+		p := ada.ok(200, "GET", "/v1/receipts/"+r.str("receipt"), nil)
+		for want, got := range map[string]string{
+			"denial": p.str("statement", "predicate", "outcome"), "scope_conflict": p.str("statement", "predicate", "code"), "task.claim": p.str("statement", "predicate", "transition"),
+			"second": p.str("statement", "predicate", "actor", "agent"), string(second.id): p.str("statement", "predicate", "actor", "session"), wanted: p.str("statement", "predicate", "task"),
+		} {
+			if got != want {
+				t.Errorf("got %q, want %q: %s", got, want, p)
+			}
+		}
+		ev := ada.ok(200, "GET", "/v1/receipts/"+r.str("receipt")+"/evidence", nil)
+		if ev.str("evidence", "object", "details", "holder") != held.task || ev.str("evidence", "object", "details", "holder_agent") != "first" {
+			t.Errorf("the holder is not in the evidence: %s", ev)
+		}
+		if ev.str("digest") != p.str("statement", "predicate", "evidence") {
+			t.Errorf("the receipt does not bind %s", ev)
+		}
+		w.audited()
 	})
 }

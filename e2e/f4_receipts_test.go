@@ -51,47 +51,47 @@ func TestF4T1StepsAreLinkedReceipts(t *testing.T) {
 
 // Every changed byte of an export shows, and the verdict names the line.
 func TestF4T2ChangedByteShows(t *testing.T) {
-	t.Parallel()
-	w := newWorld(t, "bolt")
-	c := newCast(t, w)
-	c.builder.complete(c.builder.claim(c.enqueue("one", nil)))
-	path, _ := w.export()
-	text, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	flips := 25
-	if soak() {
-		flips = 500
-	}
-	rng := random(t)
-	changed := filepath.Join(t.TempDir(), "changed.jsonl")
-	for range flips {
-		i := rng.IntN(len(text))
-		bad := bytes.Clone(text)
-		bad[i] ^= 1 << rng.IntN(8)
-		if err := os.WriteFile(changed, bad, 0o600); err != nil {
+	onHosts(t, func(t *testing.T, w *world) {
+		c := newCast(t, w)
+		c.builder.complete(c.builder.claim(c.enqueue("one", nil)))
+		path, _ := w.export()
+		text, err := os.ReadFile(path)
+		if err != nil {
 			t.Fatal(err)
 		}
-		r := w.verify(changed)
-		var v struct {
-			Verdict string
-			Line    int
-			Reason  string
+		flips := 25
+		if soak() {
+			flips = 500
 		}
-		if err := json.Unmarshal([]byte(r.stdout), &v); err != nil {
-			t.Fatalf("byte %d: %v: %s", i, err, r)
+		rng := random(t)
+		changed := filepath.Join(t.TempDir(), "changed.jsonl")
+		for range flips {
+			i := rng.IntN(len(text))
+			bad := bytes.Clone(text)
+			bad[i] ^= 1 << rng.IntN(8)
+			if err := os.WriteFile(changed, bad, 0o600); err != nil {
+				t.Fatal(err)
+			}
+			r := w.verify(changed)
+			var v struct {
+				Verdict string
+				Line    int
+				Reason  string
+			}
+			if err := json.Unmarshal([]byte(r.stdout), &v); err != nil {
+				t.Fatalf("byte %d: %v: %s", i, err, r)
+			}
+			line := 1 + bytes.Count(text[:i], []byte("\n"))
+			// A newline that is gone makes two lines one; a new one splits a line.
+			if r.code == 0 || v.Line != line || v.Reason == "" {
+				t.Errorf("byte %d (line %d) changed from %q to %q: %s", i, line, text[i], bad[i], r)
+			}
+			// A header or head that was cut is incomplete; nothing else may be.
+			if r.code != 1 && r.code != 2 && text[i] != '\n' && bad[i] != '\n' {
+				t.Errorf("byte %d (line %d): want tampered or malformed: %s", i, line, r)
+			}
 		}
-		line := 1 + bytes.Count(text[:i], []byte("\n"))
-		// A newline that is gone makes two lines one; a new one splits a line.
-		if r.code == 0 || v.Line != line || v.Reason == "" {
-			t.Errorf("byte %d (line %d) changed from %q to %q: %s", i, line, text[i], bad[i], r)
-		}
-		// A header or head that was cut is incomplete; nothing else may be.
-		if r.code != 1 && r.code != 2 && text[i] != '\n' && bad[i] != '\n' {
-			t.Errorf("byte %d (line %d): want tampered or malformed: %s", i, line, r)
-		}
-	}
+	})
 }
 
 // random is a generator whose seed the test prints, and takes from WRIT_SEED.
@@ -108,40 +108,40 @@ func random(t testing.TB) *rand.Rand {
 
 // Every removed line of an export shows, and so does a removed end.
 func TestF4T3RemovedLineShows(t *testing.T) {
-	t.Parallel()
-	w := newWorld(t, "bolt")
-	c := newCast(t, w)
-	c.builder.complete(c.builder.claim(c.enqueue("one", nil)))
-	path, _ := w.export()
-	text, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	lines := bytes.SplitAfter(bytes.TrimSuffix(text, []byte("\n")), []byte("\n"))
-	cut := filepath.Join(t.TempDir(), "cut.jsonl")
-	check := func(what string, kept [][]byte) {
-		t.Helper()
-		if err := os.WriteFile(cut, bytes.Join(kept, nil), 0o600); err != nil {
+	onHosts(t, func(t *testing.T, w *world) {
+		c := newCast(t, w)
+		c.builder.complete(c.builder.claim(c.enqueue("one", nil)))
+		path, _ := w.export()
+		text, err := os.ReadFile(path)
+		if err != nil {
 			t.Fatal(err)
 		}
-		if r := w.verify(cut); r.code == 0 {
-			t.Errorf("%s: %s", what, r)
+		lines := bytes.SplitAfter(bytes.TrimSuffix(text, []byte("\n")), []byte("\n"))
+		cut := filepath.Join(t.TempDir(), "cut.jsonl")
+		check := func(what string, kept [][]byte) {
+			t.Helper()
+			if err := os.WriteFile(cut, bytes.Join(kept, nil), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			if r := w.verify(cut); r.code == 0 {
+				t.Errorf("%s: %s", what, r)
+			}
 		}
-	}
-	for i := range lines {
-		check("line removed", slices.Delete(slices.Clone(lines), i, i+1))
-	}
-	check("the end removed", lines[:len(lines)/2])
-	swapped := slices.Clone(lines)
-	swapped[3], swapped[4] = swapped[4], swapped[3]
-	check("lines swapped", swapped)
+		for i := range lines {
+			check("line removed", slices.Delete(slices.Clone(lines), i, i+1))
+		}
+		check("the end removed", lines[:len(lines)/2])
+		swapped := slices.Clone(lines)
+		swapped[3], swapped[4] = swapped[4], swapped[3]
+		check("lines swapped", swapped)
 
-	if err := os.WriteFile(cut, bytes.Join(slices.Delete(slices.Clone(lines), 3, 4), nil), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	if r := w.verify(cut); r.code != 3 || !strings.Contains(r.stdout, `"line": 4`) {
-		t.Errorf("a gap is incomplete, at the line after it: %s", r)
-	}
+		if err := os.WriteFile(cut, bytes.Join(slices.Delete(slices.Clone(lines), 3, 4), nil), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if r := w.verify(cut); r.code != 3 || !strings.Contains(r.stdout, `"line": 4`) {
+			t.Errorf("a gap is incomplete, at the line after it: %s", r)
+		}
+	})
 }
 
 // Killed after every step, the gateway (and the store with it) comes back with

@@ -28,6 +28,10 @@ func TestDamagedKeysRefuseToStart(t *testing.T) {
 		{"evidence key garbage", "evidence.key", "hex", func(p string) error { return os.WriteFile(p, []byte(canary+"\n"), 0o600) }},
 		{"session key garbage", "session.key", "hexadecimal", func(p string) error { return os.WriteFile(p, []byte(canary+"\n"), 0o600) }},
 		{"session key open to others", "session.key", "0640", func(p string) error { return os.Chmod(p, 0o640) }},
+		{"log key missing", "log.key", "is missing", os.Remove},
+		{"log key garbage", "log.key", "PEM", func(p string) error { return os.WriteFile(p, []byte(canary+"\n"), 0o600) }},
+		{"log key open to others", "log.key", "0644", func(p string) error { return os.Chmod(p, 0o644) }},
+		{"log key of another log", "log.pub", "another key", func(p string) error { return os.WriteFile(p, []byte("-----BEGIN PUBLIC KEY-----\n"), 0o600) }},
 		{"origin garbage", "origin", "host name", func(p string) error { return os.WriteFile(p, []byte("Not A Host\n"), 0o600) }},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -55,7 +59,7 @@ func TestDamagedKeysRefuseToStart(t *testing.T) {
 // private gives copied key files the mode they had.
 func private(t testing.TB, dir string) {
 	t.Helper()
-	for _, name := range []string{"receipt.key", "evidence.key", "session.key"} {
+	for _, name := range []string{"receipt.key", "evidence.key", "session.key", "log.key"} {
 		if err := os.Chmod(filepath.Join(dir, name), 0o600); err != nil {
 			t.Fatal(err)
 		}

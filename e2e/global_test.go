@@ -3,6 +3,7 @@ package e2e
 import (
 	"encoding/csv"
 	"encoding/json"
+	"fmt"
 	"maps"
 	"net/http"
 	"os"
@@ -15,6 +16,17 @@ import (
 // operation is one operation of /openapi.json.
 type operation struct {
 	method, path, id, capability string
+}
+
+// body is one that is looked into after it is known who calls.
+func (o operation) body() any {
+	switch {
+	case o.method == http.MethodGet:
+		return nil
+	case o.capability == "capability.invoke":
+		return obj{"capability": "run.create", "args": obj{}}
+	}
+	return obj{}
 }
 
 func (w *world) operations() []operation {
@@ -162,7 +174,7 @@ func TestTG3NothingChangesWithoutTheStore(t *testing.T) {
 		opened := w.op.ok(201, "POST", "/v1/sessions", obj{"principal": "builder", "kind": "agent", "role": "executor", "agent_id": "builder"})
 		fresh := caller{t: t, gw: w.gw[0], token: opened.str("token")}
 		idle := c.another()
-		l, queued := c.builder.claim(c.enqueue("held", obj{"lease_ttl_s": 600})), c.enqueue("queued", nil)
+		l, queued := c.builder.claim(c.enqueue("held", obj{"lease_ttl_s": 600, "produces": []obj{{"name": "site", "media_type": "text/plain"}}})), c.enqueue("queued", nil)
 		c.enqueue("after", on("held"))
 		died := c.enqueue("died", obj{"max_attempts": 1})
 		last := c.builder.claim(died)
@@ -226,6 +238,7 @@ func TestTG3NothingChangesWithoutTheStore(t *testing.T) {
 			"task.complete":     {c.builder, l.task, l.hold(nil)},
 			"agent.delegate":    {c.orc, "", obj{"run_id": c.run, "to": "builder", "task": obj{"key": "given", "capability": tool}}},
 			"task.handoff":      {c.builder, l.task, l.hold(obj{"to": obj{"key": "after"}})},
+			"artifact.put":      {c.builder, "?task_id=" + l.task + "&name=site&lease_id=" + l.id + fmt.Sprintf("&fence=%d", l.fence), "the site"},
 			"task.fail":         {c.builder, l.task, l.hold(failure)},
 			"task.release":      {c.builder, l.task, l.hold(nil)},
 			"task.cancel":       {c.orc, queued, nil},
@@ -260,6 +273,9 @@ func TestTG3NothingChangesWithoutTheStore(t *testing.T) {
 			path := op.path
 			if i := strings.Index(path, "{"); i >= 0 {
 				path = path[:i] + call.id + path[i+strings.Index(path[i:], "}")+1:]
+			}
+			if strings.HasPrefix(call.id, "?") {
+				path += call.id
 			}
 			r := call.who.do(op.method, path, call.body)
 			if r.status != 503 || r.code() != "store_unavailable" || r.header.Get("Retry-After") == "" {

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/writ-gateway/writ"
+	"github.com/writ-gateway/writ/writtest"
 )
 
 // obj is a JSON object to send.
@@ -136,7 +137,7 @@ func (c caller) try(method, path string, body any, headers ...string) (reply, er
 func (c caller) insist(method, path string, body any, headers ...string) (reply, error) {
 	for {
 		r, err := c.try(method, path, body, headers...)
-		if err != nil || r.code() != writ.CodePolicyDown || !raceEnabled {
+		if err != nil || r.code() != writ.CodePolicyDown || !writtest.Raced {
 			return r, err
 		}
 	}

@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"github.com/anishathalye/porcupine"
+
+	"github.com/writ-gateway/writ/writtest"
 )
 
 // What clients at all gateways see of a few tasks at once, over HTTP, is what they
@@ -63,6 +65,8 @@ func TestTheModelOfLeasesRefuses(t *testing.T) {
 		"claimed, kept, completed":     {true, []porcupine.Operation{at(0, 1, claim, given("a", 5)), at(0, 3, shows("heartbeat", "a", 5), yes), at(0, 5, shows("complete", "a", 5), yes)}},
 		"given back, claimed again":    {true, []porcupine.Operation{at(0, 1, claim, given("a", 5)), at(0, 3, shows("release", "a", 5), yes), at(1, 5, claim, given("b", 7))}},
 		"run out, claimed again":       {true, []porcupine.Operation{at(0, 1, claim, given("a", 5)), at(1, end+9, claim, given("b", 7)), at(0, end+20, shows("complete", "a", 5), no("lease_lost"))}},
+		"late, and not swept yet":      {true, []porcupine.Operation{at(0, 1, claim, given("a", 5)), at(0, end+20, shows("fail", "a", 5), no("lease_lost")), at(1, end+30, claim, no("already_claimed"))}},
+		"a late failure":               {false, []porcupine.Operation{at(0, 1, claim, given("a", 5)), at(0, end+50, shows("fail", "a", 5), yes)}},
 		"two hold it":                  {false, []porcupine.Operation{at(0, 1, claim, given("a", 5)), at(1, 3, claim, given("b", 6))}},
 		"run out too early":            {false, []porcupine.Operation{at(0, 1, claim, given("a", 5)), at(1, end/2, claim, given("b", 6))}},
 		"renewed, and still run out":   {false, []porcupine.Operation{at(0, 1, claim, given("a", 5)), at(0, end/2, shows("heartbeat", "a", 5), yes), at(1, end+9, claim, given("b", 6))}},
@@ -183,7 +187,7 @@ func (s leaseState) step(in leaseCall, out leaseAnswer) (leaseState, bool) {
 			if s.attempt >= leaseAttempts {
 				s.phase = "over"
 			}
-			return s, mine
+			return s, mine && in.from <= s.latest
 		}
 		return s, false
 	}
@@ -195,7 +199,7 @@ func (s leaseState) step(in leaseCall, out leaseAnswer) (leaseState, bool) {
 		case again:
 			return s, false
 		case mine: // only once its time is over, and before the sweeper
-			return s, in.verb == "complete" && in.to+leaseSlack >= s.earliest
+			return s, (in.verb == "complete" || in.verb == "fail") && in.to+leaseSlack >= s.earliest
 		case s.phase == "running" && s.holder != in.client:
 			return s, in.lease != s.lease && in.fence < s.fence
 		}
@@ -219,7 +223,7 @@ func leaseHistory(t *testing.T, c cast, round int, seed uint64) []porcupine.Oper
 	t.Helper()
 	const clients, tasks = 6, 3
 	calls := 150
-	if raceEnabled {
+	if writtest.Raced {
 		calls = 80
 	}
 	var ids []string

@@ -6,6 +6,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/writ-gateway/writ"
 )
 
 // W1: three programs that know only where the gateway is, and the tokens of their
@@ -29,6 +31,37 @@ func TestW1T1ThreeAgents(t *testing.T) {
 			}
 		}
 		w.t = t
+		w.audited()
+	})
+}
+
+// With nobody there to work, tasks stay in the queue and the run fails when its time
+// is up: it does not hang.
+func TestW1T2NobodyWorks(t *testing.T) {
+	onHosts(t, func(t *testing.T, w *world) {
+		c := newCast(t, w)
+		c.run = c.orc.ok(201, "POST", "/v1/runs", obj{"budget": obj{"steps": 100, "wall_ms": 2000}}).str("run_id")
+		build, test := c.enqueue("build", nil), c.enqueue("test", on("build"))
+		c.orc.ok(200, "POST", "/v1/runs/"+c.run+"/seal", nil)
+		c.builder.ok(200, "POST", "/v1/sessions/"+string(c.builder.id)+"/close", nil)
+		within(t, 20*time.Second, "the run fails", func() bool { return w.runState(c.run) == "failed" })
+		if r := c.orc.at(w.last()).ok(200, "GET", "/v1/runs/"+c.run, nil); r.str("reason") != "budget_exceeded" {
+			t.Errorf("got %s", r)
+		}
+		c.becomes(build, writ.TaskCancelled)
+		c.becomes(test, writ.TaskCancelled)
+		moves := map[string]string{}
+		_, all := w.export()
+		for _, s := range all {
+			for _, m := range s.Predicate.Changes {
+				moves[m.ID] += m.From + "→" + m.To + " "
+			}
+		}
+		for id, want := range map[string]string{build: "→queued queued→cancelled ", test: "→blocked blocked→cancelled ", c.run: "→active active→active active→failed "} {
+			if moves[id] != want {
+				t.Errorf("%s moved %s, want %s", id, moves[id], want)
+			}
+		}
 		w.audited()
 	})
 }

@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"slices"
 	"strings"
 	"testing"
 
@@ -100,6 +101,45 @@ func TestM4T3DelegationByAnExecutorNarrows(t *testing.T) {
 			t.Fatalf("the task at hand is %s", s)
 		}
 		helper.complete(helper.claim(r.str("task", "task_id")))
+		c.builder.complete(l)
+		w.audited()
+	})
+}
+
+// The receipts lead from the task at hand to the work that was given away, and from
+// that to who took it; the evidence says by which words it came to that agent.
+func TestM4T4ReceiptsLinkWhatWasDelegated(t *testing.T) {
+	onHosts(t, func(t *testing.T, w *world) {
+		c := newCast(t, w)
+		w.agent("helper", "docs", "executor", tool, []string{}, obj{"routing": obj{"keywords": []string{"spelling"}}})
+		helper := w.session("helper", writ.RoleExecutor, "helper").at(w.last())
+		id := c.enqueue("build", nil)
+		claimed := c.builder.ok(200, "POST", "/v1/tasks/"+id+"/claim", nil)
+		l := leaseOf(claimed)
+		given := c.builder.ok(201, "POST", "/v1/agents/delegate", l.hold(obj{"task_id": id, "input": "check the spelling", "task": obj{"key": "part", "capability": tool}}))
+		part := given.str("task", "task_id")
+		taken := helper.ok(200, "POST", "/v1/tasks/"+part+"/claim", nil)
+		done := helper.complete(leaseOf(taken))
+		if given.str("decision", "agent_id") != "helper" || given.str("task", "receipt") != string(given.receipt()) {
+			t.Fatalf("got %s", given)
+		}
+		known := map[writ.ReceiptID]statement{}
+		_, all := w.export()
+		for _, s := range all {
+			known[s.Predicate.ReceiptID] = s
+		}
+		for child, parent := range map[writ.ReceiptID]writ.ReceiptID{given.receipt(): claimed.receipt(), taken.receipt(): given.receipt(), done.receipt(): taken.receipt()} {
+			if s := known[child].Predicate; !slices.Contains(s.Parents, parent) || s.Run != c.run {
+				t.Errorf("%s of %s names %v, not %s", s.Transition, s.Run, s.Parents, parent)
+			}
+		}
+		if s := known[given.receipt()].Predicate; s.Transition != "agent.delegate" || len(s.Changes) != 1 || s.Changes[0] != (writ.Change{Kind: writ.ObjectTask, ID: part, To: "queued"}) {
+			t.Errorf("got %+v", s)
+		}
+		ev := w.op.ok(200, "GET", "/v1/receipts/"+string(given.receipt())+"/evidence", nil)
+		if ev.str("evidence", "object", "args", "input") != "check the spelling" || ev.str("evidence", "object", "args", "task_id") != id {
+			t.Errorf("got %s", ev)
+		}
 		c.builder.complete(l)
 		w.audited()
 	})

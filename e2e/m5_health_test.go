@@ -71,7 +71,7 @@ func (w *world) until(agent, status string) {
 
 // N5. An agent that is not registered cannot be named; one that is healthy makes up
 // for no other; and what blocks is seen where it matters.
-func TestN5M5EveryRequiredAgentPasses(t *testing.T) {
+func TestN5M5T1T2EveryRequiredAgentPasses(t *testing.T) {
 	granted(t, func(t *testing.T, w *world) {
 		c := newCast(t, w)
 		c.agent("helper", "web", "executor", tool, []string{}, obj{"health_policy": obj{"mode": "heartbeat"}})
@@ -103,7 +103,7 @@ func TestN5M5EveryRequiredAgentPasses(t *testing.T) {
 
 // Whatever an endpoint does but answer as it should blocks, by id and in a poll,
 // and what was enqueued meanwhile can be claimed once it does.
-func TestM5EndpointsBlockAndRecover(t *testing.T) {
+func TestA1T2P2T2M5T3EndpointsBlockAndRecover(t *testing.T) {
 	granted(t, func(t *testing.T, w *world) {
 		p := newProbed(t)
 		c := newCast(t, w)
@@ -145,7 +145,7 @@ func TestM5EndpointsBlockAndRecover(t *testing.T) {
 
 // What is too old to count is looked at again before anybody is refused for it,
 // and only then.
-func TestM5StaleIsLookedAtAgain(t *testing.T) {
+func TestM5T4StaleIsLookedAtAgain(t *testing.T) {
 	granted(t, func(t *testing.T, w *world) {
 		p := newProbed(t)
 		c := newCast(t, w)

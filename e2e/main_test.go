@@ -8,6 +8,8 @@ import (
 	"path/filepath"
 	"runtime"
 	"testing"
+
+	"github.com/writ-gateway/writ/writtest"
 )
 
 // binary is the program under test, built once per run. raced is the same,
@@ -35,7 +37,7 @@ func run(m *testing.M) int {
 	binary = filepath.Join(dir, "writ")
 	raced = binary
 	builds := [][]string{{"build", "-o", binary}}
-	if raceEnabled {
+	if writtest.Raced {
 		raced = filepath.Join(dir, "raced", "writ")
 		builds = append(builds, []string{"build", "-race", "-o", raced})
 	}

@@ -3,6 +3,8 @@ package e2e
 import (
 	"sync"
 	"testing"
+
+	"github.com/writ-gateway/writ/writtest"
 )
 
 // The same key twice is one task.
@@ -93,7 +95,7 @@ func TestP1T3ManyEnqueues(t *testing.T) {
 		c := newCast(t, w)
 		n := 300
 		switch {
-		case w.redis != nil && !raceEnabled || soak():
+		case w.redis != nil && !writtest.Raced || soak():
 			n = 10_000
 		case w.redis != nil:
 			n = 1000

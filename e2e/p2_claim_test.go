@@ -2,6 +2,8 @@ package e2e
 
 import (
 	"testing"
+
+	"github.com/writ-gateway/writ"
 )
 
 // Of 64 claims on one task at once, exactly one wins.
@@ -47,7 +49,7 @@ func TestP2T1OneOfManyClaimsWins(t *testing.T) {
 }
 
 // A task is for agents of its domain, its capability and its list only.
-func TestP2T2WrongAgentOrDomain(t *testing.T) {
+func TestA2T3P2T2WrongAgentOrDomain(t *testing.T) {
 	onHosts(t, func(t *testing.T, w *world) {
 		c := newCast(t, w)
 		w.agent("press", "press", "executor", tool, []string{"fs:press/"}, nil)
@@ -109,5 +111,34 @@ func TestP2T3ScopeHeldElsewhere(t *testing.T) {
 		if r := <-offered; r.status != 200 || leaseOf(r).task != waits {
 			t.Fatalf("after the scope was released: %s", r)
 		}
+	})
+}
+
+// A run that waits for people hands out no work, by id or by poll, until they agree.
+func TestP2T4ClaimWhileTheRunIsPaused(t *testing.T) {
+	onAskingHosts(t, func(t *testing.T, w *world) {
+		c := w.riskyCast(t)
+		body := obj{"title": "short", "budget": obj{"steps": 1}}
+		w.alice().approve(c.orc.waits("POST", "/v1/runs", body))
+		c.run = c.orc.ok(201, "POST", "/v1/runs", body).str("run_id")
+		first, second := c.enqueue("first", nil), c.enqueue("second", nil)
+		id := c.builder.waits("POST", "/v1/tasks/"+first+"/claim", nil)
+		if s := w.runState(c.run); s != "paused_approval" {
+			t.Fatalf("the run is %s", s)
+		}
+		other := c.another().at(w.last())
+		for _, task := range []string{first, second} {
+			r := other.refused(423, writ.CodePaused, "POST", "/v1/tasks/"+task+"/claim", nil)
+			if r.receipt() == "" || r.str("rule_ids", "0") != "lifecycle.paused" {
+				t.Errorf("got %s", r)
+			}
+		}
+		other.ok(204, "POST", "/v1/tasks/claim", nil)
+		if s := c.state(second); s != writ.TaskQueued {
+			t.Fatalf("the task is %s", s)
+		}
+		w.alice().at(w.last()).approve(id)
+		other.complete(other.claim(second))
+		w.audited()
 	})
 }

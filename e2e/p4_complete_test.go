@@ -1,7 +1,10 @@
 package e2e
 
 import (
+	"slices"
 	"testing"
+
+	"github.com/writ-gateway/writ"
 )
 
 // Completing twice is one completion: same receipt, no second fact.
@@ -50,5 +53,51 @@ func TestP4T3CompleteByAnother(t *testing.T) {
 			t.Fatalf("the task is %s", s)
 		}
 		c.builder.complete(l)
+	})
+}
+
+// The reply that ends a task names the tasks it let go: they are queued by then, by
+// the same commit, and nothing else is.
+func TestP4T4DependentsAreQueuedAtOnce(t *testing.T) {
+	onHosts(t, func(t *testing.T, w *world) {
+		c := newCast(t, w)
+		first, other := c.enqueue("first", nil), c.enqueue("other", nil)
+		one, two := c.enqueue("one", on("first")), c.enqueue("two", on("first"))
+		both, later := c.enqueue("both", on("first", "other")), c.enqueue("later", on("one"))
+		unblocked := func(r reply) (out []string) {
+			list, _ := r.at("unblocked").([]any)
+			for _, id := range list {
+				out = append(out, id.(string))
+			}
+			slices.Sort(out)
+			return out
+		}
+		want := []string{one, two}
+		slices.Sort(want)
+		r := c.builder.complete(c.builder.claim(first))
+		if got := unblocked(r); !slices.Equal(got, want) {
+			t.Fatalf("unblocked %v, want %v", got, want)
+		}
+		_, all := w.export()
+		moved := map[string]string{}
+		for _, s := range all {
+			if s.Predicate.ReceiptID == r.receipt() {
+				for _, m := range s.Predicate.Changes {
+					moved[m.ID] = m.From + "→" + m.To
+				}
+			}
+		}
+		for id, want := range map[string]writ.TaskState{one: writ.TaskQueued, two: writ.TaskQueued, both: writ.TaskBlocked, later: writ.TaskBlocked} {
+			if s := c.state(id); s != want || moved[id] != "" != (want == writ.TaskQueued) {
+				t.Errorf("%s is %s, want %s; the receipt says %q", id, s, want, moved[id])
+			}
+		}
+		if got := unblocked(c.builder.complete(c.builder.at(w.last()).claim(other))); !slices.Equal(got, []string{both}) {
+			t.Errorf("unblocked %v, want %s", got, both)
+		}
+		if got := unblocked(c.builder.complete(c.builder.claim(two))); got != nil {
+			t.Errorf("unblocked %v, want nothing", got)
+		}
+		w.audited()
 	})
 }

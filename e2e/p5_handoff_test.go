@@ -45,12 +45,13 @@ func TestP5T1BoundaryContract(t *testing.T) {
 		foreign := c.newRun(10)
 		receipt := c.op.ok(200, "GET", "/v1/runs/"+foreign, nil).str("receipt")
 		for _, refs := range [][]obj{
-			{criteria, {"name": "plan_ref", "kind": "task", "ref": "test"}},          // not done
-			{criteria, {"name": "plan_ref", "kind": "task", "ref": "no-such"}},       // no task
-			{criteria, {"name": "plan_ref", "kind": "receipt", "ref": receipt}},      // of another run
-			{criteria, {"name": "plan_ref", "kind": "commit", "ref": "HEAD"}},        // no hash
-			{criteria, {"name": "plan_ref", "kind": "file", "ref": "fs:repo/../x"}},  // no canonical URI
-			{criteria, {"name": "plan_ref", "kind": "artifact", "ref": "sha256:ab"}}, // no digest
+			{criteria, {"name": "plan_ref", "kind": "task", "ref": "test"}},                                   // not done
+			{criteria, {"name": "plan_ref", "kind": "task", "ref": "no-such"}},                                // no task
+			{criteria, {"name": "plan_ref", "kind": "receipt", "ref": receipt}},                               // of another run
+			{criteria, {"name": "plan_ref", "kind": "commit", "ref": "HEAD"}},                                 // no hash
+			{criteria, {"name": "plan_ref", "kind": "file", "ref": "fs:repo/../x"}},                           // no canonical URI
+			{criteria, {"name": "plan_ref", "kind": "artifact", "ref": "sha256:ab"}},                          // no digest
+			{criteria, {"name": "plan_ref", "kind": "artifact", "ref": "sha256:" + strings.Repeat("ab", 32)}}, // of nobody
 			{{"name": "acceptance_criteria_ref", "kind": "task", "ref": "plan"}, plan},
 			{criteria, criteria},
 		} {

@@ -3,6 +3,7 @@ package e2e
 import (
 	"fmt"
 	"math/rand/v2"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -49,7 +50,7 @@ func overQuota(t *testing.T, r reply, id, metric string) {
 // The call after the last is refused with the quota and when to come back; the
 // first refusal has a receipt, the others of the window are counted; others and
 // reads are not held to it; whoever takes the quota away lets the next one through.
-func TestOneTooMany(t *testing.T) {
+func TestO2T1T4OneTooMany(t *testing.T) {
 	onHosts(t, func(t *testing.T, w *world) {
 		c := newCast(t, w)
 		early()
@@ -107,7 +108,7 @@ func TestOneTooMany(t *testing.T) {
 // Of 64 callers who meet at a quota, at every replica, exactly as many pass as it
 // says: for what counts how many there are, for what is used in a day, and for calls
 // in a minute.
-func TestExactlyAsManyPass(t *testing.T) {
+func TestO2T2ExactlyAsManyPass(t *testing.T) {
 	underLoad(t, func(t *testing.T, w *world) {
 		c := newCast(t, w)
 		const most = 20
@@ -195,6 +196,42 @@ func TestExactlyAsManyPass(t *testing.T) {
 		if len(minutes) == 1 && passed != most {
 			t.Errorf("%d of %d calls passed", passed, most)
 		}
+	})
+}
+
+// A window ends by the store's clock: whoever comes back when the refusal said passes,
+// at any replica, and by the receipts it is another minute.
+func TestO2T3TheWindowEndsByTheStoresClock(t *testing.T) {
+	onHosts(t, func(t *testing.T, w *world) {
+		c := newCast(t, w)
+		id := w.quota("invocations_per_min", "session", string(c.orc.id), 1, nil)
+		create := func(at *gateway) reply { return c.orc.at(at).do("POST", "/v1/runs", obj{"budget": obj{"steps": 5}}) }
+		first, refused := create(w.gw[0]), create(w.last())
+		if first.status != 201 {
+			t.Fatalf("got %s", first)
+		}
+		if refused.status != 201 { // the minute may have ended between the two
+			overQuota(t, refused, id, "invocations_per_min")
+			after, err := strconv.Atoi(refused.header.Get("Retry-After"))
+			if err != nil || after < 1 || after > 60 {
+				t.Fatalf("Retry-After %q", refused.header.Get("Retry-After"))
+			}
+			time.Sleep(time.Duration(after) * time.Second)
+			if r := create(w.last()); r.status != 201 {
+				t.Errorf("when it said: %s", r)
+			}
+		}
+		var minutes []int64
+		_, all := w.export()
+		for _, s := range all {
+			if p := s.Predicate; p.Transition == "run.create" && p.Outcome == writ.OutcomeOfTransition && p.Run != c.run {
+				minutes = append(minutes, p.Commit.At.Unix()/60)
+			}
+		}
+		if len(minutes) != 2 || minutes[0] == minutes[1] || w.used(id) != 1 {
+			t.Errorf("calls in the minutes %v, used %d", minutes, w.used(id))
+		}
+		w.audited()
 	})
 }
 

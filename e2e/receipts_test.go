@@ -44,6 +44,46 @@ func (w *world) export() (path string, all []statement) {
 	return path, statements(w.t, path)
 }
 
+// audited verifies offline all receipts there are, and the log as it is published,
+// whatever happened to the gateway that writes it.
+func (w *world) audited() {
+	w.t.Helper()
+	w.export()
+	w.logged()
+}
+
+// happenedOnce checks by the receipts that moves, each "<kind> <id> <from> <to>", happened
+// once each.
+func (w *world) happenedOnce(moves map[string]int) {
+	w.t.Helper()
+	_, all := w.export()
+	for _, s := range all {
+		for _, m := range s.Predicate.Changes {
+			move := m.Kind + " " + m.ID + " " + m.From + " " + m.To
+			if n, counts := moves[move]; counts {
+				moves[move] = n + 1
+			}
+		}
+	}
+	for move, n := range moves {
+		if n != 1 {
+			w.t.Errorf("%s happened %d times", move, n)
+		}
+	}
+}
+
+func (w *world) logged() {
+	w.t.Helper()
+	head := w.op.at(w.gw[0]).ok(200, "GET", "/v1/log/head", nil)
+	if head.at("size") == float64(0) {
+		return // the gateway has not run for a second
+	}
+	key := head.str("verifier_key")
+	if r := command(w.t, "log", "verify", filepath.Join(w.gw[0].data, "log"), "--log-key", key, "--key", w.publicKey()); r.code != 0 {
+		w.t.Errorf("the log does not verify: %s", r)
+	}
+}
+
 // publicKey is what receipts are verified with.
 func (w *world) publicKey() string {
 	if w.redis != nil {

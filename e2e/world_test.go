@@ -108,7 +108,7 @@ func newWorldOf(t testing.TB, program, host string, args ...string) *world {
 	if host == "redis" {
 		w.redis = redistest.Start(t)
 		keys := filepath.Join(data, "keys")
-		args = append([]string{"--store", w.redis.URL(), "--keys", keys}, args...)
+		args = append([]string{"--store", w.redis.URL(), "--keys", keys, "--blobs", filepath.Join(data, "artifacts")}, args...)
 		w.gw = append(w.gw, newGatewayOf(t, program, filepath.Join(data, "one"), args...),
 			newGatewayOf(t, program, filepath.Join(data, "two"), append(args, "--ledger", "none")...))
 	} else {

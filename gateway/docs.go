@@ -107,7 +107,11 @@ func docsOperations(doc *huma.OpenAPI, tag string) []docsOperation {
 				})
 			}
 			if op.RequestBody != nil {
-				body := docsTypeOf(op.RequestBody.Content["application/json"].Schema)
+				m := op.RequestBody.Content["application/json"]
+				if m == nil {
+					m = op.RequestBody.Content[octetStream]
+				}
+				body := docsTypeOf(m.Schema)
 				o.Body = &body
 			}
 			for _, status := range slices.Sorted(maps.Keys(op.Responses)) {

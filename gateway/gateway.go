@@ -63,6 +63,7 @@ type Config struct {
 	// machine only (see [LoopbackHosts]).
 	Hosts []string
 
+	Blobs     Blobs                             // nil: artifacts are not ready
 	Ready     func(context.Context) ReadyReport // nil: always ready
 	Telemetry Telemetry                         // nil: nobody listens, and /metrics is 404
 	Log       *slog.Logger                      // nil: nothing is logged
@@ -70,6 +71,13 @@ type Config struct {
 	// PolicyRevision names the policy in force, for the Policy-Revision header of
 	// replies whose call does not say what it was judged by; nil: no header then.
 	PolicyRevision func() string
+
+	// Transfers bounds the bodies of artifacts that are on their way, in and out
+	// (32); an eighth of them of one session. When Stopping is done they end: they
+	// may take minutes.
+	Transfers int
+	Stopping  context.Context // nil: never
+	transfers *transfers
 
 	Now  func() time.Time // nil: time.Now; for ids and logs only
 	Rand io.Reader        // nil: crypto/rand; 26 bytes per request
@@ -105,6 +113,10 @@ func New(cfg Config) (http.Handler, *huma.OpenAPI, error) {
 	if cfg.Limits.BodyTime <= 0 {
 		cfg.Limits.BodyTime = 10 * time.Second
 	}
+	if cfg.Transfers == 0 {
+		cfg.Transfers = 32
+	}
+	cfg.transfers = newTransfers(cfg.Transfers)
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}

@@ -32,7 +32,7 @@ var statusOf = map[writ.Outcome]int{
 func governed(cfg Config, route Route, c *writ.Capability) func(huma.Context) {
 	params := route.Params()
 	types := queryTypes(route, c.Args)
-	if route.Method != http.MethodGet {
+	if route.Method != http.MethodGet && !route.TakesBytes {
 		clear(types) // arguments of a change travel in the body
 	}
 	return func(hc huma.Context) {
@@ -66,7 +66,15 @@ func governed(cfg Config, route Route, c *writ.Capability) func(huma.Context) {
 			}
 		}
 		var body []byte
-		if err == nil {
+		if err == nil && route.TakesBytes {
+			var u *upload
+			sent := members
+			if u, members, err = newUpload(cfg, w, r, *cred, members[:len(members):len(members)]); err == nil {
+				defer u.discard()
+				call.Body = u
+				call.Sent, err = merge(sent, nil) // what is signed is what the caller says, and not what its transport does
+			}
+		} else if err == nil {
 			body, err = readBody(cfg, w, r)
 		}
 		if err == nil {
@@ -94,6 +102,12 @@ func governed(cfg Config, route Route, c *writ.Capability) func(huma.Context) {
 				err = inBody(err, merged, body, params)
 			}
 			fail(err, receipt)
+			return
+		}
+		if route.GivesBytes {
+			if err := content(cfg, w, r, *cred, reply); err != nil {
+				fail(err, nil)
+			}
 			return
 		}
 		if err := respond(cfg, w, call, reply, receipt); err != nil {

@@ -89,6 +89,15 @@ type (
 		RunID writ.RunID `json:"run_id" pattern:"^run_[0-7][0-9A-HJKMNP-TV-Z]{25}$"`
 		After *int64     `json:"after,omitempty" minimum:"-1"`
 	}
+	putArgs struct {
+		TaskID writ.TaskID `json:"task_id" pattern:"^tsk_[0-7][0-9A-HJKMNP-TV-Z]{25}$"`
+		Digest string      `json:"digest,omitempty" pattern:"^sha256:[0-9a-f]{64}$"`
+		Size   int64       `json:"size,omitempty" minimum:"0"`
+	}
+	madeArgs struct {
+		Digest string      `json:"digest" pattern:"^sha256:[0-9a-f]{64}$"`
+		TaskID writ.TaskID `json:"task_id" pattern:"^tsk_[0-7][0-9A-HJKMNP-TV-Z]{25}$"`
+	}
 	capArgs struct {
 		Capability writ.CapabilityID `json:"capability"`
 	}
@@ -142,11 +151,12 @@ func testCapabilities() []*writ.Capability {
 		stub[enqueueArgs]("task.enqueue", mut), stub[taskListArgs]("task.list", ro), stub[taskArgs]("task.get", ro),
 		stub[claimArgs]("task.claim", mut), stub[taskArgs]("task.heartbeat", mut), stub[taskArgs]("task.complete", mut),
 		stub[taskArgs]("task.fail", mut), stub[taskArgs]("task.release", mut), stub[taskArgs]("task.cancel", mut), stub[taskArgs]("task.admit", mut), stub[taskArgs]("task.handoff", mut), stub[taskArgs]("task.revive", mut), stub[runArgs]("agent.delegate", mut), stub[taskArgs]("task.verify", mut), stub[pageArgs]("scope.list", ro),
+		stub[putArgs]("artifact.put", mut), stub[pageArgs]("artifact.list", ro), stub[madeArgs]("artifact.get", ro), stub[madeArgs]("artifact.content", ro),
 		stub[pageArgs]("approval.list", ro), stub[approvalArgs]("approval.get", ro), stub[approvalArgs]("approval.decide", mut),
 		stub[approvalArgs]("approval.respond", mut), stub[approvalArgs]("approval.revoke", mut),
 		stub[noArgs]("capability.list", ro), stub[capArgs]("capability.get", ro), stub[invokeArgs]("capability.invoke", mut),
 		stub[noArgs]("policy.info", ro), stub[receiptArgs]("policy.explain", ro), stub[pageArgs]("policy.records", ro), stub[noArgs]("policy.shadow", ro), stub[pageArgs]("receipt.list", ro), stub[pageArgs]("receipt.export", ro),
-		stub[receiptArgs]("receipt.get", ro), stub[receiptArgs]("receipt.evidence", ro),
+		stub[noArgs]("log.head", ro), stub[receiptArgs]("receipt.get", ro), stub[receiptArgs]("receipt.evidence", ro),
 		stub[pageArgs]("policy.list", ro), stub[noArgs]("policy.stage", mut), stub[noArgs]("policy.rollback", mut),
 		stub[bundleArgs]("policy.activate", mut), stub[bundleArgs]("policy.withdraw", mut),
 		stub[pageArgs]("role.list", ro), stub[pageArgs]("role.permissions", ro), stub[roleArgs]("role.bind", mut), stub[roleArgs]("role.unbind", mut),

@@ -164,12 +164,16 @@ func operation(cat *catalogue, r Route, c *writ.Capability) *huma.Operation {
 	for _, p := range r.Params() {
 		op.Parameters = append(op.Parameters, parameter(args, p, "path"))
 	}
-	if r.Method == http.MethodGet {
+	if r.Method == http.MethodGet || r.TakesBytes {
 		names := slices.Sorted(maps.Keys(queryTypes(r, c.Args)))
 		for _, name := range names {
 			op.Parameters = append(op.Parameters, parameter(args, name, "query"))
 		}
-	} else {
+	}
+	switch {
+	case r.TakesBytes:
+		op.RequestBody = &huma.RequestBody{Description: "The bytes.", Content: octets()}
+	case r.Method != http.MethodGet:
 		op.RequestBody = requestBody(cat, r, args)
 	}
 	if r.Method != http.MethodGet {
@@ -180,6 +184,9 @@ func operation(cat *catalogue, r Route, c *writ.Capability) *huma.Operation {
 	result := cat.result(c)
 	for _, o := range r.Outcomes {
 		op.Responses[strconv.Itoa(statusOf[o])] = success(o, result)
+		if r.GivesBytes {
+			op.Responses[strconv.Itoa(statusOf[o])].Content = octets()
+		}
 	}
 	if r.Method != http.MethodGet {
 		op.Responses[strconv.Itoa(http.StatusAccepted)] = &huma.Response{Ref: "#/components/responses/Pending"}
@@ -217,6 +224,11 @@ func requestBody(cat *catalogue, r Route, args *huma.Schema) *huma.RequestBody {
 		Required: len(s.Required) > 0,
 		Content:  map[string]*huma.MediaType{"application/json": {Schema: &huma.Schema{Ref: schemaPrefix + name}}},
 	}
+}
+
+// octets is a body of any bytes.
+func octets() map[string]*huma.MediaType {
+	return map[string]*huma.MediaType{octetStream: {Schema: &huma.Schema{Type: huma.TypeString, Format: "binary"}}}
 }
 
 func success(o writ.Outcome, result *huma.Schema) *huma.Response {

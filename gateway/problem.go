@@ -44,6 +44,7 @@ var kindOf = map[writ.Code]struct {
 	writ.CodeScopeConflict:    {http.StatusConflict, "An overlapping scope is held"},
 	writ.CodePredicate:        {http.StatusConflict, "What must be shown is missing or out of date"},
 	writ.CodeHandoffLoop:      {http.StatusConflict, "The work was handed on too often"},
+	writ.CodeArtifact:         {http.StatusConflict, "An artifact is not what its digest says"},
 	writ.CodeDeps:             {http.StatusConflict, "The task depends on others that have not ended"},
 	writ.CodePreflight:        {http.StatusConflict, "An agent the work needs is not healthy"},
 	writ.CodeExists:           {http.StatusConflict, "Already exists"},
@@ -106,6 +107,17 @@ func (p *Problem) GetStatus() int          { return p.Status }
 func (*Problem) ContentType(string) string { return problemJSON }
 
 var _ huma.StatusError = (*Problem)(nil)
+
+// ProblemOf renders a refusal for somebody who is told of it in another way than by
+// HTTP, in the same form. What went wrong inside is said as it is.
+func ProblemOf(e *writ.Error) *Problem {
+	p := problemOf(e, "")
+	if e.Code == writ.CodeInternal {
+		p.Detail, p.Hint = e.Msg, e.Hint
+		p.Details = maps.Clone(e.Details)
+	}
+	return p
+}
 
 // bareProblem is a problem that says nothing but its status.
 func bareProblem(status int) *Problem {

@@ -17,6 +17,10 @@ type Route struct {
 	Path        string // with {parameters} named like the arguments they fill
 	Tag         string
 	Outcomes    []writ.Outcome // what it may answer with; for the description only
+
+	// TakesBytes: the body is bytes, and the arguments travel in the query.
+	// GivesBytes: an accepted call is answered with bytes.
+	TakesBytes, GivesBytes bool
 }
 
 // Params lists the parameters in the path.
@@ -47,7 +51,7 @@ func routes() []Route {
 	either := []writ.Outcome{writ.OutcomeDone, writ.OutcomeCreated}
 	var out []Route
 	add := func(tag, method, path string, id writ.CapabilityID, outcomes []writ.Outcome) {
-		out = append(out, Route{string(id), id, method, path, tag, outcomes})
+		out = append(out, Route{OperationID: string(id), Capability: id, Method: method, Path: path, Tag: tag, Outcomes: outcomes})
 	}
 
 	add("sessions", post, "/v1/sessions", "session.open", made)
@@ -88,6 +92,13 @@ func routes() []Route {
 	add("tasks", post, "/v1/tasks/{task_id}/revive", "task.revive", either)
 	add("tasks", get, "/v1/scopes", "scope.list", done)
 
+	add("artifacts", put, "/v1/artifacts", "artifact.put", either)
+	out[len(out)-1].TakesBytes = true
+	add("artifacts", get, "/v1/artifacts", "artifact.list", done)
+	add("artifacts", get, "/v1/artifacts/{digest}", "artifact.get", done)
+	add("artifacts", get, "/v1/artifacts/{digest}/content", "artifact.content", done)
+	out[len(out)-1].GivesBytes = true
+
 	add("approvals", get, "/v1/approvals", "approval.list", done)
 	add("approvals", get, "/v1/approvals/{approval_id}", "approval.get", done)
 	add("approvals", post, "/v1/approvals/{approval_id}/decision", "approval.decide", done)
@@ -121,6 +132,7 @@ func routes() []Route {
 	add("receipts", get, "/v1/receipts", "receipt.list", done)
 	add("receipts", get, "/v1/receipts/export", "receipt.export", done)
 	add("receipts", get, "/v1/receipts/{receipt_id}", "receipt.get", done)
+	add("receipts", get, "/v1/log/head", "log.head", done)
 	add("receipts", get, "/v1/receipts/{receipt_id}/evidence", "receipt.evidence", done)
 	return out
 }
@@ -129,11 +141,13 @@ func routes() []Route {
 var tags = []struct{ name, text string }{
 	{"sessions", "Who acts: one principal in one role, for a time. A session opened with heartbeats must be heard within heartbeat_ttl_s: " +
 		"session.heartbeat, task.heartbeat and task.claim (also while it waits) all count. Silent longer it is suspended and can come back with " +
-		"session.heartbeat within 60 seconds; after that it ends, and what it holds goes back to the queue."},
+		"session.heartbeat within 60 seconds; after that it ends, what it claims is given back, and the tasks it holds go back to the queue."},
 	{"agents", "The registry: what agents there are, what they can do and where they may write."},
 	{"runs", "Containers of work with an owner, a budget and an end."},
 	{"tasks", "Work: enqueued, claimed under a lease, completed once. The holder sends task.heartbeat every heartbeat_every_s seconds: " +
 		"it extends the lease, keeps the session, and says when to stop."},
+	{"artifacts", "What tasks make beyond their results: bytes, by their SHA-256. The holder of a task puts them and completes the task with them; " +
+		"who is given them, or may read the run, names the task and the digest."},
 	{"approvals", "Calls that people must agree to first, and what they decided."},
 	{"capabilities", "What can be called, and one way to call it by name."},
 	{"policy", "The rules in force, and how others take their place."},

@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"path"
 	"reflect"
+	"slices"
+	"strings"
 
 	"github.com/danielgtaylor/huma/v2"
 
@@ -54,6 +56,7 @@ func newCatalogue(reg *writ.Registry) (c *catalogue, err error) {
 		}
 		s := huma.SchemaFromType(c.reg, k.Args)
 		c.refuseNullArrays(s, sent)
+		inOrder(s, k.Args)
 		c.args[k.Args] = s
 		if err := c.planDefaults(k.Args); err != nil {
 			return nil, fmt.Errorf("schema: arguments of %s: %w", k.ID, err)
@@ -119,6 +122,21 @@ func (c *catalogue) resolve(s *huma.Schema) *huma.Schema {
 		s = c.reg.SchemaFromRef(s.Ref)
 	}
 	return s
+}
+
+// inOrder names the required members of arguments in the order of the struct: Huma
+// puts those of structs it embeds last.
+func inOrder(s *huma.Schema, t reflect.Type) {
+	var required []string
+	for _, f := range reflect.VisibleFields(t) {
+		name, _, _ := strings.Cut(f.Tag.Get("json"), ",")
+		if slices.Contains(s.Required, name) {
+			required = append(required, name)
+		}
+	}
+	if len(required) == len(s.Required) {
+		s.Required = required
+	}
 }
 
 // refuseNullArrays makes the arrays of a request plain: Huma takes null for

@@ -19,7 +19,8 @@ const (
 // refusedToOthers claims the first task that was set aside because policy
 // refused it to other agents, and was not refused to this one under the
 // policies in force. One such task is judged; the lanes follow. A task that was
-// refused only under policies of the past goes back to its lanes on the way. What
+// refused only under policies of the past goes back to its lanes on the way, and one
+// whose scopes somebody holds does not stand before the others. What
 // fails at a task is no answer to the poll, which would fail as long as the task
 // is there: the task is passed over for a while, and comes after those that did
 // not fail then. Nor is an outage: the lanes tell of it when they hold work. A list
@@ -31,18 +32,26 @@ func (p *Dispatcher) refusedToOthers(ctx context.Context, call *writ.Call, poll 
 		if over.passes(string(list)) {
 			continue
 		}
-		after := ""
-		for range refusedPages {
+		after, held := "", 0
+		for n := 0; n < refusedPages; n++ {
 			page, err := p.page(ctx, call.Caller.Tenant, list, after)
 			if err != nil {
 				return writ.Reply{}, nil, err
 			}
-			task, err := p.notRefused(ctx, call.Caller.Tenant, poll.Agent, page, &again)
+			task, err := p.notRefused(ctx, call.Caller.Tenant, poll, page, &again)
 			if err != nil {
 				return writ.Reply{}, nil, err
 			}
 			if task != "" {
 				reply, receipt, err := p.setAside(ctx, call, poll, task)
+				if writ.CodeOf(err) == writ.CodeScopeConflict {
+					p.leaveAlone(call.Caller.Tenant, poll.Agent, string(task))
+					if held++; held == maxCandidates {
+						break
+					}
+					n--
+					continue // with the same page
+				}
 				if _, is := over.pass(string(list), err); is {
 					break
 				}
@@ -55,7 +64,11 @@ func (p *Dispatcher) refusedToOthers(ctx context.Context, call *writ.Call, poll 
 		}
 	}
 	if again.task != "" {
-		if reply, receipt, err := p.setAside(ctx, call, poll, again.task); !usedUp(err) {
+		reply, receipt, err := p.setAside(ctx, call, poll, again.task)
+		switch {
+		case writ.CodeOf(err) == writ.CodeScopeConflict:
+			p.leaveAlone(call.Caller.Tenant, poll.Agent, string(again.task))
+		case !usedUp(err):
 			return reply, receipt, err
 		}
 	}
@@ -78,21 +91,26 @@ func (p *Dispatcher) page(ctx context.Context, shard writ.Tenant, list writ.Inde
 	return s.Ranges[r].Members, nil
 }
 
-// notRefused is the first of the tasks that the agent was not refused under the
-// policies in force and that did not fail. Of those that did it notes the one to
-// try again.
-func (p *Dispatcher) notRefused(ctx context.Context, shard writ.Tenant, agent writ.AgentID, tasks []writ.Member, again *retry) (writ.TaskID, error) {
+// notRefused is the first of the tasks that neither the agent nor, if it has claims,
+// the session was refused under the policies in force and that did not fail. Of those
+// that did it notes the one to try again.
+func (p *Dispatcher) notRefused(ctx context.Context, shard writ.Tenant, poll writ.Poll, tasks []writ.Member, again *retry) (writ.TaskID, error) {
 	policy, _ := p.door.cfg.Decider.Revisions()
-	member := writ.Refuser(agent, policy)
-	mine := func(t string) writ.Range {
+	agent := poll.Agent
+	to := func(t, member string) writ.Range {
 		return writ.Range{Index: writ.Refusers(writ.TaskID(t)), From: member, To: member + "\x00", Limit: 1}
 	}
+	mine := func(t string) writ.Range { return to(t, writ.Refuser(agent, policy)) }
+	session := func(t string) writ.Range { return to(t, writ.RefuserAs(agent, poll.Claims, policy)) }
 	anybody := func(t string) writ.Range {
 		return writ.Range{Index: writ.Refusers(writ.TaskID(t)), From: policy + " ", To: policy + "!", Limit: 1} // '!' follows ' '
 	}
 	var want writ.ReadSet
 	for _, t := range tasks {
 		want.Ranges = append(want.Ranges, mine(t.Name), anybody(t.Name))
+		if poll.Claims != "" {
+			want.Ranges = append(want.Ranges, session(t.Name))
+		}
 	}
 	if want.Empty() {
 		return "", nil
@@ -114,7 +132,7 @@ func (p *Dispatcher) notRefused(ctx context.Context, shard writ.Tenant, agent wr
 			} else {
 				p.passOver(shard, "", t.Name, err)
 			}
-		case len(s.Ranges[mine(t.Name)].Members) == 0:
+		case len(s.Ranges[mine(t.Name)].Members)+len(s.Ranges[session(t.Name)].Members) == 0:
 			switch since, failed := p.failure(shard, agent, t.Name); {
 			case !failed:
 				return writ.TaskID(t.Name), nil
@@ -128,7 +146,8 @@ func (p *Dispatcher) notRefused(ctx context.Context, shard writ.Tenant, agent wr
 }
 
 // setAside judges a task that was set aside. Refused again, it stays where it
-// is with one more agent noted. A quota that is used up says nothing about the task.
+// is with one more agent noted. A quota that is used up says nothing about the task,
+// nor does whoever holds its scopes.
 func (p *Dispatcher) setAside(ctx context.Context, poll *writ.Call, about writ.Poll, task writ.TaskID) (writ.Reply, *writ.Receipt, error) {
 	call, err := p.callFor(poll, string(task))
 	if err != nil {
@@ -140,12 +159,12 @@ func (p *Dispatcher) setAside(ctx context.Context, poll *writ.Call, about writ.P
 	case err == nil && reply.Outcome == writ.OutcomePending:
 		reply, receipt = writ.Reply{}, nil
 	case err == nil: // the caller has it, or its answer of before
-	case usedUp(err):
+	case usedUp(err), code == writ.CodeScopeConflict:
 		return writ.Reply{}, nil, err
-	case code == writ.CodeQuota, code == writ.CodeClaimed, code == writ.CodeScopeConflict, code == writ.CodeNotFound:
+	case code == writ.CodeQuota, code == writ.CodeClaimed, code == writ.CodeNotFound:
 		reply, receipt, err = writ.Reply{}, nil, nil
 	case refusedForGood(code):
-		_, _, err = p.door.System(ctx, poll.Caller.Tenant, "task.refuse", map[string]any{"task_id": task, "agent_id": about.Agent, "again_ms": passes(err)}, nil)
+		_, _, err = p.door.System(ctx, poll.Caller.Tenant, "task.refuse", refusal(about, string(task), passes(err)), nil)
 		reply, receipt = writ.Reply{}, nil
 	case code == writ.CodeUnauthenticated, code == writ.CodeRBAC, code == writ.CodeReceiptPending:
 		return writ.Reply{}, nil, err // nothing in the lanes is for who may not claim, or has the task already

@@ -69,6 +69,12 @@ func (t *try) commit(ctx context.Context, tx writ.Tx, reply writ.Reply, outcome 
 	if err != nil {
 		return writ.Reply{}, nil, err
 	}
+	if outcome == writ.OutcomeOfTransition {
+		if err := t.keep(ctx); err != nil {
+			release()
+			return writ.Reply{}, nil, err
+		}
+	}
 	done, err := t.store(ctx, tx)
 	release()
 	if err != nil {
@@ -241,7 +247,9 @@ type evidence struct {
 	Outcome    string            `json:"outcome,omitempty"`
 
 	Warnings []writ.BudgetWarning `json:"budget_warnings,omitempty"`
-	Quota    string               `json:"quota,omitempty"` // over which the call was refused
+	Quota    string               `json:"quota,omitempty"`   // over which the call was refused
+	Details  map[string]string    `json:"details,omitempty"` // what its caller was told of why: ids and states, of who holds what it wanted for example
+	Scopes   *scopesMoved         `json:"scopes,omitempty"`
 }
 
 // witnessed is what the evidence keeps of arguments. Those that are large and
@@ -258,7 +266,7 @@ func (t *try) addFact(tx *writ.Tx, st writ.Statement, reply writ.Reply) error {
 	ev := evidence{
 		Capability: t.k.ID, Via: t.call.Via, Call: t.call.ID, Principal: t.call.Caller.Principal,
 		Args: witnessed(cmp.Or(t.asked, t.call.Args)), Limited: t.limited, Cosigned: t.signed, Findings: t.dec.Findings, Input: t.dec.InputDigest, Record: t.dec.Record, Outcome: string(reply.Outcome),
-		Warnings: t.warned, Quota: t.quota,
+		Warnings: t.warned, Quota: t.quota, Scopes: moved(tx.Ops), Details: t.details,
 	}
 	if ev.Args == nil {
 		ev.ArgsDigest = digestOf(t.call.Raw)

@@ -28,6 +28,8 @@ func (t *try) cosign() error {
 			"operators: let the rule hold of changes only")
 	case c.Caller.Agent == "":
 		return t.owes("policy wants this call signed by its caller, and only agents have keys", "make it in the session of an agent that has registered keys")
+	case t.blind:
+		return t.owes("policy wants this call signed by its caller, with what comes in its body", "say the digest of the body among the arguments, and sign them")
 	case c.IdempotencyKey == "" || c.Cosignature == nil:
 		return t.owes("policy wants this call signed by its caller", how)
 	}

@@ -33,7 +33,7 @@ func (t *try) refused(ctx context.Context, err error) (writ.Reply, *writ.Receipt
 		return writ.Reply{}, nil, e
 	}
 	c := *e
-	e, t.warned = &c, nil
+	e, t.warned, t.details = &c, nil, c.Details
 	tx := writ.Tx{Call: t.call.ID}
 	for _, o := range t.d.cfg.Obligors {
 		o.Denied(t.call, t.snap, t.sub, t.dec, &tx)

@@ -86,7 +86,7 @@ func wide() *writ.Capability {
 				return rs, nil
 			},
 			Plan: func(*writ.Call, *thingArgs, writ.Snapshot, writ.Decision) (tx writ.Tx, r writ.Reply, err error) {
-				return tx, r, writ.Refuse(writ.CodeIllegal, "test", "no", "")
+				return tx, r, writ.Refuse(writ.CodeIllegal, "test", "no", "").With("holder", "somebody")
 			},
 		})
 }
@@ -103,7 +103,7 @@ func (c *committed) Commit(ctx context.Context, shard writ.Tenant, tx writ.Tx) (
 }
 
 // A denial of a call that read very much is held to who was denied and by which
-// policies.
+// policies. Its evidence says what else it is about.
 func TestWideDenialHasAReceipt(t *testing.T) {
 	st := &committed{}
 	w := newWorld(t, func(c *guard.Config) {
@@ -117,6 +117,10 @@ func TestWideDenialHasAReceipt(t *testing.T) {
 	_, _, err := w.call(alice, "test.wide", thingArgs{}, "")
 	if e := asError(t, err, writ.CodeIllegal); e.Receipt == "" || e.Aggregated {
 		t.Fatalf("got %+v", e)
+	}
+	facts := w.facts()
+	if d, _ := unsealed(t, facts[len(facts)-1])["details"].(map[string]any); len(d) != 1 || d["holder"] != "somebody" {
+		t.Errorf("details %v", d)
 	}
 	guarded := map[writ.Key]bool{}
 	kinds := map[writ.GuardKind]int{}

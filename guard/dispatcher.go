@@ -1,7 +1,6 @@
 package guard
 
 import (
-	"cmp"
 	"context"
 	"encoding/json"
 	"log/slog"
@@ -29,6 +28,9 @@ type Dispatcher struct {
 	failed  failures // tasks that were set aside and could not be judged or offered again
 	closing bool
 
+	turns turns
+	now   func() time.Time // how long lanes wait
+
 	cancel context.CancelFunc
 	done   sync.WaitGroup
 }
@@ -51,7 +53,7 @@ func NewDispatcher(d *Door, consumer string) *Dispatcher {
 	return &Dispatcher{
 		door: d, consumer: consumer, wait: 2 * time.Second,
 		polls: map[writ.SessionID]bool{}, waiters: map[writ.Tenant]map[*waiter]bool{},
-		failed: failures{},
+		failed: failures{}, now: time.Now,
 	}
 }
 
@@ -252,12 +254,16 @@ func (p *Dispatcher) offer(ctx context.Context, call *writ.Call, poll writ.Poll,
 	shard, st := call.Caller.Tenant, p.door.cfg.Store
 	judged := 0
 	var full error
-	reply, receipt, err := p.refusedToOthers(ctx, call, poll, over)
+	reply, receipt, err := p.waitingForMe(ctx, call, poll, over)
+	if err != nil || receipt != nil {
+		return reply, receipt, judged, err
+	}
+	reply, receipt, err = p.refusedToOthers(ctx, call, poll, over)
 	if err != nil || receipt != nil {
 		return reply, receipt, judged, err
 	}
 	for met := 0; judged < n && met < maxEntries && ctx.Err() == nil; met++ {
-		lanes, err := p.lanes(ctx, shard, poll)
+		lanes, err := p.lanes(ctx, shard, poll, met < agedLooks)
 		if err != nil {
 			return writ.Reply{}, nil, judged, storeDown("guard.poll", err)
 		}
@@ -271,8 +277,10 @@ func (p *Dispatcher) offer(ctx context.Context, call *writ.Call, poll writ.Poll,
 		if len(got) == 0 {
 			return writ.Reply{}, nil, judged, full
 		}
+		since := p.turns.had(shard, got[0].Lane, p.now())
 		reply, receipt, refused, err := p.candidate(ctx, call, poll, got[0])
 		if waits, is := over.note(got[0].Lane, err); is {
+			p.turns.not(shard, got[0].Lane, since) // others may have it
 			if !waits {
 				full = err
 			}
@@ -283,28 +291,33 @@ func (p *Dispatcher) offer(ctx context.Context, call *writ.Call, poll writ.Poll,
 		}
 		if refused {
 			judged++
+		} else { // it was dropped, or waits elsewhere
+			p.turns.not(shard, got[0].Lane, since)
 		}
 	}
 	return writ.Reply{}, nil, judged, full
 }
 
-// lanes are the caller's lanes with entries, highest priority first.
-func (p *Dispatcher) lanes(ctx context.Context, shard writ.Tenant, poll writ.Poll) ([]writ.Lane, error) {
+// lanes are the caller's lanes with entries, highest priority first. aged: what waited
+// has risen.
+func (p *Dispatcher) lanes(ctx context.Context, shard writ.Tenant, poll writ.Poll, aged bool) ([]writ.Lane, error) {
 	counts, err := p.door.cfg.Store.Lanes(ctx, shard)
 	if err != nil {
 		return nil, err
 	}
+	now := p.now()
+	since := p.turns.waiting(shard, counts, now)
 	var lanes []writ.Lane
 	for _, c := range counts {
 		if c.Count > 0 && poll.Lanes(c.Lane) {
 			lanes = append(lanes, c.Lane)
 		}
 	}
-	slices.SortFunc(lanes, func(a, b writ.Lane) int {
-		pa, _, _, _ := a.Split()
-		pb, _, _, _ := b.Split()
-		return cmp.Or(cmp.Compare(pb, pa), cmp.Compare(a, b))
-	})
+	if aged {
+		byTurn(lanes, since, now)
+	} else {
+		slices.SortFunc(lanes, byPriority)
+	}
 	return lanes, nil
 }
 
@@ -349,13 +362,24 @@ func (p *Dispatcher) candidate(ctx context.Context, poll *writ.Call, about writ.
 // it does not stand before the others. again says when what is in the way may
 // have passed, in milliseconds; 0: not by itself.
 func (p *Dispatcher) setBack(ctx context.Context, poll *writ.Call, about writ.Poll, entry writ.Delivery, again int64, back func()) error {
-	refuse := map[string]any{"task_id": entry.Entry, "agent_id": about.Agent, "lane": entry.Lane, "again_ms": again}
+	refuse := refusal(about, entry.Entry, again)
+	refuse["lane"] = entry.Lane
 	if _, _, err := p.door.System(ctx, poll.Caller.Tenant, "task.refuse", refuse, &entry); err != nil {
 		back()
 		return err
 	}
 	p.ringOthers(poll.Caller.Tenant, entry.Lane)
 	return nil
+}
+
+// refusal says that policy refused a task to the agent of a poll, or to its session
+// alone: what a session with claims may not take, others of its agent may.
+func refusal(about writ.Poll, task string, again int64) map[string]any {
+	args := map[string]any{"task_id": task, "agent_id": about.Agent, "again_ms": again}
+	if about.Claims != "" {
+		args["session_id"] = about.Claims
+	}
+	return args
 }
 
 // passes is when to offer a task again that was refused for a reason that passes

@@ -30,9 +30,10 @@ type claimArgs struct {
 }
 
 type refuseArgs struct {
-	Task  writ.TaskID  `json:"task_id"`
-	Agent writ.AgentID `json:"agent_id"`
-	Lane  writ.Lane    `json:"lane,omitempty"`
+	Task  writ.TaskID    `json:"task_id"`
+	Agent writ.AgentID   `json:"agent_id"`
+	By    writ.SessionID `json:"session_id,omitempty"`
+	Lane  writ.Lane      `json:"lane,omitempty"`
 }
 
 const testLane writ.Lane = "5/site.build/web"
@@ -50,9 +51,13 @@ func claims(agent func(*writ.Call) writ.AgentID) []*writ.Capability {
 			},
 			Plan: func(c *writ.Call, a *claimArgs, s writ.Snapshot, _ writ.Decision) (tx writ.Tx, r writ.Reply, err error) {
 				if a.Task == "" {
-					return tx, writ.Reply{Poll: &writ.Poll{
+					poll := &writ.Poll{
 						Agent: agent(c), Lanes: func(writ.Lane) bool { return true }, Refused: []writ.Index{list}, WaitMs: a.Wait * 1000, AgainMs: 400,
-					}}, nil
+					}
+					if len(c.Caller.Claims) > 0 {
+						poll.Claims = c.Caller.Session
+					}
+					return tx, writ.Reply{Poll: poll}, nil
 				}
 				if c.Entry != nil {
 					tx.Ack(*c.Entry)
@@ -61,6 +66,7 @@ func claims(agent func(*writ.Call) writ.AgentID) []*writ.Capability {
 					return tx, writ.Reply{Outcome: writ.OutcomeEmpty}, nil
 				}
 				tx.Unindex(list, string(a.Task))
+				tx.Unindex(writ.WaitingOn(c.Caller.Session), string(a.Task)+" "+string(testLane))
 				tx.Move(writ.ObjectRun, string(run(a.Task)), "", string(writ.RunActive))
 				return tx, writ.Reply{Outcome: writ.OutcomeDone, Body: thingView{Run: run(a.Task)}}, tx.PutDoc(s, writ.RunKey(run(a.Task)), "run", writ.Run{State: writ.RunActive})
 			},
@@ -71,7 +77,7 @@ func claims(agent func(*writ.Call) writ.AgentID) []*writ.Capability {
 					tx.Ack(*c.Entry)
 				}
 				tx.Index(list, string(a.Task), 0)
-				tx.Index(writ.Refusers(a.Task), writ.Refuser(a.Agent, d.PolicyRevision), 0)
+				tx.Index(writ.Refusers(a.Task), writ.RefuserAs(a.Agent, a.By, d.PolicyRevision), 0)
 				return tx, writ.Reply{Outcome: writ.OutcomeDone}, nil
 			},
 		}),
@@ -650,5 +656,57 @@ func TestPollIsMadeAgainWhileItWaits(t *testing.T) {
 	}
 	if n := w.heard.calls.Load() - before; n < 5 {
 		t.Fatalf("the call was made %d times in two seconds, every 400 ms", n)
+	}
+}
+
+// What waits for what a session claims is offered to it first, the most urgent first; what
+// it is refused is left alone for a moment and the lanes follow.
+func TestWhatWaitsForASessionIsOfferedToIt(t *testing.T) {
+	w, d := newDispatcher(t)
+	owner, other := w.sessionOn("alice", "1", writ.RoleOperator, "fs:repo/"), w.session("bob")
+	id := func(n byte) writ.TaskID {
+		return writ.TaskID(writ.MakeID(writ.PrefixTask, 1_767_225_600_000, [10]byte{n}))
+	}
+	urgent, denied, later := id(1), id(2), id(3)
+	tx := writ.Tx{}
+	for task, score := range map[writ.TaskID]int64{urgent: 0, denied: 4, later: 9} {
+		tx.Index(writ.WaitingOn(owner.Session), string(task)+" "+string(testLane), score)
+	}
+	if _, err := w.store.Commit(t.Context(), shard, tx); err != nil {
+		t.Fatal(err)
+	}
+	w.refusedTo("alice", []writ.TaskID{denied}, func(writ.TaskID) *writ.Finding { return nil })
+	if got := w.got(d, other); got != "" {
+		t.Errorf("somebody else got %s", got)
+	}
+	lane := w.push(4)
+	for _, want := range []writ.TaskID{urgent, lane, later, ""} { // the lane's, since what came before it was refused
+		if got := w.got(d, owner); got != want {
+			t.Errorf("the session got %q, want %q", got, want)
+		}
+	}
+}
+
+// What a session with claims is refused other sessions of its agent are not, and it is
+// asked once.
+func TestARefusalOfASessionWithClaimsIsItsOwn(t *testing.T) {
+	w, d := newDispatcher(t)
+	narrow, wide := w.sessionOn("alice", "1", writ.RoleOperator, "fs:repo/"), w.sessionAs("alice", "2", writ.RoleOperator)
+	asked := 0
+	w.law.judge = func(in writ.PolicyInput) *writ.Finding {
+		if a, ok := in.Call.Args.(*claimArgs); ok && a.Task != "" && len(in.Call.Caller.Claims) > 0 {
+			asked++
+			return &writ.Finding{Rule: "p.unclaimed", Effect: writ.EffectDeny, Code: "scope_denied"}
+		}
+		return nil
+	}
+	id := w.push(1)
+	for range 3 {
+		if got := w.got(d, narrow); got != "" {
+			t.Fatalf("it got %s", got)
+		}
+	}
+	if got := w.got(d, wide); got != id || asked != 1 {
+		t.Errorf("another session got %q, want %s; the first was asked %d times", got, id, asked)
 	}
 }

@@ -41,6 +41,7 @@ type Config struct {
 	Archive   Archive
 	Validator Validator
 	Obligors  []Obligor
+	Blobs     Blobs         // optional: without them, no call that wants to see any is answered
 	Approver  Approver      // optional: without one, what needs approval is denied
 	Cosigner  Cosigner      // optional: without one, what must be cosigned is denied
 	Origin    string        // of the ledger, signed into every receipt

@@ -72,7 +72,7 @@ func (t *try) judge(ctx context.Context) error {
 	}
 	t.sub = sub // a receipt of what an obligor refuses says what it was about
 	for _, o := range t.d.cfg.Obligors {
-		if err := t.readFor(ctx, func() (writ.ReadSet, error) { return o.Reads(t.call, t.k, t.snap, sub) }); err != nil {
+		if err := t.readFor(ctx, maxHops, func() (writ.ReadSet, error) { return o.Reads(t.call, t.k, t.snap, sub) }); err != nil {
 			return err
 		}
 		if err := o.Facts(t.call, t.k, t.snap, t.moves, &sub); err != nil {
@@ -121,7 +121,7 @@ func (t *try) needsApproval() bool {
 
 // settle asks the approvals whether what the decision needs is met.
 func (t *try) settle(ctx context.Context) (use writ.Tx, waits writ.Reply, met bool, err error) {
-	err = t.readFor(ctx, func() (writ.ReadSet, error) {
+	err = t.readFor(ctx, maxHops, func() (writ.ReadSet, error) {
 		return t.d.cfg.Approver.Reads(t.call, t.k, t.snap, t.sub, t.dec)
 	})
 	if err != nil {

@@ -61,6 +61,12 @@ type Archive interface {
 	Read(ctx context.Context, shard writ.Tenant, q writ.ArchiveRead) ([]writ.Receipt, error)
 }
 
+// Blobs says how stored bytes are. package store/blobs implements it.
+type Blobs interface {
+	// Examine reads the bytes of a digest to their end.
+	Examine(ctx context.Context, digest string) (writ.BlobState, error)
+}
+
 // Validator decodes raw arguments into a new value of the capability's Args
 // type: strictly (unknown, duplicate and case-variant keys refused), against
 // the one schema derived from the type. It returns *writ.Error with

@@ -82,6 +82,7 @@ func (t *try) read(ctx context.Context, want writ.ReadSet) error {
 		t.snap = writ.Snapshot{
 			Docs: map[writ.Key]writ.Doc{}, Counters: map[writ.Counter]int64{},
 			Ranges: map[writ.Range]writ.RangeResult{}, Archive: map[writ.ArchiveRead][]writ.Receipt{},
+			Blobs: map[string]writ.BlobState{},
 			Cache: &t.d.docs,
 		}
 	}
@@ -92,7 +93,17 @@ func (t *try) read(ctx context.Context, want writ.ReadSet) error {
 		}
 		t.snap.Archive[q] = found
 	}
-	want.Archive = nil
+	for _, digest := range want.Blobs {
+		if t.d.cfg.Blobs == nil {
+			return writ.Fault(writ.CodeInternal, "guard.read", errors.New("there is no store of blobs"))
+		}
+		state, err := t.d.cfg.Blobs.Examine(ctx, digest)
+		if err != nil {
+			return storeDown("guard.read", err)
+		}
+		t.snap.Blobs[digest] = state
+	}
+	want.Archive, want.Blobs = nil, nil
 	if again {
 		want.Docs = append(want.Docs, t.standing()...)
 	}
@@ -127,15 +138,15 @@ func (t *try) hops(ctx context.Context) error {
 	if t.call.IdempotencyKey != "" && !t.k.ReadOnly() {
 		base.Docs = append(base.Docs, writ.IdempotencyDoc(t.call.Caller, t.call.IdempotencyKey))
 	}
-	return t.readFor(ctx, func() (writ.ReadSet, error) {
+	return t.readFor(ctx, max(maxHops, t.k.Hops), func() (writ.ReadSet, error) {
 		more, err := t.k.Reads(t.call, t.snap)
 		return base.Join(more), err
 	})
 }
 
-// readFor reads what somebody asks for until nothing new is named.
-func (t *try) readFor(ctx context.Context, more func() (writ.ReadSet, error)) error {
-	for range maxHops {
+// readFor reads what somebody asks for until nothing new is named, at most hops times.
+func (t *try) readFor(ctx context.Context, hops int, more func() (writ.ReadSet, error)) error {
+	for range hops {
 		want, err := more()
 		if err != nil {
 			return err

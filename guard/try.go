@@ -28,6 +28,7 @@ type try struct {
 	counted bool       // the denial has its place in the principal's bucket
 	noting  bool       // what follows from a denial beyond it is noted nevertheless
 	unsure  bool       // a commit may have happened without our knowing it
+	blind   bool       // the arguments, as sent, did not say which body comes with them
 
 	// Fresh on every try:
 	snap    writ.Snapshot
@@ -43,6 +44,7 @@ type try struct {
 	signed  *cosigned            // the signature policy wanted, once it held
 	warned  []writ.BudgetWarning // by the commit, if it stands
 	quota   string               // over which the call is refused
+	details map[string]string    // of the refusal: what else it is about
 }
 
 // errAgain says that a guard no longer held: read and judge again.
@@ -59,6 +61,11 @@ func (t *try) run(ctx context.Context) (writ.Reply, *writ.Receipt, error) {
 	for {
 		t.tries++
 		reply, receipt, err := t.locked(ctx, keys)
+		if more, ok := errors.AsType[*errBody](err); ok {
+			if err = t.receive(ctx, more.max); err == nil {
+				continue
+			}
+		}
 		again, isAgain := errors.AsType[*errAgain](err)
 		if !isAgain {
 			return reply, receipt, err
@@ -122,7 +129,7 @@ func (t *try) once(ctx context.Context) (writ.Reply, *writ.Receipt, error) {
 	defer t.unlimit()
 	t.snap, t.reads, t.last = writ.Snapshot{}, 0, writ.ReadSet{}
 	t.session, t.sub, t.dec, t.gate, t.rules = nil, writ.Subject{}, writ.Decision{}, writ.Gate{}, t.d.cfg.Decider
-	t.signed, t.quota = nil, ""
+	t.signed, t.quota, t.details = nil, "", nil
 
 	if err := t.first(ctx); err != nil {
 		return writ.Reply{}, nil, err
@@ -159,8 +166,8 @@ func (t *try) once(ctx context.Context) (writ.Reply, *writ.Receipt, error) {
 	if err := t.stands(ctx); err != nil {
 		return writ.Reply{}, nil, err
 	}
-	if reply, receipt, done, err := t.replay(); done {
-		return reply, receipt, err
+	if reply, receipt, done, err := t.replay(); done && (err == nil || !t.awaits()) {
+		return reply, receipt, err // a key belongs to a request with its body: whether it is another one is not known before it came
 	}
 	if err := t.judged(ctx); err != nil {
 		return t.refused(ctx, err)
@@ -173,6 +180,9 @@ func (t *try) once(ctx context.Context) (writ.Reply, *writ.Receipt, error) {
 		if err := t.durable(ctx); err != nil {
 			return writ.Reply{}, nil, err
 		}
+	}
+	if err := t.wantsBody(tx, reply); err != nil {
+		return writ.Reply{}, nil, err
 	}
 	if t.needsApproval() && !tx.Empty() && reply.Poll == nil && (t.call.Entry == nil || len(tx.Changes) > 0) {
 		// Only now: nobody is bothered with a call that cannot happen anyway, or
@@ -187,6 +197,9 @@ func (t *try) once(ctx context.Context) (writ.Reply, *writ.Receipt, error) {
 		tx.Join(use)
 	}
 	if tx.Empty() {
+		if err := t.keep(ctx); err != nil { // what is stored already, it may mend
+			return writ.Reply{}, nil, err
+		}
 		if err := t.finish(&reply, writ.Committed{Seq: -1}); err != nil {
 			return writ.Reply{}, nil, err
 		}
@@ -209,6 +222,9 @@ func (t *try) once(ctx context.Context) (writ.Reply, *writ.Receipt, error) {
 func (t *try) judged(ctx context.Context) error {
 	if err := t.judge(ctx); err != nil {
 		return err
+	}
+	if t.k.Bytes && len(t.dec.Duties.Redact) > 0 {
+		return t.owes("policy keeps part of this from the caller, and bytes are shown whole or not at all", "ask for what is known of it instead")
 	}
 	if err := t.cosign(); err != nil {
 		return err
@@ -270,6 +286,7 @@ func (t *try) authenticate() error {
 	t.call.Caller = writ.Caller{
 		Tenant: c.Tenant, Principal: ses.Principal, Kind: ses.Kind, Role: ses.Role, Session: ses.ID, Agent: ses.Agent,
 		Controller: ses.AnsweredBy(), Openers: ses.Openers, Behind: ses.Behind,
+		Claims: ses.WriteClaims,
 	}
 	return nil
 }

@@ -259,9 +259,15 @@ func (w *world) session(name string) *writ.Credential {
 // sessionAs opens the n-th session of a principal in a role.
 func (w *world) sessionAs(name, n string, role writ.Role) *writ.Credential {
 	w.t.Helper()
+	return w.sessionOn(name, n, role, "")
+}
+
+// sessionOn is sessionAs for one that claims a scope.
+func (w *world) sessionOn(name, n string, role writ.Role, claims string) *writ.Credential {
+	w.t.Helper()
 	id := writ.SessionID(writ.MakeID(writ.PrefixSession, w.now.Load(), [10]byte([]byte((name + n + "__________")[:10]))))
 	hash := sha256.Sum256([]byte("secret of " + name))
-	_, _, err := w.door.System(w.t.Context(), shard, "test.session", sessionArgs{ID: id, Hash: hex.EncodeToString(hash[:]), Principal: writ.PrincipalID(name), Role: role}, nil)
+	_, _, err := w.door.System(w.t.Context(), shard, "test.session", sessionArgs{ID: id, Hash: hex.EncodeToString(hash[:]), Principal: writ.PrincipalID(name), Role: role, Claims: claims}, nil)
 	if err != nil {
 		w.t.Fatal(err)
 	}
@@ -342,6 +348,7 @@ type sessionArgs struct {
 	Role      writ.Role        `json:"role"`
 	Revoke    bool             `json:"revoke"`
 	Agent     writ.AgentID     `json:"agent"`
+	Claims    string           `json:"claims,omitempty"` // a scope
 }
 
 // giveArgs give a role.
@@ -485,6 +492,9 @@ func things() []*writ.Capability {
 						to = writ.SessionRevoked
 					} else {
 						ses = writ.Session{ID: a.ID, Principal: a.Principal, Kind: writ.KindHuman, Role: a.Role, Agent: a.Agent, TokenHash: a.Hash, ExpiresAt: s.Now + 3_600_000}
+						if a.Claims != "" {
+							ses.WriteClaims = []writ.WriteClaim{{Resource: a.Claims, Mode: writ.ScopeExclusive}}
+						}
 					}
 					ses.State = to
 					tx.Move(writ.ObjectSession, string(a.ID), string(from), string(to))

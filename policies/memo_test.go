@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/writ-gateway/writ"
+	"github.com/writ-gateway/writ/writtest"
 	"pgregory.net/rapid"
 )
 
@@ -99,6 +100,18 @@ func telling(t testing.TB, e *Engine) []told {
 	return out
 }
 
+// some are a part of what is to be tried: the race detector has nothing to find where
+// one goroutine works, and makes it long. make runs all of it without.
+func some[T any](all []T) (out []T) {
+	if !writtest.Raced {
+		return all
+	}
+	for i := 0; i < len(all); i += 8 {
+		out = append(out, all[i])
+	}
+	return out
+}
+
 // One field changes at a time, all fields to all values, from calls in which
 // every rule holds: no answer of a pack is ever that to another call.
 func TestNoWrongHit(t *testing.T) {
@@ -109,7 +122,7 @@ func TestNoWrongHit(t *testing.T) {
 	bases := telling(t, e)
 	rules := e.now.Load()
 	for _, base := range bases {
-		for _, x := range edits() {
+		for _, x := range some(edits()) {
 			in := base.in
 			x.do(&in)
 			v, _, err := buildInput(in)
@@ -141,7 +154,7 @@ func TestNoWrongHit(t *testing.T) {
 func TestNoWrongHitOfAwkwardPacks(t *testing.T) {
 	e := loadAwkward(t)
 	for i, base := range []writ.PolicyInput{claim(), full()} {
-		for _, x := range edits() {
+		for _, x := range some(edits()) {
 			in := base
 			x.do(&in)
 			if err := agrees(t.Context(), e, in); err != nil {

@@ -136,21 +136,51 @@ func audit(l *lab) {
 		}
 	}
 
-	// Locks are those of running tasks and never overlap between two.
+	// Locks are those of running tasks and claims those of sessions that live. None
+	// overlap between two, but claims that are shared, and a session's own with its tasks.
+	shares, kept, by := map[string]bool{}, map[string]bool{}, map[string]writ.SessionID{}
+	for _, t := range tasks {
+		kept[string(t.ID)] = t.KeptUntil != 0
+		if t.Lease != nil {
+			by[string(t.ID)] = t.Lease.Session
+		}
+	}
+	for _, id := range w.Members(writ.IndexSessions) {
+		ses, _, _ := writtest.Get[writ.Session](w, writ.SessionKey(writ.SessionID(id)))
+		if by[id] = ses.ID; writ.SessionMoves.Terminal(ses.State) {
+			continue
+		}
+		for _, c := range ses.WriteClaims {
+			m := c.Resource + " " + id
+			if c.Mode == writ.ScopeShared {
+				m += " shared"
+				shares[m] = true
+			}
+			wantLocks = append(wantLocks, m)
+		}
+	}
 	slices.Sort(wantLocks)
 	if !slices.Equal(locks, wantLocks) && len(locks)+len(wantLocks) > 0 {
 		l.Fatalf("locks %v, want %v", locks, wantLocks)
 	}
 	for i, x := range locks {
 		for _, y := range locks[i+1:] {
-			sx, tx := writ.SplitScopeMember(x)
-			sy, ty := writ.SplitScopeMember(y)
-			if tx != ty && writ.ScopesOverlap(sx, sy) {
-				l.Fatalf("tasks %s and %s hold overlapping scopes %s and %s", tx, ty, sx, sy)
+			px, py := strings.Fields(x), strings.Fields(y)
+			hx, hy := px[1], py[1]
+			claims := strings.HasPrefix(hx, "ses_") || strings.HasPrefix(hy, "ses_")
+			switch {
+			case hx == hy, !strings.HasPrefix(x, py[0]) && !strings.HasPrefix(y, px[0]):
+			case shares[x] && shares[y]:
+			case claims && by[hx] == by[hy]: // a task of the session's own
+			case shares[x] && sharing(w, by[hy], px[0]), shares[y] && sharing(w, by[hx], py[0]): // of a session that shares
+			case claims && (kept[hx] || kept[hy]): // for whoever takes the next task, by a session that claims it
+			default:
+				l.Fatalf("%s and %s hold overlapping scopes %s and %s", hx, hy, px[0], py[0])
 			}
 		}
 	}
 
+	auditPlaces(l, tasks, run)
 	for _, t := range tasks {
 		auditQueued(l, t, run)
 		auditBlocked(l, t, run)
@@ -158,25 +188,42 @@ func audit(l *lab) {
 	}
 }
 
+// sharing says whether a session shares what overlaps a scope.
+func sharing(w *writtest.World, id writ.SessionID, scope string) bool {
+	ses, _, _ := writtest.Get[writ.Session](w, writ.SessionKey(id))
+	return slices.ContainsFunc(ses.WriteClaims, func(c writ.WriteClaim) bool {
+		return c.Mode == writ.ScopeShared && writ.ScopesOverlap(c.Resource, scope)
+	})
+}
+
 // auditFollows: what is said to follow from documents agrees with what was found here
 // by other means, so each keeps an eye on the other.
 func auditFollows(l *lab, t writ.Task) {
 	l.Helper()
+	if wrong := l.wrong(t.ID); len(wrong) > 0 {
+		l.Fatalf("task %s is %s: %+v", t.ID, t.State, wrong)
+	}
+}
+
+// wrong is what does not follow from a sound task, met at some entries.
+func (l *lab) wrong(id writ.TaskID, met ...writ.Entry) []writ.Implied {
+	l.Helper()
 	check, s := NewChecker(nil), l.w.Snapshot(writ.ReadSet{})
-	for range 4 {
-		rs, err := check.Reads(writ.TaskKey(t.ID), s, nil)
+	for range 5 {
+		rs, err := check.Reads(writ.TaskKey(id), s, met)
 		if err != nil {
 			l.Fatal(err)
 		}
 		s = l.w.Snapshot(rs)
 	}
-	wrong, err := check.Check(writ.TaskKey(t.ID), s, nil)
-	if why, serr := check.Sound(writ.TaskKey(t.ID), s); why != "" || serr != nil {
-		l.Fatalf("task %s is %s: %s, %v", t.ID, t.State, why, serr)
+	if why, err := check.Sound(writ.TaskKey(id), s); why != "" || err != nil {
+		l.Fatalf("task %s: %s, %v", id, why, err)
 	}
-	if err != nil || len(wrong) > 0 {
-		l.Fatalf("task %s is %s: %+v, %v", t.ID, t.State, wrong, err)
+	wrong, err := check.Check(writ.TaskKey(id), s, met)
+	if err != nil {
+		l.Fatal(err)
 	}
+	return wrong
 }
 
 // auditBlocked: a blocked task counts exactly those it waits for and is listed
@@ -213,6 +260,57 @@ func auditBlocked(l *lab, t writ.Task, run writ.Run) {
 	}
 }
 
+// auditPlaces: what is counted as offered lies in its lane, what is counted in a backlog
+// is there, and nothing waits in one for ever.
+func auditPlaces(l *lab, tasks []writ.Task, run writ.Run) {
+	l.Helper()
+	w := l.w
+	offered, backlog := map[writ.Lane]int64{}, map[writ.Lane]int64{}
+	var members []string
+	for _, t := range tasks {
+		lane := t.Lanes()[0]
+		place := w.Counter(writ.TaskPlace(t.ID))
+		switch {
+		case place == 0:
+			continue
+		case t.State != writ.TaskQueued || len(t.Agents) > 1:
+			l.Fatalf("task %s is %s and has place %d", t.ID, t.State, place)
+		case place == 2:
+			backlog[lane]++
+			members = append(members, writ.BacklogMember(lane, t.ID))
+		default:
+			offered[lane]++
+			late := t.DeadlineAt != 0 && w.Now >= t.DeadlineAt // whoever meets it drops it
+			if !slices.Contains(w.Lane(lane), string(t.ID)) && !late && !writ.RunMoves.Terminal(run.State) {
+				l.Fatalf("task %s is counted as offered and does not lie in its lane", t.ID)
+			}
+		}
+	}
+	slices.Sort(members)
+	if got := w.Members(writ.Backlog(run.ID)); !slices.Equal(got, members) && len(got)+len(members) > 0 {
+		l.Fatalf("in the backlog: %v, should be: %v", got, members)
+	}
+	for _, t := range tasks {
+		lane := t.Lanes()[0]
+		if got, want := w.Counter(writ.RunOffered(run.ID, lane)), offered[lane]; got != want && len(t.Agents) < 2 {
+			l.Fatalf("%d are counted as offered in %s, are: %d", got, lane, want)
+		}
+		if got, want := w.Counter(writ.RunBacklog(run.ID, lane)), backlog[lane]; got != want {
+			l.Fatalf("%d are counted in the backlog of %s, are: %d", got, lane, want)
+		}
+	}
+	todos := w.Index(writ.IndexTodo)
+	for lane := range backlog {
+		_, due := todos[todo(todoRefill, string(run.ID)+" "+string(lane))]
+		for m := range todos { // what goes on after a pause finds them
+			due = due || strings.HasPrefix(m, todo(todoOffer, string(run.ID)))
+		}
+		if !due && offered[lane] <= lowWater && run.State == writ.RunActive {
+			l.Fatalf("%d wait in the backlog of %s, %d are offered, and nobody fetches them", backlog[lane], lane, offered[lane])
+		}
+	}
+}
+
 // auditQueued: a queued task can be found by somebody, one that is not queued
 // is on no list of the queue.
 func auditQueued(l *lab, t writ.Task, run writ.Run) {
@@ -233,13 +331,20 @@ func auditQueued(l *lab, t writ.Task, run writ.Run) {
 	late := t.DeadlineAt != 0 && w.Now >= t.DeadlineAt                   // who meets it drops it, and its deadline ends it
 	found := timed || aside || late || writ.RunMoves.Terminal(run.State) // the end of its run takes it out
 	for _, lane := range t.Lanes() {
-		found = found || slices.Contains(w.Lane(lane), id)
+		found = found || slices.Contains(w.Lane(lane), id) || slices.Contains(w.Members(writ.Backlog(t.Run)), writ.BacklogMember(lane, t.ID))
 	}
 	todos := w.Index(writ.IndexTodo)
 	for _, h := range blockers {
-		waits := slices.ContainsFunc(w.Members(writ.WaitingOn(writ.TaskID(h))), func(m string) bool { return strings.HasPrefix(m, id+" ") })
-		_, promised := todos[todo(todoWake, h)]
-		running := l.task(writ.TaskID(h)).State == writ.TaskRunning || l.task(writ.TaskID(h)).KeptUntil != 0
+		waits := slices.ContainsFunc(w.Members(writ.WaitingOn(h)), func(m string) bool { return strings.HasPrefix(m, id+" ") })
+		wake := todo(todoWake, h)
+		var running bool
+		if strings.HasPrefix(h, "ses_") {
+			ses, _, _ := writtest.Get[writ.Session](w, writ.SessionKey(writ.SessionID(h)))
+			running, wake = !writ.SessionMoves.Terminal(ses.State), todo(todoSession, h)
+		} else {
+			running = l.task(writ.TaskID(h)).State == writ.TaskRunning || l.task(writ.TaskID(h)).KeptUntil != 0
+		}
+		_, promised := todos[wake]
 		if !waits || (!running && !promised) {
 			l.Fatalf("task %s is blocked on %s: listed there %v, that runs %v, wake promised %v", id, h, waits, running, promised)
 		}

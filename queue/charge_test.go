@@ -65,13 +65,13 @@ func TestAnAttemptIsChargedAndSettled(t *testing.T) {
 		},
 		"failed": {
 			func(l *lab, g grip) {
-				l.charged("task.fail", l.a, &TaskFailArgs{Task: g.task, Lease: g.lease, Fence: g.fence, Failure: TaskFailure{Class: writ.FailureExternal, Code: "x"}})
+				l.charged("task.fail", l.a, &TaskFailArgs{TaskHold: TaskHold{Task: g.task, Lease: g.lease, Fence: g.fence}, Failure: TaskFailure{Class: writ.FailureExternal, Code: "x"}})
 			},
 			map[string]int64{writ.BudgetSteps: 2, writ.BudgetMoney: 700, writ.BudgetStorage: 2, writ.BudgetMemory: 1 << 20},
 		},
 		"released": {
 			func(l *lab, g grip) {
-				l.charged("task.release", l.a, &TaskReleaseArgs{Task: g.task, Lease: g.lease, Fence: g.fence})
+				l.charged("task.release", l.a, &TaskReleaseArgs{TaskHold: TaskHold{Task: g.task, Lease: g.lease, Fence: g.fence}})
 			},
 			map[string]int64{writ.BudgetSteps: 1, writ.BudgetMoney: 700, writ.BudgetStorage: 2, writ.BudgetMemory: 1 << 20},
 		},
@@ -122,7 +122,7 @@ func TestRetriesAreCharged(t *testing.T) {
 		c := body[TaskClaimed](l, reply)
 		if attempt < 2 {
 			l.charged("task.fail", l.a, &TaskFailArgs{
-				Task: id, Lease: c.Lease.ID, Fence: c.Lease.Fence, Failure: TaskFailure{Class: writ.FailureExternal, Code: "x", Retryable: true},
+				TaskHold: TaskHold{Task: id, Lease: c.Lease.ID, Fence: c.Lease.Fence}, Failure: TaskFailure{Class: writ.FailureExternal, Code: "x", Retryable: true},
 			})
 			l.w.Advance(1000)
 			if _, _, err := l.try("task.ready", l.w.System(), &TaskSweepArgs{Task: id}); err != nil {
@@ -135,7 +135,7 @@ func TestRetriesAreCharged(t *testing.T) {
 	}
 	// What is given back was no attempt, and so no retry.
 	c, version, _ := writtest.Get[writ.Task](l.w, writ.TaskKey(id))
-	l.charged("task.release", l.a, &TaskReleaseArgs{Task: id, Lease: c.Lease.ID, Fence: c.FenceOf(version)})
+	l.charged("task.release", l.a, &TaskReleaseArgs{TaskHold: TaskHold{Task: id, Lease: c.Lease.ID, Fence: c.FenceOf(version)}})
 	if used, held := l.meters(); used[writ.BudgetRetries] != 1 || len(held) != 0 {
 		t.Fatalf("used %v, held %v", used, held)
 	}
@@ -150,7 +150,7 @@ func TestATaskHasItsOwnRetries(t *testing.T) {
 	id := l.enqueue("one", attempts(5), backoff(1000))
 	for attempt := range 2 {
 		g := l.claim(l.a, id)
-		l.do("task.fail", l.a, &TaskFailArgs{Task: id, Lease: g.lease, Fence: g.fence, Failure: TaskFailure{Class: writ.FailureExternal, Code: "x", Retryable: true}})
+		l.do("task.fail", l.a, &TaskFailArgs{TaskHold: TaskHold{Task: id, Lease: g.lease, Fence: g.fence}, Failure: TaskFailure{Class: writ.FailureExternal, Code: "x", Retryable: true}})
 		if attempt == 0 {
 			l.wantState(id, writ.TaskQueued)
 			l.w.Advance(10)
@@ -174,7 +174,7 @@ func TestAnOldLeaseHoldsNothing(t *testing.T) {
 	l.w.Seed(writ.TaskKey(g.task), writ.ObjectTask, old)
 	l.w.SetCounter(writ.BudgetHeld(l.run, writ.BudgetSteps), 0)
 	l.w.SetCounter(writ.RunSteps(l.run), 2)
-	l.do("task.release", l.a, &TaskReleaseArgs{Task: g.task, Lease: g.lease, Fence: g.fence})
+	l.do("task.release", l.a, &TaskReleaseArgs{TaskHold: TaskHold{Task: g.task, Lease: g.lease, Fence: g.fence}})
 	if used, held := l.meters(); len(held) != 0 || used[writ.BudgetSteps] != 1 {
 		t.Fatalf("used %v, held %v", used, held)
 	}

@@ -17,8 +17,9 @@ type TaskClaimArgs struct {
 
 // TaskClaimed is a task with the lease that allows to work on it.
 type TaskClaimed struct {
-	Task  TaskView  `json:"task" doc:"The task, with its arguments."`
-	Lease TaskLease `json:"lease" doc:"What every further call about the task must show."`
+	Task   TaskView    `json:"task" doc:"The task, with its arguments."`
+	Inputs []TaskInput `json:"inputs,omitempty" doc:"Artifacts it is given; those that are optional and were not made are left out. artifact.content reads them."`
+	Lease  TaskLease   `json:"lease" doc:"What every further call about the task must show."`
 }
 
 // claimer judges and makes claims.
@@ -69,11 +70,11 @@ func claimRead(c *writ.Call, a *TaskClaimArgs, s writ.Snapshot) (writ.ReadSet, e
 	if a.Task == "" {
 		return rs, nil
 	}
-	more, err := taskReads(opClaim, s, a.Task)
+	more, err := placedReads(opClaim, s, a.Task)
 	if err != nil {
 		return rs, err
 	}
-	rs.Docs = append(rs.Docs, more.Docs...)
+	rs = rs.Join(more)
 	rs.Counters = append(rs.Counters, claimReads(a.Task)...)
 	rs.Ranges = append(rs.Ranges, queueReads(a.Task)...)
 	t, ok, err := peek[writ.Task](s, writ.TaskKey(a.Task))
@@ -83,16 +84,14 @@ func claimRead(c *writ.Call, a *TaskClaimArgs, s writ.Snapshot) (writ.ReadSet, e
 	if err != nil || !ok || t.State != writ.TaskQueued {
 		return rs, err
 	}
-	rs.Docs = append(rs.Docs, handoffsTo(t)...)
-	rs.Ranges = append(rs.Ranges, lockReads(t)...)
+	rs.Docs = append(append(rs.Docs, handoffsTo(t)...), makers(t)...)
+	rs.Ranges = append(rs.Ranges, lockReads(c.Caller, t)...)
 	if r, ok, err := peek[writ.Run](s, writ.RunKey(t.Run)); err != nil {
 		return rs, err
 	} else if ok {
 		rs.Ranges = append(rs.Ranges, writ.PartSeen(c.Caller, r.Tree()))
 	}
-	for _, h := range lockHolders(s, t) {
-		rs.Docs = append(rs.Docs, writ.TaskKey(h))
-	}
+	rs.Docs = append(rs.Docs, writ.HoldersIn(s, writ.Gaps(wanted(c.Caller, t)), own(c.Caller, t)...)...)
 	return rs, nil
 }
 
@@ -118,14 +117,28 @@ func claimDescribe(c *writ.Call, a *TaskClaimArgs, s writ.Snapshot) (writ.Subjec
 	if ok && declared {
 		expose(&t, tool)
 	}
+	if err := carry(s, &t); err != nil {
+		return writ.Subject{}, err
+	}
 	sub, err := subjectIn(r, c, s, t)
+	sub.Claimed = claimed(c)
 	if declared { // else the plan refuses it
 		sub.Charge, sub.Price = attemptCharge(t, tool), priceOf(r, tool)
 	}
 	if sub.Task != nil {
-		sub.Task.Raised = t.Safety != agreed.Safety || t.Approval != agreed.Approval || len(t.Sinks) > len(agreed.Sinks)
+		sub.Task.Raised = t.Safety != agreed.Safety || t.Approval != agreed.Approval || len(t.Sinks) > len(agreed.Sinks) ||
+			len(t.Labels) > len(agreed.Labels) // of what it is given, which was not there when it was enqueued
 	}
 	return sub, err
+}
+
+// claimed is where the caller's session claims to write: policy judges what it does
+// of a task by that; nil when it claims nothing.
+func claimed(c *writ.Call) (out []string) {
+	for _, w := range c.Caller.Claims {
+		out = append(out, w.Resource)
+	}
+	return out
 }
 
 func (p claimer) plan(c *writ.Call, a *TaskClaimArgs, s writ.Snapshot, _ writ.Decision) (writ.Tx, writ.Reply, error) {
@@ -167,6 +180,9 @@ func (p claimer) poll(c *writ.Call, a *TaskClaimArgs, s writ.Snapshot, agent wri
 		return domain && wants[c] && d == agent.Domain && (only == "" || only == agent.ID)
 	}
 	poll := &writ.Poll{Agent: agent.ID, Lanes: match, WaitMs: min(max(a.WaitSeconds, 0), 30) * 1000}
+	if len(c.Caller.Claims) > 0 {
+		poll.Claims = c.Caller.Session
+	}
 	for _, t := range agent.Tools {
 		if domain && wants[t.Name] {
 			poll.Refused = append(poll.Refused, writ.Refused(t.Name, agent.Domain))
@@ -219,16 +235,15 @@ func (p claimer) task(c *writ.Call, id writ.TaskID, s writ.Snapshot, agent writ.
 		}
 		return refuse(runEnded(opClaim, r))
 	}
-	h, held, err := inTheWay(s, t)
+	h, held, err := inTheWay(s, c.Caller, t)
 	switch {
 	case err != nil:
 		return refuse(err)
 	case held && c.Entry != nil:
-		d.park(t, c.Entry.Lane, h.ID)
+		d.park(t, c.Entry.Lane, h.By)
 		return empty()
 	case held:
-		return refuse(writ.Refuse(writ.CodeScopeConflict, opClaim, "a running task holds an overlapping write scope", "try again when the holder is done").
-			With("holder", string(h.ID)).With("holder_agent", holderAgent(h)))
+		return refuse(h.Conflict(opClaim))
 	}
 	if err := quota(s, agent); err != nil {
 		return refuse(err)
@@ -239,6 +254,14 @@ func (p claimer) task(c *writ.Call, id writ.TaskID, s writ.Snapshot, agent writ.
 		return writ.Tx{}, writ.Reply{Outcome: writ.OutcomeEmpty, Probe: ask}, nil
 	}
 	expose(&t, tool)
+	given, err := inputs(s, t)
+	if err != nil {
+		return refuse(err)
+	}
+	if err := carry(s, &t); err != nil {
+		return refuse(err)
+	}
+	d.attach(&t, nil) // what an attempt before this one has put
 	end, err := d.take(c, &t, agent, r, tool)
 	if err != nil {
 		return refuse(err)
@@ -253,18 +276,9 @@ func (p claimer) task(c *writ.Call, id writ.TaskID, s writ.Snapshot, agent writ.
 	task.HandedOver = handed
 	task.Args, lease.ID, lease.Fence = t.Args, t.Lease.ID, 0
 	return tx, writ.Reply{
-		Outcome: writ.OutcomeDone, Body: TaskClaimed{Task: task, Lease: lease},
+		Outcome: writ.OutcomeDone, Body: TaskClaimed{Task: task, Inputs: given, Lease: lease},
 		Versioned: []string{"task.version", "lease.fence"}, ETag: -1,
 	}, err
-}
-
-// holderAgent is who works on a task that holds a scope; nobody does yet where it
-// was handed on.
-func holderAgent(h writ.Task) string {
-	if h.Lease == nil {
-		return ""
-	}
-	return string(h.Lease.Agent)
 }
 
 // claimable says whether the task itself may be taken now.

@@ -116,7 +116,7 @@ func TestWaitingForAScope(t *testing.T) {
 	if l.inLane(id) {
 		t.Fatal("still in its lane")
 	}
-	if v := body[TaskView](l, l.do("task.get", l.owner, &TaskGetArgs{Task: id})); !slices.Equal(v.BlockedOn, []writ.TaskID{holder.task}) {
+	if v := body[TaskView](l, l.do("task.get", l.owner, &TaskGetArgs{Task: id})); !slices.Equal(v.BlockedOn, asHolders(holder.task)) {
 		t.Fatalf("blocked on %v", v.BlockedOn)
 	}
 	audit(l)

@@ -12,9 +12,10 @@ type SessionCleanupArgs struct {
 // cleanupBatch is how many tasks of a session one call looks at.
 const cleanupBatch = 16
 
-// cleanupCapability takes back what an ended session held.
+// cleanupCapability takes back the tasks an ended session held, and wakes those that
+// waited for what it claimed.
 func cleanupCapability() *writ.Capability {
-	return writ.Define[SessionCleanupArgs, Swept](mandate("session.cleanup", "Take back the tasks an ended session held."), writ.Verb[SessionCleanupArgs]{
+	return writ.Define[SessionCleanupArgs, Swept](mandate("session.cleanup", "Take back the tasks an ended session held, and wake those that waited for its claims."), writ.Verb[SessionCleanupArgs]{
 		Reads: cleanupReads,
 		Plan:  cleanupPlan,
 	})
@@ -30,7 +31,8 @@ func cleanupReads(_ *writ.Call, a *SessionCleanupArgs, s writ.Snapshot) (writ.Re
 	if !a.Session.Valid() {
 		return writ.ReadSet{}, notFound(opCleanup, "session")
 	}
-	rs := writ.ReadSet{Docs: []writ.Key{writ.SessionKey(a.Session)}, Ranges: []writ.Range{heldBy(a.Session)}}
+	rs := writ.ReadSet{Docs: []writ.Key{writ.SessionKey(a.Session)}, Ranges: []writ.Range{heldBy(a.Session), waiters(a.Session, wakeAtOnce+1)}}
+	rs.Counters = wakeReads(s.Ranges[waiters(a.Session, wakeAtOnce+1)].Members)
 	for _, m := range s.Ranges[heldBy(a.Session)].Members {
 		more, err := leaveReads(opCleanup, s, writ.TaskID(m.Name))
 		if err != nil {
@@ -78,6 +80,14 @@ func cleanupPlan(c *writ.Call, a *SessionCleanupArgs, s writ.Snapshot, _ writ.De
 				return refuse(err)
 			}
 			out.Changed++
+		}
+		// What it claimed was given back when it ended; from then on nobody began to wait for it.
+		for i, m := range s.Ranges[waiters(a.Session, wakeAtOnce+1)].Members {
+			if i == wakeAtOnce || d.full() {
+				out.More = true
+				break
+			}
+			d.wakeOne(writ.Holder(a.Session), m.Name)
 		}
 	}
 	if !out.More {

@@ -6,11 +6,10 @@ import (
 
 // TaskCompleteArgs end a task well.
 type TaskCompleteArgs struct {
-	Task   writ.TaskID    `json:"task_id" doc:"The task." pattern:"^tsk_[0-7][0-9A-HJKMNP-TV-Z]{25}$"`
-	Lease  writ.LeaseID   `json:"lease_id" doc:"Lease the claim gave." pattern:"^lse_[0-7][0-9A-HJKMNP-TV-Z]{25}$"`
-	Fence  int64          `json:"fence" doc:"Fence the claim gave." minimum:"1" maximum:"9007199254740991"`
-	Result writ.RawObject `json:"result,omitempty" doc:"What the task gave: an object of at most 48 KiB."`
-	Labels []writ.Label   `json:"labels,omitempty" doc:"Kinds of data the result carries, besides those of the task; unknown labels count as pii.chat.message." maxItems:"9"`
+	TaskHold
+	Result    writ.RawObject `json:"result,omitempty" doc:"What the task gave: an object of at most 48 KiB."`
+	Artifacts []TaskMade     `json:"artifacts,omitempty" doc:"Which of the artifacts put for the task are of the result: all it must make, and what else it made." maxItems:"8"`
+	Labels    []writ.Label   `json:"labels,omitempty" doc:"Kinds of data the result carries, besides those of the task; unknown labels count as pii.chat.message." maxItems:"9"`
 }
 
 func completeCapability() *writ.Capability {
@@ -27,7 +26,10 @@ func completeCapability() *writ.Capability {
 			if err != nil {
 				return rs, err
 			}
-			t, _, err := peek[writ.Task](s, writ.TaskKey(a.Task))
+			t, ok, err := peek[writ.Task](s, writ.TaskKey(a.Task))
+			if ok && len(a.Artifacts) > 0 {
+				rs.Ranges = append(rs.Ranges, madeInRun(t.Run))
+			}
 			if a.Result != nil || t.Rework > 0 { // which has a result already, perhaps
 				rs.Docs = append(rs.Docs, writ.ResultKey(a.Task))
 			}
@@ -36,6 +38,10 @@ func completeCapability() *writ.Capability {
 		Describe: func(c *writ.Call, a *TaskCompleteArgs, s writ.Snapshot) (writ.Subject, error) {
 			sub, err := describeTask(opComplete, c, s, a.Task)
 			sub.Labels = writ.JoinLabels(sub.Labels, a.Labels)
+			sub.Claimed = claimed(c)
+			if t, ok, err := peek[writ.Task](s, writ.TaskKey(a.Task)); err == nil && ok {
+				sub.Labels = writ.JoinLabels(sub.Labels, labelsMade(t, a.Artifacts))
+			}
 			return sub, err
 		},
 		Plan: completePlan,
@@ -65,7 +71,7 @@ func completePlan(c *writ.Call, a *TaskCompleteArgs, s writ.Snapshot, _ writ.Dec
 	if (t.State == writ.TaskDone || t.State == writ.TaskVerifying) && t.DoneFence == a.Fence && t.ResultDigest == digest {
 		return writ.Tx{}, unchanged(t, version), nil
 	}
-	if err := holder(opComplete, c, t, version, a.Lease, a.Fence); err != nil {
+	if err := holder(opComplete, c, t, version, a.TaskHold); err != nil {
 		return refuse(err)
 	}
 	d := begin(opComplete, c, s)
@@ -81,7 +87,7 @@ func completePlan(c *writ.Call, a *TaskCompleteArgs, s writ.Snapshot, _ writ.Dec
 	if t.Handoff != nil {
 		return refuse(writ.Refuse(writ.CodePredicate, opComplete, "the task is not for its holder to end: it must be handed on", "call task.handoff, with the references the task asks for"))
 	}
-	if err := d.finish(&t, ended{a.Result != nil, result, a.Labels, digest, a.Fence}, nil); err != nil {
+	if err := d.finish(&t, r, ended{a.Result != nil, result, a.Artifacts, a.Labels, digest, a.Fence}, nil); err != nil {
 		return refuse(err)
 	}
 	tx, err := d.done()
@@ -106,11 +112,12 @@ func completion(c *writ.Call, a *TaskCompleteArgs) (result writ.RawObject, diges
 	return in.Result, digest, err
 }
 
-// ended is how the holder ends a task: with a result or without, and the request
-// that says so.
+// ended is how the holder ends a task: with a result or without, with artifacts,
+// and the request that says so.
 type ended struct {
 	gave   bool
 	result writ.RawObject
+	made   []TaskMade
 	labels []writ.Label
 	digest string
 	fence  int64
@@ -118,8 +125,11 @@ type ended struct {
 
 // finish ends a running task well, or leaves it to who judges it. Whatever next
 // does comes before those who wait for the task are told.
-func (d *draft) finish(t *writ.Task, e ended, next func() error) error {
+func (d *draft) finish(t *writ.Task, r writ.Run, e ended, next func() error) error {
 	d.usedSteps, d.stored = true, int64(len(e.result))
+	if err := d.made(t, r, e.made); err != nil {
+		return err
+	}
 	d.succeeded(t.Lease.Agent)
 	d.drop(t, wakeAtOnce)
 	t.CancelAt, t.Failure = 0, nil

@@ -140,7 +140,7 @@ func (g delegator) reads(c *writ.Call, a *AgentDelegateArgs, s writ.Snapshot) (w
 		}
 		rs = rs.Join(owners)
 	}
-	run := a.Run
+	run, priority := a.Run, int64(defaultPriority)
 	if a.Task != "" {
 		more, err := taskReads(opDelegate, s, a.Task)
 		if err != nil {
@@ -152,8 +152,17 @@ func (g delegator) reads(c *writ.Call, a *AgentDelegateArgs, s writ.Snapshot) (w
 		if err != nil || !ok {
 			return rs, err
 		}
-		run = t.Run
+		run, priority = t.Run, t.Priority
 		rs.Docs = append(rs.Docs, behindReads(t)...)
+	}
+	for _, id := range who {
+		if agent, ok, err := peek[writ.Agent](s, writ.AgentKey(id)); err != nil {
+			return rs, err
+		} else if ok {
+			rs.Counters = append(rs.Counters, placeReads(writ.Task{
+				Run: run, Capability: a.Work.Capability, Domain: agent.Domain, Agents: []writ.AgentID{id}, Priority: orDefault(a.Work.Priority, priority),
+			})...)
+		}
 	}
 	name := writ.TaskNameKey(run, a.Work.Key)
 	rs.Docs = append(rs.Docs, writ.RunKey(run), name)
@@ -276,7 +285,7 @@ func (g delegator) from(c *writ.Call, a *AgentDelegateArgs, s writ.Snapshot) (wr
 	}
 	t, version, r, err := loadBoth(opDelegate, s, a.Task)
 	if err == nil {
-		err = holder(opDelegate, c, t, version, a.Lease, a.Fence)
+		err = holder(opDelegate, c, t, version, TaskHold{a.Task, a.Lease, a.Fence})
 	}
 	return r, &t, err
 }
@@ -417,6 +426,7 @@ func (g delegator) plan(c *writ.Call, a *AgentDelegateArgs, s writ.Snapshot, _ w
 	}
 	d := begin(opDelegate, c, s)
 	if t != nil {
+		d.tx.Cause(t.Receipt) // the receipts lead from the work that is given away to the claim it comes out of
 		if err := d.inTime(t.ID); err != nil {
 			return refuse(err)
 		}

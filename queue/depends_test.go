@@ -31,7 +31,7 @@ func TestDependentsAreLetGo(t *testing.T) {
 	if got := l.refused(writ.CodeDeps, "task.claim", l.a, &TaskClaimArgs{Task: last}).Details["waiting_on"]; got != string(left)+","+string(right) {
 		t.Errorf("waits for %s", got)
 	}
-	if got := body[TaskView](l, l.do("task.get", l.owner, &TaskGetArgs{Task: last})); !slices.Equal(got.BlockedOn, []writ.TaskID{left, right}) || len(got.DependsOn) != 2 || got.DependsOn[0].OnFailure != "fail" {
+	if got := body[TaskView](l, l.do("task.get", l.owner, &TaskGetArgs{Task: last})); !slices.Equal(got.BlockedOn, asHolders(left, right)) || len(got.DependsOn) != 2 || got.DependsOn[0].OnFailure != "fail" {
 		t.Errorf("got %+v", got)
 	}
 	done := body[TaskView](l, l.do("task.complete", l.a, l.claim(l.a, top).complete()))

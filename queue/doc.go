@@ -11,8 +11,12 @@
 //   - a task is running exactly when it has a lease, is in the index of leases,
 //     is held by one session and counts once against its agent's quota;
 //   - no two running tasks hold overlapping write scopes;
-//   - a queued task lies in a lane, waits for a time, waits for the scopes of
-//     a running task, or is on the list of refused tasks;
+//   - no task runs where another session claims to write, unless its own session
+//     and that one share the claim;
+//   - a queued task lies in a lane, waits in the backlog of its run, for a time, for
+//     the scopes of a running task or of a live session, or is on the list of refused tasks;
+//   - while a run that is active has a backlog in a lane, some of its tasks are offered
+//     there or a follow-up is due that fetches from it;
 //   - a blocked task is on the list of every task it waits for, and counts
 //     them; it leaves blocked in the commit that ends the last of them, or by
 //     a follow-up that commit leaves;
@@ -32,6 +36,12 @@ type Config struct {
 	// declared. It returns an *writ.Error with CodeInputInvalid that never
 	// echoes a value. It must be pure. nil accepts every object.
 	Validate func(schema, args writ.RawObject) error
+	// CheckSchema says whether a JSON Schema can be held to. It must be pure. nil
+	// takes every schema.
+	CheckSchema func(schema writ.RawObject) error
+	// KeepArtifactsMs is how long the bytes of artifacts are kept after they were
+	// put, and for as long as their run has not ended. 0 means 30 days.
+	KeepArtifactsMs int64
 	// Alive lets claims, waiting ones included, and task heartbeats count as
 	// heartbeats of the session that makes them. nil lets them not.
 	Alive Alive
@@ -78,6 +88,12 @@ func (c Config) withDefaults() Config {
 	if c.MinLeaseSeconds <= 0 {
 		c.MinLeaseSeconds = 10
 	}
+	if c.KeepArtifactsMs <= 0 {
+		c.KeepArtifactsMs = 30 * 24 * 3600 * 1000
+	}
+	if c.CheckSchema == nil {
+		c.CheckSchema = func(writ.RawObject) error { return nil }
+	}
 	if c.Validate == nil {
 		c.Validate = func(writ.RawObject, writ.RawObject) error { return nil }
 	}
@@ -95,10 +111,9 @@ func (c Config) withDefaults() Config {
 
 // Limits of tasks.
 const (
-	MaxArgsBytes   = 48 << 10                 // arguments or result, as stored
-	MaxTaskBytes   = writ.MaxDocBytes - 8<<10 // new task as stored: lease, failure, labels and digests fit into the rest
-	MaxScopes      = 16                       // write scopes of one task
-	MaxScopeRanges = 96                       // scopes and their ancestors together: the guards a claim needs
+	MaxArgsBytes = 48 << 10                 // arguments or result, as stored
+	MaxTaskBytes = writ.MaxDocBytes - 8<<10 // new task as stored: lease, failure, labels and digests fit into the rest
+	MaxScopes    = 16                       // write scopes of one task; with their ancestors at most writ.MaxScopeRanges
 
 	defaultPriority     = 5
 	defaultLeaseSeconds = 60
@@ -116,6 +131,7 @@ func Capabilities(cfg Config) []*writ.Capability {
 		enqueueCapability(cfg), claimCapability(cfg), heartbeatCapability(cfg), completeCapability(), failCapability(),
 		releaseCapability(), cancelCapability(), getCapability(cfg), listCapability(),
 		expireCapability(), readyCapability(), wakeCapability(), reapCapability(), cleanupCapability(),
-		refuseCapability(), reofferCapability(), offerCapability(), unblockCapability(), recallCapability(), handoffCapability(cfg), reviveCapability(cfg), delegateCapability(cfg), unreserveCapability(), admitCapability(), outrunCapability(), overdueCapability(), verifyCapability(), scopesCapability(), repairCapability(NewChecker(cfg.Followers)),
+		artifactPutCapability(cfg), artifactGetCapability(), artifactContentCapability(), artifactListCapability(), artifactPurgeCapability(cfg), artifactAttachCapability(),
+		refuseCapability(), reofferCapability(), offerCapability(), refillCapability(), unblockCapability(), recallCapability(), handoffCapability(cfg), reviveCapability(cfg), delegateCapability(cfg), unreserveCapability(), admitCapability(), outrunCapability(), overdueCapability(), untangleCapability(), stallCapability(), verifyCapability(), scopesCapability(), repairCapability(NewChecker(cfg.Followers)),
 	}
 }

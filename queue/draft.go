@@ -16,11 +16,14 @@ type draft struct {
 	receipt writ.ReceiptID
 	tx      writ.Tx
 	tallies []*tally
+	windows []*laneWindow
+	unread  bool // of what these look at
 
 	// Of the attempt that drop ends:
 	usedSteps bool  // by the present call, which is what was paid for in advance
 	stored    int64 // bytes of its result
 	uncounted bool  // it does not count as an attempt
+	rest      int64 // milliseconds it rests at least before it is tried again
 
 	releasing bool          // a task that waited for another is being told
 	released  []writ.TaskID // that became queued so
@@ -70,13 +73,18 @@ func (d *draft) count(t writ.Task, from writ.TaskState) {
 	}
 }
 
-// enter makes a task queued: at once in its lanes, or waiting for notBefore
-// when that is in the future.
+// enter makes a task queued: at once in its lanes, or behind others of its run, or
+// waiting for notBefore when that is in the future. It wants placeReads, but for the
+// place: what is not queued has none.
 func (d *draft) enter(t *writ.Task, notBefore int64) {
 	t.State, t.NotBefore = writ.TaskQueued, 0
 	if notBefore > d.s.Now {
 		t.NotBefore = notBefore
 		d.tx.Index(writ.IndexReady, string(t.ID), notBefore)
+		return
+	}
+	if lane, one := onlyLane(*t); one {
+		d.place(t.ID, t.Run, lane, t.KeptUntil != 0) // scopes are kept for it a short time only
 		return
 	}
 	d.push(*t)
@@ -99,9 +107,10 @@ func blockers(id writ.TaskID) writ.Range { return writ.Range{Index: writ.Blocked
 func refusers(id writ.TaskID) writ.Range { return writ.Range{Index: writ.Refusers(id), Limit: 64} }
 
 // leave takes a task that stops being queued off every list but its lanes:
-// entries there are dropped when met. It wants queueReads.
+// entries there are dropped when met. It wants queueReads and placeReads.
 func (d *draft) leave(t *writ.Task) {
 	d.unreserve(t)
+	d.withdraw(*t)
 	if t.NotBefore != 0 {
 		d.tx.Unindex(writ.IndexReady, string(t.ID))
 		t.NotBefore = 0
@@ -109,7 +118,7 @@ func (d *draft) leave(t *writ.Task) {
 	for _, h := range d.s.Ranges[blockers(t.ID)].Members {
 		d.tx.Unindex(writ.BlockedOn(t.ID), h.Name)
 		for _, lane := range t.Lanes() {
-			d.tx.Unindex(writ.WaitingOn(writ.TaskID(h.Name)), waiterMember(t.ID, lane))
+			d.tx.Unindex(writ.WaitingOn(h.Name), waiterMember(*t, lane))
 		}
 	}
 	d.accept(*t)
@@ -181,5 +190,5 @@ func (d *draft) full() bool {
 	for _, o := range d.tx.Ops {
 		size += len(o.Body) + len(o.Member) + len(o.Index) + len(o.Lane) + len(o.Entry)
 	}
-	return len(d.tx.Ops)+guards > writ.MaxOps-200 || size > writ.MaxTxBytes/2
+	return len(d.tx.Ops)+guards+3*len(d.windows) > writ.MaxOps-200 || size > writ.MaxTxBytes/2
 }

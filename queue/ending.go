@@ -20,7 +20,8 @@ func (d *draft) tally(run writ.RunID) *tally {
 	return d.tallies[len(d.tallies)-1]
 }
 
-// done settles the runs whose tasks ended and gives the transaction. A sealed
+// done settles the runs whose tasks ended, and the lanes some came to or left, and gives
+// the transaction. A sealed
 // run that closes by itself ends with its last task: the count of open tasks
 // is guarded, so of two tasks that end at once exactly one ends the run.
 func (d *draft) done() (writ.Tx, error) {
@@ -29,7 +30,7 @@ func (d *draft) done() (writ.Tx, error) {
 			return writ.Tx{}, err
 		}
 	}
-	return d.tx, nil
+	return d.tx, d.settleWindows()
 }
 
 func (d *draft) settle(t *tally) error {

@@ -31,7 +31,7 @@ func (e enqueuer) reads(c *writ.Call, a *TaskEnqueueArgs, s writ.Snapshot) (writ
 		return writ.ReadSet{}, err
 	}
 	name := writ.TaskNameKey(a.Run, a.Key)
-	rs := writ.ReadSet{Docs: append(callerAgent(c), writ.RunKey(a.Run), name, writ.TaskKey(newTaskID(c)))}
+	rs := writ.ReadSet{Docs: append(callerAgent(c), writ.RunKey(a.Run), name, writ.TaskKey(newTaskID(c))), Counters: placeReads(t)}
 	if r, ok, err := peek[writ.Run](s, writ.RunKey(a.Run)); err != nil {
 		return rs, err
 	} else if ok {
@@ -221,6 +221,9 @@ func (e enqueuer) fit(c *writ.Call, t writ.Task, s writ.Snapshot, on []TaskDepen
 		return t, err
 	}
 	if err := registered(s, named); err != nil {
+		return t, err
+	}
+	if err := fed(s, t); err != nil {
 		return t, err
 	}
 	fit, err := fitting(s, t)

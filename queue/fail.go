@@ -6,10 +6,8 @@ import (
 
 // TaskFailArgs end an attempt without a result.
 type TaskFailArgs struct {
-	Task    writ.TaskID  `json:"task_id" doc:"The task." pattern:"^tsk_[0-7][0-9A-HJKMNP-TV-Z]{25}$"`
-	Lease   writ.LeaseID `json:"lease_id" doc:"Lease the claim gave." pattern:"^lse_[0-7][0-9A-HJKMNP-TV-Z]{25}$"`
-	Fence   int64        `json:"fence" doc:"Fence the claim gave." minimum:"1" maximum:"9007199254740991"`
-	Failure TaskFailure  `json:"failure" doc:"Why the attempt failed."`
+	TaskHold
+	Failure TaskFailure `json:"failure" doc:"Why the attempt failed."`
 }
 
 // TaskFailure says why an attempt failed.
@@ -31,7 +29,7 @@ func failCapability() *writ.Capability {
 			return describeTask(opFail, c, s, a.Task)
 		},
 		Plan: func(c *writ.Call, a *TaskFailArgs, s writ.Snapshot, _ writ.Decision) (writ.Tx, writ.Reply, error) {
-			return giveUp(opFail, c, s, a.Task, a.Lease, a.Fence, true, func(d *draft, t *writ.Task, r writ.Run) error {
+			return giveUp(opFail, c, s, a.TaskHold, true, func(d *draft, t *writ.Task, r writ.Run) error {
 				if err := d.inTime(t.ID); err != nil {
 					return err
 				}
@@ -53,9 +51,7 @@ const (
 
 // TaskReleaseArgs give a task back.
 type TaskReleaseArgs struct {
-	Task  writ.TaskID  `json:"task_id" doc:"The task." pattern:"^tsk_[0-7][0-9A-HJKMNP-TV-Z]{25}$"`
-	Lease writ.LeaseID `json:"lease_id" doc:"Lease the claim gave." pattern:"^lse_[0-7][0-9A-HJKMNP-TV-Z]{25}$"`
-	Fence int64        `json:"fence" doc:"Fence the claim gave." minimum:"1" maximum:"9007199254740991"`
+	TaskHold
 }
 
 func releaseCapability() *writ.Capability {
@@ -70,7 +66,7 @@ func releaseCapability() *writ.Capability {
 			return describeTask(opRelease, c, s, a.Task)
 		},
 		Plan: func(c *writ.Call, a *TaskReleaseArgs, s writ.Snapshot, _ writ.Decision) (writ.Tx, writ.Reply, error) {
-			return giveUp(opRelease, c, s, a.Task, a.Lease, a.Fence, false, func(d *draft, t *writ.Task, r writ.Run) error {
+			return giveUp(opRelease, c, s, a.TaskHold, false, func(d *draft, t *writ.Task, r writ.Run) error {
 				t.Attempt--
 				if stopping(*t, r) {
 					return d.end(t, writ.TaskRunning, writ.TaskCancelled)
@@ -91,15 +87,15 @@ func holderReads(op string, c *writ.Call, s writ.Snapshot, id writ.TaskID) (writ
 // giveUp is what the holder's verbs other than complete share: check the
 // holder, drop the lease, let next choose the state. paid says that the claim
 // has paid for this call.
-func giveUp(op string, c *writ.Call, s writ.Snapshot, id writ.TaskID, lease writ.LeaseID, fence int64, paid bool,
+func giveUp(op string, c *writ.Call, s writ.Snapshot, held TaskHold, paid bool,
 	next func(*draft, *writ.Task, writ.Run) error,
 ) (writ.Tx, writ.Reply, error) {
 	refuse := func(err error) (writ.Tx, writ.Reply, error) { return writ.Tx{}, writ.Reply{}, err }
-	t, version, r, err := loadBoth(op, s, id)
+	t, version, r, err := loadBoth(op, s, held.Task)
 	if err != nil {
 		return refuse(err)
 	}
-	if err := holder(op, c, t, version, lease, fence); err != nil {
+	if err := holder(op, c, t, version, held); err != nil {
 		return refuse(err)
 	}
 	if err := c.Match(op, version); err != nil {

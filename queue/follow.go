@@ -14,11 +14,8 @@ import (
 
 // Follower says what follows from the documents of tasks.
 func Follower() writ.Follower {
-	return writ.Follower{Kind: writ.ObjectTask, Reads: followReads, Sound: sound, Implies: implies, Counts: counts}
+	return writ.Follower{Kind: writ.ObjectTask, Reads: followReads, Sound: coherent, Implies: implies, Counts: counts}
 }
-
-// holds says whether a task has its write scopes: it runs, or was handed them.
-func holds(t writ.Task) bool { return t.Lease != nil || t.KeptUntil != 0 }
 
 // counted says whether a task counts in the quotas on tasks that wait.
 func counted(t writ.Task) bool { return t.State == writ.TaskBlocked || t.State == writ.TaskQueued }
@@ -35,27 +32,29 @@ func followReads(id string, s writ.Snapshot) (rs writ.ReadSet, err error) {
 	rs.Docs = []writ.Key{writ.RunKey(t.Run)}
 	rs.Counters = []writ.Counter{readiedUpTo(t.ID), writ.TaskUnmet(t.ID), leaseEnd(t.ID)}
 	rs.Ranges = []writ.Range{refusers(t.ID), blockers(t.ID)}
-	if holds(t) {
+	if t.HoldsScopes() {
 		rs.Ranges = append(rs.Ranges, waiters(t.ID, someWaiters))
 		for _, w := range waitingFor(t, s) {
 			rs.Docs = append(rs.Docs, writ.TaskKey(w))
 		}
 	}
 	for _, h := range s.Ranges[blockers(t.ID)].Members {
-		rs.Docs = append(rs.Docs, writ.TaskKey(writ.TaskID(h.Name)))
-		for _, l := range t.Lanes() {
-			see(writ.WaitingOn(writ.TaskID(h.Name)), waiterMember(t.ID, l))
+		if k, ok := writ.Holder(h.Name).Key(); ok {
+			rs.Docs = append(rs.Docs, k)
+			for _, l := range t.Lanes() {
+				see(writ.WaitingOn(h.Name), waiterMember(t, l))
+			}
 		}
 	}
 	for _, d := range t.DependsOn {
 		rs.Docs = append(rs.Docs, writ.TaskKey(d.Task))
 		see(writ.Dependents(d.Task), id)
 	}
-	return rs, nil
+	return rs.Join(placeFollowReads(t, s)).Join(artifactFollowReads(t)), nil
 }
 
-// sound says what contradicts itself in a task: nobody can decide what was meant.
-func sound(id string, s writ.Snapshot) (string, error) {
+// coherent says what contradicts itself in a task: nobody can decide what was meant.
+func coherent(id string, s writ.Snapshot) (string, error) {
 	t, _, _, err := writ.Get[writ.Task](s, writ.TaskKey(writ.TaskID(id)))
 	if err != nil {
 		return "", err
@@ -75,6 +74,8 @@ func sound(id string, s writ.Snapshot) (string, error) {
 		return "the task is running without a lease", nil
 	case t.State != writ.TaskRunning && t.State != writ.TaskParked && t.Lease != nil:
 		return "the task has a lease and is " + string(t.State), nil
+	case t.KeptUntil != 0 && t.State != writ.TaskQueued:
+		return "scopes are kept for the task, and it is " + string(t.State), nil
 	}
 	return "", nil
 }
@@ -104,7 +105,7 @@ func implies(id string, s writ.Snapshot) (out []writ.Implied, err error) {
 		say(true, writ.SessionTasks(t.Lease.Session), id)
 	}
 	for _, scope := range t.WriteScopes {
-		say(holds(t), writ.IndexScopes, writ.ScopeMember(scope, t.ID))
+		say(t.HoldsScopes(), writ.IndexScopes, writ.ScopeMember(scope, t.ID))
 	}
 	if end := s.Counters[leaseEnd(t.ID)]; t.State != writ.TaskRunning || end != 0 {
 		at(t.State == writ.TaskRunning, writ.IndexLeases, id, end)
@@ -129,9 +130,20 @@ func implies(id string, s writ.Snapshot) (out []writ.Implied, err error) {
 			out = append(out, writ.InIf(true, writ.BlockedOn(w), id, "it is among those that wait for the task"))
 		}
 	}
+	if t.Lease != nil && t.State == writ.TaskRunning && len(t.Lease.Awaits) > 0 {
+		out = append(out, promised(todo(todoUntangle, id), s.Now+deadlockEvery, "its holder waits for others"))
+	}
 	out = append(out, impliedWaits(t, s)...)
 	blocked, err := impliedBlocks(t, s)
-	return append(out, blocked...), err
+	if err != nil {
+		return nil, err
+	}
+	place, err := impliedPlace(t, s)
+	if err != nil {
+		return nil, err
+	}
+	made, err := impliedArtifacts(t, s)
+	return slices.Concat(out, blocked, place, made), err
 }
 
 // someWaiters is how many of those that wait for a task are looked at.
@@ -140,8 +152,7 @@ const someWaiters = 32
 // waitingFor are tasks found among those that wait for one that holds scopes.
 func waitingFor(t writ.Task, s writ.Snapshot) (out []writ.TaskID) {
 	for _, m := range s.Ranges[waiters(t.ID, someWaiters)].Members {
-		id, _, _ := strings.Cut(m.Name, " ")
-		if w := writ.TaskID(id); w.Valid() && !slices.Contains(out, w) {
+		if w, _, _ := splitWaiter(m.Name); w.Valid() && !slices.Contains(out, w) {
 			out = append(out, w)
 		}
 	}
@@ -165,35 +176,53 @@ func impliedWaits(t writ.Task, s writ.Snapshot) (out []writ.Implied) {
 		out = append(out, writ.InIf(queued, writ.Refusers(t.ID), m.Name, is))
 	}
 	for _, h := range s.Ranges[blockers(t.ID)].Members {
-		holder := writ.TaskID(h.Name)
-		out = append(out, writ.InIf(queued, writ.BlockedOn(t.ID), h.Name, is))
-		if !queued {
+		holder := writ.Holder(h.Name)
+		key, known := holder.Key()
+		exists := known && s.Docs[key].Version != 0
+		on := writ.InIf(queued && exists, writ.BlockedOn(t.ID), h.Name, is)
+		if !exists {
+			on.Why = "there is nobody like that to wait for"
+		}
+		if out = append(out, on); on.Out {
 			continue
 		}
 		for _, l := range t.Lanes() {
-			there := writ.Implied{Entry: writ.Entry{Index: writ.WaitingOn(holder), Member: waiterMember(t.ID, l), Score: 9 - t.Priority}, Why: "the task says that it waits there"}
+			there := writ.Implied{Entry: writ.Entry{Index: writ.WaitingOn(holder), Member: waiterMember(t, l), Score: 9 - t.Priority}, Why: "the task says that it waits there"}
 			if _, in := there.In(s); in || !waitsIn(t, holder, s) { // of several lanes it waits from some
 				out = append(out, there)
 			}
 		}
-		if on, ok, err := peek[writ.Task](s, writ.TaskKey(holder)); err == nil && s.Has(writ.TaskKey(holder)) && (!ok || !holds(on)) {
+		if holds, wakes := holding(s, holder); !holds {
 			// Whoever let it go first has promised this; who comes for nothing drops it.
-			out = append(out, promised(todoWake, h.Name, "the task waits for one that holds nothing"))
+			out = append(out, promised(wakes, s.Now, "the task waits for one that holds nothing"))
 		}
 	}
 	return out
 }
 
 // waitsIn says whether a task is found among those that wait for a holder.
-func waitsIn(t writ.Task, holder writ.TaskID, s writ.Snapshot) bool {
+func waitsIn(t writ.Task, holder writ.Holder, s writ.Snapshot) bool {
 	return slices.ContainsFunc(t.Lanes(), func(l writ.Lane) bool {
-		_, in := writ.Entry{Index: writ.WaitingOn(holder), Member: waiterMember(t.ID, l)}.In(s)
+		_, in := writ.Entry{Index: writ.WaitingOn(holder), Member: waiterMember(t, l)}.In(s)
 		return in
 	})
 }
 
-func promised(kind, id, why string) writ.Implied {
-	return writ.Implied{Entry: writ.Entry{Index: writ.IndexTodo, Member: todo(kind, id)}, Any: true, Why: why}
+// holding says whether somebody still has scopes, and what follow-up wakes those who
+// wait for them when not. Of one that cannot be read nothing is said.
+func holding(s writ.Snapshot, h writ.Holder) (holds bool, wakes string) {
+	if id := writ.SessionID(h); id.Valid() {
+		ses, ok, err := peek[writ.Session](s, writ.SessionKey(id))
+		return err != nil || !ok || ses.HoldsScopes(), todo(todoSession, string(h))
+	}
+	t, ok, err := peek[writ.Task](s, writ.TaskKey(writ.TaskID(h)))
+	return err != nil || !ok || t.HoldsScopes(), todo(todoWake, string(h))
+}
+
+// promised is a follow-up that somebody has left, whenever it is due. One that is
+// missing is left for a time.
+func promised(member string, at int64, why string) writ.Implied {
+	return writ.Implied{Entry: writ.Entry{Index: writ.IndexTodo, Member: member, Score: at}, Any: true, Why: why}
 }
 
 // impliedBlocks: a blocked task is listed with every task it waits for that has not
@@ -207,7 +236,7 @@ func impliedBlocks(t writ.Task, s writ.Snapshot) (out []writ.Implied, err error)
 	over = over && writ.RunMoves.Terminal(r.State) // its end cancels the task
 	tell := func(on writ.TaskID) {
 		if !over {
-			out = append(out, promised(todoUnblock, string(on), "the task waits for one that has ended"))
+			out = append(out, promised(todo(todoUnblock, string(on)), s.Now, "the task waits for one that has ended"))
 		}
 	}
 	for _, d := range t.DependsOn {
@@ -258,16 +287,23 @@ func stray(e writ.Entry) bool {
 }
 
 // InLanes says that a queued task waits for nothing, so that it must lie in its lanes:
-// not for a time, for scopes, or for another agent. It wants what its follower reads.
+// not for a time, for scopes, for another agent, or behind others of its run. It wants
+// what its follower reads.
 func InLanes(t writ.Task, s writ.Snapshot) bool {
 	late := t.DeadlineAt != 0 && s.Now >= t.DeadlineAt // who meets it drops it, and its deadline ends it
 	r, ok, err := peek[writ.Run](s, writ.RunKey(t.Run))
 	over := err != nil || !ok || writ.RunMoves.Terminal(r.State) // who meets it drops it, and the end of its run cancels it
-	return t.State == writ.TaskQueued && !late && !over && !timed(t, s) && len(s.Ranges[refusers(t.ID)].Members) == 0 && len(s.Ranges[blockers(t.ID)].Members) == 0
+	_, _, backlog := Offers(t, s)
+	return t.State == writ.TaskQueued && !late && !over && !backlog && !keptBack(t, s)
 }
 
-// counts is a task's part in the counters of its run, of the agent that has it, and of
-// the quotas it counts in.
+// keptBack says that a queued task waits for a time, for scopes, or for another agent.
+func keptBack(t writ.Task, s writ.Snapshot) bool {
+	return timed(t, s) || len(s.Ranges[refusers(t.ID)].Members) > 0 || len(s.Ranges[blockers(t.ID)].Members) > 0
+}
+
+// counts is a task's part in the counters of its run, of its lane, of the agent that has
+// it, and of the quotas it counts in.
 func counts(id string, s writ.Snapshot) ([]writ.Count, error) {
 	t, _, _, err := writ.Get[writ.Task](s, writ.TaskKey(writ.TaskID(id)))
 	if err != nil {
@@ -285,6 +321,10 @@ func counts(id string, s writ.Snapshot) ([]writ.Count, error) {
 	}
 	for _, tag := range t.Counted {
 		out = append(out, writ.Count{Counter: writ.QuotaUsed(tag), N: part(counted(t))})
+	}
+	if lane, one := onlyLane(t); one {
+		_, offered, backlog := Offers(t, s)
+		out = append(out, writ.Count{Counter: writ.RunOffered(t.Run, lane), N: part(offered)}, writ.Count{Counter: writ.RunBacklog(t.Run, lane), N: part(backlog)})
 	}
 	if t.Lease == nil {
 		return out, nil

@@ -34,8 +34,12 @@ func TestStoredNames(t *testing.T) {
 		fmt.Fprintf(&b, "counter %v\n", c)
 	}
 	fmt.Fprintf(&b, "index   %s\n", writ.Dependents(task))
-	for _, m := range []string{todo(todoWake, task), todo(todoUnblock, task), todo(todoRun, run), todo(todoSession, session), todo(todoRecall, "site-builder"), todo(todoWithdraw, "site-builder")} {
+	for _, m := range []string{todo(todoWake, task), todo(todoUnblock, task), todo(todoRun, run), todo(todoSession, session), todoRefillOf(run, writ.LaneOf("site.build", "web", 5)), todo(todoRecall, "site-builder"), todo(todoWithdraw, "site-builder")} {
 		fmt.Fprintf(&b, "todo    %s\n", m)
+	}
+	for _, agents := range [][]writ.AgentID{nil, {"site-builder"}, {"site-builder", "site-tester"}} {
+		w := writ.Task{ID: task, Run: run, Capability: "site.build", Domain: "web", Priority: 5, Agents: agents}
+		fmt.Fprintf(&b, "member  %s\n", waiterMember(w, w.Lanes()[0]))
 	}
 	writtest.Golden(t, *update, "names.txt", []byte(b.String()))
 }

@@ -10,18 +10,14 @@ import (
 
 // TaskHandoffArgs end a task well and hand what follows to another.
 type TaskHandoffArgs struct {
-	Task   writ.TaskID    `json:"task_id" doc:"The task." pattern:"^tsk_[0-7][0-9A-HJKMNP-TV-Z]{25}$"`
-	Lease  writ.LeaseID   `json:"lease_id" doc:"Lease the claim gave." pattern:"^lse_[0-7][0-9A-HJKMNP-TV-Z]{25}$"`
-	Fence  int64          `json:"fence" doc:"Fence the claim gave." minimum:"1" maximum:"9007199254740991"`
-	To     HandoffTarget  `json:"to" doc:"What follows: a task of the run that waits for this one, or a new one."`
-	Refs   []HandoffRef   `json:"refs,omitempty" doc:"What whoever goes on must know: at least what the task asks for." maxItems:"16"`
-	Note   string         `json:"note,omitempty" doc:"A word to whoever goes on." maxLength:"500"`
-	Result writ.RawObject `json:"result,omitempty" doc:"What the task gave: an object of at most 48 KiB."`
-	Labels []writ.Label   `json:"labels,omitempty" doc:"Kinds of data the result carries, besides those of the task; unknown labels count as pii.chat.message." maxItems:"9"`
+	TaskHold
+	To        HandoffTarget  `json:"to" doc:"What follows: a task of the run that waits for this one, or a new one."`
+	Refs      []HandoffRef   `json:"refs,omitempty" doc:"What whoever goes on must know: at least what the task asks for." maxItems:"16"`
+	Note      string         `json:"note,omitempty" doc:"A word to whoever goes on." maxLength:"500"`
+	Result    writ.RawObject `json:"result,omitempty" doc:"What the task gave: an object of at most 48 KiB."`
+	Artifacts []TaskMade     `json:"artifacts,omitempty" doc:"Which of the artifacts put for the task are of the result: all it must make, and what else it made." maxItems:"8"`
+	Labels    []writ.Label   `json:"labels,omitempty" doc:"Kinds of data the result carries, besides those of the task; unknown labels count as pii.chat.message." maxItems:"9"`
 }
-
-// FenceCarried is what the receipt states: the fence the call showed.
-func (a *TaskHandoffArgs) FenceCarried() int64 { return a.Fence }
 
 // HandoffTarget is what follows a task. One of the two is given.
 type HandoffTarget struct {
@@ -114,7 +110,10 @@ func (h handing) reads(c *writ.Call, a *TaskHandoffArgs, s writ.Snapshot) (writ.
 		return rs, err
 	}
 	rs.Docs = append(rs.Docs, behindReads(t)...)
-	refs, err := refReads(s, t.Run, a.Refs)
+	if len(a.Artifacts) > 0 {
+		rs.Ranges = append(rs.Ranges, madeInRun(t.Run))
+	}
+	refs, err := refReads(s, t, a.Refs)
 	if err != nil {
 		return rs, err
 	}
@@ -131,6 +130,11 @@ func (h handing) reads(c *writ.Call, a *TaskHandoffArgs, s writ.Snapshot) (writ.
 	} else if ok {
 		rs.Docs = append(rs.Docs, writ.TaskKey(taken.Task))
 		rs.Counters = append(rs.Counters, writ.TaskUnmet(taken.Task))
+		if b, ok, err := peek[writ.Task](s, writ.TaskKey(taken.Task)); err != nil {
+			return rs, err
+		} else if ok {
+			rs.Counters = append(rs.Counters, placeReads(b)...)
+		}
 	}
 	if a.To.Task == nil {
 		return rs, nil
@@ -140,6 +144,7 @@ func (h handing) reads(c *writ.Call, a *TaskHandoffArgs, s writ.Snapshot) (writ.
 		return rs, moved(err, "/to/task")
 	}
 	rs.Docs = append(rs.Docs, writ.TaskKey(newTaskID(c)))
+	rs.Counters = append(rs.Counters, placeReads(next)...)
 	if len(next.Agents) == 0 {
 		rs.Ranges = append(rs.Ranges, toolRange(next.Capability))
 		if _, read := s.Ranges[toolRange(next.Capability)]; !read {
@@ -167,6 +172,7 @@ func (h handing) describe(c *writ.Call, a *TaskHandoffArgs, s writ.Snapshot) (wr
 	if err != nil {
 		return sub, err
 	}
+	sub.Claimed = claimed(c)
 	if !mine(c, t) { // the plan refuses it, and nobody else's work is shown to policy
 		return sub, nil
 	}
@@ -199,7 +205,7 @@ func mine(c *writ.Call, t writ.Task) bool {
 
 // labelsOver are those of what follows: its own, and of all it is handed.
 func labelsOver(t writ.Task, a *TaskHandoffArgs, next writ.Task) []writ.Label {
-	return writ.JoinLabels(next.Labels, t.Labels, a.Labels)
+	return writ.JoinLabels(next.Labels, t.Labels, a.Labels, labelsMade(t, a.Artifacts))
 }
 
 // next finds or makes what follows.
@@ -243,7 +249,7 @@ func (h handing) plan(c *writ.Call, a *TaskHandoffArgs, s writ.Snapshot, _ writ.
 	if (t.State == writ.TaskDone || t.State == writ.TaskVerifying) && t.DoneFence == a.Fence && t.ResultDigest == digest {
 		return h.repeated(s, a, t, version)
 	}
-	if err := holder(opHandoff, c, t, version, a.Lease, a.Fence); err != nil {
+	if err := holder(opHandoff, c, t, version, a.TaskHold); err != nil {
 		return refuse(err)
 	}
 	d := begin(opHandoff, c, s)
@@ -256,7 +262,7 @@ func (h handing) plan(c *writ.Call, a *TaskHandoffArgs, s writ.Snapshot, _ writ.
 	if r.State != writ.RunActive {
 		return refuse(runEnded(opHandoff, r))
 	}
-	if err := shown(t.Handoff, s, t.Run, a.Refs); err != nil {
+	if err := shown(s, t, a.Refs, a.Artifacts); err != nil {
 		return refuse(err)
 	}
 	next, err := h.next(c, a, s, t)
@@ -270,7 +276,7 @@ func (h handing) plan(c *writ.Call, a *TaskHandoffArgs, s writ.Snapshot, _ writ.
 	t.HandedTo = next.ID
 	keeps := t // what it holds, which the end gives back
 
-	if err := d.finish(&t, ended{a.Result != nil, result, a.Labels, digest, a.Fence}, func() error {
+	if err := d.finish(&t, r, ended{a.Result != nil, result, a.Artifacts, a.Labels, digest, a.Fence}, func() error {
 		if a.To.Task != nil {
 			return d.follow(c, &next, keeps, t)
 		}

@@ -6,10 +6,9 @@ import (
 
 // TaskHeartbeatArgs tell that the holder still works on a task.
 type TaskHeartbeatArgs struct {
-	Task     writ.TaskID   `json:"task_id" doc:"The task." pattern:"^tsk_[0-7][0-9A-HJKMNP-TV-Z]{25}$"`
-	Lease    writ.LeaseID  `json:"lease_id" doc:"Lease the claim gave." pattern:"^lse_[0-7][0-9A-HJKMNP-TV-Z]{25}$"`
-	Fence    int64         `json:"fence" doc:"Fence the claim gave." minimum:"1" maximum:"9007199254740991"`
+	TaskHold
 	Progress *TaskProgress `json:"progress,omitempty" doc:"How far the work is."`
+	Awaits   []string      `json:"awaits,omitempty" doc:"Tasks and runs of the same tree of runs that the work cannot go on without: what was delegated, a child run. Say it with every heartbeat as long as it is so. If they in turn wait for a write scope this task holds, one of the tasks in the circle is taken back within half a minute and tried again later, instead of all waiting until their leases end." maxItems:"8" pattern:"^(tsk|run)_[0-7][0-9A-HJKMNP-TV-Z]{25}$"`
 }
 
 // TaskProgress is a report of progress.
@@ -20,7 +19,7 @@ type TaskProgress struct {
 
 // TaskHeartbeat tells the holder what to do next.
 type TaskHeartbeat struct {
-	Control   string `json:"control" doc:"continue; wait: a call about the task needs approval, go on with heartbeats; or cancel: stop and call task.release." enum:"continue,wait,cancel"`
+	Control   string `json:"control" doc:"continue; wait: a call about the task needs approval, go on with heartbeats; pause: its run waits for people, so no call about it is allowed but heartbeats and the end of the task; checkpoint: the lease cannot be extended for much longer, so give the result, hand it on, or release the task with what there is saved; cancel: stop and call task.release." enum:"continue,wait,pause,checkpoint,cancel"`
 	ExpiresAt string `json:"expires_at" doc:"End of the lease unless another heartbeat extends it."`
 	Every     int64  `json:"heartbeat_every_s" doc:"Seconds between heartbeats that keep the lease safe."`
 }
@@ -35,6 +34,7 @@ func heartbeatCapability(cfg Config) *writ.Capability {
 			rs.Docs = append(rs.Docs, callerAgent(c)...)
 			rs.Counters = claimReads(a.Task)
 			aliveReads(cfg.Alive, c, &rs)
+			rs.Docs = append(rs.Docs, awaitedReads(s, a.Awaits)...)
 			return rs, err
 		},
 		Describe: func(c *writ.Call, a *TaskHeartbeatArgs, s writ.Snapshot) (writ.Subject, error) {
@@ -53,8 +53,9 @@ func heartbeatCapability(cfg Config) *writ.Capability {
 
 const opHeartbeat = "queue.Heartbeat"
 
-// heartbeatPlan writes no document: a heartbeat moves the end of the lease and
-// counters, so it never conflicts with calls about the task's state. It may
+// heartbeatPlan writes no document, unless what the holder waits for has changed: a
+// heartbeat moves the end of the lease and counters, so it never conflicts with calls
+// about the task's state. It may
 // come after that end (the gateway was away, the holder was not), as long as
 // the lease was not taken back; it never goes past Lease.MaxUntil.
 func heartbeatPlan(c *writ.Call, a *TaskHeartbeatArgs, s writ.Snapshot, _ writ.Decision) (writ.Tx, writ.Reply, error) {
@@ -63,7 +64,7 @@ func heartbeatPlan(c *writ.Call, a *TaskHeartbeatArgs, s writ.Snapshot, _ writ.D
 	if err != nil {
 		return refuse(err)
 	}
-	if err := holder(opHeartbeat, c, t, version, a.Lease, a.Fence); err != nil {
+	if err := holder(opHeartbeat, c, t, version, a.TaskHold); err != nil {
 		if t.State == writ.TaskParked && writ.CodeOf(err) == writ.CodeApprovalRequired {
 			return writ.Tx{}, parkedReply(t, s), nil
 		}
@@ -82,6 +83,12 @@ func heartbeatPlan(c *writ.Call, a *TaskHeartbeatArgs, s writ.Snapshot, _ writ.D
 		reply.Control = "cancel"
 		return writ.Tx{}, writ.Reply{Outcome: writ.OutcomeDone, Body: reply}, nil
 	}
+	if r.State == writ.RunPausedApproval {
+		reply.Control = "pause"
+	}
+	if err := d.awaits(&t, version, r, a.Awaits); err != nil {
+		return refuse(err)
+	}
 	if p := a.Progress; p != nil {
 		if p.Seq <= d.seen(progressSeq(t.ID)) {
 			return refuse(writ.Refuse(writ.CodeVersion, opHeartbeat, "a later report of progress is known", "number reports upwards").
@@ -97,6 +104,9 @@ func heartbeatPlan(c *writ.Call, a *TaskHeartbeatArgs, s writ.Snapshot, _ writ.D
 	d.set(leaseEnd(t.ID), next)
 	d.tx.Index(writ.IndexLeases, string(t.ID), next)
 	reply.ExpiresAt = timeOf(next)
+	if reply.Control == "continue" && t.Lease.MaxUntil-s.Now < t.LeaseSeconds*1000 {
+		reply.Control = "checkpoint" // the next heartbeats extend nothing
+	}
 	tx, err := d.done()
 	return tx, writ.Reply{Outcome: writ.OutcomeDone, Body: reply}, err
 }

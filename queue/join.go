@@ -220,7 +220,7 @@ func admitCapability() *writ.Capability {
 	}, writ.Verb[TaskAdmitArgs]{
 		Locks: func(_ *writ.Call, a *TaskAdmitArgs) []writ.Key { return []writ.Key{writ.TaskKey(a.Task)} },
 		Reads: func(c *writ.Call, a *TaskAdmitArgs, s writ.Snapshot) (writ.ReadSet, error) {
-			rs, err := taskReads(opAdmit, s, a.Task)
+			rs, err := placedReads(opAdmit, s, a.Task)
 			rs.Docs = append(rs.Docs, callerAgent(c)...)
 			rs.Counters = append(rs.Counters, writ.TaskUnmet(a.Task))
 			return rs, err

@@ -119,22 +119,22 @@ func (l *lab) claim(by writ.Caller, id writ.TaskID) grip {
 }
 
 func (g grip) complete() *TaskCompleteArgs {
-	return &TaskCompleteArgs{Task: g.task, Lease: g.lease, Fence: g.fence, Result: writ.RawObject(`{"ok":true}`)}
+	return &TaskCompleteArgs{TaskHold: TaskHold{Task: g.task, Lease: g.lease, Fence: g.fence}, Result: writ.RawObject(`{"ok":true}`)}
 }
 
 func (g grip) fail(retryable bool) *TaskFailArgs {
 	return &TaskFailArgs{
-		Task: g.task, Lease: g.lease, Fence: g.fence,
-		Failure: TaskFailure{Class: writ.FailureExternal, Code: "broken", Retryable: retryable},
+		TaskHold: TaskHold{Task: g.task, Lease: g.lease, Fence: g.fence},
+		Failure:  TaskFailure{Class: writ.FailureExternal, Code: "broken", Retryable: retryable},
 	}
 }
 
 func (g grip) release() *TaskReleaseArgs {
-	return &TaskReleaseArgs{Task: g.task, Lease: g.lease, Fence: g.fence}
+	return &TaskReleaseArgs{TaskHold: TaskHold{Task: g.task, Lease: g.lease, Fence: g.fence}}
 }
 
 func (g grip) beat() *TaskHeartbeatArgs {
-	return &TaskHeartbeatArgs{Task: g.task, Lease: g.lease, Fence: g.fence}
+	return &TaskHeartbeatArgs{TaskHold: TaskHold{Task: g.task, Lease: g.lease, Fence: g.fence}}
 }
 
 // entry is a delivery of a lane entry; in this world its id is the entry.
@@ -181,8 +181,40 @@ func (l *lab) endSession(id writ.SessionID) {
 	l.Helper()
 	s, _, _ := writtest.Get[writ.Session](l.w, writ.SessionKey(id))
 	s.State = writ.SessionRevoked
+	for _, c := range s.WriteClaims { // as its own room does
+		l.w.DropIndex(writ.IndexScopes, c.Member(id))
+	}
 	l.w.Seed(writ.SessionKey(id), writ.ObjectSession, s)
 	l.w.SetIndex(writ.IndexTodo, todo(todoSession, string(id)), l.w.Now)
+}
+
+// started starts another session of an agent, that claims to write somewhere, as its
+// own room would.
+func (l *lab) started(agent writ.AgentID, claims ...writ.WriteClaim) writ.Caller {
+	l.Helper()
+	by := l.w.Open(writ.RoleExecutor, "claims-"+writ.PrincipalID(agent), agent)
+	s, _, _ := writtest.Get[writ.Session](l.w, writ.SessionKey(by.Session))
+	s.WriteClaims, by.Claims = claims, claims
+	l.w.Seed(writ.SessionKey(s.ID), writ.ObjectSession, s)
+	for _, c := range claims {
+		l.w.SetIndex(writ.IndexScopes, c.Member(s.ID), 0)
+	}
+	return by
+}
+
+func alone(scope string) writ.WriteClaim {
+	return writ.WriteClaim{Resource: scope, Mode: writ.ScopeExclusive}
+}
+
+func shared(scope string) writ.WriteClaim {
+	return writ.WriteClaim{Resource: scope, Mode: writ.ScopeShared}
+}
+
+func asHolders[ID ~string](ids ...ID) (out []writ.Holder) {
+	for _, id := range ids {
+		out = append(out, writ.Holder(id))
+	}
+	return out
 }
 
 func (l *lab) sweep(id writ.CapabilityID, args any) Swept {
@@ -197,6 +229,27 @@ func (l *lab) wantState(id writ.TaskID, want writ.TaskState) writ.Task {
 		l.Fatalf("task is %q, want %q", t.State, want)
 	}
 	return t
+}
+
+// unplace takes a queued task off its place, for a test that moves it by hand.
+func (l *lab) unplace(t writ.Task) {
+	l.Helper()
+	d := draft{s: l.w.Snapshot(writ.ReadSet{Docs: []writ.Key{writ.RunKey(t.Run)}, Counters: placeReads(t)})}
+	d.withdraw(t)
+	tx, err := d.done()
+	if err == nil {
+		err = l.w.Apply(tx)
+	}
+	if err != nil {
+		l.Fatal(err)
+	}
+}
+
+// small makes windows small for one test.
+func small(t *testing.T, n int64) {
+	was, low := window, lowWater
+	window, lowWater = n, n/2
+	t.Cleanup(func() { window, lowWater = was, low })
 }
 
 func (l *lab) lane() writ.Lane { return writ.LaneOf(build, "web", 5) }

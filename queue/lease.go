@@ -24,12 +24,17 @@ func claimReads(id writ.TaskID) []writ.Counter {
 	return []writ.Counter{leaseEnd(id), progressSeq(id), progressPct(id)}
 }
 
+// TaskHold is what every call of the holder of a task shows: the first members of its
+// arguments.
+type TaskHold struct {
+	Task  writ.TaskID  `json:"task_id" doc:"The task." pattern:"^tsk_[0-7][0-9A-HJKMNP-TV-Z]{25}$"`
+	Lease writ.LeaseID `json:"lease_id" doc:"Lease the claim gave." pattern:"^lse_[0-7][0-9A-HJKMNP-TV-Z]{25}$"`
+	Fence int64        `json:"fence" doc:"Fence the claim gave." minimum:"1" maximum:"9007199254740991"`
+}
+
 // FenceCarried is what the receipt states: the fence the call showed. Its
 // maximum is 2^53 − 1, the largest integer canonical JSON states (RFC 8785).
-func (a *TaskHeartbeatArgs) FenceCarried() int64 { return a.Fence }
-func (a *TaskCompleteArgs) FenceCarried() int64  { return a.Fence }
-func (a *TaskFailArgs) FenceCarried() int64      { return a.Fence }
-func (a *TaskReleaseArgs) FenceCarried() int64   { return a.Fence }
+func (h *TaskHold) FenceCarried() int64 { return h.Fence }
 
 // holder checks that a call comes from the session that holds a task, under
 // its present lease and fence. The lease may have run out: until task.expire
@@ -38,19 +43,19 @@ func (a *TaskReleaseArgs) FenceCarried() int64   { return a.Fence }
 //
 // A session other than the holder is refused with not_holder, unless what it
 // shows is the remains of a lease it once had: then the lease is lost.
-func holder(op string, c *writ.Call, t writ.Task, version int64, lease writ.LeaseID, fence int64) error {
+func holder(op string, c *writ.Call, t writ.Task, version int64, held TaskHold) error {
 	parked := t.State == writ.TaskParked
 	if t.State != writ.TaskRunning && !parked || t.Lease == nil {
 		return leaseLost(op)
 	}
 	current := t.FenceOf(version)
 	if t.Lease.Session != c.Caller.Session {
-		if lease != t.Lease.ID && fence < current {
+		if held.Lease != t.Lease.ID && held.Fence < current {
 			return leaseLost(op)
 		}
 		return writ.Refuse(writ.CodeNotHolder, op, "another session holds the task", "only the holder may do this")
 	}
-	if lease != t.Lease.ID || fence != current {
+	if held.Lease != t.Lease.ID || held.Fence != current {
 		return leaseLost(op)
 	}
 	if parked {
@@ -106,7 +111,7 @@ func (d *draft) take(c *writ.Call, t *writ.Task, a writ.Agent, r writ.Run, tool 
 	d.tx.Count(t.Lease.Counted, 1)
 	d.hold(t, r, tool)
 	d.tx.AddUpTo(writ.AgentRunning(a.ID), 1, a.MaxConcurrent)
-	d.lock(*t)
+	d.lock(c.Caller, *t)
 	d.tx.Index(writ.IndexLeases, id, end)
 	d.tx.Index(writ.SessionTasks(c.Caller.Session), id, 0)
 	d.set(leaseEnd(t.ID), end)
@@ -157,7 +162,7 @@ func (d *draft) retry(t *writ.Task, r writ.Run) error {
 	case tries(*t) >= t.MaxAttempts || triedOut(*t, r):
 		return d.end(t, from, writ.TaskDead)
 	}
-	d.enter(t, d.s.Now+pause(t.BackoffMs, t.Attempt))
+	d.enter(t, d.s.Now+max(d.rest, pause(t.BackoffMs, t.Attempt)))
 	return d.put(t, from)
 }
 

@@ -113,16 +113,31 @@ func taskReads(op string, s writ.Snapshot, id writ.TaskID) (writ.ReadSet, error)
 	return rs, err
 }
 
+// placedReads is taskReads with the place of the task, for what may come to its lane or
+// leave it.
+func placedReads(op string, s writ.Snapshot, id writ.TaskID) (writ.ReadSet, error) {
+	rs, err := taskReads(op, s, id)
+	if err != nil {
+		return rs, err
+	}
+	t, ok, err := peek[writ.Task](s, writ.TaskKey(id))
+	if ok {
+		rs.Counters = append(rs.Counters, placeReads(t)...)
+	}
+	return rs, err
+}
+
 // leaveReads names what must be seen before a task may leave running, and with
 // it perhaps its run: the end of its lease, who waits for its scopes or for its
 // end, and the counts of its run.
 func leaveReads(op string, s writ.Snapshot, id writ.TaskID) (writ.ReadSet, error) {
-	rs, err := taskReads(op, s, id)
+	rs, err := placedReads(op, s, id)
 	if err != nil {
 		return rs, err
 	}
 	rs.Counters = append(rs.Counters, leaseEnd(id))
 	rs.Ranges = append(rs.Ranges, waiters(id, wakeAtOnce+1), dependents(id))
+	rs.Counters = append(rs.Counters, wakeReads(s.Ranges[waiters(id, wakeAtOnce+1)].Members)...)
 	if t, ok, err := peek[writ.Task](s, writ.TaskKey(id)); err != nil {
 		return rs, err
 	} else if ok {

@@ -21,6 +21,7 @@ func TestModel(t *testing.T) {
 	for seed := range rounds {
 		t.Run(fmt.Sprintf("seed %d", seed), func(t *testing.T) {
 			m := &model{lab: newLab(t), r: rand.New(rand.NewPCG(uint64(seed), 7)), fences: map[writ.TaskID]int64{}, reached: reached, calm: seed%4 == 1}
+			small(t, []int64{128, 3, 1, 2}[seed%4])
 			m.people = []writ.Caller{m.a, m.b, m.w.Open(writ.RoleExecutor, "worker-a2", "agent-a")}
 			if seed%3 == 0 {
 				m.setRun(func(r *writ.Run) { r.ClosePolicy = writ.CloseManual })
@@ -38,8 +39,8 @@ func TestModel(t *testing.T) {
 		"task.enqueue", "task.claim", "task.heartbeat", "task.complete", "task.fail", "task.release", "task.cancel",
 		"task.expire", "task.ready", "task.wake", "task.refuse", "task.reoffer", "run.reap", "session.cleanup",
 		"task.handoff", "task.unreserve", "task.outrun", "task.overdue", "task.admit", "task.revive",
-		"task.unblock", "deps_unmet", "task.verify", "verifying>done", "verifying>queued", "verifying>failed", "sod_violation", "predicate_unsatisfied", "blocked>queued", "blocked>failed", "blocked>cancelled",
-		"conflict", "parked", "run done", "run failed", "lease_lost", "not_holder", "scope_conflict", "quota_exceeded", "already_claimed",
+		"task.refill", "task.unblock", "deps_unmet", "task.verify", "verifying>done", "verifying>queued", "verifying>failed", "sod_violation", "predicate_unsatisfied", "blocked>queued", "blocked>failed", "blocked>cancelled",
+		"conflict", "parked", "parked on a session", "claims exclusive", "claims shared", "run done", "run failed", "lease_lost", "not_holder", "scope_conflict", "quota_exceeded", "already_claimed",
 	} {
 		if reached[want] == 0 {
 			t.Errorf("the model never reached %q: %v", want, reached)
@@ -80,7 +81,7 @@ func (m *model) step() {
 		}
 		if i := m.r.IntN(len(m.people)); m.r.IntN(10) == 0 {
 			m.endSession(m.people[i].Session)
-			m.people[i] = m.w.Open(writ.RoleExecutor, m.people[i].Principal, m.people[i].Agent)
+			m.people[i] = m.join(m.people[i].Agent, m.r.IntN(3) > 0)
 		}
 	}
 	first := m.prepare(m.pick())
@@ -93,6 +94,26 @@ func (m *model) step() {
 		}
 	}
 	m.commit(first)
+}
+
+// join opens another session of an agent, which claims a scope if it is to and that is free.
+func (m *model) join(agent writ.AgentID, claims bool) writ.Caller {
+	m.Helper()
+	claim := writ.WriteClaim{Resource: treeOfScopes[m.r.IntN(len(treeOfScopes))], Mode: writ.ScopeExclusive}
+	if m.r.IntN(2) == 0 {
+		claim.Mode = writ.ScopeShared
+	}
+	for _, l := range m.w.Members(writ.IndexScopes) {
+		scope, _, mode := writ.SplitScopeMember(l)
+		if writ.ScopesOverlap(scope, claim.Resource) && (mode != writ.ScopeShared || claim.Mode != writ.ScopeShared) {
+			claims = false
+		}
+	}
+	if !claims {
+		return m.started(agent)
+	}
+	m.reached["claims "+string(claim.Mode)]++
+	return m.started(agent, claim)
 }
 
 type attempt struct {
@@ -166,6 +187,11 @@ func (m *model) commit(p *writtest.Planned) {
 	if reply.Outcome == writ.OutcomeEmpty {
 		if p.Call.Entry != nil && len(p.Tx.Ops) > 1 {
 			m.reached["parked"]++
+			for _, h := range m.w.Members(writ.BlockedOn(p.Call.Args.(*TaskClaimArgs).Task)) {
+				if writ.SessionID(h).Valid() {
+					m.reached["parked on a session"]++
+				}
+			}
 		}
 		return
 	}
@@ -190,6 +216,12 @@ func (m *model) count(p *writtest.Planned) {
 // every task must end.
 func (m *model) drain() {
 	m.Helper()
+	for i, p := range m.people { // whoever claims scopes lives long, and takes no part in what follows
+		if len(p.Claims) > 0 {
+			m.endSession(p.Session)
+			m.people[i] = m.join(p.Agent, false)
+		}
+	}
 	worker := m.people[0]
 	call := func(a attempt) writ.Reply {
 		m.Helper()
@@ -375,7 +407,7 @@ func (m *model) verdict(id writ.TaskID, who writ.Caller) attempt {
 // handoff is to a task that waits for the one at hand, if there is one, or to a new
 // one.
 func (m *model) handoff(g grip) *TaskHandoffArgs {
-	a := &TaskHandoffArgs{Task: g.task, Lease: g.lease, Fence: g.fence}
+	a := &TaskHandoffArgs{TaskHold: TaskHold{Task: g.task, Lease: g.lease, Fence: g.fence}}
 	if waits := m.w.Members(writ.Dependents(g.task)); len(waits) > 0 && m.r.IntN(3) > 0 {
 		a.To.Key = m.task(writ.TaskID(waits[m.r.IntN(len(waits))])).Key
 		return a
@@ -401,6 +433,9 @@ func (m *model) followUp() (attempt, bool) {
 		switch kind, what, _ := strings.Cut(t, " "); kind {
 		case todoWake:
 			return attempt{id: "task.wake", by: system, args: &TaskSweepArgs{Task: writ.TaskID(what)}}, true
+		case todoRefill:
+			run, lane, _ := strings.Cut(what, " ")
+			return attempt{id: "task.refill", by: system, args: &TaskRefillArgs{Run: writ.RunID(run), Lane: writ.Lane(lane)}}, true
 		case todoRun:
 			return attempt{id: "run.reap", by: system, args: &RunReapArgs{Run: writ.RunID(what)}}, true
 		case todoUnblock:

@@ -48,7 +48,7 @@ func (a *RunOfferArgs) page() writ.Range {
 
 // offerCapability puts the queued tasks of a run back into their lanes: while it
 // was paused whoever met one was refused it. More than one entry for a task is
-// harmless.
+// harmless; what is in the backlog of the run stays there until it is fetched.
 func offerCapability() *writ.Capability {
 	return writ.Define[RunOfferArgs, Swept](mandate("run.offer", "Offer the queued tasks of a run again that was paused."), writ.Verb[RunOfferArgs]{
 		Reads: func(_ *writ.Call, a *RunOfferArgs, s writ.Snapshot) (writ.ReadSet, error) {
@@ -59,6 +59,13 @@ func offerCapability() *writ.Capability {
 			for _, m := range s.Ranges[a.page()].Members {
 				rs.Docs = append(rs.Docs, writ.TaskKey(writ.TaskID(m.Name)))
 				rs.Ranges = append(rs.Ranges, refusers(writ.TaskID(m.Name)))
+				t, ok, err := peek[writ.Task](s, writ.TaskKey(writ.TaskID(m.Name)))
+				if err != nil {
+					return rs, err
+				}
+				if ok {
+					rs.Counters = append(rs.Counters, placeReads(t)...)
+				}
 			}
 			return rs, nil
 		},
@@ -78,7 +85,7 @@ func offerCapability() *writ.Capability {
 				}
 				if ok && t.State == writ.TaskQueued && t.NotBefore <= s.Now {
 					d.accept(t)
-					d.push(t)
+					d.offer(t)
 					out.Changed++
 				}
 			}

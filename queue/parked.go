@@ -57,6 +57,7 @@ func (Parking) Wait(c *writ.Call, s writ.Snapshot, a writ.Approval, tx *writ.Tx)
 		}
 	case t.State == writ.TaskRunning && t.Lease != nil && t.Lease.Session == c.Caller.Session && s.Now <= s.Counters[leaseEnd(t.ID)]:
 		t.Lease.Fence = t.FenceOf(version) // the version changes, the holder's fence does not
+		t.Lease.Awaits = nil               // it waits for people now; its next heartbeat says for what else
 		d.tx.Unindex(writ.IndexLeases, string(t.ID))
 		d.exactly(leaseEnd(t.ID))
 		d.set(leaseEnd(t.ID), 0)

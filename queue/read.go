@@ -79,14 +79,19 @@ func getPlan(cfg Config, c *writ.Call, a *TaskGetArgs, s writ.Snapshot) (writ.Tx
 		pct := s.Counters[progressPct(t.ID)]
 		v.Pct = &pct
 	}
-	if v.BlockedOn, err = waiting(s, t); err != nil {
+	on, err := waiting(s, t)
+	if err != nil {
 		return refuse(err)
 	}
+	for _, id := range on {
+		v.BlockedOn = append(v.BlockedOn, writ.Holder(id))
+	}
 	for _, m := range s.Ranges[blockers(t.ID)].Members {
-		v.BlockedOn = append(v.BlockedOn, writ.TaskID(m.Name))
+		v.BlockedOn = append(v.BlockedOn, writ.Holder(m.Name))
 	}
 	for _, m := range s.Ranges[refusers(t.ID)].Members {
-		_, agent, _ := strings.Cut(m.Name, " ") // see writ.Refuser
+		_, agent, _ := strings.Cut(m.Name, " ") // see writ.RefuserAs
+		agent, _, _ = strings.Cut(agent, " ")
 		if id := writ.AgentID(agent); whole && !slices.Contains(v.RefusedTo, id) {
 			v.RefusedTo = append(v.RefusedTo, id)
 		}

@@ -53,6 +53,13 @@ func reapReads(_ *writ.Call, a *RunReapArgs, s writ.Snapshot) (writ.ReadSet, err
 			rs.Docs = append(rs.Docs, writ.TaskKey(id))
 			rs.Counters = append(rs.Counters, leaseEnd(id))
 			rs.Ranges = append(append(rs.Ranges, queueReads(id)...), waiters(id, wakeAtOnce+1), dependents(id))
+			t, ok, err := peek[writ.Task](s, writ.TaskKey(id))
+			if err != nil {
+				return rs, err
+			}
+			if ok {
+				rs.Counters = append(rs.Counters, placeReads(t)...)
+			}
 		}
 	}
 	return rs, nil

@@ -14,7 +14,7 @@ import (
 type HandoffRef struct {
 	Name string       `json:"name" doc:"What it is, as the task that is handed on calls it." pattern:"^[a-z][a-z0-9_]{0,63}$"`
 	Kind writ.RefKind `json:"kind" doc:"What ref is: the key of a task of the run that is done, a receipt of the run, the digest of an artifact, a commit, or a file." enum:"task,receipt,artifact,commit,file"`
-	Ref  string       `json:"ref" doc:"The reference: a task key, a receipt id, sha256:… of an artifact, the hash of a commit, or a resource URI like fs:repo/docs/plan.md." minLength:"2" maxLength:"512"`
+	Ref  string       `json:"ref" doc:"The reference: a task key, a receipt id, sha256:… of an artifact that the task made or was given, the hash of a commit, or a resource URI like fs:repo/docs/plan.md." minLength:"2" maxLength:"512"`
 }
 
 // TaskHandoff is what a task asks of whoever hands it on.
@@ -114,13 +114,13 @@ func formed(r HandoffRef) bool {
 }
 
 // refReads names what tells whether references lead anywhere.
-func refReads(s writ.Snapshot, run writ.RunID, refs []HandoffRef) (rs writ.ReadSet, err error) {
+func refReads(s writ.Snapshot, t writ.Task, refs []HandoffRef) (rs writ.ReadSet, err error) {
 	for _, r := range refs {
 		switch r.Kind {
 		case writ.RefReceipt:
 			rs.Archive = append(rs.Archive, writ.ArchiveRead{Receipt: writ.ReceiptID(r.Ref), Limit: 1})
 		case writ.RefTask:
-			name := writ.TaskNameKey(run, r.Ref)
+			name := writ.TaskNameKey(t.Run, r.Ref)
 			rs.Docs = append(rs.Docs, name)
 			taken, ok, err := peek[taskName](s, name)
 			if err != nil {
@@ -129,6 +129,8 @@ func refReads(s writ.Snapshot, run writ.RunID, refs []HandoffRef) (rs writ.ReadS
 			if ok {
 				rs.Docs = append(rs.Docs, writ.TaskKey(taken.Task))
 			}
+		case writ.RefArtifact:
+			rs.Docs = append(rs.Docs, makers(t)...)
 		}
 	}
 	return rs, nil
@@ -136,7 +138,7 @@ func refReads(s writ.Snapshot, run writ.RunID, refs []HandoffRef) (rs writ.ReadS
 
 // leads says whether a reference leads to something of the run, as far as the
 // gateway can know: what is a commit, or a file, is for whoever goes on to see.
-func leads(s writ.Snapshot, run writ.RunID, r HandoffRef) (bool, error) {
+func leads(s writ.Snapshot, t writ.Task, made []TaskMade, r HandoffRef) (bool, error) {
 	switch r.Kind {
 	case writ.RefReceipt:
 		found := s.Archive[writ.ArchiveRead{Receipt: writ.ReceiptID(r.Ref), Limit: 1}]
@@ -151,23 +153,29 @@ func leads(s writ.Snapshot, run writ.RunID, r HandoffRef) (bool, error) {
 		if err := json.Unmarshal(found[0].Payload, &p); err != nil {
 			return false, writ.Fault(writ.CodeInternal, opHandoff, err)
 		}
-		return p.Predicate.Run == run, nil
+		return p.Predicate.Run == t.Run, nil
 	case writ.RefTask:
-		taken, ok, err := peek[taskName](s, writ.TaskNameKey(run, r.Ref))
+		taken, ok, err := peek[taskName](s, writ.TaskNameKey(t.Run, r.Ref))
 		if err != nil || !ok {
 			return false, err
 		}
-		t, ok, err := peek[writ.Task](s, writ.TaskKey(taken.Task))
-		return ok && t.State == writ.TaskDone, err
+		on, ok, err := peek[writ.Task](s, writ.TaskKey(taken.Task))
+		return ok && on.State == writ.TaskDone, err
+	case writ.RefArtifact: // of what its holder may know of, so that nobody learns what there is
+		if slices.ContainsFunc(made, func(m TaskMade) bool { return m.Digest == r.Ref }) {
+			return true, nil
+		}
+		given, err := inputs(s, t)
+		return slices.ContainsFunc(given, func(in TaskInput) bool { return in.Digest == r.Ref }), err
 	}
 	return true, nil
 }
 
 // shown says whether a handoff carries what the task asks for, and whether what it
 // carries leads anywhere. All that is missing is said at once.
-func shown(rules *writ.HandoffRules, s writ.Snapshot, run writ.RunID, refs []HandoffRef) error {
+func shown(s writ.Snapshot, t writ.Task, refs []HandoffRef, made []TaskMade) error {
 	e := writ.Refuse(writ.CodeInputInvalid, opHandoff, "the handoff does not carry what the task asks for", "give the references named in errors, and again with all of them")
-	if rules != nil {
+	if rules := t.Handoff; rules != nil {
 		for _, rule := range rules.Refs {
 			i := slices.IndexFunc(refs, func(r HandoffRef) bool { return r.Name == rule.Name })
 			switch {
@@ -179,7 +187,7 @@ func shown(rules *writ.HandoffRules, s writ.Snapshot, run writ.RunID, refs []Han
 		}
 	}
 	for i, r := range refs {
-		ok, err := leads(s, run, r)
+		ok, err := leads(s, t, made, r)
 		if err != nil {
 			return err
 		}

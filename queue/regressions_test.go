@@ -135,8 +135,10 @@ func TestN8IdentityComesFromTheSession(t *testing.T) {
 		}
 		var walk func(reflect.Type)
 		walk = func(typ reflect.Type) {
-			for i := range typ.NumField() {
-				f := typ.Field(i)
+			for _, f := range reflect.VisibleFields(typ) {
+				if f.Anonymous { // its members are here too
+					continue
+				}
 				name, _, _ := strings.Cut(f.Tag.Get("json"), ",")
 				switch name {
 				case "actor", "agent", "agent_id", "session", "session_id", "worker", "principal", "role", "owner", "claimed_by", "state_by":

@@ -21,6 +21,8 @@ type TaskEnqueueArgs struct {
 	Agents       []writ.AgentID    `json:"required_agents,omitempty" doc:"If present, only these agents may take the task, and only while all of them are healthy." maxItems:"8"`
 	DependsOn    []TaskDependency  `json:"depends_on,omitempty" doc:"Tasks of the run that must end well before this one begins." maxItems:"32"`
 	Join         writ.Join         `json:"join,omitempty" doc:"How much of depends_on must come about: all of it; any of it; the first of it, and the rest is cancelled; or all of it and who manages the run says so (task.admit)." enum:"all_of,any_of,first_success,manual" default:"all_of"`
+	Produces     []TaskProduce     `json:"produces,omitempty" doc:"Artifacts the task is to make." maxItems:"8"`
+	Consumes     []TaskConsume     `json:"consumes,omitempty" doc:"Artifacts it is given of tasks it depends on." maxItems:"8"`
 	Verify       *TaskVerification `json:"verify,omitempty" doc:"Who must accept its result before it is done."`
 	Handoff      *TaskHandoff      `json:"handoff,omitempty" doc:"If present, the task ends well only by task.handoff, with these references."`
 	WriteScopes  []string          `json:"write_scopes,omitempty" doc:"Resource URIs the task locks while it runs, for example fs:repo/docs/." maxItems:"16"`
@@ -97,6 +99,12 @@ func (e enqueuer) request(a *TaskEnqueueArgs) (writ.Task, error) {
 		return t, err
 	}
 	if t.Join, err = joining(opEnqueue, a.Join, len(t.DependsOn)); err != nil {
+		return t, err
+	}
+	if t.Produces, err = e.produces(a.Produces, t.Labels); err != nil {
+		return t, err
+	}
+	if t.Consumes, err = consumes(a.Consumes, t.DependsOn); err != nil {
 		return t, err
 	}
 	t.WriteScopes, err = canonicalScopes(opEnqueue, a.WriteScopes)

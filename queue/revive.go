@@ -1,6 +1,8 @@
 package queue
 
 import (
+	"slices"
+
 	"github.com/writ-gateway/writ"
 )
 
@@ -26,15 +28,25 @@ func reviveCapability(cfg Config) *writ.Capability {
 }
 
 // again is the request that would make the task that died, under another name. It
-// depends on nothing: what it depended on has ended.
+// depends on nothing: what it depended on has ended. What is given artifacts names
+// their makers, and begins at once nevertheless.
 func (a *TaskReviveArgs) again(t writ.Task) *TaskEnqueueArgs {
 	out := &TaskEnqueueArgs{
 		Run: a.Run, Key: a.Key, Summary: t.Summary, Capability: t.Capability, Args: t.Args, Labels: t.Labels, Concern: t.Concern, Domain: t.Domain, Agents: t.Agents,
-		Verify: shownVerification(t.Verify), Handoff: shownHandoff(t.Handoff), WriteScopes: t.WriteScopes,
+		Verify: shownVerification(t.Verify), Handoff: shownHandoff(t.Handoff), Produces: shownProduces(t), WriteScopes: t.WriteScopes,
 		Priority: &t.Priority, LeaseSeconds: &t.LeaseSeconds, MaxAttempts: &t.MaxAttempts, BackoffMs: &t.BackoffMs,
 	}
 	if out.Run == "" {
 		out.Run = t.Run
+	}
+	if len(t.Consumes) > 0 && out.Run == t.Run {
+		out.Consumes = shownConsumes(t)
+		for _, d := range t.DependsOn {
+			out.DependsOn = append(out.DependsOn, TaskDependency{d.Key, d.When, d.OnFailure})
+		}
+		if t.Join.Any() {
+			out.Join = t.Join
+		}
 	}
 	if t.DeadlineS > 0 {
 		out.DeadlineS = &t.DeadlineS
@@ -51,6 +63,9 @@ func (v reviver) dead(c *writ.Call, a *TaskReviveArgs, s writ.Snapshot) (writ.Ta
 	}
 	if err == nil && a.Key == t.Key {
 		err = invalid(opRevive, "/key", "is the name of the task that died; choose another")
+	}
+	if err == nil && a.Run != "" && a.Run != t.Run && slices.ContainsFunc(t.Consumes, func(c writ.Consume) bool { return !c.Optional }) {
+		err = invalid(opRevive, "/run_id", "must be the run of the task, which is given artifacts there; in another one, enqueue it anew")
 	}
 	return t, err
 }

@@ -30,73 +30,64 @@ func canonicalScopes(op string, in []string) ([]string, error) {
 			levels += strings.Count(s, "/")
 		}
 	}
-	if levels > MaxScopeRanges && len(scopeRanges(out)) > MaxScopeRanges {
+	if levels > writ.MaxScopeRanges && len(writ.Gaps(wanted(writ.Caller{}, writ.Task{WriteScopes: out}))) > writ.MaxScopeRanges {
 		return nil, invalid(op, "/write_scopes", "name too many levels in all; ask for fewer or wider scopes")
 	}
 	return out, nil
 }
 
-// scopeRanges are the parts of the lock index that must be free of others
-// before a task may hold scopes, each once.
-func scopeRanges(scopes []string) [][2]string {
-	var out [][2]string
-	for _, s := range scopes {
-		for _, r := range writ.ScopeRanges(s) {
-			if !slices.Contains(out, r) {
-				out = append(out, r)
-			}
+// wanted are the scopes of a task as its claimer needs them: where it writes under a
+// claim that others share, those may be there. Its scopes are its own all the same
+// while it runs, so that who shares takes turns.
+func wanted(by writ.Caller, t writ.Task) []writ.WriteClaim {
+	out := make([]writ.WriteClaim, 0, len(t.WriteScopes))
+	for _, s := range t.WriteScopes {
+		w := writ.WriteClaim{Resource: s, Mode: writ.ScopeExclusive}
+		if slices.ContainsFunc(by.Claims, func(c writ.WriteClaim) bool {
+			return c.Mode == writ.ScopeShared && writ.ScopeCovers(c.Resource, s)
+		}) {
+			w.Mode = writ.ScopeShared
 		}
+		out = append(out, w)
 	}
 	return out
+}
+
+// own are those who are not in the way of a task: itself, and the claimer's session.
+func own(by writ.Caller, t writ.Task) []writ.Holder {
+	return []writ.Holder{writ.Holder(t.ID), writ.Holder(by.Session)}
 }
 
 // lockReads shows who holds locks in the way of a task.
-func lockReads(t writ.Task) []writ.Range {
+func lockReads(by writ.Caller, t writ.Task) []writ.Range {
 	var out []writ.Range
-	for _, r := range scopeRanges(t.WriteScopes) {
-		out = append(out, writ.Range{Index: writ.IndexScopes, From: r[0], To: r[1], Limit: 8})
+	for _, g := range writ.Gaps(wanted(by, t)) {
+		out = append(out, g.Range())
 	}
 	return out
 }
 
-// maxHolders bounds how many tasks in the way are looked at.
-const maxHolders = 4
-
-// lockHolders are other tasks whose locks overlap the scopes of t, as far as read.
-func lockHolders(s writ.Snapshot, t writ.Task) []writ.TaskID {
-	var out []writ.TaskID
-	for _, r := range lockReads(t) {
-		for _, m := range s.Ranges[r].Members {
-			_, h := writ.SplitScopeMember(m.Name)
-			if h != t.ID && h.Valid() && !slices.Contains(out, h) && len(out) < maxHolders {
-				out = append(out, h)
-			}
-		}
-	}
-	return out
+// inTheWay is who holds a scope t needs: a task that runs, or that the scope was
+// handed to, or a session that claims it; ok is false when the scopes look free.
+func inTheWay(s writ.Snapshot, by writ.Caller, t writ.Task) (h writ.Held, ok bool, err error) {
+	return writ.InTheWay(s, writ.Gaps(wanted(by, t)), own(by, t)...)
 }
 
-// inTheWay is a task that holds a scope t needs: one that runs, or one the scope was
-// handed to; ok is false when the
-// scopes look free. A lock whose holder is found not to run was given back
-// between two reads: the free guards of the claim decide then.
-func inTheWay(s writ.Snapshot, t writ.Task) (h writ.Task, ok bool, err error) {
-	for _, id := range lockHolders(s, t) {
-		h, found, err := peek[writ.Task](s, writ.TaskKey(id))
-		if err != nil {
-			return h, false, err
-		}
-		if found && holds(h) {
-			return h, true, nil
-		}
+// lock takes the scope locks of a task, all or none. What its claimer's session
+// claims is read with the session, so its place in the index is known.
+func (d *draft) lock(by writ.Caller, t writ.Task) {
+	var mine []string
+	for _, c := range by.Claims {
+		mine = append(mine, writ.ScopeMember(c.Resource, by.Session))
 	}
-	return h, false, nil
-}
-
-// lock takes the scope locks of a task, all or none.
-func (d *draft) lock(t writ.Task) {
-	for _, r := range scopeRanges(t.WriteScopes) {
-		d.tx.Free(writ.IndexScopes, r[0], r[1], string(t.ID))
+	if len(mine) > 0 { // else what is kept for it is all it needs to pass
+		for _, s := range t.WriteScopes {
+			mine = append(mine, writ.ScopeMember(s, t.ID))
+		}
+		slices.Sort(mine)
+	}
+	for _, g := range writ.Gaps(wanted(by, t)) {
+		d.tx.FreeBut(g, writ.Holder(t.ID), mine)
 	}
 	for _, s := range t.WriteScopes {
 		d.tx.Index(writ.IndexScopes, writ.ScopeMember(s, t.ID), 0)
@@ -113,39 +104,67 @@ func (d *draft) unlock(t writ.Task) {
 // wakes the rest.
 const wakeAtOnce = 16
 
-// waiters are the tasks that wait for a holder, the most urgent first: the
-// score is 9 − priority.
-func waiters(holder writ.TaskID, limit int) writ.Range {
+// waiters are the tasks that wait for a holder, a task or a session, the most urgent
+// first: the score is 9 − priority.
+func waiters[ID ~string](holder ID, limit int) writ.Range {
 	return writ.Range{Index: writ.WaitingOn(holder), ByScore: true, Min: 0, Max: 9, Limit: limit}
 }
 
-func waiterMember(t writ.TaskID, l writ.Lane) string { return string(t) + " " + string(l) }
+// waiterMember is a task that waits, and the lane it goes back to. With one lane it says
+// its run too, so that whoever wakes it need not read it.
+func waiterMember(t writ.Task, l writ.Lane) string {
+	if _, one := onlyLane(t); one {
+		return string(t.ID) + " " + string(l) + " " + string(t.Run)
+	}
+	return string(t.ID) + " " + string(l)
+}
 
-// park lets a task of a received lane entry wait for a running holder. The
-// holder's document was read, so the commit fails if it stopped meanwhile: no
-// wake-up is lost.
-func (d *draft) park(t writ.Task, lane writ.Lane, holder writ.TaskID) {
-	d.tx.Index(writ.WaitingOn(holder), waiterMember(t.ID, lane), 9-t.Priority)
+func splitWaiter(member string) (t writ.TaskID, l writ.Lane, run writ.RunID) {
+	id, rest, _ := strings.Cut(member, " ")
+	lane, r, _ := strings.Cut(rest, " ")
+	return writ.TaskID(id), writ.Lane(lane), writ.RunID(r)
+}
+
+// wakeReads names what must be seen to wake those that wait.
+func wakeReads(members []writ.Member) (out []writ.Counter) {
+	for _, m := range members {
+		if id, lane, run := splitWaiter(m.Name); run != "" {
+			out = append(append(out, laneReads(run, lane)...), writ.TaskPlace(id))
+		}
+	}
+	return out
+}
+
+// park lets a task of a received lane entry wait for a holder. The holder's document
+// was read, so the commit fails if it gave up what it holds meanwhile: no wake-up is
+// lost. A session that claims the scope is offered the task first.
+func (d *draft) park(t writ.Task, lane writ.Lane, holder writ.Holder) {
+	d.withdraw(t)
+	d.tx.Index(writ.WaitingOn(holder), waiterMember(t, lane), 9-t.Priority)
 	d.tx.Index(writ.BlockedOn(t.ID), string(holder), 0)
 }
 
 // wake sends up to n waiting tasks back to their lanes and leaves a follow-up
-// for more. It must have read waiters(holder, limit) with a limit over n.
+// for more. It must have read waiters(holder, limit) with a limit over n, and wakeReads.
 func (d *draft) wake(holder writ.TaskID, n int) {
 	for i, m := range d.s.Ranges[waiters(holder, wakeAtOnce+1)].Members {
 		if i == n {
 			d.tx.Index(writ.IndexTodo, todo(todoWake, string(holder)), d.s.Now)
 			return
 		}
-		d.wakeOne(holder, m.Name)
+		d.wakeOne(writ.Holder(holder), m.Name)
 	}
 }
 
-func (d *draft) wakeOne(holder writ.TaskID, member string) {
-	id, lane, _ := strings.Cut(member, " ")
-	d.tx.Push(writ.Lane(lane), id)
+func (d *draft) wakeOne(holder writ.Holder, member string) {
+	id, lane, run := splitWaiter(member)
+	if run != "" {
+		d.moveUp(id, run, lane)
+	} else {
+		d.tx.Push(lane, string(id))
+	}
 	d.tx.Unindex(writ.WaitingOn(holder), member)
-	d.tx.Unindex(writ.BlockedOn(writ.TaskID(id)), string(holder))
+	d.tx.Unindex(writ.BlockedOn(id), string(holder))
 }
 
 // Kinds of follow-up work in writ.IndexTodo.

@@ -100,29 +100,14 @@ func TestTheEndOfARunFitsIntoTransactions(t *testing.T) {
 		l.w.SetIndex(writ.Refused(build, "web"), string(id), 0)
 		l.enqueue(fmt.Sprintf("blocked-%d", i), after("top", fmt.Sprintf("refused-%d", i)))
 		parked := l.task(l.enqueue(fmt.Sprintf("parked-%d", i)))
+		l.unplace(parked)
 		parked.State, parked.WaitsFor, parked.ParkedAt = writ.TaskParked, writ.ApprovalID(l.w.NewID(writ.PrefixApproval)), l.w.Now
 		l.w.Seed(writ.TaskKey(parked.ID), writ.ObjectTask, parked)
 		l.w.DropIndex(writ.RunTasksIn(l.run, writ.TaskQueued), string(parked.ID))
 		l.w.SetIndex(writ.RunTasksIn(l.run, writ.TaskParked), string(parked.ID), 0)
 	}
 	l.setRun(func(r *writ.Run) { r.State = writ.RunCancelled })
-	for more := true; more; {
-		p, err := l.w.Plan(l.caps["run.reap"], l.w.NewCall(l.caps["run.reap"], l.w.System(), &RunReapArgs{Run: l.run}))
-		if err != nil {
-			t.Fatal(err)
-		}
-		if n := len(p.Tx.Guards) + len(p.Tx.Ops); n > writ.MaxOps-16 { // which the door adds
-			t.Fatalf("%d guards and %d operations", len(p.Tx.Guards), len(p.Tx.Ops))
-		}
-		r, err := l.w.Commit(p)
-		if err != nil {
-			t.Fatal(err)
-		}
-		got := body[Swept](l, r)
-		if more = got.More; more && got.Changed == 0 {
-			t.Fatal("it does not get further")
-		}
-	}
+	l.finishes("run.reap", &RunReapArgs{Run: l.run})
 	l.wantState(top, writ.TaskCancelled)
 	audit(l)
 }
@@ -203,25 +188,31 @@ func TestTakingBackFitsIntoTransactions(t *testing.T) {
 			l.enqueue(fmt.Sprintf("waits-%d-%d", i, j), after(task.Key))
 		}
 	}
-	recall := l.caps["task.recall"]
+	l.finishes("task.recall", &TaskRecallArgs{Agent: "agent-b"})
+	if left := l.w.Members(writ.SetGoing(writ.ObjectTask, "agent-b")); len(left) > 0 {
+		t.Errorf("left: %v", left)
+	}
+}
+
+// finishes makes a mandate's calls until nothing is left: each fits into a transaction,
+// with what the door adds, and gets further.
+func (l *lab) finishes(id writ.CapabilityID, args any) {
+	l.Helper()
 	for more := true; more; {
-		p, err := l.w.Plan(recall, l.w.NewCall(recall, l.w.System(), &TaskRecallArgs{Agent: "agent-b"}))
+		p, err := l.w.Plan(l.caps[id], l.w.NewCall(l.caps[id], l.w.System(), args))
 		if err != nil {
-			t.Fatal(err)
+			l.Fatal(err)
 		}
-		if n := len(p.Tx.Guards) + len(p.Tx.Ops); n > writ.MaxOps-16 { // which the door adds
-			t.Fatalf("%d guards and %d operations", len(p.Tx.Guards), len(p.Tx.Ops))
+		if n := len(p.Tx.Guards) + len(p.Tx.Ops); n > writ.MaxOps-16 {
+			l.Fatalf("%d guards and %d operations", len(p.Tx.Guards), len(p.Tx.Ops))
 		}
 		r, err := l.w.Commit(p)
 		if err != nil {
-			t.Fatal(err)
+			l.Fatal(err)
 		}
 		got := body[Swept](l, r)
 		if more = got.More; more && got.Changed == 0 {
-			t.Fatal("it does not get further")
+			l.Fatal("it does not get further")
 		}
-	}
-	if left := l.w.Members(writ.SetGoing(writ.ObjectTask, "agent-b")); len(left) > 0 {
-		t.Errorf("left: %v", left)
 	}
 }

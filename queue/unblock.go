@@ -34,6 +34,9 @@ func releaseReads(s writ.Snapshot, id writ.TaskID) (rs writ.ReadSet) {
 		rs.Docs = append(rs.Docs, writ.TaskKey(b))
 		rs.Counters = append(rs.Counters, writ.TaskUnmet(b))
 		rs.Ranges = append(rs.Ranges, dependents(b))
+		if t, ok, err := peek[writ.Task](s, writ.TaskKey(b)); err == nil && ok { // else the plan tells
+			rs.Counters = append(rs.Counters, placeReads(t)...)
+		}
 	}
 	return rs
 }

@@ -83,6 +83,11 @@ func verifyCapability() *writ.Capability {
 				rs.Docs = append(rs.Docs, writ.TaskKey(t.HandedTo), writ.HandoffKey(t.ID))
 				rs.Ranges = append(rs.Ranges, dependents(t.HandedTo))
 			}
+			if a.Verdict == writ.VerdictAccept && t.State == writ.TaskVerifying && partsRead(s, rs) {
+				if _, err := mayJudge(c, s, r, t); err == nil { // nobody else has bytes read
+					rs.Blobs = digests(t)
+				}
+			}
 			return rs.Join(releaseReads(s, a.Task)), err
 		},
 		Describe: func(c *writ.Call, a *TaskVerifyArgs, s writ.Snapshot) (writ.Subject, error) {
@@ -94,6 +99,7 @@ func verifyCapability() *writ.Capability {
 			if err != nil {
 				return sub, err
 			}
+			sub.Scopes = nil // a verdict writes nowhere, wherever the task does
 			keys, err := callerKeys(c, s)
 			sub.Duty = writ.DutyIn(s, r.Tree(), c.Caller, keys)
 			return sub, err
@@ -140,6 +146,9 @@ func verifyPlan(c *writ.Call, a *TaskVerifyArgs, s writ.Snapshot, _ writ.Decisio
 	d.tx.Unindex(writ.IndexVerify, string(t.ID))
 	switch {
 	case a.Verdict == writ.VerdictAccept:
+		if err := sound(opVerify, s, digests(t)); err != nil {
+			return refuse(err)
+		}
 		t.Verified = true
 		err = d.end(&t, writ.TaskVerifying, writ.TaskDone)
 	case a.Verdict != writ.VerdictReject:

@@ -32,6 +32,9 @@ type TaskView struct {
 	Approval     writ.ToolApproval  `json:"approval,omitempty" doc:"Manual: an agent that may run it declared that a person must agree." enum:"auto,manual"`
 	WaitsFor     writ.ApprovalID    `json:"waits_for,omitempty" doc:"Approval the task is parked for."`
 	CancelAt     string             `json:"cancel_requested_at,omitempty" doc:"When somebody asked the holder to stop."`
+	Produces     []TaskProduce      `json:"produces,omitempty" doc:"Artifacts the task is to make."`
+	Consumes     []TaskConsume      `json:"consumes,omitempty" doc:"Artifacts it is given."`
+	Artifacts    []TaskArtifact     `json:"artifacts,omitempty" doc:"What was put for the task, while it runs; what it was completed with, once it was."`
 	Verify       *TaskVerification  `json:"verify,omitempty" doc:"Who must accept its result before it is done."`
 	Verified     bool               `json:"verified,omitempty" doc:"Whether its result was accepted."`
 	Rework       int64              `json:"rework,omitempty" doc:"How often its result was sent back."`
@@ -41,7 +44,7 @@ type TaskView struct {
 	Handoff      *TaskHandoff       `json:"handoff,omitempty" doc:"What must come with it when it is handed on, which is the only way it ends well."`
 	HandedTo     writ.TaskID        `json:"handed_to,omitempty" doc:"Task it was handed on to."`
 	HandedOver   []HandedOver       `json:"handed_over,omitempty" doc:"What it was handed; shown to the holder, to auditors and to those who manage the run."`
-	BlockedOn    []writ.TaskID      `json:"blocked_on,omitempty" doc:"Tasks this one waits for: those it depends on and that have not ended, or running ones whose write scopes it needs."`
+	BlockedOn    []writ.Holder      `json:"blocked_on,omitempty" doc:"What this task waits for: tasks it depends on and that have not ended, running ones whose write scopes it needs, or sessions that claim them."`
 	Unblocked    []writ.TaskID      `json:"unblocked,omitempty" doc:"Tasks that waited for this one and became queued by this call; more may follow."`
 	RefusedTo    []writ.AgentID     `json:"refused_to,omitempty" doc:"Agents that asked for the task and that policy refused it to, for example because it writes outside their write scope: it is set aside until another agent asks or policy changes. The receipts of the run's denials name the rule. Shown by task.get to auditors and to those who manage the run."`
 	Lease        *TaskLease         `json:"lease,omitempty" doc:"Who holds the task."`
@@ -105,7 +108,8 @@ func viewOf(t writ.Task, version int64) TaskView {
 		BackoffMs: t.BackoffMs, NotBefore: timeOf(t.NotBefore), DeadlineAt: timeOf(t.DeadlineAt), State: t.State, CancelAt: timeOf(t.CancelAt),
 		Approval: t.Approval, WaitsFor: t.WaitsFor, DependsOn: edgesOf(t), Handoff: shownHandoff(t.Handoff), HandedTo: t.HandedTo, Join: t.Join, Admitted: t.Admitted, Verify: shownVerification(t.Verify), Verified: t.Verified, Rework: t.Rework,
 		Failure: (*TaskFailure)(t.Failure), CreatedAt: timeOf(t.CreatedAt), UpdatedAt: timeOf(t.UpdatedAt), Receipt: t.Receipt,
-		Version: version,
+		Version:  version,
+		Produces: shownProduces(t), Consumes: shownConsumes(t), Artifacts: shownArtifacts(t),
 	}
 }
 

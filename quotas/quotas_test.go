@@ -106,7 +106,7 @@ func (l *lab) enqueue() *queue.TaskClaimArgs {
 func (l *lab) claim(by writ.Caller, a *queue.TaskClaimArgs) *queue.TaskReleaseArgs {
 	l.Helper()
 	c := body[queue.TaskClaimed](l, l.do("task.claim", by, a))
-	return &queue.TaskReleaseArgs{Task: a.Task, Lease: c.Lease.ID, Fence: c.Lease.Fence}
+	return &queue.TaskReleaseArgs{TaskHold: queue.TaskHold{Task: a.Task, Lease: c.Lease.ID, Fence: c.Lease.Fence}}
 }
 
 func (l *lab) used(id writ.QuotaID) int64 {
@@ -439,7 +439,7 @@ func TestNobodyIsLockedOut(t *testing.T) {
 	id := l.set(writ.QuotaInvocations, writ.QuotaOfAgent, "", 0)
 	l.refused(writ.CodeQuota, "task.claim", l.a, task)
 	l.refused(writ.CodeQuota, "task.enqueue", l.orc, l.next())
-	l.do("task.complete", l.a, &queue.TaskCompleteArgs{Task: grip.Task, Lease: grip.Lease, Fence: grip.Fence})
+	l.do("task.complete", l.a, &queue.TaskCompleteArgs{TaskHold: queue.TaskHold{Task: grip.Task, Lease: grip.Lease, Fence: grip.Fence}})
 	l.do("task.cancel", l.op, &queue.TaskCancelArgs{Task: task.Task})
 	l.do("quota.delete", l.op, &quotas.QuotaArgs{ID: id})
 }

@@ -5,6 +5,7 @@ import (
 	"crypto"
 	"crypto/ecdsa"
 	"crypto/elliptic"
+	"crypto/sha256"
 	"encoding/base64"
 	"encoding/json"
 	"encoding/pem"
@@ -65,9 +66,15 @@ func openEnvelope(text []byte) (opened, error) {
 	return o, nil
 }
 
+// SignedDigest is the digest of what the signature of a receipt is over.
+func SignedDigest(r writ.Receipt) [sha256.Size]byte {
+	return sha256.Sum256(dsse.PAE(PayloadType, r.Payload))
+}
+
 // Verifier holds the one public key that is trusted.
 type Verifier struct {
 	keyID string
+	pub   *ecdsa.PublicKey
 	v     signature.Verifier
 }
 
@@ -98,8 +105,11 @@ func NewVerifier(pubPEM []byte) (*Verifier, error) {
 	if err != nil {
 		return wrong(err)
 	}
-	return &Verifier{keyID: id, v: v}, nil
+	return &Verifier{keyID: id, pub: pub, v: v}, nil
 }
+
+// Public is the trusted key.
+func (v *Verifier) Public() *ecdsa.PublicKey { return v.pub }
 
 // KeyID of the trusted key.
 func (v *Verifier) KeyID() string { return v.keyID }

@@ -2,6 +2,7 @@ package receipts
 
 import (
 	"bytes"
+	"crypto"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -213,10 +214,23 @@ func (d *keyDir) generate() ([]byte, error) {
 }
 
 func (d *keyDir) private(text []byte) (*ecdsa.PrivateKey, error) {
-	path := filepath.Join(d.dir, FileKey)
+	key, err := d.open(FileKey, text)
+	if err != nil {
+		return nil, err
+	}
+	priv, ok := key.(*ecdsa.PrivateKey)
+	if !ok || priv.Curve != elliptic.P256() {
+		return nil, refuse(filepath.Join(d.dir, FileKey), errors.New("is not a P-256 key"), "receipts are signed with ECDSA P-256 only")
+	}
+	return priv, nil
+}
+
+// open reads a private key out of a file's text, with the password if it needs one.
+func (d *keyDir) open(name string, text []byte) (crypto.PrivateKey, error) {
+	path := filepath.Join(d.dir, name)
 	block, rest := pem.Decode(text)
 	if block == nil || len(bytes.TrimSpace(rest)) > 0 {
-		return nil, d.damaged(FileKey, errors.New("is not one PEM block"))
+		return nil, d.damaged(name, errors.New("is not one PEM block"))
 	}
 	var pf cryptoutils.PassFunc
 	if strings.HasPrefix(block.Type, "ENCRYPTED ") {
@@ -234,13 +248,9 @@ func (d *keyDir) private(text []byte) (*ecdsa.PrivateKey, error) {
 		if pf != nil {
 			return nil, refuse(path, errors.New("does not open with this password"), "give the password of the receipt key")
 		}
-		return nil, d.damaged(FileKey, err)
+		return nil, d.damaged(name, err)
 	}
-	priv, ok := key.(*ecdsa.PrivateKey)
-	if !ok || priv.Curve != elliptic.P256() {
-		return nil, refuse(path, errors.New("is not a P-256 key"), "receipts are signed with ECDSA P-256 only")
-	}
-	return priv, nil
+	return key, nil
 }
 
 // readKeyFile reads a small regular file; a secret one must be its owner's

@@ -35,6 +35,11 @@ type Config struct {
 	Shadow func(writ.Tenant) (now []writ.PackVer, pending []writ.ShadowPack)
 	// Envelope renders a receipt as a DSSE envelope in JSON.
 	Envelope func(writ.Receipt) ([]byte, error)
+	// Bundle renders a receipt, with its inclusion if it has one, as a Sigstore bundle.
+	Bundle func(writ.Receipt) ([]byte, error)
+	// LogHead is the transparency log as it is published, proved against a checkpoint
+	// of an earlier size unless that is 0.
+	LogHead func(since int64) (LogHead, error)
 	// Evidence decrypts the evidence beside a receipt: the bytes whose SHA-256 the
 	// receipt states.
 	Evidence func(writ.Receipt) ([]byte, error)
@@ -48,7 +53,7 @@ type Config struct {
 // Capabilities are the verbs of this room.
 func Capabilities(cfg Config) []*writ.Capability {
 	return []*writ.Capability{
-		list(cfg), get(cfg), invoke(), policyInfo(cfg), explainPolicy(cfg), policyRecords(cfg), policyShadow(cfg), getReceipt(cfg), listReceipts(cfg), exportReceipts(cfg), readEvidence(cfg),
+		list(cfg), get(cfg), invoke(), policyInfo(cfg), explainPolicy(cfg), policyRecords(cfg), policyShadow(cfg), getReceipt(cfg), listReceipts(cfg), exportReceipts(cfg), readEvidence(cfg), logHead(cfg),
 	}
 }
 

@@ -13,10 +13,12 @@ type ReceiptView struct {
 	Seq       int64          `json:"seq" doc:"Its place in the log, from 0 without a gap."`
 	Envelope  writ.RawObject `json:"envelope" doc:"DSSE envelope as it was signed; check this one."`
 	Statement writ.RawObject `json:"statement" doc:"The envelope's payload, for reading: an in-toto statement."`
+	Bundle    writ.RawObject `json:"bundle,omitempty" doc:"The receipt as a Sigstore bundle (v0.3), which cosign and other stock tools check; with the proof that the transparency log has it, if included. Shown by receipt.get."`
+	Included  bool           `json:"included,omitempty" doc:"Whether the bundle holds that proof: the latest checkpoint covers the receipt."`
 }
 
 func (c Config) view(r writ.Receipt) (ReceiptView, error) {
-	if c.Envelope == nil {
+	if c.Envelope == nil || c.Bundle == nil {
 		return ReceiptView{}, notReady("registry.Receipt")
 	}
 	env, err := c.Envelope(r)
@@ -33,10 +35,13 @@ func notReady(op string) error {
 // ReceiptGetArgs name the receipt to show.
 type ReceiptGetArgs struct {
 	ReceiptID writ.ReceiptID `json:"receipt_id" doc:"The receipt." pattern:"^rcp_[0-7][0-9A-HJKMNP-TV-Z]{25}$"`
+	Wait      string         `json:"wait,omitempty" doc:"Wait a few seconds until a checkpoint of the transparency log covers it." enum:"included"`
 }
 
 func getReceipt(cfg Config) *writ.Capability {
-	read := func(a *ReceiptGetArgs) writ.ArchiveRead { return writ.ArchiveRead{Receipt: a.ReceiptID, Limit: 1} }
+	read := func(a *ReceiptGetArgs) writ.ArchiveRead {
+		return writ.ArchiveRead{Receipt: a.ReceiptID, Limit: 1, Proof: true, Wait: a.Wait == "included"}
+	}
 	return writ.Define[ReceiptGetArgs, ReceiptView](writ.Capability{
 		ID: "receipt.get", Safety: writ.SafetyReadOnly, Summary: "Show a receipt.",
 	}, writ.Verb[ReceiptGetArgs]{
@@ -49,7 +54,14 @@ func getReceipt(cfg Config) *writ.Capability {
 				return tx, r, writ.Refuse(writ.CodeNotFound, "registry.GetReceipt", "there is no such receipt", "receipt.list shows the receipts there are")
 			}
 			out, err := cfg.view(found[0])
-			return tx, writ.Reply{Outcome: writ.OutcomeDone, Body: out}, err
+			if err != nil {
+				return tx, r, err
+			}
+			if out.Bundle, err = cfg.Bundle(found[0]); err != nil {
+				return tx, r, writ.AsError("registry.Receipt", err)
+			}
+			out.Included = found[0].Inclusion != nil
+			return tx, writ.Reply{Outcome: writ.OutcomeDone, Body: out}, nil
 		},
 	})
 }

@@ -39,6 +39,7 @@ func newRoom(t *testing.T, change func(*Config)) *room {
 		},
 		PolicyInfo:     func() any { return info{"r1"} },
 		PolicyInfoType: reflect.TypeFor[info](),
+		Bundle:         func(rc writ.Receipt) ([]byte, error) { return fmt.Appendf(nil, `{"bundle":%d}`, rc.Seq), nil },
 		Envelope: func(rc writ.Receipt) ([]byte, error) {
 			return []byte(fmt.Sprintf(`{"payload":%q}`, rc.Payload)), nil
 		},
@@ -145,13 +146,13 @@ func TestCapabilityList(t *testing.T) {
 		ids = append(ids, string(c.ID))
 	}
 	want := []string{
-		"capability.get", "capability.invoke", "capability.list", "policy.explain", "policy.info", "policy.records", "policy.shadow", "receipt.evidence", "receipt.export", "receipt.get", "receipt.list",
+		"capability.get", "capability.invoke", "capability.list", "log.head", "policy.explain", "policy.info", "policy.records", "policy.shadow", "receipt.evidence", "receipt.export", "receipt.get", "receipt.list",
 		"site.build", "site.drop",
 	}
 	if !slices.Equal(ids, want) {
 		t.Fatalf("got %q\nwant %q", ids, want)
 	}
-	build, drop := got.Capabilities[11], got.Capabilities[12]
+	build, drop := got.Capabilities[12], got.Capabilities[13]
 	if !slices.Equal(build.Agents, []writ.AgentID{"alpha", "beta", "gamma"}) || build.Safety != writ.SafetyDestructive || !build.Callable || build.Kind != "task" || build.Summary != "By alpha." {
 		t.Errorf("got %+v", build)
 	}
@@ -230,7 +231,7 @@ func TestPolicyInfo(t *testing.T) {
 func TestReceiptGet(t *testing.T) {
 	r := newRoom(t, nil)
 	v := body[ReceiptView](t, r.must("receipt.get", &ReceiptGetArgs{ReceiptID: receiptID(3)}))
-	if v.ReceiptID != receiptID(3) || v.Seq != 3 || string(v.Statement) != `{"n":3}` || string(v.Envelope) != `{"payload":"{\"n\":3}"}` {
+	if v.ReceiptID != receiptID(3) || v.Seq != 3 || string(v.Statement) != `{"n":3}` || string(v.Envelope) != `{"payload":"{\"n\":3}"}` || string(v.Bundle) != `{"bundle":3}` || v.Included {
 		t.Fatalf("got %+v", v)
 	}
 	r.refused(writ.CodeNotFound, "receipt.get", &ReceiptGetArgs{ReceiptID: receiptID(99)})
@@ -238,6 +239,23 @@ func TestReceiptGet(t *testing.T) {
 	r.refused(writ.CodeNotReady, "receipt.get", &ReceiptGetArgs{ReceiptID: receiptID(3)})
 	r.refused(writ.CodeNotReady, "receipt.list", &ReceiptListArgs{})
 	r.refused(writ.CodeNotReady, "receipt.export", &ReceiptExportArgs{})
+}
+
+func TestLogHead(t *testing.T) {
+	r := newRoom(t, func(c *Config) {
+		c.LogHead = func(since int64) (LogHead, error) {
+			if since > 4 {
+				return LogHead{}, writ.Refuse(writ.CodeNotFound, "x", "y", "z")
+			}
+			return LogHead{Origin: "o", Size: since + 1}, nil
+		}
+	})
+	if got := body[LogHead](t, r.must("log.head", &LogHeadArgs{Since: 4})); got.Size != 5 || got.Origin != "o" {
+		t.Errorf("got %+v", got)
+	}
+	r.refused(writ.CodeNotFound, "log.head", &LogHeadArgs{Since: 5})
+	r = newRoom(t, nil)
+	r.refused(writ.CodeNotReady, "log.head", &LogHeadArgs{})
 }
 
 func TestReceiptEvidence(t *testing.T) {

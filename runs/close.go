@@ -50,6 +50,13 @@ func closing() *writ.Capability {
 			}
 			keys, err := keysOf(call, s)
 			rs.Ranges = append(rs.Ranges, writ.DutyReads(run.Tree(), call.Caller, keys)...)
+			if a.Verdict == writ.VerdictAccept && run.State == writ.RunVerifying {
+				made := artifacts(run.ID)
+				rs.Ranges = append(rs.Ranges, made)
+				if err == nil && judges(s, run, call.Caller, keys) { // nobody else has bytes read
+					rs.Blobs = digests(s.Ranges[made].Members)
+				}
+			}
 			return rs, err
 		},
 		Describe: func(call *writ.Call, a *RunCloseArgs, s writ.Snapshot) (writ.Subject, error) {
@@ -98,6 +105,9 @@ func closing() *writ.Capability {
 			to := writ.RunDone
 			switch {
 			case a.Verdict == writ.VerdictAccept:
+				if err := sound(op, s, run.ID); err != nil {
+					return tx, r, err
+				}
 			case a.Verdict != writ.VerdictReject:
 				return tx, r, invalid(op, "/verdict", "must be accept or reject")
 			case len(a.Reasons) == 0:

@@ -2,6 +2,7 @@ package runs
 
 import (
 	"errors"
+	"fmt"
 	"testing"
 
 	"github.com/writ-gateway/writ"
@@ -203,4 +204,34 @@ func TestAPartTakenMeanwhile(t *testing.T) {
 		t.Fatalf("got %v, want a conflict", err)
 	}
 	r.refused(writ.CodeSoD, "run.close", judge, r.verdict(child, writ.VerdictAccept))
+}
+
+// Nobody accepts a run whose artifacts are not what they were, or are more than are
+// looked at; and for nobody else are they read.
+func TestARunIsAcceptedWithItsBytes(t *testing.T) {
+	r := newRoom(t)
+	id, judge := r.judged()
+	hex := func(n int) string { return fmt.Sprintf("%064x", n) }
+	r.SetIndex(writ.RunArtifacts(id), hex(0)+" tsk_a", 0)
+	r.SetIndex(writ.RunArtifacts(id), hex(0)+" tsk_b", 0)
+	accept := r.verdict(id, writ.VerdictAccept)
+	if _, _, err := r.Call(r.caps["run.close"], r.Open(writ.RoleVerifier, "orc", ""), accept); writ.CodeOf(err) != writ.CodeSoD || len(r.Examined) != 0 {
+		t.Fatalf("read %v, %v", r.Examined, err)
+	}
+	r.refused(writ.CodeArtifact, "run.close", judge, accept)
+	if len(r.Examined) != 1 {
+		t.Errorf("read %v", r.Examined)
+	}
+	r.Blobs = map[string]writ.BlobState{"sha256:" + hex(0): writ.BlobDamaged}
+	r.refused(writ.CodeArtifact, "run.close", judge, accept)
+	r.Blobs["sha256:"+hex(0)] = writ.BlobIntact
+	for i := range 1000 {
+		r.Blobs["sha256:"+hex(i)] = writ.BlobIntact
+		r.SetIndex(writ.RunArtifacts(id), hex(i)+" tsk_a", 0)
+	}
+	r.refused(writ.CodePredicate, "run.close", judge, accept)
+	for i := 1; i < 1000; i++ {
+		r.DropIndex(writ.RunArtifacts(id), hex(i)+" tsk_a")
+	}
+	r.must("run.close", judge, accept)
 }

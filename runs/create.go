@@ -44,6 +44,8 @@ type RunCreateArgs struct {
 	Goal        string           `json:"goal,omitempty" doc:"What the run is to reach, in words." maxLength:"4000"`
 	ClosePolicy writ.ClosePolicy `json:"close_policy,omitempty" doc:"Who ends it: auto when it is sealed and every task and child run has ended; verifier then, by run.close of somebody who had no part in it; manual only by run.cancel or a hard limit." enum:"auto,manual,verifier" default:"auto"`
 	Parent      writ.RunID       `json:"parent_run_id,omitempty" doc:"Run inside which it is created: it gets its budget out of that one's, which gets back what is not used." pattern:"^run_[0-7][0-9A-HJKMNP-TV-Z]{25}$"`
+	StallAfter  *int64           `json:"stall_after_s,omitempty" doc:"Seconds in which nothing in the run can go on before it is stalled: no task runs or waits for people, and none that is queued has an agent that may take it. It is looked at so often, and less often as the run gets older: up to every eighth of its age." minimum:"10" maximum:"86400" default:"60"`
+	OnStall     writ.StallPolicy `json:"on_stall,omitempty" doc:"What becomes of it then: notify has it say stalled_at, with a receipt; fail ends it if it is stalled as long again." enum:"notify,fail" default:"notify"`
 	Budget      RunBudget        `json:"budget" doc:"Limits of the run, for example {\"steps\":40}; a task takes about two steps. What becomes of a run that wants more, policy says."`
 }
 
@@ -96,6 +98,18 @@ func create() *writ.Capability {
 			if run.ClosePolicy == "" {
 				run.ClosePolicy = writ.CloseAuto
 			}
+			run.StallAfter, run.OnStall = writ.StallAfterSeconds, a.OnStall
+			if a.StallAfter != nil {
+				run.StallAfter = *a.StallAfter
+			}
+			switch {
+			case run.StallAfter < 10 || run.StallAfter > 86400:
+				return tx, r, invalid(op, "/stall_after_s", "must be 10 to 86400")
+			case run.OnStall == writ.StallNotify:
+				run.OnStall = ""
+			case run.OnStall != "" && run.OnStall != writ.StallFail:
+				return tx, r, invalid(op, "/on_stall", "must be notify or fail")
+			}
 			life := int64(writ.MaxRunMs)
 			if a.Parent != "" {
 				parent, err := parentOf(call, op, s, a)
@@ -123,8 +137,9 @@ func create() *writ.Capability {
 			// The call's own move comes first.
 			slices.Reverse(tx.Changes)
 			tx.Index(writ.IndexRuns, string(run.ID), 0)
-			tx.Index(ownedBy(run.Owner), string(run.ID), 0)
+			tx.Index(OwnedBy(run.Owner), string(run.ID), 0)
 			tx.Index(writ.IndexTodo, writ.TodoOverrun(run.ID), run.WorkedUp(run.Limit(writ.BudgetWall)))
+			tx.Index(writ.IndexTodo, writ.TodoStall(run.ID), s.Now+run.StallAfter*1000)
 			return tx, changed(writ.OutcomeCreated, run, s), nil
 		},
 	})

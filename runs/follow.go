@@ -7,7 +7,7 @@ import "github.com/writ-gateway/writ"
 
 // Follower says what follows from the documents of runs.
 func Follower() writ.Follower {
-	return writ.Follower{Kind: writ.ObjectRun, Reads: followReads, Sound: sound, Implies: implies, Counts: counts}
+	return writ.Follower{Kind: writ.ObjectRun, Reads: followReads, Sound: coherent, Implies: implies, Counts: counts}
 }
 
 // idle are lists of what is cancelled when a run has ended.
@@ -41,8 +41,8 @@ func escrowOf(s writ.Snapshot, run writ.Run) (e writ.Escrow, err error) {
 	return e, err
 }
 
-// sound says what contradicts itself in a run.
-func sound(id string, s writ.Snapshot) (string, error) {
+// coherent says what contradicts itself in a run.
+func coherent(id string, s writ.Snapshot) (string, error) {
 	run, _, _, err := writ.Get[writ.Run](s, writ.RunKey(writ.RunID(id)))
 	_, known := writ.RunMoves[run.State]
 	switch {
@@ -70,6 +70,7 @@ func implies(id string, s writ.Snapshot) ([]writ.Implied, error) {
 	is, ended := "the run is "+string(run.State), writ.RunMoves.Terminal(run.State)
 	out := []writ.Implied{
 		writ.InIf(true, writ.IndexRuns, id, "there is such a run"),
+		writ.InIf(true, OwnedBy(run.Owner), id, "there is such a run"),
 		writ.InIf(run.State == writ.RunVerifying, writ.IndexClose, id, is),
 	}
 	if run.Parent != "" {
@@ -90,6 +91,9 @@ func implies(id string, s writ.Snapshot) ([]writ.Implied, error) {
 			left = left || r != openChildren(run.ID) && len(s.Ranges[r].Members) > 0
 		}
 		later(left, todoReap(run.ID))
+	}
+	if !ended && run.StallAfter > 0 {
+		out = append(out, writ.Implied{Entry: writ.Entry{Index: writ.IndexTodo, Member: writ.TodoStall(run.ID), Score: s.Now + run.StallAfter*1000}, Any: true, Why: is})
 	}
 	if limit, limits := run.Limited(writ.BudgetWall); limits && !ended {
 		end := run.CreatedAt + writ.MaxRunMs + limit - run.Budget[writ.BudgetWall]

@@ -10,6 +10,9 @@ type RunView struct {
 	Goal        string              `json:"goal,omitempty" doc:"What it is to reach."`
 	State       writ.RunState       `json:"state" doc:"Where it stands." enum:"active,paused_approval,verifying,done,failed,cancelled"`
 	WaitsFor    writ.ApprovalID     `json:"waits_for,omitempty" doc:"Approval it is paused for."`
+	StalledAt   string              `json:"stalled_at,omitempty" doc:"Since when nothing in it can go on: cancel it, or bring an agent back that may take one of its tasks."`
+	StallAfter  int64               `json:"stall_after_s,omitempty" doc:"Seconds in which nothing can go on before it is stalled."`
+	OnStall     writ.StallPolicy    `json:"on_stall,omitempty" doc:"What becomes of it then; absent: it is noted." enum:"notify,fail"`
 	Reason      string              `json:"reason,omitempty" doc:"Why it ended."`
 	ClosePolicy writ.ClosePolicy    `json:"close_policy" doc:"Who ends it." enum:"auto,manual,verifier"`
 	Sealed      bool                `json:"sealed" doc:"Whether no task may be added any more."`
@@ -39,7 +42,10 @@ func view(r writ.Run, s writ.Snapshot, version int64) RunView {
 		Budget: map[string]RunMeter{}, Parent: r.Parent,
 		OpenTasks: s.Counters[writ.RunOpenTasks(r.ID)], BadTasks: s.Counters[writ.RunBadTasks(r.ID)],
 		Owner: r.Owner, OwnerRole: r.OwnerRole, CreatedAt: writ.FormatTime(r.CreatedAt), UpdatedAt: writ.FormatTime(r.UpdatedAt),
-		Receipt: r.Receipt, Version: version,
+		StallAfter: r.StallAfter, OnStall: r.OnStall, Receipt: r.Receipt, Version: version,
+	}
+	if r.StalledAt != 0 {
+		v.StalledAt = writ.FormatTime(r.StalledAt)
 	}
 	for dim := range r.Budget {
 		limit, used := r.Limit(dim), usedOf(r, s, dim)
@@ -105,16 +111,16 @@ type RunList struct {
 	Next string    `json:"next,omitempty" doc:"Value of after for the next page; absent on the last one."`
 }
 
-// ownedBy lists the runs of one owner: orchestrators see no others, and so get
+// OwnedBy lists the runs of one owner: orchestrators see no others, and so get
 // full pages.
-func ownedBy(p writ.PrincipalID) writ.Index { return writ.Index("list/runs/" + string(p)) }
+func OwnedBy(p writ.PrincipalID) writ.Index { return writ.Index("list/runs/" + string(p)) }
 
 // pageOf is the page a caller asks for.
 func pageOf(call *writ.Call, a *RunListArgs) writ.Page {
 	p := writ.Page{Index: writ.IndexRuns, After: string(a.After), Limit: a.Limit}
 	switch {
 	case call.Caller.Role == writ.RoleOrchestrator:
-		p.Index = ownedBy(call.Caller.Principal)
+		p.Index = OwnedBy(call.Caller.Principal)
 	case a.State == writ.RunVerifying:
 		p.Index = writ.IndexClose
 	}

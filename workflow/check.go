@@ -60,7 +60,15 @@ func (w Workflow) checkBudget(bad func(string, ...any)) {
 		}
 	}
 	steps, stated := w.Budget[writ.BudgetSteps]
-	switch least := int64(len(w.Steps)) * writ.StepsOfAttempt; {
+	least := int64(len(w.Steps)) * writ.StepsOfAttempt
+	for _, s := range w.Steps {
+		for _, p := range s.Produces {
+			if p.Required { // putting it is a call of its own
+				least++
+			}
+		}
+	}
+	switch {
 	case !stated:
 		bad("is required: how many calls may change something", "budget", writ.BudgetSteps)
 	case steps < least:
@@ -124,6 +132,7 @@ func (w Workflow) checkStep(key string, bad func(string, ...any)) {
 			here("must be a time as in RFC 3339", "not_before")
 		}
 	}
+	w.checkArtifacts(key, here)
 	if v := s.Verify; v != nil {
 		for i, a := range v.Agents {
 			if !a.Valid() {

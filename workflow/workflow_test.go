@@ -55,6 +55,33 @@ func TestAllProblemsAtOnce(t *testing.T) {
 		text string
 		want []string // "<pointer> <beginning of the message>"
 	}{
+		"artifacts": {
+			`{"version": 1, "budget": {"steps": 19}, "steps": {
+				"make": ` + step(`, "produces": [
+					{"name": "site", "media_type": "text/plain", "required": true}, {"name": "log", "media_type": "text/plain"},
+					{"name": "site", "media_type": "Text", "schema": {}, "max_bytes": 99999999, "labels": ["x"]}, {"name": "../x", "media_type": "a/b", "schema": 1}]`) + `,
+				"use": ` + step(`, "depends_on": ["make"], "consumes": [
+					{"name": "site", "from": "make"}, {"name": "none", "from": "make"}, {"name": "site", "from": "use"}, {"name": "log", "from": "make"},
+					{"name": "log", "from": "make", "media_type": "text/html", "optional": true}]`) + `,
+				"goes-on": ` + step(`, "depends_on": [{"key": "make", "on_failure": "continue"}], "consumes": [{"name": "site", "from": "make"}]`) + `,
+				"mend": ` + step(`, "depends_on": [{"key": "make", "when": "failed"}], "consumes": [{"name": "site", "from": "make"}]`) + `,
+				"either": ` + step(`, "depends_on": ["make", "mend"], "join": "any_of", "consumes": [{"name": "site", "from": "make"}]`) + `}}`,
+			[]string{
+				`/steps/either/consumes/0/optional must be true: this step begins when another`,
+				`/steps/goes-on/consumes/0/optional must be true: this step goes on`,
+				`/steps/make/produces/2/schema is for JSON`, `/steps/make/produces/2/name is declared twice`, `/steps/make/produces/2/media_type must be`,
+				`/steps/make/produces/2/max_bytes must be at most 49152`, `/steps/make/produces/2/labels/0 is no label`,
+				`/steps/make/produces/3/schema must be an object`, `/steps/make/produces/3/name is no name`,
+				`/steps/mend/consumes/0/optional must be true: this step goes on`,
+				`/steps/use/consumes/1/name is nothing the step make makes`, `/steps/use/consumes/2/from must be a step`,
+				`/steps/use/consumes/3/optional must be true: the step make`, `/steps/use/consumes/4 is declared twice`, `/steps/use/consumes/4/media_type is not what`,
+			},
+		},
+		"a budget without the artifacts": {
+			`{"version": 1, "budget": {"steps": 4}, "steps": {"make": ` + step(`, "produces": [
+				{"name": "site", "media_type": "text/plain", "required": true}, {"name": "log", "media_type": "text/plain"}]`) + `, "use": ` + step("") + `}}`,
+			[]string{`/budget/steps is less than the workflow takes if nothing goes wrong, which is 5`},
+		},
 		"no JSON":        {`{`, []string{` unexpected`}},
 		"two values":     {good + good, []string{` more than one`}},
 		"unknown member": {`{"version": 1, "step": {}}`, []string{` there is no member "step"`}},

@@ -82,8 +82,8 @@ func (w *World) Plan(c *writ.Capability, call *writ.Call) (*Planned, error) {
 		if want.Empty() {
 			break
 		}
-		if hop == Hops {
-			return nil, fmt.Errorf("%s still asks for reads after %d hops", c.ID, Hops)
+		if hop == max(Hops, c.Hops) {
+			return nil, fmt.Errorf("%s still asks for reads after %d hops", c.ID, max(Hops, c.Hops))
 		}
 		for _, r := range want.Ranges {
 			if r.Limit < 1 || r.Limit > 1000 {

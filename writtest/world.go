@@ -21,6 +21,9 @@ type World struct {
 	Tenant  writ.Tenant
 	Facts   []Fact // what was committed, oldest first
 
+	Blobs    map[string]writ.BlobState // how stored bytes are; absent when there is no entry
+	Examined []string                  // digests whose bytes were read
+
 	seq      int64
 	docs     map[writ.Key]writ.Doc
 	counters map[writ.Counter]int64
@@ -65,6 +68,7 @@ func (w *World) Snapshot(rs writ.ReadSet) writ.Snapshot {
 		Docs: map[writ.Key]writ.Doc{}, Counters: map[writ.Counter]int64{},
 		Ranges: map[writ.Range]writ.RangeResult{}, Archive: map[writ.ArchiveRead][]writ.Receipt{},
 		Cache: &w.cache, // as at the door
+		Blobs: map[string]writ.BlobState{},
 	}
 	w.readInto(&s, rs)
 	return s
@@ -85,6 +89,12 @@ func (w *World) readInto(s *writ.Snapshot, rs writ.ReadSet) {
 		s.Archive[a] = nil
 		if w.Archive != nil {
 			s.Archive[a] = w.Archive(a)
+		}
+	}
+	for _, d := range rs.Blobs {
+		w.Examined = append(w.Examined, d)
+		if s.Blobs[d] = w.Blobs[d]; s.Blobs[d] == "" {
+			s.Blobs[d] = writ.BlobAbsent
 		}
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"reflect"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -60,7 +61,7 @@ scope call whose arguments people are shown completely.`
 				return usageError{errors.New("--args is required: the arguments you agree to"), c.CommandPath()}
 			}
 			if word == "modify" {
-				v, err := parseJSON(args)
+				v, err := parseJSON(args, exampleOf(reflect.TypeFor[writ.RawObject]()))
 				if err != nil {
 					return usageError{fmt.Errorf("--args: %w", err), c.CommandPath()}
 				}
@@ -87,7 +88,7 @@ scope call whose arguments people are shown completely.`
 		cmd.Flags().StringVar(&scope, "remember", "", "let it hold for the rest of the run or session, if policy allows that")
 		cmd.Flags().Int64Var(&uses, "max-uses", 1, "with --remember: how often it may be used")
 	}
-	cmd.Flags().StringVarP(&format, "output", "o", "table", "table or json")
+	outputFlag(cmd, &format)
 	connect.flags(cmd)
 	return cmd
 }

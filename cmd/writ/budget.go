@@ -71,7 +71,7 @@ needs the role operator or auditor.`,
 			return nil
 		},
 	}
-	cmd.Flags().StringVarP(&format, "output", "o", "table", "table or json")
+	outputFlag(cmd, &format)
 	connect.flags(cmd)
 	group.AddCommand(cmd)
 	return group

@@ -39,6 +39,9 @@ func (n *connection) open() (*client.Client, error) {
 	}
 	cfg := client.Config{URL: url, Token: token}
 	if path := first(n.cosignKey, os.Getenv("WRIT_COSIGN_KEY")); path != "" {
+		if there(path) != nil {
+			return nil, absent{fmt.Errorf("there is no key %s to sign calls with: make it with openssl genpkey -algorithm ed25519 -out FILE, and chmod 600 it", path)}
+		}
 		key, err := receipts.LoadCosignKey(path)
 		if err != nil {
 			return nil, err
@@ -69,7 +72,7 @@ func (n *connection) where(env func(string) string) (url, tokenFile string, err 
 	}
 	b, err := os.ReadFile(filepath.Join(data, "gateway.url"))
 	if errors.Is(err, fs.ErrNotExist) {
-		return "", "", fmt.Errorf("no gateway has served from %s: start one with 'writ serve', or name another directory with --data or WRIT_DATA", data)
+		return "", "", absent{fmt.Errorf("no gateway has served from %s: start one with 'writ serve', or name another directory with --data or WRIT_DATA", data)}
 	}
 	if err != nil {
 		return "", "", err

@@ -47,7 +47,7 @@ func usageOf(f reflect.StructField) string {
 	}
 	switch kindOf(f.Type) {
 	case "list":
-		s += " (comma separated)"
+		s += " (comma separated, or a JSON array)"
 	case "json":
 		s += " (JSON, or @file)"
 	}
@@ -116,10 +116,8 @@ func formOf(pattern string) string {
 // name of the argument.
 func shapesOf(t reflect.Type) string {
 	var b strings.Builder
-	for i := range t.NumField() {
-		f := t.Field(i)
-		name, _, _ := strings.Cut(f.Tag.Get("json"), ",")
-		in, list := membersOf(f.Type)
+	for _, a := range argumentsOf(t) {
+		in, list := membersOf(a.field.Type)
 		if in == nil {
 			continue
 		}
@@ -127,19 +125,15 @@ func shapesOf(t reflect.Type) string {
 		if list {
 			what = "a JSON array of objects"
 		}
-		fmt.Fprintf(&b, "\n--%s is %s with:\n", flagName(name), what)
+		fmt.Fprintf(&b, "\n--%s is %s with:\n", flagName(a.name), what)
 		shape(&b, in, "  ")
 	}
 	return b.String()
 }
 
 func shape(b *strings.Builder, t reflect.Type, indent string) {
-	for i := range t.NumField() {
-		f := t.Field(i)
-		name, _, _ := strings.Cut(f.Tag.Get("json"), ",")
-		if name == "" || name == "-" {
-			continue
-		}
+	for _, a := range argumentsOf(t) {
+		f := a.field
 		kind := map[string]string{"list": "array", "json": "object", "int": "integer"}[kindOf(f.Type)]
 		if kind == "" {
 			kind = kindOf(f.Type)
@@ -151,11 +145,46 @@ func shape(b *strings.Builder, t reflect.Type, indent string) {
 		if limits != "" {
 			limits = "; " + limits
 		}
-		fmt.Fprintf(b, "%s%s (%s): %s%s\n", indent, name, kind, strings.TrimSuffix(f.Tag.Get("doc"), "."), limits)
+		fmt.Fprintf(b, "%s%s (%s): %s%s\n", indent, a.name, kind, strings.TrimSuffix(f.Tag.Get("doc"), "."), limits)
 		if in, _ := membersOf(f.Type); in != nil {
 			shape(b, in, indent+"  ")
 		}
 	}
+}
+
+// exampleOf is JSON of the form a type has, with the members that must be given.
+func exampleOf(t reflect.Type) string {
+	for t.Kind() == reflect.Pointer {
+		t = t.Elem()
+	}
+	switch {
+	case t == reflect.TypeFor[writ.RawObject](), t.Kind() == reflect.Map:
+		return `{"name":"value"}`
+	case t.Kind() == reflect.Slice:
+		return "[" + exampleOf(t.Elem()) + "]"
+	case t.Kind() == reflect.Int64:
+		return "1"
+	case t.Kind() == reflect.Bool:
+		return "true"
+	case t.Kind() != reflect.Struct:
+		return `"…"`
+	}
+	var must, may []string
+	for _, a := range argumentsOf(t) {
+		value := exampleOf(a.field.Type)
+		if enum, _, _ := strings.Cut(a.field.Tag.Get("enum"), ","); enum != "" {
+			value = `"` + enum + `"`
+		}
+		if member := `"` + a.name + `":` + value; a.required {
+			must = append(must, member)
+		} else {
+			may = append(may, member)
+		}
+	}
+	if len(must) == 0 && len(may) > 0 { // one of them at least makes sense
+		must = may[:1]
+	}
+	return "{" + strings.Join(must, ",") + "}"
 }
 
 // membersOf is the struct an argument holds, if its members can be told.
@@ -177,20 +206,21 @@ func membersOf(t reflect.Type) (in reflect.Type, list bool) {
 var examples = map[writ.CapabilityID]string{
 	"agent.register": `writ agent register site-builder --archetypes executor --domain web \
     --tools '[{"name":"site.build","safety":"mutating"}]' --write-scope fs:site/`,
-	"agent.activate":    `writ agent activate site-builder`,
-	"agent.suspend":     `writ agent suspend site-builder --reason maintenance`,
-	"agent.revoke":      `writ agent revoke site-builder --reason compromised`,
-	"agent.supersede":   `writ agent supersede site-builder --successor site-builder-2`,
-	"agent.retire":      `writ agent retire site-builder`,
-	"agent.info":        `writ agent info site-builder`,
-	"agent.list":        `writ agent list --limit 20`,
-	"agent.health":      `writ agent health site-builder`,
-	"agent.tools":       `writ agent tools site-builder`,
-	"agent.delegate":    `writ agent delegate run_01M89R8776FSMT3FKAH3617HBC --input "movie night" --task '{"key":"night","capability":"media.plan"}'`,
-	"agent.route":       `writ agent route --input "movie night"`,
-	"scope.list":        `writ scope list --under fs:repo/docs/`,
-	"session.open":      `writ session open --principal site-builder --kind agent --role executor --agent-id site-builder --token-out builder.token`,
-	"session.start":     `writ session start ses_01M89R87380BN93ZHPZ445DCJ8 --token-file builder.token`,
+	"agent.activate":  `writ agent activate site-builder`,
+	"agent.suspend":   `writ agent suspend site-builder --reason maintenance`,
+	"agent.revoke":    `writ agent revoke site-builder --reason compromised`,
+	"agent.supersede": `writ agent supersede site-builder --successor site-builder-2`,
+	"agent.retire":    `writ agent retire site-builder`,
+	"agent.info":      `writ agent info site-builder`,
+	"agent.list":      `writ agent list --limit 20`,
+	"agent.health":    `writ agent health site-builder`,
+	"agent.tools":     `writ agent tools site-builder`,
+	"agent.delegate":  `writ agent delegate run_01M89R8776FSMT3FKAH3617HBC --input "movie night" --task '{"key":"night","capability":"media.plan"}'`,
+	"agent.route":     `writ agent route --input "movie night"`,
+	"scope.list":      `writ scope list --under fs:repo/docs/`,
+	"session.open":    `writ session open --principal site-builder --kind agent --role executor --agent-id site-builder --token-out builder.token`,
+	"session.start": `writ session start ses_01M89R87380BN93ZHPZ445DCJ8 --token-file builder.token \
+    --write-claims '[{"resource":"fs:site/dist/"},{"resource":"mem:notes/","mode":"shared"}]'`,
 	"session.heartbeat": `writ session heartbeat ses_01M89R87380BN93ZHPZ445DCJ8 --token-file builder.token`,
 	"session.close":     `writ session close ses_01M89R87380BN93ZHPZ445DCJ8 --token-file builder.token`,
 	"session.revoke":    `writ session revoke ses_01M89R87380BN93ZHPZ445DCJ8 --reason token_lost`,
@@ -245,7 +275,10 @@ var examples = map[writ.CapabilityID]string{
 	"quota.delete":     `writ quota delete quo_01M89R8763R5PGQGSMXGFWBA4N`,
 	"quota.get":        `writ quota get quo_01M89R8763R5PGQGSMXGFWBA4N`,
 	"quota.list":       `writ quota list --metric queued_tasks`,
+	"artifact.list":    `writ artifact list run_01M89R8763R5PGQGSMXGFWBA4N --limit 20`,
+	"artifact.get":     `writ artifact get sha256:4ca9f4fc0a9cdcf5a4b2bb9f3d8b8b1e6f7d2c0a9e5b4c3d2e1f0a9b8c7d6e5f --task-id tsk_01M89R8776FSMT3FKAH3617HBC --out site.zip`,
 	"receipt.list":     `writ receipt list --run-id run_01M89R8763R5PGQGSMXGFWBA4N --limit 20`,
 	"receipt.evidence": `writ receipt evidence rcp_01M89R8776WWQMDZ1SS4766DAD`,
+	"log.head":         `writ log head --since 1024`,
 	"receipt.get":      `writ receipt get rcp_01M89R8776WWQMDZ1SS4766DAD`,
 }

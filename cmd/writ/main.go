@@ -10,6 +10,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"maps"
 	"os"
 	"os/signal"
@@ -46,36 +47,66 @@ type exitStatus int
 
 func (e exitStatus) Error() string { return fmt.Sprintf("exit status %d", int(e)) }
 
-func main() { os.Exit(run()) }
+func main() { os.Exit(run(os.Args[1:], os.Stdout, os.Stderr)) }
 
-func run() int {
+func run(words []string, stdout, stderr io.Writer) int {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	return report(root().ExecuteContext(ctx))
+	r := root()
+	r.SetArgs(words)
+	r.SetOut(stdout)
+	r.SetErr(stderr)
+	c, err := r.ExecuteContextC(ctx)
+	return report(stderr, err, wantsJSON(c, words))
 }
 
-// report prints an error in the voice of the program and picks the exit code.
-func report(err error) int {
+// report says what went wrong, in the voice of the program or as JSON, and picks the
+// exit code.
+func report(w io.Writer, err error, asJSON bool) int {
 	if err == nil {
 		return exitOK
 	}
 	if s, ok := errors.AsType[exitStatus](err); ok {
 		return int(s)
 	}
+	exit := exitOf(err)
 	if u, ok := errors.AsType[unverified](err); ok {
-		report(u.error)
-		return exitUnverified
+		err = u.error
+	}
+	if asJSON {
+		printRefusal(w, refusalOf(err, exit))
+		return exit
 	}
 	if u, ok := errors.AsType[usageError](err); ok {
-		printError(u.error)
-		fmt.Fprintf(os.Stderr, "writ: hint: %s --help\n", u.command)
+		printError(w, u.error)
+		fmt.Fprintf(w, "writ: hint: %s --help\n", u.command)
+	} else if e, ok := errors.AsType[*writ.Error](err); ok {
+		tellRefusal(w, e)
+	} else {
+		printError(w, err)
+	}
+	return exit
+}
+
+// exitOf is the exit code of an error.
+func exitOf(err error) int {
+	if _, ok := errors.AsType[unverified](err); ok {
+		return exitUnverified
+	}
+	if _, ok := errors.AsType[usageError](err); ok {
 		return exitUsage
 	}
-	e, ok := errors.AsType[*writ.Error](err)
-	if !ok {
-		printError(err)
-		return exitError
+	if e, ok := errors.AsType[*writ.Error](err); ok {
+		return exitCode(e.Code)
 	}
+	if misread(err) {
+		return exitUsage
+	}
+	return exitError
+}
+
+// tellRefusal says all that a refusal says, a line each.
+func tellRefusal(w io.Writer, e *writ.Error) {
 	var cause []string // of what went wrong on this side; a gateway sends none
 	if e.Err != nil && !strings.Contains(e.Msg, e.Err.Error()) {
 		cause = linesOf(e.Err)
@@ -84,61 +115,63 @@ func report(err error) int {
 	if msg == "" && len(cause) > 0 {
 		msg, cause = cause[0], cause[1:]
 	}
-	fmt.Fprintf(os.Stderr, "writ: error: %s: %s\n", e.Code, printable(msg))
+	if step := e.Details["step"]; step != "" {
+		msg = "step " + step + ": " + msg
+	}
+	fmt.Fprintf(w, "writ: error: %s: %s\n", e.Code, printable(msg))
 	for _, line := range cause {
-		fmt.Fprintf(os.Stderr, "writ:   %s\n", printable(line))
+		fmt.Fprintf(w, "writ:   %s\n", printable(line))
 	}
 	for _, f := range e.Fields {
 		where := "at " + f.Pointer
 		if f.Pointer == "" {
 			where = "in the arguments"
 		}
-		fmt.Fprintf(os.Stderr, "writ:   %s: %s\n", printable(where), printable(f.Msg))
+		fmt.Fprintf(w, "writ:   %s: %s\n", printable(where), printable(f.Msg))
 	}
 	for _, m := range e.Missing {
-		fmt.Fprintf(os.Stderr, "writ:   missing: %s\n", printable(m))
+		fmt.Fprintf(w, "writ:   missing: %s\n", printable(m))
 	}
 	if e.Code == writ.CodePreflight {
-		fmt.Fprintf(os.Stderr, "writ:   %s is %s: %s\n", printable(e.Details["agent"]), printable(e.Details["status"]), printable(e.Details["reason"]))
+		fmt.Fprintf(w, "writ:   %s is %s: %s\n", printable(e.Details["agent"]), printable(e.Details["status"]), printable(e.Details["reason"]))
 	}
 	for _, p := range e.Probes {
-		fmt.Fprintf(os.Stderr, "writ:   endpoint %s of %s at %s: %s %s\n", printable(p.Name), printable(string(p.Agent)), printable(p.Host), printable(string(p.State)), printable(string(p.Reason)))
+		fmt.Fprintf(w, "writ:   endpoint %s of %s at %s: %s %s\n", printable(p.Name), printable(string(p.Agent)), printable(p.Host), printable(string(p.State)), printable(string(p.Reason)))
 	}
 	for _, name := range slices.Sorted(maps.Keys(e.Details)) {
 		switch name {
-		case "approval", "successor": // below
+		case "approval", "successor", "step": // elsewhere
 		case "agent", "status", "reason":
 			if e.Code == writ.CodePreflight { // above
 				continue
 			}
 			fallthrough
 		default:
-			fmt.Fprintf(os.Stderr, "writ:   %s: %s\n", printable(name), printable(e.Details[name]))
+			fmt.Fprintf(w, "writ:   %s: %s\n", printable(name), printable(e.Details[name]))
 		}
 	}
 	for _, r := range e.Rules {
-		fmt.Fprintf(os.Stderr, "writ: rule: %s\n", printable(r))
+		fmt.Fprintf(w, "writ: rule: %s\n", printable(r))
 	}
 	if e.Hint != "" {
-		fmt.Fprintf(os.Stderr, "writ: hint: %s\n", printable(e.Hint))
+		fmt.Fprintf(w, "writ: hint: %s\n", printable(e.Hint))
 	}
 	if a := e.Details["approval"]; a != "" {
-		fmt.Fprintf(os.Stderr, "writ: approval: %s\n", printable(a))
+		fmt.Fprintf(w, "writ: approval: %s\n", printable(a))
 	}
 	if next := e.Details["successor"]; next != "" {
-		fmt.Fprintf(os.Stderr, "writ: successor: %s\n", printable(next))
+		fmt.Fprintf(w, "writ: successor: %s\n", printable(next))
 	}
 	if e.Receipt != "" {
-		fmt.Fprintf(os.Stderr, "writ: receipt: %s\n", e.Receipt)
+		fmt.Fprintf(w, "writ: receipt: %s\n", e.Receipt)
 	}
-	return exitCode(e.Code)
 }
 
 // printError prints an error that may have several lines.
-func printError(err error) {
+func printError(w io.Writer, err error) {
 	head := "writ: error: "
 	for _, line := range linesOf(err) {
-		fmt.Fprintf(os.Stderr, "%s%s\n", head, printable(line))
+		fmt.Fprintf(w, "%s%s\n", head, printable(line))
 		head = "writ:   "
 	}
 }
@@ -159,7 +192,7 @@ func exitCode(c writ.Code) int {
 	case writ.CodeUnauthenticated, writ.CodeRBAC, writ.CodePolicy, writ.CodeScope, writ.CodeBudget,
 		writ.CodeClassification, writ.CodeEgress, writ.CodeSoD, writ.CodeApprovalDenied, writ.CodeNotHolder, writ.CodeNotEligible, writ.CodeNoAgent:
 		return exitDenied
-	case writ.CodeIllegal, writ.CodeVersion, writ.CodeClaimed, writ.CodeLeaseLost, writ.CodeScopeConflict, writ.CodeDeps, writ.CodeHandoffLoop, writ.CodePreflight, writ.CodePredicate, writ.CodeExists,
+	case writ.CodeIllegal, writ.CodeVersion, writ.CodeClaimed, writ.CodeLeaseLost, writ.CodeScopeConflict, writ.CodeDeps, writ.CodeHandoffLoop, writ.CodePreflight, writ.CodePredicate, writ.CodeArtifact, writ.CodeExists,
 		writ.CodeUnavailable, writ.CodeIdempotency, writ.CodeTokenIssued, writ.CodePaused:
 		return exitConflict
 	case writ.CodeQuota, writ.CodeBackpressure, writ.CodeContention, writ.CodeStore, writ.CodePolicyDown,
@@ -186,7 +219,18 @@ with leases and fences, and every transition and denial leaves a signed receipt.
   writ demo            plays a short story on this machine and keeps serving
   writ serve           runs the gateway
   writ task claim      asks for work, as an agent would
-  writ receipt verify  checks an export, offline`,
+  writ receipt verify  checks an export, offline
+
+Results go to standard output, findings of a check among them, and what else there is to say to
+standard error. With -o json a command that fails writes one JSON object there, in one line and as
+the last: the problem the gateway answered with (code, detail, hint, errors, details, …),
+retry_after_s if the same call may do later, and exit_code. What goes wrong on this side has no
+status, and the code "usage" or "failed" where none of the gateway's fits.
+
+Exit codes: 0 done, 1 an error of no other kind, 2 a mistake on the command line, in a file or in
+an argument, a file that is not there among them, 3 not found, 4 denied, 5 people must agree first,
+6 nothing to hand out, 7 the object is in another state, 8 try again later. writ receipt verify has
+its own.`,
 		SilenceUsage:  true,
 		SilenceErrors: true,
 		Version:       writ.Version,
@@ -230,16 +274,8 @@ func versionCommand() *cobra.Command {
 			return err
 		},
 	}
-	cmd.Flags().StringVarP(&format, "output", "o", "table", "table or json")
+	outputFlag(cmd, &format)
 	return cmd
-}
-
-// checkFormat refuses what -o does not know.
-func checkFormat(c *cobra.Command, format string) error {
-	if format != "table" && format != "json" {
-		return usageError{errors.New("-o wants table or json"), c.CommandPath()}
-	}
-	return nil
 }
 
 func printJSON(c *cobra.Command, v any) error {
@@ -247,6 +283,27 @@ func printJSON(c *cobra.Command, v any) error {
 	e.SetEscapeHTML(false)
 	e.SetIndent("", "  ")
 	return e.Encode(v)
+}
+
+// maxFile bounds what is read of a file somebody names.
+const maxFile = 16 << 20
+
+// readArgument reads a file, or standard input for -, within a limit.
+func readArgument(c *cobra.Command, name string, limit int64) ([]byte, error) {
+	in := c.InOrStdin()
+	if name != "-" {
+		f, err := os.Open(name)
+		if err != nil {
+			return nil, usage(c, err)
+		}
+		defer func() { _ = f.Close() }()
+		in = f
+	}
+	b, err := io.ReadAll(io.LimitReader(in, limit+1))
+	if err == nil && int64(len(b)) > limit {
+		err = usage(c, fmt.Errorf("%s is larger than %d bytes", name, limit))
+	}
+	return b, err
 }
 
 // noCommand refuses a word that is no command of a group.

@@ -6,6 +6,7 @@ import (
 	"flag"
 	"log/slog"
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -19,25 +20,31 @@ import (
 
 var update = flag.Bool("update", false, "write the generated files")
 
+// upToDate holds a committed file to what the code makes, or writes it.
+func upToDate(t *testing.T, file string, made []byte) {
+	t.Helper()
+	path := filepath.Join("../..", file)
+	if *update {
+		if err := os.WriteFile(path, made, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	committed, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.Equal(made, committed) {
+		t.Errorf("%s is not what the code makes: run make generate", file)
+	}
+}
+
 // The committed description is the one the code makes.
 func TestOpenAPIIsUpToDate(t *testing.T) {
 	got, err := gateway.OpenAPIYAML(daemon.Catalog())
 	if err != nil {
 		t.Fatal(err)
 	}
-	const path = "../../openapi/openapi.yaml"
-	if *update {
-		if err := os.WriteFile(path, got, 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	want, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if !bytes.Equal(got, want) {
-		t.Error("openapi/openapi.yaml is not what the code makes: run make generate")
-	}
+	upToDate(t, "openapi/openapi.yaml", got)
 }
 
 // So is the schema of requests about tasks, and it takes what the examples of the
@@ -47,19 +54,7 @@ func TestTaskEnvelope(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	const path = "../../openapi/task-envelope.json"
-	if *update {
-		if err := os.WriteFile(path, got, 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	want, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if !bytes.Equal(got, want) {
-		t.Error("openapi/task-envelope.json is not what the code makes: run make generate")
-	}
+	upToDate(t, "openapi/task-envelope.json", got)
 	doc, err := jsonschema.UnmarshalJSON(bytes.NewReader(got))
 	if err != nil {
 		t.Fatal(err)
@@ -180,17 +175,20 @@ func TestOutputIsPrintable(t *testing.T) {
 	}
 }
 
-func TestArguments(t *testing.T) {
-	args := argumentsOf(daemon.Catalog().Get("task.enqueue").Args)
-	find := func(name string) argument {
-		for _, a := range args {
-			if a.name == name {
-				return a
-			}
+// argumentOf is an argument of a verb.
+func argumentOf(t *testing.T, verb writ.CapabilityID, name string) argument {
+	t.Helper()
+	for _, a := range argumentsOf(daemon.Catalog().Get(verb).Args) {
+		if a.name == name {
+			return a
 		}
-		t.Fatalf("task.enqueue has no argument %s", name)
-		return argument{}
 	}
+	t.Fatalf("%s has no argument %s", verb, name)
+	return argument{}
+}
+
+func TestArguments(t *testing.T) {
+	find := func(name string) argument { return argumentOf(t, "task.enqueue", name) }
 	if !find("run_id").required || find("labels").required {
 		t.Error("required arguments are not told from optional ones")
 	}
@@ -205,6 +203,43 @@ func TestArguments(t *testing.T) {
 	}
 	if v, err := find("priority").parse("7"); err != nil || v != int64(7) {
 		t.Errorf("a number: %v, %v", v, err)
+	}
+}
+
+// A list is words between commas or a JSON array, a structure is JSON; what is neither
+// is answered with what to write, and without what was sent.
+func TestListsSayWhatToWrite(t *testing.T) {
+	for _, tt := range []struct {
+		verb       writ.CapabilityID
+		name, text string
+		want       string // as JSON; what it says, if it is refused
+	}{
+		{"task.enqueue", "write_scopes", "fs:a, fs:b", `["fs:a","fs:b"]`},
+		{"task.enqueue", "write_scopes", `["fs:a","fs:b"]`, `["fs:a","fs:b"]`},
+		{"task.enqueue", "write_scopes", "", `[]`},
+		{"task.enqueue", "write_scopes", `["secret"`, `'["one","two"]'`},
+		{"task.enqueue", "write_scopes", `{"secret":1}`, `'["one","two"]'`},
+		{"task.enqueue", "write_scopes", `[1]`, `'["one","two"]'`},
+		{"task.enqueue", "write_scopes", "secret,,b", "as in one,two"},
+		{"task.enqueue", "write_scopes", "secret,", "as in one,two"},
+		{"task.enqueue", "depends_on", `[{"key":"build"}]`, `[{"key":"build"}]`},
+		{"task.enqueue", "depends_on", "secret,test", `'[{"key":"…"}]'`},
+		{"task.enqueue", "depends_on", `{"key":"secret"}`, "is not an array"},
+		{"task.enqueue", "verify", "secret", `'{"required":true}'`},
+		{"task.enqueue", "args", `["secret"]`, "is not an object"},
+		{"task.handoff", "to", "secret", `'{"key":"…"}'`},
+		{"agent.register", "tools", "secret", `'[{"name":"…","safety":"read-only"}]'`},
+	} {
+		v, err := argumentOf(t, tt.verb, tt.name).parse(tt.text)
+		if err != nil {
+			if !strings.Contains(err.Error(), tt.want) || strings.Contains(err.Error(), "secret") {
+				t.Errorf("%s %s: %v", tt.name, tt.text, err)
+			}
+			continue
+		}
+		if got, err := json.Marshal(v); err != nil || string(got) != tt.want {
+			t.Errorf("%s %s: got %s, %v", tt.name, tt.text, got, err)
+		}
 	}
 }
 

@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"slices"
@@ -11,7 +12,37 @@ import (
 	"unicode"
 	"unicode/utf16"
 	"unicode/utf8"
+
+	"github.com/spf13/cobra"
 )
+
+// commonFormats are what most commands can print: for people, and as JSON.
+var commonFormats = []string{"table", "json"}
+
+// outputFlag is -o of a command that prints in some formats, the first unless told
+// otherwise; none named are the common ones.
+func outputFlag(c *cobra.Command, format *string, formats ...string) {
+	if len(formats) == 0 {
+		formats = commonFormats
+	}
+	c.Flags().StringVarP(format, "output", "o", formats[0], oneOf(formats))
+}
+
+// checkFormat refuses what -o does not know.
+func checkFormat(c *cobra.Command, format string, formats ...string) error {
+	if len(formats) == 0 {
+		formats = commonFormats
+	}
+	if slices.Contains(formats, format) {
+		return nil
+	}
+	return usageError{errors.New("-o wants " + oneOf(formats)), c.CommandPath()}
+}
+
+func oneOf(words []string) string {
+	last := len(words) - 1
+	return strings.Join(words[:last], ", ") + " or " + words[last]
+}
 
 // printable replaces control characters, so that no agent's words can move the
 // cursor of an operator's terminal.

@@ -5,8 +5,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"slices"
-	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -73,7 +71,7 @@ func openTree(c *cobra.Command, args []string) (*author.Tree, error) {
 // withTree runs a command on the source the arguments name. Problems that keep
 // it from loading are reported in the format asked for.
 func withTree(c *cobra.Command, args []string, format string, formats []string, run func(*author.Tree) error) error {
-	if err := oneOf(c, format, formats); err != nil {
+	if err := checkFormat(c, format, formats...); err != nil {
 		return err
 	}
 	t, err := openTree(c, args)
@@ -92,13 +90,6 @@ func withTree(c *cobra.Command, args []string, format string, formats []string, 
 	return err
 }
 
-func oneOf(c *cobra.Command, format string, formats []string) error {
-	if slices.Contains(formats, format) {
-		return nil
-	}
-	return usageError{fmt.Errorf("-o wants %s", strings.Join(formats, ", ")), c.CommandPath()}
-}
-
 // capabilityOptions is what the policies are for: this version's capabilities.
 func capabilityOptions() policies.Options {
 	return policies.Options{Capabilities: daemon.IDs(daemon.Catalog())}
@@ -106,10 +97,6 @@ func capabilityOptions() policies.Options {
 
 func maxOneArg(c *cobra.Command, args []string) error {
 	return usage(c, cobra.MaximumNArgs(1)(c, args))
-}
-
-func outputFlag(c *cobra.Command, format *string, formats []string) {
-	c.Flags().StringVarP(format, "output", "o", formats[0], strings.Join(formats, ", "))
 }
 
 var (

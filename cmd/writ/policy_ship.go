@@ -21,12 +21,12 @@ Exits with 0, or with --exit-code with 1 when there is a difference.`,
 		Example: `  writ policy diff main/policies policies
   writ policy diff released.tar.gz policies -o json`,
 		RunE: func(c *cobra.Command, args []string) error {
-			if err := oneOf(c, format, plainFormats); err != nil {
+			if err := checkFormat(c, format, plainFormats...); err != nil {
 				return err
 			}
 			var trees [2]*author.Tree
 			for i, name := range args {
-				t, err := openEither(name)
+				t, err := openEither(c, name)
 				if err != nil {
 					return usageError{err, c.CommandPath()}
 				}
@@ -47,14 +47,14 @@ Exits with 0, or with --exit-code with 1 when there is a difference.`,
 		},
 	}
 	cmd.Flags().BoolVar(&exit, "exit-code", false, "exit with 1 when there is a difference")
-	outputFlag(cmd, &format, plainFormats)
+	outputFlag(cmd, &format, plainFormats...)
 	return cmd
 }
 
 // openEither opens a directory or a bundle file.
-func openEither(name string) (*author.Tree, error) {
+func openEither(c *cobra.Command, name string) (*author.Tree, error) {
 	if st, err := os.Stat(name); err == nil && !st.IsDir() {
-		b, err := readArgument(nil, name)
+		b, err := readArgument(c, name, maxFile)
 		if err != nil {
 			return nil, err
 		}
@@ -109,7 +109,7 @@ and its public half:  openssl pkey -in team-a.pem -pubout -out team-a.pub`,
 			if err != nil {
 				return err
 			}
-			b, err := readArgument(nil, args[0])
+			b, err := readArgument(c, args[0], maxFile)
 			if err != nil {
 				return err
 			}
@@ -150,10 +150,10 @@ to ship.`,
 			if (key == "") == (trust == "") {
 				return usageError{errors.New("give either --key or --trust"), c.CommandPath()}
 			}
-			if err := oneOf(c, format, plainFormats); err != nil {
+			if err := checkFormat(c, format, plainFormats...); err != nil {
 				return err
 			}
-			b, err := readArgument(nil, args[0])
+			b, err := readArgument(c, args[0], maxFile)
 			if err != nil {
 				return err
 			}
@@ -167,7 +167,7 @@ to ship.`,
 	cmd.Flags().StringVar(&key, "key", "", "public key, PEM")
 	cmd.Flags().StringVar(&id, "key-id", "", "the only key id to accept (default: the one the bundle names)")
 	cmd.Flags().StringVar(&trust, "trust", "", "file that says which key may ship which packs")
-	outputFlag(cmd, &format, plainFormats)
+	outputFlag(cmd, &format, plainFormats...)
 	return cmd
 }
 

@@ -3,8 +3,6 @@ package main
 import (
 	"errors"
 	"fmt"
-	"io"
-	"os"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -55,7 +53,7 @@ only the tests of that name run, and coverage is not asked for.`,
 	cmd.Flags().StringSliceVar(&o.Packs, "pack", nil, "only these packs")
 	cmd.Flags().DurationVar(&o.Timeout, "timeout", 10*time.Second, "time for one test")
 	cmd.Flags().BoolVarP(&verbose, "verbose", "v", false, "show what passed too")
-	outputFlag(cmd, &format, findingFormats)
+	outputFlag(cmd, &format, findingFormats...)
 	return cmd
 }
 
@@ -75,7 +73,7 @@ func policyCoverageCommand() *cobra.Command {
 			})
 		},
 	}
-	outputFlag(cmd, &format, plainFormats)
+	outputFlag(cmd, &format, plainFormats...)
 	return cmd
 }
 
@@ -97,9 +95,9 @@ fixture. Exits with 0 whatever the decision is.`,
 			if name == "" {
 				name = fixture
 			}
-			doc, err := readArgument(c.InOrStdin(), name)
+			doc, err := readArgument(c, name, maxFile)
 			if err != nil {
-				return usageError{err, c.CommandPath()}
+				return err
 			}
 			return withTree(c, args, format, plainFormats, func(t *author.Tree) error {
 				a, err := t.Eval(c.Context(), doc, writ.CapabilityID(capability), packs)
@@ -114,26 +112,8 @@ fixture. Exits with 0 whatever the decision is.`,
 	cmd.Flags().StringVar(&fixture, "fixture", "", "file of a fixture")
 	cmd.Flags().StringVar(&capability, "capability", "", "capability that is called (default: the one the input names)")
 	cmd.Flags().StringSliceVar(&packs, "pack", nil, "ask these packs instead of those that judge the capability")
-	outputFlag(cmd, &format, plainFormats)
+	outputFlag(cmd, &format, plainFormats...)
 	return cmd
-}
-
-// readArgument reads a file, or standard input for -, within a limit.
-func readArgument(in io.Reader, name string) ([]byte, error) {
-	const limit = 16 << 20
-	if name != "-" {
-		f, err := os.Open(name)
-		if err != nil {
-			return nil, err
-		}
-		defer func() { _ = f.Close() }()
-		in = f
-	}
-	b, err := io.ReadAll(io.LimitReader(in, limit+1))
-	if err == nil && len(b) > limit {
-		err = fmt.Errorf("%s: more than %d bytes", name, limit)
-	}
-	return b, err
 }
 
 func policyBenchCommand() *cobra.Command {
@@ -172,6 +152,6 @@ the same on every machine, so --max-allocs is fit for CI; times are not.`,
 	cmd.Flags().StringSliceVar(&packs, "pack", nil, "only these packs")
 	cmd.Flags().DurationVar(&each, "time", 200*time.Millisecond, "time for one fixture")
 	cmd.Flags().Float64Var(&most, "max-allocs", 0, "problem when a decision allocates more often than this")
-	outputFlag(cmd, &format, plainFormats)
+	outputFlag(cmd, &format, plainFormats...)
 	return cmd
 }

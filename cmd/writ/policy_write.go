@@ -40,6 +40,11 @@ Nothing that exists is overwritten.`,
 			case pack != "":
 				start = func(dir string) ([]string, error) { return author.InitPack(dir, pack) }
 			}
+			if pack != "" {
+				if err := there(dir); err != nil {
+					return err
+				}
+			}
 			names, err := start(dir)
 			if err != nil {
 				return err
@@ -79,7 +84,7 @@ func findingsCommand(cmd *cobra.Command, look func(context.Context, *author.Tree
 			return nil
 		})
 	}
-	outputFlag(cmd, &format, findingFormats)
+	outputFlag(cmd, &format, findingFormats...)
 	if cmd.Name() == "lint" {
 		cmd.Flags().BoolVar(&strict, "strict", false, "warnings are problems too")
 	}
@@ -170,6 +175,6 @@ func policyRulesCommand() *cobra.Command {
 			})
 		},
 	}
-	outputFlag(cmd, &format, formats)
+	outputFlag(cmd, &format, formats...)
 	return cmd
 }

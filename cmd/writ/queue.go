@@ -69,7 +69,7 @@ something is.`,
 			return err
 		},
 	}
-	cmd.Flags().StringVarP(&format, "output", "o", "table", "table or json")
+	outputFlag(cmd, &format)
 	cmd.Flags().BoolVar(&repair, "repair", false, "put indexes, lanes and counters back to what the documents imply")
 	set.flags(cmd)
 	return cmd

@@ -28,7 +28,7 @@ func receiptCommand() *cobra.Command {
 	cmd.AddCommand(
 		verbCommand(cat.Get("receipt.list"), "list"), verbCommand(cat.Get("receipt.get"), "get"),
 		verbCommand(cat.Get("receipt.evidence"), "evidence"),
-		exportCommand(), verifyCommand(),
+		exportCommand(), verifyCommand(), bundleCommand(),
 	)
 	return cmd
 }
@@ -166,7 +166,7 @@ incomplete, 4 could not verify: the export or the key cannot be read.`,
 	cmd.Flags().Int64Var(&from, "from", 0, "sequence the export must begin with")
 	cmd.Flags().StringVar(&key, "key", "", "public key to trust, PEM; without it, keys/receipt.pub of --data")
 	cmd.Flags().StringVar(&data, "data", "", "data directory of a gateway on this machine (WRIT_DATA)")
-	cmd.Flags().StringVarP(&format, "output", "o", "table", "table or json")
+	outputFlag(cmd, &format)
 	return cmd
 }
 

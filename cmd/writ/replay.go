@@ -115,7 +115,7 @@ Exit codes: 0 done, 1 what --fail-on names happened, or an alarm, 2 wrong usage.
   writ policy replay --candidate ./policies --save-fixtures ./policies/fixtures`,
 		Args: noArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
-			if err := oneOf(c, format, []string{"table", "json"}); err != nil {
+			if err := checkFormat(c, format); err != nil {
 				return err
 			}
 			if o.candidate == "" {
@@ -123,6 +123,9 @@ Exit codes: 0 done, 1 what --fail-on names happened, or an alarm, 2 wrong usage.
 			}
 			if o.failOn != "" && !slices.Contains(flipKinds, o.failOn) {
 				return usageError{fmt.Errorf("--fail-on wants one of %s", strings.Join(flipKinds, ", ")), c.CommandPath()}
+			}
+			if err := there(o.candidate); err != nil {
+				return fmt.Errorf("--candidate: %w", err)
 			}
 			cl, err := connect.open()
 			if err != nil {
@@ -138,7 +141,7 @@ Exit codes: 0 done, 1 what --fail-on names happened, or an alarm, 2 wrong usage.
 	f.StringVar(&o.capability, "capability", "", "only decisions about this capability")
 	f.StringVar(&o.failOn, "fail-on", "", "exit with 1 on newly-allowed, newly-denied or any")
 	f.StringVar(&o.fixtures, "save-fixtures", "", "write fixtures of the flips, one per group and pack, to this directory of fixtures")
-	f.StringVarP(&format, "output", "o", "table", "table or json")
+	outputFlag(cmd, &format)
 	connect.flags(cmd)
 	return cmd
 }

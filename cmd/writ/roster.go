@@ -4,8 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
-	"os"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -62,7 +60,7 @@ It needs the role operator. Exits with 1 if something is wrong with the file or 
 			if err := checkFormat(c, format); err != nil {
 				return err
 			}
-			want, err := readRoster(c, rest[0])
+			want, err := readRoster(c, rest[0], format)
 			if err != nil {
 				return err
 			}
@@ -91,7 +89,7 @@ It needs the role operator. Exits with 1 if something is wrong with the file or 
 		},
 	}
 	cmd.Flags().BoolVar(&dry, "dry-run", false, "say what would be done, and do nothing")
-	cmd.Flags().StringVarP(&format, "output", "o", "table", "table or json")
+	outputFlag(cmd, &format)
 	connect.flags(cmd)
 	return cmd
 }
@@ -129,30 +127,25 @@ func rosterExportCommand() *cobra.Command {
 }
 
 // readRoster reads a file, or the standard input, and says all that is wrong.
-func readRoster(c *cobra.Command, name string) ([]roster.Entry, error) {
-	in := c.InOrStdin()
-	if name != "-" {
-		f, err := os.Open(name)
-		if err != nil {
-			return nil, err
-		}
-		defer func() { _ = f.Close() }()
-		in = f
-	}
-	b, err := io.ReadAll(io.LimitReader(in, roster.MaxBytes+1))
+func readRoster(c *cobra.Command, name, format string) ([]roster.Entry, error) {
+	b, err := readArgument(c, name, roster.MaxBytes)
 	if err != nil {
 		return nil, err
 	}
 	entries, problems := roster.Read(b)
+	var wrong []writ.FieldError
 	for _, p := range problems {
-		kind := ""
-		if p.Warning {
-			kind = "warning: "
+		kind := "warning: "
+		if !p.Warning {
+			kind = ""
+			wrong = append(wrong, writ.FieldError{Pointer: p.Pointer, Msg: fmt.Sprintf("line %d, column %d: %s", p.Line, p.Column, p.Msg)})
 		}
-		fmt.Fprintf(c.ErrOrStderr(), "%s:%d:%d: %s%s: %s\n", printable(name), p.Line, p.Column, kind, printable(p.Pointer), printable(p.Msg))
+		if format != "json" {
+			fmt.Fprintf(c.ErrOrStderr(), "%s:%d:%d: %s%s: %s\n", printable(name), p.Line, p.Column, kind, printable(p.Pointer), printable(p.Msg))
+		}
 	}
 	if !roster.Sound(problems) {
-		return nil, exitStatus(exitError)
+		return nil, unsound(c, format, "the file is not sound", wrong)
 	}
 	return entries, nil
 }

@@ -87,6 +87,11 @@ the receipt key is in WRIT_KEY_PASSWORD, if it has one.`,
 			if err != nil {
 				return err
 			}
+			if cfg.Policies != "" {
+				if err := there(cfg.Policies); err != nil {
+					return fmt.Errorf("policies: %w", err)
+				}
+			}
 			log := logger(cfg)
 			d := daemon.New(cfg, log)
 			if err := d.Start(c.Context()); err != nil {

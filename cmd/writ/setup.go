@@ -162,7 +162,7 @@ func doctorCommand() *cobra.Command {
 			return nil
 		},
 	}
-	cmd.Flags().StringVarP(&format, "output", "o", "table", "table or json")
+	outputFlag(cmd, &format)
 	set.flags(cmd)
 	return cmd
 }

@@ -53,8 +53,8 @@ A bundle that does not compile is refused with what the compiler said; --wait pr
 --activate waits, then puts the bundle in force.`,
 		Example: "  writ policy stage ./policies --note \"no runs on Fridays\" --wait",
 		RunE: func(c *cobra.Command, rest []string) error {
-			if format != "table" && format != "json" {
-				return usageError{fmt.Errorf("-o wants table or json"), c.CommandPath()}
+			if err := checkFormat(c, format); err != nil {
+				return err
 			}
 			st, err := os.Stat(rest[0])
 			if err != nil {
@@ -108,7 +108,7 @@ A bundle that does not compile is refused with what the compiler said; --wait pr
 	f.BoolVar(&wait, "wait", false, "wait until every replica is ready, or the bundle is refused")
 	f.BoolVar(&activate, "activate", false, "wait, then put it in force")
 	f.DurationVar(&timeout, "timeout", time.Minute, "how long to wait")
-	f.StringVarP(&format, "output", "o", "table", "table or json")
+	outputFlag(cmd, &format)
 	f.StringVar(&key, "idempotency-key", "", "repeat a call safely under the same key; one is made up when left out")
 	connect.flags(cmd)
 	return cmd

@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -13,6 +15,12 @@ import (
 	"github.com/writ-gateway/writ/client"
 )
 
+const tasksHelp = `Enqueue, claim and finish tasks.
+
+Who plans enqueues them, or submits a workflow; agents claim them, send heartbeats, and complete, fail,
+release or hand them on; verifiers judge what asks for it. docs/work.md tells it as one story: what
+waits for what, attempts and deadlines, write scopes, handing on, delegating, reviving and verdicts.`
+
 // watchTasks follows a run, or one task, until it has ended.
 func watchTasks() *cobra.Command {
 	var connect connection
@@ -20,8 +28,12 @@ func watchTasks() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "watch RUN-ID|TASK-ID", Short: "Print what becomes of the tasks of a run, or of one task, until it has ended",
 		Long: `Print what becomes of the tasks of a run, or of one task, until it has ended: a line for each state that is
-seen, and with -o json an object a line. It looks once a second, so what is shorter than that may not show;
-the receipts have it.
+seen, and with -o json an object a line. The state of the run is a line of its own whenever it is not
+active: while it waits for people to agree, or for its verdict, nothing in it moves. It looks every
+two seconds, so what is shorter than that may not show; the receipts have it.
+
+Why a task failed stands with the state it explains; why the attempt before failed, with a task that
+waits for the next one.
 
 Exits with 0 when the run or the task is done, with 1 when it ended another way.`,
 		Example: "  writ task watch run_01M89R8763R5PGQGSMXGFWBA4N\n  writ task watch tsk_01M89R8776FSMT3FKAH3617HBC -o json",
@@ -38,7 +50,7 @@ Exits with 0 when the run or the task is done, with 1 when it ended another way.
 			if err != nil {
 				return err
 			}
-			w := watcher{c: c, cl: cl, json: format == "json", seen: map[writ.TaskID]string{}}
+			w := watcher{c: c, cl: cl, json: format == "json", seen: map[string]string{}}
 			look := func(ctx context.Context) (bool, bool, error) { return w.run(ctx, run) }
 			if !run.Valid() {
 				look = func(ctx context.Context) (bool, bool, error) { return w.task(ctx, task) }
@@ -63,44 +75,55 @@ Exits with 0 when the run or the task is done, with 1 when it ended another way.
 			}
 		},
 	}
-	cmd.Flags().StringVarP(&format, "output", "o", "table", "table or json")
+	outputFlag(cmd, &format)
 	connect.flags(cmd)
 	return cmd
 }
 
-// watcher prints each state of a task once.
+// watcher prints each state of a run or a task once.
 type watcher struct {
 	c    *cobra.Command
 	cl   *client.Client
 	json bool
-	seen map[writ.TaskID]string
+	seen map[string]string // what was last said of a run or a task, by its id
 }
 
-// seenTask is a line of the watch.
+// seenTask is a line about a task.
 type seenTask struct {
-	At      string         `json:"at"` // when it was seen (RFC 3339, UTC)
-	Key     string         `json:"key"`
-	Task    writ.TaskID    `json:"task_id"`
-	State   writ.TaskState `json:"state"`
-	Attempt int64          `json:"attempt"`
-	Agent   writ.AgentID   `json:"agent_id,omitempty"`
-	Why     string         `json:"why,omitempty"` // of the last attempt that failed
-	Receipt writ.ReceiptID `json:"receipt"`
+	At       string          `json:"at"` // when it was seen (RFC 3339, UTC)
+	Key      string          `json:"key"`
+	Task     writ.TaskID     `json:"task_id"`
+	State    writ.TaskState  `json:"state"`
+	Attempt  int64           `json:"attempt"`
+	Agent    writ.AgentID    `json:"agent_id,omitempty"`
+	WaitsFor writ.ApprovalID `json:"waits_for,omitempty"`
+	Why      string          `json:"why,omitempty"`          // it ended so
+	Before   string          `json:"last_failure,omitempty"` // of the attempt before, while it waits for the next
+	Receipt  writ.ReceiptID  `json:"receipt"`
 }
 
-func (w watcher) show(t client.Task) error {
-	mark := fmt.Sprint(t.State, t.Attempt)
-	if w.seen[t.ID] == mark {
-		return nil
+// seenRun is a line about a run.
+type seenRun struct {
+	At       string          `json:"at"`
+	Run      writ.RunID      `json:"run_id"`
+	State    writ.RunState   `json:"state"`
+	Reason   string          `json:"reason,omitempty"`
+	WaitsFor writ.ApprovalID `json:"waits_for,omitempty"`
+	Receipt  writ.ReceiptID  `json:"receipt"`
+}
+
+// news says whether something is another than what was last said of an object.
+func (w watcher) news(id string, mark ...any) bool {
+	m := fmt.Sprint(mark...)
+	if w.seen[id] == m {
+		return false
 	}
-	w.seen[t.ID] = mark
-	line := seenTask{At: time.Now().UTC().Format(time.RFC3339), Key: t.Key, Task: t.ID, State: t.State, Attempt: t.Attempt, Receipt: t.Receipt}
-	if t.Lease != nil {
-		line.Agent = t.Lease.Agent
-	}
-	if t.Failure != nil && t.State != writ.TaskDone {
-		line.Why = string(t.Failure.Class) + "/" + t.Failure.Code
-	}
+	w.seen[id] = m
+	return true
+}
+
+// say prints a line: as JSON, or its words for people.
+func (w watcher) say(line any, words ...string) error {
 	if w.json {
 		b, err := json.Marshal(line)
 		if err == nil {
@@ -108,18 +131,71 @@ func (w watcher) show(t client.Task) error {
 		}
 		return err
 	}
-	_, err := fmt.Fprintf(w.c.OutOrStdout(), "%s  %-20s  %s  %-10s  attempt %d  %s %s\n",
-		line.At, printable(line.Key), line.Task, line.State, line.Attempt, printable(string(line.Agent)), printable(line.Why))
+	words = slices.DeleteFunc(words, func(s string) bool { return s == "" })
+	_, err := fmt.Fprintln(w.c.OutOrStdout(), printable(strings.Join(words, "  ")))
 	return err
 }
 
-// task shows one task; over says that it has ended, and well how.
+func now() string { return time.Now().UTC().Format(time.RFC3339) }
+
+func (w watcher) show(t client.Task) error {
+	if !w.news(string(t.ID), t.State, t.Attempt, t.WaitsFor) {
+		return nil
+	}
+	line := seenTask{At: now(), Key: t.Key, Task: t.ID, State: t.State, Attempt: t.Attempt, WaitsFor: t.WaitsFor, Receipt: t.Receipt}
+	if t.Lease != nil {
+		line.Agent = t.Lease.Agent
+	}
+	why := ""
+	if t.Failure != nil { // it stays with the task until an attempt succeeds
+		text := string(t.Failure.Class) + "/" + t.Failure.Code
+		switch t.State {
+		case writ.TaskFailed, writ.TaskDead:
+			line.Why, why = text, text
+		case writ.TaskQueued:
+			line.Before, why = text, "the attempt before: "+text
+		}
+	}
+	return w.say(line, line.At, fmt.Sprintf("%-20s", line.Key), string(line.Task), fmt.Sprintf("%-10s", line.State),
+		fmt.Sprintf("attempt %d", line.Attempt), string(line.Agent), waitingFor(line.WaitsFor), why)
+}
+
+// showRun shows the state of a run as long as it is another than active, and that it
+// is active again.
+func (w watcher) showRun(r client.Run) error {
+	if _, said := w.seen[string(r.ID)]; r.State == writ.RunActive && !said || !w.news(string(r.ID), r.State, r.WaitsFor) {
+		return nil
+	}
+	line := seenRun{At: now(), Run: r.ID, State: r.State, Reason: r.Reason, WaitsFor: r.WaitsFor, Receipt: r.Receipt}
+	return w.say(line, line.At, fmt.Sprintf("%-20s", "the run"), string(line.Run), string(line.State), line.Reason, waitingFor(line.WaitsFor))
+}
+
+func waitingFor(id writ.ApprovalID) string {
+	if id == "" {
+		return ""
+	}
+	return "waits for " + string(id)
+}
+
+// task shows one task, and its run; over says that it has ended, and well how.
 func (w watcher) task(ctx context.Context, id writ.TaskID) (over, well bool, err error) {
 	t, err := w.cl.GetTask(ctx, id)
-	if err == nil {
-		err = w.show(t)
+	if err != nil {
+		return false, false, err
 	}
-	return writ.TaskMoves.Terminal(t.State), t.State == writ.TaskDone, err
+	if over = writ.TaskMoves.Terminal(t.State); !over {
+		r, err := w.cl.GetRun(ctx, t.Run)
+		switch writ.CodeOf(err) {
+		case "":
+			err = w.showRun(r)
+		case writ.CodeNotFound, writ.CodeRBAC: // not for this caller to see
+			err = nil
+		}
+		if err != nil {
+			return false, false, err
+		}
+	}
+	return over, t.State == writ.TaskDone, w.show(t)
 }
 
 // run shows all tasks of a run. It is asked for the run first: the tasks it then
@@ -128,6 +204,12 @@ func (w watcher) run(ctx context.Context, id writ.RunID) (over, well bool, err e
 	r, err := w.cl.GetRun(ctx, id)
 	if err != nil {
 		return false, false, err
+	}
+	over = writ.RunMoves.Terminal(r.State) && r.OpenTasks == 0 // its end tells its tasks a moment later
+	if !over {
+		if err := w.showRun(r); err != nil {
+			return false, false, err
+		}
 	}
 	for after := writ.TaskID(""); ; {
 		page, err := w.cl.ListTasks(ctx, id, "", after)
@@ -144,9 +226,8 @@ func (w watcher) run(ctx context.Context, id writ.RunID) (over, well bool, err e
 		}
 		after = page.Next
 	}
-	over = writ.RunMoves.Terminal(r.State) && r.OpenTasks == 0 // its end tells its tasks a moment later
-	if over && !w.json {
-		_, err = fmt.Fprintf(w.c.OutOrStdout(), "%s is %s\n", r.ID, r.State)
+	if over {
+		err = w.showRun(r)
 	}
 	return over, r.State == writ.RunDone, err
 }

@@ -30,7 +30,7 @@ var nouns = map[string]string{
 	"session": "Open and end sessions", "agent": "Register agents", "run": "Create and follow runs",
 	"task": "Enqueue, claim and finish tasks", "capability": "See what can be called", "policy": "See the policies in force, and put others in their place",
 	"approval": "See and decide what people must agree to", "role": "Bind people to roles, and see who may do what",
-	"scope": "See who writes where", "quota": "Limit how much, and how often",
+	"artifact": "Store and read what tasks make", "scope": "See who writes where", "log": "See the transparency log of all receipts", "quota": "Limit how much, and how often",
 }
 
 func verbCommands() []*cobra.Command {
@@ -39,7 +39,7 @@ func verbCommands() []*cobra.Command {
 	for _, k := range daemon.Catalog().All() {
 		noun, verb, _ := strings.Cut(string(k.ID), ".")
 		short, ok := nouns[noun]
-		if !ok || k.Internal || k.ID == "capability.invoke" {
+		if !ok || k.Internal || k.ID == "capability.invoke" || k.ID == "artifact.put" || k.ID == "artifact.content" {
 			continue
 		}
 		if groups[noun] == nil {
@@ -50,7 +50,10 @@ func verbCommands() []*cobra.Command {
 	}
 	approvalCommands(groups["approval"])
 	groups["task"].AddCommand(watchTasks())
+	groups["task"].Long = tasksHelp
+	groups["log"].AddCommand(verifyLogCommand(), trustedRootCommand())
 	rosterCommands(groups["agent"])
+	artifactCommands(groups["artifact"])
 	groups["role"].Long = rolesHelp
 	return out
 }
@@ -58,7 +61,7 @@ func verbCommands() []*cobra.Command {
 // argument is one field of a capability's arguments as a flag.
 type argument struct {
 	name     string // JSON name
-	kind     reflect.Type
+	field    reflect.StructField
 	required bool
 }
 
@@ -87,15 +90,11 @@ func verbCommand(k *writ.Capability, verb string) *cobra.Command {
 		},
 	}
 	flags := cmd.Flags()
-	for i := range k.Args.NumField() {
-		f := k.Args.Field(i)
-		name, _, _ := strings.Cut(f.Tag.Get("json"), ",")
-		switch {
-		case name == "" || name == "-":
-		case name == idField:
-			cmd.Long += "\n" + strings.ToUpper(flagName(name)) + ": " + usageOf(f) + "\n"
-		default:
-			flags.Var(&text{kind: kindOf(f.Type)}, flagName(name), usageOf(f))
+	for _, a := range args {
+		if a.name == idField {
+			cmd.Long += "\n" + strings.ToUpper(flagName(a.name)) + ": " + usageOf(a.field) + "\n"
+		} else {
+			flags.Var(&text{kind: kindOf(a.field.Type)}, flagName(a.name), usageOf(a.field))
 		}
 	}
 	cmd.Long = strings.TrimSuffix(cmd.Long+shapesOf(k.Args), "\n")
@@ -104,7 +103,7 @@ func verbCommand(k *writ.Capability, verb string) *cobra.Command {
 		flags.StringVar(&tokenOut, "token-out", "", "write the token to this new file, mode 0600, instead of printing it")
 	}
 	flags.StringVarP(&file, "file", "f", "", "read arguments from a YAML or JSON file; flags win")
-	flags.StringVarP(&format, "output", "o", "table", "table or json")
+	outputFlag(cmd, &format)
 	if !k.ReadOnly() {
 		flags.StringVar(&key, "idempotency-key", "", "repeat a call safely under the same key; one is made up when left out")
 	}
@@ -217,15 +216,16 @@ func openSession(ctx context.Context, c *cobra.Command, cl *client.Client, body 
 	return show(c, format, raw, meta)
 }
 
+// argumentsOf are the members of a struct as JSON has them, those of structs it embeds
+// among them.
 func argumentsOf(t reflect.Type) []argument {
 	var out []argument
-	for i := range t.NumField() {
-		f := t.Field(i)
-		name, opts, _ := strings.Cut(f.Tag.Get("json"), ",")
+	for _, f := range reflect.VisibleFields(t) {
+		name, _, _ := strings.Cut(f.Tag.Get("json"), ",")
 		if name == "" || name == "-" {
 			continue
 		}
-		out = append(out, argument{name: name, kind: f.Type, required: !slices.Contains(strings.Split(opts, ","), "omitempty")})
+		out = append(out, argument{name, f, !optional(f)})
 	}
 	return out
 }
@@ -233,12 +233,12 @@ func argumentsOf(t reflect.Type) []argument {
 func flagName(json string) string { return strings.ReplaceAll(json, "_", "-") }
 
 func (a argument) parse(s string) (any, error) {
-	t := a.kind
+	t := a.field.Type
 	for t.Kind() == reflect.Pointer {
 		t = t.Elem()
 	}
 	if t == reflect.TypeFor[writ.RawObject]() {
-		return parseJSON(s)
+		return parseJSON(s, exampleOf(t))
 	}
 	switch t.Kind() {
 	case reflect.Int, reflect.Int64:
@@ -257,16 +257,37 @@ func (a argument) parse(s string) (any, error) {
 		return s, nil
 	case reflect.Slice:
 		if t.Elem().Kind() == reflect.String {
-			if s == "" {
-				return []string{}, nil
-			}
-			return strings.Split(s, ","), nil
+			return parseList(s)
 		}
 	}
-	return parseJSON(s)
+	return parseJSON(s, exampleOf(t))
 }
 
-func parseJSON(s string) (any, error) {
+// parseList reads words between commas, or the same as a JSON array.
+func parseList(s string) ([]string, error) {
+	words := []string{}
+	if text := strings.TrimSpace(s); text == "" {
+		return words, nil
+	} else if strings.ContainsAny(text[:1], `[{"`) {
+		if err := json.Unmarshal([]byte(text), &words); err != nil || words == nil {
+			return nil, errors.New(`want words between commas, as in one,two, or a JSON array of them, as in '["one","two"]'`)
+		}
+		return words, nil
+	}
+	for word := range strings.SplitSeq(s, ",") {
+		word = strings.TrimSpace(word)
+		if word == "" {
+			return nil, errors.New("want words between commas, as in one,two: there is none between two of them, or at an end")
+		}
+		words = append(words, word)
+	}
+	return words, nil
+}
+
+// parseJSON reads JSON of the form of an example, an object or an array, from the
+// command line or from a file.
+func parseJSON(s, example string) (any, error) {
+	want := "want JSON, as in '" + example + "', or @file with it"
 	if name, ok := strings.CutPrefix(s, "@"); ok {
 		b, err := os.ReadFile(name)
 		if err != nil {
@@ -277,10 +298,14 @@ func parseJSON(s string) (any, error) {
 	if err := json.Unmarshal([]byte(s), new(any)); err != nil {
 		if syn, ok := errors.AsType[*json.SyntaxError](err); ok { // the place only: the text may be a secret
 			before := s[:min(max(syn.Offset-1, 0), int64(len(s)))]
-			return nil, fmt.Errorf("want JSON, or @file with JSON: line %d, column %d is not",
+			return nil, fmt.Errorf("%s: line %d, column %d is not", want,
 				1+strings.Count(before, "\n"), 1+utf8.RuneCountInString(before[strings.LastIndexByte(before, '\n')+1:]))
 		}
-		return nil, errors.New("want JSON, or @file with JSON")
+		return nil, errors.New(want)
+	}
+	if text := strings.TrimSpace(s); text[0] != example[0] && text != "null" {
+		kind := map[byte]string{'[': "an array", '{': "an object"}[example[0]]
+		return nil, fmt.Errorf("%s: it is not %s", want, kind)
 	}
 	return json.RawMessage(s), nil
 }

@@ -6,8 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"slices"
+	"strconv"
 	"strings"
 	"text/tabwriter"
 
@@ -24,17 +24,19 @@ const workflowForm = `A workflow is a YAML or JSON file:
   version: 1
   title: publish the site
   close_policy: verifier            # auto, the default; or manual
-  budget: {steps: 40}               # two for each attempt at a step
+  budget: {steps: 40}               # two for each attempt at a step, one for each artifact it stores
   steps:
-    build:   {capability: site.build, required_domain: web, write_scopes: [fs:site/dist/]}
-    test:    {capability: site.test, required_domain: web, depends_on: [build]}
+    build:   {capability: site.build, required_domain: web, write_scopes: [fs:site/dist/],
+              produces: [{name: site, media_type: application/zip, required: true}]}
+    test:    {capability: site.test, required_domain: web, depends_on: [build], consumes: [{name: site, from: build}]}
     docs:    {capability: site.docs, required_domain: web, depends_on: [{key: build, on_failure: continue}]}
     publish: {capability: site.publish, required_domain: web, depends_on: [test, docs],
               verify: {required: true, gates: [links]}, deadline_s: 86400}
     restore: {capability: site.restore, required_domain: web, depends_on: [{key: publish, when: failed}]}
 
-A step has the members of task.enqueue. "sequence: [build, test, …]" with the name of every step
-lets each begin only when the one before has ended.`
+A step has the members of task.enqueue, "join: any_of" and "when: failed" among them; docs/work.md says
+what they do. "sequence: [build, test, …]" with the name of every step lets each begin only when the
+one before has ended.`
 
 func workflowCommand() *cobra.Command {
 	group := &cobra.Command{
@@ -85,7 +87,7 @@ the gateway says when it is submitted.
 			return err
 		},
 	}
-	cmd.Flags().StringVarP(&format, "output", "o", "table", "table or json")
+	outputFlag(cmd, &format)
 	return cmd
 }
 
@@ -104,21 +106,9 @@ const maxWorkflowBytes = 8 << 20
 
 // readWorkflow reads a file, YAML or JSON, or the standard input.
 func readWorkflow(c *cobra.Command, name string) (w workflow.Workflow, problems []workflow.Problem, err error) {
-	in := c.InOrStdin()
-	if name != "-" {
-		f, err := os.Open(name)
-		if err != nil {
-			return w, nil, err
-		}
-		defer func() { _ = f.Close() }()
-		in = f
-	}
-	b, err := io.ReadAll(io.LimitReader(in, maxWorkflowBytes+1))
+	b, err := readArgument(c, name, maxWorkflowBytes)
 	if err != nil {
 		return w, nil, err
-	}
-	if len(b) > maxWorkflowBytes {
-		return w, nil, fmt.Errorf("%s is larger than %d MiB", name, maxWorkflowBytes>>20)
 	}
 	var any any
 	if err := yaml.Unmarshal(b, &any); err != nil {
@@ -134,16 +124,24 @@ func readWorkflow(c *cobra.Command, name string) (w workflow.Workflow, problems 
 
 // soundWorkflow reads a workflow and says what is wrong with it: with more than
 // warnings it is an error.
-func soundWorkflow(c *cobra.Command, name string) (workflow.Workflow, error) {
+func soundWorkflow(c *cobra.Command, name, format string) (workflow.Workflow, error) {
 	w, problems, err := readWorkflow(c, name)
 	if err != nil {
 		return w, err
 	}
-	tellProblems(c.ErrOrStderr(), name, problems)
-	if workflow.Errors(problems) {
-		return w, exitStatus(exitError)
+	if format != "json" {
+		tellProblems(c.ErrOrStderr(), name, problems)
 	}
-	return w, nil
+	if !workflow.Errors(problems) {
+		return w, nil
+	}
+	var wrong []writ.FieldError
+	for _, p := range problems {
+		if !p.Warning {
+			wrong = append(wrong, writ.FieldError{Pointer: p.Pointer, Msg: p.Msg})
+		}
+	}
+	return w, unsound(c, format, "the workflow is not sound", wrong)
 }
 
 func workflowSubmitCommand() *cobra.Command {
@@ -156,8 +154,9 @@ func workflowSubmitCommand() *cobra.Command {
 seal it. Every task is a call of its own: judged, and with a receipt of its own. What is wrong with the
 workflow itself is said before anything is done.
 
-If it ends in between, the same again with --run RUN-ID goes on: tasks that are there are left as they
-are. It needs the role orchestrator or operator.
+If it ends in between, it says at which step, and the same again with --run RUN-ID goes on: tasks that
+are there are left as they are. With -o json the refusal has step, run and steps_made in its details.
+It needs the role orchestrator or operator.
 
 ` + workflowForm,
 		Example: "  writ workflow submit site.yaml --token-file planner.token\n  writ workflow submit site.yaml --run run_01M89R8763R5PGQGSMXGFWBA4N",
@@ -169,7 +168,7 @@ are. It needs the role orchestrator or operator.
 			if run != "" && !writ.RunID(run).Valid() {
 				return usageError{errors.New("--run wants the id of a run (run_…)"), c.CommandPath()}
 			}
-			w, err := soundWorkflow(c, rest[0])
+			w, err := soundWorkflow(c, rest[0], format)
 			if err != nil {
 				return err
 			}
@@ -179,7 +178,10 @@ are. It needs the role orchestrator or operator.
 			}
 			made, err := submit(c.Context(), cl, w, writ.RunID(run), open)
 			if err != nil {
-				if made.Run != "" {
+				if e, ok := errors.AsType[*writ.Error](err); ok && made.Run != "" && format == "json" {
+					return e.With("run", string(made.Run)).With("steps_made", strconv.Itoa(len(made.Tasks)))
+				}
+				if made.Run != "" && format != "json" {
 					fmt.Fprintf(c.ErrOrStderr(), "writ: %d of %d steps are in %s; to go on: writ workflow submit %s --run %s\n",
 						len(made.Tasks), len(w.Steps), made.Run, printable(rest[0]), made.Run)
 				}
@@ -197,7 +199,7 @@ are. It needs the role orchestrator or operator.
 			return t.Flush()
 		},
 	}
-	cmd.Flags().StringVarP(&format, "output", "o", "table", "table or json")
+	outputFlag(cmd, &format)
 	cmd.Flags().StringVar(&run, "run", "", "go on with a run that was begun")
 	cmd.Flags().BoolVar(&open, "open", false, "do not seal the run: more tasks will be added to it")
 	connect.flags(cmd)
@@ -231,7 +233,7 @@ func submit(ctx context.Context, cl *client.Client, w workflow.Workflow, run wri
 		for _, key := range level {
 			t, err := cl.Enqueue(ctx, w.Task(run, key))
 			if err != nil {
-				return made, fmt.Errorf("step %s: %w", key, err)
+				return made, inStep(key, err)
 			}
 			made.Tasks = append(made.Tasks, madeOfStep{key, t.ID, t.State})
 		}
@@ -246,6 +248,8 @@ func submit(ctx context.Context, cl *client.Client, w workflow.Workflow, run wri
 	return made, err
 }
 
+var graphFormats = append(slices.Clone(commonFormats), "mermaid")
+
 func workflowGraphCommand() *cobra.Command {
 	var connect connection
 	var format string
@@ -254,12 +258,15 @@ func workflowGraphCommand() *cobra.Command {
 		Long: `Show which step waits for which: of a file, or of a run with where each task stands.
 
 -o table lists them in an order in which each comes after those it waits for; -o mermaid is a flowchart
-that Markdown viewers draw; -o json has both ends of every edge.`,
+that Markdown viewers draw; -o json has both ends of every edge. What is said of an edge is shown with
+it: "when failed" is a step that makes good what another left, "on failure: …" what becomes of a step
+when the other ends without a result, if not that it fails. JOIN is how much of it must come about, if
+not all.`,
 		Example: "  writ workflow graph site.yaml -o mermaid\n  writ workflow graph run_01M89R8763R5PGQGSMXGFWBA4N",
 		Args:    oneArg,
 		RunE: func(c *cobra.Command, rest []string) error {
-			if format != "table" && format != "json" && format != "mermaid" {
-				return usageError{errors.New("-o wants table, json or mermaid"), c.CommandPath()}
+			if err := checkFormat(c, format, graphFormats...); err != nil {
+				return err
 			}
 			var nodes []node
 			if id := writ.RunID(rest[0]); id.Valid() {
@@ -271,7 +278,7 @@ that Markdown viewers draw; -o json has both ends of every edge.`,
 					return err
 				}
 			} else {
-				w, err := soundWorkflow(c, rest[0])
+				w, err := soundWorkflow(c, rest[0], format)
 				if err != nil {
 					return err
 				}
@@ -285,14 +292,21 @@ that Markdown viewers draw; -o json has both ends of every edge.`,
 				return nil
 			}
 			t := tabwriter.NewWriter(c.OutOrStdout(), 0, 4, 2, ' ', 0)
-			fmt.Fprintln(t, "STEP\tSTATE\tAFTER\tVERDICT")
+			fmt.Fprintln(t, "STEP\tSTATE\tAFTER\tJOIN\tVERDICT")
 			for _, n := range nodes {
-				fmt.Fprintf(t, "%s\t%s\t%s\t%s\n", n.Key, orDash(string(n.State)), orDash(strings.Join(n.After, ", ")), orDash(n.Verdict))
+				var after []string
+				for _, e := range n.DependsOn {
+					if label := labelOf(e); label != "" {
+						e.Key += " (" + label + ")"
+					}
+					after = append(after, e.Key)
+				}
+				fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\n", n.Key, orDash(string(n.State)), orDash(strings.Join(after, ", ")), orDash(n.join()), orDash(n.Verdict))
 			}
 			return t.Flush()
 		},
 	}
-	cmd.Flags().StringVarP(&format, "output", "o", "table", "table, json or mermaid")
+	outputFlag(cmd, &format, graphFormats...)
 	connect.flags(cmd)
 	return cmd
 }
@@ -306,22 +320,61 @@ func orDash(s string) string {
 
 // node is a step in a graph.
 type node struct {
-	Key     string         `json:"key"`
-	Task    writ.TaskID    `json:"task_id,omitempty"`
-	State   writ.TaskState `json:"state,omitempty"`
-	After   []string       `json:"after"`
-	Verdict string         `json:"verdict,omitempty"` // wanted, or given
+	Key       string              `json:"key"`
+	Task      writ.TaskID         `json:"task_id,omitempty"`
+	State     writ.TaskState      `json:"state,omitempty"`
+	After     []string            `json:"after"`                // the keys of what it depends on
+	DependsOn []client.Dependency `json:"depends_on,omitempty"` // the same, with what is said of each
+	Join      writ.Join           `json:"join,omitempty"`       // how much of it must come about; absent: all
+	Admitted  bool                `json:"admitted,omitempty"`
+	Verdict   string              `json:"verdict,omitempty"` // wanted, or given
+}
+
+// waits notes what a step depends on and how. What goes without saying is left out.
+func (n *node) waits(join writ.Join, on []client.Dependency) {
+	n.After = []string{}
+	for _, e := range on {
+		if e.When == writ.EndDone {
+			e.When = ""
+		}
+		if e.When == writ.EndFailed || e.OnFailure == writ.DependencyFail {
+			e.OnFailure = ""
+		}
+		n.After = append(n.After, e.Key)
+		n.DependsOn = append(n.DependsOn, e)
+	}
+	if join != writ.JoinAll {
+		n.Join = join
+	}
+}
+
+// join is what people read of it.
+func (n *node) join() string {
+	if n.Admitted {
+		return string(n.Join) + ", admitted"
+	}
+	return string(n.Join)
+}
+
+// labelOf is what is said of an edge, if anything.
+func labelOf(e client.Dependency) string {
+	switch {
+	case e.When == writ.EndFailed:
+		return "when failed"
+	case e.OnFailure != "":
+		return "on failure: " + string(e.OnFailure)
+	}
+	return ""
 }
 
 func nodesOf(w workflow.Workflow) []node {
 	out := []node{}
 	for _, level := range w.Levels() {
 		for _, key := range level {
-			n := node{Key: key, After: []string{}}
-			for _, e := range w.Before(key) {
-				n.After = append(n.After, e.Key)
-			}
-			if v := w.Steps[key].Verify; v != nil && v.Required {
+			t := w.Task("", key)
+			n := node{Key: key}
+			n.waits(t.Join, t.DependsOn)
+			if t.Verify != nil && t.Verify.Required {
 				n.Verdict = "wanted"
 			}
 			out = append(out, n)
@@ -340,10 +393,8 @@ func nodesOfRun(ctx context.Context, cl *client.Client, id writ.RunID) (out []no
 			return nil, err
 		}
 		for _, t := range page.Tasks {
-			n := node{Key: t.Key, Task: t.ID, State: t.State, After: []string{}}
-			for _, d := range t.DependsOn {
-				n.After = append(n.After, d.Key)
-			}
+			n := node{Key: t.Key, Task: t.ID, State: t.State, Admitted: t.Admitted}
+			n.waits(t.Join, t.DependsOn)
 			if t.Verify != nil {
 				n.Verdict = "wanted"
 			}
@@ -369,13 +420,20 @@ func mermaid(out io.Writer, nodes []node) {
 		if n.State != "" {
 			label += "<br>" + string(n.State)
 		}
+		if n.Join != "" {
+			label += "<br>" + n.join()
+		}
 		fmt.Fprintf(out, "  %s[\"%s\"]\n", name(n.Key), label)
 		known = append(known, n.Key)
 	}
 	for _, n := range nodes {
-		for _, before := range n.After {
-			if slices.Contains(known, before) {
-				fmt.Fprintf(out, "  %s --> %s\n", name(before), name(n.Key))
+		for _, e := range n.DependsOn {
+			arrow := "-->"
+			if label := labelOf(e); label != "" {
+				arrow = `-->|"` + label + `"|`
+			}
+			if slices.Contains(known, e.Key) {
+				fmt.Fprintf(out, "  %s %s %s\n", name(e.Key), arrow, name(n.Key))
 			}
 		}
 	}

@@ -72,8 +72,10 @@ func onStores(t *testing.T, f func(t *testing.T, tune func(*Config))) {
 	t.Helper()
 	t.Run("bolt", func(t *testing.T) { f(t, func(*Config) {}) })
 	t.Run("redis", func(t *testing.T) {
-		server, keys := redistest.Start(t), filepath.Join(t.TempDir(), "keys")
-		f(t, func(c *Config) { c.Store, c.Keys = server.URL(), keys })
+		server, common := redistest.Start(t), t.TempDir()
+		f(t, func(c *Config) {
+			c.Store, c.Keys, c.Blobs = server.URL(), filepath.Join(common, "keys"), filepath.Join(common, "artifacts")
+		})
 	})
 }
 

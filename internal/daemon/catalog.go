@@ -13,6 +13,7 @@ import (
 	"github.com/writ-gateway/writ/queue"
 	"github.com/writ-gateway/writ/quotas"
 	"github.com/writ-gateway/writ/receipts"
+	"github.com/writ-gateway/writ/receipts/tlog"
 	"github.com/writ-gateway/writ/registry"
 	"github.com/writ-gateway/writ/roles"
 	"github.com/writ-gateway/writ/runs"
@@ -20,19 +21,21 @@ import (
 
 // rooms is what the rooms need of each other and of the outside.
 type rooms struct {
-	secret     func(*writ.Call) string
-	policyInfo func() any
-	gate       func(id string) bool // whether a policy pack or rule is loaded
-	record     func(writ.Receipt) (registry.PolicyRecord, error)
-	explain    func(registry.PolicyRecord) (any, error)
-	export     func(list []writ.Receipt, after, at int64, more bool) ([]byte, error)
-	evidence   func(writ.Receipt) ([]byte, error)
-	shadow     func(writ.Tenant) ([]writ.PackVer, []writ.ShadowPack)
-	minLease   int64
-	vet        func(sent []byte) (signer string, err error) // nil: bundles need no signature
-	tell       writ.Subscribers
-	bound      func(writ.PrincipalID, writ.Role, writ.Tenant) bool
-	roles      roles.Config
+	secret        func(*writ.Call) string
+	policyInfo    func() any
+	gate          func(id string) bool // whether a policy pack or rule is loaded
+	record        func(writ.Receipt) (registry.PolicyRecord, error)
+	explain       func(registry.PolicyRecord) (any, error)
+	export        func(list []writ.Receipt, after, at int64, more bool) ([]byte, error)
+	evidence      func(writ.Receipt) ([]byte, error)
+	shadow        func(writ.Tenant) ([]writ.PackVer, []writ.ShadowPack)
+	logHead       func(since int64) (registry.LogHead, error)
+	minLease      int64
+	keepArtifacts int64                                        // milliseconds
+	vet           func(sent []byte) (signer string, err error) // nil: bundles need no signature
+	tell          writ.Subscribers
+	bound         func(writ.PrincipalID, writ.Role, writ.Tenant) bool
+	roles         roles.Config
 }
 
 // build collects the capabilities of every room, with the validator of their
@@ -52,7 +55,7 @@ func build(r rooms) (*writ.Registry, *gateway.Validator, error) {
 		Gate:        r.gate,
 	})...)
 	all = append(all, runs.Capabilities(runs.Config{})...)
-	all = append(all, queue.Capabilities(queue.Config{MinLeaseSeconds: r.minLease, Alive: agents.Alive{}, Router: router{}, Health: agents.Health{}, Followers: followers(), Validate: func(schema, args writ.RawObject) error {
+	all = append(all, queue.Capabilities(queue.Config{MinLeaseSeconds: r.minLease, Alive: agents.Alive{}, Router: router{}, Health: agents.Health{}, Followers: followers(), KeepArtifactsMs: r.keepArtifacts, CheckSchema: func(schema writ.RawObject) error { return validator.CheckSchema(schema) }, Validate: func(schema, args writ.RawObject) error {
 		if len(schema) == 0 {
 			return nil // the agent asks for nothing in particular
 		}
@@ -73,7 +76,7 @@ func build(r rooms) (*writ.Registry, *gateway.Validator, error) {
 		PolicyInfo: r.policyInfo, PolicyInfoType: reflect.TypeFor[policies.Info](),
 		Record: r.record, Explain: r.explain, ExplainType: reflect.TypeFor[policies.Explanation](),
 		Schemas:  func(k *writ.Capability) (args, result writ.RawObject) { return validator.Schemas(k) },
-		Envelope: receipts.Envelope, Export: r.export, Evidence: r.evidence, Shadow: r.shadow,
+		Envelope: receipts.Envelope, Bundle: tlog.Bundle, Export: r.export, Evidence: r.evidence, Shadow: r.shadow, LogHead: r.logHead,
 	})...)
 	for _, k := range all {
 		builtin[k.ID] = true
@@ -139,6 +142,7 @@ func dues() []guard.Due {
 			"agent":     kind("agent.cleanup", "agent_id"),
 			"run":       kind("run.reap", "run_id"),
 			"offer":     func(rest string) (writ.CapabilityID, map[string]any) { return "run.offer", queue.OfferArgs(rest) },
+			"refill":    func(rest string) (writ.CapabilityID, map[string]any) { return "task.refill", queue.RefillArgs(rest) },
 			"reoffer":   kind("task.reoffer", "task_id"),
 			"health":    kind("agent.health.record", "agent_id"),
 			"wake":      kind("task.wake", "task_id"),
@@ -146,6 +150,8 @@ func dues() []guard.Due {
 			"unreserve": kind("task.unreserve", "task_id"),
 			"outrun":    kind("task.outrun", "task_id"),
 			"deadline":  kind("task.overdue", "task_id"),
+			"untangle":  kind("task.untangle", "task_id"),
+			"stall":     kind("run.stall", "run_id"),
 			"exhaust":   func(rest string) (writ.CapabilityID, map[string]any) { return "run.exhaust", runs.ExhaustArgs(rest) },
 			"overrun":   kind("run.overrun", "run_id"),
 			"settle":    kind("run.settle", "run_id"),
@@ -153,6 +159,7 @@ func dues() []guard.Due {
 			"recall":    kind("task.recall", "agent_id"),
 			"withdraw":  kind("approval.withdraw", "agent_id"),
 			"settled":   kind("agent.settle", "agent_id"),
+			"artifacts": kind("artifact.purge", "task_id"),
 		}),
 	}
 }

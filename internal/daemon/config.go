@@ -18,6 +18,7 @@ import (
 	"go.yaml.in/yaml/v3"
 
 	"github.com/writ-gateway/writ"
+	"github.com/writ-gateway/writ/receipts/tlog"
 )
 
 // Config is everything an operator can set. The zero value runs: embedded
@@ -25,26 +26,30 @@ import (
 // environment (WRIT_ and the upper-case name), else from the file, else from
 // the default.
 type Config struct {
-	Data     string   `yaml:"data" doc:"Directory for everything writ keeps: store, ledger, keys, operator token. Default: $XDG_STATE_HOME/writ, or ~/.local/state/writ."`
-	Keys     string   `yaml:"keys" doc:"Directory of the keys, when several replicas share them. Default: <data>/keys."`
-	Listen   string   `yaml:"listen" doc:"Address of the HTTP interface. Default: 127.0.0.1:8700."`
-	Hosts    string   `yaml:"allowed_hosts" doc:"Names, separated by commas, that callers may address the gateway by (the Host header), for example behind a proxy. Default: on loopback its loopback names, which are always allowed there; elsewhere any."`
-	Store    string   `yaml:"store" doc:"Where state lives: \"bolt\" (a file in data) or a URL, redis://host:6379/0 or unix:///path/to.sock. Default: bolt."`
-	Policies string   `yaml:"policies" doc:"Directory with packs/ and roles/; it is only proposed, and so is what changes in it while the gateway runs. Default: the built-in ones."`
-	Activate bool     `yaml:"activate_policies" doc:"Put the policies this gateway is started with in force although others are; else they are only staged. Default: false."`
-	Trust    string   `yaml:"policy_trust" doc:"File with the keys that may sign policy bundles, and which packs each may change. When it is given, unsigned bundles are not staged. Default: none."`
-	Origin   string   `yaml:"origin" doc:"Name of the receipt log, a bare host name; it is signed into every receipt. Default: writ.local."`
-	Ledger   string   `yaml:"ledger" doc:"Whether this replica writes the ledger: \"writer\", or \"none\" when another replica of the same store does. Default: writer." enum:"writer,none"`
-	Log      string   `yaml:"log" doc:"Log level: debug, info, warn or error. Default: info." enum:"debug,info,warn,error"`
-	LogForm  string   `yaml:"log_format" doc:"Form of the log: text or json. Default: text." enum:"text,json"`
-	Inflight int      `yaml:"max_inflight" doc:"Calls under way at once before new ones are refused with 429; a sixteenth of them of one session, and an eighth is kept for operators and approvers. Default: 256."`
-	Grace    Duration `yaml:"outage_grace" doc:"How much longer leases and sessions live after a start or an outage, since nobody could renew them. Default: 60s."`
-	MinLease int      `yaml:"min_lease_seconds" doc:"Shortest lease a task may ask for, in seconds. Default: 10."`
-	Public   string   `yaml:"public_url" doc:"URL people reach the gateway by; notices link to it. Default: none, and no links."`
-	Webhooks Webhooks `yaml:"webhooks" doc:"Addresses that are told of approvals and of calls policy wants known: a list of {url, secret_file, events}, in a flag or variable as one line of YAML. url is https, or http to this machine. events is any of approval.requested, approval.decided, approval.expired and policy.notify; without it, all. Every replica wants the same list. Default: none."`
-	Grants   string   `yaml:"egress_grants" doc:"Private addresses the gateway may call although others named them, for example endpoints of agents that it asks for their health: networks (10.1.0.0/16), addresses, or host:port, separated by commas. Every replica wants the same. Default: none, so only hosts of the internet are called."`
-	GCPct    int      `yaml:"gc_percent" doc:"Go garbage collector target (GOGC). Default: 400."`
-	MemoryMB int      `yaml:"memory_limit_mb" doc:"Soft memory limit in MiB. Default: 80 % of the container's, when there is one."`
+	Data          string   `yaml:"data" doc:"Directory for everything writ keeps: store, ledger, keys, operator token. Default: $XDG_STATE_HOME/writ, or ~/.local/state/writ."`
+	Keys          string   `yaml:"keys" doc:"Directory of the keys, when several replicas share them. Default: <data>/keys."`
+	Listen        string   `yaml:"listen" doc:"Address of the HTTP interface. Default: 127.0.0.1:8700."`
+	Hosts         string   `yaml:"allowed_hosts" doc:"Names, separated by commas, that callers may address the gateway by (the Host header), for example behind a proxy. Default: on loopback its loopback names, which are always allowed there; elsewhere any."`
+	Store         string   `yaml:"store" doc:"Where state lives: \"bolt\" (a file in data) or a URL, redis://host:6379/0 or unix:///path/to.sock. Default: bolt."`
+	Blobs         string   `yaml:"blobs" doc:"Directory of the bytes of artifacts. Replicas of one store need the same one, for example on a shared file system; a replica with another one does not start. Default: <data>/artifacts."`
+	ArtifactDays  int      `yaml:"artifact_days" doc:"Days the bytes of artifacts are kept after they were put; those of a run that has not ended are kept longer. Default: 30."`
+	ArtifactTotal int      `yaml:"artifact_total_mb" doc:"MiB of artifacts the gateway keeps at most; more are refused with 429. Default: 10240."`
+	Policies      string   `yaml:"policies" doc:"Directory with packs/ and roles/; it is only proposed, and so is what changes in it while the gateway runs. Default: the built-in ones."`
+	Activate      bool     `yaml:"activate_policies" doc:"Put the policies this gateway is started with in force although others are; else they are only staged. Default: false."`
+	Trust         string   `yaml:"policy_trust" doc:"File with the keys that may sign policy bundles, and which packs each may change. When it is given, unsigned bundles are not staged. Default: none."`
+	Origin        string   `yaml:"origin" doc:"Name of the receipt log, a bare host name; it is signed into every receipt. Default: writ.local."`
+	Ledger        string   `yaml:"ledger" doc:"Whether this replica writes the ledger: \"writer\", or \"none\" when another replica of the same store does. Default: writer." enum:"writer,none"`
+	Checkpoint    Duration `yaml:"checkpoint_every" doc:"How often the transparency log gets a new checkpoint while receipts come; at least 100ms. Default: 1s."`
+	Log           string   `yaml:"log" doc:"Log level: debug, info, warn or error. Default: info." enum:"debug,info,warn,error"`
+	LogForm       string   `yaml:"log_format" doc:"Form of the log: text or json. Default: text." enum:"text,json"`
+	Inflight      int      `yaml:"max_inflight" doc:"Calls under way at once before new ones are refused with 429; a sixteenth of them of one session, and an eighth is kept for operators and approvers. Default: 256."`
+	Grace         Duration `yaml:"outage_grace" doc:"How much longer leases and sessions live after a start or an outage, since nobody could renew them. Default: 60s."`
+	MinLease      int      `yaml:"min_lease_seconds" doc:"Shortest lease a task may ask for, in seconds. Default: 10."`
+	Public        string   `yaml:"public_url" doc:"URL people reach the gateway by; notices link to it. Default: none, and no links."`
+	Webhooks      Webhooks `yaml:"webhooks" doc:"Addresses that are told of approvals and of calls policy wants known: a list of {url, secret_file, events}, in a flag or variable as one line of YAML. url is https, or http to this machine. events is any of approval.requested, approval.decided, approval.expired and policy.notify; without it, all. Every replica wants the same list. Default: none."`
+	Grants        string   `yaml:"egress_grants" doc:"Private addresses the gateway may call although others named them, for example endpoints of agents that it asks for their health: networks (10.1.0.0/16), addresses, or host:port, separated by commas. Every replica wants the same. Default: none, so only hosts of the internet are called."`
+	GCPct         int      `yaml:"gc_percent" doc:"Go garbage collector target (GOGC). Default: 400."`
+	MemoryMB      int      `yaml:"memory_limit_mb" doc:"Soft memory limit in MiB. Default: 80 % of the container's, when there is one."`
 }
 
 // Duration is a time span written like 60s or 5m.
@@ -204,6 +209,7 @@ func (c Config) withDefaults(env func(string) string) Config {
 	}
 	def(&c.Data, DefaultData(env))
 	def(&c.Keys, filepath.Join(c.Data, "keys"))
+	def(&c.Blobs, filepath.Join(c.Data, "artifacts"))
 	def(&c.Listen, "127.0.0.1:8700")
 	def(&c.Store, "bolt")
 	def(&c.Origin, "writ.local")
@@ -213,8 +219,17 @@ func (c Config) withDefaults(env func(string) string) Config {
 	if c.Inflight == 0 {
 		c.Inflight = 256
 	}
+	if c.Checkpoint == 0 {
+		c.Checkpoint = Duration(tlog.Every)
+	}
 	if c.Grace == 0 {
 		c.Grace = Duration(time.Minute)
+	}
+	if c.ArtifactDays == 0 {
+		c.ArtifactDays = 30
+	}
+	if c.ArtifactTotal == 0 {
+		c.ArtifactTotal = 10 << 10
 	}
 	if c.MinLease == 0 {
 		c.MinLease = 10
@@ -283,7 +298,10 @@ func (c Config) wrong() (out []wrongField) {
 	must(c.LogForm == "text" || c.LogForm == "json", "log_format", "want text or json")
 	must(c.Inflight >= 1 && c.Inflight <= 100_000, "max_inflight", "want 1 to 100000")
 	must(c.MinLease >= 1 && c.MinLease <= 600, "min_lease_seconds", "want 1 to 600")
+	must(c.ArtifactDays >= 1 && c.ArtifactDays <= 3660, "artifact_days", "want 1 to 3660")
+	must(c.ArtifactTotal >= 1 && c.ArtifactTotal <= 1<<30, "artifact_total_mb", "want 1 to 1073741824")
 	must(c.Grace >= 0, "outage_grace", "may not be negative")
+	must(time.Duration(c.Checkpoint) >= tlog.MinEvery, "checkpoint_every", "want 100ms or more")
 	must(c.GCPct >= 0, "gc_percent", "may not be negative")
 	must(c.MemoryMB >= 0, "memory_limit_mb", "may not be negative")
 	return out

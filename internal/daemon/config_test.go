@@ -154,7 +154,7 @@ func TestSampleIsTheConfiguration(t *testing.T) {
 		t.Fatal(err)
 	}
 	c.Data, _ = filepath.Abs(c.Data)
-	c.Keys = filepath.Join(c.Data, "keys")
+	c.Keys, c.Blobs = filepath.Join(c.Data, "keys"), filepath.Join(c.Data, "artifacts")
 	c.Webhooks[0].SecretFile, _ = filepath.Abs("s1")
 	t.Chdir("/")
 	if got, err := Load(path, noEnv, nil); err != nil || !reflect.DeepEqual(got, c) {

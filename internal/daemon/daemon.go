@@ -12,6 +12,7 @@ import (
 	"runtime/debug"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -26,6 +27,7 @@ import (
 	"github.com/writ-gateway/writ/quotas"
 	"github.com/writ-gateway/writ/receipts"
 	"github.com/writ-gateway/writ/receipts/ledger"
+	"github.com/writ-gateway/writ/receipts/tlog"
 	"github.com/writ-gateway/writ/store"
 	"github.com/writ-gateway/writ/store/blobs"
 	"github.com/writ-gateway/writ/webhooks"
@@ -47,9 +49,13 @@ type Daemon struct {
 	compiled   compiles
 	proposed   []byte // the bundle this replica was started with, canonical
 	proposer   proposer
-	blobs      *blobs.Dir
-	replica    string // among those of the store
+	blobs      *blobs.Dir // policy bundles
+	artifacts  *blobs.Dir
+	let        atomic.Int64 // artifacts whose bytes this replica has removed
+	replica    string       // among those of the store
 	integrator *ledger.Integrator
+	tlog       *tlog.Log
+	follower   *tlog.Follower
 	registry   *writ.Registry
 	door       *guard.Door
 	dispatcher *guard.Dispatcher
@@ -59,6 +65,8 @@ type Daemon struct {
 	telemetry  *telemetry.Telemetry
 	listener   net.Listener
 	server     *http.Server
+
+	endTransfers context.CancelFunc
 
 	stopping chan struct{}
 	loops    sync.WaitGroup
@@ -75,7 +83,7 @@ func New(cfg Config, log *slog.Logger) *Daemon {
 // a part refuses, the parts before it are stopped again.
 func (d *Daemon) Start(ctx context.Context) error {
 	steps := []func(context.Context) error{
-		d.openWebhooks, d.openListener, d.openData, d.openStore, d.openKeys, d.sameKey, d.openLedger, d.openPolicies, d.openDoor, d.openGate, d.openLoops, d.openServer,
+		d.openWebhooks, d.openListener, d.openData, d.openStore, d.openKeys, d.sameKey, d.openLedger, d.openPolicies, d.openArtifacts, d.openDoor, d.openGate, d.attachArtifacts, d.openLoops, d.openServer,
 	}
 	for _, step := range steps {
 		if err := step(ctx); err != nil {
@@ -232,6 +240,9 @@ func (d *Daemon) openLedger(ctx context.Context) error {
 			return fmt.Errorf("store: %w", err)
 		}
 	}
+	if err := d.openLog(ctx); err != nil { // stopped after the integrator, so that it has what came last
+		return fmt.Errorf("log: %w", err)
+	}
 	// It compares store and ledger before anything new is committed.
 	d.integrator = ledger.NewIntegrator(shard, d.ledger, d.store, d.sealer)
 	if err := d.integrator.Start(ctx); err != nil {
@@ -289,9 +300,10 @@ func (d *Daemon) openDoor(context.Context) error {
 			"file", filepath.Join(d.cfg.Keys, sessionKeyFile))
 	}
 	reg, validator, err := build(rooms{
-		secret: agents.SecretsFrom(secret), policyInfo: func() any { return d.engine.Info() }, gate: func(id string) bool { return d.engine.Knows(id) }, record: d.record, explain: d.explain, minLease: int64(d.cfg.MinLease),
+		secret: agents.SecretsFrom(secret), policyInfo: func() any { return d.engine.Info() }, gate: func(id string) bool { return d.engine.Knows(id) }, record: d.record, explain: d.explain, minLease: int64(d.cfg.MinLease), keepArtifacts: int64(d.cfg.ArtifactDays) * 24 * 3600 * 1000,
 		export: d.export, vet: d.vet, evidence: d.evidence, tell: d.tell, roles: d.rolesConfig(), bound: d.engine.Bound,
-		shadow: func(t writ.Tenant) ([]writ.PackVer, []writ.ShadowPack) { return d.engine.Shadowed(), d.door.Shadow(t) },
+		shadow:  func(t writ.Tenant) ([]writ.PackVer, []writ.ShadowPack) { return d.engine.Shadowed(), d.door.Shadow(t) },
+		logHead: d.logHead,
 	})
 	if err != nil {
 		return err
@@ -301,7 +313,7 @@ func (d *Daemon) openDoor(context.Context) error {
 	d.gauges()
 	d.door, err = guard.New(guard.Config{
 		Store: d.store, Registry: reg, Decider: rules{d.engine}, Sealer: d.sealer, Archive: d.archive(),
-		Validator: validator, Obligors: []guard.Obligor{budgets.New(), quotas.Obligor{}}, Approver: newApprovals(approvals.Config{Tell: d.tell}), Cosigner: receipts.Cosigner{}, Tell: d.tell,
+		Validator: validator, Obligors: []guard.Obligor{budgets.New(), quotas.Obligor{}}, Approver: newApprovals(approvals.Config{Tell: d.tell}), Cosigner: receipts.Cosigner{}, Blobs: d.artifacts, Tell: d.tell,
 		Origin: d.keys.Origin, Shards: []writ.Tenant{shard},
 		Observer: d.telemetry.Door, Log: d.log, MaxInflight: d.cfg.Inflight,
 	})
@@ -327,6 +339,7 @@ func (d *Daemon) openLoops(ctx context.Context) error {
 		d.loops.Go(d.watchFolder)
 	}
 	d.loops.Go(d.beats)
+	d.loops.Go(d.sweepArtifacts)
 	d.onStop(func(context.Context) error { close(d.stopping); d.loops.Wait(); return nil })
 
 	d.dispatcher = guard.NewDispatcher(d.door, d.replica)
@@ -351,10 +364,10 @@ func (d *Daemon) housekeeping() {
 	defer reclaim.Stop()
 	defer renew.Stop()
 	defer look.Stop()
-	var reclaiming, sealing guard.Trouble
-	var sealed <-chan struct{}
+	var reclaiming, sealing, publishing guard.Trouble
+	var sealed, published <-chan struct{}
 	if d.integrator != nil {
-		sealed = d.integrator.Done()
+		sealed, published = d.integrator.Done(), d.follower.Done()
 	}
 	for {
 		select {
@@ -365,7 +378,15 @@ func (d *Daemon) housekeeping() {
 				d.log.Error("the ledger has stopped: receipts stay in the outbox until this is mended", "error", err)
 			}
 			sealed = nil
+		case <-published:
+			if err := d.follower.Err(); err != nil {
+				d.log.Error("the transparency log has stopped: receipts are in the ledger, and not in the log until this is mended", "error", err)
+			}
+			published = nil
 		case <-look.C:
+			if published != nil {
+				publishing.Note(d.log, d.follower.Err(), "the transparency log waits until the disk answers", "the transparency log goes on")
+			}
 			if d.integrator != nil && !d.integrator.Stopped() {
 				sealing.Note(d.log, d.integrator.Err(), "the ledger waits: receipts stay in the outbox until store and disk answer", "the ledger goes on")
 			}
@@ -388,8 +409,12 @@ func (d *Daemon) openServer(context.Context) error {
 	if a, ok := d.listener.Addr().(*net.TCPAddr); ok && a.IP.IsLoopback() {
 		hosts = append(hosts, gateway.LoopbackHosts...)
 	}
+	var transfers context.Context
+	transfers, d.endTransfers = context.WithCancel(context.Background())
 	handler, _, err := gateway.New(gateway.Config{
-		Door: d.dispatcher, Registry: d.registry, Hosts: hosts, Telemetry: d.telemetry, Ready: d.ready, Log: d.log,
+		Door: d.dispatcher, Registry: d.registry, Hosts: hosts, Telemetry: d.telemetry, Ready: d.ready, Log: d.log, Blobs: artifactStore{d.artifacts},
+		Transfers:      min(32, max(2, d.cfg.Inflight/8)), // each takes a call's place for minutes
+		Stopping:       transfers,
 		PolicyRevision: func() string { policy, _ := d.engine.Revisions(); return policy },
 	})
 	if err != nil {
@@ -405,7 +430,8 @@ func (d *Daemon) openServer(context.Context) error {
 		}
 	}()
 	d.onStop(func(ctx context.Context) error {
-		// Waiting claims first: they would hold the shutdown for their wait.
+		// Waiting claims and bodies on their way first: they would hold the shutdown.
+		d.endTransfers()
 		d.dispatcher.Stop()
 		c, cancel := context.WithTimeout(ctx, 20*time.Second)
 		defer cancel()

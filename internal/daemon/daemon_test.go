@@ -21,7 +21,6 @@ import (
 	"github.com/writ-gateway/writ/client"
 	"github.com/writ-gateway/writ/policies"
 	"github.com/writ-gateway/writ/store/blobs"
-	"github.com/writ-gateway/writ/store/redisstore/redistest"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -131,66 +130,6 @@ func TestEveryCapabilityBelongsToARole(t *testing.T) {
 		if !engine.Permit(writ.RoleSystem, shard, k.ID) {
 			t.Errorf("%s is not permitted to the gateway itself", k.ID)
 		}
-	}
-}
-
-// A run that waits hands out no work (P2.T4).
-func TestP2T4ClaimWhileTheRunIsPaused(t *testing.T) {
-	t.Run("bolt", func(t *testing.T) { claimWhileTheRunIsPaused(t) })
-	t.Run("redis", func(t *testing.T) {
-		server := redistest.Start(t)
-		claimWhileTheRunIsPaused(t, func(c *Config) { c.Store = server.URL() })
-	})
-}
-
-func claimWhileTheRunIsPaused(t *testing.T, tune ...func(*Config)) {
-	t.Helper()
-	d, op, _ := start(t, t.TempDir(), tune...)
-	ex := executor(t, op, d.URL(), "builder")
-	var run struct {
-		RunID writ.RunID `json:"run_id"`
-	}
-	if _, err := op.Invoke(t.Context(), "run.create", map[string]any{"budget": map[string]any{"steps": 9}}, &run); err != nil {
-		t.Fatal(err)
-	}
-	var task struct {
-		TaskID writ.TaskID `json:"task_id"`
-	}
-	if _, err := op.Invoke(t.Context(), "task.enqueue", map[string]any{
-		"run_id": run.RunID, "key": "one-task", "capability": "site.build", "required_domain": "web",
-	}, &task); err != nil {
-		t.Fatal(err)
-	}
-	// Nothing can pause a run yet, so the document is changed behind the door.
-	key := writ.RunKey(run.RunID)
-	s, err := d.store.Read(t.Context(), shard, writ.ReadSet{Docs: []writ.Key{key}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	body := bytes.Replace(s.Docs[key].Body, []byte(`"state":"active"`), []byte(`"state":"paused_approval"`), 1)
-	call := &writ.Call{}
-	if err := d.door.Stamp(call); err != nil {
-		t.Fatal(err)
-	}
-	head, tail, err := d.sealer.Draft(writ.Statement{
-		Receipt: writ.ReceiptID(call.NewID(writ.PrefixReceipt, 0)), Call: call.ID, Tenant: shard, Log: d.keys.Origin, Transition: "run.pause",
-		Version: "1", Outcome: writ.OutcomeOfTransition, Changes: []writ.Change{{Kind: "run", ID: string(run.RunID), From: "active", To: "active"}},
-		Actor: writ.Actor{Kind: writ.KindSystem, Role: writ.RoleSystem}, Decision: writ.Decision{Effect: writ.EffectAllow}, KeyID: d.sealer.KeyID(),
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	tx := writ.Tx{Call: call.ID, Fact: &writ.Fact{ID: writ.ReceiptID(call.NewID(writ.PrefixReceipt, 0)), KeyID: d.sealer.KeyID(), Head: head, Tail: tail}}
-	tx.Put(key, body)
-	if _, err := d.store.Commit(t.Context(), shard, tx); err != nil {
-		t.Fatal(err)
-	}
-	_, err = ex.Invoke(t.Context(), "task.claim", map[string]any{"task_id": task.TaskID}, nil)
-	if writ.CodeOf(err) != writ.CodePaused {
-		t.Fatalf("got %v", err)
-	}
-	if e := writ.AsError("", err); len(e.Rules) == 0 || e.Rules[0] != "lifecycle.paused" || e.Receipt == "" {
-		t.Fatalf("got %+v", e)
 	}
 }
 

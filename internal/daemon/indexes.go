@@ -93,6 +93,10 @@ type indexWalk struct {
 	runs   []writ.RunID               //
 	nests  map[writ.RunID]bool        // had child runs
 	astray map[writ.Lane][]writ.Entry // entries of no task of the lane, as members
+
+	lane1  map[writ.TaskID]writ.Lane    // the lane a task has a place in
+	ofRun  map[writ.RunID][]writ.TaskID // all tasks of a run
+	places map[writ.Counter]placeSum    // counters over places
 }
 
 // finding is what is wrong with a document, as a repair wants it.
@@ -108,13 +112,19 @@ func newWalk(ctx context.Context, st store.Store) *indexWalk {
 // examine looks at everything, and once more at what may only have moved.
 func (x *indexWalk) examine() (IndexReport, error) {
 	report, still, err := x.once()
-	if err != nil || still {
-		for i := range report.Counts {
-			report.Counts[i].sure = true // nothing was committed meanwhile
-		}
+	if err != nil {
 		return report, err
 	}
-	wrong, unsure, err := x.surely(report.Counts)
+	var seen, moves []WrongCount
+	for _, c := range report.Counts {
+		if _, place := x.places[c.counter]; still && !place { // nothing was committed meanwhile
+			c.sure = true
+			seen = append(seen, c)
+		} else {
+			moves = append(moves, c)
+		}
+	}
+	wrong, unsure, err := x.surely(moves)
 	if err != nil {
 		return report, err
 	}
@@ -131,7 +141,7 @@ func (x *indexWalk) examine() (IndexReport, error) {
 			return !slices.ContainsFunc(other.Counts, func(a WrongCount) bool { return a.What == c.What && a.Has-a.Want == c.Has-c.Want })
 		})
 	}
-	report.Counts = append(append([]WrongCount{}, wrong...), unsure...)
+	report.Counts = slices.Concat([]WrongCount{}, seen, wrong, unsure)
 	slices.SortFunc(report.Counts, byWhat)
 	return report, nil
 }
@@ -141,6 +151,7 @@ func (x *indexWalk) examine() (IndexReport, error) {
 func (x *indexWalk) once() (report IndexReport, still bool, err error) {
 	x.met, x.order, x.found = map[writ.Key][]writ.Entry{}, nil, map[writ.Key]finding{}
 	x.lying, x.sums, x.runs, x.nests, x.astray = map[writ.Lane][]writ.Key{}, map[writ.Counter]int64{}, nil, map[writ.RunID]bool{}, map[writ.Lane][]writ.Entry{}
+	x.lane1, x.ofRun, x.places = map[writ.TaskID]writ.Lane{}, map[writ.RunID][]writ.TaskID{}, map[writ.Counter]placeSum{}
 	report.Found, report.Counts = []queue.Wrong{}, []WrongCount{}
 	before, err := x.st.Head(x.ctx, shard)
 	if err != nil {
@@ -154,10 +165,8 @@ func (x *indexWalk) once() (report IndexReport, still bool, err error) {
 	if err := x.meet(global()); err != nil {
 		return report, false, err
 	}
-	for n := 0; n < len(x.order); n++ { // a list may name a document that was not met before
-		if err := x.meet(listsOf(x.order[n])); err != nil {
-			return report, false, err
-		}
+	if err := x.meetLists(); err != nil {
+		return report, false, err
 	}
 	for _, doc := range x.order {
 		if err := x.document(doc, &report); err != nil {
@@ -288,7 +297,12 @@ func (x *indexWalk) add(doc writ.Key, s writ.Snapshot, report *IndexReport) erro
 		}
 	case writ.ObjectTask:
 		report.Tasks++
-		if t, _, _, err := writ.Get[writ.Task](s, doc); err == nil && queue.InLanes(t, s) {
+		t, _, _, err := writ.Get[writ.Task](s, doc)
+		if err != nil {
+			return err
+		}
+		x.settle(t, s)
+		if queue.InLanes(t, s) {
 			for _, l := range t.Lanes() {
 				x.lying[l] = append(x.lying[l], doc)
 			}

@@ -41,6 +41,9 @@ type patients struct {
 	running, waiting, timed, blocked, verifying, dead, done, set, queued writ.TaskID
 	going                                                                writ.TaskID // set going by an agent
 
+	claims writ.SessionID // of another session
+	kept   writ.TaskID    // waits for it
+
 	boss, worker *caller
 	holds        held // of running
 }
@@ -97,6 +100,17 @@ func newPatients(t *testing.T, d *Daemon, op *client.Client) (p patients) {
 	must(worker, "task.claim", map[string]any{}, nil) // is offered both, and the second waits for the first
 	if got := members(t, d, writ.BlockedOn(p.waiting)); len(got) != 1 {
 		t.Fatalf("%s does not wait: %v", p.waiting, got)
+	}
+	other := &caller{crew: cr, at: d, r: boss.r, agent: "worker"}
+	if err := other.enter(map[string]any{"principal": "worker", "kind": "agent", "role": "executor", "agent_id": "worker", "heartbeat_ttl_s": 300},
+		map[string]any{"resource": "fs:site/y/", "mode": "shared"}, map[string]any{"resource": "fs:site/z/"}); err != nil {
+		t.Fatal(err)
+	}
+	p.claims = writ.SessionID(other.ses)
+	p.kept = enqueue("kept", map[string]any{"write_scopes": []string{"fs:site/z/a/"}})
+	must(worker, "task.claim", map[string]any{}, nil)
+	if got := members(t, d, writ.BlockedOn(p.kept)); len(got) != 1 || got[0].Name != other.ses {
+		t.Fatalf("%s does not wait for the session: %v", p.kept, got)
 	}
 	p.timed = enqueue("timed", map[string]any{"not_before": writ.FormatTime(time.Now().Add(time.Hour).UnixMilli())})
 	p.blocked = enqueue("blocked", map[string]any{"depends_on": []map[string]any{{"key": "running"}, {"key": "timed"}}})
@@ -182,7 +196,10 @@ func corrupt(t *testing.T, d *Daemon, p patients) {
 		{writ.IndexReady, string(p.timed), time.Now().Add(time.Hour).UnixMilli()},
 		{writ.SessionTasks(p.session), string(p.running), 0},
 		{writ.IndexScopes, writ.ScopeMember("fs:site/a/", p.running), 0},
-		{writ.WaitingOn(p.running), string(p.waiting) + " " + string(writ.LaneOf("site.build", "web", 5)), 4},
+		{writ.WaitingOn(p.running), string(p.waiting) + " " + string(writ.LaneOf("site.build", "web", 5)) + " " + string(p.run), 4},
+		{writ.IndexScopes, "fs:site/y/ " + string(p.claims) + " shared", 0},
+		{writ.IndexScopes, "fs:site/z/ " + string(p.claims), 0},
+		{writ.WaitingOn(p.claims), string(p.kept) + " " + string(writ.LaneOf("site.build", "web", 5)) + " " + string(p.run), 4},
 		{writ.Refused("site.build", "web"), string(p.set), 0},
 	}
 	for _, e := range lost {
@@ -202,8 +219,13 @@ func corrupt(t *testing.T, d *Daemon, p patients) {
 		{writ.SessionTasks(p.session), string(p.queued), 0},
 		{writ.IndexScopes, writ.ScopeMember("fs:site/b/", p.done), 0},
 		{writ.IndexScopes, writ.ScopeMember("fs:site/c/", "tsk_01ARYZ6S410000000000000000"), 0}, // there is no such task
+		{writ.IndexScopes, "fs:site/z/ " + string(p.claims) + " shared", 0},                     // it does not share
+		{writ.IndexScopes, "fs:site/c/ ses_01ARYZ6S410000000000000000", 0},                      // there is no such session
 		{writ.Refused("site.build", "web"), string(p.queued), 0},
 		{writ.BlockedOn(p.queued), string(p.running), 0},
+		{writ.Backlog(p.run), writ.BacklogMember(writ.LaneOf("site.build", "web", 5), p.queued), 0},
+		{writ.Backlog(p.run), writ.BacklogMember(writ.LaneOf("site.build", "web", 5), p.done), 0},
+		{writ.Backlog(p.run), writ.BacklogMember(writ.LaneOf("site.build", "web", 3), p.queued), 0},
 	} {
 		commit(func(tx *writ.Tx) { tx.Index(e.index, e.member, e.score) })
 		named(t, d, string(e.index)+" with "+e.member, 1)
@@ -212,7 +234,10 @@ func corrupt(t *testing.T, d *Daemon, p patients) {
 	commit(func(tx *writ.Tx) { tx.Unindex(writ.Dependents(p.timed), string(p.blocked)) })
 	named(t, d, "a dependency without its dependent", 1)
 	commit(func(tx *writ.Tx) { tx.Index(writ.Dependents(p.timed), string(p.blocked), 0) })
-	for _, c := range []writ.Counter{writ.TaskUnmet(p.blocked), writ.RunOpenTasks(p.run), writ.RunBadTasks(p.run), writ.AgentRunning("worker")} {
+	for _, c := range []writ.Counter{
+		writ.TaskUnmet(p.blocked), writ.RunOpenTasks(p.run), writ.RunBadTasks(p.run), writ.AgentRunning("worker"),
+		writ.RunOffered(p.run, writ.LaneOf("site.build", "web", 5)), writ.RunBacklog(p.run, writ.LaneOf("site.build", "web", 5)),
+	} {
 		for _, n := range []int64{1, -1} {
 			commit(func(tx *writ.Tx) { tx.Add(c, n) })
 			named(t, d, "a counter of "+c.Entity, 1)

@@ -123,4 +123,5 @@ const (
 	urlFile        = "gateway.url" // where the gateway of this directory answers
 	boltFile       = "writ.db"     // the embedded store
 	ledgerDir      = "ledger"
+	logDir         = "log" // of the transparency log: tiles and checkpoint
 )

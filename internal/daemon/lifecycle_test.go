@@ -247,7 +247,7 @@ func TestTwoReplicasOnAnEmptyStore(t *testing.T) {
 			t.Fatal(err)
 		}
 		cfg, err := Load("", noEnv, map[string]string{
-			"data": filepath.Join(data, name), "keys": filepath.Join(data, "keys"), "listen": "127.0.0.1:0", "store": redis.URL(), "policies": dir,
+			"data": filepath.Join(data, name), "keys": filepath.Join(data, "keys"), "blobs": filepath.Join(data, "artifacts"), "listen": "127.0.0.1:0", "store": redis.URL(), "policies": dir,
 			"ledger": []string{"writer", "none"}[i],
 		})
 		if err != nil {
@@ -259,7 +259,7 @@ func TestTwoReplicasOnAnEmptyStore(t *testing.T) {
 	}
 	ctx := t.Context()
 	for _, d := range both {
-		for _, step := range []func(context.Context) error{d.openListener, d.openData, d.openStore, d.openKeys, d.sameKey, d.openLedger, d.openPolicies, d.openDoor} {
+		for _, step := range []func(context.Context) error{d.openListener, d.openData, d.openStore, d.openKeys, d.sameKey, d.openLedger, d.openPolicies, d.openArtifacts, d.openDoor} {
 			if err := step(ctx); err != nil {
 				t.Fatal(err)
 			}

@@ -1,16 +1,18 @@
 package daemon
 
 import (
+	"slices"
 	"strings"
 
 	"github.com/writ-gateway/writ"
 	"github.com/writ-gateway/writ/agents"
+	"github.com/writ-gateway/writ/runs"
 )
 
 // list is an index whose members name documents.
 type list struct {
 	index  writ.Index
-	kind   string                     // of the documents
+	kind   string                     // of the documents; "" where id says it too
 	id     func(member string) string // whose
 	scores bool                       // its members have scores that differ
 }
@@ -18,6 +20,23 @@ type list struct {
 func whole(m string) string { return m }
 func first(m string) string { id, _, _ := strings.Cut(m, " "); return id }
 func last(m string) string  { return m[strings.LastIndexByte(m, ' ')+1:] }
+
+// holder is the document of who holds a scope.
+func holder(m string) string {
+	_, by, _ := writ.SplitScopeMember(m)
+	if k, known := by.Key(); known {
+		return string(k)
+	}
+	return writ.ObjectTask + "/" + string(by) // there is none, and nobody to hold it
+}
+
+// of is the document that a member names.
+func (l list) of(member string) writ.Key {
+	if l.kind == "" {
+		return writ.Key(l.id(member))
+	}
+	return writ.Key(l.kind + "/" + l.id(member))
+}
 
 // global are the indexes there is one of.
 func global() []list {
@@ -39,7 +58,7 @@ func global() []list {
 		{index: writ.IndexDead, kind: writ.ObjectTask, id: whole},
 		{index: writ.IndexLeases, kind: writ.ObjectTask, id: whole, scores: true},
 		{index: writ.IndexReady, kind: writ.ObjectTask, id: whole, scores: true},
-		{index: writ.IndexScopes, kind: writ.ObjectTask, id: func(m string) string { _, id := writ.SplitScopeMember(m); return string(id) }},
+		{index: writ.IndexScopes, id: holder},
 	}
 	for s := range writ.ApprovalMoves {
 		if s != "" {
@@ -60,6 +79,8 @@ func listsOf(doc writ.Key) (out []list) {
 		run := writ.RunID(id)
 		out = []list{
 			{index: writ.RunTasks(run), kind: writ.ObjectTask, id: whole},
+			{index: writ.Backlog(run), kind: writ.ObjectTask, id: last},
+			{index: writ.RunArtifacts(run), kind: writ.ObjectTask, id: last},
 			{index: writ.RunChildren(run), kind: writ.ObjectRun, id: whole},
 			{index: writ.RunChildrenOpen(run), kind: writ.ObjectRun, id: whole},
 		}
@@ -76,7 +97,11 @@ func listsOf(doc writ.Key) (out []list) {
 			{index: writ.SetGoing(writ.ObjectApproval, agent), kind: writ.ObjectApproval, id: whole},
 		}
 	case writ.ObjectSession:
-		out = []list{{index: writ.SessionTasks(writ.SessionID(id)), kind: writ.ObjectTask, id: whole}}
+		ses := writ.SessionID(id)
+		out = []list{
+			{index: writ.SessionTasks(ses), kind: writ.ObjectTask, id: whole},
+			{index: writ.WaitingOn(ses), kind: writ.ObjectTask, id: first, scores: true},
+		}
 	case writ.ObjectTask:
 		task := writ.TaskID(id)
 		out = []list{
@@ -85,6 +110,58 @@ func listsOf(doc writ.Key) (out []list) {
 		}
 	}
 	return out
+}
+
+// namedBy are the lists a document names in what it says.
+func namedBy(doc writ.Key, s writ.Snapshot) (out []list, err error) {
+	kind, _, _ := strings.Cut(string(doc), "/")
+	switch kind {
+	case writ.ObjectRun:
+		r, _, ok, err := writ.Get[writ.Run](s, doc)
+		if err == nil && ok {
+			out = []list{{index: runs.OwnedBy(r.Owner), kind: writ.ObjectRun, id: whole}}
+		}
+		return out, err
+	case writ.ObjectTask:
+		t, _, _, err := writ.Get[writ.Task](s, doc)
+		for _, a := range t.Artifacts {
+			out = append(out, list{index: writ.BlobHolders(strings.TrimPrefix(a.Digest, "sha256:")), kind: writ.ObjectTask, id: whole})
+		}
+		return out, err
+	}
+	return nil, nil
+}
+
+// namedPage is how many documents are read together for the lists they name.
+const namedPage = 50
+
+// meetLists meets the lists of every document, and those it names, each once. A list may
+// name a document that was not met before. One that cannot be read is told of when it
+// is looked at.
+func (x *indexWalk) meetLists() error {
+	known := map[writ.Index]bool{}
+	for n := 0; n < len(x.order); n += namedPage {
+		some := slices.Clone(x.order[n:min(n+namedPage, len(x.order))])
+		s, err := x.st.Read(x.ctx, shard, writ.ReadSet{Docs: some})
+		if err != nil {
+			return err
+		}
+		for _, doc := range some {
+			lists := listsOf(doc)
+			named, err := namedBy(doc, s)
+			if err == nil {
+				lists = append(lists, named...)
+			}
+			lists = slices.DeleteFunc(lists, func(l list) bool { return known[l.index] || !writ.ValidName(string(l.index)) })
+			for _, l := range lists {
+				known[l.index] = true
+			}
+			if err := x.meet(lists); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }
 
 const walkPage = 500
@@ -127,7 +204,7 @@ func (x *indexWalk) meetAll(l list, page []writ.Member) error {
 		for _, m := range page {
 			if !known[m.Name] {
 				known[m.Name] = true
-				if doc := writ.Key(l.kind + "/" + l.id(m.Name)); writ.ValidName(string(doc)) {
+				if doc := l.of(m.Name); writ.ValidName(string(doc)) {
 					x.note(doc, writ.Entry{Index: l.index, Member: m.Name})
 				}
 			}

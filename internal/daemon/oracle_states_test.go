@@ -3,6 +3,7 @@ package daemon
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -11,8 +12,8 @@ import (
 	"github.com/writ-gateway/writ/gateway"
 )
 
-// enter opens and starts a session.
-func (c *caller) enter(args map[string]any) error {
+// enter opens and starts a session, which claims where it writes if nobody is there.
+func (c *caller) enter(args map[string]any, claims ...map[string]any) error {
 	var opened struct {
 		SessionID string `json:"session_id"`
 		Token     string `json:"token"`
@@ -24,7 +25,31 @@ func (c *caller) enter(args map[string]any) error {
 	c.mu.Lock()
 	c.ses, c.held = opened.SessionID, nil
 	c.mu.Unlock()
-	return c.do("session.start", map[string]any{"session_id": opened.SessionID}, nil)
+	start := map[string]any{"session_id": opened.SessionID}
+	if len(claims) > 0 {
+		if c.do("session.start", map[string]any{"session_id": opened.SessionID, "write_claims": claims}, nil) == nil {
+			return nil
+		}
+	}
+	return c.do("session.start", start, nil)
+}
+
+// move ends the caller's session and begins another one that claims to write elsewhere.
+func (c *caller) move() {
+	if c.do("session.close", map[string]any{"session_id": c.ses}, nil) != nil {
+		return
+	}
+	claims := []map[string]any{{"resource": fmt.Sprintf("fs:site/%d", c.r.IntN(2))}}
+	if c.r.IntN(2) == 0 {
+		claims = []map[string]any{{"resource": fmt.Sprintf("fs:site/0/%d", c.r.IntN(3))}, {"resource": fmt.Sprintf("fs:site/1/%d", c.r.IntN(3))}}
+	}
+	for _, one := range claims {
+		one["mode"] = []string{"exclusive", "shared"}[c.r.IntN(2)]
+	}
+	if c.r.IntN(4) == 0 {
+		claims = nil
+	}
+	_ = c.enter(map[string]any{"principal": c.agent, "kind": "agent", "role": "executor", "agent_id": c.agent, "heartbeat_ttl_s": 300}, claims...)
 }
 
 // judge says something about whatever waits for a verdict, mostly about what there is.
@@ -79,6 +104,64 @@ func (c *caller) disturb(workers []*caller, judged writ.RunID) {
 		}
 	default:
 		_ = c.do("task.get", map[string]any{"task_id": c.anyTask()}, nil)
+	}
+}
+
+// crowd enqueues more tasks of one run than are offered at once in a lane.
+func (c *caller) crowd(run writ.RunID) {
+	for i := range 150 {
+		var made struct {
+			ID writ.TaskID `json:"task_id"`
+		}
+		args := map[string]any{"run_id": run, "key": fmt.Sprintf("crowd-%d", i), "capability": "site.build", "required_domain": "web", "priority": 4, "lease_ttl_s": 2, "backoff_ms": 10}
+		if c.do("task.enqueue", args, &made) == nil {
+			c.tasks = append(c.tasks, made.ID)
+		}
+	}
+}
+
+// places checks where queued tasks are counted: each of one run and lane either among
+// those that are offered or in the backlog, and from that somebody fetches.
+func places(t *testing.T, d *Daemon, cr *crew, todo map[string]int64) {
+	t.Helper()
+	counter := func(c writ.Counter) int64 { return readOf(t, d, writ.ReadSet{Counters: []writ.Counter{c}}).Counters[c] }
+	for _, run := range cr.runs {
+		offered, backlog, want := map[writ.Lane]int64{}, map[writ.Lane]int64{}, []string{}
+		for _, m := range members(t, d, writ.RunTasks(run)) {
+			task := docOf[writ.Task](t, d, writ.TaskKey(writ.TaskID(m.Name)))
+			lane := task.Lanes()[0]
+			switch place := counter(writ.TaskPlace(task.ID)); {
+			case place != 0 && task.State != writ.TaskQueued:
+				t.Errorf("task %s is %s and has place %d", task.ID, task.State, place)
+			case place == 1:
+				offered[lane]++
+			case place == 2:
+				backlog[lane]++
+				want = append(want, writ.BacklogMember(lane, task.ID))
+			default:
+				offered[lane] += 0
+			}
+		}
+		var got []string
+		for _, m := range members(t, d, writ.Backlog(run)) {
+			got = append(got, m.Name)
+		}
+		slices.Sort(want)
+		if !slices.Equal(got, want) && len(got)+len(want) > 0 {
+			t.Errorf("in the backlog of %s: %v, should be %v", run, got, want)
+		}
+		for lane, n := range offered {
+			if c := counter(writ.RunOffered(run, lane)); c != n {
+				t.Errorf("run %s counts %d tasks offered in %s, has %d", run, c, lane, n)
+			}
+			if c := counter(writ.RunBacklog(run, lane)); c != backlog[lane] {
+				t.Errorf("run %s counts %d tasks behind those in %s, has %d", run, c, lane, backlog[lane])
+			}
+			_, due := todo["refill "+string(run)+" "+string(lane)]
+			if active := docOf[writ.Run](t, d, writ.RunKey(run)).State == writ.RunActive; backlog[lane] > 0 && n <= 64 && !due && active {
+				t.Errorf("%d tasks of %s wait behind %d in %s, and nobody fetches them", backlog[lane], run, n, lane)
+			}
+		}
 	}
 }
 

@@ -33,13 +33,14 @@ func openStore(ctx context.Context, cfg Config) (store.Store, error) {
 	return redisstore.Open(ctx, redisstore.Options{URL: cfg.Store})
 }
 
-// archive is where receipts are read: the ledger, then the outbox.
+// archive is where receipts are read: the ledger, then the outbox; and what the log
+// proves of them.
 func (d *Daemon) archive() guard.Archive {
 	ledgers := map[writ.Tenant]*ledger.Ledger{}
 	if d.ledger != nil {
 		ledgers[shard] = d.ledger
 	}
-	return ledger.NewArchive(ledgers, d.store, d.sealer)
+	return archive{ledger.NewArchive(ledgers, d.store, d.sealer), d.tlog, d.follower}
 }
 
 // export renders receipts as a signed export.
@@ -122,6 +123,7 @@ func (d *Daemon) ready(ctx context.Context) gateway.ReadyReport {
 	if why := d.door.Refusing(); why != "" {
 		note("load", true, "new work is refused: "+why)
 	}
+	d.logReady(note)
 	if d.sealer.Ready() == nil {
 		note("signer", true, "key "+d.sealer.KeyID())
 	} else {
@@ -192,6 +194,8 @@ func (d *Daemon) gauges() {
 		}
 		return 0, nil
 	}))
+	d.telemetry.Gauge("artifact_bytes", "Bytes of artifacts in the directory this replica uses, as last counted, with those on their way in.", func() float64 { return float64(d.artifacts.Used()) })
+	d.telemetry.Counters("artifacts_removed_total", "Stored artifacts this replica has removed, by why: nobody refers to them any more.", "reason", map[string]func() float64{"unreferenced": count(d.let.Load)})
 	memo := d.engine.Memo()
 	d.telemetry.Counters("policy_memo_total", "Packs asked about a call, by whether what they said of the same before was remembered (hit) or they were evaluated (miss). Packs that are never remembered are not counted.",
 		"result", map[string]func() float64{"hit": count(memo.Hits), "miss": count(memo.Misses)})
@@ -206,6 +210,7 @@ func (d *Daemon) gauges() {
 		}
 		return float64(max(0, head.Seq-d.ledger.Last())), err
 	}))
+	d.logGauges()
 	d.telemetry.Gauge("lane_entries", "Entries that wait in lanes.", gauge(func(ctx context.Context) (float64, error) {
 		lanes, err := d.store.Lanes(ctx, shard)
 		var n int64

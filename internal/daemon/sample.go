@@ -17,7 +17,7 @@ import (
 // commented out at their default. Paths are absolute, so that the file works
 // from every directory.
 func Sample(c Config, given map[string]string, env func(string) string) (string, error) {
-	paths := []*string{&c.Data, &c.Keys, &c.Policies}
+	paths := []*string{&c.Data, &c.Keys, &c.Blobs, &c.Policies}
 	c.Webhooks = slices.Clone(c.Webhooks)
 	for i := range c.Webhooks {
 		paths = append(paths, &c.Webhooks[i].SecretFile)
@@ -33,7 +33,7 @@ func Sample(c Config, given map[string]string, env func(string) string) (string,
 		*p = abs
 	}
 	def := Config{}.withDefaults(env)
-	def.Keys = filepath.Join(c.Data, "keys")
+	def.Keys, def.Blobs = filepath.Join(c.Data, "keys"), filepath.Join(c.Data, "artifacts")
 	var b strings.Builder
 	b.WriteString("# Configuration of writ. Every setting is here; uncomment one to change it.\n")
 	for _, f := range fields() {

@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"context"
 	"encoding/base64"
 	"encoding/json"
 	"errors"
@@ -8,6 +9,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/writ-gateway/writ"
@@ -67,7 +69,10 @@ func TestNothingChangesWithoutTheSigner(t *testing.T) {
 	}, nil)
 	var run, taken, queued named
 	must("run.create", op, map[string]any{"budget": map[string]any{"steps": 100}}, &run)
-	task := map[string]any{"run_id": run.Run, "key": "held", "capability": "site.build", "required_domain": "web", "lease_ttl_s": 600}
+	task := map[string]any{
+		"run_id": run.Run, "key": "held", "capability": "site.build", "required_domain": "web", "lease_ttl_s": 600,
+		"produces": []map[string]any{{"name": "site", "media_type": "text/plain"}},
+	}
 	must("task.enqueue", op, task, &taken)
 	var lease held
 	must("task.claim", other, map[string]any{"task_id": taken.Task}, &lease)
@@ -168,6 +173,7 @@ func TestNothingChangesWithoutTheSigner(t *testing.T) {
 		"task.claim":        {idleCred, map[string]any{"task_id": queued.Task}},
 		"task.heartbeat":    {idleCred, hold(nil)},
 		"task.complete":     {idleCred, hold(nil)},
+		"artifact.put":      {idleCred, hold(map[string]any{"name": "site"})},
 		"task.fail":         {idleCred, hold(map[string]any{"failure": failure})},
 		"task.release":      {idleCred, hold(nil)},
 		"task.verify":       {nil, map[string]any{"task_id": taken.Task, "verdict": "accept", "receipt_id": "rcp_01J00000000000000000000000"}},
@@ -199,6 +205,8 @@ func TestNothingChangesWithoutTheSigner(t *testing.T) {
 		"run.reap":            {nil, map[string]any{"run_id": run.Run}},
 		"run.exhaust":         {nil, map[string]any{"run_id": run.Run, "dimension": writ.BudgetSteps, "amount": 2}},
 		"run.overrun":         {nil, map[string]any{"run_id": run.Run}},
+		"run.stall":           {nil, map[string]any{"run_id": run.Run}},
+		"task.untangle":       {nil, map[string]any{"task_id": taken.Task}},
 		"run.settle":          {nil, map[string]any{"run_id": run.Run}},
 		"run.cascade":         {nil, map[string]any{"run_id": run.Run}},
 		"task.expire":         {nil, map[string]any{"task_id": taken.Task}},
@@ -212,6 +220,7 @@ func TestNothingChangesWithoutTheSigner(t *testing.T) {
 		"task.outrun":         {nil, map[string]any{"task_id": taken.Task}},
 		"task.overdue":        {nil, map[string]any{"task_id": taken.Task}},
 		"task.unblock":        {nil, map[string]any{"task_id": taken.Task}},
+		"task.refill":         {nil, map[string]any{"run_id": run.Run, "lane": writ.LaneOf("site.build", "web", 5)}},
 		"task.reoffer":        {nil, map[string]any{"task_id": queued.Task}},
 		"task.refuse":         {nil, map[string]any{"task_id": queued.Task, "agent_id": "builder", "lane": writ.LaneOf("site.build", "web", 5)}},
 		"queue.repair":        {nil, map[string]any{"counters": []map[string]any{{"entity": "run/" + run.Run, "field": "open", "add": 1}}}},
@@ -219,6 +228,8 @@ func TestNothingChangesWithoutTheSigner(t *testing.T) {
 		"task.recall":         {nil, map[string]any{"agent_id": "builder"}},
 		"approval.withdraw":   {nil, map[string]any{"agent_id": "builder"}},
 		"agent.health.record": {nil, map[string]any{"agent_id": "builder"}},
+		"artifact.purge":      {nil, map[string]any{"task_id": taken.Task}},
+		"artifact.attach":     {nil, map[string]any{"store": strings.Repeat("0", 32)}},
 	}
 	before := versions(t, d)
 	for _, k := range d.registry.All() {
@@ -242,6 +253,9 @@ func TestNothingChangesWithoutTheSigner(t *testing.T) {
 			t.Fatal(err)
 		}
 		call := &writ.Call{Capability: k.ID, Credential: c.who, Raw: raw}
+		if k.ID == "artifact.put" {
+			call.Body = empty{}
+		}
 		if err := door.Stamp(call); err != nil {
 			t.Fatal(err)
 		}
@@ -292,3 +306,11 @@ func versions(t *testing.T, d *Daemon) map[writ.Key]int64 {
 	}
 	return out
 }
+
+// empty is a body of no bytes.
+type empty struct{}
+
+func (empty) Receive(context.Context, int64) (writ.Received, error) {
+	return writ.Received{Digest: "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855", Small: []byte{}}, nil
+}
+func (empty) Keep(context.Context) error { return nil }

@@ -113,7 +113,10 @@ func leasesOf(a writ.AgentID, lists []writ.Range, s writ.Snapshot) (n int64, exa
 // again is how to look at a counter once more; nil where no read shows it.
 func (x *indexWalk) again(c writ.Counter) sure {
 	kind, id, _ := strings.Cut(c.Entity, "/")
+	sum, place := x.places[c]
 	switch {
+	case place:
+		return x.placed(c, sum)
 	case c == writ.RunOpenTasks(writ.RunID(id)):
 		return x.inStates(writ.RunID(id), c, true, func(s writ.TaskState) bool { return !writ.TaskMoves.Terminal(s) })
 	case c == writ.RunBadTasks(writ.RunID(id)) && !x.nests[writ.RunID(id)]: // of children that were settled nothing is listed any more

@@ -56,6 +56,7 @@ type Ledger struct {
 	mu     sync.RWMutex // guards what is below
 	segs   []*segment   // by sequence, the last one open for appending; never empty
 	last   int64
+	grown  chan struct{} // closed by the next Append
 	failed error
 }
 
@@ -81,7 +82,7 @@ func open(dir string, limit int64, wrap func(disk) disk) (_ *Ledger, err error) 
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, notReady(op, "the ledger's directory cannot be made", "choose a directory the gateway's user can write to", err)
 	}
-	l := &Ledger{dir: dir, limit: limit, last: -1, wrap: wrap}
+	l := &Ledger{dir: dir, limit: limit, last: -1, grown: make(chan struct{}), wrap: wrap}
 	if l.lock, err = lockDir(dir); err != nil {
 		return nil, err
 	}
@@ -166,6 +167,13 @@ func (l *Ledger) Last() int64 {
 	return l.last
 }
 
+// Grown is closed when receipts are added after the call.
+func (l *Ledger) Grown() <-chan struct{} {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	return l.grown
+}
+
 // Cut is how many bytes of a torn end Open took off.
 func (l *Ledger) Cut() int64 { return l.cut }
 
@@ -226,6 +234,8 @@ func (l *Ledger) Append(entries []Entry) error {
 	s.entries = append(s.entries, added...)
 	s.size += int64(len(buf))
 	l.last += int64(len(added))
+	close(l.grown)
+	l.grown = make(chan struct{})
 	return nil
 }
 

@@ -5,12 +5,13 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
-	"fmt"
 	"hash"
 	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
+	"sync"
 
 	"github.com/writ-gateway/writ"
 )
@@ -19,13 +20,21 @@ import (
 // folders 0700, files 0600. Several processes may share it.
 //
 // A blob is written in these steps; what a crash leaves after each:
-//  1. temporary file in <root>/tmp   a file nobody looks at, removed by OpenDir
+//  1. temporary file in <root>/tmp   a file nobody looks at, removed by OpenDir and Sweep
 //  2. sync of the file               the same
 //  3. rename to its final name       a whole blob, or still the temporary one
 //  4. sync of the folder             the blob
 type Dir struct {
 	root string
 	max  int64
+
+	mu     sync.Mutex
+	staged int64 // bytes of temporary files of this process
+	kept   int64 // bytes of blobs, as last counted and added to since
+	total  int64 // the most of both; 0: no limit
+
+	keeping sync.Mutex
+	synced  [256]bool // folders whose names are known to be on disk
 }
 
 var _ Blobs = (*Dir)(nil)
@@ -33,8 +42,9 @@ var _ Blobs = (*Dir)(nil)
 // MaxBytes is the size limit of a blob when OpenDir is given none.
 const MaxBytes = 64 << 20
 
-// staleAfter is the age at which a temporary file has no writer any more.
-const staleAfter = 24 * 3600 // seconds
+// staleAfter is the age at which a temporary file has no writer any more: nobody
+// writes one for longer than some minutes.
+const staleAfter = 3600 // seconds
 
 // OpenDir opens or creates a directory of blobs of at most max bytes each;
 // MaxBytes when max is 0.
@@ -49,6 +59,12 @@ func OpenDir(root string, max int64) (*Dir, error) {
 			return nil, fault(op, err)
 		}
 	}
+	if err := syncDir(root); err != nil {
+		return nil, fault(op, err)
+	}
+	if err := d.restore(); err != nil {
+		return nil, fault(op, err)
+	}
 	if err := d.sweep(); err != nil {
 		return nil, fault(op, err)
 	}
@@ -59,25 +75,22 @@ func (d *Dir) path(parts ...string) string {
 	return filepath.Join(append([]string{d.root}, parts...)...)
 }
 
-// sweep removes what writers left behind that died a day ago.
+// sweep removes what writers left behind that died some time ago.
 func (d *Dir) sweep() error {
 	entries, err := os.ReadDir(d.path("tmp"))
 	if err != nil {
 		return err
 	}
-	// The folder's own clock: it may be another host's.
-	probe, err := os.CreateTemp(d.path("tmp"), "put-")
+	now, err := d.clock()
 	if err != nil {
 		return err
 	}
-	defer os.Remove(probe.Name())
-	now, err := probe.Stat()
-	if err := errors.Join(err, probe.Close()); err != nil {
-		return err
-	}
 	for _, e := range entries {
+		if strings.HasPrefix(e.Name(), taken) {
+			continue // somebody else has just taken it: see Remove
+		}
 		info, err := e.Info()
-		if err == nil && now.ModTime().Unix()-info.ModTime().Unix() > staleAfter {
+		if err == nil && now.Unix()-info.ModTime().Unix() > staleAfter {
 			err = os.Remove(d.path("tmp", e.Name()))
 		}
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -89,59 +102,39 @@ func (d *Dir) sweep() error {
 
 // Put implements Blobs.
 func (d *Dir) Put(ctx context.Context, r io.Reader) (string, error) {
-	const op = "blobs.Put"
-	f, err := os.CreateTemp(d.path("tmp"), "put-") // mode 0600
+	st, err := d.Stage(ctx, r, d.max)
 	if err != nil {
-		return "", fault(op, err)
+		return "", err
 	}
-	defer os.Remove(f.Name()) // gone already when all went well
-	defer f.Close()
-	h := sha256.New()
-	n, err := io.Copy(io.MultiWriter(f, h), io.LimitReader(whileAlive{ctx, r}, d.max+1))
-	if err != nil {
-		return "", fault(op, err)
-	}
-	if n > d.max {
-		return "", writ.Refuse(writ.CodeTooLarge, op, fmt.Sprintf("a blob has at most %d bytes", d.max), "split it, or store it elsewhere and refer to it")
-	}
-	digits := hex.EncodeToString(h.Sum(nil))
-	dir, name := d.path("sha256", digits[:2]), d.path("sha256", digits[:2], digits[2:])
-	if err := f.Sync(); err != nil {
-		return "", fault(op, err)
-	}
-	if err := os.Mkdir(dir, 0o700); err == nil {
-		err = syncDir(d.path("sha256"))
-		if err != nil {
-			return "", fault(op, err)
-		}
-	} else if !errors.Is(err, fs.ErrExist) {
-		return "", fault(op, err)
-	}
-	// Also over an old file: it has the same bytes, or it was damaged.
-	if err := os.Rename(f.Name(), name); err != nil {
-		return "", fault(op, err)
-	}
-	if err := syncDir(dir); err != nil {
-		return "", fault(op, err)
-	}
-	return prefix + digits, nil
+	defer st.Discard()
+	return st.Digest(), st.Keep(ctx)
 }
 
 // Get implements Blobs.
 func (d *Dir) Get(ctx context.Context, digest string) (io.ReadCloser, error) {
+	r, _, err := d.Open(ctx, digest)
+	return r, err
+}
+
+// Open is Get, with how many bytes there are.
+func (d *Dir) Open(ctx context.Context, digest string) (io.ReadCloser, int64, error) {
 	const op = "blobs.Get"
 	name, err := d.find(ctx, digest)
 	if err != nil {
-		return nil, writ.AsError(op, err)
+		return nil, 0, writ.AsError(op, err)
 	}
 	f, err := os.Open(name)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, writ.Refuse(writ.CodeNotFound, op, "there is no such blob", "check the digest, or put the blob first")
+		return nil, 0, writ.Refuse(writ.CodeNotFound, op, "there is no such blob", "check the digest, or put the blob first")
 	}
 	if err != nil {
-		return nil, fault(op, err)
+		return nil, 0, fault(op, err)
 	}
-	return &verified{f: f, hash: sha256.New(), want: digest}, nil
+	info, err := f.Stat()
+	if err != nil {
+		return nil, 0, fault(op, errors.Join(err, f.Close()))
+	}
+	return &verified{f: f, hash: sha256.New(), want: digest}, info.Size(), nil
 }
 
 // Has implements Blobs.
@@ -169,6 +162,9 @@ func (d *Dir) find(ctx context.Context, digest string) (string, error) {
 	return d.path("sha256", digits[:2], digits[2:]), ctx.Err()
 }
 
+// ErrDamaged is in the error of who reads a blob whose bytes have another digest.
+var ErrDamaged = errors.New("damaged")
+
 // verified reads a blob and compares its digest before it lets io.EOF through.
 type verified struct {
 	f    *os.File
@@ -187,7 +183,7 @@ func (v *verified) Read(p []byte) (int, error) {
 	case errors.Is(err, io.EOF):
 		if v.err = io.EOF; prefix+hex.EncodeToString(v.hash.Sum(nil)) != v.want {
 			v.err = &writ.Error{
-				Code: writ.CodeStore, Op: "blobs.Get", Msg: "the stored blob is damaged: its bytes have another digest",
+				Code: writ.CodeStore, Op: "blobs.Get", Err: ErrDamaged, Msg: "the stored blob is damaged: its bytes have another digest",
 				Hint: "put the blob again, or restore it from a backup",
 			}
 		}

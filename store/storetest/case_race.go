@@ -190,7 +190,7 @@ var raceCases = []testCase{
 					return err
 				}
 				for _, m := range snap.Ranges[all].Members {
-					if other, holder := writ.SplitScopeMember(m.Name); holder != me && writ.ScopesOverlap(scope, other) {
+					if other, holder, _ := writ.SplitScopeMember(m.Name); holder != writ.Holder(me) && writ.ScopesOverlap(scope, other) {
 						return fmt.Errorf("%s holds %s while %s holds %s", me, scope, holder, other)
 					}
 				}

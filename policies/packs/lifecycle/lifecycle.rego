@@ -49,7 +49,7 @@ findings contains {
 findings contains {
 	"rule": "lifecycle.session_inactive",
 	"effect": "deny",
-	"code": "policy_denied",
+	"code": "illegal_transition",
 	"message": "the session is not active; start it or send a heartbeat first",
 } if {
 	input.session

@@ -76,7 +76,7 @@ test_session_inactive[note] if {
 		"no state": json.remove(base, ["session/state"]),
 	}
 	rules(call) == {"lifecycle.session_inactive"}
-	codes(call) == {"policy_denied"}
+	codes(call) == {"illegal_transition"}
 }
 
 test_session_inactive_allows_recovery[note] if {

@@ -23,7 +23,7 @@ findings contains {
 
 # METADATA
 # title: Scope outside the agent's
-# description: An agent claims or completes work that writes somewhere its own write scope does not cover.
+# description: An agent claims or completes work that writes somewhere its own write scope does not cover, or a session of it claims to write there.
 # custom:
 #   id: write_scopes.outside
 #   severity: high
@@ -34,7 +34,7 @@ findings contains {
 	"code": "scope_denied",
 	"message": "the work writes outside the agent's write scope",
 } if {
-	input.call.capability in {"task.claim", "task.complete", "task.handoff"}
+	input.call.capability in {"session.start", "task.claim", "task.complete", "task.handoff"}
 	input.agent
 	some scope in input.scopes.requested
 	not _covered(scope)

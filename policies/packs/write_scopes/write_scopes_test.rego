@@ -48,6 +48,7 @@ test_outside[note] if {
 		"one of two": changed({"scopes": {"requested": ["fs:repo/site/", "fs:repo/ops/"]}}),
 		"at the end": object.union(wanting("fs:repo/ops/"), {"call": {"capability": "task.complete"}}),
 		"handed on": object.union(wanting("fs:repo/ops/"), {"call": {"capability": "task.handoff"}}),
+		"claimed by a session": object.union(wanting("fs:repo/ops/"), {"call": {"capability": "session.start"}}),
 		"agent without a scope": json.remove(base, ["agent/write_scope"]),
 		"agent with an empty scope": changed({"agent": {"write_scope": [""]}}),
 		"agent with an unfinished scope": changed({"agent": {"write_scope": ["fs:repo/si"]}}),
@@ -67,15 +68,20 @@ test_outside_allows[note] if {
 			"scopes": {"requested": ["fs:repo/ops/"]},
 		},
 		"given back": object.union(wanting("fs:repo/ops/"), {"call": {"capability": "task.release"}}),
+		"claimed by a session": object.union(base, {"call": {"capability": "session.start"}}),
+		"a session that claims nothing": object.union(changed({"scopes": {"requested": []}}), {"call": {"capability": "session.start"}}),
+		"a person's session": object.union(json.remove(wanting("fs:repo/ops/"), ["agent"]), {"call": {"capability": "session.start"}}),
 	}
 	rules(call) == set()
 }
 
 test_readonly_role[note] if {
 	some note in ["verifier", "auditor", "approver", "connector", "role-of-tomorrow"]
-	call := changed({"session": {"role": note}, "call": {"capability": "task.enqueue"}})
-	rules(call) == {"write_scopes.readonly_role"}
-	codes(call) == {"scope_denied"}
+	every verb in ["session.start", "task.enqueue"] {
+		call := changed({"session": {"role": note}, "call": {"capability": verb}})
+		rules(call) == {"write_scopes.readonly_role"}
+		codes(call) == {"scope_denied"}
+	}
 }
 
 test_readonly_role_allows[note] if {
@@ -157,6 +163,8 @@ test_unclaimed[note] if {
 		"parent": holding(["mem:notes/a/"], ["mem:notes/"]),
 		"one of two": holding(["mem:notes/a/"], ["mem:notes/a/", "mem:notes/b/"]),
 		"unfinished claim": holding(["mem:notes/to"], ["mem:notes/today/"]),
+		"work elsewhere": changed({"scopes": {"claimed": ["fs:repo/site/docs/"], "requested": ["fs:repo/site/assets/"]}}),
+		"work around it": changed({"scopes": {"claimed": ["fs:repo/site/assets/css/"], "requested": ["fs:repo/site/assets/"]}}),
 	}
 	rules(call) == {"write_scopes.unclaimed"}
 	codes(call) == {"scope_denied"}
@@ -167,6 +175,8 @@ test_unclaimed_allows[note] if {
 		"what is held": holding(["mem:notes/a/"], ["mem:notes/a/"]),
 		"below it": holding(["mem:notes/a/"], ["mem:notes/a/b/"]),
 		"nothing written": holding([], []),
+		"work below it": changed({"scopes": {"claimed": ["fs:repo/site/"], "requested": ["fs:repo/site/assets/"]}}),
+		"work given back": object.union(holding(["mem:notes/a/"], ["fs:repo/site/"]), {"call": {"capability": "task.release"}}),
 		"a call under no claims": json.remove(holding([], ["mem:notes/a/"]), ["scopes/claimed"]),
 	}
 	rules(call) == set()

@@ -1,0 +1,128 @@
+package main
+
+import (
+	"crypto/ecdsa"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/writ-gateway/writ/receipts"
+	"github.com/writ-gateway/writ/receipts/tlog"
+)
+
+// logVerdict is the report of log verify as JSON.
+type logVerdict struct {
+	Verdict  string `json:"verdict"`
+	Size     int64  `json:"receipts"`
+	Root     []byte `json:"root,omitempty"`
+	Reason   string `json:"reason,omitempty"`
+	Duration string `json:"took"`
+}
+
+func verifyLogCommand() *cobra.Command {
+	var logKey, key, data, format string
+	cmd := &cobra.Command{
+		Use: "verify [DIR]", Short: "Read a whole log again, offline", Args: cobra.MaximumNArgs(1),
+		Example: `  writ log verify --data ~/.local/state/writ --log-key writ.local+8d2c3e1f+AX8…
+  writ log verify ./log --log-key log.vkey --key receipt.pub -o json`,
+		Long: `Verify the transparency log in a directory: that its entries give its tiles, those
+the root its checkpoint states, that the log's key signed that, and that each
+entry was signed by the receipt key. DIR is a copy of the directory log in the data
+directory of a gateway, or what a web server gives of one (C2SP tlog-tiles).
+
+--log-key is verifier_key of 'writ log head', kept from when you had reason to
+trust it, or a file with it. Nothing here trusts what lies in the directory.
+
+Exit codes: 0 ok, 1 tampered (or signed by another key), 3 incomplete: a file is
+missing, 4 could not verify.`,
+		RunE: func(c *cobra.Command, args []string) error {
+			if err := checkFormat(c, format); err != nil {
+				return err
+			}
+			dir, named := dataDir(data, os.Getenv)
+			if key == "" {
+				key = publicKey(dir)
+			}
+			switch {
+			case len(args) > 0:
+				dir = args[0]
+			case !named:
+				return errors.New("say which log to verify: a directory, or --data DIR")
+			default:
+				dir = filepath.Join(dir, "log")
+			}
+			trust, err := trusted(logKey, key)
+			if err != nil {
+				return unverified{err}
+			}
+			begun, told := time.Now(), time.Now()
+			cp, err := tlog.Verify(c.Context(), dir, trust, func(done, of int64) {
+				if time.Since(told) > 2*time.Second {
+					told = time.Now()
+					fmt.Fprintf(c.ErrOrStderr(), "writ: %d of %d receipts\n", done, of)
+				}
+			})
+			v, code := logVerdict{Verdict: "ok", Size: cp.Size, Duration: time.Since(begun).Round(time.Millisecond).String()}, 0
+			switch {
+			case err == nil:
+				v.Root = cp.Root[:]
+			case errors.Is(err, fs.ErrNotExist) && cp.Size > 0:
+				v.Verdict, v.Reason, code = "incomplete", "a file of the log is missing: "+err.Error(), 3
+			case errors.Is(err, tlog.ErrDamaged), errors.Is(err, tlog.ErrCheckpoint):
+				v.Verdict, v.Reason, code = "tampered", err.Error(), 1
+			default:
+				return unverified{err}
+			}
+			b, err := json.Marshal(v)
+			if err != nil {
+				return err
+			}
+			if err := render(c.OutOrStdout(), format, b); err != nil {
+				return err
+			}
+			if code != 0 {
+				return exitStatus(code)
+			}
+			return nil
+		},
+	}
+	cmd.Flags().StringVar(&logKey, "log-key", "", "note verifier key of the log, or a file with it")
+	cmd.Flags().StringVar(&key, "key", "", "receipt key to trust, PEM; without it, keys/receipt.pub of --data")
+	cmd.Flags().StringVar(&data, "data", "", "data directory of a gateway on this machine (WRIT_DATA)")
+	cmd.Flags().StringVarP(&format, "output", "o", "table", "table or json")
+	_ = cmd.MarkFlagRequired("log-key")
+	return cmd
+}
+
+// trusted reads the keys a log is checked with.
+func trusted(logKey, receiptKey string) (t tlog.Trust, err error) {
+	text := []byte(logKey)
+	if !strings.Contains(logKey, "+") {
+		if text, err = os.ReadFile(logKey); err != nil {
+			return t, fmt.Errorf("the log's key: %w", err)
+		}
+	}
+	if t.Log, err = tlog.ReadVerifier(text); err != nil {
+		return t, fmt.Errorf("the log's key: %w", err)
+	}
+	pem, err := os.ReadFile(receiptKey)
+	if errors.Is(err, fs.ErrNotExist) {
+		return t, fmt.Errorf("no public key at %s: give --key FILE (receipt.pub of the gateway)", receiptKey)
+	}
+	if err != nil {
+		return t, err
+	}
+	v, err := receipts.NewVerifier(pem)
+	if err != nil {
+		return t, err
+	}
+	t.Receipts = []*ecdsa.PublicKey{v.Public()}
+	return t, nil
+}

@@ -1,0 +1,132 @@
+package daemon
+
+import (
+	"context"
+	"fmt"
+	"path/filepath"
+	"strconv"
+	"time"
+
+	"github.com/writ-gateway/writ"
+	"github.com/writ-gateway/writ/receipts"
+	"github.com/writ-gateway/writ/receipts/ledger"
+	"github.com/writ-gateway/writ/receipts/tlog"
+	"github.com/writ-gateway/writ/registry"
+)
+
+// openLog opens the transparency log beside the ledger, whose lock is the log's too.
+func (d *Daemon) openLog(ctx context.Context) error {
+	priv, err := receipts.LoadLogKey(d.cfg.Keys, keyOptions(d.cfg))
+	if err != nil {
+		return err
+	}
+	if d.tlog, err = tlog.Open(filepath.Join(d.cfg.Data, logDir), tlog.NewKey(d.sealer.Origin(), priv)); err != nil {
+		return err
+	}
+	der, err := tlog.PublicDER(d.sealer.Public())
+	if err != nil {
+		return err
+	}
+	d.follower = tlog.NewFollower(d.tlog, d.ledger, func(id string) ([]byte, bool) { return der, id == d.sealer.KeyID() }, time.Duration(d.cfg.Checkpoint))
+	if err := d.follower.Start(ctx); err != nil {
+		return err
+	}
+	d.onStop(d.follower.Stop)
+	return nil
+}
+
+// archive is the ledger and the outbox, with what the log proves.
+type archive struct {
+	*ledger.Archive
+	log      *tlog.Log
+	follower *tlog.Follower
+}
+
+// includedWait is how long a read waits for the next checkpoint.
+const includedWait = 3 * time.Second
+
+func (a archive) Read(ctx context.Context, shard writ.Tenant, q writ.ArchiveRead) ([]writ.Receipt, error) {
+	found, err := a.Archive.Read(ctx, shard, q)
+	if err != nil || !q.Proof || a.log == nil {
+		return found, err
+	}
+	for i := range found {
+		if q.Wait {
+			c, cancel := context.WithTimeout(ctx, includedWait)
+			_ = a.follower.Wait(c, found[i].Seq) // what is not included by then says so
+			cancel()
+		}
+		p, ok, err := a.log.Include(found[i].Seq)
+		if err != nil {
+			return nil, writ.Fault(writ.CodeInternal, "daemon.Archive", err)
+		}
+		if ok {
+			found[i].Inclusion = p.Receipt()
+		}
+	}
+	return found, nil
+}
+
+// logReady says how the log is. That it lags keeps nobody from working: what is
+// committed is in the ledger, and only its publication waits.
+func (d *Daemon) logReady(note func(name string, ok bool, detail string)) {
+	if d.follower == nil {
+		note("log", true, "written by another replica")
+		return
+	}
+	n, since := d.follower.Lag()
+	detail := strconv.FormatInt(n, 10) + " receipts behind"
+	if since > 0 {
+		detail += fmt.Sprintf(" for %.1f s", since.Seconds())
+	}
+	if err := d.follower.Err(); err != nil {
+		note("log", false, "it is not written: the log says why; "+detail)
+		return
+	}
+	note("log", true, detail)
+}
+
+func (d *Daemon) logGauges() {
+	if d.follower == nil {
+		return
+	}
+	d.telemetry.Gauge("log_size_receipts", "Receipts the latest checkpoint of the transparency log covers.", func() float64 { return float64(d.tlog.Latest().Size) })
+	d.telemetry.Gauge("log_lag_receipts", "Receipts in the ledger that no checkpoint covers yet.", func() float64 { n, _ := d.follower.Lag(); return float64(n) })
+	d.telemetry.Gauge("log_lag_seconds", "For how long the first of them has not been covered.", func() float64 { _, since := d.follower.Lag(); return since.Seconds() })
+}
+
+// logHead is what anybody needs to check the log as it is published.
+func (d *Daemon) logHead(since int64) (registry.LogHead, error) {
+	const op = "daemon.LogHead"
+	if d.tlog == nil {
+		return registry.LogHead{}, writ.Refuse(writ.CodeNotFound, op, "the log is written by another replica", "ask that one")
+	}
+	cp := d.tlog.Latest()
+	if since > cp.Size {
+		return registry.LogHead{}, &writ.Error{
+			Code: writ.CodeInputInvalid, Op: op, Msg: "the log has not had this size yet", Hint: "name the size of a checkpoint there was; if it was of this log, the log went back: keep that checkpoint, it proves it",
+			Fields: []writ.FieldError{{Pointer: "/since", Msg: "is past the end of the log"}},
+		}
+	}
+	key := d.tlog.Key()
+	head := registry.LogHead{Origin: key.Name(), Size: cp.Size, Checkpoint: string(cp.Text)}
+	var err error
+	if head.Key, err = key.Verifier(); err == nil {
+		head.TrustedRoot, err = tlog.TrustedRoot(key.Name(), key.Public(), time.Unix(0, 0))
+	}
+	if cp.Size > 0 {
+		head.Root = cp.Root[:]
+	}
+	if since > 0 && err == nil {
+		proof, latest, perr := d.tlog.Consistent(since)
+		err = perr
+		head.Size, head.Root, head.Checkpoint = latest.Size, latest.Root[:], string(latest.Text)
+		for _, h := range proof {
+			head.Consistency = append(head.Consistency, h[:])
+		}
+	}
+	if err != nil {
+		return registry.LogHead{}, writ.Fault(writ.CodeInternal, op, err)
+	}
+	return head, nil
+}

@@ -1,5 +1,0 @@
-//go:build race
-
-package writ_test
-
-const raceEnabled = true

@@ -1,0 +1,95 @@
+package tlog
+
+import (
+	"crypto/ed25519"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+
+	"github.com/writ-gateway/writ/receipts"
+	"golang.org/x/mod/sumdb/note"
+	"golang.org/x/mod/sumdb/tlog"
+)
+
+// Checkpoint says how many receipts the log has, and the hash of all of them.
+type Checkpoint struct {
+	Size int64
+	Root tlog.Hash
+	Text []byte // as signed and published: C2SP tlog-checkpoint
+}
+
+// algorithm is Ed25519 among the kinds of note keys (C2SP signed-note).
+const algorithm = 1
+
+// Key signs checkpoints. It is no receipt key.
+type Key struct {
+	origin string
+	key    ed25519.PrivateKey
+}
+
+// NewKey makes a Key of the log named origin, a bare host name.
+func NewKey(origin string, key ed25519.PrivateKey) *Key { return &Key{origin: origin, key: key} }
+
+// Name of the log.
+func (k *Key) Name() string { return k.origin }
+
+// KeyHash is the short id of the key in a note.
+func (k *Key) KeyHash() uint32 { return binary.BigEndian.Uint32(k.id()) }
+
+// Sign signs the text of a note.
+func (k *Key) Sign(msg []byte) ([]byte, error) { return receipts.SignCheckpoint(k.key, msg) }
+
+// Public is the public half.
+func (k *Key) Public() ed25519.PublicKey { return k.key.Public().(ed25519.PublicKey) }
+
+func (k *Key) id() []byte { return LogID(k.origin, k.Public()) }
+
+// LogID is the whole hash that the short id of a key is the beginning of. Sigstore names
+// a log by it.
+func LogID(origin string, key ed25519.PublicKey) []byte {
+	h := sha256.Sum256([]byte(origin + "\n" + string([]byte{algorithm}) + string(key)))
+	return h[:]
+}
+
+// Verifier is the key as tools that check the log want it: a note verifier key.
+func (k *Key) Verifier() (string, error) { return note.NewEd25519VerifierKey(k.origin, k.Public()) }
+
+// checkpoint signs a tree.
+func (k *Key) checkpoint(size int64, root tlog.Hash) (Checkpoint, error) {
+	text := fmt.Sprintf("%s\n%d\n%s\n", k.origin, size, base64.StdEncoding.EncodeToString(root[:]))
+	signed, err := note.Sign(&note.Note{Text: text}, k)
+	return Checkpoint{Size: size, Root: root, Text: signed}, err
+}
+
+// ErrCheckpoint: a text is no checkpoint that the log's key signed.
+var ErrCheckpoint = errors.New("not a checkpoint of this log")
+
+// ParseCheckpoint checks the signature of a checkpoint against a note verifier key,
+// and reads it. Lines after the third, and signatures by others, are left alone.
+func ParseCheckpoint(text []byte, verifier string) (Checkpoint, error) {
+	v, err := note.NewVerifier(verifier)
+	if err != nil {
+		return Checkpoint{}, err
+	}
+	n, err := note.Open(text, note.VerifierList(v))
+	if err != nil {
+		return Checkpoint{}, fmt.Errorf("%w: %w", ErrCheckpoint, err)
+	}
+	lines := strings.SplitN(n.Text, "\n", 4)
+	if len(lines) < 4 || lines[0] != v.Name() {
+		return Checkpoint{}, ErrCheckpoint
+	}
+	size, err := strconv.ParseInt(lines[1], 10, 64)
+	if err != nil || size < 0 || strconv.FormatInt(size, 10) != lines[1] {
+		return Checkpoint{}, ErrCheckpoint
+	}
+	root, err := base64.StdEncoding.Strict().DecodeString(lines[2])
+	if err != nil || len(root) != tlog.HashSize || base64.StdEncoding.EncodeToString(root) != lines[2] {
+		return Checkpoint{}, ErrCheckpoint
+	}
+	return Checkpoint{Size: size, Root: tlog.Hash(root), Text: text}, nil
+}

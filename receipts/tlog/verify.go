@@ -1,0 +1,168 @@
+package tlog
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"crypto/ecdsa"
+	"crypto/sha256"
+	"crypto/x509"
+	"encoding/binary"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
+
+	"golang.org/x/mod/sumdb/tlog"
+	"golang.org/x/sync/errgroup"
+)
+
+// Trust is what a log is checked with.
+type Trust struct {
+	Log      string             // note verifier key
+	Receipts []*ecdsa.PublicKey // keys that may have signed its receipts; empty: signatures are not checked
+}
+
+// leafBody is a leaf as JSON has it.
+type leafBody struct {
+	Spec struct {
+		Rekord struct {
+			Data struct {
+				Digest []byte `json:"digest"`
+			} `json:"data"`
+			Signature struct {
+				Content  []byte `json:"content"`
+				Verifier struct {
+					PublicKey struct {
+						Raw []byte `json:"rawBytes"`
+					} `json:"publicKey"`
+				} `json:"verifier"`
+			} `json:"signature"`
+		} `json:"hashedRekordV002"`
+	} `json:"spec"`
+}
+
+// parseLeaf reads a leaf, strictly: rendered again it must give the same bytes.
+func parseLeaf(leaf []byte) (digest [sha256.Size]byte, sig, public []byte, err error) {
+	var b leafBody
+	if err := json.Unmarshal(leaf, &b); err != nil || len(b.Spec.Rekord.Data.Digest) != sha256.Size {
+		return digest, nil, nil, errLeaf
+	}
+	digest = [sha256.Size]byte(b.Spec.Rekord.Data.Digest)
+	sig, public = b.Spec.Rekord.Signature.Content, b.Spec.Rekord.Signature.Verifier.PublicKey.Raw
+	if !bytes.Equal(render(digest, sig, public), leaf) {
+		return digest, nil, nil, errLeaf
+	}
+	return digest, sig, public, nil
+}
+
+var errLeaf = errors.New("not a leaf in the form this version writes")
+
+// Verify reads a whole log again: that its entries give its tiles, those the root its
+// checkpoint states, that the log's key signed that, and that each entry was signed by a
+// receipt key. progress, if any, is told how many entries were read. It needs memory
+// for a few tiles, however long the log is.
+func Verify(ctx context.Context, dir string, trust Trust, progress func(done, of int64)) (Checkpoint, error) {
+	text, err := os.ReadFile(filepath.Join(dir, CheckpointPath))
+	if err != nil {
+		return Checkpoint{}, err
+	}
+	cp, err := ParseCheckpoint(text, trust.Log)
+	if err != nil {
+		return cp, err
+	}
+	keys := map[string]*ecdsa.PublicKey{}
+	for _, k := range trust.Receipts {
+		der, err := PublicDER(k)
+		if err != nil {
+			return cp, err
+		}
+		keys[string(der)] = k
+	}
+	g, run := errgroup.WithContext(ctx)
+	g.SetLimit(runtime.GOMAXPROCS(0))
+	l := &Log{dir: dir}
+	for n := int64(0); n*width < cp.Size && run.Err() == nil; n++ {
+		data, err := l.file(entriesLevel, n, int(min(width, cp.Size-n*width)))
+		if err != nil {
+			return cp, errors.Join(err, g.Wait())
+		}
+		leaves := split(data)
+		for _, leaf := range leaves {
+			if err := l.grow(tlog.RecordHash(leaf), l.same); err != nil {
+				return cp, errors.Join(err, g.Wait())
+			}
+		}
+		if len(keys) > 0 {
+			g.Go(func() error { return signed(leaves, n*width, keys) })
+		}
+		if progress != nil {
+			progress(l.size, cp.Size)
+		}
+	}
+	if err := cmp.Or(g.Wait(), ctx.Err()); err != nil {
+		return cp, err
+	}
+	for level, hashes := range l.edge {
+		if err := l.same(level, cp.Size>>(height*(level+1)), hashes); err != nil {
+			return cp, err
+		}
+	}
+	root, err := l.root(cp.Size)
+	if err == nil && root != cp.Root {
+		err = fmt.Errorf("%w: its entries give another root than its checkpoint states", ErrDamaged)
+	}
+	return cp, err
+}
+
+// split takes an entry bundle apart, which firstEntries has measured.
+func split(data []byte) (out [][]byte) {
+	for len(data) > 0 {
+		n := 2 + int(binary.BigEndian.Uint16(data))
+		out, data = append(out, data[2:n]), data[n:]
+	}
+	return out
+}
+
+// signed says whether each leaf was signed by one of the keys.
+func signed(leaves [][]byte, first int64, keys map[string]*ecdsa.PublicKey) error {
+	for i, leaf := range leaves {
+		digest, sig, public, err := parseLeaf(leaf)
+		if err != nil {
+			return fmt.Errorf("%w: entry %d: %w", ErrDamaged, first+int64(i), err)
+		}
+		key := keys[string(public)]
+		if key == nil || !ecdsa.VerifyASN1(key, digest[:], sig) {
+			return fmt.Errorf("%w: entry %d was not signed by a receipt key", ErrDamaged, first+int64(i))
+		}
+	}
+	return nil
+}
+
+// same says whether a tile is on the disk as it must be.
+func (l *Log) same(level int, n int64, hashes []tlog.Hash) error {
+	if len(hashes) == 0 {
+		return nil
+	}
+	data, err := l.file(level, n, len(hashes))
+	if err == nil && !bytes.Equal(data, join(hashes)) {
+		err = fmt.Errorf("%w: %s does not follow from the entries", ErrDamaged, tilePath(level, n, len(hashes)))
+	}
+	return err
+}
+
+// ReadVerifier reads a note verifier key, alone in a text.
+func ReadVerifier(text []byte) (string, error) {
+	key := strings.TrimSpace(string(text))
+	if parts := strings.SplitN(key, "+", 3); len(parts) != 3 || slices.Contains(parts, "") {
+		return "", errors.New("not a note verifier key, like writ.local+1a2b3c4d+AbCd…")
+	}
+	return key, nil
+}
+
+// PublicDER is a receipt key as the leaves have it.
+func PublicDER(key *ecdsa.PublicKey) ([]byte, error) { return x509.MarshalPKIXPublicKey(key) }
