@@ -155,7 +155,14 @@ func SessionTasks(id SessionID) Index { return Index("v/held/" + string(id)) }
 // lane, score 9 - priority, of queued tasks that wait until a task or a session gives up
 // its scopes; BlockedOn is the other direction.
 func WaitingOn[ID ~string](holder ID) Index { return Index("v/waiting/" + string(holder)) }
-func BlockedOn(task TaskID) Index           { return Index("v/blocked/" + string(task)) }
+
+// SplitWaiter takes a member of WaitingOn apart; run is empty where it does not say one.
+func SplitWaiter(member string) (t TaskID, l Lane, run RunID) {
+	id, rest, _ := strings.Cut(member, " ")
+	lane, r, _ := strings.Cut(rest, " ")
+	return TaskID(id), Lane(lane), RunID(r)
+}
+func BlockedOn(task TaskID) Index { return Index("v/blocked/" + string(task)) }
 
 // Dependents holds the blocked tasks that wait for a task to end.
 func Dependents(task TaskID) Index { return Index("v/dependents/" + string(task)) }

@@ -2,7 +2,6 @@ package agents
 
 import (
 	"slices"
-	"strings"
 
 	"github.com/writ-gateway/writ"
 )
@@ -72,8 +71,7 @@ func waitingFor(id writ.SessionID) writ.Range {
 // waiting are those tasks, each once.
 func waiting(id writ.SessionID, s writ.Snapshot) (out []writ.TaskID) {
 	for _, m := range s.Ranges[waitingFor(id)].Members {
-		task, _, _ := strings.Cut(m.Name, " ")
-		if t := writ.TaskID(task); t.Valid() && !slices.Contains(out, t) {
+		if t, _, _ := writ.SplitWaiter(m.Name); t.Valid() && !slices.Contains(out, t) {
 			out = append(out, t)
 		}
 	}

@@ -2,7 +2,6 @@ package guard
 
 import (
 	"context"
-	"strings"
 	"time"
 
 	"github.com/writ-gateway/writ"
@@ -29,8 +28,9 @@ func (p *Dispatcher) waitingForMe(ctx context.Context, call *writ.Call, poll wri
 	}
 	who := writ.AgentID(poll.Claims) // for whom it failed: it may not for another session of its agent
 	for _, m := range s.Ranges[r].Members {
-		task, lane, _ := strings.Cut(m.Name, " ")
-		if until, _ := p.failure(shard, who, task); !poll.Lanes(writ.Lane(lane)) || time.Now().Before(until) {
+		id, lane, _ := writ.SplitWaiter(m.Name)
+		task := string(id)
+		if until, _ := p.failure(shard, who, task); !poll.Lanes(lane) || time.Now().Before(until) {
 			continue
 		}
 		mine, err := p.callFor(call, task)
@@ -48,7 +48,7 @@ func (p *Dispatcher) waitingForMe(ctx context.Context, call *writ.Call, poll wri
 		case ctx.Err() != nil:
 			return writ.Reply{}, nil, err
 		}
-		over.note(writ.Lane(lane), err)
+		over.note(lane, err)
 		p.leaveAlone(shard, who, task)
 		return writ.Reply{}, nil, nil
 	}

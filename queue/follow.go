@@ -152,7 +152,7 @@ const someWaiters = 32
 // waitingFor are tasks found among those that wait for one that holds scopes.
 func waitingFor(t writ.Task, s writ.Snapshot) (out []writ.TaskID) {
 	for _, m := range s.Ranges[waiters(t.ID, someWaiters)].Members {
-		if w, _, _ := splitWaiter(m.Name); w.Valid() && !slices.Contains(out, w) {
+		if w, _, _ := writ.SplitWaiter(m.Name); w.Valid() && !slices.Contains(out, w) {
 			out = append(out, w)
 		}
 	}

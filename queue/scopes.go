@@ -119,16 +119,10 @@ func waiterMember(t writ.Task, l writ.Lane) string {
 	return string(t.ID) + " " + string(l)
 }
 
-func splitWaiter(member string) (t writ.TaskID, l writ.Lane, run writ.RunID) {
-	id, rest, _ := strings.Cut(member, " ")
-	lane, r, _ := strings.Cut(rest, " ")
-	return writ.TaskID(id), writ.Lane(lane), writ.RunID(r)
-}
-
 // wakeReads names what must be seen to wake those that wait.
 func wakeReads(members []writ.Member) (out []writ.Counter) {
 	for _, m := range members {
-		if id, lane, run := splitWaiter(m.Name); run != "" {
+		if id, lane, run := writ.SplitWaiter(m.Name); run != "" {
 			out = append(append(out, laneReads(run, lane)...), writ.TaskPlace(id))
 		}
 	}
@@ -157,7 +151,7 @@ func (d *draft) wake(holder writ.TaskID, n int) {
 }
 
 func (d *draft) wakeOne(holder writ.Holder, member string) {
-	id, lane, run := splitWaiter(member)
+	id, lane, run := writ.SplitWaiter(member)
 	if run != "" {
 		d.moveUp(id, run, lane)
 	} else {
