@@ -2,7 +2,12 @@ package daemon
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
 	"math/rand/v2"
+	"strings"
 	"testing"
 	"time"
 
@@ -43,6 +48,12 @@ type patients struct {
 
 	claims writ.SessionID // of another session
 	kept   writ.TaskID    // waits for it
+
+	judged writ.RunID // whose artifacts a verifier looks at
+	made   writ.TaskID
+	hex    string        // of what it was completed with
+	crowd  writ.RunID    // has a backlog
+	behind []writ.TaskID // is in it
 
 	boss, worker *caller
 	holds        held // of running
@@ -126,7 +137,72 @@ func newPatients(t *testing.T, d *Daemon, op *client.Client) (p patients) {
 	}
 	p.queued = enqueue("queued", map[string]any{"deadline_s": 7200})
 	p.more(must, enqueue)
+	must(worker, "task.heartbeat", p.holds.args(map[string]any{"awaits": []writ.TaskID{p.queued}}), nil)
+	p.artifact(must, enqueue)
+	p.backlog(must, enqueue)
 	return p
+}
+
+// bytesBody comes with a call.
+type bytesBody []byte
+
+func (b bytesBody) Keep(context.Context) error { return nil }
+func (b bytesBody) Receive(context.Context, int64) (writ.Received, error) {
+	sum := sha256.Sum256(b)
+	return writ.Received{Digest: "sha256:" + hex.EncodeToString(sum[:]), Size: int64(len(b)), Small: b}, nil
+}
+
+// artifact adds a task that was completed with one, of a run that somebody else must
+// accept.
+func (p *patients) artifact(must func(*caller, writ.CapabilityID, map[string]any, any), enqueue func(string, map[string]any) writ.TaskID) {
+	t := p.boss.t
+	t.Helper()
+	var run struct {
+		ID writ.RunID `json:"run_id"`
+	}
+	must(p.boss, "run.create", map[string]any{"budget": map[string]any{"steps": 50}, "close_policy": "verifier"}, &run)
+	p.judged = run.ID
+	p.made = enqueue("made", map[string]any{"run_id": run.ID, "produces": []map[string]any{{"name": "page", "media_type": "text/html"}}})
+	var h held
+	must(p.worker, "task.claim", map[string]any{"task_id": p.made}, &h)
+	raw, err := json.Marshal(h.args(map[string]any{"name": "page"}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	call := &writ.Call{Capability: "artifact.put", Credential: p.worker.cred, Raw: raw, Body: bytesBody("<p>")}
+	if err := p.worker.at.door.Stamp(call); err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := p.worker.at.dispatcher.Do(t.Context(), call); err != nil {
+		t.Fatal(err)
+	}
+	digest := docOf[writ.Task](t, p.boss.at, writ.TaskKey(p.made)).Artifacts[0].Digest
+	p.hex = strings.TrimPrefix(digest, "sha256:")
+	must(p.worker, "task.complete", h.args(map[string]any{"artifacts": []map[string]any{{"name": "page", "digest": digest}}}), nil)
+}
+
+// backlog adds a run with one: for as long as its tasks are enqueued many others look
+// as if they were offered.
+func (p *patients) backlog(must func(*caller, writ.CapabilityID, map[string]any, any), enqueue func(string, map[string]any) writ.TaskID) {
+	t := p.boss.t
+	t.Helper()
+	var run struct {
+		ID writ.RunID `json:"run_id"`
+	}
+	must(p.boss, "run.create", map[string]any{"budget": map[string]any{"steps": 50}}, &run)
+	p.crowd = run.ID
+	lane, g := writ.LaneOf("site.build", "web", 2), damage{t, p.boss.at}
+	g.commit(func(tx *writ.Tx) { tx.Add(writ.RunOffered(run.ID, lane), 200) })
+	for i := range 3 {
+		p.behind = append(p.behind, enqueue(fmt.Sprintf("behind-%d", i), map[string]any{"run_id": run.ID, "priority": 2}))
+	}
+	g.commit(func(tx *writ.Tx) {
+		tx.Add(writ.RunOffered(run.ID, lane), -200)
+		tx.Index(writ.IndexTodo, "refill "+string(run.ID)+" "+string(lane), time.Now().UnixMilli())
+	})
+	if got := members(t, p.boss.at, writ.Backlog(run.ID)); len(got) != 3 {
+		t.Fatalf("in the backlog: %v", got)
+	}
 }
 
 // more adds a task that waits for people, one that an agent has set going, and runs
@@ -201,6 +277,13 @@ func corrupt(t *testing.T, d *Daemon, p patients) {
 		{writ.IndexScopes, "fs:site/z/ " + string(p.claims), 0},
 		{writ.WaitingOn(p.claims), string(p.kept) + " " + string(writ.LaneOf("site.build", "web", 5)) + " " + string(p.run), 4},
 		{writ.Refused("site.build", "web"), string(p.set), 0},
+		{writ.Backlog(p.crowd), writ.BacklogMember(writ.LaneOf("site.build", "web", 2), p.behind[1]), 0},
+		{writ.BlobHolders(p.hex), string(p.made), 0},
+		{writ.RunArtifacts(p.judged), p.hex + " " + string(p.made), 0},
+		{writ.IndexTodo, "artifacts " + string(p.made), 0},
+		{writ.IndexTodo, "untangle " + string(p.running), 0},
+		{writ.IndexTodo, "stall " + string(p.run), 0},
+		{"list/runs/operator", string(p.run), 0},
 	}
 	for _, e := range lost {
 		at := writ.Entry{Index: e.index, Member: e.member}.Range()
@@ -226,6 +309,9 @@ func corrupt(t *testing.T, d *Daemon, p patients) {
 		{writ.Backlog(p.run), writ.BacklogMember(writ.LaneOf("site.build", "web", 5), p.queued), 0},
 		{writ.Backlog(p.run), writ.BacklogMember(writ.LaneOf("site.build", "web", 5), p.done), 0},
 		{writ.Backlog(p.run), writ.BacklogMember(writ.LaneOf("site.build", "web", 3), p.queued), 0},
+		{writ.BlobHolders(p.hex), string(p.done), 0},
+		{writ.RunArtifacts(p.judged), p.hex + " " + string(p.done), 0},
+		{"list/runs/operator", "run_01ARYZ6S410000000000000000", 0}, // there is no such run
 	} {
 		commit(func(tx *writ.Tx) { tx.Index(e.index, e.member, e.score) })
 		named(t, d, string(e.index)+" with "+e.member, 1)
@@ -244,6 +330,16 @@ func corrupt(t *testing.T, d *Daemon, p patients) {
 			commit(func(tx *writ.Tx) { tx.Add(c, -n) })
 		}
 	}
+	// Each of three that wait says that nobody fetches it.
+	refill := "refill " + string(p.crowd) + " " + string(writ.LaneOf("site.build", "web", 2))
+	commit(func(tx *writ.Tx) { tx.Unindex(writ.IndexTodo, refill) })
+	named(t, d, "a backlog nobody fetches", len(p.behind))
+	commit(func(tx *writ.Tx) { tx.Index(writ.IndexTodo, "offer "+string(p.crowd)+" "+string(p.behind[0]), 0) })
+	soundQueue(t, d, "while its tasks are offered again,")
+	commit(func(tx *writ.Tx) {
+		tx.Index(writ.IndexTodo, refill, 0)
+		tx.Unindex(writ.IndexTodo, "offer "+string(p.crowd)+" "+string(p.behind[0]))
+	})
 	// A task whose entry is lost is found by nobody, and the lane says so.
 	for {
 		got, err := d.store.Receive(t.Context(), shard, []writ.Lane{writ.LaneOf("site.build", "web", 5)}, "thief", 1)
