@@ -19,8 +19,21 @@ func Followers() []writ.Follower {
 
 func noCounts(string, writ.Snapshot) ([]writ.Count, error) { return nil, nil }
 
+// recalls are the follow-ups that take back what a revoked agent had set going, one
+// after the other: its sessions, its tasks, its approvals, and that nothing is left.
+func recalls(id writ.AgentID) (out []writ.Entry) {
+	for _, m := range []string{todoAgent(id), todoRecall(id), "withdraw " + string(id), todoSettle(id)} {
+		out = append(out, writ.Entry{Index: writ.IndexTodo, Member: m})
+	}
+	return out
+}
+
 func agentFollowReads(id string, _ writ.Snapshot) (writ.ReadSet, error) {
-	return writ.ReadSet{Ranges: []writ.Range{anySession(writ.AgentID(id))}}, nil
+	rs := writ.ReadSet{Ranges: []writ.Range{anySession(writ.AgentID(id))}}
+	for _, e := range recalls(writ.AgentID(id)) {
+		rs.Ranges = append(rs.Ranges, e.Range())
+	}
+	return rs, nil
 }
 
 func agentImplies(id string, s writ.Snapshot) ([]writ.Implied, error) {
@@ -47,8 +60,15 @@ func agentImplies(id string, s writ.Snapshot) ([]writ.Implied, error) {
 		i.Any, i.May = active, !active
 		out = append(out, i)
 	}
-	if !active && len(s.Ranges[anySession(a.ID)].Members) > 0 {
-		out = append(out, writ.Implied{Entry: writ.Entry{Index: writ.IndexTodo, Member: todoAgent(a.ID)}, Any: true, Why: is + ", and has sessions"})
+	h := a.Halt
+	left := h != nil && h.Revoked && h.SweptAt == 0 && writ.AgentMoves.May(a.State, a.State) // else nothing notes that it is done
+	for _, e := range recalls(a.ID) {
+		if _, in := e.In(s); in {
+			left = false
+		}
+	}
+	if left || !active && len(s.Ranges[anySession(a.ID)].Members) > 0 {
+		out = append(out, writ.Implied{Entry: writ.Entry{Index: writ.IndexTodo, Member: todoAgent(a.ID)}, Any: true, Why: is + ", and something is left of it"})
 	}
 	return out, nil
 }
