@@ -214,7 +214,7 @@ func TestStoredNames(t *testing.T) {
 	line("index", writ.RunParts(gRun), writ.Dependents(gTask), writ.IndexVerify, writ.IndexClose)
 	line("counter", writ.TaskUnmet(gTask))
 	line("counter", writ.TaskPlace(gTask), writ.RunOffered(gRun, writ.LaneOf("site.build", "web", 5)), writ.RunBacklog(gRun, writ.LaneOf("site.build", "web", 5)))
-	line("index", writ.Backlog(gRun))
+	line("index", writ.Backlog(gRun), writ.BlobHolders("aa"), writ.RunArtifacts(gRun), writ.IndexBlobStore)
 	line("member", writ.BacklogMember(writ.LaneOf("site.build", "web", 5), gTask))
 	var part writ.Tx
 	part.TakePart(writ.Snapshot{}, gRun, writ.PartExecuted, writ.Caller{
@@ -230,7 +230,8 @@ func TestStoredNames(t *testing.T) {
 	var mended writ.Tx
 	mended.Mended(gReceipt, writ.RunTasksIn(gRun, writ.TaskQueued).Sort(), 3)
 	line("change", mended.Changes[0].Kind, mended.Changes[0].ID)
-	line("sort", writ.IndexLeases.Sort(), writ.Refused("site.build", "web").Sort(), writ.BudgetHeld(gRun, writ.BudgetMoney).Sort(), writ.QuotaUsed(string(gQuota)).Sort())
+	line("sort", writ.IndexLeases.Sort(), writ.Refused("site.build", "web").Sort(), writ.BudgetHeld(gRun, writ.BudgetMoney).Sort(), writ.QuotaUsed(string(gQuota)).Sort(),
+		writ.RunOffered(gRun, writ.LaneOf("site.build", "web", 5)).Sort(), writ.TaskPlace(gTask).Sort())
 	line("counter", writ.QuotaUsed(string(gQuota)), writ.QuotaBegan(string(gQuota)+"/site-builder"), writ.QuotaTold(string(gQuota), "planner"))
 	line("index", writ.IndexQuotas)
 	var kept writ.Tx
