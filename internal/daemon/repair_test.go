@@ -309,7 +309,23 @@ func repairs(t *testing.T, d *Daemon, p patients) {
 		g.random(r, p, before, entries)
 		mend(fmt.Sprintf("seed %d, round %d", seed, round))
 	}
+	g.elsewhere(rand.New(rand.NewPCG(seed, 99)), p)
 	goesOn(t, d, p)
+}
+
+// elsewhere says of tasks that they are in another place than they are. What is made of
+// that is not what was, and holds together.
+func (g damage) elsewhere(r *rand.Rand, p patients) {
+	g.t.Helper()
+	for range 4 {
+		for _, id := range append([]writ.TaskID{p.queued, p.going}, p.behind...) {
+			g.commit(func(tx *writ.Tx) { tx.Add(writ.TaskPlace(id), r.Int64N(3)-1) })
+		}
+		if got, err := repairIndexes(g.t.Context(), g.d.store, g.d.door); err != nil || !got.Left.OK() {
+			g.t.Fatalf("with places that are others: %+v, %v", got, err)
+		}
+		soundQueue(g.t, g.d, "with other places")
+	}
 }
 
 // random does many things at once.
