@@ -169,3 +169,48 @@ func TestWebhooksAreDescribed(t *testing.T) {
 		}
 	}
 }
+
+// The page on repairs says of every name that is stored what a repair does about it.
+func TestRepairKnowsEveryName(t *testing.T) {
+	text, err := os.ReadFile("docs/design/repair.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	said := map[string]bool{} // "<what> <name>"
+	for line := range strings.Lines(string(text)) {
+		if cells := strings.Split(line, "|"); len(cells) > 3 {
+			for _, name := range regexp.MustCompile("`([^`]+)`").FindAllStringSubmatch(cells[2], -1) {
+				said[strings.TrimSpace(cells[1])+" "+name[1]] = true
+			}
+		}
+	}
+	for _, file := range []string{"testdata/vectors/stored/names.txt", "queue/testdata/stored/names.txt", "runs/testdata/stored/names.txt", "agents/testdata/stored/names.txt"} {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for line := range strings.Lines(string(text)) {
+			what, name, _ := strings.Cut(strings.TrimSpace(line), " ")
+			name = strings.TrimSpace(name)
+			want := ""
+			switch first, _, _ := strings.Cut(name, " "); what {
+			case "document":
+				kind, _, _ := strings.Cut(name, "/")
+				want = "documents " + kind
+			case "index":
+				sort, _, _ := strings.Cut(writ.Index(name).Sort(), ".run_") // of a run itself
+				want = "indexes " + sort
+			case "todo":
+				want = "follow-ups " + first
+			case "counter":
+				entity, field, _ := strings.Cut(strings.Trim(name, "{}"), " ")
+				want = "counters " + writ.Counter{Entity: entity, Field: field}.Sort()
+			default:
+				continue // members, and parts of names
+			}
+			if !said[want] {
+				t.Errorf("%s: docs/design/repair.md has no row of %q", file, want)
+			}
+		}
+	}
+}

@@ -73,7 +73,8 @@ func TestStoredDocuments(t *testing.T) {
 			Health:      &writ.HealthPolicy{Mode: writ.HealthBoth, MaxAgeSeconds: 30, MinHealthy: 1, Failures: 5, CoolDownSeconds: 60},
 			HealthSince: 1, CreatedAt: 1, UpdatedAt: 2, Receipt: gReceipt,
 		},
-		"health": writ.Health{Agent: "site-builder", Status: writ.Degraded, Since: 1, UpdatedAt: 2, Receipt: gReceipt},
+		"health":  writ.Health{Agent: "site-builder", Status: writ.Degraded, Since: 1, UpdatedAt: 2, Receipt: gReceipt},
+		"repairs": writ.Repairs{Mended: map[string]int64{"due.lease": 1, "list.tasks": 3}, At: 2, Receipt: gReceipt},
 		"session": writ.Session{
 			ID: gSession, Principal: "builder", Kind: writ.KindAgent, Role: writ.RoleExecutor, Agent: "site-builder",
 			State: writ.SessionActive, TokenHash: "00ff", TTLSeconds: 30, ExpiresAt: 3, OpenedBy: gSession, Controller: "operator", Openers: []writ.PrincipalID{"operator"}, CreatedAt: 1, UpdatedAt: 2,
@@ -214,7 +215,7 @@ func TestStoredNames(t *testing.T) {
 	line("index", writ.RunParts(gRun), writ.Dependents(gTask), writ.IndexVerify, writ.IndexClose)
 	line("counter", writ.TaskUnmet(gTask))
 	line("counter", writ.TaskPlace(gTask), writ.RunOffered(gRun, writ.LaneOf("site.build", "web", 5)), writ.RunBacklog(gRun, writ.LaneOf("site.build", "web", 5)), writ.LogSize())
-	line("index", writ.Backlog(gRun))
+	line("index", writ.Backlog(gRun), writ.BlobHolders("aa"), writ.RunArtifacts(gRun), writ.IndexBlobStore)
 	line("member", writ.BacklogMember(writ.LaneOf("site.build", "web", 5), gTask))
 	var part writ.Tx
 	part.TakePart(writ.Snapshot{}, gRun, writ.PartExecuted, writ.Caller{
@@ -226,7 +227,12 @@ func TestStoredNames(t *testing.T) {
 	line("counter", writ.BudgetUsed(gRun, writ.BudgetMoney), writ.BudgetHeld(gRun, writ.BudgetMoney), writ.BudgetWarned(gRun, writ.BudgetMoney))
 	line("todo", writ.TodoExhaust(gRun, writ.BudgetSteps, 2), writ.TodoOverrun(gRun), writ.TodoStall(gRun), writ.TodoSettle(gRun), writ.TodoCascade(gRun))
 	line("counter", writ.ApprovalsAsked("planner"))
-	line("document", writ.QuotasKey)
+	line("document", writ.QuotasKey, writ.RepairsKey)
+	var mended writ.Tx
+	mended.Mended(gReceipt, writ.RunTasksIn(gRun, writ.TaskQueued).Sort(), 3)
+	line("change", mended.Changes[0].Kind, mended.Changes[0].ID)
+	line("sort", writ.IndexLeases.Sort(), writ.Refused("site.build", "web").Sort(), writ.BudgetHeld(gRun, writ.BudgetMoney).Sort(), writ.QuotaUsed(string(gQuota)).Sort(),
+		writ.RunOffered(gRun, writ.LaneOf("site.build", "web", 5)).Sort(), writ.TaskPlace(gTask).Sort())
 	line("counter", writ.QuotaUsed(string(gQuota)), writ.QuotaBegan(string(gQuota)+"/site-builder"), writ.QuotaTold(string(gQuota), "planner"))
 	line("index", writ.IndexQuotas)
 	var kept writ.Tx
@@ -279,6 +285,7 @@ func TestPublicWords(t *testing.T) {
 	words(&b, "escrow", writ.EscrowMoves)
 	words(&b, "quota", writ.QuotaMoves)
 	words(&b, "health", writ.HealthMoves)
+	words(&b, "repair", writ.RepairMoves)
 	for _, r := range writ.HealthReasons() {
 		fmt.Fprintf(&b, "health reason %s packed=%d\n", r, writ.ProbeResult{Code: 503, LatencyMs: 12, Reason: r}.Packed())
 	}

@@ -34,9 +34,11 @@ func (r ReadSet) Join(o ReadSet) ReadSet {
 // Range asks for part of an index. By score: members with Min <= score <= Max
 // ordered by (score, member). Otherwise lexically: From <= member < To, ""
 // meaning unbounded; such an index must hold one score only. Desc reverses.
-// Limit must be 1–1000.
+// With Member it is that member, whatever its score, and nothing else. Limit must
+// be 1–1000.
 type Range struct {
 	Index    Index
+	Member   string
 	ByScore  bool
 	Min, Max int64
 	From, To string

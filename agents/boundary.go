@@ -116,7 +116,7 @@ func claims(a writ.Agent, s writ.Snapshot, tx *writ.Tx) (wrong []writ.FieldError
 func overlapping(a writ.Agent, s writ.Snapshot, scope string) (writ.AgentID, bool) {
 	for _, rg := range writ.ScopeRanges(scope) {
 		for _, m := range s.Ranges[scopeRange(rg)].Members {
-			by, shared := scopeHolder(m.Name)
+			by, shared := ScopeHolder(m.Name)
 			if by != a.ID && !(shared && a.SharesScope) {
 				return by, true
 			}
@@ -125,8 +125,8 @@ func overlapping(a writ.Agent, s writ.Snapshot, scope string) (writ.AgentID, boo
 	return "", false
 }
 
-// scopeHolder takes a member of ScopeIndex apart.
-func scopeHolder(member string) (id writ.AgentID, shared bool) {
+// ScopeHolder takes a member of ScopeIndex apart.
+func ScopeHolder(member string) (id writ.AgentID, shared bool) {
 	_, holder, _ := strings.Cut(member, " ")
 	holder, mark, _ := strings.Cut(holder, " ")
 	return writ.AgentID(holder), mark == sharedMark

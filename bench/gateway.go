@@ -33,6 +33,7 @@ const (
 type gateway struct {
 	*process
 	host     string // "bolt" or "Redis"
+	data     string // its directory
 	url      string
 	redis    redisServer
 	operator *client.Client
@@ -66,6 +67,7 @@ func (b *bench) serve(ctx context.Context, binary, host string) (g *gateway, err
 	if err != nil {
 		return g, err
 	}
+	g.data = dir
 	args := []string{"serve", "--data", dir, "--listen", "127.0.0.1:0"}
 	if host == "Redis" {
 		if g.redis, err = b.startRedis(ctx, "always"); err != nil {

@@ -30,6 +30,8 @@ var lines = []struct {
 	{"decision", (*bench).decision},
 	{"path", (*bench).path},
 	{"queue", (*bench).queue},
+	{"lanes", (*bench).lanes},
+	{"replicas", (*bench).replicas},
 	{"approve", (*bench).approve},
 	{"dag", (*bench).dag},
 	{"asynq", (*bench).asynq},

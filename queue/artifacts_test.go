@@ -425,30 +425,21 @@ func TestListsOfArtifactsFollow(t *testing.T) {
 	c := g.complete()
 	c.Artifacts = []TaskMade{l.put(l.a, g, "x", "site")}
 	l.do("task.complete", l.a, c)
-	found := func() []Wrong {
-		var s writ.Snapshot
-		for range 4 {
-			s = l.w.Snapshot(CheckReads(id, s, nil))
-		}
-		wrong, err := Check(id, s, nil)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return wrong
-	}
-	for _, e := range []Entry{
+	for _, e := range []writ.Entry{
 		{Index: writ.BlobHolders(hexOfText("site")), Member: string(id)},
 		{Index: writ.RunArtifacts(l.run), Member: hexOfText("site") + " " + string(id)},
+		{Index: writ.IndexTodo, Member: todo(todoPurge, string(id))},
 	} {
 		l.w.DropIndex(e.Index, e.Member)
-		if got := found(); len(got) != 1 || !got[0].Entry.same(e) || !got[0].Missing {
+		if got := l.wrong(id); len(got) != 1 || !got[0].Same(e) || got[0].Out {
 			t.Errorf("got %+v, want %+v", got, e)
 		}
 		l.w.SetIndex(e.Index, e.Member, 0)
 	}
 	l.w.DropIndex(writ.BlobHolders(hexOfText("site")), string(id))
 	l.setRun(func(r *writ.Run) { r.State = writ.RunDone })
-	if got := found(); len(got) != 0 {
+	l.w.DropIndex(writ.IndexTodo, todo(todoPurge, string(id)))
+	if got := l.wrong(id); len(got) != 0 {
 		t.Errorf("got %+v", got)
 	}
 }

@@ -180,19 +180,6 @@ func audit(l *lab) {
 		}
 	}
 
-	for _, id := range w.Members(writ.IndexSessions) {
-		var also []Entry
-		for _, m := range locks {
-			if strings.Contains(m, " "+id) {
-				also = append(also, Entry{Index: writ.IndexScopes, Member: m})
-			}
-		}
-		s := w.Snapshot(CheckSessionReads(writ.SessionID(id), writ.Snapshot{}, also))
-		s = w.Snapshot(CheckSessionReads(writ.SessionID(id), s, also))
-		if wrong, err := CheckSession(writ.SessionID(id), s, also); err != nil || len(wrong) > 0 {
-			l.Fatalf("session %s: %+v, %v", id, wrong, err)
-		}
-	}
 	auditPlaces(l, tasks, run)
 	for _, t := range tasks {
 		auditQueued(l, t, run)
@@ -213,14 +200,30 @@ func sharing(w *writtest.World, id writ.SessionID, scope string) bool {
 // by other means, so each keeps an eye on the other.
 func auditFollows(l *lab, t writ.Task) {
 	l.Helper()
-	s := l.w.Snapshot(writ.ReadSet{})
-	for range 4 {
-		s = l.w.Snapshot(CheckReads(t.ID, s, nil))
+	if wrong := l.wrong(t.ID); len(wrong) > 0 {
+		l.Fatalf("task %s is %s: %+v", t.ID, t.State, wrong)
 	}
-	wrong, err := Check(t.ID, s, nil)
-	if err != nil || len(wrong) > 0 {
-		l.Fatalf("task %s is %s: %+v, %v", t.ID, t.State, wrong, err)
+}
+
+// wrong is what does not follow from a sound task, met at some entries.
+func (l *lab) wrong(id writ.TaskID, met ...writ.Entry) []writ.Implied {
+	l.Helper()
+	check, s := NewChecker(nil), l.w.Snapshot(writ.ReadSet{})
+	for range 5 {
+		rs, err := check.Reads(writ.TaskKey(id), s, met)
+		if err != nil {
+			l.Fatal(err)
+		}
+		s = l.w.Snapshot(rs)
 	}
+	if why, err := check.Sound(writ.TaskKey(id), s); why != "" || err != nil {
+		l.Fatalf("task %s: %s, %v", id, why, err)
+	}
+	wrong, err := check.Check(writ.TaskKey(id), s, met)
+	if err != nil {
+		l.Fatal(err)
+	}
+	return wrong
 }
 
 // auditBlocked: a blocked task counts exactly those it waits for and is listed

@@ -52,6 +52,9 @@ type Config struct {
 	// Verdicts checks what verifiers sign. nil: no verdict that is signed, or must
 	// be, counts.
 	Verdicts writ.Verdicts
+	// Followers say what follows from the documents of other rooms, for
+	// queue.repair.
+	Followers []writ.Follower
 }
 
 // Alive renews the heartbeat of a session. It must be pure.
@@ -132,6 +135,6 @@ func Capabilities(cfg Config) []*writ.Capability {
 		releaseCapability(), cancelCapability(), getCapability(cfg), listCapability(),
 		expireCapability(), readyCapability(), wakeCapability(), reapCapability(), cleanupCapability(),
 		artifactPutCapability(cfg), artifactGetCapability(), artifactContentCapability(), artifactListCapability(), artifactPurgeCapability(cfg), artifactAttachCapability(),
-		refuseCapability(), reofferCapability(), offerCapability(), refillCapability(), unblockCapability(), recallCapability(), handoffCapability(cfg), reviveCapability(cfg), delegateCapability(cfg), unreserveCapability(), admitCapability(), outrunCapability(), overdueCapability(), untangleCapability(), stallCapability(), verifyCapability(cfg), scopesCapability(),
+		refuseCapability(), reofferCapability(), offerCapability(), refillCapability(), unblockCapability(), recallCapability(), handoffCapability(cfg), reviveCapability(cfg), delegateCapability(cfg), unreserveCapability(), admitCapability(), outrunCapability(), overdueCapability(), untangleCapability(), stallCapability(), verifyCapability(cfg), scopesCapability(), repairCapability(NewChecker(cfg.Followers)),
 	}
 }

@@ -8,207 +8,153 @@ import (
 	"github.com/writ-gateway/writ"
 )
 
-// What indexes and counters hold follows from documents. This file is the one place
-// that says how, for those who look whether it still does; no verb uses it. It is
-// about one task, or session, as one read shows it: that read is atomic, so what it shows to be
-// wrong is wrong, whatever else is under way.
+// What indexes and counters hold about tasks follows from documents. This file is the
+// one place that says how, for those who look whether they still do; no verb uses it.
+// It is about one task, as one read shows it.
 
-// Entry is a member of an index.
-type Entry struct {
-	Index  writ.Index `json:"index"`
-	Member string     `json:"member"`
-	Score  int64      `json:"score,omitempty"` // where it was met, or should be; of indexes in the order of scores only
+// Follower says what follows from the documents of tasks.
+func Follower() writ.Follower {
+	return writ.Follower{Kind: writ.ObjectTask, Reads: followReads, Sound: coherent, Implies: implies, Counts: counts}
 }
 
-// byScore says that the members of an index have scores that differ, so that only a
-// range of scores finds one.
-func byScore(i writ.Index) bool {
-	return i == writ.IndexLeases || i == writ.IndexReady || i == writ.IndexTodo || strings.HasPrefix(string(i), string(writ.WaitingOn("")))
-}
+// counted says whether a task counts in the quotas on tasks that wait.
+func counted(t writ.Task) bool { return t.State == writ.TaskBlocked || t.State == writ.TaskQueued }
 
-// maxMembers is how much of an index is looked at when the score does not say where a
-// member is. What is not in a range so long may be past its end.
-const maxMembers = 1000
-
-// Range looks for the member, and in the order of scores for those at its score.
-func (e Entry) Range() writ.Range {
-	if byScore(e.Index) {
-		return writ.Range{Index: e.Index, ByScore: true, Min: e.Score, Max: e.Score, Limit: maxMembers}
+// followReads names what implies must see of a task, as far as s shows where to look.
+func followReads(id string, s writ.Snapshot) (rs writ.ReadSet, err error) {
+	t, _, _, err := writ.Get[writ.Task](s, writ.TaskKey(writ.TaskID(id)))
+	if err != nil {
+		return rs, err
 	}
-	return writ.Range{Index: e.Index, From: e.Member, To: e.Member + "\x00", Limit: 1}
-}
-
-// anywhere looks for the member at any score.
-func (e Entry) anywhere() writ.Range {
-	return writ.Range{Index: e.Index, ByScore: true, Max: writ.MaxAmount, Limit: maxMembers}
-}
-
-// in says whether a snapshot shows the member.
-func (e Entry) in(s writ.Snapshot) bool { return e.within(s.Ranges[e.Range()].Members) }
-
-func (e Entry) within(list []writ.Member) bool {
-	return slices.ContainsFunc(list, func(m writ.Member) bool { return m.Name == e.Member })
-}
-
-// lost says that a member is in no range that was looked at.
-func (e Entry) lost(s writ.Snapshot) bool {
-	if e.in(s) {
-		return false
+	see := func(i writ.Index, member string) {
+		rs.Ranges = append(rs.Ranges, writ.Entry{Index: i, Member: member}.Range())
 	}
-	if !byScore(e.Index) {
-		return true
-	}
-	all, read := s.Ranges[e.anywhere()]
-	return read && !e.within(all.Members) && len(all.Members) < maxMembers
-}
-
-// same says whether two are the same member, wherever it is.
-func (e Entry) same(o Entry) bool { return e.Index == o.Index && e.Member == o.Member }
-
-func follows(t writ.Task, e Entry) bool { return slices.ContainsFunc(Follow(t), e.same) }
-
-// Wrong is one thing that does not follow from the document of a task or session: a
-// member that is missing, one too many, or a counter with another value.
-type Wrong struct {
-	Task    writ.TaskID    `json:"task_id,omitempty"`
-	Session writ.SessionID `json:"session_id,omitempty"`
-	Entry   Entry          `json:"entry,omitzero"`
-	Missing bool           `json:"missing,omitempty"` // else it is one too many
-	Counter writ.Counter   `json:"counter,omitzero"`
-	Why     string         `json:"why"`
-}
-
-// Follow gives the entries that a task's document implies, in whatever room they are
-// listed. What else it implies depends on other documents too: see Check.
-func Follow(t writ.Task) []Entry {
-	id := string(t.ID)
-	out := []Entry{{Index: writ.RunTasks(t.Run), Member: id}, {Index: writ.RunTasksIn(t.Run, t.State), Member: id}}
-	if t.State == writ.TaskVerifying {
-		out = append(out, Entry{Index: writ.IndexVerify, Member: id})
-	}
-	if t.State == writ.TaskRunning {
-		out = append(out, Entry{Index: writ.IndexLeases, Member: id})
-	}
-	if t.Lease != nil { // running, or parked with it
-		out = append(out, Entry{Index: writ.SessionTasks(t.Lease.Session), Member: id})
-	}
+	rs.Docs = []writ.Key{writ.RunKey(t.Run)}
+	rs.Counters = []writ.Counter{readiedUpTo(t.ID), writ.TaskUnmet(t.ID), leaseEnd(t.ID)}
+	rs.Ranges = []writ.Range{refusers(t.ID), blockers(t.ID)}
 	if t.HoldsScopes() {
-		for _, s := range t.WriteScopes {
-			out = append(out, Entry{Index: writ.IndexScopes, Member: writ.ScopeMember(s, t.ID)})
+		rs.Ranges = append(rs.Ranges, waiters(t.ID, someWaiters))
+		for _, w := range waitingFor(t, s) {
+			rs.Docs = append(rs.Docs, writ.TaskKey(w))
 		}
 	}
-	return out
-}
-
-// artifactEntries are those by which the bytes of a task's artifacts are kept, and
-// found by who judges its run. Once the run has ended they may go.
-func artifactEntries(t writ.Task, r writ.Run) (out []Entry) {
-	for _, hex := range hexes(t.Artifacts) {
-		out = append(out, Entry{Index: writ.BlobHolders(hex), Member: string(t.ID)})
-		if r.ClosePolicy == writ.CloseVerifier && (t.State == writ.TaskDone || t.State == writ.TaskVerifying) {
-			out = append(out, Entry{Index: writ.RunArtifacts(r.ID), Member: hex + " " + string(t.ID)})
-		}
-	}
-	return out
-}
-
-// never are entries about a task that a document may not imply, so that those one
-// too many are seen.
-func never(t writ.Task) (out []Entry) {
-	id := string(t.ID)
-	for s := range writ.TaskMoves {
-		if s != "" {
-			out = append(out, Entry{Index: writ.RunTasksIn(t.Run, s), Member: id})
-		}
-	}
-	out = append(out, Entry{Index: writ.IndexVerify, Member: id})
-	return slices.DeleteFunc(out, func(e Entry) bool { return follows(t, e) })
-}
-
-// Opens says what a task counts as open and as ended badly in its run, and against
-// the quota of which agent.
-func Opens(t writ.Task) (open, bad int64, agent writ.AgentID) {
-	if !writ.TaskMoves.Terminal(t.State) {
-		open = 1
-	}
-	if t.State == writ.TaskFailed || t.State == writ.TaskDead {
-		bad = 1
-	}
-	if t.Lease != nil {
-		agent = t.Lease.Agent
-	}
-	return open, bad, agent
-}
-
-// CheckReads names what Check must see of a task, as far as s shows where to look.
-// also are entries somebody has met that name the task.
-func CheckReads(id writ.TaskID, s writ.Snapshot, also []Entry) (rs writ.ReadSet) {
-	see := func(e Entry) { rs.Ranges = append(rs.Ranges, e.Range()) }
-	rs.Docs = []writ.Key{writ.TaskKey(id)}
-	for _, e := range also {
-		see(e)
-	}
-	t, ok, err := peek[writ.Task](s, writ.TaskKey(id))
-	if err != nil || !ok {
-		return rs
-	}
-	rs.Docs = append(rs.Docs, writ.RunKey(t.Run))
-	if r, ok, err := peek[writ.Run](s, writ.RunKey(t.Run)); err == nil && ok {
-		for _, e := range artifactEntries(t, r) {
-			see(e)
-		}
-	}
-	rs = rs.Join(placeCheckReads(t, s))
-	for _, e := range append(Follow(t), never(t)...) {
-		if !byScore(e.Index) {
-			see(e)
-		}
-	}
-	see(Entry{Index: writ.IndexDead, Member: string(id)})
-	see(Entry{Index: writ.Refused(t.Capability, t.Domain), Member: string(id)})
-	rs.Ranges = append(rs.Ranges, refusers(id), blockers(id))
-	rs.Counters = append(rs.Counters, readiedUpTo(id), writ.TaskUnmet(id), leaseEnd(id))
-	if _, read := s.Counters[leaseEnd(id)]; read {
-		for _, e := range timers(t, s) { // most are where they should be, and only else all are looked at
-			see(e)
-			if list, read := s.Ranges[e.Range()]; read && !e.within(list.Members) {
-				rs.Ranges = append(rs.Ranges, e.anywhere())
+	for _, h := range s.Ranges[blockers(t.ID)].Members {
+		if k, ok := writ.Holder(h.Name).Key(); ok {
+			rs.Docs = append(rs.Docs, k)
+			for _, l := range t.Lanes() {
+				see(writ.WaitingOn(h.Name), waiterMember(t, l))
 			}
 		}
 	}
-	if t.Lease != nil && len(t.Lease.Awaits) > 0 {
-		rs.Ranges = append(rs.Ranges, Entry{Index: writ.IndexTodo}.anywhere())
-	}
-	for _, h := range s.Ranges[blockers(id)].Members {
-		if k, ok := writ.Holder(h.Name).Key(); ok {
-			rs.Docs = append(rs.Docs, k)
-		}
-		rs.Ranges = append(rs.Ranges, waitsThere(writ.Holder(h.Name), t).Range(), Entry{Index: writ.IndexTodo}.anywhere())
-	}
 	for _, d := range t.DependsOn {
 		rs.Docs = append(rs.Docs, writ.TaskKey(d.Task))
-		see(Entry{Index: writ.Dependents(d.Task), Member: string(id)})
-		on, ok, err := peek[writ.Task](s, writ.TaskKey(d.Task))
-		if t.State == writ.TaskBlocked && err == nil && ok && writ.TaskMoves.Terminal(on.State) {
-			rs.Ranges = append(rs.Ranges, Entry{Index: writ.IndexTodo}.anywhere())
-		}
+		see(writ.Dependents(d.Task), id)
 	}
-	return rs
+	return rs.Join(placeFollowReads(t, s)).Join(artifactFollowReads(t)), nil
 }
 
-// timers are the entries by which a task is found when its time comes.
-func timers(t writ.Task, s writ.Snapshot) (out []Entry) {
-	if t.State == writ.TaskRunning {
-		out = append(out, Entry{Index: writ.IndexLeases, Member: string(t.ID), Score: s.Counters[leaseEnd(t.ID)]})
+// coherent says what contradicts itself in a task: nobody can decide what was meant.
+func coherent(id string, s writ.Snapshot) (string, error) {
+	t, _, _, err := writ.Get[writ.Task](s, writ.TaskKey(writ.TaskID(id)))
+	if err != nil {
+		return "", err
+	}
+	_, _, run, err := writ.Get[writ.Run](s, writ.RunKey(t.Run))
+	_, known := writ.TaskMoves[t.State]
+	switch {
+	case err != nil:
+		return "", err
+	case string(t.ID) != id:
+		return "the document says that it is another task", nil
+	case !known || t.State == "":
+		return "the task is in a state there is not", nil
+	case !run:
+		return "there is no run of the task", nil
+	case t.State == writ.TaskRunning && t.Lease == nil:
+		return "the task is running without a lease", nil
+	case t.State != writ.TaskRunning && t.State != writ.TaskParked && t.Lease != nil:
+		return "the task has a lease and is " + string(t.State), nil
+	case t.KeptUntil != 0 && t.State != writ.TaskQueued:
+		return "scopes are kept for the task, and it is " + string(t.State), nil
+	}
+	return "", nil
+}
+
+// implies gives what the document of a task implies, and the lists it is on.
+func implies(id string, s writ.Snapshot) (out []writ.Implied, err error) {
+	t, _, _, err := writ.Get[writ.Task](s, writ.TaskKey(writ.TaskID(id)))
+	if err != nil {
+		return nil, err
+	}
+	is := "the task is " + string(t.State)
+	say := func(in bool, i writ.Index, member string) { out = append(out, writ.InIf(in, i, member, is)) }
+	at := func(in bool, i writ.Index, member string, score int64) {
+		out = append(out, writ.Implied{Entry: writ.Entry{Index: i, Member: member, Score: score}, Out: !in, Why: is})
+	}
+	say(true, writ.RunTasks(t.Run), id)
+	for state := range writ.TaskMoves {
+		if state != "" {
+			say(state == t.State, writ.RunTasksIn(t.Run, state), id)
+		}
+	}
+	say(t.State == writ.TaskVerifying, writ.IndexVerify, id)
+	for _, a := range t.Behind {
+		say(!writ.TaskMoves.Terminal(t.State), writ.SetGoing(writ.ObjectTask, a), id)
+	}
+	if t.Lease != nil { // running, or parked with it
+		say(true, writ.SessionTasks(t.Lease.Session), id)
+	}
+	for _, scope := range t.WriteScopes {
+		say(t.HoldsScopes(), writ.IndexScopes, writ.ScopeMember(scope, t.ID))
+	}
+	if end := s.Counters[leaseEnd(t.ID)]; t.State != writ.TaskRunning || end != 0 {
+		at(t.State == writ.TaskRunning, writ.IndexLeases, id, end)
 	}
 	if t.KeptUntil != 0 {
-		out = append(out, Entry{Index: writ.IndexTodo, Member: todo(todoUnreserve, string(t.ID)), Score: t.KeptUntil})
+		at(true, writ.IndexTodo, todo(todoUnreserve, id), t.KeptUntil)
 	}
 	if t.DeadlineAt != 0 && races(t.State) {
-		out = append(out, Entry{Index: writ.IndexTodo, Member: todo(todoDeadline, string(t.ID)), Score: t.DeadlineAt})
+		at(true, writ.IndexTodo, todo(todoDeadline, id), t.DeadlineAt)
 	}
-	if timed(t, s) {
-		out = append(out, Entry{Index: writ.IndexReady, Member: string(t.ID), Score: t.NotBefore})
+	switch {
+	case timed(t, s):
+		at(true, writ.IndexReady, id, t.NotBefore)
+	case t.State != writ.TaskQueued:
+		at(false, writ.IndexReady, id, 0)
+	}
+	first := writ.MakeID(writ.PrefixTask, max(0, s.Now-deadKept.Milliseconds()), [10]byte{})
+	died := t.State == writ.TaskDead
+	out = append(out, writ.Implied{Entry: writ.Entry{Index: writ.IndexDead, Member: id}, Out: !died, May: died && id < first, Why: is})
+	for _, w := range waitingFor(t, s) {
+		if waits, ok, err := peek[writ.Task](s, writ.TaskKey(w)); err == nil && ok && waits.State == writ.TaskQueued {
+			out = append(out, writ.InIf(true, writ.BlockedOn(w), id, "it is among those that wait for the task"))
+		}
+	}
+	if t.Lease != nil && t.State == writ.TaskRunning && len(t.Lease.Awaits) > 0 {
+		out = append(out, promised(todo(todoUntangle, id), s.Now+deadlockEvery, "its holder waits for others"))
+	}
+	out = append(out, impliedWaits(t, s)...)
+	blocked, err := impliedBlocks(t, s)
+	if err != nil {
+		return nil, err
+	}
+	place, err := impliedPlace(t, s)
+	if err != nil {
+		return nil, err
+	}
+	made, err := impliedArtifacts(t, s)
+	return slices.Concat(out, blocked, place, made), err
+}
+
+// someWaiters is how many of those that wait for a task are looked at.
+const someWaiters = 32
+
+// waitingFor are tasks found among those that wait for one that holds scopes.
+func waitingFor(t writ.Task, s writ.Snapshot) (out []writ.TaskID) {
+	for _, m := range s.Ranges[waiters(t.ID, someWaiters)].Members {
+		if w, _, _ := writ.SplitWaiter(m.Name); w.Valid() && !slices.Contains(out, w) {
+			out = append(out, w)
+		}
 	}
 	return out
 }
@@ -219,151 +165,108 @@ func timed(t writ.Task, s writ.Snapshot) bool {
 	return t.State == writ.TaskQueued && t.NotBefore != 0 && s.Counters[readiedUpTo(t.ID)] != t.NotBefore
 }
 
-// waitsThere is where a task that waits for a holder is found among the others that
-// do: by its priority, in whatever lane.
-func waitsThere(holder writ.Holder, t writ.Task) Entry {
-	return Entry{Index: writ.WaitingOn(holder), Member: string(t.ID), Score: 9 - t.Priority}
-}
-
-// Check says what does not follow from a task's document. It wants CheckReads.
-func Check(id writ.TaskID, s writ.Snapshot, also []Entry) (out []Wrong, err error) {
-	wrong := func(e Entry, missing bool, why string) {
-		out = append(out, Wrong{Task: id, Entry: e, Missing: missing, Why: why})
-	}
-	t, _, ok, err := writ.Get[writ.Task](s, writ.TaskKey(id))
-	if err != nil {
-		return nil, err
-	}
-	if !ok {
-		for _, e := range also {
-			if e.in(s) {
-				wrong(e, false, "there is no such task")
-			}
-		}
-		return out, nil
-	}
-	r, _, _, err := writ.Get[writ.Run](s, writ.RunKey(t.Run))
-	if err != nil {
-		return nil, err
-	}
-	is := "the task is " + string(t.State)
-	for _, e := range append(Follow(t), timers(t, s)...) {
-		if (!byScore(e.Index) || e.Score != 0) && e.lost(s) {
-			wrong(e, true, is)
-		}
-	}
-	for _, e := range artifactEntries(t, r) {
-		if e.lost(s) && !writ.RunMoves.Terminal(r.State) {
-			wrong(e, true, "the task has the artifact")
-		}
-	}
-	for _, e := range never(t) {
-		if e.in(s) {
-			wrong(e, false, is)
-		}
-	}
-	for _, e := range also {
-		if e.in(s) && idle(t, s, e) {
-			wrong(e, false, is+", and has nothing to do there")
-		}
-	}
-	first := writ.MakeID(writ.PrefixTask, max(0, s.Now-deadKept.Milliseconds()), [10]byte{})
-	dead := Entry{Index: writ.IndexDead, Member: string(id)}
-	if died := t.State == writ.TaskDead; dead.in(s) && !died || !dead.in(s) && died && string(id) >= first {
-		wrong(dead, died, is)
-	}
-	if looked := (Entry{Index: writ.IndexTodo, Member: todo(todoUntangle, string(id))}); t.State == writ.TaskRunning && len(t.Lease.Awaits) > 0 && looked.lost(s) {
-		wrong(looked, true, "its holder waits for others")
-	}
-	checkQueued(t, s, wrong)
-	checkBlocked(t, r, s, wrong)
-	out = append(out, checkPlace(t, r, s, wrong)...)
-	if unmet := listedWith(t, s) + unadmitted(t); t.State == writ.TaskBlocked && s.Counters[writ.TaskUnmet(id)] != unmet {
-		out = append(out, Wrong{
-			Task: id, Counter: writ.TaskUnmet(id),
-			Why: "it waits for " + strconv.FormatInt(unmet, 10) + " things, and counts " + strconv.FormatInt(s.Counters[writ.TaskUnmet(id)], 10),
-		})
-	}
-	return out, nil
-}
-
-// idle says that an entry somebody has met is of no use to the task it names. What may
-// be left behind, and is dropped when it is met, is not.
-func idle(t writ.Task, s writ.Snapshot, e Entry) bool {
-	kind := func(i writ.Index) bool { return strings.HasPrefix(string(e.Index), string(i)) }
-	switch {
-	case e.Index == writ.IndexReady:
-		return t.State != writ.TaskQueued
-	case e.Index == writ.IndexLeases, e.Index == writ.IndexScopes, kind(writ.SessionTasks("")):
-		return !follows(t, e)
-	case kind(writ.Backlog("")):
-		own, _ := inBacklog(t)
-		return !own.same(e) // its own is looked at with its place
-	case kind(writ.Dependents("")):
-		return !slices.ContainsFunc(t.DependsOn, func(d writ.Dependency) bool { return writ.Dependents(d.Task) == e.Index })
-	}
-	return false
-}
-
-// checkQueued: what waits for a time, for scopes, or for another agent is on the
-// lists of that, and nobody else is.
-func checkQueued(t writ.Task, s writ.Snapshot, wrong func(Entry, bool, string)) {
+// impliedWaits: what waits for scopes or for another agent is on the lists of that,
+// and nobody else is.
+func impliedWaits(t writ.Task, s writ.Snapshot) (out []writ.Implied) {
 	id, queued, is := string(t.ID), t.State == writ.TaskQueued, "the task is "+string(t.State)
-	aside := Entry{Index: writ.Refused(t.Capability, t.Domain), Member: id}
 	refused := s.Ranges[refusers(t.ID)].Members
-	if set := len(refused) > 0; set != aside.in(s) {
-		wrong(aside, set, "it was refused to "+strconv.Itoa(len(refused))+" agents")
-	}
+	set := queued && len(refused) > 0
+	out = append(out, writ.InIf(set, writ.Refused(t.Capability, t.Domain), id, is+", and was refused to "+strconv.Itoa(len(refused))+" agents"))
 	for _, m := range refused {
-		if !queued {
-			wrong(Entry{Index: writ.Refusers(t.ID), Member: m.Name}, false, is)
-		}
+		out = append(out, writ.InIf(queued, writ.Refusers(t.ID), m.Name, is))
 	}
 	for _, h := range s.Ranges[blockers(t.ID)].Members {
-		e := Entry{Index: writ.BlockedOn(t.ID), Member: h.Name}
-		holds, wakes := holding(s, writ.Holder(h.Name))
-		promised := Entry{Index: writ.IndexTodo, Member: wakes}
-		there := waitsThere(writ.Holder(h.Name), t)
-		others := s.Ranges[there.Range()].Members
-		switch {
-		case !queued:
-			wrong(e, false, is)
-		case len(others) < maxMembers && !slices.ContainsFunc(others, func(m writ.Member) bool { return strings.HasPrefix(m.Name, id+" ") }):
-			wrong(there, true, "the task says that it waits there")
-		case !holds && promised.lost(s):
-			wrong(promised, true, "the task waits for one that holds nothing")
+		holder := writ.Holder(h.Name)
+		key, known := holder.Key()
+		exists := known && s.Docs[key].Version != 0
+		on := writ.InIf(queued && exists, writ.BlockedOn(t.ID), h.Name, is)
+		if !exists {
+			on.Why = "there is nobody like that to wait for"
+		}
+		if out = append(out, on); on.Out {
+			continue
+		}
+		for _, l := range t.Lanes() {
+			there := writ.Implied{Entry: writ.Entry{Index: writ.WaitingOn(holder), Member: waiterMember(t, l), Score: 9 - t.Priority}, Why: "the task says that it waits there"}
+			if _, in := there.In(s); in || !waitsIn(t, holder, s) { // of several lanes it waits from some
+				out = append(out, there)
+			}
+		}
+		if holds, wakes := holding(s, holder); !holds {
+			// Whoever let it go first has promised this; who comes for nothing drops it.
+			out = append(out, promised(wakes, s.Now, "the task waits for one that holds nothing"))
 		}
 	}
+	return out
+}
+
+// waitsIn says whether a task is found among those that wait for a holder.
+func waitsIn(t writ.Task, holder writ.Holder, s writ.Snapshot) bool {
+	return slices.ContainsFunc(t.Lanes(), func(l writ.Lane) bool {
+		_, in := writ.Entry{Index: writ.WaitingOn(holder), Member: waiterMember(t, l)}.In(s)
+		return in
+	})
 }
 
 // holding says whether somebody still has scopes, and what follow-up wakes those who
-// wait for them when not.
+// wait for them when not. Of one that cannot be read nothing is said.
 func holding(s writ.Snapshot, h writ.Holder) (holds bool, wakes string) {
 	if id := writ.SessionID(h); id.Valid() {
-		ses, _, _, err := writ.Get[writ.Session](s, writ.SessionKey(id))
-		return err != nil || ses.HoldsScopes(), todo(todoSession, string(h))
+		ses, ok, err := peek[writ.Session](s, writ.SessionKey(id))
+		return err != nil || !ok || ses.HoldsScopes(), todo(todoSession, string(h))
 	}
-	t, _, _, err := writ.Get[writ.Task](s, writ.TaskKey(writ.TaskID(h)))
-	return err != nil || t.HoldsScopes(), todo(todoWake, string(h))
+	t, ok, err := peek[writ.Task](s, writ.TaskKey(writ.TaskID(h)))
+	return err != nil || !ok || t.HoldsScopes(), todo(todoWake, string(h))
 }
 
-// checkBlocked: a blocked task is listed with every task it waits for that has not
-// ended, and with those that have as long as somebody will tell it.
-func checkBlocked(t writ.Task, r writ.Run, s writ.Snapshot, wrong func(Entry, bool, string)) {
-	blocked, is := t.State == writ.TaskBlocked, "the task is "+string(t.State)
-	for _, d := range t.DependsOn {
-		on, _, _, err := writ.Get[writ.Task](s, writ.TaskKey(d.Task))
-		e, promised := Entry{Index: writ.Dependents(d.Task), Member: string(t.ID)}, Entry{Index: writ.IndexTodo, Member: todo(todoUnblock, string(d.Task))}
-		ended := err == nil && writ.TaskMoves.Terminal(on.State)
-		switch {
-		case e.in(s) && !blocked:
-			wrong(e, false, is)
-		case !e.in(s) && blocked && !ended:
-			wrong(e, true, is)
-		case e.in(s) && ended && promised.lost(s) && !writ.RunMoves.Terminal(r.State):
-			wrong(promised, true, "the task waits for one that has ended")
+// promised is a follow-up that somebody has left, whenever it is due. One that is
+// missing is left for a time.
+func promised(member string, at int64, why string) writ.Implied {
+	return writ.Implied{Entry: writ.Entry{Index: writ.IndexTodo, Member: member, Score: at}, Any: true, Why: why}
+}
+
+// impliedBlocks: a blocked task is listed with every task it waits for that has not
+// ended, and with those that have as long as somebody will tell it. It counts them.
+func impliedBlocks(t writ.Task, s writ.Snapshot) (out []writ.Implied, err error) {
+	blocked, is, unmet, last := t.State == writ.TaskBlocked, "the task is "+string(t.State), unadmitted(t), writ.TaskID("")
+	r, over, err := peek[writ.Run](s, writ.RunKey(t.Run))
+	if err != nil {
+		return nil, err
+	}
+	over = over && writ.RunMoves.Terminal(r.State) // its end cancels the task
+	tell := func(on writ.TaskID) {
+		if !over {
+			out = append(out, promised(todo(todoUnblock, string(on)), s.Now, "the task waits for one that has ended"))
 		}
 	}
+	for _, d := range t.DependsOn {
+		on, found, err := peek[writ.Task](s, writ.TaskKey(d.Task))
+		if err != nil {
+			return nil, err
+		}
+		e := writ.InIf(blocked, writ.Dependents(d.Task), string(t.ID), is)
+		ended := found && writ.TaskMoves.Terminal(on.State)
+		if _, in := e.In(s); blocked && ended && !in {
+			last = d.Task
+			continue // it was told
+		}
+		if out = append(out, e); blocked {
+			if unmet++; ended {
+				tell(d.Task)
+			}
+		}
+	}
+	switch {
+	case !blocked:
+		return out, nil
+	case unmet == 0 && last != "":
+		// Nothing keeps it and nobody will say so: it is told once more.
+		unmet = 1
+		out = append(out, writ.InIf(true, writ.Dependents(last), string(t.ID), "nothing keeps the task that is blocked"))
+		tell(last)
+	}
+	why := "it waits for " + strconv.FormatInt(unmet, 10) + " things, and counts " + strconv.FormatInt(s.Counters[writ.TaskUnmet(t.ID)], 10)
+	return append(out, writ.Implied{Counter: writ.TaskUnmet(t.ID), Entry: writ.Entry{Score: unmet}, Why: why}), nil
 }
 
 // unadmitted counts the word that a task of join manual waits for.
@@ -374,20 +277,64 @@ func unadmitted(t writ.Task) int64 {
 	return 0
 }
 
-func listedWith(t writ.Task, s writ.Snapshot) (n int64) {
-	for _, d := range t.DependsOn {
-		if (Entry{Index: writ.Dependents(d.Task), Member: string(t.ID)}).in(s) {
-			n++
-		}
-	}
-	return n
+// stray says of an entry that somebody has met and that names a task, where the task
+// implies nothing about it, that it should not be there. What may be left behind,
+// and is dropped when it is met, may.
+func stray(e writ.Entry) bool {
+	return e.Index != writ.IndexTodo && e.Index != writ.IndexReady &&
+		!strings.HasPrefix(string(e.Index), string(writ.WaitingOn(""))) &&
+		!strings.HasPrefix(string(e.Index), string(writ.Refused("", ""))[:len("refused/")])
 }
 
 // InLanes says that a queued task waits for nothing, so that it must lie in its lanes:
 // not for a time, for scopes, for another agent, or behind others of its run. It wants
-// CheckReads.
+// what its follower reads.
 func InLanes(t writ.Task, s writ.Snapshot) bool {
 	late := t.DeadlineAt != 0 && s.Now >= t.DeadlineAt // who meets it drops it, and its deadline ends it
+	r, ok, err := peek[writ.Run](s, writ.RunKey(t.Run))
+	over := err != nil || !ok || writ.RunMoves.Terminal(r.State) // who meets it drops it, and the end of its run cancels it
 	_, _, backlog := Offers(t, s)
-	return t.State == writ.TaskQueued && !late && !backlog && !timed(t, s) && len(s.Ranges[refusers(t.ID)].Members) == 0 && len(s.Ranges[blockers(t.ID)].Members) == 0
+	return t.State == writ.TaskQueued && !late && !over && !backlog && !keptBack(t, s)
+}
+
+// keptBack says that a queued task waits for a time, for scopes, or for another agent.
+func keptBack(t writ.Task, s writ.Snapshot) bool {
+	return timed(t, s) || len(s.Ranges[refusers(t.ID)].Members) > 0 || len(s.Ranges[blockers(t.ID)].Members) > 0
+}
+
+// counts is a task's part in the counters of its run, of its lane, of the agent that has
+// it, and of the quotas it counts in.
+func counts(id string, s writ.Snapshot) ([]writ.Count, error) {
+	t, _, _, err := writ.Get[writ.Task](s, writ.TaskKey(writ.TaskID(id)))
+	if err != nil {
+		return nil, err
+	}
+	part := func(is bool) int64 {
+		if is {
+			return 1
+		}
+		return 0
+	}
+	out := []writ.Count{
+		{Counter: writ.RunOpenTasks(t.Run), N: part(!writ.TaskMoves.Terminal(t.State))},
+		{Counter: writ.RunBadTasks(t.Run), N: part(t.State == writ.TaskFailed || t.State == writ.TaskDead)},
+	}
+	for _, tag := range t.Counted {
+		out = append(out, writ.Count{Counter: writ.QuotaUsed(tag), N: part(counted(t))})
+	}
+	if lane, one := onlyLane(t); one {
+		_, offered, backlog := Offers(t, s)
+		out = append(out, writ.Count{Counter: writ.RunOffered(t.Run, lane), N: part(offered)}, writ.Count{Counter: writ.RunBacklog(t.Run, lane), N: part(backlog)})
+	}
+	if t.Lease == nil {
+		return out, nil
+	}
+	out = append(out, writ.Count{Counter: writ.AgentRunning(t.Lease.Agent), N: 1})
+	for _, tag := range t.Lease.Counted {
+		out = append(out, writ.Count{Counter: writ.QuotaUsed(tag), N: 1})
+	}
+	for _, dim := range writ.Dimensions(t.Lease.Held) {
+		out = append(out, writ.Count{Counter: writ.BudgetHeld(t.Run, dim), N: t.Lease.Held[dim]})
+	}
+	return out, nil
 }

@@ -34,7 +34,10 @@ func TestStoredNames(t *testing.T) {
 		fmt.Fprintf(&b, "counter %v\n", c)
 	}
 	fmt.Fprintf(&b, "index   %s\n", writ.Dependents(task))
-	for _, m := range []string{todo(todoWake, task), todo(todoUnblock, task), todo(todoRun, run), todo(todoSession, session), todoRefillOf(run, writ.LaneOf("site.build", "web", 5)), todo(todoRecall, "site-builder"), todo(todoWithdraw, "site-builder")} {
+	for _, m := range []string{
+		todo(todoWake, task), todo(todoUnblock, task), todo(todoRun, run), todo(todoSession, session), todoRefillOf(run, writ.LaneOf("site.build", "web", 5)), todo(todoRecall, "site-builder"), todo(todoWithdraw, "site-builder"),
+		todo(todoUntangle, task), todo(todoPurge, task), todo(todoDeadline, task), todo(todoUnreserve, task), todo(todoOutrun, task), todo(todoReoffer, task), todo(todoOffer, run),
+	} {
 		fmt.Fprintf(&b, "todo    %s\n", m)
 	}
 	for _, agents := range [][]writ.AgentID{nil, {"site-builder"}, {"site-builder", "site-tester"}} {

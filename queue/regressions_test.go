@@ -50,7 +50,7 @@ func TestIDsThatArePaths(t *testing.T) {
 	l := newLab(t)
 	for _, id := range []string{"../gate", "tsk_../../../../../../../../../../gate", "", "tsk_" + strings.Repeat("0", 25) + "/", "gate"} {
 		for _, c := range Capabilities(Config{}) {
-			if (c.ID == "task.claim" || c.ID == "task.list") && id == "" || c.ID == "scope.list" || c.ID == "task.recall" {
+			if (c.ID == "task.claim" || c.ID == "task.list") && id == "" || c.ID == "scope.list" || c.ID == "task.recall" || c.ID == "queue.repair" {
 				continue // means something else, or names none
 			}
 			args := reflect.New(c.Args)
@@ -234,4 +234,30 @@ func TestTwoClaimsOneWinner(t *testing.T) {
 			audit(l)
 		})
 	}
+}
+
+// A repair takes away what follows from documents and no document has there, and
+// nothing of anything else: who had a part in a run stays whatever it is told.
+func TestRepairLeavesWhatIsNoIndex(t *testing.T) {
+	l := newLab(t)
+	task := l.enqueue("one")
+	nobody := "tsk_01ARYZ6S410000000000000000"
+	l.w.SetIndex(writ.IndexVerify, nobody, 0)
+	l.w.SetIndex(writ.IndexDead, string(task), 0)
+	for _, i := range []writ.Index{writ.RunParts(l.run), "v/replicas", "list/bundles"} {
+		l.w.SetIndex(i, nobody, 0)
+		l.do("queue.repair", l.w.System(), &QueueRepairArgs{Documents: []RepairDocument{{Document: writ.TaskKey(writ.TaskID(nobody)), Met: []RepairEntry{{Index: i, Member: nobody}}}}})
+		if _, in := l.w.Index(i)[nobody]; !in {
+			t.Errorf("a member of %s is gone", i)
+		}
+	}
+	got := body[QueueRepaired](l, l.do("queue.repair", l.w.System(), &QueueRepairArgs{Documents: []RepairDocument{
+		{Document: writ.TaskKey(writ.TaskID(nobody)), Met: []RepairEntry{{Index: writ.IndexVerify, Member: nobody}}},
+		{Document: writ.TaskKey(task)},
+	}}))
+	if got.Mended["list.verify"] != 1 || got.Mended["list.dead"] != 1 || len(l.w.Index(writ.IndexVerify))+len(l.w.Index(writ.IndexDead)) != 0 {
+		t.Errorf("mended %v", got.Mended)
+	}
+	// What a counter is off by is told under the version of the last repair.
+	l.refused(writ.CodeVersion, "queue.repair", l.w.System(), &QueueRepairArgs{Counters: []RepairCounter{{Entity: "run/" + string(l.run), Field: "open", Add: 1}}})
 }

@@ -523,27 +523,17 @@ func TestWrongPlacesAreSeen(t *testing.T) {
 			l.w.SetCounter(writ.TaskPlace(ids[3]), 1)
 		},
 		"a place while it runs": func(l *lab, ids []writ.TaskID) { l.claim(l.a, ids[3]); l.w.SetCounter(writ.TaskPlace(ids[3]), 1) },
+		"a place there is not":  func(l *lab, ids []writ.TaskID) { l.w.SetCounter(writ.TaskPlace(ids[3]), 5) },
 		"nobody fetches it":     func(l *lab, ids []writ.TaskID) { l.w.SetCounter(writ.RunOffered(l.run, l.lane()), 1) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			l := newLab(t)
 			ids := l.many(5)
-			check := func() []Wrong {
-				s := l.w.Snapshot(writ.ReadSet{})
-				for range 4 {
-					s = l.w.Snapshot(CheckReads(ids[3], s, nil))
-				}
-				wrong, err := Check(ids[3], s, nil)
-				if err != nil {
-					t.Fatal(err)
-				}
-				return wrong
-			}
-			if wrong := check(); len(wrong) > 0 {
+			if wrong := l.wrong(ids[3]); len(wrong) > 0 {
 				t.Fatalf("%+v", wrong)
 			}
 			spoil(l, ids)
-			if wrong := check(); len(wrong) != 1 {
+			if wrong := l.wrong(ids[3]); len(wrong) != 1 {
 				t.Errorf("%+v", wrong)
 			}
 		})

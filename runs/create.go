@@ -137,7 +137,7 @@ func create() *writ.Capability {
 			// The call's own move comes first.
 			slices.Reverse(tx.Changes)
 			tx.Index(writ.IndexRuns, string(run.ID), 0)
-			tx.Index(ownedBy(run.Owner), string(run.ID), 0)
+			tx.Index(OwnedBy(run.Owner), string(run.ID), 0)
 			tx.Index(writ.IndexTodo, writ.TodoOverrun(run.ID), run.WorkedUp(run.Limit(writ.BudgetWall)))
 			tx.Index(writ.IndexTodo, writ.TodoStall(run.ID), s.Now+run.StallAfter*1000)
 			return tx, changed(writ.OutcomeCreated, run, s), nil

@@ -111,16 +111,16 @@ type RunList struct {
 	Next string    `json:"next,omitempty" doc:"Value of after for the next page; absent on the last one."`
 }
 
-// ownedBy lists the runs of one owner: orchestrators see no others, and so get
+// OwnedBy lists the runs of one owner: orchestrators see no others, and so get
 // full pages.
-func ownedBy(p writ.PrincipalID) writ.Index { return writ.Index("list/runs/" + string(p)) }
+func OwnedBy(p writ.PrincipalID) writ.Index { return writ.Index("list/runs/" + string(p)) }
 
 // pageOf is the page a caller asks for.
 func pageOf(call *writ.Call, a *RunListArgs) writ.Page {
 	p := writ.Page{Index: writ.IndexRuns, After: string(a.After), Limit: a.Limit}
 	switch {
 	case call.Caller.Role == writ.RoleOrchestrator:
-		p.Index = ownedBy(call.Caller.Principal)
+		p.Index = OwnedBy(call.Caller.Principal)
 	case a.State == writ.RunVerifying:
 		p.Index = writ.IndexClose
 	}

@@ -60,6 +60,15 @@ type Store interface {
 	// with the lanes, which may repeat. The cursor "" means "from now".
 	Wake(ctx context.Context, shard writ.Tenant, cursor string, wait time.Duration) (string, []writ.Lane, error)
 
+	// Names lists the documents whose names begin with prefix, and Entries what
+	// lies in a lane, whether or not somebody has received it. They are for who
+	// looks whether indexes and lanes hold what documents imply. Each call gives
+	// some and a cursor for the next; the cursor is "" at the beginning, and again
+	// when that was all. What is there all the while is met at least once, in
+	// no particular order; what comes or goes meanwhile may be met or not.
+	Names(ctx context.Context, shard writ.Tenant, prefix, cursor string) ([]writ.Key, string, error)
+	Entries(ctx context.Context, shard writ.Tenant, lane writ.Lane, cursor string) ([]string, string, error)
+
 	// Facts returns up to n facts with sequence > after, in order, waiting at
 	// most wait for the first one. It never skips one.
 	Facts(ctx context.Context, shard writ.Tenant, after int64, n int, wait time.Duration) ([]writ.StoredFact, error)

@@ -102,6 +102,12 @@ func (w *World) readInto(s *writ.Snapshot, rs writ.ReadSet) {
 func (w *World) members(r writ.Range) []writ.Member {
 	var out []writ.Member
 	for name, score := range w.indexes[r.Index] {
+		if r.Member != "" {
+			if name == r.Member {
+				out = append(out, writ.Member{Name: name, Score: score})
+			}
+			continue
+		}
 		if r.ByScore && (score < r.Min || score > r.Max) {
 			continue
 		}

@@ -5,15 +5,16 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"maps"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/writ-gateway/writ"
+	"github.com/writ-gateway/writ/agents"
+	"github.com/writ-gateway/writ/approvals"
 	"github.com/writ-gateway/writ/queue"
+	"github.com/writ-gateway/writ/runs"
 	"github.com/writ-gateway/writ/store"
 )
 
@@ -25,12 +26,14 @@ type IndexReport struct {
 	Counts []WrongCount  `json:"counts"`
 }
 
-// WrongCount is a counter over many documents, or the length of a lane, that is not
-// what they add up to.
+// WrongCount is a counter over many documents that is not what they add up to.
 type WrongCount struct {
 	What string `json:"what"`
 	Has  int64  `json:"has"`
 	Want int64  `json:"want"`
+
+	counter writ.Counter
+	sure    bool // seen at one instant
 }
 
 func byWhat(a, b WrongCount) int { return strings.Compare(a.What, b.What) }
@@ -38,34 +41,90 @@ func byWhat(a, b WrongCount) int { return strings.Compare(a.What, b.What) }
 // OK says whether everything is as it should be.
 func (r IndexReport) OK() bool { return len(r.Found)+len(r.Counts) == 0 }
 
-// ExamineQueue compares every index and counter of the queue with what the documents
-// imply, and changes nothing. On a shared store it may run beside gateways: about one
-// task it reports only what a single atomic read shows, and so it does about a sum over
-// many, unless they are too many for one read: then three readings must agree on it. The embedded store is its gateway's alone:
-// stop that first.
+// followers say what follows from the documents of the other rooms.
+func followers() []writ.Follower {
+	return append(agents.Followers(), runs.Follower(), approvals.Follower())
+}
+
+// documents are the kinds that indexes and counters follow from.
+var documents = []string{writ.ObjectRun, writ.ObjectTask, writ.ObjectSession, writ.ObjectAgent, writ.ObjectApproval}
+
+// ExamineQueue compares every index, lane and counter of the queue with what the
+// documents imply, and changes nothing. On a shared store it may run beside gateways:
+// about one document it reports only what a single atomic read shows, and so it does
+// about a sum over many, unless they are too many for one read: then three readings
+// must agree on it. The embedded store is its gateway's alone: stop that first.
 func ExamineQueue(ctx context.Context, cfg Config) (IndexReport, error) {
-	if _, err := os.Stat(filepath.Join(cfg.Data, boltFile)); cfg.Store == "bolt" && errors.Is(err, fs.ErrNotExist) {
-		return IndexReport{}, writ.Refuse(writ.CodeNotFound, "daemon.ExamineQueue", "there is no store in the data directory", "name the directory of the gateway with --data, or its store with --store")
+	if err := isStore(cfg, "daemon.ExamineQueue"); err != nil {
+		return IndexReport{}, err
 	}
 	st, err := openStore(ctx, cfg)
 	if err != nil {
 		return IndexReport{}, err
 	}
 	defer func() { _ = st.Close() }()
-	return examineIndexes(ctx, st, laneAge)
+	return examineIndexes(ctx, st)
 }
 
-// laneAge is how long a task must have been queued to be missed in its lanes. An entry
-// that a gateway has received, and not yet claimed or given back, is in none.
-const laneAge = time.Minute
+// isStore refuses a data directory without the embedded store.
+func isStore(cfg Config, op string) error {
+	if _, err := os.Stat(filepath.Join(cfg.Data, boltFile)); cfg.Store == "bolt" && errors.Is(err, fs.ErrNotExist) {
+		return writ.Refuse(writ.CodeNotFound, op, "there is no store in the data directory", "name the directory of the gateway with --data, or its store with --store")
+	}
+	return nil
+}
 
-func examineIndexes(ctx context.Context, st store.Store, laneAge time.Duration) (IndexReport, error) {
-	x := indexWalk{ctx: ctx, st: st, laneAge: laneAge}
-	report, err := x.once()
+func examineIndexes(ctx context.Context, st store.Store) (IndexReport, error) {
+	x := newWalk(ctx, st)
+	return x.examine()
+}
+
+// indexWalk reads a whole shard, a page or a document at a time.
+type indexWalk struct {
+	ctx   context.Context
+	st    store.Store
+	check queue.Checker
+
+	met    map[writ.Key][]writ.Entry  // members that name a document
+	order  []writ.Key                 // documents, as they were met
+	found  map[writ.Key]finding       // what is wrong with which
+	lying  map[writ.Lane][]writ.Key   // tasks that must lie there
+	sums   map[writ.Counter]int64     // what documents add up to
+	runs   []writ.RunID               //
+	nests  map[writ.RunID]bool        // had child runs
+	astray map[writ.Lane][]writ.Entry // entries of no task of the lane, as members
+
+	lane1  map[writ.TaskID]writ.Lane    // the lane a task has a place in
+	ofRun  map[writ.RunID][]writ.TaskID // all tasks of a run
+	places map[writ.Counter]placeSum    // counters over places
+}
+
+// finding is what is wrong with a document, as a repair wants it.
+type finding struct {
+	doc    queue.RepairDocument
+	guards int // that a repair rests on
+}
+
+func newWalk(ctx context.Context, st store.Store) *indexWalk {
+	return &indexWalk{ctx: ctx, st: st, check: queue.NewChecker(followers())}
+}
+
+// examine looks at everything, and once more at what may only have moved.
+func (x *indexWalk) examine() (IndexReport, error) {
+	report, still, err := x.once()
 	if err != nil {
 		return report, err
 	}
-	wrong, unsure, err := x.surely(report.Counts)
+	var seen, moves []WrongCount
+	for _, c := range report.Counts {
+		if _, place := x.places[c.counter]; still && !place { // nothing was committed meanwhile
+			c.sure = true
+			seen = append(seen, c)
+		} else {
+			moves = append(moves, c)
+		}
+	}
+	wrong, unsure, err := x.surely(moves)
 	if err != nil {
 		return report, err
 	}
@@ -73,326 +132,234 @@ func examineIndexes(ctx context.Context, st store.Store, laneAge time.Duration) 
 		if len(unsure) == 0 {
 			break
 		}
-		again, err := x.once()
+		again := *x
+		other, _, err := again.once()
 		if err != nil {
 			return report, err
 		}
 		unsure = slices.DeleteFunc(unsure, func(c WrongCount) bool {
-			return !slices.ContainsFunc(again.Counts, func(a WrongCount) bool { return a.What == c.What && a.Has-a.Want == c.Has-c.Want })
+			return !slices.ContainsFunc(other.Counts, func(a WrongCount) bool { return a.What == c.What && a.Has-a.Want == c.Has-c.Want })
 		})
 	}
-	report.Counts = append(append([]WrongCount{}, wrong...), unsure...)
+	report.Counts = slices.Concat([]WrongCount{}, seen, wrong, unsure)
 	slices.SortFunc(report.Counts, byWhat)
 	return report, nil
 }
 
-// indexWalk reads a whole shard, a page at a time.
-type indexWalk struct {
-	ctx     context.Context
-	st      store.Store
-	laneAge time.Duration
-
-	met   map[writ.TaskID][]queue.Entry // entries that name a task
-	order []writ.TaskID                 // as they were met
-	sure  map[string]sure               // how to look once more, by what is counted
-}
-
-const walkPage = 500
-
-// members are the names in an index.
-func (x *indexWalk) members(i writ.Index) (out []string, err error) {
-	entries, err := x.entries(i)
-	for _, e := range entries {
-		out = append(out, e.Member)
-	}
-	return out, err
-}
-
-// entries reads a whole index: by name, or by score where scores differ.
-func (x *indexWalk) entries(i writ.Index) (out []queue.Entry, err error) {
-	r, known := (queue.Entry{Index: i}).Range(), map[string]bool{}
-	r.From, r.To, r.Min, r.Max, r.Limit = "", "", 0, 0, walkPage
-	if r.ByScore {
-		r.Max = writ.MaxAmount
-	}
-	for {
-		s, err := x.st.Read(x.ctx, shard, writ.ReadSet{Ranges: []writ.Range{r}})
-		if err != nil {
-			return nil, err
-		}
-		page := s.Ranges[r].Members
-		for _, m := range page {
-			if !known[m.Name] {
-				known[m.Name] = true
-				out = append(out, queue.Entry{Index: i, Member: m.Name, Score: m.Score})
-			}
-		}
-		if len(page) < walkPage {
-			return out, nil
-		}
-		last := page[len(page)-1]
-		if r.From = last.Name + "\x00"; r.ByScore {
-			r.From, r.Min = "", max(last.Score, r.Min+1) // of more than a page at one score the rest is not met
-		}
-	}
-}
-
-// meet notes the tasks that the members of an index name.
-func (x *indexWalk) meet(i writ.Index, task func(member string) string) error {
-	entries, err := x.entries(i)
-	for _, e := range entries {
-		x.note(writ.TaskID(task(e.Member)), e)
-	}
-	return err
-}
-
-func (x *indexWalk) note(id writ.TaskID, e queue.Entry) {
-	if _, known := x.met[id]; !known {
-		x.order = append(x.order, id)
-	}
-	x.met[id] = append(x.met[id], e)
-}
-
-func whole(m string) string { return m }
-
-// once looks at everything once.
-func (x *indexWalk) once() (report IndexReport, err error) {
-	x.met, x.order, x.sure = map[writ.TaskID][]queue.Entry{}, nil, map[string]sure{}
+// once looks at everything once, and says whether it saw one state: no document
+// changes without a fact, and no sum without a document.
+func (x *indexWalk) once() (report IndexReport, still bool, err error) {
+	x.met, x.order, x.found = map[writ.Key][]writ.Entry{}, nil, map[writ.Key]finding{}
+	x.lying, x.sums, x.runs, x.nests, x.astray = map[writ.Lane][]writ.Key{}, map[writ.Counter]int64{}, nil, map[writ.RunID]bool{}, map[writ.Lane][]writ.Entry{}
+	x.lane1, x.ofRun, x.places = map[writ.TaskID]writ.Lane{}, map[writ.RunID][]writ.TaskID{}, map[writ.Counter]placeSum{}
 	report.Found, report.Counts = []queue.Wrong{}, []WrongCount{}
-	runIDs, err := x.members(writ.IndexRuns)
+	before, err := x.st.Head(x.ctx, shard)
 	if err != nil {
-		return report, err
+		return report, false, err
 	}
-	report.Runs = len(runIDs)
-	for _, id := range runIDs {
-		if err := x.meet(writ.RunTasks(writ.RunID(id)), whole); err != nil {
-			return report, err
-		}
-		if err := x.meet(writ.Backlog(writ.RunID(id)), func(m string) string { _, task, _ := strings.Cut(m, " "); return task }); err != nil {
-			return report, err
-		}
-		for s := range writ.TaskMoves {
-			if s == "" {
-				continue
-			}
-			if err := x.meet(writ.RunTasksIn(writ.RunID(id), s), whole); err != nil {
-				return report, err
-			}
+	for _, kind := range documents {
+		if err := x.names(kind); err != nil {
+			return report, false, err
 		}
 	}
-	for _, i := range []writ.Index{writ.IndexVerify, writ.IndexDead, writ.IndexLeases, writ.IndexReady} {
-		if err := x.meet(i, whole); err != nil {
-			return report, err
+	if err := x.meet(global()); err != nil {
+		return report, false, err
+	}
+	if err := x.meetLists(); err != nil {
+		return report, false, err
+	}
+	for _, doc := range x.order {
+		if err := x.document(doc, &report); err != nil {
+			return report, false, err
 		}
 	}
-	if err := x.sessions(&report); err != nil {
-		return report, err
+	if err := x.lanes(&report); err != nil {
+		return report, false, err
 	}
-	sums := newSums(runIDs)
-	for n := 0; n < len(x.order); n++ { // whoever waits for a task may be met on its lists first
-		if err := x.task(x.order[n], &report, sums); err != nil {
-			return report, err
-		}
+	if err := x.compare(&report); err != nil {
+		return report, false, err
 	}
-	return report, x.compare(&report, sums)
+	after, err := x.st.Head(x.ctx, shard)
+	return report, before.Seq == after.Seq && before.Epoch == after.Epoch, err
 }
 
-// sessions looks at what sessions claim, and meets the tasks they hold and those that
-// wait for them.
-func (x *indexWalk) sessions(report *IndexReport) error {
-	scopes, err := x.entries(writ.IndexScopes)
-	if err != nil {
-		return err
-	}
-	claims := map[writ.SessionID][]queue.Entry{}
-	for _, e := range scopes {
-		_, by, _ := writ.SplitScopeMember(e.Member)
-		if id := writ.SessionID(by); id.Valid() {
-			claims[id] = append(claims[id], e)
-		} else {
-			x.note(writ.TaskID(by), e)
-		}
-	}
-	ids, err := x.members(writ.IndexSessions)
-	if err != nil {
-		return err
-	}
-	for _, id := range ids {
-		if _, met := claims[writ.SessionID(id)]; !met {
-			claims[writ.SessionID(id)] = nil
-		}
-		for _, i := range []writ.Index{writ.SessionTasks(writ.SessionID(id)), writ.WaitingOn(id)} {
-			if err := x.meet(i, first); err != nil {
-				return err
-			}
-		}
-	}
-	for _, id := range slices.Sorted(maps.Keys(claims)) {
-		if err := x.session(id, claims[id], report); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// first is the task that a member "<task>" or "<task> <lane>" names.
-func first(member string) string { id, _, _ := strings.Cut(member, " "); return id }
-
-// session looks at one session in one atomic read.
-func (x *indexWalk) session(id writ.SessionID, also []queue.Entry, report *IndexReport) error {
-	var s writ.Snapshot
-	for {
-		var err error
-		if s, err = x.st.Read(x.ctx, shard, queue.CheckSessionReads(id, s, also)); err != nil {
-			return err
-		}
-		if s.Missing(queue.CheckSessionReads(id, s, also)).Empty() {
-			break
-		}
-	}
-	wrong, err := queue.CheckSession(id, s, also)
-	if err != nil {
-		return fmt.Errorf("session %s: %w", id, err)
-	}
-	report.Found = append(report.Found, wrong...)
-	return nil
-}
-
-// task looks at one task in one atomic read.
-func (x *indexWalk) task(id writ.TaskID, report *IndexReport, sums *sums) error {
-	for _, i := range []writ.Index{writ.Dependents(id), writ.WaitingOn(id)} {
-		if err := x.meet(i, first); err != nil {
-			return err
-		}
-	}
-	var s writ.Snapshot
-	for {
-		rs := queue.CheckReads(id, s, x.met[id])
-		var err error
-		if s, err = x.st.Read(x.ctx, shard, rs); err != nil {
-			return err
-		}
-		if missing := s.Missing(queue.CheckReads(id, s, x.met[id])); missing.Empty() {
-			break
-		}
-	}
-	wrong, err := queue.Check(id, s, x.met[id])
-	if err != nil {
-		return fmt.Errorf("task %s: %w", id, err)
-	}
-	report.Found = append(report.Found, wrong...)
-	t, _, ok, err := writ.Get[writ.Task](s, writ.TaskKey(id))
-	if ok {
-		report.Tasks++
-		sums.add(t, s, s.Now-x.laneAge.Milliseconds())
-	}
-	return err
-}
-
-// sums is what the documents add up to.
-type sums struct {
-	open, bad map[writ.RunID]int64
-	running   map[writ.AgentID]int64
-	lanes     map[writ.Lane]int64 // tasks that lie nowhere else
-	places    map[runLane]placed  // tasks that are offered, or wait behind others of their run
-}
-
-func newSums(runIDs []string) *sums {
-	s := &sums{open: map[writ.RunID]int64{}, bad: map[writ.RunID]int64{}, running: map[writ.AgentID]int64{}, lanes: map[writ.Lane]int64{}, places: map[runLane]placed{}}
-	for _, id := range runIDs {
-		s.open[writ.RunID(id)], s.bad[writ.RunID(id)] = 0, 0
-	}
-	return s
-}
-
-// add counts a task in; one that has been queued since before a time, in its lanes too.
-func (s *sums) add(t writ.Task, at writ.Snapshot, before int64) {
-	open, bad, agent := queue.Opens(t)
-	s.open[t.Run] += open
-	s.bad[t.Run] += bad
-	if agent != "" {
-		s.running[agent]++
-	}
-	s.place(t, at)
-	if t.UpdatedAt > before {
-		return
-	}
-	if r, _, ok, err := writ.Get[writ.Run](at, writ.RunKey(t.Run)); err == nil && ok && !writ.RunMoves.Terminal(r.State) && queue.InLanes(t, at) {
-		for _, l := range t.Lanes() {
-			s.lanes[l]++
-		}
-	}
-}
-
-// compare looks at the counters. Child runs count in their parents until they are
-// settled.
-func (x *indexWalk) compare(report *IndexReport, want *sums) error {
-	off := func(what string, has, should int64) {
-		if has != should {
-			report.Counts = append(report.Counts, WrongCount{what, has, should})
-		}
-	}
-	for id := range want.open {
-		children := writ.Range{Index: writ.RunChildren(id), Limit: 1000}
-		s, err := x.st.Read(x.ctx, shard, writ.ReadSet{
-			Docs: []writ.Key{writ.RunKey(id)}, Counters: []writ.Counter{writ.RunOpenTasks(id), writ.RunBadTasks(id)},
-			Ranges: []writ.Range{children, queue.Entry{Index: writ.IndexClose, Member: string(id)}.Range()},
-		})
+// names notes every document of a kind.
+func (x *indexWalk) names(kind string) error {
+	for cursor := ""; ; {
+		some, next, err := x.st.Names(x.ctx, shard, kind+"/", cursor)
 		if err != nil {
 			return err
 		}
-		r, _, ok, err := writ.Get[writ.Run](s, writ.RunKey(id))
-		if err != nil || !ok {
-			off("runs without a document: "+string(id), 1, 0)
+		slices.Sort(some)
+		for _, k := range some {
+			if _, known := x.met[k]; !known {
+				x.note(k)
+			}
+		}
+		if cursor = next; cursor == "" {
+			return nil
+		}
+	}
+}
+
+func (x *indexWalk) note(doc writ.Key, at ...writ.Entry) {
+	if _, known := x.met[doc]; !known {
+		x.order = append(x.order, doc)
+	}
+	x.met[doc] = append(x.met[doc], at...)
+}
+
+// look reads all there is to a document at one instant.
+func (x *indexWalk) look(doc writ.Key) (s writ.Snapshot, err error) {
+	for {
+		rs, err := x.check.Reads(doc, s, x.met[doc])
+		if err != nil {
+			return s, err
+		}
+		if missing := s.Missing(rs); !missing.Empty() || s.Docs == nil {
+			if s, err = x.st.Read(x.ctx, shard, rs); err != nil {
+				return s, err
+			}
 			continue
 		}
-		x.sure["open tasks of "+string(id)] = x.inStates(id, writ.RunOpenTasks(id), true, func(s writ.TaskState) bool { return !writ.TaskMoves.Terminal(s) })
-		x.sure["bad tasks of "+string(id)] = x.inStates(id, writ.RunBadTasks(id), false, func(s writ.TaskState) bool { return s == writ.TaskFailed || s == writ.TaskDead })
-		off("open tasks of "+string(id), s.Counters[writ.RunOpenTasks(id)], want.open[id]+int64(len(s.Ranges[children].Members)))
-		if !r.Nests { // of children that were settled nothing is listed any more
-			off("bad tasks of "+string(id), s.Counters[writ.RunBadTasks(id)], want.bad[id])
-		}
-		waits := int64(0)
-		if r.State == writ.RunVerifying {
-			waits = 1
-		}
-		off("runs listed for a verdict: "+string(id), int64(len(s.Ranges[queue.Entry{Index: writ.IndexClose, Member: string(id)}.Range()].Members)), waits)
+		return s, nil
 	}
-	agents, err := x.members(writ.IndexAgents)
-	if err != nil {
+}
+
+// document looks at one document in one atomic read.
+func (x *indexWalk) document(doc writ.Key, report *IndexReport) error {
+	s, err := x.look(doc)
+	if err != nil && s.Docs[doc].Version == 0 {
 		return err
 	}
-	for _, a := range agents {
-		c := writ.AgentRunning(writ.AgentID(a))
-		s, err := x.st.Read(x.ctx, shard, writ.ReadSet{Counters: []writ.Counter{c}})
+	why := ""
+	if err == nil {
+		why, err = x.check.Sound(doc, s)
+	}
+	if err != nil {
+		if writ.CodeOf(err) == writ.CodeUpgrade || x.ctx.Err() != nil {
+			return err
+		}
+		why = "the document, or one it names, cannot be read"
+	}
+	if why != "" {
+		report.Found = append(report.Found, queue.Wrong{Document: doc, Left: true, Why: why})
+		return nil
+	}
+	wrong, err := x.check.Check(doc, s, x.met[doc])
+	if err != nil {
+		return fmt.Errorf("%s: %w", doc, err)
+	}
+	for _, i := range wrong {
+		report.Found = append(report.Found, queue.Say(doc, i, s))
+		x.finds(doc, s, func(d *queue.RepairDocument) {
+			if i.Out && slices.ContainsFunc(x.met[doc], i.Same) && len(d.Met) < 64 {
+				d.Met = append(d.Met, queue.RepairEntry{Index: i.Index, Member: i.Member})
+			}
+		})
+	}
+	if s.Docs[doc].Version == 0 {
+		return nil
+	}
+	return x.add(doc, s, report)
+}
+
+// finds notes what a repair of a document is about.
+func (x *indexWalk) finds(doc writ.Key, s writ.Snapshot, say func(*queue.RepairDocument)) {
+	f, known := x.found[doc]
+	if !known {
+		f.doc.Document = doc
+		f.guards = len(s.Docs) + len(s.Counters)
+		for r := range s.Ranges {
+			if r.Index.Versioned() {
+				f.guards++
+			}
+		}
+	}
+	f.guards += 2
+	say(&f.doc)
+	x.found[doc] = f
+}
+
+// add counts a document in.
+func (x *indexWalk) add(doc writ.Key, s writ.Snapshot, report *IndexReport) error {
+	all, err := x.check.Counts(doc, s)
+	for _, c := range all {
+		x.sums[c.Counter] += c.N
+	}
+	kind, id, _ := strings.Cut(string(doc), "/")
+	switch kind {
+	case writ.ObjectRun:
+		report.Runs++
+		x.runs = append(x.runs, writ.RunID(id))
+		if r, _, _, err := writ.Get[writ.Run](s, doc); err == nil && r.Nests {
+			x.nests[r.ID] = true
+		}
+	case writ.ObjectTask:
+		report.Tasks++
+		t, _, _, err := writ.Get[writ.Task](s, doc)
 		if err != nil {
 			return err
 		}
-		x.sure["running tasks of "+a] = x.held(writ.AgentID(a), slices.Collect(maps.Keys(want.open)))
-		off("running tasks of "+a, s.Counters[c], want.running[writ.AgentID(a)])
+		x.settle(t, s)
+		if queue.InLanes(t, s) {
+			for _, l := range t.Lanes() {
+				x.lying[l] = append(x.lying[l], doc)
+			}
+		}
 	}
-	if err := x.places(want, off); err != nil {
-		return err
-	}
-	return x.lanes(report, want)
+	return err
 }
 
-// lanes: every queued task that waits for nothing lies in each of its lanes. More
-// entries are harmless.
-func (x *indexWalk) lanes(report *IndexReport, want *sums) error {
-	counts, err := x.st.Lanes(x.ctx, shard)
-	if err != nil {
+// compare looks at the counters over many documents.
+func (x *indexWalk) compare(report *IndexReport) error {
+	if err := x.quotas(); err != nil {
 		return err
 	}
-	has := map[writ.Lane]int64{}
-	for _, c := range counts {
-		has[c.Lane] = c.Count
+	var all []writ.Counter
+	for c := range x.sums {
+		all = append(all, c)
 	}
-	for l, n := range want.lanes {
-		if has[l] < n {
-			report.Counts = append(report.Counts, WrongCount{"entries in lane " + string(l), has[l], n})
+	for some := range slices.Chunk(all, walkPage) {
+		s, err := x.st.Read(x.ctx, shard, writ.ReadSet{Counters: some})
+		if err != nil {
+			return err
+		}
+		for _, c := range some {
+			if has, want := s.Counters[c], x.sums[c]; has != want {
+				report.Counts = append(report.Counts, WrongCount{What: "counter " + c.Entity + "#" + c.Field, Has: has, Want: want, counter: c})
+			}
 		}
 	}
 	slices.SortFunc(report.Counts, byWhat)
 	return nil
+}
+
+// quotas adds the counters of quotas that no document may count in any more.
+func (x *indexWalk) quotas() error {
+	s, err := x.st.Read(x.ctx, shard, writ.ReadSet{Docs: []writ.Key{writ.QuotasKey}})
+	if err != nil {
+		return err
+	}
+	all, err := writ.QuotasIn(s)
+	for _, q := range all {
+		if writ.QuotaWindow(q.Metric) != 0 {
+			continue
+		}
+		who := []writ.QuotaWho{{}, {Capability: writ.CapabilityID(q.Value), Agent: writ.AgentID(q.Value), Session: writ.SessionID(q.Value), Role: writ.Role(q.Value)}}
+		for _, doc := range x.order {
+			switch kind, id, _ := strings.Cut(string(doc), "/"); kind {
+			case writ.ObjectAgent:
+				who = append(who, writ.QuotaWho{Agent: writ.AgentID(id)})
+			case writ.ObjectSession:
+				who = append(who, writ.QuotaWho{Session: writ.SessionID(id)})
+			}
+		}
+		for _, w := range who {
+			if tag, ok := q.Tag(w); ok {
+				x.sums[writ.QuotaUsed(tag)] += 0
+			}
+		}
+	}
+	return err
 }

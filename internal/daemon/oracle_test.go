@@ -338,9 +338,14 @@ func randomWork(t *testing.T, seed uint64, batches, calls int, op *client.Client
 		}
 		work(judge.judge)
 		work(func() { chief.disturb(workers[len(workers)-2:], judged.ID) })
-		wg.Go(func() { soundQueue(t, d, "while others work", laneAge) })
+		var left map[writ.Counter]int64
+		wg.Go(func() {
+			soundQueue(t, d, "while others work")
+			left = spoil(t, d, cr, rand.New(rand.NewPCG(seed, uint64(300+batch))))
+		})
 		wg.Wait()
 		stop() // from here on nothing moves
+		mendRest(t, d, left)
 		// Something everybody may take: of what is left much may be for who claims other scopes.
 		if err := planners[0].do("task.enqueue", map[string]any{
 			"run_id": cr.runs[0], "key": fmt.Sprintf("last-%d", batch), "capability": "site.build", "required_domain": "web", "priority": 9, "lease_ttl_s": 3,
@@ -355,7 +360,7 @@ func randomWork(t *testing.T, seed uint64, batches, calls int, op *client.Client
 		}
 		auditStates(t, d, cr)
 		auditReceipts(t, d)
-		soundQueue(t, d, "when nothing moves", 0)
+		soundQueue(t, d, "when nothing moves")
 		if t.Failed() {
 			return
 		}
@@ -375,7 +380,7 @@ func randomWork(t *testing.T, seed uint64, batches, calls int, op *client.Client
 	}
 	auditStates(t, d, cr)
 	auditReceipts(t, d)
-	soundQueue(t, d, "at the end", 0)
+	soundQueue(t, d, "at the end")
 }
 
 // credentialOf is the operator's.

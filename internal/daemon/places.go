@@ -1,9 +1,16 @@
 package daemon
 
 import (
+	"slices"
+
 	"github.com/writ-gateway/writ"
 	"github.com/writ-gateway/writ/queue"
 )
+
+// How many tasks of a run are offered in a lane, and how many wait in its backlog, is
+// counted by where each of them is. That moves without a document and so without a
+// fact: that none was committed meanwhile says nothing about it. One read of all places
+// and the counter does.
 
 // runLane is the part of a lane that is one run's.
 type runLane struct {
@@ -11,95 +18,92 @@ type runLane struct {
 	lane writ.Lane
 }
 
-// placed is how many tasks of a run are offered in a lane, and how many wait in its
-// backlog.
-type placed struct{ offered, backlog int64 }
+// placeSum is what a counter over places counts.
+type placeSum struct {
+	at      runLane
+	backlog bool
+}
 
-// place counts a task in where it is. Where none is any more the counts are to be 0.
-func (s *sums) place(t writ.Task, at writ.Snapshot) {
-	lane, offered, backlog := queue.Offers(t, at)
-	if lane == "" {
+// surePlaces is how many tasks of a run such a read takes.
+const surePlaces = 20_000
+
+// settle notes a task and the lane it has a place in.
+func (x *indexWalk) settle(t writ.Task, s writ.Snapshot) {
+	if _, known := x.lane1[t.ID]; known {
 		return
 	}
-	p := s.places[runLane{t.Run, lane}]
-	if offered {
-		p.offered++
+	lane, _, _ := queue.Offers(t, s) // "" if it has several
+	x.lane1[t.ID] = lane
+	x.ofRun[t.Run] = append(x.ofRun[t.Run], t.ID)
+	if lane != "" {
+		at := runLane{t.Run, lane}
+		x.places[writ.RunOffered(at.run, at.lane)] = placeSum{at, false}
+		x.places[writ.RunBacklog(at.run, at.lane)] = placeSum{at, true}
 	}
-	if backlog {
-		p.backlog++
-	}
-	s.places[runLane{t.Run, lane}] = p
 }
 
-// places compares how many are offered and in backlogs with what is counted.
-func (x *indexWalk) places(want *sums, off func(what string, has, should int64)) error {
-	for at, p := range want.places {
-		offered, backlog := writ.RunOffered(at.run, at.lane), writ.RunBacklog(at.run, at.lane)
-		s, err := x.st.Read(x.ctx, shard, writ.ReadSet{Counters: []writ.Counter{offered, backlog}})
-		if err != nil {
-			return err
-		}
-		name := string(at.run) + " in lane " + string(at.lane)
-		x.sure["offered tasks of "+name] = x.offered(at)
-		x.sure["backlog of "+name] = x.backlog(at)
-		off("offered tasks of "+name, s.Counters[offered], p.offered)
-		off("backlog of "+name, s.Counters[backlog], p.backlog)
+// queued are ranges that show all queued tasks of a run, unless one of them is full:
+// between tasks that are known few are new.
+func (x *indexWalk) queued(run writ.RunID) (out []writ.Range) {
+	ids := x.ofRun[run]
+	slices.Sort(ids)
+	from := ""
+	for n := sureMembers / 2; n < len(ids); n += sureMembers / 2 {
+		out = append(out, writ.Range{Index: writ.RunTasksIn(run, writ.TaskQueued), From: from, To: string(ids[n]), Limit: sureMembers})
+		from = string(ids[n])
 	}
-	return nil
+	return append(out, writ.Range{Index: writ.RunTasksIn(run, writ.TaskQueued), From: from, Limit: sureMembers})
 }
 
-// backlog counts one in a single read.
-func (x *indexWalk) backlog(at runLane) sure {
+// placed counts the tasks whose places a counter counts, in one read with it. That no
+// other task of the run is queued the read itself must show.
+func (x *indexWalk) placed(c writ.Counter, sum placeSum) sure {
 	return func() (has, should int64, exact bool, err error) {
-		list, c := writ.BacklogOf(at.run, at.lane, sureMembers), writ.RunBacklog(at.run, at.lane)
-		s, err := x.st.Read(x.ctx, shard, writ.ReadSet{Counters: []writ.Counter{c}, Ranges: []writ.Range{list}})
-		n := len(s.Ranges[list].Members)
-		return s.Counters[c], int64(n), n < sureMembers, err
-	}
-}
-
-// offered counts the places of all queued tasks of a run in one read. Which those are the
-// read itself must show again.
-func (x *indexWalk) offered(at runLane) sure {
-	return func() (has, should int64, exact bool, err error) {
-		list, c := writ.Range{Index: writ.RunTasksIn(at.run, writ.TaskQueued), Limit: sureMembers}, writ.RunOffered(at.run, at.lane)
-		var s writ.Snapshot
+		var unknown []writ.Key
 		for range surelyTries {
-			rs := writ.ReadSet{Counters: []writ.Counter{c}, Ranges: []writ.Range{list}}
-			members := s.Ranges[list].Members
-			if len(members) == sureMembers {
+			if len(x.ofRun[sum.at.run]) > surePlaces || len(unknown) > sureMembers {
 				return 0, 0, false, nil
 			}
-			for _, m := range members {
-				rs.Docs = append(rs.Docs, writ.TaskKey(writ.TaskID(m.Name)))
-				rs.Counters = append(rs.Counters, writ.TaskPlace(writ.TaskID(m.Name)))
+			rs := writ.ReadSet{Docs: unknown, Counters: []writ.Counter{c}, Ranges: x.queued(sum.at.run)}
+			var here []writ.Counter
+			for _, id := range x.ofRun[sum.at.run] {
+				if x.lane1[id] == sum.at.lane {
+					here = append(here, writ.TaskPlace(id))
+				}
 			}
-			if s, err = x.st.Read(x.ctx, shard, rs); err != nil {
+			rs.Counters = append(rs.Counters, here...)
+			s, err := x.st.Read(x.ctx, shard, rs)
+			if err != nil {
 				return 0, 0, false, err
 			}
-			if should, exact, err = offeredIn(at.lane, s.Ranges[list].Members, s); err != nil || exact {
-				return s.Counters[c], should, exact, err
+			for _, k := range unknown {
+				t, _, ok, err := writ.Get[writ.Task](s, k)
+				if err != nil || !ok {
+					return 0, 0, false, err
+				}
+				x.settle(t, s)
 			}
+			unknown = nil
+			for _, r := range rs.Ranges {
+				if len(s.Ranges[r].Members) == sureMembers {
+					return 0, 0, false, nil
+				}
+				for _, m := range s.Ranges[r].Members {
+					if _, known := x.lane1[writ.TaskID(m.Name)]; !known {
+						unknown = append(unknown, writ.TaskKey(writ.TaskID(m.Name)))
+					}
+				}
+			}
+			if len(unknown) > 0 || len(rs.Docs) > 0 {
+				continue
+			}
+			for _, p := range here {
+				if queue.Counted(s.Counters[p], sum.backlog) {
+					should++
+				}
+			}
+			return s.Counters[c], should, true, nil
 		}
 		return 0, 0, false, nil
 	}
-}
-
-// offeredIn counts the listed tasks that are offered in a lane; exact is false if one was
-// not read.
-func offeredIn(lane writ.Lane, members []writ.Member, s writ.Snapshot) (n int64, exact bool, err error) {
-	for _, m := range members {
-		key := writ.TaskKey(writ.TaskID(m.Name))
-		if !s.Has(key) {
-			return 0, false, nil
-		}
-		t, _, ok, err := writ.Get[writ.Task](s, key)
-		if err != nil {
-			return 0, false, err
-		}
-		if l, offered, _ := queue.Offers(t, s); ok && offered && l == lane {
-			n++
-		}
-	}
-	return n, true, nil
 }

@@ -224,6 +224,7 @@ func TestNothingChangesWithoutTheSigner(t *testing.T) {
 		"task.refill":         {nil, map[string]any{"run_id": run.Run, "lane": writ.LaneOf("site.build", "web", 5)}},
 		"task.reoffer":        {nil, map[string]any{"task_id": queued.Task}},
 		"task.refuse":         {nil, map[string]any{"task_id": queued.Task, "agent_id": "builder", "lane": writ.LaneOf("site.build", "web", 5)}},
+		"queue.repair":        {nil, map[string]any{"counters": []map[string]any{{"entity": "run/" + run.Run, "field": "open", "add": 1}}}},
 		"agent.settle":        {nil, map[string]any{"agent_id": "builder"}},
 		"task.recall":         {nil, map[string]any{"agent_id": "builder"}},
 		"approval.withdraw":   {nil, map[string]any{"agent_id": "builder"}},

@@ -2,14 +2,15 @@ package daemon
 
 import (
 	"fmt"
+	"strings"
 
 	"github.com/writ-gateway/writ"
 )
 
 // A sum over many tasks moves while they are read one by one: beside gateways that
 // are busy it can be off by the same amount as often as one likes. What looks wrong is
-// therefore looked at once more in a single atomic read, from lists that Check has
-// found to agree with the documents.
+// therefore looked at once more in a single atomic read, from lists: a repair that
+// rests on that comes once they agree with the documents.
 
 // sureMembers is how many members of a list such a read takes. Where there are more,
 // nothing is sure.
@@ -109,12 +110,29 @@ func leasesOf(a writ.AgentID, lists []writ.Range, s writ.Snapshot) (n int64, exa
 	return n, true, nil
 }
 
+// again is how to look at a counter once more; nil where no read shows it.
+func (x *indexWalk) again(c writ.Counter) sure {
+	kind, id, _ := strings.Cut(c.Entity, "/")
+	sum, place := x.places[c]
+	switch {
+	case place:
+		return x.placed(c, sum)
+	case c == writ.RunOpenTasks(writ.RunID(id)):
+		return x.inStates(writ.RunID(id), c, true, func(s writ.TaskState) bool { return !writ.TaskMoves.Terminal(s) })
+	case c == writ.RunBadTasks(writ.RunID(id)) && !x.nests[writ.RunID(id)]: // of children that were settled nothing is listed any more
+		return x.inStates(writ.RunID(id), c, false, func(s writ.TaskState) bool { return s == writ.TaskFailed || s == writ.TaskDead })
+	case kind == writ.ObjectAgent:
+		return x.held(writ.AgentID(id), x.runs)
+	}
+	return nil
+}
+
 // surely keeps of the counts that look wrong those that are, as far as one read can
 // tell, with what it has shown; the others are left to be read again.
 func (x *indexWalk) surely(all []WrongCount) (wrong, unsure []WrongCount, err error) {
 	for _, c := range all {
-		look, can := x.sure[c.What]
-		if !can {
+		look := x.again(c.counter)
+		if look == nil {
 			unsure = append(unsure, c)
 			continue
 		}
@@ -125,7 +143,8 @@ func (x *indexWalk) surely(all []WrongCount) (wrong, unsure []WrongCount, err er
 		case !exact:
 			unsure = append(unsure, c)
 		case has != should:
-			wrong = append(wrong, WrongCount{c.What, has, should})
+			c.Has, c.Want, c.sure = has, should, true
+			wrong = append(wrong, c)
 		}
 	}
 	return wrong, unsure, nil

@@ -84,6 +84,12 @@ func find(root *bolt.Bucket, r writ.Range) (out writ.RangeResult) {
 		out.Version = intOf(root.Bucket(bucketVersions).Get([]byte(r.Index)))
 	}
 	prefix := len(under(r.Index))
+	if r.Member != "" {
+		if v := root.Bucket(bucketMembers).Get(under(r.Index, []byte(r.Member)...)); v != nil {
+			out.Members = []writ.Member{{Name: r.Member, Score: intOf(v)}}
+		}
+		return out
+	}
 	if r.ByScore {
 		from, to := max(r.Min, 0), min(r.Max, writ.MaxAmount)
 		if from > to {

@@ -68,9 +68,12 @@ func encodeRead(rs writ.ReadSet) ([]any, error) {
 			return nil, invalid("a range's limit must be 1 to 1000")
 		}
 		how, low, high := "lex", "-", "+"
-		if r.ByScore {
+		switch {
+		case r.Member != "":
+			how, low = "member", r.Member
+		case r.ByScore:
 			how, low, high = "score", clamp(r.Min), clamp(r.Max)
-		} else {
+		default:
 			if r.From != "" {
 				low = "[" + r.From
 			}

@@ -41,7 +41,9 @@ func (d *differential) readSet() (rs writ.ReadSet) {
 	}
 	for range d.rng.IntN(4) {
 		r := writ.Range{Limit: 1 + d.rng.IntN(6), Desc: d.rng.IntN(2) == 0}
-		if d.rng.IntN(2) == 0 {
+		if n := d.rng.IntN(5); n == 0 {
+			r.Index, r.Member = pick(d, genIndexes), pick(d, genMembers)
+		} else if n < 3 {
 			r.Index, r.From, r.To = pick(d, genLexical), pick(d, genBounds), pick(d, genBounds)
 		} else {
 			r.Index, r.ByScore = pick(d, genIndexes), true

@@ -134,7 +134,11 @@ func (s *modelShard) doc(k writ.Key, now int64) writ.Doc {
 func (s *modelShard) rangeOf(r writ.Range) writ.RangeResult {
 	var out []writ.Member
 	for name, score := range s.indexes[r.Index] {
-		if r.ByScore && score >= r.Min && score <= r.Max ||
+		if r.Member != "" {
+			if name == r.Member {
+				out = append(out, writ.Member{Name: name, Score: score})
+			}
+		} else if r.ByScore && score >= r.Min && score <= r.Max ||
 			!r.ByScore && name >= r.From && (r.To == "" || name < r.To) {
 			out = append(out, writ.Member{Name: name, Score: score})
 		}

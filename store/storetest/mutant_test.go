@@ -140,6 +140,11 @@ func TestDifferentialFindsDefects(t *testing.T) {
 		"evidence is lost":                  factWith(func(f *writ.Fact) { f.Evidence = nil }),
 		"tails are lost":                    factWith(func(f *writ.Fact) { f.Tail = nil }),
 		"facts are lost":                    {tamper: func(tx *writ.Tx) { tx.Fact = nil }},
+		"a member is a prefix": {reading: func(r *writ.Range) {
+			if r.Member != "" {
+				r.Member, r.From, r.ByScore = "", r.Member, false
+			}
+		}},
 		"descending ascends":                {reading: func(r *writ.Range) { r.Desc = false }},
 		"the end of a range is ignored":     {reading: func(r *writ.Range) { r.To = "" }},
 		"the lowest score is ignored":       {reading: func(r *writ.Range) { r.Min = 0 }},

@@ -68,7 +68,7 @@ func Run(t *testing.T, open func(t testing.TB) Opened) {
 	probe := open(t)
 	left := map[string][]string{}
 	for _, group := range [][]testCase{
-		readCases, commitCases, guardCases, opCases, indexCases, laneCases, wakeCases, factCases, lifeCases, raceCases,
+		readCases, commitCases, guardCases, opCases, indexCases, laneCases, walkCases, wakeCases, factCases, lifeCases, raceCases,
 	} {
 		for _, c := range group {
 			if c.needs != nil && !c.needs.met(probe) {

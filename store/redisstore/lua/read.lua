@@ -4,9 +4,9 @@
 -- KEYS[1]  prefix of the shard (keys: see commit.lua)
 -- ARGV[1]  number of documents, then their names
 -- then     number of counters, then entity and field of each
--- then     number of ranges, then seven arguments each: index, 'score' or
---          'lex', lower and upper bound as ZRANGEBYSCORE or ZRANGEBYLEX write
---          them, limit, 'asc' or 'desc', '1' when the index is versioned
+-- then     number of ranges, then seven arguments each: index, 'score', 'lex' or
+--          'member', lower and upper bound as ZRANGEBYSCORE or ZRANGEBYLEX write
+--          them or the member and anything, limit, 'asc' or 'desc', '1' when the index is versioned
 --
 -- Returns  {now, epoch, seq, last, documents, counters, ranges}; epoch is absent
 --          (nil) when the shard has no head yet. A document is {version, body},
@@ -40,8 +40,11 @@ for i = 1, tonumber(next_()) do
   local limit, desc, versioned = next_(), next_() == 'desc', next_() == '1'
   local key, found = P .. ':i:' .. name, {false}
   if versioned then found[1] = redis.call('HGET', P .. ':v', name) end
-  if desc then low, high = high, low end
-  if how == 'score' then
+  if desc and how ~= 'member' then low, high = high, low end
+  if how == 'member' then
+    local score = redis.call('ZSCORE', key, low)
+    if score then found[2], found[3] = low, score end
+  elseif how == 'score' then
     local cmd = desc and 'ZREVRANGEBYSCORE' or 'ZRANGEBYSCORE'
     local got = redis.call(cmd, key, low, high, 'WITHSCORES', 'LIMIT', 0, limit)
     for _, v in ipairs(got) do found[#found + 1] = v end
