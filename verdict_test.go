@@ -82,6 +82,18 @@ func TestWhatASignedVerdictRestsOnIsGuarded(t *testing.T) {
 	}
 }
 
+// Where the receipt cannot be read, nothing is about it.
+func TestAVerdictOnAReceiptNobodyFinds(t *testing.T) {
+	for name, found := range map[string][]writ.Receipt{"none": nil, "another": {sealed("rcp_1")}} {
+		w, judge, _, sign := closer(t)
+		a := sign()
+		w.Archive = func(writ.ArchiveRead) []writ.Receipt { return found }
+		if _, _, err := w.Call(verbs["run.close"], judge, a); writ.CodeOf(err) != writ.CodeVerdict {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
 // Only who may judge has a signed verdict looked into, and nothing is looked up for it.
 func TestOthersHaveNoVerdictLookedInto(t *testing.T) {
 	w, _, _, sign := closer(t)

@@ -443,3 +443,33 @@ func TestListsOfArtifactsFollow(t *testing.T) {
 		t.Errorf("got %+v", got)
 	}
 }
+
+// What was sent back is not among what the verdict on the run is about, until it is
+// made again.
+func TestWhatWasSentBackIsNotOfTheRun(t *testing.T) {
+	for name, end := range map[string]func(l *lab, id writ.TaskID){
+		"sent back": func(l *lab, id writ.TaskID) { l.do("task.verify", l.judge, l.verdict(id, writ.VerdictReject)) },
+		"cancelled": func(l *lab, id writ.TaskID) { l.do("task.cancel", l.owner, &TaskCancelArgs{Task: id}) },
+	} {
+		l := newLab(t)
+		l.setRun(func(r *writ.Run) { r.ClosePolicy = writ.CloseVerifier })
+		id := l.enqueue("one", makes("x"), judged(2))
+		make := func() {
+			g := l.claim(l.a, id)
+			c := g.complete()
+			c.Artifacts = []TaskMade{l.put(l.a, g, "x", "site")}
+			l.do("task.complete", l.a, c)
+			if all := l.w.Members(writ.RunArtifacts(l.run)); !slices.Equal(all, []string{hexOfText("site") + " " + string(id)}) {
+				t.Errorf("%s: made are %v", name, all)
+			}
+		}
+		make()
+		end(l, id)
+		if all := l.w.Members(writ.RunArtifacts(l.run)); len(all) > 0 {
+			t.Errorf("%s: left are %v", name, all)
+		}
+		if name == "sent back" {
+			make()
+		}
+	}
+}

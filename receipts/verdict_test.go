@@ -246,6 +246,26 @@ func TestVerdictsThatSayOtherwise(t *testing.T) {
 	}
 }
 
+// A caller that wants nothing in particular gets no verdict that says nothing.
+func TestAVerdictOnNothing(t *testing.T) {
+	k, public := verdictSigner(t)
+	for reason, spoil := range map[string]func(*writ.VerdictWant){
+		"subjects": func(v *writ.VerdictWant) { v.Subjects = nil },
+		"verdict":  func(v *writ.VerdictWant) { v.Properties = nil },
+		"policy":   func(v *writ.VerdictWant) { v.Policy = "" },
+	} {
+		want := wanted(public)
+		spoil(&want)
+		text, err := VerdictStatement(want, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := CheckVerdict([]byte(signedText(t, k, text)), want); verdictReason(err) != reason {
+			t.Errorf("%s: %v", reason, err)
+		}
+	}
+}
+
 // An envelope or a bundle has few forms, and one signature by the key it names.
 func TestFormsOfSignedVerdicts(t *testing.T) {
 	k, public := verdictSigner(t)
@@ -357,6 +377,14 @@ func TestEd25519Verdict(t *testing.T) {
 	env := signedText(t, k, text)
 	if _, err := CheckVerdict([]byte(env), want); err != nil {
 		t.Error(err)
+	}
+	sig := base64.StdEncoding.EncodeToString(rawSigned(t, k, text))
+	var e struct{ Signatures []struct{ Sig string } }
+	if err := json.Unmarshal([]byte(env), &e); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := CheckVerdict([]byte(strings.Replace(env, e.Signatures[0].Sig, sig, 1)), want); verdictReason(err) != "signature" {
+		t.Errorf("signed as something else: %v", err)
 	}
 	want.Keys = []writ.PublicKey{verdictKey(t, publicPEM(t, ed25519.NewKeyFromSeed(bytes.Repeat([]byte{1}, 32)).Public()))}
 	if _, err := CheckVerdict([]byte(env), want); verdictReason(err) != "key" {
