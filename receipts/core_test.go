@@ -177,7 +177,7 @@ func TestGolden(t *testing.T) {
 // The text is canonical only while struct fields stand in the order of their
 // JSON names.
 func TestShapesAreSorted(t *testing.T) {
-	for _, v := range []any{statement{}, subject{}, predicate{}, actor{}, call{}, change{}, commit{}, decision{}, pack{}, origin{}, evidence{}, headStatement{}, headPredicate{}} {
+	for _, v := range []any{statement{}, subject{}, predicate{}, actor{}, call{}, change{}, commit{}, decision{}, pack{}, origin{}, evidence{}, headStatement{}, headPredicate{}, keyFact{}, manifestStatement{}, manifestPredicate{}, ManifestKey{}} {
 		var names []string
 		for f := range reflect.TypeOf(v).Fields() {
 			name, _, _ := strings.Cut(f.Tag.Get("json"), ",")
