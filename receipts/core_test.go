@@ -437,7 +437,7 @@ func TestReadyTriesTheKey(t *testing.T) {
 	if err := s.Ready(); err != nil {
 		t.Fatal(err)
 	}
-	s.key = &bad
+	s.keys[s.keyID] = &bad
 	if err := s.Ready(); err != nil {
 		t.Errorf("asked again within a second it tried again: %v", err)
 	}
@@ -445,11 +445,11 @@ func TestReadyTriesTheKey(t *testing.T) {
 	if err := s.Ready(); writ.CodeOf(err) != writ.CodeNotReady {
 		t.Errorf("after a failure: %v", err)
 	}
-	s.key = good
+	s.keys[s.keyID] = good
 	if err := s.Ready(); err != nil {
 		t.Errorf("mended: %v", err)
 	}
-	s.key = &bad
+	s.keys[s.keyID] = &bad
 	s.born = s.born.Add(-proven) // the last signature is a second old
 	if err := s.Ready(); writ.CodeOf(err) != writ.CodeNotReady {
 		t.Errorf("after a while: %v", err)

@@ -7,6 +7,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 
 	"github.com/sigstore/sigstore/pkg/cryptoutils"
@@ -27,14 +28,14 @@ var (
 // signed. It begins with the one key that is trusted, and learns of others from receipts
 // only: nothing is believed because a file says so.
 type Ring struct {
-	keys   []*Life          // in the order they were introduced
+	keys   []*Life           // in the order they were introduced
 	halves map[string][]byte // public halves by SPKI digest, PEM: content by its digest
-	now    *Life            // the signing one
-	events []writ.Receipt   // receipts of keys, in order
-	chain  chain            // over them
-	log    string           // origin all of them name
+	now    *Life             // the signing one
+	events []writ.Receipt    // receipts of keys, in order
+	chain  chain             // over them
+	log    string            // origin all of them name
 	tenant writ.Tenant
-	rooted map[string]bool  // SPKI digests a root vouches for
+	rooted map[string]bool // SPKI digests a root vouches for
 }
 
 // Life is the life of one receipt key. Indexes that are not there are -1.
@@ -49,6 +50,7 @@ type Life struct {
 
 	Introduced, Activated, Retired, Revoked writ.ReceiptID
 
+	v            *Verifier // of Public
 	introducedAt int64
 	rests        []rest // what its right to sign rests on
 }
@@ -74,7 +76,7 @@ func lifeOf(v *Verifier) (*Life, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Life{KeyID: v.KeyID(), SPKI: spki, Public: v.Public(), PEM: string(text), From: -1, Until: -1, RevokedFrom: -1, introducedAt: -1}, nil
+	return &Life{KeyID: v.KeyID(), SPKI: spki, Public: v.Public(), v: v, PEM: string(text), From: -1, Until: -1, RevokedFrom: -1, introducedAt: -1}, nil
 }
 
 // SPKIOf is the SHA-256 of a public key in DER (PKIX), in hex, and the key in PEM.
@@ -100,9 +102,28 @@ func (r *Ring) Show(pubPEM []byte) error {
 	}
 	r.halves[l.SPKI] = []byte(l.PEM)
 	if k := r.bySPKI(l.SPKI); k != nil {
-		k.Public, k.PEM = v.Public(), l.PEM
+		k.Public, k.v, k.PEM = v.Public(), v, l.PEM
 	}
 	return nil
+}
+
+// clone is a ring that learns the same again.
+func (r *Ring) clone() (*Ring, error) {
+	out, err := NewRing(r.keys[0].v)
+	if err != nil {
+		return nil, err
+	}
+	out.halves, out.rooted = maps.Clone(r.halves), r.rooted
+	for _, e := range r.events {
+		rec, err := Decode(e.Payload)
+		if err == nil {
+			err = out.Learn(rec, e)
+		}
+		if err != nil {
+			return nil, err
+		}
+	}
+	return out, nil
 }
 
 func (r *Ring) bySPKI(spki string) *Life {
@@ -217,7 +238,7 @@ func (r *Ring) Learn(rec Record, signed writ.Receipt) error {
 			if err != nil || v.KeyID() != k.KeyID {
 				return wrong("the id it names is not that of the key")
 			}
-			k.Public, k.PEM = v.Public(), string(text)
+			k.Public, k.v, k.PEM = v.Public(), v, string(text)
 		}
 		k.rests = append(k.rests, rest{signer, seq})
 		r.keys = append(r.keys, k)
@@ -265,7 +286,7 @@ func (r *Ring) verifier(keyID string) (*Verifier, error) {
 	if k.Public == nil {
 		return nil, fmt.Errorf("%w: %s was introduced by receipt %s, and its public half is not at hand", ErrKeyUnknown, k.KeyID, k.Introduced)
 	}
-	return NewVerifier([]byte(k.PEM))
+	return k.v, nil
 }
 
 // Receipt proves one receipt by the ring: signature, form, and that its key might sign

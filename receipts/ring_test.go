@@ -234,10 +234,23 @@ func TestValidityIsByIndex(t *testing.T) {
 		seq  int64
 		want error
 	}{
-		{0, 0, nil}, {0, 5, nil}, {0, 6, ErrKeyLate}, {0, 11, ErrKeyRevoked}, {0, 99, ErrKeyRevoked},
-		{1, 1, ErrKeyEarly}, {1, 2, ErrKeyEarly}, {1, 5, ErrKeyEarly}, {1, 6, nil}, {1, 9, nil}, {1, 10, ErrKeyLate},
-		{2, 9, ErrKeyEarly}, {2, 10, nil}, {2, 1 << 40, nil},
-		{3, 3, ErrKeyEarly}, {3, 6, ErrKeyEarly}, {3, 20, ErrKeyEarly},
+		{0, 0, nil},
+		{0, 5, nil},
+		{0, 6, ErrKeyLate},
+		{0, 11, ErrKeyRevoked},
+		{0, 99, ErrKeyRevoked},
+		{1, 1, ErrKeyEarly},
+		{1, 2, ErrKeyEarly},
+		{1, 5, ErrKeyEarly},
+		{1, 6, nil},
+		{1, 9, nil},
+		{1, 10, ErrKeyLate},
+		{2, 9, ErrKeyEarly},
+		{2, 10, nil},
+		{2, 1 << 40, nil},
+		{3, 3, ErrKeyEarly},
+		{3, 6, ErrKeyEarly},
+		{3, 20, ErrKeyEarly},
 	} {
 		if err := r.May(s.sealers[c.key].KeyID(), c.seq); !errors.Is(err, c.want) || (err == nil) != (c.want == nil) {
 			t.Errorf("key %d at %d: %v, want %v", c.key, c.seq, err, c.want)
@@ -410,4 +423,85 @@ func manifestOf(t testing.TB, file []byte) json.RawMessage {
 		t.Fatal(err)
 	}
 	return f.Manifest
+}
+
+// exported is the story as an export, its head signed by a key.
+func (s *keyStory) exported(from, to int, head int) []byte {
+	s.t.Helper()
+	var out bytes.Buffer
+	if err := WriteExport(&out, list(s.out[from:to]), s.sealers[head], int64(from)-1, start+99, false); err != nil {
+		s.t.Fatal(err)
+	}
+	return out.Bytes()
+}
+
+// An export that was signed with several keys verifies with the file of keys, whole and in
+// part; and what a key signed out of its time is named.
+func TestAnExportWithSeveralKeys(t *testing.T) {
+	s := life(t)
+	file := s.file(numberedKey(t, 2))
+	ring, err := ReadRing(file, Trusted{Key: testPublic(t)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	check := func(name string, text []byte, ring *Ring, want Verdict, reason string) Report {
+		t.Helper()
+		r, err := VerifyKeys(bytes.NewReader(text), ring)
+		if err != nil || r.Verdict != want || !strings.Contains(r.Reason, reason) {
+			t.Errorf("%s: %+v, %v; want %v, %q", name, r, err, want, reason)
+		}
+		return r
+	}
+	n := len(s.out)
+	r := check("whole", s.exported(0, n, 2), ring, Good, "")
+	if !strings.Contains(r.Note, "revoked from 11 on; the 6 receipts") {
+		t.Errorf("the revocation is not said: %q", r.Note)
+	}
+	check("in part", s.exported(4, n, 2), ring, Good, "")
+	check("an early part, exported later", s.exported(0, 4, 2), ring, Good, "")
+	check("an early part, exported then", s.exported(0, 4, 0), ring, Good, "")
+	check("a late part with the head of a retired key", s.exported(8, n, 1), ring, Tampered, "head: signed after its key was retired")
+	check("with the head of a key that never signed", s.exported(0, n, 3), ring, Tampered, "never made the signing one")
+
+	alone, err := NewRing(testVerifier(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	check("without the public halves", s.exported(0, n, 2), alone, Incomplete, "not at hand")
+	stranger := newKeyStory(t, 4)
+	stranger.work(1).by(3, writ.Statement{Transition: "role.bind"})
+	check("a key that was never introduced", stranger.exported(0, 2, 0), alone, Tampered, "another key")
+
+	// What is signed with the right key at the wrong time.
+	late := life(t)
+	late.now = 1
+	late.work(1)
+	check("after its retirement", late.exported(0, n+1, 2), ring, Tampered, ErrKeyLate.Error())
+	late = life(t)
+	late.now = 0
+	late.work(1)
+	check("revoked", late.exported(0, n+1, 2), ring, Tampered, ErrKeyRevoked.Error())
+	late = newKeyStory(t, 2).work(1).introduce(1)
+	late.now = 1
+	late.work(1)
+	early, err := ReadRing(newKeyStory(t, 2).work(1).introduce(1).file(rfcKey(t)), Trusted{Key: testPublic(t)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	check("before its time", late.exported(0, 3, 0), early, Tampered, ErrKeyEarly.Error())
+
+	// A revocation the file does not know yet is learned from the export itself.
+	after := life(t)
+	after.revoke(1, 7)
+	check("a revocation that came later", after.exported(0, n+1, 2), ring, Tampered, "earlier receipt is not to be believed")
+	after = life(t)
+	after.revoke(1, 10)
+	if r := check("of nothing that was signed", after.exported(0, n+1, 2), ring, Good, ""); !strings.Contains(r.Note, "the 4 receipts") {
+		t.Errorf("got %q", r.Note)
+	}
+
+	// Another history of keys than the file has.
+	other := newKeyStory(t, 4)
+	other.work(2).introduce(1).work(1).work(1).activate(1)
+	check("a receipt of keys left out", other.exported(0, 6, 1), ring, Tampered, "different receipts of keys")
 }
