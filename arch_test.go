@@ -24,6 +24,7 @@ var may = map[string][]string{
 	"approvals":                  {""},                                                                                                                                             //
 	"bundles":                    {""},                                                                                                                                             //
 	"roles":                      {""},                                                                                                                                             //
+	"keys":                       {""},                                                                                                                                             //
 	"quotas":                     {""},                                                                                                                                             //
 	"queue":                      {""},                                                                                                                                             //
 	"registry":                   {""},                                                                                                                                             //

@@ -48,10 +48,11 @@ type SigningKey struct {
 }
 
 // MaxKeys bounds the keys of a shard.
-const MaxKeys = 500
+const MaxKeys = 100
 
-// IndexKeys lists the receipt keys by SPKI, score: when introduced.
-const IndexKeys Index = "list/keys"
+// IndexKeys lists the receipt keys by SPKI, score: when introduced. It is versioned: what a
+// change of keys relies on is that there are no others.
+const IndexKeys Index = "v/keys"
 
 // SigningKeyKey is the document of a receipt key.
 func SigningKeyKey(spki string) Key { return Key(ObjectKey + "/" + spki) }

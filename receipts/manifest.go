@@ -327,5 +327,8 @@ func (r *Ring) Envelopes() (out []json.RawMessage, err error) {
 	return out, nil
 }
 
+// ParsePublic reads a public key of any kind writ signs with, in PEM.
+func ParsePublic(text string) (crypto.PublicKey, error) { return publicKey(text) }
+
 // PublicPEM is a public key as files have it.
 func PublicPEM(pub crypto.PublicKey) ([]byte, error) { return cryptoutils.MarshalPublicKeyToPEM(pub) }
