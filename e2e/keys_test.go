@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -19,12 +20,38 @@ import (
 // keyRow is a key as key.list shows it.
 type keyRow struct {
 	KeyID       string          `json:"key_id"`
+	SPKI        string          `json:"spki"`
 	Purpose     writ.KeyPurpose `json:"purpose"`
 	State       writ.KeyState   `json:"state"`
 	From        *int64          `json:"from"`
 	Until       *int64          `json:"until"`
 	RevokedFrom *int64          `json:"revoked_from"`
 	Introduced  writ.ReceiptID  `json:"introduced"`
+	Ready       []string        `json:"ready"`
+	Waiting     []string        `json:"waiting"`
+}
+
+// keyPair is a receipt key pair that nobody has introduced.
+type keyPair struct {
+	KeyID, Public, text string
+}
+
+// newKey makes one in a directory, with the program's own command.
+func (w *world) newKey(dir string) (k keyPair) {
+	w.t.Helper()
+	r := command(w.t, "key", "generate", "--purpose", "receipt", "--dir", dir, "-o", "json")
+	var made struct {
+		KeyID  string `json:"key_id"`
+		Public string `json:"public"`
+	}
+	if err := json.Unmarshal([]byte(r.stdout), &made); r.code != 0 || err != nil {
+		w.t.Fatal(r, err)
+	}
+	text, err := os.ReadFile(made.Public)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return keyPair{made.KeyID, made.Public, string(text)}
 }
 
 // receiptKeys are those of receipts, in order, and the file of keys, kept beside the data.
@@ -67,8 +94,7 @@ func (w *world) proved(file string, code int, words ...string) (signers map[int6
 		w.t.Fatalf("receipt export: %s", r)
 	}
 	within(w.t, 10*time.Second, "the log has all receipts", func() bool {
-		size, _ := w.op.at(w.gw[0]).ok(200, "GET", "/v1/log/head", nil).at("size").(float64)
-		return int(size) >= len(statements(w.t, path))
+		return w.op.at(w.gw[0]).ok(200, "GET", "/v1/log/head", nil).num("size") >= int64(len(statements(w.t, path)))
 	})
 	key := w.op.at(w.gw[0]).ok(200, "GET", "/v1/log/head", nil).str("verifier_key")
 	for _, r := range []result{
@@ -270,16 +296,7 @@ func TestARotationThatWasCutOff(t *testing.T) {
 		work("one")
 
 		// A key was made, and nothing else.
-		made := command(t, "key", "generate", "--purpose", "receipt", "--dir", w.keysDir(), "-o", "json")
-		if made.code != 0 {
-			t.Fatal(made)
-		}
-		var pair struct {
-			KeyID string `json:"key_id"`
-		}
-		if err := json.Unmarshal([]byte(made.stdout), &pair); err != nil {
-			t.Fatal(err)
-		}
+		pair := w.newKey(w.keysDir())
 		w.crash()
 		work("two")
 		if r := w.rotate(); r.code != 0 {
@@ -295,19 +312,8 @@ func TestARotationThatWasCutOff(t *testing.T) {
 		work("three")
 
 		// A key was introduced.
-		g := command(t, "key", "generate", "--purpose", "receipt", "--dir", w.keysDir(), "-o", "json")
-		var next struct {
-			KeyID  string `json:"key_id"`
-			Public string `json:"public"`
-		}
-		if err := json.Unmarshal([]byte(g.stdout), &next); err != nil {
-			t.Fatal(g, err)
-		}
-		text, err := os.ReadFile(next.Public)
-		if err != nil {
-			t.Fatal(err)
-		}
-		w.op.ok(201, "POST", "/v1/keys", obj{"public_key": string(text)})
+		next := w.newKey(w.keysDir())
+		w.op.ok(201, "POST", "/v1/keys", obj{"public_key": next.text})
 		w.crash()
 		work("four")
 		if r := w.rotate(); r.code != 0 || !strings.Contains(r.stderr, "introduced already") {
@@ -328,14 +334,8 @@ func TestARotationThatWasCutOff(t *testing.T) {
 		}
 
 		// A key nobody holds is not made the signing one, by no force; it can be taken back.
-		elsewhere := command(t, "key", "generate", "--purpose", "receipt", "--dir", t.TempDir(), "-o", "json")
-		if err := json.Unmarshal([]byte(elsewhere.stdout), &next); err != nil {
-			t.Fatal(elsewhere, err)
-		}
-		if text, err = os.ReadFile(next.Public); err != nil {
-			t.Fatal(err)
-		}
-		w.op.ok(201, "POST", "/v1/keys", obj{"public_key": string(text)})
+		next = w.newKey(t.TempDir())
+		w.op.ok(201, "POST", "/v1/keys", obj{"public_key": next.text})
 		if r := w.op.do("POST", "/v1/keys/activate", obj{"key_id": next.KeyID, "force": true}); r.status != 409 {
 			t.Errorf("a key nobody holds: %s", r)
 		}
@@ -344,4 +344,49 @@ func TestARotationThatWasCutOff(t *testing.T) {
 		_, file = w.receiptKeys()
 		w.proved(file, 0)
 	})
+}
+
+// With the log's key and a root at a key management service the gateway works as with
+// files, and who trusts the root needs no receipt key.
+func TestKeysWithAService(t *testing.T) {
+	bin, dir := t.TempDir(), t.TempDir()
+	build := exec.Command("go", "build", "-o", filepath.Join(bin, "sigstore-kms-testkms"), "../receipts/testdata/kmsplugin")
+	if out, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	t.Setenv("PATH", bin+string(os.PathListSeparator)+os.Getenv("PATH"))
+	made := map[string]string{}
+	for _, purpose := range []string{"log", "root"} {
+		var pair struct{ Private, Public string }
+		if r := command(t, "key", "generate", "--purpose", purpose, "--dir", dir, "-o", "json"); json.Unmarshal([]byte(r.stdout), &pair) != nil {
+			t.Fatal(r)
+		}
+		made[purpose], made[purpose+".pub"] = pair.Private, pair.Public
+	}
+	for _, host := range hosts {
+		t.Run(host, func(t *testing.T) {
+			w := newWorld(t, host, "--log-key", "testkms://"+made["log"], "--root-key", "testkms://"+made["root"])
+			c := newCast(t, w)
+			c.enqueue("one", nil)
+			if _, err := os.Stat(filepath.Join(w.keysDir(), "log.key")); err == nil {
+				t.Error("a log key was made all the same")
+			}
+			if r := w.rotate(); r.code != 0 {
+				t.Fatal(r)
+			}
+			c.enqueue("two", nil)
+			if by := w.op.ok(200, "GET", "/v1/keys", nil).str("signed_by"); by != "root" {
+				t.Errorf("the manifest is signed by %s", by)
+			}
+			_, file := w.receiptKeys()
+			w.proved(file, 0)
+			path := filepath.Join(w.gw[0].data, "receipts.jsonl")
+			if r := command(t, "receipt", "verify", path, "--root", made["root.pub"], "--keys", file); r.code != 0 {
+				t.Errorf("with the root: %s", r)
+			}
+			if r := command(t, "receipt", "verify", path, "--root", made["log.pub"], "--keys", file); r.code != 1 {
+				t.Errorf("with another root: %s", r)
+			}
+		})
+	}
 }
