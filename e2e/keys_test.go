@@ -135,7 +135,7 @@ func (w *world) proved(file string, code int, words ...string) (signers map[int6
 // The receipt key changes while all replicas work: no call is refused for it, no receipt
 // is lost, each verifies, and none is by a key outside its time. Then a key is revoked.
 func TestTheReceiptKeyIsRotatedUnderLoad(t *testing.T) {
-	onHosts(t, func(t *testing.T, w *world) {
+	underLoad(t, func(t *testing.T, w *world) {
 		c := newCast(t, w)
 		const workers = 4
 		var wg sync.WaitGroup

@@ -276,7 +276,7 @@ func (s *Sealer) Seal(f writ.StoredFact) (writ.Receipt, error) {
 	const op = "receipts.Seal"
 	key, id := s.held(f.KeyID)
 	if key == nil || f.KeyID == "" {
-		return writ.Receipt{}, writ.Fault(writ.CodeInternal, op, fmt.Errorf("the fact names another receipt key: %w", ErrNotHeld))
+		return writ.Receipt{}, writ.Fault(writ.CodeNotReady, op, fmt.Errorf("the fact names another receipt key: %w", ErrNotHeld))
 	}
 	if f.Commit.Seq < 0 || f.Commit.Epoch == "" || !word(f.Commit.Epoch) || (f.Run != "") != (f.Commit.RunSeq > 0) {
 		return writ.Receipt{}, writ.Fault(writ.CodeInternal, op, errors.New("the fact's commit cannot be stated"))
