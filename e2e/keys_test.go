@@ -390,3 +390,61 @@ func TestKeysWithAService(t *testing.T) {
 		})
 	}
 }
+
+// A root that is kept offline, encrypted, signs a file of keys without a gateway, and
+// nothing that does not follow from its receipts.
+func TestARootThatIsOffline(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, "bolt")
+	c := newCast(t, w)
+	if r := w.rotate(); r.code != 0 {
+		t.Fatal(r)
+	}
+	c.enqueue("one", nil)
+	_, file := w.receiptKeys()
+	w.proved(file, 0)
+	dir := t.TempDir()
+	password := filepath.Join(dir, "password")
+	if err := os.WriteFile(password, []byte("open sesame\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	var pair struct {
+		Private, Public string
+		Encrypted       bool
+	}
+	r := command(t, "key", "generate", "--purpose", "root", "--dir", dir, "--password-file", password, "-o", "json")
+	if json.Unmarshal([]byte(r.stdout), &pair) != nil || !pair.Encrypted {
+		t.Fatal(r)
+	}
+	if text, err := os.ReadFile(pair.Private); err != nil || !bytes.Contains(text, []byte("ENCRYPTED")) {
+		t.Errorf("%s %v", text, err)
+	}
+	rooted := filepath.Join(dir, "keys-root.json")
+	sign := func(from string, more ...string) result {
+		return command(t, append([]string{"key", "manifest", "--from", from, "--key", w.publicKey(), "--sign", pair.Private, "--out", rooted}, more...)...)
+	}
+	if r := sign(file); r.code == 0 {
+		t.Error("it signs without its password")
+	}
+	if r := sign(file, "--password-file", password); r.code != 0 {
+		t.Fatal(r)
+	}
+	path := filepath.Join(w.gw[0].data, "receipts.jsonl")
+	if r := command(t, "receipt", "verify", path, "--keys", rooted, "--root", pair.Public); r.code != 0 {
+		t.Error(r)
+	}
+	if r := command(t, "receipt", "verify", path, "--keys", file, "--root", pair.Public); r.code != 1 {
+		t.Errorf("what the root did not sign: %s", r)
+	}
+	text, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	bad := filepath.Join(dir, "bad.json")
+	if err := os.WriteFile(bad, longer(t, text), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if r := sign(bad, "--password-file", password); r.code == 0 {
+		t.Error("a root signs a manifest that does not follow from the receipts")
+	}
+}
