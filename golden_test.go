@@ -75,6 +75,10 @@ func TestStoredDocuments(t *testing.T) {
 		},
 		"health":  writ.Health{Agent: "site-builder", Status: writ.Degraded, Since: 1, UpdatedAt: 2, Receipt: gReceipt},
 		"repairs": writ.Repairs{Mended: map[string]int64{"due.lease": 1, "list.tasks": 3}, At: 2, Receipt: gReceipt},
+		"key": writ.SigningKey{
+			SPKI: "00ff", KeyID: "SHA256:aa", Purpose: writ.KeyReceipt, PEM: "-----BEGIN PUBLIC KEY-----\n", State: writ.KeyRevoked,
+			Introduced: gReceipt, Activated: gReceipt, Retired: gReceipt, Revoked: gReceipt, Since: 12, CreatedAt: 1, UpdatedAt: 2, Receipt: gReceipt,
+		},
 		"session": writ.Session{
 			ID: gSession, Principal: "builder", Kind: writ.KindAgent, Role: writ.RoleExecutor, Agent: "site-builder",
 			State: writ.SessionActive, TokenHash: "00ff", TTLSeconds: 30, ExpiresAt: 3, OpenedBy: gSession, Controller: "operator", Openers: []writ.PrincipalID{"operator"}, CreatedAt: 1, UpdatedAt: 2,
@@ -203,6 +207,8 @@ func TestStoredNames(t *testing.T) {
 	line("document", writ.BundleKey(gBundle), writ.ChunkKey(gBundle, 2))
 	line("document", writ.BindingsKey(writ.RoleApprover))
 	line("document", writ.ShadowKey)
+	line("document", writ.SigningKeyKey("00ff"))
+	line("index", writ.IndexKeys, writ.HeldKey("00ff"))
 	line("index", writ.IndexBundles, writ.IndexStaged, writ.IndexReplicas, writ.ReadyOn(gBundle))
 	line("document", writ.EscrowKey(gRun))
 	line("index", writ.RunChildren(gRun))
@@ -286,6 +292,7 @@ func TestPublicWords(t *testing.T) {
 	words(&b, "quota", writ.QuotaMoves)
 	words(&b, "health", writ.HealthMoves)
 	words(&b, "repair", writ.RepairMoves)
+	words(&b, "key", writ.KeyMoves)
 	for _, r := range writ.HealthReasons() {
 		fmt.Fprintf(&b, "health reason %s packed=%d\n", r, writ.ProbeResult{Code: 503, LatencyMs: 12, Reason: r}.Packed())
 	}

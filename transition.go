@@ -27,12 +27,13 @@ const (
 	ObjectQuota    = "quota"
 	ObjectHealth   = "health"
 	ObjectRepair   = "repair"
+	ObjectKey      = "key"
 )
 
 // ObjectKinds lists every kind of object whose moves receipts record. A document
 // of an object has the key "<kind>/<id>"; the gate is its own, and all quotas are in one.
 func ObjectKinds() []string {
-	return []string{ObjectAgent, ObjectSession, ObjectTask, ObjectRun, ObjectGate, ObjectApproval, ObjectBundle, ObjectEscrow, ObjectQuota, ObjectHealth, ObjectRepair}
+	return []string{ObjectAgent, ObjectSession, ObjectTask, ObjectRun, ObjectGate, ObjectApproval, ObjectBundle, ObjectEscrow, ObjectQuota, ObjectHealth, ObjectRepair, ObjectKey}
 }
 
 // LegalMove says whether an object of a kind may move from → to, by the tables
@@ -59,6 +60,8 @@ func LegalMove(kind, from, to string) bool {
 		return HealthMoves.May(HealthStatus(from), HealthStatus(to))
 	case ObjectRepair:
 		return RepairMoves.May(RepairState(from), RepairState(to))
+	case ObjectKey:
+		return KeyMoves.May(KeyState(from), KeyState(to))
 	case ObjectGate:
 		return GateMoves.May(GateState(from), GateState(to))
 	}

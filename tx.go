@@ -86,6 +86,8 @@ type Tx struct {
 	// Causes are receipts the transaction follows from beside those of the last
 	// changes of its objects. The door signs them as parents too.
 	Causes []ReceiptID
+	// Key is the receipt key it is about, signed into the fact.
+	Key KeyFact
 }
 
 // Change is one object's move, as signed into the receipt.

@@ -78,7 +78,18 @@ func (w *world) audit() explained {
 		}
 	}
 	quotas := w.quotas()
+	keys := map[string]writ.KeyState{}
+	rows, _ := w.receiptKeys()
+	for _, k := range rows {
+		keys[k.SPKI] = k.State
+	}
 	for name := range e.seq {
+		if kind, id, _ := strings.Cut(name, " "); kind == writ.ObjectKey {
+			if string(keys[id]) != e.state[name] {
+				w.t.Errorf("receipts leave %s %s; it is %q", name, e.state[name], keys[id])
+			}
+			continue
+		}
 		if kind, id, _ := strings.Cut(name, " "); kind == writ.ObjectQuota {
 			if receipt, there := quotas[id]; there != (e.state[name] == string(writ.QuotaActive)) {
 				w.t.Errorf("receipts leave %s %s; it is there: %v", name, e.state[name], there)

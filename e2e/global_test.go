@@ -210,6 +210,13 @@ func TestTG3NothingChangesWithoutTheStore(t *testing.T) {
 
 		quota := w.op.ok(201, "POST", "/v1/quotas", obj{"metric": "open_approvals", "subject": "tenant", "limit": 1000}).str("quota_id")
 
+		next := w.newKey(w.keysDir())
+		w.op.ok(201, "POST", "/v1/keys", obj{"public_key": next.text})
+		within(t, 20*time.Second, "every gateway holds the key", func() bool {
+			rows, _ := w.receiptKeys()
+			return len(rows) == 2 && len(rows[1].Waiting) == 0 && len(rows[1].Ready) == len(w.gw)
+		})
+
 		// Every operation that changes something, with a call that would succeed (or,
 		// for an answer nobody asked for, leave the receipt of a refusal).
 		calls := map[string]struct {
@@ -257,6 +264,10 @@ func TestTG3NothingChangesWithoutTheStore(t *testing.T) {
 			"role.unbind":       {w.op, "auditor", obj{"principal": "nobody"}},
 			"quota.set":         {w.op, "", obj{"metric": "queued_tasks", "subject": "tenant", "limit": 1000}},
 			"quota.delete":      {w.op, quota, nil},
+			"key.introduce":     {w.op, "", obj{"public_key": w.newKey(t.TempDir()).text}}, // refused: another one waits
+			"key.activate":      {w.op, "", obj{"key_id": next.KeyID}},
+			"key.retire":        {w.op, "", obj{"key_id": next.KeyID}},
+			"key.revoke":        {w.op, "", obj{"key_id": next.KeyID}}, // refused: it was never in use
 			"capability.invoke": {c.orc, "", obj{"capability": "run.create", "args": obj{"budget": obj{"steps": 1}}}},
 		}
 		before := w.entities()

@@ -133,6 +133,11 @@ func routes() []Route {
 	add("receipts", get, "/v1/receipts/export", "receipt.export", done)
 	add("receipts", get, "/v1/receipts/{receipt_id}", "receipt.get", done)
 	add("receipts", get, "/v1/log/head", "log.head", done)
+	add("keys", get, "/v1/keys", "key.list", done)
+	add("keys", post, "/v1/keys", "key.introduce", either)
+	add("keys", post, "/v1/keys/activate", "key.activate", done)
+	add("keys", post, "/v1/keys/retire", "key.retire", done)
+	add("keys", post, "/v1/keys/revoke", "key.revoke", done)
 	add("receipts", get, "/v1/receipts/{receipt_id}/evidence", "receipt.evidence", done)
 	return out
 }
@@ -153,6 +158,7 @@ var tags = []struct{ name, text string }{
 	{"policy", "The rules in force, and how others take their place."},
 	{"roles", "Who may act in which role, and what each may invoke. A call needs a principal that is bound to its session's role, and a role that may."},
 	{"quotas", "How much, and how often, for a tenant, an agent, a session, a role or a capability. What is over one is refused with 429 and a Retry-After."},
+	{"keys", "What receipts are signed with. At any index of the log exactly one key signs; a key manifest says which, and follows from the receipts themselves."},
 	{"receipts", "Signed records of every transition and denial."},
 }
 

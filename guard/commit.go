@@ -61,6 +61,9 @@ func (t *try) commit(ctx context.Context, tx writ.Tx, reply writ.Reply, outcome 
 			}
 		}
 		st.Budget = charged
+		if outcome == writ.OutcomeOfTransition {
+			st.Key = tx.Key
+		}
 		if err := t.addFact(&tx, st, reply); err != nil {
 			return writ.Reply{}, nil, err
 		}
@@ -188,7 +191,7 @@ func (t *try) statement(outcome string, changes []writ.Change) writ.Statement {
 		Changes:  changes,
 		Labels:   t.sub.Labels,
 		Decision: t.dec,
-		KeyID:    t.d.cfg.Sealer.KeyID(),
+		KeyID:    t.signingKey(),
 	}
 	if t.sub.Run != nil {
 		st.Run = t.sub.Run.ID
@@ -214,6 +217,17 @@ func (t *try) statement(outcome string, changes []writ.Change) writ.Statement {
 	h := sha256.Sum256(append([]byte("writ nonce v1\x00"), t.call.Salt[:]...))
 	copy(st.Nonce[:], h[:16])
 	return st
+}
+
+// signingKey is the one the gate names, as it was read: the commit guards it, so that
+// no fact names another key. Where there is no gate yet, it is the one this replica has.
+func (t *try) signingKey() string {
+	if t.snap.Has(writ.GateKey) {
+		if gate, _, _, err := writ.Get[writ.Gate](t.snap, writ.GateKey); err == nil && gate.ReceiptKeyID != "" {
+			return gate.ReceiptKeyID
+		}
+	}
+	return t.d.cfg.Sealer.KeyID()
 }
 
 // receiptOf is the receipt of the last change of an object before this one.

@@ -46,7 +46,9 @@ func planGate(c *writ.Call, a *GateSetArgs, s writ.Snapshot, _ writ.Decision) (w
 	}
 	gate := old
 	gate.State, gate.Schema = writ.GateOpen, writ.Schema
-	gate.ReceiptKeyID = a.ReceiptKeyID
+	if old.ReceiptKeyID == "" { // else only key.activate changes it
+		gate.ReceiptKeyID = a.ReceiptKeyID
+	}
 	if old.Bundle == "" { // else only an activation changes what is in force
 		gate.PolicyRevision, gate.BindingsRevision = a.PolicyRevision, a.BindingsRevision
 	}

@@ -47,6 +47,9 @@ type Switcher interface {
 type Sealer interface {
 	// KeyID of the receipt key in use.
 	KeyID() string
+	// Use says whether the receipt key a gate of this version names is held, and
+	// makes it the one in use.
+	Use(keyID string, version int64) bool
 	// Ready says whether the key can sign now. The door asks before every
 	// commit, so it must cost next to nothing while the key is in use.
 	Ready() error

@@ -144,6 +144,12 @@ func TestSweep(t *testing.T) {
 // schema writes the schema of the gate, as another version of writ would.
 func (w *world) schema(n int) {
 	w.t.Helper()
+	w.regate(func(g *writ.Gate) { g.Schema = n })
+}
+
+// regate changes the gate behind the door's back.
+func (w *world) regate(change func(*writ.Gate)) {
+	w.t.Helper()
 	snap, err := w.store.Read(w.t.Context(), shard, writ.ReadSet{Docs: []writ.Key{writ.GateKey}})
 	if err != nil {
 		w.t.Fatal(err)
@@ -152,7 +158,7 @@ func (w *world) schema(n int) {
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	gate.Schema = n
+	change(&gate)
 	call := &writ.Call{}
 	if err := w.door.Stamp(call); err != nil {
 		w.t.Fatal(err)

@@ -303,6 +303,9 @@ func (t *try) checkGate() error {
 		return err
 	}
 	if t.k.ID == gateSet || t.k.ID == policyAdopt {
+		if ok && gate.ReceiptKeyID != "" && !t.d.cfg.Sealer.Use(gate.ReceiptKeyID, version) {
+			return noKey()
+		}
 		t.note()
 		return nil
 	}
@@ -322,14 +325,18 @@ func (t *try) checkGate() error {
 			Code: writ.CodePolicyDown, Op: "guard.Do", RetryMs: 2000,
 			Msg: "this replica does not hold the policies in force", Hint: "repeat the call; it may reach another replica",
 		}
-	case gate.ReceiptKeyID != t.d.cfg.Sealer.KeyID():
-		return &writ.Error{
-			Code: writ.CodePolicyDown, Op: "guard.Do", RetryMs: 2000,
-			Msg: "this replica does not hold the receipt key in force", Hint: "repeat the call; it may reach another replica",
-		}
+	case !t.d.cfg.Sealer.Use(gate.ReceiptKeyID, version):
+		return noKey()
 	}
 	t.gate = gate
 	return nil
+}
+
+func noKey() *writ.Error {
+	return &writ.Error{
+		Code: writ.CodePolicyDown, Op: "guard.Do", RetryMs: 2000,
+		Msg: "this replica does not hold the receipt key in force", Hint: "repeat the call; it may reach another replica",
+	}
 }
 
 // note tells the edge which rules the call is judged by.

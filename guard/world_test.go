@@ -204,6 +204,9 @@ func newWorld(t testing.TB, tune ...func(*guard.Config)) *world {
 	return worldOn(t, st, now, tune...)
 }
 
+// oneKey is the receipt key of all worlds: those on one store share it.
+var oneKey = sync.OnceValues(func() (*ecdsa.PrivateKey, error) { return ecdsa.GenerateKey(elliptic.P256(), rand.Reader) })
+
 // worldOn is a door on a store, which is closed with the test.
 func worldOn(t testing.TB, st store.Store, now *atomic.Int64, tune ...func(*guard.Config)) *world {
 	t.Helper()
@@ -211,7 +214,7 @@ func worldOn(t testing.TB, st store.Store, now *atomic.Int64, tune ...func(*guar
 	t.Cleanup(func() { _ = st.Close() })
 	w.store = st
 	w.reads = &reads{Store: st, shards: map[writ.Tenant]bool{}}
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	key, err := oneKey()
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -72,6 +72,7 @@ var free = map[writ.CapabilityID]bool{
 	"approval.decide": true, "approval.respond": true, "approval.revoke": true,
 	"role.bind": true, "role.unbind": true, "quota.set": true, "quota.delete": true,
 	"policy.activate": true, "policy.rollback": true, "policy.withdraw": true, "policy.stage": true,
+	"key.introduce": true, "key.activate": true, "key.retire": true, "key.revoke": true,
 }
 
 // ofAny counts calls that change something.

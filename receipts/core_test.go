@@ -184,7 +184,7 @@ func TestGolden(t *testing.T) {
 // The text is canonical only while struct fields stand in the order of their
 // JSON names.
 func TestShapesAreSorted(t *testing.T) {
-	for _, v := range []any{statement{}, subject{}, predicate{}, actor{}, call{}, change{}, commit{}, decision{}, pack{}, origin{}, evidence{}, headStatement{}, headPredicate{}} {
+	for _, v := range []any{statement{}, subject{}, predicate{}, actor{}, call{}, change{}, commit{}, decision{}, pack{}, origin{}, evidence{}, headStatement{}, headPredicate{}, keyFact{}, manifestStatement{}, manifestPredicate{}, ManifestKey{}} {
 		var names []string
 		for f := range reflect.TypeOf(v).Fields() {
 			name, _, _ := strings.Cut(f.Tag.Get("json"), ",")
@@ -450,7 +450,7 @@ func TestReadyTriesTheKey(t *testing.T) {
 	if err := s.Ready(); err != nil {
 		t.Fatal(err)
 	}
-	s.key = &bad
+	s.keys[s.keyID] = &bad
 	if err := s.Ready(); err != nil {
 		t.Errorf("asked again within a second it tried again: %v", err)
 	}
@@ -458,11 +458,11 @@ func TestReadyTriesTheKey(t *testing.T) {
 	if err := s.Ready(); writ.CodeOf(err) != writ.CodeNotReady {
 		t.Errorf("after a failure: %v", err)
 	}
-	s.key = good
+	s.keys[s.keyID] = good
 	if err := s.Ready(); err != nil {
 		t.Errorf("mended: %v", err)
 	}
-	s.key = &bad
+	s.keys[s.keyID] = &bad
 	s.born = s.born.Add(-proven) // the last signature is a second old
 	if err := s.Ready(); writ.CodeOf(err) != writ.CodeNotReady {
 		t.Errorf("after a while: %v", err)

@@ -41,6 +41,7 @@ func Decode(payload []byte) (Record, error) {
 		},
 		Run: writ.RunID(p.Run), Task: writ.TaskID(p.Task), Fence: p.Fence, Budget: p.Budget, Evidence: p.Evidence,
 		Count: p.Count, KeyID: p.KeyID,
+		Key: writ.KeyFact{ID: p.Key.ID, Purpose: writ.KeyPurpose(p.Key.Purpose), SPKI: p.Key.SPKI, Since: p.Key.Since},
 		Decision: writ.Decision{
 			Effect: writ.Effect(p.Decision.Effect), PolicyRevision: p.Decision.Policy,
 			BindingsRevision: p.Decision.Bindings, InputDigest: p.Decision.Input,

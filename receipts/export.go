@@ -113,7 +113,8 @@ func WriteExport(w io.Writer, list iter.Seq2[writ.Receipt, error], s *Sealer, af
 	if err := line(json.Marshal(exportHeader{Format: ExportFormat, Log: s.origin})); err != nil {
 		return fault(err)
 	}
-	head := headPredicate{At: writ.FormatTime(at), KeyID: s.keyID, FirstSeq: after + 1, LastSeq: after, Log: origin{s.origin}, More: more}
+	key, keyID := s.held("")
+	head := headPredicate{At: writ.FormatTime(at), KeyID: keyID, FirstSeq: after + 1, LastSeq: after, Log: origin{s.origin}, More: more}
 	var c chain
 	for r, err := range list {
 		if err != nil {
@@ -132,11 +133,11 @@ func WriteExport(w io.Writer, list iter.Seq2[writ.Receipt, error], s *Sealer, af
 	if err != nil {
 		return fault(err)
 	}
-	sig, err := sign(s.key, dsse.PAE(PayloadType, payload))
+	sig, err := sign(key, dsse.PAE(PayloadType, payload))
 	if err != nil {
 		return fault(err)
 	}
-	if err := line(Envelope(writ.Receipt{Payload: payload, KeyID: s.keyID, Sig: sig})); err != nil {
+	if err := line(Envelope(writ.Receipt{Payload: payload, KeyID: keyID, Sig: sig})); err != nil {
 		return fault(err)
 	}
 	if err := out.Flush(); err != nil {

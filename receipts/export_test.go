@@ -275,7 +275,7 @@ func signedExport(t testing.TB, header string, payloads ...string) []byte {
 	s := testSealer(t)
 	out := []byte(header + "\n")
 	for _, p := range payloads {
-		sig, err := sign(s.key, dsse.PAE(PayloadType, []byte(p)))
+		sig, err := sign(s.keys[s.keyID], dsse.PAE(PayloadType, []byte(p)))
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -15,6 +15,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"syscall"
 
@@ -43,11 +44,15 @@ type KeyOptions struct {
 	// Origin names the log, a bare host name. Empty: what the directory says,
 	// DefaultOrigin for a new one. Another name than the directory's is refused.
 	Origin string
+	// InForce is the id of the key that signs now, where the caller knows it. Once that
+	// is not the first one, receipt.key need not be there any more.
+	InForce string
 }
 
 // Keys is what a key directory holds.
 type Keys struct {
-	Private  *ecdsa.PrivateKey
+	Private  *ecdsa.PrivateKey   // the one in force, or the first
+	Later    []*ecdsa.PrivateKey // what else there is, besides Private
 	Evidence [32]byte
 	Origin   string
 	KeyID    string
@@ -55,7 +60,15 @@ type Keys struct {
 }
 
 // Sealer makes the sealer of these keys.
-func (k *Keys) Sealer() (*Sealer, error) { return NewSealer(k.Private, k.Origin, k.Evidence) }
+func (k *Keys) Sealer() (*Sealer, error) {
+	s, err := NewSealer(k.Private, k.Origin, k.Evidence)
+	for _, later := range k.Later {
+		if err == nil {
+			_, err = s.Hold(later)
+		}
+	}
+	return s, err
+}
 
 // LoadOrCreate reads the keys of a directory, or makes them when it was never
 // initialised. Every receipt ever sealed hangs on these files, so nothing is
@@ -119,6 +132,12 @@ func LoadOrCreate(dir string, o KeyOptions) (*Keys, error) {
 			"a log keeps its name: take the configured origin away, or use another directory")
 	}
 
+	if k.Later, err = LaterKeys(dir, KeyOptions{Password: d.once()}); err != nil {
+		return nil, err
+	}
+	if gone, err := d.moved(k, o.InForce); err != nil || gone {
+		return k, err
+	}
 	if text, err = d.file(FileKey, true, d.generate); err != nil {
 		return nil, err
 	}
@@ -142,7 +161,51 @@ func LoadOrCreate(dir string, o KeyOptions) (*Keys, error) {
 	if v.keyID != k.KeyID {
 		return nil, refuse(filepath.Join(dir, FilePublic), errors.New("is of another key than "+FileKey), "restore both files from the same backup")
 	}
+	k.prefer(o.InForce)
 	return k, nil
+}
+
+// prefer makes the key in force the private one, if it is here.
+func (k *Keys) prefer(keyID string) bool {
+	for i, later := range k.Later {
+		if id, err := KeyIDOf(&later.PublicKey); err != nil || id != keyID {
+			continue
+		}
+		first := k.Private
+		k.Private, k.KeyID = later, keyID
+		if first == nil {
+			k.Later = slices.Delete(k.Later, i, i+1)
+		} else {
+			k.Later[i] = first
+		}
+		return true
+	}
+	return false
+}
+
+// moved says whether the first key was taken away for good, since a later one is in force
+// and is here. What it has signed is checked with its public half.
+func (d *keyDir) moved(k *Keys, inForce string) (bool, error) {
+	there, err := exists(filepath.Join(d.dir, FileKey))
+	if err != nil || there || !d.initialised || !k.prefer(inForce) {
+		return false, err
+	}
+	text, err := readKeyFile(filepath.Join(d.dir, FilePublic), false)
+	if err != nil {
+		return false, err
+	}
+	if _, err := NewVerifier(text); err != nil {
+		return false, d.damaged(FilePublic, err)
+	}
+	return true, nil
+}
+
+// once asks for the password at most once.
+func (d *keyDir) once() func() ([]byte, error) {
+	if d.password == nil {
+		return nil
+	}
+	return d.pass
 }
 
 // OnlyOwners refuses a key directory that others can write to.

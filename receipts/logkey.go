@@ -2,6 +2,7 @@ package receipts
 
 import (
 	"bytes"
+	"crypto"
 	"crypto/ed25519"
 	"crypto/rand"
 	"errors"
@@ -66,4 +67,4 @@ func (d *keyDir) generateLogKey() ([]byte, error) {
 }
 
 // SignCheckpoint signs a checkpoint with the log's key.
-func SignCheckpoint(key ed25519.PrivateKey, text []byte) ([]byte, error) { return sign(key, text) }
+func SignCheckpoint(key crypto.Signer, text []byte) ([]byte, error) { return sign(key, text) }

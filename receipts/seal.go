@@ -27,6 +27,9 @@ import (
 // that hold for one r, n−s is as good as s, the lower is taken: so nobody can
 // make a second signature of a first, and one receipt has one envelope.
 func sign(priv crypto.Signer, pae []byte) ([]byte, error) {
+	if r, ok := priv.(*remote); ok { // in whatever form it likes: a manifest or checkpoint is no receipt
+		return r.text(pae)
+	}
 	h := sha256.Sum256(pae)
 	text, hash := h[:], crypto.SHA256
 	_, whole := priv.(ed25519.PrivateKey)
@@ -82,18 +85,24 @@ func (rs signatureValues) high() bool { return rs.S.Cmp(halfOrder) > 0 }
 // key id besides the empty one that cosign accepts in a DSSE envelope.
 func KeyIDOf(pub *ecdsa.PublicKey) (string, error) { return dsse.SHA256KeyID(pub) }
 
-// Sealer holds the receipt key and the evidence key. It is safe for
+// Sealer holds the receipt keys and the evidence key. It is safe for
 // concurrent use. What it gives never depends on what it gave before.
 type Sealer struct {
-	key      *ecdsa.PrivateKey
-	keyID    string
 	origin   string
 	evidence *evidenceKey
 	fresh    signatures
 
+	mu      sync.RWMutex // guards what is below
+	keys    map[string]*ecdsa.PrivateKey
+	keyID   string // of the signing one
+	version int64  // of the gate that said so
+
 	born   time.Time
-	signed atomic.Int64 // nanoseconds since born when the key last signed; 0: it did not, or failed since
+	signed atomic.Int64 // nanoseconds since born when the signing key last signed; 0: it did not, or failed since
 }
+
+// ErrNotHeld: a receipt key is not among those this process holds. It may come yet.
+var ErrNotHeld = errors.New("this process does not hold the receipt key")
 
 // signatures are those made a moment ago. A fact is sealed twice in one
 // process, for the reply and for the ledger, and what is signed decides the
@@ -130,43 +139,104 @@ func (s *signatures) take(digest [sha256.Size]byte) []byte {
 // host name, and the secret that evidence is encrypted under.
 func NewSealer(key *ecdsa.PrivateKey, origin string, secret [32]byte) (*Sealer, error) {
 	const op = "receipts.NewSealer"
-	if key == nil || key.Curve != elliptic.P256() {
-		return nil, writ.Fault(writ.CodeInternal, op, errors.New("the receipt key must be of curve P-256"))
-	}
 	if !validOrigin(origin) {
 		return nil, writ.Fault(writ.CodeInternal, op, errors.New("the origin must be a bare host name"))
-	}
-	id, err := KeyIDOf(&key.PublicKey)
-	if err != nil {
-		return nil, writ.Fault(writ.CodeInternal, op, err)
 	}
 	ev, err := newEvidenceKey(secret)
 	if err != nil {
 		return nil, writ.Fault(writ.CodeInternal, op, err)
 	}
-	return &Sealer{key: key, keyID: id, origin: origin, evidence: ev, born: time.Now()}, nil
+	s := &Sealer{keys: map[string]*ecdsa.PrivateKey{}, origin: origin, evidence: ev, born: time.Now()}
+	if s.keyID, err = s.Hold(key); err != nil {
+		return nil, err
+	}
+	return s, nil
 }
 
-// KeyID of the receipt key.
-func (s *Sealer) KeyID() string { return s.keyID }
+// Hold takes one more key, and says which. It signs nothing new before Use says so.
+func (s *Sealer) Hold(key *ecdsa.PrivateKey) (keyID string, err error) {
+	const op = "receipts.Hold"
+	if key == nil || key.Curve != elliptic.P256() {
+		return "", writ.Fault(writ.CodeInternal, op, errors.New("the receipt key must be of curve P-256"))
+	}
+	if keyID, err = KeyIDOf(&key.PublicKey); err != nil {
+		return "", writ.Fault(writ.CodeInternal, op, err)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.keys[keyID] = key
+	return keyID, nil
+}
+
+// Use makes a key the signing one because a gate of a version names it, and says
+// whether it is held. What an older gate said changes nothing any more.
+func (s *Sealer) Use(keyID string, version int64) bool {
+	s.mu.RLock()
+	held, done := s.keys[keyID] != nil, version <= s.version
+	s.mu.RUnlock()
+	if !held || done {
+		return held
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if version > s.version {
+		if s.keyID != keyID {
+			s.signed.Store(0)
+		}
+		s.keyID, s.version = keyID, version
+	}
+	return true
+}
+
+// held is a key, nil when it is none of those held; the signing one for "".
+func (s *Sealer) held(keyID string) (*ecdsa.PrivateKey, string) {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	if keyID == "" {
+		keyID = s.keyID
+	}
+	return s.keys[keyID], keyID
+}
+
+// Holds says whether a key is among those held.
+func (s *Sealer) Holds(keyID string) bool { k, _ := s.held(keyID); return k != nil }
+
+// KeyID of the signing key.
+func (s *Sealer) KeyID() string { _, id := s.held(""); return id }
 
 // Origin of the log the sealer signs for.
 func (s *Sealer) Origin() string { return s.origin }
 
-// Public is the receipt key's public half.
-func (s *Sealer) Public() *ecdsa.PublicKey { return &s.key.PublicKey }
+// Public is the signing key's public half.
+func (s *Sealer) Public() *ecdsa.PublicKey { return s.PublicOf("") }
 
-// Draft is the package's Draft, with the log and the key filled in where the
-// statement leaves them empty. It refuses a statement for another log or key:
-// this sealer could not sign it.
+// PublicOf is the public half of a key that is held, else nil.
+func (s *Sealer) PublicOf(keyID string) *ecdsa.PublicKey {
+	if k, _ := s.held(keyID); k != nil {
+		return &k.PublicKey
+	}
+	return nil
+}
+
+// SignManifest puts a key manifest in its envelope with a key that is held.
+func (s *Sealer) SignManifest(payload []byte, keyID string) ([]byte, error) {
+	key, _ := s.held(keyID)
+	if key == nil {
+		return nil, writ.Fault(writ.CodeNotReady, "receipts.SignManifest", ErrNotHeld)
+	}
+	return SignManifest(payload, key)
+}
+
+// Draft is the package's Draft, with the log and the signing key filled in where
+// the statement leaves them empty. It refuses a statement for another log, or a
+// key that is not held: this sealer could not sign it.
 func (s *Sealer) Draft(st writ.Statement) (head, tail []byte, err error) {
 	if st.Log == "" {
 		st.Log = s.origin
 	}
-	if st.KeyID == "" {
-		st.KeyID = s.keyID
-	}
-	if st.Log != s.origin || st.KeyID != s.keyID {
+	key, id := s.held(st.KeyID)
+	st.KeyID = id
+	if st.Log != s.origin || key == nil {
 		return nil, nil, writ.Fault(writ.CodeInternal, "receipts.Draft", errors.New("the statement names another log or key"))
 	}
 	return Draft(st)
@@ -184,13 +254,14 @@ func (s *Sealer) Ready() error {
 		return nil
 	}
 	const op = "receipts.Ready"
-	pae := dsse.PAE("application/vnd.writ.probe", []byte(s.keyID))
-	sig, err := sign(s.key, pae)
+	key, id := s.held("")
+	pae := dsse.PAE("application/vnd.writ.probe", []byte(id))
+	sig, err := sign(key, pae)
 	if err != nil {
 		return writ.Fault(writ.CodeNotReady, op, err)
 	}
-	if h := sha256.Sum256(pae); !ecdsa.VerifyASN1(&s.key.PublicKey, h[:], sig) {
-		return writ.Fault(writ.CodeNotReady, op, errors.New("the receipt key does not sign for "+s.keyID))
+	if h := sha256.Sum256(pae); !ecdsa.VerifyASN1(&key.PublicKey, h[:], sig) {
+		return writ.Fault(writ.CodeNotReady, op, errors.New("the receipt key does not sign for "+id))
 	}
 	s.vouch(nil)
 	return nil
@@ -209,8 +280,9 @@ func (s *Sealer) vouch(err error) {
 // and tail as stored, so the same fact always gives the same receipt.
 func (s *Sealer) Seal(f writ.StoredFact) (writ.Receipt, error) {
 	const op = "receipts.Seal"
-	if f.KeyID != s.keyID {
-		return writ.Receipt{}, writ.Fault(writ.CodeInternal, op, errors.New("the fact names another receipt key"))
+	key, id := s.held(f.KeyID)
+	if key == nil || f.KeyID == "" {
+		return writ.Receipt{}, writ.Fault(writ.CodeNotReady, op, fmt.Errorf("the fact names another receipt key: %w", ErrNotHeld))
 	}
 	if f.Commit.Seq < 0 || f.Commit.Epoch == "" || !word(f.Commit.Epoch) || (f.Run != "") != (f.Commit.RunSeq > 0) {
 		return writ.Receipt{}, writ.Fault(writ.CodeInternal, op, errors.New("the fact's commit cannot be stated"))
@@ -221,12 +293,12 @@ func (s *Sealer) Seal(f writ.StoredFact) (writ.Receipt, error) {
 	sig := s.fresh.take(digest)
 	if sig == nil {
 		var err error
-		sig, err = sign(s.key, pae)
+		sig, err = sign(key, pae)
 		s.vouch(err)
 		if err != nil {
 			return writ.Receipt{}, writ.Fault(writ.CodeInternal, op, err)
 		}
 		s.fresh.keep(digest, sig)
 	}
-	return writ.Receipt{ID: f.ID, Seq: f.Commit.Seq, Payload: payload, KeyID: s.keyID, Sig: sig, Evidence: f.Evidence}, nil
+	return writ.Receipt{ID: f.ID, Seq: f.Commit.Seq, Payload: payload, KeyID: id, Sig: sig, Evidence: f.Evidence}, nil
 }

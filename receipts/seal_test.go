@@ -38,7 +38,7 @@ func TestSealingAgainChangesNothing(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			want, err := sign(s.key, dsse.PAE(PayloadType, f.Payload()))
+			want, err := sign(s.keys[s.keyID], dsse.PAE(PayloadType, f.Payload()))
 			if err != nil || !bytes.Equal(r.Sig, want) || !bytes.Equal(r.Payload, f.Payload()) {
 				t.Fatalf("fact %d: another signature than its own (%v)", n, err)
 			}

@@ -20,6 +20,7 @@ const (
 	PayloadType    = "application/vnd.in-toto+json"
 	TransitionType = "https://writ-gateway.github.io/writ/attestation/transition/v1"
 	ExportHeadType = "https://writ-gateway.github.io/writ/attestation/export-head/v1"
+	ManifestType   = "https://writ-gateway.github.io/writ/attestation/key-manifest/v1"
 )
 
 // The shapes below are the signed text. encoding/json writes struct fields in
@@ -51,6 +52,7 @@ type (
 		Decision   decision         `json:"decision,omitzero"`
 		Evidence   string           `json:"evidence,omitempty"`
 		Fence      int64            `json:"fence,omitempty"`
+		Key        keyFact          `json:"key,omitzero"`
 		KeyID      string           `json:"keyId"`
 		Labels     []string         `json:"labels,omitempty"`
 		Log        origin           `json:"log"`
@@ -103,6 +105,12 @@ type (
 		Digest string `json:"digest"`
 		ID     string `json:"id"`
 	}
+	keyFact struct {
+		ID      string `json:"id"`
+		Purpose string `json:"purpose"`
+		Since   int64  `json:"since,omitempty"`
+		SPKI    string `json:"spki"`
+	}
 	origin struct {
 		Origin string `json:"origin"`
 	}
@@ -145,6 +153,7 @@ func shape(st writ.Statement) statement {
 			Bindings: st.Decision.BindingsRevision, Effect: string(st.Decision.Effect), Input: st.Decision.InputDigest,
 			Policy: st.Decision.PolicyRevision, Rules: st.Decision.Rules(),
 		},
+		Key:   keyFact{ID: st.Key.ID, Purpose: string(st.Key.Purpose), Since: st.Key.Since, SPKI: st.Key.SPKI},
 		KeyID: st.KeyID, Log: origin{st.Log}, Nonce: hex.EncodeToString(st.Nonce[:]), Outcome: st.Outcome,
 		Receipt: string(st.Receipt), Run: string(st.Run), Task: string(st.Task), Tenant: string(st.Tenant), Transition: st.Transition,
 	}
@@ -223,6 +232,24 @@ func hexDigest(s string) bool {
 	return true
 }
 
+// checkKey says what is wrong with a key a statement is about. A receipt of one of the
+// transitions of keys says which, and no other does.
+func checkKey(st writ.Statement) string {
+	about := st.Outcome == writ.OutcomeOfTransition && slices.Contains(writ.KeyTransitions(), st.Transition)
+	k := st.Key
+	switch {
+	case about != (k != writ.KeyFact{}):
+		return "a key, or what is said without one,"
+	case !about:
+		return ""
+	case !keyIDPattern.MatchString(k.ID), k.Purpose != writ.KeyReceipt, !hexDigest(k.SPKI), k.Since < 0, k.Since > jcs.MaxInt, k.Since > 0 && st.Transition != writ.KeyRevoke:
+		return "the key"
+	case !slices.ContainsFunc(st.Changes, func(c writ.Change) bool { return c.Kind == writ.ObjectKey && c.ID == k.SPKI }):
+		return "a key that does not change"
+	}
+	return ""
+}
+
 // check holds a statement to the closed lists. Errors name the field and never
 // the value.
 func check(st writ.Statement) error {
@@ -255,6 +282,9 @@ func check(st writ.Statement) error {
 		if !f.ok {
 			return bad(f.name)
 		}
+	}
+	if p := checkKey(st); p != "" {
+		return bad(p)
 	}
 	for _, c := range st.Changes {
 		if !slices.Contains(kinds, c.Kind) || c.ID == "" || !word(c.ID) || !word(c.From) || c.To == "" || !word(c.To) {

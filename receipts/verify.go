@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"regexp"
+	"strings"
 
 	"github.com/writ-gateway/writ"
 )
@@ -50,6 +51,8 @@ type Report struct {
 	Seq     int64          // of the bad receipt; -1 when unknown
 	Receipt writ.ReceiptID // of the bad receipt; empty when unknown
 	Reason  string         // safe to show: holds nothing of the export but ids, of keys or that were proved
+
+	Note string // what else is to be known of its keys
 }
 
 // ExitCode for a command that verified: 0 ok, 1 tampered, 2 malformed, 3
@@ -80,9 +83,28 @@ func Verify(r io.Reader, pub []byte) (Report, error) {
 	if err != nil {
 		return Report{}, err
 	}
-	e := exportReader{v: v, in: bufio.NewReaderSize(r, 64<<10), rules: newHistory()}
-	e.report = Report{KeyID: v.keyID, LastSeq: -1}
+	ring, err := NewRing(v)
+	if err != nil {
+		return Report{}, err
+	}
+	return VerifyKeys(r, ring)
+}
+
+// VerifyKeys is Verify for a log that was signed with more than one key: each receipt
+// by the key that may sign at its index. What the ring does not know yet of keys it
+// learns from the export, of which it takes a copy; what it knows the export must say too.
+func VerifyKeys(r io.Reader, ring *Ring) (Report, error) {
+	ring, err := ring.clone()
+	if err != nil {
+		return Report{}, err
+	}
+	e := exportReader{ring: ring, known: map[int64]writ.Receipt{}, signed: map[string]*spanOf{}, in: bufio.NewReaderSize(r, 64<<10), rules: newHistory()}
+	for _, k := range ring.events {
+		e.known[k.Seq], e.upto = k, k.Seq+1
+	}
+	e.report = Report{KeyID: ring.First().KeyID, LastSeq: -1}
 	err = e.run()
+	e.report.Note = e.note()
 	var p *problem
 	if errors.As(err, &p) {
 		e.report.Verdict, e.report.Line, e.report.Seq, e.report.Receipt, e.report.Reason = p.verdict, e.line, p.seq, p.receipt, p.reason
@@ -109,7 +131,10 @@ func found(v Verdict, format string, args ...any) *problem {
 }
 
 type exportReader struct {
-	v      *Verifier
+	ring   *Ring
+	known  map[int64]writ.Receipt // receipts of keys the ring began with
+	upto   int64                  // index before which it knew all of them
+	signed map[string]*spanOf     // by key id, what it has signed here
 	in     *bufio.Reader
 	line   int
 	rules  *history
@@ -199,10 +224,16 @@ func (e *exportReader) envelope(text []byte) error {
 	if err != nil {
 		return found(Malformed, "%v", err)
 	}
-	switch err := e.v.signed(o); {
-	case errors.Is(err, errOtherKey) && keyIDPattern.MatchString(o.keyID):
-		return found(Tampered, "signed by another key: the export names %s, the key to verify with is %s; is that the right one?", o.keyID, e.v.keyID)
-	case err != nil:
+	k := e.ring.Get(o.keyID)
+	switch {
+	case k == nil && keyIDPattern.MatchString(o.keyID):
+		return found(Tampered, "signed by another key: the export names %s, the key to verify with is %s; is that the right one?", o.keyID, e.ring.First().KeyID)
+	case k == nil:
+		return found(Tampered, "%v", errOtherKey)
+	case k.v == nil:
+		return found(Incomplete, "signed by %s, which receipt %s introduced, and its public half is not at hand: give the file of keys", k.KeyID, k.Introduced)
+	}
+	if err := k.v.signed(o); err != nil {
 		return found(Tampered, "%v", err)
 	}
 	// Signed from here on: what is wrong now, the holder of the key did.
@@ -213,14 +244,14 @@ func (e *exportReader) envelope(text []byte) error {
 		return found(Malformed, "the payload is not a statement")
 	}
 	if kind.PredicateType == ExportHeadType {
-		return e.head(o.payload)
+		return e.head(k, o.payload)
 	}
 	rec, err := Decode(o.payload)
 	if err != nil {
 		return found(Malformed, "the payload is not a statement in the form this version writes")
 	}
 	st, c := rec.Statement, rec.Commit
-	if p := e.receipt(rec); p != nil {
+	if p := e.receipt(k, rec, o); p != nil {
 		p.seq, p.receipt = c.Seq, st.Receipt
 		return p
 	}
@@ -238,26 +269,74 @@ func (e *exportReader) envelope(text []byte) error {
 }
 
 // receipt holds a receipt to its export and to the receipts before it.
-func (e *exportReader) receipt(rec Record) *problem {
+func (e *exportReader) receipt(k *Life, rec Record, o opened) *problem {
+	seq := rec.Commit.Seq
 	switch {
-	case rec.Statement.KeyID != e.v.keyID:
+	case rec.Statement.KeyID != k.KeyID:
 		return found(Tampered, "the statement names another key than the one that signed it")
 	case rec.Statement.Log != e.report.Log:
 		return found(Tampered, "the receipt is of another log")
 	}
-	return e.rules.add(rec)
+	if p := e.rules.add(rec); p != nil {
+		return p
+	}
+	if err := e.ring.May(k.KeyID, seq); err != nil {
+		return found(Tampered, "%v", err)
+	}
+	span := e.signed[k.KeyID]
+	if span == nil {
+		span = &spanOf{}
+		e.signed[k.KeyID] = span
+	}
+	span.n, span.last = span.n+1, seq
+	return e.ofKeys(rec, o)
+}
+
+// spanOf counts what one key has signed.
+type spanOf struct{ n, last int64 }
+
+// ofKeys takes in what a receipt says of a key. It must be what was known before; and what
+// is new can mean that an earlier receipt is not to be believed.
+func (e *exportReader) ofKeys(rec Record, o opened) *problem {
+	want, is := e.known[rec.Commit.Seq]
+	switch {
+	case is && !bytes.Equal(want.Payload, o.payload), !is && IsKeyEvent(rec) && rec.Commit.Seq < e.upto:
+		return found(Tampered, "the file of keys and the export hold different receipts of keys")
+	case is, !IsKeyEvent(rec):
+		return nil
+	}
+	if err := e.ring.Learn(rec, writ.Receipt{ID: rec.Statement.Receipt, Seq: rec.Commit.Seq, Payload: o.payload, KeyID: o.keyID, Sig: o.sig}); err != nil {
+		return found(Tampered, "%v", err)
+	}
+	for id, span := range e.signed {
+		if err := e.ring.May(id, span.last); err != nil {
+			return found(Tampered, "it shows that an earlier receipt is not to be believed: %v", err)
+		}
+	}
+	return nil
+}
+
+// note says of revoked keys what stays valid.
+func (e *exportReader) note() string {
+	var notes []string
+	for _, k := range e.ring.keys {
+		if span := e.signed[k.KeyID]; k.State == writ.KeyRevoked && span != nil {
+			notes = append(notes, fmt.Sprintf("the key %s is revoked from %d on; the %d receipts here that it signed before stay valid", k.KeyID, k.RevokedFrom, span.n))
+		}
+	}
+	return strings.Join(notes, "; ")
 }
 
 // started says whether the export has said yet where in the log it is.
 func (e *exportReader) started() bool { return e.report.Receipts > 0 || e.heads > 0 }
 
-func (e *exportReader) head(payload []byte) error {
+func (e *exportReader) head(k *Life, payload []byte) error {
 	p, sum, err := decodeHead(payload)
 	if err != nil {
 		return found(Malformed, "the head is not in the form this version writes")
 	}
 	switch {
-	case p.KeyID != e.v.keyID:
+	case p.KeyID != k.KeyID:
 		return found(Tampered, "the head names another key than the one that signed it")
 	case p.Log.Origin != e.report.Log:
 		return found(Tampered, "the head is of another log")
@@ -270,6 +349,11 @@ func (e *exportReader) head(payload []byte) error {
 	case e.count > 0 && p.FirstSeq != e.first, e.started() && p.LastSeq != e.report.LastSeq, p.FirstSeq != p.LastSeq-p.Count+1,
 		p.LastReceipt != string(e.last), sum != hex.EncodeToString(e.chain[:]):
 		return found(Tampered, "the head is of other receipts")
+	}
+	// A head is made when somebody asks: by the key that signed then, which was not retired
+	// before the last receipt here.
+	if err := e.ring.May(k.KeyID, max(p.LastSeq, k.From)); err != nil {
+		return found(Tampered, "the head: %v", err)
 	}
 	at, err := parseTime(p.At)
 	if err != nil {

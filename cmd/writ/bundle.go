@@ -21,7 +21,8 @@ func bundleCommand() *cobra.Command {
 		Long: `Write a receipt as a Sigstore bundle (v0.3): its signed envelope, and the proof
 that the transparency log has it. It waits a moment for the log, and says how to check
 the bundle with cosign, which needs no network for it. The log's key comes from
-'writ log trusted-root', the receipt key is receipt.pub of the gateway.`,
+'writ log trusted-root', the receipt key is receipt.pub of the gateway, or, where that
+was changed, the key of 'writ key list' that the bundle names as its hint.`,
 		RunE: func(c *cobra.Command, args []string) error {
 			cl, err := connect.open()
 			if err != nil {

@@ -3,7 +3,6 @@ package main
 import (
 	"bytes"
 	"fmt"
-	"io"
 	"log/slog"
 	"net"
 	"os"
@@ -98,12 +97,28 @@ func tell(c *cobra.Command, cfg daemon.Config, d *daemon.Daemon) error {
 	if err != nil {
 		return err
 	}
-	report, err := receipts.Verify(io.Reader(&b), pub)
+	page, err := keysOf(c.Context(), cl)
 	if err != nil {
 		return err
 	}
+	ring, err := receipts.ReadRing(page.File, receipts.Trusted{Key: pub})
+	if err != nil {
+		return err
+	}
+	report, err := receipts.VerifyKeys(&b, ring)
+	if err != nil {
+		return err
+	}
+	more := ""
+	if len(ring.Events()) > 0 { // the key was changed in this directory
+		file := filepath.Join(cfg.Data, "keys.json")
+		if err := os.WriteFile(file, page.File, 0o600); err != nil {
+			return err
+		}
+		more = " --keys " + file
+	}
 	fmt.Fprintf(w, "\nEvery step above is a signed receipt. They were exported and verified offline:\n\n")
-	fmt.Fprintf(w, "  writ receipt verify %s --key %s\n\n", path, key)
+	fmt.Fprintf(w, "  writ receipt verify %s --key %s%s\n\n", path, key, more)
 	if err := printReport(w, "table", report); err != nil {
 		return err
 	}

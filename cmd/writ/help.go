@@ -280,5 +280,10 @@ var examples = map[writ.CapabilityID]string{
 	"receipt.list":     `writ receipt list --run-id run_01M89R8763R5PGQGSMXGFWBA4N --limit 20`,
 	"receipt.evidence": `writ receipt evidence rcp_01M89R8776WWQMDZ1SS4766DAD`,
 	"log.head":         `writ log head --since 1024`,
+	"key.list":         `writ key list`,
+	"key.introduce":    `writ key introduce --public-key "$(cat receipt-4ca9f4fc0a9cdcf5.pub)"`,
+	"key.activate":     `writ key activate SHA256:hfuNWmjIYvsBGZ6dpCLTTAEa5LxbZABRHHVoynAxFlo`,
+	"key.retire":       `writ key retire SHA256:hfuNWmjIYvsBGZ6dpCLTTAEa5LxbZABRHHVoynAxFlo`,
+	"key.revoke":       `writ key revoke SHA256:hfuNWmjIYvsBGZ6dpCLTTAEa5LxbZABRHHVoynAxFlo --since 20481`,
 	"receipt.get":      `writ receipt get rcp_01M89R8776WWQMDZ1SS4766DAD`,
 }

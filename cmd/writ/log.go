@@ -1,7 +1,6 @@
 package main
 
 import (
-	"crypto/ecdsa"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -13,7 +12,6 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/writ-gateway/writ/receipts"
 	"github.com/writ-gateway/writ/receipts/tlog"
 )
 
@@ -27,7 +25,8 @@ type logVerdict struct {
 }
 
 func verifyLogCommand() *cobra.Command {
-	var logKey, key, data, format string
+	var logKey, data, format string
+	var keys keyFlags
 	cmd := &cobra.Command{
 		Use: "verify [DIR]", Short: "Read a whole log again, offline", Args: cobra.MaximumNArgs(1),
 		Example: `  writ log verify --data ~/.local/state/writ --log-key writ.local+8d2c3e1f+AX8…
@@ -38,7 +37,8 @@ entry was signed by the receipt key. DIR is a copy of the directory log in the d
 directory of a gateway, or what a web server gives of one (C2SP tlog-tiles).
 
 --log-key is verifier_key of 'writ log head', kept from when you had reason to
-trust it, or a file with it. Nothing here trusts what lies in the directory.
+trust it, or a file with it. Where the receipt key was changed, --keys has the others:
+what 'writ key manifest' wrote. Nothing here trusts what lies in the directory.
 
 Exit codes: 0 ok, 1 tampered (or signed by another key), 3 incomplete: a file is
 missing, 4 could not verify.`,
@@ -47,9 +47,7 @@ missing, 4 could not verify.`,
 				return err
 			}
 			dir, named := dataDir(data, os.Getenv)
-			if key == "" {
-				key = publicKey(dir)
-			}
+			keys.defaults(dir)
 			switch {
 			case len(args) > 0:
 				dir = args[0]
@@ -58,7 +56,10 @@ missing, 4 could not verify.`,
 			default:
 				dir = filepath.Join(dir, "log")
 			}
-			trust, err := trusted(logKey, key)
+			trust, err := trusted(logKey, keys)
+			if bad, ok := errors.AsType[badKeys](err); ok {
+				return bad.print(c, format, logVerdict{Verdict: "tampered", Reason: bad.Error()})
+			}
 			if err != nil {
 				return unverified{err}
 			}
@@ -94,7 +95,7 @@ missing, 4 could not verify.`,
 		},
 	}
 	cmd.Flags().StringVar(&logKey, "log-key", "", "note verifier key of the log, or a file with it")
-	cmd.Flags().StringVar(&key, "key", "", "receipt key to trust, PEM; without it, keys/receipt.pub of --data")
+	keys.flags(cmd)
 	cmd.Flags().StringVar(&data, "data", "", "data directory of a gateway on this machine (WRIT_DATA)")
 	cmd.Flags().StringVarP(&format, "output", "o", "table", "table or json")
 	_ = cmd.MarkFlagRequired("log-key")
@@ -102,7 +103,7 @@ missing, 4 could not verify.`,
 }
 
 // trusted reads the keys a log is checked with.
-func trusted(logKey, receiptKey string) (t tlog.Trust, err error) {
+func trusted(logKey string, keys keyFlags) (t tlog.Trust, err error) {
 	text := []byte(logKey)
 	if !strings.Contains(logKey, "+") {
 		if text, err = os.ReadFile(logKey); err != nil {
@@ -112,17 +113,6 @@ func trusted(logKey, receiptKey string) (t tlog.Trust, err error) {
 	if t.Log, err = tlog.ReadVerifier(text); err != nil {
 		return t, fmt.Errorf("the log's key: %w", err)
 	}
-	pem, err := os.ReadFile(receiptKey)
-	if errors.Is(err, fs.ErrNotExist) {
-		return t, fmt.Errorf("no public key at %s: give --key FILE (receipt.pub of the gateway)", receiptKey)
-	}
-	if err != nil {
-		return t, err
-	}
-	v, err := receipts.NewVerifier(pem)
-	if err != nil {
-		return t, err
-	}
-	t.Receipts = []*ecdsa.PublicKey{v.Public()}
-	return t, nil
+	t.Keys, err = keys.ring()
+	return t, err
 }

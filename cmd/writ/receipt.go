@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"os"
 	"path/filepath"
 
@@ -99,10 +98,12 @@ type verdict struct {
 	Seq      *int64         `json:"seq,omitempty"`
 	Receipt  writ.ReceiptID `json:"receipt,omitempty"`
 	Reason   string         `json:"reason,omitempty"`
+	Note     string         `json:"note,omitempty"`
 }
 
 func verifyCommand() *cobra.Command {
-	var key, data, format string
+	var data, format string
+	var keys keyFlags
 	var from int64
 	cmd := &cobra.Command{
 		Use: "verify FILE", Short: "Verify an export offline", Args: oneArg,
@@ -111,7 +112,8 @@ func verifyCommand() *cobra.Command {
 		Long: `Verify an export with nothing but the public key: strict form, signatures, a
 sequence without a gap, legal transitions, and the signed head. FILE is what
 'writ receipt export' wrote, or one saved answer of GET /v1/receipts/export;
-- is standard input. docs/receipt-format.md has all one needs for another verifier.
+- is standard input. Where the receipt key was changed, --keys has the others: what
+'writ key manifest' wrote. docs/receipt-format.md has all one needs for another verifier.
 
 Exit codes: 0 ok, 1 tampered (or signed by another key), 2 malformed, 3
 incomplete, 4 could not verify: the export or the key cannot be read.`,
@@ -119,16 +121,14 @@ incomplete, 4 could not verify: the export or the key cannot be read.`,
 			if err := checkFormat(c, format); err != nil {
 				return err
 			}
-			if key == "" {
-				dir, named := dataDir(data, os.Getenv)
-				if !named {
-					return errors.New("say which key to trust: --key FILE (receipt.pub of the gateway), or --data DIR")
-				}
-				key = publicKey(dir)
+			dir, named := dataDir(data, os.Getenv)
+			if keys.none() && !named {
+				return errors.New("say which key to trust: --key FILE (receipt.pub of the gateway), or --data DIR")
 			}
-			pub, err := os.ReadFile(key)
-			if errors.Is(err, fs.ErrNotExist) {
-				return unverified{fmt.Errorf("no public key at %s: give --key FILE (receipt.pub of the gateway)", key)}
+			keys.defaults(dir)
+			ring, err := keys.ring()
+			if bad, ok := errors.AsType[badKeys](err); ok {
+				return bad.print(c, format, verdict{Verdict: "tampered", Reason: bad.Error()})
 			}
 			if err != nil {
 				return unverified{err}
@@ -146,7 +146,7 @@ incomplete, 4 could not verify: the export or the key cannot be read.`,
 			if err != nil {
 				return unverified{err}
 			}
-			report, err := receipts.Verify(text, pub)
+			report, err := receipts.VerifyKeys(text, ring)
 			if err != nil {
 				return unverified{err}
 			}
@@ -164,7 +164,7 @@ incomplete, 4 could not verify: the export or the key cannot be read.`,
 		},
 	}
 	cmd.Flags().Int64Var(&from, "from", 0, "sequence the export must begin with")
-	cmd.Flags().StringVar(&key, "key", "", "public key to trust, PEM; without it, keys/receipt.pub of --data")
+	keys.flags(cmd)
 	cmd.Flags().StringVar(&data, "data", "", "data directory of a gateway on this machine (WRIT_DATA)")
 	outputFlag(cmd, &format)
 	return cmd
@@ -216,7 +216,7 @@ func exportText(r io.Reader) (io.Reader, error) {
 func printReport(w io.Writer, format string, r receipts.Report) error {
 	v := verdict{
 		Verdict: r.Verdict.String(), Log: r.Log, KeyID: r.KeyID, Receipts: r.Receipts, FirstSeq: r.FirstSeq, LastSeq: r.LastSeq,
-		Line: r.Line, Receipt: r.Receipt, Reason: r.Reason,
+		Line: r.Line, Receipt: r.Receipt, Reason: r.Reason, Note: r.Note,
 	}
 	if r.HeadAt != 0 {
 		v.HeadAt = writ.FormatTime(r.HeadAt)

@@ -30,7 +30,7 @@ var nouns = map[string]string{
 	"session": "Open and end sessions", "agent": "Register agents", "run": "Create and follow runs",
 	"task": "Enqueue, claim and finish tasks", "capability": "See what can be called", "policy": "See the policies in force, and put others in their place",
 	"approval": "See and decide what people must agree to", "role": "Bind people to roles, and see who may do what",
-	"artifact": "Store and read what tasks make", "scope": "See who writes where", "log": "See the transparency log of all receipts", "quota": "Limit how much, and how often",
+	"artifact": "Store and read what tasks make", "scope": "See who writes where", "log": "See the transparency log of all receipts", "key": "Change the keys receipts are signed with", "quota": "Limit how much, and how often",
 }
 
 func verbCommands() []*cobra.Command {
@@ -56,6 +56,8 @@ func verbCommands() []*cobra.Command {
 	groups["task"].AddCommand(watchTasks())
 	groups["task"].Long = tasksHelp
 	groups["log"].AddCommand(verifyLogCommand(), trustedRootCommand())
+	groups["key"].Long = keysHelp
+	groups["key"].AddCommand(generateKeyCommand(), rotateKeyCommand(), manifestCommand())
 	rosterCommands(groups["agent"])
 	artifactCommands(groups["artifact"])
 	groups["role"].Long = rolesHelp

@@ -9,6 +9,7 @@ import (
 	"github.com/writ-gateway/writ/approvals"
 	"github.com/writ-gateway/writ/gateway"
 	"github.com/writ-gateway/writ/guard"
+	"github.com/writ-gateway/writ/keys"
 	"github.com/writ-gateway/writ/policies"
 	"github.com/writ-gateway/writ/queue"
 	"github.com/writ-gateway/writ/quotas"
@@ -30,6 +31,7 @@ type rooms struct {
 	evidence      func(writ.Receipt) ([]byte, error)
 	shadow        func(writ.Tenant) ([]writ.PackVer, []writ.ShadowPack)
 	logHead       func(since int64) (registry.LogHead, error)
+	keys          keys.Config
 	minLease      int64
 	keepArtifacts int64                                        // milliseconds
 	vet           func(sent []byte) (signer string, err error) // nil: bundles need no signature
@@ -78,6 +80,7 @@ func collect(r rooms, v **gateway.Validator) (reg *writ.Registry, err error) {
 		Decode:     func(k *writ.Capability, raw []byte) (any, error) { return (*v).Decode(k, raw) },
 	}).Capabilities()...)
 	all = append(all, newBundles(r.vet).Capabilities()...)
+	all = append(all, keys.New(r.keys).Capabilities()...)
 	all = append(all, roles.New(r.roles).Capabilities()...)
 	all = append(all, quotas.New(quotas.Config{Capability: func(id writ.CapabilityID) *writ.Capability { return reg.Get(id) }}).Capabilities()...)
 	all = append(all, registry.Capabilities(registry.Config{

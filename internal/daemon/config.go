@@ -38,6 +38,8 @@ type Config struct {
 	Activate      bool     `yaml:"activate_policies" doc:"Put the policies this gateway is started with in force although others are; else they are only staged. Default: false."`
 	Trust         string   `yaml:"policy_trust" doc:"File with the keys that may sign policy bundles, and which packs each may change. When it is given, unsigned bundles are not staged. Default: none."`
 	Origin        string   `yaml:"origin" doc:"Name of the receipt log, a bare host name; it is signed into every receipt. Default: writ.local."`
+	LogKey        string   `yaml:"log_key" doc:"Key that checkpoints of the log are signed with, Ed25519: a file, or a reference name://… that the program sigstore-kms-name on the PATH answers for. Default: log.key in keys, made at the first start."`
+	RootKey       string   `yaml:"root_key" doc:"Key that key manifests are signed with, Ed25519 or P-256: a reference name://… as of log_key, or a file. Default: none; a root that is kept offline signs with 'writ key manifest --sign'."`
 	Ledger        string   `yaml:"ledger" doc:"Whether this replica writes the ledger: \"writer\", or \"none\" when another replica of the same store does. Default: writer." enum:"writer,none"`
 	Checkpoint    Duration `yaml:"checkpoint_every" doc:"How often the transparency log gets a new checkpoint while receipts come; at least 100ms. Default: 1s."`
 	Log           string   `yaml:"log" doc:"Log level: debug, info, warn or error. Default: info." enum:"debug,info,warn,error"`

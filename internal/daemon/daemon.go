@@ -63,6 +63,8 @@ type Daemon struct {
 	endpoints  []webhooks.Endpoint
 	tell       writ.Subscribers
 	telemetry  *telemetry.Telemetry
+	halves     halves // public halves of receipt keys
+	root       root
 	listener   net.Listener
 	server     *http.Server
 
@@ -83,7 +85,7 @@ func New(cfg Config, log *slog.Logger) *Daemon {
 // a part refuses, the parts before it are stopped again.
 func (d *Daemon) Start(ctx context.Context) error {
 	steps := []func(context.Context) error{
-		d.openWebhooks, d.openListener, d.openData, d.openStore, d.openKeys, d.sameKey, d.openLedger, d.openPolicies, d.openArtifacts, d.openDoor, d.openGate, d.attachArtifacts, d.openLoops, d.openServer,
+		d.openWebhooks, d.openListener, d.openData, d.openStore, d.openKeys, d.sameKey, d.openRoot, d.openLedger, d.openPolicies, d.openArtifacts, d.openDoor, d.openGate, d.attachArtifacts, d.openLoops, d.openServer,
 	}
 	for _, step := range steps {
 		if err := step(ctx); err != nil {
@@ -183,12 +185,14 @@ func (d *Daemon) openKeys(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	o := keyOptions(d.cfg)
 	if ok {
 		if err := hasKeys(d.cfg, gate.ReceiptKeyID); err != nil {
 			return err
 		}
+		o.InForce = gate.ReceiptKeyID
 	}
-	keys, err := receipts.LoadOrCreate(d.cfg.Keys, keyOptions(d.cfg))
+	keys, err := receipts.LoadOrCreate(d.cfg.Keys, o)
 	if err != nil {
 		return fmt.Errorf("receipt keys: %w", err)
 	}
@@ -271,7 +275,7 @@ func (d *Daemon) maybeReplica(err error) error {
 // what waits in the outbox could not be sealed with them.
 func (d *Daemon) sameKey(ctx context.Context) error {
 	gate, ok, err := d.readGate(ctx)
-	if err != nil || !ok || gate.ReceiptKeyID == d.sealer.KeyID() {
+	if err != nil || !ok || d.sealer.Holds(gate.ReceiptKeyID) {
 		return err
 	}
 	return otherKey(d.cfg, gate.ReceiptKeyID, "holds "+d.sealer.KeyID())
@@ -303,7 +307,7 @@ func (d *Daemon) openDoor(context.Context) error {
 		secret: agents.SecretsFrom(secret), policyInfo: func() any { return d.engine.Info() }, gate: func(id string) bool { return d.engine.Knows(id) }, record: d.record, explain: d.explain, minLease: int64(d.cfg.MinLease), keepArtifacts: int64(d.cfg.ArtifactDays) * 24 * 3600 * 1000,
 		export: d.export, vet: d.vet, evidence: d.evidence, tell: d.tell, roles: d.rolesConfig(), bound: d.engine.Bound,
 		shadow:  func(t writ.Tenant) ([]writ.PackVer, []writ.ShadowPack) { return d.engine.Shadowed(), d.door.Shadow(t) },
-		logHead: d.logHead,
+		logHead: d.logHead, keys: d.keysConfig(),
 	})
 	if err != nil {
 		return err
@@ -341,6 +345,7 @@ func (d *Daemon) openLoops(ctx context.Context) error {
 		d.loops.Go(d.watchFolder)
 	}
 	d.loops.Go(d.beats)
+	d.loops.Go(d.watchKeys)
 	d.loops.Go(d.sweepArtifacts)
 	d.onStop(func(context.Context) error { close(d.stopping); d.loops.Wait(); return nil })
 

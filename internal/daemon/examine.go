@@ -10,6 +10,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -68,9 +69,10 @@ func Examine(ctx context.Context, cfg Config) []Finding {
 type examination struct {
 	cfg    Config
 	found  []Finding
-	keyID  string // of the receipt key, when there is one
-	digest string // of the policies as a bundle, when they load
-	policy string // their revision
+	keyID  string   // of the receipt key, when there is one
+	keyIDs []string // of all receipt keys here
+	digest string   // of the policies as a bundle, when they load
+	policy string   // their revision
 }
 
 func (x *examination) note(what, detail string, err error) {
@@ -114,12 +116,28 @@ func (x *examination) keys() {
 		x.note("keys", dir+": will be made at the first start", err)
 		return
 	}
-	keys, err := receipts.LoadOrCreate(dir, keyOptions(x.cfg))
+	o := keyOptions(x.cfg)
+	later, err := receipts.LaterKeys(dir, o)
+	for i := 0; err == nil && i < len(later); i++ {
+		if o.InForce, err = receipts.KeyIDOf(&later[i].PublicKey); err == nil { // which one is, the store says; the first may be gone for good
+			x.keyIDs = append(x.keyIDs, o.InForce)
+		}
+	}
+	var keys *receipts.Keys
+	if err == nil {
+		keys, err = receipts.LoadOrCreate(dir, o)
+	}
 	if err != nil {
 		x.note("keys", dir, err)
 		return
 	}
 	x.keyID = keys.KeyID
+	x.keyIDs = append(x.keyIDs, keys.KeyID)
+	for _, k := range keys.Later {
+		if id, err := receipts.KeyIDOf(&k.PublicKey); err == nil {
+			x.keyIDs = append(x.keyIDs, id)
+		}
+	}
 	detail := keys.KeyID + " for " + keys.Origin
 	path := filepath.Join(dir, sessionKeyFile)
 	if _, err = os.Lstat(path); errors.Is(err, fs.ErrNotExist) {
@@ -159,7 +177,7 @@ func (x *examination) gateway(ctx context.Context) (running bool) {
 		return false
 	}
 	report, err := askReady(ctx, url)
-	if other := report.otherKey(x.keyID); other != "" {
+	if other := report.otherKey(x.keyIDs); other != "" {
 		x.note("gateway", "not running: at "+url+", where it last was, another gateway answers ("+other+")", nil)
 		return false
 	}
@@ -210,7 +228,7 @@ func (x *examination) gate(ctx context.Context, st store.Store) {
 		return
 	case x.keyID == "":
 		err = hasKeys(x.cfg, gate.ReceiptKeyID)
-	case x.keyID != gate.ReceiptKeyID:
+	case !slices.Contains(x.keyIDs, gate.ReceiptKeyID):
 		err = otherKey(x.cfg, gate.ReceiptKeyID, "holds "+x.keyID)
 	}
 	x.note("gate", "receipts signed with "+gate.ReceiptKeyID, err)
@@ -306,9 +324,9 @@ func (r readiness) trouble() (err error) {
 }
 
 // otherKey is the receipt key of the gateway when it is not the given one.
-func (r readiness) otherKey(mine string) string {
+func (r readiness) otherKey(mine []string) string {
 	for _, c := range r {
-		if c.Name == checkReceiptKey && (mine == "" || !strings.Contains(c.Detail, mine)) {
+		if c.Name == checkReceiptKey && !slices.ContainsFunc(mine, func(id string) bool { return strings.Contains(c.Detail, id) }) {
 			return c.Detail
 		}
 	}

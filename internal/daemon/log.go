@@ -18,18 +18,14 @@ import (
 
 // openLog opens the transparency log beside the ledger, whose lock is the log's too.
 func (d *Daemon) openLog(ctx context.Context) error {
-	priv, err := receipts.LoadLogKey(d.cfg.Keys, keyOptions(d.cfg))
+	priv, err := receipts.OpenLogKey(ctx, d.cfg.Keys, d.cfg.LogKey, keyOptions(d.cfg))
 	if err != nil {
 		return err
 	}
 	if d.tlog, err = tlog.Open(filepath.Join(d.cfg.Data, logDir), tlog.NewKey(d.sealer.Origin(), priv)); err != nil {
 		return err
 	}
-	der, err := tlog.PublicDER(d.sealer.Public())
-	if err != nil {
-		return err
-	}
-	d.follower = tlog.NewFollower(d.tlog, d.ledger, func(id string) ([]byte, bool) { return der, id == d.sealer.KeyID() }, time.Duration(d.cfg.Checkpoint))
+	d.follower = tlog.NewFollower(d.tlog, d.ledger, d.leafKey, time.Duration(d.cfg.Checkpoint))
 	if err := d.follower.Start(ctx); err != nil {
 		return err
 	}

@@ -189,11 +189,16 @@ func TestNothingChangesWithoutTheSigner(t *testing.T) {
 		"role.bind":         {operator, map[string]any{"principal": "somebody", "role": "auditor"}},
 		"role.unbind":       {operator, map[string]any{"principal": "nobody", "role": "auditor"}},
 		"quota.set":         {operator, map[string]any{"metric": "queued_tasks", "subject": "tenant", "limit": 1000}},
+		"key.introduce":     {operator, map[string]any{"public_key": newPublicKey(t)}},
+		"key.activate":      {nil, map[string]any{"key_id": d.sealer.KeyID()}}, // these write the same documents as introducing
+		"key.retire":        {nil, map[string]any{"key_id": d.sealer.KeyID()}},
+		"key.revoke":        {nil, map[string]any{"key_id": d.sealer.KeyID()}},
 		"quota.delete":      {nil, map[string]any{"quota_id": "quo_01J00000000000000000000000"}},
 		// What the gateway does by itself.
 		"quota.tidy":          {nil, map[string]any{"entity": "quota/quo_01J00000000000000000000000", "field": "window"}},
 		"policy.adopt":        {nil, map[string]any{"bundle": another, "replica": d.replica, "receipt_key_id": d.sealer.KeyID(), "force": true}},
 		"policy.report":       {nil, map[string]any{"digest": inForce, "replica": d.replica, "ok": true}},
+		"key.report":          {nil, map[string]any{"spki": strings.Repeat("00", 32), "replica": d.replica}},
 		"policy.beat":         {nil, map[string]any{"replica": d.replica, "seconds": 60}},
 		"approval.expire":     {nil, map[string]any{"approval_id": pending}},
 		"run.offer":           {nil, map[string]any{"run_id": run.Run}},
@@ -315,3 +320,13 @@ func (empty) Receive(context.Context, int64) (writ.Received, error) {
 	return writ.Received{Digest: "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855", Small: []byte{}}, nil
 }
 func (empty) Keep(context.Context) error { return nil }
+
+// newPublicKey is the public half of a receipt key nobody has yet, in PEM.
+func newPublicKey(t *testing.T) string {
+	t.Helper()
+	g, err := receipts.Generate(writ.KeyReceipt, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(g.Public)
+}

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/writ-gateway/writ"
+	"github.com/writ-gateway/writ/receipts"
 	"github.com/writ-gateway/writ/store"
 )
 
@@ -249,12 +250,19 @@ func (g *Integrator) Round(ctx context.Context, w time.Duration) (int, error) {
 		if f.Commit.Seq != last+1+int64(i) {
 			return 0, writ.Fault(writ.CodeInternal, op, fmt.Errorf("%w: fact %d follows %d", ErrOrder, f.Commit.Seq, last+int64(i)))
 		}
-		r, err := g.sealer.Seal(f) // 2
+		r, err := g.sealer.Seal(f)               // 2
+		if errors.Is(err, receipts.ErrNotHeld) { // its file may come yet
+			if i > 0 {
+				break // what comes before it need not wait
+			}
+			return 0, writ.Fault(writ.CodeNotReady, op, fmt.Errorf("fact %d is to be signed with the receipt key %s, which is not in the directory of keys: %w", f.Commit.Seq, f.KeyID, err))
+		}
 		if err != nil {
 			return 0, writ.Fault(writ.CodeInternal, op, fmt.Errorf("%w: fact %d: %w", errSeal, f.Commit.Seq, err))
 		}
 		entries = append(entries, Entry{Receipt: r, Run: f.Run})
 	}
+	facts = facts[:len(entries)]
 	if err := g.ledger.Append(entries); err != nil { // 3
 		return 0, err
 	}

@@ -1,6 +1,7 @@
 package tlog
 
 import (
+	"crypto"
 	"crypto/ed25519"
 	"crypto/sha256"
 	"encoding/base64"
@@ -28,11 +29,15 @@ const algorithm = 1
 // Key signs checkpoints. It is no receipt key.
 type Key struct {
 	origin string
-	key    ed25519.PrivateKey
+	key    crypto.Signer
+	public ed25519.PublicKey
 }
 
 // NewKey makes a Key of the log named origin, a bare host name.
-func NewKey(origin string, key ed25519.PrivateKey) *Key { return &Key{origin: origin, key: key} }
+func NewKey(origin string, key crypto.Signer) *Key {
+	public, _ := key.Public().(ed25519.PublicKey) // who opened it saw to its kind
+	return &Key{origin: origin, key: key, public: public}
+}
 
 // Name of the log.
 func (k *Key) Name() string { return k.origin }
@@ -44,7 +49,7 @@ func (k *Key) KeyHash() uint32 { return binary.BigEndian.Uint32(k.id()) }
 func (k *Key) Sign(msg []byte) ([]byte, error) { return receipts.SignCheckpoint(k.key, msg) }
 
 // Public is the public half.
-func (k *Key) Public() ed25519.PublicKey { return k.key.Public().(ed25519.PublicKey) }
+func (k *Key) Public() ed25519.PublicKey { return k.public }
 
 func (k *Key) id() []byte { return LogID(k.origin, k.Public()) }
 

@@ -230,9 +230,12 @@ func (f *Follower) leaves(after int64, n int) ([][]byte, error) {
 	}
 	out := make([][]byte, 0, len(receipts))
 	for i, r := range receipts {
+		if r.Seq != after+1+int64(i) {
+			return nil, fmt.Errorf("%w: receipt %d is out of order", ErrFork, r.Seq)
+		}
 		public, ok := f.public(r.KeyID)
-		if r.Seq != after+1+int64(i) || !ok {
-			return nil, fmt.Errorf("%w: receipt %d is out of order or of a key nobody knows", ErrFork, r.Seq)
+		if !ok { // its file may come yet
+			return nil, fmt.Errorf("receipt %d is of the key %s, whose public half is not in the directory of keys", r.Seq, r.KeyID)
 		}
 		out = append(out, Leaf(r, public))
 	}

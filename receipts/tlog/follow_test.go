@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -145,13 +146,13 @@ func TestAnotherHistoryIsRefused(t *testing.T) {
 		t.Fatal(err)
 	}
 	m.mu.Lock()
-	m.list = append(m.list, writ.Receipt{Seq: 10, KeyID: "SHA256:unknown"})
+	m.list = append(m.list, writ.Receipt{Seq: 11, KeyID: "SHA256:k"})
 	m.mu.Unlock()
 	m.add(0, "a")
 	select {
 	case <-f.Done():
 	case <-time.After(10 * time.Second):
-		t.Fatal("it goes on with a key nobody knows")
+		t.Fatal("it goes on with a receipt out of order")
 	}
 	if !errors.Is(f.Err(), ErrFork) || l.Latest().Size != 10 {
 		t.Errorf("%v, %d published", f.Err(), l.Latest().Size)
@@ -180,6 +181,38 @@ func TestAnOutageIsWaitedOut(t *testing.T) {
 	if f.Err() != nil {
 		t.Error(f.Err())
 	}
+}
+
+// A receipt of a key whose public half is not here yet is waited for.
+func TestAKeyThatComesLaterIsWaitedFor(t *testing.T) {
+	m := newMemory()
+	m.add(1, "a")
+	m.list[0].KeyID = "SHA256:later"
+	l, err := Open(t.TempDir(), testKey(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var here atomic.Bool
+	f := NewFollower(l, m, func(string) ([]byte, bool) { return []byte("der"), here.Load() }, MinEvery)
+	if err := f.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	for f.Err() == nil {
+		time.Sleep(time.Millisecond)
+	}
+	select {
+	case <-f.Done():
+		t.Fatal("it stopped")
+	default:
+	}
+	if l.Latest().Size != 0 {
+		t.Fatal("it went on without the key")
+	}
+	here.Store(true)
+	if err := f.Wait(t.Context(), 0); err != nil {
+		t.Fatal(err)
+	}
+	_ = f.Stop(t.Context())
 }
 
 // The bytes of a leaf are the canonical form of a Rekor v2 entry: changed, no other

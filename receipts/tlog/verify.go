@@ -17,14 +17,15 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/writ-gateway/writ/receipts"
 	"golang.org/x/mod/sumdb/tlog"
 	"golang.org/x/sync/errgroup"
 )
 
 // Trust is what a log is checked with.
 type Trust struct {
-	Log      string             // note verifier key
-	Receipts []*ecdsa.PublicKey // keys that may have signed its receipts; empty: signatures are not checked
+	Log  string         // note verifier key
+	Keys *receipts.Ring // which key may have signed which receipt; nil: signatures are not checked
 }
 
 // leafBody is a leaf as JSON has it.
@@ -75,13 +76,9 @@ func Verify(ctx context.Context, dir string, trust Trust, progress func(done, of
 	if err != nil {
 		return cp, err
 	}
-	keys := map[string]*ecdsa.PublicKey{}
-	for _, k := range trust.Receipts {
-		der, err := PublicDER(k)
-		if err != nil {
-			return cp, err
-		}
-		keys[string(der)] = k
+	keys, err := newSigners(trust.Keys)
+	if err != nil {
+		return cp, err
 	}
 	g, run := errgroup.WithContext(ctx)
 	g.SetLimit(runtime.GOMAXPROCS(0))
@@ -97,8 +94,8 @@ func Verify(ctx context.Context, dir string, trust Trust, progress func(done, of
 				return cp, errors.Join(err, g.Wait())
 			}
 		}
-		if len(keys) > 0 {
-			g.Go(func() error { return signed(leaves, n*width, keys) })
+		if keys != nil {
+			g.Go(func() error { return keys.signed(leaves, n*width) })
 		}
 		if progress != nil {
 			progress(l.size, cp.Size)
@@ -128,16 +125,54 @@ func split(data []byte) (out [][]byte) {
 	return out
 }
 
-// signed says whether each leaf was signed by one of the keys.
-func signed(leaves [][]byte, first int64, keys map[string]*ecdsa.PublicKey) error {
+// signers is a ring as leaves are held to it.
+type signers struct {
+	ring   *receipts.Ring
+	keys   map[string]receipts.Life // by DER
+	events map[int64][sha256.Size]byte
+}
+
+func newSigners(ring *receipts.Ring) (*signers, error) {
+	if ring == nil {
+		return nil, nil
+	}
+	s := &signers{ring: ring, keys: map[string]receipts.Life{}, events: map[int64][sha256.Size]byte{}}
+	for _, k := range ring.Lives() {
+		if k.Public == nil {
+			continue
+		}
+		der, err := PublicDER(k.Public)
+		if err != nil {
+			return nil, err
+		}
+		s.keys[string(der)] = k
+	}
+	for _, e := range ring.Events() {
+		s.events[e.Seq] = receipts.SignedDigest(e)
+	}
+	return s, nil
+}
+
+// signed says whether each leaf was signed by a key that might sign it, and whether those
+// that say something of keys are the ones the ring follows from.
+func (s *signers) signed(leaves [][]byte, first int64) error {
 	for i, leaf := range leaves {
+		seq := first + int64(i)
 		digest, sig, public, err := parseLeaf(leaf)
 		if err != nil {
-			return fmt.Errorf("%w: entry %d: %w", ErrDamaged, first+int64(i), err)
+			return fmt.Errorf("%w: entry %d: %w", ErrDamaged, seq, err)
 		}
-		key := keys[string(public)]
-		if key == nil || !ecdsa.VerifyASN1(key, digest[:], sig) {
-			return fmt.Errorf("%w: entry %d was not signed by a receipt key", ErrDamaged, first+int64(i))
+		key, ok := s.keys[string(public)]
+		switch event, is := s.events[seq]; {
+		case !ok:
+			return fmt.Errorf("%w: entry %d: %w", ErrDamaged, seq, receipts.ErrKeyUnknown)
+		case !ecdsa.VerifyASN1(key.Public, digest[:], sig):
+			return fmt.Errorf("%w: entry %d was not signed by the receipt key it names", ErrDamaged, seq)
+		case is && event != digest:
+			return fmt.Errorf("%w: entry %d is not the receipt the file of keys has there", ErrDamaged, seq)
+		}
+		if err := s.ring.May(key.KeyID, seq); err != nil {
+			return fmt.Errorf("%w: entry %d: %w", ErrDamaged, seq, err)
 		}
 	}
 	return nil

@@ -48,7 +48,25 @@ func written(t testing.TB, n int) (dir string, trust Trust) {
 	if _, err := l.Publish(); err != nil {
 		t.Fatal(err)
 	}
-	return dir, Trust{Log: verifierOf(t, key), Receipts: []*ecdsa.PublicKey{&priv.PublicKey}}
+	return dir, Trust{Log: verifierOf(t, key), Keys: ringOf(t, &priv.PublicKey)}
+}
+
+// ringOf is the ring of one key.
+func ringOf(t testing.TB, pub *ecdsa.PublicKey) *receipts.Ring {
+	t.Helper()
+	text, err := receipts.PublicPEM(pub)
+	if err != nil {
+		t.Fatal(err)
+	}
+	v, err := receipts.NewVerifier(text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, err := receipts.NewRing(v)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r
 }
 
 // A log that was changed anywhere, or was signed by others, does not verify.
@@ -97,7 +115,7 @@ func TestVerifyNoticesEveryFile(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := verify(Trust{Log: trust.Log, Receipts: []*ecdsa.PublicKey{&other.PublicKey}}); !errors.Is(err, ErrDamaged) {
+	if err := verify(Trust{Log: trust.Log, Keys: ringOf(t, &other.PublicKey)}); !errors.Is(err, ErrDamaged) {
 		t.Errorf("signed by another key: %v", err)
 	}
 	if err := verify(Trust{Log: trust.Log}); err != nil {

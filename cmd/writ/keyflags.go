@@ -1,0 +1,90 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+
+	"github.com/spf13/cobra"
+
+	"github.com/writ-gateway/writ/receipts"
+)
+
+// keyFlags say which keys receipts are verified with.
+type keyFlags struct{ key, keys, root string }
+
+func (k *keyFlags) flags(cmd *cobra.Command) {
+	cmd.Flags().StringVar(&k.key, "key", "", "receipt key to trust, the first of the log, PEM; without it, keys/receipt.pub of --data")
+	cmd.Flags().StringVar(&k.keys, "keys", "", "file with the other receipt keys and their lives, from 'writ key manifest'; it is checked, not trusted")
+	cmd.Flags().StringVar(&k.root, "root", "", "public key of a root that must have signed the manifest in --keys, PEM; --key is not needed then")
+}
+
+func (k *keyFlags) none() bool { return k.key == "" && k.root == "" }
+
+// defaults takes the key of a data directory where none was named.
+func (k *keyFlags) defaults(dir string) {
+	if k.none() {
+		k.key = publicKey(dir)
+	}
+}
+
+// ring reads the keys.
+func (k *keyFlags) ring() (*receipts.Ring, error) {
+	read := func(path, what string) ([]byte, error) {
+		if path == "" {
+			return nil, nil
+		}
+		b, err := os.ReadFile(path)
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil, fmt.Errorf("no %s at %s: give %s", what, path, map[string]string{
+				"public key": "--key FILE (receipt.pub of the gateway)", "file of keys": "--keys FILE ('writ key manifest' writes it)", "root": "--root FILE",
+			}[what])
+		}
+		return b, err
+	}
+	first, err := read(k.key, "public key")
+	if err != nil {
+		return nil, err
+	}
+	root, err := read(k.root, "root")
+	if err != nil {
+		return nil, err
+	}
+	if k.keys == "" {
+		if k.root != "" {
+			return nil, errors.New("a root vouches for keys in a manifest: give that with --keys")
+		}
+		v, err := receipts.NewVerifier(first)
+		if err != nil {
+			return nil, err
+		}
+		return receipts.NewRing(v)
+	}
+	file, err := read(k.keys, "file of keys")
+	if err != nil {
+		return nil, err
+	}
+	ring, err := receipts.ReadRing(file, receipts.Trusted{Key: first, Root: root})
+	if errors.Is(err, receipts.ErrManifest) {
+		return nil, badKeys{err}
+	}
+	return ring, err
+}
+
+// badKeys: the file of keys was changed, or is of another log. That is a finding like any
+// other of a verification.
+type badKeys struct{ error }
+
+// print says it as a report, and gives what to exit with.
+func (badKeys) print(c *cobra.Command, format string, report any) error {
+	b, err := json.Marshal(report)
+	if err == nil {
+		err = render(c.OutOrStdout(), format, b)
+	}
+	if err != nil {
+		return err
+	}
+	return exitStatus(receipts.Tampered)
+}

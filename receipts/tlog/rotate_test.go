@@ -1,0 +1,127 @@
+package tlog
+
+import (
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"errors"
+	"testing"
+
+	"github.com/writ-gateway/writ"
+	"github.com/writ-gateway/writ/receipts"
+)
+
+// Of a log that was signed with more than one key, each entry must be by the key that
+// might sign it there; what is wrong is named.
+func TestEveryEntryByTheKeyOfItsIndex(t *testing.T) {
+	sealers, spki := make([]*receipts.Sealer, 3), make([]string, 3)
+	for i := range sealers {
+		priv, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if sealers[i], err = receipts.NewSealer(priv, "writ.local", [32]byte{1}); err != nil {
+			t.Fatal(err)
+		}
+		if spki[i], _, err = receipts.SPKIOf(&priv.PublicKey); err != nil {
+			t.Fatal(err)
+		}
+	}
+	sealed := func(key int, seq int64, transition string, about int, moves ...writ.Change) writ.Receipt {
+		st := writ.Statement{
+			Receipt: writ.ReceiptID(writ.MakeID(writ.PrefixReceipt, 1, [10]byte{9: byte(seq)})), Tenant: "default", Transition: transition,
+			Outcome: writ.OutcomeOfTransition, Actor: writ.Actor{Kind: writ.KindSystem, Role: writ.RoleSystem}, Changes: moves,
+		}
+		if len(moves) > 0 {
+			st.Key = writ.KeyFact{ID: sealers[about].KeyID(), Purpose: writ.KeyReceipt, SPKI: spki[about]}
+		}
+		head, tail, err := sealers[key].Draft(st)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r, err := sealers[key].Seal(writ.StoredFact{
+			Fact: writ.Fact{ID: st.Receipt, KeyID: sealers[key].KeyID(), Head: head, Tail: tail}, Commit: writ.Committed{Epoch: "e1", Seq: seq, At: 1},
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return r
+	}
+	move := func(key int, from, to writ.KeyState) writ.Change {
+		return writ.Change{Kind: writ.ObjectKey, ID: spki[key], From: string(from), To: string(to)}
+	}
+	good := []writ.Receipt{
+		sealed(0, 0, "role.bind", 0),
+		sealed(0, 1, writ.KeyIntroduce, 1, move(1, "", writ.KeyIntroduced)),
+		sealed(0, 2, "role.bind", 0),
+		sealed(0, 3, writ.KeyActivate, 1, move(1, writ.KeyIntroduced, writ.KeyActive), move(0, writ.KeyActive, writ.KeyRetired)),
+		sealed(1, 4, "role.bind", 0),
+		sealed(1, 5, writ.KeyRevoke, 0, move(0, writ.KeyRetired, writ.KeyRevoked)),
+		sealed(1, 6, "role.bind", 0),
+	}
+	ring := ringOf(t, sealers[0].Public())
+	text, err := receipts.PublicPEM(sealers[1].Public())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := ring.Show(text); err != nil {
+		t.Fatal(err)
+	}
+	for _, r := range good {
+		rec, err := receipts.Decode(r.Payload)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if receipts.IsKeyEvent(rec) {
+			if err := ring.Learn(rec, r); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	verify := func(change func(list []writ.Receipt)) error {
+		list := append([]writ.Receipt{}, good...)
+		change(list)
+		dir, key := t.TempDir(), testKey(t)
+		l, err := Open(dir, key)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, r := range list {
+			for _, s := range sealers {
+				if s.KeyID() != r.KeyID {
+					continue
+				}
+				der, err := PublicDER(s.Public())
+				if err == nil {
+					err = l.Append([][]byte{Leaf(r, der)})
+				}
+				if err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+		if _, err := l.Publish(); err != nil {
+			t.Fatal(err)
+		}
+		_, err = Verify(context.Background(), dir, Trust{Log: verifierOf(t, key), Keys: ring}, nil)
+		return err
+	}
+	for name, c := range map[string]struct {
+		change func(list []writ.Receipt)
+		want   error
+	}{
+		"as it was":                      {func([]writ.Receipt) {}, nil},
+		"by a key nobody introduced":     {func(l []writ.Receipt) { l[2] = sealed(2, 2, "role.bind", 0) }, receipts.ErrKeyUnknown},
+		"before the introduction":        {func(l []writ.Receipt) { l[0] = sealed(1, 0, "role.bind", 0) }, receipts.ErrKeyEarly},
+		"before it was the signing one":  {func(l []writ.Receipt) { l[2] = sealed(1, 2, "role.bind", 0) }, receipts.ErrKeyEarly},
+		"after the retirement":           {func(l []writ.Receipt) { l[4] = sealed(0, 4, "role.bind", 0) }, receipts.ErrKeyLate},
+		"after the revocation":           {func(l []writ.Receipt) { l[6] = sealed(0, 6, "role.bind", 0) }, receipts.ErrKeyRevoked},
+		"another receipt about keys":     {func(l []writ.Receipt) { l[5] = sealed(1, 5, "role.bind", 0) }, ErrDamaged},
+		"an introduction that was moved": {func(l []writ.Receipt) { l[1], l[2] = l[2], l[1] }, ErrDamaged},
+	} {
+		if err := verify(c.change); !errors.Is(err, c.want) || c.want != nil && !errors.Is(err, ErrDamaged) || c.want == nil && err != nil {
+			t.Errorf("%s: %v, want %v", name, err, c.want)
+		}
+	}
+}
