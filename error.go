@@ -35,6 +35,7 @@ const (
 	CodePreflight        Code = "preflight_unhealthy"    // an agent the work needs is not healthy
 	CodePredicate        Code = "predicate_unsatisfied"  // what must be shown for this is missing, or out of date
 	CodeArtifact         Code = "artifact_digest"        // stored bytes are gone, or not those of their digest
+	CodeShredded         Code = "evidence_shredded"      // the key of the evidence was destroyed
 	CodeExists           Code = "already_exists"         // the name is taken
 	CodeUnavailable      Code = "capability_unavailable" // known, but not callable now
 	CodeInputInvalid     Code = "input_invalid"          // arguments fail their schema
@@ -58,7 +59,7 @@ func Codes() []Code {
 	return []Code{
 		CodeMalformed, CodeTooLarge, CodeUnauthenticated, CodeRBAC, CodePolicy, CodeScope, CodeBudget,
 		CodeClassification, CodeEgress, CodeSoD, CodeApprovalRequired, CodeApprovalDenied, CodeNotFound, CodeIllegal, CodeVersion, CodeNotHolder, CodeNotEligible, CodeClaimed, CodeLeaseLost,
-		CodeScopeConflict, CodeDeps, CodeHandoffLoop, CodePreflight, CodePredicate, CodeArtifact, CodeExists, CodeUnavailable, CodeInputInvalid, CodeNoAgent, CodeIdempotency, CodeTokenIssued, CodePaused,
+		CodeScopeConflict, CodeDeps, CodeHandoffLoop, CodePreflight, CodePredicate, CodeArtifact, CodeShredded, CodeExists, CodeUnavailable, CodeInputInvalid, CodeNoAgent, CodeIdempotency, CodeTokenIssued, CodePaused,
 		CodeQuota, CodeBackpressure, CodeContention, CodeStore, CodePolicyDown, CodeReceiptPending, CodeUpgrade,
 		CodeNotReady, CodeInternal,
 	}

@@ -278,6 +278,7 @@ func TestPublicWords(t *testing.T) {
 	words(&b, "escrow", writ.EscrowMoves)
 	words(&b, "quota", writ.QuotaMoves)
 	words(&b, "health", writ.HealthMoves)
+	words(&b, "evidence", writ.EvidenceMoves)
 	for _, r := range writ.HealthReasons() {
 		fmt.Fprintf(&b, "health reason %s packed=%d\n", r, writ.ProbeResult{Code: 503, LatencyMs: 12, Reason: r}.Packed())
 	}

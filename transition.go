@@ -26,12 +26,13 @@ const (
 	ObjectEscrow   = "escrow"
 	ObjectQuota    = "quota"
 	ObjectHealth   = "health"
+	ObjectEvidence = "evidence" // of a run, under its id
 )
 
 // ObjectKinds lists every kind of object whose moves receipts record. A document
 // of an object has the key "<kind>/<id>"; the gate is its own, and all quotas are in one.
 func ObjectKinds() []string {
-	return []string{ObjectAgent, ObjectSession, ObjectTask, ObjectRun, ObjectGate, ObjectApproval, ObjectBundle, ObjectEscrow, ObjectQuota, ObjectHealth}
+	return []string{ObjectAgent, ObjectSession, ObjectTask, ObjectRun, ObjectGate, ObjectApproval, ObjectBundle, ObjectEscrow, ObjectQuota, ObjectHealth, ObjectEvidence}
 }
 
 // LegalMove says whether an object of a kind may move from → to, by the tables
@@ -56,6 +57,8 @@ func LegalMove(kind, from, to string) bool {
 		return QuotaMoves.May(QuotaState(from), QuotaState(to))
 	case ObjectHealth:
 		return HealthMoves.May(HealthStatus(from), HealthStatus(to))
+	case ObjectEvidence:
+		return EvidenceMoves.May(EvidenceState(from), EvidenceState(to))
 	case ObjectGate:
 		return GateMoves.May(GateState(from), GateState(to))
 	}

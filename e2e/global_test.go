@@ -208,6 +208,8 @@ func TestTG3NothingChangesWithoutTheStore(t *testing.T) {
 		c.orc.ok(200, "POST", "/v1/runs/"+waits+"/seal", nil)
 		_, done := judge.verdict("/v1/runs/"+waits, "accept", nil)
 
+		ended := c.orc.ok(201, "POST", "/v1/runs", obj{"budget": obj{"steps": 1}}).str("run_id")
+		c.orc.ok(200, "POST", "/v1/runs/"+ended+"/cancel", nil)
 		quota := w.op.ok(201, "POST", "/v1/quotas", obj{"metric": "open_approvals", "subject": "tenant", "limit": 1000}).str("quota_id")
 
 		// Every operation that changes something, with a call that would succeed (or,
@@ -257,6 +259,7 @@ func TestTG3NothingChangesWithoutTheStore(t *testing.T) {
 			"role.unbind":       {w.op, "auditor", obj{"principal": "nobody"}},
 			"quota.set":         {w.op, "", obj{"metric": "queued_tasks", "subject": "tenant", "limit": 1000}},
 			"quota.delete":      {w.op, quota, nil},
+			"evidence.shred":    {w.op, ended, obj{"reason": "legal_order"}},
 			"capability.invoke": {c.orc, "", obj{"capability": "run.create", "args": obj{"budget": obj{"steps": 1}}}},
 		}
 		before := w.entities()

@@ -134,6 +134,7 @@ func routes() []Route {
 	add("receipts", get, "/v1/receipts/{receipt_id}", "receipt.get", done)
 	add("receipts", get, "/v1/log/head", "log.head", done)
 	add("receipts", get, "/v1/receipts/{receipt_id}/evidence", "receipt.evidence", done)
+	add("receipts", post, "/v1/runs/{run_id}/evidence/shred", "evidence.shred", done)
 	return out
 }
 

@@ -17,7 +17,7 @@ type Config struct{}
 
 // Capabilities are the verbs of this room.
 func Capabilities(Config) []*writ.Capability {
-	return []*writ.Capability{create(), seal(), cancel(), closing(), get(), list(), budget(), exhaust(), overrun(), settle(), cascade()}
+	return []*writ.Capability{create(), seal(), cancel(), closing(), get(), list(), budget(), exhaust(), overrun(), settle(), cascade(), shred()}
 }
 
 // Todo members this room leaves to others.

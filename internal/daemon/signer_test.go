@@ -189,6 +189,7 @@ func TestNothingChangesWithoutTheSigner(t *testing.T) {
 		"role.bind":         {operator, map[string]any{"principal": "somebody", "role": "auditor"}},
 		"role.unbind":       {operator, map[string]any{"principal": "nobody", "role": "auditor"}},
 		"quota.set":         {operator, map[string]any{"metric": "queued_tasks", "subject": "tenant", "limit": 1000}},
+		"evidence.shred":    {nil, map[string]any{"run_id": run.Run, "reason": "legal_order"}},
 		"quota.delete":      {nil, map[string]any{"quota_id": "quo_01J00000000000000000000000"}},
 		// What the gateway does by itself.
 		"quota.tidy":          {nil, map[string]any{"entity": "quota/quo_01J00000000000000000000000", "field": "window"}},
