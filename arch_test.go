@@ -40,6 +40,7 @@ var may = map[string][]string{
 	"policies/packs":             {},                                                                                                                                               // embedded sources
 	"receipts":                   {"", "internal/jcs"},                                                                                                                             // proves
 	"receipts/tlog":              {"", "receipts"},                                                                                                                                 // publishes what is proven
+	"receipts/shred":             {"", "receipts", "receipts/ledger", "store"},                                                                                                     // keys of evidence that can be destroyed
 	"receipts/ledger":            {"", "receipts", "store"},                                                                                                                        // keeps what is proven
 	"guard":                      {"", "store"},                                                                                                                                    // the one door
 	"gateway":                    {""},                                                                                                                                             // HTTP, decides nothing

@@ -36,6 +36,7 @@ const (
 	CodePredicate        Code = "predicate_unsatisfied"  // what must be shown for this is missing, or out of date
 	CodeVerdict          Code = "verdict_refused"        // the signature of a verdict is missing, or does not count
 	CodeArtifact         Code = "artifact_digest"        // stored bytes are gone, or not those of their digest
+	CodeShredded         Code = "evidence_shredded"      // the key of the evidence was destroyed
 	CodeExists           Code = "already_exists"         // the name is taken
 	CodeUnavailable      Code = "capability_unavailable" // known, but not callable now
 	CodeInputInvalid     Code = "input_invalid"          // arguments fail their schema
@@ -59,7 +60,7 @@ func Codes() []Code {
 	return []Code{
 		CodeMalformed, CodeTooLarge, CodeUnauthenticated, CodeRBAC, CodePolicy, CodeScope, CodeBudget,
 		CodeClassification, CodeEgress, CodeSoD, CodeApprovalRequired, CodeApprovalDenied, CodeNotFound, CodeIllegal, CodeVersion, CodeNotHolder, CodeNotEligible, CodeClaimed, CodeLeaseLost,
-		CodeScopeConflict, CodeDeps, CodeHandoffLoop, CodePreflight, CodePredicate, CodeVerdict, CodeArtifact, CodeExists, CodeUnavailable, CodeInputInvalid, CodeNoAgent, CodeIdempotency, CodeTokenIssued, CodePaused,
+		CodeScopeConflict, CodeDeps, CodeHandoffLoop, CodePreflight, CodePredicate, CodeVerdict, CodeArtifact, CodeShredded, CodeExists, CodeUnavailable, CodeInputInvalid, CodeNoAgent, CodeIdempotency, CodeTokenIssued, CodePaused,
 		CodeQuota, CodeBackpressure, CodeContention, CodeStore, CodePolicyDown, CodeReceiptPending, CodeUpgrade,
 		CodeNotReady, CodeInternal,
 	}

@@ -59,6 +59,8 @@ type Receipt struct {
 	Sig      []byte    `json:"signature"` // ECDSA P-256 over the DSSE PAE, ASN.1
 	Evidence []byte    `json:"-"`         // sealed evidence object
 
+	EvidenceKey int64 `json:"-"` // of the ledger: the key it was sealed under once more; 0: as it came
+
 	Inclusion *Inclusion `json:"-"` // where it was asked for, and the log's checkpoint covers it
 }
 

@@ -293,6 +293,7 @@ func TestPublicWords(t *testing.T) {
 	words(&b, "health", writ.HealthMoves)
 	words(&b, "repair", writ.RepairMoves)
 	words(&b, "key", writ.KeyMoves)
+	words(&b, "evidence", writ.EvidenceMoves)
 	for _, r := range writ.HealthReasons() {
 		fmt.Fprintf(&b, "health reason %s packed=%d\n", r, writ.ProbeResult{Code: 503, LatencyMs: 12, Reason: r}.Packed())
 	}

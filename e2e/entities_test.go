@@ -98,7 +98,7 @@ func (w *world) audit() explained {
 			}
 			continue
 		}
-		if _, ok := after[name]; !ok && !strings.HasPrefix(name, writ.ObjectGate) {
+		if _, ok := after[name]; !ok && !strings.HasPrefix(name, writ.ObjectGate) && !strings.HasPrefix(name, writ.ObjectEvidence+" ") {
 			w.t.Errorf("receipts tell of %s, which is not there", name)
 		}
 	}

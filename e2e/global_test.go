@@ -208,6 +208,8 @@ func TestTG3NothingChangesWithoutTheStore(t *testing.T) {
 		c.orc.ok(200, "POST", "/v1/runs/"+waits+"/seal", nil)
 		_, done := judge.verdict("/v1/runs/"+waits, "accept", nil)
 
+		ended := c.orc.ok(201, "POST", "/v1/runs", obj{"budget": obj{"steps": 1}}).str("run_id")
+		c.orc.ok(200, "POST", "/v1/runs/"+ended+"/cancel", nil)
 		quota := w.op.ok(201, "POST", "/v1/quotas", obj{"metric": "open_approvals", "subject": "tenant", "limit": 1000}).str("quota_id")
 
 		next := w.newKey(w.keysDir())
@@ -268,6 +270,7 @@ func TestTG3NothingChangesWithoutTheStore(t *testing.T) {
 			"key.activate":      {w.op, "", obj{"key_id": next.KeyID}},
 			"key.retire":        {w.op, "", obj{"key_id": next.KeyID}},
 			"key.revoke":        {w.op, "", obj{"key_id": next.KeyID}}, // refused: it was never in use
+			"evidence.shred":    {w.op, ended, obj{"reason": "legal_order"}},
 			"capability.invoke": {c.orc, "", obj{"capability": "run.create", "args": obj{"budget": obj{"steps": 1}}}},
 		}
 		before := w.entities()

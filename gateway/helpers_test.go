@@ -157,7 +157,7 @@ func testCapabilities() []*writ.Capability {
 		stub[noArgs]("capability.list", ro), stub[capArgs]("capability.get", ro), stub[invokeArgs]("capability.invoke", mut),
 		stub[noArgs]("policy.info", ro), stub[receiptArgs]("policy.explain", ro), stub[pageArgs]("policy.records", ro), stub[noArgs]("policy.shadow", ro), stub[pageArgs]("receipt.list", ro), stub[pageArgs]("receipt.export", ro),
 		stub[noArgs]("key.list", ro), stub[noArgs]("key.introduce", mut), stub[noArgs]("key.activate", mut), stub[noArgs]("key.retire", mut), stub[noArgs]("key.revoke", mut),
-		stub[noArgs]("log.head", ro), stub[receiptArgs]("receipt.get", ro), stub[receiptArgs]("receipt.evidence", ro),
+		stub[noArgs]("log.head", ro), stub[receiptArgs]("receipt.get", ro), stub[receiptArgs]("receipt.evidence", ro), stub[runArgs]("evidence.shred", mut),
 		stub[pageArgs]("policy.list", ro), stub[noArgs]("policy.stage", mut), stub[noArgs]("policy.rollback", mut),
 		stub[bundleArgs]("policy.activate", mut), stub[bundleArgs]("policy.withdraw", mut),
 		stub[pageArgs]("role.list", ro), stub[pageArgs]("role.permissions", ro), stub[roleArgs]("role.bind", mut), stub[roleArgs]("role.unbind", mut),

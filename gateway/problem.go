@@ -51,6 +51,7 @@ var kindOf = map[writ.Code]struct {
 	writ.CodeExists:           {http.StatusConflict, "Already exists"},
 	writ.CodeUnavailable:      {http.StatusConflict, "The capability is not callable now"},
 	writ.CodeTokenIssued:      {http.StatusConflict, "The token was shown once already"},
+	writ.CodeShredded:         {http.StatusGone, "The evidence was shredded"},
 	writ.CodeTooLarge:         {http.StatusRequestEntityTooLarge, "The body is too large"},
 	writ.CodeInputInvalid:     {http.StatusUnprocessableEntity, "The arguments are not valid"},
 	writ.CodeNoAgent:          {http.StatusUnprocessableEntity, "No agent could ever run this"},

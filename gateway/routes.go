@@ -139,6 +139,7 @@ func routes() []Route {
 	add("keys", post, "/v1/keys/retire", "key.retire", done)
 	add("keys", post, "/v1/keys/revoke", "key.revoke", done)
 	add("receipts", get, "/v1/receipts/{receipt_id}/evidence", "receipt.evidence", done)
+	add("receipts", post, "/v1/runs/{run_id}/evidence/shred", "evidence.shred", done)
 	return out
 }
 

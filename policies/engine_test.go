@@ -23,7 +23,7 @@ var verbs = []writ.CapabilityID{
 	"run.create", "run.seal", "run.cancel", "run.get", "run.list",
 	"task.enqueue", "task.cancel", "task.get", "task.list", "task.claim", "task.heartbeat", "task.complete", "task.fail", "task.release",
 	"capability.list", "capability.get", "capability.invoke", "policy.info",
-	"receipt.get", "receipt.list", "receipt.export", "receipt.evidence",
+	"receipt.get", "receipt.list", "receipt.export", "receipt.evidence", "evidence.shred",
 	"session.expire", "task.expire", // internal
 }
 

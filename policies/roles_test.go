@@ -84,6 +84,7 @@ func TestShippedRoles(t *testing.T) {
 		"task.fail task.release":                                  "executor system",
 		"receipt.get":                                             people,
 		"receipt.list receipt.export":                             "operator verifier approver auditor system",
+		"evidence.shred":                                          "operator system",
 		"receipt.evidence":                                        "operator auditor system",
 		"session.expire task.expire":                              "system",
 	}

@@ -37,16 +37,33 @@ func (s *Sealer) Evidence(salt [16]byte, receipt writ.ReceiptID, object any) (su
 	if len(plain) > MaxEvidence {
 		return "", nil, writ.Refuse(writ.CodeTooLarge, op, "the evidence of this call is over 64 KiB", "send less in one call")
 	}
-	aead, mac, err := s.evidence.of(receipt)
-	if err != nil {
+	if sealed, err = s.evidence.seal(receipt, plain); err != nil {
 		return "", nil, writ.Fault(writ.CodeInternal, op, err)
+	}
+	return digest(plain), sealed, nil
+}
+
+// SealEvidence encrypts the evidence of a receipt under a key, which
+// OpenEvidence undoes. The same arguments always give the same bytes.
+func SealEvidence(key [32]byte, receipt writ.ReceiptID, text []byte) ([]byte, error) {
+	ev, err := newEvidenceKey(key)
+	if err != nil {
+		return nil, err
+	}
+	return ev.seal(receipt, text)
+}
+
+func (k *evidenceKey) seal(receipt writ.ReceiptID, text []byte) ([]byte, error) {
+	aead, mac, err := k.of(receipt)
+	if err != nil {
+		return nil, err
 	}
 	// Each receipt has keys of its own, and the nonce depends on the text too:
 	// a call planned twice may seal two objects under one receipt id.
 	h := hmac.New(sha256.New, mac)
-	h.Write(plain)
+	h.Write(text)
 	nonce := h.Sum(nil)[:aead.NonceSize()]
-	return digest(plain), aead.Seal(nonce, nonce, plain, []byte(receipt)), nil
+	return aead.Seal(nonce, nonce, text, []byte(receipt)), nil
 }
 
 var errEvidence = errors.New("the evidence does not open with this key and receipt")

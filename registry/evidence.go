@@ -3,6 +3,7 @@ package registry
 import (
 	"crypto/sha256"
 	"encoding/hex"
+	"encoding/json"
 
 	"github.com/writ-gateway/writ"
 )
@@ -32,8 +33,12 @@ func readEvidence(cfg Config) *writ.Capability {
 		ID: "receipt.evidence", Safety: writ.SafetyReadOnly,
 		Summary: "Show the evidence of a receipt, decrypted: the call's arguments, which may hold personal data.",
 	}, writ.Verb[ReceiptEvidenceArgs]{
-		Reads: func(_ *writ.Call, a *ReceiptEvidenceArgs, _ writ.Snapshot) (writ.ReadSet, error) {
-			return writ.ReadSet{Archive: []writ.ArchiveRead{read(a)}}, nil
+		Reads: func(_ *writ.Call, a *ReceiptEvidenceArgs, s writ.Snapshot) (writ.ReadSet, error) {
+			rs := writ.ReadSet{Archive: []writ.ArchiveRead{read(a)}}
+			if run := runOf(s.Archive[read(a)]); run != "" {
+				rs.Docs = []writ.Key{writ.EvidenceKey(run)}
+			}
+			return rs, nil
 		},
 		Plan: func(_ *writ.Call, a *ReceiptEvidenceArgs, s writ.Snapshot, _ writ.Decision) (tx writ.Tx, r writ.Reply, err error) {
 			if cfg.Evidence == nil {
@@ -46,6 +51,9 @@ func readEvidence(cfg Config) *writ.Capability {
 			if len(found[0].Evidence) == 0 {
 				return tx, r, writ.Refuse(writ.CodeNotFound, op, "the receipt has no evidence", "receipt.get shows what it states")
 			}
+			if err := shredded(op, s, found[0]); err != nil {
+				return tx, r, err
+			}
 			text, err := cfg.Evidence(found[0])
 			if err != nil {
 				return tx, r, writ.AsError(op, err)
@@ -56,4 +64,34 @@ func readEvidence(cfg Config) *writ.Capability {
 			}}, nil
 		},
 	})
+}
+
+// runOf is the run of a receipt, as its statement has it.
+func runOf(found []writ.Receipt) writ.RunID {
+	if len(found) == 0 {
+		return ""
+	}
+	var st struct {
+		Predicate struct {
+			Run writ.RunID `json:"run"`
+		} `json:"predicate"`
+	}
+	if json.Unmarshal(found[0].Payload, &st) != nil || !st.Predicate.Run.Valid() {
+		return ""
+	}
+	return st.Predicate.Run
+}
+
+// shredded refuses evidence that was shredded, from the commit on that says so:
+// the key is destroyed a little later, where the ledger is.
+func shredded(op string, s writ.Snapshot, receipt writ.Receipt) error {
+	run := runOf([]writ.Receipt{receipt})
+	if run == "" {
+		return nil
+	}
+	e, version, ok, err := writ.Get[writ.Evidence](s, writ.EvidenceKey(run))
+	if err != nil || !ok || receipt.ID == e.Receipt || receipt.Seq >= version-1 {
+		return err
+	}
+	return writ.Shredded(op, e.Receipt)
 }

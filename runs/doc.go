@@ -21,7 +21,7 @@ type Config struct {
 
 // Capabilities are the verbs of this room.
 func Capabilities(cfg Config) []*writ.Capability {
-	return []*writ.Capability{create(), seal(), cancel(), closing(cfg), get(), list(), budget(), exhaust(), overrun(), settle(), cascade()}
+	return []*writ.Capability{create(), seal(), cancel(), closing(cfg), get(), list(), budget(), exhaust(), overrun(), settle(), cascade(), shred()}
 }
 
 // Todo members this room leaves to others.

@@ -278,6 +278,7 @@ var examples = map[writ.CapabilityID]string{
 	"artifact.list":    `writ artifact list run_01M89R8763R5PGQGSMXGFWBA4N --limit 20`,
 	"artifact.get":     `writ artifact get sha256:4ca9f4fc0a9cdcf5a4b2bb9f3d8b8b1e6f7d2c0a9e5b4c3d2e1f0a9b8c7d6e5f --task-id tsk_01M89R8776FSMT3FKAH3617HBC --out site.zip`,
 	"receipt.list":     `writ receipt list --run-id run_01M89R8763R5PGQGSMXGFWBA4N --limit 20`,
+	"evidence.shred":   `writ evidence shred run_01M89R8763R5PGQGSMXGFWBA4N --reason data_subject_request`,
 	"receipt.evidence": `writ receipt evidence rcp_01M89R8776WWQMDZ1SS4766DAD`,
 	"log.head":         `writ log head --since 1024`,
 	"key.list":         `writ key list`,

@@ -27,6 +27,7 @@ import (
 	"github.com/writ-gateway/writ/quotas"
 	"github.com/writ-gateway/writ/receipts"
 	"github.com/writ-gateway/writ/receipts/ledger"
+	"github.com/writ-gateway/writ/receipts/shred"
 	"github.com/writ-gateway/writ/receipts/tlog"
 	"github.com/writ-gateway/writ/store"
 	"github.com/writ-gateway/writ/store/blobs"
@@ -43,6 +44,7 @@ type Daemon struct {
 	sealer     *receipts.Sealer
 	store      store.Store
 	ledger     *ledger.Ledger
+	shred      *shred.Keys // of the ledger's evidence
 	engine     *policies.Engine
 	vet        func(sent []byte) (signer string, err error)
 	failed     map[writ.BundleID]time.Time // did not compile here; used by whoever looks
@@ -244,11 +246,15 @@ func (d *Daemon) openLedger(ctx context.Context) error {
 			return fmt.Errorf("store: %w", err)
 		}
 	}
+	if err := d.openShred(); err != nil {
+		return fmt.Errorf("ledger: %w", err)
+	}
 	if err := d.openLog(ctx); err != nil { // stopped after the integrator, so that it has what came last
 		return fmt.Errorf("log: %w", err)
 	}
 	// It compares store and ledger before anything new is committed.
 	d.integrator = ledger.NewIntegrator(shard, d.ledger, d.store, d.sealer)
+	d.integrator.Keep(d.shred)
 	if err := d.integrator.Start(ctx); err != nil {
 		return fmt.Errorf("ledger: %w", d.maybeReplica(err))
 	}

@@ -13,7 +13,7 @@ import (
 func (d *Daemon) record(r writ.Receipt) (registry.PolicyRecord, error) {
 	var opened []byte
 	if r.Evidence != nil {
-		if b, err := d.sealer.Open(r.ID, r.Evidence); err == nil {
+		if b, err := d.evidence(r); err == nil {
 			opened = b
 		}
 	}

@@ -56,11 +56,6 @@ func (d *Daemon) export(list []writ.Receipt, after, at int64, more bool) ([]byte
 	return b.Bytes(), err
 }
 
-// evidence decrypts what stands beside a receipt.
-func (d *Daemon) evidence(r writ.Receipt) ([]byte, error) {
-	return receipts.OpenEvidence(d.keys.Evidence, r.ID, r.Evidence)
-}
-
 // consumerName names this replica in the store's lanes. A new name at every
 // start is right: what the last one held is reclaimed.
 func consumerName() string {

@@ -193,6 +193,7 @@ func TestNothingChangesWithoutTheSigner(t *testing.T) {
 		"key.activate":      {nil, map[string]any{"key_id": d.sealer.KeyID()}}, // these write the same documents as introducing
 		"key.retire":        {nil, map[string]any{"key_id": d.sealer.KeyID()}},
 		"key.revoke":        {nil, map[string]any{"key_id": d.sealer.KeyID()}},
+		"evidence.shred":    {nil, map[string]any{"run_id": run.Run, "reason": "legal_order"}},
 		"quota.delete":      {nil, map[string]any{"quota_id": "quo_01J00000000000000000000000"}},
 		// What the gateway does by itself.
 		"quota.tidy":          {nil, map[string]any{"entity": "quota/quo_01J00000000000000000000000", "field": "window"}},

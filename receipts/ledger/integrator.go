@@ -25,6 +25,19 @@ type Sealer interface {
 	Seal(f writ.StoredFact) (writ.Receipt, error)
 }
 
+// Keeper seals the evidence of facts once more before it is filed, under keys
+// that can be destroyed.
+type Keeper interface {
+	// Keep seals the evidence of entries, which are those of facts, in place. The
+	// keys it needs are on disk when it returns. It may be asked again about the
+	// same facts, and about others in their place.
+	Keep(facts []writ.StoredFact, entries []Entry) error
+	// Filed says that what Keep was last asked about is in the ledger.
+	Filed() error
+	// Settle does what Filed could not: nothing is filed before it was done.
+	Settle() error
+}
+
 const (
 	batch   = 256                    // facts read, and synced, together
 	wait    = 2 * time.Second        // for the first fact of a batch
@@ -39,16 +52,19 @@ var errBehind = errors.New("the store is behind its ledger")
 // each exactly once. One round is
 //
 //  1. read    the facts after Ledger.Last, and the one at Last with them
-//  2. seal    them; the same fact always gives the same receipt
+//  2. seal    them; the same fact always gives the same receipt. Then their
+//     evidence once more, under keys that are on disk before the next step
 //  3. append  and sync, as one group
-//  4. trim    the outbox up to what is synced, but for the last
+//  4. destroy the keys that a fact of the group says to
+//  5. trim    the outbox up to what is synced, but for the last
 //
 // The last fact stays in the outbox so that each round sees that it stands
 // there still: a store that went back and was written to since is another
 // history, though it may be as long, and is neither appended nor trimmed.
 // A crash after any step leaves nothing to repair: after 1 or 2 nothing
 // happened; within 3 Open cuts the torn end and the facts are read again;
-// after 3 the next start goes on behind Last and trims then.
+// after 3 the keeper finds in the ledger what it has not done yet, and the next
+// start goes on behind Last and trims then.
 //
 // An outage of store or disk is waited out. A history that does not fit the
 // ledger is not: the Integrator stops for good, Done is closed and Err says
@@ -58,6 +74,7 @@ type Integrator struct {
 	ledger *Ledger
 	outbox Outbox
 	sealer Sealer
+	keeper Keeper // nil: evidence is filed as it comes
 
 	mu      sync.Mutex
 	cancel  context.CancelFunc // not nil: started
@@ -74,6 +91,9 @@ type Integrator struct {
 func NewIntegrator(shard writ.Tenant, l *Ledger, o Outbox, s Sealer) *Integrator {
 	return &Integrator{shard: shard, ledger: l, outbox: o, sealer: s, done: make(chan struct{}), trimmed: -1, trimmedAt: time.Now()}
 }
+
+// Keep has evidence sealed once more by k. Call it before Start.
+func (g *Integrator) Keep(k Keeper) { g.keeper = k }
 
 // Start compares ledger and store, and returns when the loop runs. It refuses
 // a store that is behind its ledger, that has forgotten facts the ledger never
@@ -240,6 +260,11 @@ var errSeal = errors.New("a fact cannot be sealed")
 // has no loop may call it until it returns 0. Not for concurrent use.
 func (g *Integrator) Round(ctx context.Context, w time.Duration) (int, error) {
 	const op = "ledger.Integrate"
+	if g.keeper != nil {
+		if err := g.keeper.Settle(); err != nil {
+			return 0, err
+		}
+	}
 	last := g.ledger.Last()
 	facts, same, err := g.next(ctx, last, w) // 1
 	if err != nil {
@@ -263,10 +288,10 @@ func (g *Integrator) Round(ctx context.Context, w time.Duration) (int, error) {
 		entries = append(entries, Entry{Receipt: r, Run: f.Run})
 	}
 	facts = facts[:len(entries)]
-	if err := g.ledger.Append(entries); err != nil { // 3
+	if err := g.file(facts, entries); err != nil { // 3 and 4
 		return 0, err
 	}
-	// 4: a trim costs the store a write, so not after every small group.
+	// 5: a trim costs the store a write, so not after every small group.
 	upto := g.ledger.Last() - 1
 	if (same || len(facts) > 0) && upto > g.trimmed && (len(facts) == 0 || upto-g.trimmed >= batch || time.Since(g.trimmedAt) >= trimAge) {
 		if err := g.outbox.Trim(ctx, g.shard, upto); err != nil {
@@ -275,6 +300,20 @@ func (g *Integrator) Round(ctx context.Context, w time.Duration) (int, error) {
 		g.trimmed, g.trimmedAt = upto, time.Now()
 	}
 	return len(facts), nil
+}
+
+// file appends a group, whose evidence the keeper has sealed.
+func (g *Integrator) file(facts []writ.StoredFact, entries []Entry) error {
+	if len(entries) == 0 || g.keeper == nil {
+		return g.ledger.Append(entries)
+	}
+	if err := g.keeper.Keep(facts, entries); err != nil {
+		return err
+	}
+	if err := g.ledger.Append(entries); err != nil {
+		return err
+	}
+	return g.keeper.Filed()
 }
 
 // next waits for a fact after last and reads those there are, together with the

@@ -16,7 +16,8 @@ import (
 //	crc    uint32 CRC-32C over length and body
 //	body   seq uint64, place uint32, receipt ULID 16 bytes, run ULID 16 bytes
 //	       (zero: none), key id, signature, payload, sealed evidence,
-//	       each with its length as uint32
+//	       each with its length as uint32; then, if the evidence was sealed
+//	       once more when it was filed, 8 and the number of that key as uint64
 //
 // all big-endian. Place is the record's position in the group that was synced
 // with it: it tells a group torn by a crash from damage to an older one.
@@ -46,8 +47,11 @@ func appendRecord(b []byte, e Entry, place int, x *entry) ([]byte, error) {
 	if e.Run != "" {
 		x.run = ulid(string(e.Run))
 	}
-	size := fixedBytes
 	parts := [][]byte{[]byte(e.KeyID), e.Sig, e.Payload, e.Evidence}
+	if e.EvidenceKey != 0 {
+		parts = append(parts, binary.BigEndian.AppendUint64(nil, uint64(e.EvidenceKey)))
+	}
+	size := fixedBytes
 	for _, p := range parts {
 		size += 4 + len(p)
 	}
@@ -113,12 +117,23 @@ func readRecord(b []byte) (record, error) {
 		}
 		body = body[n:]
 	}
+	if len(body) == 12 && binary.BigEndian.Uint32(body) == 8 {
+		r.EvidenceKey = int64(binary.BigEndian.Uint64(body[4:]))
+		if body = nil; r.EvidenceKey <= 0 {
+			return record{}, errRecord
+		}
+	}
 	if len(body) > 0 || r.Seq < 0 {
 		return record{}, errRecord
 	}
 	r.KeyID, r.Sig, r.Payload, r.Evidence = string(parts[0]), parts[1], parts[2], parts[3]
 	return r, nil
 }
+
+// Binary is the binary form of a valid id with a four-letter prefix, Text its
+// inverse without the prefix.
+func Binary(id string) [16]byte { return ulid(id) }
+func Text(b [16]byte) string    { return text(b) }
 
 const crockford = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 

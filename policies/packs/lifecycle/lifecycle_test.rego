@@ -133,7 +133,7 @@ test_run_closed_without_a_state if {
 
 test_run_closed_allows_giving_back[note] if {
 	some state in ["done", "failed", "cancelled", "paused"]
-	some verb in ["task.heartbeat", "task.release", "task.fail", "task.cancel", "run.cancel"]
+	some verb in ["task.heartbeat", "task.release", "task.fail", "task.cancel", "run.cancel", "evidence.shred"]
 	note := concat(" ", [state, verb])
 	rules(changed({"run": {"state": state}, "call": {"capability": verb}})) == set()
 }
