@@ -17,50 +17,51 @@ const module = "github.com/writ-gateway/writ"
 // path inside the module; "" is the dictionary. A package not listed here may
 // not exist: give it a row and a reason.
 var may = map[string][]string{
-	"":                           {},                                                                                                                                               // the dictionary: standard library only
-	"agents":                     {""},                                                                                                                                             // rooms plan, purely
-	"runs":                       {""},                                                                                                                                             //
-	"budgets":                    {""},                                                                                                                                             //
-	"approvals":                  {""},                                                                                                                                             //
-	"bundles":                    {""},                                                                                                                                             //
-	"roles":                      {""},                                                                                                                                             //
-	"quotas":                     {""},                                                                                                                                             //
-	"queue":                      {""},                                                                                                                                             //
-	"registry":                   {""},                                                                                                                                             //
-	"store":                      {""},                                                                                                                                             // the seam
-	"store/boltstore":            {"", "store"},                                                                                                                                    // hosts
-	"store/redisstore":           {"", "store"},                                                                                                                                    //
-	"store/redisstore/redistest": {"", "store"},                                                                                                                                    // starts a private redis-server for tests
-	"store/storetest":            {"", "store", "store/boltstore"},                                                                                                                 // the contract, run on every host
-	"store/blobs":                {""},                                                                                                                                             // bodies by digest
-	"policies":                   {""},                                                                                                                                             // decides
-	"policies/author":            {"", "policies"},                                                                                                                                 // the workbench of policy authors
-	"policies/packs":             {},                                                                                                                                               // embedded sources
-	"receipts":                   {"", "internal/jcs"},                                                                                                                             // proves
-	"receipts/tlog":              {"", "receipts"},                                                                                                                                 // publishes what is proven
-	"receipts/ledger":            {"", "receipts", "store"},                                                                                                                        // keeps what is proven
-	"guard":                      {"", "store"},                                                                                                                                    // the one door
-	"gateway":                    {""},                                                                                                                                             // HTTP, decides nothing
-	"workflow":                   {"", "client"},                                                                                                                                   // reads workflows, calls nothing
-	"roster":                     {""},                                                                                                                                             // the registry as a file, calls nothing
-	"webhooks":                   {""},                                                                                                                                             // tells others, decides nothing
-	"openapi":                    {},                                                                                                                                               // the generated description
-	"client":                     {""},                                                                                                                                             // what the CLI and agents use
-	"writtest":                   {""},                                                                                                                                             // a pure world for tests of rooms
-	"internal/jcs":               {},                                                                                                                                               // RFC 8785
-	"internal/telemetry":         {},                                                                                                                                               // Prometheus
-	"internal/tools/testcount":   {},                                                                                                                                               // counts test results for CI
-	"internal/daemon":            {"*"},                                                                                                                                            // puts it together
-	"internal/story":             {"", "client"},                                                                                                                                   // the demonstration
-	"cmd/writ":                   {"", "internal/daemon", "internal/story", "client", "policies", "policies/author", "receipts", "receipts/tlog", "gateway", "roster", "workflow"}, // the command line
-	"examples/loop":              {"", "client"},                                                                                                                                   // what users would write
-	"examples/loop/agent":        {"", "client"},                                                                                                                                   //
-	"examples/loop/planner":      {"", "client", "examples/loop/agent"},                                                                                                            //
-	"examples/loop/builder":      {"", "client", "examples/loop/agent"},                                                                                                            //
-	"examples/loop/judge":        {"", "client", "examples/loop/agent"},                                                                                                            //
-	"bench":                      {"*"},                                                                                                                                            // measures
-	"tools/asynq":                {},                                                                                                                                               // what bench compares with; a module of its own
-	"e2e":                        {"*"},                                                                                                                                            // drives the real binary
+	"":                           {},                                                                                                                                                                // the dictionary: standard library only
+	"agents":                     {""},                                                                                                                                                              // rooms plan, purely
+	"runs":                       {""},                                                                                                                                                              //
+	"budgets":                    {""},                                                                                                                                                              //
+	"approvals":                  {""},                                                                                                                                                              //
+	"bundles":                    {""},                                                                                                                                                              //
+	"roles":                      {""},                                                                                                                                                              //
+	"quotas":                     {""},                                                                                                                                                              //
+	"queue":                      {""},                                                                                                                                                              //
+	"registry":                   {""},                                                                                                                                                              //
+	"store":                      {""},                                                                                                                                                              // the seam
+	"store/boltstore":            {"", "store"},                                                                                                                                                     // hosts
+	"store/redisstore":           {"", "store"},                                                                                                                                                     //
+	"store/redisstore/redistest": {"", "store"},                                                                                                                                                     // starts a private redis-server for tests
+	"store/storetest":            {"", "store", "store/boltstore"},                                                                                                                                  // the contract, run on every host
+	"store/blobs":                {""},                                                                                                                                                              // bodies by digest
+	"policies":                   {""},                                                                                                                                                              // decides
+	"policies/author":            {"", "policies"},                                                                                                                                                  // the workbench of policy authors
+	"policies/packs":             {},                                                                                                                                                                // embedded sources
+	"receipts":                   {"", "internal/jcs"},                                                                                                                                              // proves
+	"receipts/tlog":              {"", "receipts"},                                                                                                                                                  // publishes what is proven
+	"receipts/pack":              {"", "receipts", "receipts/tlog"},                                                                                                                                 // for whoever judges without us
+	"receipts/ledger":            {"", "receipts", "store"},                                                                                                                                         // keeps what is proven
+	"guard":                      {"", "store"},                                                                                                                                                     // the one door
+	"gateway":                    {""},                                                                                                                                                              // HTTP, decides nothing
+	"workflow":                   {"", "client"},                                                                                                                                                    // reads workflows, calls nothing
+	"roster":                     {""},                                                                                                                                                              // the registry as a file, calls nothing
+	"webhooks":                   {""},                                                                                                                                                              // tells others, decides nothing
+	"openapi":                    {},                                                                                                                                                                // the generated description
+	"client":                     {""},                                                                                                                                                              // what the CLI and agents use
+	"writtest":                   {""},                                                                                                                                                              // a pure world for tests of rooms
+	"internal/jcs":               {},                                                                                                                                                                // RFC 8785
+	"internal/telemetry":         {},                                                                                                                                                                // Prometheus
+	"internal/tools/testcount":   {},                                                                                                                                                                // counts test results for CI
+	"internal/daemon":            {"*"},                                                                                                                                                             // puts it together
+	"internal/story":             {"", "client"},                                                                                                                                                    // the demonstration
+	"cmd/writ":                   {"", "internal/daemon", "internal/story", "client", "policies", "policies/author", "receipts", "receipts/tlog", "receipts/pack", "gateway", "roster", "workflow"}, // the command line
+	"examples/loop":              {"", "client"},                                                                                                                                                    // what users would write
+	"examples/loop/agent":        {"", "client"},                                                                                                                                                    //
+	"examples/loop/planner":      {"", "client", "examples/loop/agent"},                                                                                                                             //
+	"examples/loop/builder":      {"", "client", "examples/loop/agent"},                                                                                                                             //
+	"examples/loop/judge":        {"", "client", "examples/loop/agent"},                                                                                                                             //
+	"bench":                      {"*"},                                                                                                                                                             // measures
+	"tools/asynq":                {},                                                                                                                                                                // what bench compares with; a module of its own
+	"e2e":                        {"*"},                                                                                                                                                             // drives the real binary
 	"egress/dial":                {},
 	"health":                     {"", "egress/dial"},
 }
