@@ -255,7 +255,7 @@ its own.`,
 		}
 	}
 	cmd.AddCommand(verbs...)
-	cmd.AddCommand(receiptCommand(), budgetCommand(), workflowCommand())
+	cmd.AddCommand(receiptCommand(), packExportCommand(), packCommand(), closeCommand(), budgetCommand(), workflowCommand())
 	return cmd
 }
 

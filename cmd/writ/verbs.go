@@ -51,7 +51,8 @@ func verbCommands() []*cobra.Command {
 	approvalCommands(groups["approval"])
 	groups["task"].AddCommand(watchTasks())
 	groups["task"].Long = tasksHelp
-	groups["log"].AddCommand(verifyLogCommand(), trustedRootCommand())
+	groups["log"].AddCommand(verifyLogCommand(), trustedRootCommand(), logConsistencyCommand())
+	groups["run"].AddCommand(runVerifyCommand())
 	rosterCommands(groups["agent"])
 	artifactCommands(groups["artifact"])
 	groups["role"].Long = rolesHelp
