@@ -234,7 +234,6 @@ func both(t *testing.T, o *other, base string, of, changed files, trust Trust, a
 	return a
 }
 
-
 // Both verifiers take what is as it should be, and see the same in it.
 func TestBothVerifiersAgree(t *testing.T) {
 	o := node(t)

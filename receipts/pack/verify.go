@@ -29,8 +29,6 @@ type Trust struct {
 type Ask struct {
 	Run   writ.RunID // the chain of a run
 	Close bool       // and who closed it
-	// Earlier is a checkpoint kept from before that the log must begin with.
-	Earlier []byte
 }
 
 // Verify checks a pack with the keys given, and with nothing else. Without any key it takes those
