@@ -57,7 +57,7 @@ with verify/js or verify.html of the sources, or receipt by receipt with cosign.
 				if f.path == "" {
 					continue
 				}
-				if *f.text, err = os.ReadFile(f.path); err != nil {
+				if *f.text, err = readCheckpoint(f.path); err != nil {
 					return usageError{err, c.CommandPath()}
 				}
 			}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -203,7 +204,8 @@ func logConsistencyCommand() *cobra.Command {
 		Use: "consistency OLD NEW", Short: "Prove offline that a log only grew", Args: twoArgs,
 		Example: `  writ log consistency kept.checkpoint pack.tar --log-key log.vkey
   writ log consistency old.checkpoint new.checkpoint --log-key log.vkey --proof head.json`,
-		Long: `Prove that a log begins with what an earlier checkpoint of it covers. OLD is that checkpoint, a file.
+		Long: `Prove that a log begins with what an earlier checkpoint of it covers. OLD is that checkpoint: a file, also
+what 'writ log head -o json' printed.
 NEW is a later one with --proof, a file that has the hashes (what 'writ log head --since SIZE -o json' prints, or
 earlier/consistency of a pack), or an evidence pack: the proof in it is taken, or worked out from its
 receipts if it has all of the log.
@@ -257,7 +259,7 @@ func grew(old, now, key, proof string) (v consistencyVerdict, code int, err erro
 		v.Verdict, v.Reason = "tampered", why
 		return v, 1, nil
 	}
-	text, err := os.ReadFile(old)
+	text, err := readCheckpoint(old)
 	if err != nil {
 		return v, 0, err
 	}
@@ -318,7 +320,7 @@ func laterCheckpoint(path string) ([]byte, *pack.Pack, error) {
 		return nil, nil, err
 	}
 	if !info.IsDir() && !strings.HasSuffix(path, ".tar") {
-		text, err := os.ReadFile(path)
+		text, err := readCheckpoint(path)
 		return text, nil, err
 	}
 	p, err := pack.Open(path)
@@ -327,6 +329,22 @@ func laterCheckpoint(path string) ([]byte, *pack.Pack, error) {
 	}
 	text, err := p.Read(pack.FileCheckpoint)
 	return text, p, err
+}
+
+// readCheckpoint reads a checkpoint: as it was published, or what 'writ log head -o json'
+// printed. Empty lines that programs like to end a file with are none of it.
+func readCheckpoint(path string) ([]byte, error) {
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return nil, err
+	}
+	var head struct {
+		Checkpoint string `json:"checkpoint"`
+	}
+	if json.Unmarshal(text, &head) == nil {
+		text = []byte(head.Checkpoint)
+	}
+	return append(bytes.TrimRight(text, "\n"), '\n'), nil
 }
 
 // proofOf finds the hashes that prove it: in a file, or in a pack that has them for this
