@@ -3,10 +3,12 @@ package pack
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"flag"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -303,4 +305,22 @@ func TestTheOtherCommandLine(t *testing.T) {
 		t.Fatal(err)
 	}
 	run(2, append(keys, "pack")...)
+}
+
+// The page for who checks lists every finding, with what it means.
+func TestThePageForAuditorsListsFindings(t *testing.T) {
+	var b strings.Builder
+	b.WriteString("\n| code | verdict | |\n|---|---|---|\n")
+	list := slices.SortedFunc(maps.Keys(Codes), func(a, b Code) int {
+		return cmp.Or(cmp.Compare(Codes[a].Verdict, Codes[b].Verdict), cmp.Compare(a, b))
+	})
+	for _, c := range list {
+		fmt.Fprintf(&b, "| `%s` | %s | %s |\n", c, Codes[c].Verdict, Codes[c].Text)
+	}
+	const path = "../../docs/verify.md"
+	have, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	writtest.GoldenFile(t, *update, path, []byte(between(t, string(have), "<!-- findings -->", "<!-- end -->", b.String())))
 }
