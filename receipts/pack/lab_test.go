@@ -9,6 +9,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
+	"io"
 	"iter"
 	"maps"
 	"slices"
@@ -287,6 +288,17 @@ func (f files) File(name string, text []byte) error {
 	}
 	f[name] = bytes.Clone(text)
 	return nil
+}
+
+func (f files) Copy(name string, size int64, r io.Reader) error {
+	text, err := io.ReadAll(r)
+	if err == nil && int64(len(text)) != size {
+		err = fmt.Errorf("%s is not %d bytes long", name, size)
+	}
+	if err != nil {
+		return err
+	}
+	return f.File(name, text)
 }
 
 func (f files) Close() error { return nil }

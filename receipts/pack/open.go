@@ -14,7 +14,7 @@ import (
 
 // Limits of what is read of a pack: whoever made it may be hostile.
 const (
-	maxFile  = 64 << 20 // of one file; receipts.jsonl has about 150 bytes a receipt
+	maxFile  = 1 << 30 // of one file; receipts.jsonl and SHA256SUMS have some 150 to 250 bytes a receipt
 	maxFiles = 4 << 20
 )
 

@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/sha256"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
@@ -16,6 +17,7 @@ import (
 	"testing"
 
 	"github.com/writ-gateway/writ"
+	"github.com/writ-gateway/writ/writtest"
 )
 
 // What is exported verifies, whatever it is of, and so do the chain of its run and who
@@ -192,4 +194,32 @@ func TestReadmeAndSums(t *testing.T) {
 			t.Errorf("no sum of %s", name)
 		}
 	}
+}
+
+// The form of a pack does not change: this one was made once, and is made again the same.
+func TestThePackOfTheVectors(t *testing.T) {
+	l, c := story(t)
+	var b bytes.Buffer
+	o := Options{Checkpoint: l.checkpoint(len(l.list)), Earlier: l.checkpoint(9), LogKey: l.logKey(), Scope: Scope{Kind: ScopeRun, Run: c.run}, Evidence: true}
+	if err := Write(context.Background(), Tar(&b), l, o); err != nil {
+		t.Fatal(err)
+	}
+	const dir = "../../testdata/vectors/pack"
+	writtest.GoldenFile(t, *update, filepath.Join(dir, "run.tar"), b.Bytes())
+	writtest.GoldenFile(t, *update, filepath.Join(dir, "receipt.pub"), l.pub())
+	writtest.GoldenFile(t, *update, filepath.Join(dir, "log.vkey"), []byte(l.logKey()+"\n"))
+	p, err := Open(filepath.Join(dir, "run.tar"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = p.Close() }()
+	r, err := Verify(p, l.trust(), Ask{Run: c.run, Close: true})
+	if err != nil || r.Exit != 0 {
+		t.Errorf("got %+v, %v", r, err)
+	}
+	report, err := json.MarshalIndent(r, "", "  ")
+	if err != nil {
+		t.Fatal(err)
+	}
+	writtest.GoldenFile(t, *update, filepath.Join(dir, "report.json"), append(report, '\n'))
 }

@@ -3,18 +3,21 @@ package pack
 import (
 	"archive/tar"
 	"bufio"
+	"bytes"
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"io"
 	"os"
 	"path/filepath"
-	"strings"
 	"time"
 )
 
 // Sink takes the files of a pack, each once, in the order a pack has them.
 type Sink interface {
 	File(name string, text []byte) error
+	// Copy is File of what is too large for memory.
+	Copy(name string, size int64, text io.Reader) error
 	// Close ends the pack. Without it there is none.
 	Close() error
 }
@@ -33,6 +36,10 @@ type folder struct {
 }
 
 func (f *folder) File(name string, text []byte) error {
+	return f.Copy(name, int64(len(text)), bytes.NewReader(text))
+}
+
+func (f *folder) Copy(name string, _ int64, text io.Reader) error {
 	path := filepath.Join(f.dir, filepath.FromSlash(name))
 	if d := filepath.Dir(path); !f.made[d] {
 		if err := os.MkdirAll(d, 0o755); err != nil {
@@ -40,7 +47,12 @@ func (f *folder) File(name string, text []byte) error {
 		}
 		f.made[d] = true
 	}
-	return os.WriteFile(path, text, 0o644)
+	out, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
+	if err != nil {
+		return err
+	}
+	_, err = io.Copy(out, text)
+	return errors.Join(err, out.Close())
 }
 
 func (f *folder) Close() error { return nil }
@@ -57,11 +69,15 @@ type archive struct {
 }
 
 func (a *archive) File(name string, text []byte) error {
-	h := &tar.Header{Name: name, Mode: 0o644, Size: int64(len(text)), ModTime: time.Unix(0, 0), Typeflag: tar.TypeReg, Format: tar.FormatUSTAR}
+	return a.Copy(name, int64(len(text)), bytes.NewReader(text))
+}
+
+func (a *archive) Copy(name string, size int64, text io.Reader) error {
+	h := &tar.Header{Name: name, Mode: 0o644, Size: size, ModTime: time.Unix(0, 0), Typeflag: tar.TypeReg, Format: tar.FormatUSTAR}
 	if err := a.tar.WriteHeader(h); err != nil {
 		return err
 	}
-	_, err := a.tar.Write(text)
+	_, err := io.Copy(a.tar, text)
 	return err
 }
 
@@ -75,11 +91,39 @@ func (a *archive) Close() error {
 // summed notes the sum of every file, as sha256sum writes it.
 type summed struct {
 	Sink
-	sums strings.Builder
+	sums *paper
+}
+
+func (s *summed) note(name string, sum []byte) error {
+	return s.sums.add([]byte(hex.EncodeToString(sum) + "  " + name + "\n"))
 }
 
 func (s *summed) File(name string, text []byte) error {
 	sum := sha256.Sum256(text)
-	s.sums.WriteString(hex.EncodeToString(sum[:]) + "  " + name + "\n")
+	if err := s.note(name, sum[:]); err != nil {
+		return err
+	}
 	return s.Sink.File(name, text)
 }
+
+func (s *summed) Copy(name string, size int64, text io.Reader) error {
+	h := sha256.New()
+	if err := s.Sink.Copy(name, size, io.TeeReader(text, h)); err != nil {
+		return err
+	}
+	return s.note(name, h.Sum(nil))
+}
+
+// paper is a text that grows with the log: it is on disk.
+type paper struct {
+	file *os.File
+	size int64
+}
+
+func (p *paper) add(text []byte) error {
+	n, err := p.file.WriteAt(text, p.size)
+	p.size += int64(n)
+	return err
+}
+
+func (p *paper) text() io.Reader { return io.NewSectionReader(p.file, 0, p.size) }

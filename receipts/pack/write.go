@@ -1,7 +1,6 @@
 package pack
 
 import (
-	"bytes"
 	"context"
 	"crypto/ecdsa"
 	"crypto/sha256"
@@ -62,7 +61,7 @@ func Write(ctx context.Context, out Sink, src Source, o Options) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, sp.close()) }()
-	w := &writer{ctx: ctx, src: src, o: o, cp: cp, sp: sp, out: &summed{Sink: out}, keys: map[string]key{}}
+	w := &writer{ctx: ctx, src: src, o: o, cp: cp, sp: sp, out: &summed{Sink: out, sums: &sp.sums}, keys: map[string]key{}}
 	for _, step := range []func() error{w.read, w.choose, w.begin, w.receipts, w.evidence, w.policies, w.end} {
 		if err := step(); err != nil {
 			return err
@@ -250,7 +249,6 @@ func (w *writer) receipts() error {
 	if err != nil {
 		return err
 	}
-	var list bytes.Buffer
 	w.packs, w.bundle = map[string]bool{}, map[string]bool{}
 	for seq := range w.seqs() {
 		r, rec, err := w.sp.get(seq)
@@ -271,7 +269,9 @@ func (w *writer) receipts() error {
 			return err
 		}
 		sum := sha256.Sum256(r.Payload)
-		list.Write(line(listed{Payload: hex.EncodeToString(sum[:]), Receipt: r.ID, Seq: seq}))
+		if err := w.sp.list.add(line(listed{Payload: hex.EncodeToString(sum[:]), Receipt: r.ID, Seq: seq})); err != nil {
+			return err
+		}
 		if !slices.Contains(w.used, r.KeyID) {
 			w.used = append(w.used, r.KeyID)
 		}
@@ -283,7 +283,7 @@ func (w *writer) receipts() error {
 			return err
 		}
 	}
-	return w.out.File(FileList, list.Bytes())
+	return w.out.Copy(FileList, w.sp.list.size, w.sp.list.text())
 }
 
 // note remembers what else a receipt needs beside it, and whether to show it.
@@ -370,7 +370,7 @@ func (w *writer) end() error {
 	if err := w.out.File(FileReadme, w.readme()); err != nil {
 		return err
 	}
-	return w.out.Sink.File(FileSums, []byte(w.out.sums.String()))
+	return w.out.Sink.Copy(FileSums, w.sp.sums.size, w.sp.sums.text())
 }
 
 func line(v any) []byte {
