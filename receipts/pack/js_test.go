@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -323,4 +324,44 @@ func TestThePageForAuditorsListsFindings(t *testing.T) {
 		t.Fatal(err)
 	}
 	writtest.GoldenFile(t, *update, path, []byte(between(t, string(have), "<!-- findings -->", "<!-- end -->", b.String())))
+}
+
+// The other verifier knows every member the page about receipts has, and no other: one
+// that it did not know it would refuse.
+func TestTheOtherVerifierKnowsEveryMember(t *testing.T) {
+	page, err := os.ReadFile("../../docs/receipt-format.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	module, err := os.ReadFile(filepath.Join(js, "verify.mjs"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, rest, _ := strings.Cut(string(page), "## The predicate of a receipt\n")
+	table, _, _ := strings.Cut(rest, "\n## ")
+	var want []string
+	for row := range strings.Lines(table) {
+		if cells := strings.Split(row, "|"); len(cells) > 3 && strings.HasPrefix(cells[1], " `") {
+			for _, name := range regexp.MustCompile("`([a-zA-Z]+)`").FindAllStringSubmatch(cells[1], -1) {
+				want = append(want, name[1])
+			}
+		}
+	}
+	want = slices.DeleteFunc(want, func(name string) bool { // the second table of the section lists outcomes
+		return slices.Contains([]string{writ.OutcomeOfTransition, writ.OutcomeOfRequest, writ.OutcomeOfDenial, writ.OutcomeOfAggregate}, name) && name != "transition"
+	})
+	_, shape, _ := strings.Cut(string(module), "  predicate: is.object({\n")
+	shape, _, _ = strings.Cut(shape, "\n  }),\n")
+	for braces := regexp.MustCompile(`\([^()]*\)`); braces.MatchString(shape); {
+		shape = braces.ReplaceAllString(shape, "")
+	}
+	var have []string
+	for _, name := range regexp.MustCompile(`"?\??([a-zA-Z]+)"?: (?:is|HEX)`).FindAllStringSubmatch(shape, -1) {
+		have = append(have, name[1])
+	}
+	slices.Sort(want)
+	slices.Sort(have)
+	if want = slices.Compact(want); len(want) < 20 || !slices.Equal(want, have) {
+		t.Errorf("the page has\n%v\nthe other verifier\n%v", want, have)
+	}
 }
