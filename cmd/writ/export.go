@@ -26,7 +26,7 @@ func packExportCommand() *cobra.Command {
 	var connect connection
 	var out, run, checkpoint, since string
 	var first, last int64
-	var bare bool
+	var bare, offline bool
 	cmd := &cobra.Command{
 		Use: "export", Short: "Write an evidence pack that others verify offline", GroupID: "check", Args: noArgs,
 		Example: `  writ export --out pack.tar
@@ -42,6 +42,9 @@ the receipts of that run, how every session and agent came to be that acted in i
 the pack is to hold, and kept in a temporary directory meanwhile (about 2 KB a receipt): so it is
 proved on the way that it gives the root its checkpoint states. Two exports at one checkpoint are the
 same bytes; --checkpoint FILE makes one at an earlier checkpoint.
+
+--offline reads the data directory of a gateway that does not run, without the policy bundles, which are
+in its store.
 
 --since FILE is a checkpoint kept from before: the pack then proves that the log still begins with it.
 
@@ -61,15 +64,11 @@ with verify/js or verify.html of the sources, or receipt by receipt with cosign.
 					return usageError{err, c.CommandPath()}
 				}
 			}
-			cl, err := connect.open()
+			src, head, done, err := openSource(c, connect, offline, &o)
 			if err != nil {
 				return err
 			}
-			src := &gatewaySource{cl: cl, warn: c.ErrOrStderr()}
-			head, err := src.head(c.Context())
-			if err != nil {
-				return err
-			}
+			defer done()
 			if o.LogKey = head.Key; o.Checkpoint == nil {
 				o.Checkpoint = []byte(head.Checkpoint)
 			}
@@ -85,11 +84,6 @@ with verify/js or verify.html of the sources, or receipt by receipt with cosign.
 					last = head.Size - 1
 				}
 				o.Scope = pack.Scope{Kind: pack.ScopeRange, First: first, Last: last}
-			}
-			if o.Evidence {
-				if o.Evidence, err = src.mayReadEvidence(c.Context()); err != nil {
-					return err
-				}
 			}
 			told := time.Now()
 			o.Progress = func(done, of int64, what string) {
@@ -111,10 +105,38 @@ with verify/js or verify.html of the sources, or receipt by receipt with cosign.
 	cmd.Flags().Int64Var(&last, "last", 0, "only receipts up to this sequence; the last one there is when left out")
 	cmd.Flags().StringVar(&checkpoint, "checkpoint", "", "checkpoint to prove receipts by, a file; the latest when left out")
 	cmd.Flags().StringVar(&since, "since", "", "earlier checkpoint, a file, to be consistent with")
+	cmd.Flags().BoolVar(&offline, "offline", false, "read the files in --data, whose gateway does not run")
 	cmd.Flags().BoolVar(&bare, "no-evidence", false, "leave evidence out")
 	connect.flags(cmd)
 	_ = cmd.MarkFlagRequired("out")
 	return cmd
+}
+
+// openSource opens the gateway, or with offline the files of one, and says whether evidence
+// can be read.
+func openSource(c *cobra.Command, connect connection, offline bool, o *pack.Options) (pack.Source, logHead, func(), error) {
+	if offline {
+		data, _ := dataDir(connect.data, os.Getenv)
+		s, head, err := openFiles(data, c.ErrOrStderr())
+		if err != nil {
+			return nil, head, nil, err
+		}
+		if o.Evidence && s.secret == nil {
+			fmt.Fprintln(c.ErrOrStderr(), "writ: evidence is left out: its key is not there")
+		}
+		o.Evidence = o.Evidence && s.secret != nil
+		return s, head, func() { _ = s.close() }, nil
+	}
+	cl, err := connect.open()
+	if err != nil {
+		return nil, logHead{}, nil, err
+	}
+	s := &gatewaySource{cl: cl, warn: c.ErrOrStderr()}
+	head, err := s.head(c.Context())
+	if err == nil && o.Evidence {
+		o.Evidence, err = s.mayReadEvidence(c.Context())
+	}
+	return s, head, func() {}, err
 }
 
 // writePack makes a pack beside its place, and puts it there when it is whole.
