@@ -212,6 +212,20 @@ func TestWhoClosedIt(t *testing.T) {
 			again(l, c)
 			l.accept(c, c.judge)
 		}, ""},
+		"after a worker's session was taken away": {func(l *lab, c cast) {
+			l.begin(c)
+			again(l, c)
+			l.do(call{what: "task.verify", by: c.judge, run: c.run, args: map[string]any{"receipt_id": l.last["task/"+c.task]}, moves: []writ.Change{move("task", c.task, "verifying", "queued")}})
+			l.do(call{what: "task.claim", by: c.worker, run: c.run, args: map[string]any{}, moves: []writ.Change{move("task", c.task, "queued", "running")}})
+			session := string(c.worker.Session)
+			l.do(call{what: "session.suspend", by: system, moves: []writ.Change{move("session", session, "active", "suspended")}})
+			gone := l.do(call{what: "session.revoke", by: c.operator, moves: []writ.Change{move("session", session, "suspended", "revoked")}})
+			l.do(call{what: "task.expire", by: system, run: c.run, parents: []writ.ReceiptID{l.last["task/"+c.task], gone}, moves: []writ.Change{move("task", c.task, "running", "queued")}})
+			other := l.open(c.operator, ses(5), "worker", writ.KindAgent, writ.RoleExecutor, "worker", "")
+			l.do(call{what: "task.claim", by: other, run: c.run, args: map[string]any{}, moves: []writ.Change{move("task", c.task, "queued", "running")}})
+			l.do(call{what: "task.complete", by: other, run: c.run, args: map[string]any{}, moves: []writ.Change{move("task", c.task, "running", "verifying")}})
+			l.accept(c, c.judge)
+		}, ""},
 		"by an agent of somebody else": {func(l *lab, c cast) {
 			l.begin(c)
 			l.accept(c, verifier(l, c, "judge", "judge", "vera", c.operator))

@@ -60,6 +60,7 @@ type history struct {
 	left    map[string]bool
 	runs    map[writ.RunID]int64
 	objects map[object]string
+	own     map[object]bool // in the pack of a run: it and its tasks, all of whose moves are there
 	seen    map[writ.ReceiptID]bool
 }
 
@@ -67,7 +68,7 @@ type object struct{ kind, id string }
 
 func (h *history) reset() {
 	h.known, h.left, h.runs = map[writ.ReceiptID]int64{}, map[string]bool{}, map[writ.RunID]int64{}
-	h.objects, h.seen = map[object]string{}, map[writ.ReceiptID]bool{}
+	h.objects, h.own, h.seen = map[object]string{}, map[object]bool{}, map[writ.ReceiptID]bool{}
 }
 
 func (h *history) add(rec receipts.Record) (missing Code) {
@@ -111,12 +112,16 @@ func (h *history) add(rec receipts.Record) (missing Code) {
 		case !writ.LegalMove(m.Kind, m.From, m.To):
 			return MoveIllegal
 		case state == m.From || !known && !h.whole:
+		case h.run && !h.own[key]: // of others the pack of a run has moves here and there
 		case h.run:
 			missing = MoveGap
 		default:
 			return MoveFrom
 		}
 		h.objects[key] = m.To
+		if m.From == "" && (m.Kind == writ.ObjectTask && st.Run == h.c.m.Scope.Run || m.Kind == writ.ObjectRun && m.ID == string(h.c.m.Scope.Run)) {
+			h.own[key] = true
+		}
 	}
 	if c.Epoch != h.epoch {
 		h.left[h.epoch] = true

@@ -593,6 +593,7 @@ class History {
     this.left = new Set();
     this.runs = new Map();
     this.objects = new Map();
+    this.own = new Set();
     this.seen = new Set();
   }
 
@@ -624,9 +625,10 @@ class History {
       if (!(TABLES.moves[m.kind][m.from] ?? []).includes(m.to)) return "move_illegal";
       if (!((state ?? "") === m.from || (state === undefined && !this.whole))) {
         if (!this.partial) return "move_from";
-        missing = "move_gap";
+        if (this.own.has(key)) missing = "move_gap"; // of others the pack of a run has moves here and there
       }
       this.objects.set(key, m.to);
+      if (m.from === "" && ((m.kind === "task" && p.run === this.scope.run) || (m.kind === "run" && m.id === this.scope.run))) this.own.add(key);
     }
     if (epoch !== this.epoch) this.left.add(this.epoch);
     this.at = at;
