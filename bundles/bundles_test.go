@@ -411,3 +411,42 @@ func TestOneIsActive(t *testing.T) {
 		}
 	})
 }
+
+// A bundle is shown whole to who names it and asks for it, as long as it is there.
+func TestABundleIsShownWhole(t *testing.T) {
+	l := newLab(t)
+	l.adopt("one: rules", "r-1", false)
+	l.beat("r-1")
+	two := l.stage("two: rules")
+	show := func(a bundles.PolicyListArgs) (out []bundles.BundleView) {
+		l.Helper()
+		reply, _, err := l.World.Call(l.verbs["policy.list"], l.op, &a)
+		var page bundles.PolicyList
+		if err == nil {
+			err = json.Unmarshal(reply.JSON, &page)
+		}
+		if err != nil {
+			l.Fatal(err)
+		}
+		return page.Bundles
+	}
+	s := l.Snapshot(writ.ReadSet{Docs: writ.ChunkKeys(writ.BundleOf(two))})
+	want, err := bundles.Packed(s, writ.BundleOf(two))
+	if err != nil || len(want) == 0 {
+		t.Fatalf("%v, %v", want, err)
+	}
+	if got := show(bundles.PolicyListArgs{Digest: two, Content: true}); len(got) != 1 || !bytes.Equal(got[0].Content, want) {
+		t.Errorf("got %+v", got)
+	}
+	for _, a := range []bundles.PolicyListArgs{{Digest: two}, {Content: true}} {
+		for _, b := range show(a) {
+			if b.Content != nil {
+				t.Errorf("%+v: shown unasked", a)
+			}
+		}
+	}
+	l.must(l.op, "policy.withdraw", &bundles.PolicyWithdrawArgs{Digest: two})
+	if got := show(bundles.PolicyListArgs{Digest: two, Content: true}); len(got) != 1 || got[0].Content != nil {
+		t.Errorf("withdrawn: got %+v", got)
+	}
+}

@@ -23,6 +23,7 @@ type BundleView struct {
 	Updated  string           `json:"updated_at" doc:"When it last changed."`
 	Receipt  writ.ReceiptID   `json:"receipt" doc:"Receipt of the last change."`
 	Version  int64            `json:"version" doc:"Version of the bundle's document."`
+	Content  []byte           `json:"content,omitempty" doc:"The bundle itself, gzip, base64: uncompressed it has the digest. Where content was asked for and the gateway still has it."`
 }
 
 func view(s writ.Snapshot, b writ.Bundle) BundleView {
@@ -43,6 +44,8 @@ type PolicyListArgs struct {
 	Digest string           `json:"digest,omitempty" doc:"Only this bundle." pattern:"^sha256:[0-9a-f]{64}$"`
 	State  writ.BundleState `json:"state,omitempty" doc:"Only bundles in this state." enum:"staged,active,retired,refused,withdrawn"`
 	Limit  int64            `json:"limit,omitempty" doc:"Bundles looked at." default:"20" minimum:"1" maximum:"100"`
+
+	Content bool `json:"content,omitempty" doc:"Show the bundle itself. Only with digest."`
 }
 
 // PolicyList is the newest bundles.
@@ -83,6 +86,9 @@ func (r Room) list() *writ.Capability {
 			found, _ := ids(a, s)
 			for _, id := range found {
 				rs.Docs = append(rs.Docs, writ.BundleKey(id))
+				if a.Content && a.Digest != "" {
+					rs.Docs = append(rs.Docs, writ.ChunkKeys(id)...)
+				}
 				rs.Ranges = append(rs.Ranges, ready(id))
 			}
 			return rs, nil
@@ -100,7 +106,13 @@ func (r Room) list() *writ.Capability {
 					return tx, reply, err
 				}
 				if ok && (a.State == "" || a.State == b.State) {
-					out.Bundles = append(out.Bundles, view(s, b))
+					v := view(s, b)
+					if a.Content && a.Digest != "" && b.Chunks > 0 {
+						if v.Content, err = Packed(s, b.ID); err != nil {
+							return tx, reply, err
+						}
+					}
+					out.Bundles = append(out.Bundles, v)
 				}
 			}
 			return tx, writ.Reply{Outcome: writ.OutcomeDone, Body: out}, nil

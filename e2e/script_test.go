@@ -27,8 +27,8 @@ var embeddedOnly = map[string]string{
 }
 
 // Each script of testdata/script is one story told with the command line, on
-// both hosts: $STORE is what --store is to be given. To what testscript knows
-// they add:
+// both hosts: $STORE is what --store is to be given, $SOURCES where this module is. To what
+// testscript knows they add:
 //
 //	serve DATA [flag...]     start a gateway on $STORE, until the end or stop
 //	stop DATA                end it (SIGTERM); it must exit with 0
@@ -80,7 +80,9 @@ func tell(t *testing.T, file, store string) {
 			e.Setenv("PATH", filepath.Dir(binary)+string(os.PathListSeparator)+e.Getenv("PATH"))
 			e.Setenv("HOME", e.WorkDir)
 			e.Setenv("STORE", store)
-			return nil
+			sources, err := filepath.Abs("..")
+			e.Setenv("SOURCES", sources)
+			return err
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"serve": s.serve, "stop": s.stop, "exits": s.exits, "set": s.set, "keep": s.keep, "endpoint": s.endpoint,

@@ -66,6 +66,21 @@ func openEnvelope(text []byte) (opened, error) {
 	return o, nil
 }
 
+// OpenEnvelope takes an envelope apart, strictly. Nothing in it is proved: the receipt
+// has neither an id nor a sequence yet.
+func OpenEnvelope(text []byte) (writ.Receipt, error) {
+	o, err := openEnvelope(text)
+	return writ.Receipt{Payload: o.payload, Sig: o.sig, KeyID: o.keyID}, err
+}
+
+// SignatureForm says why a signature is not in the one form it may have.
+func SignatureForm(sig []byte) error { return oneForm(sig) }
+
+// Signed says whether the trusted key signed a payload.
+func (v *Verifier) Signed(payload, sig []byte) error {
+	return v.signed(opened{payload: payload, sig: sig, keyID: v.keyID})
+}
+
 // SignedDigest is the digest of what the signature of a receipt is over.
 func SignedDigest(r writ.Receipt) [sha256.Size]byte {
 	return sha256.Sum256(dsse.PAE(PayloadType, r.Payload))

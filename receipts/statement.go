@@ -183,6 +183,9 @@ func shape(st writ.Statement) statement {
 	return statement{Type: StatementType, Predicate: p, PredicateType: TransitionType, Subject: []subject{about}}
 }
 
+// SubjectDigest is the digest a statement is about: what stock tools ask for.
+func SubjectDigest(st writ.Statement) string { return shape(st).Subject[0].Digest.SHA256 }
+
 func digest(b []byte) string {
 	h := sha256.Sum256(b)
 	return hex.EncodeToString(h[:])

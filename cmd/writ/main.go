@@ -220,6 +220,7 @@ with leases and fences, and every transition and denial leaves a signed receipt.
   writ serve           runs the gateway
   writ task claim      asks for work, as an agent would
   writ receipt verify  checks an export, offline
+  writ export          writes an evidence pack for auditors
 
 Results go to standard output, findings of a check among them, and what else there is to say to
 standard error. With -o json a command that fails writes one JSON object there, in one line and as
@@ -229,8 +230,8 @@ status, and the code "usage" or "failed" where none of the gateway's fits.
 
 Exit codes: 0 done, 1 an error of no other kind, 2 a mistake on the command line, in a file or in
 an argument, a file that is not there among them, 3 not found, 4 denied, 5 people must agree first,
-6 nothing to hand out, 7 the object is in another state, 8 try again later. writ receipt verify has
-its own.`,
+6 nothing to hand out, 7 the object is in another state, 8 try again later. What verifies offline (receipt
+verify, pack verify, run verify, close verify, log verify) has its own.`,
 		SilenceUsage:  true,
 		SilenceErrors: true,
 		Version:       writ.Version,
@@ -256,7 +257,7 @@ its own.`,
 		}
 	}
 	cmd.AddCommand(verbs...)
-	cmd.AddCommand(receiptCommand(), budgetCommand(), workflowCommand())
+	cmd.AddCommand(receiptCommand(), packExportCommand(), packCommand(), closeCommand(), budgetCommand(), workflowCommand())
 	return cmd
 }
 

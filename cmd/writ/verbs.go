@@ -56,7 +56,8 @@ func verbCommands() []*cobra.Command {
 	approvalCommands(groups["approval"])
 	groups["task"].AddCommand(watchTasks())
 	groups["task"].Long = tasksHelp
-	groups["log"].AddCommand(verifyLogCommand(), trustedRootCommand())
+	groups["log"].AddCommand(verifyLogCommand(), trustedRootCommand(), logConsistencyCommand())
+	groups["run"].AddCommand(runVerifyCommand())
 	groups["key"].Long = keysHelp
 	groups["key"].AddCommand(generateKeyCommand(), rotateKeyCommand(), manifestCommand())
 	rosterCommands(groups["agent"])

@@ -61,6 +61,23 @@ func parseLeaf(leaf []byte) (digest [sha256.Size]byte, sig, public []byte, err e
 	return digest, sig, public, nil
 }
 
+// LeafKey is the public key in a leaf. It is no proof of anything by itself.
+func LeafKey(leaf []byte) (*ecdsa.PublicKey, error) {
+	_, _, der, err := parseLeaf(leaf)
+	if err != nil {
+		return nil, err
+	}
+	any, err := x509.ParsePKIXPublicKey(der)
+	if err != nil {
+		return nil, errLeaf
+	}
+	key, ok := any.(*ecdsa.PublicKey)
+	if !ok {
+		return nil, errLeaf
+	}
+	return key, nil
+}
+
 var errLeaf = errors.New("not a leaf in the form this version writes")
 
 // Verify reads a whole log again: that its entries give its tiles, those the root its

@@ -1,0 +1,309 @@
+package main
+
+import (
+	"context"
+	"crypto/ecdsa"
+	"errors"
+	"fmt"
+	"io"
+	"iter"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/writ-gateway/writ"
+	"github.com/writ-gateway/writ/client"
+	"github.com/writ-gateway/writ/policies"
+	"github.com/writ-gateway/writ/receipts"
+	"github.com/writ-gateway/writ/receipts/pack"
+	"github.com/writ-gateway/writ/receipts/tlog"
+)
+
+func packExportCommand() *cobra.Command {
+	var connect connection
+	var out, run, checkpoint, since string
+	var first, last int64
+	var bare, offline bool
+	cmd := &cobra.Command{
+		Use: "export", Short: "Write an evidence pack that others verify offline", GroupID: "check", Args: noArgs,
+		Example: `  writ export --out pack.tar
+  writ export --run run_01M89R8763R5PGQGSMXGFWBA4N --out pack
+  writ export --since kept.checkpoint --out pack.tar`,
+		Long: `Write an evidence pack: receipts, each as a Sigstore bundle with the proof that one checkpoint
+covers it, that checkpoint, the evidence of each receipt as far as you may read it (it may hold
+personal data: --no-evidence leaves it out), the policy bundles that receipts name, and a README with
+the exact commands. Without --run or --first all receipts are in it. The pack of a run has, beside
+the receipts of that run, how every session and agent came to be that acted in it.
+
+--out is a new directory, or a file that ends with .tar. The log is read from its beginning whatever
+the pack is to hold, and kept in a temporary directory meanwhile (about 2 KB a receipt): so it is
+proved on the way that it gives the root its checkpoint states. Two exports at one checkpoint are the
+same bytes; --checkpoint FILE makes one at an earlier checkpoint.
+
+--offline reads the data directory of a gateway that does not run, without the policy bundles, which are
+in its store.
+
+--since FILE is a checkpoint kept from before: the pack then proves that the log still begins with it.
+
+Whoever gets the pack checks it with 'writ pack verify', 'writ run verify' and 'writ close verify',
+with verify/js or verify.html of the sources, or receipt by receipt with cosign.`,
+		RunE: func(c *cobra.Command, _ []string) error {
+			o := pack.Options{Scope: pack.Scope{Kind: pack.ScopeLog}, Evidence: !bare}
+			var err error
+			for _, f := range []struct {
+				path string
+				text *[]byte
+			}{{checkpoint, &o.Checkpoint}, {since, &o.Earlier}} {
+				if f.path == "" {
+					continue
+				}
+				if *f.text, err = readCheckpoint(f.path); err != nil {
+					return usageError{err, c.CommandPath()}
+				}
+			}
+			src, head, done, err := openSource(c, connect, offline, &o)
+			if err != nil {
+				return err
+			}
+			defer done()
+			if o.LogKey = head.Key; o.Checkpoint == nil {
+				o.Checkpoint = []byte(head.Checkpoint)
+			}
+			switch {
+			case run != "" && (c.Flags().Changed("first") || c.Flags().Changed("last")):
+				return usageError{errors.New("--run and --first or --last are two kinds of pack"), c.CommandPath()}
+			case run != "" && !writ.RunID(run).Valid():
+				return usageError{errors.New("--run must be the id of a run, run_…"), c.CommandPath()}
+			case run != "":
+				o.Scope = pack.Scope{Kind: pack.ScopeRun, Run: writ.RunID(run)}
+			case c.Flags().Changed("first") || c.Flags().Changed("last"):
+				if !c.Flags().Changed("last") {
+					last = head.Size - 1
+				}
+				o.Scope = pack.Scope{Kind: pack.ScopeRange, First: first, Last: last}
+			}
+			told := time.Now()
+			o.Progress = func(done, of int64, what string) {
+				if time.Since(told) > 2*time.Second {
+					told = time.Now()
+					fmt.Fprintf(c.ErrOrStderr(), "writ: %d of %d receipts %s\n", done, of, what)
+				}
+			}
+			if err := writePack(c.Context(), out, src, o); err != nil {
+				return err
+			}
+			fmt.Fprintf(c.ErrOrStderr(), "writ: %s; check it with: writ pack verify %s --log-key %s --key receipt.pub\n", printable(out), printable(out), o.LogKey)
+			return nil
+		},
+	}
+	cmd.Flags().StringVar(&out, "out", "", "new directory, or a file that ends with .tar (required)")
+	cmd.Flags().StringVar(&run, "run", "", "only this run, and what it rests on")
+	cmd.Flags().Int64Var(&first, "first", 0, "only receipts from this sequence on")
+	cmd.Flags().Int64Var(&last, "last", 0, "only receipts up to this sequence; the last one there is when left out")
+	cmd.Flags().StringVar(&checkpoint, "checkpoint", "", "checkpoint to prove receipts by, a file; the latest when left out")
+	cmd.Flags().StringVar(&since, "since", "", "earlier checkpoint, a file, to be consistent with")
+	cmd.Flags().BoolVar(&offline, "offline", false, "read the files in --data, whose gateway does not run")
+	cmd.Flags().BoolVar(&bare, "no-evidence", false, "leave evidence out")
+	connect.flags(cmd)
+	_ = cmd.MarkFlagRequired("out")
+	return cmd
+}
+
+// openSource opens the gateway, or with offline the files of one, and says whether evidence
+// can be read.
+func openSource(c *cobra.Command, connect connection, offline bool, o *pack.Options) (pack.Source, logHead, func(), error) {
+	if offline {
+		data, _ := dataDir(connect.data, os.Getenv)
+		s, head, err := openFiles(data, c.ErrOrStderr())
+		if err != nil {
+			return nil, head, nil, err
+		}
+		if o.Evidence && s.secret == nil {
+			fmt.Fprintln(c.ErrOrStderr(), "writ: evidence is left out: its key is not there")
+		}
+		o.Evidence = o.Evidence && s.secret != nil
+		return s, head, func() { _ = s.close() }, nil
+	}
+	cl, err := connect.open()
+	if err != nil {
+		return nil, logHead{}, nil, err
+	}
+	s := &gatewaySource{cl: cl, warn: c.ErrOrStderr()}
+	head, err := s.head(c.Context())
+	if err == nil && o.Evidence {
+		o.Evidence, err = s.mayReadEvidence(c.Context())
+	}
+	return s, head, func() {}, err
+}
+
+// writePack makes a pack beside its place, and puts it there when it is whole.
+func writePack(ctx context.Context, out string, src pack.Source, o pack.Options) error {
+	if _, err := os.Lstat(out); err == nil {
+		return fmt.Errorf("there is something at %s already: name another place", printable(out))
+	}
+	dir, err := os.MkdirTemp(filepath.Dir(out), ".writ-pack-*")
+	if err != nil {
+		return err
+	}
+	defer func() { _ = os.RemoveAll(dir) }()
+	made := filepath.Join(dir, "pack")
+	if !strings.HasSuffix(out, ".tar") {
+		sink, err := pack.Directory(made)
+		if err != nil {
+			return err
+		}
+		if err := pack.Write(ctx, sink, src, o); err != nil {
+			return err
+		}
+		return os.Rename(made, out)
+	}
+	f, err := os.OpenFile(made, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
+	if err != nil {
+		return err
+	}
+	if err := errors.Join(pack.Write(ctx, pack.Tar(f), src, o), f.Close()); err != nil {
+		return err
+	}
+	return os.Rename(made, out)
+}
+
+// gatewaySource reads a log through the API.
+type gatewaySource struct {
+	cl   *client.Client
+	warn io.Writer
+}
+
+type logHead struct {
+	Size       int64  `json:"size"`
+	Checkpoint string `json:"checkpoint"`
+	Key        string `json:"verifier_key"`
+}
+
+func (g *gatewaySource) head(ctx context.Context) (h logHead, err error) {
+	if _, err := g.cl.Invoke(ctx, "log.head", struct{}{}, &h); err != nil {
+		return h, err
+	}
+	if h.Size == 0 {
+		return h, writ.Refuse(writ.CodeReceiptPending, "writ.Export", "the log has no checkpoint yet", "try again in a moment")
+	}
+	return h, nil
+}
+
+func (g *gatewaySource) Receipts(ctx context.Context) iter.Seq2[writ.Receipt, error] {
+	return func(yield func(writ.Receipt, error) bool) {
+		for piece, err := range g.cl.Exports(ctx, -1) {
+			if err != nil {
+				yield(writ.Receipt{}, err)
+				return
+			}
+			for _, text := range piece.Receipts {
+				r, err := receipts.OpenEnvelope(text)
+				if err == nil {
+					var rec receipts.Record
+					if rec, err = receipts.Decode(r.Payload); err == nil {
+						r.ID, r.Seq = rec.Statement.Receipt, rec.Commit.Seq
+					}
+				}
+				if !yield(r, err) || err != nil {
+					return
+				}
+			}
+		}
+	}
+}
+
+// Key is out of the entry the log has of the receipt: if it is another one, the root
+// that follows is not the one the checkpoint states.
+func (g *gatewaySource) Key(ctx context.Context, _ string, signed writ.ReceiptID) (*ecdsa.PublicKey, error) {
+	var got struct {
+		Bundle struct {
+			Material struct {
+				Entries []struct {
+					Body []byte `json:"canonicalizedBody"`
+				} `json:"tlogEntries"`
+			} `json:"verificationMaterial"`
+		} `json:"bundle"`
+	}
+	if _, err := g.cl.Invoke(ctx, "receipt.get", map[string]any{"receipt_id": signed, "wait": "included"}, &got); err != nil {
+		return nil, err
+	}
+	if len(got.Bundle.Material.Entries) != 1 {
+		return nil, writ.Refuse(writ.CodeReceiptPending, "writ.Export", "no checkpoint of the log covers the receipt yet", "try again in a moment")
+	}
+	return tlog.LeafKey(got.Bundle.Material.Entries[0].Body)
+}
+
+// mayReadEvidence says whether the caller may read evidence at all.
+func (g *gatewaySource) mayReadEvidence(ctx context.Context) (bool, error) {
+	for r, err := range g.Receipts(ctx) {
+		if err != nil {
+			return false, err
+		}
+		_, _, err = g.Evidence(ctx, r.ID)
+		if exitOf(err) == exitDenied {
+			fmt.Fprintln(g.warn, "writ: evidence is left out: your role may not read it")
+			return false, nil
+		}
+		return err == nil, err
+	}
+	return false, nil
+}
+
+func (g *gatewaySource) Evidence(ctx context.Context, id writ.ReceiptID) ([]byte, bool, error) {
+	var got struct {
+		Text string `json:"text"`
+	}
+	_, err := g.cl.Invoke(ctx, "receipt.evidence", map[string]any{"receipt_id": id}, &got)
+	if writ.CodeOf(err) == writ.CodeNotFound {
+		return nil, false, nil
+	}
+	return []byte(got.Text), err == nil, err
+}
+
+func (g *gatewaySource) Policies(ctx context.Context, want func(string, []writ.PackVer) bool) iter.Seq2[[]byte, error] {
+	type view struct {
+		Digest  string         `json:"digest"`
+		Packs   []writ.PackVer `json:"packs"`
+		Content []byte         `json:"content"`
+	}
+	type list struct {
+		Bundles []view `json:"bundles"`
+		More    bool   `json:"more"`
+	}
+	return func(yield func([]byte, error) bool) {
+		var page list
+		_, err := g.cl.Invoke(ctx, "policy.list", map[string]any{"limit": 100}, &page)
+		if exitOf(err) == exitDenied {
+			fmt.Fprintln(g.warn, "writ: policy bundles are left out: your role may not read them")
+			return
+		}
+		if err != nil {
+			yield(nil, err)
+			return
+		}
+		if page.More {
+			fmt.Fprintln(g.warn, "writ: only the newest 100 policy bundles are looked at")
+		}
+		for _, b := range page.Bundles {
+			if !want(b.Digest, b.Packs) {
+				continue
+			}
+			var one list
+			if _, err := g.cl.Invoke(ctx, "policy.list", map[string]any{"digest": b.Digest, "content": true}, &one); err != nil {
+				yield(nil, err)
+				return
+			}
+			if len(one.Bundles) != 1 || one.Bundles[0].Content == nil {
+				fmt.Fprintf(g.warn, "writ: the gateway has policy bundle %s no more\n", printable(b.Digest))
+				continue
+			}
+			text, err := policies.Unpack(one.Bundles[0].Content, b.Digest)
+			if !yield(text, err) {
+				return
+			}
+		}
+	}
+}

@@ -1,0 +1,138 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"crypto/ecdsa"
+	"crypto/ed25519"
+	"crypto/x509"
+	"encoding/hex"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"iter"
+	"os"
+	"path/filepath"
+
+	"golang.org/x/mod/sumdb/note"
+
+	"github.com/writ-gateway/writ"
+	"github.com/writ-gateway/writ/receipts"
+	"github.com/writ-gateway/writ/receipts/ledger"
+	"github.com/writ-gateway/writ/receipts/tlog"
+)
+
+// fileSource reads a log in the data directory of a gateway that does not run. Policy
+// bundles are in the store, and are left out.
+type fileSource struct {
+	ledger   *ledger.Ledger
+	receipts *receipts.Verifier
+	secret   *[32]byte // of evidence; nil: it cannot be read
+	warn     io.Writer
+}
+
+// openFiles opens a data directory. Whoever has the ledger has it alone, so a gateway that
+// runs is not read beside.
+func openFiles(data string, warn io.Writer) (*fileSource, logHead, error) {
+	var h logHead
+	keys := filepath.Join(data, "keys")
+	text, err := os.ReadFile(publicKey(data))
+	if err != nil {
+		return nil, h, fmt.Errorf("no gateway has served from %s: %w", printable(data), err)
+	}
+	s := &fileSource{warn: warn}
+	if s.receipts, err = receipts.NewVerifier(text); err != nil {
+		return nil, h, err
+	}
+	cp, err := os.ReadFile(filepath.Join(data, "log", tlog.CheckpointPath))
+	if err != nil {
+		return nil, h, fmt.Errorf("there is no transparency log: %w", err)
+	}
+	h.Checkpoint = string(cp)
+	if h.Key, err = logKeyIn(keys, cp); err != nil {
+		return nil, h, err
+	}
+	parsed, err := tlog.ParseCheckpoint(cp, h.Key)
+	if err != nil {
+		return nil, h, err
+	}
+	h.Size = parsed.Size
+	switch text, err := os.ReadFile(filepath.Join(keys, receipts.FileEvidence)); {
+	case errors.Is(err, fs.ErrNotExist):
+	case err != nil:
+		return nil, h, err
+	default:
+		var secret [32]byte
+		if n, err := hex.Decode(secret[:], bytes.TrimSpace(text)); err != nil || n != len(secret) {
+			return nil, h, fmt.Errorf("%s is damaged: restore it from a backup, or give --no-evidence", receipts.FileEvidence)
+		}
+		s.secret = &secret
+	}
+	s.ledger, err = ledger.Open(filepath.Join(data, "ledger"))
+	return s, h, err
+}
+
+// logKeyIn is the verifier key of the log whose checkpoint this is.
+func logKeyIn(keys string, checkpoint []byte) (string, error) {
+	text, err := os.ReadFile(filepath.Join(keys, receipts.FileLogPublic))
+	if err != nil {
+		return "", err
+	}
+	block, _ := pem.Decode(text)
+	if block == nil {
+		return "", fmt.Errorf("%s is damaged: restore it from a backup", receipts.FileLogPublic)
+	}
+	public, err := x509.ParsePKIXPublicKey(block.Bytes)
+	key, ok := public.(ed25519.PublicKey)
+	if err != nil || !ok {
+		return "", fmt.Errorf("%s is no Ed25519 key: restore it from a backup", receipts.FileLogPublic)
+	}
+	name, _, _ := bytes.Cut(checkpoint, []byte("\n"))
+	return note.NewEd25519VerifierKey(string(name), key)
+}
+
+func (s *fileSource) close() error { return s.ledger.Close() }
+
+func (s *fileSource) Receipts(ctx context.Context) iter.Seq2[writ.Receipt, error] {
+	return func(yield func(writ.Receipt, error) bool) {
+		for after := int64(-1); ; {
+			page, err := s.ledger.Range(after, ledger.MaxPage, "")
+			if err = errors.Join(err, ctx.Err()); err != nil {
+				yield(writ.Receipt{}, err)
+				return
+			}
+			if len(page) == 0 {
+				return
+			}
+			for _, r := range page {
+				if !yield(r, nil) {
+					return
+				}
+				after = r.Seq
+			}
+		}
+	}
+}
+
+func (s *fileSource) Key(_ context.Context, keyID string, _ writ.ReceiptID) (*ecdsa.PublicKey, error) {
+	if keyID != s.receipts.KeyID() {
+		return nil, errors.New("a receipt is signed by another key than receipt.pub")
+	}
+	return s.receipts.Public(), nil
+}
+
+func (s *fileSource) Evidence(_ context.Context, id writ.ReceiptID) ([]byte, bool, error) {
+	r, ok, err := s.ledger.ByID(id)
+	if err != nil || !ok || len(r.Evidence) == 0 || s.secret == nil {
+		return nil, false, err
+	}
+	text, err := receipts.OpenEvidence(*s.secret, id, r.Evidence)
+	return text, err == nil, err
+}
+
+func (s *fileSource) Policies(context.Context, func(string, []writ.PackVer) bool) iter.Seq2[[]byte, error] {
+	fmt.Fprintln(s.warn, "writ: policy bundles are left out: they are in the store, and only a gateway reads it")
+	return func(func([]byte, error) bool) {}
+}

@@ -1,0 +1,378 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/writ-gateway/writ"
+	"github.com/writ-gateway/writ/receipts/pack"
+	"github.com/writ-gateway/writ/receipts/tlog"
+)
+
+const packTrust = `
+Only keys given here are trusted: --log-key is 'verifier_key' of writ log head, or a file with it,
+--key is receipt.pub of the gateway, once for each receipt key; keep both from when you had reason to
+trust them. Without any, the keys in the pack are taken, and the report says "self-consistent only":
+that shows damage, and nothing of who made the pack.
+
+Exit codes: 0 ok, 1 tampered (or of other keys), 2 malformed, 3 incomplete, 4 could not verify: a file
+or a key cannot be read. Of several findings the first of tampered, malformed, incomplete counts.
+docs/verify.md has every finding, and what each check does not prove.`
+
+func packCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use: "pack", Short: "Verify evidence packs, offline", GroupID: "check", Args: noCommand,
+		RunE: func(c *cobra.Command, _ []string) error { return c.Help() },
+	}
+	cmd.AddCommand(packVerify("verify PACK", "Verify an evidence pack offline",
+		`Verify what 'writ export' wrote: that every receipt is signed, that the checkpoint covers it, that none
+is missing of what the pack says it holds, that evidence and policies are those receipts state, and, if
+all that holds, the rules between receipts: time, parents, and every move of every object.
+`, `  writ pack verify pack.tar --log-key log.vkey --key receipt.pub
+  writ pack verify pack -o json`, false, false))
+	return cmd
+}
+
+func runVerifyCommand() *cobra.Command {
+	return packVerify("verify PACK", "Verify the receipts of a run offline",
+		`Verify a pack, then the chain of one run: it begins with its creation, its own sequence has no gap,
+every parent comes before, its states and those of its tasks move as they may and on from where they
+were, nothing moves after its end, and a run that is done has no task that is not. The report says who
+ended it. A run that has not ended is incomplete: what came after the pack is not in it.
+`, `  writ run verify pack.tar --run run_01M89R8763R5PGQGSMXGFWBA4N --log-key log.vkey --key receipt.pub`, true, false)
+}
+
+func closeCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use: "close", Short: "Verify who closed a run, offline", GroupID: "check", Args: noCommand,
+		RunE: func(c *cobra.Command, _ []string) error { return c.Help() },
+	}
+	cmd.AddCommand(packVerify("verify PACK", "Verify offline that a run was closed by somebody who may",
+		`Verify a pack and the chain of a run, then every verdict in it, by who is named in what was signed and
+not by the gateway's word: whoever judged was a verifier, and had no part in the run, neither in that session nor
+as that agent, with none of the keys of who had one, neither answering for nor having opened the session of one,
+nor with a session that one opened. Every task that asks for a verdict has one, every verdict follows from, and
+names, the last change of what it judges, and says that each check passed which the task asks for.
+
+It wants the evidence of receipts, which says who a session is for and what a verdict names.
+`, `  writ close verify pack.tar --run run_01M89R8763R5PGQGSMXGFWBA4N --log-key log.vkey --key receipt.pub`, true, true))
+	return cmd
+}
+
+// packVerify is a command that checks a pack: by itself, the chain of a run, or who closed it.
+func packVerify(use, short, long, example string, ofRun, closed bool) *cobra.Command {
+	var logKey, run, format string
+	var keys []string
+	cmd := &cobra.Command{
+		Use: use, Short: short, Args: oneArg, Example: example, Long: long + packTrust,
+		RunE: func(c *cobra.Command, args []string) error {
+			if err := checkFormat(c, format); err != nil {
+				return err
+			}
+			if ofRun && !writ.RunID(run).Valid() {
+				return usageError{errors.New("--run must be the id of a run, run_…"), c.CommandPath()}
+			}
+			trust, err := packKeys(logKey, keys)
+			if err != nil {
+				return unverified{err}
+			}
+			p, err := pack.Open(args[0])
+			if err != nil {
+				return unverified{err}
+			}
+			defer func() { _ = p.Close() }()
+			report, err := pack.Verify(p, trust, pack.Ask{Run: writ.RunID(run), Close: closed})
+			if err != nil {
+				return unverified{err}
+			}
+			if err := printPack(c, format, report); err != nil {
+				return err
+			}
+			if report.Exit != 0 {
+				return exitStatus(report.Exit)
+			}
+			return nil
+		},
+	}
+	cmd.Flags().StringVar(&logKey, "log-key", "", "note verifier key of the log, or a file with it")
+	cmd.Flags().StringArrayVar(&keys, "key", nil, "receipt key to trust, a PEM file; again for each")
+	if ofRun {
+		cmd.Flags().StringVar(&run, "run", "", "the run (required)")
+		_ = cmd.MarkFlagRequired("run")
+	}
+	outputFlag(cmd, &format)
+	return cmd
+}
+
+// packKeys reads the keys a pack is checked with. Half of them would leave the other half
+// to the pack.
+func packKeys(logKey string, paths []string) (t pack.Trust, err error) {
+	if (logKey == "") != (len(paths) == 0) {
+		return t, errors.New("give --log-key and --key: one without the other proves nothing")
+	}
+	if logKey == "" {
+		return t, nil
+	}
+	if t.LogKey, err = readLogKey(logKey); err != nil {
+		return t, err
+	}
+	for _, path := range paths {
+		text, err := os.ReadFile(path)
+		if err != nil {
+			return t, err
+		}
+		t.Keys = append(t.Keys, text)
+	}
+	return t, nil
+}
+
+// readLogKey takes a verifier key, or the name of a file with one.
+func readLogKey(given string) (string, error) {
+	text := []byte(given)
+	if !strings.Contains(given, "+") {
+		var err error
+		if text, err = os.ReadFile(given); err != nil {
+			return "", fmt.Errorf("the log's key: %w", err)
+		}
+	}
+	key, err := tlog.ReadVerifier(text)
+	if err != nil {
+		return "", fmt.Errorf("the log's key: %w", err)
+	}
+	return key, nil
+}
+
+func printPack(c *cobra.Command, format string, r pack.Report) error {
+	if format == "json" {
+		b, err := json.Marshal(r)
+		if err != nil {
+			return err
+		}
+		return render(c.OutOrStdout(), format, b)
+	}
+	w := c.OutOrStdout()
+	say := func(name string, v any) { fmt.Fprintf(w, "%-10s %v\n", name, v) }
+	say("verdict", r.Verdict)
+	say("trust", r.Trust)
+	if r.Log != "" {
+		say("log", fmt.Sprintf("%s, %d receipts", r.Log, r.Size))
+	}
+	switch s := r.Scope; s.Kind {
+	case pack.ScopeRange:
+		say("scope", fmt.Sprintf("receipts %d to %d", s.First, s.Last))
+	case pack.ScopeRun:
+		say("scope", string(s.Run))
+	case pack.ScopeLog:
+		say("scope", "the whole log")
+	}
+	say("good", fmt.Sprintf("%d receipts, %d of them with evidence, %d policy bundles", r.Receipts, r.Evidence, r.Policies))
+	if !r.Rules {
+		say("rules", "not looked at: single receipts are bad, or missing")
+	}
+	if f := r.Run; f != nil && f.Receipts > 0 {
+		say("run", fmt.Sprintf("%s: %d receipts, %d tasks, %s", f.Run, f.Receipts, f.Tasks, f.State))
+		if f.By != nil {
+			say("ended by", strings.Join(strings.Fields(fmt.Sprintf("%s %s %s %s", f.By.Transition, f.By.Role, f.By.Agent, f.By.Session)), ", "))
+		}
+		for _, v := range f.Verdicts {
+			say("judged", strings.Join(strings.Fields(fmt.Sprintf("%s→%s by %s %s", v.Object, v.To, v.By.Agent, v.By.Session)), " "))
+		}
+		say("parts", f.Tree)
+	}
+	for _, f := range r.Findings {
+		at := ""
+		if f.Seq >= 0 {
+			at = fmt.Sprintf(" at %d", f.Seq)
+		}
+		if f.Receipt != "" {
+			at += " " + string(f.Receipt)
+		}
+		say(f.Verdict, fmt.Sprintf("%s%s: %s", f.Code, at, f.Text))
+	}
+	return nil
+}
+
+func logConsistencyCommand() *cobra.Command {
+	var logKey, proof, format string
+	cmd := &cobra.Command{
+		Use: "consistency OLD NEW", Short: "Prove offline that a log only grew", Args: twoArgs,
+		Example: `  writ log consistency kept.checkpoint pack.tar --log-key log.vkey
+  writ log consistency old.checkpoint new.checkpoint --log-key log.vkey --proof head.json`,
+		Long: `Prove that a log begins with what an earlier checkpoint of it covers. OLD is that checkpoint: a file, also
+what 'writ log head -o json' printed.
+NEW is a later one with --proof, a file that has the hashes (what 'writ log head --since SIZE -o json' prints, or
+earlier/consistency of a pack), or an evidence pack: the proof in it is taken, or worked out from its
+receipts if it has all of the log.
+
+Both checkpoints must be signed by --log-key. It says nothing of receipts: 'writ pack verify' does.
+
+Exit codes: 0 the log only grew, 1 it did not, or a checkpoint is of another key, 3 there is no proof, 4
+could not verify.`,
+		RunE: func(c *cobra.Command, args []string) error {
+			if err := checkFormat(c, format); err != nil {
+				return err
+			}
+			key, err := readLogKey(logKey)
+			if err != nil {
+				return unverified{err}
+			}
+			v, code, err := grew(args[0], args[1], key, proof)
+			if err != nil {
+				return unverified{err}
+			}
+			b, err := json.Marshal(v)
+			if err != nil {
+				return err
+			}
+			if err := render(c.OutOrStdout(), format, b); err != nil {
+				return err
+			}
+			if code != 0 {
+				return exitStatus(code)
+			}
+			return nil
+		},
+	}
+	cmd.Flags().StringVar(&logKey, "log-key", "", "note verifier key of the log, or a file with it (required)")
+	cmd.Flags().StringVar(&proof, "proof", "", "file with the hashes that prove it")
+	_ = cmd.MarkFlagRequired("log-key")
+	outputFlag(cmd, &format)
+	return cmd
+}
+
+// consistencyVerdict is the report of log consistency as JSON.
+type consistencyVerdict struct {
+	Verdict string `json:"verdict"`
+	Old     int64  `json:"old_size"`
+	New     int64  `json:"new_size"`
+	Reason  string `json:"reason,omitempty"`
+}
+
+func grew(old, now, key, proof string) (v consistencyVerdict, code int, err error) {
+	tampered := func(why string) (consistencyVerdict, int, error) {
+		v.Verdict, v.Reason = "tampered", why
+		return v, 1, nil
+	}
+	text, err := readCheckpoint(old)
+	if err != nil {
+		return v, 0, err
+	}
+	before, err := tlog.ParseCheckpoint(text, key)
+	if err != nil {
+		return tampered("the earlier checkpoint is not signed by the log's key")
+	}
+	v.Old = before.Size
+	now0, p, err := laterCheckpoint(now)
+	if err != nil {
+		return v, 0, err
+	}
+	if p != nil {
+		defer func() { _ = p.Close() }()
+	}
+	after, err := tlog.ParseCheckpoint(now0, key)
+	if err != nil {
+		return tampered("the later checkpoint is not signed by the log's key")
+	}
+	if v.New = after.Size; before.Size > after.Size {
+		return tampered("the later one covers less: the log went back")
+	}
+	hashes, ok, err := proofOf(proof, p, before)
+	switch {
+	case err != nil:
+		return v, 0, err
+	case ok && !pack.Consistent(before, after, hashes):
+		return tampered("the log does not begin with what the earlier checkpoint covers")
+	case !ok && p != nil:
+		root, whole, err := pack.Root(p, before.Size)
+		if err != nil {
+			return v, 0, err
+		}
+		all, entire, err := pack.Root(p, after.Size)
+		switch {
+		case err != nil:
+			return v, 0, err
+		case !whole || !entire:
+			ok = false
+		case root != before.Root || all != after.Root:
+			return tampered("the log does not begin with what the earlier checkpoint covers")
+		default:
+			ok = true
+		}
+	}
+	if !ok {
+		v.Verdict, v.Reason = "incomplete", "there is no proof: give --proof, or a pack made with --since"
+		return v, 3, nil
+	}
+	v.Verdict = "ok"
+	return v, 0, nil
+}
+
+// laterCheckpoint reads a checkpoint, or that of a pack.
+func laterCheckpoint(path string) ([]byte, *pack.Pack, error) {
+	info, err := os.Stat(path)
+	if err != nil {
+		return nil, nil, err
+	}
+	if !info.IsDir() && !strings.HasSuffix(path, ".tar") {
+		text, err := readCheckpoint(path)
+		return text, nil, err
+	}
+	p, err := pack.Open(path)
+	if err != nil {
+		return nil, nil, err
+	}
+	text, err := p.Read(pack.FileCheckpoint)
+	return text, p, err
+}
+
+// readCheckpoint reads a checkpoint: as it was published, or what 'writ log head -o json'
+// printed. Empty lines that programs like to end a file with are none of it.
+func readCheckpoint(path string) ([]byte, error) {
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return nil, err
+	}
+	var head struct {
+		Checkpoint string `json:"checkpoint"`
+	}
+	if json.Unmarshal(text, &head) == nil {
+		text = []byte(head.Checkpoint)
+	}
+	return append(bytes.TrimRight(text, "\n"), '\n'), nil
+}
+
+// proofOf finds the hashes that prove it: in a file, or in a pack that has them for this
+// earlier checkpoint.
+func proofOf(path string, p *pack.Pack, before tlog.Checkpoint) ([]byte, bool, error) {
+	if path == "" {
+		if p == nil {
+			return nil, false, nil
+		}
+		earlier, err := p.Read(pack.FileEarlier)
+		if err != nil || string(earlier) != string(before.Text) {
+			return nil, false, nil
+		}
+		text, err := p.Read(pack.FileConsistency)
+		return text, err == nil, err
+	}
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return nil, false, err
+	}
+	var head struct {
+		Hashes []string `json:"consistency"`
+	}
+	if json.Unmarshal(text, &head) == nil {
+		text = nil
+		for _, h := range head.Hashes {
+			text = append(text, h+"\n"...)
+		}
+	}
+	return text, true, nil
+}

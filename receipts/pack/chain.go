@@ -1,0 +1,287 @@
+package pack
+
+import (
+	"encoding/json"
+	"slices"
+
+	"github.com/writ-gateway/writ"
+	"github.com/writ-gateway/writ/receipts"
+)
+
+// RunFacts is what the receipts of a run say of it.
+type RunFacts struct {
+	Run      writ.RunID    `json:"run"`
+	Receipts int64         `json:"receipts"`
+	Tasks    int64         `json:"tasks"`
+	State    string        `json:"state"`
+	Begun    int64         `json:"begun"`           // sequence
+	Ended    *int64        `json:"ended,omitempty"` // sequence
+	By       *By           `json:"ended_by,omitempty"`
+	Links    int64         `json:"links"` // parents in other runs, or in none
+	Tree     string        `json:"tree"`  // in which runs parts were looked for
+	Verdicts []VerdictFact `json:"verdicts,omitempty"`
+}
+
+// By is who a receipt says acted.
+type By struct {
+	Transition string             `json:"transition"`
+	Agent      writ.AgentID       `json:"agent,omitempty"`
+	Kind       writ.PrincipalKind `json:"kind,omitempty"`
+	Role       writ.Role          `json:"role,omitempty"`
+	Session    writ.SessionID     `json:"session,omitempty"`
+}
+
+func byOf(st writ.Statement) By {
+	return By{Transition: st.Transition, Agent: st.Actor.Agent, Kind: st.Actor.Kind, Role: st.Actor.Role, Session: st.Actor.Session}
+}
+
+// VerdictFact is a verdict on a task or on the run.
+type VerdictFact struct {
+	Seq    int64          `json:"seq"`
+	Object string         `json:"object"`
+	To     string         `json:"to"`
+	Judged writ.ReceiptID `json:"judged"` // the last change of what it is about
+	By     By             `json:"by"`
+}
+
+// What a report says of where parts were looked for.
+const (
+	TreeWhole = "every run of its tree"
+	TreeRun   = "this run only"
+)
+
+// chain follows a run, and who had a part in it, through receipts that come in order.
+type chain struct {
+	c     *check
+	run   writ.RunID
+	facts *RunFacts
+	begun bool
+	ended bool
+
+	state    string
+	last     writ.ReceiptID // the run's last change
+	closing  string         // its close policy; "" as long as nobody said
+	seqOf    map[writ.ReceiptID]inLog
+	tasks    map[string]*task
+	lineage  lineage
+	reported map[string]bool
+}
+
+type inLog struct{ run writ.RunID }
+
+type task struct {
+	state    string
+	last     writ.ReceiptID
+	required bool
+	gates    []string
+}
+
+func newChain(c *check, run writ.RunID) *chain {
+	tree := TreeRun
+	if c.m.Scope.Kind == ScopeLog {
+		tree = TreeWhole
+	}
+	facts := &RunFacts{Run: run, Tree: tree}
+	c.report.Run = facts
+	return &chain{c: c, run: run, facts: facts, seqOf: map[writ.ReceiptID]inLog{}, tasks: map[string]*task{}, lineage: newLineage(), reported: map[string]bool{}}
+}
+
+// once reports a finding a single time for what it is about.
+func (k *chain) once(code Code, seq int64, about string) {
+	if !k.reported[string(code)+about] {
+		k.reported[string(code)+about] = true
+		k.c.find(code, seq)
+	}
+}
+
+func (k *chain) judged(code Code, seq int64) {
+	if k.c.ask.Close && code != "" {
+		k.once(code, seq, "")
+	}
+}
+
+func (k *chain) add(rec receipts.Record) error {
+	st, seq := rec.Statement, rec.Commit.Seq
+	ev, told, err := k.c.evidenceOf(seq)
+	if err != nil {
+		return err
+	}
+	if err := k.moves(st, seq, ev, told); err != nil {
+		return err
+	}
+	if st.Run == k.run {
+		k.facts.Receipts++
+		for _, p := range st.Parents {
+			if at, known := k.seqOf[p]; !known || at.run != k.run {
+				k.facts.Links++
+			}
+		}
+	}
+	k.seqOf[st.Receipt] = inLog{st.Run}
+	k.lineage.note(st, ev, told)
+	return nil
+}
+
+// moves follows the run and its tasks.
+func (k *chain) moves(st writ.Statement, seq int64, ev told, told bool) error {
+	for _, m := range st.Changes {
+		switch {
+		case m.Kind == writ.ObjectRun && m.ID == string(k.run):
+			k.runMoves(st, seq, m, ev, told)
+		case m.Kind == writ.ObjectTask && (st.Run == k.run || k.tasks[m.ID] != nil):
+			k.taskMoves(st, seq, m, ev, told)
+		}
+	}
+	if st.Run == k.run && !k.begun {
+		k.once(RunBegin, seq, "")
+	}
+	return nil
+}
+
+func (k *chain) runMoves(st writ.Statement, seq int64, m writ.Change, ev told, told bool) {
+	before := k.last
+	if m.From == "" {
+		k.begun, k.facts.Begun = true, seq
+		var a struct {
+			Close string `json:"close_policy"`
+		}
+		if told && json.Unmarshal(ev.Object.Args, &a) == nil {
+			k.closing = a.Close
+			if a.Close == "" {
+				k.closing = string(writ.CloseAuto)
+			}
+		} else {
+			k.judged(EvidenceMissing, seq)
+		}
+	}
+	if k.ended {
+		k.once(RunAfterEnd, seq, "")
+	}
+	if st.Transition == "run.close" || m.From == string(writ.RunVerifying) && m.To == string(writ.RunDone) {
+		k.verdict(st, seq, m, before, ev, told, nil)
+	}
+	if m.To == string(writ.RunDone) && m.From != string(writ.RunVerifying) && k.closing == string(writ.CloseVerifier) {
+		k.judged(CloseBypassed, seq)
+	}
+	k.state, k.last = m.To, st.Receipt
+	k.facts.State = m.To
+	if writ.RunMoves.Terminal(writ.RunState(m.To)) {
+		by := byOf(st)
+		k.ended, k.facts.Ended, k.facts.By = true, &seq, &by
+	}
+}
+
+func (k *chain) taskMoves(st writ.Statement, seq int64, m writ.Change, ev told, told bool) {
+	t := k.tasks[m.ID]
+	if t == nil {
+		t = &task{}
+		k.tasks[m.ID] = t
+		k.facts.Tasks++
+	}
+	if m.From == "" && st.Transition == "task.enqueue" {
+		var a struct {
+			Verify struct {
+				Required bool     `json:"required"`
+				Gates    []string `json:"gates"`
+			} `json:"verify"`
+		}
+		if told && json.Unmarshal(ev.Object.Args, &a) == nil {
+			t.required, t.gates = a.Verify.Required, a.Verify.Gates
+		} else {
+			k.judged(EvidenceMissing, seq)
+		}
+	}
+	over := writ.TaskMoves.Terminal(writ.TaskState(m.To))
+	if k.ended && !over {
+		k.once(RunAfterEnd, seq, "")
+	}
+	done, from := m.To == string(writ.TaskDone), m.From == string(writ.TaskVerifying)
+	switch {
+	case st.Transition == "task.verify" && from:
+		k.verdict(st, seq, m, t.last, ev, told, t.gates)
+	case done && (from || t.required):
+		k.judged(VerdictMissing, seq)
+	}
+	t.state, t.last = m.To, st.Receipt
+}
+
+// verdict holds somebody's word on a task or the run to what it is about, and to who it is.
+func (k *chain) verdict(st writ.Statement, seq int64, m writ.Change, judged writ.ReceiptID, ev told, told bool, gates []string) {
+	k.facts.Verdicts = append(k.facts.Verdicts, VerdictFact{Seq: seq, Object: m.ID, To: m.To, Judged: judged, By: byOf(st)})
+	if !k.c.ask.Close {
+		return
+	}
+	if st.Actor.Role != writ.RoleVerifier || st.Transition != "run.close" && st.Transition != "task.verify" {
+		k.judged(CloseRole, seq)
+	}
+	if !slices.Contains(st.Parents, judged) {
+		k.judged(VerdictStale, seq)
+	}
+	for _, code := range k.lineage.conflicts(k.run, st.Actor) {
+		k.judged(code, seq)
+	}
+	if !told {
+		k.judged(EvidenceMissing, seq)
+		return
+	}
+	var a struct {
+		Receipt writ.ReceiptID `json:"receipt_id"`
+		Gates   []struct {
+			Gate   string `json:"gate"`
+			Status string `json:"status"`
+		} `json:"gates"`
+		Tasks []struct {
+			Task    string         `json:"task_id"`
+			Receipt writ.ReceiptID `json:"receipt_id"`
+		} `json:"tasks"`
+	}
+	if json.Unmarshal(ev.Object.Args, &a) != nil {
+		k.judged(EvidenceMissing, seq)
+		return
+	}
+	if a.Receipt != judged {
+		k.judged(VerdictOther, seq)
+	}
+	for _, t := range a.Tasks {
+		if have := k.tasks[t.Task]; have == nil || have.last != t.Receipt {
+			k.judged(VerdictOther, seq)
+		}
+	}
+	if m.To != string(writ.TaskDone) {
+		return
+	}
+	for _, g := range gates {
+		passed := 0
+		for _, r := range a.Gates {
+			switch {
+			case r.Gate == g && r.Status == "pass" && passed >= 0:
+				passed = 1
+			case r.Gate == g:
+				passed = -1
+			}
+		}
+		if passed != 1 {
+			k.judged(VerdictGate, seq)
+		}
+	}
+}
+
+// end says what is not there when all receipts are through.
+func (k *chain) end() {
+	switch {
+	case !k.begun && k.facts.Receipts == 0:
+		k.once(RunUnknown, -1, "")
+		return
+	case !k.ended:
+		k.once(RunOpen, -1, "")
+		return
+	}
+	if k.state != string(writ.RunDone) {
+		return // the tasks of a run that failed or was cancelled end behind it
+	}
+	for _, t := range k.tasks {
+		if !writ.TaskMoves.Terminal(writ.TaskState(t.state)) {
+			k.once(RunTasksOpen, *k.facts.Ended, "")
+		}
+	}
+}

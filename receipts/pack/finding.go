@@ -1,0 +1,215 @@
+package pack
+
+import (
+	"cmp"
+	"slices"
+
+	"github.com/writ-gateway/writ"
+	"github.com/writ-gateway/writ/receipts"
+)
+
+// Code names what is wrong with a pack. Codes never change their meaning.
+type Code string
+
+// Codes of findings.
+const (
+	PackMalformed Code = "pack_malformed"
+	FileMissing   Code = "file_missing"
+	FileExtra     Code = "file_extra"
+	FileTwice     Code = "file_twice"
+	SumDiffers    Code = "sum_differs"
+
+	Origin              Code = "origin"
+	CheckpointSignature Code = "checkpoint_signature"
+	CheckpointDiffers   Code = "checkpoint_differs"
+	Consistency         Code = "consistency"
+	TrustedRoot         Code = "trusted_root_differs"
+	KeyUntrusted        Code = "key_untrusted"
+
+	BundleMalformed  Code = "bundle_malformed"
+	Base64           Code = "base64"
+	KeyOther         Code = "key_other"
+	KeyDiffers       Code = "key_differs"
+	HintDiffers      Code = "hint_differs"
+	SignatureForm    Code = "signature_form"
+	Signature        Code = "signature"
+	PayloadMalformed Code = "payload_malformed"
+	SeqMoved         Code = "seq_moved"
+	IndexDiffers     Code = "index_differs"
+	LeafDiffers      Code = "leaf_differs"
+	Inclusion        Code = "inclusion"
+
+	ReceiptMissing  Code = "receipt_missing"
+	ReceiptExtra    Code = "receipt_extra"
+	ListDiffers     Code = "list_differs"
+	EvidenceDiffers Code = "evidence_differs"
+	EvidenceMissing Code = "evidence_missing"
+	PolicyDiffers   Code = "policy_differs"
+
+	ReceiptTwice  Code = "receipt_twice"
+	TenantOther   Code = "tenant_other"
+	TimeBack      Code = "time_back"
+	EpochBack     Code = "epoch_back"
+	ParentSelf    Code = "parent_self"
+	ParentFuture  Code = "parent_future"
+	ParentUnknown Code = "parent_unknown"
+	ParentMissing Code = "parent_missing"
+	MoveIllegal   Code = "move_illegal"
+	MoveFrom      Code = "move_from"
+	MoveGap       Code = "move_gap"
+	RunGap        Code = "run_gap"
+	RunBack       Code = "run_back"
+
+	RunUnknown   Code = "run_unknown"
+	RunBegin     Code = "run_begin"
+	RunOpen      Code = "run_open"
+	RunTasksOpen Code = "run_tasks_open"
+	RunAfterEnd  Code = "run_after_end"
+
+	CloseBypassed     Code = "close_bypassed"
+	CloseRole         Code = "close_role"
+	VerdictMissing    Code = "verdict_missing"
+	VerdictStale      Code = "verdict_stale"
+	VerdictOther      Code = "verdict_other"
+	VerdictGate       Code = "verdict_gate"
+	LineageSession    Code = "lineage_session"
+	LineageAgent      Code = "lineage_agent"
+	LineageKey        Code = "lineage_key"
+	LineageController Code = "lineage_controller"
+	LineageOpener     Code = "lineage_opener"
+	LineageUnknown    Code = "lineage_unknown"
+)
+
+// Meaning is what a code says, and how bad it is.
+type Meaning struct {
+	Verdict receipts.Verdict
+	Text    string
+}
+
+// Codes are all codes, and what they mean. Whoever checks elsewhere has the same.
+var Codes = map[Code]Meaning{
+	PackMalformed: {receipts.Malformed, "this is no pack in the form this version knows"},
+	FileMissing:   {receipts.Incomplete, "a file that the pack lists is not there"},
+	FileExtra:     {receipts.Tampered, "a file is there that the pack does not list, or that no pack has"},
+	FileTwice:     {receipts.Tampered, "two files have one name"},
+	SumDiffers:    {receipts.Tampered, "a file is not the one whose sum the pack states"},
+
+	Origin:              {receipts.Tampered, "it is of another log than the key is"},
+	CheckpointSignature: {receipts.Tampered, "the checkpoint is not signed by the log's key"},
+	CheckpointDiffers:   {receipts.Tampered, "a receipt is proved by another checkpoint than that of the pack"},
+	Consistency:         {receipts.Tampered, "the log does not begin with what the earlier checkpoint covers"},
+	TrustedRoot:         {receipts.Tampered, "trusted_root.json is of another log key"},
+	KeyUntrusted:        {receipts.Tampered, "a receipt key in the pack is none of those that are trusted"},
+
+	BundleMalformed:  {receipts.Malformed, "it is no bundle in the one form a pack has"},
+	Base64:           {receipts.Malformed, "base64 that encodes to another text when decoded and encoded again"},
+	KeyOther:         {receipts.Tampered, "it is signed by another key than those that are trusted"},
+	KeyDiffers:       {receipts.Tampered, "the statement names another key than the one that signed it"},
+	HintDiffers:      {receipts.Tampered, "the bundle hints at another key than the one that signed it"},
+	SignatureForm:    {receipts.Tampered, "the signature is not in the one form it may have"},
+	Signature:        {receipts.Tampered, "the signature does not hold"},
+	PayloadMalformed: {receipts.Malformed, "the payload is no statement in the form this version knows"},
+	SeqMoved:         {receipts.Tampered, "it stands in the place of another receipt"},
+	IndexDiffers:     {receipts.Tampered, "it is proved at another index than its own"},
+	LeafDiffers:      {receipts.Tampered, "the entry of the log is not of this receipt"},
+	Inclusion:        {receipts.Tampered, "the proof that the log has it does not hold"},
+
+	ReceiptMissing:  {receipts.Incomplete, "a receipt is missing"},
+	ReceiptExtra:    {receipts.Tampered, "a receipt is there that is not of what the pack says it holds"},
+	ListDiffers:     {receipts.Tampered, "receipts.jsonl does not list these receipts"},
+	EvidenceDiffers: {receipts.Tampered, "the evidence is not the one whose digest the receipt states"},
+	EvidenceMissing: {receipts.Incomplete, "evidence that is needed is not there"},
+	PolicyDiffers:   {receipts.Tampered, "a policy bundle is not the one its name says"},
+
+	ReceiptTwice:  {receipts.Tampered, "two receipts have one id"},
+	TenantOther:   {receipts.Tampered, "it is of another tenant"},
+	TimeBack:      {receipts.Tampered, "the time goes back"},
+	EpochBack:     {receipts.Tampered, "the epoch goes back"},
+	ParentSelf:    {receipts.Tampered, "it is its own parent"},
+	ParentFuture:  {receipts.Tampered, "a parent comes after it"},
+	ParentUnknown: {receipts.Tampered, "a parent is not in the log"},
+	ParentMissing: {receipts.Incomplete, "a parent is not in the pack"},
+	MoveIllegal:   {receipts.Tampered, "an object makes a move its states do not have"},
+	MoveFrom:      {receipts.Tampered, "an object moves from a state it was not in"},
+	MoveGap:       {receipts.Incomplete, "how an object came to the state it moves from is not in the pack"},
+	RunGap:        {receipts.Incomplete, "a receipt of a run is missing"},
+	RunBack:       {receipts.Tampered, "the sequence of a run goes back"},
+
+	RunUnknown:   {receipts.Incomplete, "the pack has no receipt of the run"},
+	RunBegin:     {receipts.Tampered, "something comes before the run is created"},
+	RunOpen:      {receipts.Incomplete, "the run has not ended"},
+	RunTasksOpen: {receipts.Tampered, "the run is done while a task of it is not over"},
+	RunAfterEnd:  {receipts.Tampered, "the run, or a task of it, moves on after the end"},
+
+	CloseBypassed:     {receipts.Tampered, "the run asks for a verdict and is done without one"},
+	CloseRole:         {receipts.Tampered, "the verdict is not a verifier's"},
+	VerdictMissing:    {receipts.Tampered, "a task asks for a verdict and is done without one"},
+	VerdictStale:      {receipts.Tampered, "the verdict does not follow from the last change of what it judges"},
+	VerdictOther:      {receipts.Tampered, "the verdict names another receipt than the last change of what it judges"},
+	VerdictGate:       {receipts.Tampered, "a check that was asked for has not passed"},
+	LineageSession:    {receipts.Tampered, "who judges had a part in the run in the same session"},
+	LineageAgent:      {receipts.Tampered, "who judges had a part in the run as the same agent"},
+	LineageKey:        {receipts.Tampered, "who judges signs with a key of somebody who had a part in the run"},
+	LineageController: {receipts.Tampered, "who judges, or answers for that, is behind somebody who had a part in the run"},
+	LineageOpener:     {receipts.Tampered, "whoever opened the session of who judges had a part in the run"},
+	LineageUnknown:    {receipts.Incomplete, "how a session was opened is not in the pack"},
+}
+
+// Finding is one thing that is wrong.
+type Finding struct {
+	Code    Code           `json:"code"`
+	Verdict string         `json:"verdict"`
+	Seq     int64          `json:"seq"` // -1: of no receipt
+	Receipt writ.ReceiptID `json:"receipt,omitempty"`
+	Text    string         `json:"text"`
+}
+
+// Report is what a check of a pack found.
+type Report struct {
+	Verdict  string    `json:"verdict"`
+	Exit     int       `json:"exit"`
+	Trust    string    `json:"trust"`
+	Log      string    `json:"log,omitempty"`
+	Scope    Scope     `json:"scope"`
+	Size     int64     `json:"size"` // of the log, by the checkpoint
+	Receipts int64     `json:"receipts"`
+	Evidence int64     `json:"evidence"`
+	Policies int64     `json:"policies"`
+	Rules    bool      `json:"rules_checked"` // what must hold between receipts; not looked at where single ones are bad
+	Run      *RunFacts `json:"run,omitempty"`
+	Findings []Finding `json:"findings"`
+}
+
+// What a report rests on.
+const (
+	TrustPinned = "pinned keys"
+	TrustNone   = "self-consistent only"
+)
+
+// MaxFindings bounds a report.
+const MaxFindings = 200
+
+func (r *Report) find(c Code, seq int64, id writ.ReceiptID) {
+	m := Codes[c]
+	if int(m.Verdict) != 0 && len(r.Findings) < MaxFindings {
+		r.Findings = append(r.Findings, Finding{Code: c, Verdict: m.Verdict.String(), Seq: seq, Receipt: id, Text: m.Text})
+	}
+	r.settle(m.Verdict)
+}
+
+// settle keeps the worst: tampered, then malformed, then incomplete.
+func (r *Report) settle(v receipts.Verdict) {
+	if r.Exit == 0 || int(v) < r.Exit {
+		r.Exit, r.Verdict = int(v), v.String()
+	}
+}
+
+// Has says whether a code was found.
+func (r *Report) Has(c Code) bool {
+	return slices.ContainsFunc(r.Findings, func(f Finding) bool { return f.Code == c })
+}
+
+// sort puts findings in the order of the log.
+func (r *Report) sort() {
+	slices.SortStableFunc(r.Findings, func(a, b Finding) int { return cmp.Or(cmp.Compare(a.Seq, b.Seq), cmp.Compare(a.Code, b.Code)) })
+}

@@ -1,0 +1,382 @@
+package pack
+
+import (
+	"bytes"
+	"encoding/base64"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+
+	"golang.org/x/mod/sumdb/tlog"
+
+	"github.com/writ-gateway/writ"
+	wlog "github.com/writ-gateway/writ/receipts/tlog"
+)
+
+// signedAgain puts another payload into a receipt's file, signed with the receipt key, and
+// the entry that follows from it.
+func (l *lab) signedAgain(text, payload []byte) []byte {
+	b, code := parse(text)
+	if code != "" {
+		l.t.Fatal(code)
+	}
+	sig, enc := l.forge(payload), base64.StdEncoding.EncodeToString
+	der, err := wlog.PublicDER(&l.priv.PublicKey)
+	if err != nil {
+		l.t.Fatal(err)
+	}
+	for _, x := range [][2][]byte{{b.payload, payload}, {b.signed, sig}, {b.leaf, wlog.Leaf(writ.Receipt{Payload: payload, Sig: sig}, der)}} {
+		text = bytes.Replace(text, []byte(`"`+enc(x[0])+`"`), []byte(`"`+enc(x[1])+`"`), 1)
+	}
+	return text
+}
+
+// Who has the receipt key and not the log's signs what they like: what is in no form is
+// malformed, all else is not in the log.
+func TestSignedAgainWithoutTheLog(t *testing.T) {
+	l, _ := story(t)
+	f := l.export(Options{})
+	o := node(t)
+	at := receiptName(9)
+	b, _ := parse(f[at])
+	change := func(old, new string) func() []byte {
+		return func() []byte {
+			out := bytes.Replace(b.payload, []byte(old), []byte(new), 1)
+			if bytes.Equal(out, b.payload) {
+				t.Fatalf("no %q in %s", old, b.payload)
+			}
+			return out
+		}
+	}
+	for name, c := range map[string]struct {
+		payload func() []byte
+		want    string
+	}{
+		"another state":       {change(`"to":"queued"`, `"to":"blocked"`), "inclusion@9"},
+		"another time":        {change(`:09.000Z`, `:08.000Z`), "inclusion@9"},
+		"another nonce":       {change(`"nonce":"`, `"nonce":"00`), "payload_malformed@9"},
+		"another key":         {change(`"keyId":"SHA256:`, `"keyId":"SHA256:x`), "key_differs@9"},
+		"another log":         {change(`"origin":"log.example.org"`, `"origin":"log.example.com"`), "origin@9"},
+		"another sequence":    {change(`"seq":9`, `"seq":8`), "seq_moved@9"},
+		"a space":             {change(`{"_type"`, `{ "_type"`), "payload_malformed@9"},
+		"another order":       {change(`"from":"","id"`, `"id":"x","from":"","id"`), "payload_malformed@9"},
+		"an escape":           {change(`"task.enqueue"`, `"task\u002eenqueue"`), "payload_malformed@9"},
+		"one member more":     {change(`"nonce"`, `"nonbe":1,"nonce"`), "payload_malformed@9"},
+		"a number as a text":  {change(`"seq":9`, `"seq":"10"`), "payload_malformed@9"},
+		"a float":             {change(`"seq":9`, `"seq":9.0`), "payload_malformed@9"},
+		"an exponent":         {change(`"seq":9`, `"seq":9e0`), "payload_malformed@9"},
+		"a kind nobody knows": {change(`"kind":"task"`, `"kind":"tusk"`), "payload_malformed@9"},
+		"a role nobody knows": {change(`"role":"orchestrator"`, `"role":"emperor"`), "payload_malformed@9"},
+		"no such month":       {change(`2026-01-01`, `2026-13-01`), "payload_malformed@9"},
+		"no such day":         {change(`2026-01-01`, `2026-02-30`), "payload_malformed@9"},
+		"another evidence": {func() []byte { // and the subject with it
+			_, rest, _ := strings.Cut(string(b.payload), `"evidence":"`)
+			return []byte(strings.ReplaceAll(string(b.payload), rest[:64], strings.Repeat("0", 64)))
+		}, "inclusion@9"},
+		"a transition refused": {change(`"commit"`, `"code":"not_found","commit"`), "payload_malformed@9"},
+		"a denial that moves":  {change(`"outcome":"transition"`, `"outcome":"denial"`), "payload_malformed@9"},
+		"another subject":      {change(`"name":"task/`, `"name":"tusk/`), "payload_malformed@9"},
+		"no run sequence":      {change(`"runSeq":2,`, ``), "payload_malformed@9"},
+		"another type":         {change(`transition/v1`, `transition/v2`), "payload_malformed@9"},
+		"not of the alphabet":  {change(`"task.enqueue"`, `"task enqueue"`), "payload_malformed@9"},
+		"bytes that are none":  {change(`"task.enqueue"`, "\"task\xff\""), "payload_malformed@9"},
+		"nothing":              {func() []byte { return nil }, "payload_malformed@9"},
+		"a list":               {func() []byte { return []byte("[]") }, "payload_malformed@9"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			changed := f.with(func(p files) { p[at] = l.signedAgain(p[at], c.payload()) })
+			if a := both(t, o, "again", f, changed, l.trust(), Ask{}); !slices.Equal(a.Codes, []string{c.want}) {
+				t.Errorf("got %v, want %s", a.Codes, c.want)
+			}
+		})
+	}
+}
+
+// Who has both keys makes another log, and only an earlier checkpoint tells.
+func TestAForkIsToldByAnEarlierCheckpoint(t *testing.T) {
+	l, c := story(t)
+	kept := l.checkpoint(9)
+	fork := world(t)
+	fork.cast()
+	fork.do(call{what: "session.close", by: c.judge, args: map[string]any{}, moves: []writ.Change{move("session", string(c.judge.Session), "active", "closed")}})
+	fork.begin(c)
+	f := fork.export(Options{})
+	o := node(t)
+	if a := both(t, o, "fork", f, f, l.trust(), Ask{}); a.Exit != 0 {
+		t.Fatalf("without the earlier checkpoint: got %v", a.Codes)
+	}
+	since := f.with(func(p files) {
+		p[FileEarlier] = kept
+		p[FileConsistency] = fork.export(Options{Earlier: fork.checkpoint(9)})[FileConsistency]
+	})
+	if a := both(t, o, "fork", f, since, l.trust(), Ask{}); !slices.Equal(a.Codes, []string{"consistency@-1"}) || a.Exit != 1 {
+		t.Errorf("with it: got %v", a.Codes)
+	}
+	root, ok, err := Root(f.pack(), 9)
+	old, perr := wlog.ParseCheckpoint(kept, l.logKey())
+	if err != nil || perr != nil || !ok || root == old.Root || root == (tlog.Hash{}) {
+		t.Errorf("the root of its beginning: got %v, %v, %v, %v", root, ok, err, perr)
+	}
+}
+
+// What the holder of both keys could never have recorded honestly.
+func TestLogsNobodyHonestKeeps(t *testing.T) {
+	o := node(t)
+	sessionOf := func(c cast, from, to string) []writ.Change {
+		return []writ.Change{move("session", string(c.worker.Session), from, to)}
+	}
+	for name, x := range map[string]struct {
+		play func(l *lab, c cast)
+		want string
+		exit int
+	}{
+		"a parent in the future": {func(l *lab, c cast) {
+			l.do(call{what: "session.close", by: c.worker, moves: sessionOf(c, "active", "closed"), parents: []writ.ReceiptID{writ.ReceiptID(ulid("rcp", 10))}})
+			l.do(call{what: "agent.get", by: c.worker, code: writ.CodeNotFound})
+		}, "parent_future@8", 1},
+		"a parent from nowhere": {func(l *lab, c cast) {
+			l.do(call{what: "session.close", by: c.worker, moves: sessionOf(c, "active", "closed"), parents: []writ.ReceiptID{writ.ReceiptID(ulid("rcp", 99))}})
+		}, "parent_unknown@8", 1},
+		"its own parent": {func(l *lab, c cast) {
+			l.do(call{what: "session.close", by: c.worker, moves: sessionOf(c, "active", "closed"), parents: []writ.ReceiptID{writ.ReceiptID(ulid("rcp", 9))}})
+		}, "parent_self@8", 1},
+		"a move no state has": {func(l *lab, c cast) {
+			l.do(call{what: "session.close", by: c.worker, moves: sessionOf(c, "active", "opened")})
+		}, "move_illegal@8", 1},
+		"a move from elsewhere": {func(l *lab, c cast) {
+			l.do(call{what: "session.close", by: c.worker, moves: sessionOf(c, "suspended", "closed")})
+		}, "move_from@8", 1},
+		"time that goes back": {func(l *lab, c cast) {
+			l.do(call{what: "agent.get", by: c.worker, code: writ.CodeNotFound, at: 3})
+		}, "time_back@8", 1},
+		"an epoch that comes back": {func(l *lab, c cast) {
+			l.do(call{what: "agent.get", by: c.worker, code: writ.CodeNotFound, epoch: "e2"})
+			l.do(call{what: "agent.get", by: c.worker, code: writ.CodeNotFound})
+		}, "epoch_back@9", 1},
+		"a run with a gap": {func(l *lab, c cast) {
+			l.runs[c.run]++
+			l.begin(c)
+		}, "run_gap@8", 3},
+		"a run that goes back": {func(l *lab, c cast) {
+			l.begin(c)
+			l.runs[c.run] -= 2
+			l.do(call{what: "task.get", by: c.worker, run: c.run, code: writ.CodeNotFound})
+		}, "run_back@13", 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			l := world(t)
+			x.play(l, l.cast())
+			f := l.export(Options{})
+			if a := both(t, o, name, f, f, l.trust(), Ask{}); !slices.Contains(a.Codes, x.want) || a.Exit != x.exit {
+				t.Errorf("got %v, want %s", a.Codes, x.want)
+			}
+		})
+	}
+}
+
+// Who closed a run, and whether they may: worked out from what was signed, whatever the
+// gateway let through.
+func TestWhoClosedIt(t *testing.T) {
+	o := node(t)
+	again := func(l *lab, c cast) writ.ReceiptID { // the result is sent back and given once more
+		first := l.last["task/"+c.task]
+		l.do(call{what: "task.verify", by: c.judge, run: c.run, args: map[string]any{"receipt_id": first}, moves: []writ.Change{move("task", c.task, "verifying", "queued")}})
+		l.do(call{what: "task.claim", by: c.worker, run: c.run, args: map[string]any{}, moves: []writ.Change{move("task", c.task, "queued", "running")}})
+		l.do(call{what: "task.complete", by: c.worker, run: c.run, args: map[string]any{}, moves: []writ.Change{move("task", c.task, "running", "verifying")}})
+		return first
+	}
+	accepted := func(l *lab, c cast) []writ.Change {
+		return []writ.Change{move("task", c.task, "verifying", "done"), move("run", string(c.run), "active", "verifying")}
+	}
+	pass := []any{map[string]any{"gate": "lint", "status": "pass"}}
+	keyed := func(l *lab, c cast, agents ...string) {
+		for _, a := range agents {
+			l.do(call{what: "agent.register", by: c.operator, args: map[string]any{"agent_id": a, "keys": []string{string(l.pub())}}, moves: []writ.Change{move("agent", a, "", "planned")}})
+		}
+	}
+	verifier := func(l *lab, c cast, agent, principal, controller string, by writ.Actor) writ.Actor {
+		kind := writ.KindHuman
+		if agent != "" {
+			kind = writ.KindAgent
+		}
+		return l.open(by, ses(9), principal, kind, writ.RoleVerifier, agent, controller)
+	}
+	for name, x := range map[string]struct {
+		play func(l *lab, c cast)
+		want string // findings, each once; empty: it is as it should be
+	}{
+		"by somebody else": {func(l *lab, c cast) { l.begin(c); l.accept(c, c.judge) }, ""},
+		"once more": {func(l *lab, c cast) {
+			l.begin(c)
+			again(l, c)
+			l.accept(c, c.judge)
+		}, ""},
+		"after a worker's session was taken away": {func(l *lab, c cast) {
+			l.begin(c)
+			again(l, c)
+			l.do(call{what: "task.verify", by: c.judge, run: c.run, args: map[string]any{"receipt_id": l.last["task/"+c.task]}, moves: []writ.Change{move("task", c.task, "verifying", "queued")}})
+			l.do(call{what: "task.claim", by: c.worker, run: c.run, args: map[string]any{}, moves: []writ.Change{move("task", c.task, "queued", "running")}})
+			session := string(c.worker.Session)
+			l.do(call{what: "session.suspend", by: system, moves: []writ.Change{move("session", session, "active", "suspended")}})
+			gone := l.do(call{what: "session.revoke", by: c.operator, moves: []writ.Change{move("session", session, "suspended", "revoked")}})
+			l.do(call{what: "task.expire", by: system, run: c.run, parents: []writ.ReceiptID{l.last["task/"+c.task], gone}, moves: []writ.Change{move("task", c.task, "running", "queued")}})
+			other := l.open(c.operator, ses(5), "worker", writ.KindAgent, writ.RoleExecutor, "worker", "")
+			l.do(call{what: "task.claim", by: other, run: c.run, args: map[string]any{}, moves: []writ.Change{move("task", c.task, "queued", "running")}})
+			l.do(call{what: "task.complete", by: other, run: c.run, args: map[string]any{}, moves: []writ.Change{move("task", c.task, "running", "verifying")}})
+			l.accept(c, c.judge)
+		}, ""},
+		"by an agent of somebody else": {func(l *lab, c cast) {
+			l.begin(c)
+			l.accept(c, verifier(l, c, "judge", "judge", "vera", c.operator))
+		}, ""},
+		"by the same session": {func(l *lab, c cast) {
+			l.begin(c)
+			l.accept(c, writ.Actor{Agent: "worker", Kind: writ.KindAgent, Role: writ.RoleVerifier, Session: c.worker.Session})
+		}, "lineage_agent lineage_controller lineage_session"},
+		"by the same agent": {func(l *lab, c cast) {
+			l.begin(c)
+			l.accept(c, verifier(l, c, "worker", "twin", "vera", c.operator))
+		}, "lineage_agent"},
+		"by another agent with its key": {func(l *lab, c cast) {
+			keyed(l, c, "worker", "judge")
+			l.begin(c)
+			l.accept(c, verifier(l, c, "judge", "judge", "vera", c.operator))
+		}, "lineage_key"},
+		"by the planner": {func(l *lab, c cast) {
+			l.begin(c)
+			l.accept(c, verifier(l, c, "", "planner", "", c.operator))
+		}, "lineage_controller"},
+		"by an agent of the same person": {func(l *lab, c cast) {
+			l.begin(c)
+			l.accept(c, verifier(l, c, "judge", "judge", "", c.operator))
+		}, "lineage_controller"},
+		"in a session that the worker opened": {func(l *lab, c cast) {
+			l.begin(c)
+			l.accept(c, verifier(l, c, "judge", "judge", "vera", c.worker))
+		}, "lineage_opener"},
+		"by who asked for an approval": {func(l *lab, c cast) {
+			l.begin(c)
+			l.do(call{what: "task.enqueue", by: c.judge, run: c.run, request: true, args: map[string]any{}, moves: []writ.Change{move("approval", ulid("apr", 1), "", "pending")}})
+			l.accept(c, c.judge)
+		}, "lineage_controller lineage_session"},
+		"by an executor": {func(l *lab, c cast) {
+			l.begin(c)
+			who := c.judge
+			who.Role = writ.RoleExecutor
+			l.accept(c, who)
+		}, "close_role"},
+		"with a verdict on what was before": {func(l *lab, c cast) {
+			l.begin(c)
+			first := again(l, c)
+			l.do(call{what: "task.verify", by: c.judge, run: c.run, parents: []writ.ReceiptID{first, l.last["run/"+string(c.run)]}, moves: accepted(l, c), args: map[string]any{"receipt_id": first, "gates": pass}})
+		}, "run_open verdict_other verdict_stale"},
+		"with a verdict that names another": {func(l *lab, c cast) {
+			l.begin(c)
+			first := again(l, c)
+			l.do(call{what: "task.verify", by: c.judge, run: c.run, moves: accepted(l, c), args: map[string]any{"receipt_id": first, "gates": pass}})
+		}, "run_open verdict_other"},
+		"though a check failed": {func(l *lab, c cast) {
+			l.begin(c)
+			l.do(call{what: "task.verify", by: c.judge, run: c.run, moves: accepted(l, c), args: map[string]any{"receipt_id": l.last["task/"+c.task], "gates": append(slices.Clone(pass), map[string]any{"gate": "lint", "status": "fail"})}})
+		}, "run_open verdict_gate"},
+		"though a check was left out": {func(l *lab, c cast) {
+			l.begin(c)
+			l.do(call{what: "task.verify", by: c.judge, run: c.run, moves: accepted(l, c), args: map[string]any{"receipt_id": l.last["task/"+c.task]}})
+		}, "run_open verdict_gate"},
+		"with a task nobody judged": {func(l *lab, c cast) {
+			l.begin(c)
+			l.do(call{what: "task.complete", by: c.worker, run: c.run, args: map[string]any{}, moves: accepted(l, c)})
+		}, "run_open verdict_missing"},
+		"by nobody": {func(l *lab, c cast) {
+			l.begin(c)
+			l.do(call{what: "task.cancel", by: c.planner, run: c.run, args: map[string]any{}, moves: []writ.Change{move("task", c.task, "verifying", "cancelled"), move("run", string(c.run), "active", "done")}})
+		}, "close_bypassed"},
+		"by the gateway": {func(l *lab, c cast) {
+			l.begin(c)
+			l.do(call{what: "task.verify", by: c.judge, run: c.run, moves: accepted(l, c), args: map[string]any{"receipt_id": l.last["task/"+c.task], "gates": pass}})
+			l.do(call{what: "run.exhaust", by: system, run: c.run, args: map[string]any{"receipt_id": l.last["run/"+string(c.run)]}, moves: []writ.Change{move("run", string(c.run), "verifying", "done")}})
+		}, "close_role lineage_unknown"},
+		"and went on": {func(l *lab, c cast) {
+			l.begin(c)
+			l.accept(c, c.judge)
+			l.do(call{what: "task.enqueue", by: c.planner, run: c.run, args: map[string]any{}, moves: []writ.Change{move("task", ulid("tsk", 2), "", "queued")}})
+		}, "run_after_end run_tasks_open"},
+		"with a task left": {func(l *lab, c cast) {
+			l.begin(c)
+			l.do(call{what: "task.enqueue", by: c.planner, run: c.run, args: map[string]any{}, moves: []writ.Change{move("task", ulid("tsk", 2), "", "queued")}})
+			l.accept(c, c.judge)
+		}, "run_tasks_open"},
+		"and had begun before": {func(l *lab, c cast) {
+			l.do(call{what: "task.enqueue", by: c.planner, run: c.run, code: writ.CodeNotFound})
+			l.begin(c)
+			l.accept(c, c.judge)
+		}, "run_begin"},
+		"and nobody may read why": {func(l *lab, c cast) {
+			l.denied = true
+			l.begin(c)
+			l.accept(c, c.judge)
+		}, "evidence_missing lineage_unknown"},
+		"by somebody who worked in a child of it": {func(l *lab, c cast) {
+			l.begin(c)
+			child := ulid("run", 2)
+			l.do(call{what: "run.create", by: c.planner, run: c.run, args: map[string]any{}, moves: []writ.Change{move("run", child, "", "active")}})
+			l.do(call{what: "task.claim", by: c.judge, run: writ.RunID(child), args: map[string]any{}, moves: []writ.Change{move("session", ulid("ses", 77), "", "opened")}})
+			l.accept(c, c.judge)
+		}, "lineage_controller lineage_session"},
+		"not at all": {func(l *lab, c cast) { l.begin(c) }, "run_open"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			l := world(t)
+			c := l.cast()
+			x.play(l, c)
+			for _, scope := range []Scope{{Kind: ScopeLog}, {Kind: ScopeRun, Run: c.run}} {
+				if scope.Kind == ScopeRun && strings.Contains(name, "child") {
+					continue // who worked elsewhere is not in the pack of a run, and the report says so
+				}
+				f := l.export(Options{Scope: scope})
+				a := both(t, o, name+scope.Kind, f, f, l.trust(), Ask{Run: c.run, Close: true})
+				var got []string
+				for _, c := range a.Codes {
+					c, _, _ = strings.Cut(c, "@")
+					got = append(got, c)
+				}
+				slices.Sort(got)
+				if got := strings.Join(slices.Compact(got), " "); got != x.want {
+					t.Errorf("%s: got %q, want %q", scope.Kind, got, x.want)
+				}
+			}
+		})
+	}
+}
+
+// A pack of a run from which something was taken is incomplete, and says of what.
+func TestAPackOfARunIsWhole(t *testing.T) {
+	l, c := story(t)
+	f := l.export(Options{Scope: Scope{Kind: ScopeRun, Run: c.run}})
+	o := node(t)
+	lines := slices.Collect(bytes.Lines(f[FileList]))
+	without := func(seq int64) files {
+		return f.with(func(p files) {
+			drop(receiptName(seq), evidenceName(seq))(p)
+			var list []byte
+			for _, line := range lines {
+				if !bytes.Contains(line, []byte(`"seq":`+strconv.FormatInt(seq, 10)+"}")) {
+					list = append(list, line...)
+				}
+			}
+			p[FileList] = list
+		})
+	}
+	for seq, want := range map[int64]string{
+		8:                      "run_gap",         // the creation
+		10:                     "run_gap",         // in the middle
+		int64(len(l.list) - 1): "run_open",        // the end
+		6:                      "lineage_unknown", // how the judge's session was opened
+	} {
+		a := both(t, o, "whole", f, without(seq), l.trust(), Ask{Run: c.run, Close: true})
+		if a.Exit != 3 && seq != 8 || !slices.ContainsFunc(a.Codes, func(s string) bool { return strings.HasPrefix(s, want+"@") }) {
+			t.Errorf("without %d: got %v, want %s", seq, a.Codes, want)
+		}
+	}
+}

@@ -1,0 +1,368 @@
+package pack
+
+import (
+	"bufio"
+	"bytes"
+	"cmp"
+	"encoding/json"
+	"flag"
+	"fmt"
+	"io"
+	"maps"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/writ-gateway/writ"
+	"github.com/writ-gateway/writ/writtest"
+)
+
+var update = flag.Bool("update", false, "rewrite what is generated")
+
+const js = "../../verify/js"
+
+// between replaces what stands between two marks of a text.
+func between(t *testing.T, text, from, to, what string) string {
+	t.Helper()
+	before, rest, ok := strings.Cut(text, from)
+	_, after, found := strings.Cut(rest, to)
+	if !ok || !found {
+		t.Fatalf("no %q … %q", from, to)
+	}
+	return before + from + what + to + after
+}
+
+// table is a state machine as JSON has it.
+func table[S ~string](m writ.Table[S]) map[string][]string {
+	out := map[string][]string{}
+	for from, to := range m {
+		out[string(from)] = []string{}
+		for _, s := range to {
+			out[string(from)] = append(out[string(from)], string(s))
+		}
+	}
+	return out
+}
+
+func sorted[S ~string](list []S) (out []string) {
+	for _, s := range list {
+		out = append(out, string(s))
+	}
+	slices.Sort(out)
+	return out
+}
+
+// The other verifier has tables of its own, which must say what the gateway's do: what the
+// reference lists.
+func TestTheTablesOfTheOtherVerifier(t *testing.T) {
+	found := map[string][2]any{}
+	for code, m := range Codes {
+		found[string(code)] = [2]any{int(m.Verdict), m.Text}
+	}
+	var b strings.Builder
+	b.WriteString(" {\n")
+	for _, row := range []struct {
+		name string
+		v    any
+	}{
+		{"moves", map[string]any{
+			writ.ObjectAgent: table(writ.AgentMoves), writ.ObjectSession: table(writ.SessionMoves), writ.ObjectTask: table(writ.TaskMoves),
+			writ.ObjectRun: table(writ.RunMoves), writ.ObjectApproval: table(writ.ApprovalMoves), writ.ObjectBundle: table(writ.BundleMoves),
+			writ.ObjectEscrow: table(writ.EscrowMoves), writ.ObjectQuota: table(writ.QuotaMoves), writ.ObjectHealth: table(writ.HealthMoves), writ.ObjectGate: table(writ.GateMoves),
+			writ.ObjectKey: table(writ.KeyMoves), writ.ObjectRepair: table(writ.RepairMoves), writ.ObjectEvidence: table(writ.EvidenceMoves),
+		}},
+		{"principals", []writ.PrincipalKind{writ.KindHuman, writ.KindAgent, writ.KindService, writ.KindConnector, writ.KindSystem}},
+		{"roles", []writ.Role{writ.RoleOperator, writ.RoleOrchestrator, writ.RoleExecutor, writ.RoleVerifier, writ.RoleApprover, writ.RoleAuditor, writ.RoleConnector, writ.RoleSystem}},
+		{"effects", []writ.Effect{writ.EffectAllow, writ.EffectRedact, writ.EffectRequireApproval, writ.EffectDeny}},
+		{"codes", sorted(writ.Codes())},
+		{"labels", sorted(writ.Labels())},
+		{"findings", found},
+	} {
+		text, err := json.Marshal(row.v)
+		if err != nil {
+			t.Fatal(err)
+		}
+		fmt.Fprintf(&b, "  %s: %s,\n", row.name, text)
+	}
+	b.WriteString("} ")
+	if len(writ.ObjectKinds()) != 13 {
+		t.Error("there is a kind of object the other verifier does not know: add its moves here")
+	}
+	path := filepath.Join(js, "verify.mjs")
+	have, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	writtest.GoldenFile(t, *update, path, []byte(between(t, string(have), "/* tables */", "/* end */", b.String())))
+}
+
+// The page is its template with the module in it: one file that needs nothing beside it.
+func TestThePageHasTheModule(t *testing.T) {
+	page, err := os.ReadFile(filepath.Join(js, "page.html"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	module, err := os.ReadFile(filepath.Join(js, "verify.mjs"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if bytes.Contains(module, []byte("</script")) {
+		t.Fatal("the module ends the script it is to stand in")
+	}
+	writtest.GoldenFile(t, *update, filepath.Join(js, "verify.html"), bytes.Replace(page, []byte("/* verify.mjs */"), module, 1))
+}
+
+// other is the verifier in JavaScript, running.
+type other struct {
+	t     *testing.T
+	in    io.WriteCloser
+	out   *bufio.Reader
+	bases map[string]files
+}
+
+// answer is what either verifier found.
+type answer struct {
+	Exit     int       `json:"exit"`
+	Trust    string    `json:"trust"`
+	Codes    []string  `json:"codes"`
+	Receipts int64     `json:"receipts"`
+	Evidence int64     `json:"evidence"`
+	Rules    bool      `json:"rules"`
+	Run      *RunFacts `json:"run"`
+}
+
+// node starts the other verifier; nil where this machine has no Node that can run it.
+func node(t *testing.T) *other {
+	t.Helper()
+	path, err := exec.LookPath("node")
+	if err != nil {
+		if os.Getenv("WRIT_NODE") != "" {
+			t.Fatal("there is no node, and WRIT_NODE says there is")
+		}
+		t.Log("no node: the verifier in JavaScript is not run")
+		return nil
+	}
+	version, err := exec.Command(path, "--version").Output()
+	major, _, _ := strings.Cut(strings.TrimPrefix(strings.TrimSpace(string(version)), "v"), ".")
+	if n, _ := strconv.Atoi(major); err != nil || n < 20 {
+		t.Logf("node %s is older than 20: the verifier in JavaScript is not run", bytes.TrimSpace(version))
+		return nil
+	}
+	cmd := exec.Command(path, filepath.Join(js, "corpus.mjs"))
+	cmd.Stderr = os.Stderr
+	in, err := cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := in.Close(); err != nil {
+			t.Error(err)
+		}
+		if err := cmd.Wait(); err != nil {
+			t.Error(err)
+		}
+	})
+	return &other{t: t, in: in, out: bufio.NewReader(out), bases: map[string]files{}}
+}
+
+// check runs a changed pack through it.
+func (o *other) check(base string, of, changed files, trust Trust, ask Ask) (a answer) {
+	o.t.Helper()
+	job := map[string]any{"base": base, "ask": map[string]any{"run": ask.Run, "close": ask.Close}}
+	if o.bases[base] == nil {
+		o.bases[base] = of
+		job["files"] = of
+	}
+	set, drop := files{}, []string{}
+	for name, text := range changed {
+		if !bytes.Equal(of[name], text) {
+			set[name] = text
+		}
+	}
+	for name := range of {
+		if _, ok := changed[name]; !ok {
+			drop = append(drop, name)
+		}
+	}
+	keys := []string{}
+	for _, k := range trust.Keys {
+		keys = append(keys, string(k))
+	}
+	job["set"], job["drop"], job["trust"] = set, drop, map[string]any{"logKey": trust.LogKey, "keys": keys}
+	text, err := json.Marshal(job)
+	if err != nil {
+		o.t.Fatal(err)
+	}
+	if _, err := o.in.Write(append(text, '\n')); err != nil {
+		o.t.Fatal(err)
+	}
+	got, err := o.out.ReadBytes('\n')
+	if err != nil {
+		o.t.Fatal(err)
+	}
+	if err := json.Unmarshal(got, &a); err != nil {
+		o.t.Fatalf("%s: %v", got, err)
+	}
+	return a
+}
+
+// both has a pack judged by both verifiers, which must agree in everything they say.
+func both(t *testing.T, o *other, base string, of, changed files, trust Trust, ask Ask) answer {
+	t.Helper()
+	r := verify(t, changed, trust, ask)
+	a := answer{Exit: r.Exit, Trust: r.Trust, Codes: codes(r), Receipts: r.Receipts, Evidence: r.Evidence, Rules: r.Rules, Run: r.Run}
+	if o == nil {
+		return a
+	}
+	b := o.check(base, of, changed, trust, ask)
+	if b.Run != nil && len(b.Run.Verdicts) == 0 {
+		b.Run.Verdicts = nil
+	}
+	x, errX := json.Marshal(a)
+	y, errY := json.Marshal(b)
+	if errX != nil || errY != nil || !bytes.Equal(x, y) {
+		t.Errorf("the verifiers differ:\n go %s\n js %s", x, y)
+	}
+	return a
+}
+
+// Both verifiers take what is as it should be, and see the same in it.
+func TestBothVerifiersAgree(t *testing.T) {
+	o := node(t)
+	l, c := story(t)
+	for name, x := range map[string]Options{
+		"log": {}, "run": {Scope: Scope{Kind: ScopeRun, Run: c.run}}, "range": {Scope: Scope{Kind: ScopeRange, First: 2, Last: 6}},
+		"since": {Earlier: l.checkpoint(6)}, "since one": {Earlier: l.checkpoint(1)}, "since eight": {Earlier: l.checkpoint(8)}, "since nothing": {Earlier: l.checkpoint(0)}, "since now": {Earlier: l.checkpoint(len(l.list))},
+	} {
+		f := l.export(x)
+		ask := Ask{Run: c.run, Close: true}
+		if name == "range" {
+			ask = Ask{}
+		}
+		if a := both(t, o, name, f, f, l.trust(), ask); a.Exit != 0 || a.Receipts == 0 {
+			t.Errorf("%s: got %+v", name, a)
+		}
+		if a := both(t, o, name, f, f, Trust{}, Ask{}); a.Exit != 0 || a.Trust != TrustNone {
+			t.Errorf("%s, without keys: got %+v", name, a)
+		}
+	}
+}
+
+// The command line of the other verifier has the same exit codes.
+func TestTheOtherCommandLine(t *testing.T) {
+	if node(t) == nil {
+		return
+	}
+	l, c := story(t)
+	dir := t.TempDir()
+	sink, err := Directory(filepath.Join(dir, "pack"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, text := range l.export(Options{}) {
+		if err := sink.File(name, text); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for name, text := range map[string][]byte{"receipt.pub": l.pub(), "log.vkey": []byte(l.logKey() + "\n"), "other.pub": newLab(t, 5, 5, "log.example.org").pub()} {
+		if err := os.WriteFile(filepath.Join(dir, name), text, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	cli, err := filepath.Abs(filepath.Join(js, "cli.mjs"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	run := func(want int, args ...string) {
+		t.Helper()
+		cmd := exec.Command("node", append([]string{cli}, args...)...)
+		cmd.Dir = dir
+		out, _ := cmd.CombinedOutput()
+		if got := cmd.ProcessState.ExitCode(); got != want {
+			t.Errorf("%v: exit code %d, want %d\n%s", args, got, want, out)
+		}
+	}
+	keys := []string{"--log-key", "log.vkey", "--key", "receipt.pub"}
+	run(0, append(keys, "pack", "--run", string(c.run), "--close")...)
+	run(0, "pack", "--log-key", l.logKey(), "--key", "receipt.pub", "-o", "json")
+	run(0, "pack")
+	run(1, "pack", "--log-key", "log.vkey", "--key", "other.pub")
+	run(3, append(keys, "pack", "--run", ulid("run", 9))...)
+	run(4, append(keys, "nowhere")...)
+	run(4, "pack", "--key", "receipt.pub")
+	run(4)
+	if err := os.WriteFile(filepath.Join(dir, "pack", FileManifest), []byte("{}\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	run(2, append(keys, "pack")...)
+}
+
+// The page for who checks lists every finding, with what it means.
+func TestThePageForAuditorsListsFindings(t *testing.T) {
+	var b strings.Builder
+	b.WriteString("\n| code | verdict | |\n|---|---|---|\n")
+	list := slices.SortedFunc(maps.Keys(Codes), func(a, b Code) int {
+		return cmp.Or(cmp.Compare(Codes[a].Verdict, Codes[b].Verdict), cmp.Compare(a, b))
+	})
+	for _, c := range list {
+		fmt.Fprintf(&b, "| `%s` | %s | %s |\n", c, Codes[c].Verdict, Codes[c].Text)
+	}
+	const path = "../../docs/verify.md"
+	have, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	writtest.GoldenFile(t, *update, path, []byte(between(t, string(have), "<!-- findings -->", "<!-- end -->", b.String())))
+}
+
+// The other verifier knows every member the page about receipts has, and no other: one
+// that it did not know it would refuse.
+func TestTheOtherVerifierKnowsEveryMember(t *testing.T) {
+	page, err := os.ReadFile("../../docs/receipt-format.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	module, err := os.ReadFile(filepath.Join(js, "verify.mjs"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, rest, _ := strings.Cut(string(page), "## The predicate of a receipt\n")
+	table, _, _ := strings.Cut(rest, "\n## ")
+	var want []string
+	for row := range strings.Lines(table) {
+		if cells := strings.Split(row, "|"); len(cells) > 3 && strings.HasPrefix(cells[1], " `") {
+			for _, name := range regexp.MustCompile("`([a-zA-Z]+)`").FindAllStringSubmatch(cells[1], -1) {
+				want = append(want, name[1])
+			}
+		}
+	}
+	want = slices.DeleteFunc(want, func(name string) bool { // the second table of the section lists outcomes
+		return slices.Contains([]string{writ.OutcomeOfTransition, writ.OutcomeOfRequest, writ.OutcomeOfDenial, writ.OutcomeOfAggregate}, name) && name != "transition"
+	})
+	_, shape, _ := strings.Cut(string(module), "  predicate: is.object({\n")
+	shape, _, _ = strings.Cut(shape, "\n  }),\n")
+	for braces := regexp.MustCompile(`\([^()]*\)`); braces.MatchString(shape); {
+		shape = braces.ReplaceAllString(shape, "")
+	}
+	var have []string
+	for _, name := range regexp.MustCompile(`"?\??([a-zA-Z]+)"?: (?:is|HEX)`).FindAllStringSubmatch(shape, -1) {
+		have = append(have, name[1])
+	}
+	slices.Sort(want)
+	slices.Sort(have)
+	if want = slices.Compact(want); len(want) < 20 || !slices.Equal(want, have) {
+		t.Errorf("the page has\n%v\nthe other verifier\n%v", want, have)
+	}
+}

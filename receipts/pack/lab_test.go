@@ -1,0 +1,365 @@
+package pack
+
+import (
+	"bytes"
+	"context"
+	"crypto/ecdsa"
+	"crypto/ed25519"
+	"crypto/elliptic"
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"io"
+	"iter"
+	"maps"
+	"slices"
+	"testing"
+
+	"golang.org/x/mod/sumdb/note"
+
+	"github.com/writ-gateway/writ"
+	"github.com/writ-gateway/writ/receipts"
+	"github.com/writ-gateway/writ/receipts/tlog"
+)
+
+// lab is a log somebody could have kept: receipts with evidence, sealed and published
+// with keys everybody may have.
+type lab struct {
+	t      testing.TB
+	priv   *ecdsa.PrivateKey
+	sealer *receipts.Sealer
+	log    *tlog.Key
+	list   []writ.Receipt
+	proofs map[writ.ReceiptID][]byte // evidence
+	runs   map[writ.RunID]int64
+	last   map[string]writ.ReceiptID // of objects
+	denied bool                      // evidence cannot be read
+}
+
+func privateKey(t testing.TB, seed byte) *ecdsa.PrivateKey {
+	t.Helper()
+	d := sha256.Sum256([]byte{seed})
+	key, err := ecdsa.ParseRawPrivateKey(elliptic.P256(), d[:])
+	if err != nil {
+		t.Fatal(err)
+	}
+	return key
+}
+
+func newLab(t testing.TB, receiptSeed, logSeed byte, origin string) *lab {
+	t.Helper()
+	l := &lab{t: t, priv: privateKey(t, receiptSeed), proofs: map[writ.ReceiptID][]byte{}, runs: map[writ.RunID]int64{}, last: map[string]writ.ReceiptID{}}
+	var err error
+	if l.sealer, err = receipts.NewSealer(l.priv, origin, [32]byte{7}); err != nil {
+		t.Fatal(err)
+	}
+	seed := sha256.Sum256([]byte{logSeed, 1})
+	l.log = tlog.NewKey(origin, ed25519.NewKeyFromSeed(seed[:]))
+	return l
+}
+
+// world is where the labs of these tests begin.
+func world(t testing.TB) *lab { return newLab(t, 1, 1, "log.example.org") }
+
+func ulid(prefix string, n int) string { return fmt.Sprintf("%s_01KEDVDNA%017d", prefix, n) }
+
+func ses(n int) writ.SessionID { return writ.SessionID(ulid("ses", n)) }
+
+// call is one receipt of a lab.
+type call struct {
+	what      string
+	by        writ.Actor
+	principal string
+	run       writ.RunID
+	moves     []writ.Change
+	args      any
+	parents   []writ.ReceiptID // instead of the last changes of what moves
+	code      writ.Code
+	request   bool
+	at        int64 // seconds; as many as receipts when 0
+	epoch     string
+}
+
+func move(kind, id, from, to string) writ.Change {
+	return writ.Change{Kind: kind, ID: id, From: from, To: to}
+}
+
+// do adds a receipt.
+func (l *lab) do(c call) writ.ReceiptID {
+	l.t.Helper()
+	n := len(l.list)
+	id := writ.ReceiptID(ulid("rcp", n+1))
+	st := writ.Statement{
+		Receipt: id, Call: writ.CallID(ulid("cll", n+1)), Tenant: "default", Log: l.sealer.Origin(), Transition: c.what, Outcome: writ.OutcomeOfTransition,
+		Actor: c.by, Changes: c.moves, Run: c.run, KeyID: l.sealer.KeyID(), Parents: c.parents, Code: c.code,
+	}
+	if c.code != "" {
+		st.Outcome = writ.OutcomeOfDenial
+	}
+	if c.request {
+		st.Outcome = writ.OutcomeOfRequest
+	}
+	st.Decision.Packs = []writ.PackRef{{ID: "base", Digest: "sha256:" + hex.EncodeToString(make([]byte, 32))}}
+	for _, m := range c.moves {
+		if p := l.last[m.Kind+"/"+m.ID]; p != "" && c.parents == nil && !slices.Contains(st.Parents, p) {
+			st.Parents = append(st.Parents, p)
+		}
+	}
+	var sealed []byte
+	var err error
+	ev := map[string]any{"capability": c.what, "principal": c.principal, "args": c.args}
+	if st.Evidence, sealed, err = l.sealer.Evidence([16]byte{byte(n)}, id, ev); err != nil {
+		l.t.Fatal(err)
+	}
+	if l.proofs[id], err = l.sealer.Open(id, sealed); err != nil {
+		l.t.Fatal(err)
+	}
+	head, tail, err := receipts.Draft(st)
+	if err != nil {
+		l.t.Fatal(err)
+	}
+	at := c.at
+	if at == 0 {
+		at = int64(n)
+	}
+	done := writ.Committed{Seq: int64(n), At: 1_767_225_600_000 + 1000*at, Epoch: "e1"}
+	if c.epoch != "" {
+		done.Epoch = c.epoch
+	}
+	if c.run != "" {
+		l.runs[c.run]++
+		done.RunSeq = l.runs[c.run]
+	}
+	r, err := l.sealer.Seal(writ.StoredFact{Fact: writ.Fact{ID: id, Run: c.run, KeyID: st.KeyID, Head: head, Tail: tail}, Commit: done})
+	if err != nil {
+		l.t.Fatal(err)
+	}
+	l.list = append(l.list, r)
+	for _, m := range c.moves {
+		l.last[m.Kind+"/"+m.ID] = id
+	}
+	return id
+}
+
+// open opens a session and starts it.
+func (l *lab) open(by writ.Actor, id writ.SessionID, principal string, kind writ.PrincipalKind, role writ.Role, agent, controller string) writ.Actor {
+	args := map[string]any{"principal": principal, "kind": kind, "role": role}
+	if controller != "" {
+		args["controller"] = controller
+	}
+	l.do(call{what: "session.open", by: by, args: args, moves: []writ.Change{move("session", string(id), "", "opened")}})
+	a := writ.Actor{Agent: writ.AgentID(agent), Kind: kind, Role: role, Session: id}
+	l.do(call{what: "session.start", by: a, args: map[string]any{}, moves: []writ.Change{move("session", string(id), "opened", "active")}})
+	return a
+}
+
+// cast are those who act in the story.
+type cast struct {
+	operator, planner, worker, judge writ.Actor
+	run                              writ.RunID
+	task                             string
+}
+
+var system = writ.Actor{Kind: writ.KindSystem, Role: writ.RoleSystem}
+
+func (l *lab) cast() cast {
+	c := cast{run: writ.RunID(ulid("run", 1)), task: ulid("tsk", 1)}
+	c.operator = l.open(system, ses(1), "operator", writ.KindHuman, writ.RoleOperator, "", "")
+	c.planner = l.open(c.operator, ses(2), "planner", writ.KindAgent, writ.RoleOrchestrator, "planner", "")
+	c.worker = l.open(c.operator, ses(3), "worker", writ.KindAgent, writ.RoleExecutor, "worker", "")
+	c.judge = l.open(c.operator, ses(4), "vera", writ.KindHuman, writ.RoleVerifier, "", "")
+	return c
+}
+
+// begin creates the run, which asks for a verdict, and its task, which does too.
+func (l *lab) begin(c cast) {
+	run := func(x call) { x.run = c.run; l.do(x) }
+	run(call{what: "run.create", by: c.planner, args: map[string]any{"close_policy": "verifier"}, moves: []writ.Change{move("run", string(c.run), "", "active")}})
+	run(call{what: "task.enqueue", by: c.planner, args: map[string]any{"verify": map[string]any{"required": true, "gates": []string{"lint"}}}, moves: []writ.Change{move("task", c.task, "", "queued")}})
+	run(call{what: "run.seal", by: c.planner, args: map[string]any{}, moves: []writ.Change{move("run", string(c.run), "active", "active")}})
+	run(call{what: "task.claim", by: c.worker, args: map[string]any{}, moves: []writ.Change{move("task", c.task, "queued", "running")}})
+	run(call{what: "task.complete", by: c.worker, args: map[string]any{}, moves: []writ.Change{move("task", c.task, "running", "verifying")}})
+}
+
+// accept accepts the task, then the run.
+func (l *lab) accept(c cast, by writ.Actor) {
+	l.do(call{
+		what: "task.verify", by: by, run: c.run, moves: []writ.Change{move("task", c.task, "verifying", "done"), move("run", string(c.run), "active", "verifying")},
+		args: map[string]any{"receipt_id": l.last["task/"+c.task], "gates": []any{map[string]any{"gate": "lint", "status": "pass"}}},
+	})
+	l.do(call{
+		what: "run.close", by: by, run: c.run, moves: []writ.Change{move("run", string(c.run), "verifying", "done")},
+		args: map[string]any{"receipt_id": l.last["run/"+string(c.run)], "tasks": []any{map[string]any{"task_id": c.task, "receipt_id": l.last["task/"+c.task]}}},
+	})
+}
+
+// story is a log in which a run is done as it should be.
+func story(t testing.TB) (*lab, cast) {
+	l := world(t)
+	c := l.cast()
+	l.begin(c)
+	l.accept(c, c.judge)
+	return l, c
+}
+
+// checkpoint is of the first n receipts.
+func (l *lab) checkpoint(n int) []byte {
+	l.t.Helper()
+	sp, err := newSpool()
+	if err != nil {
+		l.t.Fatal(err)
+	}
+	defer sp.close()
+	der, err := tlog.PublicDER(&l.priv.PublicKey)
+	if err != nil {
+		l.t.Fatal(err)
+	}
+	for _, r := range l.list[:n] {
+		if err := sp.add(r, tlog.Leaf(r, der)); err != nil {
+			l.t.Fatal(err)
+		}
+	}
+	root, err := sp.root(int64(n))
+	if err != nil {
+		l.t.Fatal(err)
+	}
+	text, err := note.Sign(&note.Note{Text: fmt.Sprintf("%s\n%d\n%s\n", l.log.Name(), n, root)}, l.log)
+	if err != nil {
+		l.t.Fatal(err)
+	}
+	return text
+}
+
+func (l *lab) logKey() string {
+	v, err := l.log.Verifier()
+	if err != nil {
+		l.t.Fatal(err)
+	}
+	return v
+}
+
+func (l *lab) pub() []byte {
+	b, err := receipts.PublicPEM(&l.priv.PublicKey)
+	if err != nil {
+		l.t.Fatal(err)
+	}
+	return b
+}
+
+func (l *lab) trust() Trust { return Trust{LogKey: l.logKey(), Keys: [][]byte{l.pub()}} }
+
+// A lab is a source.
+
+func (l *lab) Receipts(context.Context) iter.Seq2[writ.Receipt, error] {
+	return func(yield func(writ.Receipt, error) bool) {
+		for _, r := range l.list {
+			if !yield(r, nil) {
+				return
+			}
+		}
+	}
+}
+
+func (l *lab) Key(context.Context, string, writ.ReceiptID) (*ecdsa.PublicKey, error) {
+	return &l.priv.PublicKey, nil
+}
+
+func (l *lab) Evidence(_ context.Context, id writ.ReceiptID) ([]byte, bool, error) {
+	b, ok := l.proofs[id]
+	return b, ok, nil
+}
+
+var bundle = []byte("a policy bundle")
+
+func (l *lab) Policies(_ context.Context, want func(string, []writ.PackVer) bool) iter.Seq2[[]byte, error] {
+	return func(yield func([]byte, error) bool) {
+		if want("sha256:00", []writ.PackVer{{ID: "base", Digest: "sha256:" + hex.EncodeToString(make([]byte, 32))}}) {
+			yield(bundle, nil)
+		}
+	}
+}
+
+// files are a pack in memory.
+type files map[string][]byte
+
+func (f files) File(name string, text []byte) error {
+	if _, twice := f[name]; twice {
+		return fmt.Errorf("%s twice", name)
+	}
+	f[name] = bytes.Clone(text)
+	return nil
+}
+
+func (f files) Copy(name string, size int64, r io.Reader) error {
+	text, err := io.ReadAll(r)
+	if err == nil && int64(len(text)) != size {
+		err = fmt.Errorf("%s is not %d bytes long", name, size)
+	}
+	if err != nil {
+		return err
+	}
+	return f.File(name, text)
+}
+
+func (f files) Close() error { return nil }
+
+// pack opens them, and says the sums again that whoever changed them would.
+func (f files) pack() *Pack {
+	return &Pack{
+		names: slices.Sorted(maps.Keys(f)), close: func() error { return nil },
+		read: func(name string) ([]byte, error) { return f[name], nil },
+	}
+}
+
+func (f files) with(change func(files)) files {
+	out := maps.Clone(f)
+	change(out)
+	out.sum()
+	return out
+}
+
+func (f files) sum() {
+	var sums bytes.Buffer
+	for _, name := range slices.Sorted(maps.Keys(f)) {
+		if name != FileSums {
+			fmt.Fprintf(&sums, "%x  %s\n", sha256.Sum256(f[name]), name)
+		}
+	}
+	f[FileSums] = sums.Bytes()
+}
+
+// export is a pack of a lab.
+func (l *lab) export(o Options) files {
+	l.t.Helper()
+	if o.Checkpoint == nil {
+		o.Checkpoint = l.checkpoint(len(l.list))
+	}
+	if o.Scope.Kind == "" {
+		o.Scope.Kind = ScopeLog
+	}
+	o.LogKey, o.Evidence = l.logKey(), !l.denied
+	out := files{}
+	if err := Write(context.Background(), out, l, o); err != nil {
+		l.t.Fatal(err)
+	}
+	return out
+}
+
+func verify(t testing.TB, f files, trust Trust, ask Ask) Report {
+	t.Helper()
+	r, err := Verify(f.pack(), trust, ask)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
+// codes are what a report found, "code@seq", each once.
+func codes(r Report) []string {
+	out := []string{}
+	for _, f := range r.Findings {
+		out = append(out, fmt.Sprintf("%s@%d", f.Code, f.Seq))
+	}
+	slices.Sort(out)
+	return slices.Compact(out)
+}

@@ -1,0 +1,168 @@
+package pack
+
+import (
+	"encoding/json"
+	"slices"
+
+	"github.com/writ-gateway/writ"
+	"github.com/writ-gateway/writ/receipts"
+)
+
+// lineage is who opened which session for whom, and who had a part in which run, as
+// receipts and their evidence say. It is worked out again from what was signed, by the
+// rules of the gateway and not by its word.
+type lineage struct {
+	sessions map[writ.SessionID]*session
+	keys     map[writ.AgentID][]string
+	parents  map[writ.RunID]writ.RunID
+	parts    map[writ.RunID]map[writ.SessionID]writ.Actor // who had a part, whichever
+}
+
+// session is what one needs to know of it.
+type session struct {
+	principal, controller writ.PrincipalID
+	openers               []writ.PrincipalID
+}
+
+func newLineage() lineage {
+	return lineage{
+		sessions: map[writ.SessionID]*session{}, keys: map[writ.AgentID][]string{},
+		parents: map[writ.RunID]writ.RunID{}, parts: map[writ.RunID]map[writ.SessionID]writ.Actor{},
+	}
+}
+
+// takesPart are the transitions by which somebody has worked in a run, or planned it.
+var takesPart = []string{"run.create", "task.enqueue", "task.claim", "task.complete", "task.fail", "task.release", "task.handoff", "task.heartbeat", "agent.delegate", "task.revive"}
+
+func (l *lineage) note(st writ.Statement, ev told, told bool) {
+	for _, m := range st.Changes {
+		switch {
+		case m.Kind == writ.ObjectSession && m.From == "" && told:
+			l.opened(writ.SessionID(m.ID), st, ev)
+		case m.Kind == writ.ObjectRun && m.From == "" && st.Run != writ.RunID(m.ID):
+			l.parents[writ.RunID(m.ID)] = st.Run
+			l.took(writ.RunID(m.ID), st.Actor)
+		case m.Kind == writ.ObjectAgent && told:
+			l.signsWith(writ.AgentID(m.ID), ev)
+		}
+	}
+	planned := st.Outcome == writ.OutcomeOfTransition && slices.Contains(takesPart, st.Transition)
+	if planned || st.Outcome == writ.OutcomeOfRequest && st.Transition != "task.verify" && st.Transition != "run.close" {
+		l.took(st.Run, st.Actor)
+	}
+}
+
+func (l *lineage) took(run writ.RunID, a writ.Actor) {
+	if a.Session == "" || run == "" {
+		return // the gateway itself takes none
+	}
+	if l.parts[run] == nil {
+		l.parts[run] = map[writ.SessionID]writ.Actor{}
+	}
+	l.parts[run][a.Session] = a
+}
+
+// opened works out who answers for a new session, and who is behind it.
+func (l *lineage) opened(id writ.SessionID, st writ.Statement, ev told) {
+	var a struct {
+		Principal  writ.PrincipalID   `json:"principal"`
+		Kind       writ.PrincipalKind `json:"kind"`
+		Controller writ.PrincipalID   `json:"controller"`
+	}
+	if json.Unmarshal(ev.Object.Args, &a) != nil || a.Principal == "" {
+		return
+	}
+	s := &session{principal: a.Principal, controller: a.Controller}
+	opener := l.sessions[st.Actor.Session]
+	switch {
+	case st.Actor.Kind == writ.KindSystem:
+		if s.controller == "" {
+			s.controller = a.Principal
+		}
+		l.sessions[id] = s
+		return
+	case opener == nil:
+		return // who is behind it nobody knows
+	case s.controller == "" && a.Kind == writ.KindHuman:
+		s.controller = a.Principal
+	case s.controller == "":
+		s.controller = opener.controller
+	}
+	for _, p := range append([]writ.PrincipalID{opener.principal, opener.controller}, opener.openers...) {
+		if p != "" && !slices.Contains(s.openers, p) {
+			s.openers = append(s.openers, p)
+		}
+	}
+	l.sessions[id] = s
+}
+
+func (l *lineage) signsWith(id writ.AgentID, ev told) {
+	var a struct {
+		Keys []string `json:"keys"`
+	}
+	if json.Unmarshal(ev.Object.Args, &a) != nil {
+		return
+	}
+	for _, text := range a.Keys {
+		if k, err := receipts.ParsePublicKey(text); err == nil && !slices.Contains(l.keys[id], k.ID) {
+			l.keys[id] = append(l.keys[id], k.ID)
+		}
+	}
+}
+
+func (l *lineage) root(run writ.RunID) writ.RunID {
+	for range len(l.parents) + 1 {
+		up, ok := l.parents[run]
+		if !ok {
+			break
+		}
+		run = up
+	}
+	return run
+}
+
+// conflicts says in which ways whoever judges a run had a part in its tree until now.
+func (l *lineage) conflicts(run writ.RunID, judge writ.Actor) (codes []Code) {
+	found := func(c Code) {
+		if !slices.Contains(codes, c) {
+			codes = append(codes, c)
+		}
+	}
+	root := l.root(run)
+	j := l.sessions[judge.Session]
+	if j == nil {
+		found(LineageUnknown)
+	}
+	for other, had := range l.parts {
+		if l.root(other) != root {
+			continue
+		}
+		for id, part := range had {
+			if id == judge.Session {
+				found(LineageSession)
+			}
+			if judge.Agent != "" && part.Agent == judge.Agent {
+				found(LineageAgent)
+			}
+			if slices.ContainsFunc(l.keys[judge.Agent], func(k string) bool { return part.Agent != "" && slices.Contains(l.keys[part.Agent], k) }) {
+				found(LineageKey)
+			}
+			x := l.sessions[id]
+			if x == nil {
+				found(LineageUnknown)
+			}
+			if x == nil || j == nil {
+				continue
+			}
+			behind := append([]writ.PrincipalID{x.principal, x.controller}, x.openers...)
+			if slices.Contains(behind, j.principal) || slices.Contains(behind, j.controller) {
+				found(LineageController)
+			}
+			if slices.ContainsFunc(j.openers, func(p writ.PrincipalID) bool { return p != writ.MachineOperator && p == x.principal }) {
+				found(LineageOpener)
+			}
+		}
+	}
+	slices.Sort(codes)
+	return codes
+}

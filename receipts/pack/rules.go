@@ -1,0 +1,169 @@
+package pack
+
+import (
+	"encoding/json"
+
+	"github.com/writ-gateway/writ"
+	"github.com/writ-gateway/writ/receipts"
+)
+
+// rules asks what must hold between receipts, once each is sound and none is missing.
+func (c *check) rules() error {
+	if len(c.report.Findings) > 0 {
+		return nil
+	}
+	h := &history{c: c, whole: c.m.Scope.Kind == ScopeLog || c.m.Scope.Kind == ScopeRange && c.m.Scope.First == 0, run: c.m.Scope.Kind == ScopeRun}
+	h.reset()
+	for seq, id := range c.seen {
+		h.known[id] = seq
+	}
+	var chain *chain
+	if c.ask.Run != "" {
+		chain = newChain(c, c.ask.Run)
+	}
+	for _, seq := range c.seqs {
+		_, rec, err := c.payload(seq)
+		if err != nil {
+			return err
+		}
+		if code := h.add(rec); code != "" {
+			c.find(code, seq)
+			if Codes[code].Verdict == receipts.Tampered {
+				return nil // what follows from it is no news
+			}
+		}
+		if chain != nil {
+			if err := chain.add(rec); err != nil {
+				return err
+			}
+		}
+	}
+	c.report.Rules = true
+	if chain != nil {
+		chain.end()
+	}
+	return nil
+}
+
+// history replays receipts in order, as receipts.Verify does, but says of what is not in
+// the pack that it is missing.
+type history struct {
+	c     *check
+	whole bool // it begins with the log
+	run   bool // it is the pack of a run, with gaps
+
+	known   map[writ.ReceiptID]int64
+	started bool
+	at      int64
+	epoch   string
+	tenant  writ.Tenant
+	left    map[string]bool
+	runs    map[writ.RunID]int64
+	objects map[object]string
+	own     map[object]bool // in the pack of a run: it and its tasks, all of whose moves are there
+	seen    map[writ.ReceiptID]bool
+}
+
+type object struct{ kind, id string }
+
+func (h *history) reset() {
+	h.known, h.left, h.runs = map[writ.ReceiptID]int64{}, map[string]bool{}, map[writ.RunID]int64{}
+	h.objects, h.own, h.seen = map[object]string{}, map[object]bool{}, map[writ.ReceiptID]bool{}
+}
+
+func (h *history) add(rec receipts.Record) (missing Code) {
+	st, c := rec.Statement, rec.Commit
+	if !h.started {
+		h.started, h.at, h.epoch, h.tenant = true, c.At, c.Epoch, st.Tenant
+	}
+	switch {
+	case st.Tenant != h.tenant:
+		return TenantOther
+	case h.seen[st.Receipt]:
+		return ReceiptTwice
+	case c.At < h.at:
+		return TimeBack
+	case c.Epoch != h.epoch && h.left[c.Epoch]:
+		return EpochBack
+	}
+	if code := h.inRun(st.Run, c.RunSeq); Codes[code].Verdict == receipts.Tampered {
+		return code
+	} else if code != "" {
+		missing = code
+	}
+	for _, p := range st.Parents {
+		at, known := h.known[p]
+		switch {
+		case p == st.Receipt:
+			return ParentSelf
+		case known && at > c.Seq:
+			return ParentFuture
+		case known:
+		case h.whole:
+			return ParentUnknown
+		case h.run && st.Run == h.c.m.Scope.Run:
+			missing = ParentMissing
+		}
+	}
+	for _, m := range st.Changes {
+		key := object{m.Kind, m.ID}
+		state, known := h.objects[key]
+		switch {
+		case !writ.LegalMove(m.Kind, m.From, m.To):
+			return MoveIllegal
+		case state == m.From || !known && !h.whole:
+		case h.run && !h.own[key]: // of others the pack of a run has moves here and there
+		case h.run:
+			missing = MoveGap
+		default:
+			return MoveFrom
+		}
+		h.objects[key] = m.To
+		if m.From == "" && (m.Kind == writ.ObjectTask && st.Run == h.c.m.Scope.Run || m.Kind == writ.ObjectRun && m.ID == string(h.c.m.Scope.Run)) {
+			h.own[key] = true
+		}
+	}
+	if c.Epoch != h.epoch {
+		h.left[h.epoch] = true
+	}
+	h.at, h.epoch = c.At, c.Epoch
+	h.seen[st.Receipt] = true
+	return missing
+}
+
+// inRun follows the sequence of a run. In the pack of a run the others are there in part.
+func (h *history) inRun(run writ.RunID, seq int64) Code {
+	if run == "" {
+		return ""
+	}
+	last, known := h.runs[run]
+	h.runs[run] = seq
+	complete := !h.run || run == h.c.m.Scope.Run
+	switch {
+	case known && seq <= last:
+		return RunBack
+	case complete && (known && seq > last+1 || !known && (h.whole || h.run) && seq != 1):
+		return RunGap
+	}
+	return ""
+}
+
+// told is what the evidence of a receipt says of its call, as far as it is there.
+type told struct {
+	Object struct {
+		Principal writ.PrincipalID `json:"principal"`
+		Args      json.RawMessage  `json:"args"`
+	} `json:"object"`
+}
+
+// evidenceOf reads the evidence of a receipt, which was held to its digest before.
+func (c *check) evidenceOf(seq int64) (t told, ok bool, err error) {
+	if !c.p.has(evidenceName(seq)) {
+		return t, false, nil
+	}
+	text, err := c.p.read(evidenceName(seq))
+	if err != nil {
+		return t, false, err
+	}
+	return t, json.Unmarshal(text, &t) == nil && len(t.Object.Args) > 0 && string(t.Object.Args) != "null", nil
+}

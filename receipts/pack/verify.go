@@ -1,0 +1,524 @@
+package pack
+
+import (
+	"bytes"
+	"crypto/ecdsa"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"slices"
+	"strings"
+	"time"
+
+	xtlog "golang.org/x/mod/sumdb/tlog"
+
+	"github.com/writ-gateway/writ"
+	"github.com/writ-gateway/writ/receipts"
+	"github.com/writ-gateway/writ/receipts/tlog"
+)
+
+// Trust is what a pack is checked with. Of nothing that is empty is anything believed
+// because the pack says so: see Verify.
+type Trust struct {
+	LogKey string   // note verifier key
+	Keys   [][]byte // receipt keys, PEM
+}
+
+// Ask says what else to look at.
+type Ask struct {
+	Run   writ.RunID // the chain of a run
+	Close bool       // and who closed it
+}
+
+// Verify checks a pack with the keys given, and with nothing else. Without any key it takes those
+// in the pack, and the report says that this shows no more than that the pack agrees
+// with itself. The error is for a key that cannot be used or a file that cannot be read;
+// what is wrong with the pack stands in the report.
+//
+// Receipts are looked at one by one first. Only if each is sound and none is missing do
+// the rules between them say anything, so only then they are asked.
+func Verify(p *Pack, t Trust, ask Ask) (Report, error) {
+	c := &check{p: p, ask: ask, report: Report{Verdict: receipts.Good.String(), Trust: TrustPinned, Findings: []Finding{}}, keys: map[string]trusted{}, seen: map[int64]writ.ReceiptID{}}
+	err := c.run(t)
+	c.report.sort()
+	return c.report, err
+}
+
+type trusted struct {
+	v   *receipts.Verifier
+	der []byte
+}
+
+type check struct {
+	p      *Pack
+	ask    Ask
+	report Report
+	m      manifest
+	cp     tlog.Checkpoint
+	logKey string
+	logID  []byte
+	keys   map[string]trusted // by id
+	seen   map[int64]writ.ReceiptID
+	seqs   []int64
+}
+
+var errStop = errors.New("nothing more can be said")
+
+func (c *check) find(code Code, seq int64) { c.report.find(code, seq, c.seen[seq]) }
+
+func (c *check) run(t Trust) error {
+	for _, code := range c.p.bad {
+		c.find(code, -1)
+	}
+	for _, step := range []func() error{c.manifest, c.sums, func() error { return c.trust(t) }, c.checkpoint, c.earlier, c.each, c.scope, c.list, c.policies, c.rules} {
+		if err := step(); err != nil {
+			if errors.Is(err, errStop) {
+				return nil
+			}
+			return err
+		}
+	}
+	return nil
+}
+
+// file reads a file that every pack has.
+func (c *check) file(name string) ([]byte, error) {
+	if !c.p.has(name) {
+		c.find(FileMissing, -1)
+		return nil, errStop
+	}
+	b, err := c.p.read(name)
+	if errors.Is(err, errTooLarge) {
+		c.find(PackMalformed, -1)
+		return nil, errStop
+	}
+	return b, err
+}
+
+// exact reads JSON that has one form: what this program writes.
+func exact(text []byte, v any) bool {
+	d := json.NewDecoder(bytes.NewReader(text))
+	d.DisallowUnknownFields()
+	return d.Decode(v) == nil && bytes.Equal(line(v), text)
+}
+
+func (c *check) manifest() error {
+	text, err := c.file(FileManifest)
+	if err != nil {
+		return err
+	}
+	if !exact(text, &c.m) || c.m.Format != Format || !c.m.Scope.valid() || c.m.Size < 1 {
+		c.m = manifest{}
+		c.find(PackMalformed, -1)
+		return errStop
+	}
+	c.report.Scope = c.m.Scope
+	return nil
+}
+
+// sums holds the files to what SHA256SUMS says, and to what a pack may have. That list is not signed: it
+// shows damage, and what else is checked shows the rest.
+func (c *check) sums() error {
+	text, err := c.file(FileSums)
+	if err != nil {
+		return err
+	}
+	stated := map[string]bool{}
+	for _, l := range strings.SplitAfter(string(text), "\n") {
+		if l == "" {
+			continue
+		}
+		sum, name, ok := strings.Cut(strings.TrimSuffix(l, "\n"), "  ")
+		if !ok || !strings.HasSuffix(l, "\n") || len(sum) != 64 || stated[name] {
+			c.find(PackMalformed, -1)
+			return errStop
+		}
+		stated[name] = true
+		if !c.p.has(name) {
+			if m := receiptPath.FindStringSubmatch(name); m == nil || c.m.Scope.Kind == ScopeRun {
+				c.find(FileMissing, seqOf(name)) // of those that scope looks for it says more
+			}
+			continue
+		}
+		b, err := c.p.read(name)
+		if err != nil {
+			return err
+		}
+		if got := sha256.Sum256(b); hex.EncodeToString(got[:]) != sum {
+			c.find(SumDiffers, seqOf(name))
+		}
+	}
+	for _, name := range c.p.names {
+		known := slices.Contains(single, name) || receiptPath.MatchString(name) || evidencePath.MatchString(name) || policyPath.MatchString(name) || keyPath.MatchString(name)
+		if !known || name != FileSums && !stated[name] {
+			c.find(FileExtra, seqOf(name))
+		}
+	}
+	return nil
+}
+
+// seqOf is the sequence in the name of a file, -1 where there is none.
+func seqOf(name string) int64 {
+	for _, form := range []interface{ FindStringSubmatch(string) []string }{receiptPath, evidencePath} {
+		if m := form.FindStringSubmatch(name); m != nil {
+			return number(cutZeros(m[1]))
+		}
+	}
+	return -1
+}
+
+func cutZeros(s string) string {
+	if s = strings.TrimLeft(s, "0"); s == "" {
+		return "0"
+	}
+	return s
+}
+
+func (c *check) trust(t Trust) error {
+	c.logKey = t.LogKey
+	pems := t.Keys
+	if t.LogKey == "" && len(t.Keys) == 0 {
+		c.report.Trust = TrustNone
+		text, err := c.file(FileLogKey)
+		if err != nil {
+			return err
+		}
+		if c.logKey, err = tlog.ReadVerifier(text); err != nil {
+			c.find(PackMalformed, -1)
+			return errStop
+		}
+	}
+	for _, name := range c.p.names {
+		if !keyPath.MatchString(name) {
+			continue
+		}
+		text, err := c.p.read(name)
+		if err != nil {
+			return err
+		}
+		if c.report.Trust == TrustNone {
+			if _, err := receipts.NewVerifier(text); err != nil {
+				c.find(PackMalformed, -1)
+				return errStop
+			}
+			pems = append(pems, text)
+			continue
+		}
+		if !slices.ContainsFunc(pems, func(b []byte) bool { return sameKey(b, text) }) {
+			c.find(KeyUntrusted, -1)
+		}
+	}
+	for _, text := range pems {
+		v, err := receipts.NewVerifier(text)
+		if err != nil {
+			return err
+		}
+		der, err := tlog.PublicDER(v.Public())
+		if err != nil {
+			return err
+		}
+		c.keys[v.KeyID()] = trusted{v, der}
+	}
+	var err error
+	c.logID, err = logIDOf(c.logKey)
+	return err
+}
+
+func sameKey(a, b []byte) bool {
+	x, errA := receipts.NewVerifier(a)
+	y, errB := receipts.NewVerifier(b)
+	return errA == nil && errB == nil && (*ecdsa.PublicKey)(x.Public()).Equal(y.Public())
+}
+
+func (c *check) checkpoint() error {
+	name, public, err := noteKey(c.logKey)
+	if err != nil {
+		return err
+	}
+	c.report.Log = name
+	text, err := c.file(FileCheckpoint)
+	if err != nil {
+		return err
+	}
+	if first, _, _ := strings.Cut(string(text), "\n"); first != name || c.m.Origin != name {
+		c.find(Origin, -1)
+		return errStop
+	}
+	if c.cp, err = tlog.ParseCheckpoint(text, c.logKey); err != nil {
+		c.find(CheckpointSignature, -1)
+		return errStop
+	}
+	if c.report.Size = c.cp.Size; c.cp.Size != c.m.Size || c.m.Scope.Last >= c.cp.Size {
+		c.find(PackMalformed, -1)
+		return errStop
+	}
+	root, err := tlog.TrustedRoot(name, public, time.Unix(0, 0))
+	if err != nil {
+		return err
+	}
+	has, err := c.file(FileTrustedRoot)
+	if err == nil && !bytes.Equal(root, has) {
+		c.find(TrustedRoot, -1)
+	}
+	return err
+}
+
+// earlier holds the log to the earlier checkpoint in the pack.
+func (c *check) earlier() error {
+	if !c.p.has(FileEarlier) && !c.p.has(FileConsistency) {
+		return nil
+	}
+	text, err := c.file(FileEarlier)
+	if err != nil {
+		return err
+	}
+	proof, err := c.file(FileConsistency)
+	if err != nil {
+		return err
+	}
+	old, err := tlog.ParseCheckpoint(text, c.logKey)
+	if err != nil {
+		c.find(CheckpointSignature, -1)
+		return nil
+	}
+	if !Consistent(old, c.cp, proof) {
+		c.find(Consistency, -1)
+	}
+	return nil
+}
+
+// Consistent says whether a proof, one hash in base64 a line, shows that a log begins
+// with an earlier one.
+func Consistent(old, now tlog.Checkpoint, proof []byte) bool {
+	hashes := xtlog.TreeProof{}
+	for l := range strings.Lines(string(proof)) {
+		b, ok := unbase64(strings.TrimSuffix(l, "\n"))
+		if !ok || len(b) != xtlog.HashSize || !strings.HasSuffix(l, "\n") {
+			return false
+		}
+		hashes = append(hashes, xtlog.Hash(b))
+	}
+	if old.Size == 0 {
+		return len(hashes) == 0 // every log begins with nothing
+	}
+	return old.Size <= now.Size && xtlog.CheckTree(hashes, now.Size, now.Root, old.Size, old.Root) == nil
+}
+
+// each looks at every receipt by itself.
+func (c *check) each() error {
+	for _, name := range c.p.names {
+		m := receiptPath.FindStringSubmatch(name)
+		if m == nil {
+			continue
+		}
+		seq := number(cutZeros(m[1]))
+		text, err := c.p.read(name)
+		if err != nil {
+			return err
+		}
+		c.seqs = append(c.seqs, seq)
+		rec, code := c.one(seq, text)
+		if rec != nil {
+			c.seen[seq] = rec.Statement.Receipt
+		}
+		if code != "" {
+			c.find(code, seq)
+			continue
+		}
+		c.report.Receipts++
+		if err := c.evidence(seq, *rec); err != nil {
+			return err
+		}
+	}
+	for _, name := range c.p.names {
+		if m := evidencePath.FindStringSubmatch(name); m != nil && !c.p.has("receipts/"+m[1]+".sigstore.json") {
+			c.find(FileExtra, seqOf(name))
+		}
+	}
+	return nil
+}
+
+// one proves a receipt. The record is there as soon as its signature holds.
+func (c *check) one(seq int64, text []byte) (*receipts.Record, Code) {
+	b, wrong := parse(text)
+	if wrong != "" {
+		return nil, wrong
+	}
+	key, known := c.keys[b.keyID]
+	switch {
+	case !known:
+		return nil, KeyOther
+	case b.hint != b.keyID:
+		return nil, HintDiffers
+	case receipts.SignatureForm(b.signed) != nil:
+		return nil, SignatureForm
+	case key.v.Signed(b.payload, b.signed) != nil:
+		return nil, Signature
+	}
+	rec, err := receipts.Decode(b.payload)
+	if err != nil {
+		return nil, PayloadMalformed
+	}
+	leaf := tlog.Leaf(writ.Receipt{Payload: b.payload, Sig: b.signed}, key.der)
+	switch {
+	case rec.Statement.KeyID != b.keyID:
+		return &rec, KeyDiffers
+	case rec.Statement.Log != c.m.Origin:
+		return &rec, Origin
+	case rec.Commit.Seq != seq:
+		return &rec, SeqMoved
+	case number(b.index) != seq || number(b.proofIndex) != seq:
+		return &rec, IndexDiffers
+	case !bytes.Equal(b.logID, c.logID), !bytes.Equal(b.root, c.cp.Root[:]), number(b.size) != c.cp.Size, !bytes.Equal(b.checkpoint, c.cp.Text):
+		return &rec, CheckpointDiffers
+	case !bytes.Equal(b.leaf, leaf):
+		return &rec, LeafDiffers
+	case !included(b, seq, c.cp):
+		return &rec, Inclusion
+	}
+	return &rec, ""
+}
+
+func included(b parsed, seq int64, cp tlog.Checkpoint) bool {
+	var proof xtlog.RecordProof
+	for _, h := range b.hashes {
+		if len(h) != xtlog.HashSize {
+			return false
+		}
+		proof = append(proof, xtlog.Hash(h))
+	}
+	return seq < cp.Size && xtlog.CheckRecord(proof, cp.Size, cp.Root, seq, xtlog.RecordHash(b.leaf)) == nil
+}
+
+// evidence holds what lies beside a receipt to what it states.
+func (c *check) evidence(seq int64, rec receipts.Record) error {
+	switch name := evidenceName(seq); {
+	case c.p.has(name):
+		text, err := c.p.read(name)
+		if err != nil {
+			return err
+		}
+		if sum := sha256.Sum256(text); hex.EncodeToString(sum[:]) != rec.Statement.Evidence {
+			c.find(EvidenceDiffers, seq)
+			return nil
+		}
+		c.report.Evidence++
+	case c.m.Evidence && rec.Statement.Evidence != "":
+		c.find(EvidenceMissing, seq)
+	}
+	return nil
+}
+
+// scope says what is missing, of a log or a range: of a run only its own sequence tells.
+func (c *check) scope() error {
+	s := c.m.Scope
+	if s.Kind == ScopeRun {
+		return nil
+	}
+	first, last := s.First, s.Last
+	if s.Kind == ScopeLog {
+		first, last = 0, c.cp.Size-1
+	}
+	want := first
+	for _, seq := range c.seqs {
+		if seq < first || seq > last {
+			c.find(ReceiptExtra, seq)
+			continue
+		}
+		if seq > want { // one finding for a gap: it names where it begins
+			c.find(ReceiptMissing, want)
+		}
+		want = seq + 1
+	}
+	if want <= last {
+		c.find(ReceiptMissing, want)
+	}
+	return nil
+}
+
+// list holds receipts.jsonl to the receipts.
+func (c *check) list() error {
+	text, err := c.file(FileList)
+	if err != nil {
+		return err
+	}
+	if len(c.report.Findings) > 0 { // it would repeat what was found
+		return nil
+	}
+	var again bytes.Buffer
+	for _, seq := range c.seqs {
+		payload, rec, err := c.payload(seq)
+		if err != nil {
+			return err
+		}
+		sum := sha256.Sum256(payload)
+		again.Write(line(listed{Payload: hex.EncodeToString(sum[:]), Receipt: rec.Statement.Receipt, Seq: seq}))
+	}
+	if !bytes.Equal(again.Bytes(), text) {
+		c.find(ListDiffers, -1)
+	}
+	return nil
+}
+
+// payload reads again what one has proved.
+func (c *check) payload(seq int64) ([]byte, receipts.Record, error) {
+	text, err := c.p.read(receiptName(seq))
+	if err != nil {
+		return nil, receipts.Record{}, err
+	}
+	b, wrong := parse(text)
+	if wrong != "" {
+		return nil, receipts.Record{}, errors.New("a receipt changed while it was read")
+	}
+	rec, err := receipts.Decode(b.payload)
+	return b.payload, rec, err
+}
+
+// policies holds bundles to their names.
+func (c *check) policies() error {
+	for _, name := range c.p.names {
+		m := policyPath.FindStringSubmatch(name)
+		if m == nil {
+			continue
+		}
+		text, err := c.p.read(name)
+		if err != nil {
+			return err
+		}
+		if sum := sha256.Sum256(text); hex.EncodeToString(sum[:]) != m[1] {
+			c.find(PolicyDiffers, -1)
+			continue
+		}
+		c.report.Policies++
+	}
+	return nil
+}
+
+// Root is the root of the first size receipts, out of a pack that has them all; ok is
+// false for one that has not. Nothing is proved: Verify does that.
+func Root(p *Pack, size int64) (root xtlog.Hash, ok bool, err error) {
+	sp, err := newSpool()
+	if err != nil {
+		return root, false, err
+	}
+	defer func() { err = errors.Join(err, sp.close()) }()
+	for seq := range size {
+		if !p.has(receiptName(seq)) {
+			return root, false, nil
+		}
+		text, err := p.read(receiptName(seq))
+		if err != nil {
+			return root, false, err
+		}
+		b, wrong := parse(text)
+		if wrong != "" {
+			return root, false, nil
+		}
+		if err := sp.add(writ.Receipt{Seq: seq, Payload: b.payload, Sig: b.signed, KeyID: b.keyID}, b.leaf); err != nil {
+			return root, false, err
+		}
+	}
+	root, err = sp.root(size)
+	return root, err == nil, err
+}

@@ -1,0 +1,403 @@
+package pack
+
+import (
+	"context"
+	"crypto/ecdsa"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"iter"
+	"slices"
+	"time"
+
+	"golang.org/x/mod/sumdb/note"
+	xtlog "golang.org/x/mod/sumdb/tlog"
+
+	"github.com/writ-gateway/writ"
+	"github.com/writ-gateway/writ/receipts"
+	"github.com/writ-gateway/writ/receipts/tlog"
+)
+
+// Source is where a log is read: a gateway, or the files of one.
+type Source interface {
+	// Receipts are those from the log's beginning on, in order.
+	Receipts(ctx context.Context) iter.Seq2[writ.Receipt, error]
+	// Key is the receipt key with an id, which signed the receipt.
+	Key(ctx context.Context, keyID string, signed writ.ReceiptID) (*ecdsa.PublicKey, error)
+	// Evidence of a receipt; ok is false where the caller may not read it or there is none.
+	Evidence(ctx context.Context, id writ.ReceiptID) (text []byte, ok bool, err error)
+	// Policies are the bundles there are, uncompressed, that want picks.
+	Policies(ctx context.Context, want func(digest string, packs []writ.PackVer) bool) iter.Seq2[[]byte, error]
+}
+
+// Options say what goes into a pack.
+type Options struct {
+	Checkpoint []byte // that proves everything
+	LogKey     string // note verifier key that signed it
+	Earlier    []byte // an earlier checkpoint to be consistent with, if any
+	Scope      Scope
+	Evidence   bool
+	Progress   func(done, of int64, what string)
+}
+
+// ErrUnsound: what the gateway gave does not fit together, so no pack is made of it.
+var ErrUnsound = errors.New("the receipts do not give the root the checkpoint states")
+
+// Write makes a pack. It reads the log from its beginning to the checkpoint whatever the
+// scope is, and so proves it on the way; it keeps it on disk meanwhile.
+func Write(ctx context.Context, out Sink, src Source, o Options) (err error) {
+	cp, err := tlog.ParseCheckpoint(o.Checkpoint, o.LogKey)
+	if err != nil {
+		return err
+	}
+	if !o.Scope.valid() || o.Scope.Kind == ScopeRange && o.Scope.Last >= cp.Size || cp.Size == 0 {
+		return fmt.Errorf("the checkpoint covers receipts 0 to %d", cp.Size-1)
+	}
+	sp, err := newSpool()
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, sp.close()) }()
+	w := &writer{ctx: ctx, src: src, o: o, cp: cp, sp: sp, out: &summed{Sink: out, sums: &sp.sums}, keys: map[string]key{}}
+	for _, step := range []func() error{w.read, w.choose, w.begin, w.receipts, w.evidence, w.policies, w.end} {
+		if err := step(); err != nil {
+			return err
+		}
+	}
+	return out.Close()
+}
+
+type key struct {
+	der []byte
+	pem []byte
+}
+
+type writer struct {
+	ctx  context.Context
+	src  Source
+	o    Options
+	cp   tlog.Checkpoint
+	sp   *spool
+	out  *summed
+	keys map[string]key
+	used []string // ids of keys, as they come
+
+	chosen func(seq int64) bool
+	packs  map[string]bool // digests of policy packs that receipts name
+	bundle map[string]bool // bundles that moved
+	shown  []example
+}
+
+// example is a receipt the README shows how to check.
+type example struct {
+	what, file, digest string
+}
+
+func (w *writer) told(done, of int64, what string) {
+	if w.o.Progress != nil {
+		w.o.Progress(done, of, what)
+	}
+}
+
+// read spools the log as far as the checkpoint covers it.
+func (w *writer) read() error {
+	for r, err := range w.src.Receipts(w.ctx) {
+		if err != nil {
+			return err
+		}
+		k, known := w.keys[r.KeyID]
+		if !known {
+			pub, err := w.src.Key(w.ctx, r.KeyID, r.ID)
+			if err != nil {
+				return err
+			}
+			if k.der, err = tlog.PublicDER(pub); err != nil {
+				return err
+			}
+			if k.pem, err = receipts.PublicPEM(pub); err != nil {
+				return err
+			}
+			w.keys[r.KeyID] = k
+		}
+		if err := w.sp.add(r, tlog.Leaf(r, k.der)); err != nil {
+			return err
+		}
+		w.told(w.sp.n, w.cp.Size, "read")
+		if w.sp.n == w.cp.Size {
+			break
+		}
+	}
+	if w.sp.n != w.cp.Size {
+		return fmt.Errorf("%w: it covers %d receipts, there are %d", ErrUnsound, w.cp.Size, w.sp.n)
+	}
+	root, err := w.sp.root(w.cp.Size)
+	if err == nil && root != w.cp.Root {
+		err = ErrUnsound
+	}
+	return err
+}
+
+// choose says which receipts are of the scope. Of a run it is those filed under it, the
+// parents they name, and how every session and agent came to be that acted in it: that is
+// looked for from the end, since a session was opened by an earlier one.
+func (w *writer) choose() error {
+	switch w.o.Scope.Kind {
+	case ScopeLog:
+		w.chosen = func(int64) bool { return true }
+		return nil
+	case ScopeRange:
+		w.chosen = func(seq int64) bool { return w.o.Scope.First <= seq && seq <= w.o.Scope.Last }
+		return nil
+	}
+	run := w.o.Scope.Run
+	sessions, agents, parents, take := map[string]bool{}, map[string]bool{}, map[writ.ReceiptID]bool{}, map[int64]bool{}
+	for seq := w.sp.n - 1; seq >= 0; seq-- {
+		_, rec, err := w.sp.get(seq)
+		if err != nil {
+			return err
+		}
+		st := rec.Statement
+		inRun := st.Run == run || slices.ContainsFunc(st.Changes, func(c writ.Change) bool { return c.Kind == writ.ObjectRun && c.ID == string(run) })
+		about := parents[st.Receipt] || slices.ContainsFunc(st.Changes, func(c writ.Change) bool {
+			return c.Kind == writ.ObjectSession && c.From == "" && sessions[c.ID] || c.Kind == writ.ObjectAgent && agents[c.ID]
+		})
+		if inRun {
+			for _, p := range st.Parents {
+				parents[p] = true
+			}
+		}
+		if inRun || about {
+			take[seq] = true
+			sessions[string(st.Actor.Session)], agents[string(st.Actor.Agent)] = true, true
+		}
+		w.told(w.sp.n-seq, w.sp.n, "looked through")
+	}
+	w.chosen = func(seq int64) bool { return take[seq] }
+	return nil
+}
+
+// seqs are the sequences of the scope.
+func (w *writer) seqs() iter.Seq[int64] {
+	return func(yield func(int64) bool) {
+		for seq := range w.sp.n {
+			if w.chosen(seq) && !yield(seq) {
+				return
+			}
+		}
+	}
+}
+
+func (w *writer) begin() error {
+	m := manifest{Evidence: w.o.Evidence, Format: Format, Scope: w.o.Scope, Size: w.cp.Size}
+	name, public, err := noteKey(w.o.LogKey)
+	if err != nil {
+		return err
+	}
+	m.Origin = name
+	root, err := tlog.TrustedRoot(name, public, time.Unix(0, 0))
+	if err != nil {
+		return err
+	}
+	for _, f := range []struct {
+		name string
+		text []byte
+	}{
+		{FileManifest, line(m)},
+		{FileCheckpoint, w.o.Checkpoint},
+		{FileTrustedRoot, root},
+		{FileLogKey, []byte(w.o.LogKey + "\n")},
+	} {
+		if err := w.out.File(f.name, f.text); err != nil {
+			return err
+		}
+	}
+	if len(w.o.Earlier) == 0 {
+		return nil
+	}
+	old, err := tlog.ParseCheckpoint(w.o.Earlier, w.o.LogKey)
+	if err != nil {
+		return fmt.Errorf("the earlier checkpoint: %w", err)
+	}
+	if old.Size > w.cp.Size {
+		return fmt.Errorf("the earlier checkpoint covers %d receipts, this one %d", old.Size, w.cp.Size)
+	}
+	if had, err := w.sp.root(old.Size); err != nil || had != old.Root {
+		return errors.Join(err, fmt.Errorf("%w: the log does not begin with what the earlier one covers; keep that, it proves it", ErrUnsound))
+	}
+	if err := w.out.File(FileEarlier, w.o.Earlier); err != nil {
+		return err
+	}
+	var text []byte
+	if old.Size > 0 {
+		proof, err := xtlog.ProveTree(w.cp.Size, old.Size, w.sp)
+		if err != nil {
+			return err
+		}
+		for _, h := range proof {
+			text = append(base64.StdEncoding.AppendEncode(text, h[:]), '\n')
+		}
+	}
+	return w.out.File(FileConsistency, text)
+}
+
+// receipts writes the bundles, and the list of them.
+func (w *writer) receipts() error {
+	logID, err := logIDOf(w.o.LogKey)
+	if err != nil {
+		return err
+	}
+	w.packs, w.bundle = map[string]bool{}, map[string]bool{}
+	for seq := range w.seqs() {
+		r, rec, err := w.sp.get(seq)
+		if err != nil {
+			return err
+		}
+		k := w.keys[r.KeyID]
+		proof, err := xtlog.ProveRecord(w.cp.Size, seq, w.sp)
+		if err != nil {
+			return err
+		}
+		r.Inclusion = tlog.Inclusion{Index: seq, Leaf: tlog.Leaf(r, k.der), Hashes: proof, Checkpoint: w.cp, LogID: logID}.Receipt()
+		text, err := tlog.Bundle(r)
+		if err != nil {
+			return err
+		}
+		if err := w.out.File(receiptName(seq), append(text, '\n')); err != nil {
+			return err
+		}
+		sum := sha256.Sum256(r.Payload)
+		if err := w.sp.list.add(line(listed{Payload: hex.EncodeToString(sum[:]), Receipt: r.ID, Seq: seq})); err != nil {
+			return err
+		}
+		if !slices.Contains(w.used, r.KeyID) {
+			w.used = append(w.used, r.KeyID)
+		}
+		w.note(rec)
+		w.told(seq+1, w.sp.n, "written")
+	}
+	for i, id := range w.used {
+		if err := w.out.File(keyName(i+1), w.keys[id].pem); err != nil {
+			return err
+		}
+	}
+	return w.out.Copy(FileList, w.sp.list.size, w.sp.list.text())
+}
+
+// note remembers what else a receipt needs beside it, and whether to show it.
+func (w *writer) note(rec receipts.Record) {
+	st := rec.Statement
+	for _, p := range st.Decision.Packs {
+		w.packs[p.Digest] = true
+	}
+	for _, c := range st.Changes {
+		if c.Kind == writ.ObjectBundle {
+			w.bundle["sha256:"+c.ID] = true
+		}
+	}
+	what := "the first one"
+	if i := slices.IndexFunc(st.Changes, func(c writ.Change) bool {
+		return c.Kind == writ.ObjectRun && writ.RunMoves.Terminal(writ.RunState(c.To))
+	}); i >= 0 {
+		what = "how " + st.Changes[i].ID + " became " + st.Changes[i].To
+	} else if len(w.shown) > 0 {
+		return
+	}
+	if len(w.shown) < maxShown {
+		w.shown = append(w.shown, example{what, receiptName(rec.Commit.Seq), receipts.SubjectDigest(st)})
+	}
+}
+
+const maxShown = 20
+
+func (w *writer) evidence() error {
+	if !w.o.Evidence {
+		return nil
+	}
+	for seq := range w.seqs() {
+		r, rec, err := w.sp.get(seq)
+		if err != nil {
+			return err
+		}
+		if rec.Statement.Evidence == "" {
+			continue
+		}
+		text, ok, err := w.src.Evidence(w.ctx, r.ID)
+		if err != nil {
+			return err
+		}
+		if ok {
+			if err := w.out.File(evidenceName(seq), text); err != nil {
+				return err
+			}
+		}
+		w.told(seq+1, w.sp.n, "with evidence")
+	}
+	return nil
+}
+
+func (w *writer) policies() error {
+	if len(w.packs)+len(w.bundle) == 0 {
+		return nil
+	}
+	found := map[string][]byte{}
+	want := func(digest string, packs []writ.PackVer) bool {
+		return w.bundle[digest] || slices.ContainsFunc(packs, func(p writ.PackVer) bool { return w.packs[p.Digest] })
+	}
+	for text, err := range w.src.Policies(w.ctx, want) {
+		if err != nil {
+			return err
+		}
+		sum := sha256.Sum256(text)
+		found[policyName(hex.EncodeToString(sum[:]))] = text
+	}
+	names := make([]string, 0, len(found))
+	for name := range found {
+		names = append(names, name)
+	}
+	slices.Sort(names)
+	for _, name := range names {
+		if err := w.out.File(name, found[name]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (w *writer) end() error {
+	if err := w.out.File(FileReadme, w.readme()); err != nil {
+		return err
+	}
+	return w.out.Sink.Copy(FileSums, w.sp.sums.size, w.sp.sums.text())
+}
+
+func line(v any) []byte {
+	b, err := json.Marshal(v)
+	if err != nil { // of types of this package only
+		panic(err)
+	}
+	return append(b, '\n')
+}
+
+// noteKey reads a verifier key of a log: its name, and the Ed25519 key.
+func noteKey(text string) (name string, public []byte, err error) {
+	v, err := note.NewVerifier(text)
+	if err != nil {
+		return "", nil, err
+	}
+	raw, err := base64.StdEncoding.DecodeString(text[len(v.Name())+len("+00000000+"):])
+	if err != nil || len(raw) != 33 {
+		return "", nil, errors.New("not an Ed25519 verifier key")
+	}
+	return v.Name(), raw[1:], nil
+}
+
+func logIDOf(key string) ([]byte, error) {
+	name, public, err := noteKey(key)
+	if err != nil {
+		return nil, err
+	}
+	return tlog.LogID(name, public), nil
+}

@@ -1,0 +1,79 @@
+#!/usr/bin/env node
+// Checks an evidence pack, with nothing but Node (20 or later). The same findings and exit
+// codes as writ pack verify, run verify and close verify.
+import { readFile, readdir, stat } from "node:fs/promises";
+import { join } from "node:path";
+import { parseArgs } from "node:util";
+import { tarball, verify } from "./verify.mjs";
+
+const help = `usage: node cli.mjs PACK [--log-key KEY --key FILE...] [--run RUN [--close]] [-o table|json]
+
+PACK is a directory or a .tar that writ export wrote. KEY is the log's note verifier key, or a file
+with it; FILE is receipt.pub of the gateway, once for each receipt key. Without them the keys in the
+pack are taken, which shows no more than that the pack agrees with itself. --run also checks the chain
+of a run, --close who judged and closed it.
+
+Exit codes: 0 ok, 1 tampered, 2 malformed, 3 incomplete, 4 could not verify.`;
+
+// A pack in a directory. What is neither file nor directory is in no pack.
+export async function folder(dir) {
+  const names = [], bad = [];
+  const walk = async (below) => {
+    for (const e of await readdir(join(dir, below), { withFileTypes: true })) {
+      const name = below ? below + "/" + e.name : e.name;
+      if (e.isDirectory()) await walk(name);
+      else if (e.isFile()) names.push(name);
+      else bad.push("pack_malformed");
+    }
+  };
+  await walk("");
+  return { names, bad, read: async (name) => new Uint8Array(await readFile(join(dir, name))) };
+}
+
+export async function open(path) {
+  return (await stat(path)).isDirectory() ? folder(path) : tarball(new Uint8Array(await readFile(path)));
+}
+
+async function main(argv) {
+  const { values: o, positionals } = parseArgs({
+    args: argv, allowPositionals: true,
+    options: {
+      "log-key": { type: "string" }, key: { type: "string", multiple: true }, run: { type: "string" },
+      close: { type: "boolean" }, output: { type: "string", short: "o", default: "table" }, help: { type: "boolean", short: "h" },
+    },
+  });
+  if (o.help) {
+    console.log(help);
+    return 0;
+  }
+  if (positionals.length !== 1 || (o.close && !o.run)) throw new Error(help);
+  const keys = await Promise.all((o.key ?? []).map((f) => readFile(f, "latin1")));
+  let logKey = o["log-key"] ?? "";
+  if ((logKey === "") !== (keys.length === 0)) throw new Error("give --log-key and --key: one without the other proves nothing");
+  if (logKey && !logKey.includes("+")) logKey = await readFile(logKey, "latin1");
+  const report = await verify(await open(positionals[0]), { logKey, keys }, { run: o.run, close: o.close });
+  if (o.output === "json") console.log(JSON.stringify(report, null, 2));
+  else {
+    const say = (name, v) => console.log(name.padEnd(10), v);
+    say("verdict", report.verdict);
+    say("trust", report.trust);
+    if (report.log) say("log", `${report.log}, ${report.size} receipts`);
+    say("good", `${report.receipts} receipts, ${report.evidence} of them with evidence, ${report.policies} policy bundles`);
+    if (!report.rules_checked) say("rules", "not looked at: single receipts are bad, or missing");
+    const f = report.run;
+    if (f?.receipts) {
+      say("run", `${f.run}: ${f.receipts} receipts, ${f.tasks} tasks, ${f.state}`);
+      for (const v of f.verdicts) say("judged", `${v.object}→${v.to} by ${[v.by.agent, v.by.session].filter(Boolean).join(" ")}`);
+      say("parts", f.tree);
+    }
+    for (const x of report.findings) say(x.verdict, `${x.code}${x.seq >= 0 ? " at " + x.seq : ""}${x.receipt ? " " + x.receipt : ""}: ${x.text}`);
+  }
+  return report.exit;
+}
+
+if (import.meta.url === new URL(process.argv[1], "file://").href) {
+  main(process.argv.slice(2)).then((code) => { process.exitCode = code; }, (e) => {
+    console.error("error: " + e.message);
+    process.exitCode = 4;
+  });
+}

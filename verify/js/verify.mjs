@@ -1,0 +1,846 @@
+// Checks evidence packs of writ, from docs/verify.md and docs/receipt-format.md alone: it
+// shares no code with the gateway, and needs nothing but WebCrypto (Node 20, browsers).
+//
+//   const report = await verify(pack, {logKey, keys: [pem, …]}, {run, close})
+//
+// pack is {names, read(name), bad}: see folder, tarball in cli.mjs and page.html. Nothing in
+// it is trusted because it lies there.
+
+// What the reference lists: moves of objects, closed lists of words, and findings with
+// what they mean for the verdict. Tests hold this to the gateway's own.
+const TABLES = /* tables */ {
+  moves: {"agent":{"":["planned"],"active":["suspended","superseded","retired"],"planned":["planned","active","suspended","retired"],"retired":[],"superseded":[],"suspended":["suspended","planned","active","superseded","retired"]},"approval":{"":["pending"],"approved":["approved","consumed","expired","superseded","revoked"],"consumed":[],"denied":[],"expired":[],"pending":["pending","approved","denied","expired","superseded","revoked"],"revoked":[],"superseded":[]},"bundle":{"":["staged"],"active":["active","retired"],"refused":["staged"],"retired":["active","staged"],"staged":["active","refused","withdrawn"],"withdrawn":["staged"]},"escrow":{"":["held"],"held":["settled"],"settled":[]},"evidence":{"":["shredded"],"shredded":["shredded"]},"gate":{"":["open"],"open":["open"]},"health":{"":["healthy","degraded","unhealthy"],"degraded":["healthy","degraded","unhealthy"],"healthy":["healthy","degraded","unhealthy"],"unhealthy":["healthy","degraded","unhealthy"]},"key":{"":["introduced","active"],"active":["retired"],"introduced":["active","retired"],"retired":["revoked"],"revoked":[]},"quota":{"":["active"],"active":["active","deleted"],"deleted":[]},"repair":{"":["done"],"done":[]},"run":{"":["active"],"active":["active","paused_approval","verifying","done","failed","cancelled"],"cancelled":[],"done":[],"failed":[],"paused_approval":["paused_approval","active","verifying","done","failed","cancelled"],"verifying":["active","done","failed","cancelled"]},"session":{"":["opened"],"active":["suspended","closed","expired","revoked"],"closed":[],"expired":[],"opened":["active","closed","expired","revoked"],"revoked":[],"suspended":["active","closed","expired","revoked"]},"task":{"":["queued","blocked"],"blocked":["blocked","queued","failed","cancelled"],"cancelled":[],"dead":[],"done":[],"failed":[],"parked":["parked","queued","running","failed","dead","cancelled"],"queued":["queued","running","parked","failed","cancelled"],"running":["running","queued","parked","verifying","done","failed","dead","cancelled"],"verifying":["queued","done","failed","cancelled"]}},
+  principals: ["human","agent","service","connector","system"],
+  roles: ["operator","orchestrator","executor","verifier","approver","auditor","connector","system"],
+  effects: ["allow","redact","require_approval","deny"],
+  codes: ["already_claimed","already_exists","approval_denied","approval_required","artifact_digest","backpressure","budget_exceeded","capability_unavailable","classification_denied","contention","deps_unmet","egress_denied","evidence_shredded","handoff_loop","idempotency_mismatch","illegal_transition","input_invalid","internal","lease_lost","malformed","no_eligible_agent","not_eligible","not_found","not_holder","not_ready","policy_denied","policy_unavailable","predicate_unsatisfied","preflight_unhealthy","quota_exceeded","rbac_denied","receipt_pending","run_paused","scope_conflict","scope_denied","sod_violation","store_unavailable","token_already_issued","too_large","unauthenticated","upgrade","verdict_refused","version_conflict"],
+  labels: ["external.untrusted","internal.system","pii.attachment","pii.chat.message","pii.chat.metadata","pii.redacted","public","secret.credential","secret.token"],
+  findings: {"base64":[2,"base64 that encodes to another text when decoded and encoded again"],"bundle_malformed":[2,"it is no bundle in the one form a pack has"],"checkpoint_differs":[1,"a receipt is proved by another checkpoint than that of the pack"],"checkpoint_signature":[1,"the checkpoint is not signed by the log's key"],"close_bypassed":[1,"the run asks for a verdict and is done without one"],"close_role":[1,"the verdict is not a verifier's"],"consistency":[1,"the log does not begin with what the earlier checkpoint covers"],"epoch_back":[1,"the epoch goes back"],"evidence_differs":[1,"the evidence is not the one whose digest the receipt states"],"evidence_missing":[3,"evidence that is needed is not there"],"file_extra":[1,"a file is there that the pack does not list, or that no pack has"],"file_missing":[3,"a file that the pack lists is not there"],"file_twice":[1,"two files have one name"],"hint_differs":[1,"the bundle hints at another key than the one that signed it"],"inclusion":[1,"the proof that the log has it does not hold"],"index_differs":[1,"it is proved at another index than its own"],"key_differs":[1,"the statement names another key than the one that signed it"],"key_other":[1,"it is signed by another key than those that are trusted"],"key_untrusted":[1,"a receipt key in the pack is none of those that are trusted"],"leaf_differs":[1,"the entry of the log is not of this receipt"],"lineage_agent":[1,"who judges had a part in the run as the same agent"],"lineage_controller":[1,"who judges, or answers for that, is behind somebody who had a part in the run"],"lineage_key":[1,"who judges signs with a key of somebody who had a part in the run"],"lineage_opener":[1,"whoever opened the session of who judges had a part in the run"],"lineage_session":[1,"who judges had a part in the run in the same session"],"lineage_unknown":[3,"how a session was opened is not in the pack"],"list_differs":[1,"receipts.jsonl does not list these receipts"],"move_from":[1,"an object moves from a state it was not in"],"move_gap":[3,"how an object came to the state it moves from is not in the pack"],"move_illegal":[1,"an object makes a move its states do not have"],"origin":[1,"it is of another log than the key is"],"pack_malformed":[2,"this is no pack in the form this version knows"],"parent_future":[1,"a parent comes after it"],"parent_missing":[3,"a parent is not in the pack"],"parent_self":[1,"it is its own parent"],"parent_unknown":[1,"a parent is not in the log"],"payload_malformed":[2,"the payload is no statement in the form this version knows"],"policy_differs":[1,"a policy bundle is not the one its name says"],"receipt_extra":[1,"a receipt is there that is not of what the pack says it holds"],"receipt_missing":[3,"a receipt is missing"],"receipt_twice":[1,"two receipts have one id"],"run_after_end":[1,"the run, or a task of it, moves on after the end"],"run_back":[1,"the sequence of a run goes back"],"run_begin":[1,"something comes before the run is created"],"run_gap":[3,"a receipt of a run is missing"],"run_open":[3,"the run has not ended"],"run_tasks_open":[1,"the run is done while a task of it is not over"],"run_unknown":[3,"the pack has no receipt of the run"],"seq_moved":[1,"it stands in the place of another receipt"],"signature":[1,"the signature does not hold"],"signature_form":[1,"the signature is not in the one form it may have"],"sum_differs":[1,"a file is not the one whose sum the pack states"],"tenant_other":[1,"it is of another tenant"],"time_back":[1,"the time goes back"],"trusted_root_differs":[1,"trusted_root.json is of another log key"],"verdict_gate":[1,"a check that was asked for has not passed"],"verdict_missing":[1,"a task asks for a verdict and is done without one"],"verdict_other":[1,"the verdict names another receipt than the last change of what it judges"],"verdict_stale":[1,"the verdict does not follow from the last change of what it judges"]},
+} /* end */;
+
+const subtle = globalThis.crypto.subtle;
+const TYPE = {
+  bundle: "application/vnd.dev.sigstore.bundle.v0.3+json",
+  payload: "application/vnd.in-toto+json",
+  root: "application/vnd.dev.sigstore.trustedroot+json;version=0.1",
+  statement: "https://in-toto.io/Statement/v1",
+  transition: "https://writ-gateway.github.io/writ/attestation/transition/v1",
+};
+
+// ---- bytes -------------------------------------------------------------------
+
+// One character a byte, so that a pattern sees bytes.
+function latin(bytes) {
+  let s = "";
+  for (let i = 0; i < bytes.length; i += 8192) s += String.fromCharCode.apply(null, bytes.subarray(i, i + 8192));
+  return s;
+}
+function bytesOf(s) {
+  const out = new Uint8Array(s.length);
+  for (let i = 0; i < s.length; i++) out[i] = s.charCodeAt(i);
+  return out;
+}
+const utf8 = (s) => new TextEncoder().encode(s);
+function join(...parts) {
+  const out = new Uint8Array(parts.reduce((n, p) => n + p.length, 0));
+  let at = 0;
+  for (const p of parts) { out.set(p, at); at += p.length; }
+  return out;
+}
+function same(a, b) {
+  if (a.length !== b.length) return false;
+  for (let i = 0; i < a.length; i++) if (a[i] !== b[i]) return false;
+  return true;
+}
+const hex = (b) => Array.from(b, (x) => x.toString(16).padStart(2, "0")).join("");
+const sha256 = async (b) => new Uint8Array(await subtle.digest("SHA-256", b));
+const base64 = (b) => btoa(latin(b));
+// Strict: null unless encoding again gives the same text.
+function unbase64(s) {
+  if (!/^[A-Za-z0-9+/]*={0,2}$/.test(s) || s.length % 4) return null;
+  let b;
+  try { b = bytesOf(atob(s)); } catch { return null; }
+  return base64(b) === s ? b : null;
+}
+// The one spelling of a whole number, -1 for any other.
+function number(s) {
+  const n = /^[0-9]+$/.test(s) ? Number(s) : -1;
+  return Number.isSafeInteger(n) && String(n) === s ? n : -1;
+}
+
+// ---- keys and signatures -----------------------------------------------------
+
+const P256 = bytesOf("\x30\x59\x30\x13\x06\x07\x2a\x86\x48\xce\x3d\x02\x01\x06\x08\x2a\x86\x48\xce\x3d\x03\x01\x07\x03\x42\x00");
+const ED25519 = bytesOf("\x30\x2a\x30\x05\x06\x03\x2b\x65\x70\x03\x21\x00");
+
+function ssh(...fields) {
+  const out = [];
+  for (const f of fields) {
+    const n = f.length;
+    out.push(new Uint8Array([n >>> 24, n >>> 16, n >>> 8, n]), f);
+  }
+  return join(...out);
+}
+
+// A public key in PEM: {id, der, kind, raw}, null where it is none of the two kinds there are.
+async function publicKey(pem) {
+  const m = /^\s*-----BEGIN PUBLIC KEY-----\s+([A-Za-z0-9+/=\s]+?)\s*-----END PUBLIC KEY-----\s*$/.exec(pem);
+  const der = m && unbase64(m[1].replace(/\s/g, ""));
+  if (!der) return null;
+  let kind, wire, raw;
+  if (der.length === P256.length + 65 && same(der.subarray(0, P256.length), P256) && der[P256.length] === 4) {
+    raw = der.subarray(P256.length);
+    kind = "p256";
+    wire = ssh(utf8("ecdsa-sha2-nistp256"), utf8("nistp256"), raw);
+  } else if (der.length === ED25519.length + 32 && same(der.subarray(0, ED25519.length), ED25519)) {
+    raw = der.subarray(ED25519.length);
+    kind = "ed25519";
+    wire = ssh(utf8("ssh-ed25519"), raw);
+  } else return null;
+  return { id: "SHA256:" + base64(await sha256(wire)).replace(/=+$/, ""), der, kind, raw };
+}
+
+const ORDER = 0xffffffff00000000ffffffffffffffffbce6faada7179e84f3b9cac2fc632551n;
+
+// An ECDSA signature in DER: null if it is not in the one form it may have, else {r, s},
+// which are null where a value cannot be one of a signature.
+function der(sig) {
+  let at = 0;
+  const length = () => (at < sig.length && sig[at] < 0x80 ? sig[at++] : -1);
+  if (sig[at++] !== 0x30 || length() !== sig.length - 2) return null;
+  const values = [];
+  for (let i = 0; i < 2; i++) {
+    if (at >= sig.length || sig[at++] !== 0x02) return null;
+    const n = length();
+    if (n < 1 || at + n > sig.length) return null;
+    const b = sig.subarray(at, at + n);
+    at += n;
+    if (n > 1 && ((b[0] === 0 && b[1] < 0x80) || (b[0] === 0xff && b[1] >= 0x80))) return null; // not the shortest
+    values.push(b[0] >= 0x80 ? null : BigInt("0x" + hex(b))); // null: negative
+  }
+  if (at !== sig.length) return null;
+  const [r, s] = values;
+  if (s !== null && s > ORDER / 2n) return null; // of two forms the one nobody makes
+  return { r, s };
+}
+
+async function signed(key, text, { r, s }) {
+  if (r === null || s === null || r < 1n || s < 1n || r >= ORDER || s >= ORDER) return false;
+  const pad = (v) => v.toString(16).padStart(64, "0");
+  const raw = new Uint8Array((pad(r) + pad(s)).match(/../g).map((x) => parseInt(x, 16)));
+  return subtle.verify({ name: "ECDSA", hash: "SHA-256" }, key, raw, text);
+}
+
+function pae(payload) {
+  return join(utf8(`DSSEv1 ${TYPE.payload.length} ${TYPE.payload} ${payload.length} `), payload);
+}
+
+// ---- the log -----------------------------------------------------------------
+
+// A note verifier key: name+hash+key.
+async function logKeyOf(text) {
+  const m = /^([^\s+]+)\+([0-9a-f]{8})\+([A-Za-z0-9+/=]+)$/.exec(text.trim());
+  const raw = m && unbase64(m[3]);
+  if (!raw || raw.length !== 33 || raw[0] !== 1) throw new Error("not a note verifier key of an Ed25519 key");
+  const id = await sha256(join(utf8(m[1] + "\n"), raw));
+  if (hex(id.subarray(0, 4)) !== m[2]) throw new Error("a note verifier key whose hash is not its own");
+  return { name: m[1], id, raw: raw.subarray(1), key: await subtle.importKey("raw", raw.subarray(1), { name: "Ed25519" }, false, ["verify"]) };
+}
+
+// A checkpoint: {size, root}; null where the key did not sign it.
+async function checkpoint(bytes, key) {
+  const text = latin(bytes);
+  if (/[\x00-\x09\x0b-\x1f]/.test(text) || text.length > 1e6) return null;
+  const cut = text.lastIndexOf("\n\n");
+  if (cut < 0 || !text.endsWith("\n")) return null;
+  const body = bytes.subarray(0, cut + 1);
+  const mark = latin(utf8("— "));
+  let good = false;
+  for (const line of text.slice(cut + 2, -1).split("\n")) {
+    const m = line.startsWith(mark) && /^([^ +]+) ([A-Za-z0-9+/=]+)$/.exec(line.slice(mark.length));
+    const sig = m && unbase64(m[2]);
+    if (!sig || sig.length < 5) return null;
+    if (good || m[1] !== key.name || !same(sig.subarray(0, 4), key.id.subarray(0, 4))) continue; // somebody else's
+    if (!(await subtle.verify({ name: "Ed25519" }, key.key, sig.subarray(4), body))) return null;
+    good = true;
+  }
+  const lines = latin(body).split("\n");
+  const root = unbase64(lines[2] ?? "");
+  const size = number(lines[1] ?? "");
+  if (!good || lines.length < 4 || lines[0] !== key.name || size < 0 || !root || root.length !== 32) return null;
+  return { size, root };
+}
+
+const leafHash = (leaf) => sha256(join(new Uint8Array([0]), leaf));
+const nodeHash = (a, b) => sha256(join(new Uint8Array([1]), a, b));
+
+// RFC 9162, 2.1.3.2.
+async function included(index, size, hash, proof, root) {
+  if (index >= size) return false;
+  let fn = BigInt(index), sn = BigInt(size - 1), r = hash;
+  for (const p of proof) {
+    if (p.length !== 32 || sn === 0n) return false;
+    if (fn & 1n || fn === sn) {
+      r = await nodeHash(p, r);
+      while (!(fn & 1n) && fn !== 0n) { fn >>= 1n; sn >>= 1n; }
+    } else r = await nodeHash(r, p);
+    fn >>= 1n;
+    sn >>= 1n;
+  }
+  return sn === 0n && same(r, root);
+}
+
+// RFC 9162, 2.1.4.2; every log begins with nothing.
+export async function consistent(old, now, proof) {
+  if (old.size === 0) return proof.length === 0;
+  if (old.size > now.size || proof.some((p) => p.length !== 32)) return false;
+  if (old.size === now.size) return proof.length === 0 && same(old.root, now.root);
+  let path = proof.slice();
+  if ((BigInt(old.size) & (BigInt(old.size) - 1n)) === 0n) path.unshift(old.root);
+  if (path.length === 0) return false;
+  let fn = BigInt(old.size - 1), sn = BigInt(now.size - 1);
+  while (fn & 1n) { fn >>= 1n; sn >>= 1n; }
+  let fr = path[0], sr = path[0];
+  for (const c of path.slice(1)) {
+    if (sn === 0n) return false;
+    if (fn & 1n || fn === sn) {
+      fr = await nodeHash(c, fr);
+      sr = await nodeHash(c, sr);
+      while (!(fn & 1n) && fn !== 0n) { fn >>= 1n; sn >>= 1n; }
+    } else sr = await nodeHash(sr, c);
+    fn >>= 1n;
+    sn >>= 1n;
+  }
+  return sn === 0n && same(fr, old.root) && same(sr, now.root);
+}
+
+async function leafOf(payload, sig, der) {
+  return utf8(`{"apiVersion":"0.0.2","kind":"hashedrekord","spec":{"hashedRekordV002":{"data":{"algorithm":"SHA2_256","digest":"${base64(await sha256(pae(payload)))}"},"signature":{"content":"${base64(sig)}","verifier":{"keyDetails":"PKIX_ECDSA_P256_SHA_256","publicKey":{"rawBytes":"${base64(der)}"}}}}}}`);
+}
+
+function trustedRoot(key) {
+  const root = {
+    mediaType: TYPE.root,
+    tlogs: [{
+      baseUrl: "https://" + key.name, hashAlgorithm: "SHA2_256",
+      publicKey: { rawBytes: base64(join(ED25519, key.raw)), keyDetails: "PKIX_ED25519", validFor: { start: "1970-01-01T00:00:00Z" } },
+      logId: { keyId: base64(key.id) },
+    }],
+  };
+  return utf8(JSON.stringify(root, null, 2) + "\n");
+}
+
+// ---- a receipt ---------------------------------------------------------------
+
+const literal = (s) => s.replace(/[.*+?^${}()|[\]\\]/g, "\\$&");
+const WORDS = "([!#-\\[\\]-~]*)", DIGITS = "([0-9]+)", B64 = "([A-Za-z0-9+/=]*)";
+const HASHES = '((?:"[A-Za-z0-9+/=]*"(?:,"[A-Za-z0-9+/=]*")*)?)', LINES = '((?:[^"\\\\]|\\\\n)*)';
+const BUNDLE = new RegExp("^" + [
+  `{"mediaType":"${TYPE.bundle}","verificationMaterial":{"publicKey":{"hint":"`, WORDS, '"},"tlogEntries":[{"logIndex":"', DIGITS, '","logId":{"keyId":"', B64,
+  '"},"kindVersion":{"kind":"hashedrekord","version":"0.0.2"},"inclusionProof":{"logIndex":"', DIGITS, '","rootHash":"', B64, '","treeSize":"', DIGITS, '","hashes":[', HASHES,
+  '],"checkpoint":{"envelope":"', LINES, '"}},"canonicalizedBody":"', B64, '"}]},"dsseEnvelope":{"payload":"', B64, `","payloadType":"${TYPE.payload}","signatures":[{"sig":"`, B64,
+  '","keyid":"', WORDS, '"}]}}\n',
+].map((part, i) => (i % 2 ? part : literal(part))).join("") + "$");
+
+function parse(text) {
+  const m = BUNDLE.exec(latin(text));
+  if (!m) return { code: "bundle_malformed" };
+  const b = {
+    hint: m[1], index: m[2], logId: unbase64(m[3]), proofIndex: m[4], root: unbase64(m[5]), size: m[6],
+    hashes: m[7] ? m[7].split(",").map((h) => unbase64(h.slice(1, -1))) : [],
+    checkpoint: bytesOf(m[8].replaceAll("\\n", "\n")), leaf: unbase64(m[9]), payload: unbase64(m[10]), sig: unbase64(m[11]), keyId: m[12],
+  };
+  return [b.logId, b.root, b.leaf, b.payload, b.sig, ...b.hashes].includes(null) ? { code: "base64" } : b;
+}
+
+const ulid = (prefix) => new RegExp(`^${prefix}_[0-7][0-9A-HJKMNP-TV-Z]{25}$`);
+const ID = { rcp: ulid("rcp"), cll: ulid("cll"), ses: ulid("ses"), run: ulid("run"), tsk: ulid("tsk"), slug: /^[a-z][a-z0-9-]{1,62}$/, tenant: /^[a-z][a-z0-9-]{0,31}$/ };
+const HOST = /^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?(\.[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)*$/;
+
+// Canonical JSON of the closed alphabet, or null.
+function canonical(v) {
+  if (typeof v === "string") return /^[A-Za-z0-9._:/@+-]{0,200}$/.test(v) ? `"${v}"` : null;
+  if (typeof v === "number") return Number.isSafeInteger(v) ? String(v) : null;
+  if (Array.isArray(v)) return within("[", v.map(canonical), "]");
+  if (v === null || typeof v !== "object") return null;
+  return within("{", Object.keys(v).sort().map((k) => {
+    const name = canonical(k), value = canonical(v[k]);
+    return name === null || value === null ? null : name + ":" + value;
+  }), "}");
+}
+const within = (open, parts, close) => (parts.includes(null) ? null : open + parts.join(",") + close);
+
+// The shape of a statement: for each member how it must be; a "?" before the name where it
+// may be left out.
+const is = {
+  word: (v) => typeof v === "string", full: (v) => typeof v === "string" && v !== "",
+  positive: (v) => typeof v === "number" && v > 0, whole: (v) => typeof v === "number" && v >= 0, int: (v) => typeof v === "number",
+  like: (p) => (v) => typeof v === "string" && p.test(v), one: (list) => (v) => list.includes(v),
+  list: (of) => (v) => Array.isArray(v) && v.length > 0 && v.every(of),
+  map: (of) => (v) => plain(v) && Object.keys(v).length > 0 && Object.keys(v).every((k) => k !== "") && Object.values(v).every(of),
+  object: (members) => (v) => {
+    if (!plain(v)) return false;
+    const known = {};
+    for (const name of Object.keys(members)) known[name.replace("?", "")] = { of: members[name], optional: name.startsWith("?") };
+    return Object.keys(v).every((k) => Object.hasOwn(known, k)) && Object.keys(known).every((k) => (Object.hasOwn(v, k) ? known[k].of(v[k]) : known[k].optional));
+  },
+  some: (of) => (v) => of(v) && Object.keys(v).length > 0,
+};
+const plain = (v) => v !== null && typeof v === "object" && !Array.isArray(v);
+const HEX32 = is.like(/^[0-9a-f]{32}$/), HEX64 = is.like(/^[0-9a-f]{64}$/), KEY_ID = is.like(/^SHA256:[A-Za-z0-9+/]{43}$/);
+let shape;
+const statementShape = () => (shape ??= is.object({
+  _type: is.one([TYPE.statement]), predicateType: is.one([TYPE.transition]),
+  subject: (v) => Array.isArray(v) && v.length === 1 && is.object({ digest: is.object({ sha256: HEX64 }), name: is.full })(v[0]),
+  predicate: is.object({
+    "?actor": is.some(is.object({ "?agent": is.like(ID.slug), "?kind": is.one(TABLES.principals), "?role": is.one(TABLES.roles), "?session": is.like(ID.ses) })),
+    "?budget": is.map(is.int),
+    call: is.object({ capability: is.full, "?id": is.like(ID.cll), "?version": is.full }),
+    "?changes": is.list(is.object({ from: is.word, id: is.full, kind: is.one(Object.keys(TABLES.moves)), to: is.full })),
+    "?code": is.one(TABLES.codes),
+    commit: is.object({ at: is.full, epoch: is.full, "?runSeq": is.positive, seq: is.whole }),
+    "?count": is.positive,
+    "?decision": is.some(is.object({ "?bindings": is.full, "?effect": is.one(TABLES.effects), "?input": is.full, "?packs": is.list(is.object({ digest: is.word, id: is.full })), "?policy": is.full, "?rules": is.list(is.full) })),
+    "?evidence": HEX64, "?fence": is.positive, "?key": is.object({ id: KEY_ID, purpose: is.one(["receipt"]), "?since": is.positive, spki: HEX64 }), keyId: is.full, "?labels": is.list(is.one(TABLES.labels)), log: is.object({ origin: is.like(HOST) }), nonce: HEX32,
+    outcome: is.full, "?parents": is.list(is.like(ID.rcp)), receiptId: is.like(ID.rcp), "?run": is.like(ID.run), "?task": is.like(ID.tsk), tenant: is.like(ID.tenant), transition: is.full,
+    "?verdict": is.object({ digest: HEX64, keyId: KEY_ID }),
+  }),
+}));
+
+const KEY_TRANSITIONS = ["key.introduce", "key.activate", "key.retire", "key.revoke"];
+
+// The predicate of a payload; null if it is not in its form.
+async function statement(payload) {
+  let s;
+  const text = latin(payload);
+  try { s = JSON.parse(text); } catch { return null; }
+  if (canonical(s) !== text || !statementShape()(s)) return null;
+  const p = s.predicate, first = p.changes?.[0];
+  const at = new Date(p.commit.at);
+  if (Number.isNaN(at.getTime()) || at.toISOString() !== p.commit.at) return null;
+  if (("runSeq" in p.commit) !== ("run" in p) || p.call.capability !== p.transition) return null;
+  if (s.subject[0].name !== (first ? first.kind + "/" + first.id : "receipt/" + p.receiptId)) return null;
+  if (s.subject[0].digest.sha256 !== (p.evidence ?? hex(await sha256(utf8(p.receiptId))))) return null;
+  const ofKey = p.outcome === "transition" && KEY_TRANSITIONS.includes(p.transition);
+  if (ofKey !== ("key" in p)) return null;
+  if (ofKey && (("since" in p.key && p.transition !== "key.revoke") || !(p.changes ?? []).some((c) => c.kind === "key" && c.id === p.key.spki))) return null;
+  if ("verdict" in p && p.outcome !== "transition") return null;
+  const opens = (p.changes ?? []).some((c) => c.kind === "approval" && c.from === "" && c.to === "pending");
+  const fits = {
+    transition: !p.code && !p.count, request: !p.code && !p.count && !p.budget && opens,
+    denial: p.code && !p.count && !p.changes, aggregate: p.count && !p.changes,
+  };
+  return fits[p.outcome] ? p : null;
+}
+
+// ---- the pack ----------------------------------------------------------------
+
+const SINGLE = ["pack.json", "checkpoint", "trusted_root.json", "log.vkey", "receipts.jsonl", "README.md", "SHA256SUMS", "earlier/checkpoint", "earlier/consistency"];
+const RECEIPT = /^receipts\/([0-9]{12})\.sigstore\.json$/, EVIDENCE = /^evidence\/([0-9]{12})\.json$/;
+const POLICY = /^policies\/([0-9a-f]{64})\.tar$/, KEY = /^keys\/receipt-[1-9][0-9]{0,3}\.pub$/;
+const seqOf = (name) => Number((RECEIPT.exec(name) ?? EVIDENCE.exec(name) ?? [0, -1])[1]);
+const place = (seq) => String(seq).padStart(12, "0");
+
+class Stop extends Error {}
+
+export const VERDICTS = ["ok", "tampered", "malformed", "incomplete"];
+
+// Checks a pack. It throws for a key that cannot be used; what is wrong with the pack
+// stands in the report.
+export async function verify(pack, trust = {}, ask = {}) {
+  const c = new Check(pack, ask);
+  try { await c.run(trust); } catch (e) { if (!(e instanceof Stop)) throw e; }
+  c.report.findings.sort((a, b) => a.seq - b.seq || (a.code < b.code ? -1 : a.code > b.code ? 1 : 0));
+  return c.report;
+}
+
+class Check {
+  constructor(pack, ask) {
+    this.names = [...pack.names].sort((a, b) => (a < b ? -1 : a > b ? 1 : 0));
+    this.set = new Set(this.names);
+    this.source = pack;
+    this.ask = ask;
+    this.ids = new Map(); // by sequence
+    this.seqs = [];
+    this.keys = new Map();
+    this.report = { verdict: "ok", exit: 0, trust: "pinned keys", scope: {}, size: 0, receipts: 0, evidence: 0, policies: 0, rules_checked: false, findings: [] };
+  }
+
+  find(code, seq = -1) {
+    const [exit, text] = TABLES.findings[code], r = this.report;
+    if (r.findings.length < 200) r.findings.push({ code, verdict: VERDICTS[exit], seq, ...(this.ids.has(seq) ? { receipt: this.ids.get(seq) } : {}), text });
+    if (r.exit === 0 || exit < r.exit) { r.exit = exit; r.verdict = VERDICTS[exit]; }
+  }
+  stop(code) { this.find(code); throw new Stop(); }
+  has(name) { return this.set.has(name); }
+  read(name) { return this.source.read(name); }
+  async file(name) { return this.has(name) ? this.read(name) : this.stop("file_missing"); }
+
+  async run(trust) {
+    for (const code of this.source.bad ?? []) this.find(code);
+    await this.manifest();
+    await this.sums();
+    await this.trust(trust);
+    await this.checkpoint();
+    await this.earlier();
+    await this.each();
+    this.scope();
+    await this.list();
+    await this.policies();
+    await this.rules();
+  }
+
+  async manifest() {
+    const text = latin(await this.file("pack.json"));
+    let m;
+    try { m = JSON.parse(text); } catch { this.stop("pack_malformed"); }
+    const s = m?.scope;
+    const size = (v) => Number.isSafeInteger(v);
+    const good = plain(m) && plain(s) && typeof m.evidence === "boolean" && m.format === "writ-pack/v1" && typeof m.origin === "string" && size(m.size) && m.size >= 1 && {
+      log: s.first === undefined && s.last === undefined && s.run === undefined,
+      range: s.run === undefined && (s.first === undefined || size(s.first)) && (s.last === undefined || size(s.last)) && (s.first ?? 0) >= 0 && (s.first ?? 0) <= (s.last ?? 0),
+      run: s.first === undefined && s.last === undefined && ID.run.test(s.run),
+    }[s.kind];
+    const again = () => JSON.stringify({
+      evidence: m.evidence, format: m.format, origin: m.origin,
+      scope: { ...(s.first ? { first: s.first } : {}), kind: s.kind, ...(s.last ? { last: s.last } : {}), ...(s.run ? { run: s.run } : {}) }, size: m.size,
+    }) + "\n";
+    if (!good || again() !== text) this.stop("pack_malformed");
+    this.m = m;
+    this.report.scope = s;
+  }
+
+  // The sums are not signed: they show damage, and what else is checked shows the rest.
+  async sums() {
+    const text = latin(await this.file("SHA256SUMS")), stated = new Set();
+    for (const line of text.match(/[^\n]*\n|[^\n]+$/g) ?? []) {
+      const m = /^(.{64})  ([^\n]*)\n$/s.exec(line);
+      if (!m || stated.has(m[2])) this.stop("pack_malformed");
+      const [, sum, name] = m;
+      stated.add(name);
+      if (!this.has(name)) {
+        if (!RECEIPT.test(name) || this.m.scope.kind === "run") this.find("file_missing", seqOf(name));
+        continue;
+      }
+      if (hex(await sha256(await this.read(name))) !== sum) this.find("sum_differs", seqOf(name));
+    }
+    for (const name of this.names) {
+      const known = SINGLE.includes(name) || [RECEIPT, EVIDENCE, POLICY, KEY].some((p) => p.test(name));
+      if (!known || (name !== "SHA256SUMS" && !stated.has(name))) this.find("file_extra", seqOf(name));
+    }
+  }
+
+  async trust({ logKey = "", keys = [] }) {
+    const mine = this.names.filter((n) => KEY.test(n));
+    keys = [...keys];
+    if (!logKey && keys.length === 0) {
+      this.report.trust = "self-consistent only";
+      logKey = latin(await this.file("log.vkey"));
+      try { await logKeyOf(logKey); } catch { this.stop("pack_malformed"); }
+      for (const n of mine) {
+        const pem = latin(await this.read(n));
+        if ((await publicKey(pem))?.kind !== "p256") this.stop("pack_malformed");
+        keys.push(pem);
+      }
+    }
+    for (const pem of keys) {
+      const k = await publicKey(pem);
+      if (k?.kind !== "p256") throw new Error("a receipt key that is no P-256 public key in PEM");
+      k.key = await subtle.importKey("spki", k.der, { name: "ECDSA", namedCurve: "P-256" }, false, ["verify"]);
+      this.keys.set(k.id, k);
+    }
+    for (const n of mine) {
+      const k = await publicKey(latin(await this.read(n)));
+      if (!k || !this.keys.has(k.id)) this.find("key_untrusted");
+    }
+    this.logKey = await logKeyOf(logKey);
+    this.report.log = this.logKey.name;
+  }
+
+  async checkpoint() {
+    this.cpText = await this.file("checkpoint");
+    if (latin(this.cpText).split("\n")[0] !== this.logKey.name || this.m.origin !== this.logKey.name) this.stop("origin");
+    this.cp = await checkpoint(this.cpText, this.logKey);
+    if (!this.cp) this.stop("checkpoint_signature");
+    this.report.size = this.cp.size;
+    if (this.cp.size !== this.m.size || (this.m.scope.last ?? 0) >= this.cp.size) this.stop("pack_malformed");
+    if (!same(await this.file("trusted_root.json"), trustedRoot(this.logKey))) this.find("trusted_root_differs");
+  }
+
+  async earlier() {
+    if (!this.has("earlier/checkpoint") && !this.has("earlier/consistency")) return;
+    const text = await this.file("earlier/checkpoint"), proof = latin(await this.file("earlier/consistency"));
+    const old = await checkpoint(text, this.logKey);
+    if (!old) return this.find("checkpoint_signature");
+    const lines = proof === "" ? [] : proof.endsWith("\n") ? proof.slice(0, -1).split("\n").map(unbase64) : [null];
+    if (lines.includes(null) || !(await consistent(old, this.cp, lines))) this.find("consistency");
+  }
+
+  // Every receipt by itself.
+  async each() {
+    for (const name of this.names) {
+      const m = RECEIPT.exec(name);
+      if (!m) continue;
+      const seq = Number(m[1]);
+      this.seqs.push(seq);
+      const { code, p } = await this.one(seq, await this.read(name));
+      if (p) this.ids.set(seq, p.receiptId);
+      if (code) { this.find(code, seq); continue; }
+      this.report.receipts++;
+      const beside = `evidence/${m[1]}.json`;
+      if (this.has(beside)) {
+        if (hex(await sha256(await this.read(beside))) !== p.evidence) this.find("evidence_differs", seq);
+        else this.report.evidence++;
+      } else if (this.m.evidence && p.evidence) this.find("evidence_missing", seq);
+    }
+    for (const name of this.names) {
+      const m = EVIDENCE.exec(name);
+      if (m && !this.has(`receipts/${m[1]}.sigstore.json`)) this.find("file_extra", seqOf(name));
+    }
+  }
+
+  async one(seq, text) {
+    const b = parse(text);
+    if (b.code) return b;
+    const key = this.keys.get(b.keyId);
+    if (!key) return { code: "key_other" };
+    if (b.hint !== b.keyId) return { code: "hint_differs" };
+    const sig = der(b.sig);
+    if (!sig) return { code: "signature_form" };
+    if (!(await signed(key.key, pae(b.payload), sig))) return { code: "signature" };
+    const p = await statement(b.payload);
+    if (!p) return { code: "payload_malformed" };
+    const is = (code) => ({ code, p });
+    if (p.keyId !== b.keyId) return is("key_differs");
+    if (p.log.origin !== this.m.origin) return is("origin");
+    if (p.commit.seq !== seq) return is("seq_moved");
+    if (number(b.index) !== seq || number(b.proofIndex) !== seq) return is("index_differs");
+    if (!same(b.logId, this.logKey.id) || !same(b.root, this.cp.root) || number(b.size) !== this.cp.size || !same(b.checkpoint, this.cpText)) return is("checkpoint_differs");
+    if (!same(b.leaf, await leafOf(b.payload, b.sig, key.der))) return is("leaf_differs");
+    if (!(await included(seq, this.cp.size, await leafHash(b.leaf), b.hashes, this.cp.root))) return is("inclusion");
+    return { p, payload: b.payload };
+  }
+
+  scope() {
+    const s = this.m.scope;
+    if (s.kind === "run") return;
+    const first = s.kind === "log" ? 0 : s.first ?? 0, last = s.kind === "log" ? this.cp.size - 1 : s.last ?? 0;
+    let want = first;
+    for (const seq of this.seqs) {
+      if (seq < first || seq > last) { this.find("receipt_extra", seq); continue; }
+      if (seq > want) this.find("receipt_missing", want);
+      want = seq + 1;
+    }
+    if (want <= last) this.find("receipt_missing", want);
+  }
+
+  async again(seq) {
+    const b = parse(await this.read(`receipts/${place(seq)}.sigstore.json`));
+    return { payload: b.payload, p: await statement(b.payload) };
+  }
+
+  async list() {
+    const text = latin(await this.file("receipts.jsonl"));
+    if (this.report.findings.length) return;
+    let want = "";
+    for (const seq of this.seqs) {
+      const { payload, p } = await this.again(seq);
+      want += JSON.stringify({ payload: hex(await sha256(payload)), receipt: p.receiptId, seq }) + "\n";
+    }
+    if (want !== text) this.find("list_differs");
+  }
+
+  async policies() {
+    for (const name of this.names) {
+      const m = POLICY.exec(name);
+      if (!m) continue;
+      if (hex(await sha256(await this.read(name))) !== m[1]) this.find("policy_differs");
+      else this.report.policies++;
+    }
+  }
+
+  // What must hold between receipts says something only once each is sound and none missing.
+  async rules() {
+    if (this.report.findings.length) return;
+    const h = new History(this);
+    const chain = this.ask.run ? new Chain(this, this.ask.run) : null;
+    for (const seq of this.seqs) {
+      const { p } = await this.again(seq);
+      const code = h.add(p);
+      if (code) {
+        this.find(code, seq);
+        if (TABLES.findings[code][0] === 1) return;
+      }
+      if (chain) await chain.add(p, await this.told(seq));
+    }
+    this.report.rules_checked = true;
+    chain?.end();
+  }
+
+  // What the evidence says of a call: its arguments, null where nobody says.
+  async told(seq) {
+    const name = `evidence/${place(seq)}.json`;
+    if (!this.has(name)) return null;
+    try {
+      const a = JSON.parse(new TextDecoder("utf-8", { fatal: true }).decode(await this.read(name))).object.args;
+      return plain(a) ? a : null;
+    } catch { return null; }
+  }
+}
+
+// ---- rules between receipts --------------------------------------------------
+
+class History {
+  constructor(c) {
+    const s = c.m.scope;
+    this.scope = s;
+    this.whole = s.kind === "log" || (s.kind === "range" && !s.first);
+    this.partial = s.kind === "run";
+    this.known = new Map([...c.ids].map(([seq, id]) => [id, seq]));
+    this.left = new Set();
+    this.runs = new Map();
+    this.objects = new Map();
+    this.own = new Set();
+    this.seen = new Set();
+  }
+
+  add(p) {
+    const { at, epoch, seq, runSeq } = p.commit;
+    this.at ??= at; this.epoch ??= epoch; this.tenant ??= p.tenant;
+    if (p.tenant !== this.tenant) return "tenant_other";
+    if (this.seen.has(p.receiptId)) return "receipt_twice";
+    if (at < this.at) return "time_back";
+    if (epoch !== this.epoch && this.left.has(epoch)) return "epoch_back";
+    let missing = "";
+    if (p.run) {
+      const last = this.runs.get(p.run);
+      this.runs.set(p.run, runSeq);
+      if (last !== undefined && runSeq <= last) return "run_back";
+      const complete = !this.partial || p.run === this.scope.run;
+      if (complete && (last !== undefined ? runSeq > last + 1 : (this.whole || this.partial) && runSeq !== 1)) missing = "run_gap";
+    }
+    for (const parent of p.parents ?? []) {
+      if (parent === p.receiptId) return "parent_self";
+      const where = this.known.get(parent);
+      if (where > seq) return "parent_future";
+      if (where !== undefined) continue;
+      if (this.whole) return "parent_unknown";
+      if (this.partial && p.run === this.scope.run) missing = "parent_missing";
+    }
+    for (const m of p.changes ?? []) {
+      const key = m.kind + " " + m.id, state = this.objects.get(key);
+      if (!(TABLES.moves[m.kind][m.from] ?? []).includes(m.to)) return "move_illegal";
+      if (!((state ?? "") === m.from || (state === undefined && !this.whole))) {
+        if (!this.partial) return "move_from";
+        if (this.own.has(key)) missing = "move_gap"; // of others the pack of a run has moves here and there
+      }
+      this.objects.set(key, m.to);
+      if (m.from === "" && ((m.kind === "task" && p.run === this.scope.run) || (m.kind === "run" && m.id === this.scope.run))) this.own.add(key);
+    }
+    if (epoch !== this.epoch) this.left.add(this.epoch);
+    this.at = at;
+    this.epoch = epoch;
+    this.seen.add(p.receiptId);
+    return missing;
+  }
+}
+
+const over = (kind, state) => (TABLES.moves[kind][state] ?? []).length === 0;
+
+// A run, and who had a part in it.
+class Chain {
+  constructor(c, run) {
+    this.c = c;
+    this.run = run;
+    this.facts = c.report.run = { run, receipts: 0, tasks: 0, state: "", begun: 0, links: 0, tree: c.m.scope.kind === "log" ? "every run of its tree" : "this run only", verdicts: [] };
+    this.tasks = new Map();
+    this.runOf = new Map();
+    this.reported = new Set();
+    this.lineage = new Lineage();
+  }
+
+  once(code, seq) {
+    if (this.reported.has(code)) return;
+    this.reported.add(code);
+    this.c.find(code, seq);
+  }
+  judged(code, seq) { if (this.c.ask.close) this.once(code, seq); }
+
+  async add(p, args) {
+    const seq = p.commit.seq;
+    for (const m of p.changes ?? []) {
+      if (m.kind === "run" && m.id === this.run) this.runMoves(p, seq, m, args);
+      else if (m.kind === "task" && (p.run === this.run || this.tasks.has(m.id))) this.taskMoves(p, seq, m, args);
+    }
+    if (p.run === this.run) {
+      if (!this.begun) this.once("run_begin", seq);
+      this.facts.receipts++;
+      for (const parent of p.parents ?? []) if (this.runOf.get(parent) !== this.run) this.facts.links++;
+    }
+    this.runOf.set(p.receiptId, p.run ?? "");
+    await this.lineage.note(p, args);
+  }
+
+  runMoves(p, seq, m, args) {
+    const before = this.last;
+    if (m.from === "") {
+      this.begun = true;
+      this.facts.begun = seq;
+      if (args) this.closing = args.close_policy || "auto";
+      else this.judged("evidence_missing", seq);
+    }
+    if (this.ended) this.once("run_after_end", seq);
+    if (p.transition === "run.close" || (m.from === "verifying" && m.to === "done")) this.verdict(p, seq, m, before, args, []);
+    if (m.to === "done" && m.from !== "verifying" && this.closing === "verifier") this.judged("close_bypassed", seq);
+    this.last = p.receiptId;
+    this.state = this.facts.state = m.to;
+    if (over("run", m.to)) {
+      this.ended = true;
+      this.facts.ended = seq;
+      this.facts.ended_by = { transition: p.transition, ...p.actor };
+    }
+  }
+
+  taskMoves(p, seq, m, args) {
+    let t = this.tasks.get(m.id);
+    if (!t) {
+      this.tasks.set(m.id, (t = { gates: [] }));
+      this.facts.tasks++;
+    }
+    if (m.from === "" && p.transition === "task.enqueue") {
+      if (args) {
+        t.required = args.verify?.required === true;
+        t.gates = args.verify?.gates ?? [];
+      } else this.judged("evidence_missing", seq);
+    }
+    if (this.ended && !over("task", m.to)) this.once("run_after_end", seq);
+    const from = m.from === "verifying";
+    if (p.transition === "task.verify" && from) this.verdict(p, seq, m, t.last, args, t.gates);
+    else if (m.to === "done" && (from || t.required)) this.judged("verdict_missing", seq);
+    t.state = m.to;
+    t.last = p.receiptId;
+  }
+
+  verdict(p, seq, m, judged, args, gates) {
+    this.facts.verdicts.push({ seq, object: m.id, to: m.to, judged: judged ?? "", by: { transition: p.transition, ...p.actor } });
+    if (!this.c.ask.close) return;
+    if (p.actor?.role !== "verifier" || !["run.close", "task.verify"].includes(p.transition)) this.judged("close_role", seq);
+    if (!(p.parents ?? []).includes(judged)) this.judged("verdict_stale", seq);
+    for (const code of this.lineage.conflicts(this.run, p.actor ?? {})) this.judged(code, seq);
+    if (!args) return this.judged("evidence_missing", seq);
+    if (args.receipt_id !== judged) this.judged("verdict_other", seq);
+    for (const t of args.tasks ?? []) if (this.tasks.get(t.task_id)?.last !== t.receipt_id) this.judged("verdict_other", seq);
+    if (m.to !== "done") return;
+    for (const g of gates) {
+      const results = (args.gates ?? []).filter((r) => r.gate === g);
+      if (results.length === 0 || results.some((r) => r.status !== "pass")) this.judged("verdict_gate", seq);
+    }
+  }
+
+  end() {
+    if (!this.begun && this.facts.receipts === 0) return this.once("run_unknown", -1);
+    if (!this.ended) return this.once("run_open", -1);
+    if (this.state === "done" && [...this.tasks.values()].some((t) => !over("task", t.state))) this.once("run_tasks_open", this.facts.ended);
+  }
+}
+
+const PARTS = ["run.create", "task.enqueue", "task.claim", "task.complete", "task.fail", "task.release", "task.handoff", "task.heartbeat", "agent.delegate", "task.revive"];
+const MACHINE_OPERATOR = "operator";
+
+// Who opened which session for whom, and who had a part in which run.
+class Lineage {
+  constructor() {
+    this.sessions = new Map();
+    this.keys = new Map();
+    this.parents = new Map();
+    this.parts = new Map();
+  }
+
+  async note(p, args) {
+    for (const m of p.changes ?? []) {
+      if (m.kind === "session" && m.from === "" && args) this.opened(m.id, p, args);
+      else if (m.kind === "run" && m.from === "" && p.run !== m.id) {
+        this.parents.set(m.id, p.run ?? "");
+        this.took(m.id, p.actor);
+      } else if (m.kind === "agent" && Array.isArray(args?.keys)) {
+        for (const pem of args.keys) {
+          const k = typeof pem === "string" ? await publicKey(pem) : null;
+          if (k) this.keys.set(m.id, (this.keys.get(m.id) ?? new Set()).add(k.id));
+        }
+      }
+    }
+    const worked = p.outcome === "transition" && PARTS.includes(p.transition);
+    if (worked || (p.outcome === "request" && !["task.verify", "run.close"].includes(p.transition))) this.took(p.run, p.actor);
+  }
+
+  took(run, actor) {
+    if (!run || !actor?.session) return; // the gateway itself takes none
+    if (!this.parts.has(run)) this.parts.set(run, new Map());
+    this.parts.get(run).set(actor.session, actor);
+  }
+
+  opened(id, p, args) {
+    if (!args.principal) return;
+    const s = { principal: args.principal, controller: args.controller || "", openers: [] };
+    if (p.actor?.kind === "system") {
+      s.controller ||= args.principal;
+      this.sessions.set(id, s);
+      return;
+    }
+    const opener = this.sessions.get(p.actor?.session);
+    if (!opener) return; // who is behind it nobody knows
+    s.controller ||= args.kind === "human" ? args.principal : opener.controller;
+    s.openers = [...new Set([opener.principal, opener.controller, ...opener.openers].filter(Boolean))];
+    this.sessions.set(id, s);
+  }
+
+  root(run) {
+    for (let n = this.parents.size; n >= 0 && this.parents.has(run); n--) run = this.parents.get(run);
+    return run;
+  }
+
+  conflicts(run, judge) {
+    const found = new Set(), j = this.sessions.get(judge.session), root = this.root(run);
+    if (!j) found.add("lineage_unknown");
+    for (const [other, parts] of this.parts) {
+      if (this.root(other) !== root) continue;
+      for (const [id, part] of parts) {
+        if (id === judge.session) found.add("lineage_session");
+        if (judge.agent && part.agent === judge.agent) found.add("lineage_agent");
+        const theirs = this.keys.get(part.agent) ?? new Set();
+        for (const k of this.keys.get(judge.agent) ?? []) if (theirs.has(k)) found.add("lineage_key");
+        const x = this.sessions.get(id);
+        if (!x) found.add("lineage_unknown");
+        if (!x || !j) continue;
+        const behind = [x.principal, x.controller, ...x.openers];
+        if (behind.includes(j.principal) || behind.includes(j.controller)) found.add("lineage_controller");
+        if (j.openers.some((o) => o !== MACHINE_OPERATOR && o === x.principal)) found.add("lineage_opener");
+      }
+    }
+    return [...found].sort();
+  }
+}
+
+// ---- archives ----------------------------------------------------------------
+
+// A pack out of a tar that is in memory.
+export function tarball(bytes) {
+  const files = new Map(), bad = [];
+  const text = (at, n) => latin(bytes.subarray(at, at + n)).replace(/\0.*$/s, "");
+  let at = 0;
+  while (at + 512 <= bytes.length) {
+    const header = bytes.subarray(at, at + 512);
+    if (header.every((b) => b === 0)) break;
+    const sum = header.reduce((n, b, i) => n + (i >= 148 && i < 156 ? 32 : b), 0);
+    const octal = (from, n) => { const m = /^ *([0-7]+) *$/.exec(text(at + from, n)); return m ? parseInt(m[1], 8) : NaN; };
+    const size = octal(124, 12), type = text(at + 156, 1);
+    if (octal(148, 8) !== sum || Number.isNaN(size) || at + 512 + size > bytes.length) { bad.push("pack_malformed"); break; }
+    const prefix = text(at + 345, 155), name = ((prefix ? prefix + "/" : "") + text(at, 100)).replace(/^\.\//, "");
+    if (type === "0" || type === "") {
+      if (files.has(name)) bad.push("file_twice");
+      else files.set(name, bytes.subarray(at + 512, at + 512 + size));
+    } else if (type !== "5") bad.push("pack_malformed");
+    at += 512 + Math.ceil(size / 512) * 512;
+  }
+  return { names: [...files.keys()], read: async (name) => files.get(name), bad };
+}
