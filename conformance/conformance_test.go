@@ -2,7 +2,6 @@ package conformance
 
 import (
 	"bufio"
-	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -32,7 +31,13 @@ type site struct {
 	root    string // path of trusted_root.json
 	logKey  string // note verifier key
 	key     string // path of receipt.pub
+	url     string
+	token   string // path of the operator's
+	stop    func()
 }
+
+// password of every private key here.
+const password = "correct horse"
 
 var made = sync.OnceValues(prepare)
 
@@ -49,6 +54,7 @@ func the(t *testing.T) site {
 func TestMain(m *testing.M) {
 	code := m.Run()
 	if s, err := made(); err == nil {
+		s.stop()
 		_ = os.RemoveAll(s.dir)
 	}
 	os.Exit(code)
@@ -68,6 +74,7 @@ func prepare() (s site, err error) {
 		return s, fmt.Errorf("building writ: %w: %s", err, out)
 	}
 	serve := exec.Command(s.writ, "serve", "--data", s.data, "--listen", "127.0.0.1:0", "--checkpoint-every", "100ms")
+	serve.Env = append(os.Environ(), "WRIT_KEY_PASSWORD="+password)
 	words, err := serve.StderrPipe()
 	if err != nil {
 		return s, err
@@ -75,30 +82,22 @@ func prepare() (s site, err error) {
 	if err := serve.Start(); err != nil {
 		return s, err
 	}
-	defer func() { _ = serve.Process.Signal(syscall.SIGTERM); _ = serve.Wait() }()
-	url := ""
-	for lines := bufio.NewScanner(words); url == "" && lines.Scan(); {
-		_, url, _ = strings.Cut(lines.Text(), "serving ")
+	s.stop = func() { _ = serve.Process.Signal(syscall.SIGTERM); _ = serve.Wait() }
+	for lines := bufio.NewScanner(words); s.url == "" && lines.Scan(); {
+		_, s.url, _ = strings.Cut(lines.Text(), "serving ")
 	}
-	go func() { _, _ = bytes.NewBuffer(nil).ReadFrom(words) }()
-	if url == "" {
+	go func() { _, _ = io.Copy(io.Discard, words) }()
+	if s.url == "" {
 		return s, fmt.Errorf("the gateway does not serve")
 	}
-	run := func(args ...string) (string, error) {
-		cmd := exec.Command(s.writ, args...)
-		cmd.Env = append(os.Environ(), "WRIT_URL="+url, "WRIT_TOKEN_FILE="+filepath.Join(s.data, "operator.token"))
-		out, err := cmd.Output()
-		if e, ok := err.(*exec.ExitError); ok {
-			err = fmt.Errorf("writ %s: %w: %s", strings.Join(args, " "), err, e.Stderr)
-		}
-		return string(out), err
-	}
-	token, err := os.ReadFile(filepath.Join(s.data, "operator.token"))
+	s.token = filepath.Join(s.data, "operator.token")
+	run := func(args ...string) (string, error) { return s.run(s.token, args...) }
+	token, err := os.ReadFile(s.token)
 	if err != nil {
 		return s, err
 	}
 	for n := range works {
-		receipt, err := create(url, strings.TrimSpace(string(token)))
+		receipt, err := create(s.url, strings.TrimSpace(string(token)))
 		if err != nil {
 			return s, err
 		}
@@ -134,6 +133,31 @@ func prepare() (s site, err error) {
 	}
 	s.subject = st.Subject[0].Digest["sha256"]
 	return s, nil
+}
+
+// run runs writ as whoever has a token.
+func (s site) run(token string, args ...string) (string, error) {
+	cmd := exec.Command(s.writ, args...)
+	cmd.Env = append(os.Environ(), "WRIT_URL="+s.url, "WRIT_TOKEN_FILE="+token, "COSIGN_PASSWORD="+password)
+	out, err := cmd.Output()
+	if e, ok := err.(*exec.ExitError); ok {
+		err = fmt.Errorf("writ %s: %w: %s", strings.Join(args, " "), err, e.Stderr)
+	}
+	return string(out), err
+}
+
+// must runs it, and decodes what it says as JSON.
+func (s site) must(t *testing.T, token string, args ...string) map[string]any {
+	t.Helper()
+	out, err := s.run(token, append(args, "-o", "json")...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := map[string]any{}
+	if err := json.Unmarshal([]byte(out), &got); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	return got
 }
 
 // create makes a run, and gives its receipt.
@@ -231,7 +255,7 @@ func offlineFor(t *testing.T, wait time.Duration, name string, args ...string) (
 	ctx, cancel := context.WithTimeout(t.Context(), wait)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, "unshare", append([]string{"--map-root-user", "--net", name}, args...)...)
-	cmd.Env = append(os.Environ(), "HOME="+t.TempDir(), "COSIGN_PASSWORD=")
+	cmd.Env = append(os.Environ(), "HOME="+t.TempDir(), "COSIGN_PASSWORD="+password)
 	out, err := cmd.CombinedOutput()
 	return string(out), err
 }
