@@ -118,7 +118,7 @@ func (s *fileSource) Receipts(ctx context.Context) iter.Seq2[writ.Receipt, error
 
 func (s *fileSource) Key(_ context.Context, keyID string, _ writ.ReceiptID) (*ecdsa.PublicKey, error) {
 	if keyID != s.receipts.KeyID() {
-		return nil, errors.New("a receipt is signed by another key than receipt.pub")
+		return nil, errors.New("a receipt is signed by another key than receipt.pub: the receipt key was changed, so start the gateway and export without --offline")
 	}
 	return s.receipts.Public(), nil
 }

@@ -18,7 +18,8 @@ import (
 const packTrust = `
 Only keys given here are trusted: --log-key is 'verifier_key' of writ log head, or a file with it,
 --key is receipt.pub of the gateway, once for each receipt key; keep both from when you had reason to
-trust them. Without any, the keys in the pack are taken, and the report says "self-consistent only":
+trust them. Each is believed at every index: what receipts say of a key (retired, revoked) only 'writ
+receipt verify' and 'writ log verify' apply. Without any, the keys in the pack are taken, and the report says "self-consistent only":
 that shows damage, and nothing of who made the pack.
 
 Exit codes: 0 ok, 1 tampered (or of other keys), 2 malformed, 3 incomplete, 4 could not verify: a file
@@ -59,6 +60,8 @@ not by the gateway's word: whoever judged was a verifier, and had no part in the
 as that agent, with none of the keys of who had one, neither answering for nor having opened the session of one,
 nor with a session that one opened. Every task that asks for a verdict has one, every verdict follows from, and
 names, the last change of what it judges, and says that each check passed which the task asks for.
+
+The verifier's own signature, where there is one, is not looked at: 'writ verdict get' gives it to cosign.
 
 It wants the evidence of receipts, which says who a session is for and what a verdict names.
 `, `  writ close verify pack.tar --run run_01M89R8763R5PGQGSMXGFWBA4N --log-key log.vkey --key receipt.pub`, true, true))

@@ -49,6 +49,19 @@ func TestSignedAgainWithoutTheLog(t *testing.T) {
 			return out
 		}
 	}
+	keyID, spki := "SHA256:"+strings.Repeat("k", 43), strings.Repeat("c", 64)
+	// ofKey makes it a receipt that says something of a key, and moves one.
+	ofKey := func(what, purpose, since, moves string) func() []byte {
+		return func() []byte {
+			_, rest, _ := strings.Cut(string(b.payload), `"subject":[{"digest":{"sha256":"`)
+			_, name, _ := strings.Cut(rest, `"name":"task/`)
+			task, _, _ := strings.Cut(name, `"`)
+			return []byte(strings.NewReplacer(
+				`"task.enqueue"`, `"`+what+`"`, `"id":"`+task+`","kind":"task"`, `"id":"`+moves+`","kind":"key"`, `"task/`+task+`"`, `"key/`+moves+`"`,
+				`"keyId"`, `"key":{"id":"`+keyID+`","purpose":"`+purpose+`",`+since+`"spki":"`+spki+`"},"keyId"`,
+			).Replace(string(b.payload)))
+		}
+	}
 	for name, c := range map[string]struct {
 		payload func() []byte
 		want    string
@@ -81,6 +94,15 @@ func TestSignedAgainWithoutTheLog(t *testing.T) {
 		"another type":         {change(`transition/v1`, `transition/v2`), "payload_malformed@9"},
 		"not of the alphabet":  {change(`"task.enqueue"`, `"task enqueue"`), "payload_malformed@9"},
 		"bytes that are none":  {change(`"task.enqueue"`, "\"task\xff\""), "payload_malformed@9"},
+		"a verdict":            {change(`"transition":"task.enqueue"`, `"transition":"task.enqueue","verdict":{"digest":"`+spki+`","keyId":"`+keyID+`"}`), "inclusion@9"},
+		"a verdict by no key":  {change(`"transition":"task.enqueue"`, `"transition":"task.enqueue","verdict":{"digest":"`+spki+`","keyId":"`+keyID[1:]+`"}`), "payload_malformed@9"},
+		"half a verdict":       {change(`"transition":"task.enqueue"`, `"transition":"task.enqueue","verdict":{"digest":"`+spki+`"}`), "payload_malformed@9"},
+		"a key":                {ofKey("key.revoke", "receipt", `"since":3,`, spki), "inclusion@9"},
+		"a key of another use": {ofKey("key.revoke", "log", "", spki), "payload_malformed@9"},
+		"since in vain":        {ofKey("key.retire", "receipt", `"since":3,`, spki), "payload_malformed@9"},
+		"another key moves":    {ofKey("key.retire", "receipt", "", strings.Repeat("d", 64)), "payload_malformed@9"},
+		"a key of no receipt":  {ofKey("task.enqueue", "receipt", "", spki), "payload_malformed@9"},
+		"a receipt of no key":  {func() []byte { return bytes.ReplaceAll(b.payload, []byte(`"task.enqueue"`), []byte(`"key.retire"`)) }, "payload_malformed@9"},
 		"nothing":              {func() []byte { return nil }, "payload_malformed@9"},
 		"a list":               {func() []byte { return []byte("[]") }, "payload_malformed@9"},
 	} {

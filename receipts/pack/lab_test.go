@@ -32,8 +32,9 @@ type lab struct {
 	list   []writ.Receipt
 	proofs map[writ.ReceiptID][]byte // evidence
 	runs   map[writ.RunID]int64
-	last   map[string]writ.ReceiptID // of objects
-	denied bool                      // evidence cannot be read
+	last   map[string]writ.ReceiptID    // of objects
+	denied bool                         // evidence cannot be read
+	old    map[string]*ecdsa.PrivateKey // receipt keys from before, by id
 }
 
 func privateKey(t testing.TB, seed byte) *ecdsa.PrivateKey {
@@ -75,6 +76,7 @@ type call struct {
 	args      any
 	parents   []writ.ReceiptID // instead of the last changes of what moves
 	code      writ.Code
+	key       writ.KeyFact
 	request   bool
 	at        int64 // seconds; as many as receipts when 0
 	epoch     string
@@ -91,7 +93,7 @@ func (l *lab) do(c call) writ.ReceiptID {
 	id := writ.ReceiptID(ulid("rcp", n+1))
 	st := writ.Statement{
 		Receipt: id, Call: writ.CallID(ulid("cll", n+1)), Tenant: "default", Log: l.sealer.Origin(), Transition: c.what, Outcome: writ.OutcomeOfTransition,
-		Actor: c.by, Changes: c.moves, Run: c.run, KeyID: l.sealer.KeyID(), Parents: c.parents, Code: c.code,
+		Actor: c.by, Changes: c.moves, Run: c.run, KeyID: l.sealer.KeyID(), Parents: c.parents, Code: c.code, Key: c.key,
 	}
 	if c.code != "" {
 		st.Outcome = writ.OutcomeOfDenial
@@ -210,11 +212,11 @@ func (l *lab) checkpoint(n int) []byte {
 		l.t.Fatal(err)
 	}
 	defer sp.close()
-	der, err := tlog.PublicDER(&l.priv.PublicKey)
-	if err != nil {
-		l.t.Fatal(err)
-	}
 	for _, r := range l.list[:n] {
+		der, err := tlog.PublicDER(l.keyOf(r.KeyID))
+		if err != nil {
+			l.t.Fatal(err)
+		}
 		if err := sp.add(r, tlog.Leaf(r, der)); err != nil {
 			l.t.Fatal(err)
 		}
@@ -260,8 +262,33 @@ func (l *lab) Receipts(context.Context) iter.Seq2[writ.Receipt, error] {
 	}
 }
 
-func (l *lab) Key(context.Context, string, writ.ReceiptID) (*ecdsa.PublicKey, error) {
-	return &l.priv.PublicKey, nil
+func (l *lab) Key(_ context.Context, keyID string, _ writ.ReceiptID) (*ecdsa.PublicKey, error) {
+	return l.keyOf(keyID), nil
+}
+
+func (l *lab) keyOf(keyID string) *ecdsa.PublicKey {
+	if k := l.old[keyID]; k != nil {
+		return &k.PublicKey
+	}
+	return &l.priv.PublicKey
+}
+
+// rotate has another receipt key sign from now on.
+func (l *lab) rotate(by writ.Actor, seed byte) {
+	l.t.Helper()
+	next := newLab(l.t, seed, 1, l.sealer.Origin())
+	spki := func(l *lab) string {
+		sum, _, err := receipts.SPKIOf(&l.priv.PublicKey)
+		if err != nil {
+			l.t.Fatal(err)
+		}
+		return sum
+	}
+	about := writ.KeyFact{ID: next.sealer.KeyID(), Purpose: writ.KeyReceipt, SPKI: spki(next)}
+	l.do(call{what: writ.KeyIntroduce, by: by, key: about, args: map[string]any{}, moves: []writ.Change{move("key", about.SPKI, "", "introduced"), move("key", spki(l), "", "active")}})
+	l.do(call{what: writ.KeyActivate, by: by, key: about, args: map[string]any{}, moves: []writ.Change{move("key", about.SPKI, "introduced", "active"), move("key", spki(l), "active", "retired")}})
+	l.old = map[string]*ecdsa.PrivateKey{l.sealer.KeyID(): l.priv}
+	l.priv, l.sealer = next.priv, next.sealer
 }
 
 func (l *lab) Evidence(_ context.Context, id writ.ReceiptID) ([]byte, bool, error) {
