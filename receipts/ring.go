@@ -181,10 +181,15 @@ func (r *Ring) May(keyID string, seq int64) error {
 	if r.rooted[k.SPKI] {
 		return nil
 	}
+	// Who made it the signing one must be believed there, and so must who made that one:
+	// else two rotations would wash a stolen key clean. It ends, since each came earlier.
 	for _, on := range k.rests {
 		if on.signer.RevokedFrom >= 0 && on.seq >= on.signer.RevokedFrom {
 			return fmt.Errorf("%w: %s itself is good, but was introduced at %d by %s, of which nothing is to be believed from %d on; a manifest signed by the root would vouch for it",
 				ErrKeyRevoked, k.KeyID, on.seq, on.signer.KeyID, on.signer.RevokedFrom)
+		}
+		if err := r.May(on.signer.KeyID, on.seq); err != nil {
+			return err
 		}
 	}
 	return nil

@@ -292,6 +292,29 @@ func TestRevocationReachesBack(t *testing.T) {
 	}
 }
 
+// Two rotations do not wash a stolen key clean: whatever rests on it falls with it.
+func TestRevocationReachesBackThroughOthers(t *testing.T) {
+	s := newKeyStory(t, 3).work(3).introduce(1).activate(1).work(1).introduce(2).activate(2).revoke(0, 2).work(1)
+	own, err := ReadRing(s.file(numberedKey(t, 2)), Trusted{Key: testPublic(t)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	root := testRoot()
+	vouched, err := ReadRing(s.file(root), Trusted{Root: pemOf(t, root.Public())})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for seq := range s.out {
+		id := s.out[seq].KeyID
+		if err := own.May(id, int64(seq)); (err == nil) != (seq < 2) || err != nil && !errors.Is(err, ErrKeyRevoked) {
+			t.Errorf("%d: %v", seq, err)
+		}
+		if err := vouched.May(id, int64(seq)); (err == nil) != (seq < 2 || seq >= 5) {
+			t.Errorf("%d with the root: %v", seq, err)
+		}
+	}
+}
+
 // What a receipt says of a key is held to what the receipts before it said.
 func TestLearnRefuses(t *testing.T) {
 	for name, c := range map[string]struct {
