@@ -58,7 +58,7 @@ func (b *bench) asynq(ctx context.Context) error {
 		}
 	}
 	ours, theirs := median(cpu[0]), median(cpu[1])
-	b.line("redis-server CPU of a task, enqueue to done / asynq's", ours/theirs, atMost(10, "×"))
+	b.line("redis-server CPU of a task, enqueue to done / asynq's", ours/theirs, atMost(4, "×"))
 	b.line("tasks per second through the door / asynq's", median(wall[0])/median(wall[1]), atLeast(0.05, "×"))
 	b.note("redis-server: %.0f µs a task, asynq %.0f µs; %.0f tasks per second over HTTP, asynq %.0f in its own process; appendfsync always for both",
 		ours, theirs, median(wall[0]), median(wall[1]))
