@@ -47,6 +47,9 @@ type SigningKey struct {
 	Receipt    ReceiptID  `json:"receipt"`
 }
 
+// WasActive says whether the key is or was the signing one.
+func (k SigningKey) WasActive() bool { return k.Activated != "" || k.Introduced == "" }
+
 // MaxKeys bounds the keys of a shard.
 const MaxKeys = 100
 

@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -247,13 +248,26 @@ func TestTheReceiptKeyIsRotatedUnderLoad(t *testing.T) {
 		if r := command(t, "receipt", "verify", path, "--key", w.publicKey(), "--keys", file); r.code != 0 || !strings.Contains(r.stdout, "that it signed before stay valid") {
 			t.Errorf("got %s", r)
 		}
-		// Revoked from an index on at which it has signed, it takes those receipts along.
-		w.op.ok(200, "POST", "/v1/keys/revoke", obj{"key_id": rows[1].KeyID, "since": *rows[1].From + 1})
+		// Revoked from an index on at which it has signed, it takes those receipts along, and
+		// the key that rests on it: that must be said twice.
+		back := obj{"key_id": rows[1].KeyID, "since": *rows[1].From + 1}
+		if r := w.op.refused(409, "illegal_transition", "POST", "/v1/keys/revoke", back); r.str("details", "signed_last") != strconv.FormatInt(*rows[1].Until, 10) {
+			t.Errorf("got %s", r)
+		}
+		back["reach_back"] = true
+		w.op.ok(200, "POST", "/v1/keys/revoke", back)
 		rows, file = w.receiptKeys()
 		if rows[1].State != writ.KeyRevoked || *rows[1].RevokedFrom != *rows[1].From+1 {
 			t.Errorf("got %+v", rows[1])
 		}
 		w.proved(file, 1, "signed by a revoked key", fmt.Sprintf("from %d on", *rows[1].RevokedFrom))
+		// The log goes on, and its file of keys can be read: a root can vouch for what came after.
+		w.op.ok(201, "POST", "/v1/keys", obj{"public_key": w.newKey(t.TempDir()).text})
+		rows, file = w.receiptKeys()
+		if len(rows) != 4 || rows[3].State != writ.KeyIntroduced {
+			t.Errorf("got %+v", rows)
+		}
+		w.proved(file, 1, "signed by a revoked key")
 	})
 }
 

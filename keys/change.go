@@ -1,6 +1,10 @@
 package keys
 
-import "github.com/writ-gateway/writ"
+import (
+	"strconv"
+
+	"github.com/writ-gateway/writ"
+)
 
 // KeyIntroduceArgs are the public half of a new receipt key.
 type KeyIntroduceArgs struct {
@@ -200,6 +204,7 @@ func (r Room) retire() *writ.Capability {
 type KeyRevokeArgs struct {
 	KeyID string `json:"key_id" doc:"Fingerprint of a retired key." pattern:"^SHA256:[A-Za-z0-9+/]{43}$"`
 	Since int64  `json:"since,omitempty" doc:"Index of the log from which nothing it signed is to be believed: where it may have been in other hands first. Default: the index of this call's receipt." minimum:"1" maximum:"100000000000000"`
+	ReachBack bool `json:"reach_back,omitempty" doc:"Since is before another key was made the signing one, and is meant: then nothing signed from there on is believed, by the keys that followed neither, unless a root vouches for those."`
 }
 
 // revoke says from which index on nothing that a key signed is to be believed.
@@ -221,6 +226,11 @@ func (r Room) revoke() *writ.Capability {
 				return tx, reply, writ.Refuse(writ.CodeIllegal, op, "the key signs receipts, this one too", "activate another one first, then revoke it").With("kind", writ.ObjectKey).With("state", string(k.State))
 			case k.State == writ.KeyIntroduced:
 				return tx, reply, writ.Refuse(writ.CodeIllegal, op, "the key was never in use", "retire it first").With("kind", writ.ObjectKey).With("state", string(k.State))
+			}
+			// The key that followed rests on the last receipt of this one.
+			if last := s.Docs[writ.SigningKeyKey(k.SPKI)].Version - 1; k.State == writ.KeyRetired && k.WasActive() && a.Since > 0 && a.Since <= last && !a.ReachBack {
+				return tx, reply, writ.Refuse(writ.CodeIllegal, op, "the key that followed rests on this one: nothing signed from that index on would be believed, unless a root vouches for it",
+					"name an index after the one the key signed last, or say reach_back, which cannot be taken back; docs/keys.md").With("kind", writ.ObjectKey).With("signed_last", strconv.FormatInt(last, 10))
 			}
 			from := k.State
 			k.State, k.Revoked, k.Since = writ.KeyRevoked, receipt(c), a.Since

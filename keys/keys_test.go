@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -185,10 +186,20 @@ func TestALife(t *testing.T) {
 		t.Fatalf("got %+v", v)
 	}
 	l.refused(writ.CodeIllegal, "key.introduce", &keys.KeyIntroduceArgs{PublicKey: "c"})
-	if v := l.must("key.revoke", &keys.KeyRevokeArgs{KeyID: keyID("a"), Since: 3}); v.State != writ.KeyRevoked {
+	if v := l.must("key.revoke", &keys.KeyRevokeArgs{KeyID: keyID("c"), Since: 1}); v.State != writ.KeyRevoked { // nothing rests on it
 		t.Fatalf("got %+v", v)
 	}
-	l.refused(writ.CodeIllegal, "key.revoke", &keys.KeyRevokeArgs{KeyID: keyID("a"), Since: 2}) // what was said stands
+	last := l.refused(writ.CodeIllegal, "key.revoke", &keys.KeyRevokeArgs{KeyID: keyID("a"), Since: 1}).Details["signed_last"]
+	end, err := strconv.ParseInt(last, 10, 64)
+	if err != nil {
+		t.Fatalf("signed_last %q", last)
+	}
+	// What follows rests on the receipt that made it the signing one: a's last.
+	l.refused(writ.CodeIllegal, "key.revoke", &keys.KeyRevokeArgs{KeyID: keyID("a"), Since: end})
+	if v := l.must("key.revoke", &keys.KeyRevokeArgs{KeyID: keyID("a"), Since: end, ReachBack: true}); v.State != writ.KeyRevoked {
+		t.Fatalf("got %+v", v)
+	}
+	l.refused(writ.CodeIllegal, "key.revoke", &keys.KeyRevokeArgs{KeyID: keyID("a"), Since: end + 1}) // what was said stands
 }
 
 // With force one replica that holds the key is enough.

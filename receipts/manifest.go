@@ -236,21 +236,11 @@ func (r *Ring) learnEnvelope(raw []byte) error {
 	if err != nil {
 		return err
 	}
-	v, err := r.verifier(o.keyID)
-	if err != nil {
-		return err
-	}
-	if err := v.signed(o); err != nil {
-		return err
-	}
 	rec, err := Decode(o.payload)
 	if err != nil {
 		return err
 	}
-	if rec.Statement.KeyID != o.keyID {
-		return errOtherKey
-	}
-	return r.Learn(rec, writ.Receipt{ID: rec.Statement.Receipt, Seq: rec.Commit.Seq, Payload: o.payload, KeyID: o.keyID, Sig: o.sig})
+	return r.Take(writ.Receipt{ID: rec.Statement.Receipt, Seq: rec.Commit.Seq, Payload: o.payload, KeyID: o.keyID, Sig: o.sig})
 }
 
 // openCompact opens an envelope that may have been laid out anew.

@@ -161,8 +161,9 @@ func (r *Ring) Lives() []Life {
 // Events are the receipts of keys, in order.
 func (r *Ring) Events() []writ.Receipt { return slices.Clone(r.events) }
 
-// May says whether what a key signed at an index is to be believed; if not, why.
-func (r *Ring) May(keyID string, seq int64) error {
+// signs says whether a key was the signing one at an index; if not, why. Whether what it
+// signed is to be believed is another matter: May.
+func (r *Ring) signs(keyID string, seq int64) error {
 	k := r.Get(keyID)
 	switch {
 	case k == nil:
@@ -173,10 +174,20 @@ func (r *Ring) May(keyID string, seq int64) error {
 		return fmt.Errorf("%w: %s was introduced at %d and never made the signing one", ErrKeyEarly, k.KeyID, k.introducedAt)
 	case seq < k.From:
 		return fmt.Errorf("%w: %s signs from %d on, by receipt %s", ErrKeyEarly, k.KeyID, k.From, k.Activated)
-	case k.RevokedFrom >= 0 && seq >= k.RevokedFrom:
-		return fmt.Errorf("%w: of %s nothing is to be believed from %d on, by receipt %s; what was logged before stays valid", ErrKeyRevoked, k.KeyID, k.RevokedFrom, k.Revoked)
 	case k.Until >= 0 && seq > k.Until:
 		return fmt.Errorf("%w: %s signed up to %d, and was retired by receipt %s", ErrKeyLate, k.KeyID, k.Until, k.Retired)
+	}
+	return nil
+}
+
+// May says whether what a key signed at an index is to be believed; if not, why.
+func (r *Ring) May(keyID string, seq int64) error {
+	k := r.Get(keyID)
+	if k != nil && k.RevokedFrom >= 0 && seq >= max(k.From, k.RevokedFrom) {
+		return fmt.Errorf("%w: of %s nothing is to be believed from %d on, by receipt %s; what was logged before stays valid", ErrKeyRevoked, k.KeyID, k.RevokedFrom, k.Revoked)
+	}
+	if err := r.signs(keyID, seq); err != nil {
+		return err
 	}
 	if r.rooted[k.SPKI] {
 		return nil
@@ -206,8 +217,10 @@ func known(keyID string) string {
 // IsKeyEvent says whether a receipt says something of a key.
 func IsKeyEvent(rec Record) bool { return rec.Statement.Key != writ.KeyFact{} }
 
-// Learn adds what a receipt says of a key. Its signature was checked; whether its key
-// might sign it is checked here. Receipts come in the order of the log.
+// Learn adds what a receipt says of a key. Its signature was checked; whether its key was
+// the signing one is checked here. Receipts come in the order of the log. What is not
+// believed any more is learned all the same: May believes nothing that rests on it, and a
+// root can vouch only for a history that is told to its end.
 func (r *Ring) Learn(rec Record, signed writ.Receipt) error {
 	st, seq := rec.Statement, rec.Commit.Seq
 	wrong := func(format string, args ...any) error {
@@ -225,7 +238,7 @@ func (r *Ring) Learn(rec Record, signed writ.Receipt) error {
 	moves := func(k *Life, from, to writ.KeyState) bool {
 		return slices.Contains(st.Changes, writ.Change{Kind: writ.ObjectKey, ID: k.SPKI, From: string(from), To: string(to)})
 	}
-	if err := r.May(st.KeyID, seq); err != nil {
+	if err := r.signs(st.KeyID, seq); err != nil {
 		return err
 	}
 	k := r.bySPKI(st.Key.SPKI)
@@ -294,16 +307,15 @@ func (r *Ring) verifier(keyID string) (*Verifier, error) {
 	return k.v, nil
 }
 
-// Receipt proves one receipt by the ring: signature, form, and that its key might sign
-// at its index.
-func (r *Ring) Receipt(signed writ.Receipt) (Record, error) {
+// Take learns of a receipt of keys whose signature it checks first.
+func (r *Ring) Take(signed writ.Receipt) error {
 	v, err := r.verifier(signed.KeyID)
 	if err != nil {
-		return Record{}, err
+		return err
 	}
 	rec, err := v.Receipt(signed)
 	if err != nil {
-		return rec, err
+		return err
 	}
-	return rec, r.May(signed.KeyID, rec.Commit.Seq)
+	return r.Learn(rec, signed)
 }

@@ -143,11 +143,7 @@ func (s *keyStory) ring() *Ring {
 		}
 	}
 	for _, e := range s.events() {
-		rec, err := r.Receipt(e)
-		if err == nil {
-			err = r.Learn(rec, e)
-		}
-		if err != nil {
+		if err := r.Take(e); err != nil {
 			s.t.Fatal(err)
 		}
 	}
@@ -260,7 +256,7 @@ func TestValidityIsByIndex(t *testing.T) {
 		t.Errorf("a key nobody introduced: %v", err)
 	}
 	for i, rc := range s.out {
-		if _, err := r.Receipt(rc); err != nil {
+		if err := r.May(rc.KeyID, rc.Seq); err != nil {
 			t.Errorf("receipt %d: %v", i, err)
 		}
 	}
@@ -288,6 +284,30 @@ func TestRevocationReachesBack(t *testing.T) {
 		}
 		if err := vouched.May(s.out[seq].KeyID, int64(seq)); !errors.Is(err, want) || (err == nil) != (want == nil) {
 			t.Errorf("%d with the root: %v, want %v", seq, err, want)
+		}
+	}
+}
+
+// A history goes on after a revocation that reaches back: it can be read to its end, of
+// what is not believed nothing is, and a root can vouch for the keys that came after.
+func TestRevocationReachesBackAndTheLogGoesOn(t *testing.T) {
+	s := newKeyStory(t, 3).work(3).introduce(1).activate(1).revoke(0, 2).introduce(2).activate(2).work(1)
+	own, err := ReadRing(s.file(numberedKey(t, 2)), Trusted{Key: testPublic(t)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	root := testRoot()
+	vouched, err := ReadRing(s.file(root), Trusted{Root: pemOf(t, root.Public())})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for seq := range s.out {
+		id := s.out[seq].KeyID
+		if err := own.May(id, int64(seq)); (err == nil) != (seq < 2) {
+			t.Errorf("%d: %v", seq, err)
+		}
+		if err := vouched.May(id, int64(seq)); (err == nil) != (seq < 2 || seq >= 5) {
+			t.Errorf("%d with the root: %v", seq, err)
 		}
 	}
 }
@@ -369,11 +389,7 @@ func TestLearnRefuses(t *testing.T) {
 	st := again.key(writ.KeyRetire, 1, 0, again.move(1, writ.KeyIntroduced, writ.KeyRetired))
 	st.Tenant, st.Receipt, st.Outcome = "another", rcp(9), writ.OutcomeOfTransition
 	rc := seal(t, again.sealers[0], st, writ.Committed{Epoch: "e1", Seq: 1, At: start})
-	rec, err := r.Receipt(rc)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := r.Learn(rec, rc); !errors.Is(err, ErrKeyEvent) {
+	if err := r.Take(rc); !errors.Is(err, ErrKeyEvent) {
 		t.Errorf("of another tenant: %v", err)
 	}
 }

@@ -195,11 +195,7 @@ func (d *Daemon) manifest(public []string, list []writ.Receipt) (m keys.Manifest
 		}
 	}
 	for _, r := range list {
-		rec, err := ring.Receipt(r)
-		if err == nil {
-			err = ring.Learn(rec, r)
-		}
-		if err != nil {
+		if err := ring.Take(r); err != nil {
 			return m, writ.Fault(writ.CodeInternal, op, err)
 		}
 	}
