@@ -18,6 +18,10 @@ const topClass = 9
 // not keep the poll from what is urgent.
 const agedLooks = 16
 
+// maxStale is how many stale entries of one lane a poll drops before the other lanes have
+// their turn: tasks that are enqueued and cancelled again and again leave many.
+const maxStale = 8
+
 // turns remembers since when lanes have held entries without one of them being handed
 // out, so that a lane rises by a class for every whole minute and is not kept waiting
 // for ever by those above it. What it knows is this replica's alone and bounded by the

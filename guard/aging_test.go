@@ -122,7 +122,7 @@ func TestDroppedEntriesAreNoTurn(t *testing.T) {
 		w.pushTo(laneAt(9), 3)
 		w.got(d, alice) // sees what waits
 		time.Sleep(9 * time.Minute)
-		for i := range 3 { // the first one is met as if it had been there all the time
+		for i := range 1 + stale/8 { // the first one is met as if it had been there all the time, the next polls drop eight each
 			urgent := w.pushTo(laneAt(9), 10+i)
 			if got := w.got(d, alice); got != urgent {
 				t.Fatalf("poll %d got %q before what is urgent", i, got)
@@ -133,6 +133,25 @@ func TestDroppedEntriesAreNoTurn(t *testing.T) {
 			t.Errorf("got %q, want what lay behind %d stale entries", got, stale)
 		}
 	})
+}
+
+// However many stale entries lie in the most urgent lane, the others are met in the same poll.
+func TestStaleEntriesOfALaneKeepNoOther(t *testing.T) {
+	w, d := newDispatcher(t)
+	alice := w.session("alice")
+	done := w.pushTo(laneAt(9), 1)
+	if got := w.got(d, alice); got != done {
+		t.Fatalf("got %q", got)
+	}
+	w.commitLanes(func(tx *writ.Tx) {
+		for range 200 {
+			tx.Push(laneAt(9), string(done))
+		}
+	})
+	low := w.pushTo(laneAt(5), 2)
+	if got := w.got(d, alice); got != low {
+		t.Errorf("got %q, want what lies in the lane below", got)
+	}
 }
 
 // Many polls at once: each lane has its turn once and not once per poll, and everything

@@ -1,6 +1,7 @@
 package guard
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"log/slog"
@@ -272,8 +273,9 @@ func (p *Dispatcher) offer(ctx context.Context, call *writ.Call, poll writ.Poll,
 	if err != nil || receipt != nil {
 		return reply, receipt, judged, err
 	}
+	stale := map[writ.Lane]int{}
 	for met := 0; judged < n && met < maxEntries && ctx.Err() == nil; met++ {
-		lanes, err := p.lanes(ctx, shard, poll, met < agedLooks)
+		lanes, err := p.lanes(ctx, shard, poll, met < agedLooks, stale)
 		if err != nil {
 			return writ.Reply{}, nil, judged, storeDown("guard.poll", err)
 		}
@@ -296,6 +298,9 @@ func (p *Dispatcher) offer(ctx context.Context, call *writ.Call, poll writ.Poll,
 			}
 			continue
 		}
+		if err != nil {
+			p.turns.not(shard, got[0].Lane, since) // it lies there again
+		}
 		if err != nil || receipt != nil {
 			return reply, receipt, judged, err
 		}
@@ -303,14 +308,15 @@ func (p *Dispatcher) offer(ctx context.Context, call *writ.Call, poll writ.Poll,
 			judged++
 		} else { // it was dropped, or waits elsewhere
 			p.turns.not(shard, got[0].Lane, since)
+			stale[got[0].Lane]++
 		}
 	}
 	return writ.Reply{}, nil, judged, full
 }
 
 // lanes are the caller's lanes with entries, highest priority first. aged: what waited
-// has risen.
-func (p *Dispatcher) lanes(ctx context.Context, shard writ.Tenant, poll writ.Poll, aged bool) ([]writ.Lane, error) {
+// has risen. Those that gave this poll little but stale entries come last.
+func (p *Dispatcher) lanes(ctx context.Context, shard writ.Tenant, poll writ.Poll, aged bool, stale map[writ.Lane]int) ([]writ.Lane, error) {
 	counts, err := p.door.cfg.Store.Lanes(ctx, shard)
 	if err != nil {
 		return nil, err
@@ -328,6 +334,7 @@ func (p *Dispatcher) lanes(ctx context.Context, shard writ.Tenant, poll writ.Pol
 	} else {
 		slices.SortFunc(lanes, byPriority)
 	}
+	slices.SortStableFunc(lanes, func(a, b writ.Lane) int { return cmp.Compare(stale[a]/maxStale, stale[b]/maxStale) })
 	return lanes, nil
 }
 

@@ -202,9 +202,9 @@ func (r Room) retire() *writ.Capability {
 
 // KeyRevokeArgs say which key is not to be believed, and from when on.
 type KeyRevokeArgs struct {
-	KeyID string `json:"key_id" doc:"Fingerprint of a retired key." pattern:"^SHA256:[A-Za-z0-9+/]{43}$"`
-	Since int64  `json:"since,omitempty" doc:"Index of the log from which nothing it signed is to be believed: where it may have been in other hands first. Default: the index of this call's receipt." minimum:"1" maximum:"100000000000000"`
-	ReachBack bool `json:"reach_back,omitempty" doc:"Since is before another key was made the signing one, and is meant: then nothing signed from there on is believed, by the keys that followed neither, unless a root vouches for those."`
+	KeyID     string `json:"key_id" doc:"Fingerprint of a retired key." pattern:"^SHA256:[A-Za-z0-9+/]{43}$"`
+	Since     int64  `json:"since,omitempty" doc:"Index of the log from which nothing it signed is to be believed: where it may have been in other hands first. Default: the index of this call's receipt." minimum:"1" maximum:"100000000000000"`
+	ReachBack bool   `json:"reach_back,omitempty" doc:"Since is before another key was made the signing one, and is meant: then nothing signed from there on is believed, by the keys that followed neither, unless a root vouches for those."`
 }
 
 // revoke says from which index on nothing that a key signed is to be believed.

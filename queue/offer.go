@@ -46,9 +46,10 @@ func (a *RunOfferArgs) page() writ.Range {
 	return r
 }
 
-// offerCapability puts the queued tasks of a run back into their lanes: while it
-// was paused whoever met one was refused it. More than one entry for a task is
-// harmless; what is in the backlog of the run stays there until it is fetched.
+// offerCapability puts the queued tasks of a run that were set aside back into their
+// lanes: while it was paused, or had nothing left to spend, whoever met one was refused
+// it. Of what is in the backlog of the run the next are fetched. What lies in its lane
+// lies there still: pushed again with every child run that ends, it would crowd out others.
 func offerCapability() *writ.Capability {
 	return writ.Define[RunOfferArgs, Swept](mandate("run.offer", "Offer the queued tasks of a run again that was paused."), writ.Verb[RunOfferArgs]{
 		Reads: func(_ *writ.Call, a *RunOfferArgs, s writ.Snapshot) (writ.ReadSet, error) {
@@ -83,7 +84,7 @@ func offerCapability() *writ.Capability {
 				if err != nil {
 					return writ.Tx{}, writ.Reply{}, err
 				}
-				if ok && t.State == writ.TaskQueued && t.NotBefore <= s.Now {
+				if ok && t.State == writ.TaskQueued && t.NotBefore <= s.Now && d.aside(t) {
 					d.accept(t)
 					d.offer(t)
 					out.Changed++
@@ -97,4 +98,14 @@ func offerCapability() *writ.Capability {
 			return d.swept(out, nil)
 		},
 	})
+}
+
+// aside says that a queued task is in none of its lanes because it was refused to
+// somebody, or waits in the backlog. It wants placeReads and refusers.
+func (d *draft) aside(t writ.Task) bool {
+	if len(d.s.Ranges[refusers(t.ID)].Members) > 0 {
+		return true
+	}
+	_, one := onlyLane(t)
+	return one && d.read(writ.TaskPlace(t.ID)) == placeBacklog
 }

@@ -304,16 +304,39 @@ func (l *lab) oldestInBacklog() writ.TaskID {
 // Two that offer a task again at once count it once.
 func TestATaskIsOfferedAgainOnce(t *testing.T) {
 	l := newLab(t)
-	l.claim(l.b, l.enqueue("holder", scopes("fs:repo/")))
-	id := l.enqueue("waits", scopes("fs:repo/a/"))
-	if _, err := l.dispatch(l.a, l.lane(), id); err != nil {
-		t.Fatal(err)
-	}
+	id := l.enqueue("refused")
+	l.sweep("task.refuse", &TaskRefuseArgs{Task: id, Agent: "agent-a", Lane: l.lane()})
 	l.counts(0, 0)
 	one, two := l.plan("run.offer", l.w.System(), &RunOfferArgs{Run: l.run}), l.plan("run.offer", l.w.System(), &RunOfferArgs{Run: l.run})
 	l.commits(one)
 	l.conflicts(two)
 	l.counts(1, 0)
+	audit(l)
+}
+
+// A run that is offered again, as with every child run that ends, leaves what lies in its
+// lanes alone: pushed again each time, it would keep other runs waiting behind it.
+func TestWhatIsOfferedIsNotPushedAgain(t *testing.T) {
+	l := newLab(t)
+	l.claim(l.b, l.enqueue("holder", scopes("fs:repo/")))
+	waits := l.enqueue("waits", scopes("fs:repo/a/"))
+	if _, err := l.dispatch(l.a, l.lane(), waits); err != nil {
+		t.Fatal(err)
+	}
+	l.enqueue("here")
+	l.enqueue("both", func(a *TaskEnqueueArgs) { a.Agents = []writ.AgentID{"agent-a", "agent-b"} })
+	before := map[writ.Lane][]string{}
+	for _, lane := range l.w.Lanes() {
+		before[lane] = l.w.Lane(lane)
+	}
+	if got := l.sweep("run.offer", &RunOfferArgs{Run: l.run}); got.Changed != 0 {
+		t.Errorf("%d are offered again", got.Changed)
+	}
+	for lane, had := range before {
+		if now := l.w.Lane(lane); !slices.Equal(now, had) {
+			t.Errorf("lane %s has %q, had %q", lane, now, had)
+		}
+	}
 	audit(l)
 }
 

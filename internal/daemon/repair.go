@@ -3,6 +3,7 @@ package daemon
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"log/slog"
 	"maps"
@@ -185,9 +186,12 @@ func (m *mender) call(args queue.QueueRepairArgs, entry *writ.Delivery) error {
 	return nil
 }
 
+// sifted is how many entries of a lane are taken out of it at once.
+const sifted = 128
+
 // sift takes entries that are of no task of a lane out of it. To find them all that
-// wait there is received, and given back in its order.
-func (m *mender) sift(l writ.Lane, strays []writ.Entry) (err error) {
+// wait there is received, some at a time, and given back in its order.
+func (m *mender) sift(l writ.Lane, strays []writ.Entry) error {
 	counts, err := m.st.Lanes(m.ctx, shard)
 	if err != nil {
 		return err
@@ -204,26 +208,29 @@ func (m *mender) sift(l writ.Lane, strays []writ.Entry) (err error) {
 	}
 	consumer := consumerName()
 	var back []writ.Delivery
-	defer func() {
+	give := func() (err error) {
 		for _, d := range back { // what is not given back now is reclaimed later
-			if gerr := m.st.GiveBack(context.WithoutCancel(m.ctx), shard, consumer, d); err == nil {
-				err = gerr
-			}
+			err = errors.Join(err, m.st.GiveBack(context.WithoutCancel(m.ctx), shard, consumer, d))
 		}
-	}()
+		back = back[:0]
+		return err
+	}
 	for ; left > 0; left-- {
 		got, err := m.st.Receive(m.ctx, shard, []writ.Lane{l}, consumer, 1)
 		if err != nil || len(got) == 0 {
-			return err
+			return errors.Join(err, give())
 		}
-		if !bad[got[0].Entry] {
-			back = append(back, got[0])
-			continue
+		if bad[got[0].Entry] {
+			if err = m.call(queue.QueueRepairArgs{}, &got[0]); err == nil {
+				continue
+			}
 		}
-		if err := m.call(queue.QueueRepairArgs{}, &got[0]); err != nil {
-			back = append(back, got[0])
-			return err
+		back = append(back, got[0])
+		if err != nil || len(back) == sifted {
+			if err = errors.Join(err, give()); err != nil {
+				return err
+			}
 		}
 	}
-	return nil
+	return give()
 }
