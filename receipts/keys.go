@@ -357,7 +357,7 @@ func exists(path string) (bool, error) {
 
 // createOnce puts text at path, whole and synced, unless something is there.
 func createOnce(path string, text []byte, mode fs.FileMode) (err error) {
-	dir, base := filepath.Split(path)
+	dir, base := filepath.Dir(path), filepath.Base(path)
 	f, err := os.CreateTemp(dir, "."+base+".*")
 	if err != nil {
 		return err
