@@ -21,6 +21,7 @@ import (
 
 	"github.com/sigstore/sigstore/pkg/cryptoutils"
 	"github.com/writ-gateway/writ"
+	"github.com/writ-gateway/writ/internal/durable"
 )
 
 // Files of a key directory.
@@ -356,7 +357,7 @@ func exists(path string) (bool, error) {
 
 // createOnce puts text at path, whole and synced, unless something is there.
 func createOnce(path string, text []byte, mode fs.FileMode) (err error) {
-	dir, base := filepath.Split(path)
+	dir, base := filepath.Dir(path), filepath.Base(path)
 	f, err := os.CreateTemp(dir, "."+base+".*")
 	if err != nil {
 		return err
@@ -369,15 +370,7 @@ func createOnce(path string, text []byte, mode fs.FileMode) (err error) {
 	if err := os.Link(f.Name(), path); err != nil && !errors.Is(err, fs.ErrExist) {
 		return err
 	}
-	return syncDir(dir)
-}
-
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
+	return durable.SyncDir(dir)
 }
 
 // refuse says which file is in the way of starting.

@@ -122,10 +122,7 @@ func tell(c *cobra.Command, cfg daemon.Config, d *daemon.Daemon) error {
 	if err := printReport(w, "table", report); err != nil {
 		return err
 	}
-	if code := report.ExitCode(); code != 0 {
-		return exitStatus(code)
-	}
-	return nil
+	return exitWith(report.ExitCode())
 }
 
 // freeListen is addr, or a free port on its host when addr is taken.

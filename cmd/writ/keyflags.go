@@ -1,7 +1,6 @@
 package main
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -32,23 +31,21 @@ func (k *keyFlags) defaults(dir string) {
 
 // ring reads the keys.
 func (k *keyFlags) ring() (*receipts.Ring, error) {
-	read := func(path, what string) ([]byte, error) {
+	read := func(path, what, give string) ([]byte, error) {
 		if path == "" {
 			return nil, nil
 		}
 		b, err := os.ReadFile(path)
 		if errors.Is(err, fs.ErrNotExist) {
-			return nil, fmt.Errorf("no %s at %s: give %s", what, path, map[string]string{
-				"public key": "--key FILE (receipt.pub of the gateway)", "file of keys": "--keys FILE ('writ key manifest' writes it)", "root": "--root FILE",
-			}[what])
+			return nil, fmt.Errorf("no %s at %s: give %s", what, path, give)
 		}
 		return b, err
 	}
-	first, err := read(k.key, "public key")
+	first, err := read(k.key, "public key", "--key FILE (receipt.pub of the gateway)")
 	if err != nil {
 		return nil, err
 	}
-	root, err := read(k.root, "root")
+	root, err := read(k.root, "root", "--root FILE")
 	if err != nil {
 		return nil, err
 	}
@@ -62,7 +59,7 @@ func (k *keyFlags) ring() (*receipts.Ring, error) {
 		}
 		return receipts.NewRing(v)
 	}
-	file, err := read(k.keys, "file of keys")
+	file, err := read(k.keys, "file of keys", "--keys FILE ('writ key manifest' writes it)")
 	if err != nil {
 		return nil, err
 	}
@@ -76,15 +73,3 @@ func (k *keyFlags) ring() (*receipts.Ring, error) {
 // badKeys: the file of keys was changed, or is of another log. That is a finding like any
 // other of a verification.
 type badKeys struct{ error }
-
-// print says it as a report, and gives what to exit with.
-func (badKeys) print(c *cobra.Command, format string, report any) error {
-	b, err := json.Marshal(report)
-	if err == nil {
-		err = render(c.OutOrStdout(), format, b)
-	}
-	if err != nil {
-		return err
-	}
-	return exitStatus(receipts.Tampered)
-}

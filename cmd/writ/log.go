@@ -1,13 +1,11 @@
 package main
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
-	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -58,7 +56,7 @@ missing, 4 could not verify.`,
 			}
 			trust, err := trusted(logKey, keys)
 			if bad, ok := errors.AsType[badKeys](err); ok {
-				return bad.print(c, format, logVerdict{Verdict: "tampered", Reason: bad.Error()})
+				return conclude(c, format, logVerdict{Verdict: "tampered", Reason: bad.Error()}, 1)
 			}
 			if err != nil {
 				return unverified{err}
@@ -81,17 +79,7 @@ missing, 4 could not verify.`,
 			default:
 				return unverified{err}
 			}
-			b, err := json.Marshal(v)
-			if err != nil {
-				return err
-			}
-			if err := render(c.OutOrStdout(), format, b); err != nil {
-				return err
-			}
-			if code != 0 {
-				return exitStatus(code)
-			}
-			return nil
+			return conclude(c, format, v, code)
 		},
 	}
 	cmd.Flags().StringVar(&logKey, "log-key", "", "note verifier key of the log, or a file with it")
@@ -104,14 +92,8 @@ missing, 4 could not verify.`,
 
 // trusted reads the keys a log is checked with.
 func trusted(logKey string, keys keyFlags) (t tlog.Trust, err error) {
-	text := []byte(logKey)
-	if !strings.Contains(logKey, "+") {
-		if text, err = os.ReadFile(logKey); err != nil {
-			return t, fmt.Errorf("the log's key: %w", err)
-		}
-	}
-	if t.Log, err = tlog.ReadVerifier(text); err != nil {
-		return t, fmt.Errorf("the log's key: %w", err)
+	if t.Log, err = readLogKey(logKey); err != nil {
+		return t, err
 	}
 	t.Keys, err = keys.ring()
 	return t, err

@@ -73,6 +73,18 @@ func escaped(text []byte) []byte {
 	return out
 }
 
+// conclude prints what a verification found, and exits with the code of that.
+func conclude(c *cobra.Command, format string, verdict any, code int) error {
+	b, err := json.Marshal(verdict)
+	if err != nil {
+		return err
+	}
+	if err := render(c.OutOrStdout(), format, b); err != nil {
+		return err
+	}
+	return exitWith(code)
+}
+
 // render writes a reply as JSON or as a table for people.
 func render(w io.Writer, format string, raw json.RawMessage) error {
 	if len(bytes.TrimSpace(raw)) == 0 || string(raw) == "null" {

@@ -128,7 +128,7 @@ incomplete, 4 could not verify: the export or the key cannot be read.`,
 			keys.defaults(dir)
 			ring, err := keys.ring()
 			if bad, ok := errors.AsType[badKeys](err); ok {
-				return bad.print(c, format, verdict{Verdict: "tampered", Reason: bad.Error()})
+				return conclude(c, format, verdict{Verdict: "tampered", Reason: bad.Error()}, int(receipts.Tampered))
 			}
 			if err != nil {
 				return unverified{err}
@@ -157,10 +157,7 @@ incomplete, 4 could not verify: the export or the key cannot be read.`,
 			if err := printReport(c.OutOrStdout(), format, report); err != nil {
 				return err
 			}
-			if code := report.ExitCode(); code != 0 {
-				return exitStatus(code)
-			}
-			return nil
+			return exitWith(report.ExitCode())
 		},
 	}
 	cmd.Flags().Int64Var(&from, "from", 0, "sequence the export must begin with")

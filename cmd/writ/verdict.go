@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"slices"
 	"strings"
 	"time"
 
@@ -252,7 +251,7 @@ func verdictFile(cmd *cobra.Command) {
 			if err = errors.Join(err, f.Close()); err != nil {
 				return err
 			}
-			if err := c.Flags().Set("verdict-dsse", string(slices.Clip(text))); err != nil {
+			if err := c.Flags().Set("verdict-dsse", string(text)); err != nil {
 				return err
 			}
 		}

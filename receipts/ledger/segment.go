@@ -10,6 +10,8 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+
+	"github.com/writ-gateway/writ/internal/durable"
 )
 
 // segment is one file of records. Its entries are kept in memory, 40 bytes
@@ -36,7 +38,7 @@ func createSegment(dir string, first int64, wrap func(disk) disk) (*segment, err
 	if err != nil {
 		return nil, err
 	}
-	if err := syncDir(dir); err != nil {
+	if err := durable.SyncDir(dir); err != nil {
 		return nil, errors.Join(err, f.Close(), os.Remove(f.Name()))
 	}
 	return &segment{first: first, f: wrap(f)}, nil
@@ -198,7 +200,7 @@ func (s *segment) writeIndex(dir string) error {
 		b = binary.BigEndian.AppendUint64(b, uint64(x.off))
 	}
 	b = binary.BigEndian.AppendUint32(b, crc32.Checksum(b, castagnoli))
-	return atomicFile(dir, indexName(s.first), b)
+	return durable.Replace(filepath.Join(dir, indexName(s.first)), b, 0o600)
 }
 
 // readIndex says whether there is an index that fits the segment.

@@ -1,21 +1,11 @@
 package shred
 
 import (
-	"crypto/aes"
 	"crypto/cipher"
-	"crypto/hkdf"
 	"crypto/rand"
-	"crypto/sha256"
 	"encoding/binary"
 	"errors"
-	"fmt"
-	"io/fs"
 	"iter"
-	"os"
-	"path/filepath"
-	"slices"
-	"strconv"
-	"strings"
 	"sync"
 
 	"github.com/writ-gateway/writ"
@@ -30,29 +20,26 @@ type Log interface {
 }
 
 const (
-	fileProcessed = "processed" // up to which sequence of the ledger shreddings are done
-	stride        = 8192        // receipts after which that is written down
-	warm          = 1024        // opened keys kept in memory
-	dayMs         = 24 * 3600 * 1000
+	stride = 8192 // receipts after which it is written down what is done
+	warm   = 1024 // opened keys kept in memory
+	dayMs  = 24 * 3600 * 1000
 )
 
 // Keys are the keys of one ledger. Whoever opens them holds the ledger's lock.
 // They are safe for concurrent use; Keep, Filed and Settle are the Integrator's.
 type Keys struct {
-	dir  string
 	wrap cipher.AEAD
 
 	mu     sync.Mutex
+	files  files
 	known  []key            // by number, from 1; zero where a number is not used
 	latest map[owner]int64  // its key with the highest number
 	opened map[int64][]byte // some of the live keys
-	size   int64            // bytes of the last file
-	failed error            // a sync failed: nobody knows what the disk holds
 
 	group  group   // what Keep was last asked about
 	due    []order // filed and not carried out
 	done   int64   // shreddings up to this sequence are carried out
-	noted  int64   // what the file says of that
+	noted  int64   // what is written down of that
 	missed int64   // see Missing
 }
 
@@ -76,147 +63,11 @@ type order struct {
 	receipt writ.ReceiptID
 }
 
-// Open reads the keys in a directory, making it if needed, and carries out the
-// shreddings of the log that are not done. A torn end of the last file, as a
-// crash leaves it, is cut off: nothing was filed under its keys. Any other
-// damage, and another secret than the keys were wrapped with, is refused.
-func Open(dir string, secret [32]byte, log Log) (*Keys, error) {
-	k := &Keys{dir: dir, latest: map[owner]int64{}, opened: map[int64][]byte{}, done: -1, noted: -1}
-	if err := k.open(secret, log); err != nil {
-		return nil, &writ.Error{
-			Code: writ.CodeNotReady, Op: "shred.Open", Msg: "the keys of evidence in " + dir + " cannot be used", Err: err,
-			Hint: "restore the directory, or evidence.key, from a backup of the same gateway",
-		}
-	}
-	return k, nil
-}
-
-func (k *Keys) open(secret [32]byte, log Log) error {
-	prk, err := hkdf.Key(sha256.New, secret[:], nil, "writ evidence keys v1", 32)
-	if err != nil {
-		return err
-	}
-	block, err := aes.NewCipher(prk)
-	if err != nil {
-		return err
-	}
-	if k.wrap, err = cipher.NewGCM(block); err != nil {
-		return err
-	}
-	if err := os.MkdirAll(k.dir, 0o700); err != nil {
-		return err
-	}
-	if err := k.readFiles(); err != nil {
-		return err
-	}
-	for n := int64(len(k.known)); n > 0; n-- { // one tells whether the secret is theirs
-		if k.known[n-1].state == live {
-			if _, err := k.secret(n); err != nil {
-				return err
-			}
-			break
-		}
-	}
-	text, err := os.ReadFile(filepath.Join(k.dir, fileProcessed))
-	if err == nil {
-		k.done, err = strconv.ParseInt(strings.TrimSpace(string(text)), 10, 64)
-	}
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("%s: %w", fileProcessed, err)
-	}
-	k.noted = k.done
-	k.done = min(k.done, log.Last())
-	return k.catchUp(log)
-}
-
-func (k *Keys) readFiles() error {
-	list, err := os.ReadDir(k.dir)
-	if err != nil {
-		return err
-	}
-	var files []int64
-	for _, f := range list {
-		var n int64
-		if strings.HasSuffix(f.Name(), ".tmp") {
-			// A replacement that a crash has stopped. It may hold what was to be destroyed.
-			if err := os.Remove(filepath.Join(k.dir, f.Name())); err != nil {
-				return err
-			}
-		} else if _, err := fmt.Sscanf(f.Name(), "%d.keys", &n); err == nil && f.Name() == fileName(n) {
-			files = append(files, n)
-		}
-	}
-	slices.Sort(files)
-	for i, n := range files {
-		path := filepath.Join(k.dir, fileName(n))
-		b, err := os.ReadFile(path)
-		if err != nil {
-			return err
-		}
-		slots, cut, err := parseFile(b, n, i == len(files)-1)
-		if err != nil {
-			return err
-		}
-		if cut < len(b) {
-			if err := truncate(path, int64(cut)); err != nil {
-				return err
-			}
-		}
-		k.size = int64(cut)
-		k.known = append(k.known, make([]key, n*perFile-int64(len(k.known)))...)
-		for _, s := range slots {
-			k.learn(s)
-		}
-	}
-	return nil
-}
-
-func truncate(path string, size int64) error {
-	f, err := os.OpenFile(path, os.O_RDWR, 0)
-	if err != nil {
-		return err
-	}
-	return errors.Join(f.Truncate(size), f.Sync(), f.Close())
-}
-
 // learn remembers the next key.
 func (k *Keys) learn(s slot) {
 	k.known = append(k.known, key{owner: s.owner, from: s.from, prev: k.latest[s.owner], state: s.state})
 	k.latest[s.owner] = int64(len(k.known))
 }
-
-// catchUp carries out what the log says and was not done: after a crash, and
-// when the keys come from a backup that is older than the log. In that case the
-// log may name keys that are not here: their numbers are not used again.
-func (k *Keys) catchUp(log Log) error {
-	used := int64(0)
-	for r, err := range log.All(k.done, log.Last()) {
-		if err != nil {
-			return err
-		}
-		if used = max(used, r.EvidenceKey); r.EvidenceKey > 0 && k.state(r.EvidenceKey) == 0 {
-			k.missed++
-		}
-		o, is, err := shredding(r.Payload, r.ID)
-		if err != nil {
-			return err
-		}
-		if is {
-			if err := k.destroy(o); err != nil {
-				return err
-			}
-		}
-		k.done = r.Seq
-	}
-	if used > int64(len(k.known)) { // the next is the first of another file
-		k.known = append(k.known, make([]key, (used-1)/perFile*perFile+perFile-int64(len(k.known)))...)
-	}
-	return k.note()
-}
-
-// Missing is how many receipts, of those filed since the keys were last in
-// order, have evidence whose key is not here.
-func (k *Keys) Missing() int64 { return k.missed }
 
 // Close writes down what is done. The keys must not be used afterwards.
 func (k *Keys) Close() error {
@@ -232,7 +83,7 @@ func (k *Keys) note() error {
 	if k.done == k.noted {
 		return nil
 	}
-	if err := replace(k.dir, fileProcessed, []byte(strconv.FormatInt(k.done, 10)+"\n")); err != nil {
+	if err := k.files.setProcessed(k.done); err != nil {
 		return err
 	}
 	k.noted = k.done
@@ -253,12 +104,12 @@ func (k *Keys) Keep(facts []writ.StoredFact, entries []ledger.Entry) error {
 	const op = "shred.Keep"
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if k.failed != nil {
-		return writ.Fault(writ.CodeInternal, op, k.failed)
+	if k.files.failed != nil {
+		return writ.Fault(writ.CodeInternal, op, k.files.failed)
 	}
 	g := group{last: -1}
 	var made []slot
-	before, size := len(k.known), k.size
+	before, size := len(k.known), k.files.size
 	err := func() error {
 		for i := range entries {
 			f, e := facts[i], &entries[i]
@@ -292,7 +143,7 @@ func (k *Keys) Keep(facts []writ.StoredFact, entries []ledger.Entry) error {
 			}
 			e.EvidenceKey = n
 		}
-		return k.write(int64(before), made)
+		return k.files.add(int64(before), made)
 	}()
 	if err != nil {
 		k.forget(before, size)
@@ -366,54 +217,7 @@ func (k *Keys) forget(before int, size int64) {
 			delete(k.latest, x.owner)
 		}
 	}
-	k.known, k.size = k.known[:before], size
-}
-
-// write puts new keys behind those there are, a group for each file it takes,
-// and syncs each.
-func (k *Keys) write(before int64, made []slot) error {
-	for len(made) > 0 {
-		file, in := before/perFile, before%perFile
-		n := min(int64(len(made)), perFile-in)
-		var b []byte
-		if in == 0 {
-			b = header(file)
-		}
-		for i, s := range made[:n] {
-			s.place = i
-			b = s.append(b)
-		}
-		if in == 0 {
-			if err := replace(k.dir, fileName(file), b); err != nil {
-				return err
-			}
-			k.size = 0
-		} else if err := k.extend(file, b); err != nil {
-			return err
-		}
-		k.size += int64(len(b))
-		before, made = before+n, made[n:]
-	}
-	return nil
-}
-
-func (k *Keys) extend(file int64, b []byte) error {
-	f, err := os.OpenFile(filepath.Join(k.dir, fileName(file)), os.O_RDWR, 0)
-	if err != nil {
-		return err
-	}
-	if _, err := f.WriteAt(b, k.size); err != nil {
-		// A full disk may have room again later: take back what was written.
-		if cut := f.Truncate(k.size); cut != nil {
-			k.failed = fmt.Errorf("%w: %w", ledger.ErrFailed, cut)
-		}
-		return errors.Join(err, f.Close())
-	}
-	if err := f.Sync(); err != nil {
-		k.failed = fmt.Errorf("%w: %w", ledger.ErrFailed, err)
-		return errors.Join(k.failed, f.Close())
-	}
-	return f.Close()
+	k.known, k.files.size = k.known[:before], size
 }
 
 // secret opens a live key.
@@ -421,7 +225,7 @@ func (k *Keys) secret(n int64) ([]byte, error) {
 	if b := k.opened[n]; b != nil {
 		return b, nil
 	}
-	s, err := k.read(n)
+	s, err := k.files.read(n)
 	if err != nil {
 		return nil, err
 	}
@@ -431,23 +235,6 @@ func (k *Keys) secret(n int64) ([]byte, error) {
 	}
 	k.warm(n, b)
 	return b, nil
-}
-
-func (k *Keys) read(n int64) (slot, error) {
-	f, err := os.Open(filepath.Join(k.dir, fileName((n-1)/perFile)))
-	if err != nil {
-		return slot{}, err
-	}
-	defer f.Close()
-	b := make([]byte, slotBytes)
-	if _, err := f.ReadAt(b, fileHead+(n-1)%perFile*slotBytes); err != nil {
-		return slot{}, err
-	}
-	s, ok := parseSlot(b)
-	if !ok {
-		return s, fmt.Errorf("key %d is damaged", n)
-	}
-	return s, nil
 }
 
 // Filed carries out the shreddings of the group that is in the ledger now.
@@ -492,29 +279,15 @@ func (k *Keys) Settle() error {
 // destroy replaces the files that hold keys of a shredded run by ones that do
 // not. A crash between two files leaves the order to be carried out again.
 func (k *Keys) destroy(o order) error {
-	files := map[int64][]int64{}
+	in := map[int64][]int64{}
 	for n := k.latest[o.owner]; n > 0; n = k.known[n-1].prev {
 		if x := k.known[n-1]; x.state == live && x.from < o.seq {
-			files[(n-1)/perFile] = append(files[(n-1)/perFile], n)
+			file := (n - 1) / perFile
+			in[file] = append(in[file], n)
 		}
 	}
-	for file, numbers := range files {
-		b, err := os.ReadFile(filepath.Join(k.dir, fileName(file)))
-		if err != nil {
-			return err
-		}
-		for _, n := range numbers {
-			at := fileHead + (n-1)%perFile*slotBytes
-			s, ok := parseSlot(b[at:])
-			if !ok || s.owner != o.owner {
-				return fmt.Errorf("key %d is damaged", n)
-			}
-			s.state, s.key = shredded, [nonceBytes + sealedBytes]byte{}
-			id := ledger.Binary(string(o.receipt))
-			copy(s.key[:], id[:])
-			copy(b[at:], s.append(nil))
-		}
-		if err := replace(k.dir, fileName(file), b); err != nil {
+	for file, numbers := range in {
+		if err := k.files.destroy(file, numbers, o); err != nil {
 			return err
 		}
 		for _, n := range numbers {
@@ -539,7 +312,7 @@ func (k *Keys) Sealed(r writ.Receipt) ([]byte, error) {
 	case 0:
 		return nil, writ.Refuse(writ.CodeUnavailable, op, "the key of this evidence is missing", "restore the keys of the ledger from a backup")
 	case shredded:
-		s, err := k.read(r.EvidenceKey)
+		s, err := k.files.read(r.EvidenceKey)
 		if err != nil {
 			return nil, writ.Fault(writ.CodeInternal, op, err)
 		}

@@ -14,6 +14,7 @@ import (
 	"sync"
 
 	"github.com/writ-gateway/writ"
+	"github.com/writ-gateway/writ/internal/durable"
 )
 
 // Dir keeps blobs as files <root>/sha256/<first two digits>/<the others>,
@@ -59,7 +60,7 @@ func OpenDir(root string, max int64) (*Dir, error) {
 			return nil, fault(op, err)
 		}
 	}
-	if err := syncDir(root); err != nil {
+	if err := durable.SyncDir(root); err != nil {
 		return nil, fault(op, err)
 	}
 	if err := d.restore(); err != nil {
@@ -206,14 +207,6 @@ func (w whileAlive) Read(p []byte) (int, error) {
 		return 0, err
 	}
 	return w.r.Read(p)
-}
-
-func syncDir(dir string) error {
-	f, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(f.Sync(), f.Close())
 }
 
 func fault(op string, err error) *writ.Error { return writ.Fault(writ.CodeStore, op, err) }

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/writ-gateway/writ"
+	"github.com/writ-gateway/writ/internal/durable"
 )
 
 // Limit sets how many bytes the directory may hold in all; 0 is no limit. What
@@ -172,7 +173,7 @@ func (d *Dir) putBack(out, digits string) error {
 		}
 		return err
 	}
-	if err := syncDir(d.path("sha256", digits[:2])); err != nil {
+	if err := durable.SyncDir(d.path("sha256", digits[:2])); err != nil {
 		return err
 	}
 	if err := os.Remove(out); !errors.Is(err, fs.ErrNotExist) {

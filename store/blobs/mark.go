@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/writ-gateway/writ"
+	"github.com/writ-gateway/writ/internal/durable"
 )
 
 // A directory has a name that tells it from every other one: 32 hex digits in
@@ -55,7 +56,7 @@ func (d *Dir) SetMark(id string) (string, error) {
 	if err := os.Link(f.Name(), d.path("id")); err != nil && !errors.Is(err, fs.ErrExist) {
 		return "", fault(op, err)
 	}
-	if err := syncDir(d.root); err != nil {
+	if err := durable.SyncDir(d.root); err != nil {
 		return "", fault(op, err)
 	}
 	return d.Mark()

@@ -13,6 +13,7 @@ import (
 	"os"
 
 	"github.com/writ-gateway/writ"
+	"github.com/writ-gateway/writ/internal/durable"
 )
 
 // Staged is a body that was taken in and is no blob yet: nobody can read it, and
@@ -111,7 +112,7 @@ func (s *Staged) Keep(ctx context.Context) error {
 			return fault(op, err)
 		}
 	}
-	if err := syncDir(dir); err != nil {
+	if err := durable.SyncDir(dir); err != nil {
 		return fault(op, err)
 	}
 	s.name = ""
@@ -134,7 +135,7 @@ func (d *Dir) folder(digits string) error {
 	case d.synced[raw[0]]:
 		return nil
 	}
-	if err := syncDir(d.path("sha256")); err != nil {
+	if err := durable.SyncDir(d.path("sha256")); err != nil {
 		return err
 	}
 	d.synced[raw[0]] = true

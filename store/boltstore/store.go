@@ -26,6 +26,7 @@ import (
 	berrors "go.etcd.io/bbolt/errors"
 
 	"github.com/writ-gateway/writ"
+	"github.com/writ-gateway/writ/internal/durable"
 	"github.com/writ-gateway/writ/store"
 )
 
@@ -116,7 +117,7 @@ func openFile(path string, opts Options) (*bolt.DB, error) {
 		})
 		switch {
 		case err == nil && os.IsNotExist(statErr):
-			if err := syncDir(filepath.Dir(path)); err != nil {
+			if err := durable.SyncDir(filepath.Dir(path)); err != nil {
 				_ = db.Close()
 				return nil, err
 			}
@@ -133,15 +134,6 @@ func openFile(path string, opts Options) (*bolt.DB, error) {
 			}
 		}
 	}
-}
-
-// syncDir makes the name of a new file durable.
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
 }
 
 // Info implements store.Store.
