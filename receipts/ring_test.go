@@ -312,6 +312,22 @@ func TestRevocationReachesBackAndTheLogGoesOn(t *testing.T) {
 	}
 }
 
+// A log may have changed its key as often as it may: what a key rests on is known then at
+// once, too.
+func TestManyRotations(t *testing.T) {
+	s := newKeyStory(t, writ.MaxKeys).work(1)
+	for n := 1; n < writ.MaxKeys; n++ {
+		s.introduce(n).activate(n)
+	}
+	r := s.revoke(0, 0).work(1).ring()
+	last := s.out[len(s.out)-1]
+	for range 1000 {
+		if err := r.May(last.KeyID, last.Seq); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
 // Two rotations do not wash a stolen key clean: whatever rests on it falls with it.
 func TestRevocationReachesBackThroughOthers(t *testing.T) {
 	s := newKeyStory(t, 3).work(3).introduce(1).activate(1).work(1).introduce(2).activate(2).revoke(0, 2).work(1)
