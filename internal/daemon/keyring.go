@@ -109,25 +109,7 @@ func (d *Daemon) signingKeys(ctx context.Context) ([]writ.SigningKey, error) {
 
 // watchKeys takes up receipt keys that are introduced while the gateway runs, and says
 // which of them this replica holds.
-func (d *Daemon) watchKeys() {
-	ctx, cancel := context.WithCancel(context.Background())
-	defer cancel()
-	tick := time.NewTicker(time.Second)
-	defer tick.Stop()
-	failing := false
-	for {
-		select {
-		case <-d.stopping:
-			return
-		case <-tick.C:
-		}
-		err := d.lookAtKeys(ctx)
-		if err != nil && !failing { // said once
-			d.log.Warn("receipt keys were not looked at", "error", err)
-		}
-		failing = err != nil
-	}
-}
+func (d *Daemon) watchKeys() { d.watch("receipt keys were not looked at", nil, d.lookAtKeys) }
 
 // lookAtKeys is one look.
 func (d *Daemon) lookAtKeys(ctx context.Context) error {

@@ -19,6 +19,9 @@ type Log interface {
 	All(after, upto int64) iter.Seq2[writ.Receipt, error]
 }
 
+// Dir, in the ledger's directory, is where a gateway has them.
+const Dir = "keys"
+
 const (
 	stride = 8192 // receipts after which it is written down what is done
 	warm   = 1024 // opened keys kept in memory
