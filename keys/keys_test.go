@@ -159,6 +159,9 @@ func TestALife(t *testing.T) {
 		t.Errorf("got %v", some.Details)
 	}
 	l.held("b", "r-2")
+	if got := l.Members(writ.HeldKey(spki("b"))); !slices.Equal(got, []string{"r-1", "r-2"}) { // who is gone holds nothing
+		t.Errorf("held by %q", got)
+	}
 	v = l.activate("b")
 	if v.State != writ.KeyActive || l.inForce() != keyID("b") {
 		t.Fatalf("got %+v", v)
@@ -188,7 +191,16 @@ func TestALife(t *testing.T) {
 	if v := l.must("key.revoke", &keys.KeyRevokeArgs{KeyID: keyID("a"), Since: 3}); v.State != writ.KeyRevoked {
 		t.Fatalf("got %+v", v)
 	}
+	n = len(l.Facts)
+	l.must("key.revoke", &keys.KeyRevokeArgs{KeyID: keyID("a"), Since: 3})
+	if len(l.Facts) != n {
+		t.Fatal("a revocation was repeated")
+	}
 	l.refused(writ.CodeIllegal, "key.revoke", &keys.KeyRevokeArgs{KeyID: keyID("a"), Since: 2}) // what was said stands
+	l.must("key.report", &keys.KeyReportArgs{SPKI: spki("e"), Replica: "r-1"})
+	if got := l.Members(writ.HeldKey(spki("e"))); len(got) > 0 { // nobody introduced it
+		t.Errorf("held by %q", got)
+	}
 }
 
 // With force one replica that holds the key is enough.
