@@ -175,6 +175,28 @@ func TestAUsedVerdictIsRefused(t *testing.T) {
 	}
 }
 
+// The reasons of the call are signed too.
+func TestReasonsAreSigned(t *testing.T) {
+	for name, c := range map[string]struct {
+		said []string
+		want writ.Code
+	}{"as the call says": {[]string{"late"}, ""}, "others": {[]string{"early"}, writ.CodeVerdict}, "none": {nil, writ.CodeVerdict}} {
+		w, judge, _, sign := closer(t)
+		a := sign()
+		a.Verdict, a.Reasons = writ.VerdictReject, []string{"late"}
+		text, err := json.Marshal(inked{"k1", writ.VerdictWant{
+			Agent: "checker", Properties: writ.VerdictProperties(writ.VerdictReject, nil, c.said), Subjects: writ.VerdictSubjects(sealed(a.Receipt), nil), Policy: inForce, Now: w.Now,
+		}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		a.Signed = string(text)
+		if _, _, err := w.Call(verbs["run.close"], judge, a); writ.CodeOf(err) != c.want {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
 // twofold reads one text in two ways.
 type twofold struct{ ink }
 
