@@ -35,7 +35,11 @@ func FilesOf(spki string) (private, public string) {
 // missed when it is needed.
 func LaterKeys(dir string, o KeyOptions) ([]*ecdsa.PrivateKey, error) {
 	d := keyDir{dir: dir, password: o.Password}
-	files, err := filepath.Glob(filepath.Join(dir, privateFiles))
+	return d.later()
+}
+
+func (d *keyDir) later() ([]*ecdsa.PrivateKey, error) {
+	files, err := filepath.Glob(filepath.Join(d.dir, privateFiles))
 	if err != nil {
 		return nil, err
 	}

@@ -4,11 +4,12 @@ import (
 	"bytes"
 	"crypto"
 	"crypto/ed25519"
-	"crypto/rand"
 	"errors"
 	"path/filepath"
 
 	"github.com/sigstore/sigstore/pkg/cryptoutils"
+
+	"github.com/writ-gateway/writ"
 )
 
 // Files of the key that checkpoints of the transparency log are signed with, in the
@@ -26,7 +27,7 @@ func LoadLogKey(dir string, o KeyOptions) (ed25519.PrivateKey, error) {
 	if d.initialised, err = exists(filepath.Join(dir, FileLogPublic)); err != nil {
 		return nil, refuse(filepath.Join(dir, FileLogPublic), err, "let the gateway's user read it")
 	}
-	text, err := d.file(FileLogKey, true, d.generateLogKey)
+	text, err := d.file(FileLogKey, true, d.generate(writ.KeyLog))
 	if err != nil {
 		return nil, err
 	}
@@ -49,21 +50,6 @@ func LoadLogKey(dir string, o KeyOptions) (ed25519.PrivateKey, error) {
 		return nil, refuse(filepath.Join(dir, FileLogPublic), errors.New("is of another key than "+FileLogKey), "restore both files from the same backup")
 	}
 	return priv, nil
-}
-
-func (d *keyDir) generateLogKey() ([]byte, error) {
-	_, priv, err := ed25519.GenerateKey(rand.Reader)
-	if err != nil {
-		return nil, err
-	}
-	if d.password == nil {
-		return cryptoutils.MarshalPrivateKeyToPEM(priv)
-	}
-	der, err := cryptoutils.MarshalPrivateKeyToEncryptedDER(priv, func(bool) ([]byte, error) { return d.pass() })
-	if err != nil {
-		return nil, err
-	}
-	return cryptoutils.PEMEncode(cryptoutils.EncryptedSigstorePrivateKeyPEMType, der), nil
 }
 
 // SignCheckpoint signs a checkpoint with the log's key.
