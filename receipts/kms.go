@@ -7,7 +7,6 @@ import (
 	"crypto/ecdsa"
 	"crypto/ed25519"
 	"crypto/elliptic"
-	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io"
@@ -86,15 +85,7 @@ func (r *remote) text(pae []byte) ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("the key of %s:// does not sign", r.ref)
 	}
-	good := false
-	switch k := r.pub.(type) {
-	case ed25519.PublicKey:
-		good = ed25519.Verify(k, pae, sig)
-	case *ecdsa.PublicKey:
-		h := sha256.Sum256(pae)
-		good = ecdsa.VerifyASN1(k, h[:], sig)
-	}
-	if !good {
+	if !holds(r.pub, pae, sig) {
 		return nil, fmt.Errorf("the key of %s:// signed something else than it was asked to", r.ref)
 	}
 	return sig, nil

@@ -5,11 +5,10 @@ import (
 	"context"
 	"crypto"
 	"crypto/ed25519"
-	"crypto/rand"
 	"errors"
 	"path/filepath"
 
-	"github.com/sigstore/sigstore/pkg/cryptoutils"
+	"github.com/writ-gateway/writ"
 )
 
 // Files of the key that checkpoints of the transparency log are signed with, in the
@@ -83,7 +82,7 @@ func loadLogKey(dir string, o KeyOptions, published bool) (crypto.Signer, error)
 		return nil, refuse(filepath.Join(dir, FileLogPublic), err, "let the gateway's user read it")
 	}
 	d.initialised = kept || published
-	text, err := d.file(FileLogKey, true, d.generateLogKey)
+	text, err := d.file(FileLogKey, true, d.generate(writ.KeyLog))
 	if err != nil {
 		return nil, err
 	}
@@ -96,21 +95,6 @@ func loadLogKey(dir string, o KeyOptions, published bool) (crypto.Signer, error)
 		return nil, d.damaged(FileLogKey, errors.New("is no key that signs"))
 	}
 	return signer, nil
-}
-
-func (d *keyDir) generateLogKey() ([]byte, error) {
-	_, priv, err := ed25519.GenerateKey(rand.Reader)
-	if err != nil {
-		return nil, err
-	}
-	if d.password == nil {
-		return cryptoutils.MarshalPrivateKeyToPEM(priv)
-	}
-	der, err := cryptoutils.MarshalPrivateKeyToEncryptedDER(priv, func(bool) ([]byte, error) { return d.pass() })
-	if err != nil {
-		return nil, err
-	}
-	return cryptoutils.PEMEncode(cryptoutils.EncryptedSigstorePrivateKeyPEMType, der), nil
 }
 
 // SignCheckpoint signs a checkpoint with the log's key.

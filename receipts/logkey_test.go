@@ -69,7 +69,7 @@ func TestTheLogsKey(t *testing.T) {
 			t.Fatal(err)
 		}
 		refused("of another log", o)
-		ecdsa, err := (&keyDir{}).generate()
+		ecdsa, err := (&keyDir{}).generate(writ.KeyReceipt)()
 		if err == nil {
 			err = os.WriteFile(filepath.Join(dir, FileLogKey), ecdsa, 0o600)
 		}

@@ -200,13 +200,7 @@ func (g *gatewaySource) Receipts(ctx context.Context) iter.Seq2[writ.Receipt, er
 				return
 			}
 			for _, text := range piece.Receipts {
-				r, err := receipts.OpenEnvelope(text)
-				if err == nil {
-					var rec receipts.Record
-					if rec, err = receipts.Decode(r.Payload); err == nil {
-						r.ID, r.Seq = rec.Statement.Receipt, rec.Commit.Seq
-					}
-				}
+				r, _, err := receipts.OpenEnvelope(text)
 				if !yield(r, err) || err != nil {
 					return
 				}
