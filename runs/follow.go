@@ -91,11 +91,10 @@ func implies(id string, s writ.Snapshot) ([]writ.Implied, error) {
 	if !ended && run.StallAfter > 0 {
 		out = append(out, writ.Implied{Entry: writ.Entry{Index: writ.IndexTodo, Member: writ.TodoStall(run.ID), Score: s.Now + run.StallAfter*1000}, Any: true, Why: is})
 	}
-	if limit, limits := run.Limited(writ.BudgetWall); limits && !ended {
-		end := run.CreatedAt + writ.MaxRunMs + limit - run.Budget[writ.BudgetWall]
-		at := end
+	if _, limits := run.Limited(writ.BudgetWall); limits && !ended {
+		at := run.LastsTo()
 		if run.State == writ.RunActive { // whose time is up and who goes on is looked at now and then
-			at = min(end, max(run.WorkedUp(limit), s.Now+overrunAgainMs))
+			at = min(at, max(run.TimeUp(), s.Now+overrunAgainMs))
 		}
 		out = append(out, writ.Implied{Entry: writ.Entry{Index: writ.IndexTodo, Member: writ.TodoOverrun(run.ID), Score: at}, Soon: true, Why: is})
 	}
