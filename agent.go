@@ -104,6 +104,7 @@ type Agent struct {
 	Endpoints     []Endpoint    `json:"endpoints,omitempty"`    // by name
 	Health        *HealthPolicy `json:"health,omitempty"`       // nil: see HealthRule
 	HealthSince   int64         `json:"health_since,omitempty"` // milliseconds: what was seen of its endpoints before does not count
+	Jail          *JailSpec     `json:"jail,omitempty"`         // in which its sessions can be spawned
 	CreatedAt     int64         `json:"created_at"`             // milliseconds, store clock
 	UpdatedAt     int64         `json:"updated_at"`
 	Receipt       ReceiptID     `json:"receipt"` // of the last change

@@ -67,6 +67,7 @@ var may = map[string][]string{
 	"e2e":                        {"*"},                                                                                                                                                                                                  // drives the real binary
 	"egress/dial":                {},
 	"health":                     {"", "egress/dial"},
+	"supervisor":                 {""}, // runs agents in jails
 }
 
 // home says where a third party may be imported.

@@ -84,6 +84,11 @@ func (a Agent) Copy() Agent {
 		h := *a.Halt
 		a.Halt = &h
 	}
+	if a.Jail != nil {
+		j := *a.Jail
+		j.Args = slices.Clone(j.Args)
+		a.Jail = &j
+	}
 	if a.Routing != nil {
 		a.Routing = &Routing{Keywords: slices.Clone(a.Routing.Keywords), Priority: a.Routing.Priority}
 	}

@@ -56,6 +56,7 @@ type Session struct {
 	Receipt    ReceiptID     `json:"receipt"`
 
 	WriteClaims []WriteClaim `json:"write_claims,omitempty"` // from its start to its end; what it had stays to be seen
+	Spawned     bool         `json:"spawned,omitempty"`      // it has a Jail, under its id
 }
 
 // HoldsScopes says whether the session holds what it claims: from its start until it

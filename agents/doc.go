@@ -58,6 +58,7 @@ func Capabilities(cfg Config) []*writ.Capability {
 	return []*writ.Capability{
 		register(cfg), activate(), suspend(), revokeAgent(), supersede(), retire(), cleanup(), settle(), list(), info(), tools(), route(), health(), healthRecord(),
 		open(cfg), start(), heartbeat(), closeOwn(), revoke(), getSession(), listSessions(), lapse(), expire(),
+		spawn(cfg), noteJail(), lapseJail(),
 	}
 }
 

@@ -13,6 +13,7 @@ import (
 func Followers() []writ.Follower {
 	return []writ.Follower{
 		{Kind: writ.ObjectAgent, Reads: agentFollowReads, Sound: agentSound, Implies: agentImplies, Counts: agentCounts},
+		{Kind: writ.ObjectJail, Reads: jailFollowReads, Sound: jailSound, Implies: jailImplies, Counts: noCounts},
 		{Kind: writ.ObjectSession, Reads: sessionFollowReads, Sound: sessionSound, Implies: sessionImplies, Counts: noCounts},
 	}
 }

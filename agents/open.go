@@ -67,60 +67,15 @@ func open(cfg Config) *writ.Capability {
 		Summary: "Open a session that binds a principal to one role, and show its token once.",
 	}, writ.Verb[SessionOpenArgs]{
 		Reads: func(call *writ.Call, a *SessionOpenArgs, _ writ.Snapshot) (writ.ReadSet, error) {
-			rs := readSession(newSession(call))
-			if a.AgentID != "" {
-				rs.Docs = append(rs.Docs, writ.AgentKey(a.AgentID))
-			}
-			for _, id := range a.standsOn(call) {
-				rs.Ranges = append(rs.Ranges, sessionsOf(id, maxAgentSessions))
-			}
-			return rs, nil
+			return a.reads(call), nil
 		},
 		Plan: func(call *writ.Call, a *SessionOpenArgs, s writ.Snapshot, _ writ.Decision) (tx writ.Tx, r writ.Reply, err error) {
-			if wrong := a.check(); len(wrong) > 0 {
-				return tx, r, &writ.Error{
-					Code: writ.CodeInputInvalid, Op: op, Fields: wrong,
-					Msg: "the session cannot be opened like this", Hint: "correct every field named in errors",
-				}
-			}
-			if a.AgentID != "" {
-				if err := a.checkAgent(op, s); err != nil {
-					return tx, r, err
-				}
-			}
-			for _, id := range a.standsOn(call) {
-				if len(s.Ranges[sessionsOf(id, maxAgentSessions)].Members) >= maxAgentSessions {
-					return tx, r, writ.Refuse(writ.CodeQuota, op, "the agent has as many live sessions as it may", "close one of them first")
-				}
-			}
-			secret := cfg.Secret(call)
-			hash := sha256.Sum256([]byte(secret))
-			ses := writ.Session{
-				ID: newSession(call), Principal: a.Principal, Kind: a.Kind, Role: a.Role, Agent: a.AgentID,
-				State: writ.SessionOpened, TokenHash: hex.EncodeToString(hash[:]), TTLSeconds: a.TTLSeconds,
-				ExpiresAt: s.Now + 1000*writ.SessionMaxLifeSeconds, OpenedBy: call.Caller.Session,
-				CreatedAt: s.Now, UpdatedAt: s.Now, Receipt: receipt(call),
-			}
-			ses.Controller, ses.Openers = answerable(call.Caller, a)
-			ses.Behind = call.Caller.Agents()
-			if max(len(ses.Openers), len(ses.Behind)) > maxOpeners {
-				return tx, r, writ.Refuse(writ.CodeSoD, op, "as many stand behind your session as may",
-					"let somebody open it whose own session was opened through fewer others")
-			}
-			if ses.TTLSeconds == 0 && ses.Kind == writ.KindAgent {
-				ses.TTLSeconds = writ.SessionDefaultTTLSeconds
-			}
-			if a.LifeSecond > 0 {
-				ses.ExpiresAt = s.Now + 1000*min(a.LifeSecond, writ.SessionMaxLifeSeconds)
+			ses, secret, err := a.begin(cfg, call, op, s, &tx)
+			if err != nil {
+				return tx, r, err
 			}
 			if err := tx.PutDoc(s, writ.SessionKey(ses.ID), writ.ObjectSession, ses); err != nil {
 				return tx, r, err
-			}
-			tx.Move(writ.ObjectSession, string(ses.ID), "", string(ses.State))
-			tx.Index(writ.IndexSessions, string(ses.ID), 0)
-			tx.Index(writ.IndexLives, string(ses.ID), ses.ExpiresAt)
-			for _, id := range standsOn(ses) {
-				tx.Index(writ.AgentSessions(id), string(ses.ID), 0)
 			}
 			return tx, writ.Reply{Outcome: writ.OutcomeCreated, Versioned: []string{"version"}, ETag: -1, Body: SessionOpened{
 				SessionID: ses.ID, Token: string(call.Caller.Tenant) + "." + string(ses.ID) + "." + secret,
@@ -129,6 +84,65 @@ func open(cfg Config) *writ.Capability {
 			}}, nil
 		},
 	})
+}
+
+// reads names what opening the session looks at.
+func (a *SessionOpenArgs) reads(call *writ.Call) writ.ReadSet {
+	rs := readSession(newSession(call))
+	if a.AgentID != "" {
+		rs.Docs = append(rs.Docs, writ.AgentKey(a.AgentID))
+	}
+	for _, id := range a.standsOn(call) {
+		rs.Ranges = append(rs.Ranges, sessionsOf(id, maxAgentSessions))
+	}
+	return rs
+}
+
+// begin plans the session but for its document, which the caller puts.
+func (a *SessionOpenArgs) begin(cfg Config, call *writ.Call, op string, s writ.Snapshot, tx *writ.Tx) (ses writ.Session, secret string, err error) {
+	if wrong := a.check(); len(wrong) > 0 {
+		return ses, "", &writ.Error{
+			Code: writ.CodeInputInvalid, Op: op, Fields: wrong,
+			Msg: "the session cannot be opened like this", Hint: "correct every field named in errors",
+		}
+	}
+	if a.AgentID != "" {
+		if err := a.checkAgent(op, s); err != nil {
+			return ses, "", err
+		}
+	}
+	for _, id := range a.standsOn(call) {
+		if len(s.Ranges[sessionsOf(id, maxAgentSessions)].Members) >= maxAgentSessions {
+			return ses, "", writ.Refuse(writ.CodeQuota, op, "the agent has as many live sessions as it may", "close one of them first")
+		}
+	}
+	secret = cfg.Secret(call)
+	hash := sha256.Sum256([]byte(secret))
+	ses = writ.Session{
+		ID: newSession(call), Principal: a.Principal, Kind: a.Kind, Role: a.Role, Agent: a.AgentID,
+		State: writ.SessionOpened, TokenHash: hex.EncodeToString(hash[:]), TTLSeconds: a.TTLSeconds,
+		ExpiresAt: s.Now + 1000*writ.SessionMaxLifeSeconds, OpenedBy: call.Caller.Session,
+		CreatedAt: s.Now, UpdatedAt: s.Now, Receipt: receipt(call),
+	}
+	ses.Controller, ses.Openers = answerable(call.Caller, a)
+	ses.Behind = call.Caller.Agents()
+	if max(len(ses.Openers), len(ses.Behind)) > maxOpeners {
+		return ses, "", writ.Refuse(writ.CodeSoD, op, "as many stand behind your session as may",
+			"let somebody open it whose own session was opened through fewer others")
+	}
+	if ses.TTLSeconds == 0 && ses.Kind == writ.KindAgent {
+		ses.TTLSeconds = writ.SessionDefaultTTLSeconds
+	}
+	if a.LifeSecond > 0 {
+		ses.ExpiresAt = s.Now + 1000*min(a.LifeSecond, writ.SessionMaxLifeSeconds)
+	}
+	tx.Move(writ.ObjectSession, string(ses.ID), "", string(ses.State))
+	tx.Index(writ.IndexSessions, string(ses.ID), 0)
+	tx.Index(writ.IndexLives, string(ses.ID), ses.ExpiresAt)
+	for _, id := range standsOn(ses) {
+		tx.Index(writ.AgentSessions(id), string(ses.ID), 0)
+	}
+	return ses, secret, nil
 }
 
 // maxOpeners bounds how many stand behind a session by having opened it, or by

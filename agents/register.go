@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"slices"
 	"strconv"
+	"strings"
 
 	"github.com/writ-gateway/writ"
 )
@@ -32,6 +33,7 @@ type AgentRegisterArgs struct {
 	Routing       *AgentRouting            `json:"routing,omitempty" doc:"By which words agent.route finds it, besides its domain."`
 	Endpoints     map[string]AgentEndpoint `json:"endpoints,omitempty" writ:"secret" doc:"Addresses that are asked whether the agent works, by name; at most 8."`
 	Health        *AgentHealthPolicy       `json:"health_policy,omitempty" doc:"What the agent must show before it gets work. Default: a started session, and its endpoints if it has some."`
+	Jail          *writ.JailSpec           `json:"jail,omitempty" doc:"The jail its sessions can be spawned in, with session.spawn."`
 	Keys          []string                 `json:"keys,omitempty" doc:"Public keys its sessions may sign calls with, in PEM (PKIX): Ed25519 or ECDSA P-256. Another list replaces them all." maxItems:"4"`
 }
 
@@ -82,6 +84,10 @@ func register(cfg Config) *writ.Capability {
 			}
 			if len(ends) > 0 {
 				agent.HealthSince = max(s.Now, old.HealthSince+1)
+			}
+			if a.Jail != nil {
+				jail := a.Jail.Filled()
+				agent.Jail = &jail
 			}
 			if agent.MaxConcurrent == 0 {
 				agent.MaxConcurrent = 4
@@ -162,6 +168,13 @@ func (a *AgentRegisterArgs) check(cfg Config) (scopes []string, keys []writ.Publ
 		wrong = append(wrong, writ.FieldError{Pointer: "/write_scope", Msg: "has too many levels in all; name fewer or shorter scopes"})
 	}
 	a.boundary(cfg, bad)
+	if a.Jail != nil {
+		for i, arg := range a.Jail.Args {
+			if strings.ContainsRune(arg, 0) {
+				bad("jail/args", i, "", "holds a NUL")
+			}
+		}
+	}
 	if a.ContractRef != "" && !contractRef(a.ContractRef) {
 		wrong = append(wrong, writ.FieldError{Pointer: "/contract_ref", Msg: "must be sha256:<64 hex digits>, or an https URL without a user name"})
 	}

@@ -65,6 +65,9 @@ func moveSession(call *writ.Call, op string, s writ.Snapshot, tx *writ.Tx, ses *
 // to the cleanup.
 func end(call *writ.Call, op string, s writ.Snapshot, tx *writ.Tx, ses *writ.Session, to writ.SessionState, reason string) error {
 	ses.Reason = reason
+	if ses.Spawned { // who has it ends it; if nobody has, that is noted then
+		tx.Index(writ.IndexTodo, writ.TodoJail(ses.ID), s.Now+writ.JailGraceMs)
+	}
 	if err := moveSession(call, op, s, tx, ses, to); err != nil {
 		return err
 	}

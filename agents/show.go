@@ -16,6 +16,7 @@ type SessionView struct {
 	HeartbeatExpiresAt string             `json:"heartbeat_expires_at,omitempty" doc:"When its next heartbeat, or the end of its grace time, is due (RFC 3339, UTC)."`
 	ExpiresAt          string             `json:"expires_at" doc:"End of its life (RFC 3339, UTC)."`
 	WriteClaims        []writ.WriteClaim  `json:"write_claims,omitempty" doc:"Where it claims to write, until it ends; of one that has ended, where it did."`
+	Jail               *SessionJailView   `json:"jail,omitempty" doc:"The jail it was spawned in."`
 	OpenedBy           writ.SessionID     `json:"opened_by,omitempty" doc:"Session that opened it."`
 	CreatedAt          string             `json:"created_at" doc:"When it was opened (RFC 3339, UTC)."`
 	UpdatedAt          string             `json:"updated_at" doc:"When its state last changed (RFC 3339, UTC)."`
@@ -52,7 +53,7 @@ func getSession() *writ.Capability {
 		Summary: "Show a session: the caller's own, or any to operators and auditors.",
 	}, writ.Verb[SessionGetArgs]{
 		Reads: func(_ *writ.Call, a *SessionGetArgs, _ writ.Snapshot) (writ.ReadSet, error) {
-			return readSession(a.SessionID), nil
+			return readJail(a.SessionID), nil
 		},
 		Plan: func(call *writ.Call, a *SessionGetArgs, s writ.Snapshot, _ writ.Decision) (tx writ.Tx, r writ.Reply, err error) {
 			if call.Caller.Session != a.SessionID && !seesAll(call.Caller.Role) {
@@ -63,7 +64,11 @@ func getSession() *writ.Capability {
 				return tx, r, err
 			}
 			body := viewSession(ses, s.Counters[beatOf(ses.ID)], version)
-			return tx, writ.Reply{Outcome: writ.OutcomeDone, Body: body, ETag: version}, nil
+			jail, _, spawned, err := writ.Get[writ.Jail](s, writ.JailKey(ses.ID))
+			if spawned {
+				body.Jail = viewJail(jail)
+			}
+			return tx, writ.Reply{Outcome: writ.OutcomeDone, Body: body, ETag: version}, err
 		},
 	})
 }

@@ -23,6 +23,7 @@ type AgentView struct {
 	Routing       *AgentRouting                `json:"routing,omitempty" doc:"By which words agent.route finds it, normalised."`
 	Endpoints     map[string]AgentEndpointView `json:"endpoints,omitempty" doc:"Addresses that are asked whether it works, by name."`
 	Health        *AgentHealthPolicy           `json:"health_policy,omitempty" doc:"What it must show before it gets work; absent: a started session."`
+	Jail          *writ.JailSpec               `json:"jail,omitempty" doc:"The jail its sessions can be spawned in."`
 	Keys          []writ.PublicKey             `json:"keys,omitempty" doc:"Keys its sessions may sign calls with."`
 	CreatedAt     string                       `json:"created_at" doc:"When it was first registered (RFC 3339, UTC)."`
 	UpdatedAt     string                       `json:"updated_at" doc:"When the entry last changed (RFC 3339, UTC)."`
@@ -44,6 +45,7 @@ func viewAgent(a writ.Agent, version int64) AgentView {
 		State: a.State, Tools: a.Tools, WriteScope: a.WriteScope, MaxConcurrent: a.MaxConcurrent, Keys: a.Keys,
 		CreatedAt: writ.FormatTime(a.CreatedAt), UpdatedAt: writ.FormatTime(a.UpdatedAt), Receipt: a.Receipt, Version: version,
 	}
+	v.Jail = a.Jail
 	v.Endpoints, v.Health = viewEndpoints(a), viewHealthPolicy(a)
 	if a.Routing != nil {
 		v.Routing = &AgentRouting{Keywords: a.Routing.Keywords, Priority: a.Routing.Priority}

@@ -231,6 +231,7 @@ func TestTG3NothingChangesWithoutTheStore(t *testing.T) {
 			"session.heartbeat": {idle, string(idle.id), nil},
 			"session.close":     {idle, string(idle.id), nil},
 			"session.revoke":    {w.op, string(idle.id), nil},
+			"session.spawn":     {w.op, "builder", obj{"role": "executor"}},
 			"agent.register":    {w.op, "another", obj{"archetypes": []string{"executor"}, "domain": "web"}},
 			"agent.activate":    {w.op, "planned", nil},
 			"agent.suspend":     {w.op, "builder", nil},

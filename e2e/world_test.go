@@ -176,7 +176,7 @@ func newCast(t testing.TB, w *world) cast {
 	t.Helper()
 	w.t, w.op.t = t, t
 	w.agent("planner", "web", "orchestrator", "", []string{}, nil)
-	w.agent("builder", "web", "executor", tool, []string{"fs:repo/"}, nil)
+	w.agent("builder", "web", "executor", tool, []string{"fs:repo/"}, obj{"jail": obj{"program": "builder"}})
 	c := cast{world: w, orc: w.session("planner", writ.RoleOrchestrator, "planner"), builder: w.session("builder", writ.RoleExecutor, "builder")}
 	c.run = c.newRun(100_000)
 	return c

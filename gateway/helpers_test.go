@@ -146,6 +146,7 @@ func testCapabilities() []*writ.Capability {
 		stub[registerArgs]("agent.register", mut), stub[pageArgs]("agent.list", ro), stub[agentArgs]("agent.info", ro),
 		stub[agentArgs]("agent.tools", ro), stub[agentArgs]("agent.health", ro), stub[wordsArgs]("agent.route", ro), stub[agentArgs]("agent.activate", mut), stub[agentArgs]("agent.suspend", mut),
 		stub[agentArgs]("agent.revoke", mut), stub[agentArgs]("agent.supersede", mut), stub[agentArgs]("agent.retire", mut),
+		stub[agentArgs]("session.spawn", mut),
 		stub[runCreateArgs]("run.create", mut), stub[pageArgs]("run.list", ro), stub[runArgs]("run.get", ro), stub[runArgs]("run.budget", ro),
 		stub[runArgs]("run.seal", mut), stub[runArgs]("run.cancel", mut), stub[runArgs]("run.close", mut),
 		stub[enqueueArgs]("task.enqueue", mut), stub[taskListArgs]("task.list", ro), stub[taskArgs]("task.get", ro),

@@ -68,6 +68,7 @@ func routes() []Route {
 	add("agents", get, "/v1/agents/{agent_id}", "agent.info", done)
 	add("agents", get, "/v1/agents/{agent_id}/tools", "agent.tools", done)
 	add("agents", get, "/v1/agents/{agent_id}/health", "agent.health", done)
+	add("agents", post, "/v1/agents/{agent_id}/spawn", "session.spawn", made)
 	for _, verb := range []string{"activate", "suspend", "revoke", "supersede", "retire"} {
 		add("agents", post, "/v1/agents/{agent_id}/"+verb, writ.CapabilityID("agent."+verb), done)
 	}

@@ -18,7 +18,7 @@ import (
 
 // verbs stand for the gateway's capabilities.
 var verbs = []writ.CapabilityID{
-	"session.open", "session.revoke", "session.list", "session.start", "session.heartbeat", "session.close", "session.get",
+	"session.open", "session.spawn", "session.revoke", "session.list", "session.start", "session.heartbeat", "session.close", "session.get",
 	"agent.register", "agent.activate", "agent.suspend", "agent.revoke", "agent.supersede", "agent.retire", "agent.list", "agent.info", "agent.tools",
 	"run.create", "run.seal", "run.cancel", "run.get", "run.list",
 	"task.enqueue", "task.cancel", "task.get", "task.list", "task.claim", "task.heartbeat", "task.complete", "task.fail", "task.release",

@@ -70,7 +70,7 @@ func TestShippedRoles(t *testing.T) {
 		people = "operator orchestrator executor verifier approver auditor system" // without connectors
 	)
 	want := map[string]string{
-		"session.open session.revoke session.list":                "operator system",
+		"session.open session.revoke session.list session.spawn":  "operator system",
 		"session.start session.heartbeat session.close":           all,
 		"session.get policy.info capability.invoke":               all,
 		"agent.register agent.activate agent.suspend":             "operator system",

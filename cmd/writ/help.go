@@ -224,6 +224,7 @@ var examples = map[writ.CapabilityID]string{
 	"session.heartbeat": `writ session heartbeat ses_01M89R87380BN93ZHPZ445DCJ8 --token-file builder.token`,
 	"session.close":     `writ session close ses_01M89R87380BN93ZHPZ445DCJ8 --token-file builder.token`,
 	"session.revoke":    `writ session revoke ses_01M89R87380BN93ZHPZ445DCJ8 --reason token_lost`,
+	"session.spawn":     `writ session spawn site-builder --role executor --write-claims '[{"resource":"fs:site/dist/"}]'`,
 	"session.get":       `writ session get ses_01M89R87380BN93ZHPZ445DCJ8`,
 	"session.list":      `writ session list --limit 20`,
 	"run.create":        `writ run create --title "spring release" --budget '{"steps":40}'`,

@@ -147,6 +147,7 @@ func dues() []guard.Due {
 		}},
 		guard.Todo(map[string]func(string) (writ.CapabilityID, map[string]any){
 			"session":   kind("session.cleanup", "session_id"),
+			"jail":      kind("session.jail.lapse", "session_id"),
 			"agent":     kind("agent.cleanup", "agent_id"),
 			"run":       kind("run.reap", "run_id"),
 			"offer":     func(rest string) (writ.CapabilityID, map[string]any) { return "run.offer", queue.OfferArgs(rest) },

@@ -47,7 +47,7 @@ func followers() []writ.Follower {
 }
 
 // documents are the kinds that indexes and counters follow from.
-var documents = []string{writ.ObjectRun, writ.ObjectTask, writ.ObjectSession, writ.ObjectAgent, writ.ObjectApproval}
+var documents = []string{writ.ObjectRun, writ.ObjectTask, writ.ObjectSession, writ.ObjectJail, writ.ObjectAgent, writ.ObjectApproval}
 
 // ExamineQueue compares every index, lane and counter of the queue with what the
 // documents imply, and changes nothing. On a shared store it may run beside gateways:

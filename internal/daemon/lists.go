@@ -50,6 +50,7 @@ func global() []list {
 		{index: agents.ScopeIndex, kind: writ.ObjectAgent, id: func(m string) string { id, _ := agents.ScopeHolder(m); return string(id) }},
 		{index: writ.IndexProbes, kind: writ.ObjectAgent, id: first, scores: true},
 		{index: writ.IndexSessions, kind: writ.ObjectSession, id: whole},
+		{index: writ.IndexJails, kind: writ.ObjectJail, id: whole},
 		{index: writ.IndexLives, kind: writ.ObjectSession, id: whole, scores: true},
 		{index: writ.IndexBeats, kind: writ.ObjectSession, id: whole, scores: true},
 		{index: writ.IndexApprovals, kind: writ.ObjectApproval, id: whole},

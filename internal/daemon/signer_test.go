@@ -64,6 +64,10 @@ func TestNothingChangesWithoutTheSigner(t *testing.T) {
 		t.Fatal(err)
 	}
 	must("session.start", other, map[string]any{"session_id": idle.Session}, nil)
+	must("agent.register", op, map[string]any{"agent_id": "caged", "archetypes": []string{"verifier"}, "domain": "web", "jail": map[string]any{"program": "none"}}, nil)
+	must("agent.activate", op, map[string]any{"agent_id": "caged"}, nil)
+	var caged named
+	must("session.spawn", op, map[string]any{"agent_id": "caged", "role": "verifier"}, &caged)
 	must("agent.register", op, map[string]any{
 		"agent_id": "planned", "archetypes": []string{"executor"}, "domain": "web", "tools": []map[string]any{{"name": "site.plan", "safety": "mutating"}},
 	}, nil)
@@ -160,6 +164,7 @@ func TestNothingChangesWithoutTheSigner(t *testing.T) {
 		"session.heartbeat": {idleCred, map[string]any{"session_id": idle.Session}},
 		"session.close":     {idleCred, map[string]any{"session_id": idle.Session}},
 		"session.revoke":    {operator, map[string]any{"session_id": idle.Session}},
+		"session.spawn":     {operator, map[string]any{"agent_id": "caged", "role": "verifier"}},
 		"agent.register":    {operator, map[string]any{"agent_id": "another", "archetypes": []string{"executor"}, "domain": "web"}},
 		"agent.activate":    {operator, map[string]any{"agent_id": "planned"}},
 		"agent.suspend":     {operator, map[string]any{"agent_id": "builder"}},
@@ -205,6 +210,8 @@ func TestNothingChangesWithoutTheSigner(t *testing.T) {
 		"run.offer":           {nil, map[string]any{"run_id": run.Run}},
 		"gate.set":            {nil, map[string]any{"policy_revision": "x", "bindings_revision": "y", "receipt_key_id": "z"}},
 		"log.publish":         {nil, map[string]any{"size": 1}},
+		"session.jail":        {nil, map[string]any{"session_id": caged.Session, "host": "one", "state": "ended"}},
+		"session.jail.lapse":  {nil, map[string]any{"session_id": idle.Session}},
 		"session.lapse":       {nil, map[string]any{"session_id": idle.Session}},
 		"session.expire":      {nil, map[string]any{"session_id": idle.Session}},
 		"session.cleanup":     {nil, map[string]any{"session_id": idle.Session}},

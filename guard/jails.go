@@ -1,0 +1,90 @@
+package guard
+
+import (
+	"context"
+	"encoding/json"
+
+	"github.com/writ-gateway/writ"
+)
+
+// Jails are the door's part in running agents in jails: it says which are wanted and
+// which go on, and notes what became of them.
+type Jails struct {
+	door  *Door
+	shard writ.Tenant
+}
+
+// Jails are those of a shard.
+func (d *Door) Jails(shard writ.Tenant) *Jails { return &Jails{d, shard} }
+
+// jailsAtOnce is how many jails one look shows.
+const jailsAtOnce = 1000
+
+// All are the jails that have not ended, the oldest session first.
+func (j *Jails) All(ctx context.Context) (out []writ.JailSeen, err error) {
+	all := writ.Range{Index: writ.IndexJails, Limit: jailsAtOnce}
+	first, err := j.door.cfg.Store.Read(ctx, j.shard, writ.ReadSet{Ranges: []writ.Range{all}})
+	if err != nil {
+		return nil, storeDown("guard.jails", err)
+	}
+	const page = 100
+	for members := first.Ranges[all].Members; len(members) > 0; members = members[min(page, len(members)):] {
+		var rs writ.ReadSet
+		for _, m := range members[:min(page, len(members))] {
+			rs.Docs = append(rs.Docs, writ.JailKey(writ.SessionID(m.Name)), writ.SessionKey(writ.SessionID(m.Name)))
+		}
+		s, err := j.door.cfg.Store.Read(ctx, j.shard, rs)
+		if err != nil {
+			return nil, storeDown("guard.jails", err)
+		}
+		for _, m := range members[:min(page, len(members))] {
+			jail, _, ok, err := writ.Get[writ.Jail](s, writ.JailKey(writ.SessionID(m.Name)))
+			if err != nil {
+				return nil, err
+			}
+			ses, _, _, err := writ.Get[writ.Session](s, writ.SessionKey(writ.SessionID(m.Name)))
+			if err != nil {
+				return nil, err
+			}
+			if ok {
+				out = append(out, writ.JailSeen{Jail: jail, Session: ses})
+			}
+		}
+	}
+	return out, nil
+}
+
+// Note says what became of a jail this replica, host, has or wants to have. Of two
+// replicas that want one, the other is refused.
+func (j *Jails) Note(ctx context.Context, host string, id writ.SessionID, to writ.JailState, features map[string]string, exit *writ.JailExit) error {
+	args := map[string]any{"session_id": id, "host": host, "state": to}
+	if len(features) > 0 {
+		args["features"] = features
+	}
+	if exit != nil {
+		args["exit"] = exit
+	}
+	_, _, err := j.door.System(ctx, j.shard, "session.jail", args, nil)
+	if writ.CodeOf(err) == writ.CodeReceiptPending { // it is noted, and only its proof is late
+		return nil
+	}
+	return err
+}
+
+// As makes a call of a session that runs in a jail of this replica: it is judged as
+// any other call of that session.
+func (j *Jails) As(ctx context.Context, who writ.Credential, id writ.CapabilityID, args any) error {
+	raw, err := json.Marshal(args)
+	if err != nil {
+		return writ.Fault(writ.CodeInternal, "guard.jails", err)
+	}
+	call := &writ.Call{Capability: id, Raw: raw, Credential: &who}
+	if err := j.door.Stamp(call); err != nil {
+		return err
+	}
+	_, _, err = j.door.Do(ctx, call)
+	if writ.CodeOf(err) == writ.CodeReceiptPending {
+		return nil
+	}
+	return err
+}

@@ -1,0 +1,302 @@
+package supervisor
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"slices"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"github.com/writ-gateway/writ"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+const (
+	ses  writ.SessionID = "ses_01ARYZ6S410000000000000000"
+	host                = "one"
+)
+
+// board is a queue of jails that keeps to the moves there are.
+type board struct {
+	mu     sync.Mutex
+	seen   map[writ.SessionID]*writ.JailSeen
+	told   []string // notes and calls, in order
+	refuse map[writ.CapabilityID]error
+	down   int // notes that fail before the store answers
+}
+
+func wanted(spec writ.JailSpec) *board {
+	return &board{seen: map[writ.SessionID]*writ.JailSeen{ses: {
+		Jail:    writ.Jail{Session: ses, Agent: "caged", Spec: spec.Filled(), State: writ.JailWanted},
+		Session: writ.Session{ID: ses, State: writ.SessionOpened, TTLSeconds: 30},
+	}}, refuse: map[writ.CapabilityID]error{}}
+}
+
+func (b *board) All(context.Context) (out []writ.JailSeen, err error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for _, j := range b.seen {
+		if j.Jail.State != writ.JailEnded {
+			out = append(out, *j)
+		}
+	}
+	return out, nil
+}
+
+func (b *board) Note(_ context.Context, by string, id writ.SessionID, to writ.JailState, features map[string]string, exit *writ.JailExit) error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.down > 0 {
+		b.down--
+		return &writ.Error{Code: writ.CodeStore}
+	}
+	j := b.seen[id]
+	if !writ.JailMoves.May(j.Jail.State, to) || j.Jail.State != writ.JailWanted && j.Jail.Host != by || to != writ.JailEnded && j.Over() {
+		return writ.IllegalMove("test", writ.ObjectJail, string(j.Jail.State), string(to))
+	}
+	j.Jail.State, j.Jail.Host = to, by
+	if exit != nil {
+		j.Jail.Exit = exit
+	}
+	if to == writ.JailRunning && len(features) == 0 {
+		return errors.New("no features")
+	}
+	b.told = append(b.told, string(to))
+	return nil
+}
+
+func (b *board) As(_ context.Context, _ writ.Credential, id writ.CapabilityID, _ any) error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.told = append(b.told, string(id))
+	return b.refuse[id]
+}
+
+// revoke ends the session.
+func (b *board) revoke() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.seen[ses].Session.State = writ.SessionRevoked
+	b.refuse["session.heartbeat"] = &writ.Error{Code: writ.CodeUnauthenticated}
+}
+
+func (b *board) tell(what string) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.told = append(b.told, what)
+}
+
+func (b *board) jail() writ.Jail {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.seen[ses].Jail
+}
+
+// cell is a jail whose agent ends as the test says.
+type cell struct {
+	b    *board
+	dead chan struct{}
+	once sync.Once
+	exit chan writ.JailExit
+}
+
+func (c *cell) Features() map[string]string { return map[string]string{"net": "none"} }
+func (c *cell) Listeners() []net.Listener   { return []net.Listener{nil, nil} }
+func (c *cell) Go() error                   { c.b.tell("go"); return nil }
+func (c *cell) Kill()                       { c.once.Do(func() { c.b.tell("kill"); close(c.dead) }) }
+func (c *cell) Wait() writ.JailExit {
+	select {
+	case e := <-c.exit:
+		return e
+	case <-c.dead:
+		return writ.JailExit{Why: writ.JailSignalled, Signal: 9}
+	}
+}
+
+type lacking string
+
+func (l lacking) Error() string   { return "this host lacks " + string(l) }
+func (l lacking) Missing() string { return string(l) }
+
+// jailer gives cells that end one after the other as the exits say, and then not at all.
+type jailer struct {
+	b     *board
+	exits []writ.JailExit
+	lacks string
+}
+
+func (m *jailer) Make(context.Context, writ.Jail) (Jail, error) {
+	if m.lacks != "" {
+		return nil, lacking(m.lacks)
+	}
+	c := &cell{b: m.b, dead: make(chan struct{}), exit: make(chan writ.JailExit, 1)}
+	if len(m.exits) > 0 {
+		c.exit <- m.exits[0]
+		m.exits = m.exits[1:]
+	}
+	return c, nil
+}
+
+func start(b *board, m *jailer, more func(*Config)) *Supervisor {
+	m.b = b
+	cfg := Config{
+		Queue: b, Jailer: m, Host: host, Log: slog.New(slog.NewTextHandler(io.Discard, nil)),
+		Credential: func(writ.Jail) writ.Credential { return writ.Credential{Session: ses} },
+		Serve: func(ctx context.Context, who writ.Credential, _ net.Listener) {
+			b.tell("serve " + string(who.Session[:3]))
+			<-ctx.Done()
+		},
+	}
+	if more != nil {
+		more(&cfg)
+	}
+	s := New(cfg)
+	s.Start()
+	return s
+}
+
+func (b *board) did(t *testing.T, want ...string) {
+	t.Helper()
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	var got []string
+	for _, w := range b.told {
+		if w != "session.heartbeat" && w != "serve ses" {
+			got = append(got, w)
+		}
+	}
+	if !slices.Equal(got, want) {
+		t.Fatalf("got  %v\nwant %v", got, want)
+	}
+}
+
+func TestAnAgentRuns(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := wanted(writ.JailSpec{})
+		b.down = 3
+		m := &jailer{}
+		s := start(b, m, nil)
+		time.Sleep(time.Minute)
+		b.did(t, "starting", "running", "session.start", "go")
+		beats, serves := 0, 0
+		for _, w := range b.told {
+			switch w {
+			case "session.heartbeat":
+				beats++
+			case "serve ses":
+				serves++
+			}
+		}
+		if beats < 5 || serves != 2 {
+			t.Fatalf("%d heartbeats in a minute, %d listeners served", beats, serves)
+		}
+		b.revoke()
+		time.Sleep(300 * time.Millisecond)
+		b.did(t, "starting", "running", "session.start", "go", "kill", "ended")
+		if j := b.jail(); j.Exit.Why != writ.JailKilled {
+			t.Fatalf("it ended %+v", j.Exit)
+		}
+		s.Stop()
+	})
+}
+
+func TestEndings(t *testing.T) {
+	bad, good := writ.JailExit{Why: writ.JailExited, Code: 3}, writ.JailExit{Why: writ.JailExited}
+	for name, tc := range map[string]struct {
+		spec   writ.JailSpec
+		exits  []writ.JailExit
+		lacks  string
+		refuse writ.CapabilityID
+		want   []string
+		why    writ.JailEnd
+	}{
+		"by itself":          {exits: []writ.JailExit{good}, want: []string{"starting", "running", "session.start", "go", "ended"}, why: writ.JailExited},
+		"badly":              {exits: []writ.JailExit{bad}, want: []string{"starting", "running", "session.start", "go", "ended"}, why: writ.JailExited},
+		"badly, then well":   {spec: writ.JailSpec{Restarts: 3}, exits: []writ.JailExit{bad, good}, want: []string{"starting", "running", "session.start", "go", "starting", "running", "go", "ended"}, why: writ.JailExited},
+		"deadline":           {spec: writ.JailSpec{Restarts: 3}, exits: []writ.JailExit{{Why: writ.JailDeadline}}, want: []string{"starting", "running", "session.start", "go", "ended"}, why: writ.JailDeadline},
+		"memory, once again": {spec: writ.JailSpec{Restarts: 1}, exits: []writ.JailExit{{Why: writ.JailMemory}, {Why: writ.JailMemory}}, want: []string{"starting", "running", "session.start", "go", "starting", "running", "go", "ended"}, why: writ.JailMemory},
+		"no jail here":       {spec: writ.JailSpec{Restarts: 3}, lacks: "landlock", want: []string{"starting", "ended"}, why: writ.JailUnavailable},
+		"not started":        {spec: writ.JailSpec{Restarts: 3}, refuse: "session.start", want: []string{"starting", "running", "session.start", "kill", "ended"}, why: writ.JailRefused},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				b := wanted(tc.spec)
+				if tc.refuse != "" {
+					b.refuse[tc.refuse] = &writ.Error{Code: writ.CodeScopeConflict}
+				}
+				s := start(b, &jailer{exits: tc.exits, lacks: tc.lacks}, nil)
+				time.Sleep(time.Minute)
+				b.did(t, tc.want...)
+				if j := b.jail(); j.State != writ.JailEnded || j.Exit.Why != tc.why || j.Exit.Missing != tc.lacks {
+					t.Fatalf("got %s %+v", j.State, j.Exit)
+				}
+				s.Stop()
+			})
+		})
+	}
+}
+
+// Two replicas want one jail, and one has it.
+func TestOneReplicaHasIt(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := wanted(writ.JailSpec{})
+		one, two := start(b, &jailer{}, nil), start(b, &jailer{}, func(c *Config) { c.Host = "two" })
+		time.Sleep(time.Minute)
+		b.did(t, "starting", "running", "session.start", "go")
+		one.Stop()
+		two.Stop()
+		b.did(t, "starting", "running", "session.start", "go", "kill", "ended")
+	})
+}
+
+func TestStopKills(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := wanted(writ.JailSpec{Restarts: 9})
+		s := start(b, &jailer{exits: []writ.JailExit{{Why: writ.JailSignalled, Signal: 11}}}, nil)
+		time.Sleep(400 * time.Millisecond) // it waits to be started again
+		s.Stop()
+		if j := b.jail(); j.State != writ.JailEnded {
+			t.Fatalf("it is %s", j.State)
+		}
+	})
+}
+
+// What an earlier life left ends, where nobody else can have it.
+func TestLeftBehind(t *testing.T) {
+	for _, adopts := range []bool{true, false} {
+		t.Run(fmt.Sprint(adopts), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				b := wanted(writ.JailSpec{})
+				b.seen[ses].Jail.State, b.seen[ses].Jail.Host = writ.JailRunning, "before"
+				s := start(b, &jailer{}, func(c *Config) { c.Adopts = adopts })
+				time.Sleep(time.Minute)
+				s.Stop()
+				if j := b.jail(); adopts != (j.State == writ.JailEnded) || adopts && j.Exit.Why != writ.JailLost {
+					t.Fatalf("it is %s, %+v", j.State, j.Exit)
+				}
+			})
+		})
+	}
+}
+
+func TestNoMoreThan(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := wanted(writ.JailSpec{})
+		other := *b.seen[ses]
+		other.Jail.Session = "ses_01ARYZ6S410000000000000001"
+		b.seen[other.Jail.Session] = &other
+		s := start(b, &jailer{}, func(c *Config) { c.Most = 1 })
+		time.Sleep(time.Minute)
+		b.did(t, "starting", "running", "session.start", "go")
+		s.Stop()
+	})
+}
