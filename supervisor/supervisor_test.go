@@ -112,7 +112,7 @@ type cell struct {
 func (c *cell) Features() map[string]string { return map[string]string{"net": "none"} }
 func (c *cell) Listeners() []net.Listener   { return []net.Listener{nil, nil} }
 func (c *cell) Go() error                   { c.b.tell("go"); return nil }
-func (c *cell) Kill() { c.once.Do(func() { c.b.tell("kill"); close(c.dead) }) }
+func (c *cell) Kill()                       { c.once.Do(func() { c.b.tell("kill"); close(c.dead) }) }
 
 func (c *cell) Wait() writ.JailExit {
 	select {

@@ -1,0 +1,123 @@
+package daemon
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"syscall"
+
+	"go.yaml.in/yaml/v3"
+
+	"github.com/writ-gateway/writ"
+)
+
+// jailSite is what the operators of this machine let agents in jails have of it: the
+// programs a registration may name, and where their write scopes lie. It is a file of
+// the machine and no call changes it, so who may write to the registry, or has stolen
+// the right to, gets nothing of the host that is not in it.
+type jailSite struct {
+	Programs map[string]jailProgram `yaml:"programs"` // by the name registrations use
+	Scopes   map[string]string      `yaml:"scopes"`   // directories of the host, by scope
+}
+
+// jailProgram is an executable agents may be run with.
+type jailProgram struct {
+	Path     string   `yaml:"path"`
+	Args     []string `yaml:"args"`     // before those of the registration
+	Env      []string `yaml:"env"`      // NAME=value
+	Tools    []string `yaml:"tools"`    // executables it finds besides, in profiles that have tools
+	Runtime  []string `yaml:"runtime"`  // files and directories it may read
+	Profiles []string `yaml:"profiles"` // those it may be run in; none: all
+}
+
+var programName = regexp.MustCompile(`^[a-z][a-z0-9-]{1,62}$`)
+
+// readJailSite reads the file, and says everything that is wrong with it.
+func readJailSite(path string) (jailSite, error) {
+	var site jailSite
+	if err := onlyOurs(path); err != nil {
+		return site, err
+	}
+	b, err := os.ReadFile(path)
+	if err != nil {
+		return site, err
+	}
+	d := yaml.NewDecoder(bytes.NewReader(b))
+	d.KnownFields(true)
+	if err := d.Decode(&site); err != nil && !errors.Is(err, io.EOF) {
+		return site, fmt.Errorf("%s: %s", path, strings.TrimPrefix(err.Error(), "yaml: "))
+	}
+	if !errors.Is(d.Decode(new(yaml.Node)), io.EOF) {
+		return site, fmt.Errorf("%s: holds more than one document", path)
+	}
+	var errs []error
+	bad := func(format string, args ...any) {
+		errs = append(errs, fmt.Errorf("%s: "+format, append([]any{path}, args...)...))
+	}
+	absolute := func(what, p string) {
+		if !filepath.IsAbs(p) || filepath.Clean(p) != p {
+			bad("%s: want an absolute path without . and .. and double slashes", what)
+		}
+	}
+	if len(site.Programs) == 0 {
+		bad("programs: name at least one")
+	}
+	for name, p := range site.Programs {
+		if !programName.MatchString(name) {
+			bad("programs: names are of a-z, 0-9 and -, begin with a letter and have 2 to 63")
+		}
+		absolute("programs: "+name+": path", p.Path)
+		for _, more := range [][]string{p.Tools, p.Runtime} {
+			for _, f := range more {
+				absolute("programs: "+name, f)
+			}
+		}
+		for _, e := range p.Env {
+			if k, _, ok := strings.Cut(e, "="); !ok || k == "" {
+				bad("programs: %s: env: want NAME=value", name)
+			}
+		}
+		for _, profile := range p.Profiles {
+			if !slices.Contains([]string{string(writ.JailStrict), string(writ.JailTools), string(writ.JailWorkspace)}, profile) {
+				bad("programs: %s: profiles: want strict, tools or workspace", name)
+			}
+		}
+	}
+	for scope, dir := range site.Scopes {
+		canonical, err := writ.CanonicalScope(scope)
+		if err != nil || canonical != scope || !strings.HasPrefix(scope, "fs:") || !strings.HasSuffix(scope, "/") {
+			bad("scopes: want canonical ones of directories, such as fs:site/")
+		}
+		absolute("scopes: "+scope, dir)
+	}
+	return site, errors.Join(errs...)
+}
+
+// onlyOurs refuses a file that somebody else could have written: it decides what runs.
+func onlyOurs(path string) error {
+	fi, err := os.Stat(path)
+	if err != nil {
+		return err
+	}
+	st, ok := fi.Sys().(*syscall.Stat_t)
+	if !fi.Mode().IsRegular() || fi.Mode().Perm()&0o022 != 0 || ok && st.Uid != 0 && int(st.Uid) != os.Geteuid() {
+		return fmt.Errorf("%s: others may write to it; it must belong to root or to the gateway's user: chmod go-w", path)
+	}
+	return nil
+}
+
+// directory is where on this host a claim lies, if it has a place there.
+func (s jailSite) directory(claim string) (string, bool) {
+	for scope, dir := range s.Scopes {
+		if writ.ScopeCovers(scope, claim) {
+			return filepath.Join(dir, filepath.FromSlash(strings.TrimPrefix(claim, scope))), true
+		}
+	}
+	return "", false
+}
