@@ -55,6 +55,7 @@ func verbCommands() []*cobra.Command {
 	}
 	approvalCommands(groups["approval"])
 	groups["task"].AddCommand(watchTasks())
+	groups["agent"].AddCommand(runAgent())
 	groups["task"].Long = tasksHelp
 	groups["log"].AddCommand(verifyLogCommand(), trustedRootCommand(), logConsistencyCommand())
 	groups["run"].AddCommand(runVerifyCommand())

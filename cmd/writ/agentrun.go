@@ -1,0 +1,171 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/writ-gateway/writ"
+	"github.com/writ-gateway/writ/client"
+)
+
+// runPause is how long 'agent run' waits between looks.
+const runPause = 500 * time.Millisecond
+
+// runAgent spawns an agent in its jail and says what becomes of it.
+func runAgent() *cobra.Command {
+	var connect connection
+	var format, role, controller string
+	var claims []string
+	var lifetime int64
+	var detach bool
+	cmd := &cobra.Command{
+		Use: "run AGENT-ID", Short: "Run an agent in the jail its registration asks for, and wait until it ends",
+		Long: `Run an agent in the jail its registration asks for, and wait until it ends.
+
+A session is opened for it whose token nobody sees; a gateway of this store that runs agents (setting
+jails) makes the jail, notes what holds the agent in a receipt, starts the session and lets the agent
+run. Inside, the gateway is at http://gateway (127.0.0.1:80) and at /run/gateway.sock, and whoever
+speaks there is that session. Nothing else can be reached.
+
+It prints a line whenever the jail or the session moves, and with -o json an object a line. What is
+interrupted here goes on there: 'writ session revoke' ends it.
+
+Exits as the agent did: with its exit code, with 128 and the number of a signal, 124 when its time was
+up, 125 when no jail could be made. 'writ jail doctor' says what a host lacks.`,
+		Example: "  writ agent run site-builder --role executor\n  writ agent run site-builder --role executor --write-claim fs:site/dist/ --detach",
+		Args:    oneArg,
+		RunE: func(c *cobra.Command, rest []string) error {
+			if err := checkFormat(c, format); err != nil {
+				return err
+			}
+			cl, err := connect.open()
+			if err != nil {
+				return err
+			}
+			body := map[string]any{"agent_id": rest[0], "role": role}
+			if controller != "" {
+				body["controller"] = controller
+			}
+			if lifetime > 0 {
+				body["lifetime_s"] = lifetime
+			}
+			if len(claims) > 0 {
+				all := []map[string]any{}
+				for _, r := range claims {
+					all = append(all, map[string]any{"resource": r})
+				}
+				body["write_claims"] = all
+			}
+			var now runningAgent
+			if _, err := cl.Invoke(c.Context(), "session.spawn", body, &now); err != nil {
+				return err
+			}
+			return followAgent(c, cl, now, format == "json", detach)
+		},
+	}
+	f := cmd.Flags()
+	f.StringVar(&role, "role", "", "the one role its session has: orchestrator, executor or verifier (required)")
+	f.StringVar(&controller, "controller", "", "the person answerable for what it does; default: who answers for you")
+	f.StringArrayVar(&claims, "write-claim", nil, "where it alone writes until it ends, for example fs:site/dist/; may be repeated")
+	f.Int64Var(&lifetime, "lifetime-s", 0, "seconds its session can live; default: 12 hours")
+	f.BoolVar(&detach, "detach", false, "return as soon as the agent runs")
+	_ = cmd.MarkFlagRequired("role")
+	outputFlag(cmd, &format)
+	connect.flags(cmd)
+	return cmd
+}
+
+// runningAgent is what is shown of a session and its jail.
+type runningAgent struct {
+	Session writ.SessionID    `json:"session_id"`
+	State   writ.SessionState `json:"state"`
+	Reason  string            `json:"reason,omitempty"`
+	Receipt writ.ReceiptID    `json:"receipt"`
+	Jail    struct {
+		State    writ.JailState    `json:"state"`
+		Restarts int64             `json:"restarts,omitempty"`
+		Exit     *writ.JailExit    `json:"exit,omitempty"`
+		Features map[string]string `json:"features,omitempty"`
+	} `json:"jail"`
+}
+
+func followAgent(c *cobra.Command, cl *client.Client, now runningAgent, asJSON, detach bool) error {
+	var said string
+	for {
+		if mark := fmt.Sprint(now.State, now.Jail.State, now.Jail.Restarts); mark != said {
+			said = mark
+			if err := sayAgent(c, now, asJSON); err != nil {
+				return err
+			}
+		}
+		switch {
+		case now.Jail.State == writ.JailEnded:
+			if code := exitLike(now.Jail.Exit); code != 0 {
+				return exitStatus(code)
+			}
+			return nil
+		case detach && now.Jail.State == writ.JailRunning && now.State == writ.SessionActive:
+			return nil
+		}
+		select {
+		case <-c.Context().Done():
+			return nil
+		case <-time.After(runPause):
+		}
+		var next runningAgent
+		if _, err := cl.Invoke(c.Context(), "session.get", map[string]any{"session_id": now.Session}, &next); err != nil {
+			if c.Context().Err() != nil {
+				return nil
+			}
+			return err
+		}
+		now = next
+	}
+}
+
+func sayAgent(c *cobra.Command, now runningAgent, asJSON bool) error {
+	if asJSON {
+		b, err := json.Marshal(now)
+		if err == nil {
+			_, err = fmt.Fprintln(c.OutOrStdout(), string(escaped(b)))
+		}
+		return err
+	}
+	line := fmt.Sprintf("%s  session %s  jail %s", now.Session, now.State, now.Jail.State)
+	if e := now.Jail.Exit; e != nil && now.Jail.State != writ.JailRunning {
+		line += "  " + string(e.Why)
+		switch {
+		case e.Missing == "gateway":
+			line += ": no gateway of this store runs agents; start one with --jails FILE"
+		case e.Missing != "":
+			line += ": the host lacks " + e.Missing + "; 'writ jail doctor' there says what to do"
+		case e.Signal > 0:
+			line += fmt.Sprintf(" by signal %d", e.Signal)
+		case e.Why == writ.JailExited:
+			line += fmt.Sprintf(" with code %d", e.Code)
+		}
+	}
+	_, err := fmt.Fprintln(c.OutOrStdout(), printable(line+"  "+string(now.Receipt)))
+	return err
+}
+
+// exitLike is the exit code that says how an agent ended.
+func exitLike(e *writ.JailExit) int {
+	if e == nil {
+		return 125
+	}
+	switch e.Why {
+	case writ.JailExited:
+		return int(e.Code)
+	case writ.JailSignalled:
+		return 128 + int(e.Signal)
+	case writ.JailDeadline:
+		return 124
+	case writ.JailMemory, writ.JailKilled:
+		return 137 // as of a process that was killed
+	}
+	return 125
+}
