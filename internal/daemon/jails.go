@@ -1,0 +1,265 @@
+package daemon
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/writ-gateway/writ"
+	"github.com/writ-gateway/writ/jail"
+	"github.com/writ-gateway/writ/supervisor"
+)
+
+// jailLogs is the directory of what agents in jails print, below data: a file for each
+// session.
+const jailLogs = "jails"
+
+// jailURL is where an agent in a jail finds the gateway.
+const jailURL = "http://gateway"
+
+// openJails runs agents in jails for the sessions that were spawned, when the machine
+// says what they may have of it. secret gives the secret of the session a call opens.
+func (d *Daemon) openJails(ctx context.Context, secret func(*writ.Call) string) error {
+	if d.cfg.Jails == "" {
+		return nil
+	}
+	site, err := readJailSite(d.cfg.Jails)
+	if err != nil {
+		return fmt.Errorf("jails: %w", err)
+	}
+	logs := filepath.Join(d.cfg.Data, jailLogs)
+	if err := os.MkdirAll(logs, 0o700); err != nil {
+		return fmt.Errorf("jails: %w", err)
+	}
+	c := cells{site: site, jailer: jail.New(jail.Options{}), logs: logs}
+	for _, p := range jail.Profiles() {
+		if _, err := c.jailer.Preflight(ctx, p); err != nil { // agents that want it will be refused; everything else goes on
+			remedy := ""
+			if r, ok := errors.AsType[*jail.Refusal](err); ok {
+				remedy = r.Remedy
+			}
+			d.log.Warn("this host cannot jail agents of a profile, so they are not run", "profile", p.Name, "error", err, "remedy", remedy)
+		}
+	}
+	s := supervisor.New(supervisor.Config{
+		Queue: d.door.Jails(shard), Jailer: c, Host: d.replica, Adopts: d.cfg.Store == "bolt", Log: d.log,
+		Credential: func(j writ.Jail) writ.Credential {
+			call := &writ.Call{ID: j.Call, Caller: writ.Caller{Tenant: shard}}
+			return writ.Credential{Tenant: shard, Session: j.Session, SecretHash: sha256.Sum256([]byte(secret(call)))}
+		},
+		Serve: d.serveSession,
+	})
+	s.Start()
+	d.onStop(func(context.Context) error { s.Stop(); return nil })
+	return nil
+}
+
+// cells makes jails of what this machine lets agents have.
+type cells struct {
+	site   jailSite
+	jailer jail.Jailer
+	logs   string
+}
+
+// lacking is a jail that cannot be, for want of what it names.
+type lacking struct {
+	what string
+	err  error
+}
+
+func (l lacking) Error() string   { return l.err.Error() }
+func (l lacking) Unwrap() error   { return l.err }
+func (l lacking) Missing() string { return l.what }
+
+func lacks(what, format string, args ...any) error { return lacking{what, fmt.Errorf(format, args...)} }
+
+func (c cells) Make(ctx context.Context, j writ.Jail) (supervisor.Jail, error) {
+	spec, err := c.spec(j)
+	if err != nil {
+		return nil, err
+	}
+	out, err := openOutput(filepath.Join(c.logs, string(j.Session)+".log"))
+	if err != nil {
+		return nil, lacks("log", "the file for its output: %w", err)
+	}
+	spec.Stdout, spec.Stderr = out.stream("out"), out.stream("err")
+	made, err := c.jailer.Spawn(ctx, spec)
+	if err != nil {
+		_ = out.Close()
+		if r, ok := errors.AsType[*jail.Refusal](err); ok {
+			return nil, lacking{r.Feature, fmt.Errorf("%w: %s", err, r.Remedy)}
+		}
+		return nil, err
+	}
+	return inmate{made, out}, nil
+}
+
+// spec is a jail as this machine makes it.
+func (c cells) spec(j writ.Jail) (spec jail.Spec, err error) {
+	program, ok := c.site.Programs[j.Spec.Program]
+	if !ok {
+		return spec, lacks("program", "the machine has no program of the name %s: add it to the file of the setting jails", j.Spec.Program)
+	}
+	if len(program.Profiles) > 0 && !slices.Contains(program.Profiles, string(j.Spec.Profile)) {
+		return spec, lacks("profile", "the program %s may not be run in the profile %s here", j.Spec.Program, j.Spec.Profile)
+	}
+	profile, err := jail.ProfileNamed(string(j.Spec.Profile))
+	if err != nil {
+		return spec, lacks("profile", "%w", err)
+	}
+	spec = jail.Spec{
+		ID:      fmt.Sprintf("%s-%d", strings.ToLower(strings.ReplaceAll(string(j.Session), "_", "-")), j.Restarts),
+		Profile: profile, Agent: jail.Program{Path: program.Path}, Args: slices.Concat(program.Args, j.Spec.Args),
+		Env: append([]string{
+			"WRIT_URL=" + jailURL, "WRIT_SESSION=" + string(j.Session), "WRIT_AGENT=" + string(j.Agent),
+			"HTTP_PROXY=http://127.0.0.1:80", "HTTPS_PROXY=http://127.0.0.1:80", "http_proxy=http://127.0.0.1:80", "https_proxy=http://127.0.0.1:80",
+			"NO_PROXY=gateway", "no_proxy=gateway",
+		}, program.Env...),
+		Runtime:  program.Runtime,
+		Limits:   jail.Limits{Memory: j.Spec.MemoryMB << 20, CPU: j.Spec.CPUPercent, Processes: j.Spec.Processes},
+		Deadline: time.Duration(j.Spec.Deadline) * time.Second,
+	}
+	if profile.Tools {
+		for _, t := range program.Tools {
+			spec.Tools = append(spec.Tools, jail.Program{Path: t})
+		}
+	}
+	if !profile.WriteDirs { // what it makes leaves as artifacts
+		spec.Scopes = []jail.Scope{{Medium: jail.Memory}}
+		return spec, nil
+	}
+	for _, claim := range j.Claims {
+		if !strings.HasPrefix(claim.Resource, "fs:") {
+			continue // nothing of a file system
+		}
+		dir, ok := c.site.directory(claim.Resource)
+		if !ok {
+			return spec, lacks("scope", "the machine has no directory for a scope the session claims: add it to scopes in the file of the setting jails")
+		}
+		spec.Scopes = append(spec.Scopes, jail.Scope{Path: dir})
+	}
+	if len(spec.Scopes) == 0 {
+		spec.Scopes = []jail.Scope{{Medium: jail.Memory}}
+	}
+	return spec, nil
+}
+
+// inmate is a jail as the supervisor sees it.
+type inmate struct {
+	jail.Jail
+	out *output
+}
+
+func (i inmate) Listeners() []net.Listener {
+	tcp, unix := i.Jail.Listeners()
+	return []net.Listener{tcp, unix}
+}
+
+func (i inmate) Kill() { i.Jail.Kill(string(writ.JailKilled)) }
+
+func (i inmate) Wait() writ.JailExit {
+	e := i.Jail.Wait()
+	_ = i.out.Close()
+	out := writ.JailExit{Code: int64(e.Code), CPUMs: e.Usage.CPU.Milliseconds(), PeakKB: e.Usage.MemoryPeak / 1024}
+	switch e.Reason {
+	case jail.Exited:
+		out.Why = writ.JailExited
+	case jail.Signaled:
+		out.Why, out.Code, out.Signal = writ.JailSignalled, 0, int64(e.Signal)
+	case jail.Deadline:
+		out.Why, out.Code = writ.JailDeadline, 0
+	case jail.OOM:
+		out.Why, out.Code = writ.JailMemory, 0
+	case jail.Refused:
+		out.Why, out.Code, out.Missing = writ.JailUnavailable, 0, jail.FeatureAgent
+	case jail.Lost:
+		out.Why, out.Code = writ.JailLost, 0
+	default: // a reason it was killed for
+		out.Why, out.Code = writ.JailKilled, 0
+	}
+	return out
+}
+
+// Features is what holds the agent, each as a word or a line of JSON.
+func (i inmate) Features() map[string]string {
+	out := map[string]string{}
+	var all map[string]json.RawMessage
+	b, err := json.Marshal(i.Jail.Features())
+	if err == nil {
+		err = json.Unmarshal(b, &all)
+	}
+	if err != nil {
+		return map[string]string{"error": "the features cannot be told"} // never: it is plain data
+	}
+	for name, v := range all {
+		var text string
+		if json.Unmarshal(v, &text) != nil {
+			text = string(v)
+		}
+		out[name] = text
+	}
+	return out
+}
+
+// maxJailLog bounds the file of one session, all starts of the agent together.
+const maxJailLog = 4 << 20
+
+// output is the file of what the agent of one session prints: a line for each, with
+// when and on which stream. What looks like a secret is taken out. It is for people
+// who look why something went wrong; nothing is decided by it.
+type output struct {
+	mu   sync.Mutex
+	f    *os.File
+	left int64
+}
+
+func openOutput(path string) (*output, error) {
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	fi, err := f.Stat()
+	if err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	return &output{f: f, left: maxJailLog - fi.Size()}, nil
+}
+
+func (o *output) Close() error {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.f.Close()
+}
+
+// stream takes whole lines.
+func (o *output) stream(name string) io.Writer { return lines{o, name} }
+
+type lines struct {
+	o    *output
+	name string
+}
+
+func (l lines) Write(p []byte) (int, error) {
+	l.o.mu.Lock()
+	defer l.o.mu.Unlock()
+	line := fmt.Appendf(nil, "%s %s ", time.Now().UTC().Format("2006-01-02T15:04:05.000Z"), l.name)
+	line = append(line, supervisor.Scrub(p)...)
+	if line[len(line)-1] != '\n' {
+		line = append(line, '\n')
+	}
+	if l.o.left -= int64(len(line)); l.o.left < 0 {
+		return len(p), nil // enough; the jail says that there was more
+	}
+	_, err := l.o.f.Write(line)
+	return len(p), err
+}
