@@ -41,7 +41,7 @@ run: build ## Run the demo, with its data in ./.writ (ARGS="..." for more flags)
 build: ## Build bin/writ
 	@echo "build: bin/writ"
 	@mkdir -p bin
-	@$(GO) build -trimpath -o bin/writ ./cmd/writ
+	@CGO_ENABLED=0 $(GO) build -trimpath -o bin/writ ./cmd/writ
 
 .PHONY: test
 test: deps check regal others ## Install what the tests need, then check everything

@@ -10,7 +10,6 @@ import (
 	"net/http"
 	"net/url"
 	"strconv"
-	"strings"
 	"sync"
 	"time"
 
@@ -160,12 +159,8 @@ func (c *Client) signed(o *options, capability writ.CapabilityID, args map[strin
 		if err != nil {
 			return "", writ.Fault(writ.CodeInternal, "client.signed", err)
 		}
-		o.sign = func(token string) (string, error) {
-			tenant, rest, _ := strings.Cut(token, ".")
-			session, _, _ := strings.Cut(rest, ".")
-			return c.cfg.Cosign(writ.Cosigned{
-				Capability: capability, IdempotencyKey: o.key, Session: writ.SessionID(session), Tenant: writ.Tenant(tenant),
-			}, sent)
+		o.sign = func(who identity) (string, error) {
+			return c.cfg.Cosign(writ.Cosigned{Capability: capability, IdempotencyKey: o.key, Session: who.session, Tenant: who.tenant}, sent)
 		}
 	}
 	return q.Encode(), nil
@@ -222,7 +217,7 @@ func (c *Client) ListArtifacts(ctx context.Context, run writ.RunID, after writ.T
 // answer.
 func (c *Client) bytes(ctx context.Context, method, path string, body io.Reader, size int64, o options) (io.ReadCloser, error) {
 	const op = "client.bytes"
-	token, err := c.token()
+	who, err := c.identity()
 	if err != nil {
 		return nil, err
 	}
@@ -232,7 +227,7 @@ func (c *Client) bytes(ctx context.Context, method, path string, body io.Reader,
 		cancel()
 		return nil, writ.Fault(writ.CodeInternal, op, err)
 	}
-	req.Header.Set("Authorization", "Bearer "+token)
+	who.authorize(req)
 	if body != nil {
 		req.ContentLength = size
 		if size == 0 {
@@ -245,7 +240,7 @@ func (c *Client) bytes(ctx context.Context, method, path string, body io.Reader,
 		}
 	}
 	if o.sign != nil {
-		header, err := o.sign(token)
+		header, err := o.sign(who)
 		if err != nil {
 			cancel()
 			return nil, writ.AsError(op, err)

@@ -34,6 +34,9 @@ type Config struct {
 	// so that a renewed token is noticed. Exactly one of them.
 	Token     string
 	TokenFile string
+	// Jailed is the session of the jail the caller runs in ($WRIT_SESSION there), in
+	// place of a token: the listener says who it is, and nothing is sent.
+	Jailed writ.SessionID
 
 	// Timeout of one try without the time a claim waits; 15 s when 0.
 	Timeout time.Duration
@@ -65,7 +68,10 @@ func New(cfg Config) (*Client, error) {
 	if err != nil || (u.Scheme != "http" && u.Scheme != "https") || u.Host == "" || u.User != nil || u.RawQuery != "" || u.Fragment != "" {
 		return nil, errors.New("client: URL must be http://host or https://host, without user, query or fragment")
 	}
-	if (cfg.Token == "") == (cfg.TokenFile == "") {
+	switch {
+	case cfg.Jailed != "" && cfg.Token+cfg.TokenFile != "":
+		return nil, errors.New("client: in a jail there is no token: who calls is who the listener belongs to")
+	case cfg.Jailed == "" && (cfg.Token == "") == (cfg.TokenFile == ""):
 		return nil, errors.New("client: give either a token or a token file")
 	}
 	if cfg.Timeout <= 0 {
@@ -125,8 +131,8 @@ type options struct {
 	noKey   bool
 	version int64
 	wait    time.Duration
-	verdict string                                        // signed, of VerifyTask and CloseRun
-	sign    func(token string) (header string, err error) // nil: the call is not signed
+	verdict string                                    // signed, of VerifyTask and CloseRun
+	sign    func(identity) (header string, err error) // nil: the call is not signed
 }
 
 // WithIdempotencyKey sends a key of the caller's instead of a fresh one; an
@@ -195,12 +201,8 @@ func (c *Client) Invoke(ctx context.Context, capability writ.CapabilityID, args,
 		return Meta{}, &writ.Error{Code: writ.CodeMalformed, Op: op, Msg: "the arguments cannot be written as JSON", Err: err}
 	}
 	if c.cfg.Cosign != nil && o.key != "" {
-		o.sign = func(token string) (string, error) {
-			tenant, rest, _ := strings.Cut(token, ".")
-			session, _, _ := strings.Cut(rest, ".")
-			return c.cfg.Cosign(writ.Cosigned{
-				Capability: capability, IdempotencyKey: o.key, Session: writ.SessionID(session), Tenant: writ.Tenant(tenant),
-			}, sent)
+		o.sign = func(who identity) (string, error) {
+			return c.cfg.Cosign(writ.Cosigned{Capability: capability, IdempotencyKey: o.key, Session: who.session, Tenant: who.tenant}, sent)
 		}
 	}
 	meta, err := c.read(ctx, body, o, out)
@@ -276,6 +278,34 @@ func waitIn(args any) time.Duration {
 		return time.Duration(v * float64(time.Second))
 	}
 	return 0
+}
+
+// identity is whose the calls are.
+type identity struct {
+	tenant  writ.Tenant
+	session writ.SessionID
+	token   string // none in a jail, where the listener says it
+}
+
+// jailTenant is the tenant of sessions in jails.
+const jailTenant writ.Tenant = "default"
+
+// identity is whose the next try is.
+func (c *Client) identity() (identity, error) {
+	if c.cfg.Jailed != "" {
+		return identity{tenant: jailTenant, session: c.cfg.Jailed}, nil
+	}
+	token, err := c.token()
+	tenant, rest, _ := strings.Cut(token, ".")
+	session, _, _ := strings.Cut(rest, ".")
+	return identity{writ.Tenant(tenant), writ.SessionID(session), token}, err
+}
+
+// authorize puts it into a request.
+func (i identity) authorize(req *http.Request) {
+	if i.token != "" {
+		req.Header.Set("Authorization", "Bearer "+i.token)
+	}
 }
 
 // token is the credential of the next try.

@@ -64,7 +64,7 @@ func pause(n int, err error) time.Duration {
 // once makes one HTTP exchange.
 func (c *Client) once(ctx context.Context, body []byte, o options) ([]byte, Meta, error) {
 	const op = "client.try"
-	token, err := c.token()
+	who, err := c.identity()
 	if err != nil {
 		return nil, Meta{}, err
 	}
@@ -74,7 +74,7 @@ func (c *Client) once(ctx context.Context, body []byte, o options) ([]byte, Meta
 	if err != nil {
 		return nil, Meta{}, writ.Fault(writ.CodeInternal, op, err)
 	}
-	req.Header.Set("Authorization", "Bearer "+token)
+	who.authorize(req)
 	req.Header.Set("Content-Type", "application/json")
 	req.Header.Set("Accept", "application/json, application/problem+json")
 	if o.key != "" {
@@ -84,7 +84,7 @@ func (c *Client) once(ctx context.Context, body []byte, o options) ([]byte, Meta
 		req.Header.Set("If-Match", `"`+strconv.FormatInt(o.version, 10)+`"`)
 	}
 	if o.sign != nil { // by every try: the token, and with it the session, may be renewed
-		header, err := o.sign(token)
+		header, err := o.sign(who)
 		if err != nil {
 			return nil, Meta{}, writ.AsError(op, err)
 		}

@@ -112,13 +112,11 @@ func (c *Client) judged(ctx context.Context, j *Judged, id writ.ReceiptID) (err 
 	for _, a := range named {
 		j.Names[strings.TrimPrefix(a.Digest, "sha256:")] = "artifact/" + a.Name
 	}
-	token, err := c.token()
+	who, err := c.identity()
 	if err != nil {
 		return err
 	}
-	_, rest, _ := strings.Cut(token, ".")
-	session, _, _ := strings.Cut(rest, ".")
-	s, err := c.GetSession(ctx, writ.SessionID(session))
+	s, err := c.GetSession(ctx, who.session)
 	if err == nil && s.Agent == "" {
 		err = writ.Refuse(writ.CodeNotEligible, "client.Judged", "only agents have keys, and this session is of none", "judge in the session of an agent that has registered keys")
 	}

@@ -44,8 +44,12 @@ func secretText(s string) bool {
 	return true
 }
 
-// credential finds the one bearer token of a request (RFC 6750, section 2.1).
+// credential finds the one bearer token of a request (RFC 6750, section 2.1). On a
+// listener that is a session it is that session's, whatever the request says.
 func credential(r *http.Request) (*writ.Credential, error) {
+	if who, ok := r.Context().Value(sessionKey{}).(*writ.Credential); ok {
+		return who, nil
+	}
 	values := r.Header.Values("Authorization")
 	if len(values) == 1 {
 		scheme, token, ok := strings.Cut(values[0], " ")

@@ -19,19 +19,33 @@ import (
 
 func demoCommand() *cobra.Command {
 	var set settings
-	var once bool
+	var once, jailed, inmate bool
 	cmd := &cobra.Command{
-		Use: "demo", Short: "Play a short story on a gateway of its own, then keep serving", GroupID: "operate", Args: noArgs,
+		Use: "demo", Short: "Play a short story on a gateway of its own, then keep serving", GroupID: "operate", Args: cobra.ArbitraryArgs,
 		Long: `Start a gateway on this machine with the embedded store and let an operator, an
 orchestrator, executors and a second person do a small piece of work through it:
 what is done, what is refused, and a risky call that waits until somebody agreed
 and then happens once. Then every receipt is exported and verified offline.
 
+With --jail an agent also runs in a strict jail, tries to reach the host, the network
+and another agent, and shows what came of each. Without it, nothing needs Linux.
+
 It keeps serving afterwards; --once ends with exit code 0 instead.`,
-		RunE: func(c *cobra.Command, _ []string) error {
+		RunE: func(c *cobra.Command, rest []string) error {
+			if inmate { // this process is the agent of the story that runs in a jail
+				return story.Inmate(c.Context(), rest)
+			}
+			if err := noArgs(c, rest); err != nil {
+				return err
+			}
 			cfg, err := set.load(c)
 			if err != nil {
 				return err
+			}
+			if jailed {
+				if cfg.Jails, err = demoJails(cfg.Data); err != nil {
+					return err
+				}
 			}
 			// The story lets a lease end, so nothing may stretch it.
 			cfg.MinLease, cfg.Grace = 1, daemon.Duration(time.Second)
@@ -44,7 +58,7 @@ It keeps serving afterwards; --once ends with exit code 0 instead.`,
 			if err := d.Start(c.Context()); err != nil {
 				return err
 			}
-			if err := tell(c, cfg, d); err != nil {
+			if err := tell(c, cfg, d, jailed); err != nil {
 				_ = stop(d)
 				return err
 			}
@@ -64,18 +78,48 @@ It keeps serving afterwards; --once ends with exit code 0 instead.`,
 			return stop(d)
 		},
 	}
+	cmd.Flags().BoolVar(&jailed, "jail", false, "play an agent in a jail too (Linux)")
+	cmd.Flags().BoolVar(&inmate, "inmate", false, "be that agent")
+	_ = cmd.Flags().MarkHidden("inmate")
 	cmd.Flags().BoolVar(&once, "once", false, "end after the story")
 	set.flags(cmd)
 	return cmd
 }
 
+// demoProgram is what the file of jails calls this very program.
+const demoProgram = "demo"
+
+// demoJails writes the file of jails of the demonstration: the one program agents may
+// be run with is this one.
+func demoJails(data string) (string, error) {
+	self, err := os.Executable()
+	if err == nil {
+		self, err = filepath.EvalSymlinks(self)
+	}
+	if err == nil {
+		data, err = filepath.Abs(data)
+	}
+	if err == nil {
+		err = os.MkdirAll(data, 0o700)
+	}
+	if err != nil {
+		return "", err
+	}
+	file := filepath.Join(data, "jails.yaml")
+	text := fmt.Sprintf("programs:\n  %s: {path: %q, args: [demo, --inmate, --], profiles: [strict]}\n", demoProgram, self)
+	return file, os.WriteFile(file, []byte(text), 0o600)
+}
+
 // tell plays the story, then exports all receipts and verifies the file.
-func tell(c *cobra.Command, cfg daemon.Config, d *daemon.Daemon) error {
+func tell(c *cobra.Command, cfg daemon.Config, d *daemon.Daemon, jailed bool) error {
 	w := c.OutOrStdout()
 	token := daemon.OperatorToken(cfg.Data)
 	s, err := story.New(d.URL(), token, w)
 	if err != nil {
 		return err
+	}
+	if jailed {
+		s.Jail = &story.Jail{Program: demoProgram, TokenFile: token}
 	}
 	if err := s.Tell(c.Context()); err != nil {
 		return fmt.Errorf("the story went another way: %w", err)

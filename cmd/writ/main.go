@@ -255,7 +255,7 @@ verify, pack verify, run verify, close verify, log verify) has its own.`,
 	)
 	cmd.SetHelpCommandGroupID("operate")
 	cmd.SetCompletionCommandGroupID("operate")
-	cmd.AddCommand(serveCommand(), initCommand(), demoCommand(), doctorCommand(), configCommand(), webhookCommand(), queueCommand(), openapiCommand(), versionCommand())
+	cmd.AddCommand(serveCommand(), initCommand(), demoCommand(), doctorCommand(), configCommand(), webhookCommand(), queueCommand(), jailCommand(), openapiCommand(), versionCommand())
 	cmd.AddCommand(verdictCommand())
 	verbs := verbCommands()
 	for _, c := range verbs {

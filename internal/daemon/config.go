@@ -50,6 +50,7 @@ type Config struct {
 	Public        string   `yaml:"public_url" doc:"URL people reach the gateway by; notices link to it. Default: none, and no links."`
 	Webhooks      Webhooks `yaml:"webhooks" doc:"Addresses that are told of approvals and of calls policy wants known: a list of {url, secret_file, events}, in a flag or variable as one line of YAML. url is https, or http to this machine. events is any of approval.requested, approval.decided, approval.expired and policy.notify; without it, all. Every replica wants the same list. Default: none."`
 	Grants        string   `yaml:"egress_grants" doc:"Private addresses the gateway may call although others named them, for example endpoints of agents that it asks for their health: networks (10.1.0.0/16), addresses, or host:port, separated by commas. Every replica wants the same. Default: none, so only hosts of the internet are called."`
+	Jails         string   `yaml:"jails" doc:"File with the programs agents may be run with in jails on this machine, and the directories of their write scopes; only its owner and root may write to it. Default: none, and this gateway runs no agents."`
 	GCPct         int      `yaml:"gc_percent" doc:"Go garbage collector target (GOGC). Default: 400."`
 	MemoryMB      int      `yaml:"memory_limit_mb" doc:"Soft memory limit in MiB. Default: 80 % of the container's, when there is one."`
 }

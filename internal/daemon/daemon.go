@@ -67,6 +67,7 @@ type Daemon struct {
 	telemetry  *telemetry.Telemetry
 	halves     halves // public halves of receipt keys
 	root       root
+	secret     func(*writ.Call) string // of the session a call opens
 	listener   net.Listener
 	server     *http.Server
 
@@ -309,8 +310,9 @@ func (d *Daemon) openDoor(context.Context) error {
 		d.log.Warn("the session key was missing beside the receipt keys and was made anew: open sessions go on, but a backup of these keys is not whole",
 			"file", filepath.Join(d.cfg.Keys, sessionKeyFile))
 	}
+	d.secret = agents.SecretsFrom(secret)
 	reg, validator, err := build(rooms{
-		secret: agents.SecretsFrom(secret), policyInfo: func() any { return d.engine.Info() }, gate: func(id string) bool { return d.engine.Knows(id) }, record: d.record, explain: d.explain, minLease: int64(d.cfg.MinLease), keepArtifacts: int64(d.cfg.ArtifactDays) * 24 * 3600 * 1000,
+		secret: d.secret, policyInfo: func() any { return d.engine.Info() }, gate: func(id string) bool { return d.engine.Knows(id) }, record: d.record, explain: d.explain, minLease: int64(d.cfg.MinLease), keepArtifacts: int64(d.cfg.ArtifactDays) * 24 * 3600 * 1000,
 		export: d.export, vet: d.vet, evidence: d.evidence, tell: d.tell, roles: d.rolesConfig(), bound: d.engine.Bound,
 		shadow:  func(t writ.Tenant) ([]writ.PackVer, []writ.ShadowPack) { return d.engine.Shadowed(), d.door.Shadow(t) },
 		logHead: d.logHead, keys: d.keysConfig(),
@@ -418,21 +420,30 @@ func (d *Daemon) housekeeping() {
 	}
 }
 
-func (d *Daemon) openServer(context.Context) error {
-	hosts := d.cfg.hosts()
-	if a, ok := d.listener.Addr().(*net.TCPAddr); ok && a.IP.IsLoopback() {
-		hosts = append(hosts, gateway.LoopbackHosts...)
-	}
-	var transfers context.Context
-	transfers, d.endTransfers = context.WithCancel(context.Background())
-	handler, err := gateway.New(gateway.Config{
+// handler is the API for callers that address it by one of these names.
+func (d *Daemon) handler(hosts []string, transfers context.Context) (http.Handler, error) {
+	h, err := gateway.New(gateway.Config{
 		Door: d.dispatcher, Registry: d.registry, Hosts: hosts, Telemetry: d.telemetry, Ready: d.ready, Log: d.log, Blobs: artifactStore{d.artifacts},
 		Transfers:      min(32, max(2, d.cfg.Inflight/8)), // each takes a call's place for minutes
 		Stopping:       transfers,
 		PolicyRevision: func() string { policy, _ := d.engine.Revisions(); return policy },
 	})
 	if err != nil {
-		return fmt.Errorf("gateway: %w", err)
+		return nil, fmt.Errorf("gateway: %w", err)
+	}
+	return h, nil
+}
+
+func (d *Daemon) openServer(ctx context.Context) error {
+	hosts := d.cfg.hosts()
+	if a, ok := d.listener.Addr().(*net.TCPAddr); ok && a.IP.IsLoopback() {
+		hosts = append(hosts, gateway.LoopbackHosts...)
+	}
+	var transfers context.Context
+	transfers, d.endTransfers = context.WithCancel(context.Background())
+	handler, err := d.handler(hosts, transfers)
+	if err != nil {
+		return err
 	}
 	if err := writeFile(filepath.Join(d.cfg.Data, urlFile), d.URL()+"\n"); err != nil {
 		return err
@@ -451,5 +462,5 @@ func (d *Daemon) openServer(context.Context) error {
 		defer cancel()
 		return d.server.Shutdown(c)
 	})
-	return nil
+	return d.openJails(ctx, transfers)
 }

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/writ-gateway/writ"
+	"github.com/writ-gateway/writ/gateway"
 	"github.com/writ-gateway/writ/jail"
 	"github.com/writ-gateway/writ/supervisor"
 )
@@ -28,8 +29,8 @@ const jailLogs = "jails"
 const jailURL = "http://gateway"
 
 // openJails runs agents in jails for the sessions that were spawned, when the machine
-// says what they may have of it. secret gives the secret of the session a call opens.
-func (d *Daemon) openJails(ctx context.Context, secret func(*writ.Call) string) error {
+// says what they may have of it. It is opened after the server, and so stopped before it.
+func (d *Daemon) openJails(ctx, transfers context.Context) error {
 	if d.cfg.Jails == "" {
 		return nil
 	}
@@ -51,13 +52,19 @@ func (d *Daemon) openJails(ctx context.Context, secret func(*writ.Call) string) 
 			d.log.Warn("this host cannot jail agents of a profile, so they are not run", "profile", p.Name, "error", err, "remedy", remedy)
 		}
 	}
+	handler, err := d.handler(gateway.FaceHosts, transfers)
+	if err != nil {
+		return err
+	}
 	s := supervisor.New(supervisor.Config{
 		Queue: d.door.Jails(shard), Jailer: c, Host: d.replica, Adopts: d.cfg.Store == "bolt", Log: d.log,
 		Credential: func(j writ.Jail) writ.Credential {
 			call := &writ.Call{ID: j.Call, Caller: writ.Caller{Tenant: shard}}
-			return writ.Credential{Tenant: shard, Session: j.Session, SecretHash: sha256.Sum256([]byte(secret(call)))}
+			return writ.Credential{Tenant: shard, Session: j.Session, SecretHash: sha256.Sum256([]byte(d.secret(call)))}
 		},
-		Serve: d.serveSession,
+		Serve: func(ctx context.Context, who writ.Credential, l net.Listener) {
+			_ = gateway.ServeSession(ctx, handler, who, l) // it ends with its listener
+		},
 	})
 	s.Start()
 	d.onStop(func(context.Context) error { s.Stop(); return nil })

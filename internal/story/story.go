@@ -17,6 +17,8 @@ import (
 
 // Story is one telling.
 type Story struct {
+	Jail *Jail // nil: the story has no agent in a jail
+
 	url  string
 	out  io.Writer
 	who  map[string]*client.Client
@@ -47,6 +49,9 @@ func (s *Story) Tell(ctx context.Context) error {
 	s.staleWorker(ctx, run)
 	s.exhausted(ctx)
 	s.finish(ctx, run)
+	if s.Jail != nil {
+		s.jailed(ctx, *s.Jail)
+	}
 	return s.err
 }
 

@@ -1,0 +1,104 @@
+//go:build linux
+
+// Command jail-init is the first process of a jail. The gateway carries it inside itself and
+// starts it in new namespaces with a socket as descriptor 3. It builds the root file
+// system, opens the two listeners and sends them out, gives up every right it has, and
+// only then starts the agent, whose children it buries. It decides nothing: all it does is
+// in the wire.Spec it is sent, and whatever fails ends it before anything was started.
+//
+// It starts once per jail, so it imports nearly nothing.
+package main
+
+import (
+	"math"
+	"runtime"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/writ-gateway/writ/jail/wire"
+)
+
+const (
+	control     = 3
+	exitRefused = 125
+)
+
+// The first thread does everything that the agent is to inherit.
+func init() { runtime.LockOSThread() }
+
+func main() {
+	must("descriptors", "", unix.CloseRange(control, math.MaxInt32, unix.CLOSE_RANGE_CLOEXEC))
+	must("parent", "", unix.Prctl(unix.PR_SET_PDEATHSIG, uintptr(unix.SIGKILL), 0, 0, 0))
+	spec, fds := receive()
+	ready := wire.Report{Kind: wire.Ready}
+
+	tcp := loopback(spec.Port)
+	ready.UsernsLimit = forbidUserns()
+	unixListener := build(spec, fds)
+	setLimits(spec.Limits)
+	send(&ready, tcp, unixListener)
+	_ = unix.Close(tcp)
+	_ = unix.Close(unixListener)
+	awaitGo()
+
+	giveUp()
+	landlock(spec.Landlock)
+	filter(spec.Filter)
+	defaultSignals()
+	pid, err := syscall.ForkExec(spec.Exec, spec.Args, &syscall.ProcAttr{
+		Dir: spec.Dir, Env: spec.Env, Files: []uintptr{0, 1, 2}, Sys: &syscall.SysProcAttr{Setpgid: true},
+	})
+	must("exec", spec.Exec, err)
+	send(&wire.Report{Kind: wire.Started})
+	reap(pid, spec.DeadlineMs)
+}
+
+// must ends everything with a report of what failed.
+func must(step, detail string, err error) {
+	if err == nil {
+		return
+	}
+	errno, _ := err.(syscall.Errno)
+	send(&wire.Report{Kind: wire.Failed, Step: step, Detail: detail, Errno: uint32(errno)})
+	unix.Exit(exitRefused)
+}
+
+// receive waits for the spec. A gateway that is gone closed the socket.
+func receive() (*wire.Spec, []int) {
+	buf, oob := make([]byte, wire.MaxMessage), make([]byte, unix.CmsgSpace(4*128))
+	n, oobn, flags, _, err := unix.Recvmsg(control, buf, oob, unix.MSG_CMSG_CLOEXEC)
+	if err != nil || n == 0 {
+		unix.Exit(exitRefused)
+	}
+	spec := new(wire.Spec)
+	if flags&(unix.MSG_TRUNC|unix.MSG_CTRUNC) != 0 || !spec.Decode(buf[:n]) {
+		must("spec", "", unix.EPROTO)
+	}
+	var fds []int
+	messages, err := unix.ParseSocketControlMessage(oob[:oobn])
+	must("spec", "", err)
+	for i := range messages {
+		got, err := unix.ParseUnixRights(&messages[i])
+		must("spec", "", err)
+		fds = append(fds, got...)
+	}
+	return spec, fds
+}
+
+func send(r *wire.Report, fds ...int) {
+	var rights []byte
+	if len(fds) > 0 {
+		rights = unix.UnixRights(fds...)
+	}
+	if err := unix.Sendmsg(control, r.Encode(), rights, nil, unix.MSG_NOSIGNAL); err != nil {
+		unix.Exit(exitRefused)
+	}
+}
+
+func awaitGo() {
+	var word [8]byte
+	if n, err := unix.Read(control, word[:]); err != nil || string(word[:n]) != wire.Go {
+		unix.Exit(exitRefused)
+	}
+}

@@ -1,0 +1,322 @@
+package jail
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// cgroups is where control groups of jails can be made: below the one this process is in.
+type cgroups struct {
+	version string            // v1 or v2
+	parents map[string]string // directory by controller; of v2 all are one
+}
+
+// group is the control group of one jail.
+type group struct {
+	*cgroups
+	name string
+}
+
+const groupPrefix = "jail-"
+
+// needed are the controllers without which a jail has no bound on memory and processes in all.
+var needed = []string{"memory", "pids"}
+
+// findCgroups reads where this process is, as its own mounts show it: in a container the path of
+// /proc/self/cgroup may be the host's.
+func findCgroups(proc string) (*cgroups, error) {
+	mounts, err := os.ReadFile(filepath.Join(proc, "mountinfo"))
+	if err != nil {
+		return nil, err
+	}
+	own, err := os.ReadFile(filepath.Join(proc, "cgroup"))
+	if err != nil {
+		return nil, err
+	}
+	paths := map[string]string{} // by controller, "" is v2
+	for line := range strings.Lines(string(own)) {
+		parts := strings.SplitN(strings.TrimSpace(line), ":", 3)
+		if len(parts) != 3 {
+			continue
+		}
+		for name := range strings.SplitSeq(parts[1], ",") {
+			paths[name] = parts[2]
+		}
+	}
+	v1 := &cgroups{version: "v1", parents: map[string]string{}}
+	v2 := &cgroups{version: "v2", parents: map[string]string{}}
+	for line := range strings.Lines(string(mounts)) {
+		left, right, ok := strings.Cut(strings.TrimSpace(line), " - ")
+		f, kind := strings.Fields(left), strings.Fields(right)
+		if !ok || len(f) < 6 || len(kind) < 3 {
+			continue
+		}
+		dirOf := func(controller string) (string, bool) {
+			path, ok := paths[controller]
+			if !ok {
+				return "", false
+			}
+			if rest, ok := strings.CutPrefix(path, f[3]); ok {
+				path = rest
+			}
+			return filepath.Join(f[4], path), true
+		}
+		switch kind[0] {
+		case "cgroup2":
+			dir, ok := dirOf("")
+			if !ok {
+				continue
+			}
+			has, _ := os.ReadFile(filepath.Join(dir, "cgroup.controllers"))
+			for _, c := range strings.Fields(string(has)) {
+				v2.parents[c] = dir
+			}
+		case "cgroup":
+			for c := range strings.SplitSeq(kind[2], ",") {
+				if dir, ok := dirOf(c); ok && slices.Contains([]string{"memory", "pids", "cpu", "cpuacct"}, c) {
+					v1.parents[c] = dir
+				}
+			}
+		}
+	}
+	for _, c := range []*cgroups{v2, v1} {
+		if c.parents["memory"] != "" && c.parents["pids"] != "" {
+			return c, nil
+		}
+	}
+	return nil, errors.New("the controllers memory and pids are not mounted")
+}
+
+func noCgroup(err error) *Refusal {
+	return refuse(FeatureCgroup, err, "no control group with memory and pids can be made below this process's own",
+		"run the gateway as root, or as a service with Delegate=yes, or with `systemd-run --user --scope -p Delegate=yes`; in a container mount /sys/fs/cgroup writable; "+
+			"or let the policy allow it without (without_cgroup), and the memory of a jail in all is unbounded")
+}
+
+// delegate lets groups below ours have controllers. With v2 that wants no process beside them, so we move ours.
+func (c *cgroups) delegate() error {
+	if c.version != "v2" {
+		return nil
+	}
+	dir := c.parents["memory"]
+	on, err := os.ReadFile(filepath.Join(dir, "cgroup.subtree_control"))
+	if err != nil {
+		return err
+	}
+	var want []string
+	for _, name := range []string{"memory", "pids", "cpu"} {
+		if c.parents[name] != "" && !slices.Contains(strings.Fields(string(on)), name) {
+			want = append(want, "+"+name)
+		}
+	}
+	if len(want) == 0 {
+		return nil
+	}
+	enable := func() error {
+		return write(filepath.Join(dir, "cgroup.subtree_control"), strings.Join(want, " "))
+	}
+	if err = enable(); !errors.Is(err, unix.EBUSY) {
+		return err
+	}
+	leaf := filepath.Join(dir, "gateway")
+	if err := os.Mkdir(leaf, 0o755); err != nil && !errors.Is(err, fs.ErrExist) {
+		return err
+	}
+	if err := write(filepath.Join(leaf, "cgroup.procs"), strconv.Itoa(os.Getpid())); err != nil {
+		return err
+	}
+	return enable()
+}
+
+// dirs are all directories of a group, each once.
+func (g *group) dirs() []string {
+	var out []string
+	for _, parent := range g.parents {
+		out = append(out, filepath.Join(parent, g.name))
+	}
+	slices.Sort(out)
+	return slices.Compact(out)
+}
+
+// newGroup makes a group with limits. Nobody is in it yet.
+func (c *cgroups) newGroup(id string, l Limits) (*group, error) {
+	g := &group{c, fmt.Sprintf("%s%d-%s", groupPrefix, os.Getpid(), id)}
+	for _, dir := range g.dirs() {
+		if err := os.Mkdir(dir, 0o755); err != nil {
+			if !errors.Is(err, fs.ErrExist) { // that is another jail's
+				g.remove()
+			}
+			return nil, err
+		}
+	}
+	type setting struct {
+		controller, file, value string
+		optional                bool
+	}
+	const period = 100000 // µs
+	pids := strconv.FormatInt(l.Processes+initThreads, 10)
+	memory := strconv.FormatInt(l.Memory, 10)
+	quota := strconv.FormatInt(l.CPU*period/100, 10)
+	settings := []setting{
+		{"memory", "memory.max", memory, false},
+		{"memory", "memory.swap.max", "0", true},
+		{"memory", "memory.oom.group", "0", true}, // the agent's processes; its end ends the rest
+		{"pids", "pids.max", pids, false},
+	}
+	if l.CPU > 0 {
+		settings = append(settings, setting{"cpu", "cpu.max", quota + " " + strconv.Itoa(period), false})
+	}
+	if c.version == "v1" {
+		settings = []setting{
+			{"memory", "memory.limit_in_bytes", memory, false},
+			{"memory", "memory.memsw.limit_in_bytes", memory, true},
+			{"pids", "pids.max", pids, false},
+		}
+		if l.CPU > 0 {
+			settings = append(settings, setting{"cpu", "cpu.cfs_period_us", strconv.Itoa(period), false}, setting{"cpu", "cpu.cfs_quota_us", quota, false})
+		}
+	}
+	for _, s := range settings {
+		parent, ok := c.parents[s.controller]
+		if !ok {
+			g.remove()
+			return nil, fmt.Errorf("there is no controller %s", s.controller)
+		}
+		if err := write(filepath.Join(parent, g.name, s.file), s.value); err != nil && !(s.optional && errors.Is(err, fs.ErrNotExist)) {
+			g.remove()
+			return nil, err
+		}
+	}
+	return g, nil
+}
+
+// initThreads are the first process's own, which count.
+const initThreads = 16
+
+// open is the group as a descriptor that a process can be started in; -1 where there is none.
+func (g *group) open() (int, error) {
+	if g == nil || g.version != "v2" {
+		return -1, nil
+	}
+	return unix.Open(g.dirs()[0], unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+}
+
+// add puts a process in that was not started there.
+func (g *group) add(pid int) error {
+	if g == nil || g.version == "v2" {
+		return nil
+	}
+	for _, dir := range g.dirs() {
+		if err := write(filepath.Join(dir, "cgroup.procs"), strconv.Itoa(pid)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (g *group) kill() {
+	if g != nil && g.version == "v2" {
+		_ = write(filepath.Join(g.dirs()[0], "cgroup.kill"), "1")
+	}
+}
+
+// remove takes the group away. The kernel may need a moment after the last process.
+func (g *group) remove() {
+	if g == nil {
+		return
+	}
+	for _, dir := range g.dirs() {
+		for wait := time.Millisecond; wait < time.Second; wait *= 2 {
+			if err := os.Remove(dir); err == nil || !errors.Is(err, unix.EBUSY) {
+				break
+			}
+			time.Sleep(wait)
+		}
+	}
+}
+
+func (g *group) usage(u *Usage) {
+	if g == nil {
+		return
+	}
+	read := func(controller, file string) string {
+		parent, ok := g.parents[controller]
+		if !ok {
+			return ""
+		}
+		b, _ := os.ReadFile(filepath.Join(parent, g.name, file))
+		return strings.TrimSpace(string(b))
+	}
+	number := func(s string) int64 { n, _ := strconv.ParseInt(s, 10, 64); return n }
+	if g.version == "v2" {
+		u.MemoryPeak = number(read("memory", "memory.peak"))
+		u.CPU = max(u.CPU, time.Duration(number(field(read("cpu", "cpu.stat"), "usage_usec")))*time.Microsecond)
+		u.OOMKills = number(field(read("memory", "memory.events"), "oom_kill"))
+		return
+	}
+	u.MemoryPeak = number(read("memory", "memory.max_usage_in_bytes"))
+	u.CPU = max(u.CPU, time.Duration(number(read("cpuacct", "cpuacct.usage"))))
+	u.OOMKills = number(field(read("memory", "memory.oom_control"), "oom_kill"))
+}
+
+// field is the value after a name, of lines of both.
+func field(text, name string) string {
+	s := bufio.NewScanner(strings.NewReader(text))
+	for s.Scan() {
+		if k, v, ok := strings.Cut(s.Text(), " "); ok && k == name {
+			return v
+		}
+	}
+	return ""
+}
+
+// sweep removes groups that gateways left which ended without a chance to: their processes died with them.
+func (c *cgroups) sweep() (removed int) {
+	for _, parent := range c.parents {
+		entries, _ := os.ReadDir(parent)
+		for _, e := range entries {
+			rest, ok := strings.CutPrefix(e.Name(), groupPrefix)
+			pid, _, _ := strings.Cut(rest, "-")
+			owner, err := strconv.Atoi(pid)
+			if !ok || err != nil || !e.IsDir() || alive(owner) {
+				continue
+			}
+			if os.Remove(filepath.Join(parent, e.Name())) == nil { // a group with a process in it cannot be
+				removed++
+			}
+		}
+	}
+	return removed
+}
+
+func alive(pid int) bool { return !errors.Is(unix.Kill(pid, 0), unix.ESRCH) }
+
+func write(name, value string) error {
+	f, err := os.OpenFile(name, os.O_WRONLY, 0)
+	if err != nil {
+		return err
+	}
+	_, err = f.WriteString(value)
+	return errors.Join(err, f.Close())
+}
+
+// ours finds the groups of this process once.
+var ours = sync.OnceValues(func() (*cgroups, error) {
+	c, err := findCgroups("/proc/self")
+	if err != nil {
+		return nil, err
+	}
+	c.sweep()
+	return c, c.delegate()
+})

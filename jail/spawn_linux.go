@@ -1,0 +1,74 @@
+package jail
+
+import (
+	"os"
+	"runtime"
+	"sync"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// launch starts a process from the one thread that never ends. A process that dies with its parent
+// dies with the thread that made it, and Go ends threads as it likes.
+func launch(attr *os.ProcAttr) (*os.Process, error) {
+	startLauncher()
+	order := launchOrder{attr: attr, done: make(chan launched, 1)}
+	orders <- order
+	got := <-order.done
+	return got.process, got.err
+}
+
+type launchOrder struct {
+	attr *os.ProcAttr
+	done chan launched
+}
+
+type launched struct {
+	process *os.Process
+	err     error
+}
+
+var orders = make(chan launchOrder)
+
+var startLauncher = sync.OnceFunc(func() {
+	go func() {
+		runtime.LockOSThread()
+		for o := range orders {
+			p, err := os.StartProcess(imagePath, []string{"jail-init"}, o.attr)
+			o.done <- launched{p, err}
+		}
+	}()
+})
+
+// The image is passed as descriptor 4 and executed as that: a path that needs no directory.
+const imagePath = "/proc/self/fd/4"
+
+// setupCaps are what the first process needs in its own namespaces to build the jail.
+var setupCaps = []uintptr{unix.CAP_SYS_ADMIN, unix.CAP_NET_ADMIN, unix.CAP_NET_BIND_SERVICE, unix.CAP_SETPCAP, unix.CAP_SYS_RESOURCE, unix.CAP_SETUID, unix.CAP_SETGID}
+
+// initEnv is all of its environment.
+var initEnv = []string{"GOMAXPROCS=1", "GOGC=off", "GOMEMLIMIT=16MiB"}
+
+// sysAttr are the namespaces and the user: one line of map, which has no uid 0 inside.
+func sysAttr(uid int, privileged bool, cgroupFD int) *syscall.SysProcAttr {
+	a := &syscall.SysProcAttr{
+		Cloneflags: unix.CLONE_NEWUSER | unix.CLONE_NEWNS | unix.CLONE_NEWPID | unix.CLONE_NEWNET |
+			unix.CLONE_NEWIPC | unix.CLONE_NEWUTS | unix.CLONE_NEWCGROUP,
+		UidMappings:                []syscall.SysProcIDMap{{ContainerID: insideID, HostID: uid, Size: 1}},
+		GidMappings:                []syscall.SysProcIDMap{{ContainerID: insideID, HostID: uid, Size: 1}},
+		GidMappingsEnableSetgroups: privileged,
+		AmbientCaps:                setupCaps,
+		Setsid:                     true,
+		Pdeathsig:                  unix.SIGKILL,
+	}
+	if !privileged {
+		a.GidMappings[0].HostID = os.Getegid()
+	}
+	if cgroupFD >= 0 {
+		a.UseCgroupFD, a.CgroupFD = true, cgroupFD
+	}
+	return a
+}
+
+var namespaces = []string{"user", "mount", "pid", "net", "ipc", "uts", "cgroup"}

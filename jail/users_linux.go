@@ -1,0 +1,178 @@
+package jail
+
+import (
+	"errors"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// privileged says whether this process is root of the machine and may give a jail another user. Root of a user namespace
+// is an ordinary user: of the users below it no other is known to be free.
+func privileged() bool {
+	if os.Geteuid() != 0 || !hasCap(unix.CAP_SETUID) || !hasCap(unix.CAP_SETGID) {
+		return false
+	}
+	m, err := os.ReadFile("/proc/self/uid_map")
+	return err == nil && slices.Equal(strings.Fields(string(m)), []string{"0", "0", "4294967295"})
+}
+
+func hasCap(c uint) bool {
+	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
+	var data [2]unix.CapUserData
+	if unix.Capget(&header, &data[0]) != nil {
+		return false
+	}
+	return data[c/32].Effective&(1<<(c%32)) != 0
+}
+
+// users hands out users of the host, each to one jail.
+type users struct {
+	mu          sync.Mutex
+	first, n    int
+	taken       map[int]bool
+	translators map[translation]*os.File
+}
+
+type translation struct{ uid, gid, to int }
+
+func (u *users) take(want int) (int, error) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if want != 0 {
+		if u.taken[want] {
+			return 0, refuse(FeatureHostUID, nil, "another jail runs as this user", "give each jail its own, or leave it to the gateway")
+		}
+		u.taken[want] = true
+		return want, nil
+	}
+	for id := u.first; id < u.first+u.n; id++ {
+		if !u.taken[id] {
+			u.taken[id] = true
+			return id, nil
+		}
+	}
+	return 0, refuse(FeatureHostUID, nil, "all users for jails are taken", "wait until a jail ends, or give the gateway a larger range")
+}
+
+func (u *users) give(id int) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	delete(u.taken, id)
+}
+
+// writable is a mount of a directory in which files of its owner are the jail's, and what the jail writes is its owner's:
+// nothing on the disk changes hands.
+func (u *users) writable(dir string, attr uint64, uid int) (*os.File, error) {
+	f, err := unix.Openat2(unix.AT_FDCWD, dir, &unix.OpenHow{
+		Flags: unix.O_PATH | unix.O_CLOEXEC | unix.O_DIRECTORY, Resolve: unix.RESOLVE_NO_SYMLINKS | unix.RESOLVE_NO_MAGICLINKS,
+	})
+	if err != nil {
+		return nil, sourceRefusal(err.(syscall.Errno))
+	}
+	defer func() { _ = unix.Close(f) }()
+	var st unix.Stat_t
+	if err := unix.Fstat(f, &st); err != nil {
+		return nil, err
+	}
+	how := &unix.MountAttr{Attr_set: attr, Propagation: unix.MS_PRIVATE}
+	same := int(st.Uid) == uid && int(st.Gid) == uid
+	if !hasCap(unix.CAP_SYS_ADMIN) {
+		if same {
+			return nil, nil // the jail can mount it itself
+		}
+		return nil, scopeRefusal(nil, uid)
+	}
+	if !same {
+		ns, err := u.translator(translation{int(st.Uid), int(st.Gid), uid})
+		if err != nil {
+			return nil, err
+		}
+		defer func() { _ = ns.Close() }()
+		how.Attr_set |= unix.MOUNT_ATTR_IDMAP
+		how.Userns_fd = uint64(ns.Fd())
+	}
+	t, err := unix.OpenTree(f, "", unix.AT_EMPTY_PATH|unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC|unix.AT_RECURSIVE)
+	if err != nil {
+		return nil, mountRefusal(err)
+	}
+	tree := os.NewFile(uintptr(t), "scope")
+	if err := unix.MountSetattr(t, "", unix.AT_EMPTY_PATH|unix.AT_RECURSIVE, how); err != nil {
+		_ = tree.Close()
+		return nil, scopeRefusal(err, uid)
+	}
+	return tree, nil
+}
+
+func scopeRefusal(err error, uid int) *Refusal {
+	return refuse(FeatureScope, err, "a scope that is another user's cannot be shown as the jail's",
+		"give the scope itself to the jail's user (chown to "+strconv.Itoa(uid)+", and set the host user), keep it on ext4, xfs, btrfs or tmpfs under a gateway with CAP_SYS_ADMIN, or keep it in memory")
+}
+
+// translator is a user namespace that is nothing but a map of users, kept for the next time.
+func (u *users) translator(t translation) (*os.File, error) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if f := u.translators[t]; f != nil {
+		return again(f)
+	}
+	exe, err := image()
+	if err != nil {
+		return nil, err
+	}
+	mine, theirs, err := socketpair()
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = mine.Close() }()
+	null, err := os.OpenFile(os.DevNull, os.O_RDWR, 0)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = null.Close() }()
+	p, err := launch(&os.ProcAttr{
+		Env: initEnv, Files: []*os.File{null, null, null, theirs, exe},
+		Sys: &syscall.SysProcAttr{
+			Cloneflags:                 unix.CLONE_NEWUSER,
+			UidMappings:                []syscall.SysProcIDMap{{ContainerID: t.uid, HostID: t.to, Size: 1}},
+			GidMappings:                []syscall.SysProcIDMap{{ContainerID: t.gid, HostID: t.to, Size: 1}},
+			GidMappingsEnableSetgroups: true,
+			Pdeathsig:                  unix.SIGKILL,
+		},
+	})
+	_ = theirs.Close()
+	if err != nil {
+		return nil, startRefusal(err)
+	}
+	f, err := os.Open("/proc/" + strconv.Itoa(p.Pid) + "/ns/user")
+	err = errors.Join(err, p.Kill())
+	_, waited := p.Wait()
+	if err = errors.Join(err, waited); err != nil {
+		return nil, err
+	}
+	if len(u.translators) >= maxTranslators { // whichever: it can be made again
+		for k, old := range u.translators {
+			_ = old.Close()
+			delete(u.translators, k)
+			break
+		}
+	}
+	u.translators[t] = f
+	return again(f)
+}
+
+// again is a descriptor of the caller's own.
+func again(f *os.File) (*os.File, error) {
+	fd, err := unix.FcntlInt(f.Fd(), unix.F_DUPFD_CLOEXEC, 0)
+	if err != nil {
+		return nil, err
+	}
+	return os.NewFile(uintptr(fd), f.Name()), nil
+}
+
+const maxTranslators = 64

@@ -1,0 +1,247 @@
+// Package wire is what a gateway and the first process of a jail say to each other over their
+// socket: one Spec down with descriptors beside it, a word to go, and Reports up. Its encoding is its own,
+// because that process starts once per jail and what it imports is paid for every time.
+package wire
+
+// Spec is a jail in full. The first process of a jail decides nothing: it does what is written
+// here, in this order, and gives up at the first thing that fails.
+type Spec struct {
+	UID, GID  uint32 // inside; never 0
+	SetGroups bool   // whether this user may drop supplementary groups
+	Hostname  string
+
+	Mounts   []Mount
+	ReadOnly []string // mounts of the jail's own that become read-only once all is in place
+	Socket   string   // where the unix listener is
+	Port     uint32   // of the TCP listener on loopback
+
+	Limits   []Limit
+	Landlock Landlock
+	Filter   []byte // a program for seccomp
+
+	Exec       string   // path inside
+	Args       []string // with the name as the first
+	Env        []string
+	Dir        string
+	DeadlineMs uint64
+}
+
+// Kinds of mounts.
+const (
+	Bind  = iota // Source of the host, or a descriptor sent along, at Target
+	Tmpfs        // an empty file system of Size bytes
+	Proc         // the jail's own processes
+	File         // a file with Content
+	Link         // a symbolic link to Source
+	Dir          // a directory
+)
+
+// Mount is one thing in the new root, at Target, which begins with / and is never below
+// something an agent could have written.
+type Mount struct {
+	Kind    uint32
+	Source  string
+	Target  string
+	FD      int32 // index of a descriptor sent along, with Bind; -1: the source is opened by name
+	IsDir   bool  // what Source must be
+	Attr    uint64
+	Size    uint64
+	Mode    uint32
+	Content string
+}
+
+// Limit is one rlimit.
+type Limit struct {
+	Resource uint32
+	Value    uint64
+}
+
+// Landlock is a ruleset. What is handled and not allowed by a rule is refused.
+type Landlock struct {
+	FS, Net, Scoped uint64
+	Paths           []PathRule
+	Connect         []uint64 // TCP ports
+}
+
+// PathRule allows accesses on a path of the jail and below it.
+type PathRule struct {
+	Path   string
+	Access uint64
+}
+
+// What a Report can be.
+const (
+	Ready   = iota + 1 // built; both listeners are sent along
+	Failed             // Step failed with Errno: nothing was started
+	Started            // the agent runs
+	Exited             // the agent ended with Status
+)
+
+// How a jail can end, as Report.Why.
+const (
+	ByItself = iota
+	ByDeadline
+)
+
+// Report is what the first process of a jail says.
+type Report struct {
+	Kind   uint32
+	Step   string
+	Detail string // what the step was about: a path of the spec
+	Errno  uint32
+	Status uint32 // as wait4 gives it
+	Why    uint32
+
+	Threads     uint32 // locked down
+	UsernsLimit bool   // no user namespace can be made inside, whatever the filter says
+}
+
+// Go is the word to start the agent.
+const Go = "go"
+
+// MaxMessage is the size of the longest message.
+const MaxMessage = 160 << 10
+
+// Encode writes a message.
+func (s *Spec) Encode() []byte {
+	c := coder{}
+	s.walk(&c)
+	return c.buf
+}
+
+// Decode reads one; false means it is no message of this version.
+func (s *Spec) Decode(b []byte) bool {
+	c := coder{buf: b, reads: true}
+	s.walk(&c)
+	return !c.bad && len(c.buf) == 0
+}
+
+// Encode writes a message.
+func (r *Report) Encode() []byte {
+	c := coder{}
+	r.walk(&c)
+	return c.buf
+}
+
+// Decode reads one; false means it is no message of this version.
+func (r *Report) Decode(b []byte) bool {
+	c := coder{buf: b, reads: true}
+	r.walk(&c)
+	return !c.bad && len(c.buf) == 0
+}
+
+func (s *Spec) walk(c *coder) {
+	c.u32(&s.UID, &s.GID)
+	c.yes(&s.SetGroups)
+	c.str(&s.Hostname)
+	each(c, &s.Mounts, func(m *Mount) {
+		c.u32(&m.Kind, &m.Mode)
+		c.str(&m.Source, &m.Target, &m.Content)
+		fd := uint32(m.FD)
+		c.u32(&fd)
+		m.FD = int32(fd)
+		c.yes(&m.IsDir)
+		c.u64(&m.Attr, &m.Size)
+	})
+	each(c, &s.ReadOnly, func(v *string) { c.str(v) })
+	c.str(&s.Socket)
+	c.u32(&s.Port)
+	each(c, &s.Limits, func(l *Limit) { c.u32(&l.Resource); c.u64(&l.Value) })
+	l := &s.Landlock
+	c.u64(&l.FS, &l.Net, &l.Scoped)
+	each(c, &l.Paths, func(p *PathRule) { c.str(&p.Path); c.u64(&p.Access) })
+	each(c, &l.Connect, func(v *uint64) { c.u64(v) })
+	filter := string(s.Filter)
+	c.str(&filter)
+	s.Filter = []byte(filter)
+	c.str(&s.Exec)
+	each(c, &s.Args, func(v *string) { c.str(v) })
+	each(c, &s.Env, func(v *string) { c.str(v) })
+	c.str(&s.Dir)
+	c.u64(&s.DeadlineMs)
+}
+
+func (r *Report) walk(c *coder) {
+	c.u32(&r.Kind, &r.Errno, &r.Status, &r.Why, &r.Threads)
+	c.str(&r.Step, &r.Detail)
+	c.yes(&r.UsernsLimit)
+}
+
+// coder writes what it is shown, or reads into it.
+type coder struct {
+	buf        []byte
+	reads, bad bool
+}
+
+func (c *coder) u64(all ...*uint64) {
+	for _, p := range all {
+		if !c.reads {
+			for i := range 8 {
+				c.buf = append(c.buf, byte(*p>>(8*i)))
+			}
+			continue
+		}
+		*p = 0
+		if len(c.buf) < 8 {
+			c.bad, c.buf = true, nil
+			return
+		}
+		for i := range 8 {
+			*p |= uint64(c.buf[i]) << (8 * i)
+		}
+		c.buf = c.buf[8:]
+	}
+}
+
+func (c *coder) u32(all ...*uint32) {
+	for _, p := range all {
+		v := uint64(*p)
+		c.u64(&v)
+		*p = uint32(v)
+		c.bad = c.bad || v>>32 != 0
+	}
+}
+
+func (c *coder) yes(p *bool) {
+	var v uint64
+	if *p {
+		v = 1
+	}
+	c.u64(&v)
+	*p = v == 1
+	c.bad = c.bad || v > 1
+}
+
+func (c *coder) str(all ...*string) {
+	for _, p := range all {
+		n := uint64(len(*p))
+		c.u64(&n)
+		switch {
+		case !c.reads:
+			c.buf = append(c.buf, *p...)
+		case n > uint64(len(c.buf)):
+			c.bad, c.buf = true, nil
+		default:
+			*p = string(c.buf[:n])
+			c.buf = c.buf[n:]
+		}
+	}
+}
+
+// each walks a list. Nothing is made for what a message only claims to hold.
+func each[T any](c *coder, list *[]T, walk func(*T)) {
+	n := uint64(len(*list))
+	c.u64(&n)
+	if !c.reads {
+		for i := range *list {
+			walk(&(*list)[i])
+		}
+		return
+	}
+	*list = nil
+	for ; n > 0 && !c.bad; n-- {
+		var v T
+		walk(&v)
+		*list = append(*list, v)
+	}
+}
