@@ -1,0 +1,103 @@
+// Command inmate is an agent for tests of jails. It speaks plain HTTP, as anybody's
+// agent may, and does what its last argument says.
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"strconv"
+	"strings"
+	"time"
+)
+
+func main() {
+	mode, with, _ := strings.Cut(os.Args[len(os.Args)-1], "=")
+	switch mode {
+	case "work":
+		work()
+	case "exit":
+		code, _ := strconv.Atoi(with)
+		os.Exit(code)
+	case "hog":
+		var all [][]byte
+		for {
+			b := bytes.Repeat([]byte{1}, 1<<20)
+			all = append(all, b)
+			_ = all
+		}
+	case "print":
+		fmt.Println("password=" + with + " and all is well")
+		fmt.Fprintln(os.Stderr, strings.Repeat("x", 100_000))
+	case "stay":
+		select {
+		case <-time.After(time.Hour):
+		}
+	default:
+		os.Exit(99)
+	}
+}
+
+// work claims one task and completes it with what it knows of itself.
+func work() {
+	var got struct {
+		Task struct {
+			TaskID string `json:"task_id"`
+		} `json:"task"`
+		Lease struct {
+			ID    string `json:"id"`
+			Fence int64  `json:"fence"`
+		} `json:"lease"`
+	}
+	for got.Task.TaskID == "" {
+		call("POST", "/v1/tasks/claim", map[string]any{"wait_s": 5}, &got)
+	}
+	var me map[string]any
+	call("GET", "/v1/sessions/"+os.Getenv("WRIT_SESSION"), nil, &me)
+	text, _ := os.ReadFile("/proc/self/environ")
+	err := os.WriteFile("made.txt", []byte("made"), 0o644)
+	wrote := "wrote"
+	if err != nil {
+		wrote = err.Error()
+	}
+	call("POST", "/v1/tasks/"+got.Task.TaskID+"/complete", map[string]any{
+		"lease_id": got.Lease.ID, "fence": got.Lease.Fence,
+		"result": map[string]any{"me": me["principal"], "uid": os.Getuid(), "environ": len(text), "token": strings.Contains(string(text), ".ses_"), "wrote": wrote},
+	}, nil)
+}
+
+func call(method, path string, body, into any) {
+	var b []byte
+	if body != nil {
+		b, _ = json.Marshal(body)
+	}
+	req, err := http.NewRequest(method, os.Getenv("WRIT_URL")+path, bytes.NewReader(b))
+	if err != nil {
+		panic(err)
+	}
+	req.Header.Set("Authorization", "Bearer default.ses_00000000000000000000000000.nonsense") // who it is, the listener says
+	if body != nil {
+		req.Header.Set("Content-Type", "application/json")
+		req.Header.Set("Idempotency-Key", fmt.Sprint(path, time.Now().UnixNano()))
+	}
+	res, err := http.DefaultClient.Do(req)
+	if err != nil {
+		panic(err)
+	}
+	defer res.Body.Close()
+	out, _ := io.ReadAll(res.Body)
+	if res.StatusCode == http.StatusNoContent {
+		return
+	}
+	if res.StatusCode > 299 {
+		panic(fmt.Sprint(path, res.StatusCode, string(out)))
+	}
+	if into != nil {
+		if err := json.Unmarshal(out, into); err != nil {
+			panic(err)
+		}
+	}
+}
