@@ -171,7 +171,7 @@ func (c *cgroups) newGroup(id string, l Limits) (*group, error) {
 	settings := []setting{
 		{"memory", "memory.max", memory, false},
 		{"memory", "memory.swap.max", "0", true},
-		{"memory", "memory.oom.group", "0", true}, // the agent's processes; its end ends the rest
+		{"memory", "memory.oom.group", "1", true}, // all of the jail, and not whichever process is largest
 		{"pids", "pids.max", pids, false},
 	}
 	if l.CPU > 0 {

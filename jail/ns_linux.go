@@ -171,7 +171,7 @@ func (n *ns) user(j *inside, s Spec) error {
 	case s.HostUID != 0 && s.HostUID != uid:
 		return refuse(FeatureHostUID, nil, "only root of the machine runs an agent as another user", "leave the host user out, or run the gateway as root")
 	}
-	if uid == 0 {
+	if uid == 0 && rootOfMachine() {
 		return refuse(FeatureHostUID, nil, "the agent would be root of the host", "give this process CAP_SETUID and CAP_SETGID, or run it as an ordinary user")
 	}
 	j.features.HostUID = uid
@@ -543,7 +543,9 @@ func (j *inside) watch() {
 			tell(j.refused)
 		case wire.Exited:
 			j.mu.Lock()
-			j.report = r
+			if j.report == nil {
+				j.report = r
+			}
 			j.mu.Unlock()
 		}
 	}
