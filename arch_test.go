@@ -66,6 +66,7 @@ var may = map[string][]string{
 	"bench":                      {"*"},                                                                                                                                                                                                  // measures
 	"e2e":                        {"*"},                                                                                                                                                                                                  // drives the real binary
 	"egress/dial":                {},
+	"egress/target":              {}, // reads hosts, ports and paths
 	"health":                     {"", "egress/dial"},
 }
 
