@@ -67,6 +67,7 @@ var may = map[string][]string{
 	"e2e":                        {"*"},                                                                                                                                                                                                  // drives the real binary
 	"egress/dial":                {},
 	"egress/target":              {}, // reads hosts, ports and paths
+	"egress/wire":                {}, // HTTP/1.1 beyond doubt
 	"health":                     {"", "egress/dial"},
 }
 
