@@ -66,8 +66,9 @@ var may = map[string][]string{
 	"bench":                      {"*"},                                                                                                                                                                                                  // measures
 	"e2e":                        {"*"},                                                                                                                                                                                                  // drives the real binary
 	"egress/dial":                {},
-	"egress/target":              {}, // reads hosts, ports and paths
-	"egress/wire":                {}, // HTTP/1.1 beyond doubt
+	"egress":                     {"", "egress/dial", "egress/target"}, // acts outside, decides nothing
+	"egress/target":              {},                                   // reads hosts, ports and paths
+	"egress/wire":                {},                                   // HTTP/1.1 beyond doubt
 	"health":                     {"", "egress/dial"},
 }
 

@@ -85,6 +85,17 @@ func (c *conn) Read(p []byte) (int, error) {
 	}
 }
 
+// NetConn is the connection beneath.
+func (c *conn) NetConn() net.Conn { return c.Conn }
+
+// CloseWrite ends what is written, if the connection beneath can.
+func (c *conn) CloseWrite() error {
+	if half, ok := c.Conn.(interface{ CloseWrite() error }); ok {
+		return half.CloseWrite()
+	}
+	return c.Close()
+}
+
 // passed counts bytes of a body that were let through.
 func (c *conn) passed(n int64) {
 	if c.state == inBody {
