@@ -50,6 +50,12 @@ func newLab(t *testing.T, h http.Handler) *lab {
 
 func labFor(t *testing.T, at net.Addr, scheme string, roots *x509.CertPool) *lab {
 	t.Helper()
+	return labWith(t, at, scheme, roots, 5*time.Second)
+}
+
+// labWith gives parts of requests so much time.
+func labWith(t *testing.T, at net.Addr, scheme string, roots *x509.CertPool, each time.Duration) *lab {
+	t.Helper()
 	l := &lab{t: t, errs: make(chan error, 100), outcome: make(chan Outcome, 100), host: netip.MustParseAddrPort(at.String()), roots: roots}
 	l.client = New(Config{
 		Roots: roots,
@@ -69,13 +75,13 @@ func labFor(t *testing.T, at net.Addr, scheme string, roots *x509.CertPool) *lab
 		},
 	})
 	l.permit = Permit{Scheme: scheme, Target: target.Target{Host: "host.example", Port: l.host.Port()}, Private: loopback, Up: 1 << 20, Down: 1 << 20, Time: 10 * time.Second}
-	proxy := &Proxy{Auth: l, BodyTime: 5 * time.Second, Fail: func(w http.ResponseWriter, _ *http.Request, err error) {
+	proxy := &Proxy{Auth: l, BodyTime: each, Fail: func(w http.ResponseWriter, _ *http.Request, err error) {
 		w.WriteHeader(http.StatusForbidden)
 		_, _ = fmt.Fprint(w, writ.CodeOf(err))
 	}}
 	l.agent = httptest.NewUnstartedServer(proxy)
 	l.agent.Listener = wire.Listener(l.agent.Listener)
-	l.agent.Config.ReadHeaderTimeout = 5 * time.Second
+	l.agent.Config.ReadHeaderTimeout = each
 	l.agent.Start()
 	t.Cleanup(l.agent.Close)
 	return l

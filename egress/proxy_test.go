@@ -327,16 +327,13 @@ func TestSlow(t *testing.T) {
 	t.Cleanup(func() { close(stop) })
 	l.permit.Time = 100 * time.Millisecond
 	l.want(get("/egress/host/"), http.StatusForbidden, string(codeFailed))
-	l.permit.Time = 10 * time.Second
-	proxy := l.agent.Config.Handler.(*Proxy)
-	proxy.BodyTime = 100 * time.Millisecond
+	l = labWith(t, raw(t, ""), "http", nil, 100*time.Millisecond)
 	// A body that does not come: the request has begun, so nobody knows what the host made of it.
 	status, body, _, err := l.ask("POST /egress/host/ HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\nx")
 	if status == http.StatusOK {
 		t.Errorf("%d %q %v", status, body, err)
 	}
 	// A head that does not come.
-	l.agent.Config.ReadHeaderTimeout = 100 * time.Millisecond
 	c, err := net.Dial("tcp", l.agent.Listener.Addr().String())
 	if err != nil {
 		t.Fatal(err)
