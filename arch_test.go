@@ -66,6 +66,7 @@ var may = map[string][]string{
 	"bench":                      {"*"},                                                                                                                                                                                                  // measures
 	"e2e":                        {"*"},                                                                                                                                                                                                  // drives the real binary
 	"egress/dial":                {},
+	"effects":                    {""},
 	"health":                     {"", "egress/dial"},
 }
 
@@ -185,7 +186,7 @@ func TestRoomsArePure(t *testing.T) {
 	banned := []string{"os", "net", "net/http", "io/fs", "math/rand", "math/rand/v2", "crypto/rand", "os/exec", "log", "log/slog", "sync", "context"}
 	for _, f := range sources(t) {
 		switch f.pkg {
-		case "agents", "runs", "budgets", "queue", "registry", "approvals", "bundles", "quotas", "roles", "keys":
+		case "agents", "effects", "runs", "budgets", "queue", "registry", "approvals", "bundles", "quotas", "roles", "keys":
 		default:
 			continue
 		}
