@@ -69,6 +69,8 @@ var may = map[string][]string{
 	"egress":                     {"", "egress/dial", "egress/target"}, // acts outside, decides nothing
 	"egress/target":              {},                                   // reads hosts, ports and paths
 	"egress/wire":                {},                                   // HTTP/1.1 beyond doubt
+	"effects":                    {""},
+	"grants":                     {"", "egress/target"}, // a room; reads hosts and paths as they are judged
 	"health":                     {"", "egress/dial"},
 }
 
@@ -188,7 +190,7 @@ func TestRoomsArePure(t *testing.T) {
 	banned := []string{"os", "net", "net/http", "io/fs", "math/rand", "math/rand/v2", "crypto/rand", "os/exec", "log", "log/slog", "sync", "context"}
 	for _, f := range sources(t) {
 		switch f.pkg {
-		case "agents", "runs", "budgets", "queue", "registry", "approvals", "bundles", "quotas", "roles", "keys":
+		case "agents", "effects", "runs", "budgets", "queue", "registry", "approvals", "bundles", "quotas", "roles", "keys":
 		default:
 			continue
 		}

@@ -161,7 +161,7 @@ func (c *Client) answer(res *http.Response, p Permit, secrets [][]byte, down *ta
 	coding := res.Header.Get("Content-Encoding")
 	switch {
 	case res.StatusCode == http.StatusSwitchingProtocols:
-		return nil, writ.Refuse(codeFailed, op, "the host wants to speak another protocol", "this way is for HTTP requests and their answers")
+		return nil, writ.Refuse(writ.CodeEffectFailed, op, "the host wants to speak another protocol", "this way is for HTTP requests and their answers")
 	case len(secrets) > 0 && (repeats(res.Header, secrets) || coding != "" && coding != "identity"):
 		return nil, echoed()
 	case res.ContentLength > p.Down-down.n.Load():
@@ -253,13 +253,13 @@ func failed(ctx context.Context, err error, arrived bool) error {
 	case errors.Is(err, dial.ErrRefused):
 		return fail(writ.CodeEgress, "the host is at an address that may not be reached", "operators: a grant can name the private networks its host may lie in")
 	case arrived:
-		return fail(codeUnknown, "the request went out and no answer came, so nobody knows whether the host acted on it", "find out at the host before it is sent again")
+		return fail(writ.CodeEffectUnknown, "the request went out and no answer came, so nobody knows whether the host acted on it", "find out at the host before it is sent again")
 	case errors.As(err, &name):
-		return fail(codeFailed, "the name of the host was not found", "repeat the call later, or have the grant looked at")
+		return fail(writ.CodeEffectFailed, "the name of the host was not found", "repeat the call later, or have the grant looked at")
 	case errors.As(err, &cert):
-		return fail(codeFailed, "nobody vouches for the host's certificate", "operators: look at the host")
+		return fail(writ.CodeEffectFailed, "nobody vouches for the host's certificate", "operators: look at the host")
 	case errors.Is(ctx.Err(), context.DeadlineExceeded), errors.Is(err, context.DeadlineExceeded):
-		return fail(codeFailed, "the host did not answer in time", "repeat the call later")
+		return fail(writ.CodeEffectFailed, "the host did not answer in time", "repeat the call later")
 	}
-	return fail(codeFailed, "the host could not be reached, or gave no answer in HTTP/1.1", "repeat the call later")
+	return fail(writ.CodeEffectFailed, "the host could not be reached, or gave no answer in HTTP/1.1", "repeat the call later")
 }

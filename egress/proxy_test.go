@@ -159,7 +159,7 @@ func TestAddresses(t *testing.T) {
 	}
 	l := labFor(t, s.Listener.Addr(), "http", nil)
 	l.names = func(string) ([]string, error) { return nil, &net.DNSError{Err: "no such host", Name: "host.example"} }
-	l.want(get("/egress/host/"), http.StatusForbidden, string(codeFailed))
+	l.want(get("/egress/host/"), http.StatusForbidden, string(writ.CodeEffectFailed))
 }
 
 // A redirect is the agent's to look at. Nobody follows it, and where it leads is
@@ -326,7 +326,7 @@ func TestSlow(t *testing.T) {
 	}))
 	t.Cleanup(func() { close(stop) })
 	l.permit.Time = 100 * time.Millisecond
-	l.want(get("/egress/host/"), http.StatusForbidden, string(codeFailed))
+	l.want(get("/egress/host/"), http.StatusForbidden, string(writ.CodeEffectFailed))
 	l = labWith(t, raw(t, ""), "http", nil, 100*time.Millisecond)
 	// A body that does not come: the request has begun, so nobody knows what the host made of it.
 	status, body, _, err := l.ask("POST /egress/host/ HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\nx")
@@ -349,15 +349,15 @@ func TestSlow(t *testing.T) {
 // A request that may have arrived is not said to have failed.
 func TestUnknown(t *testing.T) {
 	l := labFor(t, raw(t, ""), "http", nil)
-	l.want("POST /egress/host/ HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\nhi", http.StatusForbidden, string(codeUnknown))
-	l.want(get("/egress/host/"), http.StatusForbidden, string(codeFailed))
+	l.want("POST /egress/host/ HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\nhi", http.StatusForbidden, string(writ.CodeEffectUnknown))
+	l.want(get("/egress/host/"), http.StatusForbidden, string(writ.CodeEffectFailed))
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
 	_ = ln.Close()
 	l = labFor(t, ln.Addr(), "http", nil)
-	l.want("POST /egress/host/ HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\nhi", http.StatusForbidden, string(codeFailed))
+	l.want("POST /egress/host/ HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\nhi", http.StatusForbidden, string(writ.CodeEffectFailed))
 }
 
 // TLS to the host is verified, under the name that was granted.
@@ -366,8 +366,8 @@ func TestTLS(t *testing.T) {
 	l := labFor(t, s.Listener.Addr(), "https", pool(s))
 	l.want(get("/egress/host/x"), http.StatusOK, "host.example "+l.permit.Target.String()+" /x")
 	l = labFor(t, s.Listener.Addr(), "https", nil)
-	l.want(get("/egress/host/x"), http.StatusForbidden, string(codeFailed))
+	l.want(get("/egress/host/x"), http.StatusForbidden, string(writ.CodeEffectFailed))
 	l = labFor(t, s.Listener.Addr(), "https", pool(s))
 	l.permit.Target = target.Target{Host: "other.example", Port: l.host.Port()}
-	l.want(get("/egress/host/x"), http.StatusForbidden, string(codeFailed))
+	l.want(get("/egress/host/x"), http.StatusForbidden, string(writ.CodeEffectFailed))
 }

@@ -115,6 +115,9 @@ type (
 	quotaArgs struct {
 		QuotaID writ.QuotaID `json:"quota_id"`
 	}
+	effectArgs struct {
+		EffectID writ.EffectID `json:"effect_id"`
+	}
 	hiddenArgs struct {
 		Part hiddenPart `json:"part"`
 	}
@@ -162,6 +165,7 @@ func testCapabilities() []*writ.Capability {
 		stub[bundleArgs]("policy.activate", mut), stub[bundleArgs]("policy.withdraw", mut),
 		stub[pageArgs]("role.list", ro), stub[pageArgs]("role.permissions", ro), stub[roleArgs]("role.bind", mut), stub[roleArgs]("role.unbind", mut),
 		stub[pageArgs]("quota.list", ro), stub[noArgs]("quota.set", mut), stub[quotaArgs]("quota.get", ro), stub[quotaArgs]("quota.delete", mut),
+		stub[pageArgs]("effect.list", ro), stub[effectArgs]("effect.get", ro), stub[effectArgs]("effect.resolve", mut),
 	}
 }
 

@@ -324,7 +324,7 @@ func plainName(s string) bool {
 var known = func() map[string]*ast.Term {
 	m := map[string]*ast.Term{}
 	for _, s := range []string{
-		string(writ.Ordinary), string(writ.Mandate),
+		string(writ.Ordinary), string(writ.Mandate), string(writ.Effectful),
 		string(writ.SafetyReadOnly), string(writ.SafetyMutating), string(writ.SafetyDestructive), string(writ.SafetyBlocked),
 		string(writ.KindHuman), string(writ.KindAgent), string(writ.KindService), string(writ.KindConnector), string(writ.KindSystem),
 		string(writ.RunActive), string(writ.SessionOpened), string(writ.AgentSuspended), string(writ.AgentPlanned),
