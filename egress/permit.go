@@ -93,6 +93,6 @@ type Outcome struct {
 type Authorizer interface {
 	// Authorize judges an attempt and, if it may be made, has it carried out with the
 	// streams. It looks up no name before it has. An error is a refusal or says what
-	// went wrong, and nothing was answered then unless ErrAnswered is in it.
+	// went wrong.
 	Authorize(ctx context.Context, a Attempt, s *Streams) error
 }

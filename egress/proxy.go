@@ -46,23 +46,23 @@ func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		each = 10 * time.Second
 	}
 	control := http.NewResponseController(w)
+	began := false // something of an answer is out, or may be
 	s := &Streams{
 		Header: r.Header, Length: a.Length,
-		Answer: func(ans *Answer) error { return hand(w, control, ans, a.Method, each) },
-		Hijack: func() (Conn, error) { return hijack(control) },
+		Answer: func(ans *Answer) error { began = true; return hand(w, control, ans, a.Method, each) },
+		Hijack: func() (Conn, error) { began = true; return hijack(control) },
 	}
 	if a.Length != 0 {
 		_ = control.EnableFullDuplex() // a host may answer before it has read all
 		s.Body = patient{r.Body, control, each}
 	}
 	switch err := p.Auth.Authorize(r.Context(), a, s); {
-	case err == nil:
-	case errors.Is(err, ErrAnswered):
-		if a.Mode != Connect { // nobody is to take it for whole
-			panic(http.ErrAbortHandler)
-		}
-	default:
+	case !began && err == nil:
+		p.fail(w, r, writ.Fault(writ.CodeInternal, "egress", errors.New("it was permitted and not carried out")))
+	case !began:
 		p.fail(w, r, err)
+	case err != nil && a.Mode != Connect: // nobody is to take it for whole
+		panic(http.ErrAbortHandler)
 	}
 }
 

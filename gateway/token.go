@@ -44,8 +44,12 @@ func secretText(s string) bool {
 	return true
 }
 
-// credential finds the one bearer token of a request (RFC 6750, section 2.1).
+// credential finds the one bearer token of a request (RFC 6750, section 2.1). Where
+// the listener says who speaks there is none to find.
 func credential(r *http.Request) (*writ.Credential, error) {
+	if who, ok := identity(r.Context()); ok {
+		return &who.Credential, nil
+	}
 	values := r.Header.Values("Authorization")
 	if len(values) == 1 {
 		scheme, token, ok := strings.Cut(values[0], " ")

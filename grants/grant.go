@@ -62,7 +62,7 @@ type EgressGrantView struct {
 	Created    string           `json:"created_at" doc:"When it was given first (RFC 3339, UTC)."`
 	Updated    string           `json:"updated_at" doc:"When it was last changed (RFC 3339, UTC)."`
 	Receipt    writ.ReceiptID   `json:"receipt" doc:"Receipt of its last change."`
-	Version    int64            `json:"version,omitempty" doc:"Its version, for If-Match."`
+	Version    int64            `json:"version" doc:"Its version, for If-Match."`
 }
 
 func viewOf(g writ.EgressGrant, version int64) EgressGrantView {

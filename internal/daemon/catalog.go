@@ -9,6 +9,7 @@ import (
 	"github.com/writ-gateway/writ/approvals"
 	"github.com/writ-gateway/writ/effects"
 	"github.com/writ-gateway/writ/gateway"
+	"github.com/writ-gateway/writ/grants"
 	"github.com/writ-gateway/writ/guard"
 	"github.com/writ-gateway/writ/keys"
 	"github.com/writ-gateway/writ/policies"
@@ -81,6 +82,7 @@ func collect(r rooms, v **gateway.Validator) (reg *writ.Registry, err error) {
 		Decode:     func(k *writ.Capability, raw []byte) (any, error) { return (*v).Decode(k, raw) },
 	}).Capabilities()...)
 	all = append(all, effects.Capabilities()...)
+	all = append(all, grants.Capabilities()...)
 	all = append(all, newBundles(r.vet).Capabilities()...)
 	all = append(all, keys.New(r.keys).Capabilities()...)
 	all = append(all, roles.New(r.roles).Capabilities()...)

@@ -20,6 +20,7 @@ import (
 	"github.com/writ-gateway/writ/agents"
 	"github.com/writ-gateway/writ/approvals"
 	"github.com/writ-gateway/writ/budgets"
+	"github.com/writ-gateway/writ/egress"
 	"github.com/writ-gateway/writ/gateway"
 	"github.com/writ-gateway/writ/guard"
 	"github.com/writ-gateway/writ/internal/telemetry"
@@ -69,6 +70,8 @@ type Daemon struct {
 	root       root
 	listener   net.Listener
 	server     *http.Server
+	faces      faces
+	fetcher    *fetcher
 
 	endTransfers context.CancelFunc
 
@@ -321,8 +324,12 @@ func (d *Daemon) openDoor(context.Context) error {
 	d.registry = reg
 	d.telemetry = telemetry.New()
 	d.gauges()
+	if d.fetcher == nil {
+		d.fetcher = d.newFetcher(egress.Config{})
+	}
 	d.door, err = guard.New(guard.Config{
-		Store: d.store, Registry: reg, Decider: rules{d.engine}, Sealer: d.sealer, Archive: d.archive(),
+		Effectors: map[writ.CapabilityID]guard.Effector{"egress.fetch": d.fetcher},
+		Store:     d.store, Registry: reg, Decider: rules{d.engine}, Sealer: d.sealer, Archive: d.archive(),
 		Validator: validator, Obligors: []guard.Obligor{budgets.New(), quotas.Obligor{}}, Approver: newApprovals(approvals.Config{Tell: d.tell}), Cosigner: receipts.Cosigner{}, Blobs: d.artifacts, Tell: d.tell,
 		Published: published{d.follower, d.tlog, d.store},
 		Origin:    d.keys.Origin, Shards: []writ.Tenant{shard},
@@ -438,6 +445,7 @@ func (d *Daemon) openServer(context.Context) error {
 		return err
 	}
 	d.server = gateway.Server(handler)
+	d.faces.open(handler)
 	go func() {
 		if err := d.server.Serve(d.listener); !errors.Is(err, http.ErrServerClosed) {
 			d.served <- err
@@ -446,9 +454,13 @@ func (d *Daemon) openServer(context.Context) error {
 	d.onStop(func(ctx context.Context) error {
 		// Waiting claims and bodies on their way first: they would hold the shutdown.
 		d.endTransfers()
+		d.faces.close()
 		d.dispatcher.Stop()
 		c, cancel := context.WithTimeout(ctx, 20*time.Second)
 		defer cancel()
+		effects, stop := context.WithTimeout(c, 5*time.Second)
+		defer stop()
+		d.door.StopEffects(effects)
 		return d.server.Shutdown(c)
 	})
 	return nil

@@ -55,6 +55,7 @@ findings contains {
 	input.egress
 	not input.egress.scheme in data.egress.config.schemes
 	not _inside
+	not input.egress.grant.found == false
 }
 
 # METADATA
