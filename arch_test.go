@@ -44,7 +44,7 @@ var may = map[string][]string{
 	"receipts/shred":             {"", "internal/durable", "receipts", "receipts/ledger", "store"},                                                                                                                                               // keys of evidence that can be destroyed
 	"receipts/ledger":            {"", "internal/durable", "receipts", "store"},                                                                                                                                                                  // keeps what is proven
 	"guard":                      {"", "store"},                                                                                                                                                                                                  // the one door
-	"gateway":                    {""},                                                                                                                                                                                                           // HTTP, decides nothing
+	"gateway":                    {"", "egress", "egress/wire"},                                                                                                                                                                                  // HTTP, decides nothing
 	"workflow":                   {"", "client"},                                                                                                                                                                                                 // reads workflows, calls nothing
 	"roster":                     {""},                                                                                                                                                                                                           // the registry as a file, calls nothing
 	"webhooks":                   {""},                                                                                                                                                                                                           // tells others, decides nothing
@@ -67,12 +67,17 @@ var may = map[string][]string{
 	"e2e":                        {"*"},                                                                                                                                                                                                          // drives the real binary
 	"egress/dial":                {},
 	"health":                     {"", "egress/dial"},
-	"supervisor":                 {""},                          // runs agents in jails
-	"jail":                       {"jail/seccomp", "jail/wire"}, // runs agents; knows nothing of the gateway
-	"jail/seccomp":               {},                            // what a jail may ask of the kernel
-	"jail/wire":                  {},                            // what the first process of a jail is told
-	"jail/jailtest":              {"jail"},                      // whether tests may start jails
-	"cmd/jail-init":              {"jail/wire"},                 // that process
+	"supervisor":                 {""},                                 // runs agents in jails
+	"jail":                       {"jail/seccomp", "jail/wire"},        // runs agents; knows nothing of the gateway
+	"jail/seccomp":               {},                                   // what a jail may ask of the kernel
+	"jail/wire":                  {},                                   // what the first process of a jail is told
+	"jail/jailtest":              {"jail"},                             // whether tests may start jails
+	"cmd/jail-init":              {"jail/wire"},                        // that process
+	"egress":                     {"", "egress/dial", "egress/target"}, // acts outside, decides nothing
+	"egress/target":              {},                                   // reads hosts, ports and paths
+	"egress/wire":                {},                                   // HTTP/1.1 beyond doubt
+	"effects":                    {""},
+	"grants":                     {"", "egress/target"}, // a room; reads hosts and paths as they are judged
 }
 
 // home says where a third party may be imported.

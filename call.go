@@ -113,6 +113,14 @@ type Call struct {
 	Body     Body
 	Received *Received
 
+	// Streams are what the edge hands to who carries out an effect: where bytes come
+	// from and go to meanwhile. Nobody else looks at it; nil for most calls.
+	Streams any
+
+	// Jailed says that the call came over a listener of its session inside a jail, where
+	// that is the only way out. No caller can say so.
+	Jailed bool
+
 	// Entry is the lane delivery a dispatched claim answers, so that the
 	// committed claim acknowledges it.
 	Entry *Delivery
@@ -161,6 +169,14 @@ type Reply struct {
 	// Probe asks the dispatcher to have these agents looked at and to make the
 	// call once more. Nothing has happened yet.
 	Probe []AgentID
+
+	// Errand is what an effect is to do once its intent is committed. Body is what the
+	// effect then makes of it.
+	Errand *Errand
+	// Effect and Intent name the effect that was carried out and the receipt of its
+	// intent, set by the door.
+	Effect EffectID
+	Intent ReceiptID
 
 	// Accept is how much of the call's body, which has not come yet, the plan
 	// would take.

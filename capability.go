@@ -3,6 +3,7 @@ package writ
 import (
 	"fmt"
 	"reflect"
+	"slices"
 	"sort"
 )
 
@@ -15,6 +16,9 @@ const (
 	// Mandate calls carry out what is already decided (expiry, cleanup): judged
 	// and recorded, not deniable, and they run when policy is unavailable.
 	Mandate Class = "mandate"
+	// Effectful calls act outside the store. They are judged like ordinary ones. What is
+	// committed first is the intent, then it is carried out, then the outcome is committed.
+	Effectful Class = "effect"
 )
 
 // Capability is one governed verb: a value a room hands to the door. Its
@@ -24,7 +28,7 @@ type Capability struct {
 	Version  string
 	Summary  string // one sentence
 	Safety   Safety
-	Effects  []string // must be empty: capabilities that act outside the store are refused
+	Effects  []string // what it does outside the store; of class effect only, and those say it
 	Class    Class
 	Internal bool  // only the gateway itself may call it; hidden from every listing
 	Steps    int64 // what a call costs its run when those who work in it make it (Role.Works)
@@ -38,6 +42,9 @@ type Capability struct {
 	// with less said by the caller, so that no rule about the one can be passed by
 	// calling the other. Roles are granted, and receipts written, by ID. "": ID.
 	JudgedAs CapabilityID
+	// Idempotent says of an effect that it may be attempted again, with the same key for
+	// the outside, where nobody knows whether it has happened. Others wait for a person.
+	Idempotent bool
 	// Hops is how many reads a mandate may ask for that follows a chain; 0: four.
 	Hops   int
 	Args   reflect.Type
@@ -52,7 +59,8 @@ type Capability struct {
 	// Describe tells policy what the call is about.
 	Describe func(*Call, Snapshot) (Subject, error)
 	// Plan turns what was read and decided into a transaction and a reply, or
-	// refuses with an *Error. The door adds guards for everything read.
+	// refuses with an *Error. The door adds guards for everything read. The plan of an
+	// effect gives the door its errand in the reply (Reply.Errand).
 	Plan func(*Call, Snapshot, Decision) (Tx, Reply, error)
 }
 
@@ -112,7 +120,7 @@ type Registry struct {
 }
 
 // NewRegistry checks and collects capabilities. It refuses duplicates, ids
-// outside the pattern, unknown safety and any capability that declares effects.
+// outside the pattern, unknown safety, and effects that are none of class effect.
 func NewRegistry(caps ...*Capability) (*Registry, error) {
 	r := &Registry{byID: map[CapabilityID]*Capability{}}
 	for _, c := range caps {
@@ -121,13 +129,19 @@ func NewRegistry(caps ...*Capability) (*Registry, error) {
 			return nil, fmt.Errorf("capability id %q is not valid", c.ID)
 		case r.byID[c.ID] != nil:
 			return nil, fmt.Errorf("capability %s is defined twice", c.ID)
-		case len(c.Effects) > 0:
-			return nil, fmt.Errorf("capability %s declares effects, which this gateway cannot run", c.ID)
+		case (len(c.Effects) > 0) != (c.Class == Effectful):
+			return nil, fmt.Errorf("capability %s: those of class effect say what effects they have, and no others have any", c.ID)
+		case slices.ContainsFunc(c.Effects, func(e string) bool { return !ValidSlug(e) }):
+			return nil, fmt.Errorf("capability %s declares effects without a name", c.ID)
+		case c.Class == Effectful && (c.ReadOnly() || c.Internal || c.JudgedAs != ""):
+			return nil, fmt.Errorf("capability %s acts outside: it is neither read-only nor internal, and judged as itself", c.ID)
+		case c.Idempotent && c.Class != Effectful:
+			return nil, fmt.Errorf("capability %s is idempotent and has no effects", c.ID)
 		case c.Summary == "":
 			return nil, fmt.Errorf("capability %s has no summary", c.ID)
 		case c.Safety != SafetyReadOnly && c.Safety != SafetyMutating && c.Safety != SafetyDestructive:
 			return nil, fmt.Errorf("capability %s has unknown safety %q", c.ID, c.Safety)
-		case c.Class != Ordinary && c.Class != Mandate:
+		case c.Class != Ordinary && c.Class != Mandate && c.Class != Effectful:
 			return nil, fmt.Errorf("capability %s has unknown class %q", c.ID, c.Class)
 		case c.Plan == nil:
 			return nil, fmt.Errorf("capability %s has no plan", c.ID)

@@ -43,7 +43,20 @@ func TestNewRegistryRefuses(t *testing.T) {
 		{"no safety", func(c *writ.Capability) { c.Safety = "" }, "safety"},
 		{"unknown safety", func(c *writ.Capability) { c.Safety = "harmless" }, "safety"},
 		{"no class", func(c *writ.Capability) { c.Class = "" }, "class"},
-		{"unknown class", func(c *writ.Capability) { c.Class = "effect" }, "class"},
+		{"unknown class", func(c *writ.Capability) { c.Class = "other" }, "class"},
+		{"acts outside", func(c *writ.Capability) { c.Class, c.Effects = writ.Effectful, []string{"egress"} }, ""},
+		{"acts outside, once more too", func(c *writ.Capability) {
+			c.Class, c.Effects, c.Idempotent = writ.Effectful, []string{"egress"}, true
+		}, ""},
+		{"acts outside without saying how", func(c *writ.Capability) { c.Class = writ.Effectful }, "effects"},
+		{"acts outside namelessly", func(c *writ.Capability) { c.Class, c.Effects = writ.Effectful, []string{""} }, "effects"},
+		{"acts outside and only reads", func(c *writ.Capability) {
+			c.Class, c.Effects, c.Safety = writ.Effectful, []string{"egress"}, writ.SafetyReadOnly
+		}, "acts outside"},
+		{"acts outside by itself", func(c *writ.Capability) {
+			c.Class, c.Effects, c.Internal = writ.Effectful, []string{"egress"}, true
+		}, "acts outside"},
+		{"idempotent without effects", func(c *writ.Capability) { c.Idempotent = true }, "idempotent"},
 		{"no plan", func(c *writ.Capability) { c.Plan = nil }, "no plan"},
 		{"judged as another", func(c *writ.Capability) { c.JudgedAs = "test.other" }, ""},
 		{"judged as what there is not", func(c *writ.Capability) { c.JudgedAs = "test.none" }, "judged as"},

@@ -138,6 +138,20 @@ type EgressFacts struct {
 	Redirected bool   // an answer of another host sent the call here
 	Secret     bool   // a secret would be put into the request
 	Jailed     bool   // the caller runs where the gateway is the only way out
+
+	Grant *EgressGrantFacts // what a grant says of it; nil where none is needed
+}
+
+// EgressGrantFacts is how a call outside stands to the grant it would use.
+type EgressGrantFacts struct {
+	ID      EgressID   // "" when there is none
+	Found   bool       // there is one for this agent, host, way and run
+	Live    bool       // its time is not over
+	Method  bool       // it lets the method through
+	Path    bool       // it lets the path through
+	Private bool       // it names the private networks the host may lie in
+	Mode    EgressMode // in which way the call goes out
+	Admits  []Label    // what labels it lets leave
 }
 
 // GrantFacts is budget a call gives: to a run, or to a child run out of what

@@ -43,6 +43,10 @@ const (
 	CodeNoAgent          Code = "no_eligible_agent"      // nobody could ever run the task
 	CodeIdempotency      Code = "idempotency_mismatch"   // same key, other request
 	CodeTokenIssued      Code = "token_already_issued"   // a secret is shown once
+	CodeInFlight         Code = "in_flight"              // the request of this key is being carried out
+	CodeEffectFailed     Code = "effect_failed"          // what was to be done outside did not succeed
+	CodeEffectStopped    Code = "effect_stopped"         // it was stopped before its end
+	CodeEffectUnknown    Code = "effect_unknown"         // nobody knows whether it has happened
 	CodePaused           Code = "run_paused"             // the run waits
 	CodeQuota            Code = "quota_exceeded"         // a rate or concurrency limit
 	CodeBackpressure     Code = "backpressure"           // the gateway sheds load
@@ -60,7 +64,7 @@ func Codes() []Code {
 	return []Code{
 		CodeMalformed, CodeTooLarge, CodeUnauthenticated, CodeRBAC, CodePolicy, CodeScope, CodeBudget,
 		CodeClassification, CodeEgress, CodeSoD, CodeApprovalRequired, CodeApprovalDenied, CodeNotFound, CodeIllegal, CodeVersion, CodeNotHolder, CodeNotEligible, CodeClaimed, CodeLeaseLost,
-		CodeScopeConflict, CodeDeps, CodeHandoffLoop, CodePreflight, CodePredicate, CodeVerdict, CodeArtifact, CodeShredded, CodeExists, CodeUnavailable, CodeInputInvalid, CodeNoAgent, CodeIdempotency, CodeTokenIssued, CodePaused,
+		CodeScopeConflict, CodeDeps, CodeHandoffLoop, CodePreflight, CodePredicate, CodeVerdict, CodeArtifact, CodeShredded, CodeExists, CodeUnavailable, CodeInputInvalid, CodeNoAgent, CodeIdempotency, CodeTokenIssued, CodeInFlight, CodeEffectFailed, CodeEffectStopped, CodeEffectUnknown, CodePaused,
 		CodeQuota, CodeBackpressure, CodeContention, CodeStore, CodePolicyDown, CodeReceiptPending, CodeUpgrade,
 		CodeNotReady, CodeInternal,
 	}

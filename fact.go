@@ -102,9 +102,10 @@ type Statement struct {
 	Decision   Decision
 	Budget     map[string]int64 // what the call was charged
 	Parents    []ReceiptID
-	Evidence   string  // sha256 of the salted evidence object, hex
-	Count      int64   // what an aggregate stands for: denials, or decisions packs in shadow would have changed
-	Key        KeyFact // the receipt key it is about; of receipts of KeyTransitions
+	Evidence   string      // sha256 of the salted evidence object, hex
+	Count      int64       // what an aggregate stands for: denials, or decisions packs in shadow would have changed
+	Effect     *EffectFact // of transitions that change the state of an effect
+	Key        KeyFact     // the receipt key it is about; of receipts of KeyTransitions
 	KeyID      string
 	Nonce      [16]byte
 	Verdict    *VerdictRef // the signed verdict it rests on

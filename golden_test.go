@@ -31,6 +31,9 @@ const (
 	gReceipt  writ.ReceiptID  = "rcp_01ARYZ6S410000000000000000"
 	gApproval writ.ApprovalID = "apr_01ARYZ6S410000000000000000"
 	gQuota    writ.QuotaID    = "quo_01ARYZ6S410000000000000000"
+	gEffect   writ.EffectID   = "eff_01ARYZ6S410000000000000000"
+	gSecret   writ.SecretID   = "sec_01ARYZ6S410000000000000000"
+	gCall     writ.CallID     = "cll_01ARYZ6S410000000000000000"
 	gBundle   writ.BundleID   = "00000000000000000000000000000000000000000000000000000000000000ff"
 )
 
@@ -166,7 +169,17 @@ func TestStoredDocuments(t *testing.T) {
 			Policy: "sha256:aa", Bindings: "sha256:bb", Chunks: 1, Bytes: 2, Note: "n", Source: writ.SourceCall, Reason: "r", Replica: "r-1",
 			Replaced: gBundle, Signer: "k", StagedBy: "operator", StagedRole: writ.RoleOperator, CreatedAt: 1, UpdatedAt: 2, Receipt: gReceipt,
 		},
-		"chunk": writ.Chunk{Data: "aGk="},
+		"effect": writ.Intent{
+			ID: gEffect, Capability: "egress.fetch", State: writ.IntentUnknown, Idempotent: true, Repeat: true, Attempt: 2, Session: gSession, Principal: "builder", Agent: "site-builder",
+			Run: gRun, Task: gTask, Held: map[string]int64{writ.BudgetEgress: 4096}, Settled: map[string]int64{writ.BudgetEgress: 17}, SettledAt: 3, SettledBy: gCall,
+			Secrets: []writ.SecretUse{{ID: gSecret, Version: 2}}, Late: true, Code: writ.CodeEffectFailed, DecidedBy: gSession, CreatedAt: 1, UpdatedAt: 2, Receipt: gReceipt,
+		},
+		"secret": writ.Secret{
+			ID: gSecret, Name: "stripe", State: writ.SecretStored, Version: 2, Host: "api.example.com", Header: "Authorization", Template: "Bearer {{secret}}",
+			Sealed: []byte{1, 2, 3}, KeyID: "00ff", SetBy: "operator", CreatedAt: 1, UpdatedAt: 2, Receipt: gReceipt,
+		},
+		"secretname": writ.SecretName{ID: gSecret},
+		"chunk":      writ.Chunk{Data: "aGk="},
 		"bindings": writ.Bindings{Role: writ.RoleApprover, Rows: []writ.Binding{
 			{Principal: writ.Everybody, Removed: true, By: "operator", At: 1, Receipt: gReceipt},
 			{Principal: "alice", By: "operator", At: 2, Receipt: gReceipt},
@@ -233,6 +246,9 @@ func TestStoredNames(t *testing.T) {
 	line("counter", writ.BudgetUsed(gRun, writ.BudgetMoney), writ.BudgetHeld(gRun, writ.BudgetMoney), writ.BudgetWarned(gRun, writ.BudgetMoney))
 	line("todo", writ.TodoExhaust(gRun, writ.BudgetSteps, 2), writ.TodoOverrun(gRun), writ.TodoStall(gRun), writ.TodoSettle(gRun), writ.TodoCascade(gRun))
 	line("counter", writ.ApprovalsAsked("planner"))
+	line("document", writ.IntentKey(gEffect), writ.EffectReplyKey(gEffect), writ.SecretKey(gSecret), writ.SecretNameKey("stripe"))
+	line("index", writ.IndexEffects, writ.IndexUnknown, writ.IndexEffectLeases, writ.IndexSecrets)
+	line("counter", writ.EffectLease(gEffect), writ.RunEffects(gRun))
 	line("document", writ.QuotasKey, writ.RepairsKey)
 	var mended writ.Tx
 	mended.Mended(gReceipt, writ.RunTasksIn(gRun, writ.TaskQueued).Sort(), 3)
@@ -294,6 +310,8 @@ func TestPublicWords(t *testing.T) {
 	words(&b, "repair", writ.RepairMoves)
 	words(&b, "key", writ.KeyMoves)
 	words(&b, "evidence", writ.EvidenceMoves)
+	words(&b, "effect", writ.IntentMoves)
+	words(&b, "secret", writ.SecretMoves)
 	for _, r := range writ.HealthReasons() {
 		fmt.Fprintf(&b, "health reason %s packed=%d\n", r, writ.ProbeResult{Code: 503, LatencyMs: 12, Reason: r}.Packed())
 	}

@@ -26,6 +26,8 @@ var idChecks = []struct {
 	{"lease", writ.PatternLease, func(s string) bool { return writ.LeaseID(s).Valid() }},
 	{"receipt", writ.PatternReceipt, func(s string) bool { return writ.ReceiptID(s).Valid() }},
 	{"approval", writ.PatternApproval, func(s string) bool { return writ.ApprovalID(s).Valid() }},
+	{"effect", writ.PatternEffect, func(s string) bool { return writ.EffectID(s).Valid() }},
+	{"secret", writ.PatternSecret, func(s string) bool { return writ.SecretID(s).Valid() }},
 	{"quota", writ.PatternQuota, func(s string) bool { return writ.QuotaID(s).Valid() }},
 	{"call", strings.Replace(writ.PatternRun, "run_", "cll_", 1), func(s string) bool { return writ.CallID(s).Valid() }},
 }

@@ -109,7 +109,6 @@ type Jail struct {
 	Agent     AgentID           `json:"agent"`
 	Spec      JailSpec          `json:"spec"` // as registered when it was spawned
 	State     JailState         `json:"state"`
-	Call      CallID            `json:"call"` // that spawned it: with the key of the gateways the secret of the session follows from it
 	Claims    []WriteClaim      `json:"claims,omitempty"`
 	Host      string            `json:"host,omitempty"`     // replica that has it
 	Features  map[string]string `json:"features,omitempty"` // what holds the agent, as it was found

@@ -30,12 +30,15 @@ const (
 	ObjectKey      = "key"
 	ObjectEvidence = "evidence" // of a run, under its id
 	ObjectJail     = "jail"     // of a session, under its id
+	ObjectEgress   = "egress"   // a grant to act outside
+	ObjectEffect   = "effect"
+	ObjectSecret   = "secret"
 )
 
 // ObjectKinds lists every kind of object whose moves receipts record. A document
 // of an object has the key "<kind>/<id>"; the gate is its own, and all quotas are in one.
 func ObjectKinds() []string {
-	return []string{ObjectAgent, ObjectSession, ObjectTask, ObjectRun, ObjectGate, ObjectApproval, ObjectBundle, ObjectEscrow, ObjectQuota, ObjectHealth, ObjectRepair, ObjectKey, ObjectEvidence, ObjectJail}
+	return []string{ObjectAgent, ObjectSession, ObjectTask, ObjectRun, ObjectGate, ObjectApproval, ObjectBundle, ObjectEscrow, ObjectQuota, ObjectHealth, ObjectRepair, ObjectKey, ObjectEvidence, ObjectEffect, ObjectSecret, ObjectEgress, ObjectJail}
 }
 
 // LegalMove says whether an object of a kind may move from → to, by the tables
@@ -68,6 +71,12 @@ func LegalMove(kind, from, to string) bool {
 		return EvidenceMoves.May(EvidenceState(from), EvidenceState(to))
 	case ObjectJail:
 		return JailMoves.May(JailState(from), JailState(to))
+	case ObjectEgress:
+		return EgressMoves.May(EgressState(from), EgressState(to))
+	case ObjectEffect:
+		return IntentMoves.May(IntentState(from), IntentState(to))
+	case ObjectSecret:
+		return SecretMoves.May(SecretState(from), SecretState(to))
 	case ObjectGate:
 		return GateMoves.May(GateState(from), GateState(to))
 	}

@@ -88,6 +88,11 @@ type Tx struct {
 	Causes []ReceiptID
 	// Key is the receipt key it is about, signed into the fact.
 	Key KeyFact
+	// Effect is what it says of an effect whose state it changes, signed into the fact.
+	Effect *EffectFact
+	// Charged is what a mandate charges a run, or with a minus gives back, signed into
+	// the fact.
+	Charged map[string]int64
 }
 
 // Change is one object's move, as signed into the receipt.

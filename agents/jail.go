@@ -68,7 +68,7 @@ func spawn(cfg Config) *writ.Capability {
 			if err := tx.PutDoc(s, writ.SessionKey(ses.ID), writ.ObjectSession, ses); err != nil {
 				return tx, r, err
 			}
-			jail := writ.Jail{Session: ses.ID, Agent: ses.Agent, Spec: *agent.Jail, Call: call.ID, Claims: claims, WantedAt: s.Now}
+			jail := writ.Jail{Session: ses.ID, Agent: ses.Agent, Spec: *agent.Jail, Claims: claims, WantedAt: s.Now}
 			if err := moveJail(call, op, s, &tx, &jail, writ.JailWanted); err != nil {
 				return tx, r, err
 			}

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/writ-gateway/writ"
+	"github.com/writ-gateway/writ/egress"
 )
 
 // trace is what the edge knows about one request. It belongs to the goroutine
@@ -71,7 +72,16 @@ func edge(cfg Config, mux *http.ServeMux) http.Handler {
 		w.Header().Set("Request-Id", string(tr.id))
 
 		r = r.WithContext(context.WithValue(r.Context(), traceKey{}, tr))
-		if cfg.Hosts != nil && !hostAllowed(cfg.Hosts, r.Host) {
+		who, face := identity(r.Context())
+		switch {
+		case face && egress.Takes(r):
+			outward(cfg, who, w, r)
+			return
+		case face && r.URL.Path == "/metrics": // of everybody's calls
+			refuse(cfg, w, tr, noSuchPath(), nil)
+			return
+		case face: // it has one name, and no other listener
+		case cfg.Hosts != nil && !hostAllowed(cfg.Hosts, r.Host):
 			tr.code = writ.CodeMalformed
 			writeProblemAs(w, http.StatusMisdirectedRequest, writ.Refuse(writ.CodeMalformed, "gateway", "this gateway does not answer to that host name",
 				"use the address it listens on, or set allowed_hosts"), tr.id)

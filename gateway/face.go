@@ -2,6 +2,8 @@ package gateway
 
 import (
 	"context"
+	"errors"
+	"log/slog"
 	"net"
 	"net/http"
 	"strings"
@@ -9,68 +11,144 @@ import (
 	"time"
 
 	"github.com/writ-gateway/writ"
+	"github.com/writ-gateway/writ/egress/wire"
 )
 
-// sessionKey is where the context of a request has who its listener belongs to.
-type sessionKey struct{}
+// Identity is who speaks on a listener, whatever is said there.
+type Identity struct {
+	Credential writ.Credential
+	Jailed     bool // the listener is the only way out of where they are
+}
 
-// FaceHosts are what the gateway is called on a listener that is a session.
-var FaceHosts = []string{"gateway", "localhost", "127.0.0.1", "::1"}
+type identityKey struct{}
 
-// Limits of a listener that is a session.
-const (
-	faceConns      = 64
-	faceHeaderTime = 5 * time.Second
-)
+// identity is who a request comes from, if its listener says so.
+func identity(ctx context.Context) (Identity, bool) {
+	id, ok := ctx.Value(identityKey{}).(Identity)
+	return id, ok
+}
 
-// Face is the API as one session has it: every request is that session's. Whatever
-// the request says of who sends it is taken off before anything looks at it, and what
-// tells of others (metrics) is not there.
-func Face(h http.Handler, who writ.Credential) http.Handler {
+// Face is a gateway as one session sees it: the API without a token, and the ways
+// out. Nothing in a request says who sends it: what would is taken off. gone is called
+// when the session is none any more.
+func Face(h http.Handler, who Identity, gone func()) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if !strings.HasPrefix(r.URL.Path, "/v1/") && r.URL.Path != "/healthz" && r.URL.Path != "/openapi.json" && r.URL.Path != EnvelopePath {
-			r.URL.Path, r.URL.RawPath = "/v1/", "" // there is nothing else, and the one handler says so in its own words
+		for name := range r.Header {
+			if speaks(name) {
+				delete(r.Header, name)
+			}
 		}
-		for _, name := range []string{"Authorization", "Proxy-Authorization", "Cookie", "Forwarded", "X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto", "X-Real-Ip"} {
-			r.Header.Del(name)
-		}
-		h.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), sessionKey{}, &who)))
+		ctx := context.WithValue(r.Context(), identityKey{}, who)
+		h.ServeHTTP(&watched{w, gone}, r.WithContext(ctx))
 	})
 }
 
-// ServeSession answers on a listener that is a session until the context ends, and
-// closes it: then nobody is that session there any more, whatever is under way.
-func ServeSession(ctx context.Context, h http.Handler, who writ.Credential, l net.Listener) error {
-	s := Server(Face(h, who))
-	s.ReadHeaderTimeout = faceHeaderTime
+// speaks says whether a header would say who sends a request, or on whose behalf.
+func speaks(name string) bool {
+	name = strings.ToLower(name)
+	switch name {
+	case "authorization", "cookie", "forwarded", "x-real-ip", "x-agent-id", "x-session-id", "x-run-id":
+		return true
+	}
+	return strings.HasPrefix(name, "writ-") || strings.HasPrefix(name, "x-writ-") || strings.HasPrefix(name, "x-forwarded-") || strings.HasPrefix(name, "proxy-")
+}
+
+// watched tells when the door does not know the session any more.
+type watched struct {
+	http.ResponseWriter
+	gone func()
+}
+
+func (w *watched) WriteHeader(status int) {
+	if status == http.StatusUnauthorized && w.gone != nil && w.Header().Get("Effect-Id") == "" {
+		w.gone()
+	}
+	w.ResponseWriter.WriteHeader(status)
+}
+
+// Unwrap lets http.ResponseController reach the connection.
+func (w *watched) Unwrap() http.ResponseWriter { return w.ResponseWriter }
+
+// FaceLimits bound what one listener may cost.
+type FaceLimits struct {
+	Conns      int           // connections at a time; 64 when 0
+	HeaderTime time.Duration // to send a head in; ReadHeaderTimeout when 0
+	Log        *slog.Logger
+}
+
+// ServeFace serves one listener until its context ends, and closes it. Requests that
+// are under way then are cut off: whoever speaks there has no session any more.
+func ServeFace(ctx context.Context, l net.Listener, h http.Handler, limits FaceLimits) error {
+	if limits.Conns == 0 {
+		limits.Conns = 64
+	}
+	if limits.HeaderTime == 0 {
+		limits.HeaderTime = ReadHeaderTimeout
+	}
+	if limits.Log == nil {
+		limits.Log = slog.New(slog.DiscardHandler)
+	}
+	s := &http.Server{
+		Handler: h, ReadHeaderTimeout: limits.HeaderTime, IdleTimeout: IdleTimeout, MaxHeaderBytes: MaxHeaderBytes,
+		ErrorLog:    slog.NewLogLogger(limits.Log.Handler(), slog.LevelDebug),
+		BaseContext: func(net.Listener) context.Context { return ctx },
+	}
+	few := &few{Listener: l, free: make(chan struct{}, limits.Conns), closed: make(chan struct{})}
 	defer context.AfterFunc(ctx, func() { _ = s.Close() })()
-	return s.Serve(&crowded{Listener: l, room: make(chan struct{}, faceConns)})
+	err := s.Serve(wire.Listener(few))
+	_ = s.Close()
+	if errors.Is(err, http.ErrServerClosed) || ctx.Err() != nil {
+		return nil
+	}
+	return err
 }
 
-// crowded is a listener with so many connections at a time; others wait in the
-// kernel's queue.
-type crowded struct {
+// few accepts no more connections than are free. Who comes later waits in the queue
+// of the system, which costs nothing here.
+type few struct {
 	net.Listener
-	room chan struct{}
+	free   chan struct{}
+	once   sync.Once
+	closed chan struct{}
 }
 
-func (c *crowded) Accept() (net.Conn, error) {
-	c.room <- struct{}{}
-	conn, err := c.Listener.Accept()
+func (f *few) Accept() (net.Conn, error) {
+	select {
+	case f.free <- struct{}{}:
+	case <-f.closed:
+		return nil, net.ErrClosed
+	}
+	c, err := f.Listener.Accept()
 	if err != nil {
-		<-c.room
+		<-f.free
 		return nil, err
 	}
-	return &guest{Conn: conn, leave: c.room}, nil
+	return &counted{Conn: c, leave: sync.OnceFunc(func() { <-f.free })}, nil
 }
 
-type guest struct {
+func (f *few) Close() error {
+	f.once.Do(func() { close(f.closed) })
+	return f.Listener.Close()
+}
+
+// counted gives its place back when it is closed.
+type counted struct {
 	net.Conn
-	leave chan struct{}
-	once  sync.Once
+	leave func()
 }
 
-func (g *guest) Close() error {
-	defer g.once.Do(func() { <-g.leave })
-	return g.Conn.Close()
+func (c *counted) Close() error {
+	defer c.leave()
+	return c.Conn.Close()
+}
+
+// NetConn is the connection beneath.
+func (c *counted) NetConn() net.Conn { return c.Conn }
+
+// CloseWrite ends what is written, if the connection beneath can.
+func (c *counted) CloseWrite() error {
+	if half, ok := c.Conn.(interface{ CloseWrite() error }); ok {
+		return half.CloseWrite()
+	}
+	return c.Close()
 }

@@ -49,6 +49,9 @@ func governed(cfg Config, route Route, c *writ.Capability) func(huma.Context) {
 		call := &writ.Call{
 			ID: tr.id, Capability: route.Capability, Credential: cred, ReceivedAt: tr.start.UnixMilli(), Salt: tr.salt,
 		}
+		if who, ok := identity(r.Context()); ok {
+			call.Jailed = who.Jailed
+		}
 		if route.Method != http.MethodGet {
 			if err := preconditions(call, r); err != nil {
 				fail(err, nil)
@@ -91,6 +94,11 @@ func governed(cfg Config, route Route, c *writ.Capability) func(huma.Context) {
 		}
 
 		merged := call.Raw
+		if k := cfg.Registry.Get(call.Capability); k != nil && k.Class == writ.Effectful { // what it does outside has a time of its own
+			control := http.NewResponseController(w)
+			_ = control.SetWriteDeadline(time.Time{})
+			defer func() { _ = control.SetWriteDeadline(time.Now().Add(WriteTimeout)) }()
+		}
 		reply, receipt, err := cfg.Door.Do(r.Context(), call)
 		if p := call.PolicyRevision; p != "" {
 			w.Header().Set("Policy-Revision", p)

@@ -115,6 +115,20 @@ type (
 	quotaArgs struct {
 		QuotaID writ.QuotaID `json:"quota_id"`
 	}
+	effectArgs struct {
+		EffectID writ.EffectID `json:"effect_id"`
+	}
+	fetchArgs struct {
+		Grant  string `json:"grant,omitempty"`
+		URL    string `json:"url,omitempty"`
+		Path   string `json:"path,omitempty"`
+		Method string `json:"method,omitempty"`
+		Mode   string `json:"mode,omitempty"`
+		Length int64  `json:"length,omitempty"`
+	}
+	grantArgs struct {
+		Grant writ.EgressID `json:"grant_id"`
+	}
 	hiddenArgs struct {
 		Part hiddenPart `json:"part"`
 	}
@@ -132,6 +146,12 @@ func stub[A any](id writ.CapabilityID, s writ.Safety) *writ.Capability {
 			return writ.Tx{}, writ.Reply{Outcome: writ.OutcomeDone}, nil
 		},
 	})
+}
+
+func acts[A any](id writ.CapabilityID) *writ.Capability {
+	c := *stub[A](id, writ.SafetyMutating)
+	c.Class, c.Effects = writ.Effectful, []string{"network"}
+	return &c
 }
 
 func testCapabilities() []*writ.Capability {
@@ -163,6 +183,8 @@ func testCapabilities() []*writ.Capability {
 		stub[bundleArgs]("policy.activate", mut), stub[bundleArgs]("policy.withdraw", mut),
 		stub[pageArgs]("role.list", ro), stub[pageArgs]("role.permissions", ro), stub[roleArgs]("role.bind", mut), stub[roleArgs]("role.unbind", mut),
 		stub[pageArgs]("quota.list", ro), stub[noArgs]("quota.set", mut), stub[quotaArgs]("quota.get", ro), stub[quotaArgs]("quota.delete", mut),
+		stub[pageArgs]("effect.list", ro), stub[effectArgs]("effect.get", ro), stub[effectArgs]("effect.resolve", mut),
+		acts[fetchArgs]("egress.fetch"), stub[grantArgs]("egress.grant", mut), stub[grantArgs]("egress.revoke", mut), stub[pageArgs]("egress.grants", ro),
 	}
 }
 

@@ -130,6 +130,15 @@ func routes() []Route {
 	add("quotas", get, "/v1/quotas/{quota_id}", "quota.get", done)
 	add("quotas", post, "/v1/quotas/{quota_id}/delete", "quota.delete", done)
 
+	add("egress", post, "/v1/egress/fetch", "egress.fetch", done)
+	add("egress", put, "/v1/egress/grants/{grant_id}", "egress.grant", either)
+	add("egress", get, "/v1/egress/grants", "egress.grants", done)
+	add("egress", post, "/v1/egress/grants/{grant_id}/revoke", "egress.revoke", done)
+
+	add("effects", get, "/v1/effects", "effect.list", done)
+	add("effects", get, "/v1/effects/{effect_id}", "effect.get", done)
+	add("effects", post, "/v1/effects/{effect_id}/resolve", "effect.resolve", done)
+
 	add("receipts", get, "/v1/receipts", "receipt.list", done)
 	add("receipts", get, "/v1/receipts/export", "receipt.export", done)
 	add("receipts", get, "/v1/receipts/{receipt_id}", "receipt.get", done)
@@ -160,6 +169,8 @@ var tags = []struct{ name, text string }{
 	{"policy", "The rules in force, and how others take their place."},
 	{"roles", "Who may act in which role, and what each may invoke. A call needs a principal that is bound to its session's role, and a role that may."},
 	{"quotas", "How much, and how often, for a tenant, an agent, a session, a role or a capability. What is over one is refused with 429 and a Retry-After."},
+	{"egress", "What agents may reach outside, and the one way to it. People give grants, agents use them for the tasks they hold."},
+	{"effects", "What calls did outside the gateway. The intent is committed first, what became of it afterwards; where nobody knows, an operator says it."},
 	{"keys", "What receipts are signed with. At any index of the log exactly one key signs; a key manifest says which, and follows from the receipts themselves."},
 	{"receipts", "Signed records of every transition and denial."},
 }

@@ -44,11 +44,11 @@ func secretText(s string) bool {
 	return true
 }
 
-// credential finds the one bearer token of a request (RFC 6750, section 2.1). On a
-// listener that is a session it is that session's, whatever the request says.
+// credential finds the one bearer token of a request (RFC 6750, section 2.1). Where
+// the listener says who speaks there is none to find.
 func credential(r *http.Request) (*writ.Credential, error) {
-	if who, ok := r.Context().Value(sessionKey{}).(*writ.Credential); ok {
-		return who, nil
+	if who, ok := identity(r.Context()); ok {
+		return &who.Credential, nil
 	}
 	values := r.Header.Values("Authorization")
 	if len(values) == 1 {

@@ -22,7 +22,7 @@ func (t *try) commit(ctx context.Context, tx writ.Tx, reply writ.Reply, outcome 
 	tx.Call = t.call.ID
 	charged := map[string]int64{}
 	t.warned = nil
-	if t.k.Class == writ.Ordinary && outcome == writ.OutcomeOfTransition {
+	if t.k.Class != writ.Mandate && outcome == writ.OutcomeOfTransition {
 		for _, o := range t.d.cfg.Obligors {
 			c, warned, err := o.Oblige(t.call, t.k, t.snap, t.sub, &tx)
 			if err != nil {
@@ -62,7 +62,10 @@ func (t *try) commit(ctx context.Context, tx writ.Tx, reply writ.Reply, outcome 
 		}
 		st.Budget = charged
 		if outcome == writ.OutcomeOfTransition {
-			st.Key = tx.Key
+			st.Key, st.Effect = tx.Key, tx.Effect
+			for dim, n := range tx.Charged {
+				charged[dim] += n
+			}
 		}
 		if err := t.addFact(&tx, st, reply); err != nil {
 			return writ.Reply{}, nil, err
@@ -86,6 +89,9 @@ func (t *try) commit(ctx context.Context, tx writ.Tx, reply writ.Reply, outcome 
 	}
 	done, err := t.store(ctx, tx)
 	release()
+	if t.intent != nil && outcome == writ.OutcomeOfTransition && (err == nil || t.unsure) {
+		t.begun = &begun{intent: t.intent, fence: done.Version()}
+	}
 	if err != nil {
 		return writ.Reply{}, nil, err
 	}
@@ -346,6 +352,7 @@ func (t *try) store(ctx context.Context, tx writ.Tx) (writ.Committed, error) {
 	done, err := t.d.cfg.Store.Commit(ctx, t.call.Caller.Tenant, tx)
 	t.unsure = err != nil
 	if err == nil {
+		t.d.effects.changed(tx)
 		if slices.ContainsFunc(tx.Ops, func(o writ.Op) bool { return o.Kind == writ.OpIndex && o.Index == writ.IndexTodo }) {
 			select {
 			case t.d.due <- struct{}{}:

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"io"
 	"log/slog"
+	"sync"
 	"time"
 
 	"github.com/writ-gateway/writ"
@@ -41,6 +42,8 @@ type Config struct {
 	Archive   Archive
 	Validator Validator
 	Obligors  []Obligor
+	// Effectors carry out what capabilities of class effect do; each of those has one.
+	Effectors map[writ.CapabilityID]Effector
 	Blobs     Blobs         // optional: without them, no call that wants to see any is answered
 	Approver  Approver      // optional: without one, what needs approval is denied
 	Cosigner  Cosigner      // optional: without one, what must be cosigned is denied
@@ -56,6 +59,12 @@ type Config struct {
 	// MaxInflight bounds the calls under way (256); more are refused with
 	// backpressure. How they are shared out says newSlots.
 	MaxInflight int
+	// MaxEffects bounds the effects under way in the same way (256). EffectLease is for how
+	// long one is leased to its replica before that renews it (30 s), EffectWatch how often
+	// is looked whether it may go on (250 ms).
+	MaxEffects  int
+	EffectLease time.Duration
+	EffectWatch time.Duration
 	// ShadowQueue bounds the decisions that wait for packs in shadow (512).
 	ShadowQueue int
 	// DenialBurst and DenialPerSecond shape the bucket of denial receipts one
@@ -75,6 +84,7 @@ type Door struct {
 	denials *denials
 	shadow  *shadow
 	shed    shedder
+	effects *effects
 	due     chan struct{} // rung when a commit left follow-up work for now
 }
 
@@ -100,6 +110,18 @@ func New(cfg Config) (*Door, error) {
 	if cfg.MaxInflight == 0 {
 		cfg.MaxInflight = 256
 	}
+	if cfg.MaxEffects == 0 {
+		cfg.MaxEffects = 256
+	}
+	if cfg.EffectLease == 0 {
+		cfg.EffectLease = effectLease
+	}
+	if cfg.EffectWatch == 0 {
+		cfg.EffectWatch = effectWatch
+	}
+	if err := checkEffectors(cfg); err != nil {
+		return nil, err
+	}
 	if cfg.ShadowQueue == 0 {
 		cfg.ShadowQueue = 512
 	}
@@ -112,6 +134,7 @@ func New(cfg Config) (*Door, error) {
 	return &Door{
 		cfg:     cfg,
 		slots:   newSlots(cfg.MaxInflight),
+		effects: newEffects(cfg.MaxEffects),
 		denials: newDenials(cfg.DenialBurst, cfg.DenialPerSecond),
 		shadow:  newShadow(cfg.ShadowQueue),
 		due:     make(chan struct{}, 1),
@@ -171,13 +194,15 @@ func (d *Door) Stamp(call *writ.Call) error {
 func (d *Door) do(ctx context.Context, call *writ.Call) (writ.Reply, *writ.Receipt, error) {
 	start := time.Now()
 	t := &try{d: d, call: call, k: d.cfg.Registry.Get(call.Capability)}
+	leave := func() {}
 	if call.Credential != nil { // what is due must go on however many call
 		mine, why := d.slots.enter(*call.Credential)
 		if why != nil {
 			d.cfg.Observer.ObserveCall(d.label(call), string(writ.CodeBackpressure), 0, 0)
 			return writ.Reply{}, nil, d.crowded(why)
 		}
-		defer d.slots.leave(mine)
+		leave = sync.OnceFunc(func() { d.slots.leave(mine) })
+		defer leave()
 		t.slot = mine
 	}
 	d.cfg.Observer.Inflight(1)
@@ -185,6 +210,11 @@ func (d *Door) do(ctx context.Context, call *writ.Call) (writ.Reply, *writ.Recei
 
 	reply, receipt, err := t.run(ctx)
 	t.shade(receipt, err)
+	if t.begun != nil {
+		leave() // who waits for the outside keeps nobody from the door
+		reply, receipt, err = d.act(ctx, t, reply, receipt, err)
+	}
+	t.leaveEffect()
 	outcome := "ok"
 	if err != nil {
 		outcome = string(writ.CodeOf(err))

@@ -3,6 +3,7 @@ package guard
 import (
 	"flag"
 	"reflect"
+	"strings"
 	"testing"
 
 	"github.com/writ-gateway/writ"
@@ -50,5 +51,34 @@ func TestStoredDocuments(t *testing.T) {
 		if err != nil || !reflect.DeepEqual(got, want) {
 			t.Errorf("%s: read back as %+v, %v", tt.name, got, err)
 		}
+	}
+}
+
+// What is kept of effects: under the key what was begun, and the reply for who asks again.
+func TestStoredEffects(t *testing.T) {
+	type body struct {
+		Status int    `json:"status"`
+		Token  string `json:"token,omitempty" writ:"secret"`
+	}
+	const id = "eff_01ARYZ6S410000000000000000"
+	tt := try{
+		call:   &writ.Call{IdempotencyKey: "key 1", Digest: "00ff", Caller: writ.Caller{Principal: "planner", Role: writ.RoleOrchestrator}},
+		intent: &intent{doc: writ.Intent{ID: id}},
+	}
+	tx := writ.Tx{Fact: &writ.Fact{ID: "rcp_01ARYZ6S410000000000000000"}}
+	if err := tt.remember(&tx, writ.Reply{}); err != nil {
+		t.Fatal(err)
+	}
+	writtest.GoldenDoc(t, *update, "idem-effect.json", tx.Ops[0].Body)
+	for name, reply := range map[string]writ.Reply{
+		"effectreply.json":          {Outcome: writ.OutcomeDone, Body: body{Status: 204}, Durability: writ.DurabilityLogged},
+		"effectreply-withheld.json": {Outcome: writ.OutcomeDone, Body: body{Status: 200, Token: "secret"}},
+		"effectreply-large.json":    {Outcome: writ.OutcomeDone, Body: map[string]string{"body": strings.Repeat("x", maxReply)}},
+	} {
+		doc, err := tt.keptReply(id, reply)
+		if err != nil {
+			t.Fatal(err)
+		}
+		writtest.GoldenDoc(t, *update, name, doc)
 	}
 }

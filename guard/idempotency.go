@@ -25,6 +25,7 @@ type kept struct {
 	Limited    []writ.Limit    `json:"limited,omitempty"`
 	Receipt    writ.ReceiptID  `json:"receipt"`
 	Durability writ.Durability `json:"durability,omitempty"` // what the answer must mean
+	Effect     writ.EffectID   `json:"effect,omitempty"`     // that was begun; what became of it says its own document
 }
 
 // replay answers a call whose key has committed before.
@@ -42,6 +43,9 @@ func (t *try) replay() (writ.Reply, *writ.Receipt, bool, error) {
 	}
 	if rec.Outcome == writ.OutcomePending {
 		return writ.Reply{}, nil, false, nil // people were asked; the call is judged again
+	}
+	if rec.Effect != "" {
+		return t.replayEffect(rec)
 	}
 	if rec.Withheld {
 		return writ.Reply{}, nil, true, &writ.Error{
@@ -61,6 +65,14 @@ func (t *try) replay() (writ.Reply, *writ.Receipt, bool, error) {
 func (t *try) remember(tx *writ.Tx, reply writ.Reply) error {
 	if t.call.IdempotencyKey == "" {
 		return nil
+	}
+	if t.intent != nil && reply.Outcome != writ.OutcomePending {
+		key := writ.IdempotencyDoc(t.call.Caller, t.call.IdempotencyKey)
+		doc, err := writ.EncodeDoc(t.snap, key, "idem", kept{Digest: t.call.Digest, Body: json.RawMessage("null"), Receipt: tx.Fact.ID, Effect: t.intent.doc.ID})
+		if err == nil {
+			tx.PutFor(key, doc, keyKeptFor.Milliseconds())
+		}
+		return err
 	}
 	body, withheld, err := withoutSecrets(reply.Body)
 	if err != nil {

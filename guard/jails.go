@@ -2,7 +2,9 @@ package guard
 
 import (
 	"context"
+	"encoding/hex"
 	"encoding/json"
+	"errors"
 
 	"github.com/writ-gateway/writ"
 )
@@ -72,13 +74,18 @@ func (j *Jails) Note(ctx context.Context, host string, id writ.SessionID, to wri
 }
 
 // As makes a call of a session that runs in a jail of this replica: it is judged as
-// any other call of that session.
-func (j *Jails) As(ctx context.Context, who writ.Credential, id writ.CapabilityID, args any) error {
+// any other call of that session. Nobody has its secret, and the digest is in its
+// document.
+func (j *Jails) As(ctx context.Context, ses writ.Session, id writ.CapabilityID, args any) error {
 	raw, err := json.Marshal(args)
 	if err != nil {
 		return writ.Fault(writ.CodeInternal, "guard.jails", err)
 	}
-	call := &writ.Call{Capability: id, Raw: raw, Credential: &who}
+	who := writ.Credential{Tenant: j.shard, Session: ses.ID}
+	if n, err := hex.Decode(who.SecretHash[:], []byte(ses.TokenHash)); err != nil || n != len(who.SecretHash) {
+		return writ.Fault(writ.CodeInternal, "guard.jails", errors.New("the session has no digest of its secret"))
+	}
+	call := &writ.Call{Capability: id, Raw: raw, Credential: &who, Jailed: true}
 	if err := j.door.Stamp(call); err != nil {
 		return err
 	}

@@ -116,7 +116,7 @@ func (t *try) judge(ctx context.Context) error {
 // needsApproval says that the call may happen once people have agreed.
 func (t *try) needsApproval() bool {
 	return t.dec.Effect == writ.EffectRequireApproval && len(t.dec.Needs) > 0 && t.d.cfg.Approver != nil &&
-		t.k.Class == writ.Ordinary && !t.k.ReadOnly() && !strings.HasPrefix(string(t.k.ID), "approval.") // deciding is not decided about
+		t.k.Class != writ.Mandate && !t.k.ReadOnly() && !strings.HasPrefix(string(t.k.ID), "approval.") // deciding is not decided about
 }
 
 // settle asks the approvals whether what the decision needs is met.
@@ -152,8 +152,8 @@ func (t *try) ask(ctx context.Context, tx writ.Tx, reply writ.Reply) (writ.Reply
 // call that is refused anyway, or finds nothing to do, would have cost is no
 // question for policy: nobody can exhaust a run with calls that cannot happen.
 func (t *try) moves() bool {
-	tx, _, err := t.k.Plan(t.call, t.snap, writ.Decision{Effect: writ.EffectAllow})
-	return err == nil && len(tx.Changes) > 0
+	tx, reply, err := t.k.Plan(t.call, t.snap, writ.Decision{Effect: writ.EffectAllow})
+	return err == nil && (len(tx.Changes) > 0 || reply.Errand != nil)
 }
 
 // notify tells the log whom policy wants to hear of an allowed call. The rule

@@ -109,6 +109,15 @@ type Cosigner interface {
 	Verify(key writ.PublicKey, c writ.Cosigned, signature []byte) bool
 }
 
+// Effector carries out what calls of one capability of class effect do outside.
+type Effector interface {
+	// Act makes one attempt. It MUST end soon after its context does, which ends when
+	// the call may not go on, and count in a.Meter what it uses. Its reply has an outcome
+	// and a body. An error says that it did not happen, or not all of it: CodeEffectUnknown
+	// that nobody can tell, and then only an idempotent effect is attempted again.
+	Act(ctx context.Context, a *writ.Acting) (writ.Reply, error)
+}
+
 // Obligor adds a room's conditions to every call: budgets do. The door calls
 // the three in order for each try.
 type Obligor interface {

@@ -139,8 +139,12 @@ func (t *try) hops(ctx context.Context) error {
 		base.Docs = append(base.Docs, writ.IdempotencyDoc(t.call.Caller, t.call.IdempotencyKey))
 	}
 	return t.readFor(ctx, max(maxHops, t.k.Hops), func() (writ.ReadSet, error) {
+		begun, err := t.effectReads()
+		if err != nil {
+			return base, err
+		}
 		more, err := t.k.Reads(t.call, t.snap)
-		return base.Join(more), err
+		return base.Join(begun).Join(more), err
 	})
 }
 

@@ -28,6 +28,9 @@ type try struct {
 	counted bool       // the denial has its place in the principal's bucket
 	noting  bool       // what follows from a denial beyond it is noted nevertheless
 	unsure  bool       // a commit may have happened without our knowing it
+	going   bool       // counted among the effects under way
+	place   *slot      // among the effects under way
+	begun   *begun     // the effect that is to be carried out, once the intent is committed
 	blind   bool       // the arguments, as sent, did not say which body comes with them
 
 	// Fresh on every try:
@@ -43,6 +46,8 @@ type try struct {
 	limited []writ.Limit         // what was made smaller
 	signed  *cosigned            // the signature policy wanted, once it held
 	warned  []writ.BudgetWarning // by the commit, if it stands
+	intent  *intent              // of the effect that is planned
+	again   *writ.Intent         // the effect that may be attempted once more
 	quota   string               // over which the call is refused
 	details map[string]string    // of the refusal: what else it is about
 }
@@ -130,6 +135,7 @@ func (t *try) once(ctx context.Context) (writ.Reply, *writ.Receipt, error) {
 	t.snap, t.reads, t.last = writ.Snapshot{}, 0, writ.ReadSet{}
 	t.session, t.sub, t.dec, t.gate, t.rules = nil, writ.Subject{}, writ.Decision{}, writ.Gate{}, t.d.cfg.Decider
 	t.signed, t.quota, t.details = nil, "", nil
+	t.intent, t.again, t.begun = nil, nil, nil
 
 	if err := t.first(ctx); err != nil {
 		return writ.Reply{}, nil, err
@@ -176,6 +182,11 @@ func (t *try) once(ctx context.Context) (writ.Reply, *writ.Receipt, error) {
 	if err != nil {
 		return t.refused(ctx, err)
 	}
+	if reply.Errand != nil {
+		if err := t.intend(&tx, reply.Errand); err != nil {
+			return t.refused(ctx, err)
+		}
+	}
 	if !tx.Empty() {
 		if err := t.durable(ctx); err != nil {
 			return writ.Reply{}, nil, err
@@ -210,6 +221,11 @@ func (t *try) once(ctx context.Context) (writ.Reply, *writ.Receipt, error) {
 	}
 	if err := t.d.admit(t.k, tx); err != nil {
 		return writ.Reply{}, nil, err
+	}
+	if t.intent != nil {
+		if err := t.enterEffect(); err != nil {
+			return writ.Reply{}, nil, err
+		}
 	}
 	return t.commit(ctx, tx, reply, writ.OutcomeOfTransition)
 }

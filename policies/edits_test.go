@@ -39,9 +39,10 @@ var pools = map[reflect.Type][]any{
 		[]writ.Label{writ.LabelInternalSystem, writ.LabelPIIAttachment},
 		[]writ.Label{"odd"},
 	},
-	reflect.TypeFor[[]writ.Sink]():        {[]writ.Sink(nil), []writ.Sink{writ.SinkEgress}, writ.Sinks(), []writ.Sink{"odd"}},
-	reflect.TypeFor[[]string]():           {[]string(nil), []string{}, []string{"fs:repo/site/"}, []string{"fs:repo/../x/", "mem:notes/"}, []string{"fs:repo/site/assets/"}},
-	reflect.TypeFor[[]writ.BudgetFacts](): budgets(),
+	reflect.TypeFor[[]writ.Sink]():            {[]writ.Sink(nil), []writ.Sink{writ.SinkEgress}, writ.Sinks(), []writ.Sink{"odd"}},
+	reflect.TypeFor[[]string]():               {[]string(nil), []string{}, []string{"fs:repo/site/"}, []string{"fs:repo/../x/", "mem:notes/"}, []string{"fs:repo/site/assets/"}},
+	reflect.TypeFor[[]writ.BudgetFacts]():     budgets(),
+	reflect.TypeFor[*writ.EgressGrantFacts](): grants(),
 	reflect.TypeFor[[]writ.QuotaFacts](): {
 		[]writ.QuotaFacts(nil),
 		[]writ.QuotaFacts{{Metric: "running_tasks", Subject: "agent", Limit: 4, Fits: true, OnExceed: "queue"}},
@@ -64,6 +65,28 @@ func budgets() []any {
 			e.Dimension, e.Limit, e.Cost = d, 1000, 1
 			out = append(out, []writ.BudgetFacts{e})
 		}
+	}
+	return out
+}
+
+// grants are none, one that lets everything through, and those that lack one thing.
+func grants() []any {
+	out := []any{(*writ.EgressGrantFacts)(nil)}
+	good := writ.EgressGrantFacts{ID: "site-api", Found: true, Live: true, Method: true, Path: true, Mode: writ.EgressRequest, Admits: []writ.Label{writ.LabelInternalSystem}}
+	for _, change := range []func(*writ.EgressGrantFacts){
+		func(*writ.EgressGrantFacts) {},
+		func(g *writ.EgressGrantFacts) { g.ID = "" },
+		func(g *writ.EgressGrantFacts) { g.Found = false },
+		func(g *writ.EgressGrantFacts) { g.Live = false },
+		func(g *writ.EgressGrantFacts) { g.Method = false },
+		func(g *writ.EgressGrantFacts) { g.Path = false },
+		func(g *writ.EgressGrantFacts) { g.Private = true },
+		func(g *writ.EgressGrantFacts) { g.Mode = writ.EgressTunnel },
+		func(g *writ.EgressGrantFacts) { g.Admits = nil },
+	} {
+		g := good
+		change(&g)
+		out = append(out, &g)
 	}
 	return out
 }

@@ -83,7 +83,9 @@ func full() writ.PolicyInput {
 	in.Subject.Approval = &writ.ApprovalFacts{ID: "apr_01J0000000000000000000000D", Kind: writ.ApproveEffect, Scope: writ.ScopeCall, State: writ.ApprovalApproved}
 	in.Subject.Content = &writ.ContentFacts{Declared: []writ.Label{writ.LabelPublic}, Verified: true}
 	in.Subject.Duty = &writ.DutyFacts{}
-	in.Subject.Egress = &writ.EgressFacts{Scheme: "https", Pinned: true, Jailed: true}
+	in.Subject.Egress = &writ.EgressFacts{Scheme: "https", Pinned: true, Jailed: true, Grant: &writ.EgressGrantFacts{
+		ID: "site-api", Found: true, Live: true, Method: true, Path: true, Mode: writ.EgressRequest, Admits: []writ.Label{writ.LabelInternalSystem},
+	}}
 	in.Subject.Entry = &writ.EntryFacts{Domain: "web", Contract: true, Safety: writ.SafetyMutating}
 	in.Subject.Grant = &writ.GrantFacts{Child: true, Fits: true}
 	in.Subject.Price = &writ.PriceFacts{Known: true, MicroUSD: 250}

@@ -12,6 +12,7 @@ import (
 
 // Keys of the input, in their order. Nothing changes one after it was made.
 var (
+	kAdmits     = newKey("admits")
 	kAgent      = newKey("agent")
 	kApproval   = newKey("approval")
 	kBand       = newKey("band")
@@ -36,6 +37,7 @@ var (
 	kExcluded   = newKey("excluded")
 	kExecuted   = newKey("executed")
 	kFits       = newKey("fits")
+	kFound      = newKey("found")
 	kGrant      = newKey("grant")
 	kID         = newKey("id")
 	kIntact     = newKey("intact")
@@ -44,12 +46,16 @@ var (
 	kKnown      = newKey("known")
 	kLabels     = newKey("labels")
 	kLimit      = newKey("limit")
+	kLive       = newKey("live")
+	kMethod     = newKey("method")
 	kMetric     = newKey("metric")
 	kMicroUSD   = newKey("microusd")
+	kMode       = newKey("mode")
 	kNewHost    = newKey("new_host")
 	kNow        = newKey("now_ms")
 	kOnExceed   = newKey("on_exceed")
 	kOwned      = newKey("owned_elsewhere")
+	kPath       = newKey("path")
 	kPinned     = newKey("pinned")
 	kPlanned    = newKey("planned")
 	kPrice      = newKey("price")
@@ -164,6 +170,18 @@ func (b *builder) input(in writ.PolicyInput) error {
 	}
 	if e := sub.Egress; e != nil {
 		b.open(kEgress)
+		if g := e.Grant; g != nil {
+			b.open(kGrant)
+			list(b, kAdmits, g.Admits)
+			b.boolean(kFound, g.Found)
+			b.text(kID, string(g.ID))
+			b.boolean(kLive, g.Live)
+			b.boolean(kMethod, g.Method)
+			b.text(kMode, string(g.Mode))
+			b.boolean(kPath, g.Path)
+			b.boolean(kPrivate, g.Private)
+			b.shut()
+		}
 		b.boolean(kJailed, e.Jailed)
 		b.boolean(kNewHost, e.NewHost)
 		b.boolean(kPinned, e.Pinned)
@@ -306,7 +324,7 @@ func plainName(s string) bool {
 var known = func() map[string]*ast.Term {
 	m := map[string]*ast.Term{}
 	for _, s := range []string{
-		string(writ.Ordinary), string(writ.Mandate),
+		string(writ.Ordinary), string(writ.Mandate), string(writ.Effectful),
 		string(writ.SafetyReadOnly), string(writ.SafetyMutating), string(writ.SafetyDestructive), string(writ.SafetyBlocked),
 		string(writ.KindHuman), string(writ.KindAgent), string(writ.KindService), string(writ.KindConnector), string(writ.KindSystem),
 		string(writ.RunActive), string(writ.SessionOpened), string(writ.AgentSuspended), string(writ.AgentPlanned),

@@ -135,7 +135,7 @@ func TestReads(t *testing.T) {
 		"approvals":      "approval call.capability egress principal.kind skill.effects task.approval task.capability task.raised task.safety",
 		"budgets":        "budget call.capability grant price principal.kind session.role task.raised task.safety",
 		"classification": "call.capability call.class call.safety content labels session.role sinks task.raised task.safety",
-		"egress":         "call.capability egress principal.kind skill",
+		"egress":         "call.capability egress labels principal.kind skill",
 		"lifecycle":      "agent call.capability call.class call.safety entry.contract entry.domain principal.kind run session task.deferred task.owned_elsewhere",
 		"quotas":         "call.capability quotas",
 		"skills":         "call.capability session.role skill",

@@ -25,7 +25,7 @@ var promised = map[string][]string{
 	"classification": {
 		"incomplete", "secret", "pii_raw", "redacted_egress", "downgrade", "unverified", "unknown", "untrusted_to_destructive", "masked",
 	},
-	"egress":       {"incomplete", "private_address", "scheme", "redirected", "unpinned", "secret_elsewhere", "unjailed"},
+	"egress":       {"incomplete", "private_address", "scheme", "redirected", "unpinned", "secret_elsewhere", "unjailed", "ungranted", "expired", "method", "path", "classification", "tunnel"},
 	"lifecycle":    {"incomplete", "agent_inactive", "session_inactive", "run_closed", "paused", "verifying", "boundary", "defers", "contract_missing"},
 	"quotas":       {"incomplete", "exceeded", "extend", "unknown"},
 	"skills":       {"incomplete", "source", "private_host", "reserved", "undeclared", "tampered", "changed", "inactive", "not_ready"},

@@ -72,6 +72,7 @@ var free = map[writ.CapabilityID]bool{
 	"approval.decide": true, "approval.respond": true, "approval.revoke": true,
 	"role.bind": true, "role.unbind": true, "quota.set": true, "quota.delete": true,
 	"policy.activate": true, "policy.rollback": true, "policy.withdraw": true, "policy.stage": true,
+	"effect.resolve": true, "secret.delete": true,
 	"key.introduce": true, "key.activate": true, "key.retire": true, "key.revoke": true,
 }
 
@@ -129,5 +130,5 @@ func polls(k *writ.Capability, sub writ.Subject) bool { return k.ID == claims &&
 // held says whether quotas hold for a call at all. Reads change nothing and are not
 // counted; what the gateway does itself is decided already.
 func held(c *writ.Call, k *writ.Capability) bool {
-	return k.Class == writ.Ordinary && !k.ReadOnly() && c.Caller.Role != writ.RoleSystem
+	return k.Class != writ.Mandate && !k.ReadOnly() && c.Caller.Role != writ.RoleSystem
 }

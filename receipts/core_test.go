@@ -131,6 +131,23 @@ func judged() writ.Statement {
 	return st
 }
 
+// intended begins an effect, settled says late what became of it.
+func intended() writ.Statement {
+	st := full()
+	st.Transition, st.Changes = "egress.fetch", []writ.Change{{Kind: writ.ObjectEffect, ID: id(writ.PrefixEffect, 6), From: "", To: "intended"}}
+	st.Effect = &writ.EffectFact{Attempt: 1, Held: map[string]int64{writ.BudgetEgress: 4096}, Secrets: []writ.SecretUse{{ID: writ.SecretID(id(writ.PrefixSecret, 7)), Version: 2}}}
+	return st
+}
+
+func settled() writ.Statement {
+	st := full()
+	st.Transition, st.Actor, st.Fence = "effect.settle", writ.Actor{Kind: writ.KindSystem, Role: writ.RoleSystem}, 0
+	st.Changes = []writ.Change{{Kind: writ.ObjectEffect, ID: id(writ.PrefixEffect, 6), From: "unknown", To: "error"}}
+	st.Budget = map[string]int64{writ.BudgetEgress: -1096}
+	st.Effect = &writ.EffectFact{Attempt: 1, Late: true, Code: writ.CodeEffectFailed, Settled: map[string]int64{writ.BudgetEgress: 3000, writ.BudgetIngress: 17}}
+	return st
+}
+
 // seal drafts and seals a statement as commit c stored it.
 func seal(t testing.TB, s *Sealer, st writ.Statement, c writ.Committed) writ.Receipt {
 	t.Helper()
@@ -148,7 +165,7 @@ func seal(t testing.TB, s *Sealer, st writ.Statement, c writ.Committed) writ.Rec
 func TestGolden(t *testing.T) {
 	s, v := testSealer(t), testVerifier(t)
 	golden(t, "receipt.pub", testPublic(t))
-	for name, st := range map[string]writ.Statement{"transition": full(), "denial": denial(), "aggregate": aggregate(), "verdict": judged()} {
+	for name, st := range map[string]writ.Statement{"transition": full(), "denial": denial(), "aggregate": aggregate(), "verdict": judged(), "effect-intent": intended(), "effect-outcome": settled()} {
 		c := writ.Committed{Epoch: "e1-0123456789abcdef", Seq: 12, At: 1_767_225_601_234}
 		if st.Run != "" {
 			c.RunSeq = 3
@@ -184,7 +201,7 @@ func TestGolden(t *testing.T) {
 // The text is canonical only while struct fields stand in the order of their
 // JSON names.
 func TestShapesAreSorted(t *testing.T) {
-	for _, v := range []any{statement{}, subject{}, predicate{}, actor{}, call{}, change{}, commit{}, decision{}, pack{}, origin{}, evidence{}, headStatement{}, headPredicate{}, keyFact{}, manifestStatement{}, manifestPredicate{}, ManifestKey{}} {
+	for _, v := range []any{statement{}, subject{}, predicate{}, actor{}, call{}, change{}, commit{}, decision{}, pack{}, origin{}, evidence{}, headStatement{}, headPredicate{}, keyFact{}, effect{}, secret{}, manifestStatement{}, manifestPredicate{}, ManifestKey{}} {
 		var names []string
 		for f := range reflect.TypeOf(v).Fields() {
 			name, _, _ := strings.Cut(f.Tag.Get("json"), ",")
@@ -242,7 +259,21 @@ func TestDraftRefuses(t *testing.T) {
 			*st = denial()
 			st.Verdict = judged().Verdict
 		},
-		"aggregate of nothing": func(st *writ.Statement) { st.Outcome, st.Changes = "aggregate", nil },
+		"effect without a move":      func(st *writ.Statement) { st.Effect = intended().Effect },
+		"move without an effect":     func(st *writ.Statement) { st.Changes = intended().Changes },
+		"two effects":                func(st *writ.Statement) { *st = intended(); st.Changes = append(st.Changes, st.Changes[0]) },
+		"no effect":                  func(st *writ.Statement) { *st = intended(); st.Changes[0].ID = "eff_1" },
+		"no attempt":                 func(st *writ.Statement) { *st = intended(); st.Effect.Attempt = 0 },
+		"an intent with a code":      func(st *writ.Statement) { *st = intended(); st.Effect.Code = writ.CodeBudget },
+		"a word for a code":          func(st *writ.Statement) { *st = settled(); st.Effect.Code = "because" },
+		"late in time":               func(st *writ.Statement) { *st = settled(); st.Changes[0].From = "intended" },
+		"held when it is over":       func(st *writ.Statement) { *st = settled(); st.Effect.Held = st.Effect.Settled },
+		"secrets when it is over":    func(st *writ.Statement) { *st = settled(); st.Effect.Secrets = intended().Effect.Secrets },
+		"a secret by its name":       func(st *writ.Statement) { *st = intended(); st.Effect.Secrets[0].ID = "stripe" },
+		"a secret without a version": func(st *writ.Statement) { *st = intended(); st.Effect.Secrets[0].Version = 0 },
+		"an effect that gives back":  func(st *writ.Statement) { *st = settled(); st.Effect.Settled[writ.BudgetEgress] = -1 },
+		"an effect of other things":  func(st *writ.Statement) { *st = settled(); st.Effect.Settled["apples"] = 1 },
+		"aggregate of nothing":       func(st *writ.Statement) { st.Outcome, st.Changes = "aggregate", nil },
 	} {
 		st := full()
 		spoil(&st)

@@ -62,6 +62,12 @@ func Decode(payload []byte) (Record, error) {
 	for _, rule := range p.Decision.Rules {
 		st.Decision.Findings = append(st.Decision.Findings, writ.Finding{Rule: rule})
 	}
+	if e := p.Effect; e != nil {
+		st.Effect = &writ.EffectFact{Attempt: e.Attempt, Code: writ.Code(e.Code), Held: e.Held, Late: e.Late, Settled: e.Settled}
+		for _, u := range e.Secrets {
+			st.Effect.Secrets = append(st.Effect.Secrets, writ.SecretUse{ID: writ.SecretID(u.ID), Version: u.Version})
+		}
+	}
 	if v := p.Verdict; v != nil {
 		st.Verdict = &writ.VerdictRef{Digest: v.Digest, KeyID: v.KeyID}
 	}

@@ -50,6 +50,7 @@ type (
 		Commit     commit           `json:"commit"`
 		Count      int64            `json:"count,omitempty"`
 		Decision   decision         `json:"decision,omitzero"`
+		Effect     *effect          `json:"effect,omitempty"`
 		Evidence   string           `json:"evidence,omitempty"`
 		Fence      int64            `json:"fence,omitempty"`
 		Key        keyFact          `json:"key,omitzero"`
@@ -104,6 +105,18 @@ type (
 	pack struct {
 		Digest string `json:"digest"`
 		ID     string `json:"id"`
+	}
+	effect struct {
+		Attempt int64            `json:"attempt"`
+		Code    string           `json:"code,omitempty"`
+		Held    map[string]int64 `json:"held,omitempty"`
+		Late    bool             `json:"late,omitempty"`
+		Secrets []secret         `json:"secrets,omitempty"`
+		Settled map[string]int64 `json:"settled,omitempty"`
+	}
+	secret struct {
+		ID      string `json:"id"`
+		Version int64  `json:"version"`
 	}
 	keyFact struct {
 		ID      string `json:"id"`
@@ -171,6 +184,12 @@ func shape(st writ.Statement) statement {
 	}
 	if v := st.Verdict; v != nil {
 		p.Verdict = &verdict{Digest: v.Digest, KeyID: v.KeyID}
+	}
+	if e := st.Effect; e != nil {
+		p.Effect = &effect{Attempt: e.Attempt, Code: string(e.Code), Held: e.Held, Late: e.Late, Settled: e.Settled}
+		for _, u := range e.Secrets {
+			p.Effect.Secrets = append(p.Effect.Secrets, secret{ID: string(u.ID), Version: u.Version})
+		}
 	}
 	about := subject{Name: "receipt/" + string(st.Receipt)}
 	if len(st.Changes) > 0 {
@@ -253,6 +272,50 @@ func checkKey(st writ.Statement) string {
 	return ""
 }
 
+// checkEffect says what is wrong with what a statement says of an effect. One that changes
+// the state of an effect says it of that one, and no other does.
+func checkEffect(st writ.Statement) string {
+	moves := 0
+	var move writ.Change
+	for _, c := range st.Changes {
+		if c.Kind == writ.ObjectEffect {
+			move = c
+			moves++
+		}
+	}
+	e := st.Effect
+	switch {
+	case moves > 1, (moves == 1) != (e != nil):
+		return "an effect, or what is said without one,"
+	case e == nil:
+		return ""
+	case st.Outcome != writ.OutcomeOfTransition, !writ.EffectID(move.ID).Valid(), e.Attempt < 1, e.Attempt > jcs.MaxInt:
+		return "an effect"
+	case e.Code != "" && !slices.Contains(writ.Codes(), e.Code), e.Code != "" && move.To != string(writ.IntentError) && move.To != string(writ.IntentUnknown):
+		return "the code of an effect"
+	case e.Late && move.From != string(writ.IntentUnknown):
+		return "an effect that is late"
+	case badAmounts(e.Held), badAmounts(e.Settled), len(e.Held)+len(e.Secrets) > 0 && move.To != string(writ.IntentUnderWay):
+		return "what an effect uses"
+	}
+	for _, u := range e.Secrets {
+		if !u.ID.Valid() || u.Version < 1 || u.Version > jcs.MaxInt {
+			return "what an effect puts into what it sends"
+		}
+	}
+	return ""
+}
+
+// badAmounts says whether amounts by dimension are none.
+func badAmounts(amounts map[string]int64) bool {
+	for dim, n := range amounts {
+		if !slices.Contains(writ.BudgetDimensions(), dim) || n < 0 || n > jcs.MaxInt {
+			return true
+		}
+	}
+	return false
+}
+
 // check holds a statement to the closed lists. Errors name the field and never
 // the value.
 func check(st writ.Statement) error {
@@ -287,6 +350,9 @@ func check(st writ.Statement) error {
 		}
 	}
 	if p := checkKey(st); p != "" {
+		return bad(p)
+	}
+	if p := checkEffect(st); p != "" {
 		return bad(p)
 	}
 	for _, c := range st.Changes {

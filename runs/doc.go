@@ -38,7 +38,7 @@ func readRun(id writ.RunID) writ.ReadSet {
 
 // counters are those of a run that limits some dimensions.
 func counters(id writ.RunID, dims []string) []writ.Counter {
-	out := []writ.Counter{writ.RunOpenTasks(id), writ.RunBadTasks(id)}
+	out := []writ.Counter{writ.RunOpenTasks(id), writ.RunBadTasks(id), writ.RunEffects(id)}
 	for _, dim := range dims {
 		if writ.MeasureOf(dim) != writ.MeasureTime {
 			out = append(out, writ.BudgetUsed(id, dim))

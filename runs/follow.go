@@ -108,7 +108,7 @@ func counts(id string, s writ.Snapshot) ([]writ.Count, error) {
 	if err != nil {
 		return nil, err
 	}
-	out := []writ.Count{{Counter: writ.RunOpenTasks(run.ID)}, {Counter: writ.RunBadTasks(run.ID)}}
+	out := []writ.Count{{Counter: writ.RunOpenTasks(run.ID)}, {Counter: writ.RunBadTasks(run.ID)}, {Counter: writ.RunEffects(run.ID)}}
 	for _, dim := range writ.Dimensions(run.Budget) {
 		out = append(out, writ.Count{Counter: writ.BudgetHeld(run.ID, dim)})
 	}

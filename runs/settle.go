@@ -58,12 +58,13 @@ func settle() *writ.Capability {
 			case !ok || !held || e.State != writ.EscrowHeld || !writ.RunMoves.Terminal(child.State):
 				tx.Unindex(writ.IndexTodo, writ.TodoSettle(a.RunID))
 				return tx, r, nil
-			case s.Counters[writ.RunOpenTasks(child.ID)] > 0:
+			case s.Counters[writ.RunOpenTasks(child.ID)] > 0, s.Counters[writ.RunEffects(child.ID)] > 0:
 				tx.Index(writ.IndexTodo, writ.TodoSettle(a.RunID), s.Now+settleAgainMs)
 				return tx, r, nil
 			}
 			// Nothing is charged to a run that has ended and has nothing open.
 			tx.Within(writ.RunOpenTasks(child.ID), 0, 0)
+			tx.Within(writ.RunEffects(child.ID), 0, 0)
 			for _, dim := range writ.Dimensions(e.Amounts) {
 				used := s.Counters[writ.BudgetUsed(child.ID, dim)]
 				tx.Within(writ.BudgetUsed(child.ID, dim), used, used)

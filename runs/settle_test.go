@@ -14,6 +14,7 @@ func TestSettlingIsGuarded(t *testing.T) {
 	for name, moves := range map[string]func(writ.RunID) writ.Counter{
 		"used": func(id writ.RunID) writ.Counter { return writ.BudgetUsed(id, writ.BudgetSteps) },
 		"open": writ.RunOpenTasks,
+		"acts": writ.RunEffects,
 	} {
 		r := newRoom(t)
 		child := r.create(r.orc, r.create(r.orc, "", RunBudget{Steps: 20}), RunBudget{Steps: 8})

@@ -62,20 +62,19 @@ func (s *Supervisor) once(cell context.Context, seen writ.JailSeen, first bool) 
 		s.cfg.Log.Error("a jail cannot be made, and the agent is not run", "session", id, "missing", exit.Missing, "error", err)
 		return exit
 	}
-	who := s.cfg.Credential(seen.Jail)
 	inside, closed := context.WithCancel(cell)
 	var serving sync.WaitGroup
 	defer serving.Wait()
 	defer closed()
 	for _, l := range jail.Listeners() {
-		serving.Go(func() { s.cfg.Serve(inside, who, l) })
+		serving.Go(func() { s.cfg.Serve(inside, id, l) })
 	}
 	defer context.AfterFunc(cell, jail.Kill)()
 
 	instead, ran := writ.JailExit{Why: writ.JailKilled}, false
 	err = s.note(s.cfg.Host, id, writ.JailRunning, jail.Features(), nil)
 	if err == nil && first {
-		if err = s.cfg.Queue.As(cell, who, "session.start", startArgs(seen.Jail)); err != nil {
+		if err = s.cfg.Queue.As(cell, seen.Session, "session.start", startArgs(seen.Jail)); err != nil {
 			instead.Why = writ.JailRefused
 		}
 	}
@@ -103,7 +102,7 @@ func (s *Supervisor) once(cell context.Context, seen writ.JailSeen, first bool) 
 			}
 			return exit
 		case <-beat.C: // its life is its sign of life
-			err := s.cfg.Queue.As(cell, who, "session.heartbeat", map[string]any{"session_id": id})
+			err := s.cfg.Queue.As(cell, seen.Session, "session.heartbeat", map[string]any{"session_id": id})
 			if writ.CodeOf(err) == writ.CodeUnauthenticated {
 				jail.Kill() // the session has ended, and nobody may act for it
 			}

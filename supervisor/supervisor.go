@@ -14,7 +14,7 @@ import (
 type Queue interface {
 	All(ctx context.Context) ([]writ.JailSeen, error)
 	Note(ctx context.Context, host string, id writ.SessionID, to writ.JailState, features map[string]string, exit *writ.JailExit) error
-	As(ctx context.Context, who writ.Credential, id writ.CapabilityID, args any) error
+	As(ctx context.Context, ses writ.Session, id writ.CapabilityID, args any) error
 }
 
 // Jailer makes jails. Make builds one up to the point where the agent can be let go,
@@ -44,10 +44,8 @@ type Config struct {
 	Queue  Queue
 	Jailer Jailer
 	Host   string // names this replica; nobody else has the name
-	// Credential is what a session that was spawned shows at the door.
-	Credential func(writ.Jail) writ.Credential
 	// Serve answers on a listener as the session until the context ends, and closes it.
-	Serve func(ctx context.Context, who writ.Credential, l net.Listener)
+	Serve func(ctx context.Context, id writ.SessionID, l net.Listener)
 	// Adopts says that no other replica can have a jail: what is left of an earlier
 	// life of this one ends at the start.
 	Adopts bool

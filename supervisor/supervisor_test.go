@@ -74,7 +74,7 @@ func (b *board) Note(_ context.Context, by string, id writ.SessionID, to writ.Ja
 	return nil
 }
 
-func (b *board) As(_ context.Context, _ writ.Credential, id writ.CapabilityID, _ any) error {
+func (b *board) As(_ context.Context, _ writ.Session, id writ.CapabilityID, _ any) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.told = append(b.told, string(id))
@@ -151,9 +151,8 @@ func start(b *board, m *jailer, more func(*Config)) *Supervisor {
 	m.b = b
 	cfg := Config{
 		Queue: b, Jailer: m, Host: host, Log: slog.New(slog.NewTextHandler(io.Discard, nil)),
-		Credential: func(writ.Jail) writ.Credential { return writ.Credential{Session: ses} },
-		Serve: func(ctx context.Context, who writ.Credential, _ net.Listener) {
-			b.tell("serve " + string(who.Session[:3]))
+		Serve: func(ctx context.Context, who writ.SessionID, _ net.Listener) {
+			b.tell("serve " + string(who[:3]))
 			<-ctx.Done()
 		},
 	}

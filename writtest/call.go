@@ -66,7 +66,7 @@ func (w *World) Plan(c *writ.Capability, call *writ.Call) (*Planned, error) {
 	if call.Caller.Agent != "" {
 		first.Docs = append(first.Docs, writ.AgentKey(call.Caller.Agent))
 	}
-	if w.docs[writ.QuotasKey].Version != 0 && c.Class == writ.Ordinary && !c.ReadOnly() { // as the door does
+	if w.docs[writ.QuotasKey].Version != 0 && c.Class != writ.Mandate && !c.ReadOnly() { // as the door does
 		first.Docs = append(first.Docs, writ.QuotasKey)
 	}
 	s := w.Snapshot(writ.ReadSet{})

@@ -201,7 +201,7 @@ func exitCode(c writ.Code) int {
 		writ.CodeClassification, writ.CodeEgress, writ.CodeSoD, writ.CodeApprovalDenied, writ.CodeNotHolder, writ.CodeNotEligible, writ.CodeNoAgent, writ.CodeVerdict:
 		return exitDenied
 	case writ.CodeIllegal, writ.CodeVersion, writ.CodeClaimed, writ.CodeLeaseLost, writ.CodeScopeConflict, writ.CodeDeps, writ.CodeHandoffLoop, writ.CodePreflight, writ.CodePredicate, writ.CodeArtifact, writ.CodeShredded, writ.CodeExists,
-		writ.CodeUnavailable, writ.CodeIdempotency, writ.CodeTokenIssued, writ.CodePaused:
+		writ.CodeUnavailable, writ.CodeIdempotency, writ.CodeTokenIssued, writ.CodeInFlight, writ.CodeEffectUnknown, writ.CodePaused:
 		return exitConflict
 	case writ.CodeQuota, writ.CodeBackpressure, writ.CodeContention, writ.CodeStore, writ.CodePolicyDown,
 		writ.CodeReceiptPending, writ.CodeUpgrade, writ.CodeNotReady:

@@ -7,7 +7,9 @@ import (
 	"github.com/writ-gateway/writ"
 	"github.com/writ-gateway/writ/agents"
 	"github.com/writ-gateway/writ/approvals"
+	"github.com/writ-gateway/writ/effects"
 	"github.com/writ-gateway/writ/gateway"
+	"github.com/writ-gateway/writ/grants"
 	"github.com/writ-gateway/writ/guard"
 	"github.com/writ-gateway/writ/keys"
 	"github.com/writ-gateway/writ/policies"
@@ -79,6 +81,8 @@ func collect(r rooms, v **gateway.Validator) (reg *writ.Registry, err error) {
 		Capability: func(id writ.CapabilityID) *writ.Capability { return reg.Get(id) },
 		Decode:     func(k *writ.Capability, raw []byte) (any, error) { return (*v).Decode(k, raw) },
 	}).Capabilities()...)
+	all = append(all, effects.Capabilities()...)
+	all = append(all, grants.Capabilities()...)
 	all = append(all, newBundles(r.vet).Capabilities()...)
 	all = append(all, keys.New(r.keys).Capabilities()...)
 	all = append(all, roles.New(r.roles).Capabilities()...)
@@ -138,6 +142,7 @@ func dues() []guard.Due {
 	}
 	return []guard.Due{
 		{Index: writ.IndexLeases, Call: one("task.expire", "task_id"), Grace: true},
+		{Index: writ.IndexEffectLeases, Call: one("effect.expire", "effect_id"), Grace: true},
 		{Index: writ.IndexBeats, Call: one("session.lapse", "session_id"), Grace: true},
 		{Index: writ.IndexLives, Call: one("session.expire", "session_id")},
 		{Index: writ.IndexExpiries, Call: one("approval.expire", "approval_id")},

@@ -20,6 +20,7 @@ import (
 	"github.com/writ-gateway/writ/agents"
 	"github.com/writ-gateway/writ/approvals"
 	"github.com/writ-gateway/writ/budgets"
+	"github.com/writ-gateway/writ/egress"
 	"github.com/writ-gateway/writ/gateway"
 	"github.com/writ-gateway/writ/guard"
 	"github.com/writ-gateway/writ/internal/telemetry"
@@ -67,9 +68,10 @@ type Daemon struct {
 	telemetry  *telemetry.Telemetry
 	halves     halves // public halves of receipt keys
 	root       root
-	secret     func(*writ.Call) string // of the session a call opens
 	listener   net.Listener
 	server     *http.Server
+	faces      faces
+	fetcher    *fetcher
 
 	endTransfers context.CancelFunc
 
@@ -310,9 +312,8 @@ func (d *Daemon) openDoor(context.Context) error {
 		d.log.Warn("the session key was missing beside the receipt keys and was made anew: open sessions go on, but a backup of these keys is not whole",
 			"file", filepath.Join(d.cfg.Keys, sessionKeyFile))
 	}
-	d.secret = agents.SecretsFrom(secret)
 	reg, validator, err := build(rooms{
-		secret: d.secret, policyInfo: func() any { return d.engine.Info() }, gate: func(id string) bool { return d.engine.Knows(id) }, record: d.record, explain: d.explain, minLease: int64(d.cfg.MinLease), keepArtifacts: int64(d.cfg.ArtifactDays) * 24 * 3600 * 1000,
+		secret: agents.SecretsFrom(secret), policyInfo: func() any { return d.engine.Info() }, gate: func(id string) bool { return d.engine.Knows(id) }, record: d.record, explain: d.explain, minLease: int64(d.cfg.MinLease), keepArtifacts: int64(d.cfg.ArtifactDays) * 24 * 3600 * 1000,
 		export: d.export, vet: d.vet, evidence: d.evidence, tell: d.tell, roles: d.rolesConfig(), bound: d.engine.Bound,
 		shadow:  func(t writ.Tenant) ([]writ.PackVer, []writ.ShadowPack) { return d.engine.Shadowed(), d.door.Shadow(t) },
 		logHead: d.logHead, keys: d.keysConfig(),
@@ -323,8 +324,12 @@ func (d *Daemon) openDoor(context.Context) error {
 	d.registry = reg
 	d.telemetry = telemetry.New()
 	d.gauges()
+	if d.fetcher == nil {
+		d.fetcher = d.newFetcher(egress.Config{})
+	}
 	d.door, err = guard.New(guard.Config{
-		Store: d.store, Registry: reg, Decider: rules{d.engine}, Sealer: d.sealer, Archive: d.archive(),
+		Effectors: map[writ.CapabilityID]guard.Effector{"egress.fetch": d.fetcher},
+		Store:     d.store, Registry: reg, Decider: rules{d.engine}, Sealer: d.sealer, Archive: d.archive(),
 		Validator: validator, Obligors: []guard.Obligor{budgets.New(), quotas.Obligor{}}, Approver: newApprovals(approvals.Config{Tell: d.tell}), Cosigner: receipts.Cosigner{}, Blobs: d.artifacts, Tell: d.tell,
 		Published: published{d.follower, d.tlog, d.store},
 		Origin:    d.keys.Origin, Shards: []writ.Tenant{shard},
@@ -420,20 +425,6 @@ func (d *Daemon) housekeeping() {
 	}
 }
 
-// handler is the API for callers that address it by one of these names.
-func (d *Daemon) handler(hosts []string, transfers context.Context) (http.Handler, error) {
-	h, err := gateway.New(gateway.Config{
-		Door: d.dispatcher, Registry: d.registry, Hosts: hosts, Telemetry: d.telemetry, Ready: d.ready, Log: d.log, Blobs: artifactStore{d.artifacts},
-		Transfers:      min(32, max(2, d.cfg.Inflight/8)), // each takes a call's place for minutes
-		Stopping:       transfers,
-		PolicyRevision: func() string { policy, _ := d.engine.Revisions(); return policy },
-	})
-	if err != nil {
-		return nil, fmt.Errorf("gateway: %w", err)
-	}
-	return h, nil
-}
-
 func (d *Daemon) openServer(ctx context.Context) error {
 	hosts := d.cfg.hosts()
 	if a, ok := d.listener.Addr().(*net.TCPAddr); ok && a.IP.IsLoopback() {
@@ -441,14 +432,20 @@ func (d *Daemon) openServer(ctx context.Context) error {
 	}
 	var transfers context.Context
 	transfers, d.endTransfers = context.WithCancel(context.Background())
-	handler, err := d.handler(hosts, transfers)
+	handler, err := gateway.New(gateway.Config{
+		Door: d.dispatcher, Registry: d.registry, Hosts: hosts, Telemetry: d.telemetry, Ready: d.ready, Log: d.log, Blobs: artifactStore{d.artifacts},
+		Transfers:      min(32, max(2, d.cfg.Inflight/8)), // each takes a call's place for minutes
+		Stopping:       transfers,
+		PolicyRevision: func() string { policy, _ := d.engine.Revisions(); return policy },
+	})
 	if err != nil {
-		return err
+		return fmt.Errorf("gateway: %w", err)
 	}
 	if err := writeFile(filepath.Join(d.cfg.Data, urlFile), d.URL()+"\n"); err != nil {
 		return err
 	}
 	d.server = gateway.Server(handler)
+	d.faces.open(handler)
 	go func() {
 		if err := d.server.Serve(d.listener); !errors.Is(err, http.ErrServerClosed) {
 			d.served <- err
@@ -457,10 +454,14 @@ func (d *Daemon) openServer(ctx context.Context) error {
 	d.onStop(func(ctx context.Context) error {
 		// Waiting claims and bodies on their way first: they would hold the shutdown.
 		d.endTransfers()
+		d.faces.close()
 		d.dispatcher.Stop()
 		c, cancel := context.WithTimeout(ctx, 20*time.Second)
 		defer cancel()
+		effects, stop := context.WithTimeout(c, 5*time.Second)
+		defer stop()
+		d.door.StopEffects(effects)
 		return d.server.Shutdown(c)
 	})
-	return d.openJails(ctx, transfers)
+	return d.openJails(ctx)
 }

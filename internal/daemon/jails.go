@@ -2,7 +2,6 @@ package daemon
 
 import (
 	"context"
-	"crypto/sha256"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -16,7 +15,6 @@ import (
 	"time"
 
 	"github.com/writ-gateway/writ"
-	"github.com/writ-gateway/writ/gateway"
 	"github.com/writ-gateway/writ/jail"
 	"github.com/writ-gateway/writ/supervisor"
 )
@@ -30,7 +28,7 @@ const jailURL = "http://gateway"
 
 // openJails runs agents in jails for the sessions that were spawned, when the machine
 // says what they may have of it. It is opened after the server, and so stopped before it.
-func (d *Daemon) openJails(ctx, transfers context.Context) error {
+func (d *Daemon) openJails(ctx context.Context) error {
 	if d.cfg.Jails == "" {
 		return nil
 	}
@@ -52,18 +50,12 @@ func (d *Daemon) openJails(ctx, transfers context.Context) error {
 			d.log.Warn("this host cannot jail agents of a profile, so they are not run", "profile", p.Name, "error", err, "remedy", remedy)
 		}
 	}
-	handler, err := d.handler(gateway.FaceHosts, transfers)
-	if err != nil {
-		return err
-	}
 	s := supervisor.New(supervisor.Config{
 		Queue: d.door.Jails(shard), Jailer: c, Host: d.replica, Adopts: d.cfg.Store == "bolt", Log: d.log,
-		Credential: func(j writ.Jail) writ.Credential {
-			call := &writ.Call{ID: j.Call, Caller: writ.Caller{Tenant: shard}}
-			return writ.Credential{Tenant: shard, Session: j.Session, SecretHash: sha256.Sum256([]byte(d.secret(call)))}
-		},
-		Serve: func(ctx context.Context, who writ.Credential, l net.Listener) {
-			_ = gateway.ServeSession(ctx, handler, who, l) // it ends with its listener
+		Serve: func(ctx context.Context, id writ.SessionID, l net.Listener) {
+			if err := d.ServeSession(ctx, l, Served{Session: id, Jailed: true}); err != nil && ctx.Err() == nil {
+				d.log.Warn("an agent in a jail is not answered", "session", id, "error", err)
+			}
 		},
 	})
 	s.Start()

@@ -60,6 +60,9 @@ func global() []list {
 		{index: writ.IndexLeases, kind: writ.ObjectTask, id: whole, scores: true},
 		{index: writ.IndexReady, kind: writ.ObjectTask, id: whole, scores: true},
 		{index: writ.IndexScopes, id: holder},
+		{index: writ.IndexEffects, kind: writ.ObjectEffect, id: whole},
+		{index: writ.IndexUnknown, kind: writ.ObjectEffect, id: whole},
+		{index: writ.IndexEffectLeases, kind: writ.ObjectEffect, id: whole, scores: true},
 	}
 	for s := range writ.ApprovalMoves {
 		if s != "" {

@@ -200,7 +200,10 @@ func TestNothingChangesWithoutTheSigner(t *testing.T) {
 		"key.revoke":        {nil, map[string]any{"key_id": d.sealer.KeyID()}},
 		"evidence.shred":    {nil, map[string]any{"run_id": run.Run, "reason": "legal_order"}},
 		"quota.delete":      {nil, map[string]any{"quota_id": "quo_01J00000000000000000000000"}},
+		"effect.resolve":    {nil, map[string]any{"effect_id": "eff_01J00000000000000000000000", "as": "ok"}},
 		// What the gateway does by itself.
+		"effect.settle":       {nil, map[string]any{"effect_id": "eff_01J00000000000000000000000", "attempt": 1, "by": "cll_01J00000000000000000000000", "state": "ok"}},
+		"effect.expire":       {nil, map[string]any{"effect_id": "eff_01J00000000000000000000000"}},
 		"quota.tidy":          {nil, map[string]any{"entity": "quota/quo_01J00000000000000000000000", "field": "window"}},
 		"policy.adopt":        {nil, map[string]any{"bundle": another, "replica": d.replica, "receipt_key_id": d.sealer.KeyID(), "force": true}},
 		"policy.report":       {nil, map[string]any{"digest": inForce, "replica": d.replica, "ok": true}},

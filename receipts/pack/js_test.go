@@ -69,7 +69,8 @@ func TestTheTablesOfTheOtherVerifier(t *testing.T) {
 		writ.ObjectRun: table(writ.RunMoves), writ.ObjectApproval: table(writ.ApprovalMoves), writ.ObjectBundle: table(writ.BundleMoves),
 		writ.ObjectEscrow: table(writ.EscrowMoves), writ.ObjectQuota: table(writ.QuotaMoves), writ.ObjectHealth: table(writ.HealthMoves), writ.ObjectGate: table(writ.GateMoves),
 		writ.ObjectKey: table(writ.KeyMoves), writ.ObjectRepair: table(writ.RepairMoves), writ.ObjectEvidence: table(writ.EvidenceMoves),
-		writ.ObjectJail: table(writ.JailMoves),
+		writ.ObjectJail:   table(writ.JailMoves),
+		writ.ObjectEffect: table(writ.IntentMoves), writ.ObjectSecret: table(writ.SecretMoves), writ.ObjectEgress: table(writ.EgressMoves),
 	}
 	var b strings.Builder
 	b.WriteString(" {\n")
@@ -83,6 +84,7 @@ func TestTheTablesOfTheOtherVerifier(t *testing.T) {
 		{"effects", []writ.Effect{writ.EffectAllow, writ.EffectRedact, writ.EffectRequireApproval, writ.EffectDeny}},
 		{"codes", sorted(writ.Codes())},
 		{"labels", sorted(writ.Labels())},
+		{"dimensions", sorted(writ.BudgetDimensions())},
 		{"findings", found},
 	} {
 		text, err := json.Marshal(row.v)

@@ -23,7 +23,7 @@ findings contains {
 
 # METADATA
 # title: Into the house
-# description: The host is, or resolves to, a loopback, private, link-local or metadata address.
+# description: The host is, or resolves to, a loopback, private, link-local or metadata address, and no grant names the network it lies in.
 # custom:
 #   id: egress.private_address
 #   severity: critical
@@ -36,6 +36,7 @@ findings contains {
 } if {
 	input.egress
 	not input.egress.private == false
+	not input.egress.grant.private == true
 }
 
 # METADATA
@@ -53,6 +54,111 @@ findings contains {
 } if {
 	input.egress
 	not input.egress.scheme in data.egress.config.schemes
+	not _inside
+	not input.egress.grant.found == false
+}
+
+# METADATA
+# title: No grant
+# description: No grant lets this agent reach the host in this way, in this run.
+# custom:
+#   id: egress.ungranted
+#   severity: critical
+#   control: least privilege
+findings contains {
+	"rule": "egress.ungranted",
+	"effect": "deny",
+	"code": "egress_denied",
+	"message": "no grant lets this agent go there; operators give grants",
+} if {
+	input.egress.grant
+	not input.egress.grant.found == true
+}
+
+# METADATA
+# title: Grant that is over
+# description: The time of the grant has ended.
+# custom:
+#   id: egress.expired
+#   severity: high
+#   control: least privilege
+findings contains {
+	"rule": "egress.expired",
+	"effect": "deny",
+	"code": "egress_denied",
+	"message": "the grant is over; operators can give it anew",
+} if {
+	input.egress.grant.found == true
+	not input.egress.grant.live == true
+}
+
+# METADATA
+# title: Other method
+# description: The grant does not let the method through.
+# custom:
+#   id: egress.method
+#   severity: high
+#   control: least privilege
+findings contains {
+	"rule": "egress.method",
+	"effect": "deny",
+	"code": "egress_denied",
+	"message": "the grant does not let this method through",
+} if {
+	input.egress.grant.found == true
+	not input.egress.grant.method == true
+}
+
+# METADATA
+# title: Other path
+# description: The path does not lie below the one the grant is for.
+# custom:
+#   id: egress.path
+#   severity: high
+#   control: least privilege
+findings contains {
+	"rule": "egress.path",
+	"effect": "deny",
+	"code": "egress_denied",
+	"message": "the grant does not let this path through",
+} if {
+	input.egress.grant.found == true
+	not input.egress.grant.path == true
+}
+
+# METADATA
+# title: Kind of data the grant does not admit
+# description: What the call carries has a label that may not leave under the grant.
+# custom:
+#   id: egress.classification
+#   severity: critical
+#   control: data protection
+findings contains {
+	"rule": "egress.classification",
+	"effect": "deny",
+	"code": "classification_denied",
+	"message": "the grant does not admit this kind of data",
+} if {
+	input.egress.grant.found == true
+	not _admitted
+}
+
+# METADATA
+# title: Tunnel
+# description: The agent would speak with the host itself, so that nobody sees methods, paths and data, and the configuration does not name the grant.
+# custom:
+#   id: egress.tunnel
+#   severity: high
+#   control: transport security
+findings contains {
+	"rule": "egress.tunnel",
+	"effect": "deny",
+	"code": "egress_denied",
+	"message": "tunnels are not permitted; have the gateway make the request",
+} if {
+	input.egress.grant
+	not input.egress.grant.mode == "request"
+	not _tunnel_allowed
 }
 
 # METADATA
@@ -135,10 +241,30 @@ _complete if {
 
 _untold if {
 	startswith(input.call.capability, "egress.")
-	not input.egress
+	not input.call.capability in _administration
+	not input.egress.grant
 }
 
 _untold if {
 	input.call.capability == "message.send"
 	not input.egress
 }
+
+# Calls that decide who may go outside go nowhere themselves.
+_administration := {"egress.grant", "egress.grants", "egress.revoke"}
+
+# A grant names the network, and the scheme may be used in there.
+_inside if {
+	input.egress.grant.private == true
+	input.egress.scheme in data.egress.config.schemes_inside
+}
+
+_admitted if {
+	is_array(input.labels)
+	is_array(input.egress.grant.admits)
+	every label in input.labels {
+		label in input.egress.grant.admits
+	}
+}
+
+_tunnel_allowed if input.egress.grant.id in data.egress.config.tunnels

@@ -1,0 +1,69 @@
+package gateway
+
+import (
+	"context"
+	"net/http"
+
+	stdjson "encoding/json"
+
+	"github.com/writ-gateway/writ"
+	"github.com/writ-gateway/writ/egress"
+)
+
+// egressFetch is the one call that leads out.
+const egressFetch writ.CapabilityID = "egress.fetch"
+
+// outward answers requests that are meant for hosts outside. There are such on a Face
+// only: elsewhere a token would have to come along, and could go out with the rest.
+func outward(cfg Config, who Identity, w http.ResponseWriter, r *http.Request) {
+	tr := traceOf(r)
+	tr.operation = string(egressFetch)
+	p := &egress.Proxy{
+		Auth:     authorizer{cfg, who, tr},
+		Fail:     func(w http.ResponseWriter, _ *http.Request, err error) { refuse(cfg, w, tr, err, nil) },
+		BodyTime: cfg.Limits.BodyTime,
+	}
+	p.ServeHTTP(w, r)
+}
+
+// authorizer has the door judge attempts. What lets one pass also carries it out: with
+// the streams of the call, once its intent is committed.
+type authorizer struct {
+	cfg Config
+	who Identity
+	tr  *trace
+}
+
+// Authorize implements [egress.Authorizer].
+func (o authorizer) Authorize(ctx context.Context, a egress.Attempt, s *egress.Streams) error {
+	args := map[string]any{"length": a.Length}
+	switch a.Mode {
+	case egress.Reverse:
+		args["grant"], args["path"] = a.Grant, a.Path
+	case egress.Forward:
+		args["url"] = "http://" + a.Target.String() + a.Path
+	case egress.Connect:
+		args["url"], args["mode"] = a.Target.String(), string(writ.EgressTunnel)
+	}
+	if a.Mode != egress.Connect {
+		args["method"] = a.Method
+		if a.Query != "" {
+			for _, name := range []string{"path", "url"} {
+				if text, ok := args[name].(string); ok {
+					args[name] = text + "?" + a.Query
+				}
+			}
+		}
+	}
+	raw, err := stdjson.Marshal(args)
+	if err != nil {
+		return writ.Fault(writ.CodeInternal, "gateway.outward", err)
+	}
+	cred := o.who.Credential
+	call := &writ.Call{
+		ID: o.tr.id, Capability: egressFetch, Credential: &cred, ReceivedAt: o.tr.start.UnixMilli(), Salt: o.tr.salt,
+		Raw: raw, Streams: s, Jailed: o.who.Jailed,
+	}
+	_, _, err = o.cfg.Door.Do(ctx, call)
+	return err
+}
