@@ -345,7 +345,9 @@ func TestAnEffectThatFails(t *testing.T) {
 			again writ.Code
 			state writ.IntentState
 		}{
-			{"an error", func(context.Context, *writ.Acting) (writ.Reply, error) { return writ.Reply{}, errors.New("the far side's words") }, writ.CodeEffectFailed, writ.CodeEffectFailed, writ.IntentError},
+			{"an error", func(context.Context, *writ.Acting) (writ.Reply, error) {
+				return writ.Reply{}, errors.New("the far side's words")
+			}, writ.CodeEffectFailed, writ.CodeEffectFailed, writ.IntentError},
 			{"a refusal", func(context.Context, *writ.Acting) (writ.Reply, error) {
 				return writ.Reply{}, writ.Refuse(writ.CodeEgress, "test", "not there", "")
 			}, writ.CodeEgress, writ.CodeEgress, writ.IntentError},

@@ -449,7 +449,15 @@ func (d *Daemon) openServer(context.Context) error {
 		d.dispatcher.Stop()
 		c, cancel := context.WithTimeout(ctx, 20*time.Second)
 		defer cancel()
-		return d.server.Shutdown(c)
+		// Effects have most of that time to end by themselves; those that are stopped then
+		// still say what became of them, to the store and to who waits for it.
+		ending, stop := context.WithTimeout(c, 10*time.Second)
+		defer stop()
+		stopped := make(chan struct{})
+		go func() { d.door.StopEffects(ending); close(stopped) }()
+		err := d.server.Shutdown(c)
+		<-stopped
+		return err
 	})
 	return nil
 }
