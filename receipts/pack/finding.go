@@ -152,7 +152,7 @@ var Codes = map[Code]Meaning{
 	LineageKey:        {receipts.Tampered, "who judges signs with a key of somebody who had a part in the run"},
 	LineageController: {receipts.Tampered, "who judges, or answers for that, is behind somebody who had a part in the run"},
 	LineageOpener:     {receipts.Tampered, "whoever opened the session of who judges had a part in the run"},
-	LineageUnknown:    {receipts.Incomplete, "how a session was opened is not in the pack"},
+	LineageUnknown:    {receipts.Incomplete, "how a session was opened, or which keys an agent has, is not in the pack"},
 }
 
 // Finding is one thing that is wrong.

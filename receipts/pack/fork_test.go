@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"encoding/base64"
 	"slices"
-	"strconv"
 	"strings"
 	"testing"
 
@@ -213,10 +212,10 @@ func TestWhoClosedIt(t *testing.T) {
 	}
 	pass := []any{map[string]any{"gate": "lint", "status": "pass"}}
 	keyed := func(l *lab, c cast, agents ...string) {
-		for _, a := range agents {
-			l.do(call{what: "agent.register", by: c.operator, args: map[string]any{"agent_id": a, "keys": []string{string(l.pub())}}, moves: []writ.Change{move("agent", a, "", "planned")}})
-		}
+		l.register(c.operator, string(l.pub()), agents...)
+		l.register(c.operator, "", "planner")
 	}
+	plain := func(l *lab, c cast) { l.register(c.operator, "", "planner", "worker", "judge") }
 	verifier := func(l *lab, c cast, agent, principal, controller string, by writ.Actor) writ.Actor {
 		kind := writ.KindHuman
 		if agent != "" {
@@ -249,14 +248,17 @@ func TestWhoClosedIt(t *testing.T) {
 			l.accept(c, c.judge)
 		}, ""},
 		"by an agent of somebody else": {func(l *lab, c cast) {
+			plain(l, c)
 			l.begin(c)
 			l.accept(c, verifier(l, c, "judge", "judge", "vera", c.operator))
 		}, ""},
 		"by the same session": {func(l *lab, c cast) {
+			plain(l, c)
 			l.begin(c)
 			l.accept(c, writ.Actor{Agent: "worker", Kind: writ.KindAgent, Role: writ.RoleVerifier, Session: c.worker.Session})
 		}, "lineage_agent lineage_controller lineage_session"},
 		"by the same agent": {func(l *lab, c cast) {
+			plain(l, c)
 			l.begin(c)
 			l.accept(c, verifier(l, c, "worker", "twin", "vera", c.operator))
 		}, "lineage_agent"},
@@ -270,10 +272,12 @@ func TestWhoClosedIt(t *testing.T) {
 			l.accept(c, verifier(l, c, "", "planner", "", c.operator))
 		}, "lineage_controller"},
 		"by an agent of the same person": {func(l *lab, c cast) {
+			plain(l, c)
 			l.begin(c)
 			l.accept(c, verifier(l, c, "judge", "judge", "", c.operator))
 		}, "lineage_controller"},
 		"in a session that the worker opened": {func(l *lab, c cast) {
+			plain(l, c)
 			l.begin(c)
 			l.accept(c, verifier(l, c, "judge", "judge", "vera", c.worker))
 		}, "lineage_opener"},
@@ -377,28 +381,78 @@ func TestAPackOfARunIsWhole(t *testing.T) {
 	l, c := story(t)
 	f := l.export(Options{Scope: Scope{Kind: ScopeRun, Run: c.run}})
 	o := node(t)
-	lines := slices.Collect(bytes.Lines(f[FileList]))
-	without := func(seq int64) files {
-		return f.with(func(p files) {
-			drop(receiptName(seq), evidenceName(seq))(p)
-			var list []byte
-			for _, line := range lines {
-				if !bytes.Contains(line, []byte(`"seq":`+strconv.FormatInt(seq, 10)+"}")) {
-					list = append(list, line...)
-				}
-			}
-			p[FileList] = list
-		})
-	}
 	for seq, want := range map[int64]string{
 		8:                      "run_gap",         // the creation
 		10:                     "run_gap",         // in the middle
 		int64(len(l.list) - 1): "run_open",        // the end
 		6:                      "lineage_unknown", // how the judge's session was opened
 	} {
-		a := both(t, o, "whole", f, without(seq), l.trust(), Ask{Run: c.run, Close: true})
+		a := both(t, o, "whole", f, f.with(l.without(int(seq))), l.trust(), Ask{Run: c.run, Close: true})
 		if a.Exit != 3 && seq != 8 || !slices.ContainsFunc(a.Codes, func(s string) bool { return strings.HasPrefix(s, want+"@") }) {
 			t.Errorf("without %d: got %v, want %s", seq, a.Codes, want)
 		}
+	}
+}
+
+// With which keys somebody judges is told by evidence, and where that is not there nobody
+// says that they are others than those of who worked.
+func TestKeysThatNobodyTells(t *testing.T) {
+	o := node(t)
+	l := world(t)
+	c := l.cast()
+	l.register(c.operator, "", "planner")
+	first := len(l.list)
+	l.register(c.operator, string(l.pub()), "worker", "judge")
+	l.do(call{what: "agent.register", by: c.operator, args: map[string]any{"agent_id": "planner"}, moves: []writ.Change{move("agent", "planner", "planned", "planned")}})
+	begun := int64(len(l.list))
+	l.begin(c)
+	l.accept(c, l.open(c.operator, ses(9), "judge", writ.KindAgent, writ.RoleVerifier, "judge", "vera"))
+	mute := func(seqs ...int) func(files) {
+		return func(p files) {
+			p[FileManifest] = bytes.Replace(p[FileManifest], []byte(`"evidence":true`), []byte(`"evidence":false`), 1)
+			for _, n := range seqs {
+				delete(p, evidenceName(int64(n)))
+			}
+		}
+	}
+	for name, x := range map[string]struct {
+		scope  Scope
+		change func(files)
+		want   string
+	}{
+		"all is there":                      {Scope{Kind: ScopeLog}, func(files) {}, "lineage_key"},
+		"not what the worker has":           {Scope{Kind: ScopeLog}, mute(first), "lineage_unknown"},
+		"not what the judge has":            {Scope{Kind: ScopeLog}, mute(first + 1), "lineage_unknown"},
+		"not what the planner had first":    {Scope{Kind: ScopeLog}, mute(first - 1), "lineage_key lineage_unknown"},
+		"not what the planner has now":      {Scope{Kind: ScopeLog}, mute(first + 2), "lineage_key lineage_unknown"},
+		"in the pack of a run":              {Scope{Kind: ScopeRun, Run: c.run}, mute(first, first+1), "lineage_unknown"},
+		"in the pack of a run, cut out":     {Scope{Kind: ScopeRun, Run: c.run}, l.without(first, first+1), "lineage_unknown"},
+		"the first of the planner, cut out": {Scope{Kind: ScopeRun, Run: c.run}, l.without(first - 1), "lineage_key lineage_unknown"},
+		"in a range that begins behind":     {Scope{Kind: ScopeRange, First: begun, Last: int64(len(l.list)) - 1}, func(files) {}, "lineage_unknown"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			f := l.export(Options{Scope: x.scope})
+			a := both(t, o, name, f, f.with(x.change), l.trust(), Ask{Run: c.run, Close: true})
+			var got []string
+			for _, c := range a.Codes {
+				c, _, _ = strings.Cut(c, "@")
+				got = append(got, c)
+			}
+			slices.Sort(got)
+			if got := strings.Join(slices.Compact(got), " "); got != x.want {
+				t.Errorf("got %q, want %q", got, x.want)
+			}
+		})
+	}
+	// A key that cannot be read is one that nobody knows.
+	l = world(t)
+	c = l.cast()
+	l.register(c.operator, "", "planner", "worker")
+	l.register(c.operator, "no key", "judge")
+	l.begin(c)
+	l.accept(c, l.open(c.operator, ses(9), "judge", writ.KindAgent, writ.RoleVerifier, "judge", "vera"))
+	f := l.export(Options{})
+	if a := both(t, o, "unread", f, f, l.trust(), Ask{Run: c.run, Close: true}); a.Exit != 3 || !strings.HasPrefix(strings.Join(a.Codes, " "), "lineage_unknown@") {
+		t.Errorf("a key nobody reads: got %v", a.Codes)
 	}
 }

@@ -155,6 +155,33 @@ func (l *lab) open(by writ.Actor, id writ.SessionID, principal string, kind writ
 	return a
 }
 
+// register has agents, with a key or none.
+func (l *lab) register(by writ.Actor, key string, agents ...string) {
+	for _, a := range agents {
+		args := map[string]any{"agent_id": a}
+		if key != "" {
+			args["keys"] = []string{key}
+		}
+		l.do(call{what: "agent.register", by: by, args: args, moves: []writ.Change{move("agent", a, "", "planned")}})
+	}
+}
+
+// without takes receipts out of a pack, as whoever hides them would.
+func (l *lab) without(seqs ...int) func(files) {
+	return func(p files) {
+		for _, n := range seqs {
+			drop(receiptName(int64(n)), evidenceName(int64(n)))(p)
+		}
+		var list []byte
+		for line := range bytes.Lines(p[FileList]) {
+			if !slices.ContainsFunc(seqs, func(n int) bool { return bytes.Contains(line, fmt.Appendf(nil, `"seq":%d}`, n)) }) {
+				list = append(list, line...)
+			}
+		}
+		p[FileList] = list
+	}
+}
+
 // cast are those who act in the story.
 type cast struct {
 	operator, planner, worker, judge writ.Actor

@@ -15,7 +15,7 @@ const TABLES = /* tables */ {
   effects: ["allow","redact","require_approval","deny"],
   codes: ["already_claimed","already_exists","approval_denied","approval_required","artifact_digest","backpressure","budget_exceeded","capability_unavailable","classification_denied","contention","deps_unmet","egress_denied","evidence_shredded","handoff_loop","idempotency_mismatch","illegal_transition","input_invalid","internal","lease_lost","malformed","no_eligible_agent","not_eligible","not_found","not_holder","not_ready","policy_denied","policy_unavailable","predicate_unsatisfied","preflight_unhealthy","quota_exceeded","rbac_denied","receipt_pending","run_paused","scope_conflict","scope_denied","sod_violation","store_unavailable","token_already_issued","too_large","unauthenticated","upgrade","verdict_refused","version_conflict"],
   labels: ["external.untrusted","internal.system","pii.attachment","pii.chat.message","pii.chat.metadata","pii.redacted","public","secret.credential","secret.token"],
-  findings: {"base64":[2,"base64 that encodes to another text when decoded and encoded again"],"bundle_malformed":[2,"it is no bundle in the one form a pack has"],"checkpoint_differs":[1,"a receipt is proved by another checkpoint than that of the pack"],"checkpoint_signature":[1,"the checkpoint is not signed by the log's key"],"close_bypassed":[1,"the run asks for a verdict and is done without one"],"close_role":[1,"the verdict is not a verifier's"],"consistency":[1,"the log does not begin with what the earlier checkpoint covers"],"epoch_back":[1,"the epoch goes back"],"evidence_differs":[1,"the evidence is not the one whose digest the receipt states"],"evidence_missing":[3,"evidence that is needed is not there"],"file_extra":[1,"a file is there that the pack does not list, or that no pack has"],"file_missing":[3,"a file that the pack lists is not there"],"file_twice":[1,"two files have one name"],"hint_differs":[1,"the bundle hints at another key than the one that signed it"],"inclusion":[1,"the proof that the log has it does not hold"],"index_differs":[1,"it is proved at another index than its own"],"key_differs":[1,"the statement names another key than the one that signed it"],"key_other":[1,"it is signed by another key than those that are trusted"],"key_untrusted":[1,"a receipt key in the pack is none of those that are trusted"],"leaf_differs":[1,"the entry of the log is not of this receipt"],"lineage_agent":[1,"who judges had a part in the run as the same agent"],"lineage_controller":[1,"who judges, or answers for that, is behind somebody who had a part in the run"],"lineage_key":[1,"who judges signs with a key of somebody who had a part in the run"],"lineage_opener":[1,"whoever opened the session of who judges had a part in the run"],"lineage_session":[1,"who judges had a part in the run in the same session"],"lineage_unknown":[3,"how a session was opened is not in the pack"],"list_differs":[1,"receipts.jsonl does not list these receipts"],"move_from":[1,"an object moves from a state it was not in"],"move_gap":[3,"how an object came to the state it moves from is not in the pack"],"move_illegal":[1,"an object makes a move its states do not have"],"origin":[1,"it is of another log than the key is"],"pack_malformed":[2,"this is no pack in the form this version knows"],"parent_future":[1,"a parent comes after it"],"parent_missing":[3,"a parent is not in the pack"],"parent_self":[1,"it is its own parent"],"parent_unknown":[1,"a parent is not in the log"],"payload_malformed":[2,"the payload is no statement in the form this version knows"],"policy_differs":[1,"a policy bundle is not the one its name says"],"receipt_extra":[1,"a receipt is there that is not of what the pack says it holds"],"receipt_missing":[3,"a receipt is missing"],"receipt_twice":[1,"two receipts have one id"],"run_after_end":[1,"the run, or a task of it, moves on after the end"],"run_back":[1,"the sequence of a run goes back"],"run_begin":[1,"something comes before the run is created"],"run_gap":[3,"a receipt of a run is missing"],"run_open":[3,"the run has not ended"],"run_tasks_open":[1,"the run is done while a task of it is not over"],"run_unknown":[3,"the pack has no receipt of the run"],"seq_moved":[1,"it stands in the place of another receipt"],"signature":[1,"the signature does not hold"],"signature_form":[1,"the signature is not in the one form it may have"],"sum_differs":[1,"a file is not the one whose sum the pack states"],"tenant_other":[1,"it is of another tenant"],"time_back":[1,"the time goes back"],"trusted_root_differs":[1,"trusted_root.json is of another log key"],"verdict_gate":[1,"a check that was asked for has not passed"],"verdict_missing":[1,"a task asks for a verdict and is done without one"],"verdict_other":[1,"the verdict names another receipt than the last change of what it judges"],"verdict_stale":[1,"the verdict does not follow from the last change of what it judges"]},
+  findings: {"base64":[2,"base64 that encodes to another text when decoded and encoded again"],"bundle_malformed":[2,"it is no bundle in the one form a pack has"],"checkpoint_differs":[1,"a receipt is proved by another checkpoint than that of the pack"],"checkpoint_signature":[1,"the checkpoint is not signed by the log's key"],"close_bypassed":[1,"the run asks for a verdict and is done without one"],"close_role":[1,"the verdict is not a verifier's"],"consistency":[1,"the log does not begin with what the earlier checkpoint covers"],"epoch_back":[1,"the epoch goes back"],"evidence_differs":[1,"the evidence is not the one whose digest the receipt states"],"evidence_missing":[3,"evidence that is needed is not there"],"file_extra":[1,"a file is there that the pack does not list, or that no pack has"],"file_missing":[3,"a file that the pack lists is not there"],"file_twice":[1,"two files have one name"],"hint_differs":[1,"the bundle hints at another key than the one that signed it"],"inclusion":[1,"the proof that the log has it does not hold"],"index_differs":[1,"it is proved at another index than its own"],"key_differs":[1,"the statement names another key than the one that signed it"],"key_other":[1,"it is signed by another key than those that are trusted"],"key_untrusted":[1,"a receipt key in the pack is none of those that are trusted"],"leaf_differs":[1,"the entry of the log is not of this receipt"],"lineage_agent":[1,"who judges had a part in the run as the same agent"],"lineage_controller":[1,"who judges, or answers for that, is behind somebody who had a part in the run"],"lineage_key":[1,"who judges signs with a key of somebody who had a part in the run"],"lineage_opener":[1,"whoever opened the session of who judges had a part in the run"],"lineage_session":[1,"who judges had a part in the run in the same session"],"lineage_unknown":[3,"how a session was opened, or which keys an agent has, is not in the pack"],"list_differs":[1,"receipts.jsonl does not list these receipts"],"move_from":[1,"an object moves from a state it was not in"],"move_gap":[3,"how an object came to the state it moves from is not in the pack"],"move_illegal":[1,"an object makes a move its states do not have"],"origin":[1,"it is of another log than the key is"],"pack_malformed":[2,"this is no pack in the form this version knows"],"parent_future":[1,"a parent comes after it"],"parent_missing":[3,"a parent is not in the pack"],"parent_self":[1,"it is its own parent"],"parent_unknown":[1,"a parent is not in the log"],"payload_malformed":[2,"the payload is no statement in the form this version knows"],"policy_differs":[1,"a policy bundle is not the one its name says"],"receipt_extra":[1,"a receipt is there that is not of what the pack says it holds"],"receipt_missing":[3,"a receipt is missing"],"receipt_twice":[1,"two receipts have one id"],"run_after_end":[1,"the run, or a task of it, moves on after the end"],"run_back":[1,"the sequence of a run goes back"],"run_begin":[1,"something comes before the run is created"],"run_gap":[3,"a receipt of a run is missing"],"run_open":[3,"the run has not ended"],"run_tasks_open":[1,"the run is done while a task of it is not over"],"run_unknown":[3,"the pack has no receipt of the run"],"seq_moved":[1,"it stands in the place of another receipt"],"signature":[1,"the signature does not hold"],"signature_form":[1,"the signature is not in the one form it may have"],"sum_differs":[1,"a file is not the one whose sum the pack states"],"tenant_other":[1,"it is of another tenant"],"time_back":[1,"the time goes back"],"trusted_root_differs":[1,"trusted_root.json is of another log key"],"verdict_gate":[1,"a check that was asked for has not passed"],"verdict_missing":[1,"a task asks for a verdict and is done without one"],"verdict_other":[1,"the verdict names another receipt than the last change of what it judges"],"verdict_stale":[1,"the verdict does not follow from the last change of what it judges"]},
 } /* end */;
 
 const subtle = globalThis.crypto.subtle;
@@ -84,7 +84,7 @@ function ssh(...fields) {
 
 // A public key in PEM: {id, der, kind, raw}, null where it is none of the two kinds there are.
 async function publicKey(pem) {
-  const m = /^\s*-----BEGIN PUBLIC KEY-----\s+([A-Za-z0-9+/=\s]+?)\s*-----END PUBLIC KEY-----\s*$/.exec(pem);
+  const m = /^(?:(?!-----BEGIN )[^\n]*\n)*-----BEGIN PUBLIC KEY-----[ \t\r]*\n([A-Za-z0-9+/=\s]+?)\n-----END PUBLIC KEY-----\s*$/.exec(pem);
   const der = m && unbase64(m[1].replace(/\s/g, ""));
   if (!der) return null;
   let kind, wire, raw;
@@ -751,7 +751,7 @@ const MACHINE_OPERATOR = "operator";
 class Lineage {
   constructor() {
     this.sessions = new Map();
-    this.keys = new Map();
+    this.agents = new Map(); // of each whose registration is there
     this.parents = new Map();
     this.parts = new Map();
   }
@@ -762,15 +762,29 @@ class Lineage {
       else if (m.kind === "run" && m.from === "" && p.run !== m.id) {
         this.parents.set(m.id, p.run ?? "");
         this.took(m.id, p.actor);
-      } else if (m.kind === "agent" && Array.isArray(args?.keys)) {
-        for (const pem of args.keys) {
-          const k = typeof pem === "string" ? await publicKey(pem) : null;
-          if (k) this.keys.set(m.id, (this.keys.get(m.id) ?? new Set()).add(k.id));
-        }
-      }
+      } else if (m.kind === "agent" && (m.from === "" || p.transition === "agent.register")) await this.registered(m.id, m.from === "", args);
     }
     const worked = p.outcome === "transition" && PARTS.includes(p.transition);
     if (worked || (p.outcome === "request" && !["task.verify", "run.close"].includes(p.transition))) this.took(p.run, p.actor);
+  }
+
+  // One whose first registration is not there, or of which one cannot be read, may have any keys.
+  async registered(id, first, args) {
+    if (!this.agents.has(id)) this.agents.set(id, { keys: new Set(), unsure: !first });
+    const a = this.agents.get(id), list = args ? args.keys ?? [] : null;
+    if (!Array.isArray(list)) { a.unsure = true; return; }
+    for (const pem of list) {
+      const k = typeof pem === "string" ? await publicKey(pem) : null;
+      if (k) a.keys.add(k.id);
+      else a.unsure = true;
+    }
+  }
+
+  // The keys of an agent; sure is false where there may be others.
+  keysOf(agent) {
+    if (!agent) return { keys: new Set(), sure: true }; // keys are of agents
+    const a = this.agents.get(agent);
+    return a ? { keys: a.keys, sure: !a.unsure } : { keys: new Set(), sure: false };
   }
 
   took(run, actor) {
@@ -800,15 +814,16 @@ class Lineage {
   }
 
   conflicts(run, judge) {
-    const found = new Set(), j = this.sessions.get(judge.session), root = this.root(run);
+    const found = new Set(), j = this.sessions.get(judge.session), root = this.root(run), mine = this.keysOf(judge.agent);
     if (!j) found.add("lineage_unknown");
     for (const [other, parts] of this.parts) {
       if (this.root(other) !== root) continue;
       for (const [id, part] of parts) {
         if (id === judge.session) found.add("lineage_session");
         if (judge.agent && part.agent === judge.agent) found.add("lineage_agent");
-        const theirs = this.keys.get(part.agent) ?? new Set();
-        for (const k of this.keys.get(judge.agent) ?? []) if (theirs.has(k)) found.add("lineage_key");
+        const theirs = this.keysOf(part.agent);
+        for (const k of mine.keys) if (theirs.keys.has(k)) found.add("lineage_key");
+        if (judge.agent && part.agent !== judge.agent && !(mine.sure && theirs.sure)) found.add("lineage_unknown");
         const x = this.sessions.get(id);
         if (!x) found.add("lineage_unknown");
         if (!x || !j) continue;
