@@ -257,7 +257,8 @@ func (g *gatewaySource) Evidence(ctx context.Context, id writ.ReceiptID) ([]byte
 		Text string `json:"text"`
 	}
 	_, err := g.cl.Invoke(ctx, "receipt.evidence", map[string]any{"receipt_id": id}, &got)
-	if writ.CodeOf(err) == writ.CodeNotFound {
+	switch writ.CodeOf(err) {
+	case writ.CodeNotFound, writ.CodeShredded:
 		return nil, false, nil
 	}
 	return []byte(got.Text), err == nil, err

@@ -39,6 +39,9 @@ func (c *check) each() error {
 			return err
 		}
 	}
+	for _, l := range c.absent.missing() {
+		c.find(EvidenceMissing, l.seq)
+	}
 	for _, name := range c.p.names {
 		if m := evidencePath.FindStringSubmatch(name); m != nil && !c.p.has("receipts/"+m[1]+".sigstore.json") {
 			c.find(FileExtra, seqOf(name))
@@ -101,20 +104,21 @@ func included(b parsed, seq int64, cp tlog.Checkpoint) bool {
 
 // evidence holds what lies beside a receipt to what it states.
 func (c *check) evidence(seq int64, rec receipts.Record) error {
-	switch name := evidenceName(seq); {
-	case c.p.has(name):
-		text, err := c.p.read(name)
-		if err != nil {
-			return err
-		}
-		if sum := sha256.Sum256(text); hex.EncodeToString(sum[:]) != rec.Statement.Evidence {
-			c.find(EvidenceDiffers, seq)
-			return nil
-		}
-		c.report.Evidence++
-	case c.m.Evidence && rec.Statement.Evidence != "":
-		c.find(EvidenceMissing, seq)
+	name := evidenceName(seq)
+	there := c.p.has(name)
+	c.absent.note(seq, rec.Statement, there || !c.m.Evidence)
+	if !there {
+		return nil
 	}
+	text, err := c.p.read(name)
+	if err != nil {
+		return err
+	}
+	if sum := sha256.Sum256(text); hex.EncodeToString(sum[:]) != rec.Statement.Evidence {
+		c.find(EvidenceDiffers, seq)
+		return nil
+	}
+	c.report.Evidence++
 	return nil
 }
 

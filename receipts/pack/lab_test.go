@@ -182,6 +182,18 @@ func (l *lab) without(seqs ...int) func(files) {
 	}
 }
 
+// shred has the evidence of a run destroyed.
+func (l *lab) shred(by writ.Actor, run writ.RunID, from string) {
+	for _, r := range l.list {
+		if rec, err := receipts.Decode(r.Payload); err != nil {
+			l.t.Fatal(err)
+		} else if rec.Statement.Run == run && rec.Statement.Transition != writ.CapabilityShred {
+			delete(l.proofs, r.ID)
+		}
+	}
+	l.do(call{what: writ.CapabilityShred, by: by, run: run, args: map[string]any{"reason": "legal_order"}, moves: []writ.Change{move("evidence", string(run), from, "shredded")}})
+}
+
 // cast are those who act in the story.
 type cast struct {
 	operator, planner, worker, judge writ.Actor

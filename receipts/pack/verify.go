@@ -61,6 +61,7 @@ type check struct {
 	keys   map[string]trusted // by id
 	seen   map[int64]writ.ReceiptID
 	seqs   []int64
+	absent absent
 }
 
 var errStop = errors.New("nothing more can be said")

@@ -478,6 +478,7 @@ class Check {
 
   // Every receipt by itself.
   async each() {
+    const shreds = new Map(), absent = []; // the last shredding of each run; evidence that is not there
     for (const name of this.names) {
       const m = RECEIPT.exec(name);
       if (!m) continue;
@@ -487,12 +488,15 @@ class Check {
       if (p) this.ids.set(seq, p.receiptId);
       if (code) { this.find(code, seq); continue; }
       this.report.receipts++;
+      const shred = (p.changes ?? []).find((c) => c.kind === "evidence" && c.to === "shredded");
+      if (shred) shreds.set(shred.id, seq);
       const beside = `evidence/${m[1]}.json`;
       if (this.has(beside)) {
         if (hex(await sha256(await this.read(beside))) !== p.evidence) this.find("evidence_differs", seq);
         else this.report.evidence++;
-      } else if (this.m.evidence && p.evidence) this.find("evidence_missing", seq);
+      } else if (this.m.evidence && p.evidence) absent.push({ seq, run: p.transition === "evidence.shred" ? "" : p.run }); // what is known of a shredding stays
     }
+    for (const { seq, run } of absent) if (!run || !(seq < shreds.get(run))) this.find("evidence_missing", seq);
     for (const name of this.names) {
       const m = EVIDENCE.exec(name);
       if (m && !this.has(`receipts/${m[1]}.sigstore.json`)) this.find("file_extra", seqOf(name));
