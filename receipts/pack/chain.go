@@ -70,10 +70,15 @@ type chain struct {
 type inLog struct{ run writ.RunID }
 
 type task struct {
-	state    string
-	last     writ.ReceiptID
-	required bool
-	gates    []string
+	state string
+	last  writ.ReceiptID
+	wants
+}
+
+// wants is what a task asks for before it is done.
+type wants struct {
+	Required bool     `json:"required"`
+	Gates    []string `json:"gates"`
 }
 
 func newChain(c *check, run writ.RunID) *chain {
@@ -171,23 +176,41 @@ func (k *chain) runMoves(st writ.Statement, seq int64, m writ.Change, ev told, t
 	}
 }
 
+// wanted says what a task asks for that is met first. What comes out of another task asks
+// for what that does.
+func (k *chain) wanted(st writ.Statement, m writ.Change, ev told, told bool) (w wants, known bool) {
+	var a struct {
+		From   string `json:"task_id"`
+		Verify wants  `json:"verify"`
+		Task   struct {
+			Verify wants `json:"verify"`
+		} `json:"task"`
+	}
+	if m.From != "" || !told || json.Unmarshal(ev.Object.Args, &a) != nil {
+		return w, false
+	}
+	from := k.tasks[a.From]
+	switch {
+	case st.Transition == "task.enqueue":
+		return a.Verify, true
+	case st.Transition == "agent.delegate" && a.From == "":
+		return a.Task.Verify, true
+	case st.Transition == "agent.delegate" && from != nil && !from.Required:
+		return a.Task.Verify, true
+	case (st.Transition == "agent.delegate" || st.Transition == "task.handoff") && from != nil:
+		return from.wants, true
+	}
+	return w, false
+}
+
 func (k *chain) taskMoves(st writ.Statement, seq int64, m writ.Change, ev told, told bool) {
 	t := k.tasks[m.ID]
 	if t == nil {
 		t = &task{}
 		k.tasks[m.ID] = t
 		k.facts.Tasks++
-	}
-	if m.From == "" && st.Transition == "task.enqueue" {
-		var a struct {
-			Verify struct {
-				Required bool     `json:"required"`
-				Gates    []string `json:"gates"`
-			} `json:"verify"`
-		}
-		if told && json.Unmarshal(ev.Object.Args, &a) == nil {
-			t.required, t.gates = a.Verify.Required, a.Verify.Gates
-		} else {
+		var known bool
+		if t.wants, known = k.wanted(st, m, ev, told); !known {
 			k.judged(EvidenceMissing, seq)
 		}
 	}
@@ -198,8 +221,8 @@ func (k *chain) taskMoves(st writ.Statement, seq int64, m writ.Change, ev told, 
 	done, from := m.To == string(writ.TaskDone), m.From == string(writ.TaskVerifying)
 	switch {
 	case st.Transition == "task.verify" && from:
-		k.verdict(st, seq, m, t.last, ev, told, t.gates)
-	case done && (from || t.required):
+		k.verdict(st, seq, m, t.last, ev, told, t.Gates)
+	case done && (from || t.Required):
 		k.judged(VerdictMissing, seq)
 	}
 	t.state, t.last = m.To, st.Receipt

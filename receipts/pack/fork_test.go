@@ -223,6 +223,18 @@ func TestWhoClosedIt(t *testing.T) {
 		}
 		return l.open(by, ses(9), principal, kind, writ.RoleVerifier, agent, controller)
 	}
+	asks, second := map[string]any{"required": true, "gates": []string{"lint"}}, ulid("tsk", 2)
+	made := func(l *lab, c cast, what string, by writ.Actor, args any) {
+		l.do(call{what: what, by: by, run: c.run, args: args, moves: []writ.Change{move("task", second, "", "queued")}})
+		l.do(call{what: "task.claim", by: c.worker, run: c.run, args: map[string]any{}, moves: []writ.Change{move("task", second, "queued", "running")}})
+	}
+	finish := func(l *lab, c cast) {
+		l.do(call{what: "task.complete", by: c.worker, run: c.run, args: map[string]any{}, moves: []writ.Change{move("task", second, "running", "done")}})
+	}
+	judged := func(l *lab, c cast) {
+		l.do(call{what: "task.complete", by: c.worker, run: c.run, args: map[string]any{}, moves: []writ.Change{move("task", second, "running", "verifying")}})
+		l.do(call{what: "task.verify", by: c.judge, run: c.run, args: map[string]any{"receipt_id": l.last["task/"+second]}, moves: []writ.Change{move("task", second, "verifying", "done")}})
+	}
 	for name, x := range map[string]struct {
 		play func(l *lab, c cast)
 		want string // findings, each once; empty: it is as it should be
@@ -350,6 +362,64 @@ func TestWhoClosedIt(t *testing.T) {
 			l.do(call{what: "task.claim", by: c.judge, run: writ.RunID(child), args: map[string]any{}, moves: []writ.Change{move("session", ulid("ses", 77), "", "opened")}})
 			l.accept(c, c.judge)
 		}, "lineage_controller lineage_session"},
+		"though what was delegated nobody judged": {func(l *lab, c cast) {
+			l.begin(c)
+			made(l, c, "agent.delegate", c.planner, map[string]any{"task": map[string]any{"verify": asks}})
+			finish(l, c)
+			l.accept(c, c.judge)
+		}, "verdict_missing"},
+		"with what was delegated, and asks for nothing": {func(l *lab, c cast) {
+			l.begin(c)
+			made(l, c, "agent.delegate", c.planner, map[string]any{"task": map[string]any{}})
+			finish(l, c)
+			l.accept(c, c.judge)
+		}, ""},
+		"though what its holder delegated nobody judged": {func(l *lab, c cast) {
+			l.begin(c)
+			made(l, c, "agent.delegate", c.worker, map[string]any{"task_id": c.task, "task": map[string]any{}})
+			finish(l, c)
+			l.accept(c, c.judge)
+		}, "verdict_missing"},
+		"though what was handed on nobody judged": {func(l *lab, c cast) {
+			l.begin(c)
+			made(l, c, "task.handoff", c.worker, map[string]any{"task_id": c.task, "to": map[string]any{"task": map[string]any{}}})
+			finish(l, c)
+			l.accept(c, c.judge)
+		}, "verdict_missing"},
+		"though a check of what was handed on was left out": {func(l *lab, c cast) {
+			l.begin(c)
+			made(l, c, "task.handoff", c.worker, map[string]any{"task_id": c.task})
+			judged(l, c)
+			l.accept(c, c.judge)
+		}, "verdict_gate"},
+		"though a check of what was delegated was left out": {func(l *lab, c cast) {
+			l.begin(c)
+			made(l, c, "agent.delegate", c.planner, map[string]any{"task": map[string]any{"verify": asks}})
+			judged(l, c)
+			l.accept(c, c.judge)
+		}, "verdict_gate"},
+		"with what was handed on from nowhere": {func(l *lab, c cast) {
+			l.begin(c)
+			made(l, c, "task.handoff", c.worker, map[string]any{"task_id": ulid("tsk", 9)})
+			finish(l, c)
+			l.accept(c, c.judge)
+		}, "evidence_missing"},
+		"with what came in a way nobody knows": {func(l *lab, c cast) {
+			l.begin(c)
+			made(l, c, "task.split", c.worker, map[string]any{"task_id": c.task})
+			finish(l, c)
+			l.accept(c, c.judge)
+		}, "evidence_missing"},
+		"with a task that asks in another form": {func(l *lab, c cast) {
+			l.begin(c)
+			made(l, c, "task.enqueue", c.planner, map[string]any{"verify": map[string]any{"required": "yes"}})
+			finish(l, c)
+			l.accept(c, c.judge)
+		}, "evidence_missing"},
+		"with a verdict in another form": {func(l *lab, c cast) {
+			l.begin(c)
+			l.do(call{what: "task.verify", by: c.judge, run: c.run, moves: accepted(l, c), args: map[string]any{"receipt_id": l.last["task/"+c.task], "gates": map[string]any{"lint": "pass"}}})
+		}, "evidence_missing run_open"},
 		"not at all": {func(l *lab, c cast) { l.begin(c) }, "run_open"},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -649,6 +649,18 @@ class History {
   }
 }
 
+// What is read of arguments, each where it is there: of any other kind nobody says what they are.
+const some = (of) => (v) => v === undefined || v === null || of(v);
+const members = (list) => (v) => plain(v) && Object.keys(list).every((name) => !Object.hasOwn(v, name) || some(list[name])(v[name]));
+const many = (of) => (v) => Array.isArray(v) && v.every(some(of));
+const WANTS = members({ required: (v) => typeof v === "boolean", gates: many(is.word) });
+const ARGS = {
+  run: members({ close_policy: is.word }),
+  task: members({ task_id: is.word, verify: WANTS, task: members({ verify: WANTS }) }),
+  verdict: members({ receipt_id: is.word, gates: many(members({ gate: is.word, status: is.word })), tasks: many(members({ task_id: is.word, receipt_id: is.word })) }),
+  session: members({ principal: is.word, kind: is.word, controller: is.word }),
+};
+
 const over = (kind, state) => (TABLES.moves[kind][state] ?? []).length === 0;
 
 // A run, and who had a part in it.
@@ -690,7 +702,7 @@ class Chain {
     if (m.from === "") {
       this.begun = true;
       this.facts.begun = seq;
-      if (args) this.closing = args.close_policy || "auto";
+      if (args && ARGS.run(args)) this.closing = args.close_policy || "auto";
       else this.judged("evidence_missing", seq);
     }
     if (this.ended) this.once("run_after_end", seq);
@@ -705,17 +717,23 @@ class Chain {
     }
   }
 
+  // What a task asks for that is met first, null where nobody says. What comes out of another
+  // task asks for what that does.
+  wanted(p, m, args) {
+    if (m.from !== "" || !args || !ARGS.task(args)) return null;
+    const from = this.tasks.get(args.task_id ?? "");
+    if (p.transition === "task.enqueue") return args.verify ?? {};
+    if (p.transition === "agent.delegate" && (!args.task_id || (from && !from.required))) return args.task?.verify ?? {};
+    return ["agent.delegate", "task.handoff"].includes(p.transition) ? from ?? null : null;
+  }
+
   taskMoves(p, seq, m, args) {
     let t = this.tasks.get(m.id);
     if (!t) {
-      this.tasks.set(m.id, (t = { gates: [] }));
+      const wants = this.wanted(p, m, args);
+      if (!wants) this.judged("evidence_missing", seq);
+      this.tasks.set(m.id, (t = { required: wants?.required ?? false, gates: wants?.gates ?? [] }));
       this.facts.tasks++;
-    }
-    if (m.from === "" && p.transition === "task.enqueue") {
-      if (args) {
-        t.required = args.verify?.required === true;
-        t.gates = args.verify?.gates ?? [];
-      } else this.judged("evidence_missing", seq);
     }
     if (this.ended && !over("task", m.to)) this.once("run_after_end", seq);
     const from = m.from === "verifying";
@@ -731,12 +749,12 @@ class Chain {
     if (p.actor?.role !== "verifier" || !["run.close", "task.verify"].includes(p.transition)) this.judged("close_role", seq);
     if (!(p.parents ?? []).includes(judged)) this.judged("verdict_stale", seq);
     for (const code of this.lineage.conflicts(this.run, p.actor ?? {})) this.judged(code, seq);
-    if (!args) return this.judged("evidence_missing", seq);
-    if (args.receipt_id !== judged) this.judged("verdict_other", seq);
-    for (const t of args.tasks ?? []) if (this.tasks.get(t.task_id)?.last !== t.receipt_id) this.judged("verdict_other", seq);
+    if (!args || !ARGS.verdict(args)) return this.judged("evidence_missing", seq);
+    if ((args.receipt_id ?? "") !== (judged ?? "")) this.judged("verdict_other", seq);
+    for (const t of args.tasks ?? []) if (!t?.receipt_id || this.tasks.get(t.task_id)?.last !== t.receipt_id) this.judged("verdict_other", seq);
     if (m.to !== "done") return;
     for (const g of gates) {
-      const results = (args.gates ?? []).filter((r) => r.gate === g);
+      const results = (args.gates ?? []).filter((r) => (r?.gate ?? "") === (g ?? ""));
       if (results.length === 0 || results.some((r) => r.status !== "pass")) this.judged("verdict_gate", seq);
     }
   }
@@ -798,7 +816,7 @@ class Lineage {
   }
 
   opened(id, p, args) {
-    if (!args.principal) return;
+    if (!ARGS.session(args) || !args.principal) return;
     const s = { principal: args.principal, controller: args.controller || "", openers: [] };
     if (p.actor?.kind === "system") {
       s.controller ||= args.principal;
