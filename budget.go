@@ -196,6 +196,15 @@ const ReasonTaskFailed = "task_failed"
 // WorkedUp is when a run that is not paused will have worked for ms.
 func (r Run) WorkedUp(ms int64) int64 { return r.CreatedAt + r.PausedMs + ms }
 
+// LastsTo is when a run ends at the latest, paused or let go on by policy though its
+// time is up: people who give it time give it that much longer.
+func (r Run) LastsTo() int64 {
+	return r.CreatedAt + MaxRunMs + r.Limit(BudgetWall) - r.Budget[BudgetWall]
+}
+
+// TimeUp is when to look whether the time of an active run is up.
+func (r Run) TimeUp() int64 { return min(r.LastsTo(), r.WorkedUp(r.Limit(BudgetWall))) }
+
 // BudgetUsed counts what a run has used of a dimension: what running attempts
 // and child runs hold of it is in there too.
 func BudgetUsed(id RunID, dimension string) Counter { return Counter{"run/" + string(id), dimension} }

@@ -92,9 +92,16 @@ type Follower struct {
 	Counts func(id string, s Snapshot) ([]Count, error)
 }
 
-// In is an entry that is to be there.
-func In(i Index, member string, score int64, why string) Implied {
-	return Implied{Entry: Entry{i, member, score}, Why: why}
+// Incoherent is what Sound says of a document of any kind: that it says it is another, or is
+// in a state that the table of its moves does not have; "" where it is neither.
+func Incoherent[S ~string](kind, id, says string, moves Table[S], state S) string {
+	if says != id {
+		return "the document says that it is another " + kind
+	}
+	if _, known := moves[state]; !known || state == "" {
+		return "the " + kind + " is in a state there is not"
+	}
+	return ""
 }
 
 // InIf is an entry without a time that is to be there or not.

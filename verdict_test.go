@@ -16,7 +16,7 @@ func closer(t *testing.T) (w *writtest.World, judge writ.Caller, run writ.RunID,
 	t.Helper()
 	w = writtest.New()
 	w.Archive = func(q writ.ArchiveRead) []writ.Receipt { return []writ.Receipt{sealed(q.Receipt)} }
-	w.Seed(writ.GateKey, writ.ObjectGate, writ.Gate{State: writ.GateOpen})
+	w.Seed(writ.GateKey, writ.ObjectGate, writ.Gate{State: writ.GateOpen, PolicyRevision: inForce})
 	a := w.Agent("checker", "web", "site.build")
 	a.Keys = []writ.PublicKey{{ID: "k1"}}
 	w.Seed(writ.AgentKey("checker"), writ.ObjectAgent, a)
@@ -36,7 +36,7 @@ func closer(t *testing.T) (w *writtest.World, judge writ.Caller, run writ.RunID,
 	return w, judge, v.RunID, func() *runs.RunCloseArgs {
 		r, _, _ := writtest.Get[writ.Run](w, writ.RunKey(v.RunID))
 		text, err := json.Marshal(inked{"k1", writ.VerdictWant{
-			Agent: "checker", Properties: writ.VerdictProperties(writ.VerdictAccept, nil, nil), Subjects: writ.VerdictSubjects(sealed(r.Receipt), nil), Now: w.Now,
+			Agent: "checker", Properties: writ.VerdictProperties(writ.VerdictAccept, nil, nil), Subjects: writ.VerdictSubjects(sealed(r.Receipt), nil), Policy: inForce, Now: w.Now,
 		}})
 		if err != nil {
 			t.Fatal(err)
@@ -87,6 +87,15 @@ func TestAVerdictOnAReceiptNobodyFinds(t *testing.T) {
 	for name, found := range map[string][]writ.Receipt{"none": nil, "another": {sealed("rcp_1")}} {
 		w, judge, _, sign := closer(t)
 		a := sign()
+		if len(found) > 0 { // what is signed is about that one
+			text, err := json.Marshal(inked{"k1", writ.VerdictWant{
+				Agent: "checker", Properties: writ.VerdictProperties(writ.VerdictAccept, nil, nil), Subjects: writ.VerdictSubjects(found[0], nil), Policy: inForce, Now: w.Now,
+			}})
+			if err != nil {
+				t.Fatal(err)
+			}
+			a.Signed = string(text)
+		}
 		w.Archive = func(writ.ArchiveRead) []writ.Receipt { return found }
 		if _, _, err := w.Call(verbs["run.close"], judge, a); writ.CodeOf(err) != writ.CodeVerdict {
 			t.Errorf("%s: %v", name, err)
@@ -122,6 +131,93 @@ func TestNoVerdictCountsUnchecked(t *testing.T) {
 	a.Signed = ""
 	if _, _, err := w.Call(k, judge, a); writ.CodeOf(err) != writ.CodeVerdict {
 		t.Errorf("unsigned: %v", err)
+	}
+}
+
+// Who has no keys need not sign, unless policy wants that everybody does.
+func TestWhoMustSign(t *testing.T) {
+	key := []writ.PublicKey{{ID: "k1"}}
+	for name, c := range map[string]struct {
+		keys []writ.PublicKey
+		duty bool
+		must bool
+	}{
+		"nobody wants it": {},
+		"the policy":      {duty: true, must: true},
+		"the keys":        {keys: key, must: true},
+		"both":            {keys: key, duty: true, must: true},
+	} {
+		var tx writ.Tx
+		err := tx.Vouch("test", ink{}, "", writ.Snapshot{}, &writ.Call{}, writ.Decision{Duties: writ.Duties{SignVerdict: c.duty}}, "rcp_1", nil, writ.VerdictWant{Keys: c.keys})
+		if refused := writ.CodeOf(err) == writ.CodeVerdict; refused != c.must || !refused && err != nil || tx.Verdict != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+// A signed verdict that was used is refused for as long as it would be fresh: what notes
+// that outlives it, also when its clock was ahead.
+func TestAUsedVerdictIsRefused(t *testing.T) {
+	w, judge, _, sign := closer(t)
+	a := sign()
+	p, err := w.Plan(verbs["run.close"], w.NewCall(verbs["run.close"], judge, a))
+	if err != nil {
+		t.Fatal(err)
+	}
+	note := slices.IndexFunc(p.Tx.Ops, func(o writ.Op) bool { return o.Key == writ.VerdictKey(p.Tx.Verdict.Digest) })
+	if note < 0 || p.Tx.Ops[note].Kind != writ.OpPut || p.Tx.Ops[note].TTLMs <= writ.VerdictFreshMs+writ.VerdictAheadMs {
+		t.Fatalf("what notes that it was used: %+v", p.Tx.Ops)
+	}
+	w.Seed(writ.VerdictKey(p.Tx.Verdict.Digest), "verdict", writ.UsedVerdict{Receipt: "rcp_1"})
+	_, _, err = w.Call(verbs["run.close"], judge, a)
+	if e, ok := errors.AsType[*writ.Error](err); !ok || e.Code != writ.CodeVerdict || e.Details["reason"] != writ.BadVerdictUsed {
+		t.Errorf("got %v", err)
+	}
+}
+
+// The reasons of the call are signed too.
+func TestReasonsAreSigned(t *testing.T) {
+	for name, c := range map[string]struct {
+		said []string
+		want writ.Code
+	}{"as the call says": {[]string{"late"}, ""}, "others": {[]string{"early"}, writ.CodeVerdict}, "none": {nil, writ.CodeVerdict}} {
+		w, judge, _, sign := closer(t)
+		a := sign()
+		a.Verdict, a.Reasons = writ.VerdictReject, []string{"late"}
+		text, err := json.Marshal(inked{"k1", writ.VerdictWant{
+			Agent: "checker", Properties: writ.VerdictProperties(writ.VerdictReject, nil, c.said), Subjects: writ.VerdictSubjects(sealed(a.Receipt), nil), Policy: inForce, Now: w.Now,
+		}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		a.Signed = string(text)
+		if _, _, err := w.Call(verbs["run.close"], judge, a); writ.CodeOf(err) != c.want {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+// twofold reads one text in two ways.
+type twofold struct{ ink }
+
+func (t twofold) Check(text string, want writ.VerdictWant) (writ.SignedVerdict, error) {
+	v, err := t.ink.Check(text, want)
+	v.Digest = "another"
+	return v, err
+}
+
+// What is noted as used is what was checked.
+func TestAVerdictIsReadInOneWay(t *testing.T) {
+	w, judge, _, sign := closer(t)
+	for _, c := range []struct {
+		v    writ.Verdicts
+		want writ.Code
+	}{{twofold{}, writ.CodeVerdict}, {ink{}, ""}} {
+		list := runs.Capabilities(runs.Config{Verdicts: c.v})
+		k := list[slices.IndexFunc(list, func(k *writ.Capability) bool { return k.ID == "run.close" })]
+		if _, _, err := w.Call(k, judge, sign()); writ.CodeOf(err) != c.want {
+			t.Errorf("%T: %v", c.v, err)
+		}
 	}
 }
 

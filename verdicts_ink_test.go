@@ -18,6 +18,9 @@ type ink struct {
 	anything bool // and whatever it is about
 }
 
+// inForce are the policies of these tests.
+const inForce = "sha256:0"
+
 type inked struct {
 	Key  string
 	Says writ.VerdictWant
@@ -44,6 +47,8 @@ func (i ink) Check(text string, want writ.VerdictWant) (out writ.SignedVerdict, 
 	case i.anything:
 	case v.Says.Agent != want.Agent:
 		return refuse(writ.BadVerdictVerifier)
+	case v.Says.Policy != want.Policy:
+		return refuse(writ.BadVerdictPolicy)
 	case !slices.Equal(v.Says.Properties, want.Properties):
 		return refuse(writ.BadVerdictSaid)
 	case !slices.Equal(v.Says.Subjects, want.Subjects):
@@ -64,7 +69,7 @@ func sealed(id writ.ReceiptID) writ.Receipt {
 func (h *history) signs(m move) {
 	sign := func(key string, v writ.Verdict, about writ.ReceiptID, reasons []string) string {
 		text, _ := json.Marshal(inked{key, writ.VerdictWant{
-			Agent: m.by.Agent, Properties: writ.VerdictProperties(v, nil, reasons), Subjects: writ.VerdictSubjects(sealed(about), nil), Now: h.Now,
+			Agent: m.by.Agent, Properties: writ.VerdictProperties(v, nil, reasons), Subjects: writ.VerdictSubjects(sealed(about), nil), Policy: inForce, Now: h.Now,
 		}})
 		return string(text)
 	}

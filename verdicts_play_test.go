@@ -115,7 +115,7 @@ func newHistory(seed, n uint64, m mutant) *history {
 		h.verbs = verbsWith(m.ink)
 	}
 	h.Archive = func(q writ.ArchiveRead) []writ.Receipt { return []writ.Receipt{sealed(q.Receipt)} }
-	h.Seed(writ.GateKey, writ.ObjectGate, writ.Gate{State: writ.GateOpen})
+	h.Seed(writ.GateKey, writ.ObjectGate, writ.Gate{State: writ.GateOpen, PolicyRevision: inForce})
 	for _, id := range []writ.AgentID{"able", "baker", "charlie"} {
 		a := h.Agent(id, "web", "site.build")
 		for _, k := range []string{"k1", "k2", "k3", "k4"} {

@@ -111,32 +111,22 @@ func sessionFollowReads(id string, s writ.Snapshot) (writ.ReadSet, error) {
 // known to have ended must not be given what it had.
 func agentSound(id string, s writ.Snapshot) (string, error) {
 	a, _, _, err := writ.Get[writ.Agent](s, writ.AgentKey(writ.AgentID(id)))
-	_, known := writ.AgentMoves[a.State]
-	switch {
-	case err != nil:
+	if err != nil {
 		return "", err
-	case string(a.ID) != id:
-		return "the document says that it is another agent", nil
-	case !known || a.State == "":
-		return "the agent is in a state there is not", nil
 	}
-	return "", nil
+	return writ.Incoherent(writ.ObjectAgent, id, string(a.ID), writ.AgentMoves, a.State), nil
 }
 
 func sessionSound(id string, s writ.Snapshot) (string, error) {
 	ses, _, _, err := writ.Get[writ.Session](s, writ.SessionKey(writ.SessionID(id)))
-	_, known := writ.SessionMoves[ses.State]
-	switch {
-	case err != nil:
+	if err != nil {
 		return "", err
-	case string(ses.ID) != id:
-		return "the document says that it is another session", nil
-	case !known || ses.State == "":
-		return "the session is in a state there is not", nil
-	case ses.State == writ.SessionOpened && len(ses.WriteClaims) > 0:
-		return "the session claims scopes and has not started", nil
 	}
-	return "", nil
+	wrong := writ.Incoherent(writ.ObjectSession, id, string(ses.ID), writ.SessionMoves, ses.State)
+	if wrong == "" && ses.State == writ.SessionOpened && len(ses.WriteClaims) > 0 {
+		wrong = "the session claims scopes and has not started"
+	}
+	return wrong, nil
 }
 
 func sessionImplies(id string, s writ.Snapshot) ([]writ.Implied, error) {

@@ -17,16 +17,10 @@ func Follower() writ.Follower {
 // coherent says what contradicts itself in an approval.
 func coherent(id string, s writ.Snapshot) (string, error) {
 	a, _, _, err := writ.Get[writ.Approval](s, writ.ApprovalKey(writ.ApprovalID(id)))
-	_, known := writ.ApprovalMoves[a.State]
-	switch {
-	case err != nil:
+	if err != nil {
 		return "", err
-	case string(a.ID) != id:
-		return "the document says that it is another approval", nil
-	case !known || a.State == "":
-		return "the approval is in a state there is not", nil
 	}
-	return "", nil
+	return writ.Incoherent(writ.ObjectApproval, id, string(a.ID), writ.ApprovalMoves, a.State), nil
 }
 
 func implies(id string, s writ.Snapshot) ([]writ.Implied, error) {

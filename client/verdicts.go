@@ -33,11 +33,7 @@ type Judged struct {
 	Artifacts []Artifact        // of the task, or of all tasks of the run
 	Want      writ.VerdictWant  // what is to be signed; without the time and the keys
 	Names     map[string]string // of its subjects, by digest
-	payload   []byte            // of the receipt
 }
-
-// Payload is what the gateway signed there.
-func (j Judged) Payload() []byte { return j.payload }
 
 // JudgedTask reads what a verdict on a task is about.
 func (c *Client) JudgedTask(ctx context.Context, id writ.TaskID, v writ.Verdict, gates []Gate, reasons []string) (j Judged, err error) {
@@ -87,8 +83,9 @@ func (c *Client) judged(ctx context.Context, j *Judged, id writ.ReceiptID) (err 
 	var env struct {
 		Payload string `json:"payload"`
 	}
+	var payload []byte
 	if err = json.Unmarshal(j.Receipt.Envelope, &env); err == nil {
-		j.payload, err = base64.StdEncoding.Strict().DecodeString(env.Payload)
+		payload, err = base64.StdEncoding.Strict().DecodeString(env.Payload)
 	}
 	var says struct {
 		Predicate struct {
@@ -96,7 +93,7 @@ func (c *Client) judged(ctx context.Context, j *Judged, id writ.ReceiptID) (err 
 		} `json:"predicate"`
 	}
 	if err == nil {
-		err = json.Unmarshal(j.payload, &says)
+		err = json.Unmarshal(payload, &says)
 	}
 	if err != nil || says.Predicate.Receipt != id {
 		return &writ.Error{Code: writ.CodeInternal, Op: "client.Judged", Msg: "the gateway shows another receipt than it was asked for", Hint: "do not sign anything, and tell who runs it", Err: err}
@@ -105,7 +102,7 @@ func (c *Client) judged(ctx context.Context, j *Judged, id writ.ReceiptID) (err 
 	for _, a := range j.Artifacts {
 		artifacts = append(artifacts, a.Digest)
 	}
-	receipt := writ.Receipt{Payload: j.payload}
+	receipt := writ.Receipt{Payload: payload}
 	j.Want.Subjects = writ.VerdictSubjects(receipt, artifacts)
 	j.Names = map[string]string{writ.VerdictSubjects(receipt, nil)[0]: "receipt/" + string(id)}
 	named := j.Artifacts

@@ -29,6 +29,9 @@ func TestDamagedKeysRefuseToStart(t *testing.T) {
 		{"session key garbage", "session.key", "hexadecimal", func(p string) error { return os.WriteFile(p, []byte(canary+"\n"), 0o600) }},
 		{"session key open to others", "session.key", "0640", func(p string) error { return os.Chmod(p, 0o640) }},
 		{"log key missing", "log.key", "is missing", os.Remove},
+		{"log key missing, and its public half, of a log there is", "log.key", "is missing", func(p string) error {
+			return errorsOf(os.Remove(p), os.Remove(strings.TrimSuffix(p, ".key")+".pub"))
+		}},
 		{"log key garbage", "log.key", "PEM", func(p string) error { return os.WriteFile(p, []byte(canary+"\n"), 0o600) }},
 		{"log key open to others", "log.key", "0644", func(p string) error { return os.Chmod(p, 0o644) }},
 		{"log key of another log", "log.pub", "another key", func(p string) error { return os.WriteFile(p, []byte("-----BEGIN PUBLIC KEY-----\n"), 0o600) }},

@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -30,8 +31,8 @@ var embeddedOnly = map[string]string{
 // both hosts: $STORE is what --store is to be given, $SOURCES where this module is. To what
 // testscript knows they add:
 //
-//	serve DATA [flag...]     start a gateway on $STORE, until the end or stop
-//	stop DATA                end it (SIGTERM); it must exit with 0
+//	serve DATA [flag...]     start a gateway on $STORE, until the end or shut
+//	shut DATA                end it (SIGTERM); it must exit with 0
 //	exits CODE COMMAND...    run a command that must end with that exit code
 //	set NAME FIELD...        an environment variable from the JSON just printed
 //	keep FIELD FILE          a file from the JSON just printed
@@ -44,6 +45,9 @@ func TestScripts(t *testing.T) {
 	}
 	for _, file := range files {
 		name := strings.TrimSuffix(filepath.Base(file), ".txtar")
+		if text, err := os.ReadFile(file); err != nil || bytes.Contains(text, []byte("\nstop")) {
+			t.Errorf("%s: stop ends the script itself, and nothing below it is run; say shut: %v", name, err)
+		}
 		for _, host := range hosts {
 			if host != "bolt" && embeddedOnly[name] != "" {
 				continue
@@ -85,7 +89,7 @@ func tell(t *testing.T, file, store string) {
 			return err
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"serve": s.serve, "stop": s.stop, "exits": s.exits, "set": s.set, "keep": s.keep, "endpoint": s.endpoint,
+			"serve": s.serve, "shut": s.shut, "exits": s.exits, "set": s.set, "keep": s.keep, "endpoint": s.endpoint,
 		},
 	})
 }
@@ -137,9 +141,9 @@ type teller struct {
 func (t teller) Fatal(args ...any)                 { t.ts.Fatalf("%s", fmt.Sprint(args...)) }
 func (t teller) Fatalf(format string, args ...any) { t.ts.Fatalf(format, args...) }
 
-func (s *script) stop(ts *testscript.TestScript, _ bool, args []string) {
+func (s *script) shut(ts *testscript.TestScript, _ bool, args []string) {
 	if len(args) != 1 || s.gateways[args[0]] == nil {
-		ts.Fatalf("usage: stop DATA, of a gateway that runs")
+		ts.Fatalf("usage: shut DATA, of a gateway that runs")
 	}
 	if code := s.gateways[args[0]].stop(); code != 0 {
 		ts.Fatalf("the gateway ended with exit code %d", code)

@@ -23,8 +23,8 @@ type lab struct {
 	receipts []writ.Receipt
 }
 
-func keyID(name string) string { return "SHA256:" + strings.Repeat(name, 43) }
-func spki(name string) string  { return strings.Repeat(name, 64) }
+func keyID(name string) string { return "SHA256:" + strings.Repeat(name, 43)[:43] }
+func spki(name string) string  { return strings.Repeat(name, 64)[:64] }
 
 func newLab(t testing.TB) *lab {
 	l := &lab{World: writtest.New(), TB: t, verbs: map[writ.CapabilityID]*writ.Capability{}}
@@ -160,6 +160,9 @@ func TestALife(t *testing.T) {
 		t.Errorf("got %v", some.Details)
 	}
 	l.held("b", "r-2")
+	if got := l.Members(writ.HeldKey(spki("b"))); !slices.Equal(got, []string{"r-1", "r-2"}) { // who is gone holds nothing
+		t.Errorf("held by %q", got)
+	}
 	v = l.activate("b")
 	if v.State != writ.KeyActive || l.inForce() != keyID("b") {
 		t.Fatalf("got %+v", v)
@@ -200,6 +203,80 @@ func TestALife(t *testing.T) {
 		t.Fatalf("got %+v", v)
 	}
 	l.refused(writ.CodeIllegal, "key.revoke", &keys.KeyRevokeArgs{KeyID: keyID("a"), Since: end + 1}) // what was said stands
+	n = len(l.Facts)
+	l.must("key.revoke", &keys.KeyRevokeArgs{KeyID: keyID("a"), Since: end, ReachBack: true})
+	if len(l.Facts) != n {
+		t.Fatal("a revocation was repeated")
+	}
+	l.must("key.report", &keys.KeyReportArgs{SPKI: spki("e"), Replica: "r-1"})
+	if got := l.Members(writ.HeldKey(spki("e"))); len(got) > 0 { // nobody introduced it
+		t.Errorf("held by %q", got)
+	}
+}
+
+// The key the log began with is the signing one from the beginning, and the first of the
+// list whatever its name is.
+func TestTheFirstKey(t *testing.T) {
+	l := newLab(t)
+	l.refused(writ.CodeIllegal, "key.introduce", &keys.KeyIntroduceArgs{PublicKey: "a"})
+	l.introduce("1")
+	l.must("key.list", &keys.KeyListArgs{})
+	if !slices.Equal(l.public, []string{"pem of a", "pem of 1"}) {
+		t.Errorf("got %q", l.public)
+	}
+}
+
+// What is signed of a key says which it is, and of a revocation from when on it holds.
+func TestWhatIsSignedOfAKey(t *testing.T) {
+	l := newLab(t)
+	signed := func(id writ.CapabilityID, args any) writ.KeyFact {
+		t.Helper()
+		p, err := l.Plan(l.verbs[id], l.NewCall(l.verbs[id], l.op, args))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := l.Commit(p); err != nil {
+			t.Fatal(err)
+		}
+		l.Now++
+		return p.Tx.Key
+	}
+	fact := func(name string, since int64) writ.KeyFact {
+		return writ.KeyFact{ID: keyID(name), Purpose: writ.KeyReceipt, SPKI: spki(name), Since: since}
+	}
+	if got := signed("key.introduce", &keys.KeyIntroduceArgs{PublicKey: "b"}); got != fact("b", 0) {
+		t.Errorf("introduced: %+v", got)
+	}
+	l.held("b", "r-1", "r-2")
+	if got := signed("key.activate", &keys.KeyActivateArgs{KeyID: keyID("b")}); got != fact("b", 0) {
+		t.Errorf("activated: %+v", got)
+	}
+	if got := signed("key.revoke", &keys.KeyRevokeArgs{KeyID: keyID("a"), Since: 3, ReachBack: true}); got != fact("a", 3) {
+		t.Errorf("revoked: %+v", got)
+	}
+	l.introduce("c")
+	if got := signed("key.retire", &keys.KeyRetireArgs{KeyID: keyID("c")}); got != fact("c", 0) {
+		t.Errorf("retired: %+v", got)
+	}
+}
+
+// A log has so many keys and no more, also where each is retired at once.
+func TestSoManyKeys(t *testing.T) {
+	l := newLab(t)
+	const names = "0123456789abcdef"
+	for from := range names {
+		for to := from + 2; to <= len(names); to++ {
+			name := names[from:to]
+			before := len(l.Members(writ.IndexKeys))
+			if before >= writ.MaxKeys-1 {
+				l.refused(writ.CodeIllegal, "key.introduce", &keys.KeyIntroduceArgs{PublicKey: name})
+				return
+			}
+			l.introduce(name)
+			l.must("key.retire", &keys.KeyRetireArgs{KeyID: keyID(name)})
+		}
+	}
+	t.Fatalf("the limit was not met with %d", len(l.Members(writ.IndexKeys)))
 }
 
 // With force one replica that holds the key is enough.

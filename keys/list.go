@@ -31,7 +31,7 @@ type Entry struct {
 // Manifest is a file of keys, taken apart.
 type Manifest struct {
 	Keys     []Entry         `json:"keys" doc:"Keys, receipt keys first, in the order they were introduced."`
-	SignedBy writ.KeyPurpose `json:"signed_by" doc:"root: a root vouches for the keys. receipt: there is no root here, and the key that signs receipts says itself which ones there were." enum:"root,receipt"`
+	SignedBy writ.KeyPurpose `json:"signed_by" doc:"root: a root vouches for the keys. receipt: there is no root here, or it has not signed this yet, and the key that signs receipts says itself which ones there were." enum:"root,receipt"`
 	File     writ.RawObject  `json:"file" doc:"What receipts are verified with (writ-keys/v1): the key manifest, an in-toto statement in a DSSE envelope, and the receipts it follows from."`
 }
 

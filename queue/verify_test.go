@@ -73,6 +73,24 @@ func TestAResultIsAccepted(t *testing.T) {
 	}
 }
 
+// A verdict that names another version than there is, is none.
+func TestAVerdictWithIfMatch(t *testing.T) {
+	l := newLab(t)
+	id := l.enqueue("one", judged(2))
+	l.do("task.complete", l.a, l.claim(l.a, id).complete())
+	_, version, _ := writtest.Get[writ.Task](l.w, writ.TaskKey(id))
+	for _, c := range []struct {
+		named int64
+		want  writ.Code
+	}{{version - 1, writ.CodeVersion}, {version + 1, writ.CodeVersion}, {version, ""}} {
+		call := l.w.NewCall(l.caps["task.verify"], l.judge, l.verdict(id, writ.VerdictAccept))
+		call.IfVersion = c.named
+		if _, _, err := l.w.Do(l.caps["task.verify"], call); writ.CodeOf(err) != c.want {
+			t.Errorf("named %d of %d: got %v, want %q", c.named, version, err, c.want)
+		}
+	}
+}
+
 // What is sent back is done again, with another result, as often as it says; then
 // the task fails.
 func TestAResultIsSentBack(t *testing.T) {

@@ -84,7 +84,33 @@ func (l *lab) many(n int, change ...func(*TaskEnqueueArgs)) (out []writ.TaskID) 
 	return out
 }
 
-func refilling(l *lab) *TaskRefillArgs { return &TaskRefillArgs{Run: l.run, Lane: l.lane()} }
+// smallLab has a window of n, and an agent that takes as much as there is.
+func smallLab(t *testing.T, n int64) *lab {
+	t.Helper()
+	small(t, n)
+	l := newLab(t)
+	l.setAgent("agent-a", func(a *writ.Agent) { a.MaxConcurrent = 500 })
+	return l
+}
+
+func (l *lab) planRefill() *writtest.Planned {
+	l.Helper()
+	return l.plan("task.refill", l.w.System(), &TaskRefillArgs{Run: l.run, Lane: l.lane()})
+}
+
+func (l *lab) planClaim(id writ.TaskID) *writtest.Planned {
+	l.Helper()
+	return l.plan("task.claim", l.a, &TaskClaimArgs{Task: id})
+}
+
+func (l *lab) claims(ids ...writ.TaskID) {
+	l.Helper()
+	for _, id := range ids {
+		l.claim(l.a, id)
+	}
+}
+
+func (l *lab) runIs(s writ.RunState) { l.setRun(func(r *writ.Run) { r.State = s }) }
 
 // A run that enqueues much does not keep another waiting behind all of it.
 func TestRunsTakeTurnsInALane(t *testing.T) {
@@ -133,8 +159,7 @@ func TestRunsTakeTurnsInALane(t *testing.T) {
 
 // Each priority is a lane, and none of them waits for another.
 func TestAPriorityHasAWindowOfItsOwn(t *testing.T) {
-	small(t, 2)
-	l := newLab(t)
+	l := smallLab(t, 2)
 	l.many(5)
 	urgent := int64(9)
 	l.many(3, func(a *TaskEnqueueArgs) { a.Priority = &urgent })
@@ -148,8 +173,7 @@ func TestAPriorityHasAWindowOfItsOwn(t *testing.T) {
 
 // Work for several agents is behind nothing; work for one is as in any lane.
 func TestWorkForSeveralAgentsIsAlwaysOffered(t *testing.T) {
-	small(t, 2)
-	l := newLab(t)
+	l := smallLab(t, 2)
 	both := func(a *TaskEnqueueArgs) { a.Agents = []writ.AgentID{"agent-a", "agent-b"} }
 	one := func(a *TaskEnqueueArgs) { a.Agents = []writ.AgentID{"agent-a"} }
 	l.many(5, both)
@@ -167,14 +191,12 @@ func TestWorkForSeveralAgentsIsAlwaysOffered(t *testing.T) {
 // However many claims read the same counts: at the low mark one of them leaves the
 // follow-up, or none commits past it.
 func TestClaimsAtOnceLeaveAFollowUp(t *testing.T) {
-	small(t, 8)
-	l := newLab(t)
-	l.setAgent("agent-a", func(a *writ.Agent) { a.MaxConcurrent = 50 })
+	l := smallLab(t, 8)
 	ids := l.many(12)
 	l.counts(8, 4)
 	var at []*writtest.Planned
 	for _, id := range ids[:8] {
-		at = append(at, l.plan("task.claim", l.a, &TaskClaimArgs{Task: id}))
+		at = append(at, l.planClaim(id))
 	}
 	for _, p := range at[:3] {
 		l.commits(p)
@@ -194,9 +216,7 @@ func TestClaimsAtOnceLeaveAFollowUp(t *testing.T) {
 
 // What comes into a backlog while the last that are offered go has a follow-up.
 func TestEnqueueMeetsClaims(t *testing.T) {
-	small(t, 4)
-	l := newLab(t)
-	l.setAgent("agent-a", func(a *writ.Agent) { a.MaxConcurrent = 50 })
+	l := smallLab(t, 4)
 	ids := l.many(4)
 	more := &TaskEnqueueArgs{Run: l.run, Key: "more", Capability: build, Domain: "web"}
 	p := l.plan("task.enqueue", l.owner, more)
@@ -207,16 +227,15 @@ func TestEnqueueMeetsClaims(t *testing.T) {
 
 	more.Key = "still-more"
 	p = l.plan("task.enqueue", l.owner, more)
-	last := l.plan("task.claim", l.a, &TaskClaimArgs{Task: ids[1]})
+	last := l.planClaim(ids[1])
 	l.commits(last)
 	l.conflicts(p)
 	l.do("task.enqueue", l.owner, more)
 	audit(l)
 
-	small(t, 1)
-	l = newLab(t)
+	l = smallLab(t, 1)
 	one := l.enqueue("one")
-	claim := l.plan("task.claim", l.a, &TaskClaimArgs{Task: one}) // nothing is in the backlog
+	claim := l.planClaim(one) // nothing is in the backlog
 	more.Run, more.Key = l.run, "more"
 	l.do("task.enqueue", l.owner, more)
 	l.counts(1, 1)
@@ -227,15 +246,11 @@ func TestEnqueueMeetsClaims(t *testing.T) {
 
 // Two sweepers fetch a task once, and a follow-up goes only while nothing waits for it.
 func TestRefillsAtOnce(t *testing.T) {
-	small(t, 4)
-	l := newLab(t)
-	l.setAgent("agent-a", func(a *writ.Agent) { a.MaxConcurrent = 50 })
+	l := smallLab(t, 4)
 	ids := l.many(9)
-	for _, id := range ids[:2] {
-		l.claim(l.a, id)
-	}
+	l.claims(ids[:2]...)
 	l.counts(2, 5)
-	one, two := l.plan("task.refill", l.w.System(), refilling(l)), l.plan("task.refill", l.w.System(), refilling(l))
+	one, two := l.planRefill(), l.planRefill()
 	l.commits(one)
 	l.conflicts(two)
 	l.counts(4, 3)
@@ -246,20 +261,16 @@ func TestRefillsAtOnce(t *testing.T) {
 
 	// A refill that finds no room, and claims that make some.
 	l.w.SetIndex(writ.IndexTodo, todoRefillOf(l.run, l.lane()), l.w.Now)
-	full := l.plan("task.refill", l.w.System(), refilling(l))
-	for _, id := range ids[2:4] {
-		l.claim(l.a, id)
-	}
+	full := l.planRefill()
+	l.claims(ids[2:4]...)
 	l.conflicts(full)
 	audit(l)
 
 	// One that takes the last, and somebody who comes behind.
 	l.refill()
 	l.counts(4, 1)
-	for _, id := range ids[4:6] {
-		l.claim(l.a, id)
-	}
-	last := l.plan("task.refill", l.w.System(), refilling(l))
+	l.claims(ids[4:6]...)
+	last := l.planRefill()
 	l.enqueue("behind")
 	l.conflicts(last)
 	l.refill()
@@ -270,11 +281,10 @@ func TestRefillsAtOnce(t *testing.T) {
 // A task in the backlog is queued like any other: it can be claimed, cancelled and taken
 // back by its id, and nobody fetches it afterwards.
 func TestATaskLeavesTheBacklog(t *testing.T) {
-	small(t, 2)
-	l := newLab(t)
+	l := smallLab(t, 2)
 	ids := l.many(6)
 	l.counts(2, 4)
-	fetched := l.plan("task.refill", l.w.System(), refilling(l))
+	fetched := l.planRefill()
 	g := l.claim(l.a, ids[3])
 	l.counts(2, 3)
 	l.do("task.cancel", l.owner, &TaskCancelArgs{Task: ids[4]})
@@ -286,10 +296,10 @@ func TestATaskLeavesTheBacklog(t *testing.T) {
 	audit(l)
 
 	l.claim(l.b, ids[0])
-	fetched = l.plan("task.refill", l.w.System(), refilling(l))
+	fetched = l.planRefill()
 	l.do("task.cancel", l.owner, &TaskCancelArgs{Task: ids[2]}) // the oldest
 	l.conflicts(fetched)
-	taken := l.plan("task.claim", l.a, &TaskClaimArgs{Task: l.oldestInBacklog()})
+	taken := l.planClaim(l.oldestInBacklog())
 	l.refill()
 	l.counts(2, 1)
 	l.conflicts(taken)
@@ -342,16 +352,15 @@ func TestWhatIsOfferedIsNotPushedAgain(t *testing.T) {
 
 // Where nothing is offered any more when a run goes on, its backlog is fetched from.
 func TestABacklogThatIsLeftAloneInAPause(t *testing.T) {
-	small(t, 2)
-	l := newLab(t)
+	l := smallLab(t, 2)
 	ids := l.many(5)
-	l.setRun(func(r *writ.Run) { r.State = writ.RunPausedApproval })
+	l.runIs(writ.RunPausedApproval)
 	for _, id := range ids[:2] {
 		l.do("task.cancel", l.owner, &TaskCancelArgs{Task: id})
 	}
 	l.refill()
 	l.counts(0, 3)
-	l.setRun(func(r *writ.Run) { r.State = writ.RunActive })
+	l.runIs(writ.RunActive)
 	l.sweep("run.offer", &RunOfferArgs{Run: l.run})
 	audit(l)
 	l.refill()
@@ -361,10 +370,9 @@ func TestABacklogThatIsLeftAloneInAPause(t *testing.T) {
 
 // A run that waits for people leaves its backlog alone, and fetches from it when it goes on.
 func TestTheBacklogOfAPausedRun(t *testing.T) {
-	small(t, 2)
-	l := newLab(t)
+	l := smallLab(t, 2)
 	ids := l.many(5)
-	l.setRun(func(r *writ.Run) { r.State = writ.RunPausedApproval })
+	l.runIs(writ.RunPausedApproval)
 	for _, id := range ids[:2] {
 		c := l.caps["task.refuse"]
 		call := l.w.NewCall(c, l.w.System(), &TaskRefuseArgs{Task: id, Agent: "agent-a", Lane: l.lane()})
@@ -376,7 +384,7 @@ func TestTheBacklogOfAPausedRun(t *testing.T) {
 	l.counts(0, 3)
 	l.refill()
 	l.counts(0, 3)
-	l.setRun(func(r *writ.Run) { r.State = writ.RunActive })
+	l.runIs(writ.RunActive)
 	l.w.SetIndex(writ.IndexTodo, todo(todoOffer, string(l.run)), l.w.Now)
 	audit(l)
 	l.sweep("run.offer", &RunOfferArgs{Run: l.run})
@@ -396,8 +404,7 @@ func TestTheBacklogOfAPausedRun(t *testing.T) {
 // Tasks that wait for a scope are not counted as offered, so that they keep no others
 // back, and not all of them come at once when it is free.
 func TestTheBacklogOfAScope(t *testing.T) {
-	small(t, 4)
-	l := newLab(t)
+	l := smallLab(t, 4)
 	holder := l.claim(l.b, l.enqueue("holder", scopes("fs:repo/")))
 	waits := l.many(20, scopes("fs:repo/a/"))
 	free := l.many(2)
@@ -461,11 +468,9 @@ func TestRefillsAndWakesFit(t *testing.T) {
 	l := newLab(t)
 	ids := l.many(int(window) + refillBatch + 10)
 	l.setAgent("agent-a", func(a *writ.Agent) { a.MaxConcurrent = 500 })
-	for _, id := range ids[:window] {
-		l.claim(l.a, id)
-	}
+	l.claims(ids[:window]...)
 	l.counts(0, refillBatch+10)
-	l.fits(l.plan("task.refill", l.w.System(), refilling(l)))
+	l.fits(l.planRefill())
 	l.counts(refillBatch, 10)
 	audit(l)
 
@@ -491,7 +496,7 @@ func TestRefillsAndWakesFit(t *testing.T) {
 func TestTheEndOfARunClearsItsBacklog(t *testing.T) {
 	l := newLab(t)
 	l.many(int(window) + 10*reapBatch)
-	l.setRun(func(r *writ.Run) { r.State = writ.RunCancelled })
+	l.runIs(writ.RunCancelled)
 	for more := true; more; {
 		p := l.plan("run.reap", l.w.System(), &RunReapArgs{Run: l.run})
 		l.fits(p)

@@ -131,12 +131,21 @@ func (Cosigner) Verify(key writ.PublicKey, c writ.Cosigned, sig []byte) bool {
 	if err != nil {
 		return false
 	}
+	if _, is := pub.(*ecdsa.PublicKey); is && oneForm(sig) != nil {
+		return false
+	}
+	return holds(pub, text, sig)
+}
+
+// holds says whether a signature is a key's over a text. Of an ECDSA signature every
+// form is taken.
+func holds(pub crypto.PublicKey, text, sig []byte) bool {
 	switch k := pub.(type) {
 	case ed25519.PublicKey:
 		return ed25519.Verify(k, text, sig)
 	case *ecdsa.PublicKey:
 		h := sha256.Sum256(text)
-		return oneForm(sig) == nil && ecdsa.VerifyASN1(k, h[:], sig)
+		return ecdsa.VerifyASN1(k, h[:], sig)
 	}
 	return false
 }
@@ -150,30 +159,27 @@ type CosignKey struct {
 // LoadCosignKey reads a private key in PEM, Ed25519 or P-256, from a file that
 // is its owner's alone.
 func LoadCosignKey(path string) (*CosignKey, error) {
-	text, err := readKeyFile(path, true)
-	if errors.Is(err, fs.ErrNotExist) {
-		err = refuse(path, errors.New("is missing"), "make it: openssl genpkey -algorithm ed25519 -out FILE, and chmod 600 it")
-	}
-	if err != nil {
-		return nil, err
-	}
-	return NewCosignKey(text)
+	return loadCosignKey(path, "openssl genpkey -algorithm ed25519 -out FILE", nil)
 }
 
 // LoadVerdictKey is LoadCosignKey for a key that may be encrypted, as cosign
 // generate-key-pair makes them. password is asked only then; it may give none.
 func LoadVerdictKey(path string, password func() ([]byte, error)) (*CosignKey, error) {
+	return loadCosignKey(path, "cosign generate-key-pair, or openssl genpkey -algorithm ed25519 -out FILE", func(bool) ([]byte, error) {
+		pw, err := password()
+		return append([]byte{}, pw...), err // nil would say that the key is not encrypted
+	})
+}
+
+func loadCosignKey(path, how string, password cryptoutils.PassFunc) (*CosignKey, error) {
 	text, err := readKeyFile(path, true)
 	if errors.Is(err, fs.ErrNotExist) {
-		err = refuse(path, errors.New("is missing"), "make it: cosign generate-key-pair, or openssl genpkey -algorithm ed25519 -out FILE, and chmod 600 it")
+		err = refuse(path, errors.New("is missing"), "make it: "+how+", and chmod 600 it")
 	}
 	if err != nil {
 		return nil, err
 	}
-	return newCosignKey(text, func(bool) ([]byte, error) {
-		pw, err := password()
-		return append([]byte{}, pw...), err // nil would say that the key is not encrypted
-	})
+	return newCosignKey(text, password)
 }
 
 // NewCosignKey reads a private key in PEM.

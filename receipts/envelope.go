@@ -66,11 +66,15 @@ func openEnvelope(text []byte) (opened, error) {
 	return o, nil
 }
 
-// OpenEnvelope takes an envelope apart, strictly. Nothing in it is proved: the receipt
-// has neither an id nor a sequence yet.
-func OpenEnvelope(text []byte) (writ.Receipt, error) {
+// OpenEnvelope takes the envelope of a receipt apart, and what it states, strictly.
+// Nothing of it is proved by that.
+func OpenEnvelope(text []byte) (writ.Receipt, Record, error) {
 	o, err := openEnvelope(text)
-	return writ.Receipt{Payload: o.payload, Sig: o.sig, KeyID: o.keyID}, err
+	if err != nil {
+		return writ.Receipt{}, Record{}, err
+	}
+	rec, err := Decode(o.payload)
+	return writ.Receipt{ID: rec.Statement.Receipt, Seq: rec.Commit.Seq, Payload: o.payload, Sig: o.sig, KeyID: o.keyID}, rec, err
 }
 
 // SignatureForm says why a signature is not in the one form it may have.

@@ -76,17 +76,7 @@ func OpenEvidence(key [32]byte, receipt writ.ReceiptID, sealed []byte) ([]byte, 
 	if err != nil {
 		return nil, writ.Fault(writ.CodeInternal, op, err)
 	}
-	return ev.open(receipt, sealed)
-}
-
-// Open decrypts what this Sealer's Evidence sealed, as OpenEvidence does.
-func (s *Sealer) Open(receipt writ.ReceiptID, sealed []byte) ([]byte, error) {
-	return s.evidence.open(receipt, sealed)
-}
-
-func (k *evidenceKey) open(receipt writ.ReceiptID, sealed []byte) ([]byte, error) {
-	const op = "receipts.OpenEvidence"
-	aead, _, err := k.of(receipt)
+	aead, _, err := ev.of(receipt)
 	if err != nil {
 		return nil, writ.Fault(writ.CodeInternal, op, err)
 	}

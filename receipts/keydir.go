@@ -35,7 +35,11 @@ func FilesOf(spki string) (private, public string) {
 // missed when it is needed.
 func LaterKeys(dir string, o KeyOptions) ([]*ecdsa.PrivateKey, error) {
 	d := keyDir{dir: dir, password: o.Password}
-	files, err := filepath.Glob(filepath.Join(dir, privateFiles))
+	return d.later()
+}
+
+func (d *keyDir) later() ([]*ecdsa.PrivateKey, error) {
+	files, err := named(d.dir, privateFiles)
 	if err != nil {
 		return nil, err
 	}
@@ -62,9 +66,24 @@ func LaterKeys(dir string, o KeyOptions) ([]*ecdsa.PrivateKey, error) {
 	return out, nil
 }
 
+// named are the files of a directory whose names have a form. The directory's own name is
+// none, whatever characters it has.
+func named(dir, form string) (paths []string, err error) {
+	list, err := os.ReadDir(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	for _, e := range list {
+		if ok, _ := filepath.Match(form, e.Name()); ok {
+			paths = append(paths, filepath.Join(dir, e.Name()))
+		}
+	}
+	return paths, err
+}
+
 // PublicKeys reads the public halves of a directory, by key id, in PEM.
 func PublicKeys(dir string) (map[string][]byte, error) {
-	files, err := filepath.Glob(filepath.Join(dir, publicFiles))
+	files, err := named(dir, publicFiles)
 	if err != nil {
 		return nil, err
 	}

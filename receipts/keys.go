@@ -133,13 +133,13 @@ func LoadOrCreate(dir string, o KeyOptions) (*Keys, error) {
 			"a log keeps its name: take the configured origin away, or use another directory")
 	}
 
-	if k.Later, err = LaterKeys(dir, KeyOptions{Password: d.once()}); err != nil {
+	if k.Later, err = d.later(); err != nil {
 		return nil, err
 	}
 	if gone, err := d.moved(k, o.InForce); err != nil || gone {
 		return k, err
 	}
-	if text, err = d.file(FileKey, true, d.generate); err != nil {
+	if text, err = d.file(FileKey, true, d.generate(writ.KeyReceipt)); err != nil {
 		return nil, err
 	}
 	if k.Private, err = d.private(text); err != nil {
@@ -201,14 +201,6 @@ func (d *keyDir) moved(k *Keys, inForce string) (bool, error) {
 	return true, nil
 }
 
-// once asks for the password at most once.
-func (d *keyDir) once() func() ([]byte, error) {
-	if d.password == nil {
-		return nil
-	}
-	return d.pass
-}
-
 // OnlyOwners refuses a key directory that others can write to.
 func OnlyOwners(dir string, info fs.FileInfo) error {
 	if info.Mode().Perm()&0o022 == 0 {
@@ -254,6 +246,7 @@ func (d *keyDir) damaged(name string, err error) error {
 	return refuse(filepath.Join(d.dir, name), err, "restore it from a backup")
 }
 
+// pass asks for the password, once.
 func (d *keyDir) pass() ([]byte, error) {
 	if d.asked == nil {
 		pw, err := d.password()
@@ -268,13 +261,18 @@ func (d *keyDir) pass() ([]byte, error) {
 	return d.asked, nil
 }
 
-func (d *keyDir) generate() ([]byte, error) {
-	var pf cryptoutils.PassFunc
-	if d.password != nil {
-		pf = func(bool) ([]byte, error) { return d.pass() }
+// generate makes the text of a new private key, encrypted when there is a password.
+func (d *keyDir) generate(purpose writ.KeyPurpose) func() ([]byte, error) {
+	return func() (text []byte, err error) {
+		var pw []byte
+		if d.password != nil {
+			if pw, err = d.pass(); err != nil {
+				return nil, err
+			}
+		}
+		g, err := Generate(purpose, pw)
+		return g.Private, err
 	}
-	text, _, err := cryptoutils.GeneratePEMEncodedECDSAKeyPair(elliptic.P256(), pf)
-	return text, err
 }
 
 func (d *keyDir) private(text []byte) (*ecdsa.PrivateKey, error) {

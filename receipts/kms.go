@@ -7,11 +7,9 @@ import (
 	"crypto/ecdsa"
 	"crypto/ed25519"
 	"crypto/elliptic"
-	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io"
-	"path/filepath"
 	"regexp"
 	"strings"
 	"time"
@@ -47,7 +45,7 @@ func OpenRemote(ctx context.Context, ref string) (crypto.Signer, error) {
 	}
 	name, _, _ := strings.Cut(ref, "://")
 	wrong := func(err error) error {
-		return refuse("the key of "+name+"://", err, "see that sigstore-kms-"+name+" is on the PATH of this process and answers for the key")
+		return refuse("the key of "+name+"://", err, "see that sigstore-kms-"+name+" is on the PATH of this process and answers for the key; run by hand, it says more")
 	}
 	sv, err := kms.Get(ctx, ref, crypto.SHA256)
 	if err != nil {
@@ -57,7 +55,7 @@ func OpenRemote(ctx context.Context, ref string) (crypto.Signer, error) {
 	defer cancel()
 	pub, err := sv.PublicKey(options.WithContext(ask))
 	if err != nil {
-		return nil, wrong(fmt.Errorf("cannot be read: %w", err))
+		return nil, wrong(errors.New("cannot be read")) // what the program says is not for a log: it may name what the reference holds
 	}
 	switch k := pub.(type) {
 	case ed25519.PublicKey:
@@ -85,17 +83,9 @@ func (r *remote) text(pae []byte) ([]byte, error) {
 	defer cancel()
 	sig, err := r.sv.SignMessage(bytes.NewReader(pae), options.WithContext(ctx))
 	if err != nil {
-		return nil, fmt.Errorf("the key of %s:// does not sign: %w", r.ref, err)
+		return nil, fmt.Errorf("the key of %s:// does not sign", r.ref)
 	}
-	good := false
-	switch k := r.pub.(type) {
-	case ed25519.PublicKey:
-		good = ed25519.Verify(k, pae, sig)
-	case *ecdsa.PublicKey:
-		h := sha256.Sum256(pae)
-		good = ecdsa.VerifyASN1(k, h[:], sig)
-	}
-	if !good {
+	if !holds(r.pub, pae, sig) {
 		return nil, fmt.Errorf("the key of %s:// signed something else than it was asked to", r.ref)
 	}
 	return sig, nil
@@ -107,37 +97,4 @@ func OpenSigner(ctx context.Context, where string, o KeyOptions) (crypto.Signer,
 		return OpenRemote(ctx, where)
 	}
 	return LoadSigner(where, o)
-}
-
-// OpenLogKey is the log's key out of a directory of keys, as LoadLogKey gives it, or, with
-// a reference or file in where, that one: its public half is kept in the directory, so that
-// another key in its place is noticed.
-func OpenLogKey(ctx context.Context, dir, where string, o KeyOptions) (crypto.Signer, error) {
-	if where == "" {
-		return LoadLogKey(dir, o)
-	}
-	key, err := OpenSigner(ctx, where, o)
-	if err != nil {
-		return nil, err
-	}
-	if _, ok := key.Public().(ed25519.PublicKey); !ok {
-		return nil, refuse("log_key", errors.New("is no Ed25519 key"), "checkpoints are signed with Ed25519 only")
-	}
-	pub, err := PublicPEM(key.Public())
-	if err != nil {
-		return nil, err
-	}
-	path := filepath.Join(dir, FileLogPublic)
-	if err := createOnce(path, pub, 0o644); err != nil {
-		return nil, refuse(path, err, "let the gateway's user write to the directory")
-	}
-	have, err := readKeyFile(path, false)
-	if err != nil {
-		return nil, err
-	}
-	if !bytes.Equal(have, pub) {
-		return nil, refuse(path, errors.New("is of another key than log_key"),
-			"a log keeps its key: name that one, or freeze this log and begin another under another origin (docs/keys.md)")
-	}
-	return key, nil
 }

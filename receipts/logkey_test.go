@@ -13,11 +13,27 @@ import (
 func TestTheLogsKey(t *testing.T) {
 	for name, o := range map[string]KeyOptions{"in clear": {}, "encrypted": password("p")} {
 		dir := t.TempDir()
-		first, err := LoadLogKey(dir, o)
+		load := func(o KeyOptions, published bool) (ed25519.PrivateKey, error) {
+			key, err := OpenLogKey(t.Context(), dir, "", o, published)
+			if err != nil {
+				return nil, err
+			}
+			return key.(ed25519.PrivateKey), nil
+		}
+		if _, err := load(o, true); writ.CodeOf(err) != writ.CodeNotReady {
+			t.Errorf("%s: a key was made for a log there is: %v", name, err)
+		}
+		first, err := load(o, false)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if again, err := LoadLogKey(dir, o); err != nil || !again.Equal(first) {
+		if again, err := load(o, false); err != nil || !again.Equal(first) { // a crash before its public half was kept
+			t.Errorf("%s: %v", name, err)
+		}
+		if err := KeepLogKey(dir, first); err != nil {
+			t.Fatal(err)
+		}
+		if again, err := load(o, true); err != nil || !again.Equal(first) {
 			t.Errorf("%s: %v", name, err)
 		}
 		sig, err := SignCheckpoint(first, []byte("x"))
@@ -29,7 +45,7 @@ func TestTheLogsKey(t *testing.T) {
 		}
 		refused := func(why string, o KeyOptions) {
 			t.Helper()
-			if _, err := LoadLogKey(dir, o); writ.CodeOf(err) != writ.CodeNotReady {
+			if _, err := load(o, false); writ.CodeOf(err) != writ.CodeNotReady {
 				t.Errorf("%s, %s: %v", name, why, err)
 			}
 		}
@@ -37,25 +53,23 @@ func TestTheLogsKey(t *testing.T) {
 			refused("without a password", KeyOptions{})
 			refused("another password", password("q"))
 		}
-		if err := os.Remove(filepath.Join(dir, FileLogPublic)); err != nil {
-			t.Fatal(err)
-		}
-		if again, err := LoadLogKey(dir, o); err != nil || !again.Equal(first) { // a crash before it was written
-			t.Errorf("%s: %v", name, err)
-		}
 		if err := os.Rename(filepath.Join(dir, FileLogKey), filepath.Join(dir, "kept")); err != nil {
 			t.Fatal(err)
 		}
 		refused("the private key is gone", o)
 		other := t.TempDir()
-		if _, err := LoadLogKey(other, o); err != nil {
+		stranger, err := OpenLogKey(t.Context(), other, "", o, false)
+		if err != nil {
 			t.Fatal(err)
+		}
+		if err := KeepLogKey(dir, stranger); writ.CodeOf(err) != writ.CodeNotReady {
+			t.Errorf("%s: another key is kept: %v", name, err)
 		}
 		if err := os.Rename(filepath.Join(other, FileLogKey), filepath.Join(dir, FileLogKey)); err != nil {
 			t.Fatal(err)
 		}
 		refused("of another log", o)
-		ecdsa, err := (&keyDir{}).generate()
+		ecdsa, err := (&keyDir{}).generate(writ.KeyReceipt)()
 		if err == nil {
 			err = os.WriteFile(filepath.Join(dir, FileLogKey), ecdsa, 0o600)
 		}

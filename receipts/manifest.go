@@ -285,6 +285,7 @@ func (r *Ring) vouch() {
 	for _, k := range r.keys {
 		r.rooted[k.SPKI] = true
 	}
+	r.settle()
 }
 
 // SignManifest puts a manifest in its envelope. signer is a root, in a file or with a key

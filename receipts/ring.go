@@ -53,6 +53,7 @@ type Life struct {
 	v            *Verifier // of Public
 	introducedAt int64
 	rests        []rest // what its right to sign rests on
+	fallen       error  // why that holds no more
 }
 
 // rest is a receipt and who signed it.
@@ -189,21 +190,37 @@ func (r *Ring) May(keyID string, seq int64) error {
 	if err := r.signs(keyID, seq); err != nil {
 		return err
 	}
-	if r.rooted[k.SPKI] {
-		return nil
+	return k.fallen
+}
+
+// settle works out which keys fall with another. Who made a key the signing one must be
+// believed there, and so must who made that one: else two rotations would wash a stolen
+// key clean. A key a root vouches for rests on nothing else.
+func (r *Ring) settle() {
+	for _, k := range r.keys {
+		k.fallen = nil
 	}
-	// Who made it the signing one must be believed there, and so must who made that one:
-	// else two rotations would wash a stolen key clean. It ends, since each came earlier.
-	for _, on := range k.rests {
-		if on.signer.RevokedFrom >= 0 && on.seq >= on.signer.RevokedFrom {
-			return fmt.Errorf("%w: %s itself is good, but was introduced at %d by %s, of which nothing is to be believed from %d on; a manifest signed by the root would vouch for it",
-				ErrKeyRevoked, k.KeyID, on.seq, on.signer.KeyID, on.signer.RevokedFrom)
-		}
-		if err := r.May(on.signer.KeyID, on.seq); err != nil {
-			return err
+	for again := true; again; {
+		again = false
+		for _, k := range r.keys {
+			if k.fallen != nil || r.rooted[k.SPKI] {
+				continue
+			}
+			for _, on := range k.rests {
+				switch {
+				case on.signer.RevokedFrom >= 0 && on.seq >= on.signer.RevokedFrom:
+					k.fallen = fmt.Errorf("%w: %s itself is good, but was introduced at %d by %s, of which nothing is to be believed from %d on; a manifest signed by the root would vouch for it",
+						ErrKeyRevoked, k.KeyID, on.seq, on.signer.KeyID, on.signer.RevokedFrom)
+				case on.signer.fallen != nil:
+					k.fallen = on.signer.fallen
+				default:
+					continue
+				}
+				again = true
+				break
+			}
 		}
 	}
-	return nil
 }
 
 // known is a key id that may be shown: one in the form this program gives.
@@ -292,6 +309,7 @@ func (r *Ring) Learn(rec Record, signed writ.Receipt) error {
 	r.events = append(r.events, signed)
 	r.chain.add(signed.Payload)
 	r.log, r.tenant = st.Log, st.Tenant
+	r.settle()
 	return nil
 }
 

@@ -8,6 +8,7 @@ import (
 	"crypto/sha256"
 	"encoding/json"
 	"errors"
+	"slices"
 	"strings"
 	"testing"
 
@@ -260,6 +261,50 @@ func TestValidityIsByIndex(t *testing.T) {
 			t.Errorf("receipt %d: %v", i, err)
 		}
 	}
+	for key, want := range []error{ErrKeyRevoked, ErrKeyLate, nil, ErrKeyEarly} {
+		s.by(key, writ.Statement{Transition: "role.bind"})
+		last := s.out[len(s.out)-1]
+		if err := r.May(last.KeyID, last.Seq); !errors.Is(err, want) || (err == nil) != (want == nil) {
+			t.Errorf("a receipt of key %d at the end: %v, want %v", key, err, want)
+		}
+	}
+}
+
+// A key whose public half nobody has shown proves nothing; shown later it does, also of
+// what it had signed by then. A ring keeps no evidence.
+func TestAHalfThatIsShownLater(t *testing.T) {
+	s := newKeyStory(t, 2).introduce(1).activate(1).work(1)
+	r, err := NewRing(testVerifier(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range s.events() {
+		rec, err := Decode(e.Payload)
+		e.Evidence = []byte("what was asked")
+		if err == nil {
+			err = r.Learn(rec, e)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, e := range r.Events() {
+		if e.Evidence != nil {
+			t.Error("it keeps evidence")
+		}
+	}
+	if _, err := r.verifier(s.out[2].KeyID); !errors.Is(err, ErrKeyUnknown) {
+		t.Errorf("before: %v", err)
+	}
+	if err := r.Show(pemOf(t, s.sealers[1].Public())); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := r.verifier(s.out[2].KeyID); err != nil {
+		t.Errorf("then: %v", err)
+	}
+	if k := r.Signing(); k.PEM == "" || k.Public == nil {
+		t.Error("the signing key is not shown")
+	}
 }
 
 // What a revoked key has signed from an index on is not believed, nor the keys it
@@ -312,6 +357,45 @@ func TestRevocationReachesBackAndTheLogGoesOn(t *testing.T) {
 	}
 }
 
+// A log may have changed its key as often as it may: what a key rests on is known then at
+// once, too.
+func TestManyRotations(t *testing.T) {
+	s := newKeyStory(t, writ.MaxKeys).work(1)
+	for n := 1; n < writ.MaxKeys; n++ {
+		s.introduce(n).activate(n)
+	}
+	r := s.revoke(0, 0).work(1).ring()
+	last := s.out[len(s.out)-1]
+	for range 1000 {
+		if err := r.May(last.KeyID, last.Seq); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// An export is verified with what the root vouches for, too.
+func TestAnExportARootVouchesFor(t *testing.T) {
+	s := newKeyStory(t, 2).work(3).introduce(1).activate(1).work(1).revoke(0, 2).work(1)
+	root := testRoot()
+	for name, c := range map[string]struct {
+		signer any
+		trust  Trusted
+		want   Verdict
+	}{
+		"with the root":    {root, Trusted{Root: pemOf(t, root.Public())}, Good},
+		"without the root": {numberedKey(t, 1), Trusted{Key: testPublic(t)}, Tampered},
+	} {
+		ring, err := ReadRing(s.file(c.signer), c.trust)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, err := VerifyKeys(bytes.NewReader(s.exported(5, 8, 1)), ring)
+		if err != nil || got.Verdict != c.want {
+			t.Errorf("%s: %+v, %v", name, got, err)
+		}
+	}
+}
+
 // Two rotations do not wash a stolen key clean: whatever rests on it falls with it.
 func TestRevocationReachesBackThroughOthers(t *testing.T) {
 	s := newKeyStory(t, 3).work(3).introduce(1).activate(1).work(1).introduce(2).activate(2).revoke(0, 2).work(1)
@@ -331,6 +415,25 @@ func TestRevocationReachesBackThroughOthers(t *testing.T) {
 		}
 		if err := vouched.May(id, int64(seq)); (err == nil) != (seq < 2 || seq >= 5) {
 			t.Errorf("%d with the root: %v", seq, err)
+		}
+	}
+}
+
+// Who introduced a key is one thing, who made it the signing one another: neither may be
+// what a stolen key has signed.
+func TestAKeyRestsOnBoth(t *testing.T) {
+	for name, c := range map[string]struct {
+		story *keyStory
+		bad   []int64 // what is not believed
+	}{
+		"introduced before, activated after": {newKeyStory(t, 2).introduce(1).work(2).activate(1).work(1).revoke(0, 2), []int64{2, 3, 4, 5}},
+		"both before":                        {newKeyStory(t, 2).introduce(1).activate(1).work(1).revoke(0, 2), nil},
+	} {
+		r := c.story.ring()
+		for n, rc := range c.story.out {
+			if err := r.May(rc.KeyID, int64(n)); errors.Is(err, ErrKeyRevoked) != slices.Contains(c.bad, int64(n)) || err != nil && !errors.Is(err, ErrKeyRevoked) {
+				t.Errorf("%s: %d: %v", name, n, err)
+			}
 		}
 	}
 }
@@ -366,6 +469,30 @@ func TestLearnRefuses(t *testing.T) {
 		"a retired key made the signing one": {newKeyStory(t, 2).introduce(1).retire(1), func(s *keyStory) (int, writ.Statement) {
 			return 0, s.key(writ.KeyActivate, 1, 0, s.move(1, writ.KeyIntroduced, writ.KeyActive), s.move(0, writ.KeyActive, writ.KeyRetired))
 		}, ErrKeyEvent},
+		"none in its place": {newKeyStory(t, 2).introduce(1), func(s *keyStory) (int, writ.Statement) {
+			return 0, s.key(writ.KeyActivate, 1, 0, s.move(0, writ.KeyActive, writ.KeyRetired), s.move(1, writ.KeyIntroduced, writ.KeyRetired))
+		}, ErrKeyEvent},
+		"one key with the id of another": {newKeyStory(t, 3).introduce(1), func(s *keyStory) (int, writ.Statement) {
+			st := s.key(writ.KeyRetire, 1, 0, s.move(1, writ.KeyIntroduced, writ.KeyRetired))
+			st.Key.ID = s.sealers[2].KeyID()
+			return 0, st
+		}, ErrKeyEvent},
+		"a new key with the id of another": {newKeyStory(t, 2), func(s *keyStory) (int, writ.Statement) {
+			st := s.key(writ.KeyIntroduce, 1, 0, s.move(1, "", writ.KeyIntroduced))
+			st.Key.ID = s.sealers[0].KeyID()
+			return 0, st
+		}, ErrKeyEvent},
+		"a new key with an id that is not its own": {newKeyStory(t, 2), func(s *keyStory) (int, writ.Statement) {
+			st := s.key(writ.KeyIntroduce, 1, 0, s.move(1, "", writ.KeyIntroduced))
+			st.Key.ID = "SHA256:" + strings.Repeat("A", 43)
+			return 0, st
+		}, ErrKeyEvent},
+		"the signing key retired": {newKeyStory(t, 2).introduce(1), func(s *keyStory) (int, writ.Statement) {
+			return 0, s.key(writ.KeyRetire, 0, 0, s.move(0, writ.KeyActive, writ.KeyRetired))
+		}, ErrKeyEvent},
+		"one key too many": {manyKeys(t), func(s *keyStory) (int, writ.Statement) {
+			return 0, s.key(writ.KeyIntroduce, writ.MaxKeys, 0, s.move(writ.MaxKeys, "", writ.KeyIntroduced))
+		}, ErrKeyEvent},
 		"no key": {newKeyStory(t, 2).introduce(1), func(*keyStory) (int, writ.Statement) {
 			return 0, writ.Statement{Transition: "role.bind"}
 		}, ErrKeyEvent},
@@ -391,6 +518,61 @@ func TestLearnRefuses(t *testing.T) {
 	rc := seal(t, again.sealers[0], st, writ.Committed{Epoch: "e1", Seq: 1, At: start})
 	if err := r.Take(rc); !errors.Is(err, ErrKeyEvent) {
 		t.Errorf("of another tenant: %v", err)
+	}
+	foreign, err := NewSealer(numberedKey(t, 0), "writ.elsewhere", testSecret)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, c := range map[string]struct {
+		sealer *Sealer
+		seq    int64
+	}{"of another log": {foreign, 1}, "out of order": {again.sealers[0], 0}} {
+		st.Tenant = "default"
+		rc := seal(t, c.sealer, st, writ.Committed{Epoch: "e1", Seq: c.seq, At: start})
+		if err := r.Take(rc); !errors.Is(err, ErrKeyEvent) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	if len(r.Events()) != 1 || r.Signing() != r.First() {
+		t.Error("what was refused was learned")
+	}
+}
+
+// manyKeys has introduced as many keys as a log may have.
+func manyKeys(t testing.TB) *keyStory {
+	s := newKeyStory(t, writ.MaxKeys+1)
+	for n := 1; n < writ.MaxKeys; n++ {
+		s.introduce(n).retire(n)
+	}
+	return s
+}
+
+// A root vouches for the keys of its manifest, and for none that came later: what rests on
+// a revoked key falls, whatever other keys the root stands for.
+func TestARootVouchesForWhatItHasSeen(t *testing.T) {
+	s := newKeyStory(t, 3).work(1).introduce(1).activate(1)
+	root := testRoot()
+	r, err := ReadRing(s.file(root), Trusted{Root: pemOf(t, root.Public())})
+	if err != nil {
+		t.Fatal(err)
+	}
+	seen := len(s.events())
+	s.work(1).introduce(2).activate(2)
+	since := int64(len(s.out)) - 2 // the introduction
+	s.revoke(1, since).work(1)
+	for _, e := range s.events()[seen:] {
+		rec, err := Decode(e.Payload)
+		if err == nil {
+			err = r.Learn(rec, e)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	for n, want := range []error{nil, nil, nil, nil, ErrKeyRevoked, ErrKeyRevoked, ErrKeyRevoked, ErrKeyRevoked} {
+		if err := r.May(s.out[n].KeyID, int64(n)); !errors.Is(err, want) || (err == nil) != (want == nil) {
+			t.Errorf("%d: %v, want %v", n, err, want)
+		}
 	}
 }
 

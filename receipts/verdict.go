@@ -3,7 +3,6 @@ package receipts
 import (
 	"bytes"
 	"crypto/ecdsa"
-	"crypto/ed25519"
 	"crypto/sha256"
 	"crypto/x509"
 	"encoding/base64"
@@ -229,21 +228,14 @@ func (o openedVerdict) key(keys []writ.PublicKey) (writ.PublicKey, error) {
 			continue
 		}
 		found = true
-		text := dsse.PAE(PayloadType, o.payload)
-		switch k := pub.(type) {
-		case ed25519.PublicKey:
-			if !ed25519.Verify(k, text, o.sig) {
+		if _, is := pub.(*ecdsa.PublicKey); is {
+			if _, err := oneEncoding(o.sig); err != nil {
 				continue
 			}
-		case *ecdsa.PublicKey:
-			h := sha256.Sum256(text)
-			if _, err := oneEncoding(o.sig); err != nil || !ecdsa.VerifyASN1(k, h[:], o.sig) {
-				continue
-			}
-		default:
-			continue
 		}
-		return k, nil
+		if holds(pub, dsse.PAE(PayloadType, o.payload), o.sig) {
+			return k, nil
+		}
 	}
 	if !found {
 		return writ.PublicKey{}, writ.RefuseVerdict(opVerdict, writ.BadVerdictKey, "the verdict is signed with a key its verifier's agent has not registered, or has no more",

@@ -143,7 +143,7 @@ func closing(cfg Config) *writ.Capability {
 				return tx, r, err
 			}
 			if to == writ.RunActive {
-				tx.Index(writ.IndexTodo, writ.TodoOverrun(run.ID), run.WorkedUp(run.Limit(writ.BudgetWall)))
+				tx.Index(writ.IndexTodo, writ.TodoOverrun(run.ID), run.TimeUp())
 			}
 			tx.ExpectNoPart(run.Tree(), call.Caller, keys)
 			tx.Mandate = true // the end of work

@@ -166,6 +166,21 @@ func TestTheVerdictTakesNoTime(t *testing.T) {
 	}
 }
 
+// Whatever time it waited in, a run is looked at when it ends at the latest.
+func TestWaitingMakesNoRunLast(t *testing.T) {
+	r := newRoom(t)
+	judge := r.Open(writ.RoleVerifier, "judge", "")
+	began := r.Now
+	id := body[RunView](t, r.must("run.create", r.orc, &RunCreateArgs{ClosePolicy: writ.CloseVerifier, Budget: RunBudget{Steps: 10}})).RunID
+	r.must("run.seal", r.orc, &RunSealArgs{RunID: id})
+	r.Advance(3600)
+	r.must("run.close", judge, r.verdict(id, writ.VerdictReject))
+	due := r.Index(writ.IndexTodo)[writ.TodoOverrun(id)]
+	if end := began + writ.MaxRunMs; due != end {
+		t.Errorf("it is looked at %d ms after it must have ended", due-end)
+	}
+}
+
 // An agent that signs with the same key as the one that planned is the same.
 func TestATwinDoesNotJudge(t *testing.T) {
 	r := newRoom(t)

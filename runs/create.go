@@ -138,7 +138,7 @@ func create() *writ.Capability {
 			slices.Reverse(tx.Changes)
 			tx.Index(writ.IndexRuns, string(run.ID), 0)
 			tx.Index(OwnedBy(run.Owner), string(run.ID), 0)
-			tx.Index(writ.IndexTodo, writ.TodoOverrun(run.ID), run.WorkedUp(run.Limit(writ.BudgetWall)))
+			tx.Index(writ.IndexTodo, writ.TodoOverrun(run.ID), run.TimeUp())
 			tx.Index(writ.IndexTodo, writ.TodoStall(run.ID), s.Now+run.StallAfter*1000)
 			return tx, changed(writ.OutcomeCreated, run, s), nil
 		},

@@ -12,7 +12,7 @@ package runs
 
 import "github.com/writ-gateway/writ"
 
-// Config is empty: the room needs nothing from outside.
+// Config is what the room needs from outside.
 type Config struct {
 	// Verdicts checks what verifiers sign. nil: no verdict that is signed, or must
 	// be, counts.

@@ -44,18 +44,14 @@ func escrowOf(s writ.Snapshot, run writ.Run) (e writ.Escrow, err error) {
 // coherent says what contradicts itself in a run.
 func coherent(id string, s writ.Snapshot) (string, error) {
 	run, _, _, err := writ.Get[writ.Run](s, writ.RunKey(writ.RunID(id)))
-	_, known := writ.RunMoves[run.State]
-	switch {
-	case err != nil:
+	if err != nil {
 		return "", err
-	case string(run.ID) != id:
-		return "the document says that it is another run", nil
-	case !known || run.State == "":
-		return "the run is in a state there is not", nil
-	case run.Parent != "" && s.Docs[writ.EscrowKey(run.ID)].Version == 0:
-		return "nothing says what the parent of the run gave it", nil
 	}
-	return "", nil
+	wrong := writ.Incoherent(writ.ObjectRun, id, string(run.ID), writ.RunMoves, run.State)
+	if wrong == "" && run.Parent != "" && s.Docs[writ.EscrowKey(run.ID)].Version == 0 {
+		wrong = "nothing says what the parent of the run gave it"
+	}
+	return wrong, nil
 }
 
 func implies(id string, s writ.Snapshot) ([]writ.Implied, error) {
@@ -95,11 +91,10 @@ func implies(id string, s writ.Snapshot) ([]writ.Implied, error) {
 	if !ended && run.StallAfter > 0 {
 		out = append(out, writ.Implied{Entry: writ.Entry{Index: writ.IndexTodo, Member: writ.TodoStall(run.ID), Score: s.Now + run.StallAfter*1000}, Any: true, Why: is})
 	}
-	if limit, limits := run.Limited(writ.BudgetWall); limits && !ended {
-		end := run.CreatedAt + writ.MaxRunMs + limit - run.Budget[writ.BudgetWall]
-		at := end
+	if _, limits := run.Limited(writ.BudgetWall); limits && !ended {
+		at := run.LastsTo()
 		if run.State == writ.RunActive { // whose time is up and who goes on is looked at now and then
-			at = min(end, max(run.WorkedUp(limit), s.Now+overrunAgainMs))
+			at = min(at, max(run.TimeUp(), s.Now+overrunAgainMs))
 		}
 		out = append(out, writ.Implied{Entry: writ.Entry{Index: writ.IndexTodo, Member: writ.TodoOverrun(run.ID), Score: at}, Soon: true, Why: is})
 	}

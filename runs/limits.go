@@ -152,7 +152,7 @@ func overrun() *writ.Capability {
 			limit, limits := run.Limited(writ.BudgetWall)
 			left := limit - run.Worked(s.Now)
 			// What policy lets go on, and what is paused, ends some day too.
-			end := run.CreatedAt + writ.MaxRunMs + limit - run.Budget[writ.BudgetWall]
+			end := run.LastsTo()
 			switch {
 			case !ok || !limits || writ.RunMoves.Terminal(run.State):
 				tx.Unindex(writ.IndexTodo, writ.TodoOverrun(a.RunID))
@@ -165,7 +165,7 @@ func overrun() *writ.Capability {
 			case run.State != writ.RunActive: // its time goes on when it does
 				tx.Index(writ.IndexTodo, writ.TodoOverrun(a.RunID), end)
 			case left > 0:
-				tx.Index(writ.IndexTodo, writ.TodoOverrun(a.RunID), min(end, s.Now+left))
+				tx.Index(writ.IndexTodo, writ.TodoOverrun(a.RunID), run.TimeUp())
 			case !slices.Contains(d.Rules(), "budgets.hard_stop."+writ.BudgetWall):
 				tx.Index(writ.IndexTodo, writ.TodoOverrun(a.RunID), min(end, s.Now+overrunAgainMs))
 			default:

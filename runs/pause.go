@@ -94,7 +94,7 @@ func (Pausing) Wake(c *writ.Call, s writ.Snapshot, a writ.Approval, tx *writ.Tx)
 		}
 		run.Resume(s.Now)
 		if to == writ.RunActive {
-			tx.Index(writ.IndexTodo, writ.TodoOverrun(run.ID), run.WorkedUp(run.Limit(writ.BudgetWall)))
+			tx.Index(writ.IndexTodo, writ.TodoOverrun(run.ID), run.TimeUp())
 		}
 	}
 	return move(c, op, s, tx, &run, to)

@@ -259,6 +259,19 @@ func TestIfMatch(t *testing.T) {
 			t.Fatalf("got %v, want %q", err, c.code)
 		}
 	}
+	judged, judge := r.judged()
+	k = r.caps["run.close"]
+	for _, c := range []struct {
+		add  int64
+		code writ.Code
+	}{{-1, writ.CodeVersion}, {1, writ.CodeVersion}, {0, ""}} {
+		call := r.NewCall(k, judge, r.verdict(judged, writ.VerdictAccept))
+		_, version, _ := writtest.Get[writ.Run](r.World, writ.RunKey(judged))
+		call.IfVersion = version + c.add
+		if _, _, err := r.Do(k, call); writ.CodeOf(err) != c.code {
+			t.Fatalf("run.close: got %v, want %q", err, c.code)
+		}
+	}
 }
 
 // What triggers a failure is an index entry: without a used-up budget it does

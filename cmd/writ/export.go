@@ -117,14 +117,14 @@ with verify/js or verify.html of the sources, or receipt by receipt with cosign.
 func openSource(c *cobra.Command, connect connection, offline bool, o *pack.Options) (pack.Source, logHead, func(), error) {
 	if offline {
 		data, _ := dataDir(connect.data, os.Getenv)
-		s, head, err := openFiles(data, c.ErrOrStderr())
+		s, head, err := openFiles(data, o.Evidence, c.ErrOrStderr())
 		if err != nil {
 			return nil, head, nil, err
 		}
-		if o.Evidence && s.secret == nil {
+		if o.Evidence && s.keys == nil {
 			fmt.Fprintln(c.ErrOrStderr(), "writ: evidence is left out: its key is not there")
 		}
-		o.Evidence = o.Evidence && s.secret != nil
+		o.Evidence = s.keys != nil
 		return s, head, func() { _ = s.close() }, nil
 	}
 	cl, err := connect.open()
@@ -200,13 +200,7 @@ func (g *gatewaySource) Receipts(ctx context.Context) iter.Seq2[writ.Receipt, er
 				return
 			}
 			for _, text := range piece.Receipts {
-				r, err := receipts.OpenEnvelope(text)
-				if err == nil {
-					var rec receipts.Record
-					if rec, err = receipts.Decode(r.Payload); err == nil {
-						r.ID, r.Seq = rec.Statement.Receipt, rec.Commit.Seq
-					}
-				}
+				r, _, err := receipts.OpenEnvelope(text)
 				if !yield(r, err) || err != nil {
 					return
 				}

@@ -21,6 +21,7 @@ import (
 	"github.com/writ-gateway/writ"
 	"github.com/writ-gateway/writ/receipts"
 	"github.com/writ-gateway/writ/receipts/ledger"
+	"github.com/writ-gateway/writ/receipts/shred"
 	"github.com/writ-gateway/writ/receipts/tlog"
 )
 
@@ -29,13 +30,14 @@ import (
 type fileSource struct {
 	ledger   *ledger.Ledger
 	receipts *receipts.Verifier
-	secret   *[32]byte // of evidence; nil: it cannot be read
+	secret   [32]byte    // of evidence
+	keys     *shred.Keys // of evidence in the ledger; nil: it cannot be read, or is not wanted
 	warn     io.Writer
 }
 
-// openFiles opens a data directory. Whoever has the ledger has it alone, so a gateway that
+// openFiles opens a data directory, to read evidence too or not. Whoever has the ledger has it alone, so a gateway that
 // runs is not read beside.
-func openFiles(data string, warn io.Writer) (*fileSource, logHead, error) {
+func openFiles(data string, evidence bool, warn io.Writer) (*fileSource, logHead, error) {
 	var h logHead
 	keys := filepath.Join(data, "keys")
 	text, err := os.ReadFile(publicKey(data))
@@ -59,19 +61,31 @@ func openFiles(data string, warn io.Writer) (*fileSource, logHead, error) {
 		return nil, h, err
 	}
 	h.Size = parsed.Size
-	switch text, err := os.ReadFile(filepath.Join(keys, receipts.FileEvidence)); {
-	case errors.Is(err, fs.ErrNotExist):
-	case err != nil:
+	if s.ledger, err = ledger.Open(filepath.Join(data, "ledger")); err != nil {
 		return nil, h, err
-	default:
-		var secret [32]byte
-		if n, err := hex.Decode(secret[:], bytes.TrimSpace(text)); err != nil || n != len(secret) {
-			return nil, h, fmt.Errorf("%s is damaged: restore it from a backup, or give --no-evidence", receipts.FileEvidence)
-		}
-		s.secret = &secret
 	}
-	s.ledger, err = ledger.Open(filepath.Join(data, "ledger"))
-	return s, h, err
+	if evidence {
+		if err := s.openEvidence(data); err != nil {
+			return nil, h, errors.Join(err, s.ledger.Close())
+		}
+	}
+	return s, h, nil
+}
+
+// openEvidence takes the keys that evidence is sealed with, if they are there.
+func (s *fileSource) openEvidence(data string) error {
+	text, err := os.ReadFile(filepath.Join(data, "keys", receipts.FileEvidence))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if n, err := hex.Decode(s.secret[:], bytes.TrimSpace(text)); err != nil || n != len(s.secret) {
+		return fmt.Errorf("%s is damaged: restore it from a backup, or give --no-evidence", receipts.FileEvidence)
+	}
+	s.keys, err = shred.Open(filepath.Join(data, "ledger", shred.Dir), s.secret, s.ledger)
+	return err
 }
 
 // logKeyIn is the verifier key of the log whose checkpoint this is.
@@ -93,7 +107,12 @@ func logKeyIn(keys string, checkpoint []byte) (string, error) {
 	return note.NewEd25519VerifierKey(string(name), key)
 }
 
-func (s *fileSource) close() error { return s.ledger.Close() }
+func (s *fileSource) close() error {
+	if s.keys == nil {
+		return s.ledger.Close()
+	}
+	return errors.Join(s.keys.Close(), s.ledger.Close())
+}
 
 func (s *fileSource) Receipts(ctx context.Context) iter.Seq2[writ.Receipt, error] {
 	return func(yield func(writ.Receipt, error) bool) {
@@ -125,10 +144,14 @@ func (s *fileSource) Key(_ context.Context, keyID string, _ writ.ReceiptID) (*ec
 
 func (s *fileSource) Evidence(_ context.Context, id writ.ReceiptID) ([]byte, bool, error) {
 	r, ok, err := s.ledger.ByID(id)
-	if err != nil || !ok || len(r.Evidence) == 0 || s.secret == nil {
+	if err != nil || !ok || len(r.Evidence) == 0 || s.keys == nil {
 		return nil, false, err
 	}
-	text, err := receipts.OpenEvidence(*s.secret, id, r.Evidence)
+	sealed, err := s.keys.Sealed(r)
+	if err != nil {
+		return nil, false, err
+	}
+	text, err := receipts.OpenEvidence(s.secret, id, sealed)
 	return text, err == nil, err
 }
 

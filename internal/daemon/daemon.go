@@ -346,6 +346,7 @@ func (d *Daemon) openLoops(ctx context.Context) error {
 	}
 	d.loops.Go(d.housekeeping)
 	d.loops.Go(d.notePublished)
+	d.loops.Go(d.signManifests)
 	d.loops.Go(d.watchBundles)
 	if d.cfg.Policies != "" {
 		d.loops.Go(d.watchFolder)

@@ -9,20 +9,18 @@ import (
 	"github.com/writ-gateway/writ/receipts/shred"
 )
 
-// shredDir, in the ledger's directory, holds the keys of its evidence.
-const shredDir = "keys"
-
 // openShred opens the keys of the ledger's evidence, and destroys those that
 // receipts in the ledger say to and a crash has left.
 func (d *Daemon) openShred() (err error) {
-	d.shred, err = shred.Open(filepath.Join(d.cfg.Data, ledgerDir, shredDir), d.keys.Evidence, d.ledger)
+	dir := filepath.Join(d.cfg.Data, ledgerDir, shred.Dir)
+	d.shred, err = shred.Open(dir, d.keys.Evidence, d.ledger)
 	if err != nil {
 		return err
 	}
 	d.onStop(func(context.Context) error { return d.shred.Close() })
 	if n := d.shred.Missing(); n > 0 {
 		d.log.Warn("keys of evidence are missing beside the ledger, so evidence cannot be read: restore them from a backup",
-			"directory", filepath.Join(d.cfg.Data, ledgerDir, shredDir), "receipts", n)
+			"directory", dir, "receipts", n)
 	}
 	return nil
 }

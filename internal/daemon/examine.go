@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"context"
+	"crypto/ecdsa"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -118,26 +119,24 @@ func (x *examination) keys() {
 	}
 	o := keyOptions(x.cfg)
 	later, err := receipts.LaterKeys(dir, o)
-	for i := 0; err == nil && i < len(later); i++ {
-		if o.InForce, err = receipts.KeyIDOf(&later[i].PublicKey); err == nil { // which one is, the store says; the first may be gone for good
-			x.keyIDs = append(x.keyIDs, o.InForce)
-		}
+	if err == nil {
+		x.keyIDs, err = keyIDs(later)
+	}
+	if n := len(x.keyIDs); n > 0 {
+		o.InForce = x.keyIDs[n-1] // which one is, the store says; the first may be gone for good
 	}
 	var keys *receipts.Keys
 	if err == nil {
 		keys, err = receipts.LoadOrCreate(dir, o)
+	}
+	if err == nil {
+		x.keyIDs, err = keyIDs(append(keys.Later, keys.Private))
 	}
 	if err != nil {
 		x.note("keys", dir, err)
 		return
 	}
 	x.keyID = keys.KeyID
-	x.keyIDs = append(x.keyIDs, keys.KeyID)
-	for _, k := range keys.Later {
-		if id, err := receipts.KeyIDOf(&k.PublicKey); err == nil {
-			x.keyIDs = append(x.keyIDs, id)
-		}
-	}
 	detail := keys.KeyID + " for " + keys.Origin
 	path := filepath.Join(dir, sessionKeyFile)
 	if _, err = os.Lstat(path); errors.Is(err, fs.ErrNotExist) {
@@ -146,6 +145,17 @@ func (x *examination) keys() {
 	}
 	_, _, err = loadSecret(path)
 	x.note("keys", detail, err)
+}
+
+func keyIDs(keys []*ecdsa.PrivateKey) (out []string, err error) {
+	for _, k := range keys {
+		id, err := receipts.KeyIDOf(&k.PublicKey)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, id)
+	}
+	return out, nil
 }
 
 func (x *examination) policies(ctx context.Context) {

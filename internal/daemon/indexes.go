@@ -94,9 +94,9 @@ type indexWalk struct {
 	nests  map[writ.RunID]bool        // had child runs
 	astray map[writ.Lane][]writ.Entry // entries of no task of the lane, as members
 
-	lane1  map[writ.TaskID]writ.Lane    // the lane a task has a place in
-	ofRun  map[writ.RunID][]writ.TaskID // all tasks of a run
-	places map[writ.Counter]placeSum    // counters over places
+	oneLane map[writ.TaskID]writ.Lane    // the lane a task has a place in
+	ofRun   map[writ.RunID][]writ.TaskID // all tasks of a run
+	places  map[writ.Counter]placeSum    // counters over places
 }
 
 // finding is what is wrong with a document, as a repair wants it.
@@ -151,7 +151,7 @@ func (x *indexWalk) examine() (IndexReport, error) {
 func (x *indexWalk) once() (report IndexReport, still bool, err error) {
 	x.met, x.order, x.found = map[writ.Key][]writ.Entry{}, nil, map[writ.Key]finding{}
 	x.lying, x.sums, x.runs, x.nests, x.astray = map[writ.Lane][]writ.Key{}, map[writ.Counter]int64{}, nil, map[writ.RunID]bool{}, map[writ.Lane][]writ.Entry{}
-	x.lane1, x.ofRun, x.places = map[writ.TaskID]writ.Lane{}, map[writ.RunID][]writ.TaskID{}, map[writ.Counter]placeSum{}
+	x.oneLane, x.ofRun, x.places = map[writ.TaskID]writ.Lane{}, map[writ.RunID][]writ.TaskID{}, map[writ.Counter]placeSum{}
 	report.Found, report.Counts = []queue.Wrong{}, []WrongCount{}
 	before, err := x.st.Head(x.ctx, shard)
 	if err != nil {

@@ -1,11 +1,8 @@
 package daemon
 
 import (
-	"bytes"
 	"context"
-	"crypto"
 	"encoding/json"
-	"fmt"
 	"os"
 	"path/filepath"
 	"sync"
@@ -112,25 +109,7 @@ func (d *Daemon) signingKeys(ctx context.Context) ([]writ.SigningKey, error) {
 
 // watchKeys takes up receipt keys that are introduced while the gateway runs, and says
 // which of them this replica holds.
-func (d *Daemon) watchKeys() {
-	ctx, cancel := context.WithCancel(context.Background())
-	defer cancel()
-	tick := time.NewTicker(time.Second)
-	defer tick.Stop()
-	failing := false
-	for {
-		select {
-		case <-d.stopping:
-			return
-		case <-tick.C:
-		}
-		err := d.lookAtKeys(ctx)
-		if err != nil && !failing { // said once
-			d.log.Warn("receipt keys were not looked at", "error", err)
-		}
-		failing = err != nil
-	}
-}
+func (d *Daemon) watchKeys() { d.watch("receipt keys were not looked at", nil, d.lookAtKeys) }
 
 // lookAtKeys is one look.
 func (d *Daemon) lookAtKeys(ctx context.Context) error {
@@ -230,43 +209,6 @@ func (d *Daemon) manifest(public []string, list []writ.Receipt) (m keys.Manifest
 		})
 	}
 	return m, nil
-}
-
-// root is the key that signs manifests, if there is one here, and what it signed last:
-// asking it costs, and the same manifest needs no second signature.
-type root struct {
-	mu      sync.Mutex
-	key     crypto.Signer // nil: there is none
-	payload []byte
-	signed  []byte
-}
-
-func (d *Daemon) openRoot(ctx context.Context) (err error) {
-	if d.cfg.RootKey == "" {
-		return nil
-	}
-	if d.root.key, err = receipts.OpenSigner(ctx, d.cfg.RootKey, keyOptions(d.cfg)); err != nil {
-		return fmt.Errorf("root_key: %w", err)
-	}
-	return nil
-}
-
-// signManifest signs a manifest with the root, if there is one here, else with the
-// receipt key that signs.
-func (d *Daemon) signManifest(payload []byte, keyID string) (envelope []byte, by writ.KeyPurpose, err error) {
-	if d.root.key == nil {
-		envelope, err = d.sealer.SignManifest(payload, keyID)
-		return envelope, writ.KeyReceipt, err
-	}
-	d.root.mu.Lock()
-	defer d.root.mu.Unlock()
-	if !bytes.Equal(d.root.payload, payload) {
-		if envelope, err = receipts.SignManifest(payload, d.root.key); err != nil {
-			return nil, writ.KeyRoot, err
-		}
-		d.root.payload, d.root.signed = payload, envelope
-	}
-	return d.root.signed, writ.KeyRoot, nil
 }
 
 // otherKeys are those of the manifest that sign no receipts: the log's, and the root.

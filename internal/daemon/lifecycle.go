@@ -291,6 +291,11 @@ func (d *Daemon) beats() {
 // watchBundles compiles what is staged, and what a gate names that this replica
 // does not hold.
 func (d *Daemon) watchBundles() {
+	d.watch("policy bundles were not looked at", d.engine.Missed(), d.look)
+}
+
+// watch looks every second, and when it is woken, until the gateway stops.
+func (d *Daemon) watch(failed string, woken <-chan struct{}, look func(context.Context) error) {
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
 	tick := time.NewTicker(time.Second)
@@ -301,14 +306,14 @@ func (d *Daemon) watchBundles() {
 		case <-d.stopping:
 			return
 		case <-tick.C:
-		case <-d.engine.Missed():
+		case <-woken:
 		}
-		err := d.look(ctx)
+		err := look(ctx)
 		if err != nil && !failing { // an outage is said once
-			d.log.Warn("policy bundles were not looked at", "error", err)
+			d.log.Warn(failed, "error", err)
 		}
 		if failing = err != nil; failing {
-			select { // do not spin on what calls keep missing
+			select { // do not spin on what keeps waking it
 			case <-d.stopping:
 				return
 			case <-time.After(200 * time.Millisecond):

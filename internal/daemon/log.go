@@ -2,7 +2,10 @@ package daemon
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
+	"os"
 	"path/filepath"
 	"strconv"
 	"time"
@@ -18,11 +21,16 @@ import (
 
 // openLog opens the transparency log beside the ledger, whose lock is the log's too.
 func (d *Daemon) openLog(ctx context.Context) error {
-	priv, err := receipts.OpenLogKey(ctx, d.cfg.Keys, d.cfg.LogKey, keyOptions(d.cfg))
+	dir := filepath.Join(d.cfg.Data, logDir)
+	_, err := os.Lstat(filepath.Join(dir, tlog.CheckpointPath))
+	key, err := receipts.OpenLogKey(ctx, d.cfg.Keys, d.cfg.LogKey, keyOptions(d.cfg), !errors.Is(err, fs.ErrNotExist))
 	if err != nil {
 		return err
 	}
-	if d.tlog, err = tlog.Open(filepath.Join(d.cfg.Data, logDir), tlog.NewKey(d.sealer.Origin(), priv)); err != nil {
+	if d.tlog, err = tlog.Open(dir, tlog.NewKey(d.sealer.Origin(), key)); err != nil {
+		return err
+	}
+	if err := receipts.KeepLogKey(d.cfg.Keys, key); err != nil { // the checkpoint there is was signed with it
 		return err
 	}
 	d.follower = tlog.NewFollower(d.tlog, d.ledger, d.leafKey, time.Duration(d.cfg.Checkpoint))

@@ -29,11 +29,11 @@ const surePlaces = 20_000
 
 // settle notes a task and the lane it has a place in.
 func (x *indexWalk) settle(t writ.Task, s writ.Snapshot) {
-	if _, known := x.lane1[t.ID]; known {
+	if _, known := x.oneLane[t.ID]; known {
 		return
 	}
 	lane, _, _ := queue.Offers(t, s) // "" if it has several
-	x.lane1[t.ID] = lane
+	x.oneLane[t.ID] = lane
 	x.ofRun[t.Run] = append(x.ofRun[t.Run], t.ID)
 	if lane != "" {
 		at := runLane{t.Run, lane}
@@ -67,7 +67,7 @@ func (x *indexWalk) placed(c writ.Counter, sum placeSum) sure {
 			rs := writ.ReadSet{Docs: unknown, Counters: []writ.Counter{c}, Ranges: x.queued(sum.at.run)}
 			var here []writ.Counter
 			for _, id := range x.ofRun[sum.at.run] {
-				if x.lane1[id] == sum.at.lane {
+				if x.oneLane[id] == sum.at.lane {
 					here = append(here, writ.TaskPlace(id))
 				}
 			}
@@ -89,7 +89,7 @@ func (x *indexWalk) placed(c writ.Counter, sum placeSum) sure {
 					return 0, 0, false, nil
 				}
 				for _, m := range s.Ranges[r].Members {
-					if _, known := x.lane1[writ.TaskID(m.Name)]; !known {
+					if _, known := x.oneLane[writ.TaskID(m.Name)]; !known {
 						unknown = append(unknown, writ.TaskKey(writ.TaskID(m.Name)))
 					}
 				}

@@ -331,11 +331,11 @@ func FuzzIndex(f *testing.F) {
 func TestULID(t *testing.T) {
 	for n := range int64(500) {
 		want := id(writ.PrefixReceipt, n*7919)
-		if got := writ.PrefixReceipt + text(ulid(want)); got != want {
+		if got := writ.PrefixReceipt + Text(Binary(want)); got != want {
 			t.Fatalf("%s reads as %s", want, got)
 		}
 	}
-	if got := text(ulid("rcp_7ZZZZZZZZZZZZZZZZZZZZZZZZZ")); got != "7ZZZZZZZZZZZZZZZZZZZZZZZZZ" {
+	if got := Text(Binary("rcp_7ZZZZZZZZZZZZZZZZZZZZZZZZZ")); got != "7ZZZZZZZZZZZZZZZZZZZZZZZZZ" {
 		t.Error(got)
 	}
 }

@@ -42,7 +42,7 @@ func (l *Ledger) ByID(id writ.ReceiptID) (r writ.Receipt, ok bool, err error) {
 	if !id.Valid() {
 		return r, false, nil
 	}
-	seq := l.seqOf(ulid(string(id)))
+	seq := l.seqOf(Binary(string(id)))
 	if seq < 0 {
 		return r, false, nil
 	}
@@ -69,7 +69,7 @@ func (l *Ledger) Range(after int64, n int, run writ.RunID) ([]writ.Receipt, erro
 	}
 	var want [16]byte
 	if run != "" {
-		want = ulid(string(run))
+		want = Binary(string(run))
 	}
 	for seq := max(after+1, 0); len(out) < n; seq++ {
 		s, x, ok := l.find(seq)
@@ -127,7 +127,7 @@ func (l *Ledger) Check() error {
 			if err != nil {
 				return writ.Fault(writ.CodeInternal, op, err)
 			}
-			if ulid(string(e.ID)) != x.id || (e.Run != "") != (x.run != [16]byte{}) {
+			if Binary(string(e.ID)) != x.id || (e.Run != "") != (x.run != [16]byte{}) {
 				return writ.Fault(writ.CodeInternal, op, fmt.Errorf("%w: the index of receipt %d is wrong", ErrCorrupt, next))
 			}
 			next++

@@ -43,9 +43,9 @@ func appendRecord(b []byte, e Entry, place int, x *entry) ([]byte, error) {
 	if !e.ID.Valid() || e.Seq < 0 || e.Run != "" && !e.Run.Valid() {
 		return nil, errors.New("a receipt without a valid id, run or sequence")
 	}
-	x.id = ulid(string(e.ID))
+	x.id = Binary(string(e.ID))
 	if e.Run != "" {
-		x.run = ulid(string(e.Run))
+		x.run = Binary(string(e.Run))
 	}
 	parts := [][]byte{[]byte(e.KeyID), e.Sig, e.Payload, e.Evidence}
 	if e.EvidenceKey != 0 {
@@ -98,9 +98,9 @@ func readRecord(b []byte) (record, error) {
 	body := b[headBytes:]
 	r.Seq = int64(binary.BigEndian.Uint64(body))
 	r.place = int64(binary.BigEndian.Uint32(body[8:]))
-	r.ID = writ.ReceiptID(writ.PrefixReceipt + text([16]byte(body[12:28])))
+	r.ID = writ.ReceiptID(writ.PrefixReceipt + Text([16]byte(body[12:28])))
 	if run := [16]byte(body[28:44]); run != [16]byte{} {
-		r.Run = writ.RunID(writ.PrefixRun + text(run))
+		r.Run = writ.RunID(writ.PrefixRun + Text(run))
 	}
 	var parts [4][]byte
 	body = body[fixedBytes:]
@@ -130,15 +130,10 @@ func readRecord(b []byte) (record, error) {
 	return r, nil
 }
 
-// Binary is the binary form of a valid id with a four-letter prefix, Text its
-// inverse without the prefix.
-func Binary(id string) [16]byte { return ulid(id) }
-func Text(b [16]byte) string    { return text(b) }
-
 const crockford = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 
-// ulid is the binary form of a valid id with a four-letter prefix.
-func ulid(id string) (out [16]byte) {
+// Binary is the binary form of a valid id with a four-letter prefix.
+func Binary(id string) (out [16]byte) {
 	var hi, lo uint64
 	for _, c := range []byte(id[4:]) {
 		var v uint64
@@ -154,8 +149,8 @@ func ulid(id string) (out [16]byte) {
 	return out
 }
 
-// text is the inverse of ulid, without a prefix.
-func text(b [16]byte) string {
+// Text is the inverse of Binary, without a prefix.
+func Text(b [16]byte) string {
 	hi, lo := binary.BigEndian.Uint64(b[:8]), binary.BigEndian.Uint64(b[8:])
 	var out [26]byte
 	for i := 25; i >= 0; i-- {

@@ -97,9 +97,9 @@ func (s *segment) scan(data []byte) (good int64) {
 		if err != nil || r.Seq != s.first+int64(len(s.entries)) {
 			break
 		}
-		x := entry{id: ulid(string(r.ID)), off: good}
+		x := entry{id: Binary(string(r.ID)), off: good}
 		if r.Run != "" {
-			x.run = ulid(string(r.Run))
+			x.run = Binary(string(r.Run))
 		}
 		s.entries = append(s.entries, x)
 		good += r.size
@@ -142,7 +142,7 @@ func (s *segment) read(x entry, seq int64) (Entry, error) {
 		return Entry{}, fmt.Errorf("receipt %d: %w", seq, err)
 	}
 	r, err := readRecord(b)
-	if err != nil || r.Seq != seq || ulid(string(r.ID)) != x.id {
+	if err != nil || r.Seq != seq || Binary(string(r.ID)) != x.id {
 		return damaged()
 	}
 	return r.Entry, nil

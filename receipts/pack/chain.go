@@ -59,15 +59,13 @@ type chain struct {
 	ended bool
 
 	state    string
-	last     writ.ReceiptID // the run's last change
-	closing  string         // its close policy; "" as long as nobody said
-	seqOf    map[writ.ReceiptID]inLog
+	last     writ.ReceiptID                // the run's last change
+	closing  string                        // its close policy; "" as long as nobody said
+	runOf    map[writ.ReceiptID]writ.RunID // of every receipt until now
 	tasks    map[string]*task
 	lineage  lineage
-	reported map[string]bool
+	reported map[Code]bool
 }
-
-type inLog struct{ run writ.RunID }
 
 type task struct {
 	state string
@@ -88,20 +86,21 @@ func newChain(c *check, run writ.RunID) *chain {
 	}
 	facts := &RunFacts{Run: run, Tree: tree}
 	c.report.Run = facts
-	return &chain{c: c, run: run, facts: facts, seqOf: map[writ.ReceiptID]inLog{}, tasks: map[string]*task{}, lineage: newLineage(), reported: map[string]bool{}}
+	return &chain{c: c, run: run, facts: facts, runOf: map[writ.ReceiptID]writ.RunID{}, tasks: map[string]*task{}, lineage: newLineage(), reported: map[Code]bool{}}
 }
 
-// once reports a finding a single time for what it is about.
-func (k *chain) once(code Code, seq int64, about string) {
-	if !k.reported[string(code)+about] {
-		k.reported[string(code)+about] = true
+// once reports what was found where it was found first.
+func (k *chain) once(code Code, seq int64) {
+	if !k.reported[code] {
+		k.reported[code] = true
 		k.c.find(code, seq)
 	}
 }
 
+// judged is once for what says something only of who closed the run.
 func (k *chain) judged(code Code, seq int64) {
-	if k.c.ask.Close && code != "" {
-		k.once(code, seq, "")
+	if k.c.ask.Close {
+		k.once(code, seq)
 	}
 }
 
@@ -117,12 +116,12 @@ func (k *chain) add(rec receipts.Record) error {
 	if st.Run == k.run {
 		k.facts.Receipts++
 		for _, p := range st.Parents {
-			if at, known := k.seqOf[p]; !known || at.run != k.run {
+			if run, known := k.runOf[p]; !known || run != k.run {
 				k.facts.Links++
 			}
 		}
 	}
-	k.seqOf[st.Receipt] = inLog{st.Run}
+	k.runOf[st.Receipt] = st.Run
 	k.lineage.note(st, ev, told)
 	return nil
 }
@@ -138,7 +137,7 @@ func (k *chain) moves(st writ.Statement, seq int64, ev told, told bool) error {
 		}
 	}
 	if st.Run == k.run && !k.begun {
-		k.once(RunBegin, seq, "")
+		k.once(RunBegin, seq)
 	}
 	return nil
 }
@@ -160,7 +159,7 @@ func (k *chain) runMoves(st writ.Statement, seq int64, m writ.Change, ev told, t
 		}
 	}
 	if k.ended {
-		k.once(RunAfterEnd, seq, "")
+		k.once(RunAfterEnd, seq)
 	}
 	if st.Transition == "run.close" || m.From == string(writ.RunVerifying) && m.To == string(writ.RunDone) {
 		k.verdict(st, seq, m, before, ev, told, nil)
@@ -216,7 +215,7 @@ func (k *chain) taskMoves(st writ.Statement, seq int64, m writ.Change, ev told, 
 	}
 	over := writ.TaskMoves.Terminal(writ.TaskState(m.To))
 	if k.ended && !over {
-		k.once(RunAfterEnd, seq, "")
+		k.once(RunAfterEnd, seq)
 	}
 	done, from := m.To == string(writ.TaskDone), m.From == string(writ.TaskVerifying)
 	switch {
@@ -293,10 +292,10 @@ func (k *chain) verdict(st writ.Statement, seq int64, m writ.Change, judged writ
 func (k *chain) end() {
 	switch {
 	case !k.begun && k.facts.Receipts == 0:
-		k.once(RunUnknown, -1, "")
+		k.once(RunUnknown, -1)
 		return
 	case !k.ended:
-		k.once(RunOpen, -1, "")
+		k.once(RunOpen, -1)
 		return
 	}
 	if k.state != string(writ.RunDone) {
@@ -304,7 +303,7 @@ func (k *chain) end() {
 	}
 	for _, t := range k.tasks {
 		if !writ.TaskMoves.Terminal(writ.TaskState(t.state)) {
-			k.once(RunTasksOpen, *k.facts.Ended, "")
+			k.once(RunTasksOpen, *k.facts.Ended)
 		}
 	}
 }

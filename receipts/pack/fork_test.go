@@ -144,8 +144,12 @@ func TestAForkIsToldByAnEarlierCheckpoint(t *testing.T) {
 // What the holder of both keys could never have recorded honestly.
 func TestLogsNobodyHonestKeeps(t *testing.T) {
 	o := node(t)
-	sessionOf := func(c cast, from, to string) []writ.Change {
-		return []writ.Change{move("session", string(c.worker.Session), from, to)}
+	closes := func(l *lab, c cast, from, to string, parents ...string) { // the worker's session
+		var ids []writ.ReceiptID
+		for _, p := range parents {
+			ids = append(ids, writ.ReceiptID(p))
+		}
+		l.do(call{what: "session.close", by: c.worker, parents: ids, moves: []writ.Change{move("session", string(c.worker.Session), from, to)}})
 	}
 	for name, x := range map[string]struct {
 		play func(l *lab, c cast)
@@ -153,20 +157,20 @@ func TestLogsNobodyHonestKeeps(t *testing.T) {
 		exit int
 	}{
 		"a parent in the future": {func(l *lab, c cast) {
-			l.do(call{what: "session.close", by: c.worker, moves: sessionOf(c, "active", "closed"), parents: []writ.ReceiptID{writ.ReceiptID(ulid("rcp", 10))}})
+			closes(l, c, "active", "closed", ulid("rcp", 10))
 			l.do(call{what: "agent.get", by: c.worker, code: writ.CodeNotFound})
 		}, "parent_future@8", 1},
 		"a parent from nowhere": {func(l *lab, c cast) {
-			l.do(call{what: "session.close", by: c.worker, moves: sessionOf(c, "active", "closed"), parents: []writ.ReceiptID{writ.ReceiptID(ulid("rcp", 99))}})
+			closes(l, c, "active", "closed", ulid("rcp", 99))
 		}, "parent_unknown@8", 1},
 		"its own parent": {func(l *lab, c cast) {
-			l.do(call{what: "session.close", by: c.worker, moves: sessionOf(c, "active", "closed"), parents: []writ.ReceiptID{writ.ReceiptID(ulid("rcp", 9))}})
+			closes(l, c, "active", "closed", ulid("rcp", 9))
 		}, "parent_self@8", 1},
 		"a move no state has": {func(l *lab, c cast) {
-			l.do(call{what: "session.close", by: c.worker, moves: sessionOf(c, "active", "opened")})
+			closes(l, c, "active", "opened")
 		}, "move_illegal@8", 1},
 		"a move from elsewhere": {func(l *lab, c cast) {
-			l.do(call{what: "session.close", by: c.worker, moves: sessionOf(c, "suspended", "closed")})
+			closes(l, c, "suspended", "closed")
 		}, "move_from@8", 1},
 		"time that goes back": {func(l *lab, c cast) {
 			l.do(call{what: "agent.get", by: c.worker, code: writ.CodeNotFound, at: 3})
@@ -200,28 +204,52 @@ func TestLogsNobodyHonestKeeps(t *testing.T) {
 // gateway let through.
 func TestWhoClosedIt(t *testing.T) {
 	o := node(t)
+	claims := func(l *lab, c cast, who writ.Actor) {
+		l.do(call{what: "task.claim", by: who, run: c.run, args: map[string]any{}, moves: []writ.Change{move("task", c.task, "queued", "running")}})
+	}
+	completes := func(l *lab, c cast, who writ.Actor) {
+		l.do(call{what: "task.complete", by: who, run: c.run, args: map[string]any{}, moves: []writ.Change{move("task", c.task, "running", "verifying")}})
+	}
+	sendsBack := func(l *lab, c cast) writ.ReceiptID { // and says on what
+		result := l.last["task/"+c.task]
+		l.do(call{what: "task.verify", by: c.judge, run: c.run, args: map[string]any{"receipt_id": result}, moves: []writ.Change{move("task", c.task, "verifying", "queued")}})
+		return result
+	}
 	again := func(l *lab, c cast) writ.ReceiptID { // the result is sent back and given once more
-		first := l.last["task/"+c.task]
-		l.do(call{what: "task.verify", by: c.judge, run: c.run, args: map[string]any{"receipt_id": first}, moves: []writ.Change{move("task", c.task, "verifying", "queued")}})
-		l.do(call{what: "task.claim", by: c.worker, run: c.run, args: map[string]any{}, moves: []writ.Change{move("task", c.task, "queued", "running")}})
-		l.do(call{what: "task.complete", by: c.worker, run: c.run, args: map[string]any{}, moves: []writ.Change{move("task", c.task, "running", "verifying")}})
+		first := sendsBack(l, c)
+		claims(l, c, c.worker)
+		completes(l, c, c.worker)
 		return first
 	}
-	accepted := func(l *lab, c cast) []writ.Change {
+	enqueues := func(l *lab, c cast) {
+		l.do(call{what: "task.enqueue", by: c.planner, run: c.run, args: map[string]any{}, moves: []writ.Change{move("task", ulid("tsk", 2), "", "queued")}})
+	}
+	accepted := func(c cast) []writ.Change {
 		return []writ.Change{move("task", c.task, "verifying", "done"), move("run", string(c.run), "active", "verifying")}
 	}
 	pass := []any{map[string]any{"gate": "lint", "status": "pass"}}
+	// accepts is a verdict on a receipt with what checks gave.
+	accepts := func(l *lab, c cast, on writ.ReceiptID, gates []any, parents ...writ.ReceiptID) {
+		args := map[string]any{"receipt_id": on}
+		if gates != nil {
+			args["gates"] = gates
+		}
+		l.do(call{what: "task.verify", by: c.judge, run: c.run, parents: parents, moves: accepted(c), args: args})
+	}
 	keyed := func(l *lab, c cast, agents ...string) {
 		l.register(c.operator, string(l.pub()), agents...)
 		l.register(c.operator, "", "planner")
 	}
 	plain := func(l *lab, c cast) { l.register(c.operator, "", "planner", "worker", "judge") }
-	verifier := func(l *lab, c cast, agent, principal, controller string, by writ.Actor) writ.Actor {
+	// by has somebody accept in a session that the opener opened.
+	by := func(agent, principal, controller string, opener func(c cast) writ.Actor) func(l *lab, c cast) {
 		kind := writ.KindHuman
 		if agent != "" {
 			kind = writ.KindAgent
 		}
-		return l.open(by, ses(9), principal, kind, writ.RoleVerifier, agent, controller)
+		return func(l *lab, c cast) {
+			l.accept(c, l.open(opener(c), ses(9), principal, kind, writ.RoleVerifier, agent, controller))
+		}
 	}
 	asks, second := map[string]any{"required": true, "gates": []string{"lint"}}, ulid("tsk", 2)
 	made := func(l *lab, c cast, what string, by writ.Actor, args any) {
@@ -235,196 +263,141 @@ func TestWhoClosedIt(t *testing.T) {
 		l.do(call{what: "task.complete", by: c.worker, run: c.run, args: map[string]any{}, moves: []writ.Change{move("task", second, "running", "verifying")}})
 		l.do(call{what: "task.verify", by: c.judge, run: c.run, args: map[string]any{"receipt_id": l.last["task/"+second]}, moves: []writ.Change{move("task", second, "verifying", "done")}})
 	}
+	operator := func(c cast) writ.Actor { return c.operator }
+	nothing := func(*lab, cast) {}
 	for name, x := range map[string]struct {
-		play func(l *lab, c cast)
-		want string // findings, each once; empty: it is as it should be
+		before func(l *lab, c cast) // the run begins
+		play   func(l *lab, c cast)
+		want   string // findings, each once; empty: it is as it should be
 	}{
-		"by somebody else": {func(l *lab, c cast) { l.begin(c); l.accept(c, c.judge) }, ""},
-		"once more": {func(l *lab, c cast) {
-			l.begin(c)
+		"by somebody else": {nothing, func(l *lab, c cast) { l.accept(c, c.judge) }, ""},
+		"once more": {nothing, func(l *lab, c cast) {
 			again(l, c)
 			l.accept(c, c.judge)
 		}, ""},
-		"after a worker's session was taken away": {func(l *lab, c cast) {
-			l.begin(c)
+		"after a worker's session was taken away": {nothing, func(l *lab, c cast) {
 			again(l, c)
-			l.do(call{what: "task.verify", by: c.judge, run: c.run, args: map[string]any{"receipt_id": l.last["task/"+c.task]}, moves: []writ.Change{move("task", c.task, "verifying", "queued")}})
-			l.do(call{what: "task.claim", by: c.worker, run: c.run, args: map[string]any{}, moves: []writ.Change{move("task", c.task, "queued", "running")}})
+			sendsBack(l, c)
+			claims(l, c, c.worker)
 			session := string(c.worker.Session)
 			l.do(call{what: "session.suspend", by: system, moves: []writ.Change{move("session", session, "active", "suspended")}})
 			gone := l.do(call{what: "session.revoke", by: c.operator, moves: []writ.Change{move("session", session, "suspended", "revoked")}})
 			l.do(call{what: "task.expire", by: system, run: c.run, parents: []writ.ReceiptID{l.last["task/"+c.task], gone}, moves: []writ.Change{move("task", c.task, "running", "queued")}})
 			other := l.open(c.operator, ses(5), "worker", writ.KindAgent, writ.RoleExecutor, "worker", "")
-			l.do(call{what: "task.claim", by: other, run: c.run, args: map[string]any{}, moves: []writ.Change{move("task", c.task, "queued", "running")}})
-			l.do(call{what: "task.complete", by: other, run: c.run, args: map[string]any{}, moves: []writ.Change{move("task", c.task, "running", "verifying")}})
+			claims(l, c, other)
+			completes(l, c, other)
 			l.accept(c, c.judge)
 		}, ""},
-		"by an agent of somebody else": {func(l *lab, c cast) {
-			plain(l, c)
-			l.begin(c)
-			l.accept(c, verifier(l, c, "judge", "judge", "vera", c.operator))
-		}, ""},
-		"by the same session": {func(l *lab, c cast) {
-			plain(l, c)
-			l.begin(c)
+		"by an agent of somebody else": {plain, by("judge", "judge", "vera", operator), ""},
+		"by the same session": {plain, func(l *lab, c cast) {
 			l.accept(c, writ.Actor{Agent: "worker", Kind: writ.KindAgent, Role: writ.RoleVerifier, Session: c.worker.Session})
 		}, "lineage_agent lineage_controller lineage_session"},
-		"by the same agent": {func(l *lab, c cast) {
-			plain(l, c)
-			l.begin(c)
-			l.accept(c, verifier(l, c, "worker", "twin", "vera", c.operator))
-		}, "lineage_agent"},
-		"by another agent with its key": {func(l *lab, c cast) {
-			keyed(l, c, "worker", "judge")
-			l.begin(c)
-			l.accept(c, verifier(l, c, "judge", "judge", "vera", c.operator))
-		}, "lineage_key"},
-		"by the planner": {func(l *lab, c cast) {
-			l.begin(c)
-			l.accept(c, verifier(l, c, "", "planner", "", c.operator))
-		}, "lineage_controller"},
-		"by an agent of the same person": {func(l *lab, c cast) {
-			plain(l, c)
-			l.begin(c)
-			l.accept(c, verifier(l, c, "judge", "judge", "", c.operator))
-		}, "lineage_controller"},
-		"in a session that the worker opened": {func(l *lab, c cast) {
-			plain(l, c)
-			l.begin(c)
-			l.accept(c, verifier(l, c, "judge", "judge", "vera", c.worker))
-		}, "lineage_opener"},
-		"by who asked for an approval": {func(l *lab, c cast) {
-			l.begin(c)
+		"by the same agent":                   {plain, by("worker", "twin", "vera", operator), "lineage_agent"},
+		"by another agent with its key":       {func(l *lab, c cast) { keyed(l, c, "worker", "judge") }, by("judge", "judge", "vera", operator), "lineage_key"},
+		"by the planner":                      {nothing, by("", "planner", "", operator), "lineage_controller"},
+		"by an agent of the same person":      {plain, by("judge", "judge", "", operator), "lineage_controller"},
+		"in a session that the worker opened": {plain, by("judge", "judge", "vera", func(c cast) writ.Actor { return c.worker }), "lineage_opener"},
+		"by who asked for an approval": {nothing, func(l *lab, c cast) {
 			l.do(call{what: "task.enqueue", by: c.judge, run: c.run, request: true, args: map[string]any{}, moves: []writ.Change{move("approval", ulid("apr", 1), "", "pending")}})
 			l.accept(c, c.judge)
 		}, "lineage_controller lineage_session"},
-		"by an executor": {func(l *lab, c cast) {
-			l.begin(c)
+		"by an executor": {nothing, func(l *lab, c cast) {
 			who := c.judge
 			who.Role = writ.RoleExecutor
 			l.accept(c, who)
 		}, "close_role"},
-		"with a verdict on what was before": {func(l *lab, c cast) {
-			l.begin(c)
+		"with a verdict on what was before": {nothing, func(l *lab, c cast) {
 			first := again(l, c)
-			l.do(call{what: "task.verify", by: c.judge, run: c.run, parents: []writ.ReceiptID{first, l.last["run/"+string(c.run)]}, moves: accepted(l, c), args: map[string]any{"receipt_id": first, "gates": pass}})
+			accepts(l, c, first, pass, first, l.last["run/"+string(c.run)])
 		}, "run_open verdict_other verdict_stale"},
-		"with a verdict that names another": {func(l *lab, c cast) {
-			l.begin(c)
-			first := again(l, c)
-			l.do(call{what: "task.verify", by: c.judge, run: c.run, moves: accepted(l, c), args: map[string]any{"receipt_id": first, "gates": pass}})
-		}, "run_open verdict_other"},
-		"though a check failed": {func(l *lab, c cast) {
-			l.begin(c)
-			l.do(call{what: "task.verify", by: c.judge, run: c.run, moves: accepted(l, c), args: map[string]any{"receipt_id": l.last["task/"+c.task], "gates": append(slices.Clone(pass), map[string]any{"gate": "lint", "status": "fail"})}})
+		"with a verdict that names another": {nothing, func(l *lab, c cast) { accepts(l, c, again(l, c), pass) }, "run_open verdict_other"},
+		"though a check failed": {nothing, func(l *lab, c cast) {
+			accepts(l, c, l.last["task/"+c.task], append(slices.Clone(pass), map[string]any{"gate": "lint", "status": "fail"}))
 		}, "run_open verdict_gate"},
-		"though a check was left out": {func(l *lab, c cast) {
-			l.begin(c)
-			l.do(call{what: "task.verify", by: c.judge, run: c.run, moves: accepted(l, c), args: map[string]any{"receipt_id": l.last["task/"+c.task]}})
-		}, "run_open verdict_gate"},
-		"with a task nobody judged": {func(l *lab, c cast) {
-			l.begin(c)
-			l.do(call{what: "task.complete", by: c.worker, run: c.run, args: map[string]any{}, moves: accepted(l, c)})
+		"though a check was left out": {nothing, func(l *lab, c cast) { accepts(l, c, l.last["task/"+c.task], nil) }, "run_open verdict_gate"},
+		"with a task nobody judged": {nothing, func(l *lab, c cast) {
+			l.do(call{what: "task.complete", by: c.worker, run: c.run, args: map[string]any{}, moves: accepted(c)})
 		}, "run_open verdict_missing"},
-		"by nobody": {func(l *lab, c cast) {
-			l.begin(c)
+		"by nobody": {nothing, func(l *lab, c cast) {
 			l.do(call{what: "task.cancel", by: c.planner, run: c.run, args: map[string]any{}, moves: []writ.Change{move("task", c.task, "verifying", "cancelled"), move("run", string(c.run), "active", "done")}})
 		}, "close_bypassed"},
-		"by the gateway": {func(l *lab, c cast) {
-			l.begin(c)
-			l.do(call{what: "task.verify", by: c.judge, run: c.run, moves: accepted(l, c), args: map[string]any{"receipt_id": l.last["task/"+c.task], "gates": pass}})
+		"by the gateway": {nothing, func(l *lab, c cast) {
+			accepts(l, c, l.last["task/"+c.task], pass)
 			l.do(call{what: "run.exhaust", by: system, run: c.run, args: map[string]any{"receipt_id": l.last["run/"+string(c.run)]}, moves: []writ.Change{move("run", string(c.run), "verifying", "done")}})
 		}, "close_role lineage_unknown"},
-		"and went on": {func(l *lab, c cast) {
-			l.begin(c)
+		"and went on": {nothing, func(l *lab, c cast) {
 			l.accept(c, c.judge)
-			l.do(call{what: "task.enqueue", by: c.planner, run: c.run, args: map[string]any{}, moves: []writ.Change{move("task", ulid("tsk", 2), "", "queued")}})
+			enqueues(l, c)
 		}, "run_after_end run_tasks_open"},
-		"with a task left": {func(l *lab, c cast) {
-			l.begin(c)
-			l.do(call{what: "task.enqueue", by: c.planner, run: c.run, args: map[string]any{}, moves: []writ.Change{move("task", ulid("tsk", 2), "", "queued")}})
+		"with a task left": {nothing, func(l *lab, c cast) {
+			enqueues(l, c)
 			l.accept(c, c.judge)
 		}, "run_tasks_open"},
 		"and had begun before": {func(l *lab, c cast) {
 			l.do(call{what: "task.enqueue", by: c.planner, run: c.run, code: writ.CodeNotFound})
-			l.begin(c)
-			l.accept(c, c.judge)
-		}, "run_begin"},
-		"and nobody may read why": {func(l *lab, c cast) {
-			l.denied = true
-			l.begin(c)
-			l.accept(c, c.judge)
-		}, "evidence_missing lineage_unknown"},
-		"by somebody who worked in a child of it": {func(l *lab, c cast) {
-			l.begin(c)
+		}, func(l *lab, c cast) { l.accept(c, c.judge) }, "run_begin"},
+		"and nobody may read why": {func(l *lab, _ cast) { l.denied = true }, func(l *lab, c cast) { l.accept(c, c.judge) }, "evidence_missing lineage_unknown"},
+		"by somebody who worked in a child of it": {nothing, func(l *lab, c cast) {
 			child := ulid("run", 2)
 			l.do(call{what: "run.create", by: c.planner, run: c.run, args: map[string]any{}, moves: []writ.Change{move("run", child, "", "active")}})
 			l.do(call{what: "task.claim", by: c.judge, run: writ.RunID(child), args: map[string]any{}, moves: []writ.Change{move("session", ulid("ses", 77), "", "opened")}})
 			l.accept(c, c.judge)
 		}, "lineage_controller lineage_session"},
-		"though what was delegated nobody judged": {func(l *lab, c cast) {
-			l.begin(c)
+		"though what was delegated nobody judged": {nothing, func(l *lab, c cast) {
 			made(l, c, "agent.delegate", c.planner, map[string]any{"task": map[string]any{"verify": asks}})
 			finish(l, c)
 			l.accept(c, c.judge)
 		}, "verdict_missing"},
-		"with what was delegated, and asks for nothing": {func(l *lab, c cast) {
-			l.begin(c)
+		"with what was delegated, and asks for nothing": {nothing, func(l *lab, c cast) {
 			made(l, c, "agent.delegate", c.planner, map[string]any{"task": map[string]any{}})
 			finish(l, c)
 			l.accept(c, c.judge)
 		}, ""},
-		"though what its holder delegated nobody judged": {func(l *lab, c cast) {
-			l.begin(c)
+		"though what its holder delegated nobody judged": {nothing, func(l *lab, c cast) {
 			made(l, c, "agent.delegate", c.worker, map[string]any{"task_id": c.task, "task": map[string]any{}})
 			finish(l, c)
 			l.accept(c, c.judge)
 		}, "verdict_missing"},
-		"though what was handed on nobody judged": {func(l *lab, c cast) {
-			l.begin(c)
+		"though what was handed on nobody judged": {nothing, func(l *lab, c cast) {
 			made(l, c, "task.handoff", c.worker, map[string]any{"task_id": c.task, "to": map[string]any{"task": map[string]any{}}})
 			finish(l, c)
 			l.accept(c, c.judge)
 		}, "verdict_missing"},
-		"though a check of what was handed on was left out": {func(l *lab, c cast) {
-			l.begin(c)
+		"though a check of what was handed on was left out": {nothing, func(l *lab, c cast) {
 			made(l, c, "task.handoff", c.worker, map[string]any{"task_id": c.task})
 			judged(l, c)
 			l.accept(c, c.judge)
 		}, "verdict_gate"},
-		"though a check of what was delegated was left out": {func(l *lab, c cast) {
-			l.begin(c)
+		"though a check of what was delegated was left out": {nothing, func(l *lab, c cast) {
 			made(l, c, "agent.delegate", c.planner, map[string]any{"task": map[string]any{"verify": asks}})
 			judged(l, c)
 			l.accept(c, c.judge)
 		}, "verdict_gate"},
-		"with what was handed on from nowhere": {func(l *lab, c cast) {
-			l.begin(c)
+		"with what was handed on from nowhere": {nothing, func(l *lab, c cast) {
 			made(l, c, "task.handoff", c.worker, map[string]any{"task_id": ulid("tsk", 9)})
 			finish(l, c)
 			l.accept(c, c.judge)
 		}, "evidence_missing"},
-		"with what came in a way nobody knows": {func(l *lab, c cast) {
-			l.begin(c)
+		"with what came in a way nobody knows": {nothing, func(l *lab, c cast) {
 			made(l, c, "task.split", c.worker, map[string]any{"task_id": c.task})
 			finish(l, c)
 			l.accept(c, c.judge)
 		}, "evidence_missing"},
-		"with a task that asks in another form": {func(l *lab, c cast) {
-			l.begin(c)
+		"with a task that asks in another form": {nothing, func(l *lab, c cast) {
 			made(l, c, "task.enqueue", c.planner, map[string]any{"verify": map[string]any{"required": "yes"}})
 			finish(l, c)
 			l.accept(c, c.judge)
 		}, "evidence_missing"},
-		"with a verdict in another form": {func(l *lab, c cast) {
-			l.begin(c)
-			l.do(call{what: "task.verify", by: c.judge, run: c.run, moves: accepted(l, c), args: map[string]any{"receipt_id": l.last["task/"+c.task], "gates": map[string]any{"lint": "pass"}}})
+		"with a verdict in another form": {nothing, func(l *lab, c cast) {
+			l.do(call{what: "task.verify", by: c.judge, run: c.run, moves: accepted(c), args: map[string]any{"receipt_id": l.last["task/"+c.task], "gates": map[string]any{"lint": "pass"}}})
 		}, "evidence_missing run_open"},
-		"not at all": {func(l *lab, c cast) { l.begin(c) }, "run_open"},
+		"not at all": {nothing, nothing, "run_open"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			l := world(t)
 			c := l.cast()
+			x.before(l, c)
+			l.begin(c)
 			x.play(l, c)
 			for _, scope := range []Scope{{Kind: ScopeLog}, {Kind: ScopeRun, Run: c.run}} {
 				if scope.Kind == ScopeRun && strings.Contains(name, "child") {

@@ -37,6 +37,8 @@ type lab struct {
 	old    map[string]*ecdsa.PrivateKey // receipt keys from before, by id
 }
 
+var evidenceKey = [32]byte{7}
+
 func privateKey(t testing.TB, seed byte) *ecdsa.PrivateKey {
 	t.Helper()
 	d := sha256.Sum256([]byte{seed})
@@ -51,7 +53,7 @@ func newLab(t testing.TB, receiptSeed, logSeed byte, origin string) *lab {
 	t.Helper()
 	l := &lab{t: t, priv: privateKey(t, receiptSeed), proofs: map[writ.ReceiptID][]byte{}, runs: map[writ.RunID]int64{}, last: map[string]writ.ReceiptID{}}
 	var err error
-	if l.sealer, err = receipts.NewSealer(l.priv, origin, [32]byte{7}); err != nil {
+	if l.sealer, err = receipts.NewSealer(l.priv, origin, evidenceKey); err != nil {
 		t.Fatal(err)
 	}
 	seed := sha256.Sum256([]byte{logSeed, 1})
@@ -113,7 +115,7 @@ func (l *lab) do(c call) writ.ReceiptID {
 	if st.Evidence, sealed, err = l.sealer.Evidence([16]byte{byte(n)}, id, ev); err != nil {
 		l.t.Fatal(err)
 	}
-	if l.proofs[id], err = l.sealer.Open(id, sealed); err != nil {
+	if l.proofs[id], err = receipts.OpenEvidence(evidenceKey, id, sealed); err != nil {
 		l.t.Fatal(err)
 	}
 	head, tail, err := receipts.Draft(st)

@@ -106,14 +106,7 @@ func (s *spool) get(seq int64) (r writ.Receipt, rec receipts.Record, err error) 
 	if _, err := s.text.ReadAt(text, from); err != nil {
 		return r, rec, err
 	}
-	if r, err = receipts.OpenEnvelope(text); err != nil {
-		return r, rec, err
-	}
-	if rec, err = receipts.Decode(r.Payload); err != nil {
-		return r, rec, err
-	}
-	r.ID, r.Seq = rec.Statement.Receipt, rec.Commit.Seq
-	return r, rec, nil
+	return receipts.OpenEnvelope(text)
 }
 
 // root of the first n receipts.

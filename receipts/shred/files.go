@@ -105,6 +105,16 @@ func (f *files) add(before int64, made []slot) error {
 	return nil
 }
 
+// begin makes a file without keys: no number before it is given to another key.
+func (f *files) begin(file int64) error {
+	b := header(file)
+	if err := durable.Replace(f.path(file), b, 0o600); err != nil {
+		return err
+	}
+	f.size = int64(len(b))
+	return nil
+}
+
 func (f *files) extend(file int64, b []byte) error {
 	w, err := os.OpenFile(f.path(file), os.O_RDWR, 0)
 	if err != nil {

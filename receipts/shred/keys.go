@@ -19,6 +19,9 @@ type Log interface {
 	All(after, upto int64) iter.Seq2[writ.Receipt, error]
 }
 
+// Dir, in the ledger's directory, is where a gateway has them.
+const Dir = "keys"
+
 const (
 	stride = 8192 // receipts after which it is written down what is done
 	warm   = 1024 // opened keys kept in memory
@@ -107,6 +110,7 @@ func (k *Keys) Keep(facts []writ.StoredFact, entries []ledger.Entry) error {
 	if k.files.failed != nil {
 		return writ.Fault(writ.CodeInternal, op, k.files.failed)
 	}
+	k.cool()
 	g := group{last: -1}
 	var made []slot
 	before, size := len(k.known), k.files.size
@@ -183,7 +187,7 @@ func (k *Keys) make(who owner, seq int64) (slot, error) {
 	k.learn(s)
 	n := int64(len(k.known))
 	k.wrap.Seal(s.key[:nonceBytes], s.key[:nonceBytes], secret, k.about(n, s))
-	k.warm(n, secret)
+	k.opened[n] = secret
 	return s, nil
 }
 
@@ -194,16 +198,13 @@ func (k *Keys) about(n int64, s slot) []byte {
 	return binary.BigEndian.AppendUint64(b, uint64(n))
 }
 
-func (k *Keys) warm(n int64, secret []byte) {
-	if len(k.opened) >= warm+ledgerBatch {
+// cool forgets opened keys when there are many. What a Keep has made must be in memory
+// until it is written, so it is asked before and not in between.
+func (k *Keys) cool() {
+	if len(k.opened) >= warm {
 		clear(k.opened)
 	}
-	k.opened[n] = secret
 }
-
-// ledgerBatch is more than the keys one Keep makes, which must be in memory
-// until they are written.
-const ledgerBatch = 1024
 
 // forget takes back what a failed Keep has made.
 func (k *Keys) forget(before int, size int64) {
@@ -233,7 +234,7 @@ func (k *Keys) secret(n int64) ([]byte, error) {
 	if err != nil {
 		return nil, errors.New("a key does not open with this evidence.key")
 	}
-	k.warm(n, b)
+	k.opened[n] = b
 	return b, nil
 }
 
@@ -308,6 +309,7 @@ func (k *Keys) Sealed(r writ.Receipt) ([]byte, error) {
 	}
 	k.mu.Lock()
 	defer k.mu.Unlock()
+	k.cool()
 	switch k.state(r.EvidenceKey) {
 	case 0:
 		return nil, writ.Refuse(writ.CodeUnavailable, op, "the key of this evidence is missing", "restore the keys of the ledger from a backup")

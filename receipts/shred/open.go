@@ -85,6 +85,9 @@ func (k *Keys) catchUp(log Log) error {
 	}
 	if used > int64(len(k.known)) { // the next is the first of another file
 		k.known = append(k.known, make([]key, (used-1)/perFile*perFile+perFile-int64(len(k.known)))...)
+		if err := k.files.begin(int64(len(k.known)) / perFile); err != nil { // the next start does not look back so far
+			return err
+		}
 	}
 	return k.note()
 }

@@ -235,7 +235,22 @@ func TestOlderKeys(t *testing.T) {
 	if k.Missing() != 2 {
 		t.Errorf("%d receipts without a key", k.Missing())
 	}
+	if _, err := k.Sealed(l.entries[1].Receipt); writ.CodeOf(err) != writ.CodeUnavailable {
+		t.Errorf("a key that is missing: %v", err)
+	}
+	lost := l.entries[2].EvidenceKey
+	if err := k.Close(); err != nil {
+		t.Fatal(err)
+	}
+	k = mustOpen(t, old, l) // no number is given again after another start either
+	want(t, k, l, "x??")
+	if _, err := k.Sealed(l.entries[1].Receipt); writ.CodeOf(err) != writ.CodeUnavailable {
+		t.Errorf("a key that is missing, after another start: %v", err)
+	}
 	file(t, k, l, 2, "B", "A")
+	if l.entries[3].EvidenceKey <= lost || l.entries[4].EvidenceKey <= lost {
+		t.Errorf("numbers %d and %d were given again, up to %d", l.entries[3].EvidenceKey, l.entries[4].EvidenceKey, lost)
+	}
 	want(t, k, l, "x??rr")
 	want(t, mustOpen(t, old, l), l, "x??rr")
 }
