@@ -86,24 +86,29 @@ func TestSignedAgainWithoutTheLog(t *testing.T) {
 			_, rest, _ := strings.Cut(string(b.payload), `"evidence":"`)
 			return []byte(strings.ReplaceAll(string(b.payload), rest[:64], strings.Repeat("0", 64)))
 		}, "inclusion@9"},
-		"a transition refused": {change(`"commit"`, `"code":"not_found","commit"`), "payload_malformed@9"},
-		"a denial that moves":  {change(`"outcome":"transition"`, `"outcome":"denial"`), "payload_malformed@9"},
-		"another subject":      {change(`"name":"task/`, `"name":"tusk/`), "payload_malformed@9"},
-		"no run sequence":      {change(`"runSeq":2,`, ``), "payload_malformed@9"},
-		"another type":         {change(`transition/v1`, `transition/v2`), "payload_malformed@9"},
-		"not of the alphabet":  {change(`"task.enqueue"`, `"task enqueue"`), "payload_malformed@9"},
-		"bytes that are none":  {change(`"task.enqueue"`, "\"task\xff\""), "payload_malformed@9"},
-		"a verdict":            {change(`"transition":"task.enqueue"`, `"transition":"task.enqueue","verdict":{"digest":"`+spki+`","keyId":"`+keyID+`"}`), "inclusion@9"},
-		"a verdict by no key":  {change(`"transition":"task.enqueue"`, `"transition":"task.enqueue","verdict":{"digest":"`+spki+`","keyId":"`+keyID[1:]+`"}`), "payload_malformed@9"},
-		"half a verdict":       {change(`"transition":"task.enqueue"`, `"transition":"task.enqueue","verdict":{"digest":"`+spki+`"}`), "payload_malformed@9"},
-		"a key":                {ofKey("key.revoke", "receipt", `"since":3,`, spki), "inclusion@9"},
-		"a key of another use": {ofKey("key.revoke", "log", "", spki), "payload_malformed@9"},
-		"since in vain":        {ofKey("key.retire", "receipt", `"since":3,`, spki), "payload_malformed@9"},
-		"another key moves":    {ofKey("key.retire", "receipt", "", strings.Repeat("d", 64)), "payload_malformed@9"},
-		"a key of no receipt":  {ofKey("task.enqueue", "receipt", "", spki), "payload_malformed@9"},
-		"a receipt of no key":  {func() []byte { return bytes.ReplaceAll(b.payload, []byte(`"task.enqueue"`), []byte(`"key.retire"`)) }, "payload_malformed@9"},
-		"nothing":              {func() []byte { return nil }, "payload_malformed@9"},
-		"a list":               {func() []byte { return []byte("[]") }, "payload_malformed@9"},
+		"an outcome nobody has":     {change(`"outcome":"transition"`, `"outcome":"transit"`), "payload_malformed@9"},
+		"an outcome all have":       {change(`"outcome":"transition"`, `"outcome":"toString"`), "payload_malformed@9"},
+		"an outcome of all":         {change(`"outcome":"transition"`, `"outcome":"__proto__"`), "payload_malformed@9"},
+		"a kind all objects have":   {change(`"kind":"task"`, `"kind":"constructor"`), "payload_malformed@9"},
+		"a member all objects have": {change(`"nonce"`, `"__proto__":{},"nonce"`), "payload_malformed@9"},
+		"a transition refused":      {change(`"commit"`, `"code":"not_found","commit"`), "payload_malformed@9"},
+		"a denial that moves":       {change(`"outcome":"transition"`, `"outcome":"denial"`), "payload_malformed@9"},
+		"another subject":           {change(`"name":"task/`, `"name":"tusk/`), "payload_malformed@9"},
+		"no run sequence":           {change(`"runSeq":2,`, ``), "payload_malformed@9"},
+		"another type":              {change(`transition/v1`, `transition/v2`), "payload_malformed@9"},
+		"not of the alphabet":       {change(`"task.enqueue"`, `"task enqueue"`), "payload_malformed@9"},
+		"bytes that are none":       {change(`"task.enqueue"`, "\"task\xff\""), "payload_malformed@9"},
+		"a verdict":                 {change(`"transition":"task.enqueue"`, `"transition":"task.enqueue","verdict":{"digest":"`+spki+`","keyId":"`+keyID+`"}`), "inclusion@9"},
+		"a verdict by no key":       {change(`"transition":"task.enqueue"`, `"transition":"task.enqueue","verdict":{"digest":"`+spki+`","keyId":"`+keyID[1:]+`"}`), "payload_malformed@9"},
+		"half a verdict":            {change(`"transition":"task.enqueue"`, `"transition":"task.enqueue","verdict":{"digest":"`+spki+`"}`), "payload_malformed@9"},
+		"a key":                     {ofKey("key.revoke", "receipt", `"since":3,`, spki), "inclusion@9"},
+		"a key of another use":      {ofKey("key.revoke", "log", "", spki), "payload_malformed@9"},
+		"since in vain":             {ofKey("key.retire", "receipt", `"since":3,`, spki), "payload_malformed@9"},
+		"another key moves":         {ofKey("key.retire", "receipt", "", strings.Repeat("d", 64)), "payload_malformed@9"},
+		"a key of no receipt":       {ofKey("task.enqueue", "receipt", "", spki), "payload_malformed@9"},
+		"a receipt of no key":       {func() []byte { return bytes.ReplaceAll(b.payload, []byte(`"task.enqueue"`), []byte(`"key.retire"`)) }, "payload_malformed@9"},
+		"nothing":                   {func() []byte { return nil }, "payload_malformed@9"},
+		"a list":                    {func() []byte { return []byte("[]") }, "payload_malformed@9"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			changed := f.with(func(p files) { p[at] = l.signedAgain(p[at], c.payload()) })
@@ -168,6 +173,12 @@ func TestLogsNobodyHonestKeeps(t *testing.T) {
 		}, "parent_self@8", 1},
 		"a move no state has": {func(l *lab, c cast) {
 			closes(l, c, "active", "opened")
+		}, "move_illegal@8", 1},
+		"a move to what all have": {func(l *lab, c cast) {
+			closes(l, c, "active", "toString")
+		}, "move_illegal@8", 1},
+		"a move from what all have": {func(l *lab, c cast) {
+			closes(l, c, "constructor", "closed")
 		}, "move_illegal@8", 1},
 		"a move from elsewhere": {func(l *lab, c cast) {
 			closes(l, c, "suspended", "closed")

@@ -52,6 +52,8 @@ function same(a, b) {
   for (let i = 0; i < a.length; i++) if (a[i] !== b[i]) return false;
   return true;
 }
+// A member of a table of ours, and nothing that tables inherit.
+const own = (table, name) => (Object.hasOwn(table, name) ? table[name] : undefined);
 const hex = (b) => Array.from(b, (x) => x.toString(16).padStart(2, "0")).join("");
 const sha256 = async (b) => new Uint8Array(await subtle.digest("SHA-256", b));
 const base64 = (b) => btoa(latin(b));
@@ -330,7 +332,7 @@ async function statement(payload) {
     transition: !p.code && !p.count, request: !p.code && !p.count && !p.budget && opens,
     denial: p.code && !p.count && !p.changes, aggregate: p.count && !p.changes,
   };
-  return fits[p.outcome] ? p : null;
+  return own(fits, p.outcome) ? p : null;
 }
 
 // ---- the pack ----------------------------------------------------------------
@@ -396,11 +398,11 @@ class Check {
     try { m = JSON.parse(text); } catch { this.stop("pack_malformed"); }
     const s = m?.scope;
     const size = (v) => Number.isSafeInteger(v);
-    const good = plain(m) && plain(s) && typeof m.evidence === "boolean" && m.format === "writ-pack/v1" && typeof m.origin === "string" && size(m.size) && m.size >= 1 && {
+    const good = plain(m) && plain(s) && typeof s.kind === "string" && typeof m.evidence === "boolean" && m.format === "writ-pack/v1" && typeof m.origin === "string" && size(m.size) && m.size >= 1 && own({
       log: s.first === undefined && s.last === undefined && s.run === undefined,
       range: s.run === undefined && (s.first === undefined || size(s.first)) && (s.last === undefined || size(s.last)) && (s.first ?? 0) >= 0 && (s.first ?? 0) <= (s.last ?? 0),
       run: s.first === undefined && s.last === undefined && ID.run.test(s.run),
-    }[s.kind];
+    }, s.kind);
     const again = () => JSON.stringify({
       evidence: m.evidence, format: m.format, origin: m.origin,
       scope: { ...(s.first ? { first: s.first } : {}), kind: s.kind, ...(s.last ? { last: s.last } : {}), ...(s.run ? { run: s.run } : {}) }, size: m.size,
@@ -633,7 +635,7 @@ class History {
     }
     for (const m of p.changes ?? []) {
       const key = m.kind + " " + m.id, state = this.objects.get(key);
-      if (!(TABLES.moves[m.kind][m.from] ?? []).includes(m.to)) return "move_illegal";
+      if (!moves(m.kind, m.from).includes(m.to)) return "move_illegal";
       if (!((state ?? "") === m.from || (state === undefined && !this.whole))) {
         if (!this.partial) return "move_from";
         if (this.own.has(key)) missing = "move_gap"; // of others the pack of a run has moves here and there
@@ -661,7 +663,9 @@ const ARGS = {
   session: members({ principal: is.word, kind: is.word, controller: is.word }),
 };
 
-const over = (kind, state) => (TABLES.moves[kind][state] ?? []).length === 0;
+// Where an object may go from a state; nowhere from one its kind does not have.
+const moves = (kind, state) => own(own(TABLES.moves, kind) ?? {}, state) ?? [];
+const over = (kind, state) => moves(kind, state).length === 0;
 
 // A run, and who had a part in it.
 class Chain {
