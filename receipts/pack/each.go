@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
+	"slices"
 
 	xtlog "golang.org/x/mod/sumdb/tlog"
 
@@ -149,7 +150,7 @@ func (c *check) scope() error {
 	return nil
 }
 
-// list holds receipts.jsonl to the receipts.
+// list holds receipts.jsonl and README.md to the receipts.
 func (c *check) list() error {
 	text, err := c.file(FileList)
 	if err != nil {
@@ -158,7 +159,12 @@ func (c *check) list() error {
 	if len(c.report.Findings) > 0 { // it would repeat what was found
 		return nil
 	}
+	readsMe, err := c.file(FileReadme)
+	if err != nil {
+		return err
+	}
 	var again bytes.Buffer
+	var about readme
 	for _, seq := range c.seqs {
 		payload, rec, err := c.payload(seq)
 		if err != nil {
@@ -166,9 +172,14 @@ func (c *check) list() error {
 		}
 		sum := sha256.Sum256(payload)
 		again.Write(line(listed{Payload: hex.EncodeToString(sum[:]), Receipt: rec.Statement.Receipt, Seq: seq}))
+		about.note(rec)
 	}
 	if !bytes.Equal(again.Bytes(), text) {
 		c.find(ListDiffers, -1)
+	}
+	evidence := slices.ContainsFunc(c.p.names, evidencePath.MatchString)
+	if !bytes.Equal(about.text(c.logKey, c.m.Scope, c.cp.Size, evidence, c.p.has(FileEarlier)), readsMe) {
+		c.find(ReadmeDiffers, -1)
 	}
 	return nil
 }

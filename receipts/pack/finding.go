@@ -24,6 +24,7 @@ const (
 	CheckpointDiffers   Code = "checkpoint_differs"
 	Consistency         Code = "consistency"
 	TrustedRoot         Code = "trusted_root_differs"
+	LogKeyDiffers       Code = "log_key_differs"
 	KeyUntrusted        Code = "key_untrusted"
 
 	BundleMalformed  Code = "bundle_malformed"
@@ -45,6 +46,7 @@ const (
 	EvidenceDiffers Code = "evidence_differs"
 	EvidenceMissing Code = "evidence_missing"
 	PolicyDiffers   Code = "policy_differs"
+	ReadmeDiffers   Code = "readme_differs"
 
 	ReceiptTwice  Code = "receipt_twice"
 	TenantOther   Code = "tenant_other"
@@ -99,6 +101,7 @@ var Codes = map[Code]Meaning{
 	CheckpointDiffers:   {receipts.Tampered, "a receipt is proved by another checkpoint than that of the pack"},
 	Consistency:         {receipts.Tampered, "the log does not begin with what the earlier checkpoint covers"},
 	TrustedRoot:         {receipts.Tampered, "trusted_root.json is of another log key"},
+	LogKeyDiffers:       {receipts.Tampered, "log.vkey is of another log key"},
 	KeyUntrusted:        {receipts.Tampered, "a receipt key in the pack is none of those that are trusted"},
 
 	BundleMalformed:  {receipts.Malformed, "it is no bundle in the one form a pack has"},
@@ -119,6 +122,7 @@ var Codes = map[Code]Meaning{
 	ListDiffers:     {receipts.Tampered, "receipts.jsonl does not list these receipts"},
 	EvidenceDiffers: {receipts.Tampered, "the evidence is not the one whose digest the receipt states"},
 	EvidenceMissing: {receipts.Incomplete, "evidence that is needed is not there"},
+	ReadmeDiffers:   {receipts.Tampered, "README.md is not what follows from the pack: do not run what it says"},
 	PolicyDiffers:   {receipts.Tampered, "a policy bundle is not the one its name says"},
 
 	ReceiptTwice:  {receipts.Tampered, "two receipts have one id"},

@@ -82,6 +82,7 @@ func TestTheTablesOfTheOtherVerifier(t *testing.T) {
 		{"codes", sorted(writ.Codes())},
 		{"labels", sorted(writ.Labels())},
 		{"findings", found},
+		{"readme", Readme},
 	} {
 		text, err := json.Marshal(row.v)
 		if err != nil {

@@ -8,6 +8,7 @@ import (
 	"crypto/elliptic"
 	"crypto/sha256"
 	"encoding/hex"
+	"encoding/json"
 	"fmt"
 	"io"
 	"iter"
@@ -181,7 +182,31 @@ func (l *lab) without(seqs ...int) func(files) {
 			}
 		}
 		p[FileList] = list
+		l.retell(p)
 	}
+}
+
+// retell writes the README anew, as whoever changes a pack would.
+func (l *lab) retell(p files) {
+	l.t.Helper()
+	var m manifest
+	if err := json.Unmarshal(p[FileManifest], &m); err != nil {
+		l.t.Fatal(err)
+	}
+	var about readme
+	for _, name := range slices.Sorted(maps.Keys(p)) {
+		if !receiptPath.MatchString(name) {
+			continue
+		}
+		b, _ := parse(p[name])
+		rec, err := receipts.Decode(b.payload)
+		if err != nil {
+			l.t.Fatal(err)
+		}
+		about.note(rec)
+	}
+	evidence := slices.ContainsFunc(slices.Collect(maps.Keys(p)), evidencePath.MatchString)
+	p[FileReadme] = about.text(l.logKey(), m.Scope, m.Size, evidence, p[FileEarlier] != nil)
 }
 
 // shred has the evidence of a run destroyed.

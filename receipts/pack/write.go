@@ -92,12 +92,7 @@ type writer struct {
 	chosen func(seq int64) bool
 	packs  map[string]bool // digests of policy packs that receipts name
 	bundle map[string]bool // bundles that moved
-	shown  []example
-}
-
-// example is a receipt the README shows how to check.
-type example struct {
-	what, file, digest string
+	about  readme
 }
 
 func (w *writer) told(done, of int64, what string) {
@@ -300,7 +295,7 @@ func (w *writer) receipts() error {
 	return w.out.Copy(FileList, w.sp.list.size, w.sp.list.text())
 }
 
-// note remembers what else a receipt needs beside it, and whether to show it.
+// note remembers what else a receipt needs beside it, and what to say of it.
 func (w *writer) note(rec receipts.Record) {
 	st := rec.Statement
 	for _, p := range st.Decision.Packs {
@@ -311,20 +306,8 @@ func (w *writer) note(rec receipts.Record) {
 			w.bundle["sha256:"+c.ID] = true
 		}
 	}
-	what := "the first one"
-	if i := slices.IndexFunc(st.Changes, func(c writ.Change) bool {
-		return c.Kind == writ.ObjectRun && writ.RunMoves.Terminal(writ.RunState(c.To))
-	}); i >= 0 {
-		what = "how " + st.Changes[i].ID + " became " + st.Changes[i].To
-	} else if len(w.shown) > 0 {
-		return
-	}
-	if len(w.shown) < maxShown {
-		w.shown = append(w.shown, example{what, receiptName(rec.Commit.Seq), receipts.SubjectDigest(st)})
-	}
+	w.about.note(rec)
 }
-
-const maxShown = 20
 
 // gather spools what evidence there is: the manifest comes first, and says whether it is all.
 func (w *writer) gather() error {
@@ -406,7 +389,8 @@ func (w *writer) policies() error {
 }
 
 func (w *writer) end() error {
-	if err := w.out.File(FileReadme, w.readme()); err != nil {
+	text := w.about.text(w.o.LogKey, w.o.Scope, w.cp.Size, w.sp.evidence.size > 0, len(w.o.Earlier) > 0)
+	if err := w.out.File(FileReadme, text); err != nil {
 		return err
 	}
 	return w.out.Sink.Copy(FileSums, w.sp.sums.size, w.sp.sums.text())
@@ -420,17 +404,26 @@ func line(v any) []byte {
 	return append(b, '\n')
 }
 
-// noteKey reads a verifier key of a log: its name, and the Ed25519 key.
+// noteKey reads a verifier key of a log: its name, which is that of a host, and the
+// Ed25519 key. A key has one spelling.
 func noteKey(text string) (name string, public []byte, err error) {
 	v, err := note.NewVerifier(text)
 	if err != nil {
 		return "", nil, err
 	}
-	raw, err := base64.StdEncoding.DecodeString(text[len(v.Name())+len("+00000000+"):])
-	if err != nil || len(raw) != 33 {
-		return "", nil, errors.New("not an Ed25519 verifier key")
+	name = v.Name()
+	if !receipts.ValidOrigin(name) {
+		return "", nil, errors.New("a log's verifier key with another name than that of a host: take it from writ log head again")
 	}
-	return v.Name(), raw[1:], nil
+	raw, err := base64.StdEncoding.DecodeString(text[len(name)+len("+00000000+"):])
+	if err != nil || len(raw) != 33 {
+		return "", nil, errors.New("not an Ed25519 verifier key: take it from writ log head again")
+	}
+	again, err := note.NewEd25519VerifierKey(name, raw[1:])
+	if err == nil && again != text {
+		err = errors.New("a verifier key that is not spelled as writ log head does: take it from there again")
+	}
+	return name, raw[1:], err
 }
 
 func logIDOf(key string) ([]byte, error) {

@@ -15,7 +15,8 @@ const TABLES = /* tables */ {
   effects: ["allow","redact","require_approval","deny"],
   codes: ["already_claimed","already_exists","approval_denied","approval_required","artifact_digest","backpressure","budget_exceeded","capability_unavailable","classification_denied","contention","deps_unmet","egress_denied","evidence_shredded","handoff_loop","idempotency_mismatch","illegal_transition","input_invalid","internal","lease_lost","malformed","no_eligible_agent","not_eligible","not_found","not_holder","not_ready","policy_denied","policy_unavailable","predicate_unsatisfied","preflight_unhealthy","quota_exceeded","rbac_denied","receipt_pending","run_paused","scope_conflict","scope_denied","sod_violation","store_unavailable","token_already_issued","too_large","unauthenticated","upgrade","verdict_refused","version_conflict"],
   labels: ["external.untrusted","internal.system","pii.attachment","pii.chat.message","pii.chat.metadata","pii.redacted","public","secret.credential","secret.token"],
-  findings: {"base64":[2,"base64 that encodes to another text when decoded and encoded again"],"bundle_malformed":[2,"it is no bundle in the one form a pack has"],"checkpoint_differs":[1,"a receipt is proved by another checkpoint than that of the pack"],"checkpoint_signature":[1,"the checkpoint is not signed by the log's key"],"close_bypassed":[1,"the run asks for a verdict and is done without one"],"close_role":[1,"the verdict is not a verifier's"],"consistency":[1,"the log does not begin with what the earlier checkpoint covers"],"epoch_back":[1,"the epoch goes back"],"evidence_differs":[1,"the evidence is not the one whose digest the receipt states"],"evidence_missing":[3,"evidence that is needed is not there"],"file_extra":[1,"a file is there that the pack does not list, or that no pack has"],"file_missing":[3,"a file that the pack lists is not there"],"file_twice":[1,"two files have one name"],"hint_differs":[1,"the bundle hints at another key than the one that signed it"],"inclusion":[1,"the proof that the log has it does not hold"],"index_differs":[1,"it is proved at another index than its own"],"key_differs":[1,"the statement names another key than the one that signed it"],"key_other":[1,"it is signed by another key than those that are trusted"],"key_untrusted":[1,"a receipt key in the pack is none of those that are trusted"],"leaf_differs":[1,"the entry of the log is not of this receipt"],"lineage_agent":[1,"who judges had a part in the run as the same agent"],"lineage_controller":[1,"who judges, or answers for that, is behind somebody who had a part in the run"],"lineage_key":[1,"who judges signs with a key of somebody who had a part in the run"],"lineage_opener":[1,"whoever opened the session of who judges had a part in the run"],"lineage_session":[1,"who judges had a part in the run in the same session"],"lineage_unknown":[3,"how a session was opened, or which keys an agent has, is not in the pack"],"list_differs":[1,"receipts.jsonl does not list these receipts"],"move_from":[1,"an object moves from a state it was not in"],"move_gap":[3,"how an object came to the state it moves from is not in the pack"],"move_illegal":[1,"an object makes a move its states do not have"],"origin":[1,"it is of another log than the key is"],"pack_malformed":[2,"this is no pack in the form this version knows"],"parent_future":[1,"a parent comes after it"],"parent_missing":[3,"a parent is not in the pack"],"parent_self":[1,"it is its own parent"],"parent_unknown":[1,"a parent is not in the log"],"payload_malformed":[2,"the payload is no statement in the form this version knows"],"policy_differs":[1,"a policy bundle is not the one its name says"],"receipt_extra":[1,"a receipt is there that is not of what the pack says it holds"],"receipt_missing":[3,"a receipt is missing"],"receipt_twice":[1,"two receipts have one id"],"run_after_end":[1,"the run, or a task of it, moves on after the end"],"run_back":[1,"the sequence of a run goes back"],"run_begin":[1,"something comes before the run is created"],"run_gap":[3,"a receipt of a run is missing"],"run_open":[3,"the run has not ended"],"run_tasks_open":[1,"the run is done while a task of it is not over"],"run_unknown":[3,"the pack has no receipt of the run"],"seq_moved":[1,"it stands in the place of another receipt"],"signature":[1,"the signature does not hold"],"signature_form":[1,"the signature is not in the one form it may have"],"sum_differs":[1,"a file is not the one whose sum the pack states"],"tenant_other":[1,"it is of another tenant"],"time_back":[1,"the time goes back"],"trusted_root_differs":[1,"trusted_root.json is of another log key"],"verdict_gate":[1,"a check that was asked for has not passed"],"verdict_missing":[1,"a task asks for a verdict and is done without one"],"verdict_other":[1,"the verdict names another receipt than the last change of what it judges"],"verdict_stale":[1,"the verdict does not follow from the last change of what it judges"]},
+  findings: {"base64":[2,"base64 that encodes to another text when decoded and encoded again"],"bundle_malformed":[2,"it is no bundle in the one form a pack has"],"checkpoint_differs":[1,"a receipt is proved by another checkpoint than that of the pack"],"checkpoint_signature":[1,"the checkpoint is not signed by the log's key"],"close_bypassed":[1,"the run asks for a verdict and is done without one"],"close_role":[1,"the verdict is not a verifier's"],"consistency":[1,"the log does not begin with what the earlier checkpoint covers"],"epoch_back":[1,"the epoch goes back"],"evidence_differs":[1,"the evidence is not the one whose digest the receipt states"],"evidence_missing":[3,"evidence that is needed is not there"],"file_extra":[1,"a file is there that the pack does not list, or that no pack has"],"file_missing":[3,"a file that the pack lists is not there"],"file_twice":[1,"two files have one name"],"hint_differs":[1,"the bundle hints at another key than the one that signed it"],"inclusion":[1,"the proof that the log has it does not hold"],"index_differs":[1,"it is proved at another index than its own"],"key_differs":[1,"the statement names another key than the one that signed it"],"key_other":[1,"it is signed by another key than those that are trusted"],"key_untrusted":[1,"a receipt key in the pack is none of those that are trusted"],"leaf_differs":[1,"the entry of the log is not of this receipt"],"lineage_agent":[1,"who judges had a part in the run as the same agent"],"lineage_controller":[1,"who judges, or answers for that, is behind somebody who had a part in the run"],"lineage_key":[1,"who judges signs with a key of somebody who had a part in the run"],"lineage_opener":[1,"whoever opened the session of who judges had a part in the run"],"lineage_session":[1,"who judges had a part in the run in the same session"],"lineage_unknown":[3,"how a session was opened, or which keys an agent has, is not in the pack"],"list_differs":[1,"receipts.jsonl does not list these receipts"],"log_key_differs":[1,"log.vkey is of another log key"],"move_from":[1,"an object moves from a state it was not in"],"move_gap":[3,"how an object came to the state it moves from is not in the pack"],"move_illegal":[1,"an object makes a move its states do not have"],"origin":[1,"it is of another log than the key is"],"pack_malformed":[2,"this is no pack in the form this version knows"],"parent_future":[1,"a parent comes after it"],"parent_missing":[3,"a parent is not in the pack"],"parent_self":[1,"it is its own parent"],"parent_unknown":[1,"a parent is not in the log"],"payload_malformed":[2,"the payload is no statement in the form this version knows"],"policy_differs":[1,"a policy bundle is not the one its name says"],"readme_differs":[1,"README.md is not what follows from the pack: do not run what it says"],"receipt_extra":[1,"a receipt is there that is not of what the pack says it holds"],"receipt_missing":[3,"a receipt is missing"],"receipt_twice":[1,"two receipts have one id"],"run_after_end":[1,"the run, or a task of it, moves on after the end"],"run_back":[1,"the sequence of a run goes back"],"run_begin":[1,"something comes before the run is created"],"run_gap":[3,"a receipt of a run is missing"],"run_open":[3,"the run has not ended"],"run_tasks_open":[1,"the run is done while a task of it is not over"],"run_unknown":[3,"the pack has no receipt of the run"],"seq_moved":[1,"it stands in the place of another receipt"],"signature":[1,"the signature does not hold"],"signature_form":[1,"the signature is not in the one form it may have"],"sum_differs":[1,"a file is not the one whose sum the pack states"],"tenant_other":[1,"it is of another tenant"],"time_back":[1,"the time goes back"],"trusted_root_differs":[1,"trusted_root.json is of another log key"],"verdict_gate":[1,"a check that was asked for has not passed"],"verdict_missing":[1,"a task asks for a verdict and is done without one"],"verdict_other":[1,"the verdict names another receipt than the last change of what it judges"],"verdict_stale":[1,"the verdict does not follow from the last change of what it judges"]},
+  readme: {"":"# Receipts of {origin}\n\n{scope} each with the proof that the file `checkpoint` covers it.\n\nThe keys in here are for reading only. Check with those you were given by somebody you trust: `receipt.pub` and the log's\nverifier key, here `{key}`.\n\n## With writ\n\n```\nwrit pack verify . --log-key LOG-KEY --key receipt.pub\n```\n\n{commands}Without it: `node cli.mjs . --log-key LOG-KEY --key receipt.pub`, or `verify.html` in a browser; both are in `verify/js` of the sources.\n\n## With cosign\n\nA receipt's signature, and that the log has it. `trusted_root.json` is the log's key: compare it with the one you have.\n\n```\n{shown}```\n\nThe digest of any other receipt is `subject[0].digest.sha256` of its payload.\n\n## Files\n\n| | |\n|---|---|\n| `pack.json` | what the pack says it holds |\n| `checkpoint` | size and root of the log, signed (C2SP tlog-checkpoint) |\n| `receipts/` | one Sigstore bundle each, by sequence; `receipts.jsonl` lists them |\n{evidence}| `policies/` | policy bundles that receipts name, as far as the gateway has them; the name is their SHA-256 |\n| `keys/`, `log.vkey`, `trusted_root.json` | the keys it was made with |\n{earlier}| `SHA256SUMS` | `sha256sum -c SHA256SUMS` shows damage; it is not signed |\n","commands":"```\nwrit run verify . --run {run} --log-key LOG-KEY --key receipt.pub\nwrit close verify . --run {run} --log-key LOG-KEY --key receipt.pub\n```\n\n","earlier":"| `earlier/` | an earlier checkpoint, and the proof that the log still begins with it |\n","ended":"how {run} became {to}","evidence":"| `evidence/` | what a receipt's `evidence` digest stands for: arguments of calls, which may hold personal data |\n","first":"the first one","log":"All receipts of the log, 0 to {end},","range":"Receipts {first} to {last} of {size}","run":"The receipts of {run}, and those before it that it rests on,","shown":"# {what}\ncosign verify-blob-attestation --key receipt.pub --bundle {file} --trusted-root trusted_root.json \\\n  --type https://writ-gateway.github.io/writ/attestation/transition/v1 --digest {digest} --digestAlg sha256\n"},
 } /* end */;
 
 const subtle = globalThis.crypto.subtle;
@@ -141,12 +142,12 @@ function pae(payload) {
 
 // A note verifier key: name+hash+key.
 async function logKeyOf(text) {
-  const m = /^([^\s+]+)\+([0-9a-f]{8})\+([A-Za-z0-9+/=]+)$/.exec(text.trim());
+  const m = /^([^\s+]+)\+([0-9a-f]{8})\+([A-Za-z0-9+/=]+)$/.exec(text.replace(/^[ \t-\r]+|[ \t-\r]+$/g, ""));
   const raw = m && unbase64(m[3]);
-  if (!raw || raw.length !== 33 || raw[0] !== 1) throw new Error("not a note verifier key of an Ed25519 key");
+  if (!raw || raw.length !== 33 || raw[0] !== 1 || !origin(m[1])) throw new Error("not a note verifier key of an Ed25519 key");
   const id = await sha256(join(utf8(m[1] + "\n"), raw));
   if (hex(id.subarray(0, 4)) !== m[2]) throw new Error("a note verifier key whose hash is not its own");
-  return { name: m[1], id, raw: raw.subarray(1), key: await subtle.importKey("raw", raw.subarray(1), { name: "Ed25519" }, false, ["verify"]) };
+  return { text: m[0], name: m[1], id, raw: raw.subarray(1), key: await subtle.importKey("raw", raw.subarray(1), { name: "Ed25519" }, false, ["verify"]) };
 }
 
 // A checkpoint: {size, root}; null where the key did not sign it.
@@ -259,6 +260,8 @@ const ulid = (prefix) => new RegExp(`^${prefix}_[0-7][0-9A-HJKMNP-TV-Z]{25}$`);
 const ID = { rcp: ulid("rcp"), cll: ulid("cll"), ses: ulid("ses"), run: ulid("run"), tsk: ulid("tsk"), slug: /^[a-z][a-z0-9-]{1,62}$/, tenant: /^[a-z][a-z0-9-]{0,31}$/ };
 const HOST = /^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?(\.[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)*$/;
 
+const origin = (s) => s.length <= 200 && HOST.test(s);
+
 // Canonical JSON of the closed alphabet, or null.
 function canonical(v) {
   if (typeof v === "string") return /^[A-Za-z0-9._:/@+-]{0,200}$/.test(v) ? `"${v}"` : null;
@@ -342,6 +345,8 @@ const RECEIPT = /^receipts\/([0-9]{12})\.sigstore\.json$/, EVIDENCE = /^evidence
 const POLICY = /^policies\/([0-9a-f]{64})\.tar$/, KEY = /^keys\/receipt-[1-9][0-9]{0,3}\.pub$/;
 const seqOf = (name) => Number((RECEIPT.exec(name) ?? EVIDENCE.exec(name) ?? [0, -1])[1]);
 const place = (seq) => String(seq).padStart(12, "0");
+
+const fill = (part, holes = {}) => TABLES.readme[part].replace(/\{([a-z]+)\}/g, (hole, name) => own(holes, name) ?? hole);
 
 class Stop extends Error {}
 
@@ -467,6 +472,7 @@ class Check {
     this.report.size = this.cp.size;
     if (this.cp.size !== this.m.size || (this.m.scope.last ?? 0) >= this.cp.size) this.stop("pack_malformed");
     if (!same(await this.file("trusted_root.json"), trustedRoot(this.logKey))) this.find("trusted_root_differs");
+    if (latin(await this.file("log.vkey")) !== this.logKey.text + "\n") this.find("log_key_differs");
   }
 
   async earlier() {
@@ -548,12 +554,32 @@ class Check {
   async list() {
     const text = latin(await this.file("receipts.jsonl"));
     if (this.report.findings.length) return;
-    let want = "";
+    const readme = latin(await this.file("README.md"));
+    let want = "", first = true;
+    const shown = [];
     for (const seq of this.seqs) {
       const { payload, p } = await this.again(seq);
       want += JSON.stringify({ payload: hex(await sha256(payload)), receipt: p.receiptId, seq }) + "\n";
+      const end = (p.changes ?? []).find((c) => c.kind === "run" && over("run", c.to));
+      if ((first || end) && shown.length < 20) {
+        const what = end ? fill("ended", { run: end.id, to: end.to }) : fill("first");
+        shown.push(fill("shown", { what, file: `receipts/${place(seq)}.sigstore.json`, digest: p.evidence ?? hex(await sha256(utf8(p.receiptId))) }));
+      }
+      first = false;
     }
     if (want !== text) this.find("list_differs");
+    if (this.readme(shown.join("")) !== readme) this.find("readme_differs");
+  }
+
+  // README.md as it follows from the pack: whoever was handed one runs what it says.
+  readme(shown) {
+    const s = this.m.scope, size = this.cp.size;
+    const about = { run: s.run ?? "", first: s.first ?? 0, last: s.last ?? 0, size, end: size - 1 };
+    const part = (name, there) => (there ? fill(name, about) : "");
+    return fill("", {
+      origin: this.logKey.name, key: this.logKey.text, scope: fill(s.kind, about), shown, commands: part("commands", s.kind === "run"),
+      evidence: part("evidence", this.names.some((n) => EVIDENCE.test(n))), earlier: part("earlier", this.has("earlier/checkpoint")),
+    });
   }
 
   async policies() {
