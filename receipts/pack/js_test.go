@@ -197,11 +197,17 @@ func (o *other) check(base string, of, changed files, trust Trust, ask Ask) (a a
 			drop = append(drop, name)
 		}
 	}
+	job["set"], job["drop"] = set, drop
+	return o.ask(job, trust)
+}
+
+func (o *other) ask(job map[string]any, trust Trust) (a answer) {
+	o.t.Helper()
 	keys := []string{}
 	for _, k := range trust.Keys {
 		keys = append(keys, string(k))
 	}
-	job["set"], job["drop"], job["trust"] = set, drop, map[string]any{"logKey": trust.LogKey, "keys": keys}
+	job["trust"] = map[string]any{"logKey": trust.LogKey, "keys": keys}
 	text, err := json.Marshal(job)
 	if err != nil {
 		o.t.Fatal(err)
@@ -222,12 +228,19 @@ func (o *other) check(base string, of, changed files, trust Trust, ask Ask) (a a
 // both has a pack judged by both verifiers, which must agree in everything they say.
 func both(t *testing.T, o *other, base string, of, changed files, trust Trust, ask Ask) answer {
 	t.Helper()
-	r := verify(t, changed, trust, ask)
-	a := answer{Exit: r.Exit, Trust: r.Trust, Codes: codes(r), Receipts: r.Receipts, Evidence: r.Evidence, Rules: r.Rules, Run: r.Run}
-	if o == nil {
-		return a
+	a := answerOf(verify(t, changed, trust, ask))
+	if o != nil {
+		agree(t, a, o.check(base, of, changed, trust, ask))
 	}
-	b := o.check(base, of, changed, trust, ask)
+	return a
+}
+
+func answerOf(r Report) answer {
+	return answer{Exit: r.Exit, Trust: r.Trust, Codes: codes(r), Receipts: r.Receipts, Evidence: r.Evidence, Rules: r.Rules, Run: r.Run}
+}
+
+func agree(t *testing.T, a, b answer) {
+	t.Helper()
 	if b.Run != nil && len(b.Run.Verdicts) == 0 {
 		b.Run.Verdicts = nil
 	}
@@ -236,7 +249,6 @@ func both(t *testing.T, o *other, base string, of, changed files, trust Trust, a
 	if errX != nil || errY != nil || !bytes.Equal(x, y) {
 		t.Errorf("the verifiers differ:\n go %s\n js %s", x, y)
 	}
-	return a
 }
 
 // Both verifiers take what is as it should be, and see the same in it.

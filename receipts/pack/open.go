@@ -1,7 +1,6 @@
 package pack
 
 import (
-	"archive/tar"
 	"errors"
 	"fmt"
 	"io"
@@ -9,7 +8,6 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strings"
 )
 
 // Limits of what is read of a pack: whoever made it may be hostile.
@@ -92,61 +90,37 @@ func all(r io.Reader) ([]byte, error) {
 	return b, err
 }
 
-// counted says how far a reader has got. It cannot seek, so the archive is read block by
-// block, and the count is where a file begins.
-type counted struct {
-	r io.Reader
-	n int64
-}
-
-func (c *counted) Read(b []byte) (int, error) {
-	n, err := c.r.Read(b)
-	c.n += int64(n)
-	return n, err
-}
-
 func openArchive(path string) (*Pack, error) {
 	f, err := os.Open(path)
 	if err != nil {
 		return nil, err
 	}
-	p := &Pack{close: f.Close}
-	type place struct{ at, size int64 }
-	places := map[string]place{}
-	in := &counted{r: f}
-	for t := tar.NewReader(in); ; {
-		h, err := t.Next()
-		if errors.Is(err, io.EOF) {
-			break
-		}
-		if err != nil {
-			p.bad = append(p.bad, PackMalformed)
-			break
-		}
-		name := strings.TrimPrefix(h.Name, "./")
-		_, twice := places[name]
-		switch {
-		case h.Typeflag == tar.TypeDir:
-		case h.Typeflag != tar.TypeReg || h.Size > maxFile:
-			p.bad = append(p.bad, PackMalformed)
-		case twice:
-			p.bad = append(p.bad, FileTwice)
-		case len(places) == maxFiles:
-			return nil, errors.Join(errors.New("more files than any pack has"), f.Close())
-		default:
-			places[name] = place{in.n, h.Size}
-			p.names = append(p.names, name)
-		}
+	info, err := f.Stat()
+	if err != nil {
+		return nil, errors.Join(err, f.Close())
 	}
-	slices.Sort(p.names)
-	p.read = func(name string) ([]byte, error) {
+	p, err := archiveIn(f, info.Size())
+	if err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	p.close = f.Close
+	return p, nil
+}
+
+func archiveIn(f io.ReaderAt, size int64) (*Pack, error) {
+	names, places, bad, err := placesIn(f, size)
+	if err != nil {
+		return nil, err
+	}
+	slices.Sort(names)
+	read := func(name string) ([]byte, error) {
 		at, ok := places[name]
 		if !ok {
 			return nil, fmt.Errorf("%w: in the archive", fs.ErrNotExist)
 		}
 		return all(io.NewSectionReader(f, at.at, at.size))
 	}
-	return p, nil
+	return &Pack{names: names, read: read, close: func() error { return nil }, bad: bad}, nil
 }
 
 // Read gives a file of the pack.

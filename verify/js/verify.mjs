@@ -890,24 +890,30 @@ class Lineage {
 
 // ---- archives ----------------------------------------------------------------
 
-// A pack out of a tar that is in memory.
+// A pack out of an archive that is in memory: ustar as POSIX has it, with what other forms of
+// tar add refused. It ends with its last file, or with two blocks of zeros and zeros behind them.
 export function tarball(bytes) {
-  const files = new Map(), bad = [];
-  const text = (at, n) => latin(bytes.subarray(at, at + n)).replace(/\0.*$/s, "");
-  let at = 0;
-  while (at + 512 <= bytes.length) {
-    const header = bytes.subarray(at, at + 512);
-    if (header.every((b) => b === 0)) break;
-    const sum = header.reduce((n, b, i) => n + (i >= 148 && i < 156 ? 32 : b), 0);
-    const octal = (from, n) => { const m = /^ *([0-7]+) *$/.exec(text(at + from, n)); return m ? parseInt(m[1], 8) : NaN; };
-    const size = octal(124, 12), type = text(at + 156, 1);
-    if (octal(148, 8) !== sum || Number.isNaN(size) || at + 512 + size > bytes.length) { bad.push("pack_malformed"); break; }
-    const prefix = text(at + 345, 155), name = ((prefix ? prefix + "/" : "") + text(at, 100)).replace(/^\.\//, "");
-    if (type === "0" || type === "") {
-      if (files.has(name)) bad.push("file_twice");
-      else files.set(name, bytes.subarray(at + 512, at + 512 + size));
-    } else if (type !== "5") bad.push("pack_malformed");
-    at += 512 + Math.ceil(size / 512) * 512;
+  const files = new Map(), bad = [], block = 512;
+  const text = (b) => latin(b).replace(/\0.*$/s, "");
+  const octal = (b) => { const m = /^ *([0-7]+)[ \0]*$/.exec(latin(b)); return m ? parseInt(m[1], 8) : NaN; };
+  const zero = (b) => b.every((x) => x === 0);
+  // What a header says of its file, null where it is none.
+  const header = (b) => {
+    const sum = b.reduce((n, x, i) => n + (i >= 148 && i < 156 ? 32 : x), 0), size = octal(b.subarray(124, 136)), kind = latin(b.subarray(156, 157));
+    const prefix = text(b.subarray(345, 500)), name = (prefix ? prefix + "/" : "") + text(b.subarray(0, 100));
+    const good = octal(b.subarray(148, 156)) === sum && size <= 2 ** 30 && latin(b.subarray(257, 265)) === "ustar\x0000" && (kind === "0" || (kind === "5" && size === 0));
+    return good ? { name: name.replace(/^\.\//, ""), size, kind } : null;
+  };
+  for (let at = 0; at < bytes.length;) {
+    const b = bytes.subarray(at, at + block);
+    if (b.length === block && zero(b) && bytes.length - at >= 2 * block && zero(bytes.subarray(at))) break;
+    const h = b.length === block ? header(b) : null, end = at + block + (h ? Math.ceil(h.size / block) * block : 0);
+    if (!h || end > bytes.length || !zero(bytes.subarray(at + block + h.size, end))) { bad.push("pack_malformed"); break; }
+    if (h.kind === "0") {
+      if (files.has(h.name)) bad.push("file_twice");
+      else files.set(h.name, bytes.subarray(at + block, at + block + h.size));
+    }
+    at = end;
   }
   return { names: [...files.keys()], read: async (name) => files.get(name), bad };
 }
