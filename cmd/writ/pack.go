@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/writ-gateway/writ"
+	"github.com/writ-gateway/writ/receipts"
 	"github.com/writ-gateway/writ/receipts/pack"
 	"github.com/writ-gateway/writ/receipts/tlog"
 )
@@ -141,6 +142,9 @@ func readLogKey(given string) (string, error) {
 		}
 	}
 	key, err := tlog.ReadVerifier(text)
+	if name, _, _ := strings.Cut(key, "+"); err == nil && !receipts.ValidOrigin(name) {
+		err = errors.New("its name is not that of a host: take verifier_key of writ log head")
+	}
 	if err != nil {
 		return "", fmt.Errorf("the log's key: %w", err)
 	}
@@ -156,7 +160,7 @@ func printPack(c *cobra.Command, format string, r pack.Report) error {
 		return render(c.OutOrStdout(), format, b)
 	}
 	w := c.OutOrStdout()
-	say := func(name string, v any) { fmt.Fprintf(w, "%-10s %v\n", name, v) }
+	say := func(name string, v any) { fmt.Fprintf(w, "%-10s %s\n", name, printable(fmt.Sprint(v))) }
 	say("verdict", r.Verdict)
 	say("trust", r.Trust)
 	if r.Log != "" {

@@ -15,6 +15,8 @@ import (
 	"strings"
 	"testing"
 
+	"golang.org/x/mod/sumdb/note"
+
 	"github.com/writ-gateway/writ/receipts"
 )
 
@@ -247,6 +249,19 @@ func TestTamperedPacks(t *testing.T) {
 			}
 		})
 	}
+	// A log's key that could move the cursor of who reads its name, or is spelled in another way.
+	for _, key := range []string{
+		noted(t, "log.example.org\x1b[2J", l), noted(t, "log.example.org\u202e", l), noted(t, "LOG.example.org", l), noted(t, strings.Repeat("a.", 120)+"a", l),
+		strings.Replace(l.logKey(), "+", "+0", 1), "x", "",
+	} {
+		changed := f.with(put(FileLogKey, func([]byte) []byte { return []byte(key + "\n") }))
+		if a := both(t, o, "tampered", f, changed, Trust{}, Ask{}); !slices.Equal(a.Codes, []string{"pack_malformed@-1"}) {
+			t.Errorf("a log key %q: got %v", key, a.Codes)
+		}
+		if _, err := Verify(f.pack(), Trust{LogKey: key, Keys: l.trust().Keys}, Ask{}); err == nil {
+			t.Errorf("a log key %q is taken", key)
+		}
+	}
 	// Other keys than those that made it.
 	if a := both(t, o, "tampered", f, f, Trust{LogKey: other.logKey(), Keys: [][]byte{l.pub()}}, Ask{}); !slices.Equal(a.Codes, []string{"checkpoint_signature@-1"}) {
 		t.Errorf("another log key: got %v", a.Codes)
@@ -259,7 +274,21 @@ func TestTamperedPacks(t *testing.T) {
 	}
 }
 
-// all says whether each finding is of one code.
+// noted is the log's key under another name.
+func noted(t *testing.T, name string, l *lab) string {
+	t.Helper()
+	_, public, err := noteKey(l.logKey())
+	if err != nil {
+		t.Fatal(err)
+	}
+	key, err := note.NewEd25519VerifierKey(name, public)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return key
+}
+
+// every says whether each finding is of one code.
 func every(found []string, code string) bool {
 	return len(found) > 0 && !slices.ContainsFunc(found, func(f string) bool { return !strings.HasPrefix(f, code+"@") })
 }

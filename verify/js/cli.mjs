@@ -34,6 +34,9 @@ export async function open(path) {
   return (await stat(path)).isDirectory() ? folder(path) : tarball(new Uint8Array(await readFile(path)));
 }
 
+// No word of a pack moves the cursor of a terminal, or turns the order of its text.
+const printable = (s) => String(s).replace(/[\p{Cc}\p{Cf}]/gu, "\ufffd");
+
 async function main(argv) {
   const { values: o, positionals } = parseArgs({
     args: argv, allowPositionals: true,
@@ -54,7 +57,7 @@ async function main(argv) {
   const report = await verify(await open(positionals[0]), { logKey, keys }, { run: o.run, close: o.close });
   if (o.output === "json") console.log(JSON.stringify(report, null, 2));
   else {
-    const say = (name, v) => console.log(name.padEnd(10), v);
+    const say = (name, v) => console.log(name.padEnd(10), printable(v));
     say("verdict", report.verdict);
     say("trust", report.trust);
     if (report.log) say("log", `${report.log}, ${report.size} receipts`);
@@ -73,7 +76,7 @@ async function main(argv) {
 
 if (import.meta.url === new URL(process.argv[1], "file://").href) {
   main(process.argv.slice(2)).then((code) => { process.exitCode = code; }, (e) => {
-    console.error("error: " + e.message);
+    console.error("error: " + (e.message === help ? help : printable(e.message)));
     process.exitCode = 4;
   });
 }
