@@ -305,7 +305,7 @@ func TestTheOtherCommandLine(t *testing.T) {
 	}
 	l, c := story(t)
 	dir := t.TempDir()
-	sink, err := Directory(filepath.Join(dir, "pack"))
+	sink, err := Directory(filepath.Join(dir, "pack"), true)
 	if err != nil {
 		t.Fatal(err)
 	}

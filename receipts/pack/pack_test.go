@@ -81,7 +81,7 @@ func TestFoldersAndArchives(t *testing.T) {
 	l, c := story(t)
 	want := l.export(Options{})
 	dir, tarred := filepath.Join(t.TempDir(), "pack"), filepath.Join(t.TempDir(), "pack.tar")
-	sink, err := Directory(dir)
+	sink, err := Directory(dir, true)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -116,6 +116,26 @@ func TestFoldersAndArchives(t *testing.T) {
 		}
 		if err := p.Close(); err != nil {
 			t.Error(err)
+		}
+	}
+	// What has evidence is nobody else's; what has none anybody's.
+	open := filepath.Join(t.TempDir(), "open")
+	if sink, err = Directory(open, false); err != nil {
+		t.Fatal(err)
+	}
+	if err := sink.File(receiptName(1), nil); err != nil {
+		t.Fatal(err)
+	}
+	for path, want := range map[string]os.FileMode{
+		dir: 0o700, filepath.Join(dir, "evidence"): 0o700, filepath.Join(dir, evidenceName(1)): 0o600, filepath.Join(dir, FileReadme): 0o600,
+		open: 0o755, filepath.Join(open, receiptName(1)): 0o644,
+	} {
+		info, err := os.Stat(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := info.Mode().Perm() | want&0o055; got != want { // others may have been masked out
+			t.Errorf("%s: mode %o, want %o", path, info.Mode().Perm(), want)
 		}
 	}
 	// A link in a folder leads nowhere; a file twice in an archive is said.

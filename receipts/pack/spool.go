@@ -21,8 +21,11 @@ type spool struct {
 	n, size, storedHashes int64
 }
 
+// Spool is how the directory of a spool is named in that of temporary files.
+const Spool = "writ-pack-*"
+
 func newSpool() (*spool, error) {
-	dir, err := os.MkdirTemp("", "writ-pack-*")
+	dir, err := os.MkdirTemp("", Spool)
 	if err != nil {
 		return nil, err
 	}
