@@ -12,9 +12,22 @@ import (
 
 // Limits of what is read of a pack: whoever made it may be hostile.
 const (
-	maxFile  = 1 << 30 // of one file; receipts.jsonl and SHA256SUMS have some 150 to 250 bytes a receipt
-	maxFiles = 4 << 20
+	maxList   = 1 << 30  // receipts.jsonl and SHA256SUMS have some 150 to 250 bytes a receipt
+	maxBundle = 32 << 20 // of policies
+	maxFile   = 1 << 20  // of any other file
+	maxFiles  = 4 << 20
 )
+
+// limit is how large a file may be.
+func limit(name string) int64 {
+	switch {
+	case name == FileList, name == FileSums:
+		return maxList
+	case policyPath.MatchString(name):
+		return maxBundle
+	}
+	return maxFile
+}
 
 // Pack is a pack to be read: a directory, or an archive.
 type Pack struct {
@@ -58,7 +71,7 @@ func openFolder(dir string) (*Pack, error) {
 		case err != nil:
 			return err
 		case d.IsDir():
-		case !d.Type().IsRegular():
+		case !d.Type().IsRegular() || !fits(path, d):
 			p.bad = append(p.bad, PackMalformed)
 		case len(p.names) == maxFiles:
 			return errors.New("more files than any pack has")
@@ -77,14 +90,20 @@ func openFolder(dir string) (*Pack, error) {
 			return nil, err
 		}
 		defer func() { _ = f.Close() }()
-		return all(f)
+		return all(f, limit(name))
 	}
 	return p, nil
 }
 
-func all(r io.Reader) ([]byte, error) {
-	b, err := io.ReadAll(io.LimitReader(r, maxFile+1))
-	if err == nil && len(b) > maxFile {
+func fits(path string, d fs.DirEntry) bool {
+	info, err := d.Info()
+	return err == nil && info.Size() <= limit(filepath.ToSlash(path))
+}
+
+// all reads a file, which may have grown since it was listed.
+func all(r io.Reader, limit int64) ([]byte, error) {
+	b, err := io.ReadAll(io.LimitReader(r, limit+1))
+	if err == nil && int64(len(b)) > limit {
 		err = errTooLarge
 	}
 	return b, err
@@ -118,7 +137,7 @@ func archiveIn(f io.ReaderAt, size int64) (*Pack, error) {
 		if !ok {
 			return nil, fmt.Errorf("%w: in the archive", fs.ErrNotExist)
 		}
-		return all(io.NewSectionReader(f, at.at, at.size))
+		return all(io.NewSectionReader(f, at.at, at.size), limit(name))
 	}
 	return &Pack{names: names, read: read, close: func() error { return nil }, bad: bad}, nil
 }

@@ -138,6 +138,20 @@ func TestFoldersAndArchives(t *testing.T) {
 			t.Errorf("%s: mode %o, want %o", path, info.Mode().Perm(), want)
 		}
 	}
+	// A file that is larger than any is not read.
+	if err := os.WriteFile(filepath.Join(open, FileCheckpoint), make([]byte, maxFile+1), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	large, err := Open(open)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if large.has(FileCheckpoint) || !slices.Equal(large.bad, []Code{PackMalformed}) {
+		t.Errorf("a large file: got %v, %v", large.names, large.bad)
+	}
+	if err := large.Close(); err != nil {
+		t.Error(err)
+	}
 	// A link in a folder leads nowhere; a file twice in an archive is said.
 	if err := os.Symlink("/etc/passwd", filepath.Join(dir, "evidence/link")); err != nil {
 		t.Fatal(err)

@@ -88,7 +88,7 @@ func placesIn(f io.ReaderAt, size int64) (names []string, places map[string]plac
 			return names, places, append(bad, PackMalformed), nil
 		}
 		e, ok := header(b[:])
-		if !ok || e.size > maxFile || e.size > size-at-block || padded(e.size) > size-at-block {
+		if !ok || e.size > limit(e.name) || e.size > size-at-block || padded(e.size) > size-at-block {
 			return names, places, append(bad, PackMalformed), nil
 		}
 		at += block

@@ -126,12 +126,9 @@ func (c *check) sums() error {
 		return err
 	}
 	stated := map[string]bool{}
-	for _, l := range strings.SplitAfter(string(text), "\n") {
-		if l == "" {
-			continue
-		}
-		sum, name, ok := strings.Cut(strings.TrimSuffix(l, "\n"), "  ")
-		if !ok || !strings.HasSuffix(l, "\n") || len(sum) != 64 || stated[name] {
+	for l := range bytes.Lines(text) { // one by one: it may be large
+		sum, name, ok := strings.Cut(strings.TrimSuffix(string(l), "\n"), "  ")
+		if !ok || !bytes.HasSuffix(l, []byte("\n")) || len(sum) != 64 || stated[name] {
 			c.find(PackMalformed, -1)
 			return errStop
 		}

@@ -4,7 +4,7 @@
 import { readFile, readdir, stat } from "node:fs/promises";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
-import { tarball, verify } from "./verify.mjs";
+import { limit, tarball, verify } from "./verify.mjs";
 
 const help = `usage: node cli.mjs PACK [--log-key KEY --key FILE...] [--run RUN [--close]] [-o table|json]
 
@@ -22,7 +22,7 @@ export async function folder(dir) {
     for (const e of await readdir(join(dir, below), { withFileTypes: true })) {
       const name = below ? below + "/" + e.name : e.name;
       if (e.isDirectory()) await walk(name);
-      else if (e.isFile()) names.push(name);
+      else if (e.isFile() && (await stat(join(dir, name))).size <= limit(name)) names.push(name);
       else bad.push("pack_malformed");
     }
   };

@@ -348,6 +348,9 @@ const place = (seq) => String(seq).padStart(12, "0");
 
 const fill = (part, holes = {}) => TABLES.readme[part].replace(/\{([a-z]+)\}/g, (hole, name) => own(holes, name) ?? hole);
 
+// How large a file of a pack may be.
+export const limit = (name) => (["receipts.jsonl", "SHA256SUMS"].includes(name) ? 2 ** 30 : POLICY.test(name) ? 2 ** 25 : 2 ** 20);
+
 class Stop extends Error {}
 
 export const VERDICTS = ["ok", "tampered", "malformed", "incomplete"];
@@ -420,7 +423,7 @@ class Check {
   // The sums are not signed: they show damage, and what else is checked shows the rest.
   async sums() {
     const text = latin(await this.file("SHA256SUMS")), stated = new Set();
-    for (const line of text.match(/[^\n]*\n|[^\n]+$/g) ?? []) {
+    for (const [line] of text.matchAll(/[^\n]*\n|[^\n]+$/g)) {
       const m = /^(.{64})  ([^\n]*)\n$/s.exec(line);
       if (!m || stated.has(m[2])) this.stop("pack_malformed");
       const [, sum, name] = m;
@@ -900,9 +903,9 @@ export function tarball(bytes) {
   // What a header says of its file, null where it is none.
   const header = (b) => {
     const sum = b.reduce((n, x, i) => n + (i >= 148 && i < 156 ? 32 : x), 0), size = octal(b.subarray(124, 136)), kind = latin(b.subarray(156, 157));
-    const prefix = text(b.subarray(345, 500)), name = (prefix ? prefix + "/" : "") + text(b.subarray(0, 100));
-    const good = octal(b.subarray(148, 156)) === sum && size <= 2 ** 30 && latin(b.subarray(257, 265)) === "ustar\x0000" && (kind === "0" || (kind === "5" && size === 0));
-    return good ? { name: name.replace(/^\.\//, ""), size, kind } : null;
+    const prefix = text(b.subarray(345, 500)), name = ((prefix ? prefix + "/" : "") + text(b.subarray(0, 100))).replace(/^\.\//, "");
+    const good = octal(b.subarray(148, 156)) === sum && latin(b.subarray(257, 265)) === "ustar\x0000" && (kind === "0" || (kind === "5" && size === 0));
+    return good && size <= limit(name) ? { name, size, kind } : null;
   };
   for (let at = 0; at < bytes.length;) {
     const b = bytes.subarray(at, at + block);
