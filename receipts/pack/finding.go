@@ -49,6 +49,7 @@ const (
 	ReadmeDiffers   Code = "readme_differs"
 
 	ReceiptTwice  Code = "receipt_twice"
+	VerdictTwice  Code = "verdict_twice"
 	TenantOther   Code = "tenant_other"
 	TimeBack      Code = "time_back"
 	EpochBack     Code = "epoch_back"
@@ -126,6 +127,7 @@ var Codes = map[Code]Meaning{
 	PolicyDiffers:   {receipts.Tampered, "a policy bundle is not the one its name says"},
 
 	ReceiptTwice:  {receipts.Tampered, "two receipts have one id"},
+	VerdictTwice:  {receipts.Tampered, "a signed verdict is used a second time"},
 	TenantOther:   {receipts.Tampered, "it is of another tenant"},
 	TimeBack:      {receipts.Tampered, "the time goes back"},
 	EpochBack:     {receipts.Tampered, "the epoch goes back"},

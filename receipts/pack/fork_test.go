@@ -190,6 +190,11 @@ func TestLogsNobodyHonestKeeps(t *testing.T) {
 			l.do(call{what: "agent.get", by: c.worker, code: writ.CodeNotFound, epoch: "e2"})
 			l.do(call{what: "agent.get", by: c.worker, code: writ.CodeNotFound})
 		}, "epoch_back@9", 1},
+		"one verdict for two": {func(l *lab, c cast) {
+			v := &writ.VerdictRef{Digest: strings.Repeat("d", 64), KeyID: "SHA256:" + strings.Repeat("k", 43)}
+			l.do(call{what: "session.close", by: c.worker, verdict: v, moves: []writ.Change{move("session", string(c.worker.Session), "active", "closed")}})
+			l.do(call{what: "session.close", by: c.judge, verdict: v, moves: []writ.Change{move("session", string(c.judge.Session), "active", "closed")}})
+		}, "verdict_twice@9", 1},
 		"a run with a gap": {func(l *lab, c cast) {
 			l.runs[c.run]++
 			l.begin(c)

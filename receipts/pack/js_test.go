@@ -115,6 +115,14 @@ func TestThePageHasTheModule(t *testing.T) {
 	if bytes.Contains(module, []byte("</script")) {
 		t.Fatal("the module ends the script it is to stand in")
 	}
+	for _, word := range []string{"fetch(", "import(", "import ", "XMLHttpRequest", "WebSocket", "EventSource", "sendBeacon", "<link", "<img", "src=", "href="} {
+		if bytes.Contains(module, []byte("\n"+word)) || bytes.Contains(page, []byte(word)) || strings.HasSuffix(word, "(") && bytes.Contains(module, []byte(" "+word)) {
+			t.Errorf("the page is to need nothing beside it, and has %q", word)
+		}
+	}
+	if !bytes.Contains(page, []byte(`content="default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'"`)) {
+		t.Error("the page may use a network")
+	}
 	writtest.GoldenFile(t, *update, filepath.Join(js, "verify.html"), bytes.Replace(page, []byte("/* verify.mjs */"), module, 1))
 }
 
@@ -341,6 +349,8 @@ func TestTheOtherCommandLine(t *testing.T) {
 	run(4, append(keys, "nowhere")...)
 	run(4, "pack", "--key", "receipt.pub")
 	run(4)
+	run(4, append(keys, "pack", "--close")...)
+	run(4, append(keys, "pack", "--run", "7", "--close")...)
 	if err := os.WriteFile(filepath.Join(dir, "pack", FileManifest), []byte("{}\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}

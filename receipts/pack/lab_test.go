@@ -81,6 +81,7 @@ type call struct {
 	code      writ.Code
 	key       writ.KeyFact
 	request   bool
+	verdict   *writ.VerdictRef
 	at        int64 // seconds; as many as receipts when 0
 	epoch     string
 }
@@ -96,7 +97,7 @@ func (l *lab) do(c call) writ.ReceiptID {
 	id := writ.ReceiptID(ulid("rcp", n+1))
 	st := writ.Statement{
 		Receipt: id, Call: writ.CallID(ulid("cll", n+1)), Tenant: "default", Log: l.sealer.Origin(), Transition: c.what, Outcome: writ.OutcomeOfTransition,
-		Actor: c.by, Changes: c.moves, Run: c.run, KeyID: l.sealer.KeyID(), Parents: c.parents, Code: c.code, Key: c.key,
+		Actor: c.by, Changes: c.moves, Run: c.run, KeyID: l.sealer.KeyID(), Parents: c.parents, Code: c.code, Key: c.key, Verdict: c.verdict,
 	}
 	if c.code != "" {
 		st.Outcome = writ.OutcomeOfDenial

@@ -183,6 +183,17 @@ func TestFoldersAndArchives(t *testing.T) {
 	}
 }
 
+// Who closed no run in particular nobody asks.
+func TestARunIsAskedForByItsID(t *testing.T) {
+	l, c := story(t)
+	f := l.export(Options{})
+	for _, ask := range []Ask{{Close: true}, {Run: "7"}, {Run: c.run[1:], Close: true}} {
+		if r, err := Verify(f.pack(), l.trust(), ask); err == nil || r.Verdict != "" {
+			t.Errorf("%+v: got %+v", ask, r)
+		}
+	}
+}
+
 // No pack is made of what does not fit together.
 func TestWhatDoesNotFitIsNoPack(t *testing.T) {
 	l, _ := story(t)

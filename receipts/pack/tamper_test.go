@@ -9,6 +9,7 @@ import (
 	"encoding/asn1"
 	"encoding/base64"
 	"encoding/hex"
+	"encoding/pem"
 	"fmt"
 	"math/big"
 	"slices"
@@ -18,6 +19,7 @@ import (
 	"golang.org/x/mod/sumdb/note"
 
 	"github.com/writ-gateway/writ/receipts"
+	"github.com/writ-gateway/writ/receipts/tlog"
 )
 
 // Every byte of a receipt's file, changed by one bit or another, is found in that receipt
@@ -248,6 +250,21 @@ func TestTamperedPacks(t *testing.T) {
 				t.Errorf("got %v, exit %d, want %s, %d", a.Codes, a.Exit, c.want, c.exit)
 			}
 		})
+	}
+	// A receipt key that is no point of the curve.
+	off := f.with(put(keyName(1), func([]byte) []byte {
+		der, err := tlog.PublicDER(&l.priv.PublicKey)
+		if err != nil {
+			t.Fatal(err)
+		}
+		der[len(der)-1] ^= 1
+		return pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: der})
+	}))
+	if a := both(t, o, "tampered", f, off, Trust{}, Ask{}); !slices.Equal(a.Codes, []string{"pack_malformed@-1"}) || a.Exit != 2 {
+		t.Errorf("a key that is none: got %v", a.Codes)
+	}
+	if a := both(t, o, "tampered", f, off, l.trust(), Ask{}); !slices.Equal(a.Codes, []string{"key_untrusted@-1"}) {
+		t.Errorf("a key that is none, with keys: got %v", a.Codes)
 	}
 	// A log's key that could move the cursor of who reads its name, or is spelled in another way.
 	for _, key := range []string{

@@ -39,6 +39,9 @@ type Ask struct {
 // Receipts are looked at one by one first. Only if each is sound and none is missing do
 // the rules between them say anything, so only then they are asked.
 func Verify(p *Pack, t Trust, ask Ask) (Report, error) {
+	if ask.Run != "" && !ask.Run.Valid() || ask.Close && ask.Run == "" {
+		return Report{}, errors.New("say which run: its id, run_…")
+	}
 	c := &check{p: p, ask: ask, report: Report{Verdict: receipts.Good.String(), Trust: TrustPinned, Findings: []Finding{}}, keys: map[string]trusted{}, seen: map[int64]writ.ReceiptID{}}
 	err := c.run(t)
 	c.report.sort()
