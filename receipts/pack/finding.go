@@ -75,6 +75,12 @@ const (
 	VerdictStale      Code = "verdict_stale"
 	VerdictOther      Code = "verdict_other"
 	VerdictGate       Code = "verdict_gate"
+	VerdictUnsigned   Code = "verdict_unsigned"
+	VerdictSays       Code = "verdict_says"
+	VerdictKey        Code = "verdict_key"
+	VerdictSignature  Code = "verdict_signature"
+	VerdictAbout      Code = "verdict_about"
+	VerdictUntrusted  Code = "verdict_untrusted"
 	LineageSession    Code = "lineage_session"
 	LineageAgent      Code = "lineage_agent"
 	LineageKey        Code = "lineage_key"
@@ -153,6 +159,12 @@ var Codes = map[Code]Meaning{
 	VerdictStale:      {receipts.Tampered, "the verdict does not follow from the last change of what it judges"},
 	VerdictOther:      {receipts.Tampered, "the verdict names another receipt than the last change of what it judges"},
 	VerdictGate:       {receipts.Tampered, "a check that was asked for has not passed"},
+	VerdictUnsigned:   {receipts.Tampered, "who judges has a key, and has not signed the verdict with it"},
+	VerdictSays:       {receipts.Tampered, "the verdict that is signed is not the one the receipt names, or does not say what that does"},
+	VerdictKey:        {receipts.Tampered, "the verdict is signed with a key that who judges did not have then"},
+	VerdictSignature:  {receipts.Tampered, "the verifier's signature does not hold"},
+	VerdictAbout:      {receipts.Tampered, "the verdict that is signed is about something else than what it judges"},
+	VerdictUntrusted:  {receipts.Tampered, "the run does not end by a verdict signed with a verifier's key that is trusted"},
 	LineageSession:    {receipts.Tampered, "who judges had a part in the run in the same session"},
 	LineageAgent:      {receipts.Tampered, "who judges had a part in the run as the same agent"},
 	LineageKey:        {receipts.Tampered, "who judges signs with a key of somebody who had a part in the run"},

@@ -309,7 +309,7 @@ func TestWhoClosedIt(t *testing.T) {
 			l.accept(c, writ.Actor{Agent: "worker", Kind: writ.KindAgent, Role: writ.RoleVerifier, Session: c.worker.Session})
 		}, "lineage_agent lineage_controller lineage_session"},
 		"by the same agent":                   {plain, by("worker", "twin", "vera", operator), "lineage_agent"},
-		"by another agent with its key":       {func(l *lab, c cast) { keyed(l, c, "worker", "judge") }, by("judge", "judge", "vera", operator), "lineage_key"},
+		"by another agent with its key":       {func(l *lab, c cast) { keyed(l, c, "worker", "judge") }, by("judge", "judge", "vera", operator), "lineage_key verdict_unsigned"},
 		"by the planner":                      {nothing, by("", "planner", "", operator), "lineage_controller"},
 		"by an agent of the same person":      {plain, by("judge", "judge", "", operator), "lineage_controller"},
 		"in a session that the worker opened": {plain, by("judge", "judge", "vera", func(c cast) writ.Actor { return c.worker }), "lineage_opener"},
@@ -479,14 +479,14 @@ func TestKeysThatNobodyTells(t *testing.T) {
 		change func(files)
 		want   string
 	}{
-		"all is there":                      {Scope{Kind: ScopeLog}, func(files) {}, "lineage_key"},
-		"not what the worker has":           {Scope{Kind: ScopeLog}, mute(first), "lineage_unknown"},
+		"all is there":                      {Scope{Kind: ScopeLog}, func(files) {}, "lineage_key verdict_unsigned"},
+		"not what the worker has":           {Scope{Kind: ScopeLog}, mute(first), "lineage_unknown verdict_unsigned"},
 		"not what the judge has":            {Scope{Kind: ScopeLog}, mute(first + 1), "lineage_unknown"},
-		"not what the planner had first":    {Scope{Kind: ScopeLog}, mute(first - 1), "lineage_key lineage_unknown"},
-		"not what the planner has now":      {Scope{Kind: ScopeLog}, mute(first + 2), "lineage_key lineage_unknown"},
+		"not what the planner had first":    {Scope{Kind: ScopeLog}, mute(first - 1), "lineage_key lineage_unknown verdict_unsigned"},
+		"not what the planner has now":      {Scope{Kind: ScopeLog}, mute(first + 2), "lineage_key lineage_unknown verdict_unsigned"},
 		"in the pack of a run":              {Scope{Kind: ScopeRun, Run: c.run}, mute(first, first+1), "lineage_unknown"},
 		"in the pack of a run, cut out":     {Scope{Kind: ScopeRun, Run: c.run}, l.without(first, first+1), "lineage_unknown"},
-		"the first of the planner, cut out": {Scope{Kind: ScopeRun, Run: c.run}, l.without(first - 1), "lineage_key lineage_unknown"},
+		"the first of the planner, cut out": {Scope{Kind: ScopeRun, Run: c.run}, l.without(first - 1), "lineage_key lineage_unknown verdict_unsigned"},
 		"in a range that begins behind":     {Scope{Kind: ScopeRange, First: begun, Last: int64(len(l.list)) - 1}, func(files) {}, "lineage_unknown"},
 	} {
 		t.Run(name, func(t *testing.T) {

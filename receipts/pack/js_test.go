@@ -215,7 +215,11 @@ func (o *other) ask(job map[string]any, trust Trust) (a answer) {
 	for _, k := range trust.Keys {
 		keys = append(keys, string(k))
 	}
-	job["trust"] = map[string]any{"logKey": trust.LogKey, "keys": keys}
+	verifiers := []string{}
+	for _, k := range trust.Verifiers {
+		verifiers = append(verifiers, string(k))
+	}
+	job["trust"] = map[string]any{"logKey": trust.LogKey, "keys": keys, "verifiers": verifiers}
 	text, err := json.Marshal(job)
 	if err != nil {
 		o.t.Fatal(err)

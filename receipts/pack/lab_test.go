@@ -82,6 +82,8 @@ type call struct {
 	key       writ.KeyFact
 	request   bool
 	verdict   *writ.VerdictRef
+	signed    *writ.Receipt // the verdict it is by, in evidence; verdict follows unless it is given
+	policy    string
 	at        int64 // seconds; as many as receipts when 0
 	epoch     string
 }
@@ -113,7 +115,18 @@ func (l *lab) do(c call) writ.ReceiptID {
 	}
 	var sealed []byte
 	var err error
+	st.Decision.PolicyRevision = c.policy
 	ev := map[string]any{"capability": c.what, "principal": c.principal, "args": c.args}
+	if c.signed != nil {
+		env, err := receipts.Envelope(*c.signed)
+		if err != nil {
+			l.t.Fatal(err)
+		}
+		if ev["verdict"] = map[string]any{"envelope": json.RawMessage(env)}; st.Verdict == nil {
+			sum := sha256.Sum256(c.signed.Payload)
+			st.Verdict = &writ.VerdictRef{Digest: hex.EncodeToString(sum[:]), KeyID: c.signed.KeyID}
+		}
+	}
 	if st.Evidence, sealed, err = l.sealer.Evidence([16]byte{byte(n)}, id, ev); err != nil {
 		l.t.Fatal(err)
 	}
@@ -241,13 +254,24 @@ func (l *lab) cast() cast {
 }
 
 // begin creates the run, which asks for a verdict, and its task, which does too.
-func (l *lab) begin(c cast) {
+func (l *lab) begin(c cast) { l.makes(c) }
+
+// makes is begin, and the task makes artifacts.
+func (l *lab) makes(c cast, artifacts ...string) {
+	completed := map[string]any{}
+	if len(artifacts) > 0 {
+		var list []any
+		for _, a := range artifacts {
+			list = append(list, map[string]any{"name": "site", "digest": "sha256:" + a})
+		}
+		completed["artifacts"] = list
+	}
 	run := func(x call) { x.run = c.run; l.do(x) }
 	run(call{what: "run.create", by: c.planner, args: map[string]any{"close_policy": "verifier"}, moves: []writ.Change{move("run", string(c.run), "", "active")}})
 	run(call{what: "task.enqueue", by: c.planner, args: map[string]any{"verify": map[string]any{"required": true, "gates": []string{"lint"}}}, moves: []writ.Change{move("task", c.task, "", "queued")}})
 	run(call{what: "run.seal", by: c.planner, args: map[string]any{}, moves: []writ.Change{move("run", string(c.run), "active", "active")}})
 	run(call{what: "task.claim", by: c.worker, args: map[string]any{}, moves: []writ.Change{move("task", c.task, "queued", "running")}})
-	run(call{what: "task.complete", by: c.worker, args: map[string]any{}, moves: []writ.Change{move("task", c.task, "running", "verifying")}})
+	run(call{what: "task.complete", by: c.worker, args: completed, moves: []writ.Change{move("task", c.task, "running", "verifying")}})
 }
 
 // accept accepts the task, then the run.

@@ -28,6 +28,9 @@ type session struct {
 type agent struct {
 	keys   []string
 	unsure bool // it may have others: what one of them says nobody can read
+
+	now     []writ.PublicKey // of the last one
+	unknown bool             // which those are
 }
 
 func newLineage() lineage {
@@ -113,18 +116,34 @@ func (l *lineage) registered(id writ.AgentID, first bool, ev told, told bool) {
 	var args struct {
 		Keys []string `json:"keys"`
 	}
-	if !told || json.Unmarshal(ev.Object.Args, &args) != nil {
+	a.now, a.unknown = nil, !told || json.Unmarshal(ev.Object.Args, &args) != nil
+	if a.unknown {
 		a.unsure = true
 		return
 	}
 	for _, text := range args.Keys {
 		k, err := receipts.ParsePublicKey(text)
 		if err != nil {
-			a.unsure = true
-		} else if !slices.Contains(a.keys, k.ID) {
+			a.unsure, a.unknown = true, true
+			continue
+		}
+		a.now = append(a.now, k)
+		if !slices.Contains(a.keys, k.ID) {
 			a.keys = append(a.keys, k.ID)
 		}
 	}
+}
+
+// keysNow are the keys an agent has; ok is false where nobody says.
+func (l *lineage) keysNow(id writ.AgentID) (keys []writ.PublicKey, ok bool) {
+	if id == "" {
+		return nil, true
+	}
+	a := l.agents[id]
+	if a == nil || a.unknown {
+		return nil, false
+	}
+	return a.now, true
 }
 
 // keysOf are the keys an agent has had; ok is false where there may be others.

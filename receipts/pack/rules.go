@@ -22,7 +22,7 @@ func (c *check) rules() error {
 		chain = newChain(c, c.ask.Run)
 	}
 	for _, seq := range c.seqs {
-		_, rec, err := c.payload(seq)
+		payload, rec, err := c.payload(seq)
 		if err != nil {
 			return err
 		}
@@ -33,7 +33,7 @@ func (c *check) rules() error {
 			}
 		}
 		if chain != nil {
-			if err := chain.add(rec); err != nil {
+			if err := chain.add(rec, payload); err != nil {
 				return err
 			}
 		}
@@ -161,6 +161,7 @@ type told struct {
 	Object struct {
 		Principal writ.PrincipalID `json:"principal"`
 		Args      json.RawMessage  `json:"args"`
+		Verdict   any              `json:"verdict"` // signed by who judges
 	} `json:"object"`
 }
 

@@ -7,6 +7,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"slices"
 	"strings"
 	"time"
@@ -23,6 +24,8 @@ import (
 type Trust struct {
 	LogKey string   // note verifier key
 	Keys   [][]byte // receipt keys, PEM
+
+	Verifiers [][]byte // if any, keys one of which must have signed the verdict that ends the run, PEM
 }
 
 // Ask says what else to look at.
@@ -62,9 +65,11 @@ type check struct {
 	logKey string
 	logID  []byte
 	keys   map[string]trusted // by id
-	seen   map[int64]writ.ReceiptID
-	seqs   []int64
-	absent absent
+
+	verifiers []string // ids
+	seen      map[int64]writ.ReceiptID
+	seqs      []int64
+	absent    absent
 }
 
 var errStop = errors.New("nothing more can be said")
@@ -221,6 +226,13 @@ func (c *check) trust(t Trust) error {
 			return err
 		}
 		c.keys[v.KeyID()] = trusted{v, der}
+	}
+	for _, text := range t.Verifiers {
+		k, err := receipts.ParsePublicKey(string(text))
+		if err != nil {
+			return fmt.Errorf("a verifier's key %w: give the public half it signs with", err)
+		}
+		c.verifiers = append(c.verifiers, k.ID)
 	}
 	var err error
 	c.logID, err = logIDOf(c.logKey)

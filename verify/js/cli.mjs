@@ -6,12 +6,13 @@ import { join } from "node:path";
 import { parseArgs } from "node:util";
 import { limit, tarball, verify } from "./verify.mjs";
 
-const help = `usage: node cli.mjs PACK [--log-key KEY --key FILE...] [--run RUN [--close]] [-o table|json]
+const help = `usage: node cli.mjs PACK [--log-key KEY --key FILE...] [--run RUN [--close [--verifier-key FILE...]]] [-o table|json]
 
 PACK is a directory or a .tar that writ export wrote. KEY is the log's note verifier key, or a file
 with it; FILE is receipt.pub of the gateway, once for each receipt key. Without them the keys in the
 pack are taken, which shows no more than that the pack agrees with itself. --run also checks the chain
-of a run, --close who judged and closed it.
+of a run, --close who judged and closed it; with --verifier-key it must end by a verdict signed with that
+key, or another so given.
 
 Exit codes: 0 ok, 1 tampered, 2 malformed, 3 incomplete, 4 could not verify.`;
 
@@ -42,19 +43,20 @@ async function main(argv) {
     args: argv, allowPositionals: true,
     options: {
       "log-key": { type: "string" }, key: { type: "string", multiple: true }, run: { type: "string" },
-      close: { type: "boolean" }, output: { type: "string", short: "o", default: "table" }, help: { type: "boolean", short: "h" },
+      close: { type: "boolean" }, "verifier-key": { type: "string", multiple: true }, output: { type: "string", short: "o", default: "table" }, help: { type: "boolean", short: "h" },
     },
   });
   if (o.help) {
     console.log(help);
     return 0;
   }
-  if (positionals.length !== 1 || (o.close && !o.run)) throw new Error(help);
-  const keys = await Promise.all((o.key ?? []).map((f) => readFile(f, "latin1")));
+  if (positionals.length !== 1 || (o.close && !o.run) || (o["verifier-key"] && !o.close)) throw new Error(help);
+  const read = (files) => Promise.all((files ?? []).map((f) => readFile(f, "latin1")));
+  const keys = await read(o.key), verifiers = await read(o["verifier-key"]);
   let logKey = o["log-key"] ?? "";
   if ((logKey === "") !== (keys.length === 0)) throw new Error("give --log-key and --key: one without the other proves nothing");
   if (logKey && !logKey.includes("+")) logKey = await readFile(logKey, "latin1");
-  const report = await verify(await open(positionals[0]), { logKey, keys }, { run: o.run, close: o.close });
+  const report = await verify(await open(positionals[0]), { logKey, keys, verifiers }, { run: o.run, close: o.close });
   if (o.output === "json") console.log(JSON.stringify(report, null, 2));
   else {
     const say = (name, v) => console.log(name.padEnd(10), printable(v));
@@ -66,7 +68,8 @@ async function main(argv) {
     const f = report.run;
     if (f?.receipts) {
       say("run", `${f.run}: ${f.receipts} receipts, ${f.tasks} tasks, ${f.state}`);
-      for (const v of f.verdicts) say("judged", `${v.object}→${v.to} by ${[v.by.agent, v.by.session].filter(Boolean).join(" ")}`);
+      for (const v of f.verdicts) say("judged", `${v.object}→${v.to} by ${[v.by.agent, v.by.session, v.key].filter(Boolean).join(" ")}`);
+      if (f.word) say("word", f.word);
       say("parts", f.tree);
     }
     for (const x of report.findings) say(x.verdict, `${x.code}${x.seq >= 0 ? " at " + x.seq : ""}${x.receipt ? " " + x.receipt : ""}: ${x.text}`);

@@ -15,7 +15,7 @@ const TABLES = /* tables */ {
   effects: ["allow","redact","require_approval","deny"],
   codes: ["already_claimed","already_exists","approval_denied","approval_required","artifact_digest","backpressure","budget_exceeded","capability_unavailable","classification_denied","contention","deps_unmet","egress_denied","evidence_shredded","handoff_loop","idempotency_mismatch","illegal_transition","input_invalid","internal","lease_lost","malformed","no_eligible_agent","not_eligible","not_found","not_holder","not_ready","policy_denied","policy_unavailable","predicate_unsatisfied","preflight_unhealthy","quota_exceeded","rbac_denied","receipt_pending","run_paused","scope_conflict","scope_denied","sod_violation","store_unavailable","token_already_issued","too_large","unauthenticated","upgrade","verdict_refused","version_conflict"],
   labels: ["external.untrusted","internal.system","pii.attachment","pii.chat.message","pii.chat.metadata","pii.redacted","public","secret.credential","secret.token"],
-  findings: {"base64":[2,"base64 that encodes to another text when decoded and encoded again"],"bundle_malformed":[2,"it is no bundle in the one form a pack has"],"checkpoint_differs":[1,"a receipt is proved by another checkpoint than that of the pack"],"checkpoint_signature":[1,"the checkpoint is not signed by the log's key"],"close_bypassed":[1,"the run asks for a verdict and is done without one"],"close_role":[1,"the verdict is not a verifier's"],"consistency":[1,"the log does not begin with what the earlier checkpoint covers"],"epoch_back":[1,"the epoch goes back"],"evidence_differs":[1,"the evidence is not the one whose digest the receipt states"],"evidence_missing":[3,"evidence that is needed is not there"],"file_extra":[1,"a file is there that the pack does not list, or that no pack has"],"file_missing":[3,"a file that the pack lists is not there"],"file_twice":[1,"two files have one name"],"hint_differs":[1,"the bundle hints at another key than the one that signed it"],"inclusion":[1,"the proof that the log has it does not hold"],"index_differs":[1,"it is proved at another index than its own"],"key_differs":[1,"the statement names another key than the one that signed it"],"key_other":[1,"it is signed by another key than those that are trusted"],"key_untrusted":[1,"a receipt key in the pack is none of those that are trusted"],"leaf_differs":[1,"the entry of the log is not of this receipt"],"lineage_agent":[1,"who judges had a part in the run as the same agent"],"lineage_controller":[1,"who judges, or answers for that, is behind somebody who had a part in the run"],"lineage_key":[1,"who judges signs with a key of somebody who had a part in the run"],"lineage_opener":[1,"whoever opened the session of who judges had a part in the run"],"lineage_session":[1,"who judges had a part in the run in the same session"],"lineage_unknown":[3,"how a session was opened, or which keys an agent has, is not in the pack"],"list_differs":[1,"receipts.jsonl does not list these receipts"],"log_key_differs":[1,"log.vkey is of another log key"],"move_from":[1,"an object moves from a state it was not in"],"move_gap":[3,"how an object came to the state it moves from is not in the pack"],"move_illegal":[1,"an object makes a move its states do not have"],"origin":[1,"it is of another log than the key is"],"pack_malformed":[2,"this is no pack in the form this version knows"],"parent_future":[1,"a parent comes after it"],"parent_missing":[3,"a parent is not in the pack"],"parent_self":[1,"it is its own parent"],"parent_unknown":[1,"a parent is not in the log"],"payload_malformed":[2,"the payload is no statement in the form this version knows"],"policy_differs":[1,"a policy bundle is not the one its name says"],"readme_differs":[1,"README.md is not what follows from the pack: do not run what it says"],"receipt_extra":[1,"a receipt is there that is not of what the pack says it holds"],"receipt_missing":[3,"a receipt is missing"],"receipt_twice":[1,"two receipts have one id"],"run_after_end":[1,"the run, or a task of it, moves on after the end"],"run_back":[1,"the sequence of a run goes back"],"run_begin":[1,"something comes before the run is created"],"run_gap":[3,"a receipt of a run is missing"],"run_open":[3,"the run has not ended"],"run_tasks_open":[1,"the run is done while a task of it is not over"],"run_unknown":[3,"the pack has no receipt of the run"],"seq_moved":[1,"it stands in the place of another receipt"],"signature":[1,"the signature does not hold"],"signature_form":[1,"the signature is not in the one form it may have"],"sum_differs":[1,"a file is not the one whose sum the pack states"],"tenant_other":[1,"it is of another tenant"],"time_back":[1,"the time goes back"],"trusted_root_differs":[1,"trusted_root.json is of another log key"],"verdict_gate":[1,"a check that was asked for has not passed"],"verdict_missing":[1,"a task asks for a verdict and is done without one"],"verdict_other":[1,"the verdict names another receipt than the last change of what it judges"],"verdict_stale":[1,"the verdict does not follow from the last change of what it judges"],"verdict_twice":[1,"a signed verdict is used a second time"]},
+  findings: {"base64":[2,"base64 that encodes to another text when decoded and encoded again"],"bundle_malformed":[2,"it is no bundle in the one form a pack has"],"checkpoint_differs":[1,"a receipt is proved by another checkpoint than that of the pack"],"checkpoint_signature":[1,"the checkpoint is not signed by the log's key"],"close_bypassed":[1,"the run asks for a verdict and is done without one"],"close_role":[1,"the verdict is not a verifier's"],"consistency":[1,"the log does not begin with what the earlier checkpoint covers"],"epoch_back":[1,"the epoch goes back"],"evidence_differs":[1,"the evidence is not the one whose digest the receipt states"],"evidence_missing":[3,"evidence that is needed is not there"],"file_extra":[1,"a file is there that the pack does not list, or that no pack has"],"file_missing":[3,"a file that the pack lists is not there"],"file_twice":[1,"two files have one name"],"hint_differs":[1,"the bundle hints at another key than the one that signed it"],"inclusion":[1,"the proof that the log has it does not hold"],"index_differs":[1,"it is proved at another index than its own"],"key_differs":[1,"the statement names another key than the one that signed it"],"key_other":[1,"it is signed by another key than those that are trusted"],"key_untrusted":[1,"a receipt key in the pack is none of those that are trusted"],"leaf_differs":[1,"the entry of the log is not of this receipt"],"lineage_agent":[1,"who judges had a part in the run as the same agent"],"lineage_controller":[1,"who judges, or answers for that, is behind somebody who had a part in the run"],"lineage_key":[1,"who judges signs with a key of somebody who had a part in the run"],"lineage_opener":[1,"whoever opened the session of who judges had a part in the run"],"lineage_session":[1,"who judges had a part in the run in the same session"],"lineage_unknown":[3,"how a session was opened, or which keys an agent has, is not in the pack"],"list_differs":[1,"receipts.jsonl does not list these receipts"],"log_key_differs":[1,"log.vkey is of another log key"],"move_from":[1,"an object moves from a state it was not in"],"move_gap":[3,"how an object came to the state it moves from is not in the pack"],"move_illegal":[1,"an object makes a move its states do not have"],"origin":[1,"it is of another log than the key is"],"pack_malformed":[2,"this is no pack in the form this version knows"],"parent_future":[1,"a parent comes after it"],"parent_missing":[3,"a parent is not in the pack"],"parent_self":[1,"it is its own parent"],"parent_unknown":[1,"a parent is not in the log"],"payload_malformed":[2,"the payload is no statement in the form this version knows"],"policy_differs":[1,"a policy bundle is not the one its name says"],"readme_differs":[1,"README.md is not what follows from the pack: do not run what it says"],"receipt_extra":[1,"a receipt is there that is not of what the pack says it holds"],"receipt_missing":[3,"a receipt is missing"],"receipt_twice":[1,"two receipts have one id"],"run_after_end":[1,"the run, or a task of it, moves on after the end"],"run_back":[1,"the sequence of a run goes back"],"run_begin":[1,"something comes before the run is created"],"run_gap":[3,"a receipt of a run is missing"],"run_open":[3,"the run has not ended"],"run_tasks_open":[1,"the run is done while a task of it is not over"],"run_unknown":[3,"the pack has no receipt of the run"],"seq_moved":[1,"it stands in the place of another receipt"],"signature":[1,"the signature does not hold"],"signature_form":[1,"the signature is not in the one form it may have"],"sum_differs":[1,"a file is not the one whose sum the pack states"],"tenant_other":[1,"it is of another tenant"],"time_back":[1,"the time goes back"],"trusted_root_differs":[1,"trusted_root.json is of another log key"],"verdict_about":[1,"the verdict that is signed is about something else than what it judges"],"verdict_gate":[1,"a check that was asked for has not passed"],"verdict_key":[1,"the verdict is signed with a key that who judges did not have then"],"verdict_missing":[1,"a task asks for a verdict and is done without one"],"verdict_other":[1,"the verdict names another receipt than the last change of what it judges"],"verdict_says":[1,"the verdict that is signed is not the one the receipt names, or does not say what that does"],"verdict_signature":[1,"the verifier's signature does not hold"],"verdict_stale":[1,"the verdict does not follow from the last change of what it judges"],"verdict_twice":[1,"a signed verdict is used a second time"],"verdict_unsigned":[1,"who judges has a key, and has not signed the verdict with it"],"verdict_untrusted":[1,"the run does not end by a verdict signed with a verifier's key that is trusted"]},
   readme: {"":"# Receipts of {origin}\n\n{scope} each with the proof that the file `checkpoint` covers it.\n\nThe keys in here are for reading only. Check with those you were given by somebody you trust: `receipt.pub` and the log's\nverifier key, here `{key}`.\n\n## With writ\n\n```\nwrit pack verify . --log-key LOG-KEY --key receipt.pub\n```\n\n{commands}Without it: `node cli.mjs . --log-key LOG-KEY --key receipt.pub`, or `verify.html` in a browser; both are in `verify/js` of the sources.\n\n## With cosign\n\nA receipt's signature, and that the log has it. `trusted_root.json` is the log's key: compare it with the one you have.\n\n```\n{shown}```\n\nThe digest of any other receipt is `subject[0].digest.sha256` of its payload.\n\n## Files\n\n| | |\n|---|---|\n| `pack.json` | what the pack says it holds |\n| `checkpoint` | size and root of the log, signed (C2SP tlog-checkpoint) |\n| `receipts/` | one Sigstore bundle each, by sequence; `receipts.jsonl` lists them |\n{evidence}| `policies/` | policy bundles that receipts name, as far as the gateway has them; the name is their SHA-256 |\n| `keys/`, `log.vkey`, `trusted_root.json` | the keys it was made with |\n{earlier}| `SHA256SUMS` | `sha256sum -c SHA256SUMS` shows damage; it is not signed |\n","commands":"```\nwrit run verify . --run {run} --log-key LOG-KEY --key receipt.pub\nwrit close verify . --run {run} --log-key LOG-KEY --key receipt.pub\n```\n\n","earlier":"| `earlier/` | an earlier checkpoint, and the proof that the log still begins with it |\n","ended":"how {run} became {to}","evidence":"| `evidence/` | what a receipt's `evidence` digest stands for: arguments of calls, which may hold personal data |\n","first":"the first one","log":"All receipts of the log, 0 to {end},","range":"Receipts {first} to {last} of {size}","run":"The receipts of {run}, and those before it that it rests on,","shown":"# {what}\ncosign verify-blob-attestation --key receipt.pub --bundle {file} --trusted-root trusted_root.json \\\n  --type https://writ-gateway.github.io/writ/attestation/transition/v1 --digest {digest} --digestAlg sha256\n"},
 } /* end */;
 
@@ -25,6 +25,7 @@ const TYPE = {
   payload: "application/vnd.in-toto+json",
   root: "application/vnd.dev.sigstore.trustedroot+json;version=0.1",
   statement: "https://in-toto.io/Statement/v1",
+  verdict: "https://in-toto.io/attestation/svr/v0.2",
   transition: "https://writ-gateway.github.io/writ/attestation/transition/v1",
 };
 
@@ -109,8 +110,9 @@ async function publicKey(pem) {
 const ORDER = 0xffffffff00000000ffffffffffffffffbce6faada7179e84f3b9cac2fc632551n;
 
 // An ECDSA signature in DER: null if it is not in the one form it may have, else {r, s},
-// which are null where a value cannot be one of a signature.
-function der(sig) {
+// which are null where a value cannot be one of a signature. Of the two values of s receipts
+// have the lower; other programs make either.
+function der(sig, either = false) {
   let at = 0;
   const length = () => (at < sig.length && sig[at] < 0x80 ? sig[at++] : -1);
   if (sig[at++] !== 0x30 || length() !== sig.length - 2) return null;
@@ -126,7 +128,7 @@ function der(sig) {
   }
   if (at !== sig.length) return null;
   const [r, s] = values;
-  if (s !== null && s > ORDER / 2n) return null; // of two forms the one nobody makes
+  if (!either && s !== null && s > ORDER / 2n) return null; // of two forms the one nobody makes
   return { r, s };
 }
 
@@ -135,6 +137,13 @@ async function signed(key, text, { r, s }) {
   const pad = (v) => v.toString(16).padStart(64, "0");
   const raw = new Uint8Array((pad(r) + pad(s)).match(/../g).map((x) => parseInt(x, 16)));
   return subtle.verify({ name: "ECDSA", hash: "SHA-256" }, key, raw, text);
+}
+
+// Whether a key of either kind signed a payload.
+async function signedBy(k, payload, sig) {
+  if (k.kind === "ed25519") return subtle.verify({ name: "Ed25519" }, await subtle.importKey("raw", k.raw, { name: "Ed25519" }, false, ["verify"]), sig, pae(payload));
+  const values = der(sig, true);
+  return values !== null && signed(await p256(k.der), pae(payload), values);
 }
 
 function pae(payload) {
@@ -341,6 +350,69 @@ async function statement(payload) {
   return own(fits, p.outcome) ? p : null;
 }
 
+// ---- a verdict its verifier signed ----------------------------------------------
+
+// Whether no object of a JSON text has a member twice, in whatever spelling: JSON.parse
+// would take the last one and not tell.
+function once(text) {
+  const open = [];
+  for (const [token, word, colon] of text.matchAll(/("(?:[^"\\]|\\.)*")\s*(:?)|[[\]{}]/g)) {
+    if (token === "{" || token === "[") open.push(new Set());
+    else if (token === "}" || token === "]") open.pop();
+    else if (colon) {
+      const name = JSON.parse(word), names = open.at(-1);
+      if (names.has(name)) return false;
+      names.add(name);
+    }
+  }
+  return true;
+}
+
+// JSON in UTF-8, without words that are no text; undefined where it is none.
+function json(bytes) {
+  try {
+    const text = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true }).decode(bytes), v = JSON.parse(text, (k, x) => {
+      if (!k.isWellFormed() || (typeof x === "string" && !x.isWellFormed())) throw new Error("no text");
+      return x;
+    });
+    return once(text) ? v : undefined;
+  } catch { return undefined; }
+}
+
+const resource = is.object({ "?name": is.word, "?uri": is.word, digest: is.object({ sha256: is.word }) });
+const many = (of) => (v) => Array.isArray(v) && v.every(of);
+const VERDICT = is.object({
+  _type: is.one([TYPE.statement, "https://in-toto.io/Statement/v0.1"]), predicateType: is.one([TYPE.verdict]), subject: (v) => v === null || many(resource)(v),
+  predicate: is.object({ verifier: is.object({ id: is.word, policies: many(resource) }), timeCreated: is.word, properties: many(is.word) }),
+});
+const ENVELOPE = is.object({ payloadType: is.one([TYPE.payload]), payload: is.full, signatures: (v) => Array.isArray(v) && v.length === 1 && is.object({ keyid: is.full, sig: is.full })(v[0]) });
+const equal = (a, b) => a.length === b.length && a.every((x, i) => x === b[i]);
+const digests = (list) => (list.every((r) => /^[0-9a-f]{64}$/.test(r.digest.sha256)) ? list.map((r) => r.digest.sha256).sort() : []);
+const unique = (list) => [...new Set(list)].sort();
+
+// A time in whole seconds or milliseconds, NaN for any other text.
+function time(s) {
+  const at = /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{3})?Z$/.test(s) ? new Date(s) : null;
+  return at && !Number.isNaN(at.getTime()) && at.toISOString() === s.replace(/(:\d\d)Z$/, "$1.000Z") ? at.getTime() : NaN;
+}
+
+// Holds what evidence keeps of a signed verdict to what it must say. The finding, or none.
+async function signedVerdict(kept, named, want) {
+  const e = plain(kept) ? kept.envelope : null;
+  if (!ENVELOPE(e)) return "verdict_says";
+  const { keyid, sig } = e.signatures[0], payload = unbase64(e.payload), signature = unbase64(sig);
+  if (!payload || !signature || keyid !== named.keyId || hex(await sha256(payload)) !== named.digest || JSON.stringify(e).length > 49152) return "verdict_says";
+  const key = want.keys.find((k) => k.id === keyid);
+  if (!key) return "verdict_key";
+  if (!(await signedBy(key, payload, signature))) return "verdict_signature";
+  const s = json(payload);
+  if (!VERDICT(s)) return "verdict_says";
+  const p = s.predicate, policies = digests(p.verifier.policies), at = time(p.timeCreated);
+  if (p.verifier.id !== "agent:" + want.agent || policies.length !== 1 || "sha256:" + policies[0] !== want.policy || !equal([...p.properties].sort(), want.properties)) return "verdict_says";
+  if (!equal(digests(s.subject ?? []), want.subjects)) return "verdict_about";
+  return at <= want.now + 60e3 && at >= want.now - 3600e3 ? "" : "verdict_says";
+}
+
 // ---- the pack ----------------------------------------------------------------
 
 const SINGLE = ["pack.json", "checkpoint", "trusted_root.json", "log.vkey", "receipts.jsonl", "README.md", "SHA256SUMS", "earlier/checkpoint", "earlier/consistency"];
@@ -377,6 +449,7 @@ class Check {
     this.ids = new Map(); // by sequence
     this.seqs = [];
     this.keys = new Map();
+    this.verifiers = []; // ids of keys one of which must have signed
     this.report = { verdict: "ok", exit: 0, trust: "pinned keys", scope: {}, size: 0, receipts: 0, evidence: 0, policies: 0, rules_checked: false, findings: [] };
   }
 
@@ -444,7 +517,7 @@ class Check {
     }
   }
 
-  async trust({ logKey = "", keys = [] }) {
+  async trust({ logKey = "", keys = [], verifiers = [] }) {
     const mine = this.names.filter((n) => KEY.test(n));
     keys = [...keys];
     if (!logKey && keys.length === 0) {
@@ -466,6 +539,11 @@ class Check {
     for (const n of mine) {
       const k = await publicKey(latin(await this.read(n)));
       if (!k || !this.keys.has(k.id)) this.find("key_untrusted");
+    }
+    for (const pem of verifiers) {
+      const k = await publicKey(pem);
+      if (!k) throw new Error("a verifier's key that is no public key in PEM, P-256 or Ed25519");
+      this.verifiers.push(k.id);
     }
     this.logKey = await logKeyOf(logKey);
     this.report.log = this.logKey.name;
@@ -604,26 +682,27 @@ class Check {
     const h = new History(this);
     const chain = this.ask.run ? new Chain(this, this.ask.run) : null;
     for (const seq of this.seqs) {
-      const { p } = await this.again(seq);
+      const { p, payload } = await this.again(seq);
       const code = h.add(p);
       if (code) {
         this.find(code, seq);
         if (TABLES.findings[code][0] === 1) return;
       }
-      if (chain) await chain.add(p, await this.told(seq));
+      if (chain) await chain.add({ p, seq, sum: hex(await sha256(payload)), ...(await this.told(seq)) });
     }
     this.report.rules_checked = true;
     chain?.end();
   }
 
-  // What the evidence says of a call: its arguments, null where nobody says.
+  // What the evidence says of a call: its arguments, null where nobody says, and the verdict that
+  // somebody signed.
   async told(seq) {
     const name = `evidence/${place(seq)}.json`;
-    if (!this.has(name)) return null;
+    if (!this.has(name)) return { args: null };
     try {
-      const a = JSON.parse(new TextDecoder("utf-8", { fatal: true }).decode(await this.read(name))).object.args;
-      return plain(a) ? a : null;
-    } catch { return null; }
+      const { args, verdict } = JSON.parse(new TextDecoder("utf-8", { fatal: true }).decode(await this.read(name))).object;
+      return { args: plain(args) ? args : null, verdict };
+    } catch { return { args: null }; }
   }
 }
 
@@ -692,12 +771,13 @@ class History {
 // What is read of arguments, each where it is there: of any other kind nobody says what they are.
 const some = (of) => (v) => v === undefined || v === null || of(v);
 const members = (list) => (v) => plain(v) && Object.keys(list).every((name) => !Object.hasOwn(v, name) || some(list[name])(v[name]));
-const many = (of) => (v) => Array.isArray(v) && v.every(some(of));
-const WANTS = members({ required: (v) => typeof v === "boolean", gates: many(is.word) });
+const each = (of) => many(some(of));
+const WANTS = members({ required: (v) => typeof v === "boolean", gates: each(is.word) });
 const ARGS = {
   run: members({ close_policy: is.word }),
   task: members({ task_id: is.word, verify: WANTS, task: members({ verify: WANTS }) }),
-  verdict: members({ receipt_id: is.word, gates: many(members({ gate: is.word, status: is.word })), tasks: many(members({ task_id: is.word, receipt_id: is.word })) }),
+  verdict: members({ receipt_id: is.word, reasons: each(is.word), gates: each(members({ gate: is.word, status: is.word })), tasks: each(members({ task_id: is.word, receipt_id: is.word })) }),
+  made: members({ artifacts: each(members({ digest: is.word })) }),
   session: members({ principal: is.word, kind: is.word, controller: is.word }),
 };
 
@@ -724,11 +804,11 @@ class Chain {
   }
   judged(code, seq) { if (this.c.ask.close) this.once(code, seq); }
 
-  async add(p, args) {
-    const seq = p.commit.seq;
+  async add(x) {
+    const { p, seq, args } = x;
     for (const m of p.changes ?? []) {
-      if (m.kind === "run" && m.id === this.run) this.runMoves(p, seq, m, args);
-      else if (m.kind === "task" && (p.run === this.run || this.tasks.has(m.id))) this.taskMoves(p, seq, m, args);
+      if (m.kind === "run" && m.id === this.run) await this.runMoves(x, m);
+      else if (m.kind === "task" && (p.run === this.run || this.tasks.has(m.id))) await this.taskMoves(x, m);
     }
     if (p.run === this.run) {
       if (!this.begun) this.once("run_begin", seq);
@@ -739,8 +819,8 @@ class Chain {
     await this.lineage.note(p, args);
   }
 
-  runMoves(p, seq, m, args) {
-    const before = this.last;
+  async runMoves(x, m) {
+    const { p, seq, args } = x, before = this.last;
     if (m.from === "") {
       this.begun = true;
       this.facts.begun = seq;
@@ -748,9 +828,9 @@ class Chain {
       else this.judged("evidence_missing", seq);
     }
     if (this.ended) this.once("run_after_end", seq);
-    if (p.transition === "run.close" || (m.from === "verifying" && m.to === "done")) this.verdict(p, seq, m, before, args, []);
+    if (p.transition === "run.close" || (m.from === "verifying" && m.to === "done")) await this.verdict(x, m, { ...before, made: this.madeOfRun() }, []);
     if (m.to === "done" && m.from !== "verifying" && this.closing === "verifier") this.judged("close_bypassed", seq);
-    this.last = p.receiptId;
+    this.last = { receipt: p.receiptId, sum: x.sum };
     this.state = this.facts.state = m.to;
     if (over("run", m.to)) {
       this.ended = true;
@@ -769,31 +849,46 @@ class Chain {
     return ["agent.delegate", "task.handoff"].includes(p.transition) ? from ?? null : null;
   }
 
-  taskMoves(p, seq, m, args) {
+  // The artifacts a task was completed with, or handed on with; null where nobody says.
+  made({ p, args }) {
+    if (!["task.complete", "task.handoff"].includes(p.transition)) return [];
+    return args && ARGS.made(args) ? (args.artifacts ?? []).map((a) => (a?.digest ?? "").replace(/^sha256:/, "")) : null;
+  }
+  madeOfRun() {
+    const done = [...this.tasks.values()].filter((t) => t.state === "done").map((t) => t.made);
+    return done.includes(null) ? null : done.flat();
+  }
+
+  async taskMoves(x, m) {
+    const { p, seq, args } = x;
     let t = this.tasks.get(m.id);
     if (!t) {
       const wants = this.wanted(p, m, args);
       if (!wants) this.judged("evidence_missing", seq);
-      this.tasks.set(m.id, (t = { required: wants?.required ?? false, gates: wants?.gates ?? [] }));
+      this.tasks.set(m.id, (t = { required: wants?.required ?? false, gates: wants?.gates ?? [], made: null }));
       this.facts.tasks++;
     }
     if (this.ended && !over("task", m.to)) this.once("run_after_end", seq);
     const from = m.from === "verifying";
-    if (p.transition === "task.verify" && from) this.verdict(p, seq, m, t.last, args, t.gates);
+    if (p.transition === "task.verify" && from) await this.verdict(x, m, { ...t.last, made: t.made }, t.gates);
     else if (m.to === "done" && (from || t.required)) this.judged("verdict_missing", seq);
     t.state = m.to;
-    t.last = p.receiptId;
+    t.last = { receipt: p.receiptId, sum: x.sum };
+    if (m.from === "running") t.made = this.made(x);
   }
 
-  verdict(p, seq, m, judged, args, gates) {
-    this.facts.verdicts.push({ seq, object: m.id, to: m.to, judged: judged ?? "", by: { transition: p.transition, ...p.actor } });
+  async verdict(x, m, of, gates) {
+    const { p, seq, args } = x, judged = of.receipt, fact = { seq, object: m.id, to: m.to, judged: judged ?? "", by: { transition: p.transition, ...p.actor } };
+    this.facts.verdicts.push(fact);
     if (!this.c.ask.close) return;
     if (p.actor?.role !== "verifier" || !["run.close", "task.verify"].includes(p.transition)) this.judged("close_role", seq);
     if (!(p.parents ?? []).includes(judged)) this.judged("verdict_stale", seq);
     for (const code of this.lineage.conflicts(this.run, p.actor ?? {})) this.judged(code, seq);
     if (!args || !ARGS.verdict(args)) return this.judged("evidence_missing", seq);
     if ((args.receipt_id ?? "") !== (judged ?? "")) this.judged("verdict_other", seq);
-    for (const t of args.tasks ?? []) if (!t?.receipt_id || this.tasks.get(t.task_id)?.last !== t.receipt_id) this.judged("verdict_other", seq);
+    for (const t of args.tasks ?? []) if (!t?.receipt_id || this.tasks.get(t.task_id)?.last.receipt !== t.receipt_id) this.judged("verdict_other", seq);
+    const key = await this.signature(x, m, of);
+    if (key) fact.key = key;
     if (m.to !== "done") return;
     for (const g of gates) {
       const results = (args.gates ?? []).filter((r) => (r?.gate ?? "") === (g ?? ""));
@@ -801,9 +896,35 @@ class Chain {
     }
   }
 
+  // Holds a verdict to the signature of the verifier's own key, which the gateway never has, and
+  // gives the key. An agent that has keys must have signed.
+  async signature({ p, seq, args, verdict }, m, of) {
+    const keys = this.lineage.keysNow(p.actor?.agent), fail = (code) => { this.judged(code, seq); return ""; };
+    if (!keys) return fail("lineage_unknown");
+    if (!p.verdict) return keys.length > 0 ? fail("verdict_unsigned") : "";
+    if (!of.made || !of.sum) return fail("evidence_missing");
+    const passed = new Map();
+    for (const g of m.kind === "task" ? args.gates ?? [] : []) passed.set(g?.gate ?? "", g?.status === "pass" && (passed.get(g.gate) ?? true));
+    const properties = ["WRIT_VERDICT_" + (m.to === "done" ? "ACCEPT" : "REJECT"), ...(args.reasons ?? []).map((r) => "WRIT_REASON:" + (r ?? ""))];
+    for (const [gate, pass] of passed) properties.push((pass ? "WRIT_GATE_PASS:" : "WRIT_GATE_FAIL:") + gate);
+    const code = await signedVerdict(verdict, p.verdict, {
+      agent: p.actor?.agent ?? "", keys, properties: unique(properties), subjects: unique([of.sum, ...of.made]), policy: p.decision?.policy ?? "", now: Date.parse(p.commit.at),
+    });
+    return code ? fail(code) : p.verdict.keyId;
+  }
+
+  // Whose word the end of the run rests on.
+  settled() {
+    if (!this.c.ask.close || this.state !== "done") return;
+    const key = this.facts.verdicts.find((v) => v.seq === this.facts.ended && v.key)?.key;
+    this.facts.word = key ? "a verdict signed with " + key : "the gateway's only: no verifier's own key signed it";
+    if (this.c.verifiers.length > 0 && !this.c.verifiers.includes(key)) this.judged("verdict_untrusted", this.facts.ended);
+  }
+
   end() {
     if (!this.begun && this.facts.receipts === 0) return this.once("run_unknown", -1);
     if (!this.ended) return this.once("run_open", -1);
+    this.settled();
     if (this.state === "done" && [...this.tasks.values()].some((t) => !over("task", t.state))) this.once("run_tasks_open", this.facts.ended);
   }
 }
@@ -836,13 +957,16 @@ class Lineage {
   async registered(id, first, args) {
     if (!this.agents.has(id)) this.agents.set(id, { keys: new Set(), unsure: !first });
     const a = this.agents.get(id), list = args ? args.keys ?? [] : null;
-    if (!Array.isArray(list)) { a.unsure = true; return; }
-    for (const pem of list) {
-      const k = typeof pem === "string" ? await publicKey(pem) : null;
-      if (k) a.keys.add(k.id);
-      else a.unsure = true;
-    }
+    a.now = null; // of the last registration, while nobody says
+    if (!each(is.word)(list)) { a.unsure = true; return; }
+    const now = await Promise.all(list.map((pem) => publicKey(pem ?? "")));
+    for (const k of now) if (k) a.keys.add(k.id);
+    if (now.includes(null)) a.unsure = true;
+    else a.now = now;
   }
+
+  // The keys an agent has, null where nobody says.
+  keysNow(agent) { return agent ? this.agents.get(agent)?.now ?? null : []; }
 
   // The keys of an agent; sure is false where there may be others.
   keysOf(agent) {
