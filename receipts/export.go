@@ -66,7 +66,7 @@ func (c *chain) add(payload []byte) {
 
 // exportHead renders the head's payload. Its subject is the chain.
 func exportHead(p headPredicate, c chain) ([]byte, error) {
-	if !word(p.KeyID) || !validOrigin(p.Log.Origin) || !word(p.LastReceipt) || p.LastSeq > jcs.MaxInt {
+	if !word(p.KeyID) || !ValidOrigin(p.Log.Origin) || !word(p.LastReceipt) || p.LastSeq > jcs.MaxInt {
 		return nil, errors.New("the export head holds a word no receipt may hold")
 	}
 	about := subject{Name: "export/" + p.Log.Origin}

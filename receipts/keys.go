@@ -84,7 +84,7 @@ func (k *Keys) Sealer() (*Sealer, error) {
 //	  what is there and makes the rest; nothing was signed yet.
 //	crash after 4 receipt.pub: initialised.
 func LoadOrCreate(dir string, o KeyOptions) (*Keys, error) {
-	if o.Origin != "" && !validOrigin(o.Origin) {
+	if o.Origin != "" && !ValidOrigin(o.Origin) {
 		return nil, refuse("the origin", errors.New("not a bare host name"), "use lower-case letters, digits, dots and hyphens, for example receipts.example.org")
 	}
 	if err := os.MkdirAll(dir, 0o700); err != nil {
@@ -125,7 +125,7 @@ func LoadOrCreate(dir string, o KeyOptions) (*Keys, error) {
 	if text, err = d.file(FileOrigin, false, func() ([]byte, error) { return []byte(name + "\n"), nil }); err != nil {
 		return nil, err
 	}
-	if k.Origin = strings.TrimSpace(string(text)); !validOrigin(k.Origin) {
+	if k.Origin = strings.TrimSpace(string(text)); !ValidOrigin(k.Origin) {
 		return nil, d.damaged(FileOrigin, errors.New("is not a bare host name"))
 	}
 	if o.Origin != "" && o.Origin != k.Origin {
@@ -378,6 +378,6 @@ func refuse(what string, err error, hint string) error {
 
 var originPattern = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?(\.[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)*$`)
 
-// validOrigin says whether s is a bare host name: what stock verifiers expect
+// ValidOrigin says whether s is a bare host name: what stock verifiers expect
 // as the origin of a log.
-func validOrigin(s string) bool { return len(s) <= MaxWord && originPattern.MatchString(s) }
+func ValidOrigin(s string) bool { return len(s) <= MaxWord && originPattern.MatchString(s) }

@@ -61,7 +61,7 @@ type Other struct {
 
 // Manifest renders the statement of a ring's keys, deterministically.
 func Manifest(r *Ring, log string, tenant writ.Tenant, others ...Other) ([]byte, error) {
-	if !validOrigin(log) || !tenant.Valid() || len(r.events) > 0 && (log != r.log || tenant != r.tenant) {
+	if !ValidOrigin(log) || !tenant.Valid() || len(r.events) > 0 && (log != r.log || tenant != r.tenant) {
 		return nil, errors.New("the manifest is of another log or tenant than its receipts")
 	}
 	p := manifestPredicate{Log: origin{log}, Tenant: string(tenant), Keys: []ManifestKey{}}

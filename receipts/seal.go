@@ -139,7 +139,7 @@ func (s *signatures) take(digest [sha256.Size]byte) []byte {
 // host name, and the secret that evidence is encrypted under.
 func NewSealer(key *ecdsa.PrivateKey, origin string, secret [32]byte) (*Sealer, error) {
 	const op = "receipts.NewSealer"
-	if !validOrigin(origin) {
+	if !ValidOrigin(origin) {
 		return nil, writ.Fault(writ.CodeInternal, op, errors.New("the origin must be a bare host name"))
 	}
 	ev, err := newEvidenceKey(secret)

@@ -328,7 +328,7 @@ func check(st writ.Statement) error {
 		{"receipt", st.Receipt.Valid()},
 		{"call", opt(st.Call.Valid(), string(st.Call))},
 		{"tenant", st.Tenant.Valid()},
-		{"log", validOrigin(st.Log)},
+		{"log", ValidOrigin(st.Log)},
 		{"transition", st.Transition != "" && word(st.Transition)},
 		{"version", word(st.Version)},
 		{"code", st.Code == "" || slices.Contains(writ.Codes(), st.Code)},

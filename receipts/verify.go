@@ -211,7 +211,7 @@ func (e *exportReader) header() error {
 		return found(Malformed, "the first line is not the header of an export")
 	}
 	again, err := json.Marshal(h)
-	if err != nil || !bytes.Equal(again, text) || h.Format != ExportFormat || !validOrigin(h.Log) {
+	if err != nil || !bytes.Equal(again, text) || h.Format != ExportFormat || !ValidOrigin(h.Log) {
 		return found(Malformed, "the first line is not the header of an export this version knows")
 	}
 	e.report.Log = h.Log

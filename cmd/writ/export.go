@@ -38,7 +38,7 @@ personal data: --no-evidence leaves it out), the policy bundles that receipts na
 the exact commands. Without --run or --first all receipts are in it. The pack of a run has, beside
 the receipts of that run, how every session and agent came to be that acted in it.
 
---out is a new directory, or a file that ends with .tar. The log is read from its beginning whatever
+--out is a new directory, or a file that ends with .tar; with evidence, only you may read it. The log is read from its beginning whatever
 the pack is to hold, and kept in a temporary directory meanwhile (about 2 KB a receipt): so it is
 proved on the way that it gives the root its checkpoint states. Two exports at one checkpoint are the
 same bytes; --checkpoint FILE makes one at an earlier checkpoint.
@@ -92,10 +92,11 @@ with verify/js or verify.html of the sources, or receipt by receipt with cosign.
 					fmt.Fprintf(c.ErrOrStderr(), "writ: %d of %d receipts %s\n", done, of, what)
 				}
 			}
+			leftovers(c.ErrOrStderr(), out)
 			if err := writePack(c.Context(), out, src, o); err != nil {
 				return err
 			}
-			fmt.Fprintf(c.ErrOrStderr(), "writ: %s; check it with: writ pack verify %s --log-key %s --key receipt.pub\n", printable(out), printable(out), o.LogKey)
+			fmt.Fprintf(c.ErrOrStderr(), "writ: %s; check it with: writ pack verify %s --log-key %s --key receipt.pub\n", printable(out), printable(out), printable(o.LogKey))
 			return nil
 		},
 	}
@@ -139,19 +140,33 @@ func openSource(c *cobra.Command, connect connection, offline bool, o *pack.Opti
 	return s, head, func() {}, err
 }
 
+// leftover is what is beside a pack while it is made, and behind it where the export was killed.
+const leftover = ".writ-pack-*"
+
+// leftovers names what exports that were killed may have left: evidence in clear. One that
+// still runs has the same, so nothing is removed.
+func leftovers(w io.Writer, out string) {
+	for _, pattern := range []string{filepath.Join(filepath.Dir(out), leftover), filepath.Join(os.TempDir(), pack.Spool)} {
+		found, _ := filepath.Glob(pattern)
+		for _, path := range found {
+			fmt.Fprintf(w, "writ: %s is of another export and may hold evidence: remove it unless that one still runs\n", printable(path))
+		}
+	}
+}
+
 // writePack makes a pack beside its place, and puts it there when it is whole.
 func writePack(ctx context.Context, out string, src pack.Source, o pack.Options) error {
 	if _, err := os.Lstat(out); err == nil {
 		return fmt.Errorf("there is something at %s already: name another place", printable(out))
 	}
-	dir, err := os.MkdirTemp(filepath.Dir(out), ".writ-pack-*")
+	dir, err := os.MkdirTemp(filepath.Dir(out), leftover)
 	if err != nil {
 		return err
 	}
 	defer func() { _ = os.RemoveAll(dir) }()
 	made := filepath.Join(dir, "pack")
 	if !strings.HasSuffix(out, ".tar") {
-		sink, err := pack.Directory(made)
+		sink, err := pack.Directory(made, o.Evidence)
 		if err != nil {
 			return err
 		}
@@ -160,7 +175,11 @@ func writePack(ctx context.Context, out string, src pack.Source, o pack.Options)
 		}
 		return os.Rename(made, out)
 	}
-	f, err := os.OpenFile(made, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
+	mode := os.FileMode(0o644)
+	if o.Evidence {
+		mode = 0o600
+	}
+	f, err := os.OpenFile(made, os.O_WRONLY|os.O_CREATE|os.O_EXCL, mode)
 	if err != nil {
 		return err
 	}
@@ -251,7 +270,8 @@ func (g *gatewaySource) Evidence(ctx context.Context, id writ.ReceiptID) ([]byte
 		Text string `json:"text"`
 	}
 	_, err := g.cl.Invoke(ctx, "receipt.evidence", map[string]any{"receipt_id": id}, &got)
-	if writ.CodeOf(err) == writ.CodeNotFound {
+	switch writ.CodeOf(err) {
+	case writ.CodeNotFound, writ.CodeShredded:
 		return nil, false, nil
 	}
 	return []byte(got.Text), err == nil, err

@@ -170,7 +170,9 @@ and answer 503 until they have them.`,
 			if err != nil {
 				return err
 			}
-			say := func(format string, args ...any) { fmt.Fprintf(c.ErrOrStderr(), "writ: "+format+"\n", args...) }
+			say := func(format string, args ...any) {
+				fmt.Fprintln(c.ErrOrStderr(), "writ: "+printable(fmt.Sprintf(format, args...)))
+			}
 			page, err := keysOf(c.Context(), cl)
 			if err != nil {
 				return err

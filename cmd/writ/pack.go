@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/writ-gateway/writ"
+	"github.com/writ-gateway/writ/receipts"
 	"github.com/writ-gateway/writ/receipts/pack"
 	"github.com/writ-gateway/writ/receipts/tlog"
 )
@@ -60,7 +61,10 @@ as that agent, with none of the keys of who had one, neither answering for nor h
 nor with a session that one opened. Every task that asks for a verdict has one, every verdict follows from, and
 names, the last change of what it judges, and says that each check passed which the task asks for.
 
-The verifier's own signature, where there is one, is not looked at: 'writ verdict get' gives it to cosign.
+An agent that has registered keys must have signed its verdict with one of them, which the gateway never has: that
+signature is checked, and that it is about this receipt and its artifacts, and says what the call does. The report says in
+'word' whose word the end of the run rests on: such a verdict, or the gateway's only. Who runs the gateway can register
+keys too: --verifier-key is one you have from the verifier, and then the run must end by a verdict signed with it.
 
 It wants the evidence of receipts, which says who a session is for and what a verdict names.
 `, `  writ close verify pack.tar --run run_01M89R8763R5PGQGSMXGFWBA4N --log-key log.vkey --key receipt.pub`, true, true))
@@ -70,7 +74,7 @@ It wants the evidence of receipts, which says who a session is for and what a ve
 // packVerify is a command that checks a pack: by itself, the chain of a run, or who closed it.
 func packVerify(use, short, long, example string, ofRun, closed bool) *cobra.Command {
 	var logKey, run, format string
-	var keys []string
+	var keys, verifiers []string
 	cmd := &cobra.Command{
 		Use: use, Short: short, Args: oneArg, Example: example, Long: long + packTrust,
 		RunE: func(c *cobra.Command, args []string) error {
@@ -81,6 +85,9 @@ func packVerify(use, short, long, example string, ofRun, closed bool) *cobra.Com
 				return usageError{errors.New("--run must be the id of a run, run_…"), c.CommandPath()}
 			}
 			trust, err := packKeys(logKey, keys)
+			if err == nil {
+				trust.Verifiers, err = readAll(verifiers)
+			}
 			if err != nil {
 				return unverified{err}
 			}
@@ -105,6 +112,9 @@ func packVerify(use, short, long, example string, ofRun, closed bool) *cobra.Com
 		cmd.Flags().StringVar(&run, "run", "", "the run (required)")
 		_ = cmd.MarkFlagRequired("run")
 	}
+	if closed {
+		cmd.Flags().StringArrayVar(&verifiers, "verifier-key", nil, "verifier's key that must have signed the verdict which ends the run, a PEM file; again for others of which one must")
+	}
 	outputFlag(cmd, &format)
 	return cmd
 }
@@ -121,14 +131,19 @@ func packKeys(logKey string, paths []string) (t pack.Trust, err error) {
 	if t.LogKey, err = readLogKey(logKey); err != nil {
 		return t, err
 	}
+	t.Keys, err = readAll(paths)
+	return t, err
+}
+
+func readAll(paths []string) (out [][]byte, err error) {
 	for _, path := range paths {
 		text, err := os.ReadFile(path)
 		if err != nil {
-			return t, err
+			return nil, err
 		}
-		t.Keys = append(t.Keys, text)
+		out = append(out, text)
 	}
-	return t, nil
+	return out, nil
 }
 
 // readLogKey takes a verifier key, or the name of a file with one.
@@ -141,6 +156,9 @@ func readLogKey(given string) (string, error) {
 		}
 	}
 	key, err := tlog.ReadVerifier(text)
+	if name, _, _ := strings.Cut(key, "+"); err == nil && !receipts.ValidOrigin(name) {
+		err = errors.New("its name is not that of a host: take verifier_key of writ log head")
+	}
 	if err != nil {
 		return "", fmt.Errorf("the log's key: %w", err)
 	}
@@ -156,7 +174,7 @@ func printPack(c *cobra.Command, format string, r pack.Report) error {
 		return render(c.OutOrStdout(), format, b)
 	}
 	w := c.OutOrStdout()
-	say := func(name string, v any) { fmt.Fprintf(w, "%-10s %v\n", name, v) }
+	say := func(name string, v any) { fmt.Fprintf(w, "%-10s %s\n", name, printable(fmt.Sprint(v))) }
 	say("verdict", r.Verdict)
 	say("trust", r.Trust)
 	if r.Log != "" {
@@ -180,7 +198,10 @@ func printPack(c *cobra.Command, format string, r pack.Report) error {
 			say("ended by", strings.Join(strings.Fields(fmt.Sprintf("%s %s %s %s", f.By.Transition, f.By.Role, f.By.Agent, f.By.Session)), ", "))
 		}
 		for _, v := range f.Verdicts {
-			say("judged", strings.Join(strings.Fields(fmt.Sprintf("%s→%s by %s %s", v.Object, v.To, v.By.Agent, v.By.Session)), " "))
+			say("judged", strings.Join(strings.Fields(fmt.Sprintf("%s→%s by %s %s %s", v.Object, v.To, v.By.Agent, v.By.Session, v.Key)), " "))
+		}
+		if f.Word != "" {
+			say("word", f.Word)
 		}
 		say("parts", f.Tree)
 	}

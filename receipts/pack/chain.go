@@ -1,8 +1,11 @@
 package pack
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
 	"slices"
+	"strings"
 
 	"github.com/writ-gateway/writ"
 	"github.com/writ-gateway/writ/receipts"
@@ -17,8 +20,9 @@ type RunFacts struct {
 	Begun    int64         `json:"begun"`           // sequence
 	Ended    *int64        `json:"ended,omitempty"` // sequence
 	By       *By           `json:"ended_by,omitempty"`
-	Links    int64         `json:"links"` // parents in other runs, or in none
-	Tree     string        `json:"tree"`  // in which runs parts were looked for
+	Links    int64         `json:"links"`          // parents in other runs, or in none
+	Tree     string        `json:"tree"`           // in which runs parts were looked for
+	Word     string        `json:"word,omitempty"` // whose the end rests on, where that was asked
 	Verdicts []VerdictFact `json:"verdicts,omitempty"`
 }
 
@@ -40,7 +44,8 @@ type VerdictFact struct {
 	Seq    int64          `json:"seq"`
 	Object string         `json:"object"`
 	To     string         `json:"to"`
-	Judged writ.ReceiptID `json:"judged"` // the last change of what it is about
+	Judged writ.ReceiptID `json:"judged"`        // the last change of what it is about
+	Key    string         `json:"key,omitempty"` // of the verifier, whose signature held
 	By     By             `json:"by"`
 }
 
@@ -59,7 +64,7 @@ type chain struct {
 	ended bool
 
 	state    string
-	last     writ.ReceiptID                // the run's last change
+	last     last                          // the run's last change
 	closing  string                        // its close policy; "" as long as nobody said
 	runOf    map[writ.ReceiptID]writ.RunID // of every receipt until now
 	tasks    map[string]*task
@@ -68,10 +73,23 @@ type chain struct {
 }
 
 type task struct {
-	state    string
-	last     writ.ReceiptID
-	required bool
-	gates    []string
+	state string
+	last  last
+	wants
+}
+
+// heard is a receipt, and what its evidence says as far as it is there.
+type heard struct {
+	receipts.Record
+	payload string // SHA-256, hex
+	ev      told
+	told    bool
+}
+
+// wants is what a task asks for before it is done.
+type wants struct {
+	Required bool     `json:"required"`
+	Gates    []string `json:"gates"`
 }
 
 func newChain(c *check, run writ.RunID) *chain {
@@ -99,15 +117,14 @@ func (k *chain) judged(code Code, seq int64) {
 	}
 }
 
-func (k *chain) add(rec receipts.Record) error {
-	st, seq := rec.Statement, rec.Commit.Seq
-	ev, told, err := k.c.evidenceOf(seq)
+func (k *chain) add(rec receipts.Record, payload []byte) error {
+	st := rec.Statement
+	ev, told, err := k.c.evidenceOf(rec.Commit.Seq)
 	if err != nil {
 		return err
 	}
-	if err := k.moves(st, seq, ev, told); err != nil {
-		return err
-	}
+	sum := sha256.Sum256(payload)
+	k.moves(heard{rec, hex.EncodeToString(sum[:]), ev, told})
 	if st.Run == k.run {
 		k.facts.Receipts++
 		for _, p := range st.Parents {
@@ -122,29 +139,29 @@ func (k *chain) add(rec receipts.Record) error {
 }
 
 // moves follows the run and its tasks.
-func (k *chain) moves(st writ.Statement, seq int64, ev told, told bool) error {
+func (k *chain) moves(x heard) {
+	st := x.Statement
 	for _, m := range st.Changes {
 		switch {
 		case m.Kind == writ.ObjectRun && m.ID == string(k.run):
-			k.runMoves(st, seq, m, ev, told)
+			k.runMoves(x, m)
 		case m.Kind == writ.ObjectTask && (st.Run == k.run || k.tasks[m.ID] != nil):
-			k.taskMoves(st, seq, m, ev, told)
+			k.taskMoves(x, m)
 		}
 	}
 	if st.Run == k.run && !k.begun {
-		k.once(RunBegin, seq)
+		k.once(RunBegin, x.Commit.Seq)
 	}
-	return nil
 }
 
-func (k *chain) runMoves(st writ.Statement, seq int64, m writ.Change, ev told, told bool) {
-	before := k.last
+func (k *chain) runMoves(x heard, m writ.Change) {
+	st, seq, before := x.Statement, x.Commit.Seq, k.last
 	if m.From == "" {
 		k.begun, k.facts.Begun = true, seq
 		var a struct {
 			Close string `json:"close_policy"`
 		}
-		if told && json.Unmarshal(ev.Object.Args, &a) == nil {
+		if x.told && json.Unmarshal(x.ev.Object.Args, &a) == nil {
 			k.closing = a.Close
 			if a.Close == "" {
 				k.closing = string(writ.CloseAuto)
@@ -157,12 +174,13 @@ func (k *chain) runMoves(st writ.Statement, seq int64, m writ.Change, ev told, t
 		k.once(RunAfterEnd, seq)
 	}
 	if st.Transition == "run.close" || m.From == string(writ.RunVerifying) && m.To == string(writ.RunDone) {
-		k.verdict(st, seq, m, before, ev, told, nil)
+		before.made, before.told = k.madeOfRun()
+		k.verdict(x, m, before, nil)
 	}
 	if m.To == string(writ.RunDone) && m.From != string(writ.RunVerifying) && k.closing == string(writ.CloseVerifier) {
 		k.judged(CloseBypassed, seq)
 	}
-	k.state, k.last = m.To, st.Receipt
+	k.state, k.last = m.To, last{receipt: st.Receipt, payload: x.payload}
 	k.facts.State = m.To
 	if writ.RunMoves.Terminal(writ.RunState(m.To)) {
 		by := byOf(st)
@@ -170,23 +188,43 @@ func (k *chain) runMoves(st writ.Statement, seq int64, m writ.Change, ev told, t
 	}
 }
 
-func (k *chain) taskMoves(st writ.Statement, seq int64, m writ.Change, ev told, told bool) {
+// wanted says what a task asks for that is met first. What comes out of another task asks
+// for what that does.
+func (k *chain) wanted(x heard, m writ.Change) (w wants, known bool) {
+	st := x.Statement
+	var a struct {
+		From   string `json:"task_id"`
+		Verify wants  `json:"verify"`
+		Task   struct {
+			Verify wants `json:"verify"`
+		} `json:"task"`
+	}
+	if m.From != "" || !x.told || json.Unmarshal(x.ev.Object.Args, &a) != nil {
+		return w, false
+	}
+	from := k.tasks[a.From]
+	switch {
+	case st.Transition == "task.enqueue":
+		return a.Verify, true
+	case st.Transition == "agent.delegate" && a.From == "":
+		return a.Task.Verify, true
+	case st.Transition == "agent.delegate" && from != nil && !from.Required:
+		return a.Task.Verify, true
+	case (st.Transition == "agent.delegate" || st.Transition == "task.handoff") && from != nil:
+		return from.wants, true
+	}
+	return w, false
+}
+
+func (k *chain) taskMoves(x heard, m writ.Change) {
+	st, seq := x.Statement, x.Commit.Seq
 	t := k.tasks[m.ID]
 	if t == nil {
 		t = &task{}
 		k.tasks[m.ID] = t
 		k.facts.Tasks++
-	}
-	if m.From == "" && st.Transition == "task.enqueue" {
-		var a struct {
-			Verify struct {
-				Required bool     `json:"required"`
-				Gates    []string `json:"gates"`
-			} `json:"verify"`
-		}
-		if told && json.Unmarshal(ev.Object.Args, &a) == nil {
-			t.required, t.gates = a.Verify.Required, a.Verify.Gates
-		} else {
+		var known bool
+		if t.wants, known = k.wanted(x, m); !known {
 			k.judged(EvidenceMissing, seq)
 		}
 	}
@@ -197,55 +235,46 @@ func (k *chain) taskMoves(st writ.Statement, seq int64, m writ.Change, ev told, 
 	done, from := m.To == string(writ.TaskDone), m.From == string(writ.TaskVerifying)
 	switch {
 	case st.Transition == "task.verify" && from:
-		k.verdict(st, seq, m, t.last, ev, told, t.gates)
-	case done && (from || t.required):
+		k.verdict(x, m, t.last, t.Gates)
+	case done && (from || t.Required):
 		k.judged(VerdictMissing, seq)
 	}
-	t.state, t.last = m.To, st.Receipt
+	t.state, t.last = m.To, last{receipt: st.Receipt, payload: x.payload, made: t.last.made, told: t.last.told}
+	if m.From == string(writ.TaskRunning) {
+		t.last.made, t.last.told = made(x)
+	}
 }
 
 // verdict holds somebody's word on a task or the run to what it is about, and to who it is.
-func (k *chain) verdict(st writ.Statement, seq int64, m writ.Change, judged writ.ReceiptID, ev told, told bool, gates []string) {
-	k.facts.Verdicts = append(k.facts.Verdicts, VerdictFact{Seq: seq, Object: m.ID, To: m.To, Judged: judged, By: byOf(st)})
+func (k *chain) verdict(x heard, m writ.Change, judged last, gates []string) {
+	st, seq := x.Statement, x.Commit.Seq
+	k.facts.Verdicts = append(k.facts.Verdicts, VerdictFact{Seq: seq, Object: m.ID, To: m.To, Judged: judged.receipt, By: byOf(st)})
 	if !k.c.ask.Close {
 		return
 	}
 	if st.Actor.Role != writ.RoleVerifier || st.Transition != "run.close" && st.Transition != "task.verify" {
 		k.judged(CloseRole, seq)
 	}
-	if !slices.Contains(st.Parents, judged) {
+	if !slices.Contains(st.Parents, judged.receipt) {
 		k.judged(VerdictStale, seq)
 	}
 	for _, code := range k.lineage.conflicts(k.run, st.Actor) {
 		k.judged(code, seq)
 	}
-	if !told {
+	var a saidOf
+	if !x.told || json.Unmarshal(x.ev.Object.Args, &a) != nil {
 		k.judged(EvidenceMissing, seq)
 		return
 	}
-	var a struct {
-		Receipt writ.ReceiptID `json:"receipt_id"`
-		Gates   []struct {
-			Gate   string `json:"gate"`
-			Status string `json:"status"`
-		} `json:"gates"`
-		Tasks []struct {
-			Task    string         `json:"task_id"`
-			Receipt writ.ReceiptID `json:"receipt_id"`
-		} `json:"tasks"`
-	}
-	if json.Unmarshal(ev.Object.Args, &a) != nil {
-		k.judged(EvidenceMissing, seq)
-		return
-	}
-	if a.Receipt != judged {
+	if a.Receipt != judged.receipt {
 		k.judged(VerdictOther, seq)
 	}
 	for _, t := range a.Tasks {
-		if have := k.tasks[t.Task]; have == nil || have.last != t.Receipt {
+		if have := k.tasks[t.Task]; have == nil || have.last.receipt != t.Receipt {
 			k.judged(VerdictOther, seq)
 		}
 	}
+	k.facts.Verdicts[len(k.facts.Verdicts)-1].Key = k.signature(x, m, judged, a)
 	if m.To != string(writ.TaskDone) {
 		return
 	}
@@ -265,6 +294,36 @@ func (k *chain) verdict(st writ.Statement, seq int64, m writ.Change, judged writ
 	}
 }
 
+// made are the artifacts a task was completed with, or handed on with.
+func made(x heard) (digests []string, told bool) {
+	if x.Statement.Transition != "task.complete" && x.Statement.Transition != "task.handoff" {
+		return nil, true
+	}
+	var a struct {
+		Artifacts []struct {
+			Digest string `json:"digest"`
+		} `json:"artifacts"`
+	}
+	if !x.told || json.Unmarshal(x.ev.Object.Args, &a) != nil {
+		return nil, false
+	}
+	for _, made := range a.Artifacts {
+		digests = append(digests, strings.TrimPrefix(made.Digest, "sha256:"))
+	}
+	return digests, true
+}
+
+// madeOfRun are the artifacts of tasks of the run that are done.
+func (k *chain) madeOfRun() (digests []string, told bool) {
+	told = true
+	for _, t := range k.tasks {
+		if t.state == string(writ.TaskDone) {
+			digests, told = append(digests, t.last.made...), told && t.last.told
+		}
+	}
+	return digests, told
+}
+
 // end says what is not there when all receipts are through.
 func (k *chain) end() {
 	switch {
@@ -275,6 +334,7 @@ func (k *chain) end() {
 		k.once(RunOpen, -1)
 		return
 	}
+	k.settled()
 	if k.state != string(writ.RunDone) {
 		return // the tasks of a run that failed or was cancelled end behind it
 	}

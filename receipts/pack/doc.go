@@ -79,7 +79,7 @@ func (s Scope) valid() bool {
 // manifest is pack.json: what the pack says it is. It is not signed; what it promises
 // is checked.
 type manifest struct {
-	Evidence bool   `json:"evidence"` // that of every receipt is there
+	Evidence bool   `json:"evidence"` // that of every receipt is there, or was shredded by a later one that is
 	Format   string `json:"format"`
 	Origin   string `json:"origin"`
 	Scope    Scope  `json:"scope"`

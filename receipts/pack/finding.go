@@ -24,6 +24,7 @@ const (
 	CheckpointDiffers   Code = "checkpoint_differs"
 	Consistency         Code = "consistency"
 	TrustedRoot         Code = "trusted_root_differs"
+	LogKeyDiffers       Code = "log_key_differs"
 	KeyUntrusted        Code = "key_untrusted"
 
 	BundleMalformed  Code = "bundle_malformed"
@@ -45,8 +46,10 @@ const (
 	EvidenceDiffers Code = "evidence_differs"
 	EvidenceMissing Code = "evidence_missing"
 	PolicyDiffers   Code = "policy_differs"
+	ReadmeDiffers   Code = "readme_differs"
 
 	ReceiptTwice  Code = "receipt_twice"
+	VerdictTwice  Code = "verdict_twice"
 	TenantOther   Code = "tenant_other"
 	TimeBack      Code = "time_back"
 	EpochBack     Code = "epoch_back"
@@ -72,6 +75,12 @@ const (
 	VerdictStale      Code = "verdict_stale"
 	VerdictOther      Code = "verdict_other"
 	VerdictGate       Code = "verdict_gate"
+	VerdictUnsigned   Code = "verdict_unsigned"
+	VerdictSays       Code = "verdict_says"
+	VerdictKey        Code = "verdict_key"
+	VerdictSignature  Code = "verdict_signature"
+	VerdictAbout      Code = "verdict_about"
+	VerdictUntrusted  Code = "verdict_untrusted"
 	LineageSession    Code = "lineage_session"
 	LineageAgent      Code = "lineage_agent"
 	LineageKey        Code = "lineage_key"
@@ -99,6 +108,7 @@ var Codes = map[Code]Meaning{
 	CheckpointDiffers:   {receipts.Tampered, "a receipt is proved by another checkpoint than that of the pack"},
 	Consistency:         {receipts.Tampered, "the log does not begin with what the earlier checkpoint covers"},
 	TrustedRoot:         {receipts.Tampered, "trusted_root.json is of another log key"},
+	LogKeyDiffers:       {receipts.Tampered, "log.vkey is of another log key"},
 	KeyUntrusted:        {receipts.Tampered, "a receipt key in the pack is none of those that are trusted"},
 
 	BundleMalformed:  {receipts.Malformed, "it is no bundle in the one form a pack has"},
@@ -119,9 +129,11 @@ var Codes = map[Code]Meaning{
 	ListDiffers:     {receipts.Tampered, "receipts.jsonl does not list these receipts"},
 	EvidenceDiffers: {receipts.Tampered, "the evidence is not the one whose digest the receipt states"},
 	EvidenceMissing: {receipts.Incomplete, "evidence that is needed is not there"},
+	ReadmeDiffers:   {receipts.Tampered, "README.md is not what follows from the pack: do not run what it says"},
 	PolicyDiffers:   {receipts.Tampered, "a policy bundle is not the one its name says"},
 
 	ReceiptTwice:  {receipts.Tampered, "two receipts have one id"},
+	VerdictTwice:  {receipts.Tampered, "a signed verdict is used a second time"},
 	TenantOther:   {receipts.Tampered, "it is of another tenant"},
 	TimeBack:      {receipts.Tampered, "the time goes back"},
 	EpochBack:     {receipts.Tampered, "the epoch goes back"},
@@ -147,12 +159,18 @@ var Codes = map[Code]Meaning{
 	VerdictStale:      {receipts.Tampered, "the verdict does not follow from the last change of what it judges"},
 	VerdictOther:      {receipts.Tampered, "the verdict names another receipt than the last change of what it judges"},
 	VerdictGate:       {receipts.Tampered, "a check that was asked for has not passed"},
+	VerdictUnsigned:   {receipts.Tampered, "who judges has a key, and has not signed the verdict with it"},
+	VerdictSays:       {receipts.Tampered, "the verdict that is signed is not the one the receipt names, or does not say what that does"},
+	VerdictKey:        {receipts.Tampered, "the verdict is signed with a key that who judges did not have then"},
+	VerdictSignature:  {receipts.Tampered, "the verifier's signature does not hold"},
+	VerdictAbout:      {receipts.Tampered, "the verdict that is signed is about something else than what it judges"},
+	VerdictUntrusted:  {receipts.Tampered, "the run does not end by a verdict signed with a verifier's key that is trusted"},
 	LineageSession:    {receipts.Tampered, "who judges had a part in the run in the same session"},
 	LineageAgent:      {receipts.Tampered, "who judges had a part in the run as the same agent"},
 	LineageKey:        {receipts.Tampered, "who judges signs with a key of somebody who had a part in the run"},
 	LineageController: {receipts.Tampered, "who judges, or answers for that, is behind somebody who had a part in the run"},
 	LineageOpener:     {receipts.Tampered, "whoever opened the session of who judges had a part in the run"},
-	LineageUnknown:    {receipts.Incomplete, "how a session was opened is not in the pack"},
+	LineageUnknown:    {receipts.Incomplete, "how a session was opened, or which keys an agent has, is not in the pack"},
 }
 
 // Finding is one thing that is wrong.

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"encoding/base64"
 	"slices"
-	"strconv"
 	"strings"
 	"testing"
 
@@ -87,24 +86,29 @@ func TestSignedAgainWithoutTheLog(t *testing.T) {
 			_, rest, _ := strings.Cut(string(b.payload), `"evidence":"`)
 			return []byte(strings.ReplaceAll(string(b.payload), rest[:64], strings.Repeat("0", 64)))
 		}, "inclusion@9"},
-		"a transition refused": {change(`"commit"`, `"code":"not_found","commit"`), "payload_malformed@9"},
-		"a denial that moves":  {change(`"outcome":"transition"`, `"outcome":"denial"`), "payload_malformed@9"},
-		"another subject":      {change(`"name":"task/`, `"name":"tusk/`), "payload_malformed@9"},
-		"no run sequence":      {change(`"runSeq":2,`, ``), "payload_malformed@9"},
-		"another type":         {change(`transition/v1`, `transition/v2`), "payload_malformed@9"},
-		"not of the alphabet":  {change(`"task.enqueue"`, `"task enqueue"`), "payload_malformed@9"},
-		"bytes that are none":  {change(`"task.enqueue"`, "\"task\xff\""), "payload_malformed@9"},
-		"a verdict":            {change(`"transition":"task.enqueue"`, `"transition":"task.enqueue","verdict":{"digest":"`+spki+`","keyId":"`+keyID+`"}`), "inclusion@9"},
-		"a verdict by no key":  {change(`"transition":"task.enqueue"`, `"transition":"task.enqueue","verdict":{"digest":"`+spki+`","keyId":"`+keyID[1:]+`"}`), "payload_malformed@9"},
-		"half a verdict":       {change(`"transition":"task.enqueue"`, `"transition":"task.enqueue","verdict":{"digest":"`+spki+`"}`), "payload_malformed@9"},
-		"a key":                {ofKey("key.revoke", "receipt", `"since":3,`, spki), "inclusion@9"},
-		"a key of another use": {ofKey("key.revoke", "log", "", spki), "payload_malformed@9"},
-		"since in vain":        {ofKey("key.retire", "receipt", `"since":3,`, spki), "payload_malformed@9"},
-		"another key moves":    {ofKey("key.retire", "receipt", "", strings.Repeat("d", 64)), "payload_malformed@9"},
-		"a key of no receipt":  {ofKey("task.enqueue", "receipt", "", spki), "payload_malformed@9"},
-		"a receipt of no key":  {func() []byte { return bytes.ReplaceAll(b.payload, []byte(`"task.enqueue"`), []byte(`"key.retire"`)) }, "payload_malformed@9"},
-		"nothing":              {func() []byte { return nil }, "payload_malformed@9"},
-		"a list":               {func() []byte { return []byte("[]") }, "payload_malformed@9"},
+		"an outcome nobody has":     {change(`"outcome":"transition"`, `"outcome":"transit"`), "payload_malformed@9"},
+		"an outcome all have":       {change(`"outcome":"transition"`, `"outcome":"toString"`), "payload_malformed@9"},
+		"an outcome of all":         {change(`"outcome":"transition"`, `"outcome":"__proto__"`), "payload_malformed@9"},
+		"a kind all objects have":   {change(`"kind":"task"`, `"kind":"constructor"`), "payload_malformed@9"},
+		"a member all objects have": {change(`"nonce"`, `"__proto__":{},"nonce"`), "payload_malformed@9"},
+		"a transition refused":      {change(`"commit"`, `"code":"not_found","commit"`), "payload_malformed@9"},
+		"a denial that moves":       {change(`"outcome":"transition"`, `"outcome":"denial"`), "payload_malformed@9"},
+		"another subject":           {change(`"name":"task/`, `"name":"tusk/`), "payload_malformed@9"},
+		"no run sequence":           {change(`"runSeq":2,`, ``), "payload_malformed@9"},
+		"another type":              {change(`transition/v1`, `transition/v2`), "payload_malformed@9"},
+		"not of the alphabet":       {change(`"task.enqueue"`, `"task enqueue"`), "payload_malformed@9"},
+		"bytes that are none":       {change(`"task.enqueue"`, "\"task\xff\""), "payload_malformed@9"},
+		"a verdict":                 {change(`"transition":"task.enqueue"`, `"transition":"task.enqueue","verdict":{"digest":"`+spki+`","keyId":"`+keyID+`"}`), "inclusion@9"},
+		"a verdict by no key":       {change(`"transition":"task.enqueue"`, `"transition":"task.enqueue","verdict":{"digest":"`+spki+`","keyId":"`+keyID[1:]+`"}`), "payload_malformed@9"},
+		"half a verdict":            {change(`"transition":"task.enqueue"`, `"transition":"task.enqueue","verdict":{"digest":"`+spki+`"}`), "payload_malformed@9"},
+		"a key":                     {ofKey("key.revoke", "receipt", `"since":3,`, spki), "inclusion@9"},
+		"a key of another use":      {ofKey("key.revoke", "log", "", spki), "payload_malformed@9"},
+		"since in vain":             {ofKey("key.retire", "receipt", `"since":3,`, spki), "payload_malformed@9"},
+		"another key moves":         {ofKey("key.retire", "receipt", "", strings.Repeat("d", 64)), "payload_malformed@9"},
+		"a key of no receipt":       {ofKey("task.enqueue", "receipt", "", spki), "payload_malformed@9"},
+		"a receipt of no key":       {func() []byte { return bytes.ReplaceAll(b.payload, []byte(`"task.enqueue"`), []byte(`"key.retire"`)) }, "payload_malformed@9"},
+		"nothing":                   {func() []byte { return nil }, "payload_malformed@9"},
+		"a list":                    {func() []byte { return []byte("[]") }, "payload_malformed@9"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			changed := f.with(func(p files) { p[at] = l.signedAgain(p[at], c.payload()) })
@@ -170,6 +174,12 @@ func TestLogsNobodyHonestKeeps(t *testing.T) {
 		"a move no state has": {func(l *lab, c cast) {
 			closes(l, c, "active", "opened")
 		}, "move_illegal@8", 1},
+		"a move to what all have": {func(l *lab, c cast) {
+			closes(l, c, "active", "toString")
+		}, "move_illegal@8", 1},
+		"a move from what all have": {func(l *lab, c cast) {
+			closes(l, c, "constructor", "closed")
+		}, "move_illegal@8", 1},
 		"a move from elsewhere": {func(l *lab, c cast) {
 			closes(l, c, "suspended", "closed")
 		}, "move_from@8", 1},
@@ -180,6 +190,11 @@ func TestLogsNobodyHonestKeeps(t *testing.T) {
 			l.do(call{what: "agent.get", by: c.worker, code: writ.CodeNotFound, epoch: "e2"})
 			l.do(call{what: "agent.get", by: c.worker, code: writ.CodeNotFound})
 		}, "epoch_back@9", 1},
+		"one verdict for two": {func(l *lab, c cast) {
+			v := &writ.VerdictRef{Digest: strings.Repeat("d", 64), KeyID: "SHA256:" + strings.Repeat("k", 43)}
+			l.do(call{what: "session.close", by: c.worker, verdict: v, moves: []writ.Change{move("session", string(c.worker.Session), "active", "closed")}})
+			l.do(call{what: "session.close", by: c.judge, verdict: v, moves: []writ.Change{move("session", string(c.judge.Session), "active", "closed")}})
+		}, "verdict_twice@9", 1},
 		"a run with a gap": {func(l *lab, c cast) {
 			l.runs[c.run]++
 			l.begin(c)
@@ -238,10 +253,10 @@ func TestWhoClosedIt(t *testing.T) {
 		l.do(call{what: "task.verify", by: c.judge, run: c.run, parents: parents, moves: accepted(c), args: args})
 	}
 	keyed := func(l *lab, c cast, agents ...string) {
-		for _, a := range agents {
-			l.do(call{what: "agent.register", by: c.operator, args: map[string]any{"agent_id": a, "keys": []string{string(l.pub())}}, moves: []writ.Change{move("agent", a, "", "planned")}})
-		}
+		l.register(c.operator, string(l.pub()), agents...)
+		l.register(c.operator, "", "planner")
 	}
+	plain := func(l *lab, c cast) { l.register(c.operator, "", "planner", "worker", "judge") }
 	// by has somebody accept in a session that the opener opened.
 	by := func(agent, principal, controller string, opener func(c cast) writ.Actor) func(l *lab, c cast) {
 		kind := writ.KindHuman
@@ -251,6 +266,18 @@ func TestWhoClosedIt(t *testing.T) {
 		return func(l *lab, c cast) {
 			l.accept(c, l.open(opener(c), ses(9), principal, kind, writ.RoleVerifier, agent, controller))
 		}
+	}
+	asks, second := map[string]any{"required": true, "gates": []string{"lint"}}, ulid("tsk", 2)
+	made := func(l *lab, c cast, what string, by writ.Actor, args any) {
+		l.do(call{what: what, by: by, run: c.run, args: args, moves: []writ.Change{move("task", second, "", "queued")}})
+		l.do(call{what: "task.claim", by: c.worker, run: c.run, args: map[string]any{}, moves: []writ.Change{move("task", second, "queued", "running")}})
+	}
+	finish := func(l *lab, c cast) {
+		l.do(call{what: "task.complete", by: c.worker, run: c.run, args: map[string]any{}, moves: []writ.Change{move("task", second, "running", "done")}})
+	}
+	judged := func(l *lab, c cast) {
+		l.do(call{what: "task.complete", by: c.worker, run: c.run, args: map[string]any{}, moves: []writ.Change{move("task", second, "running", "verifying")}})
+		l.do(call{what: "task.verify", by: c.judge, run: c.run, args: map[string]any{"receipt_id": l.last["task/"+second]}, moves: []writ.Change{move("task", second, "verifying", "done")}})
 	}
 	operator := func(c cast) writ.Actor { return c.operator }
 	nothing := func(*lab, cast) {}
@@ -277,15 +304,15 @@ func TestWhoClosedIt(t *testing.T) {
 			completes(l, c, other)
 			l.accept(c, c.judge)
 		}, ""},
-		"by an agent of somebody else": {nothing, by("judge", "judge", "vera", operator), ""},
-		"by the same session": {nothing, func(l *lab, c cast) {
+		"by an agent of somebody else": {plain, by("judge", "judge", "vera", operator), ""},
+		"by the same session": {plain, func(l *lab, c cast) {
 			l.accept(c, writ.Actor{Agent: "worker", Kind: writ.KindAgent, Role: writ.RoleVerifier, Session: c.worker.Session})
 		}, "lineage_agent lineage_controller lineage_session"},
-		"by the same agent":                   {nothing, by("worker", "twin", "vera", operator), "lineage_agent"},
-		"by another agent with its key":       {func(l *lab, c cast) { keyed(l, c, "worker", "judge") }, by("judge", "judge", "vera", operator), "lineage_key"},
+		"by the same agent":                   {plain, by("worker", "twin", "vera", operator), "lineage_agent"},
+		"by another agent with its key":       {func(l *lab, c cast) { keyed(l, c, "worker", "judge") }, by("judge", "judge", "vera", operator), "lineage_key verdict_unsigned"},
 		"by the planner":                      {nothing, by("", "planner", "", operator), "lineage_controller"},
-		"by an agent of the same person":      {nothing, by("judge", "judge", "", operator), "lineage_controller"},
-		"in a session that the worker opened": {nothing, by("judge", "judge", "vera", func(c cast) writ.Actor { return c.worker }), "lineage_opener"},
+		"by an agent of the same person":      {plain, by("judge", "judge", "", operator), "lineage_controller"},
+		"in a session that the worker opened": {plain, by("judge", "judge", "vera", func(c cast) writ.Actor { return c.worker }), "lineage_opener"},
 		"by who asked for an approval": {nothing, func(l *lab, c cast) {
 			l.do(call{what: "task.enqueue", by: c.judge, run: c.run, request: true, args: map[string]any{}, moves: []writ.Change{move("approval", ulid("apr", 1), "", "pending")}})
 			l.accept(c, c.judge)
@@ -332,6 +359,54 @@ func TestWhoClosedIt(t *testing.T) {
 			l.do(call{what: "task.claim", by: c.judge, run: writ.RunID(child), args: map[string]any{}, moves: []writ.Change{move("session", ulid("ses", 77), "", "opened")}})
 			l.accept(c, c.judge)
 		}, "lineage_controller lineage_session"},
+		"though what was delegated nobody judged": {nothing, func(l *lab, c cast) {
+			made(l, c, "agent.delegate", c.planner, map[string]any{"task": map[string]any{"verify": asks}})
+			finish(l, c)
+			l.accept(c, c.judge)
+		}, "verdict_missing"},
+		"with what was delegated, and asks for nothing": {nothing, func(l *lab, c cast) {
+			made(l, c, "agent.delegate", c.planner, map[string]any{"task": map[string]any{}})
+			finish(l, c)
+			l.accept(c, c.judge)
+		}, ""},
+		"though what its holder delegated nobody judged": {nothing, func(l *lab, c cast) {
+			made(l, c, "agent.delegate", c.worker, map[string]any{"task_id": c.task, "task": map[string]any{}})
+			finish(l, c)
+			l.accept(c, c.judge)
+		}, "verdict_missing"},
+		"though what was handed on nobody judged": {nothing, func(l *lab, c cast) {
+			made(l, c, "task.handoff", c.worker, map[string]any{"task_id": c.task, "to": map[string]any{"task": map[string]any{}}})
+			finish(l, c)
+			l.accept(c, c.judge)
+		}, "verdict_missing"},
+		"though a check of what was handed on was left out": {nothing, func(l *lab, c cast) {
+			made(l, c, "task.handoff", c.worker, map[string]any{"task_id": c.task})
+			judged(l, c)
+			l.accept(c, c.judge)
+		}, "verdict_gate"},
+		"though a check of what was delegated was left out": {nothing, func(l *lab, c cast) {
+			made(l, c, "agent.delegate", c.planner, map[string]any{"task": map[string]any{"verify": asks}})
+			judged(l, c)
+			l.accept(c, c.judge)
+		}, "verdict_gate"},
+		"with what was handed on from nowhere": {nothing, func(l *lab, c cast) {
+			made(l, c, "task.handoff", c.worker, map[string]any{"task_id": ulid("tsk", 9)})
+			finish(l, c)
+			l.accept(c, c.judge)
+		}, "evidence_missing"},
+		"with what came in a way nobody knows": {nothing, func(l *lab, c cast) {
+			made(l, c, "task.split", c.worker, map[string]any{"task_id": c.task})
+			finish(l, c)
+			l.accept(c, c.judge)
+		}, "evidence_missing"},
+		"with a task that asks in another form": {nothing, func(l *lab, c cast) {
+			made(l, c, "task.enqueue", c.planner, map[string]any{"verify": map[string]any{"required": "yes"}})
+			finish(l, c)
+			l.accept(c, c.judge)
+		}, "evidence_missing"},
+		"with a verdict in another form": {nothing, func(l *lab, c cast) {
+			l.do(call{what: "task.verify", by: c.judge, run: c.run, moves: accepted(c), args: map[string]any{"receipt_id": l.last["task/"+c.task], "gates": map[string]any{"lint": "pass"}}})
+		}, "evidence_missing run_open"},
 		"not at all": {nothing, nothing, "run_open"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -365,28 +440,78 @@ func TestAPackOfARunIsWhole(t *testing.T) {
 	l, c := story(t)
 	f := l.export(Options{Scope: Scope{Kind: ScopeRun, Run: c.run}})
 	o := node(t)
-	lines := slices.Collect(bytes.Lines(f[FileList]))
-	without := func(seq int64) files {
-		return f.with(func(p files) {
-			drop(receiptName(seq), evidenceName(seq))(p)
-			var list []byte
-			for _, line := range lines {
-				if !bytes.Contains(line, []byte(`"seq":`+strconv.FormatInt(seq, 10)+"}")) {
-					list = append(list, line...)
-				}
-			}
-			p[FileList] = list
-		})
-	}
 	for seq, want := range map[int64]string{
 		8:                      "run_gap",         // the creation
 		10:                     "run_gap",         // in the middle
 		int64(len(l.list) - 1): "run_open",        // the end
 		6:                      "lineage_unknown", // how the judge's session was opened
 	} {
-		a := both(t, o, "whole", f, without(seq), l.trust(), Ask{Run: c.run, Close: true})
+		a := both(t, o, "whole", f, f.with(l.without(int(seq))), l.trust(), Ask{Run: c.run, Close: true})
 		if a.Exit != 3 && seq != 8 || !slices.ContainsFunc(a.Codes, func(s string) bool { return strings.HasPrefix(s, want+"@") }) {
 			t.Errorf("without %d: got %v, want %s", seq, a.Codes, want)
 		}
+	}
+}
+
+// With which keys somebody judges is told by evidence, and where that is not there nobody
+// says that they are others than those of who worked.
+func TestKeysThatNobodyTells(t *testing.T) {
+	o := node(t)
+	l := world(t)
+	c := l.cast()
+	l.register(c.operator, "", "planner")
+	first := len(l.list)
+	l.register(c.operator, string(l.pub()), "worker", "judge")
+	l.do(call{what: "agent.register", by: c.operator, args: map[string]any{"agent_id": "planner"}, moves: []writ.Change{move("agent", "planner", "planned", "planned")}})
+	begun := int64(len(l.list))
+	l.begin(c)
+	l.accept(c, l.open(c.operator, ses(9), "judge", writ.KindAgent, writ.RoleVerifier, "judge", "vera"))
+	mute := func(seqs ...int) func(files) {
+		return func(p files) {
+			p[FileManifest] = bytes.Replace(p[FileManifest], []byte(`"evidence":true`), []byte(`"evidence":false`), 1)
+			for _, n := range seqs {
+				delete(p, evidenceName(int64(n)))
+			}
+		}
+	}
+	for name, x := range map[string]struct {
+		scope  Scope
+		change func(files)
+		want   string
+	}{
+		"all is there":                      {Scope{Kind: ScopeLog}, func(files) {}, "lineage_key verdict_unsigned"},
+		"not what the worker has":           {Scope{Kind: ScopeLog}, mute(first), "lineage_unknown verdict_unsigned"},
+		"not what the judge has":            {Scope{Kind: ScopeLog}, mute(first + 1), "lineage_unknown"},
+		"not what the planner had first":    {Scope{Kind: ScopeLog}, mute(first - 1), "lineage_key lineage_unknown verdict_unsigned"},
+		"not what the planner has now":      {Scope{Kind: ScopeLog}, mute(first + 2), "lineage_key lineage_unknown verdict_unsigned"},
+		"in the pack of a run":              {Scope{Kind: ScopeRun, Run: c.run}, mute(first, first+1), "lineage_unknown"},
+		"in the pack of a run, cut out":     {Scope{Kind: ScopeRun, Run: c.run}, l.without(first, first+1), "lineage_unknown"},
+		"the first of the planner, cut out": {Scope{Kind: ScopeRun, Run: c.run}, l.without(first - 1), "lineage_key lineage_unknown verdict_unsigned"},
+		"in a range that begins behind":     {Scope{Kind: ScopeRange, First: begun, Last: int64(len(l.list)) - 1}, func(files) {}, "lineage_unknown"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			f := l.export(Options{Scope: x.scope})
+			a := both(t, o, name, f, f.with(x.change), l.trust(), Ask{Run: c.run, Close: true})
+			var got []string
+			for _, c := range a.Codes {
+				c, _, _ = strings.Cut(c, "@")
+				got = append(got, c)
+			}
+			slices.Sort(got)
+			if got := strings.Join(slices.Compact(got), " "); got != x.want {
+				t.Errorf("got %q, want %q", got, x.want)
+			}
+		})
+	}
+	// A key that cannot be read is one that nobody knows.
+	l = world(t)
+	c = l.cast()
+	l.register(c.operator, "", "planner", "worker")
+	l.register(c.operator, "no key", "judge")
+	l.begin(c)
+	l.accept(c, l.open(c.operator, ses(9), "judge", writ.KindAgent, writ.RoleVerifier, "judge", "vera"))
+	f := l.export(Options{})
+	if a := both(t, o, "unread", f, f, l.trust(), Ask{Run: c.run, Close: true}); a.Exit != 3 || !strings.HasPrefix(strings.Join(a.Codes, " "), "lineage_unknown@") {
+		t.Errorf("a key nobody reads: got %v", a.Codes)
 	}
 }

@@ -86,6 +86,7 @@ func TestTheTablesOfTheOtherVerifier(t *testing.T) {
 		{"labels", sorted(writ.Labels())},
 		{"dimensions", sorted(writ.BudgetDimensions())},
 		{"findings", found},
+		{"readme", Readme},
 	} {
 		text, err := json.Marshal(row.v)
 		if err != nil {
@@ -117,6 +118,14 @@ func TestThePageHasTheModule(t *testing.T) {
 	}
 	if bytes.Contains(module, []byte("</script")) {
 		t.Fatal("the module ends the script it is to stand in")
+	}
+	for _, word := range []string{"fetch(", "import(", "import ", "XMLHttpRequest", "WebSocket", "EventSource", "sendBeacon", "<link", "<img", "src=", "href="} {
+		if bytes.Contains(module, []byte("\n"+word)) || bytes.Contains(page, []byte(word)) || strings.HasSuffix(word, "(") && bytes.Contains(module, []byte(" "+word)) {
+			t.Errorf("the page is to need nothing beside it, and has %q", word)
+		}
+	}
+	if !bytes.Contains(page, []byte(`content="default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'"`)) {
+		t.Error("the page may use a network")
 	}
 	writtest.GoldenFile(t, *update, filepath.Join(js, "verify.html"), bytes.Replace(page, []byte("/* verify.mjs */"), module, 1))
 }
@@ -200,11 +209,21 @@ func (o *other) check(base string, of, changed files, trust Trust, ask Ask) (a a
 			drop = append(drop, name)
 		}
 	}
+	job["set"], job["drop"] = set, drop
+	return o.ask(job, trust)
+}
+
+func (o *other) ask(job map[string]any, trust Trust) (a answer) {
+	o.t.Helper()
 	keys := []string{}
 	for _, k := range trust.Keys {
 		keys = append(keys, string(k))
 	}
-	job["set"], job["drop"], job["trust"] = set, drop, map[string]any{"logKey": trust.LogKey, "keys": keys}
+	verifiers := []string{}
+	for _, k := range trust.Verifiers {
+		verifiers = append(verifiers, string(k))
+	}
+	job["trust"] = map[string]any{"logKey": trust.LogKey, "keys": keys, "verifiers": verifiers}
 	text, err := json.Marshal(job)
 	if err != nil {
 		o.t.Fatal(err)
@@ -225,12 +244,19 @@ func (o *other) check(base string, of, changed files, trust Trust, ask Ask) (a a
 // both has a pack judged by both verifiers, which must agree in everything they say.
 func both(t *testing.T, o *other, base string, of, changed files, trust Trust, ask Ask) answer {
 	t.Helper()
-	r := verify(t, changed, trust, ask)
-	a := answer{Exit: r.Exit, Trust: r.Trust, Codes: codes(r), Receipts: r.Receipts, Evidence: r.Evidence, Rules: r.Rules, Run: r.Run}
-	if o == nil {
-		return a
+	a := answerOf(verify(t, changed, trust, ask))
+	if o != nil {
+		agree(t, a, o.check(base, of, changed, trust, ask))
 	}
-	b := o.check(base, of, changed, trust, ask)
+	return a
+}
+
+func answerOf(r Report) answer {
+	return answer{Exit: r.Exit, Trust: r.Trust, Codes: codes(r), Receipts: r.Receipts, Evidence: r.Evidence, Rules: r.Rules, Run: r.Run}
+}
+
+func agree(t *testing.T, a, b answer) {
+	t.Helper()
 	if b.Run != nil && len(b.Run.Verdicts) == 0 {
 		b.Run.Verdicts = nil
 	}
@@ -239,7 +265,6 @@ func both(t *testing.T, o *other, base string, of, changed files, trust Trust, a
 	if errX != nil || errY != nil || !bytes.Equal(x, y) {
 		t.Errorf("the verifiers differ:\n go %s\n js %s", x, y)
 	}
-	return a
 }
 
 // Both verifiers take what is as it should be, and see the same in it.
@@ -296,7 +321,7 @@ func TestTheOtherCommandLine(t *testing.T) {
 	}
 	l, c := story(t)
 	dir := t.TempDir()
-	sink, err := Directory(filepath.Join(dir, "pack"))
+	sink, err := Directory(filepath.Join(dir, "pack"), true)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -332,6 +357,8 @@ func TestTheOtherCommandLine(t *testing.T) {
 	run(4, append(keys, "nowhere")...)
 	run(4, "pack", "--key", "receipt.pub")
 	run(4)
+	run(4, append(keys, "pack", "--close")...)
+	run(4, append(keys, "pack", "--run", "7", "--close")...)
 	if err := os.WriteFile(filepath.Join(dir, "pack", FileManifest), []byte("{}\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}

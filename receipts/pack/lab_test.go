@@ -8,6 +8,7 @@ import (
 	"crypto/elliptic"
 	"crypto/sha256"
 	"encoding/hex"
+	"encoding/json"
 	"fmt"
 	"io"
 	"iter"
@@ -80,6 +81,9 @@ type call struct {
 	code      writ.Code
 	key       writ.KeyFact
 	request   bool
+	verdict   *writ.VerdictRef
+	signed    *writ.Receipt // the verdict it is by, in evidence; verdict follows unless it is given
+	policy    string
 	at        int64 // seconds; as many as receipts when 0
 	epoch     string
 }
@@ -95,7 +99,7 @@ func (l *lab) do(c call) writ.ReceiptID {
 	id := writ.ReceiptID(ulid("rcp", n+1))
 	st := writ.Statement{
 		Receipt: id, Call: writ.CallID(ulid("cll", n+1)), Tenant: "default", Log: l.sealer.Origin(), Transition: c.what, Outcome: writ.OutcomeOfTransition,
-		Actor: c.by, Changes: c.moves, Run: c.run, KeyID: l.sealer.KeyID(), Parents: c.parents, Code: c.code, Key: c.key,
+		Actor: c.by, Changes: c.moves, Run: c.run, KeyID: l.sealer.KeyID(), Parents: c.parents, Code: c.code, Key: c.key, Verdict: c.verdict,
 	}
 	if c.code != "" {
 		st.Outcome = writ.OutcomeOfDenial
@@ -111,7 +115,18 @@ func (l *lab) do(c call) writ.ReceiptID {
 	}
 	var sealed []byte
 	var err error
+	st.Decision.PolicyRevision = c.policy
 	ev := map[string]any{"capability": c.what, "principal": c.principal, "args": c.args}
+	if c.signed != nil {
+		env, err := receipts.Envelope(*c.signed)
+		if err != nil {
+			l.t.Fatal(err)
+		}
+		if ev["verdict"] = map[string]any{"envelope": json.RawMessage(env)}; st.Verdict == nil {
+			sum := sha256.Sum256(c.signed.Payload)
+			st.Verdict = &writ.VerdictRef{Digest: hex.EncodeToString(sum[:]), KeyID: c.signed.KeyID}
+		}
+	}
 	if st.Evidence, sealed, err = l.sealer.Evidence([16]byte{byte(n)}, id, ev); err != nil {
 		l.t.Fatal(err)
 	}
@@ -157,6 +172,69 @@ func (l *lab) open(by writ.Actor, id writ.SessionID, principal string, kind writ
 	return a
 }
 
+// register has agents, with a key or none.
+func (l *lab) register(by writ.Actor, key string, agents ...string) {
+	for _, a := range agents {
+		args := map[string]any{"agent_id": a}
+		if key != "" {
+			args["keys"] = []string{key}
+		}
+		l.do(call{what: "agent.register", by: by, args: args, moves: []writ.Change{move("agent", a, "", "planned")}})
+	}
+}
+
+// without takes receipts out of a pack, as whoever hides them would.
+func (l *lab) without(seqs ...int) func(files) {
+	return func(p files) {
+		for _, n := range seqs {
+			drop(receiptName(int64(n)), evidenceName(int64(n)))(p)
+		}
+		var list []byte
+		for line := range bytes.Lines(p[FileList]) {
+			if !slices.ContainsFunc(seqs, func(n int) bool { return bytes.Contains(line, fmt.Appendf(nil, `"seq":%d}`, n)) }) {
+				list = append(list, line...)
+			}
+		}
+		p[FileList] = list
+		l.retell(p)
+	}
+}
+
+// retell writes the README anew, as whoever changes a pack would.
+func (l *lab) retell(p files) {
+	l.t.Helper()
+	var m manifest
+	if err := json.Unmarshal(p[FileManifest], &m); err != nil {
+		l.t.Fatal(err)
+	}
+	var about readme
+	for _, name := range slices.Sorted(maps.Keys(p)) {
+		if !receiptPath.MatchString(name) {
+			continue
+		}
+		b, _ := parse(p[name])
+		rec, err := receipts.Decode(b.payload)
+		if err != nil {
+			l.t.Fatal(err)
+		}
+		about.note(rec)
+	}
+	evidence := slices.ContainsFunc(slices.Collect(maps.Keys(p)), evidencePath.MatchString)
+	p[FileReadme] = about.text(l.logKey(), m.Scope, m.Size, evidence, p[FileEarlier] != nil)
+}
+
+// shred has the evidence of a run destroyed.
+func (l *lab) shred(by writ.Actor, run writ.RunID, from string) {
+	for _, r := range l.list {
+		if rec, err := receipts.Decode(r.Payload); err != nil {
+			l.t.Fatal(err)
+		} else if rec.Statement.Run == run && rec.Statement.Transition != writ.CapabilityShred {
+			delete(l.proofs, r.ID)
+		}
+	}
+	l.do(call{what: writ.CapabilityShred, by: by, run: run, args: map[string]any{"reason": "legal_order"}, moves: []writ.Change{move("evidence", string(run), from, "shredded")}})
+}
+
 // cast are those who act in the story.
 type cast struct {
 	operator, planner, worker, judge writ.Actor
@@ -176,13 +254,24 @@ func (l *lab) cast() cast {
 }
 
 // begin creates the run, which asks for a verdict, and its task, which does too.
-func (l *lab) begin(c cast) {
+func (l *lab) begin(c cast) { l.makes(c) }
+
+// makes is begin, and the task makes artifacts.
+func (l *lab) makes(c cast, artifacts ...string) {
+	completed := map[string]any{}
+	if len(artifacts) > 0 {
+		var list []any
+		for _, a := range artifacts {
+			list = append(list, map[string]any{"name": "site", "digest": "sha256:" + a})
+		}
+		completed["artifacts"] = list
+	}
 	run := func(x call) { x.run = c.run; l.do(x) }
 	run(call{what: "run.create", by: c.planner, args: map[string]any{"close_policy": "verifier"}, moves: []writ.Change{move("run", string(c.run), "", "active")}})
 	run(call{what: "task.enqueue", by: c.planner, args: map[string]any{"verify": map[string]any{"required": true, "gates": []string{"lint"}}}, moves: []writ.Change{move("task", c.task, "", "queued")}})
 	run(call{what: "run.seal", by: c.planner, args: map[string]any{}, moves: []writ.Change{move("run", string(c.run), "active", "active")}})
 	run(call{what: "task.claim", by: c.worker, args: map[string]any{}, moves: []writ.Change{move("task", c.task, "queued", "running")}})
-	run(call{what: "task.complete", by: c.worker, args: map[string]any{}, moves: []writ.Change{move("task", c.task, "running", "verifying")}})
+	run(call{what: "task.complete", by: c.worker, args: completed, moves: []writ.Change{move("task", c.task, "running", "verifying")}})
 }
 
 // accept accepts the task, then the run.

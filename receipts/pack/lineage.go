@@ -13,7 +13,7 @@ import (
 // rules of the gateway and not by its word.
 type lineage struct {
 	sessions map[writ.SessionID]*session
-	keys     map[writ.AgentID][]string
+	agents   map[writ.AgentID]*agent // of each whose registration is there
 	parents  map[writ.RunID]writ.RunID
 	parts    map[writ.RunID]map[writ.SessionID]writ.Actor // who had a part, whichever
 }
@@ -24,9 +24,18 @@ type session struct {
 	openers               []writ.PrincipalID
 }
 
+// agent is what its registrations say of it.
+type agent struct {
+	keys   []string
+	unsure bool // it may have others: what one of them says nobody can read
+
+	now     []writ.PublicKey // of the last one
+	unknown bool             // which those are
+}
+
 func newLineage() lineage {
 	return lineage{
-		sessions: map[writ.SessionID]*session{}, keys: map[writ.AgentID][]string{},
+		sessions: map[writ.SessionID]*session{}, agents: map[writ.AgentID]*agent{},
 		parents: map[writ.RunID]writ.RunID{}, parts: map[writ.RunID]map[writ.SessionID]writ.Actor{},
 	}
 }
@@ -42,8 +51,8 @@ func (l *lineage) note(st writ.Statement, ev told, told bool) {
 		case m.Kind == writ.ObjectRun && m.From == "" && st.Run != writ.RunID(m.ID):
 			l.parents[writ.RunID(m.ID)] = st.Run
 			l.took(writ.RunID(m.ID), st.Actor)
-		case m.Kind == writ.ObjectAgent && told:
-			l.signsWith(writ.AgentID(m.ID), ev)
+		case m.Kind == writ.ObjectAgent && (m.From == "" || st.Transition == "agent.register"):
+			l.registered(writ.AgentID(m.ID), m.From == "", ev, told)
 		}
 	}
 	planned := st.Outcome == writ.OutcomeOfTransition && slices.Contains(takesPart, st.Transition)
@@ -96,18 +105,57 @@ func (l *lineage) opened(id writ.SessionID, st writ.Statement, ev told) {
 	l.sessions[id] = s
 }
 
-func (l *lineage) signsWith(id writ.AgentID, ev told) {
-	var a struct {
+// registered notes the keys of an agent. One whose first registration is not there may
+// have had any.
+func (l *lineage) registered(id writ.AgentID, first bool, ev told, told bool) {
+	a := l.agents[id]
+	if a == nil {
+		a = &agent{unsure: !first}
+		l.agents[id] = a
+	}
+	var args struct {
 		Keys []string `json:"keys"`
 	}
-	if json.Unmarshal(ev.Object.Args, &a) != nil {
+	a.now, a.unknown = nil, !told || json.Unmarshal(ev.Object.Args, &args) != nil
+	if a.unknown {
+		a.unsure = true
 		return
 	}
-	for _, text := range a.Keys {
-		if k, err := receipts.ParsePublicKey(text); err == nil && !slices.Contains(l.keys[id], k.ID) {
-			l.keys[id] = append(l.keys[id], k.ID)
+	for _, text := range args.Keys {
+		k, err := receipts.ParsePublicKey(text)
+		if err != nil {
+			a.unsure, a.unknown = true, true
+			continue
+		}
+		a.now = append(a.now, k)
+		if !slices.Contains(a.keys, k.ID) {
+			a.keys = append(a.keys, k.ID)
 		}
 	}
+}
+
+// keysNow are the keys an agent has; ok is false where nobody says.
+func (l *lineage) keysNow(id writ.AgentID) (keys []writ.PublicKey, ok bool) {
+	if id == "" {
+		return nil, true
+	}
+	a := l.agents[id]
+	if a == nil || a.unknown {
+		return nil, false
+	}
+	return a.now, true
+}
+
+// keysOf are the keys an agent has had; ok is false where there may be others.
+func (l *lineage) keysOf(id writ.AgentID) (keys []string, ok bool) {
+	if id == "" {
+		return nil, true // keys are of agents
+	}
+	a := l.agents[id]
+	if a == nil {
+		return nil, false
+	}
+	return a.keys, !a.unsure
 }
 
 func (l *lineage) root(run writ.RunID) writ.RunID {
@@ -130,6 +178,7 @@ func (l *lineage) conflicts(run writ.RunID, judge writ.Actor) (codes []Code) {
 	}
 	root := l.root(run)
 	j := l.sessions[judge.Session]
+	keys, sure := l.keysOf(judge.Agent)
 	if j == nil {
 		found(LineageUnknown)
 	}
@@ -144,8 +193,12 @@ func (l *lineage) conflicts(run writ.RunID, judge writ.Actor) (codes []Code) {
 			if judge.Agent != "" && part.Agent == judge.Agent {
 				found(LineageAgent)
 			}
-			if slices.ContainsFunc(l.keys[judge.Agent], func(k string) bool { return part.Agent != "" && slices.Contains(l.keys[part.Agent], k) }) {
+			theirs, known := l.keysOf(part.Agent)
+			if slices.ContainsFunc(keys, func(k string) bool { return slices.Contains(theirs, k) }) {
 				found(LineageKey)
+			}
+			if judge.Agent != "" && part.Agent != judge.Agent && !(sure && known) { // who judges as no agent has none of the keys
+				found(LineageUnknown)
 			}
 			x := l.sessions[id]
 			if x == nil {

@@ -1,7 +1,6 @@
 package pack
 
 import (
-	"archive/tar"
 	"errors"
 	"fmt"
 	"io"
@@ -9,14 +8,26 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strings"
 )
 
 // Limits of what is read of a pack: whoever made it may be hostile.
 const (
-	maxFile  = 1 << 30 // of one file; receipts.jsonl and SHA256SUMS have some 150 to 250 bytes a receipt
-	maxFiles = 4 << 20
+	maxList   = 1 << 30  // receipts.jsonl and SHA256SUMS have some 150 to 250 bytes a receipt
+	maxBundle = 32 << 20 // of policies
+	maxFile   = 1 << 20  // of any other file
+	maxFiles  = 4 << 20
 )
+
+// limit is how large a file may be.
+func limit(name string) int64 {
+	switch {
+	case name == FileList, name == FileSums:
+		return maxList
+	case policyPath.MatchString(name):
+		return maxBundle
+	}
+	return maxFile
+}
 
 // Pack is a pack to be read: a directory, or an archive.
 type Pack struct {
@@ -60,7 +71,7 @@ func openFolder(dir string) (*Pack, error) {
 		case err != nil:
 			return err
 		case d.IsDir():
-		case !d.Type().IsRegular():
+		case !d.Type().IsRegular() || !fits(path, d):
 			p.bad = append(p.bad, PackMalformed)
 		case len(p.names) == maxFiles:
 			return errors.New("more files than any pack has")
@@ -79,30 +90,23 @@ func openFolder(dir string) (*Pack, error) {
 			return nil, err
 		}
 		defer func() { _ = f.Close() }()
-		return all(f)
+		return all(f, limit(name))
 	}
 	return p, nil
 }
 
-func all(r io.Reader) ([]byte, error) {
-	b, err := io.ReadAll(io.LimitReader(r, maxFile+1))
-	if err == nil && len(b) > maxFile {
+func fits(path string, d fs.DirEntry) bool {
+	info, err := d.Info()
+	return err == nil && info.Size() <= limit(filepath.ToSlash(path))
+}
+
+// all reads a file, which may have grown since it was listed.
+func all(r io.Reader, limit int64) ([]byte, error) {
+	b, err := io.ReadAll(io.LimitReader(r, limit+1))
+	if err == nil && int64(len(b)) > limit {
 		err = errTooLarge
 	}
 	return b, err
-}
-
-// counted says how far a reader has got. It cannot seek, so the archive is read block by
-// block, and the count is where a file begins.
-type counted struct {
-	r io.Reader
-	n int64
-}
-
-func (c *counted) Read(b []byte) (int, error) {
-	n, err := c.r.Read(b)
-	c.n += int64(n)
-	return n, err
 }
 
 func openArchive(path string) (*Pack, error) {
@@ -110,43 +114,32 @@ func openArchive(path string) (*Pack, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := &Pack{close: f.Close}
-	type place struct{ at, size int64 }
-	places := map[string]place{}
-	in := &counted{r: f}
-	for t := tar.NewReader(in); ; {
-		h, err := t.Next()
-		if errors.Is(err, io.EOF) {
-			break
-		}
-		if err != nil {
-			p.bad = append(p.bad, PackMalformed)
-			break
-		}
-		name := strings.TrimPrefix(h.Name, "./")
-		_, twice := places[name]
-		switch {
-		case h.Typeflag == tar.TypeDir:
-		case h.Typeflag != tar.TypeReg || h.Size > maxFile:
-			p.bad = append(p.bad, PackMalformed)
-		case twice:
-			p.bad = append(p.bad, FileTwice)
-		case len(places) == maxFiles:
-			return nil, errors.Join(errors.New("more files than any pack has"), f.Close())
-		default:
-			places[name] = place{in.n, h.Size}
-			p.names = append(p.names, name)
-		}
+	info, err := f.Stat()
+	if err != nil {
+		return nil, errors.Join(err, f.Close())
 	}
-	slices.Sort(p.names)
-	p.read = func(name string) ([]byte, error) {
+	p, err := archiveIn(f, info.Size())
+	if err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	p.close = f.Close
+	return p, nil
+}
+
+func archiveIn(f io.ReaderAt, size int64) (*Pack, error) {
+	names, places, bad, err := placesIn(f, size)
+	if err != nil {
+		return nil, err
+	}
+	slices.Sort(names)
+	read := func(name string) ([]byte, error) {
 		at, ok := places[name]
 		if !ok {
 			return nil, fmt.Errorf("%w: in the archive", fs.ErrNotExist)
 		}
-		return all(io.NewSectionReader(f, at.at, at.size))
+		return all(io.NewSectionReader(f, at.at, at.size), limit(name))
 	}
-	return p, nil
+	return &Pack{names: names, read: read, close: func() error { return nil }, bad: bad}, nil
 }
 
 // Read gives a file of the pack.

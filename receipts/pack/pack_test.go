@@ -81,7 +81,7 @@ func TestFoldersAndArchives(t *testing.T) {
 	l, c := story(t)
 	want := l.export(Options{})
 	dir, tarred := filepath.Join(t.TempDir(), "pack"), filepath.Join(t.TempDir(), "pack.tar")
-	sink, err := Directory(dir)
+	sink, err := Directory(dir, true)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -118,6 +118,40 @@ func TestFoldersAndArchives(t *testing.T) {
 			t.Error(err)
 		}
 	}
+	// What has evidence is nobody else's; what has none anybody's.
+	open := filepath.Join(t.TempDir(), "open")
+	if sink, err = Directory(open, false); err != nil {
+		t.Fatal(err)
+	}
+	if err := sink.File(receiptName(1), nil); err != nil {
+		t.Fatal(err)
+	}
+	for path, want := range map[string]os.FileMode{
+		dir: 0o700, filepath.Join(dir, "evidence"): 0o700, filepath.Join(dir, evidenceName(1)): 0o600, filepath.Join(dir, FileReadme): 0o600,
+		open: 0o755, filepath.Join(open, receiptName(1)): 0o644,
+	} {
+		info, err := os.Stat(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := info.Mode().Perm() | want&0o055; got != want { // others may have been masked out
+			t.Errorf("%s: mode %o, want %o", path, info.Mode().Perm(), want)
+		}
+	}
+	// A file that is larger than any is not read.
+	if err := os.WriteFile(filepath.Join(open, FileCheckpoint), make([]byte, maxFile+1), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	large, err := Open(open)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if large.has(FileCheckpoint) || !slices.Equal(large.bad, []Code{PackMalformed}) {
+		t.Errorf("a large file: got %v, %v", large.names, large.bad)
+	}
+	if err := large.Close(); err != nil {
+		t.Error(err)
+	}
 	// A link in a folder leads nowhere; a file twice in an archive is said.
 	if err := os.Symlink("/etc/passwd", filepath.Join(dir, "evidence/link")); err != nil {
 		t.Fatal(err)
@@ -146,6 +180,17 @@ func TestFoldersAndArchives(t *testing.T) {
 	}
 	if r, err := Verify(p, l.trust(), Ask{}); err != nil || !r.Has(FileTwice) || r.Exit != 1 {
 		t.Errorf("twice: got %+v, %v", r, err)
+	}
+}
+
+// Who closed no run in particular nobody asks.
+func TestARunIsAskedForByItsID(t *testing.T) {
+	l, c := story(t)
+	f := l.export(Options{})
+	for _, ask := range []Ask{{Close: true}, {Run: "7"}, {Run: c.run[1:], Close: true}} {
+		if r, err := Verify(f.pack(), l.trust(), ask); err == nil || r.Verdict != "" {
+			t.Errorf("%+v: got %+v", ask, r)
+		}
 	}
 }
 

@@ -22,7 +22,7 @@ func (c *check) rules() error {
 		chain = newChain(c, c.ask.Run)
 	}
 	for _, seq := range c.seqs {
-		_, rec, err := c.payload(seq)
+		payload, rec, err := c.payload(seq)
 		if err != nil {
 			return err
 		}
@@ -33,7 +33,7 @@ func (c *check) rules() error {
 			}
 		}
 		if chain != nil {
-			if err := chain.add(rec); err != nil {
+			if err := chain.add(rec, payload); err != nil {
 				return err
 			}
 		}
@@ -62,6 +62,7 @@ type history struct {
 	objects map[object]string
 	own     map[object]bool // in the pack of a run: it and its tasks, all of whose moves are there
 	seen    map[writ.ReceiptID]bool
+	used    map[string]bool // digests of signed verdicts
 }
 
 type object struct{ kind, id string }
@@ -69,6 +70,7 @@ type object struct{ kind, id string }
 func (h *history) reset() {
 	h.known, h.left, h.runs = map[writ.ReceiptID]int64{}, map[string]bool{}, map[writ.RunID]int64{}
 	h.objects, h.own, h.seen = map[object]string{}, map[object]bool{}, map[writ.ReceiptID]bool{}
+	h.used = map[string]bool{}
 }
 
 func (h *history) add(rec receipts.Record) (missing Code) {
@@ -104,6 +106,12 @@ func (h *history) add(rec receipts.Record) (missing Code) {
 		case h.run && st.Run == h.c.m.Scope.Run:
 			missing = ParentMissing
 		}
+	}
+	if v := st.Verdict; v != nil {
+		if h.used[v.Digest] {
+			return VerdictTwice
+		}
+		h.used[v.Digest] = true
 	}
 	for _, m := range st.Changes {
 		key := object{m.Kind, m.ID}
@@ -153,6 +161,7 @@ type told struct {
 	Object struct {
 		Principal writ.PrincipalID `json:"principal"`
 		Args      json.RawMessage  `json:"args"`
+		Verdict   any              `json:"verdict"` // signed by who judges
 	} `json:"object"`
 }
 

@@ -22,17 +22,23 @@ type Sink interface {
 	Close() error
 }
 
-// Directory puts a pack into a new directory.
-func Directory(dir string) (Sink, error) {
-	if err := os.Mkdir(dir, 0o755); err != nil {
+// Directory puts a pack into a new directory, which nobody else may read where it is
+// private.
+func Directory(dir string, private bool) (Sink, error) {
+	f := &folder{dir: dir, folders: 0o755, files: 0o644, made: map[string]bool{}}
+	if private {
+		f.folders, f.files = 0o700, 0o600
+	}
+	if err := os.Mkdir(dir, f.folders); err != nil {
 		return nil, err
 	}
-	return &folder{dir: dir, made: map[string]bool{}}, nil
+	return f, nil
 }
 
 type folder struct {
-	dir  string
-	made map[string]bool
+	dir            string
+	folders, files os.FileMode
+	made           map[string]bool
 }
 
 func (f *folder) File(name string, text []byte) error {
@@ -42,12 +48,12 @@ func (f *folder) File(name string, text []byte) error {
 func (f *folder) Copy(name string, _ int64, text io.Reader) error {
 	path := filepath.Join(f.dir, filepath.FromSlash(name))
 	if d := filepath.Dir(path); !f.made[d] {
-		if err := os.MkdirAll(d, 0o755); err != nil {
+		if err := os.MkdirAll(d, f.folders); err != nil {
 			return err
 		}
 		f.made[d] = true
 	}
-	out, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
+	out, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, f.files)
 	if err != nil {
 		return err
 	}

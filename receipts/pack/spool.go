@@ -17,17 +17,20 @@ import (
 type spool struct {
 	dir                   string
 	text, ends, hashes    *os.File
-	list, sums            paper // of the pack that is made
+	list, sums, evidence  paper // of the pack that is made
 	n, size, storedHashes int64
 }
 
+// Spool is how the directory of a spool is named in that of temporary files.
+const Spool = "writ-pack-*"
+
 func newSpool() (*spool, error) {
-	dir, err := os.MkdirTemp("", "writ-pack-*")
+	dir, err := os.MkdirTemp("", Spool)
 	if err != nil {
 		return nil, err
 	}
 	s := &spool{dir: dir}
-	for name, f := range map[string]**os.File{"text": &s.text, "ends": &s.ends, "hashes": &s.hashes, "list": &s.list.file, "sums": &s.sums.file} {
+	for name, f := range map[string]**os.File{"text": &s.text, "ends": &s.ends, "hashes": &s.hashes, "list": &s.list.file, "sums": &s.sums.file, "evidence": &s.evidence.file} {
 		if *f, err = os.OpenFile(dir+"/"+name, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600); err != nil {
 			return nil, errors.Join(err, s.close())
 		}
@@ -36,7 +39,7 @@ func newSpool() (*spool, error) {
 }
 
 func (s *spool) close() error {
-	for _, f := range []*os.File{s.text, s.ends, s.hashes, s.list.file, s.sums.file} {
+	for _, f := range []*os.File{s.text, s.ends, s.hashes, s.list.file, s.sums.file, s.evidence.file} {
 		if f != nil {
 			_ = f.Close()
 		}

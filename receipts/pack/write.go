@@ -1,14 +1,17 @@
 package pack
 
 import (
+	"bufio"
 	"context"
 	"crypto/ecdsa"
 	"crypto/sha256"
 	"encoding/base64"
+	"encoding/binary"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"iter"
 	"slices"
 	"time"
@@ -27,7 +30,7 @@ type Source interface {
 	Receipts(ctx context.Context) iter.Seq2[writ.Receipt, error]
 	// Key is the receipt key with an id, which signed the receipt.
 	Key(ctx context.Context, keyID string, signed writ.ReceiptID) (*ecdsa.PublicKey, error)
-	// Evidence of a receipt; ok is false where the caller may not read it or there is none.
+	// Evidence of a receipt; ok is false where the caller may not read it, there is none, or none any more.
 	Evidence(ctx context.Context, id writ.ReceiptID) (text []byte, ok bool, err error)
 	// Policies are the bundles there are, uncompressed, that want picks.
 	Policies(ctx context.Context, want func(digest string, packs []writ.PackVer) bool) iter.Seq2[[]byte, error]
@@ -62,7 +65,7 @@ func Write(ctx context.Context, out Sink, src Source, o Options) (err error) {
 	}
 	defer func() { err = errors.Join(err, sp.close()) }()
 	w := &writer{ctx: ctx, src: src, o: o, cp: cp, sp: sp, out: &summed{Sink: out, sums: &sp.sums}, keys: map[string]key{}}
-	for _, step := range []func() error{w.read, w.choose, w.begin, w.receipts, w.evidence, w.policies, w.end} {
+	for _, step := range []func() error{w.read, w.choose, w.gather, w.begin, w.receipts, w.evidence, w.policies, w.end} {
 		if err := step(); err != nil {
 			return err
 		}
@@ -84,16 +87,12 @@ type writer struct {
 	out  *summed
 	keys map[string]key
 	used []string // ids of keys, as they come
+	all  bool     // evidence is promised, see manifest
 
 	chosen func(seq int64) bool
 	packs  map[string]bool // digests of policy packs that receipts name
 	bundle map[string]bool // bundles that moved
-	shown  []example
-}
-
-// example is a receipt the README shows how to check.
-type example struct {
-	what, file, digest string
+	about  readme
 }
 
 func (w *writer) told(done, of int64, what string) {
@@ -142,7 +141,8 @@ func (w *writer) read() error {
 
 // choose says which receipts are of the scope. Of a run it is those filed under it, the
 // parents they name, and how every session and agent came to be that acted in it: that is
-// looked for from the end, since a session was opened by an earlier one.
+// looked for from the end, since a session was opened by an earlier one. And what says that
+// evidence of one of these was shredded.
 func (w *writer) choose() error {
 	switch w.o.Scope.Kind {
 	case ScopeLog:
@@ -154,6 +154,7 @@ func (w *writer) choose() error {
 	}
 	run := w.o.Scope.Run
 	sessions, agents, parents, take := map[string]bool{}, map[string]bool{}, map[writ.ReceiptID]bool{}, map[int64]bool{}
+	runs, shredded := map[writ.RunID]bool{}, map[int64]writ.RunID{}
 	for seq := w.sp.n - 1; seq >= 0; seq-- {
 		_, rec, err := w.sp.get(seq)
 		if err != nil {
@@ -169,11 +170,19 @@ func (w *writer) choose() error {
 				parents[p] = true
 			}
 		}
+		if of, ok := shreds(st); ok {
+			shredded[seq] = of
+		}
 		if inRun || about {
-			take[seq] = true
+			take[seq], runs[st.Run] = true, true
 			sessions[string(st.Actor.Session)], agents[string(st.Actor.Agent)] = true, true
 		}
 		w.told(w.sp.n-seq, w.sp.n, "looked through")
+	}
+	for seq, of := range shredded {
+		if runs[of] {
+			take[seq] = true
+		}
 	}
 	w.chosen = func(seq int64) bool { return take[seq] }
 	return nil
@@ -191,7 +200,7 @@ func (w *writer) seqs() iter.Seq[int64] {
 }
 
 func (w *writer) begin() error {
-	m := manifest{Evidence: w.o.Evidence, Format: Format, Scope: w.o.Scope, Size: w.cp.Size}
+	m := manifest{Evidence: w.all, Format: Format, Scope: w.o.Scope, Size: w.cp.Size}
 	name, public, err := noteKey(w.o.LogKey)
 	if err != nil {
 		return err
@@ -286,7 +295,7 @@ func (w *writer) receipts() error {
 	return w.out.Copy(FileList, w.sp.list.size, w.sp.list.text())
 }
 
-// note remembers what else a receipt needs beside it, and whether to show it.
+// note remembers what else a receipt needs beside it, and what to say of it.
 func (w *writer) note(rec receipts.Record) {
 	st := rec.Statement
 	for _, p := range st.Decision.Packs {
@@ -297,45 +306,58 @@ func (w *writer) note(rec receipts.Record) {
 			w.bundle["sha256:"+c.ID] = true
 		}
 	}
-	what := "the first one"
-	if i := slices.IndexFunc(st.Changes, func(c writ.Change) bool {
-		return c.Kind == writ.ObjectRun && writ.RunMoves.Terminal(writ.RunState(c.To))
-	}); i >= 0 {
-		what = "how " + st.Changes[i].ID + " became " + st.Changes[i].To
-	} else if len(w.shown) > 0 {
-		return
-	}
-	if len(w.shown) < maxShown {
-		w.shown = append(w.shown, example{what, receiptName(rec.Commit.Seq), receipts.SubjectDigest(st)})
-	}
+	w.about.note(rec)
 }
 
-const maxShown = 20
-
-func (w *writer) evidence() error {
+// gather spools what evidence there is: the manifest comes first, and says whether it is all.
+func (w *writer) gather() error {
 	if !w.o.Evidence {
 		return nil
 	}
+	var gone absent
 	for seq := range w.seqs() {
 		r, rec, err := w.sp.get(seq)
 		if err != nil {
 			return err
 		}
-		if rec.Statement.Evidence == "" {
-			continue
+		var text []byte
+		ok := false
+		if rec.Statement.Evidence != "" {
+			if text, ok, err = w.src.Evidence(w.ctx, r.ID); err != nil {
+				return err
+			}
 		}
-		text, ok, err := w.src.Evidence(w.ctx, r.ID)
-		if err != nil {
-			return err
-		}
+		gone.note(seq, rec.Statement, ok)
 		if ok {
-			if err := w.out.File(evidenceName(seq), text); err != nil {
+			head := binary.BigEndian.AppendUint64(binary.BigEndian.AppendUint64(nil, uint64(seq)), uint64(len(text)))
+			if err := w.sp.evidence.add(append(head, text...)); err != nil {
 				return err
 			}
 		}
 		w.told(seq+1, w.sp.n, "with evidence")
 	}
+	w.all = len(gone.missing()) == 0
 	return nil
+}
+
+// evidence writes what was gathered.
+func (w *writer) evidence() error {
+	for in := bufio.NewReader(w.sp.evidence.text()); ; {
+		var head [16]byte
+		switch _, err := io.ReadFull(in, head[:]); {
+		case errors.Is(err, io.EOF):
+			return nil
+		case err != nil:
+			return err
+		}
+		text := make([]byte, binary.BigEndian.Uint64(head[8:]))
+		if _, err := io.ReadFull(in, text); err != nil {
+			return err
+		}
+		if err := w.out.File(evidenceName(int64(binary.BigEndian.Uint64(head[:8]))), text); err != nil {
+			return err
+		}
+	}
 }
 
 func (w *writer) policies() error {
@@ -367,7 +389,8 @@ func (w *writer) policies() error {
 }
 
 func (w *writer) end() error {
-	if err := w.out.File(FileReadme, w.readme()); err != nil {
+	text := w.about.text(w.o.LogKey, w.o.Scope, w.cp.Size, w.sp.evidence.size > 0, len(w.o.Earlier) > 0)
+	if err := w.out.File(FileReadme, text); err != nil {
 		return err
 	}
 	return w.out.Sink.Copy(FileSums, w.sp.sums.size, w.sp.sums.text())
@@ -381,17 +404,26 @@ func line(v any) []byte {
 	return append(b, '\n')
 }
 
-// noteKey reads a verifier key of a log: its name, and the Ed25519 key.
+// noteKey reads a verifier key of a log: its name, which is that of a host, and the
+// Ed25519 key. A key has one spelling.
 func noteKey(text string) (name string, public []byte, err error) {
 	v, err := note.NewVerifier(text)
 	if err != nil {
 		return "", nil, err
 	}
-	raw, err := base64.StdEncoding.DecodeString(text[len(v.Name())+len("+00000000+"):])
-	if err != nil || len(raw) != 33 {
-		return "", nil, errors.New("not an Ed25519 verifier key")
+	name = v.Name()
+	if !receipts.ValidOrigin(name) {
+		return "", nil, errors.New("a log's verifier key with another name than that of a host: take it from writ log head again")
 	}
-	return v.Name(), raw[1:], nil
+	raw, err := base64.StdEncoding.DecodeString(text[len(name)+len("+00000000+"):])
+	if err != nil || len(raw) != 33 {
+		return "", nil, errors.New("not an Ed25519 verifier key: take it from writ log head again")
+	}
+	again, err := note.NewEd25519VerifierKey(name, raw[1:])
+	if err == nil && again != text {
+		err = errors.New("a verifier key that is not spelled as writ log head does: take it from there again")
+	}
+	return name, raw[1:], err
 }
 
 func logIDOf(key string) ([]byte, error) {

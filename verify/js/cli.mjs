@@ -4,14 +4,15 @@
 import { readFile, readdir, stat } from "node:fs/promises";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
-import { tarball, verify } from "./verify.mjs";
+import { limit, tarball, verify } from "./verify.mjs";
 
-const help = `usage: node cli.mjs PACK [--log-key KEY --key FILE...] [--run RUN [--close]] [-o table|json]
+const help = `usage: node cli.mjs PACK [--log-key KEY --key FILE...] [--run RUN [--close [--verifier-key FILE...]]] [-o table|json]
 
 PACK is a directory or a .tar that writ export wrote. KEY is the log's note verifier key, or a file
 with it; FILE is receipt.pub of the gateway, once for each receipt key. Without them the keys in the
 pack are taken, which shows no more than that the pack agrees with itself. --run also checks the chain
-of a run, --close who judged and closed it.
+of a run, --close who judged and closed it; with --verifier-key it must end by a verdict signed with that
+key, or another so given.
 
 Exit codes: 0 ok, 1 tampered, 2 malformed, 3 incomplete, 4 could not verify.`;
 
@@ -22,7 +23,7 @@ export async function folder(dir) {
     for (const e of await readdir(join(dir, below), { withFileTypes: true })) {
       const name = below ? below + "/" + e.name : e.name;
       if (e.isDirectory()) await walk(name);
-      else if (e.isFile()) names.push(name);
+      else if (e.isFile() && (await stat(join(dir, name))).size <= limit(name)) names.push(name);
       else bad.push("pack_malformed");
     }
   };
@@ -34,27 +35,31 @@ export async function open(path) {
   return (await stat(path)).isDirectory() ? folder(path) : tarball(new Uint8Array(await readFile(path)));
 }
 
+// No word of a pack moves the cursor of a terminal, or turns the order of its text.
+const printable = (s) => String(s).replace(/[\p{Cc}\p{Cf}]/gu, "\ufffd");
+
 async function main(argv) {
   const { values: o, positionals } = parseArgs({
     args: argv, allowPositionals: true,
     options: {
       "log-key": { type: "string" }, key: { type: "string", multiple: true }, run: { type: "string" },
-      close: { type: "boolean" }, output: { type: "string", short: "o", default: "table" }, help: { type: "boolean", short: "h" },
+      close: { type: "boolean" }, "verifier-key": { type: "string", multiple: true }, output: { type: "string", short: "o", default: "table" }, help: { type: "boolean", short: "h" },
     },
   });
   if (o.help) {
     console.log(help);
     return 0;
   }
-  if (positionals.length !== 1 || (o.close && !o.run)) throw new Error(help);
-  const keys = await Promise.all((o.key ?? []).map((f) => readFile(f, "latin1")));
+  if (positionals.length !== 1 || (o.close && !o.run) || (o["verifier-key"] && !o.close)) throw new Error(help);
+  const read = (files) => Promise.all((files ?? []).map((f) => readFile(f, "latin1")));
+  const keys = await read(o.key), verifiers = await read(o["verifier-key"]);
   let logKey = o["log-key"] ?? "";
   if ((logKey === "") !== (keys.length === 0)) throw new Error("give --log-key and --key: one without the other proves nothing");
   if (logKey && !logKey.includes("+")) logKey = await readFile(logKey, "latin1");
-  const report = await verify(await open(positionals[0]), { logKey, keys }, { run: o.run, close: o.close });
+  const report = await verify(await open(positionals[0]), { logKey, keys, verifiers }, { run: o.run, close: o.close });
   if (o.output === "json") console.log(JSON.stringify(report, null, 2));
   else {
-    const say = (name, v) => console.log(name.padEnd(10), v);
+    const say = (name, v) => console.log(name.padEnd(10), printable(v));
     say("verdict", report.verdict);
     say("trust", report.trust);
     if (report.log) say("log", `${report.log}, ${report.size} receipts`);
@@ -63,7 +68,8 @@ async function main(argv) {
     const f = report.run;
     if (f?.receipts) {
       say("run", `${f.run}: ${f.receipts} receipts, ${f.tasks} tasks, ${f.state}`);
-      for (const v of f.verdicts) say("judged", `${v.object}→${v.to} by ${[v.by.agent, v.by.session].filter(Boolean).join(" ")}`);
+      for (const v of f.verdicts) say("judged", `${v.object}→${v.to} by ${[v.by.agent, v.by.session, v.key].filter(Boolean).join(" ")}`);
+      if (f.word) say("word", f.word);
       say("parts", f.tree);
     }
     for (const x of report.findings) say(x.verdict, `${x.code}${x.seq >= 0 ? " at " + x.seq : ""}${x.receipt ? " " + x.receipt : ""}: ${x.text}`);
@@ -73,7 +79,7 @@ async function main(argv) {
 
 if (import.meta.url === new URL(process.argv[1], "file://").href) {
   main(process.argv.slice(2)).then((code) => { process.exitCode = code; }, (e) => {
-    console.error("error: " + e.message);
+    console.error("error: " + (e.message === help ? help : printable(e.message)));
     process.exitCode = 4;
   });
 }

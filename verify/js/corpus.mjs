@@ -1,7 +1,8 @@
 // Runs many changed packs through the module, for the tests that compare the verifiers: each
-// line of standard input is {files?, base, set, drop, trust, ask}, each of output what was found.
+// line of standard input is {files?, base, set, drop, trust, ask}, or {tar, trust, ask}, each of
+// output what was found.
 import { createInterface } from "node:readline";
-import { verify } from "./verify.mjs";
+import { tarball, verify } from "./verify.mjs";
 
 const bases = new Map(), bytes = (s) => new Uint8Array(Buffer.from(s ?? "", "base64"));
 
@@ -11,7 +12,8 @@ for await (const line of createInterface({ input: process.stdin, crlfDelay: Infi
   const files = new Map(bases.get(job.base));
   for (const name of job.drop ?? []) files.delete(name);
   for (const [name, v] of Object.entries(job.set ?? {})) files.set(name, bytes(v));
-  const r = await verify({ names: [...files.keys()], read: async (n) => files.get(n) }, job.trust ?? {}, job.ask ?? {});
+  const pack = job.tar ? tarball(bytes(job.tar)) : { names: [...files.keys()], read: async (n) => files.get(n) };
+  const r = await verify(pack, job.trust ?? {}, job.ask ?? {});
   const codes = [...new Set(r.findings.map((f) => `${f.code}@${f.seq}`))].sort();
   process.stdout.write(JSON.stringify({ exit: r.exit, trust: r.trust, codes, receipts: r.receipts, evidence: r.evidence, rules: r.rules_checked, run: r.run ?? null }) + "\n");
 }

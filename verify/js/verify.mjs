@@ -16,7 +16,8 @@ const TABLES = /* tables */ {
   codes: ["already_claimed","already_exists","approval_denied","approval_required","artifact_digest","backpressure","budget_exceeded","capability_unavailable","classification_denied","contention","deps_unmet","effect_failed","effect_stopped","effect_unknown","egress_denied","evidence_shredded","handoff_loop","idempotency_mismatch","illegal_transition","in_flight","input_invalid","internal","lease_lost","malformed","no_eligible_agent","not_eligible","not_found","not_holder","not_ready","policy_denied","policy_unavailable","predicate_unsatisfied","preflight_unhealthy","quota_exceeded","rbac_denied","receipt_pending","run_paused","scope_conflict","scope_denied","sod_violation","store_unavailable","token_already_issued","too_large","unauthenticated","upgrade","verdict_refused","version_conflict"],
   labels: ["external.untrusted","internal.system","pii.attachment","pii.chat.message","pii.chat.metadata","pii.redacted","public","secret.credential","secret.token"],
   dimensions: ["children","cost_microusd","llm_tokens","net_egress_bytes","net_ingress_bytes","retries","retries_per_step","sandbox_cpu_ms","sandbox_mem_peak_bytes","steps","storage_write_bytes","wall_ms"],
-  findings: {"base64":[2,"base64 that encodes to another text when decoded and encoded again"],"bundle_malformed":[2,"it is no bundle in the one form a pack has"],"checkpoint_differs":[1,"a receipt is proved by another checkpoint than that of the pack"],"checkpoint_signature":[1,"the checkpoint is not signed by the log's key"],"close_bypassed":[1,"the run asks for a verdict and is done without one"],"close_role":[1,"the verdict is not a verifier's"],"consistency":[1,"the log does not begin with what the earlier checkpoint covers"],"epoch_back":[1,"the epoch goes back"],"evidence_differs":[1,"the evidence is not the one whose digest the receipt states"],"evidence_missing":[3,"evidence that is needed is not there"],"file_extra":[1,"a file is there that the pack does not list, or that no pack has"],"file_missing":[3,"a file that the pack lists is not there"],"file_twice":[1,"two files have one name"],"hint_differs":[1,"the bundle hints at another key than the one that signed it"],"inclusion":[1,"the proof that the log has it does not hold"],"index_differs":[1,"it is proved at another index than its own"],"key_differs":[1,"the statement names another key than the one that signed it"],"key_other":[1,"it is signed by another key than those that are trusted"],"key_untrusted":[1,"a receipt key in the pack is none of those that are trusted"],"leaf_differs":[1,"the entry of the log is not of this receipt"],"lineage_agent":[1,"who judges had a part in the run as the same agent"],"lineage_controller":[1,"who judges, or answers for that, is behind somebody who had a part in the run"],"lineage_key":[1,"who judges signs with a key of somebody who had a part in the run"],"lineage_opener":[1,"whoever opened the session of who judges had a part in the run"],"lineage_session":[1,"who judges had a part in the run in the same session"],"lineage_unknown":[3,"how a session was opened is not in the pack"],"list_differs":[1,"receipts.jsonl does not list these receipts"],"move_from":[1,"an object moves from a state it was not in"],"move_gap":[3,"how an object came to the state it moves from is not in the pack"],"move_illegal":[1,"an object makes a move its states do not have"],"origin":[1,"it is of another log than the key is"],"pack_malformed":[2,"this is no pack in the form this version knows"],"parent_future":[1,"a parent comes after it"],"parent_missing":[3,"a parent is not in the pack"],"parent_self":[1,"it is its own parent"],"parent_unknown":[1,"a parent is not in the log"],"payload_malformed":[2,"the payload is no statement in the form this version knows"],"policy_differs":[1,"a policy bundle is not the one its name says"],"receipt_extra":[1,"a receipt is there that is not of what the pack says it holds"],"receipt_missing":[3,"a receipt is missing"],"receipt_twice":[1,"two receipts have one id"],"run_after_end":[1,"the run, or a task of it, moves on after the end"],"run_back":[1,"the sequence of a run goes back"],"run_begin":[1,"something comes before the run is created"],"run_gap":[3,"a receipt of a run is missing"],"run_open":[3,"the run has not ended"],"run_tasks_open":[1,"the run is done while a task of it is not over"],"run_unknown":[3,"the pack has no receipt of the run"],"seq_moved":[1,"it stands in the place of another receipt"],"signature":[1,"the signature does not hold"],"signature_form":[1,"the signature is not in the one form it may have"],"sum_differs":[1,"a file is not the one whose sum the pack states"],"tenant_other":[1,"it is of another tenant"],"time_back":[1,"the time goes back"],"trusted_root_differs":[1,"trusted_root.json is of another log key"],"verdict_gate":[1,"a check that was asked for has not passed"],"verdict_missing":[1,"a task asks for a verdict and is done without one"],"verdict_other":[1,"the verdict names another receipt than the last change of what it judges"],"verdict_stale":[1,"the verdict does not follow from the last change of what it judges"]},
+  findings: {"base64":[2,"base64 that encodes to another text when decoded and encoded again"],"bundle_malformed":[2,"it is no bundle in the one form a pack has"],"checkpoint_differs":[1,"a receipt is proved by another checkpoint than that of the pack"],"checkpoint_signature":[1,"the checkpoint is not signed by the log's key"],"close_bypassed":[1,"the run asks for a verdict and is done without one"],"close_role":[1,"the verdict is not a verifier's"],"consistency":[1,"the log does not begin with what the earlier checkpoint covers"],"epoch_back":[1,"the epoch goes back"],"evidence_differs":[1,"the evidence is not the one whose digest the receipt states"],"evidence_missing":[3,"evidence that is needed is not there"],"file_extra":[1,"a file is there that the pack does not list, or that no pack has"],"file_missing":[3,"a file that the pack lists is not there"],"file_twice":[1,"two files have one name"],"hint_differs":[1,"the bundle hints at another key than the one that signed it"],"inclusion":[1,"the proof that the log has it does not hold"],"index_differs":[1,"it is proved at another index than its own"],"key_differs":[1,"the statement names another key than the one that signed it"],"key_other":[1,"it is signed by another key than those that are trusted"],"key_untrusted":[1,"a receipt key in the pack is none of those that are trusted"],"leaf_differs":[1,"the entry of the log is not of this receipt"],"lineage_agent":[1,"who judges had a part in the run as the same agent"],"lineage_controller":[1,"who judges, or answers for that, is behind somebody who had a part in the run"],"lineage_key":[1,"who judges signs with a key of somebody who had a part in the run"],"lineage_opener":[1,"whoever opened the session of who judges had a part in the run"],"lineage_session":[1,"who judges had a part in the run in the same session"],"lineage_unknown":[3,"how a session was opened, or which keys an agent has, is not in the pack"],"list_differs":[1,"receipts.jsonl does not list these receipts"],"log_key_differs":[1,"log.vkey is of another log key"],"move_from":[1,"an object moves from a state it was not in"],"move_gap":[3,"how an object came to the state it moves from is not in the pack"],"move_illegal":[1,"an object makes a move its states do not have"],"origin":[1,"it is of another log than the key is"],"pack_malformed":[2,"this is no pack in the form this version knows"],"parent_future":[1,"a parent comes after it"],"parent_missing":[3,"a parent is not in the pack"],"parent_self":[1,"it is its own parent"],"parent_unknown":[1,"a parent is not in the log"],"payload_malformed":[2,"the payload is no statement in the form this version knows"],"policy_differs":[1,"a policy bundle is not the one its name says"],"readme_differs":[1,"README.md is not what follows from the pack: do not run what it says"],"receipt_extra":[1,"a receipt is there that is not of what the pack says it holds"],"receipt_missing":[3,"a receipt is missing"],"receipt_twice":[1,"two receipts have one id"],"run_after_end":[1,"the run, or a task of it, moves on after the end"],"run_back":[1,"the sequence of a run goes back"],"run_begin":[1,"something comes before the run is created"],"run_gap":[3,"a receipt of a run is missing"],"run_open":[3,"the run has not ended"],"run_tasks_open":[1,"the run is done while a task of it is not over"],"run_unknown":[3,"the pack has no receipt of the run"],"seq_moved":[1,"it stands in the place of another receipt"],"signature":[1,"the signature does not hold"],"signature_form":[1,"the signature is not in the one form it may have"],"sum_differs":[1,"a file is not the one whose sum the pack states"],"tenant_other":[1,"it is of another tenant"],"time_back":[1,"the time goes back"],"trusted_root_differs":[1,"trusted_root.json is of another log key"],"verdict_about":[1,"the verdict that is signed is about something else than what it judges"],"verdict_gate":[1,"a check that was asked for has not passed"],"verdict_key":[1,"the verdict is signed with a key that who judges did not have then"],"verdict_missing":[1,"a task asks for a verdict and is done without one"],"verdict_other":[1,"the verdict names another receipt than the last change of what it judges"],"verdict_says":[1,"the verdict that is signed is not the one the receipt names, or does not say what that does"],"verdict_signature":[1,"the verifier's signature does not hold"],"verdict_stale":[1,"the verdict does not follow from the last change of what it judges"],"verdict_twice":[1,"a signed verdict is used a second time"],"verdict_unsigned":[1,"who judges has a key, and has not signed the verdict with it"],"verdict_untrusted":[1,"the run does not end by a verdict signed with a verifier's key that is trusted"]},
+  readme: {"":"# Receipts of {origin}\n\n{scope} each with the proof that the file `checkpoint` covers it.\n\nThe keys in here are for reading only. Check with those you were given by somebody you trust: `receipt.pub` and the log's\nverifier key, here `{key}`.\n\n## With writ\n\n```\nwrit pack verify . --log-key LOG-KEY --key receipt.pub\n```\n\n{commands}Without it: `node cli.mjs . --log-key LOG-KEY --key receipt.pub`, or `verify.html` in a browser; both are in `verify/js` of the sources.\n\n## With cosign\n\nA receipt's signature, and that the log has it. `trusted_root.json` is the log's key: compare it with the one you have.\n\n```\n{shown}```\n\nThe digest of any other receipt is `subject[0].digest.sha256` of its payload.\n\n## Files\n\n| | |\n|---|---|\n| `pack.json` | what the pack says it holds |\n| `checkpoint` | size and root of the log, signed (C2SP tlog-checkpoint) |\n| `receipts/` | one Sigstore bundle each, by sequence; `receipts.jsonl` lists them |\n{evidence}| `policies/` | policy bundles that receipts name, as far as the gateway has them; the name is their SHA-256 |\n| `keys/`, `log.vkey`, `trusted_root.json` | the keys it was made with |\n{earlier}| `SHA256SUMS` | `sha256sum -c SHA256SUMS` shows damage; it is not signed |\n","commands":"```\nwrit run verify . --run {run} --log-key LOG-KEY --key receipt.pub\nwrit close verify . --run {run} --log-key LOG-KEY --key receipt.pub\n```\n\n","earlier":"| `earlier/` | an earlier checkpoint, and the proof that the log still begins with it |\n","ended":"how {run} became {to}","evidence":"| `evidence/` | what a receipt's `evidence` digest stands for: arguments of calls, which may hold personal data |\n","first":"the first one","log":"All receipts of the log, 0 to {end},","range":"Receipts {first} to {last} of {size}","run":"The receipts of {run}, and those before it that it rests on,","shown":"# {what}\ncosign verify-blob-attestation --key receipt.pub --bundle {file} --trusted-root trusted_root.json \\\n  --type https://writ-gateway.github.io/writ/attestation/transition/v1 --digest {digest} --digestAlg sha256\n"},
 } /* end */;
 
 const subtle = globalThis.crypto.subtle;
@@ -25,6 +26,7 @@ const TYPE = {
   payload: "application/vnd.in-toto+json",
   root: "application/vnd.dev.sigstore.trustedroot+json;version=0.1",
   statement: "https://in-toto.io/Statement/v1",
+  verdict: "https://in-toto.io/attestation/svr/v0.2",
   transition: "https://writ-gateway.github.io/writ/attestation/transition/v1",
 };
 
@@ -53,6 +55,8 @@ function same(a, b) {
   for (let i = 0; i < a.length; i++) if (a[i] !== b[i]) return false;
   return true;
 }
+// A member of a table of ours, and nothing that tables inherit.
+const own = (table, name) => (Object.hasOwn(table, name) ? table[name] : undefined);
 const hex = (b) => Array.from(b, (x) => x.toString(16).padStart(2, "0")).join("");
 const sha256 = async (b) => new Uint8Array(await subtle.digest("SHA-256", b));
 const base64 = (b) => btoa(latin(b));
@@ -83,15 +87,18 @@ function ssh(...fields) {
   return join(...out);
 }
 
+const p256 = (der) => subtle.importKey("spki", der, { name: "ECDSA", namedCurve: "P-256" }, false, ["verify"]);
+
 // A public key in PEM: {id, der, kind, raw}, null where it is none of the two kinds there are.
 async function publicKey(pem) {
-  const m = /^\s*-----BEGIN PUBLIC KEY-----\s+([A-Za-z0-9+/=\s]+?)\s*-----END PUBLIC KEY-----\s*$/.exec(pem);
+  const m = /^(?:(?!-----BEGIN )[^\n]*\n)*-----BEGIN PUBLIC KEY-----[ \t\r]*\n([A-Za-z0-9+/=\s]+?)\n-----END PUBLIC KEY-----\s*$/.exec(pem);
   const der = m && unbase64(m[1].replace(/\s/g, ""));
   if (!der) return null;
   let kind, wire, raw;
   if (der.length === P256.length + 65 && same(der.subarray(0, P256.length), P256) && der[P256.length] === 4) {
     raw = der.subarray(P256.length);
     kind = "p256";
+    try { await p256(der); } catch { return null; } // no point of the curve
     wire = ssh(utf8("ecdsa-sha2-nistp256"), utf8("nistp256"), raw);
   } else if (der.length === ED25519.length + 32 && same(der.subarray(0, ED25519.length), ED25519)) {
     raw = der.subarray(ED25519.length);
@@ -104,8 +111,9 @@ async function publicKey(pem) {
 const ORDER = 0xffffffff00000000ffffffffffffffffbce6faada7179e84f3b9cac2fc632551n;
 
 // An ECDSA signature in DER: null if it is not in the one form it may have, else {r, s},
-// which are null where a value cannot be one of a signature.
-function der(sig) {
+// which are null where a value cannot be one of a signature. Of the two values of s receipts
+// have the lower; other programs make either.
+function der(sig, either = false) {
   let at = 0;
   const length = () => (at < sig.length && sig[at] < 0x80 ? sig[at++] : -1);
   if (sig[at++] !== 0x30 || length() !== sig.length - 2) return null;
@@ -121,7 +129,7 @@ function der(sig) {
   }
   if (at !== sig.length) return null;
   const [r, s] = values;
-  if (s !== null && s > ORDER / 2n) return null; // of two forms the one nobody makes
+  if (!either && s !== null && s > ORDER / 2n) return null; // of two forms the one nobody makes
   return { r, s };
 }
 
@@ -132,6 +140,13 @@ async function signed(key, text, { r, s }) {
   return subtle.verify({ name: "ECDSA", hash: "SHA-256" }, key, raw, text);
 }
 
+// Whether a key of either kind signed a payload.
+async function signedBy(k, payload, sig) {
+  if (k.kind === "ed25519") return subtle.verify({ name: "Ed25519" }, await subtle.importKey("raw", k.raw, { name: "Ed25519" }, false, ["verify"]), sig, pae(payload));
+  const values = der(sig, true);
+  return values !== null && signed(await p256(k.der), pae(payload), values);
+}
+
 function pae(payload) {
   return join(utf8(`DSSEv1 ${TYPE.payload.length} ${TYPE.payload} ${payload.length} `), payload);
 }
@@ -140,12 +155,12 @@ function pae(payload) {
 
 // A note verifier key: name+hash+key.
 async function logKeyOf(text) {
-  const m = /^([^\s+]+)\+([0-9a-f]{8})\+([A-Za-z0-9+/=]+)$/.exec(text.trim());
+  const m = /^([^\s+]+)\+([0-9a-f]{8})\+([A-Za-z0-9+/=]+)$/.exec(text.replace(/^[ \t-\r]+|[ \t-\r]+$/g, ""));
   const raw = m && unbase64(m[3]);
-  if (!raw || raw.length !== 33 || raw[0] !== 1) throw new Error("not a note verifier key of an Ed25519 key");
+  if (!raw || raw.length !== 33 || raw[0] !== 1 || !origin(m[1])) throw new Error("not a note verifier key of an Ed25519 key");
   const id = await sha256(join(utf8(m[1] + "\n"), raw));
   if (hex(id.subarray(0, 4)) !== m[2]) throw new Error("a note verifier key whose hash is not its own");
-  return { name: m[1], id, raw: raw.subarray(1), key: await subtle.importKey("raw", raw.subarray(1), { name: "Ed25519" }, false, ["verify"]) };
+  return { text: m[0], name: m[1], id, raw: raw.subarray(1), key: await subtle.importKey("raw", raw.subarray(1), { name: "Ed25519" }, false, ["verify"]) };
 }
 
 // A checkpoint: {size, root}; null where the key did not sign it.
@@ -255,8 +270,10 @@ function parse(text) {
 }
 
 const ulid = (prefix) => new RegExp(`^${prefix}_[0-7][0-9A-HJKMNP-TV-Z]{25}$`);
-const ID = { rcp: ulid("rcp"), cll: ulid("cll"), ses: ulid("ses"), run: ulid("run"), tsk: ulid("tsk"), eff: ulid("eff"), sec: ulid("sec"), slug: /^[a-z][a-z0-9-]{1,62}$/, tenant: /^[a-z][a-z0-9-]{0,31}$/ };
+const ID = { rcp: ulid("rcp"), cll: ulid("cll"), ses: ulid("ses"), run: ulid("run"), tsk: ulid("tsk"), slug: /^[a-z][a-z0-9-]{1,62}$/, tenant: /^[a-z][a-z0-9-]{0,31}$/ };
 const HOST = /^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?(\.[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)*$/;
+
+const origin = (s) => s.length <= 200 && HOST.test(s);
 
 // Canonical JSON of the closed alphabet, or null.
 function canonical(v) {
@@ -289,7 +306,6 @@ const is = {
 };
 const plain = (v) => v !== null && typeof v === "object" && !Array.isArray(v);
 const HEX32 = is.like(/^[0-9a-f]{32}$/), HEX64 = is.like(/^[0-9a-f]{64}$/), KEY_ID = is.like(/^SHA256:[A-Za-z0-9+/]{43}$/);
-const AMOUNTS = (v) => is.map(is.whole)(v) && Object.keys(v).every((k) => TABLES.dimensions.includes(k));
 let shape;
 const statementShape = () => (shape ??= is.object({
   _type: is.one([TYPE.statement]), predicateType: is.one([TYPE.transition]),
@@ -303,7 +319,6 @@ const statementShape = () => (shape ??= is.object({
     commit: is.object({ at: is.full, epoch: is.full, "?runSeq": is.positive, seq: is.whole }),
     "?count": is.positive,
     "?decision": is.some(is.object({ "?bindings": is.full, "?effect": is.one(TABLES.effects), "?input": is.full, "?packs": is.list(is.object({ digest: is.word, id: is.full })), "?policy": is.full, "?rules": is.list(is.full) })),
-    "?effect": is.object({ attempt: is.positive, "?code": is.one(TABLES.codes), "?held": AMOUNTS, "?late": (v) => v === true, "?secrets": is.list(is.object({ id: is.like(ID.sec), version: is.positive })), "?settled": AMOUNTS }),
     "?evidence": HEX64, "?fence": is.positive, "?key": is.object({ id: KEY_ID, purpose: is.one(["receipt"]), "?since": is.positive, spki: HEX64 }), keyId: is.full, "?labels": is.list(is.one(TABLES.labels)), log: is.object({ origin: is.like(HOST) }), nonce: HEX32,
     outcome: is.full, "?parents": is.list(is.like(ID.rcp)), receiptId: is.like(ID.rcp), "?run": is.like(ID.run), "?task": is.like(ID.tsk), tenant: is.like(ID.tenant), transition: is.full,
     "?verdict": is.object({ digest: HEX64, keyId: KEY_ID }),
@@ -328,16 +343,75 @@ async function statement(payload) {
   if (ofKey !== ("key" in p)) return null;
   if (ofKey && (("since" in p.key && p.transition !== "key.revoke") || !(p.changes ?? []).some((c) => c.kind === "key" && c.id === p.key.spki))) return null;
   if ("verdict" in p && p.outcome !== "transition") return null;
-  const moved = (p.changes ?? []).filter((c) => c.kind === "effect"), e = p.effect;
-  if (moved.length > 1 || (moved.length === 1) !== ("effect" in p)) return null;
-  if (e && (p.outcome !== "transition" || !ID.eff.test(moved[0].id) || ("code" in e && !["error", "unknown"].includes(moved[0].to)))) return null;
-  if (e && (("late" in e && moved[0].from !== "unknown") || (("held" in e || "secrets" in e) && moved[0].to !== "intended"))) return null;
   const opens = (p.changes ?? []).some((c) => c.kind === "approval" && c.from === "" && c.to === "pending");
   const fits = {
     transition: !p.code && !p.count, request: !p.code && !p.count && !p.budget && opens,
     denial: p.code && !p.count && !p.changes, aggregate: p.count && !p.changes,
   };
-  return fits[p.outcome] ? p : null;
+  return own(fits, p.outcome) ? p : null;
+}
+
+// ---- a verdict its verifier signed ----------------------------------------------
+
+// Whether no object of a JSON text has a member twice, in whatever spelling: JSON.parse
+// would take the last one and not tell.
+function once(text) {
+  const open = [];
+  for (const [token, word, colon] of text.matchAll(/("(?:[^"\\]|\\.)*")\s*(:?)|[[\]{}]/g)) {
+    if (token === "{" || token === "[") open.push(new Set());
+    else if (token === "}" || token === "]") open.pop();
+    else if (colon) {
+      const name = JSON.parse(word), names = open.at(-1);
+      if (names.has(name)) return false;
+      names.add(name);
+    }
+  }
+  return true;
+}
+
+// JSON in UTF-8, without words that are no text; undefined where it is none.
+function json(bytes) {
+  try {
+    const text = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true }).decode(bytes), v = JSON.parse(text, (k, x) => {
+      if (!k.isWellFormed() || (typeof x === "string" && !x.isWellFormed())) throw new Error("no text");
+      return x;
+    });
+    return once(text) ? v : undefined;
+  } catch { return undefined; }
+}
+
+const resource = is.object({ "?name": is.word, "?uri": is.word, digest: is.object({ sha256: is.word }) });
+const many = (of) => (v) => Array.isArray(v) && v.every(of);
+const VERDICT = is.object({
+  _type: is.one([TYPE.statement, "https://in-toto.io/Statement/v0.1"]), predicateType: is.one([TYPE.verdict]), subject: (v) => v === null || many(resource)(v),
+  predicate: is.object({ verifier: is.object({ id: is.word, policies: many(resource) }), timeCreated: is.word, properties: many(is.word) }),
+});
+const ENVELOPE = is.object({ payloadType: is.one([TYPE.payload]), payload: is.full, signatures: (v) => Array.isArray(v) && v.length === 1 && is.object({ keyid: is.full, sig: is.full })(v[0]) });
+const equal = (a, b) => a.length === b.length && a.every((x, i) => x === b[i]);
+const digests = (list) => (list.every((r) => /^[0-9a-f]{64}$/.test(r.digest.sha256)) ? list.map((r) => r.digest.sha256).sort() : []);
+const unique = (list) => [...new Set(list)].sort();
+
+// A time in whole seconds or milliseconds, NaN for any other text.
+function time(s) {
+  const at = /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{3})?Z$/.test(s) ? new Date(s) : null;
+  return at && !Number.isNaN(at.getTime()) && at.toISOString() === s.replace(/(:\d\d)Z$/, "$1.000Z") ? at.getTime() : NaN;
+}
+
+// Holds what evidence keeps of a signed verdict to what it must say. The finding, or none.
+async function signedVerdict(kept, named, want) {
+  const e = plain(kept) ? kept.envelope : null;
+  if (!ENVELOPE(e)) return "verdict_says";
+  const { keyid, sig } = e.signatures[0], payload = unbase64(e.payload), signature = unbase64(sig);
+  if (!payload || !signature || keyid !== named.keyId || hex(await sha256(payload)) !== named.digest || JSON.stringify(e).length > 49152) return "verdict_says";
+  const key = want.keys.find((k) => k.id === keyid);
+  if (!key) return "verdict_key";
+  if (!(await signedBy(key, payload, signature))) return "verdict_signature";
+  const s = json(payload);
+  if (!VERDICT(s)) return "verdict_says";
+  const p = s.predicate, policies = digests(p.verifier.policies), at = time(p.timeCreated);
+  if (p.verifier.id !== "agent:" + want.agent || policies.length !== 1 || "sha256:" + policies[0] !== want.policy || !equal([...p.properties].sort(), want.properties)) return "verdict_says";
+  if (!equal(digests(s.subject ?? []), want.subjects)) return "verdict_about";
+  return at <= want.now + 60e3 && at >= want.now - 3600e3 ? "" : "verdict_says";
 }
 
 // ---- the pack ----------------------------------------------------------------
@@ -348,13 +422,19 @@ const POLICY = /^policies\/([0-9a-f]{64})\.tar$/, KEY = /^keys\/receipt-[1-9][0-
 const seqOf = (name) => Number((RECEIPT.exec(name) ?? EVIDENCE.exec(name) ?? [0, -1])[1]);
 const place = (seq) => String(seq).padStart(12, "0");
 
+const fill = (part, holes = {}) => TABLES.readme[part].replace(/\{([a-z]+)\}/g, (hole, name) => own(holes, name) ?? hole);
+
+// How large a file of a pack may be.
+export const limit = (name) => (["receipts.jsonl", "SHA256SUMS"].includes(name) ? 2 ** 30 : POLICY.test(name) ? 2 ** 25 : 2 ** 20);
+
 class Stop extends Error {}
 
 export const VERDICTS = ["ok", "tampered", "malformed", "incomplete"];
 
-// Checks a pack. It throws for a key that cannot be used; what is wrong with the pack
+// Checks a pack. It throws for a key that cannot be used, and for a run that none can be; what is wrong with the pack
 // stands in the report.
 export async function verify(pack, trust = {}, ask = {}) {
+  if (ask.run ? !ID.run.test(ask.run) : ask.close) throw new Error("say which run: run_ and 26 letters and digits");
   const c = new Check(pack, ask);
   try { await c.run(trust); } catch (e) { if (!(e instanceof Stop)) throw e; }
   c.report.findings.sort((a, b) => a.seq - b.seq || (a.code < b.code ? -1 : a.code > b.code ? 1 : 0));
@@ -370,6 +450,7 @@ class Check {
     this.ids = new Map(); // by sequence
     this.seqs = [];
     this.keys = new Map();
+    this.verifiers = []; // ids of keys one of which must have signed
     this.report = { verdict: "ok", exit: 0, trust: "pinned keys", scope: {}, size: 0, receipts: 0, evidence: 0, policies: 0, rules_checked: false, findings: [] };
   }
 
@@ -403,11 +484,11 @@ class Check {
     try { m = JSON.parse(text); } catch { this.stop("pack_malformed"); }
     const s = m?.scope;
     const size = (v) => Number.isSafeInteger(v);
-    const good = plain(m) && plain(s) && typeof m.evidence === "boolean" && m.format === "writ-pack/v1" && typeof m.origin === "string" && size(m.size) && m.size >= 1 && {
+    const good = plain(m) && plain(s) && typeof s.kind === "string" && typeof m.evidence === "boolean" && m.format === "writ-pack/v1" && typeof m.origin === "string" && size(m.size) && m.size >= 1 && own({
       log: s.first === undefined && s.last === undefined && s.run === undefined,
       range: s.run === undefined && (s.first === undefined || size(s.first)) && (s.last === undefined || size(s.last)) && (s.first ?? 0) >= 0 && (s.first ?? 0) <= (s.last ?? 0),
       run: s.first === undefined && s.last === undefined && ID.run.test(s.run),
-    }[s.kind];
+    }, s.kind);
     const again = () => JSON.stringify({
       evidence: m.evidence, format: m.format, origin: m.origin,
       scope: { ...(s.first ? { first: s.first } : {}), kind: s.kind, ...(s.last ? { last: s.last } : {}), ...(s.run ? { run: s.run } : {}) }, size: m.size,
@@ -420,7 +501,7 @@ class Check {
   // The sums are not signed: they show damage, and what else is checked shows the rest.
   async sums() {
     const text = latin(await this.file("SHA256SUMS")), stated = new Set();
-    for (const line of text.match(/[^\n]*\n|[^\n]+$/g) ?? []) {
+    for (const [line] of text.matchAll(/[^\n]*\n|[^\n]+$/g)) {
       const m = /^(.{64})  ([^\n]*)\n$/s.exec(line);
       if (!m || stated.has(m[2])) this.stop("pack_malformed");
       const [, sum, name] = m;
@@ -437,7 +518,7 @@ class Check {
     }
   }
 
-  async trust({ logKey = "", keys = [] }) {
+  async trust({ logKey = "", keys = [], verifiers = [] }) {
     const mine = this.names.filter((n) => KEY.test(n));
     keys = [...keys];
     if (!logKey && keys.length === 0) {
@@ -453,12 +534,17 @@ class Check {
     for (const pem of keys) {
       const k = await publicKey(pem);
       if (k?.kind !== "p256") throw new Error("a receipt key that is no P-256 public key in PEM");
-      k.key = await subtle.importKey("spki", k.der, { name: "ECDSA", namedCurve: "P-256" }, false, ["verify"]);
+      k.key = await p256(k.der);
       this.keys.set(k.id, k);
     }
     for (const n of mine) {
       const k = await publicKey(latin(await this.read(n)));
       if (!k || !this.keys.has(k.id)) this.find("key_untrusted");
+    }
+    for (const pem of verifiers) {
+      const k = await publicKey(pem);
+      if (!k) throw new Error("a verifier's key that is no public key in PEM, P-256 or Ed25519");
+      this.verifiers.push(k.id);
     }
     this.logKey = await logKeyOf(logKey);
     this.report.log = this.logKey.name;
@@ -472,6 +558,7 @@ class Check {
     this.report.size = this.cp.size;
     if (this.cp.size !== this.m.size || (this.m.scope.last ?? 0) >= this.cp.size) this.stop("pack_malformed");
     if (!same(await this.file("trusted_root.json"), trustedRoot(this.logKey))) this.find("trusted_root_differs");
+    if (latin(await this.file("log.vkey")) !== this.logKey.text + "\n") this.find("log_key_differs");
   }
 
   async earlier() {
@@ -485,6 +572,7 @@ class Check {
 
   // Every receipt by itself.
   async each() {
+    const shreds = new Map(), absent = []; // the last shredding of each run; evidence that is not there
     for (const name of this.names) {
       const m = RECEIPT.exec(name);
       if (!m) continue;
@@ -494,12 +582,15 @@ class Check {
       if (p) this.ids.set(seq, p.receiptId);
       if (code) { this.find(code, seq); continue; }
       this.report.receipts++;
+      const shred = (p.changes ?? []).find((c) => c.kind === "evidence" && c.to === "shredded");
+      if (shred) shreds.set(shred.id, seq);
       const beside = `evidence/${m[1]}.json`;
       if (this.has(beside)) {
         if (hex(await sha256(await this.read(beside))) !== p.evidence) this.find("evidence_differs", seq);
         else this.report.evidence++;
-      } else if (this.m.evidence && p.evidence) this.find("evidence_missing", seq);
+      } else if (this.m.evidence && p.evidence) absent.push({ seq, run: p.transition === "evidence.shred" ? "" : p.run }); // what is known of a shredding stays
     }
+    for (const { seq, run } of absent) if (!run || !(seq < shreds.get(run))) this.find("evidence_missing", seq);
     for (const name of this.names) {
       const m = EVIDENCE.exec(name);
       if (m && !this.has(`receipts/${m[1]}.sigstore.json`)) this.find("file_extra", seqOf(name));
@@ -549,12 +640,32 @@ class Check {
   async list() {
     const text = latin(await this.file("receipts.jsonl"));
     if (this.report.findings.length) return;
-    let want = "";
+    const readme = latin(await this.file("README.md"));
+    let want = "", first = true;
+    const shown = [];
     for (const seq of this.seqs) {
       const { payload, p } = await this.again(seq);
       want += JSON.stringify({ payload: hex(await sha256(payload)), receipt: p.receiptId, seq }) + "\n";
+      const end = (p.changes ?? []).find((c) => c.kind === "run" && over("run", c.to));
+      if ((first || end) && shown.length < 20) {
+        const what = end ? fill("ended", { run: end.id, to: end.to }) : fill("first");
+        shown.push(fill("shown", { what, file: `receipts/${place(seq)}.sigstore.json`, digest: p.evidence ?? hex(await sha256(utf8(p.receiptId))) }));
+      }
+      first = false;
     }
     if (want !== text) this.find("list_differs");
+    if (this.readme(shown.join("")) !== readme) this.find("readme_differs");
+  }
+
+  // README.md as it follows from the pack: whoever was handed one runs what it says.
+  readme(shown) {
+    const s = this.m.scope, size = this.cp.size;
+    const about = { run: s.run ?? "", first: s.first ?? 0, last: s.last ?? 0, size, end: size - 1 };
+    const part = (name, there) => (there ? fill(name, about) : "");
+    return fill("", {
+      origin: this.logKey.name, key: this.logKey.text, scope: fill(s.kind, about), shown, commands: part("commands", s.kind === "run"),
+      evidence: part("evidence", this.names.some((n) => EVIDENCE.test(n))), earlier: part("earlier", this.has("earlier/checkpoint")),
+    });
   }
 
   async policies() {
@@ -572,26 +683,27 @@ class Check {
     const h = new History(this);
     const chain = this.ask.run ? new Chain(this, this.ask.run) : null;
     for (const seq of this.seqs) {
-      const { p } = await this.again(seq);
+      const { p, payload } = await this.again(seq);
       const code = h.add(p);
       if (code) {
         this.find(code, seq);
         if (TABLES.findings[code][0] === 1) return;
       }
-      if (chain) await chain.add(p, await this.told(seq));
+      if (chain) await chain.add({ p, seq, sum: hex(await sha256(payload)), ...(await this.told(seq)) });
     }
     this.report.rules_checked = true;
     chain?.end();
   }
 
-  // What the evidence says of a call: its arguments, null where nobody says.
+  // What the evidence says of a call: its arguments, null where nobody says, and the verdict that
+  // somebody signed.
   async told(seq) {
     const name = `evidence/${place(seq)}.json`;
-    if (!this.has(name)) return null;
+    if (!this.has(name)) return { args: null };
     try {
-      const a = JSON.parse(new TextDecoder("utf-8", { fatal: true }).decode(await this.read(name))).object.args;
-      return plain(a) ? a : null;
-    } catch { return null; }
+      const { args, verdict } = JSON.parse(new TextDecoder("utf-8", { fatal: true }).decode(await this.read(name))).object;
+      return { args: plain(args) ? args : null, verdict };
+    } catch { return { args: null }; }
   }
 }
 
@@ -608,6 +720,7 @@ class History {
     this.runs = new Map();
     this.objects = new Map();
     this.own = new Set();
+    this.used = new Set(); // digests of signed verdicts
     this.seen = new Set();
   }
 
@@ -634,9 +747,13 @@ class History {
       if (this.whole) return "parent_unknown";
       if (this.partial && p.run === this.scope.run) missing = "parent_missing";
     }
+    if (p.verdict) {
+      if (this.used.has(p.verdict.digest)) return "verdict_twice";
+      this.used.add(p.verdict.digest);
+    }
     for (const m of p.changes ?? []) {
       const key = m.kind + " " + m.id, state = this.objects.get(key);
-      if (!(TABLES.moves[m.kind][m.from] ?? []).includes(m.to)) return "move_illegal";
+      if (!moves(m.kind, m.from).includes(m.to)) return "move_illegal";
       if (!((state ?? "") === m.from || (state === undefined && !this.whole))) {
         if (!this.partial) return "move_from";
         if (this.own.has(key)) missing = "move_gap"; // of others the pack of a run has moves here and there
@@ -652,7 +769,22 @@ class History {
   }
 }
 
-const over = (kind, state) => (TABLES.moves[kind][state] ?? []).length === 0;
+// What is read of arguments, each where it is there: of any other kind nobody says what they are.
+const some = (of) => (v) => v === undefined || v === null || of(v);
+const members = (list) => (v) => plain(v) && Object.keys(list).every((name) => !Object.hasOwn(v, name) || some(list[name])(v[name]));
+const each = (of) => many(some(of));
+const WANTS = members({ required: (v) => typeof v === "boolean", gates: each(is.word) });
+const ARGS = {
+  run: members({ close_policy: is.word }),
+  task: members({ task_id: is.word, verify: WANTS, task: members({ verify: WANTS }) }),
+  verdict: members({ receipt_id: is.word, reasons: each(is.word), gates: each(members({ gate: is.word, status: is.word })), tasks: each(members({ task_id: is.word, receipt_id: is.word })) }),
+  made: members({ artifacts: each(members({ digest: is.word })) }),
+  session: members({ principal: is.word, kind: is.word, controller: is.word }),
+};
+
+// Where an object may go from a state; nowhere from one its kind does not have.
+const moves = (kind, state) => own(own(TABLES.moves, kind) ?? {}, state) ?? [];
+const over = (kind, state) => moves(kind, state).length === 0;
 
 // A run, and who had a part in it.
 class Chain {
@@ -673,11 +805,11 @@ class Chain {
   }
   judged(code, seq) { if (this.c.ask.close) this.once(code, seq); }
 
-  async add(p, args) {
-    const seq = p.commit.seq;
+  async add(x) {
+    const { p, seq, args } = x;
     for (const m of p.changes ?? []) {
-      if (m.kind === "run" && m.id === this.run) this.runMoves(p, seq, m, args);
-      else if (m.kind === "task" && (p.run === this.run || this.tasks.has(m.id))) this.taskMoves(p, seq, m, args);
+      if (m.kind === "run" && m.id === this.run) await this.runMoves(x, m);
+      else if (m.kind === "task" && (p.run === this.run || this.tasks.has(m.id))) await this.taskMoves(x, m);
     }
     if (p.run === this.run) {
       if (!this.begun) this.once("run_begin", seq);
@@ -688,18 +820,18 @@ class Chain {
     await this.lineage.note(p, args);
   }
 
-  runMoves(p, seq, m, args) {
-    const before = this.last;
+  async runMoves(x, m) {
+    const { p, seq, args } = x, before = this.last;
     if (m.from === "") {
       this.begun = true;
       this.facts.begun = seq;
-      if (args) this.closing = args.close_policy || "auto";
+      if (args && ARGS.run(args)) this.closing = args.close_policy || "auto";
       else this.judged("evidence_missing", seq);
     }
     if (this.ended) this.once("run_after_end", seq);
-    if (p.transition === "run.close" || (m.from === "verifying" && m.to === "done")) this.verdict(p, seq, m, before, args, []);
+    if (p.transition === "run.close" || (m.from === "verifying" && m.to === "done")) await this.verdict(x, m, { ...before, made: this.madeOfRun() }, []);
     if (m.to === "done" && m.from !== "verifying" && this.closing === "verifier") this.judged("close_bypassed", seq);
-    this.last = p.receiptId;
+    this.last = { receipt: p.receiptId, sum: x.sum };
     this.state = this.facts.state = m.to;
     if (over("run", m.to)) {
       this.ended = true;
@@ -708,45 +840,92 @@ class Chain {
     }
   }
 
-  taskMoves(p, seq, m, args) {
+  // What a task asks for that is met first, null where nobody says. What comes out of another
+  // task asks for what that does.
+  wanted(p, m, args) {
+    if (m.from !== "" || !args || !ARGS.task(args)) return null;
+    const from = this.tasks.get(args.task_id ?? "");
+    if (p.transition === "task.enqueue") return args.verify ?? {};
+    if (p.transition === "agent.delegate" && (!args.task_id || (from && !from.required))) return args.task?.verify ?? {};
+    return ["agent.delegate", "task.handoff"].includes(p.transition) ? from ?? null : null;
+  }
+
+  // The artifacts a task was completed with, or handed on with; null where nobody says.
+  made({ p, args }) {
+    if (!["task.complete", "task.handoff"].includes(p.transition)) return [];
+    return args && ARGS.made(args) ? (args.artifacts ?? []).map((a) => (a?.digest ?? "").replace(/^sha256:/, "")) : null;
+  }
+  madeOfRun() {
+    const done = [...this.tasks.values()].filter((t) => t.state === "done").map((t) => t.made);
+    return done.includes(null) ? null : done.flat();
+  }
+
+  async taskMoves(x, m) {
+    const { p, seq, args } = x;
     let t = this.tasks.get(m.id);
     if (!t) {
-      this.tasks.set(m.id, (t = { gates: [] }));
+      const wants = this.wanted(p, m, args);
+      if (!wants) this.judged("evidence_missing", seq);
+      this.tasks.set(m.id, (t = { required: wants?.required ?? false, gates: wants?.gates ?? [], made: null }));
       this.facts.tasks++;
-    }
-    if (m.from === "" && p.transition === "task.enqueue") {
-      if (args) {
-        t.required = args.verify?.required === true;
-        t.gates = args.verify?.gates ?? [];
-      } else this.judged("evidence_missing", seq);
     }
     if (this.ended && !over("task", m.to)) this.once("run_after_end", seq);
     const from = m.from === "verifying";
-    if (p.transition === "task.verify" && from) this.verdict(p, seq, m, t.last, args, t.gates);
+    if (p.transition === "task.verify" && from) await this.verdict(x, m, { ...t.last, made: t.made }, t.gates);
     else if (m.to === "done" && (from || t.required)) this.judged("verdict_missing", seq);
     t.state = m.to;
-    t.last = p.receiptId;
+    t.last = { receipt: p.receiptId, sum: x.sum };
+    if (m.from === "running") t.made = this.made(x);
   }
 
-  verdict(p, seq, m, judged, args, gates) {
-    this.facts.verdicts.push({ seq, object: m.id, to: m.to, judged: judged ?? "", by: { transition: p.transition, ...p.actor } });
+  async verdict(x, m, of, gates) {
+    const { p, seq, args } = x, judged = of.receipt, fact = { seq, object: m.id, to: m.to, judged: judged ?? "", by: { transition: p.transition, ...p.actor } };
+    this.facts.verdicts.push(fact);
     if (!this.c.ask.close) return;
     if (p.actor?.role !== "verifier" || !["run.close", "task.verify"].includes(p.transition)) this.judged("close_role", seq);
     if (!(p.parents ?? []).includes(judged)) this.judged("verdict_stale", seq);
     for (const code of this.lineage.conflicts(this.run, p.actor ?? {})) this.judged(code, seq);
-    if (!args) return this.judged("evidence_missing", seq);
-    if (args.receipt_id !== judged) this.judged("verdict_other", seq);
-    for (const t of args.tasks ?? []) if (this.tasks.get(t.task_id)?.last !== t.receipt_id) this.judged("verdict_other", seq);
+    if (!args || !ARGS.verdict(args)) return this.judged("evidence_missing", seq);
+    if ((args.receipt_id ?? "") !== (judged ?? "")) this.judged("verdict_other", seq);
+    for (const t of args.tasks ?? []) if (!t?.receipt_id || this.tasks.get(t.task_id)?.last.receipt !== t.receipt_id) this.judged("verdict_other", seq);
+    const key = await this.signature(x, m, of);
+    if (key) fact.key = key;
     if (m.to !== "done") return;
     for (const g of gates) {
-      const results = (args.gates ?? []).filter((r) => r.gate === g);
+      const results = (args.gates ?? []).filter((r) => (r?.gate ?? "") === (g ?? ""));
       if (results.length === 0 || results.some((r) => r.status !== "pass")) this.judged("verdict_gate", seq);
     }
+  }
+
+  // Holds a verdict to the signature of the verifier's own key, which the gateway never has, and
+  // gives the key. An agent that has keys must have signed.
+  async signature({ p, seq, args, verdict }, m, of) {
+    const keys = this.lineage.keysNow(p.actor?.agent), fail = (code) => { this.judged(code, seq); return ""; };
+    if (!keys) return fail("lineage_unknown");
+    if (!p.verdict) return keys.length > 0 ? fail("verdict_unsigned") : "";
+    if (!of.made || !of.sum) return fail("evidence_missing");
+    const passed = new Map();
+    for (const g of m.kind === "task" ? args.gates ?? [] : []) passed.set(g?.gate ?? "", g?.status === "pass" && (passed.get(g.gate) ?? true));
+    const properties = ["WRIT_VERDICT_" + (m.to === "done" ? "ACCEPT" : "REJECT"), ...(args.reasons ?? []).map((r) => "WRIT_REASON:" + (r ?? ""))];
+    for (const [gate, pass] of passed) properties.push((pass ? "WRIT_GATE_PASS:" : "WRIT_GATE_FAIL:") + gate);
+    const code = await signedVerdict(verdict, p.verdict, {
+      agent: p.actor?.agent ?? "", keys, properties: unique(properties), subjects: unique([of.sum, ...of.made]), policy: p.decision?.policy ?? "", now: Date.parse(p.commit.at),
+    });
+    return code ? fail(code) : p.verdict.keyId;
+  }
+
+  // Whose word the end of the run rests on.
+  settled() {
+    if (!this.c.ask.close || this.state !== "done") return;
+    const key = this.facts.verdicts.find((v) => v.seq === this.facts.ended && v.key)?.key;
+    this.facts.word = key ? "a verdict signed with " + key : "the gateway's only: no verifier's own key signed it";
+    if (this.c.verifiers.length > 0 && !this.c.verifiers.includes(key)) this.judged("verdict_untrusted", this.facts.ended);
   }
 
   end() {
     if (!this.begun && this.facts.receipts === 0) return this.once("run_unknown", -1);
     if (!this.ended) return this.once("run_open", -1);
+    this.settled();
     if (this.state === "done" && [...this.tasks.values()].some((t) => !over("task", t.state))) this.once("run_tasks_open", this.facts.ended);
   }
 }
@@ -758,7 +937,7 @@ const MACHINE_OPERATOR = "operator";
 class Lineage {
   constructor() {
     this.sessions = new Map();
-    this.keys = new Map();
+    this.agents = new Map(); // of each whose registration is there
     this.parents = new Map();
     this.parts = new Map();
   }
@@ -769,15 +948,32 @@ class Lineage {
       else if (m.kind === "run" && m.from === "" && p.run !== m.id) {
         this.parents.set(m.id, p.run ?? "");
         this.took(m.id, p.actor);
-      } else if (m.kind === "agent" && Array.isArray(args?.keys)) {
-        for (const pem of args.keys) {
-          const k = typeof pem === "string" ? await publicKey(pem) : null;
-          if (k) this.keys.set(m.id, (this.keys.get(m.id) ?? new Set()).add(k.id));
-        }
-      }
+      } else if (m.kind === "agent" && (m.from === "" || p.transition === "agent.register")) await this.registered(m.id, m.from === "", args);
     }
     const worked = p.outcome === "transition" && PARTS.includes(p.transition);
     if (worked || (p.outcome === "request" && !["task.verify", "run.close"].includes(p.transition))) this.took(p.run, p.actor);
+  }
+
+  // One whose first registration is not there, or of which one cannot be read, may have any keys.
+  async registered(id, first, args) {
+    if (!this.agents.has(id)) this.agents.set(id, { keys: new Set(), unsure: !first });
+    const a = this.agents.get(id), list = args ? args.keys ?? [] : null;
+    a.now = null; // of the last registration, while nobody says
+    if (!each(is.word)(list)) { a.unsure = true; return; }
+    const now = await Promise.all(list.map((pem) => publicKey(pem ?? "")));
+    for (const k of now) if (k) a.keys.add(k.id);
+    if (now.includes(null)) a.unsure = true;
+    else a.now = now;
+  }
+
+  // The keys an agent has, null where nobody says.
+  keysNow(agent) { return agent ? this.agents.get(agent)?.now ?? null : []; }
+
+  // The keys of an agent; sure is false where there may be others.
+  keysOf(agent) {
+    if (!agent) return { keys: new Set(), sure: true }; // keys are of agents
+    const a = this.agents.get(agent);
+    return a ? { keys: a.keys, sure: !a.unsure } : { keys: new Set(), sure: false };
   }
 
   took(run, actor) {
@@ -787,7 +983,7 @@ class Lineage {
   }
 
   opened(id, p, args) {
-    if (!args.principal) return;
+    if (!ARGS.session(args) || !args.principal) return;
     const s = { principal: args.principal, controller: args.controller || "", openers: [] };
     if (p.actor?.kind === "system") {
       s.controller ||= args.principal;
@@ -807,15 +1003,16 @@ class Lineage {
   }
 
   conflicts(run, judge) {
-    const found = new Set(), j = this.sessions.get(judge.session), root = this.root(run);
+    const found = new Set(), j = this.sessions.get(judge.session), root = this.root(run), mine = this.keysOf(judge.agent);
     if (!j) found.add("lineage_unknown");
     for (const [other, parts] of this.parts) {
       if (this.root(other) !== root) continue;
       for (const [id, part] of parts) {
         if (id === judge.session) found.add("lineage_session");
         if (judge.agent && part.agent === judge.agent) found.add("lineage_agent");
-        const theirs = this.keys.get(part.agent) ?? new Set();
-        for (const k of this.keys.get(judge.agent) ?? []) if (theirs.has(k)) found.add("lineage_key");
+        const theirs = this.keysOf(part.agent);
+        for (const k of mine.keys) if (theirs.keys.has(k)) found.add("lineage_key");
+        if (judge.agent && part.agent !== judge.agent && !(mine.sure && theirs.sure)) found.add("lineage_unknown");
         const x = this.sessions.get(id);
         if (!x) found.add("lineage_unknown");
         if (!x || !j) continue;
@@ -830,24 +1027,30 @@ class Lineage {
 
 // ---- archives ----------------------------------------------------------------
 
-// A pack out of a tar that is in memory.
+// A pack out of an archive that is in memory: ustar as POSIX has it, with what other forms of
+// tar add refused. It ends with its last file, or with two blocks of zeros and zeros behind them.
 export function tarball(bytes) {
-  const files = new Map(), bad = [];
-  const text = (at, n) => latin(bytes.subarray(at, at + n)).replace(/\0.*$/s, "");
-  let at = 0;
-  while (at + 512 <= bytes.length) {
-    const header = bytes.subarray(at, at + 512);
-    if (header.every((b) => b === 0)) break;
-    const sum = header.reduce((n, b, i) => n + (i >= 148 && i < 156 ? 32 : b), 0);
-    const octal = (from, n) => { const m = /^ *([0-7]+) *$/.exec(text(at + from, n)); return m ? parseInt(m[1], 8) : NaN; };
-    const size = octal(124, 12), type = text(at + 156, 1);
-    if (octal(148, 8) !== sum || Number.isNaN(size) || at + 512 + size > bytes.length) { bad.push("pack_malformed"); break; }
-    const prefix = text(at + 345, 155), name = ((prefix ? prefix + "/" : "") + text(at, 100)).replace(/^\.\//, "");
-    if (type === "0" || type === "") {
-      if (files.has(name)) bad.push("file_twice");
-      else files.set(name, bytes.subarray(at + 512, at + 512 + size));
-    } else if (type !== "5") bad.push("pack_malformed");
-    at += 512 + Math.ceil(size / 512) * 512;
+  const files = new Map(), bad = [], block = 512;
+  const text = (b) => latin(b).replace(/\0.*$/s, "");
+  const octal = (b) => { const m = /^ *([0-7]+)[ \0]*$/.exec(latin(b)); return m ? parseInt(m[1], 8) : NaN; };
+  const zero = (b) => b.every((x) => x === 0);
+  // What a header says of its file, null where it is none.
+  const header = (b) => {
+    const sum = b.reduce((n, x, i) => n + (i >= 148 && i < 156 ? 32 : x), 0), size = octal(b.subarray(124, 136)), kind = latin(b.subarray(156, 157));
+    const prefix = text(b.subarray(345, 500)), name = ((prefix ? prefix + "/" : "") + text(b.subarray(0, 100))).replace(/^\.\//, "");
+    const good = octal(b.subarray(148, 156)) === sum && latin(b.subarray(257, 265)) === "ustar\x0000" && (kind === "0" || (kind === "5" && size === 0));
+    return good && size <= limit(name) ? { name, size, kind } : null;
+  };
+  for (let at = 0; at < bytes.length;) {
+    const b = bytes.subarray(at, at + block);
+    if (b.length === block && zero(b) && bytes.length - at >= 2 * block && zero(bytes.subarray(at))) break;
+    const h = b.length === block ? header(b) : null, end = at + block + (h ? Math.ceil(h.size / block) * block : 0);
+    if (!h || end > bytes.length || !zero(bytes.subarray(at + block + h.size, end))) { bad.push("pack_malformed"); break; }
+    if (h.kind === "0") {
+      if (files.has(h.name)) bad.push("file_twice");
+      else files.set(h.name, bytes.subarray(at + block, at + block + h.size));
+    }
+    at = end;
   }
   return { names: [...files.keys()], read: async (name) => files.get(name), bad };
 }

@@ -1,0 +1,247 @@
+package pack
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"slices"
+
+	xtlog "golang.org/x/mod/sumdb/tlog"
+
+	"github.com/writ-gateway/writ"
+	"github.com/writ-gateway/writ/receipts"
+	"github.com/writ-gateway/writ/receipts/tlog"
+)
+
+// each looks at every receipt by itself.
+func (c *check) each() error {
+	for _, name := range c.p.names {
+		m := receiptPath.FindStringSubmatch(name)
+		if m == nil {
+			continue
+		}
+		seq := number(cutZeros(m[1]))
+		text, err := c.p.read(name)
+		if err != nil {
+			return err
+		}
+		c.seqs = append(c.seqs, seq)
+		rec, code := c.one(seq, text)
+		if rec != nil {
+			c.seen[seq] = rec.Statement.Receipt
+		}
+		if code != "" {
+			c.find(code, seq)
+			continue
+		}
+		c.report.Receipts++
+		if err := c.evidence(seq, *rec); err != nil {
+			return err
+		}
+	}
+	for _, l := range c.absent.missing() {
+		c.find(EvidenceMissing, l.seq)
+	}
+	for _, name := range c.p.names {
+		if m := evidencePath.FindStringSubmatch(name); m != nil && !c.p.has("receipts/"+m[1]+".sigstore.json") {
+			c.find(FileExtra, seqOf(name))
+		}
+	}
+	return nil
+}
+
+// one proves a receipt. The record is there as soon as its signature holds.
+func (c *check) one(seq int64, text []byte) (*receipts.Record, Code) {
+	b, wrong := parse(text)
+	if wrong != "" {
+		return nil, wrong
+	}
+	key, known := c.keys[b.keyID]
+	switch {
+	case !known:
+		return nil, KeyOther
+	case b.hint != b.keyID:
+		return nil, HintDiffers
+	case receipts.SignatureForm(b.signed) != nil:
+		return nil, SignatureForm
+	case key.v.Signed(b.payload, b.signed) != nil:
+		return nil, Signature
+	}
+	rec, err := receipts.Decode(b.payload)
+	if err != nil {
+		return nil, PayloadMalformed
+	}
+	leaf := tlog.Leaf(writ.Receipt{Payload: b.payload, Sig: b.signed}, key.der)
+	switch {
+	case rec.Statement.KeyID != b.keyID:
+		return &rec, KeyDiffers
+	case rec.Statement.Log != c.m.Origin:
+		return &rec, Origin
+	case rec.Commit.Seq != seq:
+		return &rec, SeqMoved
+	case number(b.index) != seq || number(b.proofIndex) != seq:
+		return &rec, IndexDiffers
+	case !bytes.Equal(b.logID, c.logID), !bytes.Equal(b.root, c.cp.Root[:]), number(b.size) != c.cp.Size, !bytes.Equal(b.checkpoint, c.cp.Text):
+		return &rec, CheckpointDiffers
+	case !bytes.Equal(b.leaf, leaf):
+		return &rec, LeafDiffers
+	case !included(b, seq, c.cp):
+		return &rec, Inclusion
+	}
+	return &rec, ""
+}
+
+func included(b parsed, seq int64, cp tlog.Checkpoint) bool {
+	var proof xtlog.RecordProof
+	for _, h := range b.hashes {
+		if len(h) != xtlog.HashSize {
+			return false
+		}
+		proof = append(proof, xtlog.Hash(h))
+	}
+	return seq < cp.Size && xtlog.CheckRecord(proof, cp.Size, cp.Root, seq, xtlog.RecordHash(b.leaf)) == nil
+}
+
+// evidence holds what lies beside a receipt to what it states.
+func (c *check) evidence(seq int64, rec receipts.Record) error {
+	name := evidenceName(seq)
+	there := c.p.has(name)
+	c.absent.note(seq, rec.Statement, there || !c.m.Evidence)
+	if !there {
+		return nil
+	}
+	text, err := c.p.read(name)
+	if err != nil {
+		return err
+	}
+	if sum := sha256.Sum256(text); hex.EncodeToString(sum[:]) != rec.Statement.Evidence {
+		c.find(EvidenceDiffers, seq)
+		return nil
+	}
+	c.report.Evidence++
+	return nil
+}
+
+// scope says what is missing, of a log or a range: of a run only its own sequence tells.
+func (c *check) scope() error {
+	s := c.m.Scope
+	if s.Kind == ScopeRun {
+		return nil
+	}
+	first, last := s.First, s.Last
+	if s.Kind == ScopeLog {
+		first, last = 0, c.cp.Size-1
+	}
+	want := first
+	for _, seq := range c.seqs {
+		if seq < first || seq > last {
+			c.find(ReceiptExtra, seq)
+			continue
+		}
+		if seq > want { // one finding for a gap: it names where it begins
+			c.find(ReceiptMissing, want)
+		}
+		want = seq + 1
+	}
+	if want <= last {
+		c.find(ReceiptMissing, want)
+	}
+	return nil
+}
+
+// list holds receipts.jsonl and README.md to the receipts.
+func (c *check) list() error {
+	text, err := c.file(FileList)
+	if err != nil {
+		return err
+	}
+	if len(c.report.Findings) > 0 { // it would repeat what was found
+		return nil
+	}
+	readsMe, err := c.file(FileReadme)
+	if err != nil {
+		return err
+	}
+	var again bytes.Buffer
+	var about readme
+	for _, seq := range c.seqs {
+		payload, rec, err := c.payload(seq)
+		if err != nil {
+			return err
+		}
+		sum := sha256.Sum256(payload)
+		again.Write(line(listed{Payload: hex.EncodeToString(sum[:]), Receipt: rec.Statement.Receipt, Seq: seq}))
+		about.note(rec)
+	}
+	if !bytes.Equal(again.Bytes(), text) {
+		c.find(ListDiffers, -1)
+	}
+	evidence := slices.ContainsFunc(c.p.names, evidencePath.MatchString)
+	if !bytes.Equal(about.text(c.logKey, c.m.Scope, c.cp.Size, evidence, c.p.has(FileEarlier)), readsMe) {
+		c.find(ReadmeDiffers, -1)
+	}
+	return nil
+}
+
+// payload reads again what one has proved.
+func (c *check) payload(seq int64) ([]byte, receipts.Record, error) {
+	text, err := c.p.read(receiptName(seq))
+	if err != nil {
+		return nil, receipts.Record{}, err
+	}
+	b, wrong := parse(text)
+	if wrong != "" {
+		return nil, receipts.Record{}, errors.New("a receipt changed while it was read")
+	}
+	rec, err := receipts.Decode(b.payload)
+	return b.payload, rec, err
+}
+
+// policies holds bundles to their names.
+func (c *check) policies() error {
+	for _, name := range c.p.names {
+		m := policyPath.FindStringSubmatch(name)
+		if m == nil {
+			continue
+		}
+		text, err := c.p.read(name)
+		if err != nil {
+			return err
+		}
+		if sum := sha256.Sum256(text); hex.EncodeToString(sum[:]) != m[1] {
+			c.find(PolicyDiffers, -1)
+			continue
+		}
+		c.report.Policies++
+	}
+	return nil
+}
+
+// Root is the root of the first size receipts, out of a pack that has them all; ok is
+// false for one that has not. Nothing is proved: Verify does that.
+func Root(p *Pack, size int64) (root xtlog.Hash, ok bool, err error) {
+	sp, err := newSpool()
+	if err != nil {
+		return root, false, err
+	}
+	defer func() { err = errors.Join(err, sp.close()) }()
+	for seq := range size {
+		if !p.has(receiptName(seq)) {
+			return root, false, nil
+		}
+		text, err := p.read(receiptName(seq))
+		if err != nil {
+			return root, false, err
+		}
+		b, wrong := parse(text)
+		if wrong != "" {
+			return root, false, nil
+		}
+		if err := sp.add(writ.Receipt{Seq: seq, Payload: b.payload, Sig: b.signed, KeyID: b.keyID}, b.leaf); err != nil {
+			return root, false, err
+		}
+	}
+	root, err = sp.root(size)
+	return root, err == nil, err
+}

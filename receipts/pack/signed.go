@@ -1,0 +1,153 @@
+package pack
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"slices"
+
+	"github.com/writ-gateway/writ"
+	"github.com/writ-gateway/writ/receipts"
+)
+
+// What a report says of whose word the end of a run rests on.
+const (
+	WordOfGateway = "the gateway's only: no verifier's own key signed it"
+	WordOfKey     = "a verdict signed with " // and the key
+)
+
+// saidOf is what a verdict says, by the change of what it judges and the arguments.
+type saidOf struct {
+	Receipt writ.ReceiptID `json:"receipt_id"`
+	Gates   []struct {
+		Gate   string `json:"gate"`
+		Status string `json:"status"`
+	} `json:"gates"`
+	Reasons []string `json:"reasons"`
+	Tasks   []struct {
+		Task    string         `json:"task_id"`
+		Receipt writ.ReceiptID `json:"receipt_id"`
+	} `json:"tasks"`
+}
+
+func (a saidOf) properties(m writ.Change) []string {
+	verdict, gates := writ.VerdictReject, map[string]bool{}
+	if m.To == string(writ.TaskDone) {
+		verdict = writ.VerdictAccept
+	}
+	if m.Kind == writ.ObjectTask {
+		for _, r := range a.Gates {
+			before, known := gates[r.Gate]
+			gates[r.Gate] = r.Status == "pass" && (before || !known)
+		}
+	}
+	return writ.VerdictProperties(verdict, gates, a.Reasons)
+}
+
+// last is the last change of a task or of the run, and what was made by then.
+type last struct {
+	receipt writ.ReceiptID
+	payload string   // SHA-256, hex
+	made    []string // artifacts, by their SHA-256 in hex
+	told    bool     // what was made is
+}
+
+// subjects are what a signed verdict on it must be about.
+func (l last) subjects() []string {
+	out := append([]string{l.payload}, l.made...)
+	slices.Sort(out)
+	return slices.Compact(out)
+}
+
+// signature holds a verdict to the signature of the verifier's own key, which the gateway
+// never has, and gives the key: else the gateway could have said it alone. An agent that
+// has keys must have signed.
+func (k *chain) signature(x heard, m writ.Change, of last, said saidOf) (keyID string) {
+	st, seq := x.Statement, x.Commit.Seq
+	keys, sure := k.lineage.keysNow(st.Actor.Agent)
+	switch {
+	case !sure:
+		k.judged(LineageUnknown, seq)
+		return ""
+	case st.Verdict == nil && len(keys) > 0:
+		k.judged(VerdictUnsigned, seq)
+		return ""
+	case st.Verdict == nil:
+		return ""
+	case !of.told || of.payload == "":
+		k.judged(EvidenceMissing, seq)
+		return ""
+	}
+	env, ok := envelopeIn(x.ev.Object.Verdict, *st.Verdict)
+	if !ok {
+		k.judged(VerdictSays, seq)
+		return ""
+	}
+	signed, err := receipts.CheckVerdict(env, writ.VerdictWant{
+		Agent: st.Actor.Agent, Keys: keys, Properties: said.properties(m), Subjects: of.subjects(),
+		Policy: st.Decision.PolicyRevision, Now: x.Commit.At,
+	})
+	if err != nil {
+		k.judged(badVerdict(err), seq)
+		return ""
+	}
+	return signed.Key.ID
+}
+
+func badVerdict(err error) Code {
+	var e *writ.Error
+	if errors.As(err, &e) {
+		switch e.Details["reason"] {
+		case writ.BadVerdictKey:
+			return VerdictKey
+		case writ.BadVerdictSignature:
+			return VerdictSignature
+		case writ.BadVerdictSubjects:
+			return VerdictAbout
+		}
+	}
+	return VerdictSays
+}
+
+// envelopeIn is the signed verdict that evidence keeps, if it is the one the receipt names.
+func envelopeIn(kept any, named writ.VerdictRef) (env []byte, ok bool) {
+	in, _ := kept.(map[string]any)
+	e, _ := in["envelope"].(map[string]any)
+	list, _ := e["signatures"].([]any)
+	if len(e) != 3 || len(list) != 1 || e["payloadType"] != receipts.PayloadType {
+		return nil, false
+	}
+	one, _ := list[0].(map[string]any)
+	keyID, _ := one["keyid"].(string)
+	payload, good := bytesOf(e["payload"])
+	sig, goodToo := bytesOf(one["sig"])
+	sum := sha256.Sum256(payload)
+	if !good || !goodToo || len(one) != 2 || keyID != named.KeyID || hex.EncodeToString(sum[:]) != named.Digest {
+		return nil, false
+	}
+	env, err := receipts.Envelope(writ.Receipt{Payload: payload, Sig: sig, KeyID: keyID})
+	return env, err == nil
+}
+
+func bytesOf(v any) ([]byte, bool) {
+	s, _ := v.(string)
+	b, ok := unbase64(s)
+	return b, ok && len(b) > 0
+}
+
+// settled says whose word the end of the run rests on.
+func (k *chain) settled() {
+	if !k.c.ask.Close || !k.ended || k.state != string(writ.RunDone) {
+		return
+	}
+	k.facts.Word = WordOfGateway
+	key := ""
+	for _, v := range k.facts.Verdicts {
+		if v.Seq == *k.facts.Ended && v.Key != "" {
+			key, k.facts.Word = v.Key, WordOfKey+v.Key
+		}
+	}
+	if len(k.c.verifiers) > 0 && !slices.Contains(k.c.verifiers, key) {
+		k.judged(VerdictUntrusted, *k.facts.Ended)
+	}
+}
