@@ -56,7 +56,7 @@ func verbCommands() []*cobra.Command {
 	approvalCommands(groups["approval"])
 	groups["task"].AddCommand(watchTasks())
 	groups["task"].Long = tasksHelp
-	groups["log"].AddCommand(verifyLogCommand(), trustedRootCommand(), logConsistencyCommand())
+	groups["log"].AddCommand(verifyLogCommand(), trustedRootCommand(), logConsistencyCommand(), checkLogCommand())
 	groups["run"].AddCommand(runVerifyCommand())
 	groups["key"].Long = keysHelp
 	groups["key"].AddCommand(generateKeyCommand(), rotateKeyCommand(), manifestCommand())

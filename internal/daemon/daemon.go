@@ -58,6 +58,7 @@ type Daemon struct {
 	integrator *ledger.Integrator
 	tlog       *tlog.Log
 	follower   *tlog.Follower
+	told       atomic.Pointer[string] // the checkpoint another replica made last
 	registry   *writ.Registry
 	door       *guard.Door
 	dispatcher *guard.Dispatcher
@@ -346,6 +347,9 @@ func (d *Daemon) openLoops(ctx context.Context) error {
 	}
 	d.loops.Go(d.housekeeping)
 	d.loops.Go(d.notePublished)
+	if d.tlog == nil {
+		d.loops.Go(d.watchCheckpoint)
+	}
 	d.loops.Go(d.signManifests)
 	d.loops.Go(d.watchBundles)
 	if d.cfg.Policies != "" {
@@ -429,6 +433,7 @@ func (d *Daemon) openServer(context.Context) error {
 		Door: d.dispatcher, Registry: d.registry, Hosts: hosts, Telemetry: d.telemetry, Ready: d.ready, Log: d.log, Blobs: artifactStore{d.artifacts},
 		Transfers:      min(32, max(2, d.cfg.Inflight/8)), // each takes a call's place for minutes
 		Stopping:       transfers,
+		Checkpoint:     d.checkpoint,
 		PolicyRevision: func() string { policy, _ := d.engine.Revisions(); return policy },
 	})
 	if err != nil {
