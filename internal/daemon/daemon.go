@@ -58,6 +58,7 @@ type Daemon struct {
 	integrator *ledger.Integrator
 	tlog       *tlog.Log
 	follower   *tlog.Follower
+	clock      *clockWatch
 	told       atomic.Pointer[string] // the checkpoint another replica made last
 	registry   *writ.Registry
 	door       *guard.Door
@@ -81,7 +82,7 @@ type Daemon struct {
 
 // New makes a Daemon from a valid configuration.
 func New(cfg Config, log *slog.Logger) *Daemon {
-	return &Daemon{cfg: cfg, log: log, replica: consumerName(), failed: map[writ.BundleID]time.Time{}, proposer: proposer{took: map[string]bool{}}, stopping: make(chan struct{}), served: make(chan error, 1)}
+	return &Daemon{cfg: cfg, log: log, clock: newClockWatch(), replica: consumerName(), failed: map[writ.BundleID]time.Time{}, proposer: proposer{took: map[string]bool{}}, stopping: make(chan struct{}), served: make(chan error, 1)}
 }
 
 // Start brings the gateway up in reading order and returns when it answers. If
@@ -402,6 +403,7 @@ func (d *Daemon) housekeeping() {
 			}
 			published = nil
 		case <-look.C:
+			d.clock.look(d.log)
 			if published != nil {
 				publishing.Note(d.log, d.follower.Err(), "the transparency log waits until the disk answers", "the transparency log goes on")
 			}

@@ -99,7 +99,7 @@ func Verify(ctx context.Context, dir string, trust Trust, progress func(done, of
 	}
 	g, run := errgroup.WithContext(ctx)
 	g.SetLimit(runtime.GOMAXPROCS(0))
-	l := &Log{dir: dir}
+	l := &Log{files: Dir(dir)}
 	for n := int64(0); n*width < cp.Size && run.Err() == nil; n++ {
 		data, err := l.file(entriesLevel, n, int(min(width, cp.Size-n*width)))
 		if err != nil {
