@@ -15,8 +15,16 @@ type LogHead struct {
 	Root        []byte         `json:"root,omitempty" doc:"Hash of them all (RFC 6962), base64."`
 	Checkpoint  string         `json:"checkpoint,omitempty" doc:"Both, signed by the log's key: a C2SP tlog-checkpoint. Keep it: with a later one it shows that nothing was taken out or changed."`
 	Consistency [][]byte       `json:"consistency,omitempty" doc:"Hashes that prove it of the checkpoint of size since (RFC 6962, 2.1.2), base64; under the checkpoint of size until if that was named."`
+	Witnesses   []LogWitness   `json:"witnesses,omitempty" doc:"Witnesses that cosigned this checkpoint, in lines of it."`
 	Key         string         `json:"verifier_key" doc:"Key of the log as a note verifier key (C2SP signed-note)."`
 	TrustedRoot writ.RawObject `json:"trusted_root" doc:"The key as cosign wants it: the content of its --trusted-root file."`
+}
+
+// LogWitness is one that cosigned a checkpoint (C2SP tlog-cosignature).
+type LogWitness struct {
+	Name string `json:"name" doc:"Name of the witness."`
+	Key  string `json:"verifier_key" doc:"Its key. Have it from the witness itself: 'writ log verify --witness' takes it."`
+	At   string `json:"at" doc:"When it signed, by its own clock." format:"date-time"`
 }
 
 // LogPublishArgs say how much of the log is published.

@@ -58,6 +58,7 @@ type Daemon struct {
 	integrator *ledger.Integrator
 	tlog       *tlog.Log
 	follower   *tlog.Follower
+	witnesses  []*tlog.Witness
 	clock      *clockWatch
 	told       atomic.Pointer[string] // the checkpoint another replica made last
 	registry   *writ.Registry
@@ -383,7 +384,7 @@ func (d *Daemon) housekeeping() {
 	defer reclaim.Stop()
 	defer renew.Stop()
 	defer look.Stop()
-	var reclaiming, sealing, publishing guard.Trouble
+	var reclaiming, sealing, publishing, witnessing guard.Trouble
 	var sealed, published <-chan struct{}
 	if d.integrator != nil {
 		sealed, published = d.integrator.Done(), d.follower.Done()
@@ -405,7 +406,8 @@ func (d *Daemon) housekeeping() {
 		case <-look.C:
 			d.clock.look(d.log)
 			if published != nil {
-				publishing.Note(d.log, d.follower.Err(), "the transparency log waits until the disk answers", "the transparency log goes on")
+				publishing.Note(d.log, d.follower.Err(), "the transparency log waits until the disk answers, and its witnesses", "the transparency log goes on")
+				witnessing.Note(d.log, d.tlog.Unwitnessed(), "checkpoints of the transparency log are not cosigned by all witnesses", "checkpoints are cosigned by all witnesses again")
 			}
 			if d.integrator != nil && !d.integrator.Stopped() {
 				sealing.Note(d.log, d.integrator.Err(), "the ledger waits: receipts stay in the outbox until store and disk answer", "the ledger goes on")

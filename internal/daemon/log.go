@@ -31,6 +31,12 @@ func (d *Daemon) openLog(ctx context.Context) error {
 	if d.tlog, err = tlog.Open(dir, tlog.NewKey(d.sealer.Origin(), key)); err != nil {
 		return err
 	}
+	witnesses, err := d.cfg.witnesses()
+	if err != nil {
+		return err
+	}
+	d.tlog.Witnessed(witnesses, d.cfg.WitnessFail == "open")
+	d.witnesses = witnesses
 	if err := receipts.KeepLogKey(d.cfg.Keys, key); err != nil { // the checkpoint there is was signed with it
 		return err
 	}
@@ -182,6 +188,9 @@ func (d *Daemon) logReady(note func(name string, ok bool, detail string)) {
 		note("log", false, "it is not written: the log says why; "+detail)
 		return
 	}
+	if d.tlog.Unwitnessed() != nil { // fail open
+		detail += "; the latest checkpoint is not cosigned by all witnesses: the log says why"
+	}
 	note("log", true, detail)
 }
 
@@ -224,6 +233,7 @@ func (d *Daemon) logHead(since, until int64) (registry.LogHead, error) {
 	if head.Key, err = key.Verifier(); err == nil {
 		head.TrustedRoot, err = tlog.TrustedRoot(key.Name(), key.Public(), time.Unix(0, 0))
 	}
+	text := cp.Text
 	if cp.Size > 0 {
 		head.Root = cp.Root[:]
 	}
@@ -231,12 +241,18 @@ func (d *Daemon) logHead(since, until int64) (registry.LogHead, error) {
 		proof, latest, perr := d.tlog.Consistent(since, until)
 		err = perr
 		head.Size, head.Root, head.Checkpoint = latest.Size, latest.Root[:], string(latest.Text)
+		text = latest.Text
 		for _, h := range proof {
 			head.Consistency = append(head.Consistency, h[:])
 		}
 	}
 	if err != nil {
 		return registry.LogHead{}, writ.Fault(writ.CodeInternal, op, err)
+	}
+	for _, w := range d.witnesses {
+		if at, err := w.Key().At(text); err == nil {
+			head.Witnesses = append(head.Witnesses, registry.LogWitness{Name: w.Key().Name(), Key: w.Key().String(), At: writ.FormatTime(at.UnixMilli())})
+		}
 	}
 	return head, nil
 }

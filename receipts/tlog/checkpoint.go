@@ -72,3 +72,12 @@ var ErrCheckpoint = checkpoint.Err
 func ParseCheckpoint(text []byte, verifier string) (Checkpoint, error) {
 	return checkpoint.Parse(text, verifier)
 }
+
+// WitnessKey is the verifier key of a witness.
+type WitnessKey = checkpoint.Witness
+
+// ErrNotCosigned: a witness has not signed a checkpoint.
+var ErrNotCosigned = checkpoint.ErrNotCosigned
+
+// NewWitnessKey reads the verifier key of a witness.
+func NewWitnessKey(key string) (*WitnessKey, error) { return checkpoint.NewWitness(key) }

@@ -27,7 +27,11 @@ type Log struct {
 	entries   []byte       // the entry bundle that is not full
 	published Checkpoint
 
-	unsure []byte // a checkpoint whose writing failed: it may be there; whoever publishes has it
+	witnesses   []*Witness
+	open        bool  // a checkpoint they do not cosign is published all the same
+	unwitnessed error // guarded by mu
+
+	unsure [][]byte // checkpoints whose writing failed: one may be there; whoever publishes has them
 }
 
 // tree is what is known of a tree besides its full tiles.
@@ -307,6 +311,9 @@ func (l *Log) Publish() (Checkpoint, error) {
 	if err != nil {
 		return published, err
 	}
+	if cp.Text, err = l.witness(cp); err != nil {
+		return published, err
+	}
 	if err := l.replace(cp.Text); err != nil {
 		return published, err
 	}
@@ -322,7 +329,7 @@ func (l *Log) replace(text []byte) error {
 	if err != nil {
 		return err
 	}
-	l.unsure = text
+	l.unsure = append(l.unsure, text)
 	if err := fork(l.files.Swap(CheckpointPath, have, text)); err != nil {
 		return err
 	}
@@ -356,7 +363,7 @@ func (l *Log) alone() (have []byte, err error) {
 	if errors.Is(err, fs.ErrNotExist) {
 		have, err = nil, nil
 	}
-	if err == nil && !bytes.Equal(have, l.published.Text) && (l.unsure == nil || !bytes.Equal(have, l.unsure)) {
+	if err == nil && !bytes.Equal(have, l.published.Text) && !slices.ContainsFunc(l.unsure, func(text []byte) bool { return bytes.Equal(have, text) }) {
 		err = ErrTaken
 	}
 	return have, fork(err)

@@ -18,6 +18,7 @@ import (
 	"strings"
 
 	"github.com/writ-gateway/writ/receipts"
+	"github.com/writ-gateway/writ/receipts/checkpoint"
 	"golang.org/x/mod/sumdb/tlog"
 	"golang.org/x/sync/errgroup"
 )
@@ -26,6 +27,8 @@ import (
 type Trust struct {
 	Log  string         // note verifier key
 	Keys *receipts.Ring // which key may have signed which receipt; nil: signatures are not checked
+
+	Witnesses []*checkpoint.Witness // each must have cosigned the checkpoint
 }
 
 // leafBody is a leaf as JSON has it.
@@ -92,6 +95,11 @@ func Verify(ctx context.Context, dir string, trust Trust, progress func(done, of
 	cp, err := ParseCheckpoint(text, trust.Log)
 	if err != nil {
 		return cp, err
+	}
+	for _, w := range trust.Witnesses {
+		if _, err := w.At(text); err != nil {
+			return cp, err
+		}
 	}
 	keys, err := newSigners(trust.Keys)
 	if err != nil {
