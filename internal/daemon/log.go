@@ -6,8 +6,6 @@ import (
 	"fmt"
 	"io/fs"
 	"math"
-	"os"
-	"path/filepath"
 	"strconv"
 	"time"
 
@@ -20,15 +18,18 @@ import (
 	"github.com/writ-gateway/writ/store"
 )
 
-// openLog opens the transparency log beside the ledger, whose lock is the log's too.
+// openLog opens the transparency log of the ledger, whose lock is the log's too.
 func (d *Daemon) openLog(ctx context.Context) error {
-	dir := filepath.Join(d.cfg.Data, logDir)
-	_, err := os.Lstat(filepath.Join(dir, tlog.CheckpointPath))
+	files, err := d.openTiles(ctx)
+	if err != nil {
+		return err
+	}
+	_, err = files.Read(tlog.CheckpointPath)
 	key, err := receipts.OpenLogKey(ctx, d.cfg.Keys, d.cfg.LogKey, keyOptions(d.cfg), !errors.Is(err, fs.ErrNotExist))
 	if err != nil {
 		return err
 	}
-	if d.tlog, err = tlog.Open(dir, tlog.NewKey(d.sealer.Origin(), key)); err != nil {
+	if d.tlog, err = tlog.OpenFiles(files, tlog.NewKey(d.sealer.Origin(), key)); err != nil {
 		return err
 	}
 	witnesses, err := d.cfg.witnesses()
