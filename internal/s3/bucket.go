@@ -164,7 +164,7 @@ func (b *Bucket) do(ctx context.Context, method, key string, q url.Values, heade
 	for name, v := range header {
 		r.Header[name] = v
 	}
-	b.cfg.Credentials.Sign(r, b.cfg.Region, sha256.Sum256(body), b.cfg.Now())
+	b.cfg.Credentials.Authorize(r, b.cfg.Region, sha256.Sum256(body), b.cfg.Now())
 	res, err := b.cfg.Client.Do(r)
 	if err != nil {
 		return nil, nil, fmt.Errorf("the object store does not answer: %w", err)

@@ -42,7 +42,7 @@ func TestSignatures(t *testing.T) {
 		for name, value := range v.header {
 			r.Header[name] = value
 		}
-		cred.Sign(r, "us-east-1", sha256.Sum256([]byte(v.body)), at)
+		cred.Authorize(r, "us-east-1", sha256.Sum256([]byte(v.body)), at)
 		want := "AWS4-HMAC-SHA256 Credential=AKIAIOSFODNN7EXAMPLE/20130524/us-east-1/s3/aws4_request,SignedHeaders=" + v.signed + ",Signature=" + v.want
 		if got := r.Header.Get("Authorization"); got != want {
 			t.Errorf("%s %s:\n%s\nwant\n%s", v.method, v.url, got, want)

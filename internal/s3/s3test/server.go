@@ -188,7 +188,7 @@ func (s *Server) unsigned(r *http.Request, body []byte) string {
 			return "AccessDenied"
 		}
 	}
-	s.Credentials.Sign(again, s.Region, sha256.Sum256(body), at)
+	s.Credentials.Authorize(again, s.Region, sha256.Sum256(body), at)
 	if again.Header.Get("Authorization") != given {
 		return "SignatureDoesNotMatch"
 	}

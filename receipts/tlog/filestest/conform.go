@@ -84,7 +84,7 @@ func Conform(t *testing.T, open func(t *testing.T) func() tlog.Files) {
 	})
 	t.Run("clearing takes what is below, and nothing else", func(t *testing.T) {
 		f := open(t)()
-		for _, path := range []string{"tile/0/000.p/1", "tile/0/000.p/2", "tile/0/000", "tile/0/0001.p/1", "tile/0/000.q"} {
+		for _, path := range []string{"tile/0/000.p/1", "tile/0/000.p/2", "tile/0/000", "tile/0/0001.p/1", "tile/0/000.px"} {
 			if err := f.Swap(path, nil, []byte(path)); err != nil {
 				t.Fatal(err)
 			}
@@ -96,7 +96,7 @@ func Conform(t *testing.T, open func(t *testing.T) func() tlog.Files) {
 		}
 		reads(t, f, "tile/0/000.p/1", "")
 		reads(t, f, "tile/0/000.p/2", "")
-		for _, path := range []string{"tile/0/000", "tile/0/0001.p/1", "tile/0/000.q"} {
+		for _, path := range []string{"tile/0/000", "tile/0/0001.p/1", "tile/0/000.px"} {
 			reads(t, f, path, path)
 		}
 	})

@@ -16,9 +16,9 @@ type Credentials struct {
 	Token             string // of a session; empty: none
 }
 
-// Sign adds AWS Signature Version 4 to a request, whose body has a digest. It signs every
+// Authorize adds AWS Signature Version 4 to a request, whose body has a digest. It signs every
 // header that is set.
-func (c Credentials) Sign(r *http.Request, region string, digest [sha256.Size]byte, now time.Time) {
+func (c Credentials) Authorize(r *http.Request, region string, digest [sha256.Size]byte, now time.Time) {
 	at := now.UTC().Format("20060102T150405Z")
 	scope := at[:8] + "/" + region + "/s3/aws4_request"
 	r.Header.Set("X-Amz-Date", at)
