@@ -39,7 +39,7 @@ var may = map[string][]string{
 	"policies/author":            {"", "policies"},                                                                                                                                                                                               // the workbench of policy authors
 	"policies/packs":             {},                                                                                                                                                                                                             // embedded sources
 	"receipts":                   {"", "internal/durable", "internal/jcs"},                                                                                                                                                                       // proves
-	"receipts/tlog":              {"", "internal/durable", "receipts"},                                                                                                                                                                           // publishes what is proven
+	"receipts/tlog":              {"", "internal/durable", "receipts", "receipts/checkpoint"},                                                                                                                                                    // publishes what is proven
 	"receipts/pack":              {"", "receipts", "receipts/tlog"},                                                                                                                                                                              // for whoever judges without us
 	"receipts/shred":             {"", "internal/durable", "receipts", "receipts/ledger", "store"},                                                                                                                                               // keys of evidence that can be destroyed
 	"receipts/ledger":            {"", "internal/durable", "receipts", "store"},                                                                                                                                                                  // keeps what is proven
@@ -49,7 +49,7 @@ var may = map[string][]string{
 	"roster":                     {""},                                                                                                                                                                                                           // the registry as a file, calls nothing
 	"webhooks":                   {""},                                                                                                                                                                                                           // tells others, decides nothing
 	"openapi":                    {},                                                                                                                                                                                                             // the generated description
-	"client":                     {""},                                                                                                                                                                                                           // what the CLI and agents use
+	"client":                     {"", "receipts/checkpoint"},                                                                                                                                                                                    // what the CLI and agents use
 	"writtest":                   {""},                                                                                                                                                                                                           // a pure world for tests of rooms
 	"internal/durable":           {},                                                                                                                                                                                                             // files that a crash leaves whole
 	"internal/jcs":               {},                                                                                                                                                                                                             // RFC 8785
@@ -77,7 +77,13 @@ var may = map[string][]string{
 	"egress/target":              {},                                   // reads hosts, ports and paths
 	"egress/wire":                {},                                   // HTTP/1.1 beyond doubt
 	"effects":                    {""},
-	"grants":                     {"", "egress/target"}, // a room; reads hosts and paths as they are judged
+	"grants":                     {"", "egress/target"},               // a room; reads hosts and paths as they are judged
+	"receipts/checkpoint":        {},                                  // what a log showed, and whether it only grew
+	"receipts/tlog/witnesstest":  {"receipts", "receipts/checkpoint"}, // a witness in memory, for tests
+	"receipts/tlog/filestest":    {"receipts/tlog"},                   // what all files of a log must do
+	"receipts/tlog/bucket":       {"internal/s3", "receipts/tlog"},    // the log in an object store
+	"internal/s3":                {},                                  // the calls of an object store that needs
+	"internal/s3/s3test":         {"internal/s3"},                     // one in memory, for tests
 }
 
 // home says where a third party may be imported.

@@ -234,7 +234,7 @@ func TestStoredNames(t *testing.T) {
 	line("index", writ.RunParts(gRun), writ.Dependents(gTask), writ.IndexVerify, writ.IndexClose)
 	line("counter", writ.TaskUnmet(gTask))
 	line("counter", writ.TaskPlace(gTask), writ.RunOffered(gRun, writ.LaneOf("site.build", "web", 5)), writ.RunBacklog(gRun, writ.LaneOf("site.build", "web", 5)), writ.LogSize())
-	line("index", writ.Backlog(gRun), writ.BlobHolders("aa"), writ.RunArtifacts(gRun), writ.IndexBlobStore)
+	line("index", writ.Backlog(gRun), writ.BlobHolders("aa"), writ.RunArtifacts(gRun), writ.IndexBlobStore, writ.IndexCheckpoint)
 	line("member", writ.BacklogMember(writ.LaneOf("site.build", "web", 5), gTask))
 	var part writ.Tx
 	part.TakePart(writ.Snapshot{}, gRun, writ.PartExecuted, writ.Caller{

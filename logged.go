@@ -5,6 +5,10 @@ package writ
 // log has at least that many.
 func LogSize() Counter { return Counter{"log", "size"} }
 
+// IndexCheckpoint has the checkpoint that LogSize is of, for the same replicas: its one
+// member is that as replies carry it, its score the size.
+const IndexCheckpoint Index = "log/checkpoint"
+
 // StatusUnlogged is the Status of Unlogged.
 const StatusUnlogged = "pending_log"
 

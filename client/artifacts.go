@@ -217,6 +217,9 @@ func (c *Client) ListArtifacts(ctx context.Context, run writ.RunID, after writ.T
 // answer.
 func (c *Client) bytes(ctx context.Context, method, path string, body io.Reader, size int64, o options) (io.ReadCloser, error) {
 	const op = "client.bytes"
+	if err := c.LogError(); err != nil {
+		return nil, err
+	}
 	who, err := c.identity()
 	if err != nil {
 		return nil, err
@@ -252,6 +255,7 @@ func (c *Client) bytes(ctx context.Context, method, path string, body io.Reader,
 		cancel()
 		return nil, unreachable(op, err)
 	}
+	c.noteLog(ctx, res.Header)
 	if res.StatusCode == http.StatusOK || res.StatusCode == http.StatusCreated {
 		return &answer{res.Body, cancel}, nil
 	}

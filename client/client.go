@@ -18,6 +18,7 @@ import (
 	"net/url"
 	"os"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/writ-gateway/writ"
@@ -49,6 +50,9 @@ type Config struct {
 	// (*receipts.CosignKey).Header is one.
 	Cosign func(call writ.Cosigned, args []byte) (header string, err error)
 
+	// Log says how the gateway is held to its transparency log.
+	Log LogConfig
+
 	Transport http.RoundTripper // nil: a transport of its own
 }
 
@@ -57,6 +61,10 @@ type Client struct {
 	cfg  Config
 	base string
 	http *http.Client
+
+	logMu   sync.Mutex
+	log     watch
+	proving sync.Mutex // one proof at a time
 }
 
 // New makes a client. It does not connect.
@@ -97,14 +105,28 @@ func New(cfg Config) (*Client, error) {
 		}
 		cfg.Transport = t
 	}
-	return &Client{
+	c := &Client{
 		cfg: cfg, base: strings.TrimSuffix(u.String(), "/"),
 		http: &http.Client{
 			Transport: cfg.Transport,
 			// A redirect would carry the token somewhere else.
 			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 		},
-	}, nil
+	}
+	if cfg.Log.Keep != nil {
+		seen, err := cfg.Log.Keep.Load()
+		if err != nil {
+			return nil, err
+		}
+		c.log.seen = seen
+	}
+	if key := cfg.Log.Key; key != "" && key != c.log.seen.Key {
+		if c.log.seen.Key != "" {
+			return nil, wrongLog(c.log.seen.Proven, "", "what was kept of the log of this gateway is of another key than the one given")
+		}
+		c.log.seen.Key = key
+	}
+	return c, nil
 }
 
 // Close lets go of idle connections.
@@ -170,9 +192,13 @@ func naturally(o *options) { o.noKey = true }
 // Errors are *writ.Error: what the gateway refused has the gateway's code;
 // CodeNotReady with an Err means that no answer came. Calls are repeated on
 // network errors, on 503 and on backpressure, with the same key, as often as
-// the configuration says and never past ctx.
+// the configuration says and never past ctx. Once the gateway was seen to have changed
+// its log no call is sent any more: the error has a *LogError in it.
 func (c *Client) Invoke(ctx context.Context, capability writ.CapabilityID, args, out any, opts ...Option) (Meta, error) {
 	const op = "client.Invoke"
+	if err := c.LogError(); err != nil {
+		return Meta{}, err
+	}
 	var o options
 	if capability == "task.heartbeat" || capability == "session.heartbeat" {
 		opts = append([]Option{naturally}, opts...)

@@ -61,18 +61,24 @@ func pause(n int, err error) time.Duration {
 	return d/2 + rand.N(d/2+1)
 }
 
-// once makes one HTTP exchange.
+// once makes one HTTP exchange, and takes what the reply shows of the log.
 func (c *Client) once(ctx context.Context, body []byte, o options) ([]byte, Meta, error) {
+	answer, header, meta, err := c.exchange(ctx, body, o)
+	c.noteLog(ctx, header)
+	return answer, meta, err
+}
+
+func (c *Client) exchange(ctx context.Context, body []byte, o options) ([]byte, http.Header, Meta, error) {
 	const op = "client.try"
 	who, err := c.identity()
 	if err != nil {
-		return nil, Meta{}, err
+		return nil, nil, Meta{}, err
 	}
 	ctx, cancel := context.WithTimeout(ctx, c.cfg.Timeout+o.wait)
 	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, c.base+"/v1/invoke", bytes.NewReader(body))
 	if err != nil {
-		return nil, Meta{}, writ.Fault(writ.CodeInternal, op, err)
+		return nil, nil, Meta{}, writ.Fault(writ.CodeInternal, op, err)
 	}
 	who.authorize(req)
 	req.Header.Set("Content-Type", "application/json")
@@ -86,27 +92,27 @@ func (c *Client) once(ctx context.Context, body []byte, o options) ([]byte, Meta
 	if o.sign != nil { // by every try: the token, and with it the session, may be renewed
 		header, err := o.sign(who)
 		if err != nil {
-			return nil, Meta{}, writ.AsError(op, err)
+			return nil, nil, Meta{}, writ.AsError(op, err)
 		}
 		req.Header.Set("Cosignature", header)
 	}
 	res, err := c.http.Do(req)
 	if err != nil {
-		return nil, Meta{}, unreachable(op, err)
+		return nil, nil, Meta{}, unreachable(op, err)
 	}
 	defer func() { _ = res.Body.Close() }()
 	answer, err := io.ReadAll(io.LimitReader(res.Body, maxAnswer+1))
 	meta := metaOf(res.Header)
 	if err != nil {
-		return nil, meta, unreachable(op, err)
+		return nil, res.Header, meta, unreachable(op, err)
 	}
 	if len(answer) > maxAnswer {
-		return nil, meta, writ.Refuse(writ.CodeTooLarge, op, "the reply is too large", "ask for a smaller page")
+		return nil, res.Header, meta, writ.Refuse(writ.CodeTooLarge, op, "the reply is too large", "ask for a smaller page")
 	}
 	if res.StatusCode >= 200 && res.StatusCode < 300 {
-		return answer, meta, nil
+		return answer, res.Header, meta, nil
 	}
-	return nil, meta, refusal(res, answer)
+	return nil, res.Header, meta, refusal(res, answer)
 }
 
 func unreachable(op string, err error) error {

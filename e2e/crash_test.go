@@ -191,6 +191,7 @@ func (c *crowd) settle(t *testing.T) {
 // for again one by one.
 func (c *crowd) account(t *testing.T, since int) {
 	e := c.audit()
+	c.inTheLogAsExported()
 	moves := map[writ.ReceiptID]writ.Change{}
 	for id, s := range e.known {
 		for _, m := range s.Predicate.Changes {

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/writ-gateway/writ"
 )
@@ -76,6 +77,7 @@ func TestDiskFull(t *testing.T) {
 
 	w.gw[0].restart()
 	e := w.audit()
+	w.inTheLogAsExported()
 	for _, a := range tasks {
 		if s, ok := e.known[a.receipt()]; !ok || s.Predicate.Task != a.task || e.state["task "+a.task] != string(writ.TaskQueued) {
 			t.Errorf("accepted, and what is there is %q by %+v: %s", e.state["task "+a.task], s, a.reply)
@@ -95,4 +97,31 @@ func TestDiskFull(t *testing.T) {
 			t.Errorf("refused before and repeated: %v %s", err, r)
 		}
 	}
+}
+
+// The disk of the ledger and the log is full, and the store's is not: work goes on and
+// its receipts wait in the outbox. With room again the log has them all, each at its index.
+func TestDiskOfTheLogFull(t *testing.T) {
+	t.Parallel()
+	w := newWorldOf(t, raced, "redis")
+	c := newCast(t, w)
+	probe := caller{t: t, gw: w.gw[0]}
+	w.gw[0].limitFiles(0)
+	for n := range 20 {
+		c.enqueue(fmt.Sprintf("t%d", n), nil)
+	}
+	within(t, 20*time.Second, "the gateway says that its ledger waits", func() bool {
+		r := probe.do("GET", "/readyz", nil)
+		return r.status == 503 && strings.Contains(string(r.body), "the ledger waits until store and disk answer")
+	})
+	c.enqueue("last", nil)
+	w.gw[0].limitFiles(-1)
+	w.ready()
+	w.inTheLogAsExported()
+	w.gw[0].limitFiles(0)
+	c.enqueue("more", nil)
+	w.gw[0].kill() // with the disk full: nothing but what was synced is there
+	w.gw[0].start()
+	w.ready()
+	w.inTheLogAsExported()
 }

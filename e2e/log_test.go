@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"strconv"
 	"testing"
+	"time"
 
 	"golang.org/x/mod/sumdb/note"
 	"golang.org/x/mod/sumdb/tlog"
@@ -156,6 +157,21 @@ func TestReceiptsAreInTheLog(t *testing.T) {
 			!ecdsa.VerifyASN1(pub.(*ecdsa.PublicKey), digest[:], env.Signatures[0].Sig) {
 			t.Error("the leaf is of something else")
 		}
+
+		// Every reply of every replica carries a checkpoint, once it knows one.
+		for _, gw := range w.gw {
+			within(t, 10*time.Second, "a replica tells of the log", func() bool {
+				text, err := base64.StdEncoding.DecodeString(auditor.at(gw).ok(200, "GET", "/v1/runs/"+c.run, nil).header.Get("Writ-Checkpoint"))
+				if err != nil || len(text) == 0 {
+					return false
+				}
+				got, _ := signedTree(t, string(text), key)
+				return got >= size
+			})
+		}
+		auditor.refused(422, writ.CodeInputInvalid, "GET", "/v1/log/head?until=3", nil)
+		auditor.refused(422, writ.CodeInputInvalid, "GET", "/v1/log/head?since=3&until=2", nil)
+		auditor.refused(422, writ.CodeInputInvalid, "GET", "/v1/log/head?since=3&until=100000", nil)
 
 		w.gw[0].kill()
 		w.gw[0].start()

@@ -2,9 +2,16 @@ package e2e
 
 import (
 	"bytes"
+	"crypto/sha256"
+	"encoding/base64"
 	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
+	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -82,6 +89,73 @@ func (w *world) logged() {
 	if r := command(w.t, "log", "verify", filepath.Join(w.gw[0].data, "log"), "--log-key", key, "--key", w.publicKey()); r.code != 0 {
 		w.t.Errorf("the log does not verify: %s", r)
 	}
+}
+
+// inTheLogAsExported checks that the log holds the receipts of the gateway, each at the
+// index that is its sequence, and waits until it has them all.
+func (w *world) inTheLogAsExported() {
+	w.t.Helper()
+	path, all := w.export()
+	last := string(all[len(all)-1].Predicate.ReceiptID)
+	if r := w.op.at(w.gw[0]).ok(200, "GET", "/v1/receipts/"+last+"?wait=included", nil); r.at("included") != true {
+		w.t.Fatalf("the log does not come up: %s", r)
+	}
+	w.logged()
+	text, err := os.ReadFile(path)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	entries := entriesOf(w.t, filepath.Join(w.gw[0].data, "log"))
+	seq := 0
+	for line := range bytes.Lines(text) {
+		var e struct {
+			Payload     []byte `json:"payload"`
+			PayloadType string `json:"payloadType"`
+			Signatures  []struct {
+				Sig []byte `json:"sig"`
+			} `json:"signatures"`
+		}
+		if err := json.Unmarshal(line, &e); err != nil || len(e.Signatures) != 1 || !bytes.Contains(e.Payload, []byte(`"receiptId"`)) {
+			continue // the header and the heads
+		}
+		digest := sha256.Sum256(fmt.Appendf(nil, "DSSEv1 %d %s %d %s", len(e.PayloadType), e.PayloadType, len(e.Payload), e.Payload))
+		if seq >= len(entries) || !bytes.Contains(entries[seq], []byte(base64.StdEncoding.EncodeToString(digest[:]))) ||
+			!bytes.Contains(entries[seq], []byte(base64.StdEncoding.EncodeToString(e.Signatures[0].Sig))) {
+			w.t.Fatalf("the log has something else than receipt %d at its index", seq)
+		}
+		seq++
+	}
+	if seq != len(all) {
+		w.t.Errorf("compared %d of %d receipts", seq, len(all))
+	}
+}
+
+// entriesOf reads the entries of a log, of which there are fewer than 256,000.
+func entriesOf(t testing.TB, dir string) (out [][]byte) {
+	t.Helper()
+	head, err := os.ReadFile(filepath.Join(dir, "checkpoint"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	size, err := strconv.Atoi(strings.Split(string(head), "\n")[1])
+	if err != nil {
+		t.Fatal(err)
+	}
+	for n := 0; len(out) < size; n++ {
+		path := filepath.Join(dir, "tile", "entries", fmt.Sprintf("%03d", n))
+		data, err := os.ReadFile(path)
+		if errors.Is(err, fs.ErrNotExist) {
+			data, err = os.ReadFile(filepath.Join(path+".p", strconv.Itoa(size%256)))
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		for len(data) > 0 {
+			end := 2 + int(data[0])<<8 + int(data[1])
+			out, data = append(out, data[2:end]), data[end:]
+		}
+	}
+	return out[:size]
 }
 
 // publicKey is what receipts are verified with.

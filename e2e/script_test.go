@@ -25,6 +25,7 @@ var embeddedOnly = map[string]string{
 	"config":        "it is about where settings come from; the one gateway in it only shows where its data went",
 	"webhook":       "it is about files and the command line; no gateway is in it",
 	"doctor":        "it is about the files of a data directory, the embedded store's among them",
+	"log-fork":      "it takes the store away, and looks at what commands kept of the log",
 }
 
 // Each script of testdata/script is one story told with the command line, on

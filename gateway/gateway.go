@@ -72,6 +72,10 @@ type Config struct {
 	// replies whose call does not say what it was judged by; nil: no header then.
 	PolicyRevision func() string
 
+	// Checkpoint is the latest one of the transparency log, for the header of replies
+	// (HeaderCheckpoint); empty: none is known, and nothing is said. nil: the same.
+	Checkpoint func() string
+
 	// Transfers bounds the bodies of artifacts that are on their way, in and out
 	// (32); an eighth of them of one session. When Stopping is done they end: they
 	// may take minutes.

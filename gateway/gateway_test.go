@@ -53,6 +53,35 @@ func TestCallIsBuilt(t *testing.T) {
 	}
 }
 
+// What is known of the log goes with every answer to somebody who is known, refusals
+// too; where nothing is known nothing is said.
+func TestRepliesCarryTheCheckpoint(t *testing.T) {
+	known := "AAAA"
+	h, door := newFake(t, func(c *Config) { c.Checkpoint = func() string { return known } })
+	carried := func() string {
+		return send(h, "POST", "/v1/tasks/claim", `{"wait_s":1}`).Header().Get("Writ-Checkpoint")
+	}
+	for _, code := range []writ.Code{"", writ.CodePolicy, writ.CodeStore, writ.CodeUnauthenticated} {
+		door.answer = func(*writ.Call) (writ.Reply, *writ.Receipt, error) {
+			if code != "" {
+				return writ.Reply{}, nil, writ.Refuse(code, "x", "y", "z")
+			}
+			return writ.Reply{Outcome: writ.OutcomeEmpty}, nil, nil
+		}
+		want := "AAAA"
+		if code == writ.CodeUnauthenticated {
+			want = ""
+		}
+		if got := carried(); got != want {
+			t.Errorf("%s: %q, want %q", code, got, want)
+		}
+	}
+	door.answer = nil
+	if known = ""; carried() != "" {
+		t.Error("it says what it does not know")
+	}
+}
+
 func TestStatusFollowsOutcome(t *testing.T) {
 	h, door := newFake(t, nil)
 	for outcome, status := range statusOf {

@@ -100,6 +100,7 @@ func governed(cfg Config, route Route, c *writ.Capability) func(huma.Context) {
 			defer func() { _ = control.SetWriteDeadline(time.Now().Add(WriteTimeout)) }()
 		}
 		reply, receipt, err := cfg.Door.Do(r.Context(), call)
+		showCheckpoint(cfg, w, err)
 		if p := call.PolicyRevision; p != "" {
 			w.Header().Set("Policy-Revision", p)
 		} else if cfg.PolicyRevision != nil && err == nil {

@@ -68,6 +68,21 @@ func badCosignature() error {
 	return writ.Refuse(writ.CodeMalformed, "gateway.headers", "the Cosignature is not one signature", "send Cosignature: v1 KEYID SIGNATURE, the key id as in agent.info and the signature in base64")
 }
 
+// HeaderCheckpoint carries the latest checkpoint of the transparency log, base64 of the
+// signed note (C2SP tlog-checkpoint). Who keeps one can show later that the log was
+// changed.
+const HeaderCheckpoint = "Writ-Checkpoint"
+
+// showCheckpoint puts it on the reply to whoever has shown a valid credential.
+func showCheckpoint(cfg Config, w http.ResponseWriter, err error) {
+	if cfg.Checkpoint == nil || writ.CodeOf(err) == writ.CodeUnauthenticated {
+		return
+	}
+	if c := cfg.Checkpoint(); c != "" {
+		w.Header().Set(HeaderCheckpoint, c)
+	}
+}
+
 func oneHeader(r *http.Request, name string) (string, error) {
 	values := r.Header.Values(name)
 	if len(values) > 1 {

@@ -111,6 +111,8 @@ func shared(doc *huma.OpenAPI) {
 	header("Receipt-Id", "Receipt of the transition or denial; absent for reads.", text(writ.PatternReceipt))
 	header("ETag", "Version of the document shown, for If-Match.", text(`^"[1-9][0-9]*"$`))
 	header("Policy-Revision", "Revision of the policy in force.", text(""))
+	header(HeaderCheckpoint, "Latest checkpoint of the transparency log that this replica knows, base64 of the signed note (C2SP tlog-checkpoint); absent while it knows none. "+
+		"Keep it: log.head proves that a later one only added to it.", text(`^[A-Za-z0-9+/]+={0,2}$`))
 	header("Budget-Warning", "The call took its run to a mark of its budget for the first time: dimension=percent, for example steps=80. One header per dimension.", &huma.Schema{Type: huma.TypeString})
 	header("Idempotency-Replayed", "true when the reply is that of an earlier call with the same key.", &huma.Schema{Type: huma.TypeString, Enum: []any{"true"}})
 	header("Policy-Redacted", "JSON pointers into the body, each in quotes, * for every member or element: policy keeps these values from the caller. "+
@@ -135,7 +137,7 @@ func shared(doc *huma.OpenAPI) {
 	doc.Components.Responses["Pending"] = &huma.Response{
 		Description: "Repeat the call later, with the same Idempotency-Key. approval_required: it has not happened, policy allows it once people have agreed. pending_log: it has happened, and the transparency log does not have its receipt yet.",
 		Headers: map[string]*huma.Param{
-			"Request-Id": headerRef("Request-Id"), "Receipt-Id": headerRef("Receipt-Id"), "Policy-Limited": headerRef("Policy-Limited"),
+			"Request-Id": headerRef("Request-Id"), "Receipt-Id": headerRef("Receipt-Id"), "Policy-Limited": headerRef("Policy-Limited"), HeaderCheckpoint: headerRef(HeaderCheckpoint),
 		},
 		Content: map[string]*huma.MediaType{
 			"application/json": {Schema: &huma.Schema{OneOf: []*huma.Schema{
@@ -146,7 +148,7 @@ func shared(doc *huma.OpenAPI) {
 	doc.Components.Responses["Problem"] = &huma.Response{
 		Description: "The call was refused.",
 		Headers: map[string]*huma.Param{
-			"Request-Id": headerRef("Request-Id"), "Receipt-Id": headerRef("Receipt-Id"), "Retry-After": headerRef("Retry-After"),
+			"Request-Id": headerRef("Request-Id"), "Receipt-Id": headerRef("Receipt-Id"), "Retry-After": headerRef("Retry-After"), HeaderCheckpoint: headerRef(HeaderCheckpoint),
 		},
 		Content: map[string]*huma.MediaType{problemJSON: {Schema: problem}},
 	}
@@ -236,14 +238,14 @@ func octets() map[string]*huma.MediaType {
 func success(o writ.Outcome, result *huma.Schema) *huma.Response {
 	res := &huma.Response{Headers: map[string]*huma.Param{}}
 	for _, h := range []string{
-		"Request-Id", "Receipt-Id", "ETag", "Policy-Revision", "Policy-Redacted", "Policy-Limited", "Idempotency-Replayed", "Budget-Warning",
+		"Request-Id", "Receipt-Id", "ETag", "Policy-Revision", "Policy-Redacted", "Policy-Limited", "Idempotency-Replayed", "Budget-Warning", HeaderCheckpoint,
 	} {
 		res.Headers[h] = headerRef(h)
 	}
 	switch o {
 	case writ.OutcomeEmpty:
 		res.Description = "Nothing to hand out."
-		res.Headers = map[string]*huma.Param{"Request-Id": headerRef("Request-Id"), "Retry-After": headerRef("Retry-After"), "Policy-Limited": headerRef("Policy-Limited")}
+		res.Headers = map[string]*huma.Param{"Request-Id": headerRef("Request-Id"), "Retry-After": headerRef("Retry-After"), "Policy-Limited": headerRef("Policy-Limited"), HeaderCheckpoint: headerRef(HeaderCheckpoint)}
 		return res
 	case writ.OutcomeCreated:
 		res.Description = "Created."

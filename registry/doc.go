@@ -39,7 +39,7 @@ type Config struct {
 	Bundle func(writ.Receipt) ([]byte, error)
 	// LogHead is the transparency log as it is published, proved against a checkpoint
 	// of an earlier size unless that is 0.
-	LogHead func(since int64) (LogHead, error)
+	LogHead func(since, until int64) (LogHead, error)
 	// Evidence decrypts the evidence beside a receipt: the bytes whose SHA-256 the
 	// receipt states.
 	Evidence func(writ.Receipt) ([]byte, error)

@@ -1,6 +1,7 @@
 package registry
 
 import (
+	"strings"
 	"testing"
 
 	"github.com/writ-gateway/writ"
@@ -42,6 +43,23 @@ func TestLogPublish(t *testing.T) {
 	}
 	if _, err := r.Commit(second); err == nil || r.Counter(writ.LogSize()) != 12 {
 		t.Errorf("noted is %d, %v", r.Counter(writ.LogSize()), err)
+	}
+	// The checkpoint goes along: there is one at any time, the latest.
+	for _, c := range []struct {
+		size       int64
+		checkpoint string
+		want       string
+	}{{20, "AAAA", "AAAA"}, {19, "BBBB", "AAAA"}, {21, "CCCC", "CCCC"}, {22, "", ""}, {23, "DDDD", "DDDD"}} {
+		p, err := r.Plan(k, r.NewCall(k, r.System(), &LogPublishArgs{Size: c.size, Checkpoint: c.checkpoint}))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := r.Commit(p); err != nil {
+			t.Fatal(err)
+		}
+		if got := strings.Join(r.Members(writ.IndexCheckpoint), " "); got != c.want {
+			t.Errorf("%d: known is %q, want %q", c.size, got, c.want)
+		}
 	}
 	if len(r.Facts) > 0 {
 		t.Error("it leaves a receipt")

@@ -243,7 +243,7 @@ func TestReceiptGet(t *testing.T) {
 
 func TestLogHead(t *testing.T) {
 	r := newRoom(t, func(c *Config) {
-		c.LogHead = func(since int64) (LogHead, error) {
+		c.LogHead = func(since, _ int64) (LogHead, error) {
 			if since > 4 {
 				return LogHead{}, writ.Refuse(writ.CodeNotFound, "x", "y", "z")
 			}

@@ -19,9 +19,14 @@ import (
 // connection is how a command finds the gateway and who it acts as. Flags win
 // over the environment. Nothing is looked for in the working directory: whoever
 // made that could otherwise choose where a token goes.
-type connection struct{ url, tokenFile, data, cosignKey string }
+type connection struct {
+	url, tokenFile, data, cosignKey string
+	logKey                          string         // of the log, when the caller named one
+	cmd                             *cobra.Command // whose flags these are
+}
 
 func (n *connection) flags(c *cobra.Command) {
+	n.cmd = c
 	c.Flags().StringVar(&n.url, "url", "", "gateway, for example http://127.0.0.1:8700; wants --token-file (WRIT_URL)")
 	c.Flags().StringVar(&n.tokenFile, "token-file", "", "file with the session token, mode 0600; wants --url or --data (WRIT_TOKEN_FILE)")
 	c.Flags().StringVar(&n.cosignKey, "cosign-key", "", "private key in PEM, mode 0600, that signs every change: one the agent has registered (WRIT_COSIGN_KEY)")
@@ -47,6 +52,14 @@ func (n *connection) open() (*client.Client, error) {
 			return nil, err
 		}
 		cfg.Cosign = key.Header
+	}
+	dir, _ := dataDir(n.data, os.Getenv)
+	here := n.url == "" && (n.data != "" || os.Getenv("WRIT_URL") == "") // as where has it
+	cfg.Log = client.LogConfig{Key: n.logKey, Every: logCheckEvery, Keep: seenFile(seenPath(url, dir, here))}
+	if n.cmd != nil {
+		if found, ok := n.cmd.Context().Value(foundKey{}).(*error); ok {
+			cfg.Log.Found = func(err error) { *found = err }
+		}
 	}
 	return client.New(cfg)
 }

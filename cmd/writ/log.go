@@ -20,10 +20,19 @@ type logVerdict struct {
 	Root     []byte `json:"root,omitempty"`
 	Reason   string `json:"reason,omitempty"`
 	Duration string `json:"took"`
+
+	Witnesses []cosigned `json:"witnesses,omitempty"`
+}
+
+// cosigned is a witness that signed the checkpoint.
+type cosigned struct {
+	Name string `json:"name"`
+	At   string `json:"at"`
 }
 
 func verifyLogCommand() *cobra.Command {
 	var logKey, data, format string
+	var witnesses []string
 	var keys keyFlags
 	cmd := &cobra.Command{
 		Use: "verify [DIR]", Short: "Read a whole log again, offline", Args: cobra.MaximumNArgs(1),
@@ -38,8 +47,11 @@ directory of a gateway, or what a web server gives of one (C2SP tlog-tiles).
 trust it, or a file with it. Where the receipt key was changed, --keys has the others:
 what 'writ key manifest' wrote. Nothing here trusts what lies in the directory.
 
-Exit codes: 0 ok, 1 tampered (or signed by another key), 3 incomplete: a file is
-missing, 4 could not verify.`,
+--witness is the key of a witness, from itself: the log is then the one the witness has
+seen, and was there at the time it says.
+
+Exit codes: 0 ok, 1 tampered (or signed by another key), 3 incomplete: a file, or the
+signature of a witness, is missing, 4 could not verify.`,
 		RunE: func(c *cobra.Command, args []string) error {
 			if err := checkFormat(c, format); err != nil {
 				return err
@@ -61,6 +73,13 @@ missing, 4 could not verify.`,
 			if err != nil {
 				return unverified{err}
 			}
+			for _, key := range witnesses {
+				w, err := tlog.NewWitnessKey(key)
+				if err != nil {
+					return unverified{fmt.Errorf("--witness: %w", err)}
+				}
+				trust.Witnesses = append(trust.Witnesses, w)
+			}
 			begun, told := time.Now(), time.Now()
 			cp, err := tlog.Verify(c.Context(), dir, trust, func(done, of int64) {
 				if time.Since(told) > 2*time.Second {
@@ -72,6 +91,13 @@ missing, 4 could not verify.`,
 			switch {
 			case err == nil:
 				v.Root = cp.Root[:]
+				for _, w := range trust.Witnesses {
+					if at, err := w.At(cp.Text); err == nil {
+						v.Witnesses = append(v.Witnesses, cosigned{w.Name(), at.UTC().Format(time.RFC3339)})
+					}
+				}
+			case errors.Is(err, tlog.ErrNotCosigned):
+				v.Verdict, v.Reason, code = "incomplete", err.Error(), 3
 			case errors.Is(err, fs.ErrNotExist) && cp.Size > 0:
 				v.Verdict, v.Reason, code = "incomplete", "a file of the log is missing: "+err.Error(), 3
 			case errors.Is(err, tlog.ErrDamaged), errors.Is(err, tlog.ErrCheckpoint):
@@ -83,6 +109,7 @@ missing, 4 could not verify.`,
 		},
 	}
 	cmd.Flags().StringVar(&logKey, "log-key", "", "note verifier key of the log, or a file with it")
+	cmd.Flags().StringArrayVar(&witnesses, "witness", nil, "verifier key of a witness that must have cosigned the checkpoint; can be repeated")
 	keys.flags(cmd)
 	cmd.Flags().StringVar(&data, "data", "", "data directory of a gateway on this machine (WRIT_DATA)")
 	cmd.Flags().StringVarP(&format, "output", "o", "table", "table or json")

@@ -32,7 +32,7 @@ type rooms struct {
 	export        func(list []writ.Receipt, after, at int64, more bool) ([]byte, error)
 	evidence      func(writ.Receipt) ([]byte, error)
 	shadow        func(writ.Tenant) ([]writ.PackVer, []writ.ShadowPack)
-	logHead       func(since int64) (registry.LogHead, error)
+	logHead       func(since, until int64) (registry.LogHead, error)
 	keys          keys.Config
 	minLease      int64
 	keepArtifacts int64                                        // milliseconds

@@ -42,6 +42,10 @@ type Config struct {
 	RootKey       string   `yaml:"root_key" doc:"Key that key manifests are signed with, Ed25519 or P-256: a reference name://… as of log_key, or a file. Default: none; a root that is kept offline signs with 'writ key manifest --sign'."`
 	Ledger        string   `yaml:"ledger" doc:"Whether this replica writes the ledger: \"writer\", or \"none\" when another replica of the same store does. Default: writer." enum:"writer,none"`
 	Checkpoint    Duration `yaml:"checkpoint_every" doc:"How often the transparency log gets a new checkpoint while receipts come; at least 100ms. Default: 1s."`
+	Tiles         string   `yaml:"tiles" doc:"Where the files of the transparency log are: empty, log in data; or s3://bucket/prefix, in an object store that heeds If-Match and If-None-Match, perhaps with ?region=… and endpoint=…. Default: none."`
+	TilesKey      string   `yaml:"tiles_credentials" doc:"File with aws_access_key_id and aws_secret_access_key for tiles, mode 0600. Default: none; they are taken from AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_SESSION_TOKEN."`
+	Witness       string   `yaml:"witness" doc:"Witnesses that cosign each checkpoint before it is published (C2SP tlog-witness): address and verifier key of each, with a space between, and a comma between two. Default: none."`
+	WitnessFail   string   `yaml:"witness_fail" doc:"When a witness does not cosign a checkpoint: \"closed\", it is not published until it does, and what waits for the log waits; or \"open\", it is published without. Default: closed." enum:"closed,open"`
 	Log           string   `yaml:"log" doc:"Log level: debug, info, warn or error. Default: info." enum:"debug,info,warn,error"`
 	LogForm       string   `yaml:"log_format" doc:"Form of the log: text or json. Default: text." enum:"text,json"`
 	Inflight      int      `yaml:"max_inflight" doc:"Calls under way at once before new ones are refused with 429; a sixteenth of them of one session, and an eighth is kept for operators and approvers. Default: 256."`
@@ -217,6 +221,7 @@ func (c Config) withDefaults(env func(string) string) Config {
 	def(&c.Store, "bolt")
 	def(&c.Origin, "writ.local")
 	def(&c.Ledger, "writer")
+	def(&c.WitnessFail, "closed")
 	def(&c.Log, "info")
 	def(&c.LogForm, "text")
 	if c.Inflight == 0 {
@@ -297,6 +302,11 @@ func (c Config) wrong() (out []wrongField) {
 	must(validOrigin(c.Origin), "origin", "want a bare host name such as receipts.example.org")
 	must(c.Ledger == "writer" || c.Ledger == "none", "ledger", `want "writer" or "none"`)
 	must(c.Ledger != "none" || c.Store != "bolt", "ledger", "the embedded store has no other replica that could write it")
+	_, err = c.tilesAt()
+	must(err == nil, "tiles", "want s3://bucket/prefix, perhaps with ?region=eu-west-1 and endpoint=https://…, and no credentials in it")
+	_, err = c.witnesses()
+	must(err == nil, "witness", "want address and verifier key of each, such as 'https://witness.example.org witness.example.org+1a2b3c4d+BAbC…', and a comma between two, each key once")
+	must(c.WitnessFail == "closed" || c.WitnessFail == "open", "witness_fail", "want closed or open")
 	must(slices.Contains([]string{"debug", "info", "warn", "error"}, c.Log), "log", "want debug, info, warn or error")
 	must(c.LogForm == "text" || c.LogForm == "json", "log_format", "want text or json")
 	must(c.Inflight >= 1 && c.Inflight <= 100_000, "max_inflight", "want 1 to 100000")
@@ -308,6 +318,24 @@ func (c Config) wrong() (out []wrongField) {
 	must(c.GCPct >= 0, "gc_percent", "may not be negative")
 	must(c.MemoryMB >= 0, "memory_limit_mb", "may not be negative")
 	return out
+}
+
+// witnesses are those of witness.
+func (c Config) witnesses() (out []*tlog.Witness, err error) {
+	if c.Witness == "" {
+		return nil, nil
+	}
+	seen := map[string]bool{}
+	for _, one := range strings.Split(c.Witness, ",") {
+		address, key, _ := strings.Cut(strings.TrimSpace(one), " ")
+		w, err := tlog.NewWitness(address, strings.TrimSpace(key))
+		if err != nil || seen[w.Key().String()] {
+			return nil, errors.Join(err, errors.New("not witnesses, each once"))
+		}
+		seen[w.Key().String()] = true
+		out = append(out, w)
+	}
+	return out, nil
 }
 
 // hosts are the names of allowed_hosts.

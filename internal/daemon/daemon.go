@@ -59,6 +59,9 @@ type Daemon struct {
 	integrator *ledger.Integrator
 	tlog       *tlog.Log
 	follower   *tlog.Follower
+	witnesses  []*tlog.Witness
+	clock      *clockWatch
+	told       atomic.Pointer[string] // the checkpoint another replica made last
 	registry   *writ.Registry
 	door       *guard.Door
 	dispatcher *guard.Dispatcher
@@ -83,7 +86,7 @@ type Daemon struct {
 
 // New makes a Daemon from a valid configuration.
 func New(cfg Config, log *slog.Logger) *Daemon {
-	return &Daemon{cfg: cfg, log: log, replica: consumerName(), failed: map[writ.BundleID]time.Time{}, proposer: proposer{took: map[string]bool{}}, stopping: make(chan struct{}), served: make(chan error, 1)}
+	return &Daemon{cfg: cfg, log: log, clock: newClockWatch(), replica: consumerName(), failed: map[writ.BundleID]time.Time{}, proposer: proposer{took: map[string]bool{}}, stopping: make(chan struct{}), served: make(chan error, 1)}
 }
 
 // Start brings the gateway up in reading order and returns when it answers. If
@@ -353,6 +356,9 @@ func (d *Daemon) openLoops(ctx context.Context) error {
 	}
 	d.loops.Go(d.housekeeping)
 	d.loops.Go(d.notePublished)
+	if d.tlog == nil {
+		d.loops.Go(d.watchCheckpoint)
+	}
 	d.loops.Go(d.signManifests)
 	d.loops.Go(d.watchBundles)
 	if d.cfg.Policies != "" {
@@ -385,7 +391,7 @@ func (d *Daemon) housekeeping() {
 	defer reclaim.Stop()
 	defer renew.Stop()
 	defer look.Stop()
-	var reclaiming, sealing, publishing guard.Trouble
+	var reclaiming, sealing, publishing, witnessing guard.Trouble
 	var sealed, published <-chan struct{}
 	if d.integrator != nil {
 		sealed, published = d.integrator.Done(), d.follower.Done()
@@ -405,8 +411,10 @@ func (d *Daemon) housekeeping() {
 			}
 			published = nil
 		case <-look.C:
+			d.clock.look(d.log)
 			if published != nil {
-				publishing.Note(d.log, d.follower.Err(), "the transparency log waits until the disk answers", "the transparency log goes on")
+				publishing.Note(d.log, d.follower.Err(), "the transparency log waits until the disk answers, and its witnesses", "the transparency log goes on")
+				witnessing.Note(d.log, d.tlog.Unwitnessed(), "checkpoints of the transparency log are not cosigned by all witnesses", "checkpoints are cosigned by all witnesses again")
 			}
 			if d.integrator != nil && !d.integrator.Stopped() {
 				sealing.Note(d.log, d.integrator.Err(), "the ledger waits: receipts stay in the outbox until store and disk answer", "the ledger goes on")
@@ -436,6 +444,7 @@ func (d *Daemon) openServer(ctx context.Context) error {
 		Door: d.dispatcher, Registry: d.registry, Hosts: hosts, Telemetry: d.telemetry, Ready: d.ready, Log: d.log, Blobs: artifactStore{d.artifacts},
 		Transfers:      min(32, max(2, d.cfg.Inflight/8)), // each takes a call's place for minutes
 		Stopping:       transfers,
+		Checkpoint:     d.checkpoint,
 		PolicyRevision: func() string { policy, _ := d.engine.Revisions(); return policy },
 	})
 	if err != nil {

@@ -5,8 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
-	"path/filepath"
+	"math"
 	"strconv"
 	"time"
 
@@ -19,17 +18,26 @@ import (
 	"github.com/writ-gateway/writ/store"
 )
 
-// openLog opens the transparency log beside the ledger, whose lock is the log's too.
+// openLog opens the transparency log of the ledger, whose lock is the log's too.
 func (d *Daemon) openLog(ctx context.Context) error {
-	dir := filepath.Join(d.cfg.Data, logDir)
-	_, err := os.Lstat(filepath.Join(dir, tlog.CheckpointPath))
+	files, err := d.openTiles(ctx)
+	if err != nil {
+		return err
+	}
+	_, err = files.Read(tlog.CheckpointPath)
 	key, err := receipts.OpenLogKey(ctx, d.cfg.Keys, d.cfg.LogKey, keyOptions(d.cfg), !errors.Is(err, fs.ErrNotExist))
 	if err != nil {
 		return err
 	}
-	if d.tlog, err = tlog.Open(dir, tlog.NewKey(d.sealer.Origin(), key)); err != nil {
+	if d.tlog, err = tlog.OpenFiles(files, tlog.NewKey(d.sealer.Origin(), key)); err != nil {
 		return err
 	}
+	witnesses, err := d.cfg.witnesses()
+	if err != nil {
+		return err
+	}
+	d.tlog.Witnessed(witnesses, d.cfg.WitnessFail == "open")
+	d.witnesses = witnesses
 	if err := receipts.KeepLogKey(d.cfg.Keys, key); err != nil { // the checkpoint there is was signed with it
 		return err
 	}
@@ -123,11 +131,11 @@ func (d *Daemon) notePublished() {
 	d.loops.Go(func() { <-d.stopping; cancel() })
 	var noting guard.Trouble
 	for seen := int64(0); d.follower.Wait(ctx, seen) == nil; {
-		size := d.tlog.Latest().Size
-		_, _, err := d.door.System(ctx, shard, "log.publish", registry.LogPublishArgs{Size: size}, nil)
+		cp := d.tlog.Latest()
+		_, _, err := d.door.System(ctx, shard, "log.publish", registry.LogPublishArgs{Size: cp.Size, Checkpoint: cp.Compact()}, nil)
 		noting.Note(d.log, err, "other replicas are not told what the transparency log has until the store answers", "other replicas are told again what the transparency log has")
 		if err == nil {
-			seen = size
+			seen = cp.Size
 			continue
 		}
 		select {
@@ -135,6 +143,34 @@ func (d *Daemon) notePublished() {
 		case <-ctx.Done():
 		}
 	}
+}
+
+// checkpoint is the latest one that is known here, as replies carry it; empty as long as
+// none is.
+func (d *Daemon) checkpoint() string {
+	if d.tlog == nil {
+		if text := d.told.Load(); text != nil {
+			return *text
+		}
+		return ""
+	}
+	cp := d.tlog.Latest()
+	if cp.Size == 0 {
+		return ""
+	}
+	return cp.Compact()
+}
+
+// watchCheckpoint reads what the replica that writes the log has told the others.
+func (d *Daemon) watchCheckpoint() {
+	d.watch("the latest checkpoint of the log was not looked at", nil, func(ctx context.Context) error {
+		newest := writ.Range{Index: writ.IndexCheckpoint, ByScore: true, Max: math.MaxInt64, Limit: 1, Desc: true}
+		s, err := d.store.Read(ctx, shard, writ.ReadSet{Ranges: []writ.Range{newest}})
+		if m := s.Ranges[newest].Members; err == nil && len(m) > 0 {
+			d.told.Store(&m[0].Name)
+		}
+		return err
+	})
 }
 
 // logReady says how the log is. That it lags keeps nobody from working: what is
@@ -153,6 +189,9 @@ func (d *Daemon) logReady(note func(name string, ok bool, detail string)) {
 		note("log", false, "it is not written: the log says why; "+detail)
 		return
 	}
+	if d.tlog.Unwitnessed() != nil { // fail open
+		detail += "; the latest checkpoint is not cosigned by all witnesses: the log says why"
+	}
 	note("log", true, detail)
 }
 
@@ -166,16 +205,27 @@ func (d *Daemon) logGauges() {
 }
 
 // logHead is what anybody needs to check the log as it is published.
-func (d *Daemon) logHead(since int64) (registry.LogHead, error) {
+func (d *Daemon) logHead(since, until int64) (registry.LogHead, error) {
 	const op = "daemon.LogHead"
 	if d.tlog == nil {
 		return registry.LogHead{}, writ.Refuse(writ.CodeNotFound, op, "the log is written by another replica", "ask that one")
 	}
 	cp := d.tlog.Latest()
-	if since > cp.Size {
+	for _, named := range []struct {
+		pointer string
+		size    int64
+	}{{"/since", since}, {"/until", until}} {
+		if named.size > cp.Size {
+			return registry.LogHead{}, &writ.Error{
+				Code: writ.CodeInputInvalid, Op: op, Msg: "the log has not had this size yet", Hint: "name the size of a checkpoint there was; if it was of this log, the log went back: keep that checkpoint, it proves it",
+				Fields: []writ.FieldError{{Pointer: named.pointer, Msg: "is past the end of the log"}},
+			}
+		}
+	}
+	if until > 0 && (since == 0 || since > until) {
 		return registry.LogHead{}, &writ.Error{
-			Code: writ.CodeInputInvalid, Op: op, Msg: "the log has not had this size yet", Hint: "name the size of a checkpoint there was; if it was of this log, the log went back: keep that checkpoint, it proves it",
-			Fields: []writ.FieldError{{Pointer: "/since", Msg: "is past the end of the log"}},
+			Code: writ.CodeInputInvalid, Op: op, Msg: "there is nothing to prove between these sizes", Hint: "give since, the smaller size, with until",
+			Fields: []writ.FieldError{{Pointer: "/until", Msg: "wants a since that is not greater"}},
 		}
 	}
 	key := d.tlog.Key()
@@ -184,19 +234,26 @@ func (d *Daemon) logHead(since int64) (registry.LogHead, error) {
 	if head.Key, err = key.Verifier(); err == nil {
 		head.TrustedRoot, err = tlog.TrustedRoot(key.Name(), key.Public(), time.Unix(0, 0))
 	}
+	text := cp.Text
 	if cp.Size > 0 {
 		head.Root = cp.Root[:]
 	}
 	if since > 0 && err == nil {
-		proof, latest, perr := d.tlog.Consistent(since)
+		proof, latest, perr := d.tlog.Consistent(since, until)
 		err = perr
 		head.Size, head.Root, head.Checkpoint = latest.Size, latest.Root[:], string(latest.Text)
+		text = latest.Text
 		for _, h := range proof {
 			head.Consistency = append(head.Consistency, h[:])
 		}
 	}
 	if err != nil {
 		return registry.LogHead{}, writ.Fault(writ.CodeInternal, op, err)
+	}
+	for _, w := range d.witnesses {
+		if at, err := w.Key().At(text); err == nil {
+			head.Witnesses = append(head.Witnesses, registry.LogWitness{Name: w.Key().Name(), Key: w.Key().String(), At: writ.FormatTime(at.UnixMilli())})
+		}
 	}
 	return head, nil
 }

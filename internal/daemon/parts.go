@@ -119,6 +119,9 @@ func (d *Daemon) ready(ctx context.Context) gateway.ReadyReport {
 		note("load", true, "new work is refused: "+why)
 	}
 	d.logReady(note)
+	if step := d.clock.told(); step != "" {
+		note("clock", true, step) // nothing stops for it
+	}
 	if d.sealer.Ready() == nil {
 		note("signer", true, "key "+d.sealer.KeyID())
 	} else {
@@ -210,6 +213,8 @@ func (d *Daemon) gauges() {
 		return float64(max(0, head.Seq-d.ledger.Last())), err
 	}))
 	d.logGauges()
+	d.telemetry.Counters("clock_steps_total", "How often the clock of this machine was seen to be set by two seconds or more, or the machine to have slept.", "clock", map[string]func() float64{"host": count(d.clock.counted)})
+	d.telemetry.Gauge("clock_step_seconds", "By how much it was set last; 0 when it was not.", func() float64 { return d.clock.by().Seconds() })
 	d.telemetry.Gauge("lane_entries", "Entries that wait in lanes.", gauge(func(ctx context.Context) (float64, error) {
 		lanes, err := d.store.Lanes(ctx, shard)
 		var n int64

@@ -17,7 +17,7 @@ import (
 // commented out at their default. Paths are absolute, so that the file works
 // from every directory.
 func Sample(c Config, given map[string]string, env func(string) string) (string, error) {
-	paths := []*string{&c.Data, &c.Keys, &c.Blobs, &c.Policies}
+	paths := []*string{&c.Data, &c.Keys, &c.Blobs, &c.Policies, &c.TilesKey}
 	c.Webhooks = slices.Clone(c.Webhooks)
 	for i := range c.Webhooks {
 		paths = append(paths, &c.Webhooks[i].SecretFile)

@@ -6,22 +6,16 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/binary"
-	"errors"
 	"fmt"
-	"strconv"
-	"strings"
 
 	"github.com/writ-gateway/writ/receipts"
+	"github.com/writ-gateway/writ/receipts/checkpoint"
 	"golang.org/x/mod/sumdb/note"
 	"golang.org/x/mod/sumdb/tlog"
 )
 
 // Checkpoint says how many receipts the log has, and the hash of all of them.
-type Checkpoint struct {
-	Size int64
-	Root tlog.Hash
-	Text []byte // as signed and published: C2SP tlog-checkpoint
-}
+type Checkpoint = checkpoint.Checkpoint
 
 // algorithm is Ed25519 among the kinds of note keys (C2SP signed-note).
 const algorithm = 1
@@ -71,30 +65,19 @@ func (k *Key) checkpoint(size int64, root tlog.Hash) (Checkpoint, error) {
 }
 
 // ErrCheckpoint: a text is no checkpoint that the log's key signed.
-var ErrCheckpoint = errors.New("not a checkpoint of this log")
+var ErrCheckpoint = checkpoint.Err
 
-// ParseCheckpoint checks the signature of a checkpoint against a note verifier key,
-// and reads it. Lines after the third, and signatures by others, are left alone.
+// ParseCheckpoint checks the signature of a checkpoint against a note verifier key, and
+// reads it.
 func ParseCheckpoint(text []byte, verifier string) (Checkpoint, error) {
-	v, err := note.NewVerifier(verifier)
-	if err != nil {
-		return Checkpoint{}, err
-	}
-	n, err := note.Open(text, note.VerifierList(v))
-	if err != nil {
-		return Checkpoint{}, fmt.Errorf("%w: %w", ErrCheckpoint, err)
-	}
-	lines := strings.SplitN(n.Text, "\n", 4)
-	if len(lines) < 4 || lines[0] != v.Name() {
-		return Checkpoint{}, ErrCheckpoint
-	}
-	size, err := strconv.ParseInt(lines[1], 10, 64)
-	if err != nil || size < 0 || strconv.FormatInt(size, 10) != lines[1] {
-		return Checkpoint{}, ErrCheckpoint
-	}
-	root, err := base64.StdEncoding.Strict().DecodeString(lines[2])
-	if err != nil || len(root) != tlog.HashSize || base64.StdEncoding.EncodeToString(root) != lines[2] {
-		return Checkpoint{}, ErrCheckpoint
-	}
-	return Checkpoint{Size: size, Root: tlog.Hash(root), Text: text}, nil
+	return checkpoint.Parse(text, verifier)
 }
+
+// WitnessKey is the verifier key of a witness.
+type WitnessKey = checkpoint.Witness
+
+// ErrNotCosigned: a witness has not signed a checkpoint.
+var ErrNotCosigned = checkpoint.ErrNotCosigned
+
+// NewWitnessKey reads the verifier key of a witness.
+func NewWitnessKey(key string) (*WitnessKey, error) { return checkpoint.NewWitness(key) }

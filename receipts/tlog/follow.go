@@ -62,6 +62,17 @@ func NewFollower(l *Log, s Source, public func(keyID string) ([]byte, bool), eve
 // Start compares log and ledger, and returns when the loop runs. It refuses a log that
 // is ahead of its ledger, or has other receipts.
 func (f *Follower) Start(ctx context.Context) error {
+	if err := f.compare(); err != nil {
+		return err
+	}
+	run, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	f.cancel = cancel
+	go f.loop(run)
+	return nil
+}
+
+// compare says whether log and ledger belong together.
+func (f *Follower) compare() error {
 	const op = "tlog.Start"
 	size, last := f.log.Size(), f.source.Last()
 	if size > last+1 {
@@ -81,9 +92,6 @@ func (f *Follower) Start(ctx context.Context) error {
 			return notReady(op, fmt.Sprintf("log and ledger hold different receipts under sequence %d", size-1), "use the log that belongs to this ledger", ErrFork)
 		}
 	}
-	run, cancel := context.WithCancel(context.WithoutCancel(ctx))
-	f.cancel = cancel
-	go f.loop(run)
 	return nil
 }
 

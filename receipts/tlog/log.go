@@ -7,28 +7,31 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"path/filepath"
 	"slices"
 	"sync"
 
 	"golang.org/x/mod/sumdb/tlog"
-
-	"github.com/writ-gateway/writ/internal/durable"
 )
 
 // maxLeaf is the longest leaf an entry bundle can state.
 const maxLeaf = 1<<16 - 1
 
-// Log is the log in a directory. Append and Publish are for one caller, who has the
-// directory for itself; all else is safe beside them.
+// Log is the log in some files. Append and Publish are for one caller, who has the
+// files for itself; all else is safe beside them.
 type Log struct {
-	dir string
-	key *Key
+	files Files
+	key   *Key
 
 	mu        sync.RWMutex // guards what is below
 	tree                   // of the leaves there are, published or not
 	entries   []byte       // the entry bundle that is not full
 	published Checkpoint
+
+	witnesses   []*Witness
+	open        bool  // a checkpoint they do not cosign is published all the same
+	unwitnessed error // guarded by mu
+
+	unsure [][]byte // checkpoints whose writing failed: one may be there; whoever publishes has them
 }
 
 // tree is what is known of a tree besides its full tiles.
@@ -40,12 +43,17 @@ type tree struct {
 // Open reads the log in a directory, making it if needed, and holds it to its latest
 // checkpoint, which must be signed by key.
 func Open(dir string, key *Key) (*Log, error) {
-	const op = "tlog.Open"
 	if err := os.MkdirAll(dir, 0o755); err != nil {
-		return nil, notReady(op, "the directory of the log cannot be made", "choose one the gateway's user can write to", err)
+		return nil, notReady("tlog.Open", "the directory of the log cannot be made", "choose one the gateway's user can write to", err)
 	}
-	l := &Log{dir: dir, key: key}
-	text, err := os.ReadFile(filepath.Join(dir, CheckpointPath))
+	return OpenFiles(Dir(dir), key)
+}
+
+// OpenFiles reads the log in some files, as Open does.
+func OpenFiles(files Files, key *Key) (*Log, error) {
+	const op = "tlog.Open"
+	l := &Log{files: files, key: key}
+	text, err := files.Read(CheckpointPath)
 	if errors.Is(err, fs.ErrNotExist) {
 		return l, nil
 	}
@@ -53,7 +61,7 @@ func Open(dir string, key *Key) (*Log, error) {
 		err = l.load(text)
 	}
 	if err != nil {
-		return nil, notReady(op, "the log in "+dir+" cannot be used", "put the directory aside and start again: it is made anew from the ledger, the same as it was, as long as its key is", err)
+		return nil, notReady(op, "the log in "+files.String()+" cannot be used", "put it aside and start again: it is made anew from the ledger, the same as it was, as long as its key is", err)
 	}
 	return l, nil
 }
@@ -102,10 +110,10 @@ func (l *Log) file(level int, n int64, w int) ([]byte, error) {
 	if level == entriesLevel {
 		first = firstEntries
 	}
-	data, err := os.ReadFile(filepath.Join(l.dir, tilePath(level, n, wide)))
+	data, err := l.files.Read(tilePath(level, n, wide))
 	if errors.Is(err, fs.ErrNotExist) && w < width {
 		wide = width
-		data, err = os.ReadFile(filepath.Join(l.dir, tilePath(level, n, wide)))
+		data, err = l.files.Read(tilePath(level, n, wide))
 	}
 	if err != nil {
 		return nil, err
@@ -216,7 +224,7 @@ func (l *Log) writeFull(level int, n int64, hashes []tlog.Hash) error {
 		if err := l.write(path, data); err != nil {
 			return err
 		}
-		return os.RemoveAll(filepath.Join(l.dir, path+".p"))
+		return l.files.Clear(path + ".p")
 	}
 	if err := put(level, join(hashes)); err != nil || level > 0 {
 		return err
@@ -303,7 +311,10 @@ func (l *Log) Publish() (Checkpoint, error) {
 	if err != nil {
 		return published, err
 	}
-	if err := l.write(CheckpointPath, cp.Text); err != nil {
+	if cp.Text, err = l.witness(cp); err != nil {
+		return published, err
+	}
+	if err := l.replace(cp.Text); err != nil {
 		return published, err
 	}
 	l.mu.Lock()
@@ -312,29 +323,56 @@ func (l *Log) Publish() (Checkpoint, error) {
 	return cp, nil
 }
 
-// write puts a file in its place, synced, in one step. A tile that is there with the
-// same bytes is left alone.
-func (l *Log) write(path string, data []byte) error {
-	path = filepath.Join(l.dir, path)
-	if have, err := os.ReadFile(path); err == nil && bytes.Equal(have, data) {
-		return nil
-	}
-	if err := makeDir(filepath.Dir(path)); err != nil {
+// replace puts a checkpoint in the place of the one there is.
+func (l *Log) replace(text []byte) error {
+	have, err := l.alone()
+	if err != nil {
 		return err
 	}
-	return durable.Replace(path, data, 0o644)
+	l.unsure = append(l.unsure, text)
+	if err := fork(l.files.Swap(CheckpointPath, have, text)); err != nil {
+		return err
+	}
+	l.unsure = nil
+	return nil
 }
 
-// makeDir makes a directory and those above it, each synced into its parent.
-func makeDir(dir string) error {
-	if _, err := os.Stat(dir); err == nil {
+// write puts a file in its place. A tile that is there with the same bytes is left
+// alone; with others it is of what was never published, and replaced, as long as nobody
+// else has published since.
+func (l *Log) write(path string, data []byte) error {
+	have, err := l.files.Read(path)
+	switch {
+	case err == nil && bytes.Equal(have, data):
 		return nil
+	case err == nil:
+		if _, err := l.alone(); err != nil {
+			return err
+		}
+		err = l.files.Swap(path, have, data)
+	case errors.Is(err, fs.ErrNotExist):
+		err = l.files.Swap(path, nil, data)
 	}
-	if err := makeDir(filepath.Dir(dir)); err != nil {
-		return err
+	return fork(err)
+}
+
+// alone gives the checkpoint that is there, which must be one of this log's own. It is
+// for who publishes, and nobody else changes what it looks at.
+func (l *Log) alone() (have []byte, err error) {
+	have, err = l.files.Read(CheckpointPath)
+	if errors.Is(err, fs.ErrNotExist) {
+		have, err = nil, nil
 	}
-	if err := os.Mkdir(dir, 0o755); err != nil && !errors.Is(err, fs.ErrExist) {
-		return err
+	if err == nil && !bytes.Equal(have, l.published.Text) && !slices.ContainsFunc(l.unsure, func(text []byte) bool { return bytes.Equal(have, text) }) {
+		err = ErrTaken
 	}
-	return durable.SyncDir(filepath.Dir(dir))
+	return have, fork(err)
+}
+
+// fork is what another writer means: what it published is not taken back.
+func fork(err error) error {
+	if errors.Is(err, ErrTaken) {
+		return fmt.Errorf("%w: %w", ErrFork, err)
+	}
+	return err
 }

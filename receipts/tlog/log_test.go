@@ -116,7 +116,7 @@ func TestTheLogIsTheTree(t *testing.T) {
 				t.Fatalf("seed %d: leaf %d of %d: %v", seed, i, n, err)
 			}
 			old := published[rng.IntN(len(published))]
-			proof, latest, err := l.Consistent(old.Size)
+			proof, latest, err := l.Consistent(old.Size, 0)
 			if err == nil {
 				err = tlog.CheckTree(proof, latest.Size, latest.Root, old.Size, old.Root)
 			}
@@ -171,7 +171,7 @@ func TestWhatIsNotPublishedIsNotProved(t *testing.T) {
 		}
 	}
 	for _, n := range []int64{-1, 0, 3} {
-		if _, _, err := l.Consistent(n); err == nil {
+		if _, _, err := l.Consistent(n, 0); err == nil {
 			t.Errorf("consistent with %d", n)
 		}
 	}

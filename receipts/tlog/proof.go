@@ -48,13 +48,17 @@ func (p Inclusion) Check() error {
 }
 
 // Consistent proves that the log of the latest checkpoint begins with the one of
-// another size: RFC 6962, 2.1.2.
-func (l *Log) Consistent(size int64) (proof []tlog.Hash, cp Checkpoint, err error) {
+// another size: RFC 6962, 2.1.2. With until, a size between the two, it proves it of
+// the log as it was then.
+func (l *Log) Consistent(size, until int64) (proof []tlog.Hash, cp Checkpoint, err error) {
 	cp = l.Latest()
-	if size < 1 || size > cp.Size {
-		return nil, cp, fmt.Errorf("a log of %d has no beginning of %d", cp.Size, size)
+	if until == 0 {
+		until = cp.Size
 	}
-	proof, err = tlog.ProveTree(cp.Size, size, l.reader())
+	if size < 1 || size > until || until > cp.Size {
+		return nil, cp, fmt.Errorf("a log of %d has no beginning of %d in one of %d", cp.Size, size, until)
+	}
+	proof, err = tlog.ProveTree(until, size, l.reader())
 	return proof, cp, err
 }
 

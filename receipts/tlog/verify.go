@@ -18,6 +18,7 @@ import (
 	"strings"
 
 	"github.com/writ-gateway/writ/receipts"
+	"github.com/writ-gateway/writ/receipts/checkpoint"
 	"golang.org/x/mod/sumdb/tlog"
 	"golang.org/x/sync/errgroup"
 )
@@ -26,6 +27,8 @@ import (
 type Trust struct {
 	Log  string         // note verifier key
 	Keys *receipts.Ring // which key may have signed which receipt; nil: signatures are not checked
+
+	Witnesses []*checkpoint.Witness // each must have cosigned the checkpoint
 }
 
 // leafBody is a leaf as JSON has it.
@@ -93,13 +96,18 @@ func Verify(ctx context.Context, dir string, trust Trust, progress func(done, of
 	if err != nil {
 		return cp, err
 	}
+	for _, w := range trust.Witnesses {
+		if _, err := w.At(text); err != nil {
+			return cp, err
+		}
+	}
 	keys, err := newSigners(trust.Keys)
 	if err != nil {
 		return cp, err
 	}
 	g, run := errgroup.WithContext(ctx)
 	g.SetLimit(runtime.GOMAXPROCS(0))
-	l := &Log{dir: dir}
+	l := &Log{files: Dir(dir)}
 	for n := int64(0); n*width < cp.Size && run.Err() == nil; n++ {
 		data, err := l.file(entriesLevel, n, int(min(width, cp.Size-n*width)))
 		if err != nil {

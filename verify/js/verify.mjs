@@ -270,7 +270,7 @@ function parse(text) {
 }
 
 const ulid = (prefix) => new RegExp(`^${prefix}_[0-7][0-9A-HJKMNP-TV-Z]{25}$`);
-const ID = { rcp: ulid("rcp"), cll: ulid("cll"), ses: ulid("ses"), run: ulid("run"), tsk: ulid("tsk"), slug: /^[a-z][a-z0-9-]{1,62}$/, tenant: /^[a-z][a-z0-9-]{0,31}$/ };
+const ID = { rcp: ulid("rcp"), cll: ulid("cll"), ses: ulid("ses"), run: ulid("run"), tsk: ulid("tsk"), eff: ulid("eff"), sec: ulid("sec"), slug: /^[a-z][a-z0-9-]{1,62}$/, tenant: /^[a-z][a-z0-9-]{0,31}$/ };
 const HOST = /^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?(\.[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)*$/;
 
 const origin = (s) => s.length <= 200 && HOST.test(s);
@@ -306,6 +306,7 @@ const is = {
 };
 const plain = (v) => v !== null && typeof v === "object" && !Array.isArray(v);
 const HEX32 = is.like(/^[0-9a-f]{32}$/), HEX64 = is.like(/^[0-9a-f]{64}$/), KEY_ID = is.like(/^SHA256:[A-Za-z0-9+/]{43}$/);
+const AMOUNTS = (v) => is.map(is.whole)(v) && Object.keys(v).every((k) => TABLES.dimensions.includes(k));
 let shape;
 const statementShape = () => (shape ??= is.object({
   _type: is.one([TYPE.statement]), predicateType: is.one([TYPE.transition]),
@@ -319,6 +320,7 @@ const statementShape = () => (shape ??= is.object({
     commit: is.object({ at: is.full, epoch: is.full, "?runSeq": is.positive, seq: is.whole }),
     "?count": is.positive,
     "?decision": is.some(is.object({ "?bindings": is.full, "?effect": is.one(TABLES.effects), "?input": is.full, "?packs": is.list(is.object({ digest: is.word, id: is.full })), "?policy": is.full, "?rules": is.list(is.full) })),
+    "?effect": is.object({ attempt: is.positive, "?code": is.one(TABLES.codes), "?held": AMOUNTS, "?late": (v) => v === true, "?secrets": is.list(is.object({ id: is.like(ID.sec), version: is.positive })), "?settled": AMOUNTS }),
     "?evidence": HEX64, "?fence": is.positive, "?key": is.object({ id: KEY_ID, purpose: is.one(["receipt"]), "?since": is.positive, spki: HEX64 }), keyId: is.full, "?labels": is.list(is.one(TABLES.labels)), log: is.object({ origin: is.like(HOST) }), nonce: HEX32,
     outcome: is.full, "?parents": is.list(is.like(ID.rcp)), receiptId: is.like(ID.rcp), "?run": is.like(ID.run), "?task": is.like(ID.tsk), tenant: is.like(ID.tenant), transition: is.full,
     "?verdict": is.object({ digest: HEX64, keyId: KEY_ID }),
@@ -343,6 +345,10 @@ async function statement(payload) {
   if (ofKey !== ("key" in p)) return null;
   if (ofKey && (("since" in p.key && p.transition !== "key.revoke") || !(p.changes ?? []).some((c) => c.kind === "key" && c.id === p.key.spki))) return null;
   if ("verdict" in p && p.outcome !== "transition") return null;
+  const moved = (p.changes ?? []).filter((c) => c.kind === "effect"), e = p.effect;
+  if (moved.length > 1 || (moved.length === 1) !== ("effect" in p)) return null;
+  if (e && (p.outcome !== "transition" || !ID.eff.test(moved[0].id) || ("code" in e && !["error", "unknown"].includes(moved[0].to)))) return null;
+  if (e && (("late" in e && moved[0].from !== "unknown") || (("held" in e || "secrets" in e) && moved[0].to !== "intended"))) return null;
   const opens = (p.changes ?? []).some((c) => c.kind === "approval" && c.from === "" && c.to === "pending");
   const fits = {
     transition: !p.code && !p.count, request: !p.code && !p.count && !p.budget && opens,

@@ -1,0 +1,350 @@
+package client
+
+import (
+	"context"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"golang.org/x/mod/sumdb/note"
+	"golang.org/x/mod/sumdb/tlog"
+
+	"github.com/writ-gateway/writ"
+	"github.com/writ-gateway/writ/receipts/checkpoint"
+)
+
+// tree is a log in memory.
+type tree struct {
+	signer note.Signer
+	key    string
+	hashes []tlog.Hash
+	size   int64
+}
+
+func newTree(t *testing.T) *tree {
+	t.Helper()
+	secret, key, err := note.GenerateKey(nil, "writ.local")
+	if err != nil {
+		t.Fatal(err)
+	}
+	signer, err := note.NewSigner(secret)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &tree{signer: signer, key: key}
+}
+
+func (l *tree) ReadHashes(at []int64) (out []tlog.Hash, err error) {
+	for _, i := range at {
+		out = append(out, l.hashes[i])
+	}
+	return out, nil
+}
+
+// grow adds leaves of a kind.
+func (l *tree) grow(t *testing.T, n int, kind string) *tree {
+	t.Helper()
+	for range n {
+		h, err := tlog.StoredHashes(l.size, fmt.Appendf(nil, "%s %d", kind, l.size), l)
+		if err != nil {
+			t.Fatal(err)
+		}
+		l.hashes = append(l.hashes, h...)
+		l.size++
+	}
+	return l
+}
+
+// fork is another log with the same beginning and key.
+func (l *tree) fork() *tree {
+	c := *l
+	c.hashes = append([]tlog.Hash(nil), l.hashes...)
+	return &c
+}
+
+func (l *tree) checkpoint(t *testing.T) string {
+	t.Helper()
+	root, err := tlog.TreeHash(l.size, l)
+	if err != nil {
+		t.Fatal(err)
+	}
+	signed, err := note.Sign(&note.Note{Text: fmt.Sprintf("writ.local\n%d\n%s\n", l.size, base64.StdEncoding.EncodeToString(root[:]))}, l.signer)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(signed)
+}
+
+// logged is a gateway with a log: what its replies carry, and what log.head answers,
+// may be of two.
+type logged struct {
+	t       *testing.T
+	mu      sync.Mutex
+	carries string // the checkpoint of replies
+	answers *tree
+	asked   int
+	refuses int // status of log.head, 0: it answers
+}
+
+func (g *logged) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	var sent struct {
+		Capability writ.CapabilityID
+		Args       struct{ Since, Until int64 }
+	}
+	if err := json.NewDecoder(r.Body).Decode(&sent); err != nil {
+		g.t.Error(err)
+	}
+	if g.carries != "" {
+		w.Header().Set("Writ-Checkpoint", base64.StdEncoding.EncodeToString([]byte(g.carries)))
+	}
+	if sent.Capability != "log.head" {
+		ok("done", `{}`)(w, r)
+		return
+	}
+	g.asked++
+	l, since, until := g.answers, sent.Args.Since, sent.Args.Until
+	if g.refuses != 0 {
+		problem(g.refuses, `{"code":"not_found","detail":"the log is written by another replica"}`)(w, r)
+		return
+	}
+	if since > l.size || until > l.size {
+		problem(422, `{"code":"input_invalid","detail":"the log has not had this size yet","errors":[{"pointer":"/since","detail":"x"}]}`)(w, r)
+		return
+	}
+	head := logHead{Checkpoint: l.checkpoint(g.t), Key: l.key}
+	if until == 0 {
+		until = l.size
+	}
+	if since > 0 {
+		proof, err := tlog.ProveTree(until, since, l)
+		if err != nil {
+			g.t.Error(err)
+		}
+		for _, h := range proof {
+			head.Consistency = append(head.Consistency, h[:])
+		}
+	}
+	b, err := json.Marshal(head)
+	if err != nil {
+		g.t.Error(err)
+	}
+	ok("done", string(b))(w, r)
+}
+
+func (g *logged) show(carries string, answers *tree) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.carries, g.answers = carries, answers
+}
+
+func (g *logged) requests() int {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.asked
+}
+
+// memory keeps what was seen, as a file would.
+type memory struct{ seen LogSeen }
+
+func (m *memory) Load() (LogSeen, error)  { return m.seen, nil }
+func (m *memory) Save(seen LogSeen) error { m.seen = seen; return nil }
+
+func newLogged(t *testing.T, cfg LogConfig) (*Client, *logged) {
+	t.Helper()
+	g := &logged{t: t}
+	srv := httptest.NewServer(g)
+	t.Cleanup(srv.Close)
+	c, err := New(Config{URL: srv.URL, Token: token, Retries: -1, Log: cfg})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(c.Close)
+	return c, g
+}
+
+// call makes a call, of which only the log matters.
+func (g *logged) call(c *Client) error {
+	_, err := c.Invoke(g.t.Context(), "run.list", nil, nil)
+	return err
+}
+
+// A log that grows is believed, costs no request but those that are asked for, and what
+// was proven goes along.
+func TestALogThatGrows(t *testing.T) {
+	c, g := newLogged(t, LogConfig{})
+	l := newTree(t).grow(t, 5, "a")
+	for range 4 {
+		g.show(l.checkpoint(t), l)
+		if err := g.call(c); err != nil {
+			t.Fatal(err)
+		}
+		l.grow(t, 3, "a")
+	}
+	if g.requests() != 0 {
+		t.Errorf("%d requests that nobody asked for", g.requests())
+	}
+	g.show(l.checkpoint(t), l) // 17
+	if err := c.CheckLog(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	seen := c.LogSeen()
+	if seen.Key != l.key || sizeOf(seen.Proven) != 17 || seen.Shown != "" || g.requests() != 2 {
+		t.Errorf("%d requests, seen %+v", g.requests(), seen)
+	}
+	// A replica that is behind shows an older one, which is of this log.
+	old := l.fork()
+	l.grow(t, 20, "a")
+	g.show(old.checkpoint(t), l)
+	if err := errors.Join(g.call(c), c.CheckLog(t.Context())); err != nil || sizeOf(c.LogSeen().Proven) != 37 {
+		t.Errorf("%v, %+v", err, c.LogSeen())
+	}
+	if c.LogError() != nil {
+		t.Error(c.LogError())
+	}
+}
+
+// Calls ask by themselves once the log has grown, as often as they were told to.
+func TestCallsAskForAProof(t *testing.T) {
+	c, g := newLogged(t, LogConfig{Every: time.Hour})
+	l := newTree(t).grow(t, 5, "a")
+	g.show(l.checkpoint(t), l)
+	for range 5 {
+		if err := g.call(c); err != nil {
+			t.Fatal(err)
+		}
+		l.grow(t, 1, "a")
+		g.show(l.checkpoint(t), l)
+	}
+	if g.requests() != 1 {
+		t.Errorf("%d requests in an hour", g.requests())
+	}
+	c.logMu.Lock()
+	c.log.seen.Checked -= time.Hour.Milliseconds()
+	c.logMu.Unlock()
+	if err := g.call(c); err != nil || g.requests() != 2 || sizeOf(c.LogSeen().Proven) != 10 {
+		t.Errorf("%v, %d requests, %+v", err, g.requests(), c.LogSeen())
+	}
+}
+
+// Whatever a gateway does with its log, who kept a checkpoint of it finds out, is told
+// both checkpoints, and sends nothing any more.
+func TestALogThatWasChanged(t *testing.T) {
+	good := newTree(t).grow(t, 9, "a")
+	kept := good.checkpoint(t)
+	longer := good.fork().grow(t, 4, "a")
+	forked := good.fork()
+	forked.size, forked.hashes = 6, forked.hashes[:tlog.StoredHashIndex(0, 6)]
+	short := forked.fork()
+	forked.grow(t, 7, "b")
+	same := short.fork().grow(t, 3, "b")
+	other := newTree(t).grow(t, 12, "a")
+	forged := strings.Replace(longer.checkpoint(t), "\n13\n", "\n14\n", 1)
+
+	for _, v := range []struct {
+		name    string
+		carries string
+		answers *tree
+		want    string
+		shown   string
+	}{
+		{"forked and longer", forked.checkpoint(t), forked, "does not prove", forked.checkpoint(t)},
+		{"forked, and answers as before", forked.checkpoint(t), longer, "does not prove", forked.checkpoint(t)},
+		{"forked, and carries nothing", "", forked, "does not prove", forked.checkpoint(t)},
+		{"the same size", same.checkpoint(t), same, "same size", same.checkpoint(t)},
+		{"cut off", short.checkpoint(t), short, "shorter", ""},
+		{"cut off, and carries nothing", "", short, "shorter", ""},
+		{"another key", "", other, "another key", other.checkpoint(t)},
+		{"carries one of another key", other.checkpoint(t), other, "did not sign", other.checkpoint(t)},
+		{"forged", forged, longer, "did not sign", forged},
+	} {
+		t.Run(v.name, func(t *testing.T) {
+			keep := &memory{}
+			var told error
+			c, g := newLogged(t, LogConfig{Keep: keep, Found: func(err error) { told = err }})
+			g.show(kept, good)
+			if err := errors.Join(g.call(c), c.CheckLog(t.Context())); err != nil {
+				t.Fatal(err)
+			}
+			g.show(v.carries, v.answers)
+			first := g.call(c)
+			err := c.CheckLog(t.Context())
+			e, ok := errors.AsType[*LogError](err)
+			if first != nil || !ok || !strings.Contains(err.Error(), v.want) || e.Kept != kept || e.Shown != v.shown {
+				t.Fatalf("the call says %v, the check %v", first, err)
+			}
+			w, _ := errors.AsType[*writ.Error](err)
+			if w == nil || w.Hint == "" || !strings.HasPrefix(w.Details["kept"], "9 receipts, root ") || (v.shown != "") != strings.Contains(w.Details["shown"], "receipts, root ") {
+				t.Errorf("it does not say what to do: %+v", w)
+			}
+			if v.shown != "" && keep.seen.Shown != v.shown || keep.seen.Proven != kept {
+				t.Errorf("kept is %+v", keep.seen)
+			}
+			if told == nil || !errors.Is(told, c.LogError()) {
+				t.Errorf("told %v", told)
+			}
+			before := g.requests()
+			if err := g.call(c); !errors.Is(err, c.LogError()) || g.requests() != before {
+				t.Errorf("it goes on: %v", err)
+			}
+			// Whoever comes next with what was kept finds the same.
+			again, g2 := newLogged(t, LogConfig{Keep: keep})
+			g2.show(v.carries, v.answers)
+			_ = g2.call(again)
+			if err := again.CheckLog(t.Context()); again.LogError() == nil {
+				t.Errorf("forgotten: %v", err)
+			}
+		})
+	}
+}
+
+// The key that was given counts, whatever the gateway says at the first look.
+func TestTheKeyOfTheLogCanBeGiven(t *testing.T) {
+	l, other := newTree(t).grow(t, 3, "a"), newTree(t).grow(t, 3, "a")
+	c, g := newLogged(t, LogConfig{Key: l.key})
+	g.show("", other)
+	if err := c.CheckLog(t.Context()); c.LogError() == nil {
+		t.Errorf("another log is believed: %v", err)
+	}
+	c, g = newLogged(t, LogConfig{Key: l.key})
+	g.show(other.checkpoint(t), l)
+	if err := g.call(c); err != nil || c.LogError() == nil {
+		t.Errorf("a checkpoint of another key is kept: %v", err)
+	}
+	if _, err := New(Config{URL: "http://h", Token: token, Log: LogConfig{Key: l.key, Keep: &memory{LogSeen{Key: other.key}}}}); err == nil {
+		t.Error("what was kept is of another key")
+	}
+}
+
+// No proof is no accusation: another replica may write the log, or the network be gone.
+func TestNoProofForNow(t *testing.T) {
+	c, g := newLogged(t, LogConfig{Every: time.Nanosecond})
+	l := newTree(t).grow(t, 3, "a")
+	g.show(l.checkpoint(t), l)
+	g.refuses = http.StatusNotFound
+	if err := g.call(c); err != nil || c.LogError() != nil {
+		t.Errorf("%v, %v", err, c.LogError())
+	}
+	if err := c.CheckLog(t.Context()); err == nil || c.LogError() != nil {
+		t.Errorf("%v, %v", err, c.LogError())
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := c.CheckLog(ctx); err == nil || c.LogError() != nil {
+		t.Errorf("%v, %v", err, c.LogError())
+	}
+	for _, bad := range []string{"", "x", "a\n1\n\n", strings.Repeat("x", checkpoint.MaxText+1), "a\n01\nAAAA\n\n— x y\n"} {
+		g.show(bad, l)
+		if err := g.call(c); err != nil || c.LogError() != nil {
+			t.Errorf("%q: %v, %v", bad, err, c.LogError())
+		}
+	}
+}
