@@ -23,7 +23,7 @@ const (
 	maxDepth   = 64
 	maxValues  = 20_000
 	manyValues = 400_000 // of arguments that may be large
-	maxChecked = 4096 // values that a schema looks into one by one
+	maxChecked = 4096    // values that a schema looks into one by one
 )
 
 // strict is how every JSON text of a caller is read (RFC 8259 with the rules

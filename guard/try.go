@@ -289,6 +289,8 @@ func (t *try) authenticate() error {
 		}
 	} else if !ok || ses.State == writ.SessionRevoked {
 		return unauthenticated()
+	} else {
+		ses.State = writ.SessionActive // as it was when it gave the order, which is what is judged
 	}
 	t.session = &ses
 	t.call.Caller = writ.Caller{

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/writ-gateway/writ"
@@ -263,10 +264,12 @@ func (u *Unfolder) make(ctx context.Context, shard writ.Tenant, run writ.Run, fr
 	return made, "", nil, nil
 }
 
-// side makes steps side by side, and says what became of each.
+// side makes steps side by side until one is not made, and says what became of each: those
+// that were not tried come after that one.
 func (u *Unfolder) side(ctx context.Context, shard writ.Tenant, by writ.SessionID, some []Step) []error {
 	out, next := make([]error, len(some)), make(chan int)
 	var workers sync.WaitGroup
+	var stopped atomic.Bool
 	for range min(unfoldAtOnce, len(some)) {
 		workers.Go(func() {
 			for i := range next {
@@ -278,10 +281,16 @@ func (u *Unfolder) side(ctx context.Context, shard writ.Tenant, by writ.SessionI
 				default:
 					out[i] = err
 				}
+				if out[i] != nil {
+					stopped.Store(true)
+				}
 			}
 		})
 	}
 	for i := range some {
+		if stopped.Load() {
+			break
+		}
 		next <- i
 	}
 	close(next)
