@@ -2,6 +2,8 @@ package writ
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"regexp"
 )
 
@@ -80,7 +82,8 @@ func (t Task) Artifact(name string) (Artifact, bool) {
 	return Artifact{}, false
 }
 
-// BlobHolders lists the tasks whose artifacts have a digest: while there is one,
+// BlobHolders lists the tasks whose artifacts have a digest, and the runs whose workflow
+// has: while there is one,
 // the bytes are kept. hex is the digest without its prefix.
 func BlobHolders(hex string) Index { return Index("list/blob/" + hex) }
 
@@ -112,6 +115,16 @@ type Received struct {
 	Digest string
 	Size   int64
 	Small  []byte // all of it, if it has at most MaxCheckedBytes
+}
+
+// Keeper is implemented by arguments that hold bytes too large for a document. The
+// commit names their digest, and they are stored before it.
+type Keeper interface{ Kept() []byte }
+
+// DigestOf is the digest bytes are stored under.
+func DigestOf(b []byte) string {
+	sum := sha256.Sum256(b)
+	return "sha256:" + hex.EncodeToString(sum[:])
 }
 
 // Receiver is implemented by arguments of calls that come with a body.

@@ -300,6 +300,9 @@ func (r *Run) End(tx *Tx, now int64) {
 	tx.Unindex(IndexTodo, TodoOverrun(r.ID))
 	tx.Unindex(IndexTodo, TodoStall(r.ID))
 	r.StalledAt = 0
+	if r.Workflow != nil && !r.Workflow.Unfolded {
+		r.Workflow.Let(tx, r.ID)
+	}
 	if r.Parent != "" {
 		tx.Unindex(RunChildrenOpen(r.Parent), string(r.ID))
 		tx.Index(IndexTodo, TodoSettle(r.ID), now)

@@ -71,6 +71,11 @@ func (s Session) Copy() Session {
 // Copy returns a run that shares no memory with r.
 func (r Run) Copy() Run {
 	r.Budget, r.Grants = maps.Clone(r.Budget), slices.Clone(r.Grants)
+	if r.Workflow != nil {
+		w := *r.Workflow
+		w.Wrong = slices.Clone(w.Wrong)
+		r.Workflow = &w
+	}
 	return r
 }
 

@@ -84,6 +84,10 @@ type Call struct {
 	Cosignature    *Cosignature // the caller's own signature, not yet checked; nil when there is none
 	ReceivedAt     int64        // milliseconds; used for ids only, never for a decision
 
+	// Behalf is the session for which the gateway makes the call itself, to carry out
+	// what it has ordered: it is judged as that session's own. Only the door sets it.
+	Behalf SessionID
+
 	// Via names the wrapper the call came through (capability.invoke): the
 	// role must be allowed both, and everything else is judged on Capability.
 	Via CapabilityID

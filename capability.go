@@ -35,6 +35,8 @@ type Capability struct {
 	// Bytes says that an accepted call is answered with bytes, of which no part can be
 	// hidden: where policy wants any part of the reply hidden the call is refused.
 	Bytes bool
+	// Large says that its arguments may be as large as a workflow.
+	Large bool
 	// Durability is what a reply means where there is a transparency log, whatever policy
 	// says; "" leaves it to policy.
 	Durability Durability

@@ -1,5 +1,7 @@
 package writ
 
+import "strings"
+
 // RunState is where a run stands.
 type RunState string
 
@@ -84,7 +86,8 @@ type Run struct {
 	Parent      RunID            `json:"parent_run_id,omitempty"`
 	Root        RunID            `json:"root_run_id,omitempty"` // of the tree; absent in a run without a parent
 	Depth       int64            `json:"depth,omitempty"`
-	Nests       bool             `json:"nests,omitempty"` // it has, or had, child runs
+	Workflow    *RunWorkflow     `json:"workflow,omitempty"` // it was created with
+	Nests       bool             `json:"nests,omitempty"`    // it has, or had, child runs
 	Owner       PrincipalID      `json:"owner"`
 	OwnerRole   Role             `json:"owner_role"`
 	CreatedBy   SessionID        `json:"created_by,omitempty"`
@@ -93,6 +96,55 @@ type Run struct {
 	UpdatedAt   int64            `json:"updated_at"`
 	Receipt     ReceiptID        `json:"receipt"`
 }
+
+// RunWorkflow is the workflow a run was created with. Its bytes are a blob until
+// every step is a task of the run; from then on the tasks say all there is.
+type RunWorkflow struct {
+	Digest   string `json:"digest"`
+	Steps    int64  `json:"steps"`
+	Open     bool   `json:"open,omitempty"`     // the run is not sealed with the last step
+	Unfolded bool   `json:"unfolded,omitempty"` // every step is a task
+
+	// The step that waits to be made, or could not be, and why.
+	Step   string       `json:"step,omitempty"`
+	Code   Code         `json:"code,omitempty"`
+	Denial ReceiptID    `json:"denial,omitempty"`
+	Wrong  []FieldError `json:"wrong,omitempty"` // in it, at most MaxStepErrors
+}
+
+// MaxStepErrors is how much of what is wrong with a step its run remembers.
+const MaxStepErrors = 8
+
+// Hold keeps the bytes of a workflow until every step is a task, and has it looked at.
+func (w *RunWorkflow) Hold(tx *Tx, id RunID, now int64) {
+	tx.Index(BlobHolders(strings.TrimPrefix(w.Digest, "sha256:")), string(id), 0)
+	tx.Index(IndexUnfold, string(id), now)
+}
+
+// Let is the end of that.
+func (w *RunWorkflow) Let(tx *Tx, id RunID) {
+	tx.Unindex(BlobHolders(strings.TrimPrefix(w.Digest, "sha256:")), string(id))
+	tx.Unindex(IndexUnfold, string(id))
+}
+
+// Unfolding says that steps of the run's workflow are not its tasks yet. Nothing in
+// it begins before they are, and nobody else adds tasks to it.
+func (r Run) Unfolding() bool {
+	return r.Workflow != nil && !r.Workflow.Unfolded && !RunMoves.Terminal(r.State)
+}
+
+// Begins says that tasks of the run may begin.
+func (r Run) Begins() bool { return r.State == RunActive && !r.Unfolding() }
+
+// RunUnfolded counts the steps of a run's workflow that are its tasks.
+func RunUnfolded(id RunID) Counter { return Counter{"run/" + string(id), "unfolded"} }
+
+// MaxWorkflowSteps is how many steps a workflow may have, MaxWorkflowBytes how long it
+// may be.
+const (
+	MaxWorkflowSteps = 10_000
+	MaxWorkflowBytes = 4 << 20
+)
 
 // Grant is more of one dimension than a run was created with. Grants are only
 // ever added, each by one approval.

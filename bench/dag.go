@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"strconv"
@@ -75,39 +76,42 @@ func (b *bench) dag(ctx context.Context) error {
 	return nil
 }
 
-// submit enqueues a first step, then layers: the steps of one at once, the layers one
-// after the other, since a step names those that are there.
+// submit makes a run of a first step and then layers in one call, and waits until every
+// step is a task.
 func (g *gateway) submit(ctx context.Context, steps, wide int) error {
-	p := newPoster(fillers, g.planner.Token)
-	defer p.close()
-	post := func(key string, after ...string) error {
+	var b strings.Builder
+	step := func(key string, after ...string) {
 		for i, k := range after {
-			after[i] = fmt.Sprintf(`{"key":%q}`, k)
+			after[i] = strconv.Quote(k)
 		}
-		body := fmt.Appendf(nil, `{"run_id":%q,"key":%q,"capability":%q,"required_domain":%q,"args":{"ref":"main"},"depends_on":[%s]}`,
-			g.run, key, capability, domain, strings.Join(after, ","))
-		_, _, err := p.post(ctx, g.url+"/v1/tasks", body)
-		return err
+		if b.Len() > 0 {
+			b.WriteByte(',')
+		}
+		fmt.Fprintf(&b, `%q:{"capability":%q,"required_domain":%q,"args":{"ref":"main"},"depends_on":[%s]}`, key, capability, domain, strings.Join(after, ","))
 	}
-	if err := post("first"); err != nil {
-		return err
-	}
+	step("first")
 	name := func(i int) string { return "step-" + strconv.Itoa(i) }
-	for from := 1; from < steps; from += wide {
+	for i := 1; i < steps; i++ {
+		if from := i - (i-1)%wide; from == 1 {
+			step(name(i), "first")
+		} else {
+			step(name(i), name(i-wide), name(from-wide+(i-from+1)%wide))
+		}
+	}
+	r, err := g.planner.CreateRun(ctx, client.RunOptions{
+		Budget: map[string]int64{writ.BudgetSteps: 1_000_000}, Workflow: json.RawMessage(`{"version":1,"steps":{` + b.String() + `}}`),
+	})
+	for err == nil && r.Workflow != nil && !r.Workflow.Unfolded {
+		if r.State != writ.RunActive {
+			return fmt.Errorf("step %s: %s", r.Workflow.Step, r.Workflow.Code)
+		}
 		if err := g.beat(ctx); err != nil {
 			return err
 		}
-		_, err := drive(ctx, fillers, min(wide, steps-from), func(_ context.Context, _, i int) error {
-			if from == 1 {
-				return post(name(from+i), "first")
-			}
-			return post(name(from+i), name(from-wide+i), name(from-wide+(i+1)%wide))
-		})
-		if err != nil {
-			return err
-		}
+		time.Sleep(20 * time.Millisecond)
+		r, err = g.planner.GetRun(ctx, r.ID)
 	}
-	return nil
+	return err
 }
 
 const dagWorkers = 4 // as many tasks as an agent may hold by default

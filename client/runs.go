@@ -2,6 +2,7 @@ package client
 
 import (
 	"context"
+	"encoding/json"
 
 	"github.com/writ-gateway/writ"
 )
@@ -16,6 +17,8 @@ type RunOptions struct {
 	Budget      map[string]int64 `json:"budget"`
 	StallAfter  int64            `json:"stall_after_s,omitempty"` // seconds; 0 is the gateway's default
 	OnStall     writ.StallPolicy `json:"on_stall,omitempty"`
+	Workflow    json.RawMessage  `json:"workflow,omitempty"` // version, sequence and steps
+	Open        bool             `json:"open,omitempty"`     // with a workflow: do not seal the run
 }
 
 // Run is a run as the gateway shows it.
@@ -31,11 +34,26 @@ type Run struct {
 	StalledAt   string           `json:"stalled_at,omitempty"` // RFC 3339: since when nothing in it can go on
 	Owner       writ.PrincipalID `json:"owner"`
 	Parent      writ.RunID       `json:"parent_run_id,omitempty"`
+	Workflow    *RunWorkflow     `json:"workflow,omitempty"` // it was created with
 	Budget      map[string]Meter `json:"budget"`
 	OpenTasks   int64            `json:"open_tasks"`
 	BadTasks    int64            `json:"bad_tasks"`
 	Receipt     writ.ReceiptID   `json:"receipt"`
 	Version     int64            `json:"version"`
+}
+
+// RunWorkflow is how the workflow of a run stands: each of its steps becomes a task, and
+// none begins before all are.
+type RunWorkflow struct {
+	Digest   string    `json:"digest"`
+	Steps    int64     `json:"steps"`
+	Made     int64     `json:"made"`
+	Unfolded bool      `json:"unfolded"`
+	Step     string    `json:"step,omitempty"` // that waits to be made, or could not be
+	Code     writ.Code `json:"code,omitempty"` // why
+
+	Denial writ.ReceiptID    `json:"denial,omitempty"`
+	Wrong  []writ.FieldError `json:"wrong,omitempty"` // by pointers into the step
 }
 
 // Meter is one dimension of a budget.

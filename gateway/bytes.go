@@ -63,7 +63,7 @@ func (t *transfers) enter(who writ.Credential) error {
 	if t.all >= t.most || t.under[who] >= t.each {
 		return &writ.Error{
 			Code: writ.CodeBackpressure, Op: "gateway.transfer", RetryMs: 1000,
-			Msg: "too many artifacts are on their way", Hint: "repeat the call after the Retry-After time",
+			Msg: "too many large bodies are on their way", Hint: "repeat the call after the Retry-After time",
 		}
 	}
 	t.all++

@@ -82,10 +82,14 @@ type Config struct {
 	Transfers int
 	Stopping  context.Context // nil: never
 	transfers *transfers
+	large     *transfers // bodies of calls whose arguments may be large, and are
 
 	Now  func() time.Time // nil: time.Now; for ids and logs only
 	Rand io.Reader        // nil: crypto/rand; 26 bytes per request
 }
+
+// largeAtOnce is how many large bodies are read and held at a time.
+const largeAtOnce = 8
 
 // Timeouts of the server that carries the gateway. A claim may wait 30 s for
 // work, so nothing that covers a whole exchange is shorter than 40 s; slow
@@ -120,6 +124,7 @@ func New(cfg Config) (http.Handler, error) {
 		cfg.Transfers = 32
 	}
 	cfg.transfers = newTransfers(cfg.Transfers)
+	cfg.large = newTransfers(largeAtOnce)
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}

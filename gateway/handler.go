@@ -35,6 +35,7 @@ func governed(cfg Config, route Route, c *writ.Capability) func(huma.Context) {
 	if route.Method != http.MethodGet && !route.TakesBytes {
 		clear(types) // arguments of a change travel in the body
 	}
+	large := c.Large || route.Capability == capabilityInvoke
 	return func(hc huma.Context) {
 		r, w := humago.Unwrap(hc)
 		tr := traceOf(r)
@@ -78,13 +79,15 @@ func governed(cfg Config, route Route, c *writ.Capability) func(huma.Context) {
 				call.Sent, err = merge(sent, nil) // what is signed is what the caller says, and not what its transport does
 			}
 		} else if err == nil {
-			body, err = readBody(cfg, w, r)
+			var leave func()
+			body, leave, err = readBody(cfg, w, r, *cred, large)
+			defer leave()
 		}
 		if err == nil {
 			call.Raw, err = merge(members, body)
 		}
 		if err == nil && route.Capability == capabilityInvoke {
-			if err = unwrap(call, cfg.Registry); err == nil && cfg.Registry.Get(call.Capability) != nil { // never what the caller made up
+			if err = unwrap(call, cfg); err == nil && cfg.Registry.Get(call.Capability) != nil { // never what the caller made up
 				tr.operation, tr.via = string(call.Capability), tr.operation
 			}
 		}
@@ -125,33 +128,76 @@ func governed(cfg Config, route Route, c *writ.Capability) func(huma.Context) {
 	}
 }
 
-// readBody reads at most the allowed size; the edge has set the time.
-func readBody(cfg Config, w http.ResponseWriter, r *http.Request) ([]byte, error) {
+// largeBody is the largest body of a call whose arguments may be large: a workflow, and
+// what is said beside it.
+const largeBody = writ.MaxWorkflowBytes + 64<<10
+
+func tooLarge(limit int64) error {
+	return writ.Refuse(writ.CodeTooLarge, "gateway.body", "the body is larger than "+strconv.FormatInt(limit, 10)+" bytes", "send less")
+}
+
+// roomy reads a body, and wants room before it reads more than is always read.
+type roomy struct {
+	io.ReadCloser
+	left int64
+	room func() error
+}
+
+func (b *roomy) Read(p []byte) (int, error) {
+	if b.left == 0 && b.room != nil {
+		if err := b.room(); err != nil {
+			return 0, err
+		}
+		b.room = nil
+	}
+	if b.room != nil {
+		p = p[:min(int64(len(p)), b.left)]
+	}
+	n, err := b.ReadCloser.Read(p)
+	b.left -= min(b.left, int64(n))
+	return n, err
+}
+
+// readBody reads at most the allowed size; the edge has set the time. What is larger
+// than most bodies, where that is allowed, has a place among few until leave.
+func readBody(cfg Config, w http.ResponseWriter, r *http.Request, who writ.Credential, large bool) (body []byte, leave func(), err error) {
 	const op = "gateway.body"
-	limit := cfg.Limits.BodyBytes
-	tooLarge := writ.Refuse(writ.CodeTooLarge, op, "the body is larger than "+strconv.FormatInt(limit, 10)+" bytes", "send less")
+	limit, leave, in := cfg.Limits.BodyBytes, func() {}, r.Body
+	if large {
+		in = &roomy{r.Body, limit + 1, func() error {
+			err := cfg.large.enter(who)
+			if err == nil {
+				leave = func() { cfg.large.leave(who) }
+			}
+			return err
+		}}
+		limit = max(limit, largeBody)
+	}
 	if r.ContentLength > limit {
-		return nil, tooLarge
+		return nil, leave, tooLarge(limit)
 	}
 	if !hasBody(r) {
-		return nil, nil
+		return nil, leave, nil
 	}
 	if r.Method == http.MethodGet || r.Method == http.MethodHead {
-		return nil, writ.Refuse(writ.CodeMalformed, op, "this operation takes no body", "send its arguments in the query")
+		return nil, leave, writ.Refuse(writ.CodeMalformed, op, "this operation takes no body", "send its arguments in the query")
 	}
 	if types := r.Header.Values("Content-Type"); len(types) != 1 || !isJSON(types[0]) {
-		return nil, writ.Refuse(writ.CodeMalformed, op, "the body is not declared as JSON", "send Content-Type: application/json")
+		return nil, leave, writ.Refuse(writ.CodeMalformed, op, "the body is not declared as JSON", "send Content-Type: application/json")
 	}
-	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, limit))
+	body, err = io.ReadAll(http.MaxBytesReader(w, in, limit))
 	if _, ok := errors.AsType[*http.MaxBytesError](err); ok {
-		return nil, tooLarge
+		return nil, leave, tooLarge(limit)
+	}
+	if refused, ok := errors.AsType[*writ.Error](err); ok {
+		return nil, leave, refused
 	}
 	if err != nil {
-		return nil, &writ.Error{Code: writ.CodeMalformed, Op: op, Msg: "the body could not be read to its end", Hint: "send it again", Err: err}
+		return nil, leave, &writ.Error{Code: writ.CodeMalformed, Op: op, Msg: "the body could not be read to its end", Hint: "send it again", Err: err}
 	}
 	// The call may wait for work far longer than a body may take.
 	_ = http.NewResponseController(w).SetReadDeadline(time.Time{})
-	return body, nil
+	return body, leave, nil
 }
 
 func hasBody(r *http.Request) bool {
@@ -176,10 +222,11 @@ type Invocation struct {
 // unwrap turns a call of capability.invoke into the call it asks for. What is
 // no capability of the gateway's stays a call of capability.invoke, which knows
 // why it cannot be made; its arguments are nobody's to read.
-func unwrap(call *writ.Call, reg *writ.Registry) error {
+func unwrap(call *writ.Call, cfg Config) error {
 	var args Invocation
 	const op = "gateway.invoke"
-	if tooBig(call.Raw) != "" {
+	reg := cfg.Registry
+	if tooBig(call.Raw, manyValues) != "" {
 		return writ.Refuse(writ.CodeMalformed, op, "the body is not an invocation", `send {"capability": "…", "args": {…}}`)
 	}
 	if err := json.Unmarshal(call.Raw, &args, strict); err != nil {
@@ -198,6 +245,9 @@ func unwrap(call *writ.Call, reg *writ.Registry) error {
 	if reg.Get(args.Capability) == nil {
 		call.Raw = stdjson.RawMessage(`{"capability":"` + string(args.Capability) + `"}`) // a valid id needs no escapes
 		return nil
+	}
+	if !reg.Get(args.Capability).Large && int64(len(call.Raw)) > cfg.Limits.BodyBytes {
+		return tooLarge(cfg.Limits.BodyBytes)
 	}
 	call.Via, call.Capability, call.Raw = capabilityInvoke, args.Capability, stdjson.RawMessage(args.Args)
 	if len(call.Raw) == 0 {

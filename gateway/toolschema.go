@@ -90,7 +90,7 @@ func (v *Validator) CheckSchema(schema writ.RawObject) error {
 // parseStrict reads a text that has no duplicate names and is not nested too
 // deep, keeping numbers exact.
 func parseStrict(raw []byte) (any, error) {
-	if tooBig(raw) != "" || !jsontext.Value(raw).IsValid() {
+	if tooBig(raw, maxValues) != "" || !jsontext.Value(raw).IsValid() {
 		return nil, errors.New("it is not well-formed JSON")
 	}
 	dec := stdjson.NewDecoder(bytes.NewReader(raw))

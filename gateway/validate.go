@@ -22,7 +22,8 @@ import (
 const (
 	maxDepth   = 64
 	maxValues  = 20_000
-	maxChecked = 4096 // values that a schema looks into one by one
+	manyValues = 400_000 // of arguments that may be large
+	maxChecked = 4096    // values that a schema looks into one by one
 )
 
 // strict is how every JSON text of a caller is read (RFC 8259 with the rules
@@ -34,10 +35,10 @@ var strict = json.JoinOptions(
 )
 
 // tooBig says why a text is refused unread: it nests deeper than maxDepth, or
-// holds more than maxValues values and names; "" when it does not. It looks at
+// holds more than most values and names; "" when it does not. It looks at
 // punctuation outside strings only, so it is right for well-formed texts and
 // harmless for others.
-func tooBig(raw []byte) string {
+func tooBig(raw []byte, most int) string {
 	depth, values, quoted := 0, 0, false
 	for i := 0; i < len(raw); i++ {
 		switch c := raw[i]; {
@@ -56,8 +57,8 @@ func tooBig(raw []byte) string {
 		case c == ',' || c == ':':
 			values++
 		}
-		if values > maxValues {
-			return fmt.Sprintf("send at most %d values", maxValues)
+		if values > most {
+			return fmt.Sprintf("send at most %d values", most)
 		}
 	}
 	return ""
@@ -97,7 +98,11 @@ func (v *Validator) Decode(c *writ.Capability, raw []byte) (any, error) {
 	if len(bytes.TrimSpace(raw)) == 0 {
 		raw = []byte("{}")
 	}
-	if why := tooBig(raw); why != "" {
+	most := maxValues
+	if c.Large {
+		most = manyValues
+	}
+	if why := tooBig(raw, most); why != "" {
 		return nil, writ.Refuse(writ.CodeMalformed, op, "the arguments hold more than is read in one call", why)
 	}
 	var tree any

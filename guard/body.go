@@ -1,6 +1,7 @@
 package guard
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -60,19 +61,29 @@ func (t *try) receive(ctx context.Context, max int64) error {
 	return nil
 }
 
-// keep stores the body that was received, before the commit that is about it: a
+// keep stores the body that was received, or what the arguments hold for it, before the commit that is about it: a
 // change is never about bytes that are not there.
 func (t *try) keep(ctx context.Context) error {
-	if t.call.Received == nil {
-		return nil
+	store := func(context.Context) error { return nil }
+	switch args, keeps := t.call.Args.(writ.Keeper); {
+	case t.call.Received != nil:
+		store = t.call.Body.Keep
+	case !keeps || len(args.Kept()) == 0:
+	case t.d.cfg.Blobs == nil:
+		return &writ.Error{Code: writ.CodeNotReady, Op: "guard.keep", Msg: "this gateway has no store for what is as large", Hint: "operators: give it a store of blobs"}
+	default:
+		store = func(ctx context.Context) error {
+			_, err := t.d.cfg.Blobs.Put(ctx, bytes.NewReader(args.Kept()))
+			return err
+		}
 	}
-	if err := t.call.Body.Keep(ctx); err != nil {
+	if err := store(ctx); err != nil {
 		if e, ok := errors.AsType[*writ.Error](err); ok && e.Msg != "" {
 			return e
 		}
 		return &writ.Error{
 			Code: writ.CodeStore, Op: "guard.keep", RetryMs: 1000, Err: err,
-			Msg: "the store of artifacts does not answer", Hint: "repeat the call",
+			Msg: "the store of blobs does not answer", Hint: "repeat the call",
 		}
 	}
 	return nil

@@ -337,6 +337,16 @@ func digestOf(b []byte) string {
 	return hex.EncodeToString(sum[:])
 }
 
+// leaves rings a bell when a transaction has left something in an index.
+func leaves(tx writ.Tx, index writ.Index, bell chan<- struct{}) {
+	if slices.ContainsFunc(tx.Ops, func(o writ.Op) bool { return o.Kind == writ.OpIndex && o.Index == index }) {
+		select {
+		case bell <- struct{}{}:
+		default:
+		}
+	}
+}
+
 // store commits and sorts what can come back. That a guard failed says of every
 // commit of the call that it did not happen: the store looks for the call first.
 // That there is no room says it of this one.
@@ -353,12 +363,8 @@ func (t *try) store(ctx context.Context, tx writ.Tx) (writ.Committed, error) {
 	t.unsure = err != nil
 	if err == nil {
 		t.d.effects.changed(tx)
-		if slices.ContainsFunc(tx.Ops, func(o writ.Op) bool { return o.Kind == writ.OpIndex && o.Index == writ.IndexTodo }) {
-			select {
-			case t.d.due <- struct{}{}:
-			default:
-			}
-		}
+		leaves(tx, writ.IndexTodo, t.d.due)
+		leaves(tx, writ.IndexUnfold, t.d.unfold)
 		return done, nil
 	}
 	if _, ok := errors.AsType[*writ.Error](err); ok {

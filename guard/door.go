@@ -86,6 +86,7 @@ type Door struct {
 	shed    shedder
 	effects *effects
 	due     chan struct{} // rung when a commit left follow-up work for now
+	unfold  chan struct{} // rung when a commit left steps of a workflow to be made tasks
 }
 
 // New makes a Door.
@@ -138,6 +139,7 @@ func New(cfg Config) (*Door, error) {
 		denials: newDenials(cfg.DenialBurst, cfg.DenialPerSecond),
 		shadow:  newShadow(cfg.ShadowQueue),
 		due:     make(chan struct{}, 1),
+		unfold:  make(chan struct{}, 1),
 	}, nil
 }
 
@@ -153,7 +155,7 @@ const (
 // calls that commit nothing. Errors are *writ.Error; a denial's error names its
 // receipt.
 func (d *Door) Do(ctx context.Context, call *writ.Call) (writ.Reply, *writ.Receipt, error) {
-	if call.Credential == nil {
+	if call.Credential == nil || call.Behalf != "" {
 		return writ.Reply{}, nil, unauthenticated()
 	}
 	return d.do(ctx, call)
@@ -171,6 +173,24 @@ func (d *Door) System(ctx context.Context, shard writ.Tenant, id writ.Capability
 		Capability: id, Raw: raw, Entry: entry,
 		Caller: writ.Caller{Tenant: shard, Principal: "writ", Kind: writ.KindSystem, Role: writ.RoleSystem},
 	}
+	if err := d.Stamp(call); err != nil {
+		return writ.Reply{}, nil, err
+	}
+	return d.do(ctx, call)
+}
+
+// Behalf makes a call that a session has ordered, as that session: what role, policies,
+// quotas and people say of it is asked as if it had made the call now. Like System
+// only code that holds the Door itself can reach it.
+func (d *Door) Behalf(ctx context.Context, shard writ.Tenant, session writ.SessionID, id writ.CapabilityID, args any) (writ.Reply, *writ.Receipt, error) {
+	raw, err := json.Marshal(args)
+	if err != nil {
+		return writ.Reply{}, nil, writ.Fault(writ.CodeInternal, "guard.Behalf", err)
+	}
+	if !session.Valid() {
+		return writ.Reply{}, nil, unauthenticated()
+	}
+	call := &writ.Call{Capability: id, Raw: raw, Behalf: session, Caller: writ.Caller{Tenant: shard}}
 	if err := d.Stamp(call); err != nil {
 		return writ.Reply{}, nil, err
 	}

@@ -9,10 +9,10 @@ import (
 
 // permit asks for the caller's right: that the principal is bound to the role of
 // its session, and that the role may invoke the capability and the wrapper it
-// came through. The gateway itself needs no binding: its calls have no credential.
+// came through. The gateway itself needs no binding: its calls have no session.
 func (t *try) permit() error {
 	c := t.call.Caller
-	if t.call.Credential != nil && !t.rules.Bound(c.Principal, c.Role, c.Tenant) {
+	if t.acting() != "" && !t.rules.Bound(c.Principal, c.Role, c.Tenant) {
 		return t.byBindings(&writ.Error{
 			Msg:  "the principal of this session is not bound to the role " + string(c.Role),
 			Hint: "an operator can bind it with role.bind; until then use a session of a role it is bound to",

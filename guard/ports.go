@@ -2,6 +2,7 @@ package guard
 
 import (
 	"context"
+	"io"
 
 	"github.com/writ-gateway/writ"
 )
@@ -68,8 +69,10 @@ type Archive interface {
 	Read(ctx context.Context, shard writ.Tenant, q writ.ArchiveRead) ([]writ.Receipt, error)
 }
 
-// Blobs says how stored bytes are. package store/blobs implements it.
+// Blobs says how stored bytes are, and stores some. package store/blobs implements it.
 type Blobs interface {
+	// Put stores bytes, durably, and says under which digest.
+	Put(ctx context.Context, r io.Reader) (digest string, err error)
 	// Examine reads the bytes of a digest to their end.
 	Examine(ctx context.Context, digest string) (writ.BlobState, error)
 }

@@ -18,16 +18,26 @@ func (t *try) first(ctx context.Context) error {
 			return unauthenticated()
 		}
 		t.call.Caller = writ.Caller{Tenant: c.Tenant}
+	} else if t.call.Behalf != "" {
+		t.call.Caller = writ.Caller{Tenant: t.call.Caller.Tenant}
 	}
 	return t.read(ctx, writ.ReadSet{Docs: t.standing()})
+}
+
+// acting is the session the call is made by, or for; "" for one of the gateway's own.
+func (t *try) acting() writ.SessionID {
+	if c := t.call.Credential; c != nil {
+		return c.Session
+	}
+	return t.call.Behalf
 }
 
 // standing are the documents every call stands on: the gate, its session and,
 // once it is known, the agents that session stands or falls with.
 func (t *try) standing() []writ.Key {
 	keys := []writ.Key{writ.GateKey}
-	if c := t.call.Credential; c != nil {
-		keys = append(keys, writ.SessionKey(c.Session))
+	if id := t.acting(); id != "" {
+		keys = append(keys, writ.SessionKey(id))
 		for _, a := range t.call.Caller.Agents() {
 			keys = append(keys, writ.AgentKey(a))
 		}
@@ -41,7 +51,7 @@ func (t *try) standing() []writ.Key {
 // before that commit or not at all.
 func (t *try) stands(ctx context.Context) error {
 	agents := t.call.Caller.Agents()
-	if t.call.Credential == nil || len(agents) == 0 {
+	if t.acting() == "" || len(agents) == 0 {
 		return nil
 	}
 	if err := t.read(ctx, writ.ReadSet{Docs: t.standing()}); err != nil {
@@ -53,7 +63,7 @@ func (t *try) stands(ctx context.Context) error {
 			return err
 		}
 		if !ok || a.State != writ.AgentActive {
-			t.d.slots.forget(*t.call.Credential)
+			t.forget()
 			return unauthenticated()
 		}
 	}

@@ -283,31 +283,45 @@ func (t *try) lockNamed() (release func(), err error) {
 	return release, nil
 }
 
-// authenticate turns the credential and the session document into the caller.
+// authenticate turns the credential and the session document into the caller. What a
+// session has ordered outlives its own end, as the tasks do that it enqueued; who
+// revokes it takes back what is not done yet.
 func (t *try) authenticate() error {
-	c := t.call.Credential
-	if c == nil {
+	if t.acting() == "" {
 		return nil // a call of the gateway's own
 	}
-	ses, _, ok, err := writ.Get[writ.Session](t.snap, writ.SessionKey(c.Session))
+	ses, _, ok, err := writ.Get[writ.Session](t.snap, writ.SessionKey(t.acting()))
 	if err != nil {
 		return err
 	}
-	want, _ := hex.DecodeString(ses.TokenHash)
-	if !ok || subtle.ConstantTimeCompare(want, c.SecretHash[:]) != 1 {
+	if c := t.call.Credential; c != nil {
+		want, _ := hex.DecodeString(ses.TokenHash)
+		if !ok || subtle.ConstantTimeCompare(want, c.SecretHash[:]) != 1 {
+			return unauthenticated()
+		}
+		if writ.SessionMoves.Terminal(ses.State) || t.snap.Now >= ses.ExpiresAt {
+			t.forget()
+			return unauthenticated()
+		}
+	} else if !ok || ses.State == writ.SessionRevoked {
 		return unauthenticated()
-	}
-	if writ.SessionMoves.Terminal(ses.State) || t.snap.Now >= ses.ExpiresAt {
-		t.d.slots.forget(*c)
-		return unauthenticated()
+	} else {
+		ses.State = writ.SessionActive // as it was when it gave the order, which is what is judged
 	}
 	t.session = &ses
 	t.call.Caller = writ.Caller{
-		Tenant: c.Tenant, Principal: ses.Principal, Kind: ses.Kind, Role: ses.Role, Session: ses.ID, Agent: ses.Agent,
+		Tenant: t.call.Caller.Tenant, Principal: ses.Principal, Kind: ses.Kind, Role: ses.Role, Session: ses.ID, Agent: ses.Agent,
 		Controller: ses.AnsweredBy(), Openers: ses.Openers, Behind: ses.Behind,
 		Claims: ses.WriteClaims,
 	}
 	return nil
+}
+
+// forget says that a credential is good for nothing any more.
+func (t *try) forget() {
+	if c := t.call.Credential; c != nil {
+		t.d.slots.forget(*c)
+	}
 }
 
 // checkGate takes the rules the gate names, and refuses when this replica does

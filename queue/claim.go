@@ -229,7 +229,7 @@ func (p claimer) task(c *writ.Call, id writ.TaskID, s writ.Snapshot, agent writ.
 		// was enqueued.
 		return refuse(notEligible("schema"))
 	}
-	if r.State != writ.RunActive {
+	if !r.Begins() {
 		if c.Entry != nil && writ.RunMoves.Terminal(r.State) {
 			return empty() // its run's end takes it out of the queue
 		}
@@ -330,12 +330,22 @@ func notEligible(why string) error {
 }
 
 // runEnded refuses new work in a run that has ended, or waits for people.
+// unfolding is the refusal while steps of a run's workflow are not its tasks yet.
+func unfolding(op string) error {
+	e := writ.Refuse(writ.CodePaused, op, "steps of the run's workflow are not its tasks yet, and nothing begins before all are", "try again when run.get says that it is unfolded")
+	e.RetryMs = 1000
+	return e
+}
+
 func runEnded(op string, r writ.Run) error {
 	if r.State == writ.RunPausedApproval {
 		e := writ.Refuse(writ.CodePaused, op, "the run waits for people to agree to more budget", "try again when it goes on").
 			With("approval", string(r.WaitsFor))
 		e.RetryMs = 5000
 		return e
+	}
+	if r.Unfolding() {
+		return unfolding(op)
 	}
 	return writ.Refuse(writ.CodeIllegal, op, "the run has ended", "release the task").
 		With("kind", writ.ObjectRun).With("from", string(r.State))

@@ -120,6 +120,9 @@ func (e enqueuer) plan(c *writ.Call, a *TaskEnqueueArgs, s writ.Snapshot, _ writ
 		return fail(err)
 	}
 	d := begin(opEnqueue, c, s)
+	if c.Behalf != "" {
+		d.tx.Cause(r.Receipt) // the receipts lead from the task to the workflow it is a step of
+	}
 	t.CreatedAt = s.Now
 	blocked, err := d.block(&t)
 	if err != nil {
@@ -190,7 +193,7 @@ func (e enqueuer) existing(s writ.Snapshot, a *TaskEnqueueArgs) (t writ.Task, ve
 // task makes what was asked for a task: checked against its run and the agents
 // that could run it.
 func (e enqueuer) task(c *writ.Call, on []TaskDependency, named []writ.AgentID, t writ.Task, s writ.Snapshot, r writ.Run) (writ.Task, error) {
-	if r.State == writ.RunPausedApproval {
+	if r.State == writ.RunPausedApproval || r.Unfolding() && c.Behalf == "" { // else it could take the key of a step
 		return t, runEnded(opEnqueue, r)
 	}
 	if r.State != writ.RunActive || r.Sealed {

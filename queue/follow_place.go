@@ -98,7 +98,7 @@ func impliedPlace(t writ.Task, s writ.Snapshot) (out []writ.Implied, err error) 
 	}
 	out = append(out, writ.InIf(should == placeBacklog, e.Index, e.Member, why))
 	r, ok, err := peek[writ.Run](s, writ.RunKey(t.Run))
-	if err != nil || !ok || r.State != writ.RunActive || !fewOffered(t, s) {
+	if err != nil || !ok || !r.Begins() || !fewOffered(t, s) {
 		return out, err
 	}
 	again := func(m writ.Member) bool { // the run goes on after a pause, and they are all looked at

@@ -56,7 +56,7 @@ func refillPlan(c *writ.Call, a *TaskRefillArgs, s writ.Snapshot, _ writ.Decisio
 	}
 	d, out := begin(opRefill, c, s), Swept{}
 	done := func() { d.tx.Unindex(writ.IndexTodo, todoRefillOf(a.Run, a.Lane)) }
-	if !ok || r.State != writ.RunActive { // who met its tasks would be refused them; run.offer comes when it goes on
+	if !ok || !r.Begins() { // who met its tasks would be refused them; run.offer comes when it goes on
 		done()
 		return d.swept(out, nil)
 	}

@@ -112,6 +112,9 @@ func stallReads(_ *writ.Call, a *RunStallArgs, s writ.Snapshot) (writ.ReadSet, e
 // goesOn says whether something in an active run can go on, as far as read, or
 // somebody is there who can have it go on.
 func goesOn(s writ.Snapshot, r writ.Run) (bool, error) {
+	if r.Unfolding() {
+		return true, nil // it does, or the run ends by that
+	}
 	for _, list := range busy(r.ID) {
 		if len(s.Ranges[list].Members) > 0 {
 			return true, nil

@@ -114,11 +114,12 @@ func (d *draft) moveUp(id writ.TaskID, run writ.RunID, lane writ.Lane) {
 }
 
 // place gives a task that has none a place: in its lane, or behind those of its run that
-// wait already. first does not wait.
+// wait already. first does not wait. While steps of the run's workflow are to become tasks
+// all wait: whoever notes that they are there has them fetched.
 func (d *draft) place(id writ.TaskID, run writ.RunID, lane writ.Lane, first bool) {
 	w := d.window(run, lane)
 	waiting, offered := d.read(writ.RunBacklog(run, lane))+w.backlog, d.read(writ.RunOffered(run, lane))+w.offered
-	if first || waiting <= 0 && offered < window {
+	if !d.held(run) && (first || waiting <= 0 && offered < window) {
 		w.offered++
 		d.tx.Push(lane, string(id))
 		d.tx.Add(writ.TaskPlace(id), placeOffered)
@@ -127,6 +128,13 @@ func (d *draft) place(id writ.TaskID, run writ.RunID, lane writ.Lane, first bool
 	w.backlog++
 	d.tx.Index(writ.Backlog(run), writ.BacklogMember(lane, id), 0)
 	d.tx.Add(writ.TaskPlace(id), placeBacklog)
+}
+
+// held says that nothing of a run is offered yet. It guards no more than its document,
+// which says so.
+func (d *draft) held(id writ.RunID) bool {
+	r, ok, err := peek[writ.Run](d.s, writ.RunKey(id))
+	return err == nil && ok && r.Unfolding() // what cannot be read is told of by settleWindows
 }
 
 // withdraw takes a queued task off its place. Its entries are dropped when they are met.
@@ -150,7 +158,8 @@ func (d *draft) withdraw(t writ.Task) {
 
 // settleWindows counts what has moved and keeps a backlog from waiting for nothing: after
 // the commit more than lowWater are offered, or nothing is in the backlog, or a follow-up
-// is due. Of a run that has ended the tasks are cancelled where they are.
+// is due. Of a run that has ended the tasks are cancelled where they are, and of one whose
+// workflow unfolds they wait.
 func (d *draft) settleWindows() error {
 	for _, w := range d.windows {
 		offered, backlog := writ.RunOffered(w.run, w.lane), writ.RunBacklog(w.run, w.lane)
@@ -163,7 +172,7 @@ func (d *draft) settleWindows() error {
 		}
 		if r, ok, err := peek[writ.Run](d.s, writ.RunKey(w.run)); err != nil {
 			return err
-		} else if ok && writ.RunMoves.Terminal(r.State) {
+		} else if ok && (writ.RunMoves.Terminal(r.State) || r.Unfolding()) {
 			continue
 		}
 		switch {

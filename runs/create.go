@@ -46,13 +46,29 @@ type RunCreateArgs struct {
 	Parent      writ.RunID       `json:"parent_run_id,omitempty" doc:"Run inside which it is created: it gets its budget out of that one's, which gets back what is not used." pattern:"^run_[0-7][0-9A-HJKMNP-TV-Z]{25}$"`
 	StallAfter  *int64           `json:"stall_after_s,omitempty" doc:"Seconds in which nothing in the run can go on before it is stalled: no task runs or waits for people, and none that is queued has an agent that may take it. It is looked at so often, and less often as the run gets older: up to every eighth of its age." minimum:"10" maximum:"86400" default:"60"`
 	OnStall     writ.StallPolicy `json:"on_stall,omitempty" doc:"What becomes of it then: notify has it say stalled_at, with a receipt; fail ends it if it is stalled as long again." enum:"notify,fail" default:"notify"`
+	Workflow    writ.RawObject   `json:"workflow,omitempty" doc:"Steps to make tasks of the run: {\"version\":1,\"steps\":{KEY:{…}}}, at most 10000 and 4 MiB, each step what task.enqueue takes but for run_id and key, depends_on a list of keys or of what task.enqueue takes; \"sequence\", a list of all keys, lets each begin only when the one before has ended. All that is wrong with them is said at once. Each is made as the caller's own task.enqueue: judged, with a receipt. None begins before all are there; if one is denied the run fails. The run is sealed then."`
+	Open        bool             `json:"open,omitempty" doc:"With a workflow: do not seal the run, more tasks will be added to it."`
 	Budget      RunBudget        `json:"budget" doc:"Limits of the run, for example {\"steps\":40}; a task takes about two steps. What becomes of a run that wants more, policy says."`
 }
 
-func create() *writ.Capability {
+// Kept are the bytes of its workflow.
+func (a *RunCreateArgs) Kept() []byte { return a.Workflow }
+
+// Witnessed is what evidence keeps: the workflow by its digest. What becomes of its
+// steps has evidence of its own.
+func (a *RunCreateArgs) Witnessed() any {
+	if len(a.Workflow) == 0 {
+		return a
+	}
+	kept := *a
+	kept.Workflow = writ.RawObject(`{"digest":"` + writ.DigestOf(a.Workflow) + `"}`)
+	return &kept
+}
+
+func create(cfg Config) *writ.Capability {
 	const op = "runs.Create"
 	return writ.Define[RunCreateArgs, RunView](writ.Capability{
-		ID: "run.create", Safety: writ.SafetyMutating, Summary: "Create a run with a budget; tasks can be added to it at once.",
+		ID: "run.create", Safety: writ.SafetyMutating, Large: true, Summary: "Create a run with a budget; tasks can be added to it at once, or are given with it as a workflow.",
 	}, writ.Verb[RunCreateArgs]{
 		Reads: func(call *writ.Call, a *RunCreateArgs, s writ.Snapshot) (writ.ReadSet, error) {
 			rs := readRun(newRun(call))
@@ -110,6 +126,9 @@ func create() *writ.Capability {
 			case run.OnStall != "" && run.OnStall != writ.StallFail:
 				return tx, r, invalid(op, "/on_stall", "must be notify or fail")
 			}
+			if run.Workflow, err = workflowOf(cfg, call, a); err != nil {
+				return tx, r, err
+			}
 			life := int64(writ.MaxRunMs)
 			if a.Parent != "" {
 				parent, err := parentOf(call, op, s, a)
@@ -136,6 +155,9 @@ func create() *writ.Capability {
 			tx.TakePart(s, run.Tree(), writ.PartPlanned, call.Caller, keys)
 			// The call's own move comes first.
 			slices.Reverse(tx.Changes)
+			if run.Workflow != nil {
+				run.Workflow.Hold(&tx, run.ID, s.Now)
+			}
 			tx.Index(writ.IndexRuns, string(run.ID), 0)
 			tx.Index(OwnedBy(run.Owner), string(run.ID), 0)
 			tx.Index(writ.IndexTodo, writ.TodoOverrun(run.ID), run.TimeUp())

@@ -17,11 +17,15 @@ type Config struct {
 	// Verdicts checks what verifiers sign. nil: no verdict that is signed, or must
 	// be, counts.
 	Verdicts writ.Verdicts
+	// Workflow checks the workflow of a run with a budget, and says how many steps it
+	// has and all that is wrong with it, by pointers into the arguments of run.create. It
+	// must be pure. nil: runs have none.
+	Workflow func(graph writ.RawObject, budget map[string]int64) (steps int64, wrong []writ.FieldError)
 }
 
 // Capabilities are the verbs of this room.
 func Capabilities(cfg Config) []*writ.Capability {
-	return []*writ.Capability{create(), seal(), cancel(), closing(cfg), get(), list(), budget(), exhaust(), overrun(), settle(), cascade(), shred()}
+	return []*writ.Capability{create(cfg), unfold(), seal(), cancel(), closing(cfg), get(), list(), budget(), exhaust(), overrun(), settle(), cascade(), shred()}
 }
 
 // Todo members this room leaves to others.
@@ -32,7 +36,7 @@ func todoOffer(id writ.RunID) string { return "offer " + string(id) }
 // limits is known only once it is read.
 func readRun(id writ.RunID) writ.ReadSet {
 	rs := writ.ReadSet{Docs: []writ.Key{writ.RunKey(id)}}
-	rs.Counters = counters(id, writ.BudgetDimensions())
+	rs.Counters = append(counters(id, writ.BudgetDimensions()), writ.RunUnfolded(id))
 	return rs
 }
 
@@ -102,6 +106,7 @@ const (
 	reasonRequested = "requested"
 	reasonParent    = "parent_ended"
 	reasonVerdict   = "verification"
+	reasonWorkflow  = "workflow" // a step of it could not be made a task
 )
 
 // invalid refuses one argument.

@@ -1,6 +1,10 @@
 package runs
 
-import "github.com/writ-gateway/writ"
+import (
+	"strings"
+
+	"github.com/writ-gateway/writ"
+)
 
 // What lists and counters hold about runs follows from their documents. This file
 // says how, for who looks whether it still does; no verb uses it.
@@ -73,6 +77,12 @@ func implies(id string, s writ.Snapshot) ([]writ.Implied, error) {
 		out = append(out,
 			writ.InIf(!ended, writ.RunChildrenOpen(run.Parent), id, is),
 			writ.InIf(e.State == writ.EscrowHeld, writ.RunChildren(run.Parent), id, "what its parent gave it is "+string(e.State)))
+	}
+	if w := run.Workflow; w != nil {
+		unfolding := run.Unfolding()
+		out = append(out,
+			writ.Implied{Entry: writ.Entry{Index: writ.IndexUnfold, Member: id, Score: s.Now}, Out: !unfolding, Any: true, Why: "steps of its workflow are not its tasks yet"},
+			writ.InIf(unfolding, writ.BlobHolders(strings.TrimPrefix(w.Digest, "sha256:")), id, is))
 	}
 	later := func(is bool, member string) { // whoever comes to it for nothing drops it
 		if is {

@@ -27,6 +27,11 @@ func seal() *writ.Capability {
 			if err != nil {
 				return tx, r, err
 			}
+			if run.Unfolding() {
+				e := writ.IllegalMove(op, writ.ObjectRun, string(run.State), string(run.State))
+				e.Msg, e.Hint = "steps of the run's workflow are not its tasks yet", "it is sealed by itself when they are, unless it was created open"
+				return tx, r, e
+			}
 			if run.Sealed && run.State == writ.RunActive {
 				e := writ.IllegalMove(op, writ.ObjectRun, string(run.State), string(run.State))
 				e.Msg, e.Hint = "the run is sealed already", "nothing is left to do"

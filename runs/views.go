@@ -19,6 +19,7 @@ type RunView struct {
 	Rework      int64               `json:"rework,omitempty" doc:"How often who judged it sent it back."`
 	Budget      map[string]RunMeter `json:"budget" doc:"What it limits, by dimension, and what is used of that; run.budget says more."`
 	Parent      writ.RunID          `json:"parent_run_id,omitempty" doc:"Run inside which it was created."`
+	Workflow    *RunWorkflow        `json:"workflow,omitempty" doc:"The workflow it was created with."`
 	OpenTasks   int64               `json:"open_tasks" doc:"Tasks and child runs that have not ended."`
 	BadTasks    int64               `json:"bad_tasks" doc:"Tasks that ended failed or dead, and child runs that did not end well."`
 	Owner       writ.PrincipalID    `json:"owner" doc:"Principal that created it."`
@@ -27,6 +28,19 @@ type RunView struct {
 	UpdatedAt   string              `json:"updated_at" doc:"When its state last changed (RFC 3339, UTC)."`
 	Receipt     writ.ReceiptID      `json:"receipt" doc:"Receipt of the last change."`
 	Version     int64               `json:"version" doc:"Version of the run, for If-Match."`
+}
+
+// RunWorkflow is the workflow of a run.
+type RunWorkflow struct {
+	Digest   string    `json:"digest" doc:"SHA-256 of it as it was sent." pattern:"^sha256:[0-9a-f]{64}$"`
+	Steps    int64     `json:"steps" doc:"How many steps it has."`
+	Made     int64     `json:"made" doc:"How many of them are tasks of the run, at least."`
+	Unfolded bool      `json:"unfolded" doc:"Whether all are. Nothing begins before."`
+	Step     string    `json:"step,omitempty" doc:"The step that waits to be made a task, or could not be."`
+	Code     writ.Code `json:"code,omitempty" doc:"Why: approval_required while people are asked, quota_exceeded while there is no room, or what it was refused with."`
+
+	Denial writ.ReceiptID    `json:"denial,omitempty" doc:"Receipt of its denial."`
+	Wrong  []writ.FieldError `json:"wrong,omitempty" doc:"What is wrong with it, by pointers into the step."`
 }
 
 // RunMeter is one dimension of a budget.
@@ -43,6 +57,9 @@ func view(r writ.Run, s writ.Snapshot, version int64) RunView {
 		OpenTasks: s.Counters[writ.RunOpenTasks(r.ID)], BadTasks: s.Counters[writ.RunBadTasks(r.ID)],
 		Owner: r.Owner, OwnerRole: r.OwnerRole, CreatedAt: writ.FormatTime(r.CreatedAt), UpdatedAt: writ.FormatTime(r.UpdatedAt),
 		StallAfter: r.StallAfter, OnStall: r.OnStall, Receipt: r.Receipt, Version: version,
+	}
+	if w := r.Workflow; w != nil {
+		v.Workflow = &RunWorkflow{Digest: w.Digest, Steps: w.Steps, Made: min(s.Counters[writ.RunUnfolded(r.ID)], w.Steps), Unfolded: w.Unfolded, Step: w.Step, Code: w.Code, Denial: w.Denial, Wrong: w.Wrong}
 	}
 	if r.StalledAt != 0 {
 		v.StalledAt = writ.FormatTime(r.StalledAt)
@@ -149,7 +166,7 @@ func list() *writ.Capability {
 					return rs, err
 				}
 				if ok {
-					rs.Counters = append(rs.Counters, counters(run.ID, writ.Dimensions(run.Budget))...)
+					rs.Counters = append(rs.Counters, append(counters(run.ID, writ.Dimensions(run.Budget)), writ.RunUnfolded(run.ID))...)
 				}
 			}
 			return rs, nil

@@ -26,6 +26,8 @@ func (w Workflow) checkArtifacts(key string, here func(string, ...any)) {
 			most = writ.MaxCheckedBytes
 			if _, object := p.Schema.(map[string]any); !object {
 				here("must be an object", "produces", i, "schema")
+			} else if length(p.Schema) > writ.MaxArtifactSchema {
+				here(fmt.Sprintf("is longer than %d", writ.MaxArtifactSchema), "produces", i, "schema")
 			} else if p.MediaType != "application/json" && !strings.HasSuffix(p.MediaType, "+json") {
 				here("is for JSON only", "produces", i, "schema")
 			}
@@ -68,15 +70,15 @@ func (w Workflow) checkGiven(key string, i int, c client.Consume, here func(stri
 	j := slices.IndexFunc(made, func(p client.Produce) bool { return p.Name == c.Name })
 	switch {
 	case j < 0:
-		here("is nothing the step "+c.From+" makes", "consumes", i, "name")
+		here("is nothing the step "+named(c.From)+" makes", "consumes", i, "name")
 	case c.MediaType != "" && c.MediaType != made[j].MediaType:
-		here("is not what the step "+c.From+" makes, which is "+made[j].MediaType, "consumes", i, "media_type")
+		here("is not what the step "+named(c.From)+" makes", "consumes", i, "media_type")
 	case c.Optional:
 	case !made[j].Required:
-		here("must be true: the step "+c.From+" can be completed without it", "consumes", i, "optional")
+		here("must be true: the step "+named(c.From)+" can be completed without it", "consumes", i, "optional")
 	case w.Steps[key].Join.Any():
 		here("must be true: this step begins when another one it depends on has ended", "consumes", i, "optional")
 	case before[at].OnFailure == writ.DependencyContinue, before[at].When == writ.EndFailed:
-		here("must be true: this step goes on when "+c.From+" fails", "consumes", i, "optional")
+		here("must be true: this step goes on when the step "+named(c.From)+" fails", "consumes", i, "optional")
 	}
 }

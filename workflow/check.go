@@ -1,6 +1,8 @@
 package workflow
 
 import (
+	"bytes"
+	"encoding/json"
 	"fmt"
 	"regexp"
 	"slices"
@@ -14,6 +16,18 @@ var (
 	gate    = regexp.MustCompile(`^[a-z][a-z0-9_.-]{0,63}$`)
 	refName = regexp.MustCompile(`^[a-z][a-z0-9_]{0,63}$`)
 )
+
+// maxArgs is how long the arguments of a step may be.
+const maxArgs = 48 << 10
+
+// length is how long a value is as the gateway stores it.
+func length(v any) int {
+	var b bytes.Buffer
+	e := json.NewEncoder(&b)
+	e.SetEscapeHTML(false)
+	_ = e.Encode(v) // it came from JSON
+	return b.Len() - 1
+}
 
 // check is everything a workflow says by itself.
 func (w Workflow) check() []Problem {
@@ -34,6 +48,7 @@ func (w Workflow) check() []Problem {
 	w.checkBudget(bad)
 	if len(w.Steps) == 0 || len(w.Steps) > MaxSteps {
 		bad(fmt.Sprintf("must be 1 to %d", MaxSteps), "steps")
+		return all
 	}
 	keys := sorted(w.Steps)
 	for _, key := range keys {
@@ -43,10 +58,15 @@ func (w Workflow) check() []Problem {
 	if len(all) == 0 { // of a known shape
 		w.checkCircles(bad)
 	}
-	if len(all) == 0 {
-		all = append(all, w.overlaps()...)
-	}
 	return all
+}
+
+// named is the key of a step where one is said: what is no key is not repeated.
+func named(key string) string {
+	if writ.ValidSlug(key) {
+		return key
+	}
+	return "it depends on"
 }
 
 func (w Workflow) checkBudget(bad func(string, ...any)) {
@@ -107,6 +127,20 @@ func (w Workflow) checkStep(key string, bad func(string, ...any)) {
 	if len(s.Summary) > 500 {
 		here("is longer than 500", "summary")
 	}
+	if s.Concern != "" && !writ.ValidSlug(s.Concern) {
+		here("is no slug", "concern")
+	}
+	atMost := func(n, most int, path ...any) {
+		if n > most {
+			here(fmt.Sprintf("are more than %d", most), path...)
+		}
+	}
+	atMost(len(s.Agents), 8, "required_agents")
+	atMost(len(s.Labels), 9, "labels")
+	atMost(len(s.WriteScopes), 16, "write_scopes")
+	if length(s.Args) > maxArgs {
+		here(fmt.Sprintf("are longer than %d", maxArgs), "args")
+	}
 	for i, a := range s.Agents {
 		if !a.Valid() {
 			here("is no agent's id", "required_agents", i)
@@ -134,6 +168,8 @@ func (w Workflow) checkStep(key string, bad func(string, ...any)) {
 	}
 	w.checkArtifacts(key, here)
 	if v := s.Verify; v != nil {
+		atMost(len(v.Agents), 8, "verify", "agents")
+		atMost(len(v.Gates), 16, "verify", "gates")
 		for i, a := range v.Agents {
 			if !a.Valid() {
 				here("is no agent's id", "verify", "agents", i)
@@ -149,6 +185,7 @@ func (w Workflow) checkStep(key string, bad func(string, ...any)) {
 		}
 	}
 	if h := s.Handoff; h != nil {
+		atMost(len(h.Refs), 8, "handoff", "refs")
 		for i, r := range h.Refs {
 			if !refName.MatchString(r.Name) {
 				here("is no name: small letters, digits and underscores", "handoff", "refs", i, "name")
@@ -218,7 +255,7 @@ func (w Workflow) checkSequence(bad func(string, ...any)) {
 	}
 	for _, key := range sorted(w.Steps) {
 		if !seen[key] {
-			bad("does not name the step "+key, "sequence")
+			bad("does not name the step "+named(key), "sequence")
 		}
 	}
 }

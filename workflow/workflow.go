@@ -4,10 +4,11 @@
 package workflow
 
 import (
-	"bytes"
 	"encoding/json"
 	"fmt"
+	"reflect"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/writ-gateway/writ"
@@ -15,7 +16,7 @@ import (
 )
 
 // MaxSteps is how many steps a workflow may have.
-const MaxSteps = 10_000
+const MaxSteps = writ.MaxWorkflowSteps
 
 // Workflow is a run and its tasks as somebody writes them down.
 type Workflow struct {
@@ -26,6 +27,8 @@ type Workflow struct {
 	Budget      map[string]int64 `json:"budget"`             // dimension → limit
 	Sequence    []string         `json:"sequence,omitempty"` // every step, each to begin when the one before has ended; else only depends_on orders them
 	Steps       map[string]Step  `json:"steps"`
+
+	after map[string]string // the step before it in the sequence
 }
 
 // Step is one task: what task.enqueue takes, but for the run and the key.
@@ -41,13 +44,14 @@ func (e *Edge) UnmarshalJSON(b []byte) error {
 	if len(b) > 0 && b[0] == '"' {
 		return json.Unmarshal(b, &e.Key)
 	}
-	return strictly(b, (*client.Dependency)(e))
+	return fill(b, (*client.Dependency)(e))
 }
 
 // Problem is one thing that is wrong, or, if it is only a warning, may be.
 type Problem struct {
-	Pointer string `json:"pointer"` // JSON pointer (RFC 6901) into the workflow
-	Msg     string `json:"message"`
+	Pointer string `json:"pointer"`        // JSON pointer (RFC 6901) into the workflow
+	Msg     string `json:"message"`        // in our words, with no other of the workflow's than keys of steps
+	Name    string `json:"name,omitempty"` // the word of the workflow it is about, where one says more
 	Warning bool   `json:"warning,omitempty"`
 }
 
@@ -56,55 +60,91 @@ func Errors(all []Problem) bool {
 	return slices.ContainsFunc(all, func(p Problem) bool { return !p.Warning })
 }
 
+// Text is what is wrong, with the word it is about.
+func (p Problem) Text() string {
+	if p.Name == "" {
+		return p.Msg
+	}
+	return p.Msg + " " + strconv.Quote(p.Name)
+}
+
 // Parse reads a workflow, JSON, and gives all that is wrong with it.
 func Parse(b []byte) (Workflow, []Problem) {
 	var w Workflow
-	var raw struct {
-		Workflow
-		Steps map[string]json.RawMessage `json:"steps"`
-	}
-	if err := strictly(b, &raw); err != nil {
-		return w, []Problem{{Pointer: "", Msg: reason(err)}}
-	}
-	w = raw.Workflow
-	w.Steps = make(map[string]Step, len(raw.Steps))
-	var all []Problem
-	for _, key := range sorted(raw.Steps) {
-		var s Step
-		if err := strictly(raw.Steps[key], &s); err != nil {
-			all = append(all, Problem{Pointer: at("steps", key), Msg: reason(err)})
-		}
-		w.Steps[key] = s
-	}
-	if len(all) > 0 { // the rest would say things that follow from it
+	if all := read(b, &w); len(all) > 0 {
 		return w, all
 	}
+	w.order()
+	all := w.check()
+	if len(all) == 0 {
+		all = w.overlaps()
+	}
+	return w, all
+}
+
+// graph is what of a workflow is not of its run.
+type graph struct {
+	Version  int             `json:"version"`
+	Sequence []string        `json:"sequence,omitempty"`
+	Steps    map[string]Step `json:"steps"`
+}
+
+// ParseGraph reads version, sequence and steps of a workflow of a run that is known
+// otherwise, and gives all that is wrong with it. Steps that may stand in each other's
+// way are no matter for it.
+func ParseGraph(b []byte, budget map[string]int64) (Workflow, []Problem) {
+	var g graph
+	if all := read(b, &g); len(all) > 0 {
+		return Workflow{}, all
+	}
+	w := Workflow{Version: g.Version, Budget: budget, Sequence: g.Sequence, Steps: g.Steps}
+	w.order()
 	return w, w.check()
 }
 
-// strictly decodes one value with no unknown members and nothing after it.
-func strictly(b []byte, v any) error {
-	d := json.NewDecoder(bytes.NewReader(b))
-	d.DisallowUnknownFields()
-	if err := d.Decode(v); err != nil {
-		return err
+// Graph is the part of a workflow that ParseGraph reads, as it stands.
+func Graph(b []byte) (json.RawMessage, error) {
+	var all map[string]json.RawMessage
+	if err := json.Unmarshal(b, &all); err != nil {
+		return nil, err
 	}
-	if d.More() {
-		return fmt.Errorf("more than one value")
+	out := map[string]json.RawMessage{}
+	for name := range members(reflect.TypeFor[graph]()) {
+		if v, ok := all[name]; ok {
+			out[name] = v
+		}
+	}
+	return json.Marshal(out)
+}
+
+// read decodes a value, or says all that is wrong with its form: the rest would say
+// things that follow from that.
+func read(b []byte, into any) (all []Problem) {
+	v, err := decode(b)
+	if err != nil {
+		return []Problem{{Msg: err.Error()}}
+	}
+	if _, object := v.(map[string]any); !object {
+		return []Problem{{Msg: "must be an object"}}
+	}
+	shape(v, reflect.TypeOf(into), func(p Problem) { all = append(all, p) })
+	if len(all) > 0 {
+		return all
+	}
+	if err := fill(b, into); err != nil {
+		return []Problem{{Msg: "cannot be read"}}
 	}
 	return nil
 }
 
-// reason is what a decoder says, in our words and without its own.
-func reason(err error) string {
-	msg := strings.TrimPrefix(err.Error(), "json: ")
-	if what, ok := strings.CutPrefix(msg, "unknown field "); ok {
-		return "there is no member " + what
+// order notes which step of the sequence comes before which.
+func (w *Workflow) order() {
+	w.after = make(map[string]string, len(w.Sequence))
+	for i, key := range w.Sequence {
+		if _, twice := w.after[key]; i > 0 && !twice {
+			w.after[key] = w.Sequence[i-1]
+		}
 	}
-	if what, ok := strings.CutPrefix(msg, "cannot unmarshal "); ok {
-		return "has another form: " + what
-	}
-	return msg
 }
 
 func sorted[T any](m map[string]T) []string {
@@ -130,10 +170,8 @@ func at(path ...any) string {
 // before it in the sequence.
 func (w Workflow) Before(key string) []Edge {
 	out := slices.Clone(w.Steps[key].DependsOn)
-	if i := slices.Index(w.Sequence, key); i > 0 {
-		if last := w.Sequence[i-1]; !slices.ContainsFunc(out, func(e Edge) bool { return e.Key == last }) {
-			out = append(out, Edge{Key: last})
-		}
+	if last, ok := w.after[key]; ok && !slices.ContainsFunc(out, func(e Edge) bool { return e.Key == last }) {
+		out = append(out, Edge{Key: last})
 	}
 	return out
 }

@@ -35,6 +35,7 @@ func TestAWorkflowIsRead(t *testing.T) {
 		t.Errorf("got %+v", e)
 	}
 	w.Sequence = []string{"build", "docs", "test", "publish"}
+	w.order()
 	if all := w.check(); len(all) > 0 {
 		t.Errorf("in sequence: %+v", all)
 	}
@@ -82,16 +83,24 @@ func TestAllProblemsAtOnce(t *testing.T) {
 				{"name": "site", "media_type": "text/plain", "required": true}, {"name": "log", "media_type": "text/plain"}]`) + `, "use": ` + step("") + `}}`,
 			[]string{`/budget/steps is less than the workflow takes if nothing goes wrong, which is 5`},
 		},
-		"no JSON":        {`{`, []string{` unexpected`}},
+		"no JSON":        {`{`, []string{` is no JSON`}},
 		"two values":     {good + good, []string{` more than one`}},
 		"unknown member": {`{"version": 1, "step": {}}`, []string{` there is no member "step"`}},
 		"unknown in a step": {
 			`{"version": 1, "budget": {"steps": 9}, "steps": {"aa": ` + step(`, "timeout": 3`) + `, "bb": ` + step(`, "priority": "high"`) + `}}`,
-			[]string{`/steps/aa there is no member "timeout"`, `/steps/bb has another form`},
+			[]string{`/steps/aa there is no member "timeout"`, `/steps/bb/priority must be a whole number`},
+		},
+		"another case, another form": {
+			`{"version": 1.5, "budget": {"steps": "x"}, "Title": "t", "sequence": {}, "steps": {"aa": {"Capability": "a.b", "verify": {"Required": true, "gates": [1]}, "args": {"Any": [1]}}, "bb": 3}}`,
+			[]string{` there is no member "Title"`, `/budget/steps must be a whole`, `/sequence must be a list`, `/steps/aa there is no member "Capability"`, `/steps/aa/verify there is no member "Required"`, `/steps/aa/verify/gates/0 must be a text`, `/steps/bb must be an object`, `/version must be a whole`},
+		},
+		"too much of it": {
+			`{"version": 1, "budget": {"steps": 9}, "steps": {"aa": ` + step(`, "concern": "X Y", "required_agents": [`+strings.Repeat(`"a-b",`, 8)+`"a-b"], "args": {"x": "`+strings.Repeat("y", 50<<10)+`"}, "write_scopes": [`+strings.Repeat(`"fs:x/",`, 16)+`"fs:x/"]`) + `}}`,
+			[]string{"/steps/aa/concern is no slug", "/steps/aa/required_agents are more than 8", "/steps/aa/write_scopes are more than 16", "/steps/aa/args are longer"},
 		},
 		"unknown in an edge": {
 			`{"version": 1, "budget": {"steps": 9}, "steps": {"aa": ` + step(`, "depends_on": [{"key": "bb", "until": 1}]`) + `}}`,
-			[]string{`/steps/aa there is no member "until"`},
+			[]string{`/steps/aa/depends_on/0 there is no member "until"`},
 		},
 		"the run": {
 			`{"version": 2, "close_policy": "never", "budget": {"money": 3, "retries": -1}, "steps": {}}`,
@@ -141,7 +150,7 @@ func TestAllProblemsAtOnce(t *testing.T) {
 				t.Fatalf("got %+v", all)
 			}
 			for i, p := range all {
-				if !strings.HasPrefix(p.Pointer+" "+p.Msg, c.want[i]) {
+				if !strings.HasPrefix(p.Pointer+" "+p.Text(), c.want[i]) {
 					t.Errorf("got %s %s, want %s", p.Pointer, p.Msg, c.want[i])
 				}
 			}
@@ -166,7 +175,7 @@ func TestOverlapsAreWarnedOf(t *testing.T) {
 		"aa": step("fs:site/"), "bb": step("", "aa"), "cc": step("fs:site/dist/", "bb"), // through bb, one after the other
 		"dd": step("fs:site/dist/js/"),
 	}}
-	all := w.check()
+	all := append(w.check(), w.overlaps()...)
 	if Errors(all) || len(all) != 2 || !slices.ContainsFunc(all, func(p Problem) bool { return p.Pointer == "/steps/dd/write_scopes/0" && strings.Contains(p.Msg, "aa") }) {
 		t.Errorf("got %+v", all)
 	}

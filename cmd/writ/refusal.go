@@ -3,7 +3,6 @@ package main
 import (
 	"encoding/json"
 	"errors"
-	"fmt"
 	"io"
 	"io/fs"
 	"os"
@@ -126,17 +125,17 @@ func wantsJSON(c *cobra.Command, words []string) bool {
 	return false
 }
 
-// inStep is a refusal of what a step of a workflow asks for: it says which, and points
-// into the file.
-func inStep(key string, err error) error {
+// inFile turns pointers into the arguments of run.create into those into the file of a
+// workflow they were made of.
+func inFile(err error) error {
 	e, ok := errors.AsType[*writ.Error](err)
 	if !ok {
-		return fmt.Errorf("step %s: %w", key, err)
+		return err
 	}
-	e = e.With("step", key)
-	e.Fields = slices.Clone(e.Fields)
-	for i := range e.Fields {
-		e.Fields[i].Pointer = "/steps/" + key + e.Fields[i].Pointer
+	out := *e
+	out.Fields = slices.Clone(e.Fields)
+	for i := range out.Fields {
+		out.Fields[i].Pointer = strings.TrimPrefix(out.Fields[i].Pointer, "/workflow")
 	}
-	return e
+	return &out
 }

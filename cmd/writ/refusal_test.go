@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"encoding/json"
+	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -160,19 +161,18 @@ func TestFilesThatAreNotThere(t *testing.T) {
 
 // A refusal says which step it is about, and points into the file.
 func TestSubmitNamesTheStep(t *testing.T) {
+	const run = `{"run_id":"run_1","state":"%s","workflow":{"digest":"sha256:0","steps":2,"made":%d,"unfolded":false%s}}`
+	stands := fmt.Sprintf(run, "failed", 1, `,"step":"test","code":"scope_denied","denial":"rcp_1","wrong":[{"pointer":"/write_scopes/0","message":"is outside"}]`)
 	g := newStandIn(t, func(a asked) (int, string) {
-		switch {
-		case a.Capability == "run.create":
-			return 201, `{"run_id":"run_1"}`
-		case a.Args["key"] == "build":
-			return 201, `{"task_id":"tsk_1","state":"queued"}`
+		if a.Capability == "run.create" {
+			return 201, fmt.Sprintf(run, "active", 0, "")
 		}
-		return 403, denied
+		return 200, stands
 	})
 	file := write(t, "version: 1\nbudget: {steps: 9}\nsteps:\n  build: {capability: site.build, required_domain: web}\n  test: {capability: site.test, required_domain: web, depends_on: [build]}\n")
 	words := append([]string{"workflow", "submit", file}, g.flags...)
 	_, text, exit := typed(words...)
-	for _, want := range []string{"writ: 1 of 2 steps are in run_1", "writ: error: scope_denied: step test: not there\n", "writ:   at /steps/test/write_scopes/0: is outside"} {
+	for _, want := range []string{"writ: error: scope_denied: step test: a step was not made a task, and the run has failed\n", "writ:   at /steps/test/write_scopes/0: is outside"} {
 		if exit != exitDenied || !strings.Contains(text, want) {
 			t.Errorf("%d, no %q in %s", exit, want, text)
 		}
@@ -182,8 +182,17 @@ func TestSubmitNamesTheStep(t *testing.T) {
 	if err := json.Unmarshal([]byte(text), &got); err != nil || exit != exitDenied {
 		t.Fatalf("%d %v %s", exit, err, text)
 	}
-	if d := got.Details; d["step"] != "test" || d["run"] != "run_1" || d["steps_made"] != "1" || d["agent"] != "builder" || got.Errors[0].Pointer != "/steps/test/write_scopes/0" {
+	if d := got.Details; d["step"] != "test" || d["run"] != "run_1" || d["steps_made"] != "1" || got.Receipt != "rcp_1" || got.Errors[0].Pointer != "/steps/test/write_scopes/0" {
 		t.Errorf("got %s", text)
+	}
+
+	// A step that people are asked about is made when they have agreed, without anybody
+	// doing more.
+	stands = fmt.Sprintf(run, "active", 1, `,"step":"test","code":"approval_required"`)
+	_, text, exit = typed(append(words, "-o", "json")...)
+	got = refusal{}
+	if err := json.Unmarshal([]byte(text), &got); err != nil || got.Code != writ.CodeApprovalRequired || !strings.Contains(got.Hint, "run_1") || exit == 0 {
+		t.Errorf("%d %v %s", exit, err, text)
 	}
 
 	// What is wrong with the file itself is one refusal too, and no call is made.

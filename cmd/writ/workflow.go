@@ -3,13 +3,13 @@ package main
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"slices"
 	"strconv"
 	"strings"
 	"text/tabwriter"
+	"time"
 
 	"github.com/spf13/cobra"
 	"go.yaml.in/yaml/v3"
@@ -66,7 +66,7 @@ the gateway says when it is submitted.
 			if err := checkFormat(c, format); err != nil {
 				return err
 			}
-			w, problems, err := readWorkflow(c, rest[0])
+			w, _, problems, err := readWorkflow(c, rest[0])
 			if err != nil {
 				return err
 			}
@@ -97,7 +97,7 @@ func tellProblems(out io.Writer, file string, problems []workflow.Problem) {
 		if p.Warning {
 			kind = "warning: "
 		}
-		fmt.Fprintf(out, "%s: %s%s: %s\n", printable(file), kind, printable(p.Pointer), printable(p.Msg))
+		fmt.Fprintf(out, "%s: %s%s: %s\n", printable(file), kind, printable(p.Pointer), printable(p.Text()))
 	}
 }
 
@@ -105,70 +105,69 @@ func tellProblems(out io.Writer, file string, problems []workflow.Problem) {
 const maxWorkflowBytes = 8 << 20
 
 // readWorkflow reads a file, YAML or JSON, or the standard input.
-func readWorkflow(c *cobra.Command, name string) (w workflow.Workflow, problems []workflow.Problem, err error) {
+// It gives it as JSON too.
+func readWorkflow(c *cobra.Command, name string) (w workflow.Workflow, text []byte, problems []workflow.Problem, err error) {
 	b, err := readArgument(c, name, maxWorkflowBytes)
 	if err != nil {
-		return w, nil, err
+		return w, nil, nil, err
 	}
 	var any any
 	if err := yaml.Unmarshal(b, &any); err != nil {
-		return w, []workflow.Problem{{Msg: strings.TrimPrefix(err.Error(), "yaml: ")}}, nil
+		return w, nil, []workflow.Problem{{Msg: strings.TrimPrefix(err.Error(), "yaml: ")}}, nil
 	}
-	text, err := json.Marshal(any)
+	text, err = json.Marshal(any)
 	if err != nil {
-		return w, []workflow.Problem{{Msg: "holds something that JSON does not have, a number or a list as a name perhaps"}}, nil
+		return w, nil, []workflow.Problem{{Msg: "holds something that JSON does not have, a number or a list as a name perhaps"}}, nil
 	}
 	w, problems = workflow.Parse(text)
-	return w, problems, nil
+	return w, text, problems, nil
 }
 
 // soundWorkflow reads a workflow and says what is wrong with it: with more than
 // warnings it is an error.
-func soundWorkflow(c *cobra.Command, name, format string) (workflow.Workflow, error) {
-	w, problems, err := readWorkflow(c, name)
+func soundWorkflow(c *cobra.Command, name, format string) (workflow.Workflow, []byte, error) {
+	w, text, problems, err := readWorkflow(c, name)
 	if err != nil {
-		return w, err
+		return w, nil, err
 	}
 	if format != "json" {
 		tellProblems(c.ErrOrStderr(), name, problems)
 	}
 	if !workflow.Errors(problems) {
-		return w, nil
+		return w, text, nil
 	}
 	var wrong []writ.FieldError
 	for _, p := range problems {
 		if !p.Warning {
-			wrong = append(wrong, writ.FieldError{Pointer: p.Pointer, Msg: p.Msg})
+			wrong = append(wrong, writ.FieldError{Pointer: p.Pointer, Msg: p.Text()})
 		}
 	}
-	return w, unsound(c, format, "the workflow is not sound", wrong)
+	return w, nil, unsound(c, format, "the workflow is not sound", wrong)
 }
 
 func workflowSubmitCommand() *cobra.Command {
 	var connect connection
-	var format, run string
+	var format string
 	var open bool
 	cmd := &cobra.Command{
-		Use: "submit FILE|-", Short: "Create a run and its tasks from a workflow",
-		Long: `Create a run and its tasks from a workflow, in an order in which each comes after those it waits for, and
-seal it. Every task is a call of its own: judged, and with a receipt of its own. What is wrong with the
-workflow itself is said before anything is done.
+		Use: "submit FILE|-", Short: "Create a run from a workflow",
+		Long: `Create a run from a workflow, in one call. The gateway checks all of it and then makes every step a task
+of the run, each as a call of the same session: judged, and with a receipt of its own. Nothing begins
+before all are there, and then the run is sealed. If a step is denied the run fails, and its tasks are
+cancelled; -o json has step, run and steps_made in the details of the refusal then.
 
-If it ends in between, it says at which step, and the same again with --run RUN-ID goes on: tasks that
-are there are left as they are. With -o json the refusal has step, run and steps_made in its details.
+It waits until all steps are tasks. If people must agree to a step first, or there is no room for it, it
+says so and ends; the run goes on by itself when they have, or there is: writ workflow graph RUN-ID.
 It needs the role orchestrator or operator.
 
 ` + workflowForm,
-		Example: "  writ workflow submit site.yaml --token-file planner.token\n  writ workflow submit site.yaml --run run_01M89R8763R5PGQGSMXGFWBA4N",
+		Example: "  writ workflow submit site.yaml --token-file planner.token",
 		Args:    oneArg,
 		RunE: func(c *cobra.Command, rest []string) error {
 			if err := checkFormat(c, format); err != nil {
 				return err
 			}
-			if run != "" && !writ.RunID(run).Valid() {
-				return usageError{errors.New("--run wants the id of a run (run_…)"), c.CommandPath()}
-			}
-			w, err := soundWorkflow(c, rest[0], format)
+			w, text, err := soundWorkflow(c, rest[0], format)
 			if err != nil {
 				return err
 			}
@@ -176,15 +175,8 @@ It needs the role orchestrator or operator.
 			if err != nil {
 				return err
 			}
-			made, err := submit(c.Context(), cl, w, writ.RunID(run), open)
+			made, err := submit(c.Context(), cl, w, text, open)
 			if err != nil {
-				if e, ok := errors.AsType[*writ.Error](err); ok && made.Run != "" && format == "json" {
-					return e.With("run", string(made.Run)).With("steps_made", strconv.Itoa(len(made.Tasks)))
-				}
-				if made.Run != "" && format != "json" {
-					fmt.Fprintf(c.ErrOrStderr(), "writ: %d of %d steps are in %s; to go on: writ workflow submit %s --run %s\n",
-						len(made.Tasks), len(w.Steps), made.Run, printable(rest[0]), made.Run)
-				}
 				return err
 			}
 			if format == "json" {
@@ -200,7 +192,6 @@ It needs the role orchestrator or operator.
 		},
 	}
 	outputFlag(cmd, &format)
-	cmd.Flags().StringVar(&run, "run", "", "go on with a run that was begun")
 	cmd.Flags().BoolVar(&open, "open", false, "do not seal the run: more tasks will be added to it")
 	connect.flags(cmd)
 	return cmd
@@ -218,34 +209,74 @@ type madeOfStep struct {
 	State writ.TaskState `json:"state"`
 }
 
-// submit creates what a workflow asks for, in an order in which each task finds
-// those it depends on. What it returns with an error is what is there.
-func submit(ctx context.Context, cl *client.Client, w workflow.Workflow, run writ.RunID, open bool) (made submitted, err error) {
-	if run == "" {
-		r, err := cl.CreateRun(ctx, client.RunOptions{Title: w.Title, Goal: w.Goal, ClosePolicy: w.ClosePolicy, Budget: w.Budget})
-		if err != nil {
-			return made, err
-		}
-		run = r.ID
-	}
-	made = submitted{Run: run, Tasks: []madeOfStep{}}
-	for _, level := range w.Levels() {
-		for _, key := range level {
-			t, err := cl.Enqueue(ctx, w.Task(run, key))
-			if err != nil {
-				return made, inStep(key, err)
-			}
-			made.Tasks = append(made.Tasks, madeOfStep{key, t.ID, t.State})
-		}
-	}
-	if open {
-		return made, nil
-	}
-	if r, err := cl.GetRun(ctx, run); err != nil || r.Sealed {
+// submit creates a run of a workflow and waits until its steps are tasks.
+func submit(ctx context.Context, cl *client.Client, w workflow.Workflow, text []byte, open bool) (made submitted, err error) {
+	graph, err := workflow.Graph(text)
+	if err != nil {
 		return made, err
 	}
-	_, err = cl.SealRun(ctx, run)
-	return made, err
+	r, err := cl.CreateRun(ctx, client.RunOptions{Title: w.Title, Goal: w.Goal, ClosePolicy: w.ClosePolicy, Budget: w.Budget, Workflow: graph, Open: open})
+	if err != nil {
+		return made, inFile(err)
+	}
+	for pause := 50 * time.Millisecond; !unfolded(r); pause = min(2*pause, time.Second) {
+		select {
+		case <-ctx.Done():
+			return made, ctx.Err()
+		case <-time.After(pause):
+		}
+		if r, err = cl.GetRun(ctx, r.ID); err != nil {
+			return made, err
+		}
+	}
+	if !r.Workflow.Unfolded {
+		return made, notMade(r)
+	}
+	states, err := nodesOfRun(ctx, cl, r.ID)
+	if err != nil {
+		return made, err
+	}
+	of := map[string]node{}
+	for _, n := range states {
+		of[n.Key] = n
+	}
+	made = submitted{Run: r.ID, Tasks: []madeOfStep{}}
+	for _, level := range w.Levels() {
+		for _, key := range level {
+			made.Tasks = append(made.Tasks, madeOfStep{key, of[key].Task, of[key].State})
+		}
+	}
+	return made, nil
+}
+
+// unfolded says whether there is nothing to wait for: all steps are tasks, or one
+// cannot be made for now.
+func unfolded(r client.Run) bool {
+	w := r.Workflow
+	return w == nil || w.Unfolded || writ.RunMoves.Terminal(r.State) || w.Code == writ.CodeApprovalRequired || w.Code == writ.CodeQuota
+}
+
+// notMade is why steps of a run are not its tasks.
+func notMade(r client.Run) error {
+	w := r.Workflow
+	e := &writ.Error{
+		Code: w.Code, Op: "gateway", Msg: "a step was not made a task, and the run has failed", Hint: "mend the step and submit the workflow again",
+		Receipt: w.Denial,
+	}
+	switch {
+	case !writ.RunMoves.Terminal(r.State):
+		e.Msg, e.Hint = "a step waits to be made a task", "the run goes on by itself once people have agreed, or there is room: writ workflow graph "+string(r.ID)
+	case w.Code == "":
+		e.Code, e.Msg, e.Hint = writ.CodeIllegal, "the run has ended before its steps were tasks", "submit the workflow again"
+	}
+	for _, f := range w.Wrong {
+		e.Fields = append(e.Fields, writ.FieldError{Pointer: "/steps/" + w.Step + f.Pointer, Msg: f.Msg})
+	}
+	e = e.With("run", string(r.ID)).With("steps_made", strconv.FormatInt(w.Made, 10))
+	if w.Step != "" {
+		e = e.With("step", w.Step)
+	}
+	return e
 }
 
 var graphFormats = append(slices.Clone(commonFormats), "mermaid")
@@ -278,7 +309,7 @@ not all.`,
 					return err
 				}
 			} else {
-				w, err := soundWorkflow(c, rest[0], format)
+				w, _, err := soundWorkflow(c, rest[0], format)
 				if err != nil {
 					return err
 				}

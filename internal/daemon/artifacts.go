@@ -127,7 +127,7 @@ func (d *Daemon) sweepArtifacts() {
 	}
 }
 
-// wanted says whether a task refers to a digest.
+// wanted says whether a task or a run refers to a digest.
 func (d *Daemon) wanted(ctx context.Context, digest string) (bool, error) {
 	r := writ.Range{Index: writ.BlobHolders(strings.TrimPrefix(digest, "sha256:")), Limit: 1}
 	s, err := d.store.Read(ctx, shard, writ.ReadSet{Ranges: []writ.Range{r}})

@@ -67,7 +67,7 @@ func collect(r rooms, v **gateway.Validator) (reg *writ.Registry, err error) {
 		PublicKey:   receipts.ParsePublicKey,
 		Gate:        r.gate,
 	})...)
-	all = append(all, runs.Capabilities(runs.Config{Verdicts: receipts.Verdicts{}})...)
+	all = append(all, runs.Capabilities(runs.Config{Verdicts: receipts.Verdicts{}, Workflow: checkWorkflow})...)
 	all = append(all, queue.Capabilities(queue.Config{MinLeaseSeconds: r.minLease, Alive: agents.Alive{}, Router: router{}, Health: agents.Health{}, Verdicts: receipts.Verdicts{}, Followers: followers(), KeepArtifactsMs: r.keepArtifacts, CheckSchema: func(schema writ.RawObject) error { return (*v).CheckSchema(schema) }, Validate: func(schema, args writ.RawObject) error {
 		if len(schema) == 0 {
 			return nil // the agent asks for nothing in particular

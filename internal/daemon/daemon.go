@@ -66,6 +66,7 @@ type Daemon struct {
 	door       *guard.Door
 	dispatcher *guard.Dispatcher
 	sweeper    *guard.Sweeper
+	unfolder   *guard.Unfolder
 	endpoints  []webhooks.Endpoint
 	tell       writ.Subscribers
 	telemetry  *telemetry.Telemetry
@@ -347,6 +348,9 @@ func (d *Daemon) openLoops(ctx context.Context) error {
 	})
 	d.sweeper.Start()
 	d.onStop(func(context.Context) error { d.sweeper.Stop(); return nil })
+	d.unfolder = guard.NewUnfolder(d.door, guard.UnfolderConfig{Shards: []writ.Tenant{shard}, Steps: d.readSteps})
+	d.unfolder.Start()
+	d.onStop(func(context.Context) error { d.unfolder.Stop(); return nil })
 	shadows := guard.NewShadowWorker(d.door)
 	shadows.Start()
 	d.onStop(func(context.Context) error { shadows.Stop(); return nil })

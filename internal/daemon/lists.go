@@ -30,6 +30,16 @@ func holder(m string) string {
 	return writ.ObjectTask + "/" + string(by) // there is none, and nobody to hold it
 }
 
+// blobHolders lists who wants the bytes of a digest.
+func blobHolders(digest string) list {
+	return list{index: writ.BlobHolders(strings.TrimPrefix(digest, "sha256:")), id: func(m string) string {
+		if writ.RunID(m).Valid() {
+			return string(writ.RunKey(writ.RunID(m)))
+		}
+		return writ.ObjectTask + "/" + m
+	}}
+}
+
 // of is the document that a member names.
 func (l list) of(member string) writ.Key {
 	if l.kind == "" {
@@ -59,6 +69,7 @@ func global() []list {
 		{index: writ.IndexDead, kind: writ.ObjectTask, id: whole},
 		{index: writ.IndexLeases, kind: writ.ObjectTask, id: whole, scores: true},
 		{index: writ.IndexReady, kind: writ.ObjectTask, id: whole, scores: true},
+		{index: writ.IndexUnfold, kind: writ.ObjectRun, id: whole, scores: true},
 		{index: writ.IndexScopes, id: holder},
 		{index: writ.IndexEffects, kind: writ.ObjectEffect, id: whole},
 		{index: writ.IndexUnknown, kind: writ.ObjectEffect, id: whole},
@@ -124,12 +135,15 @@ func namedBy(doc writ.Key, s writ.Snapshot) (out []list, err error) {
 		r, _, ok, err := writ.Get[writ.Run](s, doc)
 		if err == nil && ok {
 			out = []list{{index: runs.OwnedBy(r.Owner), kind: writ.ObjectRun, id: whole}}
+			if r.Workflow != nil {
+				out = append(out, blobHolders(r.Workflow.Digest))
+			}
 		}
 		return out, err
 	case writ.ObjectTask:
 		t, _, _, err := writ.Get[writ.Task](s, doc)
 		for _, a := range t.Artifacts {
-			out = append(out, list{index: writ.BlobHolders(strings.TrimPrefix(a.Digest, "sha256:")), kind: writ.ObjectTask, id: whole})
+			out = append(out, blobHolders(a.Digest))
 		}
 		return out, err
 	}
