@@ -113,6 +113,21 @@ func TestStoredDocuments(t *testing.T) {
 			PausedAt: 4, PausedMs: 5, Parent: gRun, Root: gRun, Depth: 1, Nests: true,
 			Reason: "requested", CreatedAt: 1, UpdatedAt: 2, Receipt: gReceipt,
 		},
+		"ballot": writ.Ballot{
+			ID: string(gTask), State: writ.BallotOpen, About: gReceipt, Votes: []writ.Acceptance{{
+				Receipt: gReceipt, Session: gSession, Principal: "judge", Controller: "vera", Openers: []writ.PrincipalID{"operator"}, Agent: "checker",
+				Keys: []string{"aabb"}, SignedBy: "aabb",
+			}}, UpdatedAt: 2, Receipt: gReceipt,
+		},
+		"run-quorum": writ.Run{
+			ID: gRun, State: writ.RunVerifying, ClosePolicy: writ.CloseVerifier, CloseQuorum: 3, Sealed: true, Budget: map[string]int64{writ.BudgetSteps: 10},
+			Owner: "planner", OwnerRole: writ.RoleOrchestrator, CreatedAt: 1, UpdatedAt: 2, Receipt: gReceipt,
+		},
+		"task-quorum": writ.Task{
+			ID: gTask, Run: gRun, Key: "build", Capability: "site.build", ArgsDigest: "aa", Labels: []writ.Label{writ.LabelPublic}, Domain: "web",
+			Verify: &writ.Verification{MaxRework: 2, Quorum: 2},
+			Safety: writ.SafetyMutating, Priority: 5, LeaseSeconds: 60, MaxAttempts: 3, Attempt: 1, BackoffMs: 1000, State: writ.TaskVerifying, CreatedAt: 1, UpdatedAt: 2, Receipt: gReceipt,
+		},
 		"escrow": writ.Escrow{
 			Child: gRun, Parent: "run_01ARYZ6S410000000000000001", State: writ.EscrowSettled, Amounts: map[string]int64{writ.BudgetSteps: 10},
 			Returned: map[string]int64{writ.BudgetSteps: 3}, CreatedAt: 1, UpdatedAt: 2, Receipt: gReceipt,
@@ -294,6 +309,7 @@ func TestPublicWords(t *testing.T) {
 	words(&b, "repair", writ.RepairMoves)
 	words(&b, "key", writ.KeyMoves)
 	words(&b, "evidence", writ.EvidenceMoves)
+	words(&b, "ballot", writ.BallotMoves)
 	for _, r := range writ.HealthReasons() {
 		fmt.Fprintf(&b, "health reason %s packed=%d\n", r, writ.ProbeResult{Code: 503, LatencyMs: 12, Reason: r}.Packed())
 	}

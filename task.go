@@ -127,6 +127,7 @@ type Verification struct {
 	Agents    []AgentID `json:"agents,omitempty"` // if present, only these may judge
 	Gates     []string  `json:"gates,omitempty"`  // checks that must have passed
 	MaxRework int64     `json:"max_rework"`       // how often it may be sent back
+	Quorum    int64     `json:"quorum,omitempty"` // how many must accept it; 0 is one
 }
 
 // RefKind says what a reference of a handoff is.

@@ -29,12 +29,13 @@ const (
 	ObjectRepair   = "repair"
 	ObjectKey      = "key"
 	ObjectEvidence = "evidence" // of a run, under its id
+	ObjectBallot   = "ballot"   // on a task or a run, under its id
 )
 
 // ObjectKinds lists every kind of object whose moves receipts record. A document
 // of an object has the key "<kind>/<id>"; the gate is its own, and all quotas are in one.
 func ObjectKinds() []string {
-	return []string{ObjectAgent, ObjectSession, ObjectTask, ObjectRun, ObjectGate, ObjectApproval, ObjectBundle, ObjectEscrow, ObjectQuota, ObjectHealth, ObjectRepair, ObjectKey, ObjectEvidence}
+	return []string{ObjectAgent, ObjectSession, ObjectTask, ObjectRun, ObjectGate, ObjectApproval, ObjectBundle, ObjectEscrow, ObjectQuota, ObjectHealth, ObjectRepair, ObjectKey, ObjectEvidence, ObjectBallot}
 }
 
 // LegalMove says whether an object of a kind may move from → to, by the tables
@@ -65,6 +66,8 @@ func LegalMove(kind, from, to string) bool {
 		return KeyMoves.May(KeyState(from), KeyState(to))
 	case ObjectEvidence:
 		return EvidenceMoves.May(EvidenceState(from), EvidenceState(to))
+	case ObjectBallot:
+		return BallotMoves.May(BallotState(from), BallotState(to))
 	case ObjectGate:
 		return GateMoves.May(GateState(from), GateState(to))
 	}

@@ -52,6 +52,7 @@ type Verification struct {
 	Agents    []writ.AgentID `json:"agents,omitempty"`
 	Gates     []string       `json:"gates,omitempty"`
 	MaxRework *int64         `json:"max_rework,omitempty"`
+	Quorum    *int64         `json:"quorum,omitempty"` // how many must accept it
 }
 
 // Task is a task as the gateway shows it.
@@ -74,6 +75,7 @@ type Task struct {
 	Join        writ.Join         `json:"join,omitempty"`
 	Admitted    bool              `json:"admitted,omitempty"` // join manual: it may begin
 	Verify      *Verification     `json:"verify,omitempty"`
+	Votes       *writ.Votes       `json:"votes,omitempty"` // while it waits for several verdicts: how far they have come
 	Artifacts   []Artifact        `json:"artifacts,omitempty"`
 	Verified    bool              `json:"verified,omitempty"`
 	Rework      int64             `json:"rework,omitempty"`

@@ -14,6 +14,7 @@ type TaskVerification struct {
 	Agents    []writ.AgentID `json:"agents,omitempty" doc:"If present, only these agents may judge it." maxItems:"8"`
 	Gates     []string       `json:"gates,omitempty" doc:"Checks the verifier must report as passed." maxItems:"16" pattern:"^[a-z][a-z0-9_.-]{0,63}$"`
 	MaxRework *int64         `json:"max_rework,omitempty" doc:"How often the result may be sent back before the task fails. Default 2." minimum:"0" maximum:"20"`
+	Quorum    *int64         `json:"quorum,omitempty" doc:"How many verifiers must accept it, each somebody else than the others. One that rejects is enough to send it back. Default 1." minimum:"1" maximum:"5"`
 }
 
 const defaultMaxRework = 2
@@ -36,6 +37,14 @@ func (v *TaskVerification) stored(op string) (*writ.Verification, error) {
 	out := &writ.Verification{Agents: slices.Clone(v.Agents), Gates: sorted(v.Gates), MaxRework: orDefault(v.MaxRework, defaultMaxRework)}
 	slices.Sort(out.Agents)
 	out.Agents = slices.Compact(out.Agents)
+	switch n := orDefault(v.Quorum, 1); {
+	case n < 1 || n > writ.MaxQuorum:
+		return nil, invalid(op, "/verify/quorum", "must be 1 to 5")
+	case len(out.Agents) > 0 && n > int64(len(out.Agents)):
+		return nil, invalid(op, "/verify/quorum", "is more than the agents that may judge")
+	case n > 1:
+		out.Quorum = n
+	}
 	return out, nil
 }
 
@@ -84,12 +93,22 @@ func verifyCapability(cfg Config) *writ.Capability {
 			if err != nil || !ok {
 				return rs, err
 			}
+			if votes(t) {
+				rs.Docs = append(rs.Docs, writ.BallotKey(t.ID))
+			}
 			r, ok, err := peek[writ.Run](s, writ.RunKey(t.Run))
 			if err != nil || !ok {
 				return rs, err
 			}
 			keys, err := callerKeys(c, s)
 			rs.Ranges = append(rs.Ranges, writ.DutyReads(r.Tree(), c.Caller, keys)...)
+			if votes(t) {
+				before, err := writ.BallotReads(s, string(t.ID), t.Receipt, r.Tree())
+				if err != nil {
+					return rs, err
+				}
+				rs = rs.Join(before)
+			}
 			if t.HandedTo != "" { // sent back, it was not handed on
 				rs.Docs = append(rs.Docs, writ.TaskKey(t.HandedTo), writ.HandoffKey(t.ID))
 				rs.Ranges = append(rs.Ranges, dependents(t.HandedTo))
@@ -126,6 +145,11 @@ func verifyCapability(cfg Config) *writ.Capability {
 			return verifyPlan(cfg, c, a, s, d)
 		},
 	})
+}
+
+// votes says whether a task waits for several verdicts.
+func votes(t writ.Task) bool {
+	return t.State == writ.TaskVerifying && t.Verify != nil && t.Verify.Quorum > 1
 }
 
 // callerKeys are the keys the caller's agent signs with, as far as read.
@@ -166,27 +190,42 @@ func verifyPlan(cfg Config, c *writ.Call, a *TaskVerifyArgs, s writ.Snapshot, de
 	}); err != nil {
 		return refuse(err)
 	}
-	d.tx.Mandate = true // the end of work
-	d.tx.ExpectNoPart(r.Tree(), c.Caller, keys)
-	d.tx.Unindex(writ.IndexVerify, string(t.ID))
 	switch {
 	case a.Verdict == writ.VerdictAccept:
-		if err := sound(opVerify, s, digests(t)); err != nil {
-			return refuse(err)
-		}
-		t.Verified = true
-		err = d.end(&t, writ.TaskVerifying, writ.TaskDone)
+		err = sound(opVerify, s, digests(t))
 	case a.Verdict != writ.VerdictReject:
 		err = invalid(opVerify, "/verdict", "must be accept or reject")
 	case len(a.Reasons) == 0:
 		err = invalid(opVerify, "/reasons", "a rejection gives at least one")
-	default:
+	}
+	if err != nil {
+		return refuse(err)
+	}
+	d.tx.Mandate = true // the end of work
+	d.tx.ExpectNoPart(r.Tree(), c.Caller, keys)
+	pending, err := d.tx.Vote(opVerify, s, c, writ.Judgement{
+		ID: string(t.ID), About: t.Receipt, Tree: r.Tree(), Quorum: t.Verify.Quorum, Accept: a.Verdict == writ.VerdictAccept, Keys: keys,
+	})
+	switch {
+	case err != nil:
+		return refuse(err)
+	case pending != nil: // the task is where it was
+		v := viewOf(t, version)
+		v.Votes = pending
+		return d.tx, writ.Reply{Outcome: writ.OutcomeDone, Body: v, ETag: version}, nil
+	}
+	d.tx.Unindex(writ.IndexVerify, string(t.ID))
+	if a.Verdict == writ.VerdictAccept {
+		t.Verified = true
+		err = d.end(&t, writ.TaskVerifying, writ.TaskDone)
+	} else {
 		err = d.sendBack(&t)
 	}
 	if err != nil {
 		return refuse(err)
 	}
 	tx, err := d.done()
+	tx.BallotLast()
 	return tx, d.ended(t), err
 }
 

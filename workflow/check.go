@@ -25,6 +25,12 @@ func (w Workflow) check() []Problem {
 	if w.ClosePolicy != "" && w.ClosePolicy != writ.CloseAuto && w.ClosePolicy != writ.CloseManual && w.ClosePolicy != writ.CloseVerifier {
 		bad("must be auto, verifier or manual", "close_policy")
 	}
+	switch {
+	case w.CloseQuorum < 0 || w.CloseQuorum > writ.MaxQuorum:
+		bad("must be 1 to 5", "close_quorum")
+	case w.CloseQuorum > 1 && w.ClosePolicy != writ.CloseVerifier:
+		bad("means nothing unless close_policy is verifier", "close_quorum")
+	}
 	if len(w.Title) > 200 {
 		bad("is longer than 200", "title")
 	}
@@ -146,6 +152,16 @@ func (w Workflow) checkStep(key string, bad func(string, ...any)) {
 		}
 		if v.MaxRework != nil && (*v.MaxRework < 0 || *v.MaxRework > 20) {
 			here("must be 0 to 20", "verify", "max_rework")
+		}
+		if n := v.Quorum; n != nil {
+			agents := slices.Clone(v.Agents)
+			slices.Sort(agents)
+			switch agents = slices.Compact(agents); {
+			case *n < 1 || *n > writ.MaxQuorum:
+				here("must be 1 to 5", "verify", "quorum")
+			case len(agents) > 0 && *n > int64(len(agents)):
+				here("is more than the agents that may judge", "verify", "quorum")
+			}
 		}
 	}
 	if h := s.Handoff; h != nil {

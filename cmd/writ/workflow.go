@@ -222,7 +222,7 @@ type madeOfStep struct {
 // those it depends on. What it returns with an error is what is there.
 func submit(ctx context.Context, cl *client.Client, w workflow.Workflow, run writ.RunID, open bool) (made submitted, err error) {
 	if run == "" {
-		r, err := cl.CreateRun(ctx, client.RunOptions{Title: w.Title, Goal: w.Goal, ClosePolicy: w.ClosePolicy, Budget: w.Budget})
+		r, err := cl.CreateRun(ctx, client.RunOptions{Title: w.Title, Goal: w.Goal, ClosePolicy: w.ClosePolicy, CloseQuorum: w.CloseQuorum, Budget: w.Budget})
 		if err != nil {
 			return made, err
 		}
