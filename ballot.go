@@ -210,10 +210,12 @@ func (t *Tx) putBallot(s Snapshot, c *Call, b Ballot, to BallotState) error {
 // same says whether two callers are not somebody else from one another: whether either
 // could not judge what the other did.
 func (c Caller) same(keys []PublicKey, o Caller, others []PublicKey) bool {
-	meets := func(a, b []string) bool {
-		return slices.ContainsFunc(a, func(identity string) bool { return slices.Contains(b, identity) })
-	}
 	return meets(judging(c, keys), acting(o, others)) || meets(judging(o, others), acting(c, keys))
+}
+
+// meets says whether two lists of identities have one in common.
+func meets(a, b []string) bool {
+	return slices.ContainsFunc(a, func(identity string) bool { return slices.Contains(b, identity) })
 }
 
 // Votes is how far the verdicts have come on what wants several.

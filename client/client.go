@@ -126,6 +126,7 @@ type options struct {
 	version int64
 	wait    time.Duration
 	verdict string                                        // signed, of VerifyTask and CloseRun
+	gate    writ.GateStatus                               // of Complete
 	sign    func(token string) (header string, err error) // nil: the call is not signed
 }
 

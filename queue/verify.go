@@ -12,7 +12,7 @@ import (
 type TaskVerification struct {
 	Required  bool           `json:"required" doc:"Whether the task is done only once a verifier who had no part in its run has accepted its result."`
 	Agents    []writ.AgentID `json:"agents,omitempty" doc:"If present, only these agents may judge it." maxItems:"8"`
-	Gates     []string       `json:"gates,omitempty" doc:"Checks the verifier must report as passed." maxItems:"16" pattern:"^[a-z][a-z0-9_.-]{0,63}$"`
+	Gates     []string       `json:"gates,omitempty" doc:"What must have passed before a verdict accepts it. A name with a dot is a gate, the tool of an agent: a task of the run that depends on this one shows it (when: given). Any other is a check that the verifier makes, and reports." maxItems:"16" pattern:"^[a-z][a-z0-9_.-]{0,63}$"`
 	MaxRework *int64         `json:"max_rework,omitempty" doc:"How often the result may be sent back before the task fails. Default 2." minimum:"0" maximum:"20"`
 	Quorum    *int64         `json:"quorum,omitempty" doc:"How many verifiers must accept it, each somebody else than the others. One that rejects is enough to send it back. Default 1." minimum:"1" maximum:"5"`
 }
@@ -70,8 +70,9 @@ func (a *TaskVerifyArgs) Witnessed() any {
 
 // GateResult is what a check gave.
 type GateResult struct {
-	Gate   string `json:"gate" doc:"Name of the check." pattern:"^[a-z][a-z0-9_.-]{0,63}$"`
-	Status string `json:"status" doc:"What it gave." enum:"pass,fail"`
+	Gate    string          `json:"gate" doc:"Name of the check." pattern:"^[a-z][a-z0-9_.-]{0,63}$"`
+	Status  writ.GateStatus `json:"status" doc:"What it gave." enum:"pass,fail"`
+	Receipt writ.ReceiptID  `json:"receipt_id,omitempty" doc:"Of a gate, whose name has a dot: receipt of the task that showed it, as task.get says." pattern:"^rcp_[0-7][0-9A-HJKMNP-TV-Z]{25}$"`
 }
 
 const opVerify = "queue.Verify"
@@ -95,6 +96,9 @@ func verifyCapability(cfg Config) *writ.Capability {
 			}
 			if votes(t) {
 				rs.Docs = append(rs.Docs, writ.BallotKey(t.ID))
+			}
+			if len(t.Owes) > 0 {
+				rs.Docs = append(rs.Docs, writ.GatesKey(t.ID))
 			}
 			r, ok, err := peek[writ.Run](s, writ.RunKey(t.Run))
 			if err != nil || !ok {
@@ -180,7 +184,11 @@ func verifyPlan(cfg Config, c *writ.Call, a *TaskVerifyArgs, s writ.Snapshot, de
 	if writ.RunMoves.Terminal(r.State) { // its end cancels the task
 		return refuse(runEnded(opVerify, r))
 	}
-	if missing := unproved(t, a); len(missing) > 0 {
+	missing, err := unproved(s, t, a)
+	if err != nil {
+		return refuse(err)
+	}
+	if len(missing) > 0 {
 		return refuse(writ.Refuse(writ.CodePredicate, opVerify, "the verdict is about something else than what there is now, or a check the task asks for has not passed",
 			"read the task again, and judge what is there").With("missing", strings.Join(missing, ",")))
 	}
@@ -313,18 +321,22 @@ func passed(gates []GateResult) map[string]bool {
 
 // unproved names what a verdict does not show: that it is about the result as it
 // is, and, if it accepts, that every check the task asks for has passed.
-func unproved(t writ.Task, a *TaskVerifyArgs) (missing []string) {
+func unproved(s writ.Snapshot, t writ.Task, a *TaskVerifyArgs) (missing []string, err error) {
 	if a.Receipt != t.Receipt {
 		missing = append(missing, "receipt_id")
 	}
 	if a.Verdict == writ.VerdictReject {
-		return missing
+		return missing, nil
 	}
 	for _, g := range t.Verify.Gates {
+		if writ.IsGate(g) {
+			continue
+		}
 		results := slices.DeleteFunc(slices.Clone(a.Gates), func(r GateResult) bool { return r.Gate != g })
 		if len(results) == 0 || slices.ContainsFunc(results, func(r GateResult) bool { return r.Status != "pass" }) {
 			missing = append(missing, "gates/"+g)
 		}
 	}
-	return missing
+	unpassed, err := unpassed(s, t, a)
+	return append(missing, unpassed...), err
 }

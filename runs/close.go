@@ -66,6 +66,7 @@ func closing(cfg Config) *writ.Capability {
 				before, err = writ.BallotReads(s, string(run.ID), run.Receipt, run.Tree())
 				rs = rs.Join(before)
 			}
+			rs.Ranges = append(rs.Ranges, owed(run.ID))
 			if (a.Verdict == writ.VerdictAccept || a.Signed != "") && run.State == writ.RunVerifying {
 				made := artifacts(run.ID)
 				rs.Ranges = append(rs.Ranges, made)
@@ -130,7 +131,10 @@ func closing(cfg Config) *writ.Capability {
 			}
 			switch {
 			case a.Verdict == writ.VerdictAccept:
-				err = sound(op, s, run.ID)
+				if err = passed(op, s, run.ID); err == nil {
+					err = sound(op, s, run.ID)
+				}
+				tx.Free(writ.RunOwed(run.ID), "a", "{", "")
 			case a.Verdict != writ.VerdictReject:
 				err = invalid(op, "/verdict", "must be accept or reject")
 			case len(a.Reasons) == 0:

@@ -1,6 +1,7 @@
 package runs
 
 import (
+	"errors"
 	"testing"
 
 	"github.com/writ-gateway/writ"
@@ -80,4 +81,27 @@ func TestQuorumsOfRunsThatCannotBe(t *testing.T) {
 			r.refused(writ.CodeInputInvalid, "run.create", r.orc, &RunCreateArgs{ClosePolicy: policy, CloseQuorum: &n, Budget: RunBudget{Steps: 1}})
 		}
 	}
+}
+
+// A run is not accepted while a result of it has not passed a gate that it must; it is sent
+// back, and what comes to be owed meanwhile keeps it, too.
+func TestARunOwesNothing(t *testing.T) {
+	r := newRoom(t)
+	id, judge := r.judged()
+	r.SetIndex(writ.RunOwed(id), "site.lint tsk_a", 0)
+	_, _, err := r.Call(r.caps["run.close"], judge, r.verdict(id, writ.VerdictAccept))
+	if e := writ.AsError("", err); e == nil || e.Code != writ.CodePredicate || e.Details["missing"] != "gates/site.lint/tsk_a" {
+		t.Fatalf("got %v", err)
+	}
+	r.DropIndex(writ.RunOwed(id), "site.lint tsk_a")
+	p, err := r.Plan(r.caps["run.close"], r.NewCall(r.caps["run.close"], judge, r.verdict(id, writ.VerdictAccept)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.SetIndex(writ.RunOwed(id), "site.lint tsk_a", 0)
+	var c *writtest.Conflict
+	if _, err := r.Commit(p); !errors.As(err, &c) {
+		t.Fatalf("got %v, want a conflict", err)
+	}
+	r.must("run.close", judge, r.verdict(id, writ.VerdictReject))
 }

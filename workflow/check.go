@@ -192,8 +192,8 @@ func (w Workflow) checkStep(key string, bad func(string, ...any)) {
 			here("must be fail, skip or continue", "depends_on", i, "on_failure")
 		}
 		switch {
-		case e.When != "" && e.When != writ.EndDone && e.When != writ.EndFailed:
-			here("must be done or failed", "depends_on", i, "when")
+		case e.When != "" && e.When != writ.EndDone && e.When != writ.EndGiven && e.When != writ.EndFailed:
+			here("must be done, given or failed", "depends_on", i, "when")
 		case e.When == writ.EndFailed && e.OnFailure != "":
 			here("means nothing for a step that waits for a failure", "depends_on", i, "on_failure")
 		}

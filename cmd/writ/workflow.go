@@ -361,6 +361,10 @@ func labelOf(e client.Dependency) string {
 	switch {
 	case e.When == writ.EndFailed:
 		return "when failed"
+	case e.When == writ.EndGiven && e.OnFailure != "":
+		return "when given, on failure: " + string(e.OnFailure)
+	case e.When == writ.EndGiven:
+		return "when given"
 	case e.OnFailure != "":
 		return "on failure: " + string(e.OnFailure)
 	}
