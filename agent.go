@@ -60,6 +60,7 @@ type Tool struct {
 	Safety      Safety       `json:"safety" doc:"What running it can do." enum:"read-only,mutating,destructive,blocked"`
 	Approval    ToolApproval `json:"approval,omitempty" doc:"Whether a person must agree before it is used: manual always, auto as policy says." enum:"auto,manual"`
 	Sinks       []Sink       `json:"sinks,omitempty" doc:"Where its data can flow to." maxItems:"4" enum:"egress,memory,log,agent"`
+	Gate        bool         `json:"gate,omitempty" doc:"Its result says whether what it looks at passes: completing it says so, and counts for the tasks it depends on that must pass it."`
 	Concern     string       `json:"concern,omitempty" doc:"What the work is about, as owns and defers name it." pattern:"^[a-z][a-z0-9-]{1,62}$"`
 	Costs       *ToolCosts   `json:"costs,omitempty" doc:"The most one attempt uses. A run that limits one of these takes only tools that state it."`
 	InputSchema RawObject    `json:"input_schema,omitempty" doc:"JSON Schema 2020-12 its arguments must meet."`
@@ -83,31 +84,32 @@ type Halt struct {
 // Agent is a registry entry. It changes only when somebody registers or moves it;
 // health and load are counters elsewhere.
 type Agent struct {
-	ID            AgentID       `json:"id"`
-	Name          string        `json:"name,omitempty"`
-	Description   string        `json:"description,omitempty"`
-	Archetypes    []Role        `json:"archetypes"` // orchestrator, executor, verifier
-	Domain        string        `json:"domain"`
-	State         AgentState    `json:"state"`
-	Tools         []Tool        `json:"tools"`
-	WriteScope    []string      `json:"write_scope"`                  // canonical scopes it may ever write
-	SharesScope   bool          `json:"shares_write_scope,omitempty"` // with others that say so too
-	Owns          []string      `json:"owns,omitempty"`               // concerns of its domain, sorted
-	Defers        []Deferral    `json:"defers,omitempty"`             // by concern
-	ContractRef   string        `json:"contract_ref,omitempty"`
-	Gates         []string      `json:"gates,omitempty"` // ids of policy packs or rules, sorted
-	SupersededBy  AgentID       `json:"superseded_by,omitempty"`
-	Halt          *Halt         `json:"halt,omitempty"`
-	MaxConcurrent int64         `json:"max_concurrent_tasks"`
-	Routing       *Routing      `json:"routing,omitempty"`
-	Keys          []PublicKey   `json:"keys,omitempty"`         // what its sessions may sign calls with
-	Endpoints     []Endpoint    `json:"endpoints,omitempty"`    // by name
-	Health        *HealthPolicy `json:"health,omitempty"`       // nil: see HealthRule
-	HealthSince   int64         `json:"health_since,omitempty"` // milliseconds: what was seen of its endpoints before does not count
-	Jail          *JailSpec     `json:"jail,omitempty"`         // in which its sessions can be spawned
-	CreatedAt     int64         `json:"created_at"`             // milliseconds, store clock
-	UpdatedAt     int64         `json:"updated_at"`
-	Receipt       ReceiptID     `json:"receipt"` // of the last change
+	ID            AgentID        `json:"id"`
+	Name          string         `json:"name,omitempty"`
+	Description   string         `json:"description,omitempty"`
+	Archetypes    []Role         `json:"archetypes"` // orchestrator, executor, verifier
+	Domain        string         `json:"domain"`
+	State         AgentState     `json:"state"`
+	Tools         []Tool         `json:"tools"`
+	WriteScope    []string       `json:"write_scope"`                  // canonical scopes it may ever write
+	SharesScope   bool           `json:"shares_write_scope,omitempty"` // with others that say so too
+	Owns          []string       `json:"owns,omitempty"`               // concerns of its domain, sorted
+	Defers        []Deferral     `json:"defers,omitempty"`             // by concern
+	ContractRef   string         `json:"contract_ref,omitempty"`
+	Gates         []string       `json:"gates,omitempty"`      // ids of policy packs or rules, sorted
+	WorkGates     []CapabilityID `json:"work_gates,omitempty"` // gates its work must pass before somebody accepts it, sorted
+	SupersededBy  AgentID        `json:"superseded_by,omitempty"`
+	Halt          *Halt          `json:"halt,omitempty"`
+	MaxConcurrent int64          `json:"max_concurrent_tasks"`
+	Routing       *Routing       `json:"routing,omitempty"`
+	Keys          []PublicKey    `json:"keys,omitempty"`         // what its sessions may sign calls with
+	Endpoints     []Endpoint     `json:"endpoints,omitempty"`    // by name
+	Health        *HealthPolicy  `json:"health,omitempty"`       // nil: see HealthRule
+	HealthSince   int64          `json:"health_since,omitempty"` // milliseconds: what was seen of its endpoints before does not count
+	Jail          *JailSpec      `json:"jail,omitempty"`         // in which its sessions can be spawned
+	CreatedAt     int64          `json:"created_at"`             // milliseconds, store clock
+	UpdatedAt     int64          `json:"updated_at"`
+	Receipt       ReceiptID      `json:"receipt"` // of the last change
 }
 
 // Routing is by which words work finds an agent, besides its domain.

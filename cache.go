@@ -84,7 +84,7 @@ func (a Agent) Copy() Agent {
 	a.Archetypes = slices.Clone(a.Archetypes)
 	a.Keys = slices.Clone(a.Keys)
 	a.WriteScope = slices.Clone(a.WriteScope)
-	a.Owns, a.Defers, a.Gates = slices.Clone(a.Owns), slices.Clone(a.Defers), slices.Clone(a.Gates)
+	a.Owns, a.Defers, a.Gates, a.WorkGates = slices.Clone(a.Owns), slices.Clone(a.Defers), slices.Clone(a.Gates), slices.Clone(a.WorkGates)
 	if a.Halt != nil {
 		h := *a.Halt
 		a.Halt = &h

@@ -116,6 +116,30 @@ func TestStoredDocuments(t *testing.T) {
 			PausedAt: 4, PausedMs: 5, Parent: gRun, Root: gRun, Depth: 1, Nests: true,
 			Reason: "requested", CreatedAt: 1, UpdatedAt: 2, Receipt: gReceipt,
 		},
+		"ballot": writ.Ballot{
+			ID: string(gTask), State: writ.BallotOpen, About: gReceipt, Votes: []writ.Acceptance{{
+				Receipt: gReceipt, Session: gSession, Principal: "judge", Controller: "vera", Openers: []writ.PrincipalID{"operator"}, Agent: "checker",
+				Keys: []string{"aabb"}, SignedBy: "aabb",
+			}}, UpdatedAt: 2, Receipt: gReceipt,
+		},
+		"agent-gates": writ.Agent{
+			ID: "linter", Archetypes: []writ.Role{writ.RoleExecutor}, Domain: "web", State: writ.AgentActive, MaxConcurrent: 1, WorkGates: []writ.CapabilityID{"site.style"},
+			Tools: []writ.Tool{{Name: "site.lint", Safety: writ.SafetyReadOnly, Gate: true}}, CreatedAt: 1, UpdatedAt: 2, Receipt: gReceipt,
+		},
+		"gates": writ.GateResults{
+			Of: 8, By: writ.Acceptance{Receipt: gReceipt, Session: gSession, Principal: "builder", Agent: "builder", Keys: []string{"aabb"}}, Since: 9, Owes: []writ.CapabilityID{"site.lint"},
+			Results: []writ.GateResult{{Gate: "site.lint", Status: writ.GatePass, Task: gTask, Receipt: gReceipt}},
+		},
+		"run-quorum": writ.Run{
+			ID: gRun, State: writ.RunVerifying, ClosePolicy: writ.CloseVerifier, CloseQuorum: 3, Sealed: true, Budget: map[string]int64{writ.BudgetSteps: 10},
+			Owner: "planner", OwnerRole: writ.RoleOrchestrator, CreatedAt: 1, UpdatedAt: 2, Receipt: gReceipt,
+		},
+		"task-quorum": writ.Task{
+			ID: gTask, Run: gRun, Key: "build", Capability: "site.build", ArgsDigest: "aa", Labels: []writ.Label{writ.LabelPublic}, Domain: "web",
+			Verify: &writ.Verification{MaxRework: 2, Quorum: 2, Gates: []string{"site.lint"}}, Owes: []writ.CapabilityID{"site.lint"},
+			DependsOn: []writ.Dependency{{Key: "fetch", Task: gTask, When: writ.EndGiven}},
+			Safety:    writ.SafetyMutating, Priority: 5, LeaseSeconds: 60, MaxAttempts: 3, Attempt: 1, BackoffMs: 1000, State: writ.TaskVerifying, CreatedAt: 1, UpdatedAt: 2, Receipt: gReceipt,
+		},
 		"escrow": writ.Escrow{
 			Child: gRun, Parent: "run_01ARYZ6S410000000000000001", State: writ.EscrowSettled, Amounts: map[string]int64{writ.BudgetSteps: 10},
 			Returned: map[string]int64{writ.BudgetSteps: 3}, CreatedAt: 1, UpdatedAt: 2, Receipt: gReceipt,
@@ -211,7 +235,7 @@ func TestStoredNames(t *testing.T) {
 		}
 	}
 	line("document", writ.GateKey, writ.SessionKey(gSession), writ.AgentKey("site-builder"), writ.TaskKey(gTask), writ.RunKey(gRun),
-		writ.ResultKey(gTask), writ.HandoffKey(gTask), writ.TaskNameKey(gRun, "build"), writ.IdempotencyDoc(writ.Caller{Principal: "planner", Role: writ.RoleOrchestrator, Agent: "planner"}, "key 1"))
+		writ.ResultKey(gTask), writ.HandoffKey(gTask), writ.GatesKey(gTask), writ.BallotKey(gTask), writ.TaskNameKey(gRun, "build"), writ.IdempotencyDoc(writ.Caller{Principal: "planner", Role: writ.RoleOrchestrator, Agent: "planner"}, "key 1"))
 	line("document", writ.ApprovalKey(gApproval), writ.AskKey(writ.Ask{Scope: writ.ScopeCall, Capability: "task.enqueue", Version: "1"}.Request()), writ.VerdictKey("00ff"))
 	line("index", writ.IndexApprovals, writ.IndexExpiries, writ.ApprovalsIn(writ.ApprovalPending))
 	line("index", writ.Notices("00112233aabbccdd"), writ.IndexEndpoints)
@@ -231,7 +255,7 @@ func TestStoredNames(t *testing.T) {
 	line("index", writ.IndexProbes)
 	line("member", writ.ProbeMember("site-builder", "api"))
 	line("todo", writ.TodoHealth("site-builder"))
-	line("index", writ.RunParts(gRun), writ.Dependents(gTask), writ.IndexVerify, writ.IndexClose)
+	line("index", writ.RunOwed(gRun), writ.RunParts(gRun), writ.Dependents(gTask), writ.IndexVerify, writ.IndexClose)
 	line("counter", writ.TaskUnmet(gTask))
 	line("counter", writ.TaskPlace(gTask), writ.RunOffered(gRun, writ.LaneOf("site.build", "web", 5)), writ.RunBacklog(gRun, writ.LaneOf("site.build", "web", 5)), writ.LogSize())
 	line("index", writ.Backlog(gRun), writ.BlobHolders("aa"), writ.RunArtifacts(gRun), writ.IndexBlobStore, writ.IndexCheckpoint)
@@ -312,6 +336,9 @@ func TestPublicWords(t *testing.T) {
 	words(&b, "evidence", writ.EvidenceMoves)
 	words(&b, "effect", writ.IntentMoves)
 	words(&b, "secret", writ.SecretMoves)
+	words(&b, "egress", writ.EgressMoves)
+	words(&b, "ballot", writ.BallotMoves)
+	words(&b, "jail", writ.JailMoves)
 	for _, r := range writ.HealthReasons() {
 		fmt.Fprintf(&b, "health reason %s packed=%d\n", r, writ.ProbeResult{Code: 503, LatencyMs: 12, Reason: r}.Packed())
 	}

@@ -165,7 +165,15 @@ func SplitWaiter(member string) (t TaskID, l Lane, run RunID) {
 }
 func BlockedOn(task TaskID) Index { return Index("v/blocked/" + string(task)) }
 
-// Dependents holds the blocked tasks that wait for a task to end.
+// RunOwed holds "<gate> <task>" of the tasks of a run whose result has not passed a gate
+// that it must.
+func RunOwed(id RunID) Index { return Index("list/owed/" + string(id)) }
+
+// GatesKey is where it is noted which gates the result of a task has passed.
+func GatesKey(id TaskID) Key { return Key("gates/" + string(id)) }
+
+// Dependents holds the blocked tasks that wait for a task to end; those that wait for
+// its result only, with a + before them, and so first.
 func Dependents(task TaskID) Index { return Index("v/dependents/" + string(task)) }
 
 // Refused holds, per lane without its priority, tasks that some agents were

@@ -56,15 +56,21 @@ func (t *Tx) TakePart(s Snapshot, root RunID, part Part, c Caller, keys []Public
 	if slices.ContainsFunc(seen, func(m Member) bool { return m.Name == member(identityOfSession(c.Session)) }) {
 		return
 	}
+	for _, identity := range acting(c, keys) {
+		t.Index(RunParts(root), member(identity), 0)
+	}
+}
+
+// acting are the identities under which what a caller does is noted: itself, and
+// whoever stands behind it.
+func acting(c Caller, keys []PublicKey) []string {
 	who := []string{identityOfSession(c.Session), identityItself(c.Principal), identityBehind(c.Principal)}
 	for _, p := range append([]PrincipalID{c.Controller}, c.Openers...) {
 		if p != "" && !slices.Contains(who, identityBehind(p)) {
 			who = append(who, identityBehind(p))
 		}
 	}
-	for _, identity := range append(who, identitiesOfAgent(c, keys)...) {
-		t.Index(RunParts(root), member(identity), 0)
-	}
+	return append(who, identitiesOfAgent(c, keys)...)
 }
 
 func identitiesOfAgent(c Caller, keys []PublicKey) (out []string) {

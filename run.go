@@ -73,9 +73,10 @@ type Run struct {
 	Goal        string           `json:"goal,omitempty"`
 	State       RunState         `json:"state"`
 	ClosePolicy ClosePolicy      `json:"close_policy"`
-	Sealed      bool             `json:"sealed"`           // no task may be added any more
-	Rework      int64            `json:"rework,omitempty"` // how often it was sent back
-	Budget      map[string]int64 `json:"budget"`           // dimension → limit, as created
+	CloseQuorum int64            `json:"close_quorum,omitempty"` // how many verifiers must accept it; 0 is one
+	Sealed      bool             `json:"sealed"`                 // no task may be added any more
+	Rework      int64            `json:"rework,omitempty"`       // how often it was sent back
+	Budget      map[string]int64 `json:"budget"`                 // dimension → limit, as created
 	Grants      []Grant          `json:"grants,omitempty"`
 	WaitsFor    ApprovalID       `json:"waits_for,omitempty"`     // why it is paused
 	StallAfter  int64            `json:"stall_after_s,omitempty"` // seconds nothing can go on before that is noted; 0 in runs of before there was this

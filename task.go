@@ -74,6 +74,7 @@ type DependencyEnd string
 
 const (
 	EndDone   DependencyEnd = "done"   // it gave a result, accepted where that is asked for; the default
+	EndGiven  DependencyEnd = "given"  // it gave a result, whatever somebody may say of that: for what looks at it
 	EndFailed DependencyEnd = "failed" // it failed, or its attempts are used up: there is something to make good
 )
 
@@ -100,8 +101,11 @@ type Dependency struct {
 
 // CameAbout says whether a task has ended the way that d waits for.
 func (d Dependency) CameAbout(t Task) bool {
-	if d.When == EndFailed {
+	switch d.When {
+	case EndFailed:
 		return t.State == TaskFailed || t.State == TaskDead
+	case EndGiven:
+		return t.Gave()
 	}
 	return t.State == TaskDone
 }
@@ -118,6 +122,9 @@ func (d Dependency) Missed() DependencyPolicy {
 	return d.OnFailure
 }
 
+// Gave says whether a task has given its result, be it accepted or not yet judged.
+func (t Task) Gave() bool { return t.State == TaskDone || t.State == TaskVerifying }
+
 // MaxDependencies is how many tasks one task may depend on.
 const MaxDependencies = 32
 
@@ -125,8 +132,9 @@ const MaxDependencies = 32
 // part in its run has accepted it.
 type Verification struct {
 	Agents    []AgentID `json:"agents,omitempty"` // if present, only these may judge
-	Gates     []string  `json:"gates,omitempty"`  // checks that must have passed
+	Gates     []string  `json:"gates,omitempty"`  // checks that must have passed; with a dot: gates
 	MaxRework int64     `json:"max_rework"`       // how often it may be sent back
+	Quorum    int64     `json:"quorum,omitempty"` // how many must accept it; 0 is one
 }
 
 // RefKind says what a reference of a handoff is.
@@ -171,57 +179,58 @@ const (
 // Task is one unit of work. It changes only when its state or authority
 // changes: heartbeats and progress live in counters and the deadline index.
 type Task struct {
-	ID           TaskID        `json:"id"`
-	Run          RunID         `json:"run_id"`
-	Key          string        `json:"key"` // unique in its run
-	Summary      string        `json:"summary,omitempty"`
-	Capability   CapabilityID  `json:"capability"`
-	Args         RawObject     `json:"args,omitempty"`
-	ArgsDigest   string        `json:"args_digest"` // sha256 of the request that enqueued it
-	Labels       []Label       `json:"labels"`
-	Domain       string        `json:"required_domain"`
-	Concern      string        `json:"concern,omitempty"`
-	Agents       []AgentID     `json:"required_agents,omitempty"`
-	DependsOn    []Dependency  `json:"depends_on,omitempty"`
-	Join         Join          `json:"join,omitempty"`     // "" is all_of
-	Admitted     bool          `json:"admitted,omitempty"` // join manual: somebody said so
-	Produces     []Produce     `json:"produces,omitempty"`
-	Consumes     []Consume     `json:"consumes,omitempty"`
-	Artifacts    []Artifact    `json:"artifacts,omitempty"` // of the present or last attempt
-	Verify       *Verification `json:"verify,omitempty"`
-	Verified     bool          `json:"verified,omitempty"` // its result was accepted
-	Rework       int64         `json:"rework,omitempty"`   // how often its result was sent back
-	Safety       Safety        `json:"safety"`             // strongest safety any agent declared for the capability at enqueue
-	Approval     ToolApproval  `json:"approval,omitempty"` // manual when any of them asked for it; "" is auto
-	Sinks        []Sink        `json:"sinks,omitempty"`
-	WriteScopes  []string      `json:"write_scopes,omitempty"` // canonical
-	Handoff      *HandoffRules `json:"handoff,omitempty"`      // it ends well only by being handed on, with these
-	HandedTo     TaskID        `json:"handed_to,omitempty"`    // who goes on
-	HandedBy     []TaskID      `json:"handed_by,omitempty"`    // whom it goes on from
-	Chain        []AgentID     `json:"chain,omitempty"`        // who handed on what it comes from, the first one first
-	KeptUntil    int64         `json:"kept_until,omitempty"`   // milliseconds: so long it holds its scopes before anybody takes it
-	Priority     int64         `json:"priority"`               // 0–9, 9 first
-	LeaseSeconds int64         `json:"lease_ttl_s"`
-	MaxAttempts  int64         `json:"max_attempts"`
-	Attempt      int64         `json:"attempt"` // 1 for the first claim
-	BackoffMs    int64         `json:"backoff_ms"`
-	NotBefore    int64         `json:"not_before,omitempty"`  // milliseconds
-	DeadlineS    int64         `json:"deadline_s,omitempty"`  // seconds from when it was enqueued
-	DeadlineAt   int64         `json:"deadline_at,omitempty"` // milliseconds: it fails unless it has given its result by then
-	State        TaskState     `json:"state"`
-	Lease        *Lease        `json:"lease,omitempty"`
-	WaitsFor     ApprovalID    `json:"waits_for,omitempty"` // why it is parked
-	ParkedAt     int64         `json:"parked_at,omitempty"` // milliseconds
-	CancelAt     int64         `json:"cancel_requested_at,omitempty"`
-	ResultDigest string        `json:"result_digest,omitempty"` // digest of the completing request
-	DoneFence    int64         `json:"done_fence,omitempty"`    // fence the completing request carried
-	Failure      *Failure      `json:"failure,omitempty"`
-	EnqueuedBy   SessionID     `json:"enqueued_by,omitempty"`
-	Counted      []string      `json:"counted,omitempty"` // quotas it counts in while it is blocked or queued
-	Behind       []AgentID     `json:"behind,omitempty"`  // agents of the session that enqueued it, and who are behind that: with them it is taken back
-	CreatedAt    int64         `json:"created_at"`
-	UpdatedAt    int64         `json:"updated_at"`
-	Receipt      ReceiptID     `json:"receipt"`
+	ID           TaskID         `json:"id"`
+	Run          RunID          `json:"run_id"`
+	Key          string         `json:"key"` // unique in its run
+	Summary      string         `json:"summary,omitempty"`
+	Capability   CapabilityID   `json:"capability"`
+	Args         RawObject      `json:"args,omitempty"`
+	ArgsDigest   string         `json:"args_digest"` // sha256 of the request that enqueued it
+	Labels       []Label        `json:"labels"`
+	Domain       string         `json:"required_domain"`
+	Concern      string         `json:"concern,omitempty"`
+	Agents       []AgentID      `json:"required_agents,omitempty"`
+	DependsOn    []Dependency   `json:"depends_on,omitempty"`
+	Join         Join           `json:"join,omitempty"`     // "" is all_of
+	Admitted     bool           `json:"admitted,omitempty"` // join manual: somebody said so
+	Produces     []Produce      `json:"produces,omitempty"`
+	Consumes     []Consume      `json:"consumes,omitempty"`
+	Artifacts    []Artifact     `json:"artifacts,omitempty"` // of the present or last attempt
+	Verify       *Verification  `json:"verify,omitempty"`
+	Verified     bool           `json:"verified,omitempty"` // its result was accepted
+	Rework       int64          `json:"rework,omitempty"`   // how often its result was sent back
+	Safety       Safety         `json:"safety"`             // strongest safety any agent declared for the capability at enqueue
+	Approval     ToolApproval   `json:"approval,omitempty"` // manual when any of them asked for it; "" is auto
+	Sinks        []Sink         `json:"sinks,omitempty"`
+	WriteScopes  []string       `json:"write_scopes,omitempty"` // canonical
+	Handoff      *HandoffRules  `json:"handoff,omitempty"`      // it ends well only by being handed on, with these
+	HandedTo     TaskID         `json:"handed_to,omitempty"`    // who goes on
+	HandedBy     []TaskID       `json:"handed_by,omitempty"`    // whom it goes on from
+	Chain        []AgentID      `json:"chain,omitempty"`        // who handed on what it comes from, the first one first
+	KeptUntil    int64          `json:"kept_until,omitempty"`   // milliseconds: so long it holds its scopes before anybody takes it
+	Priority     int64          `json:"priority"`               // 0–9, 9 first
+	LeaseSeconds int64          `json:"lease_ttl_s"`
+	MaxAttempts  int64          `json:"max_attempts"`
+	Attempt      int64          `json:"attempt"` // 1 for the first claim
+	BackoffMs    int64          `json:"backoff_ms"`
+	NotBefore    int64          `json:"not_before,omitempty"`  // milliseconds
+	DeadlineS    int64          `json:"deadline_s,omitempty"`  // seconds from when it was enqueued
+	DeadlineAt   int64          `json:"deadline_at,omitempty"` // milliseconds: it fails unless it has given its result by then
+	State        TaskState      `json:"state"`
+	Lease        *Lease         `json:"lease,omitempty"`
+	WaitsFor     ApprovalID     `json:"waits_for,omitempty"` // why it is parked
+	ParkedAt     int64          `json:"parked_at,omitempty"` // milliseconds
+	CancelAt     int64          `json:"cancel_requested_at,omitempty"`
+	Owes         []CapabilityID `json:"owes,omitempty"`          // gates its result must pass: its own, and its holder's
+	ResultDigest string         `json:"result_digest,omitempty"` // digest of the completing request
+	DoneFence    int64          `json:"done_fence,omitempty"`    // fence the completing request carried
+	Failure      *Failure       `json:"failure,omitempty"`
+	EnqueuedBy   SessionID      `json:"enqueued_by,omitempty"`
+	Counted      []string       `json:"counted,omitempty"` // quotas it counts in while it is blocked or queued
+	Behind       []AgentID      `json:"behind,omitempty"`  // agents of the session that enqueued it, and who are behind that: with them it is taken back
+	CreatedAt    int64          `json:"created_at"`
+	UpdatedAt    int64          `json:"updated_at"`
+	Receipt      ReceiptID      `json:"receipt"`
 }
 
 // Lease is the right to act on a task. Its end is the score of the task in

@@ -33,12 +33,13 @@ const (
 	ObjectEgress   = "egress"   // a grant to act outside
 	ObjectEffect   = "effect"
 	ObjectSecret   = "secret"
+	ObjectBallot   = "ballot" // on a task or a run, under its id
 )
 
 // ObjectKinds lists every kind of object whose moves receipts record. A document
 // of an object has the key "<kind>/<id>"; the gate is its own, and all quotas are in one.
 func ObjectKinds() []string {
-	return []string{ObjectAgent, ObjectSession, ObjectTask, ObjectRun, ObjectGate, ObjectApproval, ObjectBundle, ObjectEscrow, ObjectQuota, ObjectHealth, ObjectRepair, ObjectKey, ObjectEvidence, ObjectEffect, ObjectSecret, ObjectEgress, ObjectJail}
+	return []string{ObjectAgent, ObjectSession, ObjectTask, ObjectRun, ObjectGate, ObjectApproval, ObjectBundle, ObjectEscrow, ObjectQuota, ObjectHealth, ObjectRepair, ObjectKey, ObjectEvidence, ObjectEffect, ObjectSecret, ObjectEgress, ObjectJail, ObjectBallot}
 }
 
 // LegalMove says whether an object of a kind may move from → to, by the tables
@@ -77,6 +78,8 @@ func LegalMove(kind, from, to string) bool {
 		return IntentMoves.May(IntentState(from), IntentState(to))
 	case ObjectSecret:
 		return SecretMoves.May(SecretState(from), SecretState(to))
+	case ObjectBallot:
+		return BallotMoves.May(BallotState(from), BallotState(to))
 	case ObjectGate:
 		return GateMoves.May(GateState(from), GateState(to))
 	}

@@ -18,6 +18,7 @@ type story struct {
 	Accepted, SentBack, Closed int // tasks, and runs
 	Refused                    int // for want of independence
 	Raced                      int // planned on a state that was gone
+	Voted, Carried, Twice      int // verdicts that others had to follow, the last of such, and those of who had given one
 	Signed, Unsigned           int // verdicts that counted so, and those that were refused over it
 }
 
@@ -27,6 +28,9 @@ func (s *story) add(o story) {
 	s.Closed += o.Closed
 	s.Refused += o.Refused
 	s.Raced += o.Raced
+	s.Voted += o.Voted
+	s.Carried += o.Carried
+	s.Twice += o.Twice
 	s.Signed += o.Signed
 	s.Unsigned += o.Unsigned
 }
@@ -116,7 +120,7 @@ func newHistory(seed, n uint64, m mutant) *history {
 	}
 	h.Archive = func(q writ.ArchiveRead) []writ.Receipt { return []writ.Receipt{sealed(q.Receipt)} }
 	h.Seed(writ.GateKey, writ.ObjectGate, writ.Gate{State: writ.GateOpen, PolicyRevision: inForce})
-	for _, id := range []writ.AgentID{"able", "baker", "charlie"} {
+	for _, id := range []writ.AgentID{"able", "baker", "charlie", "delta", "echo", "foxtrot"} {
 		a := h.Agent(id, "web", "site.build")
 		for _, k := range []string{"k1", "k2", "k3", "k4"} {
 			if h.r.IntN(5) == 0 {
@@ -133,10 +137,30 @@ func newHistory(seed, n uint64, m mutant) *history {
 	for range 3 {
 		h.enter(writ.RoleVerifier)
 	}
+	if h.r.IntN(2) == 0 {
+		for range 4 {
+			h.stranger()
+		}
+	}
 	return h
 }
 
 var people = []writ.PrincipalID{"ann", "bob", "cid", "dan", "eve", "fay", "gus", writ.MachineOperator}
+
+// stranger opens the session of a verifier who stands outside the crowd, though not
+// always of the other strangers.
+func (h *history) stranger() {
+	names := []writ.PrincipalID{"hal", "ida", "joe", "kim", "lea", "max"}
+	c := h.Open(writ.RoleVerifier, names[h.r.IntN(len(names))], []writ.AgentID{"", "delta", "echo", "foxtrot"}[h.r.IntN(4)])
+	if h.r.IntN(3) == 0 {
+		c.Controller = names[h.r.IntN(len(names))]
+	}
+	if h.r.IntN(3) == 0 {
+		c.Openers = []writ.PrincipalID{names[h.r.IntN(len(names))], writ.MachineOperator}
+	}
+	h.cast = append(h.cast, c)
+	h.check.sessions[c.Session] = opened{Caller: c, keys: h.keys[c.Agent]}
+}
 
 // enter opens a session of somebody, the way session.open leaves one: who opened it,
 // and whoever is behind that, are behind it.
@@ -172,7 +196,7 @@ func (h *history) enter(role writ.Role) writ.Caller {
 
 // play makes a history and says what is wrong with it; "" when nothing is.
 func (h *history) play() string {
-	create := &runs.RunCreateArgs{ClosePolicy: writ.CloseVerifier, Budget: runs.RunBudget{Steps: 100}}
+	create := &runs.RunCreateArgs{ClosePolicy: writ.CloseVerifier, CloseQuorum: h.quorum(), Budget: runs.RunBudget{Steps: 100}}
 	h.do("run.create", h.owner, create)
 	if len(h.runs) == 1 && h.r.IntN(3) == 0 {
 		policy := []writ.ClosePolicy{writ.CloseVerifier, writ.CloseAuto}[h.r.IntN(2)]
@@ -217,7 +241,7 @@ func (h *history) finish(run writ.RunID) {
 			g := h.grips[slices.IndexFunc(h.grips, func(g grip) bool { return g.task == id })]
 			h.do("task.complete", g.by, g.complete())
 		}
-		for range 3 {
+		for range 6 {
 			if h.is(id, writ.TaskVerifying) {
 				h.do("task.verify", h.some(writ.RoleVerifier), h.verdict(id, writ.VerdictAccept))
 			}
@@ -226,7 +250,7 @@ func (h *history) finish(run writ.RunID) {
 	if h.state[string(run)] == "active" {
 		h.do("run.seal", h.owner, &runs.RunSealArgs{RunID: run})
 	}
-	for range 3 {
+	for range 6 {
 		if h.state[string(run)] == "verifying" {
 			h.do("run.close", h.some(writ.RoleVerifier), h.close(run, writ.VerdictAccept))
 		}
@@ -255,9 +279,15 @@ func (h *history) do(id writ.CapabilityID, by writ.Caller, args any) {
 func (h *history) enqueue() {
 	a := &queue.TaskEnqueueArgs{Run: h.runs[h.r.IntN(len(h.runs))], Key: fmt.Sprintf("t%d", len(h.tasks)+10), Capability: "site.build", Domain: "web"}
 	if h.r.IntN(4) > 0 {
-		a.Verify = &queue.TaskVerification{Required: true}
+		a.Verify = &queue.TaskVerification{Required: true, Quorum: h.quorum()}
 	}
 	h.do("task.enqueue", h.owner, a)
+}
+
+// quorum is mostly that one verdict is enough.
+func (h *history) quorum() *int64 {
+	n := max(1, int64(h.r.IntN(6))-2)
+	return &n
 }
 
 func (h *history) some(role writ.Role) writ.Caller {
@@ -334,6 +364,7 @@ func (h *history) plan(m move) *writtest.Planned {
 	if !judges && m.by.Agent == "" && m.id == "task.claim" {
 		return nil
 	}
+	asked := m.args
 	switch a := m.args.(type) {
 	case *queue.TaskEnqueueArgs:
 		if h.m.task != nil {
@@ -365,6 +396,9 @@ func (h *history) plan(m move) *writtest.Planned {
 	}
 	p, err := h.World.Plan(&k, h.NewCall(&k, by, m.args))
 	switch {
+	case err != nil && writ.AsError("", err).Details["reason"] == "voted":
+		h.story.Twice++
+		return nil
 	case writ.CodeOf(err) == writ.CodeSoD:
 		h.story.Refused++
 		return nil
@@ -377,7 +411,7 @@ func (h *history) plan(m move) *writtest.Planned {
 	case err != nil:
 		return nil
 	}
-	p.Call.Caller = m.by
+	p.Call.Caller, p.Call.Args = m.by, asked
 	if h.m.tx != nil {
 		h.m.tx(&p.Tx)
 	}
@@ -392,6 +426,17 @@ func (h *history) blind(s writ.Snapshot) writ.Snapshot {
 				a, _, _, _ := writ.Get[writ.Agent](s, key)
 				a.Keys = nil
 				d.Body, _ = writ.EncodeDoc(writ.Snapshot{Docs: map[writ.Key]writ.Doc{key: {}}}, writ.AgentKey(writ.AgentID(id)), writ.ObjectAgent, a)
+				s.Docs[key] = d
+			}
+		}
+	}
+	if h.m.votes != nil {
+		for key, d := range s.Docs {
+			b, _, ok, _ := writ.Get[writ.Ballot](s, key)
+			if ok && strings.HasPrefix(string(key), "ballot/") {
+				b.Votes = slices.Clone(b.Votes)
+				h.m.votes(&b)
+				d.Body, _ = writ.EncodeDoc(writ.Snapshot{}, key, writ.ObjectBallot, b)
 				s.Docs[key] = d
 			}
 		}
@@ -437,11 +482,17 @@ func (h *history) commit(p *writtest.Planned) {
 	switch a := p.Call.Args.(type) {
 	case *runs.RunCreateArgs:
 		v, _ := writtest.Body[runs.RunView](reply)
-		f.run, f.parent, f.judged = v.RunID, a.Parent, a.ClosePolicy == writ.CloseVerifier || h.m.run != nil
+		f.run, f.parent = v.RunID, a.Parent
+		if a.ClosePolicy == writ.CloseVerifier {
+			f.wanted = wanted(a.CloseQuorum)
+		}
 		h.runs = append(h.runs, v.RunID)
 	case *queue.TaskEnqueueArgs:
 		v, _ := writtest.Body[queue.TaskView](reply)
-		f.run, f.judged = a.Run, a.Verify != nil || h.m.task != nil
+		f.run = a.Run
+		if a.Verify != nil {
+			f.wanted = wanted(a.Verify.Quorum)
+		}
 		h.tasks = append(h.tasks, v.ID)
 		h.in[v.ID] = a.Run
 	case *queue.TaskClaimArgs:
@@ -452,17 +503,40 @@ func (h *history) commit(p *writtest.Planned) {
 	case *askArgs:
 		f.run = a.Run
 	case *queue.TaskVerifyArgs:
-		if a.Verdict == writ.VerdictAccept {
-			h.story.Accepted++
-		} else {
-			h.story.SentBack++
-		}
+		f.about, f.accepts = a.Receipt, a.Verdict == writ.VerdictAccept
+		h.judged(f, &h.story.Accepted)
 	case *runs.RunCloseArgs:
-		h.story.Closed++
+		f.about, f.accepts = a.Receipt, a.Verdict == writ.VerdictAccept
+		h.judged(f, &h.story.Closed)
 	}
 	for _, m := range f.changes {
-		h.state[m.ID] = m.To
+		if m.Kind != writ.ObjectBallot { // which has the id of what it is on
+			h.state[m.ID] = m.To
+		}
 	}
 	h.facts = append(h.facts, f)
 	h.wrong = h.check.read(f)
+}
+
+// judged counts a verdict.
+func (h *history) judged(f stated, ended *int) {
+	on := slices.ContainsFunc(f.changes, func(m writ.Change) bool { return m.Kind == writ.ObjectBallot })
+	switch {
+	case len(f.changes) == 1 && on:
+		h.story.Voted++
+	case on && f.accepts:
+		h.story.Carried++
+		*ended++
+	case f.accepts:
+		*ended++
+	default:
+		h.story.SentBack++
+	}
+}
+
+func wanted(quorum *int64) int64 {
+	if quorum == nil {
+		return 1
+	}
+	return *quorum
 }

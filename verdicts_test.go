@@ -54,7 +54,7 @@ func TestNobodyJudgesTheirOwnWork(t *testing.T) {
 	}
 	t.Logf("WRIT_SEED=%d, %d histories: %+v", seed, n, total)
 	// Else the histories say nothing.
-	if least := n / 20; total.Accepted < least || total.SentBack < least/4 || total.Refused < least || total.Raced < least/50 || total.Closed < least/4 || total.Signed < least/4 || total.Unsigned < least/4 {
+	if least := n / 20; total.Accepted < least || total.SentBack < least/4 || total.Refused < least || total.Raced < least/50 || total.Closed < least/4 || total.Signed < least/4 || total.Unsigned < least/4 || total.Voted < least/4 || total.Carried < least/20 || total.Twice < least/20 {
 		t.Errorf("too little happened: %+v", total)
 	}
 }
@@ -102,6 +102,7 @@ type mutant struct {
 	lax   bool                          // the checker itself does not look what they are about
 	task  func(*queue.TaskEnqueueArgs)  // what is asked of a task loses this
 	run   func(*runs.RunCreateArgs)     // and of a run
+	votes func(*writ.Ballot)            // of the verdicts given before, this is not looked at
 }
 
 func mutants() []mutant {
@@ -141,9 +142,41 @@ func mutants() []mutant {
 		}},
 		{name: "a part is of its run and not of the tree", tx: rootless},
 		{name: "a verdict does not expect that there is still no part", tx: unguarded},
+		{name: "who has voted is forgotten", votes: func(b *writ.Ballot) {
+			for i := range b.Votes {
+				b.Votes[i] = writ.Acceptance{Receipt: b.Votes[i].Receipt, Session: "ses_x", Principal: "nobody"}
+			}
+		}},
+		{name: "keys of who has voted are forgotten", votes: func(b *writ.Ballot) {
+			for i := range b.Votes {
+				b.Votes[i].Keys, b.Votes[i].SignedBy = nil, ""
+			}
+		}},
+		{name: "whoever votes is the only one whose parts count", votes: func(b *writ.Ballot) {
+			for i := range b.Votes { // who they are is still seen, by one name
+				b.Votes[i].Session, b.Votes[i].Agent, b.Votes[i].Keys, b.Votes[i].SignedBy = "ses_x", "", nil, ""
+			}
+		}},
+		{name: "tasks want one verdict less", task: func(a *queue.TaskEnqueueArgs) { a.Verify = lessOf(a.Verify) }},
+		{name: "runs want one verdict less", run: func(a *runs.RunCreateArgs) {
+			if a.CloseQuorum != nil {
+				n := max(1, *a.CloseQuorum-1)
+				a.CloseQuorum = &n
+			}
+		}},
 		{name: "tasks forget that they are to be judged", task: func(a *queue.TaskEnqueueArgs) { a.Verify = nil }},
 		{name: "runs forget that they are to be judged", run: func(a *runs.RunCreateArgs) { a.ClosePolicy = writ.CloseAuto }},
 	}
+}
+
+func lessOf(v *queue.TaskVerification) *queue.TaskVerification {
+	if v == nil || v.Quorum == nil {
+		return v
+	}
+	less := *v
+	n := max(1, *v.Quorum-1)
+	less.Quorum = &n
+	return &less
 }
 
 // rootless takes the root out of every run that is written.
@@ -171,7 +204,9 @@ type stated struct {
 	by      writ.SessionID
 	run     writ.RunID // the run the call is about; of run.create, the new one
 	parent  writ.RunID // run.create
-	judged  bool       // task.enqueue, run.create: somebody else must accept it
+	wanted  int64      // task.enqueue, run.create: how many must accept it
+	accepts bool       // task.verify, run.close
+	about   writ.ReceiptID
 	changes []writ.Change
 	receipt writ.ReceiptID
 	verdict *writ.SignedVerdict // that it names
@@ -189,17 +224,24 @@ type checker struct {
 	sessions map[writ.SessionID]opened
 	root     map[writ.RunID]writ.RunID
 	taskRun  map[string]writ.RunID
-	asked    map[string]bool // "<kind>/<id>" that somebody else must accept
+	asked    map[string]int64 // "<kind>/<id>" → how many must accept it
+	votes    map[string][]vote
 	parts    map[writ.RunID][]opened
 	last     map[string]writ.ReceiptID // "<kind>/<id>" → of the change before
 	used     map[string]bool           // digests of signed verdicts
 	lax      bool
 }
 
+// vote is a verdict that accepts and moved nothing yet.
+type vote struct {
+	opened
+	about writ.ReceiptID
+}
+
 func newChecker() *checker {
 	return &checker{
 		sessions: map[writ.SessionID]opened{}, root: map[writ.RunID]writ.RunID{}, taskRun: map[string]writ.RunID{},
-		asked: map[string]bool{}, parts: map[writ.RunID][]opened{},
+		asked: map[string]int64{}, votes: map[string][]vote{}, parts: map[writ.RunID][]opened{},
 		last: map[string]writ.ReceiptID{}, used: map[string]bool{},
 	}
 }
@@ -212,16 +254,31 @@ func (c *checker) read(f stated) string {
 			root = c.root[f.parent]
 		}
 		c.root[f.run] = root
-		c.asked["run/"+string(f.run)] = f.judged
+		c.asked["run/"+string(f.run)] = f.wanted
 	}
 	who, known := c.sessions[f.by]
+	voted := false
+	for _, m := range f.changes {
+		if m.Kind != writ.ObjectBallot || !f.accepts {
+			continue
+		}
+		id, run := "run/"+m.ID, writ.RunID(m.ID)
+		if strings.HasPrefix(m.ID, "tsk_") {
+			id, run = "task/"+m.ID, c.taskRun[m.ID]
+		}
+		if why := c.may(f, id, run, who, known, c.last[id]); why != "" {
+			return why
+		}
+		c.votes[id] = append(c.votes[id], vote{who, f.about})
+		voted = true
+	}
 	for _, m := range f.changes {
 		id := m.Kind + "/" + m.ID
 		was := c.last[id]
 		c.last[id] = f.receipt
 		if m.Kind == writ.ObjectTask && m.From == "" {
 			c.taskRun[m.ID] = f.run
-			c.asked[id] = f.judged
+			c.asked[id] = f.wanted
 		}
 		if m.Kind != writ.ObjectTask && m.Kind != writ.ObjectRun {
 			continue
@@ -231,22 +288,21 @@ func (c *checker) read(f stated) string {
 			run = c.taskRun[m.ID]
 		}
 		verdict := m.From == "verifying" && (f.verb == "task.verify" && m.Kind == writ.ObjectTask || f.verb == "run.close" && m.Kind == writ.ObjectRun)
-		if m.To == "done" && c.asked[id] && !verdict {
+		if m.To == "done" && c.asked[id] > 0 && !verdict {
 			return fmt.Sprintf("%s is done by %s, without a verdict", id, f.verb)
 		}
 		if !verdict {
 			continue
 		}
-		if !known || who.Role != writ.RoleVerifier {
-			return fmt.Sprintf("%s was judged by a session of the role %q", id, who.Role)
-		}
-		for _, p := range c.parts[c.root[run]] {
-			if why := related(who, p); why != "" {
-				return fmt.Sprintf("%s was judged by %s, which had a part as %s: %s", id, f.by, p.Session, why)
+		if !voted {
+			if why := c.may(f, id, run, who, known, was); why != "" {
+				return why
 			}
 		}
-		if why := c.signed(f, who, c.parts[c.root[run]], was); why != "" {
-			return fmt.Sprintf("%s was judged by %s: %s", id, f.by, why)
+		if m.To == "done" {
+			if why := c.enough(id, run, was); why != "" {
+				return why
+			}
 		}
 	}
 	switch f.verb { // and from the next fact on it counts
@@ -255,6 +311,46 @@ func (c *checker) read(f stated) string {
 			root := c.root[f.run]
 			c.parts[root] = append(c.parts[root], who)
 		}
+	}
+	return ""
+}
+
+// may says what is wrong with who gave a verdict on something whose last change was was.
+func (c *checker) may(f stated, id string, run writ.RunID, who opened, known bool, was writ.ReceiptID) string {
+	if !known || who.Role != writ.RoleVerifier {
+		return fmt.Sprintf("%s was judged by a session of the role %q", id, who.Role)
+	}
+	if f.about != was {
+		return fmt.Sprintf("%s was judged by %s as it was before", id, f.by)
+	}
+	for _, p := range c.parts[c.root[run]] {
+		if why := related(who, p); why != "" {
+			return fmt.Sprintf("%s was judged by %s, which had a part as %s: %s", id, f.by, p.Session, why)
+		}
+	}
+	if why := c.signed(f, who, c.parts[c.root[run]], was); why != "" {
+		return fmt.Sprintf("%s was judged by %s: %s", id, f.by, why)
+	}
+	return ""
+}
+
+// enough says why too few accepted something whose last change was was: as many as it
+// wants, all on that change, each somebody else, and none with a part by now.
+func (c *checker) enough(id string, run writ.RunID, was writ.ReceiptID) string {
+	want := c.asked[id]
+	if want < 2 {
+		return ""
+	}
+	var counted []vote
+	for _, v := range c.votes[id] {
+		parted := slices.ContainsFunc(c.parts[c.root[run]], func(p opened) bool { return related(v.opened, p) != "" })
+		again := slices.ContainsFunc(counted, func(o vote) bool { return related(v.opened, o.opened) != "" || related(o.opened, v.opened) != "" })
+		if v.about == was && !parted && !again {
+			counted = append(counted, v)
+		}
+	}
+	if int64(len(counted)) < want {
+		return fmt.Sprintf("%s was accepted by %d who are somebody else from one another and had no part, and wants %d", id, len(counted), want)
 	}
 	return ""
 }

@@ -32,6 +32,14 @@ func (a *AgentRegisterArgs) boundary(cfg Config, bad func(list string, i int, fi
 			bad("defers", i, "/to", "is the agent itself")
 		}
 	}
+	for i, g := range a.WorkGates {
+		switch {
+		case slices.Contains(a.WorkGates[:i], g):
+			bad("work_gates", i, "", "is named twice")
+		case !g.Valid():
+			bad("work_gates", i, "", "must be a dotted name")
+		}
+	}
 	for i, g := range a.Gates {
 		switch {
 		case slices.Contains(a.Gates[:i], g):

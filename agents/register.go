@@ -28,6 +28,7 @@ type AgentRegisterArgs struct {
 	Owns          []string                 `json:"owns,omitempty" doc:"Concerns of its domain that are its own: no other active agent has them." maxItems:"16" maxLength:"63" pattern:"^[a-z][a-z0-9-]{1,62}$"`
 	Defers        []writ.Deferral          `json:"defers,omitempty" doc:"Concerns whose work it leaves to other agents." maxItems:"16"`
 	ContractRef   string                   `json:"contract_ref,omitempty" doc:"Where its contract is: sha256:<64 hex digits>, or an https URL." maxLength:"512"`
+	WorkGates     []writ.CapabilityID      `json:"work_gates,omitempty" doc:"Gates its work must pass before a verdict accepts it: tools that agents declare with gate. A task of the run that depends on the work shows it." maxItems:"8" maxLength:"128"`
 	Gates         []string                 `json:"gates,omitempty" doc:"Policy packs or rules its work is meant to be held to, by id. They must be loaded; every call is judged by all packs that judge it, named here or not." maxItems:"16" maxLength:"128"`
 	MaxConcurrent int64                    `json:"max_concurrent_tasks,omitempty" doc:"How many tasks it may hold at a time." default:"4" minimum:"1" maximum:"1000"`
 	Routing       *AgentRouting            `json:"routing,omitempty" doc:"By which words agent.route finds it, besides its domain."`
@@ -77,7 +78,7 @@ func register(cfg Config) *writ.Capability {
 				ID: a.AgentID, Name: a.Name, Description: a.Description, Archetypes: a.Archetypes, Domain: a.Domain,
 				State: writ.AgentPlanned, Tools: a.Tools, WriteScope: scopes, MaxConcurrent: a.MaxConcurrent, Keys: keys, Routing: words,
 				SharesScope: a.SharesScope, Owns: slices.Sorted(slices.Values(a.Owns)), ContractRef: a.ContractRef,
-				Gates: slices.Sorted(slices.Values(a.Gates)), Halt: old.Halt,
+				Gates: slices.Sorted(slices.Values(a.Gates)), WorkGates: slices.Sorted(slices.Values(a.WorkGates)), Halt: old.Halt,
 				Defers:    slices.SortedFunc(slices.Values(a.Defers), func(x, y writ.Deferral) int { return cmp.Compare(x.Concern, y.Concern) }),
 				Endpoints: ends, Health: policy,
 				CreatedAt: s.Now, UpdatedAt: s.Now, Receipt: receipt(call),

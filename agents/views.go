@@ -16,6 +16,7 @@ type AgentView struct {
 	Owns          []string                     `json:"owns" doc:"Concerns of its domain that are its own."`
 	Defers        []writ.Deferral              `json:"defers" doc:"Concerns whose work it leaves to others."`
 	ContractRef   string                       `json:"contract_ref,omitempty" doc:"Where its contract is."`
+	WorkGates     []writ.CapabilityID          `json:"work_gates,omitempty" doc:"Gates its work must pass before a verdict accepts it."`
 	Gates         []string                     `json:"gates,omitempty" doc:"Policy packs or rules its work is meant to be held to."`
 	SupersededBy  writ.AgentID                 `json:"superseded_by,omitempty" doc:"Agent that took its place."`
 	Revocation    *AgentRevocation             `json:"revocation,omitempty" doc:"How far its revocation has come; absent when it was not revoked since it was active."`
@@ -50,7 +51,7 @@ func viewAgent(a writ.Agent, version int64) AgentView {
 	if a.Routing != nil {
 		v.Routing = &AgentRouting{Keywords: a.Routing.Keywords, Priority: a.Routing.Priority}
 	}
-	v.SharesScope, v.Owns, v.Defers, v.ContractRef, v.Gates, v.SupersededBy = a.SharesScope, a.Owns, a.Defers, a.ContractRef, a.Gates, a.SupersededBy
+	v.SharesScope, v.Owns, v.Defers, v.ContractRef, v.Gates, v.WorkGates, v.SupersededBy = a.SharesScope, a.Owns, a.Defers, a.ContractRef, a.Gates, a.WorkGates, a.SupersededBy
 	if h := a.Halt; h != nil && h.Revoked {
 		v.Revocation = &AgentRevocation{At: writ.FormatTime(h.At), Receipt: h.Receipt, Swept: h.SweptAt > 0}
 		if h.SweptAt > 0 {

@@ -22,6 +22,7 @@ type AgentOptions struct {
 	Defers      []writ.Deferral `json:"defers,omitempty"`
 	ContractRef string          `json:"contract_ref,omitempty"`
 	Gates       []string        `json:"gates,omitempty"`
+	WorkGates   []string        `json:"work_gates,omitempty"`
 	Routing     *writ.Routing   `json:"routing,omitempty"`
 
 	Endpoints map[string]AgentEndpoint `json:"endpoints,omitempty"`

@@ -154,6 +154,7 @@ type options struct {
 	version int64
 	wait    time.Duration
 	verdict string                                    // signed, of VerifyTask and CloseRun
+	gate    writ.GateStatus                           // of Complete
 	sign    func(identity) (header string, err error) // nil: the call is not signed
 }
 

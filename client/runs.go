@@ -13,6 +13,7 @@ type RunOptions struct {
 	Title       string           `json:"title,omitempty"`
 	Goal        string           `json:"goal,omitempty"`
 	ClosePolicy writ.ClosePolicy `json:"close_policy,omitempty"`
+	CloseQuorum int64            `json:"close_quorum,omitempty"` // how many verifiers must accept it; 0 is one
 	Parent      writ.RunID       `json:"parent_run_id,omitempty"`
 	Budget      map[string]int64 `json:"budget"`
 	StallAfter  int64            `json:"stall_after_s,omitempty"` // seconds; 0 is the gateway's default
@@ -30,6 +31,8 @@ type Run struct {
 	Reason      string           `json:"reason,omitempty"`
 	WaitsFor    writ.ApprovalID  `json:"waits_for,omitempty"` // paused until people agree
 	ClosePolicy writ.ClosePolicy `json:"close_policy"`
+	CloseQuorum int64            `json:"close_quorum,omitempty"`
+	Votes       *writ.Votes      `json:"votes,omitempty"` // while it waits for several verdicts: how far they have come
 	Sealed      bool             `json:"sealed"`
 	StalledAt   string           `json:"stalled_at,omitempty"` // RFC 3339: since when nothing in it can go on
 	Owner       writ.PrincipalID `json:"owner"`

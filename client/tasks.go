@@ -2,6 +2,7 @@ package client
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"github.com/writ-gateway/writ"
@@ -52,6 +53,7 @@ type Verification struct {
 	Agents    []writ.AgentID `json:"agents,omitempty"`
 	Gates     []string       `json:"gates,omitempty"`
 	MaxRework *int64         `json:"max_rework,omitempty"`
+	Quorum    *int64         `json:"quorum,omitempty"` // how many must accept it
 }
 
 // Task is a task as the gateway shows it.
@@ -74,7 +76,9 @@ type Task struct {
 	Join        writ.Join         `json:"join,omitempty"`
 	Admitted    bool              `json:"admitted,omitempty"` // join manual: it may begin
 	Verify      *Verification     `json:"verify,omitempty"`
+	Votes       *writ.Votes       `json:"votes,omitempty"` // while it waits for several verdicts: how far they have come
 	Artifacts   []Artifact        `json:"artifacts,omitempty"`
+	Passes      []Passage         `json:"passes,omitempty"` // gates its result must pass
 	Verified    bool              `json:"verified,omitempty"`
 	Rework      int64             `json:"rework,omitempty"`
 	Unblocked   []writ.TaskID     `json:"unblocked,omitempty"` // by this call
@@ -85,6 +89,15 @@ type Task struct {
 	Failure     *writ.Failure     `json:"failure,omitempty"`
 	Receipt     writ.ReceiptID    `json:"receipt"`
 	Version     int64             `json:"version"`
+}
+
+// Passage is what a gate gave of the result of a task; Status is open where it has not
+// looked at it yet.
+type Passage struct {
+	Gate    writ.CapabilityID `json:"gate"`
+	Status  string            `json:"status"`
+	Task    writ.TaskID       `json:"task_id,omitempty"`
+	Receipt writ.ReceiptID    `json:"receipt_id,omitempty"`
 }
 
 // Lease is the right to act on a task.
@@ -190,10 +203,11 @@ func (c *Client) Complete(ctx context.Context, t *Claimed, result any, labels []
 func (c *Client) CompleteWith(ctx context.Context, t *Claimed, result any, labels []writ.Label, made []Artifact, opts ...Option) (out Task, err error) {
 	_, err = c.Invoke(ctx, "task.complete", struct {
 		hold
-		Result    any            `json:"result,omitempty"`
-		Artifacts []madeArtifact `json:"artifacts,omitempty"`
-		Labels    []writ.Label   `json:"labels,omitempty"`
-	}{t.hold(), result, named(made), labels}, &out, opts...)
+		Result    any             `json:"result,omitempty"`
+		Artifacts []madeArtifact  `json:"artifacts,omitempty"`
+		Labels    []writ.Label    `json:"labels,omitempty"`
+		Gate      writ.GateStatus `json:"gate,omitempty"`
+	}{t.hold(), result, named(made), labels, optionsOf(opts).gate}, &out, opts...)
 	return out, err
 }
 
@@ -356,13 +370,22 @@ type TaskPage struct {
 
 // Gate is what a check gave that a task asks for.
 type Gate struct {
-	Name   string `json:"gate"`
-	Status string `json:"status"` // pass or fail
+	Name    string         `json:"gate"`
+	Status  string         `json:"status"`               // pass or fail
+	Receipt writ.ReceiptID `json:"receipt_id,omitempty"` // of a gate, whose name has a dot: of the task that showed it
 }
 
 // VerifyTask accepts the result of a task as it was read, or sends it back for
-// the reasons given.
+// the reasons given. The receipts of gates, where they are not given, are those the task shows.
 func (c *Client) VerifyTask(ctx context.Context, t Task, v writ.Verdict, gates []Gate, reasons []string, opts ...Option) (out Task, err error) {
+	gates = slices.Clone(gates)
+	for i, g := range gates {
+		for _, p := range t.Passes {
+			if g.Receipt == "" && g.Name == string(p.Gate) {
+				gates[i].Receipt = p.Receipt
+			}
+		}
+	}
 	_, err = c.Invoke(ctx, "task.verify", struct {
 		Task    writ.TaskID    `json:"task_id"`
 		Verdict writ.Verdict   `json:"verdict"`

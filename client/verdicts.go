@@ -18,12 +18,17 @@ const maxNamed = 64
 func WithSignedVerdict(text string) Option { return func(o *options) { o.verdict = text } }
 
 // signedIn is the signed verdict among options.
-func signedIn(opts []Option) string {
-	var o options
+func signedIn(opts []Option) string { return optionsOf(opts).verdict }
+
+// WithGate has a completion say what a gate found: whether what the tasks gave that its
+// task depends on passes. Tools that are declared as gates must say it.
+func WithGate(s writ.GateStatus) Option { return func(o *options) { o.gate = s } }
+
+func optionsOf(opts []Option) (o options) {
 	for _, f := range opts {
 		f(&o)
 	}
-	return o.verdict
+	return o
 }
 
 // Judged is what a verdict is about, as the gateway shows it. Whoever judges compares

@@ -24,7 +24,7 @@ func TestWhatAVerdictIsAbout(t *testing.T) {
 	session := `{"session_id":"ses_1","agent_id":"checker"}`
 
 	c, f := newFake(t, nil, ok("done", task, "Policy-Revision", "sha256:aa"), ok("done", shown(payload)), ok("done", session))
-	got, err := c.JudgedTask(context.Background(), "tsk_1", writ.VerdictAccept, []Gate{{"tests", "pass"}, {"lint", "pass"}, {"lint", "fail"}}, nil)
+	got, err := c.JudgedTask(context.Background(), "tsk_1", writ.VerdictAccept, []Gate{{Name: "tests", Status: "pass"}, {Name: "lint", Status: "pass"}, {Name: "lint", Status: "fail"}}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -53,7 +53,7 @@ func TestWorkPageCommandsWork(t *testing.T) {
 			script = append(script, block)
 		}
 	}
-	if len(script) != 8 {
+	if len(script) != 9 {
 		t.Fatalf("found %d blocks of commands", len(script))
 	}
 	dir := withBinary(t)

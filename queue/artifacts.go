@@ -181,7 +181,7 @@ func inputs(s writ.Snapshot, t writ.Task) (out []TaskInput, err error) {
 		if err != nil {
 			return nil, err
 		}
-		if a, ok := maker.Artifact(c.Name); ok && maker.State == writ.TaskDone && carries(t, a) {
+		if a, ok := maker.Artifact(c.Name); ok && t.DependsOn[i].CameAbout(maker) && maker.Gave() && carries(t, a) {
 			out = append(out, TaskInput{shownArtifact(maker, a), maker.ID})
 		}
 	}

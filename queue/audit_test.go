@@ -233,8 +233,8 @@ func auditBlocked(l *lab, t writ.Task, run writ.Run) {
 	todos, unmet := l.w.Index(writ.IndexTodo), int64(0)
 	for _, dep := range t.DependsOn {
 		on := l.task(dep.Task)
-		listed := slices.Contains(l.w.Members(writ.Dependents(dep.Task)), string(t.ID))
-		ended := writ.TaskMoves.Terminal(on.State)
+		listed := slices.Contains(l.w.Members(writ.Dependents(dep.Task)), dependent(t, dep.Task))
+		ended := writ.TaskMoves.Terminal(on.State) || dep.When == writ.EndGiven && (on.Gave() || on.Rework > 0)
 		if _, promised := todos[todo(todoUnblock, string(dep.Task))]; listed && ended && !promised && !writ.RunMoves.Terminal(run.State) {
 			l.Fatalf("task %s waits for %s, which is %s, and nobody will tell it", t.ID, dep.Task, on.State)
 		}

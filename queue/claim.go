@@ -84,7 +84,11 @@ func claimRead(c *writ.Call, a *TaskClaimArgs, s writ.Snapshot) (writ.ReadSet, e
 	if err != nil || !ok || t.State != writ.TaskQueued {
 		return rs, err
 	}
-	rs.Docs = append(append(rs.Docs, handoffsTo(t)...), makers(t)...)
+	of, err := gateReads(c, s, t)
+	if err != nil {
+		return rs, err
+	}
+	rs.Docs = append(append(append(rs.Docs, handoffsTo(t)...), makers(t)...), of...)
 	rs.Ranges = append(rs.Ranges, lockReads(c.Caller, t)...)
 	if r, ok, err := peek[writ.Run](s, writ.RunKey(t.Run)); err != nil {
 		return rs, err
@@ -228,6 +232,11 @@ func (p claimer) task(c *writ.Call, id writ.TaskID, s writ.Snapshot, agent writ.
 		// The agent declared its tool, or another schema for it, after the task
 		// was enqueued.
 		return refuse(notEligible("schema"))
+	}
+	if own, err := ownWork(c, s, t, agent); err != nil {
+		return refuse(err)
+	} else if own {
+		return refuse(notEligible("own_work"))
 	}
 	if !r.Begins() {
 		if c.Entry != nil && writ.RunMoves.Terminal(r.State) {

@@ -7,9 +7,10 @@ import (
 // TaskCompleteArgs end a task well.
 type TaskCompleteArgs struct {
 	TaskHold
-	Result    writ.RawObject `json:"result,omitempty" doc:"What the task gave: an object of at most 48 KiB."`
-	Artifacts []TaskMade     `json:"artifacts,omitempty" doc:"Which of the artifacts put for the task are of the result: all it must make, and what else it made." maxItems:"8"`
-	Labels    []writ.Label   `json:"labels,omitempty" doc:"Kinds of data the result carries, besides those of the task; unknown labels count as pii.chat.message." maxItems:"9"`
+	Result    writ.RawObject  `json:"result,omitempty" doc:"What the task gave: an object of at most 48 KiB."`
+	Artifacts []TaskMade      `json:"artifacts,omitempty" doc:"Which of the artifacts put for the task are of the result: all it must make, and what else it made." maxItems:"8"`
+	Gate      writ.GateStatus `json:"gate,omitempty" doc:"Of a tool that is declared as a gate, and only of such: whether what the tasks gave that it depends on passes." enum:"pass,fail"`
+	Labels    []writ.Label    `json:"labels,omitempty" doc:"Kinds of data the result carries, besides those of the task; unknown labels count as pii.chat.message." maxItems:"9"`
 }
 
 func completeCapability() *writ.Capability {
@@ -29,6 +30,13 @@ func completeCapability() *writ.Capability {
 			t, ok, err := peek[writ.Task](s, writ.TaskKey(a.Task))
 			if ok && len(a.Artifacts) > 0 {
 				rs.Ranges = append(rs.Ranges, madeInRun(t.Run))
+			}
+			if ok && err == nil {
+				var of []writ.Key
+				if of, err = endReads(c, s, t); err != nil {
+					return rs, err
+				}
+				rs.Docs = append(rs.Docs, of...)
 			}
 			if a.Result != nil || t.Rework > 0 { // which has a result already, perhaps
 				rs.Docs = append(rs.Docs, writ.ResultKey(a.Task))
@@ -87,7 +95,14 @@ func completePlan(c *writ.Call, a *TaskCompleteArgs, s writ.Snapshot, _ writ.Dec
 	if t.Handoff != nil {
 		return refuse(writ.Refuse(writ.CodePredicate, opComplete, "the task is not for its holder to end: it must be handed on", "call task.handoff, with the references the task asks for"))
 	}
-	if err := d.finish(&t, r, ended{a.Result != nil, result, a.Artifacts, a.Labels, digest, a.Fence}, nil); err != nil {
+	agent, _, err := loadAgent(s, c.Caller.Agent)
+	if err != nil {
+		return refuse(err)
+	}
+	if err := d.gave(c, t, agent, a.Gate, a.Fence); err != nil {
+		return refuse(err)
+	}
+	if err := d.finish(&t, r, ended{a.Result != nil, result, a.Artifacts, a.Labels, digest, a.Fence, writ.Gave(c, agent.Keys)}, nil); err != nil {
 		return refuse(err)
 	}
 	tx, err := d.done()
@@ -121,6 +136,7 @@ type ended struct {
 	labels []writ.Label
 	digest string
 	fence  int64
+	by     writ.Acceptance
 }
 
 // finish ends a running task well, or leaves it to who judges it. Whatever next
@@ -131,6 +147,7 @@ func (d *draft) finish(t *writ.Task, r writ.Run, e ended, next func() error) err
 		return err
 	}
 	d.succeeded(t.Lease.Agent)
+	agent := t.Lease.Agent
 	d.drop(t, wakeAtOnce)
 	t.CancelAt, t.Failure = 0, nil
 	t.Labels = writ.JoinLabels(t.Labels, e.labels)
@@ -140,6 +157,9 @@ func (d *draft) finish(t *writ.Task, r writ.Run, e ended, next func() error) err
 		t.State = writ.TaskVerifying
 		d.tx.Index(writ.IndexVerify, string(t.ID), 0)
 	}
+	if err := d.owe(t, agent, e); err != nil {
+		return err
+	}
 	if next != nil {
 		if err := next(); err != nil {
 			return err
@@ -148,8 +168,8 @@ func (d *draft) finish(t *writ.Task, r writ.Run, e ended, next func() error) err
 	var err error
 	if t.State == writ.TaskDone {
 		err = d.end(t, writ.TaskRunning, writ.TaskDone)
-	} else {
-		err = d.put(t, writ.TaskRunning)
+	} else if err = d.put(t, writ.TaskRunning); err == nil {
+		_, err = d.release(*t) // those that look at it
 	}
 	if err != nil {
 		return err

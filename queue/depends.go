@@ -11,7 +11,7 @@ import (
 // TaskDependency names a task that must end first.
 type TaskDependency struct {
 	Key       string                `json:"key" doc:"Key of a task of the same run." pattern:"^[a-z][a-z0-9-]{1,62}$"`
-	When      writ.DependencyEnd    `json:"when,omitempty" doc:"Which end of that task this one waits for: done; or failed, to make good what it left. If that one ends another way there is nothing to make good, and this one is cancelled." enum:"done,failed" default:"done"`
+	When      writ.DependencyEnd    `json:"when,omitempty" doc:"Which end of that task this one waits for: done; given, its result, which may still wait for a verdict, to look at that; or failed, to make good what it left. If that one ends another way there is nothing to make good, and this one is cancelled." enum:"done,given,failed" default:"done"`
 	OnFailure writ.DependencyPolicy `json:"on_failure,omitempty" doc:"What becomes of this task when that one ends without a result: it fails, it is cancelled (skip), or it goes on." enum:"fail,skip,continue" default:"fail"`
 }
 
@@ -37,9 +37,9 @@ func dependencies(op, own string, in []TaskDependency) ([]writ.Dependency, error
 			return nil, invalid(op, at+"/key", "is the task itself")
 		case d.OnFailure != "" && d.OnFailure != writ.DependencySkip && d.OnFailure != writ.DependencyContinue:
 			return nil, invalid(op, at+"/on_failure", "must be fail, skip or continue")
-		case d.When != "" && d.When != writ.EndFailed:
-			return nil, invalid(op, at+"/when", "must be done or failed")
-		case d.When != "" && d.OnFailure != "":
+		case d.When != "" && d.When != writ.EndFailed && d.When != writ.EndGiven:
+			return nil, invalid(op, at+"/when", "must be done, given or failed")
+		case d.When == writ.EndFailed && d.OnFailure != "":
 			return nil, invalid(op, at+"/on_failure", "means nothing for a task that waits for a failure")
 		case slices.ContainsFunc(out, func(o writ.Dependency) bool { return o.Key == d.Key }):
 			return nil, invalid(op, at+"/key", "is named twice")
@@ -104,7 +104,7 @@ func waiting(s writ.Snapshot, t writ.Task) (out []writ.TaskID, err error) {
 		if err != nil {
 			return nil, err
 		}
-		if ok && !writ.TaskMoves.Terminal(on.State) {
+		if ok && !writ.TaskMoves.Terminal(on.State) && !d.CameAbout(on) {
 			out = append(out, d.Task)
 		}
 	}

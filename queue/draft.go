@@ -48,6 +48,9 @@ func (d *draft) put(t *writ.Task, from writ.TaskState) error {
 		for _, hex := range hexes(t.Artifacts) {
 			d.tx.Unindex(writ.RunArtifacts(t.Run), hex+" "+string(t.ID))
 		}
+		for _, g := range t.Owes { // nor has it to pass anything
+			d.tx.Unindex(writ.RunOwed(t.Run), owed(g, t.ID))
+		}
 	}
 	if from != t.State {
 		if from != "" {

@@ -40,6 +40,7 @@ func (e enqueuer) reads(c *writ.Call, a *TaskEnqueueArgs, s writ.Snapshot) (writ
 	if len(t.Agents) == 0 {
 		rs.Ranges = append(rs.Ranges, toolRange(t.Capability))
 	}
+	rs.Ranges = append(rs.Ranges, gateTools(t)...)
 	on, err := dependencyReads(s, t)
 	if err != nil {
 		return rs, err
@@ -196,7 +197,11 @@ func (e enqueuer) task(c *writ.Call, on []TaskDependency, named []writ.AgentID, 
 	if r.State == writ.RunPausedApproval || r.Unfolding() && c.Behalf == "" { // else it could take the key of a step
 		return t, runEnded(opEnqueue, r)
 	}
-	if r.State != writ.RunActive || r.Sealed {
+	again, err := checksAgain(s, t)
+	if err != nil {
+		return t, err
+	}
+	if r.State != writ.RunActive || r.Sealed && !again {
 		state := string(r.State)
 		if r.State == writ.RunActive {
 			state = "sealed"
@@ -224,6 +229,9 @@ func (e enqueuer) fit(c *writ.Call, t writ.Task, s writ.Snapshot, on []TaskDepen
 		return t, err
 	}
 	if err := registered(s, named); err != nil {
+		return t, err
+	}
+	if err := declared(s, t); err != nil {
 		return t, err
 	}
 	if err := fed(s, t); err != nil {

@@ -48,7 +48,13 @@ func followReads(id string, s writ.Snapshot) (rs writ.ReadSet, err error) {
 	}
 	for _, d := range t.DependsOn {
 		rs.Docs = append(rs.Docs, writ.TaskKey(d.Task))
-		see(writ.Dependents(d.Task), id)
+		see(writ.Dependents(d.Task), dependent(t, d.Task))
+	}
+	if len(t.Owes) > 0 {
+		rs.Docs = append(rs.Docs, writ.GatesKey(t.ID))
+		for _, g := range t.Owes {
+			see(writ.RunOwed(t.Run), owed(g, t.ID))
+		}
 	}
 	return rs.Join(placeFollowReads(t, s)).Join(artifactFollowReads(t)), nil
 }
@@ -142,8 +148,12 @@ func implies(id string, s writ.Snapshot) (out []writ.Implied, err error) {
 	if err != nil {
 		return nil, err
 	}
+	gates, err := impliedGates(t, s)
+	if err != nil {
+		return nil, err
+	}
 	made, err := impliedArtifacts(t, s)
-	return slices.Concat(out, blocked, place, made), err
+	return slices.Concat(out, blocked, place, gates, made), err
 }
 
 // someWaiters is how many of those that wait for a task are looked at.
@@ -244,8 +254,8 @@ func impliedBlocks(t writ.Task, s writ.Snapshot) (out []writ.Implied, err error)
 		if err != nil {
 			return nil, err
 		}
-		e := writ.InIf(blocked, writ.Dependents(d.Task), string(t.ID), is)
-		ended := found && writ.TaskMoves.Terminal(on.State)
+		e := writ.InIf(blocked, writ.Dependents(d.Task), dependent(t, d.Task), is)
+		ended := found && (writ.TaskMoves.Terminal(on.State) || d.When == writ.EndGiven && (on.Gave() || on.Rework > 0)) // perhaps sent back since
 		if _, in := e.In(s); blocked && ended && !in {
 			last = d.Task
 			continue // it was told
@@ -262,7 +272,7 @@ func impliedBlocks(t writ.Task, s writ.Snapshot) (out []writ.Implied, err error)
 	case unmet == 0 && last != "":
 		// Nothing keeps it and nobody will say so: it is told once more.
 		unmet = 1
-		out = append(out, writ.InIf(true, writ.Dependents(last), string(t.ID), "nothing keeps the task that is blocked"))
+		out = append(out, writ.InIf(true, writ.Dependents(last), dependent(t, last), "nothing keeps the task that is blocked"))
 		tell(last)
 	}
 	why := "it waits for " + strconv.FormatInt(unmet, 10) + " things, and counts " + strconv.FormatInt(s.Counters[writ.TaskUnmet(t.ID)], 10)

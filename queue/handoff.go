@@ -109,7 +109,11 @@ func (h handing) reads(c *writ.Call, a *TaskHandoffArgs, s writ.Snapshot) (writ.
 	if err != nil || !ok {
 		return rs, err
 	}
-	rs.Docs = append(rs.Docs, behindReads(t)...)
+	of, err := endReads(c, s, t)
+	if err != nil {
+		return rs, err
+	}
+	rs.Docs = append(append(rs.Docs, behindReads(t)...), of...)
 	if len(a.Artifacts) > 0 {
 		rs.Ranges = append(rs.Ranges, madeInRun(t.Run))
 	}
@@ -226,7 +230,7 @@ func (h handing) next(c *writ.Call, a *TaskHandoffArgs, s writ.Snapshot, t writ.
 	if err != nil {
 		return b, err
 	}
-	waits := slices.ContainsFunc(b.DependsOn, func(d writ.Dependency) bool { return d.Task == t.ID && d.When != writ.EndFailed })
+	waits := slices.ContainsFunc(b.DependsOn, func(d writ.Dependency) bool { return d.Task == t.ID && d.When == "" })
 	if !waits {
 		return b, invalid(opHandoff, "/to/key", "names a task that does not wait for this one")
 	}
@@ -276,7 +280,11 @@ func (h handing) plan(c *writ.Call, a *TaskHandoffArgs, s writ.Snapshot, _ writ.
 	t.HandedTo = next.ID
 	keeps := t // what it holds, which the end gives back
 
-	if err := d.finish(&t, r, ended{a.Result != nil, result, a.Artifacts, a.Labels, digest, a.Fence}, func() error {
+	keys, err := callerKeys(c, s)
+	if err != nil {
+		return refuse(err)
+	}
+	if err := d.finish(&t, r, ended{a.Result != nil, result, a.Artifacts, a.Labels, digest, a.Fence, writ.Gave(c, keys)}, func() error {
 		if a.To.Task != nil {
 			return d.follow(c, &next, keeps, t)
 		}
@@ -285,10 +293,6 @@ func (h handing) plan(c *writ.Call, a *TaskHandoffArgs, s writ.Snapshot, _ writ.
 		return refuse(err)
 	}
 	if a.To.Task != nil {
-		keys, err := callerKeys(c, s)
-		if err != nil {
-			return refuse(err)
-		}
 		d.tx.TakePart(s, r.Tree(), writ.PartPlanned, c.Caller, keys)
 	}
 	if err := d.tx.PutDoc(s, writ.HandoffKey(t.ID), "handoff", handoff{Agent: c.Caller.Agent, Refs: a.Refs, Note: a.Note}); err != nil {

@@ -44,7 +44,7 @@ func (d *draft) block(t *writ.Task) (bool, error) {
 		return false, nil
 	}
 	for _, on := range open {
-		d.tx.Index(writ.Dependents(on.ID), string(t.ID), 0)
+		d.tx.Index(writ.Dependents(on.ID), dependent(*t, on.ID), 0)
 		if writ.TaskMoves.Terminal(on.State) {
 			d.tx.Index(writ.IndexTodo, todo(todoUnblock, string(on.ID)), d.s.Now)
 		}
@@ -121,7 +121,7 @@ func (d *draft) letGo(b *writ.Task) error {
 // for. What it counted does not matter any more.
 func (d *draft) unblock(b *writ.Task) {
 	for _, dep := range b.DependsOn {
-		d.tx.Unindex(writ.Dependents(dep.Task), string(b.ID))
+		d.tx.Unindex(writ.Dependents(dep.Task), dependent(*b, dep.Task))
 	}
 	b.NotBefore = 0
 }

@@ -32,6 +32,12 @@ func getCapability(cfg Config) *writ.Capability {
 				rs.Docs = append(rs.Docs, waitedFor(t)...)
 			}
 			rs.Docs = append(rs.Docs, handoffsTo(t)...)
+			if votes(t) {
+				rs.Docs = append(rs.Docs, writ.BallotKey(t.ID))
+			}
+			if len(t.Owes) > 0 {
+				rs.Docs = append(rs.Docs, writ.GatesKey(t.ID))
+			}
 			well, err := assignableReads(cfg.Health, s, t)
 			return rs.Join(well), err
 		},
@@ -65,6 +71,16 @@ func getPlan(cfg Config, c *writ.Call, a *TaskGetArgs, s writ.Snapshot) (writ.Tx
 		return refuse(notFound(opGet, "task"))
 	}
 	v := viewOf(t, version)
+	if whole && votes(t) {
+		if v.Votes, err = writ.VotesOn(s, string(t.ID), t.Receipt, t.Verify.Quorum); err != nil {
+			return refuse(err)
+		}
+	}
+	if whole {
+		if v.Passes, err = shownGates(s, t); err != nil {
+			return refuse(err)
+		}
+	}
 	if whole || holds {
 		v.Args = t.Args
 		if v.HandedOver, err = handedTo(s, t); err != nil {

@@ -2,6 +2,8 @@ package queue
 
 import (
 	"errors"
+	"slices"
+	"strings"
 
 	"github.com/writ-gateway/writ"
 )
@@ -30,7 +32,7 @@ func dependents(id writ.TaskID) writ.Range {
 func releaseReads(s writ.Snapshot, id writ.TaskID) (rs writ.ReadSet) {
 	rs.Ranges = append(rs.Ranges, dependents(id))
 	for _, m := range first(s.Ranges[dependents(id)].Members) {
-		b := writ.TaskID(m.Name)
+		b := dependentID(m.Name)
 		rs.Docs = append(rs.Docs, writ.TaskKey(b))
 		rs.Counters = append(rs.Counters, writ.TaskUnmet(b))
 		rs.Ranges = append(rs.Ranges, dependents(b))
@@ -41,9 +43,27 @@ func releaseReads(s writ.Snapshot, id writ.TaskID) (rs writ.ReadSet) {
 	return rs
 }
 
+// dependent is the member of Dependents(on) for a task that waits for on.
+func dependent(t writ.Task, on writ.TaskID) string {
+	for _, d := range t.DependsOn {
+		if d.Task == on && d.When == writ.EndGiven {
+			return givenMark + string(t.ID)
+		}
+	}
+	return string(t.ID)
+}
+
+// givenMark stands before those that wait for a result only: it sorts before all ids.
+const givenMark = "+"
+
+func dependentID(member string) writ.TaskID {
+	return writ.TaskID(strings.TrimPrefix(member, givenMark))
+}
+
 func first(m []writ.Member) []writ.Member { return m[:min(len(m), releaseAtOnce)] }
 
-// release lets go those that wait for a task that has ended, as far as they were
+// release lets go those that wait for a task that has ended, or, if it has given a
+// result that is yet to be judged, for that only; as far as they were
 // read, and leaves a follow-up for the others; it says whether it did. In a run
 // that has ended nobody is let go: its end cancels them.
 func (d *draft) release(t writ.Task) (left bool, err error) {
@@ -55,18 +75,26 @@ func (d *draft) release(t writ.Task) (left bool, err error) {
 	if err != nil || len(waiting.Members) == 0 || writ.RunMoves.Terminal(r.State) {
 		return false, err
 	}
-	left = len(waiting.Members) > releaseAtOnce
-	for _, m := range first(waiting.Members) {
-		if m.Name == string(d.told) {
+	members := waiting.Members
+	if t.State == writ.TaskVerifying {
+		n := slices.IndexFunc(members, func(m writ.Member) bool { return !strings.HasPrefix(m.Name, givenMark) })
+		if n >= 0 {
+			members = members[:n]
+		}
+	}
+	left = len(members) > releaseAtOnce
+	for _, m := range first(members) {
+		id := dependentID(m.Name)
+		if id == d.told {
 			continue
 		}
 		// One that ends in here leaves its own to a follow-up: they may be among
 		// these, and a task moves once in a transaction.
-		if d.releasing || d.full() || !d.s.Has(writ.TaskKey(writ.TaskID(m.Name))) {
+		if d.releasing || d.full() || !d.s.Has(writ.TaskKey(id)) {
 			left = true
 			break
 		}
-		b, ok, err := peek[writ.Task](d.s, writ.TaskKey(writ.TaskID(m.Name)))
+		b, ok, err := peek[writ.Task](d.s, writ.TaskKey(id))
 		if err != nil {
 			return false, err
 		}
@@ -105,7 +133,7 @@ func unblockCapability() *writ.Capability {
 	}
 	return taskMandate("task.unblock", "Let go the tasks that waited for one that has ended.", op, reads, func(d *draft, t writ.Task) (Swept, error) {
 		d.tx.Unindex(writ.IndexTodo, todo(todoUnblock, string(t.ID)))
-		if !writ.TaskMoves.Terminal(t.State) {
+		if !writ.TaskMoves.Terminal(t.State) && t.State != writ.TaskVerifying {
 			return Swept{}, nil
 		}
 		more, err := d.release(t)

@@ -12,8 +12,9 @@ import (
 type TaskVerification struct {
 	Required  bool           `json:"required" doc:"Whether the task is done only once a verifier who had no part in its run has accepted its result."`
 	Agents    []writ.AgentID `json:"agents,omitempty" doc:"If present, only these agents may judge it." maxItems:"8"`
-	Gates     []string       `json:"gates,omitempty" doc:"Checks the verifier must report as passed." maxItems:"16" pattern:"^[a-z][a-z0-9_.-]{0,63}$"`
+	Gates     []string       `json:"gates,omitempty" doc:"What must have passed before a verdict accepts it. A name with a dot is a gate, the tool of an agent: a task of the run that depends on this one shows it (when: given). Any other is a check that the verifier makes, and reports." maxItems:"16" pattern:"^[a-z][a-z0-9_.-]{0,63}$"`
 	MaxRework *int64         `json:"max_rework,omitempty" doc:"How often the result may be sent back before the task fails. Default 2." minimum:"0" maximum:"20"`
+	Quorum    *int64         `json:"quorum,omitempty" doc:"How many verifiers must accept it, each somebody else than the others. One that rejects is enough to send it back. Default 1." minimum:"1" maximum:"5"`
 }
 
 const defaultMaxRework = 2
@@ -36,6 +37,14 @@ func (v *TaskVerification) stored(op string) (*writ.Verification, error) {
 	out := &writ.Verification{Agents: slices.Clone(v.Agents), Gates: sorted(v.Gates), MaxRework: orDefault(v.MaxRework, defaultMaxRework)}
 	slices.Sort(out.Agents)
 	out.Agents = slices.Compact(out.Agents)
+	switch n := orDefault(v.Quorum, 1); {
+	case n < 1 || n > writ.MaxQuorum:
+		return nil, invalid(op, "/verify/quorum", "must be 1 to 5")
+	case len(out.Agents) > 0 && n > int64(len(out.Agents)):
+		return nil, invalid(op, "/verify/quorum", "is more than the agents that may judge")
+	case n > 1:
+		out.Quorum = n
+	}
 	return out, nil
 }
 
@@ -61,8 +70,9 @@ func (a *TaskVerifyArgs) Witnessed() any {
 
 // GateResult is what a check gave.
 type GateResult struct {
-	Gate   string `json:"gate" doc:"Name of the check." pattern:"^[a-z][a-z0-9_.-]{0,63}$"`
-	Status string `json:"status" doc:"What it gave." enum:"pass,fail"`
+	Gate    string          `json:"gate" doc:"Name of the check." pattern:"^[a-z][a-z0-9_.-]{0,63}$"`
+	Status  writ.GateStatus `json:"status" doc:"What it gave." enum:"pass,fail"`
+	Receipt writ.ReceiptID  `json:"receipt_id,omitempty" doc:"Of a gate, whose name has a dot: receipt of the task that showed it, as task.get says." pattern:"^rcp_[0-7][0-9A-HJKMNP-TV-Z]{25}$"`
 }
 
 const opVerify = "queue.Verify"
@@ -84,12 +94,25 @@ func verifyCapability(cfg Config) *writ.Capability {
 			if err != nil || !ok {
 				return rs, err
 			}
+			if votes(t) {
+				rs.Docs = append(rs.Docs, writ.BallotKey(t.ID))
+			}
+			if len(t.Owes) > 0 {
+				rs.Docs = append(rs.Docs, writ.GatesKey(t.ID))
+			}
 			r, ok, err := peek[writ.Run](s, writ.RunKey(t.Run))
 			if err != nil || !ok {
 				return rs, err
 			}
 			keys, err := callerKeys(c, s)
 			rs.Ranges = append(rs.Ranges, writ.DutyReads(r.Tree(), c.Caller, keys)...)
+			if votes(t) {
+				before, err := writ.BallotReads(s, string(t.ID), t.Receipt, r.Tree())
+				if err != nil {
+					return rs, err
+				}
+				rs = rs.Join(before)
+			}
 			if t.HandedTo != "" { // sent back, it was not handed on
 				rs.Docs = append(rs.Docs, writ.TaskKey(t.HandedTo), writ.HandoffKey(t.ID))
 				rs.Ranges = append(rs.Ranges, dependents(t.HandedTo))
@@ -128,6 +151,11 @@ func verifyCapability(cfg Config) *writ.Capability {
 	})
 }
 
+// votes says whether a task waits for several verdicts.
+func votes(t writ.Task) bool {
+	return t.State == writ.TaskVerifying && t.Verify != nil && t.Verify.Quorum > 1
+}
+
 // callerKeys are the keys the caller's agent signs with, as far as read.
 func callerKeys(c *writ.Call, s writ.Snapshot) ([]writ.PublicKey, error) {
 	if c.Caller.Agent == "" {
@@ -156,7 +184,11 @@ func verifyPlan(cfg Config, c *writ.Call, a *TaskVerifyArgs, s writ.Snapshot, de
 	if writ.RunMoves.Terminal(r.State) { // its end cancels the task
 		return refuse(runEnded(opVerify, r))
 	}
-	if missing := unproved(t, a); len(missing) > 0 {
+	missing, err := unproved(s, t, a)
+	if err != nil {
+		return refuse(err)
+	}
+	if len(missing) > 0 {
 		return refuse(writ.Refuse(writ.CodePredicate, opVerify, "the verdict is about something else than what there is now, or a check the task asks for has not passed",
 			"read the task again, and judge what is there").With("missing", strings.Join(missing, ",")))
 	}
@@ -166,27 +198,42 @@ func verifyPlan(cfg Config, c *writ.Call, a *TaskVerifyArgs, s writ.Snapshot, de
 	}); err != nil {
 		return refuse(err)
 	}
-	d.tx.Mandate = true // the end of work
-	d.tx.ExpectNoPart(r.Tree(), c.Caller, keys)
-	d.tx.Unindex(writ.IndexVerify, string(t.ID))
 	switch {
 	case a.Verdict == writ.VerdictAccept:
-		if err := sound(opVerify, s, digests(t)); err != nil {
-			return refuse(err)
-		}
-		t.Verified = true
-		err = d.end(&t, writ.TaskVerifying, writ.TaskDone)
+		err = sound(opVerify, s, digests(t))
 	case a.Verdict != writ.VerdictReject:
 		err = invalid(opVerify, "/verdict", "must be accept or reject")
 	case len(a.Reasons) == 0:
 		err = invalid(opVerify, "/reasons", "a rejection gives at least one")
-	default:
+	}
+	if err != nil {
+		return refuse(err)
+	}
+	d.tx.Mandate = true // the end of work
+	d.tx.ExpectNoPart(r.Tree(), c.Caller, keys)
+	pending, err := d.tx.Vote(opVerify, s, c, writ.Judgement{
+		ID: string(t.ID), About: t.Receipt, Tree: r.Tree(), Quorum: t.Verify.Quorum, Accept: a.Verdict == writ.VerdictAccept, Keys: keys,
+	})
+	switch {
+	case err != nil:
+		return refuse(err)
+	case pending != nil: // the task is where it was
+		v := viewOf(t, version)
+		v.Votes = pending
+		return d.tx, writ.Reply{Outcome: writ.OutcomeDone, Body: v, ETag: version}, nil
+	}
+	d.tx.Unindex(writ.IndexVerify, string(t.ID))
+	if a.Verdict == writ.VerdictAccept {
+		t.Verified = true
+		err = d.end(&t, writ.TaskVerifying, writ.TaskDone)
+	} else {
 		err = d.sendBack(&t)
 	}
 	if err != nil {
 		return refuse(err)
 	}
 	tx, err := d.done()
+	tx.BallotLast()
 	return tx, d.ended(t), err
 }
 
@@ -274,18 +321,22 @@ func passed(gates []GateResult) map[string]bool {
 
 // unproved names what a verdict does not show: that it is about the result as it
 // is, and, if it accepts, that every check the task asks for has passed.
-func unproved(t writ.Task, a *TaskVerifyArgs) (missing []string) {
+func unproved(s writ.Snapshot, t writ.Task, a *TaskVerifyArgs) (missing []string, err error) {
 	if a.Receipt != t.Receipt {
 		missing = append(missing, "receipt_id")
 	}
 	if a.Verdict == writ.VerdictReject {
-		return missing
+		return missing, nil
 	}
 	for _, g := range t.Verify.Gates {
+		if writ.IsGate(g) {
+			continue
+		}
 		results := slices.DeleteFunc(slices.Clone(a.Gates), func(r GateResult) bool { return r.Gate != g })
 		if len(results) == 0 || slices.ContainsFunc(results, func(r GateResult) bool { return r.Status != "pass" }) {
 			missing = append(missing, "gates/"+g)
 		}
 	}
-	return missing
+	unpassed, err := unpassed(s, t, a)
+	return append(missing, unpassed...), err
 }

@@ -51,17 +51,17 @@ func TestAResultIsAccepted(t *testing.T) {
 	}
 
 	// About something else, or without a check that passed.
-	stale := l.verdict(id, writ.VerdictAccept, GateResult{"tests", "pass"}, GateResult{"lint", "pass"})
+	stale := l.verdict(id, writ.VerdictAccept, GateResult{Gate: "tests", Status: "pass"}, GateResult{Gate: "lint", Status: "pass"})
 	stale.Receipt = l.task(next).Receipt
 	if e := l.refused(writ.CodePredicate, "task.verify", l.judge, stale); e.Details["missing"] != "receipt_id" {
 		t.Errorf("got %+v", e)
 	}
-	for _, gates := range [][]GateResult{nil, {{"tests", "pass"}}, {{"tests", "pass"}, {"lint", "fail"}}, {{"tests", "pass"}, {"lint", "pass"}, {"lint", "fail"}}} {
+	for _, gates := range [][]GateResult{nil, {{Gate: "tests", Status: "pass"}}, {{Gate: "tests", Status: "pass"}, {Gate: "lint", Status: "fail"}}, {{Gate: "tests", Status: "pass"}, {Gate: "lint", Status: "pass"}, {Gate: "lint", Status: "fail"}}} {
 		if e := l.refused(writ.CodePredicate, "task.verify", l.judge, l.verdict(id, writ.VerdictAccept, gates...)); !strings.Contains(e.Details["missing"], "gates/lint") {
 			t.Errorf("got %+v", e)
 		}
 	}
-	v := body[TaskView](l, l.do("task.verify", l.judge, l.verdict(id, writ.VerdictAccept, GateResult{"lint", "pass"}, GateResult{"tests", "pass"})))
+	v := body[TaskView](l, l.do("task.verify", l.judge, l.verdict(id, writ.VerdictAccept, GateResult{Gate: "lint", Status: "pass"}, GateResult{Gate: "tests", Status: "pass"})))
 	if v.State != writ.TaskDone || !v.Verified || !slices.Equal(v.Unblocked, []writ.TaskID{next}) {
 		t.Errorf("got %+v", v)
 	}

@@ -36,6 +36,8 @@ type TaskView struct {
 	Consumes     []TaskConsume      `json:"consumes,omitempty" doc:"Artifacts it is given."`
 	Artifacts    []TaskArtifact     `json:"artifacts,omitempty" doc:"What was put for the task, while it runs; what it was completed with, once it was."`
 	Verify       *TaskVerification  `json:"verify,omitempty" doc:"Who must accept its result before it is done."`
+	Votes        *writ.Votes        `json:"votes,omitempty" doc:"While it waits for several verdicts: how far they have come. Shown by task.get and task.verify."`
+	Passes       []TaskGate         `json:"passes,omitempty" doc:"Gates its result must pass, and what they gave; shown by task.get to auditors, to those who manage the run and to who judges it."`
 	Verified     bool               `json:"verified,omitempty" doc:"Whether its result was accepted."`
 	Rework       int64              `json:"rework,omitempty" doc:"How often its result was sent back."`
 	DependsOn    []TaskEdge         `json:"depends_on,omitempty" doc:"Tasks that must end before this one begins."`
@@ -61,7 +63,7 @@ type TaskView struct {
 type TaskEdge struct {
 	Key       string                `json:"key" doc:"Its key in the run."`
 	Task      writ.TaskID           `json:"task_id" doc:"Its id."`
-	When      writ.DependencyEnd    `json:"when,omitempty" doc:"Which end of it this one waits for; absent: done." enum:"done,failed"`
+	When      writ.DependencyEnd    `json:"when,omitempty" doc:"Which end of it this one waits for; absent: done." enum:"done,given,failed"`
 	OnFailure writ.DependencyPolicy `json:"on_failure" doc:"What becomes of this task when that one ends without a result." enum:"fail,skip,continue"`
 }
 
@@ -77,7 +79,11 @@ func shownVerification(v *writ.Verification) *TaskVerification {
 	if v == nil {
 		return nil
 	}
-	return &TaskVerification{Required: true, Agents: v.Agents, Gates: v.Gates, MaxRework: &v.MaxRework}
+	out := &TaskVerification{Required: true, Agents: v.Agents, Gates: v.Gates, MaxRework: &v.MaxRework}
+	if v.Quorum > 1 {
+		out.Quorum = &v.Quorum
+	}
+	return out
 }
 
 // TaskLease is a lease as callers see it.

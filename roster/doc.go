@@ -24,6 +24,7 @@ type Entry struct {
 	Defers        []writ.Deferral `json:"defers,omitempty"`
 	ContractRef   string          `json:"contract_ref,omitempty"`
 	Gates         []string        `json:"gates,omitempty"`
+	WorkGates     []string        `json:"work_gates,omitempty"`
 	MaxConcurrent int64           `json:"max_concurrent_tasks,omitempty"`
 	Routing       *writ.Routing   `json:"routing,omitempty"`
 	Keys          []string        `json:"keys,omitempty"`

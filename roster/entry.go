@@ -37,7 +37,7 @@ func (r *reader) entry(n *yaml.Node, at string) (e Entry) {
 	fields := map[string]any{
 		"id": &e.ID, "name": &e.Name, "description": &e.Description, "domain": &e.Domain, "archetypes": &archetypes,
 		"write_scope": &e.WriteScope, "shares_write_scope": &e.SharesScope, "owns": &e.Owns, "defers": &e.Defers,
-		"contract": &contract, "gates": &e.Gates, "max_concurrent_tasks": &e.MaxConcurrent, "routing": &e.Routing, "keys": &e.Keys,
+		"contract": &contract, "gates": &e.Gates, "work_gates": &e.WorkGates, "max_concurrent_tasks": &e.MaxConcurrent, "routing": &e.Routing, "keys": &e.Keys,
 		"implementation_status": &status, "superseded_by": &e.SupersededBy, "capabilities": &flat,
 		"capabilities_scope": nil, "mcp_tools": nil, "tools": nil,
 	}

@@ -23,7 +23,7 @@ func Write(all []Entry) ([]byte, error) {
 		n, err := object(
 			"id", e.ID, "name", e.Name, "description", e.Description, "domain", e.Domain, "archetypes", e.Archetypes,
 			"implementation_status", e.State, "superseded_by", e.SupersededBy, "contract", e.ContractRef, "mcp_tools", e.Tools,
-			"write_scope", e.WriteScope, "shares_write_scope", e.SharesScope, "owns", e.Owns, "defers", e.Defers, "gates", e.Gates,
+			"write_scope", e.WriteScope, "shares_write_scope", e.SharesScope, "owns", e.Owns, "defers", e.Defers, "gates", e.Gates, "work_gates", e.WorkGates,
 			"routing", e.Routing, "max_concurrent_tasks", e.MaxConcurrent, "keys", e.Keys)
 		if err != nil {
 			return nil, err
@@ -105,7 +105,7 @@ func Same(a, b Entry) bool {
 
 // stored is an entry as the gateway keeps it, as far as that can be told here.
 func (e Entry) stored() Entry {
-	e.Owns, e.Gates = slices.Sorted(slices.Values(e.Owns)), slices.Sorted(slices.Values(e.Gates))
+	e.Owns, e.Gates, e.WorkGates = slices.Sorted(slices.Values(e.Owns)), slices.Sorted(slices.Values(e.Gates)), slices.Sorted(slices.Values(e.WorkGates))
 	e.Defers = slices.SortedFunc(slices.Values(e.Defers), func(a, b writ.Deferral) int { return cmp.Compare(a.Concern, b.Concern) })
 	e.Tools = slices.Clone(e.Tools)
 	for i := range e.Tools {

@@ -38,6 +38,26 @@ func judges(s writ.Snapshot, run writ.Run, c writ.Caller, keys []writ.PublicKey)
 	return writ.DutyIn(s, run.Tree(), c, keys).Independent()
 }
 
+// owed lists which gates the results of a run have not passed that they must.
+func owed(id writ.RunID) writ.Range {
+	return writ.Range{Index: writ.RunOwed(id), Limit: 16}
+}
+
+// passed refuses when a result of a run has not passed a gate that it must: one that
+// the task names, or the agent that did it.
+func passed(op string, s writ.Snapshot, run writ.RunID) error {
+	var missing []string
+	for _, m := range s.Ranges[owed(run)].Members {
+		gate, task, _ := strings.Cut(m.Name, " ")
+		missing = append(missing, "gates/"+gate+"/"+task)
+	}
+	if len(missing) == 0 {
+		return nil
+	}
+	return writ.Refuse(writ.CodePredicate, op, "results of the run have not passed gates that they must", "reject the run, so that its owner enqueues them: each a task that depends on the one named").
+		With("missing", strings.Join(missing, ","))
+}
+
 // sound refuses when the bytes of an artifact are not what was judged, or are more
 // than was read.
 func sound(op string, s writ.Snapshot, run writ.RunID) error {

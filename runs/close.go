@@ -61,6 +61,12 @@ func closing(cfg Config) *writ.Capability {
 			}
 			keys, err := keysOf(call, s)
 			rs.Ranges = append(rs.Ranges, writ.DutyReads(run.Tree(), call.Caller, keys)...)
+			if err == nil && votes(run) {
+				var before writ.ReadSet
+				before, err = writ.BallotReads(s, string(run.ID), run.Receipt, run.Tree())
+				rs = rs.Join(before)
+			}
+			rs.Ranges = append(rs.Ranges, owed(run.ID))
 			if (a.Verdict == writ.VerdictAccept || a.Signed != "") && run.State == writ.RunVerifying {
 				made := artifacts(run.ID)
 				rs.Ranges = append(rs.Ranges, made)
@@ -123,17 +129,35 @@ func closing(cfg Config) *writ.Capability {
 			}); err != nil {
 				return tx, r, err
 			}
-			to := writ.RunDone
 			switch {
 			case a.Verdict == writ.VerdictAccept:
-				if err := sound(op, s, run.ID); err != nil {
-					return tx, r, err
+				if err = passed(op, s, run.ID); err == nil {
+					err = sound(op, s, run.ID)
 				}
+				tx.Free(writ.RunOwed(run.ID), "a", "{", "")
 			case a.Verdict != writ.VerdictReject:
-				return tx, r, invalid(op, "/verdict", "must be accept or reject")
+				err = invalid(op, "/verdict", "must be accept or reject")
 			case len(a.Reasons) == 0:
-				return tx, r, invalid(op, "/reasons", "a rejection gives at least one")
-			default:
+				err = invalid(op, "/reasons", "a rejection gives at least one")
+			}
+			if err != nil {
+				return tx, r, err
+			}
+			tx.ExpectNoPart(run.Tree(), call.Caller, keys)
+			tx.Mandate = true // the end of work
+			pending, err := tx.Vote(op, s, call, writ.Judgement{
+				ID: string(run.ID), About: run.Receipt, Tree: run.Tree(), Quorum: run.CloseQuorum, Accept: a.Verdict == writ.VerdictAccept, Keys: keys,
+			})
+			switch {
+			case err != nil:
+				return tx, r, err
+			case pending != nil: // the run is where it was
+				v := view(run, s, version)
+				v.Votes = pending
+				return tx, writ.Reply{Outcome: writ.OutcomeDone, Body: v, ETag: version}, nil
+			}
+			to := writ.RunDone
+			if a.Verdict == writ.VerdictReject {
 				run.Rework++
 				if to, run.Sealed = writ.RunActive, false; run.Rework > writ.MaxRunRework {
 					to, run.Sealed, run.Reason = writ.RunFailed, true, reasonVerdict
@@ -145,12 +169,14 @@ func closing(cfg Config) *writ.Capability {
 			if to == writ.RunActive {
 				tx.Index(writ.IndexTodo, writ.TodoOverrun(run.ID), run.TimeUp())
 			}
-			tx.ExpectNoPart(run.Tree(), call.Caller, keys)
-			tx.Mandate = true // the end of work
+			tx.BallotLast()
 			return tx, changed(writ.OutcomeDone, run, s), nil
 		},
 	})
 }
+
+// votes says whether a run waits for several verdicts.
+func votes(run writ.Run) bool { return run.State == writ.RunVerifying && run.CloseQuorum > 1 }
 
 // agentOf is the caller's agent, as far as read.
 func agentOf(call *writ.Call, s writ.Snapshot) (a writ.Agent, ok bool, err error) {

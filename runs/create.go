@@ -43,6 +43,7 @@ type RunCreateArgs struct {
 	Title       string           `json:"title,omitempty" doc:"Title for people." maxLength:"200"`
 	Goal        string           `json:"goal,omitempty" doc:"What the run is to reach, in words." maxLength:"4000"`
 	ClosePolicy writ.ClosePolicy `json:"close_policy,omitempty" doc:"Who ends it: auto when it is sealed and every task and child run has ended; verifier then, by run.close of somebody who had no part in it; manual only by run.cancel or a hard limit." enum:"auto,manual,verifier" default:"auto"`
+	CloseQuorum *int64           `json:"close_quorum,omitempty" doc:"With close_policy verifier: how many verifiers must accept it, each somebody else than the others. One that rejects is enough to send it back. Default 1." minimum:"1" maximum:"5"`
 	Parent      writ.RunID       `json:"parent_run_id,omitempty" doc:"Run inside which it is created: it gets its budget out of that one's, which gets back what is not used." pattern:"^run_[0-7][0-9A-HJKMNP-TV-Z]{25}$"`
 	StallAfter  *int64           `json:"stall_after_s,omitempty" doc:"Seconds in which nothing in the run can go on before it is stalled: no task runs or waits for people, and none that is queued has an agent that may take it. It is looked at so often, and less often as the run gets older: up to every eighth of its age." minimum:"10" maximum:"86400" default:"60"`
 	OnStall     writ.StallPolicy `json:"on_stall,omitempty" doc:"What becomes of it then: notify has it say stalled_at, with a receipt; fail ends it if it is stalled as long again." enum:"notify,fail" default:"notify"`
@@ -128,6 +129,15 @@ func create(cfg Config) *writ.Capability {
 			}
 			if run.Workflow, err = workflowOf(cfg, call, a); err != nil {
 				return tx, r, err
+			}
+			switch n := a.CloseQuorum; {
+			case n == nil:
+			case *n < 1 || *n > writ.MaxQuorum:
+				return tx, r, invalid(op, "/close_quorum", "must be 1 to 5")
+			case *n > 1 && run.ClosePolicy != writ.CloseVerifier:
+				return tx, r, invalid(op, "/close_quorum", "means nothing unless close_policy is verifier")
+			case *n > 1:
+				run.CloseQuorum = *n
 			}
 			life := int64(writ.MaxRunMs)
 			if a.Parent != "" {

@@ -15,6 +15,8 @@ type RunView struct {
 	OnStall     writ.StallPolicy    `json:"on_stall,omitempty" doc:"What becomes of it then; absent: it is noted." enum:"notify,fail"`
 	Reason      string              `json:"reason,omitempty" doc:"Why it ended."`
 	ClosePolicy writ.ClosePolicy    `json:"close_policy" doc:"Who ends it." enum:"auto,manual,verifier"`
+	CloseQuorum int64               `json:"close_quorum,omitempty" doc:"How many verifiers must accept it; absent: one."`
+	Votes       *writ.Votes         `json:"votes,omitempty" doc:"While it waits for several verdicts: how far they have come. Shown by run.get and run.close."`
 	Sealed      bool                `json:"sealed" doc:"Whether no task may be added any more."`
 	Rework      int64               `json:"rework,omitempty" doc:"How often who judged it sent it back."`
 	Budget      map[string]RunMeter `json:"budget" doc:"What it limits, by dimension, and what is used of that; run.budget says more."`
@@ -52,7 +54,7 @@ type RunMeter struct {
 
 func view(r writ.Run, s writ.Snapshot, version int64) RunView {
 	v := RunView{
-		RunID: r.ID, Title: r.Title, Goal: r.Goal, State: r.State, WaitsFor: r.WaitsFor, Reason: r.Reason, ClosePolicy: r.ClosePolicy, Sealed: r.Sealed, Rework: r.Rework,
+		RunID: r.ID, Title: r.Title, Goal: r.Goal, State: r.State, WaitsFor: r.WaitsFor, Reason: r.Reason, ClosePolicy: r.ClosePolicy, CloseQuorum: r.CloseQuorum, Sealed: r.Sealed, Rework: r.Rework,
 		Budget: map[string]RunMeter{}, Parent: r.Parent,
 		OpenTasks: s.Counters[writ.RunOpenTasks(r.ID)], BadTasks: s.Counters[writ.RunBadTasks(r.ID)],
 		Owner: r.Owner, OwnerRole: r.OwnerRole, CreatedAt: writ.FormatTime(r.CreatedAt), UpdatedAt: writ.FormatTime(r.UpdatedAt),
@@ -98,7 +100,17 @@ func get() *writ.Capability {
 	return writ.Define[RunGetArgs, RunView](writ.Capability{
 		ID: "run.get", Safety: writ.SafetyReadOnly, Summary: "Show a run with what it has used of its budget.",
 	}, writ.Verb[RunGetArgs]{
-		Reads: func(_ *writ.Call, a *RunGetArgs, _ writ.Snapshot) (writ.ReadSet, error) { return readRun(a.RunID), nil },
+		Reads: func(_ *writ.Call, a *RunGetArgs, s writ.Snapshot) (writ.ReadSet, error) {
+			rs := readRun(a.RunID)
+			if !s.Has(writ.RunKey(a.RunID)) {
+				return rs, nil
+			}
+			run, _, ok, err := writ.Get[writ.Run](s, writ.RunKey(a.RunID))
+			if ok && votes(run) {
+				rs.Docs = append(rs.Docs, writ.BallotKey(a.RunID))
+			}
+			return rs, err
+		},
 		Describe: func(_ *writ.Call, a *RunGetArgs, s writ.Snapshot) (writ.Subject, error) {
 			return describe(s, a.RunID)
 		},
@@ -110,7 +122,11 @@ func get() *writ.Capability {
 			if !ok || !maySee(call.Caller, run) {
 				return tx, r, noRun(op)
 			}
-			return tx, writ.Reply{Outcome: writ.OutcomeDone, Body: view(run, s, version), ETag: version}, nil
+			v := view(run, s, version)
+			if votes(run) {
+				v.Votes, err = writ.VotesOn(s, string(run.ID), run.Receipt, run.CloseQuorum)
+			}
+			return tx, writ.Reply{Outcome: writ.OutcomeDone, Body: v, ETag: version}, err
 		},
 	})
 }

@@ -39,6 +39,12 @@ func (w Workflow) check() []Problem {
 	if w.ClosePolicy != "" && w.ClosePolicy != writ.CloseAuto && w.ClosePolicy != writ.CloseManual && w.ClosePolicy != writ.CloseVerifier {
 		bad("must be auto, verifier or manual", "close_policy")
 	}
+	switch {
+	case w.CloseQuorum < 0 || w.CloseQuorum > writ.MaxQuorum:
+		bad("must be 1 to 5", "close_quorum")
+	case w.CloseQuorum > 1 && w.ClosePolicy != writ.CloseVerifier:
+		bad("means nothing unless close_policy is verifier", "close_quorum")
+	}
 	if len(w.Title) > 200 {
 		bad("is longer than 200", "title")
 	}
@@ -183,6 +189,16 @@ func (w Workflow) checkStep(key string, bad func(string, ...any)) {
 		if v.MaxRework != nil && (*v.MaxRework < 0 || *v.MaxRework > 20) {
 			here("must be 0 to 20", "verify", "max_rework")
 		}
+		if n := v.Quorum; n != nil {
+			agents := slices.Clone(v.Agents)
+			slices.Sort(agents)
+			switch agents = slices.Compact(agents); {
+			case *n < 1 || *n > writ.MaxQuorum:
+				here("must be 1 to 5", "verify", "quorum")
+			case len(agents) > 0 && *n > int64(len(agents)):
+				here("is more than the agents that may judge", "verify", "quorum")
+			}
+		}
 	}
 	if h := s.Handoff; h != nil {
 		atMost(len(h.Refs), 8, "handoff", "refs")
@@ -213,8 +229,8 @@ func (w Workflow) checkStep(key string, bad func(string, ...any)) {
 			here("must be fail, skip or continue", "depends_on", i, "on_failure")
 		}
 		switch {
-		case e.When != "" && e.When != writ.EndDone && e.When != writ.EndFailed:
-			here("must be done or failed", "depends_on", i, "when")
+		case e.When != "" && e.When != writ.EndDone && e.When != writ.EndGiven && e.When != writ.EndFailed:
+			here("must be done, given or failed", "depends_on", i, "when")
 		case e.When == writ.EndFailed && e.OnFailure != "":
 			here("means nothing for a step that waits for a failure", "depends_on", i, "on_failure")
 		}

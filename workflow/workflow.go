@@ -24,8 +24,9 @@ type Workflow struct {
 	Title       string           `json:"title,omitempty"`
 	Goal        string           `json:"goal,omitempty"`
 	ClosePolicy writ.ClosePolicy `json:"close_policy,omitempty"`
-	Budget      map[string]int64 `json:"budget"`             // dimension → limit
-	Sequence    []string         `json:"sequence,omitempty"` // every step, each to begin when the one before has ended; else only depends_on orders them
+	CloseQuorum int64            `json:"close_quorum,omitempty"` // with close_policy verifier: how many must accept it; 0 is one
+	Budget      map[string]int64 `json:"budget"`                 // dimension → limit
+	Sequence    []string         `json:"sequence,omitempty"`     // every step, each to begin when the one before has ended; else only depends_on orders them
 	Steps       map[string]Step  `json:"steps"`
 
 	after map[string]string // the step before it in the sequence

@@ -110,12 +110,12 @@ func TestAllProblemsAtOnce(t *testing.T) {
 		"a step": {
 			`{"version": 1, "budget": {"steps": 9}, "steps": {"A/b~": {"capability": "build", "labels": ["secret"], "required_agents": ["X"], "write_scopes": ["fs:../x"],
 				"priority": 10, "lease_ttl_s": 0, "max_attempts": 21, "backoff_ms": -1, "deadline_s": 0, "handoff": {"refs": [{"name": "A", "kind": "word"}]}, "not_before": "tomorrow",
-				"verify": {"required": true, "agents": ["?"], "gates": ["A B"], "max_rework": 21}}}}`,
+				"verify": {"required": true, "agents": ["?"], "gates": ["A B"], "max_rework": 21, "quorum": 6}}}}`,
 			[]string{
 				"/steps/A~1b~0 is no key", "/steps/A~1b~0/capability is required", "/steps/A~1b~0/required_domain is required", "/steps/A~1b~0/required_agents/0 is no",
 				"/steps/A~1b~0/labels/0 is no", "/steps/A~1b~0/write_scopes/0 is no canonical", "/steps/A~1b~0/priority must", "/steps/A~1b~0/lease_ttl_s must",
 				"/steps/A~1b~0/max_attempts must", "/steps/A~1b~0/backoff_ms must", "/steps/A~1b~0/deadline_s must", "/steps/A~1b~0/not_before must", "/steps/A~1b~0/verify/agents/0 is no",
-				"/steps/A~1b~0/verify/gates/0 is no", "/steps/A~1b~0/verify/max_rework must",
+				"/steps/A~1b~0/verify/gates/0 is no", "/steps/A~1b~0/verify/max_rework must", "/steps/A~1b~0/verify/quorum must",
 				"/steps/A~1b~0/handoff/refs/0/name is no", "/steps/A~1b~0/handoff/refs/0/kind must",
 			},
 		},

@@ -54,6 +54,7 @@ func TestReferenceIsUpToDate(t *testing.T) {
 	states(&b, "approval", writ.ApprovalMoves)
 	states(&b, "bundle", writ.BundleMoves)
 	states(&b, "gate", writ.GateMoves)
+	states(&b, "ballot", writ.BallotMoves)
 	b.WriteString("\n## Errors\n\nProblems (RFC 9457) carry one of these codes. *Receipted* ones leave a denial in the log. A version named\nin If-Match that no longer holds is 412. A method that a path does not have is 405 with the code `malformed`.\n\n" +
 		"| code | status | receipted |\n|---|---|---|\n")
 	for _, c := range writ.Codes() {

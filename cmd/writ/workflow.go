@@ -215,7 +215,7 @@ func submit(ctx context.Context, cl *client.Client, w workflow.Workflow, text []
 	if err != nil {
 		return made, err
 	}
-	r, err := cl.CreateRun(ctx, client.RunOptions{Title: w.Title, Goal: w.Goal, ClosePolicy: w.ClosePolicy, Budget: w.Budget, Workflow: graph, Open: open})
+	r, err := cl.CreateRun(ctx, client.RunOptions{Title: w.Title, Goal: w.Goal, ClosePolicy: w.ClosePolicy, CloseQuorum: w.CloseQuorum, Budget: w.Budget, Workflow: graph, Open: open})
 	if err != nil {
 		return made, inFile(err)
 	}
@@ -392,6 +392,10 @@ func labelOf(e client.Dependency) string {
 	switch {
 	case e.When == writ.EndFailed:
 		return "when failed"
+	case e.When == writ.EndGiven && e.OnFailure != "":
+		return "when given, on failure: " + string(e.OnFailure)
+	case e.When == writ.EndGiven:
+		return "when given"
 	case e.OnFailure != "":
 		return "on failure: " + string(e.OnFailure)
 	}

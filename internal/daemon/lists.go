@@ -18,6 +18,7 @@ type list struct {
 }
 
 func whole(m string) string { return m }
+func bare(m string) string  { return strings.TrimPrefix(m, "+") }
 func first(m string) string { id, _, _ := strings.Cut(m, " "); return id }
 func last(m string) string  { return m[strings.LastIndexByte(m, ' ')+1:] }
 
@@ -96,6 +97,7 @@ func listsOf(doc writ.Key) (out []list) {
 			{index: writ.RunTasks(run), kind: writ.ObjectTask, id: whole},
 			{index: writ.Backlog(run), kind: writ.ObjectTask, id: last},
 			{index: writ.RunArtifacts(run), kind: writ.ObjectTask, id: last},
+			{index: writ.RunOwed(run), kind: writ.ObjectTask, id: last},
 			{index: writ.RunChildren(run), kind: writ.ObjectRun, id: whole},
 			{index: writ.RunChildrenOpen(run), kind: writ.ObjectRun, id: whole},
 		}
@@ -120,7 +122,7 @@ func listsOf(doc writ.Key) (out []list) {
 	case writ.ObjectTask:
 		task := writ.TaskID(id)
 		out = []list{
-			{index: writ.Dependents(task), kind: writ.ObjectTask, id: whole},
+			{index: writ.Dependents(task), kind: writ.ObjectTask, id: bare},
 			{index: writ.WaitingOn(task), kind: writ.ObjectTask, id: first, scores: true},
 		}
 	}

@@ -70,7 +70,7 @@ func TestTheTablesOfTheOtherVerifier(t *testing.T) {
 		writ.ObjectEscrow: table(writ.EscrowMoves), writ.ObjectQuota: table(writ.QuotaMoves), writ.ObjectHealth: table(writ.HealthMoves), writ.ObjectGate: table(writ.GateMoves),
 		writ.ObjectKey: table(writ.KeyMoves), writ.ObjectRepair: table(writ.RepairMoves), writ.ObjectEvidence: table(writ.EvidenceMoves),
 		writ.ObjectJail:   table(writ.JailMoves),
-		writ.ObjectEffect: table(writ.IntentMoves), writ.ObjectSecret: table(writ.SecretMoves), writ.ObjectEgress: table(writ.EgressMoves),
+		writ.ObjectEffect: table(writ.IntentMoves), writ.ObjectSecret: table(writ.SecretMoves), writ.ObjectEgress: table(writ.EgressMoves), writ.ObjectBallot: table(writ.BallotMoves),
 	}
 	var b strings.Builder
 	b.WriteString(" {\n")
