@@ -60,7 +60,33 @@ func (d *Daemon) openJails(ctx context.Context) error {
 	})
 	s.Start()
 	d.onStop(func(context.Context) error { s.Stop(); return nil })
+	d.loops.Go(func() { d.sweepJailLogs(logs) })
 	return nil
+}
+
+// sweepJailLogs removes what agents printed as long ago as artifacts are kept.
+func (d *Daemon) sweepJailLogs(dir string) {
+	tick := time.NewTicker(time.Hour)
+	defer tick.Stop()
+	for {
+		before := time.Now().AddDate(0, 0, -d.cfg.ArtifactDays)
+		files, err := filepath.Glob(filepath.Join(dir, "ses_*.log"))
+		if err != nil {
+			return // never: the pattern is sound
+		}
+		for _, f := range files {
+			if fi, err := os.Lstat(f); err == nil && fi.ModTime().Before(before) {
+				if err := os.Remove(f); err != nil {
+					d.log.Warn("what an agent printed is kept longer than it should", "error", err)
+				}
+			}
+		}
+		select {
+		case <-d.stopping:
+			return
+		case <-tick.C:
+		}
+	}
 }
 
 // cells makes jails of what this machine lets agents have.
