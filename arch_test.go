@@ -71,6 +71,10 @@ var may = map[string][]string{
 	"jail/seccomp":               {},                            // what a jail may ask of the kernel
 	"jail/wire":                  {},                            // what the first process of a jail is told
 	"cmd/jail-init":              {"jail/wire"},                 // that process
+	"jail/battery":               {},                            // tests that try to get out
+	"jail/battery/probes":        {},                            // what they try
+	"jail/battery/probe":         {"jail/battery/probes"},       // as a program
+	"jail/battery/caller":        {},                            // what must work, as a program
 }
 
 // home says where a third party may be imported.
