@@ -70,6 +70,7 @@ var may = map[string][]string{
 	"jail":                       {"jail/seccomp", "jail/wire"}, // runs agents; knows nothing of the gateway
 	"jail/seccomp":               {},                            // what a jail may ask of the kernel
 	"jail/wire":                  {},                            // what the first process of a jail is told
+	"jail/jailtest":              {"jail"},                      // whether tests may start jails
 	"cmd/jail-init":              {"jail/wire"},                 // that process
 	"jail/battery":               {},                            // tests that try to get out
 	"jail/battery/probes":        {},                            // what they try

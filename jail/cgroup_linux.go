@@ -26,6 +26,7 @@ type cgroups struct {
 type group struct {
 	*cgroups
 	name string
+	cpu  bool // whether processor time is bounded too
 }
 
 const groupPrefix = "jail-"
@@ -84,7 +85,7 @@ func findCgroups(proc string) (*cgroups, error) {
 			}
 		case "cgroup":
 			for c := range strings.SplitSeq(kind[2], ",") {
-				if dir, ok := dirOf(c); ok && slices.Contains([]string{"memory", "pids", "cpu", "cpuacct"}, c) {
+				if dir, ok := dirOf(c); ok && slices.Contains([]string{"memory", "pids", "cpu"}, c) {
 					v1.parents[c] = dir
 				}
 			}
@@ -139,11 +140,22 @@ func (c *cgroups) delegate() error {
 	return enable()
 }
 
+// controllers are those that do something here. Each of v1 is one more directory to enter, for which
+// the kernel makes all of the machine wait.
+func (g *group) controllers() []string {
+	if g.cpu {
+		return append(slices.Clone(needed), "cpu")
+	}
+	return needed
+}
+
 // dirs are all directories of a group, each once.
 func (g *group) dirs() []string {
 	var out []string
-	for _, parent := range g.parents {
-		out = append(out, filepath.Join(parent, g.name))
+	for _, c := range g.controllers() {
+		if parent, ok := g.parents[c]; ok {
+			out = append(out, filepath.Join(parent, g.name))
+		}
 	}
 	slices.Sort(out)
 	return slices.Compact(out)
@@ -151,7 +163,7 @@ func (g *group) dirs() []string {
 
 // newGroup makes a group with limits. Nobody is in it yet.
 func (c *cgroups) newGroup(id string, l Limits) (*group, error) {
-	g := &group{c, fmt.Sprintf("%s%d-%s", groupPrefix, os.Getpid(), id)}
+	g := &group{c, fmt.Sprintf("%s%d-%s", groupPrefix, os.Getpid(), id), l.CPU > 0}
 	for _, dir := range g.dirs() {
 		if err := os.Mkdir(dir, 0o755); err != nil {
 			if !errors.Is(err, fs.ErrExist) { // that is another jail's
@@ -171,7 +183,7 @@ func (c *cgroups) newGroup(id string, l Limits) (*group, error) {
 	settings := []setting{
 		{"memory", "memory.max", memory, false},
 		{"memory", "memory.swap.max", "0", true},
-		{"memory", "memory.oom.group", "0", true}, // the agent's processes; its end ends the rest
+		{"memory", "memory.oom.group", "1", true}, // all of the jail, and not whichever process is largest
 		{"pids", "pids.max", pids, false},
 	}
 	if l.CPU > 0 {
@@ -261,12 +273,11 @@ func (g *group) usage(u *Usage) {
 	number := func(s string) int64 { n, _ := strconv.ParseInt(s, 10, 64); return n }
 	if g.version == "v2" {
 		u.MemoryPeak = number(read("memory", "memory.peak"))
-		u.CPU = max(u.CPU, time.Duration(number(field(read("cpu", "cpu.stat"), "usage_usec")))*time.Microsecond)
+		u.CPU = max(u.CPU, time.Duration(number(field(read("memory", "cpu.stat"), "usage_usec")))*time.Microsecond)
 		u.OOMKills = number(field(read("memory", "memory.events"), "oom_kill"))
 		return
 	}
 	u.MemoryPeak = number(read("memory", "memory.max_usage_in_bytes"))
-	u.CPU = max(u.CPU, time.Duration(number(read("cpuacct", "cpuacct.usage"))))
 	u.OOMKills = number(field(read("memory", "memory.oom_control"), "oom_kill"))
 }
 

@@ -52,7 +52,7 @@ func user() Probe {
 		p.Found = "root: each agent runs as a user of its own, and writes directories of others as their owner"
 	case privileged():
 		p.Found = "root without CAP_SYS_ADMIN: each agent runs as a user of its own, and writes only directories that are that user's"
-	case os.Geteuid() == 0:
+	case rootOfMachine():
 		p.OK, p.Found = false, "root that may not give an agent another user"
 		p.Remedy = "give this process CAP_SETUID and CAP_SETGID, or run it as an ordinary user"
 	}

@@ -3,9 +3,9 @@ package jail
 import (
 	"debug/elf"
 	"errors"
+	"io"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 )
 
@@ -21,55 +21,75 @@ var usualDirs = []string{
 	"/lib64", "/usr/lib64", "/lib", "/usr/lib",
 }
 
-// linksOf reads the headers of a program. A static one, and one that is no ELF file, needs nothing. Of a library
-// that cannot be found nothing is said: the loader will, by its name.
+// linksOf reads the headers of a program. A static one, and one that is no ELF file, needs nothing.
+// What a program says of itself is believed for files of the system only: an agent could name
+// anything of the host as its library, and read it. What lies elsewhere is declared as runtime. Of a
+// library that cannot be found nothing is said: the loader will, by its name.
 func linksOf(program string) (linked, error) {
 	var out linked
+	if st, err := os.Lstat(program); err != nil {
+		return out, err
+	} else if !st.Mode().IsRegular() {
+		return out, nil // which mounting it refuses
+	}
 	seen := map[string]bool{}
-	queue := []string{program}
-	var paths []string // of the program, for all
-	for len(queue) > 0 {
-		name := queue[0]
-		queue = queue[1:]
-		f, err := elf.Open(name)
+	for queue := []string{program}; len(queue) > 0; queue = queue[1:] {
+		f, err := elf.Open(queue[0])
 		if err != nil {
-			if _, ok := errors.AsType[*elf.FormatError](err); ok {
+			if _, ok := errors.AsType[*elf.FormatError](err); ok || errors.Is(err, io.EOF) {
 				continue
 			}
 			return linked{}, err
 		}
 		needed, _ := f.ImportedLibraries()
-		for _, tag := range []elf.DynTag{elf.DT_RUNPATH, elf.DT_RPATH} {
-			more, _ := f.DynString(tag)
-			for _, m := range more {
-				for dir := range strings.SplitSeq(m, ":") {
-					dir = strings.NewReplacer("$ORIGIN", filepath.Dir(name), "${ORIGIN}", filepath.Dir(name)).Replace(dir)
-					if filepath.IsAbs(dir) {
-						paths = append(paths, filepath.Clean(dir))
-					}
-				}
-			}
-		}
-		if name == program {
+		if queue[0] == program {
 			out.loader = interpreterOf(f)
 		}
 		_ = f.Close()
 		for _, lib := range needed {
-			if seen[lib] || strings.Contains(lib, "/") {
-				continue
-			}
-			seen[lib] = true
-			for _, dir := range slices.Concat(paths, usualDirs) {
-				at := filepath.Join(dir, lib)
-				if _, err := os.Stat(at); err == nil {
-					out.libraries = append(out.libraries, at)
-					queue = append(queue, at)
-					break
-				}
+			if at := findLibrary(lib); at != "" && !seen[lib] && len(seen) < maxLibraries {
+				seen[lib] = true
+				out.libraries = append(out.libraries, at)
+				queue = append(queue, at)
 			}
 		}
 	}
 	return out, nil
+}
+
+const maxLibraries = 256
+
+func findLibrary(name string) string {
+	if strings.Contains(name, "/") {
+		return ""
+	}
+	for _, dir := range usualDirs {
+		if at := filepath.Join(dir, name); ofSystem(at) != "" {
+			return at
+		}
+	}
+	return ""
+}
+
+// ofSystem is the real path of a file, if both are the system's.
+func ofSystem(name string) string {
+	real, err := filepath.EvalSymlinks(name)
+	if err != nil || !underSystem(filepath.Clean(name)) || !underSystem(real) {
+		return ""
+	}
+	if st, err := os.Lstat(real); err != nil || !st.Mode().IsRegular() {
+		return ""
+	}
+	return real
+}
+
+func underSystem(name string) bool {
+	for _, dir := range []string{"/usr/", "/lib/", "/lib32/", "/lib64/", "/libx32/", "/bin/", "/sbin/"} {
+		if strings.HasPrefix(name, dir) {
+			return true
+		}
+	}
+	return false
 }
 
 func interpreterOf(f *elf.File) string {

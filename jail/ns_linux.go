@@ -8,7 +8,6 @@ import (
 	"net"
 	"os"
 	"runtime"
-	"slices"
 	"sync"
 	"syscall"
 	"time"
@@ -102,9 +101,7 @@ func (n *ns) spawn(ctx context.Context, s Spec, empty bool) (made *inside, err e
 		return nil, refuse(FeatureLandlock, nil, fmt.Sprintf("this kernel has ABI %d of Landlock, and the profile wants %d", j.features.Landlock, least),
 			"use a newer kernel (ABI 4 came with 6.7), and put landlock among those of the lsm= parameter")
 	}
-	filter, err := seccomp.New(runtime.GOARCH, seccomp.Options{
-		Datagrams: s.Profile.Datagrams, MemfdExec: s.Profile.MemfdExec, Execveat: s.Profile.Execveat, Splice: s.Profile.Splice,
-	})
+	filter, err := filterOf(s.Profile)
 	if err != nil {
 		return nil, refuse(FeaturePlatform, err, "there are jails on amd64 and arm64 only", "run the agent on such a machine")
 	}
@@ -139,11 +136,33 @@ func (n *ns) spawn(ctx context.Context, s Spec, empty bool) (made *inside, err e
 	if err := j.launch(s); err != nil {
 		return nil, err
 	}
-	if err := j.build(ctx, &p.Spec, trees); err != nil {
+	// Entering the group takes as long as building the rest, and only the agent must be in it.
+	entered := make(chan error, 1)
+	go func() { entered <- j.group.add(j.process.Pid) }()
+	err = j.build(ctx, &p.Spec, trees)
+	if in := <-entered; err == nil && in != nil {
+		err = noCgroup(unnamed(in))
+	}
+	if err != nil {
 		return nil, err
 	}
 	go j.watch()
 	return j, nil
+}
+
+// filters are those assembled so far: there are few, and assembling one takes a while.
+var filters sync.Map
+
+func filterOf(p Profile) (seccomp.Filter, error) {
+	o := seccomp.Options{Datagrams: p.Datagrams, MemfdExec: p.MemfdExec, Execveat: p.Execveat, Splice: p.Splice}
+	if f, ok := filters.Load(o); ok {
+		return f.(seccomp.Filter), nil
+	}
+	f, err := seccomp.New(runtime.GOARCH, o)
+	if err == nil {
+		filters.Store(o, f)
+	}
+	return f, err
 }
 
 // emptyPlan is that of a jail with nothing of the caller's in it.
@@ -171,7 +190,7 @@ func (n *ns) user(j *inside, s Spec) error {
 	case s.HostUID != 0 && s.HostUID != uid:
 		return refuse(FeatureHostUID, nil, "only root of the machine runs an agent as another user", "leave the host user out, or run the gateway as root")
 	}
-	if uid == 0 {
+	if uid == 0 && rootOfMachine() {
 		return refuse(FeatureHostUID, nil, "the agent would be root of the host", "give this process CAP_SETUID and CAP_SETGID, or run it as an ordinary user")
 	}
 	j.features.HostUID = uid
@@ -239,10 +258,7 @@ func (j *inside) confine(s Spec) error {
 		return noCgroup(unnamed(err))
 	case err == nil:
 		j.features.Cgroup = c.version
-		for name := range c.parents {
-			j.features.Controllers = append(j.features.Controllers, name)
-		}
-		slices.Sort(j.features.Controllers)
+		j.features.Controllers = j.group.controllers()
 	}
 	return nil
 }
@@ -289,9 +305,6 @@ func (j *inside) launch(s Spec) error {
 	j.theirs = nil
 	if err != nil {
 		return startRefusal(err)
-	}
-	if err := j.group.add(j.process.Pid); err != nil {
-		return noCgroup(unnamed(err))
 	}
 	return nil
 }
@@ -543,7 +556,9 @@ func (j *inside) watch() {
 			tell(j.refused)
 		case wire.Exited:
 			j.mu.Lock()
-			j.report = r
+			if j.report == nil {
+				j.report = r
+			}
 			j.mu.Unlock()
 		}
 	}

@@ -61,7 +61,6 @@ func planOf(s Spec, abi int) (*plan, error) {
 		ReadOnly: []string{"/", "/run", "/dev"}, Socket: socketPath, Port: gatewayTCP,
 		DeadlineMs: uint64((s.Deadline + time.Millisecond - 1) / time.Millisecond),
 	}}
-	l := s.Limits
 	p.Landlock = rulesFor(abi, s.Profile)
 	p.furnish(s)
 	if s.Profile.System {
@@ -78,7 +77,8 @@ func planOf(s Spec, abi int) (*plan, error) {
 	if err := p.nothingNested(); err != nil {
 		return nil, err
 	}
-	for _, m := range []wire.Limit{
+	l := s.Limits
+	p.Limits = []wire.Limit{
 		{Resource: unix.RLIMIT_CORE, Value: 0},
 		{Resource: unix.RLIMIT_NPROC, Value: uint64(l.Processes)},
 		{Resource: unix.RLIMIT_DATA, Value: uint64(l.Data)},
@@ -88,8 +88,6 @@ func planOf(s Spec, abi int) (*plan, error) {
 		{Resource: unix.RLIMIT_MEMLOCK, Value: 64 << 10},
 		{Resource: unix.RLIMIT_NICE, Value: 0},
 		{Resource: unix.RLIMIT_RTPRIO, Value: 0},
-	} {
-		p.Limits = append(p.Limits, m)
 	}
 	p.environment(s)
 	return p, nil
@@ -296,15 +294,6 @@ func (p *plan) programs(s Spec) error {
 	return nil
 }
 
-func underSystem(name string) bool {
-	for _, dir := range []string{"/usr/", "/lib/", "/lib32/", "/lib64/", "/libx32/", "/bin/", "/sbin/"} {
-		if strings.HasPrefix(name, dir) {
-			return true
-		}
-	}
-	return false
-}
-
 func (p *plan) unreadable(i int, prog Program, err error) error {
 	what, code := "the agent", CodeNotExec
 	if i > 0 {
@@ -324,9 +313,9 @@ func (p *plan) library(has map[string]bool, name string, access uint64) {
 		return
 	}
 	has[name] = true
-	real, err := filepath.EvalSymlinks(name)
-	if err != nil {
-		return // the loader will say which it misses
+	real := ofSystem(name)
+	if real == "" {
+		return // the kernel or the loader will say what it misses
 	}
 	p.bind(wire.Mount{Source: real, Target: name, Attr: program}, fileRead|access)
 }

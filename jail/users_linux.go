@@ -15,11 +15,12 @@ import (
 // privileged says whether this process is root of the machine and may give a jail another user. Root of a user namespace
 // is an ordinary user: of the users below it no other is known to be free.
 func privileged() bool {
-	if os.Geteuid() != 0 || !hasCap(unix.CAP_SETUID) || !hasCap(unix.CAP_SETGID) {
-		return false
-	}
+	return rootOfMachine() && hasCap(unix.CAP_SETUID) && hasCap(unix.CAP_SETGID)
+}
+
+func rootOfMachine() bool {
 	m, err := os.ReadFile("/proc/self/uid_map")
-	return err == nil && slices.Equal(strings.Fields(string(m)), []string{"0", "0", "4294967295"})
+	return os.Geteuid() == 0 && err == nil && slices.Equal(strings.Fields(string(m)), []string{"0", "0", "4294967295"})
 }
 
 func hasCap(c uint) bool {

@@ -3,7 +3,6 @@
 package main
 
 import (
-	"sync/atomic"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -30,8 +29,7 @@ func defaultSignals() {
 
 // reap buries what dies until the agent does, and takes the rest of the jail with it.
 func reap(agent int, deadlineMs uint64) {
-	var why atomic.Uint32
-	go watch(deadlineMs, &why)
+	go watch(deadlineMs)
 	for {
 		var status unix.WaitStatus
 		pid, err := unix.Wait4(-1, &status, unix.WALL, nil)
@@ -40,28 +38,35 @@ func reap(agent int, deadlineMs uint64) {
 		}
 		must("wait", "", err)
 		if pid == agent {
-			send(&wire.Report{Kind: wire.Exited, Status: uint32(status), Why: why.Load()})
+			send(&wire.Report{Kind: wire.Exited, Status: uint32(status)})
 			unix.Exit(0) // which kills everything else in the namespace
 		}
 	}
 }
 
-// watch ends the jail when the gateway is gone, and the agent when its time is over.
-func watch(deadlineMs uint64, why *atomic.Uint32) {
-	timeout := -1
-	if deadlineMs > 0 {
-		timeout = int(min(deadlineMs, 1<<30))
-	}
-	for {
+// watch ends the jail when the gateway is gone, and when its time is over. It kills nothing: Landlock
+// may keep a thread from signalling what another thread started.
+func watch(deadlineMs uint64) {
+	for end := now() + deadlineMs; ; {
+		timeout := -1
+		if deadlineMs > 0 {
+			timeout = int(min(end-min(now(), end), 1<<30))
+		}
 		fds := []unix.PollFd{{Fd: control, Events: unix.POLLIN}}
 		switch n, err := unix.Poll(fds, timeout); {
 		case err == unix.EINTR:
 		case err != nil || n > 0: // nothing more is ever sent: this is its end
 			unix.Exit(exitRefused)
-		default:
-			why.Store(wire.ByDeadline)
-			_ = unix.Kill(-1, unix.SIGKILL)
-			timeout = -1
+		case now() >= end:
+			send(&wire.Report{Kind: wire.Exited, Status: uint32(unix.SIGKILL), Why: wire.ByDeadline})
+			unix.Exit(0)
 		}
 	}
+}
+
+// now is in milliseconds, of a clock nobody sets.
+func now() uint64 {
+	var ts unix.Timespec
+	must("clock", "", unix.ClockGettime(unix.CLOCK_MONOTONIC, &ts))
+	return uint64(ts.Nano() / 1e6)
 }

@@ -92,8 +92,7 @@ type Report struct {
 	Status uint32 // as wait4 gives it
 	Why    uint32
 
-	Threads     uint32 // locked down
-	UsernsLimit bool   // no user namespace can be made inside, whatever the filter says
+	UsernsLimit bool // no user namespace can be made inside, whatever the filter says
 }
 
 // Go is the word to start the agent.
@@ -162,7 +161,7 @@ func (s *Spec) walk(c *coder) {
 }
 
 func (r *Report) walk(c *coder) {
-	c.u32(&r.Kind, &r.Errno, &r.Status, &r.Why, &r.Threads)
+	c.u32(&r.Kind, &r.Errno, &r.Status, &r.Why)
 	c.str(&r.Step, &r.Detail)
 	c.yes(&r.UsernsLimit)
 }
