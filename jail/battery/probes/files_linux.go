@@ -18,11 +18,11 @@ var files = []Probe{
 	{Name: "file_secret_own_cwd", Try: func(w *World) error {
 		return holds("/proc/self/cwd"+strings.Repeat("/..", 12)+w.Secret, w.SecretText)
 	}},
-	{Name: "file_secret_init_root", Control: Root, Try: func(w *World) error { return holds("/proc/1/root"+w.Secret, w.SecretText) }},
-	{Name: "file_secret_other_root", Control: Root, Try: func(w *World) error {
+	{Name: "file_secret_init_root", Control: Own, Try: func(w *World) error { return holds("/proc/1/root"+w.Secret, w.SecretText) }},
+	{Name: "file_secret_other_root", Other: true, Control: Root, Try: func(w *World) error {
 		return anyOf(holds(proc(w.Victim, "root")+w.Secret, w.SecretText), holds(proc(w.Gateway, "root")+w.Secret, w.SecretText))
 	}},
-	{Name: "file_secret_other_cwd", Control: Root, Try: func(w *World) error {
+	{Name: "file_secret_other_cwd", Other: true, Control: Root, Try: func(w *World) error {
 		return anyOf(reads(proc(w.Victim, "cwd")), reads(proc(w.Gateway, "cwd")), reads("/proc/1/cwd"))
 	}},
 	{Name: "file_secret_link_in_scope", Try: func(w *World) error { return holds(w.ReadScope+"/link", w.SecretText) }},
@@ -84,7 +84,7 @@ var files = []Probe{
 			unix.Utimes(w.ReadScope+"/file", make([]unix.Timeval, 2)), unix.Setxattr(w.ReadScope+"/file", "user.probe", []byte("x"), 0))
 	}},
 	{Name: "file_remove_read_only_scope", Try: func(w *World) error {
-		return anyOf(unix.Unlink(w.ReadScope+"/victim"), unix.Rename(w.ReadScope+"/file", w.ReadScope+"/gone"), unix.Mkdir(w.ReadScope+"/made", 0o755))
+		return anyOf(unix.Unlink(w.ReadScope+"/victim"), unix.Rename(w.ReadScope+"/victim", w.ReadScope+"/gone"), unix.Mkdir(w.ReadScope+"/made", 0o755))
 	}},
 	{Name: "file_fifo_in_read_only_scope", Try: func(w *World) error { return opens(w.ReadScope+"/fifo", unix.O_RDWR) }},
 	{Name: "file_link_between_scopes", Try: func(w *World) error {
@@ -101,19 +101,20 @@ var files = []Probe{
 			unix.Linkat(unix.AT_FDCWD, "/proc/self/fd/"+strconv.Itoa(f), unix.AT_FDCWD, w.Scope+"/hard2", unix.AT_SYMLINK_FOLLOW))
 	}},
 	{Name: "file_write_root", Control: Root, Try: func(*World) error {
+		defer func() { _, _ = os.Remove("/probe-was-here"), os.Remove("/probe-was-there") }()
 		return anyOf(opens("/probe-was-here", unix.O_CREAT|unix.O_WRONLY), unix.Mkdir("/probe-was-there", 0o755))
 	}},
 	{Name: "file_write_etc", Try: func(w *World) error { return opens(w.Etc+"/hosts", unix.O_WRONLY|unix.O_TRUNC) }},
-	{Name: "file_write_dev", Control: Root, Try: func(*World) error { return opens("/dev/probe", unix.O_CREAT|unix.O_WRONLY) }},
+	{Name: "file_write_dev", Control: Root, Try: func(*World) error { return creates("/dev/probe") }},
 	{Name: "file_change_dev", Control: Root, Try: func(*World) error { return anyOf(unix.Chmod("/dev/full", 0o666), unix.Chown("/dev/full", 0, 0)) }},
-	{Name: "file_write_system", Control: Root, Try: func(*World) error { return opens("/usr/probe", unix.O_CREAT|unix.O_WRONLY) }},
-	{Name: "file_write_agent", Try: func(w *World) error {
-		return reached(anyOf(opens(w.Agent, unix.O_WRONLY), unix.Unlink(w.Agent), unix.Chmod(w.Agent, 0o777)), unix.ETXTBSY)
+	{Name: "file_write_system", Control: Root, Try: func(*World) error { return creates("/usr/probe") }},
+	{Name: "file_write_agent", Control: Root, Try: func(w *World) error {
+		return reached(anyOf(opens(w.Agent, unix.O_WRONLY), unix.Chmod(w.Agent, 0o755)), unix.ETXTBSY)
 	}},
-	{Name: "file_write_own_image", Try: func(*World) error {
+	{Name: "file_write_own_image", Control: Root, Try: func(*World) error {
 		return reached(opens("/proc/self/exe", unix.O_WRONLY), unix.ETXTBSY)
 	}},
-	{Name: "file_write_init_image", Control: Root, Try: func(*World) error {
+	{Name: "file_write_init_image", Control: Own, Try: func(*World) error {
 		return reached(opens("/proc/1/exe", unix.O_RDONLY), unix.ETXTBSY)
 	}},
 	{Name: "file_set_uid_bit", Try: func(w *World) error { return setID(w, unix.S_ISUID) }},
@@ -146,8 +147,12 @@ var files = []Probe{
 	{Name: "file_give_away", Control: Root, Try: func(w *World) error { return unix.Chown(ours(w), 4242, 4242) }},
 	{Name: "file_immutable", Control: Root, Lacks: true, Try: immutable},
 	{Name: "file_lease", Try: lease},
-	{Name: "file_move_scope", Control: Own, Try: func(w *World) error {
-		return anyOf(unix.Rename(w.Scope, w.Scope+".old"), unix.Rmdir(w.Scope))
+	{Name: "file_move_scope", Control: Root, Try: func(w *World) error {
+		err := unix.Rename(w.Scope, w.Scope+".old")
+		if err == nil {
+			err = unix.Rename(w.Scope+".old", w.Scope)
+		}
+		return err
 	}},
 	{Name: "file_watch_all", Control: Root, Lacks: true, Try: func(*World) error { return closing(unix.FanotifyInit(0, 0)) }},
 	{Name: "file_quota", Control: Root, Lacks: true, Try: func(*World) error {
@@ -158,6 +163,14 @@ var files = []Probe{
 var none = []byte("/none\x00")
 
 func proc(pid int, name string) string { return "/proc/" + strconv.Itoa(pid) + "/" + name }
+
+func creates(path string) error {
+	err := opens(path, unix.O_CREAT|unix.O_EXCL|unix.O_WRONLY)
+	if err == nil {
+		_ = os.Remove(path)
+	}
+	return err
+}
 
 // ours is a file one owns, and as root outside the jail one that root does.
 func ours(w *World) string {

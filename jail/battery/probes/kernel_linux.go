@@ -43,7 +43,7 @@ var kernel = []Probe{
 	}},
 	{Name: "kernel_request_key", Lacks: true, Try: func(*World) error {
 		_, err := unix.RequestKey("user", "probe-none", "", unix.KEY_SPEC_PROCESS_KEYRING)
-		return reached(err, unix.ENOKEY)
+		return reached(err, unix.ENOKEY, unix.ENOENT)
 	}},
 	{Name: "kernel_module", Control: Root, Lacks: true, Try: func(*World) error {
 		return reached(try(unix.SYS_INIT_MODULE, 0, 0, 0), unix.ENOEXEC, unix.EFAULT, unix.EINVAL)

@@ -26,7 +26,8 @@ var mounts = []Probe{
 		return unix.Mount("", w.Scope, "", unix.MS_REMOUNT|unix.MS_BIND|unix.MS_NOSUID|unix.MS_NODEV, "")
 	}},
 	{Name: "mount_attributes", Control: Own, Try: func(*World) error {
-		return unix.MountSetattr(unix.AT_FDCWD, "/", 0, &unix.MountAttr{Attr_clr: unix.MOUNT_ATTR_NOATIME})
+		_ = unix.Mount("none", "/tmp", "tmpfs", unix.MS_NOEXEC, "")
+		return unix.MountSetattr(unix.AT_FDCWD, "/tmp", 0, &unix.MountAttr{Attr_clr: unix.MOUNT_ATTR_NOEXEC})
 	}},
 	{Name: "mount_shared", Control: Own, Try: func(*World) error { return unix.Mount("", "/", "", unix.MS_SHARED, "") }},
 	{Name: "mount_umount", Control: Own, Try: func(*World) error {
@@ -35,14 +36,16 @@ var mounts = []Probe{
 	}},
 	{Name: "mount_umount_proc", Control: Root, Try: func(*World) error { return unix.Unmount("/proc", unix.MNT_DETACH) }},
 	{Name: "mount_move", Control: Own, Try: func(*World) error {
-		fd, err := unix.OpenTree(unix.AT_FDCWD, "/", unix.OPEN_TREE_CLONE)
+		fd, err := unix.OpenTree(unix.AT_FDCWD, "/", unix.OPEN_TREE_CLONE|unix.AT_RECURSIVE)
 		if err != nil {
 			return err
 		}
 		return unix.MoveMount(fd, "", unix.AT_FDCWD, "/tmp", unix.MOVE_MOUNT_F_EMPTY_PATH)
 	}},
 	{Name: "mount_open_tree", Try: func(*World) error { return closing(unix.OpenTree(unix.AT_FDCWD, "/", 0)) }},
-	{Name: "mount_open_tree_clone", Control: Own, Try: func(*World) error { return closing(unix.OpenTree(unix.AT_FDCWD, "/", unix.OPEN_TREE_CLONE)) }},
+	{Name: "mount_open_tree_clone", Control: Own, Try: func(*World) error {
+		return closing(unix.OpenTree(unix.AT_FDCWD, "/", unix.OPEN_TREE_CLONE|unix.AT_RECURSIVE))
+	}},
 	{Name: "mount_fsopen", Control: Own, Try: func(*World) error { return closing(unix.Fsopen("tmpfs", 0)) }},
 	{Name: "mount_fspick", Control: Own, Try: func(*World) error {
 		_ = unix.Mount("none", "/tmp", "tmpfs", 0, "")
@@ -85,10 +88,8 @@ var mounts = []Probe{
 		}
 		return inChild([4]uintptr{unix.SYS_SETNS, uintptr(f), unix.CLONE_NEWNET})
 	}},
-	{Name: "ns_enter_mount", Control: Root, Try: func(w *World) error { return entersNamespace(w, "mnt", unix.CLONE_NEWNS) }},
-	{Name: "ns_enter_pid", Control: Root, Try: func(w *World) error { return entersNamespace(w, "pid", unix.CLONE_NEWPID) }},
-	{Name: "ns_parent_user", Control: Own, Try: func(*World) error { return namespaceIoctl("user", nsGetParent, 0) }},
-	{Name: "ns_parent_pid", Control: Root, Try: func(*World) error { return namespaceIoctl("pid", nsGetParent, 0) }},
+	{Name: "ns_enter_mount", Other: true, Control: Root, Try: func(w *World) error { return entersNamespace(w, "mnt", unix.CLONE_NEWNS) }},
+	{Name: "ns_enter_pid", Other: true, Control: Root, Try: func(w *World) error { return entersNamespace(w, "pid", unix.CLONE_NEWPID) }},
 	{Name: "ns_next_mount", Control: Root, Lacks: true, Try: func(*World) error {
 		var info [4]uint64
 		info[0] = 16 // its size
@@ -100,7 +101,6 @@ var mounts = []Probe{
 const (
 	sysStatmount = 457
 	sysListmount = 458
-	nsGetParent  = 0xb702
 	nsMountNext  = 0x8010b70b
 )
 

@@ -21,7 +21,7 @@ var network = []Probe{
 	{Name: "net_udp", Try: func(w *World) error { return asks(w.UDP4) }},
 	{Name: "net_udp6", Lacks: true, Try: func(w *World) error { return asks(w.UDP6) }},
 	{Name: "net_unix", Try: func(w *World) error { return connectUnix(unix.SOCK_STREAM, w.Unix) }},
-	{Name: "net_unix_proc_root", Control: Root, Try: func(w *World) error {
+	{Name: "net_unix_proc_root", Other: true, Control: Root, Try: func(w *World) error {
 		return anyOf(connectUnix(unix.SOCK_STREAM, proc(w.Victim, "root")+w.Unix), connectUnix(unix.SOCK_STREAM, "/proc/1/root"+w.Unix))
 	}},
 	{Name: "net_unix_in_scope", Try: func(w *World) error { return connectUnix(unix.SOCK_STREAM, w.ReadScope+"/host.sock") }},
@@ -29,7 +29,10 @@ var network = []Probe{
 	{Name: "net_abstract_datagram", Try: func(w *World) error { return connectUnix(unix.SOCK_DGRAM, "@"+w.Datagram) }},
 	{Name: "net_gateway_socket_replace", Try: func(w *World) error {
 		name := w.Run + "/gateway.sock"
-		return anyOf(unix.Unlink(name), unix.Rename(name, w.Run+"/other"), unix.Chmod(name, 0))
+		if err := unix.Rename(name, w.Run+"/other"); err == nil {
+			return unix.Rename(w.Run+"/other", name)
+		}
+		return anyOf(unix.Unlink(name), unix.Chmod(name, 0))
 	}},
 	{Name: "net_bind_in_run", Try: func(w *World) error { return bindUnix(w.Run + "/mine.sock") }},
 	{Name: "net_bind_privileged", Control: Own, Try: func(*World) error { return listens(unix.AF_INET, [4]byte{127, 0, 0, 2}, 81) }},
@@ -87,7 +90,7 @@ var network = []Probe{
 	{Name: "net_upper_protocol", Lacks: true, Try: upperProtocol},
 	{Name: "net_tun", Control: Root, Lacks: true, Try: func(*World) error { return opens("/dev/net/tun", unix.O_RDWR) }},
 	{Name: "net_pretend_credentials", Control: Root, Try: pretend},
-	{Name: "net_enter", Control: Root, Try: func(w *World) error { return entersNamespace(w, "net", unix.CLONE_NEWNET) }},
+	{Name: "net_enter", Other: true, Control: Root, Try: func(w *World) error { return entersNamespace(w, "net", unix.CLONE_NEWNET) }},
 }
 
 const high = 1 << 40

@@ -27,6 +27,7 @@ type Probe struct {
 	Control Control
 	Lacks   bool // kernels may be built without what is attacked, and then there is no control
 	Alone   bool // it may take others of its jail with it
+	Other   bool // it is about processes of the host by their numbers, which somebody of the jail may have too
 	Try     func(w *World) error
 }
 
@@ -40,14 +41,15 @@ const (
 // World is what there is to attack. Inside and outside the paths of what is one's own differ.
 type World struct {
 	// Of the host, and open to everybody there.
-	TCP4, TCPHost, TCP6, UDP4, UDP6 string // addresses somebody answers at
-	Unix, Abstract, Datagram        string // sockets by path, by name, and of the kind without connections
-	Secret, SecretText              string // a file, and what is in it
-	Open                            string // a directory
-	Victim, Gateway                 int    // processes
-	Host                            string // name of the machine
-	Group                           string // control group of the gateway
-	HandleType                      int32  // of the secret, for open_by_handle_at
+	TCP4, TCPHost, TCP6, UDP4, UDP6 string   // addresses somebody answers at
+	Unix, Abstract, Datagram        string   // sockets by path, by name, and of the kind without connections
+	Secret, SecretText              string   // a file, and what is in it
+	Open                            string   // a directory
+	Victim, Gateway                 int      // processes
+	Marks                           []string // among their arguments
+	Host                            string   // name of the machine
+	Group                           string   // control group of the gateway
+	HandleType                      int32    // of the secret, for open_by_handle_at
 	Handle                          []byte
 	EnvName                         string // a variable only the gateway has
 

@@ -13,46 +13,46 @@ import (
 // processes are ways at others: of the host, and the first of the jail. Inside, a process of the
 // host has no number, and whoever has that number here is of the jail.
 var processes = []Probe{
-	{Name: "proc_signal_other", Control: Root, Try: func(w *World) error { return victim(w, unix.Kill(w.Victim, 0)) }},
-	{Name: "proc_signal_gateway", Control: Root, Try: func(w *World) error { return unix.Kill(w.Gateway, 0) }},
-	{Name: "proc_signal_thread", Control: Root, Try: func(w *World) error { return unix.Tgkill(w.Victim, w.Victim, 0) }},
-	{Name: "proc_queue_signal", Control: Root, Try: func(w *World) error {
+	{Name: "proc_signal_other", Other: true, Control: Root, Try: func(w *World) error { return victim(w, unix.Kill(w.Victim, 0)) }},
+	{Name: "proc_signal_gateway", Other: true, Control: Root, Try: func(w *World) error { return unix.Kill(w.Gateway, 0) }},
+	{Name: "proc_signal_thread", Other: true, Control: Root, Try: func(w *World) error { return unix.Tgkill(w.Victim, w.Victim, 0) }},
+	{Name: "proc_queue_signal", Other: true, Control: Root, Try: func(w *World) error {
 		info := [128]byte{8: 0xff, 9: 0xff, 10: 0xff, 11: 0xff} // SI_QUEUE
 		return try(unix.SYS_RT_SIGQUEUEINFO, uintptr(w.Victim), 0, pointer(&info))
 	}},
-	{Name: "proc_signal_group", Control: Root, Try: func(w *World) error { return unix.Kill(-w.Victim, 0) }},
-	{Name: "proc_descriptor_of_other", Try: func(w *World) error { return closing(unix.PidfdOpen(w.Victim, 0)) }},
-	{Name: "proc_signal_descriptor", Control: Root, Try: func(w *World) error {
+	{Name: "proc_signal_group", Other: true, Control: Root, Try: func(w *World) error { return unix.Kill(-w.Victim, 0) }},
+	{Name: "proc_descriptor_of_other", Other: true, Try: func(w *World) error { return closing(unix.PidfdOpen(w.Victim, 0)) }},
+	{Name: "proc_signal_descriptor", Other: true, Control: Root, Try: func(w *World) error {
 		f, err := unix.PidfdOpen(w.Victim, 0)
 		if err != nil {
 			return err
 		}
 		return unix.PidfdSendSignal(f, 0, nil, 0)
 	}},
-	{Name: "proc_see_other", Try: func(w *World) error { return reads(proc(w.Victim, "status")) }},
-	{Name: "proc_see_gateway", Try: func(w *World) error { return reads(proc(w.Gateway, "cmdline")) }},
-	{Name: "proc_environment_of_other", Control: Root, Try: func(w *World) error {
+	{Name: "proc_see_other", Other: true, Try: func(w *World) error { return reads(proc(w.Victim, "status")) }},
+	{Name: "proc_see_gateway", Other: true, Try: func(w *World) error { return reads(proc(w.Gateway, "cmdline")) }},
+	{Name: "proc_environment_of_other", Other: true, Control: Root, Try: func(w *World) error {
 		return anyOf(reads(proc(w.Victim, "environ")), reads(proc(w.Gateway, "environ")))
 	}},
-	{Name: "proc_memory_of_other", Control: Root, Try: func(w *World) error { return opens(proc(w.Victim, "mem"), unix.O_RDONLY) }},
-	{Name: "proc_descriptors_of_other", Control: Root, Try: func(w *World) error { return anyOf(reads(proc(w.Gateway, "fd")), reads(proc(w.Victim, "fd"))) }},
-	{Name: "proc_renice_other", Control: Root, Try: func(w *World) error { return unix.Setpriority(unix.PRIO_PROCESS, w.Victim, 0) }},
-	{Name: "proc_renice_all_of_user", Control: Root, Try: func(w *World) error {
+	{Name: "proc_memory_of_other", Other: true, Control: Root, Try: func(w *World) error { return opens(proc(w.Victim, "mem"), unix.O_RDONLY) }},
+	{Name: "proc_descriptors_of_other", Other: true, Control: Root, Try: func(w *World) error { return anyOf(reads(proc(w.Gateway, "fd")), reads(proc(w.Victim, "fd"))) }},
+	{Name: "proc_renice_other", Other: true, Control: Root, Try: func(w *World) error { return unix.Setpriority(unix.PRIO_PROCESS, w.Victim, 0) }},
+	{Name: "proc_renice_all_of_user", Other: true, Control: Root, Try: func(w *World) error {
 		if _, err := unix.Getpriority(unix.PRIO_PROCESS, w.Victim); err != nil {
 			return err
 		}
 		return unix.Setpriority(unix.PRIO_PROCESS, w.Victim, 0)
 	}},
-	{Name: "proc_pin_other", Control: Root, Try: func(w *World) error {
+	{Name: "proc_pin_other", Other: true, Control: Root, Try: func(w *World) error {
 		var all unix.CPUSet
 		if err := unix.SchedGetaffinity(w.Victim, &all); err != nil {
 			return err
 		}
 		return unix.SchedSetaffinity(w.Victim, &all)
 	}},
-	{Name: "proc_limit_other", Control: Root, Try: func(w *World) error { return unix.Prlimit(w.Victim, unix.RLIMIT_CORE, &unix.Rlimit{}, nil) }},
-	{Name: "proc_io_priority_other", Control: Root, Try: func(w *World) error { return try(unix.SYS_IOPRIO_SET, 1, uintptr(w.Victim), 2<<13|4) }},
-	{Name: "proc_own_signals_of_other", Control: Root, Try: func(w *World) error { // who is told of input
+	{Name: "proc_limit_other", Other: true, Control: Root, Try: func(w *World) error { return unix.Prlimit(w.Victim, unix.RLIMIT_CORE, &unix.Rlimit{}, nil) }},
+	{Name: "proc_io_priority_other", Other: true, Control: Root, Try: func(w *World) error { return try(unix.SYS_IOPRIO_SET, 1, uintptr(w.Victim), 2<<13|4) }},
+	{Name: "proc_own_signals_of_other", Other: true, Control: Root, Try: func(w *World) error { // who is told of input
 		r, _, err := pipe()
 		if err != nil {
 			return cannot{err}
@@ -60,14 +60,14 @@ var processes = []Probe{
 		_, err = unix.FcntlInt(uintptr(r), unix.F_SETOWN, w.Victim)
 		return err
 	}},
-	{Name: "proc_schedule_other", Control: Root, Try: func(w *World) error {
+	{Name: "proc_schedule_other", Other: true, Control: Root, Try: func(w *World) error {
 		a, err := unix.SchedGetAttr(w.Victim, 0)
 		if err != nil {
 			return err
 		}
 		return unix.SchedSetAttr(w.Victim, a, 0)
 	}},
-	{Name: "proc_move_memory_of_other", Control: Root, Lacks: true, Try: func(w *World) error {
+	{Name: "proc_move_memory_of_other", Other: true, Control: Root, Lacks: true, Try: func(w *World) error {
 		return try(unix.SYS_MOVE_PAGES, uintptr(w.Victim), 0, 0, 0, 0, 0)
 	}},
 
@@ -84,13 +84,13 @@ var processes = []Probe{
 		}
 		return err
 	}},
-	{Name: "proc_init_environment", Control: Root, Try: func(*World) error { return reads("/proc/1/environ") }},
-	{Name: "proc_init_memory", Control: Root, Try: func(*World) error { return anyOf(opens("/proc/1/mem", unix.O_RDONLY), reads("/proc/1/maps")) }},
-	{Name: "proc_init_program", Control: Root, Try: func(*World) error { return opens("/proc/1/exe", unix.O_RDONLY) }},
-	{Name: "proc_init_descriptors", Control: Root, Try: func(*World) error { return reads("/proc/1/fd") }},
-	{Name: "proc_init_take_descriptor", Control: Root, Try: takeFromInit},
-	{Name: "proc_init_trace", Control: Root, Try: func(w *World) error { return traces(1, w) }},
-	{Name: "proc_init_namespaces", Control: Root, Try: func(*World) error {
+	{Name: "proc_init_environment", Control: Own, Try: func(*World) error { return reads("/proc/1/environ") }},
+	{Name: "proc_init_memory", Control: Own, Try: func(*World) error { return anyOf(opens("/proc/1/mem", unix.O_RDONLY), reads("/proc/1/maps")) }},
+	{Name: "proc_init_program", Control: Own, Try: func(*World) error { return opens("/proc/1/exe", unix.O_RDONLY) }},
+	{Name: "proc_init_descriptors", Control: Own, Try: func(*World) error { return reads("/proc/1/fd") }},
+	{Name: "proc_init_take_descriptor", Control: Own, Try: takeFromInit},
+	{Name: "proc_init_trace", Control: Own, Try: func(w *World) error { return traces(1, w) }},
+	{Name: "proc_init_namespaces", Control: Own, Try: func(*World) error {
 		f, err := unix.PidfdOpen(1, 0)
 		if err != nil {
 			return err
@@ -98,7 +98,7 @@ var processes = []Probe{
 		const getNet = 0xff04 // PIDFD_GET_NET_NAMESPACE
 		return anyOf(try(unix.SYS_IOCTL, uintptr(f), getNet, 0), reads("/proc/1/ns"))
 	}},
-	{Name: "proc_init_read_memory", Control: Root, Try: func(*World) error { return readsMemory(1) }},
+	{Name: "proc_init_read_memory", Control: Own, Try: func(*World) error { return readsMemory(1) }},
 
 	{Name: "proc_trace_child", Try: func(w *World) error {
 		return withChild(func(pid int) error { return traces(pid, w) })
@@ -122,7 +122,7 @@ var processes = []Probe{
 			return closing(unix.PidfdGetfd(f, 0, 0))
 		})
 	}},
-	{Name: "proc_advise_other", Try: func(*World) error {
+	{Name: "proc_advise_other", Control: Root, Try: func(*World) error {
 		return withChild(func(pid int) error {
 			f, err := unix.PidfdOpen(pid, 0)
 			if err != nil {

@@ -80,8 +80,8 @@ var resources = []Probe{
 		}
 		return nil
 	}},
-	{Name: "res_raise_limits", Control: Root, Try: raises},
-	{Name: "res_raise_files", Control: Root, Try: func(*World) error { return anyOf(raise(unix.RLIMIT_NOFILE), raise(unix.RLIMIT_NPROC)) }},
+	{Name: "res_raise_limits", Control: Root, Lacks: true, Try: raises},
+	{Name: "res_raise_files", Control: Root, Lacks: true, Try: func(*World) error { return anyOf(raise(unix.RLIMIT_NOFILE), raise(unix.RLIMIT_NPROC)) }},
 	{Name: "res_nicer", Control: Root, Try: func(*World) error { return unix.Setpriority(unix.PRIO_PROCESS, 0, -5) }},
 	{Name: "res_real_time", Control: Root, Try: func(*World) error {
 		return inChild([4]uintptr{unix.SYS_SCHED_SETSCHEDULER, 0, 1, pointer(&[1]int32{1})})
@@ -262,7 +262,7 @@ func sharedMemory(*World) error {
 
 // forkBomb has children have children.
 func forkBomb(w *World) error {
-	c := exec.Command(w.Agent, "breed", "8")
+	c := exec.Command(w.Agent, "breed", "7")
 	err := c.Run()
 	if e, ok := errors.AsType[*exec.ExitError](err); ok && e.ExitCode() == 1 {
 		return unix.EAGAIN

@@ -23,7 +23,7 @@ var tasks map[string]func(args []string) error
 
 func init() {
 	tasks = map[string]func([]string) error{
-		"sleep":     func([]string) error { select {} },
+		"sleep":     func([]string) error { return forever() },
 		"use":       use,
 		"breed":     breed,
 		"say":       func(a []string) error { _, err := fmt.Println(strings.Join(a, " ")); return err },
@@ -47,6 +47,13 @@ func init() {
 	}
 }
 
+// forever waits, also where nothing else could ever happen.
+func forever() error {
+	for {
+		time.Sleep(time.Hour)
+	}
+}
+
 func use(a []string) error {
 	n := number(a[0])
 	b, err := unix.Mmap(-1, 0, n, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANON)
@@ -57,7 +64,7 @@ func use(a []string) error {
 		b[i] = 1
 	}
 	fmt.Println("used")
-	select {}
+	return forever()
 }
 
 // breed has two children, who have two, down to a depth; all wait for theirs.
@@ -101,7 +108,7 @@ func inSelf(s syscall.Signal) error {
 	if err := unix.Kill(os.Getpid(), s); err != nil {
 		return err
 	}
-	select {}
+	return forever()
 }
 
 // get asks the gateway, over tcp or unix, with headers as NAME=value, and prints the body.
@@ -222,7 +229,7 @@ func leave(a []string) error {
 		}
 		_ = exec.Command(self, append([]string{"leave", "last"}, a...)...).Start()
 	}
-	select {}
+	return forever()
 }
 
 // keep stays, with children that do.
@@ -231,7 +238,7 @@ func keep(a []string) error {
 	if err := daemons(a); err != nil {
 		return err
 	}
-	select {}
+	return forever()
 }
 
 // hitInit sends the first process every signal there is, and asks the gateway whether all is well.
