@@ -49,6 +49,7 @@ test: deps check regal others ## Install what the tests need, then check everyth
 .PHONY: check
 check: gofumpt vet staticcheck opa-check opa-fmt opa-test author go-test alloc-test verdict-test ## Format, vet, lint, policies and tests, with the race detector
 	@$(HAVE_CC) || echo "check: passed, but WITHOUT the race detector: there is no C compiler (gcc)"
+	@[ "$$WRIT_TEST_JAIL" != off ] || echo "check: passed, but WITHOUT the jail: WRIT_TEST_JAIL=off"
 
 .PHONY: deps
 deps: deps-redis deps-gcc deps-openssl ## Find redis-server, gcc and openssl, or install them

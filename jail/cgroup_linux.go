@@ -163,7 +163,7 @@ func (g *group) dirs() []string {
 
 // newGroup makes a group with limits. Nobody is in it yet.
 func (c *cgroups) newGroup(id string, l Limits) (*group, error) {
-	g := &group{c, fmt.Sprintf("%s%d-%s", groupPrefix, os.Getpid(), id), l.CPU > 0}
+	g := &group{c, nameOf(id), l.CPU > 0}
 	for _, dir := range g.dirs() {
 		if err := os.Mkdir(dir, 0o755); err != nil {
 			if !errors.Is(err, fs.ErrExist) { // that is another jail's
@@ -172,6 +172,17 @@ func (c *cgroups) newGroup(id string, l Limits) (*group, error) {
 			return nil, err
 		}
 	}
+	if err := g.limit(l); err != nil {
+		g.remove()
+		return nil, err
+	}
+	return g, nil
+}
+
+// nameOf says whose a group is, for whoever sweeps.
+func nameOf(id string) string { return fmt.Sprintf("%s%d-%s", groupPrefix, os.Getpid(), id) }
+
+func (g *group) limit(l Limits) error {
 	type setting struct {
 		controller, file, value string
 		optional                bool
@@ -189,7 +200,7 @@ func (c *cgroups) newGroup(id string, l Limits) (*group, error) {
 	if l.CPU > 0 {
 		settings = append(settings, setting{"cpu", "cpu.max", quota + " " + strconv.Itoa(period), false})
 	}
-	if c.version == "v1" {
+	if g.version == "v1" {
 		settings = []setting{
 			{"memory", "memory.limit_in_bytes", memory, false},
 			{"memory", "memory.memsw.limit_in_bytes", memory, true},
@@ -200,17 +211,15 @@ func (c *cgroups) newGroup(id string, l Limits) (*group, error) {
 		}
 	}
 	for _, s := range settings {
-		parent, ok := c.parents[s.controller]
+		parent, ok := g.parents[s.controller]
 		if !ok {
-			g.remove()
-			return nil, fmt.Errorf("there is no controller %s", s.controller)
+			return fmt.Errorf("there is no controller %s", s.controller)
 		}
 		if err := write(filepath.Join(parent, g.name, s.file), s.value); err != nil && !(s.optional && errors.Is(err, fs.ErrNotExist)) {
-			g.remove()
-			return nil, err
+			return err
 		}
 	}
-	return g, nil
+	return nil
 }
 
 // initThreads are the first process's own, which count.

@@ -267,8 +267,13 @@ func TestNothingRunsBeforeGo(t *testing.T) {
 // What is written in a scope is its owner's on the host, and nobody can run it or be it.
 func TestScopes(t *testing.T) {
 	w, r := t.TempDir(), t.TempDir()
-	if err := os.WriteFile(filepath.Join(r, "given"), []byte("read me"), 0o644); err != nil {
+	if err := os.WriteFile(filepath.Join(r, "given"), []byte("read me"), 0o600); err != nil {
 		t.Fatal(err)
+	}
+	for _, dir := range []string{w, r} { // its owner's alone, as a home is
+		if err := os.Chmod(dir, 0o700); err != nil {
+			t.Fatal(err)
+		}
 	}
 	_, out := did(t, jail.Spec{Profile: jail.Tools(), Scopes: []jail.Scope{{Path: w}, {Path: r, ReadOnly: true}, {Medium: jail.Memory, Size: 1 << 20}}},
 		"pwd", "ls=/scopes", "write=here", "cat=/workspace/here", "write=/scopes/3/m", "cat=/scopes/2/given", "write=/scopes/2/x",

@@ -197,14 +197,18 @@ func (n *ns) user(j *inside, s Spec) error {
 	return nil
 }
 
-// trees are the mounts only this process can make: directories of others that the jail writes.
+// trees are the mounts only this process can make: directories of others as the jail's own. One that is only read, and
+// cannot be shown so, is shown as what it is: the jail may then read less of it.
 func (n *ns) trees(p *plan, j *inside) (out []*os.File, err error) {
 	if !j.features.Privileged {
 		return nil, nil
 	}
-	for _, i := range p.writes {
+	for _, i := range p.shared {
 		m := &p.Mounts[i]
-		f, err := n.users.writable(m.Source, m.Attr, j.features.HostUID)
+		f, err := n.users.owned(m.Source, m.Attr, j.features.HostUID)
+		if r, ok := errors.AsType[*Refusal](err); ok && r.Feature == FeatureScope && m.Attr&unix.MOUNT_ATTR_RDONLY != 0 {
+			continue
+		}
 		if err != nil {
 			return out, err
 		}

@@ -36,7 +36,7 @@ const (
 // plan is a Spec written out: all that the first process needs, but for descriptors.
 type plan struct {
 	wire.Spec
-	writes []int // mounts that are directories the jail writes
+	shared []int // mounts that are scopes of the host
 }
 
 var (
@@ -366,11 +366,11 @@ func (p *plan) scopes(s Spec) error {
 				return refuse(FeatureScope, nil, fmt.Sprintf("scopes %d and %d contain each other", j+1, i+1), "name one of them")
 			}
 		}
+		p.shared = append(p.shared, len(p.Mounts))
 		if sc.ReadOnly {
 			p.bind(wire.Mount{Source: sc.Path, Target: at, IsDir: true, Attr: attr | unix.MOUNT_ATTR_RDONLY}, reads|exec)
 			continue
 		}
-		p.writes = append(p.writes, len(p.Mounts))
 		p.bind(wire.Mount{Source: sc.Path, Target: at, IsDir: true, Attr: attr}, access|exec)
 	}
 	return nil

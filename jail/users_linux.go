@@ -67,9 +67,9 @@ func (u *users) give(id int) {
 	delete(u.taken, id)
 }
 
-// writable is a mount of a directory in which files of its owner are the jail's, and what the jail writes is its owner's:
+// owned is a mount of a directory in which files of its owner are the jail's, and what the jail writes is its owner's:
 // nothing on the disk changes hands.
-func (u *users) writable(dir string, attr uint64, uid int) (*os.File, error) {
+func (u *users) owned(dir string, attr uint64, uid int) (*os.File, error) {
 	f, err := unix.Openat2(unix.AT_FDCWD, dir, &unix.OpenHow{
 		Flags: unix.O_PATH | unix.O_CLOEXEC | unix.O_DIRECTORY, Resolve: unix.RESOLVE_NO_SYMLINKS | unix.RESOLVE_NO_MAGICLINKS,
 	})

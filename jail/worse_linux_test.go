@@ -52,6 +52,9 @@ func worse(how string) int {
 		must(syscall.Exec("/proc/self/exe", []string{"test", "worse", "still root"}, os.Environ()))
 	case "root inside":
 		p.WithoutCgroup = true
+	case "masked /proc", "masked /proc, and none inside":
+		p.WithoutCgroup, p.WithoutProc = true, how != "masked /proc"
+		must(unix.Mount("none", "/proc/tty", "tmpfs", 0, ""))
 	case "no /proc":
 		p.WithoutCgroup = true
 		must(unix.Mount("none", "/proc", "tmpfs", 0, ""))
@@ -106,17 +109,19 @@ func TestRefusedWhereWorse(t *testing.T) {
 		attr *syscall.SysProcAttr
 		want string
 	}{
-		"filtered":            {nil, jail.FeatureOuter},
-		"no namespaces":       {nested(500), jail.FeatureUserns},
-		"no cgroup":           {nested(500), jail.FeatureCgroup},
-		"no /proc":            {nested(500), jail.FeatureProc},
-		"root inside":         {nested(0), "started: <nil>"}, // as an ordinary user would
-		"root without rights": {nil, jail.FeatureHostUID},
+		"filtered":                      {nil, jail.FeatureOuter},
+		"no namespaces":                 {nested(500), jail.FeatureUserns},
+		"no cgroup":                     {nested(500), jail.FeatureCgroup},
+		"no /proc":                      {nested(500), jail.FeatureProc},
+		"masked /proc":                  {nested(500), jail.FeatureProc},
+		"masked /proc, and none inside": {nested(500), "started: <nil>"},
+		"root inside":                   {nested(0), "started: <nil>"}, // as an ordinary user would
+		"root without rights":           {nil, jail.FeatureHostUID},
 	} {
+		if how == "root without rights" && os.Geteuid() != 0 {
+			continue
+		}
 		t.Run(how, func(t *testing.T) {
-			if how == "root without rights" && os.Geteuid() != 0 {
-				t.Skip("for root")
-			}
 			c := exec.Command("/proc/self/exe", "worse", how)
 			c.Env = append(os.Environ(), "WRIT_TEST_JAIL_AGENT="+agentBinary)
 			c.SysProcAttr = tt.attr

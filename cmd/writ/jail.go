@@ -32,7 +32,7 @@ func jailRunCommand() *cobra.Command {
 	var spec jail.Spec
 	var profile, format string
 	var write, read, tools []string
-	var without bool
+	var withoutCgroup, withoutProc bool
 	cmd := &cobra.Command{
 		Use: "run [flags] -- COMMAND [ARGUMENT...]", Short: "Run a command as an agent would be run", Args: someArgs,
 		Example: `  writ jail run -- /opt/agents/static-agent
@@ -55,7 +55,7 @@ there is no jail, 126 if the command cannot be executed, 127 if it is not there.
 			if err != nil {
 				return usage(c, errors.New("--profile wants strict, tools or workspace"))
 			}
-			p.WithoutCgroup = without
+			p.WithoutCgroup, p.WithoutProc = withoutCgroup, withoutProc
 			spec.ID, spec.Profile, spec.Args = fmt.Sprintf("run-%d", os.Getpid()), p, args[1:]
 			if spec.Agent, err = programOf(args[0]); err != nil {
 				return refusedJail(c, format, err)
@@ -94,7 +94,8 @@ there is no jail, 126 if the command cannot be executed, 127 if it is not there.
 	f.StringArrayVar(&spec.Runtime, "runtime", nil, "file or directory it may read and map as a library, at the same path (repeatable)")
 	f.StringArrayVar(&spec.Env, "env", nil, "variable of its environment, as NAME=value (repeatable)")
 	f.DurationVar(&spec.Deadline, "deadline", 0, "end it after this time, such as 30s; 0: never")
-	f.BoolVar(&without, "without-cgroup", false, "start though no control group can be made; its memory in all is then unbounded")
+	f.BoolVar(&withoutCgroup, "without-cgroup", false, "start though no control group can be made; its memory in all is then unbounded")
+	f.BoolVar(&withoutProc, "without-proc", false, "give it no /proc, for where none can be mounted")
 	outputFlag(cmd, &format)
 	return cmd
 }
