@@ -50,7 +50,13 @@ var processes = []Probe{
 		}
 		return unix.SchedSetaffinity(w.Victim, &all)
 	}},
-	{Name: "proc_limit_other", Other: true, Control: Root, Try: func(w *World) error { return unix.Prlimit(w.Victim, unix.RLIMIT_CORE, &unix.Rlimit{}, nil) }},
+	{Name: "proc_limit_other", Other: true, Control: Root, Try: func(w *World) error {
+		var l unix.Rlimit
+		if err := unix.Prlimit(w.Victim, unix.RLIMIT_STACK, nil, &l); err != nil {
+			return err
+		}
+		return unix.Prlimit(w.Victim, unix.RLIMIT_STACK, &l, nil)
+	}},
 	{Name: "proc_io_priority_other", Other: true, Control: Root, Try: func(w *World) error { return try(unix.SYS_IOPRIO_SET, 1, uintptr(w.Victim), 2<<13|4) }},
 	{Name: "proc_own_signals_of_other", Other: true, Control: Root, Try: func(w *World) error { // who is told of input
 		r, _, err := pipe()

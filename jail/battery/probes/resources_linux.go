@@ -80,6 +80,18 @@ var resources = []Probe{
 		}
 		return nil
 	}},
+	{Name: "res_core_handler", Try: func(*World) error { // at 0 the kernel still pipes one to a program of the host
+		_ = unix.Setrlimit(unix.RLIMIT_CORE, &unix.Rlimit{})
+		_ = unix.Prlimit(os.Getpid(), unix.RLIMIT_CORE, &unix.Rlimit{}, nil)
+		var l unix.Rlimit
+		if err := unix.Getrlimit(unix.RLIMIT_CORE, &l); err != nil {
+			return cannot{err}
+		}
+		if l.Cur == 1 {
+			return held("the limit is 1")
+		}
+		return nil
+	}},
 	{Name: "res_raise_limits", Control: Root, Lacks: true, Try: raises},
 	{Name: "res_raise_files", Control: Root, Lacks: true, Try: func(*World) error { return anyOf(raise(unix.RLIMIT_NOFILE), raise(unix.RLIMIT_NPROC)) }},
 	{Name: "res_nicer", Control: Root, Try: func(*World) error { return unix.Setpriority(unix.PRIO_PROCESS, 0, -5) }},
@@ -175,8 +187,15 @@ func raise(resource int) error {
 	if err := unix.Getrlimit(resource, &l); err != nil {
 		return cannot{err}
 	}
+	had := l.Max
 	l.Max++
-	return unix.Setrlimit(resource, &l)
+	if err := unix.Setrlimit(resource, &l); err != nil {
+		return err
+	}
+	if err := unix.Getrlimit(resource, &l); err != nil || l.Max == had {
+		return held("it is as it was")
+	}
+	return nil
 }
 
 // raises wants one limit, whichever, above its ceiling.
