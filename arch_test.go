@@ -84,6 +84,10 @@ var may = map[string][]string{
 	"receipts/tlog/bucket":       {"internal/s3", "receipts/tlog"},    // the log in an object store
 	"internal/s3":                {},                                  // the calls of an object store that needs
 	"internal/s3/s3test":         {"internal/s3"},                     // one in memory, for tests
+	"jail/battery":               {},                                  // tests that try to get out
+	"jail/battery/probes":        {},                                  // what they try
+	"jail/battery/probe":         {"jail/battery/probes"},             // as a program
+	"jail/battery/caller":        {},                                  // what must work, as a program
 }
 
 // home says where a third party may be imported.

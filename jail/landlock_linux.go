@@ -13,10 +13,10 @@ const (
 	fileWrite   uint64 = unix.LANDLOCK_ACCESS_FS_WRITE_FILE | unix.LANDLOCK_ACCESS_FS_TRUNCATE
 	dirRead     uint64 = unix.LANDLOCK_ACCESS_FS_READ_DIR
 	ioctlDev    uint64 = unix.LANDLOCK_ACCESS_FS_IOCTL_DEV
-	resolveUnix uint64 = 1 << 16 // connecting to a socket by its path
+	resolveUnix uint64 = 1 << 16 // connecting to a socket by its path, of another than the jail itself
 
 	reads = fileRead | dirRead
-	all   = reads | fileWrite | resolveUnix |
+	all   = reads | fileWrite |
 		unix.LANDLOCK_ACCESS_FS_REMOVE_DIR | unix.LANDLOCK_ACCESS_FS_REMOVE_FILE | unix.LANDLOCK_ACCESS_FS_MAKE_DIR |
 		unix.LANDLOCK_ACCESS_FS_MAKE_REG | unix.LANDLOCK_ACCESS_FS_MAKE_SOCK | unix.LANDLOCK_ACCESS_FS_MAKE_FIFO |
 		unix.LANDLOCK_ACCESS_FS_MAKE_SYM | unix.LANDLOCK_ACCESS_FS_REFER

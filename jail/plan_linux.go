@@ -51,6 +51,10 @@ const (
 	maxSpecEnv = 64 << 10
 )
 
+// noCore is the limit of core dumps at which the kernel makes none. At 0 it makes no file of one, but still pipes it
+// to a program of the host, which is root's there.
+const noCore = 1
+
 // planOf checks a spec and writes it out for a kernel with this Landlock ABI.
 func planOf(s Spec, abi int) (*plan, error) {
 	if err := s.check(); err != nil {
@@ -79,7 +83,7 @@ func planOf(s Spec, abi int) (*plan, error) {
 	}
 	l := s.Limits
 	p.Limits = []wire.Limit{
-		{Resource: unix.RLIMIT_CORE, Value: 0},
+		{Resource: unix.RLIMIT_CORE, Value: noCore},
 		{Resource: unix.RLIMIT_NPROC, Value: uint64(l.Processes)},
 		{Resource: unix.RLIMIT_DATA, Value: uint64(l.Data)},
 		{Resource: unix.RLIMIT_FSIZE, Value: uint64(l.FileSize)},

@@ -35,10 +35,11 @@ const (
 )
 
 // Cond compares the low half of an argument under a mask. The kernel takes these arguments as
-// 32 bits, so what is in the high half must not make a difference.
+// 32 bits, so what is in the high half must not make a difference; of a pointer it does.
 type Cond struct {
 	Arg         int
 	Mask, Value uint32
+	High        bool // the other half
 }
 
 // Case is the action of a call whose arguments meet all conditions.
@@ -213,7 +214,11 @@ func answer(r Rule) code {
 			for _, later := range k.If[i+1:] {
 				left += uint8(later.size())
 			}
-			body.put(opLoad, 0, 0, uint32(16+8*cond.Arg))
+			at := uint32(16 + 8*cond.Arg)
+			if cond.High {
+				at += 4
+			}
+			body.put(opLoad, 0, 0, at)
 			if cond.Mask != ^uint32(0) {
 				body.put(opAnd, 0, 0, cond.Mask)
 			}

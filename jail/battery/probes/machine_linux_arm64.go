@@ -1,0 +1,4 @@
+package probes
+
+// machine are calls that only another architecture has.
+var machine []Probe

@@ -1,0 +1,313 @@
+package probes
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"os/exec"
+	"os/signal"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// tasks are other things an agent does, which must work, or must end as they should.
+var tasks map[string]func(args []string) error
+
+func init() {
+	tasks = map[string]func([]string) error{
+		"sleep":     func([]string) error { return forever() },
+		"use":       use,
+		"breed":     breed,
+		"say":       func(a []string) error { _, err := fmt.Println(strings.Join(a, " ")); return err },
+		"exit":      func(a []string) error { os.Exit(number(a[0])); return nil },
+		"crash":     crash,
+		"get":       get,
+		"threads":   threads,
+		"children":  children,
+		"shout":     shout,
+		"daemons":   daemons,
+		"hit-init":  hitInit,
+		"write":     func(a []string) error { return os.WriteFile(a[0], []byte(a[1]), 0o644) },
+		"hold":      hold,
+		"leave":     leave,
+		"keep":      keep,
+		"echo-in":   func([]string) error { _, err := io.Copy(os.Stdout, os.Stdin); return err },
+		"environ":   func([]string) error { _, err := fmt.Println(strings.Join(os.Environ(), "\n")); return err },
+		"directory": func([]string) error { d, err := os.Getwd(); fmt.Println(d); return err },
+		"pass-out":  passOut,
+		"find":      find,
+	}
+}
+
+// forever waits, also where nothing else could ever happen.
+func forever() error {
+	for {
+		time.Sleep(time.Hour)
+	}
+}
+
+func use(a []string) error {
+	n := number(a[0])
+	b, err := unix.Mmap(-1, 0, n, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANON)
+	if err != nil {
+		return err
+	}
+	for i := 0; i < n; i += 4096 {
+		b[i] = 1
+	}
+	fmt.Println("used")
+	return forever()
+}
+
+// breed has two children, who have two, down to a depth; all wait for theirs.
+func breed(a []string) error {
+	depth := number(a[0])
+	if depth == 0 {
+		time.Sleep(200 * time.Millisecond) // so that all are there at once
+		return nil
+	}
+	self, err := os.Executable()
+	if err != nil {
+		return err
+	}
+	var all []*exec.Cmd
+	var failed error
+	for range 2 {
+		c := exec.Command(self, "breed", strconv.Itoa(depth-1))
+		if err := c.Start(); err != nil {
+			failed = err
+			continue
+		}
+		all = append(all, c)
+	}
+	for _, c := range all {
+		failed = errors.Join(failed, c.Wait())
+	}
+	return failed
+}
+
+func crash([]string) error {
+	signal.Reset(syscall.SIGSEGV)
+	return inSelf(unix.SIGSEGV)
+}
+
+// inSelf has a signal do what it does by default.
+func inSelf(s syscall.Signal) error {
+	var dfl [32]byte
+	if _, _, errno := syscall.RawSyscall6(unix.SYS_RT_SIGACTION, uintptr(s), pointer(&dfl), 0, 8, 0, 0); errno != 0 {
+		return errno
+	}
+	if err := unix.Kill(os.Getpid(), s); err != nil {
+		return err
+	}
+	return forever()
+}
+
+// get asks the gateway, over tcp or unix, with headers as NAME=value, and prints the body.
+func get(a []string) error {
+	body, err := request(a[0], a[1], a[2:]...)
+	if err != nil {
+		return err
+	}
+	_, err = fmt.Println(body)
+	return err
+}
+
+func request(network, path string, headers ...string) (string, error) {
+	address := "127.0.0.1:80"
+	if network == "unix" {
+		address = "/run/gateway.sock"
+	}
+	c, err := net.DialTimeout(network, address, 10*time.Second)
+	if err != nil {
+		return "", err
+	}
+	defer func() { _ = c.Close() }()
+	_ = c.SetDeadline(time.Now().Add(20 * time.Second))
+	var b strings.Builder
+	fmt.Fprintf(&b, "GET %s HTTP/1.0\r\nHost: gateway\r\n", path)
+	for _, h := range headers {
+		k, v, _ := strings.Cut(h, "=")
+		fmt.Fprintf(&b, "%s: %s\r\n", k, v)
+	}
+	if _, err := io.WriteString(c, b.String()+"\r\n"); err != nil {
+		return "", err
+	}
+	answer, err := io.ReadAll(c)
+	if err != nil {
+		return "", err
+	}
+	_, body, ok := bytes.Cut(answer, []byte("\r\n\r\n"))
+	if !ok {
+		return "", errors.New("no answer")
+	}
+	return strings.TrimSpace(string(body)), nil
+}
+
+// threads asks from many at once.
+func threads([]string) error {
+	var wg sync.WaitGroup
+	var mu sync.Mutex
+	var failed error
+	for i := range 16 {
+		wg.Go(func() {
+			_, err := request([]string{"tcp", "unix"}[i%2], "/")
+			mu.Lock()
+			defer mu.Unlock()
+			failed = errors.Join(failed, err)
+		})
+	}
+	wg.Wait()
+	if failed == nil {
+		fmt.Println("all threads")
+	}
+	return failed
+}
+
+// children ask too, and their children.
+func children(a []string) error {
+	self, err := os.Executable()
+	if err != nil {
+		return err
+	}
+	for _, network := range []string{"tcp", "unix"} {
+		c := exec.Command(self, "get", network, "/")
+		if len(a) == 0 {
+			c = exec.Command(self, "children", "again")
+		}
+		if out, err := c.CombinedOutput(); err != nil {
+			return fmt.Errorf("%w: %s", err, out)
+		}
+	}
+	fmt.Println("all children")
+	return nil
+}
+
+func shout(a []string) error {
+	line := strings.Repeat("x", number(a[1])) + "\n"
+	for range number(a[0]) {
+		if _, err := io.WriteString(os.Stdout, line); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// daemons leaves processes that do their best to stay.
+func daemons(a []string) error {
+	self, err := os.Executable()
+	if err != nil {
+		return err
+	}
+	for range 3 {
+		c := exec.Command(self, append([]string{"leave"}, a...)...)
+		c.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+		if err := c.Start(); err != nil {
+			return err
+		}
+	}
+	_, err = fmt.Println("left")
+	return err
+}
+
+// leave has a child of its own and ignores all signals it can.
+func leave(a []string) error {
+	signal.Ignore(syscall.SIGTERM, syscall.SIGHUP, syscall.SIGINT)
+	_ = unix.Prctl(unix.PR_SET_PDEATHSIG, 0, 0, 0, 0)
+	if len(a) > 0 && a[0] != "last" {
+		self, err := os.Executable()
+		if err != nil {
+			return err
+		}
+		_ = exec.Command(self, append([]string{"leave", "last"}, a...)...).Start()
+	}
+	return forever()
+}
+
+// keep stays, with children that do.
+func keep(a []string) error {
+	_ = unix.Prctl(unix.PR_SET_PDEATHSIG, 0, 0, 0, 0)
+	if err := daemons(a); err != nil {
+		return err
+	}
+	return forever()
+}
+
+// hitInit sends the first process every signal there is, and asks the gateway whether all is well.
+func hitInit([]string) error {
+	for range 3 {
+		for n := syscall.Signal(1); n <= 64; n++ {
+			_ = unix.Kill(1, n)
+			_ = unix.Tgkill(1, 1, n)
+		}
+		_ = unix.Kill(1, unix.SIGKILL)
+		_ = unix.Kill(1, unix.SIGSTOP)
+	}
+	if _, err := request("tcp", "/"); err != nil {
+		return err
+	}
+	// That it still buries what dies: an orphan that ends must be gone.
+	self, err := os.Executable()
+	if err != nil {
+		return err
+	}
+	if err := exec.Command(self, "say", "x").Run(); err != nil {
+		return err
+	}
+	fmt.Println("it lives")
+	return nil
+}
+
+// hold waits with an open connection.
+func hold([]string) error {
+	c, err := net.Dial("unix", "/run/gateway.sock")
+	if err != nil {
+		return err
+	}
+	fmt.Println("held")
+	_, _ = io.ReadAll(c)
+	fmt.Println("let go")
+	if _, err := request("tcp", "/"); err != nil {
+		fmt.Println("refused")
+	}
+	return nil
+}
+
+// passOut sends our own output to whoever is at the other end, who may never look.
+func passOut([]string) error {
+	for range 8 {
+		c, err := net.Dial("unix", "/run/gateway.sock")
+		if err != nil {
+			return err
+		}
+		if _, _, err := c.(*net.UnixConn).WriteMsgUnix([]byte("x"), unix.UnixRights(0, 1, 2), nil); err != nil {
+			return err
+		}
+	}
+	_, err := fmt.Println("passed")
+	return err
+}
+
+// find looks for processes with a mark among their arguments.
+func find(a []string) error {
+	all, err := os.ReadDir("/proc")
+	if err != nil {
+		return err
+	}
+	n := 0
+	for _, e := range all {
+		if b, err := os.ReadFile("/proc/" + e.Name() + "/cmdline"); err == nil && number(e.Name()) != os.Getpid() && strings.Contains(string(b), a[0]) {
+			n++
+		}
+	}
+	fmt.Println("found", n)
+	return nil
+}
