@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"testing"
 
+	"github.com/writ-gateway/writ"
 	"github.com/writ-gateway/writ/writtest"
 )
 
