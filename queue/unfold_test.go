@@ -29,7 +29,9 @@ func TestNothingBeginsBeforeAllStepsAreThere(t *testing.T) {
 	l := smallLab(t, 4)
 	l.setRun(func(r *writ.Run) { r.Workflow = &writ.RunWorkflow{Digest: "sha256:0", Steps: 3} })
 	l.refused(writ.CodePaused, "task.enqueue", l.owner, &TaskEnqueueArgs{Run: l.run, Key: "mine", Capability: build, Domain: "web"})
-	one, two := l.step("one"), l.step("two", func(a *TaskEnqueueArgs) { a.DependsOn = []TaskDependency{{Key: "one", OnFailure: writ.DependencyContinue}} })
+	one, two := l.step("one"), l.step("two", func(a *TaskEnqueueArgs) {
+		a.DependsOn = []TaskDependency{{Key: "one", OnFailure: writ.DependencyContinue}}
+	})
 	if again := l.step("one"); again != one {
 		t.Errorf("%s again is %s", one, again)
 	}
