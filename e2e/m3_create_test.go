@@ -342,3 +342,141 @@ func TestM3TheSessionThatOrdered(t *testing.T) {
 		w.audited()
 	})
 }
+
+// People are asked about a step as they are about work that is enqueued, the rest waits
+// for it and goes on by itself; when they say no the run fails.
+func TestM3AStepWaitsForPeople(t *testing.T) {
+	onAskingHosts(t, func(t *testing.T, w *world) {
+		c := w.riskyCast(t)
+		steps := map[string]obj{"aa": plain(nil), "burn": {"capability": "site.burn", "required_domain": "web", "depends_on": []string{"aa"}}, "zz": plain(on("burn"))}
+		made := func(title string) string {
+			body := obj{"title": title, "budget": obj{"steps": 90}, "workflow": graph(steps, nil)}
+			w.alice().approve(c.orc.waits("POST", "/v1/runs", body))
+			return c.orc.ok(201, "POST", "/v1/runs", body).str("run_id")
+		}
+		asked := func(run string) (id string) {
+			within(t, 30*time.Second, "people are asked", func() bool {
+				all, _ := w.op.ok(200, "GET", "/v1/approvals?state=pending", nil).at("approvals").([]any)
+				for _, a := range all {
+					if a := a.(map[string]any); a["run_id"] == run {
+						id = a["approval_id"].(string)
+					}
+				}
+				r := c.orc.ok(200, "GET", "/v1/runs/"+run, nil)
+				return id != "" && r.str("workflow", "step") == "burn" && writ.Code(r.str("workflow", "code")) == writ.CodeApprovalRequired && r.num("workflow", "made") == 1
+			})
+			return id
+		}
+		run := made("agreed to")
+		id := asked(run)
+		if r := c.builder.do("POST", "/v1/tasks/claim", nil); r.status != 204 {
+			t.Errorf("something began: %s", r)
+		}
+		w.alice().approve(id)
+		w.bob().approve(id)
+		if ids := c.unfolded(run); len(ids) != 3 {
+			t.Errorf("got %v", ids)
+		}
+		if l := c.builder.claimNext(); l.task == "" {
+			t.Error("nothing to do")
+		}
+		run = made("refused")
+		w.alice().deny(asked(run))
+		within(t, 30*time.Second, "the run fails", func() bool { return w.runState(run) == "failed" })
+		if r := c.orc.ok(200, "GET", "/v1/runs/"+run, nil); writ.Code(r.str("workflow", "code")) != writ.CodeApprovalDenied {
+			t.Errorf("got %s", r)
+		}
+		w.audited()
+	})
+}
+
+// Steps wait for room where a quota leaves none, and go on when there is.
+func TestM3StepsWaitForAQuota(t *testing.T) {
+	onHosts(t, func(t *testing.T, w *world) {
+		c := newCast(t, w)
+		q := w.quota("queued_tasks", "tenant", "", 10, nil)
+		steps := map[string]obj{}
+		for i := range 25 {
+			steps[key(i)] = plain(nil)
+		}
+		run := c.create(c.orc, graph(steps, nil), nil)
+		within(t, 30*time.Second, "there is no room", func() bool {
+			r := c.orc.ok(200, "GET", "/v1/runs/"+run, nil)
+			return writ.Code(r.str("workflow", "code")) == writ.CodeQuota && r.str("state") == "active"
+		})
+		if n := len(c.tasks(run)); n != 10 {
+			t.Errorf("%d tasks", n)
+		}
+		w.op.ok(200, "POST", "/v1/quotas/"+q+"/delete", nil)
+		if ids := c.unfolded(run); len(ids) != 25 {
+			t.Errorf("%d tasks", len(ids))
+		}
+		if r := c.orc.ok(200, "GET", "/v1/runs/"+run, nil); r.str("workflow", "step") != "" || r.str("workflow", "code") != "" {
+			t.Errorf("got %s", r)
+		}
+		w.audited()
+	})
+}
+
+// As many steps as there may be come with one call, and no more; lists, lanes and
+// counters hold what the documents say, in the middle too.
+func TestM3TenThousandSteps(t *testing.T) {
+	onHosts(t, func(t *testing.T, w *world) {
+		c := newCast(t, w)
+		steps := map[string]obj{"first": plain(nil)}
+		for i := range 9_999 {
+			after := []string{"first"}
+			if i >= 1000 {
+				after = []string{key(i - 1000), key(i - 999)}
+			}
+			steps[key(i)] = plain(obj{"depends_on": after, "args": obj{"n": i}, "summary": "one of many"})
+		}
+		steps["too-many"] = plain(nil)
+		c.orc.refused(422, writ.CodeInputInvalid, "POST", "/v1/runs", obj{"budget": obj{"steps": 90_000}, "workflow": graph(steps, nil)})
+		delete(steps, "too-many")
+		run := c.create(c.orc, graph(steps, nil), nil)
+		within(t, 60*time.Second, "it goes on", func() bool {
+			return c.orc.ok(200, "GET", "/v1/runs/"+run, nil).num("workflow", "made") >= 1000
+		})
+		w.stopped(func() { w.examined() })
+		within(t, 240*time.Second, "every step is a task", func() bool {
+			return c.orc.ok(200, "GET", "/v1/runs/"+run, nil).at("workflow", "unfolded") == true
+		})
+		r := c.orc.ok(200, "GET", "/v1/runs/"+run, nil)
+		if r.num("open_tasks") != 10_000 || r.at("sealed") != true {
+			t.Errorf("got %s", r)
+		}
+		done := c.builder.complete(c.builder.claimNext())
+		if n, _ := done.at("unblocked").([]any); len(n) == 0 || len(n) > 128 {
+			t.Errorf("one completion let go %d", len(n))
+		}
+		c.builder.complete(c.builder.claimNext())
+		w.stopped(func() { w.examined() })
+		w.audited()
+	})
+}
+
+// stopped does something while every gateway is down.
+func (w *world) stopped(f func()) {
+	w.t.Helper()
+	for _, g := range w.gw {
+		g.kill()
+	}
+	f()
+	for _, g := range w.gw {
+		g.start()
+	}
+	w.ready()
+}
+
+// examined asks the doctor of the queue.
+func (w *world) examined() {
+	w.t.Helper()
+	args := []string{"queue", "doctor", "--data", w.gw[0].data, "-o", "json"}
+	if w.redis != nil {
+		args = append(args, "--store", w.redis.URL())
+	}
+	if r := command(w.t, args...); r.code != 0 {
+		w.t.Errorf("the doctor of the queue found something: %s", r)
+	}
+}

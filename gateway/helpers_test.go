@@ -54,6 +54,7 @@ type (
 		Rule   string           `json:"rule,omitempty" format:"regex"`
 		Mail   string           `json:"mail,omitempty" format:"email"`
 		Uuid   string           `json:"uuid,omitempty" format:"uuid"`
+		Flow   writ.RawObject   `json:"flow,omitempty"`
 	}
 	taskArgs struct {
 		TaskID writ.TaskID `json:"task_id" pattern:"^tsk_[0-7][0-9A-HJKMNP-TV-Z]{25}$"`

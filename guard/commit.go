@@ -140,10 +140,11 @@ func (t *try) guardReads(tx *writ.Tx) {
 	tx.NotAfter(t.freshUntil())
 }
 
-// freshUntil is when what was read is too old to commit on, or the session ends.
+// freshUntil is when what was read is too old to commit on, or the session that calls
+// ends.
 func (t *try) freshUntil() int64 {
 	until := t.snap.Now + snapshotAge.Milliseconds()
-	if t.session != nil {
+	if t.session != nil && t.call.Credential != nil {
 		until = min(until, t.session.ExpiresAt-1)
 	}
 	return until

@@ -227,7 +227,7 @@ func later(err error) bool {
 		return true
 	}
 	switch writ.CodeOf(err) {
-	case writ.CodeStore, writ.CodeContention, writ.CodeBackpressure, writ.CodeQuota, writ.CodePaused, writ.CodeInternal:
+	case writ.CodeStore, writ.CodeContention, writ.CodeBackpressure, writ.CodeQuota, writ.CodePaused, writ.CodeApprovalRequired, writ.CodeInternal:
 		return true
 	}
 	return false

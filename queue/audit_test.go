@@ -305,7 +305,7 @@ func auditPlaces(l *lab, tasks []writ.Task, run writ.Run) {
 		for m := range todos { // what goes on after a pause finds them
 			due = due || strings.HasPrefix(m, todo(todoOffer, string(run.ID)))
 		}
-		if !due && offered[lane] <= lowWater && run.State == writ.RunActive {
+		if !due && offered[lane] <= lowWater && run.Begins() {
 			l.Fatalf("%d wait in the backlog of %s, %d are offered, and nobody fetches them", backlog[lane], lane, offered[lane])
 		}
 	}

@@ -84,7 +84,7 @@ func unfold() *writ.Capability {
 			}
 			count := writ.RunUnfolded(run.ID)
 			if have := s.Counters[count]; have != a.From || a.Made < a.From || a.Made > run.Workflow.Steps || run.State != writ.RunActive {
-				return writ.Tx{}, writ.Reply{Outcome: writ.OutcomeDone, Body: view(run, s, version)}, nil // somebody else has gone on, or people are asked
+				return tx, writ.Reply{Outcome: writ.OutcomeDone, Body: view(run, s, version)}, nil // somebody else has gone on, or people are asked
 			}
 			was := *run.Workflow
 			w := was
