@@ -34,7 +34,7 @@ const (
 var IntentMoves = Table[IntentState]{
 	"":             {IntentUnderWay},
 	IntentUnderWay: {IntentOK, IntentError, IntentUnknown},
-	IntentUnknown:  {IntentUnderWay, IntentUnknown, IntentOK, IntentError}, // unknown → unknown: it may be attempted again
+	IntentUnknown:  {IntentUnderWay, IntentUnknown, IntentOK, IntentError}, // unknown → unknown: what it came to is known, or it may be attempted again
 	IntentOK:       {},
 	IntentError:    {},
 }

@@ -26,8 +26,12 @@ func settle() *writ.Capability {
 			}
 			is := writ.EffectSettled{State: i.State, Version: version, Receipt: i.Receipt}
 			r.Outcome = writ.OutcomeDone
-			if !ok || i.Attempt != a.Attempt || !i.State.Open() || i.SettledBy == a.By || a.State == i.State {
-				is.Taken = i.SettledBy == a.By && ok && i.Attempt == a.Attempt
+			said := ok && i.SettledBy == a.By
+			late := i.State == writ.IntentUnknown
+			// Who cannot tell either what became of it can still say what it came to.
+			adds := !late || a.State != writ.IntentUnknown || i.SettledAt == 0
+			if !ok || said || i.Attempt != a.Attempt || !i.State.Open() || !adds {
+				is.Taken = said
 				r.Body = is
 				return tx, r, nil
 			}
@@ -35,10 +39,8 @@ func settle() *writ.Capability {
 			if err != nil {
 				return tx, r, err
 			}
-			if i.SettledAt == 0 {
-				tx.Charged = i.Settle(&tx, run, a.Used, s.Now)
-			}
-			i.SettledBy, i.Code, i.Late = a.By, a.Code, i.State == writ.IntentUnknown
+			tx.Charged = i.Settle(&tx, run, a.Used, s.Now)
+			i.SettledBy, i.Code, i.Late = a.By, a.Code, late
 			if a.State == writ.IntentOK && len(a.Reply) > 0 {
 				tx.PutFor(writ.EffectReplyKey(i.ID), a.Reply, writ.EffectKeptMs)
 			}

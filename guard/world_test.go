@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
@@ -204,8 +203,11 @@ func newWorld(t testing.TB, tune ...func(*guard.Config)) *world {
 	return worldOn(t, st, now, tune...)
 }
 
-// oneKey is the receipt key of all worlds: those on one store share it.
-var oneKey = sync.OnceValues(func() (*ecdsa.PrivateKey, error) { return ecdsa.GenerateKey(elliptic.P256(), rand.Reader) })
+// oneKey is the receipt key of all worlds, of other processes too: those on one store share it.
+var oneKey = sync.OnceValues(func() (*ecdsa.PrivateKey, error) {
+	d := sha256.Sum256([]byte("the key of all worlds"))
+	return ecdsa.ParseRawPrivateKey(elliptic.P256(), d[:])
+})
 
 // worldOn is a door on a store, which is closed with the test.
 func worldOn(t testing.TB, st store.Store, now *atomic.Int64, tune ...func(*guard.Config)) *world {

@@ -458,10 +458,15 @@ func (d *Daemon) openServer(context.Context) error {
 		d.dispatcher.Stop()
 		c, cancel := context.WithTimeout(ctx, 20*time.Second)
 		defer cancel()
-		effects, stop := context.WithTimeout(c, 5*time.Second)
+		// Effects have most of that time to end by themselves; those that are stopped then
+		// still say what became of them, to the store and to who waits for it.
+		ending, stop := context.WithTimeout(c, 10*time.Second)
 		defer stop()
-		d.door.StopEffects(effects)
-		return d.server.Shutdown(c)
+		stopped := make(chan struct{})
+		go func() { d.door.StopEffects(ending); close(stopped) }()
+		err := d.server.Shutdown(c)
+		<-stopped
+		return err
 	})
 	return nil
 }
