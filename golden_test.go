@@ -198,6 +198,11 @@ func TestStoredDocuments(t *testing.T) {
 			Run: gRun, Task: gTask, Held: map[string]int64{writ.BudgetEgress: 4096}, Settled: map[string]int64{writ.BudgetEgress: 17}, SettledAt: 3, SettledBy: gCall,
 			Secrets: []writ.SecretUse{{ID: gSecret, Version: 2}}, Late: true, Code: writ.CodeEffectFailed, DecidedBy: gSession, CreatedAt: 1, UpdatedAt: 2, Receipt: gReceipt,
 		},
+		"egress": writ.EgressGrant{
+			ID: "site-api", State: writ.EgressActive, Host: "api.example.com", Port: 443, Scheme: "https", Mode: writ.EgressRequest, Methods: []string{"GET", "POST"}, PathPrefix: "/v1", Agents: []writ.AgentID{"site-builder"}, Run: gRun,
+			UpBytes: 1, DownBytes: 2, Conns: 3, Rate: 4, TimeMs: 5000, ExpiresAt: 6, Admits: []writ.Label{writ.LabelPublic}, Private: []string{"10.1.0.0/16"}, Credential: "stripe",
+			GrantedBy: "operator", CreatedAt: 1, UpdatedAt: 2, Receipt: gReceipt,
+		},
 		"secret": writ.Secret{
 			ID: gSecret, Name: "stripe", State: writ.SecretStored, Version: 2, Host: "api.example.com", Header: "Authorization", Template: "Bearer {{secret}}",
 			Sealed: []byte{1, 2, 3}, KeyID: "00ff", SetBy: "operator", CreatedAt: 1, UpdatedAt: 2, Receipt: gReceipt,
@@ -248,6 +253,10 @@ func TestStoredNames(t *testing.T) {
 	line("index", writ.IndexKeys, writ.HeldKey("00ff"))
 	line("index", writ.IndexBundles, writ.IndexStaged, writ.IndexReplicas, writ.ReadyOn(gBundle))
 	line("document", writ.EscrowKey(gRun))
+	line("document", writ.EgressGrantKey("site-api"))
+	line("index", writ.IndexEgress, writ.IndexEgressHosts)
+	line("member", writ.EgressHost("api.example.com", 443, "site-api"))
+	line("counter", writ.EgressSecond("site-api"), writ.EgressBegun("site-api"))
 	line("index", writ.RunChildren(gRun))
 	line("document", writ.HealthKey("site-builder"))
 	line("counter", writ.HealthFailures("site-builder"), writ.HealthTripped("site-builder"), writ.HealthOpened("site-builder"),

@@ -267,6 +267,9 @@ func TestTG3NothingChangesWithoutTheStore(t *testing.T) {
 			"role.unbind":       {w.op, "auditor", obj{"principal": "nobody"}},
 			"quota.set":         {w.op, "", obj{"metric": "queued_tasks", "subject": "tenant", "limit": 1000}},
 			"quota.delete":      {w.op, quota, nil},
+			"egress.fetch":      {c.builder, "", obj{"grant": "site-api"}},
+			"egress.grant":      {w.op, "site-api", obj{"host": "a.example", "agents": []string{"builder"}}},
+			"egress.revoke":     {w.op, "site-api", nil},
 			"effect.resolve":    {w.op, "eff_01J00000000000000000000000", obj{"as": "ok"}},
 			"key.introduce":     {w.op, "", obj{"public_key": w.newKey(t.TempDir()).text}}, // refused: another one waits
 			"key.activate":      {w.op, "", obj{"key_id": next.KeyID}},

@@ -121,7 +121,7 @@ type (
 	}
 	fetchArgs struct {
 		Grant  string `json:"grant,omitempty"`
-		URL    string `json:"url,omitempty"`
+		URL    string `json:"to,omitempty"`
 		Path   string `json:"path,omitempty"`
 		Method string `json:"method,omitempty"`
 		Mode   string `json:"mode,omitempty"`

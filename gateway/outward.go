@@ -41,14 +41,14 @@ func (o authorizer) Authorize(ctx context.Context, a egress.Attempt, s *egress.S
 	case egress.Reverse:
 		args["grant"], args["path"] = a.Grant, a.Path
 	case egress.Forward:
-		args["url"] = "http://" + a.Target.String() + a.Path
+		args["to"] = "http://" + a.Target.String() + a.Path
 	case egress.Connect:
-		args["url"], args["mode"] = a.Target.String(), string(writ.EgressTunnel)
+		args["to"], args["mode"] = a.Target.String(), string(writ.EgressTunnel)
 	}
 	if a.Mode != egress.Connect {
 		args["method"] = a.Method
 		if a.Query != "" {
-			for _, name := range []string{"path", "url"} {
+			for _, name := range []string{"path", "to"} {
 				if text, ok := args[name].(string); ok {
 					args[name] = text + "?" + a.Query
 				}

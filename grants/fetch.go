@@ -11,8 +11,8 @@ import (
 
 // EgressFetchArgs say what is wanted of whom.
 type EgressFetchArgs struct {
-	Grant   writ.EgressID     `json:"grant,omitempty" doc:"Grant to use; path says where under it. Or give url." pattern:"^[a-z][a-z0-9-]{1,62}$"`
-	URL     string            `json:"url,omitempty" doc:"Where to, in the one spelling; a grant for it is looked up. Or give grant and path." maxLength:"4096"`
+	Grant   writ.EgressID     `json:"grant,omitempty" doc:"Grant to use; path says where under it. Or give to." pattern:"^[a-z][a-z0-9-]{1,62}$"`
+	URL     string            `json:"to,omitempty" doc:"URL in its one spelling; a grant for it is looked up. Or give grant and path." maxLength:"4096"`
 	Path    string            `json:"path,omitempty" doc:"Path and query under the grant. Default: /." maxLength:"4096"`
 	Method  string            `json:"method,omitempty" doc:"Method." enum:"GET,HEAD,POST,PUT,PATCH,DELETE,OPTIONS" default:"GET"`
 	Headers map[string]string `json:"headers,omitempty" doc:"Headers, 32 at most. Credentials and what frames the request are left out: the gateway puts its own in."`
@@ -70,9 +70,9 @@ func (a *EgressFetchArgs) wish() (w wish, err error) {
 	}
 	switch {
 	case (a.Grant == "") == (a.URL == ""):
-		return wrong("/grant", "give a grant, or a url")
+		return wrong("/grant", "give a grant, or a URL")
 	case a.URL != "" && a.Path != "":
-		return wrong("/path", "goes with a grant; a url has its own")
+		return wrong("/path", "goes with a grant; a URL has its own")
 	case w.mode == writ.EgressTunnel:
 		if w.to, err = target.Parse(a.URL); err != nil {
 			return elsewhere(err)

@@ -19,6 +19,7 @@ var preferred = map[string][]string{
 	"agents":    {"agent_id", "state", "domain", "archetypes", "owns", "write_scope", "superseded_by", "max_concurrent_tasks"},
 	"approvals": {"approval_id", "state", "kind", "capability", "subject", "run_id", "expires_at", "uses"},
 	"effects":   {"effect_id", "state", "capability", "attempt", "principal", "run_id", "lease_ends_at", "updated_at"},
+	"grants":    {"grant_id", "host", "port", "mode", "methods", "agents", "credential_ref", "expires_at"},
 	"keys":      {"key_id", "purpose", "state", "from", "until", "revoked_from", "ready", "waiting"},
 	"quotas":    {"quota_id", "metric", "subject", "value", "used", "limit", "action", "window_ends_at"},
 	"sessions":  {"session_id", "state", "principal", "kind", "role", "agent_id", "expires_at", "heartbeat_ttl_s"},

@@ -31,6 +31,7 @@ var nouns = map[string]string{
 	"task": "Enqueue, claim and finish tasks", "capability": "See what can be called", "policy": "See the policies in force, and put others in their place",
 	"approval": "See and decide what people must agree to", "role": "Bind people to roles, and see who may do what",
 	"artifact": "Store and read what tasks make", "scope": "See who writes where", "log": "See the transparency log of all receipts", "key": "Change the keys receipts are signed with", "quota": "Limit how much, and how often",
+	"egress": "Say what agents may reach outside",
 	"effect": "See what calls did outside, and say what became of it", "evidence": "Destroy what was noted of calls",
 }
 

@@ -199,7 +199,7 @@ func TestOutside(t *testing.T) {
 		if err := json.Unmarshal([]byte(body), &got); err != nil || status != http.StatusOK || got.Status != 200 || got.Body != "POST /v1/y again " || got.Up < 5 {
 			t.Errorf("fetch: %d %s", status, body)
 		}
-		if status, body, _ = in.ask("POST", "/v1/egress/fetch", `{"url":"http://`+host.Listener.Addr().String()+`/v1/z"}`, "Content-Type", "application/json"); status != http.StatusOK || !strings.Contains(body, "GET /v1/z") {
+		if status, body, _ = in.ask("POST", "/v1/egress/fetch", `{"to":"http://`+host.Listener.Addr().String()+`/v1/z"}`, "Content-Type", "application/json"); status != http.StatusOK || !strings.Contains(body, "GET /v1/z") {
 			t.Errorf("fetch by url: %d %s", status, body)
 		}
 		if answer := in.raw("GET http://" + host.Listener.Addr().String() + "/v1/w HTTP/1.1\r\nHost: x\r\n\r\n"); answer.StatusCode != http.StatusOK {

@@ -14,6 +14,7 @@ import (
 	"github.com/writ-gateway/writ/agents"
 	"github.com/writ-gateway/writ/approvals"
 	"github.com/writ-gateway/writ/effects"
+	"github.com/writ-gateway/writ/grants"
 	"github.com/writ-gateway/writ/queue"
 	"github.com/writ-gateway/writ/runs"
 	"github.com/writ-gateway/writ/store"
@@ -44,11 +45,11 @@ func (r IndexReport) OK() bool { return len(r.Found)+len(r.Counts) == 0 }
 
 // followers say what follows from the documents of the other rooms.
 func followers() []writ.Follower {
-	return append(agents.Followers(), runs.Follower(), approvals.Follower(), effects.Follower())
+	return append(agents.Followers(), runs.Follower(), approvals.Follower(), effects.Follower(), grants.Follower())
 }
 
 // documents are the kinds that indexes and counters follow from.
-var documents = []string{writ.ObjectRun, writ.ObjectTask, writ.ObjectSession, writ.ObjectJail, writ.ObjectAgent, writ.ObjectApproval, writ.ObjectEffect}
+var documents = []string{writ.ObjectRun, writ.ObjectTask, writ.ObjectSession, writ.ObjectJail, writ.ObjectAgent, writ.ObjectApproval, writ.ObjectEffect, writ.ObjectEgress}
 
 // ExamineQueue compares every index, lane and counter of the queue with what the
 // documents imply, and changes nothing. On a shared store it may run beside gateways:

@@ -72,6 +72,8 @@ func global() []list {
 		{index: writ.IndexReady, kind: writ.ObjectTask, id: whole, scores: true},
 		{index: writ.IndexUnfold, kind: writ.ObjectRun, id: whole, scores: true},
 		{index: writ.IndexScopes, id: holder},
+		{index: writ.IndexEgress, kind: writ.ObjectEgress, id: whole},
+		{index: writ.IndexEgressHosts, kind: writ.ObjectEgress, id: last},
 		{index: writ.IndexEffects, kind: writ.ObjectEffect, id: whole},
 		{index: writ.IndexUnknown, kind: writ.ObjectEffect, id: whole},
 		{index: writ.IndexEffectLeases, kind: writ.ObjectEffect, id: whole, scores: true},

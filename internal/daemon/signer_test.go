@@ -125,7 +125,8 @@ func TestNothingChangesWithoutTheSigner(t *testing.T) {
 		t.Fatal(err)
 	}
 	door, err := guard.New(guard.Config{
-		Store: d.store, Registry: d.registry, Decider: d.engine, Sealer: noSigner{d.sealer}, Archive: d.archive(),
+		Effectors: map[writ.CapabilityID]guard.Effector{"egress.fetch": d.fetcher},
+		Store:     d.store, Registry: d.registry, Decider: d.engine, Sealer: noSigner{d.sealer}, Archive: d.archive(),
 		Validator: validator, Origin: d.keys.Origin, Shards: []writ.Tenant{shard},
 	})
 	if err != nil {
@@ -200,6 +201,9 @@ func TestNothingChangesWithoutTheSigner(t *testing.T) {
 		"key.revoke":        {nil, map[string]any{"key_id": d.sealer.KeyID()}},
 		"evidence.shred":    {nil, map[string]any{"run_id": run.Run, "reason": "legal_order"}},
 		"quota.delete":      {nil, map[string]any{"quota_id": "quo_01J00000000000000000000000"}},
+		"egress.grant":      {operator, map[string]any{"grant_id": "site-api", "host": "a.example", "agents": []string{"builder"}}},
+		"egress.revoke":     {operator, map[string]any{"grant_id": "site-api"}},
+		"egress.fetch":      {idleCred, map[string]any{"grant": "site-api"}},
 		"effect.resolve":    {nil, map[string]any{"effect_id": "eff_01J00000000000000000000000", "as": "ok"}},
 		// What the gateway does by itself.
 		"effect.settle":       {nil, map[string]any{"effect_id": "eff_01J00000000000000000000000", "attempt": 1, "by": "cll_01J00000000000000000000000", "state": "ok"}},
