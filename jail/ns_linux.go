@@ -136,14 +136,7 @@ func (n *ns) spawn(ctx context.Context, s Spec, empty bool) (made *inside, err e
 	if err := j.launch(s, p.Become); err != nil {
 		return nil, err
 	}
-	// Entering the group takes as long as building the rest, and only the agent must be in it.
-	entered := make(chan error, 1)
-	go func() { entered <- j.group.add(j.process.Pid) }()
-	err = j.build(ctx, &p.Spec, trees)
-	if in := <-entered; err == nil && in != nil {
-		err = noCgroup(unnamed(in))
-	}
-	if err != nil {
+	if err := j.build(ctx, &p.Spec, trees); err != nil {
 		return nil, err
 	}
 	go j.watch()
@@ -320,11 +313,14 @@ func (j *inside) launch(s Spec, become bool) error {
 	}
 	j.process, err = launch(&os.ProcAttr{
 		Env: initEnv, Files: []*os.File{stdin, stdout, stderr, theirs, exe}, Sys: sysAttr(j.features.HostUID, j.features.Privileged, become, cgroup),
-	})
+	}, j.group)
 	for _, f := range j.theirs {
 		_ = f.Close()
 	}
 	j.theirs = nil
+	if in, ok := errors.AsType[notInGroup](err); ok {
+		return noCgroup(unnamed(in.error))
+	}
 	if err != nil {
 		return startRefusal(err)
 	}
