@@ -255,6 +255,8 @@ type inside struct {
 	mu      sync.Mutex
 	why     string // of Kill
 	report  *wire.Report
+	late    *time.Timer
+	over    bool // nothing of it is left to kill
 	refused *Refusal
 	exit    Exit
 	done    chan struct{}
@@ -512,7 +514,9 @@ func (j *inside) goNow() error {
 		return err
 	}
 	if j.deadline > 0 { // the first process has a clock too; this one holds if it does not
-		time.AfterFunc(j.deadline+time.Second/4, func() { j.Kill(Deadline) })
+		j.mu.Lock()
+		j.late = time.AfterFunc(j.deadline+time.Second/4, func() { j.Kill(Deadline) })
+		j.mu.Unlock()
 	}
 	return nil
 }
@@ -523,10 +527,13 @@ func (j *inside) ended() error {
 
 func (j *inside) Kill(reason string) {
 	j.mu.Lock()
+	defer j.mu.Unlock()
+	if j.over { // another jail may have its name by now
+		return
+	}
 	if j.why == "" && j.report == nil {
 		j.why = reason
 	}
-	j.mu.Unlock()
 	_ = j.process.Kill()
 	j.group.kill()
 }
@@ -607,6 +614,10 @@ func (j *inside) conclude(state *os.ProcessState) {
 	j.group.usage(&u)
 	j.mu.Lock()
 	defer j.mu.Unlock()
+	j.over = true
+	if j.late != nil {
+		j.late.Stop()
+	}
 	e := Exit{Usage: u, Truncated: j.out.truncated.Load() || j.err.truncated.Load()}
 	killed := codeSignal + int(unix.SIGKILL)
 	switch {
