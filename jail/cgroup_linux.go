@@ -268,12 +268,17 @@ func (g *group) remove() {
 		return
 	}
 	for _, dir := range g.dirs() {
-		for wait := time.Millisecond; wait < time.Second; wait *= 2 {
-			if err := os.Remove(dir); err == nil || !errors.Is(err, unix.EBUSY) {
-				break
-			}
-			time.Sleep(wait)
+		_ = removeGroup(dir, time.Second)
+	}
+}
+
+func removeGroup(dir string, patience time.Duration) error {
+	for wait := time.Millisecond; ; wait *= 2 {
+		err := os.Remove(dir)
+		if !errors.Is(err, unix.EBUSY) || wait > patience {
+			return err
 		}
+		time.Sleep(wait)
 	}
 }
 
@@ -322,7 +327,7 @@ func (c *cgroups) sweep() (removed int) {
 			if !ok || err != nil || !e.IsDir() || alive(owner) {
 				continue
 			}
-			if os.Remove(filepath.Join(parent, e.Name())) == nil { // a group with a process in it cannot be
+			if removeGroup(filepath.Join(parent, e.Name()), time.Second/8) == nil { // a group with a process in it cannot be
 				removed++
 			}
 		}
