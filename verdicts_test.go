@@ -165,7 +165,7 @@ func mutants() []mutant {
 			}
 		}},
 		{name: "tasks forget that they are to be judged", task: func(a *queue.TaskEnqueueArgs) { a.Verify = nil }},
-		{name: "runs forget that they are to be judged", run: func(a *runs.RunCreateArgs) { a.ClosePolicy = writ.CloseAuto }},
+		{name: "runs forget that they are to be judged", run: func(a *runs.RunCreateArgs) { a.ClosePolicy, a.CloseQuorum = writ.CloseAuto, nil }},
 	}
 }
 

@@ -89,6 +89,7 @@ func policy(o Options) map[string]Rule {
 		[]Cond{is(0, 35)},         // PR_SET_MM
 		[]Cond{is(0, 0x59616d61)}, // PR_SET_PTRACER
 		[]Cond{is(0, 28)})         // PR_SET_SECUREBITS
+	out["prlimit64"] = Rule{Cases: []Case{{[]Cond{is(0, 0)}, Allow}}, Else: Errno(eperm)} // its own; the first process is the same user's
 	out["personality"] = Rule{Else: Errno(eperm)}
 	for _, p := range []uint32{0, 8, 0x20000, 0x20008, 0xffffffff} {
 		r := out["personality"]
