@@ -500,3 +500,31 @@ func TestDiesWithItsMaker(t *testing.T) {
 	}
 	_ = c.Wait()
 }
+
+// Many at once are each their own.
+func TestManyAtOnce(t *testing.T) {
+	p := jailtest.Profile(t, jail.Strict())
+	var all sync.WaitGroup
+	for i := range 16 {
+		id := nextID(t)
+		all.Go(func() {
+			out := new(text)
+			j, err := jailer.Spawn(t.Context(), jail.Spec{ID: id, Profile: p, Agent: jail.Program{Path: agentBinary}, Args: []string{"get=http://gateway/", fmt.Sprintf("exit=%d", i)}, Stdout: out})
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			tcp, _ := j.Listeners()
+			go func() {
+				_ = http.Serve(tcp, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "you are ", id) }))
+			}()
+			if err := j.Go(); err != nil {
+				t.Error(err)
+			}
+			if e := j.Wait(); e.Code != i || out.String() != "you are "+id+"\n" {
+				t.Errorf("%d ended with %+v and was told %q", i, e, out)
+			}
+		})
+	}
+	all.Wait()
+}

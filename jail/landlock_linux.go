@@ -23,9 +23,6 @@ const (
 	ofFiles = execute | fileRead | fileWrite | ioctlDev | resolveUnix
 )
 
-// lastLandlock is the last ABI we know the accesses of; a later one is used as far as that.
-const lastLandlock = 9
-
 // landlockABI asks the kernel; 0 means it has no Landlock.
 func landlockABI() int {
 	n, _, errno := unix.Syscall(unix.SYS_LANDLOCK_CREATE_RULESET, 0, 0, unix.LANDLOCK_CREATE_RULESET_VERSION)

@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"runtime"
+	"slices"
 	"sync"
 	"syscall"
 	"time"
@@ -132,8 +133,7 @@ func (n *ns) spawn(ctx context.Context, s Spec, empty bool) (made *inside, err e
 	if err != nil {
 		return nil, err
 	}
-	p.SetGroups = j.features.Privileged
-	if err := j.launch(s); err != nil {
+	if err := j.launch(s, p.Become); err != nil {
 		return nil, err
 	}
 	// Entering the group takes as long as building the rest, and only the agent must be in it.
@@ -197,25 +197,43 @@ func (n *ns) user(j *inside, s Spec) error {
 	return nil
 }
 
-// trees are the mounts only this process can make: directories of others as the jail's own. One that is only read, and
-// cannot be shown so, is shown as what it is: the jail may then read less of it.
+// trees are the mounts this process makes and hands over: with all of root's rights, every one of the host's. A scope
+// is shown as the jail's own. One that is only read, and cannot be shown so, is shown as what it is: the jail may then
+// read less of it.
 func (n *ns) trees(p *plan, j *inside) (out []*os.File, err error) {
 	if !j.features.Privileged {
 		return nil, nil
 	}
-	for _, i := range p.shared {
+	if !hasCap(unix.CAP_SYS_ADMIN) {
+		p.Become = true
+		for _, i := range p.shared {
+			if m := &p.Mounts[i]; m.Attr&unix.MOUNT_ATTR_RDONLY == 0 && !ownedBy(m.Source, j.features.HostUID) {
+				return nil, scopeRefusal(nil, j.features.HostUID)
+			}
+		}
+		return nil, nil
+	}
+	for i := range p.Mounts {
 		m := &p.Mounts[i]
-		f, err := n.users.owned(m.Source, m.Attr, j.features.HostUID)
-		if r, ok := errors.AsType[*Refusal](err); ok && r.Feature == FeatureScope && m.Attr&unix.MOUNT_ATTR_RDONLY != 0 {
+		if m.Kind != wire.Bind {
 			continue
+		}
+		if len(out) == wire.MaxDescriptors {
+			return out, refuse(FeatureSpec, nil, "it shows too much of the host", "name directories rather than what is in them")
+		}
+		uid := asItIs
+		if slices.Contains(p.shared, i) {
+			uid = j.features.HostUID
+		}
+		f, err := n.users.tree(*m, uid)
+		if r, ok := errors.AsType[*Refusal](err); ok && r.Feature == FeatureScope && m.Attr&unix.MOUNT_ATTR_RDONLY != 0 {
+			f, err = n.users.tree(*m, asItIs)
 		}
 		if err != nil {
 			return out, err
 		}
-		if f != nil {
-			m.FD = int32(len(out))
-			out = append(out, f)
-		}
+		m.FD = int32(len(out))
+		out = append(out, f)
 	}
 	return out, nil
 }
@@ -268,7 +286,7 @@ func (j *inside) confine(s Spec) error {
 }
 
 // launch starts the first process, which waits for its spec.
-func (j *inside) launch(s Spec) error {
+func (j *inside) launch(s Spec, become bool) error {
 	j.deadline = s.Deadline
 	exe, err := image()
 	if err != nil {
@@ -301,7 +319,7 @@ func (j *inside) launch(s Spec) error {
 		defer func() { _ = unix.Close(cgroup) }()
 	}
 	j.process, err = launch(&os.ProcAttr{
-		Env: initEnv, Files: []*os.File{stdin, stdout, stderr, theirs, exe}, Sys: sysAttr(j.features.HostUID, j.features.Privileged, cgroup),
+		Env: initEnv, Files: []*os.File{stdin, stdout, stderr, theirs, exe}, Sys: sysAttr(j.features.HostUID, j.features.Privileged, become, cgroup),
 	})
 	for _, f := range j.theirs {
 		_ = f.Close()

@@ -50,8 +50,9 @@ var setupCaps = []uintptr{unix.CAP_SYS_ADMIN, unix.CAP_NET_ADMIN, unix.CAP_NET_B
 // initEnv is all of its environment.
 var initEnv = []string{"GOMAXPROCS=1", "GOGC=off", "GOMEMLIMIT=16MiB"}
 
-// sysAttr are the namespaces and the user: one line of map, which has no uid 0 inside.
-func sysAttr(uid int, privileged bool, cgroupFD int) *syscall.SysProcAttr {
+// sysAttr are the namespaces and the user: one line of map, which has no uid 0 inside. A process that need not open
+// anything of the host with our rights is that user from the start.
+func sysAttr(uid int, privileged, become bool, cgroupFD int) *syscall.SysProcAttr {
 	a := &syscall.SysProcAttr{
 		Cloneflags: unix.CLONE_NEWUSER | unix.CLONE_NEWNS | unix.CLONE_NEWPID | unix.CLONE_NEWNET |
 			unix.CLONE_NEWIPC | unix.CLONE_NEWUTS | unix.CLONE_NEWCGROUP,
@@ -62,8 +63,11 @@ func sysAttr(uid int, privileged bool, cgroupFD int) *syscall.SysProcAttr {
 		Setsid:                     true,
 		Pdeathsig:                  unix.SIGKILL,
 	}
-	if !privileged {
+	switch {
+	case !privileged: // which it is by the map alone
 		a.GidMappings[0].HostID = os.Getegid()
+	case !become:
+		a.Credential = &syscall.Credential{Uid: insideID, Gid: insideID}
 	}
 	if cgroupFD >= 0 {
 		a.UseCgroupFD, a.CgroupFD = true, cgroupFD

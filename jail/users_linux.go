@@ -10,6 +10,8 @@ import (
 	"syscall"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/writ-gateway/writ/jail/wire"
 )
 
 // privileged says whether this process is root of the machine and may give a jail another user. Root of a user namespace
@@ -67,29 +69,28 @@ func (u *users) give(id int) {
 	delete(u.taken, id)
 }
 
-// owned is a mount of a directory in which files of its owner are the jail's, and what the jail writes is its owner's:
-// nothing on the disk changes hands.
-func (u *users) owned(dir string, attr uint64, uid int) (*os.File, error) {
-	f, err := unix.Openat2(unix.AT_FDCWD, dir, &unix.OpenHow{
-		Flags: unix.O_PATH | unix.O_CLOEXEC | unix.O_DIRECTORY, Resolve: unix.RESOLVE_NO_SYMLINKS | unix.RESOLVE_NO_MAGICLINKS,
+// asItIs is no user: a mount that shows owners as they are.
+const asItIs = -1
+
+// tree is a copy of what a mount shows. Given a user, files of the directory's owner are that user's in it, and what the user
+// writes is the owner's: nothing on the disk changes hands.
+func (u *users) tree(m wire.Mount, uid int) (*os.File, error) {
+	f, err := unix.Openat2(unix.AT_FDCWD, m.Source, &unix.OpenHow{
+		Flags: unix.O_PATH | unix.O_CLOEXEC, Resolve: unix.RESOLVE_NO_SYMLINKS | unix.RESOLVE_NO_MAGICLINKS,
 	})
 	if err != nil {
-		return nil, sourceRefusal(err.(syscall.Errno))
+		return nil, sourceRefusal(err)
 	}
 	defer func() { _ = unix.Close(f) }()
 	var st unix.Stat_t
 	if err := unix.Fstat(f, &st); err != nil {
 		return nil, err
 	}
-	how := &unix.MountAttr{Attr_set: attr, Propagation: unix.MS_PRIVATE}
-	same := int(st.Uid) == uid && int(st.Gid) == uid
-	if !hasCap(unix.CAP_SYS_ADMIN) {
-		if same {
-			return nil, nil // the jail can mount it itself
-		}
-		return nil, scopeRefusal(nil, uid)
+	if (st.Mode&unix.S_IFMT == unix.S_IFDIR) != m.IsDir {
+		return nil, sourceRefusal(unix.ENOTDIR)
 	}
-	if !same {
+	how := &unix.MountAttr{Attr_set: m.Attr, Propagation: unix.MS_PRIVATE}
+	if uid != asItIs && (int(st.Uid) != uid || int(st.Gid) != uid) {
 		ns, err := u.translator(translation{int(st.Uid), int(st.Gid), uid})
 		if err != nil {
 			return nil, err
@@ -102,12 +103,20 @@ func (u *users) owned(dir string, attr uint64, uid int) (*os.File, error) {
 	if err != nil {
 		return nil, mountRefusal(err)
 	}
-	tree := os.NewFile(uintptr(t), "scope")
+	tree := os.NewFile(uintptr(t), "tree")
 	if err := unix.MountSetattr(t, "", unix.AT_EMPTY_PATH|unix.AT_RECURSIVE, how); err != nil {
 		_ = tree.Close()
-		return nil, scopeRefusal(err, uid)
+		if how.Attr_set&unix.MOUNT_ATTR_IDMAP != 0 {
+			return nil, scopeRefusal(err, uid)
+		}
+		return nil, mountRefusal(err)
 	}
 	return tree, nil
+}
+
+func ownedBy(dir string, uid int) bool {
+	var st unix.Stat_t
+	return unix.Stat(dir, &st) != nil || int(st.Uid) == uid && int(st.Gid) == uid // what is not there is refused elsewhere
 }
 
 func scopeRefusal(err error, uid int) *Refusal {

@@ -24,8 +24,8 @@ func setLimits(limits []wire.Limit) {
 // NOROOT, NO_SETUID_FIXUP, KEEP_CAPS and NO_CAP_AMBIENT_RAISE as they must be, and locked.
 const secureBits = 0xef
 
-// giveUp drops every right for good. The bounding set is the calling thread's, which is the
-// one that starts the agent; all else is dropped by every thread.
+// giveUp drops every right for good. Capabilities go from every thread; the rest is the calling thread's, which starts the
+// agent: no other thread ever executes anything, and the filter gives them no_new_privs too.
 func giveUp() {
 	for c := uintptr(0); ; c++ {
 		err := unix.Prctl(unix.PR_CAPBSET_DROP, c, 0, 0, 0)
@@ -34,12 +34,11 @@ func giveUp() {
 		}
 		must("capabilities", "bounding", err)
 	}
-	allThreads("capabilities", unix.SYS_PRCTL, unix.PR_CAP_AMBIENT, unix.PR_CAP_AMBIENT_CLEAR_ALL, 0)
-	allThreads("securebits", unix.SYS_PRCTL, unix.PR_SET_SECUREBITS, secureBits, 0)
+	must("securebits", "", unix.Prctl(unix.PR_SET_SECUREBITS, secureBits, 0, 0, 0))
 	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
 	var none [2]unix.CapUserData
-	allThreads("capabilities", unix.SYS_CAPSET, uintptr(unsafe.Pointer(&header)), uintptr(unsafe.Pointer(&none)), 0)
-	allThreads("no_new_privs", unix.SYS_PRCTL, unix.PR_SET_NO_NEW_PRIVS, 1, 0)
+	allThreads("capabilities", unix.SYS_CAPSET, uintptr(unsafe.Pointer(&header)), uintptr(unsafe.Pointer(&none)), 0) // ambient ones too
+	must("no_new_privs", "", unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))
 	must("dumpable", "", unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0))
 }
 
@@ -49,7 +48,8 @@ func allThreads(step string, trap, a, b, c uintptr) {
 	}
 }
 
-// landlock is the second wall: the same that the mounts say, in case one of them is wrong.
+// landlock is the second wall: the same that the mounts say, in case one of them is wrong. It
+// is the calling thread's, and so the agent's.
 func landlock(l wire.Landlock) {
 	if l.FS == 0 {
 		return
@@ -75,7 +75,9 @@ func landlock(l wire.Landlock) {
 			must("landlock", "connect", errno)
 		}
 	}
-	allThreads("landlock", unix.SYS_LANDLOCK_RESTRICT_SELF, set, 0, 0)
+	if _, _, errno := unix.Syscall(unix.SYS_LANDLOCK_RESTRICT_SELF, set, 0, 0); errno != 0 {
+		must("landlock", "restrict", errno)
+	}
 	_ = unix.Close(int(set))
 }
 

@@ -66,7 +66,7 @@ func must(step, detail string, err error) {
 
 // receive waits for the spec. A gateway that is gone closed the socket.
 func receive() (*wire.Spec, []int) {
-	buf, oob := make([]byte, wire.MaxMessage), make([]byte, unix.CmsgSpace(4*128))
+	buf, oob := make([]byte, wire.MaxMessage), make([]byte, unix.CmsgSpace(4*wire.MaxDescriptors))
 	n, oobn, flags, _, err := unix.Recvmsg(control, buf, oob, unix.MSG_CMSG_CLOEXEC)
 	if err != nil || n == 0 {
 		unix.Exit(exitRefused)

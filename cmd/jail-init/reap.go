@@ -44,8 +44,8 @@ func reap(agent int, deadlineMs uint64) {
 	}
 }
 
-// watch ends the jail when the gateway is gone, and when its time is over. It kills nothing: Landlock
-// may keep a thread from signalling what another thread started.
+// watch ends the jail when the gateway is gone, and when its time is over: with this process ends
+// all that is in it.
 func watch(deadlineMs uint64) {
 	for end := now() + deadlineMs; ; {
 		timeout := -1

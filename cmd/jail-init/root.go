@@ -23,7 +23,9 @@ func build(spec *wire.Spec, fds []int) (listener int) {
 			trees[i] = tree(m, fds)
 		}
 	}
-	become(spec)
+	if spec.Become {
+		become(spec)
+	}
 	enter(root())
 	for i, m := range spec.Mounts {
 		place(m, trees[i])
@@ -67,9 +69,7 @@ func tree(m wire.Mount, fds []int) int {
 // become takes the one user there is in this namespace. Until here the process had the gateway's
 // own, and could read what that can.
 func become(spec *wire.Spec) {
-	if spec.SetGroups {
-		must("user", "groups", syscall.Setgroups(nil))
-	}
+	must("user", "groups", syscall.Setgroups(nil))
 	must("user", "group", syscall.Setresgid(int(spec.GID), int(spec.GID), int(spec.GID)))
 	must("user", "user", syscall.Setresuid(int(spec.UID), int(spec.UID), int(spec.UID)))
 	must("parent", "", unix.Prctl(unix.PR_SET_PDEATHSIG, uintptr(unix.SIGKILL), 0, 0, 0)) // another user forgets it

@@ -6,9 +6,9 @@ package wire
 // Spec is a jail in full. The first process of a jail decides nothing: it does what is written
 // here, in this order, and gives up at the first thing that fails.
 type Spec struct {
-	UID, GID  uint32 // inside; never 0
-	SetGroups bool   // whether this user may drop supplementary groups
-	Hostname  string
+	UID, GID uint32 // inside; never 0
+	Become   bool   // take them once all of the host is opened; else the process has them from its start
+	Hostname string
 
 	Mounts   []Mount
 	ReadOnly []string // mounts of the jail's own that become read-only once all is in place
@@ -98,6 +98,9 @@ type Report struct {
 // Go is the word to start the agent.
 const Go = "go"
 
+// MaxDescriptors is how many can be sent along; Linux takes 253.
+const MaxDescriptors = 250
+
 // MaxMessage is the size of the longest message.
 const MaxMessage = 160 << 10
 
@@ -131,7 +134,7 @@ func (r *Report) Decode(b []byte) bool {
 
 func (s *Spec) walk(c *coder) {
 	c.u32(&s.UID, &s.GID)
-	c.yes(&s.SetGroups)
+	c.yes(&s.Become)
 	c.str(&s.Hostname)
 	each(c, &s.Mounts, func(m *Mount) {
 		c.u32(&m.Kind, &m.Mode)

@@ -7,7 +7,7 @@ import (
 
 func whole() Spec {
 	return Spec{
-		UID: 1000, GID: 1000, SetGroups: true, Hostname: "jail",
+		UID: 1000, GID: 1000, Become: true, Hostname: "jail",
 		Mounts: []Mount{
 			{Kind: Bind, Source: "/a", Target: "/b", FD: -1, IsDir: true, Attr: 15, Mode: 0o755},
 			{Kind: File, Target: "/etc/x", Content: "text\x00\n", FD: 2, Size: 1 << 40},

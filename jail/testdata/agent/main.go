@@ -117,7 +117,7 @@ var verbs = map[string]func(string) error{
 		}
 		return nil
 	},
-	"long": func(s string) error { n, _ := strconv.Atoi(s); return say(strings.Repeat("y", n), nil) },
+	"long":  func(s string) error { n, _ := strconv.Atoi(s); return say(strings.Repeat("y", n), nil) },
 	"stdin": func(string) error { b, err := io.ReadAll(os.Stdin); return say(string(b), err) },
 	"fds":   func(string) error { return list("/proc/self/fd") },
 	"userns": func(string) error {
