@@ -36,6 +36,7 @@ var lines = []struct {
 	{"dag", (*bench).dag},
 	{"asynq", (*bench).asynq},
 	{"revoke", (*bench).revoke},
+	{"jails", (*bench).jails},
 }
 
 func main() {

@@ -140,8 +140,7 @@ func (c *cgroups) delegate() error {
 	return enable()
 }
 
-// controllers are those that do something here. Each of v1 is one more directory to enter, for which
-// the kernel makes all of the machine wait.
+// controllers are those that do something here: each of v1 is one more directory to enter.
 func (g *group) controllers() []string {
 	if g.cpu {
 		return append(slices.Clone(needed), "cpu")
@@ -233,16 +232,27 @@ func (g *group) open() (int, error) {
 	return unix.Open(g.dirs()[0], unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 }
 
-// add puts a process in that was not started there.
-func (g *group) add(pid int) error {
+// within runs something on this thread as one of the group, where a process cannot be started in it otherwise. Moving the
+// running thread alone is what a kernel does without making all of the machine wait; its children begin where it is.
+func (g *group) within(do func()) (err error) {
 	if g == nil || g.version == "v2" {
+		do()
 		return nil
 	}
-	for _, dir := range g.dirs() {
-		if err := write(filepath.Join(dir, "cgroup.procs"), strconv.Itoa(pid)); err != nil {
+	const self = "0"
+	var back []string
+	defer func() {
+		for _, dir := range back {
+			err = errors.Join(err, write(filepath.Join(dir, "tasks"), self))
+		}
+	}()
+	for _, c := range g.controllers() {
+		if err := write(filepath.Join(g.parents[c], g.name, "tasks"), self); err != nil {
 			return err
 		}
+		back = append(back, g.parents[c])
 	}
+	do()
 	return nil
 }
 

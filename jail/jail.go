@@ -52,8 +52,8 @@ type Spec struct {
 	Limits   Limits
 	Deadline time.Duration // after Go; 0: none
 
-	Stdin          io.Reader // nil: empty
-	Stdout, Stderr io.Writer // nil: dropped; each gets whole lines, one Write a line
+	Stdin          io.Reader // nil: empty; read until it ends, or the jail has
+	Stdout, Stderr io.Writer // nil: dropped; each gets whole lines, one Write a line, which must not block for ever: Wait waits for it
 	Output         Output
 
 	// HostUID is the user of the host, and the group, that the agent runs as where a privileged gateway

@@ -459,9 +459,10 @@ func TestNothingIsLeft(t *testing.T) {
 	if after := descriptors(t); after > before {
 		t.Errorf("%d descriptors became %d", before, after)
 	}
-	found, _ := filepath.Glob(fmt.Sprintf("/sys/fs/cgroup/*/jail-%d-same-id", os.Getpid()))
-	if len(found) > 0 {
-		t.Errorf("groups are left: %v", found)
+	for _, group := range groupsOf(t, os.Getpid()) {
+		if strings.HasSuffix(group, "-same-id") {
+			t.Errorf("a group is left: %s", group)
+		}
 	}
 }
 
@@ -499,6 +500,33 @@ func TestDiesWithItsMaker(t *testing.T) {
 		t.Errorf("it said %q, %v", rest, err)
 	}
 	_ = c.Wait()
+	if !jailtest.HasCgroup() {
+		return
+	}
+	if left := groupsOf(t, c.Process.Pid); len(left) == 0 {
+		t.Error("it left no group for the next to sweep: nothing was tried")
+	}
+	if out, err := exec.Command("/proc/self/exe", "worse", "not at all").CombinedOutput(); err != nil {
+		t.Fatal(err, string(out))
+	}
+	if left := groupsOf(t, c.Process.Pid); len(left) > 0 {
+		t.Errorf("the next left %v", left)
+	}
+}
+
+// groupsOf are the control groups of the jails of a process.
+func groupsOf(t *testing.T, pid int) (out []string) {
+	t.Helper()
+	err := filepath.WalkDir("/sys/fs/cgroup", func(path string, d os.DirEntry, err error) error {
+		if err == nil && strings.HasPrefix(d.Name(), fmt.Sprintf("jail-%d-", pid)) {
+			out = append(out, path)
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return out
 }
 
 // Many at once are each their own.

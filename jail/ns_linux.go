@@ -136,14 +136,7 @@ func (n *ns) spawn(ctx context.Context, s Spec, empty bool) (made *inside, err e
 	if err := j.launch(s, p.Become); err != nil {
 		return nil, err
 	}
-	// Entering the group takes as long as building the rest, and only the agent must be in it.
-	entered := make(chan error, 1)
-	go func() { entered <- j.group.add(j.process.Pid) }()
-	err = j.build(ctx, &p.Spec, trees)
-	if in := <-entered; err == nil && in != nil {
-		err = noCgroup(unnamed(in))
-	}
-	if err != nil {
+	if err := j.build(ctx, &p.Spec, trees); err != nil {
 		return nil, err
 	}
 	go j.watch()
@@ -262,6 +255,8 @@ type inside struct {
 	mu      sync.Mutex
 	why     string // of Kill
 	report  *wire.Report
+	late    *time.Timer
+	over    bool // nothing of it is left to kill
 	refused *Refusal
 	exit    Exit
 	done    chan struct{}
@@ -320,11 +315,14 @@ func (j *inside) launch(s Spec, become bool) error {
 	}
 	j.process, err = launch(&os.ProcAttr{
 		Env: initEnv, Files: []*os.File{stdin, stdout, stderr, theirs, exe}, Sys: sysAttr(j.features.HostUID, j.features.Privileged, become, cgroup),
-	})
+	}, j.group)
 	for _, f := range j.theirs {
 		_ = f.Close()
 	}
 	j.theirs = nil
+	if in, ok := errors.AsType[notInGroup](err); ok {
+		return noCgroup(unnamed(in.error))
+	}
 	if err != nil {
 		return startRefusal(err)
 	}
@@ -525,7 +523,9 @@ func (j *inside) goNow() error {
 		return err
 	}
 	if j.deadline > 0 { // the first process has a clock too; this one holds if it does not
-		time.AfterFunc(j.deadline+time.Second/4, func() { j.Kill(Deadline) })
+		j.mu.Lock()
+		j.late = time.AfterFunc(j.deadline+time.Second/4, func() { j.Kill(Deadline) })
+		j.mu.Unlock()
 	}
 	return nil
 }
@@ -536,10 +536,13 @@ func (j *inside) ended() error {
 
 func (j *inside) Kill(reason string) {
 	j.mu.Lock()
+	defer j.mu.Unlock()
+	if j.over { // another jail may have its name by now
+		return
+	}
 	if j.why == "" && j.report == nil {
 		j.why = reason
 	}
-	j.mu.Unlock()
 	_ = j.process.Kill()
 	j.group.kill()
 }
@@ -659,6 +662,10 @@ func (j *inside) conclude(state *os.ProcessState) {
 	j.group.usage(&u)
 	j.mu.Lock()
 	defer j.mu.Unlock()
+	j.over = true
+	if j.late != nil {
+		j.late.Stop()
+	}
 	e := Exit{Usage: u, Truncated: j.out.truncated.Load() || j.err.truncated.Load()}
 	killed := codeSignal + int(unix.SIGKILL)
 	switch {

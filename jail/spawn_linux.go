@@ -11,17 +11,18 @@ import (
 
 // launch starts a process from the one thread that never ends. A process that dies with its parent
 // dies with the thread that made it, and Go ends threads as it likes.
-func launch(attr *os.ProcAttr) (*os.Process, error) {
+func launch(attr *os.ProcAttr, g *group) (*os.Process, error) {
 	startLauncher()
-	order := launchOrder{attr: attr, done: make(chan launched, 1)}
+	order := launchOrder{attr: attr, group: g, done: make(chan launched, 1)}
 	orders <- order
 	got := <-order.done
 	return got.process, got.err
 }
 
 type launchOrder struct {
-	attr *os.ProcAttr
-	done chan launched
+	attr  *os.ProcAttr
+	group *group // that the process begins in
+	done  chan launched
 }
 
 type launched struct {
@@ -29,14 +30,24 @@ type launched struct {
 	err     error
 }
 
+// notInGroup is why a process was not started in its group.
+type notInGroup struct{ error }
+
 var orders = make(chan launchOrder)
 
 var startLauncher = sync.OnceFunc(func() {
 	go func() {
 		runtime.LockOSThread()
 		for o := range orders {
-			p, err := os.StartProcess(imagePath, []string{"jail-init"}, o.attr)
-			o.done <- launched{p, err}
+			var l launched
+			if err := o.group.within(func() { l.process, l.err = os.StartProcess(imagePath, []string{"jail-init"}, o.attr) }); err != nil {
+				if l.process != nil {
+					_ = l.process.Kill()
+					_, _ = l.process.Wait()
+				}
+				l = launched{err: notInGroup{err}}
+			}
+			o.done <- l
 		}
 	}()
 })

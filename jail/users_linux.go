@@ -154,7 +154,7 @@ func (u *users) translator(t translation) (*os.File, error) {
 			GidMappingsEnableSetgroups: true,
 			Pdeathsig:                  unix.SIGKILL,
 		},
-	})
+	}, nil)
 	_ = theirs.Close()
 	if err != nil {
 		return nil, startRefusal(err)
