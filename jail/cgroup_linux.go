@@ -268,12 +268,18 @@ func (g *group) remove() {
 		return
 	}
 	for _, dir := range g.dirs() {
-		for wait := time.Millisecond; wait < time.Second; wait *= 2 {
-			if err := os.Remove(dir); err == nil || !errors.Is(err, unix.EBUSY) {
-				break
-			}
-			time.Sleep(wait)
+		removed(dir)
+	}
+}
+
+// removed removes one directory, in which nobody is or will be.
+func removed(dir string) bool {
+	for wait := time.Millisecond; ; wait *= 2 {
+		err := os.Remove(dir)
+		if !errors.Is(err, unix.EBUSY) || wait > time.Second {
+			return err == nil
 		}
+		time.Sleep(wait)
 	}
 }
 
@@ -312,7 +318,7 @@ func field(text, name string) string {
 }
 
 // sweep removes groups that gateways left which ended without a chance to: their processes died with them.
-func (c *cgroups) sweep() (removed int) {
+func (c *cgroups) sweep() (n int) {
 	for _, parent := range c.parents {
 		entries, _ := os.ReadDir(parent)
 		for _, e := range entries {
@@ -322,12 +328,16 @@ func (c *cgroups) sweep() (removed int) {
 			if !ok || err != nil || !e.IsDir() || alive(owner) {
 				continue
 			}
-			if os.Remove(filepath.Join(parent, e.Name())) == nil { // a group with a process in it cannot be
-				removed++
+			dir := filepath.Join(parent, e.Name())
+			if procs, err := os.ReadFile(filepath.Join(dir, "cgroup.procs")); err != nil || len(procs) > 0 {
+				continue // of a process that has no number here
+			}
+			if removed(dir) {
+				n++
 			}
 		}
 	}
-	return removed
+	return n
 }
 
 func alive(pid int) bool { return !errors.Is(unix.Kill(pid, 0), unix.ESRCH) }
