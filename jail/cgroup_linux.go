@@ -268,15 +268,15 @@ func (g *group) remove() {
 		return
 	}
 	for _, dir := range g.dirs() {
-		removed(dir)
+		removed(dir, time.Now().Add(time.Second))
 	}
 }
 
-// removed removes one directory, in which nobody is or will be.
-func removed(dir string) bool {
+// removed removes one directory, which those in it are about to leave.
+func removed(dir string, until time.Time) bool {
 	for wait := time.Millisecond; ; wait *= 2 {
 		err := os.Remove(dir)
-		if !errors.Is(err, unix.EBUSY) || wait > time.Second {
+		if !errors.Is(err, unix.EBUSY) || time.Now().After(until) {
 			return err == nil
 		}
 		time.Sleep(wait)
@@ -319,6 +319,7 @@ func field(text, name string) string {
 
 // sweep removes groups that gateways left which ended without a chance to: their processes died with them.
 func (c *cgroups) sweep() (n int) {
+	until := time.Now().Add(time.Second / 2)
 	for _, parent := range c.parents {
 		entries, _ := os.ReadDir(parent)
 		for _, e := range entries {
@@ -328,11 +329,7 @@ func (c *cgroups) sweep() (n int) {
 			if !ok || err != nil || !e.IsDir() || alive(owner) {
 				continue
 			}
-			dir := filepath.Join(parent, e.Name())
-			if procs, err := os.ReadFile(filepath.Join(dir, "cgroup.procs")); err != nil || len(procs) > 0 {
-				continue // of a process that has no number here
-			}
-			if removed(dir) {
+			if removed(filepath.Join(parent, e.Name()), until) { // not those with somebody in them, of a process that has no number here
 				n++
 			}
 		}
