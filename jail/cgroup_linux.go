@@ -268,16 +268,15 @@ func (g *group) remove() {
 		return
 	}
 	for _, dir := range g.dirs() {
-		removed(dir, time.Now().Add(time.Second))
+		_ = removeGroup(dir, time.Second)
 	}
 }
 
-// removed removes one directory, which those in it are about to leave.
-func removed(dir string, until time.Time) bool {
+func removeGroup(dir string, patience time.Duration) error {
 	for wait := time.Millisecond; ; wait *= 2 {
 		err := os.Remove(dir)
-		if !errors.Is(err, unix.EBUSY) || time.Now().After(until) {
-			return err == nil
+		if !errors.Is(err, unix.EBUSY) || wait > patience {
+			return err
 		}
 		time.Sleep(wait)
 	}
@@ -318,8 +317,7 @@ func field(text, name string) string {
 }
 
 // sweep removes groups that gateways left which ended without a chance to: their processes died with them.
-func (c *cgroups) sweep() (n int) {
-	until := time.Now().Add(time.Second / 2)
+func (c *cgroups) sweep() (removed int) {
 	for _, parent := range c.parents {
 		entries, _ := os.ReadDir(parent)
 		for _, e := range entries {
@@ -329,12 +327,12 @@ func (c *cgroups) sweep() (n int) {
 			if !ok || err != nil || !e.IsDir() || alive(owner) {
 				continue
 			}
-			if removed(filepath.Join(parent, e.Name()), until) { // not those with somebody in them, of a process that has no number here
-				n++
+			if removeGroup(filepath.Join(parent, e.Name()), time.Second/8) == nil { // a group with a process in it cannot be
+				removed++
 			}
 		}
 	}
-	return n
+	return removed
 }
 
 func alive(pid int) bool { return !errors.Is(unix.Kill(pid, 0), unix.ESRCH) }

@@ -160,7 +160,7 @@ A=b c HOME=/x PATH=/tools TMPDIR=/tmp
 
 // Rights are gone, and cannot come back.
 func TestNoRights(t *testing.T) {
-	_, out := did(t, jail.Spec{}, "status=Cap", "status=NoNewPrivs", "status=Seccomp", "userns")
+	_, out := did(t, jail.Spec{}, "status=Cap", "status=NoNewPrivs", "status=Seccomp", "status=Umask", "userns")
 	same(t, out, `CapInh 0000000000000000
 CapPrm 0000000000000000
 CapEff 0000000000000000
@@ -169,6 +169,7 @@ CapAmb 0000000000000000
 NoNewPrivs 1
 Seccomp 2
 Seccomp_filters 1
+Umask 0022
 userns: EPERM`)
 }
 

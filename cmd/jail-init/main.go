@@ -30,6 +30,7 @@ func init() { runtime.LockOSThread() }
 func main() {
 	must("descriptors", "", unix.CloseRange(control, math.MaxInt32, unix.CLOSE_RANGE_CLOEXEC))
 	must("parent", "", unix.Prctl(unix.PR_SET_PDEATHSIG, uintptr(unix.SIGKILL), 0, 0, 0))
+	unix.Umask(0o022) // the agent's too, whatever the gateway's is
 	spec, fds := receive()
 	ready := wire.Report{Kind: wire.Ready}
 

@@ -163,6 +163,8 @@ func TestArguments(t *testing.T) {
 		{"prctl", []uint64{0x59616d61}, no, no},
 		{"prctl", []uint64{28}, no, no},
 		{"prctl", []uint64{15}, yes, yes},
+		{"prlimit64", []uint64{0, 7}, yes, yes},
+		{"prlimit64", []uint64{1, 0}, no, no},
 		{"personality", []uint64{0xffffffff}, yes, yes},
 		{"personality", []uint64{0x0400000}, no, no},
 		{"memfd_create", []uint64{0, 1}, no, yes},
