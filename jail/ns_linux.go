@@ -341,6 +341,7 @@ func (j *inside) input(r io.Reader) (*os.File, error) {
 	if err != nil {
 		return nil, err
 	}
+	j.own(read)
 	j.theirs, j.pipes = append(j.theirs, read), append(j.pipes, write)
 	go func() {
 		_, _ = io.Copy(write, r)
@@ -354,9 +355,17 @@ func (j *inside) capture(c *capture, w io.Writer, o Output) (*os.File, error) {
 	if err != nil {
 		return nil, err
 	}
+	j.own(write)
 	j.theirs, j.pipes = append(j.theirs, write), append(j.pipes, read)
 	j.copying.Go(func() { c.run(read, w, o) })
 	return write, nil
+}
+
+// own gives the agent an end of a pipe, or it could not open it as /dev/stdout. Where that fails it still has the descriptor.
+func (j *inside) own(pipe *os.File) {
+	if j.features.Privileged {
+		_ = pipe.Chown(j.features.HostUID, j.features.HostUID)
+	}
 }
 
 // socketpair is the one way to talk to the first process: whole messages, and descriptors.
@@ -589,13 +598,13 @@ func (j *inside) watch() {
 	}
 	_ = j.process.Kill() // it has nothing to say any more
 	state, _ := j.process.Wait()
-	j.copying.Wait()
+	_ = j.tcp.Close()
+	_ = j.unix.Close()
+	j.drain()
 	for _, f := range j.pipes {
 		_ = f.Close()
 	}
 	_ = j.control.Close()
-	_ = j.tcp.Close()
-	_ = j.unix.Close()
 	j.conclude(state)
 	j.group.remove()
 	if j.release != nil {
@@ -603,6 +612,45 @@ func (j *inside) watch() {
 	}
 	close(j.done)
 	tell(j.ended())
+}
+
+// drain waits until all output was passed on. Nobody of the jail lives, but an agent may have sent an end of its
+// pipes to the gateway, where it lies in a connection nobody reads: what is in the pipe then is the end.
+func (j *inside) drain() {
+	done := make(chan struct{})
+	go func() {
+		j.copying.Wait()
+		close(done)
+	}()
+	for patience := maxDrains; patience > 0; patience-- {
+		select {
+		case <-done:
+			return
+		case <-time.After(time.Second / 2):
+			if !slices.ContainsFunc(j.outputs(), unread) {
+				patience = 0
+			}
+		}
+	}
+	for _, f := range j.outputs() {
+		_ = f.SetReadDeadline(time.Now())
+	}
+	<-done
+}
+
+const maxDrains = 20
+
+// outputs are the pipes that are read here; there may be one more, which is written.
+func (j *inside) outputs() []*os.File { return j.pipes[len(j.pipes)-2:] }
+
+// unread says whether there is something in a pipe that somebody is slow to take.
+func unread(f *os.File) bool {
+	c, err := f.SyscallConn()
+	n := 0
+	if err == nil {
+		_ = c.Control(func(fd uintptr) { n, err = unix.IoctlGetInt(int(fd), unix.TIOCINQ) })
+	}
+	return err == nil && n > 0
 }
 
 // conclude says how it ended.

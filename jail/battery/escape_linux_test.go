@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"crypto/rand"
 	"fmt"
-	"net"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -188,7 +187,7 @@ func start(t *testing.T, s jail.Spec) jail.Jail {
 	return startWith(t, s, func(w http.ResponseWriter, r *http.Request) { fmt.Fprintln(w, "hello") })
 }
 
-func startWith(t *testing.T, s jail.Spec, serve http.HandlerFunc) jail.Jail {
+func startWith(t *testing.T, s jail.Spec, h http.HandlerFunc) jail.Jail {
 	t.Helper()
 	if s.ID == "" {
 		s.ID = fmt.Sprintf("b%d-%d", os.Getpid(), ids.Add(1))
@@ -199,13 +198,7 @@ func startWith(t *testing.T, s jail.Spec, serve http.HandlerFunc) jail.Jail {
 		return nil
 	}
 	t.Cleanup(func() { j.Kill("test"); j.Wait() })
-	if serve != nil {
-		tcp, unix := j.Listeners()
-		for _, l := range []net.Listener{tcp, unix} {
-			server := &http.Server{Handler: serve, ReadHeaderTimeout: 10 * time.Second}
-			go func() { _ = server.Serve(l) }()
-		}
-	}
+	serve(j, h)
 	if err := j.Go(); err != nil {
 		t.Error(err)
 		return nil

@@ -18,5 +18,3 @@ func openedWithoutCloexec(name string) (*os.File, error) {
 	}
 	return os.NewFile(uintptr(fd), name), nil
 }
-
-func help(string) int { return 2 }

@@ -89,7 +89,6 @@ func policy(o Options) map[string]Rule {
 		[]Cond{is(0, 35)},         // PR_SET_MM
 		[]Cond{is(0, 0x59616d61)}, // PR_SET_PTRACER
 		[]Cond{is(0, 28)})         // PR_SET_SECUREBITS
-	out["prlimit64"] = Rule{Cases: []Case{{[]Cond{is(0, 0)}, Allow}}, Else: Errno(eperm)} // its own; the first process is the same user's
 	out["personality"] = Rule{Else: Errno(eperm)}
 	for _, p := range []uint32{0, 8, 0x20000, 0x20008, 0xffffffff} {
 		r := out["personality"]
@@ -100,10 +99,11 @@ func policy(o Options) map[string]Rule {
 	// The limit of core dumps says that nobody of the host is given one; a lower one, 0, would let the
 	// kernel start whoever it is told to for that. Who lowers it is told that it is so.
 	out["setrlimit"] = Rule{Cases: []Case{{[]Cond{is(0, limitCore)}, Errno(0)}}, Else: Allow}
-	out["prlimit64"] = Rule{Cases: []Case{
-		{[]Cond{is(1, limitCore), is(2, 0), {Arg: 2, Mask: ^uint32(0), High: true}}, Allow}, // only asks
-		{[]Cond{is(1, limitCore)}, Errno(0)},
-	}, Else: Allow}
+	out["prlimit64"] = Rule{Cases: []Case{ // its own limits; the first process is the same user's
+		{[]Cond{is(0, 0), is(1, limitCore), is(2, 0), {Arg: 2, Mask: ^uint32(0), High: true}}, Allow}, // only asks
+		{[]Cond{is(0, 0), is(1, limitCore)}, Errno(0)},
+		{[]Cond{is(0, 0)}, Allow},
+	}, Else: Errno(eperm)}
 
 	// A scope outlives the jail: nobody on the host may find a file in it that runs as its owner.
 	out["chmod"] = deny(Errno(eperm), setIDs(1)...)

@@ -29,6 +29,7 @@ func init() {
 		"say":       func(a []string) error { _, err := fmt.Println(strings.Join(a, " ")); return err },
 		"exit":      func(a []string) error { os.Exit(number(a[0])); return nil },
 		"crash":     crash,
+		"exec":      execute,
 		"get":       get,
 		"threads":   threads,
 		"children":  children,
@@ -43,7 +44,8 @@ func init() {
 		"environ":   func([]string) error { _, err := fmt.Println(strings.Join(os.Environ(), "\n")); return err },
 		"directory": func([]string) error { d, err := os.Getwd(); fmt.Println(d); return err },
 		"pass-out":  passOut,
-		"find":      find,
+		"be-there":  beThere,
+		"meet":      meet,
 	}
 }
 
@@ -109,6 +111,13 @@ func inSelf(s syscall.Signal) error {
 		return err
 	}
 	return forever()
+}
+
+// execute has a program found and run.
+func execute(a []string) error {
+	c := exec.Command(a[0], a[1:]...)
+	c.Stdout, c.Stderr = os.Stdout, os.Stderr
+	return c.Run()
 }
 
 // get asks the gateway, over tcp or unix, with headers as NAME=value, and prints the body.
@@ -296,18 +305,74 @@ func passOut([]string) error {
 	return err
 }
 
-// find looks for processes with a mark among their arguments.
-func find(a []string) error {
+// beThere has names of every kind that another could find.
+func beThere(a []string) error {
+	for _, name := range []string{"@" + a[0], "/tmp/" + a[0]} {
+		if l, err := net.Listen("unix", name); err == nil {
+			go func() {
+				for {
+					c, err := l.Accept()
+					if err != nil {
+						return
+					}
+					_ = c.Close()
+				}
+			}()
+		}
+	}
+	if l, err := net.Listen("tcp", "127.0.0.1:4242"); err == nil {
+		defer func() { _ = l.Close() }()
+	}
+	_, _ = unix.SysvShmGet(meeting, 4096, unix.IPC_CREAT|0o666)
+	for _, name := range []string{"/tmp/" + a[0] + ".file", "/dev/shm/" + a[0]} {
+		if err := os.WriteFile(name, []byte(a[0]), 0o666); err != nil {
+			return err
+		}
+	}
+	fmt.Println("there")
+	return forever()
+}
+
+// meeting is a key of System V.
+const meeting = 0x77726974
+
+// meet looks for the other.
+func meet(a []string) error {
 	all, err := os.ReadDir("/proc")
 	if err != nil {
 		return err
 	}
-	n := 0
 	for _, e := range all {
-		if b, err := os.ReadFile("/proc/" + e.Name() + "/cmdline"); err == nil && number(e.Name()) != os.Getpid() && strings.Contains(string(b), a[0]) {
-			n++
+		b, err := os.ReadFile("/proc/" + e.Name() + "/cmdline")
+		if err == nil && number(e.Name()) > 0 && number(e.Name()) != os.Getpid() && strings.Contains(string(b), a[0]) {
+			fmt.Println("saw its process")
+		}
+		if number(e.Name()) != os.Getpid() && number(e.Name()) > 0 && unix.Kill(number(e.Name()), 0) == nil {
+			fmt.Println("may signal", e.Name())
 		}
 	}
-	fmt.Println("found", n)
-	return nil
+	for pid := 2; pid < 4096; pid++ { // also of those that are not shown; our own threads have numbers too
+		if unix.Kill(pid, 0) == nil && !own(&World{}, pid) {
+			fmt.Println("may signal", pid)
+		}
+	}
+	for _, name := range []string{"@" + a[0], "/tmp/" + a[0]} {
+		if connectUnix(unix.SOCK_STREAM, name) == nil {
+			fmt.Println("connected")
+		}
+	}
+	if c, err := net.DialTimeout("tcp", "127.0.0.1:4242", wait); err == nil {
+		_ = c.Close()
+		fmt.Println("connected to its port")
+	}
+	if _, err := unix.SysvShmGet(meeting, 4096, 0); err == nil {
+		fmt.Println("shares memory")
+	}
+	for _, name := range []string{"/tmp/" + a[0] + ".file", "/dev/shm/" + a[0]} {
+		if holds(name, a[0]) == nil {
+			fmt.Println("read its file")
+		}
+	}
+	_, err = fmt.Println("met nobody")
+	return err
 }
