@@ -151,6 +151,7 @@ func TestNothingChangesWithoutTheSigner(t *testing.T) {
 		return out
 	}
 	task["key"] = "new"
+	must("egress.grant", operator, map[string]any{"grant_id": "site-api", "host": "a.example", "agents": []string{"builder"}}, nil)
 	// Every capability that changes something, with a call that would succeed.
 	calls := map[writ.CapabilityID]struct {
 		who  *writ.Credential
