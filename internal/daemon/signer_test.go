@@ -195,6 +195,8 @@ func TestNothingChangesWithoutTheSigner(t *testing.T) {
 		"key.revoke":        {nil, map[string]any{"key_id": d.sealer.KeyID()}},
 		"evidence.shred":    {nil, map[string]any{"run_id": run.Run, "reason": "legal_order"}},
 		"quota.delete":      {nil, map[string]any{"quota_id": "quo_01J00000000000000000000000"}},
+		"secret.put":        {operator, map[string]any{"name": "stripe", "host": "api.example.com", "value": "s3cret"}},
+		"secret.delete":     {nil, map[string]any{"name": "stripe"}},
 		"effect.resolve":    {nil, map[string]any{"effect_id": "eff_01J00000000000000000000000", "as": "ok"}},
 		// What the gateway does by itself.
 		"effect.settle":       {nil, map[string]any{"effect_id": "eff_01J00000000000000000000000", "attempt": 1, "by": "cll_01J00000000000000000000000", "state": "ok"}},
