@@ -71,6 +71,8 @@ var may = map[string][]string{
 	"egress/wire":                {},                                   // HTTP/1.1 beyond doubt
 	"effects":                    {""},
 	"grants":                     {"", "egress/target"}, // a room; reads hosts and paths as they are judged
+	"secrets":                    {""},
+	"secrets/vault":              {""}, // seals, and puts into requests
 	"health":                     {"", "egress/dial"},
 }
 
@@ -190,7 +192,7 @@ func TestRoomsArePure(t *testing.T) {
 	banned := []string{"os", "net", "net/http", "io/fs", "math/rand", "math/rand/v2", "crypto/rand", "os/exec", "log", "log/slog", "sync", "context"}
 	for _, f := range sources(t) {
 		switch f.pkg {
-		case "agents", "effects", "runs", "budgets", "queue", "registry", "approvals", "bundles", "quotas", "roles", "keys":
+		case "agents", "effects", "secrets", "runs", "budgets", "queue", "registry", "approvals", "bundles", "quotas", "roles", "keys":
 		default:
 			continue
 		}
