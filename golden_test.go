@@ -205,7 +205,7 @@ func TestStoredDocuments(t *testing.T) {
 		},
 		"secret": writ.Secret{
 			ID: gSecret, Name: "stripe", State: writ.SecretStored, Version: 2, Host: "api.example.com", Header: "Authorization", Template: "Bearer {{secret}}",
-			Sealed: []byte{1, 2, 3}, KeyID: "00ff", SetBy: "operator", CreatedAt: 1, UpdatedAt: 2, Receipt: gReceipt,
+			Sealed: "sealed:00ff:AQID", SetBy: "operator", CreatedAt: 1, UpdatedAt: 2, Receipt: gReceipt,
 		},
 		"secretname": writ.SecretName{ID: gSecret},
 		"chunk":      writ.Chunk{Data: "aGk="},

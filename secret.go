@@ -1,5 +1,7 @@
 package writ
 
+import "strings"
+
 // SecretState is where a secret stands.
 type SecretState string
 
@@ -15,8 +17,7 @@ var SecretMoves = Table[SecretState]{
 	SecretDeleted: {},
 }
 
-// Secret is a value that the gateway puts into what it sends, and shows to nobody. Sealed
-// is the value, encrypted.
+// Secret is a value that the gateway puts into what it sends, and shows to nobody.
 type Secret struct {
 	ID        SecretID    `json:"id"`
 	Name      string      `json:"name"` // a slug
@@ -25,8 +26,7 @@ type Secret struct {
 	Host      string      `json:"host"`    // it goes to this host and no other, in the one spelling of egress: lower case, with a port unless that is 443
 	Header    string      `json:"header"`  // in canonical form
 	Template  string      `json:"template"`
-	Sealed    []byte      `json:"sealed"`
-	KeyID     string      `json:"key_id"` // of the file it is sealed under
+	Sealed    string      `json:"sealed"` // the value, as Sealed… below
 	SetBy     PrincipalID `json:"set_by"`
 	CreatedAt int64       `json:"created_at"`
 	UpdatedAt int64       `json:"updated_at"`
@@ -93,3 +93,34 @@ func secretNamed(s Snapshot, name string) (*Secret, error) {
 	}
 	return &doc, nil
 }
+
+// SealedPrefix is how a value begins that the door has sealed: what follows names the key
+// and is the value, encrypted: "sealed:<key id>:<base64>".
+const SealedPrefix = "sealed:"
+
+// SealedUnder is the id of the key a value is sealed under; "" when it is not sealed.
+func SealedUnder(sealed string) string {
+	rest, ok := strings.CutPrefix(sealed, SealedPrefix)
+	key, _, cut := strings.Cut(rest, ":")
+	if !ok || !cut {
+		return ""
+	}
+	return key
+}
+
+// SecretAbout is what a sealed value is bound to: under another name, for another host or
+// in another place of a request it does not open.
+func SecretAbout(name, host, header, template string) string {
+	return strings.Join([]string{name, host, header, template}, "\x00")
+}
+
+// Concealing is implemented by arguments with a value nobody may see. The door has it
+// sealed as soon as they are decoded: what is judged, digested, kept as evidence or shown to
+// people who are to agree has the sealed value.
+type Concealing interface {
+	// Conceal puts the sealed value in the place of the value, or refuses.
+	Conceal(seal func(about, value string) (sealed string, err error)) error
+}
+
+// SecretMark stands for the value in the template of a header.
+const SecretMark = "{{secret}}"

@@ -130,6 +130,9 @@ type (
 	grantArgs struct {
 		Grant writ.EgressID `json:"grant_id"`
 	}
+	secretArgs struct {
+		Name string `json:"name"`
+	}
 	hiddenArgs struct {
 		Part hiddenPart `json:"part"`
 	}
@@ -184,6 +187,7 @@ func testCapabilities() []*writ.Capability {
 		stub[bundleArgs]("policy.activate", mut), stub[bundleArgs]("policy.withdraw", mut),
 		stub[pageArgs]("role.list", ro), stub[pageArgs]("role.permissions", ro), stub[roleArgs]("role.bind", mut), stub[roleArgs]("role.unbind", mut),
 		stub[pageArgs]("quota.list", ro), stub[noArgs]("quota.set", mut), stub[quotaArgs]("quota.get", ro), stub[quotaArgs]("quota.delete", mut),
+		stub[pageArgs]("secret.list", ro), stub[secretArgs]("secret.put", mut), stub[secretArgs]("secret.delete", mut),
 		stub[pageArgs]("effect.list", ro), stub[effectArgs]("effect.get", ro), stub[effectArgs]("effect.resolve", mut),
 		acts[fetchArgs]("egress.fetch"), stub[grantArgs]("egress.grant", mut), stub[grantArgs]("egress.revoke", mut), stub[pageArgs]("egress.grants", ro),
 	}

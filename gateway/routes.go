@@ -139,6 +139,10 @@ func routes() []Route {
 	add("effects", get, "/v1/effects/{effect_id}", "effect.get", done)
 	add("effects", post, "/v1/effects/{effect_id}/resolve", "effect.resolve", done)
 
+	add("secrets", get, "/v1/secrets", "secret.list", done)
+	add("secrets", put, "/v1/secrets/{name}", "secret.put", either)
+	add("secrets", post, "/v1/secrets/{name}/delete", "secret.delete", done)
+
 	add("receipts", get, "/v1/receipts", "receipt.list", done)
 	add("receipts", get, "/v1/receipts/export", "receipt.export", done)
 	add("receipts", get, "/v1/receipts/{receipt_id}", "receipt.get", done)
@@ -171,6 +175,7 @@ var tags = []struct{ name, text string }{
 	{"quotas", "How much, and how often, for a tenant, an agent, a session, a role or a capability. What is over one is refused with 429 and a Retry-After."},
 	{"egress", "What agents may reach outside, and the one way to it. People give grants, agents use them for the tasks they hold."},
 	{"effects", "What calls did outside the gateway. The intent is committed first, what became of it afterwards; where nobody knows, an operator says it."},
+	{"secrets", "Values the gateway puts into requests it makes for others, each for one host. They are shown to nobody."},
 	{"keys", "What receipts are signed with. At any index of the log exactly one key signs; a key manifest says which, and follows from the receipts themselves."},
 	{"receipts", "Signed records of every transition and denial."},
 }

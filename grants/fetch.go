@@ -319,7 +319,7 @@ func fetchPlan(c *writ.Call, a *EgressFetchArgs, s writ.Snapshot, _ writ.Decisio
 		if err != nil {
 			return tx, reply, err
 		}
-		errand.Secrets = []writ.SecretUse{use}
+		errand.Secrets, errand.While = []writ.SecretUse{use}, append(errand.While, writ.SecretKey(use.ID))
 	}
 	errand.Detail = writ.EgressErrand{Grant: g, Version: f.version, Method: to.method, Path: to.path, Query: to.query, Up: sub[writ.BudgetEgress], Down: sub[writ.BudgetIngress]}
 	if err := begin(&tx, g, s); err != nil {

@@ -44,6 +44,9 @@ type Config struct {
 	Obligors  []Obligor
 	// Effectors carry out what capabilities of class effect do; each of those has one.
 	Effectors map[writ.CapabilityID]Effector
+	// Seal encrypts values nobody may see (writ.Concealing); without it calls with any are
+	// refused.
+	Seal      func(about, value string) (sealed string, err error)
 	Blobs     Blobs         // optional: without them, no call that wants to see any is answered
 	Approver  Approver      // optional: without one, what needs approval is denied
 	Cosigner  Cosigner      // optional: without one, what must be cosigned is denied

@@ -113,6 +113,9 @@ func (t *try) decode() error {
 		if err != nil {
 			return err
 		}
+		if err := t.conceal(args); err != nil {
+			return err
+		}
 		t.call.Args = args
 	}
 	if t.call.Digest == "" {
@@ -126,6 +129,27 @@ func (t *try) decode() error {
 		h.Write(canonical)
 		t.call.Digest = hex.EncodeToString(h.Sum(nil))
 	}
+	return nil
+}
+
+// conceal seals the value of a call nobody may see, before anything else is done with it.
+func (t *try) conceal(args any) error {
+	const op = "guard.conceal"
+	a, ok := args.(writ.Concealing)
+	if !ok {
+		return nil
+	}
+	if t.d.cfg.Seal == nil {
+		return writ.Refuse(writ.CodeUnavailable, op, "this gateway keeps no secrets", "operators: it wants secrets.key among its keys")
+	}
+	if err := a.Conceal(t.d.cfg.Seal); err != nil {
+		return err
+	}
+	raw, err := json.Marshal(args)
+	if err != nil {
+		return writ.Fault(writ.CodeInternal, op, err)
+	}
+	t.call.Raw = raw
 	return nil
 }
 

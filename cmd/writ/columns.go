@@ -22,6 +22,7 @@ var preferred = map[string][]string{
 	"grants":    {"grant_id", "host", "port", "mode", "methods", "agents", "credential_ref", "expires_at"},
 	"keys":      {"key_id", "purpose", "state", "from", "until", "revoked_from", "ready", "waiting"},
 	"quotas":    {"quota_id", "metric", "subject", "value", "used", "limit", "action", "window_ends_at"},
+	"secrets":   {"name", "secret_version", "host", "header", "secret_id", "key_id", "set_by", "updated_at"},
 	"sessions":  {"session_id", "state", "principal", "kind", "role", "agent_id", "expires_at", "heartbeat_ttl_s"},
 	"tasks":     {"task_id", "key", "state", "capability", "attempt", "failure", "assignable", "priority"},
 }

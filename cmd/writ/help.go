@@ -283,6 +283,8 @@ var examples = map[writ.CapabilityID]string{
 	"effect.list":      `writ effect list --state unknown`,
 	"effect.get":       `writ effect get eff_01M89R8763R5PGQGSMXGFWBA4N`,
 	"effect.resolve":   `writ effect resolve eff_01M89R8763R5PGQGSMXGFWBA4N --as error`,
+	"secret.list":      `writ secret list`,
+	"secret.delete":    `writ secret delete stripe`,
 	"artifact.list":    `writ artifact list run_01M89R8763R5PGQGSMXGFWBA4N --limit 20`,
 	"artifact.get":     `writ artifact get sha256:4ca9f4fc0a9cdcf5a4b2bb9f3d8b8b1e6f7d2c0a9e5b4c3d2e1f0a9b8c7d6e5f --task-id tsk_01M89R8776FSMT3FKAH3617HBC --out site.zip`,
 	"receipt.list":     `writ receipt list --run-id run_01M89R8763R5PGQGSMXGFWBA4N --limit 20`,

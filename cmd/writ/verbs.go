@@ -32,7 +32,7 @@ var nouns = map[string]string{
 	"approval": "See and decide what people must agree to", "role": "Bind people to roles, and see who may do what",
 	"artifact": "Store and read what tasks make", "scope": "See who writes where", "log": "See the transparency log of all receipts", "key": "Change the keys receipts are signed with", "quota": "Limit how much, and how often",
 	"egress": "Say what agents may reach outside",
-	"effect": "See what calls did outside, and say what became of it", "evidence": "Destroy what was noted of calls",
+	"effect": "See what calls did outside, and say what became of it", "secret": "Keep values the gateway puts into requests, and shows to nobody", "evidence": "Destroy what was noted of calls",
 }
 
 func verbCommands() []*cobra.Command {
@@ -41,7 +41,7 @@ func verbCommands() []*cobra.Command {
 	for _, k := range daemon.Catalog().All() {
 		noun, verb, _ := strings.Cut(string(k.ID), ".")
 		short, ok := nouns[noun]
-		if !ok || k.Internal || k.ID == "capability.invoke" || k.ID == "artifact.put" || k.ID == "artifact.content" {
+		if !ok || k.Internal || k.ID == "capability.invoke" || k.ID == "artifact.put" || k.ID == "artifact.content" || k.ID == "secret.put" {
 			continue
 		}
 		if groups[noun] == nil {
@@ -64,6 +64,8 @@ func verbCommands() []*cobra.Command {
 	groups["key"].AddCommand(generateKeyCommand(), rotateKeyCommand(), manifestCommand())
 	rosterCommands(groups["agent"])
 	artifactCommands(groups["artifact"])
+	groups["secret"].Long = secretsHelp
+	groups["secret"].AddCommand(putSecretCommand())
 	groups["role"].Long = rolesHelp
 	return out
 }
@@ -79,7 +81,7 @@ func verbCommand(k *writ.Capability, verb string) *cobra.Command {
 	args := argumentsOf(k.Args)
 	use := verb
 	idField := ""
-	if len(args) > 0 && (strings.HasSuffix(args[0].name, "_id") || args[0].name == "capability" || args[0].name == "digest") && k.ID != "task.enqueue" {
+	if len(args) > 0 && (strings.HasSuffix(args[0].name, "_id") || args[0].name == "capability" || args[0].name == "digest" || k.ID == "secret.delete") && k.ID != "task.enqueue" {
 		idField = args[0].name
 		use += " " + strings.ToUpper(strings.ReplaceAll(idField, "_", "-"))
 		if !args[0].required {

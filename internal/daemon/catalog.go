@@ -20,6 +20,7 @@ import (
 	"github.com/writ-gateway/writ/registry"
 	"github.com/writ-gateway/writ/roles"
 	"github.com/writ-gateway/writ/runs"
+	"github.com/writ-gateway/writ/secrets"
 )
 
 // rooms is what the rooms need of each other and of the outside.
@@ -83,6 +84,7 @@ func collect(r rooms, v **gateway.Validator) (reg *writ.Registry, err error) {
 	}).Capabilities()...)
 	all = append(all, effects.Capabilities()...)
 	all = append(all, grants.Capabilities()...)
+	all = append(all, secrets.Capabilities()...)
 	all = append(all, newBundles(r.vet).Capabilities()...)
 	all = append(all, keys.New(r.keys).Capabilities()...)
 	all = append(all, roles.New(r.roles).Capabilities()...)

@@ -30,6 +30,7 @@ import (
 	"github.com/writ-gateway/writ/receipts/ledger"
 	"github.com/writ-gateway/writ/receipts/shred"
 	"github.com/writ-gateway/writ/receipts/tlog"
+	"github.com/writ-gateway/writ/secrets/vault"
 	"github.com/writ-gateway/writ/store"
 	"github.com/writ-gateway/writ/store/blobs"
 	"github.com/writ-gateway/writ/webhooks"
@@ -70,6 +71,7 @@ type Daemon struct {
 	endpoints  []webhooks.Endpoint
 	tell       writ.Subscribers
 	telemetry  *telemetry.Telemetry
+	vault      *vault.Vault
 	halves     halves // public halves of receipt keys
 	root       root
 	listener   net.Listener
@@ -94,7 +96,7 @@ func New(cfg Config, log *slog.Logger) *Daemon {
 // a part refuses, the parts before it are stopped again.
 func (d *Daemon) Start(ctx context.Context) error {
 	steps := []func(context.Context) error{
-		d.openWebhooks, d.openListener, d.openData, d.openStore, d.openKeys, d.sameKey, d.openRoot, d.openLedger, d.openPolicies, d.openArtifacts, d.openDoor, d.openGate, d.attachArtifacts, d.openLoops, d.openServer,
+		d.openWebhooks, d.openListener, d.openData, d.openStore, d.openKeys, d.sameKey, d.openRoot, d.openLedger, d.openPolicies, d.openArtifacts, d.openVault, d.openDoor, d.openGate, d.attachArtifacts, d.openLoops, d.openServer,
 	}
 	for _, step := range steps {
 		if err := step(ctx); err != nil {
@@ -334,7 +336,7 @@ func (d *Daemon) openDoor(context.Context) error {
 	d.door, err = guard.New(guard.Config{
 		Effectors: map[writ.CapabilityID]guard.Effector{"egress.fetch": d.fetcher},
 		Store:     d.store, Registry: reg, Decider: rules{d.engine}, Sealer: d.sealer, Archive: d.archive(),
-		Validator: validator, Obligors: []guard.Obligor{budgets.New(), quotas.Obligor{}}, Approver: newApprovals(approvals.Config{Tell: d.tell}), Cosigner: receipts.Cosigner{}, Blobs: d.artifacts, Tell: d.tell,
+		Validator: validator, Obligors: []guard.Obligor{budgets.New(), quotas.Obligor{}}, Approver: newApprovals(approvals.Config{Tell: d.tell}), Cosigner: receipts.Cosigner{}, Seal: d.vault.Seal, Blobs: d.artifacts, Tell: d.tell,
 		Published: published{d.follower, d.tlog, d.store},
 		Origin:    d.keys.Origin, Shards: []writ.Tenant{shard},
 		Observer: d.telemetry.Door, Log: d.log, MaxInflight: d.cfg.Inflight,

@@ -25,7 +25,7 @@ import (
 // fetcher carries out what egress.fetch permits.
 type fetcher struct {
 	client *egress.Client
-	inject func(ctx context.Context, name, host string, h http.Header) error // nil: there are no secrets
+	inject func(ctx context.Context, name, host string, h http.Header) (writ.SecretUse, error)
 
 	mu    sync.Mutex
 	under map[writ.EgressID]int64 // exchanges under way on this replica
@@ -82,11 +82,9 @@ func (f *fetcher) permit(a *writ.Acting, e writ.EgressErrand) (egress.Permit, er
 		p.Private = append(p.Private, network)
 	}
 	if g.Credential != "" {
-		if f.inject == nil {
-			return p, writ.Refuse(writ.CodeUnavailable, "daemon.fetch", "this replica has no secrets to put in", "operators: give it the key of secrets")
-		}
 		p.Inject = func(ctx context.Context, h http.Header) error {
-			return f.inject(a.With(ctx), g.Credential, strings.TrimSuffix(to.String(), ":443"), h)
+			_, err := f.inject(a.With(ctx), g.Credential, strings.TrimSuffix(to.String(), ":443"), h)
+			return err
 		}
 	}
 	return p, nil
@@ -146,7 +144,7 @@ func spoken(a *grants.EgressFetchArgs, into *grants.EgressFetched) *egress.Strea
 // gateway itself by it.
 func (d *Daemon) newFetcher(cfg egress.Config) *fetcher {
 	cfg.Own = d.own
-	return &fetcher{under: map[writ.EgressID]int64{}, client: egress.New(cfg)}
+	return &fetcher{under: map[writ.EgressID]int64{}, client: egress.New(cfg), inject: d.vault.Inject}
 }
 
 // own says whether an address is one this gateway listens at.

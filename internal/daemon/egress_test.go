@@ -131,12 +131,12 @@ func (in *inside) ask(method, path, body string, header ...string) (int, string,
 	}
 	res, err := (&http.Transport{DisableKeepAlives: true}).RoundTrip(req)
 	if err != nil {
-		in.t.Fatal(err)
+		return 0, err.Error(), nil
 	}
 	defer func() { _ = res.Body.Close() }()
 	b, err := io.ReadAll(res.Body)
 	if err != nil {
-		in.t.Fatal(err)
+		return 0, err.Error(), nil // it was cut off
 	}
 	return res.StatusCode, string(b), res.Header
 }
@@ -260,4 +260,217 @@ func (in *inside) raw(text string) *http.Response {
 	}
 	_ = res.Body.Close()
 	return res
+}
+
+// N15: elsewhere a jail left the network open. Here what leads out is the listener, and
+// behind it are grants: not hosts of the house, not the gateway itself, not what a
+// name turns out to be.
+func TestN15OnlyGrantsLeadOut(t *testing.T) {
+	d, op, _ := start(t, t.TempDir())
+	in := newInside(t, d, op, "builder", nil)
+	hits := 0
+	house := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { hits++ }))
+	defer house.Close()
+	gatewayAt := strings.TrimPrefix(d.URL(), "http://")
+	for _, to := range []string{house.Listener.Addr().String(), gatewayAt, "169.254.169.254", "metadata.google.internal", "localhost:1", "2130706433"} {
+		if res := in.raw("GET http://" + to + "/ HTTP/1.1\r\nHost: x\r\n\r\n"); res.StatusCode != http.StatusForbidden {
+			t.Errorf("%s: %d", to, res.StatusCode)
+		}
+		if res := in.raw("CONNECT " + to + ":443 HTTP/1.1\r\nHost: x\r\n\r\n"); res.StatusCode != http.StatusForbidden && res.StatusCode != http.StatusBadRequest {
+			t.Errorf("CONNECT %s: %d", to, res.StatusCode)
+		}
+	}
+	// A host on the internet does not lie in the house, whatever its name says.
+	in.grant("plain", house.Listener.Addr(), map[string]any{"private": []string{"10.0.0.0/8"}})
+	if status, body, _ := in.ask("GET", "/egress/plain/", ""); status != http.StatusForbidden {
+		t.Errorf("another network is granted: %d %s", status, body)
+	}
+	// Not even an operator lets an agent reach the gateway from outside itself.
+	own, err := net.ResolveTCPAddr("tcp", gatewayAt)
+	if err != nil {
+		t.Fatal(err)
+	}
+	in.grant("self", own, nil)
+	if status, body, _ := in.ask("POST", "/egress/self/v1/approvals", ""); status != http.StatusForbidden {
+		t.Errorf("the gateway itself: %d %s", status, body)
+	}
+	if hits != 0 {
+		t.Errorf("%d requests", hits)
+	}
+}
+
+// N26: elsewhere a secret was put into a URL the agent chose, and redirects were followed
+// without another look. Here it goes to its host, and comes back to nobody.
+func TestN26SecretsGoToTheirHostOnly(t *testing.T) {
+	onStores(t, func(t *testing.T, tune func(*Config)) {
+		const canary = "canary-3f9c1d77"
+		d, op, logged := start(t, t.TempDir(), tune)
+		in := newInside(t, d, op, "builder", nil)
+		var elsewhere []string
+		other := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+			elsewhere = append(elsewhere, r.Header.Get("Authorization"))
+		}))
+		defer other.Close()
+		var got []string
+		host := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			got = append(got, r.Header.Get("Authorization"))
+			switch r.URL.Path {
+			case "/away":
+				http.Redirect(w, r, other.URL+"/steal", http.StatusTemporaryRedirect)
+			case "/echo":
+				_, _ = io.WriteString(w, "you are "+r.Header.Get("Authorization"))
+			}
+		}))
+		defer host.Close()
+		in.must("secret.put", map[string]any{"name": "site-token", "host": host.Listener.Addr().String(), "value": canary}, nil)
+		in.grant("site-api", host.Listener.Addr(), map[string]any{"credential_ref": "site-token"})
+		in.grant("other-api", other.Listener.Addr(), map[string]any{"credential_ref": "site-token"})
+
+		status, _, h := in.ask("GET", "/egress/site-api/ok", "", "Authorization", "Bearer mine")
+		if status != http.StatusOK || len(got) != 1 || got[0] != "Bearer "+canary {
+			t.Fatalf("%d, %v", status, got)
+		}
+		var effect struct {
+			Secrets []struct {
+				ID      string `json:"id"`
+				Version int64  `json:"version"`
+			} `json:"secrets"`
+		}
+		in.must("effect.get", map[string]any{"effect_id": h.Get("Effect-Id")}, &effect)
+		if len(effect.Secrets) != 1 || effect.Secrets[0].Version != 1 {
+			t.Errorf("%+v", effect)
+		}
+		if status, body, h := in.ask("GET", "/egress/site-api/away", ""); status != http.StatusTemporaryRedirect || len(elsewhere) != 0 || strings.Contains(body+fmt.Sprint(h), canary) {
+			t.Errorf("a redirect: %d, %v", status, elsewhere)
+		}
+		status, body, _ := in.ask("GET", "/egress/site-api/echo", "")
+		if status != http.StatusForbidden || strings.Contains(body, canary) {
+			t.Errorf("an echo: %d %s", status, body)
+		}
+		status, body, _ = in.ask("GET", "/egress/other-api/", "")
+		if c, rules := code(body); status != http.StatusForbidden || c != writ.CodeEgress || len(rules) == 0 || rules[0] != "egress.secret_elsewhere" || len(elsewhere) != 0 {
+			t.Errorf("another host: %d %s, %v", status, body, elsewhere)
+		}
+		if status, _, _ := in.ask("GET", "/v1/secrets", ""); status != http.StatusForbidden {
+			t.Errorf("an agent lists secrets: %d", status)
+		}
+		if strings.Contains(logged.String(), canary) {
+			t.Error("the log has it")
+		}
+		var list struct {
+			Receipts []struct {
+				ID string `json:"receipt_id"`
+			} `json:"receipts"`
+		}
+		in.must("receipt.list", map[string]any{"limit": 200}, &list)
+		if len(list.Receipts) == 0 {
+			t.Error("there are no receipts")
+		}
+		for _, r := range list.Receipts {
+			for _, id := range []writ.CapabilityID{"receipt.get", "receipt.evidence"} {
+				var out json.RawMessage
+				if _, err := op.Invoke(t.Context(), id, map[string]any{"receipt_id": r.ID}, &out); err == nil && strings.Contains(string(out), canary) {
+					t.Errorf("%s of %s has it", id, r.ID)
+				}
+			}
+		}
+	})
+}
+
+// N31: elsewhere tokens lay in arguments and logs, and outlived their session. On a
+// listener there is none, and with its session the listener goes, and what is under way.
+func TestN31TheListenerNeedsNoTokenAndEndsWithItsSession(t *testing.T) {
+	onStores(t, func(t *testing.T, tune func(*Config)) {
+		d, op, _ := start(t, t.TempDir(), tune)
+		in := newInside(t, d, op, "builder", nil)
+		begun, ended := make(chan struct{}), make(chan struct{})
+		host := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			w.WriteHeader(http.StatusOK)
+			_ = http.NewResponseController(w).Flush()
+			close(begun)
+			<-r.Context().Done()
+			close(ended)
+		}))
+		defer host.Close()
+		in.grant("site-api", host.Listener.Addr(), nil)
+		var me struct {
+			Principal string `json:"principal"`
+		}
+		status, body, _ := in.ask("GET", "/v1/sessions/"+string(in.session), "", "Authorization", "Bearer default.ses_01HZZZZZZZZZZZZZZZZZZZZZZZ.abcdefghijklmnopqrstuvwxyz")
+		if err := json.Unmarshal([]byte(body), &me); err != nil || status != http.StatusOK || me.Principal != "builder" {
+			t.Fatalf("%d %s", status, body)
+		}
+		cut := make(chan error, 1)
+		go func() {
+			res, err := (&http.Transport{DisableKeepAlives: true}).RoundTrip(mustRequest(t, "http://"+in.at.String()+"/egress/site-api/wait"))
+			if err == nil {
+				_, err = io.Copy(io.Discard, res.Body)
+				_ = res.Body.Close()
+			}
+			cut <- err
+		}()
+		<-begun
+		in.must("session.revoke", map[string]any{"session_id": string(in.session)}, nil)
+		<-ended
+		if err := <-cut; err == nil {
+			t.Error("what was cut off looks whole")
+		}
+		if err := <-in.served; err != nil {
+			t.Error(err)
+		}
+		in.served <- nil
+		if c, err := net.Dial("tcp", in.at.String()); err == nil {
+			_ = c.Close()
+			t.Error("somebody still listens")
+		}
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := d.ServeSession(t.Context(), l, Served{Session: in.session, Jailed: true}); writ.CodeOf(err) != writ.CodeNotFound {
+			t.Errorf("a session that has ended is served: %v", err)
+		}
+	})
+}
+
+func mustRequest(t *testing.T, url string) *http.Request {
+	t.Helper()
+	r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, url, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
+// What goes out and comes in is charged to the run, once and as much as it was; what
+// does not fit any more is refused, or cut off.
+func TestBytesAreTheRuns(t *testing.T) {
+	onStores(t, func(t *testing.T, tune func(*Config)) {
+		d, op, _ := start(t, t.TempDir(), tune)
+		in := newInside(t, d, op, "builder", map[string]any{"net_egress_bytes": 200_000, "net_ingress_bytes": 60_000})
+		host := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			_, _ = io.Copy(io.Discard, r.Body)
+			n, _ := strconv.Atoi(r.URL.RawQuery)
+			_, _ = w.Write(make([]byte, n))
+		}))
+		defer host.Close()
+		in.grant("site-api", host.Listener.Addr(), nil)
+		used := func() (up, down int64) {
+			s := readOf(t, d, writ.ReadSet{Counters: []writ.Counter{writ.BudgetUsed(in.run, writ.BudgetEgress), writ.BudgetUsed(in.run, writ.BudgetIngress)}})
+			return s.Counters[writ.BudgetUsed(in.run, writ.BudgetEgress)], s.Counters[writ.BudgetUsed(in.run, writ.BudgetIngress)]
+		}
+		if status, body, _ := in.ask("POST", "/egress/site-api/x?20000", strings.Repeat("x", 10_000)); status != http.StatusOK || len(body) != 20_000 {
+			t.Fatalf("%d, %d bytes", status, len(body))
+		}
+		if up, down := used(); up < 10_000 || up > 10_500 || down < 20_000 || down > 20_500 {
+			t.Errorf("%d up, %d down", up, down)
+		}
+		if status, body, _ := in.ask("GET", "/egress/site-api/x?50000", ""); status == http.StatusOK && len(body) == 50_000 {
+			t.Error("more came in than the run may have")
+		}
+		if _, down := used(); down < 40_000 { // what came before it was cut off
+			t.Errorf("%d down", down)
+		}
+		soundQueue(t, d, "after all that")
+	})
 }

@@ -35,8 +35,13 @@ func keyError(msg, hint string) error {
 	return &writ.Error{Code: writ.CodeNotReady, Op: "daemon.keys", Msg: msg, Hint: hint}
 }
 
-// loadSecret reads a 32-byte key in hex from a file of mode 0600, or makes it.
+// loadSecret reads the session key, or makes it.
 func loadSecret(path string) (key []byte, made bool, err error) {
+	return loadKey("session key", path)
+}
+
+// loadKey reads a 32-byte key in hex from a file of mode 0600, or makes it.
+func loadKey(what, path string) (key []byte, made bool, err error) {
 	b, err := os.ReadFile(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		key := make([]byte, 32)
@@ -44,24 +49,24 @@ func loadSecret(path string) (key []byte, made bool, err error) {
 			return nil, false, err
 		}
 		if err := writeFile(path, hex.EncodeToString(key)+"\n"); err != nil {
-			return nil, false, keyError("session key "+path+" cannot be made: "+err.Error(), "let the gateway's user write to the directory")
+			return nil, false, keyError(what+" "+path+" cannot be made: "+err.Error(), "let the gateway's user write to the directory")
 		}
 		return key, true, nil
 	}
 	if err != nil {
-		return nil, false, keyError("session key "+path+" cannot be read", "let the gateway's user read it")
+		return nil, false, keyError(what+" "+path+" cannot be read", "let the gateway's user read it")
 	}
 	info, err := os.Stat(path)
 	if err != nil {
 		return nil, false, err
 	}
 	if info.Mode().Perm()&0o077 != 0 {
-		return nil, false, keyError(fmt.Sprintf("session key %s is open to others (mode %04o)", path, info.Mode().Perm()),
+		return nil, false, keyError(fmt.Sprintf("%s %s is open to others (mode %04o)", what, path, info.Mode().Perm()),
 			"chmod 600 it, and consider whether the key is still secret")
 	}
 	key, err = hex.DecodeString(strings.TrimSpace(string(b)))
 	if err != nil || len(key) != 32 {
-		return nil, false, keyError("session key "+path+" is damaged: want 64 hexadecimal digits", "restore it from a backup, or remove it to have one made")
+		return nil, false, keyError(what+" "+path+" is damaged: want 64 hexadecimal digits", "restore it from a backup, or remove it to have one made")
 	}
 	return key, false, nil
 }
@@ -120,6 +125,7 @@ func writeFile(path, text string) error {
 // Files of the data and key directories that are the daemon's own.
 const (
 	sessionKeyFile = "session.key" // 32 bytes in hex, mode 0600
+	secretsKeyFile = "secrets.key" // the same: what secrets are sealed under
 	urlFile        = "gateway.url" // where the gateway of this directory answers
 	boltFile       = "writ.db"     // the embedded store
 	ledgerDir      = "ledger"

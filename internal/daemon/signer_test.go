@@ -155,6 +155,7 @@ func TestNothingChangesWithoutTheSigner(t *testing.T) {
 		return out
 	}
 	task["key"] = "new"
+	must("egress.grant", op, map[string]any{"grant_id": "site-api", "host": "a.example", "agents": []string{"builder"}}, nil)
 	// Every capability that changes something, with a call that would succeed.
 	calls := map[writ.CapabilityID]struct {
 		who  *writ.Credential
@@ -204,6 +205,8 @@ func TestNothingChangesWithoutTheSigner(t *testing.T) {
 		"egress.grant":      {operator, map[string]any{"grant_id": "site-api", "host": "a.example", "agents": []string{"builder"}}},
 		"egress.revoke":     {operator, map[string]any{"grant_id": "site-api"}},
 		"egress.fetch":      {idleCred, map[string]any{"grant": "site-api"}},
+		"secret.put":        {operator, map[string]any{"name": "stripe", "host": "api.example.com", "value": "s3cret"}},
+		"secret.delete":     {nil, map[string]any{"name": "stripe"}},
 		"effect.resolve":    {nil, map[string]any{"effect_id": "eff_01J00000000000000000000000", "as": "ok"}},
 		// What the gateway does by itself.
 		"effect.settle":       {nil, map[string]any{"effect_id": "eff_01J00000000000000000000000", "attempt": 1, "by": "cll_01J00000000000000000000000", "state": "ok"}},
