@@ -85,6 +85,7 @@ type Subject struct {
 	Sinks  []Sink   // where the data would go
 	Budget []BudgetFacts
 	Charge Charge // what the call takes of its run's budget; policy sees it as Budget
+	Gives  int64  // bytes that come free, since the call replaces them
 
 	Approval *ApprovalFacts // the approval the call decides, reads or takes back
 

@@ -105,7 +105,7 @@ func TestStoredDocuments(t *testing.T) {
 				Name: "report", MediaType: "application/json", Schema: writ.RawObject(`{"type":"object"}`), Labels: []writ.Label{writ.LabelPublic}, MaxBytes: 1000, Required: true,
 			}},
 			Consumes:  []writ.Consume{{Name: "plan", From: "fetch", MediaType: "text/plain", Optional: true}},
-			Artifacts: []writ.Artifact{{Name: "report", Digest: "sha256:aa", Size: 17, Labels: []writ.Label{writ.LabelPublic}}},
+			Artifacts: []writ.Artifact{{Name: "report", Digest: "sha256:aa", Size: 17, Labels: []writ.Label{writ.LabelPublic}}}, BytesCounted: []string{string(gQuota)},
 			DependsOn: []writ.Dependency{{Key: "fetch", Task: gTask}},
 			Safety:    writ.SafetyMutating, Priority: 5, LeaseSeconds: 60, MaxAttempts: 3, Attempt: 1, BackoffMs: 1000, State: writ.TaskDone, CreatedAt: 1, UpdatedAt: 2, Receipt: gReceipt,
 		},

@@ -176,6 +176,29 @@ func (t *Tx) Count(tags []string, delta int64) {
 	}
 }
 
+// Recount moves an amount from the quotas in which it counted to those in which it counts
+// now.
+func (t *Tx) Recount(was []string, before int64, tags []string, now int64) {
+	for _, tag := range was {
+		if !slices.Contains(tags, tag) {
+			t.recount(tag, -before)
+		}
+	}
+	for _, tag := range tags {
+		if slices.Contains(was, tag) {
+			t.recount(tag, now-before)
+		} else {
+			t.recount(tag, now)
+		}
+	}
+}
+
+func (t *Tx) recount(tag string, delta int64) {
+	if delta != 0 {
+		t.Add(QuotaUsed(tag), delta)
+	}
+}
+
 // QuotaUsed counts what a quota counts: how many there are, or what there was in
 // the window that began at QuotaBegan. A new window begins in place, so windows
 // leave no counters behind.

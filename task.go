@@ -226,8 +226,9 @@ type Task struct {
 	DoneFence    int64          `json:"done_fence,omitempty"`    // fence the completing request carried
 	Failure      *Failure       `json:"failure,omitempty"`
 	EnqueuedBy   SessionID      `json:"enqueued_by,omitempty"`
-	Counted      []string       `json:"counted,omitempty"` // quotas it counts in while it is blocked or queued
-	Behind       []AgentID      `json:"behind,omitempty"`  // agents of the session that enqueued it, and who are behind that: with them it is taken back
+	BytesCounted []string       `json:"bytes_counted,omitempty"` // quotas the bytes of its artifacts count in
+	Counted      []string       `json:"counted,omitempty"`       // quotas it counts in while it is blocked or queued
+	Behind       []AgentID      `json:"behind,omitempty"`        // agents of the session that enqueued it, and who are behind that: with them it is taken back
 	CreatedAt    int64          `json:"created_at"`
 	UpdatedAt    int64          `json:"updated_at"`
 	Receipt      ReceiptID      `json:"receipt"`

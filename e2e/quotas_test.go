@@ -410,3 +410,53 @@ func TestQuotasOfTasksMadeOtherwise(t *testing.T) {
 		w.audited()
 	})
 }
+
+// Bytes of artifacts that are put at once, at two replicas, never come to more than the
+// quota; what is replaced makes room.
+func TestO2T2BytesOfArtifacts(t *testing.T) {
+	onHosts(t, func(t *testing.T, w *world) {
+		c := newCast(t, w)
+		id := w.quota("artifact_bytes", "tenant", "", 100, nil)
+		type held struct {
+			caller
+			lease
+		}
+		var all []held
+		for i := range 4 {
+			task := c.enqueue(fmt.Sprintf("t%d-x", i), obj{"produces": []obj{made("site", "text/plain", nil)}})
+			by := c.builder
+			if i%2 == 1 {
+				by = by.at(w.last())
+			}
+			all = append(all, held{by, by.claim(task)})
+		}
+		var wg sync.WaitGroup
+		var mu sync.Mutex
+		fit := 0
+		for _, h := range all {
+			wg.Go(func() {
+				r := h.do("PUT", putPath(h.lease, "site"), strings.Repeat("x", 30))
+				switch mu.Lock(); {
+				case r.status == 201:
+					fit++
+				default:
+					overQuota(t, r, id, "artifact_bytes")
+				}
+				mu.Unlock()
+			})
+		}
+		wg.Wait()
+		if used := w.used(id); fit != 3 || used != 90 {
+			t.Fatalf("%d fitted, %d bytes are counted", fit, used)
+		}
+		for _, h := range all {
+			if r := h.do("PUT", putPath(h.lease, "site"), strings.Repeat("y", 10)); r.status != 201 {
+				t.Errorf("got %s", r)
+			}
+		}
+		if used := w.used(id); used != 40 {
+			t.Errorf("%d bytes are counted", used)
+		}
+		w.audited()
+	})
+}

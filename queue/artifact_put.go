@@ -63,6 +63,9 @@ func artifactPutCapability(cfg Config) *writ.Capability {
 			}
 			if !repeated(c, t, a) {
 				sub.Charge = writ.Charge{writ.BudgetStorage: a.Size}
+				if old, ok := t.Artifact(a.Name); ok {
+					sub.Gives = old.Size
+				}
 			}
 			return sub, err
 		},
@@ -145,7 +148,11 @@ func putPlan(cfg Config, c *writ.Call, a *ArtifactPutArgs, s writ.Snapshot) (wri
 	if c.Received == nil {
 		now = t.Artifacts // what comes has no digest yet, and this is not committed
 	}
-	d.attach(&t, now)
+	tags, err := writ.QuotaTags(s, writ.QuotaArtifacts, writ.QuotaCaller(c.Caller, t.Capability))
+	if err != nil {
+		return refuse(err)
+	}
+	d.attach(&t, now, tags)
 	t.Lease.Fence = t.FenceOf(version) // the version changes, the holder's fence does not
 	d.tx.Index(writ.IndexTodo, todo(todoPurge, string(t.ID)), s.Now+cfg.KeepArtifactsMs)
 	if err := d.put(&t, writ.TaskRunning); err != nil {
@@ -193,6 +200,9 @@ func (c Config) meets(schema writ.RawObject, b []byte) error {
 
 const todoPurge = "artifacts"
 
+// purged says, with 1, that the bytes of a task's artifacts count in no quota any more.
+func purged(id writ.TaskID) writ.Counter { return writ.TaskProgress(id, "purged") }
+
 // artifactPurgeCapability lets go of the bytes of a task's artifacts once they
 // were kept for as long as was said and the run has ended. The task says still
 // which they were.
@@ -200,7 +210,9 @@ func artifactPurgeCapability(cfg Config) *writ.Capability {
 	const op = "queue.ArtifactPurge"
 	return writ.Define[ArtifactPurgeArgs, Swept](mandate("artifact.purge", "Let go of artifacts that were kept for long enough."), writ.Verb[ArtifactPurgeArgs]{
 		Reads: func(_ *writ.Call, a *ArtifactPurgeArgs, s writ.Snapshot) (writ.ReadSet, error) {
-			return taskReads(op, s, a.Task)
+			rs, err := taskReads(op, s, a.Task)
+			rs.Counters = append(rs.Counters, purged(a.Task))
+			return rs, err
 		},
 		Plan: func(c *writ.Call, a *ArtifactPurgeArgs, s writ.Snapshot, _ writ.Decision) (writ.Tx, writ.Reply, error) {
 			t, _, r, err := loadBoth(op, s, a.Task)
@@ -215,6 +227,11 @@ func artifactPurgeCapability(cfg Config) *writ.Capability {
 			for _, hex := range hexes(t.Artifacts) {
 				d.tx.Unindex(writ.BlobHolders(hex), string(t.ID))
 				out.Changed++
+			}
+			if len(t.BytesCounted) > 0 && s.Counters[purged(t.ID)] == 0 { // once, whoever else does it
+				d.exactly(purged(t.ID))
+				d.set(purged(t.ID), 1)
+				d.tx.Recount(t.BytesCounted, bytesOf(t.Artifacts), nil, 0)
 			}
 			d.tx.Unindex(writ.IndexTodo, todo(todoPurge, string(t.ID)))
 			return d.swept(out, nil)

@@ -251,7 +251,7 @@ func (d *draft) made(t *writ.Task, r writ.Run, named []TaskMade) error {
 		e.Fields = []writ.FieldError{{Pointer: "/artifacts", Msg: "does not name all the task must make"}}
 		return e.With("missing", strings.Join(missing, ","))
 	}
-	d.attach(t, kept)
+	d.attach(t, kept, t.BytesCounted)
 	if r.ClosePolicy != writ.CloseVerifier {
 		return nil
 	}
@@ -273,9 +273,14 @@ func labelsMade(t writ.Task, named []TaskMade) (out []writ.Label) {
 	return out
 }
 
-// attach makes artifacts those of a task, and keeps the lists of who wants which
-// bytes.
-func (d *draft) attach(t *writ.Task, now []writ.Artifact) {
+// attach makes artifacts those of a task, keeps the lists of who wants which bytes, and
+// counts these in the quotas of tags instead of those they counted in.
+func (d *draft) attach(t *writ.Task, now []writ.Artifact, tags []string) {
+	if len(now) == 0 {
+		tags = nil
+	}
+	d.tx.Recount(t.BytesCounted, bytesOf(t.Artifacts), tags, bytesOf(now))
+	t.BytesCounted = tags
 	for _, hex := range hexes(t.Artifacts) {
 		if !slices.Contains(hexes(now), hex) {
 			d.tx.Unindex(writ.BlobHolders(hex), string(t.ID))
@@ -288,6 +293,13 @@ func (d *draft) attach(t *writ.Task, now []writ.Artifact) {
 		}
 	}
 	t.Artifacts = now
+}
+
+func bytesOf(all []writ.Artifact) (n int64) {
+	for _, a := range all {
+		n += a.Size
+	}
+	return n
 }
 
 func hexOf(digest string) string { return strings.TrimPrefix(digest, "sha256:") }

@@ -270,7 +270,7 @@ func (p claimer) task(c *writ.Call, id writ.TaskID, s writ.Snapshot, agent writ.
 	if err := carry(s, &t); err != nil {
 		return refuse(err)
 	}
-	d.attach(&t, nil) // what an attempt before this one has put
+	d.attach(&t, nil, nil) // what an attempt before this one has put
 	end, err := d.take(c, &t, agent, r, tool)
 	if err != nil {
 		return refuse(err)

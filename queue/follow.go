@@ -332,6 +332,13 @@ func counts(id string, s writ.Snapshot) ([]writ.Count, error) {
 	for _, tag := range t.Counted {
 		out = append(out, writ.Count{Counter: writ.QuotaUsed(tag), N: part(counted(t))})
 	}
+	for _, tag := range t.BytesCounted {
+		n := int64(0)
+		if s.Counters[purged(t.ID)] == 0 {
+			n = bytesOf(t.Artifacts)
+		}
+		out = append(out, writ.Count{Counter: writ.QuotaUsed(tag), N: n})
+	}
 	if lane, one := onlyLane(t); one {
 		_, offered, backlog := Offers(t, s)
 		out = append(out, writ.Count{Counter: writ.RunOffered(t.Run, lane), N: part(offered)}, writ.Count{Counter: writ.RunBacklog(t.Run, lane), N: part(backlog)})

@@ -11,6 +11,9 @@ import "github.com/writ-gateway/writ"
 const keptLost = 3660 * 24 * 3600 * 1000
 
 func artifactFollowReads(t writ.Task) (rs writ.ReadSet) {
+	if len(t.BytesCounted) > 0 {
+		rs.Counters = append(rs.Counters, purged(t.ID))
+	}
 	for _, hex := range hexes(t.Artifacts) {
 		rs.Ranges = append(rs.Ranges, writ.Entry{Index: writ.BlobHolders(hex), Member: string(t.ID)}.Range())
 	}

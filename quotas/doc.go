@@ -43,6 +43,7 @@ func (r Room) Capabilities() []*writ.Capability {
 const (
 	enqueues writ.CapabilityID = "task.enqueue"
 	claims   writ.CapabilityID = "task.claim"
+	puts     writ.CapabilityID = "artifact.put"
 )
 
 // counted says what of a call each metric counts. A metric that is not in it counts
@@ -53,6 +54,7 @@ var counted = map[string]func(c *writ.Call, k *writ.Capability, sub writ.Subject
 	writ.QuotaClaims:      ofCall(claims),
 	writ.QuotaTokens:      ofCharge(writ.BudgetTokens),
 	writ.QuotaMoney:       ofCharge(writ.BudgetMoney),
+	writ.QuotaArtifacts:   ofBytes,
 	writ.QuotaInvocations: ofAny,
 	writ.QuotaApprovals:   ofRequest,
 }
@@ -114,6 +116,13 @@ func ofCharge(dimension string) func(*writ.Call, *writ.Capability, writ.Subject)
 		}
 		return a, k.ID == claims
 	}
+}
+
+// ofBytes counts the bytes of an artifact, as far as they are more than what it replaces.
+// How many there are is known when they have come: so much as the call says of them is
+// refused before.
+func ofBytes(c *writ.Call, k *writ.Capability, sub writ.Subject) (amount, bool) {
+	return amount{n: sub.Charge[writ.BudgetStorage] - sub.Gives, who: ofTask(c, sub)}, k.ID == puts
 }
 
 func ofTask(c *writ.Call, sub writ.Subject) writ.QuotaWho {

@@ -341,7 +341,6 @@ func TestWhatCannotBeAQuota(t *testing.T) {
 	for pointer, bad := range map[string][]quotas.QuotaSetArgs{
 		"/metric": {
 			{Metric: writ.QuotaEgress, Subject: "tenant"},
-			{Metric: writ.QuotaArtifacts, Subject: "tenant"},
 			{Metric: writ.QuotaSchedules, Subject: "tenant"},
 			{Metric: "anything", Subject: "tenant"},
 		},
