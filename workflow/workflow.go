@@ -31,10 +31,15 @@ type Workflow struct {
 	after map[string]string // the step before it in the sequence
 }
 
-// Step is one task: what task.enqueue takes, but for the run and the key.
+// Step is one task: what task.enqueue takes, but for the run and the key; or what
+// agent.delegate does.
 type Step struct {
 	client.TaskOptions
 	DependsOn []Edge `json:"depends_on,omitempty"`
+
+	// RouteInput are words by which the agent is found, and its domain with it, when
+	// the step is made a task: agent.delegate takes them, and what it takes of a task.
+	RouteInput string `json:"route_input,omitempty"`
 }
 
 // Edge is a step that must end before another one begins. A name alone will do.
@@ -184,6 +189,35 @@ func (w Workflow) Task(run writ.RunID, key string) client.TaskOptions {
 		t.DependsOn = append(t.DependsOn, client.Dependency(e))
 	}
 	return t
+}
+
+// Call is what makes a step a task of a run.
+func (w Workflow) Call(run writ.RunID, key string) (writ.CapabilityID, any) {
+	t := w.Task(run, key)
+	input := w.Steps[key].RouteInput
+	if input == "" {
+		return "task.enqueue", t
+	}
+	return "agent.delegate", map[string]any{"run_id": run, "input": input, "task": routed{
+		Key: key, Summary: t.Summary, Capability: t.Capability, Args: t.Args, Labels: t.Labels, Verify: t.Verify, WriteScopes: t.WriteScopes,
+		Priority: t.Priority, MaxAttempts: t.MaxAttempts, DeadlineS: t.DeadlineS, DependsOn: t.DependsOn, Join: t.Join,
+	}}
+}
+
+// routed is a task whose agent is found by words.
+type routed struct {
+	Key         string               `json:"key"`
+	Summary     string               `json:"summary,omitempty"`
+	Capability  writ.CapabilityID    `json:"capability"`
+	Args        any                  `json:"args,omitempty"`
+	Labels      []writ.Label         `json:"labels,omitempty"`
+	Verify      *client.Verification `json:"verify,omitempty"`
+	WriteScopes []string             `json:"write_scopes,omitempty"`
+	Priority    *int64               `json:"priority,omitempty"`
+	MaxAttempts *int64               `json:"max_attempts,omitempty"`
+	DeadlineS   *int64               `json:"deadline_s,omitempty"`
+	DependsOn   []client.Dependency  `json:"depends_on,omitempty"`
+	Join        writ.Join            `json:"join,omitempty"`
 }
 
 // Levels are the steps in an order in which each comes after all it waits for:

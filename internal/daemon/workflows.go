@@ -44,7 +44,8 @@ func known(pointer string) string {
 func stepsOf(w workflow.Workflow, run writ.RunID) (out []guard.Step) {
 	for n, level := range w.Levels() {
 		for _, key := range level {
-			out = append(out, guard.Step{Key: key, Level: n, Capability: "task.enqueue", Args: w.Task(run, key)})
+			id, args := w.Call(run, key)
+			out = append(out, guard.Step{Key: key, Level: n, Capability: id, Args: args})
 		}
 	}
 	return out
