@@ -122,7 +122,9 @@ func (b *blobStore) Put(_ context.Context, r io.Reader) (string, error) {
 	return writ.DigestOf(text), err
 }
 
-func (*blobStore) Examine(context.Context, string) (writ.BlobState, error) { return writ.BlobIntact, nil }
+func (*blobStore) Examine(context.Context, string) (writ.BlobState, error) {
+	return writ.BlobIntact, nil
+}
 
 // What arguments hold for the store of blobs is there before the commit that is about
 // it, and where it cannot be stored nothing happens.
