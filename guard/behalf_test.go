@@ -130,8 +130,7 @@ func (*blobStore) Examine(context.Context, string) (writ.BlobState, error) {
 // it, and where it cannot be stored nothing happens.
 func TestKeptBeforeTheCommit(t *testing.T) {
 	k := &blobStore{}
-	var w *world
-	w = newWorld(t, func(c *guard.Config) {
+	w := newWorld(t, func(c *guard.Config) {
 		caps := append(guard.Capabilities(), things()...)
 		bump := things()[1]
 		caps = append(caps, writ.Define[keptArgs, thingView](writ.Capability{ID: "test.keep", Summary: "Count, and keep.", Safety: writ.SafetyMutating}, writ.Verb[keptArgs]{

@@ -55,6 +55,7 @@ func (w Workflow) check() []Problem {
 		w.checkStep(key, bad)
 	}
 	w.checkSequence(bad)
+	w.checkOutputs(bad)
 	if len(all) == 0 { // of a known shape
 		w.checkCircles(bad)
 	}

@@ -28,7 +28,23 @@ type Workflow struct {
 	Sequence    []string         `json:"sequence,omitempty"` // every step, each to begin when the one before has ended; else only depends_on orders them
 	Steps       map[string]Step  `json:"steps"`
 
+	Outputs map[string]Output `json:"outputs,omitempty"` // what the run gives, by name
+
 	after map[string]string // the step before it in the sequence
+}
+
+// Output is an artifact of a step that is a result of the run.
+type Output struct {
+	From string `json:"from"`
+	Name string `json:"name"`
+}
+
+// Gives are the outputs, by name.
+func (w Workflow) Gives() (out []writ.RunOutput) {
+	for _, name := range sorted(w.Outputs) {
+		out = append(out, writ.RunOutput{Name: name, Step: w.Outputs[name].From, Artifact: w.Outputs[name].Name})
+	}
+	return out
 }
 
 // Step is one task: what task.enqueue takes, but for the run and the key; or what
@@ -92,6 +108,8 @@ type graph struct {
 	Version  int             `json:"version"`
 	Sequence []string        `json:"sequence,omitempty"`
 	Steps    map[string]Step `json:"steps"`
+
+	Outputs map[string]Output `json:"outputs,omitempty"`
 }
 
 // ParseGraph reads version, sequence and steps of a workflow of a run that is known
@@ -102,7 +120,7 @@ func ParseGraph(b []byte, budget map[string]int64) (Workflow, []Problem) {
 	if all := read(b, &g); len(all) > 0 {
 		return Workflow{}, all
 	}
-	w := Workflow{Version: g.Version, Budget: budget, Sequence: g.Sequence, Steps: g.Steps}
+	w := Workflow{Version: g.Version, Budget: budget, Sequence: g.Sequence, Steps: g.Steps, Outputs: g.Outputs}
 	w.order()
 	return w, w.check()
 }
