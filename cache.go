@@ -73,7 +73,7 @@ func (r Run) Copy() Run {
 	r.Budget, r.Grants = maps.Clone(r.Budget), slices.Clone(r.Grants)
 	if r.Workflow != nil {
 		w := *r.Workflow
-		w.Wrong = slices.Clone(w.Wrong)
+		w.Wrong, w.Outputs = slices.Clone(w.Wrong), slices.Clone(w.Outputs)
 		r.Workflow = &w
 	}
 	return r

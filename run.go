@@ -106,12 +106,24 @@ type RunWorkflow struct {
 	Open     bool   `json:"open,omitempty"`     // the run is not sealed with the last step
 	Unfolded bool   `json:"unfolded,omitempty"` // every step is a task
 
+	Outputs []RunOutput `json:"outputs,omitempty"` // what the run is to give, by name
+
 	// The step that waits to be made, or could not be, and why.
 	Step   string       `json:"step,omitempty"`
 	Code   Code         `json:"code,omitempty"`
 	Denial ReceiptID    `json:"denial,omitempty"`
 	Wrong  []FieldError `json:"wrong,omitempty"` // in it, at most MaxStepErrors
 }
+
+// RunOutput is an artifact of a step that is a result of the run.
+type RunOutput struct {
+	Name     string `json:"name"`
+	Step     string `json:"step" doc:"Key of the step, and of its task."`
+	Artifact string `json:"artifact" doc:"Name of the artifact there."`
+}
+
+// MaxOutputs is how many results a run may name.
+const MaxOutputs = 16
 
 // MaxStepErrors is how much of what is wrong with a step its run remembers.
 const MaxStepErrors = 8

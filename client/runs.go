@@ -48,12 +48,15 @@ type Run struct {
 // RunWorkflow is how the workflow of a run stands: each of its steps becomes a task, and
 // none begins before all are.
 type RunWorkflow struct {
-	Digest   string    `json:"digest"`
-	Steps    int64     `json:"steps"`
-	Made     int64     `json:"made"`
-	Unfolded bool      `json:"unfolded"`
-	Step     string    `json:"step,omitempty"` // that waits to be made, or could not be
-	Code     writ.Code `json:"code,omitempty"` // why
+	Digest   string `json:"digest"`
+	Steps    int64  `json:"steps"`
+	Made     int64  `json:"made"`
+	Unfolded bool   `json:"unfolded"`
+
+	Outputs []writ.RunOutput `json:"outputs,omitempty"` // artifacts of steps that are its results
+
+	Step string    `json:"step,omitempty"` // that waits to be made, or could not be
+	Code writ.Code `json:"code,omitempty"` // why
 
 	Denial writ.ReceiptID    `json:"denial,omitempty"`
 	Wrong  []writ.FieldError `json:"wrong,omitempty"` // by pointers into the step

@@ -480,3 +480,38 @@ func (w *world) examined() {
 		w.t.Errorf("the doctor of the queue found something: %s", r)
 	}
 }
+
+// A step can name words in place of an agent: it goes to the agent for it, found when
+// the step is made a task, and waits for others like any other.
+func TestM3AStepIsRouted(t *testing.T) {
+	onHosts(t, func(t *testing.T, w *world) {
+		c := newCast(t, w)
+		w.agent("media-agent", "media", "executor", "media.plan", []string{}, obj{"routing": obj{"keywords": []string{"movie night"}}})
+		media := w.session("media", writ.RoleExecutor, "media-agent")
+		run := c.create(c.orc, graph(map[string]obj{
+			"build": plain(nil),
+			"night": {"capability": "media.plan", "route_input": "Movie NIGHT", "depends_on": []string{"build"}, "priority": 7},
+			"after": plain(on("night")),
+		}, nil), nil)
+		ids := c.unfolded(run)
+		r := c.orc.ok(200, "GET", "/v1/tasks/"+ids["night"], nil)
+		if r.str("state") != "blocked" || r.str("required_agents", "0") != "media-agent" || r.str("required_domain") != "media" || r.num("priority") != 7 || r.str("depends_on", "0", "task_id") != ids["build"] {
+			t.Fatalf("got %s", r)
+		}
+		media.refused(409, writ.CodeDeps, "POST", "/v1/tasks/"+ids["night"]+"/claim", nil)
+		c.builder.complete(c.builder.claimNext())
+		media.complete(media.claim(ids["night"]))
+		c.builder.complete(c.builder.claimNext())
+		if s := w.runState(run); s != "done" {
+			t.Errorf("the run is %s", s)
+		}
+		// Work that comes out of a task at hand waits for nothing.
+		l := c.builder.claim(c.enqueue("mine", nil))
+		c.builder.refused(422, writ.CodeInputInvalid, "POST", "/v1/agents/delegate", obj{
+			"task_id": l.task, "lease_id": l.id, "fence": l.fence, "to": "builder", "task": obj{"key": "part", "capability": tool, "depends_on": []obj{{"key": "mine"}}},
+		})
+		nobody := c.create(c.orc, graph(map[string]obj{"aa": {"capability": "media.plan", "route_input": "gardening"}}, nil), nil)
+		within(t, 30*time.Second, "the run fails", func() bool { return w.runState(nobody) == "failed" })
+		w.audited()
+	})
+}

@@ -39,7 +39,9 @@ func TestLargeBodies(t *testing.T) {
 	n := door.count()
 	over := strings.Repeat(" ", writ.MaxWorkflowBytes+64<<10)
 	for _, r := range [][2]string{
-		{"/v1/tasks", `{"x":"` + large[:200<<10] + `"}`}, {"/v1/runs", over + "{}"}, {"/v1/invoke", over + "{}"},
+		{"/v1/tasks", `{"x":"` + large[:200<<10] + `"}`},
+		{"/v1/runs", over + "{}"},
+		{"/v1/invoke", over + "{}"},
 		{"/v1/invoke", `{"capability":"session.open","args":{}` + strings.Repeat(" ", 128<<10) + `}`},
 	} {
 		wantProblem(t, send(h, "POST", r[0], r[1]), http.StatusRequestEntityTooLarge, writ.CodeTooLarge)

@@ -122,14 +122,15 @@ func (b *blobStore) Put(_ context.Context, r io.Reader) (string, error) {
 	return writ.DigestOf(text), err
 }
 
-func (*blobStore) Examine(context.Context, string) (writ.BlobState, error) { return writ.BlobIntact, nil }
+func (*blobStore) Examine(context.Context, string) (writ.BlobState, error) {
+	return writ.BlobIntact, nil
+}
 
 // What arguments hold for the store of blobs is there before the commit that is about
 // it, and where it cannot be stored nothing happens.
 func TestKeptBeforeTheCommit(t *testing.T) {
 	k := &blobStore{}
-	var w *world
-	w = newWorld(t, func(c *guard.Config) {
+	w := newWorld(t, func(c *guard.Config) {
 		caps := append(guard.Capabilities(), things()...)
 		bump := things()[1]
 		caps = append(caps, writ.Define[keptArgs, thingView](writ.Capability{ID: "test.keep", Summary: "Count, and keep.", Safety: writ.SafetyMutating}, writ.Verb[keptArgs]{

@@ -52,6 +52,8 @@ type DelegateTask struct {
 	Priority    *int64            `json:"priority,omitempty" doc:"0 to 9; 9 is taken first." minimum:"0" maximum:"9"`
 	MaxAttempts *int64            `json:"max_attempts,omitempty" doc:"How often the task is tried at most." minimum:"1" maximum:"20"`
 	DeadlineS   *int64            `json:"deadline_s,omitempty" doc:"Seconds from now until the task fails unless it has given its result." minimum:"1" maximum:"31622400"`
+	DependsOn   []TaskDependency  `json:"depends_on,omitempty" doc:"With run_id: tasks of the run that must end well before this one begins." maxItems:"32"`
+	Join        writ.Join         `json:"join,omitempty" doc:"With run_id: how much of depends_on must come about, as task.enqueue says." enum:"all_of,any_of,first_success,manual" default:"all_of"`
 }
 
 // Delegated is a task that was given to an agent, and why to that one.
@@ -94,6 +96,10 @@ func (a *AgentDelegateArgs) check(c *writ.Call) error {
 		return invalid(opDelegate, "/task/key", "must be a slug")
 	case !a.Work.Capability.Valid():
 		return invalid(opDelegate, "/task/capability", "must be a dotted name")
+	case a.Task != "" && len(a.Work.DependsOn) > 0:
+		return invalid(opDelegate, "/task/depends_on", "is for those who manage the run: what comes out of a task at hand waits for nothing")
+	case a.Task != "" && a.Work.Join != "" && a.Work.Join != writ.JoinAll:
+		return invalid(opDelegate, "/task/join", "is for those who manage the run: what comes out of a task at hand waits for nothing")
 	}
 	return nil
 }
@@ -163,6 +169,13 @@ func (g delegator) reads(c *writ.Call, a *AgentDelegateArgs, s writ.Snapshot) (w
 				Run: run, Capability: a.Work.Capability, Domain: agent.Domain, Agents: []writ.AgentID{id}, Priority: orDefault(a.Work.Priority, priority),
 			})...)
 		}
+	}
+	if on, err := dependencies(opDelegate, a.Work.Key, a.Work.DependsOn); err == nil { // else the plan tells
+		waits, err := dependencyReads(s, writ.Task{Run: run, DependsOn: on})
+		if err != nil {
+			return rs, err
+		}
+		rs.Docs = append(rs.Docs, waits...)
 	}
 	name := writ.TaskNameKey(run, a.Work.Key)
 	rs.Docs = append(rs.Docs, writ.RunKey(run), name)
@@ -318,6 +331,7 @@ func (g delegator) plain(c *writ.Call, a *AgentDelegateArgs, s writ.Snapshot, r 
 	next, err := g.request(&TaskEnqueueArgs{
 		Run: a.Run, Key: w.Key, Summary: w.Summary, Capability: w.Capability, Args: w.Args, Labels: w.Labels, Domain: agent.Domain,
 		Agents: []writ.AgentID{agent.ID}, Verify: w.Verify, WriteScopes: w.WriteScopes, Priority: w.Priority, MaxAttempts: w.MaxAttempts, DeadlineS: w.DeadlineS,
+		DependsOn: w.DependsOn, Join: w.Join,
 	})
 	if err == nil {
 		next, err = canonical(next)
@@ -325,7 +339,7 @@ func (g delegator) plain(c *writ.Call, a *AgentDelegateArgs, s writ.Snapshot, r 
 	if err != nil {
 		return next, err
 	}
-	return g.task(c, nil, nil, next, s, r)
+	return g.task(c, w.DependsOn, nil, next, s, r)
 }
 
 // part is work that comes out of a task at hand. It may ask for more care than that,
@@ -434,8 +448,17 @@ func (g delegator) plan(c *writ.Call, a *AgentDelegateArgs, s writ.Snapshot, _ w
 	if _, err := g.cfg.Health.Judge(s, routed.Agent, false, &d.tx); err != nil { // as it was when it was chosen
 		return refuse(err)
 	}
+	if c.Behalf != "" {
+		d.tx.Cause(r.Receipt) // as of a task that is enqueued
+	}
 	next.CreatedAt = s.Now
-	d.enter(&next, 0)
+	blocked, err := d.block(&next)
+	if err != nil {
+		return refuse(err)
+	}
+	if !blocked {
+		d.enter(&next, 0)
+	}
 	if err := d.add(&next); err != nil {
 		return refuse(moved(err, "/task"))
 	}

@@ -18,9 +18,9 @@ type Config struct {
 	// be, counts.
 	Verdicts writ.Verdicts
 	// Workflow checks the workflow of a run with a budget, and says how many steps it
-	// has and all that is wrong with it, by pointers into the arguments of run.create. It
-	// must be pure. nil: runs have none.
-	Workflow func(graph writ.RawObject, budget map[string]int64) (steps int64, wrong []writ.FieldError)
+	// has, what it gives and all that is wrong with it, by pointers into the arguments of
+	// run.create. It must be pure. nil: runs have none.
+	Workflow func(graph writ.RawObject, budget map[string]int64) (steps int64, gives []writ.RunOutput, wrong []writ.FieldError)
 }
 
 // Capabilities are the verbs of this room.

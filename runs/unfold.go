@@ -31,13 +31,13 @@ func workflowOf(cfg Config, call *writ.Call, a *RunCreateArgs) (*writ.RunWorkflo
 	case len(a.Workflow) > writ.MaxWorkflowBytes:
 		return nil, invalid(op, "/workflow", "is larger than 4 MiB; divide the work among runs")
 	}
-	steps, wrong := cfg.Workflow(a.Workflow, a.Budget.limits())
+	steps, gives, wrong := cfg.Workflow(a.Workflow, a.Budget.limits())
 	if len(wrong) > 0 {
 		return nil, &writ.Error{
 			Code: writ.CodeInputInvalid, Op: op, Msg: "the workflow is not sound, so nothing was made of it", Hint: "correct every place named in errors", Fields: wrong,
 		}
 	}
-	w := writ.RunWorkflow{Digest: writ.DigestOf(a.Workflow), Steps: steps, Open: a.Open}
+	w := writ.RunWorkflow{Digest: writ.DigestOf(a.Workflow), Steps: steps, Open: a.Open, Outputs: gives}
 	call.Memo = checkedWorkflow{&w}
 	out := w
 	return &out, nil

@@ -14,11 +14,11 @@ import (
 func flowRoom(t *testing.T) *room {
 	t.Helper()
 	r := newRoom(t)
-	for _, c := range Capabilities(Config{Workflow: func(graph writ.RawObject, budget map[string]int64) (int64, []writ.FieldError) {
+	for _, c := range Capabilities(Config{Workflow: func(graph writ.RawObject, budget map[string]int64) (int64, []writ.RunOutput, []writ.FieldError) {
 		if strings.Contains(string(graph), "wrong") || budget[writ.BudgetSteps] < 6 {
-			return 0, []writ.FieldError{{Pointer: "/workflow/steps/aa", Msg: "is wrong"}, {Pointer: "/workflow/steps/bb", Msg: "too"}}
+			return 0, nil, []writ.FieldError{{Pointer: "/workflow/steps/aa", Msg: "is wrong"}, {Pointer: "/workflow/steps/bb", Msg: "too"}}
 		}
-		return 3, nil
+		return 3, []writ.RunOutput{{Name: "site", Step: "aa", Artifact: "site"}}, nil
 	}}) {
 		if c.ID == "run.create" {
 			r.caps[c.ID] = c
@@ -121,7 +121,7 @@ func TestUnfoldingEndsEarly(t *testing.T) {
 		t.Error("nobody cancels its tasks")
 	}
 	v := r.must("run.get", r.orc, &RunGetArgs{RunID: failed}).Body.(RunView).Workflow
-	if v.Made != 1 || v.Step != "bb" || v.Code != writ.CodePolicy || v.Denial != "rcp_x" || v.Unfolded || len(v.Wrong) != 1 {
+	if v.Made != 1 || v.Step != "bb" || v.Code != writ.CodePolicy || v.Denial != "rcp_x" || v.Unfolded || len(v.Wrong) != 1 || len(v.Outputs) != 1 || v.Outputs[0].Step != "aa" {
 		t.Errorf("it shows %+v", v)
 	}
 	cancelled := r.flow(nil)
@@ -148,7 +148,7 @@ func TestWitnessedWorkflow(t *testing.T) {
 	if err != nil || strings.Contains(string(b), "email") || !strings.Contains(string(b), writ.DigestOf(a.Workflow)) || len(a.Workflow) < 30 {
 		t.Errorf("%v %s", err, b)
 	}
-	run := writ.Run{Workflow: &writ.RunWorkflow{Digest: "sha256:0", Steps: 3, Open: true, Unfolded: true, Step: "aa", Code: writ.CodePolicy, Denial: "rcp_x", Wrong: []writ.FieldError{{Pointer: "/args", Msg: "m"}}}}
+	run := writ.Run{Workflow: &writ.RunWorkflow{Digest: "sha256:0", Steps: 3, Open: true, Unfolded: true, Step: "aa", Code: writ.CodePolicy, Denial: "rcp_x", Outputs: []writ.RunOutput{{Name: "site", Step: "aa", Artifact: "dist"}}, Wrong: []writ.FieldError{{Pointer: "/args", Msg: "m"}}}}
 	b, err = json.MarshalIndent(run.Workflow, "", "  ")
 	if err != nil {
 		t.Fatal(err)

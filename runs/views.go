@@ -34,12 +34,15 @@ type RunView struct {
 
 // RunWorkflow is the workflow of a run.
 type RunWorkflow struct {
-	Digest   string    `json:"digest" doc:"SHA-256 of it as it was sent." pattern:"^sha256:[0-9a-f]{64}$"`
-	Steps    int64     `json:"steps" doc:"How many steps it has."`
-	Made     int64     `json:"made" doc:"How many of them are tasks of the run, at least."`
-	Unfolded bool      `json:"unfolded" doc:"Whether all are. Nothing begins before."`
-	Step     string    `json:"step,omitempty" doc:"The step that waits to be made a task, or could not be."`
-	Code     writ.Code `json:"code,omitempty" doc:"Why: approval_required while people are asked, quota_exceeded while there is no room, or what it was refused with."`
+	Digest   string `json:"digest" doc:"SHA-256 of it as it was sent." pattern:"^sha256:[0-9a-f]{64}$"`
+	Steps    int64  `json:"steps" doc:"How many steps it has."`
+	Made     int64  `json:"made" doc:"How many of them are tasks of the run, at least."`
+	Unfolded bool   `json:"unfolded" doc:"Whether all are. Nothing begins before."`
+
+	Outputs []writ.RunOutput `json:"outputs,omitempty" doc:"Artifacts of steps that are its results."`
+
+	Step string    `json:"step,omitempty" doc:"The step that waits to be made a task, or could not be."`
+	Code writ.Code `json:"code,omitempty" doc:"Why: approval_required while people are asked, quota_exceeded while there is no room, or what it was refused with."`
 
 	Denial writ.ReceiptID    `json:"denial,omitempty" doc:"Receipt of its denial."`
 	Wrong  []writ.FieldError `json:"wrong,omitempty" doc:"What is wrong with it, by pointers into the step."`
@@ -61,7 +64,7 @@ func view(r writ.Run, s writ.Snapshot, version int64) RunView {
 		StallAfter: r.StallAfter, OnStall: r.OnStall, Receipt: r.Receipt, Version: version,
 	}
 	if w := r.Workflow; w != nil {
-		v.Workflow = &RunWorkflow{Digest: w.Digest, Steps: w.Steps, Made: min(s.Counters[writ.RunUnfolded(r.ID)], w.Steps), Unfolded: w.Unfolded, Step: w.Step, Code: w.Code, Denial: w.Denial, Wrong: w.Wrong}
+		v.Workflow = &RunWorkflow{Digest: w.Digest, Steps: w.Steps, Made: min(s.Counters[writ.RunUnfolded(r.ID)], w.Steps), Unfolded: w.Unfolded, Outputs: w.Outputs, Step: w.Step, Code: w.Code, Denial: w.Denial, Wrong: w.Wrong}
 	}
 	if r.StalledAt != 0 {
 		v.StalledAt = writ.FormatTime(r.StalledAt)

@@ -82,3 +82,25 @@ func (w Workflow) checkGiven(key string, i int, c client.Consume, here func(stri
 		here("must be true: this step goes on when the step "+named(c.From)+" fails", "consumes", i, "optional")
 	}
 }
+
+// checkOutputs: what a run gives some step makes, and is not completed without.
+func (w Workflow) checkOutputs(bad func(string, ...any)) {
+	if len(w.Outputs) > writ.MaxOutputs {
+		bad(fmt.Sprintf("are more than %d", writ.MaxOutputs), "outputs")
+		return
+	}
+	for _, name := range sorted(w.Outputs) {
+		o := w.Outputs[name]
+		i := slices.IndexFunc(w.Steps[o.From].Produces, func(p client.Produce) bool { return p.Name == o.Name })
+		switch _, known := w.Steps[o.From]; {
+		case !writ.ValidArtifactName(name):
+			bad("is no name of an output", "outputs", name)
+		case !known:
+			bad("names no step", "outputs", name, "from")
+		case i < 0:
+			bad("is nothing the step "+named(o.From)+" makes", "outputs", name, "name")
+		case !w.Steps[o.From].Produces[i].Required:
+			bad("can be missing: the step "+named(o.From)+" can be completed without it", "outputs", name, "name")
+		}
+	}
+}

@@ -61,6 +61,7 @@ func (w Workflow) check() []Problem {
 		w.checkStep(key, bad)
 	}
 	w.checkSequence(bad)
+	w.checkOutputs(bad)
 	if len(all) == 0 { // of a known shape
 		w.checkCircles(bad)
 	}
@@ -127,8 +128,10 @@ func (w Workflow) checkStep(key string, bad func(string, ...any)) {
 	if !s.Capability.Valid() {
 		here("is required: the dotted name of what an agent must declare", "capability")
 	}
-	if !writ.ValidSlug(s.Domain) {
-		here("is required: the domain an agent must have, a slug", "required_domain")
+	if s.RouteInput != "" {
+		routedOnly(s, here)
+	} else if !writ.ValidSlug(s.Domain) {
+		here("is required: the domain an agent must have, a slug; or route_input, by which an agent is found", "required_domain")
 	}
 	if len(s.Summary) > 500 {
 		here("is longer than 500", "summary")
@@ -246,6 +249,22 @@ func (w Workflow) checkStep(key string, bad func(string, ...any)) {
 	}
 	if len(w.Before(key)) > writ.MaxDependencies {
 		here(fmt.Sprintf("are more than %d", writ.MaxDependencies), "depends_on")
+	}
+}
+
+// routedOnly says what a step cannot have whose agent is found by words.
+func routedOnly(s Step, here func(string, ...any)) {
+	if len(s.RouteInput) > 512 || strings.TrimSpace(s.RouteInput) == "" {
+		here("must be words, at most 512 letters", "route_input")
+	}
+	others := map[string]bool{
+		"required_domain": s.Domain != "", "required_agents": len(s.Agents) > 0, "concern": s.Concern != "", "produces": len(s.Produces) > 0, "consumes": len(s.Consumes) > 0,
+		"handoff": s.Handoff != nil, "lease_ttl_s": s.LeaseSeconds != nil, "backoff_ms": s.BackoffMs != nil, "not_before": s.NotBefore != "",
+	}
+	for _, name := range sorted(others) {
+		if others[name] {
+			here("is not for a step with route_input", name)
+		}
 	}
 }
 

@@ -29,13 +29,34 @@ type Workflow struct {
 	Sequence    []string         `json:"sequence,omitempty"`     // every step, each to begin when the one before has ended; else only depends_on orders them
 	Steps       map[string]Step  `json:"steps"`
 
+	Outputs map[string]Output `json:"outputs,omitempty"` // what the run gives, by name
+
 	after map[string]string // the step before it in the sequence
 }
 
-// Step is one task: what task.enqueue takes, but for the run and the key.
+// Output is an artifact of a step that is a result of the run.
+type Output struct {
+	From string `json:"from"`
+	Name string `json:"name"`
+}
+
+// Gives are the outputs, by name.
+func (w Workflow) Gives() (out []writ.RunOutput) {
+	for _, name := range sorted(w.Outputs) {
+		out = append(out, writ.RunOutput{Name: name, Step: w.Outputs[name].From, Artifact: w.Outputs[name].Name})
+	}
+	return out
+}
+
+// Step is one task: what task.enqueue takes, but for the run and the key; or what
+// agent.delegate does.
 type Step struct {
 	client.TaskOptions
 	DependsOn []Edge `json:"depends_on,omitempty"`
+
+	// RouteInput are words by which the agent is found, and its domain with it, when
+	// the step is made a task: agent.delegate takes them, and what it takes of a task.
+	RouteInput string `json:"route_input,omitempty"`
 }
 
 // Edge is a step that must end before another one begins. A name alone will do.
@@ -88,6 +109,8 @@ type graph struct {
 	Version  int             `json:"version"`
 	Sequence []string        `json:"sequence,omitempty"`
 	Steps    map[string]Step `json:"steps"`
+
+	Outputs map[string]Output `json:"outputs,omitempty"`
 }
 
 // ParseGraph reads version, sequence and steps of a workflow of a run that is known
@@ -98,7 +121,7 @@ func ParseGraph(b []byte, budget map[string]int64) (Workflow, []Problem) {
 	if all := read(b, &g); len(all) > 0 {
 		return Workflow{}, all
 	}
-	w := Workflow{Version: g.Version, Budget: budget, Sequence: g.Sequence, Steps: g.Steps}
+	w := Workflow{Version: g.Version, Budget: budget, Sequence: g.Sequence, Steps: g.Steps, Outputs: g.Outputs}
 	w.order()
 	return w, w.check()
 }
@@ -185,6 +208,35 @@ func (w Workflow) Task(run writ.RunID, key string) client.TaskOptions {
 		t.DependsOn = append(t.DependsOn, client.Dependency(e))
 	}
 	return t
+}
+
+// Call is what makes a step a task of a run.
+func (w Workflow) Call(run writ.RunID, key string) (writ.CapabilityID, any) {
+	t := w.Task(run, key)
+	input := w.Steps[key].RouteInput
+	if input == "" {
+		return "task.enqueue", t
+	}
+	return "agent.delegate", map[string]any{"run_id": run, "input": input, "task": routed{
+		Key: key, Summary: t.Summary, Capability: t.Capability, Args: t.Args, Labels: t.Labels, Verify: t.Verify, WriteScopes: t.WriteScopes,
+		Priority: t.Priority, MaxAttempts: t.MaxAttempts, DeadlineS: t.DeadlineS, DependsOn: t.DependsOn, Join: t.Join,
+	}}
+}
+
+// routed is a task whose agent is found by words.
+type routed struct {
+	Key         string               `json:"key"`
+	Summary     string               `json:"summary,omitempty"`
+	Capability  writ.CapabilityID    `json:"capability"`
+	Args        any                  `json:"args,omitempty"`
+	Labels      []writ.Label         `json:"labels,omitempty"`
+	Verify      *client.Verification `json:"verify,omitempty"`
+	WriteScopes []string             `json:"write_scopes,omitempty"`
+	Priority    *int64               `json:"priority,omitempty"`
+	MaxAttempts *int64               `json:"max_attempts,omitempty"`
+	DeadlineS   *int64               `json:"deadline_s,omitempty"`
+	DependsOn   []client.Dependency  `json:"depends_on,omitempty"`
+	Join        writ.Join            `json:"join,omitempty"`
 }
 
 // Levels are the steps in an order in which each comes after all it waits for:

@@ -98,6 +98,16 @@ func TestAllProblemsAtOnce(t *testing.T) {
 			`{"version": 1, "budget": {"steps": 9}, "steps": {"aa": ` + step(`, "concern": "X Y", "required_agents": [`+strings.Repeat(`"a-b",`, 8)+`"a-b"], "args": {"x": "`+strings.Repeat("y", 50<<10)+`"}, "write_scopes": [`+strings.Repeat(`"fs:x/",`, 16)+`"fs:x/"]`) + `}}`,
 			[]string{"/steps/aa/concern is no slug", "/steps/aa/required_agents are more than 8", "/steps/aa/write_scopes are more than 16", "/steps/aa/args are longer"},
 		},
+		"what it gives": {
+			`{"version": 1, "budget": {"steps": 9}, "outputs": {"site": {"from": "aa", "name": "site"}, "log": {"from": "aa", "name": "log"}, "x": {"from": "zz", "name": "x"}, "y": {"from": "aa", "name": "y"}, "Z Z": {"from": "aa", "name": "site"}},
+				"steps": {"aa": ` + step(`, "produces": [{"name": "site", "media_type": "text/plain", "required": true}, {"name": "log", "media_type": "text/plain"}]`) + `}}`,
+			[]string{"/outputs/Z Z is no name", "/outputs/log/name can be missing", "/outputs/x/from names no step", "/outputs/y/name is nothing the step aa makes"},
+		},
+		"found by words": {
+			`{"version": 1, "budget": {"steps": 9}, "steps": {"aa": {"capability": "a.b", "route_input": "movie night"},
+				"bb": {"capability": "a.b", "route_input": " ", "required_domain": "web", "backoff_ms": 1, "depends_on": ["aa"]}}}`,
+			[]string{"/steps/bb/route_input must be words", "/steps/bb/backoff_ms is not for", "/steps/bb/required_domain is not for"},
+		},
 		"unknown in an edge": {
 			`{"version": 1, "budget": {"steps": 9}, "steps": {"aa": ` + step(`, "depends_on": [{"key": "bb", "until": 1}]`) + `}}`,
 			[]string{`/steps/aa/depends_on/0 there is no member "until"`},

@@ -35,7 +35,9 @@ const workflowForm = `A workflow is a YAML or JSON file:
     restore: {capability: site.restore, required_domain: web, depends_on: [{key: publish, when: failed}]}
 
 A step has the members of task.enqueue, "join: any_of" and "when: failed" among them; docs/work.md says
-what they do. "sequence: [build, test, …]" with the name of every step lets each begin only when the
+what they do. "route_input: WORDS" in place of required_domain finds the agent by words, as agent.delegate does.
+"outputs: {site: {from: build, name: site}}" names artifacts that are results of the run.
+"sequence: [build, test, …]" with the name of every step lets each begin only when the
 one before has ended.`
 
 func workflowCommand() *cobra.Command {

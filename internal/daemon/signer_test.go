@@ -226,6 +226,7 @@ func TestNothingChangesWithoutTheSigner(t *testing.T) {
 		"session.expire":      {nil, map[string]any{"session_id": idle.Session}},
 		"session.cleanup":     {nil, map[string]any{"session_id": idle.Session}},
 		"agent.cleanup":       {nil, map[string]any{"agent_id": "builder"}},
+		"run.unfold":          {nil, map[string]any{"run_id": run.Run, "from": 0, "made": 0}},
 		"run.reap":            {nil, map[string]any{"run_id": run.Run}},
 		"run.exhaust":         {nil, map[string]any{"run_id": run.Run, "dimension": writ.BudgetSteps, "amount": 2}},
 		"run.overrun":         {nil, map[string]any{"run_id": run.Run}},

@@ -18,7 +18,7 @@ const mostWrong = 1000
 // checkWorkflow is package workflow as the runs want it: what is wrong stands where it
 // does in the arguments of run.create, and nothing of them is repeated that has not the
 // form of a key.
-func checkWorkflow(graph writ.RawObject, budget map[string]int64) (steps int64, wrong []writ.FieldError) {
+func checkWorkflow(graph writ.RawObject, budget map[string]int64) (steps int64, gives []writ.RunOutput, wrong []writ.FieldError) {
 	w, all := workflow.ParseGraph(graph, budget)
 	for _, p := range all[:min(len(all), mostWrong)] {
 		at := p.Pointer
@@ -27,15 +27,15 @@ func checkWorkflow(graph writ.RawObject, budget map[string]int64) (steps int64, 
 		}
 		wrong = append(wrong, writ.FieldError{Pointer: at, Msg: p.Msg})
 	}
-	return int64(len(w.Steps)), wrong
+	return int64(len(w.Steps)), w.Gives(), wrong
 }
 
 // known is a pointer into a workflow as far as it has words that are ours, keys of steps
 // and places in lists.
 func known(pointer string) string {
 	parts := strings.Split(pointer, "/")
-	if len(parts) > 2 && parts[1] == "steps" && !writ.ValidSlug(parts[2]) {
-		return "/steps"
+	if len(parts) > 2 && (parts[1] == "steps" && !writ.ValidSlug(parts[2]) || parts[1] == "outputs" && !writ.ValidArtifactName(parts[2])) {
+		return "/" + parts[1]
 	}
 	return pointer
 }
@@ -44,7 +44,8 @@ func known(pointer string) string {
 func stepsOf(w workflow.Workflow, run writ.RunID) (out []guard.Step) {
 	for n, level := range w.Levels() {
 		for _, key := range level {
-			out = append(out, guard.Step{Key: key, Level: n, Capability: "task.enqueue", Args: w.Task(run, key)})
+			id, args := w.Call(run, key)
+			out = append(out, guard.Step{Key: key, Level: n, Capability: id, Args: args})
 		}
 	}
 	return out
