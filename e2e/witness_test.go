@@ -21,7 +21,7 @@ func TestAWitnessCosignsTheLog(t *testing.T) {
 			witness := witnesstest.New("witness.example", 7)
 			srv := httptest.NewServer(witness)
 			t.Cleanup(srv.Close)
-			w := newWorld(t, host, "--witness", srv.URL+" "+witness.Key())
+			w := newWorld(t, host, "--witness", srv.URL+" "+witness.Key(), "--log-mldsa")
 			c := newCast(t, w)
 			auditor := w.session("ada", writ.RoleAuditor, "").at(w.gw[0])
 			included := func(task string) string {
@@ -48,6 +48,10 @@ func TestAWitnessCosignsTheLog(t *testing.T) {
 			}
 			if r := verify(witnesstest.New("other.example", 8).Key()); r.code != 3 || !strings.Contains(r.stdout, "other.example") {
 				t.Errorf("got %s", r)
+			}
+
+			if r := verify(head.str("verifier_key_mldsa")); r.code != 0 {
+				t.Errorf("the second key: %s", r)
 			}
 
 			witness.Down(true)

@@ -29,7 +29,15 @@ func (d *Daemon) openLog(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if d.tlog, err = tlog.OpenFiles(files, tlog.NewKey(d.sealer.Origin(), key)); err != nil {
+	signs := tlog.NewKey(d.sealer.Origin(), key)
+	if d.cfg.LogMLDSA {
+		second, err := receipts.SecondLogKey(key, d.sealer.Origin())
+		if err != nil {
+			return err
+		}
+		signs.Second(second)
+	}
+	if d.tlog, err = tlog.OpenFiles(files, signs); err != nil {
 		return err
 	}
 	witnesses, err := d.cfg.witnesses()
@@ -249,6 +257,9 @@ func (d *Daemon) logHead(since, until int64) (registry.LogHead, error) {
 	}
 	if err != nil {
 		return registry.LogHead{}, writ.Fault(writ.CodeInternal, op, err)
+	}
+	if second := key.SecondVerifier(); second != nil {
+		head.Second = second.String()
 	}
 	for _, w := range d.witnesses {
 		if at, err := w.Key().At(text); err == nil {
