@@ -193,7 +193,10 @@ func (d *Daemon) logReady(note func(name string, ok bool, detail string)) {
 	if since > 0 {
 		detail += fmt.Sprintf(" for %.1f s", since.Seconds())
 	}
-	if err := d.follower.Err(); err != nil {
+	if err := d.follower.Err(); errors.Is(err, tlog.ErrWitness) { // others' outage takes no gateway out of service
+		note("log", true, "nothing is published until its witnesses cosign it: the log says why; "+detail)
+		return
+	} else if err != nil {
 		note("log", false, "it is not written: the log says why; "+detail)
 		return
 	}
@@ -224,10 +227,11 @@ func (d *Daemon) logHead(since, until int64) (registry.LogHead, error) {
 		size    int64
 	}{{"/since", since}, {"/until", until}} {
 		if named.size > cp.Size {
-			return registry.LogHead{}, &writ.Error{
+			e := &writ.Error{
 				Code: writ.CodeInputInvalid, Op: op, Msg: "the log has not had this size yet", Hint: "name the size of a checkpoint there was; if it was of this log, the log went back: keep that checkpoint, it proves it",
 				Fields: []writ.FieldError{{Pointer: named.pointer, Msg: "is past the end of the log"}},
 			}
+			return registry.LogHead{}, e.With("log_size", strconv.FormatInt(cp.Size, 10)) // clients tell it by that from any other refusal
 		}
 	}
 	if until > 0 && (since == 0 || since > until) {
