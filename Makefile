@@ -216,7 +216,7 @@ others: testcount deps-node
 	cd conformance && COSIGN_PROGRAM=$(COSIGN) $(GO) test -json -count=1 -timeout 10m -run "$$run" . | $(TOOLS)/testcount -counts $(COUNTS)/others
 
 .PHONY: bench
-bench: deps-redis ## Measure against the targets, about six minutes (ARGS="-quick" or "-only path")
+bench: deps-redis ## Measure against the targets, about eight minutes (ARGS="-quick", "-only receipts -long" or "-only path")
 	@$(GO) run ./bench $(ARGS)
 
 .PHONY: generate

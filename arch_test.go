@@ -99,6 +99,7 @@ var home = map[string][]string{
 	"github.com/danielgtaylor/huma":                     {"gateway"},
 	"github.com/redis/go-redis":                         {"store/redisstore", "store/redisstore/redistest"},
 	"go.etcd.io/bbolt":                                  {"store/boltstore"},
+	"filippo.io/mldsa":                                  {"receipts", "receipts/checkpoint", "receipts/tlog"},
 	"github.com/sigstore/sigstore":                      {"receipts"},
 	"github.com/secure-systems-lab/go-securesystemslib": {"receipts"},
 	"github.com/gowebpki/jcs":                           {"internal/jcs", "receipts"},

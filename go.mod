@@ -26,6 +26,8 @@ require (
 
 require golang.org/x/mod v0.41.0
 
+require filippo.io/mldsa v1.0.0
+
 require (
 	github.com/agnivade/levenshtein v1.2.1 // indirect
 	github.com/beorn7/perks v1.0.1 // indirect

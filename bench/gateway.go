@@ -56,7 +56,7 @@ func (b *bench) buildWrit(ctx context.Context) (string, error) {
 }
 
 // serve starts a gateway with default settings on a host of its own.
-func (b *bench) serve(ctx context.Context, binary, host string) (g *gateway, err error) {
+func (b *bench) serve(ctx context.Context, binary, host string, more ...string) (g *gateway, err error) {
 	g = &gateway{host: host}
 	defer func() {
 		if err != nil {
@@ -69,6 +69,7 @@ func (b *bench) serve(ctx context.Context, binary, host string) (g *gateway, err
 	}
 	g.data = dir
 	args := []string{"serve", "--data", dir, "--listen", "127.0.0.1:0"}
+	args = append(args, more...)
 	if host == "Redis" {
 		if g.redis, err = b.startRedis(ctx, "always"); err != nil {
 			return g, err

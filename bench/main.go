@@ -16,6 +16,7 @@ import (
 type bench struct {
 	report
 	quick bool
+	long  bool
 	root  string // of the module
 	dir   string // scratch, removed at the end
 	names int    // scratch names given out
@@ -37,6 +38,7 @@ var lines = []struct {
 	{"asynq", (*bench).asynq},
 	{"revoke", (*bench).revoke},
 	{"jails", (*bench).jails},
+	{"receipts", (*bench).receipts},
 }
 
 func main() {
@@ -58,6 +60,7 @@ func run(ctx context.Context) (err error) {
 	profiles := flag.String("profile", "", "profile governed calls in this process instead, into this directory")
 	scratch := flag.String("dir", "", "directory for scratch data, on the disk to measure (default: the system's)")
 	flag.BoolVar(&b.quick, "quick", false, "fewer turns and smaller queues: a look, not a result")
+	flag.BoolVar(&b.long, "long", false, "verify a log of a million receipts, which takes some minutes more")
 	flag.Parse()
 	want := names
 	if *only != "" {

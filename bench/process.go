@@ -59,7 +59,7 @@ type process struct {
 // spawn starts a server and waits until ready says so. Its output goes to a
 // file in dir.
 func spawn(ctx context.Context, dir string, stdin io.Reader, ready func() bool, env []string, name string, args ...string) (*process, error) {
-	log, err := os.Create(filepath.Join(dir, "said"))
+	log, err := os.Create(filepath.Join(dir, "output.txt"))
 	if err != nil {
 		return nil, err
 	}

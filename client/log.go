@@ -330,15 +330,7 @@ func sizeOf(text string) int64 {
 // pastEnd says whether the gateway answered that its log never had a size.
 func pastEnd(err error) bool {
 	e, ok := errors.AsType[*writ.Error](err)
-	if !ok || e.Code != writ.CodeInputInvalid {
-		return false
-	}
-	for _, f := range e.Fields {
-		if f.Pointer == "/since" || f.Pointer == "/until" {
-			return true
-		}
-	}
-	return false
+	return ok && e.Code == writ.CodeInputInvalid && e.Details["log_size"] != "" // an older version refuses until itself
 }
 
 // askLog calls log.head, once, past what calls do with the log of the reply.

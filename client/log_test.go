@@ -90,7 +90,8 @@ type logged struct {
 	carries string // the checkpoint of replies
 	answers *tree
 	asked   int
-	refuses int // status of log.head, 0: it answers
+	refuses int  // status of log.head, 0: it answers
+	older   bool // it does not know until
 }
 
 func (g *logged) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -116,8 +117,12 @@ func (g *logged) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		problem(g.refuses, `{"code":"not_found","detail":"the log is written by another replica"}`)(w, r)
 		return
 	}
+	if g.older && until > 0 {
+		problem(422, `{"code":"input_invalid","detail":"unknown","errors":[{"pointer":"/until","detail":"x"}]}`)(w, r)
+		return
+	}
 	if since > l.size || until > l.size {
-		problem(422, `{"code":"input_invalid","detail":"the log has not had this size yet","errors":[{"pointer":"/since","detail":"x"}]}`)(w, r)
+		problem(422, `{"code":"input_invalid","detail":"the log has not had this size yet","details":{"log_size":"6"}}`)(w, r)
 		return
 	}
 	head := logHead{Checkpoint: l.checkpoint(g.t), Key: l.key}
@@ -335,6 +340,19 @@ func TestNoProofForNow(t *testing.T) {
 	}
 	if err := c.CheckLog(t.Context()); err == nil || c.LogError() != nil {
 		t.Errorf("%v, %v", err, c.LogError())
+	}
+	g.refuses = 0
+	if err := c.CheckLog(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	l.grow(t, 2, "a")
+	g.show(l.checkpoint(t), l)
+	g.older = true
+	if err := g.call(c); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.CheckLog(t.Context()); err == nil || c.LogError() != nil {
+		t.Errorf("an older gateway is taken for a forked log: %v, %v", err, c.LogError())
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()

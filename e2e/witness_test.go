@@ -21,7 +21,7 @@ func TestAWitnessCosignsTheLog(t *testing.T) {
 			witness := witnesstest.New("witness.example", 7)
 			srv := httptest.NewServer(witness)
 			t.Cleanup(srv.Close)
-			w := newWorld(t, host, "--witness", srv.URL+" "+witness.Key())
+			w := newWorld(t, host, "--witness", srv.URL+" "+witness.Key(), "--log-mldsa")
 			c := newCast(t, w)
 			auditor := w.session("ada", writ.RoleAuditor, "").at(w.gw[0])
 			included := func(task string) string {
@@ -50,11 +50,15 @@ func TestAWitnessCosignsTheLog(t *testing.T) {
 				t.Errorf("got %s", r)
 			}
 
+			if r := verify(head.str("verifier_key_mldsa")); r.code != 0 {
+				t.Errorf("the second key: %s", r)
+			}
+
 			witness.Down(true)
 			waits := c.enqueue("two", nil)
 			within(t, 20*time.Second, "the gateway says that its log waits", func() bool {
 				r := caller{t: t, gw: w.gw[0]}.do("GET", "/readyz", nil)
-				return r.status == 503 && strings.Contains(string(r.body), "it is not written")
+				return r.status == 200 && strings.Contains(string(r.body), "nothing is published until its witnesses cosign it")
 			})
 			c.enqueue("three", nil)
 			if r := verify(witness.Key()); r.code != 0 { // what is published has its signature

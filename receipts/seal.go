@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"crypto"
 	"crypto/ecdsa"
-	"crypto/ed25519"
 	"crypto/elliptic"
 	"crypto/sha256"
 	"encoding/asn1"
@@ -32,7 +31,8 @@ func sign(priv crypto.Signer, pae []byte) ([]byte, error) {
 	}
 	h := sha256.Sum256(pae)
 	text, hash := h[:], crypto.SHA256
-	_, whole := priv.(ed25519.PrivateKey)
+	_, digested := priv.Public().(*ecdsa.PublicKey)
+	whole := !digested // Ed25519 and ML-DSA sign the text itself
 	if whole {
 		text, hash = pae, crypto.Hash(0)
 	}

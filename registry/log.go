@@ -17,6 +17,7 @@ type LogHead struct {
 	Consistency [][]byte       `json:"consistency,omitempty" doc:"Hashes that prove it of the checkpoint of size since (RFC 6962, 2.1.2), base64; under the checkpoint of size until if that was named."`
 	Witnesses   []LogWitness   `json:"witnesses,omitempty" doc:"Witnesses that cosigned this checkpoint, in lines of it."`
 	Key         string         `json:"verifier_key" doc:"Key of the log as a note verifier key (C2SP signed-note)."`
+	Second      string         `json:"verifier_key_mldsa,omitempty" doc:"Its second key, of ML-DSA-44, if it has one: 'writ log verify --witness' takes it."`
 	TrustedRoot writ.RawObject `json:"trusted_root" doc:"The key as cosign wants it: the content of its --trusted-root file."`
 }
 

@@ -44,6 +44,7 @@ type Config struct {
 	Checkpoint    Duration `yaml:"checkpoint_every" doc:"How often the transparency log gets a new checkpoint while receipts come; at least 100ms. Default: 1s."`
 	Tiles         string   `yaml:"tiles" doc:"Where the files of the transparency log are: empty, log in data; or s3://bucket/prefix, in an object store that heeds If-Match and If-None-Match, perhaps with ?region=… and endpoint=…. Default: none."`
 	TilesKey      string   `yaml:"tiles_credentials" doc:"File with aws_access_key_id and aws_secret_access_key for tiles, mode 0600. Default: none; they are taken from AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_SESSION_TOKEN."`
+	LogMLDSA      bool     `yaml:"log_mldsa" doc:"Sign checkpoints of the log with ML-DSA-44 too, for the time when Ed25519 can be forged; the key follows from the log's key, which must not be with a key management service. Default: false."`
 	Witness       string   `yaml:"witness" doc:"Witnesses that cosign each checkpoint before it is published (C2SP tlog-witness): address and verifier key of each, with a space between, and a comma between two. Default: none."`
 	WitnessFail   string   `yaml:"witness_fail" doc:"When a witness does not cosign a checkpoint: \"closed\", it is not published until it does, and what waits for the log waits; or \"open\", it is published without. Default: closed." enum:"closed,open"`
 	Log           string   `yaml:"log" doc:"Log level: debug, info, warn or error. Default: info." enum:"debug,info,warn,error"`

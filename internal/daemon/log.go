@@ -29,7 +29,15 @@ func (d *Daemon) openLog(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if d.tlog, err = tlog.OpenFiles(files, tlog.NewKey(d.sealer.Origin(), key)); err != nil {
+	signs := tlog.NewKey(d.sealer.Origin(), key)
+	if d.cfg.LogMLDSA {
+		second, err := receipts.SecondLogKey(key, d.sealer.Origin())
+		if err != nil {
+			return err
+		}
+		signs.Second(second)
+	}
+	if d.tlog, err = tlog.OpenFiles(files, signs); err != nil {
 		return err
 	}
 	witnesses, err := d.cfg.witnesses()
@@ -185,7 +193,10 @@ func (d *Daemon) logReady(note func(name string, ok bool, detail string)) {
 	if since > 0 {
 		detail += fmt.Sprintf(" for %.1f s", since.Seconds())
 	}
-	if err := d.follower.Err(); err != nil {
+	if err := d.follower.Err(); errors.Is(err, tlog.ErrWitness) { // others' outage takes no gateway out of service
+		note("log", true, "nothing is published until its witnesses cosign it: the log says why; "+detail)
+		return
+	} else if err != nil {
 		note("log", false, "it is not written: the log says why; "+detail)
 		return
 	}
@@ -216,10 +227,11 @@ func (d *Daemon) logHead(since, until int64) (registry.LogHead, error) {
 		size    int64
 	}{{"/since", since}, {"/until", until}} {
 		if named.size > cp.Size {
-			return registry.LogHead{}, &writ.Error{
+			e := &writ.Error{
 				Code: writ.CodeInputInvalid, Op: op, Msg: "the log has not had this size yet", Hint: "name the size of a checkpoint there was; if it was of this log, the log went back: keep that checkpoint, it proves it",
 				Fields: []writ.FieldError{{Pointer: named.pointer, Msg: "is past the end of the log"}},
 			}
+			return registry.LogHead{}, e.With("log_size", strconv.FormatInt(cp.Size, 10)) // clients tell it by that from any other refusal
 		}
 	}
 	if until > 0 && (since == 0 || since > until) {
@@ -249,6 +261,9 @@ func (d *Daemon) logHead(since, until int64) (registry.LogHead, error) {
 	}
 	if err != nil {
 		return registry.LogHead{}, writ.Fault(writ.CodeInternal, op, err)
+	}
+	if second := key.SecondVerifier(); second != nil {
+		head.Second = second.String()
 	}
 	for _, w := range d.witnesses {
 		if at, err := w.Key().At(text); err == nil {

@@ -25,15 +25,24 @@ func TestSignatures(t *testing.T) {
 		header            http.Header
 		signed, want      string
 	}{
-		{"GET", "https://examplebucket.s3.amazonaws.com/test.txt", "", http.Header{"Range": {"bytes=0-9"}},
-			"host;range;x-amz-content-sha256;x-amz-date", "f0e8bdb87c964420e857bd35b5d6ed310bd44f0170aba48dd91039c6036bdb41"},
-		{"PUT", "https://examplebucket.s3.amazonaws.com/test%24file.text", "Welcome to Amazon S3.",
+		{
+			"GET", "https://examplebucket.s3.amazonaws.com/test.txt", "",
+			http.Header{"Range": {"bytes=0-9"}},
+			"host;range;x-amz-content-sha256;x-amz-date", "f0e8bdb87c964420e857bd35b5d6ed310bd44f0170aba48dd91039c6036bdb41",
+		},
+		{
+			"PUT", "https://examplebucket.s3.amazonaws.com/test%24file.text", "Welcome to Amazon S3.",
 			http.Header{"Date": {"Fri, 24 May 2013 00:00:00 GMT"}, "X-Amz-Storage-Class": {"REDUCED_REDUNDANCY"}},
-			"date;host;x-amz-content-sha256;x-amz-date;x-amz-storage-class", "98ad721746da40c64f1a55b78f14c238d841ea1380cd77a1b5971af0ece108bd"},
-		{"GET", "https://examplebucket.s3.amazonaws.com/?lifecycle", "", nil,
-			"host;x-amz-content-sha256;x-amz-date", "fea454ca298b7da1c68078a5d1bdbfbbe0d65c699e0f91ac7a200a0136783543"},
-		{"GET", "https://examplebucket.s3.amazonaws.com/?max-keys=2&prefix=J", "", nil,
-			"host;x-amz-content-sha256;x-amz-date", "34b48302e7b5fa45bde8084f4b7868a86f0a534bc59db6670ed5711ef69dc6f7"},
+			"date;host;x-amz-content-sha256;x-amz-date;x-amz-storage-class", "98ad721746da40c64f1a55b78f14c238d841ea1380cd77a1b5971af0ece108bd",
+		},
+		{
+			"GET", "https://examplebucket.s3.amazonaws.com/?lifecycle", "", nil,
+			"host;x-amz-content-sha256;x-amz-date", "fea454ca298b7da1c68078a5d1bdbfbbe0d65c699e0f91ac7a200a0136783543",
+		},
+		{
+			"GET", "https://examplebucket.s3.amazonaws.com/?max-keys=2&prefix=J", "", nil,
+			"host;x-amz-content-sha256;x-amz-date", "34b48302e7b5fa45bde8084f4b7868a86f0a534bc59db6670ed5711ef69dc6f7",
+		},
 	} {
 		r, err := http.NewRequest(v.method, v.url, strings.NewReader(v.body))
 		if err != nil {

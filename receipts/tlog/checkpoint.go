@@ -8,6 +8,7 @@ import (
 	"encoding/binary"
 	"fmt"
 
+	"filippo.io/mldsa"
 	"github.com/writ-gateway/writ/receipts"
 	"github.com/writ-gateway/writ/receipts/checkpoint"
 	"golang.org/x/mod/sumdb/note"
@@ -25,6 +26,7 @@ type Key struct {
 	origin string
 	key    crypto.Signer
 	public ed25519.PublicKey
+	second *checkpoint.Second // nil: there is none
 }
 
 // NewKey makes a Key of the log named origin, a bare host name.
@@ -38,6 +40,20 @@ func (k *Key) Name() string { return k.origin }
 
 // KeyHash is the short id of the key in a note.
 func (k *Key) KeyHash() uint32 { return binary.BigEndian.Uint32(k.id()) }
+
+// Second gives the log a second key, of ML-DSA-44, that cosigns what the first one signs.
+func (k *Key) Second(key *mldsa.PrivateKey) {
+	k.second = checkpoint.NewSecond(k.origin, key.PublicKey(), func(text []byte) ([]byte, error) { return receipts.SignCheckpoint(key, text) })
+}
+
+// SecondVerifier is the verifier key of the second key, for whoever verifies to take like
+// that of a witness; nil: there is none.
+func (k *Key) SecondVerifier() *WitnessKey {
+	if k.second == nil {
+		return nil
+	}
+	return k.second.Witness
+}
 
 // Sign signs the text of a note.
 func (k *Key) Sign(msg []byte) ([]byte, error) { return receipts.SignCheckpoint(k.key, msg) }

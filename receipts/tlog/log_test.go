@@ -406,3 +406,15 @@ func FuzzFirstEntries(f *testing.F) {
 		}
 	})
 }
+
+// What replies carry is pinned: clients that are out there read it.
+func TestWhatRepliesCarryIsPinned(t *testing.T) {
+	cp, err := testKey(t).checkpoint(3, tlog.Hash([]byte(strings.Repeat("\x03", tlog.HashSize))))
+	if err != nil {
+		t.Fatal(err)
+	}
+	const want = "bG9nLmV4YW1wbGUub3JnCjMKQXdNREF3TURBd01EQXdNREF3TURBd01EQXdNREF3TURBd01EQXdNREF3TT0KCuKAlCBsb2cuZXhhbXBsZS5vcmcgVjQrT2Z4UWJRUm8xUGR6bURzZkRRU3VGMEtCdlBzZDREZW1qYnlLQzh5U3ltbE04djQwWUNiWFcwK0xvL0UxbElOWDRZYUhFdnFEWGMvT29wZE9JMVEzK1p3Zz0K"
+	if got := cp.Compact(); got != want {
+		t.Errorf("got %s", got)
+	}
+}

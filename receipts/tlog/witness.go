@@ -142,10 +142,19 @@ func (l *Log) Unwitnessed() error {
 	return l.unwitnessed
 }
 
-// witness gives the text of a checkpoint with what the witnesses sign.
+// witness gives the text of a checkpoint with what the log's second key and the witnesses
+// sign.
 func (l *Log) witness(cp Checkpoint) ([]byte, error) {
+	text := cp.Text
+	if l.key.second != nil {
+		line, err := l.key.second.Line(text, time.Now())
+		if err != nil {
+			return nil, err
+		}
+		text = append(bytes.Clone(text), line...)
+	}
 	if len(l.witnesses) == 0 {
-		return cp.Text, nil
+		return text, nil
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), witnessWait)
 	defer cancel()
@@ -163,7 +172,6 @@ func (l *Log) witness(cp Checkpoint) ([]byte, error) {
 	if err != nil && !l.open {
 		return nil, err
 	}
-	text := cp.Text
 	for _, t := range texts {
 		if t != nil {
 			text = append(bytes.Clone(text), t[len(cp.Text):]...)

@@ -1,7 +1,14 @@
 package tlog
 
 import (
+	"crypto/ecdsa"
+	"crypto/ed25519"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/base64"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -9,7 +16,10 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
+	"github.com/writ-gateway/writ/receipts"
+	"github.com/writ-gateway/writ/receipts/checkpoint"
 	"github.com/writ-gateway/writ/receipts/tlog/witnesstest"
 )
 
@@ -228,6 +238,81 @@ func TestWhatAWitnessIsSent(t *testing.T) {
 		t.Errorf("sent %q", got)
 	}
 }
+
+// With a second key each checkpoint has its signature too, beside those of witnesses, and
+// who verifies can ask for it.
+func TestTheSecondKey(t *testing.T) {
+	seed := ed25519.NewKeyFromSeed(make([]byte, ed25519.SeedSize))
+	second, err := receipts.SecondLogKey(seed, "log.example.org")
+	if err != nil {
+		t.Fatal(err)
+	}
+	by := knowing(t, "one.example", 1)
+	w := newWitnessed(t, false, by)
+	w.log.key.Second(second)
+	if err := w.grow(300); err != nil || w.cosigned() != 1 {
+		t.Fatal(err)
+	}
+	text, err := os.ReadFile(filepath.Join(w.dir, CheckpointPath))
+	if err != nil {
+		t.Fatal(err)
+	}
+	key, err := NewWitnessKey(w.log.Key().SecondVerifier().String())
+	if err != nil || key.Name() != "log.example.org" {
+		t.Fatal(err)
+	}
+	if sum := sha256.Sum256([]byte(key.String())); fmt.Sprintf("%x", sum[:8]) != pinnedSecond {
+		t.Errorf("the key that follows from the first is another than it was: %x", sum[:8])
+	}
+	if at, err := key.At(text); err != nil || time.Since(at).Abs() > time.Minute {
+		t.Errorf("%v, %v", at, err)
+	}
+	trust := Trust{Log: verifierOf(t, testKey(t)), Witnesses: []*WitnessKey{key}}
+	if _, err := Verify(t.Context(), w.dir, trust, nil); err != nil {
+		t.Error(err)
+	}
+	if size := len(text); size > 4200 {
+		t.Errorf("a checkpoint has %d bytes", size)
+	}
+	if compact, err := checkpoint.FromCompact(w.log.Latest().Compact()); err != nil || len(compact) > 300 {
+		t.Errorf("what replies carry has %d bytes, %v", len(compact), err)
+	}
+	// Changed anywhere, or of another state, it does not hold.
+	lines := strings.SplitAfter(string(text), "\n")
+	for i, line := range lines {
+		if !strings.HasPrefix(line, "— log.example.org ") || len(line) < 1000 {
+			continue
+		}
+		raw, err := base64.StdEncoding.DecodeString(strings.Fields(line)[2])
+		if err != nil {
+			t.Fatal(err)
+		}
+		for at := 4; at < len(raw); at += 97 {
+			raw[at] ^= 1
+			lines[i] = "— log.example.org " + base64.StdEncoding.EncodeToString(raw) + "\n"
+			if _, err := key.At([]byte(strings.Join(lines, ""))); !errors.Is(err, ErrCheckpoint) {
+				t.Fatalf("byte %d: %v", at, err)
+			}
+			raw[at] ^= 1
+		}
+	}
+	if _, err := key.At([]byte(strings.Replace(string(text), "\n300\n", "\n301\n", 1))); !errors.Is(err, ErrCheckpoint) {
+		t.Errorf("of another state: %v", err)
+	}
+	if other, err := receipts.SecondLogKey(seed, "other.example.org"); err != nil || other.PublicKey().Equal(second.PublicKey()) {
+		t.Errorf("two logs have one second key: %v", err)
+	}
+	remote, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := receipts.SecondLogKey(remote, "x"); err == nil {
+		t.Error("a key whose seed nobody has gives a second one")
+	}
+}
+
+// pinnedSecond is the beginning of the digest of the second key of a seed of zeros.
+const pinnedSecond = "4fed04a7b10bae87"
 
 func TestAddressesOfWitnesses(t *testing.T) {
 	key := witnesstest.New("one.example", 1).Key()

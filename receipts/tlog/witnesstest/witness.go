@@ -51,8 +51,12 @@ func New(name string, seed byte, logs ...string) *Witness {
 
 // Key is its verifier key.
 func (w *Witness) Key() string {
+	return w.witness().String()
+}
+
+func (w *Witness) witness() *checkpoint.Witness {
 	public, _ := w.key.Public().(ed25519.PublicKey)
-	return fmt.Sprintf("%s+%08x+%s", w.Name, checkpoint.WitnessHash(w.Name, public), base64.StdEncoding.EncodeToString(append([]byte{4}, public...)))
+	return checkpoint.NewEd25519Witness(w.Name, public)
 }
 
 // Down makes it answer nothing useful, or again as it should.
@@ -144,8 +148,7 @@ func (w *Witness) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
 		said = append([]byte("other."), said...)
 	}
 	at := w.Now().Unix()
-	public, _ := w.key.Public().(ed25519.PublicKey)
-	line := binary.BigEndian.AppendUint32(nil, checkpoint.WitnessHash(w.Name, public))
+	line := binary.BigEndian.AppendUint32(nil, w.witness().KeyHash())
 	line = binary.BigEndian.AppendUint64(line, uint64(at))
 	sig, err := receipts.SignCheckpoint(w.key, checkpoint.Cosigned(at, append(bytes.Clone(said), '\n')))
 	if err != nil {
