@@ -1018,11 +1018,11 @@ class Chain {
     return code ? fail(code) : p.verdict.keyId;
   }
 
-  // Whose word the end of the run rests on.
+  // Whose word the end of the run rests on: a verdict on a task says nothing of its run.
   settled() {
-    if (!this.c.ask.close || this.state !== "done") return;
-    const key = this.facts.verdicts.find((v) => v.seq === this.facts.ended && v.key)?.key;
-    this.facts.word = key ? "a verdict signed with " + key : "the gateway's only: no verifier's own key signed it";
+    if (!this.c.ask.close) return;
+    const key = this.facts.verdicts.findLast((v) => v.seq === this.facts.ended && v.object === this.run)?.key;
+    if (this.state === "done") this.facts.word = key ? "a verdict signed with " + key : "the gateway's only: no verifier's own key signed it";
     if (this.c.verifiers.length > 0 && !this.c.verifiers.includes(key)) this.judged("verdict_untrusted", this.facts.ended);
   }
 
