@@ -209,8 +209,7 @@ func TestRoomsArePure(t *testing.T) {
 	banned := []string{"os", "net", "net/http", "io/fs", "math/rand", "math/rand/v2", "crypto/rand", "os/exec", "log", "log/slog", "sync", "context"}
 	for _, f := range sources(t) {
 		switch f.pkg {
-		case "agents", "runs", "budgets", "queue", "registry", "approvals", "bundles", "quotas", "roles", "keys":
-		case "agents", "effects", "secrets", "runs", "budgets", "queue", "registry", "approvals", "bundles", "quotas", "roles", "keys":
+		case "agents", "effects", "grants", "secrets", "runs", "budgets", "queue", "registry", "approvals", "bundles", "quotas", "roles", "keys":
 		default:
 			continue
 		}

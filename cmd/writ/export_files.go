@@ -28,11 +28,11 @@ import (
 // fileSource reads a log in the data directory of a gateway that does not run. Policy
 // bundles are in the store, and are left out.
 type fileSource struct {
-	ledger   *ledger.Ledger
-	receipts *receipts.Verifier
-	secret   [32]byte    // of evidence
-	keys     *shred.Keys // of evidence in the ledger; nil: it cannot be read, or is not wanted
-	warn     io.Writer
+	ledger  *ledger.Ledger
+	publics map[string][]byte // receipt keys by id, PEM
+	secret  [32]byte          // of evidence
+	keys    *shred.Keys       // of evidence in the ledger; nil: it cannot be read, or is not wanted
+	warn    io.Writer
 }
 
 // openFiles opens a data directory, to read evidence too or not. Whoever has the ledger has it alone, so a gateway that
@@ -45,7 +45,10 @@ func openFiles(data string, evidence bool, warn io.Writer) (*fileSource, logHead
 		return nil, h, fmt.Errorf("no gateway has served from %s: %w", printable(data), err)
 	}
 	s := &fileSource{warn: warn}
-	if s.receipts, err = receipts.NewVerifier(text); err != nil {
+	if _, err = receipts.NewVerifier(text); err != nil {
+		return nil, h, err
+	}
+	if s.publics, err = receipts.PublicKeys(keys); err != nil {
 		return nil, h, err
 	}
 	cp, err := os.ReadFile(filepath.Join(data, "log", tlog.CheckpointPath))
@@ -136,10 +139,15 @@ func (s *fileSource) Receipts(ctx context.Context) iter.Seq2[writ.Receipt, error
 }
 
 func (s *fileSource) Key(_ context.Context, keyID string, _ writ.ReceiptID) (*ecdsa.PublicKey, error) {
-	if keyID != s.receipts.KeyID() {
-		return nil, errors.New("a receipt is signed by another key than receipt.pub: the receipt key was changed, so start the gateway and export without --offline")
+	text, ok := s.publics[keyID]
+	if !ok {
+		return nil, errors.New("a receipt is signed by a key whose public half is not among the keys: restore receipt-*.pub of it from a backup, or start the gateway and export without --offline")
 	}
-	return s.receipts.Public(), nil
+	v, err := receipts.NewVerifier(text)
+	if err != nil {
+		return nil, err
+	}
+	return v.Public(), nil
 }
 
 func (s *fileSource) Evidence(_ context.Context, id writ.ReceiptID) ([]byte, bool, error) {

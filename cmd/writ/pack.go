@@ -17,9 +17,9 @@ import (
 
 const packTrust = `
 Only keys given here are trusted: --log-key is 'verifier_key' of writ log head, or a file with it,
---key is receipt.pub of the gateway, once for each receipt key; keep both from when you had reason to
-trust them. Each is believed at every index: what receipts say of a key (retired, revoked) only 'writ
-receipt verify' and 'writ log verify' apply. Without any, the keys in the pack are taken, and the report says "self-consistent only":
+--key is receipt.pub of the gateway, the key the log began with; keep both from when you had reason to
+trust them. Later receipt keys are those that receipts in the pack introduce, each believed where it
+signs and not once it is retired or revoked. Without any, the keys in the pack are taken, and the report says "self-consistent only":
 that shows damage, and nothing of who made the pack.
 
 Exit codes: 0 ok, 1 tampered (or of other keys), 2 malformed, 3 incomplete, 4 could not verify: a file

@@ -80,6 +80,8 @@ func (c *check) one(seq int64, text []byte) (*receipts.Record, Code) {
 		return &rec, Origin
 	case rec.Commit.Seq != seq:
 		return &rec, SeqMoved
+	case c.lives != nil && c.lives.May(b.keyID, seq) != nil:
+		return &rec, KeyNotThen
 	case number(b.index) != seq || number(b.proofIndex) != seq:
 		return &rec, IndexDiffers
 	case !bytes.Equal(b.logID, c.logID), !bytes.Equal(b.root, c.cp.Root[:]), number(b.size) != c.cp.Size, !bytes.Equal(b.checkpoint, c.cp.Text):
@@ -136,7 +138,9 @@ func (c *check) scope() error {
 	want := first
 	for _, seq := range c.seqs {
 		if seq < first || seq > last {
-			c.find(ReceiptExtra, seq)
+			if !c.ofKeys[seq] {
+				c.find(ReceiptExtra, seq)
+			}
 			continue
 		}
 		if seq > want { // one finding for a gap: it names where it begins

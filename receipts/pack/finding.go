@@ -26,11 +26,13 @@ const (
 	TrustedRoot         Code = "trusted_root_differs"
 	LogKeyDiffers       Code = "log_key_differs"
 	KeyUntrusted        Code = "key_untrusted"
+	KeyEvent            Code = "key_event"
 
 	BundleMalformed  Code = "bundle_malformed"
 	Base64           Code = "base64"
 	KeyOther         Code = "key_other"
 	KeyDiffers       Code = "key_differs"
+	KeyNotThen       Code = "key_not_valid_then"
 	HintDiffers      Code = "hint_differs"
 	SignatureForm    Code = "signature_form"
 	Signature        Code = "signature"
@@ -109,12 +111,15 @@ var Codes = map[Code]Meaning{
 	Consistency:         {receipts.Tampered, "the log does not begin with what the earlier checkpoint covers"},
 	TrustedRoot:         {receipts.Tampered, "trusted_root.json is of another log key"},
 	LogKeyDiffers:       {receipts.Tampered, "log.vkey is of another log key"},
-	KeyUntrusted:        {receipts.Tampered, "a receipt key in the pack is none of those that are trusted"},
+	KeyUntrusted:        {receipts.Tampered, "a receipt key in the pack is neither trusted, nor introduced by a receipt of one that is"},
+
+	KeyEvent: {receipts.Tampered, "what a receipt says of a key cannot be"},
 
 	BundleMalformed:  {receipts.Malformed, "it is no bundle in the one form a pack has"},
 	Base64:           {receipts.Malformed, "base64 that encodes to another text when decoded and encoded again"},
 	KeyOther:         {receipts.Tampered, "it is signed by another key than those that are trusted"},
 	KeyDiffers:       {receipts.Tampered, "the statement names another key than the one that signed it"},
+	KeyNotThen:       {receipts.Tampered, "it is signed by a key that does not sign there: not yet or no more, or of which nothing is to be believed from there on"},
 	HintDiffers:      {receipts.Tampered, "the bundle hints at another key than the one that signed it"},
 	SignatureForm:    {receipts.Tampered, "the signature is not in the one form it may have"},
 	Signature:        {receipts.Tampered, "the signature does not hold"},

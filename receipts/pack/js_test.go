@@ -289,31 +289,6 @@ func TestBothVerifiersAgree(t *testing.T) {
 	}
 }
 
-// A log whose receipt key was changed verifies with both of its keys, and with one of them
-// only what that signed.
-func TestAPackOfTwoReceiptKeys(t *testing.T) {
-	o := node(t)
-	l := world(t)
-	c := l.cast()
-	first := l.pub()
-	l.begin(c)
-	l.rotate(c.operator, 3)
-	changed := int64(len(l.list))
-	l.accept(c, c.judge)
-	for _, scope := range []Scope{{Kind: ScopeLog}, {Kind: ScopeRun, Run: c.run}} {
-		f := l.export(Options{Scope: scope})
-		keys := [][]byte{first, l.pub()}
-		if a := both(t, o, scope.Kind, f, f, Trust{LogKey: l.logKey(), Keys: keys}, Ask{Run: c.run, Close: true}); a.Exit != 0 || a.Receipts == 0 {
-			t.Errorf("%s: got %+v", scope.Kind, a)
-		}
-		a := both(t, o, scope.Kind, f, f, Trust{LogKey: l.logKey(), Keys: keys[:1]}, Ask{})
-		want := []string{fmt.Sprintf("key_other@%d", changed), fmt.Sprintf("key_other@%d", changed+1), "key_untrusted@-1"}
-		if !slices.Equal(a.Codes, want) || a.Exit != 1 {
-			t.Errorf("%s, with the first key: got %v, want %v", scope.Kind, a.Codes, want)
-		}
-	}
-}
-
 // The command line of the other verifier has the same exit codes.
 func TestTheOtherCommandLine(t *testing.T) {
 	if node(t) == nil {

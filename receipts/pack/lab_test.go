@@ -35,7 +35,7 @@ type lab struct {
 	runs   map[writ.RunID]int64
 	last   map[string]writ.ReceiptID    // of objects
 	denied bool                         // evidence cannot be read
-	old    map[string]*ecdsa.PrivateKey // receipt keys from before, by id
+	old    map[string]*ecdsa.PrivateKey // other receipt keys, by id
 }
 
 var evidenceKey = [32]byte{7}
@@ -364,22 +364,61 @@ func (l *lab) keyOf(keyID string) *ecdsa.PublicKey {
 	return &l.priv.PublicKey
 }
 
-// rotate has another receipt key sign from now on.
-func (l *lab) rotate(by writ.Actor, seed byte) {
+// signer is a receipt key of a lab.
+type signer struct {
+	priv   *ecdsa.PrivateKey
+	sealer *receipts.Sealer
+	about  writ.KeyFact
+}
+
+func (l *lab) signer(seed byte) signer {
 	l.t.Helper()
-	next := newLab(l.t, seed, 1, l.sealer.Origin())
-	spki := func(l *lab) string {
-		sum, _, err := receipts.SPKIOf(&l.priv.PublicKey)
-		if err != nil {
-			l.t.Fatal(err)
-		}
-		return sum
+	other := newLab(l.t, seed, 1, l.sealer.Origin())
+	sum, _, err := receipts.SPKIOf(&other.priv.PublicKey)
+	if err != nil {
+		l.t.Fatal(err)
 	}
-	about := writ.KeyFact{ID: next.sealer.KeyID(), Purpose: writ.KeyReceipt, SPKI: spki(next)}
-	l.do(call{what: writ.KeyIntroduce, by: by, key: about, args: map[string]any{}, moves: []writ.Change{move("key", about.SPKI, "", "introduced"), move("key", spki(l), "", "active")}})
-	l.do(call{what: writ.KeyActivate, by: by, key: about, args: map[string]any{}, moves: []writ.Change{move("key", about.SPKI, "introduced", "active"), move("key", spki(l), "active", "retired")}})
-	l.old = map[string]*ecdsa.PrivateKey{l.sealer.KeyID(): l.priv}
-	l.priv, l.sealer = next.priv, next.sealer
+	return signer{other.priv, other.sealer, writ.KeyFact{ID: other.sealer.KeyID(), Purpose: writ.KeyReceipt, SPKI: sum}}
+}
+
+// signs has a receipt key sign from now on, whatever is said of it.
+func (l *lab) signs(s signer) {
+	if l.old == nil {
+		l.old = map[string]*ecdsa.PrivateKey{}
+	}
+	l.old[l.sealer.KeyID()], l.old[s.sealer.KeyID()] = l.priv, s.priv
+	l.priv, l.sealer = s.priv, s.sealer
+}
+
+// ofKey says something of a receipt key.
+func (l *lab) ofKey(by writ.Actor, what string, about writ.KeyFact, moves ...writ.Change) {
+	l.do(call{what: what, by: by, key: about, args: map[string]any{}, moves: moves})
+}
+
+func (l *lab) introduce(by writ.Actor, s signer, more ...writ.Change) {
+	l.ofKey(by, writ.KeyIntroduce, s.about, append([]writ.Change{move("key", s.about.SPKI, "", "introduced")}, more...)...)
+}
+
+func (l *lab) activate(by writ.Actor, s, before signer) {
+	l.ofKey(by, writ.KeyActivate, s.about, move("key", s.about.SPKI, "introduced", "active"), move("key", before.about.SPKI, "active", "retired"))
+}
+
+func (l *lab) revoke(by writ.Actor, s signer, since int64) {
+	s.about.Since = since
+	l.ofKey(by, writ.KeyRevoke, s.about, move("key", s.about.SPKI, "retired", "revoked"))
+}
+
+// rotate introduces a receipt key and has it sign from now on.
+func (l *lab) rotate(by writ.Actor, before, next byte) (old, now signer) {
+	old, now = l.signer(before), l.signer(next)
+	var more []writ.Change
+	if l.old == nil {
+		more = []writ.Change{move("key", old.about.SPKI, "", "active")}
+	}
+	l.introduce(by, now, more...)
+	l.activate(by, now, old)
+	l.signs(now)
+	return old, now
 }
 
 func (l *lab) Evidence(_ context.Context, id writ.ReceiptID) ([]byte, bool, error) {

@@ -93,6 +93,7 @@ func (h *history) add(rec receipts.Record) (missing Code) {
 	} else if code != "" {
 		missing = code
 	}
+	beside := h.c.beside(c.Seq)
 	for _, p := range st.Parents {
 		at, known := h.known[p]
 		switch {
@@ -101,7 +102,7 @@ func (h *history) add(rec receipts.Record) (missing Code) {
 		case known && at > c.Seq:
 			return ParentFuture
 		case known:
-		case h.whole:
+		case h.whole && !beside:
 			return ParentUnknown
 		case h.run && st.Run == h.c.m.Scope.Run:
 			missing = ParentMissing
@@ -119,6 +120,8 @@ func (h *history) add(rec receipts.Record) (missing Code) {
 		switch {
 		case !writ.LegalMove(m.Kind, m.From, m.To):
 			return MoveIllegal
+		case beside && m.Kind != writ.ObjectKey:
+			continue // of others there are moves missing in between
 		case state == m.From || !known && !h.whole:
 		case h.run && !h.own[key]: // of others the pack of a run has moves here and there
 		case h.run:
@@ -137,6 +140,12 @@ func (h *history) add(rec receipts.Record) (missing Code) {
 	h.at, h.epoch = c.At, c.Epoch
 	h.seen[st.Receipt] = true
 	return missing
+}
+
+// beside says of a receipt that it is in the pack of a range for what it says of a key.
+func (c *check) beside(seq int64) bool {
+	s := c.m.Scope
+	return s.Kind == ScopeRange && (seq < s.First || seq > s.Last)
 }
 
 // inRun follows the sequence of a run. In the pack of a run the others are there in part.

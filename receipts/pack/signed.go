@@ -135,16 +135,21 @@ func bytesOf(v any) ([]byte, bool) {
 	return b, ok && len(b) > 0
 }
 
-// settled says whose word the end of the run rests on.
+// settled says whose word the end of the run rests on: a verdict on a task says nothing of
+// its run.
 func (k *chain) settled() {
-	if !k.c.ask.Close || !k.ended || k.state != string(writ.RunDone) {
+	if !k.c.ask.Close {
 		return
 	}
-	k.facts.Word = WordOfGateway
 	key := ""
 	for _, v := range k.facts.Verdicts {
-		if v.Seq == *k.facts.Ended && v.Key != "" {
-			key, k.facts.Word = v.Key, WordOfKey+v.Key
+		if v.Seq == *k.facts.Ended && v.Object == string(k.run) {
+			key = v.Key
+		}
+	}
+	if k.state == string(writ.RunDone) {
+		if k.facts.Word = WordOfGateway; key != "" {
+			k.facts.Word = WordOfKey + key
 		}
 	}
 	if len(k.c.verifiers) > 0 && !slices.Contains(k.c.verifiers, key) {

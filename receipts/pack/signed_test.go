@@ -235,6 +235,9 @@ func TestVerdictsTheirVerifiersSigned(t *testing.T) {
 				if !strings.Contains(a.Run.Word, x.word) || (x.word == "") != (a.Run.Word == "") {
 					t.Errorf("%s: it rests on the word of %q", scope.Kind, a.Run.Word)
 				}
+				if scope.Kind == ScopeLog {
+					continue
+				}
 				// Only the verifier's own word counts for who has its key from the verifier.
 				trust := l.trust()
 				trust.Verifiers = [][]byte{[]byte(pemOf(t, own))}
@@ -245,6 +248,46 @@ func TestVerdictsTheirVerifiersSigned(t *testing.T) {
 				}
 			}
 		})
+	}
+	// A verdict on the last task of a run that ends by itself says nothing of the run, and none at all
+	// is there where it is cancelled.
+	for name, x := range map[string]struct {
+		end  func(l *lab, c cast, judge writ.Actor)
+		word string
+	}{
+		"ends by itself": {func(l *lab, c cast, judge writ.Actor) {
+			l.do(call{
+				what: "task.verify", by: judge, run: c.run, policy: inForce, signed: signs(t, own, l.statement(l.wants("task/"+c.task, accepts))),
+				args:  map[string]any{"receipt_id": l.last["task/"+c.task]},
+				moves: []writ.Change{move("task", c.task, "verifying", "done"), move("run", string(c.run), "active", "done")},
+			})
+		}, WordOfGateway},
+		"is cancelled": {func(l *lab, c cast, _ writ.Actor) {
+			l.do(call{
+				what: "run.cancel", by: c.operator, run: c.run, args: map[string]any{},
+				moves: []writ.Change{move("run", string(c.run), "active", "cancelled"), move("task", c.task, "verifying", "cancelled")},
+			})
+		}, ""},
+	} {
+		l := world(t)
+		c := l.cast()
+		l.register(c.operator, "", "planner", "worker")
+		l.register(c.operator, pemOf(t, own), "judge")
+		judge := l.open(c.operator, ses(9), "judge", writ.KindAgent, writ.RoleVerifier, "judge", "vera")
+		l.do(call{what: "run.create", by: c.planner, run: c.run, args: map[string]any{}, moves: []writ.Change{move("run", string(c.run), "", "active")}})
+		l.do(call{what: "task.enqueue", by: c.planner, run: c.run, args: map[string]any{"verify": map[string]any{"required": true}}, moves: []writ.Change{move("task", c.task, "", "queued")}})
+		l.do(call{what: "task.claim", by: c.worker, run: c.run, args: map[string]any{}, moves: []writ.Change{move("task", c.task, "queued", "running")}})
+		l.do(call{what: "task.complete", by: c.worker, run: c.run, args: map[string]any{}, moves: []writ.Change{move("task", c.task, "running", "verifying")}})
+		x.end(l, c, judge)
+		f := l.export(Options{})
+		if a := both(t, o, name, f, f, l.trust(), Ask{Run: c.run, Close: true}); a.Exit != 0 || a.Run.Word != x.word {
+			t.Errorf("%s: got %v, the word of %q", name, a.Codes, a.Run.Word)
+		}
+		trust := l.trust()
+		trust.Verifiers = [][]byte{[]byte(pemOf(t, own))}
+		if a := both(t, o, name, f, f, trust, Ask{Run: c.run, Close: true}); !slices.Equal(a.Codes, []string{fmt.Sprintf("verdict_untrusted@%d", len(l.list)-1)}) {
+			t.Errorf("%s, with the verifier's key: got %v", name, a.Codes)
+		}
 	}
 	l, c := story(t)
 	f := l.export(Options{})

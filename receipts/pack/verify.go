@@ -2,7 +2,6 @@ package pack
 
 import (
 	"bytes"
-	"crypto/ecdsa"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
@@ -23,7 +22,7 @@ import (
 // because the pack says so: see Verify.
 type Trust struct {
 	LogKey string   // note verifier key
-	Keys   [][]byte // receipt keys, PEM
+	Keys   [][]byte // receipt keys, PEM: the one the log began with is enough, and is needed
 
 	Verifiers [][]byte // if any, keys one of which must have signed the verdict that ends the run, PEM
 }
@@ -45,7 +44,7 @@ func Verify(p *Pack, t Trust, ask Ask) (Report, error) {
 	if ask.Run != "" && !ask.Run.Valid() || ask.Close && ask.Run == "" {
 		return Report{}, errors.New("say which run: its id, run_…")
 	}
-	c := &check{p: p, ask: ask, report: Report{Verdict: receipts.Good.String(), Trust: TrustPinned, Findings: []Finding{}}, keys: map[string]trusted{}, seen: map[int64]writ.ReceiptID{}}
+	c := &check{p: p, ask: ask, report: Report{Verdict: receipts.Good.String(), Trust: TrustPinned, Findings: []Finding{}}, keys: map[string]trusted{}, seen: map[int64]writ.ReceiptID{}, ofKeys: map[int64]bool{}}
 	err := c.run(t)
 	c.report.sort()
 	return c.report, err
@@ -64,12 +63,15 @@ type check struct {
 	cp     tlog.Checkpoint
 	logKey string
 	logID  []byte
-	keys   map[string]trusted // by id
+	keys   map[string]trusted // by id: those that are trusted, and those that receipts introduce
 
-	verifiers []string // ids
-	seen      map[int64]writ.ReceiptID
-	seqs      []int64
-	absent    absent
+	given, inPack [][]byte       // receipt keys, PEM
+	lives         *receipts.Ring // nil: the key the log began with is not trusted
+	ofKeys        map[int64]bool // receipts that say something of a key
+	verifiers     []string       // ids
+	seen          map[int64]writ.ReceiptID
+	seqs          []int64
+	absent        absent
 }
 
 var errStop = errors.New("nothing more can be said")
@@ -80,7 +82,7 @@ func (c *check) run(t Trust) error {
 	for _, code := range c.p.bad {
 		c.find(code, -1)
 	}
-	for _, step := range []func() error{c.manifest, c.sums, func() error { return c.trust(t) }, c.checkpoint, c.earlier, c.each, c.scope, c.list, c.policies, c.rules} {
+	for _, step := range []func() error{c.manifest, c.sums, func() error { return c.trust(t) }, c.checkpoint, c.earlier, c.ring, c.each, c.scope, c.list, c.policies, c.rules} {
 		if err := step(); err != nil {
 			if errors.Is(err, errStop) {
 				return nil
@@ -182,8 +184,7 @@ func cutZeros(s string) string {
 }
 
 func (c *check) trust(t Trust) error {
-	c.logKey = strings.TrimSpace(t.LogKey)
-	pems := t.Keys
+	c.logKey, c.given = strings.TrimSpace(t.LogKey), t.Keys
 	if t.LogKey == "" && len(t.Keys) == 0 {
 		c.report.Trust = TrustNone
 		text, err := c.file(FileLogKey)
@@ -204,28 +205,19 @@ func (c *check) trust(t Trust) error {
 		if err != nil {
 			return err
 		}
-		if c.report.Trust == TrustNone {
-			if _, err := receipts.NewVerifier(text); err != nil {
-				c.find(PackMalformed, -1)
-				return errStop
-			}
-			pems = append(pems, text)
-			continue
+		if _, err := receipts.NewVerifier(text); err != nil && c.report.Trust == TrustNone {
+			c.find(PackMalformed, -1)
+			return errStop
 		}
-		if !slices.ContainsFunc(pems, func(b []byte) bool { return sameKey(b, text) }) {
-			c.find(KeyUntrusted, -1)
-		}
+		c.inPack = append(c.inPack, text)
 	}
-	for _, text := range pems {
-		v, err := receipts.NewVerifier(text)
-		if err != nil {
+	if c.report.Trust == TrustNone {
+		c.given = c.inPack
+	}
+	for _, text := range c.given {
+		if err := c.trusts(text); err != nil {
 			return err
 		}
-		der, err := tlog.PublicDER(v.Public())
-		if err != nil {
-			return err
-		}
-		c.keys[v.KeyID()] = trusted{v, der}
 	}
 	for _, text := range t.Verifiers {
 		k, err := receipts.ParsePublicKey(string(text))
@@ -237,12 +229,6 @@ func (c *check) trust(t Trust) error {
 	var err error
 	c.logID, err = logIDOf(c.logKey)
 	return err
-}
-
-func sameKey(a, b []byte) bool {
-	x, errA := receipts.NewVerifier(a)
-	y, errB := receipts.NewVerifier(b)
-	return errA == nil && errB == nil && (*ecdsa.PublicKey)(x.Public()).Equal(y.Public())
 }
 
 func (c *check) checkpoint() error {

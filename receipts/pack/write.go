@@ -64,7 +64,7 @@ func Write(ctx context.Context, out Sink, src Source, o Options) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, sp.close()) }()
-	w := &writer{ctx: ctx, src: src, o: o, cp: cp, sp: sp, out: &summed{Sink: out, sums: &sp.sums}, keys: map[string]key{}}
+	w := &writer{ctx: ctx, src: src, o: o, cp: cp, sp: sp, out: &summed{Sink: out, sums: &sp.sums}, keys: map[string]key{}, ofKeys: map[int64]bool{}}
 	for _, step := range []func() error{w.read, w.choose, w.gather, w.begin, w.receipts, w.evidence, w.policies, w.end} {
 		if err := step(); err != nil {
 			return err
@@ -88,6 +88,8 @@ type writer struct {
 	keys map[string]key
 	used []string // ids of keys, as they come
 	all  bool     // evidence is promised, see manifest
+
+	ofKeys map[int64]bool // receipts that say something of a key
 
 	chosen func(seq int64) bool
 	packs  map[string]bool // digests of policy packs that receipts name
@@ -124,6 +126,9 @@ func (w *writer) read() error {
 		if err := w.sp.add(r, tlog.Leaf(r, k.der)); err != nil {
 			return err
 		}
+		if _, ok := ofKey(r.Payload); ok {
+			w.ofKeys[r.Seq] = true
+		}
 		w.told(w.sp.n, w.cp.Size, "read")
 		if w.sp.n == w.cp.Size {
 			break
@@ -142,14 +147,14 @@ func (w *writer) read() error {
 // choose says which receipts are of the scope. Of a run it is those filed under it, the
 // parents they name, and how every session and agent came to be that acted in it: that is
 // looked for from the end, since a session was opened by an earlier one. And what says that
-// evidence of one of these was shredded.
+// evidence of one of these was shredded. What is said of receipt keys is in every pack.
 func (w *writer) choose() error {
 	switch w.o.Scope.Kind {
 	case ScopeLog:
 		w.chosen = func(int64) bool { return true }
 		return nil
 	case ScopeRange:
-		w.chosen = func(seq int64) bool { return w.o.Scope.First <= seq && seq <= w.o.Scope.Last }
+		w.chosen = func(seq int64) bool { return w.o.Scope.First <= seq && seq <= w.o.Scope.Last || w.ofKeys[seq] }
 		return nil
 	}
 	run := w.o.Scope.Run
@@ -184,7 +189,7 @@ func (w *writer) choose() error {
 			take[seq] = true
 		}
 	}
-	w.chosen = func(seq int64) bool { return take[seq] }
+	w.chosen = func(seq int64) bool { return take[seq] || w.ofKeys[seq] }
 	return nil
 }
 

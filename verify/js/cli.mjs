@@ -9,7 +9,7 @@ import { limit, tarball, verify } from "./verify.mjs";
 const help = `usage: node cli.mjs PACK [--log-key KEY --key FILE...] [--run RUN [--close [--verifier-key FILE...]]] [-o table|json]
 
 PACK is a directory or a .tar that writ export wrote. KEY is the log's note verifier key, or a file
-with it; FILE is receipt.pub of the gateway, once for each receipt key. Without them the keys in the
+with it; FILE is receipt.pub of the gateway, the key the log began with. Without them the keys in the
 pack are taken, which shows no more than that the pack agrees with itself. --run also checks the chain
 of a run, --close who judged and closed it; with --verifier-key it must end by a verdict signed with that
 key, or another so given.

@@ -16,7 +16,7 @@ const TABLES = /* tables */ {
   codes: ["already_claimed","already_exists","approval_denied","approval_required","artifact_digest","backpressure","budget_exceeded","capability_unavailable","classification_denied","contention","deps_unmet","effect_failed","effect_stopped","effect_unknown","egress_denied","evidence_shredded","handoff_loop","idempotency_mismatch","illegal_transition","in_flight","input_invalid","internal","lease_lost","malformed","no_eligible_agent","not_eligible","not_found","not_holder","not_ready","policy_denied","policy_unavailable","predicate_unsatisfied","preflight_unhealthy","quota_exceeded","rbac_denied","receipt_pending","run_paused","scope_conflict","scope_denied","sod_violation","store_unavailable","token_already_issued","too_large","unauthenticated","upgrade","verdict_refused","version_conflict"],
   labels: ["external.untrusted","internal.system","pii.attachment","pii.chat.message","pii.chat.metadata","pii.redacted","public","secret.credential","secret.token"],
   dimensions: ["children","cost_microusd","llm_tokens","net_egress_bytes","net_ingress_bytes","retries","retries_per_step","sandbox_cpu_ms","sandbox_mem_peak_bytes","steps","storage_write_bytes","wall_ms"],
-  findings: {"base64":[2,"base64 that encodes to another text when decoded and encoded again"],"bundle_malformed":[2,"it is no bundle in the one form a pack has"],"checkpoint_differs":[1,"a receipt is proved by another checkpoint than that of the pack"],"checkpoint_signature":[1,"the checkpoint is not signed by the log's key"],"close_bypassed":[1,"the run asks for a verdict and is done without one"],"close_role":[1,"the verdict is not a verifier's"],"consistency":[1,"the log does not begin with what the earlier checkpoint covers"],"epoch_back":[1,"the epoch goes back"],"evidence_differs":[1,"the evidence is not the one whose digest the receipt states"],"evidence_missing":[3,"evidence that is needed is not there"],"file_extra":[1,"a file is there that the pack does not list, or that no pack has"],"file_missing":[3,"a file that the pack lists is not there"],"file_twice":[1,"two files have one name"],"hint_differs":[1,"the bundle hints at another key than the one that signed it"],"inclusion":[1,"the proof that the log has it does not hold"],"index_differs":[1,"it is proved at another index than its own"],"key_differs":[1,"the statement names another key than the one that signed it"],"key_other":[1,"it is signed by another key than those that are trusted"],"key_untrusted":[1,"a receipt key in the pack is none of those that are trusted"],"leaf_differs":[1,"the entry of the log is not of this receipt"],"lineage_agent":[1,"who judges had a part in the run as the same agent"],"lineage_controller":[1,"who judges, or answers for that, is behind somebody who had a part in the run"],"lineage_key":[1,"who judges signs with a key of somebody who had a part in the run"],"lineage_opener":[1,"whoever opened the session of who judges had a part in the run"],"lineage_session":[1,"who judges had a part in the run in the same session"],"lineage_unknown":[3,"how a session was opened, or which keys an agent has, is not in the pack"],"list_differs":[1,"receipts.jsonl does not list these receipts"],"log_key_differs":[1,"log.vkey is of another log key"],"move_from":[1,"an object moves from a state it was not in"],"move_gap":[3,"how an object came to the state it moves from is not in the pack"],"move_illegal":[1,"an object makes a move its states do not have"],"origin":[1,"it is of another log than the key is"],"pack_malformed":[2,"this is no pack in the form this version knows"],"parent_future":[1,"a parent comes after it"],"parent_missing":[3,"a parent is not in the pack"],"parent_self":[1,"it is its own parent"],"parent_unknown":[1,"a parent is not in the log"],"payload_malformed":[2,"the payload is no statement in the form this version knows"],"policy_differs":[1,"a policy bundle is not the one its name says"],"readme_differs":[1,"README.md is not what follows from the pack: do not run what it says"],"receipt_extra":[1,"a receipt is there that is not of what the pack says it holds"],"receipt_missing":[3,"a receipt is missing"],"receipt_twice":[1,"two receipts have one id"],"run_after_end":[1,"the run, or a task of it, moves on after the end"],"run_back":[1,"the sequence of a run goes back"],"run_begin":[1,"something comes before the run is created"],"run_gap":[3,"a receipt of a run is missing"],"run_open":[3,"the run has not ended"],"run_tasks_open":[1,"the run is done while a task of it is not over"],"run_unknown":[3,"the pack has no receipt of the run"],"seq_moved":[1,"it stands in the place of another receipt"],"signature":[1,"the signature does not hold"],"signature_form":[1,"the signature is not in the one form it may have"],"sum_differs":[1,"a file is not the one whose sum the pack states"],"tenant_other":[1,"it is of another tenant"],"time_back":[1,"the time goes back"],"trusted_root_differs":[1,"trusted_root.json is of another log key"],"verdict_about":[1,"the verdict that is signed is about something else than what it judges"],"verdict_gate":[1,"a check that was asked for has not passed"],"verdict_key":[1,"the verdict is signed with a key that who judges did not have then"],"verdict_missing":[1,"a task asks for a verdict and is done without one"],"verdict_other":[1,"the verdict names another receipt than the last change of what it judges"],"verdict_says":[1,"the verdict that is signed is not the one the receipt names, or does not say what that does"],"verdict_signature":[1,"the verifier's signature does not hold"],"verdict_stale":[1,"the verdict does not follow from the last change of what it judges"],"verdict_twice":[1,"a signed verdict is used a second time"],"verdict_unsigned":[1,"who judges has a key, and has not signed the verdict with it"],"verdict_untrusted":[1,"the run does not end by a verdict signed with a verifier's key that is trusted"]},
+  findings: {"base64":[2,"base64 that encodes to another text when decoded and encoded again"],"bundle_malformed":[2,"it is no bundle in the one form a pack has"],"checkpoint_differs":[1,"a receipt is proved by another checkpoint than that of the pack"],"checkpoint_signature":[1,"the checkpoint is not signed by the log's key"],"close_bypassed":[1,"the run asks for a verdict and is done without one"],"close_role":[1,"the verdict is not a verifier's"],"consistency":[1,"the log does not begin with what the earlier checkpoint covers"],"epoch_back":[1,"the epoch goes back"],"evidence_differs":[1,"the evidence is not the one whose digest the receipt states"],"evidence_missing":[3,"evidence that is needed is not there"],"file_extra":[1,"a file is there that the pack does not list, or that no pack has"],"file_missing":[3,"a file that the pack lists is not there"],"file_twice":[1,"two files have one name"],"hint_differs":[1,"the bundle hints at another key than the one that signed it"],"inclusion":[1,"the proof that the log has it does not hold"],"index_differs":[1,"it is proved at another index than its own"],"key_differs":[1,"the statement names another key than the one that signed it"],"key_event":[1,"what a receipt says of a key cannot be"],"key_not_valid_then":[1,"it is signed by a key that does not sign there: not yet or no more, or of which nothing is to be believed from there on"],"key_other":[1,"it is signed by another key than those that are trusted"],"key_untrusted":[1,"a receipt key in the pack is neither trusted, nor introduced by a receipt of one that is"],"leaf_differs":[1,"the entry of the log is not of this receipt"],"lineage_agent":[1,"who judges had a part in the run as the same agent"],"lineage_controller":[1,"who judges, or answers for that, is behind somebody who had a part in the run"],"lineage_key":[1,"who judges signs with a key of somebody who had a part in the run"],"lineage_opener":[1,"whoever opened the session of who judges had a part in the run"],"lineage_session":[1,"who judges had a part in the run in the same session"],"lineage_unknown":[3,"how a session was opened, or which keys an agent has, is not in the pack"],"list_differs":[1,"receipts.jsonl does not list these receipts"],"log_key_differs":[1,"log.vkey is of another log key"],"move_from":[1,"an object moves from a state it was not in"],"move_gap":[3,"how an object came to the state it moves from is not in the pack"],"move_illegal":[1,"an object makes a move its states do not have"],"origin":[1,"it is of another log than the key is"],"pack_malformed":[2,"this is no pack in the form this version knows"],"parent_future":[1,"a parent comes after it"],"parent_missing":[3,"a parent is not in the pack"],"parent_self":[1,"it is its own parent"],"parent_unknown":[1,"a parent is not in the log"],"payload_malformed":[2,"the payload is no statement in the form this version knows"],"policy_differs":[1,"a policy bundle is not the one its name says"],"readme_differs":[1,"README.md is not what follows from the pack: do not run what it says"],"receipt_extra":[1,"a receipt is there that is not of what the pack says it holds"],"receipt_missing":[3,"a receipt is missing"],"receipt_twice":[1,"two receipts have one id"],"run_after_end":[1,"the run, or a task of it, moves on after the end"],"run_back":[1,"the sequence of a run goes back"],"run_begin":[1,"something comes before the run is created"],"run_gap":[3,"a receipt of a run is missing"],"run_open":[3,"the run has not ended"],"run_tasks_open":[1,"the run is done while a task of it is not over"],"run_unknown":[3,"the pack has no receipt of the run"],"seq_moved":[1,"it stands in the place of another receipt"],"signature":[1,"the signature does not hold"],"signature_form":[1,"the signature is not in the one form it may have"],"sum_differs":[1,"a file is not the one whose sum the pack states"],"tenant_other":[1,"it is of another tenant"],"time_back":[1,"the time goes back"],"trusted_root_differs":[1,"trusted_root.json is of another log key"],"verdict_about":[1,"the verdict that is signed is about something else than what it judges"],"verdict_gate":[1,"a check that was asked for has not passed"],"verdict_key":[1,"the verdict is signed with a key that who judges did not have then"],"verdict_missing":[1,"a task asks for a verdict and is done without one"],"verdict_other":[1,"the verdict names another receipt than the last change of what it judges"],"verdict_says":[1,"the verdict that is signed is not the one the receipt names, or does not say what that does"],"verdict_signature":[1,"the verifier's signature does not hold"],"verdict_stale":[1,"the verdict does not follow from the last change of what it judges"],"verdict_twice":[1,"a signed verdict is used a second time"],"verdict_unsigned":[1,"who judges has a key, and has not signed the verdict with it"],"verdict_untrusted":[1,"the run does not end by a verdict signed with a verifier's key that is trusted"]},
   readme: {"":"# Receipts of {origin}\n\n{scope} each with the proof that the file `checkpoint` covers it.\n\nThe keys in here are for reading only. Check with those you were given by somebody you trust: `receipt.pub` and the log's\nverifier key, here `{key}`.\n\n## With writ\n\n```\nwrit pack verify . --log-key LOG-KEY --key receipt.pub\n```\n\n{commands}Without it: `node cli.mjs . --log-key LOG-KEY --key receipt.pub`, or `verify.html` in a browser; both are in `verify/js` of the sources.\n\n## With cosign\n\nA receipt's signature, and that the log has it. `trusted_root.json` is the log's key: compare it with the one you have.\n\n```\n{shown}```\n\nThe digest of any other receipt is `subject[0].digest.sha256` of its payload.\n\n## Files\n\n| | |\n|---|---|\n| `pack.json` | what the pack says it holds |\n| `checkpoint` | size and root of the log, signed (C2SP tlog-checkpoint) |\n| `receipts/` | one Sigstore bundle each, by sequence; `receipts.jsonl` lists them |\n{evidence}| `policies/` | policy bundles that receipts name, as far as the gateway has them; the name is their SHA-256 |\n| `keys/`, `log.vkey`, `trusted_root.json` | the keys it was made with |\n{earlier}| `SHA256SUMS` | `sha256sum -c SHA256SUMS` shows damage; it is not signed |\n","commands":"```\nwrit run verify . --run {run} --log-key LOG-KEY --key receipt.pub\nwrit close verify . --run {run} --log-key LOG-KEY --key receipt.pub\n```\n\n","earlier":"| `earlier/` | an earlier checkpoint, and the proof that the log still begins with it |\n","ended":"how {run} became {to}","evidence":"| `evidence/` | what a receipt's `evidence` digest stands for: arguments of calls, which may hold personal data |\n","first":"the first one","log":"All receipts of the log, 0 to {end},","range":"Receipts {first} to {last} of {size}","run":"The receipts of {run}, and those before it that it rests on,","shown":"# {what}\ncosign verify-blob-attestation --key receipt.pub --bundle {file} --trusted-root trusted_root.json \\\n  --type https://writ-gateway.github.io/writ/attestation/transition/v1 --digest {digest} --digestAlg sha256\n"},
 } /* end */;
 
@@ -455,7 +455,9 @@ class Check {
     this.ask = ask;
     this.ids = new Map(); // by sequence
     this.seqs = [];
-    this.keys = new Map();
+    this.keys = new Map(); // receipt keys: those that are trusted, and those that receipts introduce
+    this.ofKeys = new Set(); // receipts that say something of one
+    this.lives = null; // while the key the log began with is not trusted
     this.verifiers = []; // ids of keys one of which must have signed
     this.report = { verdict: "ok", exit: 0, trust: "pinned keys", scope: {}, size: 0, receipts: 0, evidence: 0, policies: 0, rules_checked: false, findings: [] };
   }
@@ -477,6 +479,7 @@ class Check {
     await this.trust(trust);
     await this.checkpoint();
     await this.earlier();
+    await this.ring();
     await this.each();
     this.scope();
     await this.list();
@@ -540,13 +543,9 @@ class Check {
     for (const pem of keys) {
       const k = await publicKey(pem);
       if (k?.kind !== "p256") throw new Error("a receipt key that is no P-256 public key in PEM");
-      k.key = await p256(k.der);
-      this.keys.set(k.id, k);
+      await this.trusts(k);
     }
-    for (const n of mine) {
-      const k = await publicKey(latin(await this.read(n)));
-      if (!k || !this.keys.has(k.id)) this.find("key_untrusted");
-    }
+    this.inPack = await Promise.all(mine.map(async (n) => publicKey(latin(await this.read(n)))));
     for (const pem of verifiers) {
       const k = await publicKey(pem);
       if (!k) throw new Error("a verifier's key that is no public key in PEM, P-256 or Ed25519");
@@ -554,6 +553,45 @@ class Check {
     }
     this.logKey = await logKeyOf(logKey);
     this.report.log = this.logKey.name;
+  }
+
+  async trusts(k) {
+    k.key = await p256(k.der);
+    this.keys.set(k.id, k);
+  }
+
+  // Learns what receipts say of receipt keys, which every pack has whatever its scope, of those
+  // that are good by themselves. With the key the log began with, which is trusted, they say which
+  // may have signed where.
+  async ring() {
+    const said = [];
+    let first = null; // the key the log began with
+    for (const name of this.names) {
+      if (!RECEIPT.test(name)) continue;
+      const b = parse(await this.read(name));
+      if (b.code) continue;
+      const p = latin(b.payload).includes('"transition":"key.') ? await statement(b.payload) : null;
+      if (first === null || (p?.key && said.length === 0)) first = b.keyId; // who says the first of keys is the first that signs
+      if (!p?.key) continue;
+      this.ofKeys.add(seqOf(name));
+      said.push(name);
+    }
+    if (this.keys.has(first)) await this.learn(first, said);
+    for (const k of this.inPack) if (!k || !this.keys.has(k.id)) this.find("key_untrusted");
+  }
+
+  async learn(first, said) {
+    const halves = new Map();
+    for (const k of [...this.keys.values(), ...this.inPack]) if (k?.kind === "p256") halves.set(hex(await sha256(k.der)), k);
+    const ring = new Ring(this.keys.get(first), [...halves].find(([, k]) => k.id === first)[0], halves);
+    for (const name of said) {
+      const { code, p } = await this.one(seqOf(name), await this.read(name));
+      if (code) continue;
+      const wrong = ring.learn(p), half = ring.get(p.key.id)?.half;
+      if (wrong) this.find(wrong, p.commit.seq);
+      if (half) await this.trusts(half);
+    }
+    this.lives = ring;
   }
 
   async checkpoint() {
@@ -618,6 +656,7 @@ class Check {
     if (p.keyId !== b.keyId) return is("key_differs");
     if (p.log.origin !== this.m.origin) return is("origin");
     if (p.commit.seq !== seq) return is("seq_moved");
+    if (this.lives && !this.lives.may(b.keyId, seq)) return is("key_not_valid_then");
     if (number(b.index) !== seq || number(b.proofIndex) !== seq) return is("index_differs");
     if (!same(b.logId, this.logKey.id) || !same(b.root, this.cp.root) || number(b.size) !== this.cp.size || !same(b.checkpoint, this.cpText)) return is("checkpoint_differs");
     if (!same(b.leaf, await leafOf(b.payload, b.sig, key.der))) return is("leaf_differs");
@@ -631,7 +670,10 @@ class Check {
     const first = s.kind === "log" ? 0 : s.first ?? 0, last = s.kind === "log" ? this.cp.size - 1 : s.last ?? 0;
     let want = first;
     for (const seq of this.seqs) {
-      if (seq < first || seq > last) { this.find("receipt_extra", seq); continue; }
+      if (seq < first || seq > last) {
+        if (!this.ofKeys.has(seq)) this.find("receipt_extra", seq);
+        continue;
+      }
       if (seq > want) this.find("receipt_missing", want);
       want = seq + 1;
     }
@@ -713,6 +755,66 @@ class Check {
   }
 }
 
+// ---- the life of receipt keys ----------------------------------------------------
+
+// Which receipt key may have signed at which index, from the one the log began with on, by what
+// receipts say: each counts if its key was the signing one there.
+class Ring {
+  constructor(half, spki, halves) {
+    this.halves = halves; // by the SHA-256 of their DER
+    this.now = { id: half.id, spki, half, state: "active", since: -1, from: 0, until: -1, revoked: -1, rests: [] };
+    this.lives = [this.now];
+    this.last = null; // what was learned last
+  }
+
+  get(id) { return this.lives.find((k) => k.id === id); }
+
+  signs(id, seq) {
+    const k = this.get(id);
+    return k !== undefined && seq >= k.since && k.from >= 0 && seq >= k.from && (k.until < 0 || seq <= k.until);
+  }
+
+  // Who made a key the signing one must be believed there, and so must who made that one.
+  fallen(k) {
+    return (k.fallen ??= k.rests.some(({ by, seq }) => (by.revoked >= 0 && seq >= by.revoked) || this.fallen(by)));
+  }
+  may(id, seq) {
+    const k = this.get(id);
+    return this.signs(id, seq) && !(k.revoked >= 0 && seq >= Math.max(k.from, k.revoked)) && !this.fallen(k);
+  }
+
+  learn(p) {
+    const { id, spki, since } = p.key, seq = p.commit.seq, moves = (k, from, to) => (p.changes ?? []).some((c) => c.kind === "key" && c.id === k.spki && c.from === from && c.to === to);
+    if (this.last && (seq <= this.last.commit.seq || p.log.origin !== this.last.log.origin || p.tenant !== this.last.tenant)) return "key_event";
+    if (!this.signs(p.keyId, seq)) return ""; // it is found where each is looked at
+    const k = this.lives.find((x) => x.spki === spki), by = this.get(p.keyId);
+    if (k ? k.id !== id : this.get(id)) return "key_event";
+    if (p.transition === "key.introduce") {
+      const half = this.halves.get(spki);
+      if (k || this.lives.length >= 100 || (half && half.id !== id)) return "key_event";
+      this.lives.push({ id, spki, half, state: "introduced", since: seq, from: -1, until: -1, revoked: -1, rests: [{ by, seq }] });
+    } else if (p.transition === "key.activate") {
+      const old = this.now;
+      if (k?.state !== "introduced" || !moves(k, "introduced", "active") || !moves(old, "active", "retired")) return "key_event";
+      old.state = "retired";
+      old.until = seq;
+      k.state = "active";
+      k.from = seq + 1;
+      k.rests.push({ by, seq });
+      this.now = k;
+    } else if (p.transition === "key.retire") {
+      if (k?.state !== "introduced") return "key_event";
+      k.state = "retired";
+    } else {
+      if (k?.state !== "retired") return "key_event";
+      k.state = "revoked";
+      k.revoked = since ? Math.min(seq, since) : seq;
+    }
+    this.last = p;
+    return "";
+  }
+}
+
 // ---- rules between receipts --------------------------------------------------
 
 class History {
@@ -745,12 +847,14 @@ class History {
       const complete = !this.partial || p.run === this.scope.run;
       if (complete && (last !== undefined ? runSeq > last + 1 : (this.whole || this.partial) && runSeq !== 1)) missing = "run_gap";
     }
+    // In the pack of a range for what it says of a key: of other things there are receipts missing in between.
+    const beside = this.scope.kind === "range" && (seq < (this.scope.first ?? 0) || seq > (this.scope.last ?? 0));
     for (const parent of p.parents ?? []) {
       if (parent === p.receiptId) return "parent_self";
       const where = this.known.get(parent);
       if (where > seq) return "parent_future";
       if (where !== undefined) continue;
-      if (this.whole) return "parent_unknown";
+      if (this.whole && !beside) return "parent_unknown";
       if (this.partial && p.run === this.scope.run) missing = "parent_missing";
     }
     if (p.verdict) {
@@ -760,6 +864,7 @@ class History {
     for (const m of p.changes ?? []) {
       const key = m.kind + " " + m.id, state = this.objects.get(key);
       if (!moves(m.kind, m.from).includes(m.to)) return "move_illegal";
+      if (beside && m.kind !== "key") continue;
       if (!((state ?? "") === m.from || (state === undefined && !this.whole))) {
         if (!this.partial) return "move_from";
         if (this.own.has(key)) missing = "move_gap"; // of others the pack of a run has moves here and there
@@ -920,11 +1025,11 @@ class Chain {
     return code ? fail(code) : p.verdict.keyId;
   }
 
-  // Whose word the end of the run rests on.
+  // Whose word the end of the run rests on: a verdict on a task says nothing of its run.
   settled() {
-    if (!this.c.ask.close || this.state !== "done") return;
-    const key = this.facts.verdicts.find((v) => v.seq === this.facts.ended && v.key)?.key;
-    this.facts.word = key ? "a verdict signed with " + key : "the gateway's only: no verifier's own key signed it";
+    if (!this.c.ask.close) return;
+    const key = this.facts.verdicts.findLast((v) => v.seq === this.facts.ended && v.object === this.run)?.key;
+    if (this.state === "done") this.facts.word = key ? "a verdict signed with " + key : "the gateway's only: no verifier's own key signed it";
     if (this.c.verifiers.length > 0 && !this.c.verifiers.includes(key)) this.judged("verdict_untrusted", this.facts.ended);
   }
 

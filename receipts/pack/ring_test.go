@@ -1,0 +1,222 @@
+package pack
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/writ-gateway/writ"
+)
+
+// A receipt key counts where it was the one that signs, by what receipts say from the key
+// on that the log began with; that one alone is to be trusted.
+func TestReceiptKeysAtTheirIndexes(t *testing.T) {
+	o := node(t)
+	const at = 8 // the sequence after the cast
+	says := func(l *lab, c cast) { l.do(call{what: "task.get", by: c.worker, code: writ.CodeNotFound}) }
+	ends := func(l *lab, c cast) { // of which the pack of a run has something
+		l.begin(c)
+		l.accept(c, c.judge)
+	}
+	seq := func(code Code, seqs ...int) string {
+		var out []string
+		for _, n := range seqs {
+			out = append(out, fmt.Sprintf("%s@%d", code, n))
+		}
+		slices.Sort(out)
+		return strings.Join(out, " ")
+	}
+	for name, x := range map[string]struct {
+		play func(l *lab, c cast)
+		want string
+	}{
+		"one key":  {func(l *lab, c cast) { ends(l, c) }, ""},
+		"two keys": {func(l *lab, c cast) { l.rotate(c.operator, 1, 3); ends(l, c) }, ""},
+		"three keys": {func(l *lab, c cast) {
+			l.rotate(c.operator, 1, 3)
+			l.begin(c)
+			l.rotate(c.operator, 3, 4)
+			l.accept(c, c.judge)
+		}, ""},
+		"the old one again": {func(l *lab, c cast) {
+			old, _ := l.rotate(c.operator, 1, 3)
+			says(l, c)
+			l.signs(old)
+			says(l, c)
+		}, seq(KeyNotThen, at+3)},
+		"the new one too early": {func(l *lab, c cast) {
+			old, now := l.signer(1), l.signer(3)
+			l.introduce(c.operator, now, move("key", old.about.SPKI, "", "active"))
+			l.signs(now)
+			says(l, c)
+			l.signs(old)
+			l.activate(c.operator, now, old)
+			l.signs(now)
+			says(l, c)
+		}, seq(KeyNotThen, at+1)},
+		"the new one at once": {func(l *lab, c cast) { // the receipt that makes it the signing one is signed by the one before
+			old, now := l.signer(1), l.signer(3)
+			l.introduce(c.operator, now, move("key", old.about.SPKI, "", "active"))
+			l.signs(now)
+			l.activate(c.operator, now, old)
+			says(l, c)
+		}, seq(KeyNotThen, at+1, at+2)},
+		"one that was never introduced": {func(l *lab, c cast) { l.signs(l.signer(3)); says(l, c) }, seq(KeyOther, at) + " key_untrusted@-1"},
+		"one that introduces itself": {func(l *lab, c cast) {
+			l.signs(l.signer(3))
+			l.introduce(c.operator, l.signer(3))
+		}, seq(KeyOther, at) + " key_untrusted@-1"},
+		"one that was taken back": {func(l *lab, c cast) {
+			now := l.signer(3)
+			l.introduce(c.operator, now, move("key", l.signer(1).about.SPKI, "", "active"))
+			l.ofKey(c.operator, writ.KeyRetire, now.about, move("key", now.about.SPKI, "introduced", "retired"))
+			l.signs(now)
+			says(l, c)
+		}, seq(KeyNotThen, at+2)},
+		"revoked when nothing more was signed": {func(l *lab, c cast) {
+			old, _ := l.rotate(c.operator, 1, 3)
+			l.revoke(c.operator, old, 0)
+			ends(l, c)
+		}, ""},
+		"revoked since a receipt before": {func(l *lab, c cast) {
+			says(l, c)
+			says(l, c)
+			old, now := l.rotate(c.operator, 1, 3)
+			l.signs(old)
+			says(l, c) // in vain: it was retired
+			l.signs(now)
+			l.revoke(c.operator, old, at+4)
+			says(l, c)
+		}, seq(KeyNotThen, at+4)},
+		"revoked since before the one that follows": {func(l *lab, c cast) {
+			says(l, c)
+			old, _ := l.rotate(c.operator, 1, 3)
+			l.revoke(c.operator, old, at+1)
+			says(l, c)
+		}, seq(KeyNotThen, at+1, at+2, at+3, at+4)},
+		"revoked, and two that follow": {func(l *lab, c cast) {
+			old, _ := l.rotate(c.operator, 1, 3)
+			l.rotate(c.operator, 3, 4)
+			l.revoke(c.operator, old, at+1)
+			says(l, c)
+		}, seq(KeyNotThen, at+1, at+2, at+3, at+4, at+5)},
+		"made the signing one, and never introduced": {func(l *lab, c cast) {
+			l.activate(c.operator, l.signer(3), l.signer(1))
+		}, seq(KeyEvent, at)},
+		"made the signing one twice": {func(l *lab, c cast) {
+			old, now := l.rotate(c.operator, 1, 3)
+			l.activate(c.operator, now, old)
+		}, seq(KeyEvent, at+2)},
+		"made the signing one beside the other": {func(l *lab, c cast) {
+			now := l.signer(3)
+			l.introduce(c.operator, now, move("key", l.signer(1).about.SPKI, "", "active"))
+			l.ofKey(c.operator, writ.KeyActivate, now.about, move("key", now.about.SPKI, "introduced", "active"))
+		}, seq(KeyEvent, at+1)},
+		"introduced twice": {func(l *lab, c cast) {
+			l.introduce(c.operator, l.signer(3), move("key", l.signer(1).about.SPKI, "", "active"))
+			l.introduce(c.operator, l.signer(3))
+		}, seq(KeyEvent, at+1)},
+		"introduced under the id of another": {func(l *lab, c cast) {
+			now := l.signer(3)
+			now.about.ID = l.signer(1).about.ID
+			l.introduce(c.operator, now)
+		}, seq(KeyEvent, at)},
+		"revoked while it signs": {func(l *lab, c cast) {
+			old, now := l.rotate(c.operator, 1, 3)
+			l.revoke(c.operator, old, 0)
+			l.revoke(c.operator, now, 0)
+		}, seq(KeyEvent, at+3)},
+		"retired while it signs": {func(l *lab, c cast) {
+			_, now := l.rotate(c.operator, 1, 3)
+			l.ofKey(c.operator, writ.KeyRetire, now.about, move("key", now.about.SPKI, "active", "retired"))
+		}, seq(KeyEvent, at+2)},
+	} {
+		t.Run(name, func(t *testing.T) {
+			l := world(t)
+			c := l.cast()
+			trust := l.trust()
+			x.play(l, c)
+			f := l.export(Options{})
+			a := both(t, o, name, f, f, trust, Ask{})
+			if got := strings.Join(a.Codes, " "); got != x.want {
+				t.Errorf("got %q, want %q", got, x.want)
+			}
+			if self := both(t, o, name, f, f, Trust{}, Ask{}); (self.Exit == 0) != (x.want == "") {
+				t.Errorf("without keys: got %v", self.Codes)
+			}
+			if l.runs[c.run] == 0 {
+				return
+			}
+			f = l.export(Options{Scope: Scope{Kind: ScopeRun, Run: c.run}})
+			if a := both(t, o, name+"run", f, f, trust, Ask{Run: c.run, Close: true}); a.Exit != 0 {
+				t.Errorf("of a run: got %v", a.Codes)
+			}
+		})
+	}
+}
+
+// What is said of keys is in every pack; where it was taken out, what a later key signed is no good.
+func TestWhatIsSaidOfKeysIsInEveryPack(t *testing.T) {
+	o := node(t)
+	l := world(t)
+	c := l.cast()
+	trust := l.trust()
+	l.do(call{what: "approval.ask", by: c.operator, request: true, args: map[string]any{}, moves: []writ.Change{move("approval", ulid("apr", 1), "", "pending")}})
+	l.begin(c)
+	old, _ := l.rotate(c.operator, 1, 3)
+	changed := len(l.list)
+	l.accept(c, c.judge)
+	ended := len(l.list) - 1
+	l.do(call{what: "approval.vote", by: c.judge, args: map[string]any{}, moves: []writ.Change{move("approval", ulid("apr", 1), "pending", "approved")}})
+	l.do(call{what: writ.KeyRevoke, by: c.operator, key: old.about, args: map[string]any{}, moves: []writ.Change{
+		move("key", old.about.SPKI, "retired", "revoked"), move("approval", ulid("apr", 1), "approved", "consumed"),
+	}})
+	last := len(l.list) - 1
+	both3 := Trust{LogKey: trust.LogKey, Keys: [][]byte{trust.Keys[0], l.pub()}}
+	run := Scope{Kind: ScopeRun, Run: c.run}
+	for name, x := range map[string]struct {
+		scope  Scope
+		trust  Trust
+		change func(files)
+		want   string
+	}{
+		"a run":                             {run, trust, nil, ""},
+		"a run, with both":                  {run, both3, nil, ""},
+		"what came before":                  {Scope{Kind: ScopeRange, Last: 8}, trust, nil, ""},
+		"what came between":                 {Scope{Kind: ScopeRange, First: 2, Last: 10}, trust, nil, ""},
+		"what came after":                   {Scope{Kind: ScopeRange, First: int64(changed), Last: int64(ended)}, trust, nil, ""},
+		"a run, with the later one":         {run, Trust{LogKey: trust.LogKey, Keys: [][]byte{l.pub()}}, nil, "key_other key_untrusted"},
+		"what came after, with the later":   {Scope{Kind: ScopeRange, First: int64(changed), Last: int64(ended)}, Trust{LogKey: trust.LogKey, Keys: [][]byte{l.pub()}}, nil, "key_other key_untrusted"},
+		"a run, nothing said":               {run, trust, l.without(changed-2, changed-1, last), "key_other key_untrusted"},
+		"a run, nothing said, with both":    {run, both3, l.without(changed-2, changed-1, last), "key_not_valid_then"},
+		"a run, never introduced":           {run, trust, l.without(changed - 2), "key_event key_other key_untrusted"},
+		"a run, never made the signing one": {run, trust, l.without(changed - 1), "key_not_valid_then"},
+		"a run, the key is gone":            {run, trust, drop(keyName(2)), "key_other"},
+		"a range, and one more": {Scope{Kind: ScopeRange, Last: 8}, trust, func(p files) {
+			p[receiptName(9)], p[evidenceName(9)] = l.export(Options{})[receiptName(9)], l.export(Options{})[evidenceName(9)]
+		}, "receipt_extra"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			f := l.export(Options{Scope: x.scope})
+			changed := f
+			if x.change != nil {
+				changed = f.with(x.change)
+			}
+			ask := Ask{}
+			if x.scope == run && x.want == "" {
+				ask = Ask{Run: c.run, Close: true}
+			}
+			a := both(t, o, name, f, changed, x.trust, ask)
+			var got []string
+			for _, c := range a.Codes {
+				c, _, _ = strings.Cut(c, "@")
+				got = append(got, c)
+			}
+			slices.Sort(got)
+			if got := strings.Join(slices.Compact(got), " "); got != x.want {
+				t.Errorf("got %q, want %q", got, x.want)
+			}
+		})
+	}
+}
