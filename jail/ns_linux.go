@@ -237,7 +237,7 @@ type inside struct {
 	start    time.Duration
 	began    time.Time
 
-	process  *os.Process
+	process  *child
 	control  *net.UnixConn
 	group    *group
 	release  func() // gives the user back
@@ -283,10 +283,6 @@ func (j *inside) confine(s Spec) error {
 // launch starts the first process, which waits for its spec.
 func (j *inside) launch(s Spec, become bool) error {
 	j.deadline = s.Deadline
-	exe, err := image()
-	if err != nil {
-		return err
-	}
 	stdin, err := j.input(s.Stdin)
 	if err != nil {
 		return err
@@ -306,16 +302,16 @@ func (j *inside) launch(s Spec, become bool) error {
 	}
 	j.control = mine
 	j.theirs = append(j.theirs, theirs)
-	cgroup, err := j.group.open()
+	order, files := orderFor(j.features.HostUID, j.features.Privileged, become, j.group), []*os.File{stdin, stdout, stderr, theirs}
+	group, err := j.group.open()
 	if err != nil {
 		return err
 	}
-	if cgroup >= 0 {
-		defer func() { _ = unix.Close(cgroup) }()
+	if group != nil {
+		j.theirs = append(j.theirs, group)
+		order.Group, files = true, append(files, group)
 	}
-	j.process, err = launch(&os.ProcAttr{
-		Env: initEnv, Files: []*os.File{stdin, stdout, stderr, theirs, exe}, Sys: sysAttr(j.features.HostUID, j.features.Privileged, become, cgroup),
-	}, j.group)
+	j.process, err = launch(order, files)
 	for _, f := range j.theirs {
 		_ = f.Close()
 	}
@@ -432,27 +428,13 @@ func (j *inside) build(ctx context.Context, spec *wire.Spec, trees []*os.File) e
 }
 
 func (j *inside) receive() (*wire.Report, []int, error) {
-	buf, oob := make([]byte, 4096), make([]byte, unix.CmsgSpace(4*4))
-	n, oobn, _, _, err := j.control.ReadMsgUnix(buf, oob)
+	b, fds, err := readMessage(j.control, make([]byte, 4096), make([]byte, unix.CmsgSpace(4*4)))
 	if err != nil {
 		return nil, nil, err
 	}
 	r := new(wire.Report)
-	if n == 0 {
-		return nil, nil, io.EOF
-	}
-	var fds []int
-	if messages, err := unix.ParseSocketControlMessage(oob[:oobn]); err == nil {
-		for i := range messages {
-			if got, err := unix.ParseUnixRights(&messages[i]); err == nil {
-				fds = append(fds, got...)
-			}
-		}
-	}
-	if !r.Decode(buf[:n]) {
-		for _, fd := range fds {
-			_ = unix.Close(fd)
-		}
+	if !r.Decode(b) {
+		closeAll(fds)
 		return nil, nil, errors.New("the first process said what nobody understands")
 	}
 	return r, fds, nil
@@ -473,8 +455,9 @@ func (j *inside) silent(ctx context.Context, err error) error {
 
 func (j *inside) undo() {
 	if j.process != nil {
-		_ = j.process.Kill()
-		_, _ = j.process.Wait()
+		j.process.kill()
+		j.process.wait()
+		j.process.close()
 	}
 	for _, f := range j.theirs {
 		_ = f.Close()
@@ -534,7 +517,7 @@ func (j *inside) Kill(reason string) {
 	if j.why == "" && j.report == nil {
 		j.why = reason
 	}
-	_ = j.process.Kill()
+	j.process.kill()
 	j.group.kill()
 }
 
@@ -565,9 +548,7 @@ func (j *inside) watch() {
 	}
 	for {
 		r, fds, err := j.receive()
-		for _, fd := range fds {
-			_ = unix.Close(fd)
-		}
+		closeAll(fds)
 		if err != nil {
 			break
 		}
@@ -587,8 +568,8 @@ func (j *inside) watch() {
 			j.mu.Unlock()
 		}
 	}
-	_ = j.process.Kill() // it has nothing to say any more
-	state, _ := j.process.Wait()
+	j.process.kill() // it has nothing to say any more
+	cpu := j.process.wait()
 	j.copying.Wait()
 	for _, f := range j.pipes {
 		_ = f.Close()
@@ -596,7 +577,7 @@ func (j *inside) watch() {
 	_ = j.control.Close()
 	_ = j.tcp.Close()
 	_ = j.unix.Close()
-	j.conclude(state)
+	j.conclude(cpu)
 	j.group.remove()
 	if j.release != nil {
 		j.release()
@@ -606,15 +587,13 @@ func (j *inside) watch() {
 }
 
 // conclude says how it ended.
-func (j *inside) conclude(state *os.ProcessState) {
-	u := Usage{Wall: time.Since(j.began), Stdout: j.out.total.Load(), Stderr: j.err.total.Load()}
-	if state != nil {
-		u.CPU = state.UserTime() + state.SystemTime()
-	}
+func (j *inside) conclude(cpu time.Duration) {
+	u := Usage{Wall: time.Since(j.began), CPU: cpu, Stdout: j.out.total.Load(), Stderr: j.err.total.Load()}
 	j.group.usage(&u)
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	j.over = true
+	j.process.close()
 	if j.late != nil {
 		j.late.Stop()
 	}
