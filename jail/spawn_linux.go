@@ -184,6 +184,7 @@ func launchOnce(order wire.Launch, files []*os.File) (*child, error) {
 		}
 		return c, nil
 	case <-c.ended:
+		c.close()
 		return nil, errLauncher
 	}
 }
