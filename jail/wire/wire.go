@@ -95,36 +95,6 @@ type Report struct {
 	UsernsLimit bool // no user namespace can be made inside, whatever the filter says
 }
 
-// Launch asks the launcher for one process: this program again, in new namespaces. Descriptors sent along are its standard
-// ones and its socket, and with Group the control group (v2) it begins in.
-type Launch struct {
-	ID           uint64
-	Flags        uint64 // of clone
-	UID, HostUID uint32 // the one line of its map
-	GID, HostGID uint32
-	SetGroups    bool
-	Take         bool // be that user from the start
-	Caps         []uint64
-	Group        bool
-	Enter, Leave []string // files of control groups (v1) to begin in, and those to go back to
-}
-
-// Launched is what the launcher says of one: that it was started, with a descriptor of it, that it was not, or that it has ended.
-type Launched struct {
-	ID      uint64
-	Ended   bool
-	Pid     uint32
-	Errno   uint32 // why it was not started
-	InGroup bool   // which is because it could not begin in its group
-	CPU     uint64 // nanoseconds, once it has ended
-}
-
-// Role is the variable that makes this program the launcher.
-const (
-	Role     = "ROLE"
-	Launcher = "launcher"
-)
-
 // Go is the word to start the agent.
 const Go = "go"
 
@@ -162,52 +132,6 @@ func (r *Report) Decode(b []byte) bool {
 	return !c.bad && len(c.buf) == 0
 }
 
-// Encode writes a message.
-func (l *Launch) Encode() []byte {
-	c := coder{}
-	l.walk(&c)
-	return c.buf
-}
-
-// Decode reads one; false means it is no message of this version.
-func (l *Launch) Decode(b []byte) bool {
-	c := coder{buf: b, reads: true}
-	l.walk(&c)
-	return !c.bad && len(c.buf) == 0
-}
-
-// Encode writes a message.
-func (l *Launched) Encode() []byte {
-	c := coder{}
-	l.walk(&c)
-	return c.buf
-}
-
-// Decode reads one; false means it is no message of this version.
-func (l *Launched) Decode(b []byte) bool {
-	c := coder{buf: b, reads: true}
-	l.walk(&c)
-	return !c.bad && len(c.buf) == 0
-}
-
-func (l *Launch) walk(c *coder) {
-	c.u64(&l.ID, &l.Flags)
-	c.u32(&l.UID, &l.HostUID, &l.GID, &l.HostGID)
-	for _, p := range []*bool{&l.SetGroups, &l.Take, &l.Group} {
-		c.yes(p)
-	}
-	each(c, &l.Caps, func(v *uint64) { c.u64(v) })
-	each(c, &l.Enter, func(v *string) { c.str(v) })
-	each(c, &l.Leave, func(v *string) { c.str(v) })
-}
-
-func (l *Launched) walk(c *coder) {
-	c.u64(&l.ID, &l.CPU)
-	c.u32(&l.Pid, &l.Errno)
-	c.yes(&l.Ended)
-	c.yes(&l.InGroup)
-}
-
 func (s *Spec) walk(c *coder) {
 	c.u32(&s.UID, &s.GID)
 	c.yes(&s.Become)
@@ -243,83 +167,4 @@ func (r *Report) walk(c *coder) {
 	c.u32(&r.Kind, &r.Errno, &r.Status, &r.Why)
 	c.str(&r.Step, &r.Detail)
 	c.yes(&r.UsernsLimit)
-}
-
-// coder writes what it is shown, or reads into it.
-type coder struct {
-	buf        []byte
-	reads, bad bool
-}
-
-func (c *coder) u64(all ...*uint64) {
-	for _, p := range all {
-		if !c.reads {
-			for i := range 8 {
-				c.buf = append(c.buf, byte(*p>>(8*i)))
-			}
-			continue
-		}
-		*p = 0
-		if len(c.buf) < 8 {
-			c.bad, c.buf = true, nil
-			return
-		}
-		for i := range 8 {
-			*p |= uint64(c.buf[i]) << (8 * i)
-		}
-		c.buf = c.buf[8:]
-	}
-}
-
-func (c *coder) u32(all ...*uint32) {
-	for _, p := range all {
-		v := uint64(*p)
-		c.u64(&v)
-		*p = uint32(v)
-		c.bad = c.bad || v>>32 != 0
-	}
-}
-
-func (c *coder) yes(p *bool) {
-	var v uint64
-	if *p {
-		v = 1
-	}
-	c.u64(&v)
-	*p = v == 1
-	c.bad = c.bad || v > 1
-}
-
-func (c *coder) str(all ...*string) {
-	for _, p := range all {
-		n := uint64(len(*p))
-		c.u64(&n)
-		switch {
-		case !c.reads:
-			c.buf = append(c.buf, *p...)
-		case n > uint64(len(c.buf)):
-			c.bad, c.buf = true, nil
-		default:
-			*p = string(c.buf[:n])
-			c.buf = c.buf[n:]
-		}
-	}
-}
-
-// each walks a list. Nothing is made for what a message only claims to hold.
-func each[T any](c *coder, list *[]T, walk func(*T)) {
-	n := uint64(len(*list))
-	c.u64(&n)
-	if !c.reads {
-		for i := range *list {
-			walk(&(*list)[i])
-		}
-		return
-	}
-	*list = nil
-	for ; n > 0 && !c.bad; n-- {
-		var v T
-		walk(&v)
-		*list = append(*list, v)
-	}
 }
