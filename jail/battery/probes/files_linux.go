@@ -112,6 +112,7 @@ var files = []Probe{
 		// It runs, so opening it to write fails anywhere; its inode can be changed.
 		return anyOf(unix.Chmod(w.Agent, 0o755), unix.Setxattr(w.Agent, "user.probe", []byte("x"), 0), unix.Utimes(w.Agent, make([]unix.Timeval, 2)))
 	}},
+	{Name: "file_write_program", Try: func(w *World) error { return opens(w.Loose, unix.O_WRONLY) }},
 	{Name: "file_write_own_image", Control: Root, Try: func(*World) error {
 		return anyOf(unix.Chmod("/proc/self/exe", 0o755), unix.Truncate("/proc/self/exe", 0))
 	}},
