@@ -41,6 +41,10 @@ var files = []Probe{
 	}},
 	{Name: "file_outside_write", Try: func(w *World) error { return opens(w.Open+"/written", unix.O_CREAT|unix.O_WRONLY) }},
 	{Name: "file_outside_list", Try: func(w *World) error { return reads(w.Open) }},
+	{Name: "file_outside_behind_root", Try: func(w *World) error { // a root that was left stacked on ours is reached so
+		up := w.Scope + strings.Repeat("/..", 12)
+		return anyOf(reads(up+w.Open), unix.Stat(up+w.Open, new(unix.Stat_t)), unix.Stat("/.."+w.Open, new(unix.Stat_t)))
+	}},
 	{Name: "file_leaked_descriptor", Try: leakedDescriptor},
 	{Name: "file_leaked_directory", Try: func(*World) error {
 		for fd := 3; fd < 1024; fd++ {

@@ -93,7 +93,7 @@ var mounts = []Probe{
 	{Name: "ns_next_mount", Control: Root, Lacks: true, Try: func(*World) error {
 		var info [4]uint64
 		info[0] = 16 // its size
-		return namespaceIoctl("mnt", nsMountNext, pointer(&info))
+		return anyOf(namespaceIoctl("mnt", nsMountNext, pointer(&info)), namespaceIoctl("mnt", nsMountPrevious, pointer(&info)))
 	}},
 }
 
@@ -102,6 +102,8 @@ const (
 	sysStatmount = 457
 	sysListmount = 458
 	nsMountNext  = 0x8010b70b
+
+	nsMountPrevious = 0x8010b70c
 )
 
 func closing(fd int, err error) error {
