@@ -56,7 +56,7 @@ check: gofumpt vet staticcheck opa-check opa-fmt opa-test author go-test alloc-t
 	@$(SAY_JAIL)
 
 .PHONY: deps
-deps: deps-redis deps-gcc deps-openssl ## Find redis-server, gcc and openssl, or install them
+deps: deps-redis deps-gcc deps-openssl deps-agents ## Find redis-server, gcc, openssl and what agents use, or install them
 
 # Debian's redis-tools carries the server's binary under another name and starts no service.
 .PHONY: deps-redis
@@ -107,6 +107,23 @@ deps-openssl:
 	  exit 1; \
 	fi; \
 	echo "deps: $$(openssl version | cut -d' ' -f1-2)"
+
+# Programs that must work in a jail, which its battery runs there.
+AGENTS = curl git node python3
+.PHONY: deps-agents
+deps-agents:
+	@set -e; \
+	missing() { for p in $(AGENTS); do [ -x /usr/bin/$$p ] || echo $$p; done | sed s/^node$$/nodejs/; }; \
+	if [ -n "$$(missing)" ] && [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	  echo "deps: installing $$(echo $$(missing)) with apt-get"; \
+	  { $(APT) $$(missing); } >/dev/null; \
+	fi; \
+	if [ -n "$$(missing)" ]; then \
+	  echo "deps: what agents use is missing from /usr/bin; run this:"; \
+	  echo "  sudo apt-get install -y --no-install-recommends $$(echo $$(missing))"; \
+	  exit 1; \
+	fi; \
+	echo "deps: $(AGENTS)"
 
 .PHONY: deps-node
 deps-node:

@@ -161,7 +161,7 @@ func attack(t *testing.T, p jail.Profile, w *world) jail.Spec {
 	t.Helper()
 	inside := w.World
 	inside.Scope, inside.ReadScope, inside.Run, inside.Etc = "/scopes/1", "/scopes/2", "/run", "/etc"
-	inside.Agent, inside.Suid, inside.FileCap = "/agent/probe", "/tools/suid", "/tools/filecap"
+	inside.Agent, inside.Suid, inside.FileCap, inside.Loose = "/agent/probe", "/tools/suid", "/tools/filecap", "/tools/loose"
 	seen := *w
 	seen.World = inside
 	s := jail.Spec{
@@ -177,7 +177,7 @@ func attack(t *testing.T, p jail.Profile, w *world) jail.Spec {
 		s.Scopes[0] = jail.Scope{Path: w.Scope}
 	}
 	if p.Tools {
-		s.Tools = []jail.Program{{Path: program("suid")}, {Path: program("filecap")}, {Path: "/usr/bin/env"}}
+		s.Tools = []jail.Program{{Path: program("suid")}, {Path: program("filecap")}, {Path: program("loose")}, {Path: "/usr/bin/env"}}
 	}
 	return s
 }

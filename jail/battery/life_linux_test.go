@@ -175,6 +175,24 @@ func startNobody(t *testing.T, s jail.Spec) jail.Jail {
 	return j
 }
 
+// An agent that takes every process there may be does not take the first one's threads.
+func TestFullJail(t *testing.T) {
+	jailtest.Need(t)
+	t.Parallel()
+	for range 20 {
+		var out text
+		s := spec(t, jail.Strict(), &out, "fill")
+		s.Limits.Processes = 24
+		j := start(t, s)
+		if j == nil {
+			t.FailNow()
+		}
+		if e := j.Wait(); e.Code != 0 || e.Reason != jail.Exited || out.String() != "filled\n" {
+			t.Fatalf("it ended with %+v, and said: %.600s", e, out.String())
+		}
+	}
+}
+
 // Kill ends everything at once, and says why.
 func TestKill(t *testing.T) {
 	jailtest.Need(t)

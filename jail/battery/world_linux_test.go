@@ -43,7 +43,7 @@ func newWorld(t *testing.T) *world {
 		Unix: at("host.sock"), Abstract: "writ-" + rand.Text(), Datagram: "writ-d-" + rand.Text(),
 		Secret: at("secret"), SecretText: w.SecretText, Open: at("open"), Gateway: os.Getpid(), EnvName: gatewaySecret,
 		Scope: at("scope"), ReadScope: at("ro"), Run: at("run"), Etc: at("etc"),
-		Agent: program("probe"), Suid: program("suid"), FileCap: program("filecap"), Parts: []string{filepath.Base(dir)},
+		Agent: program("probe"), Suid: program("suid"), FileCap: program("filecap"), Loose: program("loose"), Parts: []string{filepath.Base(dir)},
 		Marks: []string{dir, filepath.Base(os.Args[0])},
 	}
 	everybody := func(name string, mode fs.FileMode) {

@@ -41,6 +41,10 @@ var files = []Probe{
 	}},
 	{Name: "file_outside_write", Try: func(w *World) error { return opens(w.Open+"/written", unix.O_CREAT|unix.O_WRONLY) }},
 	{Name: "file_outside_list", Try: func(w *World) error { return reads(w.Open) }},
+	{Name: "file_outside_behind_root", Try: func(w *World) error { // a root that was left stacked on ours is reached so
+		up := w.Scope + strings.Repeat("/..", 12)
+		return anyOf(reads(up+w.Open), unix.Stat(up+w.Open, new(unix.Stat_t)), unix.Stat("/.."+w.Open, new(unix.Stat_t)))
+	}},
 	{Name: "file_leaked_descriptor", Try: leakedDescriptor},
 	{Name: "file_leaked_directory", Try: func(*World) error {
 		for fd := 3; fd < 1024; fd++ {
@@ -112,6 +116,7 @@ var files = []Probe{
 		// It runs, so opening it to write fails anywhere; its inode can be changed.
 		return anyOf(unix.Chmod(w.Agent, 0o755), unix.Setxattr(w.Agent, "user.probe", []byte("x"), 0), unix.Utimes(w.Agent, make([]unix.Timeval, 2)))
 	}},
+	{Name: "file_write_program", Try: func(w *World) error { return opens(w.Loose, unix.O_WRONLY) }},
 	{Name: "file_write_own_image", Control: Root, Try: func(*World) error {
 		return anyOf(unix.Chmod("/proc/self/exe", 0o755), unix.Truncate("/proc/self/exe", 0))
 	}},

@@ -59,13 +59,13 @@ var leaks = []Probe{
 		}
 		return held("one interface")
 	}},
-	{Name: "leak_processes", Other: true, Try: func(w *World) error { // how many others there are
+	{Name: "leak_processes", Try: func(w *World) error { // whether one of the host is among those that are listed
 		all, err := os.ReadDir("/proc")
 		if err != nil {
 			return err
 		}
 		for _, e := range all {
-			if n, err := strconv.Atoi(e.Name()); err == nil && n >= w.Gateway {
+			if holds("/proc/"+e.Name()+"/cmdline", w.Marks[0]) == nil {
 				return nil
 			}
 		}

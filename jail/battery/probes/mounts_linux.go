@@ -64,14 +64,16 @@ var mounts = []Probe{
 	{Name: "mount_autofs", Control: Root, Lacks: true, Try: func(*World) error { return opens("/dev/autofs", unix.O_RDWR) }},
 	{Name: "mount_fuse", Lacks: true, Control: Root, Try: func(*World) error { return opens("/dev/fuse", unix.O_RDWR) }},
 
-	{Name: "ns_unshare_user", Try: func(*World) error { return inChild([4]uintptr{unix.SYS_UNSHARE, unix.CLONE_NEWUSER}) }},
+	{Name: "ns_unshare_user", Try: func(*World) error { // a limit of none is reached by getting past the filter
+		return reached(inChild([4]uintptr{unix.SYS_UNSHARE, unix.CLONE_NEWUSER}), unix.ENOSPC)
+	}},
 	{Name: "ns_unshare_mount", Control: Own, Try: func(*World) error { return inChild([4]uintptr{unix.SYS_UNSHARE, unix.CLONE_NEWNS}) }},
 	{Name: "ns_unshare_net", Control: Own, Try: func(*World) error { return inChild([4]uintptr{unix.SYS_UNSHARE, unix.CLONE_NEWNET}) }},
 	{Name: "ns_unshare_both", Try: func(*World) error {
 		return inChild([4]uintptr{unix.SYS_UNSHARE, unix.CLONE_NEWUSER | unix.CLONE_NEWNS | unix.CLONE_NEWNET})
 	}},
 	{Name: "ns_unshare_files", Try: func(*World) error { return inChild([4]uintptr{unix.SYS_UNSHARE, unix.CLONE_FS | unix.CLONE_FILES}) }},
-	{Name: "ns_clone_user", Try: func(*World) error { return cloned(unix.CLONE_NEWUSER) }},
+	{Name: "ns_clone_user", Try: func(*World) error { return reached(cloned(unix.CLONE_NEWUSER), unix.ENOSPC) }},
 	{Name: "ns_clone_user_mount", Try: func(*World) error { return cloned(unix.CLONE_NEWUSER | unix.CLONE_NEWNS) }},
 	{Name: "ns_clone_mount", Control: Own, Try: func(*World) error { return cloned(unix.CLONE_NEWNS) }},
 	{Name: "ns_clone_pid", Control: Own, Try: func(*World) error { return cloned(unix.CLONE_NEWPID) }},
@@ -80,7 +82,7 @@ var mounts = []Probe{
 	{Name: "ns_clone_uts", Control: Own, Lacks: true, Try: func(*World) error { return cloned(unix.CLONE_NEWUTS) }},
 	{Name: "ns_clone_cgroup", Control: Own, Lacks: true, Try: func(*World) error { return cloned(unix.CLONE_NEWCGROUP) }},
 	{Name: "ns_unshare_time", Control: Own, Lacks: true, Try: func(*World) error { return inChild([4]uintptr{unix.SYS_UNSHARE, unix.CLONE_NEWTIME}) }},
-	{Name: "ns_clone3_user", Try: clone3User},
+	{Name: "ns_clone3_user", Try: func(w *World) error { return reached(clone3User(w), unix.ENOSPC) }},
 	{Name: "ns_setns_own", Control: Own, Try: func(*World) error {
 		f, err := unix.Open("/proc/self/ns/net", unix.O_RDONLY, 0)
 		if err != nil {
@@ -93,7 +95,7 @@ var mounts = []Probe{
 	{Name: "ns_next_mount", Control: Root, Lacks: true, Try: func(*World) error {
 		var info [4]uint64
 		info[0] = 16 // its size
-		return namespaceIoctl("mnt", nsMountNext, pointer(&info))
+		return anyOf(namespaceIoctl("mnt", nsMountNext, pointer(&info)), namespaceIoctl("mnt", nsMountPrevious, pointer(&info)))
 	}},
 }
 
@@ -102,6 +104,8 @@ const (
 	sysStatmount = 457
 	sysListmount = 458
 	nsMountNext  = 0x8010b70b
+
+	nsMountPrevious = 0x8010b70c
 )
 
 func closing(fd int, err error) error {

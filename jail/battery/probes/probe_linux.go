@@ -58,6 +58,7 @@ type World struct {
 	Run, Etc         string
 	Agent            string // its own program
 	Suid, FileCap    string // programs that would raise it
+	Loose            string // a program everybody may write, where only the jail is in the way
 	Parts            []string
 }
 

@@ -104,6 +104,13 @@ var processes = []Probe{
 		const getNet = 0xff04 // PIDFD_GET_NET_NAMESPACE
 		return anyOf(try(unix.SYS_IOCTL, uintptr(f), getNet, 0), reads("/proc/1/ns"))
 	}},
+	{Name: "proc_init_limits", Control: Own, Try: func(*World) error {
+		var l unix.Rlimit
+		if err := unix.Prlimit(1, unix.RLIMIT_STACK, nil, &l); err != nil {
+			return err
+		}
+		return unix.Prlimit(1, unix.RLIMIT_STACK, &l, nil)
+	}},
 	{Name: "proc_init_read_memory", Control: Own, Try: func(*World) error { return readsMemory(1) }},
 
 	{Name: "proc_trace_child", Try: func(w *World) error {

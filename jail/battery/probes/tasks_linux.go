@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"os/signal"
+	"runtime"
 	"strconv"
 	"strings"
 	"sync"
@@ -29,6 +30,7 @@ func init() {
 		"say":       func(a []string) error { _, err := fmt.Println(strings.Join(a, " ")); return err },
 		"exit":      func(a []string) error { os.Exit(number(a[0])); return nil },
 		"crash":     crash,
+		"fill":      fill,
 		"exec":      execute,
 		"get":       get,
 		"threads":   threads,
@@ -94,6 +96,32 @@ func breed(a []string) error {
 		failed = errors.Join(failed, c.Wait())
 	}
 	return failed
+}
+
+// fill takes all processes there may be, as soon as it can, and has them all end.
+func fill([]string) error {
+	runtime.LockOSThread()
+	var all []uintptr
+	for range 4096 {
+		pid, _, errno := syscall.RawSyscall6(syscall.SYS_CLONE, uintptr(syscall.SIGCHLD), 0, 0, 0, 0, 0)
+		if errno != 0 {
+			break
+		}
+		if pid == 0 {
+			tenth := unix.Timespec{Nsec: 1e8}
+			for {
+				syscall.RawSyscall(syscall.SYS_NANOSLEEP, pointer(&tenth), 0, 0)
+				syscall.RawSyscall(syscall.SYS_EXIT_GROUP, 0, 0, 0)
+			}
+		}
+		all = append(all, pid)
+	}
+	_, _, _ = syscall.RawSyscall(syscall.SYS_NANOSLEEP, pointer(&unix.Timespec{Nsec: 5e7}), 0, 0)
+	for range all {
+		_, _ = syscall.Wait4(-1, nil, 0, nil)
+	}
+	_, err := fmt.Println("filled")
+	return err
 }
 
 func crash([]string) error {
