@@ -45,7 +45,9 @@ func BenchmarkAgainstReverseProxy(b *testing.B) {
 				Auth: permits{New(Config{}), Permit{
 					Scheme: "http", Target: target.Target{Host: at.Addr().String(), Port: at.Port()}, Private: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}, Up: 1 << 40, Down: 1 << 40, Time: time.Minute,
 				}},
-				Fail: func(w http.ResponseWriter, _ *http.Request, err error) { http.Error(w, err.Error(), http.StatusBadGateway) },
+				Fail: func(w http.ResponseWriter, _ *http.Request, err error) {
+					http.Error(w, err.Error(), http.StatusBadGateway)
+				},
 			})
 			ours.Listener = wire.Listener(ours.Listener)
 			ours.Start()
