@@ -48,13 +48,13 @@ func (d *Daemon) sealedUnder(ctx context.Context) (some bool, key string, err er
 	if err != nil {
 		return false, "", err
 	}
-	for _, m := range s.Ranges[first].Members {
-		doc := writ.SecretKey(writ.SecretID(last(m.Name)))
-		if s, err = d.store.Read(ctx, shard, writ.ReadSet{Docs: []writ.Key{doc}}); err != nil {
-			return false, "", err
-		}
-		x, _, ok, err := writ.Get[writ.Secret](s, doc)
-		return ok, writ.SealedUnder(x.Sealed), err
+	if len(s.Ranges[first].Members) == 0 {
+		return false, "", nil
 	}
-	return false, "", nil
+	doc := writ.SecretKey(writ.SecretID(last(s.Ranges[first].Members[0].Name)))
+	if s, err = d.store.Read(ctx, shard, writ.ReadSet{Docs: []writ.Key{doc}}); err != nil {
+		return false, "", err
+	}
+	x, _, ok, err := writ.Get[writ.Secret](s, doc)
+	return ok, writ.SealedUnder(x.Sealed), err
 }
