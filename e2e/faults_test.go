@@ -28,6 +28,8 @@ func TestDamagedKeysRefuseToStart(t *testing.T) {
 		{"evidence key garbage", "evidence.key", "hex", func(p string) error { return os.WriteFile(p, []byte(canary+"\n"), 0o600) }},
 		{"session key garbage", "session.key", "hexadecimal", func(p string) error { return os.WriteFile(p, []byte(canary+"\n"), 0o600) }},
 		{"session key open to others", "session.key", "0640", func(p string) error { return os.Chmod(p, 0o640) }},
+		{"key of secrets garbage", "secrets.key", "hexadecimal", func(p string) error { return os.WriteFile(p, []byte(canary+"\n"), 0o600) }},
+		{"key of secrets open to others", "secrets.key", "0640", func(p string) error { return os.Chmod(p, 0o640) }},
 		{"log key missing", "log.key", "is missing", os.Remove},
 		{"log key missing, and its public half, of a log there is", "log.key", "is missing", func(p string) error {
 			return errorsOf(os.Remove(p), os.Remove(strings.TrimSuffix(p, ".key")+".pub"))
@@ -62,7 +64,7 @@ func TestDamagedKeysRefuseToStart(t *testing.T) {
 // private gives copied key files the mode they had.
 func private(t testing.TB, dir string) {
 	t.Helper()
-	for _, name := range []string{"receipt.key", "evidence.key", "session.key", "log.key"} {
+	for _, name := range []string{"receipt.key", "evidence.key", "session.key", "secrets.key", "log.key"} {
 		if err := os.Chmod(filepath.Join(dir, name), 0o600); err != nil {
 			t.Fatal(err)
 		}

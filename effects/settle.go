@@ -4,7 +4,6 @@ import "github.com/writ-gateway/writ"
 
 // settle takes what became of an attempt.
 func settle() *writ.Capability {
-	const op = "effects.Settle"
 	return writ.Define[writ.EffectSettleArgs, writ.EffectSettled](writ.Capability{
 		ID: writ.EffectSettle, Safety: writ.SafetyMutating, Class: writ.Mandate, Internal: true,
 		Summary: "Note what became of an effect, and charge what it came to.",

@@ -58,8 +58,7 @@ func New(cfg Config) *Client {
 		DisableCompression:     true,
 		DisableKeepAlives:      true,
 		MaxResponseHeaderBytes: maxAnswerHead,
-		WriteBufferSize:        32 << 10,
-		ReadBufferSize:         32 << 10,
+		ReadBufferSize:         32 << 10, // a chunk at a time
 	}
 	return c
 }

@@ -220,7 +220,7 @@ func TestCredentialsStay(t *testing.T) {
 	<-l.errs
 	for _, path := range []string{"/header", "/body", "/parts", "/late", "/packed"} {
 		status, body, h, err := l.ask(get("/egress/host" + path))
-		if strings.Contains(body, canary) || strings.Contains(fmt.Sprint(h), canary) || status == http.StatusOK && err == nil {
+		if strings.Contains(body, canary[:10]) || strings.Contains(fmt.Sprint(h), canary) || status == http.StatusOK && err == nil {
 			t.Errorf("%s: %d, %d bytes, %v, %v", path, status, len(body), h, err)
 		}
 		if err := <-l.errs; writ.CodeOf(err) != writ.CodeEgress {

@@ -209,6 +209,51 @@ func TestAHostsOwn401(t *testing.T) {
 	}
 }
 
+// A listener has so many connections, and one more when one has gone.
+func TestFewConnections(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	f := &few{Listener: l, free: make(chan struct{}, 2), closed: make(chan struct{})}
+	var got []net.Conn
+	for range 2 {
+		c, err := net.Dial("tcp", l.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _ = c.Close() }()
+		in, err := f.Accept()
+		if err != nil {
+			t.Fatal(err)
+		}
+		got = append(got, in)
+	}
+	if len(f.free) != cap(f.free) {
+		t.Error("there is room for a third")
+	}
+	third := make(chan error, 1)
+	go func() {
+		_, err := f.Accept()
+		third <- err
+	}()
+	_, _ = got[0].Close(), got[0].Close() // twice is once
+	if c, err := net.Dial("tcp", l.Addr().String()); err == nil {
+		defer func() { _ = c.Close() }()
+	}
+	if err := <-third; err != nil || len(f.free) != 2 {
+		t.Errorf("%v, %d", err, len(f.free))
+	}
+	go func() {
+		_, err := f.Accept()
+		third <- err
+	}()
+	_ = f.Close()
+	if err := <-third; !errors.Is(err, net.ErrClosed) {
+		t.Error(err)
+	}
+}
+
 // What is no HTTP/1.1 in its strict form, comes too slowly, or is too much, gets no
 // further.
 func TestFaceLimits(t *testing.T) {

@@ -304,16 +304,22 @@ func TestRate(t *testing.T) {
 		}
 		l.Advance(1)
 	}
-	one, err := l.plan("egress.fetch", l.a, get("/v1"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	for range 3 {
-		l.do("egress.fetch", l.a, get("/v1"))
-	}
-	one.Tx.Fact = &writ.Fact{}
-	if err := l.Apply(one.Tx); err == nil {
-		t.Error("a fourth begins, judged before the three")
+	for _, first := range []bool{true, false} { // in its second or not
+		l.Advance(1)
+		if !first {
+			l.do("egress.fetch", l.a, get("/v1"))
+		}
+		one, err := l.plan("egress.fetch", l.a, get("/v1"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for l.Counter(writ.EgressBegun("site-api")) < 3 || l.Counter(writ.EgressSecond("site-api")) != l.Now/1000 {
+			l.do("egress.fetch", l.a, get("/v1"))
+		}
+		one.Tx.Fact = &writ.Fact{}
+		if err := l.Apply(one.Tx); err == nil {
+			t.Error("a fourth begins, judged before the three")
+		}
 	}
 }
 

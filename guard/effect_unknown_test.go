@@ -499,6 +499,7 @@ func TestSettledOnce(t *testing.T) {
 				}
 			}
 			s.budget(run, used, held, under)
+			s.follows(rt, run, last)
 		}
 		rt.Repeat(map[string]func(*rapid.T){
 			"": func(*rapid.T) { check() },
@@ -585,4 +586,48 @@ func TestSettledOnce(t *testing.T) {
 			},
 		})
 	})
+}
+
+// follows checks that lists, alarms and counters hold what the documents of effects say.
+func (s *stage) follows(t *rapid.T, run writ.RunID, ids map[writ.EffectID]int64) {
+	f, sums := effects.Follower(), map[writ.Counter]int64{writ.RunEffects(run): 0, writ.BudgetHeld(run, writ.BudgetEgress): 0}
+	for id := range ids {
+		rs, err := f.Reads(string(id), writ.Snapshot{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		rs.Docs = append(rs.Docs, writ.IntentKey(id))
+		for _, i := range []writ.Index{writ.IndexEffects, writ.IndexUnknown, writ.IndexEffectLeases} {
+			rs.Ranges = append(rs.Ranges, writ.Entry{Index: i, Member: string(id)}.Range())
+		}
+		snap, err := s.store.Read(context.Background(), shard, rs)
+		if err != nil {
+			t.Fatal(err)
+		}
+		wrong, err := f.Sound(string(id), snap)
+		if err != nil || wrong != "" {
+			t.Fatal(wrong, err)
+		}
+		implied, err := f.Implies(string(id), snap)
+		if err != nil || len(implied) != 3 {
+			t.Fatal(implied, err)
+		}
+		for _, i := range implied {
+			if !i.Holds(snap) {
+				t.Fatalf("%s of %s: %s", i.Index, id, i.Why)
+			}
+		}
+		counts, err := f.Counts(string(id), snap)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, c := range counts {
+			sums[c.Counter] += c.N
+		}
+	}
+	for c, n := range sums {
+		if has := s.counter(c); has != n {
+			t.Fatalf("%v is %d, and documents add up to %d", c, has, n)
+		}
+	}
 }

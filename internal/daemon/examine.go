@@ -144,6 +144,11 @@ func (x *examination) keys() {
 		return
 	}
 	_, _, err = loadSecret(path)
+	if path := filepath.Join(dir, secretsKeyFile); err == nil {
+		if _, serr := os.Lstat(path); serr == nil { // else it is made, if there are no secrets
+			_, _, err = loadKey(keyOfSecrets, path)
+		}
+	}
 	x.note("keys", detail, err)
 }
 

@@ -58,7 +58,8 @@ func TestDoctorFindsWhatAStartRefuses(t *testing.T) {
 		spoil      func(t *testing.T, cfg *Config)
 		starts     bool // it starts all the same
 	}{
-		"a damaged session key": {"keys", "damaged", func(t *testing.T, cfg *Config) { put(t, filepath.Join(cfg.Keys, sessionKeyFile), "x") }, false},
+		"a damaged session key":    {"keys", "damaged", func(t *testing.T, cfg *Config) { put(t, filepath.Join(cfg.Keys, sessionKeyFile), "x") }, false},
+		"a damaged key of secrets": {"keys", "damaged", func(t *testing.T, cfg *Config) { put(t, filepath.Join(cfg.Keys, secretsKeyFile), "x") }, false},
 		"an open keys directory": {"keys", "chmod 700", func(t *testing.T, cfg *Config) {
 			if err := os.Chmod(cfg.Keys, 0o777); err != nil {
 				t.Fatal(err)

@@ -12,6 +12,8 @@ import (
 	"github.com/writ-gateway/writ/secrets/vault"
 )
 
+const keyOfSecrets = "key of secrets"
+
 // openVault loads the key of secrets. It is made where there are no secrets yet. Where there
 // are, a new one would open none of them: the gateway goes on without, and says so.
 func (d *Daemon) openVault(ctx context.Context) error {
@@ -26,7 +28,7 @@ func (d *Daemon) openVault(ctx context.Context) error {
 	if missing && some {
 		d.log.Error("there are secrets in the store, and this replica does not have the key they are sealed under: requests that need one are refused here",
 			"file", path, "key", sealed)
-	} else if key, _, err = loadKey("key of secrets", path); err != nil {
+	} else if key, _, err = loadKey(keyOfSecrets, path); err != nil {
 		return err
 	}
 	if d.vault, err = vault.New(key, d.store, shard); err != nil {
@@ -46,13 +48,13 @@ func (d *Daemon) sealedUnder(ctx context.Context) (some bool, key string, err er
 	if err != nil {
 		return false, "", err
 	}
-	for _, m := range s.Ranges[first].Members {
-		doc := writ.SecretKey(writ.SecretID(last(m.Name)))
-		if s, err = d.store.Read(ctx, shard, writ.ReadSet{Docs: []writ.Key{doc}}); err != nil {
-			return false, "", err
-		}
-		x, _, ok, err := writ.Get[writ.Secret](s, doc)
-		return ok, writ.SealedUnder(x.Sealed), err
+	if len(s.Ranges[first].Members) == 0 {
+		return false, "", nil
 	}
-	return false, "", nil
+	doc := writ.SecretKey(writ.SecretID(last(s.Ranges[first].Members[0].Name)))
+	if s, err = d.store.Read(ctx, shard, writ.ReadSet{Docs: []writ.Key{doc}}); err != nil {
+		return false, "", err
+	}
+	x, _, ok, err := writ.Get[writ.Secret](s, doc)
+	return ok, writ.SealedUnder(x.Sealed), err
 }
