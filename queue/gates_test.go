@@ -319,3 +319,19 @@ func TestAGateOfMany(t *testing.T) {
 	}
 	audit(l)
 }
+
+// Two that look at one result at the same time both count, the last one last.
+func TestGatesAtOnce(t *testing.T) {
+	l, gate := gated(t)
+	l.setAgent("agent-g", func(a *writ.Agent) { a.MaxConcurrent = 2 })
+	id := l.enqueue("one", passing(string(lint)))
+	l.do("task.complete", l.a, l.claim(l.a, id).complete())
+	first, second := l.claim(gate, l.checker("first", "one")), l.claim(gate, l.checker("second", "one"))
+	for i, g := range []grip{first, second} {
+		l.do("task.complete", gate, g.says([]writ.GateStatus{writ.GatePass, writ.GateFail}[i]))
+		if got := len(l.owing()); got != i {
+			t.Errorf("after %d: %d are owed", i, got)
+		}
+	}
+	audit(l)
+}
