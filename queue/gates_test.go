@@ -272,3 +272,66 @@ func TestWhoLooksIsLetGoFirst(t *testing.T) {
 	l.wantState(look, writ.TaskFailed)
 	audit(l)
 }
+
+// What is handed on owes its gates as what is completed does, and so does what follows it.
+func TestWhatIsHandedOnMustPass(t *testing.T) {
+	l, gate := gated(t)
+	id := l.enqueue("one", passing(string(lint)))
+	look := l.checker("look", "one")
+	g := l.claim(l.a, id)
+	h := body[HandedOff](l, l.do("task.handoff", l.a, &TaskHandoffArgs{
+		TaskHold: TaskHold{Task: g.task, Lease: g.lease, Fence: g.fence}, To: HandoffTarget{Task: &HandoffTask{Key: "next", Capability: build}},
+	}))
+	if got := l.owing(); !slices.Equal(got, []string{owed(lint, id)}) {
+		t.Fatalf("owed are %v", got)
+	}
+	l.refused(writ.CodeInputInvalid, "task.handoff", l.a, &TaskHandoffArgs{TaskHold: TaskHold{Task: look}, To: HandoffTarget{}})
+	l.do("task.complete", gate, l.claim(gate, look).says(writ.GatePass))
+	l.do("task.verify", l.judge, l.verdict(id, writ.VerdictAccept, GateResult{string(lint), writ.GatePass, l.task(look).Receipt}))
+	l.do("task.complete", l.b, l.claim(l.b, h.Next.ID).complete())
+	if got := l.missing(l.judge, l.verdict(h.Next.ID, writ.VerdictAccept)); got != "gates/site.lint" {
+		t.Errorf("missing %s", got)
+	}
+	audit(l)
+}
+
+// A gate that looks at as many results as a task may depend on says so of all of them.
+func TestAGateOfMany(t *testing.T) {
+	l, gate := gated(t)
+	l.setAgent("agent-a", func(a *writ.Agent) { a.WorkGates, a.MaxConcurrent = []writ.CapabilityID{lint}, 100 })
+	a := &TaskEnqueueArgs{Run: l.run, Key: "look", Capability: lint, Domain: "web"}
+	for i := range writ.MaxDependencies {
+		key := "t-" + string(rune('a'+i/8)) + string(rune('a'+i%8))
+		id := l.enqueue(key)
+		l.do("task.complete", l.a, l.claim(l.a, id).complete())
+		a.DependsOn = append(a.DependsOn, TaskDependency{Key: key})
+	}
+	id := body[TaskView](l, l.do("task.enqueue", l.owner, a)).ID
+	for i := range releaseAtOnce { // who waits for the gate itself
+		l.enqueue("next-"+string(rune('a'+i)), after("look"))
+	}
+	if n := len(l.owing()); n != writ.MaxDependencies {
+		t.Fatalf("%d are owed", n)
+	}
+	l.do("task.complete", gate, l.claim(gate, id).says(writ.GatePass))
+	if got := l.owing(); len(got) > 0 {
+		t.Errorf("owed are %v", got)
+	}
+	audit(l)
+}
+
+// Two that look at one result at the same time both count, the last one last.
+func TestGatesAtOnce(t *testing.T) {
+	l, gate := gated(t)
+	l.setAgent("agent-g", func(a *writ.Agent) { a.MaxConcurrent = 2 })
+	id := l.enqueue("one", passing(string(lint)))
+	l.do("task.complete", l.a, l.claim(l.a, id).complete())
+	first, second := l.claim(gate, l.checker("first", "one")), l.claim(gate, l.checker("second", "one"))
+	for i, g := range []grip{first, second} {
+		l.do("task.complete", gate, g.says([]writ.GateStatus{writ.GatePass, writ.GateFail}[i]))
+		if got := len(l.owing()); got != i {
+			t.Errorf("after %d: %d are owed", i, got)
+		}
+	}
+	audit(l)
+}

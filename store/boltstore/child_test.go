@@ -12,6 +12,8 @@ import (
 	"syscall"
 	"testing"
 
+	"go.uber.org/goleak"
+
 	"github.com/writ-gateway/writ"
 	"github.com/writ-gateway/writ/store"
 	"github.com/writ-gateway/writ/store/boltstore"
@@ -29,7 +31,7 @@ func TestMain(m *testing.M) {
 	var err error
 	switch os.Getenv(envChild) {
 	case "":
-		os.Exit(m.Run())
+		goleak.VerifyTestMain(m) // and exits
 	case "work":
 		err = workForEver(os.Getenv(envPath), os.Getenv(envRound))
 	case "fill":
