@@ -54,6 +54,8 @@ const (
 	unfoldChunk = 128
 	// unfoldAtOnce is how many of one level are made side by side.
 	unfoldAtOnce = 8
+	// unfoldKept is how many workflows are held in memory.
+	unfoldKept = 8
 	// unfoldRuns is how many runs one look takes up.
 	unfoldRuns = 1000
 )
@@ -245,6 +247,9 @@ func (u *Unfolder) make(ctx context.Context, shard writ.Tenant, run writ.Run, fr
 		}
 		if err != nil {
 			return from, "", nil, err
+		}
+		if len(u.steps) >= unfoldKept {
+			clear(u.steps) // the others are read again
 		}
 		u.steps[run.ID] = all
 	}
