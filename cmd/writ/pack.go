@@ -19,7 +19,8 @@ const packTrust = `
 Only keys given here are trusted: --log-key is 'verifier_key' of writ log head, or a file with it,
 --key is receipt.pub of the gateway, the key the log began with; keep both from when you had reason to
 trust them. Later receipt keys are those that receipts in the pack introduce, each believed where it
-signs and not once it is retired or revoked. Without any, the keys in the pack are taken, and the report says "self-consistent only":
+signs and not once it is retired or revoked. --keys, and --root if you trust one, know of a revocation
+that came later, or was left out of the pack of a run. Without any, the keys in the pack are taken, and the report says "self-consistent only":
 that shows damage, and nothing of who made the pack.
 
 Exit codes: 0 ok, 1 tampered (or of other keys), 2 malformed, 3 incomplete, 4 could not verify: a file
@@ -75,6 +76,7 @@ It wants the evidence of receipts, which says who a session is for and what a ve
 func packVerify(use, short, long, example string, ofRun, closed bool) *cobra.Command {
 	var logKey, run, format string
 	var keys, verifiers []string
+	var file, root string
 	cmd := &cobra.Command{
 		Use: use, Short: short, Args: oneArg, Example: example, Long: long + packTrust,
 		RunE: func(c *cobra.Command, args []string) error {
@@ -84,7 +86,7 @@ func packVerify(use, short, long, example string, ofRun, closed bool) *cobra.Com
 			if ofRun && !writ.RunID(run).Valid() {
 				return usageError{errors.New("--run must be the id of a run, run_…"), c.CommandPath()}
 			}
-			trust, err := packKeys(logKey, keys)
+			trust, err := packKeys(logKey, keys, file, root)
 			if err == nil {
 				trust.Verifiers, err = readAll(verifiers)
 			}
@@ -108,6 +110,8 @@ func packVerify(use, short, long, example string, ofRun, closed bool) *cobra.Com
 	}
 	cmd.Flags().StringVar(&logKey, "log-key", "", "note verifier key of the log, or a file with it")
 	cmd.Flags().StringArrayVar(&keys, "key", nil, "receipt key to trust, a PEM file; again for each")
+	cmd.Flags().StringVar(&file, "keys", "", "file of keys from outside, from 'writ key manifest': what it says of keys counts too, and the pack must have what it says of its time")
+	cmd.Flags().StringVar(&root, "root", "", "public key of a root that must have signed the manifest in --keys, PEM; --key is not needed then")
 	if ofRun {
 		cmd.Flags().StringVar(&run, "run", "", "the run (required)")
 		_ = cmd.MarkFlagRequired("run")
@@ -121,8 +125,8 @@ func packVerify(use, short, long, example string, ofRun, closed bool) *cobra.Com
 
 // packKeys reads the keys a pack is checked with. Half of them would leave the other half
 // to the pack.
-func packKeys(logKey string, paths []string) (t pack.Trust, err error) {
-	if (logKey == "") != (len(paths) == 0) {
+func packKeys(logKey string, paths []string, file, root string) (t pack.Trust, err error) {
+	if (logKey == "") != (len(paths) == 0 && root == "") {
 		return t, errors.New("give --log-key and --key: one without the other proves nothing")
 	}
 	if logKey == "" {
@@ -131,8 +135,18 @@ func packKeys(logKey string, paths []string) (t pack.Trust, err error) {
 	if t.LogKey, err = readLogKey(logKey); err != nil {
 		return t, err
 	}
-	t.Keys, err = readAll(paths)
-	return t, err
+	if t.Keys, err = readAll(paths); err != nil {
+		return t, err
+	}
+	for path, text := range map[string]*[]byte{file: &t.KeysFile, root: &t.Root} {
+		if path == "" {
+			continue
+		}
+		if *text, err = os.ReadFile(path); err != nil {
+			return t, err
+		}
+	}
+	return t, nil
 }
 
 func readAll(paths []string) (out [][]byte, err error) {

@@ -223,7 +223,7 @@ func (o *other) ask(job map[string]any, trust Trust) (a answer) {
 	for _, k := range trust.Verifiers {
 		verifiers = append(verifiers, string(k))
 	}
-	job["trust"] = map[string]any{"logKey": trust.LogKey, "keys": keys, "verifiers": verifiers}
+	job["trust"] = map[string]any{"logKey": trust.LogKey, "keys": keys, "verifiers": verifiers, "keysFile": string(trust.KeysFile), "root": string(trust.Root)}
 	text, err := json.Marshal(job)
 	if err != nil {
 		o.t.Fatal(err)

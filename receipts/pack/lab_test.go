@@ -3,6 +3,7 @@ package pack
 import (
 	"bytes"
 	"context"
+	"crypto"
 	"crypto/ecdsa"
 	"crypto/ed25519"
 	"crypto/elliptic"
@@ -419,6 +420,53 @@ func (l *lab) rotate(by writ.Actor, before, next byte) (old, now signer) {
 	l.activate(by, now, old)
 	l.signs(now)
 	return old, now
+}
+
+// keysFile is what receipts say of keys from the first on, up to the receipt n, as a file that
+// somebody signed.
+func (l *lab) keysFile(first []byte, n int, by crypto.Signer) []byte {
+	l.t.Helper()
+	v, err := receipts.NewVerifier(first)
+	if err != nil {
+		l.t.Fatal(err)
+	}
+	ring, err := receipts.NewRing(v)
+	if err != nil {
+		l.t.Fatal(err)
+	}
+	for _, k := range append(slices.Collect(maps.Values(l.old)), l.priv) {
+		text, err := receipts.PublicPEM(&k.PublicKey)
+		if err == nil {
+			err = ring.Show(text)
+		}
+		if err != nil {
+			l.t.Fatal(err)
+		}
+	}
+	for _, r := range l.list[:n] {
+		if _, ok := ofKey(r.Payload); ok {
+			if err := ring.Take(r); err != nil {
+				l.t.Fatal(err)
+			}
+		}
+	}
+	payload, err := receipts.Manifest(ring, l.sealer.Origin(), "default")
+	if err != nil {
+		l.t.Fatal(err)
+	}
+	env, err := receipts.SignManifest(payload, by)
+	if err != nil {
+		l.t.Fatal(err)
+	}
+	list, err := ring.Envelopes()
+	if err != nil {
+		l.t.Fatal(err)
+	}
+	text, err := json.Marshal(receipts.KeysFile{Format: receipts.KeysFormat, Manifest: env, Receipts: list})
+	if err != nil {
+		l.t.Fatal(err)
+	}
+	return text
 }
 
 func (l *lab) Evidence(_ context.Context, id writ.ReceiptID) ([]byte, bool, error) {

@@ -71,13 +71,15 @@ func (c *check) known(v *receipts.Verifier) bool {
 // learn makes the ring. Without trust in the first key there is none, and only those count
 // that are trusted themselves.
 func (c *check) learn(first string, said []string) error {
-	k, ok := c.keys[first]
-	if !ok {
+	ring, told := c.fromFile, []writ.Receipt(nil)
+	if ring != nil {
+		told = ring.Events()
+	} else if k, ok := c.keys[first]; !ok {
 		return nil
-	}
-	ring, err := receipts.NewRing(k.v)
-	if err != nil {
+	} else if r, err := receipts.NewRing(k.v); err != nil {
 		return err
+	} else {
+		ring = r
 	}
 	for _, text := range slices.Concat(c.given, c.inPack) {
 		_ = ring.Show(text) // what is no key is found, and shown by nobody
@@ -91,8 +93,19 @@ func (c *check) learn(first string, said []string) error {
 		if code != "" {
 			continue
 		}
-		if err := ring.Learn(*rec, writ.Receipt{Seq: rec.Commit.Seq}); errors.Is(err, receipts.ErrKeyEvent) {
-			c.find(KeyEvent, rec.Commit.Seq)
+		seq := rec.Commit.Seq
+		if len(told) > 0 && seq <= told[len(told)-1].Seq { // the file has it
+			payload, _, err := c.payload(seq)
+			if err != nil {
+				return err
+			}
+			if !slices.ContainsFunc(told, func(r writ.Receipt) bool { return r.Seq == seq && bytes.Equal(r.Payload, payload) }) {
+				c.find(KeyEvent, seq)
+			}
+			continue
+		}
+		if err := ring.Learn(*rec, writ.Receipt{Seq: seq}); errors.Is(err, receipts.ErrKeyEvent) {
+			c.find(KeyEvent, seq)
 		}
 		if life := ring.Get(rec.Statement.Key.ID); life != nil && life.Public != nil {
 			if err := c.trusts([]byte(life.PEM)); err != nil {
@@ -100,7 +113,37 @@ func (c *check) learn(first string, said []string) error {
 			}
 		}
 	}
+	for _, r := range told {
+		if r.Seq < c.cp.Size && !c.ofKeys[r.Seq] && c.m.Scope.Kind != ScopeLog { // of the whole log scope finds it
+			c.find(ReceiptMissing, r.Seq)
+		}
+	}
 	c.lives = ring
+	return nil
+}
+
+// outside reads a file of keys that does not come with the pack.
+func (c *check) outside(t Trust) error {
+	if len(t.KeysFile) == 0 {
+		if len(t.Root) > 0 {
+			return errors.New("a root vouches for keys in a manifest: give the file of keys too")
+		}
+		return nil
+	}
+	trust := receipts.Trusted{Root: t.Root}
+	if len(t.Root) == 0 && len(t.Keys) > 0 {
+		trust.Key = t.Keys[0]
+	}
+	ring, err := receipts.ReadRing(t.KeysFile, trust)
+	if err != nil {
+		return err
+	}
+	for _, life := range ring.Lives() {
+		if err := c.trusts([]byte(life.PEM)); err != nil {
+			return err
+		}
+	}
+	c.fromFile = ring
 	return nil
 }
 

@@ -1,12 +1,18 @@
 package pack
 
 import (
+	"bytes"
+	"crypto"
+	"crypto/ed25519"
+	"crypto/sha256"
+	"encoding/json"
 	"fmt"
 	"slices"
 	"strings"
 	"testing"
 
 	"github.com/writ-gateway/writ"
+	"github.com/writ-gateway/writ/receipts"
 )
 
 // A receipt key counts where it was the one that signs, by what receipts say from the key
@@ -219,4 +225,120 @@ func TestWhatIsSaidOfKeysIsInEveryPack(t *testing.T) {
 			}
 		})
 	}
+}
+
+// A file of keys from outside knows what a pack cannot say, and a root vouches for keys that rest on a
+// stolen one.
+func TestFilesOfKeysFromOutside(t *testing.T) {
+	o := node(t)
+	seed := sha256.Sum256([]byte("root"))
+	root, ec := ed25519.NewKeyFromSeed(seed[:]), privateKey(t, 77)
+	l := world(t)
+	c := l.cast()
+	first := l.pub()
+	l.begin(c)
+	old, _ := l.rotate(c.operator, 1, 3)
+	rotated := len(l.list)
+	l.accept(c, c.judge)
+	ended := len(l.list)
+	l.revoke(c.operator, old, 10)
+	all := len(l.list)
+	l.do(call{what: "task.get", by: c.worker, code: writ.CodeNotFound})
+	other := world(t) // where the first rotation is to another key
+	other.begin(other.cast())
+	other.rotate(c.operator, 1, 5)
+	elsewhere := newLab(t, 6, 1, "log.example.org")
+	elsewhere.rotate(elsewhere.cast().operator, 6, 5)
+
+	run := Options{Scope: Scope{Kind: ScopeRun, Run: c.run}}
+	key := func(file []byte) Trust { return Trust{LogKey: l.logKey(), Keys: [][]byte{first}, KeysFile: file} }
+	rooted := func(file []byte, k crypto.Signer) Trust {
+		return Trust{LogKey: l.logKey(), KeysFile: file, Root: []byte(pemOf(t, k))}
+	}
+	log := func(n int) Options { return Options{Checkpoint: l.checkpoint(n)} }
+	for name, x := range map[string]struct {
+		options Options
+		trust   Trust
+		change  func(files)
+		want    string // codes, or an error
+	}{
+		"no file":                             {log(all), Trust{LogKey: l.logKey(), Keys: [][]byte{first}}, nil, "key_not_valid_then"},
+		"a root":                              {log(all + 1), rooted(l.keysFile(first, all, root), root), nil, "key_not_valid_then"},
+		"a root, of what is good":             {Options{Scope: Scope{Kind: ScopeRange, First: int64(rotated), Last: int64(ended)}}, rooted(l.keysFile(first, all, root), root), nil, "key_not_valid_then"},
+		"another kind of root":                {log(all), rooted(l.keysFile(first, all, ec), ec), nil, "key_not_valid_then"},
+		"the same, not signed by a root":      {log(all), key(l.keysFile(first, all, root)), nil, "key_not_valid_then"},
+		"before the revocation":               {log(ended), Trust{LogKey: l.logKey(), Keys: [][]byte{first}}, nil, ""},
+		"before it, and a file that knows":    {log(ended), key(l.keysFile(first, all, l.priv)), nil, "key_not_valid_then"},
+		"before it, and a file that does not": {log(ended), key(l.keysFile(first, ended, l.priv)), nil, ""},
+		"a file from before the rotation":     {log(ended), key(l.keysFile(first, rotated-2, old.priv)), nil, ""},
+		"a root from before the rotation":     {log(ended), rooted(l.keysFile(first, rotated-2, root), root), nil, ""},
+		"left out of the pack of a run":       {run, Trust{LogKey: l.logKey(), Keys: [][]byte{first}}, l.without(ended), ""},
+		"left out, and a file that knows":     {run, key(l.keysFile(first, all, l.priv)), l.without(ended), "key_not_valid_then receipt_missing"},
+		"a file of another story":             {log(ended), key(other.keysFile(first, len(other.list), other.priv)), nil, "key_event key_other key_untrusted"},
+		"a file of a log with another key":    {log(ended), key(elsewhere.keysFile(elsewhere.signer(6).pem(t), len(elsewhere.list), root)), nil, "error"},
+		"a root of another":                   {log(ended), rooted(l.keysFile(first, all, root), ec), nil, "error"},
+		"a root, and no file":                 {log(ended), rooted(nil, root), nil, "error"},
+		"a file that is none":                 {log(ended), key([]byte("{}")), nil, "error"},
+		"a file that leaves something out":    {log(ended), rooted(cut(t, l.keysFile(first, all, root)), root), nil, "error"},
+		"a file signed by a key that is over": {log(ended), key(l.keysFile(first, all, old.priv)), nil, "error"},
+		"a file that says another life":       {log(ended), key(bytes.Replace(l.keysFile(first, all, l.priv), []byte(`"receipts":[{`), []byte(`"receipts":[{"x":1,`), 1)), nil, "error"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			f := l.export(x.options)
+			changed := f
+			if x.change != nil {
+				changed = f.with(x.change)
+			}
+			if x.want == "error" {
+				if r, err := Verify(f.pack(), x.trust, Ask{}); err == nil {
+					t.Errorf("got %+v", r)
+				}
+				if o != nil {
+					if a := o.check(name, f, changed, x.trust, Ask{}); a.Exit != 4 {
+						t.Errorf("the other got %+v", a)
+					}
+				}
+				return
+			}
+			a := both(t, o, name, f, changed, x.trust, Ask{})
+			var got []string
+			for _, c := range a.Codes {
+				c, _, _ = strings.Cut(c, "@")
+				got = append(got, c)
+			}
+			slices.Sort(got)
+			if got := strings.Join(slices.Compact(got), " "); got != x.want {
+				t.Errorf("got %q, want %q", got, x.want)
+			}
+			// What the second key signed rests on the first, unless a root vouches for it.
+			later := slices.ContainsFunc(a.Codes, func(s string) bool { return s == fmt.Sprintf("key_not_valid_then@%d", rotated) })
+			if later != (len(x.trust.Root) == 0 && strings.HasPrefix(x.want, "key_not_valid_then")) {
+				t.Errorf("of what the second key signed: got %v", a.Codes)
+			}
+		})
+	}
+}
+
+func (s signer) pem(t *testing.T) []byte {
+	t.Helper()
+	text, err := receipts.PublicPEM(&s.priv.PublicKey)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return text
+}
+
+// cut takes the last receipt out of a file of keys.
+func cut(t *testing.T, text []byte) []byte {
+	t.Helper()
+	var f receipts.KeysFile
+	if err := json.Unmarshal(text, &f); err != nil {
+		t.Fatal(err)
+	}
+	f.Receipts = f.Receipts[:len(f.Receipts)-1]
+	out, err := json.Marshal(f)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return out
 }

@@ -24,6 +24,9 @@ type Trust struct {
 	LogKey string   // note verifier key
 	Keys   [][]byte // receipt keys, PEM: the one the log began with is enough, and is needed
 
+	KeysFile []byte // if any, what receipts say of keys, from outside: a file of keys
+	Root     []byte // a root that must have signed the manifest in it, PEM; no receipt key is needed then
+
 	Verifiers [][]byte // if any, keys one of which must have signed the verdict that ends the run, PEM
 }
 
@@ -67,6 +70,7 @@ type check struct {
 
 	given, inPack [][]byte       // receipt keys, PEM
 	lives         *receipts.Ring // nil: the key the log began with is not trusted
+	fromFile      *receipts.Ring // of a file of keys that was given
 	ofKeys        map[int64]bool // receipts that say something of a key
 	verifiers     []string       // ids
 	seen          map[int64]writ.ReceiptID
@@ -185,7 +189,7 @@ func cutZeros(s string) string {
 
 func (c *check) trust(t Trust) error {
 	c.logKey, c.given = strings.TrimSpace(t.LogKey), t.Keys
-	if t.LogKey == "" && len(t.Keys) == 0 {
+	if t.LogKey == "" && len(t.Keys) == 0 && len(t.Root) == 0 {
 		c.report.Trust = TrustNone
 		text, err := c.file(FileLogKey)
 		if err != nil {
@@ -218,6 +222,9 @@ func (c *check) trust(t Trust) error {
 		if err := c.trusts(text); err != nil {
 			return err
 		}
+	}
+	if err := c.outside(t); err != nil {
+		return err
 	}
 	for _, text := range t.Verifiers {
 		k, err := receipts.ParsePublicKey(string(text))

@@ -6,11 +6,12 @@ import { join } from "node:path";
 import { parseArgs } from "node:util";
 import { limit, tarball, verify } from "./verify.mjs";
 
-const help = `usage: node cli.mjs PACK [--log-key KEY --key FILE...] [--run RUN [--close [--verifier-key FILE...]]] [-o table|json]
+const help = `usage: node cli.mjs PACK [--log-key KEY --key FILE [--keys FILE [--root FILE]]] [--run RUN [--close [--verifier-key FILE...]]] [-o table|json]
 
 PACK is a directory or a .tar that writ export wrote. KEY is the log's note verifier key, or a file
 with it; FILE is receipt.pub of the gateway, the key the log began with. Without them the keys in the
-pack are taken, which shows no more than that the pack agrees with itself. --run also checks the chain
+pack are taken, which shows no more than that the pack agrees with itself. --keys is a file of keys from outside, and --root a root that must
+have signed its manifest; --key is not needed then. --run also checks the chain
 of a run, --close who judged and closed it; with --verifier-key it must end by a verdict signed with that
 key, or another so given.
 
@@ -42,7 +43,7 @@ async function main(argv) {
   const { values: o, positionals } = parseArgs({
     args: argv, allowPositionals: true,
     options: {
-      "log-key": { type: "string" }, key: { type: "string", multiple: true }, run: { type: "string" },
+      "log-key": { type: "string" }, key: { type: "string", multiple: true }, keys: { type: "string" }, root: { type: "string" }, run: { type: "string" },
       close: { type: "boolean" }, "verifier-key": { type: "string", multiple: true }, output: { type: "string", short: "o", default: "table" }, help: { type: "boolean", short: "h" },
     },
   });
@@ -53,10 +54,11 @@ async function main(argv) {
   if (positionals.length !== 1 || (o.close && !o.run) || (o["verifier-key"] && !o.close)) throw new Error(help);
   const read = (files) => Promise.all((files ?? []).map((f) => readFile(f, "latin1")));
   const keys = await read(o.key), verifiers = await read(o["verifier-key"]);
+  const [keysFile] = await read(o.keys ? [o.keys] : []), [root] = await read(o.root ? [o.root] : []);
   let logKey = o["log-key"] ?? "";
-  if ((logKey === "") !== (keys.length === 0)) throw new Error("give --log-key and --key: one without the other proves nothing");
+  if ((logKey === "") !== (keys.length === 0 && !o.root)) throw new Error("give --log-key and --key: one without the other proves nothing");
   if (logKey && !logKey.includes("+")) logKey = await readFile(logKey, "latin1");
-  const report = await verify(await open(positionals[0]), { logKey, keys, verifiers }, { run: o.run, close: o.close });
+  const report = await verify(await open(positionals[0]), { logKey, keys, verifiers, keysFile, root }, { run: o.run, close: o.close });
   if (o.output === "json") console.log(JSON.stringify(report, null, 2));
   else {
     const say = (name, v) => console.log(name.padEnd(10), printable(v));

@@ -13,7 +13,8 @@ for await (const line of createInterface({ input: process.stdin, crlfDelay: Infi
   for (const name of job.drop ?? []) files.delete(name);
   for (const [name, v] of Object.entries(job.set ?? {})) files.set(name, bytes(v));
   const pack = job.tar ? tarball(bytes(job.tar)) : { names: [...files.keys()], read: async (n) => files.get(n) };
-  const r = await verify(pack, job.trust ?? {}, job.ask ?? {});
+  let r;
+  try { r = await verify(pack, job.trust ?? {}, job.ask ?? {}); } catch (e) { r = { exit: 4, trust: e.message, findings: [], receipts: 0, evidence: 0, rules_checked: false }; }
   const codes = [...new Set(r.findings.map((f) => `${f.code}@${f.seq}`))].sort();
   process.stdout.write(JSON.stringify({ exit: r.exit, trust: r.trust, codes, receipts: r.receipts, evidence: r.evidence, rules: r.rules_checked, run: r.run ?? null }) + "\n");
 }

@@ -26,6 +26,7 @@ const TYPE = {
   payload: "application/vnd.in-toto+json",
   root: "application/vnd.dev.sigstore.trustedroot+json;version=0.1",
   statement: "https://in-toto.io/Statement/v1",
+  manifest: "https://writ-gateway.github.io/writ/attestation/key-manifest/v1",
   verdict: "https://in-toto.io/attestation/svr/v0.2",
   transition: "https://writ-gateway.github.io/writ/attestation/transition/v1",
 };
@@ -457,6 +458,7 @@ class Check {
     this.seqs = [];
     this.keys = new Map(); // receipt keys: those that are trusted, and those that receipts introduce
     this.ofKeys = new Set(); // receipts that say something of one
+    this.fromFile = null; // the ring of a file of keys that was given
     this.lives = null; // while the key the log began with is not trusted
     this.verifiers = []; // ids of keys one of which must have signed
     this.report = { verdict: "ok", exit: 0, trust: "pinned keys", scope: {}, size: 0, receipts: 0, evidence: 0, policies: 0, rules_checked: false, findings: [] };
@@ -527,10 +529,10 @@ class Check {
     }
   }
 
-  async trust({ logKey = "", keys = [], verifiers = [] }) {
+  async trust({ logKey = "", keys = [], keysFile = "", root = "", verifiers = [] }) {
     const mine = this.names.filter((n) => KEY.test(n));
     keys = [...keys];
-    if (!logKey && keys.length === 0) {
+    if (!logKey && keys.length === 0 && !root) {
       this.report.trust = "self-consistent only";
       logKey = latin(await this.file("log.vkey"));
       try { await logKeyOf(logKey); } catch { this.stop("pack_malformed"); }
@@ -546,6 +548,11 @@ class Check {
       await this.trusts(k);
     }
     this.inPack = await Promise.all(mine.map(async (n) => publicKey(latin(await this.read(n)))));
+    if (root && !keysFile) throw new Error("a root vouches for keys in a manifest: give the file of keys too");
+    if (keysFile) {
+      this.fromFile = await ringOf(keysFile, root || keys.length === 0 ? null : await publicKey(keys[0]), root);
+      for (const { half } of this.fromFile.lives) await this.trusts(half);
+    }
     for (const pem of verifiers) {
       const k = await publicKey(pem);
       if (!k) throw new Error("a verifier's key that is no public key in PEM, P-256 or Ed25519");
@@ -576,21 +583,28 @@ class Check {
       this.ofKeys.add(seqOf(name));
       said.push(name);
     }
-    if (this.keys.has(first)) await this.learn(first, said);
+    if (this.fromFile || this.keys.has(first)) await this.learn(first, said);
     for (const k of this.inPack) if (!k || !this.keys.has(k.id)) this.find("key_untrusted");
   }
 
   async learn(first, said) {
     const halves = new Map();
     for (const k of [...this.keys.values(), ...this.inPack]) if (k?.kind === "p256") halves.set(hex(await sha256(k.der)), k);
-    const ring = new Ring(this.keys.get(first), [...halves].find(([, k]) => k.id === first)[0], halves);
+    const ring = this.fromFile ?? new Ring(this.keys.get(first), [...halves].find(([, k]) => k.id === first)[0], halves);
+    const told = this.fromFile?.payloads ?? new Map(), until = Math.max(-1, ...told.keys());
+    ring.halves = halves;
     for (const name of said) {
-      const { code, p } = await this.one(seqOf(name), await this.read(name));
+      const { code, p, payload } = await this.one(seqOf(name), await this.read(name));
       if (code) continue;
+      if (p.commit.seq <= until) { // the file has it
+        if (told.get(p.commit.seq) !== latin(payload)) this.find("key_event", p.commit.seq);
+        continue;
+      }
       const wrong = ring.learn(p), half = ring.get(p.key.id)?.half;
       if (wrong) this.find(wrong, p.commit.seq);
       if (half) await this.trusts(half);
     }
+    if (this.m.scope.kind !== "log") for (const seq of told.keys()) if (seq < this.cp.size && !this.ofKeys.has(seq)) this.find("receipt_missing", seq); // of the whole log scope finds it
     this.lives = ring;
   }
 
@@ -774,9 +788,10 @@ class Ring {
     return k !== undefined && seq >= k.since && k.from >= 0 && seq >= k.from && (k.until < 0 || seq <= k.until);
   }
 
-  // Who made a key the signing one must be believed there, and so must who made that one.
+  // Who made a key the signing one must be believed there, and so must who made that one, unless a
+  // root vouches for it.
   fallen(k) {
-    return (k.fallen ??= k.rests.some(({ by, seq }) => (by.revoked >= 0 && seq >= by.revoked) || this.fallen(by)));
+    return (k.fallen ??= !k.rooted && k.rests.some(({ by, seq }) => (by.revoked >= 0 && seq >= by.revoked) || this.fallen(by)));
   }
   may(id, seq) {
     const k = this.get(id);
@@ -813,6 +828,43 @@ class Ring {
     this.last = p;
     return "";
   }
+}
+
+// The ring of a file of keys, which does not come with the pack. It throws for one that cannot be
+// believed: not signed by the root, or with other lives of keys than its receipts say.
+async function ringOf(text, first, root) {
+  const bad = (why) => new Error("the file of keys " + why);
+  let f;
+  try { f = JSON.parse(text); } catch { throw bad("is no JSON"); }
+  if (f?.format !== "writ-keys/v1" || !ENVELOPE(f.manifest) || !Array.isArray(f.receipts) || !f.receipts.every(ENVELOPE)) throw bad("is in no form this version knows");
+  const open = (e) => ({ payload: unbase64(e.payload) ?? new Uint8Array(0), sig: unbase64(e.signatures[0].sig) ?? new Uint8Array(0), keyId: e.signatures[0].keyid });
+  const m = open(f.manifest), s = json(m.payload), told = (s?.predicate?.keys ?? []).filter((k) => k?.purpose === "receipt");
+  if (s?.predicateType !== TYPE.manifest || told.length === 0) throw bad("has no manifest");
+  const halves = new Map();
+  for (const k of told) {
+    const half = await publicKey(String(k.pem));
+    if (half?.kind !== "p256" || hex(await sha256(half.der)) !== k.spki) throw bad("has a key that cannot be read");
+    halves.set(k.spki, half);
+  }
+  if (root) {
+    const r = await publicKey(root);
+    if (!r || r.id !== m.keyId || !(await signedBy(r, m.payload, m.sig))) throw bad("is not signed by the root");
+  } else if (first?.id !== told[0].keyId) throw bad("is of a log that begins with another key: trust that, or a root");
+  const ring = new Ring(halves.get(told[0].spki), told[0].spki, halves);
+  ring.payloads = new Map();
+  for (const e of f.receipts) {
+    const { payload, sig, keyId } = open(e), p = await statement(payload), half = ring.get(keyId)?.half, values = der(sig);
+    if (!p?.key || !half || p.keyId !== keyId || !values || !(await signed(await p256(half.der), pae(payload), values))) throw bad("has a receipt that is not good");
+    if (!ring.signs(keyId, p.commit.seq) || ring.learn(p)) throw bad("has a receipt that says what cannot be");
+    ring.payloads.set(p.commit.seq, latin(payload));
+  }
+  const index = (n) => (n < 0 ? undefined : n), size = ring.last ? ring.last.commit.seq + 1 : 0;
+  const as = (k, i) => k.id === told[i].keyId && k.spki === told[i].spki && k.state === told[i].state && index(k.from) === told[i].from && index(k.until) === told[i].until && index(k.revoked) === told[i].revokedFrom;
+  if (ring.lives.length !== told.length || !ring.lives.every(as) || s.predicate.size !== size) throw bad("states other lives of keys than its receipts do");
+  const signer = ring.get(m.keyId);
+  if (root) for (const k of ring.lives) k.rooted = true;
+  else if (signer && (signer !== ring.now || !(await signedBy(signer.half, m.payload, m.sig)))) throw bad("is not signed by the key that signs");
+  return ring;
 }
 
 // ---- rules between receipts --------------------------------------------------
