@@ -122,7 +122,7 @@ func TestNothingChangesWithoutTheSigner(t *testing.T) {
 	}
 	door, err := guard.New(guard.Config{
 		Store: d.store, Registry: d.registry, Decider: d.engine, Sealer: noSigner{d.sealer}, Archive: d.archive(),
-		Validator: validator, Origin: d.keys.Origin, Shards: []writ.Tenant{shard},
+		Validator: validator, Seal: d.vault.Seal, Origin: d.keys.Origin, Shards: []writ.Tenant{shard},
 	})
 	if err != nil {
 		t.Fatal(err)
