@@ -212,7 +212,7 @@ func exitCode(c writ.Code) int {
 		writ.CodeUnavailable, writ.CodeIdempotency, writ.CodeTokenIssued, writ.CodeInFlight, writ.CodeEffectUnknown, writ.CodePaused:
 		return exitConflict
 	case writ.CodeQuota, writ.CodeBackpressure, writ.CodeContention, writ.CodeStore, writ.CodePolicyDown,
-		writ.CodeReceiptPending, writ.CodeUpgrade, writ.CodeNotReady:
+		writ.CodeReceiptPending, writ.CodeUpgrade, writ.CodeNotReady, writ.CodeEffectFailed, writ.CodeEffectStopped:
 		return exitUnavailable
 	}
 	return exitError
