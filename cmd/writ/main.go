@@ -209,10 +209,10 @@ func exitCode(c writ.Code) int {
 		writ.CodeClassification, writ.CodeEgress, writ.CodeSoD, writ.CodeApprovalDenied, writ.CodeNotHolder, writ.CodeNotEligible, writ.CodeNoAgent, writ.CodeVerdict:
 		return exitDenied
 	case writ.CodeIllegal, writ.CodeVersion, writ.CodeClaimed, writ.CodeLeaseLost, writ.CodeScopeConflict, writ.CodeDeps, writ.CodeHandoffLoop, writ.CodePreflight, writ.CodePredicate, writ.CodeArtifact, writ.CodeShredded, writ.CodeExists,
-		writ.CodeUnavailable, writ.CodeIdempotency, writ.CodeTokenIssued, writ.CodeInFlight, writ.CodeEffectUnknown, writ.CodePaused:
+		writ.CodeUnavailable, writ.CodeIdempotency, writ.CodeTokenIssued, writ.CodeInFlight, writ.CodeEffectUnknown, writ.CodeEffectStopped, writ.CodePaused:
 		return exitConflict
 	case writ.CodeQuota, writ.CodeBackpressure, writ.CodeContention, writ.CodeStore, writ.CodePolicyDown,
-		writ.CodeReceiptPending, writ.CodeUpgrade, writ.CodeNotReady, writ.CodeEffectFailed, writ.CodeEffectStopped:
+		writ.CodeReceiptPending, writ.CodeUpgrade, writ.CodeNotReady, writ.CodeEffectFailed:
 		return exitUnavailable
 	}
 	return exitError
