@@ -323,6 +323,13 @@ func (d *Door) renewEffect(ctx context.Context, u *underway, now int64) error {
 	return err
 }
 
+// EffectsUnderWay is how many effects this replica carries out now.
+func (d *Door) EffectsUnderWay() int {
+	d.effects.mu.Lock()
+	defer d.effects.mu.Unlock()
+	return len(d.effects.under)
+}
+
 // StopEffects lets no effect begin any more. Those under way may end until ctx is done,
 // and are stopped then. It returns once what became of each is committed, or cannot be.
 func (d *Door) StopEffects(ctx context.Context) {

@@ -32,7 +32,7 @@ type RepairEntry struct {
 // RepairCounter is a counter that is off.
 type RepairCounter struct {
 	Entity string `json:"entity" doc:"Entity of the counter." pattern:"^(run|agent|quota|approvals)/[A-Za-z0-9._/@-]{1,200}$"`
-	Field  string `json:"field" doc:"Field of the counter." pattern:"^(open|bad|running|used|pending|held\\.[a-z_]{1,64}|[0-9]/[A-Za-z0-9._/@-]{1,250})$"`
+	Field  string `json:"field" doc:"Field of the counter." pattern:"^(open|bad|effects|running|used|pending|held\\.[a-z_]{1,64}|[0-9]/[A-Za-z0-9._/@-]{1,250})$"`
 	Add    int64  `json:"add" doc:"What is added to it." minimum:"-100000000000000" maximum:"100000000000000"`
 }
 

@@ -198,6 +198,12 @@ func (d *Daemon) gauges() {
 	memo := d.engine.Memo()
 	d.telemetry.Counters("policy_memo_total", "Packs asked about a call, by whether what they said of the same before was remembered (hit) or they were evaluated (miss). Packs that are never remembered are not counted.",
 		"result", map[string]func() float64{"hit": count(memo.Hits), "miss": count(memo.Misses)})
+	d.telemetry.Gauge("effects_under_way", "Effects this replica carries out now.", func() float64 { return float64(d.door.EffectsUnderWay()) })
+	d.telemetry.Gauge("effects_unknown", "Effects of which nobody knows whether they have happened, up to 1000: those that are not idempotent wait for effect.resolve.", gauge(func(ctx context.Context) (float64, error) {
+		unknown := writ.Range{Index: writ.IndexUnknown, Limit: 1000}
+		s, err := d.store.Read(ctx, shard, writ.ReadSet{Ranges: []writ.Range{unknown}})
+		return float64(len(s.Ranges[unknown].Members)), err
+	}))
 	d.telemetry.Gauge("outbox_facts", "Facts in the outbox of the store: those the ledger has not taken over, and the last it has.", gauge(func(ctx context.Context) (float64, error) {
 		head, err := d.store.Head(ctx, shard)
 		return float64(head.Backlog), err
