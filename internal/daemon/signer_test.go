@@ -121,14 +121,9 @@ func TestNothingChangesWithoutTheSigner(t *testing.T) {
 		t.Fatal(err)
 	}
 	door, err := guard.New(guard.Config{
-<<<<<<< HEAD
 		Effectors: map[writ.CapabilityID]guard.Effector{"egress.fetch": d.fetcher},
 		Store:     d.store, Registry: d.registry, Decider: d.engine, Sealer: noSigner{d.sealer}, Archive: d.archive(),
-		Validator: validator, Origin: d.keys.Origin, Shards: []writ.Tenant{shard}, Seal: d.vault.Seal,
-=======
-		Store: d.store, Registry: d.registry, Decider: d.engine, Sealer: noSigner{d.sealer}, Archive: d.archive(),
 		Validator: validator, Seal: d.vault.Seal, Origin: d.keys.Origin, Shards: []writ.Tenant{shard},
->>>>>>> effect
 	})
 	if err != nil {
 		t.Fatal(err)
