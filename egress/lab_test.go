@@ -81,7 +81,7 @@ func labWith(t *testing.T, at net.Addr, scheme string, roots *x509.CertPool, eac
 	}}
 	l.agent = httptest.NewUnstartedServer(proxy)
 	l.agent.Listener = wire.Listener(l.agent.Listener)
-	l.agent.Config.ReadHeaderTimeout = each
+	l.agent.Config.ReadHeaderTimeout, l.agent.Config.WriteTimeout = each, each
 	l.agent.Start()
 	t.Cleanup(l.agent.Close)
 	return l

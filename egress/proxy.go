@@ -41,12 +41,10 @@ func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		p.fail(w, r, err)
 		return
 	}
-	each := p.BodyTime
-	if each == 0 {
-		each = 10 * time.Second
-	}
+	each := p.each()
 	control := http.NewResponseController(w)
-	began := false // something of an answer is out, or may be
+	_ = control.SetWriteDeadline(time.Time{}) // a host has its own time to answer in
+	began := false                            // something of an answer is out, or may be
 	s := &Streams{
 		Header: r.Header, Length: a.Length,
 		Answer: func(ans *Answer) error { began = true; return hand(w, control, ans, a.Method, each) },
@@ -66,11 +64,19 @@ func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
+func (p *Proxy) each() time.Duration {
+	if p.BodyTime == 0 {
+		return 10 * time.Second
+	}
+	return p.BodyTime
+}
+
 // fail refuses without waiting for a body that nobody reads.
 func (p *Proxy) fail(w http.ResponseWriter, r *http.Request, err error) {
 	if r.ContentLength != 0 {
 		w.Header().Set("Connection", "close")
 	}
+	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(p.each()))
 	p.Fail(w, r, err)
 }
 

@@ -1,6 +1,7 @@
 package egress
 
 import (
+	"bufio"
 	"errors"
 	"fmt"
 	"io"
@@ -343,6 +344,36 @@ func TestSlow(t *testing.T) {
 	_ = c.SetReadDeadline(time.Now().Add(20 * time.Second))
 	if _, err := io.ReadAll(c); err != nil {
 		t.Errorf("the connection stays: %v", err)
+	}
+}
+
+// A host may take longer to answer than a part of a body may take, again and again on
+// one connection of the agent's.
+func TestPatience(t *testing.T) {
+	const each = 100 * time.Millisecond
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		<-time.After(2 * each)
+		_, _ = io.WriteString(w, "at last")
+	}))
+	defer s.Close()
+	l := labWith(t, s.Listener.Addr(), "http", nil, each)
+	c, err := net.Dial("tcp", l.agent.Listener.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = c.Close() }()
+	r := bufio.NewReader(c)
+	for range 2 {
+		_, _ = io.WriteString(c, get("/egress/host/"))
+		res, err := http.ReadResponse(r, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		b, err := io.ReadAll(res.Body)
+		_ = res.Body.Close()
+		if string(b) != "at last" || err != nil {
+			t.Errorf("%q, %v", b, err)
+		}
 	}
 }
 

@@ -89,7 +89,7 @@ func ServeFace(ctx context.Context, l net.Listener, h http.Handler, limits FaceL
 		limits.Log = slog.New(slog.DiscardHandler)
 	}
 	s := &http.Server{
-		Handler: h, ReadHeaderTimeout: limits.HeaderTime, IdleTimeout: IdleTimeout, MaxHeaderBytes: MaxHeaderBytes,
+		Handler: h, ReadHeaderTimeout: limits.HeaderTime, WriteTimeout: WriteTimeout, IdleTimeout: IdleTimeout, MaxHeaderBytes: MaxHeaderBytes,
 		ErrorLog:    slog.NewLogLogger(limits.Log.Handler(), slog.LevelDebug),
 		BaseContext: func(net.Listener) context.Context { return ctx },
 	}
