@@ -127,11 +127,7 @@ func TestNothingChangesWithoutTheSigner(t *testing.T) {
 	door, err := guard.New(guard.Config{
 		Effectors: map[writ.CapabilityID]guard.Effector{"egress.fetch": d.fetcher},
 		Store:     d.store, Registry: d.registry, Decider: d.engine, Sealer: noSigner{d.sealer}, Archive: d.archive(),
-<<<<<<< HEAD
 		Validator: validator, Origin: d.keys.Origin, Shards: []writ.Tenant{shard}, Seal: d.vault.Seal,
-=======
-		Validator: validator, Seal: d.vault.Seal, Origin: d.keys.Origin, Shards: []writ.Tenant{shard},
->>>>>>> egress
 	})
 	if err != nil {
 		t.Fatal(err)
