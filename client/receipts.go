@@ -12,6 +12,7 @@ import (
 // Statement is its payload, for reading.
 type Receipt struct {
 	ID        writ.ReceiptID `json:"receipt_id"`
+	RunKey    string         `json:"run_key,omitempty"` // another name of it, for people
 	Seq       int64          `json:"seq"`
 	Envelope  writ.RawObject `json:"envelope"`
 	Statement writ.RawObject `json:"statement"`

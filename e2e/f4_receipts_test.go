@@ -25,6 +25,21 @@ func TestF4T1StepsAreLinkedReceipts(t *testing.T) {
 		if len(list) < 4 { // run.create, task.enqueue, task.claim, task.complete
 			t.Fatalf("%d receipts of the run: %s", len(list), r)
 		}
+		page := w.op.ok(200, "GET", "/v1/runs/"+c.run+"/actions?limit=2", nil)
+		if some, _ := page.at("receipts").([]any); len(some) != 2 || page.num("next_after") == 0 || page.at("more") != true {
+			t.Errorf("got %s", page)
+		}
+		acts, _ := w.op.ok(200, "GET", "/v1/runs/"+c.run+"/actions", nil).at("receipts").([]any)
+		if len(acts) != len(list) {
+			t.Errorf("%d actions of the run, %d receipts", len(acts), len(list))
+		}
+		for i, a := range acts {
+			got, want := a.(map[string]any), list[i].(map[string]any)
+			key, _ := got["run_key"].(string)
+			if got["receipt_id"] != want["receipt_id"] || !strings.HasPrefix(key, "CAP-20") || !strings.HasSuffix(key, "__R"+strings.TrimPrefix(got["receipt_id"].(string), "rcp_")) {
+				t.Errorf("action %d: %v, the receipt %v", i, got, want)
+			}
+		}
 
 		_, all := w.export()
 		var steps []statement

@@ -81,6 +81,12 @@ type (
 		Steps    []step            `json:"steps,omitempty"`
 		First    step              `json:"first,omitempty"`
 	}
+	actionArgs struct {
+		Run   string `json:"run_id,omitempty"`
+		After string `json:"after,omitempty" doc:"Where the last page ended."`
+		Limit int64  `json:"limit,omitempty" default:"50" minimum:"1" maximum:"200"`
+		Short bool   `json:"short,omitempty"`
+	}
 	pageArgs struct {
 		After string `json:"after,omitempty" doc:"Where the last page ended."`
 		Limit int64  `json:"limit,omitempty" default:"50" minimum:"1" maximum:"200"`
@@ -180,7 +186,7 @@ func testCapabilities() []*writ.Capability {
 		stub[pageArgs]("approval.list", ro), stub[approvalArgs]("approval.get", ro), stub[approvalArgs]("approval.decide", mut),
 		stub[approvalArgs]("approval.respond", mut), stub[approvalArgs]("approval.revoke", mut),
 		stub[noArgs]("capability.list", ro), stub[capArgs]("capability.get", ro), stub[invokeArgs]("capability.invoke", mut),
-		stub[noArgs]("policy.info", ro), stub[receiptArgs]("policy.explain", ro), stub[pageArgs]("policy.records", ro), stub[noArgs]("policy.shadow", ro), stub[pageArgs]("receipt.list", ro), stub[pageArgs]("receipt.export", ro),
+		stub[noArgs]("policy.info", ro), stub[receiptArgs]("policy.explain", ro), stub[pageArgs]("policy.records", ro), stub[noArgs]("policy.shadow", ro), stub[actionArgs]("receipt.list", ro), stub[pageArgs]("receipt.export", ro),
 		stub[noArgs]("key.list", ro), stub[noArgs]("key.introduce", mut), stub[noArgs]("key.activate", mut), stub[noArgs]("key.retire", mut), stub[noArgs]("key.revoke", mut),
 		stub[noArgs]("log.head", ro), stub[receiptArgs]("receipt.get", ro), stub[receiptArgs]("receipt.evidence", ro), stub[runArgs]("evidence.shred", mut),
 		stub[pageArgs]("policy.list", ro), stub[noArgs]("policy.stage", mut), stub[noArgs]("policy.rollback", mut),

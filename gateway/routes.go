@@ -77,6 +77,8 @@ func routes() []Route {
 	add("runs", get, "/v1/runs", "run.list", done)
 	add("runs", get, "/v1/runs/{run_id}", "run.get", done)
 	add("runs", get, "/v1/runs/{run_id}/budget", "run.budget", done)
+	add("runs", get, "/v1/runs/{run_id}/actions", "receipt.list", done)
+	out[len(out)-1].OperationID = "receipt.list.byRun"
 	for _, verb := range []string{"seal", "cancel", "close"} {
 		add("runs", post, "/v1/runs/{run_id}/"+verb, writ.CapabilityID("run."+verb), done)
 	}

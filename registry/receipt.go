@@ -2,7 +2,10 @@ package registry
 
 import (
 	"bytes"
+	"encoding/json"
 	"errors"
+	"strings"
+	"time"
 
 	"github.com/writ-gateway/writ"
 )
@@ -10,6 +13,7 @@ import (
 // ReceiptView is a receipt: the signed envelope, and what it says in the clear.
 type ReceiptView struct {
 	ReceiptID writ.ReceiptID `json:"receipt_id" doc:"The receipt."`
+	RunKey    string         `json:"run_key,omitempty" doc:"Another name of it, that people can read and sort: when, what, and the id without rcp_."`
 	Seq       int64          `json:"seq" doc:"Its place in the log, from 0 without a gap."`
 	Envelope  writ.RawObject `json:"envelope" doc:"DSSE envelope as it was signed; check this one."`
 	Statement writ.RawObject `json:"statement" doc:"The envelope's payload, for reading: an in-toto statement."`
@@ -25,7 +29,25 @@ func (c Config) view(r writ.Receipt) (ReceiptView, error) {
 	if err != nil {
 		return ReceiptView{}, writ.AsError("registry.Receipt", err)
 	}
-	return ReceiptView{ReceiptID: r.ID, Seq: r.Seq, Envelope: env, Statement: r.Payload}, nil
+	return ReceiptView{ReceiptID: r.ID, RunKey: runKey(r), Seq: r.Seq, Envelope: env, Statement: r.Payload}, nil
+}
+
+// runKey names a receipt for people: CAP-<yyyymmdd-hhmmss>__<transition>__R<the rest of its
+// id>. It says nothing the receipt does not, and the id is in it whole, so no two are alike.
+func runKey(r writ.Receipt) string {
+	var st struct {
+		Predicate struct {
+			Transition string `json:"transition"`
+			Commit     struct {
+				At time.Time `json:"at"`
+			} `json:"commit"`
+		} `json:"predicate"`
+	}
+	_, rest, ok := strings.Cut(string(r.ID), "_")
+	if err := json.Unmarshal(r.Payload, &st); err != nil || !ok || st.Predicate.Transition == "" {
+		return ""
+	}
+	return "CAP-" + st.Predicate.Commit.At.UTC().Format("20060102-150405") + "__" + st.Predicate.Transition + "__R" + rest
 }
 
 func notReady(op string) error {

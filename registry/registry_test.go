@@ -241,6 +241,20 @@ func TestReceiptGet(t *testing.T) {
 	r.refused(writ.CodeNotReady, "receipt.export", &ReceiptExportArgs{})
 }
 
+// A receipt has a name that people can read; no two are alike, since the id is in it.
+func TestRunKeys(t *testing.T) {
+	r := writ.Receipt{ID: receiptID(3), Payload: []byte(`{"predicate":{"commit":{"at":"2026-01-02T03:04:05.678Z"},"transition":"task.complete"}}`)}
+	want := "CAP-20260102-030405__task.complete__R" + strings.TrimPrefix(string(receiptID(3)), "rcp_")
+	if got := runKey(r); got != want {
+		t.Errorf("got %q, want %q", got, want)
+	}
+	for _, payload := range []string{"", "{}", `{"predicate":{"transition":"x","commit":{"at":7}}}`} {
+		if got := runKey(writ.Receipt{ID: receiptID(3), Payload: []byte(payload)}); got != "" {
+			t.Errorf("of %q: %q", payload, got)
+		}
+	}
+}
+
 func TestLogHead(t *testing.T) {
 	r := newRoom(t, func(c *Config) {
 		c.LogHead = func(since, _ int64) (LogHead, error) {
