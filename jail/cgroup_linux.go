@@ -224,36 +224,29 @@ func (g *group) limit(l Limits) error {
 // initThreads are the first process's own, which count.
 const initThreads = 16
 
-// open is the group as a descriptor that a process can be started in; -1 where there is none.
-func (g *group) open() (int, error) {
+// open is the group as a descriptor that a process can be started in; nil where there is none.
+func (g *group) open() (*os.File, error) {
 	if g == nil || g.version != "v2" {
-		return -1, nil
+		return nil, nil
 	}
-	return unix.Open(g.dirs()[0], unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	fd, err := unix.Open(g.dirs()[0], unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, err
+	}
+	return os.NewFile(uintptr(fd), "group"), nil
 }
 
-// within runs something on this thread as one of the group, where a process cannot be started in it otherwise. Moving the
-// running thread alone is what a kernel does without making all of the machine wait; its children begin where it is.
-func (g *group) within(do func()) (err error) {
+// tasks are the files by which a thread enters the group before it makes a process, and those by which it goes back. With v2 a process
+// begins in a group by a descriptor.
+func (g *group) tasks() (enter, leave []string) {
 	if g == nil || g.version == "v2" {
-		do()
-		return nil
+		return nil, nil
 	}
-	const self = "0"
-	var back []string
-	defer func() {
-		for _, dir := range back {
-			err = errors.Join(err, write(filepath.Join(dir, "tasks"), self))
-		}
-	}()
 	for _, c := range g.controllers() {
-		if err := write(filepath.Join(g.parents[c], g.name, "tasks"), self); err != nil {
-			return err
-		}
-		back = append(back, g.parents[c])
+		enter = append(enter, filepath.Join(g.parents[c], g.name, "tasks"))
+		leave = append(leave, filepath.Join(g.parents[c], "tasks"))
 	}
-	do()
-	return nil
+	return enter, leave
 }
 
 func (g *group) kill() {

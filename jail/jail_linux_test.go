@@ -557,3 +557,36 @@ func TestManyAtOnce(t *testing.T) {
 	}
 	all.Wait()
 }
+
+// The process that starts jails takes them with it, and the next jail has another.
+func TestWhatStartsJailsMayDie(t *testing.T) {
+	j, _ := made(t, jail.Spec{}, "orphan", "sleep=1h")
+	if err := j.Go(); err != nil {
+		t.Fatal(err)
+	}
+	killed := 0
+	processes, err := filepath.Glob("/proc/[0-9]*/stat")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, stat := range processes {
+		var pid, parent int
+		var name, state string
+		text, _ := os.ReadFile(stat)
+		if n, _ := fmt.Sscan(string(text), &pid, &name, &state, &parent); n != 4 || parent != os.Getpid() {
+			continue
+		}
+		if words, _ := os.ReadFile(filepath.Join(filepath.Dir(stat), "cmdline")); strings.HasPrefix(string(words), "jail-launcher\x00") {
+			killed++
+			if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	if e := j.Wait(); killed != 1 || e.Reason != jail.Lost {
+		t.Errorf("%d were killed, and it ended with %+v", killed, e)
+	}
+	if e, out := did(t, jail.Spec{}, "say=again"); e.Code != 0 || out != "again\n" {
+		t.Errorf("the next ended with %+v and says %q", e, out)
+	}
+}

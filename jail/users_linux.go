@@ -1,13 +1,11 @@
 package jail
 
 import (
-	"errors"
 	"os"
 	"slices"
 	"strconv"
 	"strings"
 	"sync"
-	"syscall"
 
 	"golang.org/x/sys/unix"
 
@@ -131,38 +129,27 @@ func (u *users) translator(t translation) (*os.File, error) {
 	if f := u.translators[t]; f != nil {
 		return again(f)
 	}
-	exe, err := image()
-	if err != nil {
-		return nil, err
-	}
 	mine, theirs, err := socketpair()
 	if err != nil {
 		return nil, err
 	}
-	defer func() { _ = mine.Close() }()
+	defer func() { _, _ = mine.Close(), theirs.Close() }()
 	null, err := os.OpenFile(os.DevNull, os.O_RDWR, 0)
 	if err != nil {
 		return nil, err
 	}
 	defer func() { _ = null.Close() }()
-	p, err := launch(&os.ProcAttr{
-		Env: initEnv, Files: []*os.File{null, null, null, theirs, exe},
-		Sys: &syscall.SysProcAttr{
-			Cloneflags:                 unix.CLONE_NEWUSER,
-			UidMappings:                []syscall.SysProcIDMap{{ContainerID: t.uid, HostID: t.to, Size: 1}},
-			GidMappings:                []syscall.SysProcIDMap{{ContainerID: t.gid, HostID: t.to, Size: 1}},
-			GidMappingsEnableSetgroups: true,
-			Pdeathsig:                  unix.SIGKILL,
-		},
-	}, nil)
-	_ = theirs.Close()
+	p, err := launch(wire.Launch{
+		Flags: unix.CLONE_NEWUSER, UID: uint32(t.uid), HostUID: uint32(t.to), GID: uint32(t.gid), HostGID: uint32(t.to), SetGroups: true,
+	}, []*os.File{null, null, null, theirs})
 	if err != nil {
 		return nil, startRefusal(err)
 	}
-	f, err := os.Open("/proc/" + strconv.Itoa(p.Pid) + "/ns/user")
-	err = errors.Join(err, p.Kill())
-	_, waited := p.Wait()
-	if err = errors.Join(err, waited); err != nil {
+	f, err := os.Open(p.proc("ns/user"))
+	p.kill()
+	p.wait()
+	p.close()
+	if err != nil {
 		return nil, err
 	}
 	if len(u.translators) >= maxTranslators { // whichever: it can be made again

@@ -6,7 +6,8 @@
 // only then starts the agent, whose children it buries. It decides nothing: all it does is
 // in the wire.Spec it is sent, and whatever fails ends it before anything was started.
 //
-// It starts once per jail, so it imports nearly nothing.
+// It starts once per jail, so it imports nearly nothing. And it starts once per gateway as the launcher, which starts
+// the others: making new namespaces copies the tables of all memory of who does it, and a gateway has much.
 package main
 
 import (
@@ -30,6 +31,9 @@ func init() { runtime.LockOSThread() }
 func main() {
 	must("descriptors", "", unix.CloseRange(control, math.MaxInt32, unix.CLOSE_RANGE_CLOEXEC))
 	must("parent", "", unix.Prctl(unix.PR_SET_PDEATHSIG, uintptr(unix.SIGKILL), 0, 0, 0))
+	if role, _ := syscall.Getenv(wire.Role); role == wire.Launcher {
+		launcher()
+	}
 	unix.Umask(0o022) // the agent's too, whatever the gateway's is
 	spec, fds := receive()
 	ready := wire.Report{Kind: wire.Ready}
@@ -67,16 +71,24 @@ func must(step, detail string, err error) {
 
 // receive waits for the spec. A gateway that is gone closed the socket.
 func receive() (*wire.Spec, []int) {
-	buf, oob := make([]byte, wire.MaxMessage), make([]byte, unix.CmsgSpace(4*wire.MaxDescriptors))
+	b, fds := message(make([]byte, wire.MaxMessage))
+	spec := new(wire.Spec)
+	if !spec.Decode(b) {
+		must("spec", "", unix.EPROTO)
+	}
+	return spec, fds
+}
+
+// message reads one, with the descriptors sent along.
+func message(buf []byte) (b []byte, fds []int) {
+	oob := make([]byte, unix.CmsgSpace(4*wire.MaxDescriptors))
 	n, oobn, flags, _, err := unix.Recvmsg(control, buf, oob, unix.MSG_CMSG_CLOEXEC)
 	if err != nil || n == 0 {
 		unix.Exit(exitRefused)
 	}
-	spec := new(wire.Spec)
-	if flags&(unix.MSG_TRUNC|unix.MSG_CTRUNC) != 0 || !spec.Decode(buf[:n]) {
+	if flags&(unix.MSG_TRUNC|unix.MSG_CTRUNC) != 0 {
 		must("spec", "", unix.EPROTO)
 	}
-	var fds []int
 	messages, err := unix.ParseSocketControlMessage(oob[:oobn])
 	must("spec", "", err)
 	for i := range messages {
@@ -84,7 +96,7 @@ func receive() (*wire.Spec, []int) {
 		must("spec", "", err)
 		fds = append(fds, got...)
 	}
-	return spec, fds
+	return buf[:n], fds
 }
 
 func send(r *wire.Report, fds ...int) {

@@ -42,6 +42,22 @@ func TestRoundTrip(t *testing.T) {
 	}
 }
 
+func TestLaunchesCross(t *testing.T) {
+	l := Launch{
+		ID: 1, Flags: 2, UID: 3, HostUID: 4, GID: 5, HostGID: 6, SetGroups: true, Take: true, Caps: []uint64{7}, Group: true,
+		Enter: []string{"/a"}, Leave: []string{"/b"},
+	}
+	var got Launch
+	if b := l.Encode(); !got.Decode(b) || !reflect.DeepEqual(got, l) || new(Launch).Decode(b[1:]) {
+		t.Errorf("got %+v", got)
+	}
+	d := Launched{ID: 1, Ended: true, Pid: 2, Errno: 3, InGroup: true, CPU: 4}
+	var back Launched
+	if b := d.Encode(); !back.Decode(b) || back != d || new(Launched).Decode(b[1:]) {
+		t.Errorf("got %+v", back)
+	}
+}
+
 // Every field crosses: one that was added and forgotten here would silently be its zero value.
 func TestEveryFieldCrosses(t *testing.T) {
 	var check func(path string, v reflect.Value)

@@ -1,0 +1,214 @@
+package jail
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net"
+	"os"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/writ-gateway/writ/jail/wire"
+)
+
+// confine makes the control group.
+func (j *inside) confine(s Spec) error {
+	c, err := ours()
+	if err == nil {
+		j.group, err = c.newGroup(s.ID, j.features.Limits)
+	}
+	switch {
+	case errors.Is(err, os.ErrExist):
+		return refuse(FeatureSpec, nil, "another jail has this id", "give each jail its own")
+	case err != nil && !s.Profile.WithoutCgroup:
+		return noCgroup(unnamed(err))
+	case err == nil:
+		j.features.Cgroup = c.version
+		j.features.Controllers = j.group.controllers()
+	}
+	return nil
+}
+
+// launch starts the first process, which waits for its spec.
+func (j *inside) launch(s Spec, become bool) error {
+	j.deadline = s.Deadline
+	stdin, err := j.input(s.Stdin)
+	if err != nil {
+		return err
+	}
+	o := s.Output.orDefault()
+	stdout, err := j.capture(&j.out, s.Stdout, o)
+	if err != nil {
+		return err
+	}
+	stderr, err := j.capture(&j.err, s.Stderr, o)
+	if err != nil {
+		return err
+	}
+	mine, theirs, err := socketpair()
+	if err != nil {
+		return err
+	}
+	j.control = mine
+	j.theirs = append(j.theirs, theirs)
+	order, files := orderFor(j.features.HostUID, j.features.Privileged, become, j.group), []*os.File{stdin, stdout, stderr, theirs}
+	group, err := j.group.open()
+	if err != nil {
+		return err
+	}
+	if group != nil {
+		j.theirs = append(j.theirs, group)
+		order.Group, files = true, append(files, group)
+	}
+	j.process, err = launch(order, files)
+	for _, f := range j.theirs {
+		_ = f.Close()
+	}
+	j.theirs = nil
+	if in, ok := errors.AsType[notInGroup](err); ok {
+		return noCgroup(unnamed(in.error))
+	}
+	if err != nil {
+		return startRefusal(err)
+	}
+	return nil
+}
+
+func (j *inside) input(r io.Reader) (*os.File, error) {
+	if r == nil {
+		null, err := os.Open(os.DevNull)
+		if err == nil {
+			j.theirs = append(j.theirs, null)
+		}
+		return null, err
+	}
+	read, write, err := os.Pipe()
+	if err != nil {
+		return nil, err
+	}
+	j.own(read)
+	j.theirs, j.pipes = append(j.theirs, read), append(j.pipes, write)
+	go func() {
+		_, _ = io.Copy(write, r)
+		_ = write.Close()
+	}()
+	return read, nil
+}
+
+func (j *inside) capture(c *capture, w io.Writer, o Output) (*os.File, error) {
+	read, write, err := os.Pipe()
+	if err != nil {
+		return nil, err
+	}
+	j.own(write)
+	j.theirs, j.pipes = append(j.theirs, write), append(j.pipes, read)
+	j.copying.Go(func() { c.run(read, w, o) })
+	return write, nil
+}
+
+// own gives the agent an end of a pipe, or it could not open it as /dev/stdout. Where that fails it still has the descriptor.
+func (j *inside) own(pipe *os.File) {
+	if j.features.Privileged {
+		_ = pipe.Chown(j.features.HostUID, j.features.HostUID)
+	}
+}
+
+// socketpair is the one way to talk to the first process: whole messages, and descriptors.
+func socketpair() (mine *net.UnixConn, theirs *os.File, err error) {
+	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return nil, nil, err
+	}
+	near, far := os.NewFile(uintptr(fds[0]), "control"), os.NewFile(uintptr(fds[1]), "control")
+	defer func() { _ = near.Close() }()
+	c, err := net.FileConn(near)
+	if err != nil {
+		_ = far.Close()
+		return nil, nil, err
+	}
+	return c.(*net.UnixConn), far, nil
+}
+
+// build sends the spec and waits until the jail stands.
+func (j *inside) build(ctx context.Context, spec *wire.Spec, trees []*os.File) error {
+	message := spec.Encode()
+	if len(message) > wire.MaxMessage {
+		return refuse(FeatureSpec, nil, "it is too long in all", "name fewer scopes, tools and libraries, or shorter arguments")
+	}
+	var fds []int
+	for _, t := range trees {
+		fds = append(fds, int(t.Fd()))
+	}
+	var rights []byte
+	if len(fds) > 0 {
+		rights = unix.UnixRights(fds...)
+	}
+	stop := context.AfterFunc(ctx, func() { _ = j.control.SetDeadline(time.Now()) })
+	defer stop()
+	_ = j.control.SetDeadline(time.Now().Add(j.start))
+	if _, _, err := j.control.WriteMsgUnix(message, rights, nil); err != nil {
+		return j.silent(ctx, err)
+	}
+	r, got, err := j.receive()
+	if err != nil {
+		return j.silent(ctx, err)
+	}
+	if !stop() && ctx.Err() != nil {
+		err = ctx.Err()
+	}
+	_ = j.control.SetDeadline(time.Time{})
+	if err == nil && r.Kind == wire.Failed {
+		err = failure(r)
+	}
+	if err == nil && (r.Kind != wire.Ready || len(got) != 2) {
+		err = errors.New("the first process said something else than that it is ready")
+	}
+	var listeners []net.Listener
+	for _, fd := range got {
+		f := os.NewFile(uintptr(fd), "listener")
+		if err == nil {
+			var l net.Listener
+			if l, err = net.FileListener(f); err == nil {
+				listeners = append(listeners, l)
+			}
+		}
+		_ = f.Close()
+	}
+	if err != nil {
+		for _, l := range listeners {
+			_ = l.Close()
+		}
+		return err
+	}
+	j.tcp, j.unix = listeners[0], listeners[1]
+	j.features.UsernsLimit = r.UsernsLimit
+	return nil
+}
+
+func (j *inside) receive() (*wire.Report, []int, error) {
+	b, fds, err := readMessage(j.control, make([]byte, 4096), make([]byte, unix.CmsgSpace(4*4)))
+	if err != nil {
+		return nil, nil, err
+	}
+	r := new(wire.Report)
+	if !r.Decode(b) {
+		closeAll(fds)
+		return nil, nil, errors.New("the first process said what nobody understands")
+	}
+	return r, fds, nil
+}
+
+// silent is why nothing was heard of the first process.
+func (j *inside) silent(ctx context.Context, err error) error {
+	switch {
+	case ctx.Err() != nil:
+		return refuse(FeatureInit, ctx.Err(), "whoever asked for it has gone", "ask again")
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		return refuse(FeatureInit, nil, "it did not stand in time", "try again when the machine is less busy")
+	case errors.Is(err, io.EOF), errors.Is(err, unix.EPIPE), errors.Is(err, unix.ECONNRESET):
+		return refuse(FeatureInit, err, "the first process ended", "look for its end in the kernel's log: the limit of memory may be too low for it (16 MiB)")
+	}
+	return err
+}
