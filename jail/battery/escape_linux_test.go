@@ -49,6 +49,9 @@ var granted = map[string][]string{
 // TestNothingEscapes runs every probe in every profile.
 func TestNothingEscapes(t *testing.T) {
 	jailtest.Need(t)
+	if canGroup() && !jailtest.HasCgroup() {
+		t.Error("a control group can be made here, and no jail has one")
+	}
 	t.Setenv(gatewaySecret, "1")
 	// A descriptor that is passed on to whatever is executed.
 	leak, err := leaky()

@@ -111,7 +111,7 @@ func TestClosedListeners(t *testing.T) {
 	_ = tcp.Close()
 	_ = unix.Close()
 	_ = c.Close()
-	if e := j.Wait(); e.Code != 0 || out.String() != "held\nlet go\nrefused\n" {
+	if e := j.Wait(); e.Code != 0 || out.String() != "held\nlet go\nrefused\nrefused\n" {
 		t.Errorf("it ended with %+v, and said: %s", e, out.String())
 	}
 }

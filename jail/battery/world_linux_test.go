@@ -243,6 +243,26 @@ func (w *world) env() string {
 	return probes.WorldEnv + "=" + string(b)
 }
 
+// canGroup says whether this process can make control groups for memory below its own.
+func canGroup() bool {
+	for _, root := range []string{"/sys/fs/cgroup/memory", "/sys/fs/cgroup"} {
+		parent := filepath.Join(root, ownGroup())
+		if has, err := os.ReadFile(filepath.Join(parent, "cgroup.controllers")); err == nil && !strings.Contains(string(has), "memory") {
+			continue
+		}
+		dir := filepath.Join(parent, "writ-battery")
+		if os.Mkdir(dir, 0o755) != nil {
+			continue
+		}
+		_, err := os.Stat(filepath.Join(dir, "cgroup.procs"))
+		_ = os.Remove(dir)
+		if err == nil {
+			return true
+		}
+	}
+	return false
+}
+
 // ownGroup is the control group this process is in, for memory.
 func ownGroup() string {
 	b, _ := os.ReadFile("/proc/self/cgroup")

@@ -312,8 +312,10 @@ func hold([]string) error {
 	fmt.Println("held")
 	_, _ = io.ReadAll(c)
 	fmt.Println("let go")
-	if _, err := request("tcp", "/"); err != nil {
-		fmt.Println("refused")
+	for _, network := range []string{"tcp", "unix"} {
+		if _, err := request(network, "/"); errors.Is(err, syscall.ECONNREFUSED) {
+			fmt.Println("refused")
+		}
 	}
 	return nil
 }
