@@ -82,11 +82,14 @@ func TestAsAnOrdinaryUser(t *testing.T) {
 	}
 	t.Parallel()
 	controls(t) // once for both
-	dir := filepath.Join(programs, "user")
+	dir, err := os.MkdirTemp(programs, "u")
+	if err != nil {
+		t.Fatal(err)
+	}
 	home := filepath.Join(dir, "h")
 	binary := filepath.Join(dir, "test")
 	for _, err := range []error{
-		os.MkdirAll(home, 0o755), os.Chmod(home, 0o700), os.Chown(home, ordinary, ordinary), copied("/proc/self/exe", binary),
+		os.Chmod(dir, 0o755), os.Mkdir(home, 0o700), os.Chmod(home, 0o700), os.Chown(home, ordinary, ordinary), copied("/proc/self/exe", binary),
 	} {
 		if err != nil {
 			t.Fatal(err)

@@ -39,6 +39,7 @@ func init() {
 		"daemons":   daemons,
 		"hit-init":  hitInit,
 		"write":     func(a []string) error { return os.WriteFile(a[0], []byte(a[1]), 0o644) },
+		"link":      func(a []string) error { return os.Symlink(a[0], a[1]) },
 		"hold":      hold,
 		"leave":     leave,
 		"keep":      keep,
