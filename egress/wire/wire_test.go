@@ -157,11 +157,13 @@ func TestServer(t *testing.T) {
 			t.Fatal(err)
 		}
 		_ = c.(*net.TCPConn).CloseWrite()
-		res, err := http.ReadResponse(bufio.NewReader(c), nil)
+		r := bufio.NewReader(c)
+		res, err := http.ReadResponse(r, nil)
 		if err != nil {
 			return err.Error()
 		}
 		_ = res.Body.Close()
+		_, _ = io.Copy(io.Discard, r) // until the server has nothing more to say
 		return res.Status
 	}
 	for _, text := range []string{
