@@ -83,7 +83,22 @@ func (w *world) audit() explained {
 	for _, k := range rows {
 		keys[k.SPKI] = k.State
 	}
+	secrets, grants := w.named("/v1/secrets", "secrets", "secret_id"), w.named("/v1/egress/grants", "grants", "grant_id")
 	for name := range e.seq {
+		switch kind, id, _ := strings.Cut(name, " "); kind {
+		case writ.ObjectSecret:
+			if state, there := secrets[id]; there != (e.state[name] == string(writ.SecretStored)) {
+				w.t.Errorf("receipts leave %s %s; it is there: %v %s", name, e.state[name], there, state)
+			}
+			continue
+		case writ.ObjectEgress:
+			if grants[id] != e.state[name] {
+				w.t.Errorf("receipts leave %s %s; it is %q", name, e.state[name], grants[id])
+			}
+			continue
+		case writ.ObjectJail, writ.ObjectEffect, writ.ObjectBallot: // found by what they are of
+			continue
+		}
 		if kind, id, _ := strings.Cut(name, " "); kind == writ.ObjectKey {
 			if string(keys[id]) != e.state[name] {
 				w.t.Errorf("receipts leave %s %s; it is %q", name, e.state[name], keys[id])
@@ -116,6 +131,19 @@ func (w *world) quotas() map[string]writ.ReceiptID {
 		id, _ := m["quota_id"].(string)
 		receipt, _ := m["receipt"].(string)
 		out[id] = writ.ReceiptID(receipt)
+	}
+	return out
+}
+
+// named are the states of what an operator is shown in a list, by id.
+func (w *world) named(path, field, id string) map[string]string {
+	w.t.Helper()
+	out := map[string]string{}
+	rows, _ := w.op.ok(200, "GET", path, nil).at(field).([]any)
+	for _, row := range rows {
+		m := row.(map[string]any)
+		name, _ := m[id].(string)
+		out[name], _ = m["state"].(string)
 	}
 	return out
 }

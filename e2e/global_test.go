@@ -220,6 +220,8 @@ func TestTG3NothingChangesWithoutTheStore(t *testing.T) {
 			return len(rows) == 2 && len(rows[1].Waiting) == 0 && len(rows[1].Ready) == len(w.gw)
 		})
 
+		w.op.ok(201, "PUT", "/v1/egress/grants/granted", obj{"host": "a.example", "agents": []string{"builder"}})
+
 		// Every operation that changes something, with a call that would succeed (or,
 		// for an answer nobody asked for, leave the receipt of a refusal).
 		calls := map[string]struct {
@@ -270,7 +272,7 @@ func TestTG3NothingChangesWithoutTheStore(t *testing.T) {
 			"quota.delete":      {w.op, quota, nil},
 			"egress.fetch":      {c.builder, "", obj{"grant": "site-api"}},
 			"egress.grant":      {w.op, "site-api", obj{"host": "a.example", "agents": []string{"builder"}}},
-			"egress.revoke":     {w.op, "site-api", nil},
+			"egress.revoke":     {w.op, "granted", nil},
 			"secret.put":        {w.op, "stripe", obj{"host": "api.example.com", "value": "s3cret"}},
 			"secret.delete":     {w.op, "kept", nil},
 			"effect.resolve":    {w.op, "eff_01J00000000000000000000000", obj{"as": "ok"}},

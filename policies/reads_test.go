@@ -90,7 +90,7 @@ func used(body string) string {
 // everything is every capability some pack is routed to by its own name.
 var everything = slices.Concat(verbs, []writ.CapabilityID{
 	"approval.decide", "approval.respond", "artifact.put", "connector.register", "delivery.send", "egress.fetch", "memory.put",
-	"message.send", "run.close", "secret.set", "skill.load", "skill.execute", "task.verify", "transform.run",
+	"message.send", "run.close", "secret.put", "skill.load", "skill.execute", "task.verify", "transform.run",
 })
 
 // loadAwkward is the shipped packs beside the awkward ones.

@@ -216,8 +216,8 @@ findings contains {
 }
 
 # METADATA
-# title: Secret is set
-# description: A secret would be stored or replaced.
+# title: Secret is stored by no person
+# description: A secret would be stored or replaced, and not by a person. Who is a person and may store secrets needs nobody else.
 # custom:
 #   id: approvals.trigger.secret_write
 #   severity: high
@@ -237,7 +237,8 @@ findings contains {
 		"remember": 0,
 	}}],
 } if {
-	input.call.capability == "secret.set"
+	input.call.capability == "secret.put"
+	not input.principal.kind == "human"
 }
 
 # METADATA

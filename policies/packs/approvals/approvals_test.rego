@@ -200,8 +200,12 @@ test_digest_allows[note] if {
 triggers := {
 	"approvals.trigger.http_host": ["http_host", object.union(calling("egress.fetch"), {"egress": {"new_host": true}})],
 	"approvals.trigger.skill_enable": ["skill_enable", object.union(calling("skill.load"), {"skill": {"effects": true}})],
-	"approvals.trigger.secret_write": ["secret_write", calling("secret.set")],
+	"approvals.trigger.secret_write": ["secret_write", calling("secret.put")],
 	"approvals.trigger.channel_connection": ["channel_connection", calling("connector.register")],
+}
+
+test_people_store_secrets if {
+	rules(object.union(calling("secret.put"), {"principal": {"kind": "human"}})) == set()
 }
 
 test_trigger[rule] if {

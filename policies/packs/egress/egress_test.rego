@@ -176,7 +176,11 @@ test_scheme_inside[note] if {
 test_scheme_allows_http_inside if rules(to({"scheme": "http", "private": true, "grant": {"private": true}})) == set()
 
 test_ungranted[note] if {
-	some note, call in {"none": granted({"found": false}), "none, with no scheme": json.remove(granted({"found": false}), ["egress/scheme"]), "nobody says": json.remove(base, ["egress/grant/found"])}
+	some note, call in {
+		"none": granted({"found": false}),
+		"none, with no scheme": json.remove(granted({"found": false}), ["egress/scheme"]),
+		"nobody says": json.remove(base, ["egress/grant/found"]),
+	}
 	rules(call) == {"egress.ungranted"}
 	codes(call) == {"egress_denied"}
 }
