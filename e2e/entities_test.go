@@ -77,7 +77,7 @@ func (w *world) audit() explained {
 			w.t.Errorf("%s has version %d; its last receipt has sequence %d", name, x.version, seq)
 		}
 	}
-	quotas := w.quotas()
+	quotas, secrets := w.quotas(), w.secrets()
 	keys := map[string]writ.KeyState{}
 	rows, _ := w.receiptKeys()
 	for _, k := range rows {
@@ -113,11 +113,36 @@ func (w *world) audit() explained {
 			}
 			continue
 		}
+		if kind, id, _ := strings.Cut(name, " "); kind == writ.ObjectSecret {
+			if receipt, there := secrets[id]; there != (e.state[name] == string(writ.SecretStored)) {
+				w.t.Errorf("receipts leave %s %s; it is there: %v", name, e.state[name], there)
+			} else if there && e.known[receipt].Predicate.Commit.Seq != e.seq[name] {
+				w.t.Errorf("%s names receipt %s; its last has sequence %d", name, receipt, e.seq[name])
+			}
+			continue
+		}
+		if strings.HasPrefix(name, writ.ObjectEffect+" ") {
+			continue // forgotten a day after it has ended
+		}
 		if _, ok := after[name]; !ok && !strings.HasPrefix(name, writ.ObjectGate) && !strings.HasPrefix(name, writ.ObjectEvidence+" ") {
 			w.t.Errorf("receipts tell of %s, which is not there", name)
 		}
 	}
 	return e
+}
+
+// secrets are those there are, by id, with the receipts they name.
+func (w *world) secrets() map[string]writ.ReceiptID {
+	w.t.Helper()
+	out := map[string]writ.ReceiptID{}
+	rows, _ := w.op.ok(200, "GET", "/v1/secrets?limit=100", nil).at("secrets").([]any)
+	for _, row := range rows {
+		m := row.(map[string]any)
+		id, _ := m["secret_id"].(string)
+		receipt, _ := m["receipt"].(string)
+		out[id] = writ.ReceiptID(receipt)
+	}
+	return out
 }
 
 // quotas are those there are, by id, with the receipts they name. They share one

@@ -76,7 +76,7 @@ func TestListAndGet(t *testing.T) {
 					t.Errorf("%+v", v)
 				}
 			}
-			if a.Cursor = page.Next; a.Cursor == "" {
+			if a.After = page.Next; a.After == "" {
 				break
 			}
 		}

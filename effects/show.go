@@ -65,15 +65,15 @@ func get() *writ.Capability {
 
 // EffectListArgs say which effects.
 type EffectListArgs struct {
-	State  writ.IntentState `json:"state,omitempty" doc:"Only those in this state." enum:"intended,unknown"`
-	Cursor writ.EffectID    `json:"cursor,omitempty" doc:"Where to go on: next of the page before." pattern:"^eff_[0-7][0-9A-HJKMNP-TV-Z]{25}$"`
-	Limit  int64            `json:"limit,omitempty" doc:"Effects on the page." minimum:"1" maximum:"100" default:"50"`
+	State writ.IntentState `json:"state,omitempty" doc:"Only those in this state." enum:"intended,unknown"`
+	After writ.EffectID    `json:"after,omitempty" doc:"Where to go on: next of the page before." pattern:"^eff_[0-7][0-9A-HJKMNP-TV-Z]{25}$"`
+	Limit int64            `json:"limit,omitempty" doc:"Effects on the page." minimum:"1" maximum:"100" default:"50"`
 }
 
 // EffectList is a page of effects that have not ended.
 type EffectList struct {
 	Effects []EffectView  `json:"effects" doc:"In the order in which they were begun."`
-	Next    writ.EffectID `json:"next,omitempty" doc:"Cursor of the next page; absent on the last."`
+	Next    writ.EffectID `json:"next,omitempty" doc:"After  of the next page; absent on the last."`
 }
 
 func (a *EffectListArgs) page() writ.Range {
@@ -81,8 +81,8 @@ func (a *EffectListArgs) page() writ.Range {
 	if a.State == writ.IntentUnknown {
 		r.Index = writ.IndexUnknown
 	}
-	if a.Cursor != "" {
-		r.From = string(a.Cursor) + "\x00"
+	if a.After != "" {
+		r.From = string(a.After) + "\x00"
 	}
 	return r
 }

@@ -98,7 +98,7 @@ func TestPutListDelete(t *testing.T) {
 	if err != nil || len(page.Secrets) != 1 || page.Secrets[0].Name != "search" || page.Next != "search" {
 		t.Fatalf("%+v, %v", page, err)
 	}
-	r, _, err = l.do("secret.list", &SecretListArgs{Limit: 1, Cursor: page.Next})
+	r, _, err = l.do("secret.list", &SecretListArgs{Limit: 1, After: page.Next})
 	if page = r.Body.(SecretList); err != nil || len(page.Secrets) != 1 || page.Secrets[0] != two || page.Next != "" {
 		t.Fatalf("%+v, %v", page, err)
 	}

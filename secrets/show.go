@@ -16,20 +16,20 @@ func idIn(member string) writ.SecretID {
 
 // SecretListArgs say which secrets.
 type SecretListArgs struct {
-	Cursor string `json:"cursor,omitempty" doc:"Where to go on: next of the page before." pattern:"^[a-z][a-z0-9-]{1,62}$" maxLength:"63"`
-	Limit  int64  `json:"limit,omitempty" doc:"Secrets on the page." minimum:"1" maximum:"100" default:"50"`
+	After string `json:"after,omitempty" doc:"Where to go on: next of the page before." pattern:"^[a-z][a-z0-9-]{1,62}$" maxLength:"63"`
+	Limit int64  `json:"limit,omitempty" doc:"Secrets on the page." minimum:"1" maximum:"100" default:"50"`
 }
 
 // SecretList is a page of secrets, without their values.
 type SecretList struct {
 	Secrets []SecretView `json:"secrets" doc:"By name."`
-	Next    string       `json:"next,omitempty" doc:"Cursor of the next page; absent on the last."`
+	Next    string       `json:"next,omitempty" doc:"After  of the next page; absent on the last."`
 }
 
 func (a *SecretListArgs) page() writ.Range {
 	r := writ.Range{Index: writ.IndexSecrets, Limit: int(max(a.Limit, 1)) + 1}
-	if a.Cursor != "" {
-		r.From = a.Cursor + "!" // after "<name> …"
+	if a.After != "" {
+		r.From = a.After + "!" // after "<name> …"
 	}
 	return r
 }
