@@ -83,16 +83,11 @@ func (w *world) audit() explained {
 	for _, k := range rows {
 		keys[k.SPKI] = k.State
 	}
-	secrets, grants := w.named("/v1/secrets", "secrets", "secret_id"), w.named("/v1/egress/grants", "grants", "grant_id")
+	grants := w.named("/v1/egress/grants", "grants", "grant_id")
 	for name := range e.seq {
 		switch kind, id, _ := strings.Cut(name, " "); kind {
-		case writ.ObjectSecret:
-			if state, there := secrets[id]; there != (e.state[name] == string(writ.SecretStored)) {
-				w.t.Errorf("receipts leave %s %s; it is there: %v %s", name, e.state[name], there, state)
-			}
-			continue
 		case writ.ObjectEgress:
-			if grants[id] != e.state[name] {
+			if state, there := grants[id]; there != (e.state[name] == string(writ.EgressActive)) || there && state != e.state[name] {
 				w.t.Errorf("receipts leave %s %s; it is %q", name, e.state[name], grants[id])
 			}
 			continue
