@@ -133,6 +133,8 @@ func request(ctx context.Context, p Permit, s *Streams, up *tally) (*http.Reques
 	var secrets [][]byte
 	if p.Inject != nil {
 		req.Header.Set("Accept-Encoding", "identity") // what is packed could repeat the credential unseen
+		req.Header.Del("Range")                       // and so could two halves
+		req.Header.Del("If-Range")
 		before := req.Header.Clone()
 		if err := p.Inject(ctx, req.Header); err != nil {
 			return nil, nil, err

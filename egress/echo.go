@@ -4,24 +4,30 @@ import (
 	"bytes"
 	"io"
 	"net/http"
+	"slices"
 	"strings"
 
 	"github.com/writ-gateway/writ"
 )
 
-// injected is what a credential added to headers, by its bare values: an answer
-// that repeats one would hand it to the agent.
+// injected is what a credential added to headers, whole and in its parts: an answer
+// that repeats one would hand it to the agent. Short words (Bearer, Token) say nothing.
 func injected(before, after http.Header) (secrets [][]byte) {
+	watch := func(v string, least int) {
+		if len(v) >= least && !slices.ContainsFunc(secrets, func(s []byte) bool { return string(s) == v }) {
+			secrets = append(secrets, []byte(v))
+		}
+	}
 	for name, values := range after {
 		for _, v := range values {
 			if old := before.Values(name); len(old) == 1 && old[0] == v {
 				continue
 			}
-			if i := strings.LastIndexByte(v, ' '); i >= 0 {
-				v = v[i+1:] // Bearer and its like come before it
-			}
-			if len(v) >= 4 {
-				secrets = append(secrets, []byte(v))
+			v = strings.TrimSpace(v)
+			watch(v, 1)
+			watch(v[strings.LastIndexByte(v, ' ')+1:], 4)
+			for _, part := range strings.FieldsFunc(v, func(r rune) bool { return strings.ContainsRune(" \t,;:=\"'", r) }) {
+				watch(part, 8)
 			}
 		}
 	}

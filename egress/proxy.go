@@ -73,7 +73,7 @@ func (p *Proxy) each() time.Duration {
 
 // fail refuses without waiting for a body that nobody reads.
 func (p *Proxy) fail(w http.ResponseWriter, r *http.Request, err error) {
-	if r.ContentLength != 0 {
+	if r.ContentLength != 0 || r.Method == http.MethodConnect { // behind a tunnel that is none nothing is read strictly
 		w.Header().Set("Connection", "close")
 	}
 	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(p.each()))

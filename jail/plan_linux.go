@@ -229,7 +229,7 @@ func (p *plan) system() error {
 			p.bind(wire.Mount{Source: dir, Target: dir, IsDir: true, Attr: program}, reads|execute)
 		}
 	}
-	for _, name := range []string{"/etc/alternatives", "/etc/ssl", "/etc/ld.so.cache"} {
+	for _, name := range []string{"/etc/alternatives", "/etc/ssl/certs", "/etc/ssl/openssl.cnf", "/etc/ld.so.cache"} {
 		if st, err := os.Lstat(name); err == nil && st.Mode()&fs.ModeSymlink == 0 {
 			p.bind(wire.Mount{Source: name, Target: name, IsDir: st.IsDir(), Attr: readonly}, 0) // /etc is readable
 		}

@@ -89,7 +89,8 @@ func (s *Supervisor) once(cell context.Context, seen writ.JailSeen, first bool) 
 	}
 	ended := make(chan writ.JailExit, 1)
 	go func() { ended <- jail.Wait() }()
-	beat := time.NewTicker(time.Duration(max(seen.Session.TTLSeconds, 3)) * time.Second / 3)
+	ttl := time.Duration(max(seen.Session.TTLSeconds, 3)) * time.Second
+	beat, heard := time.NewTicker(ttl/3), time.Now()
 	defer beat.Stop()
 	for {
 		select {
@@ -102,9 +103,17 @@ func (s *Supervisor) once(cell context.Context, seen writ.JailSeen, first bool) 
 			}
 			return exit
 		case <-beat.C: // its life is its sign of life
-			err := s.cfg.Queue.As(cell, seen.Session, "session.heartbeat", map[string]any{"session_id": id})
-			if writ.CodeOf(err) == writ.CodeUnauthenticated {
-				jail.Kill() // the session has ended, and nobody may act for it
+			began := time.Now()
+			soon, cancel := context.WithTimeout(cell, ttl/3)
+			err := s.cfg.Queue.As(soon, seen.Session, "session.heartbeat", map[string]any{"session_id": id})
+			cancel()
+			switch {
+			case err == nil:
+				heard = began
+			case writ.CodeOf(err) == writ.CodeUnauthenticated, time.Since(heard) > ttl+writ.SessionGraceSeconds*time.Second:
+				// The session has ended; or, where the store cannot be reached, others may have ended it
+				// by now, and given to somebody else what it wrote.
+				jail.Kill()
 			}
 		}
 	}

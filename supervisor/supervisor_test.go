@@ -300,3 +300,20 @@ func TestNoMoreThan(t *testing.T) {
 		s.Stop()
 	})
 }
+
+// Whoever cannot say that its agent is alive ends it before others take what it had.
+func TestOutOfReach(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := wanted(writ.JailSpec{})
+		s := start(b, &jailer{}, nil)
+		time.Sleep(time.Minute)
+		b.mu.Lock()
+		b.refuse["session.heartbeat"] = &writ.Error{Code: writ.CodeStore}
+		b.mu.Unlock()
+		time.Sleep(80 * time.Second)
+		b.did(t, "starting", "running", "session.start", "go")
+		time.Sleep(30 * time.Second)
+		b.did(t, "starting", "running", "session.start", "go", "kill", "ended")
+		s.Stop()
+	})
+}

@@ -32,7 +32,7 @@ func (d *Daemon) openJails(ctx context.Context) error {
 	if d.cfg.Jails == "" {
 		return nil
 	}
-	site, err := readJailSite(d.cfg.Jails)
+	site, err := readJailSite(d.cfg.Jails, d.cfg.Data, d.cfg.Keys, d.cfg.Blobs)
 	if err != nil {
 		return fmt.Errorf("jails: %w", err)
 	}

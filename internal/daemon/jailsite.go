@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -38,8 +39,9 @@ type jailProgram struct {
 
 var programName = regexp.MustCompile(`^[a-z][a-z0-9-]{1,62}$`)
 
-// readJailSite reads the file, and says everything that is wrong with it.
-func readJailSite(path string) (jailSite, error) {
+// readJailSite reads the file, and says everything that is wrong with it. What is kept
+// is the gateway's own: nothing of it may lie in a directory agents write to.
+func readJailSite(path string, kept ...string) (jailSite, error) {
 	var site jailSite
 	if err := onlyOurs(path); err != nil {
 		return site, err
@@ -96,7 +98,45 @@ func readJailSite(path string) (jailSite, error) {
 		}
 		absolute("scopes: "+scope, dir)
 	}
+	// What one session alone writes to no other may reach by another name, and no agent
+	// may write what is run, or what says what is run.
+	file, err := filepath.Abs(path)
+	if err != nil {
+		return site, err
+	}
+	kept = append(kept, file)
+	for _, p := range site.Programs {
+		kept = append(append(append(kept, p.Path), p.Tools...), p.Runtime...)
+	}
+	names := slices.Sorted(maps.Keys(site.Scopes))
+	for i, name := range names {
+		dir := real(site.Scopes[name])
+		for _, other := range names[i+1:] {
+			if writ.ScopesOverlap(name, other) || within(dir, real(site.Scopes[other])) || within(real(site.Scopes[other]), dir) {
+				bad("scopes: %s and %s overlap, by name or by directory", name, other)
+			}
+		}
+		for _, k := range kept {
+			if k = real(k); within(dir, k) || within(k, dir) {
+				bad("scopes: %s: its directory holds, or lies in, something agents may not write: %s", name, k)
+			}
+		}
+	}
 	return site, errors.Join(errs...)
+}
+
+// real is a path without symbolic links, as far as it is there.
+func real(path string) string {
+	if r, err := filepath.EvalSymlinks(path); err == nil {
+		return r
+	}
+	return filepath.Clean(path)
+}
+
+// within says whether a path is a directory's, or in it.
+func within(dir, path string) bool {
+	rel, err := filepath.Rel(dir, path)
+	return err == nil && rel != ".." && !strings.HasPrefix(rel, "../")
 }
 
 // onlyOurs refuses a file that somebody else could have written: it decides what runs.

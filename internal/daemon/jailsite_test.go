@@ -1,0 +1,66 @@
+package daemon
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+func TestJailSite(t *testing.T) {
+	dir := t.TempDir()
+	for _, d := range []string{"site", "site/sub", "data", "opt"} {
+		if err := os.MkdirAll(filepath.Join(dir, d), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.Symlink(filepath.Join(dir, "site"), filepath.Join(dir, "link")); err != nil {
+		t.Fatal(err)
+	}
+	write := func(text string, mode os.FileMode) string {
+		file := filepath.Join(dir, "jails.yaml")
+		_ = os.Remove(file)
+		if err := os.WriteFile(file, []byte(strings.ReplaceAll(text, "DIR", dir)), mode); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Chmod(file, mode); err != nil {
+			t.Fatal(err)
+		}
+		return file
+	}
+	const programs = "programs:\n  one: {path: DIR/opt/one}\n"
+	for name, tc := range map[string]struct{ text, wrong string }{
+		"sound":                         {programs + "scopes: {\"fs:site/\": DIR/site, \"fs:press/\": DIR/press}\n", ""},
+		"no program":                    {"scopes: {}\n", "at least one"},
+		"unknown field":                 {programs + "more: 1\n", "more"},
+		"relative path":                 {"programs: {one: {path: opt/one}}\n", "absolute"},
+		"bad name":                      {"programs: {One: {path: /opt/one}}\n", "names are of"},
+		"bad profile":                   {"programs: {one: {path: /opt/one, profiles: [none]}}\n", "strict, tools or workspace"},
+		"bad environment":               {"programs: {one: {path: /opt/one, env: [X]}}\n", "NAME=value"},
+		"scope of no file system":       {programs + "scopes: {\"mem:a/\": DIR/site}\n", "canonical"},
+		"scopes that cover each other":  {programs + "scopes: {\"fs:site/\": DIR/site, \"fs:site/sub/\": DIR/press}\n", "overlap"},
+		"directories within each other": {programs + "scopes: {\"fs:a/\": DIR/site, \"fs:b/\": DIR/site/sub}\n", "overlap"},
+		"one directory by two names":    {programs + "scopes: {\"fs:a/\": DIR/site, \"fs:b/\": DIR/link}\n", "overlap"},
+		"a scope with a program in it":  {programs + "scopes: {\"fs:a/\": DIR/opt}\n", "may not write"},
+		"a scope with the file in it":   {programs + "scopes: {\"fs:a/\": DIR}\n", "may not write"},
+		"a scope in the gateway's data": {programs + "scopes: {\"fs:a/\": DIR/data/x}\n", "may not write"},
+		"two documents":                 {programs + "---\n" + programs, "more than one"},
+	} {
+		_, err := readJailSite(write(tc.text, 0o600), filepath.Join(dir, "data"))
+		if tc.wrong == "" && err != nil || tc.wrong != "" && (err == nil || !strings.Contains(err.Error(), tc.wrong)) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	if _, err := readJailSite(write(programs, 0o666)); err == nil || !strings.Contains(err.Error(), "others may write") {
+		t.Errorf("a file others may write: %v", err)
+	}
+}
+
+func TestDirectoryOfAClaim(t *testing.T) {
+	site := jailSite{Scopes: map[string]string{"fs:site/": "/srv/site"}}
+	for claim, want := range map[string]string{"fs:site/": "/srv/site", "fs:site/dist/": "/srv/site/dist", "fs:sites/": "", "mem:site/": ""} {
+		if got, ok := site.directory(claim); got != want || ok != (want != "") {
+			t.Errorf("%s is %q, %t", claim, got, ok)
+		}
+	}
+}
