@@ -81,8 +81,12 @@ func BallotReads(s Snapshot, id string, about ReceiptID, tree RunID) (ReadSet, e
 	rs := ReadSet{Docs: []Key{BallotKey(id)}}
 	b, err := ballotOn(s, id, about)
 	for _, v := range b.Votes {
-		c, keys := v.caller()
+		c, keys, kerr := v.now(s)
+		if err == nil {
+			err = kerr
+		}
 		rs.Ranges = append(rs.Ranges, DutyReads(tree, c, keys)...)
+		rs.Docs = append(rs.Docs, SessionKey(v.Session))
 		if v.Agent != "" {
 			rs.Docs = append(rs.Docs, AgentKey(v.Agent))
 		}
@@ -90,12 +94,33 @@ func BallotReads(s Snapshot, id string, about ReceiptID, tree RunID) (ReadSet, e
 	return rs, err
 }
 
-// stands says whether a vote still counts: who gave it has taken no part since, and
-// its agent is active and still has the key that signed.
-func (v Acceptance) stands(s Snapshot, tree RunID) (bool, error) {
+// now is who gave a vote, with the keys its agent had then and, as far as read, has
+// got since: who signs with a key of somebody who had a part is no other, whenever.
+func (v Acceptance) now(s Snapshot) (Caller, []PublicKey, error) {
 	c, keys := v.caller()
-	if !DutyIn(s, tree, c, keys).Independent() {
-		return false, nil
+	if v.Agent == "" || !s.Has(AgentKey(v.Agent)) {
+		return c, keys, nil
+	}
+	a, _, _, err := Get[Agent](s, AgentKey(v.Agent))
+	for _, k := range a.Keys {
+		if !slices.ContainsFunc(keys, func(o PublicKey) bool { return o.ID == k.ID }) {
+			keys = append(keys, k)
+		}
+	}
+	return c, keys, err
+}
+
+// stands says whether a vote still counts: its session was not revoked, who gave it has
+// taken no part since, and its agent is active, still has the key that signed, and has
+// got none if none did.
+func (v Acceptance) stands(s Snapshot, tree RunID) (bool, error) {
+	c, keys, err := v.now(s)
+	if err != nil || !DutyIn(s, tree, c, keys).Independent() {
+		return false, err
+	}
+	ses, _, ok, err := Get[Session](s, SessionKey(v.Session))
+	if err != nil || ok && ses.State == SessionRevoked {
+		return false, err
 	}
 	if v.Agent == "" {
 		return true, nil
@@ -105,7 +130,7 @@ func (v Acceptance) stands(s Snapshot, tree RunID) (bool, error) {
 		return false, err
 	}
 	_, has := a.Key(v.SignedBy)
-	return has || v.SignedBy == "", nil
+	return has || v.SignedBy == "" && len(a.Keys) == 0, nil
 }
 
 // Judgement is a verdict on what may want several.
@@ -162,7 +187,10 @@ func (t *Tx) Vote(op string, s Snapshot, c *Call, j Judgement) (pending *Votes, 
 		return b.shown(j.Quorum), t.putBallot(s, c, b, BallotOpen)
 	}
 	for _, v := range standing {
-		before, keys := v.caller()
+		before, keys, err := v.now(s)
+		if err != nil {
+			return nil, err
+		}
 		t.ExpectNoPart(j.Tree, before, keys)
 		t.Cause(v.Receipt)
 	}

@@ -174,6 +174,14 @@ func TestVotesThatStandNoMore(t *testing.T) {
 			b.Votes[0].SignedBy = "aabb"
 			l.w.Seed(writ.BallotKey(id), writ.ObjectBallot, b)
 		},
+		"was revoked": func(l *lab, by writ.Caller) {
+			ses, _, _ := writtest.Get[writ.Session](l.w, writ.SessionKey(by.Session))
+			ses.State = writ.SessionRevoked
+			l.w.Seed(writ.SessionKey(by.Session), writ.ObjectSession, ses)
+		},
+		"has keys now and signed with none": func(l *lab, by writ.Caller) {
+			l.setAgent(by.Agent, func(a *writ.Agent) { a.Keys = []writ.PublicKey{{ID: "ccdd"}} })
+		},
 		"": func(*lab, writ.Caller) {},
 	} {
 		l := newLab(t)

@@ -13,13 +13,6 @@ import (
 // takes, and what it is given to what the steps before it make.
 func (w Workflow) checkArtifacts(key string, here func(string, ...any)) {
 	s := w.Steps[key]
-	tooMany := fmt.Sprintf("are more than %d", writ.MaxArtifacts)
-	if len(s.Produces) > writ.MaxArtifacts {
-		here(tooMany, "produces")
-	}
-	if len(s.Consumes) > writ.MaxArtifacts {
-		here(tooMany, "consumes")
-	}
 	for i, p := range s.Produces {
 		most := int64(writ.MaxArtifactBytes)
 		if p.Schema != nil {

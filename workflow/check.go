@@ -117,6 +117,7 @@ func (w Workflow) checkStep(key string, bad func(string, ...any)) {
 	if s.Key != "" {
 		here("is not for a step to say: it is the name it stands under", "key")
 	}
+	s = w.shortened(key, here)
 	if s.Args != nil {
 		if _, object := s.Args.(map[string]any); !object {
 			here("must be an object", "args")
@@ -139,14 +140,6 @@ func (w Workflow) checkStep(key string, bad func(string, ...any)) {
 	if s.Concern != "" && !writ.ValidSlug(s.Concern) {
 		here("is no slug", "concern")
 	}
-	atMost := func(n, most int, path ...any) {
-		if n > most {
-			here(fmt.Sprintf("are more than %d", most), path...)
-		}
-	}
-	atMost(len(s.Agents), 8, "required_agents")
-	atMost(len(s.Labels), 9, "labels")
-	atMost(len(s.WriteScopes), 16, "write_scopes")
 	if length(s.Args) > maxArgs {
 		here(fmt.Sprintf("are longer than %d", maxArgs), "args")
 	}
@@ -177,8 +170,6 @@ func (w Workflow) checkStep(key string, bad func(string, ...any)) {
 	}
 	w.checkArtifacts(key, here)
 	if v := s.Verify; v != nil {
-		atMost(len(v.Agents), 8, "verify", "agents")
-		atMost(len(v.Gates), 16, "verify", "gates")
 		for i, a := range v.Agents {
 			if !a.Valid() {
 				here("is no agent's id", "verify", "agents", i)
@@ -204,7 +195,6 @@ func (w Workflow) checkStep(key string, bad func(string, ...any)) {
 		}
 	}
 	if h := s.Handoff; h != nil {
-		atMost(len(h.Refs), 8, "handoff", "refs")
 		for i, r := range h.Refs {
 			if !refName.MatchString(r.Name) {
 				here("is no name: small letters, digits and underscores", "handoff", "refs", i, "name")
@@ -246,9 +236,6 @@ func (w Workflow) checkStep(key string, bad func(string, ...any)) {
 		}
 	default:
 		here("must be all_of, any_of, first_success or manual", "join")
-	}
-	if len(w.Before(key)) > writ.MaxDependencies {
-		here(fmt.Sprintf("are more than %d", writ.MaxDependencies), "depends_on")
 	}
 }
 
@@ -407,4 +394,42 @@ func overlap(a, b []string) (int, bool) {
 		}
 	}
 	return 0, false
+}
+
+// shortened is a step with no list longer than it may be: what is too long is said
+// once, and the rest of it not walked.
+func (w Workflow) shortened(key string, here func(string, ...any)) Step {
+	s := w.Steps[key]
+	s.Agents = atMost(s.Agents, 8, here, "required_agents")
+	s.Labels = atMost(s.Labels, 9, here, "labels")
+	s.WriteScopes = atMost(s.WriteScopes, 16, here, "write_scopes")
+	s.Consumes = atMost(s.Consumes, writ.MaxArtifacts, here, "consumes")
+	s.Produces = slices.Clone(atMost(s.Produces, writ.MaxArtifacts, here, "produces"))
+	for i, p := range s.Produces {
+		s.Produces[i].Labels = atMost(p.Labels, 9, here, "produces", i, "labels")
+	}
+	if s.Verify != nil {
+		v := *s.Verify
+		v.Agents, v.Gates = atMost(v.Agents, 8, here, "verify", "agents"), atMost(v.Gates, 16, here, "verify", "gates")
+		s.Verify = &v
+	}
+	if s.Handoff != nil {
+		h := *s.Handoff
+		h.Refs = atMost(h.Refs, 8, here, "handoff", "refs")
+		s.Handoff = &h
+	}
+	s.DependsOn = atMost(s.DependsOn, writ.MaxDependencies, here, "depends_on")
+	w.Steps[key] = s
+	if len(w.Before(key)) > writ.MaxDependencies {
+		here(fmt.Sprintf("are more than %d", writ.MaxDependencies), "depends_on")
+	}
+	return s
+}
+
+func atMost[T any](list []T, most int, here func(string, ...any), path ...any) []T {
+	if len(list) > most {
+		here(fmt.Sprintf("are more than %d", most), path...)
+		list = list[:most]
+	}
+	return list
 }

@@ -180,12 +180,14 @@ func sorted[T any](m map[string]T) []string {
 	return out
 }
 
+var pointer = strings.NewReplacer("~", "~0", "/", "~1")
+
 // at is a JSON pointer.
 func at(path ...any) string {
 	var b strings.Builder
 	for _, p := range path {
 		b.WriteByte('/')
-		b.WriteString(strings.NewReplacer("~", "~0", "/", "~1").Replace(fmt.Sprint(p)))
+		b.WriteString(pointer.Replace(fmt.Sprint(p)))
 	}
 	return b.String()
 }

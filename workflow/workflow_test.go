@@ -96,7 +96,7 @@ func TestAllProblemsAtOnce(t *testing.T) {
 		},
 		"too much of it": {
 			`{"version": 1, "budget": {"steps": 9}, "steps": {"aa": ` + step(`, "concern": "X Y", "required_agents": [`+strings.Repeat(`"a-b",`, 8)+`"a-b"], "args": {"x": "`+strings.Repeat("y", 50<<10)+`"}, "write_scopes": [`+strings.Repeat(`"fs:x/",`, 16)+`"fs:x/"]`) + `}}`,
-			[]string{"/steps/aa/concern is no slug", "/steps/aa/required_agents are more than 8", "/steps/aa/write_scopes are more than 16", "/steps/aa/args are longer"},
+			[]string{"/steps/aa/required_agents are more than 8", "/steps/aa/write_scopes are more than 16", "/steps/aa/concern is no slug", "/steps/aa/args are longer"},
 		},
 		"what it gives": {
 			`{"version": 1, "budget": {"steps": 9}, "outputs": {"site": {"from": "aa", "name": "site"}, "log": {"from": "aa", "name": "log"}, "x": {"from": "zz", "name": "x"}, "y": {"from": "aa", "name": "y"}, "Z Z": {"from": "aa", "name": "site"}},
@@ -286,4 +286,22 @@ func FuzzParse(f *testing.F) {
 			ordered(t, w)
 		}
 	})
+}
+
+// What is too long is said once, and not walked.
+func TestOverlongLists(t *testing.T) {
+	s := Step{TaskOptions: client.TaskOptions{Capability: "site.build", Domain: "web"}}
+	for range 5000 {
+		s.DependsOn = append(s.DependsOn, Edge{Key: "no-such-step"})
+		s.Consumes = append(s.Consumes, client.Consume{Name: "x", From: "no-such-step"})
+		s.Produces = append(s.Produces, client.Produce{Name: "Bad Name"})
+		s.Labels = append(s.Labels, "no-label")
+	}
+	b, err := json.Marshal(Workflow{Version: 1, Steps: map[string]Step{"one": s, "two": s}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, all := Parse(b); len(all) == 0 || len(all) > 2*(9+2*writ.MaxDependencies+4*writ.MaxArtifacts) {
+		t.Fatalf("%d problems", len(all))
+	}
 }
