@@ -22,7 +22,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 const (
 	ses  writ.SessionID = "ses_01ARYZ6S410000000000000000"
-	host                = "one"
+	host string         = "one"
 )
 
 // board is a queue of jails that keeps to the moves there are.
