@@ -138,6 +138,12 @@ func TestAttemptsBecomeCalls(t *testing.T) {
 		t.Errorf("%d %s", status, body)
 	}
 	door.answer = func(*writ.Call) (writ.Reply, *writ.Receipt, error) {
+		return writ.Reply{Outcome: writ.OutcomePending, Body: writ.Pending{Approval: "apr_01HXXXXXXXXXXXXXXXXXXXXXXX"}}, nil, nil
+	}
+	if status, body := sayTo(t, at, "GET /egress/site/x HTTP/1.1\r\nHost: g\r\n\r\n"); status != http.StatusForbidden || !strings.Contains(body, `"approval_required"`) || !strings.Contains(body, "apr_01HXX") {
+		t.Errorf("people must agree: %d %s", status, body)
+	}
+	door.answer = func(*writ.Call) (writ.Reply, *writ.Receipt, error) {
 		return writ.Reply{Outcome: writ.OutcomeDone}, nil, nil
 	}
 	if status, body := sayTo(t, at, "GET /egress/site/x HTTP/1.1\r\nHost: g\r\n\r\n"); status != http.StatusInternalServerError {

@@ -64,6 +64,13 @@ func (o authorizer) Authorize(ctx context.Context, a egress.Attempt, s *egress.S
 		ID: o.tr.id, Capability: egressFetch, Credential: &cred, ReceivedAt: o.tr.start.UnixMilli(), Salt: o.tr.salt,
 		Raw: raw, Streams: s, Jailed: o.who.Jailed,
 	}
-	_, _, err = o.cfg.Door.Do(ctx, call)
+	reply, _, err := o.cfg.Door.Do(ctx, call)
+	if err == nil && reply.Outcome == writ.OutcomePending { // nothing has happened, and a proxy has no way to say so but a refusal
+		e := writ.Refuse(writ.CodeApprovalRequired, "gateway.outward", "people must agree to this first", "make the same request again once they have, or use egress.fetch, which shows what is waited for")
+		if p, ok := reply.Body.(writ.Pending); ok {
+			e = e.With("approval", string(p.Approval))
+		}
+		return e
+	}
 	return err
 }
