@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -441,9 +442,32 @@ func nodesOfRun(ctx context.Context, cl *client.Client, id writ.RunID) (out []no
 			out = append(out, n)
 		}
 		if after = page.Next; after == "" {
+			inLevels(out)
 			return out, nil
 		}
 	}
+}
+
+// inLevels puts steps in an order that follows from them, whichever was made a task
+// first: those that wait for nothing, then those that wait for these, each by key.
+func inLevels(nodes []node) {
+	level := map[string]int{}
+	for range nodes { // as often as the longest chain at most
+		moved := false
+		for _, n := range nodes {
+			for _, before := range n.After {
+				if below := level[before] + 1; below > level[n.Key] && below <= len(nodes) {
+					level[n.Key], moved = below, true
+				}
+			}
+		}
+		if !moved {
+			break
+		}
+	}
+	slices.SortStableFunc(nodes, func(a, b node) int {
+		return cmp.Or(cmp.Compare(level[a.Key], level[b.Key]), cmp.Compare(a.Key, b.Key))
+	})
 }
 
 // mermaid draws a flowchart. Keys are slugs, so nothing of them is taken for its

@@ -102,3 +102,22 @@ s_publish_ -->|"when failed"| s_restore_`},
 		}
 	}
 }
+
+// Steps are shown in the same order, whichever was made a task first.
+func TestInLevels(t *testing.T) {
+	for _, order := range [][]int{{0, 1, 2, 3}, {3, 2, 1, 0}, {2, 0, 3, 1}} {
+		all := []node{{Key: "build"}, {Key: "links", After: []string{"build"}}, {Key: "spell", After: []string{"build"}}, {Key: "look", After: []string{"links", "spell"}}}
+		var nodes []node
+		for _, i := range order {
+			nodes = append(nodes, all[i])
+		}
+		inLevels(nodes)
+		var got []string
+		for _, n := range nodes {
+			got = append(got, n.Key)
+		}
+		if want := "build links spell look"; strings.Join(got, " ") != want {
+			t.Errorf("got %v, want %s", got, want)
+		}
+	}
+}
