@@ -53,7 +53,7 @@ test: deps check regal others ## Install what the tests need, then check everyth
 	@$(SAY_JAIL)
 
 .PHONY: check
-check: gofumpt vet staticcheck opa-check opa-fmt opa-test author go-test alloc-test verdict-test ## Format, vet, lint, policies and tests, with the race detector
+check: gofumpt vet staticcheck opa-check opa-fmt opa-test author go-test pure-test alloc-test verdict-test ## Format, vet, lint, policies and tests, with the race detector
 	@$(HAVE_CC) || echo "check: passed, but WITHOUT the race detector: there is no C compiler (gcc)"
 	@$(SAY_JAIL)
 
@@ -190,11 +190,14 @@ go-test: testcount
 	@$(SET_RACE); echo "go test$${race:+ $$race}: $(TESTS)"
 ifeq ($(TESTS),./...)
 	@$(call gotest,-timeout $(TIMEOUT) $$($(GO) list ./... | grep -v -x -E '.*/writ/($(PURE))'))
-	@echo "go test: what has one goroutine, so that the race detector has nothing to find"
-	@$(call plaintest,-p 2 -timeout $(TIMEOUT) $$($(GO) list ./... | grep -x -E '.*/writ/($(PURE))'),pure)
 else
 	@$(call gotest,-timeout $(TIMEOUT) $(TESTS))
 endif
+
+.PHONY: pure-test
+pure-test: testcount
+	@echo "go test: what has one goroutine, so that the race detector has nothing to find"
+	@$(call plaintest,-p 2 -timeout $(TIMEOUT) $$($(GO) list ./... | grep -x -E '.*/writ/($(PURE))'),pure)
 
 # The race detector allocates too: what a decision allocates is counted without it. And it
 # makes trying every change of a call long, which one goroutine does.
