@@ -49,7 +49,7 @@ func (t *try) commit(ctx context.Context, tx writ.Tx, reply writ.Reply, outcome 
 	}
 	if writesDocuments(tx) {
 		if err := t.changesNamed(tx); err != nil {
-			return writ.Reply{}, nil, err
+			return t.refused(ctx, err)
 		}
 		st := t.statement(outcome, tx.Changes)
 		if v := tx.Verdict; v != nil && outcome == writ.OutcomeOfTransition {

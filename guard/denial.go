@@ -123,9 +123,9 @@ func (t *try) overQuota(e *writ.Error) {
 }
 
 // saysState says whether a refusal follows from what was read, and not from an
-// outage or a defect.
+// outage. A defect may: what was never true at one time can look impossible.
 func saysState(c writ.Code) bool {
-	return c.Receipted() || c == writ.CodeNotFound || c == writ.CodeInputInvalid || c == writ.CodeVersion
+	return c == writ.CodeInternal || c.Receipted() || c == writ.CodeNotFound || c == writ.CodeInputInvalid || c == writ.CodeVersion
 }
 
 // settled says whether everything that has a version and was read by this try

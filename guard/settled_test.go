@@ -34,7 +34,7 @@ type followArgs struct {
 }
 
 // follow is a verb that reads a document, then the one it names, and refuses
-// when that is not there.
+// when that is not there; or plans a move that is in no table, with the code of a defect.
 func follow(code writ.Code) *writ.Capability {
 	next := func(a *followArgs, s writ.Snapshot) (to writ.Key, err error) {
 		to, _, _, err = writ.Get[writ.Key](s, a.From)
@@ -54,7 +54,11 @@ func follow(code writ.Code) *writ.Capability {
 		},
 		Plan: func(_ *writ.Call, a *followArgs, s writ.Snapshot, _ writ.Decision) (tx writ.Tx, r writ.Reply, err error) {
 			to, err := next(a, s)
-			if err == nil && (to == "" || s.Docs[to].Version == 0) {
+			gone := err == nil && (to == "" || s.Docs[to].Version == 0)
+			if gone && code == writ.CodeInternal {
+				tx.Move(writ.ObjectBallot, "x", string(writ.BallotCarried), string(writ.BallotOpen))
+				err = tx.PutDoc(s, "ballot/x", writ.ObjectBallot, writ.Ballot{})
+			} else if gone {
 				err = writ.Refuse(code, "test", "what it names is not there", "")
 			}
 			return tx, writ.Reply{Outcome: writ.OutcomeDone}, err
@@ -66,7 +70,7 @@ func follow(code writ.Code) *writ.Capability {
 // document named and the one that names it were read at different times.
 func TestRefusalsWithoutReceiptAreSettled(t *testing.T) {
 	const from = writ.Key("from/a")
-	for _, code := range []writ.Code{writ.CodeNotFound, writ.CodeInputInvalid, writ.CodeVersion} {
+	for _, code := range []writ.Code{writ.CodeNotFound, writ.CodeInputInvalid, writ.CodeVersion, writ.CodeInternal} {
 		b := &between{of: func(k writ.Key) bool { return strings.HasPrefix(string(k), "to/") }}
 		w := newWorld(t, func(c *guard.Config) {
 			reg, err := writ.NewRegistry(append(append(guard.Capabilities(), things()...), follow(code))...)
