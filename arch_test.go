@@ -113,6 +113,7 @@ var home = map[string][]string{
 	"github.com/rogpeppe/go-internal":                   {"e2e", "cmd/writ"},
 	"pgregory.net/rapid":                                {"*"},
 	"github.com/hibiken/asynq":                          {"tools/asynq"},
+	"github.com/opencontainers/runtime-spec":            {"jail"},
 	"go.uber.org/goleak":                                {"*"},
 	"golang.org/x":                                      {"*"},
 }

@@ -255,6 +255,33 @@ func (g *group) kill() {
 	}
 }
 
+// empty ends what is left in the group, until nothing is.
+func (g *group) empty() {
+	for wait := time.Millisecond; wait < time.Second; wait *= 2 {
+		left := g.processes()
+		if len(left) == 0 {
+			return
+		}
+		g.kill()
+		for _, pid := range left { // it is of the group, which nothing else comes into
+			_ = unix.Kill(pid, unix.SIGKILL)
+		}
+		time.Sleep(wait)
+	}
+}
+
+func (g *group) processes() (out []int) {
+	for _, dir := range g.dirs() {
+		b, _ := os.ReadFile(filepath.Join(dir, "cgroup.procs"))
+		for _, f := range strings.Fields(string(b)) {
+			if pid, err := strconv.Atoi(f); err == nil && pid > 0 && pid != os.Getpid() {
+				out = append(out, pid)
+			}
+		}
+	}
+	return out
+}
+
 // remove takes the group away. The kernel may need a moment after the last process.
 func (g *group) remove() {
 	if g == nil {

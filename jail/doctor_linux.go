@@ -12,9 +12,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Examine tries each thing a jail needs, and then each profile as a whole. A part that is not
+// Examine tries each thing a jail needs, then each profile as a whole, and one with a kernel of its own. A part that is not
 // OK need not keep a profile from starting; whether one does is what its own probe says.
-func Examine(ctx context.Context, j Jailer) []Probe {
+func Examine(ctx context.Context, j, sandbox Jailer) []Probe {
 	out := []Probe{
 		{Name: "kernel", OK: true, Found: "Linux " + kernel() + " " + runtime.GOARCH},
 		user(), userns(), outer(), appArmor(), landlocked(), seccomped(), memfd(), grouped(),
@@ -34,7 +34,19 @@ func Examine(ctx context.Context, j Jailer) []Probe {
 		}
 		out = append(out, probe)
 	}
-	return out
+	return append(out, ofItsOwn(ctx, sandbox))
+}
+
+// ofItsOwn is whether there are sandboxes, which only those miss who want one.
+func ofItsOwn(ctx context.Context, sandbox Jailer) Probe {
+	p := Probe{Name: "tier " + TierGvisor}
+	f, err := sandbox.Preflight(ctx, Strict())
+	if r, ok := errors.AsType[*Refusal](err); ok {
+		p.Found, p.Remedy = said(r)+" (only agents that want this tier need it)", r.Remedy
+		return p
+	}
+	p.OK, p.Found = err == nil, "a jail with a kernel of its own starts: "+f.Runtime
+	return p
 }
 
 func said(r *Refusal) string {

@@ -14,13 +14,20 @@ import (
 	"github.com/writ-gateway/writ/jail/wire"
 )
 
-// inside is a jail of namespaces.
+// process is what runs a jail, and all that is of it.
+type process interface {
+	kill()
+	wait() (cpu time.Duration)
+	close()
+}
+
+// inside is a jail that stands, or is being made.
 type inside struct {
 	features Features
 	start    time.Duration
 	began    time.Time
 
-	process  *child
+	process  process
 	control  *net.UnixConn
 	group    *group
 	release  func() // gives the user back
@@ -50,6 +57,11 @@ func (j *inside) undo() {
 		j.process.kill()
 		j.process.wait()
 		j.process.close()
+	}
+	for _, l := range []net.Listener{j.tcp, j.unix} {
+		if l != nil {
+			_ = l.Close()
+		}
 	}
 	for _, f := range j.theirs {
 		_ = f.Close()

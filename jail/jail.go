@@ -173,7 +173,8 @@ type Usage struct {
 
 // Features are what holds an agent.
 type Features struct {
-	Backend     string   `json:"backend"` // ns
+	Backend     string   `json:"backend"`           // ns, or runsc: then a kernel of its own answers the agent
+	Runtime     string   `json:"runtime,omitempty"` // which runsc
 	Kernel      string   `json:"kernel"`
 	Profile     string   `json:"profile"`
 	Privileged  bool     `json:"privileged"` // the agent's user is not the gateway's

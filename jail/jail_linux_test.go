@@ -479,7 +479,25 @@ func descriptors(t *testing.T) int {
 // The jails of a process that is killed are gone with it, also those whose agent would rather not.
 func TestDiesWithItsMaker(t *testing.T) {
 	jailtest.Need(t)
-	c := exec.Command("/proc/self/exe", "worse", "die")
+	maker := killed(t, "die")
+	if !jailtest.HasCgroup() {
+		return
+	}
+	if left := groupsOf(t, maker); len(left) == 0 {
+		t.Error("it left no group for the next to sweep: nothing was tried")
+	}
+	if out, err := exec.Command("/proc/self/exe", "worse", "not at all").CombinedOutput(); err != nil {
+		t.Fatal(err, string(out))
+	}
+	if left := groupsOf(t, maker); len(left) > 0 {
+		t.Errorf("the next left %v", left)
+	}
+}
+
+// killed has another process make a jail, kills it, and returns when nothing of the jail is left.
+func killed(t *testing.T, how string) (pid int) {
+	t.Helper()
+	c := exec.Command("/proc/self/exe", "worse", how)
 	c.Env = append(os.Environ(), "WRIT_TEST_JAIL_AGENT="+agentBinary)
 	stdout, err := c.StdoutPipe()
 	if err != nil {
@@ -501,18 +519,7 @@ func TestDiesWithItsMaker(t *testing.T) {
 		t.Errorf("it said %q, %v", rest, err)
 	}
 	_ = c.Wait()
-	if !jailtest.HasCgroup() {
-		return
-	}
-	if left := groupsOf(t, c.Process.Pid); len(left) == 0 {
-		t.Error("it left no group for the next to sweep: nothing was tried")
-	}
-	if out, err := exec.Command("/proc/self/exe", "worse", "not at all").CombinedOutput(); err != nil {
-		t.Fatal(err, string(out))
-	}
-	if left := groupsOf(t, c.Process.Pid); len(left) > 0 {
-		t.Errorf("the next left %v", left)
-	}
+	return c.Process.Pid
 }
 
 // groupsOf are the control groups of the jails of a process.

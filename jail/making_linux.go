@@ -62,7 +62,7 @@ func (j *inside) launch(s Spec, become bool) error {
 		j.theirs = append(j.theirs, group)
 		order.Group, files = true, append(files, group)
 	}
-	j.process, err = launch(order, files)
+	process, err := launch(order, files)
 	for _, f := range j.theirs {
 		_ = f.Close()
 	}
@@ -73,6 +73,7 @@ func (j *inside) launch(s Spec, become bool) error {
 	if err != nil {
 		return startRefusal(err)
 	}
+	j.process = process
 	return nil
 }
 
@@ -131,8 +132,13 @@ func socketpair() (mine *net.UnixConn, theirs *os.File, err error) {
 	return c.(*net.UnixConn), far, nil
 }
 
-// build sends the spec and waits until the jail stands.
+// build has the first process make the jail, and takes its two listeners.
 func (j *inside) build(ctx context.Context, spec *wire.Spec, trees []*os.File) error {
+	return j.introduce(ctx, spec, trees, 2)
+}
+
+// introduce sends the spec and waits until the jail stands, with so many listeners of it.
+func (j *inside) introduce(ctx context.Context, spec *wire.Spec, trees []*os.File, opened int) error {
 	message := spec.Encode()
 	if len(message) > wire.MaxMessage {
 		return refuse(FeatureSpec, nil, "it is too long in all", "name fewer scopes, tools and libraries, or shorter arguments")
@@ -162,7 +168,7 @@ func (j *inside) build(ctx context.Context, spec *wire.Spec, trees []*os.File) e
 	if err == nil && r.Kind == wire.Failed {
 		err = failure(r)
 	}
-	if err == nil && (r.Kind != wire.Ready || len(got) != 2) {
+	if err == nil && (r.Kind != wire.Ready || len(got) != opened) {
 		err = errors.New("the first process said something else than that it is ready")
 	}
 	var listeners []net.Listener
@@ -182,7 +188,9 @@ func (j *inside) build(ctx context.Context, spec *wire.Spec, trees []*os.File) e
 		}
 		return err
 	}
-	j.tcp, j.unix = listeners[0], listeners[1]
+	if opened > 0 {
+		j.tcp, j.unix = listeners[0], listeners[1]
+	}
 	j.features.UsernsLimit = r.UsernsLimit
 	return nil
 }

@@ -45,12 +45,16 @@ type ns struct {
 }
 
 func (n *ns) Preflight(ctx context.Context, p Profile) (Features, error) {
+	return preflight(ctx, p, n.spawn)
+}
+
+// preflight tries everything up to starting a program, of which there is none.
+func preflight(ctx context.Context, p Profile, spawn func(context.Context, Spec, bool) (*inside, error)) (Features, error) {
 	s := Spec{ID: fmt.Sprintf("preflight-%d", preflights.next()), Profile: p, Agent: Program{Path: "/preflight"}}
-	j, err := n.spawn(ctx, s, true)
+	j, err := spawn(ctx, s, true)
 	if err != nil {
 		return Features{}, err
 	}
-	// Everything is tried up to starting a program, of which there is none.
 	err = j.Go()
 	j.Kill("preflight")
 	j.Wait()

@@ -53,3 +53,9 @@ func ProfileNamed(name string) (Profile, error) {
 	}
 	return Profile{}, refuse(FeatureSpec, nil, "there is no such profile", "use strict, tools or workspace")
 }
+
+// Tiers are which kernel answers an agent.
+const (
+	TierHost   = "host"   // the machine's, through a filter: New
+	TierGvisor = "gvisor" // one of its own: NewSandbox
+)

@@ -22,6 +22,7 @@ const (
 	FeatureAgent      = "agent" // cannot be executed
 	FeatureSpec       = "spec"
 	FeatureInit       = "init"
+	FeatureSandbox    = "sandbox" // a kernel of its own, of the tier gvisor
 )
 
 // Refusal is why there is no jail. The agent was not started.

@@ -16,6 +16,15 @@ type Options struct {
 // New is of no use here: every jail is refused.
 func New(Options) Jailer { return none{} }
 
+// SandboxOptions are where the sandbox of gVisor is on this machine.
+type SandboxOptions struct {
+	Runsc, Platform string
+	Start           time.Duration
+}
+
+// NewSandbox is of no use here: every jail is refused.
+func NewSandbox(SandboxOptions) Jailer { return none{} }
+
 type none struct{}
 
 func (none) Preflight(context.Context, Profile) (Features, error) { return Features{}, unsupported() }
@@ -27,7 +36,7 @@ func unsupported() *Refusal {
 }
 
 // Examine says that there is nothing to examine.
-func Examine(context.Context, Jailer) []Probe {
+func Examine(context.Context, Jailer, Jailer) []Probe {
 	r := unsupported()
 	return []Probe{{Name: FeaturePlatform, Found: r.Msg, Remedy: r.Remedy}}
 }

@@ -28,9 +28,13 @@ func worse(how string) int {
 		}
 	}
 	switch how {
-	case "die":
+	case "die", "die sandboxed":
+		jailer := jail.New(jail.Options{})
+		if how != "die" {
+			jailer = jail.NewSandbox(jail.SandboxOptions{})
+		}
 		p.WithoutCgroup = true
-		j, err := jail.New(jail.Options{}).Spawn(context.Background(), jail.Spec{
+		j, err := jailer.Spawn(context.Background(), jail.Spec{
 			ID: "die", Profile: p, Agent: jail.Program{Path: agentBinary}, Args: []string{"orphan", "say=x", "sleep=1h"}, Stdout: os.Stdout,
 		})
 		must(err)

@@ -29,9 +29,13 @@ const (
 func init() { runtime.LockOSThread() }
 
 func main() {
+	role, _ := syscall.Getenv(wire.Role)
+	if role == wire.Sandbox {
+		sandboxed()
+	}
 	must("descriptors", "", unix.CloseRange(control, math.MaxInt32, unix.CLOSE_RANGE_CLOEXEC))
 	must("parent", "", unix.Prctl(unix.PR_SET_PDEATHSIG, uintptr(unix.SIGKILL), 0, 0, 0))
-	if role, _ := syscall.Getenv(wire.Role); role == wire.Launcher {
+	if role == wire.Launcher {
 		launcher()
 	}
 	unix.Umask(0o022) // the agent's too, whatever the gateway's is

@@ -12,6 +12,14 @@ func loopback(port uint32) int {
 	must("loopback", "", err)
 	lo.SetUint16(unix.IFF_UP | unix.IFF_RUNNING | unix.IFF_LOOPBACK)
 	must("loopback", "", unix.IoctlIfreq(s, unix.SIOCSIFFLAGS, lo))
+	_ = unix.Close(s)
+	return listenTCP(port)
+}
+
+// listenTCP listens on loopback.
+func listenTCP(port uint32) int {
+	s, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	must("listen", "tcp", err)
 	must("listen", "tcp", unix.Bind(s, &unix.SockaddrInet4{Port: int(port), Addr: [4]byte{127, 0, 0, 1}}))
 	must("listen", "tcp", unix.Listen(s, backlog))
 	return s

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/writ-gateway/writ/jail"
 )
@@ -33,6 +34,7 @@ func jailRunCommand() *cobra.Command {
 	var profile, format string
 	var write, read, tools []string
 	var withoutCgroup, withoutProc bool
+	var tier jailTier
 	cmd := &cobra.Command{
 		Use: "run [flags] -- COMMAND [ARGUMENT...]", Short: "Run a command as an agent would be run", Args: someArgs,
 		Example: `  writ jail run -- /opt/agents/static-agent
@@ -45,11 +47,18 @@ Profiles: strict has the command alone, which must be linked statically unless -
 it needs; its scope is in memory. tools adds exactly the programs that --tool names, with their
 libraries. workspace shows /usr. None has a network.
 
+With --tier gvisor the command's system calls are answered by a kernel of its own, gVisor's, and not by this
+machine's. It works in memory: no directory of the host is shown to work in.
+
 The exit code is the command's, 128 and the signal's number if one ended it, 124 at the deadline, 125 if
 there is no jail, 126 if the command cannot be executed, 127 if it is not there. docs/jail.md says what holds.`,
 		RunE: func(c *cobra.Command, args []string) error {
 			if err := checkFormat(c, format); err != nil {
 				return err
+			}
+			jailer, err := tier.jailer()
+			if err != nil {
+				return usage(c, err)
 			}
 			p, err := jail.ProfileNamed(profile)
 			if err != nil {
@@ -67,7 +76,7 @@ there is no jail, 126 if the command cannot be executed, 127 if it is not there.
 				}
 				spec.Tools = append(spec.Tools, tool)
 			}
-			if !p.WriteDirs && len(write) == 0 {
+			if (!p.WriteDirs || tier.name == jail.TierGvisor) && len(write) == 0 {
 				spec.Scopes = append(spec.Scopes, jail.Scope{Medium: jail.Memory})
 			}
 			for i, dir := range append(write, read...) {
@@ -82,12 +91,13 @@ there is no jail, 126 if the command cannot be executed, 127 if it is not there.
 					return usage(c, err)
 				}
 			}
-			return runJail(c, spec, format)
+			return runJail(c, jailer, spec, format)
 		},
 	}
 	f := cmd.Flags()
 	f.SetInterspersed(false)
 	f.StringVar(&profile, "profile", "strict", "strict, tools or workspace")
+	tier.flags(f)
 	f.StringArrayVar(&write, "write", nil, "directory it may write, at /scopes/1 and so on; the first is /workspace too (repeatable)")
 	f.StringArrayVar(&read, "read", nil, "directory it may read, at the next of /scopes (repeatable)")
 	f.StringArrayVar(&tools, "tool", nil, "program it may execute, at /tools (repeatable)")
@@ -130,13 +140,13 @@ type jailRun struct {
 	Stderr   string        `json:"stderr"`
 }
 
-func runJail(c *cobra.Command, spec jail.Spec, format string) error {
+func runJail(c *cobra.Command, jailer jail.Jailer, spec jail.Spec, format string) error {
 	var out, errs strings.Builder
 	spec.Stdout, spec.Stderr = c.OutOrStdout(), c.ErrOrStderr()
 	if format == "json" {
 		spec.Stdout, spec.Stderr = &out, &errs
 	}
-	j, err := jail.New(jail.Options{}).Spawn(c.Context(), spec)
+	j, err := jailer.Spawn(c.Context(), spec)
 	if err != nil {
 		return refusedJail(c, format, err)
 	}
@@ -191,19 +201,46 @@ func refusedJail(c *cobra.Command, format string, err error) error {
 	return exitStatus(r.Code)
 }
 
+// jailTier is which kernel answers an agent, as flags say.
+type jailTier struct {
+	name    string
+	sandbox jail.SandboxOptions
+}
+
+func (t *jailTier) flags(f *pflag.FlagSet) {
+	f.StringVar(&t.name, "tier", jail.TierHost, "kernel that answers it: host, this machine's; gvisor, one of its own (wants runsc and root)")
+	t.runsc(f)
+}
+
+func (t *jailTier) runsc(f *pflag.FlagSet) {
+	f.StringVar(&t.sandbox.Runsc, "runsc", "runsc", "program of gVisor, by its path or looked for in PATH")
+	f.StringVar(&t.sandbox.Platform, "runsc-platform", "", "how it runs code: systrap, kvm or ptrace; what it does by itself if empty")
+}
+
+func (t *jailTier) jailer() (jail.Jailer, error) {
+	switch t.name {
+	case jail.TierHost:
+		return jail.New(jail.Options{}), nil
+	case jail.TierGvisor:
+		return jail.NewSandbox(t.sandbox), nil
+	}
+	return nil, errors.New("--tier: want host or gvisor")
+}
+
 func jailDoctorCommand() *cobra.Command {
 	var format string
+	var tier jailTier
 	cmd := &cobra.Command{
 		Use: "doctor", Short: "Try what jails need of this machine", Args: noArgs,
 		Example: `  writ jail doctor
   writ jail doctor -o json`,
-		Long: `Try each thing a jail needs, and start one of each profile that runs nothing. What is missing
+		Long: `Try each thing a jail needs, and start one of each profile that runs nothing, and one with a kernel of its own. What is missing
 is named with what to change. Exit code 0 if a jail of the profile strict can start, 1 if not.`,
 		RunE: func(c *cobra.Command, _ []string) error {
 			if err := checkFormat(c, format); err != nil {
 				return err
 			}
-			probes := jail.Examine(c.Context(), jail.New(jail.Options{}))
+			probes := jail.Examine(c.Context(), jail.New(jail.Options{}), jail.NewSandbox(tier.sandbox))
 			starts := false
 			for _, p := range probes {
 				starts = starts || p.OK && p.Name == "profile "+jail.Strict().Name
@@ -228,6 +265,7 @@ is named with what to change. Exit code 0 if a jail of the profile strict can st
 			return nil
 		},
 	}
+	tier.runsc(cmd.Flags())
 	outputFlag(cmd, &format)
 	return cmd
 }

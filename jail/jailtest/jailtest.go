@@ -49,3 +49,17 @@ var grouped = sync.OnceValue(func() bool {
 	_, err := jail.New(jail.Options{}).Preflight(context.Background(), jail.Strict())
 	return err == nil
 })
+
+// NeedSandbox fails a test where no jail with a kernel of its own can start.
+func NeedSandbox(t testing.TB) {
+	t.Helper()
+	Need(t)
+	if err := sandboxes(); err != nil {
+		t.Fatalf("%v\n`make deps` installs runsc; WRIT_TEST_JAIL=off runs the other tests", err)
+	}
+}
+
+var sandboxes = sync.OnceValue(func() error {
+	_, err := jail.NewSandbox(jail.SandboxOptions{}).Preflight(context.Background(), jail.Strict())
+	return err
+})

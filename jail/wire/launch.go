@@ -24,10 +24,19 @@ type Launched struct {
 	CPU     uint64 // nanoseconds, once it has ended
 }
 
-// Role is the variable that makes this program the launcher.
+// Role is the variable that makes this program the launcher, or the first process of a sandbox.
 const (
 	Role     = "ROLE"
 	Launcher = "launcher"
+	Sandbox  = "sandbox"
+)
+
+// Sockets of the gateway as a sandbox shows them, in a directory of nothing else: who makes the jail listens on
+// SandboxControl until the first process has come, and on the others for the agent.
+const (
+	SandboxDir     = "/run"
+	SandboxControl = SandboxDir + "/control.sock"
+	SandboxTCP     = SandboxDir + "/tcp.sock"
 )
 
 // Encode writes a message.

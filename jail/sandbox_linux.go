@@ -1,0 +1,395 @@
+package jail
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/writ-gateway/writ/jail/wire"
+)
+
+// SandboxOptions are where the sandbox of gVisor is on this machine.
+type SandboxOptions struct {
+	Runsc    string        // the program; looked for in PATH when it has no slash; runsc
+	Platform string        // how it runs the agent's code: systrap, kvm or ptrace; what the program does by itself
+	Start    time.Duration // how long making a jail, and starting its agent, may take; 20 s
+}
+
+// NewSandbox makes jails that have a kernel of their own, by runsc of gVisor: the agent's system calls are answered by a
+// program of its own, in Go, and not by the kernel of the machine. It fails at nothing: what is missing is said by Preflight.
+func NewSandbox(o SandboxOptions) Jailer {
+	if o.Runsc == "" {
+		o.Runsc = "runsc"
+	}
+	if o.Start == 0 {
+		o.Start = 20 * time.Second
+	}
+	return &sandboxes{SandboxOptions: o}
+}
+
+type sandboxes struct {
+	SandboxOptions
+	version atomic.Pointer[string]
+}
+
+// sandboxUser is whom runsc runs the sandbox as: nobody.
+const sandboxUser = 65534
+
+func (n *sandboxes) Preflight(ctx context.Context, p Profile) (Features, error) {
+	return preflight(ctx, p, n.spawn)
+}
+
+func (n *sandboxes) Spawn(ctx context.Context, s Spec) (Jail, error) {
+	j, err := n.spawn(ctx, s, false)
+	if err != nil {
+		return nil, err
+	}
+	return j, nil
+}
+
+func noSandbox(err error, msg string) *Refusal {
+	return refuse(FeatureSandbox, err, msg, "install runsc of gVisor (https://gvisor.dev/docs/user_guide/install), and run the gateway as root")
+}
+
+func (n *sandboxes) spawn(ctx context.Context, s Spec, empty bool) (made *inside, err error) {
+	j := &inside{start: n.Start, began: time.Now(), done: make(chan struct{}), started: make(chan error, 1)}
+	defer func() {
+		if err != nil {
+			j.undo()
+			err = asRefusal(err)
+		}
+	}()
+	runsc, err := exec.LookPath(n.Runsc)
+	if err != nil {
+		return nil, noSandbox(unnamed(errors.Unwrap(err)), "there is no runsc here")
+	}
+	if !rootOfMachine() || !hasCap(unix.CAP_SYS_ADMIN) {
+		return nil, noSandbox(nil, "only root of the machine makes sandboxes")
+	}
+	j.features = Features{
+		Backend: "runsc", Runtime: n.named(runsc), Kernel: kernel(), Profile: s.Profile.Name, Privileged: true, HostUID: sandboxUser,
+		Namespaces: namespaces, Cgroup: "none", Proc: true, Limits: s.Limits.orDefault(),
+	}
+	p, err := n.plan(s, empty)
+	if err != nil {
+		return nil, err
+	}
+	s.Profile.WithoutCgroup = false // it is what bounds a sandbox, and how all of one is ended
+	if err := j.confine(s); err != nil {
+		return nil, err
+	}
+	home, err := newHome()
+	if err != nil {
+		return nil, err
+	}
+	j.release = home.remove
+	if err := home.bundle(p, s); err != nil {
+		return nil, err
+	}
+	control, err := home.listen(j)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = control.Close() }()
+	if err := n.launch(j, s, runsc, home); err != nil {
+		return nil, err
+	}
+	if err := n.meet(ctx, j, control, home); err != nil {
+		return nil, err
+	}
+	if err := j.introduce(ctx, &p.Spec, nil, 0); err != nil {
+		return nil, err
+	}
+	go j.watch()
+	return j, nil
+}
+
+// named is which runsc it is, as it says itself, once it has.
+func (n *sandboxes) named(runsc string) string {
+	if v := n.version.Load(); v != nil {
+		return *v
+	}
+	out, err := exec.Command(runsc, "--version").Output()
+	line, _, _ := strings.Cut(string(out), "\n")
+	if line = fmt.Sprintf("%.64s", strings.Map(printable, line)); err == nil {
+		n.version.Store(&line)
+	}
+	return line
+}
+
+func printable(r rune) rune {
+	if r < ' ' || r > '~' {
+		return -1
+	}
+	return r
+}
+
+// plan is what a jail has, where another kernel shows it. Landlock and the filter are that kernel's, which has neither.
+func (n *sandboxes) plan(s Spec, empty bool) (*plan, error) {
+	for _, sc := range s.Scopes {
+		if sc.Medium != Memory {
+			return nil, refuse(FeatureScope, nil, "a sandbox shows no directory of the host to work in", "use the medium tmpfs: what is made leaves as artifacts")
+		}
+	}
+	if s.HostUID != 0 {
+		return nil, refuse(FeatureHostUID, nil, "a sandbox is nobody on the host", "leave the host user out")
+	}
+	var p *plan
+	var err error
+	if empty {
+		p, err = emptyPlan(s, 0)
+	} else {
+		p, err = planOf(s, 0)
+	}
+	if err != nil {
+		return nil, err
+	}
+	kept := p.Limits[:0]
+	for _, l := range p.Limits {
+		switch l.Resource {
+		case unix.RLIMIT_MSGQUEUE, unix.RLIMIT_NICE, unix.RLIMIT_RTPRIO: // there is nothing of the kind there
+		default:
+			kept = append(kept, l)
+		}
+	}
+	p.Limits, p.ReadOnly, p.Socket = kept, nil, ""
+	return p, nil
+}
+
+// launch starts runsc, and with it the first process, which comes to us.
+func (n *sandboxes) launch(j *inside, s Spec, runsc string, h *home) error {
+	j.deadline = s.Deadline
+	stdin, err := j.input(s.Stdin)
+	if err != nil {
+		return err
+	}
+	o := s.Output.orDefault()
+	stdout, err := j.capture(&j.out, s.Stdout, o)
+	if err != nil {
+		return err
+	}
+	stderr, err := j.capture(&j.err, s.Stderr, o)
+	if err != nil {
+		return err
+	}
+	args := []string{"--root=" + h.state(), "--log=" + h.log(), "--network=none", "--host-uds=open", "--ignore-cgroups"}
+	if n.Platform != "" {
+		args = append(args, "--platform="+n.Platform)
+	}
+	cmd := exec.Command(runsc, append(args, "run", "--bundle="+h.bundleDir(), "jail")...)
+	cmd.Dir, cmd.Env = "/", []string{"PATH=/usr/sbin:/usr/bin:/sbin:/bin"}
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = stdin, stdout, stderr
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Pdeathsig: unix.SIGKILL}
+	group, err := j.group.open()
+	if err != nil {
+		return err
+	}
+	if group != nil {
+		j.theirs = append(j.theirs, group)
+		cmd.SysProcAttr.UseCgroupFD, cmd.SysProcAttr.CgroupFD = true, int(group.Fd())
+	}
+	p, err := startSandbox(cmd, j.group)
+	for _, f := range j.theirs {
+		_ = f.Close()
+	}
+	j.theirs = nil
+	if err != nil {
+		return noSandbox(unnamed(err), "runsc could not be started")
+	}
+	j.process = p
+	return nil
+}
+
+// meet waits for the first process, which is who comes first: nothing else runs yet.
+func (n *sandboxes) meet(ctx context.Context, j *inside, control *net.UnixListener, h *home) error {
+	p := j.process.(*sandbox)
+	met := make(chan struct{})
+	defer close(met)
+	go func() {
+		select {
+		case <-p.ended:
+		case <-ctx.Done():
+		case <-met:
+		}
+		_ = control.Close()
+	}()
+	_ = control.SetDeadline(time.Now().Add(j.start))
+	c, err := control.AcceptUnix()
+	if err == nil {
+		j.control = c
+		return nil
+	}
+	select {
+	case <-p.ended:
+		return noSandbox(h.lastWords(), "runsc made no sandbox")
+	default:
+		return j.silent(ctx, err)
+	}
+}
+
+// sandbox is runsc while it runs one, with all that is of it: processes in the jail's control group.
+type sandbox struct {
+	cmd   *exec.Cmd
+	group *group
+	cpu   time.Duration
+	ended chan struct{}
+}
+
+// startSandbox starts runsc from a thread that lives as long, since it dies with the thread that started it, and so with
+// the gateway. The thread is in the group before, or the beginning would be in none.
+func startSandbox(cmd *exec.Cmd, g *group) (*sandbox, error) {
+	p := &sandbox{cmd: cmd, group: g, ended: make(chan struct{})}
+	began := make(chan error)
+	go func() {
+		defer close(p.ended)
+		runtime.LockOSThread() // and never unlocked: nobody else is to have it
+		enter, leave := g.tasks()
+		err := moveThread(enter)
+		if err == nil {
+			err = cmd.Start()
+		}
+		if left := moveThread(leave); err == nil && left != nil {
+			err = left
+			_ = cmd.Process.Kill()
+			_ = cmd.Wait()
+		}
+		began <- err
+		if err == nil {
+			_ = cmd.Wait() // how the agent ended, its first process says
+			p.cpu = cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime()
+		}
+	}()
+	return p, <-began
+}
+
+// moveThread puts this thread into groups.
+func moveThread(tasks []string) (err error) {
+	for _, file := range tasks {
+		err = errors.Join(err, write(file, strconv.Itoa(unix.Gettid())))
+	}
+	return err
+}
+
+func (p *sandbox) kill() { _ = p.cmd.Process.Kill() }
+
+// wait returns when nothing of it is left: what runsc started dies with it, and is made to.
+func (p *sandbox) wait() time.Duration {
+	<-p.ended
+	p.group.empty()
+	return p.cpu
+}
+
+func (p *sandbox) close() {}
+
+// home is where a sandbox lies while it lives: its root, the gateway's sockets, and what runsc notes.
+type home struct {
+	dir  string
+	lock *os.File // held while it lives
+}
+
+const homePrefix = "writ-sandbox-"
+
+// newHome makes one, and removes those of gateways that ended without a chance to.
+func newHome() (*home, error) {
+	sweepHomes(os.TempDir())
+	dir, err := os.MkdirTemp("", homePrefix)
+	if err != nil {
+		return nil, err
+	}
+	h := &home{dir: dir}
+	for _, d := range []string{h.bundleDir(), h.state(), h.run()} {
+		err = errors.Join(err, os.MkdirAll(d, 0o755))
+	}
+	if err == nil {
+		h.lock, err = os.OpenFile(filepath.Join(dir, "lock"), os.O_CREATE|os.O_RDWR, 0o600)
+	}
+	if err == nil {
+		err = unix.Flock(int(h.lock.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+	}
+	if err != nil {
+		h.remove()
+		return nil, err
+	}
+	return h, nil
+}
+
+func (h *home) bundleDir() string { return filepath.Join(h.dir, "bundle") }
+func (h *home) state() string     { return filepath.Join(h.dir, "state") }
+func (h *home) run() string       { return filepath.Join(h.dir, "run") }
+func (h *home) log() string       { return filepath.Join(h.dir, "log") }
+
+func (h *home) remove() {
+	_ = os.RemoveAll(h.dir)
+	if h.lock != nil {
+		_ = h.lock.Close()
+	}
+}
+
+// sweepHomes removes homes that are ours and that nobody holds.
+func sweepHomes(in string) {
+	found, _ := filepath.Glob(filepath.Join(in, homePrefix+"*"))
+	for _, dir := range found {
+		st, err := os.Lstat(dir)
+		if err != nil || !st.IsDir() || st.Sys().(*syscall.Stat_t).Uid != uint32(os.Geteuid()) || time.Since(st.ModTime()) < time.Minute {
+			continue // one that is being made has no lock yet
+		}
+		f, err := os.OpenFile(filepath.Join(dir, "lock"), os.O_RDWR|unix.O_NOFOLLOW, 0)
+		if err != nil && !errors.Is(err, os.ErrNotExist) {
+			continue
+		}
+		if err != nil || unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB) == nil {
+			_ = os.RemoveAll(dir)
+		}
+		_ = f.Close()
+	}
+}
+
+// listen opens the sockets the sandbox will show: the first process's, and the two doors.
+func (h *home) listen(j *inside) (*net.UnixListener, error) {
+	open := func(kind, inside string) (*net.UnixListener, error) {
+		name := filepath.Join(h.run(), filepath.Base(inside))
+		l, err := net.ListenUnix(kind, &net.UnixAddr{Net: kind, Name: name})
+		if err == nil {
+			err = os.Chmod(name, 0o666) // who is in the sandbox may; nobody else comes to the directory
+		}
+		return l, err
+	}
+	tcp, err := open("unix", wire.SandboxTCP)
+	if err != nil {
+		return nil, err
+	}
+	j.tcp = tcp
+	door, err := open("unix", socketPath)
+	if err != nil {
+		return nil, err
+	}
+	j.unix = door
+	return open("unixpacket", wire.SandboxControl)
+}
+
+// lastWords is why runsc gave up, as it says in its log.
+func (h *home) lastWords() error {
+	b, err := os.ReadFile(h.log())
+	if err != nil {
+		return unnamed(err)
+	}
+	lines := strings.Split(strings.TrimSpace(string(b)), "\n")
+	var last struct{ Msg string }
+	if err := json.Unmarshal([]byte(lines[len(lines)-1]), &last); err != nil || last.Msg == "" {
+		return errors.New("its log does not say why")
+	}
+	return fmt.Errorf("%.200q", last.Msg)
+}

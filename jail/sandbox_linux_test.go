@@ -1,0 +1,272 @@
+package jail_test
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/writ-gateway/writ/jail"
+	"github.com/writ-gateway/writ/jail/jailtest"
+)
+
+// noSandboxes fails a test where there are none to be had. Who is not root has none anyway, and is told: then
+// there is nothing else to test.
+func noSandboxes(t *testing.T) bool {
+	t.Helper()
+	if os.Geteuid() == 0 {
+		jailtest.NeedSandbox(t)
+		return false
+	}
+	_, err := jail.NewSandbox(jail.SandboxOptions{}).Preflight(t.Context(), jail.Strict())
+	if r, ok := errors.AsType[*jail.Refusal](err); !ok || r.Feature != jail.FeatureSandbox || r.Remedy == "" {
+		t.Errorf("got %v", err)
+	}
+	return true
+}
+
+// sandboxed makes a jail with a kernel of its own.
+func sandboxed(t *testing.T, s jail.Spec, words ...string) (jail.Jail, *text) {
+	t.Helper()
+	s.Profile = orStrict(s.Profile)
+	s.ID = nextID(t)
+	out := new(text)
+	s.Stdout, s.Stderr = out, out
+	if s.Agent.Path == "" {
+		s.Agent.Path, s.Args = agentBinary, words
+	}
+	j, err := jail.NewSandbox(jail.SandboxOptions{}).Spawn(t.Context(), s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { j.Kill("test"); j.Wait() })
+	return j, out
+}
+
+func didSandboxed(t *testing.T, s jail.Spec, words ...string) (jail.Exit, string) {
+	t.Helper()
+	j, out := sandboxed(t, s, words...)
+	if err := j.Go(); err != nil {
+		t.Fatal(err)
+	}
+	e := j.Wait()
+	return e, out.String()
+}
+
+func TestSandboxRuns(t *testing.T) {
+	if noSandboxes(t) {
+		return
+	}
+	t.Setenv("SECRET_OF_THE_GATEWAY", "1")
+	e, out := didSandboxed(t, jail.Spec{Env: []string{"A=b c", "HOME=/x"}}, "args", "env", "pwd", "id", "fds",
+		"status=CapEff", "status=CapPrm", "kill1", "say=alive", "exit=37")
+	same(t, out, `["agent" "args" "env" "pwd" "id" "fds" "status=CapEff" "status=CapPrm" "kill1" "say=alive" "exit=37"]
+A=b c HOME=/x PATH=/tools TMPDIR=/tmp
+/tmp
+1000 1000 1000 1000
+0 1 2 3
+CapEff 0000000000000000
+CapPrm 0000000000000000
+alive`)
+	if e.Code != 37 || e.Reason != jail.Exited || e.Truncated {
+		t.Errorf("it ended with %+v", e)
+	}
+}
+
+func TestSandboxShowsNothingElse(t *testing.T) {
+	if noSandboxes(t) {
+		return
+	}
+	_, out := didSandboxed(t, jail.Spec{Scopes: []jail.Scope{{Medium: jail.Memory, Size: 1 << 20}}}, "ls=/", "ls=/agent", "ls=/etc", "ls=/dev", "ls=/run", "cat=/etc/resolv.conf", "cat=/etc/passwd",
+		"write=/x", "write=/etc/x", "write=/run/x", "write=/agent/agent", "ls=/usr", "pwd", "write=here", "copy=/tmp/me", "copy=/workspace/me", "cat=/init", "cat=/proc/version")
+	same(t, out, `agent dev etc init proc run scopes sys tmp workspace
+agent
+group hosts nsswitch.conf passwd resolv.conf
+fd full fuse net null ptmx pts random shm stderr stdin stdout tty urandom zero
+gateway.sock tcp.sock
+
+agent:x:1000:1000::/tmp:/bin/false
+write=/x: EACCES
+write=/etc/x: EACCES
+write=/run/x: EACCES
+write=/agent/agent: EACCES
+ls=/usr: ENOENT
+/scopes/1
+copy=/tmp/me: EACCES
+copy=/workspace/me: ENOSPC
+cat=/init: EACCES
+Linux version 4.4.0 #1 SMP Sun Jan 10 15:06:54 PST 2016`) // which is gVisor's, on every machine
+}
+
+func TestSandboxDoor(t *testing.T) {
+	if noSandboxes(t) {
+		return
+	}
+	j, out := sandboxed(t, jail.Spec{}, "get=http://gateway/a", "get=/run/gateway.sock,http://gateway/b", "dial=127.0.0.1:81", "dial=10.0.0.1:80",
+		"unix=/run/control.sock", "get=http://gateway/close", "unix=/run/gateway.sock", "unix=/run/tcp.sock")
+	tcp, unix := j.Listeners()
+	for name, l := range map[string]net.Listener{"tcp": tcp, "unix": unix} {
+		server := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			fmt.Fprintln(w, name, r.Host, r.URL.Path)
+			if r.URL.Path == "/close" {
+				_, _ = tcp.Close(), unix.Close()
+			}
+		})}
+		go func() { _ = server.Serve(l) }()
+	}
+	if err := j.Go(); err != nil {
+		t.Fatal(err)
+	}
+	j.Wait()
+	same(t, out.String(), `tcp gateway /a
+unix gateway /b
+dial=127.0.0.1:81: ECONNREFUSED
+dial=10.0.0.1:80: no route to host
+unix=/run/control.sock: ENOENT
+tcp gateway /close
+unix=/run/gateway.sock: ENOENT
+unix=/run/tcp.sock: ENOENT`)
+}
+
+func TestSandboxEnds(t *testing.T) {
+	if noSandboxes(t) {
+		return
+	}
+	for _, tt := range []struct {
+		name   string
+		spec   jail.Spec
+		words  []string
+		code   int
+		reason string
+		out    string
+	}{
+		{"well", jail.Spec{}, []string{"say=x"}, 0, jail.Exited, "x"},
+		{"signal", jail.Spec{}, []string{"segv"}, 137, jail.Signaled, ""},
+		{"deadline", jail.Spec{Deadline: 300 * time.Millisecond}, []string{"orphan", "sleep=1h"}, jail.CodeDeadline, jail.Deadline, ""},
+		{"orphans", jail.Spec{}, []string{"orphan", "orphan", "say=gone"}, 0, jail.Exited, "gone"},
+		{"input", jail.Spec{Stdin: strings.NewReader("to it")}, []string{"stdin"}, 0, jail.Exited, "to it"},
+		{"memory", jail.Spec{Limits: jail.Limits{Memory: 128 << 20}}, []string{"eat=300", "say=ate"}, 137, jail.OOM, ""},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			e, out := didSandboxed(t, tt.spec, tt.words...)
+			if e.Code != tt.code || e.Reason != tt.reason {
+				t.Errorf("it ended with %+v", e)
+			}
+			same(t, out, tt.out)
+		})
+	}
+}
+
+func TestSandboxWorkspace(t *testing.T) {
+	if noSandboxes(t) {
+		return
+	}
+	sh, err := filepath.EvalSymlinks("/bin/sh")
+	if err != nil {
+		t.Fatal(err)
+	}
+	e, out := didSandboxed(t, jail.Spec{Profile: jail.Workspace(), Scopes: []jail.Scope{{Medium: jail.Memory}}, Agent: jail.Program{Path: sh}, Args: []string{
+		"-c", `echo hello | cat > f; cat f; ls; for i in 1 2 3; do (echo $i) ; done; exit 5`,
+	}})
+	same(t, out, "hello\nf\n1\n2\n3")
+	if e.Code != 5 {
+		t.Errorf("it ended with %+v", e)
+	}
+}
+
+func TestSandboxRefusals(t *testing.T) {
+	if noSandboxes(t) {
+		return
+	}
+	for _, tt := range []struct {
+		name    string
+		o       jail.SandboxOptions
+		s       jail.Spec
+		feature string
+	}{
+		{"absent", jail.SandboxOptions{Runsc: "/nowhere/runsc"}, jail.Spec{}, jail.FeatureSandbox},
+		{"another program", jail.SandboxOptions{Runsc: "/bin/true"}, jail.Spec{}, jail.FeatureSandbox},
+		{"a platform there is none of", jail.SandboxOptions{Platform: "none"}, jail.Spec{}, jail.FeatureSandbox},
+		{"a directory of the host", jail.SandboxOptions{}, jail.Spec{Profile: jail.Tools(), Scopes: []jail.Scope{{Path: t.TempDir()}}}, jail.FeatureScope},
+		{"a user of the host", jail.SandboxOptions{}, jail.Spec{HostUID: 61000}, jail.FeatureHostUID},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			tt.s.ID, tt.s.Profile, tt.s.Agent.Path = nextID(t), orStrict(tt.s.Profile), agentBinary
+			_, err := jail.NewSandbox(tt.o).Spawn(t.Context(), tt.s)
+			r, ok := errors.AsType[*jail.Refusal](err)
+			if !ok || r.Feature != tt.feature || r.Remedy == "" {
+				t.Errorf("got %v", err)
+			}
+		})
+	}
+}
+
+// What runsc made is gone with the gateway, whatever ended that.
+func TestSandboxDiesWithItsMaker(t *testing.T) {
+	if noSandboxes(t) {
+		return
+	}
+	killed(t, "die sandboxed")
+}
+
+// Sandboxes leave nothing: no descriptor, no process, no control group, no file.
+func TestSandboxLeavesNothing(t *testing.T) {
+	if noSandboxes(t) {
+		return
+	}
+	dir := t.TempDir()
+	t.Setenv("TMPDIR", dir)
+	abandoned := filepath.Join(dir, "writ-sandbox-1")
+	long := time.Now().Add(-time.Hour)
+	if err := errors.Join(os.MkdirAll(filepath.Join(abandoned, "bundle"), 0o700), os.Chtimes(abandoned, long, long)); err != nil {
+		t.Fatal(err)
+	}
+	one := func() {
+		if e, out := didSandboxed(t, jail.Spec{}, "orphan", "say=x"); e.Code != 0 || out != "x\n" {
+			t.Fatalf("it ended with %+v and said %q", e, out)
+		}
+		j, _ := sandboxed(t, jail.Spec{Dir: "/nowhere"}, "say=x")
+		if r, ok := errors.AsType[*jail.Refusal](j.Go()); !ok || r.Code != jail.CodeNotFound {
+			t.Fatalf("got %v", r)
+		}
+		if e := j.Wait(); e.Reason != jail.Refused || e.Code != jail.CodeNotFound {
+			t.Fatalf("it ended with %+v", e)
+		}
+		j, _ = sandboxed(t, jail.Spec{}, "orphan", "sleep=1h")
+		if err := j.Go(); err != nil {
+			t.Fatal(err)
+		}
+		j.Kill("revoked")
+		if e := j.Wait(); e.Reason != "revoked" || e.Code != 137 {
+			t.Fatalf("it ended with %+v", e)
+		}
+	}
+	one()
+	before := descriptors(t)
+	one()
+	if after := descriptors(t); after > before {
+		t.Errorf("%d descriptors became %d", before, after)
+	}
+	if groups := groupsOf(t, os.Getpid()); len(groups) > 0 {
+		t.Errorf("groups are left: %v", groups)
+	}
+	if left, _ := filepath.Glob(filepath.Join(dir, "*")); len(left) > 0 {
+		t.Errorf("files are left: %v", left)
+	}
+}
+
+// Its features say what holds the agent, for a receipt.
+func TestSandboxFeatures(t *testing.T) {
+	if noSandboxes(t) {
+		return
+	}
+	f, err := jail.NewSandbox(jail.SandboxOptions{}).Preflight(t.Context(), jail.Strict())
+	if err != nil || f.Backend != "runsc" || !strings.HasPrefix(f.Runtime, "runsc version ") || f.Cgroup == "none" || f.Seccomp != "" || f.Landlock != 0 {
+		t.Errorf("got %+v, %v", f, err)
+	}
+}
