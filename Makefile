@@ -7,7 +7,7 @@ GO      ?= go
 TOOL    := $(GO) tool -modfile=tools.mod
 TOOLS   := $(CURDIR)/.tools
 COUNTS  := $(TOOLS)/counts
-PACKS   := policies/packs examples/adapted-pack/packs
+PACKS   := policies/packs examples/adapted-pack/packs examples/confinement-pack/packs
 TIMEOUT ?= 20m
 TESTS   ?= ./...
 ARGS    ?=
@@ -58,7 +58,7 @@ check: gofumpt vet staticcheck opa-check opa-fmt opa-test author go-test pure-te
 	@$(SAY_JAIL)
 
 .PHONY: deps
-deps: deps-redis deps-gcc deps-openssl deps-agents ## Find redis-server, gcc, openssl and what agents use, or install them
+deps: deps-redis deps-gcc deps-openssl deps-agents deps-runsc ## Find redis-server, gcc, openssl, runsc and what agents use, or install them
 
 # Debian's redis-tools carries the server's binary under another name and starts no service.
 .PHONY: deps-redis
@@ -109,6 +109,21 @@ deps-openssl:
 	  exit 1; \
 	fi; \
 	echo "deps: $$(openssl version | cut -d' ' -f1-2)"
+
+# Jails with a kernel of their own are root's to make, and tested as root.
+.PHONY: deps-runsc
+deps-runsc:
+	@set -e; \
+	if ! command -v runsc >/dev/null && [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	  echo "deps: installing runsc with apt-get"; \
+	  { $(APT) runsc; } >/dev/null; \
+	fi; \
+	if ! command -v runsc >/dev/null && [ "$$(id -u)" = 0 ]; then \
+	  echo "deps: no runsc; run this, or see https://gvisor.dev/docs/user_guide/install:"; \
+	  echo "  sudo apt-get install -y --no-install-recommends runsc"; \
+	  exit 1; \
+	fi; \
+	echo "deps: $$(runsc --version 2>/dev/null | head -1 | grep . || echo 'runsc is for root')"
 
 # Programs that must work in a jail, which its battery runs there.
 AGENTS = curl git node python3

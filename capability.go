@@ -47,6 +47,9 @@ type Capability struct {
 	// Idempotent says of an effect that it may be attempted again, with the same key for
 	// the outside, where nobody knows whether it has happened. Others wait for a person.
 	Idempotent bool
+	// Jails says that it makes a jail: the tier policy obliges to is that jail's, and not
+	// one the caller has to be in.
+	Jails bool
 	// Hops is how many reads a mandate may ask for that follows a chain; 0: four.
 	Hops   int
 	Args   reflect.Type

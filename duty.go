@@ -13,7 +13,9 @@ type Duties struct {
 	Cosign        bool       // the caller's own key must have signed the call
 	// SignVerdict: a verdict counts only signed with the verifier's own key.
 	SignVerdict bool
-	Notify      []string // ids of the rules that want the call known
+	// Jail: the call comes from a jail of this tier at least, or makes one; "" when nothing is asked.
+	Jail   JailTier
+	Notify []string // ids of the rules that want the call known
 }
 
 // Limit is the most an integer argument of a call may be. A greater one is made
@@ -74,5 +76,6 @@ func (d *Duties) Join(x Duties) {
 	d.Cosign = d.Cosign || x.Cosign
 	d.BuiltOnLogged = d.BuiltOnLogged || x.BuiltOnLogged
 	d.SignVerdict = d.SignVerdict || x.SignVerdict
+	d.Jail = d.Jail.Stronger(x.Jail)
 	d.Notify = append(d.Notify, x.Notify...)
 }

@@ -1,5 +1,7 @@
 package writ
 
+import "slices"
+
 // JailProfile says how much of the host an agent in a jail finds there.
 type JailProfile string
 
@@ -13,6 +15,40 @@ const (
 	JailWorkspace JailProfile = "workspace"
 )
 
+// JailTier says which kernel answers an agent in a jail.
+type JailTier string
+
+const (
+	// JailHost: the machine's own, through a filter of what may be asked. The default.
+	JailHost JailTier = "host"
+	// JailGvisor: one of its own, by runsc of gVisor; the machine's is asked for little
+	// more than memory. No directory of the host is written.
+	JailGvisor JailTier = "gvisor"
+)
+
+// JailTiers lists them, the weakest first.
+func JailTiers() []JailTier { return []JailTier{JailHost, JailGvisor} }
+
+// rank orders tiers; none at all ranks below, and an unknown one above all, so nothing
+// satisfies it.
+func (t JailTier) rank() int {
+	if t == "" {
+		return -1
+	}
+	if i := slices.Index(JailTiers(), t); i >= 0 {
+		return i
+	}
+	return len(JailTiers())
+}
+
+// Stronger is the stronger of two.
+func (t JailTier) Stronger(u JailTier) JailTier {
+	if u.rank() > t.rank() {
+		return u
+	}
+	return t
+}
+
 // JailSpec is what the registration of an agent says of the jail its sessions run
 // in. It names a program that the operators of the machine have set up and no path,
 // so who may write to the registry decides nothing about a host.
@@ -20,6 +56,7 @@ type JailSpec struct {
 	Program    string      `json:"program" doc:"Name of a program as the gateway's configuration knows it (jail_programs)." pattern:"^[a-z][a-z0-9-]{1,62}$"`
 	Args       []string    `json:"args,omitempty" doc:"Arguments after those the program is configured with. They are no place for secrets: a process shows its arguments." maxItems:"32" maxLength:"512"`
 	Profile    JailProfile `json:"profile,omitempty" doc:"How much of the host it finds: strict, its program and the gateway; tools, also the executables its program is configured with; workspace, the programs of /usr." default:"strict" enum:"strict,tools,workspace"`
+	Tier       JailTier    `json:"tier,omitempty" doc:"Which kernel answers it: host, the machine's own; gvisor, one of its own, where no directory of the host is written. Policy may want the stronger one." default:"host" enum:"host,gvisor"`
 	MemoryMB   int64       `json:"memory_mb,omitempty" doc:"Memory of all its processes, MiB." default:"256" minimum:"16" maximum:"1048576"`
 	CPUPercent int64       `json:"cpu_percent,omitempty" doc:"CPU time of all its processes; 100 is one core." default:"100" minimum:"1" maximum:"102400"`
 	Processes  int64       `json:"processes,omitempty" doc:"Processes and threads at a time." default:"128" minimum:"1" maximum:"32768"`
@@ -36,6 +73,9 @@ func (s JailSpec) Filled() JailSpec {
 	}
 	if s.Profile == "" {
 		s.Profile = JailStrict
+	}
+	if s.Tier == "" {
+		s.Tier = JailHost
 	}
 	or(&s.MemoryMB, 256)
 	or(&s.CPUPercent, 100)
@@ -118,6 +158,12 @@ type Jail struct {
 	StartedAt int64             `json:"started_at,omitempty"`
 	EndedAt   int64             `json:"ended_at,omitempty"`
 	Receipt   ReceiptID         `json:"receipt"` // of the last change
+}
+
+// Holds says whether an agent runs in the jail, and which kernel answers it is at least
+// of a tier.
+func (j Jail) Holds(t JailTier) bool {
+	return j.State == JailRunning && j.Spec.Filled().Tier.rank() >= t.rank()
 }
 
 // JailKey is where the jail of a session is kept.

@@ -41,13 +41,21 @@ func (a *SessionSpawnArgs) GivesRole() (writ.PrincipalID, writ.Role) {
 func spawn(cfg Config) *writ.Capability {
 	const op = "agents.Spawn"
 	return writ.Define[SessionSpawnArgs, SessionView](writ.Capability{
-		ID: "session.spawn", Safety: writ.SafetyMutating,
+		ID: "session.spawn", Safety: writ.SafetyMutating, Jails: true,
 		Summary: "Run an agent in the jail its registration asks for, with a session whose token nobody sees.",
 	}, writ.Verb[SessionSpawnArgs]{
 		Reads: func(call *writ.Call, a *SessionSpawnArgs, _ writ.Snapshot) (writ.ReadSet, error) {
 			return a.opens().reads(call).Join(readJail(newSession(call))), nil
 		},
-		Plan: func(call *writ.Call, a *SessionSpawnArgs, s writ.Snapshot, _ writ.Decision) (tx writ.Tx, r writ.Reply, err error) {
+		// Policy sees the agent that would run: the caller is known by its session.
+		Describe: func(_ *writ.Call, a *SessionSpawnArgs, s writ.Snapshot) (sub writ.Subject, err error) {
+			agent, _, ok, err := writ.Get[writ.Agent](s, writ.AgentKey(a.AgentID))
+			if ok {
+				sub.Agent = &writ.AgentFacts{ID: agent.ID, Status: agent.State, Domain: agent.Domain, WriteScope: agent.WriteScope}
+			}
+			return sub, err
+		},
+		Plan: func(call *writ.Call, a *SessionSpawnArgs, s writ.Snapshot, d writ.Decision) (tx writ.Tx, r writ.Reply, err error) {
 			ses, _, err := a.opens().begin(cfg, call, op, s, &tx)
 			if err != nil {
 				return tx, r, err
@@ -69,6 +77,7 @@ func spawn(cfg Config) *writ.Capability {
 				return tx, r, err
 			}
 			jail := writ.Jail{Session: ses.ID, Agent: ses.Agent, Spec: *agent.Jail, Claims: claims, WantedAt: s.Now}
+			jail.Spec.Tier = jail.Spec.Tier.Stronger(d.Duties.Jail)
 			if err := moveJail(call, op, s, &tx, &jail, writ.JailWanted); err != nil {
 				return tx, r, err
 			}

@@ -23,8 +23,14 @@ type sources map[string]string
 func shipped(t testing.TB) sources {
 	t.Helper()
 	s := sources{}
-	root := filepath.Join("..", "policies")
-	for _, part := range []string{"packs", "roles"} {
+	s.add(t, filepath.Join("..", "policies"), "packs", "roles")
+	return s
+}
+
+// add takes in what is in directories below a root.
+func (s sources) add(t testing.TB, root string, parts ...string) {
+	t.Helper()
+	for _, part := range parts {
 		err := filepath.WalkDir(filepath.Join(root, part), func(path string, d fs.DirEntry, err error) error {
 			if err != nil || d.IsDir() {
 				return err
@@ -41,7 +47,6 @@ func shipped(t testing.TB) sources {
 			t.Fatal(err)
 		}
 	}
-	return s
 }
 
 const freezeManifest = `manifest:

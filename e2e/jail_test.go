@@ -37,6 +37,13 @@ type cells struct {
 
 func onCells(t *testing.T, f func(t *testing.T, c cells)) {
 	t.Helper()
+	onCellsWith(t, "", f)
+}
+
+// onCellsWith has more in the file of the machine, and more flags.
+func onCellsWith(t *testing.T, site string, f func(t *testing.T, c cells), flags ...string) {
+	t.Helper()
+	more := site
 	if os.Getenv("WRIT_TEST_JAIL") == "off" {
 		t.Skip("WRIT_TEST_JAIL=off")
 	}
@@ -54,11 +61,11 @@ func onCells(t *testing.T, f func(t *testing.T, c cells)) {
 				t.Fatal(err)
 			}
 			file := filepath.Join(dir, "jails.yaml")
-			text := fmt.Sprintf("programs:\n  inmate: {path: %q}\nscopes:\n  fs:site/: %q\n", program, site)
+			text := fmt.Sprintf("programs:\n  inmate: {path: %q}\nscopes:\n  fs:site/: %q\n%s", program, site, more)
 			if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 				t.Fatal(err)
 			}
-			f(t, cells{newCast(t, newWorld(t, host, "--jails", file)), site})
+			f(t, cells{newCast(t, newWorld(t, host, append(flags, "--jails", file)...)), site})
 		})
 	}
 }

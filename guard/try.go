@@ -269,6 +269,9 @@ func (t *try) judged(ctx context.Context) error {
 	if err := t.cosign(); err != nil {
 		return err
 	}
+	if err := t.confined(ctx); err != nil {
+		return err
+	}
 	if _, verdict := t.call.Args.(VerdictCarrier); t.dec.Duties.SignVerdict && !verdict {
 		return t.owes("policy wants a signed verdict, and this call is none", "operators: let the rule hold of task.verify and run.close only")
 	}

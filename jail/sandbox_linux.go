@@ -189,7 +189,7 @@ func (n *sandboxes) launch(j *inside, s Spec, runsc string, h *home) error {
 	if n.Platform != "" {
 		args = append(args, "--platform="+n.Platform)
 	}
-	cmd := exec.Command(runsc, append(args, "run", "--bundle="+h.bundleDir(), "jail")...)
+	cmd := exec.Command(runsc, append(args, "run", "--bundle="+h.bundleDir(), filepath.Base(h.dir))...) // its name is no other sandbox's of the machine
 	cmd.Dir, cmd.Env = "/", []string{"PATH=/usr/sbin:/usr/bin:/sbin:/bin"}
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = stdin, stdout, stderr
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Pdeathsig: unix.SIGKILL}

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -204,6 +205,30 @@ func TestSandboxRefusals(t *testing.T) {
 			}
 		})
 	}
+}
+
+// Many at once are each their own.
+func TestSandboxesAtOnce(t *testing.T) {
+	if noSandboxes(t) {
+		return
+	}
+	var all sync.WaitGroup
+	for i := range 6 {
+		j, out := sandboxed(t, jail.Spec{}, "get=http://gateway/", fmt.Sprintf("exit=%d", i))
+		tcp, _ := j.Listeners()
+		go func() {
+			_ = http.Serve(tcp, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "you are ", i) }))
+		}()
+		all.Go(func() {
+			if err := j.Go(); err != nil {
+				t.Error(err)
+			}
+			if e := j.Wait(); e.Code != i || out.String() != fmt.Sprintf("you are %d\n", i) {
+				t.Errorf("%d ended with %+v and was told %q", i, e, out)
+			}
+		})
+	}
+	all.Wait()
 }
 
 // What runsc made is gone with the gateway, whatever ended that.

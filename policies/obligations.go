@@ -18,6 +18,7 @@ const (
 	obligationLimit      = "limit"      // an argument is at most so much
 	obligationDurability = "durability" // the reply means so much
 	obligationCosign     = "cosign"     // the caller's own key signs the call
+	obligationJail       = "jail"       // the caller runs in a jail, of a tier at least
 
 	obligationVerdict = "sign_verdict" // a verdict counts only signed with the verifier's own key
 )
@@ -94,6 +95,14 @@ func duty(rule string, o writ.Obligation) (d writ.Duties, ok bool) {
 		return writ.Duties{Cosign: true}, only(o.Args)
 	case obligationVerdict:
 		return writ.Duties{SignVerdict: true}, only(o.Args)
+	case obligationJail:
+		var args struct {
+			Tier writ.JailTier `json:"tier"`
+		}
+		if !only(o.Args, "tier") || decode(o.Args, &args) != nil || !slices.Contains(writ.JailTiers(), args.Tier) {
+			return d, false
+		}
+		return writ.Duties{Jail: args.Tier}, true
 	case obligationLimit:
 		var l writ.Limit
 		if !only(o.Args, "argument", "max") || decode(o.Args, &l) != nil || !argumentName.MatchString(l.Argument) || l.Max < 0 || l.Max > 1<<53-1 {

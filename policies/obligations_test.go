@@ -102,6 +102,12 @@ func TestObligationsAreRead(t *testing.T) {
 		{writ.EffectAllow, `{"type": "durability", "args": {"level": "committed", "require": null}}`, ``},
 		{writ.EffectAllow, `{"type": "durability", "args": {"require": "logged_parent"}}`, ``},
 
+		{writ.EffectAllow, `{"type": "jail", "args": {"tier": "host"}}`, `{jail: host}`},
+		{writ.EffectAllow, `{"type": "jail", "args": {"tier": "gvisor"}}, {"type": "jail", "args": {"tier": "host"}}`, `{jail: gvisor}`},
+		{writ.EffectAllow, `{"type": "jail", "args": {"tier": "firecracker"}}`, ``},
+		{writ.EffectAllow, `{"type": "jail", "args": {"tier": ""}}`, ``},
+		{writ.EffectAllow, `{"type": "jail", "args": {"tier": "host", "profile": "strict"}}`, ``},
+		{writ.EffectAllow, `{"type": "jail"}`, ``},
 		{writ.EffectAllow, `{"type": "cosign"}`, `{cosign}`},
 		{writ.EffectAllow, `{"type": "cosign", "args": {}}, {"type": "cosign"}`, `{cosign}`},
 		{writ.EffectAllow, `{"type": "cosign", "args": {"key": "any"}}`, ``},
@@ -160,6 +166,9 @@ func owed(d writ.Duties) string {
 	}
 	if d.Cosign {
 		parts = append(parts, "cosign")
+	}
+	if d.Jail != "" {
+		parts = append(parts, "jail: "+string(d.Jail))
 	}
 	if d.SignVerdict {
 		parts = append(parts, "sign_verdict")

@@ -40,15 +40,24 @@ func (d *Daemon) openJails(ctx context.Context) error {
 	if err := os.MkdirAll(logs, 0o700); err != nil {
 		return fmt.Errorf("jails: %w", err)
 	}
-	c := cells{site: site, jailer: jail.New(jail.Options{}), logs: logs}
-	for _, p := range jail.Profiles() {
-		if _, err := c.jailer.Preflight(ctx, p); err != nil { // agents that want it will be refused; everything else goes on
+	c := cells{site: site, logs: logs, jailers: map[writ.JailTier]jail.Jailer{
+		writ.JailHost:   jail.New(jail.Options{}),
+		writ.JailGvisor: jail.NewSandbox(jail.SandboxOptions{Runsc: site.Gvisor.Runsc, Platform: site.Gvisor.Platform}),
+	}}
+	cannot := func(tier writ.JailTier, p jail.Profile) {
+		if _, err := c.jailers[tier].Preflight(ctx, p); err != nil { // agents that want it will be refused; everything else goes on
 			remedy := ""
 			if r, ok := errors.AsType[*jail.Refusal](err); ok {
 				remedy = r.Remedy
 			}
-			d.log.Warn("this host cannot jail agents of a profile, so they are not run", "profile", p.Name, "error", err, "remedy", remedy)
+			d.log.Warn("this host cannot jail agents of a profile, so they are not run", "profile", p.Name, "tier", tier, "error", err, "remedy", remedy)
 		}
+	}
+	for _, p := range jail.Profiles() {
+		cannot(writ.JailHost, p)
+	}
+	if site.Gvisor != (jailGvisor{}) { // most machines have none, and nobody is told of what nobody wants
+		cannot(writ.JailGvisor, jail.Strict())
 	}
 	s := supervisor.New(supervisor.Config{
 		Queue: d.door.Jails(shard), Jailer: c, Host: d.replica, Adopts: d.cfg.Store == "bolt", Log: d.log,
@@ -91,9 +100,9 @@ func (d *Daemon) sweepJailLogs(dir string) {
 
 // cells makes jails of what this machine lets agents have.
 type cells struct {
-	site   jailSite
-	jailer jail.Jailer
-	logs   string
+	site    jailSite
+	jailers map[writ.JailTier]jail.Jailer
+	logs    string
 }
 
 // lacking is a jail that cannot be, for want of what it names.
@@ -113,12 +122,16 @@ func (c cells) Make(ctx context.Context, j writ.Jail) (supervisor.Jail, error) {
 	if err != nil {
 		return nil, err
 	}
+	jailer := c.jailers[j.Spec.Filled().Tier]
+	if jailer == nil {
+		return nil, lacks("tier", "this gateway knows no such tier")
+	}
 	out, err := openOutput(filepath.Join(c.logs, string(j.Session)+".log"))
 	if err != nil {
 		return nil, lacks("log", "the file for its output: %w", err)
 	}
 	spec.Stdout, spec.Stderr = out.stream("out"), out.stream("err")
-	made, err := c.jailer.Spawn(ctx, spec)
+	made, err := jailer.Spawn(ctx, spec)
 	if err != nil {
 		_ = out.Close()
 		if r, ok := errors.AsType[*jail.Refusal](err); ok {
@@ -159,12 +172,17 @@ func (c cells) spec(j writ.Jail) (spec jail.Spec, err error) {
 			spec.Tools = append(spec.Tools, jail.Program{Path: t})
 		}
 	}
-	if !profile.WriteDirs { // what it makes leaves as artifacts
+	files := func(claim writ.WriteClaim) bool { return strings.HasPrefix(claim.Resource, "fs:") }
+	inMemory := j.Spec.Filled().Tier == writ.JailGvisor
+	if inMemory && profile.WriteDirs && slices.ContainsFunc(j.Claims, files) {
+		return spec, lacks("scope", "a jail of the tier gvisor writes no directory of the host, and the session claims one: let results leave as artifacts")
+	}
+	if !profile.WriteDirs || inMemory { // what it makes leaves as artifacts
 		spec.Scopes = []jail.Scope{{Medium: jail.Memory}}
 		return spec, nil
 	}
 	for _, claim := range j.Claims {
-		if !strings.HasPrefix(claim.Resource, "fs:") {
+		if !files(claim) {
 			continue // nothing of a file system
 		}
 		dir, ok := c.site.directory(claim.Resource)

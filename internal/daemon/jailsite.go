@@ -25,6 +25,13 @@ import (
 type jailSite struct {
 	Programs map[string]jailProgram `yaml:"programs"` // by the name registrations use
 	Scopes   map[string]string      `yaml:"scopes"`   // directories of the host, by scope
+	Gvisor   jailGvisor             `yaml:"gvisor"`   // where jails with a kernel of their own come from
+}
+
+// jailGvisor is runsc, as this machine has it.
+type jailGvisor struct {
+	Runsc    string `yaml:"runsc"`    // its path; looked for in PATH
+	Platform string `yaml:"platform"` // how it runs code: systrap, kvm or ptrace; its own choice
 }
 
 // jailProgram is an executable agents may be run with.
@@ -91,6 +98,12 @@ func readJailSite(path string, kept ...string) (jailSite, error) {
 			}
 		}
 	}
+	if site.Gvisor.Runsc != "" {
+		absolute("gvisor: runsc", site.Gvisor.Runsc)
+	}
+	if !slices.Contains([]string{"", "systrap", "kvm", "ptrace"}, site.Gvisor.Platform) {
+		bad("gvisor: platform: want systrap, kvm or ptrace")
+	}
 	for scope, dir := range site.Scopes {
 		canonical, err := writ.CanonicalScope(scope)
 		if err != nil || canonical != scope || !strings.HasPrefix(scope, "fs:") || !strings.HasSuffix(scope, "/") {
@@ -105,6 +118,9 @@ func readJailSite(path string, kept ...string) (jailSite, error) {
 		return site, err
 	}
 	kept = append(kept, file)
+	if site.Gvisor.Runsc != "" {
+		kept = append(kept, site.Gvisor.Runsc)
+	}
 	for _, p := range site.Programs {
 		kept = append(append(append(kept, p.Path), p.Tools...), p.Runtime...)
 	}

@@ -44,6 +44,10 @@ func TestJailSite(t *testing.T) {
 		"a scope with a program in it":  {programs + "scopes: {\"fs:a/\": DIR/opt}\n", "may not write"},
 		"a scope with the file in it":   {programs + "scopes: {\"fs:a/\": DIR}\n", "may not write"},
 		"a scope in the gateway's data": {programs + "scopes: {\"fs:a/\": DIR/data/x}\n", "may not write"},
+		"a sandbox":                     {programs + "gvisor: {runsc: /usr/local/bin/runsc, platform: kvm}\n", ""},
+		"a sandbox looked for":          {programs + "gvisor: {runsc: runsc}\n", "absolute"},
+		"a platform there is none of":   {programs + "gvisor: {platform: qemu}\n", "systrap, kvm or ptrace"},
+		"a scope with runsc in it":      {programs + "gvisor: {runsc: DIR/site/runsc}\nscopes: {\"fs:a/\": DIR/site}\n", "may not write"},
 		"two documents":                 {programs + "---\n" + programs, "more than one"},
 	} {
 		_, err := readJailSite(write(tc.text, 0o600), filepath.Join(dir, "data"))

@@ -19,10 +19,13 @@ import (
 )
 
 // adapting is the example of Init with the packs of examples/adapted-pack.
-func adapting(t testing.TB) map[string][]byte {
+func adapting(t testing.TB) map[string][]byte { return with(t, exampleDir) }
+
+// with is the example of Init with the packs of another.
+func with(t testing.TB, dir string) map[string][]byte {
 	t.Helper()
 	files := example(t)
-	tree := os.DirFS(exampleDir)
+	tree := os.DirFS(dir)
 	err := fs.WalkDir(tree, ".", func(name string, d fs.DirEntry, err error) error {
 		if err != nil || d.IsDir() || path.Dir(name) == "." {
 			return err
@@ -84,6 +87,25 @@ func TestAdaptedExample(t *testing.T) {
 		if strings.Contains(r.File, "vendor") {
 			t.Errorf("%s is listed as a rule of the pack", r.File)
 		}
+	}
+}
+
+// The example of packs that want stronger jails does, too.
+func TestConfinementExample(t *testing.T) {
+	const dir = "../../examples/confinement-pack"
+	tree := treeOf(t, with(t, dir))
+	if found := append(tree.Check(t.Context(), options), tree.Lint(t.Context(), options)...); len(found) > 0 {
+		t.Error(list(found))
+	}
+	if changed, bad := tree.Format(); len(changed)+len(bad) > 0 {
+		t.Errorf("%v %v", changed, bad)
+	}
+	all, err := tree.Test(t.Context(), TestOptions{Packs: []string{"confinement"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if p := all[0]; len(all) != 1 || p.Failed() > 0 || p.Coverage < 100 || len(p.Cases) < 9 {
+		t.Errorf("%s: %d failed of %d, %.1f %% covered", p.Pack, p.Failed(), len(p.Cases), p.Coverage)
 	}
 }
 

@@ -19,6 +19,8 @@ func main() {
 	switch mode {
 	case "work":
 		work()
+	case "take":
+		take(with)
 	case "exit":
 		code, _ := strconv.Atoi(with)
 		os.Exit(code)
@@ -67,6 +69,19 @@ func work() {
 		"lease_id": got.Lease.ID, "fence": got.Lease.Fence,
 		"result": map[string]any{"me": me["principal"], "uid": os.Getuid(), "environ": len(text), "token": strings.Contains(string(text), ".ses_"), "wrote": wrote},
 	}, nil)
+}
+
+// take claims one task, and ends with 3 where it is not to be had.
+func take(task string) {
+	req, _ := http.NewRequest("POST", os.Getenv("WRIT_URL")+"/v1/tasks/"+task+"/claim", strings.NewReader("{}"))
+	req.Header.Set("Content-Type", "application/json")
+	res, err := http.DefaultClient.Do(req)
+	if err != nil {
+		panic(err)
+	}
+	if res.StatusCode == http.StatusForbidden {
+		os.Exit(3)
+	}
 }
 
 func call(method, path string, body, into any) {
