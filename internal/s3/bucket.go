@@ -1,6 +1,6 @@
 // Package s3 makes the few calls of an object store that a log needs: read, write on a
-// condition, list and delete (Amazon S3, and what speaks like it). It is not a client for
-// everything else, so that it is no dependency either.
+// condition, list and delete (Amazon S3, and what speaks like it), signed by the library
+// of AWS. It is not a client for everything else.
 package s3
 
 import (
@@ -155,7 +155,6 @@ func (b *Bucket) List(ctx context.Context, prefix string) (keys []string, err er
 func (b *Bucket) do(ctx context.Context, method, key string, q url.Values, header http.Header, body []byte, limit int64) (*http.Response, []byte, error) {
 	u := *b.base
 	u.Path += "/" + key
-	u.RawPath = escape(u.Path, true)
 	u.RawQuery = strings.ReplaceAll(q.Encode(), "+", "%20")
 	r, err := http.NewRequestWithContext(ctx, method, u.String(), bytes.NewReader(body))
 	if err != nil {
@@ -164,7 +163,9 @@ func (b *Bucket) do(ctx context.Context, method, key string, q url.Values, heade
 	for name, v := range header {
 		r.Header[name] = v
 	}
-	b.cfg.Credentials.Authorize(r, b.cfg.Region, sha256.Sum256(body), b.cfg.Now())
+	if err := b.cfg.Credentials.Authorize(ctx, r, b.cfg.Region, sha256.Sum256(body), b.cfg.Now()); err != nil {
+		return nil, nil, err
+	}
 	res, err := b.cfg.Client.Do(r)
 	if err != nil {
 		return nil, nil, fmt.Errorf("the object store does not answer: %w", err)

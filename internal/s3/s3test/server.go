@@ -188,8 +188,8 @@ func (s *Server) unsigned(r *http.Request, body []byte) string {
 			return "AccessDenied"
 		}
 	}
-	s.Credentials.Authorize(again, s.Region, sha256.Sum256(body), at)
-	if again.Header.Get("Authorization") != given {
+	err = s.Credentials.Authorize(r.Context(), again, s.Region, sha256.Sum256(body), at)
+	if err != nil || again.Header.Get("Authorization") != given {
 		return "SignatureDoesNotMatch"
 	}
 	return ""
