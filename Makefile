@@ -241,10 +241,24 @@ soak: testcount ## Run the tests with the long ones at full length (TESTS=./some
 # Programs of others that auditors use. Cosign is large and takes minutes to build: it is kept
 # where every working copy finds it, under its version, and without it the rest is run.
 COSIGN := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/writ/cosign-v3.1.3
-OTHERS  = TestSigstoreJSVerifies|TestRekorMakesTheSameEntry|TestFsckFindsTheLogWhole
+OTHERS  = TestSigstoreJSVerifies|TestRekorMakesTheSameEntry|TestFsckFindsTheLogWhole|TestThePageInABrowser
+BROWSER = $(shell command -v chromium || command -v google-chrome)
 
 .PHONY: conformance
-conformance: $(COSIGN) others ## Check receipts and log with cosign, @sigstore/verify, Tessera's fsck and Rekor's own code
+conformance: $(COSIGN) deps-browser others ## Check receipts and log with cosign, @sigstore/verify, Tessera's fsck, Rekor's own code and a browser
+
+.PHONY: deps-browser
+deps-browser:
+	@set -e; \
+	if [ -z "$(BROWSER)" ] && [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	  echo "deps: installing chromium with apt-get"; \
+	  { $(APT) chromium; } >/dev/null; \
+	fi; \
+	if ! command -v chromium >/dev/null && ! command -v google-chrome >/dev/null; then \
+	  echo "deps: no browser; run this:"; \
+	  echo "  sudo apt-get install -y --no-install-recommends chromium"; \
+	  exit 1; \
+	fi
 
 $(COSIGN):
 	@echo "conformance: building cosign once, which takes minutes"
@@ -256,7 +270,9 @@ others: testcount deps-node
 	@$(GO) -C conformance build -o $(TOOLS)/fsck-v1.0.4 github.com/transparency-dev/tessera/cmd/fsck
 	@cd conformance && npm ci --silent --no-audit --no-fund --ignore-scripts
 	@set -o pipefail; run='^($(OTHERS))$$'; if [ -x $(COSIGN) ]; then run=.; else echo "conformance: without cosign; make conformance builds it"; fi; \
-	cd conformance && COSIGN_PROGRAM=$(COSIGN) $(GO) test -json -count=1 -timeout 10m -run "$$run" . | $(TOOLS)/testcount -counts $(COUNTS)/others
+	skip='^$$'; browser=$$(command -v chromium || command -v google-chrome || true); \
+	if [ -z "$$browser" ]; then skip='^TestThePageInABrowser$$'; echo "conformance: without a browser; make conformance installs one"; fi; \
+	cd conformance && COSIGN_PROGRAM=$(COSIGN) CHROMIUM_PROGRAM=$$browser $(GO) test -json -count=1 -timeout 10m -run "$$run" -skip "$$skip" . | $(TOOLS)/testcount -counts $(COUNTS)/others
 
 .PHONY: bench
 bench: deps-redis ## Measure against the targets, about eight minutes (ARGS="-quick", "-only receipts -long" or "-only path")

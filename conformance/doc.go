@@ -4,5 +4,5 @@
 //
 //	make conformance
 //
-// builds stock cosign once, installs @sigstore/verify, and runs them.
+// builds stock cosign once, installs @sigstore/verify and a browser, and runs them.
 package conformance
