@@ -1,6 +1,9 @@
 package writ
 
-import "maps"
+import (
+	"maps"
+	"slices"
+)
 
 // EffectID names one effect: something a call does outside the store. It is also the
 // idempotency key the outside is given, the same for every attempt.
@@ -57,6 +60,7 @@ type Intent struct {
 	Run        RunID            `json:"run_id,omitempty"`
 	Task       TaskID           `json:"task_id,omitempty"`
 	Held       map[string]int64 `json:"held,omitempty"`    // charged to the run for this attempt, in advance
+	Quotas     []QuotaHold      `json:"quotas,omitempty"`  // taken of what may be sent outside in a day, until it is settled
 	Settled    map[string]int64 `json:"settled,omitempty"` // what it came to
 	SettledAt  int64            `json:"settled_at,omitempty"`
 	SettledBy  CallID           `json:"settled_by,omitempty"` // the outcome that did: said twice it is the same
@@ -72,7 +76,7 @@ type Intent struct {
 // Copy returns an intent that shares no memory with i.
 func (i Intent) Copy() Intent {
 	i.Held, i.Settled = maps.Clone(i.Held), maps.Clone(i.Settled)
-	i.Secrets = append([]SecretUse(nil), i.Secrets...)
+	i.Secrets, i.Quotas = slices.Clone(i.Secrets), slices.Clone(i.Quotas)
 	return i
 }
 

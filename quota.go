@@ -169,6 +169,44 @@ func QuotaTags(s Snapshot, metric string, w QuotaWho) (tags []string, err error)
 	return tags, err
 }
 
+// QuotaBegins is when the window began in which something counts that comes to be now,
+// as far as read: one that has begun stays begun, whatever the clock says.
+func QuotaBegins(s Snapshot, metric, tag string) int64 {
+	length := QuotaWindow(metric)
+	if length == 0 {
+		return 0
+	}
+	return max(s.Counters[QuotaBegan(tag)], s.Now-s.Now%length)
+}
+
+// QuotaHold is what an effect has taken of a window in advance.
+type QuotaHold struct {
+	Tag    string `json:"tag"`
+	Window int64  `json:"window"` // when it began
+	Amount int64  `json:"amount"`
+}
+
+// QuotaHolds are those of a call that may use so much of a metric.
+func QuotaHolds(s Snapshot, metric string, w QuotaWho, amount int64) (out []QuotaHold, err error) {
+	tags, err := QuotaTags(s, metric, w)
+	for _, tag := range tags {
+		out = append(out, QuotaHold{tag, QuotaBegins(s, metric, tag), amount})
+	}
+	return out, err
+}
+
+// SettleQuotas counts what was used instead of what was taken, where the window is still
+// the one it was taken of. It may be more, and more than there is: it has happened.
+func (t *Tx) SettleQuotas(s Snapshot, holds []QuotaHold, used int64) {
+	for _, h := range holds {
+		began := QuotaBegan(h.Tag)
+		if h.Amount != used && s.Counters[began] == h.Window {
+			t.Within(began, h.Window, h.Window)
+			t.Add(QuotaUsed(h.Tag), used-h.Amount)
+		}
+	}
+}
+
 // Count counts an object in (1) or out (-1) where it is counted.
 func (t *Tx) Count(tags []string, delta int64) {
 	for _, tag := range tags {

@@ -33,6 +33,9 @@ func reads(id writ.EffectID, s writ.Snapshot) (rs writ.ReadSet, err error) {
 	if err == nil && ok && i.Run != "" {
 		rs.Docs = append(rs.Docs, writ.RunKey(i.Run))
 	}
+	for _, h := range i.Quotas {
+		rs.Counters = append(rs.Counters, writ.QuotaUsed(h.Tag), writ.QuotaBegan(h.Tag))
+	}
 	return rs, err
 }
 

@@ -39,6 +39,8 @@ func settle() *writ.Capability {
 				return tx, r, err
 			}
 			tx.Charged = i.Settle(&tx, run, a.Used, s.Now)
+			tx.SettleQuotas(s, i.Quotas, a.Used[writ.BudgetEgress])
+			i.Quotas = nil
 			i.SettledBy, i.Code, i.Late = a.By, a.Code, late
 			if a.State == writ.IntentOK && len(a.Reply) > 0 {
 				tx.PutFor(writ.EffectReplyKey(i.ID), a.Reply, writ.EffectKeptMs)

@@ -48,6 +48,16 @@ func (t *try) intend(tx *writ.Tx, errand *writ.Errand) error {
 		}
 		doc.Run, doc.Held = r.ID, run.Metered(t.sub.Charge)
 	}
+	if sends := t.sub.Charge[writ.BudgetEgress]; sends > 0 {
+		who := writ.QuotaCaller(c, "")
+		if t.sub.Task != nil {
+			who.Capability = t.sub.Task.Capability
+		}
+		var err error
+		if doc.Quotas, err = writ.QuotaHolds(t.snap, writ.QuotaEgress, who, sends); err != nil {
+			return err
+		}
+	}
 	doc.Enter(tx, writ.IntentUnderWay)
 	doc.State = writ.IntentUnderWay
 

@@ -54,6 +54,7 @@ var counted = map[string]func(c *writ.Call, k *writ.Capability, sub writ.Subject
 	writ.QuotaClaims:      ofCall(claims),
 	writ.QuotaTokens:      ofCharge(writ.BudgetTokens),
 	writ.QuotaMoney:       ofCharge(writ.BudgetMoney),
+	writ.QuotaEgress:      ofSending,
 	writ.QuotaArtifacts:   ofBytes,
 	writ.QuotaInvocations: ofAny,
 	writ.QuotaApprovals:   ofRequest,
@@ -123,6 +124,13 @@ func ofCharge(dimension string) func(*writ.Call, *writ.Capability, writ.Subject)
 // refused before.
 func ofBytes(c *writ.Call, k *writ.Capability, sub writ.Subject) (amount, bool) {
 	return amount{n: sub.Charge[writ.BudgetStorage] - sub.Gives, who: ofTask(c, sub)}, k.ID == puts
+}
+
+// ofSending counts the most an exchange may send outside, as much as is set aside for it of its
+// run's budget. What it does not send is given back (writ.Tx.SettleQuotas).
+func ofSending(c *writ.Call, k *writ.Capability, sub writ.Subject) (amount, bool) {
+	n, sends := sub.Charge[writ.BudgetEgress]
+	return amount{n: n, who: ofTask(c, sub)}, sends && k.Class == writ.Effectful
 }
 
 func ofTask(c *writ.Call, sub writ.Subject) writ.QuotaWho {

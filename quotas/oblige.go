@@ -46,12 +46,9 @@ func needs(c *writ.Call, k *writ.Capability, s writ.Snapshot, sub writ.Subject) 
 // stands adds how much is used now.
 func stands(n need, s writ.Snapshot) need {
 	n.used = s.Counters[writ.QuotaUsed(n.tag)]
-	if length := writ.QuotaWindow(n.quota.Metric); length > 0 {
-		began := s.Counters[writ.QuotaBegan(n.tag)]
-		n.window = max(began, s.Now-s.Now%length) // a window that has begun stays begun, whatever the clock says
-		if began != n.window {
-			n.used = 0
-		}
+	n.window = writ.QuotaBegins(s, n.quota.Metric, n.tag)
+	if n.window > 0 && s.Counters[writ.QuotaBegan(n.tag)] != n.window {
+		n.used = 0
 	}
 	return n
 }

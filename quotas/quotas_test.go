@@ -340,7 +340,6 @@ func TestWhatCannotBeAQuota(t *testing.T) {
 	l.verbs["task.expire"].Internal = true
 	for pointer, bad := range map[string][]quotas.QuotaSetArgs{
 		"/metric": {
-			{Metric: writ.QuotaEgress, Subject: "tenant"},
 			{Metric: writ.QuotaSchedules, Subject: "tenant"},
 			{Metric: "anything", Subject: "tenant"},
 		},

@@ -467,3 +467,60 @@ func TestBytesAreTheRuns(t *testing.T) {
 		soundQueue(t, d, "after all that")
 	})
 }
+
+// A quota on what is sent outside in a day takes the most an exchange may send while it is
+// under way, and what it did send afterwards; what it sends is counted at one place for all runs.
+func TestBytesOfADay(t *testing.T) {
+	onStores(t, func(t *testing.T, tune func(*Config)) {
+		d, op, _ := start(t, t.TempDir(), tune)
+		in := newInside(t, d, op, "builder", nil)
+		begun, let := make(chan struct{}), make(chan struct{})
+		host := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			_, _ = io.Copy(io.Discard, r.Body)
+			if r.URL.Path == "/waits" {
+				close(begun)
+				<-let
+			}
+			_, _ = w.Write([]byte("done"))
+		}))
+		defer host.Close()
+		in.grant("site-api", host.Listener.Addr(), nil)
+		const limit = 60_000
+		var quota struct {
+			ID writ.QuotaID `json:"quota_id"`
+		}
+		in.must("quota.set", map[string]any{"metric": "egress_bytes_per_day", "subject": "agent", "limit": limit}, &quota)
+		used := func() int64 {
+			tag := string(quota.ID) + "/builder"
+			return readOf(t, d, writ.ReadSet{Counters: []writ.Counter{writ.QuotaUsed(tag)}}).Counters[writ.QuotaUsed(tag)]
+		}
+		first := make(chan int)
+		go func() {
+			status, _, _ := in.ask("POST", "/egress/site-api/waits", strings.Repeat("x", 1000))
+			first <- status
+		}()
+		<-begun
+		// While it goes on the most it may send is taken, and another that does not fit beside that is refused.
+		if n := used(); n < 20_000 || n > 30_000 {
+			t.Errorf("%d are taken", n)
+		}
+		status, body, head := in.ask("POST", "/egress/site-api/x", strings.Repeat("x", 20_000))
+		if is, _ := code(body); status != http.StatusTooManyRequests || is != writ.CodeQuota || head.Get("Retry-After") == "" {
+			t.Errorf("%d %s", status, body)
+		}
+		close(let)
+		if status := <-first; status != http.StatusOK {
+			t.Fatalf("the first: %d", status)
+		}
+		if n := used(); n < 1000 || n > 2000 {
+			t.Errorf("%d are counted of 1,000", n)
+		}
+		if status, body, _ := in.ask("POST", "/egress/site-api/x", strings.Repeat("x", 20_000)); status != http.StatusOK {
+			t.Errorf("there is room now: %d %s", status, body)
+		}
+		if n := used(); n < 21_000 || n > 23_000 {
+			t.Errorf("%d are counted of 21,000", n)
+		}
+		soundQueue(t, d, "after all that")
+	})
+}
