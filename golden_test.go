@@ -195,7 +195,7 @@ func TestStoredDocuments(t *testing.T) {
 		},
 		"effect": writ.Intent{
 			ID: gEffect, Capability: "egress.fetch", State: writ.IntentUnknown, Idempotent: true, Repeat: true, Attempt: 2, Session: gSession, Principal: "builder", Agent: "site-builder",
-			Run: gRun, Task: gTask, Held: map[string]int64{writ.BudgetEgress: 4096}, Settled: map[string]int64{writ.BudgetEgress: 17}, SettledAt: 3, SettledBy: gCall,
+			Run: gRun, Task: gTask, Held: map[string]int64{writ.BudgetEgress: 4096}, Quotas: []writ.QuotaHold{{Tag: "quo_1/site-builder", Window: 86400000, Amount: 4096}}, Settled: map[string]int64{writ.BudgetEgress: 17}, SettledAt: 3, SettledBy: gCall,
 			Secrets: []writ.SecretUse{{ID: gSecret, Version: 2}}, Late: true, Code: writ.CodeEffectFailed, DecidedBy: gSession, CreatedAt: 1, UpdatedAt: 2, Receipt: gReceipt,
 		},
 		"egress": writ.EgressGrant{

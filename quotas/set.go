@@ -10,7 +10,7 @@ import (
 
 // QuotaSetArgs say what is limited, for whom.
 type QuotaSetArgs struct {
-	Metric  string            `json:"metric" doc:"What is counted. egress_bytes_per_day, artifact_bytes and schedules are refused: nothing counts them yet." enum:"queued_tasks,running_tasks,claims_per_min,invocations_per_min,tokens_per_day,cost_microusd_per_day,egress_bytes_per_day,artifact_bytes,open_approvals,schedules"`
+	Metric  string            `json:"metric" doc:"What is counted. schedules is refused: nothing counts them yet." enum:"queued_tasks,running_tasks,claims_per_min,invocations_per_min,tokens_per_day,cost_microusd_per_day,egress_bytes_per_day,artifact_bytes,open_approvals,schedules"`
 	Subject writ.QuotaSubject `json:"subject" doc:"What it is counted for." enum:"tenant,agent,session,role,capability"`
 	Value   string            `json:"value,omitempty" doc:"Which agent, session, role or capability; without it each of them counts by itself. None for the tenant." maxLength:"128"`
 	Limit   int64             `json:"limit" doc:"How much there may be, or may happen in a window; 0 is nothing." minimum:"0" maximum:"100000000000000"`
