@@ -73,7 +73,7 @@ func prepare() (s site, err error) {
 	if out, err := build.CombinedOutput(); err != nil {
 		return s, fmt.Errorf("building writ: %w: %s", err, out)
 	}
-	serve := exec.Command(s.writ, "serve", "--data", s.data, "--listen", "127.0.0.1:0", "--checkpoint-every", "100ms")
+	serve := exec.Command(s.writ, "serve", "--data", s.data, "--listen", "127.0.0.1:0", "--checkpoint-every", "100ms", "--log-mldsa") // whose line others leave alone
 	serve.Env = append(os.Environ(), "WRIT_KEY_PASSWORD="+password)
 	words, err := serve.StderrPipe()
 	if err != nil {
