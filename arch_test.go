@@ -103,7 +103,7 @@ var home = map[string][]string{
 	"github.com/sigstore/sigstore":                      {"receipts"},
 	"github.com/secure-systems-lab/go-securesystemslib": {"receipts"},
 	"github.com/gowebpki/jcs":                           {"internal/jcs", "receipts"},
-	"github.com/go-json-experiment/json":                {"gateway"},
+	"github.com/go-json-experiment/json":                {"gateway", "receipts", "receipts/pack"},
 	"github.com/santhosh-tekuri/jsonschema":             {"gateway"},
 	"github.com/prometheus/client_golang":               {"internal/telemetry"},
 	"github.com/spf13/cobra":                            {"cmd/writ"},

@@ -3,9 +3,10 @@ package receipts
 import (
 	"bytes"
 	"encoding/hex"
-	"encoding/json"
 	"errors"
 	"time"
+
+	"github.com/go-json-experiment/json"
 
 	"github.com/writ-gateway/writ"
 	"github.com/writ-gateway/writ/internal/jcs"
@@ -93,12 +94,10 @@ func Decode(payload []byte) (Record, error) {
 	return Record{Statement: st, Commit: c}, nil
 }
 
-// strict decodes one JSON value into v and refuses unknown fields. Canonical
-// form is the caller's to check.
+// strict decodes one JSON value into v and refuses fields that are unknown, there
+// twice, or in other letters. Canonical form is the caller's to check.
 func strict(text []byte, v any) error {
-	d := json.NewDecoder(bytes.NewReader(text))
-	d.DisallowUnknownFields()
-	return d.Decode(v)
+	return json.Unmarshal(text, v, json.RejectUnknownMembers(true))
 }
 
 // parseTime is the inverse of writ.FormatTime and accepts nothing else.

@@ -3,7 +3,6 @@ package pack
 import (
 	"crypto/sha256"
 	"encoding/hex"
-	"encoding/json"
 	"slices"
 	"strings"
 
@@ -82,8 +81,7 @@ type task struct {
 type heard struct {
 	receipts.Record
 	payload string // SHA-256, hex
-	ev      told
-	told    bool
+	ev      *told
 }
 
 // wants is what a task asks for before it is done.
@@ -119,12 +117,12 @@ func (k *chain) judged(code Code, seq int64) {
 
 func (k *chain) add(rec receipts.Record, payload []byte) error {
 	st := rec.Statement
-	ev, told, err := k.c.evidenceOf(rec.Commit.Seq)
+	ev, err := k.c.evidenceOf(rec.Commit.Seq)
 	if err != nil {
 		return err
 	}
 	sum := sha256.Sum256(payload)
-	k.moves(heard{rec, hex.EncodeToString(sum[:]), ev, told})
+	k.moves(heard{rec, hex.EncodeToString(sum[:]), ev})
 	if st.Run == k.run {
 		k.facts.Receipts++
 		for _, p := range st.Parents {
@@ -134,7 +132,7 @@ func (k *chain) add(rec receipts.Record, payload []byte) error {
 		}
 	}
 	k.runOf[st.Receipt] = st.Run
-	k.lineage.note(st, ev, told)
+	k.lineage.note(st, ev)
 	return nil
 }
 
@@ -161,7 +159,7 @@ func (k *chain) runMoves(x heard, m writ.Change) {
 		var a struct {
 			Close string `json:"close_policy"`
 		}
-		if x.told && json.Unmarshal(x.ev.Object.Args, &a) == nil {
+		if x.ev.says(&a) {
 			k.closing = a.Close
 			if a.Close == "" {
 				k.closing = string(writ.CloseAuto)
@@ -199,7 +197,7 @@ func (k *chain) wanted(x heard, m writ.Change) (w wants, known bool) {
 			Verify wants `json:"verify"`
 		} `json:"task"`
 	}
-	if m.From != "" || !x.told || json.Unmarshal(x.ev.Object.Args, &a) != nil {
+	if m.From != "" || !x.ev.says(&a) {
 		return w, false
 	}
 	from := k.tasks[a.From]
@@ -262,7 +260,7 @@ func (k *chain) verdict(x heard, m writ.Change, judged last, gates []string) {
 		k.judged(code, seq)
 	}
 	var a saidOf
-	if !x.told || json.Unmarshal(x.ev.Object.Args, &a) != nil {
+	if !x.ev.says(&a) {
 		k.judged(EvidenceMissing, seq)
 		return
 	}
@@ -304,7 +302,7 @@ func made(x heard) (digests []string, told bool) {
 			Digest string `json:"digest"`
 		} `json:"artifacts"`
 	}
-	if !x.told || json.Unmarshal(x.ev.Object.Args, &a) != nil {
+	if !x.ev.says(&a) {
 		return nil, false
 	}
 	for _, made := range a.Artifacts {

@@ -149,6 +149,17 @@ type answer struct {
 	Run      *RunFacts `json:"run"`
 }
 
+// each are the codes that were found, each once, wherever.
+func (a answer) each() string {
+	var out []string
+	for _, c := range a.Codes {
+		c, _, _ = strings.Cut(c, "@")
+		out = append(out, c)
+	}
+	slices.Sort(out)
+	return strings.Join(slices.Compact(out), " ")
+}
+
 // node starts the other verifier; nil where this machine has no Node that can run it.
 func node(t *testing.T) *other {
 	t.Helper()

@@ -1,7 +1,6 @@
 package pack
 
 import (
-	"encoding/json"
 	"slices"
 
 	"github.com/writ-gateway/writ"
@@ -43,16 +42,16 @@ func newLineage() lineage {
 // takesPart are the transitions by which somebody has worked in a run, or planned it.
 var takesPart = []string{"run.create", "task.enqueue", "task.claim", "task.complete", "task.fail", "task.release", "task.handoff", "task.heartbeat", "agent.delegate", "task.revive"}
 
-func (l *lineage) note(st writ.Statement, ev told, told bool) {
+func (l *lineage) note(st writ.Statement, ev *told) {
 	for _, m := range st.Changes {
 		switch {
-		case m.Kind == writ.ObjectSession && m.From == "" && told:
+		case m.Kind == writ.ObjectSession && m.From == "":
 			l.opened(writ.SessionID(m.ID), st, ev)
 		case m.Kind == writ.ObjectRun && m.From == "" && st.Run != writ.RunID(m.ID):
 			l.parents[writ.RunID(m.ID)] = st.Run
 			l.took(writ.RunID(m.ID), st.Actor)
 		case m.Kind == writ.ObjectAgent && (m.From == "" || st.Transition == "agent.register"):
-			l.registered(writ.AgentID(m.ID), m.From == "", ev, told)
+			l.registered(writ.AgentID(m.ID), m.From == "", ev)
 		}
 	}
 	planned := st.Outcome == writ.OutcomeOfTransition && slices.Contains(takesPart, st.Transition)
@@ -72,13 +71,13 @@ func (l *lineage) took(run writ.RunID, a writ.Actor) {
 }
 
 // opened works out who answers for a new session, and who is behind it.
-func (l *lineage) opened(id writ.SessionID, st writ.Statement, ev told) {
+func (l *lineage) opened(id writ.SessionID, st writ.Statement, ev *told) {
 	var a struct {
 		Principal  writ.PrincipalID   `json:"principal"`
 		Kind       writ.PrincipalKind `json:"kind"`
 		Controller writ.PrincipalID   `json:"controller"`
 	}
-	if json.Unmarshal(ev.Object.Args, &a) != nil || a.Principal == "" {
+	if !ev.says(&a) || a.Principal == "" {
 		return
 	}
 	s := &session{principal: a.Principal, controller: a.Controller}
@@ -107,7 +106,7 @@ func (l *lineage) opened(id writ.SessionID, st writ.Statement, ev told) {
 
 // registered notes the keys of an agent. One whose first registration is not there may
 // have had any.
-func (l *lineage) registered(id writ.AgentID, first bool, ev told, told bool) {
+func (l *lineage) registered(id writ.AgentID, first bool, ev *told) {
 	a := l.agents[id]
 	if a == nil {
 		a = &agent{unsure: !first}
@@ -116,7 +115,7 @@ func (l *lineage) registered(id writ.AgentID, first bool, ev told, told bool) {
 	var args struct {
 		Keys []string `json:"keys"`
 	}
-	a.now, a.unknown = nil, !told || json.Unmarshal(ev.Object.Args, &args) != nil
+	a.now, a.unknown = nil, !ev.says(&args)
 	if a.unknown {
 		a.unsure = true
 		return

@@ -1,8 +1,6 @@
 package pack
 
 import (
-	"encoding/json"
-
 	"github.com/writ-gateway/writ"
 	"github.com/writ-gateway/writ/receipts"
 )
@@ -163,25 +161,4 @@ func (h *history) inRun(run writ.RunID, seq int64) Code {
 		return RunGap
 	}
 	return ""
-}
-
-// told is what the evidence of a receipt says of its call, as far as it is there.
-type told struct {
-	Object struct {
-		Principal writ.PrincipalID `json:"principal"`
-		Args      json.RawMessage  `json:"args"`
-		Verdict   any              `json:"verdict"` // signed by who judges
-	} `json:"object"`
-}
-
-// evidenceOf reads the evidence of a receipt, which was held to its digest before.
-func (c *check) evidenceOf(seq int64) (t told, ok bool, err error) {
-	if !c.p.has(evidenceName(seq)) {
-		return t, false, nil
-	}
-	text, err := c.p.read(evidenceName(seq))
-	if err != nil {
-		return t, false, err
-	}
-	return t, json.Unmarshal(text, &t) == nil && len(t.Object.Args) > 0 && string(t.Object.Args) != "null", nil
 }

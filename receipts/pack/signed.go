@@ -6,6 +6,9 @@ import (
 	"errors"
 	"slices"
 
+	"github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
+
 	"github.com/writ-gateway/writ"
 	"github.com/writ-gateway/writ/receipts"
 )
@@ -110,27 +113,33 @@ func badVerdict(err error) Code {
 }
 
 // envelopeIn is the signed verdict that evidence keeps, if it is the one the receipt names.
-func envelopeIn(kept any, named writ.VerdictRef) (env []byte, ok bool) {
-	in, _ := kept.(map[string]any)
-	e, _ := in["envelope"].(map[string]any)
-	list, _ := e["signatures"].([]any)
-	if len(e) != 3 || len(list) != 1 || e["payloadType"] != receipts.PayloadType {
+func envelopeIn(kept jsontext.Value, named writ.VerdictRef) (env []byte, ok bool) {
+	var in struct {
+		Envelope jsontext.Value `json:"envelope"`
+	}
+	var e struct {
+		Payload     string `json:"payload"`
+		PayloadType string `json:"payloadType"`
+		Signatures  []struct {
+			KeyID string `json:"keyid"`
+			Sig   string `json:"sig"`
+		} `json:"signatures"`
+	}
+	if json.Unmarshal(kept, &in) != nil || json.Unmarshal(in.Envelope, &e, json.RejectUnknownMembers(true)) != nil || e.PayloadType != receipts.PayloadType || len(e.Signatures) != 1 {
 		return nil, false
 	}
-	one, _ := list[0].(map[string]any)
-	keyID, _ := one["keyid"].(string)
-	payload, good := bytesOf(e["payload"])
-	sig, goodToo := bytesOf(one["sig"])
+	keyID := e.Signatures[0].KeyID
+	payload, good := bytesOf(e.Payload)
+	sig, goodToo := bytesOf(e.Signatures[0].Sig)
 	sum := sha256.Sum256(payload)
-	if !good || !goodToo || len(one) != 2 || keyID != named.KeyID || hex.EncodeToString(sum[:]) != named.Digest {
+	if !good || !goodToo || keyID != named.KeyID || hex.EncodeToString(sum[:]) != named.Digest {
 		return nil, false
 	}
 	env, err := receipts.Envelope(writ.Receipt{Payload: payload, Sig: sig, KeyID: keyID})
 	return env, err == nil
 }
 
-func bytesOf(v any) ([]byte, bool) {
-	s, _ := v.(string)
+func bytesOf(s string) ([]byte, bool) {
 	b, ok := unbase64(s)
 	return b, ok && len(b) > 0
 }

@@ -224,12 +224,7 @@ func TestVerdictsTheirVerifiersSigned(t *testing.T) {
 			for _, scope := range []Scope{{Kind: ScopeLog}, {Kind: ScopeRun, Run: c.run}} {
 				f := l.export(Options{Scope: scope})
 				a := both(t, o, name+scope.Kind, f, f, l.trust(), Ask{Run: c.run, Close: true})
-				var got []string
-				for _, c := range a.Codes {
-					c, _, _ = strings.Cut(c, "@")
-					got = append(got, c)
-				}
-				if got := strings.Join(slices.Compact(got), " "); got != x.want {
+				if got := a.each(); got != x.want {
 					t.Errorf("%s: got %q, want %q", scope.Kind, got, x.want)
 				}
 				if !strings.Contains(a.Run.Word, x.word) || (x.word == "") != (a.Run.Word == "") {

@@ -360,29 +360,28 @@ async function statement(payload) {
 
 // ---- a verdict its verifier signed ----------------------------------------------
 
-// Whether no object of a JSON text has a member twice, in whatever spelling: JSON.parse
-// would take the last one and not tell.
+// Whether a JSON text is read one way: no object has a member twice, in whatever spelling
+// (JSON.parse would take the last one and not tell), no word is no text, and nothing is deeper
+// than anybody reads.
 function once(text) {
   const open = [];
   for (const [token, word, colon] of text.matchAll(/("(?:[^"\\]|\\.)*")\s*(:?)|[[\]{}]/g)) {
     if (token === "{" || token === "[") open.push(new Set());
     else if (token === "}" || token === "]") open.pop();
-    else if (colon) {
+    else {
       const name = JSON.parse(word), names = open.at(-1);
-      if (names.has(name)) return false;
-      names.add(name);
+      if (!name.isWellFormed() || (colon && names.has(name))) return false;
+      if (colon) names.add(name);
     }
+    if (open.length > 10000) return false;
   }
   return true;
 }
 
-// JSON in UTF-8, without words that are no text; undefined where it is none.
+// JSON in UTF-8 that is read one way; undefined where it is none.
 function json(bytes) {
   try {
-    const text = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true }).decode(bytes), v = JSON.parse(text, (k, x) => {
-      if (!k.isWellFormed() || (typeof x === "string" && !x.isWellFormed())) throw new Error("no text");
-      return x;
-    });
+    const text = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true }).decode(bytes), v = JSON.parse(text);
     return once(text) ? v : undefined;
   } catch { return undefined; }
 }
@@ -394,6 +393,7 @@ const VERDICT = is.object({
   predicate: is.object({ verifier: is.object({ id: is.word, policies: many(resource) }), timeCreated: is.word, properties: many(is.word) }),
 });
 const ENVELOPE = is.object({ payloadType: is.one([TYPE.payload]), payload: is.full, signatures: (v) => Array.isArray(v) && v.length === 1 && is.object({ keyid: is.full, sig: is.full })(v[0]) });
+const KEYS_FILE = is.object({ format: is.one(["writ-keys/v1"]), manifest: ENVELOPE, receipts: many(ENVELOPE) });
 const equal = (a, b) => a.length === b.length && a.every((x, i) => x === b[i]);
 const digests = (list) => (list.every((r) => /^[0-9a-f]{64}$/.test(r.digest.sha256)) ? list.map((r) => r.digest.sha256).sort() : []);
 const unique = (list) => [...new Set(list)].sort();
@@ -760,12 +760,8 @@ class Check {
   // What the evidence says of a call: its arguments, null where nobody says, and the verdict that
   // somebody signed.
   async told(seq) {
-    const name = `evidence/${place(seq)}.json`;
-    if (!this.has(name)) return { args: null };
-    try {
-      const { args, verdict } = JSON.parse(new TextDecoder("utf-8", { fatal: true }).decode(await this.read(name))).object;
-      return { args: plain(args) ? args : null, verdict };
-    } catch { return { args: null }; }
+    const name = `evidence/${place(seq)}.json`, of = this.has(name) ? json(await this.read(name))?.object : null;
+    return plain(of) && plain(of.args) ? { args: of.args, verdict: of.verdict } : { args: null };
   }
 }
 
@@ -834,9 +830,8 @@ class Ring {
 // believed: not signed by the root, or with other lives of keys than its receipts say.
 async function ringOf(text, first, root) {
   const bad = (why) => new Error("the file of keys " + why);
-  let f;
-  try { f = JSON.parse(text); } catch { throw bad("is no JSON"); }
-  if (f?.format !== "writ-keys/v1" || !ENVELOPE(f.manifest) || !Array.isArray(f.receipts) || !f.receipts.every(ENVELOPE)) throw bad("is in no form this version knows");
+  const f = json(bytesOf(text));
+  if (!KEYS_FILE(f)) throw bad("is in no form this version knows");
   const open = (e) => ({ payload: unbase64(e.payload) ?? new Uint8Array(0), sig: unbase64(e.signatures[0].sig) ?? new Uint8Array(0), keyId: e.signatures[0].keyid });
   const m = open(f.manifest), s = json(m.payload), told = (s?.predicate?.keys ?? []).filter((k) => k?.purpose === "receipt");
   if (s?.predicateType !== TYPE.manifest || told.length === 0) throw bad("has no manifest");
