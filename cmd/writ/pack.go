@@ -60,7 +60,8 @@ func closeCommand() *cobra.Command {
 not by the gateway's word: whoever judged was a verifier, and had no part in the run, neither in that session nor
 as that agent, with none of the keys of who had one, neither answering for nor having opened the session of one,
 nor with a session that one opened. Every task that asks for a verdict has one, every verdict follows from, and
-names, the last change of what it judges, and says that each check passed which the task asks for.
+names, the last change of what it judges, and says that each check passed which the task asks for. Where several
+verdicts are asked for there are as many, of verifiers who are told apart.
 
 An agent that has registered keys must have signed its verdict with one of them, which the gateway never has: that
 signature is checked, and that it is about this receipt and its artifacts, and says what the call does. The report says in

@@ -65,8 +65,10 @@ type chain struct {
 	state    string
 	last     last                          // the run's last change
 	closing  string                        // its close policy; "" as long as nobody said
+	quorum   int                           // how many verdicts it asks for
 	runOf    map[writ.ReceiptID]writ.RunID // of every receipt until now
 	tasks    map[string]*task
+	votes    map[string][]vote // on a task or the run that wants several
 	lineage  lineage
 	reported map[Code]bool
 }
@@ -74,7 +76,7 @@ type chain struct {
 type task struct {
 	state string
 	last  last
-	wants
+	asked
 }
 
 // heard is a receipt, and what its evidence says as far as it is there.
@@ -84,10 +86,16 @@ type heard struct {
 	ev      *told
 }
 
+// asked is what a task is made with.
+type asked struct {
+	Verify wants `json:"verify"`
+}
+
 // wants is what a task asks for before it is done.
 type wants struct {
 	Required bool     `json:"required"`
 	Gates    []string `json:"gates"`
+	Quorum   *float64 `json:"quorum"`
 }
 
 func newChain(c *check, run writ.RunID) *chain {
@@ -97,7 +105,7 @@ func newChain(c *check, run writ.RunID) *chain {
 	}
 	facts := &RunFacts{Run: run, Tree: tree}
 	c.report.Run = facts
-	return &chain{c: c, run: run, facts: facts, runOf: map[writ.ReceiptID]writ.RunID{}, tasks: map[string]*task{}, lineage: newLineage(), reported: map[Code]bool{}}
+	return &chain{c: c, run: run, facts: facts, runOf: map[writ.ReceiptID]writ.RunID{}, tasks: map[string]*task{}, votes: map[string][]vote{}, lineage: newLineage(), reported: map[Code]bool{}}
 }
 
 // once reports what was found where it was found first.
@@ -145,6 +153,8 @@ func (k *chain) moves(x heard) {
 			k.runMoves(x, m)
 		case m.Kind == writ.ObjectTask && (st.Run == k.run || k.tasks[m.ID] != nil):
 			k.taskMoves(x, m)
+		case m.Kind == writ.ObjectBallot && m.To == string(writ.BallotOpen) && (m.ID == string(k.run) || k.tasks[m.ID] != nil):
+			k.voted(x, m)
 		}
 	}
 	if st.Run == k.run && !k.begun {
@@ -157,11 +167,11 @@ func (k *chain) runMoves(x heard, m writ.Change) {
 	if m.From == "" {
 		k.begun, k.facts.Begun = true, seq
 		var a struct {
-			Close string `json:"close_policy"`
+			Close  string   `json:"close_policy"`
+			Quorum *float64 `json:"close_quorum"`
 		}
-		if x.ev.says(&a) {
-			k.closing = a.Close
-			if a.Close == "" {
+		if x.ev.says(&a) && isQuorum(a.Quorum) {
+			if k.closing, k.quorum = a.Close, votes(a.Quorum); a.Close == "" {
 				k.closing = string(writ.CloseAuto)
 			}
 		} else {
@@ -172,8 +182,10 @@ func (k *chain) runMoves(x heard, m writ.Change) {
 		k.once(RunAfterEnd, seq)
 	}
 	if st.Transition == "run.close" || m.From == string(writ.RunVerifying) && m.To == string(writ.RunDone) {
-		before.made, before.told = k.madeOfRun()
-		k.verdict(x, m, before, nil)
+		v := verdict{id: m.ID, to: m.To, accept: m.To == string(writ.RunDone), of: before}
+		v.of.made, v.of.told = k.madeOfRun()
+		k.judge(x, v)
+		k.carried(x, v, k.quorum)
 	}
 	if m.To == string(writ.RunDone) && m.From != string(writ.RunVerifying) && k.closing == string(writ.CloseVerifier) {
 		k.judged(CloseBypassed, seq)
@@ -186,32 +198,42 @@ func (k *chain) runMoves(x heard, m writ.Change) {
 	}
 }
 
-// wanted says what a task asks for that is met first. What comes out of another task asks
-// for what that does.
-func (k *chain) wanted(x heard, m writ.Change) (w wants, known bool) {
-	st := x.Statement
-	var a struct {
-		From   string `json:"task_id"`
-		Verify wants  `json:"verify"`
-		Task   struct {
-			Verify wants `json:"verify"`
-		} `json:"task"`
+// made says with what a task is made. What comes out of another task asks for what that does.
+func (k *chain) made(x heard, m writ.Change) (a asked, known bool) {
+	var from *task
+	switch x.Statement.Transition {
+	case "task.enqueue":
+		known = x.ev.says(&a)
+	case "agent.delegate":
+		var d struct {
+			From string `json:"task_id"`
+			Task asked  `json:"task"`
+		}
+		known = x.ev.says(&d)
+		if a = d.Task; d.From != "" {
+			from = k.tasks[d.From]
+			known = known && from != nil
+		}
+		if from != nil && from.Verify.Required {
+			a.Verify = from.Verify
+		}
+	case "task.handoff":
+		var h struct {
+			From string `json:"task_id"`
+			To   struct {
+				Task asked `json:"task"`
+			} `json:"to"`
+		}
+		known = x.ev.says(&h)
+		if from, a = k.tasks[h.From], h.To.Task; from == nil {
+			return asked{}, false
+		}
+		a.Verify = from.Verify
 	}
-	if m.From != "" || !x.ev.says(&a) {
-		return w, false
+	if !known || m.From != "" || !isQuorum(a.Verify.Quorum) {
+		return asked{}, false
 	}
-	from := k.tasks[a.From]
-	switch {
-	case st.Transition == "task.enqueue":
-		return a.Verify, true
-	case st.Transition == "agent.delegate" && a.From == "":
-		return a.Task.Verify, true
-	case st.Transition == "agent.delegate" && from != nil && !from.Required:
-		return a.Task.Verify, true
-	case (st.Transition == "agent.delegate" || st.Transition == "task.handoff") && from != nil:
-		return from.wants, true
-	}
-	return w, false
+	return a, true
 }
 
 func (k *chain) taskMoves(x heard, m writ.Change) {
@@ -222,7 +244,7 @@ func (k *chain) taskMoves(x heard, m writ.Change) {
 		k.tasks[m.ID] = t
 		k.facts.Tasks++
 		var known bool
-		if t.wants, known = k.wanted(x, m); !known {
+		if t.asked, known = k.made(x, m); !known {
 			k.judged(EvidenceMissing, seq)
 		}
 	}
@@ -233,27 +255,38 @@ func (k *chain) taskMoves(x heard, m writ.Change) {
 	done, from := m.To == string(writ.TaskDone), m.From == string(writ.TaskVerifying)
 	switch {
 	case st.Transition == "task.verify" && from:
-		k.verdict(x, m, t.last, t.Gates)
-	case done && (from || t.Required):
+		v := verdict{id: m.ID, to: m.To, accept: done, of: t.last, task: t}
+		k.judge(x, v)
+		k.carried(x, v, votes(t.Verify.Quorum))
+	case done && (from || t.Verify.Required):
 		k.judged(VerdictMissing, seq)
 	}
 	t.state, t.last = m.To, last{receipt: st.Receipt, payload: x.payload, made: t.last.made, told: t.last.told}
 	if m.From == string(writ.TaskRunning) {
-		t.last.made, t.last.told = made(x)
+		t.last.made, t.last.told = artifacts(x)
 	}
 }
 
-// verdict holds somebody's word on a task or the run to what it is about, and to who it is.
-func (k *chain) verdict(x heard, m writ.Change, judged last, gates []string) {
+// verdict is somebody's word on the result of a task, or on the run.
+type verdict struct {
+	id, to string // what it moves, and where to
+	accept bool
+	of     last
+	task   *task // nil: it is on the run
+}
+
+// judge holds somebody's word on a task or the run to what it is about, and to who it is. It
+// gives the receipt that it says it is about.
+func (k *chain) judge(x heard, v verdict) (about writ.ReceiptID) {
 	st, seq := x.Statement, x.Commit.Seq
-	k.facts.Verdicts = append(k.facts.Verdicts, VerdictFact{Seq: seq, Object: m.ID, To: m.To, Judged: judged.receipt, By: byOf(st)})
+	k.facts.Verdicts = append(k.facts.Verdicts, VerdictFact{Seq: seq, Object: v.id, To: v.to, Judged: v.of.receipt, By: byOf(st)})
 	if !k.c.ask.Close {
-		return
+		return ""
 	}
 	if st.Actor.Role != writ.RoleVerifier || st.Transition != "run.close" && st.Transition != "task.verify" {
 		k.judged(CloseRole, seq)
 	}
-	if !slices.Contains(st.Parents, judged.receipt) {
+	if !slices.Contains(st.Parents, v.of.receipt) {
 		k.judged(VerdictStale, seq)
 	}
 	for _, code := range k.lineage.conflicts(k.run, st.Actor) {
@@ -262,9 +295,9 @@ func (k *chain) verdict(x heard, m writ.Change, judged last, gates []string) {
 	var a saidOf
 	if !x.ev.says(&a) {
 		k.judged(EvidenceMissing, seq)
-		return
+		return ""
 	}
-	if a.Receipt != judged.receipt {
+	if a.Receipt != v.of.receipt {
 		k.judged(VerdictOther, seq)
 	}
 	for _, t := range a.Tasks {
@@ -272,11 +305,16 @@ func (k *chain) verdict(x heard, m writ.Change, judged last, gates []string) {
 			k.judged(VerdictOther, seq)
 		}
 	}
-	k.facts.Verdicts[len(k.facts.Verdicts)-1].Key = k.signature(x, m, judged, a)
-	if m.To != string(writ.TaskDone) {
-		return
+	k.facts.Verdicts[len(k.facts.Verdicts)-1].Key = k.signature(x, v, a)
+	if v.accept && v.task != nil {
+		k.checks(x, v.task.Verify.Gates, a)
 	}
-	for _, g := range gates {
+	return a.Receipt
+}
+
+// checks holds a verdict that accepts to the checks that were asked for.
+func (k *chain) checks(x heard, asked []string, a saidOf) {
+	for _, g := range asked {
 		passed := 0
 		for _, r := range a.Gates {
 			switch {
@@ -287,13 +325,13 @@ func (k *chain) verdict(x heard, m writ.Change, judged last, gates []string) {
 			}
 		}
 		if passed != 1 {
-			k.judged(VerdictGate, seq)
+			k.judged(VerdictGate, x.Commit.Seq)
 		}
 	}
 }
 
-// made are the artifacts a task was completed with, or handed on with.
-func made(x heard) (digests []string, told bool) {
+// artifacts are those a task was completed with, or handed on with.
+func artifacts(x heard) (digests []string, told bool) {
 	if x.Statement.Transition != "task.complete" && x.Statement.Transition != "task.handoff" {
 		return nil, true
 	}

@@ -77,6 +77,8 @@ const (
 	VerdictStale      Code = "verdict_stale"
 	VerdictOther      Code = "verdict_other"
 	VerdictGate       Code = "verdict_gate"
+	QuorumMissing     Code = "quorum_missing"
+	QuorumTwice       Code = "quorum_twice"
 	VerdictUnsigned   Code = "verdict_unsigned"
 	VerdictSays       Code = "verdict_says"
 	VerdictKey        Code = "verdict_key"
@@ -164,6 +166,8 @@ var Codes = map[Code]Meaning{
 	VerdictStale:      {receipts.Tampered, "the verdict does not follow from the last change of what it judges"},
 	VerdictOther:      {receipts.Tampered, "the verdict names another receipt than the last change of what it judges"},
 	VerdictGate:       {receipts.Tampered, "a check that was asked for has not passed"},
+	QuorumMissing:     {receipts.Tampered, "fewer verdicts accept it than it asks for, on the last change of what they judge and named by the one that ends it"},
+	QuorumTwice:       {receipts.Tampered, "two of the verdicts that accept it are of verifiers who are not told apart"},
 	VerdictUnsigned:   {receipts.Tampered, "who judges has a key, and has not signed the verdict with it"},
 	VerdictSays:       {receipts.Tampered, "the verdict that is signed is not the one the receipt names, or does not say what that does"},
 	VerdictKey:        {receipts.Tampered, "the verdict is signed with a key that who judges did not have then"},

@@ -85,6 +85,7 @@ func TestTheTablesOfTheOtherVerifier(t *testing.T) {
 		{"codes", sorted(writ.Codes())},
 		{"labels", sorted(writ.Labels())},
 		{"dimensions", sorted(writ.BudgetDimensions())},
+		{"quorum", writ.MaxQuorum},
 		{"findings", found},
 		{"readme", Readme},
 	} {

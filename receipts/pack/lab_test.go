@@ -278,9 +278,15 @@ func (l *lab) makes(c cast, artifacts ...string) {
 		}
 		completed["artifacts"] = list
 	}
+	l.asks(c, map[string]any{}, map[string]any{"gates": []string{"lint"}}, completed)
+}
+
+// asks is begin with what more the run asks for, and what the task does.
+func (l *lab) asks(c cast, ofRun, ofTask, completed map[string]any) {
 	run := func(x call) { x.run = c.run; l.do(x) }
-	run(call{what: "run.create", by: c.planner, args: map[string]any{"close_policy": "verifier"}, moves: []writ.Change{move("run", string(c.run), "", "active")}})
-	run(call{what: "task.enqueue", by: c.planner, args: map[string]any{"verify": map[string]any{"required": true, "gates": []string{"lint"}}}, moves: []writ.Change{move("task", c.task, "", "queued")}})
+	ofRun["close_policy"], ofTask["required"] = "verifier", true
+	run(call{what: "run.create", by: c.planner, args: ofRun, moves: []writ.Change{move("run", string(c.run), "", "active")}})
+	run(call{what: "task.enqueue", by: c.planner, args: map[string]any{"verify": ofTask}, moves: []writ.Change{move("task", c.task, "", "queued")}})
 	run(call{what: "run.seal", by: c.planner, args: map[string]any{}, moves: []writ.Change{move("run", string(c.run), "active", "active")}})
 	run(call{what: "task.claim", by: c.worker, args: map[string]any{}, moves: []writ.Change{move("task", c.task, "queued", "running")}})
 	run(call{what: "task.complete", by: c.worker, args: completed, moves: []writ.Change{move("task", c.task, "running", "verifying")}})

@@ -170,51 +170,52 @@ func (l *lineage) root(run writ.RunID) writ.RunID {
 
 // conflicts says in which ways whoever judges a run had a part in its tree until now.
 func (l *lineage) conflicts(run writ.RunID, judge writ.Actor) (codes []Code) {
-	found := func(c Code) {
-		if !slices.Contains(codes, c) {
-			codes = append(codes, c)
-		}
-	}
 	root := l.root(run)
-	j := l.sessions[judge.Session]
-	keys, sure := l.keysOf(judge.Agent)
-	if j == nil {
-		found(LineageUnknown)
+	if l.sessions[judge.Session] == nil {
+		codes = append(codes, LineageUnknown)
 	}
 	for other, had := range l.parts {
 		if l.root(other) != root {
 			continue
 		}
-		for id, part := range had {
-			if id == judge.Session {
-				found(LineageSession)
-			}
-			if judge.Agent != "" && part.Agent == judge.Agent {
-				found(LineageAgent)
-			}
-			theirs, known := l.keysOf(part.Agent)
-			if slices.ContainsFunc(keys, func(k string) bool { return slices.Contains(theirs, k) }) {
-				found(LineageKey)
-			}
-			if judge.Agent != "" && part.Agent != judge.Agent && !(sure && known) { // who judges as no agent has none of the keys
-				found(LineageUnknown)
-			}
-			x := l.sessions[id]
-			if x == nil {
-				found(LineageUnknown)
-			}
-			if x == nil || j == nil {
-				continue
-			}
-			behind := append([]writ.PrincipalID{x.principal, x.controller}, x.openers...)
-			if slices.Contains(behind, j.principal) || slices.Contains(behind, j.controller) {
-				found(LineageController)
-			}
-			if slices.ContainsFunc(j.openers, func(p writ.PrincipalID) bool { return p != writ.MachineOperator && p == x.principal }) {
-				found(LineageOpener)
-			}
+		for _, part := range had {
+			codes = append(codes, l.meets(judge, part)...)
 		}
 	}
 	slices.Sort(codes)
+	return slices.Compact(codes)
+}
+
+// same says in which ways two are not somebody else from one another: in which either could
+// not judge what the other did.
+func (l *lineage) same(a, b writ.Actor) []Code { return append(l.meets(a, b), l.meets(b, a)...) }
+
+// meets says in which ways one who judges is behind one who had a part, or may be.
+func (l *lineage) meets(judge, part writ.Actor) (codes []Code) {
+	j, x := l.sessions[judge.Session], l.sessions[part.Session]
+	keys, sure := l.keysOf(judge.Agent)
+	theirs, known := l.keysOf(part.Agent)
+	if part.Session == judge.Session {
+		codes = append(codes, LineageSession)
+	}
+	if judge.Agent != "" && part.Agent == judge.Agent {
+		codes = append(codes, LineageAgent)
+	}
+	if slices.ContainsFunc(keys, func(k string) bool { return slices.Contains(theirs, k) }) {
+		codes = append(codes, LineageKey)
+	}
+	if judge.Agent != "" && part.Agent != judge.Agent && !(sure && known) { // who judges as no agent has none of the keys
+		codes = append(codes, LineageUnknown)
+	}
+	if j == nil || x == nil {
+		return append(codes, LineageUnknown)
+	}
+	behind := append([]writ.PrincipalID{x.principal, x.controller}, x.openers...)
+	if slices.Contains(behind, j.principal) || slices.Contains(behind, j.controller) {
+		codes = append(codes, LineageController)
+	}
+	if slices.ContainsFunc(j.openers, func(p writ.PrincipalID) bool { return p != writ.MachineOperator && p == x.principal }) {
+		codes = append(codes, LineageOpener)
+	}
 	return codes
 }

@@ -19,7 +19,7 @@ const (
 	WordOfKey     = "a verdict signed with " // and the key
 )
 
-// saidOf is what a verdict says, by the change of what it judges and the arguments.
+// saidOf is what a verdict says, by its arguments.
 type saidOf struct {
 	Receipt writ.ReceiptID `json:"receipt_id"`
 	Gates   []struct {
@@ -33,12 +33,12 @@ type saidOf struct {
 	} `json:"tasks"`
 }
 
-func (a saidOf) properties(m writ.Change) []string {
+func (a saidOf) properties(v verdict) []string {
 	verdict, gates := writ.VerdictReject, map[string]bool{}
-	if m.To == string(writ.TaskDone) {
+	if v.accept {
 		verdict = writ.VerdictAccept
 	}
-	if m.Kind == writ.ObjectTask {
+	if v.task != nil {
 		for _, r := range a.Gates {
 			before, known := gates[r.Gate]
 			gates[r.Gate] = r.Status == "pass" && (before || !known)
@@ -65,8 +65,8 @@ func (l last) subjects() []string {
 // signature holds a verdict to the signature of the verifier's own key, which the gateway
 // never has, and gives the key: else the gateway could have said it alone. An agent that
 // has keys must have signed.
-func (k *chain) signature(x heard, m writ.Change, of last, said saidOf) (keyID string) {
-	st, seq := x.Statement, x.Commit.Seq
+func (k *chain) signature(x heard, v verdict, said saidOf) (keyID string) {
+	st, seq, of := x.Statement, x.Commit.Seq, v.of
 	keys, sure := k.lineage.keysNow(st.Actor.Agent)
 	switch {
 	case !sure:
@@ -87,7 +87,7 @@ func (k *chain) signature(x heard, m writ.Change, of last, said saidOf) (keyID s
 		return ""
 	}
 	signed, err := receipts.CheckVerdict(env, writ.VerdictWant{
-		Agent: st.Actor.Agent, Keys: keys, Properties: said.properties(m), Subjects: of.subjects(),
+		Agent: st.Actor.Agent, Keys: keys, Properties: said.properties(v), Subjects: of.subjects(),
 		Policy: st.Decision.PolicyRevision, Now: x.Commit.At,
 	})
 	if err != nil {

@@ -16,7 +16,8 @@ const TABLES = /* tables */ {
   codes: ["already_claimed","already_exists","approval_denied","approval_required","artifact_digest","backpressure","budget_exceeded","capability_unavailable","classification_denied","contention","deps_unmet","effect_failed","effect_stopped","effect_unknown","egress_denied","evidence_shredded","handoff_loop","idempotency_mismatch","illegal_transition","in_flight","input_invalid","internal","lease_lost","malformed","no_eligible_agent","not_eligible","not_found","not_holder","not_ready","policy_denied","policy_unavailable","predicate_unsatisfied","preflight_unhealthy","quota_exceeded","rbac_denied","receipt_pending","run_paused","scope_conflict","scope_denied","sod_violation","store_unavailable","token_already_issued","too_large","unauthenticated","upgrade","verdict_refused","version_conflict"],
   labels: ["external.untrusted","internal.system","pii.attachment","pii.chat.message","pii.chat.metadata","pii.redacted","public","secret.credential","secret.token"],
   dimensions: ["children","cost_microusd","llm_tokens","net_egress_bytes","net_ingress_bytes","retries","retries_per_step","sandbox_cpu_ms","sandbox_mem_peak_bytes","steps","storage_write_bytes","wall_ms"],
-  findings: {"base64":[2,"base64 that encodes to another text when decoded and encoded again"],"bundle_malformed":[2,"it is no bundle in the one form a pack has"],"checkpoint_differs":[1,"a receipt is proved by another checkpoint than that of the pack"],"checkpoint_signature":[1,"the checkpoint is not signed by the log's key"],"close_bypassed":[1,"the run asks for a verdict and is done without one"],"close_role":[1,"the verdict is not a verifier's"],"consistency":[1,"the log does not begin with what the earlier checkpoint covers"],"epoch_back":[1,"the epoch goes back"],"evidence_differs":[1,"the evidence is not the one whose digest the receipt states"],"evidence_missing":[3,"evidence that is needed is not there"],"file_extra":[1,"a file is there that the pack does not list, or that no pack has"],"file_missing":[3,"a file that the pack lists is not there"],"file_twice":[1,"two files have one name"],"hint_differs":[1,"the bundle hints at another key than the one that signed it"],"inclusion":[1,"the proof that the log has it does not hold"],"index_differs":[1,"it is proved at another index than its own"],"key_differs":[1,"the statement names another key than the one that signed it"],"key_event":[1,"what a receipt says of a key cannot be"],"key_not_valid_then":[1,"it is signed by a key that does not sign there: not yet or no more, or of which nothing is to be believed from there on"],"key_other":[1,"it is signed by another key than those that are trusted"],"key_untrusted":[1,"a receipt key in the pack is neither trusted, nor introduced by a receipt of one that is"],"leaf_differs":[1,"the entry of the log is not of this receipt"],"lineage_agent":[1,"who judges had a part in the run as the same agent"],"lineage_controller":[1,"who judges, or answers for that, is behind somebody who had a part in the run"],"lineage_key":[1,"who judges signs with a key of somebody who had a part in the run"],"lineage_opener":[1,"whoever opened the session of who judges had a part in the run"],"lineage_session":[1,"who judges had a part in the run in the same session"],"lineage_unknown":[3,"how a session was opened, or which keys an agent has, is not in the pack"],"list_differs":[1,"receipts.jsonl does not list these receipts"],"log_key_differs":[1,"log.vkey is of another log key"],"move_from":[1,"an object moves from a state it was not in"],"move_gap":[3,"how an object came to the state it moves from is not in the pack"],"move_illegal":[1,"an object makes a move its states do not have"],"origin":[1,"it is of another log than the key is"],"pack_malformed":[2,"this is no pack in the form this version knows"],"parent_future":[1,"a parent comes after it"],"parent_missing":[3,"a parent is not in the pack"],"parent_self":[1,"it is its own parent"],"parent_unknown":[1,"a parent is not in the log"],"payload_malformed":[2,"the payload is no statement in the form this version knows"],"policy_differs":[1,"a policy bundle is not the one its name says"],"readme_differs":[1,"README.md is not what follows from the pack: do not run what it says"],"receipt_extra":[1,"a receipt is there that is not of what the pack says it holds"],"receipt_missing":[3,"a receipt is missing"],"receipt_twice":[1,"two receipts have one id"],"run_after_end":[1,"the run, or a task of it, moves on after the end"],"run_back":[1,"the sequence of a run goes back"],"run_begin":[1,"something comes before the run is created"],"run_gap":[3,"a receipt of a run is missing"],"run_open":[3,"the run has not ended"],"run_tasks_open":[1,"the run is done while a task of it is not over"],"run_unknown":[3,"the pack has no receipt of the run"],"seq_moved":[1,"it stands in the place of another receipt"],"signature":[1,"the signature does not hold"],"signature_form":[1,"the signature is not in the one form it may have"],"sum_differs":[1,"a file is not the one whose sum the pack states"],"tenant_other":[1,"it is of another tenant"],"time_back":[1,"the time goes back"],"trusted_root_differs":[1,"trusted_root.json is of another log key"],"verdict_about":[1,"the verdict that is signed is about something else than what it judges"],"verdict_gate":[1,"a check that was asked for has not passed"],"verdict_key":[1,"the verdict is signed with a key that who judges did not have then"],"verdict_missing":[1,"a task asks for a verdict and is done without one"],"verdict_other":[1,"the verdict names another receipt than the last change of what it judges"],"verdict_says":[1,"the verdict that is signed is not the one the receipt names, or does not say what that does"],"verdict_signature":[1,"the verifier's signature does not hold"],"verdict_stale":[1,"the verdict does not follow from the last change of what it judges"],"verdict_twice":[1,"a signed verdict is used a second time"],"verdict_unsigned":[1,"who judges has a key, and has not signed the verdict with it"],"verdict_untrusted":[1,"the run does not end by a verdict signed with a verifier's key that is trusted"]},
+  quorum: 5,
+  findings: {"base64":[2,"base64 that encodes to another text when decoded and encoded again"],"bundle_malformed":[2,"it is no bundle in the one form a pack has"],"checkpoint_differs":[1,"a receipt is proved by another checkpoint than that of the pack"],"checkpoint_signature":[1,"the checkpoint is not signed by the log's key"],"close_bypassed":[1,"the run asks for a verdict and is done without one"],"close_role":[1,"the verdict is not a verifier's"],"consistency":[1,"the log does not begin with what the earlier checkpoint covers"],"epoch_back":[1,"the epoch goes back"],"evidence_differs":[1,"the evidence is not the one whose digest the receipt states"],"evidence_missing":[3,"evidence that is needed is not there"],"file_extra":[1,"a file is there that the pack does not list, or that no pack has"],"file_missing":[3,"a file that the pack lists is not there"],"file_twice":[1,"two files have one name"],"hint_differs":[1,"the bundle hints at another key than the one that signed it"],"inclusion":[1,"the proof that the log has it does not hold"],"index_differs":[1,"it is proved at another index than its own"],"key_differs":[1,"the statement names another key than the one that signed it"],"key_event":[1,"what a receipt says of a key cannot be"],"key_not_valid_then":[1,"it is signed by a key that does not sign there: not yet or no more, or of which nothing is to be believed from there on"],"key_other":[1,"it is signed by another key than those that are trusted"],"key_untrusted":[1,"a receipt key in the pack is neither trusted, nor introduced by a receipt of one that is"],"leaf_differs":[1,"the entry of the log is not of this receipt"],"lineage_agent":[1,"who judges had a part in the run as the same agent"],"lineage_controller":[1,"who judges, or answers for that, is behind somebody who had a part in the run"],"lineage_key":[1,"who judges signs with a key of somebody who had a part in the run"],"lineage_opener":[1,"whoever opened the session of who judges had a part in the run"],"lineage_session":[1,"who judges had a part in the run in the same session"],"lineage_unknown":[3,"how a session was opened, or which keys an agent has, is not in the pack"],"list_differs":[1,"receipts.jsonl does not list these receipts"],"log_key_differs":[1,"log.vkey is of another log key"],"move_from":[1,"an object moves from a state it was not in"],"move_gap":[3,"how an object came to the state it moves from is not in the pack"],"move_illegal":[1,"an object makes a move its states do not have"],"origin":[1,"it is of another log than the key is"],"pack_malformed":[2,"this is no pack in the form this version knows"],"parent_future":[1,"a parent comes after it"],"parent_missing":[3,"a parent is not in the pack"],"parent_self":[1,"it is its own parent"],"parent_unknown":[1,"a parent is not in the log"],"payload_malformed":[2,"the payload is no statement in the form this version knows"],"policy_differs":[1,"a policy bundle is not the one its name says"],"quorum_missing":[1,"fewer verdicts accept it than it asks for, on the last change of what they judge and named by the one that ends it"],"quorum_twice":[1,"two of the verdicts that accept it are of verifiers who are not told apart"],"readme_differs":[1,"README.md is not what follows from the pack: do not run what it says"],"receipt_extra":[1,"a receipt is there that is not of what the pack says it holds"],"receipt_missing":[3,"a receipt is missing"],"receipt_twice":[1,"two receipts have one id"],"run_after_end":[1,"the run, or a task of it, moves on after the end"],"run_back":[1,"the sequence of a run goes back"],"run_begin":[1,"something comes before the run is created"],"run_gap":[3,"a receipt of a run is missing"],"run_open":[3,"the run has not ended"],"run_tasks_open":[1,"the run is done while a task of it is not over"],"run_unknown":[3,"the pack has no receipt of the run"],"seq_moved":[1,"it stands in the place of another receipt"],"signature":[1,"the signature does not hold"],"signature_form":[1,"the signature is not in the one form it may have"],"sum_differs":[1,"a file is not the one whose sum the pack states"],"tenant_other":[1,"it is of another tenant"],"time_back":[1,"the time goes back"],"trusted_root_differs":[1,"trusted_root.json is of another log key"],"verdict_about":[1,"the verdict that is signed is about something else than what it judges"],"verdict_gate":[1,"a check that was asked for has not passed"],"verdict_key":[1,"the verdict is signed with a key that who judges did not have then"],"verdict_missing":[1,"a task asks for a verdict and is done without one"],"verdict_other":[1,"the verdict names another receipt than the last change of what it judges"],"verdict_says":[1,"the verdict that is signed is not the one the receipt names, or does not say what that does"],"verdict_signature":[1,"the verifier's signature does not hold"],"verdict_stale":[1,"the verdict does not follow from the last change of what it judges"],"verdict_twice":[1,"a signed verdict is used a second time"],"verdict_unsigned":[1,"who judges has a key, and has not signed the verdict with it"],"verdict_untrusted":[1,"the run does not end by a verdict signed with a verifier's key that is trusted"]},
   readme: {"":"# Receipts of {origin}\n\n{scope} each with the proof that the file `checkpoint` covers it.\n\nThe keys in here are for reading only. Check with those you were given by somebody you trust: `receipt.pub` and the log's\nverifier key, here `{key}`.\n\n## With writ\n\n```\nwrit pack verify . --log-key LOG-KEY --key receipt.pub\n```\n\n{commands}Without it: `node cli.mjs . --log-key LOG-KEY --key receipt.pub`, or `verify.html` in a browser; both are in `verify/js` of the sources.\n\n## With cosign\n\nA receipt's signature, and that the log has it. `trusted_root.json` is the log's key: compare it with the one you have.\n\n```\n{shown}```\n\nThe digest of any other receipt is `subject[0].digest.sha256` of its payload.\n\n## Files\n\n| | |\n|---|---|\n| `pack.json` | what the pack says it holds |\n| `checkpoint` | size and root of the log, signed (C2SP tlog-checkpoint) |\n| `receipts/` | one Sigstore bundle each, by sequence; `receipts.jsonl` lists them |\n{evidence}| `policies/` | policy bundles that receipts name, as far as the gateway has them; the name is their SHA-256 |\n| `keys/`, `log.vkey`, `trusted_root.json` | the keys it was made with |\n{earlier}| `SHA256SUMS` | `sha256sum -c SHA256SUMS` shows damage; it is not signed |\n","commands":"```\nwrit run verify . --run {run} --log-key LOG-KEY --key receipt.pub\nwrit close verify . --run {run} --log-key LOG-KEY --key receipt.pub\n```\n\n","earlier":"| `earlier/` | an earlier checkpoint, and the proof that the log still begins with it |\n","ended":"how {run} became {to}","evidence":"| `evidence/` | what a receipt's `evidence` digest stands for: arguments of calls, which may hold personal data |\n","first":"the first one","log":"All receipts of the log, 0 to {end},","range":"Receipts {first} to {last} of {size}","run":"The receipts of {run}, and those before it that it rests on,","shown":"# {what}\ncosign verify-blob-attestation --key receipt.pub --bundle {file} --trusted-root trusted_root.json \\\n  --type https://writ-gateway.github.io/writ/attestation/transition/v1 --digest {digest} --digestAlg sha256\n"},
 } /* end */;
 
@@ -931,14 +932,20 @@ class History {
 const some = (of) => (v) => v === undefined || v === null || of(v);
 const members = (list) => (v) => plain(v) && Object.keys(list).every((name) => !Object.hasOwn(v, name) || some(list[name])(v[name]));
 const each = (of) => many(some(of));
-const WANTS = members({ required: (v) => typeof v === "boolean", gates: each(is.word) });
+const WANTS = members({ required: (v) => typeof v === "boolean", gates: each(is.word), quorum: Number.isFinite });
+const ASKED = members({ verify: WANTS });
 const ARGS = {
-  run: members({ close_policy: is.word }),
-  task: members({ task_id: is.word, verify: WANTS, task: members({ verify: WANTS }) }),
+  run: members({ close_policy: is.word, close_quorum: Number.isFinite }),
+  "task.enqueue": ASKED,
+  "agent.delegate": members({ task_id: is.word, task: ASKED }),
+  "task.handoff": members({ task_id: is.word, to: members({ task: ASKED }) }),
   verdict: members({ receipt_id: is.word, reasons: each(is.word), gates: each(members({ gate: is.word, status: is.word })), tasks: each(members({ task_id: is.word, receipt_id: is.word })) }),
   made: members({ artifacts: each(members({ digest: is.word })) }),
   session: members({ principal: is.word, kind: is.word, controller: is.word }),
 };
+
+// Whether as many verdicts can be asked for, if it is said.
+const isQuorum = (n) => n === undefined || n === null || (Number.isInteger(n) && 1 <= n && n <= TABLES.quorum);
 
 // Where an object may go from a state; nowhere from one its kind does not have.
 const moves = (kind, state) => own(own(TABLES.moves, kind) ?? {}, state) ?? [];
@@ -951,6 +958,7 @@ class Chain {
     this.run = run;
     this.facts = c.report.run = { run, receipts: 0, tasks: 0, state: "", begun: 0, links: 0, tree: c.m.scope.kind === "log" ? "every run of its tree" : "this run only", verdicts: [] };
     this.tasks = new Map();
+    this.votes = new Map(); // on a task or the run that wants several, those before the last
     this.runOf = new Map();
     this.reported = new Set();
     this.lineage = new Lineage();
@@ -968,6 +976,7 @@ class Chain {
     for (const m of p.changes ?? []) {
       if (m.kind === "run" && m.id === this.run) await this.runMoves(x, m);
       else if (m.kind === "task" && (p.run === this.run || this.tasks.has(m.id))) await this.taskMoves(x, m);
+      else if (m.kind === "ballot" && m.to === "open" && (m.id === this.run || this.tasks.has(m.id))) await this.voted(x, m);
     }
     if (p.run === this.run) {
       if (!this.begun) this.once("run_begin", seq);
@@ -983,11 +992,17 @@ class Chain {
     if (m.from === "") {
       this.begun = true;
       this.facts.begun = seq;
-      if (args && ARGS.run(args)) this.closing = args.close_policy || "auto";
-      else this.judged("evidence_missing", seq);
+      if (args && ARGS.run(args) && isQuorum(args.close_quorum)) {
+        this.closing = args.close_policy || "auto";
+        this.quorum = args.close_quorum ?? 1;
+      } else this.judged("evidence_missing", seq);
     }
     if (this.ended) this.once("run_after_end", seq);
-    if (p.transition === "run.close" || (m.from === "verifying" && m.to === "done")) await this.verdict(x, m, { ...before, made: this.madeOfRun() }, []);
+    if (p.transition === "run.close" || (m.from === "verifying" && m.to === "done")) {
+      const v = { id: m.id, to: m.to, accept: m.to === "done", of: { ...before, made: this.madeOfRun() } };
+      await this.verdict(x, v);
+      this.carried(x, v, this.quorum);
+    }
     if (m.to === "done" && m.from !== "verifying" && this.closing === "verifier") this.judged("close_bypassed", seq);
     this.last = { receipt: p.receiptId, sum: x.sum };
     this.state = this.facts.state = m.to;
@@ -998,14 +1013,15 @@ class Chain {
     }
   }
 
-  // What a task asks for that is met first, null where nobody says. What comes out of another
-  // task asks for what that does.
-  wanted(p, m, args) {
-    if (m.from !== "" || !args || !ARGS.task(args)) return null;
-    const from = this.tasks.get(args.task_id ?? "");
-    if (p.transition === "task.enqueue") return args.verify ?? {};
-    if (p.transition === "agent.delegate" && (!args.task_id || (from && !from.required))) return args.task?.verify ?? {};
-    return ["agent.delegate", "task.handoff"].includes(p.transition) ? from ?? null : null;
+  // With what a task is made, null where nobody says. What comes out of another task asks for
+  // what that does.
+  asked(p, m, args) {
+    const shape = own(ARGS, p.transition);
+    if (m.from !== "" || !args || !shape || !shape(args)) return null;
+    const from = this.tasks.get(args.task_id ?? ""), of = { "task.enqueue": args, "agent.delegate": args.task, "task.handoff": args.to?.task }[p.transition] ?? {};
+    if (p.transition === "task.handoff" ? !from : p.transition === "agent.delegate" && args.task_id && !from) return null;
+    const verify = p.transition === "task.handoff" || (p.transition === "agent.delegate" && from?.verify.required) ? from.verify : of.verify ?? {};
+    return isQuorum(verify.quorum) ? { verify } : null;
   }
 
   // The artifacts a task was completed with, or handed on with; null where nobody says.
@@ -1022,49 +1038,86 @@ class Chain {
     const { p, seq, args } = x;
     let t = this.tasks.get(m.id);
     if (!t) {
-      const wants = this.wanted(p, m, args);
-      if (!wants) this.judged("evidence_missing", seq);
-      this.tasks.set(m.id, (t = { required: wants?.required ?? false, gates: wants?.gates ?? [], made: null }));
+      const asked = this.asked(p, m, args);
+      if (!asked) this.judged("evidence_missing", seq);
+      this.tasks.set(m.id, (t = { verify: {}, made: null, ...asked }));
       this.facts.tasks++;
     }
     if (this.ended && !over("task", m.to)) this.once("run_after_end", seq);
-    const from = m.from === "verifying";
-    if (p.transition === "task.verify" && from) await this.verdict(x, m, { ...t.last, made: t.made }, t.gates);
-    else if (m.to === "done" && (from || t.required)) this.judged("verdict_missing", seq);
+    const from = m.from === "verifying", done = m.to === "done";
+    if (p.transition === "task.verify" && from) {
+      const v = { id: m.id, to: m.to, accept: done, of: { ...t.last, made: t.made }, task: t };
+      await this.verdict(x, v);
+      this.carried(x, v, t.verify.quorum ?? 1);
+    } else if (done && (from || t.verify.required)) this.judged("verdict_missing", seq);
     t.state = m.to;
     t.last = { receipt: p.receiptId, sum: x.sum };
     if (m.from === "running") t.made = this.made(x);
   }
 
-  async verdict(x, m, of, gates) {
-    const { p, seq, args } = x, judged = of.receipt, fact = { seq, object: m.id, to: m.to, judged: judged ?? "", by: { transition: p.transition, ...p.actor } };
+  // Holds somebody's word on a task or the run to what it is about, and to who it is. It gives the
+  // receipt that it says it is about.
+  async verdict(x, v) {
+    const { p, seq, args } = x, judged = v.of.receipt, fact = { seq, object: v.id, to: v.to, judged: judged ?? "", by: { transition: p.transition, ...p.actor } };
     this.facts.verdicts.push(fact);
-    if (!this.c.ask.close) return;
+    if (!this.c.ask.close) return "";
     if (p.actor?.role !== "verifier" || !["run.close", "task.verify"].includes(p.transition)) this.judged("close_role", seq);
     if (!(p.parents ?? []).includes(judged)) this.judged("verdict_stale", seq);
     for (const code of this.lineage.conflicts(this.run, p.actor ?? {})) this.judged(code, seq);
-    if (!args || !ARGS.verdict(args)) return this.judged("evidence_missing", seq);
+    if (!args || !ARGS.verdict(args)) {
+      this.judged("evidence_missing", seq);
+      return "";
+    }
     if ((args.receipt_id ?? "") !== (judged ?? "")) this.judged("verdict_other", seq);
     for (const t of args.tasks ?? []) if (!t?.receipt_id || this.tasks.get(t.task_id)?.last.receipt !== t.receipt_id) this.judged("verdict_other", seq);
-    const key = await this.signature(x, m, of);
+    const key = await this.signature(x, v);
     if (key) fact.key = key;
-    if (m.to !== "done") return;
-    for (const g of gates) {
+    for (const g of v.accept && v.task ? v.task.verify.gates ?? [] : []) {
       const results = (args.gates ?? []).filter((r) => (r?.gate ?? "") === (g ?? ""));
-      if (results.length === 0 || results.some((r) => r.status !== "pass")) this.judged("verdict_gate", seq);
+      if (results.length === 0 || results.some((r) => r?.status !== "pass")) this.judged("verdict_gate", seq);
     }
+    return args.receipt_id ?? "";
+  }
+
+  // A verdict that accepts where more are wanted: it moves the ballot beside what is judged, and is
+  // held to what each is.
+  async voted(x, m) {
+    const task = this.tasks.get(m.id), of = task ? { ...task.last, made: task.made } : { ...this.last, made: this.madeOfRun() };
+    const about = await this.verdict(x, { id: m.id, to: m.to, accept: true, of, task });
+    this.votes.set(m.id, [...(this.votes.get(m.id) ?? []), { receipt: x.p.receiptId, about, by: x.p.actor ?? {} }]);
+  }
+
+  // Counts the verdicts when the last one accepts: those it names, on the same receipt, of verifiers
+  // who are told apart and still had no part.
+  carried({ p, seq }, v, want) {
+    if (!v.accept || !(want > 1)) return;
+    const counted = [p.actor ?? {}];
+    for (const o of this.votes.get(v.id) ?? []) {
+      if (o.about !== (v.of.receipt ?? "") || !(p.parents ?? []).includes(o.receipt)) continue;
+      for (const code of this.lineage.conflicts(this.run, o.by)) this.judged(code, seq); // a part may have been taken since
+      if (counted.some((by) => this.oneVoter(by, o.by, seq))) this.judged("quorum_twice", seq);
+      else counted.push(o.by);
+    }
+    if (counted.length < want) this.judged("quorum_missing", seq);
+  }
+
+  // Whether two who voted are not told apart. Where nobody says, that is found.
+  oneVoter(a, b, seq) {
+    const codes = [...this.lineage.meets(a, b), ...this.lineage.meets(b, a)];
+    if (codes.includes("lineage_unknown")) this.judged("lineage_unknown", seq);
+    return codes.some((code) => code !== "lineage_unknown");
   }
 
   // Holds a verdict to the signature of the verifier's own key, which the gateway never has, and
   // gives the key. An agent that has keys must have signed.
-  async signature({ p, seq, args, verdict }, m, of) {
+  async signature({ p, seq, args, verdict }, { accept, of, task }) {
     const keys = this.lineage.keysNow(p.actor?.agent), fail = (code) => { this.judged(code, seq); return ""; };
     if (!keys) return fail("lineage_unknown");
     if (!p.verdict) return keys.length > 0 ? fail("verdict_unsigned") : "";
     if (!of.made || !of.sum) return fail("evidence_missing");
     const passed = new Map();
-    for (const g of m.kind === "task" ? args.gates ?? [] : []) passed.set(g?.gate ?? "", g?.status === "pass" && (passed.get(g.gate) ?? true));
-    const properties = ["WRIT_VERDICT_" + (m.to === "done" ? "ACCEPT" : "REJECT"), ...(args.reasons ?? []).map((r) => "WRIT_REASON:" + (r ?? ""))];
+    for (const g of task ? args.gates ?? [] : []) passed.set(g?.gate ?? "", g?.status === "pass" && (passed.get(g.gate) ?? true));
+    const properties = ["WRIT_VERDICT_" + (accept ? "ACCEPT" : "REJECT"), ...(args.reasons ?? []).map((r) => "WRIT_REASON:" + (r ?? ""))];
     for (const [gate, pass] of passed) properties.push((pass ? "WRIT_GATE_PASS:" : "WRIT_GATE_FAIL:") + gate);
     const code = await signedVerdict(verdict, p.verdict, {
       agent: p.actor?.agent ?? "", keys, properties: unique(properties), subjects: unique([of.sum, ...of.made]), policy: p.decision?.policy ?? "", now: Date.parse(p.commit.at),
@@ -1160,26 +1213,28 @@ class Lineage {
     return run;
   }
 
+  // In which ways whoever judges a run had a part in its tree until now.
   conflicts(run, judge) {
-    const found = new Set(), j = this.sessions.get(judge.session), root = this.root(run), mine = this.keysOf(judge.agent);
-    if (!j) found.add("lineage_unknown");
+    const found = new Set(this.sessions.has(judge.session) ? [] : ["lineage_unknown"]), root = this.root(run);
     for (const [other, parts] of this.parts) {
       if (this.root(other) !== root) continue;
-      for (const [id, part] of parts) {
-        if (id === judge.session) found.add("lineage_session");
-        if (judge.agent && part.agent === judge.agent) found.add("lineage_agent");
-        const theirs = this.keysOf(part.agent);
-        for (const k of mine.keys) if (theirs.keys.has(k)) found.add("lineage_key");
-        if (judge.agent && part.agent !== judge.agent && !(mine.sure && theirs.sure)) found.add("lineage_unknown");
-        const x = this.sessions.get(id);
-        if (!x) found.add("lineage_unknown");
-        if (!x || !j) continue;
-        const behind = [x.principal, x.controller, ...x.openers];
-        if (behind.includes(j.principal) || behind.includes(j.controller)) found.add("lineage_controller");
-        if (j.openers.some((o) => o !== MACHINE_OPERATOR && o === x.principal)) found.add("lineage_opener");
-      }
+      for (const part of parts.values()) for (const code of this.meets(judge, part)) found.add(code);
     }
     return [...found].sort();
+  }
+
+  // In which ways one who judges is behind one who had a part, or may be.
+  meets(judge, part) {
+    const found = [], j = this.sessions.get(judge.session), x = this.sessions.get(part.session), mine = this.keysOf(judge.agent), theirs = this.keysOf(part.agent);
+    if (part.session === judge.session) found.push("lineage_session");
+    if (judge.agent && part.agent === judge.agent) found.push("lineage_agent");
+    for (const k of mine.keys) if (theirs.keys.has(k)) found.push("lineage_key");
+    if (judge.agent && part.agent !== judge.agent && !(mine.sure && theirs.sure)) found.push("lineage_unknown");
+    if (!j || !x) return [...found, "lineage_unknown"];
+    const behind = [x.principal, x.controller, ...x.openers];
+    if (behind.includes(j.principal) || behind.includes(j.controller)) found.push("lineage_controller");
+    if (j.openers.some((o) => o !== MACHINE_OPERATOR && o === x.principal)) found.push("lineage_opener");
+    return found;
   }
 }
 
