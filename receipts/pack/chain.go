@@ -68,6 +68,8 @@ type chain struct {
 	quorum   int                           // how many verdicts it asks for
 	runOf    map[writ.ReceiptID]writ.RunID // of every receipt until now
 	tasks    map[string]*task
+	keys     map[string]*task  // by their names in the run
+	unread   bool              // somebody does not say what there is to say of a task
 	votes    map[string][]vote // on a task or the run that wants several
 	lineage  lineage
 	reported map[Code]bool
@@ -77,6 +79,7 @@ type task struct {
 	state string
 	last  last
 	asked
+	gated
 }
 
 // heard is a receipt, and what its evidence says as far as it is there.
@@ -86,18 +89,6 @@ type heard struct {
 	ev      *told
 }
 
-// asked is what a task is made with.
-type asked struct {
-	Verify wants `json:"verify"`
-}
-
-// wants is what a task asks for before it is done.
-type wants struct {
-	Required bool     `json:"required"`
-	Gates    []string `json:"gates"`
-	Quorum   *float64 `json:"quorum"`
-}
-
 func newChain(c *check, run writ.RunID) *chain {
 	tree := TreeRun
 	if c.m.Scope.Kind == ScopeLog {
@@ -105,7 +96,7 @@ func newChain(c *check, run writ.RunID) *chain {
 	}
 	facts := &RunFacts{Run: run, Tree: tree}
 	c.report.Run = facts
-	return &chain{c: c, run: run, facts: facts, runOf: map[writ.ReceiptID]writ.RunID{}, tasks: map[string]*task{}, votes: map[string][]vote{}, lineage: newLineage(), reported: map[Code]bool{}}
+	return &chain{c: c, run: run, facts: facts, runOf: map[writ.ReceiptID]writ.RunID{}, tasks: map[string]*task{}, keys: map[string]*task{}, votes: map[string][]vote{}, lineage: newLineage(), reported: map[Code]bool{}}
 }
 
 // once reports what was found where it was found first.
@@ -198,44 +189,6 @@ func (k *chain) runMoves(x heard, m writ.Change) {
 	}
 }
 
-// made says with what a task is made. What comes out of another task asks for what that does.
-func (k *chain) made(x heard, m writ.Change) (a asked, known bool) {
-	var from *task
-	switch x.Statement.Transition {
-	case "task.enqueue":
-		known = x.ev.says(&a)
-	case "agent.delegate":
-		var d struct {
-			From string `json:"task_id"`
-			Task asked  `json:"task"`
-		}
-		known = x.ev.says(&d)
-		if a = d.Task; d.From != "" {
-			from = k.tasks[d.From]
-			known = known && from != nil
-		}
-		if from != nil && from.Verify.Required {
-			a.Verify = from.Verify
-		}
-	case "task.handoff":
-		var h struct {
-			From string `json:"task_id"`
-			To   struct {
-				Task asked `json:"task"`
-			} `json:"to"`
-		}
-		known = x.ev.says(&h)
-		if from, a = k.tasks[h.From], h.To.Task; from == nil {
-			return asked{}, false
-		}
-		a.Verify = from.Verify
-	}
-	if !known || m.From != "" || !isQuorum(a.Verify.Quorum) {
-		return asked{}, false
-	}
-	return a, true
-}
-
 func (k *chain) taskMoves(x heard, m writ.Change) {
 	st, seq := x.Statement, x.Commit.Seq
 	t := k.tasks[m.ID]
@@ -244,8 +197,12 @@ func (k *chain) taskMoves(x heard, m writ.Change) {
 		k.tasks[m.ID] = t
 		k.facts.Tasks++
 		var known bool
-		if t.asked, known = k.made(x, m); !known {
+		if t.asked, t.looks, known = k.made(x, m); !known {
+			k.unread = true
 			k.judged(EvidenceMissing, seq)
+		}
+		if t.Key != "" {
+			k.keys[t.Key] = t
 		}
 	}
 	over := writ.TaskMoves.Terminal(writ.TaskState(m.To))
@@ -262,8 +219,15 @@ func (k *chain) taskMoves(x heard, m writ.Change) {
 		k.judged(VerdictMissing, seq)
 	}
 	t.state, t.last = m.To, last{receipt: st.Receipt, payload: x.payload, made: t.last.made, told: t.last.told}
-	if m.From == string(writ.TaskRunning) {
+	switch {
+	case m.From == string(writ.TaskQueued) && m.To == string(writ.TaskRunning):
+		t.claimed = seq
+	case m.From == string(writ.TaskRunning):
 		t.last.made, t.last.told = artifacts(x)
+		if done || m.To == string(writ.TaskVerifying) {
+			k.looked(x, t)
+			k.gave(x, t)
+		}
 	}
 }
 
@@ -306,25 +270,24 @@ func (k *chain) judge(x heard, v verdict) (about writ.ReceiptID) {
 		}
 	}
 	k.facts.Verdicts[len(k.facts.Verdicts)-1].Key = k.signature(x, v, a)
-	if v.accept && v.task != nil {
+	switch {
+	case v.accept && v.task != nil:
 		k.checks(x, v.task.Verify.Gates, a)
+		k.passed(x, v.task, a.cites)
+	case v.accept: // a run may have more results than a verdict can cite gates for
+		for _, t := range k.tasks {
+			if t.state == string(writ.TaskDone) {
+				k.passed(x, t, func(string, writ.ReceiptID) bool { return true })
+			}
+		}
 	}
 	return a.Receipt
 }
 
-// checks holds a verdict that accepts to the checks that were asked for.
+// checks holds a verdict that accepts to the checks of the verifier's own that were asked for.
 func (k *chain) checks(x heard, asked []string, a saidOf) {
 	for _, g := range asked {
-		passed := 0
-		for _, r := range a.Gates {
-			switch {
-			case r.Gate == g && r.Status == "pass" && passed >= 0:
-				passed = 1
-			case r.Gate == g:
-				passed = -1
-			}
-		}
-		if passed != 1 {
+		if !writ.IsGate(g) && !a.cites(g, "") {
 			k.judged(VerdictGate, x.Commit.Seq)
 		}
 	}

@@ -77,6 +77,7 @@ const (
 	VerdictStale      Code = "verdict_stale"
 	VerdictOther      Code = "verdict_other"
 	VerdictGate       Code = "verdict_gate"
+	GateMissing       Code = "gate_missing"
 	QuorumMissing     Code = "quorum_missing"
 	QuorumTwice       Code = "quorum_twice"
 	VerdictUnsigned   Code = "verdict_unsigned"
@@ -166,6 +167,7 @@ var Codes = map[Code]Meaning{
 	VerdictStale:      {receipts.Tampered, "the verdict does not follow from the last change of what it judges"},
 	VerdictOther:      {receipts.Tampered, "the verdict names another receipt than the last change of what it judges"},
 	VerdictGate:       {receipts.Tampered, "a check that was asked for has not passed"},
+	GateMissing:       {receipts.Tampered, "a gate that a result must pass was not passed: no receipt of another's gate, begun after that result, says so last, or the verdict does not name it"},
 	QuorumMissing:     {receipts.Tampered, "fewer verdicts accept it than it asks for, on the last change of what they judge and named by the one that ends it"},
 	QuorumTwice:       {receipts.Tampered, "two of the verdicts that accept it are of verifiers who are not told apart"},
 	VerdictUnsigned:   {receipts.Tampered, "who judges has a key, and has not signed the verdict with it"},
@@ -179,7 +181,7 @@ var Codes = map[Code]Meaning{
 	LineageKey:        {receipts.Tampered, "who judges signs with a key of somebody who had a part in the run"},
 	LineageController: {receipts.Tampered, "who judges, or answers for that, is behind somebody who had a part in the run"},
 	LineageOpener:     {receipts.Tampered, "whoever opened the session of who judges had a part in the run"},
-	LineageUnknown:    {receipts.Incomplete, "how a session was opened, or which keys an agent has, is not in the pack"},
+	LineageUnknown:    {receipts.Incomplete, "how a session was opened, or what an agent was registered with, is not in the pack"},
 }
 
 // Finding is one thing that is wrong.

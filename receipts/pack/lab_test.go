@@ -174,25 +174,39 @@ func sha256Of(text []byte) []byte {
 
 // open opens a session and starts it.
 func (l *lab) open(by writ.Actor, id writ.SessionID, principal string, kind writ.PrincipalKind, role writ.Role, agent, controller string) writ.Actor {
+	a := l.opens(by, id, principal, kind, role, agent, controller)
+	l.do(call{what: "session.start", by: a, args: map[string]any{}, moves: []writ.Change{move("session", string(id), "opened", "active")}})
+	return a
+}
+
+func (l *lab) opens(by writ.Actor, id writ.SessionID, principal string, kind writ.PrincipalKind, role writ.Role, agent, controller string) writ.Actor {
 	args := map[string]any{"principal": principal, "kind": kind, "role": role}
 	if controller != "" {
 		args["controller"] = controller
 	}
 	l.do(call{what: "session.open", by: by, args: args, moves: []writ.Change{move("session", string(id), "", "opened")}})
-	a := writ.Actor{Agent: writ.AgentID(agent), Kind: kind, Role: role, Session: id}
-	l.do(call{what: "session.start", by: a, args: map[string]any{}, moves: []writ.Change{move("session", string(id), "opened", "active")}})
-	return a
+	return writ.Actor{Agent: writ.AgentID(agent), Kind: kind, Role: role, Session: id}
 }
 
 // register has agents, with a key or none.
 func (l *lab) register(by writ.Actor, key string, agents ...string) {
 	for _, a := range agents {
-		args := map[string]any{"agent_id": a}
+		more := map[string]any{}
 		if key != "" {
-			args["keys"] = []string{key}
+			more["keys"] = []string{key}
 		}
-		l.do(call{what: "agent.register", by: by, args: args, moves: []writ.Change{move("agent", a, "", "planned")}})
+		l.declares(by, a, more)
 	}
+}
+
+// declares has an agent with what more is said of it, again if it is there.
+func (l *lab) declares(by writ.Actor, agent string, more map[string]any) {
+	from := ""
+	if l.last["agent/"+agent] != "" {
+		from = "planned"
+	}
+	more["agent_id"] = agent
+	l.do(call{what: "agent.register", by: by, args: more, moves: []writ.Change{move("agent", agent, from, "planned")}})
 }
 
 // without takes receipts out of a pack, as whoever hides them would.
@@ -259,7 +273,8 @@ var system = writ.Actor{Kind: writ.KindSystem, Role: writ.RoleSystem}
 func (l *lab) cast() cast {
 	c := cast{run: writ.RunID(ulid("run", 1)), task: ulid("tsk", 1)}
 	c.operator = l.open(system, ses(1), "operator", writ.KindHuman, writ.RoleOperator, "", "")
-	c.planner = l.open(c.operator, ses(2), "planner", writ.KindAgent, writ.RoleOrchestrator, "planner", "")
+	c.planner = l.opens(c.operator, ses(2), "planner", writ.KindAgent, writ.RoleOrchestrator, "planner", "")
+	l.declares(c.operator, "worker", map[string]any{})
 	c.worker = l.open(c.operator, ses(3), "worker", writ.KindAgent, writ.RoleExecutor, "worker", "")
 	c.judge = l.open(c.operator, ses(4), "vera", writ.KindHuman, writ.RoleVerifier, "", "")
 	return c
@@ -286,7 +301,7 @@ func (l *lab) asks(c cast, ofRun, ofTask, completed map[string]any) {
 	run := func(x call) { x.run = c.run; l.do(x) }
 	ofRun["close_policy"], ofTask["required"] = "verifier", true
 	run(call{what: "run.create", by: c.planner, args: ofRun, moves: []writ.Change{move("run", string(c.run), "", "active")}})
-	run(call{what: "task.enqueue", by: c.planner, args: map[string]any{"verify": ofTask}, moves: []writ.Change{move("task", c.task, "", "queued")}})
+	run(call{what: "task.enqueue", by: c.planner, args: map[string]any{"key": "one", "capability": "site.build", "verify": ofTask}, moves: []writ.Change{move("task", c.task, "", "queued")}})
 	run(call{what: "run.seal", by: c.planner, args: map[string]any{}, moves: []writ.Change{move("run", string(c.run), "active", "active")}})
 	run(call{what: "task.claim", by: c.worker, args: map[string]any{}, moves: []writ.Change{move("task", c.task, "queued", "running")}})
 	run(call{what: "task.complete", by: c.worker, args: completed, moves: []writ.Change{move("task", c.task, "running", "verifying")}})

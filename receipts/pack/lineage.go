@@ -29,7 +29,9 @@ type agent struct {
 	unsure bool // it may have others: what one of them says nobody can read
 
 	now     []writ.PublicKey // of the last one
-	unknown bool             // which those are
+	tools   map[string]bool  // of the last one, which of them are gates
+	work    []string         // gates that its work must pass, by the last one
+	unknown bool             // what those are
 }
 
 func newLineage() lineage {
@@ -104,7 +106,7 @@ func (l *lineage) opened(id writ.SessionID, st writ.Statement, ev *told) {
 	l.sessions[id] = s
 }
 
-// registered notes the keys of an agent. One whose first registration is not there may
+// registered notes what an agent is registered with. One whose first registration is not there may
 // have had any.
 func (l *lineage) registered(id writ.AgentID, first bool, ev *told) {
 	a := l.agents[id]
@@ -113,12 +115,21 @@ func (l *lineage) registered(id writ.AgentID, first bool, ev *told) {
 		l.agents[id] = a
 	}
 	var args struct {
-		Keys []string `json:"keys"`
+		Keys  []string `json:"keys"`
+		Tools []struct {
+			Name string `json:"name"`
+			Gate bool   `json:"gate"`
+		} `json:"tools"`
+		Work []string `json:"work_gates"`
 	}
-	a.now, a.unknown = nil, !ev.says(&args)
+	a.now, a.tools, a.work, a.unknown = nil, map[string]bool{}, nil, !ev.says(&args)
 	if a.unknown {
 		a.unsure = true
 		return
+	}
+	a.work = args.Work
+	for _, t := range args.Tools {
+		a.tools[t.Name] = t.Gate
 	}
 	for _, text := range args.Keys {
 		k, err := receipts.ParsePublicKey(text)
@@ -131,6 +142,19 @@ func (l *lineage) registered(id writ.AgentID, first bool, ev *told) {
 			a.keys = append(a.keys, k.ID)
 		}
 	}
+}
+
+// gates says whether the tool of an agent for a capability is a gate, and which gates its
+// work must pass: those of its last registration. known is false where nobody says.
+func (l *lineage) gates(id writ.AgentID, capability string) (gate bool, work []string, known bool) {
+	if id == "" {
+		return false, nil, true
+	}
+	a := l.agents[id]
+	if a == nil || a.unknown {
+		return false, nil, false
+	}
+	return a.tools[capability], a.work, true
 }
 
 // keysNow are the keys an agent has; ok is false where nobody says.
@@ -218,4 +242,19 @@ func (l *lineage) meets(judge, part writ.Actor) (codes []Code) {
 		codes = append(codes, LineageOpener)
 	}
 	return codes
+}
+
+// own says whether two who gave a result and who looked at it are one, or one stands behind the
+// other. That one person answers for both is no matter. known is false where nobody says.
+func (l *lineage) own(a, b writ.Actor) (own, known bool) {
+	x, y := l.sessions[a.Session], l.sessions[b.Session]
+	if x == nil || y == nil {
+		return false, false
+	}
+	mine, sure := l.keysOf(a.Agent)
+	theirs, known := l.keysOf(b.Agent)
+	behind := func(p writ.PrincipalID, s *session) bool { return p == s.controller || slices.Contains(s.openers, p) }
+	own = a.Session == b.Session || a.Agent != "" && a.Agent == b.Agent || x.principal == y.principal || behind(x.principal, y) || behind(y.principal, x) ||
+		slices.ContainsFunc(mine, func(k string) bool { return slices.Contains(theirs, k) })
+	return own, own || sure && known
 }

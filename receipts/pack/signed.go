@@ -23,14 +23,29 @@ const (
 type saidOf struct {
 	Receipt writ.ReceiptID `json:"receipt_id"`
 	Gates   []struct {
-		Gate   string `json:"gate"`
-		Status string `json:"status"`
+		Gate    string         `json:"gate"`
+		Status  string         `json:"status"`
+		Receipt writ.ReceiptID `json:"receipt_id"`
 	} `json:"gates"`
 	Reasons []string `json:"reasons"`
 	Tasks   []struct {
 		Task    string         `json:"task_id"`
 		Receipt writ.ReceiptID `json:"receipt_id"`
 	} `json:"tasks"`
+}
+
+// cites says whether a verdict says of a check that it passed, by a receipt if there is one.
+func (a saidOf) cites(check string, by writ.ReceiptID) (found bool) {
+	for _, r := range a.Gates {
+		switch {
+		case r.Gate != check:
+		case r.Status != string(writ.GatePass) || by != "" && r.Receipt != by:
+			return false
+		default:
+			found = true
+		}
+	}
+	return found
 }
 
 func (a saidOf) properties(v verdict) []string {

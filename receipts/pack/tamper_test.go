@@ -161,7 +161,7 @@ func TestTamperedPacks(t *testing.T) {
 		{"the log's key is gone", drop(FileLogKey), false, "file_missing@-1", 3},
 
 		{"evidence is another's", swap(evidenceName(3), evidenceName(4)), false, "evidence_differs@3 evidence_differs@4", 1},
-		{"evidence is changed", put(evidenceName(3), replace("session", "Session")), false, "evidence_differs@3", 1},
+		{"evidence is changed", put(evidenceName(3), replace("worker", "Worker")), false, "evidence_differs@3", 1},
 		{"evidence is gone", drop(evidenceName(3)), false, "evidence_missing@3", 3},
 		{"evidence of nothing", func(p files) { p[evidenceName(99)] = []byte("{}") }, false, "file_extra@99", 1},
 		{"a policy is changed", func(p files) {

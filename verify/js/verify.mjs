@@ -17,7 +17,7 @@ const TABLES = /* tables */ {
   labels: ["external.untrusted","internal.system","pii.attachment","pii.chat.message","pii.chat.metadata","pii.redacted","public","secret.credential","secret.token"],
   dimensions: ["children","cost_microusd","llm_tokens","net_egress_bytes","net_ingress_bytes","retries","retries_per_step","sandbox_cpu_ms","sandbox_mem_peak_bytes","steps","storage_write_bytes","wall_ms"],
   quorum: 5,
-  findings: {"base64":[2,"base64 that encodes to another text when decoded and encoded again"],"bundle_malformed":[2,"it is no bundle in the one form a pack has"],"checkpoint_differs":[1,"a receipt is proved by another checkpoint than that of the pack"],"checkpoint_signature":[1,"the checkpoint is not signed by the log's key"],"close_bypassed":[1,"the run asks for a verdict and is done without one"],"close_role":[1,"the verdict is not a verifier's"],"consistency":[1,"the log does not begin with what the earlier checkpoint covers"],"epoch_back":[1,"the epoch goes back"],"evidence_differs":[1,"the evidence is not the one whose digest the receipt states"],"evidence_missing":[3,"evidence that is needed is not there"],"file_extra":[1,"a file is there that the pack does not list, or that no pack has"],"file_missing":[3,"a file that the pack lists is not there"],"file_twice":[1,"two files have one name"],"hint_differs":[1,"the bundle hints at another key than the one that signed it"],"inclusion":[1,"the proof that the log has it does not hold"],"index_differs":[1,"it is proved at another index than its own"],"key_differs":[1,"the statement names another key than the one that signed it"],"key_event":[1,"what a receipt says of a key cannot be"],"key_not_valid_then":[1,"it is signed by a key that does not sign there: not yet or no more, or of which nothing is to be believed from there on"],"key_other":[1,"it is signed by another key than those that are trusted"],"key_untrusted":[1,"a receipt key in the pack is neither trusted, nor introduced by a receipt of one that is"],"leaf_differs":[1,"the entry of the log is not of this receipt"],"lineage_agent":[1,"who judges had a part in the run as the same agent"],"lineage_controller":[1,"who judges, or answers for that, is behind somebody who had a part in the run"],"lineage_key":[1,"who judges signs with a key of somebody who had a part in the run"],"lineage_opener":[1,"whoever opened the session of who judges had a part in the run"],"lineage_session":[1,"who judges had a part in the run in the same session"],"lineage_unknown":[3,"how a session was opened, or which keys an agent has, is not in the pack"],"list_differs":[1,"receipts.jsonl does not list these receipts"],"log_key_differs":[1,"log.vkey is of another log key"],"move_from":[1,"an object moves from a state it was not in"],"move_gap":[3,"how an object came to the state it moves from is not in the pack"],"move_illegal":[1,"an object makes a move its states do not have"],"origin":[1,"it is of another log than the key is"],"pack_malformed":[2,"this is no pack in the form this version knows"],"parent_future":[1,"a parent comes after it"],"parent_missing":[3,"a parent is not in the pack"],"parent_self":[1,"it is its own parent"],"parent_unknown":[1,"a parent is not in the log"],"payload_malformed":[2,"the payload is no statement in the form this version knows"],"policy_differs":[1,"a policy bundle is not the one its name says"],"quorum_missing":[1,"fewer verdicts accept it than it asks for, on the last change of what they judge and named by the one that ends it"],"quorum_twice":[1,"two of the verdicts that accept it are of verifiers who are not told apart"],"readme_differs":[1,"README.md is not what follows from the pack: do not run what it says"],"receipt_extra":[1,"a receipt is there that is not of what the pack says it holds"],"receipt_missing":[3,"a receipt is missing"],"receipt_twice":[1,"two receipts have one id"],"run_after_end":[1,"the run, or a task of it, moves on after the end"],"run_back":[1,"the sequence of a run goes back"],"run_begin":[1,"something comes before the run is created"],"run_gap":[3,"a receipt of a run is missing"],"run_open":[3,"the run has not ended"],"run_tasks_open":[1,"the run is done while a task of it is not over"],"run_unknown":[3,"the pack has no receipt of the run"],"seq_moved":[1,"it stands in the place of another receipt"],"signature":[1,"the signature does not hold"],"signature_form":[1,"the signature is not in the one form it may have"],"sum_differs":[1,"a file is not the one whose sum the pack states"],"tenant_other":[1,"it is of another tenant"],"time_back":[1,"the time goes back"],"trusted_root_differs":[1,"trusted_root.json is of another log key"],"verdict_about":[1,"the verdict that is signed is about something else than what it judges"],"verdict_gate":[1,"a check that was asked for has not passed"],"verdict_key":[1,"the verdict is signed with a key that who judges did not have then"],"verdict_missing":[1,"a task asks for a verdict and is done without one"],"verdict_other":[1,"the verdict names another receipt than the last change of what it judges"],"verdict_says":[1,"the verdict that is signed is not the one the receipt names, or does not say what that does"],"verdict_signature":[1,"the verifier's signature does not hold"],"verdict_stale":[1,"the verdict does not follow from the last change of what it judges"],"verdict_twice":[1,"a signed verdict is used a second time"],"verdict_unsigned":[1,"who judges has a key, and has not signed the verdict with it"],"verdict_untrusted":[1,"the run does not end by a verdict signed with a verifier's key that is trusted"]},
+  findings: {"base64":[2,"base64 that encodes to another text when decoded and encoded again"],"bundle_malformed":[2,"it is no bundle in the one form a pack has"],"checkpoint_differs":[1,"a receipt is proved by another checkpoint than that of the pack"],"checkpoint_signature":[1,"the checkpoint is not signed by the log's key"],"close_bypassed":[1,"the run asks for a verdict and is done without one"],"close_role":[1,"the verdict is not a verifier's"],"consistency":[1,"the log does not begin with what the earlier checkpoint covers"],"epoch_back":[1,"the epoch goes back"],"evidence_differs":[1,"the evidence is not the one whose digest the receipt states"],"evidence_missing":[3,"evidence that is needed is not there"],"file_extra":[1,"a file is there that the pack does not list, or that no pack has"],"file_missing":[3,"a file that the pack lists is not there"],"file_twice":[1,"two files have one name"],"gate_missing":[1,"a gate that a result must pass was not passed: no receipt of another's gate, begun after that result, says so last, or the verdict does not name it"],"hint_differs":[1,"the bundle hints at another key than the one that signed it"],"inclusion":[1,"the proof that the log has it does not hold"],"index_differs":[1,"it is proved at another index than its own"],"key_differs":[1,"the statement names another key than the one that signed it"],"key_event":[1,"what a receipt says of a key cannot be"],"key_not_valid_then":[1,"it is signed by a key that does not sign there: not yet or no more, or of which nothing is to be believed from there on"],"key_other":[1,"it is signed by another key than those that are trusted"],"key_untrusted":[1,"a receipt key in the pack is neither trusted, nor introduced by a receipt of one that is"],"leaf_differs":[1,"the entry of the log is not of this receipt"],"lineage_agent":[1,"who judges had a part in the run as the same agent"],"lineage_controller":[1,"who judges, or answers for that, is behind somebody who had a part in the run"],"lineage_key":[1,"who judges signs with a key of somebody who had a part in the run"],"lineage_opener":[1,"whoever opened the session of who judges had a part in the run"],"lineage_session":[1,"who judges had a part in the run in the same session"],"lineage_unknown":[3,"how a session was opened, or what an agent was registered with, is not in the pack"],"list_differs":[1,"receipts.jsonl does not list these receipts"],"log_key_differs":[1,"log.vkey is of another log key"],"move_from":[1,"an object moves from a state it was not in"],"move_gap":[3,"how an object came to the state it moves from is not in the pack"],"move_illegal":[1,"an object makes a move its states do not have"],"origin":[1,"it is of another log than the key is"],"pack_malformed":[2,"this is no pack in the form this version knows"],"parent_future":[1,"a parent comes after it"],"parent_missing":[3,"a parent is not in the pack"],"parent_self":[1,"it is its own parent"],"parent_unknown":[1,"a parent is not in the log"],"payload_malformed":[2,"the payload is no statement in the form this version knows"],"policy_differs":[1,"a policy bundle is not the one its name says"],"quorum_missing":[1,"fewer verdicts accept it than it asks for, on the last change of what they judge and named by the one that ends it"],"quorum_twice":[1,"two of the verdicts that accept it are of verifiers who are not told apart"],"readme_differs":[1,"README.md is not what follows from the pack: do not run what it says"],"receipt_extra":[1,"a receipt is there that is not of what the pack says it holds"],"receipt_missing":[3,"a receipt is missing"],"receipt_twice":[1,"two receipts have one id"],"run_after_end":[1,"the run, or a task of it, moves on after the end"],"run_back":[1,"the sequence of a run goes back"],"run_begin":[1,"something comes before the run is created"],"run_gap":[3,"a receipt of a run is missing"],"run_open":[3,"the run has not ended"],"run_tasks_open":[1,"the run is done while a task of it is not over"],"run_unknown":[3,"the pack has no receipt of the run"],"seq_moved":[1,"it stands in the place of another receipt"],"signature":[1,"the signature does not hold"],"signature_form":[1,"the signature is not in the one form it may have"],"sum_differs":[1,"a file is not the one whose sum the pack states"],"tenant_other":[1,"it is of another tenant"],"time_back":[1,"the time goes back"],"trusted_root_differs":[1,"trusted_root.json is of another log key"],"verdict_about":[1,"the verdict that is signed is about something else than what it judges"],"verdict_gate":[1,"a check that was asked for has not passed"],"verdict_key":[1,"the verdict is signed with a key that who judges did not have then"],"verdict_missing":[1,"a task asks for a verdict and is done without one"],"verdict_other":[1,"the verdict names another receipt than the last change of what it judges"],"verdict_says":[1,"the verdict that is signed is not the one the receipt names, or does not say what that does"],"verdict_signature":[1,"the verifier's signature does not hold"],"verdict_stale":[1,"the verdict does not follow from the last change of what it judges"],"verdict_twice":[1,"a signed verdict is used a second time"],"verdict_unsigned":[1,"who judges has a key, and has not signed the verdict with it"],"verdict_untrusted":[1,"the run does not end by a verdict signed with a verifier's key that is trusted"]},
   readme: {"":"# Receipts of {origin}\n\n{scope} each with the proof that the file `checkpoint` covers it.\n\nThe keys in here are for reading only. Check with those you were given by somebody you trust: `receipt.pub` and the log's\nverifier key, here `{key}`.\n\n## With writ\n\n```\nwrit pack verify . --log-key LOG-KEY --key receipt.pub\n```\n\n{commands}Without it: `node cli.mjs . --log-key LOG-KEY --key receipt.pub`, or `verify.html` in a browser; both are in `verify/js` of the sources.\n\n## With cosign\n\nA receipt's signature, and that the log has it. `trusted_root.json` is the log's key: compare it with the one you have.\n\n```\n{shown}```\n\nThe digest of any other receipt is `subject[0].digest.sha256` of its payload.\n\n## Files\n\n| | |\n|---|---|\n| `pack.json` | what the pack says it holds |\n| `checkpoint` | size and root of the log, signed (C2SP tlog-checkpoint) |\n| `receipts/` | one Sigstore bundle each, by sequence; `receipts.jsonl` lists them |\n{evidence}| `policies/` | policy bundles that receipts name, as far as the gateway has them; the name is their SHA-256 |\n| `keys/`, `log.vkey`, `trusted_root.json` | the keys it was made with |\n{earlier}| `SHA256SUMS` | `sha256sum -c SHA256SUMS` shows damage; it is not signed |\n","commands":"```\nwrit run verify . --run {run} --log-key LOG-KEY --key receipt.pub\nwrit close verify . --run {run} --log-key LOG-KEY --key receipt.pub\n```\n\n","earlier":"| `earlier/` | an earlier checkpoint, and the proof that the log still begins with it |\n","ended":"how {run} became {to}","evidence":"| `evidence/` | what a receipt's `evidence` digest stands for: arguments of calls, which may hold personal data |\n","first":"the first one","log":"All receipts of the log, 0 to {end},","range":"Receipts {first} to {last} of {size}","run":"The receipts of {run}, and those before it that it rests on,","shown":"# {what}\ncosign verify-blob-attestation --key receipt.pub --bundle {file} --trusted-root trusted_root.json \\\n  --type https://writ-gateway.github.io/writ/attestation/transition/v1 --digest {digest} --digestAlg sha256\n"},
 } /* end */;
 
@@ -933,13 +933,16 @@ const some = (of) => (v) => v === undefined || v === null || of(v);
 const members = (list) => (v) => plain(v) && Object.keys(list).every((name) => !Object.hasOwn(v, name) || some(list[name])(v[name]));
 const each = (of) => many(some(of));
 const WANTS = members({ required: (v) => typeof v === "boolean", gates: each(is.word), quorum: Number.isFinite });
-const ASKED = members({ verify: WANTS });
+const ASKED = members({ key: is.word, capability: is.word, depends_on: each(members({ key: is.word, when: is.word })), consumes: each(plain), verify: WANTS });
 const ARGS = {
   run: members({ close_policy: is.word, close_quorum: Number.isFinite }),
   "task.enqueue": ASKED,
   "agent.delegate": members({ task_id: is.word, task: ASKED }),
   "task.handoff": members({ task_id: is.word, to: members({ task: ASKED }) }),
-  verdict: members({ receipt_id: is.word, reasons: each(is.word), gates: each(members({ gate: is.word, status: is.word })), tasks: each(members({ task_id: is.word, receipt_id: is.word })) }),
+  "task.revive": members({ task_id: is.word, key: is.word }),
+  gate: members({ gate: is.word }),
+  agent: members({ keys: each(is.word), tools: each(members({ name: is.word, gate: (v) => typeof v === "boolean" })), work_gates: each(is.word) }),
+  verdict: members({ receipt_id: is.word, reasons: each(is.word), gates: each(members({ gate: is.word, status: is.word, receipt_id: is.word })), tasks: each(members({ task_id: is.word, receipt_id: is.word })) }),
   made: members({ artifacts: each(members({ digest: is.word })) }),
   session: members({ principal: is.word, kind: is.word, controller: is.word }),
 };
@@ -958,6 +961,8 @@ class Chain {
     this.run = run;
     this.facts = c.report.run = { run, receipts: 0, tasks: 0, state: "", begun: 0, links: 0, tree: c.m.scope.kind === "log" ? "every run of its tree" : "this run only", verdicts: [] };
     this.tasks = new Map();
+    this.keys = new Map(); // tasks by their names in the run
+    this.unread = false; // somebody does not say what there is to say of a task
     this.votes = new Map(); // on a task or the run that wants several, those before the last
     this.runOf = new Map();
     this.reported = new Set();
@@ -1013,15 +1018,37 @@ class Chain {
     }
   }
 
-  // With what a task is made, null where nobody says. What comes out of another task asks for
-  // what that does.
+  // With what a task is made, and at which others it would look as a gate; null where nobody says.
+  // What comes out of another task asks for what that does.
   asked(p, m, args) {
     const shape = own(ARGS, p.transition);
     if (m.from !== "" || !args || !shape || !shape(args)) return null;
-    const from = this.tasks.get(args.task_id ?? ""), of = { "task.enqueue": args, "agent.delegate": args.task, "task.handoff": args.to?.task }[p.transition] ?? {};
-    if (p.transition === "task.handoff" ? !from : p.transition === "agent.delegate" && args.task_id && !from) return null;
-    const verify = p.transition === "task.handoff" || (p.transition === "agent.delegate" && from?.verify.required) ? from.verify : of.verify ?? {};
-    return isQuorum(verify.quorum) ? { verify } : null;
+    const from = this.tasks.get(args.task_id ?? ""), but = (of) => ({ key: of?.key ?? "", capability: of?.capability ?? "", on: of?.depends_on ?? [], consumes: of?.consumes ?? [], verify: of?.verify ?? {} });
+    let a, looks = [];
+    switch (p.transition) {
+      case "task.enqueue":
+        a = but(args);
+        break;
+      case "agent.delegate":
+        if (args.task_id && !from) return null;
+        a = but(args.task);
+        if (from?.verify.required) a.verify = from.verify;
+        break;
+      case "task.handoff":
+        if (!from) return null;
+        a = { ...but(args.to?.task), on: [], verify: from.verify };
+        looks = [from];
+        break;
+      case "task.revive": // it depends on nothing, unless it is given what others made
+        if (!from) return null;
+        a = { key: args.key ?? "", capability: from.capability, on: [], consumes: from.consumes, verify: from.verify };
+        if (a.consumes.length > 0) looks = from.looks;
+        break;
+      default:
+        return null;
+    }
+    for (const d of a.on) if (d?.when !== "failed" && this.keys.has(d?.key)) looks.push(this.keys.get(d.key));
+    return isQuorum(a.verify.quorum) ? { ...a, looks } : null;
   }
 
   // The artifacts a task was completed with, or handed on with; null where nobody says.
@@ -1039,8 +1066,13 @@ class Chain {
     let t = this.tasks.get(m.id);
     if (!t) {
       const asked = this.asked(p, m, args);
-      if (!asked) this.judged("evidence_missing", seq);
-      this.tasks.set(m.id, (t = { verify: {}, made: null, ...asked }));
+      if (!asked) {
+        this.unread = true;
+        this.judged("evidence_missing", seq);
+      }
+      t = { capability: "", consumes: [], looks: [], verify: {}, made: null, claimed: 0, given: null, ...asked };
+      this.tasks.set(m.id, t);
+      if (asked?.key) this.keys.set(asked.key, t);
       this.facts.tasks++;
     }
     if (this.ended && !over("task", m.to)) this.once("run_after_end", seq);
@@ -1052,7 +1084,45 @@ class Chain {
     } else if (done && (from || t.verify.required)) this.judged("verdict_missing", seq);
     t.state = m.to;
     t.last = { receipt: p.receiptId, sum: x.sum };
-    if (m.from === "running") t.made = this.made(x);
+    if (m.from === "queued" && m.to === "running") t.claimed = seq;
+    if (m.from !== "running") return;
+    t.made = this.made(x);
+    if (!done && m.to !== "verifying") return;
+    this.looked(x, t);
+    this.gave(x, t);
+  }
+
+  // A result, which has passed nothing yet: what it must pass is what its task names, and its agent.
+  gave({ p, seq }, t) {
+    const { gate, work, known } = this.lineage.gates(p.actor?.agent, t.capability), owes = (t.verify.required ? t.verify.gates ?? [] : []).filter((g) => g?.includes("."));
+    t.given = { seq, by: p.actor ?? {}, unknown: !known, shown: new Map(), owes: gate ? owes : [...owes, ...work] }; // a gate need pass none of its agent's
+  }
+
+  // What a gate says, with each result it was to look at that it began after, and that is not of its own.
+  looked({ p, seq, args }, t) {
+    if (p.transition !== "task.complete") return;
+    if (!args || !ARGS.gate(args)) {
+      this.unread = true;
+      return;
+    }
+    const { gate, known } = this.lineage.gates(p.actor?.agent, t.capability);
+    if (!["pass", "fail"].includes(args.gate) || (known && !gate)) return;
+    for (const { state, given } of t.looks) {
+      if (!given || !["verifying", "done"].includes(state) || !given.owes.some((g) => (g ?? "") === t.capability) || t.claimed <= given.seq) continue;
+      const one = this.lineage.own(given.by, p.actor ?? {});
+      if (!known || !one.known) this.judged("lineage_unknown", seq);
+      if (!one.own) given.shown.set(t.capability, { receipt: p.receiptId, pass: args.gate === "pass" });
+    }
+  }
+
+  // Holds a result to the gates it must pass, when somebody accepts it, or the run it is of.
+  passed(seq, { given }, cited) {
+    if (!given) return;
+    if (given.unknown) this.judged("lineage_unknown", seq);
+    for (const g of given.owes) {
+      const shown = given.shown.get(g ?? "");
+      if (!shown?.pass || !cited(g ?? "", shown.receipt)) this.judged(this.unread ? "evidence_missing" : "gate_missing", seq);
+    }
   }
 
   // Holds somebody's word on a task or the run to what it is about, and to who it is. It gives the
@@ -1072,10 +1142,14 @@ class Chain {
     for (const t of args.tasks ?? []) if (!t?.receipt_id || this.tasks.get(t.task_id)?.last.receipt !== t.receipt_id) this.judged("verdict_other", seq);
     const key = await this.signature(x, v);
     if (key) fact.key = key;
-    for (const g of v.accept && v.task ? v.task.verify.gates ?? [] : []) {
-      const results = (args.gates ?? []).filter((r) => (r?.gate ?? "") === (g ?? ""));
-      if (results.length === 0 || results.some((r) => r?.status !== "pass")) this.judged("verdict_gate", seq);
-    }
+    const cites = (check, by) => {
+      const results = (args.gates ?? []).filter((r) => (r?.gate ?? "") === check);
+      return results.length > 0 && results.every((r) => r?.status === "pass" && (!by || r.receipt_id === by));
+    };
+    if (v.accept && v.task) {
+      for (const g of v.task.verify.gates ?? []) if (!g?.includes(".") && !cites(g ?? "")) this.judged("verdict_gate", seq);
+      this.passed(seq, v.task, cites);
+    } else if (v.accept) for (const t of this.tasks.values()) if (t.state === "done") this.passed(seq, t, () => true);
     return args.receipt_id ?? "";
   }
 
@@ -1168,13 +1242,32 @@ class Lineage {
   // One whose first registration is not there, or of which one cannot be read, may have any keys.
   async registered(id, first, args) {
     if (!this.agents.has(id)) this.agents.set(id, { keys: new Set(), unsure: !first });
-    const a = this.agents.get(id), list = args ? args.keys ?? [] : null;
+    const a = this.agents.get(id);
     a.now = null; // of the last registration, while nobody says
-    if (!each(is.word)(list)) { a.unsure = true; return; }
-    const now = await Promise.all(list.map((pem) => publicKey(pem ?? "")));
+    if (!args || !ARGS.agent(args)) { a.unsure = true; return; }
+    a.work = args.work_gates ?? [];
+    a.tools = new Map((args.tools ?? []).map((t) => [t?.name ?? "", t?.gate ?? false]));
+    const now = await Promise.all((args.keys ?? []).map((pem) => publicKey(pem ?? "")));
     for (const k of now) if (k) a.keys.add(k.id);
     if (now.includes(null)) a.unsure = true;
     else a.now = now;
+  }
+
+  // Whether the tool of an agent for a capability is a gate, and which gates its work must pass;
+  // known is false where nobody says.
+  gates(agent, capability) {
+    const a = agent ? this.agents.get(agent) : { now: [], tools: new Map(), work: [] };
+    return a?.now ? { gate: a.tools.get(capability) ?? false, work: a.work, known: true } : { gate: false, work: [], known: false };
+  }
+
+  // Whether two who gave a result and who looked at it are one, or one stands behind the other; known
+  // is false where nobody says.
+  own(a, b) {
+    const x = this.sessions.get(a.session), y = this.sessions.get(b.session), mine = this.keysOf(a.agent), theirs = this.keysOf(b.agent);
+    if (!x || !y) return { own: false, known: false };
+    const behind = (p, s) => p === s.controller || s.openers.includes(p), shared = [...mine.keys].some((k) => theirs.keys.has(k));
+    const one = a.session === b.session || (!!a.agent && a.agent === b.agent) || x.principal === y.principal || behind(x.principal, y) || behind(y.principal, x) || shared;
+    return { own: one, known: one || (mine.sure && theirs.sure) };
   }
 
   // The keys an agent has, null where nobody says.
