@@ -5,10 +5,12 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"slices"
 
 	"github.com/spf13/cobra"
 
 	"github.com/writ-gateway/writ/receipts"
+	"github.com/writ-gateway/writ/receipts/tlog"
 )
 
 // keyFlags say which keys receipts are verified with.
@@ -73,3 +75,32 @@ func (k *keyFlags) ring() (*receipts.Ring, error) {
 // badKeys: the file of keys was changed, or is of another log. That is a finding like any
 // other of a verification.
 type badKeys struct{ error }
+
+// witnessFlags say who must have cosigned a checkpoint that is trusted.
+type witnessFlags struct {
+	keys []string
+	need int
+}
+
+func (w *witnessFlags) flags(cmd *cobra.Command) {
+	cmd.Flags().StringArrayVar(&w.keys, "witness", nil, "verifier key of a witness that must have cosigned the checkpoint; again for each")
+	cmd.Flags().IntVar(&w.need, "witnesses", 0, "how many of them must have; all when left out")
+}
+
+// read gives the keys, each once.
+func (w *witnessFlags) read(cmd *cobra.Command) (out []*tlog.WitnessKey, err error) {
+	for _, text := range w.keys {
+		k, err := tlog.NewWitnessKey(text)
+		if err != nil {
+			return nil, fmt.Errorf("--witness: %w", err)
+		}
+		if slices.ContainsFunc(out, func(o *tlog.WitnessKey) bool { return o.String() == k.String() }) {
+			return nil, errors.New("--witness names one key twice: give each once")
+		}
+		out = append(out, k)
+	}
+	if cmd.Flags().Changed("witnesses") && (w.need < 1 || w.need > len(out)) {
+		return nil, errors.New("--witnesses must be 1 to the number of keys given with --witness")
+	}
+	return out, nil
+}

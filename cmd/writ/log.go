@@ -32,7 +32,7 @@ type cosigned struct {
 
 func verifyLogCommand() *cobra.Command {
 	var logKey, data, format string
-	var witnesses []string
+	var witnesses witnessFlags
 	var keys keyFlags
 	cmd := &cobra.Command{
 		Use: "verify [DIR]", Short: "Read a whole log again, offline", Args: cobra.MaximumNArgs(1),
@@ -48,7 +48,8 @@ trust it, or a file with it. Where the receipt key was changed, --keys has the o
 what 'writ key manifest' wrote. Nothing here trusts what lies in the directory.
 
 --witness is the key of a witness, from itself: the log is then the one the witness has
-seen, and was there at the time it says.
+seen, and was there at the time it says. Each that is given must have signed, or as many
+as --witnesses says.
 
 Exit codes: 0 ok, 1 tampered (or signed by another key), 3 incomplete: a file, or the
 signature of a witness, is missing, 4 could not verify.`,
@@ -73,13 +74,10 @@ signature of a witness, is missing, 4 could not verify.`,
 			if err != nil {
 				return unverified{err}
 			}
-			for _, key := range witnesses {
-				w, err := tlog.NewWitnessKey(key)
-				if err != nil {
-					return unverified{fmt.Errorf("--witness: %w", err)}
-				}
-				trust.Witnesses = append(trust.Witnesses, w)
+			if trust.Witnesses, err = witnesses.read(c); err != nil {
+				return unverified{err}
 			}
+			trust.Need = witnesses.need
 			begun, told := time.Now(), time.Now()
 			cp, err := tlog.Verify(c.Context(), dir, trust, func(done, of int64) {
 				if time.Since(told) > 2*time.Second {
@@ -91,10 +89,12 @@ signature of a witness, is missing, 4 could not verify.`,
 			switch {
 			case err == nil:
 				v.Root = cp.Root[:]
-				for _, w := range trust.Witnesses {
-					if at, err := w.At(cp.Text); err == nil {
-						v.Witnesses = append(v.Witnesses, cosigned{w.Name(), at.UTC().Format(time.RFC3339)})
-					}
+				signed, err := tlog.Cosignatures(cp.Text, trust.Witnesses, trust.Need)
+				if err != nil {
+					return unverified{err}
+				}
+				for _, w := range signed {
+					v.Witnesses = append(v.Witnesses, cosigned{w.Name, w.At.UTC().Format(time.RFC3339)})
 				}
 			case errors.Is(err, tlog.ErrNotCosigned):
 				v.Verdict, v.Reason, code = "incomplete", err.Error(), 3
@@ -109,7 +109,7 @@ signature of a witness, is missing, 4 could not verify.`,
 		},
 	}
 	cmd.Flags().StringVar(&logKey, "log-key", "", "note verifier key of the log, or a file with it")
-	cmd.Flags().StringArrayVar(&witnesses, "witness", nil, "verifier key of a witness that must have cosigned the checkpoint; can be repeated")
+	witnesses.flags(cmd)
 	keys.flags(cmd)
 	cmd.Flags().StringVar(&data, "data", "", "data directory of a gateway on this machine (WRIT_DATA)")
 	cmd.Flags().StringVarP(&format, "output", "o", "table", "table or json")

@@ -23,6 +23,10 @@ signs and not once it is retired or revoked. --keys, and --root if you trust one
 that came later, or was left out of the pack of a run. Without any, the keys in the pack are taken, and the report says "self-consistent only":
 that shows damage, and nothing of who made the pack.
 
+--witness is the key of a witness, from itself, that must have cosigned the checkpoint (C2SP tlog-cosignature): who runs
+the gateway can begin another log, and a witness signs one only. Each that is given must have signed, or as many as
+--witnesses says.
+
 Exit codes: 0 ok, 1 tampered (or of other keys), 2 malformed, 3 incomplete, 4 could not verify: a file
 or a key cannot be read. Of several findings the first of tampered, malformed, incomplete counts.
 docs/verify.md has every finding, and what each check does not prove.`
@@ -78,6 +82,7 @@ func packVerify(use, short, long, example string, ofRun, closed bool) *cobra.Com
 	var logKey, run, format string
 	var keys, verifiers []string
 	var file, root string
+	var witnesses witnessFlags
 	cmd := &cobra.Command{
 		Use: use, Short: short, Args: oneArg, Example: example, Long: long + packTrust,
 		RunE: func(c *cobra.Command, args []string) error {
@@ -90,6 +95,10 @@ func packVerify(use, short, long, example string, ofRun, closed bool) *cobra.Com
 			trust, err := packKeys(logKey, keys, file, root)
 			if err == nil {
 				trust.Verifiers, err = readAll(verifiers)
+			}
+			if err == nil {
+				trust.Need = witnesses.need
+				trust.Witnesses, err = witnesses.read(c)
 			}
 			if err != nil {
 				return unverified{err}
@@ -113,6 +122,7 @@ func packVerify(use, short, long, example string, ofRun, closed bool) *cobra.Com
 	cmd.Flags().StringArrayVar(&keys, "key", nil, "receipt key to trust, a PEM file; again for each")
 	cmd.Flags().StringVar(&file, "keys", "", "file of keys from outside, from 'writ key manifest': what it says of keys counts too, and the pack must have what it says of its time")
 	cmd.Flags().StringVar(&root, "root", "", "public key of a root that must have signed the manifest in --keys, PEM; --key is not needed then")
+	witnesses.flags(cmd)
 	if ofRun {
 		cmd.Flags().StringVar(&run, "run", "", "the run (required)")
 		_ = cmd.MarkFlagRequired("run")
@@ -194,6 +204,9 @@ func printPack(c *cobra.Command, format string, r pack.Report) error {
 	say("trust", r.Trust)
 	if r.Log != "" {
 		say("log", fmt.Sprintf("%s, %d receipts", r.Log, r.Size))
+	}
+	for _, w := range r.Witnesses {
+		say("witness", w.Name+", "+w.At)
 	}
 	switch s := r.Scope; s.Kind {
 	case pack.ScopeRange:

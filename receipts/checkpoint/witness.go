@@ -176,6 +176,41 @@ func (w *Witness) At(text []byte) (time.Time, error) {
 	return time.Unix(int64(binary.BigEndian.Uint64(raw[4:])), 0), nil
 }
 
+// Cosignature is who cosigned a checkpoint, and when.
+type Cosignature struct {
+	Name string
+	At   time.Time
+}
+
+// Cosignatures are those of some witnesses on a checkpoint. Of them need must be there (0:
+// all), else it is ErrNotCosigned, which names who did not sign; with one that does not hold
+// it is Err. A witness that is named twice counts once.
+func Cosignatures(text []byte, by []*Witness, need int) (out []Cosignature, err error) {
+	var missing []string
+	seen := map[string]bool{}
+	for _, w := range by {
+		if seen[w.String()] {
+			continue
+		}
+		seen[w.String()] = true
+		switch at, err := w.At(text); {
+		case errors.Is(err, ErrNotCosigned):
+			missing = append(missing, w.name)
+		case err != nil:
+			return nil, err
+		default:
+			out = append(out, Cosignature{w.name, at})
+		}
+	}
+	if need == 0 {
+		need = len(seen)
+	}
+	if len(out) < need {
+		return out, fmt.Errorf("%w %s: %d of %d have signed", ErrNotCosigned, strings.Join(missing, ", "), len(out), need)
+	}
+	return out, nil
+}
+
 // Keep adds to a checkpoint the lines among some that are by the witness.
 func (w *Witness) Keep(text, lines []byte) ([]byte, error) {
 	for line := range bytes.Lines(lines) {

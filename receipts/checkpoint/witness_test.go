@@ -67,6 +67,56 @@ func TestCosignatureIsPinned(t *testing.T) {
 	}
 }
 
+// Of several witnesses as many must have signed as are asked for; what one of them has not
+// signed and names its key is wrong however many others have.
+func TestSoManyWitnesses(t *testing.T) {
+	text := []byte("writ.local\n3\nAwMDAwMDAwMDAwMDAwMDAwMDAwMDAwMDAwMDAwMDAwM=\n\n— writ.local AAAAAAA=\n")
+	var keys []*checkpoint.Witness
+	for i, name := range []string{"one.example", "two.example", "three.example"} {
+		w := witnesstest.New(name, byte(i+1))
+		key, err := checkpoint.NewWitness(w.Key())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if keys = append(keys, key); i == 2 {
+			break
+		}
+		rec := httptest.NewRecorder()
+		w.ServeHTTP(rec, httptest.NewRequest("POST", "/add-checkpoint", strings.NewReader("old 0\n\n"+string(text))))
+		if text, err = key.Keep(text, rec.Body.Bytes()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	one, two, three := keys[0], keys[1], keys[2]
+	for _, c := range []struct {
+		by   []*checkpoint.Witness
+		need int
+		want int
+		err  error
+	}{
+		{nil, 0, 0, nil},
+		{[]*checkpoint.Witness{one, two}, 0, 2, nil},
+		{[]*checkpoint.Witness{one, one}, 0, 1, nil},
+		{[]*checkpoint.Witness{one, one}, 2, 1, checkpoint.ErrNotCosigned},
+		{keys, 2, 2, nil},
+		{keys, 1, 2, nil},
+		{keys, 0, 2, checkpoint.ErrNotCosigned},
+		{keys, 3, 2, checkpoint.ErrNotCosigned},
+		{[]*checkpoint.Witness{three}, 1, 0, checkpoint.ErrNotCosigned},
+	} {
+		if got, err := checkpoint.Cosignatures(text, c.by, c.need); len(got) != c.want || !errors.Is(err, c.err) {
+			t.Errorf("%d of %d: got %v, %v", c.need, len(c.by), got, err)
+		}
+	}
+	if _, err := checkpoint.Cosignatures(text, keys, 0); !strings.Contains(err.Error(), "three.example") {
+		t.Errorf("it does not name who is missing: %v", err)
+	}
+	wrong := []byte(strings.Replace(string(text), "\n3\n", "\n4\n", 1))
+	if _, err := checkpoint.Cosignatures(wrong, keys, 1); !errors.Is(err, checkpoint.Err) {
+		t.Errorf("of another checkpoint: %v", err)
+	}
+}
+
 func TestKeysOfWitnesses(t *testing.T) {
 	_, ed, err := note.GenerateKey(nil, "witness.example")
 	if err != nil {

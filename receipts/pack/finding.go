@@ -22,6 +22,8 @@ const (
 	Origin              Code = "origin"
 	CheckpointSignature Code = "checkpoint_signature"
 	CheckpointDiffers   Code = "checkpoint_differs"
+	WitnessSignature    Code = "witness_signature"
+	WitnessMissing      Code = "witness_missing"
 	Consistency         Code = "consistency"
 	TrustedRoot         Code = "trusted_root_differs"
 	LogKeyDiffers       Code = "log_key_differs"
@@ -111,6 +113,8 @@ var Codes = map[Code]Meaning{
 	Origin:              {receipts.Tampered, "it is of another log than the key is"},
 	CheckpointSignature: {receipts.Tampered, "the checkpoint is not signed by the log's key"},
 	CheckpointDiffers:   {receipts.Tampered, "a receipt is proved by another checkpoint than that of the pack"},
+	WitnessSignature:    {receipts.Tampered, "the signature of a witness on the checkpoint does not hold"},
+	WitnessMissing:      {receipts.Incomplete, "fewer witnesses have cosigned the checkpoint than must have"},
 	Consistency:         {receipts.Tampered, "the log does not begin with what the earlier checkpoint covers"},
 	TrustedRoot:         {receipts.Tampered, "trusted_root.json is of another log key"},
 	LogKeyDiffers:       {receipts.Tampered, "log.vkey is of another log key"},
@@ -207,6 +211,14 @@ type Report struct {
 	Rules    bool      `json:"rules_checked"` // what must hold between receipts; not looked at where single ones are bad
 	Run      *RunFacts `json:"run,omitempty"`
 	Findings []Finding `json:"findings"`
+
+	Witnesses []Witnessed `json:"witnesses,omitempty"` // who cosigned the checkpoint, of those that were asked for
+}
+
+// Witnessed is a witness that cosigned the checkpoint, and when.
+type Witnessed struct {
+	Name string `json:"name"`
+	At   string `json:"at"`
 }
 
 // What a report rests on.

@@ -148,6 +148,8 @@ type answer struct {
 	Evidence int64     `json:"evidence"`
 	Rules    bool      `json:"rules"`
 	Run      *RunFacts `json:"run"`
+
+	Witnesses []Witnessed `json:"witnesses"`
 }
 
 // each are the codes that were found, each once, wherever.
@@ -235,7 +237,11 @@ func (o *other) ask(job map[string]any, trust Trust) (a answer) {
 	for _, k := range trust.Verifiers {
 		verifiers = append(verifiers, string(k))
 	}
-	job["trust"] = map[string]any{"logKey": trust.LogKey, "keys": keys, "verifiers": verifiers, "keysFile": string(trust.KeysFile), "root": string(trust.Root)}
+	witnesses := []string{}
+	for _, w := range trust.Witnesses {
+		witnesses = append(witnesses, w.String())
+	}
+	job["trust"] = map[string]any{"witnesses": witnesses, "need": trust.Need, "logKey": trust.LogKey, "keys": keys, "verifiers": verifiers, "keysFile": string(trust.KeysFile), "root": string(trust.Root)}
 	text, err := json.Marshal(job)
 	if err != nil {
 		o.t.Fatal(err)
@@ -264,7 +270,7 @@ func both(t *testing.T, o *other, base string, of, changed files, trust Trust, a
 }
 
 func answerOf(r Report) answer {
-	return answer{Exit: r.Exit, Trust: r.Trust, Codes: codes(r), Receipts: r.Receipts, Evidence: r.Evidence, Rules: r.Rules, Run: r.Run}
+	return answer{Exit: r.Exit, Trust: r.Trust, Codes: codes(r), Receipts: r.Receipts, Evidence: r.Evidence, Rules: r.Rules, Run: r.Run, Witnesses: r.Witnesses}
 }
 
 func agree(t *testing.T, a, b answer) {
@@ -341,6 +347,12 @@ func TestTheOtherCommandLine(t *testing.T) {
 	run(0, "pack")
 	run(1, "pack", "--log-key", "log.vkey", "--key", "other.pub")
 	run(3, append(keys, "pack", "--run", ulid("run", 9))...)
+	const witness = "witness.example+d831bcf1+BOpKbGPinFIKvvVQexMuxfmVR3auvr57kkIe6mkURtIs"
+	run(3, append(keys, "pack", "--witness", witness)...)
+	run(4, append(keys, "pack", "--witness", witness, "--witnesses", "2")...)
+	run(4, append(keys, "pack", "--witness", witness, "--witness", witness)...)
+	run(4, append(keys, "pack", "--witness", l.logKey())...)
+	run(4, append(keys, "pack", "--witnesses", "0")...)
 	run(4, append(keys, "nowhere")...)
 	run(4, "pack", "--key", "receipt.pub")
 	run(4)

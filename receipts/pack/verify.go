@@ -28,6 +28,9 @@ type Trust struct {
 	Root     []byte // a root that must have signed the manifest in it, PEM; no receipt key is needed then
 
 	Verifiers [][]byte // if any, keys one of which must have signed the verdict that ends the run, PEM
+
+	Witnesses []*tlog.WitnessKey // if any, who must have cosigned the checkpoint
+	Need      int                // so many of them; 0: each
 }
 
 // Ask says what else to look at.
@@ -86,7 +89,7 @@ func (c *check) run(t Trust) error {
 	for _, code := range c.p.bad {
 		c.find(code, -1)
 	}
-	for _, step := range []func() error{c.manifest, c.sums, func() error { return c.trust(t) }, c.checkpoint, c.earlier, c.ring, c.each, c.scope, c.list, c.policies, c.rules} {
+	for _, step := range []func() error{c.manifest, c.sums, func() error { return c.trust(t) }, c.checkpoint, c.earlier, c.ring, c.each, c.scope, c.list, c.policies, c.rules, func() error { return c.witnesses(t) }} {
 		if err := step(); err != nil {
 			if errors.Is(err, errStop) {
 				return nil
@@ -275,6 +278,22 @@ func (c *check) checkpoint() error {
 		c.find(LogKeyDiffers, -1)
 	}
 	return err
+}
+
+// witnesses looks whether those cosigned the checkpoint that must have. It comes last: it is
+// no matter for what the receipts say.
+func (c *check) witnesses(t Trust) error {
+	signed, err := tlog.Cosignatures(c.cp.Text, t.Witnesses, t.Need)
+	for _, w := range signed {
+		c.report.Witnesses = append(c.report.Witnesses, Witnessed{w.Name, w.At.UTC().Format(time.RFC3339)})
+	}
+	switch {
+	case errors.Is(err, tlog.ErrNotCosigned):
+		c.find(WitnessMissing, -1)
+	case err != nil:
+		c.find(WitnessSignature, -1)
+	}
+	return nil
 }
 
 // earlier holds the log to the earlier checkpoint in the pack.

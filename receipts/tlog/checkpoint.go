@@ -95,5 +95,13 @@ type WitnessKey = checkpoint.Witness
 // ErrNotCosigned: a witness has not signed a checkpoint.
 var ErrNotCosigned = checkpoint.ErrNotCosigned
 
+// Cosignature is who cosigned a checkpoint, and when.
+type Cosignature = checkpoint.Cosignature
+
+// Cosignatures are those of some witnesses on a checkpoint, of which need must be there; 0: all.
+func Cosignatures(text []byte, by []*WitnessKey, need int) ([]Cosignature, error) {
+	return checkpoint.Cosignatures(text, by, need)
+}
+
 // NewWitnessKey reads the verifier key of a witness.
 func NewWitnessKey(key string) (*WitnessKey, error) { return checkpoint.NewWitness(key) }

@@ -28,7 +28,8 @@ type Trust struct {
 	Log  string         // note verifier key
 	Keys *receipts.Ring // which key may have signed which receipt; nil: signatures are not checked
 
-	Witnesses []*checkpoint.Witness // each must have cosigned the checkpoint
+	Witnesses []*checkpoint.Witness // who must have cosigned the checkpoint
+	Need      int                   // so many of them; 0: each
 }
 
 // leafBody is a leaf as JSON has it.
@@ -96,10 +97,8 @@ func Verify(ctx context.Context, dir string, trust Trust, progress func(done, of
 	if err != nil {
 		return cp, err
 	}
-	for _, w := range trust.Witnesses {
-		if _, err := w.At(text); err != nil {
-			return cp, err
-		}
+	if _, err := Cosignatures(text, trust.Witnesses, trust.Need); err != nil {
+		return cp, err
 	}
 	keys, err := newSigners(trust.Keys)
 	if err != nil {

@@ -6,12 +6,13 @@ import { join } from "node:path";
 import { parseArgs } from "node:util";
 import { limit, tarball, verify } from "./verify.mjs";
 
-const help = `usage: node cli.mjs PACK [--log-key KEY --key FILE [--keys FILE [--root FILE]]] [--run RUN [--close [--verifier-key FILE...]]] [-o table|json]
+const help = `usage: node cli.mjs PACK [--log-key KEY --key FILE [--keys FILE [--root FILE]]] [--witness KEY... [--witnesses N]] [--run RUN [--close [--verifier-key FILE...]]] [-o table|json]
 
 PACK is a directory or a .tar that writ export wrote. KEY is the log's note verifier key, or a file
 with it; FILE is receipt.pub of the gateway, the key the log began with. Without them the keys in the
 pack are taken, which shows no more than that the pack agrees with itself. --keys is a file of keys from outside, and --root a root that must
-have signed its manifest; --key is not needed then. --run also checks the chain
+have signed its manifest; --key is not needed then. --witness is the key of a witness that must have cosigned
+the checkpoint, of Ed25519: each that is given, or as many as --witnesses says. --run also checks the chain
 of a run, --close who judged and closed it; with --verifier-key it must end by a verdict signed with that
 key, or another so given.
 
@@ -44,6 +45,7 @@ async function main(argv) {
     args: argv, allowPositionals: true,
     options: {
       "log-key": { type: "string" }, key: { type: "string", multiple: true }, keys: { type: "string" }, root: { type: "string" }, run: { type: "string" },
+      witness: { type: "string", multiple: true, default: [] }, witnesses: { type: "string" },
       close: { type: "boolean" }, "verifier-key": { type: "string", multiple: true }, output: { type: "string", short: "o", default: "table" }, help: { type: "boolean", short: "h" },
     },
   });
@@ -58,13 +60,16 @@ async function main(argv) {
   let logKey = o["log-key"] ?? "";
   if ((logKey === "") !== (keys.length === 0 && !o.root)) throw new Error("give --log-key and --key: one without the other proves nothing");
   if (logKey && !logKey.includes("+")) logKey = await readFile(logKey, "latin1");
-  const report = await verify(await open(positionals[0]), { logKey, keys, verifiers, keysFile, root }, { run: o.run, close: o.close });
+  const need = Number(o.witnesses ?? o.witness.length);
+  if (new Set(o.witness).size < o.witness.length || !Number.isInteger(need) || need > o.witness.length || (o.witnesses !== undefined && need < 1)) throw new Error("--witnesses must be 1 to the number of keys given with --witness, each given once");
+  const report = await verify(await open(positionals[0]), { logKey, keys, verifiers, keysFile, root, witnesses: o.witness, need }, { run: o.run, close: o.close });
   if (o.output === "json") console.log(JSON.stringify(report, null, 2));
   else {
     const say = (name, v) => console.log(name.padEnd(10), printable(v));
     say("verdict", report.verdict);
     say("trust", report.trust);
     if (report.log) say("log", `${report.log}, ${report.size} receipts`);
+    for (const w of report.witnesses ?? []) say("witness", `${w.name}, ${w.at}`);
     say("good", `${report.receipts} receipts, ${report.evidence} of them with evidence, ${report.policies} policy bundles`);
     if (!report.rules_checked) say("rules", "not looked at: single receipts are bad, or missing");
     const f = report.run;

@@ -1,7 +1,7 @@
 // Checks evidence packs of writ, from docs/verify.md and docs/receipt-format.md alone: it
 // shares no code with the gateway, and needs nothing but WebCrypto (Node 20, browsers).
 //
-//   const report = await verify(pack, {logKey, keys: [pem, …]}, {run, close})
+//   const report = await verify(pack, {logKey, keys: [pem, …], witnesses: [key, …], need}, {run, close})
 //
 // pack is {names, read(name), bad}: see folder, tarball in cli.mjs and page.html. Nothing in
 // it is trusted because it lies there.
@@ -17,7 +17,7 @@ const TABLES = /* tables */ {
   labels: ["external.untrusted","internal.system","pii.attachment","pii.chat.message","pii.chat.metadata","pii.redacted","public","secret.credential","secret.token"],
   dimensions: ["children","cost_microusd","llm_tokens","net_egress_bytes","net_ingress_bytes","retries","retries_per_step","sandbox_cpu_ms","sandbox_mem_peak_bytes","steps","storage_write_bytes","wall_ms"],
   quorum: 5,
-  findings: {"base64":[2,"base64 that encodes to another text when decoded and encoded again"],"bundle_malformed":[2,"it is no bundle in the one form a pack has"],"checkpoint_differs":[1,"a receipt is proved by another checkpoint than that of the pack"],"checkpoint_signature":[1,"the checkpoint is not signed by the log's key"],"close_bypassed":[1,"the run asks for a verdict and is done without one"],"close_role":[1,"the verdict is not a verifier's"],"consistency":[1,"the log does not begin with what the earlier checkpoint covers"],"epoch_back":[1,"the epoch goes back"],"evidence_differs":[1,"the evidence is not the one whose digest the receipt states"],"evidence_missing":[3,"evidence that is needed is not there"],"file_extra":[1,"a file is there that the pack does not list, or that no pack has"],"file_missing":[3,"a file that the pack lists is not there"],"file_twice":[1,"two files have one name"],"gate_missing":[1,"a gate that a result must pass was not passed: no receipt of another's gate, begun after that result, says so last, or the verdict does not name it"],"hint_differs":[1,"the bundle hints at another key than the one that signed it"],"inclusion":[1,"the proof that the log has it does not hold"],"index_differs":[1,"it is proved at another index than its own"],"key_differs":[1,"the statement names another key than the one that signed it"],"key_event":[1,"what a receipt says of a key cannot be"],"key_not_valid_then":[1,"it is signed by a key that does not sign there: not yet or no more, or of which nothing is to be believed from there on"],"key_other":[1,"it is signed by another key than those that are trusted"],"key_untrusted":[1,"a receipt key in the pack is neither trusted, nor introduced by a receipt of one that is"],"leaf_differs":[1,"the entry of the log is not of this receipt"],"lineage_agent":[1,"who judges had a part in the run as the same agent"],"lineage_controller":[1,"who judges, or answers for that, is behind somebody who had a part in the run"],"lineage_key":[1,"who judges signs with a key of somebody who had a part in the run"],"lineage_opener":[1,"whoever opened the session of who judges had a part in the run"],"lineage_session":[1,"who judges had a part in the run in the same session"],"lineage_unknown":[3,"how a session was opened, or what an agent was registered with, is not in the pack"],"list_differs":[1,"receipts.jsonl does not list these receipts"],"log_key_differs":[1,"log.vkey is of another log key"],"move_from":[1,"an object moves from a state it was not in"],"move_gap":[3,"how an object came to the state it moves from is not in the pack"],"move_illegal":[1,"an object makes a move its states do not have"],"origin":[1,"it is of another log than the key is"],"pack_malformed":[2,"this is no pack in the form this version knows"],"parent_future":[1,"a parent comes after it"],"parent_missing":[3,"a parent is not in the pack"],"parent_self":[1,"it is its own parent"],"parent_unknown":[1,"a parent is not in the log"],"payload_malformed":[2,"the payload is no statement in the form this version knows"],"policy_differs":[1,"a policy bundle is not the one its name says"],"quorum_missing":[1,"fewer verdicts accept it than it asks for, on the last change of what they judge and named by the one that ends it"],"quorum_twice":[1,"two of the verdicts that accept it are of verifiers who are not told apart"],"readme_differs":[1,"README.md is not what follows from the pack: do not run what it says"],"receipt_extra":[1,"a receipt is there that is not of what the pack says it holds"],"receipt_missing":[3,"a receipt is missing"],"receipt_twice":[1,"two receipts have one id"],"run_after_end":[1,"the run, or a task of it, moves on after the end"],"run_back":[1,"the sequence of a run goes back"],"run_begin":[1,"something comes before the run is created"],"run_gap":[3,"a receipt of a run is missing"],"run_open":[3,"the run has not ended"],"run_tasks_open":[1,"the run is done while a task of it is not over"],"run_unknown":[3,"the pack has no receipt of the run"],"seq_moved":[1,"it stands in the place of another receipt"],"signature":[1,"the signature does not hold"],"signature_form":[1,"the signature is not in the one form it may have"],"sum_differs":[1,"a file is not the one whose sum the pack states"],"tenant_other":[1,"it is of another tenant"],"time_back":[1,"the time goes back"],"trusted_root_differs":[1,"trusted_root.json is of another log key"],"verdict_about":[1,"the verdict that is signed is about something else than what it judges"],"verdict_gate":[1,"a check that was asked for has not passed"],"verdict_key":[1,"the verdict is signed with a key that who judges did not have then"],"verdict_missing":[1,"a task asks for a verdict and is done without one"],"verdict_other":[1,"the verdict names another receipt than the last change of what it judges"],"verdict_says":[1,"the verdict that is signed is not the one the receipt names, or does not say what that does"],"verdict_signature":[1,"the verifier's signature does not hold"],"verdict_stale":[1,"the verdict does not follow from the last change of what it judges"],"verdict_twice":[1,"a signed verdict is used a second time"],"verdict_unsigned":[1,"who judges has a key, and has not signed the verdict with it"],"verdict_untrusted":[1,"the run does not end by a verdict signed with a verifier's key that is trusted"]},
+  findings: {"base64":[2,"base64 that encodes to another text when decoded and encoded again"],"bundle_malformed":[2,"it is no bundle in the one form a pack has"],"checkpoint_differs":[1,"a receipt is proved by another checkpoint than that of the pack"],"checkpoint_signature":[1,"the checkpoint is not signed by the log's key"],"close_bypassed":[1,"the run asks for a verdict and is done without one"],"close_role":[1,"the verdict is not a verifier's"],"consistency":[1,"the log does not begin with what the earlier checkpoint covers"],"epoch_back":[1,"the epoch goes back"],"evidence_differs":[1,"the evidence is not the one whose digest the receipt states"],"evidence_missing":[3,"evidence that is needed is not there"],"file_extra":[1,"a file is there that the pack does not list, or that no pack has"],"file_missing":[3,"a file that the pack lists is not there"],"file_twice":[1,"two files have one name"],"gate_missing":[1,"a gate that a result must pass was not passed: no receipt of another's gate, begun after that result, says so last, or the verdict does not name it"],"hint_differs":[1,"the bundle hints at another key than the one that signed it"],"inclusion":[1,"the proof that the log has it does not hold"],"index_differs":[1,"it is proved at another index than its own"],"key_differs":[1,"the statement names another key than the one that signed it"],"key_event":[1,"what a receipt says of a key cannot be"],"key_not_valid_then":[1,"it is signed by a key that does not sign there: not yet or no more, or of which nothing is to be believed from there on"],"key_other":[1,"it is signed by another key than those that are trusted"],"key_untrusted":[1,"a receipt key in the pack is neither trusted, nor introduced by a receipt of one that is"],"leaf_differs":[1,"the entry of the log is not of this receipt"],"lineage_agent":[1,"who judges had a part in the run as the same agent"],"lineage_controller":[1,"who judges, or answers for that, is behind somebody who had a part in the run"],"lineage_key":[1,"who judges signs with a key of somebody who had a part in the run"],"lineage_opener":[1,"whoever opened the session of who judges had a part in the run"],"lineage_session":[1,"who judges had a part in the run in the same session"],"lineage_unknown":[3,"how a session was opened, or what an agent was registered with, is not in the pack"],"list_differs":[1,"receipts.jsonl does not list these receipts"],"log_key_differs":[1,"log.vkey is of another log key"],"move_from":[1,"an object moves from a state it was not in"],"move_gap":[3,"how an object came to the state it moves from is not in the pack"],"move_illegal":[1,"an object makes a move its states do not have"],"origin":[1,"it is of another log than the key is"],"pack_malformed":[2,"this is no pack in the form this version knows"],"parent_future":[1,"a parent comes after it"],"parent_missing":[3,"a parent is not in the pack"],"parent_self":[1,"it is its own parent"],"parent_unknown":[1,"a parent is not in the log"],"payload_malformed":[2,"the payload is no statement in the form this version knows"],"policy_differs":[1,"a policy bundle is not the one its name says"],"quorum_missing":[1,"fewer verdicts accept it than it asks for, on the last change of what they judge and named by the one that ends it"],"quorum_twice":[1,"two of the verdicts that accept it are of verifiers who are not told apart"],"readme_differs":[1,"README.md is not what follows from the pack: do not run what it says"],"receipt_extra":[1,"a receipt is there that is not of what the pack says it holds"],"receipt_missing":[3,"a receipt is missing"],"receipt_twice":[1,"two receipts have one id"],"run_after_end":[1,"the run, or a task of it, moves on after the end"],"run_back":[1,"the sequence of a run goes back"],"run_begin":[1,"something comes before the run is created"],"run_gap":[3,"a receipt of a run is missing"],"run_open":[3,"the run has not ended"],"run_tasks_open":[1,"the run is done while a task of it is not over"],"run_unknown":[3,"the pack has no receipt of the run"],"seq_moved":[1,"it stands in the place of another receipt"],"signature":[1,"the signature does not hold"],"signature_form":[1,"the signature is not in the one form it may have"],"sum_differs":[1,"a file is not the one whose sum the pack states"],"tenant_other":[1,"it is of another tenant"],"time_back":[1,"the time goes back"],"trusted_root_differs":[1,"trusted_root.json is of another log key"],"verdict_about":[1,"the verdict that is signed is about something else than what it judges"],"verdict_gate":[1,"a check that was asked for has not passed"],"verdict_key":[1,"the verdict is signed with a key that who judges did not have then"],"verdict_missing":[1,"a task asks for a verdict and is done without one"],"verdict_other":[1,"the verdict names another receipt than the last change of what it judges"],"verdict_says":[1,"the verdict that is signed is not the one the receipt names, or does not say what that does"],"verdict_signature":[1,"the verifier's signature does not hold"],"verdict_stale":[1,"the verdict does not follow from the last change of what it judges"],"verdict_twice":[1,"a signed verdict is used a second time"],"verdict_unsigned":[1,"who judges has a key, and has not signed the verdict with it"],"verdict_untrusted":[1,"the run does not end by a verdict signed with a verifier's key that is trusted"],"witness_missing":[3,"fewer witnesses have cosigned the checkpoint than must have"],"witness_signature":[1,"the signature of a witness on the checkpoint does not hold"]},
   readme: {"":"# Receipts of {origin}\n\n{scope} each with the proof that the file `checkpoint` covers it.\n\nThe keys in here are for reading only. Check with those you were given by somebody you trust: `receipt.pub` and the log's\nverifier key, here `{key}`.\n\n## With writ\n\n```\nwrit pack verify . --log-key LOG-KEY --key receipt.pub\n```\n\n{commands}Without it: `node cli.mjs . --log-key LOG-KEY --key receipt.pub`, or `verify.html` in a browser; both are in `verify/js` of the sources.\n\n## With cosign\n\nA receipt's signature, and that the log has it. `trusted_root.json` is the log's key: compare it with the one you have.\n\n```\n{shown}```\n\nThe digest of any other receipt is `subject[0].digest.sha256` of its payload.\n\n## Files\n\n| | |\n|---|---|\n| `pack.json` | what the pack says it holds |\n| `checkpoint` | size and root of the log, signed (C2SP tlog-checkpoint) |\n| `receipts/` | one Sigstore bundle each, by sequence; `receipts.jsonl` lists them |\n{evidence}| `policies/` | policy bundles that receipts name, as far as the gateway has them; the name is their SHA-256 |\n| `keys/`, `log.vkey`, `trusted_root.json` | the keys it was made with |\n{earlier}| `SHA256SUMS` | `sha256sum -c SHA256SUMS` shows damage; it is not signed |\n","commands":"```\nwrit run verify . --run {run} --log-key LOG-KEY --key receipt.pub\nwrit close verify . --run {run} --log-key LOG-KEY --key receipt.pub\n```\n\n","earlier":"| `earlier/` | an earlier checkpoint, and the proof that the log still begins with it |\n","ended":"how {run} became {to}","evidence":"| `evidence/` | what a receipt's `evidence` digest stands for: arguments of calls, which may hold personal data |\n","first":"the first one","log":"All receipts of the log, 0 to {end},","range":"Receipts {first} to {last} of {size}","run":"The receipts of {run}, and those before it that it rests on,","shown":"# {what}\ncosign verify-blob-attestation --key receipt.pub --bundle {file} --trusted-root trusted_root.json \\\n  --type https://writ-gateway.github.io/writ/attestation/transition/v1 --digest {digest} --digestAlg sha256\n"},
 } /* end */;
 
@@ -165,28 +165,52 @@ async function logKeyOf(text) {
   return { text: m[0], name: m[1], id, raw: raw.subarray(1), key: await subtle.importKey("raw", raw.subarray(1), { name: "Ed25519" }, false, ["verify"]) };
 }
 
-// A checkpoint: {size, root}; null where the key did not sign it.
-async function checkpoint(bytes, key) {
+// The key of a witness: name+hash+key, of an Ed25519 cosignature (C2SP tlog-cosignature).
+async function witnessKeyOf(text) {
+  const m = /^([^\s+]+)\+([0-9A-Fa-f]{8})\+([A-Za-z0-9+/=]+)$/.exec(text), raw = m && unbase64(m[3]);
+  if (!raw || raw.length !== 33 || raw[0] !== 4) throw new Error("not the key of a witness of a kind that is checked here: Ed25519 cosignatures");
+  const id = await sha256(join(utf8(m[1] + "\n"), raw));
+  if (hex(id.subarray(0, 4)) !== m[2].toLowerCase()) throw new Error("the key of a witness whose hash is not its own");
+  return { text: m[1] + "+" + m[2].toLowerCase() + "+" + m[3], name: m[1], id, key: await subtle.importKey("raw", raw.subarray(1), { name: "Ed25519" }, false, ["verify"]) };
+}
+
+// The body of a note, and what somebody's key signed of it, if it did; null where it is no note.
+function note(bytes, key) {
   const text = latin(bytes);
   if (/[\x00-\x09\x0b-\x1f]/.test(text) || text.length > 1e6) return null;
   const cut = text.lastIndexOf("\n\n");
   if (cut < 0 || !text.endsWith("\n")) return null;
-  const body = bytes.subarray(0, cut + 1);
-  const mark = latin(utf8("— "));
-  let good = false;
-  for (const line of text.slice(cut + 2, -1).split("\n")) {
-    const m = line.startsWith(mark) && /^([^ +]+) ([A-Za-z0-9+/=]+)$/.exec(line.slice(mark.length));
-    const sig = m && unbase64(m[2]);
-    if (!sig || sig.length < 5) return null;
-    if (good || m[1] !== key.name || !same(sig.subarray(0, 4), key.id.subarray(0, 4))) continue; // somebody else's
-    if (!(await subtle.verify({ name: "Ed25519" }, key.key, sig.subarray(4), body))) return null;
-    good = true;
+  const mark = latin(utf8("— ")), name = latin(utf8(key.name)), lines = text.slice(cut + 2, -1).split("\n");
+  if (lines.length > 100) return null;
+  let sig = null;
+  for (const line of lines) {
+    const m = line.startsWith(mark) && /^([^ +]+) ([A-Za-z0-9+/=]+)$/.exec(line.slice(mark.length)), of = m && unbase64(m[2]);
+    if (!of || of.length < 5) return null;
+    if (!sig && m[1] === name && same(of.subarray(0, 4), key.id.subarray(0, 4))) sig = of.subarray(4); // else somebody else's
   }
-  const lines = latin(body).split("\n");
+  return { body: bytes.subarray(0, cut + 1), sig };
+}
+
+// A checkpoint: {size, root}; null where the key did not sign it.
+async function checkpoint(bytes, key) {
+  const n = note(bytes, key);
+  if (!n?.sig || !(await subtle.verify({ name: "Ed25519" }, key.key, n.sig, n.body))) return null;
+  const lines = latin(n.body).split("\n");
   const root = unbase64(lines[2] ?? "");
   const size = number(lines[1] ?? "");
-  if (!good || lines.length < 4 || lines[0] !== key.name || size < 0 || !root || root.length !== 32) return null;
+  if (lines.length < 4 || lines[0] !== key.name || size < 0 || !root || root.length !== 32) return null;
   return { size, root };
+}
+
+// When a witness cosigned a checkpoint, in seconds; undefined where it did not, null where what
+// names its key is not by it.
+async function cosigned(bytes, key) {
+  const n = note(bytes, key);
+  if (!n) return null;
+  if (!n.sig) return undefined;
+  if (n.sig.length !== 72) return null;
+  const at = new DataView(n.sig.slice(0, 8).buffer).getBigInt64(0);
+  return (await subtle.verify({ name: "Ed25519" }, key.key, n.sig.subarray(8), join(utf8(`cosignature/v1\ntime ${at}\n`), n.body))) ? Number(at) : null;
 }
 
 const leafHash = (leaf) => sha256(join(new Uint8Array([0]), leaf));
@@ -488,6 +512,7 @@ class Check {
     await this.list();
     await this.policies();
     await this.rules();
+    await this.cosignatures();
   }
 
   async manifest() {
@@ -530,7 +555,7 @@ class Check {
     }
   }
 
-  async trust({ logKey = "", keys = [], keysFile = "", root = "", verifiers = [] }) {
+  async trust({ logKey = "", keys = [], keysFile = "", root = "", verifiers = [], witnesses = [], need = 0 }) {
     const mine = this.names.filter((n) => KEY.test(n));
     keys = [...keys];
     if (!logKey && keys.length === 0 && !root) {
@@ -559,6 +584,9 @@ class Check {
       if (!k) throw new Error("a verifier's key that is no public key in PEM, P-256 or Ed25519");
       this.verifiers.push(k.id);
     }
+    const given = await Promise.all(witnesses.map(witnessKeyOf));
+    this.witnesses = [...new Map(given.map((w) => [w.text, w])).values()];
+    this.need = need || this.witnesses.length;
     this.logKey = await logKeyOf(logKey);
     this.report.log = this.logKey.name;
   }
@@ -618,6 +646,19 @@ class Check {
     if (this.cp.size !== this.m.size || (this.m.scope.last ?? 0) >= this.cp.size) this.stop("pack_malformed");
     if (!same(await this.file("trusted_root.json"), trustedRoot(this.logKey))) this.find("trusted_root_differs");
     if (latin(await this.file("log.vkey")) !== this.logKey.text + "\n") this.find("log_key_differs");
+  }
+
+  // Whether those cosigned the checkpoint that must have. It comes last: it is no matter for what
+  // the receipts say.
+  async cosignatures() {
+    const signed = [];
+    for (const w of this.witnesses) {
+      const at = await cosigned(this.cpText, w);
+      if (at === null) return this.find("witness_signature");
+      if (at !== undefined) signed.push({ name: w.name, at: new Date(at * 1000).toISOString().replace(".000Z", "Z") });
+    }
+    if (signed.length > 0) this.report.witnesses = signed;
+    if (signed.length < this.need) this.find("witness_missing");
   }
 
   async earlier() {
