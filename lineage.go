@@ -6,14 +6,15 @@ import "slices"
 type Part string
 
 const (
-	PartExecuted  Part = "x" // worked on a task of it
+	PartExecuted  Part = "x" // worked on a task of it, or said how something in it is done
 	PartPlanned   Part = "p" // created it, or enqueued a task of it
 	PartRequested Part = "r" // asked for an approval in it
 )
 
 // RunParts says who had which part in a tree of runs, named by its root, as
 // "<identity> <part>": what is done in a child is done for its parent. It only
-// ever grows, and never by a call in a run that has ended or waits for its verdict.
+// ever grows, and never by a call in a run that has ended or waits for its verdict;
+// who says there how one that waits is to be made adds to it whenever that is.
 func RunParts(root RunID) Index { return Index("parts/" + string(root)) }
 
 // Tree is the root of the tree of runs that a run is in; its own id without a

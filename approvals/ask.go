@@ -120,16 +120,8 @@ func (r Room) Reads(c *writ.Call, k *writ.Capability, s writ.Snapshot, sub writ.
 	rs := writ.ReadSet{
 		Docs: []writ.Key{writ.ApprovalKey(a.ID)}, Counters: []writ.Counter{writ.ApprovalsAsked(a.Requester.Principal)},
 	}
-	if a.Run != "" {
-		rs.Docs = append(rs.Docs, writ.RunKey(a.Run))
-		if run, ok, err := runOf(s, a); err != nil {
-			return rs, err
-		} else if ok {
-			rs.Ranges = append(rs.Ranges, writ.PartSeen(c.Caller, run.Tree()))
-		}
-		if c.Caller.Agent != "" {
-			rs.Docs = append(rs.Docs, writ.AgentKey(c.Caller.Agent))
-		}
+	if err := partReads(c, s, a, &rs); err != nil {
+		return rs, err
 	}
 	for _, ask := range asks {
 		key, err := readLast(&rs, s, ask.Request())
@@ -263,7 +255,7 @@ func (r Room) Settle(c *writ.Call, k *writ.Capability, s writ.Snapshot, sub writ
 		}
 	}
 	if sub.Duty == nil { // a verdict that must be agreed to is no part in what it judges
-		if err = partOf(c, s, a, &tx); err != nil {
+		if err = partOf(c, s, a, writ.PartRequested, &tx); err != nil {
 			return tx, reply, false, err
 		}
 	}
@@ -273,9 +265,25 @@ func (r Room) Settle(c *writ.Call, k *writ.Capability, s writ.Snapshot, sub writ
 	return tx, waiting(a), false, r.wait(c, s, a, &tx)
 }
 
-// partOf notes that who asks for something in a run had a part in it, and so does
-// not judge it.
-func partOf(c *writ.Call, s writ.Snapshot, a writ.Approval, tx *writ.Tx) error {
+// partReads names what partOf must see.
+func partReads(c *writ.Call, s writ.Snapshot, a writ.Approval, rs *writ.ReadSet) error {
+	if a.Run == "" {
+		return nil
+	}
+	rs.Docs = append(rs.Docs, writ.RunKey(a.Run))
+	if c.Caller.Agent != "" {
+		rs.Docs = append(rs.Docs, writ.AgentKey(c.Caller.Agent))
+	}
+	run, ok, err := runOf(s, a)
+	if err == nil && ok {
+		rs.Ranges = append(rs.Ranges, writ.PartSeen(c.Caller, run.Tree()))
+	}
+	return err
+}
+
+// partOf notes that who asks for something in a run, or says how it is to be done, had a
+// part in it, and so does not judge it.
+func partOf(c *writ.Call, s writ.Snapshot, a writ.Approval, part writ.Part, tx *writ.Tx) error {
 	run, ok, err := runOf(s, a)
 	if err != nil || !ok {
 		return err
@@ -288,7 +296,7 @@ func partOf(c *writ.Call, s writ.Snapshot, a writ.Approval, tx *writ.Tx) error {
 		}
 		keys = agent.Keys
 	}
-	tx.TakePart(s, run.Tree(), writ.PartRequested, c.Caller, keys)
+	tx.TakePart(s, run.Tree(), part, c.Caller, keys)
 	return nil
 }
 
@@ -393,6 +401,10 @@ func (r Room) use(c *writ.Call, s writ.Snapshot, tx *writ.Tx, a writ.Approval) e
 		a.State = writ.ApprovalConsumed
 	}
 	tx.NotAfter(a.ExpiresAt - 1)
+	if a.Modified != "" && a.Capability == "run.create" && a.Run == "" { // who said how had no run to have a part in until now
+		v := a.Votes[0]
+		tx.TakePart(s, writ.RunID(c.NewID(writ.PrefixRun, 0)), writ.PartExecuted, writ.Caller{Session: v.Session, Principal: v.Principal, Controller: v.Controller, Openers: v.Openers}, nil)
+	}
 	return r.put(c, s, tx, &a, from)
 }
 

@@ -14,7 +14,8 @@ import (
 // another call, so it gets an approval of its own, bound to what the caller's
 // new call will be bound to; the old one gives its place to it. Nothing is
 // carried over but what the request was: whoever agreed to the old arguments
-// has not agreed to the new ones.
+// has not agreed to the new ones. Who says how the call is made has a part in what it does,
+// as who does it.
 
 // placeholders stand for transient arguments that a schema requires, while the
 // others are held to it. They are kept nowhere.
@@ -23,6 +24,9 @@ var placeholders = map[string]any{"lease_id": writ.PrefixLease + "00000000000000
 // bound are arguments that say what a request is about, beside what is asked.
 // With others it is not the same request any more.
 var bound = []string{"run_id", "parent_run_id", "task_id", "capability"}
+
+// verdicts are the calls by which somebody judges.
+var verdicts = []writ.CapabilityID{"task.verify", "run.close"}
 
 // modified makes the approval of the same call with other arguments.
 func (r Room) modified(op string, c *writ.Call, s writ.Snapshot, old writ.Approval, sent writ.RawObject) (writ.Approval, error) {
@@ -177,6 +181,9 @@ func (r Room) modifyReads(op string, c *writ.Call, s writ.Snapshot, old writ.App
 		return nil
 	}
 	rs.Docs = append(rs.Docs, writ.ApprovalKey(next.ID))
+	if err := partReads(c, s, old, rs); err != nil {
+		return err
+	}
 	_, err = readLast(rs, s, next.Request)
 	return err
 }
@@ -204,6 +211,11 @@ func (r Room) modify(op string, c *writ.Call, s writ.Snapshot, old writ.Approval
 	tx.NotAfter(old.ExpiresAt - 1)
 	if err = r.put(c, s, &tx, &old, writ.ApprovalPending); err != nil { // before the new one, which takes its place in the count
 		return tx, reply, err
+	}
+	if !slices.Contains(verdicts, old.Capability) { // to say how others judge is no part in what they judge
+		if err = partOf(c, s, old, writ.PartExecuted, &tx); err != nil {
+			return tx, reply, err
+		}
 	}
 	next.Votes = []writ.Vote{yes}
 	if err = r.open(c, s, &tx, &next); err != nil {

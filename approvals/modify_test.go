@@ -418,3 +418,62 @@ func TestOtherArgumentsDoNotMakeARequestYounger(t *testing.T) {
 		t.Errorf("after two changes requested at %d, want %d", a.RequestedAt, asked)
 	}
 }
+
+// Who says how a call of a run is made has a part in the run, as who works in it, and does not
+// judge it; who agrees to it as it is has none, nor has who says how somebody else judges.
+func TestWhoSaysHowItIsDoneDoesNotJudge(t *testing.T) {
+	for name, x := range map[string]struct {
+		verb writ.CapabilityID
+		act  func(l *lab, by writ.Caller, id writ.ApprovalID)
+		part bool
+	}{
+		"modify":              {"thing.set", func(l *lab, by writ.Caller, id writ.ApprovalID) { l.instead(by, id, `{"what":"one"}`) }, true},
+		"approve":             {"thing.set", (*lab).approves, false},
+		"modify of a verdict": {"run.close", func(l *lab, by writ.Caller, id writ.ApprovalID) { l.instead(by, id, `{"what":"one"}`) }, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			l := newLab(t)
+			l.open.ID = x.verb
+			run := l.World.Run("planner", 9)
+			child := l.World.Run("planner", 9)
+			child.Root = run.ID
+			l.Seed(writ.RunKey(child.ID), writ.ObjectRun, child)
+			alice := l.approver("alice")
+			out, err := l.about(l.planner(), leased("all"), writ.Subject{Run: &writ.RunFacts{ID: child.ID}}, need(nil))
+			if err != nil {
+				t.Fatal(err)
+			}
+			x.act(l, alice, out.pending.Approval)
+			judge := l.Open(writ.RoleVerifier, "judge", "")
+			judge.Controller = "alice"
+			for name, by := range map[string]writ.Caller{"itself": alice, "whom it answers for": judge} {
+				s := l.Snapshot(writ.ReadSet{Ranges: writ.DutyReads(run.ID, by, nil)})
+				if d := writ.DutyIn(s, run.ID, by, nil); d.Executed != x.part || d.Planned || d.Requested {
+					t.Errorf("%s: got %+v", name, d)
+				}
+			}
+		})
+	}
+}
+
+// Who says how a run is made has a part in it from when it is there.
+func TestWhoSaysHowARunIsMadeDoesNotJudgeIt(t *testing.T) {
+	l := newLab(t)
+	l.open.ID = "run.create"
+	planner, alice := l.planner(), l.approver("alice")
+	next := l.instead(alice, l.asked(planner, leased("all"), need(nil)), `{"what":"one"}`)
+	out, err := l.do(planner, leased("one"), need(nil))
+	if err != nil || !out.met {
+		t.Fatal(out.met, err)
+	}
+	l.wants(next, writ.ApprovalConsumed)
+	run := writ.RunID("")
+	for _, op := range out.tx.Ops {
+		if root, is := strings.CutPrefix(string(op.Index), "parts/"); is {
+			run = writ.RunID(root)
+		}
+	}
+	if d := writ.DutyIn(l.Snapshot(writ.ReadSet{Ranges: writ.DutyReads(run, alice, nil)}), run, alice, nil); run == "" || !d.Executed {
+		t.Errorf("in %q she had %+v", run, d)
+	}
+}

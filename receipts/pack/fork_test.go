@@ -317,6 +317,24 @@ func TestWhoClosedIt(t *testing.T) {
 			l.do(call{what: "task.enqueue", by: c.judge, run: c.run, request: true, args: map[string]any{}, moves: []writ.Change{move("approval", ulid("apr", 1), "", "pending")}})
 			l.accept(c, c.judge)
 		}, "lineage_controller lineage_session"},
+		"by who said how it was done": {nothing, func(l *lab, c cast) {
+			asked, instead := ulid("apr", 1), ulid("apr", 2)
+			l.do(call{what: "task.enqueue", by: c.planner, run: c.run, request: true, args: map[string]any{}, moves: []writ.Change{move("approval", asked, "", "pending")}})
+			l.do(call{what: "approval.decide", by: c.judge, args: map[string]any{"decision": "modify"}, moves: []writ.Change{
+				move("approval", asked, "pending", "superseded"), move("approval", instead, "", "pending"), move("approval", instead, "pending", "approved"),
+			}})
+			l.do(call{what: "task.enqueue", by: c.planner, run: c.run, args: map[string]any{}, moves: []writ.Change{move("task", second, "", "queued"), move("approval", instead, "approved", "consumed")}})
+			l.do(call{what: "task.cancel", by: c.planner, run: c.run, args: map[string]any{}, moves: []writ.Change{move("task", second, "queued", "cancelled")}})
+			l.accept(c, c.judge)
+		}, "lineage_controller lineage_session"},
+		"by who agreed to it": {nothing, func(l *lab, c cast) {
+			asked := ulid("apr", 1)
+			l.do(call{what: "task.enqueue", by: c.planner, run: c.run, request: true, args: map[string]any{}, moves: []writ.Change{move("approval", asked, "", "pending")}})
+			l.do(call{what: "approval.decide", by: c.judge, args: map[string]any{"decision": "approve"}, moves: []writ.Change{move("approval", asked, "pending", "approved")}})
+			l.do(call{what: "task.enqueue", by: c.planner, run: c.run, args: map[string]any{}, moves: []writ.Change{move("task", second, "", "queued"), move("approval", asked, "approved", "consumed")}})
+			l.do(call{what: "task.cancel", by: c.planner, run: c.run, args: map[string]any{}, moves: []writ.Change{move("task", second, "queued", "cancelled")}})
+			l.accept(c, c.judge)
+		}, ""},
 		"by an executor": {nothing, func(l *lab, c cast) {
 			who := c.judge
 			who.Role = writ.RoleExecutor

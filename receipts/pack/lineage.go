@@ -15,6 +15,7 @@ type lineage struct {
 	agents   map[writ.AgentID]*agent // of each whose registration is there
 	parents  map[writ.RunID]writ.RunID
 	parts    map[writ.RunID]map[writ.SessionID]writ.Actor // who had a part, whichever
+	said     map[string]writ.Actor                        // who said how a call is to be made, by the approval of that
 }
 
 // session is what one needs to know of it.
@@ -37,7 +38,7 @@ type agent struct {
 func newLineage() lineage {
 	return lineage{
 		sessions: map[writ.SessionID]*session{}, agents: map[writ.AgentID]*agent{},
-		parents: map[writ.RunID]writ.RunID{}, parts: map[writ.RunID]map[writ.SessionID]writ.Actor{},
+		parents: map[writ.RunID]writ.RunID{}, parts: map[writ.RunID]map[writ.SessionID]writ.Actor{}, said: map[string]writ.Actor{},
 	}
 }
 
@@ -54,12 +55,22 @@ func (l *lineage) note(st writ.Statement, ev *told) {
 			l.took(writ.RunID(m.ID), st.Actor)
 		case m.Kind == writ.ObjectAgent && (m.From == "" || st.Transition == "agent.register"):
 			l.registered(writ.AgentID(m.ID), m.From == "", ev)
+		case m.Kind == writ.ObjectApproval && m.From == "" && st.Transition == "approval.decide": // with other arguments
+			l.said[m.ID] = st.Actor
+		case m.Kind == writ.ObjectApproval && m.From == string(writ.ApprovalApproved) && (m.To == string(writ.ApprovalConsumed) || m.To == m.From) && !judges(st): // it is made
+			l.took(st.Run, l.said[m.ID])
 		}
 	}
 	planned := st.Outcome == writ.OutcomeOfTransition && slices.Contains(takesPart, st.Transition)
-	if planned || st.Outcome == writ.OutcomeOfRequest && st.Transition != "task.verify" && st.Transition != "run.close" {
+	if planned || st.Outcome == writ.OutcomeOfRequest && !judges(st) {
 		l.took(st.Run, st.Actor)
 	}
+}
+
+// judges says whether a call is a verdict: to ask whether one may judge is no part in what one
+// judges, nor is to say how.
+func judges(st writ.Statement) bool {
+	return st.Transition == "task.verify" || st.Transition == "run.close"
 }
 
 func (l *lineage) took(run writ.RunID, a writ.Actor) {

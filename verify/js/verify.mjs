@@ -1266,18 +1266,22 @@ class Lineage {
     this.agents = new Map(); // of each whose registration is there
     this.parents = new Map();
     this.parts = new Map();
+    this.said = new Map(); // who said how a call is to be made, by the approval of that
   }
 
   async note(p, args) {
+    const judges = ["task.verify", "run.close"].includes(p.transition); // to ask whether one may is no part in what one judges, nor is to say how
     for (const m of p.changes ?? []) {
       if (m.kind === "session" && m.from === "" && args) this.opened(m.id, p, args);
       else if (m.kind === "run" && m.from === "" && p.run !== m.id) {
         this.parents.set(m.id, p.run ?? "");
         this.took(m.id, p.actor);
       } else if (m.kind === "agent" && (m.from === "" || p.transition === "agent.register")) await this.registered(m.id, m.from === "", args);
+      else if (m.kind === "approval" && m.from === "" && p.transition === "approval.decide") this.said.set(m.id, p.actor); // with other arguments
+      else if (m.kind === "approval" && m.from === "approved" && ["approved", "consumed"].includes(m.to) && !judges) this.took(p.run, this.said.get(m.id));
     }
     const worked = p.outcome === "transition" && PARTS.includes(p.transition);
-    if (worked || (p.outcome === "request" && !["task.verify", "run.close"].includes(p.transition))) this.took(p.run, p.actor);
+    if (worked || (p.outcome === "request" && !judges)) this.took(p.run, p.actor);
   }
 
   // One whose first registration is not there, or of which one cannot be read, may have any keys.
