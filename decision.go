@@ -124,7 +124,7 @@ type ContentFacts struct {
 // DutyFacts is what the caller, its agent, or a person who answers for either
 // had to do with what the call judges.
 type DutyFacts struct {
-	Executed  bool // worked on a task of it
+	Executed  bool // worked on a task of it, or said how a call in it is made
 	Planned   bool // enqueued a task of it, or owns the run
 	Requested bool // asked for an approval in it
 }
