@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/writ-gateway/writ"
+	"github.com/writ-gateway/writ/receipts/ledger"
 	"github.com/writ-gateway/writ/store/redisstore/redistest"
 )
 
@@ -108,17 +109,34 @@ func otherKeys(t *testing.T) string {
 	return cfg.Keys
 }
 
+// damageLedger changes the first receipt. Damage to the last group that was synced
+// is taken for a torn end, and what the gateway wrote may be one group, or not
+// there yet: two more groups come behind it.
 func damageLedger(t *testing.T, cfg *Config) {
 	t.Helper()
-	segments, err := filepath.Glob(filepath.Join(cfg.Data, ledgerDir, "*.seg"))
-	if err != nil || len(segments) == 0 {
+	dir := filepath.Join(cfg.Data, ledgerDir)
+	l, err := ledger.Open(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		r := writ.Receipt{ID: writ.ReceiptID(writ.PrefixReceipt + strings.Repeat("0", 26)), Seq: l.Last() + 1}
+		if err := l.Append([]ledger.Entry{{Receipt: r}}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	segments, err := filepath.Glob(filepath.Join(dir, "*.seg"))
+	if err != nil || len(segments) != 1 {
 		t.Fatalf("%v, %v", segments, err)
 	}
 	b, err := os.ReadFile(segments[0])
 	if err != nil {
 		t.Fatal(err)
 	}
-	b[64] ^= 1 // of the first receipt: others were written after it was synced
+	b[64] ^= 1
 	if err := os.WriteFile(segments[0], b, 0o600); err != nil {
 		t.Fatal(err)
 	}
