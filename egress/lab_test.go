@@ -15,10 +15,14 @@ import (
 	"testing"
 	"time"
 
+	"go.uber.org/goleak"
+
 	"github.com/writ-gateway/writ"
 	"github.com/writ-gateway/writ/egress/target"
 	"github.com/writ-gateway/writ/egress/wire"
 )
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // lab is an agent, a proxy, and a host on loopback that the name host.example leads
 // to, as far as it is granted.

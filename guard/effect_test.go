@@ -157,6 +157,7 @@ func onStages(t *testing.T, f func(t *testing.T, open func(...func(*guard.Config
 		if err != nil {
 			t.Fatal(err)
 		}
+		t.Cleanup(func() { _ = st.Close() })
 		now := &atomic.Int64{}
 		now.Store(time.Now().UnixMilli())
 		f(t, func(tune ...func(*guard.Config)) *stage { return stageOn(t, kept{st}, now, tune...) })

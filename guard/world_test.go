@@ -14,12 +14,16 @@ import (
 	"sync/atomic"
 	"testing"
 
+	"go.uber.org/goleak"
+
 	"github.com/writ-gateway/writ"
 	"github.com/writ-gateway/writ/guard"
 	"github.com/writ-gateway/writ/receipts"
 	"github.com/writ-gateway/writ/store"
 	"github.com/writ-gateway/writ/store/boltstore"
 )
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 const shard writ.Tenant = "default"
 

@@ -17,6 +17,8 @@ import (
 	"testing"
 	"time"
 
+	"go.uber.org/goleak"
+
 	"github.com/writ-gateway/writ/jail"
 	"github.com/writ-gateway/writ/jail/jailtest"
 )
@@ -48,7 +50,15 @@ func TestMain(m *testing.M) {
 			fmt.Fprintln(os.Stderr, err, built, string(out))
 			return 1
 		}
-		return m.Run()
+		if code := m.Run(); code != 0 {
+			return code
+		}
+		// The process that starts jails is heard for as long as this one lives.
+		if err := goleak.Find(goleak.IgnoreAnyFunction("github.com/writ-gateway/writ/jail.(*launcher).run")); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			return 1
+		}
+		return 0
 	}())
 }
 

@@ -12,11 +12,17 @@ import (
 
 	"github.com/santhosh-tekuri/jsonschema/v6"
 	"github.com/spf13/cobra"
+	"go.uber.org/goleak"
 
 	"github.com/writ-gateway/writ"
 	"github.com/writ-gateway/writ/gateway"
 	"github.com/writ-gateway/writ/internal/daemon"
 )
+
+func TestMain(m *testing.M) {
+	// The process that starts jails is heard for as long as this one lives.
+	goleak.VerifyTestMain(m, goleak.IgnoreAnyFunction("github.com/writ-gateway/writ/jail.(*launcher).run"))
+}
 
 var update = flag.Bool("update", false, "write the generated files")
 

@@ -13,12 +13,16 @@ import (
 	"strings"
 	"testing"
 
+	"go.uber.org/goleak"
+
 	"github.com/writ-gateway/writ/internal/s3"
 	"github.com/writ-gateway/writ/internal/s3/s3test"
 	"github.com/writ-gateway/writ/receipts/tlog"
 	"github.com/writ-gateway/writ/receipts/tlog/bucket"
 	"github.com/writ-gateway/writ/receipts/tlog/filestest"
 )
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // files gives the same files each time it is called.
 func files(t *testing.T, s *s3test.Server) func() tlog.Files {
