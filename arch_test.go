@@ -237,6 +237,33 @@ func TestRoomsArePure(t *testing.T) {
 	}
 }
 
+// A package that starts goroutines has its tests see that they end.
+func TestGoroutinesEnd(t *testing.T) {
+	starts, tested, held := map[string]bool{}, map[string]bool{}, map[string]bool{}
+	for _, f := range sources(t) {
+		if f.test {
+			tested[f.pkg] = true
+			held[f.pkg] = held[f.pkg] || slices.ContainsFunc(f.ast.Imports, func(s *ast.ImportSpec) bool { return s.Path.Value == `"go.uber.org/goleak"` })
+			continue
+		}
+		ast.Inspect(f.ast, func(n ast.Node) bool {
+			switch x := n.(type) {
+			case *ast.GoStmt:
+				starts[f.pkg] = true
+			case *ast.CallExpr:
+				s, ok := x.Fun.(*ast.SelectorExpr)
+				starts[f.pkg] = starts[f.pkg] || ok && s.Sel.Name == "Go"
+			}
+			return true
+		})
+	}
+	for pkg := range starts {
+		if starts[pkg] && tested[pkg] && !held[pkg] {
+			t.Errorf("package %q starts goroutines: its TestMain calls goleak.VerifyTestMain", pkg)
+		}
+	}
+}
+
 // ecdsa.SignASN1 with a nil reader is silently random; only a signature by
 // PrivateKey.Sign with a nil reader is deterministic, and only one function
 // does it.
