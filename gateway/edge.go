@@ -24,8 +24,9 @@ type trace struct {
 	salt      [16]byte
 	start     time.Time
 	operation string
-	via       string    // the wrapper the operation came through, if any
-	code      writ.Code // of the refusal, if any
+	via       string          // the wrapper the operation came through, if any
+	code      writ.Code       // of the refusal, if any
+	caller    context.Context // ends when the caller hangs up
 }
 
 type traceKey struct{}
@@ -37,7 +38,7 @@ func traceOf(r *http.Request) *trace { return r.Context().Value(traceKey{}).(*tr
 // and one observation.
 func edge(cfg Config, mux *http.ServeMux) http.Handler {
 	return http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
-		tr := &trace{start: cfg.Now(), operation: "other"}
+		tr := &trace{start: cfg.Now(), operation: "other", caller: r.Context()}
 		w := &recorder{ResponseWriter: rw}
 		secure(w.Header())
 		if hasBody(r) {

@@ -385,6 +385,29 @@ func TestRequestsAreObserved(t *testing.T) {
 	}
 }
 
+// A call that fails because its caller has hung up is told of, and no error.
+func TestHangingUpIsNoError(t *testing.T) {
+	var log bytes.Buffer
+	h, door := newFake(t, func(c *Config) { c.Log = slog.New(slog.NewTextHandler(&log, nil)) })
+	for _, want := range []string{"level=ERROR", "level=INFO"} {
+		ctx, hangUp := context.WithCancel(t.Context())
+		door.answer = func(*writ.Call) (writ.Reply, *writ.Receipt, error) {
+			if want == "level=INFO" {
+				hangUp()
+			}
+			return writ.Reply{}, nil, writ.Fault(writ.CodeStore, "guard.read", context.Canceled)
+		}
+		log.Reset()
+		r := httptest.NewRequestWithContext(ctx, "GET", "/v1/runs", nil)
+		r.Header.Set("Authorization", "Bearer "+testToken)
+		h.ServeHTTP(httptest.NewRecorder(), r)
+		hangUp()
+		if line, _, _ := strings.Cut(log.String(), "\n"); !strings.Contains(line, want) || !strings.Contains(line, "call failed") {
+			t.Errorf("want %s, got %s", want, line)
+		}
+	}
+}
+
 func TestNoEntropyNoCall(t *testing.T) {
 	h, door := newFake(t, func(c *Config) { c.Rand = strings.NewReader("") })
 	if w := send(h, "GET", "/v1/runs", ""); w.Code != http.StatusInternalServerError || door.count() != 0 {

@@ -344,7 +344,11 @@ func refuse(cfg Config, w http.ResponseWriter, tr *trace, err error, receipt *wr
 	}
 	tr.code = e.Code
 	if StatusOf(e.Code) >= 500 {
-		cfg.Log.Error("call failed", slog.String("request_id", string(tr.id)), slog.String("operation", tr.operation),
+		level := slog.LevelError
+		if tr.caller.Err() != nil {
+			level = slog.LevelInfo // a call fails when its caller hangs up: nothing is wrong here
+		}
+		cfg.Log.Log(tr.caller, level, "call failed", slog.String("request_id", string(tr.id)), slog.String("operation", tr.operation),
 			slog.String("code", string(e.Code)), slog.Any("error", e))
 	}
 	writeProblem(w, e, tr.id)
