@@ -159,6 +159,7 @@ func (m *model) audit() {
 
 func (m *model) commit(p *writtest.Planned) {
 	m.Helper()
+	wrong := m.wrong(p)
 	reply, err := m.w.Commit(p)
 	var c *writtest.Conflict
 	if errors.As(err, &c) {
@@ -167,6 +168,9 @@ func (m *model) commit(p *writtest.Planned) {
 	}
 	if err != nil {
 		m.Fatalf("%s: %v", p.Cap.ID, err)
+	}
+	if wrong != "" && len(p.Tx.Ops) > 0 {
+		m.Fatalf("%s was committed: %s", p.Cap.ID, wrong)
 	}
 	if p.Tx.Fact != nil || p.Cap.ID == "task.heartbeat" || p.Cap.Internal {
 		m.reached[string(p.Cap.ID)]++
@@ -201,6 +205,44 @@ func (m *model) commit(p *writtest.Planned) {
 	}
 	m.fences[got.Task.ID] = got.Lease.Fence
 	m.grips = append(m.grips, grip{got.Task.ID, got.Lease.ID, got.Lease.Fence})
+}
+
+// wrong is why a call may not change what there is now: the task is not held, or not by
+// the caller under the lease and the fence it shows, or no longer, where that is asked
+// for; or the lease it would take back has not run out.
+func (m *model) wrong(p *writtest.Planned) string {
+	m.Helper()
+	var held TaskHold
+	inTime := true
+	switch a := p.Call.Args.(type) {
+	case *TaskHeartbeatArgs:
+		held, inTime = a.TaskHold, false
+	case *TaskReleaseArgs:
+		held, inTime = a.TaskHold, false
+	case *TaskCompleteArgs:
+		held = a.TaskHold
+	case *TaskFailArgs:
+		held = a.TaskHold
+	case *TaskHandoffArgs:
+		held = a.TaskHold
+	case *TaskSweepArgs:
+		if p.Cap.ID == "task.expire" && len(p.Tx.Changes) > 0 && m.w.Now <= m.w.Counter(leaseEnd(a.Task)) {
+			return "the lease has not run out"
+		}
+		return ""
+	default:
+		return ""
+	}
+	t, version, _ := writtest.Get[writ.Task](m.w, writ.TaskKey(held.Task))
+	switch {
+	case t.Lease == nil || t.Lease.Session != p.Call.Caller.Session:
+		return "the caller does not hold the task"
+	case t.Lease.ID != held.Lease || t.FenceOf(version) != held.Fence:
+		return "it holds it under another lease, or fence"
+	case inTime && m.w.Now > m.w.Counter(leaseEnd(held.Task)):
+		return "the lease has run out"
+	}
+	return ""
 }
 
 func (m *model) count(p *writtest.Planned) {
@@ -319,7 +361,14 @@ func (m *model) pick() attempt {
 	id := writ.TaskID(tasks[m.r.IntN(len(tasks))])
 	g := grip{task: id, lease: writ.LeaseID(writ.PrefixLease + strings.Repeat("0", 26)), fence: 1}
 	if len(m.grips) > 0 {
-		g = m.grips[len(m.grips)-1-m.r.IntN(min(len(m.grips), 5))]
+		old := func() grip { return m.grips[len(m.grips)-1-m.r.IntN(min(len(m.grips), 5))] }
+		g = old()
+		switch m.r.IntN(16) {
+		case 0:
+			g.lease = old().lease
+		case 1:
+			g.fence = old().fence
+		}
 		if t := m.task(g.task); t.Lease != nil && m.r.IntN(3) > 0 {
 			for _, p := range m.people {
 				if p.Session == t.Lease.Session {
