@@ -244,56 +244,84 @@ func leaseHistory(t *testing.T, c cast, round int, seed uint64) []porcupine.Oper
 	each(clients, func(i int) {
 		r := rand.New(rand.NewPCG(seed, uint64(round*clients+i)))
 		var own [tasks]lease
-		for range calls {
-			at := r.IntN(tasks)
-			in := leaseCall{task: at, client: i, verb: "claim"}
-			show := own[at]
-			if r.IntN(4) == 0 { // something old, or somebody else's
-				mu.Lock()
-				if n := len(known[at]); n > 0 {
-					show = known[at][max(0, n-1-r.IntN(3))]
-				}
-				mu.Unlock()
-			}
+		call := func(at int, verb string, show lease) leaseAnswer {
+			in := leaseCall{task: at, client: i, verb: verb}
 			body := obj{}
-			if show.id != "" {
-				in.verb = []string{"heartbeat", "heartbeat", "heartbeat", "release", "fail", "complete", "claim"}[r.IntN(7)]
-				if in.verb == "complete" && r.IntN(6) > 0 { // else all is soon over
-					in.verb = "heartbeat"
-				}
-			}
-			if in.verb != "claim" {
+			if verb != "claim" {
 				in.lease, in.fence = show.id, show.fence
 				body = show.hold(nil)
-				switch in.verb {
-				case "fail":
-					body["failure"] = obj{"class": "external", "code": "x", "retryable": true}
-				case "complete":
-					body["result"] = obj{"n": 1}
-				}
+			}
+			switch verb {
+			case "fail":
+				body["failure"] = obj{"class": "external", "code": "x", "retryable": true}
+			case "complete":
+				body["result"] = obj{"n": 1}
 			}
 			by := sessions[i].at(c.gw[r.IntN(len(c.gw))])
 			in.from = now()
-			reply, err := by.try("POST", "/v1/tasks/"+ids[at]+"/"+in.verb, body)
+			reply, err := by.try("POST", "/v1/tasks/"+ids[at]+"/"+verb, body)
 			in.to = now()
 			if err != nil {
-				t.Errorf("%s: %v", in.verb, err)
-				return
+				t.Errorf("%s: %v", verb, err)
+				return leaseAnswer{}
 			}
 			out := leaseAnswer{ok: reply.status == 200, code: string(reply.code())}
-			switch {
-			case in.verb == "claim" && out.ok:
+			mu.Lock()
+			defer mu.Unlock()
+			if verb == "claim" && out.ok {
 				own[at] = leaseOf(reply)
 				out.lease, out.fence = own[at].id, own[at].fence
-			case in.verb == "release" || in.verb == "fail" || r.IntN(20) == 0: // or it forgets what it holds
-				own[at] = lease{}
-			}
-			mu.Lock()
-			if in.verb == "claim" && out.ok {
 				known[at] = append(known[at], own[at])
 			}
 			history = append(history, porcupine.Operation{ClientId: i, Input: in, Output: out, Call: in.from, Return: in.to})
+			return out
+		}
+		// Whoever is first keeps its lease for longer than one lasts, and then is late.
+		for range 10 {
+			for at := range tasks {
+				if own[at].id == "" {
+					call(at, "claim", lease{})
+				} else if !call(at, "heartbeat", own[at]).ok {
+					own[at] = lease{}
+				}
+			}
+			time.Sleep(leaseSeconds * time.Second / 5)
+		}
+		time.Sleep(leaseSeconds*time.Second + 2*leaseSlack)
+		for at := range tasks {
+			if own[at].id != "" {
+				call(at, "fail", own[at])
+				own[at] = lease{}
+			}
+		}
+		for n := 0; n < calls && !t.Failed(); n++ {
+			at := r.IntN(tasks)
+			show, verb := own[at], "claim"
+			mu.Lock()
+			if all := known[at]; len(all) > 0 {
+				old := all[max(0, len(all)-1-r.IntN(3))]
+				switch r.IntN(8) {
+				case 0, 1: // something old, or somebody else's
+					show = old
+				case 2: // or one half of it
+					show.fence = old.fence
+				case 3:
+					if show.id != "" {
+						show.id = old.id
+					}
+				}
+			}
 			mu.Unlock()
+			if show.id != "" {
+				verb = []string{"heartbeat", "heartbeat", "heartbeat", "release", "fail", "complete", "claim"}[r.IntN(7)]
+				if verb == "complete" && r.IntN(6) > 0 { // else all is soon over
+					verb = "heartbeat"
+				}
+			}
+			call(at, verb, show)
+			if verb == "release" || verb == "fail" || r.IntN(20) == 0 && verb != "claim" { // or it forgets what it holds
+				own[at] = lease{}
+			}
 		}
 	})
 	seen := map[string]int{}
