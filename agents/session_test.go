@@ -555,19 +555,3 @@ func TestOpenLosesAgainstSuspend(t *testing.T) {
 		t.Fatalf("got %v, want a conflict", err)
 	}
 }
-
-func TestEverythingIsDocumented(t *testing.T) {
-	caps := Capabilities(Config{})
-	if _, err := writ.NewRegistry(caps...); err != nil {
-		t.Fatal(err)
-	}
-	for _, c := range caps {
-		for _, typ := range []reflect.Type{c.Args, c.Result} {
-			for i := range typ.NumField() {
-				if f := typ.Field(i); f.Tag.Get("doc") == "" || f.Tag.Get("json") == "" {
-					t.Errorf("%s: %s.%s has no doc or json tag", c.ID, typ.Name(), f.Name)
-				}
-			}
-		}
-	}
-}

@@ -3,7 +3,6 @@ package runs
 import (
 	"errors"
 	"fmt"
-	"reflect"
 	"slices"
 	"testing"
 
@@ -399,21 +398,5 @@ func TestListReadsNothingForNobody(t *testing.T) {
 	rs, err := k.Reads(r.NewCall(k, writ.Caller{Tenant: r.Tenant}, &RunListArgs{}), writ.Snapshot{})
 	if err != nil || !rs.Empty() {
 		t.Fatalf("got %+v, %v", rs, err)
-	}
-}
-
-func TestEverythingIsDocumented(t *testing.T) {
-	caps := Capabilities(Config{})
-	if _, err := writ.NewRegistry(caps...); err != nil {
-		t.Fatal(err)
-	}
-	for _, c := range caps {
-		for _, typ := range []reflect.Type{c.Args, c.Result} {
-			for i := range typ.NumField() {
-				if f := typ.Field(i); f.Tag.Get("doc") == "" || f.Tag.Get("json") == "" {
-					t.Errorf("%s: %s.%s has no doc or json tag", c.ID, typ.Name(), f.Name)
-				}
-			}
-		}
 	}
 }

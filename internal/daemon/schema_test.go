@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"encoding/json"
+	"reflect"
 	"testing"
 
 	"github.com/writ-gateway/writ/gateway"
@@ -48,5 +49,19 @@ func TestEveryArrayOfArgumentsIsBounded(t *testing.T) {
 	}
 	if arrays < 5 {
 		t.Errorf("%d arrays were found", arrays)
+	}
+}
+
+// What the API reference, the help of commands and the schemas say of arguments and
+// replies stands beside them in the code: beside each.
+func TestEverythingIsDocumented(t *testing.T) {
+	for _, c := range Catalog().All() {
+		for _, typ := range []reflect.Type{c.Args, c.Result} {
+			for _, f := range reflect.VisibleFields(typ) {
+				if f.IsExported() && !f.Anonymous && (f.Tag.Get("doc") == "" || f.Tag.Get("json") == "") { // members of what is embedded are among them
+					t.Errorf("%s: %s.%s has no doc or json tag", c.ID, typ.Name(), f.Name)
+				}
+			}
+		}
 	}
 }
