@@ -115,7 +115,7 @@ const (
 	IndexBeats    Index = "due/beat"          // session id, score: heartbeat deadline
 	IndexLives    Index = "due/life"          // session id, score: end of life
 	IndexTodo     Index = "due/todo"          // "<kind> <id>": follow-up work, score: when
-	IndexUnfold   Index = "due/unfold"        // run id, score: when steps of its workflow were last made tasks
+	IndexUnfold   Index = "due/unfold"        // run id, score: from when on steps of its workflow are to be made tasks
 	IndexScopes   Index = "scope/x"           // "<scope> <task>" or "<scope> <session>": who holds which write scope
 )
 

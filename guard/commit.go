@@ -338,9 +338,9 @@ func digestOf(b []byte) string {
 	return hex.EncodeToString(sum[:])
 }
 
-// leaves rings a bell when a transaction has left something in an index.
-func leaves(tx writ.Tx, index writ.Index, bell chan<- struct{}) {
-	if slices.ContainsFunc(tx.Ops, func(o writ.Op) bool { return o.Kind == writ.OpIndex && o.Index == index }) {
+// leaves rings a bell when a transaction has left something in an index that is due at once.
+func leaves(tx writ.Tx, index writ.Index, now int64, bell chan<- struct{}) {
+	if slices.ContainsFunc(tx.Ops, func(o writ.Op) bool { return o.Kind == writ.OpIndex && o.Index == index && o.Score <= now }) {
 		select {
 		case bell <- struct{}{}:
 		default:
@@ -364,8 +364,8 @@ func (t *try) store(ctx context.Context, tx writ.Tx) (writ.Committed, error) {
 	t.unsure = err != nil
 	if err == nil {
 		t.d.effects.changed(tx)
-		leaves(tx, writ.IndexTodo, t.d.due)
-		leaves(tx, writ.IndexUnfold, t.d.unfold)
+		leaves(tx, writ.IndexTodo, done.At, t.d.due)
+		leaves(tx, writ.IndexUnfold, done.At, t.d.unfold)
 		return done, nil
 	}
 	if _, ok := errors.AsType[*writ.Error](err); ok {

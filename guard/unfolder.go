@@ -1,8 +1,10 @@
 package guard
 
 import (
+	"cmp"
 	"context"
 	"errors"
+	"maps"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -40,14 +42,22 @@ type Unfolder struct {
 	cfg  UnfolderConfig
 
 	// Owned by the loop.
-	steps   map[writ.RunID][]Step
-	mine    map[writ.RunID]bool
+	steps   map[unfolding][]Step
+	mine    map[unfolding]bool
 	failed  failures
 	trouble Trouble
 
 	cancel context.CancelFunc
 	done   sync.WaitGroup
 }
+
+// unfolding is a run among those of all shards.
+type unfolding struct {
+	shard writ.Tenant
+	run   writ.RunID
+}
+
+func (r unfolding) name() string { return string(r.shard) + " " + string(r.run) }
 
 const (
 	// unfoldChunk is how many steps are made before it is noted how far it went.
@@ -56,8 +66,10 @@ const (
 	unfoldAtOnce = 8
 	// unfoldKept is how many workflows are held in memory.
 	unfoldKept = 8
-	// unfoldRuns is how many runs one look takes up.
+	// unfoldRuns is how many runs one look sees, the longest due first; unfoldTurn how
+	// many of them it takes up before it looks again.
 	unfoldRuns = 1000
+	unfoldTurn = 64
 )
 
 // NewUnfolder makes an Unfolder.
@@ -68,7 +80,7 @@ func NewUnfolder(d *Door, cfg UnfolderConfig) *Unfolder {
 	if cfg.Left == 0 {
 		cfg.Left = 2 * time.Second
 	}
-	return &Unfolder{door: d, cfg: cfg, steps: map[writ.RunID][]Step{}, mine: map[writ.RunID]bool{}, failed: failures{}}
+	return &Unfolder{door: d, cfg: cfg, steps: map[unfolding][]Step{}, mine: map[unfolding]bool{}, failed: failures{}}
 }
 
 // Start unfolds until Stop.
@@ -101,68 +113,78 @@ func (u *Unfolder) Stop() {
 	}
 }
 
-// Unfold makes a chunk of every workflow there is something to be done for, and says
-// whether there is more of one. Fresh ones are left to the replica that was asked for
-// them, which is told; who sees no progress takes over.
+// Unfold makes a chunk of every workflow that is due, as many as one turn takes, and says
+// whether there is more to be done now. Fresh ones are left to the replica that was
+// asked for them, which is told; who sees no progress takes over.
 func (u *Unfolder) Unfold(ctx context.Context, fresh bool) (more bool) {
 	var outage error
 	for _, shard := range u.cfg.Shards {
-		r := writ.Range{Index: writ.IndexUnfold, ByScore: true, Max: writ.MaxAmount, Limit: unfoldRuns}
-		s, err := u.door.cfg.Store.Read(ctx, shard, writ.ReadSet{Ranges: []writ.Range{r}})
-		if err != nil {
-			outage = storeDown("guard.unfold", err)
-			continue
-		}
-		now := time.Now()
-		u.failed.forget(now)
-		u.keepOnly(s.Ranges[r].Members)
-		for _, m := range s.Ranges[r].Members {
-			run := writ.RunID(m.Name)
-			if u.failed.waits(m.Name, now) || !u.mine[run] && !fresh && s.Now-m.Score < u.cfg.Left.Milliseconds() {
-				continue
-			}
-			u.mine[run] = true
-			on, err := u.chunk(ctx, shard, run)
-			switch {
-			case ctx.Err() != nil:
-				return false
-			case notAtFault(err):
-				outage = err
-				u.failed.putOffBriefly(m.Name, now)
-			case err != nil:
-				if writ.CodeOf(err) != writ.CodeContention {
-					u.door.cfg.Log.Error("steps of a workflow were not made tasks; it is tried again later", "run", run, "error", err)
-				}
-				u.failed.putOff(m.Name, now)
-			case on:
-				more = true
-				delete(u.failed, m.Name)
-			default: // it waits
-				delete(u.mine, run)
-				delete(u.steps, run)
-				u.failed.putOffBriefly(m.Name, now)
-			}
-		}
+		on, err := u.turn(ctx, shard, fresh)
+		more, outage = more || on, cmp.Or(outage, err)
+	}
+	if ctx.Err() != nil {
+		return false
 	}
 	u.trouble.Note(u.door.cfg.Log, outage, "workflows wait until the gateway can act", "steps of workflows are made tasks again")
 	return more
 }
 
-// keepOnly forgets the steps of runs that need none any more.
-func (u *Unfolder) keepOnly(members []writ.Member) {
-	gone := func(run writ.RunID) bool {
-		return !slices.ContainsFunc(members, func(m writ.Member) bool { return m.Name == string(run) })
+// turn makes a chunk of the workflows of a shard that have waited longest. What is noted
+// of each puts it behind the others, until later if it could not go on: however many
+// wait, the rest have their turn.
+func (u *Unfolder) turn(ctx context.Context, shard writ.Tenant, fresh bool) (more bool, outage error) {
+	r := writ.Range{Index: writ.IndexUnfold, ByScore: true, Max: writ.MaxAmount, Limit: unfoldRuns}
+	s, err := u.door.cfg.Store.Read(ctx, shard, writ.ReadSet{Ranges: []writ.Range{r}})
+	if err != nil {
+		return false, storeDown("guard.unfold", err)
 	}
-	for run := range u.steps {
-		if gone(run) {
+	now := time.Now()
+	u.failed.forget(now)
+	u.keepOnly(shard, s.Ranges[r].Members)
+	taken := 0
+	for _, m := range s.Ranges[r].Members {
+		run := unfolding{shard, writ.RunID(m.Name)}
+		if m.Score > s.Now {
+			break // it waits, and so do those after it
+		}
+		if u.failed.waits(run.name(), now) || !u.mine[run] && !fresh && s.Now-m.Score < u.cfg.Left.Milliseconds() {
+			continue
+		}
+		if taken == unfoldTurn {
+			return true, nil
+		}
+		taken++
+		u.mine[run] = true
+		on, err := u.chunk(ctx, run)
+		switch {
+		case ctx.Err() != nil:
+			return false, nil
+		case notAtFault(err):
+			return more, err
+		case err != nil:
+			if writ.CodeOf(err) != writ.CodeContention {
+				u.door.cfg.Log.Error("steps of a workflow were not made tasks; it is tried again later", "run", run.run, "error", err)
+			}
+			u.failed.putOff(run.name(), now)
+			continue
+		case on:
+			more = true
+		default: // it waits
 			delete(u.steps, run)
 		}
+		delete(u.failed, run.name())
 	}
-	for run := range u.mine {
-		if gone(run) {
-			delete(u.mine, run)
-		}
+	return more, nil
+}
+
+// keepOnly forgets what is known of runs of a shard that need nothing any more.
+func (u *Unfolder) keepOnly(shard writ.Tenant, members []writ.Member) {
+	there := make(map[writ.RunID]bool, len(members))
+	for _, m := range members {
+		there[writ.RunID(m.Name)] = true
 	}
+	maps.DeleteFunc(u.steps, func(r unfolding, _ []Step) bool { return r.shard == shard && !there[r.run] })
+	maps.DeleteFunc(u.mine, func(r unfolding, _ bool) bool { return r.shard == shard && !there[r.run] })
 }
 
 // unfoldedArgs are what became of steps, for run.unfold.
@@ -178,10 +200,11 @@ type unfoldedArgs struct {
 	Wrong  []writ.FieldError `json:"wrong,omitempty"`
 }
 
-// chunk makes some steps of a run, and says whether it went on.
-func (u *Unfolder) chunk(ctx context.Context, shard writ.Tenant, id writ.RunID) (on bool, err error) {
-	count := writ.RunUnfolded(id)
-	s, err := u.door.cfg.Store.Read(ctx, shard, writ.ReadSet{Docs: []writ.Key{writ.RunKey(id)}, Counters: []writ.Counter{count}})
+// chunk makes some steps of a run, and says whether it went on. In any case it is noted
+// that somebody was there.
+func (u *Unfolder) chunk(ctx context.Context, r unfolding) (on bool, err error) {
+	id, count := r.run, writ.RunUnfolded(r.run)
+	s, err := u.door.cfg.Store.Read(ctx, r.shard, writ.ReadSet{Docs: []writ.Key{writ.RunKey(id)}, Counters: []writ.Counter{count}})
 	if err != nil {
 		return false, storeDown("guard.unfold", err)
 	}
@@ -193,13 +216,10 @@ func (u *Unfolder) chunk(ctx context.Context, shard writ.Tenant, id writ.RunID) 
 	became.Made = became.From
 	switch {
 	case !ok || !run.Unfolding(): // the entry alone is left
-	case run.State != writ.RunActive:
-		return false, nil // people are asked about it
+	case run.State != writ.RunActive: // people are asked about it
 	default:
 		var stopped error
-		if became.Made, became.Step, stopped, err = u.make(ctx, shard, run, became.From); err != nil {
-			return false, err
-		}
+		became.Made, became.Step, stopped = u.make(ctx, r, run, became.From)
 		if writ.CodeOf(stopped) == writ.CodeInternal {
 			u.door.cfg.Log.Error("a step of a workflow failed; it is tried again later", "run", id, "step", became.Step, "error", stopped)
 		}
@@ -212,7 +232,7 @@ func (u *Unfolder) chunk(ctx context.Context, shard writ.Tenant, id writ.RunID) 
 		}
 		on = stopped == nil
 	}
-	_, _, err = u.door.System(ctx, shard, "run.unfold", became, nil)
+	_, _, err = u.door.System(ctx, r.shard, "run.unfold", became, nil)
 	if writ.CodeOf(err) == writ.CodeReceiptPending { // it is done
 		err = nil
 	}
@@ -236,22 +256,23 @@ func later(err error) bool {
 }
 
 // make makes steps tasks, from one on. It says how many are there now, and at which
-// step it stopped and why.
-func (u *Unfolder) make(ctx context.Context, shard writ.Tenant, run writ.Run, from int64) (made int64, key string, stopped, err error) {
-	all, read := u.steps[run.ID]
+// step it stopped and why. Where it had stopped before it tries one step alone.
+func (u *Unfolder) make(ctx context.Context, r unfolding, run writ.Run, from int64) (made int64, key string, stopped error) {
+	all, read := u.steps[r]
 	if !read {
+		var err error
 		all, err = u.cfg.Steps(ctx, run.Workflow.Digest, run.ID)
 		switch writ.CodeOf(err) {
 		case writ.CodeNotFound, writ.CodeArtifact, writ.CodeInputInvalid: // nobody will ever know what it was
-			return from, "", &writ.Error{Code: writ.CodeArtifact, Op: "guard.unfold", Err: err}, nil
+			err = &writ.Error{Code: writ.CodeArtifact, Op: "guard.unfold", Err: err}
 		}
 		if err != nil {
-			return from, "", nil, err
+			return from, "", err
 		}
 		if len(u.steps) >= unfoldKept {
 			clear(u.steps) // the others are read again
 		}
-		u.steps[run.ID] = all
+		u.steps[r] = all
 	}
 	end := min(from+unfoldChunk, int64(len(all)))
 	for made = from; made < end; {
@@ -259,14 +280,17 @@ func (u *Unfolder) make(ctx context.Context, shard writ.Tenant, run writ.Run, fr
 		if n := slices.IndexFunc(some, func(s Step) bool { return s.Level != some[0].Level }); n > 0 {
 			some = some[:n]
 		}
-		for i, err := range u.side(ctx, shard, run.CreatedBy, some) {
+		if made == from && run.Workflow.Code != "" {
+			some = some[:1]
+		}
+		for i, err := range u.side(ctx, r.shard, run.CreatedBy, some) {
 			if err != nil {
-				return made + int64(i), some[i].Key, err, nil
+				return made + int64(i), some[i].Key, err
 			}
 		}
 		made += int64(len(some))
 	}
-	return made, "", nil, nil
+	return made, "", nil
 }
 
 // side makes steps side by side until one is not made, and says what became of each: those

@@ -81,6 +81,9 @@ func (Pausing) Wake(c *writ.Call, s writ.Snapshot, a writ.Approval, tx *writ.Tx)
 			}
 			if to == writ.RunActive {
 				tx.Index(writ.IndexTodo, todoOffer(run.ID), s.Now)
+				if run.Unfolding() {
+					tx.Index(writ.IndexUnfold, string(run.ID), s.Now)
+				}
 			}
 		case writ.ApprovalSuperseded:
 			run.WaitsFor = a.Successor

@@ -56,6 +56,17 @@ type RunUnfoldArgs struct {
 	Wrong  []writ.FieldError `json:"wrong,omitempty" doc:"What is wrong with it." maxItems:"8"`
 }
 
+// unfoldAgain is when a run that waits since a time is tried again: the longer it has
+// waited the later, so that many which wait leave time for those that go on.
+func unfoldAgain(since, now int64) int64 {
+	return now + min(max((now-since)/8, unfoldSoonMs), unfoldLateMs)
+}
+
+const (
+	unfoldSoonMs = 5_000
+	unfoldLateMs = 30_000
+)
+
 // unfold notes how far the steps of a workflow are tasks: with the last the run is
 // sealed and its tasks are offered, with one that cannot be made it fails. Of several
 // that say so of the same steps one is heard.
@@ -82,14 +93,20 @@ func unfold() *writ.Capability {
 				tx.Unindex(writ.IndexUnfold, string(a.RunID))
 				return tx, writ.Reply{Outcome: writ.OutcomeDone, Body: view(run, s, version)}, nil
 			}
+			if run.State != writ.RunActive { // people are asked
+				tx.Index(writ.IndexUnfold, string(run.ID), unfoldAgain(run.UpdatedAt, s.Now))
+				return tx, writ.Reply{Outcome: writ.OutcomeDone, Body: view(run, s, version)}, nil
+			}
 			count := writ.RunUnfolded(run.ID)
-			if have := s.Counters[count]; have != a.From || a.Made < a.From || a.Made > run.Workflow.Steps || run.State != writ.RunActive {
-				return tx, writ.Reply{Outcome: writ.OutcomeDone, Body: view(run, s, version)}, nil // somebody else has gone on, or people are asked
+			if have := s.Counters[count]; have != a.From || a.Made < a.From || a.Made > run.Workflow.Steps {
+				return tx, writ.Reply{Outcome: writ.OutcomeDone, Body: view(run, s, version)}, nil // somebody else has gone on
 			}
 			was := *run.Workflow
-			w := was
+			w, since := was, run.UpdatedAt
 			run.Workflow = &w
-			w.Step, w.Code, w.Denial, w.Wrong = a.Step, a.Code, a.Denial, a.Wrong
+			if a.Ends || a.Code == "" || a.Step != was.Step || a.Code != was.Code { // else it waits as it did
+				w.Step, w.Code, w.Denial, w.Wrong, since = a.Step, a.Code, a.Denial, a.Wrong, s.Now
+			}
 			to := run.State
 			switch {
 			case a.Ends:
@@ -103,6 +120,8 @@ func unfold() *writ.Capability {
 					to = run.Closing(s, &tx, 0, 0) // a deadline may have ended them all
 				}
 				tx.Index(writ.IndexTodo, todoOffer(run.ID), s.Now)
+			case a.Code != "":
+				tx.Index(writ.IndexUnfold, string(run.ID), unfoldAgain(since, s.Now))
 			case a.Made > a.From:
 				tx.Index(writ.IndexUnfold, string(run.ID), s.Now)
 			}

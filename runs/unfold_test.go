@@ -107,6 +107,54 @@ func TestTheEndOfUnfolding(t *testing.T) {
 	}
 }
 
+// Who waits is put behind the others, the longer it has waited the further, and says
+// what it was first refused with; who is let go on is next.
+func TestUnfoldingWaits(t *testing.T) {
+	r := flowRoom(t)
+	id := r.flow(nil)
+	next := func() int64 { return r.Index(writ.IndexUnfold)[string(id)] - r.Now }
+	waits := RunUnfoldArgs{RunID: id, Step: "aa", Code: writ.CodeQuota, Denial: "rcp_first"}
+	r.unfold(waits)
+	if next() != 5000 {
+		t.Errorf("next in %d", next())
+	}
+	facts := len(r.Facts)
+	for _, tt := range []struct{ after, next int64 }{{8, 5000}, {72, 10_000}, {7000, 30_000}} {
+		r.Advance(tt.after)
+		waits.Denial = "rcp_other"
+		if run := r.unfold(waits); run.Workflow.Denial != "rcp_first" || next() != tt.next {
+			t.Errorf("it says %+v, next in %d, not %d", run.Workflow, next(), tt.next)
+		}
+	}
+	if len(r.Facts) != facts {
+		t.Error("waiting leaves facts")
+	}
+	waits.Made, waits.Step = 1, "bb"
+	if r.unfold(waits); next() != 5000 {
+		t.Errorf("at another step: next in %d", next())
+	}
+
+	run := r.run(id)
+	run.State, run.WaitsFor, run.UpdatedAt = writ.RunPausedApproval, "apr_x", r.Now
+	r.Seed(writ.RunKey(id), writ.ObjectRun, run)
+	r.Advance(80)
+	if r.unfold(RunUnfoldArgs{RunID: id, From: 1, Made: 1}); next() != 10_000 || len(r.Facts) != facts+1 {
+		t.Errorf("paused: next in %d", next())
+	}
+	agreed := writ.Approval{ID: "apr_x", Run: id, State: writ.ApprovalApproved, Needs: []writ.Need{{Kind: writ.ApproveBudgetExtension, Dimension: writ.BudgetSteps, Add: 1}}}
+	rs, err := Pausing{}.Reads(agreed, writ.Snapshot{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var tx writ.Tx
+	if err := (Pausing{}).Wake(r.NewCall(r.caps["run.unfold"], r.System(), &RunUnfoldArgs{RunID: id}), r.Snapshot(rs), agreed, &tx); err != nil {
+		t.Fatal(err)
+	}
+	if !slices.ContainsFunc(tx.Ops, func(o writ.Op) bool { return o.Index == writ.IndexUnfold && o.Member == string(id) && o.Score == r.Now }) {
+		t.Errorf("let go on, it is not next: %+v", tx.Ops)
+	}
+}
+
 // A step that is never made fails the run, which says what is wrong with it; however a
 // run ends, nobody wants its bytes any more.
 func TestUnfoldingEndsEarly(t *testing.T) {
