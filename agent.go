@@ -100,6 +100,7 @@ type Agent struct {
 	WorkGates     []CapabilityID `json:"work_gates,omitempty"` // gates its work must pass before somebody accepts it, sorted
 	SupersededBy  AgentID        `json:"superseded_by,omitempty"`
 	Halt          *Halt          `json:"halt,omitempty"`
+	StoppedAt     int64          `json:"stopped_at,omitempty"` // milliseconds: when it last was; nothing that sessions of before then ordered goes on
 	MaxConcurrent int64          `json:"max_concurrent_tasks"`
 	Routing       *Routing       `json:"routing,omitempty"`
 	Keys          []PublicKey    `json:"keys,omitempty"`         // what its sessions may sign calls with

@@ -52,7 +52,7 @@ func TestStoredDocuments(t *testing.T) {
 			Tools:      []writ.Tool{{Name: "site.build", Safety: writ.SafetyMutating, Concern: "pages"}},
 			WriteScope: []string{"fs:site/"}, SharesScope: true, Owns: []string{"pages"}, Defers: []writ.Deferral{{Concern: "deployment", To: "spine"}},
 			ContractRef: "https://example.com/contract", Gates: []string{"write_scopes"}, SupersededBy: "spine",
-			Halt:      &writ.Halt{At: 3, Receipt: gReceipt, Revoked: true, SweptAt: 4},
+			Halt: &writ.Halt{At: 3, Receipt: gReceipt, Revoked: true, SweptAt: 4}, StoppedAt: 3,
 			CreatedAt: 1, UpdatedAt: 2, Receipt: gReceipt,
 		},
 		"verdict": writ.UsedVerdict{Receipt: gReceipt},

@@ -78,7 +78,7 @@ func register(cfg Config) *writ.Capability {
 				ID: a.AgentID, Name: a.Name, Description: a.Description, Archetypes: a.Archetypes, Domain: a.Domain,
 				State: writ.AgentPlanned, Tools: a.Tools, WriteScope: scopes, MaxConcurrent: a.MaxConcurrent, Keys: keys, Routing: words,
 				SharesScope: a.SharesScope, Owns: slices.Sorted(slices.Values(a.Owns)), ContractRef: a.ContractRef,
-				Gates: slices.Sorted(slices.Values(a.Gates)), WorkGates: slices.Sorted(slices.Values(a.WorkGates)), Halt: old.Halt,
+				Gates: slices.Sorted(slices.Values(a.Gates)), WorkGates: slices.Sorted(slices.Values(a.WorkGates)), Halt: old.Halt, StoppedAt: old.StoppedAt,
 				Defers:    slices.SortedFunc(slices.Values(a.Defers), func(x, y writ.Deferral) int { return cmp.Compare(x.Concern, y.Concern) }),
 				Endpoints: ends, Health: policy,
 				CreatedAt: s.Now, UpdatedAt: s.Now, Receipt: receipt(call),

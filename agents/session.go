@@ -256,6 +256,11 @@ func revoke() *writ.Capability {
 			if reason == "" {
 				reason = reasonOperator
 			}
+			if err == nil && writ.SessionMoves.Terminal(ses.State) {
+				e := writ.IllegalMove(op, writ.ObjectSession, string(ses.State), string(writ.SessionRevoked))
+				e.Hint = "it has ended, and does nothing any more; what it ordered is stopped by run.cancel of its runs, by agent.suspend or agent.revoke of its agent, or by role.unbind of its principal"
+				err = e
+			}
 			if err == nil {
 				err = end(call, op, s, &tx, &ses, writ.SessionRevoked, reason)
 			}

@@ -115,7 +115,7 @@ func halt(call *writ.Call, op string, s writ.Snapshot, id writ.AgentID, to writ.
 	agent, err := move(call, op, s, id, to, tx, func(agent *writ.Agent) error {
 		// A revocation that is under way goes on, whatever else ends the agent.
 		unfinished := agent.Halt != nil && agent.Halt.Revoked && agent.Halt.SweptAt == 0
-		agent.Halt = &writ.Halt{At: s.Now, Receipt: receipt(call), Revoked: unfinished}
+		agent.Halt, agent.StoppedAt = &writ.Halt{At: s.Now, Receipt: receipt(call), Revoked: unfinished}, s.Now
 		return change(agent)
 	})
 	if err != nil {

@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"github.com/writ-gateway/writ"
+	"github.com/writ-gateway/writ/writtest"
 )
 
 // A session that an agent's session opened stands and falls with that agent, however
@@ -64,6 +65,21 @@ func TestRevokedComesBackOnlyOnceSwept(t *testing.T) {
 		t.Error("settled twice")
 	}
 	r.must("agent.activate", r.ops, &AgentActivateArgs{AgentID: "builder"})
+}
+
+// When an agent was last stopped is known for good: what was ordered before stays stopped.
+func TestWhenItWasStopped(t *testing.T) {
+	r := newRoom(t)
+	r.active("builder")
+	r.must("agent.suspend", r.ops, &AgentSuspendArgs{AgentID: "builder"})
+	at := r.Now
+	r.Advance(5)
+	r.must("agent.cleanup", r.System(), &AgentCleanupArgs{AgentID: "builder"})
+	r.must("agent.register", r.ops, entry("builder"))
+	r.must("agent.activate", r.ops, &AgentActivateArgs{AgentID: "builder"})
+	if a, _, ok := writtest.Get[writ.Agent](r.World, writ.AgentKey("builder")); !ok || a.StoppedAt != at || a.Halt != nil {
+		t.Errorf("got %+v", a)
+	}
 }
 
 // An agent that was stopped and registered again is revoked like one that was only

@@ -343,6 +343,45 @@ func TestM3TheSessionThatOrdered(t *testing.T) {
 	})
 }
 
+// Who has ended cannot be revoked; what was ordered is stopped by cancelling its run, or
+// by stopping the agent, and does not go on when that is active again.
+func TestM3WhatAnEndedSessionOrderedIsStopped(t *testing.T) {
+	onHosts(t, func(t *testing.T, w *world) {
+		c := newCast(t, w)
+		q := w.quota("queued_tasks", "tenant", "", 3, nil)
+		ordered := func() string {
+			by := c.session("planner", writ.RoleOrchestrator, "planner")
+			run := c.create(by, graph(map[string]obj{"aa": plain(nil), "bb": plain(nil), "cc": plain(nil), "dd": plain(nil)}, nil), nil)
+			within(t, 30*time.Second, "there is no room", func() bool {
+				return writ.Code(w.op.ok(200, "GET", "/v1/runs/"+run, nil).str("workflow", "code")) == writ.CodeQuota
+			})
+			by.ok(200, "POST", "/v1/sessions/"+string(by.id)+"/close", nil)
+			r := w.op.refused(409, writ.CodeIllegal, "POST", "/v1/sessions/"+string(by.id)+"/revoke", nil)
+			if !strings.Contains(string(r.body), "run.cancel") {
+				t.Errorf("it does not say what to do: %s", r)
+			}
+			return run
+		}
+		cancelled := ordered()
+		w.op.at(w.last()).ok(200, "POST", "/v1/runs/"+cancelled+"/cancel", nil)
+		within(t, 30*time.Second, "its tasks are cancelled", func() bool { return w.used(q) == 0 })
+		stopped := ordered()
+		w.op.ok(200, "POST", "/v1/agents/planner/suspend", nil)
+		within(t, 30*time.Second, "it is active again", func() bool {
+			return w.op.do("POST", "/v1/agents/planner/activate", nil).status == 200
+		})
+		w.op.ok(200, "POST", "/v1/quotas/"+q+"/delete", nil)
+		within(t, 60*time.Second, "what it had ordered fails", func() bool { return w.runState(stopped) == "failed" })
+		if r := w.op.ok(200, "GET", "/v1/runs/"+stopped, nil); writ.Code(r.str("workflow", "code")) != writ.CodeUnauthenticated || r.num("workflow", "made") > 3 {
+			t.Errorf("got %s", r)
+		}
+		if r := w.op.ok(200, "GET", "/v1/runs/"+cancelled, nil); r.str("state") != "cancelled" || r.num("workflow", "made") > 3 {
+			t.Errorf("got %s", r)
+		}
+		w.audited()
+	})
+}
+
 // People are asked about a step as they are about work that is enqueued, the rest waits
 // for it and goes on by itself; when they say no the run fails.
 func TestM3AStepWaitsForPeople(t *testing.T) {

@@ -72,6 +72,44 @@ func TestBehalf(t *testing.T) {
 	}
 }
 
+// What an agent's session ordered goes on while the agent is active, and not once it was
+// stopped, whether or not it is active again: a session that has ended is not revoked
+// with those that live.
+func TestBehalfOfAnAgent(t *testing.T) {
+	w := newWorld(t)
+	agent := func(stopped int64) {
+		t.Helper()
+		if _, _, err := w.door.System(t.Context(), shard, "test.agent", writ.Agent{ID: "planner", StoppedAt: stopped}, nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	do := func(by writ.SessionID) writ.Code {
+		_, _, err := w.door.Behalf(t.Context(), shard, by, "test.bump", thingArgs{Run: runID(1)})
+		return writ.CodeOf(err)
+	}
+	open := func(n byte) writ.SessionID {
+		t.Helper()
+		w.now.Add(1)
+		id := writ.SessionID(writ.MakeID(writ.PrefixSession, 1, [10]byte{n}))
+		if _, _, err := w.door.System(t.Context(), shard, "test.session", sessionArgs{ID: id, Principal: "planner", Role: writ.RoleOrchestrator, Agent: "planner"}, nil); err != nil {
+			t.Fatal(err)
+		}
+		return id
+	}
+	agent(w.now.Load())
+	before := open(1)
+	if code := do(before); code != "" {
+		t.Errorf("while it is active: %s", code)
+	}
+	agent(w.now.Load())
+	if code := do(before); code != writ.CodeUnauthenticated {
+		t.Errorf("stopped, and active again: %q", code)
+	}
+	if code := do(open(2)); code != "" {
+		t.Errorf("a session since then: %s", code)
+	}
+}
+
 // A revocation that comes while such a call is judged comes before it or after it, and
 // the edge cannot make one.
 func TestBehalfMeetsARevocation(t *testing.T) {

@@ -48,7 +48,8 @@ func (t *try) standing() []writ.Key {
 // stands refuses a session whose agent, or one that is behind it, is not active:
 // the commit that stops an agent stops its sessions, before any of them is revoked.
 // What commits afterwards expects these documents as they were read, so it comes
-// before that commit or not at all.
+// before that commit or not at all. What is done for a session wants agents that were not
+// stopped since it was opened: one that had ended by then was not revoked with the rest.
 func (t *try) stands(ctx context.Context) error {
 	agents := t.call.Caller.Agents()
 	if t.acting() == "" || len(agents) == 0 {
@@ -62,7 +63,7 @@ func (t *try) stands(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		if !ok || a.State != writ.AgentActive {
+		if !ok || a.State != writ.AgentActive || t.call.Behalf != "" && a.StoppedAt >= t.session.CreatedAt {
 			t.forget()
 			return unauthenticated()
 		}

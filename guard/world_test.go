@@ -500,7 +500,7 @@ func things() []*writ.Capability {
 					if a.Revoke {
 						to = writ.SessionRevoked
 					} else {
-						ses = writ.Session{ID: a.ID, Principal: a.Principal, Kind: writ.KindHuman, Role: a.Role, Agent: a.Agent, TokenHash: a.Hash, ExpiresAt: s.Now + 3_600_000}
+						ses = writ.Session{ID: a.ID, Principal: a.Principal, Kind: writ.KindHuman, Role: a.Role, Agent: a.Agent, TokenHash: a.Hash, CreatedAt: s.Now, ExpiresAt: s.Now + 3_600_000}
 						if a.Claims != "" {
 							ses.WriteClaims = []writ.WriteClaim{{Resource: a.Claims, Mode: writ.ScopeExclusive}}
 						}
