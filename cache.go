@@ -73,7 +73,7 @@ func (r Run) Copy() Run {
 	r.Budget, r.Grants = maps.Clone(r.Budget), slices.Clone(r.Grants)
 	if r.Workflow != nil {
 		w := *r.Workflow
-		w.Wrong, w.Outputs = slices.Clone(w.Wrong), slices.Clone(w.Outputs)
+		w.Wrong, w.Outputs, w.Counted = slices.Clone(w.Wrong), slices.Clone(w.Outputs), slices.Clone(w.Counted)
 		r.Workflow = &w
 	}
 	return r

@@ -108,6 +108,9 @@ type RunWorkflow struct {
 
 	Outputs []RunOutput `json:"outputs,omitempty"` // what the run is to give, by name
 
+	Bytes   int64    `json:"bytes,omitempty"`         // how long it is
+	Counted []string `json:"bytes_counted,omitempty"` // quotas these count in while they are kept
+
 	// The step that waits to be made, or could not be, and why.
 	Step   string       `json:"step,omitempty"`
 	Code   Code         `json:"code,omitempty"`
@@ -128,16 +131,19 @@ const MaxOutputs = 16
 // MaxStepErrors is how much of what is wrong with a step its run remembers.
 const MaxStepErrors = 8
 
-// Hold keeps the bytes of a workflow until every step is a task, and has it looked at.
+// Hold keeps the bytes of a workflow until every step is a task, counted where they
+// count, and has it looked at.
 func (w *RunWorkflow) Hold(tx *Tx, id RunID, now int64) {
 	tx.Index(BlobHolders(strings.TrimPrefix(w.Digest, "sha256:")), string(id), 0)
 	tx.Index(IndexUnfold, string(id), now)
+	tx.Recount(nil, 0, w.Counted, w.Bytes)
 }
 
 // Let is the end of that.
 func (w *RunWorkflow) Let(tx *Tx, id RunID) {
 	tx.Unindex(BlobHolders(strings.TrimPrefix(w.Digest, "sha256:")), string(id))
 	tx.Unindex(IndexUnfold, string(id))
+	tx.Recount(w.Counted, w.Bytes, nil, 0)
 }
 
 // Unfolding says that steps of the run's workflow are not its tasks yet. Nothing in

@@ -411,6 +411,54 @@ func TestQuotasOfTasksMadeOtherwise(t *testing.T) {
 	})
 }
 
+// Bytes of workflows count until every step is a task or the run has ended, also of those
+// that come at once, at two replicas.
+func TestO2T2BytesOfWorkflows(t *testing.T) {
+	onHosts(t, func(t *testing.T, w *world) {
+		c := newCast(t, w)
+		flow := graph(map[string]obj{"aa": plain(obj{"args": obj{"text": strings.Repeat("x", 1000)}})}, nil)
+		kept := c.create(c.orc, flow, nil)
+		c.unfolded(kept)
+		bytes := w.quota("artifact_bytes", "tenant", "", 5000, nil)
+		room := w.quota("queued_tasks", "tenant", "", 0, nil)
+		var wg sync.WaitGroup
+		var mu sync.Mutex
+		var runs []string
+		for i := range 8 {
+			wg.Go(func() {
+				r := c.orc.at(w.gw[i%len(w.gw)]).do("POST", "/v1/runs", obj{"title": fmt.Sprint(i), "budget": obj{"steps": 9}, "workflow": flow})
+				switch mu.Lock(); {
+				case r.status == 201:
+					runs = append(runs, r.str("run_id"))
+				default:
+					overQuota(t, r, bytes, "artifact_bytes")
+				}
+				mu.Unlock()
+			})
+		}
+		wg.Wait()
+		used := w.used(bytes)
+		if len(runs) != 4 || used < 4000 || used > 5000 || used%4 != 0 {
+			t.Fatalf("%d fitted, %d bytes are counted", len(runs), used)
+		}
+		c.orc.ok(201, "POST", "/v1/runs", obj{"budget": obj{"steps": 9}}) // has none
+		c.orc.ok(200, "POST", "/v1/runs/"+runs[0]+"/cancel", nil)
+		if now := w.used(bytes); now != used/4*3 {
+			t.Errorf("one was cancelled, and %d of %d bytes are counted", now, used)
+		}
+		runs[0] = c.create(c.orc, flow, nil)
+		w.stopped(func() { w.examined() })
+		w.op.ok(200, "POST", "/v1/quotas/"+room+"/delete", nil)
+		for _, run := range runs {
+			c.unfolded(run)
+		}
+		if now := w.used(bytes); now != 0 {
+			t.Errorf("every step is a task, and %d bytes are counted", now)
+		}
+		w.audited()
+	})
+}
+
 // Bytes of artifacts that are put at once, at two replicas, never come to more than the
 // quota; what is replaced makes room.
 func TestO2T2BytesOfArtifacts(t *testing.T) {

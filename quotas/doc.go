@@ -119,10 +119,14 @@ func ofCharge(dimension string) func(*writ.Call, *writ.Capability, writ.Subject)
 	}
 }
 
-// ofBytes counts the bytes of an artifact, as far as they are more than what it replaces.
-// How many there are is known when they have come: so much as the call says of them is
-// refused before.
+// ofBytes counts the bytes of a workflow, and those of an artifact as far as they are more
+// than what it replaces. How many these are is known when they have come: so much as
+// the call says of them is refused before.
 func ofBytes(c *writ.Call, k *writ.Capability, sub writ.Subject) (amount, bool) {
+	if a, ok := c.Args.(writ.Keeper); ok {
+		n := int64(len(a.Kept()))
+		return amount{n: n, who: writ.QuotaCaller(c.Caller, k.ID)}, n > 0
+	}
 	return amount{n: sub.Charge[writ.BudgetStorage] - sub.Gives, who: ofTask(c, sub)}, k.ID == puts
 }
 

@@ -130,6 +130,11 @@ func create(cfg Config) *writ.Capability {
 			if run.Workflow, err = workflowOf(cfg, call, a); err != nil {
 				return tx, r, err
 			}
+			if run.Workflow != nil {
+				if run.Workflow.Counted, err = writ.QuotaTags(s, writ.QuotaArtifacts, writ.QuotaCaller(call.Caller, call.Capability)); err != nil {
+					return tx, r, err
+				}
+			}
 			switch n := a.CloseQuorum; {
 			case n == nil:
 			case *n < 1 || *n > writ.MaxQuorum:

@@ -122,6 +122,15 @@ func counts(id string, s writ.Snapshot) ([]writ.Count, error) {
 	for _, dim := range writ.Dimensions(run.Budget) {
 		out = append(out, writ.Count{Counter: writ.BudgetHeld(run.ID, dim)})
 	}
+	if w := run.Workflow; w != nil {
+		n := int64(0)
+		if run.Unfolding() {
+			n = w.Bytes
+		}
+		for _, tag := range w.Counted {
+			out = append(out, writ.Count{Counter: writ.QuotaUsed(tag), N: n})
+		}
+	}
 	e, err := escrowOf(s, run)
 	if err != nil {
 		return nil, err

@@ -37,7 +37,7 @@ func workflowOf(cfg Config, call *writ.Call, a *RunCreateArgs) (*writ.RunWorkflo
 			Code: writ.CodeInputInvalid, Op: op, Msg: "the workflow is not sound, so nothing was made of it", Hint: "correct every place named in errors", Fields: wrong,
 		}
 	}
-	w := writ.RunWorkflow{Digest: writ.DigestOf(a.Workflow), Steps: steps, Open: a.Open, Outputs: gives}
+	w := writ.RunWorkflow{Digest: writ.DigestOf(a.Workflow), Steps: steps, Open: a.Open, Outputs: gives, Bytes: int64(len(a.Workflow))}
 	call.Memo = checkedWorkflow{&w}
 	out := w
 	return &out, nil

@@ -196,7 +196,7 @@ func TestWitnessedWorkflow(t *testing.T) {
 	if err != nil || strings.Contains(string(b), "email") || !strings.Contains(string(b), writ.DigestOf(a.Workflow)) || len(a.Workflow) < 30 {
 		t.Errorf("%v %s", err, b)
 	}
-	run := writ.Run{Workflow: &writ.RunWorkflow{Digest: "sha256:0", Steps: 3, Open: true, Unfolded: true, Step: "aa", Code: writ.CodePolicy, Denial: "rcp_x", Outputs: []writ.RunOutput{{Name: "site", Step: "aa", Artifact: "dist"}}, Wrong: []writ.FieldError{{Pointer: "/args", Msg: "m"}}}}
+	run := writ.Run{Workflow: &writ.RunWorkflow{Digest: "sha256:0", Steps: 3, Open: true, Unfolded: true, Step: "aa", Code: writ.CodePolicy, Denial: "rcp_x", Outputs: []writ.RunOutput{{Name: "site", Step: "aa", Artifact: "dist"}}, Bytes: 9, Counted: []string{"quo_x"}, Wrong: []writ.FieldError{{Pointer: "/args", Msg: "m"}}}}
 	b, err = json.MarshalIndent(run.Workflow, "", "  ")
 	if err != nil {
 		t.Fatal(err)
