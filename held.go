@@ -33,7 +33,10 @@ func HeldBy(s Snapshot, member string) (h Held, ok bool, err error) {
 	}
 	h.Session, h.Version, ok, err = Get[Session](s, k)
 	h.Agent = h.Session.Agent
-	return h, ok && h.Session.HoldsScopes(), err
+	if ok && err == nil {
+		ok, err = HoldsScopes(s, h.Session)
+	}
+	return h, ok, err
 }
 
 // Conflict refuses a call that needs a scope somebody holds.
@@ -104,11 +107,13 @@ const maxHolders = 4
 
 // HoldersIn names the documents of others who hold something in the gaps, as far as read.
 func HoldersIn(s Snapshot, gaps []Gap, mine ...Holder) (out []Key) {
+	looked := 0
 	for _, g := range gaps {
 		for _, m := range g.others(s, mine) {
 			_, by, _ := SplitScopeMember(m)
-			if k, ok := by.Key(); ok && !slices.Contains(out, k) && len(out) < maxHolders {
-				out = append(out, k)
+			if docs := by.Docs(); len(docs) > 0 && !slices.Contains(out, docs[0]) && looked < maxHolders {
+				out = append(out, docs...)
+				looked++
 			}
 		}
 	}

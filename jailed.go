@@ -1,6 +1,9 @@
 package writ
 
-import "slices"
+import (
+	"slices"
+	"time"
+)
 
 // JailProfile says how much of the host an agent in a jail finds there.
 type JailProfile string
@@ -172,12 +175,27 @@ func JailKey(id SessionID) Key { return Key(ObjectJail + "/" + string(id)) }
 const (
 	// JailTakeMs is how long a jail is wanted before nobody can make it, milliseconds.
 	JailTakeMs = 15_000
-	// JailGraceMs is how long after its session a jail is looked at, and how long one may
-	// be in the making: after that who has it is gone, milliseconds.
+	// JailGraceMs is how long one may be in the making, its session's start included:
+	// after that who has it is gone, milliseconds.
 	JailGraceMs = 60_000
+	// JailKillMs is how long a jail that is killed takes at most to be gone, milliseconds.
+	JailKillMs = 15_000
 	// MaxJailFeatures bounds what is noted of a jail.
 	MaxJailFeatures = 48
 )
+
+// JailSilence is how long whoever has a jail may not have heard that its session lives,
+// before it kills it: others may have ended the session by then.
+func JailSilence(ttlSeconds int64) time.Duration {
+	return time.Duration(ttlSeconds+SessionGraceSeconds) * time.Second
+}
+
+// JailGoneAt is when the jail of a session that ended is gone, wherever it was and
+// whether or not that replica reaches the store: it heard of the session before that
+// ended, and is silent from then on. Milliseconds, as is the end.
+func JailGoneAt(ended, ttlSeconds int64) int64 {
+	return ended + JailSilence(ttlSeconds).Milliseconds() + JailKillMs
+}
 
 // IndexJails lists the sessions whose jails have not ended.
 const IndexJails Index = "list/jails"

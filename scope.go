@@ -149,6 +149,19 @@ func (h Holder) Key() (k Key, ok bool) {
 	return "", false
 }
 
+// Docs are the documents that say whether it holds anything: its own, and of a session
+// that of its jail.
+func (h Holder) Docs() []Key {
+	k, ok := h.Key()
+	switch {
+	case !ok:
+		return nil
+	case SessionID(h).Valid():
+		return []Key{k, JailKey(SessionID(h))}
+	}
+	return []Key{k}
+}
+
 // ScopeMember is the lock a task holds on a scope, and the claim of a session that
 // does not share it.
 func ScopeMember[ID ~string](scope string, holder ID) string { return scope + " " + string(holder) }

@@ -59,10 +59,18 @@ type Session struct {
 	Spawned     bool         `json:"spawned,omitempty"`      // it has a Jail, under its id
 }
 
-// HoldsScopes says whether the session holds what it claims: from its start until it
-// has ended, also while it is suspended.
-func (s Session) HoldsScopes() bool {
-	return len(s.WriteClaims) > 0 && !SessionMoves.Terminal(s.State)
+// HoldsScopes says whether a session holds what it claims: from its start until it has
+// ended, also while it is suspended. What runs in a jail may write for a moment longer,
+// so such a session holds it until the end of the jail is noted.
+func HoldsScopes(s Snapshot, ses Session) (bool, error) {
+	if len(ses.WriteClaims) == 0 || !SessionMoves.Terminal(ses.State) {
+		return len(ses.WriteClaims) > 0, nil
+	}
+	if !ses.Spawned {
+		return false, nil
+	}
+	j, _, ok, err := Get[Jail](s, JailKey(ses.ID))
+	return ok && j.State != JailEnded, err
 }
 
 // AnsweredBy is the person answerable for the session.

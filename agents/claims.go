@@ -10,7 +10,7 @@ import (
 
 // Write claims: where a session says that it writes, for as long as it lives. They are
 // granted by the commit that starts it, all or none, and given back by the commit
-// that ends it, so nothing is ever held by a session that has ended.
+// that ends it or, where its agent runs in a jail, by the one that notes the end of that.
 
 // maxClaims bounds the write claims of a session.
 const maxClaims = 16

@@ -101,7 +101,7 @@ func waiting(id writ.SessionID, s writ.Snapshot) (out []writ.TaskID) {
 
 func sessionFollowReads(id string, s writ.Snapshot) (writ.ReadSet, error) {
 	ses := writ.SessionID(id)
-	rs := writ.ReadSet{Counters: []writ.Counter{beatOf(ses)}, Ranges: []writ.Range{heldBy(ses), waitingFor(ses)}}
+	rs := writ.ReadSet{Counters: []writ.Counter{beatOf(ses)}, Docs: []writ.Key{writ.JailKey(ses)}, Ranges: []writ.Range{heldBy(ses), waitingFor(ses)}}
 	for _, t := range waiting(ses, s) {
 		rs.Docs = append(rs.Docs, writ.TaskKey(t))
 	}
@@ -143,8 +143,12 @@ func sessionImplies(id string, s writ.Snapshot) ([]writ.Implied, error) {
 	for _, a := range standsOn(ses) {
 		out = append(out, writ.InIf(lives, writ.AgentSessions(a), id, is))
 	}
+	holds, err := writ.HoldsScopes(s, ses)
+	if err != nil {
+		return nil, err
+	}
 	for _, c := range ses.WriteClaims { // those of one that has ended stay in its document
-		out = append(out, writ.InIf(ses.HoldsScopes(), writ.IndexScopes, c.Member(ses.ID), is))
+		out = append(out, writ.InIf(holds, writ.IndexScopes, c.Member(ses.ID), is))
 	}
 	for _, w := range waiting(ses.ID, s) {
 		t, _, ok, err := writ.Get[writ.Task](s, writ.TaskKey(w))
@@ -152,7 +156,8 @@ func sessionImplies(id string, s writ.Snapshot) ([]writ.Implied, error) {
 			out = append(out, writ.InIf(true, writ.BlockedOn(w), id, "it is among those that wait for the session"))
 		}
 	}
-	if !lives && len(s.Ranges[heldBy(ses.ID)].Members)+len(s.Ranges[waitingFor(ses.ID)].Members) > 0 {
+	wake := !holds && len(s.Ranges[waitingFor(ses.ID)].Members) > 0
+	if !lives && (wake || len(s.Ranges[heldBy(ses.ID)].Members) > 0) {
 		out = append(out, writ.Implied{Entry: writ.Entry{Index: writ.IndexTodo, Member: todoSession(ses.ID)}, Any: true, Why: is + ", and holds tasks, or some wait for what it claimed"})
 	}
 	return out, nil

@@ -143,6 +143,9 @@ func noteJail() *writ.Capability {
 				return tx, r, err
 			}
 			from := jail.State
+			if from == a.State && jail.Host == a.Host && !writ.SessionMoves.Terminal(ses.State) {
+				return tx, jailReply(ses, jail), nil // noted, and the answer was lost on its way
+			}
 			again := from == writ.JailRunning && a.State == writ.JailStarting
 			if from != writ.JailWanted && jail.Host != a.Host || // somebody else has it
 				a.State != writ.JailEnded && writ.SessionMoves.Terminal(ses.State) ||
@@ -159,8 +162,9 @@ func noteJail() *writ.Capability {
 				}
 				tx.Index(writ.IndexTodo, writ.TodoJail(ses.ID), s.Now+writ.JailGraceMs)
 			case writ.JailRunning:
-				jail.Features = a.Features
-				tx.Unindex(writ.IndexTodo, writ.TodoJail(ses.ID))
+				if jail.Features = a.Features; ses.State != writ.SessionOpened { // else its start does
+					tx.Unindex(writ.IndexTodo, writ.TodoJail(ses.ID))
+				}
 			default:
 				err = endJail(call, op, s, &tx, &ses, &jail)
 				return tx, jailReply(ses, jail), err
@@ -182,7 +186,8 @@ type SessionJailed struct {
 	Jail      writ.JailState    `json:"jail" doc:"Where its jail stands." enum:"wanted,starting,running,ended"`
 }
 
-// endJail notes the end of a jail, and ends the session with it.
+// endJail notes the end of a jail, ends the session with it, and gives back what that
+// claims, ended before or not.
 func endJail(call *writ.Call, op string, s writ.Snapshot, tx *writ.Tx, ses *writ.Session, jail *writ.Jail) error {
 	jail.EndedAt = s.Now
 	err := moveJail(call, op, s, tx, jail, writ.JailEnded)
@@ -193,6 +198,8 @@ func endJail(call *writ.Call, op string, s writ.Snapshot, tx *writ.Tx, ses *writ
 		}
 		err = end(call, op, s, tx, ses, to, why)
 	}
+	giveBack(tx, *ses)
+	tx.Index(writ.IndexTodo, todoSession(ses.ID), s.Now) // which wakes those that wait for it
 	tx.Unindex(writ.IndexJails, string(ses.ID))
 	tx.Unindex(writ.IndexTodo, writ.TodoJail(ses.ID)) // that its session ended asks nobody any more
 	return err
@@ -204,7 +211,7 @@ type SessionJailLapseArgs struct {
 }
 
 // lapseJail ends what nobody has: a jail no replica took, one that was too long in the
-// making, and one whose session ended and that nobody noted the end of.
+// making or before its session's start, and one whose session ended and that nobody noted the end of.
 func lapseJail() *writ.Capability {
 	const op = "agents.LapseJail"
 	return writ.Define[SessionJailLapseArgs, SweepResult](writ.Capability{
@@ -252,12 +259,12 @@ func jailDue(id writ.SessionID, s writ.Snapshot) (j writ.Jail, ses writ.Session,
 	switch {
 	case err != nil || !ok:
 	case writ.SessionMoves.Terminal(ses.State):
-		at = ses.UpdatedAt + writ.JailGraceMs
+		at = writ.JailGoneAt(ses.UpdatedAt, ses.TTLSeconds)
 	case j.State == writ.JailWanted:
 		at = j.WantedAt + writ.JailTakeMs
-	case j.State == writ.JailStarting:
+	case j.State == writ.JailStarting, ses.State == writ.SessionOpened:
 		at = j.StartedAt + writ.JailGraceMs
-	} // of one that runs the session's heartbeats are the sign of life
+	} // of one whose session has started the heartbeats are the sign of life
 	return j, ses, at, err
 }
 

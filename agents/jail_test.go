@@ -122,6 +122,7 @@ func TestAnAgentThatEndsBadly(t *testing.T) {
 // What nobody has ends: a jail nobody took, one too long in the making, one whose
 // session ended.
 func TestJailsNobodyHas(t *testing.T) {
+	gone := writ.JailGoneAt(0, writ.SessionDefaultTTLSeconds)
 	for name, tc := range map[string]struct {
 		to    []writ.JailState
 		stop  bool
@@ -132,8 +133,9 @@ func TestJailsNobodyHas(t *testing.T) {
 	}{
 		"nobody took it":             {after: writ.JailTakeMs, why: writ.JailUnavailable, state: writ.SessionRevoked, says: reasonJailEnded},
 		"in the making":              {to: []writ.JailState{writ.JailStarting}, after: writ.JailGraceMs, why: writ.JailLost, state: writ.SessionRevoked, says: reasonJailEnded},
-		"its session ended":          {to: []writ.JailState{writ.JailStarting, writ.JailRunning}, stop: true, after: writ.JailGraceMs, why: writ.JailLost, state: writ.SessionRevoked, says: reasonOperator},
-		"its session ended at first": {stop: true, after: writ.JailGraceMs, why: writ.JailUnavailable, state: writ.SessionRevoked, says: reasonOperator},
+		"before its session's start": {to: []writ.JailState{writ.JailStarting, writ.JailRunning}, after: writ.JailGraceMs, why: writ.JailLost, state: writ.SessionRevoked, says: reasonJailEnded},
+		"its session ended":          {to: []writ.JailState{writ.JailStarting, writ.JailRunning}, stop: true, after: gone, why: writ.JailLost, state: writ.SessionRevoked, says: reasonOperator},
+		"its session ended at first": {stop: true, after: gone, why: writ.JailUnavailable, state: writ.SessionRevoked, says: reasonOperator},
 	} {
 		t.Run(name, func(t *testing.T) {
 			r := newRoom(t)
@@ -168,6 +170,90 @@ func TestJailsNobodyHas(t *testing.T) {
 				t.Fatal("it is looked at for ever")
 			}
 		})
+	}
+}
+
+// insideOf starts the session of a jail that runs, as who speaks inside.
+func (r *room) insideOf(id writ.SessionID) writ.Caller {
+	r.t.Helper()
+	for _, to := range []writ.JailState{writ.JailStarting, writ.JailRunning} {
+		if err := r.jail(id, "one", to, nil); err != nil {
+			r.t.Fatal(err)
+		}
+	}
+	s := r.session(id)
+	by := writ.Caller{Tenant: r.ops.Tenant, Session: id, Principal: s.Principal, Kind: s.Kind, Role: s.Role, Agent: s.Agent}
+	r.must("session.start", by, &SessionStartArgs{SessionID: id, WriteClaims: []SessionClaim{alone("fs:site/dist/")}})
+	r.isJail(id, writ.JailRunning, writ.SessionActive, "")
+	return by
+}
+
+// Processes of a session outlive its end by a moment, and so do its claims: they are
+// free when the end of its jail is noted, by who had it or by who finds that nobody has.
+func TestClaimsOutliveTheProcesses(t *testing.T) {
+	ended := map[string]func(*room, writ.SessionID){
+		"by who had it": func(r *room, id writ.SessionID) {
+			if err := r.jail(id, "one", writ.JailEnded, &writ.JailExit{Why: writ.JailKilled}); err != nil {
+				r.t.Fatal(err)
+			}
+		},
+		"by nobody": func(r *room, id writ.SessionID) {
+			r.Now = writ.JailGoneAt(r.session(id).UpdatedAt, writ.SessionDefaultTTLSeconds)
+			r.must("session.jail.lapse", r.System(), &SessionJailLapseArgs{SessionID: id})
+		},
+	}
+	for name, note := range ended {
+		for _, state := range []writ.SessionState{writ.SessionClosed, writ.SessionRevoked, writ.SessionExpired} {
+			r := newRoom(t)
+			r.jailed(0)
+			id := r.spawned()
+			by := r.insideOf(id)
+			reason := map[writ.SessionState]string{writ.SessionClosed: reasonClosed, writ.SessionRevoked: reasonOperator, writ.SessionExpired: reasonLifetime}[state]
+			switch state {
+			case writ.SessionClosed:
+				r.must("session.close", by, &SessionCloseArgs{SessionID: id})
+			case writ.SessionRevoked:
+				r.must("session.revoke", r.ops, &SessionRevokeArgs{SessionID: id})
+			default:
+				r.Advance(writ.SessionMaxLifeSeconds)
+				r.must("session.expire", r.System(), &SessionExpireArgs{SessionID: id})
+			}
+			r.isJail(id, writ.JailRunning, state, reason)
+			if held := r.Members(writ.IndexScopes); len(held) != 1 {
+				t.Fatalf("%s, %s: while its processes may be there it holds %v", state, name, held)
+			}
+			r.DropIndex(writ.IndexTodo, todoSession(id)) // the cleanup after its end is done
+			note(r, id)
+			r.isJail(id, writ.JailEnded, state, reason)
+			if held := r.Members(writ.IndexScopes); len(held) != 0 {
+				t.Fatalf("%s, %s: it holds %v for ever", state, name, held)
+			}
+			if _, woken := r.Index(writ.IndexTodo)[todoSession(id)]; !woken {
+				t.Fatalf("%s, %s: nobody wakes those that wait for it", state, name)
+			}
+		}
+	}
+}
+
+// Of a note whose answer was lost, the same once more is no other.
+func TestANoteAgain(t *testing.T) {
+	r := newRoom(t)
+	r.jailed(1)
+	id := r.spawned()
+	for _, to := range []writ.JailState{writ.JailStarting, writ.JailStarting, writ.JailRunning, writ.JailRunning, writ.JailStarting, writ.JailStarting} {
+		if err := r.jail(id, "one", to, nil); err != nil {
+			t.Fatal(err)
+		}
+		if err := r.jail(id, "two", to, nil); err == nil {
+			t.Fatal("another replica says so too")
+		}
+	}
+	if _, j := r.isJail(id, writ.JailStarting, writ.SessionOpened, ""); j.Restarts != 1 {
+		t.Fatalf("it was started again %d times", j.Restarts)
+	}
+	r.must("session.revoke", r.ops, &SessionRevokeArgs{SessionID: id})
+	if err := r.jail(id, "one", writ.JailStarting, nil); err == nil {
+		t.Fatal("it starts though its session has ended")
 	}
 }
 

@@ -62,18 +62,20 @@ func moveSession(call *writ.Call, op string, s writ.Snapshot, tx *writ.Tx, ses *
 
 // end moves a session into a terminal state, takes it off every deadline and
 // list of live sessions, gives back what it claims, and leaves the tasks it held
-// to the cleanup.
+// to the cleanup. What a session in a jail claims is given back with the jail's end:
+// until then processes of it may still write there.
 func end(call *writ.Call, op string, s writ.Snapshot, tx *writ.Tx, ses *writ.Session, to writ.SessionState, reason string) error {
 	ses.Reason = reason
 	if ses.Spawned { // who has it ends it; if nobody has, that is noted then
-		tx.Index(writ.IndexTodo, writ.TodoJail(ses.ID), s.Now+writ.JailGraceMs)
+		tx.Index(writ.IndexTodo, writ.TodoJail(ses.ID), writ.JailGoneAt(s.Now, ses.TTLSeconds))
+	} else {
+		giveBack(tx, *ses)
 	}
 	if err := moveSession(call, op, s, tx, ses, to); err != nil {
 		return err
 	}
 	tx.Unindex(writ.IndexBeats, string(ses.ID))
 	tx.Unindex(writ.IndexLives, string(ses.ID))
-	giveBack(tx, *ses)
 	for _, a := range standsOn(*ses) {
 		tx.Unindex(writ.AgentSessions(a), string(ses.ID))
 	}
@@ -134,6 +136,9 @@ func start() *writ.Capability {
 			}
 			if err := moveSession(call, op, s, &tx, &ses, writ.SessionActive); err != nil {
 				return tx, r, err
+			}
+			if ses.Spawned { // from now on its heartbeats say whether somebody has its jail
+				tx.Unindex(writ.IndexTodo, writ.TodoJail(ses.ID))
 			}
 			var beat int64
 			if ses.TTLSeconds > 0 {

@@ -31,7 +31,7 @@ func cleanupReads(_ *writ.Call, a *SessionCleanupArgs, s writ.Snapshot) (writ.Re
 	if !a.Session.Valid() {
 		return writ.ReadSet{}, notFound(opCleanup, "session")
 	}
-	rs := writ.ReadSet{Docs: []writ.Key{writ.SessionKey(a.Session)}, Ranges: []writ.Range{heldBy(a.Session), waiters(a.Session, wakeAtOnce+1)}}
+	rs := writ.ReadSet{Docs: writ.Holder(a.Session).Docs(), Ranges: []writ.Range{heldBy(a.Session), waiters(a.Session, wakeAtOnce+1)}}
 	rs.Counters = wakeReads(s.Ranges[waiters(a.Session, wakeAtOnce+1)].Members)
 	for _, m := range s.Ranges[heldBy(a.Session)].Members {
 		more, err := leaveReads(opCleanup, s, writ.TaskID(m.Name))
@@ -81,7 +81,14 @@ func cleanupPlan(c *writ.Call, a *SessionCleanupArgs, s writ.Snapshot, _ writ.De
 			}
 			out.Changed++
 		}
-		// What it claimed was given back when it ended; from then on nobody began to wait for it.
+	}
+	holds, err := writ.HoldsScopes(s, session)
+	if err != nil {
+		return refuse(err)
+	}
+	if !holds && writ.SessionMoves.Terminal(session.State) {
+		// What it claimed is given back, and nobody begins to wait for it any more. Where its jail
+		// has not ended this is called again when it has.
 		for i, m := range s.Ranges[waiters(a.Session, wakeAtOnce+1)].Members {
 			if i == wakeAtOnce || d.full() {
 				out.More = true

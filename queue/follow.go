@@ -39,8 +39,8 @@ func followReads(id string, s writ.Snapshot) (rs writ.ReadSet, err error) {
 		}
 	}
 	for _, h := range s.Ranges[blockers(t.ID)].Members {
-		if k, ok := writ.Holder(h.Name).Key(); ok {
-			rs.Docs = append(rs.Docs, k)
+		if docs := writ.Holder(h.Name).Docs(); len(docs) > 0 {
+			rs.Docs = append(rs.Docs, docs...)
 			for _, l := range t.Lanes() {
 				see(writ.WaitingOn(h.Name), waiterMember(t, l))
 			}
@@ -223,7 +223,10 @@ func waitsIn(t writ.Task, holder writ.Holder, s writ.Snapshot) bool {
 func holding(s writ.Snapshot, h writ.Holder) (holds bool, wakes string) {
 	if id := writ.SessionID(h); id.Valid() {
 		ses, ok, err := peek[writ.Session](s, writ.SessionKey(id))
-		return err != nil || !ok || ses.HoldsScopes(), todo(todoSession, string(h))
+		if err == nil && ok {
+			holds, err = writ.HoldsScopes(s, ses)
+		}
+		return err != nil || !ok || holds, todo(todoSession, string(h))
 	}
 	t, ok, err := peek[writ.Task](s, writ.TaskKey(writ.TaskID(h)))
 	return err != nil || !ok || t.HoldsScopes(), todo(todoWake, string(h))

@@ -74,9 +74,7 @@ func scopesCapability() *writ.Capability {
 			rs := writ.ReadSet{Ranges: []writ.Range{r}}
 			for _, m := range s.Ranges[r].Members {
 				_, by, _ := writ.SplitScopeMember(m.Name)
-				if k, ok := by.Key(); ok {
-					rs.Docs = append(rs.Docs, k)
-				}
+				rs.Docs = append(rs.Docs, by.Docs()...)
 				if id := writ.TaskID(by); id.Valid() {
 					rs.Counters = append(rs.Counters, leaseEnd(id))
 				}

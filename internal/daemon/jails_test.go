@@ -1,0 +1,105 @@
+package daemon
+
+import (
+	"net/http"
+	"testing"
+	"time"
+
+	"github.com/writ-gateway/writ"
+	"github.com/writ-gateway/writ/client"
+)
+
+// caged registers an agent with a jail, spawns a session of it and takes that as far as
+// where its agent runs, with a claim of all the agent may write. It also gives another
+// session of the same agent, outside.
+func caged(t *testing.T, d *Daemon, op *client.Client) (id writ.SessionID, outside *client.Client) {
+	t.Helper()
+	must := func(c *client.Client, capability string, args, out any) {
+		t.Helper()
+		if _, err := c.Invoke(t.Context(), writ.CapabilityID(capability), args, out); err != nil {
+			t.Fatalf("%s: %v", capability, err)
+		}
+	}
+	must(op, "agent.register", map[string]any{
+		"agent_id": "caged", "archetypes": []string{"executor"}, "domain": "web", "write_scope": []string{"fs:caged/"},
+		"tools": []map[string]any{{"name": "site.build", "safety": "mutating"}}, "jail": map[string]any{"program": "builder"},
+	}, nil)
+	must(op, "agent.activate", map[string]any{"agent_id": "caged"}, nil)
+	claims := []map[string]any{{"resource": "fs:caged/"}}
+	var opened struct {
+		SessionID writ.SessionID `json:"session_id"`
+		Token     string         `json:"token"`
+	}
+	must(op, "session.open", map[string]any{"principal": "caged", "kind": "agent", "role": "executor", "agent_id": "caged", "heartbeat_ttl_s": 300}, &opened)
+	outside, err := client.New(client.Config{URL: d.URL(), Token: opened.Token, Transport: &http.Transport{DisableKeepAlives: true}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	must(outside, "session.start", map[string]any{"session_id": opened.SessionID}, nil)
+	must(op, "session.spawn", map[string]any{"agent_id": "caged", "role": "executor", "write_claims": claims}, &opened)
+	id = opened.SessionID
+	jails := d.door.Jails(shard)
+	for _, to := range []writ.JailState{writ.JailStarting, writ.JailRunning} {
+		if err := jails.Note(t.Context(), "one", id, to, map[string]string{"net": "none"}, nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	all, err := jails.All(t.Context())
+	if err != nil || len(all) != 1 {
+		t.Fatalf("%d jails, %v", len(all), err)
+	}
+	if err := jails.As(t.Context(), all[0].Session, "session.start", map[string]any{"session_id": id, "write_claims": claims}); err != nil {
+		t.Fatal(err)
+	}
+	return id, outside
+}
+
+// What a session in a jail claims is nobody else's before the end of its jail is noted,
+// and then whoever waits for it has it.
+func TestClaimsAreFreeWhenTheJailHasEnded(t *testing.T) {
+	onStores(t, func(t *testing.T, tune func(*Config)) {
+		d, op, _ := start(t, t.TempDir(), tune)
+		id, outside := caged(t, d, op)
+		var run struct {
+			ID writ.RunID `json:"run_id"`
+		}
+		var task struct {
+			ID writ.TaskID `json:"task_id"`
+		}
+		if _, err := op.Invoke(t.Context(), "run.create", map[string]any{"title": "waits", "budget": map[string]any{"steps": 9}}, &run); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := op.Invoke(t.Context(), "task.enqueue", map[string]any{
+			"run_id": run.ID, "key": "one", "capability": "site.build", "required_domain": "web", "write_scopes": []string{"fs:caged/a/"}, "labels": []string{"internal.system"},
+		}, &task); err != nil {
+			t.Fatal(err)
+		}
+		claim := func(args map[string]any) (writ.TaskID, error) {
+			var got held
+			_, err := outside.Invoke(t.Context(), "task.claim", args, &got)
+			return got.Task.ID, err
+		}
+		if got, err := claim(map[string]any{}); got != "" || err != nil { // it waits for the session from now on
+			t.Fatalf("a task of a claimed scope is %q, %v", got, err)
+		}
+		if _, err := op.Invoke(t.Context(), "session.revoke", map[string]any{"session_id": id}, nil); err != nil {
+			t.Fatal(err)
+		}
+		for cleaned := false; !cleaned; time.Sleep(10 * time.Millisecond) {
+			_, due := dueMembers(t, d, writ.IndexTodo)["session "+string(id)]
+			cleaned = !due
+		}
+		if _, err := claim(map[string]any{"task_id": task.ID}); writ.CodeOf(err) != writ.CodeScopeConflict {
+			t.Fatalf("its agent may still write there, and the task: %v", err)
+		}
+		if held := members(t, d, writ.IndexScopes); len(held) != 1 {
+			t.Fatalf("held are %v", held)
+		}
+		if err := d.door.Jails(shard).Note(t.Context(), "one", id, writ.JailEnded, nil, &writ.JailExit{Why: writ.JailKilled}); err != nil {
+			t.Fatal(err)
+		}
+		if got, err := claim(map[string]any{"wait_s": 10}); got == "" || err != nil {
+			t.Fatalf("nobody woke the task that waited: %q, %v", got, err)
+		}
+	})
+}
