@@ -63,7 +63,7 @@ type JailSpec struct {
 	MemoryMB   int64       `json:"memory_mb,omitempty" doc:"Memory of all its processes, MiB." default:"256" minimum:"16" maximum:"1048576"`
 	CPUPercent int64       `json:"cpu_percent,omitempty" doc:"CPU time of all its processes; 100 is one core." default:"100" minimum:"1" maximum:"102400"`
 	Processes  int64       `json:"processes,omitempty" doc:"Processes and threads at a time." default:"128" minimum:"1" maximum:"32768"`
-	Deadline   int64       `json:"deadline_s,omitempty" doc:"Seconds after which it is killed; the session's life ends it too." default:"3600" minimum:"1" maximum:"43200"`
+	Deadline   int64       `json:"deadline_s,omitempty" doc:"Seconds after which it is killed, all its starts together; the session's life ends it too." default:"3600" minimum:"1" maximum:"43200"`
 	Restarts   int64       `json:"restarts,omitempty" doc:"How often it is started again when it ends badly, later each time." minimum:"0" maximum:"10"`
 }
 

@@ -19,41 +19,45 @@ type Jails struct {
 // Jails are those of a shard.
 func (d *Door) Jails(shard writ.Tenant) *Jails { return &Jails{d, shard} }
 
-// jailsAtOnce is how many jails one look shows.
-const jailsAtOnce = 1000
+// jailsAtOnce is how many jails one read shows.
+const jailsAtOnce = 100
 
-// All are the jails that have not ended, the oldest session first.
+// All are all jails that have not ended, the oldest session first.
 func (j *Jails) All(ctx context.Context) (out []writ.JailSeen, err error) {
-	all := writ.Range{Index: writ.IndexJails, Limit: jailsAtOnce}
-	first, err := j.door.cfg.Store.Read(ctx, j.shard, writ.ReadSet{Ranges: []writ.Range{all}})
-	if err != nil {
-		return nil, storeDown("guard.jails", err)
-	}
-	const page = 100
-	for members := first.Ranges[all].Members; len(members) > 0; members = members[min(page, len(members)):] {
-		var rs writ.ReadSet
-		for _, m := range members[:min(page, len(members))] {
-			rs.Docs = append(rs.Docs, writ.JailKey(writ.SessionID(m.Name)), writ.SessionKey(writ.SessionID(m.Name)))
-		}
-		s, err := j.door.cfg.Store.Read(ctx, j.shard, rs)
+	for page := (writ.Page{Index: writ.IndexJails, Limit: jailsAtOnce}); ; {
+		s, err := j.door.cfg.Store.Read(ctx, j.shard, writ.ReadSet{Ranges: []writ.Range{page.Range()}})
 		if err != nil {
 			return nil, storeDown("guard.jails", err)
 		}
-		for _, m := range members[:min(page, len(members))] {
-			jail, _, ok, err := writ.Get[writ.Jail](s, writ.JailKey(writ.SessionID(m.Name)))
+		names, next := page.Of(s)
+		if len(names) == 0 {
+			return out, nil
+		}
+		var rs writ.ReadSet
+		for _, n := range names {
+			rs.Docs = append(rs.Docs, writ.JailKey(writ.SessionID(n)), writ.SessionKey(writ.SessionID(n)))
+		}
+		if s, err = j.door.cfg.Store.Read(ctx, j.shard, rs); err != nil {
+			return nil, storeDown("guard.jails", err)
+		}
+		for _, n := range names {
+			jail, _, ok, err := writ.Get[writ.Jail](s, writ.JailKey(writ.SessionID(n)))
 			if err != nil {
 				return nil, err
 			}
-			ses, _, _, err := writ.Get[writ.Session](s, writ.SessionKey(writ.SessionID(m.Name)))
+			ses, _, _, err := writ.Get[writ.Session](s, writ.SessionKey(writ.SessionID(n)))
 			if err != nil {
 				return nil, err
 			}
-			if ok {
+			if ok && jail.State != writ.JailEnded {
 				out = append(out, writ.JailSeen{Jail: jail, Session: ses})
 			}
 		}
+		if next == "" {
+			return out, nil
+		}
+		page.After = next
 	}
-	return out, nil
 }
 
 // Note says what became of a jail this replica, host, has or wants to have. Of two

@@ -15,12 +15,14 @@ const (
 	againMost  = 30 * time.Second
 )
 
-// run is the life of one jail. The context ends it.
+// run is the life of one jail. The context ends it. Its deadline is for all its starts
+// together.
 func (s *Supervisor) run(cell context.Context, seen writ.JailSeen) {
 	j, id := seen.Jail, seen.Jail.Session
 	log := s.cfg.Log.With("session", id, "agent", j.Agent)
+	until := time.Now().Add(time.Duration(j.Spec.Deadline) * time.Second)
 	var last *writ.JailExit // of the start before
-	for n := 0; ; n++ {
+	for n := int64(0); ; n++ {
 		if err := s.note(s.cfg.Host, id, writ.JailStarting, nil, last); err != nil {
 			if n == 0 { // another replica has it, or the session ended
 				return
@@ -29,22 +31,44 @@ func (s *Supervisor) run(cell context.Context, seen writ.JailSeen) {
 		}
 		exit := s.once(cell, seen, n == 0)
 		last = &exit
-		if !exit.Badly() || int64(n) >= j.Spec.Restarts || cell.Err() != nil {
+		wait := min(againFirst<<n, againMost)
+		left := time.Until(until.Add(-wait)) / time.Second
+		if !exit.Badly() || n >= j.Spec.Restarts || left < 1 || cell.Err() != nil {
 			break
 		}
 		log.Warn("an agent ended badly and is started again", "why", exit.Why, "code", exit.Code, "signal", exit.Signal)
 		select {
 		case <-cell.Done():
-		case <-time.After(min(againFirst<<n, againMost)):
+		case <-time.After(wait):
 		}
 		if cell.Err() != nil {
 			break
 		}
+		seen.Jail.Restarts, seen.Jail.Spec.Deadline = n+1, int64(left)
 	}
-	if err := s.note(s.cfg.Host, id, writ.JailEnded, nil, last); err != nil {
-		log.Error("the end of a jail is not noted; it will be found when its session is looked at", "error", err)
-	}
+	s.noteEnd(s.cfg.Host, id, last)
 	log.Info("a jail ended", "why", last.Why, "code", last.Code, "missing", last.Missing)
+}
+
+// bury notes the end of a jail that nobody has.
+func (s *Supervisor) bury(id writ.SessionID, host string, why writ.JailEnd) {
+	s.noteEnd(host, id, &writ.JailExit{Why: why})
+}
+
+// noteEnd notes that nothing is left of a jail, for as long as it takes: what the
+// session claims is nobody's until then. Only a stop of the gateway leaves it to whoever
+// finds the jail.
+func (s *Supervisor) noteEnd(host string, id writ.SessionID, exit *writ.JailExit) {
+	for {
+		err := s.note(host, id, writ.JailEnded, nil, exit)
+		switch {
+		case err == nil, writ.CodeOf(err) == writ.CodeIllegal: // noted before, or by somebody who did not hear of it
+			return
+		case !again(err) || s.end.Err() != nil:
+			s.cfg.Log.Error("the end of a jail is not noted; it will be found when its session is looked at", "session", id, "error", err)
+			return
+		}
+	}
 }
 
 // once is one start of the agent, from making the jail to its end.
@@ -72,9 +96,12 @@ func (s *Supervisor) once(cell context.Context, seen writ.JailSeen, first bool) 
 	defer context.AfterFunc(cell, jail.Kill)()
 
 	instead, ran := writ.JailExit{Why: writ.JailKilled}, false
+	heard := time.Now() // from here on a note or call that goes through says that the session lives
 	err = s.note(s.cfg.Host, id, writ.JailRunning, jail.Features(), nil)
 	if err == nil && first {
-		if err = s.cfg.Queue.As(cell, seen.Session, "session.start", startArgs(seen.Jail)); err != nil {
+		if err = s.try(cell, func(ctx context.Context) error {
+			return s.cfg.Queue.As(ctx, seen.Session, "session.start", startArgs(seen.Jail))
+		}); err != nil && cell.Err() == nil {
 			instead.Why = writ.JailRefused
 		}
 	}
@@ -90,8 +117,10 @@ func (s *Supervisor) once(cell context.Context, seen writ.JailSeen, first bool) 
 	ended := make(chan writ.JailExit, 1)
 	go func() { ended <- jail.Wait() }()
 	ttl := time.Duration(max(seen.Session.TTLSeconds, 3)) * time.Second
-	beat, heard := time.NewTicker(ttl/3), time.Now()
+	silence := writ.JailSilence(seen.Session.TTLSeconds)
+	beat, silent := time.NewTicker(ttl/3), time.NewTimer(time.Until(heard.Add(silence)))
 	defer beat.Stop()
+	defer silent.Stop()
 	for {
 		select {
 		case exit := <-ended:
@@ -102,17 +131,20 @@ func (s *Supervisor) once(cell context.Context, seen writ.JailSeen, first bool) 
 				exit.Why, exit.Code, exit.Signal = writ.JailKilled, 0, 0
 			}
 			return exit
+		case <-silent.C:
+			// The store cannot be reached: others may have ended the session by now, and give to somebody
+			// else what it wrote.
+			jail.Kill()
 		case <-beat.C: // its life is its sign of life
 			began := time.Now()
-			soon, cancel := context.WithTimeout(cell, ttl/3)
+			soon, cancel := context.WithDeadline(cell, began.Add(min(ttl/3, time.Until(heard.Add(silence)))))
 			err := s.cfg.Queue.As(soon, seen.Session, "session.heartbeat", map[string]any{"session_id": id})
 			cancel()
 			switch {
 			case err == nil:
 				heard = began
-			case writ.CodeOf(err) == writ.CodeUnauthenticated, time.Since(heard) > ttl+writ.SessionGraceSeconds*time.Second:
-				// The session has ended; or, where the store cannot be reached, others may have ended it
-				// by now, and given to somebody else what it wrote.
+				silent.Reset(time.Until(heard.Add(silence)))
+			case writ.CodeOf(err) == writ.CodeUnauthenticated: // the session has ended
 				jail.Kill()
 			}
 		}
@@ -127,17 +159,23 @@ func startArgs(j writ.Jail) map[string]any {
 	return args
 }
 
-// noteFor is how long a note is tried while the store is down: the sweeper ends the
-// jail of a session after that.
-const noteFor = 30 * time.Second
+// tryFor is how long a note or call is tried while the store is down.
+const tryFor = 30 * time.Second
 
-// note notes through the door, again while that is down. What the door refuses stays
-// refused.
+// note notes through the door.
 func (s *Supervisor) note(host string, id writ.SessionID, to writ.JailState, features map[string]string, exit *writ.JailExit) error {
-	ctx, cancel := context.WithTimeout(context.Background(), noteFor)
+	return s.try(context.Background(), func(ctx context.Context) error {
+		return s.cfg.Queue.Note(ctx, host, id, to, features, exit)
+	})
+}
+
+// try calls through the door, again while that is down. What the door refuses stays
+// refused.
+func (s *Supervisor) try(ctx context.Context, call func(context.Context) error) error {
+	ctx, cancel := context.WithTimeout(ctx, tryFor)
 	defer cancel()
 	for wait := 50 * time.Millisecond; ; wait = min(2*wait, 2*time.Second) {
-		err := s.cfg.Queue.Note(ctx, host, id, to, features, exit)
+		err := call(ctx)
 		if err == nil || !again(err) {
 			return err
 		}

@@ -10,7 +10,8 @@ import (
 	"github.com/writ-gateway/writ"
 )
 
-// Queue is the door's part: what is wanted, and notes of what became of it.
+// Queue is the door's part: what is wanted, and notes of what became of it. All are all
+// jails that have not ended. A note whose answer was lost may be made again.
 type Queue interface {
 	All(ctx context.Context) ([]writ.JailSeen, error)
 	Note(ctx context.Context, host string, id writ.SessionID, to writ.JailState, features map[string]string, exit *writ.JailExit) error
@@ -46,8 +47,8 @@ type Config struct {
 	Host   string // names this replica; nobody else has the name
 	// Serve answers on a listener as the session until the context ends, and closes it.
 	Serve func(ctx context.Context, id writ.SessionID, l net.Listener)
-	// Adopts says that no other replica can have a jail: what is left of an earlier
-	// life of this one ends at the start.
+	// Adopts says that no other replica can have a jail: what this one has not is left of
+	// an earlier life of it, and ends. What other replicas leave, the sweeper ends.
 	Adopts bool
 	Most   int           // jails at a time (64)
 	Every  time.Duration // between looks (250 ms)
@@ -92,13 +93,9 @@ func (s *Supervisor) Stop() {
 func (s *Supervisor) look() {
 	tick := time.NewTicker(s.cfg.Every)
 	defer tick.Stop()
-	first := s.cfg.Adopts
 	for {
 		if all, err := s.cfg.Queue.All(s.end); err == nil { // else the door says that the store is down
-			for _, j := range all {
-				s.see(j, first)
-			}
-			first = false
+			s.see(all)
 		}
 		select {
 		case <-s.end.Done():
@@ -108,31 +105,43 @@ func (s *Supervisor) look() {
 	}
 }
 
-// see does what one jail wants: to be taken, or to end.
-func (s *Supervisor) see(j writ.JailSeen, orphan bool) {
-	id := j.Jail.Session
+// see does what each jail wants: to be taken, or to end. One that is not among them has
+// ended, whoever noted that.
+func (s *Supervisor) see(all []writ.JailSeen) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	end, mine := s.has[id]
-	switch {
-	case mine && j.Over():
-		end()
-	case mine:
-	case orphan && j.Jail.State != writ.JailWanted:
-		s.cells.Go(func() {
-			if err := s.note(j.Jail.Host, id, writ.JailEnded, nil, &writ.JailExit{Why: writ.JailLost}); err != nil {
-				s.cfg.Log.Warn("the end of a jail that a stop of the gateway left is not noted", "session", id, "error", err)
+	goesOn := map[writ.SessionID]bool{}
+	for _, j := range all {
+		id := j.Jail.Session
+		goesOn[id] = !j.Over()
+		switch _, mine := s.has[id]; {
+		case mine:
+		case j.Jail.State == writ.JailWanted && j.Over():
+			s.take(id, func(context.Context) { s.bury(id, s.cfg.Host, writ.JailKilled) })
+		case j.Jail.State == writ.JailWanted:
+			if len(s.has) < s.cfg.Most {
+				s.take(id, func(cell context.Context) { s.run(cell, j) })
 			}
-		})
-	case j.Jail.State == writ.JailWanted && !j.Over() && len(s.has) < s.cfg.Most:
-		cell, end := context.WithCancel(s.end)
-		s.has[id] = end
-		s.cells.Go(func() {
-			s.run(cell, j)
-			end()
-			s.mu.Lock()
-			delete(s.has, id)
-			s.mu.Unlock()
-		})
+		case s.cfg.Adopts || j.Jail.Host == s.cfg.Host: // ours, of an earlier life or of a note we did not hear of
+			s.take(id, func(context.Context) { s.bury(id, j.Jail.Host, writ.JailLost) })
+		}
 	}
+	for id, end := range s.has {
+		if !goesOn[id] {
+			end()
+		}
+	}
+}
+
+// take does something about a jail until it is done, and nothing else about that jail.
+func (s *Supervisor) take(id writ.SessionID, do func(cell context.Context)) {
+	cell, end := context.WithCancel(s.end)
+	s.has[id] = end
+	s.cells.Go(func() {
+		do(cell)
+		end()
+		s.mu.Lock()
+		delete(s.has, id)
+		s.mu.Unlock()
+	})
 }

@@ -32,6 +32,29 @@ type board struct {
 	told   []string // notes and calls, in order
 	refuse map[writ.CapabilityID]error
 	down   int // notes that fail before the store answers
+	fails  failure
+	calls  int     // notes and starts so far
+	cells  []*cell // that were made
+}
+
+// failure is a store that fails at the nth note or start: once, or from then on for a time
+// in which it shows nothing either. Before it commits, or after.
+type failure struct {
+	at        int
+	lasts     time.Duration
+	committed bool
+	until     time.Time
+}
+
+// broken says whether the store fails a call now; write says that it is a note or start.
+func (b *board) broken(write bool) bool {
+	if write {
+		if b.calls++; b.calls == b.fails.at {
+			b.fails.until = time.Now().Add(b.fails.lasts)
+			return true
+		}
+	}
+	return time.Now().Before(b.fails.until)
 }
 
 func wanted(spec writ.JailSpec) *board {
@@ -44,6 +67,9 @@ func wanted(spec writ.JailSpec) *board {
 func (b *board) All(context.Context) (out []writ.JailSeen, err error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	if b.broken(false) {
+		return nil, &writ.Error{Code: writ.CodeStore}
+	}
 	for _, j := range b.seen {
 		if j.Jail.State != writ.JailEnded {
 			out = append(out, *j)
@@ -59,25 +85,48 @@ func (b *board) Note(_ context.Context, by string, id writ.SessionID, to writ.Ja
 		b.down--
 		return &writ.Error{Code: writ.CodeStore}
 	}
+	broken := b.broken(true)
+	if broken && !b.fails.committed {
+		return &writ.Error{Code: writ.CodeStore}
+	}
 	j := b.seen[id]
-	if !writ.JailMoves.May(j.Jail.State, to) || j.Jail.State != writ.JailWanted && j.Jail.Host != by || to != writ.JailEnded && j.Over() {
-		return writ.IllegalMove("test", writ.ObjectJail, string(j.Jail.State), string(to))
+	if j.Jail.State != to || j.Jail.Host != by || to == writ.JailEnded { // else it is said again
+		if !writ.JailMoves.May(j.Jail.State, to) || j.Jail.State != writ.JailWanted && j.Jail.Host != by || to != writ.JailEnded && j.Over() {
+			return writ.IllegalMove("test", writ.ObjectJail, string(j.Jail.State), string(to))
+		}
+		j.Jail.State, j.Jail.Host = to, by
+		if exit != nil {
+			j.Jail.Exit = exit
+		}
+		if to == writ.JailRunning && len(features) == 0 {
+			return errors.New("no features")
+		}
+		b.told = append(b.told, string(to))
 	}
-	j.Jail.State, j.Jail.Host = to, by
-	if exit != nil {
-		j.Jail.Exit = exit
+	if broken {
+		return &writ.Error{Code: writ.CodeStore}
 	}
-	if to == writ.JailRunning && len(features) == 0 {
-		return errors.New("no features")
-	}
-	b.told = append(b.told, string(to))
 	return nil
 }
 
 func (b *board) As(_ context.Context, _ writ.Session, id writ.CapabilityID, _ any) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	broken := b.broken(id == "session.start")
+	if broken && (id != "session.start" || !b.fails.committed) {
+		return &writ.Error{Code: writ.CodeStore}
+	}
 	b.told = append(b.told, string(id))
+	if id == "session.start" && b.refuse[id] == nil {
+		if s := &b.seen[ses].Session; s.State == writ.SessionOpened {
+			s.State = writ.SessionActive
+		} else {
+			return writ.IllegalMove("test", writ.ObjectSession, string(s.State), string(writ.SessionActive))
+		}
+		if broken {
+			return &writ.Error{Code: writ.CodeStore}
+		}
+	}
 	return b.refuse[id]
 }
 
@@ -107,6 +156,7 @@ type cell struct {
 	dead chan struct{}
 	once sync.Once
 	exit chan writ.JailExit
+	gone bool
 }
 
 func (c *cell) Features() map[string]string { return map[string]string{"net": "none"} }
@@ -115,6 +165,11 @@ func (c *cell) Go() error                   { c.b.tell("go"); return nil }
 func (c *cell) Kill()                       { c.once.Do(func() { c.b.tell("kill"); close(c.dead) }) }
 
 func (c *cell) Wait() writ.JailExit {
+	defer func() {
+		c.b.mu.Lock()
+		defer c.b.mu.Unlock()
+		c.gone = true
+	}()
 	select {
 	case e := <-c.exit:
 		return e
@@ -133,16 +188,35 @@ type jailer struct {
 	b     *board
 	exits []writ.JailExit
 	lacks string
+	slow  bool          // it is never done
+	crash time.Duration // after which every agent ends badly, or its deadline ends it
+
+	deadlines []int64
 }
 
-func (m *jailer) Make(context.Context, writ.Jail) (Jail, error) {
+func (m *jailer) Make(ctx context.Context, j writ.Jail) (Jail, error) {
+	m.deadlines = append(m.deadlines, j.Spec.Deadline)
+	if m.slow {
+		<-ctx.Done()
+		return nil, ctx.Err()
+	}
 	if m.lacks != "" {
 		return nil, lacking(m.lacks)
 	}
 	c := &cell{b: m.b, dead: make(chan struct{}), exit: make(chan writ.JailExit, 1)}
+	m.b.mu.Lock()
+	m.b.cells = append(m.b.cells, c)
+	m.b.mu.Unlock()
 	if len(m.exits) > 0 {
 		c.exit <- m.exits[0]
 		m.exits = m.exits[1:]
+	}
+	if deadline := time.Duration(j.Spec.Deadline) * time.Second; m.crash > 0 {
+		exit := writ.JailExit{Why: writ.JailExited, Code: 1}
+		if deadline <= m.crash {
+			exit = writ.JailExit{Why: writ.JailDeadline}
+		}
+		time.AfterFunc(min(m.crash, deadline), func() { c.exit <- exit })
 	}
 	return c, nil
 }
@@ -306,7 +380,7 @@ func TestOutOfReach(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := wanted(writ.JailSpec{})
 		s := start(b, &jailer{}, nil)
-		time.Sleep(time.Minute)
+		time.Sleep(65 * time.Second) // the last heartbeat was five seconds ago
 		b.mu.Lock()
 		b.refuse["session.heartbeat"] = &writ.Error{Code: writ.CodeStore}
 		b.mu.Unlock()
@@ -314,6 +388,140 @@ func TestOutOfReach(t *testing.T) {
 		b.did(t, "starting", "running", "session.start", "go")
 		time.Sleep(30 * time.Second)
 		b.did(t, "starting", "running", "session.start", "go", "kill", "ended")
+		s.Stop()
+	})
+}
+
+// lives is how many jails there are that something may run in.
+func (b *board) lives() (n int) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for _, c := range b.cells {
+		if !c.gone {
+			n++
+		}
+	}
+	return n
+}
+
+// Whichever note or call fails, once or for minutes, lost or only its answer: nothing runs
+// that no jail is noted for, no jail is noted for ever that nothing runs in, and when the
+// session ends so does all of it.
+func TestEachWriteFails(t *testing.T) {
+	bad := writ.JailExit{Why: writ.JailExited, Code: 3}
+	for at := 1; at < 9; at++ { // starting, running, start, starting, running, ended, and what is tried again
+		for _, lasts := range []time.Duration{0, 2 * time.Minute} {
+			for _, committed := range []bool{false, true} {
+				t.Run(fmt.Sprintf("call %d for %s, committed %t", at, lasts, committed), func(t *testing.T) {
+					synctest.Test(t, func(t *testing.T) {
+						b := wanted(writ.JailSpec{Restarts: 1})
+						b.fails = failure{at: at, lasts: lasts, committed: committed}
+						s := start(b, &jailer{exits: []writ.JailExit{bad}}, nil)
+						defer s.Stop()
+						time.Sleep(5 * time.Minute)
+						switch j := b.jail(); {
+						case (j.State == writ.JailRunning) != (b.lives() == 1), j.State == writ.JailStarting:
+							t.Fatalf("the jail is %s, and of it there are %d", j.State, b.lives())
+						case j.State != writ.JailEnded && lasts == 0 && !committed && b.lives() != 1:
+							t.Fatalf("one failure has ended it: %+v", j)
+						}
+						b.revoke()
+						time.Sleep(5 * time.Minute)
+						if j := b.jail(); j.State != writ.JailEnded || b.lives() != 0 {
+							t.Fatalf("at the end the jail is %s, and of it there are %d", j.State, b.lives())
+						}
+					})
+				})
+			}
+		}
+	}
+}
+
+// The end of a jail is noted when the store answers again, however long that takes, and
+// says how it really ended.
+func TestAnEndIsNotedLater(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := wanted(writ.JailSpec{})
+		m := &jailer{}
+		s := start(b, m, nil)
+		time.Sleep(time.Minute)
+		b.mu.Lock()
+		b.down = 1000
+		c := b.cells[0]
+		b.mu.Unlock()
+		c.exit <- writ.JailExit{Why: writ.JailExited, Code: 5}
+		time.Sleep(10 * time.Minute)
+		if j := b.jail(); j.State != writ.JailRunning {
+			t.Fatalf("it is %s", j.State)
+		}
+		b.mu.Lock()
+		b.down = 0
+		b.mu.Unlock()
+		time.Sleep(5 * time.Second)
+		if j := b.jail(); j.State != writ.JailEnded || j.Exit.Code != 5 {
+			t.Fatalf("it is %s, %+v", j.State, j.Exit)
+		}
+		s.Stop()
+	})
+}
+
+// A jail whose session ends while it is in the making is killed, and so is one that
+// somebody else has noted the end of.
+func TestNotWantedAnyMore(t *testing.T) {
+	t.Run("before anybody takes it", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			b := wanted(writ.JailSpec{})
+			b.revoke()
+			s := start(b, &jailer{}, nil)
+			time.Sleep(time.Second)
+			b.did(t, "ended")
+			s.Stop()
+		})
+	})
+	t.Run("in the making", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			b := wanted(writ.JailSpec{})
+			s := start(b, &jailer{slow: true}, nil)
+			time.Sleep(time.Second)
+			b.did(t, "starting")
+			b.revoke()
+			time.Sleep(time.Second)
+			b.did(t, "starting", "ended")
+			if j := b.jail(); j.Exit.Why != writ.JailKilled {
+				t.Fatalf("it ended %+v", j.Exit)
+			}
+			s.Stop()
+		})
+	})
+	t.Run("noted by somebody else", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			b := wanted(writ.JailSpec{})
+			s := start(b, &jailer{}, nil)
+			time.Sleep(time.Minute)
+			b.mu.Lock()
+			b.seen[ses].Jail.State = writ.JailEnded
+			b.mu.Unlock()
+			time.Sleep(300 * time.Millisecond)
+			b.did(t, "starting", "running", "session.start", "go", "kill")
+			s.Stop()
+		})
+	})
+}
+
+// What an agent may run is for all its starts together.
+func TestOneDeadlineForAllStarts(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := wanted(writ.JailSpec{Restarts: 9, Deadline: 20})
+		m := &jailer{crash: 6 * time.Second}
+		s := start(b, m, nil)
+		time.Sleep(5 * time.Minute)
+		// It ends after 6 s; a second later it has 13 s left; 2 s after the next 6 it has 5.
+		if want := []int64{20, 13, 5}; !slices.Equal(m.deadlines, want) {
+			t.Fatalf("its starts had %v s, want %v", m.deadlines, want)
+		}
+		if j := b.jail(); j.State != writ.JailEnded || j.Exit.Why != writ.JailDeadline {
+			t.Fatalf("it is %s, %+v", j.State, j.Exit)
+		}
 		s.Stop()
 	})
 }
