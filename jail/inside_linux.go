@@ -39,6 +39,7 @@ type inside struct {
 	theirs   []*os.File // the jail's, until it has them
 	out, err capture
 	copying  sync.WaitGroup
+	dead     chan struct{} // closed when no process of it is left
 
 	goOnce  sync.Once
 	started chan error // what became of Go, once
@@ -63,6 +64,7 @@ func (j *inside) undo() {
 			_ = l.Close()
 		}
 	}
+	close(j.dead)
 	for _, f := range j.theirs {
 		_ = f.Close()
 	}
@@ -174,6 +176,7 @@ func (j *inside) watch() {
 	}
 	j.process.kill() // it has nothing to say any more
 	cpu := j.process.wait()
+	close(j.dead)
 	_ = j.tcp.Close()
 	_ = j.unix.Close()
 	j.drain()

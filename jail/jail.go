@@ -116,8 +116,8 @@ func (l Limits) orDefault() Limits {
 	return l
 }
 
-// Output bounds what is passed on of each stream. More than that is read and dropped, so the agent
-// does not block, and Exit says so. 0 is the default.
+// Output bounds what is passed on of each stream. More than that is read and dropped, ever more
+// slowly, so the agent goes on, and Exit says so. 0 is the default.
 type Output struct {
 	Bytes int64 // of the whole stream; 1 MiB
 	Line  int   // of one line, the rest of which is dropped; 8 KiB

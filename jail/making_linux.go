@@ -105,8 +105,16 @@ func (j *inside) capture(c *capture, w io.Writer, o Output) (*os.File, error) {
 	}
 	j.own(write)
 	j.theirs, j.pipes = append(j.theirs, write), append(j.pipes, read)
-	j.copying.Go(func() { c.run(read, w, o) })
+	j.copying.Go(func() { c.run(read, w, o, j.wait) })
 	return write, nil
+}
+
+// wait lets the jail wait for whoever reads what it prints, as long as it lives.
+func (j *inside) wait(d time.Duration) {
+	select {
+	case <-j.dead:
+	case <-time.After(d):
+	}
 }
 
 // own gives the agent an end of a pipe, or it could not open it as /dev/stdout. Where that fails it still has the descriptor.
