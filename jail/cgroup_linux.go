@@ -26,10 +26,9 @@ type cgroups struct {
 type group struct {
 	*cgroups
 	name string
-	cpu  bool // whether processor time is bounded too
+	cpu  bool       // whether processor time is bounded too
+	held []*os.File // its directories, locked: whoever sweeps lets them be
 }
-
-const groupPrefix = "jail-"
 
 // needed are the controllers without which a jail has no bound on memory and processes in all.
 var needed = []string{"memory", "pids"}
@@ -162,14 +161,14 @@ func (g *group) dirs() []string {
 
 // newGroup makes a group with limits. Nobody is in it yet.
 func (c *cgroups) newGroup(id string, l Limits) (*group, error) {
-	g := &group{c, nameOf(id), l.CPU > 0}
+	g := &group{cgroups: c, name: nameOf(id), cpu: l.CPU > 0}
 	for _, dir := range g.dirs() {
-		if err := os.Mkdir(dir, 0o755); err != nil {
-			if !errors.Is(err, fs.ErrExist) { // that is another jail's
-				g.remove()
-			}
+		f, err := hold(dir)
+		if err != nil {
+			g.remove()
 			return nil, err
 		}
+		g.held = append(g.held, f)
 	}
 	if err := g.limit(l); err != nil {
 		g.remove()
@@ -177,9 +176,6 @@ func (c *cgroups) newGroup(id string, l Limits) (*group, error) {
 	}
 	return g, nil
 }
-
-// nameOf says whose a group is, for whoever sweeps.
-func nameOf(id string) string { return fmt.Sprintf("%s%d-%s", groupPrefix, os.Getpid(), id) }
 
 func (g *group) limit(l Limits) error {
 	type setting struct {
@@ -287,9 +283,11 @@ func (g *group) remove() {
 	if g == nil {
 		return
 	}
-	for _, dir := range g.dirs() {
-		_ = removeGroup(dir, time.Second)
+	for _, f := range g.held {
+		_ = removeGroup(f.Name(), time.Second)
+		_ = f.Close()
 	}
+	g.held = nil
 }
 
 func removeGroup(dir string, patience time.Duration) error {
@@ -336,27 +334,6 @@ func field(text, name string) string {
 	return ""
 }
 
-// sweep removes groups that gateways left which ended without a chance to: their processes died with them.
-func (c *cgroups) sweep() (removed int) {
-	for _, parent := range c.parents {
-		entries, _ := os.ReadDir(parent)
-		for _, e := range entries {
-			rest, ok := strings.CutPrefix(e.Name(), groupPrefix)
-			pid, _, _ := strings.Cut(rest, "-")
-			owner, err := strconv.Atoi(pid)
-			if !ok || err != nil || !e.IsDir() || alive(owner) {
-				continue
-			}
-			if removeGroup(filepath.Join(parent, e.Name()), time.Second/8) == nil { // a group with a process in it cannot be
-				removed++
-			}
-		}
-	}
-	return removed
-}
-
-func alive(pid int) bool { return !errors.Is(unix.Kill(pid, 0), unix.ESRCH) }
-
 func write(name, value string) error {
 	f, err := os.OpenFile(name, os.O_WRONLY, 0)
 	if err != nil {
@@ -366,8 +343,8 @@ func write(name, value string) error {
 	return errors.Join(err, f.Close())
 }
 
-// ours finds the groups of this process once.
-var ours = sync.OnceValues(func() (*cgroups, error) {
+// found finds the groups of this process once.
+var found = sync.OnceValues(func() (*cgroups, error) {
 	c, err := findCgroups("/proc/self")
 	if err != nil {
 		return nil, err

@@ -1,9 +1,12 @@
 package jail
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
+	"sync"
 	"testing"
 )
 
@@ -105,7 +108,7 @@ func TestLimitsOfAGroup(t *testing.T) {
 	}
 	for file, want := range map[string]string{"memory.max": "1048576", "memory.swap.max": "0", "memory.oom.group": "1", "pids.max": "21", "cpu.max": "50000 100000"} {
 		dir := filepath.Join(c.parents["memory"], nameOf("y"))
-		g := &group{c, nameOf("y"), true}
+		g := &group{cgroups: c, name: nameOf("y"), cpu: true}
 		if err := os.MkdirAll(dir, 0o755); err != nil {
 			t.Fatal(err)
 		}
@@ -125,7 +128,7 @@ func TestLimitsOfAGroup(t *testing.T) {
 
 func TestUsageOfAGroup(t *testing.T) {
 	c, _ := fake(t, "x", "memory.peak", "cpu.stat", "memory.events")
-	g := &group{c, nameOf("x"), false}
+	g := &group{cgroups: c, name: nameOf("x")}
 	for file, text := range map[string]string{"memory.peak": "4096\n", "cpu.stat": "usage_usec 2000\nuser_usec 1\n", "memory.events": "oom 7\noom_kill 3\n"} {
 		if err := os.WriteFile(filepath.Join(g.dirs()[0], file), []byte(text), 0o644); err != nil {
 			t.Fatal(err)
@@ -138,21 +141,73 @@ func TestUsageOfAGroup(t *testing.T) {
 	}
 }
 
-// Groups of processes that are gone are taken away, and no others.
+// Groups that nobody holds any more are taken away, and no others: whatever the number of the
+// process that made them, and of the one that sweeps.
 func TestSweep(t *testing.T) {
 	c, _ := fake(t, "x")
 	parent := c.parents["memory"]
-	const gone = "4194305" // more than any process can have
+	at := func(name string) string { return filepath.Join(parent, name) }
+	there := func(name string) bool {
+		_, err := os.Stat(at(name))
+		return err == nil
+	}
+	another := "jail-0123456789abcdef-"
+	held, err := hold(at(another + "held"))
+	if err != nil {
+		t.Fatal(err)
+	}
 	for name, stays := range map[string]bool{
-		"jail-" + gone + "-run-1": false, nameOf("mine"): true, "jail-": true, "jail-x-y": true, "other-" + gone: true, "jail-1-run": true,
+		another + "left": false, nameOf("left"): false, "jail-": true, "jail-x-y": true, "other-0123456789abcdef-x": true, "jail-1-run": true, another + "in-use/process": true,
 	} {
-		dir := filepath.Join(parent, name)
-		if err := os.Mkdir(dir, 0o755); err != nil {
+		if err := os.MkdirAll(at(name), 0o755); err != nil {
 			t.Fatal(err)
 		}
 		c.sweep()
-		if _, err := os.Stat(dir); (err == nil) != stays {
-			t.Errorf("%s: %v", name, err)
+		if there(name) != stays {
+			t.Errorf("%s: it is there: %t", name, !stays)
 		}
 	}
+	if !there(another + "held") {
+		t.Fatal("one that somebody holds is taken away")
+	}
+	if err := held.Close(); err != nil { // as the end of its process does
+		t.Fatal(err)
+	}
+	if n := c.sweep(); n != 1 || there(another+"held") {
+		t.Fatalf("%d are taken away", n)
+	}
+}
+
+// A sweep never takes away what is just being made.
+func TestSweepWhileGroupsAreMade(t *testing.T) {
+	c, _ := fake(t, "x")
+	done := make(chan struct{})
+	var sweeping sync.WaitGroup
+	for range 2 {
+		sweeping.Go(func() {
+			for {
+				select {
+				case <-done:
+					return
+				default:
+					c.sweep()
+				}
+			}
+		})
+	}
+	for n := range 200 {
+		dir := filepath.Join(c.parents["memory"], nameOf(strconv.Itoa(n)))
+		f, err := hold(dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := os.Stat(dir); err != nil {
+			t.Fatalf("the %dth is held and gone: %v", n, err)
+		}
+		if err := errors.Join(os.Remove(dir), f.Close()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	close(done)
+	sweeping.Wait()
 }

@@ -128,7 +128,7 @@ func memfd() Probe {
 }
 
 func grouped() Probe {
-	c, err := ours()
+	c, err := found()
 	if err == nil {
 		var g *group
 		if g, err = c.newGroup(fmt.Sprintf("doctor-%d", preflights.next()), Limits{}.orDefault()); err == nil {

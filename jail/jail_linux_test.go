@@ -462,18 +462,17 @@ func TestNothingIsLeft(t *testing.T) {
 			t.Fatalf("it ended with %+v", e)
 		}
 	}
-	one("same-id")
+	id := nextID(t)
+	one(id)
 	before := descriptors(t)
 	for range 5 {
-		one("same-id")
+		one(id)
 	}
 	if after := descriptors(t); after > before {
 		t.Errorf("%d descriptors became %d", before, after)
 	}
-	for _, group := range groupsOf(t, os.Getpid()) {
-		if strings.HasSuffix(group, "-same-id") {
-			t.Errorf("a group is left: %s", group)
-		}
+	if left := groupsOf(t, id); len(left) > 0 {
+		t.Errorf("groups are left: %v", left)
 	}
 }
 
@@ -489,17 +488,17 @@ func descriptors(t *testing.T) int {
 // The jails of a process that is killed are gone with it, also those whose agent would rather not.
 func TestDiesWithItsMaker(t *testing.T) {
 	jailtest.Need(t)
-	maker := killed(t, "die")
+	died := fmt.Sprintf("died-%d", killed(t, "die"))
 	if !jailtest.HasCgroup() {
 		return
 	}
-	if left := groupsOf(t, maker); len(left) == 0 {
+	if left := groupsOf(t, died); len(left) == 0 {
 		t.Error("it left no group for the next to sweep: nothing was tried")
 	}
 	if out, err := exec.Command("/proc/self/exe", "worse", "not at all").CombinedOutput(); err != nil {
 		t.Fatal(err, string(out))
 	}
-	if left := groupsOf(t, maker); len(left) > 0 {
+	if left := groupsOf(t, died); len(left) > 0 {
 		t.Errorf("the next left %v", left)
 	}
 }
@@ -532,11 +531,11 @@ func killed(t *testing.T, how string) (pid int) {
 	return c.Process.Pid
 }
 
-// groupsOf are the control groups of the jails of a process.
-func groupsOf(t *testing.T, pid int) (out []string) {
+// groupsOf are the control groups of the jail of an id.
+func groupsOf(t *testing.T, id string) (out []string) {
 	t.Helper()
 	err := filepath.WalkDir("/sys/fs/cgroup", func(path string, d os.DirEntry, err error) error {
-		if err == nil && strings.HasPrefix(d.Name(), fmt.Sprintf("jail-%d-", pid)) {
+		if err == nil && strings.HasPrefix(d.Name(), "jail-") && strings.HasSuffix(d.Name(), "-"+id) {
 			out = append(out, path)
 		}
 		return nil

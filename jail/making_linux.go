@@ -15,7 +15,7 @@ import (
 
 // confine makes the control group.
 func (j *inside) confine(s Spec) error {
-	c, err := ours()
+	c, err := found()
 	if err == nil {
 		j.group, err = c.newGroup(s.ID, j.features.Limits)
 	}

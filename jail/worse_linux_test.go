@@ -35,7 +35,7 @@ func worse(how string) int {
 		}
 		p.WithoutCgroup = true
 		j, err := jailer.Spawn(context.Background(), jail.Spec{
-			ID: "die", Profile: p, Agent: jail.Program{Path: agentBinary}, Args: []string{"orphan", "say=x", "sleep=1h"}, Stdout: os.Stdout,
+			ID: fmt.Sprintf("died-%d", os.Getpid()), Profile: p, Agent: jail.Program{Path: agentBinary}, Args: []string{"orphan", "say=x", "sleep=1h"}, Stdout: os.Stdout,
 		})
 		must(err)
 		must(j.Go())

@@ -515,6 +515,7 @@ func TestOneDeadlineForAllStarts(t *testing.T) {
 		m := &jailer{crash: 6 * time.Second}
 		s := start(b, m, nil)
 		time.Sleep(5 * time.Minute)
+		s.Stop()
 		// It ends after 6 s; a second later it has 13 s left; 2 s after the next 6 it has 5.
 		if want := []int64{20, 13, 5}; !slices.Equal(m.deadlines, want) {
 			t.Fatalf("its starts had %v s, want %v", m.deadlines, want)
@@ -522,6 +523,5 @@ func TestOneDeadlineForAllStarts(t *testing.T) {
 		if j := b.jail(); j.State != writ.JailEnded || j.Exit.Why != writ.JailDeadline {
 			t.Fatalf("it is %s, %+v", j.State, j.Exit)
 		}
-		s.Stop()
 	})
 }

@@ -284,7 +284,7 @@ func help(what string) int {
 	for i, p := range jail.Profiles() {
 		var out text
 		j, err := jailer.Spawn(context.Background(), jail.Spec{
-			ID: fmt.Sprintf("h%d", i), Profile: profile(p), Agent: jail.Program{Path: program("probe")}, Args: []string{"keep", mark}, Stdout: &out,
+			ID: fmt.Sprintf("h%d-%d", os.Getpid(), i), Profile: profile(p), Agent: jail.Program{Path: program("probe")}, Args: []string{"keep", mark}, Stdout: &out,
 		})
 		if err == nil {
 			err = j.Go()
@@ -346,7 +346,7 @@ func beginning(pid int) string {
 func leftGroups(pid int) []string {
 	var out []string
 	_ = filepath.WalkDir("/sys/fs/cgroup", func(path string, d os.DirEntry, err error) error {
-		if err == nil && d.IsDir() && strings.HasPrefix(d.Name(), fmt.Sprintf("jail-%d-", pid)) {
+		if err == nil && d.IsDir() && strings.HasPrefix(d.Name(), "jail-") && strings.Contains(d.Name(), fmt.Sprintf("-h%d-", pid)) {
 			out = append(out, path)
 		}
 		return nil
