@@ -3,6 +3,7 @@ package main
 import (
 	"encoding/json"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -140,6 +141,8 @@ func sayAgent(c *cobra.Command, now runningAgent, asJSON bool) error {
 		switch {
 		case e.Missing == "gateway":
 			line += ": no gateway of this store runs agents; start one with --jails FILE"
+		case strings.HasPrefix(e.Missing, "most."):
+			line += ": it is registered with more " + strings.TrimPrefix(e.Missing, "most.") + " than the host lets a jail have; the file of --jails there says how much"
 		case e.Missing != "":
 			line += ": the host lacks " + e.Missing + "; 'writ jail doctor' there says what to do"
 		case e.Signal > 0:

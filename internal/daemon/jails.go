@@ -60,7 +60,7 @@ func (d *Daemon) openJails(ctx context.Context) error {
 		cannot(writ.JailGvisor, jail.Strict())
 	}
 	s := supervisor.New(supervisor.Config{
-		Queue: d.door.Jails(shard), Jailer: c, Host: d.replica, Adopts: d.cfg.Store == "bolt", Log: d.log,
+		Queue: d.door.Jails(shard), Jailer: c, Host: d.replica, Adopts: d.cfg.Store == "bolt", Most: int(site.Most.Jails), Log: d.log,
 		Serve: func(ctx context.Context, id writ.SessionID, l net.Listener) {
 			if err := d.ServeSession(ctx, l, Served{Session: id, Jailed: true}); err != nil && ctx.Err() == nil && !errors.Is(err, net.ErrClosed) { // closed: the jail has ended
 				d.log.Warn("an agent in a jail is not answered", "session", id, "error", err)
@@ -150,6 +150,9 @@ func (c cells) spec(j writ.Jail) (spec jail.Spec, err error) {
 	}
 	if len(program.Profiles) > 0 && !slices.Contains(program.Profiles, string(j.Spec.Profile)) {
 		return spec, lacks("profile", "the program %s may not be run in the profile %s here", j.Spec.Program, j.Spec.Profile)
+	}
+	if name, most, above := c.site.Most.tooMuch(j.Spec); above {
+		return spec, lacks("most."+name, "the agent is registered with more %s than the %d this machine lets a jail have: register it with less, or raise most in the file of the setting jails", name, most)
 	}
 	profile, err := jail.ProfileNamed(string(j.Spec.Profile))
 	if err != nil {

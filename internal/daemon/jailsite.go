@@ -26,12 +26,34 @@ type jailSite struct {
 	Programs map[string]jailProgram `yaml:"programs"` // by the name registrations use
 	Scopes   map[string]string      `yaml:"scopes"`   // directories of the host, by scope
 	Gvisor   jailGvisor             `yaml:"gvisor"`   // where jails with a kernel of their own come from
+	Most     jailMost               `yaml:"most"`     // what one jail may have, and how many there may be
 }
 
 // jailGvisor is runsc, as this machine has it.
 type jailGvisor struct {
 	Runsc    string `yaml:"runsc"`    // its path; looked for in PATH
 	Platform string `yaml:"platform"` // how it runs code: systrap, kvm or ptrace; its own choice
+}
+
+// jailMost are ceilings, whatever a registration asks for; 0: none is set.
+type jailMost struct {
+	MemoryMB   int64 `yaml:"memory_mb"`
+	CPUPercent int64 `yaml:"cpu_percent"`
+	Processes  int64 `yaml:"processes"`
+	Jails      int64 `yaml:"jails"` // at a time, of this gateway
+}
+
+// tooMuch is the name of the ceiling that a registration asks to be above, if there is one.
+func (m jailMost) tooMuch(s writ.JailSpec) (name string, most int64, above bool) {
+	for _, c := range []struct {
+		name        string
+		asked, most int64
+	}{{"memory_mb", s.MemoryMB, m.MemoryMB}, {"cpu_percent", s.CPUPercent, m.CPUPercent}, {"processes", s.Processes, m.Processes}} {
+		if c.most > 0 && c.asked > c.most {
+			return c.name, c.most, true
+		}
+	}
+	return "", 0, false
 }
 
 // jailProgram is an executable agents may be run with.
@@ -76,6 +98,9 @@ func readJailSite(path string, kept ...string) (jailSite, error) {
 	}
 	if len(site.Programs) == 0 {
 		bad("programs: name at least one")
+	}
+	if m := site.Most; min(m.MemoryMB, m.CPUPercent, m.Processes, m.Jails) < 0 {
+		bad("most: want numbers above 0, or leave a ceiling out")
 	}
 	for name, p := range site.Programs {
 		if !programName.MatchString(name) {

@@ -1,10 +1,13 @@
 package daemon
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/writ-gateway/writ"
 )
 
 func TestJailSite(t *testing.T) {
@@ -48,6 +51,9 @@ func TestJailSite(t *testing.T) {
 		"a sandbox looked for":          {programs + "gvisor: {runsc: runsc}\n", "absolute"},
 		"a platform there is none of":   {programs + "gvisor: {platform: qemu}\n", "systrap, kvm or ptrace"},
 		"a scope with runsc in it":      {programs + "gvisor: {runsc: DIR/site/runsc}\nscopes: {\"fs:a/\": DIR/site}\n", "may not write"},
+		"ceilings":                      {programs + "most: {memory_mb: 512, cpu_percent: 100, processes: 64, jails: 8}\n", ""},
+		"a ceiling below nothing":       {programs + "most: {processes: -1}\n", "above 0"},
+		"a ceiling of something else":   {programs + "most: {files: 1}\n", "files"},
 		"two documents":                 {programs + "---\n" + programs, "more than one"},
 	} {
 		_, err := readJailSite(write(tc.text, 0o600), filepath.Join(dir, "data"))
@@ -66,5 +72,26 @@ func TestDirectoryOfAClaim(t *testing.T) {
 		if got, ok := site.directory(claim); got != want || ok != (want != "") {
 			t.Errorf("%s is %q, %t", claim, got, ok)
 		}
+	}
+}
+
+// What a registration asks for above what the machine lets a jail have is refused, by name.
+func TestCeilingsOfTheMachine(t *testing.T) {
+	c := cells{site: jailSite{Programs: map[string]jailProgram{"one": {Path: "/opt/one"}}, Most: jailMost{MemoryMB: 512, CPUPercent: 200, Processes: 64}}}
+	for missing, ask := range map[string]writ.JailSpec{
+		"":                 {MemoryMB: 512, CPUPercent: 200, Processes: 64},
+		"most.memory_mb":   {MemoryMB: 513, CPUPercent: 200, Processes: 64},
+		"most.cpu_percent": {MemoryMB: 512, CPUPercent: 201, Processes: 64},
+		"most.processes":   {MemoryMB: 512, CPUPercent: 200}, // the default is more
+	} {
+		ask.Program = "one"
+		_, err := c.spec(writ.Jail{Spec: ask.Filled()})
+		if l, _ := errors.AsType[lacking](err); l.what != missing || (err == nil) != (missing == "") {
+			t.Errorf("want %q: %v", missing, err)
+		}
+	}
+	free := cells{site: jailSite{Programs: c.site.Programs}}
+	if _, err := free.spec(writ.Jail{Spec: writ.JailSpec{Program: "one", MemoryMB: 1 << 20}.Filled()}); err != nil {
+		t.Errorf("without a ceiling: %v", err)
 	}
 }
