@@ -195,7 +195,7 @@ func TestSweepWhileGroupsAreMade(t *testing.T) {
 			}
 		})
 	}
-	for n := range 200 {
+	for n := range 100 {
 		dir := filepath.Join(c.parents["memory"], nameOf(strconv.Itoa(n)))
 		f, err := hold(dir)
 		if err != nil {
