@@ -150,14 +150,14 @@ func (g *gateway) restart() {
 type tail struct {
 	mu    sync.Mutex
 	lines []string
-	race  bool
+	whole bool
 }
 
 func (l *tail) add(line string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.race = l.race || strings.Contains(line, "WARNING: DATA RACE") // then all of it is wanted
-	if l.lines = append(l.lines, line); len(l.lines) > 60 && !l.race {
+	l.whole = l.whole || strings.Contains(line, "WARNING: DATA RACE") || line == "SIGQUIT: quit" // then all of it is wanted
+	if l.lines = append(l.lines, line); len(l.lines) > 60 && !l.whole {
 		l.lines = slices.Delete(l.lines, 0, 20)
 	}
 }
