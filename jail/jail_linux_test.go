@@ -1,7 +1,6 @@
 package jail_test
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -84,23 +83,7 @@ func (c *counter) next() int {
 	return c.n
 }
 
-// text is a writer that many may write to.
-type text struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (w *text) Write(p []byte) (int, error) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	return w.b.Write(p)
-}
-
-func (w *text) String() string {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	return w.b.String()
-}
+type text = jailtest.Text
 
 // made makes a jail for the agent with something to do.
 func made(t *testing.T, s jail.Spec, words ...string) (jail.Jail, *text) {

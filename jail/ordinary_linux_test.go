@@ -1,7 +1,6 @@
 package jail_test
 
 import (
-	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -28,7 +27,7 @@ func TestAsAnOrdinaryUser(t *testing.T) {
 	if err := os.Mkdir(home, 0o700); err != nil {
 		t.Fatal(err)
 	}
-	for _, err := range []error{os.Chmod(dir, 0o755), os.Chown(home, user, user), copied("/proc/self/exe", binary)} {
+	for _, err := range []error{os.Chmod(dir, 0o755), os.Chown(home, user, user), jailtest.Copy("/proc/self/exe", binary)} {
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -42,20 +41,4 @@ func TestAsAnOrdinaryUser(t *testing.T) {
 	if err != nil || passed < 15 {
 		t.Errorf("%v, and %d tests passed:\n%s", err, passed, out)
 	}
-}
-
-func copied(from, to string) error {
-	in, err := os.Open(from)
-	if err != nil {
-		return err
-	}
-	defer func() { _ = in.Close() }()
-	out, err := os.OpenFile(to, os.O_CREATE|os.O_WRONLY|os.O_EXCL, 0o755)
-	if err != nil {
-		return err
-	}
-	if _, err := io.Copy(out, in); err != nil {
-		return err
-	}
-	return out.Close()
 }

@@ -1,7 +1,6 @@
 package battery
 
 import (
-	"bytes"
 	"crypto/rand"
 	"fmt"
 	"net/http"
@@ -224,22 +223,6 @@ func leaky() (*os.File, error) {
 	return openedWithoutCloexec(name)
 }
 
-// text collects what a jail says.
-type text struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (w *text) Write(p []byte) (int, error) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	return w.b.Write(p)
-}
-
-func (w *text) String() string {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	return w.b.String()
-}
+type text = jailtest.Text
 
 func tail(s string) string { return s[max(0, len(s)-600):] }

@@ -2,7 +2,6 @@ package battery
 
 import (
 	"fmt"
-	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -60,7 +59,7 @@ func build(dir string) error {
 	}
 	// As root these raise whoever runs them; else they are copies.
 	for _, name := range []string{"suid", "filecap", "loose"} {
-		if err := copied(filepath.Join(dir, "probe"), filepath.Join(dir, name)); err != nil {
+		if err := jailtest.Copy(filepath.Join(dir, "probe"), filepath.Join(dir, name)); err != nil {
 			return err
 		}
 	}
@@ -89,7 +88,7 @@ func TestAsAnOrdinaryUser(t *testing.T) {
 	home := filepath.Join(dir, "h")
 	binary := filepath.Join(dir, "test")
 	for _, err := range []error{
-		os.Chmod(dir, 0o755), os.Mkdir(home, 0o700), os.Chmod(home, 0o700), os.Chown(home, ordinary, ordinary), copied("/proc/self/exe", binary),
+		os.Chmod(dir, 0o755), os.Mkdir(home, 0o700), os.Chmod(home, 0o700), os.Chown(home, ordinary, ordinary), jailtest.Copy("/proc/self/exe", binary),
 	} {
 		if err != nil {
 			t.Fatal(err)
@@ -109,20 +108,4 @@ func TestAsAnOrdinaryUser(t *testing.T) {
 			t.Log("as an ordinary user: ", strings.TrimSpace(line))
 		}
 	}
-}
-
-func copied(from, to string) error {
-	in, err := os.Open(from)
-	if err != nil {
-		return err
-	}
-	defer func() { _ = in.Close() }()
-	out, err := os.OpenFile(to, os.O_CREATE|os.O_WRONLY|os.O_EXCL, 0o755)
-	if err != nil {
-		return err
-	}
-	if _, err := io.Copy(out, in); err != nil {
-		return err
-	}
-	return out.Close()
 }

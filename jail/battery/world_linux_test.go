@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/writ-gateway/writ/jail/battery/probes"
+	"github.com/writ-gateway/writ/jail/jailtest"
 )
 
 // world is a host to attack: somebody listening everywhere, a process, files everybody may change.
@@ -73,7 +74,7 @@ func newWorld(t *testing.T) *world {
 	}
 	everybody(at("ro/fifo"), 0o666)
 	for from, to := range map[string]string{"probe": "ro/program", "suid": "ro/suid"} {
-		if err := copied(program(from), at(to)); err != nil {
+		if err := jailtest.Copy(program(from), at(to)); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -1,5 +1,5 @@
-// Package jailtest says whether tests may start jails. Where they cannot, tests fail, with what to change: one
-// that was skipped would look as if the jail had held.
+// Package jailtest says whether tests may start jails, and has what those tests share. Where none can start,
+// tests fail, with what to change: one that was skipped would look as if the jail had held.
 package jailtest
 
 import (
