@@ -11,12 +11,13 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
 	"sync"
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/writ-gateway/writ/store/redisstore/redistest"
 )
 
 // gateway is one running `writ serve`.
@@ -71,7 +72,7 @@ func (g *gateway) start() {
 		g.t.Fatal(err)
 	}
 	g.cmd, g.ended = cmd, make(chan struct{})
-	g.guard = watch(g.t, cmd.Process.Pid)
+	g.guard = redistest.Watch(g.t, cmd.Process.Pid)
 	ready, ended := make(chan struct{}), g.ended
 	go func() {
 		lines, up := bufio.NewScanner(out), false
@@ -167,28 +168,6 @@ func (l *tail) String() string {
 	defer l.mu.Unlock()
 	return strings.Join(l.lines, "\n")
 }
-
-// watch starts a shell that kills a process when this one dies and the pipe
-// breaks; closing it first ends the shell alone.
-func watch(t testing.TB, pid int) io.Closer {
-	t.Helper()
-	sh := exec.Command("sh", "-c", "read -r bye || kill -9 "+strconv.Itoa(pid)+" 2>/dev/null")
-	in, err := sh.StdinPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := sh.Start(); err != nil {
-		t.Fatal(err)
-	}
-	return closer(func() error {
-		_, _ = io.WriteString(in, "bye\n")
-		return sh.Wait()
-	})
-}
-
-type closer func() error
-
-func (c closer) Close() error { return c() }
 
 // result is what a command left behind.
 type result struct {

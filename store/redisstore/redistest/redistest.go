@@ -159,7 +159,7 @@ func (s *Server) Restart() {
 		s.t.Fatalf("redistest: %v", err)
 	}
 	s.cmd, s.ended = cmd, make(chan struct{})
-	s.guard = watch(s.t, cmd.Process.Pid)
+	s.guard = Watch(s.t, cmd.Process.Pid)
 	ready, log := make(chan struct{}), &strings.Builder{}
 	go func() {
 		lines, up := bufio.NewScanner(out), false
@@ -187,9 +187,9 @@ func (s *Server) Restart() {
 	}
 }
 
-// watch starts a shell that kills the server when this process dies and the
-// pipe breaks; closing it first ends the shell alone.
-func watch(t testing.TB, pid int) io.Closer {
+// Watch starts a shell that kills a process when this one dies and the pipe
+// breaks; closing it first ends the shell alone.
+func Watch(t testing.TB, pid int) io.Closer {
 	t.Helper()
 	sh := exec.Command("sh", "-c", "read -r bye || kill -9 "+strconv.Itoa(pid)+" 2>/dev/null")
 	in, err := sh.StdinPipe()
