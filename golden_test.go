@@ -60,6 +60,7 @@ func TestStoredDocuments(t *testing.T) {
 			ID: gSession, Principal: "judge", Kind: writ.KindHuman, Role: writ.RoleAuditor, State: writ.SessionRevoked, TokenHash: "00ff",
 			Behind: []writ.AgentID{"site-builder"}, Cause: gReceipt, CreatedAt: 1, UpdatedAt: 2, Reason: "agent_revoked", Receipt: gReceipt,
 		},
+		"given": writ.Given{Labels: []writ.Label{writ.LabelInternalSystem, writ.LabelPIIChatMessage}},
 		"session-claims": writ.Session{
 			ID: gSession, Principal: "builder", Kind: writ.KindAgent, Role: writ.RoleExecutor, Agent: "site-builder", State: writ.SessionActive, TokenHash: "00ff",
 			TTLSeconds: 30, ExpiresAt: 3, CreatedAt: 1, UpdatedAt: 2, Receipt: gReceipt,
@@ -279,7 +280,7 @@ func TestStoredNames(t *testing.T) {
 	line("counter", writ.BudgetUsed(gRun, writ.BudgetMoney), writ.BudgetHeld(gRun, writ.BudgetMoney), writ.BudgetWarned(gRun, writ.BudgetMoney))
 	line("todo", writ.TodoExhaust(gRun, writ.BudgetSteps, 2), writ.TodoOverrun(gRun), writ.TodoStall(gRun), writ.TodoSettle(gRun), writ.TodoCascade(gRun))
 	line("counter", writ.ApprovalsAsked("planner"))
-	line("document", writ.IntentKey(gEffect), writ.EffectReplyKey(gEffect), writ.SecretKey(gSecret), writ.SecretNameKey("stripe"))
+	line("document", writ.IntentKey(gEffect), writ.EffectReplyKey(gEffect), writ.GivenKey(gSession), writ.SecretKey(gSecret), writ.SecretNameKey("stripe"))
 	line("index", writ.IndexEffects, writ.IndexUnknown, writ.IndexEffectLeases, writ.IndexSecrets)
 	line("counter", writ.EffectLease(gEffect), writ.RunEffects(gRun))
 	line("document", writ.QuotasKey, writ.RepairsKey)

@@ -95,6 +95,9 @@ func (a *SessionOpenArgs) reads(call *writ.Call) writ.ReadSet {
 	for _, id := range a.standsOn(call) {
 		rs.Ranges = append(rs.Ranges, sessionsOf(id, maxAgentSessions))
 	}
+	if by := call.Caller.Session; by != "" {
+		rs.Docs = append(rs.Docs, writ.GivenKey(by), writ.GivenKey(newSession(call)))
+	}
 	return rs
 }
 
@@ -135,6 +138,15 @@ func (a *SessionOpenArgs) begin(cfg Config, call *writ.Call, op string, s writ.S
 	}
 	if a.LifeSecond > 0 {
 		ses.ExpiresAt = s.Now + 1000*min(a.LifeSecond, writ.SessionMaxLifeSeconds)
+	}
+	if by := call.Caller.Session; by != "" { // what its opener knows it may be told
+		given, err := writ.GivenTo(s, by)
+		if err != nil {
+			return ses, "", err
+		}
+		if err := tx.Give(s, ses.ID, given); err != nil {
+			return ses, "", err
+		}
 	}
 	tx.Move(writ.ObjectSession, string(ses.ID), "", string(ses.State))
 	tx.Index(writ.IndexSessions, string(ses.ID), 0)

@@ -102,6 +102,25 @@ func TestOpenersAreNotForgotten(t *testing.T) {
 	}
 }
 
+// Who opens a session can tell it what it knows, so the session begins with the labels
+// its opener has been given; one whose opener has been given nothing begins with none.
+func TestASessionBeginsWithWhatItsOpenerWasGiven(t *testing.T) {
+	r := newRoom(t)
+	open := &SessionOpenArgs{Principal: "someone", Kind: writ.KindHuman, Role: writ.RoleApprover}
+	given := func() []writ.Label {
+		o := body[SessionOpened](t, r.must("session.open", r.ops, open))
+		g, _, _ := writtest.Get[writ.Given](r.World, writ.GivenKey(o.SessionID))
+		return g.Labels
+	}
+	if got := given(); len(got) != 0 {
+		t.Errorf("it begins with %v", got)
+	}
+	r.Seed(writ.GivenKey(r.ops.Session), "given", writ.Given{Labels: []writ.Label{writ.LabelPIIAttachment}})
+	if got := given(); !slices.Equal(got, []writ.Label{writ.LabelPIIAttachment}) {
+		t.Errorf("it begins with %v", got)
+	}
+}
+
 // Who answers for the opener is behind all that the opener opens, and stays so in
 // what these open; nobody is listed twice.
 func TestWhoAnswersForAnOpenerIsNotForgotten(t *testing.T) {

@@ -6,7 +6,7 @@
 //   - people grant: no session of an agent, or opened by one, gives or changes a grant;
 //   - a grant names one host in its one spelling, one way, and who may use it;
 //   - it is used by a session that holds a task, under the budget of that task's run,
-//     with the labels of all the session holds: what an agent was given it may send;
+//     with the labels of all the session was ever given: what an agent has read it may send;
 //   - what is carried out stands in the errand of the plan, word for word as it was
 //     judged, and the commit of the intent expects the grant as it was read.
 package grants

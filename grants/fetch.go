@@ -20,7 +20,7 @@ type EgressFetchArgs struct {
 	Code    string            `json:"encoding,omitempty" doc:"How body is written." enum:"text,base64" default:"text"`
 	Most    int64             `json:"max_bytes,omitempty" doc:"Bytes of the answer that are taken; more are refused." default:"65536" minimum:"1" maximum:"1048576"`
 	Task    writ.TaskID       `json:"task_id,omitempty" doc:"The task it is for, if the session holds more than one." pattern:"^tsk_[0-7][0-9A-HJKMNP-TV-Z]{25}$"`
-	Labels  []writ.Label      `json:"labels,omitempty" doc:"Kinds of data that are sent, besides those of the tasks the session holds." maxItems:"9"`
+	Labels  []writ.Label      `json:"labels,omitempty" doc:"Kinds of data that are sent, besides those the session has been given with its tasks." maxItems:"9"`
 	Mode    writ.EgressMode   `json:"mode,omitempty" doc:"How it goes out. A tunnel is opened with CONNECT only." enum:"request,tunnel" default:"request"`
 	Length  *int64            `json:"length,omitempty" doc:"Bytes of the body that is streamed; said by the gateway." minimum:"-1"`
 }
@@ -173,6 +173,7 @@ func fetchReads(c *writ.Call, a *EgressFetchArgs, s writ.Snapshot) (writ.ReadSet
 	}
 	rs := a.candidates(to, s)
 	rs.Ranges = append(rs.Ranges, heldBy(c))
+	rs.Docs = append(rs.Docs, writ.GivenKey(c.Caller.Session))
 	for _, m := range s.Ranges[heldBy(c)].Members {
 		id := writ.TaskID(m.Name)
 		rs.Docs = append(rs.Docs, writ.TaskKey(id))
@@ -236,9 +237,9 @@ func fetchDescribe(c *writ.Call, a *EgressFetchArgs, s writ.Snapshot) (sub writ.
 	if err != nil {
 		return sub, err
 	}
-	sub.Sinks, sub.Labels = []writ.Sink{writ.SinkEgress}, writ.JoinLabels(a.Labels)
-	for _, t := range w.tasks {
-		sub.Labels = writ.JoinLabels(sub.Labels, t.Labels)
+	sub.Sinks = []writ.Sink{writ.SinkEgress}
+	if sub.Labels, err = a.labels(c, w, s); err != nil {
+		return sub, err
 	}
 	f, err := a.find(c, to, w.task.Run, s)
 	if err != nil {
@@ -307,7 +308,11 @@ func fetchPlan(c *writ.Call, a *EgressFetchArgs, s writ.Snapshot, _ writ.Decisio
 	case !c.Jailed && f.grant.Mode == writ.EgressTunnel:
 		return refuse(writ.CodeEgress, "tunnels are for agents in a jail", "have the gateway make the request")
 	}
-	for _, l := range labelsOf(a, w) {
+	labels, err := a.labels(c, w, s)
+	if err != nil {
+		return tx, reply, err
+	}
+	for _, l := range labels {
 		if !slices.Contains(f.grant.Admits, l) {
 			return refuse(writ.CodeClassification, "the grant does not admit what kind of data this is", "egress.grants shows which kinds it does")
 		}
@@ -330,12 +335,15 @@ func fetchPlan(c *writ.Call, a *EgressFetchArgs, s writ.Snapshot, _ writ.Decisio
 	return tx, writ.Reply{Outcome: writ.OutcomeDone, Body: EgressFetched{Headers: map[string]string{}, Code: "text"}, Errand: errand}, nil
 }
 
-func labelsOf(a *EgressFetchArgs, w work) []writ.Label {
-	sets := [][]writ.Label{a.Labels}
+// labels is what is sent counted as: what the call says, what the session has been given
+// so far, and what the tasks it holds carry.
+func (a *EgressFetchArgs) labels(c *writ.Call, w work, s writ.Snapshot) ([]writ.Label, error) {
+	given, err := writ.GivenTo(s, c.Caller.Session)
+	sets := [][]writ.Label{a.Labels, given}
 	for _, t := range w.tasks {
 		sets = append(sets, t.Labels)
 	}
-	return writ.JoinLabels(sets...)
+	return writ.JoinLabels(sets...), err
 }
 
 // begin counts the exchange in its second of the store's clock.

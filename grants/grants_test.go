@@ -2,6 +2,7 @@ package grants_test
 
 import (
 	"errors"
+	"slices"
 	"strings"
 	"testing"
 
@@ -246,6 +247,24 @@ func TestLabelsGoAlong(t *testing.T) {
 	l.do("egress.fetch", l.a, a)
 	a.Task = writ.TaskID(l.NewID(writ.PrefixTask))
 	l.refused(writ.CodeInputInvalid, "egress.fetch", l.a, a)
+}
+
+// What an agent has read it still knows when it gives the task back: the session goes on
+// with the labels of every task it has had.
+func TestLabelsStayWithTheSession(t *testing.T) {
+	l := newLab(t)
+	l.do("egress.grant", l.op, good())
+	task := l.work(l.a, writ.LabelPIIRedacted)
+	held, version, _ := writtest.Get[writ.Task](l.World, writ.TaskKey(task))
+	l.do("task.release", l.a, &queue.TaskReleaseArgs{TaskHold: queue.TaskHold{Task: task, Lease: held.Lease.ID, Fence: held.FenceOf(version)}})
+	l.work(l.a, writ.LabelInternalSystem)
+	l.refused(writ.CodeClassification, "egress.fetch", l.a, get("/v1"))
+	p := good()
+	p.Admits = []writ.Label{writ.LabelPIIRedacted, writ.LabelInternalSystem}
+	l.do("egress.grant", l.op, p)
+	if got, err := l.plan("egress.fetch", l.a, get("/v1")); err != nil || !slices.Equal(got.Subject.Labels, []writ.Label{writ.LabelInternalSystem, writ.LabelPIIRedacted}) {
+		t.Errorf("policy is told of %v, %v", got, err)
+	}
 }
 
 // A grant ends: with its time, when it is taken back, and with the lease it is used

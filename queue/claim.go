@@ -75,6 +75,7 @@ func claimRead(c *writ.Call, a *TaskClaimArgs, s writ.Snapshot) (writ.ReadSet, e
 		return rs, err
 	}
 	rs = rs.Join(more)
+	rs.Docs = append(rs.Docs, writ.GivenKey(c.Caller.Session))
 	rs.Counters = append(rs.Counters, claimReads(a.Task)...)
 	rs.Ranges = append(rs.Ranges, queueReads(a.Task)...)
 	t, ok, err := peek[writ.Task](s, writ.TaskKey(a.Task))

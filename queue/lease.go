@@ -83,8 +83,9 @@ func (d *draft) inTime(id writ.TaskID) error {
 }
 
 // take gives a queued task to the caller: lease, quota, scope locks and
-// deadline in one transaction, and what its run holds ready for the attempt. It
-// wants queueReads and claimReads.
+// deadline in one transaction, and what its run holds ready for the attempt; and notes
+// what kinds of data the session has by it. It wants queueReads, claimReads and
+// writ.GivenKey.
 func (d *draft) take(c *writ.Call, t *writ.Task, a writ.Agent, r writ.Run, tool writ.Tool) (end int64, err error) {
 	if t.KeptUntil != 0 { // what was kept for it stays with it
 		t.KeptUntil = 0
@@ -114,6 +115,9 @@ func (d *draft) take(c *writ.Call, t *writ.Task, a writ.Agent, r writ.Run, tool 
 	d.lock(c.Caller, *t)
 	d.tx.Index(writ.IndexLeases, id, end)
 	d.tx.Index(writ.SessionTasks(c.Caller.Session), id, 0)
+	if err := d.tx.Give(d.s, c.Caller.Session, t.Labels); err != nil {
+		return 0, err
+	}
 	d.set(leaseEnd(t.ID), end)
 	d.set(progressSeq(t.ID), 0)
 	d.set(progressPct(t.ID), 0)

@@ -1,9 +1,11 @@
 package queue
 
 import (
+	"slices"
 	"testing"
 
 	"github.com/writ-gateway/writ"
+	"github.com/writ-gateway/writ/writtest"
 )
 
 func TestAnOldFenceNeverCompletes(t *testing.T) {
@@ -185,6 +187,29 @@ func TestHoldersOfAnEndedRun(t *testing.T) {
 	l.do("task.release", l.a, g.release())
 	l.wantState(g.task, writ.TaskCancelled)
 	audit(l)
+}
+
+// What kinds of data a session has had is written with the claim, once for each, and
+// stays when the task does not.
+func TestWhatASessionIsGivenStays(t *testing.T) {
+	l := newLab(t)
+	carries := func(labels ...writ.Label) func(*TaskEnqueueArgs) {
+		return func(a *TaskEnqueueArgs) { a.Labels = labels }
+	}
+	given := func(want int64, labels ...writ.Label) int64 {
+		t.Helper()
+		g, version, _ := writtest.Get[writ.Given](l.w, writ.GivenKey(l.a.Session))
+		if !slices.Equal(g.Labels, labels) || want != 0 && version != want {
+			t.Errorf("given %v in %d, want %v in %d", g.Labels, version, labels, want)
+		}
+		return version
+	}
+	l.do("task.release", l.a, l.claim(l.a, l.enqueue("one", carries(writ.LabelPIIAttachment))).release())
+	first := given(0, writ.LabelPIIAttachment)
+	l.do("task.complete", l.a, l.claim(l.a, l.enqueue("two", carries(writ.LabelPIIAttachment))).complete())
+	given(first, writ.LabelPIIAttachment) // nothing new
+	l.claim(l.a, l.enqueue("three", carries(writ.LabelInternalSystem)))
+	given(0, writ.LabelInternalSystem, writ.LabelPIIAttachment)
 }
 
 func TestReleaseIsFree(t *testing.T) {

@@ -192,6 +192,7 @@ func TestWorkForSeveralAgentsIsAlwaysOffered(t *testing.T) {
 // follow-up, or none commits past it.
 func TestClaimsAtOnceLeaveAFollowUp(t *testing.T) {
 	l := smallLab(t, 8)
+	l.w.Seed(writ.GivenKey(l.a.Session), "given", writ.Given{Labels: []writ.Label{writ.LabelInternalSystem}}) // it has had such work
 	ids := l.many(12)
 	l.counts(8, 4)
 	var at []*writtest.Planned

@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -238,6 +239,42 @@ func TestOutside(t *testing.T) {
 			t.Errorf("revoked: %d", status)
 		}
 		soundQueue(t, d, "after all that")
+	})
+}
+
+// take has the agent claim a task of another kind of data, besides the one it holds, and
+// gives what it shows as its holder.
+func (in *inside) take(key string, labels ...writ.Label) map[string]any {
+	in.t.Helper()
+	var got struct {
+		Task  writ.TaskID `json:"task_id"`
+		Lease struct {
+			ID    writ.LeaseID `json:"id"`
+			Fence int64        `json:"fence"`
+		} `json:"lease"`
+	}
+	in.must("task.enqueue", map[string]any{"run_id": in.run, "key": key, "capability": "site." + string(in.agent), "required_domain": "web", "labels": labels}, &got)
+	in.as("task.claim", map[string]any{"task_id": got.Task}, &got)
+	return map[string]any{"task_id": got.Task, "lease_id": got.Lease.ID, "fence": got.Lease.Fence}
+}
+
+// A session that has had a task whose data may not leave sends nothing any more, also
+// once it has given the task back.
+func TestWhatWasReadMayNotLeave(t *testing.T) {
+	onStores(t, func(t *testing.T, tune func(*Config)) {
+		d, op, _ := start(t, t.TempDir(), tune)
+		in := newInside(t, d, op, "builder", nil)
+		host := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
+		defer host.Close()
+		in.grant("site-api", host.Listener.Addr(), nil)
+		if status, body, _ := in.ask("GET", "/egress/site-api/x", ""); status != http.StatusOK {
+			t.Fatalf("%d %s", status, body)
+		}
+		in.as("task.release", in.take("restricted", writ.LabelExternalUntrusted), nil)
+		status, body, _ := in.ask("GET", "/egress/site-api/x", "")
+		if c, rules := code(body); status != http.StatusForbidden || c != writ.CodeClassification || !slices.Contains(rules, "egress.classification") {
+			t.Errorf("%d %s", status, body)
+		}
 	})
 }
 
