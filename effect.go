@@ -183,6 +183,12 @@ type Errand struct {
 	// While names documents that must stay as they were read: the effect is stopped
 	// when one of them changes.
 	While []Key
+	// Task is the one it is done for, under which lease, and Labels what it was judged to
+	// carry: it is stopped when that lease ends, or when its session is given data of
+	// another kind. "": for no task, and whatever the session is given.
+	Task   TaskID
+	Lease  LeaseID
+	Labels []Label
 	// Detail is for who carries it out: what the plan found. It is stored nowhere.
 	Detail any
 }

@@ -81,6 +81,9 @@ func RunSequence(id RunID) Counter             { return Counter{"run/" + string(
 func RegistryRevision() Counter                { return Counter{"registry", "revision"} }
 func TaskProgress(id TaskID, f string) Counter { return Counter{"task/" + string(id), f} }
 
+// TaskLease is when the lease of a task ends, in milliseconds; 0: nobody has one.
+func TaskLease(id TaskID) Counter { return TaskProgress(id, "lease") }
+
 // TaskUnmet counts what a blocked task still waits for.
 func TaskUnmet(id TaskID) Counter { return TaskProgress(id, "unmet") }
 

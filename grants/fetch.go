@@ -164,8 +164,6 @@ func (a *EgressFetchArgs) workOf(c *writ.Call, s writ.Snapshot) (w work, err err
 	return w, err
 }
 
-func leaseEnd(id writ.TaskID) writ.Counter { return writ.TaskProgress(id, "lease") }
-
 func fetchReads(c *writ.Call, a *EgressFetchArgs, s writ.Snapshot) (writ.ReadSet, error) {
 	to, err := a.wish()
 	if err != nil {
@@ -177,7 +175,7 @@ func fetchReads(c *writ.Call, a *EgressFetchArgs, s writ.Snapshot) (writ.ReadSet
 	for _, m := range s.Ranges[heldBy(c)].Members {
 		id := writ.TaskID(m.Name)
 		rs.Docs = append(rs.Docs, writ.TaskKey(id))
-		rs.Counters = append(rs.Counters, leaseEnd(id))
+		rs.Counters = append(rs.Counters, writ.TaskLease(id))
 	}
 	w, err := a.workOf(c, s)
 	if err != nil || !w.is {
@@ -293,7 +291,7 @@ func fetchPlan(c *writ.Call, a *EgressFetchArgs, s writ.Snapshot, _ writ.Decisio
 		return refuse(writ.CodeInputInvalid, "a tunnel, and a body of its own, come over a connection of the agent's", "use CONNECT, or /egress/<grant>/<path>")
 	case !w.is && len(w.tasks) > 1:
 		return refuse(writ.CodeInputInvalid, "the session holds several tasks, and this call does not say for which it is", "give task_id, or hold one task")
-	case !w.is, w.task.State != writ.TaskRunning, s.Now > s.Counters[leaseEnd(w.task.ID)]:
+	case !w.is, w.task.State != writ.TaskRunning, s.Now > s.Counters[writ.TaskLease(w.task.ID)]:
 		return refuse(writ.CodeNotHolder, "nobody acts outside but for a task it holds", "claim the task first, and keep its lease with heartbeats")
 	case len(s.Ranges[heldBy(c)].Members) > maxHeld:
 		return refuse(writ.CodeInputInvalid, "the session holds too many tasks to say what data it has been given", "hold fewer at a time")
@@ -318,7 +316,10 @@ func fetchPlan(c *writ.Call, a *EgressFetchArgs, s writ.Snapshot, _ writ.Decisio
 		}
 	}
 	g, sub := f.grant, a.charge(c, f, w, s)
-	errand := &writ.Errand{TimeoutMs: min(g.TimeMs, g.ExpiresAt-s.Now), While: []writ.Key{writ.EgressGrantKey(g.ID)}}
+	errand := &writ.Errand{
+		TimeoutMs: min(g.TimeMs, g.ExpiresAt-s.Now), While: []writ.Key{writ.EgressGrantKey(g.ID)},
+		Task: w.task.ID, Lease: w.task.Lease.ID, Labels: labels,
+	}
 	if g.Credential != "" {
 		use, err := writ.UseSecret(s, g.Credential, secretHost(g))
 		if err != nil {
@@ -330,7 +331,7 @@ func fetchPlan(c *writ.Call, a *EgressFetchArgs, s writ.Snapshot, _ writ.Decisio
 	if err := begin(&tx, g, s); err != nil {
 		return writ.Tx{}, reply, err
 	}
-	tx.NotAfter(s.Counters[leaseEnd(w.task.ID)])
+	tx.NotAfter(s.Counters[writ.TaskLease(w.task.ID)])
 	tx.NotAfter(g.ExpiresAt - 1)
 	return tx, writ.Reply{Outcome: writ.OutcomeDone, Body: EgressFetched{Headers: map[string]string{}, Code: "text"}, Errand: errand}, nil
 }

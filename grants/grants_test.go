@@ -177,6 +177,9 @@ func TestFetch(t *testing.T) {
 	if e.Grant.Host != "api.example.com" || e.Method != "GET" || e.Path != "/v1/x" || e.Query != "y" || p.Reply.Errand.TimeoutMs != 60_000 || p.Reply.Errand.While[0] != writ.EgressGrantKey("site-api") {
 		t.Errorf("%+v", p.Reply.Errand)
 	}
+	if held, _, _ := writtest.Get[writ.Task](l.World, writ.TaskKey(task)); p.Reply.Errand.Task != task || p.Reply.Errand.Lease != held.Lease.ID || !slices.Equal(p.Reply.Errand.Labels, held.Labels) {
+		t.Errorf("it goes on while %+v", p.Reply.Errand)
+	}
 	f := p.Subject.Egress
 	if p.Subject.Task.ID != task || p.Subject.Run.ID != l.run || f.Scheme != "https" || !f.Jailed || !f.Grant.Found || !f.Grant.Live || !f.Grant.Method || !f.Grant.Path || f.Private || f.Secret || !f.Pinned {
 		t.Errorf("%+v %+v", p.Subject, f)

@@ -32,6 +32,10 @@ type actArgs struct {
 	Up      int64      `json:"up,omitempty"`
 	Timeout int64      `json:"timeout_ms,omitempty"`
 	Note    string     `json:"note,omitempty"`
+
+	Task   writ.TaskID  `json:"task_id,omitempty"` // what it is done for
+	Lease  writ.LeaseID `json:"lease_id,omitempty"`
+	Labels []writ.Label `json:"labels,omitempty"`
 }
 
 type actReply struct {
@@ -76,6 +80,35 @@ func says(text string) func(context.Context, *writ.Acting) (writ.Reply, error) {
 // While a test effect runs it holds this document to be as it was.
 const standing writ.AgentID = "standing"
 
+// lendArgs lease a task to a session, as a claim does; no lease takes it back.
+type lendArgs struct {
+	Task    writ.TaskID    `json:"task_id"`
+	Session writ.SessionID `json:"session_id"`
+	Lease   writ.LeaseID   `json:"lease_id,omitempty"`
+	Ends    int64          `json:"ends,omitempty"`
+	Labels  []writ.Label   `json:"labels,omitempty"`
+}
+
+func lend() *writ.Capability {
+	return writ.Define[lendArgs, thingView](writ.Capability{ID: "test.lend", Summary: "Lease a task.", Safety: writ.SafetyMutating, Class: writ.Mandate, Internal: true}, writ.Verb[lendArgs]{
+		Reads: func(_ *writ.Call, a *lendArgs, _ writ.Snapshot) (writ.ReadSet, error) {
+			return writ.ReadSet{Docs: []writ.Key{writ.TaskKey(a.Task), writ.GivenKey(a.Session)}, Counters: []writ.Counter{writ.TaskLease(a.Task)}}, nil
+		},
+		Plan: func(_ *writ.Call, a *lendArgs, s writ.Snapshot, _ writ.Decision) (tx writ.Tx, r writ.Reply, err error) {
+			task := writ.Task{ID: a.Task, State: writ.TaskQueued}
+			if a.Lease != "" {
+				task.State, task.Lease = writ.TaskRunning, &writ.Lease{ID: a.Lease, Session: a.Session}
+			}
+			tx.Move(writ.ObjectTask, string(a.Task), string(writ.TaskQueued), string(task.State))
+			tx.Add(writ.TaskLease(a.Task), a.Ends-s.Counters[writ.TaskLease(a.Task)])
+			if err := tx.Give(s, a.Session, a.Labels); err != nil {
+				return tx, r, err
+			}
+			return tx, writ.Reply{Outcome: writ.OutcomeDone}, tx.PutDoc(s, writ.TaskKey(a.Task), writ.ObjectTask, task)
+		},
+	})
+}
+
 // acts are capabilities with effects, and one that makes a run with a budget.
 func acts() []*writ.Capability {
 	act := func(id writ.CapabilityID, idempotent bool) *writ.Capability {
@@ -91,14 +124,14 @@ func acts() []*writ.Capability {
 			},
 			Plan: func(_ *writ.Call, a *actArgs, _ writ.Snapshot, _ writ.Decision) (writ.Tx, writ.Reply, error) {
 				return writ.Tx{}, writ.Reply{Errand: &writ.Errand{
-					TimeoutMs: a.Timeout, While: []writ.Key{writ.AgentKey(standing)}, Detail: a.Note,
+					TimeoutMs: a.Timeout, While: []writ.Key{writ.AgentKey(standing)}, Detail: a.Note, Task: a.Task, Lease: a.Lease, Labels: a.Labels,
 					Secrets: []writ.SecretUse{{ID: "sec_01ARYZ6S410000000000000000", Version: 3}},
 				}}, nil
 			},
 		})
 	}
 	return []*writ.Capability{
-		act("test.act", false), act("test.again", true),
+		act("test.act", false), act("test.again", true), lend(),
 		writ.Define[writ.Agent, thingView](writ.Capability{ID: "test.halt", Summary: "Suspend an agent.", Safety: writ.SafetyMutating, Class: writ.Mandate, Internal: true}, writ.Verb[writ.Agent]{
 			Reads: func(_ *writ.Call, a *writ.Agent, _ writ.Snapshot) (writ.ReadSet, error) {
 				return writ.ReadSet{Docs: []writ.Key{writ.AgentKey(a.ID)}}, nil
@@ -516,6 +549,68 @@ func TestEffectsAreStopped(t *testing.T) {
 type doing struct {
 	cred  *writ.Credential
 	agent writ.AgentID
+}
+
+// An effect ends with the work it is done for: when its task is held no more, or by
+// another lease, or not in time, and when its session is given data of a kind that nobody
+// judged it for. That the session is given more of what it carries anyway ends nothing.
+func TestEffectsEndWithTheirWork(t *testing.T) {
+	onStages(t, func(t *testing.T, open func(...func(*guard.Config)) *stage) {
+		n := byte(0)
+		id := func(prefix string, n byte) string { return writ.MakeID(prefix, 1_767_225_600_000, [10]byte{n}) }
+		for _, tt := range []struct {
+			name, reason string
+			then         func(lendArgs) lendArgs
+		}{
+			{"given back", "task", func(a lendArgs) lendArgs { a.Lease, a.Ends = "", 0; return a }},
+			{"leased anew", "task", func(a lendArgs) lendArgs { a.Lease = writ.LeaseID(id(writ.PrefixLease, 200)); return a }},
+			{"out of time", "task", func(a lendArgs) lendArgs { a.Ends = 1; return a }},
+			{"other data", "labels", func(a lendArgs) lendArgs {
+				a.Task, a.Labels = writ.TaskID(id(writ.PrefixTask, 100+n)), []writ.Label{writ.LabelPIIAttachment}
+				return a
+			}},
+			{"the same data", "", func(a lendArgs) lendArgs {
+				a.Task, a.Labels = writ.TaskID(id(writ.PrefixTask, 100+n)), []writ.Label{writ.LabelPublic}
+				return a
+			}},
+		} {
+			t.Run(tt.name, func(t *testing.T) {
+				n++
+				s := open(func(c *guard.Config) { c.EffectWatch, c.EffectLease = time.Millisecond, 30*time.Second })
+				other := open()
+				doer := writ.AgentID(fmt.Sprintf("doer-%c", 'a'+n))
+				s.system("test.agent", writ.Agent{ID: doer})
+				s.system("test.agent", writ.Agent{ID: standing})
+				who, run := s.sessionOf(doer, "1"), s.run(100+n)
+				lent := lendArgs{
+					Task: writ.TaskID(id(writ.PrefixTask, n)), Session: who.Session, Lease: writ.LeaseID(id(writ.PrefixLease, n)), Ends: 4_000_000_000_000,
+					Labels: []writ.Label{writ.LabelInternalSystem},
+				}
+				s.system("test.lend", lent)
+				began, goOn := s.hanging()
+				args := actArgs{Run: run, Up: 10, Task: lent.Task, Lease: lent.Lease, Labels: []writ.Label{writ.LabelInternalSystem, writ.LabelPublic}}
+				answer := s.callAside(who, "test.act", args, "k"+tt.name)
+				x := <-began
+				other.system("test.lend", tt.then(lent))
+				if tt.reason == "" {
+					time.Sleep(20 * time.Millisecond) // some looks
+					goOn <- nil
+					if got := <-answer; got.err != nil {
+						t.Fatal(got.err)
+					}
+					return
+				}
+				got := <-answer
+				e := writ.AsError("", got.err)
+				if e.Code != writ.CodeEffectStopped || e.Details["reason"] != tt.reason || e.Receipt == "" {
+					t.Fatalf("got %v, %v", e, e.Details)
+				}
+				if i := s.intent(x.Effect); i.State != writ.IntentError || i.Code != writ.CodeEffectStopped {
+					t.Errorf("%+v", i)
+				}
+			})
+		}
+	})
 }
 
 func (s *stage) system(id writ.CapabilityID, args any) {

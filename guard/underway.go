@@ -13,8 +13,9 @@ import (
 
 // effects are those this replica carries out. While there are any, one loop renews their
 // leases and stops those that may not go on: because their session or an agent of it has
-// ended, the role was taken away, their run is over, a document they rest on has changed,
-// or they are leased to this replica no more.
+// ended, the role was taken away, their run is over, the task they are for is not held any
+// more, their session was given data of a kind they were not judged for, a document they
+// rest on has changed, or they are leased to this replica no more.
 //
 // The loop looks often, and at once when a commit of this replica changes a document that
 // matters to one. Another replica's commit is seen at the next look.
@@ -44,6 +45,7 @@ type underway struct {
 	call   writ.CapabilityID
 	run    writ.RunID
 	while  map[writ.Key]int64
+	errand *writ.Errand
 	cancel context.CancelCauseFunc
 
 	leased  int64 // the end of its lease, by the store's time
@@ -99,8 +101,19 @@ func (u *underway) keys() []writ.Key {
 	if u.run != "" {
 		out = append(out, writ.RunKey(u.run))
 	}
+	if u.errand.Task != "" {
+		out = append(out, writ.TaskKey(u.errand.Task), writ.GivenKey(u.caller.Session))
+	}
 	for k := range u.while {
 		out = append(out, k)
+	}
+	return out
+}
+
+// counters are those it rests on.
+func (u *underway) counters() (out []writ.Counter) {
+	if u.errand.Task != "" {
+		out = append(out, writ.TaskLease(u.errand.Task))
 	}
 	return out
 }
@@ -110,7 +123,7 @@ func (e *effects) begin(ctx context.Context, d *Door, t *try) (context.Context, 
 	b := t.begun
 	run, cancel := context.WithCancelCause(ctx)
 	u := &underway{
-		shard: t.call.Caller.Tenant, id: b.doc.ID, fence: b.fence, caller: t.call.Caller, call: t.k.ID, run: b.doc.Run, while: map[writ.Key]int64{},
+		shard: t.call.Caller.Tenant, id: b.doc.ID, fence: b.fence, caller: t.call.Caller, call: t.k.ID, run: b.doc.Run, while: map[writ.Key]int64{}, errand: b.errand,
 		leased: b.leased, renewed: time.Now(),
 	}
 	for _, k := range b.errand.While {
@@ -227,6 +240,7 @@ func (d *Door) lookAtEffects(list []*underway) (err error) {
 		var rs writ.ReadSet
 		for _, u := range some {
 			rs.Docs = append(rs.Docs, u.keys()...)
+			rs.Counters = append(rs.Counters, u.counters()...)
 		}
 		slices.Sort(rs.Docs)
 		rs.Docs = slices.Compact(rs.Docs)
@@ -281,10 +295,30 @@ func (d *Door) mayNotGoOn(u *underway, s writ.Snapshot) string {
 			return "run"
 		}
 	}
+	if why := u.outgrown(s); why != "" {
+		return why
+	}
 	for k, version := range u.while {
 		if s.Docs[k].Version != version {
 			return "changed"
 		}
+	}
+	return ""
+}
+
+// outgrown says whether the work an effect is done for is other than it was judged for:
+// its task is not held any more, or its session has data that it was not said to carry.
+func (u *underway) outgrown(s writ.Snapshot) string {
+	e := u.errand
+	if e.Task == "" {
+		return ""
+	}
+	if t, _, ok, err := writ.Get[writ.Task](s, writ.TaskKey(e.Task)); err != nil || !ok || t.Lease == nil || t.Lease.ID != e.Lease || s.Now > s.Counters[writ.TaskLease(e.Task)] {
+		return "task"
+	}
+	given, err := writ.GivenTo(s, u.caller.Session)
+	if err != nil || slices.ContainsFunc(given, func(l writ.Label) bool { return !slices.Contains(e.Labels, l) }) {
+		return "labels"
 	}
 	return ""
 }

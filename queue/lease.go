@@ -7,7 +7,7 @@ import (
 // Counters of a task beside its document. The end of the lease is the truth;
 // the score in writ.IndexLeases is only the alarm, so that renewal and expiry
 // are serialised by one exact guard.
-func leaseEnd(id writ.TaskID) writ.Counter    { return writ.TaskProgress(id, "lease") }    // ms; 0: no lease
+func leaseEnd(id writ.TaskID) writ.Counter    { return writ.TaskLease(id) }                // ms; 0: no lease
 func progressSeq(id writ.TaskID) writ.Counter { return writ.TaskProgress(id, "progress") } // of the last report
 func progressPct(id writ.TaskID) writ.Counter { return writ.TaskProgress(id, "pct") }      // 0–100
 func readiedUpTo(id writ.TaskID) writ.Counter { return writ.TaskProgress(id, "ready") }    // NotBefore already served
