@@ -19,6 +19,13 @@ type Acting struct {
 	Meter   *Meter
 }
 
+// Happened is the error of who carried out an effect that has happened all the same: the
+// far side has answered, and what it said could not be passed on, or not whole.
+type Happened struct{ Err error }
+
+func (h *Happened) Error() string { return h.Err.Error() }
+func (h *Happened) Unwrap() error { return h.Err }
+
 type actingKey struct{}
 
 // With returns a context that says for which effect something is done.

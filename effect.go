@@ -23,7 +23,8 @@ const (
 	// IntentUnderWay: committed before anything happens outside. A replica runs it,
 	// and renews its lease.
 	IntentUnderWay IntentState = "intended"
-	// IntentOK: it has happened. Terminal.
+	// IntentOK: it has happened. Terminal. With a code, what was answered was not passed
+	// on, or not whole.
 	IntentOK IntentState = "ok"
 	// IntentError: it has not happened, or not all of it, and that is known. Terminal.
 	IntentError IntentState = "error"
@@ -66,7 +67,7 @@ type Intent struct {
 	SettledBy  CallID           `json:"settled_by,omitempty"` // the outcome that did: said twice it is the same
 	Secrets    []SecretUse      `json:"secrets,omitempty"`
 	Late       bool             `json:"late,omitempty"` // the outcome came after it was unknown
-	Code       Code             `json:"code,omitempty"` // why not
+	Code       Code             `json:"code,omitempty"` // why it did not happen, or why its caller does not have the answer
 	DecidedBy  SessionID        `json:"decided_by,omitempty"`
 	CreatedAt  int64            `json:"created_at"`
 	UpdatedAt  int64            `json:"updated_at"`
@@ -221,7 +222,7 @@ type EffectSettleArgs struct {
 	Attempt int64            `json:"attempt" doc:"The attempt that has ended." minimum:"1" maximum:"1000000"`
 	By      CallID           `json:"by" doc:"Names this outcome: said twice it is the same." pattern:"^cll_[0-7][0-9A-HJKMNP-TV-Z]{25}$"`
 	State   IntentState      `json:"state" doc:"What became of it." enum:"ok,error,unknown"`
-	Code    Code             `json:"code,omitempty" doc:"Why it did not happen." maxLength:"64"`
+	Code    Code             `json:"code,omitempty" doc:"Why it did not happen; of what has happened, why its caller does not have the answer." maxLength:"64"`
 	Used    map[string]int64 `json:"used,omitempty" doc:"What it came to, by dimension of budgets."`
 	Reply   RawObject        `json:"reply,omitempty" doc:"The reply for who asks again under the same key."`
 }

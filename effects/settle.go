@@ -47,7 +47,11 @@ func settle() *writ.Capability {
 			}
 			is.State, is.Taken, is.Receipt = a.State, true, writ.ReceiptID(c.NewID(writ.PrefixReceipt, 0))
 			r.Body, r.Versioned = is, []string{"version"}
-			return tx, r, move(c, s, &tx, i, a.State, writ.EffectFact{Code: a.Code, Late: i.Late, Settled: i.Settled})
+			fact := writ.EffectFact{Late: i.Late, Settled: i.Settled}
+			if a.State != writ.IntentOK { // of what has happened the evidence says it: a receipt has no reason why not
+				fact.Code = a.Code
+			}
+			return tx, r, move(c, s, &tx, i, a.State, fact)
 		},
 	})
 }

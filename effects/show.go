@@ -18,7 +18,7 @@ type EffectView struct {
 	Held       map[string]int64  `json:"held" doc:"What was charged to the run in advance, by dimension."`
 	Settled    map[string]int64  `json:"settled,omitempty" doc:"What it came to, by dimension; absent while that is not known."`
 	Late       bool              `json:"late,omitempty" doc:"What became of it was said after it was unknown."`
-	Code       writ.Code         `json:"code,omitempty" doc:"Why it did not happen."`
+	Code       writ.Code         `json:"code,omitempty" doc:"Why it did not happen; of what has happened (ok), why its caller does not have the answer."`
 	LeaseEnds  string            `json:"lease_ends_at,omitempty" doc:"Until when a replica carries it out, if that does not renew it (RFC 3339, UTC)."`
 	CreatedAt  string            `json:"created_at" doc:"When it was begun (RFC 3339, UTC)."`
 	UpdatedAt  string            `json:"updated_at" doc:"When its state last changed (RFC 3339, UTC)."`

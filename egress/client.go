@@ -64,7 +64,8 @@ func New(cfg Config) *Client {
 }
 
 // Carry carries out what was permitted. An error says what went wrong; ErrAnswered
-// is in it when the agent has had a part of the answer by then.
+// is in it when the agent has had a part of the answer by then, and writ.Happened when
+// the host has answered, whatever the agent has had of it.
 func (c *Client) Carry(ctx context.Context, p Permit, s *Streams) (Outcome, error) {
 	ctx, cancel := context.WithTimeout(ctx, p.Time)
 	defer cancel()
@@ -104,10 +105,13 @@ func (c *Client) exchange(ctx context.Context, p Permit, s *Streams, up, down *t
 	}
 	defer func() { _ = res.Body.Close() }()
 	answer, err := c.answer(res, p, secrets, down)
-	if err != nil {
-		return res.StatusCode, err
+	if err == nil {
+		err = s.Answer(answer)
 	}
-	return res.StatusCode, s.Answer(answer)
+	if err != nil {
+		err = &writ.Happened{Err: err}
+	}
+	return res.StatusCode, err
 }
 
 // request writes what goes out anew, from what was permitted.

@@ -1,7 +1,6 @@
 package egress
 
 import (
-	"bufio"
 	"errors"
 	"io"
 	"net"
@@ -164,13 +163,14 @@ func hijack(control *http.ResponseController) (Conn, error) {
 		_ = c.Close()
 		return nil, errors.Join(ErrAnswered, err)
 	}
-	return ahead{c, rw.Reader}, nil
+	said := io.LimitReader(rw.Reader, int64(rw.Reader.Buffered())) // read on there, the end of what the agent says would end its request
+	return ahead{c, io.MultiReader(said, c)}, nil
 }
 
 // ahead is a connection of which some was read already.
 type ahead struct {
 	net.Conn
-	r *bufio.Reader
+	r io.Reader
 }
 
 func (a ahead) Read(p []byte) (int, error) { return a.r.Read(p) }

@@ -51,7 +51,14 @@ func (c *Client) tunnel(ctx context.Context, p Permit, s *Streams, up, down *tal
 	if _, err := host.Write(said); err != nil {
 		return errors.Join(ErrAnswered, failed(ctx, err, true))
 	}
-	return join(agent, host, up, down)
+	err = join(agent, host, up, down)
+	if err == nil && ctx.Err() != nil {
+		err = errors.Join(ErrAnswered, writ.Refuse(writ.CodeEffectStopped, "egress.tunnel", "it was cut off before either side had ended it", "a grant says how long a tunnel may last"))
+	}
+	if err != nil {
+		err = &writ.Happened{Err: err} // what was said until then was heard
+	}
+	return err
 }
 
 // join copies both ways until both have ended, or one has failed.

@@ -160,6 +160,22 @@ func TestTunnelHiddenName(t *testing.T) {
 	}
 }
 
+// An agent that has said all it has to say hears the host out.
+func TestTunnelHalfClosed(t *testing.T) {
+	s := secure(t, "host.example")
+	l := labFor(t, s.Listener.Addr(), "", nil)
+	c, r := l.connect()
+	tc := tls.Client(buffered{c, r}, &tls.Config{ServerName: "host.example", RootCAs: pool(s)})
+	_, _ = io.WriteString(tc, "GET /much HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n")
+	_ = c.(*net.TCPConn).CloseWrite()
+	if n, err := io.Copy(io.Discard, tc); n < 100_000 || err != nil {
+		t.Errorf("%d bytes, %v", n, err)
+	}
+	if err := <-l.errs; err != nil {
+		t.Error(err)
+	}
+}
+
 // A tunnel ends with its bytes.
 func TestTunnelBytes(t *testing.T) {
 	s := secure(t, "host.example")
@@ -175,9 +191,10 @@ func TestTunnelBytes(t *testing.T) {
 	if n > 64<<10 || err == nil {
 		t.Errorf("%d bytes, %v", n, err)
 	}
-	e, ok := errors.AsType[*writ.Error](<-l.errs)
-	if !ok || e.Code != writ.CodeBudget || e.Details["dimension"] != writ.BudgetIngress {
-		t.Errorf("%v", e)
+	err = <-l.errs
+	e, ok := errors.AsType[*writ.Error](err)
+	if _, happened := errors.AsType[*writ.Happened](err); !happened || !ok || e.Code != writ.CodeBudget || e.Details["dimension"] != writ.BudgetIngress {
+		t.Errorf("%v", err)
 	}
 }
 
@@ -194,5 +211,8 @@ func TestTunnelTime(t *testing.T) {
 	if _, err := io.Copy(io.Discard, tc); err == nil {
 		t.Error("it looks as if the host had ended it")
 	}
-	<-l.errs
+	err := <-l.errs
+	if _, happened := errors.AsType[*writ.Happened](err); !happened || writ.CodeOf(err) != writ.CodeEffectStopped {
+		t.Errorf("%v", err)
+	}
 }

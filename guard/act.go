@@ -114,10 +114,15 @@ func (d *Door) carryOut(ctx context.Context, a *writ.Acting) (reply writ.Reply, 
 }
 
 // outcomeOf says what became of an effect. An effector that cannot tell says so with
-// CodeEffectUnknown. One that failed after it was stopped failed for that.
+// CodeEffectUnknown; one that cannot pass on what was answered, with writ.Happened. One
+// that failed after it was stopped failed for that.
 func outcomeOf(run context.Context, err error) (writ.IntentState, *writ.Error) {
 	if err == nil {
 		return writ.IntentOK, nil
+	}
+	is := writ.IntentError
+	if _, happened := errors.AsType[*writ.Happened](err); happened {
+		is = writ.IntentOK
 	}
 	c := *writ.AsError("guard.act", err) // it may be shared
 	e := &c
@@ -131,13 +136,16 @@ func outcomeOf(run context.Context, err error) (writ.IntentState, *writ.Error) {
 		}
 		s := *why
 		s.Err = err
-		return writ.IntentError, &s
+		return is, &s
 	case e.Code == "" || e.Code == writ.CodeInternal && e.Msg == "":
 		f := writ.Refuse(writ.CodeEffectFailed, "guard.act", "what was to be done outside did not succeed", "its receipt says that; operators see the cause in the log")
+		if is == writ.IntentOK {
+			f = writ.Refuse(writ.CodeEffectFailed, "guard.act", "it was done, and the answer did not come through whole", "do not ask again for what must happen once; its receipt says that it has")
+		}
 		f.Err = err
-		return writ.IntentError, f
+		return is, f
 	}
-	return writ.IntentError, e
+	return is, e
 }
 
 // stopped is why an effect was stopped.

@@ -395,6 +395,12 @@ func TestAnEffectThatFails(t *testing.T) {
 			{"nobody can tell", func(context.Context, *writ.Acting) (writ.Reply, error) {
 				return writ.Reply{}, writ.Refuse(writ.CodeEffectUnknown, "test", "?", "")
 			}, writ.CodeEffectUnknown, writ.CodeEffectUnknown, writ.IntentUnknown},
+			{"no way to pass the answer on", func(context.Context, *writ.Acting) (writ.Reply, error) {
+				return writ.Reply{}, &writ.Happened{Err: writ.Refuse(writ.CodeTooLarge, "test", "much", "")}
+			}, writ.CodeTooLarge, writ.CodeTokenIssued, writ.IntentOK},
+			{"an answer broken off", func(context.Context, *writ.Acting) (writ.Reply, error) {
+				return writ.Reply{}, &writ.Happened{Err: errors.New("the far side's words")}
+			}, writ.CodeEffectFailed, writ.CodeTokenIssued, writ.IntentOK},
 			{"a panic", func(context.Context, *writ.Acting) (writ.Reply, error) { panic("oh") }, writ.CodeEffectUnknown, writ.CodeEffectUnknown, writ.IntentUnknown},
 		} {
 			t.Run(tt.name, func(t *testing.T) {

@@ -127,7 +127,7 @@ func spoken(a *grants.EgressFetchArgs, into *grants.EgressFetched) *egress.Strea
 		case err != nil:
 			return err
 		case int64(len(b)) > a.Most:
-			return writ.Refuse(writ.CodeTooLarge, "daemon.fetch", "the answer has more bytes than max_bytes", "ask for more, or read it through /egress/<grant>/…, where it is streamed")
+			return writ.Refuse(writ.CodeTooLarge, "daemon.fetch", "the request was made, and the answer has more bytes than max_bytes", "where it may be made again ask for more, or read it through /egress/<grant>/…, where it is streamed")
 		}
 		for name, values := range ans.Header {
 			into.Headers[name] = strings.Join(values, ", ")

@@ -278,6 +278,101 @@ func TestWhatWasReadMayNotLeave(t *testing.T) {
 	})
 }
 
+// became waits until it is known what became of an effect, and says it with its code.
+func (in *inside) became(effect string) string {
+	in.t.Helper()
+	for end := time.Now().Add(20 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+		var is struct {
+			State string    `json:"state"`
+			Code  writ.Code `json:"code"`
+		}
+		in.must("effect.get", map[string]any{"effect_id": effect}, &is)
+		if is.State != string(writ.IntentUnderWay) || time.Now().After(end) {
+			return strings.TrimSpace(is.State + " " + string(is.Code))
+		}
+	}
+}
+
+// What a host has answered has happened, whatever the agent has had of the answer. It is
+// said why that was not all, and nobody takes the request for one that failed.
+func TestWhatWasAnsweredHasHappened(t *testing.T) {
+	onStores(t, func(t *testing.T, tune func(*Config)) {
+		d, op, _ := start(t, t.TempDir(), tune)
+		in := newInside(t, d, op, "builder", nil)
+		host := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			_, _ = io.Copy(io.Discard, r.Body)
+			switch r.URL.Path {
+			case "/large":
+				_, _ = w.Write(make([]byte, 50_000))
+			case "/declared":
+				w.Header().Set("Content-Length", "50000")
+			case "/short":
+				w.Header().Set("Content-Length", "100")
+			case "/upgrade":
+				c, _, err := http.NewResponseController(w).Hijack()
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				_, _ = io.WriteString(c, "HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: Upgrade\r\n\r\n")
+				_ = c.Close()
+			case "/long": // for as long as somebody listens
+				for r.Context().Err() == nil {
+					_, _ = w.Write(make([]byte, 10))
+					_ = http.NewResponseController(w).Flush()
+					time.Sleep(10 * time.Millisecond)
+				}
+			}
+		}))
+		defer host.Close()
+		in.grant("site-api", host.Listener.Addr(), nil)
+
+		for _, c := range []struct{ path, became string }{
+			{"/large", "ok too_large"},
+			{"/declared", "ok budget_exceeded"}, // its head says that it does not fit
+			{"/short", "ok effect_failed"},
+			{"/upgrade", "ok effect_failed"},
+			{"/ok", "ok"},
+		} {
+			_, body, _ := in.ask("POST", "/v1/egress/fetch", `{"grant":"site-api","path":"`+c.path+`","method":"POST","max_bytes":1000}`, "Content-Type", "application/json")
+			var p struct {
+				ID      string            `json:"effect_id"`
+				Details map[string]string `json:"details"`
+			}
+			_ = json.Unmarshal([]byte(body), &p)
+			if got := in.became(p.ID + p.Details["effect"]); got != c.became {
+				t.Errorf("%s: %s, want %s; %s", c.path, got, c.became, body)
+			}
+		}
+
+		// While an answer streams the agent hangs up; or it is cut off.
+		listen := func() (*http.Response, string) {
+			t.Helper()
+			req := mustRequest(t, "http://"+in.at.String()+"/egress/site-api/long")
+			req.Method = http.MethodPost
+			res, err := (&http.Transport{DisableKeepAlives: true}).RoundTrip(req)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return res, res.Header.Get("Effect-Id")
+		}
+		res, effect := listen()
+		_ = res.Body.Close()
+		if got := in.became(effect); got != "ok effect_stopped" {
+			t.Errorf("hung up: %s", got)
+		}
+		res, effect = listen()
+		in.take("restricted", writ.LabelExternalUntrusted)
+		if _, err := io.Copy(io.Discard, res.Body); err == nil {
+			t.Error("what was cut off looks whole")
+		}
+		_ = res.Body.Close()
+		if got := in.became(effect); got != "ok effect_stopped" {
+			t.Errorf("cut off: %s", got)
+		}
+	})
+}
+
 // raw says something on the listener and gives the head of the answer.
 func (in *inside) raw(text string) *http.Response {
 	in.t.Helper()
