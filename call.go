@@ -121,6 +121,10 @@ type Call struct {
 	// from and go to meanwhile. Nobody else looks at it; nil for most calls.
 	Streams any
 
+	// Refused is why the edge lets the call go no further, which it knows before it knows
+	// who calls: the door refuses it with that, so that it leaves what a denial leaves.
+	Refused *Error
+
 	// Jailed says that the call came over a listener of its session inside a jail, where
 	// that is the only way out. No caller can say so.
 	Jailed bool

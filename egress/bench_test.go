@@ -21,6 +21,8 @@ type permits struct {
 	p Permit
 }
 
+func (a permits) Deny(_ context.Context, _, _ string, why error) error { return why }
+
 func (a permits) Authorize(ctx context.Context, at Attempt, s *Streams) error {
 	p := a.p
 	p.Mode, p.Method, p.Path, p.Query = at.Mode, at.Method, at.Path, at.Query

@@ -33,6 +33,7 @@ type lab struct {
 	grants  func(a Attempt) bool           // nil: any
 	names   func(string) ([]string, error) // nil: all lead to loopback
 	lookups atomic.Int64                   // of names
+	denied  atomic.Int64                   // attempts that could not be judged
 	agent   *httptest.Server               // what the agent talks to
 	errs    chan error                     // what became of exchanges
 	outcome chan Outcome                   //
@@ -106,6 +107,12 @@ func (l *lab) Authorize(ctx context.Context, a Attempt, s *Streams) error {
 	l.errs <- err
 	l.outcome <- out
 	return err
+}
+
+// Deny implements Authorizer.
+func (l *lab) Deny(_ context.Context, _, _ string, why error) error {
+	l.denied.Add(1)
+	return why
 }
 
 // ask makes a request in bytes and reads the answer.

@@ -95,4 +95,8 @@ type Authorizer interface {
 	// streams. It looks up no name before it has. An error is a refusal or says what
 	// went wrong.
 	Authorize(ctx context.Context, a Attempt, s *Streams) error
+	// Deny notes that an attempt is refused before it can be judged, and why: where it
+	// goes, as the agent wrote it, is no place there is, or no grant could let it through.
+	// Nothing is carried out. The error is what the agent is told.
+	Deny(ctx context.Context, method, to string, why error) error
 }

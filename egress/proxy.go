@@ -37,7 +37,7 @@ func Takes(r *http.Request) bool {
 func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	a, err := attempt(r)
 	if err != nil {
-		p.fail(w, r, err)
+		p.fail(w, r, p.Auth.Deny(r.Context(), r.Method, r.RequestURI, err))
 		return
 	}
 	each := p.each()

@@ -116,6 +116,9 @@ func TestPolicyBeforeNames(t *testing.T) {
 	if n := l.lookups.Load(); n != 0 {
 		t.Errorf("%d names were looked up", n)
 	}
+	if n := l.denied.Load(); n != 6+7+3 { // the others say where they go, and no grant is for that
+		t.Errorf("who keeps account was told of %d", n)
+	}
 }
 
 // Where a name leads is looked up once, and everything it leads to must be granted.

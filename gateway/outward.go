@@ -55,22 +55,47 @@ func (o authorizer) Authorize(ctx context.Context, a egress.Attempt, s *egress.S
 			}
 		}
 	}
-	raw, err := stdjson.Marshal(args)
+	call, err := o.call(args)
 	if err != nil {
-		return writ.Fault(writ.CodeInternal, "gateway.outward", err)
+		return err
 	}
-	cred := o.who.Credential
-	call := &writ.Call{
-		ID: o.tr.id, Capability: egressFetch, Credential: &cred, ReceivedAt: o.tr.start.UnixMilli(), Salt: o.tr.salt,
-		Raw: raw, Streams: s, Jailed: o.who.Jailed,
-	}
-	reply, _, err := o.cfg.Door.Do(ctx, call)
+	call.Streams = s
+	reply, receipt, err := o.cfg.Door.Do(ctx, call)
 	if err == nil && reply.Outcome == writ.OutcomePending { // nothing has happened, and a proxy has no way to say so but a refusal
 		e := writ.Refuse(writ.CodeApprovalRequired, "gateway.outward", "people must agree to this first", "make the same request again once they have, or use egress.fetch, which shows what is waited for")
 		if p, ok := reply.Body.(writ.Pending); ok {
 			e = e.With("approval", string(p.Approval))
 		}
+		if receipt != nil {
+			e.Receipt = receipt.ID // of the request to them
+		}
 		return e
 	}
 	return err
+}
+
+// Deny implements [egress.Authorizer].
+func (o authorizer) Deny(ctx context.Context, method, to string, why error) error {
+	call, err := o.call(map[string]any{"method": method, "to": to})
+	if err != nil {
+		return err
+	}
+	call.Refused = writ.AsError("gateway.outward", why)
+	if _, _, err = o.cfg.Door.Do(ctx, call); err == nil {
+		err = why // it is none the less
+	}
+	return err
+}
+
+// call is a call of the session that speaks here.
+func (o authorizer) call(args map[string]any) (*writ.Call, error) {
+	raw, err := stdjson.Marshal(args)
+	if err != nil {
+		return nil, writ.Fault(writ.CodeInternal, "gateway.outward", err)
+	}
+	cred := o.who.Credential
+	return &writ.Call{
+		ID: o.tr.id, Capability: egressFetch, Credential: &cred, ReceivedAt: o.tr.start.UnixMilli(), Salt: o.tr.salt,
+		Raw: raw, Jailed: o.who.Jailed,
+	}, nil
 }

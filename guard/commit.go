@@ -306,6 +306,9 @@ func (t *try) addFact(tx *writ.Tx, st writ.Statement, reply writ.Reply) error {
 	if v := tx.Verdict; v != nil {
 		ev.Verdict = &verdict{v.Envelope, v.Key}
 	}
+	if ev.Args == nil && t.call.Refused != nil {
+		ev.Args = t.call.Raw // as the edge wrote them: it is nothing else's to read
+	}
 	if ev.Args == nil {
 		ev.ArgsDigest = digestOf(t.call.Raw)
 	}

@@ -179,6 +179,9 @@ func (t *try) once(ctx context.Context) (writ.Reply, *writ.Receipt, error) {
 	if err := t.permit(); err != nil {
 		return t.refused(ctx, err)
 	}
+	if e := t.call.Refused; e != nil {
+		return t.refused(ctx, e)
+	}
 	if err := t.decode(); err != nil {
 		return t.unread(ctx, err)
 	}

@@ -373,6 +373,53 @@ func TestWhatWasAnsweredHasHappened(t *testing.T) {
 	})
 }
 
+// What an agent wants of the gateway as its proxy and is refused leaves a receipt, also
+// where it does not even say in the one way there is where it wants to go.
+func TestDenialsOfTheProxyAreReceipted(t *testing.T) {
+	onStores(t, func(t *testing.T, tune func(*Config)) {
+		d, op, _ := start(t, t.TempDir(), tune)
+		in := newInside(t, d, op, "builder", nil)
+		in.grant("site-api", in.at, nil)
+		for _, head := range []string{
+			"GET http://HOST.example/ HTTP/1.1", "GET https://host.example/ HTTP/1.1", "GET http://host.example/a/../b HTTP/1.1",
+			"CONNECT HOST.example:443 HTTP/1.1", "CONNECT host.example HTTP/1.1", "CONNECT host.example:443 HTTP/1.1",
+			"GET /egress/Site/ HTTP/1.1", "GET /egress/site-api/%2e%2e/x HTTP/1.1", "TRACE /egress/site-api/x HTTP/1.1",
+		} {
+			answer := in.raw(head + "\r\nHost: x\r\n\r\n")
+			receipt := answer.Header.Get("Receipt-Id")
+			if answer.StatusCode != http.StatusForbidden || receipt == "" {
+				t.Errorf("%s: %d, receipt %q", head, answer.StatusCode, receipt)
+				continue
+			}
+			var ev struct {
+				Evidence struct {
+					Object struct {
+						Args map[string]any `json:"args"`
+					} `json:"object"`
+				} `json:"evidence"`
+			}
+			in.must("receipt.evidence", map[string]any{"receipt_id": receipt}, &ev)
+			method, to, _ := strings.Cut(strings.TrimSuffix(head, " HTTP/1.1"), " ")
+			if a := ev.Evidence.Object.Args; a["mode"] == nil && (a["to"] != to || a["method"] != method) {
+				t.Errorf("%s: the evidence has %v", head, a)
+			}
+		}
+		counted := 0 // beyond what a principal has receipts for
+		for range 60 {
+			answer := in.raw("CONNECT HOST.example:443 HTTP/1.1\r\nHost: x\r\n\r\n")
+			if answer.StatusCode != http.StatusForbidden {
+				t.Errorf("%d", answer.StatusCode)
+			}
+			if answer.Header.Get("Receipt-Id") == "" {
+				counted++
+			}
+		}
+		if counted == 0 {
+			t.Error("an agent has receipts written as fast as it can ask")
+		}
+	})
+}
+
 // raw says something on the listener and gives the head of the answer.
 func (in *inside) raw(text string) *http.Response {
 	in.t.Helper()
