@@ -32,7 +32,7 @@ require github.com/opencontainers/runtime-spec v1.2.1
 
 require (
 	github.com/aws/aws-sdk-go-v2 v1.48.0
-	github.com/aws/smithy-go v1.28.9 // indirect
+	github.com/aws/smithy-go v1.28.9
 )
 
 require (

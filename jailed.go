@@ -164,9 +164,12 @@ type Jail struct {
 }
 
 // Holds says whether an agent runs in the jail, and which kernel answers it is at least
-// of a tier.
+// of a tier: not only as it was wanted, but as it was found when the jail was made. A tier
+// that is not known holds nothing.
 func (j Jail) Holds(t JailTier) bool {
-	return j.State == JailRunning && j.Spec.Filled().Tier.rank() >= t.rank()
+	is := j.Spec.Filled().Tier
+	known := slices.Contains(JailTiers(), is) && slices.Contains(JailTiers(), t)
+	return known && j.State == JailRunning && is.rank() >= t.rank() && (is != JailGvisor || j.Features["backend"] == "runsc")
 }
 
 // JailKey is where the jail of a session is kept.

@@ -23,6 +23,12 @@ func TestJailTiers(t *testing.T) {
 	s := shipped(t)
 	s.add(t, filepath.Join("..", "examples", "confinement-pack"), "packs")
 	onCellsWith(t, "", func(t *testing.T, c cells) {
+		// A person gives the work: agents that run anywhere cannot even do that.
+		if r := c.orc.do("POST", "/v1/tasks", c.task("none", obj{"labels": []string{"pii.chat.message"}})); r.status != 403 {
+			t.Errorf("an orchestrator that runs anywhere: %s", r)
+		}
+		c.orc = c.session("paula", writ.RoleOrchestrator, "")
+		c.cast.run = c.newRun(1000)
 		chat := func(key, capability string) string {
 			return c.enqueue(key, obj{"capability": capability, "required_domain": "cage", "labels": []string{"pii.chat.message"}})
 		}
@@ -44,7 +50,7 @@ func TestJailTiers(t *testing.T) {
 		if has := func(f string) string { return session.str("jail", "features", f) }; has("backend") != "runsc" || has("runtime") == "" || session.str("jail", "spec", "tier") != "gvisor" {
 			t.Errorf("held by %v", session.at("jail"))
 		}
-		if done := c.orc.ok(200, "GET", "/v1/tasks/"+three, nil); done.str("state") != "done" || done.num("result", "uid") != 1000 || done.str("result", "wrote") != "wrote" {
+		if done := c.orc.ok(200, "GET", "/v1/tasks/"+three, nil); done.str("state") != "done" || done.num("result", "uid") != 2_000_000_000 || done.str("result", "wrote") != "wrote" {
 			t.Errorf("the task: %s", done)
 		}
 

@@ -12,11 +12,16 @@ import (
 	"github.com/writ-gateway/writ/jail/wire"
 )
 
-// initID is the first process's user in a sandbox. It is not the agent's, so the agent can neither signal nor read it.
-const initID = 999
+// Users in a sandbox: the agent, and the first process, whom the agent can neither signal nor read. A sandbox checks the
+// files of the host that it shows by these very numbers, so they are nobody's on any host: below 2^31, above what
+// systemd gives containers.
+const (
+	sandboxedID = 2_000_000_000
+	initID      = sandboxedID + 1
+)
 
-// initCaps are what it needs to listen, and to make the agent another user. The agent has none: they are not ambient.
-var initCaps = []string{"CAP_NET_BIND_SERVICE", "CAP_SETUID", "CAP_SETGID"}
+// initCaps are what it needs to listen, and to make the agent another user without any right.
+var initCaps = []string{"CAP_NET_BIND_SERVICE", "CAP_SETUID", "CAP_SETGID", "CAP_SETPCAP"}
 
 // bundle writes a jail out as OCI runtimes want it (https://github.com/opencontainers/runtime-spec): a root, which is
 // read-only, and what is mounted there. What a sandbox has of itself (/proc, /dev and the directory of sockets) is left out.
@@ -118,7 +123,7 @@ func placeFile(at string, text []byte, mode os.FileMode) error {
 	return os.WriteFile(at, text, mode)
 }
 
-// placeImage puts the first process into the root, for itself alone: the same bytes as every other jail's.
+// placeImage puts the first process into the root: the same bytes as every other jail's.
 func placeImage(at string) error {
 	f, err := image()
 	if err != nil {
@@ -132,8 +137,5 @@ func placeImage(at string) error {
 	if _, err := f.ReadAt(b, 0); err != nil {
 		return err
 	}
-	if err := placeFile(at, b, 0o500); err != nil {
-		return err
-	}
-	return os.Chown(at, initID, initID)
+	return placeFile(at, b, 0o555)
 }

@@ -251,26 +251,41 @@ func (g *group) kill() {
 	}
 }
 
-// empty ends what is left in the group, until nothing is.
-func (g *group) empty() {
-	for wait := time.Millisecond; wait < time.Second; wait *= 2 {
+// empty ends what is left in the group, until nothing is, and says whether that is so.
+func (g *group) empty() bool {
+	for wait := time.Millisecond; wait < 8*time.Second; wait *= 2 {
 		left := g.processes()
 		if len(left) == 0 {
-			return
+			return true
 		}
-		g.kill()
-		for _, pid := range left { // it is of the group, which nothing else comes into
-			_ = unix.Kill(pid, unix.SIGKILL)
+		if g.kill(); g.version != "v2" {
+			for _, pid := range left {
+				g.killOne(pid)
+			}
 		}
 		time.Sleep(wait)
 	}
+	return false
 }
 
+// killOne ends a process of the group, and no other that has its number by now.
+func (g *group) killOne(pid int) {
+	fd, err := unix.PidfdOpen(pid, 0)
+	if err != nil {
+		return
+	}
+	if slices.Contains(g.processes(), pid) {
+		_ = unix.PidfdSendSignal(fd, unix.SIGKILL, nil, 0)
+	}
+	_ = unix.Close(fd)
+}
+
+// processes are those of the group. With v1 one of our threads may be in it for a moment.
 func (g *group) processes() (out []int) {
 	for _, dir := range g.dirs() {
 		b, _ := os.ReadFile(filepath.Join(dir, "cgroup.procs"))
 		for _, f := range strings.Fields(string(b)) {
-			if pid, err := strconv.Atoi(f); err == nil && pid > 0 && pid != os.Getpid() {
+			if pid, err := strconv.Atoi(f); err == nil && pid > 0 && pid != os.Getpid() && !slices.Contains(out, pid) {
 				out = append(out, pid)
 			}
 		}
@@ -321,6 +336,7 @@ func (g *group) usage(u *Usage) {
 	}
 	u.MemoryPeak = number(read("memory", "memory.max_usage_in_bytes"))
 	u.OOMKills = number(field(read("memory", "memory.oom_control"), "oom_kill"))
+	u.CPU = max(u.CPU, time.Duration(number(read("cpu", "cpuacct.usage")))) // where it is mounted with cpu, as usual
 }
 
 // field is the value after a name, of lines of both.

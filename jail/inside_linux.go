@@ -68,7 +68,7 @@ func (j *inside) undo() {
 	for _, f := range j.theirs {
 		_ = f.Close()
 	}
-	j.copying.Wait()
+	j.drain()
 	for _, f := range j.pipes {
 		_ = f.Close()
 	}

@@ -14,10 +14,10 @@ import (
 )
 
 // confine makes the control group.
-func (j *inside) confine(s Spec) error {
+func (j *inside) confine(s Spec, l Limits) error {
 	c, err := found()
 	if err == nil {
-		j.group, err = c.newGroup(s.ID, j.features.Limits)
+		j.group, err = c.newGroup(s.ID, l)
 	}
 	switch {
 	case errors.Is(err, os.ErrExist):

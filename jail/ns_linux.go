@@ -110,9 +110,9 @@ func (n *ns) spawn(ctx context.Context, s Spec, empty bool) (made *inside, err e
 	j.features.Seccomp = filter.Digest()
 	var p *plan
 	if empty {
-		p, err = emptyPlan(s, j.features.Landlock)
+		p, err = emptyPlan(s, j.features.Landlock, insideID)
 	} else {
-		p, err = planOf(s, j.features.Landlock)
+		p, err = planOf(s, j.features.Landlock, insideID)
 	}
 	if err != nil {
 		return nil, err
@@ -122,7 +122,7 @@ func (n *ns) spawn(ctx context.Context, s Spec, empty bool) (made *inside, err e
 	if err := n.user(j, s); err != nil {
 		return nil, err
 	}
-	if err := j.confine(s); err != nil {
+	if err := j.confine(s, j.features.Limits); err != nil {
 		return nil, err
 	}
 	trees, err := n.trees(p, j)
@@ -160,10 +160,10 @@ func filterOf(p Profile) (seccomp.Filter, error) {
 }
 
 // emptyPlan is that of a jail with nothing of the caller's in it.
-func emptyPlan(s Spec, abi int) (*plan, error) {
+func emptyPlan(s Spec, abi int, user uint32) (*plan, error) {
 	s.Limits = s.Limits.orDefault()
 	p := &plan{Spec: wire.Spec{
-		UID: insideID, GID: insideID, Hostname: "jail",
+		UID: user, GID: user, Hostname: "jail",
 		ReadOnly: []string{"/", "/run", "/dev"}, Socket: socketPath, Port: gatewayTCP,
 		Exec: "/agent/none", Args: []string{"none"}, Dir: "/tmp", Landlock: rulesFor(abi, s.Profile),
 	}}

@@ -56,12 +56,12 @@ const (
 const noCore = 1
 
 // planOf checks a spec and writes it out for a kernel with this Landlock ABI.
-func planOf(s Spec, abi int) (*plan, error) {
+func planOf(s Spec, abi int, user uint32) (*plan, error) {
 	if err := s.check(); err != nil {
 		return nil, err
 	}
 	p := &plan{Spec: wire.Spec{
-		UID: insideID, GID: insideID, Hostname: "jail",
+		UID: user, GID: user, Hostname: "jail",
 		ReadOnly: []string{"/", "/run", "/dev"}, Socket: socketPath, Port: gatewayTCP,
 		DeadlineMs: uint64((s.Deadline + time.Millisecond - 1) / time.Millisecond),
 	}}
@@ -188,7 +188,7 @@ func (p *plan) furnish(s Spec) {
 		)
 		p.allow("/proc", reads)
 	}
-	id := strconv.Itoa(insideID)
+	id := strconv.Itoa(int(p.UID))
 	for name, text := range map[string]string{
 		"passwd":        "agent:x:" + id + ":" + id + "::/tmp:/bin/false\n",
 		"group":         "agent:x:" + id + ":\n",

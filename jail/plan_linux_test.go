@@ -20,7 +20,7 @@ func planned(t *testing.T, p Profile, abi int) *plan {
 	if p.Name == "strict" {
 		s.Runtime = []string{"/etc/hostname"} // so that a test binary which wants a loader is taken
 	}
-	got, err := planOf(s, abi)
+	got, err := planOf(s, abi, insideID)
 	if err != nil {
 		t.Fatal(err)
 	}

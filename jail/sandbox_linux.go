@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math"
 	"net"
 	"os"
 	"os/exec"
@@ -42,7 +43,7 @@ func NewSandbox(o SandboxOptions) Jailer {
 
 type sandboxes struct {
 	SandboxOptions
-	version atomic.Pointer[string]
+	version atomic.Pointer[version]
 }
 
 // sandboxUser is whom runsc runs the sandbox as: nobody.
@@ -65,7 +66,7 @@ func noSandbox(err error, msg string) *Refusal {
 }
 
 func (n *sandboxes) spawn(ctx context.Context, s Spec, empty bool) (made *inside, err error) {
-	j := &inside{start: n.Start, began: time.Now(), done: make(chan struct{}), started: make(chan error, 1)}
+	j := &inside{start: n.Start, began: time.Now(), done: make(chan struct{}), dead: make(chan struct{}), started: make(chan error, 1)}
 	defer func() {
 		if err != nil {
 			j.undo()
@@ -80,7 +81,7 @@ func (n *sandboxes) spawn(ctx context.Context, s Spec, empty bool) (made *inside
 		return nil, noSandbox(nil, "only root of the machine makes sandboxes")
 	}
 	j.features = Features{
-		Backend: "runsc", Runtime: n.named(runsc), Kernel: kernel(), Profile: s.Profile.Name, Privileged: true, HostUID: sandboxUser,
+		Backend: "runsc", Runtime: n.named(ctx, runsc), Kernel: kernel(), Profile: s.Profile.Name, Privileged: true, HostUID: sandboxUser,
 		Namespaces: namespaces, Cgroup: "none", Proc: true, Limits: s.Limits.orDefault(),
 	}
 	p, err := n.plan(s, empty)
@@ -88,7 +89,7 @@ func (n *sandboxes) spawn(ctx context.Context, s Spec, empty bool) (made *inside
 		return nil, err
 	}
 	s.Profile.WithoutCgroup = false // it is what bounds a sandbox, and how all of one is ended
-	if err := j.confine(s); err != nil {
+	if err := j.confine(s, tasksOfSandbox(j.features.Limits)); err != nil {
 		return nil, err
 	}
 	home, err := newHome()
@@ -117,15 +118,27 @@ func (n *sandboxes) spawn(ctx context.Context, s Spec, empty bool) (made *inside
 	return j, nil
 }
 
-// named is which runsc it is, as it says itself, once it has.
-func (n *sandboxes) named(runsc string) string {
-	if v := n.version.Load(); v != nil {
-		return *v
+// version is what a runsc says it is.
+type version struct {
+	of   os.FileInfo
+	text string
+}
+
+// named is which runsc it is, as it says itself; once, as long as the file is the same.
+func (n *sandboxes) named(ctx context.Context, runsc string) string {
+	st, err := os.Stat(runsc)
+	if v := n.version.Load(); err == nil && v != nil && os.SameFile(v.of, st) && v.of.ModTime().Equal(st.ModTime()) {
+		return v.text
 	}
-	out, err := exec.Command(runsc, "--version").Output()
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, runsc, "--version")
+	cmd.Env = []string{}
+	out, err := cmd.Output()
 	line, _, _ := strings.Cut(string(out), "\n")
-	if line = fmt.Sprintf("%.64s", strings.Map(printable, line)); err == nil {
-		n.version.Store(&line)
+	line = fmt.Sprintf("%.64s", strings.Map(printable, line))
+	if err == nil && st != nil {
+		n.version.Store(&version{st, line})
 	}
 	return line
 }
@@ -135,6 +148,13 @@ func printable(r rune) rune {
 		return -1
 	}
 	return r
+}
+
+// tasksOfSandbox is a bound on what runs outside for a jail: gVisor's own threads, and several for each of the agent's, whose
+// number another limit holds inside.
+func tasksOfSandbox(l Limits) Limits {
+	l.Processes = 512 + 16*l.Processes
+	return l
 }
 
 // plan is what a jail has, where another kernel shows it. Landlock and the filter are that kernel's, which has neither.
@@ -150,9 +170,9 @@ func (n *sandboxes) plan(s Spec, empty bool) (*plan, error) {
 	var p *plan
 	var err error
 	if empty {
-		p, err = emptyPlan(s, 0)
+		p, err = emptyPlan(s, 0, sandboxedID)
 	} else {
-		p, err = planOf(s, 0)
+		p, err = planOf(s, 0, sandboxedID)
 	}
 	if err != nil {
 		return nil, err
@@ -192,7 +212,8 @@ func (n *sandboxes) launch(j *inside, s Spec, runsc string, h *home) error {
 	cmd := exec.Command(runsc, append(args, "run", "--bundle="+h.bundleDir(), filepath.Base(h.dir))...) // its name is no other sandbox's of the machine
 	cmd.Dir, cmd.Env = "/", []string{"PATH=/usr/sbin:/usr/bin:/sbin:/bin"}
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = stdin, stdout, stderr
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Pdeathsig: unix.SIGKILL}
+	// In a network of its own: runsc listens for whoever would control it, on a name anybody in its network can connect to.
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Pdeathsig: unix.SIGKILL, Cloneflags: unix.CLONE_NEWNET}
 	group, err := j.group.open()
 	if err != nil {
 		return err
@@ -200,6 +221,10 @@ func (n *sandboxes) launch(j *inside, s Spec, runsc string, h *home) error {
 	if group != nil {
 		j.theirs = append(j.theirs, group)
 		cmd.SysProcAttr.UseCgroupFD, cmd.SysProcAttr.CgroupFD = true, int(group.Fd())
+	}
+	// What this process was started with, a shell's descriptor perhaps, is nothing for the sandbox. Go's own are closed anyway.
+	if err := unix.CloseRange(3, math.MaxUint32, unix.CLOSE_RANGE_CLOEXEC); err != nil {
+		return noSandbox(err, "descriptors cannot be kept from runsc")
 	}
 	p, err := startSandbox(cmd, j.group)
 	for _, f := range j.theirs {
@@ -304,7 +329,15 @@ const homePrefix = "writ-sandbox-"
 
 // newHome makes one, and removes those of gateways that ended without a chance to.
 func newHome() (*home, error) {
-	sweepHomes(os.TempDir())
+	parent := os.TempDir()
+	st, err := os.Stat(parent)
+	if err != nil {
+		return nil, unnamed(err)
+	}
+	if mode, owner := st.Mode(), st.Sys().(*syscall.Stat_t).Uid; owner != 0 || mode.Perm()&0o022 != 0 && mode&os.ModeSticky == 0 {
+		return nil, noSandboxIn()
+	}
+	sweepHomes(parent)
 	dir, err := os.MkdirTemp("", homePrefix)
 	if err != nil {
 		return nil, err
@@ -314,16 +347,17 @@ func newHome() (*home, error) {
 		err = errors.Join(err, os.MkdirAll(d, 0o755))
 	}
 	if err == nil {
-		h.lock, err = os.OpenFile(filepath.Join(dir, "lock"), os.O_CREATE|os.O_RDWR, 0o600)
-	}
-	if err == nil {
-		err = unix.Flock(int(h.lock.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+		h.lock, err = lock(dir, unix.LOCK_NB)
 	}
 	if err != nil {
 		h.remove()
 		return nil, err
 	}
 	return h, nil
+}
+
+func noSandboxIn() *Refusal {
+	return refuse(FeatureSandbox, nil, "others could change a sandbox in the directory for temporary files", "set TMPDIR to a directory of root's that nobody else writes, or to /tmp")
 }
 
 func (h *home) bundleDir() string { return filepath.Join(h.dir, "bundle") }
@@ -338,22 +372,18 @@ func (h *home) remove() {
 	}
 }
 
-// sweepHomes removes homes that are ours and that nobody holds.
+// sweepHomes removes homes that are ours and that nobody holds, but for those that are being made.
 func sweepHomes(in string) {
 	found, _ := filepath.Glob(filepath.Join(in, homePrefix+"*"))
 	for _, dir := range found {
 		st, err := os.Lstat(dir)
 		if err != nil || !st.IsDir() || st.Sys().(*syscall.Stat_t).Uid != uint32(os.Geteuid()) || time.Since(st.ModTime()) < time.Minute {
-			continue // one that is being made has no lock yet
-		}
-		f, err := os.OpenFile(filepath.Join(dir, "lock"), os.O_RDWR|unix.O_NOFOLLOW, 0)
-		if err != nil && !errors.Is(err, os.ErrNotExist) {
 			continue
 		}
-		if err != nil || unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB) == nil {
+		if f, err := lock(dir, unix.LOCK_NB); err == nil {
 			_ = os.RemoveAll(dir)
+			_ = f.Close()
 		}
-		_ = f.Close()
 	}
 }
 

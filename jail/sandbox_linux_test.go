@@ -7,10 +7,13 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/writ-gateway/writ/jail"
 	"github.com/writ-gateway/writ/jail/jailtest"
@@ -35,7 +38,9 @@ func noSandboxes(t *testing.T) bool {
 func sandboxed(t *testing.T, s jail.Spec, words ...string) (jail.Jail, *text) {
 	t.Helper()
 	s.Profile = orStrict(s.Profile)
-	s.ID = nextID(t)
+	if s.ID == "" {
+		s.ID = nextID(t)
+	}
 	out := new(text)
 	s.Stdout, s.Stderr = out, out
 	if s.Agent.Path == "" {
@@ -65,14 +70,15 @@ func TestSandboxRuns(t *testing.T) {
 	}
 	t.Setenv("SECRET_OF_THE_GATEWAY", "1")
 	e, out := didSandboxed(t, jail.Spec{Env: []string{"A=b c", "HOME=/x"}}, "args", "env", "pwd", "id", "fds",
-		"status=CapEff", "status=CapPrm", "kill1", "say=alive", "exit=37")
-	same(t, out, `["agent" "args" "env" "pwd" "id" "fds" "status=CapEff" "status=CapPrm" "kill1" "say=alive" "exit=37"]
+		"status=CapEff", "status=CapPrm", "status=CapBnd", "kill1", "say=alive", "exit=37")
+	same(t, out, `["agent" "args" "env" "pwd" "id" "fds" "status=CapEff" "status=CapPrm" "status=CapBnd" "kill1" "say=alive" "exit=37"]
 A=b c HOME=/x PATH=/tools TMPDIR=/tmp
 /tmp
-1000 1000 1000 1000
+2000000000 2000000000 2000000000 2000000000
 0 1 2 3
 CapEff 0000000000000000
 CapPrm 0000000000000000
+CapBnd 0000000000000000
 alive`)
 	if e.Code != 37 || e.Reason != jail.Exited || e.Truncated {
 		t.Errorf("it ended with %+v", e)
@@ -84,14 +90,14 @@ func TestSandboxShowsNothingElse(t *testing.T) {
 		return
 	}
 	_, out := didSandboxed(t, jail.Spec{Scopes: []jail.Scope{{Medium: jail.Memory, Size: 1 << 20}}}, "ls=/", "ls=/agent", "ls=/etc", "ls=/dev", "ls=/run", "cat=/etc/resolv.conf", "cat=/etc/passwd",
-		"write=/x", "write=/etc/x", "write=/run/x", "write=/agent/agent", "ls=/usr", "pwd", "write=here", "copy=/tmp/me", "copy=/workspace/me", "cat=/init", "cat=/proc/version")
+		"write=/x", "write=/etc/x", "write=/run/x", "write=/agent/agent", "ls=/usr", "pwd", "write=here", "copy=/tmp/me", "copy=/workspace/me", "cat=/proc/version")
 	same(t, out, `agent dev etc init proc run scopes sys tmp workspace
 agent
 group hosts nsswitch.conf passwd resolv.conf
 fd full fuse net null ptmx pts random shm stderr stdin stdout tty urandom zero
 gateway.sock tcp.sock
 
-agent:x:1000:1000::/tmp:/bin/false
+agent:x:2000000000:2000000000::/tmp:/bin/false
 write=/x: EACCES
 write=/etc/x: EACCES
 write=/run/x: EACCES
@@ -100,7 +106,6 @@ ls=/usr: ENOENT
 /scopes/1
 copy=/tmp/me: EACCES
 copy=/workspace/me: ENOSPC
-cat=/init: EACCES
 Linux version 4.4.0 #1 SMP Sun Jan 10 15:06:54 PST 2016`) // which is gVisor's, on every machine
 }
 
@@ -151,6 +156,7 @@ func TestSandboxEnds(t *testing.T) {
 		{"deadline", jail.Spec{Deadline: 300 * time.Millisecond}, []string{"orphan", "sleep=1h"}, jail.CodeDeadline, jail.Deadline, ""},
 		{"orphans", jail.Spec{}, []string{"orphan", "orphan", "say=gone"}, 0, jail.Exited, "gone"},
 		{"input", jail.Spec{Stdin: strings.NewReader("to it")}, []string{"stdin"}, 0, jail.Exited, "to it"},
+		{"processes", jail.Spec{Limits: jail.Limits{Processes: 40}}, []string{"forks=40"}, 0, jail.Exited, "forked true"},
 		{"memory", jail.Spec{Limits: jail.Limits{Memory: 128 << 20}}, []string{"eat=300", "say=ate"}, 137, jail.OOM, ""},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -251,18 +257,23 @@ func TestSandboxLeavesNothing(t *testing.T) {
 	if err := errors.Join(os.MkdirAll(filepath.Join(abandoned, "bundle"), 0o700), os.Chtimes(abandoned, long, long)); err != nil {
 		t.Fatal(err)
 	}
+	var used []string
+	id := func() string {
+		used = append(used, nextID(t))
+		return used[len(used)-1]
+	}
 	one := func() {
-		if e, out := didSandboxed(t, jail.Spec{}, "orphan", "say=x"); e.Code != 0 || out != "x\n" {
+		if e, out := didSandboxed(t, jail.Spec{ID: id()}, "orphan", "say=x"); e.Code != 0 || out != "x\n" {
 			t.Fatalf("it ended with %+v and said %q", e, out)
 		}
-		j, _ := sandboxed(t, jail.Spec{Dir: "/nowhere"}, "say=x")
+		j, _ := sandboxed(t, jail.Spec{ID: id(), Dir: "/nowhere"}, "say=x")
 		if r, ok := errors.AsType[*jail.Refusal](j.Go()); !ok || r.Code != jail.CodeNotFound {
 			t.Fatalf("got %v", r)
 		}
 		if e := j.Wait(); e.Reason != jail.Refused || e.Code != jail.CodeNotFound {
 			t.Fatalf("it ended with %+v", e)
 		}
-		j, _ = sandboxed(t, jail.Spec{}, "orphan", "sleep=1h")
+		j, _ = sandboxed(t, jail.Spec{ID: id()}, "orphan", "sleep=1h")
 		if err := j.Go(); err != nil {
 			t.Fatal(err)
 		}
@@ -277,8 +288,10 @@ func TestSandboxLeavesNothing(t *testing.T) {
 	if after := descriptors(t); after > before {
 		t.Errorf("%d descriptors became %d", before, after)
 	}
-	if groups := groupsOf(t, os.Getpid()); len(groups) > 0 {
-		t.Errorf("groups are left: %v", groups)
+	for _, id := range used {
+		if groups := groupsOf(t, id); len(groups) > 0 {
+			t.Errorf("groups are left: %v", groups)
+		}
 	}
 	if left, _ := filepath.Glob(filepath.Join(dir, "*")); len(left) > 0 {
 		t.Errorf("files are left: %v", left)
@@ -293,5 +306,101 @@ func TestSandboxFeatures(t *testing.T) {
 	f, err := jail.NewSandbox(jail.SandboxOptions{}).Preflight(t.Context(), jail.Strict())
 	if err != nil || f.Backend != "runsc" || !strings.HasPrefix(f.Runtime, "runsc version ") || f.Cgroup == "none" || f.Seccomp != "" || f.Landlock != 0 {
 		t.Errorf("got %+v, %v", f, err)
+	}
+}
+
+// Nobody of the host reaches a sandbox but by its door: not by what runsc listens on for who controls it, and no
+// descriptor of the gateway's reaches what runs it.
+func TestSandboxIsReachedByNobody(t *testing.T) {
+	if noSandboxes(t) {
+		return
+	}
+	dir := t.TempDir()
+	t.Setenv("TMPDIR", dir)
+	secret := filepath.Join(dir, "open")
+	fd, err := unix.Open(secret, unix.O_CREAT|unix.O_RDWR, 0o600) // as a shell may leave one
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = unix.Close(fd) }()
+	j, _ := sandboxed(t, jail.Spec{}, "say=here", "sleep=1h")
+	if err := j.Go(); err != nil {
+		t.Fatal(err)
+	}
+	names, err := os.ReadFile("/proc/net/unix")
+	if err != nil || strings.Contains(string(names), "@runsc") {
+		t.Errorf("there is a name that anybody can connect to (%v):\n%s", err, names)
+	}
+	looked := 0
+	processes, _ := filepath.Glob("/proc/[0-9]*")
+	for _, p := range processes {
+		words, _ := os.ReadFile(filepath.Join(p, "cmdline"))
+		if !strings.Contains(string(words), dir) || filepath.Base(p) == strconv.Itoa(os.Getpid()) {
+			continue
+		}
+		looked++
+		fds, _ := filepath.Glob(filepath.Join(p, "fd", "*"))
+		for _, f := range fds {
+			if to, _ := os.Readlink(f); to == secret {
+				t.Errorf("%q has it as %s", words, f)
+			}
+		}
+	}
+	if looked < 2 {
+		t.Errorf("%d processes were looked at", looked)
+	}
+}
+
+// What is shown is read as nobody of the host would read it: not as its user 1000, who is a person on most machines.
+func TestSandboxReadsAsNobody(t *testing.T) {
+	if noSandboxes(t) {
+		return
+	}
+	dir, err := os.MkdirTemp("/var/tmp", "writ-jail-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = os.RemoveAll(dir) }()
+	if err := os.Chmod(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	var words []string
+	want := "" // of each
+	for name, owner := range map[string]int{"root": 0, "person": 1000, "init": 999} {
+		path := filepath.Join(dir, name)
+		if err := errors.Join(os.WriteFile(path, []byte("secret\n"), 0o600), os.Chown(path, owner, owner)); err != nil {
+			t.Fatal(err)
+		}
+		words, want = append(words, "cat="+path), want+"cat="+path+": EACCES\n"
+	}
+	_, out := didSandboxed(t, jail.Spec{Profile: jail.Tools(), Runtime: []string{dir}}, words...)
+	same(t, out, want)
+}
+
+// As many processes as the limit says, and connections that are left open, end no sandbox.
+func TestSandboxHoldsWhatItMay(t *testing.T) {
+	if noSandboxes(t) {
+		return
+	}
+	bash, err := filepath.EvalSymlinks("/bin/bash")
+	if err != nil {
+		t.Fatal(err)
+	}
+	j, out := sandboxed(t, jail.Spec{
+		Profile: jail.Workspace(), Limits: jail.Limits{Processes: 64}, Agent: jail.Program{Path: bash},
+		Args: []string{"-c", `for i in $(seq 40); do sleep 60 & done
+for i in $(seq 100); do exec {fd}<>/dev/tcp/127.0.0.1/80 || echo refused; done
+exec 3<>/dev/tcp/127.0.0.1/80; printf 'GET /last HTTP/1.0\r\n\r\n' >&3; tail -1 <&3`},
+	})
+	tcp, _ := j.Listeners()
+	go func() {
+		_ = http.Serve(tcp, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { fmt.Fprintln(w, "answered", r.URL.Path) }))
+	}()
+	if err := j.Go(); err != nil {
+		t.Fatal(err)
+	}
+	e := j.Wait()
+	if e.Reason != jail.Exited || !strings.Contains(out.String(), "answered /last") || strings.Contains(out.String(), "refused") {
+		t.Errorf("it ended with %+v and said:\n%s", e, out)
 	}
 }

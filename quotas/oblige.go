@@ -218,6 +218,10 @@ func refuse(c *writ.Call, s writ.Snapshot, n need) *writ.Error {
 		return with(writ.Refuse(writ.CodeBudget, op, "one attempt with the agent's tool may use more than a quota has at all",
 			"let an agent do it whose tool states less"), n)
 	}
+	if n.n > n.quota.Limit && n.quota.Limit > 0 && n.quota.Metric == writ.QuotaEgress {
+		return with(writ.Refuse(writ.CodeBudget, op, "one exchange may send more than a quota has at all",
+			"say how long the body is, or have a grant whose up_bytes are fewer"), n)
+	}
 	e := with(writ.Refuse(writ.CodeQuota, op, "a quota is used up", "repeat the call after the Retry-After time; quota.get of the quota in details says how it stands"), n)
 	e.RetryMs = againMs
 	told := s.Now - s.Now%60_000

@@ -30,8 +30,11 @@ func init() { runtime.LockOSThread() }
 
 func main() {
 	role, _ := syscall.Getenv(wire.Role)
-	if role == wire.Sandbox {
+	switch role {
+	case wire.Sandbox:
 		sandboxed()
+	case wire.Stage:
+		stage()
 	}
 	must("descriptors", "", unix.CloseRange(control, math.MaxInt32, unix.CLOSE_RANGE_CLOEXEC))
 	must("parent", "", unix.Prctl(unix.PR_SET_PDEATHSIG, uintptr(unix.SIGKILL), 0, 0, 0))

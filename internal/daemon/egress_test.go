@@ -697,6 +697,11 @@ func TestBytesOfADay(t *testing.T) {
 		if status, body, _ := in.ask("POST", "/egress/site-api/x", strings.Repeat("x", 20_000)); status != http.StatusOK {
 			t.Errorf("there is room now: %d %s", status, body)
 		}
+		if status, body, _ := in.ask("POST", "/egress/site-api/x", strings.Repeat("x", 70_000)); status != http.StatusForbidden {
+			t.Errorf("more than there is in any day: %d %s", status, body)
+		} else if is, _ := code(body); is != writ.CodeBudget {
+			t.Errorf("more than there is in any day: %s", body)
+		}
 		if n := used(); n < 21_000 || n > 23_000 {
 			t.Errorf("%d are counted of 21,000", n)
 		}

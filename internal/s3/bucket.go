@@ -16,6 +16,8 @@ import (
 	"net/url"
 	"strings"
 	"time"
+
+	"github.com/aws/smithy-go/encoding/httpbinding"
 )
 
 // Config says where a bucket is, and who asks.
@@ -155,6 +157,7 @@ func (b *Bucket) List(ctx context.Context, prefix string) (keys []string, err er
 func (b *Bucket) do(ctx context.Context, method, key string, q url.Values, header http.Header, body []byte, limit int64) (*http.Response, []byte, error) {
 	u := *b.base
 	u.Path += "/" + key
+	u.RawPath = httpbinding.EscapePath(u.Path, false) // as it is signed
 	u.RawQuery = strings.ReplaceAll(q.Encode(), "+", "%20")
 	r, err := http.NewRequestWithContext(ctx, method, u.String(), bytes.NewReader(body))
 	if err != nil {

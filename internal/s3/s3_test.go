@@ -31,6 +31,11 @@ func TestSignatures(t *testing.T) {
 			"host;range;x-amz-content-sha256;x-amz-date", "f0e8bdb87c964420e857bd35b5d6ed310bd44f0170aba48dd91039c6036bdb41",
 		},
 		{
+			"PUT", "https://examplebucket.s3.amazonaws.com/test%24file.text", "Welcome to Amazon S3.",
+			http.Header{"Date": {"Fri, 24 May 2013 00:00:00 GMT"}, "X-Amz-Storage-Class": {"REDUCED_REDUNDANCY"}},
+			"date;host;x-amz-content-sha256;x-amz-date;x-amz-storage-class", "98ad721746da40c64f1a55b78f14c238d841ea1380cd77a1b5971af0ece108bd",
+		},
+		{
 			"GET", "https://examplebucket.s3.amazonaws.com/?lifecycle", "", nil,
 			"host;x-amz-content-sha256;x-amz-date", "fea454ca298b7da1c68078a5d1bdbfbbe0d65c699e0f91ac7a200a0136783543",
 		},
@@ -46,6 +51,7 @@ func TestSignatures(t *testing.T) {
 		for name, value := range v.header {
 			r.Header[name] = value
 		}
+		r.ContentLength = 0 // which the examples do not sign
 		if err := cred.Authorize(t.Context(), r, "us-east-1", sha256.Sum256([]byte(v.body)), at); err != nil {
 			t.Fatal(err)
 		}

@@ -24,11 +24,12 @@ type Launched struct {
 	CPU     uint64 // nanoseconds, once it has ended
 }
 
-// Role is the variable that makes this program the launcher, or the first process of a sandbox.
+// Role is the variable that makes this program the launcher, or the first process of a sandbox, and what its agent is before.
 const (
 	Role     = "ROLE"
 	Launcher = "launcher"
 	Sandbox  = "sandbox"
+	Stage    = "stage"
 )
 
 // Sockets of the gateway as a sandbox shows them, in a directory of nothing else: who makes the jail listens on

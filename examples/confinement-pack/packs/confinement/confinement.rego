@@ -35,7 +35,7 @@ findings contains {
 	"message": "this data is for agents in a strong jail",
 	"obligations": [{"type": "jail", "args": {"tier": data.confinement.config.tier}}],
 } if {
-	input.session.role in {"executor", "verifier"}
+	input.principal.kind == "agent"
 	some label in input.labels
 	not label in data.confinement.config.open_labels
 	not input.call.class == "mandate"

@@ -2,10 +2,10 @@ package packs.confinement_test
 
 import data.packs.confinement
 
-coming(role, capability, labels) := {
+coming(kind, capability, labels) := {
 	"call": {"capability": capability, "class": "ordinary", "safety": "mutating"},
 	"labels": labels,
-	"session": {"role": role},
+	"principal": {"kind": kind},
 }
 
 wants(call) := {[f.rule, f.effect, o.type, o.args.tier] |
@@ -15,32 +15,32 @@ wants(call) := {[f.rule, f.effect, o.type, o.args.tier] |
 
 test_labels[note] if {
 	some note, call in {
-		"claims": coming("executor", "task.claim", ["pii.attachment", "public"]),
-		"judges": coming("verifier", "task.verify", ["pii.redacted"]),
-		"reads": coming("executor", "artifact.get", ["secret.token"]),
+		"claims": coming("agent", "task.claim", ["pii.attachment", "public"]),
+		"judges": coming("agent", "task.verify", ["pii.redacted"]),
+		"reads": coming("agent", "artifact.get", ["secret.token"]),
 	}
 	wants(call) == {["confinement.labels", "allow", "jail", "gvisor"]}
 }
 
 test_labels_allows[note] if {
 	some note, call in {
-		"open data": coming("executor", "task.claim", ["internal.system", "public"]),
-		"no labels": coming("executor", "task.claim", []),
-		"a person": coming("operator", "task.get", ["pii.attachment"]),
-		"giving back": coming("executor", "task.release", ["pii.attachment"]),
-		"the gateway's own": object.union(coming("executor", "task.expire", ["pii.attachment"]), {"call": {"class": "mandate"}}),
+		"open data": coming("agent", "task.claim", ["internal.system", "public"]),
+		"no labels": coming("agent", "task.claim", []),
+		"a person": coming("human", "task.get", ["pii.attachment"]),
+		"giving back": coming("agent", "task.release", ["pii.attachment"]),
+		"the gateway's own": object.union(coming("agent", "task.expire", ["pii.attachment"]), {"call": {"class": "mandate"}}),
 	}
 	found := confinement.findings with input as call
 	found == set()
 }
 
 test_spawn if {
-	call := object.union(coming("operator", "session.spawn", []), {"agent": {"domain": "intake"}})
+	call := object.union(coming("human", "session.spawn", []), {"agent": {"domain": "intake"}})
 	wants(call) == {["confinement.spawn", "allow", "jail", "gvisor"]}
 }
 
 test_spawn_allows if {
-	call := object.union(coming("operator", "session.spawn", []), {"agent": {"domain": "web"}})
+	call := object.union(coming("human", "session.spawn", []), {"agent": {"domain": "web"}})
 	wants(call) == set()
 }
 
