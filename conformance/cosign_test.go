@@ -85,3 +85,47 @@ func TestCosignMakesTheTrustedRoot(t *testing.T) {
 		t.Errorf("%v: %s", err, out)
 	}
 }
+
+// The lines that the README gives auditors say Verified OK as they are printed, with nothing but tar, sh and cosign.
+func TestTheLinesOfTheREADME(t *testing.T) {
+	s, program := the(t), cosign(t)
+	var lines string
+	for block := range strings.SplitSeq(read(t, filepath.Join("..", "README.md")), "```") {
+		if strings.Contains(block, "/^cosign /") {
+			lines = block
+		}
+	}
+	if strings.Count(strings.TrimSpace(lines), "\n") != 2 {
+		t.Fatalf("the README has no three lines with cosign: %q", lines)
+	}
+	dir := t.TempDir()
+	bin := filepath.Join(dir, "bin")
+	if err := os.MkdirAll(bin, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink(program, filepath.Join(bin, "cosign")); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink(s.data, filepath.Join(dir, ".writ")); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.run(s.token, "export", "--out", filepath.Join(dir, "pack.tar")); err != nil {
+		t.Fatal(err)
+	}
+	script := "set -e; cd " + dir + "; PATH=" + bin + ":$PATH\n" + lines
+	if out, err := offline(t, "sh", "-c", script); err != nil || !strings.Contains(out, "Verified OK") {
+		t.Fatalf("%v: %s", err, out)
+	}
+	// In a pack that was changed they do not.
+	first, err := filepath.Glob(filepath.Join(dir, "pack", "receipts", "*.json"))
+	if err != nil || len(first) == 0 {
+		t.Fatal(first, err)
+	}
+	if err := os.WriteFile(first[0], []byte(strings.Replace(read(t, first[0]), `"sig":"M`, `"sig":"N`, 1)), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	last := strings.Split(strings.TrimSpace(lines), "\n")[2]
+	if out, err := offline(t, "sh", "-c", "set -e; cd "+dir+"; PATH="+bin+":$PATH\n"+last); err == nil {
+		t.Errorf("it is accepted: %s", out)
+	}
+}

@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"github.com/writ-gateway/writ"
-	"github.com/writ-gateway/writ/writtest"
 )
 
 // crowd is 64 callers at work, and everything they were answered.
@@ -97,7 +96,7 @@ func (c *crowd) round(t *testing.T, round int, rng *rand.Rand) {
 	}
 	victim := c.gw[rng.IntN(len(c.gw))]
 	moment := time.Duration(150+rng.IntN(500)) * time.Millisecond
-	if writtest.Raced { // the gateway gets less done
+	if slow() { // the gateway gets less done
 		moment *= 4
 	}
 	timer := time.NewTimer(moment)

@@ -15,7 +15,6 @@ import (
 	"time"
 
 	"github.com/writ-gateway/writ"
-	"github.com/writ-gateway/writ/writtest"
 )
 
 // Clients wait for work, are served and refused, and hang up in the middle of
@@ -114,7 +113,7 @@ func (c cast) comeAndGo(round string, crowd []caller, keeper caller, held lease,
 					if r, err := by.insist("POST", "/v1/tasks/"+l.task+"/complete", l.hold(obj{"result": obj{"ok": true}})); err != nil || r.status != 200 {
 						t.Errorf("complete: %s, %v", r, err)
 					}
-				case err == nil && (r.code() == writ.CodeBackpressure || writtest.Raced && r.code() == writ.CodePolicyDown): // while its last one has not noticed yet, or policy is slow
+				case err == nil && (r.code() == writ.CodeBackpressure || slow() && r.code() == writ.CodePolicyDown): // while its last one has not noticed yet, or policy is slow
 				case err != nil || r.status != http.StatusNoContent:
 					t.Errorf("a claim that waits: %s, %v", r, err)
 					return

@@ -12,7 +12,6 @@ import (
 	"time"
 
 	"github.com/writ-gateway/writ"
-	"github.com/writ-gateway/writ/writtest"
 )
 
 // obj is a JSON object to send.
@@ -137,7 +136,7 @@ func (c caller) try(method, path string, body any, headers ...string) (reply, er
 func (c caller) insist(method, path string, body any, headers ...string) (reply, error) {
 	for {
 		r, err := c.try(method, path, body, headers...)
-		if err != nil || r.code() != writ.CodePolicyDown || !writtest.Raced {
+		if err != nil || r.code() != writ.CodePolicyDown || !slow() {
 			return r, err
 		}
 	}

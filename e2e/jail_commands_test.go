@@ -126,4 +126,8 @@ func TestDemoWithAJail(t *testing.T) {
 			t.Errorf("no %q in what it said:\n%s", want, out)
 		}
 	}
+	const ways = 11 // out of it, each refused
+	if n := strings.Count(out, " NO "); n < ways {
+		t.Errorf("%d of %d ways out are refused:\n%s", n, ways, out)
+	}
 }

@@ -14,9 +14,9 @@ import (
 )
 
 // binary is the program under test, built once per run. raced is the same,
-// built with the race detector when the tests are: for those that put it under
-// load, where the races worth finding are. With it all tests take four times as
-// long.
+// built with the race detector when the tests are, or WRIT_RACED is 1: for those that
+// put it under load, where the races worth finding are. With it all tests take four
+// times as long.
 var binary, raced string
 
 func TestMain(m *testing.M) {
@@ -38,7 +38,7 @@ func run(m *testing.M) int {
 	binary = filepath.Join(dir, "writ")
 	raced = binary
 	builds := [][]string{{"build", "-o", binary}} // static, as it is released: it is an agent in a strict jail too
-	if writtest.Raced {
+	if writtest.Raced || os.Getenv("WRIT_RACED") == "1" {
 		raced = filepath.Join(dir, "raced", "writ")
 		builds = append(builds, []string{"build", "-race", "-o", raced})
 	}
@@ -55,6 +55,9 @@ func run(m *testing.M) int {
 	}
 	return m.Run()
 }
+
+// slow says whether gateways under load are, since the race detector looks at them.
+func slow() bool { return raced != binary }
 
 // soak says whether the long tests run at full length.
 func soak() bool { return os.Getenv("WRIT_SOAK") == "1" }

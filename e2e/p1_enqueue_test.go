@@ -3,8 +3,6 @@ package e2e
 import (
 	"sync"
 	"testing"
-
-	"github.com/writ-gateway/writ/writtest"
 )
 
 // The same key twice is one task.
@@ -95,7 +93,7 @@ func TestP1T3ManyEnqueues(t *testing.T) {
 		c := newCast(t, w)
 		n := 300
 		switch {
-		case w.redis != nil && !writtest.Raced || soak():
+		case w.redis != nil && !slow() || soak():
 			n = 10_000
 		case w.redis != nil:
 			n = 1000

@@ -279,7 +279,33 @@ func TestFaceLimits(t *testing.T) {
 	if n := door.count(); n != 0 {
 		t.Errorf("%d calls reached the door", n)
 	}
-	// Two who say nothing take the places there are, for as long as a head may take.
+	// Two who say nothing take the places there are: a third waits, however long, until one of them is gone.
+	patient, _, _ := serveFace(t, h, testSession, FaceLimits{Conns: 2, HeaderTime: time.Hour})
+	var silent []net.Conn
+	for range 2 {
+		c, err := net.Dial("tcp", patient)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _ = c.Close() }()
+		_, _ = io.WriteString(c, "GET /v1/runs HTTP/1.1\r\n")
+		silent = append(silent, c)
+	}
+	third := make(chan int, 1)
+	go func() {
+		status, _ := sayTo(t, patient, fmt.Sprintf("GET /v1/runs/%s HTTP/1.1\r\nHost: g\r\n\r\n", testRun))
+		third <- status
+	}()
+	select {
+	case status := <-third:
+		t.Errorf("a third was answered beside two: %d", status)
+	case <-time.After(300 * time.Millisecond):
+		_ = silent[0].Close()
+		if status := <-third; status != http.StatusOK {
+			t.Errorf("the third, once there was room: %d", status)
+		}
+	}
+	// And those that say nothing are there for as long as a head may take.
 	for range 2 {
 		c, err := net.Dial("tcp", at)
 		if err != nil {

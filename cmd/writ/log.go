@@ -35,7 +35,7 @@ func verifyLogCommand() *cobra.Command {
 	var witnesses witnessFlags
 	var keys keyFlags
 	cmd := &cobra.Command{
-		Use: "verify [DIR]", Short: "Read a whole log again, offline", Args: cobra.MaximumNArgs(1),
+		Use: "verify [DIR]", Aliases: []string{"fsck"}, Short: "Read a whole log again, offline", Args: cobra.MaximumNArgs(1),
 		Example: `  writ log verify --data ~/.local/state/writ --log-key writ.local+8d2c3e1f+AX8…
   writ log verify ./log --log-key log.vkey --key receipt.pub -o json`,
 		Long: `Verify the transparency log in a directory: that its entries give its tiles, those

@@ -59,6 +59,9 @@ func Inmate(ctx context.Context, told []string) error {
 	return err
 }
 
+// escapesTried is how many ways out are tried: a line of the story each.
+const escapesTried = 11
+
 // escapes tries what an agent that is not on our side would try first.
 func escapes(ctx context.Context, c *client.Client, outside map[string]string) (out []attempt) {
 	try := func(what string, f func() error) {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
+	"slices"
 	"time"
 
 	"github.com/writ-gateway/writ"
@@ -28,14 +29,20 @@ func (s *Story) jailed(ctx context.Context, j Jail) {
 		s.err = err
 		return
 	}
-	var other struct {
-		Sessions []struct {
-			SessionID string `json:"session_id"`
-			Principal string `json:"principal"`
-		} `json:"sessions"`
+	type session struct {
+		SessionID string `json:"session_id"`
+		AgentID   string `json:"agent_id"`
 	}
-	if _, err := s.who["operator"].Invoke(ctx, "session.list", args{"limit": 200}, &other); err != nil || len(other.Sessions) == 0 {
-		s.surprise("operator", "session.list", fmt.Errorf("want another's session: %w", err))
+	var other struct {
+		Sessions []session `json:"sessions"`
+	}
+	if _, err := s.who["operator"].Invoke(ctx, "session.list", args{"limit": 200}, &other); err != nil {
+		s.surprise("operator", "session.list", err)
+		return
+	}
+	of := slices.IndexFunc(other.Sessions, func(o session) bool { return o.AgentID != "" })
+	if of < 0 {
+		s.surprise("operator", "session.list", errors.New("want the session of another agent"))
 		return
 	}
 	id := fmt.Sprintf("caged-%d", time.Now().Unix())
@@ -43,7 +50,7 @@ func (s *Story) jailed(ctx context.Context, j Jail) {
 		"agent_id": id, "archetypes": []string{"executor"}, "domain": "cage", "write_scope": []string{},
 		"tools": []args{{"name": "cage.build", "safety": "mutating"}},
 		"jail": args{"program": j.Program, "profile": "strict", "memory_mb": 256, "deadline_s": 120, "args": []string{
-			outsideToken + "=" + j.TokenFile, outsideGateway + "=" + gateway.Host, outsideSession + "=" + other.Sessions[0].SessionID,
+			outsideToken + "=" + j.TokenFile, outsideGateway + "=" + gateway.Host, outsideSession + "=" + other.Sessions[of].SessionID,
 		}},
 	}, nil)
 	s.allowed(ctx, "operator", "agent.activate", id, args{"agent_id": id}, nil)
@@ -75,6 +82,10 @@ func (s *Story) jailed(ctx context.Context, j Jail) {
 	}
 	if _, err := s.who["planner"].Invoke(ctx, "task.get", args{"task_id": t.TaskID}, &done); err != nil || done.State != writ.TaskDone || !done.Result.Built {
 		s.surprise("caged", "task.get", fmt.Errorf("want a task that is done, got %q: %w", done.State, err))
+		return
+	}
+	if len(done.Result.Tried) != escapesTried {
+		s.surprise("caged", "task.get", fmt.Errorf("want %d attempts to get out, got %d", escapesTried, len(done.Result.Tried)))
 		return
 	}
 	for _, a := range done.Result.Tried {

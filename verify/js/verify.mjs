@@ -38,9 +38,9 @@ const TYPE = {
 // makes the same, and faster.
 const ascii = new TextDecoder();
 function latin(bytes) {
-  let s = "", high = 0;
-  for (let i = 0; i < bytes.length; i++) high |= bytes[i];
-  if (high < 0x80) return ascii.decode(bytes);
+  let s = ascii.decode(bytes);
+  if (s.length === bytes.length && !s.includes("\ufffd")) return s; // each byte was a character, and a good one
+  s = "";
   for (let i = 0; i < bytes.length; i += 8192) s += String.fromCharCode.apply(null, bytes.subarray(i, i + 8192));
   return s;
 }
@@ -788,8 +788,7 @@ class Check {
   }
 
   async again(seq) {
-    const b = parse(await this.read(`receipts/${place(seq)}.sigstore.json`));
-    return { payload: b.payload, p: await statement(b.payload) };
+    return { p: await statement(peek(await this.read(`receipts/${place(seq)}.sigstore.json`)).payload) };
   }
 
   async list() {
