@@ -87,6 +87,7 @@ type lendArgs struct {
 	Lease   writ.LeaseID   `json:"lease_id,omitempty"`
 	Ends    int64          `json:"ends,omitempty"`
 	Labels  []writ.Label   `json:"labels,omitempty"`
+	Parked  bool           `json:"parked"`
 }
 
 func lend() *writ.Capability {
@@ -96,10 +97,14 @@ func lend() *writ.Capability {
 		},
 		Plan: func(_ *writ.Call, a *lendArgs, s writ.Snapshot, _ writ.Decision) (tx writ.Tx, r writ.Reply, err error) {
 			task := writ.Task{ID: a.Task, State: writ.TaskQueued}
+			was := writ.TaskQueued
 			if a.Lease != "" {
 				task.State, task.Lease = writ.TaskRunning, &writ.Lease{ID: a.Lease, Session: a.Session}
 			}
-			tx.Move(writ.ObjectTask, string(a.Task), string(writ.TaskQueued), string(task.State))
+			if a.Parked {
+				was, task.State = writ.TaskRunning, writ.TaskParked
+			}
+			tx.Move(writ.ObjectTask, string(a.Task), string(was), string(task.State))
 			tx.Add(writ.TaskLease(a.Task), a.Ends-s.Counters[writ.TaskLease(a.Task)])
 			if err := tx.Give(s, a.Session, a.Labels); err != nil {
 				return tx, r, err
@@ -571,6 +576,7 @@ func TestEffectsEndWithTheirWork(t *testing.T) {
 			{"given back", "task", func(a lendArgs) lendArgs { a.Lease, a.Ends = "", 0; return a }},
 			{"leased anew", "task", func(a lendArgs) lendArgs { a.Lease = writ.LeaseID(id(writ.PrefixLease, 200)); return a }},
 			{"out of time", "task", func(a lendArgs) lendArgs { a.Ends = 1; return a }},
+			{"people are asked", "", func(a lendArgs) lendArgs { a.Parked, a.Ends = true, 0; return a }},
 			{"other data", "labels", func(a lendArgs) lendArgs {
 				a.Task, a.Labels = writ.TaskID(id(writ.PrefixTask, 100+n)), []writ.Label{writ.LabelPIIAttachment}
 				return a

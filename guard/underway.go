@@ -313,7 +313,11 @@ func (u *underway) outgrown(s writ.Snapshot) string {
 	if e.Task == "" {
 		return ""
 	}
-	if t, _, ok, err := writ.Get[writ.Task](s, writ.TaskKey(e.Task)); err != nil || !ok || t.Lease == nil || t.Lease.ID != e.Lease || s.Now > s.Counters[writ.TaskLease(e.Task)] {
+	t, _, ok, err := writ.Get[writ.Task](s, writ.TaskKey(e.Task))
+	if err != nil || !ok || t.Lease == nil || t.Lease.ID != e.Lease {
+		return "task"
+	}
+	if t.State != writ.TaskParked && s.Now > s.Counters[writ.TaskLease(e.Task)] { // while people are asked the lease stands still
 		return "task"
 	}
 	given, err := writ.GivenTo(s, u.caller.Session)

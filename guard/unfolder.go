@@ -159,6 +159,9 @@ func (u *Unfolder) turn(ctx context.Context, shard writ.Tenant, fresh bool) (mor
 		switch {
 		case ctx.Err() != nil:
 			return false, nil
+		case writ.CodeOf(err) == writ.CodeUpgrade: // a newer replica can; the others have their turn
+			u.failed.putOffBriefly(run.name(), now)
+			continue
 		case notAtFault(err):
 			return more, err
 		case err != nil:

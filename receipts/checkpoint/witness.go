@@ -162,7 +162,7 @@ var ErrNotCosigned = errors.New("not cosigned by the witness")
 // At is when the witness signed a checkpoint, by its own clock. A line that names its key
 // and is not by it is Err.
 func (w *Witness) At(text []byte) (time.Time, error) {
-	n, err := note.Open(text, note.VerifierList(w))
+	n, err := open(text, w)
 	if unverified := new(note.UnverifiedNoteError); errors.As(err, &unverified) {
 		return time.Time{}, fmt.Errorf("%w %s", ErrNotCosigned, w.name)
 	}
@@ -173,7 +173,11 @@ func (w *Witness) At(text []byte) (time.Time, error) {
 	if err != nil || len(raw) < 12 {
 		return time.Time{}, Err
 	}
-	return time.Unix(int64(binary.BigEndian.Uint64(raw[4:])), 0), nil
+	at := time.Unix(int64(binary.BigEndian.Uint64(raw[4:])), 0)
+	if at.Unix() < 0 || at.Year() > 9999 { // no time anybody can write down
+		return time.Time{}, Err
+	}
+	return at, nil
 }
 
 // Cosignature is who cosigned a checkpoint, and when.

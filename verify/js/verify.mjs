@@ -180,17 +180,20 @@ async function witnessKeyOf(text) {
 
 // The body of a note, and what somebody's key signed of it, if it did; null where it is no note.
 function note(bytes, key) {
+  if (bytes.length > 16384) return null;
+  let all;
+  try { all = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true }).decode(bytes); } catch { return null; }
   const text = latin(bytes);
-  if (/[\x00-\x09\x0b-\x1f]/.test(text) || text.length > 1e6) return null;
+  if (/[\x00-\x09\x0b-\x1f]/.test(text)) return null;
   const cut = text.lastIndexOf("\n\n");
   if (cut < 0 || !text.endsWith("\n")) return null;
-  const mark = latin(utf8("— ")), name = latin(utf8(key.name)), lines = text.slice(cut + 2, -1).split("\n");
+  const mark = "— ", lines = all.slice(all.lastIndexOf("\n\n") + 2, -1).split("\n"); // lengths differ, places of line ends do not
   if (lines.length > 100) return null;
   let sig = null;
   for (const line of lines) {
-    const m = line.startsWith(mark) && /^([^ +]+) ([A-Za-z0-9+/=]+)$/.exec(line.slice(mark.length)), of = m && unbase64(m[2]);
+    const m = line.startsWith(mark) && /^([^\p{White_Space}+]+) ([A-Za-z0-9+/=]+)$/u.exec(line.slice(mark.length)), of = m && unbase64(m[2]);
     if (!of || of.length < 5) return null;
-    if (!sig && m[1] === name && same(of.subarray(0, 4), key.id.subarray(0, 4))) sig = of.subarray(4); // else somebody else's
+    if (!sig && m[1] === key.name && same(of.subarray(0, 4), key.id.subarray(0, 4))) sig = of.subarray(4); // else somebody else's
   }
   return { body: bytes.subarray(0, cut + 1), sig };
 }
@@ -214,6 +217,7 @@ async function cosigned(bytes, key) {
   if (!n.sig) return undefined;
   if (n.sig.length !== 72) return null;
   const at = new DataView(n.sig.slice(0, 8).buffer).getBigInt64(0);
+  if (at < 0n || at > 253402300799n) return null; // no time anybody can write down
   return (await subtle.verify({ name: "Ed25519" }, key.key, n.sig.subarray(8), join(utf8(`cosignature/v1\ntime ${at}\n`), n.body))) ? Number(at) : null;
 }
 
@@ -221,8 +225,8 @@ const leafHash = (leaf) => sha256(join(new Uint8Array([0]), leaf));
 const nodeHash = (a, b) => sha256(join(new Uint8Array([1]), a, b));
 
 // RFC 9162, 2.1.3.2, for many leaves of one tree: nodes that a proof went through are known, by
-// level and place, with the hashes that lead from them to the root. Who comes to one need not go on
-// where both are the same, and is not in the tree where they are not.
+// level and place, each with its sibling and the node above. Who comes to one need not go on where all
+// of that is the same, and is not in the tree where it is not.
 class Tree {
   constructor(size, root) {
     this.size = size;
@@ -235,12 +239,9 @@ class Tree {
     let fn = BigInt(index), sn = BigInt(this.size - 1), r = hash, level = 0;
     const up = () => { fn >>= 1n; sn >>= 1n; level++; }, fresh = [];
     for (let i = 0; i < proof.length; i++) {
-      const node = `${level}/${fn}`, rest = proof.slice(i), is = this.known.get(node);
-      if (is) {
-        const good = same(is.r, r) && is.rest.length === rest.length && is.rest.every((p, n) => same(p, rest[n]));
-        return good && this.keep(fresh);
-      }
-      if (level > 0) fresh.push([node, { r, rest }]); // a leaf is asked for once
+      const node = `${level}/${fn}`, is = this.known.get(node);
+      if (is) return same(is.r, r) && this.leads(is, proof, i) && this.keep(fresh, is);
+      if (level > 0) fresh.push({ node, r, sibling: proof[i] }); // a leaf is asked for once
       if (sn === 0n) return false;
       if (fn & 1n || fn === sn) {
         r = await nodeHash(proof[i], r);
@@ -248,11 +249,21 @@ class Tree {
       } else r = await nodeHash(r, proof[i]);
       up();
     }
-    return sn === 0n && same(r, this.root) && this.keep(fresh);
+    return sn === 0n && same(r, this.root) && this.keep(fresh, null);
   }
 
-  keep(nodes) {
-    for (const [node, is] of nodes) this.known.set(node, is);
+  // Whether the rest of a proof is the way from a known node to the root.
+  leads(is, proof, i) {
+    for (; is; is = is.above, i++) if (i >= proof.length || !same(is.sibling, proof[i])) return false;
+    return i === proof.length;
+  }
+
+  keep(fresh, above) {
+    for (const is of fresh.reverse()) {
+      is.above = above;
+      this.known.set(is.node, is);
+      above = is;
+    }
     return true;
   }
 }
