@@ -149,6 +149,7 @@ func (d *Daemon) notePublished() {
 		select {
 		case <-time.After(time.Second):
 		case <-ctx.Done():
+			return // waiting for what is there already would not notice
 		}
 	}
 }
