@@ -28,7 +28,7 @@ APT = apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -q
 gotest = set -o pipefail; $(SET_RACE); \
 	$(GO) test -json $$race -vet=off -count=1 -p 2 $(1) | $(TOOLS)/testcount -counts $(COUNTS)/go
 # Packages that plan, or check files, on one goroutine: they start none, nor do their tests. And e2e, which only calls: the
-# gateways it puts under load are built with the race detector all the same (WRIT_RACED).
+# gateways it puts under load are built with the race detector all the same (RACED_GATEWAYS).
 PURE = agents|approvals|budgets|bundles|effects|grants|keys|queue|quotas|registry|roles|runs|secrets|workflow|roster|receipts/pack|e2e
 # The same without the race detector, for tests it has no place in; counted as $(2).
 plaintest = set -o pipefail; \
@@ -213,7 +213,7 @@ endif
 .PHONY: pure-test
 pure-test: testcount
 	@echo "go test: what has one goroutine, so that the race detector has nothing to find, and e2e"
-	@$(HAVE_CC) && export WRIT_RACED=1; $(call plaintest,-p 2 -timeout $(TIMEOUT) $$($(GO) list ./... | grep -x -E '.*/writ/($(PURE))'),pure)
+	@$(HAVE_CC) && export RACED_GATEWAYS=1; $(call plaintest,-p 2 -timeout $(TIMEOUT) $$($(GO) list ./... | grep -x -E '.*/writ/($(PURE))'),pure)
 
 # The race detector allocates too: what a decision allocates is counted without it. And it
 # makes trying every change of a call long, which one goroutine does.

@@ -14,7 +14,7 @@ import (
 )
 
 // binary is the program under test, built once per run. raced is the same,
-// built with the race detector when the tests are, or WRIT_RACED is 1: for those that
+// built with the race detector when the tests are, or RACED_GATEWAYS is 1: for those that
 // put it under load, where the races worth finding are. With it all tests take four
 // times as long.
 var binary, raced string
@@ -38,7 +38,7 @@ func run(m *testing.M) int {
 	binary = filepath.Join(dir, "writ")
 	raced = binary
 	builds := [][]string{{"build", "-o", binary}} // static, as it is released: it is an agent in a strict jail too
-	if writtest.Raced || os.Getenv("WRIT_RACED") == "1" {
+	if writtest.Raced || os.Getenv("RACED_GATEWAYS") == "1" {
 		raced = filepath.Join(dir, "raced", "writ")
 		builds = append(builds, []string{"build", "-race", "-o", raced})
 	}
