@@ -138,9 +138,9 @@ func TestAttemptsBecomeCalls(t *testing.T) {
 		t.Errorf("%d %s", status, body)
 	}
 	door.answer = func(*writ.Call) (writ.Reply, *writ.Receipt, error) {
-		return writ.Reply{Outcome: writ.OutcomePending, Body: writ.Pending{Approval: "apr_01HXXXXXXXXXXXXXXXXXXXXXXX"}}, nil, nil
+		return writ.Reply{Outcome: writ.OutcomePending, Body: writ.Pending{Approval: "apr_01HYYYYYYYYYYYYYYYYYYYYYYY"}}, nil, nil
 	}
-	if status, body := sayTo(t, at, "GET /egress/site/x HTTP/1.1\r\nHost: g\r\n\r\n"); status != http.StatusForbidden || !strings.Contains(body, `"approval_required"`) || !strings.Contains(body, "apr_01HXX") {
+	if status, body := sayTo(t, at, "GET /egress/site/x HTTP/1.1\r\nHost: g\r\n\r\n"); status != http.StatusForbidden || !strings.Contains(body, `"approval_required"`) || !strings.Contains(body, "apr_01HYY") {
 		t.Errorf("people must agree: %d %s", status, body)
 	}
 	door.answer = func(*writ.Call) (writ.Reply, *writ.Receipt, error) {
