@@ -33,17 +33,7 @@ func (j *inside) confine(s Spec, l Limits) error {
 
 // launch starts the first process, which waits for its spec.
 func (j *inside) launch(s Spec, become bool) error {
-	j.deadline = s.Deadline
-	stdin, err := j.input(s.Stdin)
-	if err != nil {
-		return err
-	}
-	o := s.Output.orDefault()
-	stdout, err := j.capture(&j.out, s.Stdout, o)
-	if err != nil {
-		return err
-	}
-	stderr, err := j.capture(&j.err, s.Stderr, o)
+	stdin, stdout, stderr, err := j.streams(s)
 	if err != nil {
 		return err
 	}
@@ -75,6 +65,18 @@ func (j *inside) launch(s Spec, become bool) error {
 	}
 	j.process = process
 	return nil
+}
+
+// streams are the jail's ends of its input and its two outputs.
+func (j *inside) streams(s Spec) (stdin, stdout, stderr *os.File, err error) {
+	o := s.Output.orDefault()
+	if stdin, err = j.input(s.Stdin); err == nil {
+		stdout, err = j.capture(&j.out, s.Stdout, o)
+	}
+	if err == nil {
+		stderr, err = j.capture(&j.err, s.Stderr, o)
+	}
+	return stdin, stdout, stderr, err
 }
 
 func (j *inside) input(r io.Reader) (*os.File, error) {

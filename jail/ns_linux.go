@@ -88,7 +88,7 @@ func (n *ns) Spawn(ctx context.Context, s Spec) (Jail, error) {
 
 // spawn makes a jail. What it has made is undone when a later step fails.
 func (n *ns) spawn(ctx context.Context, s Spec, empty bool) (made *inside, err error) {
-	j := &inside{start: n.Start, began: time.Now(), done: make(chan struct{}), dead: make(chan struct{}), started: make(chan error, 1)}
+	j := &inside{start: n.Start, deadline: s.Deadline, began: time.Now(), done: make(chan struct{}), dead: make(chan struct{}), started: make(chan error, 1)}
 	defer func() {
 		if err != nil {
 			j.undo()

@@ -66,7 +66,7 @@ func noSandbox(err error, msg string) *Refusal {
 }
 
 func (n *sandboxes) spawn(ctx context.Context, s Spec, empty bool) (made *inside, err error) {
-	j := &inside{start: n.Start, began: time.Now(), done: make(chan struct{}), dead: make(chan struct{}), started: make(chan error, 1)}
+	j := &inside{start: n.Start, deadline: s.Deadline, began: time.Now(), done: make(chan struct{}), dead: make(chan struct{}), started: make(chan error, 1)}
 	defer func() {
 		if err != nil {
 			j.undo()
@@ -191,17 +191,7 @@ func (n *sandboxes) plan(s Spec, empty bool) (*plan, error) {
 
 // launch starts runsc, and with it the first process, which comes to us.
 func (n *sandboxes) launch(j *inside, s Spec, runsc string, h *home) error {
-	j.deadline = s.Deadline
-	stdin, err := j.input(s.Stdin)
-	if err != nil {
-		return err
-	}
-	o := s.Output.orDefault()
-	stdout, err := j.capture(&j.out, s.Stdout, o)
-	if err != nil {
-		return err
-	}
-	stderr, err := j.capture(&j.err, s.Stderr, o)
+	stdin, stdout, stderr, err := j.streams(s)
 	if err != nil {
 		return err
 	}
