@@ -79,8 +79,8 @@ func (j *Jails) Note(ctx context.Context, host string, id writ.SessionID, to wri
 
 // As makes a call of a session that runs in a jail of this replica: it is judged as
 // any other call of that session. Nobody has its secret, and the digest is in its
-// document.
-func (j *Jails) As(ctx context.Context, ses writ.Session, id writ.CapabilityID, args any) error {
+// document. Made again under a key it is the same call, as Idempotency-Key makes others'.
+func (j *Jails) As(ctx context.Context, ses writ.Session, id writ.CapabilityID, key string, args any) error {
 	raw, err := json.Marshal(args)
 	if err != nil {
 		return writ.Fault(writ.CodeInternal, "guard.jails", err)
@@ -89,7 +89,7 @@ func (j *Jails) As(ctx context.Context, ses writ.Session, id writ.CapabilityID, 
 	if n, err := hex.Decode(who.SecretHash[:], []byte(ses.TokenHash)); err != nil || n != len(who.SecretHash) {
 		return writ.Fault(writ.CodeInternal, "guard.jails", errors.New("the session has no digest of its secret"))
 	}
-	call := &writ.Call{Capability: id, Raw: raw, Credential: &who, Jailed: true}
+	call := &writ.Call{Capability: id, Raw: raw, Credential: &who, IdempotencyKey: key, Jailed: true}
 	if err := j.door.Stamp(call); err != nil {
 		return err
 	}

@@ -100,7 +100,7 @@ func (s *Supervisor) once(cell context.Context, seen writ.JailSeen, first bool) 
 	err = s.note(s.cfg.Host, id, writ.JailRunning, jail.Features(), nil)
 	if err == nil && first {
 		if err = s.try(cell, func(ctx context.Context) error {
-			return s.cfg.Queue.As(ctx, seen.Session, "session.start", startArgs(seen.Jail))
+			return s.cfg.Queue.As(ctx, seen.Session, "session.start", startKey, startArgs(seen.Jail))
 		}); err != nil && cell.Err() == nil {
 			instead.Why = writ.JailRefused
 		}
@@ -138,7 +138,7 @@ func (s *Supervisor) once(cell context.Context, seen writ.JailSeen, first bool) 
 		case <-beat.C: // its life is its sign of life
 			began := time.Now()
 			soon, cancel := context.WithDeadline(cell, began.Add(min(ttl/3, time.Until(heard.Add(silence)))))
-			err := s.cfg.Queue.As(soon, seen.Session, "session.heartbeat", map[string]any{"session_id": id})
+			err := s.cfg.Queue.As(soon, seen.Session, "session.heartbeat", "", map[string]any{"session_id": id})
 			cancel()
 			switch {
 			case err == nil:
@@ -150,6 +150,9 @@ func (s *Supervisor) once(cell context.Context, seen writ.JailSeen, first bool) 
 		}
 	}
 }
+
+// startKey is that of a session's start: it has one.
+const startKey = "jail-start"
 
 func startArgs(j writ.Jail) map[string]any {
 	args := map[string]any{"session_id": j.Session}

@@ -11,11 +11,11 @@ import (
 )
 
 // Queue is the door's part: what is wanted, and notes of what became of it. All are all
-// jails that have not ended. A note whose answer was lost may be made again.
+// jails that have not ended. A note whose answer was lost may be made again, and so may a call under a key.
 type Queue interface {
 	All(ctx context.Context) ([]writ.JailSeen, error)
 	Note(ctx context.Context, host string, id writ.SessionID, to writ.JailState, features map[string]string, exit *writ.JailExit) error
-	As(ctx context.Context, ses writ.Session, id writ.CapabilityID, args any) error
+	As(ctx context.Context, ses writ.Session, id writ.CapabilityID, key string, args any) error
 }
 
 // Jailer makes jails. Make builds one up to the point where the agent can be let go,

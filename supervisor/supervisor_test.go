@@ -109,7 +109,7 @@ func (b *board) Note(_ context.Context, by string, id writ.SessionID, to writ.Ja
 	return nil
 }
 
-func (b *board) As(_ context.Context, _ writ.Session, id writ.CapabilityID, _ any) error {
+func (b *board) As(_ context.Context, _ writ.Session, id writ.CapabilityID, _ string, _ any) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	broken := b.broken(id == "session.start")
