@@ -327,6 +327,30 @@ func TestWhoClosedIt(t *testing.T) {
 			l.do(call{what: "task.cancel", by: c.planner, run: c.run, args: map[string]any{}, moves: []writ.Change{move("task", second, "queued", "cancelled")}})
 			l.accept(c, c.judge)
 		}, "lineage_controller lineage_session"},
+		"by who said how it was done, before somebody else agreed": {nothing, func(l *lab, c cast) {
+			asked, instead := ulid("apr", 1), ulid("apr", 2)
+			l.do(call{what: "task.enqueue", by: c.planner, run: c.run, request: true, args: map[string]any{}, moves: []writ.Change{move("approval", asked, "", "pending")}})
+			l.do(call{what: "approval.decide", by: c.judge, args: map[string]any{"decision": "modify"}, moves: []writ.Change{
+				move("approval", asked, "pending", "superseded"), move("approval", instead, "", "pending"),
+			}})
+			l.do(call{what: "approval.decide", by: c.operator, args: map[string]any{"decision": "approve"}, moves: []writ.Change{move("approval", instead, "pending", "approved")}})
+			l.do(call{what: "task.enqueue", by: c.planner, run: c.run, args: map[string]any{}, moves: []writ.Change{move("task", second, "", "queued"), move("approval", instead, "approved", "consumed")}})
+			l.do(call{what: "task.cancel", by: c.planner, run: c.run, args: map[string]any{}, moves: []writ.Change{move("task", second, "queued", "cancelled")}})
+			l.accept(c, c.judge)
+		}, "lineage_controller lineage_session"},
+		"by who said how it was done, before somebody else said so": {nothing, func(l *lab, c cast) {
+			asked, instead, at := ulid("apr", 1), ulid("apr", 2), ulid("apr", 3)
+			l.do(call{what: "task.enqueue", by: c.planner, run: c.run, request: true, args: map[string]any{}, moves: []writ.Change{move("approval", asked, "", "pending")}})
+			l.do(call{what: "approval.decide", by: c.judge, args: map[string]any{"decision": "modify"}, moves: []writ.Change{
+				move("approval", asked, "pending", "superseded"), move("approval", instead, "", "pending"),
+			}})
+			l.do(call{what: "approval.decide", by: c.operator, args: map[string]any{"decision": "modify"}, moves: []writ.Change{
+				move("approval", instead, "pending", "superseded"), move("approval", at, "", "pending"), move("approval", at, "pending", "approved"),
+			}})
+			l.do(call{what: "task.enqueue", by: c.planner, run: c.run, args: map[string]any{}, moves: []writ.Change{move("task", second, "", "queued"), move("approval", at, "approved", "consumed")}})
+			l.do(call{what: "task.cancel", by: c.planner, run: c.run, args: map[string]any{}, moves: []writ.Change{move("task", second, "queued", "cancelled")}})
+			l.accept(c, c.judge)
+		}, "lineage_controller lineage_session"},
 		"by who agreed to it": {nothing, func(l *lab, c cast) {
 			asked := ulid("apr", 1)
 			l.do(call{what: "task.enqueue", by: c.planner, run: c.run, request: true, args: map[string]any{}, moves: []writ.Change{move("approval", asked, "", "pending")}})
@@ -461,6 +485,34 @@ func TestAPackOfARunIsWhole(t *testing.T) {
 		a := both(t, o, "whole", f, f.with(l.without(int(seq))), l.trust(), Ask{Run: c.run, Close: true})
 		if a.Exit != 3 && seq != 8 || !slices.ContainsFunc(a.Codes, func(s string) bool { return strings.HasPrefix(s, want+"@") }) {
 			t.Errorf("without %d: got %v, want %s", seq, a.Codes, want)
+		}
+	}
+}
+
+// Who said how a call was made is known from how its approval came to be: where that is taken
+// from the pack of a run nobody can say that it was not who judges.
+func TestHowAnApprovalCameToBe(t *testing.T) {
+	o := node(t)
+	l := world(t)
+	c := l.cast()
+	l.begin(c)
+	asked, second := ulid("apr", 1), ulid("tsk", 2)
+	at := len(l.list)
+	l.do(call{what: "task.enqueue", by: c.planner, run: c.run, request: true, args: map[string]any{}, moves: []writ.Change{{Kind: "approval", ID: asked, To: "pending"}}})
+	l.do(call{what: "approval.decide", by: c.operator, args: map[string]any{"decision": "approve"}, moves: []writ.Change{{Kind: "approval", ID: asked, From: "pending", To: "approved"}}})
+	l.do(call{what: "task.enqueue", by: c.planner, run: c.run, args: map[string]any{}, moves: []writ.Change{{Kind: "task", ID: second, To: "queued"}, {Kind: "approval", ID: asked, From: "approved", To: "consumed"}}})
+	l.do(call{what: "task.cancel", by: c.planner, run: c.run, args: map[string]any{}, moves: []writ.Change{{Kind: "task", ID: second, From: "queued", To: "cancelled"}}})
+	l.accept(c, c.judge)
+	f := l.export(Options{Scope: Scope{Kind: ScopeRun, Run: c.run}})
+	for seq, want := range map[int]string{at: "lineage_unknown", -1: ""} {
+		changed := f
+		if seq >= 0 {
+			changed = f.with(l.without(seq))
+		}
+		a := both(t, o, "asked", f, changed, l.trust(), Ask{Run: c.run, Close: true})
+		found := slices.ContainsFunc(a.Codes, func(s string) bool { return strings.HasPrefix(s, "lineage_unknown@") })
+		if found != (want != "") || (want == "") != (a.Exit == 0) {
+			t.Errorf("without %d: got %v", seq, a.Codes)
 		}
 	}
 }

@@ -15,7 +15,8 @@ type lineage struct {
 	agents   map[writ.AgentID]*agent // of each whose registration is there
 	parents  map[writ.RunID]writ.RunID
 	parts    map[writ.RunID]map[writ.SessionID]writ.Actor // who had a part, whichever
-	said     map[string]writ.Actor                        // who said how a call is to be made, by the approval of that
+	said     map[string][]writ.Actor                      // who said how a call is to be made, by the approval of that, which is there
+	unsaid   map[writ.RunID]bool                          // where a call was made whose approval is not there
 }
 
 // session is what one needs to know of it.
@@ -38,7 +39,7 @@ type agent struct {
 func newLineage() lineage {
 	return lineage{
 		sessions: map[writ.SessionID]*session{}, agents: map[writ.AgentID]*agent{},
-		parents: map[writ.RunID]writ.RunID{}, parts: map[writ.RunID]map[writ.SessionID]writ.Actor{}, said: map[string]writ.Actor{},
+		parents: map[writ.RunID]writ.RunID{}, parts: map[writ.RunID]map[writ.SessionID]writ.Actor{}, said: map[string][]writ.Actor{}, unsaid: map[writ.RunID]bool{},
 	}
 }
 
@@ -55,16 +56,36 @@ func (l *lineage) note(st writ.Statement, ev *told) {
 			l.took(writ.RunID(m.ID), st.Actor)
 		case m.Kind == writ.ObjectAgent && (m.From == "" || st.Transition == "agent.register"):
 			l.registered(writ.AgentID(m.ID), m.From == "", ev)
-		case m.Kind == writ.ObjectApproval && m.From == "" && st.Transition == "approval.decide": // with other arguments
-			l.said[m.ID] = st.Actor
+		case m.Kind == writ.ObjectApproval && m.From == "":
+			l.said[m.ID] = l.authors(st)
 		case m.Kind == writ.ObjectApproval && m.From == string(writ.ApprovalApproved) && (m.To == string(writ.ApprovalConsumed) || m.To == m.From) && !judges(st): // it is made
-			l.took(st.Run, l.said[m.ID])
+			authors, there := l.said[m.ID]
+			for _, a := range authors {
+				l.took(st.Run, a)
+			}
+			if !there {
+				l.unsaid[st.Run] = true
+			}
 		}
 	}
 	planned := st.Outcome == writ.OutcomeOfTransition && slices.Contains(takesPart, st.Transition)
 	if planned || st.Outcome == writ.OutcomeOfRequest && !judges(st) {
 		l.took(st.Run, st.Actor)
 	}
+}
+
+// authors are who said how the call of a new approval is to be made: whoever agreed to another with other arguments, and
+// before that whoever had said how that was to be made.
+func (l *lineage) authors(st writ.Statement) (out []writ.Actor) {
+	if st.Transition != "approval.decide" {
+		return nil
+	}
+	for _, m := range st.Changes {
+		if m.Kind == writ.ObjectApproval && m.To == string(writ.ApprovalSuperseded) {
+			out = append(out, l.said[m.ID]...)
+		}
+	}
+	return append(out, st.Actor)
 }
 
 // judges says whether a call is a verdict: to ask whether one may judge is no part in what one
@@ -208,6 +229,11 @@ func (l *lineage) conflicts(run writ.RunID, judge writ.Actor) (codes []Code) {
 	root := l.root(run)
 	if l.sessions[judge.Session] == nil {
 		codes = append(codes, LineageUnknown)
+	}
+	for other := range l.unsaid {
+		if l.root(other) == root {
+			codes = append(codes, LineageUnknown)
+		}
 	}
 	for other, had := range l.parts {
 		if l.root(other) != root {

@@ -145,8 +145,8 @@ func (w *writer) read() error {
 }
 
 // choose says which receipts are of the scope. Of a run it is those filed under it, the
-// parents they name, and how every session and agent came to be that acted in it: that is
-// looked for from the end, since a session was opened by an earlier one. And what says that
+// parents they name, how every session and agent came to be that acted in it, and all that was
+// decided about approvals: that is looked for from the end, since a session was opened by an earlier one. And what says that
 // evidence of one of these was shredded. What is said of receipt keys is in every pack.
 func (w *writer) choose() error {
 	switch w.o.Scope.Kind {
@@ -158,7 +158,7 @@ func (w *writer) choose() error {
 		return nil
 	}
 	run := w.o.Scope.Run
-	sessions, agents, parents, take := map[string]bool{}, map[string]bool{}, map[writ.ReceiptID]bool{}, map[int64]bool{}
+	sessions, agents, approvals, parents, take := map[string]bool{}, map[string]bool{}, map[string]bool{}, map[writ.ReceiptID]bool{}, map[int64]bool{}
 	runs, shredded := map[writ.RunID]bool{}, map[int64]writ.RunID{}
 	for seq := w.sp.n - 1; seq >= 0; seq-- {
 		_, rec, err := w.sp.get(seq)
@@ -168,7 +168,7 @@ func (w *writer) choose() error {
 		st := rec.Statement
 		inRun := st.Run == run || slices.ContainsFunc(st.Changes, func(c writ.Change) bool { return c.Kind == writ.ObjectRun && c.ID == string(run) })
 		about := parents[st.Receipt] || slices.ContainsFunc(st.Changes, func(c writ.Change) bool {
-			return c.Kind == writ.ObjectSession && c.From == "" && sessions[c.ID] || c.Kind == writ.ObjectAgent && agents[c.ID]
+			return c.Kind == writ.ObjectSession && c.From == "" && sessions[c.ID] || c.Kind == writ.ObjectAgent && agents[c.ID] || c.Kind == writ.ObjectApproval && approvals[c.ID]
 		})
 		if inRun {
 			for _, p := range st.Parents {
@@ -181,6 +181,11 @@ func (w *writer) choose() error {
 		if inRun || about {
 			take[seq], runs[st.Run] = true, true
 			sessions[string(st.Actor.Session)], agents[string(st.Actor.Agent)] = true, true
+			for _, c := range st.Changes {
+				if c.Kind == writ.ObjectApproval {
+					approvals[c.ID] = true
+				}
+			}
 		}
 		w.told(w.sp.n-seq, w.sp.n, "looked through")
 	}

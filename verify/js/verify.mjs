@@ -1320,7 +1320,8 @@ class Lineage {
     this.agents = new Map(); // of each whose registration is there
     this.parents = new Map();
     this.parts = new Map();
-    this.said = new Map(); // who said how a call is to be made, by the approval of that
+    this.said = new Map(); // who said how a call is to be made, by the approval of that, which is there
+    this.unsaid = new Set(); // runs where a call was made whose approval is not there
   }
 
   async note(p, args) {
@@ -1331,11 +1332,21 @@ class Lineage {
         this.parents.set(m.id, p.run ?? "");
         this.took(m.id, p.actor);
       } else if (m.kind === "agent" && (m.from === "" || p.transition === "agent.register")) await this.registered(m.id, m.from === "", args);
-      else if (m.kind === "approval" && m.from === "" && p.transition === "approval.decide") this.said.set(m.id, p.actor); // with other arguments
-      else if (m.kind === "approval" && m.from === "approved" && ["approved", "consumed"].includes(m.to) && !judges) this.took(p.run, this.said.get(m.id));
+      else if (m.kind === "approval" && m.from === "") this.said.set(m.id, this.authors(p));
+      else if (m.kind === "approval" && m.from === "approved" && ["approved", "consumed"].includes(m.to) && !judges) {
+        for (const a of this.said.get(m.id) ?? []) this.took(p.run, a);
+        if (!this.said.has(m.id)) this.unsaid.add(p.run ?? "");
+      }
     }
     const worked = p.outcome === "transition" && PARTS.includes(p.transition);
     if (worked || (p.outcome === "request" && !judges)) this.took(p.run, p.actor);
+  }
+
+  // Who said how the call of a new approval is to be made: whoever agreed to another with other
+  // arguments, and before that whoever had said how that was to be made.
+  authors(p) {
+    if (p.transition !== "approval.decide") return [];
+    return [...p.changes.filter((m) => m.kind === "approval" && m.to === "superseded").flatMap((m) => this.said.get(m.id) ?? []), p.actor];
   }
 
   // One whose first registration is not there, or of which one cannot be read, may have any keys.
@@ -1408,6 +1419,7 @@ class Lineage {
   // In which ways whoever judges a run had a part in its tree until now.
   conflicts(run, judge) {
     const found = new Set(this.sessions.has(judge.session) ? [] : ["lineage_unknown"]), root = this.root(run);
+    for (const other of this.unsaid) if (this.root(other) === root) found.add("lineage_unknown");
     for (const [other, parts] of this.parts) {
       if (this.root(other) !== root) continue;
       for (const part of parts.values()) for (const code of this.meets(judge, part)) found.add(code);
