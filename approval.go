@@ -142,6 +142,7 @@ type Approval struct {
 	Response   RawObject     `json:"response,omitempty"`
 	Successor  ApprovalID    `json:"superseded_by,omitempty"`
 	Modified   ApprovalID    `json:"modified_from,omitempty"` // whose place it takes, with arguments that a person chose
+	Authors    []Vote        `json:"authors,omitempty"`       // who chose the arguments, the first of them first
 	Policy     string        `json:"policy_revision"`
 	ExpiresAt  int64         `json:"expires_at"` // milliseconds
 	CreatedAt  int64         `json:"created_at"`

@@ -162,6 +162,7 @@ func TestStoredDocuments(t *testing.T) {
 		},
 		"approval-modified": writ.Approval{
 			ID: gApproval, State: writ.ApprovalPending, Behind: []writ.AgentID{"site-builder"}, Needs: []writ.Need{}, Excluded: []writ.PrincipalID{}, Modified: gApproval,
+			Authors:   []writ.Vote{{Session: gSession, Principal: "alice", Controller: "alice", Role: writ.RoleApprover, Modify: true, At: 2, Receipt: gReceipt}},
 			CreatedAt: 2, UpdatedAt: 2, RequestedAt: 1, Receipt: gReceipt,
 		},
 		"gate": writ.Gate{

@@ -401,8 +401,10 @@ func (r Room) use(c *writ.Call, s writ.Snapshot, tx *writ.Tx, a writ.Approval) e
 		a.State = writ.ApprovalConsumed
 	}
 	tx.NotAfter(a.ExpiresAt - 1)
-	if a.Modified != "" && a.Capability == "run.create" && a.Run == "" { // who said how had no run to have a part in until now
-		v := a.Votes[0]
+	for _, v := range a.Authors {
+		if a.Capability != "run.create" || a.Run != "" {
+			break // they had a part in the run when they said how
+		}
 		tx.TakePart(s, writ.RunID(c.NewID(writ.PrefixRun, 0)), writ.PartExecuted, writ.Caller{Session: v.Session, Principal: v.Principal, Controller: v.Controller, Openers: v.Openers}, nil)
 	}
 	return r.put(c, s, tx, &a, from)

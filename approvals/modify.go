@@ -217,7 +217,7 @@ func (r Room) modify(op string, c *writ.Call, s writ.Snapshot, old writ.Approval
 			return tx, reply, err
 		}
 	}
-	next.Votes = []writ.Vote{yes}
+	next.Votes, next.Authors = []writ.Vote{yes}, append(slices.Clip(old.Authors), instead)
 	if err = r.open(c, s, &tx, &next); err != nil {
 		return tx, reply, err
 	}

@@ -460,9 +460,12 @@ func TestWhoSaysHowItIsDoneDoesNotJudge(t *testing.T) {
 func TestWhoSaysHowARunIsMadeDoesNotJudgeIt(t *testing.T) {
 	l := newLab(t)
 	l.open.ID = "run.create"
-	planner, alice := l.planner(), l.approver("alice")
-	next := l.instead(alice, l.asked(planner, leased("all"), need(nil)), `{"what":"one"}`)
-	out, err := l.do(planner, leased("one"), need(nil))
+	planner, alice, bob, carol := l.planner(), l.approver("alice"), l.approver("bob"), l.approver("carol")
+	two := func(n *writ.Need) { n.Approvers = 2 }
+	first := l.instead(alice, l.asked(planner, leased("all"), need(two)), `{"what":"some"}`)
+	next := l.instead(bob, first, `{"what":"one"}`) // who changes what she said takes nothing from her
+	l.approves(carol, next)
+	out, err := l.do(planner, leased("one"), need(two))
 	if err != nil || !out.met {
 		t.Fatal(out.met, err)
 	}
@@ -473,7 +476,9 @@ func TestWhoSaysHowARunIsMadeDoesNotJudgeIt(t *testing.T) {
 			run = writ.RunID(root)
 		}
 	}
-	if d := writ.DutyIn(l.Snapshot(writ.ReadSet{Ranges: writ.DutyReads(run, alice, nil)}), run, alice, nil); run == "" || !d.Executed {
-		t.Errorf("in %q she had %+v", run, d)
+	for who, part := range map[*writ.Caller]bool{&alice: true, &bob: true, &carol: false} {
+		if d := writ.DutyIn(l.Snapshot(writ.ReadSet{Ranges: writ.DutyReads(run, *who, nil)}), run, *who, nil); run == "" || d.Executed != part {
+			t.Errorf("in %q %s had %+v", run, who.Principal, d)
+		}
 	}
 }
