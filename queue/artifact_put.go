@@ -46,7 +46,7 @@ func artifactPutCapability(cfg Config) *writ.Capability {
 		Locks: func(_ *writ.Call, a *ArtifactPutArgs) []writ.Key { return []writ.Key{writ.TaskKey(a.Task)} },
 		Reads: func(c *writ.Call, a *ArtifactPutArgs, s writ.Snapshot) (writ.ReadSet, error) {
 			rs, err := taskReads(opArtifactPut, s, a.Task)
-			rs.Docs = append(rs.Docs, callerAgent(c)...)
+			rs.Docs = append(append(rs.Docs, callerAgent(c)...), writ.GivenKey(c.Caller.Session))
 			if err == nil {
 				rs.Counters = append(rs.Counters, leaseEnd(a.Task))
 			}
@@ -147,6 +147,8 @@ func putPlan(cfg Config, c *writ.Call, a *ArtifactPutArgs, s writ.Snapshot) (wri
 	})
 	if c.Received == nil {
 		now = t.Artifacts // what comes has no digest yet, and this is not committed
+	} else if err := d.tx.Give(s, t.Lease.Session, made.Labels); err != nil {
+		return refuse(err)
 	}
 	tags, err := writ.QuotaTags(s, writ.QuotaArtifacts, writ.QuotaCaller(c.Caller, t.Capability))
 	if err != nil {

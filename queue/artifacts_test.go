@@ -473,3 +473,33 @@ func TestWhatWasSentBackIsNotOfTheRun(t *testing.T) {
 		}
 	}
 }
+
+// What a session says it has, of a result or of an artifact, it is held to when it is done
+// with the task, as with what it was given.
+func TestASessionIsHeldToWhatItSays(t *testing.T) {
+	l := newLab(t)
+	given := func() []writ.Label {
+		got, err := writ.GivenTo(l.w.Snapshot(writ.ReadSet{Docs: []writ.Key{writ.GivenKey(l.a.Session)}}), l.a.Session)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return got
+	}
+	id := l.enqueue("make", func(a *TaskEnqueueArgs) {
+		a.Produces = []TaskProduce{{Name: "x", MediaType: "text/plain", Labels: []writ.Label{writ.LabelExternalUntrusted, writ.LabelInternalSystem}}}
+	})
+	g := l.claim(l.a, id)
+	if had := given(); slices.Contains(had, writ.LabelExternalUntrusted) || slices.Contains(had, writ.LabelPIIAttachment) {
+		t.Fatalf("it was given %v", had)
+	}
+	l.put(l.a, g, "x", "site", func(a *ArtifactPutArgs) { a.Label = writ.LabelExternalUntrusted })
+	if had := given(); !slices.Contains(had, writ.LabelExternalUntrusted) {
+		t.Errorf("after it was put: %v", had)
+	}
+	c := g.complete()
+	c.Labels = []writ.Label{writ.LabelPIIAttachment}
+	l.do("task.complete", l.a, c)
+	if had := given(); !slices.Contains(had, writ.LabelPIIAttachment) || !slices.Contains(had, writ.LabelExternalUntrusted) {
+		t.Errorf("after it was done: %v", had)
+	}
+}

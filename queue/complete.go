@@ -20,7 +20,7 @@ func completeCapability() *writ.Capability {
 		Locks: func(_ *writ.Call, a *TaskCompleteArgs) []writ.Key { return []writ.Key{writ.TaskKey(a.Task)} },
 		Reads: func(c *writ.Call, a *TaskCompleteArgs, s writ.Snapshot) (writ.ReadSet, error) {
 			rs, err := leaveReads(opComplete, s, a.Task)
-			rs.Docs = append(rs.Docs, callerAgent(c)...)
+			rs.Docs = append(append(rs.Docs, callerAgent(c)...), writ.GivenKey(c.Caller.Session))
 			if c.Caller.Agent != "" {
 				rs.Counters = append(rs.Counters, writ.HealthFailures(c.Caller.Agent))
 			}
@@ -148,9 +148,12 @@ func (d *draft) finish(t *writ.Task, r writ.Run, e ended, next func() error) err
 	}
 	d.succeeded(t.Lease.Agent)
 	agent := t.Lease.Agent
+	t.Labels = writ.JoinLabels(t.Labels, e.labels)
+	if err := d.tx.Give(d.s, t.Lease.Session, t.Labels); err != nil { // it says that this is what it has
+		return err
+	}
 	d.drop(t, wakeAtOnce)
 	t.CancelAt, t.Failure = 0, nil
-	t.Labels = writ.JoinLabels(t.Labels, e.labels)
 	t.ResultDigest, t.DoneFence = e.digest, e.fence
 	t.State = writ.TaskDone
 	if t.Verify != nil {

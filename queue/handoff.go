@@ -96,7 +96,7 @@ func (h handing) reads(c *writ.Call, a *TaskHandoffArgs, s writ.Snapshot) (writ.
 		return writ.ReadSet{}, err
 	}
 	rs, err := leaveReads(opHandoff, s, a.Task)
-	rs.Docs = append(rs.Docs, callerAgent(c)...)
+	rs.Docs = append(append(rs.Docs, callerAgent(c)...), writ.GivenKey(c.Caller.Session))
 	if c.Caller.Agent != "" {
 		rs.Counters = append(rs.Counters, writ.HealthFailures(c.Caller.Agent))
 	}
