@@ -138,12 +138,20 @@ func (d *Daemon) notePublished() {
 	defer cancel()
 	d.loops.Go(func() { <-d.stopping; cancel() })
 	var noting guard.Trouble
-	for seen := int64(0); d.follower.Wait(ctx, seen) == nil; {
+	tellOthers(ctx, d.follower.Wait, func(ctx context.Context) (int64, error) {
 		cp := d.tlog.Latest()
 		_, _, err := d.door.System(ctx, shard, "log.publish", registry.LogPublishArgs{Size: cp.Size, Checkpoint: cp.Compact()}, nil)
 		noting.Note(d.log, err, "other replicas are not told what the transparency log has until the store answers", "other replicas are told again what the transparency log has")
+		return cp.Size, err
+	})
+}
+
+// tellOthers tells each size of the log once it is there, and again after a second where that fails, until ctx ends.
+func tellOthers(ctx context.Context, there func(ctx context.Context, seen int64) error, tell func(context.Context) (int64, error)) {
+	for seen := int64(0); there(ctx, seen) == nil; {
+		size, err := tell(ctx)
 		if err == nil {
-			seen = cp.Size
+			seen = size
 			continue
 		}
 		select {
