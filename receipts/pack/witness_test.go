@@ -6,6 +6,7 @@ import (
 	"encoding/base64"
 	"encoding/binary"
 	"net/http/httptest"
+	"strings"
 	"testing"
 	"time"
 
@@ -97,5 +98,40 @@ func TestWitnessesOfACheckpoint(t *testing.T) {
 	}
 	if _, err := tlog.NewWitnessKey(key); err == nil {
 		t.Error("a key of another kind is taken")
+	}
+}
+
+// Lines of others in a checkpoint are under no signature: both verifiers read them in the one form
+// there is of them, or say that the checkpoint is none.
+func TestLinesOfOthersInACheckpoint(t *testing.T) {
+	o := node(t)
+	l, c := story(t)
+	f := l.export(Options{})
+	for name, x := range map[string]struct {
+		line string
+		exit int
+	}{
+		"none":                         {"", 0},
+		"somebody else's":              {"— other.example AAAAAAE=\n", 0},
+		"with a name of other letters": {"— öther.example AAAAAAE=\n", 0},
+		"base64 of its own":            {"— other.example AAAAAAB=\n", 1},
+		"a name with a hard space":     {"— other\u00a0example AAAAAAE=\n", 1},
+		"a name that is no text":       {"— other\xff AAAAAAE=\n", 1},
+		"longer than anybody needs":    {"— other.example " + strings.Repeat("AAAA", 5000) + "\n", 1},
+	} {
+		changed := f.with(func(p files) {
+			was := p[FileCheckpoint]
+			now := append(bytes.Clone(was), x.line...)
+			in := func(text []byte) []byte { return bytes.ReplaceAll(text, []byte("\n"), []byte(`\n`)) } // as bundles have it
+			for name, text := range p {
+				if receiptPath.MatchString(name) {
+					p[name] = bytes.Replace(text, in(was), in(now), 1)
+				}
+			}
+			p[FileCheckpoint] = now
+		})
+		if a := both(t, o, name, f, changed, l.trust(), Ask{Run: c.run, Close: true}); a.Exit != x.exit {
+			t.Errorf("%s: got %v, want exit %d", name, a.Codes, x.exit)
+		}
 	}
 }
