@@ -191,6 +191,20 @@ ls=/usr: ENOENT`)
 func TestTheDoor(t *testing.T) {
 	j, out := made(t, jail.Spec{}, "get=http://gateway/a", "get=/run/gateway.sock,http://gateway/b", "dial=127.0.0.1:81", "dial=10.0.0.1:80", "listen=127.0.0.1:8080",
 		"get=http://gateway/close", "dial=127.0.0.1:80", "unix=/run/gateway.sock")
+	serveDoor(t, j)
+	same(t, out.String(), `tcp gateway /a
+unix gateway /b
+dial=127.0.0.1:81: EACCES
+dial=10.0.0.1:80: ENETUNREACH
+listen=127.0.0.1:8080: EACCES
+tcp gateway /close
+dial=127.0.0.1:80: ECONNREFUSED
+unix=/run/gateway.sock: ECONNREFUSED`)
+}
+
+// serveDoor serves a jail's door while its agent runs: it says who was asked for what, and /close closes it.
+func serveDoor(t *testing.T, j jail.Jail) {
+	t.Helper()
 	tcp, unix := j.Listeners()
 	for name, l := range map[string]net.Listener{"tcp": tcp, "unix": unix} {
 		server := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -205,14 +219,6 @@ func TestTheDoor(t *testing.T) {
 		t.Fatal(err)
 	}
 	j.Wait()
-	same(t, out.String(), `tcp gateway /a
-unix gateway /b
-dial=127.0.0.1:81: EACCES
-dial=10.0.0.1:80: ENETUNREACH
-listen=127.0.0.1:8080: EACCES
-tcp gateway /close
-dial=127.0.0.1:80: ECONNREFUSED
-unix=/run/gateway.sock: ECONNREFUSED`)
 }
 
 // Two agents that say they are each other are told apart by whose door they came through.
@@ -331,7 +337,11 @@ func TestWorkspace(t *testing.T) {
 	}
 }
 
-func TestEnds(t *testing.T) {
+func TestEnds(t *testing.T) { eachEnd(t, did) }
+
+// eachEnd has an agent end in each way there is.
+func eachEnd(t *testing.T, did func(t *testing.T, s jail.Spec, words ...string) (jail.Exit, string)) {
+	t.Helper()
 	for _, tt := range []struct {
 		name   string
 		spec   jail.Spec
