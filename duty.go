@@ -46,13 +46,18 @@ func Durabilities() []Durability {
 
 // rank orders durabilities; an unknown one ranks above all, so nothing hides it.
 func (d Durability) rank() int {
-	if d == "" {
+	return rankIn(Durabilities(), d)
+}
+
+// rankIn is the place of a value in a list, -1 for the empty one, and behind all for one that is not in it.
+func rankIn[T ~string](list []T, v T) int {
+	if v == "" {
 		return -1
 	}
-	if i := slices.Index(Durabilities(), d); i >= 0 {
+	if i := slices.Index(list, v); i >= 0 {
 		return i
 	}
-	return len(Durabilities())
+	return len(list)
 }
 
 // Join adds what others ask for: all of it must be done, so of two limits the

@@ -34,15 +34,7 @@ func JailTiers() []JailTier { return []JailTier{JailHost, JailGvisor} }
 
 // rank orders tiers; none at all ranks below, and an unknown one above all, so nothing
 // satisfies it.
-func (t JailTier) rank() int {
-	if t == "" {
-		return -1
-	}
-	if i := slices.Index(JailTiers(), t); i >= 0 {
-		return i
-	}
-	return len(JailTiers())
-}
+func (t JailTier) rank() int { return rankIn(JailTiers(), t) }
 
 // Stronger is the stronger of two.
 func (t JailTier) Stronger(u JailTier) JailTier {
