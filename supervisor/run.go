@@ -100,7 +100,7 @@ func (s *Supervisor) once(cell context.Context, seen writ.JailSeen, first bool) 
 	err = s.note(s.cfg.Host, id, writ.JailRunning, jail.Features(), nil)
 	if err == nil && first {
 		if err = s.try(cell, func(ctx context.Context) error {
-			return s.cfg.Queue.As(ctx, seen.Session, "session.start", startKey, startArgs(seen.Jail))
+			return s.cfg.Queue.As(ctx, seen.Session, "session.start", startKey(id), startArgs(seen.Jail))
 		}); err != nil && cell.Err() == nil {
 			instead.Why = writ.JailRefused
 		}
@@ -151,8 +151,8 @@ func (s *Supervisor) once(cell context.Context, seen writ.JailSeen, first bool) 
 	}
 }
 
-// startKey is that of a session's start: it has one.
-const startKey = "jail-start"
+// startKey is that of a session's start. Keys are an agent's, which has many sessions.
+func startKey(id writ.SessionID) string { return "jail-start-" + string(id) }
 
 func startArgs(j writ.Jail) map[string]any {
 	args := map[string]any{"session_id": j.Session}
