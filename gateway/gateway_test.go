@@ -389,13 +389,22 @@ func TestRequestsAreObserved(t *testing.T) {
 func TestHangingUpIsNoError(t *testing.T) {
 	var log bytes.Buffer
 	h, door := newFake(t, func(c *Config) { c.Log = slog.New(slog.NewTextHandler(&log, nil)) })
-	for _, want := range []string{"level=ERROR", "level=INFO"} {
+	for _, x := range []struct {
+		hangs bool
+		code  writ.Code
+		want  string
+	}{
+		{false, writ.CodeStore, "level=ERROR"},
+		{true, writ.CodeStore, "level=INFO"},
+		{true, writ.CodeInternal, "level=ERROR"}, // nobody hides a defect by hanging up
+	} {
+		want := x.want
 		ctx, hangUp := context.WithCancel(t.Context())
 		door.answer = func(*writ.Call) (writ.Reply, *writ.Receipt, error) {
-			if want == "level=INFO" {
+			if x.hangs {
 				hangUp()
 			}
-			return writ.Reply{}, nil, writ.Fault(writ.CodeStore, "guard.read", context.Canceled)
+			return writ.Reply{}, nil, writ.Fault(x.code, "guard.read", context.Canceled)
 		}
 		log.Reset()
 		r := httptest.NewRequestWithContext(ctx, "GET", "/v1/runs", nil)

@@ -345,8 +345,8 @@ func refuse(cfg Config, w http.ResponseWriter, tr *trace, err error, receipt *wr
 	tr.code = e.Code
 	if StatusOf(e.Code) >= 500 {
 		level := slog.LevelError
-		if tr.caller.Err() != nil {
-			level = slog.LevelInfo // a call fails when its caller hangs up: nothing is wrong here
+		if tr.caller.Err() != nil && e.Code != writ.CodeInternal {
+			level = slog.LevelInfo // a call fails when its caller hangs up: nothing is wrong here, unless it is a defect
 		}
 		cfg.Log.Log(tr.caller, level, "call failed", slog.String("request_id", string(tr.id)), slog.String("operation", tr.operation),
 			slog.String("code", string(e.Code)), slog.Any("error", e))
