@@ -216,11 +216,11 @@ pure-test: testcount
 	@$(HAVE_CC) && export RACED_GATEWAYS=1; $(call plaintest,-p 2 -timeout $(TIMEOUT) $$($(GO) list ./... | grep -x -E '.*/writ/($(PURE))'),pure)
 
 # The race detector allocates too: what a decision allocates is counted without it. And it
-# makes trying every change of a call long, which one goroutine does.
+# makes trying every change of a call, and every damage to the queue, long, which one goroutine does.
 .PHONY: alloc-test
 alloc-test: testcount
-	@echo "go test: allocations of a decision, and what is remembered of every other call"
-	@$(call plaintest,-run '^(TestAllocations|TestNoWrongHit.*)$$' ./policies,alloc)
+	@echo "go test: allocations of a decision, what is remembered of every other call, and repair of every damage"
+	@$(call plaintest,-p 2 -run '^(TestAllocations|TestNoWrongHit.*|TestRepair)$$' ./policies ./internal/daemon,alloc)
 
 # Pure planning on one goroutine each: the race detector has nothing to find, and takes long.
 .PHONY: verdict-test
