@@ -114,9 +114,19 @@ func (c cells) ended(id, want string) reply {
 	c.t.Helper()
 	s := c.ends(id)
 	if got := why(s); got != want {
-		c.t.Errorf("got  %s\nwant %s", got, want)
+		c.t.Errorf("got  %s\nwant %s\n%.2000s", got, want, c.printed(id))
 	}
 	return s
+}
+
+// printed is what the agent of a session has printed, with whichever gateway had it.
+func (c cells) printed(id string) (out string) {
+	for _, g := range c.gw {
+		if b, err := os.ReadFile(filepath.Join(g.data, "jails", id+".log")); err == nil {
+			out += string(b)
+		}
+	}
+	return out
 }
 
 // running waits until the agent runs.
@@ -204,12 +214,7 @@ func TestJailedEnds(t *testing.T) {
 				t.Errorf("%s was started again %d times", tc.name, s.num("jail", "restarts"))
 			}
 			if tc.name == "talks" {
-				log := ""
-				for _, g := range c.gw {
-					if b, err := os.ReadFile(filepath.Join(g.data, "jails", id+".log")); err == nil {
-						log = string(b)
-					}
-				}
+				log := c.printed(id)
 				if !strings.Contains(log, "password=[removed] and all is well") || len(log) > 20_000 {
 					t.Errorf("the log has %d bytes: %.200s", len(log), log)
 				}

@@ -28,6 +28,7 @@ type statement struct {
 			Seq, RunSeq int64
 			At          time.Time
 		}
+		Evidence   string
 		Outcome    string
 		Parents    []writ.ReceiptID
 		ReceiptID  writ.ReceiptID

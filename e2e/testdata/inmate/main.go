@@ -21,6 +21,8 @@ func main() {
 		work()
 	case "take":
 		take(with)
+	case "outside":
+		outside(with)
 	case "exit":
 		code, _ := strconv.Atoi(with)
 		os.Exit(code)
@@ -43,20 +45,37 @@ func main() {
 	}
 }
 
-// work claims one task and completes it with what it knows of itself.
-func work() {
-	var got struct {
-		Task struct {
-			TaskID string `json:"task_id"`
-		} `json:"task"`
-		Lease struct {
-			ID    string `json:"id"`
-			Fence int64  `json:"fence"`
-		} `json:"lease"`
-	}
+// held is a task in work.
+type held struct {
+	Task struct {
+		TaskID string `json:"task_id"`
+	} `json:"task"`
+	Lease struct {
+		ID    string `json:"id"`
+		Fence int64  `json:"fence"`
+	} `json:"lease"`
+}
+
+// claim waits for a task.
+func claim() (got held) {
 	for got.Task.TaskID == "" {
 		call("POST", "/v1/tasks/claim", map[string]any{"wait_s": 5}, &got)
 	}
+	return got
+}
+
+// complete completes it. More than the result may be said of it.
+func (h held) complete(result map[string]any, more map[string]any) {
+	body := map[string]any{"lease_id": h.Lease.ID, "fence": h.Lease.Fence, "result": result}
+	for k, v := range more {
+		body[k] = v
+	}
+	call("POST", "/v1/tasks/"+h.Task.TaskID+"/complete", body, nil)
+}
+
+// work claims one task and completes it with what it knows of itself.
+func work() {
+	got := claim()
 	var me map[string]any
 	call("GET", "/v1/sessions/"+os.Getenv("WRIT_SESSION"), nil, &me)
 	text, _ := os.ReadFile("/proc/self/environ")
@@ -65,9 +84,8 @@ func work() {
 	if err != nil {
 		wrote = err.Error()
 	}
-	call("POST", "/v1/tasks/"+got.Task.TaskID+"/complete", map[string]any{
-		"lease_id": got.Lease.ID, "fence": got.Lease.Fence,
-		"result": map[string]any{"me": me["principal"], "uid": os.Getuid(), "environ": len(text), "token": strings.Contains(string(text), ".ses_"), "wrote": wrote},
+	got.complete(map[string]any{
+		"me": me["principal"], "uid": os.Getuid(), "environ": len(text), "token": strings.Contains(string(text), ".ses_"), "wrote": wrote,
 	}, nil)
 }
 
@@ -96,7 +114,7 @@ func call(method, path string, body, into any) {
 	req.Header.Set("Authorization", "Bearer default.ses_00000000000000000000000000.nonsense") // who it is, the listener says
 	if body != nil {
 		req.Header.Set("Content-Type", "application/json")
-		req.Header.Set("Idempotency-Key", fmt.Sprint(path, time.Now().UnixNano()))
+		req.Header.Set("Idempotency-Key", strconv.FormatInt(time.Now().UnixNano(), 10))
 	}
 	res, err := http.DefaultClient.Do(req)
 	if err != nil {
