@@ -193,10 +193,11 @@ func (c cells) receiptsOf(id string) (out []string) {
 	return out
 }
 
-// How an agent ends is what its session says, and its output is kept, capped and
+// How an agent ends is what its session and its receipts say, and its output is kept, capped and
 // without what looks like a secret.
 func TestJailedEnds(t *testing.T) {
 	onCells(t, func(t *testing.T, c cells) {
+		var sessions []reply
 		for _, tc := range []struct {
 			name, does string
 			jail       obj
@@ -210,15 +211,21 @@ func TestJailedEnds(t *testing.T) {
 		} {
 			c.caged(tc.name, tc.does, tc.jail)
 			id := c.spawn(tc.name, nil)
-			if s := c.ended(id, tc.want); s.num("jail", "restarts") != tc.restarts {
+			s := c.ended(id, tc.want)
+			if s.num("jail", "restarts") != tc.restarts {
 				t.Errorf("%s was started again %d times", tc.name, s.num("jail", "restarts"))
 			}
+			sessions = append(sessions, s)
 			if tc.name == "talks" {
 				log := c.printed(id)
 				if !strings.Contains(log, "password=[removed] and all is well") || len(log) > 20_000 {
 					t.Errorf("the log has %d bytes: %.200s", len(log), log)
 				}
 			}
+		}
+		_, all := c.export()
+		for _, s := range sessions {
+			c.toldOf(all, s)
 		}
 	})
 }
