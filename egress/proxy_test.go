@@ -348,6 +348,63 @@ func TestSlow(t *testing.T) {
 	if _, err := io.ReadAll(c); err != nil {
 		t.Errorf("the connection stays: %v", err)
 	}
+	// An answer that nobody takes.
+	l = labWith(t, endless(t), "http", nil, 100*time.Millisecond)
+	l.permit.Down, l.permit.Time = 1<<40, time.Hour
+	idle, err := net.Dial("tcp", l.agent.Listener.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = idle.Close() }()
+	_, _ = io.WriteString(idle, get("/egress/host/"))
+	if err := l.became(); !errors.Is(err, ErrAnswered) {
+		t.Errorf("an answer nobody takes: %v", err)
+	}
+	// A body of which something always comes, and an answer of which something is always taken, for as long as the grant says.
+	l = labWith(t, endless(t), "http", nil, time.Minute)
+	l.permit.Up, l.permit.Down, l.permit.Time = 1<<40, 1<<40, 200*time.Millisecond
+	for _, head := range []string{"POST /egress/host/ HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000000\r\n\r\n", get("/egress/host/")} {
+		busy, err := net.Dial("tcp", l.agent.Listener.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _ = busy.Close() }()
+		_, _ = io.WriteString(busy, head)
+		go func() { _, _ = io.Copy(io.Discard, busy) }()
+		go func() {
+			for err := error(nil); err == nil && strings.HasPrefix(head, "POST"); {
+				_, err = io.WriteString(busy, "x")
+			}
+		}()
+		if err := l.became(); err == nil {
+			t.Errorf("%.20q goes on for ever", head)
+		}
+	}
+}
+
+// endless is a host that reads on, and answers without end.
+func endless(t *testing.T) net.Addr {
+	t.Helper()
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		_, err := io.Copy(io.Discard, r.Body)
+		for err == nil {
+			_, err = w.Write(make([]byte, 64<<10))
+		}
+	}))
+	t.Cleanup(s.Close)
+	return s.Listener.Addr()
+}
+
+// became waits for what became of an exchange.
+func (l *lab) became() error {
+	l.t.Helper()
+	select {
+	case err := <-l.errs:
+		return err
+	case <-time.After(20 * time.Second):
+		l.t.Error("it goes on for ever")
+		return nil
+	}
 }
 
 // A host may take longer to answer than a part of a body may take, again and again on

@@ -73,6 +73,7 @@ func (w *watched) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 type FaceLimits struct {
 	Conns      int           // connections at a time; 64 when 0
 	HeaderTime time.Duration // to send a head in; ReadHeaderTimeout when 0
+	WriteTime  time.Duration // to take an answer in; WriteTimeout when 0. Answers that stream have a time for each part
 	Log        *slog.Logger
 }
 
@@ -85,11 +86,14 @@ func ServeFace(ctx context.Context, l net.Listener, h http.Handler, limits FaceL
 	if limits.HeaderTime == 0 {
 		limits.HeaderTime = ReadHeaderTimeout
 	}
+	if limits.WriteTime == 0 {
+		limits.WriteTime = WriteTimeout
+	}
 	if limits.Log == nil {
 		limits.Log = slog.New(slog.DiscardHandler)
 	}
 	s := &http.Server{
-		Handler: h, ReadHeaderTimeout: limits.HeaderTime, WriteTimeout: WriteTimeout, IdleTimeout: IdleTimeout, MaxHeaderBytes: MaxHeaderBytes,
+		Handler: h, ReadHeaderTimeout: limits.HeaderTime, WriteTimeout: limits.WriteTime, IdleTimeout: IdleTimeout, MaxHeaderBytes: MaxHeaderBytes,
 		ErrorLog:    slog.NewLogLogger(limits.Log.Handler(), slog.LevelDebug),
 		BaseContext: func(net.Listener) context.Context { return ctx },
 	}

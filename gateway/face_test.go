@@ -318,3 +318,61 @@ func TestFaceLimits(t *testing.T) {
 		t.Errorf("the third: %d %s", status, body)
 	}
 }
+
+// drips says something forever, a little at a time, and returns when nobody listens any more.
+func drips(t *testing.T, at, head, more string) {
+	t.Helper()
+	c, err := net.Dial("tcp", at)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = c.Close() }()
+	_, err = io.WriteString(c, head)
+	for end := time.Now().Add(20 * time.Second); err == nil; time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Errorf("%.40q is listened to for ever", head)
+			return
+		}
+		_, err = io.WriteString(c, more)
+	}
+}
+
+// Who keeps a listener busy by being slow has a time in all, however often something of it
+// comes: with a head, with a body, and with taking an answer. What is too large is not read.
+func TestFaceIsNotKeptBusy(t *testing.T) {
+	const soon = 100 * time.Millisecond
+	h, door := newFake(t, func(c *Config) { c.Limits.BodyTime, c.Limits.BodyBytes = soon, 100 })
+	at, _, _ := serveFace(t, h, testSession, FaceLimits{HeaderTime: soon})
+	drips(t, at, "GET /v1/runs HTTP/1.1\r\nHost: g\r\nX: ", "y")
+	drips(t, at, "POST /v1/runs HTTP/1.1\r\nHost: g\r\nContent-Type: application/json\r\nContent-Length: 99\r\n\r\n{", " ")
+	drips(t, at, "POST /v1/runs HTTP/1.1\r\nHost: g\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n", "1\r\n \r\n")
+	for _, size := range []string{"Content-Length: 1000000", "Transfer-Encoding: chunked"} {
+		text := "POST /v1/runs HTTP/1.1\r\nHost: g\r\nContent-Type: application/json\r\n" + size + "\r\n\r\n65\r\n" + strings.Repeat(" ", 101) + "\r\n0\r\n\r\n"
+		if status, body := sayTo(t, at, text); status != http.StatusRequestEntityTooLarge {
+			t.Errorf("%s: %d %s", size, status, body)
+		}
+	}
+	if n := door.count(); n != 0 {
+		t.Errorf("%d calls reached the door", n)
+	}
+	// An answer that nobody takes.
+	given := make(chan error, 1)
+	at, _, _ = serveFace(t, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		var err error
+		for err == nil {
+			_, err = w.Write(make([]byte, 64<<10))
+		}
+		given <- err
+	}), testSession, FaceLimits{WriteTime: soon})
+	c, err := net.Dial("tcp", at)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = c.Close() }()
+	_, _ = io.WriteString(c, "GET / HTTP/1.1\r\nHost: g\r\n\r\n")
+	select {
+	case <-given:
+	case <-time.After(20 * time.Second):
+		t.Error("an answer is written for ever to who does not read")
+	}
+}

@@ -278,6 +278,49 @@ func TestWhatWasReadMayNotLeave(t *testing.T) {
 	})
 }
 
+// As many exchanges are under way as the grant says, and one more when one has ended. One
+// that was refused for that has sent nothing, which is known.
+func TestExchangesAtATime(t *testing.T) {
+	onStores(t, func(t *testing.T, tune func(*Config)) {
+		d, op, _ := start(t, t.TempDir(), tune)
+		in := newInside(t, d, op, "builder", nil)
+		began, let := make(chan struct{}, 3), make(chan struct{})
+		host := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { began <- struct{}{}; <-let }))
+		defer host.Close()
+		in.grant("site-api", host.Listener.Addr(), map[string]any{"conns": 2})
+		ended := make(chan int, 2)
+		for range 2 {
+			go func() {
+				status, _, _ := in.ask("GET", "/egress/site-api/x", "")
+				ended <- status
+			}()
+			<-began
+		}
+		status, body, head := in.ask("POST", "/egress/site-api/x", "")
+		var p struct {
+			Details map[string]string `json:"details"`
+		}
+		_ = json.Unmarshal([]byte(body), &p)
+		if is, _ := code(body); status != http.StatusTooManyRequests || is != writ.CodeQuota || head.Get("Retry-After") == "" || len(began) != 0 {
+			t.Errorf("a third: %d %s", status, body)
+		}
+		if got := in.became(p.Details["effect"]); got != "error quota_exceeded" {
+			t.Errorf("a third: %s", got)
+		}
+		let <- struct{}{}
+		if status := <-ended; status != http.StatusOK {
+			t.Errorf("one of two: %d", status)
+		}
+		close(let)
+		if status, body, _ := in.ask("POST", "/egress/site-api/x", ""); status != http.StatusOK {
+			t.Errorf("once one has ended: %d %s", status, body)
+		}
+		if status := <-ended; status != http.StatusOK {
+			t.Errorf("one of two: %d", status)
+		}
+	})
+}
+
 // became waits until it is known what became of an effect, and says it with its code.
 func (in *inside) became(effect string) string {
 	in.t.Helper()
