@@ -12,19 +12,31 @@ import (
 
 // startRefusal is why the first process did not start.
 func startRefusal(err error) *Refusal {
+	if r, ok := errors.AsType[*Refusal](err); ok { // it was not even there
+		return r
+	}
 	switch {
 	case errors.Is(err, unix.ENOSPC), errors.Is(err, unix.EUSERS):
 		return usernsRefusal(err)
 	case errors.Is(err, unix.EPERM), errors.Is(err, unix.EACCES), errors.Is(err, unix.ENOSYS):
 		return forbidden(err)
-	case errors.Is(err, unix.EAGAIN), errors.Is(err, unix.ENOMEM), errors.Is(err, unix.EMFILE), errors.Is(err, unix.ENFILE):
-		return refuse(FeatureInit, bare(err), "this machine, or its limits, has no room for another process", "end something, or raise the limits of processes, memory or files")
+	case full(err):
+		return fullRefusal(err)
 	case errors.Is(err, unix.EINVAL):
 		return refuse(FeatureNamespaces, bare(err), "this kernel lacks a kind of namespace", "use a kernel with user, mount, pid, net, ipc, uts and cgroup namespaces")
 	case errors.Is(err, unix.ENOENT):
 		return refuse(FeatureProc, bare(err), "/proc is not mounted here", "mount /proc")
 	}
 	return refuse(FeatureInit, bare(err), "the first process could not be started", "`writ jail doctor` tries each part by itself")
+}
+
+// full says whether something failed for want of room, and not of a feature.
+func full(err error) bool {
+	return errors.Is(err, unix.EAGAIN) || errors.Is(err, unix.ENOMEM) || errors.Is(err, unix.EMFILE) || errors.Is(err, unix.ENFILE)
+}
+
+func fullRefusal(err error) *Refusal {
+	return refuse(FeatureInit, bare(err), "this machine, or its limits, has no room for another process", "end something, or raise the limits of processes, memory or files")
 }
 
 func usernsRefusal(err error) *Refusal {
@@ -70,14 +82,19 @@ func sysctl(name string) string {
 }
 
 func mountRefusal(err error) *Refusal {
-	if errors.Is(err, unix.EPERM) || errors.Is(err, unix.EACCES) {
+	switch {
+	case errors.Is(err, unix.EPERM), errors.Is(err, unix.EACCES):
 		return forbidden(err)
+	case full(err):
+		return fullRefusal(err)
 	}
 	return refuse(FeatureMount, bare(err), "this kernel cannot make the jail's file systems", "use kernel 6.7 or later")
 }
 
 func sourceRefusal(err error) *Refusal {
 	switch {
+	case full(err):
+		return fullRefusal(err)
 	case errors.Is(err, unix.ELOOP):
 		return refuse(FeatureSymlink, bare(err), "something to be shown is a symbolic link, or its path leads through one", "name it by its real path, as realpath(1) prints it")
 	case errors.Is(err, unix.ENOTDIR):

@@ -22,6 +22,8 @@ func (j *inside) confine(s Spec, l Limits) error {
 	switch {
 	case errors.Is(err, os.ErrExist):
 		return refuse(FeatureSpec, nil, "another jail has this id", "give each jail its own")
+	case full(err): // there are control groups, so that one may do without them is not said of this machine
+		return fullRefusal(err)
 	case err != nil && !s.Profile.WithoutCgroup:
 		return noCgroup(unnamed(err))
 	case err == nil:

@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"runtime"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -21,6 +22,13 @@ import (
 // worse makes this process worse off in some way, tries to start a jail, and prints why it was refused.
 func worse(how string) int {
 	p := jail.Strict()
+	if f, ok := filters[how]; ok {
+		p.WithoutCgroup = true
+		if err := f.install(); err != nil {
+			fmt.Println("cannot:", err)
+			return 1
+		}
+	}
 	must := func(err error) {
 		if err != nil {
 			fmt.Println("cannot:", err)
@@ -41,19 +49,24 @@ func worse(how string) int {
 		must(j.Go())
 		j.Wait()
 		return 0
-	case "filtered":
-		p.WithoutCgroup = true
-		must(denyClone())
 	case "no namespaces": // as root of a user namespace we were started in
 		p.WithoutCgroup = true
 		must(os.WriteFile("/proc/sys/user/max_user_namespaces", []byte("0"), 0))
 	case "no cgroup":
 		must(unix.Mount("none", "/sys/fs/cgroup", "tmpfs", 0, ""))
 	case "root without rights":
-		runtime.LockOSThread()
-		must(unix.Prctl(unix.PR_CAPBSET_DROP, unix.CAP_SETUID, 0, 0, 0))
-		must(unix.Prctl(unix.PR_CAPBSET_DROP, unix.CAP_SETGID, 0, 0, 0))
-		must(syscall.Exec("/proc/self/exe", []string{"test", "worse", "still root"}, os.Environ()))
+		must(keeping(slices.DeleteFunc(ofContainers(), func(c int) bool { return c == unix.CAP_SETUID || c == unix.CAP_SETGID }), "still root"))
+	case "root of a container":
+		must(keeping(ofContainers(), "in a container"))
+	case "in a container":
+		p.WithoutCgroup = true
+		return runs(p, must)
+	case "no descriptors": // but for what this process has, and a few
+		p.WithoutCgroup = true
+		open, err := os.ReadDir("/proc/self/fd")
+		must(err)
+		n := uint64(len(open) + 2)
+		must(syscall.Setrlimit(syscall.RLIMIT_NOFILE, &syscall.Rlimit{Cur: n, Max: n}))
 	case "root inside":
 		p.WithoutCgroup = true
 	case "masked /proc", "masked /proc, and none inside":
@@ -75,18 +88,52 @@ func worse(how string) int {
 	return 0
 }
 
-// denyClone is the filter of a container that allows no namespaces.
-func denyClone() error {
-	const flags = 16
+// A filter has a system call fail, where one of its arguments has a bit of a mask, or is a value.
+type filter struct {
+	call, arg   uint32
+	mask, value uint32
+	errno       unix.Errno
+	want        string // the feature that is missing then
+}
+
+const always = 1 << 31 // as an argument's number: whatever it is
+
+// filters are kernels that lack something, and containers that forbid it. clone3 fails as for
+// who asks a kernel that has none, since what it is for lies where no filter can look.
+var filters = map[string]filter{
+	"a filter that allows it all":  {call: unix.SYS_SWAPON, arg: always, errno: unix.EPERM, want: "started: <nil>"},
+	"namespaces filtered":          {call: unix.SYS_CLONE, mask: unix.CLONE_NEWUSER | unix.CLONE_NEWNS | unix.CLONE_NEWPID | unix.CLONE_NEWNET, errno: unix.EPERM, want: jail.FeatureOuter},
+	"mounts filtered":              {call: unix.SYS_FSOPEN, arg: always, errno: unix.EPERM, want: jail.FeatureOuter},
+	"no control group namespaces":  {call: unix.SYS_CLONE, mask: unix.CLONE_NEWCGROUP, errno: unix.EINVAL, want: jail.FeatureNamespaces},
+	"no mount interface":           {call: unix.SYS_FSOPEN, arg: always, errno: unix.ENOSYS, want: jail.FeatureMount},
+	"no attributes of mounts":      {call: unix.SYS_MOUNT_SETATTR, arg: always, errno: unix.ENOSYS, want: jail.FeatureMount},
+	"no Landlock":                  {call: unix.SYS_LANDLOCK_CREATE_RULESET, arg: always, errno: unix.EOPNOTSUPP, want: jail.FeatureLandlock},
+	"Landlock that takes no rules": {call: unix.SYS_LANDLOCK_ADD_RULE, arg: always, errno: unix.EINVAL, want: jail.FeatureLandlock},
+	"no filters":                   {call: unix.SYS_SECCOMP, arg: always, errno: unix.EINVAL, want: jail.FeatureSeccomp},
+	"no IPv4":                      {call: unix.SYS_SOCKET, value: unix.AF_INET, errno: unix.EAFNOSUPPORT, want: jail.FeatureNetwork},
+	"no files in memory":           {call: unix.SYS_MEMFD_CREATE, arg: always, errno: unix.ENOSYS, want: jail.FeatureInit},
+}
+
+func (f filter) install() error {
+	const load, equal, anyBit, jump, answer = 0x20, 0x15, 0x45, 0x05, 0x06
+	fail := func(e unix.Errno) unix.SockFilter { return unix.SockFilter{Code: answer, K: 0x00050000 | uint32(e)} }
+	test := unix.SockFilter{Code: equal, Jf: 1, K: f.value}
+	switch {
+	case f.mask != 0:
+		test = unix.SockFilter{Code: anyBit, Jf: 1, K: f.mask}
+	case f.arg == always:
+		test = unix.SockFilter{Code: jump}
+		f.arg = 0
+	}
 	program := []unix.SockFilter{
-		{Code: 0x20, K: 0}, // number
-		{Code: 0x15, Jt: 1, K: unix.SYS_CLONE3},
-		{Code: 0x15, Jt: 1, Jf: 4, K: unix.SYS_CLONE},
-		{Code: 0x06, K: 0x00050000 | uint32(unix.ENOSYS)},
-		{Code: 0x20, K: flags},
-		{Code: 0x45, Jf: 1, K: unix.CLONE_NEWUSER | unix.CLONE_NEWNS | unix.CLONE_NEWPID | unix.CLONE_NEWNET},
-		{Code: 0x06, K: 0x00050000 | uint32(unix.EPERM)},
-		{Code: 0x06, K: 0x7fff0000},
+		{Code: load, K: 0}, // number
+		{Code: equal, Jf: 1, K: unix.SYS_CLONE3},
+		fail(unix.ENOSYS),
+		{Code: equal, Jf: 3, K: f.call},
+		{Code: load, K: 16 + 8*f.arg},
+		test,
+		fail(f.errno),
+		{Code: answer, K: 0x7fff0000}, // allow
 	}
 	if err := unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); err != nil {
 		return err
@@ -96,6 +143,45 @@ func denyClone() error {
 		return errors.Join(errno, errors.New("not for all threads"))
 	}
 	return nil
+}
+
+// ofContainers are the capabilities that engines give root of a container by default.
+func ofContainers() []int {
+	return []int{
+		unix.CAP_CHOWN, unix.CAP_DAC_OVERRIDE, unix.CAP_FSETID, unix.CAP_FOWNER, unix.CAP_MKNOD, unix.CAP_NET_RAW, unix.CAP_SETGID, unix.CAP_SETUID,
+		unix.CAP_SETFCAP, unix.CAP_SETPCAP, unix.CAP_NET_BIND_SERVICE, unix.CAP_SYS_CHROOT, unix.CAP_KILL, unix.CAP_AUDIT_WRITE,
+	}
+}
+
+// keeping goes on as root with these capabilities alone, for good.
+func keeping(caps []int, as string) error {
+	runtime.LockOSThread()
+	for c := range unix.CAP_LAST_CAP + 1 {
+		if slices.Contains(caps, c) {
+			continue
+		}
+		if err := unix.Prctl(unix.PR_CAPBSET_DROP, uintptr(c), 0, 0, 0); err != nil {
+			return err
+		}
+	}
+	return syscall.Exec("/proc/self/exe", []string{"test", "worse", as}, os.Environ())
+}
+
+// runs starts a jail with an agent in it, and says as whom that ran, and how it ended.
+func runs(p jail.Profile, must func(error)) int {
+	j, err := jail.New(jail.Options{}).Spawn(context.Background(), jail.Spec{
+		ID: fmt.Sprintf("caps-%d", os.Getpid()), Profile: p, Agent: jail.Program{Path: agentBinary}, Args: []string{"exit=7"}, Stdout: os.Stdout, Stderr: os.Stderr,
+	})
+	must(err)
+	must(j.Go())
+	fmt.Printf("another user %t, cgroup %t, ended with %d\n", j.Features().Privileged, j.Features().Cgroup != "none", j.Wait().Code)
+	return 0
+}
+
+// worseOff is what a process is started with, and what it says.
+type worseOff struct {
+	attr *syscall.SysProcAttr
+	want string
 }
 
 // Wherever something is missing the jail is refused by its name, and nothing is started with less.
@@ -109,22 +195,23 @@ func TestRefusedWhereWorse(t *testing.T) {
 			AmbientCaps: []uintptr{unix.CAP_SYS_ADMIN, unix.CAP_SYS_RESOURCE},
 		}
 	}
-	for how, tt := range map[string]struct {
-		attr *syscall.SysProcAttr
-		want string
-	}{
-		"filtered":                      {nil, jail.FeatureOuter},
+	cases := map[string]worseOff{
 		"no namespaces":                 {nested(500), jail.FeatureUserns},
 		"no cgroup":                     {nested(500), jail.FeatureCgroup},
 		"no /proc":                      {nested(500), jail.FeatureProc},
 		"masked /proc":                  {nested(500), jail.FeatureProc},
 		"masked /proc, and none inside": {nested(500), "started: <nil>"},
 		"root inside":                   {nested(0), "started: <nil>"}, // as an ordinary user would
-		"root without rights":           {nil, jail.FeatureHostUID},
-	} {
-		if how == "root without rights" && os.Geteuid() != 0 {
-			continue
-		}
+		"no descriptors":                {nil, jail.FeatureInit},
+	}
+	for how, f := range filters {
+		cases[how] = worseOff{nil, f.want}
+	}
+	if os.Geteuid() == 0 {
+		cases["root without rights"] = worseOff{nil, jail.FeatureHostUID}
+		cases["root of a container"] = worseOff{nil, fmt.Sprintf("another user true, cgroup %t, ended with 7", jailtest.HasCgroup())}
+	}
+	for how, tt := range cases {
 		t.Run(how, func(t *testing.T) {
 			c := exec.Command("/proc/self/exe", "worse", how)
 			c.Env = append(os.Environ(), "WRIT_TEST_JAIL_AGENT="+agentBinary)
