@@ -306,6 +306,34 @@ copy=/scopes/3/me: ENOSPC`)
 	}
 }
 
+// What is in a scope is executed where the profile says so, and nowhere else; what an agent may
+// write beside scopes never is.
+func TestExecInScope(t *testing.T) {
+	given := t.TempDir()
+	if err := jailtest.Copy(agentBinary, filepath.Join(given, "given")); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chmod(given, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for _, p := range jail.Profiles() {
+		scopes := []jail.Scope{{Medium: jail.Memory, Size: 16 << 20}, {Path: given, ReadOnly: true}}
+		if p.WriteDirs {
+			scopes[0] = jail.Scope{Path: t.TempDir()}
+		}
+		for exec, want := range map[bool]string{
+			false: "copy=/workspace/me: EACCES\nrun=/scopes/2/given say=hello: EACCES\ncopy=/tmp/me: EACCES\ncopy=/dev/shm/me: EACCES",
+			true:  "hello\ncopy=/tmp/me: EACCES\ncopy=/dev/shm/me: EACCES",
+		} {
+			t.Run(fmt.Sprintf("%s %t", p.Name, exec), func(t *testing.T) {
+				p.ExecInScope = exec
+				_, out := did(t, jail.Spec{Profile: p, Scopes: scopes}, "copy=/workspace/me", "run=/scopes/2/given say=hello", "copy=/tmp/me", "copy=/dev/shm/me")
+				same(t, out, want)
+			})
+		}
+	}
+}
+
 // Exactly the granted tools can be executed.
 func TestTools(t *testing.T) {
 	if _, err := os.Stat("/usr/bin/env"); err != nil {

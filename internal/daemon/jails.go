@@ -169,6 +169,7 @@ func (c cells) spec(j writ.Jail) (spec jail.Spec, err error) {
 		Runtime:  program.Runtime,
 		Limits:   jail.Limits{Memory: j.Spec.MemoryMB << 20, CPU: j.Spec.CPUPercent, Processes: j.Spec.Processes},
 		Deadline: time.Duration(j.Spec.Deadline) * time.Second,
+		Output:   jail.Output{Bytes: maxJailLog},
 	}
 	if profile.Tools {
 		for _, t := range program.Tools {

@@ -1,7 +1,11 @@
 package daemon
 
 import (
+	"bytes"
 	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -104,4 +108,40 @@ func TestClaimsAreFreeWhenTheJailHasEnded(t *testing.T) {
 			t.Fatalf("nobody woke the task that waited: %q, %v", got, err)
 		}
 	})
+}
+
+// What an agent prints is kept in whole lines up to the bound of its session, on both streams
+// and in all its starts together; what is beyond is dropped and keeps nobody waiting.
+func TestOutputOfASessionIsBounded(t *testing.T) {
+	c := cells{site: jailSite{Programs: map[string]jailProgram{"builder": {Path: "/opt/builder"}}}, logs: t.TempDir()}
+	spec, err := c.spec(writ.Jail{Session: "ses_01HZZZZZZZZZZZZZZZZZZZZZZZ", Spec: writ.JailSpec{Program: "builder"}.Filled()})
+	if err != nil || spec.Output.Bytes != maxJailLog {
+		t.Fatalf("%v: of a stream %d bytes are taken", err, spec.Output.Bytes)
+	}
+	path := filepath.Join(c.logs, "ses.log")
+	line := []byte("token=" + strings.Repeat("x", 8000) + " and the rest\n")
+	for range 3 { // starts
+		out, err := openOutput(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i := range 400 {
+			if n, err := out.stream([]string{"out", "err"}[i%2]).Write(bytes.Repeat([]byte("a word "), 1000)); err != nil || n != 7000 {
+				t.Fatalf("%d bytes, %v", n, err)
+			}
+			if _, err := out.stream("out").Write(line); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := out.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	b, err := os.ReadFile(path)
+	if err != nil || len(b) > maxJailLog || len(b) < maxJailLog-9000 || b[len(b)-1] != '\n' {
+		t.Errorf("%v: %d bytes are kept", err, len(b))
+	}
+	if bytes.Contains(b, []byte("xxxx")) || !bytes.Contains(b, []byte("token=[removed] and the rest\n")) {
+		t.Error("what looks like a secret is kept")
+	}
 }
