@@ -299,13 +299,16 @@ type lines struct {
 func (l lines) Write(p []byte) (int, error) {
 	l.o.mu.Lock()
 	defer l.o.mu.Unlock()
+	if l.o.left <= 0 { // enough; the jail says that there was more
+		return len(p), nil
+	}
 	line := fmt.Appendf(nil, "%s %s ", time.Now().UTC().Format("2006-01-02T15:04:05.000Z"), l.name)
 	line = append(line, supervisor.Scrub(p)...)
 	if line[len(line)-1] != '\n' {
 		line = append(line, '\n')
 	}
 	if l.o.left -= int64(len(line)); l.o.left < 0 {
-		return len(p), nil // enough; the jail says that there was more
+		return len(p), nil
 	}
 	_, err := l.o.f.Write(line)
 	return len(p), err

@@ -125,7 +125,7 @@ func TestOutputOfASessionIsBounded(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		for i := range 400 {
+		for i := range 200 {
 			if n, err := out.stream([]string{"out", "err"}[i%2]).Write(bytes.Repeat([]byte("a word "), 1000)); err != nil || n != 7000 {
 				t.Fatalf("%d bytes, %v", n, err)
 			}
