@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -58,6 +59,16 @@ import concurrent.futures as c, urllib.request as u
 with c.ThreadPoolExecutor(8) as e: print(set(e.map(lambda i: u.urlopen("http://gateway/x").read().decode().strip(), range(16))))'`, want: "{'GET /x of gateway'}"},
 	{name: "a megabyte there and back", needs: "curl", shell: fmt.Sprintf("head -c %d /dev/urandom >a; curl -sS --data-binary @a http://gateway/echo >b; cmp a b && stat -c %%s b", big), want: fmt.Sprint(big)},
 	{name: "a megabyte by socket", needs: "curl", shell: fmt.Sprintf("head -c %d /dev/urandom >a; curl -sS --unix-socket /run/gateway.sock --data-binary @a http://gateway/echo >b; cmp a b && stat -c %%s b", big), want: fmt.Sprint(big)},
+
+	{name: "python by socket", needs: "python3", shell: `python3 -c '
+import http.client, socket
+class Door(http.client.HTTPConnection):
+    def connect(self):
+        self.sock = socket.socket(socket.AF_UNIX); self.sock.connect("/run/gateway.sock")
+d = Door("gateway")
+for i in range(3):
+    d.request("POST", "/echo", b"%d of one connection" % i); print(d.getresponse().read().decode())'`, want: "0 of one connection\n1 of one connection\n2 of one connection"},
+	{name: "git from the door", needs: "git", shell: "git clone -q http://gateway/git/ s && cat s/f && git -C s log --format=%s", want: "by the door\nfrom the door"},
 
 	// Proxies are the same door.
 	{name: "curl with a proxy", needs: "curl", env: proxies, shell: "curl -sS http://example.test/x", want: "GET http://example.test/x of example.test"},
@@ -278,11 +289,31 @@ func workDir(t *testing.T) string {
 	return dir
 }
 
-// answer says what it was asked, and echoes.
+// repository is one of git's, as files behind the door. It has one file in one commit.
+var repository = sync.OnceValue(func() http.Handler {
+	dir, err := os.MkdirTemp(programs, "git")
+	if err != nil { // root's; what this user makes lies in there too, and goes with it
+		dir, err = os.MkdirTemp(os.TempDir(), "git")
+	}
+	if err == nil {
+		c := exec.Command("/bin/sh", "-c", `set -e; git init -q work; cd work; echo by the door >f; git add f
+git -c user.email=a@b -c user.name=a commit -qm "from the door"; git clone -q --bare . ../bare; git -C ../bare update-server-info`)
+		c.Dir = dir
+		err = c.Run()
+	}
+	if err != nil {
+		return http.NotFoundHandler()
+	}
+	return http.StripPrefix("/git/", http.FileServerFS(os.DirFS(filepath.Join(dir, "bare"))))
+})
+
+// answer says what it was asked, echoes, and has a repository.
 func answer(w http.ResponseWriter, r *http.Request) {
 	switch {
 	case r.Method == http.MethodConnect:
 		http.Error(w, "no tunnels", http.StatusForbidden)
+	case strings.HasPrefix(r.URL.Path, "/git/"):
+		repository().ServeHTTP(w, r)
 	case r.URL.Path == "/echo":
 		_, _ = io.Copy(w, r.Body)
 	default:
