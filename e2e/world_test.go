@@ -75,23 +75,23 @@ var hosts = []string{"bolt", "redis"}
 // onHosts runs a test on both hosts.
 func onHosts(t *testing.T, f func(t *testing.T, w *world)) {
 	t.Helper()
-	onHostsOf(t, binary, f)
+	onHostsOf(t, binary, nil, f)
 }
 
 // underLoad is onHosts for tests that make many calls at once: with the race
 // detector in the gateways, if it is in the tests.
 func underLoad(t *testing.T, f func(t *testing.T, w *world)) {
 	t.Helper()
-	onHostsOf(t, raced, f)
+	onHostsOf(t, raced, nil, f)
 }
 
-func onHostsOf(t *testing.T, program string, f func(t *testing.T, w *world)) {
+func onHostsOf(t *testing.T, program string, args []string, f func(t *testing.T, w *world)) {
 	t.Helper()
 	t.Parallel()
 	for _, host := range hosts {
 		t.Run(host, func(t *testing.T) {
 			t.Parallel()
-			f(t, newWorldOf(t, program, host))
+			f(t, newWorldOf(t, program, host, args...))
 		})
 	}
 }

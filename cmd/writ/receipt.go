@@ -27,7 +27,7 @@ func receiptCommand() *cobra.Command {
 	cmd.AddCommand(
 		verbCommand(cat.Get("receipt.list"), "list"), verbCommand(cat.Get("receipt.get"), "get"),
 		verbCommand(cat.Get("receipt.evidence"), "evidence"),
-		exportCommand(), verifyCommand(), bundleCommand(),
+		treeCommand(), exportCommand(), verifyCommand(), bundleCommand(),
 	)
 	return cmd
 }
