@@ -1,14 +1,21 @@
 package e2e
 
 import (
+	"slices"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/writ-gateway/writ"
 )
 
-// Every mistake in an entry is named at once, and nothing is registered.
+// Every mistake in an entry is named at once, and nothing is registered: the revision
+// of the registry says so.
 func TestF1T1AllMistakesAtOnce(t *testing.T) {
 	onHosts(t, func(t *testing.T, w *world) {
+		revision := func() int64 { return w.op.at(w.last()).ok(200, "GET", "/v1/agents", nil).num("registry_revision") }
+		w.op.ok(201, "PUT", "/v1/agents/right", obj{"archetypes": []string{"executor"}, "domain": "web"})
+		before := revision()
 		body := obj{
 			"archetypes": []string{"executor"}, "domain": "web", "write_scope": []string{"fs:repo/../x/"},
 			"tools": []obj{{"name": "task.claim", "safety": "mutating"}, {"name": "a.b", "safety": "mutating"}, {"name": "a.b", "safety": "mutating"}},
@@ -18,6 +25,9 @@ func TestF1T1AllMistakesAtOnce(t *testing.T) {
 			t.Fatalf("want three errors: %s", r)
 		}
 		w.op.refused(404, "not_found", "GET", "/v1/agents/wrong", nil)
+		if got := revision(); before < 1 || got != before {
+			t.Errorf("revision %d after %d", got, before)
+		}
 	})
 }
 
@@ -127,25 +137,47 @@ func TestF1T3ReadYourWriteOnEveryReplica(t *testing.T) {
 	})
 }
 
-// Suspending an agent ends its sessions and gives its work back.
-func TestF1T4SuspendGivesWorkBack(t *testing.T) {
+// An agent that is stopped while it works, in whichever way: its sessions end, its work
+// and what it claims are free for others, and nobody is sent to it any more.
+func TestF1T4StoppedWhileItWorks(t *testing.T) {
 	onHosts(t, func(t *testing.T, w *world) {
 		c := newCast(t, w)
-		w.agent("builder-2", "web", "executor", tool, []string{"fs:other/"}, nil)
-		second := w.session("builder-2", "executor", "builder-2").at(w.last())
-		l := c.builder.claim(c.enqueue("one", obj{"backoff_ms": 0}))
-		w.op.ok(200, "POST", "/v1/agents/builder/suspend", nil)
-		r := <-second.poll()
-		if r.status != 200 || r.str("task", "task_id") != l.task {
-			t.Fatalf("the task was not given back: %s", r)
+		second := c.another().at(w.last())
+		for verb, more := range map[string]obj{"suspend": {}, "retire": {}, "supersede": {"successor": "builder"}} {
+			id := writ.AgentID("old-" + verb)
+			scope := "fs:" + verb + "/"
+			w.agent(id, "web", "executor", tool, []string{scope}, obj{"routing": obj{"keywords": []string{verb}}})
+			idle := w.openedOnly(id, nil).at(w.last())
+			idle.ok(200, "POST", idle.startPath(), obj{"write_claims": claiming("exclusive", scope+"a/")})
+			works := w.session(string(id), writ.RoleExecutor, id)
+			l := works.claim(c.enqueue(verb, obj{"backoff_ms": 0}))
+			if r := w.op.ok(200, "GET", "/v1/agents/route?input="+verb, nil); r.str("data", "agent", "id") != string(id) {
+				t.Fatalf("before: %s", r)
+			}
+
+			w.op.ok(200, "POST", "/v1/agents/"+string(id)+"/"+verb, more)
+			for _, s := range []caller{works, idle} { // at once, at every replica
+				for _, g := range w.gw {
+					s.at(g).refused(401, writ.CodeUnauthenticated, "GET", "/v1/sessions/"+string(s.id), nil)
+				}
+			}
+			works.refused(401, writ.CodeUnauthenticated, "POST", "/v1/tasks/"+l.task+"/complete", l.hold(nil))
+			r := <-second.poll()
+			if r.status != 200 || r.str("task", "task_id") != l.task || leaseOf(r).fence <= l.fence {
+				t.Fatalf("%s: the task was not given back: %s", verb, r)
+			}
+			second.complete(leaseOf(r))
+			within(t, 10*time.Second, "nothing is claimed any more, and its sessions have ended", func() bool {
+				claims, _ := w.op.ok(200, "GET", "/v1/scopes?under="+scope, nil).at("scopes").([]any)
+				return len(claims) == 0 && !slices.ContainsFunc([]caller{works, idle}, func(s caller) bool {
+					return w.op.ok(200, "GET", "/v1/sessions/"+string(s.id), nil).str("state") != "revoked"
+				})
+			})
+			if r := w.op.ok(200, "GET", "/v1/agents/route?input="+verb, nil); r.str("status") != "not_found" {
+				t.Errorf("%s: %s", verb, r)
+			}
+			w.op.refused(409, writ.CodeUnavailable, "POST", "/v1/sessions", obj{"principal": id, "kind": "agent", "role": "executor", "agent_id": id})
 		}
-		within(t, 10*time.Second, "the token of the suspended agent is refused", func() bool {
-			return c.builder.do("GET", "/v1/sessions/"+string(c.builder.id), nil).status == 401
-		})
-		c.builder.refused(401, "unauthenticated", "POST", "/v1/tasks/"+l.task+"/complete", l.hold(nil))
-		w.op.refused(409, "capability_unavailable", "POST", "/v1/sessions", obj{
-			"principal": "builder", "kind": "agent", "role": "executor", "agent_id": "builder",
-		})
-		second.complete(leaseOf(r))
+		w.audited()
 	})
 }

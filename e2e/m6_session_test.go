@@ -1,11 +1,18 @@
 package e2e
 
 import (
+	"bufio"
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/writ-gateway/writ"
+	"github.com/writ-gateway/writ/client"
 )
 
 // A session that was opened and not started does nothing but start, or end.
@@ -32,19 +39,69 @@ func TestM6T1ClaimBeforeTheStart(t *testing.T) {
 	})
 }
 
+// agentTask names the task that beAnAgent works on.
+const agentTask = "WRIT_E2E_AGENT_TASK"
+
+// beAnAgent is an agent as its own process: it starts its session, claims a task, says
+// so, and keeps both for as long as it lives.
+func beAnAgent() int {
+	ctx := context.Background()
+	c, err := client.New(client.Config{URL: os.Getenv("WRIT_URL"), TokenFile: os.Getenv("WRIT_TOKEN_FILE")})
+	var held *client.Claimed
+	if err == nil {
+		_, err = c.StartSession(ctx, writ.SessionID(os.Getenv("WRIT_E2E_AGENT_SESSION")))
+	}
+	if err == nil {
+		held, err = c.Claim(ctx, client.ClaimOptions{Task: writ.TaskID(os.Getenv(agentTask))})
+	}
+	for n := int64(1); err == nil; n++ {
+		if _, err = c.Heartbeat(ctx, held, &client.Progress{Pct: 50, Seq: n}); err == nil {
+			fmt.Println(held.Lease.ID, held.Lease.Fence, n)
+			time.Sleep(200 * time.Millisecond)
+		}
+	}
+	fmt.Println(err)
+	return 1
+}
+
 // An agent whose process is killed sends no more heartbeats: its lease ends, the task
 // is queued again and its scopes are free, with a receipt; its session is suspended,
 // and is good for nothing until it is heard again.
 func TestM6T2KilledAgent(t *testing.T) {
 	onHosts(t, func(t *testing.T, w *world) {
 		c := newCast(t, w)
-		killed := w.opened(obj{"principal": "builder", "role": "executor"}, "builder")
-		brief := w.op.ok(201, "POST", "/v1/sessions", obj{"principal": "builder", "kind": "agent", "role": "executor", "agent_id": "builder", "heartbeat_ttl_s": 10})
-		mute := caller{t: t, gw: w.last(), token: brief.str("token"), id: writ.SessionID(brief.str("session_id")), agent: "builder"}
-		mute.ok(200, "POST", "/v1/sessions/"+string(mute.id)+"/start", nil)
-
 		task := c.enqueue("one", obj{"lease_ttl_s": 1, "backoff_ms": 0, "write_scopes": []string{"fs:repo/x/"}})
-		l := killed.claim(task)
+		killed := w.openedOnly("builder", obj{"heartbeat_ttl_s": 10}).at(w.last())
+		token := filepath.Join(t.TempDir(), "token")
+		if err := os.WriteFile(token, []byte(killed.token), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		agent := exec.Command(os.Args[0])
+		agent.Env = append(os.Environ(), agentTask+"="+task, "WRIT_E2E_AGENT_SESSION="+string(killed.id), "WRIT_URL="+killed.gw.url, "WRIT_TOKEN_FILE="+token)
+		out, err := agent.StdoutPipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := agent.Start(); err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _, _ = agent.Process.Kill(), agent.Wait() })
+		l := lease{task: task}
+		for said, n := bufio.NewScanner(out), 0; n < 10; { // for twice as long as a lease lasts
+			if !said.Scan() {
+				t.Fatal("the agent ended by itself")
+			}
+			if _, err := fmt.Sscan(said.Text(), &l.id, &l.fence, &n); err != nil {
+				t.Fatalf("the agent says %q", said.Text())
+			}
+		}
+		if r := w.op.ok(200, "GET", "/v1/tasks/"+task, nil); r.str("state") != "running" || r.num("attempt") != 1 {
+			t.Fatalf("while the agent lives: %s", r)
+		}
+		if err := agent.Process.Kill(); err != nil { // SIGKILL
+			t.Fatal(err)
+		}
+
 		c.becomes(task, writ.TaskQueued)
 		if list, _ := w.op.ok(200, "GET", "/v1/scopes?under=fs:repo/", nil).at("scopes").([]any); len(list) != 0 {
 			t.Errorf("still held: %v", list)
@@ -66,10 +123,10 @@ func TestM6T2KilledAgent(t *testing.T) {
 			t.Errorf("%d receipts of the end of its lease", expired)
 		}
 
-		own := "/v1/sessions/" + string(mute.id)
+		own := "/v1/sessions/" + string(killed.id)
 		within(t, 30*time.Second, "the silent session is suspended", func() bool { return w.op.ok(200, "GET", own, nil).str("state") == "suspended" })
-		mute.refused(409, writ.CodeIllegal, "POST", "/v1/tasks/claim", nil)
-		if r := mute.ok(200, "POST", own+"/heartbeat", nil); r.str("state") != "active" {
+		killed.refused(409, writ.CodeIllegal, "POST", "/v1/tasks/claim", nil)
+		if r := killed.ok(200, "POST", own+"/heartbeat", nil); r.str("state") != "active" {
 			t.Errorf("heard again it is %s", r)
 		}
 		w.audited()

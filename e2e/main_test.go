@@ -20,6 +20,9 @@ import (
 var binary, raced string
 
 func TestMain(m *testing.M) {
+	if os.Getenv(agentTask) != "" { // these tests start themselves as an agent that is to be killed
+		os.Exit(beAnAgent())
+	}
 	flag.Parse()
 	os.Exit(run(m))
 }

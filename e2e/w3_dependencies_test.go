@@ -145,3 +145,38 @@ func TestO3T3DependentsOfAFailure(t *testing.T) {
 		w.audited()
 	})
 }
+
+// What depends on a task that is cancelled, while it waits or while somebody works on
+// it, ends as it said, on to the last of a chain, and so does the run.
+func TestO3T3DependentsOfWhatIsCancelled(t *testing.T) {
+	onHosts(t, func(t *testing.T, w *world) {
+		c := newCast(t, w)
+		roots := map[string]string{"waiting": c.enqueue("waiting", nil), "worked-on": c.enqueue("worked-on", nil)}
+		want, goes := map[string]writ.TaskState{}, 0
+		for root := range roots {
+			for policy, state := range map[string]writ.TaskState{"fail": writ.TaskFailed, "skip": writ.TaskCancelled, "continue": writ.TaskQueued} {
+				want[c.enqueue(root+"-"+policy, on(root+":"+policy))] = state
+			}
+			want[c.enqueue(root+"-chain", on(root+"-continue", root+"-fail"))] = writ.TaskFailed
+			want[c.enqueue(root+"-skipped", on(root+"-skip:skip"))] = writ.TaskCancelled
+			goes++
+		}
+		c.orc.ok(200, "POST", "/v1/runs/"+c.run+"/seal", nil)
+		l := c.builder.claim(roots["worked-on"])
+		for _, id := range roots {
+			c.orc.at(w.last()).ok(200, "POST", "/v1/tasks/"+id+"/cancel", nil)
+		}
+		c.builder.ok(200, "POST", "/v1/tasks/"+l.task+"/release", l.hold(nil))
+		for id, state := range want {
+			c.becomes(id, state)
+		}
+		for range goes {
+			c.builder.complete(c.builder.claimNext())
+		}
+		within(t, 10*time.Second, "the run fails", func() bool { return w.runState(c.run) == "failed" })
+		if n := c.in("blocked"); n != 0 {
+			t.Errorf("%d tasks are left blocked", n)
+		}
+		w.audited()
+	})
+}

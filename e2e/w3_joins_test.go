@@ -173,8 +173,19 @@ func TestP3T4Deadline(t *testing.T) {
 		queued, blocked := c.enqueue("queued", soon(obj{"capability": tool})), c.enqueue("blocked", soon(on("never")))
 		waits := c.enqueue("waits", on("queued:continue"))
 		r := c.builder.ok(200, "POST", "/v1/tasks/"+running+"/heartbeat", l.hold(nil))
-		if at := c.orc.ok(200, "GET", "/v1/tasks/"+running, nil).str("deadline_at"); at == "" || r.str("expires_at") != at {
+		at := c.orc.ok(200, "GET", "/v1/tasks/"+running, nil).str("deadline_at")
+		if at == "" || r.str("expires_at") != at {
 			t.Fatalf("the lease ends at %s, the deadline is %s", r.str("expires_at"), at)
+		}
+		within(t, 20*time.Second, "no heartbeat is taken any more", func() bool {
+			r := c.builder.at(w.last()).do("POST", "/v1/tasks/"+running+"/heartbeat", l.hold(nil))
+			if r.status == 200 && r.str("expires_at") != at || r.status != 200 && (r.status != 409 || r.code() != writ.CodeLeaseLost) {
+				t.Fatalf("the deadline is %s: %s", at, r)
+			}
+			return r.status == 409
+		})
+		if end, err := time.Parse(time.RFC3339, at); err != nil || time.Now().Before(end) {
+			t.Errorf("heartbeats were refused before %s: %v", at, err)
 		}
 		for _, id := range []string{running, queued, blocked} {
 			c.becomes(id, writ.TaskFailed)
