@@ -189,3 +189,56 @@ func TestARunIsSentBack(t *testing.T) {
 		w.audited()
 	})
 }
+
+// Whoever opened the session that worked, or planned, stands behind it and does not judge
+// what it did; nor does a session that was opened by somebody who had a part. That one
+// person opened both is no part.
+func TestA3WhoOpenedTheSessionsOfARun(t *testing.T) {
+	onHosts(t, func(t *testing.T, w *world) {
+		c := newCast(t, w)
+		olga, ivan := w.session("olga", writ.RoleOperator, ""), w.session("ivan", writ.RoleOperator, "")
+		opens := func(by caller, body obj) caller { // as world.opened, by a person
+			r := by.ok(201, "POST", "/v1/sessions", body)
+			s := caller{t: t, gw: w.last(), token: r.str("token"), id: writ.SessionID(r.str("session_id"))}
+			s.ok(200, "POST", s.startPath(), nil)
+			return s
+		}
+		judges := func(principal, controller string) obj {
+			return obj{"principal": principal, "kind": "service", "role": "verifier", "controller": controller}
+		}
+		works := opens(olga, obj{"principal": "builder", "kind": "agent", "role": "executor", "agent_id": "builder", "heartbeat_ttl_s": 300})
+		plans := opens(ivan, obj{"principal": "paula", "kind": "human", "role": "orchestrator"})
+		run := plans.ok(201, "POST", "/v1/runs", obj{"close_policy": "verifier", "budget": obj{"steps": 100}}).str("run_id")
+		c.run = run
+		task := plans.ok(201, "POST", "/v1/tasks", c.task("one", obj{"verify": obj{"required": true}})).str("task_id")
+		plans.ok(200, "POST", "/v1/runs/"+run+"/seal", nil)
+		works.complete(works.claim(task))
+
+		paula := opens(olga, obj{"principal": "paula", "kind": "human", "role": "operator"})
+		none := map[string]caller{
+			"who opened the session that worked":        w.session("olga", writ.RoleVerifier, ""),
+			"who opened the session that planned":       w.session("ivan", writ.RoleVerifier, ""),
+			"who answers to who opened the one":         w.verifier("judge", "olga", ""),
+			"a session that who planned opened":         opens(paula, judges("judge", "vera")),
+			"a session that one opened that she opened": opens(opens(paula, obj{"principal": "otto", "kind": "human", "role": "operator"}), judges("judge", "vera")),
+		}
+		judge := opens(olga, judges("judge", "vera"))
+		for _, path := range []string{"/v1/tasks/" + task, "/v1/runs/" + run} {
+			path, accept := judge.verdict(path, "accept", nil)
+			for name, by := range none {
+				for _, g := range w.gw {
+					if r := by.at(g).do("POST", path, accept); r.status != 403 || r.code() != writ.CodeSoD || r.str("receipt") == "" && r.at("aggregated") != true {
+						t.Errorf("%s, %s: %s", path, name, r)
+					}
+				}
+			}
+			if strings.HasSuffix(path, "/close") {
+				accept["tasks"] = []obj{{"task_id": task, "receipt_id": judge.ok(200, "GET", "/v1/tasks/"+task, nil).str("receipt")}}
+			}
+			if r := judge.ok(200, "POST", path, accept); r.str("state") != "done" {
+				t.Errorf("%s", r)
+			}
+		}
+		w.audited()
+	})
+}

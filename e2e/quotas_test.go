@@ -105,6 +105,38 @@ func TestO2T1T4OneTooMany(t *testing.T) {
 	})
 }
 
+// rush makes a call 64 times at once, at every replica, and counts those that pass; what
+// was turned away before it was looked at is made again.
+func (w *world) rush(call func(i int, at *gateway) (reply, error)) (passed int, over reply) {
+	w.t.Helper()
+	var mu sync.Mutex
+	each(callers, func(i int) {
+		for {
+			r, err := call(i, w.gw[i%len(w.gw)])
+			mu.Lock()
+			retry := false
+			switch {
+			case err != nil:
+				w.t.Error(err)
+			case r.status >= 200 && r.status <= 202:
+				passed++
+			case r.code() == writ.CodeQuota:
+				over = r
+			case r.code() == writ.CodeContention || r.code() == writ.CodePolicyDown || r.code() == writ.CodeBackpressure:
+				retry = true
+			default:
+				w.t.Errorf("neither passed nor over: %s", r)
+			}
+			mu.Unlock()
+			if !retry {
+				return
+			}
+			time.Sleep(5 * time.Millisecond) // less than it asks for
+		}
+	})
+	return passed, over
+}
+
 // Of 64 callers who meet at a quota, at every replica, exactly as many pass as it
 // says: for what counts how many there are, for what is used in a day, and for calls
 // in a minute.
@@ -112,44 +144,8 @@ func TestO2T2ExactlyAsManyPass(t *testing.T) {
 	underLoad(t, func(t *testing.T, w *world) {
 		c := newCast(t, w)
 		const most = 20
-		// all makes a call 64 times at once; what was turned away before it was looked at
-		// is made again.
-		all := func(call func(i int, at *gateway) (reply, error)) (passed int, over reply) {
-			t.Helper()
-			var wg sync.WaitGroup
-			var mu sync.Mutex
-			for i := range callers {
-				wg.Go(func() {
-					for {
-						r, err := call(i, w.gw[i%len(w.gw)])
-						mu.Lock()
-						retry := false
-						switch {
-						case err != nil:
-							t.Error(err)
-						case r.status == 200 || r.status == 201:
-							passed++
-						case r.code() == writ.CodeQuota:
-							over = r
-						case r.code() == writ.CodeContention || r.code() == writ.CodePolicyDown || r.code() == writ.CodeBackpressure:
-							retry = true
-						default:
-							t.Errorf("neither passed nor over: %s", r)
-						}
-						mu.Unlock()
-						if !retry {
-							return
-						}
-						time.Sleep(5 * time.Millisecond) // less than it asks for
-					}
-				})
-			}
-			wg.Wait()
-			return passed, over
-		}
-
 		queued := w.quota("queued_tasks", "tenant", "", most, nil)
-		passed, over := all(func(i int, at *gateway) (reply, error) {
+		passed, over := w.rush(func(i int, at *gateway) (reply, error) {
 			return c.orc.at(at).insist("POST", "/v1/tasks", c.task(key(i), nil))
 		})
 		overQuota(t, over, queued, "queued_tasks")
@@ -166,7 +162,7 @@ func TestO2T2ExactlyAsManyPass(t *testing.T) {
 			tasks = append(tasks, c.enqueue(fmt.Sprint("cost-", i), obj{"capability": "site.cost"}))
 		}
 		tokens := w.quota("tokens_per_day", "agent", "priced", most, nil)
-		passed, over = all(func(i int, at *gateway) (reply, error) {
+		passed, over = w.rush(func(i int, at *gateway) (reply, error) {
 			return worker.at(at).insist("POST", "/v1/tasks/"+tasks[i]+"/claim", nil)
 		})
 		overQuota(t, over, tokens, "tokens_per_day")
@@ -177,7 +173,7 @@ func TestO2T2ExactlyAsManyPass(t *testing.T) {
 
 		early()
 		calls := w.quota("invocations_per_min", "capability", "run.create", most, nil)
-		passed, over = all(func(i int, at *gateway) (reply, error) {
+		passed, over = w.rush(func(i int, at *gateway) (reply, error) {
 			return c.orc.at(at).insist("POST", "/v1/runs", obj{"budget": obj{"steps": 1}})
 		})
 		overQuota(t, over, calls, "invocations_per_min")
@@ -196,6 +192,60 @@ func TestO2T2ExactlyAsManyPass(t *testing.T) {
 		if len(minutes) == 1 && passed != most {
 			t.Errorf("%d of %d calls passed", passed, most)
 		}
+	})
+}
+
+// The same of claims: for what is under way, for what it costs and for how many there
+// are in a minute; and of requests for approval that are open.
+func TestO2T2ExactlyAsManyClaimAndAsk(t *testing.T) {
+	underLoad(t, func(t *testing.T, w *world) {
+		c := newCast(t, w)
+		const most = 20
+		w.agent("worker", "web", "executor", "", []string{}, obj{"tools": []obj{
+			{"name": "site.cost", "safety": "mutating", "costs": obj{"llm_tokens": 0, "cost_microusd": 3}},
+			{"name": "mail.send", "safety": "mutating", "approval": "manual"},
+		}})
+		worker := w.session("worker", writ.RoleExecutor, "worker")
+		for _, q := range []struct {
+			metric, subject, value string
+			each                   int64 // what one claim comes to
+		}{
+			{"running_tasks", "capability", "site.cost", 1},
+			{"cost_microusd_per_day", "agent", "worker", 3},
+			{"claims_per_min", "session", string(worker.id), 1},
+		} {
+			tasks := make([]string, callers)
+			w.rush(func(i int, at *gateway) (reply, error) {
+				name := fmt.Sprint(strings.ReplaceAll(q.metric, "_", "-"), "-", i)
+				r, err := c.orc.at(at).insist("POST", "/v1/tasks", c.task(name, obj{"capability": "site.cost"}))
+				tasks[i] = r.str("task_id")
+				return r, err
+			})
+			if q.metric == "claims_per_min" {
+				early()
+			}
+			id := w.quota(q.metric, q.subject, q.value, most*int(q.each)+int(q.each)-1, nil)
+			before := w.used(id)
+			passed, over := w.rush(func(i int, at *gateway) (reply, error) {
+				return worker.at(at).insist("POST", "/v1/tasks/"+tasks[i]+"/claim", nil)
+			})
+			overQuota(t, over, id, q.metric)
+			if used := w.used(id); before != 0 || passed != most || used != most*q.each {
+				t.Errorf("%s: %d of %d were claimed, counted %d after %d", q.metric, passed, most, used, before)
+			}
+			w.op.ok(200, "POST", "/v1/quotas/"+id+"/delete", nil)
+		}
+
+		open := w.quota("open_approvals", "role", "orchestrator", most, nil)
+		passed, over := w.rush(func(i int, at *gateway) (reply, error) {
+			return c.orc.at(at).insist("POST", "/v1/tasks", c.task(fmt.Sprint("mail-", i), obj{"capability": "mail.send"}))
+		})
+		overQuota(t, over, open, "open_approvals")
+		pending, _ := w.op.ok(200, "GET", "/v1/approvals?state=pending&limit=100", nil).at("approvals").([]any)
+		if used := w.used(open); passed != most || used != most || len(pending) != most {
+			t.Errorf("%d of %d asked, %d are open, counted %d", passed, most, len(pending), used)
+		}
+		w.audited()
 	})
 }
 
