@@ -209,27 +209,27 @@ func TestP4T3WhoseArtifacts(t *testing.T) {
 
 // What a task is given is checked when it is enqueued, place by place.
 func TestW3T2WhatIsGivenMustBeMade(t *testing.T) {
-	t.Parallel()
-	w := newWorld(t, "bolt")
-	c := newCast(t, w)
-	c.enqueue("make", obj{"produces": []obj{made("site", "text/plain", nil), made("log", "text/plain", obj{"required": false})}})
-	goesOn := obj{"depends_on": []obj{{"key": "make", "on_failure": "continue"}}}
-	for pointer, more := range map[string]obj{
-		"/consumes/0/from":       {"consumes": []obj{{"name": "site", "from": "make"}}},
-		"/consumes/0/name":       {"depends_on": pipe()["depends_on"], "consumes": []obj{{"name": "nothing", "from": "make"}}},
-		"/consumes/0/media_type": {"depends_on": pipe()["depends_on"], "consumes": []obj{{"name": "site", "from": "make", "media_type": "text/html"}}},
-		"/consumes/0/optional":   {"depends_on": pipe()["depends_on"], "consumes": []obj{{"name": "log", "from": "make"}}},
-		"/consumes/1/optional":   {"depends_on": goesOn["depends_on"], "consumes": []obj{{"name": "log", "from": "make", "optional": true}, {"name": "site", "from": "make"}}},
-		"/produces/0/schema":     {"produces": []obj{made("x", "text/plain", obj{"schema": obj{}})}},
-		"/produces/0/max_bytes":  {"produces": []obj{made("x", "application/json", obj{"schema": obj{}, "max_bytes": 60000})}},
-		"/produces/1/name":       {"produces": []obj{made("x", "text/plain", nil), made("x", "text/plain", nil)}},
-		"/produces/0/media_type": {"produces": []obj{made("x", "text", nil)}},
-	} {
-		r := c.orc.refused(422, "input_invalid", "POST", "/v1/tasks", c.task("use", more))
-		if !strings.Contains(string(r.body), `"pointer":"`+pointer+`"`) {
-			t.Errorf("want %s, got %s", pointer, r)
+	onHosts(t, func(t *testing.T, w *world) {
+		c := newCast(t, w)
+		c.enqueue("make", obj{"produces": []obj{made("site", "text/plain", nil), made("log", "text/plain", obj{"required": false})}})
+		goesOn := obj{"depends_on": []obj{{"key": "make", "on_failure": "continue"}}}
+		for pointer, more := range map[string]obj{
+			"/consumes/0/from":       {"consumes": []obj{{"name": "site", "from": "make"}}},
+			"/consumes/0/name":       {"depends_on": pipe()["depends_on"], "consumes": []obj{{"name": "nothing", "from": "make"}}},
+			"/consumes/0/media_type": {"depends_on": pipe()["depends_on"], "consumes": []obj{{"name": "site", "from": "make", "media_type": "text/html"}}},
+			"/consumes/0/optional":   {"depends_on": pipe()["depends_on"], "consumes": []obj{{"name": "log", "from": "make"}}},
+			"/consumes/1/optional":   {"depends_on": goesOn["depends_on"], "consumes": []obj{{"name": "log", "from": "make", "optional": true}, {"name": "site", "from": "make"}}},
+			"/produces/0/schema":     {"produces": []obj{made("x", "text/plain", obj{"schema": obj{}})}},
+			"/produces/0/max_bytes":  {"produces": []obj{made("x", "application/json", obj{"schema": obj{}, "max_bytes": 60000})}},
+			"/produces/1/name":       {"produces": []obj{made("x", "text/plain", nil), made("x", "text/plain", nil)}},
+			"/produces/0/media_type": {"produces": []obj{made("x", "text", nil)}},
+		} {
+			r := c.orc.refused(422, "input_invalid", "POST", "/v1/tasks", c.task("use", more))
+			if !strings.Contains(string(r.body), `"pointer":"`+pointer+`"`) {
+				t.Errorf("want %s, got %s", pointer, r)
+			}
 		}
-	}
+	})
 }
 
 // A byte that changes in storage is noticed by whoever reads it, and nobody can

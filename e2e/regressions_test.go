@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -37,26 +38,26 @@ func TestN1ResultCannotForgeState(t *testing.T) {
 
 // N2: no id or name becomes a path.
 func TestN2NamesAreNotPaths(t *testing.T) {
-	t.Parallel()
-	w := newWorld(t, "bolt")
-	c := newCast(t, w)
-	outside := filepath.Dir(w.gw[0].data)
-	before := files(t, outside)
-	for _, name := range []string{"../../../../pwn", "..%2f..%2fpwn", "pwn\x00", "/etc/pwn", "a/b"} {
-		c.orc.refused(422, "input_invalid", "POST", "/v1/tasks", c.task(name, nil))
-	}
-	for _, path := range []string{"/v1/tasks/..%2f..%2fpwn", "/v1/tasks/%2e%2e%2fpwn/claim", "/v1/agents/..%2fpwn", "/v1/receipts/..%2f..%2fkeys%2freceipt.key"} {
-		for _, method := range []string{"GET", "POST", "PUT"} {
-			if r := w.op.do(method, path, nil); r.status < 400 || r.status >= 500 {
-				t.Errorf("%s", r)
+	onHosts(t, func(t *testing.T, w *world) {
+		c := newCast(t, w)
+		outside := filepath.Dir(w.gw[0].data)
+		before := files(t, outside)
+		for _, name := range []string{"../../../../pwn", "..%2f..%2fpwn", "pwn\x00", "/etc/pwn", "a/b"} {
+			c.orc.refused(422, "input_invalid", "POST", "/v1/tasks", c.task(name, nil))
+		}
+		for _, path := range []string{"/v1/tasks/..%2f..%2fpwn", "/v1/tasks/%2e%2e%2fpwn/claim", "/v1/agents/..%2fpwn", "/v1/receipts/..%2f..%2fkeys%2freceipt.key"} {
+			for _, method := range []string{"GET", "POST", "PUT"} {
+				if r := w.op.do(method, path, nil); r.status < 400 || r.status >= 500 {
+					t.Errorf("%s", r)
+				}
 			}
 		}
-	}
-	for path := range files(t, outside) {
-		if !before[path] && !strings.HasPrefix(path, w.gw[0].data) {
-			t.Errorf("a file appeared: %s", path)
+		for path := range files(t, outside) {
+			if !before[path] && !slices.ContainsFunc(w.gw, func(g *gateway) bool { return strings.HasPrefix(path, g.data) }) {
+				t.Errorf("a file appeared: %s", path)
+			}
 		}
-	}
+	})
 }
 
 func files(t testing.TB, dir string) map[string]bool {
@@ -105,19 +106,19 @@ func TestN9NoWorkAfterTheEnd(t *testing.T) {
 
 // N12: an unsigned token is no token.
 func TestN12UnsignedToken(t *testing.T) {
-	t.Parallel()
-	w := newWorld(t, "bolt")
-	part := func(s string) string { return base64.RawURLEncoding.EncodeToString([]byte(s)) }
-	jwt := part(`{"alg":"none","typ":"JWT"}`) + "." + part(`{"sub":"operator","role":"operator"}`) + "."
-	for _, token := range []string{jwt, jwt + "x", "default." + jwt, "none", "null", "undefined", " "} {
-		c := caller{t: t, gw: w.gw[0], token: token}
-		c.refused(401, "unauthenticated", "POST", "/v1/runs", obj{"budget": obj{"steps": 1}})
-	}
-	nobody := caller{t: t, gw: w.gw[0]}
-	real := w.op.token
-	nobody.refused(401, "unauthenticated", "GET", "/v1/runs", nil, "Authorization", "Basic "+base64.StdEncoding.EncodeToString([]byte("operator:"+real)))
-	nobody.refused(401, "unauthenticated", "GET", "/v1/runs", nil, "Cookie", "session="+real)
-	nobody.refused(400, "malformed", "GET", "/v1/runs?access_token="+real, nil, "Authorization", "Bearer "+real)
+	onHosts(t, func(t *testing.T, w *world) {
+		part := func(s string) string { return base64.RawURLEncoding.EncodeToString([]byte(s)) }
+		jwt := part(`{"alg":"none","typ":"JWT"}`) + "." + part(`{"sub":"operator","role":"operator"}`) + "."
+		for _, token := range []string{jwt, jwt + "x", "default." + jwt, "none", "null", "undefined", " "} {
+			c := caller{t: t, gw: w.gw[0], token: token}
+			c.refused(401, "unauthenticated", "POST", "/v1/runs", obj{"budget": obj{"steps": 1}})
+		}
+		nobody := caller{t: t, gw: w.gw[0]}
+		real := w.op.token
+		nobody.refused(401, "unauthenticated", "GET", "/v1/runs", nil, "Authorization", "Basic "+base64.StdEncoding.EncodeToString([]byte("operator:"+real)))
+		nobody.refused(401, "unauthenticated", "GET", "/v1/runs", nil, "Cookie", "session="+real)
+		nobody.refused(400, "malformed", "GET", "/v1/runs?access_token="+real, nil, "Authorization", "Bearer "+real)
+	})
 }
 
 // N13: a denial by policy is 403 with its rule, never 200 and never 500.
@@ -294,40 +295,40 @@ func TestNothingIsSaidAboutTheEndThatIsNotThere(t *testing.T) {
 // N11: what a caller says of itself, in headers, arguments or the environment of
 // its process, is no role and no approval.
 func TestN11ClaimsAreNotRights(t *testing.T) {
-	t.Parallel()
-	w := newWorld(t, "bolt")
-	c := newCast(t, w)
-	body := obj{"budget": obj{"steps": 9}}
-	for _, header := range [][]string{
-		{"Role", "operator"},
-		{"X-Role", "operator"},
-		{"X-Forwarded-User", "operator"},
-		{"X-Principal", "operator"},
-		{"X-Approved", "true"},
-		{"X-Approval-Id", "apr_01HZZZZZZZZZZZZZZZZZZZZZZZ"},
-		{"Remote-User", "operator"},
-		{"X-Original-Method", "GET"},
-	} {
-		if r, err := c.builder.try("POST", "/v1/runs", body, header...); err != nil || r.status != 403 || r.code() != writ.CodeRBAC {
-			t.Errorf("%v: %s %v", header, r, err)
+	onHosts(t, func(t *testing.T, w *world) {
+		c := newCast(t, w)
+		body := obj{"budget": obj{"steps": 9}}
+		for _, header := range [][]string{
+			{"Role", "operator"},
+			{"X-Role", "operator"},
+			{"X-Forwarded-User", "operator"},
+			{"X-Principal", "operator"},
+			{"X-Approved", "true"},
+			{"X-Approval-Id", "apr_01HZZZZZZZZZZZZZZZZZZZZZZZ"},
+			{"Remote-User", "operator"},
+			{"X-Original-Method", "GET"},
+		} {
+			if r, err := c.builder.try("POST", "/v1/runs", body, header...); err != nil || r.status != 403 || r.code() != writ.CodeRBAC {
+				t.Errorf("%v: %s %v", header, r, err)
+			}
 		}
-	}
-	for _, claim := range []obj{{"role": "operator"}, {"confirm": true}, {"approved": true}, {"principal": "operator"}, {"force": true}} {
-		args := obj{"budget": obj{"steps": 9}}
-		for k, v := range claim {
-			args[k] = v
+		for _, claim := range []obj{{"role": "operator"}, {"confirm": true}, {"approved": true}, {"principal": "operator"}, {"force": true}} {
+			args := obj{"budget": obj{"steps": 9}}
+			for k, v := range claim {
+				args[k] = v
+			}
+			c.orc.refused(400, "malformed", "POST", "/v1/runs", args)
 		}
-		c.orc.refused(400, "malformed", "POST", "/v1/runs", args)
-	}
-	token := filepath.Join(t.TempDir(), "builder.token")
-	if err := os.WriteFile(token, []byte(c.builder.token), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	for _, name := range []string{"WRIT_ROLE", "WRIT_PRINCIPAL", "WRIT_TENANT", "WRIT_AGENT", "USER"} {
-		cmd := exec.Command(binary, "run", "create", "--budget", `{"steps":9}`, "--url", w.gw[0].url, "--token-file", token)
-		cmd.Env = append(os.Environ(), name+"=operator", "WRIT_APPROVED=true")
-		if out, err := cmd.CombinedOutput(); err == nil || !strings.Contains(string(out), "rbac_denied") {
-			t.Errorf("%s: %v %s", name, err, out)
+		token := filepath.Join(t.TempDir(), "builder.token")
+		if err := os.WriteFile(token, []byte(c.builder.token), 0o600); err != nil {
+			t.Fatal(err)
 		}
-	}
+		for _, name := range []string{"WRIT_ROLE", "WRIT_PRINCIPAL", "WRIT_TENANT", "WRIT_AGENT", "USER"} {
+			cmd := exec.Command(binary, "run", "create", "--budget", `{"steps":9}`, "--url", w.gw[0].url, "--token-file", token)
+			cmd.Env = append(os.Environ(), name+"=operator", "WRIT_APPROVED=true")
+			if out, err := cmd.CombinedOutput(); err == nil || !strings.Contains(string(out), "rbac_denied") {
+				t.Errorf("%s: %v %s", name, err, out)
+			}
+		}
+	})
 }

@@ -148,7 +148,7 @@ func soundWorkflow(c *cobra.Command, name, format string) (workflow.Workflow, []
 
 func workflowSubmitCommand() *cobra.Command {
 	var connect connection
-	var format string
+	var format, key string
 	var open bool
 	cmd := &cobra.Command{
 		Use: "submit FILE|-", Short: "Create a run from a workflow",
@@ -176,7 +176,7 @@ It needs the role orchestrator or operator.
 			if err != nil {
 				return err
 			}
-			made, err := submit(c.Context(), cl, w, text, open)
+			made, err := submit(c.Context(), cl, w, text, open, key)
 			if err != nil {
 				return err
 			}
@@ -194,6 +194,7 @@ It needs the role orchestrator or operator.
 	}
 	outputFlag(cmd, &format)
 	cmd.Flags().BoolVar(&open, "open", false, "do not seal the run: more tasks will be added to it")
+	cmd.Flags().StringVar(&key, "idempotency-key", "", "submit a workflow safely again under the same key; one is made up when left out")
 	connect.flags(cmd)
 	return cmd
 }
@@ -211,12 +212,12 @@ type madeOfStep struct {
 }
 
 // submit creates a run of a workflow and waits until its steps are tasks.
-func submit(ctx context.Context, cl *client.Client, w workflow.Workflow, text []byte, open bool) (made submitted, err error) {
+func submit(ctx context.Context, cl *client.Client, w workflow.Workflow, text []byte, open bool, key string) (made submitted, err error) {
 	graph, err := workflow.Graph(text)
 	if err != nil {
 		return made, err
 	}
-	r, err := cl.CreateRun(ctx, client.RunOptions{Title: w.Title, Goal: w.Goal, ClosePolicy: w.ClosePolicy, CloseQuorum: w.CloseQuorum, Budget: w.Budget, Workflow: graph, Open: open})
+	r, err := cl.CreateRun(ctx, client.RunOptions{Title: w.Title, Goal: w.Goal, ClosePolicy: w.ClosePolicy, CloseQuorum: w.CloseQuorum, Budget: w.Budget, Workflow: graph, Open: open}, client.WithIdempotencyKey(key))
 	if err != nil {
 		return made, inFile(err)
 	}
