@@ -102,7 +102,8 @@ func TestN5M5T1T2EveryRequiredAgentPasses(t *testing.T) {
 }
 
 // Whatever an endpoint does but answer as it should blocks, by id and in a poll,
-// and what was enqueued meanwhile can be claimed once it does.
+// and what was enqueued meanwhile can be claimed once it does: by the first look that
+// finds it so, which is never more than an interval away (guard has a test of that).
 func TestA1T2P2T2M5T3EndpointsBlockAndRecover(t *testing.T) {
 	granted(t, func(t *testing.T, w *world) {
 		p := newProbed(t)

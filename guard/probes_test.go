@@ -111,6 +111,34 @@ func TestADueProbeIsMadeOnce(t *testing.T) {
 	})
 }
 
+// Whatever a look finds, the next is due one interval after it began, and no later the
+// longer an endpoint is not well: so it is seen within one interval that it is well again.
+func TestABadLookPutsOffNothing(t *testing.T) {
+	onStoresWithAgents(t, func(t *testing.T, w *world) {
+		w.tester()
+		p := w.door.Probes(shard)
+		job := due(t, p)[0]
+		next := writ.Range{Index: writ.IndexProbes, Limit: 2}
+		for n := range 3 {
+			if ok, err := p.Take(t.Context(), job); err != nil || !ok {
+				t.Fatalf("look %d: taken %v, %v", n, ok, err)
+			}
+			if err := p.Record(t.Context(), job, writ.ProbeResult{Reason: writ.ReasonConnect}); err != nil {
+				t.Fatal(err)
+			}
+			s, err := w.store.Read(t.Context(), shard, writ.ReadSet{Ranges: []writ.Range{next}})
+			if err != nil {
+				t.Fatal(err)
+			}
+			want := job.Now + job.Endpoint.IntervalSeconds*1000
+			if m := s.Ranges[next].Members; len(m) != 1 || m[0].Score != want {
+				t.Fatalf("after look %d: due %v, want %d", n, m, want)
+			}
+			job.Due, job.Now = want, want // as the one who finds it due then
+		}
+	})
+}
+
 // A claim that wants to know has nobody ask who is being asked, by whichever replica;
 // what a replica took that died is asked once that must be over.
 func TestWhatIsUnderWayIsNotTakenAgain(t *testing.T) {
