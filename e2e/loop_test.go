@@ -11,7 +11,7 @@ import (
 )
 
 // W1: three programs that know only where the gateway is, and the tokens of their
-// sessions, bring work from its plan to its verdict without a person.
+// sessions, bring a workflow from its creation to its verdict without a person.
 func TestW1T1ThreeAgents(t *testing.T) {
 	onHosts(t, func(t *testing.T, w *world) {
 		ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
@@ -23,7 +23,8 @@ func TestW1T1ThreeAgents(t *testing.T) {
 			t.Fatalf("%v\n%s", err, out)
 		}
 		for _, line := range []string{
-			"publish is blocked", "publish is queued", "publish is done", "the run is done", "task.verify    verifier     task verifying→done, run active→verifying",
+			"publish begins after docs after test", "run.create     orchestrator", "run.unfold     system",
+			"task.enqueue   orchestrator task →blocked", "publish is queued", "publish is done", "the run is done", "task.verify    verifier     task verifying→done, run active→verifying",
 			"run.close      verifier     run verifying→done", "no call of a person among them",
 		} {
 			if !strings.Contains(string(out), line) {

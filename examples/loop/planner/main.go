@@ -4,6 +4,7 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"time"
 
@@ -14,35 +15,46 @@ import (
 
 func main() { agent.Run(plan) }
 
+// workflow is what is to be done: each step begins when those it depends on have ended
+// well, and the last one is done when a verifier says so.
+const workflow = `{
+	"version": 1,
+	"steps": {
+		"build":   {"capability": "loop.build", "required_domain": "loop", "write_scopes": ["fs:loop/dist/"]},
+		"test":    {"capability": "loop.test", "required_domain": "loop", "depends_on": ["build"]},
+		"docs":    {"capability": "loop.docs", "required_domain": "loop", "depends_on": ["build"], "write_scopes": ["fs:loop/docs/"]},
+		"publish": {"capability": "loop.publish", "required_domain": "loop", "depends_on": ["test", "docs"],
+			"verify": {"required": true, "gates": ["links"]}}
+	}
+}`
+
 func plan(ctx context.Context, c *client.Client) error {
 	run, err := c.CreateRun(ctx, client.RunOptions{
 		Title: "publish the site", ClosePolicy: writ.CloseVerifier, Budget: map[string]int64{writ.BudgetSteps: 40},
+		Workflow: json.RawMessage(workflow),
 	})
 	if err != nil {
 		return err
 	}
 	fmt.Println("run", run.ID)
-	after := func(keys ...string) (out []client.Dependency) {
-		for _, k := range keys {
-			out = append(out, client.Dependency{Key: k})
+	for !run.Workflow.Unfolded && !writ.RunMoves.Terminal(run.State) { // nothing begins before all steps are there
+		if !agent.Wait(ctx, 50*time.Millisecond) {
+			return ctx.Err()
 		}
-		return out
-	}
-	for _, step := range []client.TaskOptions{
-		{Key: "build", WriteScopes: []string{"fs:loop/dist/"}},
-		{Key: "test", DependsOn: after("build")},
-		{Key: "docs", DependsOn: after("build"), WriteScopes: []string{"fs:loop/docs/"}},
-		{Key: "publish", DependsOn: after("test", "docs"), Verify: &client.Verification{Required: true, Gates: []string{"links"}}},
-	} {
-		step.Run, step.Domain, step.Capability = run.ID, "loop", writ.CapabilityID("loop."+step.Key)
-		t, err := c.Enqueue(ctx, step)
-		if err != nil {
+		if run, err = c.GetRun(ctx, run.ID); err != nil {
 			return err
 		}
-		fmt.Printf("%s is %s\n", t.Key, t.State)
 	}
-	if run, err = c.SealRun(ctx, run.ID); err != nil { // nothing more comes
+	tasks, err := c.ListTasks(ctx, run.ID, "", "")
+	if err != nil {
 		return err
+	}
+	for _, t := range tasks.Tasks {
+		fmt.Print(t.Key, " begins")
+		for _, d := range t.DependsOn {
+			fmt.Print(" after ", d.Key)
+		}
+		fmt.Println()
 	}
 	for last := run.State; !writ.RunMoves.Terminal(run.State); {
 		if !agent.Wait(ctx, 200*time.Millisecond) {
