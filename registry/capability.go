@@ -16,7 +16,7 @@ const (
 // CapabilityListArgs are empty.
 type CapabilityListArgs struct{}
 
-// CapabilityList is everything that can be named.
+// CapabilityList is everything the caller's role can name.
 type CapabilityList struct {
 	Revision     int64              `json:"revision" doc:"Revision of the agent registry; it grows with every change of an agent."`
 	Capabilities []CapabilityListed `json:"capabilities" doc:"By id."`
@@ -105,6 +105,30 @@ func summarise(id writ.CapabilityID, from []provider) CapabilityListed {
 	return c
 }
 
+// aboutTasks are the verbs that name task capabilities, ask for them, take them, or show
+// them: no role is granted one of those by itself.
+var aboutTasks = []writ.CapabilityID{"task.enqueue", "agent.delegate", "task.claim", "agent.tools"}
+
+// rights is what the caller's role may invoke, by the gate the call was let through. What
+// it may not invoke is not there for it.
+func (c Config) rights(op string, call *writ.Call, s writ.Snapshot) (may func(writ.CapabilityID) bool, err error) {
+	gate, _, _, err := writ.Get[writ.Gate](s, writ.GateKey)
+	if err != nil {
+		return nil, err
+	}
+	may, held := (func(writ.CapabilityID) bool)(nil), false
+	if c.Rights != nil {
+		may, held = c.Rights(gate.Bundle, call.Caller.Tenant, call.Caller.Role)
+	}
+	if !held {
+		return nil, &writ.Error{
+			Code: writ.CodePolicyDown, Op: op, RetryMs: 1000,
+			Msg: "this replica does not hold the policies in force", Hint: "repeat the call; it may reach another replica",
+		}
+	}
+	return may, nil
+}
+
 func listed(k *writ.Capability) CapabilityListed {
 	return CapabilityListed{ID: k.ID, Kind: kindBuiltin, Version: k.Version, Summary: k.Summary, Safety: k.Safety, Callable: true}
 }
@@ -112,25 +136,34 @@ func listed(k *writ.Capability) CapabilityListed {
 func list(cfg Config) *writ.Capability {
 	return writ.Define[CapabilityListArgs, CapabilityList](writ.Capability{
 		ID: "capability.list", Safety: writ.SafetyReadOnly,
-		Summary: "List the gateway's own capabilities and those active agents declare.",
+		Summary: "List what your role may invoke of the gateway's own capabilities, and what tasks may name: what active agents declare.",
 	}, writ.Verb[CapabilityListArgs]{
 		Reads: func(_ *writ.Call, _ *CapabilityListArgs, s writ.Snapshot) (writ.ReadSet, error) {
 			rs := readTools(s, "")
+			rs.Docs = append(rs.Docs, writ.GateKey)
 			rs.Counters = []writ.Counter{writ.RegistryRevision()}
 			return rs, nil
 		},
-		Plan: func(_ *writ.Call, _ *CapabilityListArgs, s writ.Snapshot, _ writ.Decision) (tx writ.Tx, r writ.Reply, err error) {
+		Plan: func(c *writ.Call, _ *CapabilityListArgs, s writ.Snapshot, _ writ.Decision) (tx writ.Tx, r writ.Reply, err error) {
 			out := CapabilityList{Revision: s.Counters[writ.RegistryRevision()], Capabilities: []CapabilityListed{}}
-			out.Truncated = len(s.Ranges[toolRange("")].Members) == toolRange("").Limit
-			for _, k := range cfg.builtins() {
-				out.Capabilities = append(out.Capabilities, listed(k))
-			}
-			tasks, err := providers(s, "")
+			may, err := cfg.rights("registry.List", c, s)
 			if err != nil {
 				return tx, r, err
 			}
-			for id, from := range tasks {
-				out.Capabilities = append(out.Capabilities, summarise(id, from))
+			for _, k := range cfg.builtins() {
+				if may(k.ID) {
+					out.Capabilities = append(out.Capabilities, listed(k))
+				}
+			}
+			if slices.ContainsFunc(aboutTasks, may) {
+				out.Truncated = len(s.Ranges[toolRange("")].Members) == toolRange("").Limit
+				tasks, err := providers(s, "")
+				if err != nil {
+					return tx, r, err
+				}
+				for id, from := range tasks {
+					out.Capabilities = append(out.Capabilities, summarise(id, from))
+				}
 			}
 			slices.SortFunc(out.Capabilities, func(a, b CapabilityListed) int { return strings.Compare(string(a.ID), string(b.ID)) })
 			return tx, writ.Reply{Outcome: writ.OutcomeDone, Body: out, ETag: out.Revision}, nil
@@ -168,17 +201,25 @@ type CapabilityProvider struct {
 
 func get(cfg Config) *writ.Capability {
 	return writ.Define[CapabilityGetArgs, CapabilityView](writ.Capability{
-		ID: "capability.get", Safety: writ.SafetyReadOnly, Summary: "Show a capability with its schemas and who carries it out.",
+		ID: "capability.get", Safety: writ.SafetyReadOnly,
+		Summary: "Show a capability of those capability.list shows you, with its schemas and who carries it out.",
 	}, writ.Verb[CapabilityGetArgs]{
 		Reads: func(_ *writ.Call, a *CapabilityGetArgs, s writ.Snapshot) (writ.ReadSet, error) {
-			return readTools(s, a.Capability), nil
+			rs := readTools(s, a.Capability)
+			rs.Docs = append(rs.Docs, writ.GateKey)
+			return rs, nil
 		},
-		Plan: func(_ *writ.Call, a *CapabilityGetArgs, s writ.Snapshot, _ writ.Decision) (tx writ.Tx, r writ.Reply, err error) {
+		Plan: func(c *writ.Call, a *CapabilityGetArgs, s writ.Snapshot, _ writ.Decision) (tx writ.Tx, r writ.Reply, err error) {
+			const op = "registry.Get"
+			may, err := cfg.rights(op, c, s)
+			if err != nil {
+				return tx, r, err
+			}
 			view := func(c CapabilityListed) CapabilityView {
 				return CapabilityView{ID: c.ID, Kind: c.Kind, Version: c.Version, Summary: c.Summary, Safety: c.Safety, Callable: c.Callable}
 			}
 			for _, k := range cfg.builtins() {
-				if k.ID != a.Capability {
+				if k.ID != a.Capability || !may(k.ID) {
 					continue
 				}
 				out := view(listed(k))
@@ -192,8 +233,8 @@ func get(cfg Config) *writ.Capability {
 				return tx, r, err
 			}
 			from := tasks[a.Capability]
-			if len(from) == 0 {
-				return tx, r, writ.Refuse(writ.CodeNotFound, "registry.Get", "there is no such capability", "list them with capability.list")
+			if len(from) == 0 || !slices.ContainsFunc(aboutTasks, may) {
+				return tx, r, writ.Refuse(writ.CodeNotFound, op, "there is no such capability, or your role may not invoke it", "capability.list shows what it may")
 			}
 			out := view(summarise(a.Capability, from))
 			for _, p := range from {

@@ -2,9 +2,9 @@
 // the policies in force, and the receipts of what happened.
 //
 // It only reads and is pure planning; it holds no registry of its own. Its
-// invariants: internal capabilities are never shown; a task capability is
-// shown exactly while an active agent declares it, and as callable only when
-// one of them may run it; receipts are handed out as they were signed.
+// invariants: internal capabilities are never shown, and nobody is shown one his
+// role may not invoke; a task capability is shown exactly while an active agent
+// declares it, and as callable only when one of them may run it; receipts are handed out as they were signed.
 package registry
 
 import (
@@ -19,6 +19,8 @@ import (
 type Config struct {
 	// Builtin lists the gateway's own capabilities, this room's among them.
 	Builtin func() []*writ.Capability
+	// Rights is what a role may invoke by the policies of a bundle, if they are held.
+	Rights func(writ.BundleID, writ.Tenant, writ.Role) (may func(writ.CapabilityID) bool, held bool)
 	// Schemas gives the JSON Schemas of a capability's arguments and result.
 	Schemas func(*writ.Capability) (args, result writ.RawObject)
 	// PolicyInfo says what policies are in force, as a value of PolicyInfoType, a

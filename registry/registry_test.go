@@ -37,6 +37,11 @@ func newRoom(t *testing.T, change func(*Config)) *room {
 		Schemas: func(k *writ.Capability) (a, b writ.RawObject) {
 			return writ.RawObject(`{"title":"` + k.Args.Name() + `"}`), writ.RawObject(`{"title":"` + k.Result.Name() + `"}`)
 		},
+		Rights: func(_ writ.BundleID, _ writ.Tenant, role writ.Role) (func(writ.CapabilityID) bool, bool) {
+			return func(id writ.CapabilityID) bool {
+				return role == writ.RoleAuditor || role == writ.RoleApprover && id == "receipt.get" || role == writ.RoleExecutor && id == "task.claim"
+			}, true
+		},
 		PolicyInfo:     func() any { return info{"r1"} },
 		PolicyInfoType: reflect.TypeFor[info](),
 		Bundle:         func(rc writ.Receipt) ([]byte, error) { return fmt.Appendf(nil, `{"bundle":%d}`, rc.Seq), nil },
@@ -159,6 +164,27 @@ func TestCapabilityList(t *testing.T) {
 	if drop.Safety != writ.SafetyBlocked || drop.Callable {
 		t.Errorf("got %+v", drop)
 	}
+	// Others see what their role may invoke, and task capabilities if it has to do with tasks.
+	for role, want := range map[writ.Role]string{writ.RoleApprover: "[receipt.get]", writ.RoleExecutor: "[site.build site.drop]", writ.RoleConnector: "[]"} {
+		r.aud = r.Open(role, "bob", "")
+		ids := []writ.CapabilityID{}
+		for _, c := range body[CapabilityList](t, r.must("capability.list", &CapabilityListArgs{})).Capabilities {
+			ids = append(ids, c.ID)
+		}
+		if fmt.Sprint(ids) != want {
+			t.Errorf("%s sees %v, want %s", role, ids, want)
+		}
+		for _, id := range []writ.CapabilityID{"receipt.get", "receipt.list", "site.build"} {
+			if slices.Contains(ids, id) {
+				r.must("capability.get", &CapabilityGetArgs{Capability: id})
+			} else {
+				r.refused(writ.CodeNotFound, "capability.get", &CapabilityGetArgs{Capability: id})
+			}
+		}
+	}
+	r = newRoom(t, func(c *Config) { c.Rights = nil }) // it holds no policies, so it says nothing
+	r.refused(writ.CodePolicyDown, "capability.list", &CapabilityListArgs{})
+	r.refused(writ.CodePolicyDown, "capability.get", &CapabilityGetArgs{Capability: "receipt.get"})
 	if b := got.Capabilities[0]; b.Kind != "builtin" || b.Version != "1" || !b.Callable || b.Safety != writ.SafetyReadOnly {
 		t.Errorf("got %+v", b)
 	}

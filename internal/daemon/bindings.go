@@ -39,6 +39,15 @@ func (d *Daemon) rolesConfig() roles.Config {
 	}
 }
 
+// rights is what a role may invoke by the policies of a bundle, if they are held here.
+func (d *Daemon) rights(id writ.BundleID, tenant writ.Tenant, role writ.Role) (may func(writ.CapabilityID) bool, held bool) {
+	rules := d.engine.Holds(id.Digest())
+	if rules == nil {
+		return nil, false
+	}
+	return func(c writ.CapabilityID) bool { return rules.Permit(role, tenant, c) }, true
+}
+
 // rolesFile is what the rules' own file says, whatever lies on top of it.
 func rolesFile(rules *policies.Rules, tenant writ.Tenant) roles.File {
 	f := roles.File{Revision: rules.FileRevision()}

@@ -40,6 +40,7 @@ type rooms struct {
 	vet           func(sent []byte) (signer string, err error) // nil: bundles need no signature
 	tell          writ.Subscribers
 	bound         func(writ.PrincipalID, writ.Role, writ.Tenant) bool
+	rights        func(writ.BundleID, writ.Tenant, writ.Role) (may func(writ.CapabilityID) bool, held bool)
 	roles         roles.Config
 }
 
@@ -90,7 +91,7 @@ func collect(r rooms, v **gateway.Validator) (reg *writ.Registry, err error) {
 	all = append(all, roles.New(r.roles).Capabilities()...)
 	all = append(all, quotas.New(quotas.Config{Capability: func(id writ.CapabilityID) *writ.Capability { return reg.Get(id) }}).Capabilities()...)
 	all = append(all, registry.Capabilities(registry.Config{
-		Builtin:    func() []*writ.Capability { return all },
+		Builtin: func() []*writ.Capability { return all }, Rights: r.rights,
 		PolicyInfo: r.policyInfo, PolicyInfoType: reflect.TypeFor[policies.Info](),
 		Record: r.record, Explain: r.explain, ExplainType: reflect.TypeFor[policies.Explanation](),
 		Schemas:  func(k *writ.Capability) (args, result writ.RawObject) { return (*v).Schemas(k) },
