@@ -27,6 +27,7 @@ type Capability struct {
 	ID       CapabilityID
 	Version  string
 	Summary  string // one sentence
+	Example  string // arguments somebody could call it with, in JSON; whatever callers may call has them
 	Safety   Safety
 	Effects  []string // what it does outside the store; of class effect only, and those say it
 	Class    Class

@@ -22,6 +22,7 @@ func activate() *writ.Capability {
 	const op = "agents.Activate"
 	return writ.Define[AgentActivateArgs, AgentView](writ.Capability{
 		ID: "agent.activate", Safety: writ.SafetyMutating,
+		Example: `{"agent_id":"site-builder"}`,
 		Summary: "Let a registered agent open sessions and take work.",
 	}, writ.Verb[AgentActivateArgs]{
 		Locks: func(_ *writ.Call, a *AgentActivateArgs) []writ.Key { return []writ.Key{writ.AgentKey(a.AgentID)} },

@@ -25,6 +25,7 @@ type AgentHealthView struct {
 func health() *writ.Capability {
 	return writ.Define[AgentHealthArgs, AgentHealthView](writ.Capability{
 		ID: "agent.health", Safety: writ.SafetyReadOnly, Summary: "Show whether an agent is healthy, and what that rests on.",
+		Example: `{"agent_id":"site-builder"}`,
 	}, writ.Verb[AgentHealthArgs]{
 		Reads: func(_ *writ.Call, a *AgentHealthArgs, s writ.Snapshot) (writ.ReadSet, error) {
 			rs, err := Health{}.Reads(s, a.AgentID, false)

@@ -42,6 +42,7 @@ func spawn(cfg Config) *writ.Capability {
 	const op = "agents.Spawn"
 	return writ.Define[SessionSpawnArgs, SessionView](writ.Capability{
 		ID: "session.spawn", Safety: writ.SafetyMutating, Jails: true,
+		Example: `{"agent_id":"site-builder","role":"executor","write_claims":[{"resource":"fs:site/dist/"}]}`,
 		Summary: "Run an agent in the jail its registration asks for, with a session whose token nobody sees.",
 	}, writ.Verb[SessionSpawnArgs]{
 		Reads: func(call *writ.Call, a *SessionSpawnArgs, _ writ.Snapshot) (writ.ReadSet, error) {

@@ -64,6 +64,7 @@ func open(cfg Config) *writ.Capability {
 	const op = "agents.Open"
 	return writ.Define[SessionOpenArgs, SessionOpened](writ.Capability{
 		ID: "session.open", Safety: writ.SafetyMutating,
+		Example: `{"principal":"site-builder","kind":"agent","role":"executor","agent_id":"site-builder","heartbeat_ttl_s":60}`,
 		Summary: "Open a session that binds a principal to one role, and show its token once.",
 	}, writ.Verb[SessionOpenArgs]{
 		Reads: func(call *writ.Call, a *SessionOpenArgs, _ writ.Snapshot) (writ.ReadSet, error) {

@@ -42,6 +42,7 @@ func register(cfg Config) *writ.Capability {
 	const op = "agents.Register"
 	return writ.Define[AgentRegisterArgs, AgentView](writ.Capability{
 		ID: "agent.register", Safety: writ.SafetyMutating,
+		Example: `{"agent_id":"site-builder","archetypes":["executor"],"domain":"web","tools":[{"name":"site.build","safety":"mutating"}],"write_scope":["fs:site/"]}`,
 		Summary: "Put an agent into the registry, or change an entry that is not active.",
 	}, writ.Verb[AgentRegisterArgs]{
 		Locks: func(_ *writ.Call, a *AgentRegisterArgs) []writ.Key { return []writ.Key{writ.AgentKey(a.AgentID)} },

@@ -268,6 +268,7 @@ func Find(raw string, s writ.Snapshot) (AgentRoute, error) {
 func route() *writ.Capability {
 	return writ.Define[AgentRouteArgs, AgentRoute](writ.Capability{
 		ID: "agent.route", Safety: writ.SafetyReadOnly, Summary: "Find the active agent for some work, by its domain or keywords.",
+		Example: `{"input":"movie night"}`,
 	}, writ.Verb[AgentRouteArgs]{
 		Reads: func(_ *writ.Call, a *AgentRouteArgs, s writ.Snapshot) (writ.ReadSet, error) {
 			return FindReads(a.Input, s), nil

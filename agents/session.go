@@ -111,6 +111,7 @@ func start() *writ.Capability {
 	const op = "agents.Start"
 	return writ.Define[SessionStartArgs, SessionView](writ.Capability{
 		ID: "session.start", Safety: writ.SafetyMutating, Summary: "Start the caller's own session, so that it may act.",
+		Example: `{"session_id":"ses_01M89R87380BN93ZHPZ445DCJ8","write_claims":[{"resource":"fs:site/dist/"},{"resource":"mem:notes/","mode":"shared"}]}`,
 	}, writ.Verb[SessionStartArgs]{
 		Locks: func(_ *writ.Call, a *SessionStartArgs) []writ.Key { return []writ.Key{writ.SessionKey(a.SessionID)} },
 		Reads: func(call *writ.Call, a *SessionStartArgs, s writ.Snapshot) (writ.ReadSet, error) {
@@ -167,6 +168,7 @@ func heartbeat() *writ.Capability {
 	const op = "agents.Heartbeat"
 	return writ.Define[SessionHeartbeatArgs, SessionBeat](writ.Capability{
 		ID: "session.heartbeat", Safety: writ.SafetyMutating, Summary: "Say that the caller's own session is alive; task.claim and task.heartbeat say it too.",
+		Example: `{"session_id":"ses_01M89R87380BN93ZHPZ445DCJ8"}`,
 	}, writ.Verb[SessionHeartbeatArgs]{
 		Reads: func(_ *writ.Call, a *SessionHeartbeatArgs, _ writ.Snapshot) (writ.ReadSet, error) {
 			return readSession(a.SessionID), nil
@@ -214,6 +216,7 @@ func closeOwn() *writ.Capability {
 	const op = "agents.Close"
 	return writ.Define[SessionCloseArgs, SessionView](writ.Capability{
 		ID: "session.close", Safety: writ.SafetyMutating,
+		Example: `{"session_id":"ses_01M89R87380BN93ZHPZ445DCJ8"}`,
 		Summary: "End the caller's own session; its token is refused from then on and what it holds is given back.",
 	}, writ.Verb[SessionCloseArgs]{
 		Locks: func(_ *writ.Call, a *SessionCloseArgs) []writ.Key { return []writ.Key{writ.SessionKey(a.SessionID)} },
@@ -243,6 +246,7 @@ func revoke() *writ.Capability {
 	const op = "agents.Revoke"
 	return writ.Define[SessionRevokeArgs, SessionView](writ.Capability{
 		ID: "session.revoke", Safety: writ.SafetyMutating,
+		Example: `{"session_id":"ses_01M89R87380BN93ZHPZ445DCJ8","reason":"token_lost"}`,
 		Summary: "End any session at once; its token is refused from then on and what it holds is given back.",
 	}, writ.Verb[SessionRevokeArgs]{
 		Locks: func(_ *writ.Call, a *SessionRevokeArgs) []writ.Key { return []writ.Key{writ.SessionKey(a.SessionID)} },

@@ -50,6 +50,7 @@ func getSession() *writ.Capability {
 	const op = "agents.GetSession"
 	return writ.Define[SessionGetArgs, SessionView](writ.Capability{
 		ID: "session.get", Safety: writ.SafetyReadOnly,
+		Example: `{"session_id":"ses_01M89R87380BN93ZHPZ445DCJ8"}`,
 		Summary: "Show a session: the caller's own, or any to operators and auditors.",
 	}, writ.Verb[SessionGetArgs]{
 		Reads: func(_ *writ.Call, a *SessionGetArgs, _ writ.Snapshot) (writ.ReadSet, error) {
@@ -93,6 +94,7 @@ type SessionList struct {
 func listSessions() *writ.Capability {
 	return writ.Define[SessionListArgs, SessionList](writ.Capability{
 		ID: "session.list", Safety: writ.SafetyReadOnly, Summary: "List all sessions, oldest first.",
+		Example: `{"limit":20}`,
 	}, writ.Verb[SessionListArgs]{
 		Reads: func(_ *writ.Call, a *SessionListArgs, s writ.Snapshot) (writ.ReadSet, error) {
 			page := writ.Page{Index: writ.IndexSessions, After: string(a.After), Limit: a.Limit}

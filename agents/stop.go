@@ -34,7 +34,7 @@ type AgentSupersedeArgs struct {
 
 func suspend() *writ.Capability {
 	const op = "agents.Suspend"
-	return stopping("agent.suspend", "Stop an agent: its sessions are refused at once and its tasks go back to the queue.",
+	return stopping("agent.suspend", "Stop an agent: its sessions are refused at once and its tasks go back to the queue.", `{"agent_id":"site-builder","reason":"maintenance"}`,
 		func(a *AgentSuspendArgs) []writ.AgentID { return []writ.AgentID{a.AgentID} },
 		func(call *writ.Call, a *AgentSuspendArgs, s writ.Snapshot, tx *writ.Tx) (writ.Agent, error) {
 			return halt(call, op, s, a.AgentID, writ.AgentSuspended, tx, func(agent *writ.Agent) error {
@@ -50,7 +50,7 @@ func suspend() *writ.Capability {
 // too, also when it was registered again since: then what it had set going goes.
 func revokeAgent() *writ.Capability {
 	const op = "agents.RevokeAgent"
-	return stopping("agent.revoke", "Stop an agent and all it set going: sessions, those they opened, leases, tasks it enqueued, and approvals it asked for.",
+	return stopping("agent.revoke", "Stop an agent and all it set going: sessions, those they opened, leases, tasks it enqueued, and approvals it asked for.", `{"agent_id":"site-builder","reason":"compromised"}`,
 		func(a *AgentRevokeArgs) []writ.AgentID { return []writ.AgentID{a.AgentID} },
 		func(call *writ.Call, a *AgentRevokeArgs, s writ.Snapshot, tx *writ.Tx) (writ.Agent, error) {
 			return halt(call, op, s, a.AgentID, writ.AgentSuspended, tx, func(agent *writ.Agent) error {
@@ -61,7 +61,7 @@ func revokeAgent() *writ.Capability {
 }
 
 func retire() *writ.Capability {
-	return stopping("agent.retire", "End an agent for good; its sessions are refused at once and its tasks go back to the queue.",
+	return stopping("agent.retire", "End an agent for good; its sessions are refused at once and its tasks go back to the queue.", `{"agent_id":"site-builder"}`,
 		func(a *AgentRetireArgs) []writ.AgentID { return []writ.AgentID{a.AgentID} },
 		func(call *writ.Call, a *AgentRetireArgs, s writ.Snapshot, tx *writ.Tx) (writ.Agent, error) {
 			return halt(call, "agents.Retire", s, a.AgentID, writ.AgentRetired, tx, func(*writ.Agent) error { return nil })
@@ -70,7 +70,7 @@ func retire() *writ.Capability {
 
 func supersede() *writ.Capability {
 	const op = "agents.Supersede"
-	return stopping("agent.supersede", "End an agent for good and name the one that takes its place.",
+	return stopping("agent.supersede", "End an agent for good and name the one that takes its place.", `{"agent_id":"site-builder","successor":"site-builder-2"}`,
 		func(a *AgentSupersedeArgs) []writ.AgentID { return []writ.AgentID{a.AgentID, a.Successor} },
 		func(call *writ.Call, a *AgentSupersedeArgs, s writ.Snapshot, tx *writ.Tx) (writ.Agent, error) {
 			next, _, ok, err := writ.Get[writ.Agent](s, writ.AgentKey(a.Successor))
@@ -91,10 +91,10 @@ func supersede() *writ.Capability {
 }
 
 // stopping is a verb that stops the first of the agents it names.
-func stopping[A any](id writ.CapabilityID, summary string, names func(*A) []writ.AgentID,
+func stopping[A any](id writ.CapabilityID, summary, example string, names func(*A) []writ.AgentID,
 	plan func(*writ.Call, *A, writ.Snapshot, *writ.Tx) (writ.Agent, error),
 ) *writ.Capability {
-	return writ.Define[A, AgentView](writ.Capability{ID: id, Safety: writ.SafetyMutating, Summary: summary}, writ.Verb[A]{
+	return writ.Define[A, AgentView](writ.Capability{ID: id, Safety: writ.SafetyMutating, Summary: summary, Example: example}, writ.Verb[A]{
 		Locks: func(_ *writ.Call, a *A) []writ.Key { return []writ.Key{writ.AgentKey(names(a)[0])} },
 		Reads: func(_ *writ.Call, a *A, _ writ.Snapshot) (rs writ.ReadSet, err error) {
 			for _, n := range names(a) {

@@ -95,6 +95,7 @@ type AgentList struct {
 func list() *writ.Capability {
 	return writ.Define[AgentListArgs, AgentList](writ.Capability{
 		ID: "agent.list", Safety: writ.SafetyReadOnly, Summary: "List the registered agents.",
+		Example: `{"limit":20}`,
 	}, writ.Verb[AgentListArgs]{
 		Reads: func(_ *writ.Call, a *AgentListArgs, s writ.Snapshot) (writ.ReadSet, error) {
 			page := writ.Page{Index: writ.IndexAgents, After: string(a.After), Limit: a.Limit}
@@ -130,6 +131,7 @@ type AgentInfoArgs struct {
 func info() *writ.Capability {
 	return writ.Define[AgentInfoArgs, AgentView](writ.Capability{
 		ID: "agent.info", Safety: writ.SafetyReadOnly, Summary: "Show the registry entry of an agent.",
+		Example: `{"agent_id":"site-builder"}`,
 	}, writ.Verb[AgentInfoArgs]{
 		Reads: func(_ *writ.Call, a *AgentInfoArgs, _ writ.Snapshot) (writ.ReadSet, error) {
 			return writ.ReadSet{Docs: []writ.Key{writ.AgentKey(a.AgentID)}}, nil
@@ -173,6 +175,7 @@ type AgentTool struct {
 func tools() *writ.Capability {
 	return writ.Define[AgentToolsArgs, AgentTools](writ.Capability{
 		ID: "agent.tools", Safety: writ.SafetyReadOnly, Summary: "Show what an agent can carry out, and what of it is callable now.",
+		Example: `{"agent_id":"site-builder"}`,
 	}, writ.Verb[AgentToolsArgs]{
 		Reads: func(_ *writ.Call, a *AgentToolsArgs, _ writ.Snapshot) (writ.ReadSet, error) {
 			return writ.ReadSet{Docs: []writ.Key{writ.AgentKey(a.AgentID)}}, nil

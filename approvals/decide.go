@@ -32,6 +32,7 @@ func (r Room) decide() *writ.Capability {
 	const op = "approvals.Decide"
 	return writ.Define[ApprovalDecideArgs, ApprovalView](writ.Capability{
 		ID: "approval.decide", Safety: writ.SafetyMutating, Summary: "Approve or deny what somebody else wants to do, or agree to it with other arguments.",
+		Example: `{"approval_id":"apr_01M85DS6ADY7YHVBWVGXH347C2","decision":"approve","reason":"checked"}`,
 	}, writ.Verb[ApprovalDecideArgs]{
 		Locks: func(_ *writ.Call, a *ApprovalDecideArgs) []writ.Key { return []writ.Key{writ.ApprovalKey(a.Approval)} },
 		Reads: func(c *writ.Call, a *ApprovalDecideArgs, s writ.Snapshot) (writ.ReadSet, error) {
@@ -89,6 +90,7 @@ func (r Room) respond() *writ.Capability {
 	const op = "approvals.Respond"
 	return writ.Define[ApprovalRespondArgs, ApprovalView](writ.Capability{
 		ID: "approval.respond", Safety: writ.SafetyMutating, Summary: "Answer what only a person can answer; the answer is the approval.",
+		Example: `{"approval_id":"apr_01M85DS6ADY7YHVBWVGXH347C2","response":{"answer":"yes"}}`,
 	}, writ.Verb[ApprovalRespondArgs]{
 		Locks: func(_ *writ.Call, a *ApprovalRespondArgs) []writ.Key { return []writ.Key{writ.ApprovalKey(a.Approval)} },
 		Reads: func(_ *writ.Call, a *ApprovalRespondArgs, s writ.Snapshot) (writ.ReadSet, error) {

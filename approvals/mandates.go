@@ -11,6 +11,7 @@ func (r Room) revoke() *writ.Capability {
 	const op = "approvals.Revoke"
 	return writ.Define[ApprovalRevokeArgs, ApprovalView](writ.Capability{
 		ID: "approval.revoke", Safety: writ.SafetyMutating, Summary: "Take back an approval before it is used, or used again.",
+		Example: `{"approval_id":"apr_01M85DS6ADY7YHVBWVGXH347C2"}`,
 	}, writ.Verb[ApprovalRevokeArgs]{
 		Locks: func(_ *writ.Call, a *ApprovalRevokeArgs) []writ.Key { return []writ.Key{writ.ApprovalKey(a.Approval)} },
 		Reads: func(_ *writ.Call, a *ApprovalRevokeArgs, _ writ.Snapshot) (writ.ReadSet, error) {

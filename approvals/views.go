@@ -78,6 +78,7 @@ func (r Room) get() *writ.Capability {
 	const op = "approvals.Get"
 	return writ.Define[ApprovalGetArgs, ApprovalView](writ.Capability{
 		ID: "approval.get", Safety: writ.SafetyReadOnly, Summary: "Show one approval: what is asked, by whom, and who decided what.",
+		Example: `{"approval_id":"apr_01M85DS6ADY7YHVBWVGXH347C2"}`,
 	}, writ.Verb[ApprovalGetArgs]{
 		Reads: func(_ *writ.Call, a *ApprovalGetArgs, _ writ.Snapshot) (writ.ReadSet, error) {
 			return writ.ReadSet{Docs: []writ.Key{writ.ApprovalKey(a.Approval)}}, nil
@@ -121,6 +122,7 @@ func pageOf(a *ApprovalListArgs) writ.Page {
 func (r Room) list() *writ.Capability {
 	return writ.Define[ApprovalListArgs, ApprovalList](writ.Capability{
 		ID: "approval.list", Safety: writ.SafetyReadOnly, Summary: "List approvals, oldest first: all to those who decide, their own to others.",
+		Example: `{"state":"pending"}`,
 	}, writ.Verb[ApprovalListArgs]{
 		Reads: func(_ *writ.Call, a *ApprovalListArgs, s writ.Snapshot) (rs writ.ReadSet, err error) {
 			page := pageOf(a)

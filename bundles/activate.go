@@ -16,6 +16,7 @@ func (r Room) activate() *writ.Capability {
 	const op = "bundles.Activate"
 	return writ.Define[PolicyActivateArgs, BundleView](writ.Capability{
 		ID: "policy.activate", Safety: writ.SafetyMutating, Summary: "Put a staged policy bundle in force on every replica, in one commit.",
+		Example: `{"digest":"sha256:4ca9f4fc0a9cdcf5a4b2bb9f3d8b8b1e6f7d2c0a9e5b4c3d2e1f0a9b8c7d6e5f"}`,
 	}, writ.Verb[PolicyActivateArgs]{
 		Locks: func(*writ.Call, *PolicyActivateArgs) []writ.Key { return []writ.Key{writ.GateKey} },
 		Reads: func(_ *writ.Call, a *PolicyActivateArgs, s writ.Snapshot) (writ.ReadSet, error) {
@@ -40,6 +41,7 @@ func (r Room) rollback() *writ.Capability {
 	const op = "bundles.Rollback"
 	return writ.Define[PolicyRollbackArgs, BundleView](writ.Capability{
 		ID: "policy.rollback", Safety: writ.SafetyMutating, Summary: "Put the policy bundle in force again that was before the present one.",
+		Example: `{"from":"sha256:4ca9f4fc0a9cdcf5a4b2bb9f3d8b8b1e6f7d2c0a9e5b4c3d2e1f0a9b8c7d6e5f"}`,
 	}, writ.Verb[PolicyRollbackArgs]{
 		Locks: func(*writ.Call, *PolicyRollbackArgs) []writ.Key { return []writ.Key{writ.GateKey} },
 		Reads: func(_ *writ.Call, _ *PolicyRollbackArgs, s writ.Snapshot) (writ.ReadSet, error) {

@@ -55,6 +55,7 @@ func (r Room) stage() *writ.Capability {
 	const op = "bundles.Stage"
 	return writ.Define[PolicyStageArgs, BundleView](writ.Capability{
 		ID: "policy.stage", Safety: writ.SafetyMutating, Summary: "Bring a policy bundle into the gateway, to be compiled by every replica; nothing is put in force.",
+		Example: `{"bundle":"H4sIAAAAAAAA/w==","add":true,"note":"freeze changes"}`,
 	}, writ.Verb[PolicyStageArgs]{
 		Reads: func(_ *writ.Call, a *PolicyStageArgs, s writ.Snapshot) (writ.ReadSet, error) {
 			return r.readStage(op, a, s)
@@ -196,6 +197,7 @@ func (r Room) withdraw() *writ.Capability {
 	const op = "bundles.Withdraw"
 	return writ.Define[PolicyWithdrawArgs, BundleView](writ.Capability{
 		ID: "policy.withdraw", Safety: writ.SafetyMutating, Summary: "Take a staged policy bundle back.",
+		Example: `{"digest":"sha256:4ca9f4fc0a9cdcf5a4b2bb9f3d8b8b1e6f7d2c0a9e5b4c3d2e1f0a9b8c7d6e5f"}`,
 	}, writ.Verb[PolicyWithdrawArgs]{
 		Reads: func(_ *writ.Call, a *PolicyWithdrawArgs, _ writ.Snapshot) (writ.ReadSet, error) {
 			id := writ.BundleOf(a.Digest)

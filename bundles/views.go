@@ -79,6 +79,7 @@ func (r Room) list() *writ.Capability {
 	}
 	return writ.Define[PolicyListArgs, PolicyList](writ.Capability{
 		ID: "policy.list", Safety: writ.SafetyReadOnly, Summary: "List policy bundles, newest first, and which replicas are ready for them.",
+		Example: `{"limit":5}`,
 	}, writ.Verb[PolicyListArgs]{
 		Reads: func(_ *writ.Call, a *PolicyListArgs, s writ.Snapshot) (rs writ.ReadSet, err error) {
 			page, _ := pageOf(a)

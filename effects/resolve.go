@@ -23,6 +23,7 @@ func resolve() *writ.Capability {
 	const op = "effects.Resolve"
 	return writ.Define[EffectResolveArgs, EffectView](writ.Capability{
 		ID: "effect.resolve", Safety: writ.SafetyMutating, Summary: "Say what became of an effect of which the gateway does not know.",
+		Example: `{"effect_id":"eff_01M89R8763R5PGQGSMXGFWBA4N","as":"error"}`,
 	}, writ.Verb[EffectResolveArgs]{
 		Locks: func(_ *writ.Call, a *EffectResolveArgs) []writ.Key { return []writ.Key{writ.IntentKey(a.ID)} },
 		Reads: func(_ *writ.Call, a *EffectResolveArgs, s writ.Snapshot) (writ.ReadSet, error) { return reads(a.ID, s) },

@@ -51,6 +51,7 @@ func get() *writ.Capability {
 	const op = "effects.Get"
 	return writ.Define[EffectArgs, EffectView](writ.Capability{
 		ID: "effect.get", Safety: writ.SafetyReadOnly, Summary: "Show what became of an effect, for a day after it has ended.",
+		Example: `{"effect_id":"eff_01M89R8763R5PGQGSMXGFWBA4N"}`,
 	}, writ.Verb[EffectArgs]{
 		Reads: func(_ *writ.Call, a *EffectArgs, s writ.Snapshot) (writ.ReadSet, error) { return reads(a.ID, s) },
 		Plan: func(_ *writ.Call, a *EffectArgs, s writ.Snapshot, _ writ.Decision) (writ.Tx, writ.Reply, error) {
@@ -90,6 +91,7 @@ func (a *EffectListArgs) page() writ.Range {
 func list() *writ.Capability {
 	return writ.Define[EffectListArgs, EffectList](writ.Capability{
 		ID: "effect.list", Safety: writ.SafetyReadOnly, Summary: "List the effects that are under way, and those of which nobody knows what became of them.",
+		Example: `{"state":"unknown"}`,
 	}, writ.Verb[EffectListArgs]{
 		Reads: func(_ *writ.Call, a *EffectListArgs, s writ.Snapshot) (writ.ReadSet, error) {
 			rs := writ.ReadSet{Ranges: []writ.Range{a.page()}}

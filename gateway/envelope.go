@@ -28,14 +28,18 @@ func (c *catalogue) envelope(reg *writ.Registry) ([]byte, error) {
 		if k.Internal || !strings.HasPrefix(string(k.ID), "task.") && k.ID != "agent.delegate" {
 			continue
 		}
-		root.OneOf = append(root.OneOf, &huma.Schema{
+		one := &huma.Schema{
 			Type: huma.TypeObject, Title: string(k.ID), Description: k.Summary, AdditionalProperties: false,
 			Properties: map[string]*huma.Schema{
 				"capability": {Type: huma.TypeString, Enum: []any{string(k.ID)}},
 				"args":       c.args[k.Args],
 			},
 			Required: []string{"capability", "args"},
-		})
+		}
+		if args := exampleArgs(k); args != nil {
+			one.Examples = []any{map[string]any{"capability": k.ID, "args": args}}
+		}
+		root.OneOf = append(root.OneOf, one)
 	}
 	text, err := c.standalone(root)
 	if err != nil {

@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	stdjson "encoding/json"
 	"maps"
 	"net/http"
 	"reflect"
@@ -164,21 +165,21 @@ func operation(cat *catalogue, r Route, c *writ.Capability) *huma.Operation {
 		Security:   []map[string][]string{{bearer: {}}},
 		Extensions: map[string]any{"x-capability": string(r.Capability), "x-safety": string(c.Safety)},
 	}
-	args := cat.args[c.Args]
+	args, example := cat.args[c.Args], exampleArgs(c)
 	for _, p := range r.Params() {
-		op.Parameters = append(op.Parameters, parameter(args, p, "path"))
+		op.Parameters = append(op.Parameters, parameter(args, example, p, "path"))
 	}
 	if r.Method == http.MethodGet || r.TakesBytes {
 		names := slices.Sorted(maps.Keys(queryTypes(r, c.Args)))
 		for _, name := range names {
-			op.Parameters = append(op.Parameters, parameter(args, name, "query"))
+			op.Parameters = append(op.Parameters, parameter(args, example, name, "query"))
 		}
 	}
 	switch {
 	case r.TakesBytes:
 		op.RequestBody = &huma.RequestBody{Description: "The bytes.", Content: octets()}
 	case r.Method != http.MethodGet:
-		op.RequestBody = requestBody(cat, r, args)
+		op.RequestBody = requestBody(cat, r, args, example)
 	}
 	if r.Method != http.MethodGet {
 		op.Parameters = append(op.Parameters,
@@ -201,16 +202,22 @@ func operation(cat *catalogue, r Route, c *writ.Capability) *huma.Operation {
 	return op
 }
 
+// exampleArgs are the arguments of the capability's example; nil when it has none.
+func exampleArgs(c *writ.Capability) (args map[string]any) {
+	_ = stdjson.Unmarshal([]byte(c.Example), &args) // those of the registry are well formed: a test decodes each
+	return args
+}
+
 // parameter describes an argument that travels outside the body.
-func parameter(args *huma.Schema, name, in string) *huma.Param {
+func parameter(args *huma.Schema, example map[string]any, name, in string) *huma.Param {
 	s := *args.Properties[name]
 	text := s.Description
 	s.Description = ""
-	return &huma.Param{Name: name, In: in, Description: text, Schema: &s, Required: in == "path" || slices.Contains(args.Required, name)}
+	return &huma.Param{Name: name, In: in, Description: text, Example: example[name], Schema: &s, Required: in == "path" || slices.Contains(args.Required, name)}
 }
 
 // requestBody describes the arguments without those in the path.
-func requestBody(cat *catalogue, r Route, args *huma.Schema) *huma.RequestBody {
+func requestBody(cat *catalogue, r Route, args *huma.Schema, example map[string]any) *huma.RequestBody {
 	s := *args
 	s.Properties = maps.Clone(args.Properties)
 	s.Required = nil
@@ -219,15 +226,18 @@ func requestBody(cat *catalogue, r Route, args *huma.Schema) *huma.RequestBody {
 			s.Required = append(s.Required, name)
 		}
 	}
+	example = maps.Clone(example)
 	for _, p := range r.Params() {
 		delete(s.Properties, p)
+		delete(example, p)
 	}
 	name := pascal(r.OperationID) + "Request"
 	cat.reg.Map()[name] = &s
-	return &huma.RequestBody{
-		Required: len(s.Required) > 0,
-		Content:  map[string]*huma.MediaType{"application/json": {Schema: &huma.Schema{Ref: schemaPrefix + name}}},
+	body := &huma.MediaType{Schema: &huma.Schema{Ref: schemaPrefix + name}}
+	if example != nil {
+		body.Example = example
 	}
+	return &huma.RequestBody{Required: len(s.Required) > 0, Content: map[string]*huma.MediaType{"application/json": body}}
 }
 
 // octets is a body of any bytes.

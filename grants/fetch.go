@@ -48,6 +48,7 @@ const (
 func fetch() *writ.Capability {
 	return writ.Define[EgressFetchArgs, EgressFetched](writ.Capability{
 		ID: "egress.fetch", Class: writ.Effectful, Effects: []string{"network"}, Safety: writ.SafetyMutating, Steps: 1, Summary: "Have a request made to a host outside, under a grant.",
+		Example: `{"grant":"github-api","path":"/repos/writ-gateway/writ","task_id":"tsk_01M89R8776FSMT3FKAH3617HBC"}`,
 	}, writ.Verb[EgressFetchArgs]{
 		Reads: fetchReads, Describe: fetchDescribe, Plan: fetchPlan,
 	})

@@ -82,6 +82,7 @@ const opGrant = "grants.Grant"
 func grant() *writ.Capability {
 	return writ.Define[EgressGrantArgs, EgressGrantView](writ.Capability{
 		ID: "egress.grant", Safety: writ.SafetyMutating, Summary: "Let agents reach a host outside, or change how they may.",
+		Example: `{"grant_id":"github-api","host":"api.github.com","path_prefix":"/repos","agents":["site-builder"]}`,
 	}, writ.Verb[EgressGrantArgs]{
 		Locks: func(_ *writ.Call, a *EgressGrantArgs) []writ.Key { return []writ.Key{writ.EgressGrantKey(a.ID)} },
 		Reads: func(_ *writ.Call, a *EgressGrantArgs, _ writ.Snapshot) (writ.ReadSet, error) {

@@ -20,6 +20,7 @@ func list() *writ.Capability {
 	}
 	return writ.Define[EgressGrantsArgs, EgressGrants](writ.Capability{
 		ID: "egress.grants", Safety: writ.SafetyReadOnly, Summary: "List who may reach what outside.",
+		Example: `{"limit":20}`,
 	}, writ.Verb[EgressGrantsArgs]{
 		Reads: func(_ *writ.Call, a *EgressGrantsArgs, s writ.Snapshot) (writ.ReadSet, error) {
 			rs := writ.ReadSet{Ranges: []writ.Range{page(a).Range()}}

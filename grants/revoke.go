@@ -13,6 +13,7 @@ func revoke() *writ.Capability {
 	const op = "grants.Revoke"
 	return writ.Define[GrantArgs, EgressRevoked](writ.Capability{
 		ID: "egress.revoke", Safety: writ.SafetyMutating, Summary: "Take a grant to act outside back, and stop what is under way with it.",
+		Example: `{"grant_id":"github-api"}`,
 	}, writ.Verb[GrantArgs]{
 		Locks: func(_ *writ.Call, a *GrantArgs) []writ.Key { return []writ.Key{writ.EgressGrantKey(a.ID)} },
 		Reads: func(_ *writ.Call, a *GrantArgs, _ writ.Snapshot) (writ.ReadSet, error) {

@@ -26,6 +26,7 @@ func (r Room) introduce() *writ.Capability {
 	}
 	return writ.Define[KeyIntroduceArgs, KeyView](writ.Capability{
 		ID: writ.KeyIntroduce, Safety: writ.SafetyMutating, Summary: "Introduce a new receipt key, which signs nothing until it is activated.",
+		Example: `{"public_key":"-----BEGIN PUBLIC KEY-----\nMFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAE9sbmmJp0ds4tIgvhCHKQNQdRNPan\n2kTgN2uLQoAu0QxOXqcVHhmQ0lzQrW7jzyLqFrGfIqcYQaYF3yZcQqHE2Q==\n-----END PUBLIC KEY-----\n"}`,
 	}, writ.Verb[KeyIntroduceArgs]{
 		Locks: func(*writ.Call, *KeyIntroduceArgs) []writ.Key { return []writ.Key{writ.GateKey} },
 		Reads: func(_ *writ.Call, a *KeyIntroduceArgs, s writ.Snapshot) (writ.ReadSet, error) {
@@ -121,6 +122,7 @@ func (r Room) activate() *writ.Capability {
 	const op = "keys.Activate"
 	return writ.Define[KeyActivateArgs, KeyView](writ.Capability{
 		ID: writ.KeyActivate, Safety: writ.SafetyMutating, Summary: "Make an introduced receipt key the signing one on every replica, and retire the one before, in one commit.",
+		Example: `{"key_id":"SHA256:hfuNWmjIYvsBGZ6dpCLTTAEa5LxbZABRHHVoynAxFlo"}`,
 	}, writ.Verb[KeyActivateArgs]{
 		Locks: func(*writ.Call, *KeyActivateArgs) []writ.Key { return []writ.Key{writ.GateKey} },
 		Reads: func(_ *writ.Call, _ *KeyActivateArgs, s writ.Snapshot) (writ.ReadSet, error) { return reads(s), nil },
@@ -176,6 +178,7 @@ func (r Room) retire() *writ.Capability {
 	const op = "keys.Retire"
 	return writ.Define[KeyRetireArgs, KeyView](writ.Capability{
 		ID: writ.KeyRetire, Safety: writ.SafetyMutating, Summary: "Retire a receipt key that was introduced and is not in use.",
+		Example: `{"key_id":"SHA256:hfuNWmjIYvsBGZ6dpCLTTAEa5LxbZABRHHVoynAxFlo"}`,
 	}, writ.Verb[KeyRetireArgs]{
 		Locks: func(*writ.Call, *KeyRetireArgs) []writ.Key { return []writ.Key{writ.GateKey} },
 		Reads: func(_ *writ.Call, _ *KeyRetireArgs, s writ.Snapshot) (writ.ReadSet, error) { return reads(s), nil },
@@ -212,6 +215,7 @@ func (r Room) revoke() *writ.Capability {
 	const op = "keys.Revoke"
 	return writ.Define[KeyRevokeArgs, KeyView](writ.Capability{
 		ID: writ.KeyRevoke, Safety: writ.SafetyMutating, Summary: "Revoke a retired receipt key: nothing it signed from an index of the log on is to be believed.",
+		Example: `{"key_id":"SHA256:hfuNWmjIYvsBGZ6dpCLTTAEa5LxbZABRHHVoynAxFlo","since":20481}`,
 	}, writ.Verb[KeyRevokeArgs]{
 		Locks: func(*writ.Call, *KeyRevokeArgs) []writ.Key { return []writ.Key{writ.GateKey} },
 		Reads: func(_ *writ.Call, _ *KeyRevokeArgs, s writ.Snapshot) (writ.ReadSet, error) { return reads(s), nil },

@@ -41,6 +41,7 @@ func (r Room) list() *writ.Capability {
 	const op = "keys.List"
 	return writ.Define[KeyListArgs, Manifest](writ.Capability{
 		ID: "key.list", Safety: writ.SafetyReadOnly, Summary: "List the keys with the indexes of the log each may sign, and the key manifest.",
+		Example: `{}`,
 	}, writ.Verb[KeyListArgs]{
 		Reads: func(_ *writ.Call, _ *KeyListArgs, s writ.Snapshot) (writ.ReadSet, error) {
 			rs := reads(s)

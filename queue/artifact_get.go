@@ -27,7 +27,10 @@ func artifactContentCapability() *writ.Capability {
 }
 
 func artifactRead(id writ.CapabilityID, summary string) *writ.Capability {
-	return writ.Define[ArtifactGetArgs, TaskInput](writ.Capability{ID: id, Summary: summary, Safety: writ.SafetyReadOnly}, writ.Verb[ArtifactGetArgs]{
+	return writ.Define[ArtifactGetArgs, TaskInput](writ.Capability{
+		ID: id, Summary: summary, Safety: writ.SafetyReadOnly,
+		Example: `{"digest":"sha256:4ca9f4fc0a9cdcf5a4b2bb9f3d8b8b1e6f7d2c0a9e5b4c3d2e1f0a9b8c7d6e5f","task_id":"tsk_01M89R8776FSMT3FKAH3617HBC"}`,
+	}, writ.Verb[ArtifactGetArgs]{
 		Reads: func(c *writ.Call, a *ArtifactGetArgs, s writ.Snapshot) (writ.ReadSet, error) {
 			rs, err := taskReads(opArtifactGet, s, a.Task)
 			rs.Docs = append(rs.Docs, callerAgent(c)...)
@@ -167,6 +170,7 @@ func artifactListCapability() *writ.Capability {
 	}
 	return writ.Define[ArtifactListArgs, ArtifactPage](writ.Capability{
 		ID: "artifact.list", Summary: "List the artifacts of a run.", Safety: writ.SafetyReadOnly,
+		Example: `{"run_id":"run_01M89R8763R5PGQGSMXGFWBA4N","limit":20}`,
 	}, writ.Verb[ArtifactListArgs]{
 		Reads: func(c *writ.Call, a *ArtifactListArgs, s writ.Snapshot) (writ.ReadSet, error) {
 			if !a.Run.Valid() {

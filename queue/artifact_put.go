@@ -42,6 +42,7 @@ const opArtifactPut = "queue.ArtifactPut"
 func artifactPutCapability(cfg Config) *writ.Capability {
 	return writ.Define[ArtifactPutArgs, TaskArtifact](writ.Capability{
 		ID: "artifact.put", Summary: "Store an artifact of a task one holds.", Safety: writ.SafetyMutating, Steps: 1,
+		Example: `{"task_id":"tsk_01M89R8776FSMT3FKAH3617HBC","lease_id":"lse_01M89R87A1XW9VX2J6QY4SBD3M","fence":9,"name":"site","media_type":"application/zip"}`,
 	}, writ.Verb[ArtifactPutArgs]{
 		Locks: func(_ *writ.Call, a *ArtifactPutArgs) []writ.Key { return []writ.Key{writ.TaskKey(a.Task)} },
 		Reads: func(c *writ.Call, a *ArtifactPutArgs, s writ.Snapshot) (writ.ReadSet, error) {

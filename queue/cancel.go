@@ -12,7 +12,8 @@ type TaskCancelArgs struct {
 func cancelCapability() *writ.Capability {
 	return writ.Define[TaskCancelArgs, TaskView](writ.Capability{
 		ID: "task.cancel", Summary: "Cancel a task nobody works on, or ask the holder of a running one to stop.", Safety: writ.SafetyMutating,
-		Steps: 1,
+		Example: `{"task_id":"tsk_01M89R8776FSMT3FKAH3617HBC"}`,
+		Steps:   1,
 	}, writ.Verb[TaskCancelArgs]{
 		Locks: func(_ *writ.Call, a *TaskCancelArgs) []writ.Key { return []writ.Key{writ.TaskKey(a.Task)} },
 		Reads: func(c *writ.Call, a *TaskCancelArgs, s writ.Snapshot) (writ.ReadSet, error) {

@@ -28,6 +28,7 @@ type claimer struct{ cfg Config }
 func claimCapability(cfg Config) *writ.Capability {
 	return writ.Define[TaskClaimArgs, TaskClaimed](writ.Capability{
 		ID: "task.claim", Summary: "Take a task to work on it.", Safety: writ.SafetyMutating, Steps: writ.StepsOfAttempt,
+		Example: `{"capabilities":["site.build"],"wait_s":20}`,
 	}, writ.Verb[TaskClaimArgs]{
 		Locks: func(_ *writ.Call, a *TaskClaimArgs) []writ.Key {
 			if a.Task == "" {

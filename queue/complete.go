@@ -16,6 +16,7 @@ type TaskCompleteArgs struct {
 func completeCapability() *writ.Capability {
 	return writ.Define[TaskCompleteArgs, TaskView](writ.Capability{
 		ID: "task.complete", Summary: "End a task with its result.", Safety: writ.SafetyMutating,
+		Example: `{"task_id":"tsk_01M89R8776FSMT3FKAH3617HBC","lease_id":"lse_01M89R87A1XW9VX2J6QY4SBD3M","fence":9,"result":{"ok":true}}`,
 	}, writ.Verb[TaskCompleteArgs]{
 		Locks: func(_ *writ.Call, a *TaskCompleteArgs) []writ.Key { return []writ.Key{writ.TaskKey(a.Task)} },
 		Reads: func(c *writ.Call, a *TaskCompleteArgs, s writ.Snapshot) (writ.ReadSet, error) {

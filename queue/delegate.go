@@ -71,6 +71,7 @@ func delegateCapability(cfg Config) *writ.Capability {
 	g := delegator{enqueuer{cfg}}
 	return writ.Define[AgentDelegateArgs, Delegated](writ.Capability{
 		ID: "agent.delegate", Summary: "Give work to the agent for it: find the agent, and enqueue the task for it.", Safety: writ.SafetyMutating, Steps: 1,
+		Example:  `{"run_id":"run_01M89R8763R5PGQGSMXGFWBA4N","input":"movie night","task":{"key":"night","capability":"media.plan","args":{"guests":4}}}`,
 		JudgedAs: "task.enqueue",
 	}, writ.Verb[AgentDelegateArgs]{Reads: g.reads, Describe: g.describe, Plan: g.plan})
 }

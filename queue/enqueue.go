@@ -13,6 +13,7 @@ func enqueueCapability(cfg Config) *writ.Capability {
 	e := enqueuer{cfg}
 	return writ.Define[TaskEnqueueArgs, TaskView](writ.Capability{
 		ID: "task.enqueue", Summary: "Add a task to a run.", Safety: writ.SafetyMutating, Steps: 1,
+		Example: `{"run_id":"run_01M89R8763R5PGQGSMXGFWBA4N","key":"build","capability":"site.build","required_domain":"web","args":{"ref":"main"},"write_scopes":["fs:site/dist/"]}`,
 	}, writ.Verb[TaskEnqueueArgs]{
 		Locks:    func(_ *writ.Call, a *TaskEnqueueArgs) []writ.Key { return []writ.Key{writ.TaskNameKey(a.Run, a.Key)} },
 		Reads:    e.reads,

@@ -20,6 +20,7 @@ type TaskFailure struct {
 func failCapability() *writ.Capability {
 	return writ.Define[TaskFailArgs, TaskView](writ.Capability{
 		ID: "task.fail", Summary: "End an attempt at a task without a result.", Safety: writ.SafetyMutating,
+		Example: `{"task_id":"tsk_01M89R8776FSMT3FKAH3617HBC","lease_id":"lse_01M89R87A1XW9VX2J6QY4SBD3M","fence":9,"failure":{"class":"external","code":"timeout","retryable":true}}`,
 	}, writ.Verb[TaskFailArgs]{
 		Locks: func(_ *writ.Call, a *TaskFailArgs) []writ.Key { return []writ.Key{writ.TaskKey(a.Task)} },
 		Reads: func(c *writ.Call, a *TaskFailArgs, s writ.Snapshot) (writ.ReadSet, error) {
@@ -57,6 +58,7 @@ type TaskReleaseArgs struct {
 func releaseCapability() *writ.Capability {
 	return writ.Define[TaskReleaseArgs, TaskView](writ.Capability{
 		ID: "task.release", Summary: "Give a task back to the queue; the attempt does not count.", Safety: writ.SafetyMutating,
+		Example: `{"task_id":"tsk_01M89R8776FSMT3FKAH3617HBC","lease_id":"lse_01M89R87A1XW9VX2J6QY4SBD3M","fence":9}`,
 	}, writ.Verb[TaskReleaseArgs]{
 		Locks: func(_ *writ.Call, a *TaskReleaseArgs) []writ.Key { return []writ.Key{writ.TaskKey(a.Task)} },
 		Reads: func(c *writ.Call, a *TaskReleaseArgs, s writ.Snapshot) (writ.ReadSet, error) {

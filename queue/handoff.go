@@ -66,6 +66,7 @@ func handoffCapability(cfg Config) *writ.Capability {
 	h := handing{enqueuer{cfg}}
 	return writ.Define[TaskHandoffArgs, HandedOff](writ.Capability{
 		ID: "task.handoff", Summary: "End a task with its result and hand what follows to another.", Safety: writ.SafetyMutating,
+		Example: `{"task_id":"tsk_01M89R8776FSMT3FKAH3617HBC","lease_id":"lse_01M89R87A1XW9VX2J6QY4SBD3M","fence":9,"to":{"key":"publish"},"refs":[{"name":"plan","kind":"file","ref":"fs:site/docs/plan.md"}]}`,
 	}, writ.Verb[TaskHandoffArgs]{
 		Locks:    func(_ *writ.Call, a *TaskHandoffArgs) []writ.Key { return []writ.Key{writ.TaskKey(a.Task)} },
 		Reads:    h.reads,

@@ -27,6 +27,7 @@ type TaskHeartbeat struct {
 func heartbeatCapability(cfg Config) *writ.Capability {
 	return writ.Define[TaskHeartbeatArgs, TaskHeartbeat](writ.Capability{
 		ID: "task.heartbeat", Summary: "Keep the lease on a task, and the session, and learn whether to go on.", Safety: writ.SafetyMutating,
+		Example: `{"task_id":"tsk_01M89R8776FSMT3FKAH3617HBC","lease_id":"lse_01M89R87A1XW9VX2J6QY4SBD3M","fence":9,"progress":{"pct":40,"seq":1}}`,
 	}, writ.Verb[TaskHeartbeatArgs]{
 		Locks: func(_ *writ.Call, a *TaskHeartbeatArgs) []writ.Key { return []writ.Key{writ.TaskKey(a.Task)} },
 		Reads: func(c *writ.Call, a *TaskHeartbeatArgs, s writ.Snapshot) (writ.ReadSet, error) {

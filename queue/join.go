@@ -217,6 +217,7 @@ const opAdmit = "queue.Admit"
 func admitCapability() *writ.Capability {
 	return writ.Define[TaskAdmitArgs, TaskView](writ.Capability{
 		ID: "task.admit", Summary: "Let a task of join manual begin, once what it depends on has ended.", Safety: writ.SafetyMutating, Steps: 1,
+		Example: `{"task_id":"tsk_01M89R8776FSMT3FKAH3617HBC"}`,
 	}, writ.Verb[TaskAdmitArgs]{
 		Locks: func(_ *writ.Call, a *TaskAdmitArgs) []writ.Key { return []writ.Key{writ.TaskKey(a.Task)} },
 		Reads: func(c *writ.Call, a *TaskAdmitArgs, s writ.Snapshot) (writ.ReadSet, error) {

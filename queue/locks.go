@@ -65,6 +65,7 @@ func (a *ScopeListArgs) span() (writ.Range, error) {
 func scopesCapability() *writ.Capability {
 	return writ.Define[ScopeListArgs, ScopeList](writ.Capability{
 		ID: "scope.list", Safety: writ.SafetyReadOnly, Summary: "List the write scopes that tasks hold and sessions claim.",
+		Example: `{"under":"fs:site/"}`,
 	}, writ.Verb[ScopeListArgs]{
 		Reads: func(_ *writ.Call, a *ScopeListArgs, s writ.Snapshot) (writ.ReadSet, error) {
 			r, err := a.span()

@@ -15,6 +15,7 @@ type TaskGetArgs struct {
 func getCapability(cfg Config) *writ.Capability {
 	return writ.Define[TaskGetArgs, TaskView](writ.Capability{
 		ID: "task.get", Summary: "Show one task.", Safety: writ.SafetyReadOnly,
+		Example: `{"task_id":"tsk_01M89R8776FSMT3FKAH3617HBC"}`,
 	}, writ.Verb[TaskGetArgs]{
 		Reads: func(c *writ.Call, a *TaskGetArgs, s writ.Snapshot) (writ.ReadSet, error) {
 			rs, err := taskReads(opGet, s, a.Task)
@@ -142,6 +143,7 @@ type TaskPage struct {
 func listCapability() *writ.Capability {
 	return writ.Define[TaskListArgs, TaskPage](writ.Capability{
 		ID: "task.list", Summary: "List the tasks of a run, or those of any run that died.", Safety: writ.SafetyReadOnly,
+		Example: `{"run_id":"run_01M89R8763R5PGQGSMXGFWBA4N","state":"queued"}`,
 	}, writ.Verb[TaskListArgs]{
 		Reads:    listReads,
 		Describe: describeListed,

@@ -23,6 +23,7 @@ func reviveCapability(cfg Config) *writ.Capability {
 	v := reviver{enqueuer{cfg}}
 	return writ.Define[TaskReviveArgs, TaskView](writ.Capability{
 		ID: "task.revive", Summary: "Enqueue a task that died once more, as a task of its own.", Safety: writ.SafetyMutating, Steps: 1,
+		Example:  `{"task_id":"tsk_01M89R8776FSMT3FKAH3617HBC","key":"build-again"}`,
 		JudgedAs: "task.enqueue",
 	}, writ.Verb[TaskReviveArgs]{Reads: v.reads, Describe: v.describe, Plan: v.plan})
 }

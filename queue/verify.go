@@ -82,6 +82,7 @@ const opVerify = "queue.Verify"
 func verifyCapability(cfg Config) *writ.Capability {
 	return writ.Define[TaskVerifyArgs, TaskView](writ.Capability{
 		ID: "task.verify", Summary: "Accept the result of a task, or send it back.", Safety: writ.SafetyMutating,
+		Example: `{"task_id":"tsk_01M89R8776FSMT3FKAH3617HBC","verdict":"accept","receipt_id":"rcp_01M89R8776WWQMDZ1SS4766DAD","gates":[{"gate":"tests","status":"pass"}]}`,
 	}, writ.Verb[TaskVerifyArgs]{
 		Locks: func(_ *writ.Call, a *TaskVerifyArgs) []writ.Key { return []writ.Key{writ.TaskKey(a.Task)} },
 		Reads: func(c *writ.Call, a *TaskVerifyArgs, s writ.Snapshot) (writ.ReadSet, error) {

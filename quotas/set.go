@@ -47,6 +47,7 @@ func (r Room) set() *writ.Capability {
 	const op = "quotas.Set"
 	return writ.Define[QuotaSetArgs, QuotaView](writ.Capability{
 		ID: "quota.set", Safety: writ.SafetyMutating, Summary: "Limit how much, or how often, for a tenant, agent, session, role or capability.",
+		Example: `{"metric":"claims_per_min","subject":"agent","limit":60}`,
 	}, writ.Verb[QuotaSetArgs]{
 		Locks: func(*writ.Call, *QuotaSetArgs) []writ.Key { return []writ.Key{writ.GateKey} },
 		Reads: func(*writ.Call, *QuotaSetArgs, writ.Snapshot) (writ.ReadSet, error) { return gateAndAll(), nil },

@@ -21,6 +21,7 @@ func (r Room) delete() *writ.Capability {
 	const op = "quotas.Delete"
 	return writ.Define[QuotaArgs, QuotaDeleted](writ.Capability{
 		ID: "quota.delete", Safety: writ.SafetyMutating, Summary: "Take a limit away: the next call is not held to it, on any replica.",
+		Example: `{"quota_id":"quo_01M89R8763R5PGQGSMXGFWBA4N"}`,
 	}, writ.Verb[QuotaArgs]{
 		Locks: func(*writ.Call, *QuotaArgs) []writ.Key { return []writ.Key{writ.GateKey} },
 		Reads: func(*writ.Call, *QuotaArgs, writ.Snapshot) (writ.ReadSet, error) { return gateAndAll(), nil },
@@ -80,6 +81,7 @@ func (r Room) get() *writ.Capability {
 	const op = "quotas.Get"
 	return writ.Define[QuotaArgs, QuotaView](writ.Capability{
 		ID: "quota.get", Safety: writ.SafetyReadOnly, Summary: "Show a quota and how much of it is used.",
+		Example: `{"quota_id":"quo_01M89R8763R5PGQGSMXGFWBA4N"}`,
 	}, writ.Verb[QuotaArgs]{
 		Reads: func(_ *writ.Call, a *QuotaArgs, s writ.Snapshot) (writ.ReadSet, error) {
 			rs := gateAndAll()
@@ -115,6 +117,7 @@ type QuotaList struct {
 func (r Room) list() *writ.Capability {
 	return writ.Define[QuotaListArgs, QuotaList](writ.Capability{
 		ID: "quota.list", Safety: writ.SafetyReadOnly, Summary: "List the quotas and how much of each is used.",
+		Example: `{"metric":"queued_tasks"}`,
 	}, writ.Verb[QuotaListArgs]{
 		Reads: func(_ *writ.Call, _ *QuotaListArgs, s writ.Snapshot) (writ.ReadSet, error) {
 			rs := gateAndAll()

@@ -136,6 +136,7 @@ func listed(k *writ.Capability) CapabilityListed {
 func list(cfg Config) *writ.Capability {
 	return writ.Define[CapabilityListArgs, CapabilityList](writ.Capability{
 		ID: "capability.list", Safety: writ.SafetyReadOnly,
+		Example: `{}`,
 		Summary: "List what your role may invoke of the gateway's own capabilities, and what tasks may name: what active agents declare.",
 	}, writ.Verb[CapabilityListArgs]{
 		Reads: func(_ *writ.Call, _ *CapabilityListArgs, s writ.Snapshot) (writ.ReadSet, error) {
@@ -185,6 +186,7 @@ type CapabilityView struct {
 	Safety    writ.Safety          `json:"safety" doc:"What it can do." enum:"read-only,mutating,destructive,blocked"`
 	Callable  bool                 `json:"callable" doc:"Whether it can be called, or named by a task, now."`
 	Input     writ.RawObject       `json:"input_schema,omitempty" doc:"JSON Schema of a builtin's arguments."`
+	Example   writ.RawObject       `json:"example,omitempty" doc:"Arguments a builtin could be called with."`
 	Output    writ.RawObject       `json:"output_schema,omitempty" doc:"JSON Schema of a builtin's result."`
 	Providers []CapabilityProvider `json:"providers,omitempty" doc:"Active agents that declare a task capability."`
 }
@@ -202,6 +204,7 @@ type CapabilityProvider struct {
 func get(cfg Config) *writ.Capability {
 	return writ.Define[CapabilityGetArgs, CapabilityView](writ.Capability{
 		ID: "capability.get", Safety: writ.SafetyReadOnly,
+		Example: `{"capability":"task.enqueue"}`,
 		Summary: "Show a capability of those capability.list shows you, with its schemas and who carries it out.",
 	}, writ.Verb[CapabilityGetArgs]{
 		Reads: func(_ *writ.Call, a *CapabilityGetArgs, s writ.Snapshot) (writ.ReadSet, error) {
@@ -223,6 +226,7 @@ func get(cfg Config) *writ.Capability {
 					continue
 				}
 				out := view(listed(k))
+				out.Example = writ.RawObject(k.Example)
 				if cfg.Schemas != nil {
 					out.Input, out.Output = cfg.Schemas(k)
 				}
@@ -272,6 +276,7 @@ func invoke() *writ.Capability {
 	const op = "registry.Invoke"
 	return writ.Define[CapabilityInvokeArgs, CapabilityInvoked](writ.Capability{
 		ID: "capability.invoke", Safety: writ.SafetyMutating, Summary: "Call any capability of the gateway by name.",
+		Example: `{"capability":"task.get","args":{"task_id":"tsk_01M89R8776FSMT3FKAH3617HBC"}}`,
 	}, writ.Verb[CapabilityInvokeArgs]{
 		Reads: func(_ *writ.Call, a *CapabilityInvokeArgs, s writ.Snapshot) (writ.ReadSet, error) {
 			return readTools(s, a.Capability), nil

@@ -20,6 +20,7 @@ func explainPolicy(cfg Config) *writ.Capability {
 	read := func(a *PolicyExplainArgs) writ.ArchiveRead { return writ.ArchiveRead{Receipt: a.ReceiptID, Limit: 1} }
 	k := writ.Define[PolicyExplainArgs, struct{}](writ.Capability{
 		ID: "policy.explain", Safety: writ.SafetyReadOnly,
+		Example: `{"receipt_id":"rcp_01M89R8776WWQMDZ1SS4766DAD"}`,
 		Summary: "Explain a recorded decision: which rules held, which did not, and where they stopped.",
 	}, writ.Verb[PolicyExplainArgs]{
 		Reads: func(_ *writ.Call, a *PolicyExplainArgs, _ writ.Snapshot) (writ.ReadSet, error) {
@@ -93,6 +94,7 @@ func policyRecords(cfg Config) *writ.Capability {
 	const op = "registry.PolicyRecords"
 	return writ.Define[PolicyRecordsArgs, PolicyRecords](writ.Capability{
 		ID: "policy.records", Safety: writ.SafetyReadOnly,
+		Example: `{"capability":"task.claim","limit":50}`,
 		Summary: "List decisions of the past with what they were made on, for trying other policies on them.",
 	}, writ.Verb[PolicyRecordsArgs]{
 		Reads: func(_ *writ.Call, a *PolicyRecordsArgs, _ writ.Snapshot) (writ.ReadSet, error) {

@@ -79,6 +79,7 @@ type PolicyInfoArgs struct{}
 func policyInfo(cfg Config) *writ.Capability {
 	k := writ.Define[PolicyInfoArgs, struct{}](writ.Capability{
 		ID: "policy.info", Safety: writ.SafetyReadOnly, Summary: "Show the policies and roles in force.",
+		Example: `{}`,
 	}, writ.Verb[PolicyInfoArgs]{
 		Plan: func(*writ.Call, *PolicyInfoArgs, writ.Snapshot, writ.Decision) (tx writ.Tx, r writ.Reply, err error) {
 			if cfg.PolicyInfo == nil {

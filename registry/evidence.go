@@ -31,6 +31,7 @@ func readEvidence(cfg Config) *writ.Capability {
 	}
 	return writ.Define[ReceiptEvidenceArgs, ReceiptEvidence](writ.Capability{
 		ID: "receipt.evidence", Safety: writ.SafetyReadOnly,
+		Example: `{"receipt_id":"rcp_01M89R8776WWQMDZ1SS4766DAD"}`,
 		Summary: "Show the evidence of a receipt, decrypted: the call's arguments, which may hold personal data.",
 	}, writ.Verb[ReceiptEvidenceArgs]{
 		Reads: func(_ *writ.Call, a *ReceiptEvidenceArgs, s writ.Snapshot) (writ.ReadSet, error) {

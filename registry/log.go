@@ -73,6 +73,7 @@ func logHead(cfg Config) *writ.Capability {
 	const op = "registry.LogHead"
 	return writ.Define[LogHeadArgs, LogHead](writ.Capability{
 		ID: "log.head", Safety: writ.SafetyReadOnly, Summary: "Show the latest checkpoint of the transparency log, and prove it against an earlier one.",
+		Example: `{"since":1024}`,
 	}, writ.Verb[LogHeadArgs]{
 		Plan: func(_ *writ.Call, a *LogHeadArgs, _ writ.Snapshot, _ writ.Decision) (tx writ.Tx, r writ.Reply, err error) {
 			if cfg.LogHead == nil {

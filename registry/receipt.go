@@ -66,6 +66,7 @@ func getReceipt(cfg Config) *writ.Capability {
 	}
 	return writ.Define[ReceiptGetArgs, ReceiptView](writ.Capability{
 		ID: "receipt.get", Safety: writ.SafetyReadOnly, Summary: "Show a receipt.",
+		Example: `{"receipt_id":"rcp_01M89R8776WWQMDZ1SS4766DAD"}`,
 	}, writ.Verb[ReceiptGetArgs]{
 		Reads: func(_ *writ.Call, a *ReceiptGetArgs, _ writ.Snapshot) (writ.ReadSet, error) {
 			return writ.ReadSet{Archive: []writ.ArchiveRead{read(a)}}, nil
@@ -118,6 +119,7 @@ func listReceipts(cfg Config) *writ.Capability {
 	read := func(a *ReceiptListArgs) writ.ArchiveRead { return pageAfter(a.After, a.Limit, 50, 200, a.RunID) }
 	return writ.Define[ReceiptListArgs, ReceiptList](writ.Capability{
 		ID: "receipt.list", Safety: writ.SafetyReadOnly, Summary: "List receipts in the order of the log.",
+		Example: `{"run_id":"run_01M89R8763R5PGQGSMXGFWBA4N","limit":20}`,
 	}, writ.Verb[ReceiptListArgs]{
 		Reads: func(_ *writ.Call, a *ReceiptListArgs, _ writ.Snapshot) (writ.ReadSet, error) {
 			return writ.ReadSet{Archive: []writ.ArchiveRead{read(a)}}, nil
@@ -160,6 +162,7 @@ func exportReceipts(cfg Config) *writ.Capability {
 	read := func(a *ReceiptExportArgs) writ.ArchiveRead { return pageAfter(a.After, a.Limit, 1000, 1000, "") }
 	return writ.Define[ReceiptExportArgs, ReceiptExport](writ.Capability{
 		ID: "receipt.export", Safety: writ.SafetyReadOnly, Summary: "Export receipts with a signed head, for checking them elsewhere.",
+		Example: `{"after":1024,"limit":100}`,
 	}, writ.Verb[ReceiptExportArgs]{
 		Reads: func(_ *writ.Call, a *ReceiptExportArgs, _ writ.Snapshot) (writ.ReadSet, error) {
 			return writ.ReadSet{Archive: []writ.ArchiveRead{read(a)}}, nil

@@ -35,6 +35,7 @@ type ShadowedChange struct {
 func policyShadow(cfg Config) *writ.Capability {
 	return writ.Define[PolicyShadowArgs, PolicyShadow](writ.Capability{
 		ID: "policy.shadow", Safety: writ.SafetyReadOnly,
+		Example: `{}`,
 		Summary: "List the packs in shadow and which decisions they would have changed.",
 	}, writ.Verb[PolicyShadowArgs]{
 		Reads: func(*writ.Call, *PolicyShadowArgs, writ.Snapshot) (writ.ReadSet, error) {

@@ -37,6 +37,7 @@ func (r Room) bind() *writ.Capability {
 	const op = "roles.Bind"
 	return writ.Define[RoleBindArgs, RoleChanged](writ.Capability{
 		ID: "role.bind", Safety: writ.SafetyMutating, Summary: "Bind a principal to a role, on every replica, in one commit.",
+		Example: `{"principal":"alice","role":"approver"}`,
 	}, writ.Verb[RoleBindArgs]{
 		Locks: func(*writ.Call, *RoleBindArgs) []writ.Key { return gateOnly() },
 		Reads: func(*writ.Call, *RoleBindArgs, writ.Snapshot) (writ.ReadSet, error) { return reads() },
@@ -50,6 +51,7 @@ func (r Room) unbind() *writ.Capability {
 	const op = "roles.Unbind"
 	return writ.Define[RoleUnbindArgs, RoleChanged](writ.Capability{
 		ID: "role.unbind", Safety: writ.SafetyMutating, Summary: "Take a role from a principal: its next call in the role is denied on every replica.",
+		Example: `{"principal":"mallory","role":"executor"}`,
 	}, writ.Verb[RoleUnbindArgs]{
 		Locks: func(*writ.Call, *RoleUnbindArgs) []writ.Key { return gateOnly() },
 		Reads: func(*writ.Call, *RoleUnbindArgs, writ.Snapshot) (writ.ReadSet, error) { return reads() },

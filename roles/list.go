@@ -75,6 +75,7 @@ func (r Room) list() *writ.Capability {
 	const op = "roles.List"
 	return writ.Define[RoleListArgs, RoleList](writ.Capability{
 		ID: "role.list", Safety: writ.SafetyReadOnly,
+		Example: `{"role":"approver"}`,
 		Summary: "List who is bound to which role, and where that is said: all to operators, auditors and approvers, their own to others.",
 	}, writ.Verb[RoleListArgs]{
 		Reads: func(*writ.Call, *RoleListArgs, writ.Snapshot) (writ.ReadSet, error) { return reads() },

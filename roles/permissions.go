@@ -43,6 +43,7 @@ func (r Room) permissions() *writ.Capability {
 	const op = "roles.Permissions"
 	return writ.Define[RolePermissionsArgs, RolePermissions](writ.Capability{
 		ID: "role.permissions", Safety: writ.SafetyReadOnly,
+		Example: `{"principal":"alice"}`,
 		Summary: "Show what a principal may invoke: its roles, and per role every capability with the row that grants or denies it.",
 	}, writ.Verb[RolePermissionsArgs]{
 		Reads: func(*writ.Call, *RolePermissionsArgs, writ.Snapshot) (writ.ReadSet, error) { return reads() },

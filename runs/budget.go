@@ -62,6 +62,7 @@ func budget() *writ.Capability {
 	const op = "runs.Budget"
 	return writ.Define[RunBudgetArgs, RunBudgetReport](writ.Capability{
 		ID: "run.budget", Safety: writ.SafetyReadOnly, Summary: "Show the budget of a run: limits, what is used and reserved, grants, and what child runs hold.",
+		Example: `{"run_id":"run_01M89R8763R5PGQGSMXGFWBA4N"}`,
 	}, writ.Verb[RunBudgetArgs]{
 		Reads: func(_ *writ.Call, a *RunBudgetArgs, s writ.Snapshot) (writ.ReadSet, error) {
 			rs, page := readRun(a.RunID), children(a.RunID)

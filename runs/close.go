@@ -42,6 +42,7 @@ func closing(cfg Config) *writ.Capability {
 	const op = "runs.Close"
 	return writ.Define[RunCloseArgs, RunView](writ.Capability{
 		ID: "run.close", Safety: writ.SafetyMutating, Durability: writ.DurabilityLogged, Summary: "Accept a run that waits for its verdict, or send it back.",
+		Example: `{"run_id":"run_01M89R8763R5PGQGSMXGFWBA4N","verdict":"accept","receipt_id":"rcp_01M89R8776WWQMDZ1SS4766DAD"}`,
 	}, writ.Verb[RunCloseArgs]{
 		Locks: func(_ *writ.Call, a *RunCloseArgs) []writ.Key { return []writ.Key{writ.RunKey(a.RunID)} },
 		Reads: func(call *writ.Call, a *RunCloseArgs, s writ.Snapshot) (writ.ReadSet, error) {

@@ -70,6 +70,7 @@ func create(cfg Config) *writ.Capability {
 	const op = "runs.Create"
 	return writ.Define[RunCreateArgs, RunView](writ.Capability{
 		ID: "run.create", Safety: writ.SafetyMutating, Large: true, Summary: "Create a run with a budget; tasks can be added to it at once, or are given with it as a workflow.",
+		Example: `{"title":"spring release","budget":{"steps":40}}`,
 	}, writ.Verb[RunCreateArgs]{
 		Reads: func(call *writ.Call, a *RunCreateArgs, s writ.Snapshot) (writ.ReadSet, error) {
 			rs := readRun(newRun(call))

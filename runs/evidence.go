@@ -26,6 +26,7 @@ func shred() *writ.Capability {
 	const op = "runs.Shred"
 	return writ.Define[EvidenceShredArgs, EvidenceView](writ.Capability{
 		ID: writ.CapabilityShred, Safety: writ.SafetyDestructive,
+		Example: `{"run_id":"run_01M89R8763R5PGQGSMXGFWBA4N","reason":"data_subject_request"}`,
 		Summary: "Destroy the evidence of a run that has ended, for good: the arguments of its calls. Its receipts stay and verify.",
 	}, writ.Verb[EvidenceShredArgs]{
 		Locks: func(_ *writ.Call, a *EvidenceShredArgs) []writ.Key { return []writ.Key{writ.EvidenceKey(a.RunID)} },

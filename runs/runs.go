@@ -13,6 +13,7 @@ func seal() *writ.Capability {
 	const op = "runs.Seal"
 	return writ.Define[RunSealArgs, RunView](writ.Capability{
 		ID: "run.seal", Safety: writ.SafetyMutating,
+		Example: `{"run_id":"run_01M89R8763R5PGQGSMXGFWBA4N"}`,
 		Summary: "Declare that no task will be added any more; an automatic run then ends with its last task.",
 	}, writ.Verb[RunSealArgs]{
 		Locks: func(_ *writ.Call, a *RunSealArgs) []writ.Key { return []writ.Key{writ.RunKey(a.RunID)} },
@@ -60,6 +61,7 @@ func cancel() *writ.Capability {
 	const op = "runs.Cancel"
 	return writ.Define[RunCancelArgs, RunView](writ.Capability{
 		ID: "run.cancel", Safety: writ.SafetyMutating,
+		Example: `{"run_id":"run_01M89R8763R5PGQGSMXGFWBA4N","reason":"mistake"}`,
 		Summary: "End a run now; its queued tasks are cancelled and the running ones are told to stop.",
 	}, writ.Verb[RunCancelArgs]{
 		Locks: func(_ *writ.Call, a *RunCancelArgs) []writ.Key { return []writ.Key{writ.RunKey(a.RunID)} },

@@ -102,6 +102,7 @@ func get() *writ.Capability {
 	const op = "runs.Get"
 	return writ.Define[RunGetArgs, RunView](writ.Capability{
 		ID: "run.get", Safety: writ.SafetyReadOnly, Summary: "Show a run with what it has used of its budget.",
+		Example: `{"run_id":"run_01M89R8763R5PGQGSMXGFWBA4N"}`,
 	}, writ.Verb[RunGetArgs]{
 		Reads: func(_ *writ.Call, a *RunGetArgs, s writ.Snapshot) (writ.ReadSet, error) {
 			rs := readRun(a.RunID)
@@ -166,6 +167,7 @@ func pageOf(call *writ.Call, a *RunListArgs) writ.Page {
 func list() *writ.Capability {
 	return writ.Define[RunListArgs, RunList](writ.Capability{
 		ID: "run.list", Safety: writ.SafetyReadOnly, Summary: "List runs, oldest first: an orchestrator's own, all to others.",
+		Example: `{"state":"active"}`,
 	}, writ.Verb[RunListArgs]{
 		Reads: func(call *writ.Call, a *RunListArgs, s writ.Snapshot) (rs writ.ReadSet, err error) {
 			if call.Caller.Role == "" {

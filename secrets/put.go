@@ -71,6 +71,7 @@ func put() *writ.Capability {
 	const op = "secrets.Put"
 	return writ.Define[SecretPutArgs, SecretView](writ.Capability{
 		ID: "secret.put", Safety: writ.SafetyMutating, Summary: "Store a secret for one host, or a new version of it. Its value is shown to nobody.",
+		Example: `{"name":"stripe","host":"api.stripe.com","value":"not a real key"}`,
 	}, writ.Verb[SecretPutArgs]{
 		Locks: func(_ *writ.Call, a *SecretPutArgs) []writ.Key { return []writ.Key{writ.SecretNameKey(a.Name)} },
 		Reads: func(c *writ.Call, a *SecretPutArgs, s writ.Snapshot) (writ.ReadSet, error) {

@@ -37,6 +37,7 @@ func (a *SecretListArgs) page() writ.Range {
 func list() *writ.Capability {
 	return writ.Define[SecretListArgs, SecretList](writ.Capability{
 		ID: "secret.list", Safety: writ.SafetyReadOnly, Summary: "List the secrets and the hosts they are for, without their values.",
+		Example: `{"limit":20}`,
 	}, writ.Verb[SecretListArgs]{
 		Reads: func(_ *writ.Call, a *SecretListArgs, s writ.Snapshot) (writ.ReadSet, error) {
 			rs := writ.ReadSet{Ranges: []writ.Range{a.page()}}
@@ -83,6 +84,7 @@ func remove() *writ.Capability {
 	const op = "secrets.Delete"
 	return writ.Define[SecretDeleteArgs, SecretDeleted](writ.Capability{
 		ID: "secret.delete", Safety: writ.SafetyDestructive, Summary: "Delete a secret: nothing is sent with it any more, and nobody can bring it back.",
+		Example: `{"name":"stripe"}`,
 	}, writ.Verb[SecretDeleteArgs]{
 		Locks: func(_ *writ.Call, a *SecretDeleteArgs) []writ.Key { return []writ.Key{writ.SecretNameKey(a.Name)} },
 		Reads: func(_ *writ.Call, a *SecretDeleteArgs, s writ.Snapshot) (writ.ReadSet, error) {
