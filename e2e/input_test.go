@@ -53,7 +53,7 @@ func TestBadInput(t *testing.T) {
 		{"unknown query parameter", c.orc, "GET", "/v1/runs?" + canary + "=1", nil, 400, "malformed"},
 		{"query parameter in other case", c.orc, "GET", "/v1/runs?Limit=1", nil, 400, "malformed"},
 		{"query parameter twice", c.orc, "GET", "/v1/runs?limit=1&limit=2", nil, 400, "malformed"},
-		{"query parameter of a wrong type", c.orc, "GET", "/v1/runs?limit=" + canary, nil, 400, "malformed"},
+		{"query parameter of a wrong type", c.orc, "GET", "/v1/runs?limit=" + canary, nil, 422, "input_invalid"},
 		{"query for a change", c.orc, "POST", "/v1/runs?title=" + canary, `{"budget":{"steps":1}}`, 400, "malformed"},
 		{"body for a read", c.orc, "GET", "/v1/runs", `{"` + canary + `":1}`, 400, "malformed"},
 		{"unknown path", c.orc, "GET", "/v1/" + canary, nil, 404, "not_found"},

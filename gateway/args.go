@@ -51,7 +51,7 @@ func queryTypes(r Route, args reflect.Type) map[string]reflect.Kind {
 }
 
 // queryArgs turns a query into JSON members with the types of the arguments.
-// Unknown, repeated and unreadable parameters are refused by name only if the
+// Unknown and repeated parameters, and those that are not UTF-8, are refused by name only if the
 // name is ours.
 func queryArgs(raw string, types map[string]reflect.Kind) ([]byte, error) {
 	const op = "gateway.query"
@@ -102,7 +102,9 @@ type argError string
 
 func (e argError) Error() string { return string(e) }
 
-// appendMember appends `"name":value`, with a comma when b has members.
+// appendMember appends `"name":value`, with a comma when b has members. What is no
+// value of the kind goes as the text it is: the schema says what is wrong with it, as it
+// does when the call comes through capability.invoke.
 func appendMember(b []byte, name, value string, kind reflect.Kind) ([]byte, error) {
 	if len(b) > 0 {
 		b = append(b, ',')
@@ -114,20 +116,17 @@ func appendMember(b []byte, name, value string, kind reflect.Kind) ([]byte, erro
 	b = append(b, ':')
 	switch kind {
 	case reflect.String:
-		if b, err = jsontext.AppendQuote(b, value); err != nil {
-			return nil, argError("is not valid UTF-8")
-		}
 	case reflect.Bool:
-		if value != "true" && value != "false" {
-			return nil, argError("expected true or false")
+		if value == "true" || value == "false" {
+			return append(b, value...), nil
 		}
-		b = append(b, value...)
 	default:
-		n, err := strconv.ParseInt(value, 10, 64)
-		if err != nil {
-			return nil, argError("expected integer")
+		if n, err := strconv.ParseInt(value, 10, 64); err == nil {
+			return strconv.AppendInt(b, n, 10), nil
 		}
-		b = strconv.AppendInt(b, n, 10)
+	}
+	if b, err = jsontext.AppendQuote(b, value); err != nil {
+		return nil, argError("is not valid UTF-8")
 	}
 	return b, nil
 }

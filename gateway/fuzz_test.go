@@ -18,8 +18,8 @@ import (
 	"github.com/writ-gateway/writ"
 )
 
-// Whatever the query is, what is taken from it are members of our names and
-// types, once each; what is refused is named by our names and no others.
+// Whatever the query is, what is taken from it are members of our names, once
+// each, of our types or else the text that was sent; what is refused is named by our names and no others.
 func FuzzQueryArgs(f *testing.F) {
 	for _, raw := range []string{
 		"", "limit=10&after=-3&short=true", "name=a%20b&name=c", "Limit=1", "limit=1.0", "limit=+1", "limit=01", "short=TRUE", "name=%ff", "name=%22%2c%22x%22%3a1",
@@ -28,7 +28,7 @@ func FuzzQueryArgs(f *testing.F) {
 		f.Add(raw)
 	}
 	types := map[string]reflect.Kind{"name": reflect.String, "limit": reflect.Int64, "after": reflect.Int, "short": reflect.Bool, "a/b~c": reflect.String}
-	messages := []string{"is given more than once", "is not valid UTF-8", "expected true or false", "expected integer"}
+	messages := []string{"is given more than once", "is not valid UTF-8"}
 	f.Fuzz(func(t *testing.T, raw string) {
 		b, err := queryArgs(raw, types)
 		if err != nil {
@@ -59,7 +59,7 @@ func FuzzQueryArgs(f *testing.F) {
 		for name, v := range got {
 			switch v := v.(type) {
 			case string:
-				if types[name] != reflect.String || v != sent.Get(name) {
+				if v != sent.Get(name) {
 					t.Fatalf("%q: %s is %q", raw, name, v)
 				}
 			case bool:
