@@ -35,8 +35,8 @@ type fileSource struct {
 	warn    io.Writer
 }
 
-// openFiles opens a data directory, to read evidence too or not. Whoever has the ledger has it alone, so a gateway that
-// runs is not read beside.
+// openFiles opens a data directory, to read evidence too or not. Nothing in it is changed. Whoever writes the ledger has
+// it alone, so a gateway that runs is not read beside.
 func openFiles(data string, evidence bool, warn io.Writer) (*fileSource, logHead, error) {
 	var h logHead
 	keys := filepath.Join(data, "keys")
@@ -64,7 +64,7 @@ func openFiles(data string, evidence bool, warn io.Writer) (*fileSource, logHead
 		return nil, h, err
 	}
 	h.Size = parsed.Size
-	if s.ledger, err = ledger.Open(filepath.Join(data, "ledger")); err != nil {
+	if s.ledger, err = ledger.Read(filepath.Join(data, "ledger")); err != nil {
 		return nil, h, err
 	}
 	if evidence {
@@ -87,7 +87,7 @@ func (s *fileSource) openEvidence(data string) error {
 	if n, err := hex.Decode(s.secret[:], bytes.TrimSpace(text)); err != nil || n != len(s.secret) {
 		return fmt.Errorf("%s is damaged: restore it from a backup, or give --no-evidence", receipts.FileEvidence)
 	}
-	s.keys, err = shred.Open(filepath.Join(data, "ledger", shred.Dir), s.secret, s.ledger)
+	s.keys, err = shred.Read(filepath.Join(data, "ledger", shred.Dir), s.secret, s.ledger)
 	return err
 }
 

@@ -277,12 +277,16 @@ func examineLedger(ctx context.Context, st store.Store, dir string) (string, err
 		}
 		return dir + ": will be made at the first start", err
 	}
-	l, err := ledger.Open(dir)
+	l, err := ledger.Read(dir)
 	if err != nil {
 		return dir, err
 	}
 	defer func() { _ = l.Close() }()
-	return fmt.Sprintf("%s, %d receipts", dir, l.Last()+1), ledger.NewIntegrator(shard, l, st, nil).Compare(ctx)
+	detail := fmt.Sprintf("%s, %d receipts", dir, l.Last()+1)
+	if n := l.Cut(); n > 0 {
+		detail += fmt.Sprintf("; its last %d bytes are the rest of a write that did not finish, which a start cuts off", n)
+	}
+	return detail, ledger.NewIntegrator(shard, l, st, nil).Compare(ctx)
 }
 
 // withoutPassword is a store's URL as it may be shown.

@@ -12,6 +12,7 @@ import (
 	"github.com/writ-gateway/writ"
 	"github.com/writ-gateway/writ/receipts/ledger"
 	"github.com/writ-gateway/writ/store/redisstore/redistest"
+	"github.com/writ-gateway/writ/writtest"
 )
 
 // examined is what the doctor says of each thing it looked at; wrong are those
@@ -229,5 +230,37 @@ func TestDoctorComparesPoliciesOnASharedStore(t *testing.T) {
 	all, wrong = examined(t, cfg)
 	if len(wrong) > 0 || !strings.Contains(all["in force"], "take its place") {
 		t.Fatalf("got %v, wrong %v", all, wrong)
+	}
+}
+
+// The doctor changes nothing but the store's own bookkeeping of who opened it: what a crash
+// left at the end of the ledger stays for who looks closer.
+func TestDoctorChangesNothing(t *testing.T) {
+	data := filepath.Join(t.TempDir(), "data")
+	d, _, _ := start(t, data)
+	stopDaemon(t, d)
+	segments, err := filepath.Glob(filepath.Join(data, ledgerDir, "*.seg"))
+	if err != nil || len(segments) != 1 {
+		t.Fatalf("%v, %v", segments, err)
+	}
+	f, err := os.OpenFile(segments[0], os.O_APPEND|os.O_WRONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = f.WriteString("wrcp and no more")
+	if err := errors.Join(err, f.Close()); err != nil {
+		t.Fatal(err)
+	}
+	dirs := []string{filepath.Join(data, ledgerDir), filepath.Join(data, logDir), d.cfg.Keys}
+	var before []map[string]string
+	for _, dir := range dirs {
+		before = append(before, writtest.Files(t, dir))
+	}
+	all, wrong := examined(t, d.cfg)
+	if len(wrong) > 0 || !strings.Contains(all["ledger"], "its last 16 bytes are the rest of a write") {
+		t.Errorf("%v, wrong %v", all, wrong)
+	}
+	for i, dir := range dirs {
+		writtest.SameFiles(t, dir, before[i])
 	}
 }

@@ -35,6 +35,8 @@ var (
 	ErrCorrupt = errors.New("the ledger is damaged")
 	// ErrClosed: Close was called.
 	ErrClosed = errors.New("the ledger is closed")
+	// ErrReading: the ledger was opened to be read.
+	ErrReading = errors.New("the ledger is open for reading only")
 )
 
 // Entry is a receipt with the run it is filed under, if any.
@@ -54,7 +56,7 @@ type Ledger struct {
 	append sync.Mutex // one Append at a time
 
 	mu     sync.RWMutex // guards what is below
-	segs   []*segment   // by sequence, the last one open for appending; never empty
+	segs   []*segment   // by sequence, the last one open for appending; none only where an empty directory is read
 	last   int64
 	grown  chan struct{} // closed by the next Append
 	failed error
@@ -77,6 +79,19 @@ func Open(dir string) (*Ledger, error) {
 	return open(dir, SegmentBytes, func(d disk) disk { return d })
 }
 
+// Read opens a directory that nobody appends to meanwhile, and changes nothing in
+// it: a torn end is left out, and stays. Others may read it at the same time.
+func Read(dir string) (_ *Ledger, err error) {
+	l := &Ledger{dir: dir, last: -1, grown: make(chan struct{}), failed: ErrReading, wrap: func(d disk) disk { return d }}
+	if l.lock, err = shareDir(dir); err != nil {
+		return nil, err
+	}
+	if err := l.load(true); err != nil {
+		return nil, errors.Join(err, l.closeFiles())
+	}
+	return l, nil
+}
+
 func open(dir string, limit int64, wrap func(disk) disk) (_ *Ledger, err error) {
 	const op = "ledger.Open"
 	if err := os.MkdirAll(dir, 0o700); err != nil {
@@ -91,23 +106,8 @@ func open(dir string, limit int64, wrap func(disk) disk) (_ *Ledger, err error) 
 			l.closeFiles()
 		}
 	}()
-	firsts, err := segmentsIn(dir)
-	if err != nil {
-		return nil, notReady(op, "the ledger's directory cannot be read", "let the gateway's user read it", err)
-	}
-	for i, first := range firsts {
-		s, cut, err := openSegment(dir, first, i == len(firsts)-1, wrap)
-		if s != nil {
-			l.segs = append(l.segs, s)
-		}
-		if err == nil && first != l.last+1 {
-			err = fmt.Errorf("%w: segment %d follows receipt %d", ErrCorrupt, first, l.last)
-		}
-		if err != nil {
-			return nil, notReady(op, "the ledger cannot be read", "restore its directory from a backup; the outbox of the store still has what was not yet trimmed", err)
-		}
-		l.cut += cut
-		l.last += int64(len(s.entries))
+	if err := l.load(false); err != nil {
+		return nil, err
 	}
 	if len(l.segs) == 0 {
 		s, err := createSegment(dir, 0, wrap)
@@ -117,6 +117,30 @@ func open(dir string, limit int64, wrap func(disk) disk) (_ *Ledger, err error) 
 		l.segs = []*segment{s}
 	}
 	return l, nil
+}
+
+// load opens the segments there are. Reading, it leaves them as they are.
+func (l *Ledger) load(reading bool) error {
+	const op = "ledger.Open"
+	firsts, err := segmentsIn(l.dir)
+	if err != nil {
+		return notReady(op, "the ledger's directory cannot be read", "let the gateway's user read it", err)
+	}
+	for i, first := range firsts {
+		s, cut, err := openSegment(l.dir, first, i == len(firsts)-1, reading, l.wrap)
+		if s != nil {
+			l.segs = append(l.segs, s)
+		}
+		if err == nil && first != l.last+1 {
+			err = fmt.Errorf("%w: segment %d follows receipt %d", ErrCorrupt, first, l.last)
+		}
+		if err != nil {
+			return notReady(op, "the ledger cannot be read", "restore its directory from a backup; the outbox of the store still has what was not yet trimmed", err)
+		}
+		l.cut += cut
+		l.last += int64(len(s.entries))
+	}
+	return nil
 }
 
 func notReady(op, msg, hint string, err error) error {
@@ -157,7 +181,10 @@ func (l *Ledger) closeFiles() error {
 	for _, s := range l.segs {
 		err = errors.Join(err, s.f.Close())
 	}
-	return errors.Join(err, l.lock.Close()) // gives the lock up last
+	if l.lock != nil {
+		err = errors.Join(err, l.lock.Close()) // given up last
+	}
+	return err
 }
 
 // Last is the sequence of the last receipt, -1 when there is none.
@@ -174,7 +201,7 @@ func (l *Ledger) Grown() <-chan struct{} {
 	return l.grown
 }
 
-// Cut is how many bytes of a torn end Open took off.
+// Cut is how many bytes of a torn end Open took off, or Read left out.
 func (l *Ledger) Cut() int64 { return l.cut }
 
 // Append writes the entries, which must continue the ledger without a gap, and
@@ -190,11 +217,12 @@ func (l *Ledger) Append(entries []Entry) error {
 	l.append.Lock()
 	defer l.append.Unlock()
 	l.mu.RLock()
-	last, failed, s := l.last, l.failed, l.segs[len(l.segs)-1]
+	last, failed, segs := l.last, l.failed, l.segs
 	l.mu.RUnlock()
 	if failed != nil {
 		return fault(failed)
 	}
+	s := segs[len(segs)-1]
 	var buf []byte
 	added := make([]entry, 0, len(entries))
 	if s.size >= l.limit {

@@ -46,9 +46,14 @@ func createSegment(dir string, first int64, wrap func(disk) disk) (*segment, err
 
 // openSegment reads a segment. The last one may have a torn end, which is cut
 // off; of the others the index is believed if it fits, and made again if not.
-func openSegment(dir string, first int64, last bool, wrap func(disk) disk) (s *segment, cut int64, err error) {
+// Reading, both is done in memory only.
+func openSegment(dir string, first int64, last, reading bool, wrap func(disk) disk) (s *segment, cut int64, err error) {
 	path := filepath.Join(dir, segmentName(first))
-	f, err := os.OpenFile(path, os.O_RDWR, 0o600)
+	mode := os.O_RDWR
+	if reading {
+		mode = os.O_RDONLY
+	}
+	f, err := os.OpenFile(path, mode, 0o600)
 	if err != nil {
 		return nil, 0, err
 	}
@@ -71,7 +76,9 @@ func openSegment(dir string, first int64, last bool, wrap func(disk) disk) (s *s
 		if good < s.size {
 			return s, 0, fmt.Errorf("%w: %s at byte %d", ErrCorrupt, path, good)
 		}
-		s.order = s.sorted()
+		if s.order = s.sorted(); reading {
+			return s, 0, nil
+		}
 		return s, 0, s.writeIndex(dir)
 	}
 	if good == s.size {
@@ -81,11 +88,13 @@ func openSegment(dir string, first int64, last bool, wrap func(disk) disk) (s *s
 	if later := laterGroup(data[good:], next); later >= 0 {
 		return s, 0, fmt.Errorf("%w: %s at byte %d, before receipt %d, which was written later", ErrCorrupt, path, good, later)
 	}
-	cut = s.size - good
+	cut, s.size = s.size-good, good
+	if reading {
+		return s, cut, nil
+	}
 	if err := s.f.Truncate(good); err != nil {
 		return s, 0, err
 	}
-	s.size = good
 	return s, cut, s.f.Sync()
 }
 

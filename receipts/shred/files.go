@@ -25,13 +25,15 @@ type files struct {
 }
 
 // open makes the directory if needed, tidies up behind a crash and gives the
-// slots of every file, in order.
-func (f *files) open(each func(file int64, slots []slot)) error {
-	if err := os.MkdirAll(f.dir, 0o700); err != nil {
-		return err
+// slots of every file, in order. Reading, it gives the slots and no more.
+func (f *files) open(reading bool, each func(file int64, slots []slot)) error {
+	if !reading {
+		if err := os.MkdirAll(f.dir, 0o700); err != nil {
+			return err
+		}
 	}
 	list, err := os.ReadDir(f.dir)
-	if err != nil {
+	if err != nil && !(reading && errors.Is(err, fs.ErrNotExist)) {
 		return err
 	}
 	var numbers []int64
@@ -39,6 +41,9 @@ func (f *files) open(each func(file int64, slots []slot)) error {
 		var n int64
 		if strings.HasSuffix(e.Name(), durable.Temporary) {
 			// A replacement that a crash has stopped. It may hold what was to be destroyed.
+			if reading {
+				continue
+			}
 			if err := os.Remove(filepath.Join(f.dir, e.Name())); err != nil {
 				return err
 			}
@@ -56,7 +61,7 @@ func (f *files) open(each func(file int64, slots []slot)) error {
 		if err != nil {
 			return err
 		}
-		if cut < len(b) {
+		if cut < len(b) && !reading {
 			if err := truncate(f.path(n), int64(cut)); err != nil {
 				return err
 			}

@@ -44,7 +44,11 @@ type Keys struct {
 	done   int64   // shreddings up to this sequence are carried out
 	noted  int64   // what is written down of that
 	missed int64   // see Missing
+
+	ordered map[int64]writ.ReceiptID // not nil: nothing is written; keys that are to be destroyed, and by what
 }
+
+func (k *Keys) reading() bool { return k.ordered != nil }
 
 // key is what is remembered of one.
 type key struct {
@@ -83,7 +87,7 @@ func (k *Keys) Close() error {
 }
 
 func (k *Keys) note() error {
-	if k.done == k.noted {
+	if k.done == k.noted || k.reading() {
 		return nil
 	}
 	if err := k.files.setProcessed(k.done); err != nil {
@@ -288,10 +292,15 @@ func (k *Keys) destroy(o order) error {
 		}
 	}
 	for file, numbers := range in {
-		if err := k.files.destroy(file, numbers, o); err != nil {
-			return err
+		if !k.reading() {
+			if err := k.files.destroy(file, numbers, o); err != nil {
+				return err
+			}
 		}
 		for _, n := range numbers {
+			if k.reading() {
+				k.ordered[n] = o.receipt
+			}
 			k.known[n-1].state = shredded
 			clear(k.opened[n])
 			delete(k.opened, n)
@@ -314,6 +323,9 @@ func (k *Keys) Sealed(r writ.Receipt) ([]byte, error) {
 	case 0:
 		return nil, writ.Refuse(writ.CodeUnavailable, op, "the key of this evidence is missing", "restore the keys of the ledger from a backup")
 	case shredded:
+		if by := k.ordered[r.EvidenceKey]; by != "" {
+			return nil, writ.Shredded(op, by)
+		}
 		s, err := k.files.read(r.EvidenceKey)
 		if err != nil {
 			return nil, writ.Fault(writ.CodeInternal, op, err)

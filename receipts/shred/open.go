@@ -14,7 +14,20 @@ import (
 // crash leaves it, is cut off: nothing was filed under its keys. Any other
 // damage, and another secret than the keys were wrapped with, is refused.
 func Open(dir string, secret [32]byte, log Log) (*Keys, error) {
+	return open(dir, secret, log, false)
+}
+
+// Read opens keys to read evidence with, and changes nothing in the directory: what
+// the log says is to be destroyed cannot be read, and is not destroyed.
+func Read(dir string, secret [32]byte, log Log) (*Keys, error) {
+	return open(dir, secret, log, true)
+}
+
+func open(dir string, secret [32]byte, log Log, reading bool) (*Keys, error) {
 	k := &Keys{files: files{dir: dir}, latest: map[owner]int64{}, opened: map[int64][]byte{}}
+	if reading {
+		k.ordered = map[int64]writ.ReceiptID{}
+	}
 	if err := k.open(secret, log); err != nil {
 		return nil, &writ.Error{
 			Code: writ.CodeNotReady, Op: "shred.Open", Msg: "the keys of evidence in " + dir + " cannot be used", Err: err,
@@ -36,7 +49,7 @@ func (k *Keys) open(secret [32]byte, log Log) error {
 	if k.wrap, err = cipher.NewGCM(block); err != nil {
 		return err
 	}
-	err = k.files.open(func(file int64, slots []slot) {
+	err = k.files.open(k.reading(), func(file int64, slots []slot) {
 		k.known = append(k.known, make([]key, file*perFile-int64(len(k.known)))...)
 		for _, s := range slots {
 			k.learn(s)
@@ -83,7 +96,7 @@ func (k *Keys) catchUp(log Log) error {
 		}
 		k.done = r.Seq
 	}
-	if used > int64(len(k.known)) { // the next is the first of another file
+	if used > int64(len(k.known)) && !k.reading() { // the next is the first of another file
 		k.known = append(k.known, make([]key, (used-1)/perFile*perFile+perFile-int64(len(k.known)))...)
 		if err := k.files.begin(int64(len(k.known)) / perFile); err != nil { // the next start does not look back so far
 			return err

@@ -339,3 +339,41 @@ func TestStoredFiles(t *testing.T) {
 	about, _ := json.Marshal(k.about(3, slots[0]))
 	writtest.Golden(t, *update, "about.json", append(about, '\n'))
 }
+
+// Who only reads evidence changes no file. What the log says is to be destroyed it cannot
+// read, though it is not destroyed.
+func TestReadChangesNothing(t *testing.T) {
+	dir, l := t.TempDir(), &log{}
+	k := mustOpen(t, dir, l)
+	file(t, k, l, 2, "A", "B")
+	if err := k.Close(); err != nil {
+		t.Fatal(err)
+	}
+	_, more := story(t, 2, "xA")
+	l.entries = append(l.entries, more...) // filed, and then it crashed
+	mustWrite(t, dir, "00000000.keys.tmp", []byte("what a crash left"))
+	keys := mustRead(t, dir, fileName(0))
+	mustWrite(t, dir, fileName(0), append(bytes.Clone(keys), 1, 2, 3))
+	before := writtest.Files(t, dir)
+	r, err := Read(dir, secret, l)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := r.Sealed(l.entries[0].Receipt); writ.CodeOf(err) != writ.CodeShredded || writ.AsError("", err).Details["receipt"] != string(idOf(2)) {
+		t.Errorf("of the run that was shredded: %v", err)
+	}
+	if text, err := r.Sealed(l.entries[1].Receipt); err != nil || string(text) != string(plain(1)) {
+		t.Errorf("of the other: %q, %v", text, err)
+	}
+	if err := r.Close(); err != nil {
+		t.Fatal(err)
+	}
+	writtest.SameFiles(t, dir, before)
+	none := filepath.Join(dir, "none")
+	if r, err = Read(none, secret, &log{}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(none); err == nil {
+		t.Error("it has made the directory")
+	}
+}
