@@ -201,6 +201,19 @@ func (d *keyDir) moved(k *Keys, inForce string) (bool, error) {
 	return true, nil
 }
 
+// OriginOf is the name that the receipts of a directory of keys give their log.
+func OriginOf(dir string) (string, error) {
+	path := filepath.Join(dir, FileOrigin)
+	text, err := readKeyFile(path, false)
+	if errors.Is(err, fs.ErrNotExist) {
+		err = refuse(path, errors.New("is missing"), "name the directory of keys of the gateway")
+	}
+	if name := strings.TrimSpace(string(text)); err != nil || ValidOrigin(name) {
+		return name, err
+	}
+	return "", refuse(path, errors.New("is not a bare host name"), "restore it from a backup")
+}
+
 // OnlyOwners refuses a key directory that others can write to.
 func OnlyOwners(dir string, info fs.FileInfo) error {
 	if info.Mode().Perm()&0o022 == 0 {

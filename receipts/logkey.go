@@ -6,6 +6,8 @@ import (
 	"crypto"
 	"crypto/ed25519"
 	"errors"
+	"io/fs"
+	"os"
 	"path/filepath"
 
 	"github.com/writ-gateway/writ"
@@ -26,20 +28,16 @@ const (
 // The directory keeps the public half only once KeepLogKey is called: of a key that
 // checkpoints there are were signed with.
 func OpenLogKey(ctx context.Context, dir, where string, o KeyOptions, published bool) (key crypto.Signer, err error) {
-	if where == "" {
-		key, err = loadLogKey(dir, o, published)
-	} else {
-		key, err = OpenSigner(ctx, where, o)
-	}
+	private, public, err := logKeyFiles(dir)
 	if err != nil {
 		return nil, err
 	}
-	if _, ok := key.Public().(ed25519.PublicKey); !ok {
-		return nil, refuse("the log's key", errors.New("is no Ed25519 key"), "checkpoints are signed with Ed25519 only")
+	kept, err := exists(filepath.Join(dir, public))
+	if err != nil {
+		return nil, refuse(filepath.Join(dir, public), err, "let the gateway's user read it")
 	}
-	kept, err := exists(filepath.Join(dir, FileLogPublic))
-	if err == nil && kept {
-		err = sameLogKey(dir, key)
+	if key, err = openLogKey(ctx, dir, private, where, o, kept || published); err == nil && kept {
+		err = sameLogKey(filepath.Join(dir, public), key)
 	}
 	return key, err
 }
@@ -47,19 +45,25 @@ func OpenLogKey(ctx context.Context, dir, where string, o KeyOptions, published 
 // KeepLogKey writes the public half of the log's key down: from then on the log has this
 // key and no other.
 func KeepLogKey(dir string, key crypto.Signer) error {
+	_, public, err := logKeyFiles(dir)
+	if err != nil {
+		return err
+	}
+	return keepLogKey(filepath.Join(dir, public), key)
+}
+
+func keepLogKey(path string, key crypto.Signer) error {
 	pub, err := PublicPEM(key.Public())
 	if err != nil {
 		return err
 	}
-	path := filepath.Join(dir, FileLogPublic)
 	if err := createOnce(path, pub, 0o644); err != nil {
 		return refuse(path, err, "let the gateway's user write to the directory")
 	}
-	return sameLogKey(dir, key)
+	return sameLogKey(path, key)
 }
 
-func sameLogKey(dir string, key crypto.Signer) error {
-	path := filepath.Join(dir, FileLogPublic)
+func sameLogKey(path string, key crypto.Signer) error {
 	have, err := readKeyFile(path, false)
 	if err != nil {
 		return err
@@ -70,32 +74,97 @@ func sameLogKey(dir string, key crypto.Signer) error {
 	}
 	if !bytes.Equal(have, pub) {
 		return refuse(path, errors.New("is of another key than the one given to the log"),
-			"a log keeps its key: restore both files from the same backup or name that key, or freeze this log and begin another under another origin (docs/keys.md)")
+			"a log keeps its key: restore both files from the same backup or name that key; where it is lost, or is to be another one, see 'writ log next --new-key'")
 	}
 	return nil
 }
 
-func loadLogKey(dir string, o KeyOptions, published bool) (crypto.Signer, error) {
-	d := keyDir{dir: dir, password: o.Password}
-	kept, err := exists(filepath.Join(dir, FileLogPublic))
-	if err != nil {
-		return nil, refuse(filepath.Join(dir, FileLogPublic), err, "let the gateway's user read it")
-	}
-	d.initialised = kept || published
-	text, err := d.file(FileLogKey, true, d.generate(writ.KeyLog))
+// NewLogKey gives shard n, which is not begun, a key of its own: that of a reference or
+// file in where, which must be another than the one before, or else one that is made.
+func NewLogKey(ctx context.Context, dir, where string, o KeyOptions, n int) (crypto.Signer, error) {
+	private, public := shardKeyFiles(n)
+	key, err := openLogKey(ctx, dir, private, where, o, false)
 	if err != nil {
 		return nil, err
 	}
-	key, err := d.open(FileLogKey, text)
+	before, _, err := ReadLogPublic(dir)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, err
+	}
+	pub, err := PublicPEM(key.Public())
+	if err != nil {
+		return nil, err
+	}
+	if bytes.Equal(before, pub) {
+		return nil, refuse("the log's key", errors.New("is the one the log has"), "name the new key with log_key, or leave that out to have one made")
+	}
+	return key, keepLogKey(filepath.Join(dir, public), key)
+}
+
+// NoLogKey takes back a key that NewLogKey gave a shard, which is not begun.
+func NoLogKey(dir string, n int) error {
+	private, public := shardKeyFiles(n)
+	for _, name := range []string{public, private} {
+		if err := os.Remove(filepath.Join(dir, name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return refuse(filepath.Join(dir, name), err, "let the gateway's user write to the directory")
+		}
+	}
+	return nil
+}
+
+// openLogKey opens the key of a reference or file in where, or else that of a file in a
+// directory of keys, which is made unless there was one.
+func openLogKey(ctx context.Context, dir, name, where string, o KeyOptions, was bool) (key crypto.Signer, err error) {
+	if where == "" {
+		key, err = loadLogKey(dir, name, o, was)
+	} else {
+		key, err = OpenSigner(ctx, where, o)
+	}
+	if err != nil {
+		return nil, err
+	}
+	if _, ok := key.Public().(ed25519.PublicKey); !ok {
+		return nil, refuse("the log's key", errors.New("is no Ed25519 key"), "checkpoints are signed with Ed25519 only")
+	}
+	return key, nil
+}
+
+func loadLogKey(dir, name string, o KeyOptions, was bool) (crypto.Signer, error) {
+	d := keyDir{dir: dir, password: o.Password}
+	if was {
+		if there, err := exists(filepath.Join(dir, name)); err == nil && !there {
+			return nil, refuse(filepath.Join(dir, name), errors.New("is missing, and the log was signed with it"),
+				"restore it from a backup; if it is lost, 'writ log next --new-key' freezes the log and has it go on with another key")
+		}
+	}
+	text, err := d.file(name, true, d.generate(writ.KeyLog))
+	if err != nil {
+		return nil, err
+	}
+	key, err := d.open(name, text)
 	if err != nil {
 		return nil, err
 	}
 	signer, ok := key.(crypto.Signer)
 	if !ok {
-		return nil, d.damaged(FileLogKey, errors.New("is no key that signs"))
+		return nil, d.damaged(name, errors.New("is no key that signs"))
 	}
 	return signer, nil
 }
 
 // SignCheckpoint signs a checkpoint with the log's key.
 func SignCheckpoint(key crypto.Signer, text []byte) ([]byte, error) { return sign(key, text) }
+
+// LogKeyLost says whether the private half of the log's key is not in the directory, nor
+// elsewhere: where names another place.
+func LogKeyLost(dir, where string) (bool, error) {
+	if where != "" {
+		return false, nil
+	}
+	private, _, err := logKeyFiles(dir)
+	if err != nil {
+		return false, err
+	}
+	there, err := exists(filepath.Join(dir, private))
+	return !there, err
+}

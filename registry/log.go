@@ -1,6 +1,11 @@
 package registry
 
-import "github.com/writ-gateway/writ"
+import (
+	"bytes"
+	"encoding/base64"
+
+	"github.com/writ-gateway/writ"
+)
 
 // LogHeadArgs say which earlier checkpoint to prove the log by.
 type LogHeadArgs struct {
@@ -53,20 +58,30 @@ func logPublish() *writ.Capability {
 		},
 		Plan: func(_ *writ.Call, a *LogPublishArgs, s writ.Snapshot, _ writ.Decision) (tx writ.Tx, r writ.Reply, err error) {
 			tx.Mandate = true
-			known := s.Counters[writ.LogSize()]
-			if a.Size > known {
+			known, told := s.Counters[writ.LogSize()], s.Ranges[checkpoints].Members
+			// The next shard of a log begins with nothing: what another one covered is not covered.
+			another := a.Checkpoint != "" && len(told) > 0 && logOf(told[0].Name) != logOf(a.Checkpoint)
+			if a.Size > known || another {
 				tx.Within(writ.LogSize(), known, known) // of two that say it at once one is first
 				tx.Add(writ.LogSize(), a.Size-known)
-				for _, m := range s.Ranges[checkpoints].Members {
+				for _, m := range told {
 					tx.Unindex(writ.IndexCheckpoint, m.Name)
 				}
 				if a.Checkpoint != "" {
 					tx.Index(writ.IndexCheckpoint, a.Checkpoint, a.Size)
 				}
+				known = a.Size
 			}
-			return tx, writ.Reply{Outcome: writ.OutcomeDone, Body: LogPublished{Size: max(a.Size, known)}}, nil
+			return tx, writ.Reply{Outcome: writ.OutcomeDone, Body: LogPublished{Size: known}}, nil
 		},
 	})
+}
+
+// logOf is the name of the log that a checkpoint is of, its first line.
+func logOf(checkpoint string) string {
+	text, _ := base64.StdEncoding.DecodeString(checkpoint)
+	name, _, _ := bytes.Cut(text, []byte("\n"))
+	return string(name)
 }
 
 func logHead(cfg Config) *writ.Capability {

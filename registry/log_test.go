@@ -1,6 +1,7 @@
 package registry
 
 import (
+	"encoding/base64"
 	"strings"
 	"testing"
 
@@ -44,12 +45,17 @@ func TestLogPublish(t *testing.T) {
 	if _, err := r.Commit(second); err == nil || r.Counter(writ.LogSize()) != 12 {
 		t.Errorf("noted is %d, %v", r.Counter(writ.LogSize()), err)
 	}
-	// The checkpoint goes along: there is one at any time, the latest.
+	// The checkpoint goes along: there is one at any time, the latest. That of the next
+	// shard takes its place whatever its size is.
+	of := func(text string) string { return base64.StdEncoding.EncodeToString([]byte(text)) }
+	a, b, c, d := of("writ.local\na"), of("writ.local\nb"), of("writ.local\nc"), of("writ.local\nd")
+	next, after := of("s2.writ.local\na"), of("s2.writ.local\nb")
 	for _, c := range []struct {
 		size       int64
 		checkpoint string
 		want       string
-	}{{20, "AAAA", "AAAA"}, {19, "BBBB", "AAAA"}, {21, "CCCC", "CCCC"}, {22, "", ""}, {23, "DDDD", "DDDD"}} {
+		noted      int64
+	}{{20, a, a, 20}, {19, b, a, 20}, {21, c, c, 21}, {22, "", "", 22}, {23, d, d, 23}, {23, next, next, 23}, {22, after, next, 23}, {24, after, after, 24}, {7, a, a, 7}} {
 		p, err := r.Plan(k, r.NewCall(k, r.System(), &LogPublishArgs{Size: c.size, Checkpoint: c.checkpoint}))
 		if err != nil {
 			t.Fatal(err)
@@ -59,6 +65,9 @@ func TestLogPublish(t *testing.T) {
 		}
 		if got := strings.Join(r.Members(writ.IndexCheckpoint), " "); got != c.want {
 			t.Errorf("%d: known is %q, want %q", c.size, got, c.want)
+		}
+		if got := r.Counter(writ.LogSize()); got != c.noted {
+			t.Errorf("%d: noted is %d, want %d", c.size, got, c.noted)
 		}
 	}
 	if len(r.Facts) > 0 {

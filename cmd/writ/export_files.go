@@ -51,7 +51,11 @@ func openFiles(data string, evidence bool, warn io.Writer) (*fileSource, logHead
 	if s.publics, err = receipts.PublicKeys(keys); err != nil {
 		return nil, h, err
 	}
-	cp, err := os.ReadFile(filepath.Join(data, "log", tlog.CheckpointPath))
+	log, err := logIn(data)
+	if err != nil {
+		return nil, h, err
+	}
+	cp, err := os.ReadFile(filepath.Join(log, tlog.CheckpointPath))
 	if err != nil {
 		return nil, h, fmt.Errorf("there is no transparency log: %w", err)
 	}
@@ -91,20 +95,26 @@ func (s *fileSource) openEvidence(data string) error {
 	return err
 }
 
+// logIn is where the log in a data directory is that its gateway goes on with.
+func logIn(data string) (string, error) {
+	n, err := receipts.LogShard(filepath.Join(data, "keys"))
+	return filepath.Join(data, "log", receipts.ShardDir(n)), err
+}
+
 // logKeyIn is the verifier key of the log whose checkpoint this is.
 func logKeyIn(keys string, checkpoint []byte) (string, error) {
-	text, err := os.ReadFile(filepath.Join(keys, receipts.FileLogPublic))
+	text, path, err := receipts.ReadLogPublic(keys)
 	if err != nil {
 		return "", err
 	}
 	block, _ := pem.Decode(text)
 	if block == nil {
-		return "", fmt.Errorf("%s is damaged: restore it from a backup", receipts.FileLogPublic)
+		return "", fmt.Errorf("%s is damaged: restore it from a backup", filepath.Base(path))
 	}
 	public, err := x509.ParsePKIXPublicKey(block.Bytes)
 	key, ok := public.(ed25519.PublicKey)
 	if err != nil || !ok {
-		return "", fmt.Errorf("%s is no Ed25519 key: restore it from a backup", receipts.FileLogPublic)
+		return "", fmt.Errorf("%s is no Ed25519 key: restore it from a backup", filepath.Base(path))
 	}
 	name, _, _ := bytes.Cut(checkpoint, []byte("\n"))
 	return note.NewEd25519VerifierKey(string(name), key)

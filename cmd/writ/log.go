@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"path/filepath"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -65,7 +64,10 @@ signature of a witness, is missing, 4 could not verify.`,
 			case !named:
 				return errors.New("say which log to verify: a directory, or --data DIR")
 			default:
-				dir = filepath.Join(dir, "log")
+				var err error
+				if dir, err = logIn(dir); err != nil {
+					return unverified{err}
+				}
 			}
 			trust, err := trusted(logKey, keys)
 			if bad, ok := errors.AsType[badKeys](err); ok {

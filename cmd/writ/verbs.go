@@ -58,7 +58,7 @@ func verbCommands() []*cobra.Command {
 	groups["task"].AddCommand(watchTasks())
 	groups["agent"].AddCommand(runAgent())
 	groups["task"].Long = tasksHelp
-	groups["log"].AddCommand(verifyLogCommand(), trustedRootCommand(), logConsistencyCommand(), checkLogCommand())
+	groups["log"].AddCommand(verifyLogCommand(), trustedRootCommand(), logConsistencyCommand(), checkLogCommand(), nextLogCommand())
 	groups["run"].AddCommand(runVerifyCommand())
 	groups["key"].Long = keysHelp
 	groups["key"].AddCommand(generateKeyCommand(), rotateKeyCommand(), manifestCommand())

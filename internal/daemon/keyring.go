@@ -3,8 +3,6 @@ package daemon
 import (
 	"context"
 	"encoding/json"
-	"os"
-	"path/filepath"
 	"sync"
 	"time"
 
@@ -222,7 +220,7 @@ func (d *Daemon) otherKeys() (out []receipts.Other) {
 		return append(out, receipts.Other{Purpose: writ.KeyLog, Public: d.tlog.Key().Public()})
 	}
 	// Another replica writes the log; all have its public half if they share their directory.
-	if text, err := os.ReadFile(filepath.Join(d.cfg.Keys, receipts.FileLogPublic)); err == nil {
+	if text, _, err := receipts.ReadLogPublic(d.cfg.Keys); err == nil {
 		if pub, err := receipts.ParsePublic(string(text)); err == nil {
 			out = append(out, receipts.Other{Purpose: writ.KeyLog, Public: pub})
 		}

@@ -20,7 +20,7 @@ import (
 
 // openLog opens the transparency log of the ledger, whose lock is the log's too.
 func (d *Daemon) openLog(ctx context.Context) error {
-	files, err := d.openTiles(ctx)
+	files, name, err := d.openShard(ctx)
 	if err != nil {
 		return err
 	}
@@ -29,9 +29,9 @@ func (d *Daemon) openLog(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	signs := tlog.NewKey(d.sealer.Origin(), key)
+	signs := tlog.NewKey(name, key)
 	if d.cfg.LogMLDSA {
-		second, err := receipts.SecondLogKey(key, d.sealer.Origin())
+		second, err := receipts.SecondLogKey(key, name)
 		if err != nil {
 			return err
 		}
@@ -55,6 +55,29 @@ func (d *Daemon) openLog(ctx context.Context) error {
 	}
 	d.onStop(d.follower.Stop)
 	return nil
+}
+
+// openShard gives the files and the name of the shard that the log is at, which nobody may
+// have frozen.
+func (d *Daemon) openShard(ctx context.Context) (tlog.Files, string, error) {
+	n, err := receipts.LogShard(d.cfg.Keys)
+	if err != nil {
+		return nil, "", err
+	}
+	all, err := d.openTiles(ctx)
+	if err != nil {
+		return nil, "", err
+	}
+	_, frozen, err := tlog.Frozen(tlog.Below(all, receipts.ShardDir(n+1)))
+	if err != nil {
+		return nil, "", err
+	}
+	name := receipts.ShardName(d.sealer.Origin(), n)
+	if frozen {
+		return nil, "", notReadyTiles("the log "+name+" is frozen, and the keys do not say that the next one is begun",
+			"run 'writ log next' again, which ends what it began; or, where the keys are from an earlier time, restore "+receipts.FileLogShard+" and the keys of the log", nil)
+	}
+	return tlog.Below(all, receipts.ShardDir(n)), name, nil
 }
 
 // archive is the ledger and the outbox, with what the log proves.
@@ -204,6 +227,9 @@ func (d *Daemon) logReady(note func(name string, ok bool, detail string)) {
 	}
 	if err := d.follower.Err(); errors.Is(err, tlog.ErrWitness) { // others' outage takes no gateway out of service
 		note("log", true, "nothing is published until its witnesses cosign it: the log says why; "+detail)
+		return
+	} else if errors.Is(err, tlog.ErrFork) {
+		note("log", false, "it and the ledger hold different receipts, so nothing is published: stop the gateway and see 'writ log next --dry-run'; "+detail)
 		return
 	} else if err != nil {
 		note("log", false, "it is not written: the log says why; "+detail)

@@ -76,7 +76,7 @@ func (c *check) one(seq int64, text []byte) (*receipts.Record, Code) {
 	switch {
 	case rec.Statement.KeyID != b.keyID:
 		return &rec, KeyDiffers
-	case rec.Statement.Log != c.m.Origin:
+	case !receipts.OfLog(c.m.Origin, rec.Statement.Log):
 		return &rec, Origin
 	case rec.Commit.Seq != seq:
 		return &rec, SeqMoved

@@ -71,13 +71,16 @@ func (f *Follower) Start(ctx context.Context) error {
 	return nil
 }
 
+// wayOut is what is left where log and ledger do not belong together any more.
+const wayOut = "'writ log next --dry-run' shows which receipts that concerns, and 'writ log next' freezes the log and begins the next one"
+
 // compare says whether log and ledger belong together.
 func (f *Follower) compare() error {
 	const op = "tlog.Start"
 	size, last := f.log.Size(), f.source.Last()
 	if size > last+1 {
 		return notReady(op, fmt.Sprintf("the log has published %d receipts, the ledger has %d", size, last+1),
-			"restore the ledger that belongs to this log; if its end is lost, keep this log apart and begin another one under another name", ErrFork)
+			"restore the ledger that belongs to this log; if its end is lost, "+wayOut, ErrFork)
 	}
 	if size > 0 {
 		have, err := f.log.Entry(size - 1)
@@ -89,7 +92,7 @@ func (f *Follower) compare() error {
 			return notReady(op, "the ledger cannot be read", "restore it from a backup", errors.Join(err, ErrDamaged))
 		}
 		if !bytes.Equal(have, want[0]) {
-			return notReady(op, fmt.Sprintf("log and ledger hold different receipts under sequence %d", size-1), "use the log that belongs to this ledger", ErrFork)
+			return notReady(op, fmt.Sprintf("log and ledger hold different receipts under sequence %d", size-1), "use the log that belongs to this ledger; if that is lost, "+wayOut, ErrFork)
 		}
 	}
 	return nil

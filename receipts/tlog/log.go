@@ -372,7 +372,7 @@ func (l *Log) alone() (have []byte, err error) {
 // fork is what another writer means: what it published is not taken back.
 func fork(err error) error {
 	if errors.Is(err, ErrTaken) {
-		return fmt.Errorf("%w: %w", ErrFork, err)
+		return fmt.Errorf("%w: %w: stop one of the two; 'writ log next --dry-run' shows whether this log is still the one of its ledger", ErrFork, err)
 	}
 	return err
 }

@@ -87,11 +87,11 @@ func (w *Witness) cosign(ctx context.Context, cp Checkpoint, prove func(old int6
 				return nil, fail("it answers with a conflict and no size")
 			}
 			if size > cp.Size {
-				return nil, fail("it has seen this log with %d receipts, and here it has %d: the ledger was restored from an earlier time, or the log is written elsewhere too", size, cp.Size)
+				return nil, fail("it has seen this log with %d receipts, and here it has %d: the ledger was restored from an earlier time, or the log is written elsewhere too: restore the ledger, or see 'writ log next'", size, cp.Size)
 			}
 			w.size = size
 		case status == http.StatusUnprocessableEntity:
-			return nil, fail("the log does not go on from what it has seen of it at %d receipts: it was forked", w.size)
+			return nil, fail("the log does not go on from what it has seen of it at %d receipts: it was forked, see 'writ log next'", w.size)
 		case status == http.StatusNotFound:
 			return nil, fail("it does not know this log: have its operator add the log's verifier key")
 		default:

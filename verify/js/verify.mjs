@@ -343,6 +343,9 @@ const HOST = /^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?(\.[a-z0-9]([a-z0-9-]{0,61}[a-z
 
 const origin = (s) => s.length <= 200 && HOST.test(s);
 
+// Whether a log of this name is one of the origin that its receipts name: the first shard, or a later one.
+const ofLog = (name, from) => name === from || (name.endsWith("." + from) && /^s([2-9]|[1-9][0-9]{1,3})$/.test(name.slice(0, -from.length - 1)));
+
 // Canonical JSON of the closed alphabet, or null.
 function canonical(v) {
   if (typeof v === "string") return /^[A-Za-z0-9._:/@+-]{0,200}$/.test(v) ? `"${v}"` : null;
@@ -772,7 +775,7 @@ class Check {
     if (!p) return { code: "payload_malformed" };
     const is = (code) => ({ code, p });
     if (p.keyId !== b.keyId) return is("key_differs");
-    if (p.log.origin !== this.m.origin) return is("origin");
+    if (!ofLog(this.m.origin, p.log.origin)) return is("origin");
     if (p.commit.seq !== seq) return is("seq_moved");
     if (this.lives && !this.lives.may(b.keyId, seq)) return is("key_not_valid_then");
     if (number(b.index) !== seq || number(b.proofIndex) !== seq) return is("index_differs");
