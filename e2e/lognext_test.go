@@ -25,6 +25,7 @@ type frozenLog struct {
 		Key string `json:"verifier_key"`
 	}
 	Size, Common int64
+	CommonRoot   string `json:"common_root"`
 	Orphans      []struct {
 		Index  int64
 		Digest string
@@ -151,6 +152,20 @@ func TestALogThatIsAheadOfItsLedger(t *testing.T) {
 		// Of the frozen one nothing has changed, and it verifies, with the orphans in it.
 		if r := command(t, "log", "verify", log, "--log-key", f.Frozen.Key, "--key", receiptKey); r.code != 0 || !strings.Contains(r.stdout, fmt.Sprint(f.Size)) {
 			t.Errorf("the frozen log: %s", r)
+		}
+		if f.Common > 0 { // and the next one begins as it does
+			at := func(dir, key string) (v struct {
+				RootAt string `json:"root_at"`
+			}) {
+				r := command(t, "log", "verify", dir, "--log-key", key, "--key", receiptKey, "--at", fmt.Sprint(f.Common), "-o", "json")
+				if err := json.Unmarshal([]byte(r.stdout), &v); err != nil || r.code != 0 || v.RootAt == "" {
+					t.Errorf("%v, %s", err, r)
+				}
+				return v
+			}
+			if was, is := at(log, f.Frozen.Key), at(filepath.Join(log, "s2"), f.Next.Key); was != is || was.RootAt != f.CommonRoot {
+				t.Errorf("the root of what both have is %v, %v and %s", was, is, f.CommonRoot)
+			}
 		}
 		if r := command(t, "log", "verify", log, "--log-key", f.Next.Key, "--key", receiptKey); r.code != 1 {
 			t.Errorf("the frozen log, with the key of the next: %s", r)

@@ -18,6 +18,7 @@ type logVerdict struct {
 	Size     int64  `json:"receipts"`
 	Root     []byte `json:"root,omitempty"`
 	Reason   string `json:"reason,omitempty"`
+	RootAt   []byte `json:"root_at,omitempty"`
 	Duration string `json:"took"`
 
 	Witnesses []cosigned `json:"witnesses,omitempty"`
@@ -31,6 +32,7 @@ type cosigned struct {
 
 func verifyLogCommand() *cobra.Command {
 	var logKey, data, format string
+	var at int64
 	var witnesses witnessFlags
 	var keys keyFlags
 	cmd := &cobra.Command{
@@ -49,6 +51,10 @@ what 'writ key manifest' wrote. Nothing here trusts what lies in the directory.
 --witness is the key of a witness, from itself: the log is then the one the witness has
 seen, and was there at the time it says. Each that is given must have signed, or as many
 as --witnesses says.
+
+--at N says the root of its first N entries, too: two logs in which it is the same begin with the
+same N entries, for example a frozen log and the next one ('writ log next'), N being 'common' in
+previous.json of that.
 
 Exit codes: 0 ok, 1 tampered (or signed by another key), 3 incomplete: a file, or the
 signature of a witness, is missing, 4 could not verify.`,
@@ -91,6 +97,13 @@ signature of a witness, is missing, 4 could not verify.`,
 			switch {
 			case err == nil:
 				v.Root = cp.Root[:]
+				if at != 0 {
+					root, err := tlog.RootAt(dir, cp, at)
+					if err != nil {
+						return unverified{err}
+					}
+					v.RootAt = root[:]
+				}
 				signed, err := tlog.Cosignatures(cp.Text, trust.Witnesses, trust.Need)
 				if err != nil {
 					return unverified{err}
@@ -113,6 +126,7 @@ signature of a witness, is missing, 4 could not verify.`,
 	cmd.Flags().StringVar(&logKey, "log-key", "", "note verifier key of the log, or a file with it")
 	witnesses.flags(cmd)
 	keys.flags(cmd)
+	cmd.Flags().Int64Var(&at, "at", 0, "say the root of the first so many entries, too")
 	cmd.Flags().StringVar(&data, "data", "", "data directory of a gateway on this machine (WRIT_DATA)")
 	cmd.Flags().StringVarP(&format, "output", "o", "table", "table or json")
 	_ = cmd.MarkFlagRequired("log-key")

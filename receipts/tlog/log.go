@@ -76,8 +76,26 @@ func (l *Log) load(text []byte) error {
 	if err != nil {
 		return err
 	}
-	for level := 0; cp.Size>>(height*level) > 0; level++ {
-		n := cp.Size >> (height * level)
+	if err := l.loadEdge(cp.Size); err != nil {
+		return err
+	}
+	if w := int(cp.Size % width); w > 0 {
+		if l.entries, err = l.file(entriesLevel, cp.Size/width, w); err != nil {
+			return err
+		}
+	}
+	l.published = cp
+	root, err := l.root(cp.Size)
+	if err == nil && root != cp.Root {
+		err = fmt.Errorf("%w: its tiles give another root than its checkpoint", ErrDamaged)
+	}
+	return err
+}
+
+// loadEdge reads the tiles of a tree of some size that are not full.
+func (l *Log) loadEdge(size int64) error {
+	for level := 0; size>>(height*level) > 0; level++ {
+		n := size >> (height * level)
 		var hashes []tlog.Hash
 		if w := int(n % width); w > 0 {
 			data, err := l.file(level, n/width, w)
@@ -90,17 +108,8 @@ func (l *Log) load(text []byte) error {
 		}
 		l.edge = append(l.edge, hashes)
 	}
-	if w := int(cp.Size % width); w > 0 {
-		if l.entries, err = l.file(entriesLevel, cp.Size/width, w); err != nil {
-			return err
-		}
-	}
-	l.size, l.published = cp.Size, cp
-	root, err := l.root(cp.Size)
-	if err == nil && root != cp.Root {
-		err = fmt.Errorf("%w: its tiles give another root than its checkpoint", ErrDamaged)
-	}
-	return err
+	l.size = size
+	return nil
 }
 
 // file reads a tile or an entry bundle of a width: the partial one, or the beginning of

@@ -140,6 +140,19 @@ func Verify(ctx context.Context, dir string, trust Trust, progress func(done, of
 	return cp, err
 }
 
+// RootAt is the root of the first n entries of a log that was verified under a checkpoint.
+// Two logs in which it is the same begin with the same n entries.
+func RootAt(dir string, cp Checkpoint, n int64) (tlog.Hash, error) {
+	if n < 1 || n > cp.Size {
+		return tlog.Hash{}, fmt.Errorf("a log of %d has no first %d", cp.Size, n)
+	}
+	l := &Log{files: Dir(dir)}
+	if err := l.loadEdge(cp.Size); err != nil {
+		return tlog.Hash{}, err
+	}
+	return l.root(n)
+}
+
 // split takes an entry bundle apart, which firstEntries has measured.
 func split(data []byte) (out [][]byte) {
 	for len(data) > 0 {

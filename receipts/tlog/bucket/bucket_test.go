@@ -50,6 +50,12 @@ func TestConform(t *testing.T) {
 			return func() tlog.Files { return tlog.Dir(dir) }
 		})
 	})
+	t.Run("below", func(t *testing.T) {
+		filestest.Conform(t, func(t *testing.T) func() tlog.Files {
+			dir := t.TempDir()
+			return func() tlog.Files { return tlog.Below(tlog.Dir(dir), "s2") }
+		})
+	})
 	t.Run("s3", func(t *testing.T) {
 		filestest.Conform(t, func(t *testing.T) func() tlog.Files {
 			s := s3test.New()

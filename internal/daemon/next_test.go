@@ -1,0 +1,167 @@
+package daemon
+
+import (
+	"fmt"
+	"log/slog"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/writ-gateway/writ"
+	"github.com/writ-gateway/writ/internal/s3/s3test"
+	"github.com/writ-gateway/writ/receipts"
+	"github.com/writ-gateway/writ/receipts/tlog"
+	"github.com/writ-gateway/writ/writtest"
+)
+
+// ran starts a gateway on a data directory, and stops it: its log has all there is then. A
+// start leaves receipts.
+func ran(t *testing.T, data string, tune ...func(*Config)) (cfg Config, size int64, verifier string) {
+	t.Helper()
+	d, _, _ := start(t, data, tune...)
+	stopDaemon(t, d)
+	verifier, err := d.tlog.Key().Verifier()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return d.cfg, d.tlog.Latest().Size, verifier
+}
+
+// keyOf is a verifier key without its name, and what follows from that.
+func keyOf(verifier string) string { return strings.SplitN(verifier, "+", 3)[2] }
+
+func refusedStart(t *testing.T, cfg Config, word string) {
+	t.Helper()
+	d := New(cfg, slog.New(slog.DiscardHandler))
+	err := d.Start(t.Context())
+	stopDaemon(t, d)
+	e := writ.AsError("", err)
+	if err == nil || !strings.Contains(err.Error()+" "+e.Hint, word) {
+		t.Errorf("the start: %v (%s)", err, e.Hint)
+	}
+}
+
+func next(t *testing.T, cfg Config, o NextLogOptions, refused string) FrozenLog {
+	t.Helper()
+	r, err := NextLog(t.Context(), cfg, o)
+	if (err != nil) != (refused != "") || err != nil && !strings.Contains(err.Error()+" "+writ.AsError("", err).Hint, refused) {
+		t.Fatalf("%+v: %v (%s)", o, err, writ.AsError("", err).Hint)
+	}
+	return r
+}
+
+// In an object store as in a directory: a ledger that is another one, with keys that are
+// the same. Nothing of what was published changes.
+func TestNextLogInAnObjectStore(t *testing.T) {
+	s := s3test.New()
+	srv := httptest.NewServer(s)
+	t.Cleanup(srv.Close)
+	secret := filepath.Join(t.TempDir(), "credentials")
+	text := fmt.Sprintf("aws_access_key_id=%s\naws_secret_access_key=%s\naws_session_token=%s\n", s.Credentials.AccessKey, s.Credentials.Secret, s.Credentials.Token)
+	if err := os.WriteFile(secret, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	objects := func() map[string]string {
+		out := map[string]string{}
+		for _, key := range s.Keys() {
+			body, _ := s.Object(key)
+			out[key] = string(body)
+		}
+		return out
+	}
+	data, keys := t.TempDir(), filepath.Join(t.TempDir(), "keys")
+	tiles := func(c *Config) {
+		c.Tiles, c.TilesKey, c.Keys = "s3://tiles/of/writ?region="+s.Region+"&endpoint="+srv.URL, secret, keys
+	}
+	_, size, first := ran(t, data, tiles)
+	before := objects()
+	other := filepath.Join(t.TempDir(), "data") // the store and the ledger are gone, the keys are not
+	cfg := func() Config {
+		cfg, err := Load("", noEnv, map[string]string{"data": other, "listen": "127.0.0.1:0"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		tiles(&cfg)
+		return cfg
+	}()
+	next(t, cfg, NextLogOptions{}, "no ledger in the data directory")
+	refusedStart(t, cfg, "writ log next")
+	if r := next(t, cfg, NextLogOptions{DryRun: true}, ""); len(r.Wrong) != 1 || r.Done || int64(len(r.Orphans)) != size {
+		t.Errorf("%+v", r)
+	}
+	if now := objects(); len(now) != len(before) {
+		t.Errorf("a dry run has written: %v", s.Keys())
+	}
+	r := next(t, cfg, NextLogOptions{}, "")
+	if !r.Done || r.Frozen.Key != first || r.Size != size || !strings.HasPrefix(r.Next.Key, "s2.writ.local+") || !strings.Contains(r.Next.Where, "s2/") {
+		t.Errorf("%+v", r)
+	}
+	d, _, _ := start(t, other, tiles)
+	stopDaemon(t, d)
+	if name := d.tlog.Key().Name(); name != "s2.writ.local" || d.tlog.Latest().Size == 0 {
+		t.Errorf("it goes on as %s, with %d", name, d.tlog.Latest().Size)
+	}
+	now := objects()
+	for key, body := range before {
+		if now[key] != body {
+			t.Errorf("%s has changed", key)
+		}
+	}
+	for _, name := range []string{"checkpoint", tlog.PreviousPath, tlog.OrphansPath} {
+		if now["of/writ/s2/"+name] == "" {
+			t.Errorf("there is no s2/%s: %v", name, s.Keys())
+		}
+	}
+}
+
+// A key that is lost cannot sign: the next shard has another. Nothing wrong is nothing to
+// freeze, unless that is wanted; and what a crash left half done is ended by a second call.
+func TestNextLogHasAnotherKey(t *testing.T) {
+	data := filepath.Join(t.TempDir(), "data")
+	cfg, size, first := ran(t, data)
+	log := filepath.Join(data, logDir)
+	before := writtest.Files(t, log)
+	next(t, cfg, NextLogOptions{}, "nothing here is wrong")
+	if r := next(t, cfg, NextLogOptions{DryRun: true}, ""); len(r.Wrong) > 0 || r.Common != size {
+		t.Errorf("%+v", r)
+	}
+	if err := os.Remove(filepath.Join(cfg.Keys, receipts.FileLogKey)); err != nil {
+		t.Fatal(err)
+	}
+	refusedStart(t, cfg, "--new-key")
+	next(t, cfg, NextLogOptions{}, "--new-key")
+	writtest.SameFiles(t, log, before)
+	r := next(t, cfg, NextLogOptions{NewKey: true}, "")
+	if !r.Done || r.Frozen.Key != first || keyOf(r.Next.Key) == keyOf(first) || len(r.Orphans) > 0 || r.Common != size {
+		t.Errorf("%+v", r)
+	}
+	// The keys do not say so: they are older, or it was killed just then.
+	if err := os.Remove(filepath.Join(cfg.Keys, receipts.FileLogShard)); err != nil {
+		t.Fatal(err)
+	}
+	refusedStart(t, cfg, "writ log next")
+	again := next(t, cfg, NextLogOptions{}, "")
+	if !again.Done || again.Next != r.Next || !slices.Equal(again.Wrong, []string{"the next shard is begun, and the keys do not say so yet"}) {
+		t.Errorf("%+v, and before %+v", again, r)
+	}
+	_, grown, verifier := ran(t, data)
+	if verifier != r.Next.Key || grown < size {
+		t.Errorf("it goes on with %s, and %d", verifier, grown)
+	}
+	if cp, err := tlog.Verify(t.Context(), log, tlog.Trust{Log: first}, nil); err != nil || cp.Size != size {
+		t.Errorf("the frozen log: %v, %v", cp, err)
+	}
+	if cp, err := tlog.Verify(t.Context(), filepath.Join(log, "s2"), tlog.Trust{Log: verifier}, nil); err != nil || cp.Size != grown {
+		t.Errorf("the next log: %v, %v", cp, err)
+	}
+	// Somebody was shown another log, and here nothing is wrong.
+	if r := next(t, cfg, NextLogOptions{Force: true}, ""); !r.Done || r.Next.Log != "s3.writ.local" || keyOf(r.Next.Key) != keyOf(verifier) {
+		t.Errorf("%+v", r)
+	}
+	held, _, _ := start(t, data)
+	next(t, cfg, NextLogOptions{Force: true}, "held by pid")
+	stopDaemon(t, held)
+}
