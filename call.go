@@ -129,6 +129,10 @@ type Call struct {
 	// that is the only way out. No caller can say so.
 	Jailed bool
 
+	// Used is what the agent in the jail of the session uses, with its sign of life. Only
+	// the gateway that has the jail says so.
+	Used *JailUse
+
 	// Entry is the lane delivery a dispatched claim answers, so that the
 	// committed claim acknowledges it.
 	Entry *Delivery

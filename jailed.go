@@ -127,6 +127,13 @@ type JailExit struct {
 	PeakKB  int64   `json:"peak_memory_kb,omitempty" doc:"The most memory it had, KiB; 0 when the host does not say." minimum:"0"`
 }
 
+// JailUse is what an agent in a jail uses.
+type JailUse struct {
+	CPUMs     int64 `json:"cpu_ms" doc:"CPU time since it was last started, milliseconds." minimum:"0"`
+	MemoryKB  int64 `json:"memory_kb" doc:"Memory it has now, KiB." minimum:"0"`
+	Processes int64 `json:"processes,omitempty" doc:"Processes it has now; absent where another kernel answers it (gvisor)." minimum:"0"`
+}
+
 // Badly says whether an agent that ended so is worth another start.
 func (e JailExit) Badly() bool {
 	switch e.Why {

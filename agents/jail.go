@@ -98,6 +98,50 @@ func readJail(id writ.SessionID) writ.ReadSet {
 	return readSession(id).Join(writ.ReadSet{Docs: []writ.Key{writ.JailKey(id)}})
 }
 
+// The use of a jail is three counters, which its session's heartbeat moves: it is known
+// where the session is shown, costs no commit of its own, and conflicts with nothing.
+
+// useOf are the counters of a jail's use, and where they stand in it.
+func useOf(id writ.SessionID, u *writ.JailUse) []counted {
+	of := func(field string) writ.Counter {
+		return writ.Counter{Entity: writ.ObjectJail + "/" + string(id), Field: field}
+	}
+	return []counted{{of("cpu_ms"), &u.CPUMs}, {of("memory_kb"), &u.MemoryKB}, {of("processes"), &u.Processes}}
+}
+
+type counted struct {
+	counter writ.Counter
+	at      *int64
+}
+
+func readUse(id writ.SessionID) (rs writ.ReadSet) {
+	for _, c := range useOf(id, new(writ.JailUse)) {
+		rs.Counters = append(rs.Counters, c.counter)
+	}
+	return rs
+}
+
+// setUse moves them to what is used now. The heartbeat they come with is guarded.
+func setUse(tx *writ.Tx, s writ.Snapshot, id writ.SessionID, used writ.JailUse) {
+	for _, c := range useOf(id, &used) {
+		if d := *c.at - s.Counters[c.counter]; d != 0 {
+			tx.Add(c.counter, d)
+		}
+	}
+}
+
+// usedIn is what the agent in a jail uses; nil: that was not said yet.
+func usedIn(s writ.Snapshot, id writ.SessionID) *writ.JailUse {
+	used := new(writ.JailUse)
+	for _, c := range useOf(id, used) {
+		*c.at = s.Counters[c.counter]
+	}
+	if *used == (writ.JailUse{}) {
+		return nil
+	}
+	return used
+}
+
 // moveJail checks a move and writes the jail in its new state.
 func moveJail(call *writ.Call, op string, s writ.Snapshot, tx *writ.Tx, j *writ.Jail, to writ.JailState) error {
 	from := j.State
@@ -274,6 +318,7 @@ type SessionJailView struct {
 	State     writ.JailState    `json:"state" doc:"Where it stands." enum:"wanted,starting,running,ended"`
 	Spec      writ.JailSpec     `json:"spec" doc:"What the agent's registration asked for when it was spawned."`
 	Features  map[string]string `json:"features,omitempty" doc:"What holds the agent, as it was found when the jail was made."`
+	Use       *writ.JailUse     `json:"use,omitempty" doc:"What the agent uses, as it was last seen: with the heartbeats of the session, a second after its start and then three times in heartbeat_ttl_s. Of one that runs."`
 	Restarts  int64             `json:"restarts,omitempty" doc:"How often the agent was started again."`
 	Exit      *writ.JailExit    `json:"exit,omitempty" doc:"How the last start of the agent ended."`
 	StartedAt string            `json:"started_at,omitempty" doc:"When it was last started (RFC 3339, UTC)."`

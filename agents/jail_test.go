@@ -289,3 +289,40 @@ func TestStoredJail(t *testing.T) {
 	}
 	writtest.Golden(t, *update, "jail.txt", []byte(string(writ.IndexJails)+" "+string(id)+"\n"+writ.TodoJail(id)+"\n"+string(spec)+"\n"+string(docs[writ.SessionKey(id)].Body)+"\n"+string(docs[writ.JailKey(id)].Body)+"\n"))
 }
+
+// What an agent uses is shown with its session while it runs, as its gateway last said with
+// the session's heartbeat. Whoever else makes heartbeats says nothing of it.
+func TestUseOfAJail(t *testing.T) {
+	r := newRoom(t)
+	r.jailed(0)
+	id := r.spawned()
+	me := r.insideOf(id)
+	shown := func() *writ.JailUse {
+		t.Helper()
+		return body[SessionView](t, r.must("session.get", r.ops, &SessionGetArgs{SessionID: id})).Jail.Use
+	}
+	if u := shown(); u != nil {
+		t.Fatalf("before anybody looked it uses %+v", u)
+	}
+	for _, used := range []writ.JailUse{{CPUMs: 12, MemoryKB: 900, Processes: 3}, {CPUMs: 20, MemoryKB: 500}, {CPUMs: 1, MemoryKB: 500, Processes: 1}} {
+		r.Now += 10_000
+		beat := r.caps["session.heartbeat"]
+		call := r.NewCall(beat, me, &SessionHeartbeatArgs{SessionID: id})
+		call.Used = &used
+		_, tx, err := r.Do(beat, call)
+		if err != nil || tx.Fact != nil {
+			t.Fatalf("%v, and it leaves %+v", err, tx.Fact)
+		}
+		r.Now += 5000
+		r.must("session.heartbeat", me, &SessionHeartbeatArgs{SessionID: id})
+		if u := shown(); u == nil || *u != used {
+			t.Fatalf("it uses %+v, want %+v", u, used)
+		}
+	}
+	if err := r.jail(id, "one", writ.JailEnded, &writ.JailExit{Why: writ.JailExited}); err != nil {
+		t.Fatal(err)
+	}
+	if u := shown(); u != nil {
+		t.Fatalf("once it has ended it uses %+v", u)
+	}
+}

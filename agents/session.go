@@ -170,8 +170,12 @@ func heartbeat() *writ.Capability {
 		ID: "session.heartbeat", Safety: writ.SafetyMutating, Summary: "Say that the caller's own session is alive; task.claim and task.heartbeat say it too.",
 		Example: `{"session_id":"ses_01M89R87380BN93ZHPZ445DCJ8"}`,
 	}, writ.Verb[SessionHeartbeatArgs]{
-		Reads: func(_ *writ.Call, a *SessionHeartbeatArgs, _ writ.Snapshot) (writ.ReadSet, error) {
-			return readSession(a.SessionID), nil
+		Reads: func(call *writ.Call, a *SessionHeartbeatArgs, _ writ.Snapshot) (writ.ReadSet, error) {
+			rs := readSession(a.SessionID)
+			if call.Used != nil {
+				rs = rs.Join(readUse(a.SessionID))
+			}
+			return rs, nil
 		},
 		Plan: func(call *writ.Call, a *SessionHeartbeatArgs, s writ.Snapshot, _ writ.Decision) (tx writ.Tx, r writ.Reply, err error) {
 			ses, _, err := own(call, op, s, a.SessionID)
@@ -200,6 +204,9 @@ func heartbeat() *writ.Capability {
 			if ses.TTLSeconds > 0 { // else there is nothing to renew and nothing is committed
 				beat := s.Now + ses.TTLSeconds*1000
 				setBeat(&tx, s, ses.ID, beat)
+				if call.Used != nil {
+					setUse(&tx, s, ses.ID, *call.Used)
+				}
 				out.HeartbeatExpiresAt = writ.FormatTime(beat)
 			}
 			return tx, writ.Reply{Outcome: writ.OutcomeDone, Body: out}, nil

@@ -54,7 +54,7 @@ func getSession() *writ.Capability {
 		Summary: "Show a session: the caller's own, or any to operators and auditors.",
 	}, writ.Verb[SessionGetArgs]{
 		Reads: func(_ *writ.Call, a *SessionGetArgs, _ writ.Snapshot) (writ.ReadSet, error) {
-			return readJail(a.SessionID), nil
+			return readJail(a.SessionID).Join(readUse(a.SessionID)), nil
 		},
 		Plan: func(call *writ.Call, a *SessionGetArgs, s writ.Snapshot, _ writ.Decision) (tx writ.Tx, r writ.Reply, err error) {
 			if call.Caller.Session != a.SessionID && !seesAll(call.Caller.Role) {
@@ -68,6 +68,9 @@ func getSession() *writ.Capability {
 			jail, _, spawned, err := writ.Get[writ.Jail](s, writ.JailKey(ses.ID))
 			if spawned {
 				body.Jail = viewJail(jail)
+				if jail.State == writ.JailRunning {
+					body.Jail.Use = usedIn(s, ses.ID)
+				}
 			}
 			return tx, writ.Reply{Outcome: writ.OutcomeDone, Body: body, ETag: version}, err
 		},

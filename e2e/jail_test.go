@@ -238,9 +238,20 @@ func TestJailedStops(t *testing.T) {
 		id := c.spawn("stays", nil)
 		c.running(id)
 		within(t, 10*time.Second, "its process is there", func() bool { return len(marked(mark)) == 1 })
+		// What it uses is shown by every gateway while it runs, and not after.
+		for _, g := range c.gw {
+			within(t, 20*time.Second, "what it uses is shown", func() bool {
+				use := func(what string) int64 {
+					return c.op.at(g).ok(200, "GET", "/v1/sessions/"+id, nil).num("jail", "use", what)
+				}
+				return use("memory_kb") > 0 && use("processes") == 1
+			})
+		}
 		c.op.ok(200, "POST", "/v1/sessions/"+id+"/revoke", obj{"reason": "misbehaviour"})
 		within(t, 5*time.Second, "its process is gone", func() bool { return len(marked(mark)) == 0 })
-		c.ended(id, "revoked misbehaviour: killed, code 0, signal 0")
+		if s := c.ended(id, "revoked misbehaviour: killed, code 0, signal 0"); s.at("jail", "use") != nil {
+			t.Errorf("it has ended, and uses %v", s.at("jail", "use"))
+		}
 
 		id = c.spawn("stays", nil)
 		c.running(id)

@@ -81,6 +81,16 @@ func (j *Jails) Note(ctx context.Context, host string, id writ.SessionID, to wri
 // any other call of that session. Nobody has its secret, and the digest is in its
 // document. Made again under a key it is the same call, as Idempotency-Key makes others'.
 func (j *Jails) As(ctx context.Context, ses writ.Session, id writ.CapabilityID, key string, args any) error {
+	return j.as(ctx, ses, args, &writ.Call{Capability: id, IdempotencyKey: key})
+}
+
+// Beat is the sign of life of a session that runs in a jail of this replica, and what its
+// agent uses there.
+func (j *Jails) Beat(ctx context.Context, ses writ.Session, used writ.JailUse) error {
+	return j.as(ctx, ses, map[string]any{"session_id": ses.ID}, &writ.Call{Capability: "session.heartbeat", Used: &used})
+}
+
+func (j *Jails) as(ctx context.Context, ses writ.Session, args any, call *writ.Call) error {
 	raw, err := json.Marshal(args)
 	if err != nil {
 		return writ.Fault(writ.CodeInternal, "guard.jails", err)
@@ -89,7 +99,7 @@ func (j *Jails) As(ctx context.Context, ses writ.Session, id writ.CapabilityID, 
 	if n, err := hex.Decode(who.SecretHash[:], []byte(ses.TokenHash)); err != nil || n != len(who.SecretHash) {
 		return writ.Fault(writ.CodeInternal, "guard.jails", errors.New("the session has no digest of its secret"))
 	}
-	call := &writ.Call{Capability: id, Raw: raw, Credential: &who, IdempotencyKey: key, Jailed: true}
+	call.Raw, call.Credential, call.Jailed = raw, &who, true
 	if err := j.door.Stamp(call); err != nil {
 		return err
 	}

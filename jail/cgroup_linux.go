@@ -315,29 +315,63 @@ func removeGroup(dir string, patience time.Duration) error {
 	}
 }
 
+// usage is what was used in all.
 func (g *group) usage(u *Usage) {
 	if g == nil {
 		return
 	}
-	read := func(controller, file string) string {
-		parent, ok := g.parents[controller]
-		if !ok {
-			return ""
-		}
-		b, _ := os.ReadFile(filepath.Join(parent, g.name, file))
-		return strings.TrimSpace(string(b))
-	}
-	number := func(s string) int64 { n, _ := strconv.ParseInt(s, 10, 64); return n }
 	if g.version == "v2" {
-		u.MemoryPeak = number(read("memory", "memory.peak"))
-		u.CPU = max(u.CPU, time.Duration(number(field(read("memory", "cpu.stat"), "usage_usec")))*time.Microsecond)
-		u.OOMKills = number(field(read("memory", "memory.events"), "oom_kill"))
+		u.MemoryPeak = number(g.read("memory", "memory.peak"))
+		u.CPU = max(u.CPU, time.Duration(number(field(g.read("memory", "cpu.stat"), "usage_usec")))*time.Microsecond)
+		u.OOMKills = number(field(g.read("memory", "memory.events"), "oom_kill"))
 		return
 	}
-	u.MemoryPeak = number(read("memory", "memory.max_usage_in_bytes"))
-	u.OOMKills = number(field(read("memory", "memory.oom_control"), "oom_kill"))
-	u.CPU = max(u.CPU, time.Duration(number(read("cpu", "cpuacct.usage")))) // where it is mounted with cpu, as usual
+	u.MemoryPeak = number(g.read("memory", "memory.max_usage_in_bytes"))
+	u.OOMKills = number(field(g.read("memory", "memory.oom_control"), "oom_kill"))
+	u.CPU = max(u.CPU, time.Duration(number(g.read("cpu", "cpuacct.usage")))) // where it is mounted with cpu, as usual
 }
+
+// now is what is used at the moment, of the first process too.
+func (g *group) now(u *Usage) {
+	if g == nil {
+		return
+	}
+	file := "memory.usage_in_bytes"
+	if g.version == "v2" {
+		file = "memory.current"
+	}
+	all := g.processes()
+	u.Memory, u.Processes = number(g.read("memory", file)), int64(len(all))
+	if u.CPU > 0 {
+		return
+	}
+	for _, pid := range all { // nobody counts for the group
+		u.CPU += spent(pid)
+	}
+}
+
+// spent is the CPU time of a process, and of those it has waited for.
+func spent(pid int) (all time.Duration) {
+	b, _ := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
+	_, rest, _ := strings.Cut(string(b), ") ")
+	if f := strings.Fields(rest); len(f) > 14 {
+		for _, ticks := range f[11:15] {
+			all += time.Duration(number(ticks)) * (time.Second / 100)
+		}
+	}
+	return all
+}
+
+func (g *group) read(controller, file string) string {
+	parent, ok := g.parents[controller]
+	if !ok {
+		return ""
+	}
+	b, _ := os.ReadFile(filepath.Join(parent, g.name, file))
+	return strings.TrimSpace(string(b))
+}
+
+func number(s string) int64 { n, _ := strconv.ParseInt(s, 10, 64); return n }
 
 // field is the value after a name, of lines of both.
 func field(text, name string) string {

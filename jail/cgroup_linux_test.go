@@ -127,16 +127,17 @@ func TestLimitsOfAGroup(t *testing.T) {
 }
 
 func TestUsageOfAGroup(t *testing.T) {
-	c, _ := fake(t, "x", "memory.peak", "cpu.stat", "memory.events")
+	c, _ := fake(t, "x", "memory.peak", "memory.current", "cpu.stat", "memory.events", "cgroup.procs")
 	g := &group{cgroups: c, name: nameOf("x")}
-	for file, text := range map[string]string{"memory.peak": "4096\n", "cpu.stat": "usage_usec 2000\nuser_usec 1\n", "memory.events": "oom 7\noom_kill 3\n"} {
+	for file, text := range map[string]string{"memory.peak": "4096\n", "memory.current": "2048\n", "cgroup.procs": "2000000001\n2000000002\n", "cpu.stat": "usage_usec 2000\nuser_usec 1\n", "memory.events": "oom 7\noom_kill 3\n"} {
 		if err := os.WriteFile(filepath.Join(g.dirs()[0], file), []byte(text), 0o644); err != nil {
 			t.Fatal(err)
 		}
 	}
 	var u Usage
 	g.usage(&u)
-	if u.MemoryPeak != 4096 || u.CPU.Microseconds() != 2000 || u.OOMKills != 3 {
+	g.now(&u)
+	if u.Memory != 2048 || u.Processes != 2 || u.MemoryPeak != 4096 || u.CPU.Microseconds() != 2000 || u.OOMKills != 3 {
 		t.Errorf("it used %+v", u)
 	}
 }

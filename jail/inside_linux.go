@@ -140,6 +140,10 @@ func (j *inside) Usage() Usage {
 	}
 	u := Usage{Wall: time.Since(j.began), Stdout: j.out.total.Load(), Stderr: j.err.total.Load()}
 	j.group.usage(&u)
+	j.group.now(&u)
+	if u.Processes = max(u.Processes-1, 0); j.features.Runtime != "" { // those of a sandbox are its own affair
+		u.Processes = 0
+	}
 	return u
 }
 

@@ -165,8 +165,10 @@ type Exit struct {
 type Usage struct {
 	Wall       time.Duration `json:"wall_ns"`
 	CPU        time.Duration `json:"cpu_ns"`
-	MemoryPeak int64         `json:"memory_peak"` // bytes
-	Stdout     int64         `json:"stdout"`      // bytes the agent wrote
+	MemoryPeak int64         `json:"memory_peak"`         // bytes
+	Memory     int64         `json:"memory,omitempty"`    // now
+	Processes  int64         `json:"processes,omitempty"` // of the agent, now
+	Stdout     int64         `json:"stdout"`              // bytes the agent wrote
 	Stderr     int64         `json:"stderr"`
 	OOMKills   int64         `json:"oom_kills"`
 }

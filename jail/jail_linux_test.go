@@ -410,6 +410,31 @@ func TestMemory(t *testing.T) {
 	}
 }
 
+// What a jail uses can be seen while it runs.
+func TestUsageNow(t *testing.T) {
+	jailtest.Need(t)
+	if !jailtest.HasCgroup() {
+		return // nobody counts
+	}
+	j, _ := made(t, jail.Spec{}, "orphan", "eat=8", "busy")
+	if err := j.Go(); err != nil {
+		t.Fatal(err)
+	}
+	for end := time.Now().Add(20 * time.Second); ; time.Sleep(5 * time.Millisecond) {
+		u := j.Usage()
+		if u.Processes == 2 && u.Memory > 8<<20 && u.MemoryPeak >= u.Memory && u.CPU > 0 {
+			break
+		}
+		if time.Now().After(end) {
+			t.Fatalf("it uses %+v", u)
+		}
+	}
+	j.Kill("test")
+	if u := j.Wait().Usage; u.Processes != 0 || u.Memory != 0 {
+		t.Errorf("once it has ended it uses %+v", u)
+	}
+}
+
 func TestKill(t *testing.T) {
 	j, _ := made(t, jail.Spec{}, "orphan", "sleep=1h")
 	if err := j.Go(); err != nil {

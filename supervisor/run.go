@@ -15,6 +15,9 @@ const (
 	againMost  = 30 * time.Second
 )
 
+// soonSeen is how long after its start it is first said what an agent uses.
+const soonSeen = time.Second
+
 // run is the life of one jail. The context ends it. Its deadline is for all its starts
 // together.
 func (s *Supervisor) run(cell context.Context, seen writ.JailSeen) {
@@ -118,7 +121,7 @@ func (s *Supervisor) once(cell context.Context, seen writ.JailSeen, first bool) 
 	go func() { ended <- jail.Wait() }()
 	ttl := time.Duration(max(seen.Session.TTLSeconds, 3)) * time.Second
 	silence := writ.JailSilence(seen.Session.TTLSeconds)
-	beat, silent := time.NewTicker(ttl/3), time.NewTimer(time.Until(heard.Add(silence)))
+	beat, silent := time.NewTicker(min(ttl/3, soonSeen)), time.NewTimer(time.Until(heard.Add(silence)))
 	defer beat.Stop()
 	defer silent.Stop()
 	for {
@@ -138,8 +141,9 @@ func (s *Supervisor) once(cell context.Context, seen writ.JailSeen, first bool) 
 		case <-beat.C: // its life is its sign of life
 			began := time.Now()
 			soon, cancel := context.WithDeadline(cell, began.Add(min(ttl/3, time.Until(heard.Add(silence)))))
-			err := s.cfg.Queue.As(soon, seen.Session, "session.heartbeat", "", map[string]any{"session_id": id})
+			err := s.cfg.Queue.Beat(soon, seen.Session, jail.Used())
 			cancel()
+			beat.Reset(ttl / 3)
 			switch {
 			case err == nil:
 				heard = began

@@ -16,6 +16,7 @@ type Queue interface {
 	All(ctx context.Context) ([]writ.JailSeen, error)
 	Note(ctx context.Context, host string, id writ.SessionID, to writ.JailState, features map[string]string, exit *writ.JailExit) error
 	As(ctx context.Context, ses writ.Session, id writ.CapabilityID, key string, args any) error
+	Beat(ctx context.Context, ses writ.Session, used writ.JailUse) error // says that the session lives
 }
 
 // Jailer makes jails. Make builds one up to the point where the agent can be let go,
@@ -29,6 +30,7 @@ type Jailer interface {
 type Jail interface {
 	Features() map[string]string // what holds the agent, at most writ.MaxJailFeatures
 	Listeners() []net.Listener   // open inside: who connects is the session
+	Used() writ.JailUse          // by the agent, now
 	Go() error                   // lets the agent run
 	Kill()                       // ends all its processes; may be called at any time, and twice
 	Wait() writ.JailExit         // returns when nothing of it is left; of a jail that was killed before Go, too

@@ -35,6 +35,13 @@ type board struct {
 	fails  failure
 	calls  int     // notes and starts so far
 	cells  []*cell // that were made
+	beats  []beat
+}
+
+// beat is a sign of life.
+type beat struct {
+	at   time.Time
+	used writ.JailUse
 }
 
 // failure is a store that fails at the nth note or start: once, or from then on for a time
@@ -130,6 +137,14 @@ func (b *board) As(_ context.Context, _ writ.Session, id writ.CapabilityID, _ st
 	return b.refuse[id]
 }
 
+func (b *board) Beat(ctx context.Context, s writ.Session, used writ.JailUse) error {
+	err := b.As(ctx, s, "session.heartbeat", "", nil)
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.beats = append(b.beats, beat{time.Now(), used})
+	return err
+}
+
 // revoke ends the session.
 func (b *board) revoke() {
 	b.mu.Lock()
@@ -160,6 +175,7 @@ type cell struct {
 }
 
 func (c *cell) Features() map[string]string { return map[string]string{"net": "none"} }
+func (c *cell) Used() writ.JailUse          { return writ.JailUse{CPUMs: 7, MemoryKB: 8, Processes: 9} }
 func (c *cell) Listeners() []net.Listener   { return []net.Listener{nil, nil} }
 func (c *cell) Go() error                   { c.b.tell("go"); return nil }
 func (c *cell) Kill()                       { c.once.Do(func() { c.b.tell("kill"); close(c.dead) }) }
@@ -522,6 +538,26 @@ func TestOneDeadlineForAllStarts(t *testing.T) {
 		}
 		if j := b.jail(); j.State != writ.JailEnded || j.Exit.Why != writ.JailDeadline {
 			t.Fatalf("it is %s, %+v", j.State, j.Exit)
+		}
+	})
+}
+
+// What an agent uses is said soon after its start, and with each sign of life after that.
+func TestUseIsSaid(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := wanted(writ.JailSpec{Program: "builder"})
+		s := start(b, &jailer{}, nil)
+		time.Sleep(25 * time.Second)
+		s.Stop()
+		var at []time.Duration
+		for _, beat := range b.beats {
+			if beat.used != (writ.JailUse{CPUMs: 7, MemoryKB: 8, Processes: 9}) {
+				t.Errorf("it is said to use %+v", beat.used)
+			}
+			at = append(at, beat.at.Sub(b.beats[0].at))
+		}
+		if want := []time.Duration{0, 10 * time.Second, 20 * time.Second}; !slices.Equal(at, want) {
+			t.Errorf("that is said after %v, want %v", at, want)
 		}
 	})
 }

@@ -212,6 +212,11 @@ func (i inmate) Listeners() []net.Listener {
 	return []net.Listener{tcp, unix}
 }
 
+func (i inmate) Used() writ.JailUse {
+	u := i.Usage()
+	return writ.JailUse{CPUMs: u.CPU.Milliseconds(), MemoryKB: u.Memory / 1024, Processes: u.Processes}
+}
+
 func (i inmate) Kill() { i.Jail.Kill(string(writ.JailKilled)) }
 
 func (i inmate) Wait() writ.JailExit {

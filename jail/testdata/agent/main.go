@@ -98,6 +98,11 @@ var verbs = map[string]func(string) error{
 		}
 		return err
 	},
+	"busy": func(string) error {
+		for n := 0; ; n++ {
+			_ = n
+		}
+	},
 	"forks": func(s string) error {
 		n, _ := strconv.Atoi(s)
 		made := 0
