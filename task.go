@@ -216,6 +216,7 @@ type Task struct {
 	NotBefore    int64          `json:"not_before,omitempty"`  // milliseconds
 	DeadlineS    int64          `json:"deadline_s,omitempty"`  // seconds from when it was enqueued
 	DeadlineAt   int64          `json:"deadline_at,omitempty"` // milliseconds: it fails unless it has given its result by then
+	Budget       *TaskBudget    `json:"budget,omitempty"`      // of its own, beside its run's
 	State        TaskState      `json:"state"`
 	Lease        *Lease         `json:"lease,omitempty"`
 	WaitsFor     ApprovalID     `json:"waits_for,omitempty"` // why it is parked

@@ -33,6 +33,7 @@ type TaskOptions struct {
 	BackoffMs    *int64            `json:"backoff_ms,omitempty"`
 	DeadlineS    *int64            `json:"deadline_s,omitempty"` // seconds from the enqueue until it fails
 	NotBefore    string            `json:"not_before,omitempty"` // RFC 3339
+	Budget       map[string]int64  `json:"budget,omitempty"`     // what all attempts together may take: llm_tokens, cost_microusd, sandbox_cpu_ms
 }
 
 // Dependency is a task of the same run that must end first.
@@ -70,6 +71,7 @@ type Task struct {
 	Priority    int64             `json:"priority"`
 	Attempt     int64             `json:"attempt"`
 	DeadlineAt  string            `json:"deadline_at,omitempty"` // RFC 3339
+	Budget      map[string]Meter  `json:"budget,omitempty"`      // of its own
 	State       writ.TaskState    `json:"state"`
 	WaitsFor    writ.ApprovalID   `json:"waits_for,omitempty"` // parked until people agree
 	DependsOn   []Dependency      `json:"depends_on,omitempty"`

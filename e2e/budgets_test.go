@@ -422,3 +422,64 @@ func TestRefusedBeyondReceipts(t *testing.T) {
 		})
 	})
 }
+
+// A step with a budget of its own is worked on as often as that lasts, whoever gives it
+// back however often; who would take more than is left may not take it, and when it is
+// used up the step ends, not the run.
+func TestAStepsOwnBudget(t *testing.T) {
+	onHosts(t, func(t *testing.T, w *world) {
+		c := newCast(t, w)
+		costs := func(n int) obj {
+			return obj{"tools": []obj{{"name": "site.cost", "safety": "mutating", "costs": obj{"cost_microusd": n}}}}
+		}
+		w.agent("cheap", "web", "executor", "", []string{}, costs(300))
+		w.agent("dear", "web", "executor", "", []string{}, costs(600))
+		cheap, dear := w.session("cheap", writ.RoleExecutor, "cheap"), w.session("dear", writ.RoleExecutor, "dear").at(w.last())
+		ordered := func(budget obj) obj {
+			return obj{"budget": obj{"steps": 50, "cost_microusd": 5000}, "workflow": obj{"version": 1, "steps": obj{
+				"limited": obj{"capability": "site.cost", "required_domain": "web", "backoff_ms": 0, "budget": budget}, "after": obj{"capability": tool, "required_domain": "web", "depends_on": []obj{{"key": "limited", "on_failure": "continue"}}},
+			}}}
+		}
+		r := c.orc.refused(422, writ.CodeInputInvalid, "POST", "/v1/runs", ordered(obj{"cost_microusd": 5001}))
+		if !strings.Contains(string(r.body), `"pointer":"/workflow/steps/limited/budget/cost_microusd"`) {
+			t.Errorf("got %s", r)
+		}
+		c.run = c.orc.ok(201, "POST", "/v1/runs", ordered(obj{"cost_microusd": 700})).str("run_id")
+		ids := map[string]string{}
+		within(t, 10*time.Second, "all steps are tasks", func() bool {
+			list, _ := c.orc.ok(200, "GET", "/v1/tasks?run_id="+c.run, nil).at("tasks").([]any)
+			for _, v := range list {
+				ids[v.(map[string]any)["key"].(string)] = v.(map[string]any)["task_id"].(string)
+			}
+			return c.orc.ok(200, "GET", "/v1/runs/"+c.run, nil).at("workflow", "unfolded") == true
+		})
+		task := "/v1/tasks/" + ids["limited"]
+		used := func(want int64) {
+			t.Helper()
+			if r := w.op.at(w.last()).ok(200, "GET", task, nil); r.num("budget", "cost_microusd", "used") != want || r.num("budget", "cost_microusd", "remaining") != 700-want {
+				t.Errorf("want %d used: %s", want, r)
+			}
+		}
+		used(0)
+		l := cheap.claim(ids["limited"])
+		cheap.ok(200, "POST", task+"/release", l.hold(nil))
+		used(300)
+		w.crash()
+		r = dear.at(w.last()).refused(403, writ.CodeNotEligible, "POST", task+"/claim", nil)
+		if r.str("details", "reason") != "budget" || r.receipt() == "" {
+			t.Errorf("got %s", r)
+		}
+		dear.ok(204, "POST", "/v1/tasks/claim", nil)
+		l = cheap.claim(ids["limited"])
+		used(600)
+		if r := cheap.ok(200, "POST", task+"/release", l.hold(nil)); r.str("state") != "dead" || r.str("failure", "code") != "budget" {
+			t.Errorf("got %s", r)
+		}
+		c.becomes(ids["after"], writ.TaskQueued)
+		if b := w.budget(c.run)["cost_microusd"]; b.Consumed != 600 {
+			t.Errorf("the run is charged %+v", b)
+		}
+		c.orc.refused(422, writ.CodeNoAgent, "POST", "/v1/tasks", obj{"run_id": c.newRun(9), "key": "none", "capability": "site.cost", "required_domain": "web", "budget": obj{"llm_tokens": 9}})
+		w.audited()
+	})
+}

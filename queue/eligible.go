@@ -24,6 +24,8 @@ func unfit(a writ.Agent, t writ.Task) string {
 		return "domain"
 	case len(t.Agents) > 0 && !slices.Contains(t.Agents, a.ID):
 		return "required_agents"
+	case !t.Budget.Affords(tool.Costs):
+		return "budget"
 	}
 	return ""
 }

@@ -73,6 +73,10 @@ func releaseCapability() *writ.Capability {
 				if stopping(*t, r) {
 					return d.end(t, writ.TaskRunning, writ.TaskCancelled)
 				}
+				if !t.Budget.Again() {
+					t.Failure = &writ.Failure{Class: writ.FailurePolicy, Code: "budget"}
+					return d.end(t, writ.TaskRunning, writ.TaskDead)
+				}
 				d.enter(t, 0)
 				return d.put(t, writ.TaskRunning)
 			})

@@ -111,6 +111,7 @@ func (d *draft) take(c *writ.Call, t *writ.Task, a writ.Agent, r writ.Run, tool 
 	}
 	d.tx.Count(t.Lease.Counted, 1)
 	d.hold(t, r, tool)
+	t.Budget = t.Budget.After(tool.Costs)
 	d.tx.AddUpTo(writ.AgentRunning(a.ID), 1, a.MaxConcurrent)
 	d.lock(c.Caller, *t)
 	d.tx.Index(writ.IndexLeases, id, end)
@@ -148,11 +149,11 @@ func stopping(t writ.Task, r writ.Run) bool {
 	return t.CancelAt != 0 || writ.RunMoves.Terminal(r.State)
 }
 
-// triedOut says that a task may not be tried again by the budget of its run,
-// which ends the task and not the run.
+// triedOut says that a task may not be tried again: by its attempts, by the budget of
+// its run, which ends the task and not the run, or by its own.
 func triedOut(t writ.Task, r writ.Run) bool {
 	most, limits := r.Limited(writ.BudgetTaskRetries)
-	return limits && tries(t) > most
+	return tries(t) >= t.MaxAttempts || limits && tries(t) > most || !t.Budget.Again()
 }
 
 // retry decides where a task goes whose attempt ended without a result:
@@ -163,7 +164,7 @@ func (d *draft) retry(t *writ.Task, r writ.Run) error {
 	switch {
 	case stopping(*t, r):
 		return d.end(t, from, writ.TaskCancelled)
-	case tries(*t) >= t.MaxAttempts || triedOut(*t, r):
+	case triedOut(*t, r):
 		return d.end(t, from, writ.TaskDead)
 	}
 	d.enter(t, d.s.Now+max(d.rest, pause(t.BackoffMs, t.Attempt)))

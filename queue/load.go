@@ -146,7 +146,7 @@ func leaveReads(op string, s writ.Snapshot, id writ.TaskID) (writ.ReadSet, error
 		if err != nil {
 			return rs, err
 		}
-		if tries(t) >= t.MaxAttempts || triedOut(t, r) { // it may die
+		if triedOut(t, r) { // it may die
 			rs.Ranges = append(rs.Ranges, oldestDead())
 		}
 	}

@@ -83,6 +83,8 @@ func (e enqueuer) make(c *writ.Call, a *HandoffTask, s writ.Snapshot, t writ.Tas
 		return !slices.ContainsFunc(t.WriteScopes, func(own string) bool { return writ.ScopeCovers(own, scope) })
 	}
 	switch {
+	case t.Budget != nil: // nothing would count what others take of it
+		return next, tooMuch("budget")
 	case !declared || tool.Safety == writ.SafetyBlocked:
 		return next, tooMuch("capability")
 	case slices.ContainsFunc(next.WriteScopes, outside):

@@ -31,6 +31,7 @@ type TaskEnqueueArgs struct {
 	MaxAttempts  *int64            `json:"max_attempts,omitempty" doc:"How often the task is tried at most. Default 3." minimum:"1" maximum:"20"`
 	BackoffMs    *int64            `json:"backoff_ms,omitempty" doc:"Pause before the second attempt in milliseconds; it doubles from then on. Default 1000." minimum:"0" maximum:"600000"`
 	DeadlineS    *int64            `json:"deadline_s,omitempty" doc:"Seconds from now until the task fails unless it has given its result." minimum:"1" maximum:"31622400"`
+	Budget       *TaskCeiling      `json:"budget,omitempty" doc:"What all attempts together may take of what tools state, beside the budget of the run: each claim is charged what the agent's tool states, also if the task is released. An agent whose tool states more than is left, or nothing of it, may not take the task; it is tried no more once an attempt like the last would not fit again."`
 	NotBefore    string            `json:"not_before,omitempty" doc:"Do not start before this time (RFC 3339), at most 366 days ahead." maxLength:"40"`
 }
 
@@ -89,6 +90,9 @@ func (e enqueuer) request(a *TaskEnqueueArgs) (writ.Task, error) {
 		return t, invalid(opEnqueue, "/args", "must be a JSON object")
 	}
 	var err error
+	if t.Budget, err = a.Budget.stored(opEnqueue); err != nil {
+		return t, err
+	}
 	if t.Verify, err = a.Verify.stored(opEnqueue); err != nil {
 		return t, err
 	}

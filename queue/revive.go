@@ -49,6 +49,7 @@ func (a *TaskReviveArgs) again(t writ.Task) *TaskEnqueueArgs {
 			out.Join = t.Join
 		}
 	}
+	out.Budget = ceilingOf(t.Budget)
 	if t.DeadlineS > 0 {
 		out.DeadlineS = &t.DeadlineS
 	}

@@ -242,7 +242,7 @@ func verifyPlan(cfg Config, c *writ.Call, a *TaskVerifyArgs, s writ.Snapshot, de
 // back too often.
 func (d *draft) sendBack(t *writ.Task) error {
 	t.Rework++
-	again := t.Rework <= t.Verify.MaxRework
+	again := t.Rework <= t.Verify.MaxRework && t.Budget.Again()
 	t.Failure = &writ.Failure{Class: writ.FailureDeterministic, Code: "rejected", Retryable: again}
 	if !again {
 		return d.end(t, writ.TaskVerifying, writ.TaskFailed)

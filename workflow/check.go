@@ -168,6 +168,7 @@ func (w Workflow) checkStep(key string, bad func(string, ...any)) {
 			here("must be a time as in RFC 3339", "not_before")
 		}
 	}
+	w.checkCeiling(s, here)
 	w.checkArtifacts(key, here)
 	if v := s.Verify; v != nil {
 		for i, a := range v.Agents {
@@ -239,6 +240,26 @@ func (w Workflow) checkStep(key string, bad func(string, ...any)) {
 	}
 }
 
+// checkCeiling: what a step may take of its own is a part of what the run may.
+func (w Workflow) checkCeiling(s Step, here func(string, ...any)) {
+	known := 0
+	for _, dim := range writ.TaskBudgetDimensions() {
+		n, limits := s.Budget[dim]
+		if !limits {
+			continue
+		}
+		known++
+		if most, stated := w.Budget[dim]; n < 0 || n > writ.MaxAmount {
+			here(fmt.Sprintf("must be 0 to %d", int64(writ.MaxAmount)), "budget", dim)
+		} else if stated && n > most {
+			here(fmt.Sprintf("is more than the run may take, which is %d", most), "budget", dim)
+		}
+	}
+	if len(s.Budget) > known {
+		here("has nothing but "+strings.Join(writ.TaskBudgetDimensions(), ", "), "budget")
+	}
+}
+
 // routedOnly says what a step cannot have whose agent is found by words.
 func routedOnly(s Step, here func(string, ...any)) {
 	if len(s.RouteInput) > 512 || strings.TrimSpace(s.RouteInput) == "" {
@@ -246,7 +267,7 @@ func routedOnly(s Step, here func(string, ...any)) {
 	}
 	others := map[string]bool{
 		"required_domain": s.Domain != "", "required_agents": len(s.Agents) > 0, "concern": s.Concern != "", "produces": len(s.Produces) > 0, "consumes": len(s.Consumes) > 0,
-		"handoff": s.Handoff != nil, "lease_ttl_s": s.LeaseSeconds != nil, "backoff_ms": s.BackoffMs != nil, "not_before": s.NotBefore != "",
+		"handoff": s.Handoff != nil, "budget": len(s.Budget) > 0, "lease_ttl_s": s.LeaseSeconds != nil, "backoff_ms": s.BackoffMs != nil, "not_before": s.NotBefore != "",
 	}
 	for _, name := range sorted(others) {
 		if others[name] {

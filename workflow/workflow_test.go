@@ -129,6 +129,11 @@ func TestAllProblemsAtOnce(t *testing.T) {
 				"/steps/A~1b~0/handoff/refs/0/name is no", "/steps/A~1b~0/handoff/refs/0/kind must",
 			},
 		},
+		"what a step may take": {
+			`{"version": 1, "budget": {"steps": 9, "cost_microusd": 10}, "steps": {"aa": ` + step(`, "budget": {"cost_microusd": 11, "llm_tokens": -1, "sandbox_cpu_ms": 5}`) + `, "bb": ` + step(`, "budget": {"cost_microusd": 10, "steps": 4}`) + `,
+				"cc": {"capability": "a.b", "route_input": "words", "budget": {"llm_tokens": 1}}}}`,
+			[]string{"/steps/aa/budget/llm_tokens must", "/steps/aa/budget/cost_microusd is more than the run may take, which is 10", "/steps/bb/budget has nothing but", "/steps/cc/budget is not for"},
+		},
 		"what is not for a step": {
 			`{"version": 1, "budget": {"steps": 9}, "steps": {"aa": ` + step(`, "run_id": "x", "key": "bb", "args": [1]`) + `}}`,
 			[]string{"/steps/aa/run_id is not", "/steps/aa/key is not", "/steps/aa/args must"},
