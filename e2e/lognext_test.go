@@ -156,7 +156,8 @@ func TestALogThatIsAheadOfItsLedger(t *testing.T) {
 		if f.Common > 0 { // and the next one begins as it does
 			at := func(dir, key string) (v struct {
 				RootAt string `json:"root_at"`
-			}) {
+			},
+			) {
 				r := command(t, "log", "verify", dir, "--log-key", key, "--key", receiptKey, "--at", fmt.Sprint(f.Common), "-o", "json")
 				if err := json.Unmarshal([]byte(r.stdout), &v); err != nil || r.code != 0 || v.RootAt == "" {
 					t.Errorf("%v, %s", err, r)

@@ -94,9 +94,11 @@ func New(cfg Config, log *slog.Logger) *Daemon {
 
 // Start brings the gateway up in reading order and returns when it answers. If
 // a part refuses, the parts before it are stopped again.
-func (d *Daemon) Start(ctx context.Context) error {
+func (d *Daemon) Start(ctx context.Context) error { return d.start(ctx, d.openStore, d.openLedger) }
+
+func (d *Daemon) start(ctx context.Context, openStore, openLedger func(context.Context) error) error {
 	steps := []func(context.Context) error{
-		d.openWebhooks, d.openListener, d.openData, d.openStore, d.openKeys, d.sameKey, d.openRoot, d.openLedger, d.openPolicies, d.openArtifacts, d.openVault, d.openDoor, d.openGate, d.attachArtifacts, d.openLoops, d.openServer,
+		d.openWebhooks, d.openListener, d.openData, openStore, d.openKeys, d.sameKey, d.openRoot, openLedger, d.openPolicies, d.openArtifacts, d.openVault, d.openDoor, d.openGate, d.attachArtifacts, d.openLoops, d.openServer,
 	}
 	for _, step := range steps {
 		if err := step(ctx); err != nil {
@@ -236,6 +238,21 @@ func (d *Daemon) openLedger(ctx context.Context) error {
 	if d.cfg.Ledger == "none" {
 		return nil
 	}
+	if err := d.takeLedger(ctx); err != nil {
+		return err
+	}
+	files, name, err := d.openShard(ctx)
+	if err == nil {
+		err = d.openLog(ctx, files, name)
+	}
+	if err != nil {
+		return fmt.Errorf("log: %w", err)
+	}
+	return d.integrate(ctx, d.sealer, d.shred)
+}
+
+// takeLedger opens the ledger, which is this process's alone from then on.
+func (d *Daemon) takeLedger(ctx context.Context) error {
 	l, err := ledger.Open(filepath.Join(d.cfg.Data, ledgerDir))
 	if err != nil {
 		return fmt.Errorf("ledger: %w", d.maybeReplica(err))
@@ -258,12 +275,14 @@ func (d *Daemon) openLedger(ctx context.Context) error {
 	if err := d.openShred(); err != nil {
 		return fmt.Errorf("ledger: %w", err)
 	}
-	if err := d.openLog(ctx); err != nil { // stopped after the integrator, so that it has what came last
-		return fmt.Errorf("log: %w", err)
-	}
-	// It compares store and ledger before anything new is committed.
-	d.integrator = ledger.NewIntegrator(shard, d.ledger, d.store, d.sealer)
-	d.integrator.Keep(d.shred)
+	return nil
+}
+
+// integrate has facts moved into the ledger. It compares store and ledger before anything
+// new is committed, and is stopped before the log, which so has what came last.
+func (d *Daemon) integrate(ctx context.Context, s ledger.Sealer, k ledger.Keeper) error {
+	d.integrator = ledger.NewIntegrator(shard, d.ledger, d.store, s)
+	d.integrator.Keep(k)
 	if err := d.integrator.Start(ctx); err != nil {
 		return fmt.Errorf("ledger: %w", d.maybeReplica(err))
 	}

@@ -19,12 +19,8 @@ import (
 )
 
 // openLog opens the transparency log of the ledger, whose lock is the log's too.
-func (d *Daemon) openLog(ctx context.Context) error {
-	files, name, err := d.openShard(ctx)
-	if err != nil {
-		return err
-	}
-	_, err = files.Read(tlog.CheckpointPath)
+func (d *Daemon) openLog(ctx context.Context, files tlog.Files, name string) error {
+	_, err := files.Read(tlog.CheckpointPath)
 	key, err := receipts.OpenLogKey(ctx, d.cfg.Keys, d.cfg.LogKey, keyOptions(d.cfg), !errors.Is(err, fs.ErrNotExist))
 	if err != nil {
 		return err
