@@ -269,7 +269,7 @@ func (v *victim) died(point string, killed bool) {
 	}
 }
 
-// register registers an agent, under a key that is the agent's, and says whether an answer came.
+// register registers an agent, under a key that is the agent's, and says whether that was answered.
 func (v *victim) register(agent string) bool {
 	v.t.Helper()
 	body := `{"archetypes":["executor"],"domain":"web","tools":[{"name":"site.build","safety":"mutating"}],"write_scope":["fs:` + agent + `/"]}`
@@ -291,7 +291,7 @@ func (v *victim) register(agent string) bool {
 	defer res.Body.Close()
 	text, err := io.ReadAll(res.Body)
 	var reply struct{ Receipt writ.ReceiptID }
-	if err != nil || res.StatusCode >= 500 {
+	if err != nil || res.StatusCode >= 500 || res.StatusCode == http.StatusTooManyRequests {
 		return false
 	}
 	if err := json.Unmarshal(text, &reply); err != nil || res.StatusCode != 201 || reply.Receipt == "" {
