@@ -1,6 +1,6 @@
 // Command writ is the gateway and everything one does with it from a terminal:
 // serve it, try it, call it, write its policies, and check its receipts. Every
-// command but serve, init, demo, doctor, queue doctor, jail, webhook, openapi, receipt verify
+// command but serve, init, demo, doctor, queue doctor, log next, jail, webhook, openapi, receipt verify
 // and those of policy authors speaks HTTP to a gateway. The doctors look into the store
 // and change nothing in it.
 package main

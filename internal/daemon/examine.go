@@ -20,6 +20,7 @@ import (
 	"github.com/writ-gateway/writ/policies"
 	"github.com/writ-gateway/writ/receipts"
 	"github.com/writ-gateway/writ/receipts/ledger"
+	"github.com/writ-gateway/writ/receipts/tlog"
 	"github.com/writ-gateway/writ/store"
 )
 
@@ -226,21 +227,25 @@ func (x *examination) state(ctx context.Context, running bool) {
 	if err != nil {
 		return
 	}
-	x.gate(ctx, st)
+	ours := x.gate(ctx, st)
 	if dir := filepath.Join(x.cfg.Data, ledgerDir); x.cfg.Ledger != "none" && !running {
 		detail, err := examineLedger(ctx, st, dir)
 		x.note("ledger", detail, err)
+		if err == nil && ours && x.cfg.Tiles == "" { // one in an object store is not looked at: that would write to it
+			x.log(dir)
+		}
 	}
 }
 
-// gate compares what is here with what is in force.
-func (x *examination) gate(ctx context.Context, st store.Store) {
+// gate compares what is here with what is in force, and says whether the keys here are
+// those that receipts are signed with.
+func (x *examination) gate(ctx context.Context, st store.Store) bool {
 	gate, ok, err := readGate(ctx, st)
 	switch {
 	case err != nil:
 	case !ok:
 		x.note("gate", "nothing is in force yet", nil)
-		return
+		return true
 	case x.keyID == "":
 		err = hasKeys(x.cfg, gate.ReceiptKeyID)
 	case !slices.Contains(x.keyIDs, gate.ReceiptKeyID):
@@ -250,6 +255,7 @@ func (x *examination) gate(ctx context.Context, st store.Store) {
 	if ok && gate.Bundle != "" {
 		x.inForce(ctx, st, gate)
 	}
+	return err == nil
 }
 
 // inForce says what is served, whatever this gateway is started with.
@@ -287,6 +293,34 @@ func examineLedger(ctx context.Context, st store.Store, dir string) (string, err
 		detail += fmt.Sprintf("; its last %d bytes are the rest of a write that did not finish, which a start cuts off", n)
 	}
 	return detail, ledger.NewIntegrator(shard, l, st, nil).Compare(ctx)
+}
+
+// log looks whether the log is the one of its ledger.
+func (x *examination) log(dir string) {
+	n, err := receipts.LogShard(x.cfg.Keys)
+	all := tlog.Dir(filepath.Join(x.cfg.Data, logDir))
+	files := tlog.Below(all, receipts.ShardDir(n))
+	if err == nil {
+		err = notFrozen(all, n)
+	}
+	var cp tlog.Checkpoint
+	if err == nil {
+		cp, err = logOf(files, dir, x.cfg.Keys)
+	}
+	x.note("log", fmt.Sprintf("%s, %d receipts", files, cp.Size), err)
+}
+
+func logOf(files tlog.Files, dir, keys string) (cp tlog.Checkpoint, err error) {
+	l, err := ledger.Read(dir)
+	if err != nil {
+		return cp, nil // there is none yet, or it has been said
+	}
+	defer func() { err = errors.Join(err, l.Close()) }()
+	public, err := leafKeys(keys)
+	if err != nil {
+		return cp, err
+	}
+	return tlog.Belongs(files, l, public)
 }
 
 // withoutPassword is a store's URL as it may be shown.

@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/writ-gateway/writ"
+	"github.com/writ-gateway/writ/receipts"
 	"github.com/writ-gateway/writ/receipts/ledger"
 	"github.com/writ-gateway/writ/store/redisstore/redistest"
 	"github.com/writ-gateway/writ/writtest"
@@ -73,8 +74,20 @@ func TestDoctorFindsWhatAStartRefuses(t *testing.T) {
 			move(t, filepath.Join(cfg.Data, ledgerDir))
 			trimStore(t, *cfg)
 		}, false},
-		"a damaged ledger":       {"ledger", "cannot be read", func(t *testing.T, cfg *Config) { damageLedger(t, cfg) }, false},
-		"a store behind":         {"ledger", "behind its ledger", func(t *testing.T, cfg *Config) { move(t, filepath.Join(cfg.Data, boltFile)); emptyStore(t, *cfg) }, false},
+		"a damaged ledger": {"ledger", "cannot be read", func(t *testing.T, cfg *Config) { damageLedger(t, cfg) }, false},
+		"a store behind":   {"ledger", "behind its ledger", func(t *testing.T, cfg *Config) { move(t, filepath.Join(cfg.Data, boltFile)); emptyStore(t, *cfg) }, false},
+		"a ledger behind its log": {"log", "writ log next", func(t *testing.T, cfg *Config) {
+			move(t, filepath.Join(cfg.Data, boltFile))
+			move(t, filepath.Join(cfg.Data, ledgerDir))
+			emptyStore(t, *cfg)
+			emptyLedger(t, *cfg)
+		}, false},
+		"a log that is frozen": {"log", "writ log next", func(t *testing.T, cfg *Config) {
+			if _, err := NextLog(t.Context(), *cfg, NextLogOptions{Force: true}); err != nil {
+				t.Fatal(err)
+			}
+			move(t, filepath.Join(cfg.Keys, receipts.FileLogShard))
+		}, false},
 		"a taken address":        {"address", "taken", func(t *testing.T, cfg *Config) { cfg.Listen = takenAddress(t) }, false},
 		"a directory for others": {"data", "chmod 700", func(t *testing.T, cfg *Config) { _ = os.Chmod(cfg.Data, 0o755) }, true},
 	} {
@@ -150,6 +163,17 @@ func emptyStore(t *testing.T, cfg Config) {
 		t.Fatal(err)
 	}
 	if err := st.Close(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func emptyLedger(t *testing.T, cfg Config) {
+	t.Helper()
+	l, err := ledger.Open(filepath.Join(cfg.Data, ledgerDir))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := l.Close(); err != nil {
 		t.Fatal(err)
 	}
 }

@@ -64,16 +64,17 @@ func (d *Daemon) openShard(ctx context.Context) (tlog.Files, string, error) {
 	if err != nil {
 		return nil, "", err
 	}
+	return tlog.Below(all, receipts.ShardDir(n)), receipts.ShardName(d.sealer.Origin(), n), notFrozen(all, n)
+}
+
+// notFrozen refuses a shard of the log that nothing may be added to any more.
+func notFrozen(all tlog.Files, n int) error {
 	_, frozen, err := tlog.Frozen(tlog.Below(all, receipts.ShardDir(n+1)))
-	if err != nil {
-		return nil, "", err
-	}
-	name := receipts.ShardName(d.sealer.Origin(), n)
-	if frozen {
-		return nil, "", notReadyTiles("the log "+name+" is frozen, and the keys do not say that the next one is begun",
+	if err == nil && frozen {
+		err = notReadyTiles("the log is frozen, and the keys do not say that the next one is begun",
 			"run 'writ log next' again, which ends what it began; or, where the keys are from an earlier time, restore "+receipts.FileLogShard+" and the keys of the log", nil)
 	}
-	return tlog.Below(all, receipts.ShardDir(n)), name, nil
+	return err
 }
 
 // archive is the ledger and the outbox, with what the log proves.

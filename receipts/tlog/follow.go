@@ -5,10 +5,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"sync"
 	"time"
 
 	"github.com/writ-gateway/writ"
+	"github.com/writ-gateway/writ/receipts/checkpoint"
 )
 
 // Source is where receipts are, in the order of the log; a ledger is one.
@@ -96,6 +98,27 @@ func (f *Follower) compare() error {
 		}
 	}
 	return nil
+}
+
+// Belongs says whether the log in some files is the one of a ledger, as Start does: it
+// refuses one that is ahead of it, or has other receipts. Who signed it is not asked.
+func Belongs(files Files, s Source, public func(keyID string) ([]byte, bool)) (Checkpoint, error) {
+	text, err := files.Read(CheckpointPath)
+	if errors.Is(err, fs.ErrNotExist) {
+		return Checkpoint{}, nil
+	}
+	if err != nil {
+		return Checkpoint{}, err
+	}
+	_, cp, err := checkpoint.Unverified(text)
+	if err != nil {
+		return cp, err
+	}
+	l := &Log{files: files}
+	if err := l.loadEdge(cp.Size); err != nil {
+		return cp, err
+	}
+	return cp, (&Follower{log: l, source: s, public: public}).compare()
 }
 
 // Stop ends the loop, with a checkpoint of what there is, and waits for it.

@@ -79,11 +79,6 @@ func (l *Log) load(text []byte) error {
 	if err := l.loadEdge(cp.Size); err != nil {
 		return err
 	}
-	if w := int(cp.Size % width); w > 0 {
-		if l.entries, err = l.file(entriesLevel, cp.Size/width, w); err != nil {
-			return err
-		}
-	}
 	l.published = cp
 	root, err := l.root(cp.Size)
 	if err == nil && root != cp.Root {
@@ -92,7 +87,7 @@ func (l *Log) load(text []byte) error {
 	return err
 }
 
-// loadEdge reads the tiles of a tree of some size that are not full.
+// loadEdge reads the tiles of a tree of some size that are not full, and its last entries.
 func (l *Log) loadEdge(size int64) error {
 	for level := 0; size>>(height*level) > 0; level++ {
 		n := size >> (height * level)
@@ -107,6 +102,12 @@ func (l *Log) loadEdge(size int64) error {
 			}
 		}
 		l.edge = append(l.edge, hashes)
+	}
+	if w := int(size % width); w > 0 {
+		var err error
+		if l.entries, err = l.file(entriesLevel, size/width, w); err != nil {
+			return err
+		}
 	}
 	l.size = size
 	return nil

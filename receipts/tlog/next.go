@@ -8,6 +8,8 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"path/filepath"
+	"strings"
 
 	"golang.org/x/mod/sumdb/tlog"
 )
@@ -57,6 +59,9 @@ func Below(files Files, dir string) Files {
 	if dir == "" {
 		return files
 	}
+	if d, ok := files.(Dir); ok {
+		return Dir(filepath.Join(string(d), dir))
+	}
 	return below{files, dir + "/"}
 }
 
@@ -68,7 +73,7 @@ type below struct {
 func (b below) Read(path string) ([]byte, error)         { return b.Files.Read(b.dir + path) }
 func (b below) Swap(path string, old, data []byte) error { return b.Files.Swap(b.dir+path, old, data) }
 func (b below) Clear(dir string) error                   { return b.Files.Clear(b.dir + dir) }
-func (b below) String() string                           { return b.Files.String() + ", in " + b.dir }
+func (b below) String() string                           { return strings.TrimSuffix(b.Files.String(), "/") + "/" + b.dir }
 
 // Part holds every entry under a checkpoint to the ledger's receipts.
 func Part(ctx context.Context, files Files, cp Checkpoint, s Source, public func(keyID string) ([]byte, bool)) (p Parting, err error) {

@@ -52,8 +52,8 @@ func TestConform(t *testing.T) {
 	})
 	t.Run("below", func(t *testing.T) {
 		filestest.Conform(t, func(t *testing.T) func() tlog.Files {
-			dir := t.TempDir()
-			return func() tlog.Files { return tlog.Below(tlog.Dir(dir), "s2") }
+			all := files(t, s3test.New())
+			return func() tlog.Files { return tlog.Below(all(), "s2") }
 		})
 	})
 	t.Run("s3", func(t *testing.T) {
