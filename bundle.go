@@ -71,9 +71,10 @@ type Bundle struct {
 	State      BundleState `json:"state"`
 	Packs      []PackVer   `json:"packs"` // by id
 	Policy     string      `json:"policy_revision"`
-	Bindings   string      `json:"bindings_revision"` // of its roles' file alone
-	Chunks     int         `json:"chunks"`            // 0: the bytes are gone
-	Bytes      int64       `json:"bytes"`             // uncompressed
+	Bindings   string      `json:"bindings_revision"`  // of its roles' file alone
+	Chunks     int         `json:"chunks"`             // 0: the bytes are gone
+	InForce    bool        `json:"in_force,omitempty"` // it was once, so receipts name its packs: the bytes are kept for good
+	Bytes      int64       `json:"bytes"`              // uncompressed
 	Note       string      `json:"note,omitempty"`
 	Source     string      `json:"source"`           // closed enum: who brought it
 	Reason     string      `json:"reason,omitempty"` // why it was refused

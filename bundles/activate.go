@@ -121,7 +121,7 @@ func (r Room) switchTo(op string, c *writ.Call, s writ.Snapshot, b writ.Bundle, 
 	if gate.Bundle == b.ID {
 		return tx, writ.Reply{Outcome: writ.OutcomeDone, Body: view(s, b)}, nil
 	}
-	if !writ.BundleMoves.May(b.State, writ.BundleActive) || b.Chunks == 0 {
+	if !wanted(b) {
 		return tx, reply, writ.IllegalMove(op, writ.ObjectBundle, string(b.State), string(writ.BundleActive))
 	}
 	if r.cfg.Vet != nil && b.State == writ.BundleStaged && b.Signer == "" {

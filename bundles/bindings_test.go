@@ -54,6 +54,39 @@ func TestBindingsStayOnTop(t *testing.T) {
 	}
 }
 
+// What was in force once is kept for good, for receipts name its packs: however often it is staged again, taken back and refused.
+func TestWhatWasInForceIsKept(t *testing.T) {
+	l := newLab(t)
+	l.adopt("one: rules", "r-1", false)
+	l.beat("r-1")
+	one := l.gate().Bundle.Digest()
+	two := l.stage("two: rules")
+	l.report(two, "r-1", "")
+	l.must(l.op, "policy.activate", activate(two, false))
+	for _, end := range []func(){
+		func() { l.must(l.op, "policy.withdraw", &bundles.PolicyWithdrawArgs{Digest: one}) },
+		func() { l.report(one, "r-1", "it does not compile any more") },
+		func() { l.must(l.op, "policy.withdraw", &bundles.PolicyWithdrawArgs{Digest: one}) },
+	} {
+		l.stage("one: rules")
+		end()
+		v := l.find(one)
+		if l.chunks(one) == 0 || len(v.Waiting)+len(v.Ready) != 0 {
+			t.Errorf("%s: %d pieces, and replicas are waited for: %+v", v.State, l.chunks(one), v)
+		}
+		l.refused(writ.CodeIllegal, l.op, "policy.activate", activate(one, true))
+		l.report(one, "r-1", "")
+		if len(l.find(one).Ready) != 0 {
+			t.Errorf("%s, and a replica is ready for it", v.State)
+		}
+	}
+	three := l.stage("tre: rules")
+	l.must(l.op, "policy.withdraw", &bundles.PolicyWithdrawArgs{Digest: three})
+	if l.chunks(three) != 0 {
+		t.Error("what was never in force is kept")
+	}
+}
+
 func mustBundle(l *lab, text string) writ.BundleID {
 	c, err := open([]byte(text), nil, false)
 	if err != nil {

@@ -191,8 +191,17 @@ func keep(op string, s writ.Snapshot, tx *writ.Tx, id writ.BundleID, packed []by
 	return n, nil
 }
 
-// drop forgets the pieces of a bundle that can no longer become active.
+// wanted says whether replicas are to hold a bundle: it is in force, or may come to be.
+func wanted(b writ.Bundle) bool {
+	return b.Chunks > 0 && writ.BundleMoves.May(b.State, writ.BundleActive)
+}
+
+// drop forgets the pieces of a bundle that can no longer become active. Of one that was, receipts name the packs:
+// it is kept for who asks what they say.
 func drop(s writ.Snapshot, tx *writ.Tx, b *writ.Bundle) {
+	if b.InForce {
+		return
+	}
 	for _, k := range writ.ChunkKeys(b.ID) {
 		if s.Docs[k].Version != 0 {
 			tx.Delete(k)

@@ -129,7 +129,7 @@ func (r Room) report() *writ.Capability {
 			}
 			reply = writ.Reply{Outcome: writ.OutcomeDone, Body: Noted{State: b.State}}
 			switch {
-			case a.OK && b.Chunks > 0:
+			case a.OK && wanted(b):
 				living := alive(s)
 				for _, m := range s.Ranges[ready(b.ID)].Members {
 					switch {

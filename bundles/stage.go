@@ -175,6 +175,7 @@ func (r Room) put(op string, c *writ.Call, s writ.Snapshot, tx *writ.Tx, old wri
 	b := writ.Bundle{
 		ID: got.ID, State: writ.BundleStaged, Packs: got.Packs, Policy: got.Policy, Bindings: got.Bindings, Chunks: chunks, Bytes: got.Bytes,
 		Note: note, Source: source, Signer: got.Signer, Replaced: old.Replaced,
+		InForce:  old.InForce || old.State == writ.BundleActive || old.State == writ.BundleRetired,
 		StagedBy: c.Caller.Principal, StagedRole: c.Caller.Role, CreatedAt: s.Now,
 	}
 	if old.ID != "" {

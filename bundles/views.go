@@ -33,7 +33,7 @@ func view(s writ.Snapshot, b writ.Bundle) BundleView {
 		Created: writ.FormatTime(b.CreatedAt), Updated: writ.FormatTime(b.UpdatedAt), Receipt: b.Receipt,
 		Ready: []string{}, Waiting: []string{}, Version: s.Docs[writ.BundleKey(b.ID)].Version,
 	}
-	if b.Chunks > 0 {
+	if wanted(b) {
 		v.Ready, v.Waiting = readiness(s, b.ID)
 	}
 	return v

@@ -34,8 +34,8 @@ func packExportCommand() *cobra.Command {
   writ export --since kept.checkpoint --out pack.tar`,
 		Long: `Write an evidence pack: receipts, each as a Sigstore bundle with the proof that one checkpoint
 covers it, that checkpoint, the evidence of each receipt as far as you may read it (it may hold
-personal data: --no-evidence leaves it out), the policy bundles that receipts name, and a README with
-the exact commands. Without --run or --first all receipts are in it. The pack of a run has, beside
+personal data: --no-evidence leaves it out), which receipt key signs from where in the log and until
+where, the policy bundles with the packs that receipts name, and a README with the exact commands. Without --run or --first all receipts are in it. The pack of a run has, beside
 the receipts of that run, how every session and agent came to be that acted in it.
 
 --out is a new directory, or a file that ends with .tar; with evidence, only you may read it. The log is read from its beginning whatever
@@ -43,8 +43,8 @@ the pack is to hold, and kept in a temporary directory meanwhile (about 2 KB a r
 proved on the way that it gives the root its checkpoint states. Two exports at one checkpoint are the
 same bytes; --checkpoint FILE makes one at an earlier checkpoint.
 
---offline reads the data directory of a gateway that does not run, without the policy bundles, which are
-in its store.
+--offline reads the data directory of a gateway that does not run. Where several replicas shared a store, the
+policy bundles are there that this one had.
 
 --since FILE is a checkpoint kept from before: the pack then proves that the log still begins with it.
 
@@ -277,45 +277,42 @@ func (g *gatewaySource) Evidence(ctx context.Context, id writ.ReceiptID) ([]byte
 	return []byte(got.Text), err == nil, err
 }
 
-func (g *gatewaySource) Policies(ctx context.Context, want func(string, []writ.PackVer) bool) iter.Seq2[[]byte, error] {
+func (g *gatewaySource) Policies(ctx context.Context, digests []string, want func([]writ.PackVer) bool) iter.Seq2[[]byte, error] {
 	type view struct {
-		Digest  string         `json:"digest"`
 		Packs   []writ.PackVer `json:"packs"`
 		Content []byte         `json:"content"`
 	}
-	type list struct {
-		Bundles []view `json:"bundles"`
-		More    bool   `json:"more"`
+	one := func(digest string, content bool) (v view, err error) {
+		var page struct {
+			Bundles []view `json:"bundles"`
+		}
+		if _, err = g.cl.Invoke(ctx, "policy.list", map[string]any{"digest": digest, "content": content}, &page); err == nil && len(page.Bundles) == 1 {
+			v = page.Bundles[0]
+		}
+		return v, err
 	}
 	return func(yield func([]byte, error) bool) {
-		var page list
-		_, err := g.cl.Invoke(ctx, "policy.list", map[string]any{"limit": 100}, &page)
-		if exitOf(err) == exitDenied {
-			fmt.Fprintln(g.warn, "writ: policy bundles are left out: your role may not read them")
-			return
-		}
-		if err != nil {
-			yield(nil, err)
-			return
-		}
-		if page.More {
-			fmt.Fprintln(g.warn, "writ: only the newest 100 policy bundles are looked at")
-		}
-		for _, b := range page.Bundles {
-			if !want(b.Digest, b.Packs) {
-				continue
-			}
-			var one list
-			if _, err := g.cl.Invoke(ctx, "policy.list", map[string]any{"digest": b.Digest, "content": true}, &one); err != nil {
-				yield(nil, err)
+		for _, digest := range digests {
+			b, err := one(digest, false)
+			if exitOf(err) == exitDenied {
+				fmt.Fprintln(g.warn, "writ: policy bundles are left out: your role may not read them")
 				return
 			}
-			if len(one.Bundles) != 1 || one.Bundles[0].Content == nil {
-				fmt.Fprintf(g.warn, "writ: the gateway has policy bundle %s no more\n", printable(b.Digest))
-				continue
+			if err == nil {
+				if !want(b.Packs) {
+					continue
+				}
+				b, err = one(digest, true)
 			}
-			text, err := policies.Unpack(one.Bundles[0].Content, b.Digest)
-			if !yield(text, err) {
+			var text []byte
+			if err == nil {
+				if b.Content == nil { // of a version that did not keep them
+					fmt.Fprintf(g.warn, "writ: the gateway has policy bundle %s no more\n", printable(digest))
+					continue
+				}
+				text, err = policies.Unpack(b.Content, digest)
+			}
+			if !yield(text, err) || err != nil {
 				return
 			}
 		}

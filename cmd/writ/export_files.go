@@ -19,15 +19,17 @@ import (
 	"golang.org/x/mod/sumdb/note"
 
 	"github.com/writ-gateway/writ"
+	"github.com/writ-gateway/writ/internal/daemon"
+	"github.com/writ-gateway/writ/policies"
 	"github.com/writ-gateway/writ/receipts"
 	"github.com/writ-gateway/writ/receipts/ledger"
 	"github.com/writ-gateway/writ/receipts/shred"
 	"github.com/writ-gateway/writ/receipts/tlog"
 )
 
-// fileSource reads a log in the data directory of a gateway that does not run. Policy
-// bundles are in the store, and are left out.
+// fileSource reads a log in the data directory of a gateway that does not run.
 type fileSource struct {
+	data    string
 	ledger  *ledger.Ledger
 	publics map[string][]byte // receipt keys by id, PEM
 	secret  [32]byte          // of evidence
@@ -44,7 +46,7 @@ func openFiles(data string, evidence bool, warn io.Writer) (*fileSource, logHead
 	if err != nil {
 		return nil, h, fmt.Errorf("no gateway has served from %s: %w", printable(data), err)
 	}
-	s := &fileSource{warn: warn}
+	s := &fileSource{data: data, warn: warn}
 	if _, err = receipts.NewVerifier(text); err != nil {
 		return nil, h, err
 	}
@@ -173,7 +175,25 @@ func (s *fileSource) Evidence(_ context.Context, id writ.ReceiptID) ([]byte, boo
 	return text, err == nil, err
 }
 
-func (s *fileSource) Policies(context.Context, func(string, []writ.PackVer) bool) iter.Seq2[[]byte, error] {
-	fmt.Fprintln(s.warn, "writ: policy bundles are left out: they are in the store, and only a gateway reads it")
-	return func(func([]byte, error) bool) {}
+// Policies are those this replica compiled once: it kept each beside the store, which only a gateway reads.
+func (s *fileSource) Policies(ctx context.Context, digests []string, want func([]writ.PackVer) bool) iter.Seq2[[]byte, error] {
+	return func(yield func([]byte, error) bool) {
+		for _, digest := range digests {
+			text, err := daemon.KeptBundle(ctx, s.data, digest)
+			if writ.CodeOf(err) == writ.CodeNotFound {
+				fmt.Fprintf(s.warn, "writ: policy bundle %s is left out: this replica never had it. Export from another, or without --offline\n", digest)
+				continue
+			}
+			var c policies.Contents
+			if err == nil {
+				c, err = policies.OpenCanonical(text)
+			}
+			if err == nil && !want(c.Packs) {
+				continue
+			}
+			if !yield(text, err) || err != nil {
+				return
+			}
+		}
+	}
 }

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"slices"
@@ -66,9 +67,9 @@ func vetting(file string) (func(sent []byte) (string, error), error) {
 // replica was started with is loaded only when the store has no bundle, or the
 // one it has does not load and the operator says to put another one in its place.
 func (d *Daemon) openPolicies(ctx context.Context) error {
-	dir, err := blobs.OpenDir(filepath.Join(d.cfg.Data, "blobs"), maxBundle)
+	dir, err := openKept(d.cfg.Data)
 	if err != nil {
-		return fmt.Errorf("blobs: %w", err)
+		return err
 	}
 	d.blobs = dir
 	if d.cfg.Trust != "" {
@@ -127,6 +128,28 @@ func (d *Daemon) keepBundle(ctx context.Context, b []byte) error {
 		return fmt.Errorf("policies: keeping the bundle: %w", err)
 	}
 	return nil
+}
+
+// KeptBundle is a bundle that a replica kept in its data directory; the replica need not run.
+func KeptBundle(ctx context.Context, data, digest string) (b []byte, err error) {
+	dir, err := openKept(data)
+	if err != nil {
+		return nil, err
+	}
+	r, err := dir.Get(ctx, digest)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, r.Close()) }()
+	return io.ReadAll(r)
+}
+
+func openKept(data string) (*blobs.Dir, error) {
+	dir, err := blobs.OpenDir(filepath.Join(data, "blobs"), maxBundle)
+	if err != nil {
+		return nil, fmt.Errorf("blobs: %w", err)
+	}
+	return dir, nil
 }
 
 // stored is a bundle as the store holds it, canonical.

@@ -28,6 +28,7 @@ const (
 	FileList        = "receipts.jsonl"
 	FileReadme      = "README.md"
 	FileSums        = "SHA256SUMS"
+	FileKeys        = "keys/manifest.json"
 	FileEarlier     = "earlier/checkpoint"
 	FileConsistency = "earlier/consistency"
 )
@@ -47,7 +48,7 @@ var (
 )
 
 // single are the files there is one of.
-var single = []string{FileManifest, FileCheckpoint, FileTrustedRoot, FileLogKey, FileList, FileReadme, FileSums, FileEarlier, FileConsistency}
+var single = []string{FileManifest, FileCheckpoint, FileTrustedRoot, FileLogKey, FileList, FileReadme, FileSums, FileKeys, FileEarlier, FileConsistency}
 
 // Kinds of scope.
 const (

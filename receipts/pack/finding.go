@@ -29,6 +29,7 @@ const (
 	LogKeyDiffers       Code = "log_key_differs"
 	KeyUntrusted        Code = "key_untrusted"
 	KeyEvent            Code = "key_event"
+	KeysDiffer          Code = "keys_differ"
 
 	BundleMalformed  Code = "bundle_malformed"
 	Base64           Code = "base64"
@@ -141,6 +142,7 @@ var Codes = map[Code]Meaning{
 	ListDiffers:     {receipts.Tampered, "receipts.jsonl does not list these receipts"},
 	EvidenceDiffers: {receipts.Tampered, "the evidence is not the one whose digest the receipt states"},
 	EvidenceMissing: {receipts.Incomplete, "evidence that is needed is not there"},
+	KeysDiffer:      {receipts.Tampered, "keys/manifest.json is not what the receipts say of keys"},
 	ReadmeDiffers:   {receipts.Tampered, "README.md is not what follows from the pack: do not run what it says"},
 	PolicyDiffers:   {receipts.Tampered, "a policy bundle is not the one its name says"},
 

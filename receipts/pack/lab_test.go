@@ -35,6 +35,7 @@ type lab struct {
 	proofs map[writ.ReceiptID][]byte // evidence
 	runs   map[writ.RunID]int64
 	last   map[string]writ.ReceiptID    // of objects
+	asked  []string                     // digests of policies
 	denied bool                         // evidence cannot be read
 	old    map[string]*ecdsa.PrivateKey // other receipt keys, by id
 
@@ -109,6 +110,10 @@ func (l *lab) do(c call) writ.ReceiptID {
 	}
 	if c.request {
 		st.Outcome = writ.OutcomeOfRequest
+	}
+	if n == 0 { // a log begins with the policies it is kept by
+		c.moves = append(slices.Clone(c.moves), move("bundle", bundleID, "", "staged"), move("bundle", bundleID, "staged", "active"))
+		st.Changes = c.moves
 	}
 	st.Decision.Packs = []writ.PackRef{{ID: "base", Digest: "sha256:" + hex.EncodeToString(make([]byte, 32))}}
 	for _, m := range c.moves {
@@ -226,7 +231,7 @@ func (l *lab) without(seqs ...int) func(files) {
 	}
 }
 
-// retell writes the README anew, as whoever changes a pack would.
+// retell writes the README anew, and the manifest of keys, as whoever changes a pack would.
 func (l *lab) retell(p files) {
 	l.t.Helper()
 	var m manifest
@@ -234,6 +239,14 @@ func (l *lab) retell(p files) {
 		l.t.Fatal(err)
 	}
 	var about readme
+	first, err := receipts.NewVerifier(p[keyName(1)])
+	if err != nil {
+		l.t.Fatal(err)
+	}
+	ring, err := receipts.NewRing(first)
+	if err != nil {
+		l.t.Fatal(err)
+	}
 	for _, name := range slices.Sorted(maps.Keys(p)) {
 		if !receiptPath.MatchString(name) {
 			continue
@@ -244,9 +257,11 @@ func (l *lab) retell(p files) {
 			l.t.Fatal(err)
 		}
 		about.note(rec)
+		_ = ring.Learn(rec, writ.Receipt{Seq: rec.Commit.Seq}) // of receipts that say nothing of keys nothing
 	}
 	evidence := slices.ContainsFunc(slices.Collect(maps.Keys(p)), evidencePath.MatchString)
 	p[FileReadme] = about.text(l.logKey(), m.Scope, m.Size, evidence, p[FileEarlier] != nil)
+	p[FileKeys] = livesOf(ring, m.Origin, m.Size)
 }
 
 // shred has the evidence of a run destroyed.
@@ -506,11 +521,15 @@ func (l *lab) Evidence(_ context.Context, id writ.ReceiptID) ([]byte, bool, erro
 	return b, ok, nil
 }
 
-var bundle = []byte("a policy bundle")
+var (
+	bundle   = []byte("a policy bundle")
+	bundleID = hex.EncodeToString(sha256Of(bundle))
+)
 
-func (l *lab) Policies(_ context.Context, want func(string, []writ.PackVer) bool) iter.Seq2[[]byte, error] {
+func (l *lab) Policies(_ context.Context, digests []string, want func([]writ.PackVer) bool) iter.Seq2[[]byte, error] {
+	l.asked = digests
 	return func(yield func([]byte, error) bool) {
-		if want("sha256:00", []writ.PackVer{{ID: "base", Digest: "sha256:" + hex.EncodeToString(make([]byte, 32))}}) {
+		if slices.Contains(digests, "sha256:"+bundleID) && want([]writ.PackVer{{ID: "base", Digest: "sha256:" + hex.EncodeToString(make([]byte, 32))}}) {
 			yield(bundle, nil)
 		}
 	}

@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -73,6 +74,29 @@ func TestAPackIsItsBytes(t *testing.T) {
 		}
 		l.list = l.list[:len(l.list)-1]
 		delete(l.last, "session/"+string(c.worker.Session))
+	}
+}
+
+// A pack has the policies that receipts were judged by, also those that are in force no more, and none that never were: these can be
+// gone the next time.
+func TestPoliciesThatWereInForce(t *testing.T) {
+	l, c := story(t)
+	other := func(n byte) string { return hex.EncodeToString(sha256Of([]byte{n})) }
+	l.do(call{what: "policy.stage", by: c.operator, args: map[string]any{}, moves: []writ.Change{move("bundle", other(1), "", "staged")}})
+	l.do(call{what: "policy.stage", by: c.operator, args: map[string]any{}, moves: []writ.Change{move("bundle", other(2), "", "staged")}})
+	l.do(call{what: "policy.activate", by: c.operator, args: map[string]any{}, moves: []writ.Change{move("bundle", other(1), "staged", "active"), move("bundle", bundleID, "active", "retired")}})
+	before := len(l.list)
+	l.do(call{what: "policy.activate", by: c.operator, args: map[string]any{}, moves: []writ.Change{move("bundle", other(2), "staged", "active"), move("bundle", other(1), "active", "retired")}})
+	for n, want := range map[int][]string{before: {other(1), bundleID}, len(l.list): {other(1), other(2), bundleID}} {
+		l.asked = nil
+		f := l.export(Options{Checkpoint: l.checkpoint(n), Scope: Scope{Kind: ScopeRun, Run: c.run}})
+		for i, id := range want {
+			want[i] = "sha256:" + id
+		}
+		slices.Sort(want)
+		if !slices.Equal(l.asked, want) || f[policyName(bundleID)] == nil {
+			t.Errorf("of %d receipts: got %v, want %v", n, l.asked, want)
+		}
 	}
 }
 

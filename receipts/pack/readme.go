@@ -22,8 +22,8 @@ var Readme = map[string]string{
 		"| `pack.json` | what the pack says it holds |\n" +
 		"| `checkpoint` | size and root of the log, signed (C2SP tlog-checkpoint) |\n" +
 		"| `receipts/` | one Sigstore bundle each, by sequence; `receipts.jsonl` lists them |\n{evidence}" +
-		"| `policies/` | policy bundles that receipts name, as far as the gateway has them; the name is their SHA-256 |\n" +
-		"| `keys/`, `log.vkey`, `trusted_root.json` | the keys it was made with |\n{earlier}" +
+		"| `policies/` | policy bundles with the packs that receipts name; the name is their SHA-256 |\n" +
+		"| `keys/`, `log.vkey`, `trusted_root.json` | the keys it was made with; `keys/manifest.json` says which receipt key signs from where in the log, and until where |\n{earlier}" +
 		"| `SHA256SUMS` | `sha256sum -c SHA256SUMS` shows damage; it is not signed |\n",
 	ScopeLog:   "All receipts of the log, 0 to {end},",
 	ScopeRange: "Receipts {first} to {last} of {size}",

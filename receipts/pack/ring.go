@@ -30,7 +30,6 @@ func ofKey(payload []byte) (rec receipts.Record, ok bool) {
 // with others is found when each is looked at.
 func (c *check) ring() error {
 	var said []string
-	first := "" // the key the log began with
 	for _, name := range c.p.names {
 		if !receiptPath.MatchString(name) {
 			continue
@@ -44,15 +43,15 @@ func (c *check) ring() error {
 			continue
 		}
 		_, ok := ofKey(b.payload)
-		if first == "" || ok && len(said) == 0 { // who says the first of keys is the first that signs
-			first = b.keyID
+		if c.first == "" || ok && len(said) == 0 { // who says the first of keys is the first that signs
+			c.first = b.keyID
 		}
 		if ok {
 			c.ofKeys[seqOf(name)] = true
 			said = append(said, name)
 		}
 	}
-	if err := c.learn(first, said); err != nil {
+	if err := c.learn(said); err != nil {
 		return err
 	}
 	for _, text := range c.inPack {
@@ -70,11 +69,11 @@ func (c *check) known(v *receipts.Verifier) bool {
 
 // learn makes the ring. Without trust in the first key there is none, and only those count
 // that are trusted themselves.
-func (c *check) learn(first string, said []string) error {
+func (c *check) learn(said []string) error {
 	ring, told := c.fromFile, []writ.Receipt(nil)
 	if ring != nil {
 		told = ring.Events()
-	} else if k, ok := c.keys[first]; !ok {
+	} else if k, ok := c.keys[c.first]; !ok {
 		return nil
 	} else if r, err := receipts.NewRing(k.v); err != nil {
 		return err

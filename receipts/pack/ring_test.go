@@ -221,6 +221,41 @@ func TestWhatIsSaidOfKeysIsInEveryPack(t *testing.T) {
 	}
 }
 
+// The manifest of keys says from where in the log and until where each signs, by which receipts, whatever is asked for, and at
+// an earlier checkpoint what was true there.
+func TestThePackSaysWhichKeySignsWhere(t *testing.T) {
+	l := world(t)
+	c := l.cast()
+	l.begin(c)
+	before := l.checkpoint(len(l.list))
+	n := len(l.list)
+	old, now := l.rotate(c.operator, 1, 3)
+	l.accept(c, c.judge)
+	l.introduce(c.operator, l.signer(4))
+	l.revoke(c.operator, old, 10)
+	at := func(i int) string { return string(l.list[i].ID) }
+	last := len(l.list) - 1
+	want := fmt.Sprintf(`{"keys":[{"from":0,"keyId":"%s","retired":"%s","revoked":"%s","revokedFrom":10,"spki":"%s","state":"revoked","until":%d},`,
+		old.about.ID, at(n+1), at(last), old.about.SPKI, n+1) +
+		fmt.Sprintf(`{"activated":"%s","from":%d,"introduced":"%s","keyId":"%s","spki":"%s","state":"active"},`, at(n+1), n+2, at(n), now.about.ID, now.about.SPKI) +
+		fmt.Sprintf(`{"introduced":"%s","keyId":"%s","spki":"%s","state":"introduced"}],"origin":"log.example.org","size":%d}`+"\n", at(last-1), l.signer(4).about.ID, l.signer(4).about.SPKI, last+1)
+	for _, s := range []Scope{{Kind: ScopeLog}, {Kind: ScopeRun, Run: c.run}, {Kind: ScopeRange, First: 2, Last: 3}} {
+		if got := string(l.export(Options{Scope: s})[FileKeys]); got != want {
+			t.Errorf("%s: got\n%s\nwant\n%s", s.Kind, got, want)
+		}
+	}
+	was := fmt.Sprintf(`{"keys":[{"from":0,"keyId":"%s","spki":"%s","state":"active"}],"origin":"log.example.org","size":%d}`+"\n", old.about.ID, old.about.SPKI, n)
+	if got := string(l.export(Options{Checkpoint: before})[FileKeys]); got != was {
+		t.Errorf("at an earlier checkpoint: got\n%s\nwant\n%s", got, was)
+	}
+	// It is nobody's word: both verifiers work it out.
+	f := l.export(Options{Checkpoint: before})
+	o := node(t)
+	if a := both(t, o, "keys", f, f.with(put(FileKeys, replace(`"state":"active"`, `"state":"active","until":9`))), Trust{LogKey: l.logKey(), Keys: [][]byte{old.pem(t)}}, Ask{}); a.each() != "keys_differ" {
+		t.Errorf("another life: got %v", a.Codes)
+	}
+}
+
 // A file of keys from outside knows what a pack cannot say, and a root vouches for keys that rest on a
 // stolen one.
 func TestFilesOfKeysFromOutside(t *testing.T) {

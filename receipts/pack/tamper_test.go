@@ -169,6 +169,10 @@ func TestTamperedPacks(t *testing.T) {
 			p[policyName(hex.EncodeToString(sum[:]))] = []byte("allow := true")
 		}, false, "policy_differs@-1", 1},
 
+		{"the manifest of keys says another state", put(FileKeys, replace(`"active"`, `"retired"`)), false, "keys_differ@-1", 1},
+		{"the manifest of keys says another index", put(FileKeys, replace(`"from":0`, `"from":1`)), false, "keys_differ@-1", 1},
+		{"the manifest of keys is gone", drop(FileKeys), false, "file_missing@-1", 3},
+
 		{"a file nobody knows", func(p files) { p["notes.txt"] = []byte("trust me") }, false, "file_extra@-1", 1},
 		{"a file that is not listed", func(p files) { p[evidenceName(99)] = []byte("{}") }, true, "file_extra@99", 1},
 		{"damage", put(FileReadme, replace("cosign", "cosine")), true, "sum_differs@-1", 1},

@@ -72,7 +72,8 @@ type check struct {
 	keys   map[string]trusted // by id: those that are trusted, and those that receipts introduce
 
 	given, inPack [][]byte       // receipt keys, PEM
-	lives         *receipts.Ring // nil: the key the log began with is not trusted
+	first         string         // id of the key the log began with
+	lives         *receipts.Ring // nil: that key is not trusted
 	fromFile      *receipts.Ring // of a file of keys that was given
 	ofKeys        map[int64]bool // receipts that say something of a key
 	verifiers     []string       // ids
@@ -89,7 +90,7 @@ func (c *check) run(t Trust) error {
 	for _, code := range c.p.bad {
 		c.find(code, -1)
 	}
-	for _, step := range []func() error{c.manifest, c.sums, func() error { return c.trust(t) }, c.checkpoint, c.earlier, c.ring, c.each, c.scope, c.list, c.policies, c.rules, func() error { return c.witnesses(t) }} {
+	for _, step := range []func() error{c.manifest, c.sums, func() error { return c.trust(t) }, c.checkpoint, c.earlier, c.ring, c.each, c.scope, c.manifestOfKeys, c.list, c.policies, c.rules, func() error { return c.witnesses(t) }} {
 		if err := step(); err != nil {
 			if errors.Is(err, errStop) {
 				return nil

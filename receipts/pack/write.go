@@ -2,6 +2,7 @@ package pack
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"crypto/ecdsa"
 	"crypto/sha256"
@@ -13,6 +14,7 @@ import (
 	"fmt"
 	"io"
 	"iter"
+	"maps"
 	"slices"
 	"time"
 
@@ -32,8 +34,8 @@ type Source interface {
 	Key(ctx context.Context, keyID string, signed writ.ReceiptID) (*ecdsa.PublicKey, error)
 	// Evidence of a receipt; ok is false where the caller may not read it, there is none, or none any more.
 	Evidence(ctx context.Context, id writ.ReceiptID) (text []byte, ok bool, err error)
-	// Policies are the bundles there are, uncompressed, that want picks.
-	Policies(ctx context.Context, want func(digest string, packs []writ.PackVer) bool) iter.Seq2[[]byte, error]
+	// Policies are the bundles of these digests that want picks by their packs, uncompressed.
+	Policies(ctx context.Context, digests []string, want func(packs []writ.PackVer) bool) iter.Seq2[[]byte, error]
 }
 
 // Options say what goes into a pack.
@@ -64,7 +66,7 @@ func Write(ctx context.Context, out Sink, src Source, o Options) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, sp.close()) }()
-	w := &writer{ctx: ctx, src: src, o: o, cp: cp, sp: sp, out: &summed{Sink: out, sums: &sp.sums}, keys: map[string]key{}, ofKeys: map[int64]bool{}}
+	w := &writer{ctx: ctx, src: src, o: o, cp: cp, sp: sp, out: &summed{Sink: out, sums: &sp.sums}, keys: map[string]key{}, ofKeys: map[int64]bool{}, inForce: map[string]bool{}, packs: map[string]bool{}}
 	for _, step := range []func() error{w.read, w.choose, w.gather, w.begin, w.receipts, w.evidence, w.policies, w.end} {
 		if err := step(); err != nil {
 			return err
@@ -89,11 +91,13 @@ type writer struct {
 	used []string // ids of keys, as they come
 	all  bool     // evidence is promised, see manifest
 
-	ofKeys map[int64]bool // receipts that say something of a key
+	ofKeys  map[int64]bool  // receipts that say something of a key
+	ring    *receipts.Ring  // what they say
+	inForce map[string]bool // digests of the policy bundles that were, anywhere below the checkpoint
 
 	chosen func(seq int64) bool
+	origin string          // of the log
 	packs  map[string]bool // digests of policy packs that receipts name
-	bundle map[string]bool // bundles that moved
 	about  readme
 }
 
@@ -126,8 +130,8 @@ func (w *writer) read() error {
 		if err := w.sp.add(r, tlog.Leaf(r, k.der)); err != nil {
 			return err
 		}
-		if _, ok := ofKey(r.Payload); ok {
-			w.ofKeys[r.Seq] = true
+		if err := w.learn(r, k); err != nil {
+			return err
 		}
 		w.told(w.sp.n, w.cp.Size, "read")
 		if w.sp.n == w.cp.Size {
@@ -140,6 +144,36 @@ func (w *writer) read() error {
 	root, err := w.sp.root(w.cp.Size)
 	if err == nil && root != w.cp.Root {
 		err = ErrUnsound
+	}
+	return err
+}
+
+// saysInForce is in the payload of every receipt that puts a policy bundle in force; more than these may have it.
+var saysInForce = []byte(`"kind":"bundle","to":"active"`)
+
+// learn takes from a receipt what it says of keys, and of what is in force.
+func (w *writer) learn(r writ.Receipt, k key) (err error) {
+	if w.ring == nil {
+		v, err := receipts.NewVerifier(k.pem)
+		if err != nil {
+			return err
+		}
+		if w.ring, err = receipts.NewRing(v); err != nil {
+			return err
+		}
+	}
+	if rec, ok := ofKey(r.Payload); ok {
+		w.ofKeys[r.Seq] = true
+		_ = w.ring.Learn(rec, writ.Receipt{Seq: r.Seq}) // what cannot be is for whoever checks to find
+	}
+	if !bytes.Contains(r.Payload, saysInForce) {
+		return nil
+	}
+	rec, err := receipts.Decode(r.Payload)
+	for _, c := range rec.Statement.Changes {
+		if c.Kind == writ.ObjectBundle && c.To == string(writ.BundleActive) {
+			w.inForce[writ.BundleID(c.ID).Digest()] = true
+		}
 	}
 	return err
 }
@@ -215,7 +249,7 @@ func (w *writer) begin() error {
 	if err != nil {
 		return err
 	}
-	m.Origin = name
+	m.Origin, w.origin = name, name
 	root, err := tlog.TrustedRoot(name, public, time.Unix(0, 0))
 	if err != nil {
 		return err
@@ -268,7 +302,6 @@ func (w *writer) receipts() error {
 	if err != nil {
 		return err
 	}
-	w.packs, w.bundle = map[string]bool{}, map[string]bool{}
 	for seq := range w.seqs() {
 		r, rec, err := w.sp.get(seq)
 		if err != nil {
@@ -302,19 +335,16 @@ func (w *writer) receipts() error {
 			return err
 		}
 	}
+	if err := w.out.File(FileKeys, livesOf(w.ring, w.origin, w.cp.Size)); err != nil {
+		return err
+	}
 	return w.out.Copy(FileList, w.sp.list.size, w.sp.list.text())
 }
 
 // note remembers what else a receipt needs beside it, and what to say of it.
 func (w *writer) note(rec receipts.Record) {
-	st := rec.Statement
-	for _, p := range st.Decision.Packs {
+	for _, p := range rec.Statement.Decision.Packs {
 		w.packs[p.Digest] = true
-	}
-	for _, c := range st.Changes {
-		if c.Kind == writ.ObjectBundle {
-			w.bundle["sha256:"+c.ID] = true
-		}
 	}
 	w.about.note(rec)
 }
@@ -370,27 +400,21 @@ func (w *writer) evidence() error {
 	}
 }
 
+// policies writes the bundles that receipts were judged by. What was in force below the checkpoint is kept
+// for good, so what is here follows from the log: one that was only staged may be gone tomorrow.
 func (w *writer) policies() error {
-	if len(w.packs)+len(w.bundle) == 0 {
-		return nil
-	}
 	found := map[string][]byte{}
-	want := func(digest string, packs []writ.PackVer) bool {
-		return w.bundle[digest] || slices.ContainsFunc(packs, func(p writ.PackVer) bool { return w.packs[p.Digest] })
+	want := func(packs []writ.PackVer) bool {
+		return slices.ContainsFunc(packs, func(p writ.PackVer) bool { return w.packs[p.Digest] })
 	}
-	for text, err := range w.src.Policies(w.ctx, want) {
+	for text, err := range w.src.Policies(w.ctx, slices.Sorted(maps.Keys(w.inForce)), want) {
 		if err != nil {
 			return err
 		}
 		sum := sha256.Sum256(text)
 		found[policyName(hex.EncodeToString(sum[:]))] = text
 	}
-	names := make([]string, 0, len(found))
-	for name := range found {
-		names = append(names, name)
-	}
-	slices.Sort(names)
-	for _, name := range names {
+	for _, name := range slices.Sorted(maps.Keys(found)) {
 		if err := w.out.File(name, found[name]); err != nil {
 			return err
 		}

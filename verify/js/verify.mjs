@@ -17,8 +17,8 @@ const TABLES = /* tables */ {
   labels: ["external.untrusted","internal.system","pii.attachment","pii.chat.message","pii.chat.metadata","pii.redacted","public","secret.credential","secret.token"],
   dimensions: ["children","cost_microusd","llm_tokens","net_egress_bytes","net_ingress_bytes","retries","retries_per_step","sandbox_cpu_ms","sandbox_mem_peak_bytes","steps","storage_write_bytes","wall_ms"],
   quorum: 5,
-  findings: {"base64":[2,"base64 that encodes to another text when decoded and encoded again"],"bundle_malformed":[2,"it is no bundle in the one form a pack has"],"checkpoint_differs":[1,"a receipt is proved by another checkpoint than that of the pack"],"checkpoint_signature":[1,"the checkpoint is not signed by the log's key"],"close_bypassed":[1,"the run asks for a verdict and is done without one"],"close_role":[1,"the verdict is not a verifier's"],"consistency":[1,"the log does not begin with what the earlier checkpoint covers"],"epoch_back":[1,"the epoch goes back"],"evidence_differs":[1,"the evidence is not the one whose digest the receipt states"],"evidence_missing":[3,"evidence that is needed is not there"],"file_extra":[1,"a file is there that the pack does not list, or that no pack has"],"file_missing":[3,"a file that the pack lists is not there"],"file_twice":[1,"two files have one name"],"gate_missing":[1,"a gate that a result must pass was not passed: no receipt of another's gate, begun after that result, says so last, or the verdict does not name it"],"hint_differs":[1,"the bundle hints at another key than the one that signed it"],"inclusion":[1,"the proof that the log has it does not hold"],"index_differs":[1,"it is proved at another index than its own"],"key_differs":[1,"the statement names another key than the one that signed it"],"key_event":[1,"what a receipt says of a key cannot be"],"key_not_valid_then":[1,"it is signed by a key that does not sign there: not yet or no more, or of which nothing is to be believed from there on"],"key_other":[1,"it is signed by another key than those that are trusted"],"key_untrusted":[1,"a receipt key in the pack is neither trusted, nor introduced by a receipt of one that is"],"leaf_differs":[1,"the entry of the log is not of this receipt"],"lineage_agent":[1,"who judges had a part in the run as the same agent"],"lineage_controller":[1,"who judges, or answers for that, is behind somebody who had a part in the run"],"lineage_key":[1,"who judges signs with a key of somebody who had a part in the run"],"lineage_opener":[1,"whoever opened the session of who judges had a part in the run"],"lineage_session":[1,"who judges had a part in the run in the same session"],"lineage_unknown":[3,"how a session was opened, or what an agent was registered with, is not in the pack"],"list_differs":[1,"receipts.jsonl does not list these receipts"],"log_key_differs":[1,"log.vkey is of another log key"],"move_from":[1,"an object moves from a state it was not in"],"move_gap":[3,"how an object came to the state it moves from is not in the pack"],"move_illegal":[1,"an object makes a move its states do not have"],"origin":[1,"it is of another log than the key is"],"pack_malformed":[2,"this is no pack in the form this version knows"],"parent_future":[1,"a parent comes after it"],"parent_missing":[3,"a parent is not in the pack"],"parent_self":[1,"it is its own parent"],"parent_unknown":[1,"a parent is not in the log"],"payload_malformed":[2,"the payload is no statement in the form this version knows"],"policy_differs":[1,"a policy bundle is not the one its name says"],"quorum_missing":[1,"fewer verdicts accept it than it asks for, on the last change of what they judge and named by the one that ends it"],"quorum_twice":[1,"two of the verdicts that accept it are of verifiers who are not told apart"],"readme_differs":[1,"README.md is not what follows from the pack: do not run what it says"],"receipt_extra":[1,"a receipt is there that is not of what the pack says it holds"],"receipt_missing":[3,"a receipt is missing"],"receipt_twice":[1,"two receipts have one id"],"run_after_end":[1,"the run, or a task of it, moves on after the end"],"run_back":[1,"the sequence of a run goes back"],"run_begin":[1,"something comes before the run is created"],"run_gap":[3,"a receipt of a run is missing"],"run_open":[3,"the run has not ended"],"run_tasks_open":[1,"the run is done while a task of it is not over"],"run_unknown":[3,"the pack has no receipt of the run"],"seq_moved":[1,"it stands in the place of another receipt"],"signature":[1,"the signature does not hold"],"signature_form":[1,"the signature is not in the one form it may have"],"sum_differs":[1,"a file is not the one whose sum the pack states"],"tenant_other":[1,"it is of another tenant"],"time_back":[1,"the time goes back"],"trusted_root_differs":[1,"trusted_root.json is of another log key"],"verdict_about":[1,"the verdict that is signed is about something else than what it judges"],"verdict_gate":[1,"a check that was asked for has not passed"],"verdict_key":[1,"the verdict is signed with a key that who judges did not have then"],"verdict_missing":[1,"a task asks for a verdict and is done without one"],"verdict_other":[1,"the verdict names another receipt than the last change of what it judges"],"verdict_says":[1,"the verdict that is signed is not the one the receipt names, or does not say what that does"],"verdict_signature":[1,"the verifier's signature does not hold"],"verdict_stale":[1,"the verdict does not follow from the last change of what it judges"],"verdict_twice":[1,"a signed verdict is used a second time"],"verdict_unsigned":[1,"who judges has a key, and has not signed the verdict with it"],"verdict_untrusted":[1,"the run does not end by a verdict signed with a verifier's key that is trusted"],"witness_missing":[3,"fewer witnesses have cosigned the checkpoint than must have"],"witness_signature":[1,"the signature of a witness on the checkpoint does not hold"]},
-  readme: {"":"# Receipts of {origin}\n\n{scope} each with the proof that the file `checkpoint` covers it.\n\nThe keys in here are for reading only. Check with those you were given by somebody you trust: `receipt.pub` and the log's\nverifier key, here `{key}`.\n\n## With writ\n\n```\nwrit pack verify . --log-key LOG-KEY --key receipt.pub\n```\n\n{commands}Without it: `node cli.mjs . --log-key LOG-KEY --key receipt.pub`, or `verify.html` in a browser; both are in `verify/js` of the sources.\n\n## With cosign\n\nA receipt's signature, and that the log has it. `trusted_root.json` is the log's key: compare it with the one you have.\n\n```\n{shown}```\n\nThe digest of any other receipt is `subject[0].digest.sha256` of its payload.\n\n## Files\n\n| | |\n|---|---|\n| `pack.json` | what the pack says it holds |\n| `checkpoint` | size and root of the log, signed (C2SP tlog-checkpoint) |\n| `receipts/` | one Sigstore bundle each, by sequence; `receipts.jsonl` lists them |\n{evidence}| `policies/` | policy bundles that receipts name, as far as the gateway has them; the name is their SHA-256 |\n| `keys/`, `log.vkey`, `trusted_root.json` | the keys it was made with |\n{earlier}| `SHA256SUMS` | `sha256sum -c SHA256SUMS` shows damage; it is not signed |\n","commands":"```\nwrit run verify . --run {run} --log-key LOG-KEY --key receipt.pub\nwrit close verify . --run {run} --log-key LOG-KEY --key receipt.pub\n```\n\n","earlier":"| `earlier/` | an earlier checkpoint, and the proof that the log still begins with it |\n","ended":"how {run} became {to}","evidence":"| `evidence/` | what a receipt's `evidence` digest stands for: arguments of calls, which may hold personal data |\n","first":"the first one","log":"All receipts of the log, 0 to {end},","range":"Receipts {first} to {last} of {size}","run":"The receipts of {run}, and those before it that it rests on,","shown":"# {what}\ncosign verify-blob-attestation --key receipt.pub --bundle {file} --trusted-root trusted_root.json \\\n  --type https://writ-gateway.github.io/writ/attestation/transition/v1 --digest {digest} --digestAlg sha256\n"},
+  findings: {"base64":[2,"base64 that encodes to another text when decoded and encoded again"],"bundle_malformed":[2,"it is no bundle in the one form a pack has"],"checkpoint_differs":[1,"a receipt is proved by another checkpoint than that of the pack"],"checkpoint_signature":[1,"the checkpoint is not signed by the log's key"],"close_bypassed":[1,"the run asks for a verdict and is done without one"],"close_role":[1,"the verdict is not a verifier's"],"consistency":[1,"the log does not begin with what the earlier checkpoint covers"],"epoch_back":[1,"the epoch goes back"],"evidence_differs":[1,"the evidence is not the one whose digest the receipt states"],"evidence_missing":[3,"evidence that is needed is not there"],"file_extra":[1,"a file is there that the pack does not list, or that no pack has"],"file_missing":[3,"a file that the pack lists is not there"],"file_twice":[1,"two files have one name"],"gate_missing":[1,"a gate that a result must pass was not passed: no receipt of another's gate, begun after that result, says so last, or the verdict does not name it"],"hint_differs":[1,"the bundle hints at another key than the one that signed it"],"inclusion":[1,"the proof that the log has it does not hold"],"index_differs":[1,"it is proved at another index than its own"],"key_differs":[1,"the statement names another key than the one that signed it"],"key_event":[1,"what a receipt says of a key cannot be"],"key_not_valid_then":[1,"it is signed by a key that does not sign there: not yet or no more, or of which nothing is to be believed from there on"],"key_other":[1,"it is signed by another key than those that are trusted"],"key_untrusted":[1,"a receipt key in the pack is neither trusted, nor introduced by a receipt of one that is"],"keys_differ":[1,"keys/manifest.json is not what the receipts say of keys"],"leaf_differs":[1,"the entry of the log is not of this receipt"],"lineage_agent":[1,"who judges had a part in the run as the same agent"],"lineage_controller":[1,"who judges, or answers for that, is behind somebody who had a part in the run"],"lineage_key":[1,"who judges signs with a key of somebody who had a part in the run"],"lineage_opener":[1,"whoever opened the session of who judges had a part in the run"],"lineage_session":[1,"who judges had a part in the run in the same session"],"lineage_unknown":[3,"how a session was opened, or what an agent was registered with, is not in the pack"],"list_differs":[1,"receipts.jsonl does not list these receipts"],"log_key_differs":[1,"log.vkey is of another log key"],"move_from":[1,"an object moves from a state it was not in"],"move_gap":[3,"how an object came to the state it moves from is not in the pack"],"move_illegal":[1,"an object makes a move its states do not have"],"origin":[1,"it is of another log than the key is"],"pack_malformed":[2,"this is no pack in the form this version knows"],"parent_future":[1,"a parent comes after it"],"parent_missing":[3,"a parent is not in the pack"],"parent_self":[1,"it is its own parent"],"parent_unknown":[1,"a parent is not in the log"],"payload_malformed":[2,"the payload is no statement in the form this version knows"],"policy_differs":[1,"a policy bundle is not the one its name says"],"quorum_missing":[1,"fewer verdicts accept it than it asks for, on the last change of what they judge and named by the one that ends it"],"quorum_twice":[1,"two of the verdicts that accept it are of verifiers who are not told apart"],"readme_differs":[1,"README.md is not what follows from the pack: do not run what it says"],"receipt_extra":[1,"a receipt is there that is not of what the pack says it holds"],"receipt_missing":[3,"a receipt is missing"],"receipt_twice":[1,"two receipts have one id"],"run_after_end":[1,"the run, or a task of it, moves on after the end"],"run_back":[1,"the sequence of a run goes back"],"run_begin":[1,"something comes before the run is created"],"run_gap":[3,"a receipt of a run is missing"],"run_open":[3,"the run has not ended"],"run_tasks_open":[1,"the run is done while a task of it is not over"],"run_unknown":[3,"the pack has no receipt of the run"],"seq_moved":[1,"it stands in the place of another receipt"],"signature":[1,"the signature does not hold"],"signature_form":[1,"the signature is not in the one form it may have"],"sum_differs":[1,"a file is not the one whose sum the pack states"],"tenant_other":[1,"it is of another tenant"],"time_back":[1,"the time goes back"],"trusted_root_differs":[1,"trusted_root.json is of another log key"],"verdict_about":[1,"the verdict that is signed is about something else than what it judges"],"verdict_gate":[1,"a check that was asked for has not passed"],"verdict_key":[1,"the verdict is signed with a key that who judges did not have then"],"verdict_missing":[1,"a task asks for a verdict and is done without one"],"verdict_other":[1,"the verdict names another receipt than the last change of what it judges"],"verdict_says":[1,"the verdict that is signed is not the one the receipt names, or does not say what that does"],"verdict_signature":[1,"the verifier's signature does not hold"],"verdict_stale":[1,"the verdict does not follow from the last change of what it judges"],"verdict_twice":[1,"a signed verdict is used a second time"],"verdict_unsigned":[1,"who judges has a key, and has not signed the verdict with it"],"verdict_untrusted":[1,"the run does not end by a verdict signed with a verifier's key that is trusted"],"witness_missing":[3,"fewer witnesses have cosigned the checkpoint than must have"],"witness_signature":[1,"the signature of a witness on the checkpoint does not hold"]},
+  readme: {"":"# Receipts of {origin}\n\n{scope} each with the proof that the file `checkpoint` covers it.\n\nThe keys in here are for reading only. Check with those you were given by somebody you trust: `receipt.pub` and the log's\nverifier key, here `{key}`.\n\n## With writ\n\n```\nwrit pack verify . --log-key LOG-KEY --key receipt.pub\n```\n\n{commands}Without it: `node cli.mjs . --log-key LOG-KEY --key receipt.pub`, or `verify.html` in a browser; both are in `verify/js` of the sources.\n\n## With cosign\n\nA receipt's signature, and that the log has it. `trusted_root.json` is the log's key: compare it with the one you have.\n\n```\n{shown}```\n\nThe digest of any other receipt is `subject[0].digest.sha256` of its payload.\n\n## Files\n\n| | |\n|---|---|\n| `pack.json` | what the pack says it holds |\n| `checkpoint` | size and root of the log, signed (C2SP tlog-checkpoint) |\n| `receipts/` | one Sigstore bundle each, by sequence; `receipts.jsonl` lists them |\n{evidence}| `policies/` | policy bundles with the packs that receipts name; the name is their SHA-256 |\n| `keys/`, `log.vkey`, `trusted_root.json` | the keys it was made with; `keys/manifest.json` says which receipt key signs from where in the log, and until where |\n{earlier}| `SHA256SUMS` | `sha256sum -c SHA256SUMS` shows damage; it is not signed |\n","commands":"```\nwrit run verify . --run {run} --log-key LOG-KEY --key receipt.pub\nwrit close verify . --run {run} --log-key LOG-KEY --key receipt.pub\n```\n\n","earlier":"| `earlier/` | an earlier checkpoint, and the proof that the log still begins with it |\n","ended":"how {run} became {to}","evidence":"| `evidence/` | what a receipt's `evidence` digest stands for: arguments of calls, which may hold personal data |\n","first":"the first one","log":"All receipts of the log, 0 to {end},","range":"Receipts {first} to {last} of {size}","run":"The receipts of {run}, and those before it that it rests on,","shown":"# {what}\ncosign verify-blob-attestation --key receipt.pub --bundle {file} --trusted-root trusted_root.json \\\n  --type https://writ-gateway.github.io/writ/attestation/transition/v1 --digest {digest} --digestAlg sha256\n"},
 } /* end */;
 
 const subtle = globalThis.crypto.subtle;
@@ -493,7 +493,7 @@ async function signedVerdict(kept, named, want) {
 
 // ---- the pack ----------------------------------------------------------------
 
-const SINGLE = ["pack.json", "checkpoint", "trusted_root.json", "log.vkey", "receipts.jsonl", "README.md", "SHA256SUMS", "earlier/checkpoint", "earlier/consistency"];
+const SINGLE = ["pack.json", "checkpoint", "trusted_root.json", "log.vkey", "receipts.jsonl", "README.md", "SHA256SUMS", "keys/manifest.json", "earlier/checkpoint", "earlier/consistency"];
 const RECEIPT = /^receipts\/([0-9]{12})\.sigstore\.json$/, EVIDENCE = /^evidence\/([0-9]{12})\.json$/;
 const POLICY = /^policies\/([0-9a-f]{64})\.tar$/, KEY = /^keys\/receipt-[1-9][0-9]{0,3}\.pub$/;
 const seqOf = (name) => Number((RECEIPT.exec(name) ?? EVIDENCE.exec(name) ?? [0, -1])[1]);
@@ -559,6 +559,7 @@ class Check {
     await this.ring();
     await this.each();
     this.scope();
+    await this.manifestOfKeys();
     await this.list();
     await this.policies();
     await this.rules();
@@ -651,25 +652,30 @@ class Check {
   // may have signed where.
   async ring() {
     const said = [];
-    let first = null; // the key the log began with
+    let first = null; // who says the first of keys is the first that signs
     for (const name of this.names) {
       if (!RECEIPT.test(name)) continue;
       const text = await this.read(name), b = peek(text);
       if (!b || ((first === null || latin(b.payload).includes('"transition":"key.')) && parse(text).code)) continue;
       const p = latin(b.payload).includes('"transition":"key.') ? await statement(b.payload) : null;
-      if (first === null || (p?.key && said.length === 0)) first = b.keyId; // who says the first of keys is the first that signs
+      if (first === null || (p?.key && said.length === 0)) first = b.keyId;
       if (!p?.key) continue;
       this.ofKeys.add(seqOf(name));
       said.push(name);
     }
+    this.first = first; // the key the log began with
     if (this.fromFile || this.keys.has(first)) await this.learn(first, said);
     for (const k of this.inPack) if (!k || !this.keys.has(k.id)) this.find("key_untrusted");
   }
 
-  async learn(first, said) {
+  async halves() {
     const halves = new Map();
     for (const k of [...this.keys.values(), ...this.inPack]) if (k?.kind === "p256") halves.set(hex(await sha256(k.der)), k);
-    const ring = this.fromFile ?? new Ring(this.keys.get(first), [...halves].find(([, k]) => k.id === first)[0], halves);
+    return halves;
+  }
+
+  async learn(first, said) {
+    const halves = await this.halves(), ring = this.fromFile ?? new Ring(this.keys.get(first), await spkiOf(this.keys.get(first)), halves);
     const told = this.fromFile?.payloads ?? new Map(), until = Math.max(-1, ...told.keys());
     ring.halves = halves;
     for (const name of said) {
@@ -685,6 +691,18 @@ class Check {
     }
     if (this.m.scope.kind !== "log") for (const seq of told.keys()) if (seq < this.cp.size && !this.ofKeys.has(seq)) this.find("receipt_missing", seq); // of the whole log scope finds it
     this.lives = ring;
+  }
+
+  // What keys/manifest.json says must follow from the receipts in the pack, and from nothing outside.
+  async manifestOfKeys() {
+    const text = latin(await this.file("keys/manifest.json")), first = this.keys.get(this.first);
+    if (this.report.findings.length || !first) return;
+    const ring = new Ring(first, await spkiOf(first), await this.halves()), at = (n) => (n < 0 ? undefined : n);
+    for (const seq of this.seqs) if (this.ofKeys.has(seq) && ring.learn((await this.again(seq)).p)) break;
+    const keys = ring.lives.map((k) => ({
+      activated: k.activated, from: at(k.from), introduced: k.introduced, keyId: k.id, retired: k.retired, revoked: k.revokedBy, revokedFrom: at(k.revoked), spki: k.spki, state: k.state, until: at(k.until),
+    }));
+    if (JSON.stringify({ keys, origin: this.m.origin, size: this.m.size }) + "\n" !== text) this.find("keys_differ");
   }
 
   async checkpoint() {
@@ -866,6 +884,8 @@ class Check {
 
 // ---- the life of receipt keys ----------------------------------------------------
 
+const spkiOf = async (half) => hex(await sha256(half.der));
+
 // Which receipt key may have signed at which index, from the one the log began with on, by what
 // receipts say: each counts if its key was the signing one there.
 class Ring {
@@ -894,20 +914,21 @@ class Ring {
   }
 
   learn(p) {
-    const { id, spki, since } = p.key, seq = p.commit.seq, moves = (k, from, to) => (p.changes ?? []).some((c) => c.kind === "key" && c.id === k.spki && c.from === from && c.to === to);
+    const { id, spki, since } = p.key, seq = p.commit.seq, by = this.get(p.keyId), receipt = p.receiptId, moves = (k, from, to) => (p.changes ?? []).some((c) => c.kind === "key" && c.id === k.spki && c.from === from && c.to === to);
     if (this.last && (seq <= this.last.commit.seq || p.log.origin !== this.last.log.origin || p.tenant !== this.last.tenant)) return "key_event";
     if (!this.signs(p.keyId, seq)) return ""; // it is found where each is looked at
-    const k = this.lives.find((x) => x.spki === spki), by = this.get(p.keyId);
+    const k = this.lives.find((x) => x.spki === spki);
     if (k ? k.id !== id : this.get(id)) return "key_event";
     if (p.transition === "key.introduce") {
       const half = this.halves.get(spki);
       if (k || this.lives.length >= 100 || (half && half.id !== id)) return "key_event";
-      this.lives.push({ id, spki, half, state: "introduced", since: seq, from: -1, until: -1, revoked: -1, rests: [{ by, seq }] });
+      this.lives.push({ id, spki, half, state: "introduced", introduced: receipt, since: seq, from: -1, until: -1, revoked: -1, rests: [{ by, seq }] });
     } else if (p.transition === "key.activate") {
       const old = this.now;
       if (k?.state !== "introduced" || !moves(k, "introduced", "active") || !moves(old, "active", "retired")) return "key_event";
       old.state = "retired";
       old.until = seq;
+      old.retired = k.activated = receipt;
       k.state = "active";
       k.from = seq + 1;
       k.rests.push({ by, seq });
@@ -915,9 +936,11 @@ class Ring {
     } else if (p.transition === "key.retire") {
       if (k?.state !== "introduced") return "key_event";
       k.state = "retired";
+      k.retired = receipt;
     } else {
       if (k?.state !== "retired") return "key_event";
       k.state = "revoked";
+      k.revokedBy = receipt;
       k.revoked = since ? Math.min(seq, since) : seq;
     }
     this.last = p;
