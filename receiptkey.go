@@ -7,6 +7,10 @@ const (
 	KeyReceipt KeyPurpose = "receipt" // receipts: ECDSA P-256, held by every replica
 	KeyLog     KeyPurpose = "log"     // checkpoints of the transparency log: Ed25519
 	KeyRoot    KeyPurpose = "root"    // key manifests, nothing else: kept away from the gateway
+
+	// The gateway never has the private half of these.
+	KeyVerifier KeyPurpose = "verifier" // verdicts: ECDSA P-256, its verifier's own
+	KeyWitness  KeyPurpose = "witness"  // checkpoints of a log that only grew: Ed25519, of somebody who does not run it
 )
 
 // KeyState is the state of a receipt key.

@@ -111,17 +111,17 @@ type Generated struct {
 	KeyID, SPKI     string
 }
 
-// Generate makes a key pair for a purpose: ECDSA P-256 for receipts, Ed25519 for the log
-// and for a root. password may be nil: the private half is in clear then.
+// Generate makes a key pair for a purpose: ECDSA P-256 for receipts and verdicts, as cosign makes
+// them, Ed25519 for the log, a root and a witness. password may be nil: the private half is in clear then.
 func Generate(purpose writ.KeyPurpose, password []byte) (g Generated, err error) {
 	var priv crypto.Signer
 	switch purpose {
-	case writ.KeyReceipt:
+	case writ.KeyReceipt, writ.KeyVerifier:
 		priv, err = ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	case writ.KeyLog, writ.KeyRoot:
+	case writ.KeyLog, writ.KeyRoot, writ.KeyWitness:
 		_, priv, err = ed25519.GenerateKey(rand.Reader)
 	default:
-		err = errors.New("a key is for receipts, for the log, or a root")
+		err = errors.New("a key is for one of receipt, log, root, verifier and witness")
 	}
 	if err != nil {
 		return g, err

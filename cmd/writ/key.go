@@ -68,57 +68,6 @@ func (p *passwordFlag) options() (receipts.KeyOptions, error) {
 	return receipts.KeyOptions{Password: func() ([]byte, error) { return pw, nil }}, nil
 }
 
-func generateKeyCommand() *cobra.Command {
-	var purpose, dir, format string
-	var password passwordFlag
-	cmd := &cobra.Command{
-		Use: "generate", Short: "Make a key pair", Args: noArgs,
-		Example: `  writ key generate --purpose receipt --dir ~/.local/state/writ/keys
-  writ key generate --purpose root --dir /media/offline --password-file root.password`,
-		Long: `Make a key pair: for receipts (ECDSA P-256), for checkpoints of the log, or a root
-(Ed25519). It writes <purpose>-<fingerprint>.key, mode 0600, and .pub, and replaces
-nothing. With a password the private half is encrypted as cosign does it; without, it is
-PKCS #8 in PEM. A receipt key in the directory of keys of the replicas is taken up by
-'writ key rotate'; so is a pair that 'cosign generate-key-pair' made, as receipt-*.key
-and receipt-*.pub.`,
-		RunE: func(c *cobra.Command, _ []string) error {
-			if err := checkFormat(c, format); err != nil {
-				return err
-			}
-			pw, err := password.get()
-			if err != nil {
-				return err
-			}
-			g, err := receipts.Generate(writ.KeyPurpose(purpose), pw)
-			if err != nil {
-				return usageError{err, c.CommandPath()}
-			}
-			path := filepath.Join(dir, purpose+"-"+g.SPKI[:16])
-			if err := errors.Join(receipts.Write(path+".key", g.Private, true), receipts.Write(path+".pub", g.Public, false)); err != nil {
-				return err
-			}
-			b, err := json.Marshal(struct {
-				KeyID     string `json:"key_id"`
-				Purpose   string `json:"purpose"`
-				SPKI      string `json:"spki"`
-				Private   string `json:"private"`
-				Public    string `json:"public"`
-				Encrypted bool   `json:"encrypted"`
-			}{g.KeyID, purpose, g.SPKI, path + ".key", path + ".pub", pw != nil})
-			if err != nil {
-				return err
-			}
-			return render(c.OutOrStdout(), format, b)
-		},
-	}
-	cmd.Flags().StringVar(&purpose, "purpose", "", "what it is to sign: receipt, log or root")
-	cmd.Flags().StringVar(&dir, "dir", ".", "directory to write the files to")
-	password.flags(cmd)
-	outputFlag(cmd, &format)
-	_ = cmd.MarkFlagRequired("purpose")
-	return cmd
-}
-
 // keyPage is what key.list answers, as far as it is needed here.
 type keyPage struct {
 	Keys []struct {

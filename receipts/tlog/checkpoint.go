@@ -103,5 +103,10 @@ func Cosignatures(text []byte, by []*WitnessKey, need int) ([]Cosignature, error
 	return checkpoint.Cosignatures(text, by, need)
 }
 
+// NewEd25519Witness is the verifier key of a witness by its public key.
+func NewEd25519Witness(name string, key ed25519.PublicKey) *WitnessKey {
+	return checkpoint.NewEd25519Witness(name, key)
+}
+
 // NewWitnessKey reads the verifier key of a witness.
 func NewWitnessKey(key string) (*WitnessKey, error) { return checkpoint.NewWitness(key) }
