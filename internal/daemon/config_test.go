@@ -19,6 +19,9 @@ func TestConfigDefaultsRun(t *testing.T) {
 	if c.Store != "bolt" || c.Listen != "127.0.0.1:8700" || c.Data != "/home/op/.local/state/writ" || c.Keys != filepath.Join(c.Data, "keys") {
 		t.Fatalf("defaults: %+v", c)
 	}
+	if every := time.Duration(c.Checkpoint); every < 100*time.Millisecond || every > time.Second {
+		t.Errorf("the log is published every %s", every)
+	}
 }
 
 // Nothing depends on the directory one happens to be in.
@@ -59,6 +62,7 @@ func TestConfigErrorsNameTheField(t *testing.T) {
 		{"log: loud\nlisten: nowhere\nmax_inflight: -4\n", "line 1: log: want debug"},
 		{"log: loud\nlisten: nowhere\nmax_inflight: -4\n", "line 2: listen: want"},
 		{"log: loud\nlisten: nowhere\nmax_inflight: -4\n", "line 3: max_inflight: want 1 to 100000"},
+		{"checkpoint_every: 99ms\n", "line 1: checkpoint_every: want 100ms or more"},
 		{"listen: [1, 2]\n", "line 1: listen: want one value"},
 		{"- listen\n", "line 1: want settings"},
 		{"log: warn\nlog: info\n", "line 2: log is set a second time"},
