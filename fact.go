@@ -1,6 +1,7 @@
 package writ
 
 import (
+	"slices"
 	"strconv"
 	"time"
 )
@@ -15,7 +16,20 @@ type Fact struct {
 	Head     []byte // the statement up to and including `"commit":`
 	Tail     []byte // the rest
 	Evidence []byte // sealed evidence object; nil when there is none
+
+	Sig, Public []byte // of a foreign fact: its signature, and the key that made it as DER (PKIX)
 }
+
+// Kinds of facts (closed list). Everything in the log is one.
+const (
+	FactSealed  = "sealed"  // what the gateway states, and signs when it is read
+	FactForeign = "foreign" // what somebody else signed and a transition rests on: Head is all of it
+)
+
+// Foreign says whether a fact is of that kind. It is committed directly before the fact
+// that rests on it, by the same commit, and filed under the same run, in whose sequence
+// it does not count.
+func (f Fact) Foreign() bool { return len(f.Public) > 0 }
 
 // StoredFact is a fact with the commit that stored it.
 type StoredFact struct {
@@ -23,10 +37,13 @@ type StoredFact struct {
 	Commit Committed
 }
 
-// Payload is the statement that is signed: head, commit values, tail. The
+// Payload is the statement that is signed: of a foreign fact as it came, else head, commit values, tail. The
 // commit is canonical JSON (RFC 8785): {"at","epoch","runSeq","seq"}, runSeq
 // only for facts of a run.
 func (f StoredFact) Payload() []byte {
+	if f.Foreign() {
+		return slices.Clone(f.Head)
+	}
 	b := make([]byte, 0, len(f.Head)+len(f.Tail)+128)
 	b = append(b, f.Head...)
 	b = append(b, `{"at":"`...)
@@ -50,7 +67,7 @@ func FormatTime(ms int64) string {
 	return time.UnixMilli(ms).UTC().Format("2006-01-02T15:04:05.000Z")
 }
 
-// Receipt is a sealed fact: the DSSE envelope that proves it.
+// Receipt is a sealed fact, or a foreign one: the DSSE envelope that proves it.
 type Receipt struct {
 	ID       ReceiptID `json:"id"`
 	Seq      int64     `json:"seq"`
@@ -58,10 +75,19 @@ type Receipt struct {
 	KeyID    string    `json:"key_id"`    // SHA256:… of the receipt key
 	Sig      []byte    `json:"signature"` // ECDSA P-256 over the DSSE PAE, ASN.1
 	Evidence []byte    `json:"-"`         // sealed evidence object
+	Public   []byte    `json:"-"`         // of a foreign one: the key that signed, as DER (PKIX)
 
 	EvidenceKey int64 `json:"-"` // of the ledger: the key it was sealed under once more; 0: as it came
 
 	Inclusion *Inclusion `json:"-"` // where it was asked for, and the log's checkpoint covers it
+}
+
+// Kind of the fact it was.
+func (r Receipt) Kind() string {
+	if len(r.Public) > 0 {
+		return FactForeign
+	}
+	return FactSealed
 }
 
 // Inclusion proves that a receipt is in the transparency log (RFC 6962, 2.1.1).

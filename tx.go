@@ -71,6 +71,7 @@ type Op struct {
 type Tx struct {
 	Call   CallID // the commit happens at most once under it (remembered 10 minutes)
 	Fact   *Fact
+	Before *Fact // a foreign fact that Fact rests on: it gets the sequence before it
 	Guards []Guard
 	Ops    []Op
 	// Mandate marks work that must go on when the store is out of memory:
@@ -316,8 +317,17 @@ func (t *Tx) Check() error {
 			return fmt.Errorf("unknown operation %q", o.Kind)
 		}
 	}
+	if t.Fact != nil && t.Fact.Foreign() {
+		return fmt.Errorf("a foreign fact that no other rests on")
+	}
 	if t.Fact != nil {
 		size += len(t.Fact.Head) + len(t.Fact.Tail) + len(t.Fact.Evidence)
+	}
+	if b := t.Before; b != nil {
+		if t.Fact == nil || !b.Foreign() || b.Run != t.Fact.Run || len(b.Head) == 0 || len(b.Sig) == 0 || len(b.Tail)+len(b.Evidence) > 0 {
+			return fmt.Errorf("a fact before another that is not foreign, or not whole")
+		}
+		size += len(b.Head) + len(b.Sig) + len(b.Public)
 	}
 	if size > MaxTxBytes {
 		return fmt.Errorf("transaction of %d bytes is over the cap of %d", size, MaxTxBytes)

@@ -2,6 +2,7 @@ package writ
 
 import (
 	"crypto/sha256"
+	"encoding/binary"
 	"encoding/hex"
 	"slices"
 	"strings"
@@ -37,6 +38,9 @@ type SignedVerdict struct {
 	Key      PublicKey // that signed it
 	At       int64     // when, as it says; milliseconds
 	Envelope []byte    // DSSE in JSON, as receipts have it, with the id of the key
+
+	Payload, Sig []byte // what is in it
+	Public       []byte // the key as DER (PKIX)
 }
 
 // VerdictRef is how a receipt names the signed verdict it rests on.
@@ -110,6 +114,16 @@ func VerdictSubjects(receipt Receipt, artifacts []string) []string {
 // VerdictKey is where it is noted that a signed verdict was used, for as long as it
 // would be fresh.
 func VerdictKey(digest string) Key { return Key(verdictKeyPrefix + digest) }
+
+// VerdictID is under which id a signed verdict is logged. It follows from its digest, so
+// whoever has the verdict, or a receipt that names it, finds it.
+func VerdictID(digest string) ReceiptID {
+	b, err := hex.DecodeString(digest)
+	if err != nil || len(b) != sha256.Size {
+		return ""
+	}
+	return ReceiptID(MakeID(PrefixReceipt, int64(binary.BigEndian.Uint64(b)>>16), [10]byte(b[6:16])))
+}
 
 // UsedVerdict says by which receipt a signed verdict was used.
 type UsedVerdict struct {

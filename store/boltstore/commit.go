@@ -46,6 +46,10 @@ func (x *shardTx) commit(tx *writ.Tx) (writ.Committed, error) {
 	x.head.at = at
 	x.head.commits++
 	c := writ.Committed{Epoch: x.head.epoch, Seq: -1, At: at}
+	if tx.Before != nil {
+		x.head.seq++
+		x.emit(writ.StoredFact{Fact: *tx.Before, Commit: writ.Committed{Epoch: c.Epoch, Seq: x.head.seq, At: at}})
+	}
 	if tx.Fact != nil {
 		x.head.seq++
 		c.Seq = x.head.seq

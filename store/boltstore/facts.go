@@ -134,11 +134,16 @@ func (s *Store) factsAfter(shard writ.Tenant, after int64, n int) (out []writ.St
 }
 
 // A fact is stored as at, runSeq, then each part with its length before it.
-// Sequence and epoch are the key's and the head's.
+// Sequence and epoch are the key's and the head's. A foreign fact has an empty part
+// before the others, for a program that knows none must not take it for another.
 func encodeFact(f writ.StoredFact) []byte {
 	b := make([]byte, 0, 128+len(f.Head)+len(f.Tail)+len(f.Evidence))
 	b = appendInt(appendInt(b, f.Commit.At), f.Commit.RunSeq)
-	for _, part := range [][]byte{[]byte(f.ID), []byte(f.Run), []byte(f.KeyID), f.Head, f.Tail, f.Evidence} {
+	parts := [][]byte{[]byte(f.ID), []byte(f.Run), []byte(f.KeyID), f.Head, f.Tail, f.Evidence}
+	if f.Foreign() {
+		parts = [][]byte{nil, []byte(f.ID), []byte(f.Run), []byte(f.KeyID), f.Head, f.Sig, f.Public}
+	}
+	for _, part := range parts {
 		b = binary.AppendUvarint(b, uint64(len(part)))
 		b = append(b, part...)
 	}
@@ -151,18 +156,30 @@ func decodeFact(b []byte) (f writ.StoredFact, err error) {
 	}
 	f.Commit.At, f.Commit.RunSeq = intOf(b), intOf(b[8:])
 	b = append([]byte(nil), b[16:]...) // one copy out of bbolt's memory for all parts
-	var parts [6][]byte
-	for i := range parts {
+	var parts [7][]byte
+	all := 0
+	for ; all < len(parts) && len(b) > 0; all++ {
 		n, w := binary.Uvarint(b)
 		if w <= 0 || n > uint64(len(b)-w) {
 			return f, errDamaged
 		}
 		if b = b[w:]; n > 0 {
-			parts[i] = b[:n:n]
+			parts[all] = b[:n:n]
 		}
 		b = b[n:]
 	}
-	f.ID, f.Run, f.KeyID = writ.ReceiptID(parts[0]), writ.RunID(parts[1]), string(parts[2])
-	f.Head, f.Tail, f.Evidence = parts[3], parts[4], parts[5]
+	of := parts[:]
+	switch {
+	case len(b) > 0:
+		return f, errDamaged
+	case all == 6:
+		f.Head, f.Tail, f.Evidence = of[3], of[4], of[5]
+	case all == 7 && of[0] == nil && of[6] != nil:
+		of = of[1:]
+		f.Head, f.Sig, f.Public = of[3], of[4], of[5]
+	default:
+		return f, errDamaged
+	}
+	f.ID, f.Run, f.KeyID = writ.ReceiptID(of[0]), writ.RunID(of[1]), string(of[2])
 	return f, nil
 }

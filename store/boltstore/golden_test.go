@@ -25,6 +25,13 @@ func TestStoredFacts(t *testing.T) {
 			Fact:   writ.Fact{ID: "rcp_01ARYZ6S410000000000000000", KeyID: "SHA256:cc", Head: []byte(`{"commit":`), Tail: []byte("}")},
 			Commit: writ.Committed{At: 1_767_225_600_123},
 		},
+		"fact-foreign.hex": {
+			Fact: writ.Fact{
+				ID: "rcp_01ARYZ6S410000000000000000", Run: "run_01ARYZ6S410000000000000000", KeyID: "SHA256:cc",
+				Head: []byte(`{"a":1}`), Sig: []byte{1, 2}, Public: []byte{3, 4},
+			},
+			Commit: writ.Committed{At: 1_767_225_600_123},
+		},
 	} {
 		got, err := decodeFact(writtest.GoldenBinary(t, *update, name, encodeFact(want)))
 		if err != nil || !reflect.DeepEqual(got, want) {

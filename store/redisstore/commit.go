@@ -148,6 +148,12 @@ var entryID = regexp.MustCompile(`^[0-9]{1,18}-[0-9]{1,18}$`)
 func encode(tx *writ.Tx, life string) []any {
 	args := make([]any, 0, 7+14+5*(len(tx.Guards)+len(tx.Ops)))
 	add := func(a ...any) { args = append(args, a...) }
+	addFact := func(f *writ.Fact) {
+		fields, parts := partsOf(f)
+		for i := range fields {
+			add(fields[i], parts[i])
+		}
+	}
 	add(string(tx.Call), nextAttempt(), "", len(tx.Guards), len(tx.Ops), life)
 	if f := tx.Fact; f == nil {
 		add(0)
@@ -158,8 +164,7 @@ func encode(tx *writ.Tx, life string) []any {
 		}
 		add(2 + 2*len(factFields))
 		add(series.Entity, series.Field)
-		add(factFields[0], string(f.ID), factFields[1], string(f.Run), factFields[2], f.KeyID)
-		add(factFields[3], f.Head, factFields[4], f.Tail, factFields[5], f.Evidence)
+		addFact(f)
 	}
 	for _, g := range tx.Guards {
 		switch g.Kind {
@@ -214,6 +219,9 @@ func encode(tx *writ.Tx, life string) []any {
 			}
 			add("ack", string(o.Lane), id)
 		}
+	}
+	if tx.Before != nil {
+		addFact(tx.Before)
 	}
 	return args
 }

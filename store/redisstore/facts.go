@@ -16,6 +16,18 @@ import (
 // evidence. The script adds n (number in the run), a (at) and p (epoch).
 var factFields = [6]string{"i", "r", "k", "h", "t", "e"}
 
+// foreignFields are what one of a foreign fact holds instead: id, run, key id, payload,
+// signature, public key. A program that knows none finds no head and stops there.
+var foreignFields = [6]string{"i", "r", "k", "f", "s", "y"}
+
+// partsOf are what a fact holds, in the order of its fields.
+func partsOf(f *writ.Fact) (fields [6]string, parts [6]any) {
+	if f.Foreign() {
+		return foreignFields, [6]any{string(f.ID), string(f.Run), f.KeyID, f.Head, f.Sig, f.Public}
+	}
+	return factFields, [6]any{string(f.ID), string(f.Run), f.KeyID, f.Head, f.Tail, f.Evidence}
+}
+
 // Facts implements store.Store. It fails when a fact is missing that was not
 // trimmed, rather than skip it.
 func (s *Store) Facts(ctx context.Context, t writ.Tenant, after int64, n int, wait time.Duration) ([]writ.StoredFact, error) {
@@ -89,11 +101,13 @@ func decodeFact(m redis.XMessage) (writ.StoredFact, error) {
 		return nil
 	}
 	f := writ.StoredFact{
-		Fact: writ.Fact{
-			ID: writ.ReceiptID(text("i")), Run: writ.RunID(text("r")), KeyID: text("k"),
-			Head: raw("h"), Tail: raw("t"), Evidence: raw("e"),
-		},
+		Fact:   writ.Fact{ID: writ.ReceiptID(text("i")), Run: writ.RunID(text("r")), KeyID: text("k")},
 		Commit: writ.Committed{Epoch: text("p"), Seq: place(m.ID) - 1, RunSeq: num("n"), At: num("a")},
+	}
+	if _, foreign := m.Values[foreignFields[5]]; foreign {
+		f.Head, f.Sig, f.Public = raw("f"), raw("s"), raw("y")
+	} else {
+		f.Head, f.Tail, f.Evidence = raw("h"), raw("t"), raw("e")
 	}
 	if bad {
 		return f, errReply

@@ -3,6 +3,7 @@ package storetest
 import (
 	"bytes"
 	"fmt"
+	"reflect"
 	"time"
 
 	"github.com/writ-gateway/writ"
@@ -26,6 +27,33 @@ var factCases = []testCase{
 		}
 		if b := got[1]; b.Run != "" || len(b.Evidence) != 0 || b.Commit != bare {
 			f.Fatalf("got %+v", b)
+		}
+	}},
+	{name: "facts/a foreign one comes directly before that which rests on it", run: func(f *fixture) {
+		f.do(func(*writ.Tx) {})
+		tx := f.tx()
+		tx.Fact.Run = "run_a"
+		tx.Before = foreign("run_a", "rcp_theirs")
+		tx.Put("doc/a", []byte("A"))
+		c := f.commit(tx)
+		if again := f.commit(tx); c.Seq != 2 || c.RunSeq != 1 || again != c {
+			f.Fatalf("got %+v, then %+v", c, again)
+		}
+		if d := f.read(writ.ReadSet{Docs: []writ.Key{"doc/a"}}).Docs["doc/a"]; d.Version != c.Version() {
+			f.Fatalf("the document has version %d", d.Version)
+		}
+		tx = f.tx()
+		tx.Before = foreign("", "rcp_refused")
+		tx.Expect("doc/a", 1)
+		if _, err := f.try(tx); err == nil {
+			f.Fatalf("a guard that failed did not hold")
+		}
+		if next := f.do(func(*writ.Tx) {}); next.Seq != 3 {
+			f.Fatalf("what was refused took a sequence: %+v", next)
+		}
+		got := f.facts(-1, 10)
+		if len(got) != 4 || !reflect.DeepEqual(got[1].Fact, *foreign("run_a", "rcp_theirs")) || got[1].Commit != (writ.Committed{Epoch: c.Epoch, Seq: 1, At: c.At}) || got[2].Foreign() || got[2].Commit != c {
+			f.Fatalf("got %+v", got)
 		}
 	}},
 	{name: "facts/after a sequence, up to n, in order", run: func(f *fixture) {

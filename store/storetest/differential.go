@@ -309,7 +309,7 @@ func (d *differential) facts(after int64) {
 			if f.Commit.Epoch != s.epoch {
 				d.fail(s, "fact %+v in epoch %s", f.Commit, s.epoch)
 			}
-			fmt.Fprintf(&b, "%d/%d %s %s %s %x %x %x; ", f.Commit.Seq, f.Commit.RunSeq, f.ID, f.Run, f.KeyID, f.Head, f.Tail, f.Evidence)
+			fmt.Fprintf(&b, "%d/%d %s %s %s %x %x %x %x %x; ", f.Commit.Seq, f.Commit.RunSeq, f.ID, f.Run, f.KeyID, f.Head, f.Tail, f.Evidence, f.Sig, f.Public)
 		}
 		return b.String() + outcome(err)
 	})

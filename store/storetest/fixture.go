@@ -42,6 +42,11 @@ func (f *fixture) tx() writ.Tx {
 	}
 }
 
+// foreign is a fact that goes before another of a run.
+func foreign(run writ.RunID, id string) *writ.Fact {
+	return &writ.Fact{ID: writ.ReceiptID(id), Run: run, KeyID: "SHA256:theirs", Head: []byte("{}" + id), Sig: []byte{0, 1}, Public: []byte{2, 0}}
+}
+
 // quiet starts a transaction without a fact.
 func (f *fixture) quiet() writ.Tx {
 	tx := f.tx()

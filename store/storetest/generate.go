@@ -86,6 +86,9 @@ func (d *differential) validTx() (tx writ.Tx, bind []binding) {
 		if d.rng.IntN(3) == 0 {
 			tx.Fact.Evidence = []byte{0, byte(d.step), 0xff}
 		}
+		if d.rng.IntN(5) == 0 {
+			tx.Before = foreign(tx.Fact.Run, fmt.Sprintf("rcp_theirs%020d", d.step))
+		}
 	}
 	for range d.rng.IntN(4) {
 		if b := d.guard(&tx); b != nil {
@@ -243,6 +246,9 @@ func describe(tx writ.Tx) string {
 	fmt.Fprintf(&b, "commit %s", strings.TrimLeft(strings.TrimPrefix(string(tx.Call), "cll_"), "0"))
 	if tx.Fact != nil {
 		fmt.Fprintf(&b, " fact %s", tx.Fact.Run)
+	}
+	if tx.Before != nil {
+		b.WriteString(" behind a foreign one")
 	}
 	for _, g := range tx.Guards {
 		fmt.Fprintf(&b, " | if %s %s%s%s v%d [%q %q) except %q %d..%d", g.Kind, g.Key, g.Index, g.Counter.Entity, g.Version, g.From, g.To, g.Except, g.Lo, g.Hi)

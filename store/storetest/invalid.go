@@ -13,6 +13,14 @@ func invalidTxs() map[string]func(*writ.Tx) {
 	return map[string]func(*writ.Tx){
 		"a document without a fact": func(tx *writ.Tx) { tx.Fact = nil },
 		"a delete without a fact":   func(tx *writ.Tx) { tx.Fact, tx.Ops = nil, nil; tx.Delete("doc/a") },
+		"a foreign fact alone":      func(tx *writ.Tx) { tx.Fact = foreign("run_a", "x") },
+		"a foreign fact before none": func(tx *writ.Tx) {
+			tx.Ops, tx.Before, tx.Fact = nil, foreign("", "x"), nil
+			tx.Add(writ.Counter{Entity: "e", Field: "f"}, 1)
+		},
+		"a foreign fact of another run": func(tx *writ.Tx) { tx.Before = foreign("run_other", "x") },
+		"a foreign fact not signed":     func(tx *writ.Tx) { tx.Before = foreign(tx.Fact.Run, "x"); tx.Before.Sig = nil },
+		"two facts of the gateway's":    func(tx *writ.Tx) { f := *tx.Fact; tx.Before = &f },
 		"too many operations": func(tx *writ.Tx) {
 			for range writ.MaxOps {
 				tx.Add(writ.Counter{Entity: "e", Field: "f"}, 1)

@@ -181,6 +181,10 @@ func (m *Model) Commit(_ context.Context, shard writ.Tenant, tx writ.Tx) (writ.C
 	s.at = now
 	s.commits++
 	c := writ.Committed{Epoch: s.epoch, Seq: -1, At: now}
+	if tx.Before != nil {
+		s.seq++
+		s.facts = append(s.facts, writ.StoredFact{Fact: *tx.Before, Commit: writ.Committed{Epoch: s.epoch, Seq: s.seq, At: now}})
+	}
 	if tx.Fact != nil {
 		s.seq++
 		c.Seq = s.seq

@@ -137,6 +137,7 @@ func TestDifferentialFindsDefects(t *testing.T) {
 		"documents with an end end at once": opWith(func(o *writ.Op) { o.TTLMs = min(o.TTLMs, 1) }),
 		"calls are forgotten":               {tamper: func(tx *writ.Tx) { tx.Call = "" }},
 		"runs are not counted":              factWith(func(f *writ.Fact) { f.Run = "" }),
+		"foreign facts are lost":            {tamper: func(tx *writ.Tx) { tx.Before = nil }},
 		"evidence is lost":                  factWith(func(f *writ.Fact) { f.Evidence = nil }),
 		"tails are lost":                    factWith(func(f *writ.Fact) { f.Tail = nil }),
 		"facts are lost":                    {tamper: func(tx *writ.Tx) { tx.Fact = nil }},

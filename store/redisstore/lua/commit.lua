@@ -34,6 +34,8 @@
 --   put name body ttl | del name | set index member score |
 --   rem index member score-or-'' | add entity field delta limit-or-'' |
 --   push lane entry | ack lane id
+--          Behind them the pairs of a fact that goes directly before the other, if
+--          there is one; it is in no series.
 --
 -- Returns  {'done', seq, series number, at, epoch}, seq -1 without a fact
 --          {'again', seq, series number, at, epoch} of the first time
@@ -184,18 +186,20 @@ end
 
 -- 3. The writes. The fact goes first: its id is the one thing the server
 -- itself would refuse. Counters take their sums; the rest keeps its order.
-if facts > 0 then
+local function emit(from, to, nth)
   seq = seq + 1
   local record = {}
-  for i = 10, 7 + facts do record[#record + 1] = ARGV[i] end
+  for i = from, to do record[#record + 1] = ARGV[i] end
   record[#record + 1] = 'n'
-  record[#record + 1] = int(series)
+  record[#record + 1] = int(nth)
   record[#record + 1] = 'a'
   record[#record + 1] = int(at)
   record[#record + 1] = 'p'
   record[#record + 1] = epoch
   redis_call('XADD', P .. ':o', int(seq + 1) .. '-0', unpack(record))
 end
+if a <= #ARGV then emit(a, #ARGV, 0) end
+if facts > 0 then emit(10, 7 + facts, series) end
 for entity, sum in pairs(sums) do
   local set, unset = {}, {}
   for field, n in pairs(sum) do
