@@ -125,6 +125,11 @@ func VerdictID(digest string) ReceiptID {
 	return ReceiptID(MakeID(PrefixReceipt, int64(binary.BigEndian.Uint64(b)>>16), [10]byte(b[6:16])))
 }
 
+// Fact is the verdict as it is logged, beside the run it is about.
+func (v SignedVerdict) Fact(run RunID) *Fact {
+	return &Fact{ID: VerdictID(v.Digest), Run: run, KeyID: v.Key.ID, Head: v.Payload, Sig: v.Sig, Public: v.Public}
+}
+
 // UsedVerdict says by which receipt a signed verdict was used.
 type UsedVerdict struct {
 	Receipt ReceiptID `json:"receipt"`

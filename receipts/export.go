@@ -19,7 +19,8 @@ import (
 // ExportFormat names the export: JSON Lines, each ended by a newline.
 //
 //	line 1      {"format":"writ-receipts/v1","log":"<origin>"}
-//	one a line  a receipt as a DSSE envelope, sequences without a gap
+//	one a line  a receipt as a DSSE envelope, sequences without a gap; or a verdict
+//	            signed by its verifier, with the key, before the receipt that rests on it
 //	last line   the export head as a DSSE envelope, signed with the same key
 //
 // The head is what makes a removed end visible. A long export is made of
@@ -125,7 +126,7 @@ func WriteExport(w io.Writer, list iter.Seq2[writ.Receipt, error], s *Sealer, af
 		}
 		head.Count, head.LastSeq, head.LastReceipt = head.Count+1, r.Seq, string(r.ID)
 		c.add(r.Payload)
-		if err := line(Envelope(r)); err != nil {
+		if err := line(Line(r)); err != nil {
 			return fault(err)
 		}
 	}

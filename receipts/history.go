@@ -9,6 +9,8 @@ type history struct {
 	at          int64
 	epoch       string
 	tenant      writ.Tenant
+	begun       bool
+	before      *Foreign        // the entry before the receipt that comes next
 	left        map[string]bool // epochs the shard has left
 	receipts    map[writ.ReceiptID]bool
 	verdicts    map[string]bool      // digests of signed verdicts
@@ -28,9 +30,15 @@ func newHistory() *history {
 // add checks one receipt against those before it.
 func (h *history) add(rec Record) *problem {
 	st, c := rec.Statement, rec.Commit
-	start := len(h.receipts) == 0
+	start := !h.begun
 	if start {
-		h.first, h.at, h.epoch, h.tenant = c.Seq, c.At, c.Epoch, st.Tenant
+		h.begun, h.first, h.at, h.epoch, h.tenant = true, c.Seq, c.At, c.Epoch, st.Tenant
+	}
+	f := h.before
+	if f != nil && start {
+		h.first--
+	} else if f != nil {
+		h.last++
 	}
 	switch {
 	case !start && c.Seq > h.last+1:
@@ -41,10 +49,17 @@ func (h *history) add(rec Record) *problem {
 		return found(Tampered, "the receipt is of another tenant")
 	case h.receipts[st.Receipt]:
 		return found(Tampered, "two receipts have one id")
+	case f != nil && !f.NamedBy(st):
+		return found(Tampered, "it does not rest on the signed verdict that is logged before it")
+	case f == nil && !start && RestsOn(st) != "":
+		return found(Tampered, "the signed verdict it rests on is not logged before it")
 	case c.At < h.at:
 		return found(Tampered, "the time goes back")
 	case c.Epoch != h.epoch && h.left[c.Epoch]:
 		return found(Tampered, "the epoch goes back")
+	}
+	if f != nil {
+		h.receipts[f.ID], h.before = true, nil
 	}
 	if p := h.inRun(st.Run, c.RunSeq); p != nil {
 		return p
@@ -74,6 +89,19 @@ func (h *history) add(rec Record) *problem {
 	}
 	h.last, h.at, h.epoch = c.Seq, c.At, c.Epoch
 	h.receipts[st.Receipt] = true
+	return nil
+}
+
+// foreign takes an entry that states no sequence: it has that before the receipt that must
+// come next.
+func (h *history) foreign(f Foreign) *problem {
+	switch {
+	case h.before != nil:
+		return found(Tampered, "no receipt rests on the signed verdict before it")
+	case h.receipts[f.ID]:
+		return found(Tampered, "a signed verdict is logged twice")
+	}
+	h.before = &f
 	return nil
 }
 

@@ -277,9 +277,17 @@ func (s *Sealer) vouch(err error) {
 }
 
 // Seal signs a stored fact. It renders nothing: the payload is head, commit
-// and tail as stored, so the same fact always gives the same receipt.
+// and tail as stored, so the same fact always gives the same receipt. A foreign one is
+// signed already, and must be.
 func (s *Sealer) Seal(f writ.StoredFact) (writ.Receipt, error) {
 	const op = "receipts.Seal"
+	if f.Foreign() {
+		r := writ.Receipt{ID: f.ID, Seq: f.Commit.Seq, Payload: f.Payload(), KeyID: f.KeyID, Sig: f.Sig, Public: f.Public}
+		if _, err := OpenForeign(r); err != nil {
+			return writ.Receipt{}, writ.Fault(writ.CodeInternal, op, err)
+		}
+		return r, nil
+	}
 	key, id := s.held(f.KeyID)
 	if key == nil || f.KeyID == "" {
 		return writ.Receipt{}, writ.Fault(writ.CodeNotReady, op, fmt.Errorf("the fact names another receipt key: %w", ErrNotHeld))

@@ -120,7 +120,20 @@ func CheckVerdict(text []byte, want writ.VerdictWant) (writ.SignedVerdict, error
 	if err != nil {
 		return writ.SignedVerdict{}, err
 	}
-	return writ.SignedVerdict{Digest: digest(o.payload), Key: key, At: at, Envelope: env}, nil
+	der, err := derOf(key)
+	if err != nil {
+		return writ.SignedVerdict{}, err
+	}
+	return writ.SignedVerdict{Digest: digest(o.payload), Key: key, At: at, Envelope: env, Payload: o.payload, Sig: o.sig, Public: der}, nil
+}
+
+// derOf is a key as the log has it.
+func derOf(key writ.PublicKey) ([]byte, error) {
+	pub, err := publicKey(key.PEM)
+	if err != nil {
+		return nil, writ.Fault(writ.CodeInternal, opVerdict, err)
+	}
+	return x509.MarshalPKIXPublicKey(pub)
 }
 
 // OpenVerdict is a signed verdict in the shape of a receipt, which Envelope and

@@ -143,6 +143,8 @@ type exportReader struct {
 	more  bool // another line must follow
 	heads int
 
+	unplaced bool // all there was is a foreign entry, which states no sequence
+
 	// The piece being read, since the head before it.
 	chain chain
 	first int64
@@ -185,7 +187,11 @@ func (e *exportReader) run() error {
 		if err != nil {
 			return err
 		}
-		if err := e.envelope(text); err != nil {
+		read := e.envelope
+		if isForeignLine(text) {
+			read = e.foreign
+		}
+		if err := read(text); err != nil {
 			return err
 		}
 	}
@@ -255,17 +261,56 @@ func (e *exportReader) envelope(text []byte) error {
 		p.seq, p.receipt = c.Seq, st.Receipt
 		return p
 	}
+	e.place(c.Seq - 1)
+	e.added(c.Seq, st.Receipt, o.payload)
+	return nil
+}
+
+// foreign proves an entry that the gateway did not sign, by the key that is with it:
+// whose key that is, the receipt says that must come next.
+func (e *exportReader) foreign(text []byte) error {
+	r, err := openForeignLine(text)
+	if err != nil {
+		return found(Malformed, "%v", err)
+	}
+	f, err := OpenForeign(r)
+	switch {
+	case errors.Is(err, errForeign):
+		return found(Malformed, "%v", err)
+	case err != nil:
+		return found(Tampered, "%v", err)
+	}
+	if p := e.rules.foreign(f); p != nil {
+		return p
+	}
+	if e.started() {
+		e.report.LastSeq++
+	} else {
+		e.unplaced = true
+	}
+	e.added(e.report.LastSeq, f.ID, f.payload)
+	return nil
+}
+
+// added counts what was proved.
+func (e *exportReader) added(seq int64, id writ.ReceiptID, payload []byte) {
 	if e.report.Receipts == 0 {
-		e.report.FirstSeq = c.Seq
+		e.report.FirstSeq = seq
 	}
 	if e.count == 0 {
-		e.first = c.Seq
+		e.first = seq
 	}
 	e.count++
 	e.report.Receipts++
-	e.report.LastSeq, e.last = c.Seq, st.Receipt
-	e.chain.add(o.payload)
-	return nil
+	e.report.LastSeq, e.last = seq, id
+	e.chain.add(payload)
+}
+
+// place says which sequence a foreign entry has that came before anything that states one.
+func (e *exportReader) place(seq int64) {
+	if e.unplaced {
+		e.unplaced, e.first, e.report.FirstSeq, e.report.LastSeq = false, seq, seq, seq
+	}
 }
 
 // receipt holds a receipt to its export and to the receipts before it.
@@ -276,6 +321,9 @@ func (e *exportReader) receipt(k *Life, rec Record, o opened) *problem {
 		return found(Tampered, "the statement names another key than the one that signed it")
 	case rec.Statement.Log != e.report.Log:
 		return found(Tampered, "the receipt is of another log")
+	}
+	if e.started() && !e.unplaced && !e.rules.begun && seq != e.report.LastSeq+1 {
+		return found(Incomplete, "sequence %d follows %d: a receipt is missing", seq, e.report.LastSeq)
 	}
 	if p := e.rules.add(rec); p != nil {
 		return p
@@ -335,6 +383,7 @@ func (e *exportReader) head(k *Life, payload []byte) error {
 	if err != nil {
 		return found(Malformed, "the head is not in the form this version writes")
 	}
+	e.place(p.LastSeq)
 	switch {
 	case p.KeyID != k.KeyID:
 		return found(Tampered, "the head names another key than the one that signed it")
@@ -344,6 +393,8 @@ func (e *exportReader) head(k *Life, payload []byte) error {
 		return found(Incomplete, "the head counts %d receipts, there are %d before it", p.Count, e.count)
 	case p.Count < e.count:
 		return found(Tampered, "the head counts %d receipts, there are %d before it", p.Count, e.count)
+	case e.rules.before != nil && !p.More:
+		return found(Incomplete, "the receipt that rests on the signed verdict at the end is missing")
 	case e.count == 0 && p.More:
 		return found(Tampered, "a head without receipts says that more follow")
 	case e.count > 0 && p.FirstSeq != e.first, e.started() && p.LastSeq != e.report.LastSeq, p.FirstSeq != p.LastSeq-p.Count+1,
