@@ -85,10 +85,10 @@ func (v *Verifier) Signed(payload, sig []byte) error {
 	return v.signed(opened{payload: payload, sig: sig, keyID: v.keyID})
 }
 
-// SignedDigest is the digest of what the signature of a receipt is over.
-func SignedDigest(r writ.Receipt) [sha256.Size]byte {
-	return sha256.Sum256(dsse.PAE(PayloadType, r.Payload))
-}
+// SignedText is what the signature of a receipt is over, SignedDigest its digest.
+func SignedText(r writ.Receipt) []byte { return dsse.PAE(PayloadType, r.Payload) }
+
+func SignedDigest(r writ.Receipt) [sha256.Size]byte { return sha256.Sum256(SignedText(r)) }
 
 // Verifier holds the one public key that is trusted.
 type Verifier struct {

@@ -17,7 +17,8 @@ import (
 //	body   seq uint64, place uint32, receipt ULID 16 bytes, run ULID 16 bytes
 //	       (zero: none), key id, signature, payload, sealed evidence,
 //	       each with its length as uint32; then, if the evidence was sealed
-//	       once more when it was filed, 8 and the number of that key as uint64
+//	       once more when it was filed, 8 and the number of that key as uint64;
+//	       or, of a foreign one, the length and the key that signed it as DER
 //
 // all big-endian. Place is the record's position in the group that was synced
 // with it: it tells a group torn by a crash from damage to an older one.
@@ -50,6 +51,12 @@ func appendRecord(b []byte, e Entry, place int, x *entry) ([]byte, error) {
 	parts := [][]byte{[]byte(e.KeyID), e.Sig, e.Payload, e.Evidence}
 	if e.EvidenceKey != 0 {
 		parts = append(parts, binary.BigEndian.AppendUint64(nil, uint64(e.EvidenceKey)))
+	}
+	if len(e.Public) > 0 {
+		if len(e.Public) <= 8 || e.EvidenceKey != 0 {
+			return nil, errors.New("a foreign receipt with evidence of its own, or without a whole key")
+		}
+		parts = append(parts, e.Public)
 	}
 	size := fixedBytes
 	for _, p := range parts {
@@ -122,6 +129,9 @@ func readRecord(b []byte) (record, error) {
 		if body = nil; r.EvidenceKey <= 0 {
 			return record{}, errRecord
 		}
+	}
+	if len(body) > 12 && binary.BigEndian.Uint32(body) == uint32(len(body)-4) {
+		r.Public, body = slices.Clone(body[4:]), nil
 	}
 	if len(body) > 0 || r.Seq < 0 {
 		return record{}, errRecord

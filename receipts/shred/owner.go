@@ -32,17 +32,17 @@ func ownerRun(id writ.RunID) (o owner) {
 }
 
 // shredding reads which run's evidence a receipt says is shredded.
-func shredding(payload []byte, id writ.ReceiptID) (o order, is bool, err error) {
-	if !bytes.Contains(payload, marks) {
+func shredding(r writ.Receipt) (o order, is bool, err error) {
+	if r.Kind() == writ.FactForeign || !bytes.Contains(r.Payload, marks) {
 		return o, false, nil
 	}
-	rec, err := receipts.Decode(payload)
+	rec, err := receipts.Decode(r.Payload)
 	if err != nil {
 		return o, false, err
 	}
 	for _, c := range rec.Statement.Changes {
 		if run := writ.RunID(c.ID); c.Kind == writ.ObjectEvidence && c.To == string(writ.EvidenceShredded) && run.Valid() {
-			return order{owner: ownerRun(run), seq: rec.Commit.Seq, receipt: id}, true, nil
+			return order{owner: ownerRun(run), seq: rec.Commit.Seq, receipt: r.ID}, true, nil
 		}
 	}
 	return o, false, nil

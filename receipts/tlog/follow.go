@@ -256,18 +256,26 @@ func (f *Follower) round(ctx context.Context) error {
 	}
 }
 
-// leaves are those of up to n receipts with sequences > after.
+// leaves are those of up to n receipts with sequences > after. A foreign one comes with the
+// receipt that rests on it: no checkpoint ends between the two.
 func (f *Follower) leaves(after int64, n int) ([][]byte, error) {
 	receipts, err := f.source.Range(after, n, "")
 	if err != nil {
 		return nil, err
+	}
+	if n := len(receipts); n > 0 && receipts[n-1].Kind() == writ.FactForeign {
+		receipts = receipts[:n-1]
 	}
 	out := make([][]byte, 0, len(receipts))
 	for i, r := range receipts {
 		if r.Seq != after+1+int64(i) {
 			return nil, fmt.Errorf("%w: receipt %d is out of order", ErrFork, r.Seq)
 		}
-		public, ok := f.public(r.KeyID)
+		var public []byte
+		ok := r.Kind() == writ.FactForeign // its key is with it
+		if !ok {
+			public, ok = f.public(r.KeyID)
+		}
 		if !ok { // its file may come yet
 			return nil, fmt.Errorf("receipt %d is of the key %s, whose public half is not in the directory of keys", r.Seq, r.KeyID)
 		}

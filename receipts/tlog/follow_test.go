@@ -1,7 +1,10 @@
 package tlog
 
 import (
+	"bytes"
 	"context"
+	"crypto/ed25519"
+	"crypto/x509"
 	"encoding/base64"
 	"errors"
 	"fmt"
@@ -224,4 +227,36 @@ func TestTheLeafIsPinned(t *testing.T) {
 	}
 	r := writ.Receipt{Payload: []byte(`{"a":1}`), Sig: []byte(strings.Repeat("s", 70))}
 	writtest.GoldenFile(t, *update, "testdata/leaf.json", Leaf(r, der))
+	key, err := x509.MarshalPKIXPublicKey(ed25519.NewKeyFromSeed(make([]byte, 32)).Public())
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Public = key
+	writtest.GoldenFile(t, *update, "testdata/leaf-ed25519.json", Leaf(r, der))
+	if digest, _, public, err := parseLeaf(Leaf(r, der)); err != nil || len(digest) != 64 || !bytes.Equal(public, key) {
+		t.Errorf("got %x, %x, %v", digest, public, err)
+	}
+}
+
+// No checkpoint ends with a verdict whose receipt is not there yet: it is in the log with it.
+func TestForeignArePublishedWithTheirReceipt(t *testing.T) {
+	m := newMemory()
+	m.add(2, "a")
+	m.list[1].Public = []byte("a key that nobody else knows")
+	m.list[1].KeyID = "SHA256:other"
+	f, l, err := follow(t, t.TempDir(), m)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := f.Wait(t.Context(), 0); err != nil || l.Latest().Size != 1 {
+		t.Fatalf("got %d, %v", l.Latest().Size, err)
+	}
+	m.add(1, "a")
+	if err := f.Wait(t.Context(), 2); err != nil || l.Latest().Size != 3 {
+		t.Fatalf("got %d, %v", l.Latest().Size, err)
+	}
+	if leaf, err := l.Entry(1); err != nil || !bytes.Equal(leaf, Leaf(m.list[1], nil)) {
+		t.Errorf("got %s, %v", leaf, err)
+	}
+	_ = f.Stop(t.Context())
 }

@@ -6,6 +6,8 @@ import (
 	"crypto/elliptic"
 	"crypto/rand"
 	"errors"
+	"slices"
+	"strings"
 	"testing"
 
 	"github.com/writ-gateway/writ"
@@ -79,9 +81,11 @@ func TestEveryEntryByTheKeyOfItsIndex(t *testing.T) {
 			}
 		}
 	}
+	var told []int64
 	verify := func(change func(list []writ.Receipt)) error {
 		list := append([]writ.Receipt{}, good...)
 		change(list)
+		told = nil
 		dir, key := t.TempDir(), testKey(t)
 		l, err := Open(dir, key)
 		if err != nil {
@@ -104,7 +108,7 @@ func TestEveryEntryByTheKeyOfItsIndex(t *testing.T) {
 		if _, err := l.Publish(); err != nil {
 			t.Fatal(err)
 		}
-		_, err = Verify(context.Background(), dir, Trust{Log: verifierOf(t, key), Keys: ring}, nil)
+		_, err = Verify(context.Background(), dir, Trust{Log: verifierOf(t, key), Keys: ring, Foreign: func(seq int64) { told = append(told, seq) }}, nil)
 		return err
 	}
 	for name, c := range map[string]struct {
@@ -112,7 +116,11 @@ func TestEveryEntryByTheKeyOfItsIndex(t *testing.T) {
 		want   error
 	}{
 		"as it was":                      {func([]writ.Receipt) {}, nil},
-		"by a key nobody introduced":     {func(l []writ.Receipt) { l[2] = sealed(2, 2, "role.bind", 0) }, receipts.ErrKeyUnknown},
+		"by a verifier's key":            {func(l []writ.Receipt) { l[2] = sealed(2, 2, "role.bind", 0) }, nil},
+		"by such a key, and no receipt":  {func(l []writ.Receipt) { l[2], l[3] = sealed(2, 2, "role.bind", 0), sealed(2, 3, "role.bind", 0) }, receipts.ErrKeyUnknown},
+		"by such a key at the end":       {func(l []writ.Receipt) { l[6] = sealed(2, 6, "role.bind", 0) }, receipts.ErrKeyUnknown},
+		"by such a key, about keys":      {func(l []writ.Receipt) { l[5] = sealed(2, 5, "role.bind", 0) }, receipts.ErrKeyUnknown},
+		"and it does not hold":           {func(l []writ.Receipt) { l[2] = sealed(2, 2, "role.bind", 0); l[2].Sig = sealed(2, 3, "role.bind", 0).Sig }, ErrDamaged},
 		"before the introduction":        {func(l []writ.Receipt) { l[0] = sealed(1, 0, "role.bind", 0) }, receipts.ErrKeyEarly},
 		"before it was the signing one":  {func(l []writ.Receipt) { l[2] = sealed(1, 2, "role.bind", 0) }, receipts.ErrKeyEarly},
 		"after the retirement":           {func(l []writ.Receipt) { l[4] = sealed(0, 4, "role.bind", 0) }, receipts.ErrKeyLate},
@@ -122,6 +130,9 @@ func TestEveryEntryByTheKeyOfItsIndex(t *testing.T) {
 	} {
 		if err := verify(c.change); !errors.Is(err, c.want) || c.want != nil && !errors.Is(err, ErrDamaged) || c.want == nil && err != nil {
 			t.Errorf("%s: %v, want %v", name, err, c.want)
+		}
+		if c.want == nil && strings.Contains(name, "verifier") != slices.Equal(told, []int64{2}) {
+			t.Errorf("%s: told of %v", name, told)
 		}
 	}
 }

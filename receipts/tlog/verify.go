@@ -5,7 +5,9 @@ import (
 	"cmp"
 	"context"
 	"crypto/ecdsa"
+	"crypto/ed25519"
 	"crypto/sha256"
+	"crypto/sha512"
 	"crypto/x509"
 	"encoding/binary"
 	"encoding/json"
@@ -27,6 +29,8 @@ import (
 type Trust struct {
 	Log  string         // note verifier key
 	Keys *receipts.Ring // which key may have signed which receipt; nil: signatures are not checked
+
+	Foreign func(seq int64) // if any, is told of each entry that no receipt key signed, in no order
 
 	Witnesses []*checkpoint.Witness // who must have cosigned the checkpoint
 	Need      int                   // so many of them; 0: each
@@ -52,15 +56,19 @@ type leafBody struct {
 }
 
 // parseLeaf reads a leaf, strictly: rendered again it must give the same bytes.
-func parseLeaf(leaf []byte) (digest [sha256.Size]byte, sig, public []byte, err error) {
+func parseLeaf(leaf []byte) (digest, sig, public []byte, err error) {
 	var b leafBody
-	if err := json.Unmarshal(leaf, &b); err != nil || len(b.Spec.Rekord.Data.Digest) != sha256.Size {
-		return digest, nil, nil, errLeaf
+	if err := json.Unmarshal(leaf, &b); err != nil {
+		return nil, nil, nil, errLeaf
 	}
-	digest = [sha256.Size]byte(b.Spec.Rekord.Data.Digest)
+	digest = b.Spec.Rekord.Data.Digest
 	sig, public = b.Spec.Rekord.Signature.Content, b.Spec.Rekord.Signature.Verifier.PublicKey.Raw
-	if !bytes.Equal(render(digest, sig, public), leaf) {
-		return digest, nil, nil, errLeaf
+	size := sha256.Size
+	if isEd25519(public) {
+		size = sha512.Size
+	}
+	if len(digest) != size || !bytes.Equal(render(digest, sig, public), leaf) {
+		return nil, nil, nil, errLeaf
 	}
 	return digest, sig, public, nil
 }
@@ -86,8 +94,8 @@ var errLeaf = errors.New("not a leaf in the form this version writes")
 
 // Verify reads a whole log again: that its entries give its tiles, those the root its
 // checkpoint states, that the log's key signed that, and that each entry was signed by a
-// receipt key. progress, if any, is told how many entries were read. It needs memory
-// for a few tiles, however long the log is.
+// receipt key, or by another's and a receipt follows it. progress, if any, is told how many
+// entries were read. It needs memory for a few tiles, however long the log is.
 func Verify(ctx context.Context, dir string, trust Trust, progress func(done, of int64)) (Checkpoint, error) {
 	text, err := os.ReadFile(filepath.Join(dir, CheckpointPath))
 	if err != nil {
@@ -100,13 +108,14 @@ func Verify(ctx context.Context, dir string, trust Trust, progress func(done, of
 	if _, err := Cosignatures(text, trust.Witnesses, trust.Need); err != nil {
 		return cp, err
 	}
-	keys, err := newSigners(trust.Keys)
+	keys, err := newSigners(trust.Keys, trust.Foreign)
 	if err != nil {
 		return cp, err
 	}
 	g, run := errgroup.WithContext(ctx)
 	g.SetLimit(runtime.GOMAXPROCS(0))
 	l := &Log{files: Dir(dir)}
+	var before []byte
 	for n := int64(0); n*width < cp.Size && run.Err() == nil; n++ {
 		data, err := l.file(entriesLevel, n, int(min(width, cp.Size-n*width)))
 		if err != nil {
@@ -119,7 +128,9 @@ func Verify(ctx context.Context, dir string, trust Trust, progress func(done, of
 			}
 		}
 		if keys != nil {
-			g.Go(func() error { return keys.signed(leaves, n*width) })
+			prev, end := before, (n+1)*width >= cp.Size
+			g.Go(func() error { return keys.signed(leaves, n*width, prev, end) })
+			before = leaves[len(leaves)-1]
 		}
 		if progress != nil {
 			progress(l.size, cp.Size)
@@ -167,13 +178,15 @@ type signers struct {
 	ring   *receipts.Ring
 	keys   map[string]receipts.Life // by DER
 	events map[int64][sha256.Size]byte
+
+	foreign func(seq int64)
 }
 
-func newSigners(ring *receipts.Ring) (*signers, error) {
+func newSigners(ring *receipts.Ring, foreign func(seq int64)) (*signers, error) {
 	if ring == nil {
 		return nil, nil
 	}
-	s := &signers{ring: ring, keys: map[string]receipts.Life{}, events: map[int64][sha256.Size]byte{}}
+	s := &signers{ring: ring, keys: map[string]receipts.Life{}, events: map[int64][sha256.Size]byte{}, foreign: foreign}
 	for _, k := range ring.Lives() {
 		if k.Public == nil {
 			continue
@@ -191,8 +204,16 @@ func newSigners(ring *receipts.Ring) (*signers, error) {
 }
 
 // signed says whether each leaf was signed by a key that might sign it, and whether those
-// that say something of keys are the ones the ring follows from.
-func (s *signers) signed(leaves [][]byte, first int64) error {
+// that say something of keys are the ones the ring follows from. What another key signed is
+// a foreign entry, which a receipt must follow: before is the leaf before these, nil for none,
+// and after these comes nothing at the end.
+func (s *signers) signed(leaves [][]byte, first int64, before []byte, end bool) error {
+	alone := false
+	if before != nil {
+		_, _, public, err := parseLeaf(before)
+		_, ours := s.keys[string(public)]
+		alone = err == nil && !ours
+	}
 	for i, leaf := range leaves {
 		seq := first + int64(i)
 		digest, sig, public, err := parseLeaf(leaf)
@@ -200,17 +221,49 @@ func (s *signers) signed(leaves [][]byte, first int64) error {
 			return fmt.Errorf("%w: entry %d: %w", ErrDamaged, seq, err)
 		}
 		key, ok := s.keys[string(public)]
-		switch event, is := s.events[seq]; {
+		event, is := s.events[seq]
+		if !ok && !is && !alone && (!end || i+1 < len(leaves)) {
+			if err := foreign(digest, sig, public); err != nil {
+				return fmt.Errorf("%w: entry %d: %w", ErrDamaged, seq, err)
+			}
+			if s.foreign != nil {
+				s.foreign(seq)
+			}
+			alone = true
+			continue
+		}
+		alone = false
+		switch {
 		case !ok:
 			return fmt.Errorf("%w: entry %d: %w", ErrDamaged, seq, receipts.ErrKeyUnknown)
-		case !ecdsa.VerifyASN1(key.Public, digest[:], sig):
+		case !ecdsa.VerifyASN1(key.Public, digest, sig):
 			return fmt.Errorf("%w: entry %d was not signed by the receipt key it names", ErrDamaged, seq)
-		case is && event != digest:
+		case is && !bytes.Equal(event[:], digest):
 			return fmt.Errorf("%w: entry %d is not the receipt the file of keys has there", ErrDamaged, seq)
 		}
 		if err := s.ring.May(key.KeyID, seq); err != nil {
 			return fmt.Errorf("%w: entry %d: %w", ErrDamaged, seq, err)
 		}
+	}
+	return nil
+}
+
+// foreign holds an entry that no receipt key signed to the key in it, as far as an entry
+// shows that: an Ed25519 signature is not over a digest. Whose key it is, the receipt after
+// it says.
+func foreign(digest, sig, public []byte) error {
+	key, err := x509.ParsePKIXPublicKey(public)
+	if err != nil {
+		return errLeaf
+	}
+	switch key := key.(type) {
+	case *ecdsa.PublicKey:
+		if !ecdsa.VerifyASN1(key, digest, sig) {
+			return errors.New("was not signed by the key it names")
+		}
+	case ed25519.PublicKey:
+	default:
+		return errLeaf
 	}
 	return nil
 }
