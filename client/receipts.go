@@ -14,6 +14,7 @@ type Receipt struct {
 	ID        writ.ReceiptID `json:"receipt_id"`
 	RunKey    string         `json:"run_key,omitempty"` // another name of it, for people
 	Seq       int64          `json:"seq"`
+	Kind      string         `json:"kind"` // writ.FactSealed, or writ.FactForeign: somebody else signed it
 	Envelope  writ.RawObject `json:"envelope"`
 	Statement writ.RawObject `json:"statement"`
 }

@@ -207,6 +207,12 @@ func TestA3T2T5SignedVerdicts(t *testing.T) {
 			ev.str("evidence", "object", "verdict", "key", "pem") != checker.public.PEM {
 			t.Errorf("got %s\nwith %s", named, ev)
 		}
+		// The log has it as it was signed, directly before the receipt that rests on it.
+		entry := w.op.ok(200, "GET", "/v1/receipts/"+string(writ.VerdictID(got.Digest))+"?wait=included", nil)
+		if entry.num("seq") != named.num("seq")-1 || entry.str("kind") != writ.FactForeign || entry.at("included") != true || named.str("kind") != writ.FactSealed ||
+			!strings.Contains(sent, entry.str("envelope", "payload")) || entry.str("bundle", "verificationMaterial", "publicKey", "hint") != checker.public.ID {
+			t.Errorf("the log has %s", entry)
+		}
 		if text := ev.str("evidence", "object", "args", "verdict_dsse"); text != writ.NotedVerdict(sent) {
 			t.Errorf("among the arguments is %s", text)
 		}

@@ -60,6 +60,10 @@ func (t *try) commit(ctx context.Context, tx writ.Tx, reply writ.Reply, outcome 
 				st.Parents = append(st.Parents, p)
 			}
 		}
+		if st.Verdict != nil { // it is logged as it was signed, by this commit too
+			tx.Before = tx.Verdict.Fact(st.Run)
+			st.Parents = append(st.Parents, tx.Before.ID)
+		}
 		st.Budget = charged
 		if outcome == writ.OutcomeOfTransition {
 			st.Key, st.Effect = tx.Key, tx.Effect

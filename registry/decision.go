@@ -159,6 +159,10 @@ func RecordOf(r writ.Receipt, opened []byte) (PolicyRecord, error) {
 		out.Rules = []string{}
 	}
 	out.Obliged = []RecordedDuty{}
+	if r.Kind() == writ.FactForeign {
+		out.WhyNot = "it is no decision: somebody signed it, and the receipt after it rests on it"
+		return out, nil
+	}
 	if p.Outcome == writ.OutcomeOfAggregate {
 		out.Effect = "" // counts, not a decision
 		return out, nil

@@ -15,6 +15,7 @@ type ReceiptView struct {
 	ReceiptID writ.ReceiptID `json:"receipt_id" doc:"The receipt."`
 	RunKey    string         `json:"run_key,omitempty" doc:"Another name of it, that people can read and sort: when, what, and the id without rcp_."`
 	Seq       int64          `json:"seq" doc:"Its place in the log, from 0 without a gap."`
+	Kind      string         `json:"kind" doc:"sealed: the gateway signed it. foreign: somebody else did, and the receipt after it rests on it: a verdict signed by its verifier." enum:"sealed,foreign"`
 	Envelope  writ.RawObject `json:"envelope" doc:"DSSE envelope as it was signed; check this one."`
 	Statement writ.RawObject `json:"statement" doc:"The envelope's payload, for reading: an in-toto statement."`
 	Bundle    writ.RawObject `json:"bundle,omitempty" doc:"The receipt as a Sigstore bundle (v0.3), which cosign and other stock tools check; with the proof that the transparency log has it, if included. Shown by receipt.get."`
@@ -29,7 +30,7 @@ func (c Config) view(r writ.Receipt) (ReceiptView, error) {
 	if err != nil {
 		return ReceiptView{}, writ.AsError("registry.Receipt", err)
 	}
-	return ReceiptView{ReceiptID: r.ID, RunKey: runKey(r), Seq: r.Seq, Envelope: env, Statement: r.Payload}, nil
+	return ReceiptView{ReceiptID: r.ID, RunKey: runKey(r), Seq: r.Seq, Kind: r.Kind(), Envelope: env, Statement: r.Payload}, nil
 }
 
 // runKey names a receipt for people: CAP-<yyyymmdd-hhmmss>__<transition>__R<the rest of its

@@ -213,13 +213,18 @@ func (g *gatewaySource) head(ctx context.Context) (h logHead, err error) {
 
 func (g *gatewaySource) Receipts(ctx context.Context) iter.Seq2[writ.Receipt, error] {
 	return func(yield func(writ.Receipt, error) bool) {
+		seq := int64(0)
 		for piece, err := range g.cl.Exports(ctx, -1) {
 			if err != nil {
 				yield(writ.Receipt{}, err)
 				return
 			}
 			for _, text := range piece.Receipts {
-				r, _, err := receipts.OpenEnvelope(text)
+				r, _, err := receipts.OpenLine(text)
+				if r.Kind() == writ.FactForeign {
+					r.Seq = seq // it states none
+				}
+				seq++
 				if !yield(r, err) || err != nil {
 					return
 				}

@@ -63,7 +63,7 @@ func (s *spool) add(r writ.Receipt, leaf []byte) error {
 	if r.Seq != s.n {
 		return fmt.Errorf("receipt %d where %d should be", r.Seq, s.n)
 	}
-	env, err := receipts.Envelope(r)
+	env, err := receipts.Line(r)
 	if err != nil {
 		return err
 	}
@@ -109,7 +109,9 @@ func (s *spool) get(seq int64) (r writ.Receipt, rec receipts.Record, err error) 
 	if _, err := s.text.ReadAt(text, from); err != nil {
 		return r, rec, err
 	}
-	return receipts.OpenEnvelope(text)
+	r, rec, err = receipts.OpenLine(text)
+	r.Seq = seq // a foreign one states none
+	return r, rec, err
 }
 
 // root of the first n receipts.

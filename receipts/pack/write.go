@@ -114,7 +114,7 @@ func (w *writer) read() error {
 			return err
 		}
 		k, known := w.keys[r.KeyID]
-		if !known {
+		if !known && r.Kind() == writ.FactSealed {
 			pub, err := w.src.Key(w.ctx, r.KeyID, r.ID)
 			if err != nil {
 				return err

@@ -115,12 +115,15 @@ func TestEveryEntryByTheKeyOfItsIndex(t *testing.T) {
 		change func(list []writ.Receipt)
 		want   error
 	}{
-		"as it was":                      {func([]writ.Receipt) {}, nil},
-		"by a verifier's key":            {func(l []writ.Receipt) { l[2] = sealed(2, 2, "role.bind", 0) }, nil},
-		"by such a key, and no receipt":  {func(l []writ.Receipt) { l[2], l[3] = sealed(2, 2, "role.bind", 0), sealed(2, 3, "role.bind", 0) }, receipts.ErrKeyUnknown},
-		"by such a key at the end":       {func(l []writ.Receipt) { l[6] = sealed(2, 6, "role.bind", 0) }, receipts.ErrKeyUnknown},
-		"by such a key, about keys":      {func(l []writ.Receipt) { l[5] = sealed(2, 5, "role.bind", 0) }, receipts.ErrKeyUnknown},
-		"and it does not hold":           {func(l []writ.Receipt) { l[2] = sealed(2, 2, "role.bind", 0); l[2].Sig = sealed(2, 3, "role.bind", 0).Sig }, ErrDamaged},
+		"as it was":                     {func([]writ.Receipt) {}, nil},
+		"by a verifier's key":           {func(l []writ.Receipt) { l[2] = sealed(2, 2, "role.bind", 0) }, nil},
+		"by such a key, and no receipt": {func(l []writ.Receipt) { l[2], l[3] = sealed(2, 2, "role.bind", 0), sealed(2, 3, "role.bind", 0) }, receipts.ErrKeyUnknown},
+		"by such a key at the end":      {func(l []writ.Receipt) { l[6] = sealed(2, 6, "role.bind", 0) }, receipts.ErrKeyUnknown},
+		"by such a key, about keys":     {func(l []writ.Receipt) { l[5] = sealed(2, 5, "role.bind", 0) }, receipts.ErrKeyUnknown},
+		"and it does not hold": {func(l []writ.Receipt) {
+			l[2] = sealed(2, 2, "role.bind", 0)
+			l[2].Sig = sealed(2, 3, "role.bind", 0).Sig
+		}, ErrDamaged},
 		"before the introduction":        {func(l []writ.Receipt) { l[0] = sealed(1, 0, "role.bind", 0) }, receipts.ErrKeyEarly},
 		"before it was the signing one":  {func(l []writ.Receipt) { l[2] = sealed(1, 2, "role.bind", 0) }, receipts.ErrKeyEarly},
 		"after the retirement":           {func(l []writ.Receipt) { l[4] = sealed(0, 4, "role.bind", 0) }, receipts.ErrKeyLate},
