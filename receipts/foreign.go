@@ -9,6 +9,7 @@ import (
 	"crypto/x509"
 	"encoding/json"
 	"errors"
+	"fmt"
 
 	"github.com/secure-systems-lab/go-securesystemslib/dsse"
 
@@ -26,6 +27,23 @@ type Foreign struct {
 	payload []byte
 }
 
+var ofReceipt = []byte(`"predicateType":"` + TransitionType + `"`)
+
+// IsVerdict says of a payload whether it is a verdict, and so no receipt's.
+func IsVerdict(payload []byte) bool {
+	if bytes.Contains(payload, ofReceipt) { // no verdict has this member, and no text this form of it
+		return false
+	}
+	_, err := readVerdict(payload)
+	return err == nil
+}
+
+// Why a foreign entry does not hold, where that is not its signature.
+var (
+	ErrOtherKey      = errOtherKey
+	ErrSignatureForm = errors.New("not the form of a signature")
+)
+
 var errForeign = errors.New("what is beside the receipt that rests on it is not a verdict in the form this version logs")
 
 // OpenForeign proves a foreign entry by the key that is with it, and says what a receipt
@@ -36,11 +54,11 @@ func OpenForeign(r writ.Receipt) (Foreign, error) {
 		return Foreign{}, err
 	}
 	if id != r.KeyID {
-		return Foreign{}, errOtherKey
+		return Foreign{}, ErrOtherKey
 	}
 	if _, is := key.(*ecdsa.PublicKey); is {
 		if _, err := oneEncoding(r.Sig); err != nil {
-			return Foreign{}, err
+			return Foreign{}, fmt.Errorf("%w: %w", ErrSignatureForm, err)
 		}
 	}
 	if !holds(key, dsse.PAE(PayloadType, r.Payload), r.Sig) {

@@ -43,8 +43,9 @@ type VerdictFact struct {
 	Seq    int64          `json:"seq"`
 	Object string         `json:"object"`
 	To     string         `json:"to"`
-	Judged writ.ReceiptID `json:"judged"`        // the last change of what it is about
-	Key    string         `json:"key,omitempty"` // of the verifier, whose signature held
+	Judged writ.ReceiptID `json:"judged"`           // the last change of what it is about
+	Key    string         `json:"key,omitempty"`    // of the verifier, whose signature held
+	Logged *int64         `json:"logged,omitempty"` // sequence under which the log has it as the verifier signed it
 	By     By             `json:"by"`
 }
 
@@ -125,7 +126,7 @@ func (k *chain) add(rec receipts.Record, payload []byte) error {
 	if st.Run == k.run {
 		k.facts.Receipts++
 		for _, p := range st.Parents {
-			if run, known := k.runOf[p]; !known || run != k.run {
+			if run, known := k.runOf[p]; p != receipts.RestsOn(st) && (!known || run != k.run) {
 				k.facts.Links++
 			}
 		}
@@ -269,7 +270,11 @@ func (k *chain) judge(x heard, v verdict) (about writ.ReceiptID) {
 			k.judged(VerdictOther, seq)
 		}
 	}
-	k.facts.Verdicts[len(k.facts.Verdicts)-1].Key = k.signature(x, v, a)
+	fact := &k.facts.Verdicts[len(k.facts.Verdicts)-1]
+	fact.Key = k.signature(x, v, a)
+	if before := seq - 1; fact.Key != "" && k.c.foreign[before].ID != "" {
+		fact.Logged = &before
+	}
 	switch {
 	case v.accept && v.task != nil:
 		k.checks(x, v.task.Verify.Gates, a)

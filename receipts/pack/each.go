@@ -31,11 +31,17 @@ func (c *check) each() error {
 		if rec != nil {
 			c.seen[seq] = rec.Statement.Receipt
 		}
+		if f, ok := c.foreign[seq]; ok {
+			c.seen[seq] = f.ID
+		}
 		if code != "" {
 			c.find(code, seq)
 			continue
 		}
 		c.report.Receipts++
+		if rec == nil { // what is not the gateway's has no evidence
+			rec = &receipts.Record{}
+		}
 		if err := c.evidence(seq, *rec); err != nil {
 			return err
 		}
@@ -59,6 +65,8 @@ func (c *check) one(seq int64, text []byte) (*receipts.Record, Code) {
 	}
 	key, known := c.keys[b.keyID]
 	switch {
+	case receipts.IsVerdict(b.payload):
+		return c.theirs(seq, b)
 	case !known:
 		return nil, KeyOther
 	case b.hint != b.keyID:
@@ -72,7 +80,6 @@ func (c *check) one(seq int64, text []byte) (*receipts.Record, Code) {
 	if err != nil {
 		return nil, PayloadMalformed
 	}
-	leaf := tlog.Leaf(writ.Receipt{Payload: b.payload, Sig: b.signed}, key.der)
 	switch {
 	case rec.Statement.KeyID != b.keyID:
 		return &rec, KeyDiffers
@@ -82,16 +89,46 @@ func (c *check) one(seq int64, text []byte) (*receipts.Record, Code) {
 		return &rec, SeqMoved
 	case c.lives != nil && c.lives.May(b.keyID, seq) != nil:
 		return &rec, KeyNotThen
-	case number(b.index) != seq || number(b.proofIndex) != seq:
-		return &rec, IndexDiffers
-	case !bytes.Equal(b.logID, c.logID), !bytes.Equal(b.root, c.cp.Root[:]), number(b.size) != c.cp.Size, !bytes.Equal(b.checkpoint, c.cp.Text):
-		return &rec, CheckpointDiffers
-	case !bytes.Equal(b.leaf, leaf):
-		return &rec, LeafDiffers
-	case !included(b, seq, c.cp):
-		return &rec, Inclusion
 	}
-	return &rec, ""
+	return &rec, c.logged(seq, b, tlog.Leaf(writ.Receipt{Payload: b.payload, Sig: b.signed}, key.der))
+}
+
+// logged proves that the log has an entry.
+func (c *check) logged(seq int64, b parsed, leaf []byte) Code {
+	switch {
+	case number(b.index) != seq || number(b.proofIndex) != seq:
+		return IndexDiffers
+	case !bytes.Equal(b.logID, c.logID), !bytes.Equal(b.root, c.cp.Root[:]), number(b.size) != c.cp.Size, !bytes.Equal(b.checkpoint, c.cp.Text):
+		return CheckpointDiffers
+	case !bytes.Equal(b.leaf, leaf):
+		return LeafDiffers
+	case !included(b, seq, c.cp):
+		return Inclusion
+	}
+	return ""
+}
+
+// theirs proves a verdict that is logged as its verifier signed it, by the key in its entry.
+// Whose that is, the receipt after it says, and where it is, the proof alone.
+func (c *check) theirs(seq int64, b parsed) (*receipts.Record, Code) {
+	public, err := tlog.LeafPublic(b.leaf)
+	if err != nil {
+		return nil, LeafDiffers
+	}
+	r := writ.Receipt{Payload: b.payload, Sig: b.signed, KeyID: b.keyID, Public: public}
+	f, err := receipts.OpenForeign(r)
+	switch {
+	case b.hint != b.keyID:
+		return nil, HintDiffers
+	case errors.Is(err, receipts.ErrSignatureForm):
+		return nil, SignatureForm
+	case errors.Is(err, receipts.ErrOtherKey):
+		return nil, KeyDiffers
+	case err != nil:
+		return nil, Signature
+	}
+	c.foreign[seq] = f
+	return nil, c.logged(seq, b, tlog.Leaf(r, nil))
 }
 
 func included(b parsed, seq int64, cp tlog.Checkpoint) bool {
@@ -175,8 +212,10 @@ func (c *check) list() error {
 			return err
 		}
 		sum := sha256.Sum256(payload)
-		again.Write(line(listed{Payload: hex.EncodeToString(sum[:]), Receipt: rec.Statement.Receipt, Seq: seq}))
-		about.note(rec)
+		again.Write(line(listed{Payload: hex.EncodeToString(sum[:]), Receipt: c.seen[seq], Seq: seq}))
+		if _, theirs := c.foreign[seq]; !theirs {
+			about.note(rec)
+		}
 	}
 	if !bytes.Equal(again.Bytes(), text) {
 		c.find(ListDiffers, -1)
@@ -188,7 +227,7 @@ func (c *check) list() error {
 	return nil
 }
 
-// payload reads again what one has proved.
+// payload reads again what one has proved. Of a verdict that is logged itself there is no record.
 func (c *check) payload(seq int64) ([]byte, receipts.Record, error) {
 	text, err := c.p.read(receiptName(seq))
 	if err != nil {
@@ -197,6 +236,9 @@ func (c *check) payload(seq int64) ([]byte, receipts.Record, error) {
 	b, wrong := parse(text)
 	if wrong != "" {
 		return nil, receipts.Record{}, errors.New("a receipt changed while it was read")
+	}
+	if _, theirs := c.foreign[seq]; theirs {
+		return b.payload, receipts.Record{}, nil
 	}
 	rec, err := receipts.Decode(b.payload)
 	return b.payload, rec, err

@@ -55,6 +55,7 @@ const (
 
 	ReceiptTwice  Code = "receipt_twice"
 	VerdictTwice  Code = "verdict_twice"
+	VerdictAlone  Code = "verdict_alone"
 	TenantOther   Code = "tenant_other"
 	TimeBack      Code = "time_back"
 	EpochBack     Code = "epoch_back"
@@ -148,6 +149,7 @@ var Codes = map[Code]Meaning{
 
 	ReceiptTwice:  {receipts.Tampered, "two receipts have one id"},
 	VerdictTwice:  {receipts.Tampered, "a signed verdict is used a second time"},
+	VerdictAlone:  {receipts.Tampered, "a signed verdict is logged that the receipt after it does not rest on, or a receipt rests on one that is logged elsewhere"},
 	TenantOther:   {receipts.Tampered, "it is of another tenant"},
 	TimeBack:      {receipts.Tampered, "the time goes back"},
 	EpochBack:     {receipts.Tampered, "the epoch goes back"},

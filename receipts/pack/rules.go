@@ -19,7 +19,14 @@ func (c *check) rules() error {
 	if c.ask.Run != "" {
 		chain = newChain(c, c.ask.Run)
 	}
-	for _, seq := range c.seqs {
+	for i, seq := range c.seqs {
+		if _, theirs := c.foreign[seq]; theirs {
+			if c.alone(i) {
+				c.find(VerdictAlone, seq)
+				return nil
+			}
+			continue
+		}
 		payload, rec, err := c.payload(seq)
 		if err != nil {
 			return err
@@ -41,6 +48,32 @@ func (c *check) rules() error {
 		chain.end()
 	}
 	return nil
+}
+
+// alone says of a verdict that is logged itself that the receipt after it, which is in the
+// pack unless that ends there, does not rest on it.
+func (c *check) alone(i int) bool {
+	seq, s := c.seqs[i], c.m.Scope
+	if s.Kind == ScopeRange && seq == s.Last {
+		return false
+	}
+	return i+1 == len(c.seqs) || c.seqs[i+1] != seq+1 || c.foreign[seq+1].ID != ""
+}
+
+// restsElsewhere says of a receipt that the verdict before it is not the one it rests on. Where that
+// is not in the pack, parents say so.
+func (c *check) restsElsewhere(rec receipts.Record) bool {
+	f, before := c.foreign[rec.Commit.Seq-1]
+	if before {
+		return !f.NamedBy(rec.Statement)
+	}
+	id := receipts.RestsOn(rec.Statement)
+	for _, f := range c.foreign {
+		if id != "" && f.ID == id {
+			return true
+		}
+	}
+	return false
 }
 
 // history replays receipts in order, as receipts.Verify does, but says of what is not in
@@ -90,6 +123,9 @@ func (h *history) add(rec receipts.Record) (missing Code) {
 		return code
 	} else if code != "" {
 		missing = code
+	}
+	if h.c.restsElsewhere(rec) {
+		return VerdictAlone
 	}
 	beside := h.c.beside(c.Seq)
 	for _, p := range st.Parents {

@@ -6,6 +6,7 @@ import (
 	"crypto/ecdsa"
 	"crypto/ed25519"
 	"crypto/sha256"
+	"crypto/x509"
 	"encoding/hex"
 	"fmt"
 	"slices"
@@ -44,7 +45,11 @@ func signs(t testing.TB, key crypto.Signer, payload []byte) *writ.Receipt {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &writ.Receipt{Payload: payload, Sig: sig, KeyID: public.ID}
+	der, err := x509.MarshalPKIXPublicKey(key.Public())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &writ.Receipt{Payload: payload, Sig: sig, KeyID: public.ID, Public: der}
 }
 
 // wants is what a verdict on the last change of an object must say when the next receipt rests on it.

@@ -50,7 +50,7 @@ func Verify(p *Pack, t Trust, ask Ask) (Report, error) {
 	if ask.Run != "" && !ask.Run.Valid() || ask.Close && ask.Run == "" {
 		return Report{}, errors.New("say which run: its id, run_…")
 	}
-	c := &check{p: p, ask: ask, report: Report{Verdict: receipts.Good.String(), Trust: TrustPinned, Findings: []Finding{}}, keys: map[string]trusted{}, seen: map[int64]writ.ReceiptID{}, ofKeys: map[int64]bool{}}
+	c := &check{p: p, ask: ask, report: Report{Verdict: receipts.Good.String(), Trust: TrustPinned, Findings: []Finding{}}, keys: map[string]trusted{}, seen: map[int64]writ.ReceiptID{}, foreign: map[int64]receipts.Foreign{}, ofKeys: map[int64]bool{}}
 	err := c.run(t)
 	c.report.sort()
 	return c.report, err
@@ -79,6 +79,7 @@ type check struct {
 	verifiers     []string       // ids
 	seen          map[int64]writ.ReceiptID
 	seqs          []int64
+	foreign       map[int64]receipts.Foreign // verdicts that are logged themselves
 	absent        absent
 }
 

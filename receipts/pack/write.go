@@ -195,13 +195,13 @@ func (w *writer) choose() error {
 	sessions, agents, approvals, parents, take := map[string]bool{}, map[string]bool{}, map[string]bool{}, map[writ.ReceiptID]bool{}, map[int64]bool{}
 	runs, shredded := map[writ.RunID]bool{}, map[int64]writ.RunID{}
 	for seq := w.sp.n - 1; seq >= 0; seq-- {
-		_, rec, err := w.sp.get(seq)
+		r, rec, err := w.sp.get(seq)
 		if err != nil {
 			return err
 		}
 		st := rec.Statement
 		inRun := st.Run == run || slices.ContainsFunc(st.Changes, func(c writ.Change) bool { return c.Kind == writ.ObjectRun && c.ID == string(run) })
-		about := parents[st.Receipt] || slices.ContainsFunc(st.Changes, func(c writ.Change) bool {
+		about := parents[r.ID] || slices.ContainsFunc(st.Changes, func(c writ.Change) bool {
 			return c.Kind == writ.ObjectSession && c.From == "" && sessions[c.ID] || c.Kind == writ.ObjectAgent && agents[c.ID] || c.Kind == writ.ObjectApproval && approvals[c.ID]
 		})
 		if inRun {
@@ -324,10 +324,12 @@ func (w *writer) receipts() error {
 		if err := w.sp.list.add(line(listed{Payload: hex.EncodeToString(sum[:]), Receipt: r.ID, Seq: seq})); err != nil {
 			return err
 		}
-		if !slices.Contains(w.used, r.KeyID) {
-			w.used = append(w.used, r.KeyID)
+		if r.Kind() == writ.FactSealed {
+			if !slices.Contains(w.used, r.KeyID) {
+				w.used = append(w.used, r.KeyID)
+			}
+			w.note(rec)
 		}
-		w.note(rec)
 		w.told(seq+1, w.sp.n, "written")
 	}
 	for i, id := range w.used {

@@ -73,9 +73,15 @@ func parseLeaf(leaf []byte) (digest, sig, public []byte, err error) {
 	return digest, sig, public, nil
 }
 
-// LeafKey is the public key in a leaf. It is no proof of anything by itself.
-func LeafKey(leaf []byte) (*ecdsa.PublicKey, error) {
+// LeafPublic is the public key in a leaf, as DER. It is no proof of anything by itself.
+func LeafPublic(leaf []byte) ([]byte, error) {
 	_, _, der, err := parseLeaf(leaf)
+	return der, err
+}
+
+// LeafKey is the receipt key in a leaf, as LeafPublic has it.
+func LeafKey(leaf []byte) (*ecdsa.PublicKey, error) {
+	der, err := LeafPublic(leaf)
 	if err != nil {
 		return nil, err
 	}

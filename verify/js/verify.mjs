@@ -17,7 +17,7 @@ const TABLES = /* tables */ {
   labels: ["external.untrusted","internal.system","pii.attachment","pii.chat.message","pii.chat.metadata","pii.redacted","public","secret.credential","secret.token"],
   dimensions: ["children","cost_microusd","llm_tokens","net_egress_bytes","net_ingress_bytes","retries","retries_per_step","sandbox_cpu_ms","sandbox_mem_peak_bytes","steps","storage_write_bytes","wall_ms"],
   quorum: 5,
-  findings: {"base64":[2,"base64 that encodes to another text when decoded and encoded again"],"bundle_malformed":[2,"it is no bundle in the one form a pack has"],"checkpoint_differs":[1,"a receipt is proved by another checkpoint than that of the pack"],"checkpoint_signature":[1,"the checkpoint is not signed by the log's key"],"close_bypassed":[1,"the run asks for a verdict and is done without one"],"close_role":[1,"the verdict is not a verifier's"],"consistency":[1,"the log does not begin with what the earlier checkpoint covers"],"epoch_back":[1,"the epoch goes back"],"evidence_differs":[1,"the evidence is not the one whose digest the receipt states"],"evidence_missing":[3,"evidence that is needed is not there"],"file_extra":[1,"a file is there that the pack does not list, or that no pack has"],"file_missing":[3,"a file that the pack lists is not there"],"file_twice":[1,"two files have one name"],"gate_missing":[1,"a gate that a result must pass was not passed: no receipt of another's gate, begun after that result, says so last, or the verdict does not name it"],"hint_differs":[1,"the bundle hints at another key than the one that signed it"],"inclusion":[1,"the proof that the log has it does not hold"],"index_differs":[1,"it is proved at another index than its own"],"key_differs":[1,"the statement names another key than the one that signed it"],"key_event":[1,"what a receipt says of a key cannot be"],"key_not_valid_then":[1,"it is signed by a key that does not sign there: not yet or no more, or of which nothing is to be believed from there on"],"key_other":[1,"it is signed by another key than those that are trusted"],"key_untrusted":[1,"a receipt key in the pack is neither trusted, nor introduced by a receipt of one that is"],"keys_differ":[1,"keys/manifest.json is not what the receipts say of keys"],"leaf_differs":[1,"the entry of the log is not of this receipt"],"lineage_agent":[1,"who judges had a part in the run as the same agent"],"lineage_controller":[1,"who judges, or answers for that, is behind somebody who had a part in the run"],"lineage_key":[1,"who judges signs with a key of somebody who had a part in the run"],"lineage_opener":[1,"whoever opened the session of who judges had a part in the run"],"lineage_session":[1,"who judges had a part in the run in the same session"],"lineage_unknown":[3,"how a session was opened, or what an agent was registered with, is not in the pack"],"list_differs":[1,"receipts.jsonl does not list these receipts"],"log_key_differs":[1,"log.vkey is of another log key"],"move_from":[1,"an object moves from a state it was not in"],"move_gap":[3,"how an object came to the state it moves from is not in the pack"],"move_illegal":[1,"an object makes a move its states do not have"],"origin":[1,"it is of another log than the key is"],"pack_malformed":[2,"this is no pack in the form this version knows"],"parent_future":[1,"a parent comes after it"],"parent_missing":[3,"a parent is not in the pack"],"parent_self":[1,"it is its own parent"],"parent_unknown":[1,"a parent is not in the log"],"payload_malformed":[2,"the payload is no statement in the form this version knows"],"policy_differs":[1,"a policy bundle is not the one its name says"],"quorum_missing":[1,"fewer verdicts accept it than it asks for, on the last change of what they judge and named by the one that ends it"],"quorum_twice":[1,"two of the verdicts that accept it are of verifiers who are not told apart"],"readme_differs":[1,"README.md is not what follows from the pack: do not run what it says"],"receipt_extra":[1,"a receipt is there that is not of what the pack says it holds"],"receipt_missing":[3,"a receipt is missing"],"receipt_twice":[1,"two receipts have one id"],"run_after_end":[1,"the run, or a task of it, moves on after the end"],"run_back":[1,"the sequence of a run goes back"],"run_begin":[1,"something comes before the run is created"],"run_gap":[3,"a receipt of a run is missing"],"run_open":[3,"the run has not ended"],"run_tasks_open":[1,"the run is done while a task of it is not over"],"run_unknown":[3,"the pack has no receipt of the run"],"seq_moved":[1,"it stands in the place of another receipt"],"signature":[1,"the signature does not hold"],"signature_form":[1,"the signature is not in the one form it may have"],"sum_differs":[1,"a file is not the one whose sum the pack states"],"tenant_other":[1,"it is of another tenant"],"time_back":[1,"the time goes back"],"trusted_root_differs":[1,"trusted_root.json is of another log key"],"verdict_about":[1,"the verdict that is signed is about something else than what it judges"],"verdict_gate":[1,"a check that was asked for has not passed"],"verdict_key":[1,"the verdict is signed with a key that who judges did not have then"],"verdict_missing":[1,"a task asks for a verdict and is done without one"],"verdict_other":[1,"the verdict names another receipt than the last change of what it judges"],"verdict_says":[1,"the verdict that is signed is not the one the receipt names, or does not say what that does"],"verdict_signature":[1,"the verifier's signature does not hold"],"verdict_stale":[1,"the verdict does not follow from the last change of what it judges"],"verdict_twice":[1,"a signed verdict is used a second time"],"verdict_unsigned":[1,"who judges has a key, and has not signed the verdict with it"],"verdict_untrusted":[1,"the run does not end by a verdict signed with a verifier's key that is trusted"],"witness_missing":[3,"fewer witnesses have cosigned the checkpoint than must have"],"witness_signature":[1,"the signature of a witness on the checkpoint does not hold"]},
+  findings: {"base64":[2,"base64 that encodes to another text when decoded and encoded again"],"bundle_malformed":[2,"it is no bundle in the one form a pack has"],"checkpoint_differs":[1,"a receipt is proved by another checkpoint than that of the pack"],"checkpoint_signature":[1,"the checkpoint is not signed by the log's key"],"close_bypassed":[1,"the run asks for a verdict and is done without one"],"close_role":[1,"the verdict is not a verifier's"],"consistency":[1,"the log does not begin with what the earlier checkpoint covers"],"epoch_back":[1,"the epoch goes back"],"evidence_differs":[1,"the evidence is not the one whose digest the receipt states"],"evidence_missing":[3,"evidence that is needed is not there"],"file_extra":[1,"a file is there that the pack does not list, or that no pack has"],"file_missing":[3,"a file that the pack lists is not there"],"file_twice":[1,"two files have one name"],"gate_missing":[1,"a gate that a result must pass was not passed: no receipt of another's gate, begun after that result, says so last, or the verdict does not name it"],"hint_differs":[1,"the bundle hints at another key than the one that signed it"],"inclusion":[1,"the proof that the log has it does not hold"],"index_differs":[1,"it is proved at another index than its own"],"key_differs":[1,"the statement names another key than the one that signed it"],"key_event":[1,"what a receipt says of a key cannot be"],"key_not_valid_then":[1,"it is signed by a key that does not sign there: not yet or no more, or of which nothing is to be believed from there on"],"key_other":[1,"it is signed by another key than those that are trusted"],"key_untrusted":[1,"a receipt key in the pack is neither trusted, nor introduced by a receipt of one that is"],"keys_differ":[1,"keys/manifest.json is not what the receipts say of keys"],"leaf_differs":[1,"the entry of the log is not of this receipt"],"lineage_agent":[1,"who judges had a part in the run as the same agent"],"lineage_controller":[1,"who judges, or answers for that, is behind somebody who had a part in the run"],"lineage_key":[1,"who judges signs with a key of somebody who had a part in the run"],"lineage_opener":[1,"whoever opened the session of who judges had a part in the run"],"lineage_session":[1,"who judges had a part in the run in the same session"],"lineage_unknown":[3,"how a session was opened, or what an agent was registered with, is not in the pack"],"list_differs":[1,"receipts.jsonl does not list these receipts"],"log_key_differs":[1,"log.vkey is of another log key"],"move_from":[1,"an object moves from a state it was not in"],"move_gap":[3,"how an object came to the state it moves from is not in the pack"],"move_illegal":[1,"an object makes a move its states do not have"],"origin":[1,"it is of another log than the key is"],"pack_malformed":[2,"this is no pack in the form this version knows"],"parent_future":[1,"a parent comes after it"],"parent_missing":[3,"a parent is not in the pack"],"parent_self":[1,"it is its own parent"],"parent_unknown":[1,"a parent is not in the log"],"payload_malformed":[2,"the payload is no statement in the form this version knows"],"policy_differs":[1,"a policy bundle is not the one its name says"],"quorum_missing":[1,"fewer verdicts accept it than it asks for, on the last change of what they judge and named by the one that ends it"],"quorum_twice":[1,"two of the verdicts that accept it are of verifiers who are not told apart"],"readme_differs":[1,"README.md is not what follows from the pack: do not run what it says"],"receipt_extra":[1,"a receipt is there that is not of what the pack says it holds"],"receipt_missing":[3,"a receipt is missing"],"receipt_twice":[1,"two receipts have one id"],"run_after_end":[1,"the run, or a task of it, moves on after the end"],"run_back":[1,"the sequence of a run goes back"],"run_begin":[1,"something comes before the run is created"],"run_gap":[3,"a receipt of a run is missing"],"run_open":[3,"the run has not ended"],"run_tasks_open":[1,"the run is done while a task of it is not over"],"run_unknown":[3,"the pack has no receipt of the run"],"seq_moved":[1,"it stands in the place of another receipt"],"signature":[1,"the signature does not hold"],"signature_form":[1,"the signature is not in the one form it may have"],"sum_differs":[1,"a file is not the one whose sum the pack states"],"tenant_other":[1,"it is of another tenant"],"time_back":[1,"the time goes back"],"trusted_root_differs":[1,"trusted_root.json is of another log key"],"verdict_about":[1,"the verdict that is signed is about something else than what it judges"],"verdict_alone":[1,"a signed verdict is logged that the receipt after it does not rest on, or a receipt rests on one that is logged elsewhere"],"verdict_gate":[1,"a check that was asked for has not passed"],"verdict_key":[1,"the verdict is signed with a key that who judges did not have then"],"verdict_missing":[1,"a task asks for a verdict and is done without one"],"verdict_other":[1,"the verdict names another receipt than the last change of what it judges"],"verdict_says":[1,"the verdict that is signed is not the one the receipt names, or does not say what that does"],"verdict_signature":[1,"the verifier's signature does not hold"],"verdict_stale":[1,"the verdict does not follow from the last change of what it judges"],"verdict_twice":[1,"a signed verdict is used a second time"],"verdict_unsigned":[1,"who judges has a key, and has not signed the verdict with it"],"verdict_untrusted":[1,"the run does not end by a verdict signed with a verifier's key that is trusted"],"witness_missing":[3,"fewer witnesses have cosigned the checkpoint than must have"],"witness_signature":[1,"the signature of a witness on the checkpoint does not hold"]},
   readme: {"":"# Receipts of {origin}\n\n{scope} each with the proof that the file `checkpoint` covers it.\n\nThe keys in here are for reading only. Check with those you were given by somebody you trust: `receipt.pub` and the log's\nverifier key, here `{key}`.\n\n## With writ\n\n```\nwrit pack verify . --log-key LOG-KEY --key receipt.pub\n```\n\n{commands}Without it: `node cli.mjs . --log-key LOG-KEY --key receipt.pub`, or `verify.html` in a browser; both are in `verify/js` of the sources.\n\n## With cosign\n\nA receipt's signature, and that the log has it. `trusted_root.json` is the log's key: compare it with the one you have.\n\n```\n{shown}```\n\nThe digest of any other receipt is `subject[0].digest.sha256` of its payload.\n\n## Files\n\n| | |\n|---|---|\n| `pack.json` | what the pack says it holds |\n| `checkpoint` | size and root of the log, signed (C2SP tlog-checkpoint) |\n| `receipts/` | one Sigstore bundle each, by sequence; `receipts.jsonl` lists them |\n{evidence}| `policies/` | policy bundles with the packs that receipts name; the name is their SHA-256 |\n| `keys/`, `log.vkey`, `trusted_root.json` | the keys it was made with; `keys/manifest.json` says which receipt key signs from where in the log, and until where |\n{earlier}| `SHA256SUMS` | `sha256sum -c SHA256SUMS` shows damage; it is not signed |\n","commands":"```\nwrit run verify . --run {run} --log-key LOG-KEY --key receipt.pub\nwrit close verify . --run {run} --log-key LOG-KEY --key receipt.pub\n```\n\n","earlier":"| `earlier/` | an earlier checkpoint, and the proof that the log still begins with it |\n","ended":"how {run} became {to}","evidence":"| `evidence/` | what a receipt's `evidence` digest stands for: arguments of calls, which may hold personal data |\n","first":"the first one","log":"All receipts of the log, 0 to {end},","range":"Receipts {first} to {last} of {size}","run":"The receipts of {run}, and those before it that it rests on,","shown":"# {what}\ncosign verify-blob-attestation --key receipt.pub --bundle {file} --trusted-root trusted_root.json \\\n  --type https://writ-gateway.github.io/writ/attestation/transition/v1 --digest {digest} --digestAlg sha256\n"},
 } /* end */;
 
@@ -99,7 +99,11 @@ const p256 = (der) => subtle.importKey("spki", der, { name: "ECDSA", namedCurve:
 async function publicKey(pem) {
   const m = /^(?:(?!-----BEGIN )[^\n]*\n)*-----BEGIN PUBLIC KEY-----[ \t\r]*\n([A-Za-z0-9+/=\s]+?)\n-----END PUBLIC KEY-----\s*$/.exec(pem);
   const der = m && unbase64(m[1].replace(/\s/g, ""));
-  if (!der) return null;
+  return der ? keyOf(der) : null;
+}
+
+// The same of a key as DER.
+async function keyOf(der) {
   let kind, wire, raw;
   if (der.length === P256.length + 65 && same(der.subarray(0, P256.length), P256) && der[P256.length] === 4) {
     raw = der.subarray(P256.length);
@@ -292,8 +296,22 @@ export async function consistent(old, now, proof) {
   return sn === 0n && same(fr, old.root) && same(sr, now.root);
 }
 
+// How an entry of the log names the algorithms of a key. Of an Ed25519 key, which only verifiers
+// have, it says what stock verifiers work out, though what is signed is the text itself.
+const algorithms = (der) => (same(der.subarray(0, ED25519.length), ED25519) ? ["SHA2_512", "SHA-512", "PKIX_ED25519_PH", 64] : ["SHA2_256", "SHA-256", "PKIX_ECDSA_P256_SHA_256", 32]);
+const LEAF = /^\{"apiVersion":"0\.0\.2","kind":"hashedrekord","spec":\{"hashedRekordV002":\{"data":\{"algorithm":"([^"]*)","digest":"([^"]*)"\},"signature":\{"content":"([^"]*)","verifier":\{"keyDetails":"([^"]*)","publicKey":\{"rawBytes":"([^"]*)"\}\}\}\}\}\}$/;
+
 async function leafOf(payload, sig, der) {
-  return utf8(`{"apiVersion":"0.0.2","kind":"hashedrekord","spec":{"hashedRekordV002":{"data":{"algorithm":"SHA2_256","digest":"${base64(await sha256(pae(payload)))}"},"signature":{"content":"${base64(sig)}","verifier":{"keyDetails":"PKIX_ECDSA_P256_SHA_256","publicKey":{"rawBytes":"${base64(der)}"}}}}}}`);
+  const [name, hash, details] = algorithms(der), digest = new Uint8Array(await subtle.digest(hash, pae(payload)));
+  return utf8(`{"apiVersion":"0.0.2","kind":"hashedrekord","spec":{"hashedRekordV002":{"data":{"algorithm":"${name}","digest":"${base64(digest)}"},"signature":{"content":"${base64(sig)}","verifier":{"keyDetails":"${details}","publicKey":{"rawBytes":"${base64(der)}"}}}}}}`);
+}
+
+// The public key in an entry of the log, as DER; null where that is in no form this version knows.
+function leafKey(leaf) {
+  const m = LEAF.exec(latin(leaf)), [digest, content, der] = m ? [m[2], m[3], m[5]].map(unbase64) : [];
+  if (!digest || !content || !der) return null;
+  const [name, , details, size] = algorithms(der);
+  return m[1] === name && m[4] === details && digest.length === size ? der : null;
 }
 
 function trustedRoot(key) {
@@ -464,6 +482,22 @@ const VERDICT = is.object({
 });
 const ENVELOPE = is.object({ payloadType: is.one([TYPE.payload]), payload: is.full, signatures: (v) => Array.isArray(v) && v.length === 1 && is.object({ keyid: is.full, sig: is.full })(v[0]) });
 const KEYS_FILE = is.object({ format: is.one(["writ-keys/v1"]), manifest: ENVELOPE, receipts: many(ENVELOPE) });
+// Whether a payload is a verdict, and so no receipt's.
+const OF_RECEIPT = `"predicateType":"${TYPE.transition}"`;
+const isVerdict = (payload) => !latin(payload).includes(OF_RECEIPT) && VERDICT(json(payload));
+
+// Under which id the log has a verdict: it follows from the digest.
+function verdictId(digest) {
+  let n = BigInt("0x" + digest.slice(0, 32)), id = "";
+  for (let i = 0; i < 26; i++, n >>= 5n) id = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"[Number(n & 31n)] + id;
+  return "rcp_" + id;
+}
+
+// The verdict that a receipt says is logged directly before it; "" for none.
+function restsOn(p) {
+  const id = p.verdict ? verdictId(p.verdict.digest) : "";
+  return (p.parents ?? []).includes(id) ? id : "";
+}
 const equal = (a, b) => a.length === b.length && a.every((x, i) => x === b[i]);
 const digests = (list) => (list.every((r) => /^[0-9a-f]{64}$/.test(r.digest.sha256)) ? list.map((r) => r.digest.sha256).sort() : []);
 const unique = (list) => [...new Set(list)].sort();
@@ -529,6 +563,7 @@ class Check {
     this.ask = ask;
     this.ids = new Map(); // by sequence
     this.seqs = [];
+    this.foreign = new Map(); // verdicts that are logged themselves, by sequence
     this.payloads = new Map(); // their digests, by sequence
     this.shown = []; // receipts that the README shows: the first, and those that end a run
     this.keys = new Map(); // receipt keys: those that are trusted, and those that receipts introduce
@@ -656,7 +691,7 @@ class Check {
     for (const name of this.names) {
       if (!RECEIPT.test(name)) continue;
       const text = await this.read(name), b = peek(text);
-      if (!b || ((first === null || latin(b.payload).includes('"transition":"key.')) && parse(text).code)) continue;
+      if (!b || isVerdict(b.payload) || ((first === null || latin(b.payload).includes('"transition":"key.')) && parse(text).code)) continue;
       const p = latin(b.payload).includes('"transition":"key.') ? await statement(b.payload) : null;
       if (first === null || (p?.key && said.length === 0)) first = b.keyId;
       if (!p?.key) continue;
@@ -749,11 +784,17 @@ class Check {
         one.catch(() => {}); // whoever awaits it hears of it
         ahead.push(one);
       }
-      const seq = seqOf(all[i]), { code, p, sum, evidence } = await ahead.shift();
+      const seq = seqOf(all[i]), { code, p, theirs, sum, evidence } = await ahead.shift();
       this.seqs.push(seq);
       if (p) this.ids.set(seq, p.receiptId);
+      if (theirs) { this.foreign.set(seq, theirs); this.ids.set(seq, theirs.id); }
       if (code) { this.find(code, seq); continue; }
       this.payloads.set(seq, sum);
+      if (theirs) {
+        this.report.receipts++;
+        if (evidence) this.find("evidence_differs", seq); // what is not the gateway's has none
+        continue;
+      }
       const end = (p.changes ?? []).find((c) => c.kind === "run" && over("run", c.to));
       if ((end || this.shown.length === 0) && this.shown.length < 20) this.shown.push({ seq, p, end });
       this.report.receipts++;
@@ -777,12 +818,13 @@ class Check {
     const it = await this.one(seq, await this.read(name));
     if (it.code) return it;
     const sum = hex(await sha256(it.payload)), evidence = this.has(beside) ? hex(await sha256(await this.read(beside))) : "";
-    return { p: it.p, sum, evidence };
+    return { p: it.p, theirs: it.theirs, sum, evidence };
   }
 
   async one(seq, text) {
     const b = parse(text);
     if (b.code) return b;
+    if (isVerdict(b.payload)) return this.theirs(seq, b);
     const key = this.keys.get(b.keyId);
     if (!key) return { code: "key_other" };
     if (b.hint !== b.keyId) return { code: "hint_differs" };
@@ -796,11 +838,30 @@ class Check {
     if (!ofLog(this.m.origin, p.log.origin)) return is("origin");
     if (p.commit.seq !== seq) return is("seq_moved");
     if (this.lives && !this.lives.may(b.keyId, seq)) return is("key_not_valid_then");
-    if (number(b.index) !== seq || number(b.proofIndex) !== seq) return is("index_differs");
-    if (!same(b.logId, this.logKey.id) || !same(b.root, this.cp.root) || number(b.size) !== this.cp.size || !same(b.checkpoint, this.cpText)) return is("checkpoint_differs");
-    if (!same(b.leaf, await leafOf(b.payload, b.sig, key.der))) return is("leaf_differs");
-    if (!(await this.tree.has(seq, await leafHash(b.leaf), b.hashes))) return is("inclusion");
-    return { p, payload: b.payload };
+    const code = await this.logged(seq, b, key.der);
+    return code ? is(code) : { p, payload: b.payload };
+  }
+
+  // Whether the log has an entry by a key.
+  async logged(seq, b, der) {
+    if (number(b.index) !== seq || number(b.proofIndex) !== seq) return "index_differs";
+    if (!same(b.logId, this.logKey.id) || !same(b.root, this.cp.root) || number(b.size) !== this.cp.size || !same(b.checkpoint, this.cpText)) return "checkpoint_differs";
+    if (!same(b.leaf, await leafOf(b.payload, b.sig, der))) return "leaf_differs";
+    return (await this.tree.has(seq, await leafHash(b.leaf), b.hashes)) ? "" : "inclusion";
+  }
+
+  // Proves a verdict that is logged as its verifier signed it, by the key in its entry. Whose that
+  // is, the receipt after it says, and where it is, the proof alone.
+  async theirs(seq, b) {
+    const spki = leafKey(b.leaf), key = spki && (await keyOf(spki));
+    if (!spki) return { code: "leaf_differs" };
+    if (b.hint !== b.keyId) return { code: "hint_differs" };
+    if (!key) return { code: "signature" };
+    if (key.id !== b.keyId) return { code: "key_differs" };
+    if (key.kind === "p256" && !der(b.sig, true)) return { code: "signature_form" };
+    if (!(await signedBy(key, b.payload, b.sig))) return { code: "signature" };
+    const digest = hex(await sha256(b.payload)), theirs = { id: verdictId(digest), digest, keyId: b.keyId };
+    return { code: await this.logged(seq, b, spki), theirs, payload: b.payload };
   }
 
   scope() {
@@ -861,7 +922,11 @@ class Check {
     if (this.report.findings.length) return;
     const h = new History(this);
     const chain = this.ask.run ? new Chain(this, this.ask.run) : null;
-    for (const seq of this.seqs) {
+    for (const [i, seq] of this.seqs.entries()) {
+      if (this.foreign.has(seq)) {
+        if (this.alone(i)) return this.find("verdict_alone", seq);
+        continue;
+      }
       const { p } = await this.again(seq);
       const code = h.add(p);
       if (code) {
@@ -872,6 +937,21 @@ class Check {
     }
     this.report.rules_checked = true;
     chain?.end();
+  }
+
+  // Of a verdict that is logged itself: whether the receipt after it, which is in the pack unless that
+  // ends there, is none that could rest on it.
+  alone(i) {
+    const seq = this.seqs[i], s = this.m.scope;
+    return !(s.kind === "range" && seq === (s.last ?? 0)) && (this.seqs[i + 1] !== seq + 1 || this.foreign.has(seq + 1));
+  }
+
+  // Of a receipt: whether the verdict before it is not the one it rests on. Where that is not in the
+  // pack, parents say so.
+  restsElsewhere(p) {
+    const id = restsOn(p), f = this.foreign.get(p.commit.seq - 1);
+    if (f) return !(id === f.id && p.verdict.digest === f.digest && p.verdict.keyId === f.keyId);
+    return id !== "" && [...this.foreign.values()].some((x) => x.id === id);
   }
 
   // What the evidence says of a call: its arguments, null where nobody says, and the verdict that
@@ -989,6 +1069,7 @@ async function ringOf(text, first, root) {
 class History {
   constructor(c) {
     const s = c.m.scope;
+    this.c = c;
     this.scope = s;
     this.whole = s.kind === "log" || (s.kind === "range" && !s.first);
     this.partial = s.kind === "run";
@@ -1016,6 +1097,7 @@ class History {
       const complete = !this.partial || p.run === this.scope.run;
       if (complete && (last !== undefined ? runSeq > last + 1 : (this.whole || this.partial) && runSeq !== 1)) missing = "run_gap";
     }
+    if (this.c.restsElsewhere(p)) return "verdict_alone";
     // In the pack of a range for what it says of a key: of other things there are receipts missing in between.
     const beside = this.scope.kind === "range" && (seq < (this.scope.first ?? 0) || seq > (this.scope.last ?? 0));
     for (const parent of p.parents ?? []) {
@@ -1107,7 +1189,7 @@ class Chain {
     if (p.run === this.run) {
       if (!this.begun) this.once("run_begin", seq);
       this.facts.receipts++;
-      for (const parent of p.parents ?? []) if (this.runOf.get(parent) !== this.run) this.facts.links++;
+      for (const parent of p.parents ?? []) if (parent !== restsOn(p) && this.runOf.get(parent) !== this.run) this.facts.links++;
     }
     this.runOf.set(p.receiptId, p.run ?? "");
     await this.lineage.note(p, args);
@@ -1263,6 +1345,7 @@ class Chain {
     for (const t of args.tasks ?? []) if (!t?.receipt_id || this.tasks.get(t.task_id)?.last.receipt !== t.receipt_id) this.judged("verdict_other", seq);
     const key = await this.signature(x, v);
     if (key) fact.key = key;
+    if (key && this.c.foreign.has(seq - 1)) fact.logged = seq - 1;
     const cites = (check, by) => {
       const results = (args.gates ?? []).filter((r) => (r?.gate ?? "") === check);
       return results.length > 0 && results.every((r) => r?.status === "pass" && (!by || r.receipt_id === by));
