@@ -1,11 +1,14 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
+	"encoding/pem"
 	"errors"
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -171,8 +174,10 @@ func verdictGetCommand() *cobra.Command {
 		Use: "get RECEIPT-ID", Short: "Write the signed verdict a receipt rests on", Args: oneArg,
 		Example: `  writ verdict get rcp_01M89R8776WWQMDZ1SS4766DAD --out verdict.sigstore.json --key-out checker.pub`,
 		Long: `Write the signed verdict that a receipt of task.verify or run.close rests on, as a
-Sigstore bundle, from the evidence of the receipt. The roles operator and auditor may.
-It is checked first that the receipt names this verdict and this key.`,
+Sigstore bundle with the proof that the transparency log has it. Where the log has only the
+receipt (of earlier versions), or is written by another replica, it is taken from the evidence,
+without that proof; the roles operator and auditor may. It is checked first that the receipt
+names this verdict and this key.`,
 		RunE: func(c *cobra.Command, args []string) error {
 			cl, err := connect.open()
 			if err != nil {
@@ -184,10 +189,8 @@ It is checked first that the receipt names this verdict and this key.`,
 			}
 			var says struct {
 				Predicate struct {
-					Verdict struct {
-						Digest string `json:"digest"`
-						KeyID  string `json:"keyId"`
-					} `json:"verdict"`
+					Parents []writ.ReceiptID `json:"parents"`
+					Verdict namedVerdict     `json:"verdict"`
 				} `json:"predicate"`
 			}
 			if err := json.Unmarshal(r.Statement, &says); err != nil {
@@ -197,33 +200,15 @@ It is checked first that the receipt names this verdict and this key.`,
 			if named.Digest == "" {
 				return writ.Refuse(writ.CodeNotFound, "writ.Verdict", "the receipt rests on no signed verdict", "name the receipt of a task.verify or run.close whose verdict was signed")
 			}
-			var got struct {
-				Evidence struct {
-					Object struct {
-						Verdict struct {
-							Envelope json.RawMessage `json:"envelope"`
-							Key      writ.PublicKey  `json:"key"`
-						} `json:"verdict"`
-					} `json:"object"`
-				} `json:"evidence"`
+			out, public, err := loggedVerdict(c.Context(), cl, named, says.Predicate.Parents)
+			if err == nil && out == nil {
+				out, public, err = keptVerdict(c.Context(), cl, named, r.ID)
 			}
-			if _, err := cl.Invoke(c.Context(), "receipt.evidence", map[string]any{"receipt_id": args[0]}, &got); err != nil {
-				return err
-			}
-			kept := got.Evidence.Object.Verdict
-			signed, err := receipts.OpenVerdict(kept.Envelope, kept.Key)
-			if err != nil {
-				return err
-			}
-			if sum, err := (receipts.Verdicts{}).Digest(string(kept.Envelope)); err != nil || sum != named.Digest || signed.KeyID != named.KeyID {
-				return writ.Refuse(writ.CodeInternal, "writ.Verdict", "the evidence holds another verdict, or of another key, than the receipt names", "keep both, and tell who runs the gateway")
-			}
-			out, err := tlog.Bundle(signed)
 			if err != nil {
 				return err
 			}
 			if keyOut != "" {
-				if err := os.WriteFile(keyOut, []byte(kept.Key.PEM), 0o644); err != nil {
+				if err := os.WriteFile(keyOut, public, 0o644); err != nil {
 					return err
 				}
 			}
@@ -234,6 +219,85 @@ It is checked first that the receipt names this verdict and this key.`,
 	cmd.Flags().StringVar(&keyOut, "key-out", "", "file to write the public key to, as the agent had registered it")
 	connect.flags(cmd)
 	return cmd
+}
+
+// namedVerdict is how a receipt names the signed verdict it rests on.
+type namedVerdict struct {
+	Digest string `json:"digest"`
+	KeyID  string `json:"keyId"`
+}
+
+var errOtherVerdict = writ.Refuse(writ.CodeInternal, "writ.Verdict", "the gateway has another verdict, or of another key, than the receipt names", "keep both, and tell who runs the gateway")
+
+// loggedVerdict is a verdict out of the log, and the key in its entry; nil where it is not there.
+func loggedVerdict(ctx context.Context, cl *client.Client, named namedVerdict, parents []writ.ReceiptID) (bundle, public []byte, err error) {
+	id := writ.VerdictID(named.Digest)
+	if !slices.Contains(parents, id) {
+		return nil, nil, nil
+	}
+	var got struct {
+		Bundle   json.RawMessage `json:"bundle"`
+		Included bool            `json:"included"`
+	}
+	if _, err := cl.Invoke(ctx, "receipt.get", map[string]any{"receipt_id": id, "wait": "included"}, &got); err != nil || !got.Included {
+		return nil, nil, err
+	}
+	var b struct {
+		Material struct {
+			Entries []struct {
+				Body []byte `json:"canonicalizedBody"`
+			} `json:"tlogEntries"`
+		} `json:"verificationMaterial"`
+		Envelope struct {
+			Payload    []byte `json:"payload"`
+			Signatures []struct {
+				Sig   []byte `json:"sig"`
+				KeyID string `json:"keyid"`
+			} `json:"signatures"`
+		} `json:"dsseEnvelope"`
+	}
+	if err := json.Unmarshal(got.Bundle, &b); err != nil || len(b.Material.Entries) != 1 || len(b.Envelope.Signatures) != 1 {
+		return nil, nil, errOtherVerdict
+	}
+	r := writ.Receipt{Payload: b.Envelope.Payload, Sig: b.Envelope.Signatures[0].Sig, KeyID: b.Envelope.Signatures[0].KeyID}
+	if r.Public, err = tlog.LeafPublic(b.Material.Entries[0].Body); err != nil {
+		return nil, nil, errOtherVerdict
+	}
+	if f, err := receipts.OpenForeign(r); err != nil || f.Digest != named.Digest || f.KeyID != named.KeyID {
+		return nil, nil, errOtherVerdict
+	}
+	return got.Bundle, pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: r.Public}), nil
+}
+
+// keptVerdict is a verdict out of the evidence of the receipt that rests on it, and the key as
+// the agent had registered it.
+func keptVerdict(ctx context.Context, cl *client.Client, named namedVerdict, id writ.ReceiptID) (bundle, public []byte, err error) {
+	var got struct {
+		Evidence struct {
+			Object struct {
+				Verdict struct {
+					Envelope json.RawMessage `json:"envelope"`
+					Key      writ.PublicKey  `json:"key"`
+				} `json:"verdict"`
+			} `json:"object"`
+		} `json:"evidence"`
+	}
+	if _, err := cl.Invoke(ctx, "receipt.evidence", map[string]any{"receipt_id": id}, &got); err != nil {
+		return nil, nil, err
+	}
+	kept := got.Evidence.Object.Verdict
+	signed, err := receipts.OpenVerdict(kept.Envelope, kept.Key)
+	if err != nil {
+		return nil, nil, err
+	}
+	if sum, err := (receipts.Verdicts{}).Digest(string(kept.Envelope)); err != nil || sum != named.Digest || signed.KeyID != named.KeyID {
+		return nil, nil, errOtherVerdict
+	}
+	out, err := tlog.Bundle(signed)
+	if err != nil {
+		return nil, nil, err
+	}
+	return out, []byte(kept.Key.PEM), nil
 }
 
 // verdictFile lets a command that gives a verdict read its signature from a file.
