@@ -354,6 +354,16 @@ findings contains {
 	if !logged || !strings.HasSuffix(read(closing), kept) || !strings.Contains(read(again), `"inclusionProof"`) || read(public) != read(filepath.Join(vectors, "cosign.pub")) {
 		t.Errorf("kept is %s, sent was %s", read(again), read(closing))
 	}
+	// With nothing but the pack and keys from elsewhere: the log had it before the end of the run.
+	pack := filepath.Join(dir, "pack.tar")
+	logKey := w.op.ok(200, "GET", "/v1/log/head", nil).str("verifier_key")
+	ok(append([]string{"export", "--run", c.run, "--out", pack}, at(w.op)...)...)
+	if r := ok("close", "verify", pack, "--run", c.run, "--log-key", logKey, "--key", receiptKey, "--verifier-key", public); strings.Count(r.stdout, "logged at") != 2 {
+		t.Errorf("got %s", r)
+	}
+	if r := ok("log", "verify", filepath.Join(w.gw[0].data, "log"), "--log-key", logKey, "--key", receiptKey, "-o", "json"); !strings.Contains(strings.ReplaceAll(r.stdout, " ", ""), `"foreign":2`) {
+		t.Errorf("got %s", r)
+	}
 	if r := command(t, append([]string{"verdict", "get", about}, at(w.op)...)...); r.code == 0 {
 		t.Errorf("a receipt without one: %s", r)
 	}

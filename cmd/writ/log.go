@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"sync/atomic"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -16,6 +17,7 @@ import (
 type logVerdict struct {
 	Verdict  string `json:"verdict"`
 	Size     int64  `json:"receipts"`
+	Foreign  int64  `json:"foreign,omitempty"` // of them, what no receipt key signed
 	Root     []byte `json:"root,omitempty"`
 	Reason   string `json:"reason,omitempty"`
 	RootAt   []byte `json:"root_at,omitempty"`
@@ -41,7 +43,8 @@ func verifyLogCommand() *cobra.Command {
   writ log verify ./log --log-key log.vkey --key receipt.pub -o json`,
 		Long: `Verify the transparency log in a directory: that its entries give its tiles, those
 the root its checkpoint states, that the log's key signed that, and that each
-entry was signed by the receipt key. DIR is a copy of the directory log in the data
+entry was signed by the receipt key; or by a verifier's own, which is counted as
+foreign, and a receipt follows. DIR is a copy of the directory log in the data
 directory of a gateway, or what a web server gives of one (C2SP tlog-tiles).
 
 --log-key is verifier_key of 'writ log head', kept from when you had reason to
@@ -86,6 +89,8 @@ signature of a witness, is missing, 4 could not verify.`,
 				return unverified{err}
 			}
 			trust.Need = witnesses.need
+			var foreign atomic.Int64
+			trust.Foreign = func(int64) { foreign.Add(1) }
 			begun, told := time.Now(), time.Now()
 			cp, err := tlog.Verify(c.Context(), dir, trust, func(done, of int64) {
 				if time.Since(told) > 2*time.Second {
@@ -96,7 +101,7 @@ signature of a witness, is missing, 4 could not verify.`,
 			v, code := logVerdict{Verdict: "ok", Size: cp.Size, Duration: time.Since(begun).Round(time.Millisecond).String()}, 0
 			switch {
 			case err == nil:
-				v.Root = cp.Root[:]
+				v.Root, v.Foreign = cp.Root[:], foreign.Load()
 				if at != 0 {
 					root, err := tlog.RootAt(dir, cp, at)
 					if err != nil {

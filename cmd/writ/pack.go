@@ -226,7 +226,11 @@ func printPack(c *cobra.Command, format string, r pack.Report) error {
 			say("ended by", strings.Join(strings.Fields(fmt.Sprintf("%s %s %s %s", f.By.Transition, f.By.Role, f.By.Agent, f.By.Session)), ", "))
 		}
 		for _, v := range f.Verdicts {
-			say("judged", strings.Join(strings.Fields(fmt.Sprintf("%s→%s by %s %s %s", v.Object, v.To, v.By.Agent, v.By.Session, v.Key)), " "))
+			logged := ""
+			if v.Logged != nil {
+				logged = fmt.Sprintf("logged at %d", *v.Logged)
+			}
+			say("judged", strings.Join(strings.Fields(fmt.Sprintf("%s→%s by %s %s %s %s", v.Object, v.To, v.By.Agent, v.By.Session, v.Key, logged)), " "))
 		}
 		if f.Word != "" {
 			say("word", f.Word)

@@ -75,7 +75,7 @@ async function main(argv) {
     const f = report.run;
     if (f?.receipts) {
       say("run", `${f.run}: ${f.receipts} receipts, ${f.tasks} tasks, ${f.state}`);
-      for (const v of f.verdicts) say("judged", `${v.object}→${v.to} by ${[v.by.agent, v.by.session, v.key].filter(Boolean).join(" ")}`);
+      for (const v of f.verdicts) say("judged", `${v.object}→${v.to} by ${[v.by.agent, v.by.session, v.key, v.logged === undefined ? "" : `logged at ${v.logged}`].filter(Boolean).join(" ")}`);
       if (f.word) say("word", f.word);
       say("parts", f.tree);
     }
