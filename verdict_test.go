@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/writ-gateway/writ"
@@ -225,5 +226,23 @@ func TestVerdictProperties(t *testing.T) {
 	got := writ.VerdictProperties(writ.VerdictReject, map[string]bool{"tests": false, "lint": true}, []string{"late", "late"})
 	if want := []string{"WRIT_GATE_FAIL:tests", "WRIT_GATE_PASS:lint", "WRIT_REASON:late", "WRIT_VERDICT_REJECT"}; !slices.Equal(got, want) {
 		t.Errorf("got %q", got)
+	}
+}
+
+// The id of a logged verdict is that of its digest, and of no text that is none.
+func TestVerdictIDFollowsFromTheDigest(t *testing.T) {
+	for digest, want := range map[string]writ.ReceiptID{
+		strings.Repeat("00", 32): "rcp_00000000000000000000000000",
+		strings.Repeat("ff", 32): "rcp_7ZZZZZZZZZZZZZZZZZZZZZZZZZ",
+		"9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08": "rcp_4ZGV88322CFNJSMBZAM32NNM0N",
+	} {
+		if id := writ.VerdictID(digest); id != want || !id.Valid() {
+			t.Errorf("%s: got %s, want %s", digest, id, want)
+		}
+	}
+	for _, digest := range []string{"", "00", strings.Repeat("g", 64)} {
+		if id := writ.VerdictID(digest); id != "" {
+			t.Errorf("%q: got %s", digest, id)
+		}
 	}
 }
