@@ -152,7 +152,7 @@ type ReceiptExportArgs struct {
 // reads; of further pieces only receipts and head are added.
 type ReceiptExport struct {
 	Header    writ.RawObject   `json:"header" doc:"First line: format and log."`
-	Receipts  []writ.RawObject `json:"receipts" doc:"One DSSE envelope a line, sequences without a gap."`
+	Receipts  []writ.RawObject `json:"receipts" doc:"One entry a line, sequences without a gap: its DSSE envelope; of a foreign one with kind and public key beside it."`
 	Head      writ.RawObject   `json:"head" doc:"Last line: a signed statement about all of them, so that a removed end shows."`
 	NextAfter int64            `json:"next_after" doc:"Value of after for the next export."`
 	More      bool             `json:"more" doc:"Whether more may follow now."`
