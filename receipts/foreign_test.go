@@ -110,6 +110,10 @@ func TestForeignThatDoNotFit(t *testing.T) {
 			t.Errorf("%s: %+v", name, got)
 		}
 	}
+	later := []writ.Receipt{entries[1], sealed(func(r *Record) { r.Commit.Seq, r.Commit.RunSeq = 2, 3 })} // whose parents nobody knows
+	if got := verify(t, pieces(t, later, 10)); got.Verdict != Tampered {
+		t.Errorf("left out of an export that begins later: %+v", got)
+	}
 	text := pieces(t, entries, 10)
 	lines := bytes.SplitAfter(text, []byte("\n"))
 	if !strings.Contains(string(lines[3]), `"kind":"foreign"`) {

@@ -122,7 +122,7 @@ func (k *Keys) Keep(facts []writ.StoredFact, entries []ledger.Entry) error {
 		for i := range entries {
 			f, e := facts[i], &entries[i]
 			g.last = f.Commit.Seq
-			o, is, err := shredding(e.Receipt)
+			o, is, err := shredding(e.Payload, e.ID)
 			if err != nil {
 				return err
 			}

@@ -85,7 +85,7 @@ func (k *Keys) catchUp(log Log) error {
 		if used = max(used, r.EvidenceKey); r.EvidenceKey > 0 && k.state(r.EvidenceKey) == 0 {
 			k.missed++
 		}
-		o, is, err := shredding(r)
+		o, is, err := shredding(r.Payload, r.ID)
 		if err != nil {
 			return err
 		}

@@ -10,7 +10,7 @@ import (
 )
 
 // marks is in the payload of every shredding, and of refused ones; the strings
-// of a payload hold no quotes.
+// of a payload hold no quotes, and those of a foreign one none that are not escaped.
 var marks = []byte(`"transition":"` + writ.CapabilityShred + `"`)
 
 // ownerOf says under whose key the evidence of a fact is kept: its run's, or its
@@ -32,17 +32,17 @@ func ownerRun(id writ.RunID) (o owner) {
 }
 
 // shredding reads which run's evidence a receipt says is shredded.
-func shredding(r writ.Receipt) (o order, is bool, err error) {
-	if r.Kind() == writ.FactForeign || !bytes.Contains(r.Payload, marks) {
+func shredding(payload []byte, id writ.ReceiptID) (o order, is bool, err error) {
+	if !bytes.Contains(payload, marks) {
 		return o, false, nil
 	}
-	rec, err := receipts.Decode(r.Payload)
+	rec, err := receipts.Decode(payload)
 	if err != nil {
 		return o, false, err
 	}
 	for _, c := range rec.Statement.Changes {
 		if run := writ.RunID(c.ID); c.Kind == writ.ObjectEvidence && c.To == string(writ.EvidenceShredded) && run.Valid() {
-			return order{owner: ownerRun(run), seq: rec.Commit.Seq, receipt: r.ID}, true, nil
+			return order{owner: ownerRun(run), seq: rec.Commit.Seq, receipt: id}, true, nil
 		}
 	}
 	return o, false, nil
