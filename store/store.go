@@ -28,7 +28,8 @@ type Store interface {
 	//   - return the first result again when tx.Call was committed within the
 	//     last ten minutes, whatever the rest of tx says;
 	//   - number facts 0, 1, 2, … without a gap and give documents the version
-	//     seq + 1; give At = max(previous At, its clock);
+	//     seq + 1; give At = max(previous At, its clock). tx.Before has the number
+	//     before tx.Fact's, which is the one that counts;
 	//   - refuse with *Conflict naming the first guard that fails, with
 	//     *Limit when an AddUpTo would pass its limit, with ErrFenced when the
 	//     epoch guard fails; nothing is changed then;

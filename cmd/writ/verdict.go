@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"encoding/pem"
@@ -239,7 +240,9 @@ func loggedVerdict(ctx context.Context, cl *client.Client, named namedVerdict, p
 		Bundle   json.RawMessage `json:"bundle"`
 		Included bool            `json:"included"`
 	}
-	if _, err := cl.Invoke(ctx, "receipt.get", map[string]any{"receipt_id": id, "wait": "included"}, &got); err != nil || !got.Included {
+	if _, err := cl.Invoke(ctx, "receipt.get", map[string]any{"receipt_id": id, "wait": "included"}, &got); writ.CodeOf(err) == writ.CodeNotFound || err == nil && !got.Included {
+		return nil, nil, nil // another replica has it
+	} else if err != nil {
 		return nil, nil, err
 	}
 	var b struct {
@@ -263,7 +266,7 @@ func loggedVerdict(ctx context.Context, cl *client.Client, named namedVerdict, p
 	if r.Public, err = tlog.LeafPublic(b.Material.Entries[0].Body); err != nil {
 		return nil, nil, errOtherVerdict
 	}
-	if f, err := receipts.OpenForeign(r); err != nil || f.Digest != named.Digest || f.KeyID != named.KeyID {
+	if f, err := receipts.OpenForeign(r); err != nil || f.Digest != named.Digest || f.KeyID != named.KeyID || !bytes.Equal(tlog.Leaf(r, nil), b.Material.Entries[0].Body) {
 		return nil, nil, errOtherVerdict
 	}
 	return got.Bundle, pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: r.Public}), nil
