@@ -115,6 +115,9 @@ func NextLog(ctx context.Context, cfg Config, o NextLogOptions) (r FrozenLog, er
 		return r, errors.Join(receipts.SetLogShard(cfg.Keys, n+1), d.nextKey(&r))
 	case lost && !o.NewKey:
 		return r, writ.Refuse(writ.CodeIllegal, op, "the private half of the log's key is missing", "restore it from a backup, or have the next shard begin with another key: --new-key")
+	case len(r.Wrong) == 0 && r.Incomplete != "" && !o.NewKey && !o.Force:
+		return r, writ.Refuse(writ.CodeIllegal, op, "files of the log are missing or damaged, and nothing shows that the ledger lacks what it published",
+			"put the directory of the log aside and start the gateway: it is made again, the same; to freeze it as it is say --force")
 	case len(r.Wrong) == 0 && !o.NewKey && !o.Force:
 		return r, writ.Refuse(writ.CodeIllegal, op, "the log is the one of its ledger: nothing here is wrong with it",
 			"start the gateway; to change the log's key say --new-key; where somebody was shown another log, a witness for example, say --force")

@@ -128,6 +128,14 @@ func TestNextLogHasAnotherKey(t *testing.T) {
 	if r := next(t, cfg, NextLogOptions{DryRun: true}, ""); len(r.Wrong) > 0 || r.Common != size {
 		t.Errorf("%+v", r)
 	}
+	damaged := filepath.Join(log, "tile", "entries", fmt.Sprintf("000.p/%d", size))
+	if err := os.Rename(damaged, damaged+".aside"); err != nil {
+		t.Fatal(err)
+	}
+	next(t, cfg, NextLogOptions{}, "it is made again, the same")
+	if err := os.Rename(damaged+".aside", damaged); err != nil {
+		t.Fatal(err)
+	}
 	if err := os.Remove(filepath.Join(cfg.Keys, receipts.FileLogKey)); err != nil {
 		t.Fatal(err)
 	}

@@ -86,9 +86,12 @@ func Part(ctx context.Context, files Files, cp Checkpoint, s Source, public func
 	log, ledger := &Log{files: files}, &Follower{source: s, public: public}
 	for n := int64(0); n*width < cp.Size; n++ {
 		data, err := log.file(entriesLevel, n, int(min(width, cp.Size-n*width)))
-		if err != nil {
+		if errors.Is(err, fs.ErrNotExist) || errors.Is(err, ErrDamaged) {
 			p.Incomplete = fmt.Errorf("entries from %d on cannot be read: %w", n*width, err)
-			return p, ctx.Err()
+			return p, nil
+		}
+		if err != nil { // it may answer later
+			return p, err
 		}
 		leaves := split(data)
 		want, err := ledger.leaves(n*width-1, len(leaves))

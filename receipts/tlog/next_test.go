@@ -145,3 +145,16 @@ func TestFreeze(t *testing.T) {
 		}
 	}
 }
+
+// silent are files of a store that does not answer.
+type silent struct{ Files }
+
+func (silent) Read(string) ([]byte, error) { return nil, errors.New("503") }
+
+// A store that does not answer says nothing of what the log has.
+func TestWhereTheyPartIsNotGuessed(t *testing.T) {
+	public := func(string) ([]byte, bool) { return []byte("der"), true }
+	if p, err := Part(t.Context(), silent{}, Checkpoint{Size: 3}, newMemory(), public); err == nil || p.Incomplete != nil {
+		t.Errorf("%+v, %v", p, err)
+	}
+}
