@@ -92,7 +92,6 @@ type indexWalk struct {
 	found  map[writ.Key]finding       // what is wrong with which
 	lying  map[writ.Lane][]writ.Key   // tasks that must lie there
 	sums   map[writ.Counter]int64     // what documents add up to
-	runs   []writ.RunID               //
 	nests  map[writ.RunID]bool        // had child runs
 	astray map[writ.Lane][]writ.Entry // entries of no task of the lane, as members
 
@@ -152,7 +151,7 @@ func (x *indexWalk) examine() (IndexReport, error) {
 // changes without a fact, and no sum without a document.
 func (x *indexWalk) once() (report IndexReport, still bool, err error) {
 	x.met, x.order, x.found = map[writ.Key][]writ.Entry{}, nil, map[writ.Key]finding{}
-	x.lying, x.sums, x.runs, x.nests, x.astray = map[writ.Lane][]writ.Key{}, map[writ.Counter]int64{}, nil, map[writ.RunID]bool{}, map[writ.Lane][]writ.Entry{}
+	x.lying, x.sums, x.nests, x.astray = map[writ.Lane][]writ.Key{}, map[writ.Counter]int64{}, map[writ.RunID]bool{}, map[writ.Lane][]writ.Entry{}
 	x.oneLane, x.ofRun, x.places = map[writ.TaskID]writ.Lane{}, map[writ.RunID][]writ.TaskID{}, map[writ.Counter]placeSum{}
 	report.Found, report.Counts = []queue.Wrong{}, []WrongCount{}
 	before, err := x.st.Head(x.ctx, shard)
@@ -289,11 +288,10 @@ func (x *indexWalk) add(doc writ.Key, s writ.Snapshot, report *IndexReport) erro
 	for _, c := range all {
 		x.sums[c.Counter] += c.N
 	}
-	kind, id, _ := strings.Cut(string(doc), "/")
+	kind, _, _ := strings.Cut(string(doc), "/")
 	switch kind {
 	case writ.ObjectRun:
 		report.Runs++
-		x.runs = append(x.runs, writ.RunID(id))
 		if r, _, _, err := writ.Get[writ.Run](s, doc); err == nil && r.Nests {
 			x.nests[r.ID] = true
 		}

@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/writ-gateway/writ"
@@ -53,24 +54,20 @@ func (x *indexWalk) inStates(id writ.RunID, c writ.Counter, children bool, state
 const surelyTries = 20
 
 // held counts the leases of an agent in one read of the documents of all tasks that
-// can have one. Which those are the read itself must show again.
-func (x *indexWalk) held(a writ.AgentID, runs []writ.RunID) sure {
+// can have one. Which those are, and which runs there are, the read itself must show
+// again: runs are made meanwhile.
+func (x *indexWalk) held(a writ.AgentID) sure {
 	return func() (has, should int64, exact bool, err error) {
-		if len(runs) > sureRuns {
-			return 0, 0, false, nil
-		}
-		c := writ.AgentRunning(a)
-		rs := writ.ReadSet{Counters: []writ.Counter{c}}
-		for _, r := range runs {
-			for _, s := range []writ.TaskState{writ.TaskRunning, writ.TaskParked} {
-				rs.Ranges = append(rs.Ranges, writ.Range{Index: writ.RunTasksIn(r, s), Limit: sureMembers})
-			}
-		}
+		c, all := writ.AgentRunning(a), writ.Range{Index: writ.IndexRuns, Limit: sureRuns + 1}
 		var s writ.Snapshot
 		for range surelyTries {
-			want := rs
-			want.Docs = nil
-			for _, r := range rs.Ranges {
+			want := writ.ReadSet{Counters: []writ.Counter{c}, Ranges: []writ.Range{all}}
+			if len(s.Ranges[all].Members) > sureRuns {
+				return 0, 0, false, nil
+			}
+			lists := underWay(s.Ranges[all].Members)
+			want.Ranges = append(want.Ranges, lists...)
+			for _, r := range lists {
 				if len(s.Ranges[r].Members) == sureMembers {
 					return 0, 0, false, nil
 				}
@@ -81,12 +78,25 @@ func (x *indexWalk) held(a writ.AgentID, runs []writ.RunID) sure {
 			if s, err = x.st.Read(x.ctx, shard, want); err != nil {
 				return 0, 0, false, err
 			}
-			if should, exact, err = leasesOf(a, rs.Ranges, s); err != nil || exact {
+			if now := underWay(s.Ranges[all].Members); !slices.Equal(now, lists) {
+				continue
+			}
+			if should, exact, err = leasesOf(a, lists, s); err != nil || exact {
 				return s.Counters[c], should, exact, err
 			}
 		}
 		return 0, 0, false, nil
 	}
+}
+
+// underWay lists the tasks of runs that can have a lease.
+func underWay(runs []writ.Member) (lists []writ.Range) {
+	for _, r := range runs {
+		for _, s := range []writ.TaskState{writ.TaskRunning, writ.TaskParked} {
+			lists = append(lists, writ.Range{Index: writ.RunTasksIn(writ.RunID(r.Name), s), Limit: sureMembers})
+		}
+	}
+	return lists
 }
 
 // leasesOf counts the leases of an agent among listed tasks; exact is false if the
@@ -122,7 +132,7 @@ func (x *indexWalk) again(c writ.Counter) sure {
 	case c == writ.RunBadTasks(writ.RunID(id)) && !x.nests[writ.RunID(id)]: // of children that were settled nothing is listed any more
 		return x.inStates(writ.RunID(id), c, false, func(s writ.TaskState) bool { return s == writ.TaskFailed || s == writ.TaskDead })
 	case kind == writ.ObjectAgent:
-		return x.held(writ.AgentID(id), x.runs)
+		return x.held(writ.AgentID(id))
 	}
 	return nil
 }
