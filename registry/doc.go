@@ -39,6 +39,8 @@ type Config struct {
 	Envelope func(writ.Receipt) ([]byte, error)
 	// Bundle renders a receipt, with its inclusion if it has one, as a Sigstore bundle.
 	Bundle func(writ.Receipt) ([]byte, error)
+	// Proof renders one that is included as a C2SP tlog-proof.
+	Proof func(writ.Receipt) ([]byte, error)
 	// LogHead is the transparency log as it is published, proved against a checkpoint
 	// of an earlier size unless that is 0.
 	LogHead func(since, until int64) (LogHead, error)

@@ -19,11 +19,12 @@ type ReceiptView struct {
 	Envelope  writ.RawObject `json:"envelope" doc:"DSSE envelope as it was signed; check this one."`
 	Statement writ.RawObject `json:"statement" doc:"The envelope's payload, for reading: an in-toto statement."`
 	Bundle    writ.RawObject `json:"bundle,omitempty" doc:"The receipt as a Sigstore bundle (v0.3), which cosign and other stock tools check; with the proof that the transparency log has it, if included. Shown by receipt.get."`
+	Proof     string         `json:"tlog_proof,omitempty" doc:"The same proof as a C2SP tlog-proof, with the envelope as its extra data. Shown by receipt.get, if included."`
 	Included  bool           `json:"included,omitempty" doc:"Whether the bundle holds that proof: the latest checkpoint covers the receipt."`
 }
 
 func (c Config) view(r writ.Receipt) (ReceiptView, error) {
-	if c.Envelope == nil || c.Bundle == nil {
+	if c.Envelope == nil || c.Bundle == nil || c.Proof == nil {
 		return ReceiptView{}, notReady("registry.Receipt")
 	}
 	env, err := c.Envelope(r)
@@ -84,7 +85,13 @@ func getReceipt(cfg Config) *writ.Capability {
 			if out.Bundle, err = cfg.Bundle(found[0]); err != nil {
 				return tx, r, writ.AsError("registry.Receipt", err)
 			}
-			out.Included = found[0].Inclusion != nil
+			if out.Included = found[0].Inclusion != nil; out.Included {
+				proof, err := cfg.Proof(found[0])
+				if err != nil {
+					return tx, r, writ.AsError("registry.Receipt", err)
+				}
+				out.Proof = string(proof)
+			}
 			return tx, writ.Reply{Outcome: writ.OutcomeDone, Body: out}, nil
 		},
 	})

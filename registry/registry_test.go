@@ -45,6 +45,7 @@ func newRoom(t *testing.T, change func(*Config)) *room {
 		PolicyInfo:     func() any { return info{"r1"} },
 		PolicyInfoType: reflect.TypeFor[info](),
 		Bundle:         func(rc writ.Receipt) ([]byte, error) { return fmt.Appendf(nil, `{"bundle":%d}`, rc.Seq), nil },
+		Proof:          func(rc writ.Receipt) ([]byte, error) { return fmt.Appendf(nil, "proof of %d", rc.Seq), nil },
 		Envelope: func(rc writ.Receipt) ([]byte, error) {
 			return []byte(fmt.Sprintf(`{"payload":%q}`, rc.Payload)), nil
 		},

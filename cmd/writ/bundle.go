@@ -2,9 +2,11 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"slices"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -14,16 +16,24 @@ import (
 
 func bundleCommand() *cobra.Command {
 	var connect connection
-	var path string
+	var path, form string
 	cmd := &cobra.Command{
-		Use: "bundle RECEIPT-ID", Short: "Write a receipt as a Sigstore bundle, for cosign", Args: oneArg,
-		Example: `  writ receipt bundle rcp_01M89R8776WWQMDZ1SS4766DAD --out receipt.sigstore.json`,
+		Use: "bundle RECEIPT-ID", Short: "Write a receipt with its proof, for cosign and other tools", Args: oneArg,
+		Example: `  writ receipt bundle rcp_01M89R8776WWQMDZ1SS4766DAD --out receipt.sigstore.json
+  writ receipt bundle rcp_01M89R8776WWQMDZ1SS4766DAD --format tlog-proof --out receipt.tlog-proof`,
 		Long: `Write a receipt as a Sigstore bundle (v0.3): its signed envelope, and the proof
 that the transparency log has it. It waits a moment for the log, and says how to check
 the bundle with cosign, which needs no network for it. The log's key comes from
 'writ log trusted-root', the receipt key is receipt.pub of the gateway, or, where that
-was changed, the key of 'writ key list' that the bundle names as its hint.`,
+was changed, the key of 'writ key list' that the bundle names as its hint.
+
+--format tlog-proof writes the proof as C2SP tlog-proof, with the signed envelope as its
+extra data: 'writ receipt verify' checks it with both keys, and other tools of that form
+once they know the entry (docs/log.md).`,
 		RunE: func(c *cobra.Command, args []string) error {
+			if form != "sigstore" && form != "tlog-proof" {
+				return usageError{errors.New("--format is sigstore or tlog-proof"), c.CommandPath()}
+			}
 			cl, err := connect.open()
 			if err != nil {
 				return err
@@ -31,6 +41,7 @@ was changed, the key of 'writ key list' that the bundle names as its hint.`,
 			var got struct {
 				Bundle    json.RawMessage `json:"bundle"`
 				Included  bool            `json:"included"`
+				Proof     string          `json:"tlog_proof"`
 				Statement struct {
 					Subject []struct {
 						Digest map[string]string `json:"digest"`
@@ -43,6 +54,13 @@ was changed, the key of 'writ key list' that the bundle names as its hint.`,
 			if !got.Included {
 				return writ.Refuse(writ.CodeReceiptPending, "writ.Bundle", "no checkpoint of the log covers the receipt yet", "try again in a moment; readyz says how far behind the log is. A replica that does not write the ledger has no log: ask the one that does")
 			}
+			if form == "tlog-proof" {
+				if err := put(c, path, []byte(strings.TrimSuffix(got.Proof, "\n"))); err != nil || path == "-" {
+					return err
+				}
+				fmt.Fprintf(c.ErrOrStderr(), "writ receipt verify %s --key receipt.pub --log-key log.vkey\n", printable(path))
+				return nil
+			}
 			if err := put(c, path, got.Bundle); err != nil {
 				return err
 			}
@@ -54,6 +72,7 @@ was changed, the key of 'writ key list' that the bundle names as its hint.`,
 		},
 	}
 	cmd.Flags().StringVar(&path, "out", "-", "file to write, - for standard output")
+	cmd.Flags().StringVar(&form, "format", "sigstore", "sigstore or tlog-proof")
 	connect.flags(cmd)
 	return cmd
 }

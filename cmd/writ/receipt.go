@@ -16,6 +16,7 @@ import (
 	"github.com/writ-gateway/writ/client"
 	"github.com/writ-gateway/writ/internal/daemon"
 	"github.com/writ-gateway/writ/receipts"
+	"github.com/writ-gateway/writ/receipts/tlog"
 )
 
 func receiptCommand() *cobra.Command {
@@ -102,18 +103,22 @@ type verdict struct {
 }
 
 func verifyCommand() *cobra.Command {
-	var data, format string
+	var data, format, logKey string
 	var keys keyFlags
 	var from int64
 	cmd := &cobra.Command{
-		Use: "verify FILE", Short: "Verify an export offline", Args: oneArg,
+		Use: "verify FILE", Short: "Verify an export, or one receipt with its proof, offline", Args: oneArg,
 		Example: `  writ receipt verify receipts.jsonl --key receipt.pub
-  writ receipt verify answer.json --key receipt.pub`,
+  writ receipt verify answer.json --key receipt.pub
+  writ receipt verify receipt.tlog-proof --key receipt.pub --log-key log.vkey`,
 		Long: `Verify an export with nothing but the public key: strict form, signatures, a
 sequence without a gap, legal transitions, and the signed head. FILE is what
 'writ receipt export' wrote, or one saved answer of GET /v1/receipts/export;
 - is standard input. Where the receipt key was changed, --keys has the others: what
 'writ key manifest' wrote. docs/receipt-format.md has all one needs for another verifier.
+
+FILE may also be the tlog-proof of one receipt, from 'writ receipt bundle': then its
+signature, and that the log of --log-key has it.
 
 Exit codes: 0 ok, 1 tampered (or signed by another key), 2 malformed, 3
 incomplete, 4 could not verify: the export or the key cannot be read.`,
@@ -142,7 +147,11 @@ incomplete, 4 could not verify: the export or the key cannot be read.`,
 				defer func() { _ = f.Close() }()
 				in = f
 			}
-			text, err := exportText(in)
+			buffered := bufio.NewReaderSize(in, 4096)
+			if begin, _ := buffered.Peek(len(tlog.ProofHeader) + 1); string(begin) == tlog.ProofHeader+"\n" {
+				return verifyProof(c, format, buffered, logKey, ring)
+			}
+			text, err := exportText(buffered)
 			if err != nil {
 				return unverified{err}
 			}
@@ -161,10 +170,38 @@ incomplete, 4 could not verify: the export or the key cannot be read.`,
 		},
 	}
 	cmd.Flags().Int64Var(&from, "from", 0, "sequence the export must begin with")
+	cmd.Flags().StringVar(&logKey, "log-key", "", "note verifier key of the log, or a file with it: of a tlog-proof")
 	keys.flags(cmd)
 	cmd.Flags().StringVar(&data, "data", "", "data directory of a gateway on this machine (WRIT_DATA)")
 	outputFlag(cmd, &format)
 	return cmd
+}
+
+// verifyProof checks one receipt by its tlog-proof.
+func verifyProof(c *cobra.Command, format string, in io.Reader, logKey string, ring *receipts.Ring) error {
+	if logKey == "" {
+		return unverified{errors.New("a tlog-proof is checked with the key of its log: give --log-key, verifier_key of writ log head")}
+	}
+	key, err := readLogKey(logKey)
+	if err != nil {
+		return unverified{err}
+	}
+	text, err := io.ReadAll(io.LimitReader(in, tlog.MaxProof+1))
+	if err != nil {
+		return unverified{err}
+	}
+	rec, cp, err := tlog.CheckProof(text, key, ring)
+	v, code := verdict{Verdict: receipts.Good.String()}, receipts.Good
+	if err != nil {
+		if code = receipts.Tampered; errors.Is(err, tlog.ErrProofForm) {
+			code = receipts.Malformed
+		}
+		return conclude(c, format, verdict{Verdict: code.String(), Reason: err.Error()}, int(code))
+	}
+	st := rec.Statement
+	v.Log, v.KeyID, v.Receipts, v.FirstSeq, v.LastSeq, v.Receipt = st.Log, st.KeyID, 1, rec.Commit.Seq, rec.Commit.Seq, st.Receipt
+	v.Note = fmt.Sprintf("a checkpoint of %d receipts covers it", cp.Size)
+	return conclude(c, format, v, int(code))
 }
 
 // maxAnswer bounds a saved answer of the API, which is read whole: it holds at

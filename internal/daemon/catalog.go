@@ -95,7 +95,7 @@ func collect(r rooms, v **gateway.Validator) (reg *writ.Registry, err error) {
 		PolicyInfo: r.policyInfo, PolicyInfoType: reflect.TypeFor[policies.Info](),
 		Record: r.record, Explain: r.explain, ExplainType: reflect.TypeFor[policies.Explanation](),
 		Schemas:  func(k *writ.Capability) (args, result writ.RawObject) { return (*v).Schemas(k) },
-		Envelope: receipts.Envelope, Bundle: tlog.Bundle, Export: r.export, Evidence: r.evidence, Shadow: r.shadow, LogHead: r.logHead,
+		Envelope: receipts.Envelope, Bundle: tlog.Bundle, Proof: tlog.Proof, Export: r.export, Evidence: r.evidence, Shadow: r.shadow, LogHead: r.logHead,
 	})...)
 	for _, k := range all {
 		builtin[k.ID] = true
