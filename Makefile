@@ -19,8 +19,12 @@ export PATH := $(PATH):$(TOOLS)
 HAVE_CC  = command -v "$${CC:-gcc}" >/dev/null
 SET_RACE = race=-race; $(HAVE_CC) || race=
 
+# What cannot be run here is said where it is missed, and kept for .ci/run, which says it once more at its end.
+MISSED := $(TOOLS)/not-run
+missed = { mkdir -p $(TOOLS); echo "NOT RUN: $(1)" | tee -a $(MISSED); }
+
 # Tests of the jail fail where none can start, unless they are left out by name.
-SAY_JAIL = [ "$$WRIT_TEST_JAIL" != off ] || echo "passed, but WITHOUT the jail: WRIT_TEST_JAIL=off"
+SAY_JAIL = [ "$$WRIT_TEST_JAIL" != off ] || $(call missed,tests of the jail (WRIT_TEST_JAIL=off))
 
 APT = apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends
 
@@ -55,7 +59,7 @@ test: deps check regal others ## Install what the tests need, then check everyth
 
 .PHONY: check
 check: gofumpt vet staticcheck opa-check opa-fmt opa-test author go-test pure-test alloc-test verdict-test ## Format, vet, lint, policies and tests, with the race detector
-	@$(HAVE_CC) || echo "check: passed, but WITHOUT the race detector: there is no C compiler (gcc)"
+	@$(HAVE_CC) || $(call missed,the race detector: there is no C compiler (gcc))
 	@$(SAY_JAIL)
 
 .PHONY: deps
@@ -191,7 +195,7 @@ opa-test: testcount
 .PHONY: regal
 regal: ## Lint the policies with Regal, when it can be had
 	@if ! $(GO) -C tools/regal build -o $(TOOLS)/regal github.com/open-policy-agent/regal 2>/dev/null; then \
-	  echo "regal: cannot be had here; the policies are linted without it"; exit 0; \
+	  $(call missed,Regal: it cannot be built here); exit 0; \
 	fi; \
 	echo "regal: the policies, with the configuration authors start from"; \
 	$(TOOLS)/regal lint --config-file policies/author/scaffold/regal.yaml $(PACKS)
@@ -240,7 +244,8 @@ soak: testcount ## Run the tests with the long ones at full length (TESTS=./some
 	@export WRIT_SOAK=1; $(call plaintest,-timeout 120m -run '^TestNobodyJudgesTheirOwnWork$$' .,verdicts)
 
 # Programs of others that auditors use. Cosign is large and takes minutes to build: it is kept
-# where every working copy finds it, under its version, and without it the rest is run.
+# where every working copy finds it, under its version, and without it the rest is run: building it takes
+# about seven minutes of two cores, which with the tests is more than .ci/run has on a machine that has never done so.
 COSIGN := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/writ/cosign-v3.1.3
 OTHERS  = TestSigstoreJSVerifies|TestRekorMakesTheSameEntry|TestFsckFindsTheLogWhole|TestThePageInABrowser
 BROWSER = $(shell command -v chromium || command -v google-chrome)
@@ -270,9 +275,9 @@ $(COSIGN):
 others: testcount deps-node
 	@$(GO) -C conformance build -o $(TOOLS)/fsck-v1.0.4 github.com/transparency-dev/tessera/cmd/fsck
 	@cd conformance && npm ci --silent --no-audit --no-fund --ignore-scripts
-	@set -o pipefail; run='^($(OTHERS))$$'; if [ -x $(COSIGN) ]; then run=.; else echo "conformance: without cosign; make conformance builds it"; fi; \
+	@set -o pipefail; run='^($(OTHERS))$$'; if [ -x $(COSIGN) ]; then run=.; else $(call missed,what stock cosign verifies: make conformance builds it in about 7 minutes and keeps it as $(COSIGN)); fi; \
 	skip='^$$'; browser=$$(command -v chromium || command -v google-chrome || true); \
-	if [ -z "$$browser" ]; then skip='^TestThePageInABrowser$$'; echo "conformance: without a browser; make conformance installs one"; fi; \
+	if [ -z "$$browser" ]; then skip='^TestThePageInABrowser$$'; $(call missed,the verifier in a browser: make conformance installs chromium); fi; \
 	cd conformance && COSIGN_PROGRAM=$(COSIGN) CHROMIUM_PROGRAM=$$browser $(GO) test -json -count=1 -timeout 10m -run "$$run" -skip "$$skip" . | $(TOOLS)/testcount -counts $(COUNTS)/others
 
 .PHONY: bench
@@ -292,4 +297,4 @@ generate: ## Rewrite the generated files: openapi.yaml and the tests' golden fil
 
 .PHONY: clean
 clean: ## Remove what was built (not the data in ./.writ)
-	@rm -rf bin $(COUNTS) $(TOOLS)/testcount
+	@rm -rf bin $(COUNTS) $(TOOLS)/testcount $(MISSED)
