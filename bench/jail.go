@@ -17,7 +17,7 @@ const atOnce = 32
 
 // jails compares starting a program in a jail, until nothing of it is left, with starting it without one.
 func (b *bench) jails(ctx context.Context) error {
-	program, err := b.nothing(ctx)
+	program, err := b.program(ctx, "nothing", "int main(void) { return 0; }\n", "func main() {}")
 	if err != nil {
 		return err
 	}
@@ -30,7 +30,7 @@ func (b *bench) jails(ctx context.Context) error {
 		}
 		outside = append(outside, ms(time.Since(began)))
 		began = time.Now()
-		if _, err := w.start(ctx, fmt.Sprintf("bench-%d", turn)); err != nil {
+		if err := w.start(ctx, fmt.Sprintf("bench-%d", turn)); err != nil {
 			return err
 		}
 		inside = append(inside, ms(time.Since(began)))
@@ -41,8 +41,7 @@ func (b *bench) jails(ctx context.Context) error {
 
 	n := b.pick(400, 60)
 	jailed, err := together(n, func(i int) error {
-		_, err := w.start(ctx, fmt.Sprintf("bench-many-%d", i))
-		return err
+		return w.start(ctx, fmt.Sprintf("bench-many-%d", i))
 	})
 	if err != nil {
 		return err
@@ -51,22 +50,52 @@ func (b *bench) jails(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	b.line(fmt.Sprintf("the same, %d at once, per second", atOnce), jailed/free, atLeast(1.0/8, "×"))
-	b.note("%.0f jails per second, %.0f programs without", jailed, free)
+	b.line(fmt.Sprintf("jails per second, %d at once", atOnce), jailed, atLeast(100, ""))
+	b.line("the same / programs without", jailed/free, atLeast(1.0/8, "×"))
+	b.note("%.0f programs without", free)
+	return b.idleJails(ctx)
+}
 
-	peak, err := w.start(ctx, "bench-memory")
+// idleJails measures what a jail takes while its program only waits.
+func (b *bench) idleJails(ctx context.Context) error {
+	program, err := b.program(ctx, "waiting", "#include <unistd.h>\nint main(void) { for (;;) pause(); }\n", "func main() { select {} }")
 	if err != nil {
 		return err
 	}
-	if peak > 0 { // else no control group counted
-		b.line("memory of a jail whose program does nothing", float64(peak)/(1<<20), atMost(1.5, " MiB"))
+	jailer := jail.New(jail.Options{})
+	var all []jail.Jail
+	defer func() {
+		for _, j := range all {
+			j.Kill("measured")
+			j.Wait()
+		}
+	}()
+	for i := range b.pick(32, 8) {
+		j, err := jailer.Spawn(ctx, jail.Spec{ID: fmt.Sprintf("bench-idle-%d", i), Profile: jail.Strict(), Agent: jail.Program{Path: program}})
+		if err != nil {
+			return err
+		}
+		all = append(all, j)
+		if err := j.Go(); err != nil {
+			return err
+		}
+	}
+	time.Sleep(time.Second) // what was made for the start alone is gone
+	var now, peak []float64
+	for _, j := range all {
+		u := j.Usage()
+		now, peak = append(now, float64(u.Memory)/(1<<20)), append(peak, float64(u.MemoryPeak)/(1<<20))
+	}
+	if median(now) > 0 { // else no control group counts
+		b.line("memory of an idle jail, its program's too", median(now), atMost(1, " MiB"))
+		b.note("%.2f MiB at most, while it was made", median(peak))
 	}
 	return nil
 }
 
-// nothing is a program that ends at once, linked statically. Without a C compiler it is one in Go, whose own start
-// is longer and hides some of the jail's.
-func (b *bench) nothing(ctx context.Context) (string, error) {
+// program is one linked statically. Without a C compiler it is one in Go, whose own start is longer and hides some of
+// the jail's.
+func (b *bench) program(ctx context.Context, name, c, golang string) (string, error) {
 	dir, err := b.scratch()
 	if err != nil {
 		return "", err
@@ -74,15 +103,15 @@ func (b *bench) nothing(ctx context.Context) (string, error) {
 	if dir, err = filepath.EvalSymlinks(dir); err != nil {
 		return "", err
 	}
-	source, program := filepath.Join(dir, "nothing.c"), filepath.Join(dir, "nothing")
-	if err := os.WriteFile(source, []byte("int main(void) { return 0; }\n"), 0o600); err != nil {
+	source, program := filepath.Join(dir, name+".c"), filepath.Join(dir, name)
+	if err := os.WriteFile(source, []byte(c), 0o600); err != nil {
 		return "", err
 	}
 	if _, err := output(ctx, dir, "gcc", "-static", "-O1", "-o", program, source); err == nil {
 		return program, nil
 	}
-	source = filepath.Join(dir, "nothing.go")
-	if err := os.WriteFile(source, []byte("package main\n\nfunc main() {}\n"), 0o600); err != nil {
+	source = filepath.Join(dir, name+".go")
+	if err := os.WriteFile(source, []byte("package main\n\n"+golang+"\n"), 0o600); err != nil {
 		return "", err
 	}
 	_, err = output(ctx, dir, "env", "CGO_ENABLED=0", "go", "build", "-o", program, source)
@@ -94,20 +123,18 @@ type jailWork struct {
 	program string
 }
 
-func (w jailWork) start(ctx context.Context, id string) (memory int64, err error) {
-	p := jail.Strict()
-	j, err := w.Spawn(ctx, jail.Spec{ID: id, Profile: p, Agent: jail.Program{Path: w.program}})
+func (w jailWork) start(ctx context.Context, id string) error {
+	j, err := w.Spawn(ctx, jail.Spec{ID: id, Profile: jail.Strict(), Agent: jail.Program{Path: w.program}})
 	if err != nil {
-		return 0, err
+		return err
 	}
 	if err := j.Go(); err != nil {
-		return 0, err
+		return err
 	}
-	e := j.Wait()
-	if e.Code != 0 {
-		return 0, fmt.Errorf("a jail ended with %+v", e)
+	if e := j.Wait(); e.Code != 0 {
+		return fmt.Errorf("a jail ended with %+v", e)
 	}
-	return e.Usage.MemoryPeak, nil
+	return nil
 }
 
 // together does something n times, in lanes, and says how often a second.

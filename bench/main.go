@@ -38,6 +38,7 @@ var lines = []struct {
 	{"asynq", (*bench).asynq},
 	{"revoke", (*bench).revoke},
 	{"jails", (*bench).jails},
+	{"egress", (*bench).egress},
 	{"receipts", (*bench).receipts},
 }
 

@@ -15,37 +15,18 @@ import (
 	"github.com/writ-gateway/writ/internal/daemon"
 )
 
-// profile runs a gateway in this process, on bolt and with its other settings
-// at their defaults, and writes what governed enqueues cost it. The load runs
-// here too: look at what lies below net/http.(*conn).serve and the gateway's
-// own loops.
+// profile writes what governed enqueues cost a gateway in this process. The load runs
+// here too: look at what lies below net/http.(*conn).serve and the gateway's own loops.
 func (b *bench) profile(ctx context.Context, dir string) (err error) {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return err
 	}
-	data, err := b.scratch()
-	if err != nil {
-		return err
-	}
-	cfg, err := daemon.Load("", func(string) string { return "" }, map[string]string{"data": data, "listen": "127.0.0.1:0"})
-	if err != nil {
-		return err
-	}
-	log, err := os.Create(filepath.Join(data, "log"))
-	if err != nil {
-		return err
-	}
-	defer func() { _ = log.Close() }()
 	runtime.MemProfileRate = 0 // sampling allocations would weigh on the CPU profile
-	d := daemon.New(cfg, slog.New(slog.NewTextHandler(log, nil)))
-	if err := d.Start(ctx); err != nil {
+	_, g, end, err := b.inside(ctx)
+	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, d.Stop(context.WithoutCancel(ctx))) }()
-	g := &gateway{host: "bolt", url: d.URL()}
-	if err := g.populate(ctx, daemon.OperatorToken(data)); err != nil {
-		return err
-	}
+	defer func() { err = errors.Join(err, end()) }()
 	p := newPoster(connections, g.planner.Token)
 	defer p.close()
 	enqueue := func(name string, n int) (load, error) {
@@ -91,6 +72,32 @@ func (b *bench) profile(ctx context.Context, dir string) (err error) {
 	b.note("  go tool pprof -focus 'conn..serve' -cum -top %s", cpu.Name())
 	b.note("  go tool pprof -sample_index alloc_objects -focus 'conn..serve' -cum -top %s", allocs.Name())
 	return nil
+}
+
+// inside is a gateway in this process, on bolt and with its other settings at their defaults.
+func (b *bench) inside(ctx context.Context) (d *daemon.Daemon, g *gateway, end func() error, err error) {
+	data, err := b.scratch()
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	cfg, err := daemon.Load("", func(string) string { return "" }, map[string]string{"data": data, "listen": "127.0.0.1:0"})
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	log, err := os.Create(filepath.Join(data, "bench.log"))
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	d = daemon.New(cfg, slog.New(slog.NewTextHandler(log, nil)))
+	if err := d.Start(ctx); err != nil {
+		return nil, nil, nil, errors.Join(err, log.Close())
+	}
+	end = func() error { return errors.Join(d.Stop(context.WithoutCancel(ctx)), log.Close()) }
+	g = &gateway{host: "bolt", data: data, url: d.URL()}
+	if err := g.populate(ctx, daemon.OperatorToken(data)); err != nil {
+		return nil, nil, nil, errors.Join(err, end())
+	}
+	return d, g, end, nil
 }
 
 // ownCPU is the processor time this process has used.
