@@ -393,12 +393,28 @@ func write(name, value string) error {
 	return errors.Join(err, f.Close())
 }
 
-// found finds the groups of this process once.
-var found = sync.OnceValues(func() (*cgroups, error) {
+// found finds the groups of this process, once: but where there was no room to look, again the next time.
+var found = func() func() (*cgroups, error) {
+	var mu sync.Mutex
+	var c *cgroups
+	var err error
+	known := false
+	return func() (*cgroups, error) {
+		mu.Lock()
+		defer mu.Unlock()
+		if !known {
+			c, err = find()
+			known = !full(err)
+		}
+		return c, err
+	}
+}()
+
+func find() (*cgroups, error) {
 	c, err := findCgroups("/proc/self")
 	if err != nil {
 		return nil, err
 	}
 	c.sweep()
 	return c, c.delegate()
-})
+}
