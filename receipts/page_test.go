@@ -16,6 +16,7 @@ import (
 	"fmt"
 	"math/big"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -56,6 +57,10 @@ type pageStatement struct {
 			RunSeq    int64 `json:"runSeq"`
 		}
 		Evidence string
+		Verdict  struct {
+			Digest string
+			KeyID  string `json:"keyId"`
+		}
 
 		// Of a head:
 		At          string
@@ -81,9 +86,20 @@ func pageVerify(export string, key *ecdsa.PublicKey, moves map[string]bool) erro
 	var lastReceipt, at, epoch, tenant, headAt string
 	seen, left, runs, objects := map[string]bool{}, map[string]bool{}, map[string]int64{}, map[string]string{}
 	more := true
+	var before *pageForeign
 	for n, line := range lines[1:] {
 		if !more {
 			return errors.New("something follows the head")
+		}
+		if strings.HasPrefix(line, `{"envelope":`) {
+			f, err := pageOpenForeign(line)
+			if err != nil || before != nil || seen[f.id] {
+				return fmt.Errorf("line %d: a foreign entry: %w", n+2, err)
+			}
+			before, seen[f.id] = &f, true
+			last, lastReceipt, count = last+1, f.id, count+1
+			chain = sha256.Sum256(append(chain[:], f.digest[:]...))
+			continue
 		}
 		payload, err := pageOpen(line, id, key)
 		if err != nil {
@@ -112,7 +128,9 @@ func pageVerify(export string, key *ecdsa.PublicKey, moves map[string]bool) erro
 				s.Subject[0].Name != "export/"+header.Log || s.Subject[0].Digest.SHA256 != hex.EncodeToString(chain[:]) || (count == 0 && p.More) {
 				return errors.New("the head is of other receipts")
 			}
-			more, headAt = p.More, p.At
+			if more, headAt = p.More, p.At; !more && before != nil {
+				return errors.New("nothing rests on the foreign entry at the end")
+			}
 			chain, count, lastReceipt = [32]byte{}, 0, ""
 			continue
 		}
@@ -138,6 +156,13 @@ func pageVerify(export string, key *ecdsa.PublicKey, moves map[string]bool) erro
 		case (p.Run != "") != (c.RunSeq > 0) || (p.Run != "" && c.RunSeq != runs[p.Run]+1):
 			return fmt.Errorf("receipt %d is out of order in its run", c.Seq)
 		}
+		if before != nil && (p.Verdict.Digest != hex.EncodeToString(before.digest[:]) || p.Verdict.KeyID != before.keyID || !slices.Contains(p.Parents, before.id)) {
+			return fmt.Errorf("receipt %d does not rest on the entry before it", p.Commit.Seq)
+		}
+		if before == nil && slices.Contains(p.Parents, pageVerdictID(p.Verdict.Digest)) {
+			return fmt.Errorf("receipt %d rests on an entry elsewhere", p.Commit.Seq)
+		}
+		before = nil
 		opens := false
 		for _, c := range p.Changes {
 			if objects[c.Kind+"/"+c.ID] != c.From || !moves[c.Kind+" "+c.From+" "+c.To] {
@@ -177,8 +202,59 @@ func pageVerify(export string, key *ecdsa.PublicKey, moves map[string]bool) erro
 	return nil
 }
 
-// pageOpen checks form and signature of an envelope.
+// pageForeign is a verdict that is an entry of its own.
+type pageForeign struct {
+	id, keyID string
+	digest    [32]byte
+}
+
+// pageOpenForeign proves one by the key that is with it, of the one kind the example has.
+func pageOpenForeign(line string) (f pageForeign, err error) {
+	var l struct {
+		Envelope  json.RawMessage
+		Kind      string
+		PublicKey string `json:"publicKey"`
+	}
+	if err := json.Unmarshal([]byte(line), &l); err != nil || line != `{"envelope":`+string(l.Envelope)+`,"kind":"foreign","publicKey":"`+l.PublicKey+`"}` {
+		return f, errors.New("not in the one form of a foreign entry")
+	}
+	der, err := base64.StdEncoding.Strict().DecodeString(l.PublicKey)
+	if err != nil {
+		return f, err
+	}
+	key, err := x509.ParsePKIXPublicKey(der)
+	if err != nil {
+		return f, err
+	}
+	f.keyID = pageKeyID(key.(*ecdsa.PublicKey))
+	payload, err := pageSigned(string(l.Envelope), f.keyID, key.(*ecdsa.PublicKey), true)
+	if err != nil {
+		return f, err
+	}
+	f.digest = sha256.Sum256(payload)
+	f.id = pageVerdictID(hex.EncodeToString(f.digest[:]))
+	return f, nil
+}
+
+func pageVerdictID(digest string) string {
+	n, ok := new(big.Int).SetString(digest[:min(32, len(digest))], 16)
+	if !ok {
+		return ""
+	}
+	id := make([]byte, 26)
+	for i := range id {
+		id[25-i] = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"[new(big.Int).And(new(big.Int).Rsh(n, uint(5*i)), big.NewInt(31)).Int64()]
+	}
+	return "rcp_" + string(id)
+}
+
+// pageOpen checks form and signature of a receipt's envelope.
 func pageOpen(line, id string, key *ecdsa.PublicKey) ([]byte, error) {
+	return pageSigned(line, id, key, false)
+}
+
+// pageSigned is the same where the signature may have either s.
+func pageSigned(line, id string, key *ecdsa.PublicKey, either bool) ([]byte, error) {
 	var e pageEnvelope
 	if err := json.Unmarshal([]byte(line), &e); err != nil || len(e.Signatures) != 1 {
 		return nil, errors.New("not an envelope")
@@ -192,7 +268,7 @@ func pageOpen(line, id string, key *ecdsa.PublicKey) ([]byte, error) {
 		return nil, errors.New("not in the one form of an envelope")
 	}
 	var rs struct{ R, S *big.Int }
-	if rest, err := asn1.Unmarshal(sig, &rs); err != nil || len(rest) > 0 || rs.S.Cmp(new(big.Int).Rsh(elliptic.P256().Params().N, 1)) > 0 {
+	if rest, err := asn1.Unmarshal(sig, &rs); err != nil || len(rest) > 0 || !either && rs.S.Cmp(new(big.Int).Rsh(elliptic.P256().Params().N, 1)) > 0 {
 		return nil, errors.New("not in the one form of a signature")
 	}
 	pae := sha256.Sum256([]byte(fmt.Sprintf("DSSEv1 %d %s %d %s", len(kind), kind, len(payload), payload)))
@@ -282,6 +358,24 @@ func TestThePageIsEnoughForAVerifier(t *testing.T) {
 		}
 		if err := pageVerify(bad, key, moves); err == nil {
 			t.Errorf("%s: it verifies", name)
+		}
+	}
+	foreign, err := os.ReadFile("../testdata/vectors/receipts/export-foreign.jsonl")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := pageVerify(string(foreign), key, moves); err != nil {
+		t.Fatalf("the example with a verdict: %v", err)
+	}
+	lines = strings.SplitAfter(string(foreign), "\n")
+	for name, bad := range map[string]string{
+		"without it":    without(3),
+		"without its":   without(4),
+		"another place": lines[0] + lines[1] + lines[3] + lines[2] + strings.Join(lines[4:], ""),
+		"another key":   strings.Replace(string(foreign), `"publicKey":"MFk`, `"publicKey":"MFo`, 1),
+	} {
+		if err := pageVerify(bad, key, moves); bad == string(foreign) || err == nil {
+			t.Errorf("with a verdict, %s: it verifies", name)
 		}
 	}
 	page, err := os.ReadFile("../docs/receipt-format.md")
