@@ -62,7 +62,7 @@ type patients struct {
 func newPatients(t *testing.T, d *Daemon, op *client.Client) (p patients) {
 	t.Helper()
 	d.sweeper.Stop()
-	cr := &crew{t: t, d: d, op: op, odd: map[writ.Code]int{}}
+	cr := &crew{t: t, d: d, op: op, came: map[string]int{}}
 	boss := &caller{crew: cr, at: d, r: rand.New(rand.NewPCG(1, 1)), cred: credentialOf(t, d)}
 	must := func(c *caller, id writ.CapabilityID, args map[string]any, out any) {
 		t.Helper()

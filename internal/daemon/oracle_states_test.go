@@ -52,19 +52,25 @@ func (c *caller) move() {
 	_ = c.enter(map[string]any{"principal": c.agent, "kind": "agent", "role": "executor", "agent_id": c.agent, "heartbeat_ttl_s": 300}, claims...)
 }
 
-// judge says something about whatever waits for a verdict, mostly about what there is.
+// judge says something about whatever waits for a verdict.
 func (c *caller) judge() {
-	verdict := map[string]any{"verdict": "accept"}
-	if c.r.IntN(3) == 0 {
-		verdict = map[string]any{"verdict": "reject", "reasons": []string{"incomplete"}}
-	}
-	if c.r.IntN(6) == 0 {
-		run := c.runs[len(c.runs)-1]
-		var seen struct {
-			Receipt writ.ReceiptID `json:"receipt"`
+	say := func() map[string]any {
+		if c.r.IntN(2) == 0 {
+			return map[string]any{"verdict": "reject", "reasons": []string{"incomplete"}}
 		}
-		if c.do("run.get", map[string]any{"run_id": run}, &seen) == nil {
-			verdict["run_id"], verdict["receipt_id"] = run, seen.Receipt
+		return map[string]any{"verdict": "accept"}
+	}
+	if c.r.IntN(3) == 0 {
+		var page struct {
+			Runs []struct {
+				ID      writ.RunID     `json:"run_id"`
+				Receipt writ.ReceiptID `json:"receipt"`
+			} `json:"runs"`
+		}
+		_ = c.do("run.list", map[string]any{"state": "verifying"}, &page)
+		for _, run := range page.Runs {
+			verdict := say()
+			verdict["run_id"], verdict["receipt_id"] = run.ID, run.Receipt
 			_ = c.do("run.close", verdict, nil)
 		}
 		return
@@ -75,19 +81,25 @@ func (c *caller) judge() {
 			Receipt writ.ReceiptID `json:"receipt"`
 		} `json:"tasks"`
 	}
-	if c.do("task.list", map[string]any{"state": "verifying"}, &page) != nil || len(page.Tasks) == 0 {
-		return
+	_ = c.do("task.list", map[string]any{"state": "verifying"}, &page)
+	for _, t := range page.Tasks {
+		verdict := say()
+		verdict["task_id"], verdict["receipt_id"] = t.ID, t.Receipt
+		_ = c.do("task.verify", verdict, nil)
 	}
-	t := page.Tasks[c.r.IntN(len(page.Tasks))]
-	verdict["task_id"], verdict["receipt_id"] = t.ID, t.Receipt
-	_ = c.do("task.verify", verdict, nil)
 }
 
 // disturb takes an agent out of work and lets it in again, ends sessions and opens
 // others, and seals the run that is judged.
 func (c *caller) disturb(workers []*caller, judged writ.RunID) {
-	agent := workers[0].agent
-	switch c.r.IntN(12) {
+	agent := workers[len(workers)-1].agent
+	switch c.r.IntN(16) {
+	case 12:
+		_ = c.do("agent.revoke", map[string]any{"agent_id": agent, "reason": "compromised"}, nil)
+	case 13, 14:
+		c.passing()
+	case 15:
+		c.limit()
 	case 0, 1:
 		_ = c.do("agent.suspend", map[string]any{"agent_id": agent}, nil)
 	case 2, 3, 4, 5:
@@ -221,6 +233,9 @@ func auditStates(t *testing.T, d *Daemon, cr *crew) {
 					waits++
 				}
 			}
+			if task.Join == writ.JoinManual && !task.Admitted {
+				waits++ // for somebody's word
+			}
 			if n := counter(writ.TaskUnmet(task.ID)); task.State == writ.TaskBlocked && (n != waits || n == 0) {
 				t.Errorf("task %s is blocked by %d and counts %d", id, waits, n)
 			}
@@ -262,9 +277,10 @@ func auditStates(t *testing.T, d *Daemon, cr *crew) {
 
 // auditReceipts replays every receipt: each move is legal and begins where the last
 // one about the object ended, and every document is where its last move has led, and
-// names that receipt.
-func auditReceipts(t *testing.T, d *Daemon) {
+// names that receipt. It counts the moves.
+func auditReceipts(t *testing.T, d *Daemon) map[string]int {
 	t.Helper()
+	moves := map[string]int{}
 	type at struct {
 		state   string
 		receipt writ.ReceiptID
@@ -299,12 +315,13 @@ func auditReceipts(t *testing.T, d *Daemon) {
 					t.Errorf("receipt %d, %s: %s was %q, the move begins at %q", r.Seq, st.Predicate.Transition, name, was, c.From)
 				}
 				objects[name] = at{c.To, r.ID}
+				moves[c.Kind+" "+c.From+"→"+c.To]++
 			}
 		}
 	}
 	for name, want := range objects {
-		if strings.HasPrefix(name, writ.ObjectGate+"/") || strings.HasPrefix(name, writ.ObjectRepair+"/") {
-			continue // the gate is one document, and of repairs the last is kept
+		if strings.HasPrefix(name, writ.ObjectGate+"/") || strings.HasPrefix(name, writ.ObjectRepair+"/") || strings.HasPrefix(name, writ.ObjectQuota+"/") {
+			continue // the gate is one document, all quotas are, and of repairs the last is kept
 		}
 		got := docOf[struct {
 			State   string         `json:"state"`
@@ -314,6 +331,7 @@ func auditReceipts(t *testing.T, d *Daemon) {
 			t.Errorf("%s is %q by %s, its receipts say %q by %s", name, got.State, got.Receipt, want.state, want.receipt)
 		}
 	}
+	return moves
 }
 
 func readOf(t *testing.T, d *Daemon, rs writ.ReadSet) writ.Snapshot {

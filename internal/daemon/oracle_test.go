@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -22,7 +23,8 @@ import (
 )
 
 // Random work by many callers on a whole gateway, or on two replicas of one, who
-// plan, work, judge, suspend agents and end sessions. After each batch an oracle that
+// plan, work, hand on, judge, agree, suspend and revoke agents and end sessions and runs. It goes
+// on until calls and moves of the floor have come about. After each batch an oracle that
 // knows nothing of how the rooms plan looks at the store and the facts: while leases
 // are live, and once more when all have ended.
 func TestInvariantsAfterRandomWork(t *testing.T) {
@@ -30,16 +32,18 @@ func TestInvariantsAfterRandomWork(t *testing.T) {
 	if s := os.Getenv("WRIT_SEED"); s != "" {
 		seed, _ = strconv.ParseUint(s, 10, 64)
 	}
-	batches, calls := 2, 40
+	batches, calls := 2, 50
 	if os.Getenv("WRIT_SOAK") != "" {
 		batches, calls = 30, 200
 	}
 	t.Logf("WRIT_SEED=%d, %d batches of %d calls each", seed, batches, calls)
 	t.Run("bolt", func(t *testing.T) {
+		t.Parallel()
 		d, op, _ := start(t, t.TempDir())
 		randomWork(t, seed, batches, calls, op, d)
 	})
 	t.Run("redis", func(t *testing.T) {
+		t.Parallel()
 		server, common := redistest.Start(t), t.TempDir()
 		shared := func(c *Config) {
 			c.Store, c.Keys, c.Blobs = server.URL(), filepath.Join(common, "keys"), filepath.Join(common, "artifacts")
@@ -63,7 +67,12 @@ type crew struct {
 	mu    sync.Mutex
 	tasks []writ.TaskID
 	keys  map[writ.RunID][]string // of tasks
-	odd   map[writ.Code]int       // refusals nobody expects
+	small []writ.RunID            // of runs, those that are made and ended by the way
+
+	manual []writ.TaskID // tasks that wait for somebody's word
+
+	came  map[string]int // how often which call came to what
+	moved map[string]int // moves of objects, by their receipts
 }
 
 // caller is one session.
@@ -80,8 +89,11 @@ type caller struct {
 }
 
 type held struct {
+	made []map[string]any // artifacts that were put
+	seq  int              // of the last report of progress
 	Task struct {
-		ID writ.TaskID `json:"task_id"`
+		ID       writ.TaskID       `json:"task_id"`
+		Produces []json.RawMessage `json:"produces"`
 	} `json:"task"`
 	Lease struct {
 		ID    writ.LeaseID `json:"id"`
@@ -98,11 +110,16 @@ func (h held) args(more map[string]any) map[string]any {
 }
 
 func (c *caller) do(id writ.CapabilityID, args map[string]any, out any) error {
+	return c.doWith(id, args, nil, out)
+}
+
+// doWith makes a call that comes with bytes, if there are any.
+func (c *caller) doWith(id writ.CapabilityID, args map[string]any, body []byte, out any) error {
 	raw, err := json.Marshal(args)
 	if err != nil {
 		return err
 	}
-	call := &writ.Call{Capability: id, Credential: c.cred, Raw: raw}
+	call := &writ.Call{Capability: id, Credential: c.cred, Raw: raw, Body: c.carries(body)}
 	if c.r.IntN(3) == 0 {
 		call.IdempotencyKey = fmt.Sprint(c.r.Uint64())
 	}
@@ -110,8 +127,8 @@ func (c *caller) do(id writ.CapabilityID, args map[string]any, out any) error {
 		return err
 	}
 	reply, first, err := c.at.dispatcher.Do(context.Background(), call)
-	if err == nil && first != nil && call.IdempotencyKey != "" && c.r.IntN(2) == 0 {
-		again := &writ.Call{Capability: id, Credential: c.cred, Raw: raw, IdempotencyKey: call.IdempotencyKey}
+	if err == nil && first != nil && reply.Outcome != writ.OutcomePending && call.IdempotencyKey != "" && c.r.IntN(2) == 0 {
+		again := &writ.Call{Capability: id, Credential: c.cred, Raw: raw, IdempotencyKey: call.IdempotencyKey, Body: c.carries(body)}
 		if err := c.at.door.Stamp(again); err != nil {
 			return err
 		}
@@ -119,18 +136,17 @@ func (c *caller) do(id writ.CapabilityID, args map[string]any, out any) error {
 			c.t.Errorf("%s repeated under its key: %s, then %s", id, reply.JSON, second.JSON)
 		}
 	}
+	c.note(id, reply, err)
 	switch code := writ.CodeOf(err); code {
 	case "", writ.CodePolicyDown, writ.CodeNotFound, writ.CodeIllegal, writ.CodeClaimed, writ.CodeLeaseLost, writ.CodeNotHolder, writ.CodeScopeConflict,
 		writ.CodeQuota, writ.CodeScope, writ.CodeBudget, writ.CodeClassification, writ.CodeNotEligible, writ.CodeBackpressure,
-		writ.CodeVersion, writ.CodeIdempotency, writ.CodePolicy, writ.CodeDeps, writ.CodeSoD, writ.CodePredicate, writ.CodeUnavailable, writ.CodeNoAgent:
+		writ.CodeVersion, writ.CodeIdempotency, writ.CodePolicy, writ.CodeDeps, writ.CodeSoD, writ.CodePredicate, writ.CodeUnavailable, writ.CodeNoAgent,
+		writ.CodeExists, writ.CodeInputInvalid, writ.CodePaused, writ.CodePreflight, writ.CodeHandoffLoop, writ.CodeApprovalDenied:
 	case writ.CodeUnauthenticated:
 		if !c.ends {
 			c.t.Errorf("%s: %v", id, err)
 		}
 	default:
-		c.mu.Lock()
-		c.odd[code]++
-		c.mu.Unlock()
 		c.t.Errorf("%s: %v", id, err)
 	}
 	if err == nil && out != nil && len(reply.JSON) > 0 {
@@ -149,8 +165,10 @@ func (c *caller) anyTask() writ.TaskID {
 }
 
 func (c *caller) plan() {
-	run := c.runs[c.r.IntN(len(c.runs))]
-	switch c.r.IntN(12) {
+	run := c.anyRun()
+	switch c.r.IntN(20) {
+	case 2, 3, 4, 5, 6, 7, 8, 9:
+		c.manage(run)
 	case 0:
 		_ = c.do("task.cancel", map[string]any{"task_id": c.anyTask()}, nil)
 	case 1:
@@ -178,10 +196,19 @@ func (c *caller) plan() {
 				on = append(on, map[string]any{"key": other, "on_failure": "continue"})
 			}
 			args["depends_on"] = on
+			if c.r.IntN(3) == 0 {
+				args["join"] = []string{"any_of", "first_success", "manual", "manual"}[c.r.IntN(4)]
+			}
 		}
 		c.mu.Unlock()
-		if c.r.IntN(4) == 0 {
-			args["verify"] = map[string]any{"required": true, "max_rework": c.r.IntN(2)}
+		if c.r.IntN(3) == 0 {
+			args["verify"] = map[string]any{"required": true, "max_rework": c.r.IntN(3)}
+		}
+		if c.r.IntN(3) == 0 {
+			args["produces"] = []map[string]any{{"name": "site", "media_type": "application/zip"}}
+		}
+		if c.r.IntN(10) == 0 {
+			args["deadline_s"] = 1 + c.r.IntN(3)
 		}
 		if c.r.IntN(5) == 0 {
 			args["required_agents"] = []writ.AgentID{c.crew.agent[c.r.IntN(len(c.crew.agent))]}
@@ -193,6 +220,9 @@ func (c *caller) plan() {
 			c.mu.Lock()
 			c.tasks = append(c.tasks, made.ID)
 			c.keys[run] = append(c.keys[run], args["key"].(string))
+			if args["join"] == "manual" {
+				c.manual = append(c.manual, made.ID)
+			}
 			c.mu.Unlock()
 		}
 	}
@@ -210,32 +240,51 @@ func (c *caller) work() {
 	}
 	if len(c.held) == 0 || c.r.IntN(3) == 0 {
 		args := map[string]any{}
-		if c.r.IntN(3) == 0 {
+		switch c.r.IntN(12) {
+		case 0, 1, 2, 3:
 			args["task_id"] = c.anyTask()
+		case 4:
+			args["domains"] = []string{"nowhere"}
 		}
 		var h held
-		if c.do("task.claim", args, &h) == nil && h.Task.ID != "" {
+		err := c.do("task.claim", args, &h)
+		switch {
+		case err == nil && h.Task.ID != "":
 			c.held = append(c.held, h)
+		case writ.CodeOf(err) == writ.CodeUnauthenticated:
+			_ = c.enter(map[string]any{"principal": c.agent, "kind": "agent", "role": "executor", "agent_id": c.agent, "heartbeat_ttl_s": 300})
 		}
 		return
 	}
 	i := c.r.IntN(len(c.held))
 	h := c.held[i]
 	keep := false
-	switch c.r.IntN(10) {
+	switch c.r.IntN(16) {
+	case 10:
+		keep = c.handOn(h) != nil
+	case 11:
+		keep = true
+		c.giveAway(h)
+	case 12, 13:
+		keep = true
+		c.put(&c.held[i])
 	case 0:
 		_ = c.do("task.release", h.args(nil), nil)
 	case 1, 2:
 		_ = c.do("task.fail", h.args(map[string]any{"failure": map[string]any{"class": "external", "code": "x", "retryable": c.r.IntN(2) == 0}}), nil)
 	case 3:
 		keep = true
-		_ = c.do("task.heartbeat", h.args(nil), nil)
+		c.beat(&c.held[i])
 	case 4: // forgets it: the lease ends
 	case 5: // a made-up fence
 		keep = true
 		_ = c.do("task.complete", h.args(map[string]any{"fence": h.Lease.Fence + int64(c.r.IntN(3)) - 1}), nil)
 	default:
-		_ = c.do("task.complete", h.args(map[string]any{"result": map[string]any{"n": c.r.IntN(9)}}), nil)
+		done := map[string]any{"result": map[string]any{"n": c.r.IntN(9)}}
+		if len(h.made) > 0 {
+			done["artifacts"] = h.made
+		}
+		_ = c.do("task.complete", h.args(done), nil)
 	}
 	if !keep {
 		c.held = append(c.held[:i], c.held[i+1:]...)
@@ -244,15 +293,15 @@ func (c *caller) work() {
 
 func randomWork(t *testing.T, seed uint64, batches, calls int, op *client.Client, replicas ...*Daemon) {
 	d := replicas[0]
-	cr := &crew{t: t, d: d, seed: seed, op: op, keys: map[writ.RunID][]string{}, odd: map[writ.Code]int{}}
+	cr := &crew{t: t, d: d, seed: seed, op: op, keys: map[writ.RunID][]string{}, came: map[string]int{}, moved: map[string]int{}}
 	boss := &caller{crew: cr, at: d, r: rand.New(rand.NewPCG(seed, 0)), cred: credentialOf(t, d)}
 	var workers []*caller
 	for i := range 4 {
 		id := writ.AgentID("worker-" + string(rune('a'+i)))
 		cr.agent = append(cr.agent, id)
 		args := map[string]any{
-			"agent_id": id, "archetypes": []string{"executor"}, "domain": "web", "max_concurrent_tasks": 3,
-			"tools":       []map[string]any{{"name": "site.build", "safety": "mutating"}},
+			"agent_id": id, "archetypes": []string{"executor"}, "domain": "web", "max_concurrent_tasks": 6,
+			"tools":       []map[string]any{{"name": "site.build", "safety": "mutating"}, {"name": "site.publish", "safety": "mutating", "approval": "manual"}},
 			"write_scope": []string{},
 		}
 		if i == 0 {
@@ -269,7 +318,7 @@ func randomWork(t *testing.T, seed uint64, batches, calls int, op *client.Client
 		for range 2 {
 			w := &caller{
 				crew: cr, at: replicas[len(workers)%len(replicas)], r: rand.New(rand.NewPCG(seed, uint64(len(workers)+1))),
-				agent: id, ends: i == 3, // the last agent is suspended now and then
+				agent: id, ends: i >= 2, // sessions of the last two are ended now and then, and the last is suspended
 				moves: i == 0, // the one that writes
 			}
 			if err := w.enter(map[string]any{"principal": id, "kind": "agent", "role": "executor", "agent_id": id, "heartbeat_ttl_s": 300}); err != nil {
@@ -278,7 +327,7 @@ func randomWork(t *testing.T, seed uint64, batches, calls int, op *client.Client
 			workers = append(workers, w)
 		}
 	}
-	for _, steps := range []int{1_000_000, 1_000_000, 16} { // the last is used up
+	for _, steps := range []int{1_000_000, 1_000_000, 10} { // the last is used up
 		var run struct {
 			ID writ.RunID `json:"run_id"`
 		}
@@ -299,6 +348,21 @@ func randomWork(t *testing.T, seed uint64, batches, calls int, op *client.Client
 	if err := judge.enter(map[string]any{"principal": "judge", "kind": "human", "role": "verifier", "controller": "jane"}); err != nil {
 		t.Fatal(err)
 	}
+	person := &caller{crew: cr, at: d, r: rand.New(rand.NewPCG(seed, 202))}
+	if err := person.enter(map[string]any{"principal": "pia", "kind": "human", "role": "approver", "controller": "pia"}); err != nil {
+		t.Fatal(err)
+	}
+	asker := &caller{crew: cr, at: d, r: rand.New(rand.NewPCG(seed, 203))}
+	if err := asker.enter(map[string]any{"principal": "olga", "kind": "human", "role": "orchestrator", "controller": "olga"}); err != nil {
+		t.Fatal(err)
+	}
+	var asks struct {
+		ID writ.RunID `json:"run_id"`
+	}
+	if err := asker.do("run.create", map[string]any{"budget": map[string]any{"steps": 1_000_000}}, &asks); err != nil {
+		t.Fatal(err)
+	}
+	cr.runs = append(cr.runs, asks.ID)
 	chief := &caller{crew: cr, at: d, r: rand.New(rand.NewPCG(seed, 201)), cred: boss.cred}
 	var planners []*caller
 	for i := range 2 {
@@ -320,7 +384,10 @@ func randomWork(t *testing.T, seed uint64, batches, calls int, op *client.Client
 			}
 		}
 	}
-	for batch := range batches {
+	for batch := 0; batch < batches || batch < batches+moreBatches && len(cr.missing()) > 0; batch++ {
+		if batch >= batches {
+			t.Logf("goes on until these have come about: %q", cr.missing())
+		}
 		var wg sync.WaitGroup
 		work := func(f func()) {
 			wg.Go(func() {
@@ -337,7 +404,9 @@ func randomWork(t *testing.T, seed uint64, batches, calls int, op *client.Client
 			work(p.plan)
 		}
 		work(judge.judge)
-		work(func() { chief.disturb(workers[len(workers)-2:], judged.ID) })
+		work(person.decide)
+		work(func() { asker.ask(asks.ID) })
+		work(func() { chief.disturb(workers[len(workers)-4:], judged.ID) })
 		var left map[writ.Counter]int64
 		wg.Go(func() {
 			soundQueue(t, d, "while others work")
@@ -345,6 +414,7 @@ func randomWork(t *testing.T, seed uint64, batches, calls int, op *client.Client
 		})
 		wg.Wait()
 		stop() // from here on nothing moves
+		cr.runs, cr.small = append(cr.runs, cr.small...), nil
 		mendRest(t, d, left)
 		// Something everybody may take: of what is left much may be for who claims other scopes.
 		if err := planners[0].do("task.enqueue", map[string]any{
@@ -359,7 +429,7 @@ func randomWork(t *testing.T, seed uint64, batches, calls int, op *client.Client
 			t.Error("no lease was live")
 		}
 		auditStates(t, d, cr)
-		auditReceipts(t, d)
+		cr.moved = auditReceipts(t, d)
 		soundQueue(t, d, "when nothing moves")
 		if t.Failed() {
 			return
@@ -369,9 +439,19 @@ func randomWork(t *testing.T, seed uint64, batches, calls int, op *client.Client
 	stop := sync.OnceFunc(sweepers())
 	defer stop()
 	deadline := time.Now().Add(30 * time.Second)
-	for !quiet(t, d) {
+	for soon := time.Now().Add(5 * time.Second).UnixMilli(); slices.Min(append(slices.Collect(maps.Values(dueMembers(t, d, writ.IndexLeases))), soon)) < soon; {
 		if time.Now().After(deadline) {
 			t.Fatal("leases that nobody renews do not end")
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
+	for _, w := range workers { // the others are long: they end with their sessions
+		_ = w.do("session.close", map[string]any{"session_id": w.ses}, nil)
+		w.ends = true
+	}
+	for !quiet(t, d) {
+		if time.Now().After(deadline) {
+			t.Fatalf("leases that nobody renews do not end, or what they leave is not done: %v %v %v", dueMembers(t, d, writ.IndexLeases), dueMembers(t, d, writ.IndexReady), dueMembers(t, d, writ.IndexTodo))
 		}
 		time.Sleep(50 * time.Millisecond)
 	}
@@ -385,8 +465,11 @@ func randomWork(t *testing.T, seed uint64, batches, calls int, op *client.Client
 		t.Errorf("%d leases are live", live)
 	}
 	auditStates(t, d, cr)
-	auditReceipts(t, d)
+	cr.moved = auditReceipts(t, d)
 	soundQueue(t, d, "at the end")
+	if missing := cr.missing(); len(missing) > 0 {
+		t.Errorf("these never came about: %q\ncalls: %v\nmoves: %v", missing, cr.came, cr.moved)
+	}
 }
 
 // credentialOf is the operator's.
@@ -446,8 +529,8 @@ func quiet(t *testing.T, d *Daemon) bool {
 	}
 	todo := dueMembers(t, d, writ.IndexTodo)
 	maps.DeleteFunc(todo, func(m string, _ int64) bool {
-		return strings.HasPrefix(m, "overrun ") || strings.HasPrefix(m, "stall ")
-	}) // due in a week, and looked at again as long as the run lives
+		return strings.HasPrefix(m, "overrun ") || strings.HasPrefix(m, "stall ") || strings.HasPrefix(m, "unreserve ") || strings.HasPrefix(m, "artifacts ")
+	}) // due in a week, looked at again as long as the run lives, kept for a minute, and kept for days
 	return len(todo) == 0
 }
 
@@ -564,12 +647,21 @@ func audit(t *testing.T, d *Daemon, cr *crew) int {
 				}
 				runningTasks = append(runningTasks, task)
 			}
+			if task.KeptUntil != 0 && task.State == writ.TaskQueued { // it was handed them
+				for _, s := range task.WriteScopes {
+					lock := writ.ScopeMember(s, task.ID)
+					if !locks[lock] {
+						t.Errorf("task %s was handed %s, and has no lock on it", m.Name, s)
+					}
+					delete(locks, lock)
+				}
+			}
 			if task.State == writ.TaskQueued {
 				_, waits := ready[m.Name]
 				refused := len(members(t, d, writ.Refusers(task.ID))) > 0
 				blocked := members(t, d, writ.BlockedOn(task.ID))
 				if !inLane[m.Name] && !behind[m.Name] && !waits && !refused && !reaps && len(blocked) == 0 {
-					t.Errorf("task %s is queued and lies nowhere", m.Name)
+					t.Errorf("task %s is queued and lies nowhere: %+v", m.Name, task)
 				}
 				for _, b := range blocked {
 					if strings.HasPrefix(b.Name, "ses_") {
@@ -719,6 +811,9 @@ func facts(t *testing.T, d *Daemon) map[writ.RunID]int64 {
 					Budget     map[string]int64 `json:"budget"`
 					Transition string           `json:"transition"`
 					Outcome    string           `json:"outcome"`
+					Actor      struct {
+						Role writ.Role `json:"role"`
+					} `json:"actor"`
 				} `json:"predicate"`
 			}
 			if err := json.Unmarshal(r.Payload, &st); err != nil {
@@ -730,8 +825,13 @@ func facts(t *testing.T, d *Daemon) map[writ.RunID]int64 {
 				case "task.claim":
 					charged = writ.StepsOfAttempt
 					steps[p.Run]++
-				case "task.complete", "task.fail":
+				case "task.complete", "task.fail", "task.handoff":
 					steps[p.Run]++
+				case "agent.delegate", "artifact.put":
+					if p.Actor.Role == writ.RoleExecutor {
+						charged = 1
+						steps[p.Run]++
+					}
 				}
 			}
 			if got := p.Budget[writ.BudgetSteps]; got != charged {
