@@ -32,7 +32,7 @@ func TestInvariantsAfterRandomWork(t *testing.T) {
 	if s := os.Getenv("WRIT_SEED"); s != "" {
 		seed, _ = strconv.ParseUint(s, 10, 64)
 	}
-	batches, calls := 2, 50
+	batches, calls := 2, 40
 	if os.Getenv("WRIT_SOAK") != "" {
 		batches, calls = 30, 200
 	}
@@ -190,7 +190,7 @@ func (c *caller) plan() {
 		}
 		c.mu.Lock()
 		keys := c.keys[run]
-		if n := len(keys); n > 0 && c.r.IntN(3) == 0 {
+		if n := len(keys); n > 0 && c.r.IntN(5) < 2 {
 			on := []map[string]any{{"key": keys[n-1], "on_failure": []string{"fail", "skip", "continue"}[c.r.IntN(3)]}}
 			if other := keys[c.r.IntN(n)]; other != keys[n-1] {
 				on = append(on, map[string]any{"key": other, "on_failure": "continue"})
@@ -201,10 +201,10 @@ func (c *caller) plan() {
 			}
 		}
 		c.mu.Unlock()
-		if c.r.IntN(3) == 0 {
+		if c.r.IntN(5) < 2 {
 			args["verify"] = map[string]any{"required": true, "max_rework": c.r.IntN(3)}
 		}
-		if c.r.IntN(3) == 0 {
+		if c.r.IntN(2) == 0 {
 			args["produces"] = []map[string]any{{"name": "site", "media_type": "application/zip"}}
 		}
 		if c.r.IntN(10) == 0 {
