@@ -273,7 +273,7 @@ func (c *caller) decide() {
 	switch {
 	case state == "pending":
 		_ = c.do("approval.decide", map[string]any{"approval_id": id, "decision": []string{"approve", "approve", "deny"}[c.r.IntN(3)]}, nil)
-	case c.r.IntN(12) == 0:
+	case c.r.IntN(6) == 0:
 		_ = c.do("approval.revoke", map[string]any{"approval_id": id}, nil)
 	}
 }

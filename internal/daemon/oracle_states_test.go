@@ -126,6 +126,12 @@ func (c *caller) crowd(run writ.RunID) {
 			ID writ.TaskID `json:"task_id"`
 		}
 		args := map[string]any{"run_id": run, "key": fmt.Sprintf("crowd-%d", i), "capability": "site.build", "required_domain": "web", "priority": 4, "lease_ttl_s": 2, "backoff_ms": 10}
+		if i%2 == 0 {
+			args["produces"] = []map[string]any{{"name": "site", "media_type": "application/zip"}}
+		}
+		if i%4 < 2 {
+			args["verify"] = map[string]any{"required": true, "max_rework": i % 2}
+		}
 		if c.do("task.enqueue", args, &made) == nil {
 			c.tasks = append(c.tasks, made.ID)
 		}
