@@ -120,6 +120,45 @@ func leasesOf(a writ.AgentID, lists []writ.Range, s writ.Snapshot) (n int64, exa
 	return n, true, nil
 }
 
+// asked counts what people are asked for a principal, in one read of all that is pending.
+func (x *indexWalk) asked(p writ.PrincipalID) sure {
+	return func() (has, should int64, exact bool, err error) {
+		c, list := writ.ApprovalsAsked(p), writ.Range{Index: writ.ApprovalsIn(writ.ApprovalPending), Limit: sureMembers}
+		var s writ.Snapshot
+		for range surelyTries {
+			want := writ.ReadSet{Counters: []writ.Counter{c}, Ranges: []writ.Range{list}}
+			for _, m := range s.Ranges[list].Members {
+				want.Docs = append(want.Docs, writ.ApprovalKey(writ.ApprovalID(m.Name)))
+			}
+			if s, err = x.st.Read(x.ctx, shard, want); err != nil {
+				return 0, 0, false, err
+			}
+			all := s.Ranges[list].Members
+			if len(all) == sureMembers {
+				return 0, 0, false, nil
+			}
+			should, exact = 0, true
+			for _, m := range all {
+				key := writ.ApprovalKey(writ.ApprovalID(m.Name))
+				if exact = exact && s.Has(key); !exact {
+					break
+				}
+				a, _, ok, err := writ.Get[writ.Approval](s, key)
+				if err != nil {
+					return 0, 0, false, fmt.Errorf("approval %s: %w", m.Name, err)
+				}
+				if ok && a.State == writ.ApprovalPending && a.Requester.Principal == p {
+					should++
+				}
+			}
+			if exact {
+				return s.Counters[c], should, true, nil
+			}
+		}
+		return 0, 0, false, nil
+	}
+}
+
 // again is how to look at a counter once more; nil where no read shows it.
 func (x *indexWalk) again(c writ.Counter) sure {
 	kind, id, _ := strings.Cut(c.Entity, "/")
@@ -131,6 +170,8 @@ func (x *indexWalk) again(c writ.Counter) sure {
 		return x.inStates(writ.RunID(id), c, true, func(s writ.TaskState) bool { return !writ.TaskMoves.Terminal(s) })
 	case c == writ.RunBadTasks(writ.RunID(id)) && !x.nests[writ.RunID(id)]: // of children that were settled nothing is listed any more
 		return x.inStates(writ.RunID(id), c, false, func(s writ.TaskState) bool { return s == writ.TaskFailed || s == writ.TaskDead })
+	case c == writ.ApprovalsAsked(writ.PrincipalID(id)):
+		return x.asked(writ.PrincipalID(id))
 	case kind == writ.ObjectAgent:
 		return x.held(writ.AgentID(id))
 	}

@@ -39,3 +39,38 @@ func TestSureOfLeasesInRunsMadeMeanwhile(t *testing.T) {
 		t.Errorf("with one more in a new run %d leases are counted, %d there, sure %v: %v", has, should, exact, err)
 	}
 }
+
+// What people are asked is counted in one read too, so that a busy gateway is not said to
+// count wrongly.
+func TestSureOfWhatPeopleAreAsked(t *testing.T) {
+	d, op, _ := start(t, t.TempDir())
+	p := newPatients(t, d, op)
+	x := newWalk(t.Context(), d.store)
+	if _, _, err := x.once(); err != nil {
+		t.Fatal(err)
+	}
+	look := x.again(writ.ApprovalsAsked("operator"))
+	if look == nil {
+		t.Fatal("nothing shows it")
+	}
+	for _, step := range []struct {
+		id   writ.CapabilityID
+		args map[string]any
+	}{
+		{"agent.register", map[string]any{"agent_id": "press", "archetypes": []string{"executor"}, "domain": "press", "tools": []map[string]any{{"name": "press.publish", "safety": "mutating", "approval": "manual"}}}},
+		{"agent.activate", map[string]any{"agent_id": "press"}},
+		{"task.enqueue", map[string]any{"run_id": p.run, "key": "publish", "capability": "press.publish", "required_domain": "press"}},
+	} {
+		if err := p.boss.do(step.id, step.args, nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	has, should, exact, err := look()
+	if err != nil || !exact || has != should || has == 0 {
+		t.Errorf("%d are counted, %d there, sure %v: %v", has, should, exact, err)
+	}
+	damage{t, d}.commit(func(tx *writ.Tx) { tx.Add(writ.ApprovalsAsked("operator"), 3) })
+	if off, should, exact, err := look(); err != nil || !exact || off != has+3 || should != has {
+		t.Errorf("%d are counted, %d there, sure %v: %v", off, should, exact, err)
+	}
+}
