@@ -253,7 +253,12 @@ func TestAQuorumIsPassedOn(t *testing.T) {
 
 	dead := l.enqueue("dying", quorum(2), attempts(1))
 	l.do("task.fail", l.a, l.claim(l.a, dead).fail(true))
-	again := body[TaskView](l, l.do("task.revive", l.owner, &TaskReviveArgs{Task: dead, Key: "again"}))
+	died := l.task(dead).Receipt
+	reply, tx, err := l.try("task.revive", l.owner, &TaskReviveArgs{Task: dead, Key: "again"})
+	if err != nil || !slices.Equal(tx.Causes, []writ.ReceiptID{died}) {
+		t.Fatalf("%v, from %v; want %s", err, tx.Causes, died)
+	}
+	again := body[TaskView](l, reply)
 	if again.Verify == nil || again.Verify.Quorum == nil || *again.Verify.Quorum != 2 {
 		t.Errorf("revived as %+v", again.Verify)
 	}

@@ -98,5 +98,7 @@ func (v reviver) plan(c *writ.Call, a *TaskReviveArgs, s writ.Snapshot, dec writ
 	if err != nil {
 		return writ.Tx{}, writ.Reply{}, err
 	}
-	return v.enqueuer.plan(c, a.again(t), s, dec)
+	tx, reply, err := v.enqueuer.plan(c, a.again(t), s, dec)
+	tx.Cause(t.Receipt) // the receipts lead from the new task to what it asks for, in whichever run that died
+	return tx, reply, err
 }
