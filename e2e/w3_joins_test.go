@@ -1,6 +1,8 @@
 package e2e
 
 import (
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -246,6 +248,42 @@ func TestRevive(t *testing.T) {
 		c.orc.ok(200, "POST", "/v1/runs/"+c.run+"/seal", nil)
 		c.orc.refused(409, "illegal_transition", "POST", path, obj{"key": "third"})
 		c.orc.ok(201, "POST", path, obj{"key": "third", "run_id": c.newRun(10)})
+		c.revivedElsewhere()
 		w.audited()
 	})
+}
+
+// revivedElsewhere has what died judged in another run, and whoever checks that run alone
+// knows by the pack of it what was asked for.
+func (c *cast) revivedElsewhere() {
+	c.t.Helper()
+	c.run = c.newRun(100)
+	id := c.enqueue("judged", obj{"max_attempts": 1, "verify": obj{"required": true, "quorum": 2, "gates": []string{"tests"}}})
+	c.builder.ok(200, "POST", "/v1/tasks/"+id+"/fail", c.builder.claim(id).hold(obj{"failure": obj{"class": "external", "code": "x", "retryable": true}}))
+	c.judgedRun()
+	again := c.orc.ok(201, "POST", "/v1/tasks/"+id+"/revive", obj{"key": "again", "run_id": c.run}).str("task_id")
+	c.orc.ok(200, "POST", "/v1/runs/"+c.run+"/seal", nil)
+	c.builder.complete(c.builder.claim(again))
+	vera, walt := c.verifier("judge-a", "vera", ""), c.verifier("judge-b", "walt", "")
+	path, accept := vera.verdict("/v1/tasks/"+again, "accept", obj{"gates": []obj{{"gate": "tests", "status": "pass"}}})
+	vera.ok(200, "POST", path, accept)
+	walt.ok(200, "POST", path, accept)
+	path, accept = vera.verdict("/v1/runs/"+c.run, "accept", nil)
+	closed := vera.ok(200, "POST", path, accept).str("receipt")
+	vera.ok(200, "GET", "/v1/receipts/"+closed+"?wait=included", nil)
+
+	dir := c.t.TempDir()
+	token, logKey := filepath.Join(dir, "token"), c.op.ok(200, "GET", "/v1/log/head", nil).str("verifier_key")
+	if err := os.WriteFile(token, []byte(c.op.token), 0o600); err != nil {
+		c.t.Fatal(err)
+	}
+	for what, scope := range map[string][]string{"run": {"--run", c.run}, "log": nil} {
+		pack := filepath.Join(dir, what+".tar")
+		if r := command(c.t, append([]string{"export", "--out", pack, "--url", c.gw[0].url, "--token-file", token}, scope...)...); r.code != 0 {
+			c.t.Fatalf("export: %s", r)
+		}
+		if r := command(c.t, "close", "verify", pack, "--run", c.run, "--log-key", logKey, "--key", c.publicKey()); r.code != 0 {
+			c.t.Errorf("the pack of the %s: %s", what, r)
+		}
+	}
 }

@@ -1,6 +1,10 @@
 package pack
 
-import "github.com/writ-gateway/writ"
+import (
+	"cmp"
+
+	"github.com/writ-gateway/writ"
+)
 
 // asked is what a task is made with.
 type asked struct {
@@ -28,7 +32,10 @@ func (k *chain) made(x heard, m writ.Change) (a asked, looks []*task, known bool
 		Task string `json:"task_id"`
 	}
 	said := x.ev.says(&of)
-	from := k.tasks[of.Task]
+	from := cmp.Or(k.tasks[of.Task], k.others[of.Task])
+	if from != nil && from.run != x.Statement.Run && x.Statement.Transition != "task.revive" {
+		from = nil // nothing else leaves its run
+	}
 	switch x.Statement.Transition {
 	case "task.enqueue":
 		known = x.ev.says(&a)
@@ -70,4 +77,16 @@ func (k *chain) made(x heard, m writ.Change) (a asked, looks []*task, known bool
 		}
 	}
 	return a, looks, true
+}
+
+// elsewhere keeps of a task of another run what it asks for: one of this run may be it, revived.
+// It is no task of this run, what others made was given to it there only, and where nobody says
+// what it asks for it is as if it were not there.
+func (k *chain) elsewhere(x heard, m writ.Change) {
+	if k.others[m.ID] != nil {
+		return
+	}
+	if a, _, known := k.made(x, m); known {
+		k.others[m.ID] = &task{run: x.Statement.Run, asked: asked{Capability: a.Capability, Verify: a.Verify}}
+	}
 }

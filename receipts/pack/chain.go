@@ -69,6 +69,7 @@ type chain struct {
 	quorum   int                           // how many verdicts it asks for
 	runOf    map[writ.ReceiptID]writ.RunID // of every receipt until now
 	tasks    map[string]*task
+	others   map[string]*task  // of other runs: see elsewhere
 	keys     map[string]*task  // by their names in the run
 	unread   bool              // somebody does not say what there is to say of a task
 	votes    map[string][]vote // on a task or the run that wants several
@@ -77,6 +78,7 @@ type chain struct {
 }
 
 type task struct {
+	run   writ.RunID
 	state string
 	last  last
 	asked
@@ -97,7 +99,7 @@ func newChain(c *check, run writ.RunID) *chain {
 	}
 	facts := &RunFacts{Run: run, Tree: tree}
 	c.report.Run = facts
-	return &chain{c: c, run: run, facts: facts, runOf: map[writ.ReceiptID]writ.RunID{}, tasks: map[string]*task{}, keys: map[string]*task{}, votes: map[string][]vote{}, lineage: newLineage(), reported: map[Code]bool{}}
+	return &chain{c: c, run: run, facts: facts, runOf: map[writ.ReceiptID]writ.RunID{}, tasks: map[string]*task{}, others: map[string]*task{}, keys: map[string]*task{}, votes: map[string][]vote{}, lineage: newLineage(), reported: map[Code]bool{}}
 }
 
 // once reports what was found where it was found first.
@@ -145,6 +147,8 @@ func (k *chain) moves(x heard) {
 			k.runMoves(x, m)
 		case m.Kind == writ.ObjectTask && (st.Run == k.run || k.tasks[m.ID] != nil):
 			k.taskMoves(x, m)
+		case m.Kind == writ.ObjectTask && m.From == "":
+			k.elsewhere(x, m)
 		case m.Kind == writ.ObjectBallot && m.To == string(writ.BallotOpen) && (m.ID == string(k.run) || k.tasks[m.ID] != nil):
 			k.voted(x, m)
 		}
@@ -194,7 +198,7 @@ func (k *chain) taskMoves(x heard, m writ.Change) {
 	st, seq := x.Statement, x.Commit.Seq
 	t := k.tasks[m.ID]
 	if t == nil {
-		t = &task{}
+		t = &task{run: k.run}
 		k.tasks[m.ID] = t
 		k.facts.Tasks++
 		var known bool

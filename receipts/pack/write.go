@@ -179,9 +179,10 @@ func (w *writer) learn(r writ.Receipt, k key) (err error) {
 }
 
 // choose says which receipts are of the scope. Of a run it is those filed under it, the
-// parents they name, how every session and agent came to be that acted in it, and all that was
-// decided about approvals: that is looked for from the end, since a session was opened by an earlier one. And what says that
-// evidence of one of these was shredded. What is said of receipt keys is in every pack.
+// parents they name, how the tasks were made that its own come from, how every session and agent
+// came to be that acted in it, and all that was decided about approvals: that is looked for from
+// the end, since a session was opened by an earlier one. And what says that evidence of one of
+// these was shredded. What is said of receipt keys is in every pack.
 func (w *writer) choose() error {
 	switch w.o.Scope.Kind {
 	case ScopeLog:
@@ -193,7 +194,7 @@ func (w *writer) choose() error {
 	}
 	run := w.o.Scope.Run
 	sessions, agents, approvals, parents, take := map[string]bool{}, map[string]bool{}, map[string]bool{}, map[writ.ReceiptID]bool{}, map[int64]bool{}
-	runs, shredded := map[writ.RunID]bool{}, map[int64]writ.RunID{}
+	from, runs, shredded := newOrigins(), map[writ.RunID]bool{}, map[int64]writ.RunID{}
 	for seq := w.sp.n - 1; seq >= 0; seq-- {
 		r, rec, err := w.sp.get(seq)
 		if err != nil {
@@ -201,7 +202,7 @@ func (w *writer) choose() error {
 		}
 		st := rec.Statement
 		inRun := st.Run == run || slices.ContainsFunc(st.Changes, func(c writ.Change) bool { return c.Kind == writ.ObjectRun && c.ID == string(run) })
-		about := parents[r.ID] || slices.ContainsFunc(st.Changes, func(c writ.Change) bool {
+		about := from.has(st, inRun) || parents[r.ID] || slices.ContainsFunc(st.Changes, func(c writ.Change) bool {
 			return c.Kind == writ.ObjectSession && c.From == "" && sessions[c.ID] || c.Kind == writ.ObjectAgent && agents[c.ID] || c.Kind == writ.ObjectApproval && approvals[c.ID]
 		})
 		if inRun {

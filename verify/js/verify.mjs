@@ -1164,6 +1164,7 @@ class Chain {
     this.run = run;
     this.facts = c.report.run = { run, receipts: 0, tasks: 0, state: "", begun: 0, links: 0, tree: c.m.scope.kind === "log" ? "every run of its tree" : "this run only", verdicts: [] };
     this.tasks = new Map();
+    this.others = new Map(); // tasks of other runs: what they ask for
     this.keys = new Map(); // tasks by their names in the run
     this.unread = false; // somebody does not say what there is to say of a task
     this.votes = new Map(); // on a task or the run that wants several, those before the last
@@ -1184,6 +1185,7 @@ class Chain {
     for (const m of p.changes ?? []) {
       if (m.kind === "run" && m.id === this.run) await this.runMoves(x, m);
       else if (m.kind === "task" && (p.run === this.run || this.tasks.has(m.id))) await this.taskMoves(x, m);
+      else if (m.kind === "task" && m.from === "") this.elsewhere(p, m, args);
       else if (m.kind === "ballot" && m.to === "open" && (m.id === this.run || this.tasks.has(m.id))) await this.voted(x, m);
     }
     if (p.run === this.run) {
@@ -1226,7 +1228,9 @@ class Chain {
   asked(p, m, args) {
     const shape = own(ARGS, p.transition);
     if (m.from !== "" || !args || !shape || !shape(args)) return null;
-    const from = this.tasks.get(args.task_id ?? ""), but = (of) => ({ key: of?.key ?? "", capability: of?.capability ?? "", on: of?.depends_on ?? [], consumes: of?.consumes ?? [], verify: of?.verify ?? {} });
+    const known = this.tasks.get(args.task_id ?? "") ?? this.others.get(args.task_id ?? "");
+    const from = known?.run === (p.run ?? "") || p.transition === "task.revive" ? known : undefined; // nothing else leaves its run
+    const but = (of) => ({ key: of?.key ?? "", capability: of?.capability ?? "", on: of?.depends_on ?? [], consumes: of?.consumes ?? [], verify: of?.verify ?? {} });
     let a, looks = [];
     switch (p.transition) {
       case "task.enqueue":
@@ -1254,6 +1258,13 @@ class Chain {
     return isQuorum(a.verify.quorum) ? { ...a, looks } : null;
   }
 
+  // Keeps of a task of another run what it asks for: one of this run may be it, revived. It is no task of
+  // this run, and what others made was given to it there only.
+  elsewhere(p, m, args) {
+    const asked = this.others.has(m.id) ? null : this.asked(p, m, args);
+    if (asked) this.others.set(m.id, { run: p.run ?? "", capability: asked.capability, verify: asked.verify, consumes: [], looks: [] });
+  }
+
   // The artifacts a task was completed with, or handed on with; null where nobody says.
   made({ p, args }) {
     if (!["task.complete", "task.handoff"].includes(p.transition)) return [];
@@ -1273,7 +1284,7 @@ class Chain {
         this.unread = true;
         this.judged("evidence_missing", seq);
       }
-      t = { capability: "", consumes: [], looks: [], verify: {}, made: null, claimed: 0, given: null, ...asked };
+      t = { run: this.run, capability: "", consumes: [], looks: [], verify: {}, made: null, claimed: 0, given: null, ...asked };
       this.tasks.set(m.id, t);
       if (asked?.key) this.keys.set(asked.key, t);
       this.facts.tasks++;
