@@ -36,7 +36,7 @@ func packExportCommand() *cobra.Command {
 covers it, that checkpoint, the evidence of each receipt as far as you may read it (it may hold
 personal data: --no-evidence leaves it out), which receipt key signs from where in the log and until
 where, the policy bundles with the packs that receipts name, and a README with the exact commands. Without --run or --first all receipts are in it. The pack of a run has, beside
-the receipts of that run, how every session and agent came to be that acted in it.
+the receipts of that run, how every session and agent came to be that acted in it, and how the tasks of other runs were made that were revived in it.
 
 --out is a new directory, or a file that ends with .tar; with evidence, only you may read it. The log is read from its beginning whatever
 the pack is to hold, and kept in a temporary directory meanwhile (about 2 KB a receipt): so it is
