@@ -228,14 +228,13 @@ func sleep(ctx context.Context, d time.Duration) {
 func (f *Follower) round(ctx context.Context) error {
 	begun := time.Now()
 	for {
-		leaves, err := f.leaves(f.log.Size()-1, batch)
+		leaves, caught, err := f.next()
 		if err == nil {
 			err = f.log.Append(leaves)
 		}
 		if err != nil {
 			return err
 		}
-		caught := len(leaves) < batch
 		if !caught && time.Since(begun) < f.every && ctx.Err() == nil {
 			continue
 		}
@@ -256,16 +255,33 @@ func (f *Follower) round(ctx context.Context) error {
 	}
 }
 
-// leaves are those of up to n receipts with sequences > after. A foreign one comes with the
-// receipt that rests on it: no checkpoint ends between the two.
+// next are the leaves the log does not have, a batch at most; caught: there are no more. A
+// foreign one comes with the receipt that rests on it: no checkpoint ends between the two.
+func (f *Follower) next() (leaves [][]byte, caught bool, err error) {
+	after := f.log.Size() - 1
+	receipts, err := f.source.Range(after, batch, "")
+	if err != nil {
+		return nil, false, err
+	}
+	n := len(receipts)
+	caught = n < batch
+	if n > 0 && receipts[n-1].Kind() == writ.FactForeign {
+		receipts = receipts[:n-1]
+	}
+	leaves, err = f.leavesOf(after, receipts)
+	return leaves, caught, err
+}
+
+// leaves are those of up to n receipts with sequences > after.
 func (f *Follower) leaves(after int64, n int) ([][]byte, error) {
 	receipts, err := f.source.Range(after, n, "")
 	if err != nil {
 		return nil, err
 	}
-	if n := len(receipts); n > 0 && receipts[n-1].Kind() == writ.FactForeign {
-		receipts = receipts[:n-1]
-	}
+	return f.leavesOf(after, receipts)
+}
+
+func (f *Follower) leavesOf(after int64, receipts []writ.Receipt) ([][]byte, error) {
 	out := make([][]byte, 0, len(receipts))
 	for i, r := range receipts {
 		if r.Seq != after+1+int64(i) {

@@ -260,3 +260,18 @@ func TestForeignArePublishedWithTheirReceipt(t *testing.T) {
 	}
 	_ = f.Stop(t.Context())
 }
+
+// A backlog is published whole also where a batch of it ends with a foreign one.
+func TestABatchThatEndsWithAForeignOneIsNotTheLast(t *testing.T) {
+	m := newMemory()
+	m.add(batch+10, "a")
+	m.list[batch-1].Public = []byte("a key that nobody else knows")
+	l, err := Open(t.TempDir(), testKey(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	f := NewFollower(l, m, func(string) ([]byte, bool) { return []byte("der"), true }, MinEvery)
+	if err := f.round(t.Context()); err != nil || l.Latest().Size != batch+10 {
+		t.Errorf("got %d, %v", l.Latest().Size, err)
+	}
+}

@@ -17,7 +17,13 @@ import (
 func TestWhereLogAndLedgerPart(t *testing.T) {
 	public := func(string) ([]byte, bool) { return []byte("der"), true }
 	dir, m := t.TempDir(), newMemory()
+	theirs := func(m *memory) { // a verdict is the last entry of a file
+		if len(m.list) > width {
+			m.list[width-1].Public = []byte("a key that nobody else knows")
+		}
+	}
 	m.add(600, "a")
+	theirs(m)
 	l, err := Open(dir, testKey(t))
 	if err != nil {
 		t.Fatal(err)
@@ -40,6 +46,7 @@ func TestWhereLogAndLedgerPart(t *testing.T) {
 		n := newMemory()
 		n.add(same, "a")
 		n.add(other, "b")
+		theirs(n)
 		return n
 	}
 	for name, c := range map[string]struct {
