@@ -118,7 +118,7 @@ func CheckProof(text []byte, logKey string, ring *receipts.Ring) (rec receipts.R
 	if cp, err = ParseCheckpoint(p.checkpoint, logKey); err != nil {
 		return rec, cp, err
 	}
-	if origin, _, _ := strings.Cut(logKey, "+"); rec.Statement.Log != origin {
+	if name, _, _ := strings.Cut(logKey, "+"); !receipts.OfLog(name, rec.Statement.Log) {
 		return rec, cp, errors.New("the receipt is of another log than the key is")
 	}
 	if p.index != signed.Seq {

@@ -3,6 +3,7 @@ package tlog
 import (
 	"bytes"
 	"crypto/ecdsa"
+	"crypto/ed25519"
 	"crypto/elliptic"
 	"crypto/sha256"
 	"errors"
@@ -17,13 +18,18 @@ import (
 // proved is the tlog-proof of the third of five receipts, which are what they are each time, with the keys it is checked with.
 func proved(t testing.TB) (text []byte, logKey string, ring *receipts.Ring, all []writ.Receipt) {
 	t.Helper()
+	return provedIn(t, testKey(t), testKey(t).Name())
+}
+
+// provedIn is the same of a log whose receipts name it origin.
+func provedIn(t testing.TB, key *Key, origin string) (text []byte, logKey string, ring *receipts.Ring, all []writ.Receipt) {
+	t.Helper()
 	seed := sha256.Sum256([]byte("receipts"))
 	priv, err := ecdsa.ParseRawPrivateKey(elliptic.P256(), seed[:])
 	if err != nil {
 		t.Fatal(err)
 	}
-	key := testKey(t)
-	sealer, err := receipts.NewSealer(priv, key.Name(), [32]byte{1})
+	sealer, err := receipts.NewSealer(priv, origin, [32]byte{1})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -38,7 +44,7 @@ func proved(t testing.TB) (text []byte, logKey string, ring *receipts.Ring, all 
 	for i := range 5 {
 		id := writ.ReceiptID("rcp_01KEDVDNA0000000000000000" + string(rune('0'+i)))
 		st := writ.Statement{
-			Receipt: id, Tenant: "default", Log: key.Name(), Transition: "run.create", Outcome: writ.OutcomeOfTransition, KeyID: sealer.KeyID(),
+			Receipt: id, Tenant: "default", Log: origin, Transition: "run.create", Outcome: writ.OutcomeOfTransition, KeyID: sealer.KeyID(),
 			Actor: writ.Actor{Kind: writ.KindSystem, Role: writ.RoleSystem},
 		}
 		head, tail, err := sealer.Draft(st)
@@ -79,6 +85,17 @@ func TestProofsArePinned(t *testing.T) {
 	}
 	if _, err := Proof(all[2]); err == nil {
 		t.Error("there is a proof of what no checkpoint covers")
+	}
+}
+
+// Receipts name the log and not its shard; a proof in a later one holds all the same.
+func TestAProofInALaterShardHolds(t *testing.T) {
+	for name, good := range map[string]bool{"s2.log.example.org": true, "s1.log.example.org": false, "x2.log.example.org": false} {
+		key := NewKey(name, ed25519.NewKeyFromSeed(make([]byte, ed25519.SeedSize)))
+		text, logKey, ring, _ := provedIn(t, key, "log.example.org")
+		if _, _, err := CheckProof(text, logKey, ring); (err == nil) != good {
+			t.Errorf("%s: %v", name, err)
+		}
 	}
 }
 
