@@ -259,7 +259,9 @@ func (o openedVerdict) key(keys []writ.PublicKey) (writ.PublicKey, error) {
 
 // readVerdict reads the statement, once it is known who signed it.
 func readVerdict(payload []byte) (s verdictStatement, err error) {
-	if err := exactly(payload, &s); err != nil || (s.Type != StatementType && s.Type != statementV01) || s.PredicateType != writ.VerdictType {
+	err = exactly(payload, &s)
+	lists := s.Subject != nil && s.Predicate.Verifier.Policies != nil && s.Predicate.Properties != nil // null is none
+	if err != nil || !lists || (s.Type != StatementType && s.Type != statementV01) || s.PredicateType != writ.VerdictType {
 		return s, writ.RefuseVerdict(opVerdict, writ.BadVerdictStatement, "what was signed is not one in-toto statement with the predicate of a verdict and nothing else",
 			"the predicate type is "+writ.VerdictType+", with verifier, timeCreated and properties; see docs/verdicts.md")
 	}

@@ -198,6 +198,7 @@ func TestVerdictsThatSayOtherwise(t *testing.T) {
 		"a case variant":       {reason: "statement", change: replace(`"timeCreated"`, `"TimeCreated"`)},
 		"a member left out":    {reason: "statement", change: replace(`,"timeCreated":"2026-01-01T00:00:00.000Z"`, "")},
 		"null":                 {reason: "statement", change: replace(`"subject":[`, `"subject":null,"s":[`)},
+		"no list":              {reason: "statement", change: replace(`"policies":[{"digest":{"sha256":"`+strings.Repeat("a", 64)+`"}}]`, `"policies":null`)},
 		"something after it":   {reason: "statement", change: func(s string) string { return s + "{}" }},
 		"no UTF-8":             {reason: "statement", change: replace(`WRIT_GATE_PASS`, "WRIT_\xff")},
 		"another digest kind":  {reason: "statement", change: replace(`"sha256"`, `"sha512"`)},

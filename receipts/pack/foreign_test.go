@@ -5,6 +5,7 @@ import (
 	"crypto"
 	"crypto/ed25519"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 
@@ -181,6 +182,59 @@ func TestVerdictsLoggedOtherwise(t *testing.T) {
 		f := l.export(Options{})
 		if a := both(t, o, name, f, f, l.trust(), Ask{Run: c.run, Close: true}); a.each() != x.want {
 			t.Errorf("%s: got %q (%v), want %q", name, a.each(), a.Codes, x.want)
+		}
+	}
+}
+
+// What counts as a verdict is the same for both verifiers, whatever JSON the verifier signed.
+func TestFormsOfALoggedVerdict(t *testing.T) {
+	o, key := node(t), ed25519.NewKeyFromSeed(make([]byte, 32))
+	instead := func(old, new string) func(string) string {
+		return func(s string) string {
+			if !strings.Contains(s, old) {
+				t.Fatalf("%s is not in %s", old, s)
+			}
+			return strings.Replace(s, old, new, 1)
+		}
+	}
+	lists := func(name string) func(string) string {
+		return func(s string) string {
+			from := strings.Index(s, `"`+name+`":[`) + len(name) + 3
+			return s[:from] + "null" + s[from+strings.Index(s[from:], "]")+1:]
+		}
+	}
+	verdicts := []string{"as it is", "a space behind it", "a name", "a name of bytes", "a name of a receipt", "a slash"}
+	for name, change := range map[string]func(string) string{
+		"as it is":               func(s string) string { return s },
+		"no subjects":            lists("subject"),
+		"no policies":            lists("policies"),
+		"no properties":          lists("properties"),
+		"a mark of its bytes":    func(s string) string { return "\xef\xbb\xbf" + s },
+		"a space behind it":      func(s string) string { return s + " \n\t\r" },
+		"a member twice":         instead(`{"_type"`, `{"_type":"x","_type"`),
+		"a member in capitals":   instead(`"_type"`, `"_Type"`),
+		"a member more":          instead(`{"_type"`, `{"__proto__":{},"_type"`),
+		"a name":                 instead(`{"digest"`, `{"name":"\ud83d\ude00","digest"`),
+		"a name of bytes":        instead(`{"digest"`, `{"name":"\u0000\u2028\u007f","digest"`),
+		"a name that is half":    instead(`{"digest"`, `{"name":"\ud83d","digest"`),
+		"a name that is no text": instead(`{"digest"`, "{\"name\":\"\xff\",\"digest\""),
+		"a name that is null":    instead(`{"digest"`, `{"name":null,"digest"`),
+		"a name of a receipt":    instead(`{"digest"`, `{"name":"\"predicateType\":\"`+receipts.TransitionType+`\"","digest"`),
+		"no digest":              instead(`{"digest":{`, `{"digest":null,"uri":{`),
+		"a subject that is null": instead(`"subject":[`, `"subject":[null,`),
+		"a slash":                instead("https://in-toto.io/Statement/v1", `https:\/\/in-toto.io\/Statement\/v1`),
+	} {
+		l, c, judge := judgedBy(t, key)
+		want := l.wants("run/"+string(c.run), accepts)
+		want.Now += 1000
+		l.do(call{
+			what: "run.close", by: judge, run: c.run, policy: inForce, signed: signs(t, key, []byte(change(string(l.statement(want))))),
+			args: map[string]any{"receipt_id": l.last["run/"+string(c.run)]}, moves: []writ.Change{move("run", string(c.run), "verifying", "done")},
+		})
+		f := l.export(Options{})
+		a := both(t, o, name, f, f, l.trust(), Ask{Run: c.run, Close: true})
+		if good := slices.Contains(verdicts, name); good != (a.each() == "") || !good && a.each() != "key_other" {
+			t.Errorf("%s: got %q", name, a.each())
 		}
 	}
 }

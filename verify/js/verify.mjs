@@ -477,7 +477,7 @@ function json(bytes) {
 const resource = is.object({ "?name": is.word, "?uri": is.word, digest: is.object({ sha256: is.word }) });
 const many = (of) => (v) => Array.isArray(v) && v.every(of);
 const VERDICT = is.object({
-  _type: is.one([TYPE.statement, "https://in-toto.io/Statement/v0.1"]), predicateType: is.one([TYPE.verdict]), subject: (v) => v === null || many(resource)(v),
+  _type: is.one([TYPE.statement, "https://in-toto.io/Statement/v0.1"]), predicateType: is.one([TYPE.verdict]), subject: many(resource),
   predicate: is.object({ verifier: is.object({ id: is.word, policies: many(resource) }), timeCreated: is.word, properties: many(is.word) }),
 });
 const ENVELOPE = is.object({ payloadType: is.one([TYPE.payload]), payload: is.full, signatures: (v) => Array.isArray(v) && v.length === 1 && is.object({ keyid: is.full, sig: is.full })(v[0]) });
@@ -521,7 +521,7 @@ async function signedVerdict(kept, named, want) {
   if (!VERDICT(s)) return "verdict_says";
   const p = s.predicate, policies = digests(p.verifier.policies), at = time(p.timeCreated);
   if (p.verifier.id !== "agent:" + want.agent || policies.length !== 1 || "sha256:" + policies[0] !== want.policy || !equal([...p.properties].sort(), want.properties)) return "verdict_says";
-  if (!equal(digests(s.subject ?? []), want.subjects)) return "verdict_about";
+  if (!equal(digests(s.subject), want.subjects)) return "verdict_about";
   return at <= want.now + 60e3 && at >= want.now - 3600e3 ? "" : "verdict_says";
 }
 
