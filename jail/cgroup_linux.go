@@ -353,8 +353,8 @@ func (g *group) now(u *Usage) {
 // spent is the CPU time of a process, and of those it has waited for.
 func spent(pid int) (all time.Duration) {
 	b, _ := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
-	_, rest, _ := strings.Cut(string(b), ") ")
-	if f := strings.Fields(rest); len(f) > 14 {
+	name := strings.LastIndex(string(b), ") ") // where its name ends, which is the agent's to choose
+	if f := strings.Fields(string(b[name+1:])); name > 0 && len(f) > 14 {
 		for _, ticks := range f[11:15] {
 			all += time.Duration(number(ticks)) * (time.Second / 100)
 		}

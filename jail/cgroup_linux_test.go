@@ -8,6 +8,9 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // tree is a /proc and a /sys/fs/cgroup of files.
@@ -211,4 +214,26 @@ func TestSweepWhileGroupsAreMade(t *testing.T) {
 	}
 	close(done)
 	sweeping.Wait()
+}
+
+// A process names itself, and cannot by that say what it used.
+func TestTheNameOfAProcessIsNoneOfItsNumbers(t *testing.T) {
+	was, err := os.ReadFile("/proc/self/comm")
+	if err != nil {
+		t.Fatal(err)
+	}
+	name := func(s string) {
+		if err := os.WriteFile("/proc/self/comm", []byte(s), 0); err != nil {
+			t.Fatal(err)
+		}
+	}
+	name("x) R 1 1 1 1")
+	defer name(strings.TrimSpace(string(was)))
+	var used unix.Rusage
+	if err := unix.Getrusage(unix.RUSAGE_SELF, &used); err != nil {
+		t.Fatal(err)
+	}
+	if all := spent(os.Getpid()); all > time.Duration(used.Utime.Nano()+used.Stime.Nano())+time.Minute {
+		t.Errorf("it used %v, by its name", all)
+	}
 }
