@@ -41,6 +41,7 @@ once they know the entry (docs/log.md).`,
 			var got struct {
 				Bundle    json.RawMessage `json:"bundle"`
 				Included  bool            `json:"included"`
+				Kind      string          `json:"kind"`
 				Proof     string          `json:"tlog_proof"`
 				Statement struct {
 					Subject []struct {
@@ -54,6 +55,13 @@ once they know the entry (docs/log.md).`,
 			if !got.Included {
 				return writ.Refuse(writ.CodeReceiptPending, "writ.Bundle", "no checkpoint of the log covers the receipt yet", "try again in a moment; readyz says how far behind the log is. A replica that does not write the ledger has no log: ask the one that does")
 			}
+			key, of := "receipt.pub", receipts.TransitionType
+			if got.Kind == writ.FactForeign {
+				key, of = "VERIFIER.pub", writ.VerdictType
+			}
+			if form == "tlog-proof" && got.Kind == writ.FactForeign { // who signed it is in nothing of that form
+				return writ.Refuse(writ.CodeIllegal, "writ.Bundle", "it is a verdict, signed by its verifier, and a tlog-proof is of what the gateway signed", "take it without --format, and check it with cosign")
+			}
 			if form == "tlog-proof" {
 				if err := put(c, path, []byte(strings.TrimSuffix(got.Proof, "\n"))); err != nil || path == "-" {
 					return err
@@ -65,8 +73,8 @@ once they know the entry (docs/log.md).`,
 				return err
 			}
 			if path != "-" && len(got.Statement.Subject) > 0 {
-				fmt.Fprintf(c.ErrOrStderr(), "cosign verify-blob-attestation --key receipt.pub --bundle %s --trusted-root trusted_root.json \\\n  --type %s --digest %s --digestAlg sha256\n",
-					printable(path), receipts.TransitionType, printable(got.Statement.Subject[0].Digest["sha256"]))
+				fmt.Fprintf(c.ErrOrStderr(), "cosign verify-blob-attestation --key %s --bundle %s --trusted-root trusted_root.json \\\n  --type %s --digest %s --digestAlg sha256\n",
+					key, printable(path), of, printable(got.Statement.Subject[0].Digest["sha256"]))
 			}
 			return nil
 		},

@@ -3,11 +3,15 @@ package main
 import (
 	"bytes"
 	"encoding/json"
+	"fmt"
 	"io"
 	"os"
+	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
+	"github.com/writ-gateway/writ"
 	"github.com/writ-gateway/writ/receipts"
 )
 
@@ -57,5 +61,28 @@ func TestSavedAnswersVerify(t *testing.T) {
 	}
 	if b, err := io.ReadAll(in); err != nil || string(b) != "neither" {
 		t.Errorf("got %q, %v", b, err)
+	}
+}
+
+// A verdict in the log is its verifier's: so says the command that checks it, and no tlog-proof is made of it.
+func TestBundleOfAVerdict(t *testing.T) {
+	kind := writ.FactForeign
+	g := newStandIn(t, func(asked) (int, string) {
+		return 200, fmt.Sprintf(`{"included":true,"kind":%q,"bundle":{},"tlog_proof":"x","statement":{"subject":[{"digest":{"sha256":"ab"}}]}}`, kind)
+	})
+	const id = "rcp_01M89R8776WWQMDZ1SS4766DAD"
+	bundle := func(args ...string) (string, int) {
+		_, text, exit := typed(slices.Concat([]string{"receipt", "bundle", id, "--out", filepath.Join(t.TempDir(), "out")}, args, g.flags)...)
+		return text, exit
+	}
+	if text, exit := bundle(); exit != 0 || !strings.Contains(text, "--key VERIFIER.pub ") || !strings.Contains(text, writ.VerdictType) {
+		t.Errorf("%d: %s", exit, text)
+	}
+	if text, exit := bundle("--format", "tlog-proof"); exit == 0 || !strings.Contains(text, "check it with cosign") {
+		t.Errorf("%d: %s", exit, text)
+	}
+	kind = writ.FactSealed
+	if text, exit := bundle(); exit != 0 || !strings.Contains(text, "--key receipt.pub ") || !strings.Contains(text, receipts.TransitionType) {
+		t.Errorf("%d: %s", exit, text)
 	}
 }
