@@ -10,6 +10,7 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -84,10 +85,27 @@ func (Verdicts) Digest(text string) (string, error) {
 	return digest(o.payload), err
 }
 
-// Check is CheckVerdict.
+// Check is CheckVerdict, of one that is to be logged as it is: what nobody checks in it must
+// not carry text into the log that is never shredded.
 func (Verdicts) Check(text string, want writ.VerdictWant) (writ.SignedVerdict, error) {
-	return CheckVerdict([]byte(text), want)
+	v, err := CheckVerdict([]byte(text), want)
+	if err != nil {
+		return v, err
+	}
+	s, err := readVerdict(v.Payload)
+	if err != nil {
+		return writ.SignedVerdict{}, err
+	}
+	for _, r := range slices.Concat(s.Subject, s.Predicate.Verifier.Policies) {
+		if r.URI != nil || r.Name != nil && !fileName.MatchString(*r.Name) {
+			return writ.SignedVerdict{}, writ.RefuseVerdict(opVerdict, writ.BadVerdictStatement, "a subject or policy of the signed verdict has a uri, or a name that is none of a file",
+				"names are at most 128 letters, digits and . _ - /, or are left out: what is signed is logged for good")
+		}
+	}
+	return v, nil
 }
+
+var fileName = regexp.MustCompile(`^[A-Za-z0-9._/-]{1,128}$`)
 
 // openedVerdict is a verdict taken apart, nothing in it proved yet.
 type openedVerdict struct {

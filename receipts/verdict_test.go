@@ -270,6 +270,45 @@ func TestAVerdictOnNothing(t *testing.T) {
 	}
 }
 
+// What is logged for good has no words in it: names are those of files, and nobody looks at
+// an address. Verdicts of before are verified as they are.
+func TestNamesInVerdictsAreOfFiles(t *testing.T) {
+	k, public := verdictSigner(t)
+	want := wanted(public)
+	for name, ok := range map[string]bool{
+		"artifact/hello": true, "./out/Report_2.tar.gz": true, strings.Repeat("a", 128): true,
+		"": false, "Jane Doe was here": false, "jane@example.org": false, "a\nb": false, "grün": false, strings.Repeat("a", 129): false,
+	} {
+		text, err := VerdictStatement(want, map[string]string{want.Subjects[0]: name})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if name == "" { // which writ leaves out
+			text = []byte(strings.Replace(string(text), `"subject":[{`, `"subject":[{"name":"",`, 1))
+		}
+		env := signedText(t, k, text)
+		if _, err := CheckVerdict([]byte(env), want); err != nil {
+			t.Errorf("%q: %v", name, err)
+		}
+		if _, err := (Verdicts{}).Check(env, want); ok != (err == nil) || !ok && verdictReason(err) != writ.BadVerdictStatement {
+			t.Errorf("%q: %v", name, err)
+		}
+	}
+	text, err := VerdictStatement(want, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, at := range []string{`"subject":[{`, `"policies":[{`} {
+		env := signedText(t, k, []byte(strings.Replace(string(text), at, at+`"uri":"https://example.org/jane",`, 1)))
+		if _, err := CheckVerdict([]byte(env), want); err != nil {
+			t.Errorf("%s: %v", at, err)
+		}
+		if _, err := (Verdicts{}).Check(env, want); verdictReason(err) != writ.BadVerdictStatement {
+			t.Errorf("%s: %v", at, err)
+		}
+	}
+}
+
 // An envelope or a bundle has few forms, and one signature by the key it names.
 func TestFormsOfSignedVerdicts(t *testing.T) {
 	k, public := verdictSigner(t)
