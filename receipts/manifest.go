@@ -3,9 +3,6 @@ package receipts
 import (
 	"bytes"
 	"crypto"
-	"crypto/ecdsa"
-	"crypto/ed25519"
-	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
@@ -265,15 +262,7 @@ func verifyAny(pubPEM []byte, o opened) error {
 	if o.keyID != id {
 		return errOtherKey
 	}
-	text, good := dsse.PAE(PayloadType, o.payload), false
-	switch k := pub.(type) {
-	case ed25519.PublicKey:
-		good = ed25519.Verify(k, text, o.sig)
-	case *ecdsa.PublicKey: // a key management service chooses the form of its own
-		h := sha256.Sum256(text)
-		good = ecdsa.VerifyASN1(k, h[:], o.sig)
-	}
-	if !good {
+	if !holds(pub, dsse.PAE(PayloadType, o.payload), o.sig) { // a key management service chooses the form of its own
 		return errSignature
 	}
 	return nil

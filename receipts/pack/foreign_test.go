@@ -4,10 +4,13 @@ import (
 	"bytes"
 	"crypto"
 	"crypto/ed25519"
+	"crypto/x509"
 	"fmt"
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/secure-systems-lab/go-securesystemslib/dsse"
 
 	"github.com/writ-gateway/writ"
 	"github.com/writ-gateway/writ/receipts"
@@ -235,6 +238,37 @@ func TestFormsOfALoggedVerdict(t *testing.T) {
 		a := both(t, o, name, f, f, l.trust(), Ask{Run: c.run, Close: true})
 		if good := slices.Contains(verdicts, name); good != (a.each() == "") || !good && a.each() != "key_other" {
 			t.Errorf("%s: got %q", name, a.each())
+		}
+	}
+}
+
+// A signature that one program takes and another does not is none for both: by a point of small order, or
+// one that is written otherwise.
+func TestPointsOfALoggedVerdict(t *testing.T) {
+	o, identity := node(t), slices.Concat([]byte{1}, make([]byte, 31))
+	for name, key := range map[string][]byte{
+		"small": identity, "with a sign": slices.Concat(identity[:31], []byte{0x80}),
+		"beyond the prime": slices.Concat([]byte{0xee}, bytes.Repeat([]byte{0xff}, 30), []byte{0x7f}),
+	} {
+		l, c, judge := judgedBy(t, ed25519.NewKeyFromSeed(make([]byte, 32)))
+		der, err := x509.MarshalPKIXPublicKey(ed25519.PublicKey(key))
+		if err != nil {
+			t.Fatal(err)
+		}
+		id, err := dsse.SHA256KeyID(ed25519.PublicKey(key))
+		if err != nil {
+			t.Fatal(err)
+		}
+		want := l.wants("run/"+string(c.run), accepts)
+		want.Now += 1000
+		l.do(call{
+			what: "run.close", by: judge, run: c.run, policy: inForce, args: map[string]any{"receipt_id": l.last["run/"+string(c.run)]},
+			signed: &writ.Receipt{Payload: l.statement(want), Sig: slices.Concat(identity, make([]byte, 32)), KeyID: id, Public: der},
+			moves:  []writ.Change{move("run", string(c.run), "verifying", "done")},
+		})
+		f := l.export(Options{})
+		if a := both(t, o, name, f, f, l.trust(), Ask{}); a.each() != "signature" {
+			t.Errorf("%s: got %v", name, a.Codes)
 		}
 	}
 }

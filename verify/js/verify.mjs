@@ -150,8 +150,17 @@ async function signed(key, text, { r, s }) {
   return subtle.verify({ name: "ECDSA", hash: "SHA-256" }, key, raw, text);
 }
 
+// Whether everybody reads the 32 bytes of a point of Ed25519 in one way: programs differ about points
+// of small order, by which anybody can sign anything, and about coordinates that are not below the prime.
+const PRIME = 2n ** 255n - 19n, EIGHT = 0x05fc536d880238b13933c6d305acdfd5f098eff289f4c345b027b2c28f95e826n;
+function plainPoint(b) {
+  const y = BigInt("0x" + hex(b.slice().reverse())) & (2n ** 255n - 1n);
+  return y < PRIME && ![0n, 1n, PRIME - 1n, EIGHT, PRIME - EIGHT].includes(y);
+}
+
 // Whether a key of either kind signed a payload.
 async function signedBy(k, payload, sig) {
+  if (k.kind === "ed25519" && !(sig.length === 64 && plainPoint(k.raw) && plainPoint(sig.subarray(0, 32)))) return false;
   if (k.kind === "ed25519") return subtle.verify({ name: "Ed25519" }, await subtle.importKey("raw", k.raw, { name: "Ed25519" }, false, ["verify"]), sig, pae(payload));
   const values = der(sig, true);
   return values !== null && signed(await p256(k.der), pae(payload), values);
