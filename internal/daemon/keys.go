@@ -129,5 +129,6 @@ const (
 	urlFile        = "gateway.url" // where the gateway of this directory answers
 	boltFile       = "writ.db"     // the embedded store
 	ledgerDir      = "ledger"
-	logDir         = "log" // of the transparency log: tiles and checkpoint
+	keptDir        = "blobs" // policy bundles this replica has compiled
+	logDir         = "log"   // of the transparency log: tiles and checkpoint
 )

@@ -67,9 +67,9 @@ func vetting(file string) (func(sent []byte) (string, error), error) {
 // replica was started with is loaded only when the store has no bundle, or the
 // one it has does not load and the operator says to put another one in its place.
 func (d *Daemon) openPolicies(ctx context.Context) error {
-	dir, err := openKept(d.cfg.Data)
+	dir, err := blobs.OpenDir(filepath.Join(d.cfg.Data, keptDir), maxBundle)
 	if err != nil {
-		return err
+		return fmt.Errorf("blobs: %w", err)
 	}
 	d.blobs = dir
 	if d.cfg.Trust != "" {
@@ -130,26 +130,14 @@ func (d *Daemon) keepBundle(ctx context.Context, b []byte) error {
 	return nil
 }
 
-// KeptBundle is a bundle that a replica kept in its data directory; the replica need not run.
+// KeptBundle is a bundle that a replica kept in its data directory, which is only read; the replica need not run.
 func KeptBundle(ctx context.Context, data, digest string) (b []byte, err error) {
-	dir, err := openKept(data)
-	if err != nil {
-		return nil, err
-	}
-	r, err := dir.Get(ctx, digest)
+	r, err := blobs.ReadDir(filepath.Join(data, keptDir)).Get(ctx, digest)
 	if err != nil {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, r.Close()) }()
 	return io.ReadAll(r)
-}
-
-func openKept(data string) (*blobs.Dir, error) {
-	dir, err := blobs.OpenDir(filepath.Join(data, "blobs"), maxBundle)
-	if err != nil {
-		return nil, fmt.Errorf("blobs: %w", err)
-	}
-	return dir, nil
 }
 
 // stored is a bundle as the store holds it, canonical.

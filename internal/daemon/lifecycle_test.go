@@ -16,7 +16,9 @@ import (
 	"github.com/writ-gateway/writ/bundles"
 	"github.com/writ-gateway/writ/client"
 	"github.com/writ-gateway/writ/policies"
+	"github.com/writ-gateway/writ/store/blobs"
 	"github.com/writ-gateway/writ/store/redisstore/redistest"
+	"github.com/writ-gateway/writ/writtest"
 )
 
 // behind changes the gate, and deletes documents, behind the door: what another
@@ -394,4 +396,36 @@ func trustFile(t *testing.T) string {
 		t.Fatal(err)
 	}
 	return trust
+}
+
+// Whoever reads what a replica kept changes nothing there: it may be a copy that is evidence, and not writable.
+func TestKeptBundlesAreOnlyRead(t *testing.T) {
+	data := t.TempDir()
+	none := "sha256:" + strings.Repeat("a", 64)
+	if _, err := KeptBundle(t.Context(), data, none); writ.CodeOf(err) != writ.CodeNotFound {
+		t.Errorf("of a replica that kept none: %v", err)
+	}
+	if made, err := os.ReadDir(data); err != nil || len(made) > 0 {
+		t.Errorf("it made %v, %v", made, err)
+	}
+	dir, err := blobs.OpenDir(filepath.Join(data, keptDir), 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	digest, err := dir.Put(t.Context(), strings.NewReader("bundle"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	left := filepath.Join(data, keptDir, "tmp", "put-left")
+	if err := os.WriteFile(left, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chtimes(left, time.Time{}, time.Now().Add(-48*time.Hour)); err != nil {
+		t.Fatal(err)
+	}
+	before := writtest.Files(t, data)
+	if text, err := KeptBundle(t.Context(), data, digest); err != nil || string(text) != "bundle" {
+		t.Errorf("got %q, %v", text, err)
+	}
+	writtest.SameFiles(t, data, before)
 }

@@ -72,6 +72,10 @@ func OpenDir(root string, max int64) (*Dir, error) {
 	return d, nil
 }
 
+// ReadDir gives the blobs in a directory that is only read, and so need not be writable: nothing in it is
+// made, mended or removed. In one that is not there is none.
+func ReadDir(root string) *Dir { return &Dir{root: root, max: MaxBytes} }
+
 func (d *Dir) path(parts ...string) string {
 	return filepath.Join(append([]string{d.root}, parts...)...)
 }
