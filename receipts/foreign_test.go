@@ -114,6 +114,10 @@ func TestForeignThatDoNotFit(t *testing.T) {
 	if got := verify(t, pieces(t, later, 10)); got.Verdict != Tampered {
 		t.Errorf("left out of an export that begins later: %+v", got)
 	}
+	before := []writ.Receipt{at(entries[2], -1), sealed(func(r *Record) { r.Commit.Seq, r.Commit.RunSeq = 0, 3 })} // the log begins with 0, and so do its rules
+	if got := verify(t, pieces(t, before, 10)); got.Verdict != Tampered {
+		t.Errorf("before the beginning: %+v", got)
+	}
 	text := pieces(t, entries, 10)
 	lines := bytes.SplitAfter(text, []byte("\n"))
 	if !strings.Contains(string(lines[3]), `"kind":"foreign"`) {

@@ -49,6 +49,8 @@ func (h *history) add(rec Record) *problem {
 		return found(Tampered, "the receipt is of another tenant")
 	case h.receipts[st.Receipt]:
 		return found(Tampered, "two receipts have one id")
+	case f != nil && c.Seq == 0:
+		return found(Tampered, "a signed verdict is logged before the first receipt there is")
 	case f != nil && !f.NamedBy(st):
 		return found(Tampered, "it does not rest on the signed verdict that is logged before it")
 	case f == nil && !start && RestsOn(st) != "":
