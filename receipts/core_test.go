@@ -511,3 +511,18 @@ func BenchmarkReady(b *testing.B) {
 		}
 	}
 }
+
+// What is no key says what it is instead.
+func TestWhatIsNoKeyIsNamed(t *testing.T) {
+	key := string(testPublic(t))
+	for text, want := range map[string]string{
+		"":                         "it is not PEM",
+		"writ.local+1a2b3c4d+AbCd": "it is not PEM",
+		key + key:                  "there is more behind the PEM block",
+		key + "x":                  "there is more behind the PEM block",
+	} {
+		if _, err := NewVerifier([]byte(text)); err == nil || !strings.HasSuffix(err.Error(), want) {
+			t.Errorf("%.24q: %v, want %q", text, err, want)
+		}
+	}
+}

@@ -105,8 +105,11 @@ func NewVerifier(pubPEM []byte) (*Verifier, error) {
 			Hint: "pass the receipt.pub of the gateway: a P-256 public key in PEM", Err: err,
 		}
 	}
-	if _, rest := pem.Decode(pubPEM); len(bytes.TrimSpace(rest)) > 0 {
-		return wrong(errors.New("more than one PEM block"))
+	switch block, rest := pem.Decode(pubPEM); {
+	case block == nil:
+		return wrong(errors.New("it is not PEM"))
+	case len(bytes.TrimSpace(rest)) > 0:
+		return wrong(errors.New("there is more behind the PEM block"))
 	}
 	any, err := cryptoutils.UnmarshalPEMToPublicKey(pubPEM)
 	if err != nil {

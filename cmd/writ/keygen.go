@@ -39,6 +39,9 @@ what these sign is worth something because who runs it cannot.`,
 			if (purpose == string(writ.KeyWitness)) != (name != "") {
 				return usageError{errors.New("--name goes with a witness, which has one: give both or neither"), c.CommandPath()}
 			}
+			if err := there(dir); err != nil {
+				return usageError{err, c.CommandPath()}
+			}
 			pw, err := password.get()
 			if err != nil {
 				return err
@@ -71,7 +74,7 @@ what these sign is worth something because who runs it cannot.`,
 			return render(c.OutOrStdout(), format, b)
 		},
 	}
-	cmd.Flags().StringVar(&purpose, "purpose", "", "what it is to sign for: receipt, log, root, verifier or witness")
+	cmd.Flags().StringVar(&purpose, "purpose", "", "what it is to sign for: receipt, log, root, verifier or witness (required)")
 	cmd.Flags().StringVar(&name, "name", "", "name of the witness, like a host's: part of its key, and for good")
 	cmd.Flags().StringVar(&dir, "dir", ".", "directory to write the files to")
 	password.flags(cmd)

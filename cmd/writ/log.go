@@ -71,7 +71,7 @@ signature of a witness, is missing, 4 could not verify.`,
 			case len(args) > 0:
 				dir = args[0]
 			case !named:
-				return errors.New("say which log to verify: a directory, or --data DIR")
+				return unverified{errors.New("say which log to verify: a directory, or --data DIR")}
 			default:
 				var err error
 				if dir, err = logIn(dir); err != nil {
@@ -128,7 +128,7 @@ signature of a witness, is missing, 4 could not verify.`,
 			return conclude(c, format, v, code)
 		},
 	}
-	cmd.Flags().StringVar(&logKey, "log-key", "", "note verifier key of the log, or a file with it")
+	cmd.Flags().StringVar(&logKey, "log-key", "", "note verifier key of the log, or a file with it (required)")
 	witnesses.flags(cmd)
 	keys.flags(cmd)
 	cmd.Flags().Int64Var(&at, "at", 0, "say the root of the first so many entries, too")

@@ -253,6 +253,8 @@ verify, pack verify, run verify, close verify, log verify) has its own.`,
 		Version:       writ.Version,
 		Args:          noCommand,
 		RunE:          func(c *cobra.Command, _ []string) error { return c.Help() },
+		// cobra looks for required flags itself, a moment later, and its error would end with 1, which says "tampered" of what verifies.
+		PersistentPreRunE: func(c *cobra.Command, _ []string) error { return usage(c, c.ValidateRequiredFlags()) },
 	}
 	cmd.SetVersionTemplate("{{.Version}}\n")
 	cmd.SetFlagErrorFunc(func(c *cobra.Command, err error) error { return usageError{err, c.CommandPath()} })

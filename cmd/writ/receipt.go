@@ -128,7 +128,7 @@ incomplete, 4 could not verify: the export or the key cannot be read.`,
 			}
 			dir, named := dataDir(data, os.Getenv)
 			if keys.none() && !named {
-				return errors.New("say which key to trust: --key FILE (receipt.pub of the gateway), or --data DIR")
+				return unverified{errors.New("say which key to trust: --key FILE (receipt.pub of the gateway), or --data DIR")}
 			}
 			keys.defaults(dir)
 			ring, err := keys.ring()

@@ -113,6 +113,11 @@ func TestMistakesAsJSON(t *testing.T) {
 		{"run list --data FILE -o json", "usage", exitUsage, ""},
 		{"run list --url http://127.0.0.1:1 -o json", "failed", exitError, ""},
 		{"receipt verify FILE --key FILE -o json", "failed", exitUnverified, ""},
+		{"receipt verify FILE -o json", "failed", exitUnverified, ""},
+		{"log verify --log-key FILE -o json", "failed", exitUnverified, ""},
+		{"log verify FILE -o json", "usage", exitUsage, "writ log verify --help"},
+		{"run verify FILE -o json", "usage", exitUsage, "writ run verify --help"},
+		{"key generate --purpose receipt --dir FILE -o json", "usage", exitUsage, "writ key generate --help"},
 	} {
 		words := strings.Fields(strings.ReplaceAll(tt.words, "FILE", nowhere))
 		t.Setenv("WRIT_DATA", "")
