@@ -70,7 +70,7 @@ func beAnAgent() int {
 func TestM6T2KilledAgent(t *testing.T) {
 	onHosts(t, func(t *testing.T, w *world) {
 		c := newCast(t, w)
-		task := c.enqueue("one", obj{"lease_ttl_s": 1, "backoff_ms": 0, "write_scopes": []string{"fs:repo/x/"}})
+		task := c.enqueue("one", obj{"lease_ttl_s": 2, "backoff_ms": 0, "write_scopes": []string{"fs:repo/x/"}})
 		killed := w.openedOnly("builder", obj{"heartbeat_ttl_s": 10}).at(w.last())
 		token := filepath.Join(t.TempDir(), "token")
 		if err := os.WriteFile(token, []byte(killed.token), 0o600); err != nil {
@@ -87,7 +87,7 @@ func TestM6T2KilledAgent(t *testing.T) {
 		}
 		t.Cleanup(func() { _, _ = agent.Process.Kill(), agent.Wait() })
 		l := lease{task: task}
-		for said, n := bufio.NewScanner(out), 0; n < 10; { // for twice as long as a lease lasts
+		for said, n := bufio.NewScanner(out), 0; n < 15; { // for longer than a lease lasts
 			if !said.Scan() {
 				t.Fatal("the agent ended by itself")
 			}

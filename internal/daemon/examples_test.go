@@ -96,12 +96,14 @@ func TestEveryCapabilityHasAnExample(t *testing.T) {
 	if err := json.Unmarshal(text, &doc); err != nil {
 		t.Fatal(err)
 	}
+	seen := map[writ.CapabilityID]bool{}
 	for _, methods := range doc.Paths {
 		for _, op := range methods {
 			k := reg.Get(writ.CapabilityID(op.ID))
 			if k == nil {
 				continue // another way to a capability
 			}
+			seen[k.ID] = true
 			shown, want := map[string]any{}, map[string]any{}
 			maps.Copy(shown, op.RequestBody.Content["application/json"].Example)
 			for _, p := range op.Parameters {
@@ -112,6 +114,11 @@ func TestEveryCapabilityHasAnExample(t *testing.T) {
 			if err := json.Unmarshal([]byte(k.Example), &want); err != nil || !reflect.DeepEqual(shown, want) {
 				t.Errorf("%s: the reference shows %v, the example is %s: %v", k.ID, shown, k.Example, err)
 			}
+		}
+	}
+	for _, k := range reg.All() {
+		if !k.Internal && !seen[k.ID] {
+			t.Errorf("the reference does not show %s", k.ID)
 		}
 	}
 }
