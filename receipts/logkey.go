@@ -134,7 +134,7 @@ func loadLogKey(dir, name string, o KeyOptions, was bool) (crypto.Signer, error)
 	if was {
 		if there, err := exists(filepath.Join(dir, name)); err == nil && !there {
 			return nil, refuse(filepath.Join(dir, name), errors.New("is missing, and the log was signed with it"),
-				"restore it from a backup; if it is lost, 'writ log next --new-key' freezes the log and has it go on with another key")
+				"restore it from a backup, or name it with log_key where it is elsewhere; if it is lost, 'writ log next --new-key' freezes the log and has it go on with another key")
 		}
 	}
 	text, err := d.file(name, true, d.generate(writ.KeyLog))

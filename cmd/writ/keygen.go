@@ -106,7 +106,7 @@ func registerKey(purpose writ.KeyPurpose, path, witness string) string {
 	case writ.KeyReceipt:
 		return "put both files into the directory of keys of every replica and run 'writ key rotate': it introduces the key and makes it the signing one"
 	case writ.KeyLog:
-		return "a log has one key for its life: start a new gateway with log_key: " + path + ".key; 'writ log head' then has the verifier key for those who check"
+		return "a log has one key for its life: start a new gateway with log_key: " + path + ".key, or have 'writ log next --new-key --log-key " + path + ".key' begin the next log with it; 'writ log head' then has the verifier key for those who check"
 	case writ.KeyRoot:
 		return "give auditors " + path + ".pub, and sign each manifest with 'writ key manifest --from keys.json --key receipt.pub --sign " + path + ".key'"
 	case writ.KeyVerifier:
