@@ -340,14 +340,21 @@ func (g *group) now(u *Usage) {
 	if g.version == "v2" {
 		file = "memory.current"
 	}
-	all := g.processes()
-	u.Memory, u.Processes = number(g.read("memory", file)), int64(len(all))
-	if u.CPU > 0 {
-		return
+	u.Memory, u.Processes = number(g.read("memory", file)), int64(len(g.processes()))
+	if u.CPU == 0 { // nobody counts for the group
+		u.CPU = g.spent()
 	}
-	for _, pid := range all { // nobody counts for the group
-		u.CPU += spent(pid)
+}
+
+// spent is the CPU time of the processes there are.
+func (g *group) spent() (all time.Duration) {
+	if g == nil {
+		return 0
 	}
+	for _, pid := range g.processes() {
+		all += spent(pid)
+	}
+	return all
 }
 
 // spent is the CPU time of a process, and of those it has waited for.

@@ -44,7 +44,8 @@ type inside struct {
 	goOnce  sync.Once
 	started chan error // what became of Go, once
 	mu      sync.Mutex
-	why     string // of Kill
+	why     string        // of Kill
+	spent   time.Duration // CPU time, as last seen
 	report  *wire.Report
 	late    *time.Timer
 	over    bool // nothing of it is left to kill
@@ -123,6 +124,7 @@ func (j *inside) Kill(reason string) {
 	if j.why == "" && j.report == nil {
 		j.why = reason
 	}
+	j.seen(j.group.spent()) // of processes that are killed with their first one nobody is told what they used
 	j.process.kill()
 	j.group.kill()
 }
@@ -141,11 +143,17 @@ func (j *inside) Usage() Usage {
 	u := Usage{Wall: time.Since(j.began), Stdout: j.out.total.Load(), Stderr: j.err.total.Load()}
 	j.group.usage(&u)
 	j.group.now(&u)
+	j.mu.Lock()
+	j.seen(u.CPU)
+	j.mu.Unlock()
 	if u.Processes = max(u.Processes-1, 0); j.features.Runtime != "" { // those of a sandbox are its own affair
 		u.Processes = 0
 	}
 	return u
 }
+
+// seen notes CPU time that was looked at while it ran: at the end it is not less. The caller holds mu.
+func (j *inside) seen(cpu time.Duration) { j.spent = max(j.spent, cpu) }
 
 // watch hears what becomes of the jail, and clears up after it.
 func (j *inside) watch() {
@@ -242,6 +250,8 @@ func (j *inside) conclude(cpu time.Duration) {
 	j.group.usage(&u)
 	j.mu.Lock()
 	defer j.mu.Unlock()
+	j.seen(u.CPU)
+	u.CPU = j.spent
 	j.over = true
 	j.process.close()
 	if j.late != nil {

@@ -420,8 +420,9 @@ func TestUsageNow(t *testing.T) {
 	if err := j.Go(); err != nil {
 		t.Fatal(err)
 	}
+	var u jail.Usage
 	for end := time.Now().Add(20 * time.Second); ; time.Sleep(5 * time.Millisecond) {
-		u := j.Usage()
+		u = j.Usage()
 		if u.Processes == 2 && u.Memory > 8<<20 && u.MemoryPeak >= u.Memory && u.CPU > 0 {
 			break
 		}
@@ -430,8 +431,8 @@ func TestUsageNow(t *testing.T) {
 		}
 	}
 	j.Kill("test")
-	if u := j.Wait().Usage; u.Processes != 0 || u.Memory != 0 {
-		t.Errorf("once it has ended it uses %+v", u)
+	if all := j.Wait().Usage; all.Processes != 0 || all.Memory != 0 || all.CPU < u.CPU {
+		t.Errorf("once it has ended it uses %+v, and before %+v", all, u)
 	}
 }
 
