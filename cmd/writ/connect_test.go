@@ -92,6 +92,18 @@ func TestTokenFilesThatAreRefused(t *testing.T) {
 	}
 }
 
+// The form of a receipt that others verify is told from one that was spoilt.
+func TestVerifyKnowsASigstoreBundle(t *testing.T) {
+	bundle := filepath.Join(t.TempDir(), "receipt.sigstore.json")
+	text := `{"mediaType":"application/vnd.dev.sigstore.bundle.v0.3+json","verificationMaterial":{}}`
+	if err := os.WriteFile(bundle, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if out, said, exit := typed("receipt", "verify", bundle, "--key", "../../testdata/vectors/receipts/receipt.pub"); exit != exitUnverified || out != "" || !strings.Contains(said, "cosign") {
+		t.Errorf("%d %s %s", exit, out, said)
+	}
+}
+
 // A key that lies in the working directory proves nothing.
 func TestVerifyWantsAKeyThatWasNamed(t *testing.T) {
 	t.Chdir(t.TempDir())

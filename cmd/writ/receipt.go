@@ -151,6 +151,9 @@ incomplete, 4 could not verify: the export or the key cannot be read.`,
 			if begin, _ := buffered.Peek(len(tlog.ProofHeader) + 1); string(begin) == tlog.ProofHeader+"\n" {
 				return verifyProof(c, format, buffered, logKey, ring)
 			}
+			if begin, _ := buffered.Peek(len(sigstoreBundle)); string(begin) == sigstoreBundle {
+				return unverified{errors.New("this is a Sigstore bundle, which cosign verifies: 'writ receipt bundle' prints the line; 'writ receipt bundle --format tlog-proof' makes what is verified here")}
+			}
 			text, err := exportText(buffered)
 			if err != nil {
 				return unverified{err}
@@ -176,6 +179,9 @@ incomplete, 4 could not verify: the export or the key cannot be read.`,
 	outputFlag(cmd, &format)
 	return cmd
 }
+
+// sigstoreBundle is how the other form begins that receipt bundle writes.
+const sigstoreBundle = `{"mediaType":"` + tlog.BundleType
 
 // verifyProof checks one receipt by its tlog-proof.
 func verifyProof(c *cobra.Command, format string, in io.Reader, logKey string, ring *receipts.Ring) error {
