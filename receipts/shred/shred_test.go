@@ -373,6 +373,9 @@ func TestReadChangesNothing(t *testing.T) {
 	if r, err = Read(none, secret, &log{}); err != nil {
 		t.Fatal(err)
 	}
+	if err := r.Close(); err != nil {
+		t.Fatal(err)
+	}
 	if _, err := os.Stat(none); err == nil {
 		t.Error("it has made the directory")
 	}
