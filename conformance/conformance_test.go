@@ -138,7 +138,7 @@ func prepare() (s site, err error) {
 // run runs writ as whoever has a token.
 func (s site) run(token string, args ...string) (string, error) {
 	cmd := exec.Command(s.writ, args...)
-	cmd.Env = append(os.Environ(), "WRIT_URL="+s.url, "WRIT_TOKEN_FILE="+token, "COSIGN_PASSWORD="+password)
+	cmd.Env = append(os.Environ(), "WRIT_URL="+s.url, "WRIT_TOKEN_FILE="+token, "COSIGN_PASSWORD="+password, "XDG_STATE_HOME="+s.dir)
 	out, err := cmd.Output()
 	if e, ok := err.(*exec.ExitError); ok {
 		err = fmt.Errorf("writ %s: %w: %s", strings.Join(args, " "), err, e.Stderr)

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -186,6 +187,7 @@ func command(t testing.TB, args ...string) result {
 	ctx, cancel := context.WithTimeout(context.Background(), 60*time.Second)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, binary, args...)
+	cmd.Env = environ(t)
 	var out, errs bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &errs
 	err := cmd.Run()
@@ -193,4 +195,9 @@ func command(t testing.TB, args ...string) result {
 		t.Fatalf("writ %s: %v %v\n%s", strings.Join(args, " "), err, ctx.Err(), errs.String())
 	}
 	return result{cmd.ProcessState.ExitCode(), out.String(), errs.String()}
+}
+
+// environ is that of the user of a test, who has seen the gateways of no other.
+func environ(t testing.TB) []string {
+	return append(os.Environ(), "XDG_STATE_HOME="+filepath.Join(states, url.PathEscape(t.Name())))
 }

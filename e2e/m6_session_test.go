@@ -77,7 +77,7 @@ func TestM6T2KilledAgent(t *testing.T) {
 			t.Fatal(err)
 		}
 		agent := exec.Command(os.Args[0])
-		agent.Env = append(os.Environ(), agentTask+"="+task, "WRIT_E2E_AGENT_SESSION="+string(killed.id), "WRIT_URL="+killed.gw.url, "WRIT_TOKEN_FILE="+token)
+		agent.Env = append(environ(t), agentTask+"="+task, "WRIT_E2E_AGENT_SESSION="+string(killed.id), "WRIT_URL="+killed.gw.url, "WRIT_TOKEN_FILE="+token)
 		out, err := agent.StdoutPipe()
 		if err != nil {
 			t.Fatal(err)

@@ -19,6 +19,9 @@ import (
 // times as long.
 var binary, raced string
 
+// states is where commands keep what is theirs; below it each test has a directory.
+var states string
+
 func TestMain(m *testing.M) {
 	if os.Getenv(agentTask) != "" { // these tests start themselves as an agent that is to be killed
 		os.Exit(beAnAgent())
@@ -38,6 +41,9 @@ func run(m *testing.M) int {
 		return 1
 	}
 	defer func() { _ = os.RemoveAll(dir) }()
+	// Commands keep what they saw of a gateway's log under its address, and ports come again.
+	states = filepath.Join(dir, "state")
+	_ = os.Setenv("XDG_STATE_HOME", states)
 	binary = filepath.Join(dir, "writ")
 	raced = binary
 	builds := [][]string{{"build", "-o", binary}} // static, as it is released: it is an agent in a strict jail too

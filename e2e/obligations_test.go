@@ -7,7 +7,6 @@ import (
 	"encoding/json"
 	"encoding/pem"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -272,9 +271,8 @@ func TestWhatCallersSign(t *testing.T) {
 		if err := os.WriteFile(token, []byte(signer.token+"\n"), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		out, err := exec.Command(binary, "task", "claim", second, "--url", c.last().url, "--token-file", token, "--cosign-key", path, "-o", "json").CombinedOutput()
-		if err != nil || !strings.Contains(string(out), second) {
-			t.Fatalf("writ task claim: %v\n%s", err, out)
+		if r := command(t, "task", "claim", second, "--url", c.last().url, "--token-file", token, "--cosign-key", path, "-o", "json"); r.code != 0 || !strings.Contains(r.stdout, second) {
+			t.Fatalf("writ task claim: %s", r)
 		}
 		// An agent without keys, and a person, cannot sign.
 		c.enqueue("task-c", obj{"lease_ttl_s": 60})
@@ -302,17 +300,16 @@ func TestWhatStoresPromise(t *testing.T) {
 		if err := os.WriteFile(token, []byte(signer.token+"\n"), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		claim := func() (string, error) {
-			out, err := exec.Command(binary, "task", "claim", task, "--url", c.last().url, "--token-file", token, "--cosign-key", path).CombinedOutput()
-			return string(out), err
+		claim := func() result {
+			return command(t, "task", "claim", task, "--url", c.last().url, "--token-file", token, "--cosign-key", path)
 		}
 		c.redis.Command("CONFIG", "SET", "appendfsync", "everysec")
-		if out, err := claim(); err == nil || !strings.Contains(out, "the store does not promise that") {
-			t.Errorf("a store that does not sync: %v\n%s", err, out)
+		if r := claim(); r.code == 0 || !strings.Contains(r.stderr, "the store does not promise that") {
+			t.Errorf("a store that does not sync: %s", r)
 		}
 		c.redis.Command("CONFIG", "SET", "appendfsync", "always")
-		if out, err := claim(); err != nil {
-			t.Errorf("a store that syncs: %v\n%s", err, out)
+		if r := claim(); r.code != 0 {
+			t.Errorf("a store that syncs: %s", r)
 		}
 	})
 }

@@ -92,7 +92,7 @@ func doIn(t *testing.T, dir, name string, args ...string) string {
 	t.Helper()
 	cmd := exec.Command(name, args...)
 	cmd.Dir = dir
-	cmd.Env = append(os.Environ(), "WRIT_TOKEN_FILE=", "WRIT_URL=", "WRIT_DATA=")
+	cmd.Env = append(environ(t), "WRIT_TOKEN_FILE=", "WRIT_URL=", "WRIT_DATA=")
 	out, err := cmd.CombinedOutput()
 	if err != nil {
 		t.Fatalf("%s: %v\n%s", name, err, out)

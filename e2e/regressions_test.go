@@ -325,7 +325,7 @@ func TestN11ClaimsAreNotRights(t *testing.T) {
 		}
 		for _, name := range []string{"WRIT_ROLE", "WRIT_PRINCIPAL", "WRIT_TENANT", "WRIT_AGENT", "USER"} {
 			cmd := exec.Command(binary, "run", "create", "--budget", `{"steps":9}`, "--url", w.gw[0].url, "--token-file", token)
-			cmd.Env = append(os.Environ(), name+"=operator", "WRIT_APPROVED=true")
+			cmd.Env = append(environ(t), name+"=operator", "WRIT_APPROVED=true")
 			if out, err := cmd.CombinedOutput(); err == nil || !strings.Contains(string(out), "rbac_denied") {
 				t.Errorf("%s: %v %s", name, err, out)
 			}
