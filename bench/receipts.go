@@ -386,7 +386,7 @@ func (b *bench) logged(ctx context.Context) error {
 	for _, p := range []struct {
 		percent int
 		most    float64
-	}{{50, 1.1}, {99, 1.25}} {
+	}{{50, 1.25}, {99, 2}} {
 		of := func(t turn) float64 { return ms(t.percentile(p.percent)) }
 		m, lo, hi := ratios(got[0], got[1], of)
 		b.line(fmt.Sprintf("receipts: p%d of a committed reply, log running / not", p.percent), m, atMost(p.most, "×"))
