@@ -10,10 +10,8 @@ import (
 	"os"
 	"path/filepath"
 	"runtime/debug"
-	"strings"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"time"
 
 	"github.com/writ-gateway/writ"
@@ -21,7 +19,6 @@ import (
 	"github.com/writ-gateway/writ/approvals"
 	"github.com/writ-gateway/writ/budgets"
 	"github.com/writ-gateway/writ/egress"
-	"github.com/writ-gateway/writ/gateway"
 	"github.com/writ-gateway/writ/guard"
 	"github.com/writ-gateway/writ/internal/telemetry"
 	"github.com/writ-gateway/writ/policies"
@@ -127,60 +124,7 @@ func (d *Daemon) Stop(ctx context.Context) error {
 // Served delivers the error that ended serving, if something but Stop did.
 func (d *Daemon) Served() <-chan error { return d.served }
 
-// URL is where the gateway answers; when it listens on every address, the one
-// that reaches it from this machine.
-func (d *Daemon) URL() string {
-	host, port, err := net.SplitHostPort(d.listener.Addr().String())
-	if ip := net.ParseIP(host); err == nil && ip != nil && ip.IsUnspecified() {
-		host = "127.0.0.1"
-		if bound, _, _ := net.SplitHostPort(d.cfg.Listen); strings.Contains(bound, ":") {
-			host = "::1"
-		}
-	}
-	return "http://" + net.JoinHostPort(host, port)
-}
-
 func (d *Daemon) onStop(f func(context.Context) error) { d.undo = append(d.undo, f) }
-
-// openListener takes the address before anything is made or opened, so that a
-// second gateway leaves nothing behind. Who connects waits until openServer.
-func (d *Daemon) openListener(ctx context.Context) error {
-	l, err := listen(ctx, d.cfg.Listen)
-	if err != nil {
-		return err
-	}
-	d.listener = l
-	d.onStop(func(context.Context) error {
-		if err := l.Close(); !errors.Is(err, net.ErrClosed) { // the server may have closed it
-			return err
-		}
-		return nil
-	})
-	if a, ok := l.Addr().(*net.TCPAddr); ok && !a.IP.IsLoopback() {
-		d.log.Warn("listening beyond this machine without TLS: tokens cross the network in plain text; put a proxy with TLS in front, or listen on loopback",
-			"address", a.String())
-	}
-	return nil
-}
-
-func listen(ctx context.Context, addr string) (net.Listener, error) {
-	var lc net.ListenConfig
-	l, err := lc.Listen(ctx, "tcp", addr)
-	if err == nil {
-		return l, nil
-	}
-	why := err.Error()
-	if e, ok := errors.AsType[*net.OpError](err); ok {
-		why = e.Err.Error() // without the address a second time
-	}
-	if errors.Is(err, syscall.EADDRINUSE) {
-		why = "the address is taken, perhaps by another gateway"
-	}
-	return nil, &writ.Error{
-		Code: writ.CodeNotReady, Op: "daemon.listen", Msg: "cannot listen on " + addr + ": " + why,
-		Hint: "choose another address with --listen, for example --listen 127.0.0.1:0 for any free port",
-	}
-}
 
 func (d *Daemon) openData(context.Context) error {
 	if err := makeData(d.cfg.Data, d.log); err != nil {
@@ -232,77 +176,6 @@ func (d *Daemon) openStore(ctx context.Context) error {
 	d.store = st
 	d.onStop(func(context.Context) error { return st.Close() })
 	return nil
-}
-
-func (d *Daemon) openLedger(ctx context.Context) error {
-	if d.cfg.Ledger == "none" {
-		return nil
-	}
-	if err := d.takeLedger(ctx); err != nil {
-		return err
-	}
-	files, name, err := d.openShard(ctx)
-	if err == nil {
-		err = d.openLog(ctx, files, name)
-	}
-	if err != nil {
-		return fmt.Errorf("log: %w", err)
-	}
-	return d.integrate(ctx, d.sealer, d.shred)
-}
-
-// takeLedger opens the ledger, which is this process's alone from then on.
-func (d *Daemon) takeLedger(ctx context.Context) error {
-	l, err := ledger.Open(filepath.Join(d.cfg.Data, ledgerDir))
-	if err != nil {
-		return fmt.Errorf("ledger: %w", d.maybeReplica(err))
-	}
-	d.ledger = l
-	d.onStop(func(context.Context) error { return l.Close() })
-	if r, ok := d.store.(interface {
-		Recover(context.Context, writ.Tenant, int64, writ.ReceiptID, string) error
-	}); ok {
-		last, _, err := l.Get(l.Last())
-		if err != nil {
-			return fmt.Errorf("ledger: %w", err)
-		}
-		// A receipt that this version does not read has its id alone.
-		rec, _ := receipts.Decode(last.Payload)
-		if err := r.Recover(ctx, shard, l.Last(), last.ID, rec.Commit.Epoch); err != nil {
-			return fmt.Errorf("store: %w", err)
-		}
-	}
-	if err := d.openShred(); err != nil {
-		return fmt.Errorf("ledger: %w", err)
-	}
-	return nil
-}
-
-// integrate has facts moved into the ledger. It compares store and ledger before anything
-// new is committed, and is stopped before the log, which so has what came last.
-func (d *Daemon) integrate(ctx context.Context, s ledger.Sealer, k ledger.Keeper) error {
-	d.integrator = ledger.NewIntegrator(shard, d.ledger, d.store, s)
-	d.integrator.Keep(k)
-	if err := d.integrator.Start(ctx); err != nil {
-		return fmt.Errorf("ledger: %w", d.maybeReplica(err))
-	}
-	d.onStop(func(ctx context.Context) error { return d.integrator.Stop(ctx) })
-	return nil
-}
-
-// maybeReplica adds to why the ledger cannot be used what a further replica of
-// a store forgot.
-func (d *Daemon) maybeReplica(err error) error {
-	e, ok := errors.AsType[*writ.Error](err)
-	if !ok || e.Code != writ.CodeNotReady || d.cfg.Store == "bolt" {
-		return err
-	}
-	c := *e
-	if c.Hint != "" {
-		c.Hint += "; "
-	}
-	c.Hint += "a further replica of a store wants --ledger none, and a --data directory of its own"
-	return &c
 }
 
 // sameKey refuses keys other than those the store's receipts are signed with:
@@ -456,51 +329,4 @@ func (d *Daemon) housekeeping() {
 			}
 		}
 	}
-}
-
-func (d *Daemon) openServer(ctx context.Context) error {
-	hosts := d.cfg.hosts()
-	if a, ok := d.listener.Addr().(*net.TCPAddr); ok && a.IP.IsLoopback() {
-		hosts = append(hosts, gateway.LoopbackHosts...)
-	}
-	var transfers context.Context
-	transfers, d.endTransfers = context.WithCancel(context.Background())
-	handler, err := gateway.New(gateway.Config{
-		Door: d.dispatcher, Registry: d.registry, Hosts: hosts, Telemetry: d.telemetry, Ready: d.ready, Log: d.log, Blobs: artifactStore{d.artifacts},
-		Transfers:      min(32, max(2, d.cfg.Inflight/8)), // each takes a call's place for minutes
-		Stopping:       transfers,
-		Checkpoint:     d.checkpoint,
-		PolicyRevision: func() string { policy, _ := d.engine.Revisions(); return policy },
-	})
-	if err != nil {
-		return fmt.Errorf("gateway: %w", err)
-	}
-	if err := writeFile(filepath.Join(d.cfg.Data, urlFile), d.URL()+"\n"); err != nil {
-		return err
-	}
-	d.server = gateway.Server(handler)
-	d.faces.open(handler)
-	go func() {
-		if err := d.server.Serve(d.listener); !errors.Is(err, http.ErrServerClosed) {
-			d.served <- err
-		}
-	}()
-	d.onStop(func(ctx context.Context) error {
-		// Waiting claims and bodies on their way first: they would hold the shutdown.
-		d.endTransfers()
-		d.faces.close()
-		d.dispatcher.Stop()
-		c, cancel := context.WithTimeout(ctx, 20*time.Second)
-		defer cancel()
-		// Effects have most of that time to end by themselves; those that are stopped then
-		// still say what became of them, to the store and to who waits for it.
-		ending, stop := context.WithTimeout(c, 10*time.Second)
-		defer stop()
-		stopped := make(chan struct{})
-		go func() { d.door.StopEffects(ending); close(stopped) }()
-		err := d.server.Shutdown(c)
-		<-stopped
-		return err
-	})
-	return d.openJails(ctx)
 }
