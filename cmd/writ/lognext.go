@@ -62,7 +62,7 @@ serve'. Exit codes: 0 done, or nothing is wrong (--dry-run); 1 something is wron
 			} else {
 				printFrozen(c.OutOrStdout(), r)
 			}
-			if err == nil && o.DryRun && len(r.Wrong) > 0 {
+			if err == nil && o.DryRun && (len(r.Wrong) > 0 || r.Incomplete != "") {
 				err = exitStatus(exitError)
 			}
 			return err
@@ -82,7 +82,7 @@ func printFrozen(w io.Writer, r daemon.FrozenLog) {
 	for _, why := range r.Wrong {
 		fmt.Fprintf(w, "wrong   %s\n", printable(why))
 	}
-	if len(r.Wrong) == 0 {
+	if len(r.Wrong) == 0 && r.Incomplete == "" {
 		fmt.Fprintln(w, "Nothing is wrong: the log is the one of its ledger.")
 	}
 	state, next := "frozen", "next"
@@ -100,8 +100,10 @@ func printFrozen(w io.Writer, r daemon.FrozenLog) {
 	if more := len(r.Orphans) - shownOrphans; more > 0 {
 		fmt.Fprintf(w, "        and %d more, all of them with -o json\n", more)
 	}
-	if r.Incomplete != "" {
+	if r.Incomplete != "" && r.Common < r.Size {
 		fmt.Fprintf(w, "        there may be more: %s\n", printable(r.Incomplete))
+	} else if r.Incomplete != "" {
+		fmt.Fprintf(w, "damaged %s\n", printable(r.Incomplete))
 	}
 	fmt.Fprintf(w, "%-7s %s, in %s\n", next, r.Next.Log, printable(r.Next.Where))
 	if r.Next.Key != "" {

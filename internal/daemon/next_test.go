@@ -133,6 +133,16 @@ func TestNextLogHasAnotherKey(t *testing.T) {
 		t.Fatal(err)
 	}
 	next(t, cfg, NextLogOptions{}, "it is made again, the same")
+	text, err := os.ReadFile(damaged + ".aside")
+	if err != nil {
+		t.Fatal(err)
+	}
+	text[len(text)-100] ^= 1 // no other receipt, though it reads as one
+	if err := os.WriteFile(damaged, text, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	refusedStart(t, cfg, "writ log next --dry-run")
+	next(t, cfg, NextLogOptions{}, "it is made again, the same")
 	if err := os.Rename(damaged+".aside", damaged); err != nil {
 		t.Fatal(err)
 	}

@@ -33,7 +33,7 @@ type Previous struct {
 	Common     int64  `json:"common"`                 // so many receipts, from the first on, are in both
 	CommonRoot []byte `json:"common_root,omitempty"`  // of those, in both
 	Orphans    int64  `json:"orphans"`                // receipts of the one before that this one has not, listed in OrphansPath
-	Incomplete string `json:"incomplete,omitempty"`   // why that list is not whole
+	Incomplete string `json:"incomplete,omitempty"`   // what is wrong with its files: that list may not be whole, unless it has nothing but what is in common
 }
 
 // PreviousFormat is the form of Previous.
@@ -75,15 +75,47 @@ func (b below) Swap(path string, old, data []byte) error { return b.Files.Swap(b
 func (b below) Clear(dir string) error                   { return b.Files.Clear(b.dir + dir) }
 func (b below) String() string                           { return strings.TrimSuffix(b.Files.String(), "/") + "/" + b.dir }
 
-// Part holds every entry under a checkpoint to the ledger's receipts.
-func Part(ctx context.Context, files Files, cp Checkpoint, s Source, public func(keyID string) ([]byte, bool)) (p Parting, err error) {
+// Part holds every entry under a checkpoint to the ledger's receipts. Files that are damaged
+// say nothing against a ledger that gives the root of the checkpoint.
+func Part(ctx context.Context, files Files, cp Checkpoint, s Source, public func(keyID string) ([]byte, bool)) (Parting, error) {
+	ledger := &Follower{source: s, public: public}
+	p, err := part(ctx, files, cp, ledger)
+	if err != nil || p.Incomplete == nil {
+		return p, err
+	}
+	has, err := ledger.has(ctx, cp)
+	if has {
+		p.Common, p.CommonRoot, p.Orphans = cp.Size, cp.Root, nil
+	}
+	return p, err
+}
+
+// has says whether the ledger gives the root of a checkpoint.
+func (f *Follower) has(ctx context.Context, cp Checkpoint) (bool, error) {
+	if cp.Size < 1 || f.source.Last()+1 < cp.Size {
+		return false, nil
+	}
+	var all frontier
+	for all.size < cp.Size {
+		leaves, err := f.leaves(all.size-1, int(min(batch, cp.Size-all.size)))
+		if err = errors.Join(err, ctx.Err()); err != nil || len(leaves) == 0 {
+			return false, err
+		}
+		for _, leaf := range leaves {
+			all.add(tlog.RecordHash(leaf))
+		}
+	}
+	return all.root() == cp.Root, nil
+}
+
+func part(ctx context.Context, files Files, cp Checkpoint, ledger *Follower) (p Parting, err error) {
 	var all frontier
 	defer func() {
 		if len(p.Orphans) == 0 && all.size > 0 {
 			p.Common, p.CommonRoot = all.size, all.root()
 		}
 	}()
-	log, ledger := &Log{files: files}, &Follower{source: s, public: public}
+	log := &Log{files: files}
 	for n := int64(0); n*width < cp.Size; n++ {
 		data, err := log.file(entriesLevel, n, int(min(width, cp.Size-n*width)))
 		if errors.Is(err, fs.ErrNotExist) || errors.Is(err, ErrDamaged) {

@@ -99,6 +99,16 @@ func TestWhereLogAndLedgerPart(t *testing.T) {
 	if p, err := Part(t.Context(), Dir(dir), cp, short, public); err != nil || !errors.Is(p.Incomplete, ErrDamaged) || len(p.Orphans) != 590 {
 		t.Errorf("a file is damaged: %+v, %v", p.Incomplete, err)
 	}
+	// Nor is it an orphan, where the ledger has what was published.
+	whole := of(600, 50)
+	for _, how := range []string{"damaged", "gone"} {
+		if p, err := Part(t.Context(), Dir(dir), cp, whole, public); err != nil || p.Incomplete == nil || p.Common != cp.Size || p.CommonRoot != cp.Root || len(p.Orphans) > 0 {
+			t.Errorf("a file is %s, and the ledger is whole: %d in common, %d orphans, %v, %v", how, p.Common, len(p.Orphans), p.Incomplete, err)
+		}
+		if err := os.RemoveAll(path); err != nil {
+			t.Fatal(err)
+		}
+	}
 	if _, err := Part(t.Context(), Dir(dir), cp, short, func(string) ([]byte, bool) { return nil, false }); err == nil {
 		t.Error("of a key that is not there it says what the ledger has")
 	}
