@@ -81,13 +81,18 @@ func OfLog(name, origin string) bool {
 	return err == nil && n >= 2 && n <= maxShard
 }
 
-// logKeyFiles are the names of the log's key in a directory of keys: a shard has that of
-// the one before unless it was begun with another.
+// logKeyFiles are the names of the log's key in a directory of keys.
 func logKeyFiles(dir string) (private, public string, err error) {
 	n, err := LogShard(dir)
 	if err != nil {
 		return "", "", err
 	}
+	return shardKey(dir, n)
+}
+
+// shardKey are the names of the key of a shard: that of the one before unless it was begun
+// with another.
+func shardKey(dir string, n int) (private, public string, err error) {
 	for ; n > 1; n-- {
 		private, public = shardKeyFiles(n)
 		if there, err := exists(filepath.Join(dir, public)); err != nil || there {
@@ -104,7 +109,16 @@ func shardKeyFiles(n int) (private, public string) {
 
 // ReadLogPublic reads the public half of the log's key, PEM.
 func ReadLogPublic(dir string) (text []byte, path string, err error) {
-	_, name, err := logKeyFiles(dir)
+	n, err := LogShard(dir)
+	if err != nil {
+		return nil, "", err
+	}
+	return ReadShardPublic(dir, n)
+}
+
+// ReadShardPublic reads the public half of the key that a shard has, or has once it is begun.
+func ReadShardPublic(dir string, n int) (text []byte, path string, err error) {
+	_, name, err := shardKey(dir, n)
 	if err != nil {
 		return nil, "", err
 	}

@@ -386,7 +386,7 @@ func (v *victim) held(point string, all bool) {
 		v.t.Fatal(err)
 	}
 	d := New(cfg, slog.New(slog.DiscardHandler))
-	key, err := d.verifier("writ.local")
+	key, err := d.verifier("writ.local", 1)
 	if err != nil {
 		v.t.Fatal(err)
 	}

@@ -82,7 +82,7 @@ func NextLog(ctx context.Context, cfg Config, o NextLogOptions) (r FrozenLog, er
 	if err != nil {
 		return r, err
 	}
-	cp, err := d.lastOf(&r, text)
+	cp, err := d.lastOf(&r, n, text)
 	if err != nil {
 		return r, err
 	}
@@ -99,9 +99,14 @@ func NextLog(ctx context.Context, cfg Config, o NextLogOptions) (r FrozenLog, er
 	if err != nil {
 		return r, err
 	}
-	lost := false
+	lost, strange := false, false
 	if begun {
 		r.Wrong = append(r.Wrong, "the next shard is begun, and the keys do not say so yet")
+		if strange, err = d.nextKey(&r, next, n+1); err != nil {
+			return r, err
+		} else if strange {
+			r.Wrong = append(r.Wrong, "the checkpoint of the next shard is signed by a key that is not here")
+		}
 	} else if lost, err = receipts.LogKeyLost(cfg.Keys, cfg.LogKey); err != nil {
 		return r, err
 	} else if lost {
@@ -110,9 +115,13 @@ func NextLog(ctx context.Context, cfg Config, o NextLogOptions) (r FrozenLog, er
 	switch {
 	case o.DryRun:
 		return r, nil
+	case strange && !o.Force:
+		return r, writ.Refuse(writ.CodeIllegal, op, "the next shard is begun, and its checkpoint is signed by a key that is not here",
+			"restore "+receipts.FileLogShard+" and the keys of the log from a backup that is not older; where they are lost say --force, and then freeze that shard, too: --new-key")
 	case begun:
-		r.Done = true
-		return r, errors.Join(receipts.SetLogShard(cfg.Keys, n+1), d.nextKey(&r))
+		err = receipts.SetLogShard(cfg.Keys, n+1)
+		r.Done = err == nil
+		return r, err
 	case lost && !o.NewKey:
 		return r, writ.Refuse(writ.CodeIllegal, op, "the private half of the log's key is missing", "restore it from a backup, or have the next shard begin with another key: --new-key")
 	case len(r.Wrong) == 0 && r.Incomplete != "" && !o.NewKey && !o.Force:
@@ -138,7 +147,7 @@ func NextLog(ctx context.Context, cfg Config, o NextLogOptions) (r FrozenLog, er
 	}
 	if err == nil {
 		r.Done = true
-		err = d.nextKey(&r)
+		_, err = d.nextKey(&r, next, n+1)
 	}
 	return r, err
 }
@@ -167,7 +176,7 @@ func openToFreeze(cfg Config, dry bool) (*ledger.Ledger, error) {
 }
 
 // lastOf reads the last checkpoint of the log that is frozen, and says which key signed it.
-func (d *Daemon) lastOf(r *FrozenLog, text []byte) (cp tlog.Checkpoint, err error) {
+func (d *Daemon) lastOf(r *FrozenLog, n int, text []byte) (cp tlog.Checkpoint, err error) {
 	r.Checkpoint = string(text)
 	name, cp, err := checkpoint.Unverified(text)
 	if err != nil {
@@ -177,7 +186,7 @@ func (d *Daemon) lastOf(r *FrozenLog, text []byte) (cp tlog.Checkpoint, err erro
 	if name != r.Frozen.Log {
 		return cp, notReadyTiles("the checkpoint there is of a log with another name than the keys say", "name the directory of keys that belongs to it: --keys DIR", nil)
 	}
-	key, err := d.verifier(name)
+	key, err := d.verifier(name, n)
 	if errors.Is(err, fs.ErrNotExist) {
 		r.Wrong = append(r.Wrong, "the public half of the log's key is missing, so nobody can say here who signed its checkpoint")
 		return cp, nil
@@ -212,9 +221,9 @@ func leafKeys(dir string) (func(keyID string) ([]byte, bool), error) {
 	return func(id string) ([]byte, bool) { der, ok := ders[id]; return der, ok }, nil
 }
 
-// verifier is the verifier key of the log under a name.
-func (d *Daemon) verifier(name string) (string, error) {
-	text, path, err := receipts.ReadLogPublic(d.cfg.Keys)
+// verifier is the verifier key of shard n under its name.
+func (d *Daemon) verifier(name string, n int) (string, error) {
+	text, path, err := receipts.ReadShardPublic(d.cfg.Keys, n)
 	if err != nil {
 		return "", err
 	}
@@ -226,14 +235,25 @@ func (d *Daemon) verifier(name string) (string, error) {
 	return note.NewEd25519VerifierKey(name, key)
 }
 
-// nextKey says which key the next shard has.
-func (d *Daemon) nextKey(r *FrozenLog) error {
-	key, err := d.verifier(r.Next.Log)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil // the first start makes it
+// nextKey says which key the next shard, n, has; strange: that is not the one its checkpoint
+// is signed with.
+func (d *Daemon) nextKey(r *FrozenLog, next tlog.Files, n int) (strange bool, err error) {
+	key, err := d.verifier(r.Next.Log, n)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) { // the first start makes it
+		return false, err
 	}
-	r.Next.Key = key
-	return err
+	text, err := next.Read(tlog.CheckpointPath)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return false, err
+	}
+	if err == nil {
+		_, err := tlog.ParseCheckpoint(text, key)
+		strange = err != nil
+	}
+	if !strange {
+		r.Next.Key = key
+	}
+	return strange, nil
 }
 
 // parted says where log and ledger part.

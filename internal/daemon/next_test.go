@@ -169,6 +169,29 @@ func TestNextLogHasAnotherKey(t *testing.T) {
 	if verifier != r.Next.Key || grown < size {
 		t.Errorf("it goes on with %s, and %d", verifier, grown)
 	}
+	// The keys are older, and lack the one that has signed what was published since.
+	aside := t.TempDir()
+	own := []string{receipts.FileLogShard, "log-2.key", "log-2.pub"}
+	move := func(from, to string) {
+		t.Helper()
+		for _, name := range own {
+			if err := os.Rename(filepath.Join(from, name), filepath.Join(to, name)); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	move(cfg.Keys, aside)
+	older := writtest.Files(t, cfg.Keys)
+	refusedStart(t, cfg, "writ log next")
+	next(t, cfg, NextLogOptions{}, "restore log.shard and the keys of the log")
+	if r := next(t, cfg, NextLogOptions{DryRun: true}, ""); len(r.Wrong) != 2 || r.Next.Key != "" {
+		t.Errorf("%+v", r)
+	}
+	writtest.SameFiles(t, cfg.Keys, older)
+	if r := next(t, cfg, NextLogOptions{Force: true}, ""); !r.Done || r.Next.Key != "" {
+		t.Errorf("%+v", r)
+	}
+	move(aside, cfg.Keys)
 	if cp, err := tlog.Verify(t.Context(), log, tlog.Trust{Log: first}, nil); err != nil || cp.Size != size {
 		t.Errorf("the frozen log: %v, %v", cp, err)
 	}
