@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 
 	"github.com/writ-gateway/writ"
+	"github.com/writ-gateway/writ/internal/durable"
 )
 
 // Files of the key that checkpoints of the transparency log are signed with, in the
@@ -49,10 +50,7 @@ func KeepLogKey(dir string, key crypto.Signer) error {
 	if err != nil {
 		return err
 	}
-	return keepLogKey(filepath.Join(dir, public), key)
-}
-
-func keepLogKey(path string, key crypto.Signer) error {
+	path := filepath.Join(dir, public)
 	pub, err := PublicPEM(key.Public())
 	if err != nil {
 		return err
@@ -98,7 +96,11 @@ func NewLogKey(ctx context.Context, dir, where string, o KeyOptions, n int) (cry
 	if bytes.Equal(before, pub) {
 		return nil, refuse("the log's key", errors.New("is the one the log has"), "name the new key with log_key, or leave that out to have one made")
 	}
-	return key, keepLogKey(filepath.Join(dir, public), key)
+	path := filepath.Join(dir, public)
+	if err := durable.Replace(path, pub, 0o644); err != nil { // what is there has signed nothing
+		return nil, refuse(path, err, "let the gateway's user write to the directory")
+	}
+	return key, nil
 }
 
 // NoLogKey takes back a key that NewLogKey gave a shard, which is not begun.

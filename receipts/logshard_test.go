@@ -89,6 +89,24 @@ func TestTheKeyOfAShard(t *testing.T) {
 	if _, err := NewLogKey(t.Context(), dir, filepath.Join(dir, "log-3.key"), KeyOptions{}, 5); writ.CodeOf(err) != writ.CodeNotReady {
 		t.Errorf("the key it has, as a new one: %v", err)
 	}
+	// Until the shard is begun another may be chosen.
+	elsewhere := filepath.Join(t.TempDir(), "elsewhere.key")
+	if text, err := os.ReadFile(filepath.Join(dir, FileLogKey)); err != nil || os.WriteFile(elsewhere, text, 0o600) != nil {
+		t.Fatal(err)
+	}
+	for _, where := range []string{"", elsewhere, ""} {
+		key, err := NewLogKey(t.Context(), dir, where, KeyOptions{}, 5)
+		if err != nil {
+			t.Fatalf("%q: %v", where, err)
+		}
+		pub, err := PublicPEM(key.Public())
+		if text, _, rerr := ReadShardPublic(dir, 5); err != nil || rerr != nil || !bytes.Equal(text, pub) {
+			t.Errorf("%q: the public half is %s, %v, %v", where, text, err, rerr)
+		}
+	}
+	if err := NoLogKey(dir, 5); err != nil {
+		t.Fatal(err)
+	}
 	if lost, err := LogKeyLost(dir, ""); lost || err != nil {
 		t.Errorf("lost %v, %v", lost, err)
 	}
