@@ -15,7 +15,7 @@ import (
 func logConsistencyCommand() *cobra.Command {
 	var logKey, proof, format string
 	cmd := &cobra.Command{
-		Use: "consistency OLD NEW", Short: "Prove offline that a log only grew", Args: twoArgs,
+		Use: "consistency OLD NEW", Short: "Prove offline that a log only grew", Args: twoArgs, Annotations: verifies,
 		Example: `  writ log consistency kept.checkpoint pack.tar --log-key log.vkey
   writ log consistency old.checkpoint new.checkpoint --log-key log.vkey --proof head.json`,
 		Long: `Prove that a log begins with what an earlier checkpoint of it covers. OLD is that checkpoint: a file, also
@@ -34,11 +34,11 @@ could not verify.`,
 			}
 			key, err := readLogKey(logKey)
 			if err != nil {
-				return unverified{err}
+				return err
 			}
 			v, code, err := grew(args[0], args[1], key, proof)
 			if err != nil {
-				return unverified{err}
+				return err
 			}
 			return conclude(c, format, v, code)
 		},

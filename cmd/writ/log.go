@@ -38,7 +38,7 @@ func verifyLogCommand() *cobra.Command {
 	var witnesses witnessFlags
 	var keys keyFlags
 	cmd := &cobra.Command{
-		Use: "verify [DIR]", Aliases: []string{"fsck"}, Short: "Read a whole log again, offline", Args: cobra.MaximumNArgs(1),
+		Use: "verify [DIR]", Aliases: []string{"fsck"}, Short: "Read a whole log again, offline", Args: maxOneArg, Annotations: verifies,
 		Example: `  writ log verify --data ~/.local/state/writ --log-key writ.local+8d2c3e1f+AX8…
   writ log verify ./log --log-key log.vkey --key receipt.pub -o json`,
 		Long: `Verify the transparency log in a directory: that its entries give its tiles, those
@@ -71,11 +71,11 @@ signature of a witness, is missing, 4 could not verify.`,
 			case len(args) > 0:
 				dir = args[0]
 			case !named:
-				return unverified{errors.New("say which log to verify: a directory, or --data DIR")}
+				return errors.New("say which log to verify: a directory, or --data DIR")
 			default:
 				var err error
 				if dir, err = logIn(dir); err != nil {
-					return unverified{err}
+					return err
 				}
 			}
 			trust, err := trusted(logKey, keys)
@@ -83,10 +83,10 @@ signature of a witness, is missing, 4 could not verify.`,
 				return conclude(c, format, logVerdict{Verdict: "tampered", Reason: bad.Error()}, 1)
 			}
 			if err != nil {
-				return unverified{err}
+				return err
 			}
 			if trust.Witnesses, err = witnesses.read(c); err != nil {
-				return unverified{err}
+				return err
 			}
 			trust.Need = witnesses.need
 			var foreign atomic.Int64
@@ -105,13 +105,13 @@ signature of a witness, is missing, 4 could not verify.`,
 				if at != 0 {
 					root, err := tlog.RootAt(dir, cp, at)
 					if err != nil {
-						return unverified{err}
+						return err
 					}
 					v.RootAt = root[:]
 				}
 				signed, err := tlog.Cosignatures(cp.Text, trust.Witnesses, trust.Need)
 				if err != nil {
-					return unverified{err}
+					return err
 				}
 				for _, w := range signed {
 					v.Witnesses = append(v.Witnesses, cosigned{w.Name, w.At.UTC().Format(time.RFC3339)})
@@ -123,7 +123,7 @@ signature of a witness, is missing, 4 could not verify.`,
 			case errors.Is(err, tlog.ErrDamaged), errors.Is(err, tlog.ErrCheckpoint):
 				v.Verdict, v.Reason, code = "tampered", err.Error(), 1
 			default:
-				return unverified{err}
+				return err
 			}
 			return conclude(c, format, v, code)
 		},

@@ -92,7 +92,7 @@ func checkLogCommand() *cobra.Command {
 	var connect connection
 	var format, logKey string
 	cmd := &cobra.Command{
-		Use: "check", Short: "Have the gateway prove that its log only grew", Args: noArgs,
+		Use: "check", Short: "Have the gateway prove that its log only grew", Args: noArgs, Annotations: verifies,
 		Example: "  writ log check\n  writ log check --log-key log.vkey -o json",
 		Long: `Ask the gateway to prove that its log begins with everything it has shown to the
 commands run here before. They keep the latest checkpoint that a reply carried (log-seen.json in
@@ -110,7 +110,7 @@ log is written by another replica, or the gateway does not answer.`,
 			if logKey != "" {
 				key, err := readLogKey(logKey)
 				if err != nil {
-					return unverified{err}
+					return err
 				}
 				connect.logKey = key
 			}
@@ -129,7 +129,7 @@ log is written by another replica, or the gateway does not answer.`,
 				return conclude(c, format, v, 1)
 			}
 			if err != nil {
-				return unverified{err}
+				return err
 			}
 			return conclude(c, format, v, 0)
 		},

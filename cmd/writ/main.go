@@ -23,7 +23,7 @@ import (
 	"github.com/writ-gateway/writ"
 )
 
-// Exit codes. receipt verify has its own: 0 ok, 1 tampered, 2 malformed, 3
+// Exit codes. What verifies has its own: 0 ok, 1 tampered, 2 malformed, 3
 // incomplete, 4 could not verify.
 const (
 	exitOK          = 0
@@ -36,11 +36,23 @@ const (
 	exitConflict    = 7
 	exitUnavailable = 8
 
-	exitUnverified = 4 // of receipt verify
+	exitUnverified = 4 // of what verifies
 )
 
-// unverified is why receipt verify found no verdict.
+// verifies marks a command whose exit code is what it found: whatever else goes wrong with it,
+// the command line among that, is no finding.
+var verifies = map[string]string{"verifies": "yes"}
+
+// unverified is why such a command found nothing.
 type unverified struct{ error }
+
+// unlessFound is the error of a command that verifies.
+func unlessFound(err error) error {
+	if _, found := errors.AsType[exitStatus](err); err == nil || found {
+		return err
+	}
+	return unverified{err}
+}
 
 // exitStatus is an error that already said what it had to say.
 type exitStatus int
@@ -67,6 +79,9 @@ func run(words []string, stdout, stderr io.Writer) int {
 	r.SetOut(stdout)
 	r.SetErr(stderr)
 	c, err := r.ExecuteContextC(ctx)
+	if c.Annotations["verifies"] != "" {
+		err = unlessFound(err)
+	}
 	code := report(stderr, err, wantsJSON(c, words))
 	if found != nil && !errors.Is(err, found) {
 		if other := report(stderr, found, wantsJSON(c, words)); code == exitOK {
@@ -246,8 +261,9 @@ status, and the code "usage" or "failed" where none of the gateway's fits.
 
 Exit codes: 0 done, 1 an error of no other kind, 2 a mistake on the command line, in a file or in
 an argument, a file that is not there among them, 3 not found, 4 denied, 5 people must agree first,
-6 nothing to hand out, 7 the object is in another state, 8 try again later. What verifies offline (receipt
-verify, pack verify, run verify, close verify, log verify) has its own.`,
+6 nothing to hand out, 7 the object is in another state, 8 try again later. What verifies (receipt
+verify, pack verify, run verify, close verify, log verify, log consistency, log check) has its own,
+of which 4 is for all that is no finding.`,
 		SilenceUsage:  true,
 		SilenceErrors: true,
 		Version:       writ.Version,

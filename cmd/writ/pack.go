@@ -28,7 +28,7 @@ the gateway can begin another log, and a witness signs one only. Each that is gi
 --witnesses says.
 
 Exit codes: 0 ok, 1 tampered (or of other keys), 2 malformed, 3 incomplete, 4 could not verify: a file
-or a key cannot be read. Of several findings the first of tampered, malformed, incomplete counts.
+or a key cannot be read, or the command line is wrong. Of several findings the first of tampered, malformed, incomplete counts.
 docs/verify.md has every finding, and what each check does not prove.`
 
 func packCommand() *cobra.Command {
@@ -84,7 +84,7 @@ func packVerify(use, short, long, example string, ofRun, closed bool) *cobra.Com
 	var file, root string
 	var witnesses witnessFlags
 	cmd := &cobra.Command{
-		Use: use, Short: short, Args: oneArg, Example: example, Long: long + packTrust,
+		Use: use, Short: short, Args: oneArg, Annotations: verifies, Example: example, Long: long + packTrust,
 		RunE: func(c *cobra.Command, args []string) error {
 			if err := checkFormat(c, format); err != nil {
 				return err
@@ -101,16 +101,16 @@ func packVerify(use, short, long, example string, ofRun, closed bool) *cobra.Com
 				trust.Witnesses, err = witnesses.read(c)
 			}
 			if err != nil {
-				return unverified{err}
+				return err
 			}
 			p, err := pack.Open(args[0])
 			if err != nil {
-				return unverified{err}
+				return err
 			}
 			defer func() { _ = p.Close() }()
 			report, err := pack.Verify(p, trust, pack.Ask{Run: writ.RunID(run), Close: closed})
 			if err != nil {
-				return unverified{err}
+				return err
 			}
 			if err := printPack(c, format, report); err != nil {
 				return err

@@ -107,7 +107,7 @@ func verifyCommand() *cobra.Command {
 	var keys keyFlags
 	var from int64
 	cmd := &cobra.Command{
-		Use: "verify FILE", Short: "Verify an export, or one receipt with its proof, offline", Args: oneArg,
+		Use: "verify FILE", Short: "Verify an export, or one receipt with its proof, offline", Args: oneArg, Annotations: verifies,
 		Example: `  writ receipt verify receipts.jsonl --key receipt.pub
   writ receipt verify answer.json --key receipt.pub
   writ receipt verify receipt.tlog-proof --key receipt.pub --log-key log.vkey`,
@@ -121,14 +121,15 @@ FILE may also be the tlog-proof of one receipt, from 'writ receipt bundle': then
 signature, and that the log of --log-key has it.
 
 Exit codes: 0 ok, 1 tampered (or signed by another key), 2 malformed, 3
-incomplete, 4 could not verify: the export or the key cannot be read.`,
+incomplete, 4 could not verify: the export or the key cannot be read, or the
+command line is wrong.`,
 		RunE: func(c *cobra.Command, args []string) error {
 			if err := checkFormat(c, format); err != nil {
 				return err
 			}
 			dir, named := dataDir(data, os.Getenv)
 			if keys.none() && !named {
-				return unverified{errors.New("say which key to trust: --key FILE (receipt.pub of the gateway), or --data DIR")}
+				return errors.New("say which key to trust: --key FILE (receipt.pub of the gateway), or --data DIR")
 			}
 			keys.defaults(dir)
 			ring, err := keys.ring()
@@ -136,13 +137,13 @@ incomplete, 4 could not verify: the export or the key cannot be read.`,
 				return conclude(c, format, verdict{Verdict: "tampered", Reason: bad.Error()}, int(receipts.Tampered))
 			}
 			if err != nil {
-				return unverified{err}
+				return err
 			}
 			in := c.InOrStdin()
 			if args[0] != "-" {
 				f, err := os.Open(args[0])
 				if err != nil {
-					return unverified{err}
+					return err
 				}
 				defer func() { _ = f.Close() }()
 				in = f
@@ -152,15 +153,15 @@ incomplete, 4 could not verify: the export or the key cannot be read.`,
 				return verifyProof(c, format, buffered, logKey, ring)
 			}
 			if begin, _ := buffered.Peek(len(sigstoreBundle)); string(begin) == sigstoreBundle {
-				return unverified{errors.New("this is a Sigstore bundle, which cosign verifies: 'writ receipt bundle' prints the line; 'writ receipt bundle --format tlog-proof' makes what is verified here")}
+				return errors.New("this is a Sigstore bundle, which cosign verifies: 'writ receipt bundle' prints the line; 'writ receipt bundle --format tlog-proof' makes what is verified here")
 			}
 			text, err := exportText(buffered)
 			if err != nil {
-				return unverified{err}
+				return err
 			}
 			report, err := receipts.VerifyKeys(text, ring)
 			if err != nil {
-				return unverified{err}
+				return err
 			}
 			if report.Verdict == receipts.Good && report.FirstSeq != from {
 				report.Verdict, report.Seq = receipts.Incomplete, report.FirstSeq
@@ -186,15 +187,15 @@ const sigstoreBundle = `{"mediaType":"` + tlog.BundleType
 // verifyProof checks one receipt by its tlog-proof.
 func verifyProof(c *cobra.Command, format string, in io.Reader, logKey string, ring *receipts.Ring) error {
 	if logKey == "" {
-		return unverified{errors.New("a tlog-proof is checked with the key of its log: give --log-key, verifier_key of writ log head")}
+		return errors.New("a tlog-proof is checked with the key of its log: give --log-key, verifier_key of writ log head")
 	}
 	key, err := readLogKey(logKey)
 	if err != nil {
-		return unverified{err}
+		return err
 	}
 	text, err := io.ReadAll(io.LimitReader(in, tlog.MaxProof+1))
 	if err != nil {
-		return unverified{err}
+		return err
 	}
 	rec, cp, err := tlog.CheckProof(text, key, ring)
 	v, code := verdict{Verdict: receipts.Good.String()}, receipts.Good

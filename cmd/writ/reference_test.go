@@ -89,7 +89,7 @@ func TestReferenceIsUpToDate(t *testing.T) {
 		{exitError, "an error of no other kind", "tampered with, or signed by another key"},
 		{exitUsage, "a mistake on the command line, in the configuration or in an argument", "malformed: not an export"},
 		{exitNotFound, "not found", "incomplete: something is missing"},
-		{exitDenied, "denied: no live session, role, policy, or not the holder", "could not verify: the export or the key cannot be read"},
+		{exitDenied, "denied: no live session, role, policy, or not the holder", "could not verify: the export or the key cannot be read, or the command line is wrong"},
 		{exitWaits, "people must agree first; make the call again then, with the same key", ""},
 		{exitEmpty, "nothing to hand out: `task claim` found no task", ""},
 		{exitConflict, "the object is in another state, or somebody else was faster", ""},

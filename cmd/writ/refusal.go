@@ -36,11 +36,12 @@ func refusalOf(err error, exit int) refusal {
 	if !ok {
 		r := refusal{Exit: exit}
 		r.Type, r.Title, r.Code, r.Detail = "about:blank", "The command failed", codeFailed, err.Error()
-		if exit == exitUsage {
-			r.Title, r.Code = "The command line is wrong", codeUsage
-		}
-		if u, ok := errors.AsType[usageError](err); ok {
+		u, wrong := errors.AsType[usageError](err)
+		if wrong {
 			r.Hint = u.command + " --help"
+		}
+		if wrong || exit == exitUsage {
+			r.Title, r.Code = "The command line is wrong", codeUsage
 		}
 		return r
 	}

@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
@@ -97,6 +98,19 @@ func TestRefusalsAsJSON(t *testing.T) {
 	}
 }
 
+// full takes nothing.
+type full struct{}
+
+func (full) Write([]byte) (int, error) { return 0, errors.New("no space left") }
+
+// A report that cannot be written is no finding either.
+func TestAReportThatCannotBeWritten(t *testing.T) {
+	var said strings.Builder
+	if exit := run(strings.Fields("receipt verify ../../testdata/vectors/receipts/export-foreign.jsonl --key ../../testdata/vectors/receipts/receipt.pub"), full{}, &said); exit != exitUnverified || !strings.Contains(said.String(), "no space left") {
+		t.Errorf("%d, %s", exit, said.String())
+	}
+}
+
 // What never came to a gateway has a code of its own, wherever -o json stands.
 func TestMistakesAsJSON(t *testing.T) {
 	nowhere := filepath.Join(t.TempDir(), "nowhere")
@@ -115,8 +129,14 @@ func TestMistakesAsJSON(t *testing.T) {
 		{"receipt verify FILE --key FILE -o json", "failed", exitUnverified, ""},
 		{"receipt verify FILE -o json", "failed", exitUnverified, ""},
 		{"log verify --log-key FILE -o json", "failed", exitUnverified, ""},
-		{"log verify FILE -o json", "usage", exitUsage, "writ log verify --help"},
-		{"run verify FILE -o json", "usage", exitUsage, "writ run verify --help"},
+		{"log verify FILE -o json", "usage", exitUnverified, "writ log verify --help"},
+		{"log verify FILE FILE --log-key FILE -o json", "usage", exitUnverified, "writ log verify --help"},
+		{"log consistency FILE -o json", "usage", exitUnverified, "writ log consistency --help"},
+		{"log check --nothing -o json", "usage", exitUnverified, "writ log check --help"},
+		{"receipt verify FILE --nothing -o json", "usage", exitUnverified, "writ receipt verify --help"},
+		{"pack verify -o json", "usage", exitUnverified, "writ pack verify --help"},
+		{"run verify FILE -o json", "usage", exitUnverified, "writ run verify --help"},
+		{"run verify FILE --run x -o json", "usage", exitUnverified, "writ run verify --help"},
 		{"key generate --purpose receipt --dir FILE -o json", "usage", exitUsage, "writ key generate --help"},
 	} {
 		words := strings.Fields(strings.ReplaceAll(tt.words, "FILE", nowhere))
