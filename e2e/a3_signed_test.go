@@ -361,8 +361,11 @@ findings contains {
 	if r := ok("close", "verify", pack, "--run", c.run, "--log-key", logKey, "--key", receiptKey, "--verifier-key", public); strings.Count(r.stdout, "logged at") != 2 {
 		t.Errorf("got %s", r)
 	}
-	if r := ok("log", "verify", filepath.Join(w.gw[0].data, "log"), "--log-key", logKey, "--key", receiptKey, "-o", "json"); !strings.Contains(strings.ReplaceAll(r.stdout, " ", ""), `"foreign":2`) {
+	if r := ok("log", "verify", filepath.Join(w.gw[0].data, "log"), "--log-key", logKey, "--key", receiptKey, "--verifier-key", public, "-o", "json"); !strings.Contains(strings.ReplaceAll(r.stdout, " ", ""), `"foreign":2`) {
 		t.Errorf("got %s", r)
+	}
+	if r := command(t, "log", "verify", filepath.Join(w.gw[0].data, "log"), "--log-key", logKey, "--key", receiptKey, "--verifier-key", receiptKey); r.code != 1 {
+		t.Errorf("as if they were another's: %s", r)
 	}
 	if r := command(t, append([]string{"verdict", "get", about}, at(w.op)...)...); r.code == 0 {
 		t.Errorf("a receipt without one: %s", r)

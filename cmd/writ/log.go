@@ -1,6 +1,7 @@
 package main
 
 import (
+	"crypto"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -10,6 +11,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/writ-gateway/writ/receipts"
 	"github.com/writ-gateway/writ/receipts/tlog"
 )
 
@@ -36,6 +38,7 @@ func verifyLogCommand() *cobra.Command {
 	var logKey, data, format string
 	var at int64
 	var witnesses witnessFlags
+	var verifiers []string
 	var keys keyFlags
 	cmd := &cobra.Command{
 		Use: "verify [DIR]", Aliases: []string{"fsck"}, Short: "Read a whole log again, offline", Args: maxOneArg, Annotations: verifies,
@@ -50,6 +53,10 @@ directory of a gateway, or what a web server gives of one (C2SP tlog-tiles).
 --log-key is verifier_key of 'writ log head', kept from when you had reason to
 trust it, or a file with it. Where the receipt key was changed, --keys has the others:
 what 'writ key manifest' wrote. Nothing here trusts what lies in the directory.
+
+Whose key a foreign entry has the log alone does not say: with --verifier-key there may be
+none by any other. Of an entry by an Ed25519 key it does not show either whether the signature
+holds; 'writ close verify' looks at both.
 
 --witness is the key of a witness, from itself: the log is then the one the witness has
 seen, and was there at the time it says. Each that is given must have signed, or as many
@@ -83,6 +90,9 @@ signature of a witness, is missing, 4 could not verify.`,
 				return conclude(c, format, logVerdict{Verdict: "tampered", Reason: bad.Error()}, 1)
 			}
 			if err != nil {
+				return err
+			}
+			if trust.Verifiers, err = publicKeys(verifiers); err != nil {
 				return err
 			}
 			if trust.Witnesses, err = witnesses.read(c); err != nil {
@@ -131,11 +141,25 @@ signature of a witness, is missing, 4 could not verify.`,
 	cmd.Flags().StringVar(&logKey, "log-key", "", "note verifier key of the log, or a file with it (required)")
 	witnesses.flags(cmd)
 	keys.flags(cmd)
+	cmd.Flags().StringArrayVar(&verifiers, "verifier-key", nil, "key of a verifier, a PEM file; again for others: foreign entries must be by one of them")
 	cmd.Flags().Int64Var(&at, "at", 0, "say the root of the first so many entries, too")
 	cmd.Flags().StringVar(&data, "data", "", "data directory of a gateway on this machine (WRIT_DATA)")
 	cmd.Flags().StringVarP(&format, "output", "o", "table", "table or json")
 	_ = cmd.MarkFlagRequired("log-key")
 	return cmd
+}
+
+// publicKeys reads keys of verifiers.
+func publicKeys(paths []string) (out []crypto.PublicKey, err error) {
+	texts, err := readAll(paths)
+	for i, text := range texts {
+		key, err := receipts.ParsePublic(string(text))
+		if err != nil {
+			return nil, fmt.Errorf("--verifier-key: %s %w", paths[i], err)
+		}
+		out = append(out, key)
+	}
+	return out, err
 }
 
 // trusted reads the keys a log is checked with.

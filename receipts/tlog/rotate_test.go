@@ -2,6 +2,7 @@ package tlog
 
 import (
 	"context"
+	"crypto"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -82,6 +83,7 @@ func TestEveryEntryByTheKeyOfItsIndex(t *testing.T) {
 		}
 	}
 	var told []int64
+	var verifiers []crypto.PublicKey
 	verify := func(change func(list []writ.Receipt)) error {
 		list := append([]writ.Receipt{}, good...)
 		change(list)
@@ -108,7 +110,7 @@ func TestEveryEntryByTheKeyOfItsIndex(t *testing.T) {
 		if _, err := l.Publish(); err != nil {
 			t.Fatal(err)
 		}
-		_, err = Verify(context.Background(), dir, Trust{Log: verifierOf(t, key), Keys: ring, Foreign: func(seq int64) { told = append(told, seq) }}, nil)
+		_, err = Verify(context.Background(), dir, Trust{Log: verifierOf(t, key), Keys: ring, Verifiers: verifiers, Foreign: func(seq int64) { told = append(told, seq) }}, nil)
 		return err
 	}
 	for name, c := range map[string]struct {
@@ -137,5 +139,18 @@ func TestEveryEntryByTheKeyOfItsIndex(t *testing.T) {
 		if c.want == nil && strings.Contains(name, "verifier") != slices.Equal(told, []int64{2}) {
 			t.Errorf("%s: told of %v", name, told)
 		}
+	}
+	// Whose key it is, who verifies may say.
+	theirs := func(l []writ.Receipt) { l[2] = sealed(2, 2, "role.bind", 0) }
+	verifiers = []crypto.PublicKey{sealers[1].Public(), sealers[2].Public()}
+	if err := verify(theirs); err != nil || !slices.Equal(told, []int64{2}) {
+		t.Errorf("by a verifier that is trusted: %v, told of %v", err, told)
+	}
+	verifiers = verifiers[:1]
+	if err := verify(theirs); !errors.Is(err, ErrDamaged) || !errors.Is(err, receipts.ErrKeyUnknown) || len(told) > 0 {
+		t.Errorf("by another: %v, told of %v", err, told)
+	}
+	if err := verify(func([]writ.Receipt) {}); err != nil {
+		t.Errorf("by none: %v", err)
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"cmp"
 	"context"
+	"crypto"
 	"crypto/ecdsa"
 	"crypto/ed25519"
 	"crypto/sha256"
@@ -30,7 +31,8 @@ type Trust struct {
 	Log  string         // note verifier key
 	Keys *receipts.Ring // which key may have signed which receipt; nil: signatures are not checked
 
-	Foreign func(seq int64) // if any, is told of each entry that no receipt key signed, in no order
+	Foreign   func(seq int64)    // if any, is told of each entry that no receipt key signed, in no order
+	Verifiers []crypto.PublicKey // whose such an entry may be; none: anybody's
 
 	Witnesses []*checkpoint.Witness // who must have cosigned the checkpoint
 	Need      int                   // so many of them; 0: each
@@ -114,7 +116,7 @@ func Verify(ctx context.Context, dir string, trust Trust, progress func(done, of
 	if _, err := Cosignatures(text, trust.Witnesses, trust.Need); err != nil {
 		return cp, err
 	}
-	keys, err := newSigners(trust.Keys, trust.Foreign)
+	keys, err := newSigners(trust)
 	if err != nil {
 		return cp, err
 	}
@@ -185,14 +187,23 @@ type signers struct {
 	keys   map[string]receipts.Life // by DER
 	events map[int64][sha256.Size]byte
 
-	foreign func(seq int64)
+	foreign   func(seq int64)
+	verifiers map[string]bool // by DER; empty: any
 }
 
-func newSigners(ring *receipts.Ring, foreign func(seq int64)) (*signers, error) {
+func newSigners(trust Trust) (*signers, error) {
+	ring := trust.Keys
 	if ring == nil {
 		return nil, nil
 	}
-	s := &signers{ring: ring, keys: map[string]receipts.Life{}, events: map[int64][sha256.Size]byte{}, foreign: foreign}
+	s := &signers{ring: ring, keys: map[string]receipts.Life{}, events: map[int64][sha256.Size]byte{}, foreign: trust.Foreign, verifiers: map[string]bool{}}
+	for _, k := range trust.Verifiers {
+		der, err := x509.MarshalPKIXPublicKey(k)
+		if err != nil {
+			return nil, err
+		}
+		s.verifiers[string(der)] = true
+	}
 	for _, k := range ring.Lives() {
 		if k.Public == nil {
 			continue
@@ -229,6 +240,9 @@ func (s *signers) signed(leaves [][]byte, first int64, before []byte, end bool) 
 		key, ok := s.keys[string(public)]
 		event, is := s.events[seq]
 		if !ok && !is && !alone && (!end || i+1 < len(leaves)) {
+			if len(s.verifiers) > 0 && !s.verifiers[string(public)] {
+				return fmt.Errorf("%w: entry %d: %w, and is no verifier's that is trusted", ErrDamaged, seq, receipts.ErrKeyUnknown)
+			}
 			if err := foreign(digest, sig, public); err != nil {
 				return fmt.Errorf("%w: entry %d: %w", ErrDamaged, seq, err)
 			}
