@@ -206,3 +206,68 @@ func TestNextLogHasAnotherKey(t *testing.T) {
 	next(t, cfg, NextLogOptions{Force: true}, "held by pid")
 	stopDaemon(t, held)
 }
+
+// Killed after any of its writes, it ends what it began when it is run again, and the same;
+// until the log is frozen it may begin otherwise, and nothing is left of what it made.
+func TestNextLogIsKilled(t *testing.T) {
+	data := filepath.Join(t.TempDir(), "data")
+	cfg, _, first := ran(t, data)
+	if err := os.Remove(filepath.Join(data, boltFile)); err != nil { // it needs none, and copies are quick without
+		t.Fatal(err)
+	}
+	copied := func() (c Config) {
+		c = cfg
+		c.Data = filepath.Join(t.TempDir(), "data")
+		if err := os.CopyFS(c.Data, os.DirFS(data)); err != nil {
+			t.Fatal(err)
+		}
+		c.Keys = filepath.Join(c.Data, "keys")
+		return c
+	}
+	begun := NextLogOptions{NewKey: true, Force: true}
+	whole := copied()
+	done := next(t, whole, begun, "")
+	made := []string{"keys/log-2.key", "keys/log-2.pub", "log/s2/" + tlog.OrphansPath, "log/s2/" + tlog.PreviousPath, "keys/" + receipts.FileLogShard}
+	before, after := writtest.Files(t, data), writtest.Files(t, whole.Data)
+	for path := range after {
+		if _, was := before[path]; !was && !slices.Contains(made, path) {
+			t.Errorf("it has written %s, of which this test does not know", path)
+		}
+	}
+	killed := func(n int) Config {
+		c := copied()
+		for _, path := range made[:n] {
+			err := os.MkdirAll(filepath.Dir(filepath.Join(c.Data, path)), 0o700)
+			if err == nil {
+				err = os.WriteFile(filepath.Join(c.Data, path), []byte(after[path]), 0o600)
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+		return c
+	}
+	for n := range made {
+		c := killed(n)
+		frozen := n > slices.Index(made, "log/s2/"+tlog.PreviousPath)
+		if err := notFrozen(tlog.Dir(filepath.Join(c.Data, logDir)), 1); (err != nil) != frozen {
+			t.Errorf("a start after %d writes: %v", n, err)
+		}
+		r := next(t, c, begun, "")
+		if !r.Done || r.Next.Log != done.Next.Log || n > 0 && r.Next.Key != done.Next.Key {
+			t.Errorf("after %d writes: %+v", n, r)
+		}
+		if frozen {
+			continue
+		}
+		c = killed(n)
+		if r := next(t, c, NextLogOptions{Force: true}, ""); !r.Done || keyOf(r.Next.Key) != keyOf(first) {
+			t.Errorf("after %d writes, with the key there is: %+v", n, r)
+		}
+		for _, path := range made[:2] {
+			if _, err := os.Stat(filepath.Join(c.Data, path)); err == nil {
+				t.Errorf("after %d writes: %s is left", n, path)
+			}
+		}
+	}
+}
