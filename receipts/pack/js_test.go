@@ -360,6 +360,8 @@ func TestTheOtherCommandLine(t *testing.T) {
 	run(4)
 	run(4, append(keys, "pack", "--close")...)
 	run(4, append(keys, "pack", "--run", "7", "--close")...)
+	run(4, append(keys, "pack", "--run", "")...) // a word that is missing asks for no less
+	run(4, append(keys, "pack", "-o", "yaml")...)
 	if err := os.WriteFile(filepath.Join(dir, "pack", FileManifest), []byte("{}\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}

@@ -53,7 +53,7 @@ async function main(argv) {
     console.log(help);
     return 0;
   }
-  if (positionals.length !== 1 || (o.close && !o.run) || (o["verifier-key"] && !o.close)) throw new Error(help);
+  if (positionals.length !== 1 || o.run === "" || (o.close && !o.run) || (o["verifier-key"] && !o.close) || !["table", "json"].includes(o.output)) throw new Error(help);
   const read = (files) => Promise.all((files ?? []).map((f) => readFile(f, "latin1")));
   const keys = await read(o.key), verifiers = await read(o["verifier-key"]);
   const [keysFile] = await read(o.keys ? [o.keys] : []), [root] = await read(o.root ? [o.root] : []);
