@@ -441,7 +441,7 @@ func TestAStepsOwnBudget(t *testing.T) {
 			}}}
 		}
 		r := c.orc.refused(422, writ.CodeInputInvalid, "POST", "/v1/runs", ordered(obj{"cost_microusd": 5001}))
-		if !strings.Contains(string(r.body), `"pointer":"/workflow/steps/limited/budget/cost_microusd"`) {
+		if !strings.Contains(string(r.body), `"pointer":"/budget/cost_microusd"`) {
 			t.Errorf("got %s", r)
 		}
 		c.run = c.orc.ok(201, "POST", "/v1/runs", ordered(obj{"cost_microusd": 700})).str("run_id")

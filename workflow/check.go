@@ -60,6 +60,7 @@ func (w Workflow) check() []Problem {
 	for _, key := range keys {
 		w.checkStep(key, bad)
 	}
+	w.checkCeilings(bad)
 	w.checkSequence(bad)
 	w.checkOutputs(bad)
 	if len(all) == 0 { // of a known shape
@@ -168,7 +169,7 @@ func (w Workflow) checkStep(key string, bad func(string, ...any)) {
 			here("must be a time as in RFC 3339", "not_before")
 		}
 	}
-	w.checkCeiling(s, here)
+	checkCeiling(s, here)
 	w.checkArtifacts(key, here)
 	if v := s.Verify; v != nil {
 		for i, a := range v.Agents {
@@ -240,23 +241,34 @@ func (w Workflow) checkStep(key string, bad func(string, ...any)) {
 	}
 }
 
-// checkCeiling: what a step may take of its own is a part of what the run may.
-func (w Workflow) checkCeiling(s Step, here func(string, ...any)) {
+// checkCeiling: what a step may take of its own.
+func checkCeiling(s Step, here func(string, ...any)) {
 	known := 0
 	for _, dim := range writ.TaskBudgetDimensions() {
 		n, limits := s.Budget[dim]
-		if !limits {
-			continue
+		if limits {
+			known++
 		}
-		known++
-		if most, stated := w.Budget[dim]; n < 0 || n > writ.MaxAmount {
+		if n < 0 || n > writ.MaxAmount {
 			here(fmt.Sprintf("must be 0 to %d", int64(writ.MaxAmount)), "budget", dim)
-		} else if stated && n > most {
-			here(fmt.Sprintf("is more than the run may take, which is %d", most), "budget", dim)
 		}
 	}
 	if len(s.Budget) > known {
 		here("has nothing but "+strings.Join(writ.TaskBudgetDimensions(), ", "), "budget")
+	}
+}
+
+// checkCeilings: what the steps may take of their own, all together, is a part of what the
+// run may, so that none finds taken what it was promised.
+func (w Workflow) checkCeilings(bad func(string, ...any)) {
+	for _, dim := range writ.TaskBudgetDimensions() {
+		all := int64(0)
+		for _, s := range w.Steps {
+			all += max(0, min(s.Budget[dim], writ.MaxAmount)) // MaxSteps of these fit
+		}
+		if most, stated := w.Budget[dim]; stated && all > most {
+			bad(fmt.Sprintf("is less than the steps may take together, which is %d", all), "budget", dim)
+		}
 	}
 }
 

@@ -130,9 +130,13 @@ func TestAllProblemsAtOnce(t *testing.T) {
 			},
 		},
 		"what a step may take": {
-			`{"version": 1, "budget": {"steps": 9, "cost_microusd": 10}, "steps": {"aa": ` + step(`, "budget": {"cost_microusd": 11, "llm_tokens": -1, "sandbox_cpu_ms": 5}`) + `, "bb": ` + step(`, "budget": {"cost_microusd": 10, "steps": 4}`) + `,
+			`{"version": 1, "budget": {"steps": 9}, "steps": {"aa": ` + step(`, "budget": {"cost_microusd": 11, "llm_tokens": -1, "sandbox_cpu_ms": 5}`) + `, "bb": ` + step(`, "budget": {"cost_microusd": 10, "steps": 4}`) + `,
 				"cc": {"capability": "a.b", "route_input": "words", "budget": {"llm_tokens": 1}}}}`,
-			[]string{"/steps/aa/budget/llm_tokens must", "/steps/aa/budget/cost_microusd is more than the run may take, which is 10", "/steps/bb/budget has nothing but", "/steps/cc/budget is not for"},
+			[]string{"/steps/aa/budget/llm_tokens must", "/steps/bb/budget has nothing but", "/steps/cc/budget is not for"},
+		},
+		"what all steps may take": {
+			`{"version": 1, "budget": {"steps": 9, "cost_microusd": 20, "llm_tokens": 7}, "steps": {"aa": ` + step(`, "budget": {"cost_microusd": 11, "llm_tokens": 3, "sandbox_cpu_ms": 5}`) + `, "bb": ` + step(`, "budget": {"cost_microusd": 10, "llm_tokens": 4}`) + `, "cc": ` + step(``) + `}}`,
+			[]string{"/budget/cost_microusd is less than the steps may take together, which is 21"},
 		},
 		"what is not for a step": {
 			`{"version": 1, "budget": {"steps": 9}, "steps": {"aa": ` + step(`, "run_id": "x", "key": "bb", "args": [1]`) + `}}`,
