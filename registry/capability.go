@@ -272,18 +272,24 @@ type CapabilityInvoked struct {
 // into a call of the capability it names; that one goes through the door. What
 // comes here names nothing the gateway does itself: a capability of agents,
 // which is asked for with a task, or nothing at all.
-func invoke() *writ.Capability {
+func invoke(cfg Config) *writ.Capability {
 	const op = "registry.Invoke"
 	return writ.Define[CapabilityInvokeArgs, CapabilityInvoked](writ.Capability{
 		ID: "capability.invoke", Safety: writ.SafetyMutating, Summary: "Call any capability of the gateway by name.",
 		Example: `{"capability":"task.get","args":{"task_id":"tsk_01M89R8776FSMT3FKAH3617HBC"}}`,
 	}, writ.Verb[CapabilityInvokeArgs]{
 		Reads: func(_ *writ.Call, a *CapabilityInvokeArgs, s writ.Snapshot) (writ.ReadSet, error) {
-			return readTools(s, a.Capability), nil
+			rs := readTools(s, a.Capability)
+			rs.Docs = append(rs.Docs, writ.GateKey)
+			return rs, nil
 		},
 		Plan: func(c *writ.Call, a *CapabilityInvokeArgs, s writ.Snapshot, _ writ.Decision) (tx writ.Tx, r writ.Reply, err error) {
 			if c.Via != "" || a.Capability == "capability.invoke" {
 				return tx, r, writ.Refuse(writ.CodeMalformed, op, "capability.invoke cannot call itself", "name another capability")
+			}
+			may, err := cfg.rights(op, c, s)
+			if err != nil {
+				return tx, r, err
 			}
 			tasks, err := providers(s, a.Capability)
 			if err != nil {
@@ -291,8 +297,8 @@ func invoke() *writ.Capability {
 			}
 			from := tasks[a.Capability]
 			switch {
-			case len(from) == 0:
-				err = writ.Refuse(writ.CodeNotFound, op, "there is no such capability", "list them with capability.list")
+			case len(from) == 0 || !slices.ContainsFunc(aboutTasks, may): // as capability.get says it
+				err = writ.Refuse(writ.CodeNotFound, op, "there is no such capability, or your role may not invoke it", "role.permissions shows what it may")
 			case !summarise(a.Capability, from).Callable:
 				err = writ.Refuse(writ.CodeUnavailable, op, "the capability is blocked", "its agents declare that nobody may use it; capability.get shows them")
 			default:

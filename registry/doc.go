@@ -57,7 +57,7 @@ type Config struct {
 // Capabilities are the verbs of this room.
 func Capabilities(cfg Config) []*writ.Capability {
 	return []*writ.Capability{
-		list(cfg), get(cfg), invoke(), policyInfo(cfg), explainPolicy(cfg), policyRecords(cfg), policyShadow(cfg), getReceipt(cfg), listReceipts(cfg), exportReceipts(cfg), readEvidence(cfg), logHead(cfg), logPublish(),
+		list(cfg), get(cfg), invoke(cfg), policyInfo(cfg), explainPolicy(cfg), policyRecords(cfg), policyShadow(cfg), getReceipt(cfg), listReceipts(cfg), exportReceipts(cfg), readEvidence(cfg), logHead(cfg), logPublish(),
 	}
 }
 

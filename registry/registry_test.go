@@ -182,10 +182,17 @@ func TestCapabilityList(t *testing.T) {
 				r.refused(writ.CodeNotFound, "capability.get", &CapabilityGetArgs{Capability: id})
 			}
 		}
+		invoked := writ.CodeNotFound // what it is not shown it cannot find out by calling it either
+		if slices.Contains(ids, "site.build") {
+			invoked = writ.CodeUnavailable
+		}
+		r.refused(invoked, "capability.invoke", &CapabilityInvokeArgs{Capability: "site.build"})
+		r.refused(invoked, "capability.invoke", &CapabilityInvokeArgs{Capability: "site.drop"})
 	}
 	r = newRoom(t, func(c *Config) { c.Rights = nil }) // it holds no policies, so it says nothing
 	r.refused(writ.CodePolicyDown, "capability.list", &CapabilityListArgs{})
 	r.refused(writ.CodePolicyDown, "capability.get", &CapabilityGetArgs{Capability: "receipt.get"})
+	r.refused(writ.CodePolicyDown, "capability.invoke", &CapabilityInvokeArgs{Capability: "site.build"})
 	if b := got.Capabilities[0]; b.Kind != "builtin" || b.Version != "1" || !b.Callable || b.Safety != writ.SafetyReadOnly {
 		t.Errorf("got %+v", b)
 	}
