@@ -40,7 +40,10 @@ func factOf(seq int64) writ.StoredFact {
 		Fact:   writ.Fact{ID: e.ID, Run: e.Run, KeyID: "SHA256:key", Head: fmt.Appendf(nil, `{"n":%d,"commit":`, seq), Tail: []byte("}"), Evidence: e.Evidence},
 		Commit: writ.Committed{Epoch: "e", Seq: seq, At: seq},
 	}
-	if e.Run != "" {
+	switch {
+	case seq%5 == 3: // a foreign one: that after it rests on it, and the two may be in different groups
+		f.Head, f.Tail, f.Evidence, f.Sig, f.Public = fmt.Appendf(nil, `{"theirs":%d}`, seq), nil, nil, []byte("their sig"), []byte("their key")
+	case e.Run != "":
 		f.Commit.RunSeq = seq + 1
 	}
 	return f
@@ -112,7 +115,11 @@ func (o *outbox) Head(context.Context, writ.Tenant) (store.Head, error) {
 type sealer struct{ fail error }
 
 func (s sealer) Seal(f writ.StoredFact) (writ.Receipt, error) {
-	return writ.Receipt{ID: f.ID, Seq: f.Commit.Seq, Payload: f.Payload(), KeyID: f.KeyID, Sig: []byte("sig"), Evidence: f.Evidence}, s.fail
+	r := writ.Receipt{ID: f.ID, Seq: f.Commit.Seq, Payload: f.Payload(), KeyID: f.KeyID, Sig: []byte("sig"), Evidence: f.Evidence}
+	if f.Foreign() {
+		r.Sig, r.Public = f.Sig, f.Public
+	}
+	return r, s.fail
 }
 
 // integrated checks that the ledger is the facts 0 … last of the outbox.
