@@ -139,16 +139,6 @@ func (a Agent) Key(id string) (PublicKey, bool) {
 	return PublicKey{}, false
 }
 
-// MayWrite says whether a canonical scope lies inside the agent's write scope.
-func (a Agent) MayWrite(scope string) bool {
-	for _, s := range a.WriteScope {
-		if ScopeCovers(s, scope) {
-			return true
-		}
-	}
-	return false
-}
-
 // Archetype says whether the agent may hold sessions of a role.
 func (a Agent) Archetype(r Role) bool {
 	for _, x := range a.Archetypes {

@@ -295,7 +295,7 @@ func TestStoredNames(t *testing.T) {
 	var kept writ.Tx
 	kept.KeepQuota(writ.QuotaBegan(string(gQuota)), 1)
 	line("member", kept.Ops[0].Member)
-	line("counter", writ.RunSteps(gRun), writ.RunOpenTasks(gRun), writ.RunBadTasks(gRun), writ.RunSequence(gRun),
+	line("counter", writ.BudgetUsed(gRun, writ.BudgetSteps), writ.RunOpenTasks(gRun), writ.RunBadTasks(gRun), writ.RunSequence(gRun),
 		writ.AgentRunning("site-builder"), writ.RegistryRevision(), writ.TaskProgress(gTask, "pct"))
 	line("index", writ.IndexRuns, writ.IndexAgents, writ.IndexSessions, writ.IndexDead, writ.IndexTools, writ.IndexOwners, writ.SetGoing(writ.ObjectTask, "site-builder"), writ.SetGoing(writ.ObjectApproval, "site-builder"), writ.IndexRoutes, writ.IndexLeases, writ.IndexReady,
 		writ.IndexBeats, writ.IndexLives, writ.IndexTodo, writ.IndexScopes, writ.RunTasks(gRun), writ.RunTasksIn(gRun, writ.TaskQueued),

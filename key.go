@@ -73,7 +73,6 @@ func IdempotencyDoc(c Caller, key string) Key {
 func TaskNameKey(run RunID, key string) Key { return Key("taskname/" + string(run) + "/" + key) }
 
 // Counters.
-func RunSteps(id RunID) Counter                { return Counter{"run/" + string(id), BudgetSteps} }
 func RunOpenTasks(id RunID) Counter            { return Counter{"run/" + string(id), "open"} }
 func RunBadTasks(id RunID) Counter             { return Counter{"run/" + string(id), "bad"} }
 func AgentRunning(id AgentID) Counter          { return Counter{"agent/" + string(id), "running"} }

@@ -145,7 +145,7 @@ func TestOnlyWorkIsCharged(t *testing.T) {
 		if err := l.Apply(tx); err != nil {
 			t.Fatal(err)
 		}
-		if n := l.Counter(writ.RunSteps(l.run)); n != c.charged {
+		if n := l.Counter(writ.BudgetUsed(l.run, writ.BudgetSteps)); n != c.charged {
 			t.Fatalf("%+v: %d steps used", c, n)
 		}
 	}
@@ -213,7 +213,7 @@ func TestRace(t *testing.T) {
 			i := rapid.IntRange(0, len(open)-1).Draw(t, "which")
 			p := open[i]
 			open = append(open[:i], open[i+1:]...)
-			now, _, _ := judge(l.Counter(writ.RunSteps(l.run)), cost, limit)
+			now, _, _ := judge(l.Counter(writ.BudgetUsed(l.run, writ.BudgetSteps)), cost, limit)
 			now.Dimension = writ.BudgetSteps
 			told := l.Counter(writ.BudgetWarned(l.run, writ.BudgetSteps))
 			err := l.Apply(p.tx)
@@ -225,7 +225,7 @@ func TestRace(t *testing.T) {
 				spent += cost
 			}
 		}
-		if n := l.Counter(writ.RunSteps(l.run)); n != spent || n > limit {
+		if n := l.Counter(writ.BudgetUsed(l.run, writ.BudgetSteps)); n != spent || n > limit {
 			t.Fatalf("%d steps used, %d charged, limit %d", n, spent, limit)
 		}
 	})
@@ -248,7 +248,7 @@ func TestDeniedFailsTheRun(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			l := newLab(3)
-			l.SetCounter(writ.RunSteps(l.run), c.used)
+			l.SetCounter(writ.BudgetUsed(l.run, writ.BudgetSteps), c.used)
 			call, _, s, sub := l.facts(t, c.role, 1)
 			var tx writ.Tx
 			l.o.Denied(call, s, sub, c.d, &tx)

@@ -23,7 +23,7 @@ func TestBundle(t *testing.T) {
 	other := sources(t)
 	other["packs/budgets/data.yaml"] = bytes.Replace(other["packs/budgets/data.yaml"], []byte("late_percent: 80"), []byte("late_percent: 50"), 1)
 	fresh := loadFrom(t, from(other))
-	if err := fresh.LoadBundle(t.Context(), b); err != nil {
+	if err := fresh.Reload(t.Context(), bundleSource(b)); err != nil {
 		t.Fatal(err)
 	}
 	p, r := e.Revisions()
@@ -98,7 +98,7 @@ func TestBundleRefuses(t *testing.T) {
 		"other mode":    tarOf(t, mode),
 		"a link":        tarOf(t, link),
 	} {
-		if err := e.LoadBundle(t.Context(), b); writ.CodeOf(err) != writ.CodePolicyDown {
+		if err := e.Reload(t.Context(), bundleSource(b)); writ.CodeOf(err) != writ.CodePolicyDown {
 			t.Errorf("%s: got %v, want %s", name, err, writ.CodePolicyDown)
 		}
 	}

@@ -200,9 +200,5 @@ func (d *Draft) Route(c writ.CapabilityID) []string {
 	return out
 }
 
-// Language is what packs may be written in: OPA without the builtins that
-// read a clock, randomness, the network or the host.
-func Language() *ast.Capabilities { return capabilities() }
-
 // InputSchema is the JSON Schema of what packs see of a call.
 func InputSchema() []byte { return slices.Clone(schemaJSON) }

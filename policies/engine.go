@@ -110,11 +110,6 @@ func (e *Engine) build(ctx context.Context, src Source, o Options) (*snapshot, e
 // Memo counts over all rules the engine ever answered from.
 func (e *Engine) Memo() *MemoCount { return &e.memo }
 
-// LoadBundle is Reload from bytes that Bundle gave.
-func (e *Engine) LoadBundle(ctx context.Context, b []byte) error {
-	return e.Reload(ctx, bundleSource(b))
-}
-
 // Bundle is the loaded sources as one file, with the sha256 that names it. The
 // bytes are shared and must not be changed.
 func (e *Engine) Bundle() (b []byte, digest string) {

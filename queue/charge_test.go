@@ -173,7 +173,7 @@ func TestAnOldLeaseHoldsNothing(t *testing.T) {
 	old.Lease.Held, old.Lease.Fence = nil, g.fence
 	l.w.Seed(writ.TaskKey(g.task), writ.ObjectTask, old)
 	l.w.SetCounter(writ.BudgetHeld(l.run, writ.BudgetSteps), 0)
-	l.w.SetCounter(writ.RunSteps(l.run), 2)
+	l.w.SetCounter(writ.BudgetUsed(l.run, writ.BudgetSteps), 2)
 	l.do("task.release", l.a, &TaskReleaseArgs{TaskHold: TaskHold{Task: g.task, Lease: g.lease, Fence: g.fence}})
 	if used, held := l.meters(); len(held) != 0 || used[writ.BudgetSteps] != 1 {
 		t.Fatalf("used %v, held %v", used, held)

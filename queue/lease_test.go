@@ -302,9 +302,9 @@ func TestWhatWasPaidInAdvanceComesBack(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			l := newLab(t)
 			g := l.claim(l.a, l.enqueue("one"))
-			l.w.SetCounter(writ.RunSteps(l.run), l.caps["task.claim"].Steps)
+			l.w.SetCounter(writ.BudgetUsed(l.run, writ.BudgetSteps), l.caps["task.claim"].Steps)
 			c.end(l, g)
-			if got := l.w.Counter(writ.RunSteps(l.run)); got != c.left {
+			if got := l.w.Counter(writ.BudgetUsed(l.run, writ.BudgetSteps)); got != c.left {
 				t.Fatalf("the attempt cost %d steps, want %d", got, c.left)
 			}
 		})

@@ -141,7 +141,7 @@ func (m *model) prepare(a attempt) *writtest.Planned {
 	}
 	// The door charges what moves an object.
 	if steps := m.caps[a.id].Steps; steps > 0 && a.by.Role.Works() && len(p.Tx.Changes) > 0 {
-		p.Tx.Add(writ.RunSteps(m.run), steps)
+		p.Tx.Add(writ.BudgetUsed(m.run, writ.BudgetSteps), steps)
 	}
 	return p
 }
@@ -152,7 +152,7 @@ func (m *model) audit() {
 	m.Helper()
 	audit(m.lab)
 	running := int64(len(m.w.Members(writ.RunTasksIn(m.run, writ.TaskRunning))))
-	if used := m.w.Counter(writ.RunSteps(m.run)); used != m.paid+running {
+	if used := m.w.Counter(writ.BudgetUsed(m.run, writ.BudgetSteps)); used != m.paid+running {
 		m.Fatalf("%d steps used, after %d metered calls and with %d attempts under way", used, m.paid, running)
 	}
 }
@@ -327,7 +327,7 @@ func (m *model) drain() {
 		}
 		m.audit()
 	}
-	if used := m.w.Counter(writ.RunSteps(m.run)); used != m.paid {
+	if used := m.w.Counter(writ.BudgetUsed(m.run, writ.BudgetSteps)); used != m.paid {
 		m.Fatalf("%d steps used when all is over, %d metered calls were committed", used, m.paid)
 	}
 	if open := m.w.Counter(writ.RunOpenTasks(m.run)); open != 0 {

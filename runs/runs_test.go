@@ -128,7 +128,7 @@ func TestRunEveryMove(t *testing.T) {
 				by := r.orc
 				if v.id == "run.exhaust" {
 					by = r.System()
-					r.SetCounter(writ.RunSteps(run.ID), 5)
+					r.SetCounter(writ.BudgetUsed(run.ID, writ.BudgetSteps), 5)
 					r.SetIndex(writ.IndexTodo, writ.TodoExhaust(run.ID, writ.BudgetSteps, writ.StepsOfAttempt), r.Now)
 				}
 				switch {
@@ -278,13 +278,13 @@ func TestIfMatch(t *testing.T) {
 func TestExhaustLooksAgain(t *testing.T) {
 	r := newRoom(t)
 	id := r.created(r.orc, writ.CloseAuto)
-	r.SetCounter(writ.RunSteps(id), 8) // of 10: a claim fits
+	r.SetCounter(writ.BudgetUsed(id, writ.BudgetSteps), 8) // of 10: a claim fits
 	r.SetIndex(writ.IndexTodo, writ.TodoExhaust(id, writ.BudgetSteps, writ.StepsOfAttempt), r.Now)
 	v := body[RunExhausted](t, r.must("run.exhaust", r.System(), exhausted(id)))
 	if _, due := r.Index(writ.IndexTodo)[writ.TodoExhaust(id, writ.BudgetSteps, writ.StepsOfAttempt)]; v.Failed || r.run(id).State != writ.RunActive || due {
 		t.Fatalf("got %+v, due %v", v, due)
 	}
-	r.SetCounter(writ.RunSteps(id), 9)
+	r.SetCounter(writ.BudgetUsed(id, writ.BudgetSteps), 9)
 	v = body[RunExhausted](t, r.must("run.exhaust", r.System(), exhausted(id)))
 	if got := r.run(id); !v.Failed || got.State != writ.RunFailed || got.Reason != "budget_exceeded" {
 		t.Fatalf("got %+v", got)
@@ -309,7 +309,7 @@ func TestExhaustWaitsForAttemptsUnderWay(t *testing.T) {
 			r := newRoom(t)
 			id := r.created(r.orc, writ.CloseAuto)
 			due := writ.TodoExhaust(id, writ.BudgetSteps, writ.StepsOfAttempt)
-			r.SetCounter(writ.RunSteps(id), 10)
+			r.SetCounter(writ.BudgetUsed(id, writ.BudgetSteps), 10)
 			r.SetIndex(writ.RunTasksIn(id, writ.TaskRunning), "tsk_0", 0)
 			r.SetIndex(writ.IndexTodo, due, r.Now)
 			r.must("run.exhaust", r.System(), exhausted(id))
@@ -317,7 +317,7 @@ func TestExhaustWaitsForAttemptsUnderWay(t *testing.T) {
 				t.Fatalf("the run is %s, due %d at %d", r.run(id).State, at, r.Now)
 			}
 			r.DropIndex(writ.RunTasksIn(id, writ.TaskRunning), "tsk_0")
-			r.SetCounter(writ.RunSteps(id), c.used)
+			r.SetCounter(writ.BudgetUsed(id, writ.BudgetSteps), c.used)
 			v := body[RunExhausted](t, r.must("run.exhaust", r.System(), exhausted(id)))
 			_, again := r.Index(writ.IndexTodo)["offer "+string(id)]
 			if _, left := r.Index(writ.IndexTodo)[due]; left || v.Failed != c.failed || again == c.failed {
@@ -383,7 +383,7 @@ func TestListPages(t *testing.T) {
 func TestViewCounts(t *testing.T) {
 	r := newRoom(t)
 	id := r.created(r.orc, writ.CloseAuto)
-	r.SetCounter(writ.RunSteps(id), 4)
+	r.SetCounter(writ.BudgetUsed(id, writ.BudgetSteps), 4)
 	r.SetCounter(writ.RunOpenTasks(id), 2)
 	v := body[RunView](t, r.must("run.get", r.orc, &RunGetArgs{RunID: id}))
 	if v.Budget[writ.BudgetSteps] != (RunMeter{Limit: 10, Used: 4, Remaining: 6}) || v.OpenTasks != 2 {

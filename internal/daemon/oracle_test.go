@@ -709,17 +709,17 @@ func audit(t *testing.T, d *Daemon, cr *crew) int {
 		prepaid[task.Run] += task.Lease.Prepaid
 	}
 	for _, run := range cr.runs {
-		if n := counter(writ.RunSteps(run)); n != steps[run] {
+		if n := counter(writ.BudgetUsed(run, writ.BudgetSteps)); n != steps[run] {
 			t.Errorf("run %s used %d steps, its receipts state %d metered calls", run, n, steps[run])
 		}
 		if n := counter(writ.BudgetHeld(run, writ.BudgetSteps)); n != prepaid[run] {
 			t.Errorf("run %s holds %d steps, its attempts have paid for %d", run, n, prepaid[run])
 		}
 		r, _, _, err := writ.Get[writ.Run](doc(writ.RunKey(run)), writ.RunKey(run))
-		if n := counter(writ.RunSteps(run)); err != nil || n < 0 || n > r.Budget[writ.BudgetSteps] {
+		if n := counter(writ.BudgetUsed(run, writ.BudgetSteps)); err != nil || n < 0 || n > r.Budget[writ.BudgetSteps] {
 			t.Errorf("run %s used %d steps of %d: %v", run, n, r.Budget[writ.BudgetSteps], err)
 		}
-		t.Logf("run %s is %s with %d of %d steps used", run, r.State, counter(writ.RunSteps(run)), r.Budget[writ.BudgetSteps])
+		t.Logf("run %s is %s with %d of %d steps used", run, r.State, counter(writ.BudgetUsed(run, writ.BudgetSteps)), r.Budget[writ.BudgetSteps])
 	}
 	scoped := 0
 	for _, task := range runningTasks {
