@@ -33,8 +33,9 @@ type board struct {
 	refuse map[writ.CapabilityID]error
 	down   int // notes that fail before the store answers
 	fails  failure
-	calls  int     // notes and starts so far
-	cells  []*cell // that were made
+	calls  int                       // notes and starts so far
+	keys   map[string]writ.SessionID // whose call was made under each; all sessions are one agent's
+	cells  []*cell                   // that were made
 	beats  []beat
 }
 
@@ -68,7 +69,7 @@ func wanted(spec writ.JailSpec) *board {
 	return &board{seen: map[writ.SessionID]*writ.JailSeen{ses: {
 		Jail:    writ.Jail{Session: ses, Agent: "caged", Spec: spec.Filled(), State: writ.JailWanted},
 		Session: writ.Session{ID: ses, State: writ.SessionOpened, TTLSeconds: 30},
-	}}, refuse: map[writ.CapabilityID]error{}}
+	}}, refuse: map[writ.CapabilityID]error{}, keys: map[string]writ.SessionID{}}
 }
 
 func (b *board) All(context.Context) (out []writ.JailSeen, err error) {
@@ -116,19 +117,27 @@ func (b *board) Note(_ context.Context, by string, id writ.SessionID, to writ.Ja
 	return nil
 }
 
-func (b *board) As(_ context.Context, _ writ.Session, id writ.CapabilityID, _ string, _ any) error {
+func (b *board) As(_ context.Context, by writ.Session, id writ.CapabilityID, key string, _ any) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	broken := b.broken(id == "session.start")
 	if broken && (id != "session.start" || !b.fails.committed) {
 		return &writ.Error{Code: writ.CodeStore}
 	}
+	if whose, known := b.keys[key]; known && whose != by.ID {
+		return &writ.Error{Code: writ.CodeIdempotency}
+	} else if known { // the same answer again
+		return nil
+	}
 	b.told = append(b.told, string(id))
 	if id == "session.start" && b.refuse[id] == nil {
-		if s := &b.seen[ses].Session; s.State == writ.SessionOpened {
-			s.State = writ.SessionActive
-		} else {
+		s := &b.seen[by.ID].Session
+		if s.State != writ.SessionOpened {
 			return writ.IllegalMove("test", writ.ObjectSession, string(s.State), string(writ.SessionActive))
+		}
+		s.State = writ.SessionActive
+		if key != "" {
+			b.keys[key] = by.ID
 		}
 		if broken {
 			return &writ.Error{Code: writ.CodeStore}
@@ -143,6 +152,15 @@ func (b *board) Beat(ctx context.Context, s writ.Session, used writ.JailUse) err
 	defer b.mu.Unlock()
 	b.beats = append(b.beats, beat{time.Now(), used})
 	return err
+}
+
+// another is a second jail of the same agent, which its session has not started either.
+func (b *board) another() writ.SessionID {
+	other := *b.seen[ses]
+	other.Jail.Session = "ses_01ARYZ6S410000000000000001"
+	other.Session.ID = other.Jail.Session
+	b.seen[other.Jail.Session] = &other
+	return other.Jail.Session
 }
 
 // revoke ends the session.
@@ -381,12 +399,28 @@ func TestLeftBehind(t *testing.T) {
 func TestNoMoreThan(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := wanted(writ.JailSpec{})
-		other := *b.seen[ses]
-		other.Jail.Session = "ses_01ARYZ6S410000000000000001"
-		b.seen[other.Jail.Session] = &other
+		b.another()
 		s := start(b, &jailer{}, func(c *Config) { c.Most = 1 })
 		time.Sleep(time.Minute)
 		b.did(t, "starting", "running", "session.start", "go")
+		s.Stop()
+	})
+}
+
+// The sessions of one agent start each for itself: what one said under a key is no answer to another.
+func TestEachSessionStarts(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := wanted(writ.JailSpec{})
+		other := b.another()
+		s := start(b, &jailer{}, nil)
+		time.Sleep(time.Minute)
+		b.mu.Lock()
+		for _, id := range []writ.SessionID{ses, other} {
+			if j := b.seen[id]; j.Session.State != writ.SessionActive || j.Jail.State != writ.JailRunning {
+				t.Errorf("the session is %s, its jail %s", j.Session.State, j.Jail.State)
+			}
+		}
+		b.mu.Unlock()
 		s.Stop()
 	})
 }
@@ -438,7 +472,7 @@ func TestEachWriteFails(t *testing.T) {
 						switch j := b.jail(); {
 						case (j.State == writ.JailRunning) != (b.lives() == 1), j.State == writ.JailStarting:
 							t.Fatalf("the jail is %s, and of it there are %d", j.State, b.lives())
-						case j.State != writ.JailEnded && lasts == 0 && !committed && b.lives() != 1:
+						case lasts == 0 && j.State != writ.JailRunning:
 							t.Fatalf("one failure has ended it: %+v", j)
 						}
 						b.revoke()
