@@ -100,6 +100,11 @@ func TestWhoATasksBudgetKeepsOut(t *testing.T) {
 	g := l.claim(l.b, id)
 	l.do("task.release", l.b, g.release())
 	l.wantState(id, writ.TaskQueued) // what costs nothing fits always
+	l.setAgent("agent-b", func(a *writ.Agent) { a.Tools[0].Costs.Money = amount(150) })
+	l.do("task.release", l.b, l.claim(l.b, id).release())
+	l.wantState(id, writ.TaskQueued)
+	l.setAgent("agent-a", func(a *writ.Agent) { a.Tools[0].Costs.Money = amount(251) })
+	l.ineligible("budget", l.a, id) // 250 are left of 400
 }
 
 // What comes out of a task with a budget of its own would escape it.

@@ -41,11 +41,13 @@ func TestEd25519SignaturesHoldEverywhereOrNowhere(t *testing.T) {
 	negative := bytes.Clone(identity)
 	negative[31] |= 0x80
 	zero := slices.Concat(identity, make([]byte, 32))
+	base := append([]byte{0x58}, bytes.Repeat([]byte{0x66}, 31)...) // the point that is once itself
 	for name, x := range map[string]struct {
 		key ed25519.PublicKey
 		sig []byte
 	}{
 		"the identity":           {identity, zero},
+		"it, and a good point":   {identity, slices.Concat(base, little(big.NewInt(1)))},
 		"it in other bytes":      {beyond, zero},
 		"it with a sign":         {negative, zero},
 		"a signature of nonce 0": {public, small},
@@ -53,7 +55,7 @@ func TestEd25519SignaturesHoldEverywhereOrNowhere(t *testing.T) {
 		if !ed25519.Verify(x.key, text, x.sig) {
 			t.Fatalf("%s: it is no case of this", name)
 		}
-		if holdsEd25519(x.key, text, x.sig) {
+		if holds(x.key, text, x.sig) {
 			t.Errorf("%s: it holds", name)
 		}
 	}

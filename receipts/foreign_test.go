@@ -3,7 +3,13 @@ package receipts
 import (
 	"bytes"
 	"crypto"
+	"crypto/ecdsa"
 	"crypto/ed25519"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/sha256"
+	"crypto/x509"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -130,13 +136,52 @@ func TestForeignThatDoNotFit(t *testing.T) {
 			t.Errorf("byte %d of the line is %q, and that is good", i, spoiled[i])
 		}
 	}
+	for name, line := range map[string]string{
+		"in another order": regexp.MustCompile(`("kind":"foreign"),("publicKey":"[^"]*")`).ReplaceAllString(string(lines[3]), "$2,$1"),
+		"with a space":     strings.Replace(string(lines[3]), `,"kind"`, `, "kind"`, 1),
+	} {
+		if line == string(lines[3]) {
+			t.Fatalf("%s: it is no case of this", name)
+		}
+		if got := verify(t, bytes.Join([][]byte{lines[0], lines[1], lines[2], []byte(line), lines[4], lines[5]}, nil)); got.Verdict == Good {
+			t.Errorf("the line %s is good", name)
+		}
+	}
 	r := entries[2]
+	wide := bytes.Clone(r.Public) // the same key: its point, of which the first bit is 0, one bit on
+	point := wide[len(wide)-66:]
+	point[0] = 1
+	for i := 1; i < len(point); i++ {
+		if point[i] <<= 1; i+1 < len(point) {
+			point[i] |= point[i+1] >> 7
+		}
+	}
+	if again, err := x509.ParsePKIXPublicKey(wide); err != nil || !k.key.Public().(*ecdsa.PublicKey).Equal(again) {
+		t.Fatalf("it is another key, or none: %v", err)
+	}
 	for name, spoil := range map[string]func(f *writ.Fact){
-		"another payload":   func(f *writ.Fact) { f.Head = append(bytes.Clone(f.Head), ' ') },
-		"another signature": func(f *writ.Fact) { f.Sig = other[2].Sig },
-		"another key":       func(f *writ.Fact) { f.Public = other[2].Public },
-		"another key's id":  func(f *writ.Fact) { f.KeyID = other[2].KeyID },
-		"another id":        func(f *writ.Fact) { f.ID = rcp(9) },
+		"another payload":         func(f *writ.Fact) { f.Head = append(bytes.Clone(f.Head), ' ') },
+		"another signature":       func(f *writ.Fact) { f.Sig = other[2].Sig },
+		"another key":             func(f *writ.Fact) { f.Public = other[2].Public },
+		"another key's id":        func(f *writ.Fact) { f.KeyID = other[2].KeyID },
+		"another id":              func(f *writ.Fact) { f.ID = rcp(9) },
+		"a key written otherwise": func(f *writ.Fact) { f.Public = wide },
+		"a key of another curve": func(f *writ.Fact) {
+			strong, err := ecdsa.GenerateKey(elliptic.P384(), rand.Reader)
+			if err != nil {
+				t.Fatal(err)
+			}
+			hash := sha256.Sum256(dsse.PAE(PayloadType, f.Head))
+			if f.Sig, err = ecdsa.SignASN1(rand.Reader, strong, hash[:]); err != nil {
+				t.Fatal(err)
+			}
+			if f.Public, err = x509.MarshalPKIXPublicKey(strong.Public()); err != nil {
+				t.Fatal(err)
+			}
+			if f.KeyID, err = dsse.SHA256KeyID(strong.Public()); err != nil {
+				t.Fatal(err)
+			}
+		},
 	} {
 		f := writ.Fact{ID: r.ID, KeyID: r.KeyID, Head: r.Payload, Sig: r.Sig, Public: r.Public}
 		spoil(&f)

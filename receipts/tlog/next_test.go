@@ -109,6 +109,12 @@ func TestWhereLogAndLedgerPart(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	if err := os.WriteFile(path, text[:500], 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if p, err := Part(t.Context(), Dir(dir), cp, short, public); err != nil || !errors.Is(p.Incomplete, ErrDamaged) || p.Common != 10 || len(p.Orphans) != 246 {
+		t.Errorf("a file is cut off: %+v, %v", p.Incomplete, err)
+	}
 	if _, err := Part(t.Context(), Dir(dir), cp, short, func(string) ([]byte, bool) { return nil, false }); err == nil {
 		t.Error("of a key that is not there it says what the ledger has")
 	}

@@ -88,6 +88,7 @@ func TestEveryEntryByTheKeyOfItsIndex(t *testing.T) {
 		list := append([]writ.Receipt{}, good...)
 		change(list)
 		told = nil
+		var leaves [][]byte
 		dir, key := t.TempDir(), testKey(t)
 		l, err := Open(dir, key)
 		if err != nil {
@@ -100,7 +101,8 @@ func TestEveryEntryByTheKeyOfItsIndex(t *testing.T) {
 				}
 				der, err := PublicDER(s.Public())
 				if err == nil {
-					err = l.Append([][]byte{Leaf(r, der)})
+					leaves = append(leaves, Leaf(r, der))
+					err = l.Append(leaves[len(leaves)-1:])
 				}
 				if err != nil {
 					t.Fatal(err)
@@ -111,6 +113,15 @@ func TestEveryEntryByTheKeyOfItsIndex(t *testing.T) {
 			t.Fatal(err)
 		}
 		_, err = Verify(context.Background(), dir, Trust{Log: verifierOf(t, key), Keys: ring, Verifiers: verifiers, Foreign: func(seq int64) { told = append(told, seq) }}, nil)
+		for cut := 1; cut < len(leaves); cut++ { // as where a file ends and the next begins
+			s, bad := newSigners(Trust{Keys: ring, Verifiers: verifiers})
+			if bad == nil {
+				bad = errors.Join(s.signed(leaves[:cut], 0, nil, false), s.signed(leaves[cut:], int64(cut), leaves[cut-1], true))
+			}
+			if (bad == nil) != (err == nil) {
+				t.Errorf("in two parts, of %d and more: %v, and in one: %v", cut, bad, err)
+			}
+		}
 		return err
 	}
 	for name, c := range map[string]struct {

@@ -151,6 +151,40 @@ func TestAChangedProofProvesNothing(t *testing.T) {
 	}
 }
 
+// A receipt is proved where it says it is, and nowhere else, whatever the log's key signed.
+func TestAProofIsOfTheIndexTheReceiptSays(t *testing.T) {
+	_, logKey, ring, all := proved(t)
+	der, err := PublicDER(ring.Get(all[2].KeyID).Public)
+	if err != nil {
+		t.Fatal(err)
+	}
+	l, err := Open(t.TempDir(), testKey(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, r := range all[1:] { // the first is left out
+		if err := l.Append([][]byte{Leaf(r, der)}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := l.Publish(); err != nil {
+		t.Fatal(err)
+	}
+	p, ok, err := l.Include(1)
+	if err != nil || !ok {
+		t.Fatal(ok, err)
+	}
+	r := all[2]
+	r.Inclusion = p.Receipt()
+	text, err := Proof(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := CheckProof(text, logKey, ring); err == nil || !strings.Contains(err.Error(), "at index 1") {
+		t.Errorf("got %v", err)
+	}
+}
+
 // What is read is written again the same, or refused.
 func FuzzParseProof(f *testing.F) {
 	text, logKey, ring, _ := proved(f)
