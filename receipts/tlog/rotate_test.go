@@ -62,6 +62,8 @@ func TestEveryEntryByTheKeyOfItsIndex(t *testing.T) {
 		sealed(1, 4, "role.bind", 0),
 		sealed(1, 5, writ.KeyRevoke, 0, move(0, writ.KeyRetired, writ.KeyRevoked)),
 		sealed(1, 6, "role.bind", 0),
+		sealed(1, 7, "role.bind", 0),
+		sealed(1, 8, "role.bind", 0),
 	}
 	ring := ringOf(t, sealers[0].Public())
 	text, err := receipts.PublicPEM(sealers[1].Public())
@@ -130,8 +132,8 @@ func TestEveryEntryByTheKeyOfItsIndex(t *testing.T) {
 	}{
 		"as it was":                     {func([]writ.Receipt) {}, nil},
 		"by a verifier's key":           {func(l []writ.Receipt) { l[2] = sealed(2, 2, "role.bind", 0) }, nil},
-		"by such a key, and no receipt": {func(l []writ.Receipt) { l[2], l[3] = sealed(2, 2, "role.bind", 0), sealed(2, 3, "role.bind", 0) }, receipts.ErrKeyUnknown},
-		"by such a key at the end":      {func(l []writ.Receipt) { l[6] = sealed(2, 6, "role.bind", 0) }, receipts.ErrKeyUnknown},
+		"by such a key, and no receipt": {func(l []writ.Receipt) { l[6], l[7] = sealed(2, 6, "role.bind", 0), sealed(2, 7, "role.bind", 0) }, receipts.ErrKeyUnknown},
+		"by such a key at the end":      {func(l []writ.Receipt) { l[8] = sealed(2, 8, "role.bind", 0) }, receipts.ErrKeyUnknown},
 		"by such a key, about keys":     {func(l []writ.Receipt) { l[5] = sealed(2, 5, "role.bind", 0) }, receipts.ErrKeyUnknown},
 		"and it does not hold": {func(l []writ.Receipt) {
 			l[2] = sealed(2, 2, "role.bind", 0)
