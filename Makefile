@@ -28,12 +28,16 @@ SAY_JAIL = [ "$$WRIT_TEST_JAIL" != off ] || $(call missed,tests of the jail (WRI
 
 APT = apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends
 
-# Runs go test with the flags in $(1), prints one line per package, keeps the counts.
+# Runs go test with the flags in $(1), prints one line per package, keeps the counts as $(2), or as go.
 gotest = set -o pipefail; $(SET_RACE); \
-	$(GO) test -json $$race -vet=off -count=1 -p 2 $(1) | $(TOOLS)/testcount -counts $(COUNTS)/go
-# Packages that plan, or check files, on one goroutine: they start none, nor do their tests. And e2e, which only calls: the
-# gateways it puts under load are built with the race detector all the same (RACED_GATEWAYS).
-PURE = agents|approvals|budgets|bundles|effects|grants|keys|queue|quotas|registry|roles|runs|secrets|workflow|roster|receipts/pack|e2e
+	$(GO) test -json $$race -vet=off -count=1 -p 2 $(1) | $(TOOLS)/testcount -counts $(COUNTS)/$(or $(2),go)
+# Packages that plan, judge, or check files, on one goroutine: they start none, and of their tests only SHARED do, which are
+# run with the race detector by themselves. And e2e, which only calls: the gateways it puts under load are built with the
+# race detector all the same (RACED_GATEWAYS).
+PURE   = agents|approvals|budgets|bundles|effects|grants|keys|policies|policies/author|queue|quotas|receipts|receipts/pack|registry|roles|roster|runs|secrets|workflow|e2e
+SHARED = TestMemoIsShared|TestDecideWhileReloading|TestCreationRaces|TestSignaturesAreBounded
+# Tests of other packages that do much on one goroutine each: the race detector has nothing to find, and takes long.
+ALONE  = TestRepair|TestNobodyJudgesTheirOwnWork|TestTheCheckerNotices
 # The same without the race detector, for tests it has no place in; counted as $(2).
 plaintest = set -o pipefail; \
 	$(GO) test -json -vet=off -count=1 $(1) | $(TOOLS)/testcount -counts $(COUNTS)/$(2)
@@ -58,7 +62,7 @@ test: deps check regal others ## Install what the tests need, then check everyth
 	@$(SAY_JAIL)
 
 .PHONY: check
-check: gofumpt vet staticcheck opa-check opa-fmt opa-test author go-test pure-test alloc-test verdict-test ## Format, vet, lint, policies and tests, with the race detector
+check: gofumpt vet staticcheck opa-check opa-fmt opa-test author go-test shared-test pure-test alone-test ## Format, vet, lint, policies and tests, with the race detector
 	@$(HAVE_CC) || $(call missed,the race detector: there is no C compiler (gcc))
 	@$(SAY_JAIL)
 
@@ -209,28 +213,25 @@ author: ## Check, lint and test the policies as their authors do
 go-test: testcount
 	@$(SET_RACE); echo "go test$${race:+ $$race}: $(TESTS)"
 ifeq ($(TESTS),./...)
-	@$(call gotest,-timeout $(TIMEOUT) $$($(GO) list ./... | grep -v -x -E '.*/writ/($(PURE))'))
+	@$(call gotest,-timeout $(TIMEOUT) -skip '^($(ALONE))$$' $$($(GO) list ./... | grep -v -x -E '.*/writ/($(PURE))'))
 else
 	@$(call gotest,-timeout $(TIMEOUT) $(TESTS))
 endif
+
+.PHONY: shared-test
+shared-test: testcount
+	@$(SET_RACE); echo "go test$${race:+ $$race}: what many goroutines share in packages that otherwise have one"
+	@$(call gotest,-timeout $(TIMEOUT) -run '^($(SHARED))$$' ./policies ./receipts,shared)
 
 .PHONY: pure-test
 pure-test: testcount
 	@echo "go test: what has one goroutine, so that the race detector has nothing to find, and e2e"
 	@$(HAVE_CC) && export RACED_GATEWAYS=1; $(call plaintest,-p 2 -timeout $(TIMEOUT) $$($(GO) list ./... | grep -x -E '.*/writ/($(PURE))'),pure)
 
-# The race detector allocates too: what a decision allocates is counted without it. And it
-# makes trying every change of a call, and every damage to the queue, long, which one goroutine does.
-.PHONY: alloc-test
-alloc-test: testcount
-	@echo "go test: allocations of a decision, what is remembered of every other call, and repair of every damage"
-	@$(call plaintest,-p 2 -run '^(TestAllocations|TestNoWrongHit.*|TestRepair)$$' ./policies ./internal/daemon,alloc)
-
-# Pure planning on one goroutine each: the race detector has nothing to find, and takes long.
-.PHONY: verdict-test
-verdict-test: testcount
-	@echo "go test: histories of people who judge their own work"
-	@$(call plaintest,-run '^TestNobodyJudgesTheirOwnWork$$' .,verdicts)
+.PHONY: alone-test
+alone-test: testcount
+	@echo "go test: repair of every damage, and histories of people who judge their own work"
+	@$(call plaintest,-p 2 -run '^($(ALONE))$$' . ./internal/daemon,alone)
 
 .PHONY: testcount
 testcount:
