@@ -51,7 +51,7 @@ func manySteps(n int) (steps map[string]obj, after map[string][]string) {
 func TestM3ManySteps(t *testing.T) {
 	onHosts(t, func(t *testing.T, w *world) {
 		c := newCast(t, w)
-		n := 2500
+		n := 1500 // of which more wait for the first than one commit lets go
 		if soak() {
 			n = 10_000
 		}
