@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"cmp"
+	"crypto/sha256"
 	"encoding/json"
 	"flag"
 	"fmt"
@@ -305,6 +306,31 @@ func TestBothVerifiersAgree(t *testing.T) {
 		}
 		if a := both(t, o, name, f, f, Trust{}, Ask{}); a.Exit != 0 || a.Trust != TrustNone {
 			t.Errorf("%s, without keys: got %+v", name, a)
+		}
+	}
+}
+
+// The other verifier works out digests of what is short itself: of every length around a block, and where it leaves that to WebCrypto.
+func TestTheDigestsOfTheOtherVerifier(t *testing.T) {
+	if node(t) == nil {
+		return
+	}
+	const lengths = 2200
+	out, err := exec.Command("node", "--input-type=module", "-e", fmt.Sprintf(`
+import { sha256 } from "%s/verify.mjs";
+for (let n = 0; n < %d; n++) console.log(Buffer.from(await sha256(Uint8Array.from({ length: n }, (_, i) => n + 7 * i))).toString("hex"));
+`, js, lengths)).Output()
+	lines := strings.Fields(string(out))
+	if err != nil || len(lines) != lengths {
+		t.Fatalf("%v: %d lines", err, len(lines))
+	}
+	for n, got := range lines {
+		text := make([]byte, n)
+		for i := range text {
+			text[i] = byte(n + 7*i)
+		}
+		if want := fmt.Sprintf("%x", sha256.Sum256(text)); got != want {
+			t.Fatalf("%d bytes: got %s, want %s", n, got, want)
 		}
 	}
 }

@@ -35,13 +35,15 @@ const TYPE = {
 // ---- bytes -------------------------------------------------------------------
 
 // One character a byte, so that a pattern sees bytes. Of ASCII, which nearly all is, a decoder
-// makes the same, and faster.
-const ascii = new TextDecoder();
+// makes the same, and faster; so it is asked piece by piece.
+const ascii = new TextDecoder(), strict = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
 function latin(bytes) {
-  let s = ascii.decode(bytes);
-  if (s.length === bytes.length && !s.includes("\ufffd")) return s; // each byte was a character, and a good one
-  s = "";
-  for (let i = 0; i < bytes.length; i += 8192) s += String.fromCharCode.apply(null, bytes.subarray(i, i + 8192));
+  let s = "";
+  for (let i = 0; i < bytes.length; i += 1024) {
+    const some = bytes.subarray(i, i + 1024), text = ascii.decode(some);
+    const good = text.length === some.length && !text.includes("\ufffd"); // each byte was a character, and a good one
+    s += good ? text : String.fromCharCode.apply(null, some);
+  }
   return s;
 }
 function bytesOf(s) {
@@ -49,7 +51,7 @@ function bytesOf(s) {
   for (let i = 0; i < s.length; i++) out[i] = s.charCodeAt(i);
   return out;
 }
-const utf8 = (s) => new TextEncoder().encode(s);
+const encoder = new TextEncoder(), utf8 = (s) => encoder.encode(s);
 function join(...parts) {
   const out = new Uint8Array(parts.reduce((n, p) => n + p.length, 0));
   let at = 0;
@@ -63,20 +65,47 @@ function same(a, b) {
 }
 // A member of a table of ours, and nothing that tables inherit.
 const own = (table, name) => (Object.hasOwn(table, name) ? table[name] : undefined);
-const hex = (b) => Array.from(b, (x) => x.toString(16).padStart(2, "0")).join("");
-const sha256 = async (b) => new Uint8Array(await subtle.digest("SHA-256", b));
+const HEX = Array.from({ length: 256 }, (_, x) => x.toString(16).padStart(2, "0"));
+const hex = (b) => b.reduce((s, x) => s + HEX[x], "");
 const base64 = (b) => btoa(latin(b));
-// Strict: null unless encoding again gives the same text.
-function unbase64(s) {
-  if (!/^[A-Za-z0-9+/]*={0,2}$/.test(s) || s.length % 4) return null;
-  let b;
-  try { b = bytesOf(atob(s)); } catch { return null; }
-  return base64(b) === s ? b : null;
-}
+// Strict: null unless encoding again gives the same text, which is where no bit is left over but zeros.
+const unbase64 = (s) => (s.length % 4 === 0 && /^[A-Za-z0-9+/]*([AQgw]==|[AEIMQUYcgkosw048]=)?$/.test(s) ? bytesOf(atob(s)) : null);
 // The one spelling of a whole number, -1 for any other.
 function number(s) {
   const n = /^[0-9]+$/.test(s) ? Number(s) : -1;
   return Number.isSafeInteger(n) && String(n) === s ? n : -1;
+}
+
+// SHA-256. To ask WebCrypto takes longer than to work out what is short.
+export const sha256 = async (b) => (b.length > 2048 ? new Uint8Array(await subtle.digest("SHA-256", b)) : short256(b));
+
+// FIPS 180-4. It begins with the first bits behind the point of the square roots of eight primes, and
+// goes on with those of the cube roots of 64.
+const PRIMES = Array.from({ length: 310 }, (_, i) => i + 2).filter((n, _, all) => !all.some((d) => d < n && n % d === 0));
+const roots = (n, of) => Int32Array.from(PRIMES.slice(0, n), (p) => (of(p) % 1) * 2 ** 32);
+const START = roots(8, Math.sqrt), ROUND = roots(64, Math.cbrt), words = new Int32Array(64);
+
+function short256(bytes) {
+  const all = new Uint8Array(Math.ceil((bytes.length + 9) / 64) * 64), view = new DataView(all.buffer), state = START.slice();
+  all.set(bytes);
+  all[bytes.length] = 0x80;
+  view.setUint32(all.length - 4, bytes.length * 8);
+  for (let at = 0; at < all.length; at += 64) {
+    for (let i = 0; i < 16; i++) words[i] = view.getInt32(at + 4 * i);
+    for (let i = 16; i < 64; i++) {
+      const x = words[i - 15], y = words[i - 2];
+      words[i] = (words[i - 16] + words[i - 7] + ((x >>> 7 | x << 25) ^ (x >>> 18 | x << 14) ^ x >>> 3) + ((y >>> 17 | y << 15) ^ (y >>> 19 | y << 13) ^ y >>> 10)) | 0;
+    }
+    let a = state[0], b = state[1], c = state[2], d = state[3], e = state[4], f = state[5], g = state[6], h = state[7];
+    for (let i = 0; i < 64; i++) {
+      const x = (h + ((e >>> 6 | e << 26) ^ (e >>> 11 | e << 21) ^ (e >>> 25 | e << 7)) + (g ^ (e & (f ^ g))) + ROUND[i] + words[i]) | 0;
+      const y = (((a >>> 2 | a << 30) ^ (a >>> 13 | a << 19) ^ (a >>> 22 | a << 10)) + ((a & b) | (c & (a | b)))) | 0;
+      h = g; g = f; f = e; e = (d + x) | 0; d = c; c = b; b = a; a = (x + y) | 0;
+    }
+    state[0] += a; state[1] += b; state[2] += c; state[3] += d; state[4] += e; state[5] += f; state[6] += g; state[7] += h;
+  }
+  state.forEach((v, i) => view.setInt32(4 * i, v));
+  return all.slice(0, 32);
 }
 
 // ---- keys and signatures -----------------------------------------------------
@@ -95,7 +124,7 @@ function ssh(...fields) {
 
 const p256 = (der) => subtle.importKey("spki", der, { name: "ECDSA", namedCurve: "P-256" }, false, ["verify"]);
 
-// A public key in PEM: {id, der, kind, raw}, null where it is none of the two kinds there are.
+// A public key in PEM: {id, der, kind, raw, key}, null where it is none of the two kinds there are.
 async function publicKey(pem) {
   const m = /^(?:(?!-----BEGIN )[^\n]*\n)*-----BEGIN PUBLIC KEY-----[ \t\r]*\n([A-Za-z0-9+/=\s]+?)\n-----END PUBLIC KEY-----\s*$/.exec(pem);
   const der = m && unbase64(m[1].replace(/\s/g, ""));
@@ -104,18 +133,18 @@ async function publicKey(pem) {
 
 // The same of a key as DER.
 async function keyOf(der) {
-  let kind, wire, raw;
+  let kind, wire, raw, key;
   if (der.length === P256.length + 65 && same(der.subarray(0, P256.length), P256) && der[P256.length] === 4) {
     raw = der.subarray(P256.length);
     kind = "p256";
-    try { await p256(der); } catch { return null; } // no point of the curve
+    try { key = await p256(der); } catch { return null; } // no point of the curve
     wire = ssh(utf8("ecdsa-sha2-nistp256"), utf8("nistp256"), raw);
   } else if (der.length === ED25519.length + 32 && same(der.subarray(0, ED25519.length), ED25519)) {
     raw = der.subarray(ED25519.length);
     kind = "ed25519";
     wire = ssh(utf8("ssh-ed25519"), raw);
   } else return null;
-  return { id: "SHA256:" + base64(await sha256(wire)).replace(/=+$/, ""), der, kind, raw };
+  return { id: "SHA256:" + base64(await sha256(wire)).replace(/=+$/, ""), der, kind, raw, key };
 }
 
 const ORDER = 0xffffffff00000000ffffffffffffffffbce6faada7179e84f3b9cac2fc632551n;
@@ -161,9 +190,12 @@ function plainPoint(b) {
 // Whether a key of either kind signed a payload.
 async function signedBy(k, payload, sig) {
   if (k.kind === "ed25519" && !(sig.length === 64 && plainPoint(k.raw) && plainPoint(sig.subarray(0, 32)))) return false;
-  if (k.kind === "ed25519") return subtle.verify({ name: "Ed25519" }, await subtle.importKey("raw", k.raw, { name: "Ed25519" }, false, ["verify"]), sig, pae(payload));
+  if (k.kind === "ed25519") {
+    k.key ??= await subtle.importKey("raw", k.raw, { name: "Ed25519" }, false, ["verify"]);
+    return subtle.verify({ name: "Ed25519" }, k.key, sig, pae(payload));
+  }
   const values = der(sig, true);
-  return values !== null && signed(await p256(k.der), pae(payload), values);
+  return values !== null && signed(k.key, pae(payload), values);
 }
 
 function pae(payload) {
@@ -195,7 +227,7 @@ async function witnessKeyOf(text) {
 function note(bytes, key) {
   if (bytes.length > 16384) return null;
   let all;
-  try { all = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true }).decode(bytes); } catch { return null; }
+  try { all = strict.decode(bytes); } catch { return null; }
   const text = latin(bytes);
   if (/[\x00-\x09\x0b-\x1f]/.test(text)) return null;
   const cut = text.lastIndexOf("\n\n");
@@ -311,7 +343,7 @@ const algorithms = (der) => (same(der.subarray(0, ED25519.length), ED25519) ? ["
 const LEAF = /^\{"apiVersion":"0\.0\.2","kind":"hashedrekord","spec":\{"hashedRekordV002":\{"data":\{"algorithm":"([^"]*)","digest":"([^"]*)"\},"signature":\{"content":"([^"]*)","verifier":\{"keyDetails":"([^"]*)","publicKey":\{"rawBytes":"([^"]*)"\}\}\}\}\}\}$/;
 
 async function leafOf(payload, sig, der) {
-  const [name, hash, details] = algorithms(der), digest = new Uint8Array(await subtle.digest(hash, pae(payload)));
+  const [name, hash, details] = algorithms(der), text = pae(payload), digest = hash === "SHA-256" ? await sha256(text) : new Uint8Array(await subtle.digest(hash, text));
   return utf8(`{"apiVersion":"0.0.2","kind":"hashedrekord","spec":{"hashedRekordV002":{"data":{"algorithm":"${name}","digest":"${base64(digest)}"},"signature":{"content":"${base64(sig)}","verifier":{"keyDetails":"${details}","publicKey":{"rawBytes":"${base64(der)}"}}}}}}`);
 }
 
@@ -347,10 +379,10 @@ const BUNDLE = new RegExp("^" + [
   '","keyid":"', WORDS, '"}]}}\n',
 ].map((part, i) => (i % 2 ? part : literal(part))).join("") + "$");
 
-// The payload of a bundle and the key it names, where nothing else matters yet.
+// The payload of a bundle, where nothing else matters.
 function peek(text) {
-  const m = BUNDLE.exec(latin(text)), payload = m && unbase64(m[10]);
-  return payload ? { payload, keyId: m[12] } : null;
+  const m = BUNDLE.exec(latin(text));
+  return m && unbase64(m[10]);
 }
 
 function parse(text) {
@@ -393,12 +425,12 @@ const is = {
   positive: (v) => typeof v === "number" && v > 0, whole: (v) => typeof v === "number" && v >= 0, int: (v) => typeof v === "number",
   like: (p) => (v) => typeof v === "string" && p.test(v), one: (list) => (v) => list.includes(v),
   list: (of) => (v) => Array.isArray(v) && v.length > 0 && v.every(of),
+  single: (of) => (v) => Array.isArray(v) && v.length === 1 && of(v[0]),
   map: (of) => (v) => plain(v) && Object.keys(v).length > 0 && Object.keys(v).every((k) => k !== "") && Object.values(v).every(of),
-  object: (members) => (v) => {
-    if (!plain(v)) return false;
-    const known = {};
-    for (const name of Object.keys(members)) known[name.replace("?", "")] = { of: members[name], optional: name.startsWith("?") };
-    return Object.keys(v).every((k) => Object.hasOwn(known, k)) && Object.keys(known).every((k) => (Object.hasOwn(v, k) ? known[k].of(v[k]) : known[k].optional));
+  object: (members) => {
+    const known = new Map(Object.entries(members).map(([name, of]) => [name.replace("?", ""), of]));
+    const needed = Object.keys(members).filter((name) => !name.startsWith("?"));
+    return (v) => plain(v) && needed.every((k) => Object.hasOwn(v, k)) && Object.keys(v).every((k) => known.get(k)?.(v[k]));
   },
   some: (of) => (v) => of(v) && Object.keys(v).length > 0,
 };
@@ -408,7 +440,7 @@ const AMOUNTS = (v) => is.map(is.whole)(v) && Object.keys(v).every((k) => TABLES
 let shape;
 const statementShape = () => (shape ??= is.object({
   _type: is.one([TYPE.statement]), predicateType: is.one([TYPE.transition]),
-  subject: (v) => Array.isArray(v) && v.length === 1 && is.object({ digest: is.object({ sha256: HEX64 }), name: is.full })(v[0]),
+  subject: is.single(is.object({ digest: is.object({ sha256: HEX64 }), name: is.full })),
   predicate: is.object({
     "?actor": is.some(is.object({ "?agent": is.like(ID.slug), "?kind": is.one(TABLES.principals), "?role": is.one(TABLES.roles), "?session": is.like(ID.ses) })),
     "?budget": is.map(is.int),
@@ -425,6 +457,9 @@ const statementShape = () => (shape ??= is.object({
   }),
 }));
 
+// Whether a bundle may have a statement of a key: as base64 has it, from any of three places.
+const AS_BASE64 = ["", " ", "  "].map((before) => btoa(before + '"transition":"key.').slice(before ? 4 : 0, 24));
+const hasKeyEvent = (text) => AS_BASE64.some((part) => text.includes(part));
 const KEY_TRANSITIONS = ["key.introduce", "key.activate", "key.retire", "key.revoke"];
 
 // The predicate of a payload; null if it is not in its form.
@@ -478,7 +513,7 @@ function once(text) {
 // JSON in UTF-8 that is read one way; undefined where it is none.
 function json(bytes) {
   try {
-    const text = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true }).decode(bytes), v = JSON.parse(text);
+    const text = strict.decode(bytes), v = JSON.parse(text);
     return once(text) ? v : undefined;
   } catch { return undefined; }
 }
@@ -489,7 +524,7 @@ const VERDICT = is.object({
   _type: is.one([TYPE.statement, "https://in-toto.io/Statement/v0.1"]), predicateType: is.one([TYPE.verdict]), subject: many(resource),
   predicate: is.object({ verifier: is.object({ id: is.word, policies: many(resource) }), timeCreated: is.word, properties: many(is.word) }),
 });
-const ENVELOPE = is.object({ payloadType: is.one([TYPE.payload]), payload: is.full, signatures: (v) => Array.isArray(v) && v.length === 1 && is.object({ keyid: is.full, sig: is.full })(v[0]) });
+const ENVELOPE = is.object({ payloadType: is.one([TYPE.payload]), payload: is.full, signatures: is.single(is.object({ keyid: is.full, sig: is.full })) });
 const KEYS_FILE = is.object({ format: is.one(["writ-keys/v1"]), manifest: ENVELOPE, receipts: many(ENVELOPE) });
 // Whether a payload is a verdict, and so no receipt's.
 const OF_RECEIPT = `"predicateType":"${TYPE.transition}"`;
@@ -561,8 +596,20 @@ export async function verify(pack, trust = {}, ask = {}) {
   return c.report;
 }
 
-// How many receipts are looked at at a time.
+// What is worked out of each of many, in their order, some at a time: most of it is waiting for the
+// cryptography. Only so many are in memory.
 const AHEAD = 32;
+async function* ahead(list, work) {
+  const begun = [];
+  for (let i = 0; i < list.length; i++) {
+    while (i + begun.length < list.length && begun.length < AHEAD) {
+      const one = work(list[i + begun.length]);
+      one.catch(() => {}); // whoever awaits it hears of it
+      begun.push(one);
+    }
+    yield begun.shift();
+  }
+}
 
 class Check {
   constructor(pack, ask) {
@@ -576,6 +623,7 @@ class Check {
     this.payloads = new Map(); // their digests, by sequence
     this.shown = []; // receipts that the README shows: the first, and those that end a run
     this.keys = new Map(); // receipt keys: those that are trusted, and those that receipts introduce
+    this.others = new Map(); // keys of verifiers, by their DER: each is worked out once
     this.ofKeys = new Set(); // receipts that say something of one
     this.fromFile = null; // the ring of a file of keys that was given
     this.lives = null; // while the key the log began with is not trusted
@@ -591,6 +639,7 @@ class Check {
   stop(code) { this.find(code); throw new Stop(); }
   has(name) { return this.set.has(name); }
   read(name) { return this.source.read(name); }
+  async sum(name) { return hex(await sha256(await this.read(name))); }
   async file(name) { return this.has(name) ? this.read(name) : this.stop("file_missing"); }
 
   async run(trust) {
@@ -633,16 +682,17 @@ class Check {
   // The sums are not signed: they show damage, and what else is checked shows the rest.
   async sums() {
     const text = latin(await this.file("SHA256SUMS")), stated = new Set();
-    for (const [line] of text.matchAll(/[^\n]*\n|[^\n]+$/g)) {
-      const m = /^(.{64})  ([^\n]*)\n$/s.exec(line);
-      if (!m || stated.has(m[2])) this.stop("pack_malformed");
-      const [, sum, name] = m;
+    const lines = ahead(text.match(/[^\n]*\n|[^\n]+$/g) ?? [], async (line) => {
+      const [, sum, name] = /^(.{64})  ([^\n]*)\n$/s.exec(line) ?? [];
+      if (name === undefined || stated.has(name)) return null;
       stated.add(name);
-      if (!this.has(name)) {
-        if (!RECEIPT.test(name) || this.m.scope.kind === "run") this.find("file_missing", seqOf(name));
-        continue;
-      }
-      if (hex(await sha256(await this.read(name))) !== sum) this.find("sum_differs", seqOf(name));
+      return { name, sum, is: this.has(name) && limit(name) <= 2 ** 20 ? await this.sum(name) : undefined };
+    });
+    for await (const line of lines) {
+      const { name, sum, is } = line ?? this.stop("pack_malformed");
+      if (this.has(name)) {
+        if ((is ?? await this.sum(name)) !== sum) this.find("sum_differs", seqOf(name)); // large ones one by one
+      } else if (!RECEIPT.test(name) || this.m.scope.kind === "run") this.find("file_missing", seqOf(name));
     }
     for (const name of this.names) {
       const known = SINGLE.includes(name) || [RECEIPT, EVIDENCE, POLICY, KEY].some((p) => p.test(name));
@@ -666,13 +716,13 @@ class Check {
     for (const pem of keys) {
       const k = await publicKey(pem);
       if (k?.kind !== "p256") throw new Error("a receipt key that is no P-256 public key in PEM");
-      await this.trusts(k);
+      this.trusts(k);
     }
     this.inPack = await Promise.all(mine.map(async (n) => publicKey(latin(await this.read(n)))));
     if (root && !keysFile) throw new Error("a root vouches for keys in a manifest: give the file of keys too");
     if (keysFile) {
       this.fromFile = await ringOf(keysFile, root || keys.length === 0 ? null : await publicKey(keys[0]), root);
-      for (const { half } of this.fromFile.lives) await this.trusts(half);
+      for (const { half } of this.fromFile.lives) this.trusts(half);
     }
     for (const pem of verifiers) {
       const k = await publicKey(pem);
@@ -686,8 +736,7 @@ class Check {
     this.report.log = this.logKey.name;
   }
 
-  async trusts(k) {
-    k.key = await p256(k.der);
+  trusts(k) {
     this.keys.set(k.id, k);
   }
 
@@ -699,9 +748,11 @@ class Check {
     let first = null; // who says the first of keys is the first that signs
     for (const name of this.names) {
       if (!RECEIPT.test(name)) continue;
-      const text = await this.read(name), b = peek(text);
-      if (!b || isVerdict(b.payload) || ((first === null || latin(b.payload).includes('"transition":"key.')) && parse(text).code)) continue;
-      const p = latin(b.payload).includes('"transition":"key.') ? await statement(b.payload) : null;
+      const text = await this.read(name), ofKey = hasKeyEvent(latin(text));
+      if (first !== null && !ofKey) continue;
+      const b = parse(text);
+      if (b.code || isVerdict(b.payload)) continue;
+      const p = ofKey ? await statement(b.payload) : null;
       if (first === null || (p?.key && said.length === 0)) first = b.keyId;
       if (!p?.key) continue;
       this.ofKeys.add(seqOf(name));
@@ -731,7 +782,7 @@ class Check {
       }
       const wrong = ring.learn(p), half = ring.get(p.key.id)?.half;
       if (wrong) this.find(wrong, p.commit.seq);
-      if (half) await this.trusts(half);
+      if (half) this.trusts(half);
     }
     if (this.m.scope.kind !== "log") for (const seq of told.keys()) if (seq < this.cp.size && !this.ofKeys.has(seq)) this.find("receipt_missing", seq); // of the whole log scope finds it
     this.lives = ring;
@@ -742,7 +793,7 @@ class Check {
     const text = latin(await this.file("keys/manifest.json")), first = this.keys.get(this.first);
     if (this.report.findings.length || !first) return;
     const ring = new Ring(first, await spkiOf(first), await this.halves()), at = (n) => (n < 0 ? undefined : n);
-    for (const seq of this.seqs) if (this.ofKeys.has(seq) && ring.learn((await this.again(seq)).p)) break;
+    for (const seq of this.seqs) if (this.ofKeys.has(seq) && ring.learn(await this.again(seq))) break;
     const keys = ring.lives.map((k) => ({
       activated: k.activated, from: at(k.from), introduced: k.introduced, keyId: k.id, retired: k.retired, revoked: k.revokedBy, revokedFrom: at(k.revoked), spki: k.spki, state: k.state, until: at(k.until),
     }));
@@ -783,17 +834,10 @@ class Check {
     if (lines.includes(null) || !(await consistent(old, this.cp, lines))) this.find("consistency");
   }
 
-  // Every receipt by itself, some at a time: most of it is waiting for the cryptography.
+  // Every receipt by itself.
   async each() {
     const shreds = new Map(), absent = []; // the last shredding of each run; evidence that is not there
-    const all = this.names.filter((name) => RECEIPT.test(name)), ahead = [];
-    for (let i = 0, next = 0; i < all.length; i++) {
-      for (; next < all.length && next < i + AHEAD; next++) {
-        const one = this.byItself(all[next]);
-        one.catch(() => {}); // whoever awaits it hears of it
-        ahead.push(one);
-      }
-      const seq = seqOf(all[i]), { code, p, theirs, sum, evidence } = await ahead.shift();
+    for await (const { seq, code, p, theirs, sum, evidence } of ahead(this.names.filter((name) => RECEIPT.test(name)), (name) => this.byItself(name))) {
       this.seqs.push(seq);
       if (p) this.ids.set(seq, p.receiptId);
       if (theirs) { this.foreign.set(seq, theirs); this.ids.set(seq, theirs.id); }
@@ -824,10 +868,9 @@ class Check {
   // What there is to say of a receipt and of the evidence beside it, which depends on no other.
   async byItself(name) {
     const seq = seqOf(name), beside = `evidence/${RECEIPT.exec(name)[1]}.json`;
-    const it = await this.one(seq, await this.read(name));
-    if (it.code) return it;
-    const sum = hex(await sha256(it.payload)), evidence = this.has(beside) ? hex(await sha256(await this.read(beside))) : "";
-    return { p: it.p, theirs: it.theirs, sum, evidence };
+    const { code, p, theirs, payload } = await this.one(seq, await this.read(name));
+    if (code) return { seq, code, p, theirs };
+    return { seq, p, theirs, sum: hex(await sha256(payload)), evidence: this.has(beside) ? await this.sum(beside) : "" };
   }
 
   async one(seq, text) {
@@ -859,10 +902,16 @@ class Check {
     return (await this.tree.has(seq, await leafHash(b.leaf), b.hashes)) ? "" : "inclusion";
   }
 
+  keyIn(der) {
+    const name = latin(der);
+    if (!this.others.has(name)) this.others.set(name, keyOf(der));
+    return this.others.get(name);
+  }
+
   // Proves a verdict that is logged as its verifier signed it, by the key in its entry. Whose that
   // is, the receipt after it says, and where it is, the proof alone.
   async theirs(seq, b) {
-    const spki = leafKey(b.leaf), key = spki && (await keyOf(spki));
+    const spki = leafKey(b.leaf), key = spki && (await this.keyIn(spki));
     if (!spki) return { code: "leaf_differs" };
     if (b.hint !== b.keyId) return { code: "hint_differs" };
     if (!key) return { code: "signature" };
@@ -889,8 +938,11 @@ class Check {
     if (want <= last) this.find("receipt_missing", want);
   }
 
+  // The statement of a receipt that was good, read a second time.
   async again(seq) {
-    return { p: await statement(peek(await this.read(`receipts/${place(seq)}.sigstore.json`)).payload) };
+    const payload = peek(await this.read(`receipts/${place(seq)}.sigstore.json`));
+    if (!payload || hex(await sha256(payload)) !== this.payloads.get(seq)) throw new Error("the pack is not the one it was a moment ago: copy it, and check the copy");
+    return JSON.parse(latin(payload)).predicate;
   }
 
   async list() {
@@ -921,7 +973,7 @@ class Check {
     for (const name of this.names) {
       const m = POLICY.exec(name);
       if (!m) continue;
-      if (hex(await sha256(await this.read(name))) !== m[1]) this.find("policy_differs");
+      if (await this.sum(name) !== m[1]) this.find("policy_differs");
       else this.report.policies++;
     }
   }
@@ -936,7 +988,7 @@ class Check {
         if (this.alone(i)) return this.find("verdict_alone", seq);
         continue;
       }
-      const { p } = await this.again(seq);
+      const p = await this.again(seq);
       const code = h.add(p);
       if (code) {
         this.find(code, seq);
@@ -1060,7 +1112,7 @@ async function ringOf(text, first, root) {
   ring.payloads = new Map();
   for (const e of f.receipts) {
     const { payload, sig, keyId } = open(e), p = await statement(payload), half = ring.get(keyId)?.half, values = der(sig);
-    if (!p?.key || !half || p.keyId !== keyId || !values || !(await signed(await p256(half.der), pae(payload), values))) throw bad("has a receipt that is not good");
+    if (!p?.key || !half || p.keyId !== keyId || !values || !(await signed(half.key, pae(payload), values))) throw bad("has a receipt that is not good");
     if (!ring.signs(keyId, p.commit.seq) || ring.learn(p)) throw bad("has a receipt that says what cannot be");
     ring.payloads.set(p.commit.seq, latin(payload));
   }
@@ -1577,14 +1629,14 @@ class Lineage {
 // tar add refused. It ends with its last file, or with two blocks of zeros and zeros behind them.
 export function tarball(bytes) {
   const files = new Map(), bad = [], block = 512;
-  const text = (b) => latin(b).replace(/\0.*$/s, "");
-  const octal = (b) => { const m = /^ *([0-7]+)[ \0]*$/.exec(latin(b)); return m ? parseInt(m[1], 8) : NaN; };
+  const text = (s) => s.replace(/\0.*$/s, "");
+  const octal = (s) => { const m = /^ *([0-7]+)[ \0]*$/.exec(s); return m ? parseInt(m[1], 8) : NaN; };
   const zero = (b) => b.every((x) => x === 0);
   // What a header says of its file, null where it is none.
   const header = (b) => {
-    const sum = b.reduce((n, x, i) => n + (i >= 148 && i < 156 ? 32 : x), 0), size = octal(b.subarray(124, 136)), kind = latin(b.subarray(156, 157));
-    const prefix = text(b.subarray(345, 500)), name = ((prefix ? prefix + "/" : "") + text(b.subarray(0, 100))).replace(/^\.\//, "");
-    const good = octal(b.subarray(148, 156)) === sum && latin(b.subarray(257, 265)) === "ustar\x0000" && (kind === "0" || (kind === "5" && size === 0));
+    const sum = b.reduce((n, x, i) => n + (i >= 148 && i < 156 ? 32 : x), 0), s = latin(b), size = octal(s.slice(124, 136)), kind = s[156];
+    const prefix = text(s.slice(345, 500)), name = ((prefix ? prefix + "/" : "") + text(s.slice(0, 100))).replace(/^\.\//, "");
+    const good = octal(s.slice(148, 156)) === sum && s.slice(257, 265) === "ustar\x0000" && (kind === "0" || (kind === "5" && size === 0));
     return good && size <= limit(name) ? { name, size, kind } : null;
   };
   for (let at = 0; at < bytes.length;) {
