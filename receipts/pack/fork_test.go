@@ -489,6 +489,44 @@ func TestAPackOfARunIsWhole(t *testing.T) {
 	}
 }
 
+// The end of a run is the last of it that its own numbers hold fast: what was refused after it can be
+// cut off the pack of the run from behind, and nothing in that shows it. The whole log does.
+func TestWhatCameAfterTheEnd(t *testing.T) {
+	l, c := story(t)
+	end := len(l.list) - 1
+	for range 2 {
+		l.do(call{what: "task.claim", by: c.worker, run: c.run, code: writ.CodeIllegal})
+	}
+	o := node(t)
+	run, log := l.export(Options{Scope: Scope{Kind: ScopeRun, Run: c.run}}), l.export(Options{})
+	for _, x := range []struct {
+		name string
+		of   files
+		gone []int
+		want string
+		exit int
+	}{
+		{"run", run, nil, "", 0},
+		{"run", run, []int{end}, "run_gap", 3},
+		{"run", run, []int{end + 1}, "run_gap", 3},
+		{"run", run, []int{end, end + 1, end + 2}, "run_open", 3},
+		{"run", run, []int{end + 2}, "", 0},
+		{"log", log, nil, "", 0},
+		{"log", log, []int{end}, "receipt_missing", 3},
+		{"log", log, []int{end + 1}, "receipt_missing", 3},
+		{"log", log, []int{end + 2}, "receipt_missing", 3},
+	} {
+		changed := x.of
+		if x.gone != nil {
+			changed = x.of.with(l.without(x.gone...))
+		}
+		a := both(t, o, x.name, x.of, changed, l.trust(), Ask{Run: c.run, Close: true})
+		if a.Exit != x.exit || !strings.Contains(a.each(), x.want) || (x.exit == 0) != (a.each() == "") {
+			t.Errorf("%s without %v: got %d %v, want %d %s", x.name, x.gone, a.Exit, a.Codes, x.exit, x.want)
+		}
+	}
+}
+
 // Who said how a call was made is known from how its approval came to be: where that is taken
 // from the pack of a run nobody can say that it was not who judges.
 func TestHowAnApprovalCameToBe(t *testing.T) {

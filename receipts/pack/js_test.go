@@ -335,6 +335,30 @@ for (let n = 0; n < %d; n++) console.log(Buffer.from(await sha256(Uint8Array.fro
 	}
 }
 
+// A folder can change while it is read. What the other verifier follows a run by, which it reads last,
+// is what it looked at before.
+func TestTheOtherVerifierReadsOnePack(t *testing.T) {
+	if node(t) == nil {
+		return
+	}
+	out, err := exec.Command("node", "--input-type=module", "-e", fmt.Sprintf(`
+import { readFileSync } from "node:fs";
+import { tarball, verify } from "%s/verify.mjs";
+const pack = tarball(new Uint8Array(readFileSync("../../testdata/vectors/pack/run.tar")));
+for (const [kind, ask] of [["receipts/", {}], ["evidence/", { run: "run_01KEDVDNA00000000000000001" }]]) {
+  const [one, other] = pack.names.filter((name) => name.startsWith(kind));
+  let last = 0, n = 0;
+  await verify({ ...pack, read: (name) => { if (name === one) last++; return pack.read(name); } }, {}, ask);
+  const read = (name) => pack.read(name === one && ++n === last ? other : name);
+  console.log(await verify({ ...pack, read }, {}, ask).then((r) => r.verdict, (e) => e.message));
+}
+`, js)).CombinedOutput()
+	const changed = "the pack is not what it was a moment ago: copy it, and check the copy\n"
+	if err != nil || string(out) != changed+changed {
+		t.Errorf("%v:\n%s", err, out)
+	}
+}
+
 // The command line of the other verifier has the same exit codes.
 func TestTheOtherCommandLine(t *testing.T) {
 	if node(t) == nil {

@@ -583,6 +583,7 @@ const fill = (part, holes = {}) => TABLES.readme[part].replace(/\{([a-z]+)\}/g, 
 export const limit = (name) => (["receipts.jsonl", "SHA256SUMS"].includes(name) ? 2 ** 30 : POLICY.test(name) ? 2 ** 25 : 2 ** 20);
 
 class Stop extends Error {}
+const CHANGED = "the pack is not what it was a moment ago: copy it, and check the copy";
 
 export const VERDICTS = ["ok", "tampered", "malformed", "incomplete"];
 
@@ -941,7 +942,7 @@ class Check {
   // The statement of a receipt that was good, read a second time.
   async again(seq) {
     const payload = peek(await this.read(`receipts/${place(seq)}.sigstore.json`));
-    if (!payload || hex(await sha256(payload)) !== this.payloads.get(seq)) throw new Error("the pack is not the one it was a moment ago: copy it, and check the copy");
+    if (!payload || hex(await sha256(payload)) !== this.payloads.get(seq)) throw new Error(CHANGED);
     return JSON.parse(latin(payload)).predicate;
   }
 
@@ -994,7 +995,7 @@ class Check {
         this.find(code, seq);
         if (TABLES.findings[code][0] === 1) return;
       }
-      if (chain) await chain.add({ p, seq, sum: this.payloads.get(seq), ...(await this.told(seq)) });
+      if (chain) await chain.add({ p, seq, sum: this.payloads.get(seq), ...(await this.told(seq, p.evidence)) });
     }
     this.report.rules_checked = true;
     chain?.end();
@@ -1017,8 +1018,10 @@ class Check {
 
   // What the evidence says of a call: its arguments, null where nobody says, and the verdict that
   // somebody signed.
-  async told(seq) {
-    const name = `evidence/${place(seq)}.json`, of = this.has(name) ? json(await this.read(name))?.object : null;
+  async told(seq, digest) {
+    const name = `evidence/${place(seq)}.json`, text = this.has(name) ? await this.read(name) : null;
+    if (text && hex(await sha256(text)) !== digest) throw new Error(CHANGED);
+    const of = text ? json(text)?.object : null;
     return plain(of) && plain(of.args) ? { args: of.args, verdict: of.verdict } : { args: null };
   }
 }
