@@ -93,9 +93,8 @@ func (j *inside) Go() error {
 }
 
 func (j *inside) goNow() error {
-	if _, err := j.control.Write([]byte(wire.Go)); err != nil {
+	if _, err := j.control.Write([]byte(wire.Go)); err != nil { // it has ended, and may have said why
 		j.Kill(Lost)
-		return j.ended()
 	}
 	late := time.AfterFunc(j.start, func() { j.Kill(Lost) })
 	defer late.Stop()

@@ -117,7 +117,7 @@ func (n *ns) spawn(ctx context.Context, s Spec, empty bool) (made *inside, err e
 	if err != nil {
 		return nil, err
 	}
-	p.Filter = filter.Program
+	p.Filter = string(filter.Program)
 	j.features.Limits = s.Limits.orDefault()
 	if err := n.user(j, s); err != nil {
 		return nil, err

@@ -82,11 +82,11 @@ func landlock(l wire.Landlock) {
 }
 
 // filter confines every thread of this process and all that come of it.
-func filter(program []byte) {
+func filter(program string) {
 	if len(program) == 0 || len(program)%8 != 0 {
 		must("seccomp", "", unix.EINVAL)
 	}
-	prog := unix.SockFprog{Len: uint16(len(program) / 8), Filter: (*unix.SockFilter)(unsafe.Pointer(&program[0]))}
+	prog := unix.SockFprog{Len: uint16(len(program) / 8), Filter: (*unix.SockFilter)(unsafe.Pointer(unsafe.StringData(program)))}
 	thread, _, errno := unix.Syscall(unix.SYS_SECCOMP, unix.SECCOMP_SET_MODE_FILTER, unix.SECCOMP_FILTER_FLAG_TSYNC, uintptr(unsafe.Pointer(&prog)))
 	if errno != 0 {
 		must("seccomp", "", errno)

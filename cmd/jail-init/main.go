@@ -12,7 +12,6 @@ package main
 
 import (
 	"math"
-	"runtime"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -25,10 +24,13 @@ const (
 	exitRefused = 125
 )
 
-// The first thread does everything that the agent is to inherit.
-func init() { runtime.LockOSThread() }
+// The first thread does everything that the agent is to inherit. Go runs every init on it, so all of this is one: to lock main to it
+// makes Go keep a thread more, in every jail.
+func init() { begin() }
 
-func main() {
+func main() {}
+
+func begin() {
 	role, _ := syscall.Getenv(wire.Role)
 	switch role {
 	case wire.Sandbox:
@@ -52,12 +54,12 @@ func main() {
 	send(&ready, tcp, unixListener)
 	_ = unix.Close(tcp)
 	_ = unix.Close(unixListener)
-	awaitGo()
 
-	giveUp()
+	giveUp() // while the gateway does what must be done before the agent starts
 	landlock(spec.Landlock)
 	filter(spec.Filter)
 	defaultSignals()
+	awaitGo()
 	pid, err := syscall.ForkExec(spec.Exec, spec.Args, &syscall.ProcAttr{
 		Dir: spec.Dir, Env: spec.Env, Files: []uintptr{0, 1, 2}, Sys: &syscall.SysProcAttr{Setpgid: true},
 	})

@@ -1,10 +1,21 @@
 package wire
 
-// coder writes what it is shown, or reads into it.
+// coder writes what it is shown, or reads into it. What is read are pieces of one copy of the message: the first process of a jail
+// keeps what it was sent as long as the agent runs, and each kind of small object has pages of its own.
 type coder struct {
-	buf        []byte
+	buf        []byte // written
+	text       string // not read yet
 	reads, bad bool
 }
+
+func writer() coder { return coder{buf: make([]byte, 0, 256)} }
+
+func reader(b []byte) coder { return coder{text: string(b), reads: true} }
+
+// all says whether all of a message was read, and all was as it must be.
+func (c *coder) all() bool { return !c.bad && c.text == "" }
+
+func (c *coder) fail() { c.bad, c.text = true, "" }
 
 func (c *coder) u64(all ...*uint64) {
 	for _, p := range all {
@@ -15,14 +26,14 @@ func (c *coder) u64(all ...*uint64) {
 			continue
 		}
 		*p = 0
-		if len(c.buf) < 8 {
-			c.bad, c.buf = true, nil
+		if len(c.text) < 8 {
+			c.fail()
 			return
 		}
 		for i := range 8 {
-			*p |= uint64(c.buf[i]) << (8 * i)
+			*p |= uint64(c.text[i]) << (8 * i)
 		}
-		c.buf = c.buf[8:]
+		c.text = c.text[8:]
 	}
 }
 
@@ -52,16 +63,15 @@ func (c *coder) str(all ...*string) {
 		switch {
 		case !c.reads:
 			c.buf = append(c.buf, *p...)
-		case n > uint64(len(c.buf)):
-			c.bad, c.buf = true, nil
+		case n > uint64(len(c.text)):
+			c.fail()
 		default:
-			*p = string(c.buf[:n])
-			c.buf = c.buf[n:]
+			*p, c.text = c.text[:n], c.text[n:]
 		}
 	}
 }
 
-// each walks a list. Nothing is made for what a message only claims to hold.
+// each walks a list. Nothing is made for what a message only claims to hold: each of a list is 8 bytes of it at least.
 func each[T any](c *coder, list *[]T, walk func(*T)) {
 	n := uint64(len(*list))
 	c.u64(&n)
@@ -72,9 +82,17 @@ func each[T any](c *coder, list *[]T, walk func(*T)) {
 		return
 	}
 	*list = nil
-	for ; n > 0 && !c.bad; n-- {
-		var v T
-		walk(&v)
-		*list = append(*list, v)
+	if n > uint64(len(c.text)/8) {
+		c.fail()
+		return
+	}
+	if n == 0 {
+		return
+	}
+	*list = make([]T, n)
+	for i := range *list {
+		if !c.bad {
+			walk(&(*list)[i])
+		}
 	}
 }

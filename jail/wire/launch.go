@@ -42,30 +42,30 @@ const (
 
 // Encode writes a message.
 func (l *Launch) Encode() []byte {
-	c := coder{}
+	c := writer()
 	l.walk(&c)
 	return c.buf
 }
 
 // Decode reads one; false means it is no message of this version.
 func (l *Launch) Decode(b []byte) bool {
-	c := coder{buf: b, reads: true}
+	c := reader(b)
 	l.walk(&c)
-	return !c.bad && len(c.buf) == 0
+	return c.all()
 }
 
 // Encode writes a message.
 func (l *Launched) Encode() []byte {
-	c := coder{}
+	c := writer()
 	l.walk(&c)
 	return c.buf
 }
 
 // Decode reads one; false means it is no message of this version.
 func (l *Launched) Decode(b []byte) bool {
-	c := coder{buf: b, reads: true}
+	c := reader(b)
 	l.walk(&c)
-	return !c.bad && len(c.buf) == 0
+	return c.all()
 }
 
 func (l *Launch) walk(c *coder) {

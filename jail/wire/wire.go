@@ -17,7 +17,7 @@ type Spec struct {
 
 	Limits   []Limit
 	Landlock Landlock
-	Filter   []byte // a program for seccomp
+	Filter   string // a program for seccomp
 
 	Exec       string   // path inside
 	Args       []string // with the name as the first
@@ -106,30 +106,30 @@ const MaxMessage = 160 << 10
 
 // Encode writes a message.
 func (s *Spec) Encode() []byte {
-	c := coder{}
+	c := writer()
 	s.walk(&c)
 	return c.buf
 }
 
 // Decode reads one; false means it is no message of this version.
 func (s *Spec) Decode(b []byte) bool {
-	c := coder{buf: b, reads: true}
+	c := reader(b)
 	s.walk(&c)
-	return !c.bad && len(c.buf) == 0
+	return c.all()
 }
 
 // Encode writes a message.
 func (r *Report) Encode() []byte {
-	c := coder{}
+	c := writer()
 	r.walk(&c)
 	return c.buf
 }
 
 // Decode reads one; false means it is no message of this version.
 func (r *Report) Decode(b []byte) bool {
-	c := coder{buf: b, reads: true}
+	c := reader(b)
 	r.walk(&c)
-	return !c.bad && len(c.buf) == 0
+	return c.all()
 }
 
 func (s *Spec) walk(c *coder) {
@@ -153,9 +153,7 @@ func (s *Spec) walk(c *coder) {
 	c.u64(&l.FS, &l.Net, &l.Scoped)
 	each(c, &l.Paths, func(p *PathRule) { c.str(&p.Path); c.u64(&p.Access) })
 	each(c, &l.Connect, func(v *uint64) { c.u64(v) })
-	filter := string(s.Filter)
-	c.str(&filter)
-	s.Filter = []byte(filter)
+	c.str(&s.Filter)
 	c.str(&s.Exec)
 	each(c, &s.Args, func(v *string) { c.str(v) })
 	each(c, &s.Env, func(v *string) { c.str(v) })

@@ -15,7 +15,7 @@ func whole() Spec {
 		ReadOnly: []string{"/", "/run"}, Socket: "/run/s", Port: 80,
 		Limits:   []Limit{{Resource: 7, Value: 1 << 60}},
 		Landlock: Landlock{FS: 1<<16 - 1, Net: 3, Scoped: 3, Paths: []PathRule{{"/", 8}}, Connect: []uint64{80}},
-		Filter:   []byte{0, 1, 2, 255}, Exec: "/agent/x", Args: []string{"x", ""}, Env: []string{"A=b"}, Dir: "/tmp", DeadlineMs: 5,
+		Filter:   "\x00\x01\x02\xff", Exec: "/agent/x", Args: []string{"x", ""}, Env: []string{"A=b"}, Dir: "/tmp", DeadlineMs: 5,
 	}
 }
 
