@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"sync"
 	"time"
 
@@ -22,13 +23,17 @@ func (b *bench) jails(ctx context.Context) error {
 		return err
 	}
 	w := jailWork{Jailer: jail.New(jail.Options{}), program: program}
-	var inside, outside []float64
+	var inside, outside, kernel []float64
 	for turn := range b.pick(400, 60) {
 		began := time.Now()
 		if err := exec.CommandContext(ctx, program).Run(); err != nil {
 			return err
 		}
 		outside = append(outside, ms(time.Since(began)))
+		began = time.Now()
+		if c := exec.CommandContext(ctx, program); inNamespaces(c) && c.Run() == nil {
+			kernel = append(kernel, ms(time.Since(began)))
+		}
 		began = time.Now()
 		if err := w.start(ctx, fmt.Sprintf("bench-%d", turn)); err != nil {
 			return err
@@ -37,7 +42,10 @@ func (b *bench) jails(ctx context.Context) error {
 	}
 	in, out := median(inside), median(outside)
 	b.line("a program in a jail / by itself, p50", in/out, atMost(8, "×"))
-	b.note("%.2f ms in a jail of the profile strict, %.2f ms without", in, out)
+	b.note("%.2f ms in a jail of the profile strict, %.2f ms without; of the fastest tenth %.2f ms and %.2f ms", in, out, tenth(inside), tenth(outside))
+	if len(kernel) > 0 {
+		b.note("%.2f ms in namespaces of the same kinds and nothing else of a jail, %.2f ms of the fastest tenth", median(kernel), tenth(kernel))
+	}
 
 	n := b.pick(400, 60)
 	jailed, err := together(n, func(i int) error {
@@ -63,6 +71,7 @@ func (b *bench) idleJails(ctx context.Context) error {
 		return err
 	}
 	jailer := jail.New(jail.Options{})
+	n := b.pick(32, 8)
 	var all []jail.Jail
 	defer func() {
 		for _, j := range all {
@@ -70,7 +79,7 @@ func (b *bench) idleJails(ctx context.Context) error {
 			j.Wait()
 		}
 	}()
-	for i := range b.pick(32, 8) {
+	for i := range n {
 		j, err := jailer.Spawn(ctx, jail.Spec{ID: fmt.Sprintf("bench-idle-%d", i), Profile: jail.Strict(), Agent: jail.Program{Path: program}})
 		if err != nil {
 			return err
@@ -86,11 +95,23 @@ func (b *bench) idleJails(ctx context.Context) error {
 		u := j.Usage()
 		now, peak = append(now, float64(u.Memory)/(1<<20)), append(peak, float64(u.MemoryPeak)/(1<<20))
 	}
-	if median(now) > 0 { // else no control group counts
-		b.line("memory of an idle jail, its program's too", median(now), atMost(1, " MiB"))
-		b.note("%.2f MiB at most, while it was made", median(peak))
+	if median(now) == 0 { // no control group counts
+		return nil
 	}
+	alone, err := idleAlone(program, n)
+	if err != nil {
+		return err
+	}
+	itself := median(alone) / (1 << 20)
+	b.line("memory of an idle jail beyond that of its program", median(now)-itself, atMost(1, " MiB"))
+	b.note("%.2f MiB with its program, %.2f MiB the program alone in a control group; %.2f MiB at most, while it was made", median(now), itself, median(peak))
 	return nil
+}
+
+// tenth is the slowest of the fastest tenth: what it takes where nothing else is in the way.
+func tenth(all []float64) float64 {
+	all = slices.Sorted(slices.Values(all))
+	return all[len(all)/10]
 }
 
 // program is one linked statically. Without a C compiler it is one in Go, whose own start is longer and hides some of
