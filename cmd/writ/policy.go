@@ -80,6 +80,9 @@ func withTree(c *cobra.Command, args []string, format string, formats []string, 
 	}
 	defer func() { _ = t.Close() }()
 	err = run(t)
+	if none, ok := errors.AsType[author.NoPack](err); ok {
+		return usage(c, none)
+	}
 	if refused, ok := errors.AsType[author.Refused](err); ok {
 		if err := author.Report(c.OutOrStdout(), format, c.CommandPath(), t.Dir, refused); err != nil {
 			return err

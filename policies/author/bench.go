@@ -21,6 +21,9 @@ type Measured struct {
 
 // Bench measures every fixture of every pack for about the given time.
 func (t *Tree) Bench(ctx context.Context, packs []string, each time.Duration) ([]Measured, error) {
+	if err := t.has(packs); err != nil {
+		return nil, err
+	}
 	draft, err := t.load(ctx)
 	if err != nil {
 		return nil, err

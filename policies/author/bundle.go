@@ -29,6 +29,9 @@ type bundleManifest struct {
 // fixtures, prose and roles stay at home. Packs are all when ids is empty. The
 // same files give the same bytes. It fails when a pack does not load.
 func (t *Tree) Bundle(ctx context.Context, ids []string) ([]byte, error) {
+	if err := t.has(ids); err != nil {
+		return nil, err
+	}
 	if _, err := t.load(ctx); err != nil {
 		return nil, err
 	}
@@ -37,11 +40,7 @@ func (t *Tree) Bundle(ctx context.Context, ids []string) ([]byte, error) {
 	}
 	content := map[string][]byte{}
 	for _, id := range ids {
-		names := slices.Concat(t.packFiles(id, "*"), t.vendored(id, "*"))
-		if len(names) == 0 {
-			return nil, fmt.Errorf("there is no pack %s; there are %s", id, strings.Join(t.PackIDs(), ", "))
-		}
-		for _, name := range names {
+		for _, name := range slices.Concat(t.packFiles(id, "*"), t.vendored(id, "*")) {
 			if inside := "/" + strings.TrimPrefix(name, "packs/"); bundled(inside) {
 				content[inside] = t.files[name]
 			}

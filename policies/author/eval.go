@@ -44,6 +44,9 @@ func (t *Tree) Eval(ctx context.Context, input []byte, capability writ.Capabilit
 	if named != "" && string(capability) != named {
 		return Answer{}, fmt.Errorf("--capability is %s but the input's call.capability is %s; a gateway never sends the two apart", capability, named)
 	}
+	if err := t.has(packs); err != nil {
+		return Answer{}, err
+	}
 	draft, err := t.load(ctx)
 	if err != nil {
 		return Answer{}, err

@@ -72,6 +72,9 @@ func (t *Tree) Test(ctx context.Context, o TestOptions) ([]PackTests, error) {
 	if o.Timeout <= 0 {
 		o.Timeout = 10 * time.Second
 	}
+	if err := t.has(o.Packs); err != nil {
+		return nil, err
+	}
 	draft, err := t.load(ctx)
 	if err != nil {
 		return nil, err
@@ -104,9 +107,6 @@ func (t *Tree) Test(ctx context.Context, o TestOptions) ([]PackTests, error) {
 			})
 		}
 		out = append(out, r)
-	}
-	if len(out) < len(o.Packs) {
-		return nil, fmt.Errorf("--pack: there is no such pack; there are %s", strings.Join(t.PackIDs(), ", "))
 	}
 	return out, nil
 }

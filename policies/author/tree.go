@@ -149,6 +149,27 @@ func (t *Tree) Close() error {
 // PackIDs lists the directories below packs, sorted.
 func (t *Tree) PackIDs() []string { return t.below("packs") }
 
+// NoPack is the error of who asks for a pack there is not.
+type NoPack struct {
+	ID    string
+	There []string
+}
+
+func (e NoPack) Error() string {
+	return fmt.Sprintf("there is no pack %s; there are %s", e.ID, strings.Join(e.There, ", "))
+}
+
+// has fails for the first of some packs there is not.
+func (t *Tree) has(ids []string) error {
+	there := t.PackIDs()
+	for _, id := range ids {
+		if !slices.Contains(there, id) {
+			return NoPack{id, there}
+		}
+	}
+	return nil
+}
+
 // below lists the directories of files directly below a top directory.
 func (t *Tree) below(top string) []string {
 	ids := map[string]bool{}
