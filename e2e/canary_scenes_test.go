@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -14,16 +15,63 @@ import (
 // A scene makes a call of a capability possible and says who makes it, with what beyond the smallest its schema takes.
 type scene func() (by caller, args obj)
 
-// unmet are capabilities of which no call is accepted here, with the refusal that shows that it got as far as the room they are of.
-var unmet = map[writ.CapabilityID]writ.Code{
-	"approval.respond": writ.CodeIllegal,  // nobody asked for an answer; the words in it are held to the schema of who asks
-	"egress.fetch":     writ.CodeEgress,   // it is for sessions in jails
-	"effect.get":       writ.CodeNotFound, // so there is no effect
-	"effect.resolve":   writ.CodeNotFound, //
+// lenient are policies under which a call of every capability is accepted: agents outside a
+// jail act outside too, and people are asked for an answer.
+func lenient(t testing.TB) sources {
+	s := shipped(t)
+	s["packs/egress/data.yaml"] = strings.Replace(s["packs/egress/data.yaml"], "allow_unjailed: false", "allow_unjailed: true", 1)
+	s["packs/answers/pack.yaml"] = `manifest:
+  id: answers
+  version: 1.0.0
+  title: What only a person knows
+  owner: team
+  kind: guard
+  match: {capabilities: [task.enqueue]}
+  effects: [deny, require_approval]
+`
+	s["packs/answers/answers.rego"] = `package packs.answers
+
+import future.keywords.not
+
+# METADATA
+# title: Incomplete
+# description: The input names no capability.
+# custom: {id: answers.incomplete, severity: critical, control: fail closed}
+findings contains {"rule": "answers.incomplete", "effect": "deny", "code": "policy_denied", "message": "the call cannot be judged"} if {
+	not input.call.capability
+}
+
+# METADATA
+# title: Survey
+# description: Somebody is to be asked.
+# custom: {id: answers.survey, severity: low, control: a person answers}
+findings contains {
+	"rule": "answers.survey", "effect": "require_approval", "code": "approval_required", "message": "a person answers first",
+	"obligations": [{"type": "approval", "args": {"kind": "human_action", "scope": "call", "roles": ["approver"], "expires_s": 600}}],
+} if {
+	input.task.capability == "mail.survey"
+}
+`
+	return s
+}
+
+// onLenientHosts runs a test on both hosts under those policies, by gateways that let grants name loopback.
+func onLenientHosts(t *testing.T, f func(t *testing.T, host string, args []string)) {
+	t.Helper()
+	t.Parallel()
+	for _, host := range hosts {
+		t.Run(host, func(t *testing.T) {
+			t.Parallel()
+			f(t, host, []string{"--egress-grants", "127.0.0.0/8", "--policies", lenient(t).dir(t)})
+		})
+	}
 }
 
 // scenes of every capability that needs more than names of what is there.
 func (c cast) scenes(t *testing.T, idle, alice, judge caller) map[writ.CapabilityID]scene {
+	c.agent("mailer", "web", "executor", "", []string{}, obj{"tools": []obj{
+		{"name": "mail.send", "safety": "mutating", "approval": "manual"}, {"name": "mail.survey", "safety": "mutating"},
+	}})
 	n := 0
 	fresh := func(what string) string { n++; return what + "-" + strconv.Itoa(n) }
 	as := func(by caller, args obj) scene { return func() (caller, obj) { return by, args } }
@@ -64,7 +112,11 @@ func (c cast) scenes(t *testing.T, idle, alice, judge caller) map[writ.Capabilit
 	artifact := as(c.op, obj{"task_id": made.task, "digest": digest})
 
 	// The others of the shop: a host outside that is granted, keys, quotas, secrets, policies.
-	outside := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
+	outside := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/gone" { // nobody knows whether it was done
+			panic(http.ErrAbortHandler)
+		}
+	}))
 	t.Cleanup(outside.Close)
 	_, port, err := net.SplitHostPort(outside.Listener.Addr().String())
 	if err != nil {
@@ -74,13 +126,17 @@ func (c cast) scenes(t *testing.T, idle, alice, judge caller) map[writ.Capabilit
 	if err != nil {
 		t.Fatal(err)
 	}
-	grant := obj{"host": "127.0.0.1", "port": number, "scheme": "http", "agents": []string{"builder"}, "private": []string{"127.0.0.0/8"}, "methods": []string{"GET", "POST"}}
+	grant := obj{"host": "127.0.0.1", "port": number, "scheme": "http", "agents": []string{"builder"}, "private": []string{"127.0.0.0/8"}, "methods": []string{"GET", "POST"}, "rps": 1000}
 	c.op.ok(201, "PUT", "/v1/egress/grants/outside", grant)
+	unknown := func() string {
+		c.builder.refused(409, writ.CodeEffectUnknown, "POST", "/v1/egress/fetch", obj{"grant": "outside", "path": "/gone", "method": "POST", "task_id": made.task})
+		return c.op.ok(200, "GET", "/v1/effects?state=unknown", nil).str("effects", "0", "effect_id")
+	}
 	quota := func() string {
 		return c.op.ok(201, "POST", "/v1/quotas", obj{"metric": "open_approvals", "subject": "capability", "value": fresh("x.y"), "limit": 1000}).str("quota_id")
 	}
 	same := func() sources {
-		s := shipped(t)
+		s := lenient(t)
 		s["packs/budgets/budgets.rego"] += "\n# " + fresh("mark") + "\n"
 		return s
 	}
@@ -117,14 +173,17 @@ func (c cast) scenes(t *testing.T, idle, alice, judge caller) map[writ.Capabilit
 		"agent.supersede": func() (caller, obj) {
 			return c.op, obj{"agent_id": agent(), "successor": agent()}
 		},
-		"agent.route":      as(c.op, obj{"input": "web"}),
-		"approval.decide":  func() (caller, obj) { return alice, obj{"approval_id": asked(), "decision": "approve"} },
-		"approval.respond": func() (caller, obj) { return alice, obj{"approval_id": asked(), "response": obj{"ok": true}} },
+		"agent.route":     as(c.op, obj{"input": "web"}),
+		"approval.decide": func() (caller, obj) { return alice, obj{"approval_id": asked(), "decision": "approve"} },
+		"approval.respond": func() (caller, obj) {
+			id := c.orc.waits("POST", "/v1/tasks", c.task(fresh("survey"), obj{"capability": "mail.survey"}))
+			return alice, obj{"approval_id": id, "response": obj{"ok": true}}
+		},
 		"approval.revoke":  func() (caller, obj) { return c.op, obj{"approval_id": approved()} },
 		"artifact.content": artifact,
 		"artifact.get":     artifact,
-		"effect.get":       as(c.op, obj{"effect_id": "eff_01J00000000000000000000000"}),
-		"effect.resolve":   as(c.op, obj{"effect_id": "eff_01J00000000000000000000000", "as": "ok"}),
+		"effect.get":       func() (caller, obj) { return c.op, obj{"effect_id": unknown()} },
+		"effect.resolve":   func() (caller, obj) { return c.op, obj{"effect_id": unknown(), "as": "ok"} },
 		"egress.fetch": func() (caller, obj) {
 			return c.builder, obj{"grant": "outside", "path": "/", "task_id": made.task}
 		},

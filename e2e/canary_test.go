@@ -193,17 +193,17 @@ func (s *sower) sendBytes(c cast) {
 // a receipt, bundle or export, not in the transparency log, not in what the gateway
 // logs, and not in its metrics.
 func TestNothingCallersSayIsPublished(t *testing.T) {
-	granted(t, func(t *testing.T, w *world) {
+	onLenientHosts(t, func(t *testing.T, host string, args []string) {
+		w := newWorld(t, host, args...)
 		c := newCast(t, w)
-		w.agent("mailer", "web", "executor", "mail.send", []string{}, obj{"tools": []obj{{"name": "mail.send", "safety": "mutating", "approval": "manual"}}})
 		receipt := c.orc.ok(200, "GET", "/v1/runs/"+c.run, nil).str("receipt")
 		alice, judge, idle := w.alice(), w.verifier("judge", "vera", ""), c.another()
+		scenes := c.scenes(t, idle, alice, judge)
 		s := &sower{all: map[string]string{}, known: map[string]any{
 			"run_id": c.run, "task_id": c.enqueue("there", nil), "agent_id": "builder", "session_id": idle.id, "receipt_id": receipt, "role": "auditor", "budget": obj{"steps": 1},
 			"approval_id": c.orc.waits("POST", "/v1/tasks", c.task("mail", obj{"capability": "mail.send"})), "principal": "somebody", "capability": "task.get",
 			"media_type": "text/plain", "digest": digestOf("nothing"),
 		}}
-		scenes := c.scenes(t, idle, alice, judge)
 		cat := daemon.Catalog()
 		v, err := door.NewValidator(cat)
 		if err != nil {
@@ -233,10 +233,8 @@ func TestNothingCallersSayIsPublished(t *testing.T) {
 			}
 			// Nothing is shown by calls that never get anywhere: what they begin with is accepted.
 			who, args := make()
-			if r := invoke(who, args); r.status >= 300 && (unmet[k.ID] == "" || r.code() != unmet[k.ID]) {
+			if r := invoke(who, args); r.status >= 300 {
 				t.Errorf("%s was not exercised: %s", k.ID, r)
-			} else if r.status < 300 && unmet[k.ID] != "" {
-				t.Errorf("%s is accepted after all", k.ID)
 			}
 			barred, used := map[string]bool{}, true
 			for _, path := range texts(schema, "") {
@@ -255,7 +253,7 @@ func TestNothingCallersSayIsPublished(t *testing.T) {
 					if used = r.status < 300; used {
 						took[word] = r.receipt()
 					}
-					done = done || r.status != 422 || strings.Contains(string(r.body), "[0-7][0-9A-HJKMNP-TV-Z]")
+					done = done || r.status != 422 && r.code() != writ.CodeEgress || strings.Contains(string(r.body), "[0-7][0-9A-HJKMNP-TV-Z]")
 					for _, other := range callers {
 						if i > 0 || other.token == who.token || barred[other.token] || k.ID == "session.close" { // which would leave nobody to call
 							continue
