@@ -68,7 +68,7 @@ func onLenientHosts(t *testing.T, f func(t *testing.T, host string, args []strin
 }
 
 // scenes of every capability that needs more than names of what is there.
-func (c cast) scenes(t *testing.T, idle, alice, judge caller) map[writ.CapabilityID]scene {
+func (c cast) scenes(t testing.TB, idle, alice, judge caller) map[writ.CapabilityID]scene {
 	c.agent("mailer", "web", "executor", "", []string{}, obj{"tools": []obj{
 		{"name": "mail.send", "safety": "mutating", "approval": "manual"}, {"name": "mail.survey", "safety": "mutating"},
 	}})
@@ -112,10 +112,11 @@ func (c cast) scenes(t *testing.T, idle, alice, judge caller) map[writ.Capabilit
 	artifact := as(c.op, obj{"task_id": made.task, "digest": digest})
 
 	// The others of the shop: a host outside that is granted, keys, quotas, secrets, policies.
-	outside := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+	outside := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path == "/gone" { // nobody knows whether it was done
 			panic(http.ErrAbortHandler)
 		}
+		w.Header()["Date"] = nil
 	}))
 	t.Cleanup(outside.Close)
 	_, port, err := net.SplitHostPort(outside.Listener.Addr().String())
@@ -141,9 +142,14 @@ func (c cast) scenes(t *testing.T, idle, alice, judge caller) map[writ.Capabilit
 		return s
 	}
 	key := func() { c.op.ok(201, "POST", "/v1/keys", obj{"public_key": c.newKey(c.keysDir()).text}) }
-	newest := func() string {
-		rows, _ := c.receiptKeys()
-		return rows[len(rows)-1].KeyID
+	newest := func() (id string) {
+		within(t, 20*time.Second, "every gateway holds the key", func() bool {
+			rows, _ := c.receiptKeys()
+			last := rows[len(rows)-1]
+			id = last.KeyID
+			return len(last.Waiting) == 0 && len(last.Ready) == len(c.gw)
+		})
+		return id
 	}
 	once := func(f func() (caller, obj)) scene { // for what takes long: it is as it was left the second time
 		var by caller
@@ -175,6 +181,7 @@ func (c cast) scenes(t *testing.T, idle, alice, judge caller) map[writ.Capabilit
 		},
 		"agent.route":     as(c.op, obj{"input": "web"}),
 		"approval.decide": func() (caller, obj) { return alice, obj{"approval_id": asked(), "decision": "approve"} },
+		"approval.get":    func() (caller, obj) { return c.op, obj{"approval_id": asked()} },
 		"approval.respond": func() (caller, obj) {
 			id := c.orc.waits("POST", "/v1/tasks", c.task(fresh("survey"), obj{"capability": "mail.survey"}))
 			return alice, obj{"approval_id": id, "response": obj{"ok": true}}
@@ -199,11 +206,6 @@ func (c cast) scenes(t *testing.T, idle, alice, judge caller) map[writ.Capabilit
 		}),
 		"key.activate": once(func() (caller, obj) {
 			key()
-			within(t, 20*time.Second, "every gateway holds the key", func() bool {
-				rows, _ := c.receiptKeys()
-				last := rows[len(rows)-1]
-				return len(rows) == 2 && len(last.Waiting) == 0 && len(last.Ready) == len(c.gw)
-			})
 			return c.op, obj{"key_id": newest()}
 		}),
 		"key.retire": once(func() (caller, obj) { return c.op, obj{"key_id": newest()} }),
