@@ -115,7 +115,7 @@ func TestN15N26N31TheDoorIsTheOnlyWayOut(t *testing.T) {
 			}
 		}
 
-		// The artifact left the jail, and is what the task was completed with.
+		// The artifact left the jail, and is what the task was completed with. The draft beside it, which it did not put, did not.
 		if r := c.op.content(task, digestOf(`{"pages":3}`)); r.status != 200 || string(r.body) != `{"pages":3}` {
 			t.Errorf("the artifact: %s", r)
 		}
@@ -128,8 +128,12 @@ func TestN15N26N31TheDoorIsTheOnlyWayOut(t *testing.T) {
 		}
 		for _, g := range c.gw {
 			for path := range files(t, g.data) {
-				if b, err := os.ReadFile(path); err == nil && bytes.Contains(b, []byte(canary)) {
+				b, _ := os.ReadFile(path)
+				if bytes.Contains(b, []byte(canary)) {
 					t.Errorf("the credential stands in %s", path)
+				}
+				if bytes.Contains(b, []byte("nobody put this")) {
+					t.Errorf("a file of the jail came out by itself, in %s", path)
 				}
 			}
 			if strings.Contains(g.log.String(), canary) || tokenOf(id).MatchString(g.log.String()) {

@@ -48,6 +48,9 @@ func outside(where string) {
 	}
 	artifact := fmt.Sprintf("/v1/artifacts?task_id=%s&lease_id=%s&fence=%d&name=report", got.Task.TaskID, got.Lease.ID, got.Lease.Fence)
 	call("PUT", artifact, map[string]any{"pages": 3}, &put)
+	if err := os.WriteFile("/tmp/draft", []byte("nobody put this"), 0o600); err != nil { // so it goes with the jail
+		panic(err)
+	}
 	got.complete(result, map[string]any{"artifacts": []map[string]any{{"name": "report", "digest": put.Digest}}})
 }
 
