@@ -11,6 +11,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -22,6 +23,7 @@ import (
 // worse makes this process worse off in some way, tries to start a jail, and prints why it was refused.
 func worse(how string) int {
 	p := jail.Strict()
+	how, late := strings.CutSuffix(how, toldLate)
 	if f, ok := filters[how]; ok {
 		p.WithoutCgroup = true
 		if err := f.install(); err != nil {
@@ -77,6 +79,15 @@ func worse(how string) int {
 		must(unix.Mount("none", "/proc", "tmpfs", 0, ""))
 	}
 	_, err := jail.New(jail.Options{}).Preflight(context.Background(), p)
+	if late {
+		j, spawned := jail.New(jail.Options{}).Spawn(context.Background(), jail.Spec{
+			ID: fmt.Sprintf("late-%d", os.Getpid()), Profile: p, Agent: jail.Program{Path: agentBinary},
+		})
+		must(spawned)
+		time.Sleep(100 * time.Millisecond) // its first process has given up by now, and is told to go all the same
+		err = j.Go()
+		j.Wait()
+	}
 	if r, ok := errors.AsType[*jail.Refusal](err); ok {
 		fmt.Println(r.Feature)
 		if r.Remedy == "" || !strings.Contains(r.Error(), "not started") {
@@ -87,6 +98,9 @@ func worse(how string) int {
 	fmt.Println("started:", err)
 	return 0
 }
+
+// toldLate is added to how a process is worse off that starts a jail and takes its time to say go.
+const toldLate = ", told late"
 
 // A filter has a system call fail, where one of its arguments has a bit of a mask, or is a value.
 type filter struct {
@@ -207,6 +221,7 @@ func TestRefusedWhereWorse(t *testing.T) {
 	for how, f := range filters {
 		cases[how] = worseOff{nil, f.want}
 	}
+	cases["no filters"+toldLate] = worseOff{nil, jail.FeatureSeccomp} // which is what it said before it ended
 	if os.Geteuid() == 0 {
 		cases["root without rights"] = worseOff{nil, jail.FeatureHostUID}
 		cases["root of a container"] = worseOff{nil, fmt.Sprintf("another user true, cgroup %t, ended with 7", jailtest.HasCgroup())}
