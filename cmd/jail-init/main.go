@@ -25,7 +25,7 @@ const (
 )
 
 // The first thread does everything that the agent is to inherit. Go runs every init on it, so all of this is one: to lock main to it
-// makes Go keep a thread more, in every jail.
+// makes Go keep a thread more, in every jail. That it still is the first is seen to before the agent starts.
 func init() { begin() }
 
 func main() {}
@@ -60,6 +60,9 @@ func begin() {
 	filter(spec.Filter)
 	defaultSignals()
 	awaitGo()
+	if unix.Gettid() != unix.Getpid() { // what a thread is forbidden, its child is
+		must("thread", "", unix.EPERM)
+	}
 	pid, err := syscall.ForkExec(spec.Exec, spec.Args, &syscall.ProcAttr{
 		Dir: spec.Dir, Env: spec.Env, Files: []uintptr{0, 1, 2}, Sys: &syscall.SysProcAttr{Setpgid: true},
 	})
