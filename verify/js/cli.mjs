@@ -18,6 +18,12 @@ key, or another so given.
 
 Exit codes: 0 ok, 1 tampered, 2 malformed, 3 incomplete, 4 could not verify.`;
 
+// A file, as bytes and not as a Buffer, whose slices are no copies; but not copied once more.
+async function bytes(path) {
+  const b = await readFile(path);
+  return new Uint8Array(b.buffer, b.byteOffset, b.length);
+}
+
 // A pack in a directory. What is neither file nor directory is in no pack.
 export async function folder(dir) {
   const names = [], bad = [];
@@ -30,11 +36,11 @@ export async function folder(dir) {
     }
   };
   await walk("");
-  return { names, bad, read: async (name) => new Uint8Array(await readFile(join(dir, name))) };
+  return { names, bad, read: (name) => bytes(join(dir, name)) };
 }
 
 export async function open(path) {
-  return (await stat(path)).isDirectory() ? folder(path) : tarball(new Uint8Array(await readFile(path)));
+  return (await stat(path)).isDirectory() ? folder(path) : tarball(await bytes(path));
 }
 
 // No word of a pack moves the cursor of a terminal, or turns the order of its text.

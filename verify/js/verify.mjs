@@ -39,8 +39,8 @@ const TYPE = {
 const ascii = new TextDecoder(), strict = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
 function latin(bytes) {
   let s = "";
-  for (let i = 0; i < bytes.length; i += 1024) {
-    const some = bytes.subarray(i, i + 1024), text = ascii.decode(some);
+  for (let i = 0; i < bytes.length; i += 512) {
+    const some = bytes.subarray(i, i + 512), text = ascii.decode(some);
     const good = text.length === some.length && !text.includes("\ufffd"); // each byte was a character, and a good one
     s += good ? text : String.fromCharCode.apply(null, some);
   }
@@ -66,7 +66,7 @@ function same(a, b) {
 // A member of a table of ours, and nothing that tables inherit.
 const own = (table, name) => (Object.hasOwn(table, name) ? table[name] : undefined);
 const HEX = Array.from({ length: 256 }, (_, x) => x.toString(16).padStart(2, "0"));
-const hex = (b) => b.reduce((s, x) => s + HEX[x], "");
+const hex = (b) => Array.from(b, (x) => HEX[x]).join("");
 const base64 = (b) => btoa(latin(b));
 // Strict: null unless encoding again gives the same text, which is where no bit is left over but zeros.
 const unbase64 = (s) => (s.length % 4 === 0 && /^[A-Za-z0-9+/]*([AQgw]==|[AEIMQUYcgkosw048]=)?$/.test(s) ? bytesOf(atob(s)) : null);
