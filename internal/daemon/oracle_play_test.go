@@ -23,14 +23,16 @@ var floor = []string{
 	"task.handoff done", "task.verify done", "task.revive created", "task.admit done", "agent.delegate created", "artifact.put created",
 	"run.create created", "run.seal done", "run.cancel done", "run.close done", "evidence.shred done",
 	"session.start done", "session.start scope_conflict", "session.heartbeat done", "session.close done", "session.revoke done", "task.get unauthenticated",
-	"approval.decide done", "approval.revoke done", "quota.set created", "quota.delete done", "scope.list done",
+	"approval.decide done", "approval.revoke done", "task.complete pending", "quota.set created", "quota.delete done", "scope.list done",
 	"agent.register created", "agent.activate done", "agent.suspend done", "agent.revoke done", "agent.supersede done", "agent.retire done",
 
 	"task →queued", "task →blocked", "task blocked→queued", "task blocked→failed", "task blocked→cancelled", "task queued→running", "task queued→cancelled",
 	"task running→queued", "task running→done", "task running→verifying", "task running→dead", "task running→failed",
+	"task queued→parked", "task parked→queued", "task running→parked", "task parked→running", "task parked→failed",
 	"task verifying→done", "task verifying→queued", "task verifying→failed",
 	"run →active", "run active→done", "run active→cancelled", "run active→failed", "run active→verifying", "run verifying→done", "run verifying→active",
-	"session opened→active", "session active→closed", "session active→revoked",
+	"run active→paused_approval", "run paused_approval→active", "run paused_approval→failed",
+	"session opened→active", "session active→suspended", "session suspended→active", "session active→closed", "session active→revoked",
 	"agent planned→active", "agent active→suspended", "agent suspended→active", "agent active→superseded", "agent active→retired",
 	"approval →pending", "approval pending→approved", "approval pending→denied", "approval approved→consumed", "approval approved→revoked",
 }
@@ -155,29 +157,31 @@ func (c *caller) comeAndGo() {
 		run = c.small[c.r.IntN(len(c.small))]
 	}
 	c.mu.Unlock()
-	switch n := c.r.IntN(6); {
-	case run == "" || n < 2:
+	switch n := c.r.IntN(8); {
+	case run == "" || n < 3:
 		var made struct {
 			ID writ.RunID `json:"run_id"`
 		}
-		args := map[string]any{"budget": map[string]any{"steps": 1000}, "close_policy": []string{"auto", "manual", "verifier", "verifier"}[c.r.IntN(4)]}
+		args := map[string]any{"budget": map[string]any{"steps": []int{1000, 1}[c.r.IntN(2)]}, "close_policy": []string{"auto", "manual", "verifier", "verifier"}[c.r.IntN(4)]}
 		if c.do("run.create", args, &made) != nil {
 			return
 		}
 		c.mu.Lock()
 		c.small = append(c.small, made.ID)
 		c.mu.Unlock()
-		if c.r.IntN(2) == 0 {
-			_ = c.do("run.seal", map[string]any{"run_id": made.ID}, nil)
-		} else {
+		n := c.r.IntN(3)
+		if n > 0 {
 			var task aTask
-			if c.do("task.enqueue", map[string]any{"run_id": made.ID, "key": "only", "capability": "site.build", "required_domain": "web", "priority": 9, "max_attempts": 2}, &task) == nil {
+			if c.do("task.enqueue", map[string]any{"run_id": made.ID, "key": "only", "capability": "site.build", "required_domain": "web", "priority": 9, "max_attempts": 1 + c.r.IntN(2)}, &task) == nil {
 				c.knows(task.ID)
 			}
 		}
-	case n == 2:
+		if n < 2 {
+			_ = c.do("run.seal", map[string]any{"run_id": made.ID}, nil)
+		}
+	case n < 5:
 		_ = c.do("run.seal", map[string]any{"run_id": run}, nil)
-	case n == 3:
+	case n == 5:
 		_ = c.do("run.cancel", map[string]any{"run_id": run, "reason": "mistake"}, nil)
 	default:
 		_ = c.do("evidence.shred", map[string]any{"run_id": run, "reason": "contract_ended"}, nil)
@@ -269,12 +273,14 @@ func (c *caller) decide() {
 	if c.do("approval.list", map[string]any{"state": state}, &page) != nil || len(page.Approvals) == 0 {
 		return
 	}
-	id := page.Approvals[c.r.IntN(len(page.Approvals))].ID
-	switch {
-	case state == "pending":
-		_ = c.do("approval.decide", map[string]any{"approval_id": id, "decision": []string{"approve", "approve", "deny"}[c.r.IntN(3)]}, nil)
-	case c.r.IntN(6) == 0:
-		_ = c.do("approval.revoke", map[string]any{"approval_id": id}, nil)
+	for range 3 {
+		id := page.Approvals[c.r.IntN(len(page.Approvals))].ID
+		switch {
+		case state == "pending":
+			_ = c.do("approval.decide", map[string]any{"approval_id": id, "decision": []string{"approve", "approve", "deny"}[c.r.IntN(3)]}, nil)
+		case c.r.IntN(18) == 0:
+			_ = c.do("approval.revoke", map[string]any{"approval_id": id}, nil)
+		}
 	}
 }
 

@@ -60,7 +60,7 @@ func (c *caller) judge() {
 		}
 		return map[string]any{"verdict": "accept"}
 	}
-	if c.r.IntN(3) == 0 {
+	if c.r.IntN(2) == 0 {
 		var page struct {
 			Runs []struct {
 				ID      writ.RunID     `json:"run_id"`

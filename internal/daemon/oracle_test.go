@@ -32,21 +32,22 @@ func TestInvariantsAfterRandomWork(t *testing.T) {
 	if s := os.Getenv("WRIT_SEED"); s != "" {
 		seed, _ = strconv.ParseUint(s, 10, 64)
 	}
-	batches, calls := 2, 40
+	batches, calls := 2, 60
 	if os.Getenv("WRIT_SOAK") != "" {
 		batches, calls = 30, 200
 	}
 	t.Logf("WRIT_SEED=%d, %d batches of %d calls each", seed, batches, calls)
+	policies := asking(t)
 	t.Run("bolt", func(t *testing.T) {
 		t.Parallel()
-		d, op, _ := start(t, t.TempDir())
+		d, op, _ := start(t, t.TempDir(), func(c *Config) { c.Policies = policies })
 		randomWork(t, seed, batches, calls, op, d)
 	})
 	t.Run("redis", func(t *testing.T) {
 		t.Parallel()
 		server, common := redistest.Start(t), t.TempDir()
 		shared := func(c *Config) {
-			c.Store, c.Keys, c.Blobs = server.URL(), filepath.Join(common, "keys"), filepath.Join(common, "artifacts")
+			c.Store, c.Keys, c.Blobs, c.Policies = server.URL(), filepath.Join(common, "keys"), filepath.Join(common, "artifacts"), policies
 		}
 		one, op, _ := start(t, t.TempDir(), shared)
 		two, _, _ := start(t, t.TempDir(), shared, func(c *Config) { c.Ledger = "none" })
@@ -90,6 +91,7 @@ type caller struct {
 
 type held struct {
 	made []map[string]any // artifacts that were put
+	done map[string]any   // what people are asked to let it end with
 	seq  int              // of the last report of progress
 	Task struct {
 		ID       writ.TaskID       `json:"task_id"`
@@ -141,7 +143,7 @@ func (c *caller) doWith(id writ.CapabilityID, args map[string]any, body []byte, 
 	case "", writ.CodePolicyDown, writ.CodeNotFound, writ.CodeIllegal, writ.CodeClaimed, writ.CodeLeaseLost, writ.CodeNotHolder, writ.CodeScopeConflict,
 		writ.CodeQuota, writ.CodeScope, writ.CodeBudget, writ.CodeClassification, writ.CodeNotEligible, writ.CodeBackpressure,
 		writ.CodeVersion, writ.CodeIdempotency, writ.CodePolicy, writ.CodeDeps, writ.CodeSoD, writ.CodePredicate, writ.CodeUnavailable, writ.CodeNoAgent,
-		writ.CodeExists, writ.CodeInputInvalid, writ.CodePaused, writ.CodePreflight, writ.CodeHandoffLoop, writ.CodeApprovalDenied:
+		writ.CodeExists, writ.CodeInputInvalid, writ.CodePaused, writ.CodePreflight, writ.CodeHandoffLoop, writ.CodeApprovalDenied, writ.CodeApprovalRequired:
 	case writ.CodeUnauthenticated:
 		if !c.ends {
 			c.t.Errorf("%s: %v", id, err)
@@ -175,7 +177,7 @@ func (c *caller) plan() {
 		_ = c.do("task.get", map[string]any{"task_id": c.anyTask()}, nil)
 	default:
 		args := map[string]any{
-			"run_id": run, "key": fmt.Sprintf("t%d", c.r.IntN(1_000_000)), "capability": "site.build", "required_domain": "web",
+			"run_id": run, "key": fmt.Sprintf("t%d", c.r.IntN(1_000_000)), "capability": []string{"site.build", "site.build", "site.build", "site.check", "site.stamp"}[c.r.IntN(5)], "required_domain": "web",
 			"priority": c.r.IntN(10), "backoff_ms": c.r.IntN(50), "max_attempts": 1 + c.r.IntN(3), "lease_ttl_s": 1 + c.r.IntN(3),
 		}
 		if n := c.r.IntN(3); n > 0 {
@@ -231,8 +233,13 @@ func (c *caller) plan() {
 func (c *caller) work() {
 	if c.ends && c.r.IntN(6) == 0 { // its session may be over
 		if err := c.do("task.get", map[string]any{"task_id": c.anyTask()}, nil); writ.CodeOf(err) == writ.CodeUnauthenticated {
-			_ = c.enter(map[string]any{"principal": c.agent, "kind": "agent", "role": "executor", "agent_id": c.agent, "heartbeat_ttl_s": 300})
+			c.comeBack()
 		}
+	}
+	if c.ends && c.r.IntN(20) == 0 {
+		c.silence()
+		c.comeBack()
+		return
 	}
 	if c.moves && c.r.IntN(12) == 0 {
 		c.move()
@@ -252,7 +259,7 @@ func (c *caller) work() {
 		case err == nil && h.Task.ID != "":
 			c.held = append(c.held, h)
 		case writ.CodeOf(err) == writ.CodeUnauthenticated:
-			_ = c.enter(map[string]any{"principal": c.agent, "kind": "agent", "role": "executor", "agent_id": c.agent, "heartbeat_ttl_s": 300})
+			c.comeBack()
 		}
 		return
 	}
@@ -280,11 +287,19 @@ func (c *caller) work() {
 		keep = true
 		_ = c.do("task.complete", h.args(map[string]any{"fence": h.Lease.Fence + int64(c.r.IntN(3)) - 1}), nil)
 	default:
-		done := map[string]any{"result": map[string]any{"n": c.r.IntN(9)}}
-		if len(h.made) > 0 {
-			done["artifacts"] = h.made
+		if h.done == nil {
+			h.done = map[string]any{"result": map[string]any{"n": c.r.IntN(9)}}
+			if len(h.made) > 0 {
+				h.done["artifacts"] = h.made
+			}
 		}
-		_ = c.do("task.complete", h.args(done), nil)
+		var out struct {
+			Status string `json:"status"`
+		}
+		err := c.do("task.complete", h.args(h.done), &out)
+		if keep = waits(err, out.Status); keep { // the same call again is what they agree to
+			c.held[i].done = h.done
+		}
 	}
 	if !keep {
 		c.held = append(c.held[:i], c.held[i+1:]...)
@@ -301,7 +316,7 @@ func randomWork(t *testing.T, seed uint64, batches, calls int, op *client.Client
 		cr.agent = append(cr.agent, id)
 		args := map[string]any{
 			"agent_id": id, "archetypes": []string{"executor"}, "domain": "web", "max_concurrent_tasks": 6,
-			"tools":       []map[string]any{{"name": "site.build", "safety": "mutating"}, {"name": "site.publish", "safety": "mutating", "approval": "manual"}},
+			"tools":       []map[string]any{{"name": "site.build", "safety": "mutating"}, {"name": "site.publish", "safety": "mutating", "approval": "manual"}, {"name": "site.check", "safety": "mutating"}, {"name": "site.stamp", "safety": "mutating"}},
 			"write_scope": []string{},
 		}
 		if i == 0 {
@@ -620,10 +635,11 @@ func audit(t *testing.T, d *Daemon, cr *crew) int {
 				bad++
 			}
 			_, leased := leases[m.Name]
-			if leased != (task.State == writ.TaskRunning) || (task.Lease != nil) != leased {
+			held := task.State == writ.TaskRunning || task.State == writ.TaskParked && task.Lease != nil // whose lease stands still
+			if leased != (task.State == writ.TaskRunning) || (task.Lease != nil) != held {
 				t.Errorf("task %s is %s, leased %v", m.Name, task.State, leased)
 			}
-			if task.State == writ.TaskRunning {
+			if held {
 				running[task.Lease.Agent]++
 				if sessions[m.Name] != string(task.Lease.Session) {
 					t.Errorf("task %s is leased to %s, and listed as held by %q", m.Name, task.Lease.Session, sessions[m.Name])
@@ -673,7 +689,7 @@ func audit(t *testing.T, d *Daemon, cr *crew) int {
 					}
 					holder, _, _, err := writ.Get[writ.Task](doc(writ.TaskKey(writ.TaskID(b.Name))), writ.TaskKey(writ.TaskID(b.Name)))
 					_, wakes := todo["wake "+b.Name] // more waited than one commit wakes
-					if err != nil || holder.State != writ.TaskRunning && !wakes {
+					if err != nil || holder.State != writ.TaskRunning && (holder.State != writ.TaskParked || holder.Lease == nil) && !wakes {
 						t.Errorf("task %s waits on %s, which is %s", m.Name, b.Name, holder.State)
 					}
 				}
@@ -716,7 +732,7 @@ func audit(t *testing.T, d *Daemon, cr *crew) int {
 			t.Errorf("run %s holds %d steps, its attempts have paid for %d", run, n, prepaid[run])
 		}
 		r, _, _, err := writ.Get[writ.Run](doc(writ.RunKey(run)), writ.RunKey(run))
-		if n := counter(writ.BudgetUsed(run, writ.BudgetSteps)); err != nil || n < 0 || n > r.Budget[writ.BudgetSteps] {
+		if n := counter(writ.BudgetUsed(run, writ.BudgetSteps)); err != nil || n < 0 || n > r.Limit(writ.BudgetSteps) {
 			t.Errorf("run %s used %d steps of %d: %v", run, n, r.Budget[writ.BudgetSteps], err)
 		}
 		t.Logf("run %s is %s with %d of %d steps used", run, r.State, counter(writ.BudgetUsed(run, writ.BudgetSteps)), r.Budget[writ.BudgetSteps])
