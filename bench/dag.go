@@ -63,6 +63,10 @@ func (b *bench) dag(ctx context.Context) error {
 		return err
 	}
 	done := time.Since(began)
+	ended, err := g.footprint()
+	if err != nil {
+		return err
+	}
 	slowest, err := slow.slowest()
 	if err != nil {
 		return err
@@ -72,7 +76,8 @@ func (b *bench) dag(ctx context.Context) error {
 	b.note("submitted in %.1f s (%.0f/s), done in %.1f s (%.0f steps per second, %d workers)",
 		submitted.Seconds(), float64(steps)/submitted.Seconds(), done.Seconds(), float64(steps)/done.Seconds(), dagWorkers)
 	per := func(of func(footprint) int64) float64 { return float64(of(full)-of(before)) / float64(steps) }
-	b.note("per step %.0f bytes in the gateway, %.0f in redis-server", per(func(f footprint) int64 { return f.own }), per(func(f footprint) int64 { return f.store }))
+	b.note("per step that waits %.0f bytes in the gateway, %.0f in redis-server; when all are done RSS %d MiB and %d MiB",
+		per(func(f footprint) int64 { return f.own }), per(func(f footprint) int64 { return f.store }), ended.own>>20, ended.store>>20)
 	return nil
 }
 
