@@ -157,7 +157,7 @@ func (c *caller) comeAndGo() {
 		run = c.small[c.r.IntN(len(c.small))]
 	}
 	c.mu.Unlock()
-	switch n := c.r.IntN(8); {
+	switch n := c.r.IntN(9); {
 	case run == "" || n < 3:
 		var made struct {
 			ID writ.RunID `json:"run_id"`
@@ -181,7 +181,7 @@ func (c *caller) comeAndGo() {
 		}
 	case n < 5:
 		_ = c.do("run.seal", map[string]any{"run_id": run}, nil)
-	case n == 5:
+	case n < 7:
 		_ = c.do("run.cancel", map[string]any{"run_id": run, "reason": "mistake"}, nil)
 	default:
 		_ = c.do("evidence.shred", map[string]any{"run_id": run, "reason": "contract_ended"}, nil)
@@ -273,12 +273,12 @@ func (c *caller) decide() {
 	if c.do("approval.list", map[string]any{"state": state}, &page) != nil || len(page.Approvals) == 0 {
 		return
 	}
-	for range 3 {
+	for range 5 {
 		id := page.Approvals[c.r.IntN(len(page.Approvals))].ID
 		switch {
 		case state == "pending":
 			_ = c.do("approval.decide", map[string]any{"approval_id": id, "decision": []string{"approve", "approve", "deny"}[c.r.IntN(3)]}, nil)
-		case c.r.IntN(18) == 0:
+		case c.r.IntN(30) == 0:
 			_ = c.do("approval.revoke", map[string]any{"approval_id": id}, nil)
 		}
 	}

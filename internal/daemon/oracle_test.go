@@ -403,6 +403,9 @@ func randomWork(t *testing.T, seed uint64, batches, calls int, op *client.Client
 		if batch >= batches {
 			t.Logf("goes on until these have come about: %q", cr.missing())
 		}
+		if batch > 0 {
+			boss.replaceTight()
+		}
 		var wg sync.WaitGroup
 		work := func(f func()) {
 			wg.Go(func() {

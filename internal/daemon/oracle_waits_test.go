@@ -129,3 +129,17 @@ func (c *caller) comeBack() {
 	}
 	_ = c.enter(map[string]any{"principal": c.agent, "kind": "agent", "role": "executor", "agent_id": c.agent, "heartbeat_ttl_s": 300})
 }
+
+// replaceTight makes another run whose steps are soon used up: the one of before may have
+// been given no more.
+func (c *caller) replaceTight() {
+	var run struct {
+		ID writ.RunID `json:"run_id"`
+	}
+	if err := c.do("run.create", map[string]any{"budget": map[string]any{"steps": 10}}, &run); err != nil {
+		c.t.Error(err)
+		return
+	}
+	c.runs = append(c.runs, c.runs[2])
+	c.runs[2] = run.ID
+}
