@@ -162,7 +162,7 @@ func (c *caller) comeAndGo() {
 		var made struct {
 			ID writ.RunID `json:"run_id"`
 		}
-		args := map[string]any{"budget": map[string]any{"steps": []int{1000, 1}[c.r.IntN(2)]}, "close_policy": []string{"auto", "manual", "verifier", "verifier"}[c.r.IntN(4)]}
+		args := map[string]any{"budget": map[string]any{"steps": []int{1000, 1}[c.r.IntN(2)]}, "close_policy": []string{"auto", "auto", "manual", "verifier", "verifier"}[c.r.IntN(5)]}
 		if c.do("run.create", args, &made) != nil {
 			return
 		}
@@ -172,7 +172,11 @@ func (c *caller) comeAndGo() {
 		n := c.r.IntN(3)
 		if n > 0 {
 			var task aTask
-			if c.do("task.enqueue", map[string]any{"run_id": made.ID, "key": "only", "capability": "site.build", "required_domain": "web", "priority": 9, "max_attempts": 1 + c.r.IntN(2)}, &task) == nil {
+			only := map[string]any{"run_id": made.ID, "key": "only", "capability": "site.build", "required_domain": "web", "priority": 9, "max_attempts": 1 + c.r.IntN(2)}
+			if c.r.IntN(3) == 0 { // it fails with its run if nobody is fast
+				only["deadline_s"] = 1
+			}
+			if c.do("task.enqueue", only, &task) == nil {
 				c.knows(task.ID)
 			}
 		}
