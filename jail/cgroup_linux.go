@@ -104,39 +104,64 @@ func noCgroup(err error) *Refusal {
 			"or let the policy allow it without (without_cgroup), and the memory of a jail in all is unbounded")
 }
 
-// delegate lets groups below ours have controllers. With v2 that wants no process beside them, so we move ours.
+// leafGroup is where what is in our group is moved to, beside the jails.
+const leafGroup = "gateway"
+
+// delegate lets groups below ours have controllers. With v2 that wants no process beside them, so all that are there go to one of
+// their own: us, and for example the shell that started us. Who starts there finds the jails' place above.
 func (c *cgroups) delegate() error {
 	if c.version != "v2" {
 		return nil
 	}
 	dir := c.parents["memory"]
-	on, err := os.ReadFile(filepath.Join(dir, "cgroup.subtree_control"))
-	if err != nil {
-		return err
-	}
-	var want []string
-	for _, name := range []string{"memory", "pids", "cpu"} {
-		if c.parents[name] != "" && !slices.Contains(strings.Fields(string(on)), name) {
-			want = append(want, "+"+name)
+	missing, err := c.missing(dir)
+	if above := filepath.Dir(dir); err == nil && len(missing) > 0 && filepath.Base(dir) == leafGroup {
+		if m, bad := c.missing(above); bad == nil && len(m) == 0 {
+			for name := range c.parents {
+				c.parents[name] = above
+			}
+			return nil
 		}
 	}
-	if len(want) == 0 {
-		return nil
+	if err != nil || len(missing) == 0 {
+		return err
 	}
 	enable := func() error {
-		return write(filepath.Join(dir, "cgroup.subtree_control"), strings.Join(want, " "))
+		return write(filepath.Join(dir, "cgroup.subtree_control"), "+"+strings.Join(missing, " +"))
 	}
 	if err = enable(); !errors.Is(err, unix.EBUSY) {
 		return err
 	}
-	leaf := filepath.Join(dir, "gateway")
+	leaf := filepath.Join(dir, leafGroup)
 	if err := os.Mkdir(leaf, 0o755); err != nil && !errors.Is(err, fs.ErrExist) {
 		return err
 	}
-	if err := write(filepath.Join(leaf, "cgroup.procs"), strconv.Itoa(os.Getpid())); err != nil {
-		return err
+	for range 8 { // what is there may start more meanwhile
+		all, err := os.ReadFile(filepath.Join(dir, "cgroup.procs"))
+		if err != nil {
+			return err
+		}
+		for _, pid := range strings.Fields(string(all)) {
+			if err := write(filepath.Join(leaf, "cgroup.procs"), pid); err != nil && !errors.Is(err, unix.ESRCH) {
+				return err
+			}
+		}
+		if err = enable(); !errors.Is(err, unix.EBUSY) {
+			return err
+		}
 	}
 	return enable()
+}
+
+// missing are the controllers that groups below one cannot have yet.
+func (c *cgroups) missing(dir string) (out []string, err error) {
+	on, err := os.ReadFile(filepath.Join(dir, "cgroup.subtree_control"))
+	for _, name := range []string{"memory", "pids", "cpu"} {
+		if c.parents[name] != "" && !slices.Contains(strings.Fields(string(on)), name) {
+			out = append(out, name)
+		}
+	}
+	return out, err
 }
 
 // controllers are those that do something here: each of v1 is one more directory to enter.
@@ -422,6 +447,7 @@ func find() (*cgroups, error) {
 	if err != nil {
 		return nil, err
 	}
+	err = c.delegate() // before: it may find the place of jails elsewhere
 	c.sweep()
-	return c, c.delegate()
+	return c, err
 }

@@ -101,6 +101,37 @@ func TestDelegate(t *testing.T) {
 	}
 }
 
+// Who starts where a gateway moved what was beside it makes groups beside those of that one, once groups can have controllers there.
+func TestDelegateBesideAnother(t *testing.T) {
+	for on, want := range map[string]string{"cpu memory pids": ".", "memory": leafGroup, "": leafGroup} {
+		c, read := fake(t, "x")
+		parent := c.parents["memory"]
+		leaf := filepath.Join(parent, leafGroup)
+		if err := os.Mkdir(leaf, 0o755); err != nil {
+			t.Fatal(err)
+		}
+		for dir, text := range map[string]string{parent: on, leaf: ""} {
+			if err := os.WriteFile(filepath.Join(dir, "cgroup.subtree_control"), []byte(text), 0o644); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for name := range c.parents {
+			c.parents[name] = leaf
+		}
+		if err := c.delegate(); err != nil {
+			t.Fatal(err)
+		}
+		for name, dir := range c.parents {
+			if dir != filepath.Join(parent, want) {
+				t.Errorf("%q is on above, and groups with %s are made in %s", on, name, dir)
+			}
+		}
+		if got := read("cgroup.subtree_control"); got != on {
+			t.Errorf("above is %q, and was %q", got, on)
+		}
+	}
+}
+
 func TestLimitsOfAGroup(t *testing.T) {
 	c, read := fake(t, "x")
 	if _, err := c.newGroup("x", Limits{Memory: 1 << 20, Processes: 5}); err == nil {

@@ -3,6 +3,7 @@
 package main
 
 import (
+	"strconv"
 	"sync"
 	"syscall"
 	"unsafe"
@@ -69,7 +70,15 @@ func (l *children) launch(order *wire.Launch, fds []int) {
 		}
 		files := []uintptr{uintptr(fds[0]), uintptr(fds[1]), uintptr(fds[2]), uintptr(fds[3]), image}
 		var err error
-		pid, err = syscall.ForkExec("/proc/self/fd/4", []string{"jail-init"}, &syscall.ProcAttr{Env: initEnv, Files: files, Sys: &attr})
+		start := func() {
+			pid, err = syscall.ForkExec("/proc/self/fd/4", []string{"jail-init"}, &syscall.ProcAttr{Env: initEnv, Files: files, Sys: &attr})
+		}
+		if start(); err == unix.ENOSYS && order.Group { // filters that containers have say so of clone3: it is put there while it waits
+			attr.UseCgroupFD = false
+			if start(); err == nil {
+				err = join(fds[4], pid)
+			}
+		}
 		return err
 	})
 	if in, ok := err.(notInGroup); ok {
@@ -131,6 +140,19 @@ func self(file string) error {
 	defer func() { _ = unix.Close(f) }()
 	_, err = unix.Write(f, []byte("0"))
 	return err
+}
+
+// join writes a process into a group.
+func join(group, pid int) error {
+	f, err := unix.Openat(group, "cgroup.procs", unix.O_WRONLY|unix.O_CLOEXEC, 0)
+	if err == nil {
+		_, err = unix.Write(f, []byte(strconv.Itoa(pid)))
+		_ = unix.Close(f)
+	}
+	if err != nil {
+		return notInGroup{err}
+	}
+	return nil
 }
 
 // bury waits for children and tells of their ends. It looks before it takes: what is just being made is not its own yet.
