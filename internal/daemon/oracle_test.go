@@ -32,7 +32,7 @@ func TestInvariantsAfterRandomWork(t *testing.T) {
 	if s := os.Getenv("WRIT_SEED"); s != "" {
 		seed, _ = strconv.ParseUint(s, 10, 64)
 	}
-	batches, calls := 2, 60
+	batches, calls := 2, 40
 	if os.Getenv("WRIT_SOAK") != "" {
 		batches, calls = 30, 200
 	}
