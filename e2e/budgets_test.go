@@ -447,12 +447,12 @@ func TestAStepsOwnBudget(t *testing.T) {
 		c.run = c.orc.ok(201, "POST", "/v1/runs", ordered(obj{"cost_microusd": 700})).str("run_id")
 		ids := map[string]string{}
 		within(t, 10*time.Second, "all steps are tasks", func() bool {
-			list, _ := c.orc.ok(200, "GET", "/v1/tasks?run_id="+c.run, nil).at("tasks").([]any)
-			for _, v := range list {
-				ids[v.(map[string]any)["key"].(string)] = v.(map[string]any)["task_id"].(string)
-			}
 			return c.orc.ok(200, "GET", "/v1/runs/"+c.run, nil).at("workflow", "unfolded") == true
 		})
+		list, _ := c.orc.ok(200, "GET", "/v1/tasks?run_id="+c.run, nil).at("tasks").([]any)
+		for _, v := range list {
+			ids[v.(map[string]any)["key"].(string)] = v.(map[string]any)["task_id"].(string)
+		}
 		task := "/v1/tasks/" + ids["limited"]
 		used := func(want int64) {
 			t.Helper()
