@@ -98,7 +98,7 @@ func memoryGroup() (dir string, v1 bool, err error) {
 			dir = filepath.Join("/sys/fs/cgroup", f[2])
 		}
 	}
-	if filepath.Base(dir) == "gateway" { // where the jails have moved us, to make theirs beside
+	if filepath.Base(dir) == "writ-gateway" { // where the jails have moved us, to make theirs beside
 		dir = filepath.Dir(dir)
 	}
 	return dir, false, nil

@@ -78,8 +78,10 @@ func findCgroups(proc string) (*cgroups, error) {
 			if !ok {
 				continue
 			}
-			has, _ := os.ReadFile(filepath.Join(dir, "cgroup.controllers"))
-			for _, c := range strings.Fields(string(has)) {
+			if dir != f[4] && filepath.Base(dir) == leaf { // a gateway before us put us there
+				dir = filepath.Dir(dir)
+			}
+			for _, c := range words(filepath.Join(dir, "cgroup.controllers")) {
 				v2.parents[c] = dir
 			}
 		case "cgroup":
@@ -104,64 +106,57 @@ func noCgroup(err error) *Refusal {
 			"or let the policy allow it without (without_cgroup), and the memory of a jail in all is unbounded")
 }
 
-// leafGroup is where what is in our group is moved to, beside the jails.
-const leafGroup = "gateway"
+// leaf is where the processes go that were in the group in which jails are made.
+const leaf = "writ-gateway"
 
-// delegate lets groups below ours have controllers. With v2 that wants no process beside them, so all that are there go to one of
-// their own: us, and for example the shell that started us. Who starts there finds the jails' place above.
+// delegate lets groups below ours have controllers. With v2 that wants no process beside them, so we move ours, and whatever else
+// is there: the shell that started us, or make. They stay below the group, and so within its limits.
 func (c *cgroups) delegate() error {
 	if c.version != "v2" {
 		return nil
 	}
 	dir := c.parents["memory"]
-	missing, err := c.missing(dir)
-	if above := filepath.Dir(dir); err == nil && len(missing) > 0 && filepath.Base(dir) == leafGroup {
-		if m, bad := c.missing(above); bad == nil && len(m) == 0 {
-			for name := range c.parents {
-				c.parents[name] = above
-			}
-			return nil
+	on := words(filepath.Join(dir, "cgroup.subtree_control"))
+	var want []string
+	for _, name := range []string{"memory", "pids", "cpu"} {
+		if c.parents[name] != "" && !slices.Contains(on, name) {
+			want = append(want, "+"+name)
 		}
 	}
-	if err != nil || len(missing) == 0 {
-		return err
+	if len(want) == 0 {
+		return nil
 	}
-	enable := func() error {
-		return write(filepath.Join(dir, "cgroup.subtree_control"), "+"+strings.Join(missing, " +"))
-	}
-	if err = enable(); !errors.Is(err, unix.EBUSY) {
-		return err
-	}
-	leaf := filepath.Join(dir, leafGroup)
-	if err := os.Mkdir(leaf, 0o755); err != nil && !errors.Is(err, fs.ErrExist) {
-		return err
-	}
-	for range 8 { // what is there may start more meanwhile
-		all, err := os.ReadFile(filepath.Join(dir, "cgroup.procs"))
-		if err != nil {
+	var err error
+	for range 10 { // what is moved may make processes meanwhile
+		err = write(filepath.Join(dir, "cgroup.subtree_control"), strings.Join(want, " "))
+		if !errors.Is(err, unix.EBUSY) {
 			return err
 		}
-		for _, pid := range strings.Fields(string(all)) {
-			if err := write(filepath.Join(leaf, "cgroup.procs"), pid); err != nil && !errors.Is(err, unix.ESRCH) {
-				return err
-			}
-		}
-		if err = enable(); !errors.Is(err, unix.EBUSY) {
+		if err := vacate(dir); err != nil {
 			return err
 		}
 	}
-	return enable()
+	return err
 }
 
-// missing are the controllers that groups below one cannot have yet.
-func (c *cgroups) missing(dir string) (out []string, err error) {
-	on, err := os.ReadFile(filepath.Join(dir, "cgroup.subtree_control"))
-	for _, name := range []string{"memory", "pids", "cpu"} {
-		if c.parents[name] != "" && !slices.Contains(strings.Fields(string(on)), name) {
-			out = append(out, name)
+// vacate moves the processes of a group into its leaf.
+func vacate(dir string) error {
+	to := filepath.Join(dir, leaf)
+	if err := os.Mkdir(to, 0o755); err != nil && !errors.Is(err, fs.ErrExist) {
+		return err
+	}
+	for _, pid := range words(filepath.Join(dir, "cgroup.procs")) {
+		if err := write(filepath.Join(to, "cgroup.procs"), pid); err != nil && !errors.Is(err, unix.ESRCH) { // it has ended
+			return err
 		}
 	}
-	return out, err
+	return nil
+}
+
+// words are those of a file, none where it cannot be read.
+func words(name string) []string {
+	b, _ := os.ReadFile(name)
+	return strings.Fields(string(b))
 }
 
 // controllers are those that do something here: each of v1 is one more directory to enter.
@@ -447,7 +442,6 @@ func find() (*cgroups, error) {
 	if err != nil {
 		return nil, err
 	}
-	err = c.delegate() // before: it may find the place of jails elsewhere
 	c.sweep()
-	return c, err
+	return c, c.delegate()
 }

@@ -47,6 +47,17 @@ func TestFindCgroups(t *testing.T) {
 			map[string]string{"cg/cgroup.controllers": "memory pids\n"},
 			"v2", "cg",
 		},
+		"v2, where a gateway before put what started us": {
+			"0::/x/writ-gateway\n", v2,
+			map[string]string{"cg/x/cgroup.controllers": "cpu memory pids\n", "cg/x/writ-gateway/cgroup.controllers": "memory pids\n"},
+			"v2", "cg/x",
+		},
+		"hybrid": {
+			"4:memory:/a\n3:pids:/a\n0::/a\n",
+			v2 + "1 1 0:1 / ROOT/m rw - cgroup cgroup rw,memory\n1 1 0:1 / ROOT/p rw - cgroup cgroup rw,pids\n",
+			map[string]string{"cg/a/cgroup.controllers": "\n"},
+			"v1", "m/a",
+		},
 		"v2 without memory": {"0::/x\n", v2, map[string]string{"cg/x/cgroup.controllers": "cpu pids\n"}, "", ""},
 		"v1": {
 			"4:memory:/a\n3:pids:/b\n2:cpu,cpuacct:/\n0::/\n",
@@ -101,34 +112,30 @@ func TestDelegate(t *testing.T) {
 	}
 }
 
-// Who starts where a gateway moved what was beside it makes groups beside those of that one, once groups can have controllers there.
-func TestDelegateBesideAnother(t *testing.T) {
-	for on, want := range map[string]string{"cpu memory pids": ".", "memory": leafGroup, "": leafGroup} {
-		c, read := fake(t, "x")
-		parent := c.parents["memory"]
-		leaf := filepath.Join(parent, leafGroup)
-		if err := os.Mkdir(leaf, 0o755); err != nil {
+// Whoever shares our group goes with us: with anybody left in it, its groups get no controllers.
+func TestVacate(t *testing.T) {
+	c, _ := fake(t, "x")
+	dir := c.parents["memory"]
+	moved := filepath.Join(dir, leaf, "cgroup.procs")
+	if err := os.MkdirAll(filepath.Dir(moved), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for name, text := range map[string]string{moved: "", filepath.Join(dir, "cgroup.procs"): "2000000001\n2000000002\n"} {
+		if err := os.WriteFile(name, []byte(text), 0o644); err != nil {
 			t.Fatal(err)
 		}
-		for dir, text := range map[string]string{parent: on, leaf: ""} {
-			if err := os.WriteFile(filepath.Join(dir, "cgroup.subtree_control"), []byte(text), 0o644); err != nil {
-				t.Fatal(err)
-			}
-		}
-		for name := range c.parents {
-			c.parents[name] = leaf
-		}
-		if err := c.delegate(); err != nil {
-			t.Fatal(err)
-		}
-		for name, dir := range c.parents {
-			if dir != filepath.Join(parent, want) {
-				t.Errorf("%q is on above, and groups with %s are made in %s", on, name, dir)
-			}
-		}
-		if got := read("cgroup.subtree_control"); got != on {
-			t.Errorf("above is %q, and was %q", got, on)
-		}
+	}
+	if err := vacate(dir); err != nil {
+		t.Fatal(err)
+	}
+	if b, err := os.ReadFile(moved); string(b) != "2000000002" { // a file of the kernel's takes one after the other, this keeps the last
+		t.Errorf("it moved %q, %v", b, err)
+	}
+	if err := os.Remove(moved); err != nil {
+		t.Fatal(err)
+	}
+	if err := vacate(dir); err == nil {
+		t.Error("that they cannot be moved is no error")
 	}
 }
 
