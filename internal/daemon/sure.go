@@ -53,21 +53,38 @@ func (x *indexWalk) inStates(id writ.RunID, c writ.Counter, children bool, state
 // surelyTries is how often the tasks under way may change between two reads.
 const surelyTries = 20
 
-// held counts the leases of an agent in one read of the documents of all tasks that
-// can have one. Which those are, and which runs there are, the read itself must show
-// again: runs are made meanwhile.
+// held counts the leases of an agent. Which runs there are the read itself must show
+// again: some are made meanwhile.
 func (x *indexWalk) held(a writ.AgentID) sure {
+	all := writ.Range{Index: writ.IndexRuns, Limit: sureRuns + 1}
+	return x.leases(writ.AgentRunning(a), all, func(runs []writ.Member) ([]writ.Range, bool) { return underWay(runs), len(runs) <= sureRuns }, func(l *writ.Lease) int64 {
+		if l.Agent == a {
+			return 1
+		}
+		return 0
+	})
+}
+
+// heldOf sums what attempts hold of the budget of a run. Child runs hold some too, so of a
+// run that has any nothing is sure.
+func (x *indexWalk) heldOf(id writ.RunID, dim string) sure {
+	children, own := writ.Range{Index: writ.RunChildren(id), Limit: 1}, underWay([]writ.Member{{Name: string(id)}})
+	return x.leases(writ.BudgetHeld(id, dim), children, func(of []writ.Member) ([]writ.Range, bool) { return own, len(of) == 0 }, func(l *writ.Lease) int64 { return l.Held[dim] })
+}
+
+// leases adds something up over leases, in one read of the documents of all tasks in some
+// lists, which follow from a first one, if that has not too many. Which tasks those are
+// the read itself must show again.
+func (x *indexWalk) leases(c writ.Counter, first writ.Range, lists func([]writ.Member) ([]writ.Range, bool), of func(*writ.Lease) int64) sure {
 	return func() (has, should int64, exact bool, err error) {
-		c, all := writ.AgentRunning(a), writ.Range{Index: writ.IndexRuns, Limit: sureRuns + 1}
 		var s writ.Snapshot
 		for range surelyTries {
-			want := writ.ReadSet{Counters: []writ.Counter{c}, Ranges: []writ.Range{all}}
-			if len(s.Ranges[all].Members) > sureRuns {
+			from, few := lists(s.Ranges[first].Members)
+			if !few {
 				return 0, 0, false, nil
 			}
-			lists := underWay(s.Ranges[all].Members)
-			want.Ranges = append(want.Ranges, lists...)
-			for _, r := range lists {
+			want := writ.ReadSet{Counters: []writ.Counter{c}, Ranges: append([]writ.Range{first}, from...)}
+			for _, r := range from {
 				if len(s.Ranges[r].Members) == sureMembers {
 					return 0, 0, false, nil
 				}
@@ -78,10 +95,10 @@ func (x *indexWalk) held(a writ.AgentID) sure {
 			if s, err = x.st.Read(x.ctx, shard, want); err != nil {
 				return 0, 0, false, err
 			}
-			if now := underWay(s.Ranges[all].Members); !slices.Equal(now, lists) {
+			if now, few := lists(s.Ranges[first].Members); !few || !slices.Equal(now, from) {
 				continue
 			}
-			if should, exact, err = leasesOf(a, lists, s); err != nil || exact {
+			if should, exact, err = sumOf(of, from, s); err != nil || exact {
 				return s.Counters[c], should, exact, err
 			}
 		}
@@ -99,9 +116,9 @@ func underWay(runs []writ.Member) (lists []writ.Range) {
 	return lists
 }
 
-// leasesOf counts the leases of an agent among listed tasks; exact is false if the
-// document of one was not read.
-func leasesOf(a writ.AgentID, lists []writ.Range, s writ.Snapshot) (n int64, exact bool, err error) {
+// sumOf adds something up over the leases of listed tasks; exact is false if the document
+// of one was not read.
+func sumOf(of func(*writ.Lease) int64, lists []writ.Range, s writ.Snapshot) (n int64, exact bool, err error) {
 	for _, r := range lists {
 		for _, m := range s.Ranges[r].Members {
 			key := writ.TaskKey(writ.TaskID(m.Name))
@@ -112,8 +129,8 @@ func leasesOf(a writ.AgentID, lists []writ.Range, s writ.Snapshot) (n int64, exa
 			if err != nil {
 				return 0, false, fmt.Errorf("task %s: %w", m.Name, err)
 			}
-			if ok && t.Lease != nil && t.Lease.Agent == a {
-				n++
+			if ok && t.Lease != nil {
+				n += of(t.Lease)
 			}
 		}
 	}
@@ -162,6 +179,7 @@ func (x *indexWalk) asked(p writ.PrincipalID) sure {
 // again is how to look at a counter once more; nil where no read shows it.
 func (x *indexWalk) again(c writ.Counter) sure {
 	kind, id, _ := strings.Cut(c.Entity, "/")
+	_, dim, _ := strings.Cut(c.Field, ".")
 	sum, place := x.places[c]
 	switch {
 	case place:
@@ -172,6 +190,8 @@ func (x *indexWalk) again(c writ.Counter) sure {
 		return x.inStates(writ.RunID(id), c, false, func(s writ.TaskState) bool { return s == writ.TaskFailed || s == writ.TaskDead })
 	case c == writ.ApprovalsAsked(writ.PrincipalID(id)):
 		return x.asked(writ.PrincipalID(id))
+	case c == writ.BudgetHeld(writ.RunID(id), dim):
+		return x.heldOf(writ.RunID(id), dim)
 	case kind == writ.ObjectAgent:
 		return x.held(writ.AgentID(id))
 	}
