@@ -71,6 +71,7 @@ var may = map[string][]string{
 	"jail":                       {"jail/seccomp", "jail/wire"},        // runs agents; knows nothing of the gateway
 	"jail/seccomp":               {},                                   // what a jail may ask of the kernel
 	"jail/wire":                  {},                                   // what the first process of a jail is told
+	"policies/policytest":        {"", "policies"},                     // policies for tests of whole gateways
 	"jail/jailtest":              {"jail"},                             // whether tests may start jails
 	"cmd/jail-init":              {"jail/wire"},                        // that process
 	"egress":                     {"", "egress/dial", "egress/target"}, // acts outside, decides nothing

@@ -1,118 +1,20 @@
 package e2e
 
 import (
-	"bytes"
 	"fmt"
 	"math/rand/v2"
-	"os"
-	"path/filepath"
 	"sync"
 	"testing"
 	"time"
 
 	"github.com/writ-gateway/writ"
+	"github.com/writ-gateway/writ/policies/policytest"
 )
 
-// asking are policies like the shipped ones, with a pack of a team's own that
-// asks people: for runs of orchestrators, before destructive work begins, and
-// before anything is published; and a budget that can be extended.
+// asking are policies under which people are asked about runs, destructive work, and what
+// publishes or stamps.
 func asking(t testing.TB) string {
-	t.Helper()
-	dir := t.TempDir()
-	for _, part := range []string{"packs", "roles"} {
-		if err := os.CopyFS(filepath.Join(dir, part), os.DirFS(filepath.Join("..", "policies", part))); err != nil {
-			t.Fatal(err)
-		}
-	}
-	write := func(name, text string) {
-		path := filepath.Join(dir, "packs", name)
-		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
-			t.Fatal(err)
-		}
-		if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	write("ask/pack.yaml", `manifest:
-  id: ask
-  version: 1.0.0
-  title: What this team wants to be asked
-  owner: team
-  kind: guard
-  match: {capabilities: [run.create, task.claim, task.complete]}
-  effects: [deny, require_approval]
-`)
-	write("ask/ask.rego", `package packs.ask
-
-import future.keywords.not
-
-# METADATA
-# title: Incomplete
-# description: The input names no capability.
-# custom: {id: ask.incomplete, severity: critical, control: fail closed}
-findings contains {"rule": "ask.incomplete", "effect": "deny", "code": "policy_denied", "message": "the call cannot be judged"} if {
-	not input.call.capability
-}
-
-# METADATA
-# title: Runs
-# description: An orchestrator starts a run.
-# custom: {id: ask.run, severity: low, control: a person looks}
-findings contains {
-	"rule": "ask.run", "effect": "require_approval", "code": "policy_denied", "message": "a person agrees to every run",
-	"obligations": [{"type": "approval", "args": {"kind": "effect", "scope": "call", "approvers": 1, "roles": ["approver"], "expires_s": 600, "remember": 2}}],
-} if {
-	input.call.capability == "run.create"
-	input.session.role == "orchestrator"
-}
-
-# METADATA
-# title: Destructive work
-# description: Destructive work begins.
-# custom: {id: ask.destructive, severity: high, control: a person looks}
-findings contains {
-	"rule": "ask.destructive", "effect": "require_approval", "code": "policy_denied", "message": "a person agrees to destructive work",
-	"obligations": [{"type": "approval", "args": {"scope": "task", "expires_s": 600}}],
-} if {
-	input.call.capability == "task.claim"
-	input.task.safety == "destructive"
-}
-
-# METADATA
-# title: Publishing
-# description: Something is published.
-# custom: {id: ask.publish, severity: high, control: two people look}
-findings contains {
-	"rule": "ask.publish", "effect": "require_approval", "code": "policy_denied", "message": "two people agree before it is published",
-	"obligations": [{"type": "approval", "args": {"scope": "call", "approvers": 2, "expires_s": 600}}],
-} if {
-	input.call.capability == "task.complete"
-	input.task.capability == "site.publish"
-}
-
-# METADATA
-# title: Stamping
-# description: Something is stamped.
-# custom: {id: ask.stamp, severity: low, control: a person looks}
-findings contains {
-	"rule": "ask.stamp", "effect": "require_approval", "code": "policy_denied", "message": "a person agrees before it is stamped",
-	"obligations": [{"type": "approval", "args": {"scope": "call", "expires_s": 600}}],
-} if {
-	input.call.capability == "task.complete"
-	input.task.capability == "site.stamp"
-}
-`)
-	data := filepath.Join(dir, "packs", "budgets", "data.yaml")
-	text, err := os.ReadFile(data)
-	if err != nil {
-		t.Fatal(err)
-	}
-	text = bytes.Replace(text, []byte("on_exceed: {}"), []byte("on_exceed: {steps: approval_required}"), 1)
-	text = bytes.Replace(text, []byte("    steps: 100\n"), []byte("    steps: 5\n"), 1)
-	if err := os.WriteFile(data, text, 0o644); err != nil {
-		t.Fatal(err)
-	}
-	return dir
+	return policytest.Asking(t, "run.create", "task.claim", "task.complete")
 }
 
 // onAskingHosts runs a test on both hosts under those policies.

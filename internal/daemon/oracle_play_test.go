@@ -32,7 +32,7 @@ var floor = []string{
 	"task running→queued", "task running→done", "task running→verifying", "task running→dead", "task running→failed",
 	"task queued→parked", "task parked→queued", "task running→parked",
 	"task verifying→done", "task verifying→queued", "task verifying→failed",
-	"run →active", "run active→done", "run active→cancelled", "run active→verifying",
+	"run →active", "run active→done", "run active→cancelled", "run active→failed", "run active→verifying", "run verifying→done", "run verifying→active",
 	"run active→paused_approval", "run paused_approval→active",
 	"session opened→active", "session active→suspended", "session suspended→active", "session active→closed", "session active→revoked",
 	"agent planned→active", "agent active→suspended", "agent suspended→active", "agent active→superseded", "agent active→retired",
@@ -41,7 +41,7 @@ var floor = []string{
 
 // rare is what long work must have come to besides.
 var rare = []string{
-	"task parked→running", "task parked→failed", "run active→failed", "run verifying→done", "run verifying→active", "run paused_approval→failed",
+	"task parked→running", "task parked→failed", "run paused_approval→failed",
 }
 
 // missing is what of the floor has not come about.
@@ -174,18 +174,21 @@ func (c *caller) comeAndGo() {
 			ID writ.RunID `json:"run_id"`
 		}
 		args := map[string]any{"budget": map[string]any{"steps": []int{1000, 1}[c.r.IntN(2)]}, "close_policy": []string{"auto", "auto", "manual", "verifier", "verifier"}[c.r.IntN(5)]}
+		n := c.r.IntN(3)
+		if n == 0 { // it has no task, and is judged as soon as it is sealed
+			args["close_policy"] = []string{"auto", "verifier", "verifier"}[c.r.IntN(3)]
+		}
 		if c.do("run.create", args, &made) != nil {
 			return
 		}
 		c.mu.Lock()
 		c.small = append(c.small, made.ID)
 		c.mu.Unlock()
-		n := c.r.IntN(3)
 		if n > 0 {
 			var task aTask
 			only := map[string]any{"run_id": made.ID, "key": "only", "capability": "site.build", "required_domain": "web", "priority": 9, "max_attempts": 1 + c.r.IntN(2)}
-			if c.r.IntN(3) == 0 { // it fails with its run if nobody is fast
-				only["deadline_s"] = 1
+			if c.r.IntN(2) == 0 { // others come first, and it fails with its run
+				only["priority"], only["deadline_s"] = 0, 1
 			}
 			if c.do("task.enqueue", only, &task) == nil {
 				c.knows(task.ID)

@@ -1,87 +1,10 @@
 package daemon
 
 import (
-	"os"
-	"path/filepath"
-	"strings"
-	"testing"
 	"time"
 
 	"github.com/writ-gateway/writ"
 )
-
-// asking is a folder of policies under which work waits for people: a run whose steps are
-// used up may be given more, some tasks may not be begun before somebody agrees, and
-// others not be completed.
-func asking(t *testing.T) string {
-	t.Helper()
-	dir := t.TempDir()
-	if err := os.CopyFS(dir, os.DirFS("../../policies")); err != nil {
-		t.Fatal(err)
-	}
-	budgets := filepath.Join("packs", "budgets", "data.yaml")
-	b, err := os.ReadFile(filepath.Join(dir, budgets))
-	if err != nil {
-		t.Fatal(err)
-	}
-	for name, text := range map[string]string{
-		budgets: strings.NewReplacer("on_exceed: {}", "on_exceed: {steps: approval_required}", "    steps: 100\n", "    steps: 5\n").Replace(string(b)),
-		"packs/ask/pack.yaml": `manifest:
-  id: ask
-  version: 1.0.0
-  title: What this team wants to be asked
-  owner: team
-  kind: guard
-  match: {capabilities: [task.claim, task.complete]}
-  effects: [deny, require_approval]
-`,
-		"packs/ask/ask.rego": `package packs.ask
-
-import future.keywords.not
-
-# METADATA
-# title: Incomplete
-# description: The input names no capability.
-# custom: {id: ask.incomplete, severity: critical, control: fail closed}
-findings contains {"rule": "ask.incomplete", "effect": "deny", "code": "policy_denied", "message": "the call cannot be judged"} if {
-	not input.call.capability
-}
-
-# METADATA
-# title: Checking
-# description: Something is checked.
-# custom: {id: ask.check, severity: low, control: a person looks}
-findings contains {
-	"rule": "ask.check", "effect": "require_approval", "code": "approval_required", "message": "a person agrees before it is begun",
-	"obligations": [{"type": "approval", "args": {"scope": "task", "expires_s": 600}}],
-} if {
-	input.call.capability == "task.claim"
-	input.task.capability == "site.check"
-}
-
-# METADATA
-# title: Stamping
-# description: Something is stamped.
-# custom: {id: ask.stamp, severity: low, control: a person looks}
-findings contains {
-	"rule": "ask.stamp", "effect": "require_approval", "code": "approval_required", "message": "a person agrees before it is done",
-	"obligations": [{"type": "approval", "args": {"scope": "call", "expires_s": 600}}],
-} if {
-	input.call.capability == "task.complete"
-	input.task.capability == "site.stamp"
-}
-`,
-	} {
-		path := filepath.Join(dir, name)
-		if err := os.MkdirAll(filepath.Dir(path), 0o750); err != nil {
-			t.Fatal(err)
-		}
-		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
-			t.Fatal(err)
-		}
-	}
-	return dir
-}
 
 // waits says whether a call that was made is one that people are asked about, now or since
 // it was made before.

@@ -9,16 +9,16 @@ import (
 )
 
 // spoil makes sums wrong, and lists what is not there, while others work, and repairs
-// that meanwhile. It returns what sums must still be off by: a repair adds all of what
+// that meanwhile, so many times. It returns what sums must still be off by: a repair adds all of what
 // one is off by, or nothing.
-func spoil(t *testing.T, d *Daemon, cr *crew, r *rand.Rand) map[writ.Counter]int64 {
+func spoil(t *testing.T, d *Daemon, cr *crew, r *rand.Rand, rounds int) map[writ.Counter]int64 {
 	t.Helper()
 	g, left := damage{t, d}, map[writ.Counter]int64{}
 	lane := writ.LaneOf("site.build", "web", 4)
 	sums := []writ.Counter{
 		writ.RunOffered(cr.runs[0], lane), writ.RunBacklog(cr.runs[0], lane), writ.RunOpenTasks(cr.runs[0]), writ.RunBadTasks(cr.runs[1]), writ.AgentRunning(cr.agent[0]),
 	}
-	for round := range 3 {
+	for round := range rounds {
 		for _, c := range sums {
 			if n := r.Int64N(5) - 2; n != 0 {
 				g.commit(func(tx *writ.Tx) { tx.Add(c, n) })
