@@ -209,12 +209,16 @@ func auditFollows(l *lab, t writ.Task) {
 func (l *lab) wrong(id writ.TaskID, met ...writ.Entry) []writ.Implied {
 	l.Helper()
 	check, s := NewChecker(nil), l.w.Snapshot(writ.ReadSet{})
-	for range 5 {
+	for before := -1; ; {
 		rs, err := check.Reads(writ.TaskKey(id), s, met)
 		if err != nil {
 			l.Fatal(err)
 		}
-		s = l.w.Snapshot(rs)
+		wanted := len(rs.Docs) + len(rs.Counters) + len(rs.Ranges)
+		if wanted == before {
+			break // what was read made it want no more
+		}
+		s, before = l.w.Snapshot(rs), wanted
 	}
 	if why, err := check.Sound(writ.TaskKey(id), s); why != "" || err != nil {
 		l.Fatalf("task %s: %s, %v", id, why, err)

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -16,7 +17,10 @@ import (
 // them with another call between plan and commit, and audits the whole world
 // after every step.
 func TestModel(t *testing.T) {
-	const rounds, steps = 32, 150
+	rounds, steps := 24, 150
+	if os.Getenv("WRIT_SOAK") == "1" {
+		rounds = 1000
+	}
 	reached := map[string]int{} // verb and outcome, to see that the model gets everywhere
 	for seed := range rounds {
 		t.Run(fmt.Sprintf("seed %d", seed), func(t *testing.T) {

@@ -14,7 +14,7 @@ import (
 
 // moreBatches is how many more batches random work goes on for, until everything of the
 // floor has come about.
-const moreBatches = 8
+const moreBatches = 20
 
 // floor is what random work must have come to before the oracle's word says anything: of
 // calls which came to what, and which moves objects made.
