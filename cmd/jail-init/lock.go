@@ -24,8 +24,8 @@ func setLimits(limits []wire.Limit) {
 // NOROOT, NO_SETUID_FIXUP, KEEP_CAPS and NO_CAP_AMBIENT_RAISE as they must be, and locked.
 const secureBits = 0xef
 
-// giveUp drops every right for good. Capabilities go from every thread; the rest is the calling thread's, which starts the
-// agent: no other thread ever executes anything, and the filter gives them no_new_privs too.
+// giveUp drops every right for good, on every thread; the bounding set is the calling thread's, which starts the agent: it
+// says what executing a program may give, no other thread ever executes one, and the filter gives them no_new_privs too.
 func giveUp() {
 	for c := uintptr(0); ; c++ {
 		err := unix.Prctl(unix.PR_CAPBSET_DROP, c, 0, 0, 0)
@@ -34,7 +34,7 @@ func giveUp() {
 		}
 		must("capabilities", "bounding", err)
 	}
-	must("securebits", "", unix.Prctl(unix.PR_SET_SECUREBITS, secureBits, 0, 0, 0))
+	allThreads("securebits", unix.SYS_PRCTL, unix.PR_SET_SECUREBITS, secureBits, 0)
 	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
 	var none [2]unix.CapUserData
 	allThreads("capabilities", unix.SYS_CAPSET, uintptr(unsafe.Pointer(&header)), uintptr(unsafe.Pointer(&none)), 0) // ambient ones too

@@ -239,6 +239,7 @@ func TestKilledGateway(t *testing.T) {
 		below = descendants(c.Process.Pid)
 		return marked(mark) == 3*7 && len(below) >= 3*7+3
 	})
+	haveNoRights(t, below)
 	groups := leftGroups(c.Process.Pid)
 	if jailtest.HasCgroup() && len(groups) == 0 {
 		t.Fatal("there are no control groups of it")
@@ -264,6 +265,40 @@ func TestKilledGateway(t *testing.T) {
 		t.Errorf("control groups are left: %v", left)
 	}
 	t.Logf("battery: %d processes went with their gateway, and %d control groups were swept", len(below), len(groups))
+}
+
+// haveNoRights looks at every thread in jails, those of their first processes too.
+func haveNoRights(t *testing.T, pids map[int]string) {
+	t.Helper()
+	threads := 0
+	for pid := range pids {
+		all, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/[0-9]*/status", pid))
+		for _, name := range all {
+			b, err := os.ReadFile(name)
+			if err != nil {
+				continue // it has ended
+			}
+			is := map[string]string{}
+			for line := range strings.Lines(string(b)) {
+				key, value, _ := strings.Cut(line, ":")
+				is[key] = strings.TrimSpace(value)
+			}
+			if len(strings.Fields(is["NSpid"])) < 2 {
+				continue // it starts jails, and is in none
+			}
+			threads++
+			for key, want := range map[string]string{
+				"CapInh": "0000000000000000", "CapPrm": "0000000000000000", "CapEff": "0000000000000000", "CapAmb": "0000000000000000", "NoNewPrivs": "1", "Seccomp": "2",
+			} {
+				if is[key] != want {
+					t.Errorf("thread %s of %s: %s is %s, not %s", is["Pid"], is["Name"], key, is[key], want)
+				}
+			}
+		}
+	}
+	if threads < 3*7+3*2 { // what is started in each jail, and a first process of more than one thread
+		t.Errorf("only %d threads were seen", threads)
+	}
 }
 
 // help is what this program does as another process.
