@@ -2,6 +2,7 @@ package jail
 
 import (
 	"errors"
+	"fmt"
 	"net"
 	"os"
 	"slices"
@@ -17,8 +18,22 @@ import (
 // process is what runs a jail, and all that is of it.
 type process interface {
 	kill()
-	wait() (cpu time.Duration)
+	wait() ending
 	close()
+}
+
+// ending is how a first process itself ended.
+type ending struct {
+	cpu    time.Duration
+	status syscall.WaitStatus
+}
+
+// String is "signal 9" or "exit 125".
+func (e ending) String() string {
+	if e.status.Signaled() {
+		return fmt.Sprintf("signal %d", int(e.status.Signal()))
+	}
+	return fmt.Sprintf("exit %d", e.status.ExitStatus())
 }
 
 // inside is a jail that stands, or is being made.
@@ -186,7 +201,7 @@ func (j *inside) watch() {
 		}
 	}
 	j.process.kill() // it has nothing to say any more
-	cpu := j.process.wait()
+	end := j.process.wait()
 	close(j.dead)
 	_ = j.tcp.Close()
 	_ = j.unix.Close()
@@ -195,7 +210,7 @@ func (j *inside) watch() {
 		_ = f.Close()
 	}
 	_ = j.control.Close()
-	j.conclude(cpu)
+	j.conclude(end)
 	j.group.remove()
 	if j.release != nil {
 		j.release()
@@ -244,8 +259,8 @@ func unread(f *os.File) bool {
 }
 
 // conclude says how it ended.
-func (j *inside) conclude(cpu time.Duration) {
-	u := Usage{Wall: time.Since(j.began), CPU: cpu, Stdout: j.out.total.Load(), Stderr: j.err.total.Load()}
+func (j *inside) conclude(end ending) {
+	u := Usage{Wall: time.Since(j.began), CPU: end.cpu, Stdout: j.out.total.Load(), Stderr: j.err.total.Load()}
 	j.group.usage(&u)
 	j.mu.Lock()
 	defer j.mu.Unlock()
@@ -279,6 +294,9 @@ func (j *inside) conclude(cpu time.Duration) {
 		if u.OOMKills > 0 {
 			e.Reason = OOM
 		}
+	}
+	if e.Reason == Lost {
+		e.First = end.String()
 	}
 	j.exit = e
 }

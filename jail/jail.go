@@ -157,7 +157,8 @@ type Exit struct {
 	Code      int    `json:"code"` // of the agent, or one of the above
 	Signal    int    `json:"signal,omitempty"`
 	Reason    string `json:"reason"`
-	Truncated bool   `json:"truncated"` // output was dropped
+	First     string `json:"first,omitempty"` // how the first process itself ended ("signal 9", "exit 125"), where it is lost
+	Truncated bool   `json:"truncated"`       // output was dropped
 	Usage     Usage  `json:"usage"`
 }
 

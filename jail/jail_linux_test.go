@@ -627,29 +627,60 @@ func TestWhatStartsJailsMayDie(t *testing.T) {
 	if err := j.Go(); err != nil {
 		t.Fatal(err)
 	}
-	killed := 0
+	launchers := childrenOf(t, os.Getpid(), "jail-launcher")
+	for _, pid := range launchers {
+		if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if e := j.Wait(); len(launchers) != 1 || e.Reason != jail.Lost || e.First != "signal 9" {
+		t.Errorf("%d were killed, and it ended with %+v", len(launchers), e)
+	}
+	if e, out := did(t, jail.Spec{}, "say=again"); e.Code != 0 || out != "again\n" {
+		t.Errorf("the next ended with %+v and says %q", e, out)
+	}
+}
+
+// How a first process ended that did not say why is told.
+func TestLost(t *testing.T) {
+	if e, _ := did(t, jail.Spec{}, "say=here"); e.First != "" { // and there is a launcher
+		t.Errorf("the first process is not lost: %+v", e)
+	}
+	launchers := childrenOf(t, os.Getpid(), "jail-launcher")
+	if len(launchers) != 1 {
+		t.Fatalf("there are %d launchers", len(launchers))
+	}
+	j, _ := made(t, jail.Spec{}, "lost", "sleep=1h")
+	if err := j.Go(); err != nil {
+		t.Fatal(err)
+	}
+	for _, pid := range childrenOf(t, launchers[0], "jail-init") {
+		if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if e := j.Wait(); e.Reason != jail.Lost || e.First != "signal 9" {
+		t.Errorf("it ended with %+v", e)
+	}
+}
+
+// childrenOf are the processes of a parent that were started under a name.
+func childrenOf(t *testing.T, parent int, name string) (out []int) {
+	t.Helper()
 	processes, err := filepath.Glob("/proc/[0-9]*/stat")
 	if err != nil {
 		t.Fatal(err)
 	}
 	for _, stat := range processes {
-		var pid, parent int
-		var name, state string
+		var pid, of int
+		var comm, state string
 		text, _ := os.ReadFile(stat)
-		if n, _ := fmt.Sscan(string(text), &pid, &name, &state, &parent); n != 4 || parent != os.Getpid() {
+		if n, _ := fmt.Sscan(string(text), &pid, &comm, &state, &of); n != 4 || of != parent {
 			continue
 		}
-		if words, _ := os.ReadFile(filepath.Join(filepath.Dir(stat), "cmdline")); strings.HasPrefix(string(words), "jail-launcher\x00") {
-			killed++
-			if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
-				t.Fatal(err)
-			}
+		if words, _ := os.ReadFile(filepath.Join(filepath.Dir(stat), "cmdline")); strings.HasPrefix(string(words), name+"\x00") {
+			out = append(out, pid)
 		}
 	}
-	if e := j.Wait(); killed != 1 || e.Reason != jail.Lost {
-		t.Errorf("%d were killed, and it ended with %+v", killed, e)
-	}
-	if e, out := did(t, jail.Spec{}, "say=again"); e.Code != 0 || out != "again\n" {
-		t.Errorf("the next ended with %+v and says %q", e, out)
-	}
+	return out
 }

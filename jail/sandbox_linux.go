@@ -259,7 +259,7 @@ func (n *sandboxes) meet(ctx context.Context, j *inside, control *net.UnixListen
 type sandbox struct {
 	cmd   *exec.Cmd
 	group *group
-	cpu   time.Duration
+	how   ending
 	ended chan struct{}
 }
 
@@ -284,7 +284,8 @@ func startSandbox(cmd *exec.Cmd, g *group) (*sandbox, error) {
 		began <- err
 		if err == nil {
 			_ = cmd.Wait() // how the agent ended, its first process says
-			p.cpu = cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime()
+			p.how.cpu = cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime()
+			p.how.status, _ = cmd.ProcessState.Sys().(syscall.WaitStatus)
 		}
 	}()
 	return p, <-began
@@ -301,10 +302,10 @@ func moveThread(tasks []string) (err error) {
 func (p *sandbox) kill() { _ = p.cmd.Process.Kill() }
 
 // wait returns when nothing of it is left: what runsc started dies with it, and is made to.
-func (p *sandbox) wait() time.Duration {
+func (p *sandbox) wait() ending {
 	<-p.ended
 	p.group.empty()
-	return p.cpu
+	return p.how
 }
 
 func (p *sandbox) close() {}

@@ -34,7 +34,7 @@ type launcher struct {
 type child struct {
 	pid     int
 	pidfd   *os.File
-	cpu     time.Duration // once it has ended
+	how     ending // once it has
 	answer  chan *wire.Launched
 	ended   chan struct{}
 	endOnce sync.Once
@@ -78,7 +78,7 @@ func (l *launcher) run(began chan<- error) {
 	_, _ = process.Wait()
 	for _, c := range left { // they have died with it
 		c.kill()
-		c.end(0)
+		c.end(ending{status: syscall.WaitStatus(unix.SIGKILL)})
 	}
 }
 
@@ -132,7 +132,7 @@ func (l *launcher) hear(control *net.UnixConn) error {
 	case c == nil:
 		closeAll(fds)
 	case a.Ended:
-		c.end(time.Duration(a.CPU))
+		c.end(ending{time.Duration(a.CPU), syscall.WaitStatus(a.Status)})
 	default:
 		for i, fd := range fds {
 			if f := os.NewFile(uintptr(fd), "process"); i == 0 {
@@ -222,9 +222,9 @@ func (l *launcher) runs() bool {
 
 var errLauncher = errors.New("the process that starts jails ended")
 
-func (c *child) end(cpu time.Duration) {
+func (c *child) end(how ending) {
 	c.endOnce.Do(func() {
-		c.cpu = cpu
+		c.how = how
 		close(c.ended)
 	})
 }
@@ -237,9 +237,9 @@ func (c *child) kill() {
 }
 
 // wait returns when the process has ended.
-func (c *child) wait() time.Duration {
+func (c *child) wait() ending {
 	<-c.ended
-	return c.cpu
+	return c.how
 }
 
 func (c *child) close() {

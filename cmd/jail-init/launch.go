@@ -171,9 +171,10 @@ func (l *children) bury() {
 		l.mu.Lock()
 		if id, ok := l.running[pid]; ok {
 			var usage unix.Rusage
-			if _, err := unix.Wait4(pid, nil, 0, &usage); err == nil {
+			var status unix.WaitStatus
+			if _, err := unix.Wait4(pid, &status, 0, &usage); err == nil {
 				delete(l.running, pid)
-				tell(&wire.Launched{ID: id, Ended: true, Pid: uint32(pid), CPU: uint64(usage.Utime.Nano() + usage.Stime.Nano())})
+				tell(&wire.Launched{ID: id, Ended: true, Pid: uint32(pid), CPU: uint64(usage.Utime.Nano() + usage.Stime.Nano()), Status: uint32(status)})
 			}
 		}
 		l.mu.Unlock()

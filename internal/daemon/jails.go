@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"os"
 	"path/filepath"
@@ -40,7 +41,7 @@ func (d *Daemon) openJails(ctx context.Context) error {
 	if err := os.MkdirAll(logs, 0o700); err != nil {
 		return fmt.Errorf("jails: %w", err)
 	}
-	c := cells{site: site, logs: logs, jailers: map[writ.JailTier]jail.Jailer{
+	c := cells{site: site, logs: logs, log: d.log, jailers: map[writ.JailTier]jail.Jailer{
 		writ.JailHost:   jail.New(jail.Options{}),
 		writ.JailGvisor: jail.NewSandbox(jail.SandboxOptions{Runsc: site.Gvisor.Runsc, Platform: site.Gvisor.Platform}),
 	}}
@@ -103,6 +104,7 @@ type cells struct {
 	site    jailSite
 	jailers map[writ.JailTier]jail.Jailer
 	logs    string
+	log     *slog.Logger
 }
 
 // lacking is a jail that cannot be, for want of what it names.
@@ -139,7 +141,7 @@ func (c cells) Make(ctx context.Context, j writ.Jail) (supervisor.Jail, error) {
 		}
 		return nil, err
 	}
-	return inmate{made, out}, nil
+	return inmate{made, out, c.log.With("session", j.Session)}, nil
 }
 
 // spec is a jail as this machine makes it.
@@ -205,6 +207,7 @@ func (c cells) spec(j writ.Jail) (spec jail.Spec, err error) {
 type inmate struct {
 	jail.Jail
 	out *output
+	log *slog.Logger
 }
 
 func (i inmate) Listeners() []net.Listener {
@@ -235,6 +238,7 @@ func (i inmate) Wait() writ.JailExit {
 	case jail.Refused:
 		out.Why, out.Code, out.Missing = writ.JailUnavailable, 0, jail.FeatureAgent
 	case jail.Lost:
+		i.log.Warn("the first process of a jail ended without saying why", "ended", e.First)
 		out.Why, out.Code = writ.JailLost, 0
 	default: // a reason it was killed for
 		out.Why, out.Code = writ.JailKilled, 0

@@ -22,6 +22,7 @@ type Launched struct {
 	Errno   uint32 // why it was not started
 	InGroup bool   // which is because it could not begin in its group
 	CPU     uint64 // nanoseconds, once it has ended
+	Status  uint32 // of wait(2), then
 }
 
 // Role is the variable that makes this program the launcher, or the first process of a sandbox, and what its agent is before.
@@ -81,7 +82,7 @@ func (l *Launch) walk(c *coder) {
 
 func (l *Launched) walk(c *coder) {
 	c.u64(&l.ID, &l.CPU)
-	c.u32(&l.Pid, &l.Errno)
+	c.u32(&l.Pid, &l.Errno, &l.Status)
 	c.yes(&l.Ended)
 	c.yes(&l.InGroup)
 }

@@ -51,7 +51,7 @@ func TestLaunchesCross(t *testing.T) {
 	if b := l.Encode(); !got.Decode(b) || !reflect.DeepEqual(got, l) || new(Launch).Decode(b[1:]) {
 		t.Errorf("got %+v", got)
 	}
-	d := Launched{ID: 1, Ended: true, Pid: 2, Errno: 3, InGroup: true, CPU: 4}
+	d := Launched{ID: 1, Ended: true, Pid: 2, Errno: 3, InGroup: true, CPU: 4, Status: 5}
 	var back Launched
 	if b := d.Encode(); !back.Decode(b) || back != d || new(Launched).Decode(b[1:]) {
 		t.Errorf("got %+v", back)
