@@ -37,6 +37,7 @@ var may = map[string][]string{
 	"store/blobs":                {"", "internal/durable"},                                                                                                                                                                                       // bodies by digest
 	"policies":                   {""},                                                                                                                                                                                                           // decides
 	"policies/author":            {"", "policies"},                                                                                                                                                                                               // the workbench of policy authors
+	"policies/policytest":        {"", "policies"},                                                                                                                                                                                               // policies for tests of whole gateways
 	"policies/packs":             {},                                                                                                                                                                                                             // embedded sources
 	"receipts":                   {"", "internal/durable", "internal/jcs"},                                                                                                                                                                       // proves
 	"receipts/tlog":              {"", "internal/durable", "receipts", "receipts/checkpoint"},                                                                                                                                                    // publishes what is proven
@@ -71,7 +72,6 @@ var may = map[string][]string{
 	"jail":                       {"jail/seccomp", "jail/wire"},        // runs agents; knows nothing of the gateway
 	"jail/seccomp":               {},                                   // what a jail may ask of the kernel
 	"jail/wire":                  {},                                   // what the first process of a jail is told
-	"policies/policytest":        {"", "policies"},                     // policies for tests of whole gateways
 	"jail/jailtest":              {"jail"},                             // whether tests may start jails
 	"cmd/jail-init":              {"jail/wire"},                        // that process
 	"egress":                     {"", "egress/dial", "egress/target"}, // acts outside, decides nothing
