@@ -153,7 +153,7 @@ A=b c HOME=/x PATH=/tools TMPDIR=/tmp
 
 // Rights are gone, and cannot come back.
 func TestNoRights(t *testing.T) {
-	_, out := did(t, jail.Spec{}, "status=Cap", "status=NoNewPrivs", "status=Seccomp", "status=Umask", "userns")
+	_, out := did(t, jail.Spec{}, "status=Cap", "status=NoNewPrivs", "status=Seccomp", "status=Umask", "status=SigBlk", "status=SigIgn", "userns")
 	same(t, out, `CapInh 0000000000000000
 CapPrm 0000000000000000
 CapEff 0000000000000000
@@ -163,6 +163,8 @@ NoNewPrivs 1
 Seccomp 2
 Seccomp_filters 1
 Umask 0022
+SigBlk 0000000000000000
+SigIgn 0000000280000000
 userns: EPERM`)
 }
 
@@ -650,7 +652,7 @@ func TestLost(t *testing.T) {
 	if len(launchers) != 1 {
 		t.Fatalf("there are %d launchers", len(launchers))
 	}
-	j, _ := made(t, jail.Spec{}, "lost", "sleep=1h")
+	j, _ := made(t, jail.Spec{}, "sleep=1h")
 	if err := j.Go(); err != nil {
 		t.Fatal(err)
 	}

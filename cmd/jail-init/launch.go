@@ -21,6 +21,9 @@ var initEnv = []string{"GOMAXPROCS=1", "GOGC=off", "GOMEMLIMIT=16MiB"}
 // launcher starts first processes for a gateway, one after another, from the one thread they die with, and tells when they
 // have ended. It ends with the gateway, and they with it.
 func launcher() {
+	for _, n := range []unix.Signal{unix.SIGHUP, unix.SIGINT} { // which Go lets be where the gateway ignores them, and agents would too
+		handle(uintptr(n), 0)
+	}
 	l := children{running: map[int]uint64{}, started: make(chan struct{}, 1)}
 	go l.bury()
 	buf := make([]byte, wire.MaxMessage)

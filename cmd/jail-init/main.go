@@ -58,7 +58,7 @@ func begin() {
 	giveUp() // while the gateway does what must be done before the agent starts
 	landlock(spec.Landlock)
 	filter(spec.Filter)
-	defaultSignals()
+	ignoreSignals()
 	awaitGo()
 	if unix.Gettid() != unix.Getpid() { // what a thread is forbidden, its child is
 		must("thread", "", unix.EPERM)

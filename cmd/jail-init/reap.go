@@ -10,20 +10,30 @@ import (
 	"github.com/writ-gateway/writ/jail/wire"
 )
 
-// defaultSignals takes back every handler of the Go runtime but the one it preempts with. The kernel
-// keeps signals from the first process of a namespace that it has no handler for, when they come from
-// inside: the agent can neither end it nor stop it. The agent inherits no ignored signal.
-func defaultSignals() {
+// ignoreSignals has every signal ignored that would end this process, but for those nobody can ignore. The kernel keeps from the
+// first process of a namespace what it has no handler for and comes from inside, so the agent can neither end nor stop it; but what
+// comes while its first thread has signals blocked, as Go has them whenever it forks or makes a thread, it gives another thread, and
+// that is the end of all. What is ignored ends nobody. The agent finds every signal at its default again: Go sets back what it handles
+// itself before it executes another program. It does not handle 32 and 34, which only threading libraries use, who set them themselves.
+func ignoreSignals() {
 	const last = 64
-	var dfl [32]byte // struct sigaction: SIG_DFL, no flags, an empty mask
 	for n := uintptr(1); n <= last; n++ {
 		switch unix.Signal(n) {
-		case unix.SIGURG, unix.SIGKILL, unix.SIGSTOP:
-			continue
+		case unix.SIGKILL, unix.SIGSTOP: // come from outside alone
+		case unix.SIGURG: // by which the runtime preempts
+		case unix.SIGCHLD, unix.SIGCONT, unix.SIGTSTP, unix.SIGTTIN, unix.SIGTTOU: // end nobody; who ignores the first hears of no child
+			handle(n, 0)
+		default:
+			handle(n, 1)
 		}
-		if _, _, errno := unix.RawSyscall6(unix.SYS_RT_SIGACTION, n, uintptr(unsafe.Pointer(&dfl)), 0, 8, 0, 0); errno != 0 {
-			must("signals", "", errno)
-		}
+	}
+}
+
+// handle sets what is done at a signal: 0 what is by default, 1 nothing.
+func handle(n, what uintptr) {
+	action := [32]byte{byte(what)} // struct sigaction: no flags, an empty mask
+	if _, _, errno := unix.RawSyscall6(unix.SYS_RT_SIGACTION, n, uintptr(unsafe.Pointer(&action)), 0, 8, 0, 0); errno != 0 {
+		must("signals", "", errno)
 	}
 }
 

@@ -271,6 +271,7 @@ func TestKilledGateway(t *testing.T) {
 func haveNoRights(t *testing.T, pids map[int]string) {
 	t.Helper()
 	threads := 0
+	const ignored = "ffffffffff80feff" // but KILL and STOP, which come from outside alone, and those that end nobody
 	for pid := range pids {
 		all, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/[0-9]*/status", pid))
 		for _, name := range all {
@@ -287,6 +288,9 @@ func haveNoRights(t *testing.T, pids map[int]string) {
 				continue // it starts jails, and is in none
 			}
 			threads++
+			if is["Name"] != "probe" && is["SigIgn"] != ignored {
+				t.Errorf("a first process ignores the signals %s, not %s", is["SigIgn"], ignored)
+			}
 			for key, want := range map[string]string{
 				"CapInh": "0000000000000000", "CapPrm": "0000000000000000", "CapEff": "0000000000000000", "CapAmb": "0000000000000000", "NoNewPrivs": "1", "Seccomp": "2",
 			} {
