@@ -271,6 +271,9 @@ var namespaces = []string{"user", "mount", "pid", "net", "ipc", "uts", "cgroup"}
 // readMessage reads one, with the descriptors sent along. The end of the socket is io.EOF.
 func readMessage(c *net.UnixConn, buf, oob []byte) (b []byte, fds []int, err error) {
 	n, oobn, _, _, err := c.ReadMsgUnix(buf, oob)
+	if errors.Is(err, unix.ECONNRESET) { // it ended without reading all it was told, which the kernel says once, before what it said itself
+		n, oobn, _, _, err = c.ReadMsgUnix(buf, oob)
+	}
 	if err != nil {
 		return nil, nil, err
 	}
