@@ -229,7 +229,9 @@ type jailer struct {
 }
 
 func (m *jailer) Make(ctx context.Context, j writ.Jail) (Jail, error) {
+	m.b.mu.Lock()
 	m.deadlines = append(m.deadlines, j.Spec.Deadline)
+	m.b.mu.Unlock()
 	if m.slow {
 		<-ctx.Done()
 		return nil, ctx.Err()
@@ -240,11 +242,11 @@ func (m *jailer) Make(ctx context.Context, j writ.Jail) (Jail, error) {
 	c := &cell{b: m.b, dead: make(chan struct{}), exit: make(chan writ.JailExit, 1)}
 	m.b.mu.Lock()
 	m.b.cells = append(m.b.cells, c)
-	m.b.mu.Unlock()
 	if len(m.exits) > 0 {
 		c.exit <- m.exits[0]
 		m.exits = m.exits[1:]
 	}
+	m.b.mu.Unlock()
 	if deadline := time.Duration(j.Spec.Deadline) * time.Second; m.crash > 0 {
 		exit := writ.JailExit{Why: writ.JailExited, Code: 1}
 		if deadline <= m.crash {
