@@ -15,9 +15,13 @@ ARGS    ?=
 # Tests look for redis-server in $WRIT_REDIS_SERVER, then in PATH.
 export PATH := $(PATH):$(TOOLS)
 
-# The race detector needs a C compiler. deps may install one: look when a recipe runs.
+# The race detector needs a C compiler, and nothing else does: all that is built without it is built once, as it is
+# released. deps may install a compiler: look when a recipe runs.
+export CGO_ENABLED = 0
 HAVE_CC  = command -v "$${CC:-gcc}" >/dev/null
-SET_RACE = race=-race; $(HAVE_CC) || race=
+SET_RACE = race=-race; $(HAVE_CC) && export CGO_ENABLED=1 || race=
+# What is built with it sleeps for a second before it ends, each time, or as long as this says.
+export GORACE ?= atexit_sleep_ms=50
 
 # What cannot be run here is said where it is missed, and kept for .ci/run, which says it once more at its end.
 MISSED := $(TOOLS)/not-run
@@ -55,7 +59,7 @@ run: build ## Run the demo, with its data in ./.writ (ARGS="..." for more flags)
 build: ## Build bin/writ
 	@echo "build: bin/writ"
 	@mkdir -p bin
-	@CGO_ENABLED=0 $(GO) build -trimpath -o bin/writ ./cmd/writ
+	@$(GO) build -trimpath -o bin/writ ./cmd/writ
 
 .PHONY: test
 test: deps others-ahead check regal others ## Install what the tests need, then check everything

@@ -54,9 +54,11 @@ func run(m *testing.M) int {
 	for _, args := range builds {
 		build := exec.Command("go", append(args, "../cmd/writ")...)
 		build.Stdout, build.Stderr = os.Stderr, os.Stderr
-		if !slices.Contains(args, "-race") {
-			build.Env = append(os.Environ(), "CGO_ENABLED=0")
+		cgo := "CGO_ENABLED=0"
+		if slices.Contains(args, "-race") {
+			cgo = "CGO_ENABLED=1"
 		}
+		build.Env = append(os.Environ(), cgo)
 		if err := build.Run(); err != nil {
 			fmt.Fprintln(os.Stderr, "e2e: building the program:", err)
 			return 1

@@ -2,7 +2,9 @@ package gateway
 
 import (
 	"bytes"
+	"fmt"
 	"reflect"
+	"sync"
 
 	stdjson "encoding/json"
 
@@ -18,26 +20,36 @@ const draft2020 = "https://json-schema.org/draft/2020-12/schema"
 // to is under its own $defs. They are nil for an internal capability and for one
 // that was not in the registry the validator was made from.
 func (v *Validator) Schemas(c *writ.Capability) (args, result writ.RawObject) {
-	return v.cat.published[c.ID].args, v.cat.published[c.ID].result
+	render := v.cat.published[c.ID]
+	if render == nil {
+		return nil, nil
+	}
+	return render()
 }
 
-// published is a capability's pair of schemas as JSON.
-type published struct{ args, result writ.RawObject }
-
-// publish renders the schemas of a capability.
-func (c *catalogue) publish(k *writ.Capability) error {
-	args, err := c.standalone(c.args[k.Args])
-	if err != nil {
-		return err
-	}
-	p := published{args: args}
+// publish is what renders the schemas of a capability, when they are asked for: to
+// render those of all is a third of what a gateway does when it starts.
+func (c *catalogue) publish(k *writ.Capability) func() (args, result writ.RawObject) {
+	sent := c.args[k.Args]
+	var replied *huma.Schema
 	if k.Result != nil {
-		if p.result, err = c.standalone(c.result(k)); err != nil {
-			return err
-		}
+		replied = c.result(k)
 	}
-	c.published[k.ID] = p
-	return nil
+	return sync.OnceValues(func() (args, result writ.RawObject) {
+		if replied != nil {
+			result = c.mustStandalone(replied)
+		}
+		return c.mustStandalone(sent), result
+	})
+}
+
+// mustStandalone is standalone for what was derived from Go types: it cannot fail.
+func (c *catalogue) mustStandalone(s *huma.Schema) writ.RawObject {
+	text, err := c.standalone(s)
+	if err != nil {
+		panic(fmt.Sprintf("gateway: a schema of ours cannot be written: %v", err))
+	}
+	return text
 }
 
 // result is the schema of a capability's result.

@@ -23,12 +23,12 @@ func init() {
 }
 
 // catalogue holds the one schema of every argument and result type. It is
-// filled once and only read after that.
+// filled once and only read after that; published renders a capability's as JSON.
 type catalogue struct {
 	reg       huma.Registry
 	args      map[reflect.Type]*huma.Schema
 	defaults  map[reflect.Type][]fieldPlan
-	published map[writ.CapabilityID]published
+	published map[writ.CapabilityID]func() (args, result writ.RawObject)
 }
 
 // newCatalogue derives the schemas of everything in the registry. Tags that
@@ -43,7 +43,7 @@ func newCatalogue(reg *writ.Registry) (c *catalogue, err error) {
 		reg:       huma.NewMapRegistry(schemaPrefix, namer()),
 		args:      map[reflect.Type]*huma.Schema{},
 		defaults:  map[reflect.Type][]fieldPlan{},
-		published: map[writ.CapabilityID]published{},
+		published: map[writ.CapabilityID]func() (args, result writ.RawObject){},
 	}
 	c.reg.RegisterTypeAlias(reflect.TypeFor[writ.RawObject](), reflect.TypeFor[anyObject]())
 	sent := map[*huma.Schema]bool{}
@@ -76,11 +76,8 @@ func newCatalogue(reg *writ.Registry) (c *catalogue, err error) {
 		}
 	}
 	for _, k := range reg.All() {
-		if k.Internal {
-			continue
-		}
-		if err := c.publish(k); err != nil {
-			return nil, fmt.Errorf("schema: %s: %w", k.ID, err)
+		if !k.Internal {
+			c.published[k.ID] = c.publish(k)
 		}
 	}
 	return c, nil

@@ -135,14 +135,11 @@ func largeBundle(what string) *writ.Error {
 
 func deflate(b []byte) ([]byte, error) {
 	var out bytes.Buffer
-	w, err := gzip.NewWriterLevel(&out, gzip.BestCompression)
-	if err != nil {
-		return nil, err
-	}
+	w := gzip.NewWriter(&out) // the best compression takes twice as long and saves a hundredth
 	if _, err := w.Write(b); err != nil {
 		return nil, err
 	}
-	err = w.Close()
+	err := w.Close()
 	return out.Bytes(), err
 }
 
