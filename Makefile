@@ -281,12 +281,16 @@ others-deps: deps-node $(COSIGN)
 # Made ready beside the tests, from what they leave idle; whoever needs it waits for the lock, and makes what is missing.
 .PHONY: others-ahead
 others-ahead:
-	@mkdir -p $(TOOLS); flock $(TOOLS)/others.lock nice -n 19 $(MAKE) others-deps </dev/null >$(TOOLS)/others.log 2>&1 &
+	@mkdir -p $(TOOLS); flock $(TOOLS)/others.lock nice -n 19 $(MAKE) others-deps others-built </dev/null >$(TOOLS)/others.log 2>&1 &
+
+.PHONY: others-built
+others-built:
+	@$(GO) -C conformance build -o $(TOOLS)/fsck-v1.0.4 github.com/transparency-dev/tessera/cmd/fsck
+	@$(GO) -C conformance vet .
 
 .PHONY: others
 others: testcount
-	@mkdir -p $(TOOLS); flock $(TOOLS)/others.lock $(MAKE) others-deps
-	@$(GO) -C conformance build -o $(TOOLS)/fsck-v1.0.4 github.com/transparency-dev/tessera/cmd/fsck
+	@mkdir -p $(TOOLS); flock $(TOOLS)/others.lock $(MAKE) others-deps others-built
 	@cd conformance && npm ci --silent --no-audit --no-fund --ignore-scripts
 	@set -o pipefail; skip='^$$'; browser=$$(command -v chromium || command -v google-chrome || true); \
 	if [ -z "$$browser" ]; then skip='^TestThePageInABrowser$$'; $(call missed,the verifier in a browser: there is none, see above); fi; \

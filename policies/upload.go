@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync/atomic"
 
 	"github.com/writ-gateway/writ"
 )
@@ -115,8 +116,28 @@ func contents(f files, b []byte) (Contents, error) {
 		c.Policy = revision(packs)
 	}
 	var err error
-	c.Packed, err = deflate(b)
+	c.Packed, err = packed(c.Digest, b)
 	return c, err
+}
+
+// compressed is a canonical bundle in fewer bytes, which nobody changes.
+type compressed struct {
+	digest string // of the bundle
+	bytes  []byte
+}
+
+// lastPacked is what was compressed last: a bundle is, when it is proposed, and again when that is taken.
+var lastPacked atomic.Pointer[compressed]
+
+func packed(digest string, b []byte) ([]byte, error) {
+	if last := lastPacked.Load(); last != nil && last.digest == digest {
+		return last.bytes, nil
+	}
+	out, err := deflate(b)
+	if err == nil {
+		lastPacked.Store(&compressed{digest, out})
+	}
+	return out, err
 }
 
 const opOpen = "policies.OpenBundle"
