@@ -265,24 +265,26 @@ func (g *group) tasks() (enter, leave []string) {
 	return enter, leave
 }
 
+// kill ends all processes of the group. With v1 one that is just being made may be missed; with its first process the jail ends in any case.
 func (g *group) kill() {
-	if g != nil && g.version == "v2" {
+	switch {
+	case g == nil:
+	case g.version == "v2":
 		_ = write(filepath.Join(g.dirs()[0], "cgroup.kill"), "1")
+	default:
+		for _, pid := range g.processes() {
+			g.killOne(pid)
+		}
 	}
 }
 
 // empty ends what is left in the group, until nothing is, and says whether that is so.
 func (g *group) empty() bool {
 	for wait := time.Millisecond; wait < 8*time.Second; wait *= 2 {
-		left := g.processes()
-		if len(left) == 0 {
+		if len(g.processes()) == 0 {
 			return true
 		}
-		if g.kill(); g.version != "v2" {
-			for _, pid := range left {
-				g.killOne(pid)
-			}
-		}
+		g.kill()
 		time.Sleep(wait)
 	}
 	return false
@@ -300,12 +302,12 @@ func (g *group) killOne(pid int) {
 	_ = unix.Close(fd)
 }
 
-// processes are those of the group. With v1 one of our threads may be in it for a moment.
+// processes are those of the group. With v1 a thread of ours may be in it for a moment.
 func (g *group) processes() (out []int) {
 	for _, dir := range g.dirs() {
 		b, _ := os.ReadFile(filepath.Join(dir, "cgroup.procs"))
 		for _, f := range strings.Fields(string(b)) {
-			if pid, err := strconv.Atoi(f); err == nil && pid > 0 && pid != os.Getpid() && !slices.Contains(out, pid) {
+			if pid, err := strconv.Atoi(f); err == nil && pid > 0 && pid != os.Getpid() && pid != int(launcherPid.Load()) && !slices.Contains(out, pid) {
 				out = append(out, pid)
 			}
 		}

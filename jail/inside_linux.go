@@ -42,13 +42,14 @@ type inside struct {
 	start    time.Duration
 	began    time.Time
 
-	process  process
-	control  *net.UnixConn
-	group    *group
-	release  func() // gives the user back
-	tcp      net.Listener
-	unix     net.Listener
-	deadline time.Duration
+	launching *launching // until there is a process
+	process   process
+	control   *net.UnixConn
+	group     *group
+	release   func() // gives the user back
+	tcp       net.Listener
+	unix      net.Listener
+	deadline  time.Duration
 
 	pipes    []*os.File // ours
 	theirs   []*os.File // the jail's, until it has them
@@ -70,6 +71,9 @@ type inside struct {
 }
 
 func (j *inside) undo() {
+	if j.launching != nil {
+		_ = j.begun()
+	}
 	if j.process != nil {
 		j.process.kill()
 		j.process.wait()

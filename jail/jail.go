@@ -187,7 +187,7 @@ type Features struct {
 	Seccomp     string   `json:"seccomp"`      // digest of the filter
 	Cgroup      string   `json:"cgroup"`       // v1, v2, or none
 	Controllers []string `json:"controllers"`  // of the control group
-	UsernsLimit bool     `json:"userns_limit"` // besides the filter, the kernel makes no user namespace inside
+	UsernsLimit bool     `json:"userns_limit"` // the kernel too makes no user namespace inside, and few instances of inotify
 	Proc        bool     `json:"proc"`         // /proc is there, with the jail's own processes
 	Limits      Limits   `json:"limits"`
 }

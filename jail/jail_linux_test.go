@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"os"
@@ -640,6 +641,44 @@ func TestWhatStartsJailsMayDie(t *testing.T) {
 	}
 	if e, out := did(t, jail.Spec{}, "say=again"); e.Code != 0 || out != "again\n" {
 		t.Errorf("the next ended with %+v and says %q", e, out)
+	}
+}
+
+// Whenever it dies, a jail is whole or ends: none is made of the parts of two.
+func TestWhatStartsJailsMayDieMeanwhile(t *testing.T) {
+	seed := rand.Uint64()
+	t.Logf("seed %d", seed)
+	rng := rand.New(rand.NewPCG(seed, 0))
+	whole := 0
+	for i := range 40 {
+		wait := time.Duration(rng.Int64N(int64(8 * time.Millisecond)))
+		killed := make(chan struct{})
+		go func() {
+			defer close(killed)
+			time.Sleep(wait)
+			for _, pid := range childrenOf(t, os.Getpid(), "jail-launcher") {
+				_ = syscall.Kill(pid, syscall.SIGKILL)
+			}
+		}()
+		s := jail.Spec{ID: fmt.Sprintf("meanwhile-%d", i), Profile: jailtest.Profile(t, jail.Strict()), Agent: jail.Program{Path: agentBinary}, Args: []string{"say=here"}}
+		j, err := jailer.Spawn(t.Context(), s)
+		if err != nil {
+			if r, ok := errors.AsType[*jail.Refusal](err); !ok || r.Feature != jail.FeatureInit {
+				t.Fatalf("after %v: %v", wait, err)
+			}
+		} else if err := j.Go(); err != nil {
+			if e := j.Wait(); e.Reason != jail.Lost {
+				t.Fatalf("after %v: %v, and it ended with %+v", wait, err, e)
+			}
+		} else if e := j.Wait(); e.Reason != jail.Lost && e.Code != 0 {
+			t.Fatalf("after %v it ended with %+v", wait, e)
+		} else if e.Code == 0 {
+			whole++
+		}
+		<-killed
+	}
+	if whole < 4 {
+		t.Errorf("only %d of 40 were whole", whole)
 	}
 }
 

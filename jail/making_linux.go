@@ -33,8 +33,8 @@ func (j *inside) confine(s Spec, l Limits) error {
 	return nil
 }
 
-// launch starts the first process, which waits for its spec.
-func (j *inside) launch(s Spec, become bool) error {
+// begin asks for the first process, which waits for its spec.
+func (j *inside) begin(s Spec, become bool) error {
 	stdin, stdout, stderr, err := j.streams(s)
 	if err != nil {
 		return err
@@ -54,13 +54,23 @@ func (j *inside) launch(s Spec, become bool) error {
 		j.theirs = append(j.theirs, group)
 		order.Group, files = true, append(files, group)
 	}
-	process, err := launch(order, files)
+	j.launching = begin(order, files)
+	return nil
+}
+
+// begun waits for the first process to have been started.
+func (j *inside) begun() error {
+	process, err := j.launching.started()
+	j.launching = nil
 	for _, f := range j.theirs {
 		_ = f.Close()
 	}
 	j.theirs = nil
 	if in, ok := errors.AsType[notInGroup](err); ok {
 		return noCgroup(unnamed(in.error))
+	}
+	if errors.Is(err, errLauncher) {
+		return err
 	}
 	if err != nil {
 		return startRefusal(err)
@@ -144,13 +154,8 @@ func socketpair() (mine *net.UnixConn, theirs *os.File, err error) {
 	return c.(*net.UnixConn), far, nil
 }
 
-// build has the first process make the jail, and takes its two listeners.
-func (j *inside) build(ctx context.Context, spec *wire.Spec, trees []*os.File) error {
-	return j.introduce(ctx, spec, trees, 2)
-}
-
-// introduce sends the spec and waits until the jail stands, with so many listeners of it.
-func (j *inside) introduce(ctx context.Context, spec *wire.Spec, trees []*os.File, opened int) error {
+// tell sends the first process its spec, which it may not have been started to read yet.
+func (j *inside) tell(ctx context.Context, spec *wire.Spec, trees []*os.File) error {
 	message := spec.Encode()
 	if len(message) > wire.MaxMessage {
 		return refuse(FeatureSpec, nil, "it is too long in all", "name fewer scopes, tools and libraries, or shorter arguments")
@@ -163,12 +168,18 @@ func (j *inside) introduce(ctx context.Context, spec *wire.Spec, trees []*os.Fil
 	if len(fds) > 0 {
 		rights = unix.UnixRights(fds...)
 	}
-	stop := context.AfterFunc(ctx, func() { _ = j.control.SetDeadline(time.Now()) })
-	defer stop()
 	_ = j.control.SetDeadline(time.Now().Add(j.start))
 	if _, _, err := j.control.WriteMsgUnix(message, rights, nil); err != nil {
 		return j.silent(ctx, err)
 	}
+	return nil
+}
+
+// stands waits until the jail stands, and takes the listeners that were opened in it.
+func (j *inside) stands(ctx context.Context, opened int) error {
+	_ = j.control.SetDeadline(time.Now().Add(j.start))
+	stop := context.AfterFunc(ctx, func() { _ = j.control.SetDeadline(time.Now()) })
+	defer stop()
 	r, got, err := j.receive()
 	if err != nil {
 		return j.silent(ctx, err)

@@ -86,15 +86,29 @@ func (n *ns) Spawn(ctx context.Context, s Spec) (Jail, error) {
 	return j, nil
 }
 
-// spawn makes a jail. What it has made is undone when a later step fails.
-func (n *ns) spawn(ctx context.Context, s Spec, empty bool) (made *inside, err error) {
+// spawn makes a jail, and another where the launcher ended meanwhile.
+func (n *ns) spawn(ctx context.Context, s Spec, empty bool) (*inside, error) {
+	j, err := n.spawnOnce(ctx, s, empty)
+	if errors.Is(err, errLauncher) {
+		j, err = n.spawnOnce(ctx, s, empty)
+	}
+	if err != nil {
+		return nil, asRefusal(err)
+	}
+	return j, nil
+}
+
+// spawnOnce makes a jail. What it has made is undone when a later step fails.
+func (n *ns) spawnOnce(ctx context.Context, s Spec, empty bool) (made *inside, err error) {
 	j := &inside{start: n.Start, deadline: s.Deadline, began: time.Now(), done: make(chan struct{}), dead: make(chan struct{}), started: make(chan error, 1)}
 	defer func() {
 		if err != nil {
 			j.undo()
-			err = asRefusal(err)
 		}
 	}()
+	if err := s.check(); err != nil {
+		return nil, err
+	}
 	j.features = Features{
 		Backend: "ns", Kernel: kernel(), Profile: s.Profile.Name, Privileged: privileged(), Namespaces: namespaces,
 		Landlock: landlockABI(), Cgroup: "none", Proc: !s.Profile.WithoutProc,
@@ -108,24 +122,18 @@ func (n *ns) spawn(ctx context.Context, s Spec, empty bool) (made *inside, err e
 		return nil, refuse(FeaturePlatform, err, "there are jails on amd64 and arm64 only", "run the agent on such a machine")
 	}
 	j.features.Seccomp = filter.Digest()
-	var p *plan
-	if empty {
-		p, err = emptyPlan(s, j.features.Landlock, insideID)
-	} else {
-		p, err = planOf(s, j.features.Landlock, insideID)
-	}
-	if err != nil {
-		return nil, err
-	}
-	p.Filter = string(filter.Program)
-	j.features.Limits = s.Limits.orDefault()
+	j.features.Limits = s.Limits
 	if err := n.user(j, s); err != nil {
 		return nil, err
 	}
 	if err := j.confine(s, j.features.Limits); err != nil {
 		return nil, err
 	}
-	trees, err := n.trees(p, j)
+	become := j.features.Privileged && !hasCap(unix.CAP_SYS_ADMIN)
+	if err := j.begin(s, become); err != nil {
+		return nil, err
+	}
+	p, trees, err := n.plan(s, j, empty, become) // while the kernel makes the namespaces
 	defer func() {
 		for _, t := range trees {
 			_ = t.Close()
@@ -134,10 +142,14 @@ func (n *ns) spawn(ctx context.Context, s Spec, empty bool) (made *inside, err e
 	if err != nil {
 		return nil, err
 	}
-	if err := j.launch(s, p.Become); err != nil {
+	p.Filter = string(filter.Program)
+	if err := j.tell(ctx, &p.Spec, trees); err != nil {
 		return nil, err
 	}
-	if err := j.build(ctx, &p.Spec, trees); err != nil {
+	if err := j.begun(); err != nil {
+		return nil, err
+	}
+	if err := j.stands(ctx, 2); err != nil {
 		return nil, err
 	}
 	go j.watch()
@@ -161,7 +173,6 @@ func filterOf(p Profile) (seccomp.Filter, error) {
 
 // emptyPlan is that of a jail with nothing of the caller's in it.
 func emptyPlan(s Spec, abi int, user uint32) (*plan, error) {
-	s.Limits = s.Limits.orDefault()
 	p := &plan{Spec: wire.Spec{
 		UID: user, GID: user, Hostname: "jail",
 		ReadOnly: []string{"/", "/run", "/dev"}, Socket: socketPath, Port: gatewayTCP,
@@ -191,22 +202,32 @@ func (n *ns) user(j *inside, s Spec) error {
 	return nil
 }
 
+// plan is what the first process is told, with the mounts that are made here for it.
+func (n *ns) plan(s Spec, j *inside, empty, become bool) (p *plan, trees []*os.File, err error) {
+	if empty {
+		p, err = emptyPlan(s, j.features.Landlock, insideID)
+	} else {
+		p, err = planOf(s, j.features.Landlock, insideID)
+	}
+	if err != nil || !j.features.Privileged {
+		return p, nil, err
+	}
+	if p.Become = become; !become {
+		trees, err = n.trees(p, j)
+		return p, trees, err
+	}
+	for _, i := range p.shared {
+		if m := &p.Mounts[i]; m.Attr&unix.MOUNT_ATTR_RDONLY == 0 && !ownedBy(m.Source, j.features.HostUID) {
+			return nil, nil, scopeRefusal(nil, j.features.HostUID)
+		}
+	}
+	return p, nil, nil
+}
+
 // trees are the mounts this process makes and hands over: with all of root's rights, every one of the host's. A scope
 // is shown as the jail's own. One that is only read, and cannot be shown so, is shown as what it is: the jail may then
 // read less of it.
 func (n *ns) trees(p *plan, j *inside) (out []*os.File, err error) {
-	if !j.features.Privileged {
-		return nil, nil
-	}
-	if !hasCap(unix.CAP_SYS_ADMIN) {
-		p.Become = true
-		for _, i := range p.shared {
-			if m := &p.Mounts[i]; m.Attr&unix.MOUNT_ATTR_RDONLY == 0 && !ownedBy(m.Source, j.features.HostUID) {
-				return nil, scopeRefusal(nil, j.features.HostUID)
-			}
-		}
-		return nil, nil
-	}
 	for i := range p.Mounts {
 		m := &p.Mounts[i]
 		if m.Kind != wire.Bind {

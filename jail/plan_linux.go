@@ -55,11 +55,8 @@ const (
 // to a program of the host, which is root's there.
 const noCore = 1
 
-// planOf checks a spec and writes it out for a kernel with this Landlock ABI.
+// planOf writes a checked spec out for a kernel with this Landlock ABI.
 func planOf(s Spec, abi int, user uint32) (*plan, error) {
-	if err := s.check(); err != nil {
-		return nil, err
-	}
 	p := &plan{Spec: wire.Spec{
 		UID: user, GID: user, Hostname: "jail",
 		ReadOnly: []string{"/", "/run", "/dev"}, Socket: socketPath, Port: gatewayTCP,
@@ -89,6 +86,7 @@ func planOf(s Spec, abi int, user uint32) (*plan, error) {
 		{Resource: unix.RLIMIT_FSIZE, Value: uint64(l.FileSize)},
 		{Resource: unix.RLIMIT_NOFILE, Value: uint64(l.Files)},
 		{Resource: unix.RLIMIT_MSGQUEUE, Value: 0},
+		{Resource: unix.RLIMIT_SIGPENDING, Value: 512}, // and timers; they are charged to whoever made the namespace too
 		{Resource: unix.RLIMIT_MEMLOCK, Value: 64 << 10},
 		{Resource: unix.RLIMIT_NICE, Value: 0},
 		{Resource: unix.RLIMIT_RTPRIO, Value: 0},

@@ -20,6 +20,9 @@ func planned(t *testing.T, p Profile, abi int) *plan {
 	if p.Name == "strict" {
 		s.Runtime = []string{"/etc/hostname"} // so that a test binary which wants a loader is taken
 	}
+	if err := s.check(); err != nil {
+		t.Fatal(err)
+	}
 	got, err := planOf(s, abi, insideID)
 	if err != nil {
 		t.Fatal(err)

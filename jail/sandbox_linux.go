@@ -73,6 +73,9 @@ func (n *sandboxes) spawn(ctx context.Context, s Spec, empty bool) (made *inside
 			err = asRefusal(err)
 		}
 	}()
+	if err := s.check(); err != nil {
+		return nil, err
+	}
 	runsc, err := exec.LookPath(n.Runsc)
 	if err != nil {
 		return nil, noSandbox(unnamed(errors.Unwrap(err)), "there is no runsc here")
@@ -82,7 +85,7 @@ func (n *sandboxes) spawn(ctx context.Context, s Spec, empty bool) (made *inside
 	}
 	j.features = Features{
 		Backend: "runsc", Runtime: n.named(ctx, runsc), Kernel: kernel(), Profile: s.Profile.Name, Privileged: true, HostUID: sandboxUser,
-		Namespaces: namespaces, Cgroup: "none", Proc: true, Limits: s.Limits.orDefault(),
+		Namespaces: namespaces, Cgroup: "none", Proc: true, Limits: s.Limits,
 	}
 	p, err := n.plan(s, empty)
 	if err != nil {
@@ -111,7 +114,10 @@ func (n *sandboxes) spawn(ctx context.Context, s Spec, empty bool) (made *inside
 	if err := n.meet(ctx, j, control, home); err != nil {
 		return nil, err
 	}
-	if err := j.introduce(ctx, &p.Spec, nil, 0); err != nil {
+	if err := j.tell(ctx, &p.Spec, nil); err != nil {
+		return nil, err
+	}
+	if err := j.stands(ctx, 0); err != nil {
 		return nil, err
 	}
 	go j.watch()
@@ -180,7 +186,7 @@ func (n *sandboxes) plan(s Spec, empty bool) (*plan, error) {
 	kept := p.Limits[:0]
 	for _, l := range p.Limits {
 		switch l.Resource {
-		case unix.RLIMIT_MSGQUEUE, unix.RLIMIT_NICE, unix.RLIMIT_RTPRIO: // there is nothing of the kind there
+		case unix.RLIMIT_MSGQUEUE, unix.RLIMIT_SIGPENDING, unix.RLIMIT_NICE, unix.RLIMIT_RTPRIO: // there is nothing of the kind there
 		default:
 			kept = append(kept, l)
 		}

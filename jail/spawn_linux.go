@@ -8,6 +8,7 @@ import (
 	"runtime"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -29,6 +30,9 @@ type launcher struct {
 	children map[uint64]*child
 	next     uint64
 }
+
+// launcherPid is who must never be taken for an agent: a thread of it is in a jail's group for a moment.
+var launcherPid atomic.Int64
 
 // child is a process the launcher was asked for.
 type child struct {
@@ -61,6 +65,7 @@ func (l *launcher) run(began chan<- error) {
 		l.mu.Lock()
 		l.control = control
 		l.mu.Unlock()
+		launcherPid.Store(int64(process.Pid))
 	}
 	began <- err
 	if err != nil {
@@ -147,21 +152,28 @@ func (l *launcher) hear(control *net.UnixConn) error {
 	return nil
 }
 
-// launch starts a first process with descriptors, which it takes copies of. A launcher that was killed is noticed by the first who asks
-// it for something, who then asks another.
+// launch starts a first process with descriptors, which it takes copies of. A launcher that was killed is noticed by the first who
+// asks it for something, who then asks another.
 func launch(order wire.Launch, files []*os.File) (*child, error) {
-	c, err := launchOnce(order, files)
+	c, err := begin(order, files).started()
 	if errors.Is(err, errLauncher) {
-		c, err = launchOnce(order, files)
+		c, err = begin(order, files).started()
 	}
 	return c, err
 }
 
-func launchOnce(order wire.Launch, files []*os.File) (*child, error) {
+// launching is a first process that was asked for.
+type launching struct {
+	child *child
+	err   error // of asking
+}
+
+// begin asks for a first process.
+func begin(order wire.Launch, files []*os.File) *launching {
 	c := &child{answer: make(chan *wire.Launched, 1), ended: make(chan struct{})}
 	control, err := launches().ask(c, &order)
 	if err != nil {
-		return nil, err
+		return &launching{err: err}
 	}
 	var fds []int
 	for _, f := range files {
@@ -169,24 +181,42 @@ func launchOnce(order wire.Launch, files []*os.File) (*child, error) {
 	}
 	_, _, err = control.WriteMsgUnix(order.Encode(), unix.UnixRights(fds...), nil)
 	runtime.KeepAlive(files)
-	if err != nil {
-		_ = control.Close() // which ends it, if it has not
+	switch {
+	case errors.Is(err, unix.EPIPE), errors.Is(err, unix.ECONNRESET), errors.Is(err, net.ErrClosed): // it has ended
+		_ = control.Close()
 		<-c.ended
-		return nil, errLauncher
+		return &launching{err: errLauncher}
+	case err != nil: // which is no reason to end all jails
+		launches().forget(order.ID)
+		return &launching{err: err}
 	}
+	return &launching{child: c}
+}
+
+// started is the process, once there is one. What a launcher that ended was asked for is asked for anew, from the beginning: the
+// first process may have been there, and been told things.
+func (l *launching) started() (*child, error) {
+	if l.err != nil {
+		return nil, l.err
+	}
+	var a *wire.Launched
 	select {
-	case a := <-c.answer:
-		switch {
-		case a.InGroup:
-			return nil, notInGroup{unix.Errno(a.Errno)}
-		case a.Errno != 0:
-			return nil, unix.Errno(a.Errno)
+	case a = <-l.child.answer:
+	case <-l.child.ended:
+		select {
+		case a = <-l.child.answer: // which came before
+		default:
+			l.child.close()
+			return nil, errLauncher
 		}
-		return c, nil
-	case <-c.ended:
-		c.close()
-		return nil, errLauncher
 	}
+	switch {
+	case a.InGroup:
+		return nil, notInGroup{unix.Errno(a.Errno)}
+	case a.Errno != 0:
+		return nil, unix.Errno(a.Errno)
+	}
+	return l.child, nil
 }
 
 // notInGroup is why a process was not started in its group.
@@ -212,6 +242,13 @@ func (l *launcher) ask(c *child, order *wire.Launch) (*net.UnixConn, error) {
 	order.ID = l.next
 	l.children[order.ID] = c
 	return l.control, nil
+}
+
+// forget takes back what was asked for and not sent.
+func (l *launcher) forget(id uint64) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	delete(l.children, id)
 }
 
 func (l *launcher) runs() bool {

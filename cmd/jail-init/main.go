@@ -48,7 +48,7 @@ func begin() {
 	ready := wire.Report{Kind: wire.Ready}
 
 	tcp := loopback(spec.Port)
-	ready.UsernsLimit = forbidUserns()
+	ready.UsernsLimit = boundNamespace()
 	unixListener := build(spec, fds)
 	setLimits(spec.Limits)
 	send(&ready, tcp, unixListener)

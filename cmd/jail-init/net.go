@@ -36,14 +36,22 @@ func listenUnix(path string) int {
 
 const backlog = 128
 
-// forbidUserns makes user namespaces impossible below this one. An outer container may keep /proc/sys
-// read-only; the filter refuses them in any case.
-func forbidUserns() bool {
-	f, err := unix.Open("/proc/sys/user/max_user_namespaces", unix.O_WRONLY|unix.O_CLOEXEC, 0)
+// boundNamespace makes user namespaces impossible below this one, and bounds what is charged to whoever made it, on the host too:
+// the instances of inotify, of which a user has 128 in all. An outer container may keep /proc/sys read-only; then the filter still
+// refuses namespaces. It says whether all is so.
+func boundNamespace() bool {
+	namespaces := bound("max_user_namespaces", "0")
+	instances := bound("max_inotify_instances", "8")
+	watches := bound("max_inotify_watches", "8192")
+	return namespaces && instances && watches
+}
+
+func bound(name, most string) bool {
+	f, err := unix.Open("/proc/sys/user/"+name, unix.O_WRONLY|unix.O_CLOEXEC, 0)
 	if err != nil {
-		return false
+		return err == unix.ENOENT // this kernel has nothing of the kind
 	}
 	defer func() { _ = unix.Close(f) }()
-	_, err = unix.Write(f, []byte("0"))
+	_, err = unix.Write(f, []byte(most))
 	return err == nil
 }

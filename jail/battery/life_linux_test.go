@@ -214,6 +214,30 @@ func TestKill(t *testing.T) {
 	}
 }
 
+// An agent that keeps the machine busy, and puts its first process behind all that, ends when it is to end.
+func TestStarvedFirstProcess(t *testing.T) {
+	jailtest.Need(t)
+	for _, profile := range jail.Profiles() {
+		var out text
+		j := start(t, spec(t, profile, &out, "starve"))
+		if j == nil {
+			t.FailNow()
+		}
+		eventually(t, "it is busy", func() bool { return out.String() == "busy\n" })
+		began := time.Now()
+		j.Kill("enough")
+		if e := j.Wait(); e.Reason != "enough" {
+			t.Errorf("%s: it ended with %+v, and said: %s", profile.Name, e, out.String())
+		}
+		if d := time.Since(began); d > longest {
+			t.Errorf("%s: it went on for %v", profile.Name, d)
+		}
+	}
+}
+
+// longest is how long something may be about to end. Where it can put that off it is much longer.
+const longest = 8 * time.Second
+
 // A gateway that is killed takes all its jails with it, and the next one removes what is left of them.
 func TestKilledGateway(t *testing.T) {
 	jailtest.Need(t)
@@ -267,6 +291,45 @@ func TestKilledGateway(t *testing.T) {
 	t.Logf("battery: %d processes went with their gateway, and %d control groups were swept", len(below), len(groups))
 }
 
+// That holds for one whose agents keep the machine busy, and put their first process behind all that, too.
+func TestStarvedAndTheGatewayKilled(t *testing.T) {
+	jailtest.Need(t)
+	c := exec.Command("/proc/self/exe")
+	c.Env = append(os.Environ(), helper+"=starved", "WRIT_TEST_BATTERY="+programs)
+	c.Stderr = os.Stderr
+	said, err := c.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = c.Process.Kill(); _ = c.Wait() }()
+	if line, err := bufio.NewReader(said).ReadString('\n'); err != nil || line != "ready\n" {
+		t.Fatalf("the helper said %q: %v", line, err)
+	}
+	below := descendants(c.Process.Pid)
+	if len(below) < 100 {
+		t.Fatalf("only %d processes are busy", len(below))
+	}
+	if err := c.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	_ = c.Wait()
+	began := time.Now()
+	eventually(t, "all processes of the killed gateway are gone", func() bool {
+		for pid, began := range below {
+			if beginning(pid) == began {
+				return false
+			}
+		}
+		return true
+	})
+	if d := time.Since(began); d > longest {
+		t.Errorf("they went on for %v", d)
+	}
+}
+
 // haveNoRights looks at every thread in jails, those of their first processes too.
 func haveNoRights(t *testing.T, pids map[int]string) {
 	t.Helper()
@@ -318,6 +381,24 @@ func help(what string) int {
 			return 1
 		}
 		return 0
+	}
+	if what == "starved" {
+		var out text
+		j, err := jailer.Spawn(context.Background(), jail.Spec{
+			ID: fmt.Sprintf("h%d-0", os.Getpid()), Profile: profile(jail.Strict()), Agent: jail.Program{Path: program("probe")}, Args: []string{"starve"}, Stdout: &out,
+		})
+		if err == nil {
+			err = j.Go()
+		}
+		if err != nil {
+			fmt.Println(err)
+			return 1
+		}
+		for out.String() != "busy\n" {
+			time.Sleep(2 * time.Millisecond)
+		}
+		fmt.Println("ready")
+		select {}
 	}
 	mark := os.Getenv("WRIT_TEST_BATTERY_MARK")
 	for i, p := range jail.Profiles() {

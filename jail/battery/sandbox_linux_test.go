@@ -23,7 +23,7 @@ var meaningless = []struct {
 	}},
 	{"what an agent holds it may execute there: nothing of the machine runs it", []string{"exec_"}},
 	{"limits are that kernel's; what counts is the control group around it", []string{
-		"res_processes", "res_files", "res_file_", "res_tmp", "res_shm", "res_names", "res_private", "res_locked", "res_message", "res_core", "res_raise", "res_nicer", "res_real", "res_spare",
+		"res_processes", "res_files", "res_file_", "res_tmp", "res_shm", "res_names", "res_private", "res_locked", "res_message", "res_core", "res_raise", "res_nicer", "res_real", "res_spare", "res_inotify",
 	}},
 	{"sockets of that kernel lead to nobody", []string{
 		"net_bind_", "net_listen", "net_unix_datagram", "net_unix_seqpacket", "net_unix_raw", "net_udp_socket", "net_udp_by_number", "net_family_high_bits", "net_ping", "net_netlink_",
@@ -33,8 +33,8 @@ var meaningless = []struct {
 		"file_handle_of", "file_sys", "file_cgroup", "file_terminal", "file_type_", "file_paste_", "file_take_", "file_make_", "file_set_uid_", "file_set_gid_",
 		"file_var", // which leads to what is shown to read
 	}},
-	{"the first process is the agent's own user there, and has nothing of the gateway", []string{
-		"proc_see_init", "proc_list_init", "proc_init_environment", "proc_init_memory", "proc_init_descriptors", "proc_trace_", "proc_tracer_allow",
+	{"the first process is the agent's own user there, has nothing of the gateway, and is ended from outside", []string{
+		"proc_init_renice", "proc_init_pin", "proc_see_init", "proc_list_init", "proc_init_environment", "proc_init_memory", "proc_init_descriptors", "proc_trace_", "proc_tracer_allow",
 		"proc_take_descriptor", "proc_advise_other", // which that kernel does not have
 	}},
 	{"users of that kernel; files of the machine are checked for a user nobody is", []string{"id_no_filter", "id_more_users", "id_map"}},

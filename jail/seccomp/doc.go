@@ -27,6 +27,7 @@ func Errno(n uint32) Action { return 0x00050000 | Action(n&0xffff) }
 // Linux numbers of the errors a filter answers with; they are the same on both architectures.
 const (
 	eperm        = 1
+	enomem       = 12
 	einval       = 22
 	enosys       = 38
 	eafnosupport = 97

@@ -5,7 +5,7 @@ import "strings"
 // allowed are the calls ordinary programs make. None of them gives a handle on another process,
 // mounts, loads code into the kernel, or opens a socket.
 const allowed = `
-read write open close stat fstat lstat poll lseek mmap mprotect munmap brk pread64 pwrite64 readv writev access pipe
+read write open close stat fstat lstat poll lseek mprotect munmap brk pread64 pwrite64 readv writev access pipe
 select sched_yield mremap msync mincore madvise dup dup2 dup3 pause nanosleep getitimer alarm setitimer getpid sendfile
 connect accept accept4 sendto recvfrom sendmsg recvmsg sendmmsg recvmmsg shutdown bind listen getsockname getpeername getsockopt
 fork vfork execve exit exit_group wait4 waitid kill tkill tgkill uname flock fsync fdatasync sync syncfs sync_file_range
@@ -14,9 +14,9 @@ symlink symlinkat readlink readlinkat chown fchown lchown fchownat umask utime u
 gettimeofday time times getrlimit getrusage sysinfo getuid getgid geteuid getegid getppid getpgrp getpgid
 setpgid setsid getsid getgroups getresuid getresgid capget gettid getcpu
 rt_sigaction rt_sigprocmask rt_sigreturn rt_sigpending rt_sigtimedwait rt_sigqueueinfo rt_tgsigqueueinfo rt_sigsuspend sigaltstack
-restart_syscall statfs fstatfs statx newfstatat faccessat faccessat2 getpriority setpriority
-sched_setparam sched_getparam sched_setscheduler sched_getscheduler sched_get_priority_max sched_get_priority_min
-sched_rr_get_interval sched_setaffinity sched_getaffinity sched_setattr sched_getattr ioprio_get ioprio_set
+restart_syscall statfs fstatfs statx newfstatat faccessat faccessat2 getpriority
+sched_getparam sched_getscheduler sched_get_priority_max sched_get_priority_min
+sched_rr_get_interval sched_getaffinity sched_getattr ioprio_get
 mlock mlock2 munlock mlockall munlockall arch_prctl readahead fadvise64 fallocate copy_file_range
 setxattr lsetxattr fsetxattr getxattr lgetxattr fgetxattr listxattr llistxattr flistxattr removexattr lremovexattr fremovexattr
 futex futex_waitv futex_wake futex_wait futex_requeue set_robust_list get_robust_list set_tid_address membarrier rseq
@@ -24,7 +24,7 @@ epoll_create epoll_create1 epoll_wait epoll_ctl epoll_pwait epoll_pwait2 pselect
 timerfd_create timerfd_settime timerfd_gettime timer_create timer_settime timer_gettime timer_getoverrun timer_delete
 clock_gettime clock_getres clock_nanosleep inotify_init inotify_init1 inotify_add_watch inotify_rm_watch
 pipe2 preadv pwritev preadv2 pwritev2 close_range getrandom pidfd_open pidfd_send_signal
-shmget shmat shmctl shmdt semget semop semctl semtimedop msgget msgsnd msgrcv msgctl
+shmat shmctl shmdt semget semop semctl semtimedop msgget msgsnd msgrcv msgctl
 mq_open mq_unlink mq_timedsend mq_timedreceive mq_notify mq_getsetattr
 pkey_mprotect pkey_alloc pkey_free mseal cachestat map_shadow_stack
 landlock_create_ruleset landlock_add_rule landlock_restrict_self seccomp`
@@ -51,9 +51,10 @@ const (
 	oCreat, oTmpfile   = 0o100, 0o20000000
 	fileType, fifoType = 0o170000, 0o010000
 
-	memfdNoExecSeal = 8
-	setLease        = 1024
-	limitCore       = 4
+	memfdNoExecSeal             = 8
+	mapHuge, memfdHuge, shmHuge = 0x40000, 4, 0o4000
+	setLease                    = 1024
+	limitCore                   = 4
 )
 
 func is(arg int, value uint32) Cond         { return Cond{Arg: arg, Mask: ^uint32(0), Value: value} }
@@ -105,6 +106,18 @@ func policy(o Options) map[string]Rule {
 		{[]Cond{is(0, 0)}, Allow},
 	}, Else: Errno(eperm)}
 
+	// How its own thread is scheduled is a program's affair. The first process is the same user's, and one that never runs ends
+	// neither at its deadline nor with the gateway.
+	for _, name := range []string{"sched_setparam", "sched_setscheduler", "sched_setaffinity", "sched_setattr"} {
+		out[name] = Rule{Cases: []Case{{[]Cond{is(0, 0)}, Allow}}, Else: Errno(eperm)}
+	}
+	out["setpriority"] = Rule{Cases: []Case{{[]Cond{is(0, 0), is(1, 0)}, Allow}}, Else: Errno(eperm)} // PRIO_PROCESS
+	out["ioprio_set"] = Rule{Cases: []Case{{[]Cond{is(0, 1), is(1, 0)}, Allow}}, Else: Errno(eperm)}  // IOPRIO_WHO_PROCESS
+
+	// Huge pages are a store of the host's own, which no limit of memory counts. Without them there are small ones.
+	out["mmap"] = deny(Errno(enomem), []Cond{bits(3, mapHuge, mapHuge)})
+	out["shmget"] = deny(Errno(enomem), []Cond{bits(2, shmHuge, shmHuge)})
+
 	// A scope outlives the jail: nobody on the host may find a file in it that runs as its owner.
 	out["chmod"] = deny(Errno(eperm), setIDs(1)...)
 	out["fchmod"] = deny(Errno(eperm), setIDs(1)...)
@@ -118,11 +131,12 @@ func policy(o Options) map[string]Rule {
 	out["mknod"] = fifos(1)
 	out["mknodat"] = fifos(2)
 
-	if o.MemfdExec {
-		all("memfd_create", Allow)
-	} else {
-		out["memfd_create"] = Rule{Cases: []Case{{[]Cond{bits(1, memfdNoExecSeal, memfdNoExecSeal)}, Allow}}, Else: Errno(eperm)}
+	memfd := deny(Errno(enomem), []Cond{bits(1, memfdHuge, memfdHuge)})
+	if !o.MemfdExec {
+		memfd.Cases = append(memfd.Cases, Case{[]Cond{bits(1, memfdNoExecSeal, memfdNoExecSeal)}, Allow})
+		memfd.Else = Errno(eperm)
 	}
+	out["memfd_create"] = memfd
 	if o.Execveat {
 		all("execveat", Allow)
 	} else {

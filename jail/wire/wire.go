@@ -92,7 +92,7 @@ type Report struct {
 	Status uint32 // as wait4 gives it
 	Why    uint32
 
-	UsernsLimit bool // no user namespace can be made inside, whatever the filter says
+	UsernsLimit bool // no user namespace can be made inside, whatever the filter says, and few instances of inotify
 }
 
 // Go is the word to start the agent.

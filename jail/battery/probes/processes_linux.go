@@ -111,6 +111,24 @@ var processes = []Probe{
 		}
 		return unix.Prlimit(1, unix.RLIMIT_STACK, &l, nil)
 	}},
+	{Name: "proc_init_renice", Control: Own, Try: func(*World) error { return renices(unix.PRIO_PROCESS, 1) }},
+	{Name: "proc_init_renice_group", Control: Own, Try: func(*World) error { return renices(unix.PRIO_PGRP, 1) }},
+	{Name: "proc_init_renice_all_of_user", Control: Own, Try: func(*World) error { return renices(unix.PRIO_USER, os.Getuid()) }},
+	{Name: "proc_init_schedule", Control: Own, Try: func(*World) error {
+		a, err := unix.SchedGetAttr(1, 0)
+		if err != nil {
+			return err
+		}
+		return anyOf(unix.SchedSetAttr(1, a, 0), try(unix.SYS_SCHED_SETSCHEDULER, 1, uintptr(a.Policy), pointer(&[1]int32{})), try(unix.SYS_SCHED_SETPARAM, 1, pointer(&[1]int32{})))
+	}},
+	{Name: "proc_init_pin", Control: Own, Try: func(*World) error {
+		var all unix.CPUSet
+		if err := unix.SchedGetaffinity(1, &all); err != nil {
+			return err
+		}
+		return unix.SchedSetaffinity(1, &all)
+	}},
+	{Name: "proc_init_io_priority", Control: Own, Try: func(*World) error { return try(unix.SYS_IOPRIO_SET, 1, 1, 2<<13|4) }},
 	{Name: "proc_init_read_memory", Control: Own, Try: func(*World) error { return readsMemory(1) }},
 
 	{Name: "proc_trace_child", Try: func(w *World) error {
@@ -239,4 +257,13 @@ func sleeper(self string, marks ...string) (*exec.Cmd, error) {
 func number(s string) int {
 	n, _ := strconv.Atoi(s)
 	return n
+}
+
+// renices sets the priority to what it is.
+func renices(which, who int) error {
+	n, err := unix.Getpriority(which, who)
+	if err != nil {
+		return err
+	}
+	return unix.Setpriority(which, who, 20-n)
 }

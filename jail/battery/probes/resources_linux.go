@@ -5,6 +5,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"syscall"
 
@@ -99,6 +100,17 @@ var resources = []Probe{
 		return inChild([4]uintptr{unix.SYS_SCHED_SETSCHEDULER, 0, 1, pointer(&[1]int32{1})})
 	}},
 	{Name: "res_real_time_io", Control: Root, Try: func(*World) error { return inChild([4]uintptr{unix.SYS_IOPRIO_SET, 1, 0, 1 << 13}) }},
+	{Name: "res_inotify", Lacks: true, Try: func(*World) error { // a user has 128, on the host too
+		for i := range 32 {
+			f, err := unix.InotifyInit1(unix.IN_CLOEXEC)
+			if err != nil {
+				return held("after %d: %v", i, err)
+			}
+			defer func() { _ = unix.Close(f) }()
+		}
+		return nil
+	}},
+	{Name: "res_pending_signals", Lacks: true, Try: pendingSignals},
 	{Name: "res_spare_me", Control: Plain, Lacks: true, Try: func(*World) error { // from the kernel when memory is short
 		f, err := os.OpenFile("/proc/self/oom_score_adj", os.O_WRONLY, 0)
 		if err != nil {
@@ -287,4 +299,21 @@ func forkBomb(w *World) error {
 		return unix.EAGAIN
 	}
 	return err
+}
+
+// pendingSignals queues more for itself than a program needs: they are counted for whoever made the jail, too.
+func pendingSignals(*World) error {
+	runtime.LockOSThread() // which ends with what waits for it
+	const signal, many = 40, 2000
+	blocked := [1]uint64{1 << (signal - 1)}
+	if err := try(unix.SYS_RT_SIGPROCMASK, unix.SIG_BLOCK, pointer(&blocked), 0, 8); err != nil {
+		return cannot{err}
+	}
+	info := [128]byte{8: 0xff, 9: 0xff, 10: 0xff, 11: 0xff} // SI_QUEUE
+	for i := range many {
+		if err := try(unix.SYS_RT_TGSIGQUEUEINFO, uintptr(os.Getpid()), uintptr(unix.Gettid()), signal, pointer(&info)); err != nil {
+			return held("after %d: %v", i, err)
+		}
+	}
+	return nil
 }

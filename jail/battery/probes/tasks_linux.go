@@ -43,6 +43,7 @@ func init() {
 		"hold":      hold,
 		"leave":     leave,
 		"keep":      keep,
+		"starve":    starve,
 		"echo-in":   func([]string) error { _, err := io.Copy(os.Stdout, os.Stdin); return err },
 		"environ":   func([]string) error { _, err := fmt.Println(strings.Join(os.Environ(), "\n")); return err },
 		"directory": func([]string) error { d, err := os.Getwd(); fmt.Println(d); return err },
@@ -276,6 +277,34 @@ func keep(a []string) error {
 	if err := daemons(a); err != nil {
 		return err
 	}
+	return forever()
+}
+
+// starve does what it may so that the first process never runs again: that is put behind everything, and everything kept busy.
+func starve([]string) error {
+	var one unix.CPUSet
+	one.Set(0)
+	idle := [1]int32{}
+	for pid := 1; pid <= 16; pid++ {
+		if pid == os.Getpid() {
+			continue
+		}
+		_ = unix.SchedSetaffinity(pid, &one)
+		_ = try(unix.SYS_SCHED_SETSCHEDULER, uintptr(pid), unix.SCHED_IDLE, pointer(&idle))
+		_ = unix.Setpriority(unix.PRIO_PROCESS, pid, 19)
+	}
+	_ = unix.Setpriority(unix.PRIO_PGRP, 1, 19)
+	_ = unix.SchedSetaffinity(0, &one)
+	runtime.LockOSThread()
+	for range 100 {
+		pid, _, errno := syscall.RawSyscall6(syscall.SYS_CLONE, uintptr(syscall.SIGCHLD), 0, 0, 0, 0, 0)
+		if errno != 0 {
+			return errno
+		}
+		for pid == 0 { // until the jail's end
+		}
+	}
+	fmt.Println("busy")
 	return forever()
 }
 
