@@ -206,7 +206,10 @@ func (c *Client) dial(ctx context.Context, p Permit) (net.Conn, error) {
 	if err != nil {
 		return nil, dial.ErrRefused
 	}
-	d := dial.Dialer{Grants: grants, Lookup: c.cfg.Lookup, Connect: func(ctx context.Context, to netip.AddrPort) (net.Conn, error) {
+	// Plain http is let through for the sake of the networks that are named. Wherever else
+	// the name leads, everybody on the way would read along, the credential too.
+	inside := p.Scheme == "http" && len(p.Private) > 0
+	d := dial.Dialer{Grants: grants, Inside: inside, Lookup: c.cfg.Lookup, Connect: func(ctx context.Context, to netip.AddrPort) (net.Conn, error) {
 		if Never(to.Addr()) || c.cfg.Own != nil && c.cfg.Own(to) {
 			return nil, dial.ErrRefused
 		}
@@ -256,7 +259,7 @@ func failed(ctx context.Context, err error, arrived bool) error {
 	var cert *tls.CertificateVerificationError
 	switch {
 	case errors.Is(err, dial.ErrRefused):
-		return fail(writ.CodeEgress, "the host is at an address that may not be reached", "operators: a grant can name the private networks its host may lie in")
+		return fail(writ.CodeEgress, "the host is at an address that may not be reached", "operators: a grant can name the private networks its host may lie in; with plain http it must lie there")
 	case arrived:
 		return fail(writ.CodeEffectUnknown, "the request went out and no answer came, so nobody knows whether the host acted on it", "find out at the host before it is sent again")
 	case errors.As(err, &name):

@@ -43,7 +43,7 @@ type Permit struct {
 	Path   string
 	Query  string
 	// Private are networks in which the host may lie although they are not the
-	// internet. None: it may not.
+	// internet. None: it may not. Where Scheme is http and there are any, it must.
 	Private []netip.Prefix
 	// Up and Down bound the bytes in each direction, heads included.
 	Up, Down int64

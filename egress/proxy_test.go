@@ -2,6 +2,7 @@ package egress
 
 import (
 	"bufio"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -164,6 +165,42 @@ func TestAddresses(t *testing.T) {
 	l := labFor(t, s.Listener.Addr(), "http", nil)
 	l.names = func(string) ([]string, error) { return nil, &net.DNSError{Err: "no such host", Name: "host.example"} }
 	l.want(get("/egress/host/"), http.StatusForbidden, string(writ.CodeEffectFailed))
+}
+
+// Plain http with networks goes to those and nowhere else, also not to the internet:
+// what is encrypted may, and so may what policy lets out in the open without any.
+func TestPlainStaysInside(t *testing.T) {
+	inside := []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}
+	for _, c := range []struct {
+		scheme, host string
+		answers      []string
+		private      []netip.Prefix
+		dialled      string // "": refused
+	}{
+		{"http", "inside.example", []string{"10.1.2.3"}, inside, "10.1.2.3:80"},
+		{"http", "inside.example", []string{"93.184.216.34"}, inside, ""},
+		{"http", "inside.example", []string{"10.1.2.3", "93.184.216.34"}, inside, ""},
+		{"http", "inside.example", []string{"2606:4700:4700::1111"}, inside, ""},
+		{"http", "93.184.216.34", nil, inside, ""},
+		{"http", "93.184.216.34", nil, nil, "93.184.216.34:80"},
+		{"https", "inside.example", []string{"93.184.216.34"}, inside, "93.184.216.34:80"},
+		{"", "inside.example", []string{"93.184.216.34"}, inside, "93.184.216.34:80"}, // a tunnel
+	} {
+		dialled := ""
+		client := New(Config{
+			Own: func(a netip.AddrPort) bool { dialled = a.String(); return true }, // nothing goes out
+			Lookup: func(context.Context, string) (out []netip.Addr, err error) {
+				for _, a := range c.answers {
+					out = append(out, netip.MustParseAddr(a))
+				}
+				return out, nil
+			},
+		})
+		_, err := client.dial(t.Context(), Permit{Scheme: c.scheme, Target: target.Target{Host: c.host, Port: 80}, Private: c.private})
+		if dialled != c.dialled || err == nil {
+			t.Errorf("%+v: dialled %q, %v", c, dialled, err)
+		}
+	}
 }
 
 // A redirect is the agent's to look at. Nobody follows it, and where it leads is

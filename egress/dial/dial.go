@@ -14,6 +14,8 @@ var ErrRefused = errors.New("the address may not be dialled")
 // Dialer dials what Grants allow. The zero value dials hosts of the internet.
 type Dialer struct {
 	Grants Grants
+	// Inside keeps it from hosts of the internet: only what Grants name is dialled.
+	Inside bool
 	// Lookup resolves a name; nil asks the system.
 	Lookup func(ctx context.Context, host string) ([]netip.Addr, error)
 	// Connect connects to a checked address; nil does.
@@ -38,8 +40,12 @@ func (d *Dialer) DialContext(ctx context.Context, network, address string) (net.
 	if err != nil {
 		return nil, err
 	}
+	may := d.Grants.May
+	if d.Inside {
+		may = d.Grants.Names
+	}
 	for _, a := range addrs {
-		if !d.Grants.May(host, portName, a) {
+		if !may(host, portName, a) {
 			return nil, ErrRefused
 		}
 	}

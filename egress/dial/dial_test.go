@@ -130,6 +130,11 @@ func TestGrants(t *testing.T) {
 			t.Errorf("%+v: %v", c, got)
 		}
 	}
+	for addr, want := range map[string]bool{"10.1.2.3": true, "127.0.0.1": true, "8.8.8.8": false, "10.2.0.1": false, "::ffff:10.1.2.3": false, "2606:4700:4700::1111": false} {
+		if got := g.Names("x.org", "80", netip.MustParseAddr(addr)); got != want {
+			t.Errorf("%s is named: %v", addr, got)
+		}
+	}
 	all, err := ParseGrants([]string{"::/0"})
 	if err != nil || all.May("x.org", "80", netip.MustParseAddr("::ffff:127.0.0.1")) || all.May("x.org", "80", netip.MustParseAddr("127.0.0.1")) || !all.May("x.org", "80", netip.MustParseAddr("::1")) {
 		t.Errorf("::/0 grants something else than IPv6: %v", err)

@@ -48,11 +48,18 @@ func target(host, port string) string {
 	return net.JoinHostPort(strings.TrimSuffix(strings.ToLower(host), "."), port)
 }
 
-// May says whether an address, found for a host and port, may be dialled.
+// May says whether an address, found for a host and port, may be dialled: one of the
+// internet, or one that is named.
 func (g Grants) May(host, port string, a netip.Addr) bool {
+	return Public(a) || g.Names(host, port, a)
+}
+
+// Names says whether the grants name an address, found for a host and port: one of the
+// internet is not named by being that.
+func (g Grants) Names(host, port string, a netip.Addr) bool {
 	if a.Is4In6() || a.Zone() != "" { // ::/0 would grant all of IPv4 with the first
 		return false
 	}
-	return Public(a) || g.hosts[target(host, port)] && a.IsValid() ||
+	return g.hosts[target(host, port)] && a.IsValid() ||
 		slices.ContainsFunc(g.nets, func(p netip.Prefix) bool { return p.Contains(a) })
 }
