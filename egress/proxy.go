@@ -185,7 +185,9 @@ func (a ahead) CloseWrite() error {
 	return a.Close()
 }
 
-// patient reads a body of which every part must come in time.
+// patient reads a body of which every part must come in time. Behind its end no time is
+// set: net/http reads on there to notice who hangs up, and what ended that would end the
+// request, whose host has the time of the grant to answer in.
 type patient struct {
 	r       io.Reader
 	control *http.ResponseController
@@ -195,7 +197,10 @@ type patient struct {
 func (p patient) Read(b []byte) (int, error) {
 	_ = p.control.SetReadDeadline(time.Now().Add(p.each))
 	n, err := p.r.Read(b)
-	if err != nil && !errors.Is(err, io.EOF) {
+	switch {
+	case errors.Is(err, io.EOF):
+		_ = p.control.SetReadDeadline(time.Time{})
+	case err != nil:
 		err = &writ.Error{Code: writ.CodeMalformed, Op: "egress", Msg: "the body could not be read to its end", Hint: "send it again, faster", Err: err}
 	}
 	return n, err

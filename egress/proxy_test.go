@@ -448,9 +448,10 @@ func (l *lab) became() error {
 // one connection of the agent's.
 func TestPatience(t *testing.T) {
 	const each = 100 * time.Millisecond
-	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-		<-time.After(2 * each)
-		_, _ = io.WriteString(w, "at last")
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		b, _ := io.ReadAll(r.Body)
+		<-time.After(3 * each)
+		_, _ = io.WriteString(w, "at last"+string(b))
 	}))
 	defer s.Close()
 	l := labWith(t, s.Listener.Addr(), "http", nil, each)
@@ -460,16 +461,25 @@ func TestPatience(t *testing.T) {
 	}
 	defer func() { _ = c.Close() }()
 	r := bufio.NewReader(c)
-	for range 2 {
-		_, _ = io.WriteString(c, get("/egress/host/"))
+	for _, ask := range []struct{ text, want string }{
+		{get("/egress/host/"), "at last"},
+		{"POST /egress/host/ HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\nhi", "at lasthi"},
+		{"PUT /egress/host/ HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n0\r\n\r\n", "at lasthi"},
+		{"POST /egress/host/ HTTP/1.1\r\nHost: x\r\nContent-Length: 100000\r\n\r\n" + strings.Repeat("x", 100_000), "at last" + strings.Repeat("x", 100_000)},
+		{get("/egress/host/"), "at last"},
+	} {
+		_, _ = io.WriteString(c, ask.text)
 		res, err := http.ReadResponse(r, nil)
 		if err != nil {
 			t.Fatal(err)
 		}
 		b, err := io.ReadAll(res.Body)
 		_ = res.Body.Close()
-		if string(b) != "at last" || err != nil {
-			t.Errorf("%q, %v", b, err)
+		if string(b) != ask.want || err != nil {
+			t.Errorf("%.50q: %.50q, %v", ask.text, b, err)
+		}
+		if err := <-l.errs; err != nil {
+			t.Errorf("%.50q: %v", ask.text, err)
 		}
 	}
 }
