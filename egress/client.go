@@ -167,6 +167,8 @@ func (c *Client) answer(res *http.Response, p Permit, secrets [][]byte, down *ta
 	switch {
 	case res.StatusCode == http.StatusSwitchingProtocols:
 		return nil, writ.Refuse(writ.CodeEffectFailed, op, "the host wants to speak another protocol", "this way is for HTTP requests and their answers")
+	case res.StatusCode < 200, res.StatusCode > 599: // net/http takes any three digits from a host, and panics at some when they are passed on
+		return nil, writ.Refuse(writ.CodeEffectFailed, op, "the host answered with a status that HTTP does not have", "operators: look at the host")
 	case len(secrets) > 0 && (repeats(res.Header, secrets) || coding != "" && coding != "identity"):
 		return nil, echoed()
 	case res.ContentLength > p.Down-down.n.Load():

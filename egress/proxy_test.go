@@ -11,6 +11,7 @@ import (
 	"net/http/httptest"
 	"net/netip"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -353,6 +354,26 @@ func TestAnswersOfHosts(t *testing.T) {
 				t.Errorf("%d %q %v %v", status, body, h, err)
 			}
 		})
+	}
+}
+
+// An answer that cannot be passed on was one all the same: what was asked has happened.
+func TestAnswersThatAreNone(t *testing.T) {
+	for _, line := range []string{"000 X", "042 X", "099 X", "101 Switching Protocols", "600 X", "999 X"} {
+		l := labFor(t, raw(t, "HTTP/1.1 "+line+"\r\nContent-Length: 2\r\n\r\nok"), "http", nil)
+		l.want("POST /egress/host/ HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\nhi", http.StatusForbidden, string(writ.CodeEffectFailed))
+		err := l.became()
+		if _, happened := errors.AsType[*writ.Happened](err); !happened || writ.CodeOf(err) != writ.CodeEffectFailed {
+			t.Errorf("%s: %v", line, err)
+		}
+	}
+	for _, line := range []string{"200 OK", "299 X", "404 Not Found", "599 X"} {
+		l := labFor(t, raw(t, "HTTP/1.1 "+line+"\r\nContent-Length: 2\r\n\r\nok"), "http", nil)
+		status, err := strconv.Atoi(line[:3])
+		if err != nil {
+			t.Fatal(err)
+		}
+		l.want(get("/egress/host/"), status, "ok")
 	}
 }
 
