@@ -190,6 +190,10 @@ func fetchReads(c *writ.Call, a *EgressFetchArgs, s writ.Snapshot) (writ.ReadSet
 		return rs, nil
 	}
 	f, err := a.find(c, to, w.task.Run, s)
+	if err == nil && !f.all() && a.crowded(to, s) { // before policy says that there is no grant: nobody knows
+		err = writ.Refuse(writ.CodeEgress, opFetch, "there are more grants for this host than are looked at, and none of those looked at lets this agent do that",
+			"name the grant, if it is no tunnel; operators: revoke grants for the host that are over, or give this one a name that comes before theirs")
+	}
 	if err != nil || !f.is {
 		return rs, err
 	}

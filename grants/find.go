@@ -25,12 +25,19 @@ type wish struct {
 	query  string
 }
 
-// atHost are the grants for the host of a wish, of which at most so many are looked at.
-const atHost = 8
+// atHost is how many grants for the host of a wish are looked at, whoever they are for
+// and whether they are over or not: the list does not say. The commit holds to all that
+// was read, and has room for so many.
+const atHost = 128
 
 func (w wish) hosts() writ.Range {
 	prefix := w.to.Host + ":" + strconv.Itoa(int(w.to.Port)) + " "
-	return writ.Range{Index: writ.IndexEgressHosts, From: prefix, To: prefix + "~", Limit: atHost}
+	return writ.Range{Index: writ.IndexEgressHosts, From: prefix, To: prefix + "~", Limit: atHost + 1}
+}
+
+// crowded says that there are more grants for the host of a wish than are looked at.
+func (a *EgressFetchArgs) crowded(w wish, s writ.Snapshot) bool {
+	return a.Grant == "" && len(s.Ranges[w.hosts()].Members) > atHost
 }
 
 // candidates are the documents of grants a wish could mean.
@@ -40,7 +47,8 @@ func (a *EgressFetchArgs) candidates(w wish, s writ.Snapshot) (rs writ.ReadSet) 
 		return rs
 	}
 	rs.Ranges = []writ.Range{w.hosts()}
-	for _, m := range s.Ranges[w.hosts()].Members {
+	members := s.Ranges[w.hosts()].Members
+	for _, m := range members[:min(len(members), atHost)] {
 		if _, id, ok := strings.Cut(m.Name, " "); ok && writ.ValidSlug(id) {
 			rs.Docs = append(rs.Docs, writ.EgressGrantKey(writ.EgressID(id)))
 		}

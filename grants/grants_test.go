@@ -2,6 +2,7 @@ package grants_test
 
 import (
 	"errors"
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -360,6 +361,72 @@ func TestChange(t *testing.T) {
 	a.Run = l.Run("boss", 10).ID
 	l.do("egress.grant", l.op, a)
 	l.refused(writ.CodeEgress, "egress.fetch", l.a, get("/v1"))
+}
+
+// However many grants others have for a host, and however many are over, an agent's own
+// is found; where more are than are looked at it is told so, and can name it.
+func TestManyGrantsForAHost(t *testing.T) {
+	l := newLab(t)
+	l.work(l.a, writ.LabelInternalSystem)
+	tunnel := func() *grants.EgressGrantArgs {
+		g := good()
+		g.Mode, g.Methods, g.PathPrefix = writ.EgressTunnel, nil, ""
+		return g
+	}
+	fill := func(prefix string, n int, agent writ.AgentID) {
+		for i := range n {
+			g := tunnel()
+			g.ID, g.Agents, g.ExpiresInS = writ.EgressID(fmt.Sprintf("%s-%03d", prefix, i)), []writ.AgentID{agent}, 10
+			l.do("egress.grant", l.op, g)
+		}
+	}
+	ask := func(kind string) (writ.EgressID, error) {
+		a := &grants.EgressFetchArgs{URL: "https://api.example.com/v1/x", Method: "GET", Most: 1000}
+		if kind == "tunnel" {
+			a = &grants.EgressFetchArgs{URL: "api.example.com:443", Mode: writ.EgressTunnel}
+		}
+		call := l.NewCall(l.verbs["egress.fetch"], l.a, a)
+		call.Jailed, call.Streams = true, struct{}{}
+		p, err := l.Plan(l.verbs["egress.fetch"], call)
+		if err != nil {
+			return "", err
+		}
+		p.Tx.Fact = &writ.Fact{}
+		return p.Reply.Errand.Detail.(writ.EgressErrand).Grant.ID, l.Apply(p.Tx)
+	}
+	fill("b", 63, "agent-b")
+	fill("c", 63, "agent-a") // its own, and over by then
+	l.Advance(10)
+	mine, through := good(), tunnel()
+	mine.ID, through.ID = "mine", "mine-too"
+	l.do("egress.grant", l.op, mine)
+	l.do("egress.grant", l.op, through)
+	for kind, want := range map[string]writ.EgressID{"request": "mine", "tunnel": "mine-too"} {
+		if got, err := ask(kind); got != want || err != nil {
+			t.Errorf("%s: %q, %v", kind, got, err)
+		}
+	}
+	fill("z", 2, "agent-b") // behind them: they are found still
+	for kind, want := range map[string]writ.EgressID{"request": "mine", "tunnel": "mine-too"} {
+		if got, err := ask(kind); got != want || err != nil {
+			t.Errorf("%s, with more than are looked at: %q, %v", kind, got, err)
+		}
+	}
+	fill("a", 2, "agent-b") // before them: they come too late
+	for _, kind := range []string{"request", "tunnel"} {
+		_, err := ask(kind)
+		if e, ok := errors.AsType[*writ.Error](err); !ok || e.Code != writ.CodeEgress || !strings.Contains(e.Msg, "more grants") || strings.Contains(e.Msg+e.Hint, "example.com") {
+			t.Errorf("%s: %v", kind, err)
+		}
+	}
+	a := get("/v1/x")
+	a.Grant = "mine"
+	l.do("egress.fetch", l.a, a)
+	l.do("egress.revoke", l.op, &grants.GrantArgs{ID: "c-000"})
+	l.do("egress.revoke", l.op, &grants.GrantArgs{ID: "c-001"})
+	if got, err := ask("tunnel"); got != "mine-too" || err != nil {
+		t.Errorf("after some are revoked: %q, %v", got, err)
+	}
 }
 
 // A credential goes to its own host.
