@@ -58,14 +58,19 @@ func pool(s *httptest.Server) *x509.CertPool {
 // connect asks for a tunnel and says whether there is one.
 func (l *lab) connect() (net.Conn, *bufio.Reader) {
 	l.t.Helper()
+	to := l.permit.Target.String()
+	return l.connectBy("CONNECT " + to + " HTTP/1.1\r\nHost: " + to + "\r\n\r\n")
+}
+
+func (l *lab) connectBy(head string) (net.Conn, *bufio.Reader) {
+	l.t.Helper()
 	c, err := net.Dial("tcp", l.agent.Listener.Addr().String())
 	if err != nil {
 		l.t.Fatal(err)
 	}
 	l.t.Cleanup(func() { _ = c.Close() })
 	_ = c.SetDeadline(time.Now().Add(20 * time.Second))
-	to := l.permit.Target.String()
-	if _, err := fmt.Fprintf(c, "CONNECT %s HTTP/1.1\r\nHost: %s\r\n\r\n", to, to); err != nil {
+	if _, err := io.WriteString(c, head); err != nil {
 		l.t.Fatal(err)
 	}
 	r := bufio.NewReader(c)
@@ -139,6 +144,41 @@ func TestTunnel(t *testing.T) {
 	}
 	if l.lookups.Load() == 0 {
 		t.Error("nothing was looked up")
+	}
+}
+
+// Tunnels are for clients as they are: some ask for one in HTTP/1.0, without a Host.
+func TestTunnelOfOldClients(t *testing.T) {
+	s := secure(t, "host.example")
+	l := labFor(t, s.Listener.Addr(), "", nil)
+	to := l.permit.Target.String()
+	for name, head := range map[string]string{
+		"Python before 3.12": "CONNECT " + to + " HTTP/1.0\r\n\r\n",
+		"openssl s_client":   "CONNECT " + to + " HTTP/1.0\r\nProxy-Connection: Keep-Alive\r\n\r\n",
+		"curl":               "CONNECT " + to + " HTTP/1.1\r\nHost: " + to + "\r\nUser-Agent: curl/8.5.0\r\nProxy-Connection: Keep-Alive\r\n\r\n",
+	} {
+		c, r := l.connectBy(head)
+		tc := tls.Client(buffered{c, r}, &tls.Config{ServerName: "host.example", RootCAs: pool(s)})
+		_, _ = io.WriteString(tc, "GET /x HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n")
+		b, err := io.ReadAll(tc)
+		if err != nil || !strings.HasSuffix(string(b), "host.example h /x") {
+			t.Errorf("%s: %q, %v", name, b, err)
+		}
+		_ = tc.Close()
+		if err := <-l.errs; err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	// What is refused ends the connection, though the client would keep it.
+	c, err := net.Dial("tcp", l.agent.Listener.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = c.Close() }()
+	_ = c.SetDeadline(time.Now().Add(20 * time.Second))
+	_, _ = io.WriteString(c, "CONNECT other.example:443 HTTP/1.0\r\nConnection: keep-alive\r\n\r\nGET /egress/host/ HTTP/1.1\r\nHost: x\r\n\r\n")
+	if b, err := io.ReadAll(c); err != nil || !strings.Contains(string(b), " 403 ") || strings.Count(string(b), "HTTP/1.") != 1 {
+		t.Errorf("%q, %v", b, err)
 	}
 }
 

@@ -28,7 +28,7 @@ func readHead(b []byte) (next state, left int64, ok bool) {
 		return 0, 0, false
 	}
 	lines := bytes.Split(bytes.TrimSuffix(b, []byte("\r\n")), []byte("\r\n"))
-	method, ok := requestLine(lines[0])
+	method, old, ok := requestLine(lines[0])
 	if !ok || len(lines) > maxHeaders+1 {
 		return 0, 0, false
 	}
@@ -58,7 +58,7 @@ func readHead(b []byte) (next state, left int64, ok bool) {
 		}
 	}
 	switch {
-	case hosts != 1, lengths+codings > 1:
+	case hosts > 1, hosts == 0 && !old, lengths+codings > 1:
 		return 0, 0, false
 	case method == "CONNECT":
 		return inTunnel, 0, lengths+codings == 0
@@ -70,23 +70,29 @@ func readHead(b []byte) (next state, left int64, ok bool) {
 	return inHead, 0, true
 }
 
-// requestLine reads METHOD SP target SP HTTP/1.1.
-func requestLine(line []byte) (method string, ok bool) {
+// requestLine reads METHOD SP target SP HTTP/1.1. For CONNECT it takes HTTP/1.0 too, which
+// knows no Host: stock clients ask so for tunnels. Nothing that follows could be framed in
+// another way by that: it has no body, and behind it is the tunnel or the end.
+func requestLine(line []byte) (method string, old, ok bool) {
 	parts := strings.Split(string(line), " ")
-	if len(parts) != 3 || parts[0] == "" || parts[1] == "" || parts[2] != "HTTP/1.1" {
-		return "", false
+	if len(parts) != 3 || parts[0] == "" || parts[1] == "" {
+		return "", false, false
+	}
+	old = parts[0] == "CONNECT" && parts[2] == "HTTP/1.0"
+	if parts[2] != "HTTP/1.1" && !old {
+		return "", false, false
 	}
 	for i := range len(parts[0]) {
 		if c := parts[0][i]; (c < 'A' || c > 'Z') && c != '-' {
-			return "", false
+			return "", false, false
 		}
 	}
 	for i := range len(parts[1]) {
 		if c := parts[1][i]; c <= ' ' || c >= 0x7f {
-			return "", false
+			return "", false, false
 		}
 	}
-	return parts[0], true
+	return parts[0], old, true
 }
 
 // headerLine reads name ":" value. White space before the colon, or at the beginning

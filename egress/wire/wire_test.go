@@ -36,6 +36,9 @@ var good = []string{
 	"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\nA\r\n0123456789\r\n0\r\n\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n",
 	"POST / HTTP/1.1\r\nHost: a\r\ntransfer-encoding: Chunked\r\nExpect: 100-continue\r\n\r\n2\r\n\r\n\r\n0\r\n\r\n",
 	"CONNECT a:443 HTTP/1.1\r\nHost: a:443\r\n\r\n\x16\x03\n\n\r\x00GET / HTTP/9\n\n",
+	"CONNECT a:443 HTTP/1.0\r\n\r\n\x16\x03\n\n\r\x00GET / HTTP/9\n\n", // Python before 3.12
+	"CONNECT a:443 HTTP/1.0\r\nProxy-Connection: Keep-Alive\r\n\r\n",   // openssl
+	"CONNECT a:443 HTTP/1.0\r\nHost: a:443\r\n\r\n\x16\x03",
 	"GET http://a/ HTTP/1.1\r\nHost:a\r\nX: \ty\t z \r\nY:\r\nZ: caf\xc3\xa9\r\n\r\n",
 }
 
@@ -98,6 +101,19 @@ var bad = []string{
 	"GET / HTTP/1.1\r\nHost: a\r\n(x): y\r\n\r\n",
 	"GET / HTTP/1.1\r\nHost: a\r\nExpect: 200-ok\r\n\r\n",
 	"CONNECT a:443 HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhello",
+	"CONNECT a:443 HTTP/1.1\r\n\r\n", // tunnels in HTTP/1.0 and nothing else of it
+	"CONNECT a:443 HTTP/1.0\r\nHost: a\r\nHost: a\r\n\r\n",
+	"CONNECT a:443 HTTP/1.0\r\nContent-Length: 5\r\n\r\nhello",
+	"CONNECT a:443 HTTP/1.0\r\nContent-Length: 0\r\n\r\n",
+	"CONNECT a:443 HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+	"CONNECT a:443 HTTP/1.0\nX: y\n\n",
+	"CONNECT a:443 HTTP/1.0\r\n X: y\r\n\r\n",
+	"CONNECT a:443 HTTP/0.9\r\n\r\n",
+	"CONNECT a:443 HTTP/1.2\r\nHost: a\r\n\r\n",
+	"CONNECT a:443\r\n\r\n",
+	"GET / HTTP/1.0\r\n\r\n",
+	"POST / HTTP/1.0\r\nContent-Length: 2\r\n\r\nhi",
+	"CONNECTX a:443 HTTP/1.0\r\n\r\n",
 	"GET / HTTP/1.1\r\nHost: a\r\nX: " + strings.Repeat("y", MaxHead) + "\r\n\r\n", // too much
 	"GET / HTTP/1.1\r\nHost: a\r\n" + strings.Repeat("X: y\r\n", maxHeaders) + "\r\n",
 	"GET /" + strings.Repeat("y", 2*MaxHead),
@@ -211,7 +227,7 @@ func FuzzStrict(f *testing.F) {
 			if err != nil {
 				return // net/http takes less than we do: hosts, targets
 			}
-			if len(req.TransferEncoding) > 0 && req.Header.Get("Content-Length") != "" || len(req.Trailer) > 0 || req.Proto != "HTTP/1.1" {
+			if len(req.TransferEncoding) > 0 && req.Header.Get("Content-Length") != "" || len(req.Trailer) > 0 || req.Proto != "HTTP/1.1" && (req.Proto != "HTTP/1.0" || req.Method != http.MethodConnect) {
 				t.Fatalf("%q has %v", got, req.Header)
 			}
 			if req.Method == http.MethodConnect {
