@@ -15,6 +15,7 @@
 //   - a name is looked up once, all its addresses are checked, and a checked one is
 //     dialled;
 //   - no redirect is followed: where one leads is another attempt;
-//   - every byte counts, in both directions, and what is over the budget ends the
-//     exchange in a way nobody takes for its end.
+//   - every byte of heads and bodies counts, in both directions, and what is over the
+//     budget ends the exchange in a way nobody takes for its end. What is not counted
+//     (the frames of chunks, trailers, answers with 1xx) does not pass.
 package egress

@@ -377,6 +377,25 @@ func TestAnswersThatAreNone(t *testing.T) {
 	}
 }
 
+// What of an answer is not counted does not pass either, and is bounded.
+func TestUncounted(t *testing.T) {
+	const end = "Transfer-Encoding: chunked\r\nTrailer: X-End\r\n\r\n2\r\nok\r\n0\r\nX-End: secret\r\n\r\n"
+	early := "HTTP/1.1 103 Early Hints\r\nX-Early: secret\r\n\r\n"
+	l := labFor(t, raw(t, early+"HTTP/1.1 200 OK\r\n"+end), "http", nil)
+	c, err := net.Dial("tcp", l.agent.Listener.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = c.Close() }()
+	_ = c.SetDeadline(time.Now().Add(20 * time.Second))
+	_, _ = io.WriteString(c, "GET /egress/host/ HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+	if b, err := io.ReadAll(c); err != nil || !strings.HasPrefix(string(b), "HTTP/1.1 200 OK\r\n") || !strings.Contains(string(b), "ok") || strings.Contains(string(b), "secret") {
+		t.Errorf("%q, %v", b, err)
+	}
+	l = labFor(t, raw(t, strings.Repeat(early, 1000)+"HTTP/1.1 200 OK\r\n"+end), "http", nil)
+	l.want(get("/egress/host/"), http.StatusForbidden, string(writ.CodeEffectFailed))
+}
+
 // Who keeps a host or the gateway waiting does so for a while and no longer.
 func TestSlow(t *testing.T) {
 	stop := make(chan struct{})
