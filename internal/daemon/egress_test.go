@@ -463,6 +463,41 @@ func TestDenialsOfTheProxyAreReceipted(t *testing.T) {
 	})
 }
 
+// As many grants for a host as are looked at fit into one commit, and where there are
+// more the refusal says it, not that there is none.
+func TestManyGrantsForAHost(t *testing.T) {
+	onStores(t, func(t *testing.T, tune func(*Config)) {
+		d, op, _ := start(t, t.TempDir(), tune)
+		in := newInside(t, d, op, "builder", nil)
+		host := httptest.NewServer(http.NotFoundHandler())
+		defer host.Close()
+		var other struct {
+			ID writ.RunID `json:"run_id"`
+		}
+		in.must("run.create", map[string]any{"title": "another", "budget": map[string]any{"steps": 1}}, &other)
+		for i := range 127 {
+			in.grant(fmt.Sprintf("b-%03d", i), host.Listener.Addr(), map[string]any{"run_id": other.ID})
+		}
+		in.grant("mine", host.Listener.Addr(), nil)
+		get := "GET http://" + host.Listener.Addr().String() + "/ HTTP/1.1\r\nHost: x\r\n\r\n"
+		if answer := in.raw(get); answer.StatusCode != http.StatusNotFound || answer.Header.Get("Effect-Id") == "" {
+			t.Errorf("behind 127: %d %v", answer.StatusCode, answer.Header)
+		}
+		in.grant("a-first", host.Listener.Addr(), map[string]any{"run_id": other.ID})
+		answer := in.raw(get)
+		if answer.StatusCode != http.StatusForbidden || answer.Header.Get("Receipt-Id") == "" {
+			t.Errorf("behind 128: %d %v", answer.StatusCode, answer.Header)
+		}
+		_, err := d.asToken(t.Context(), in.token, "egress.fetch", map[string]any{"to": "http://" + host.Listener.Addr().String() + "/"})
+		if writ.CodeOf(err) != writ.CodeEgress || !strings.Contains(fmt.Sprint(err), "more grants") {
+			t.Errorf("behind 128: %v", err)
+		}
+		if status, body, _ := in.ask("GET", "/egress/mine/", ""); status != http.StatusNotFound {
+			t.Errorf("by its name: %d %s", status, body)
+		}
+	})
+}
+
 // raw says something on the listener and gives the head of the answer.
 func (in *inside) raw(text string) *http.Response {
 	in.t.Helper()
