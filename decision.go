@@ -58,7 +58,7 @@ type Decision struct {
 	Packs            []PackRef // every pack evaluated, sorted by id
 	PolicyRevision   string
 	BindingsRevision string
-	InputDigest      string // sha256 of the canonical policy input
+	InputDigest      string // of Record, blinded: the door's to say, who has the call's salt
 	Needs            []Need // what must be approved first; only with require_approval
 	Duties           Duties // what the host must do; nothing with deny
 	Record           []byte // the canonical policy input itself: no arguments, no text of callers

@@ -1,7 +1,12 @@
 package e2e
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
 	"fmt"
+	"slices"
+	"strings"
 	"testing"
 
 	"github.com/writ-gateway/writ"
@@ -172,6 +177,26 @@ func TestF6T2ADeniedClaimNamesBothSides(t *testing.T) {
 		}
 		if ev.str("digest") != p.str("statement", "predicate", "evidence") {
 			t.Errorf("the receipt does not bind %s", ev)
+		}
+		// What policy judged has words of callers. The receipt names it by a digest that needs the salt, which the evidence has.
+		var kept struct {
+			Evidence struct {
+				Salt   string `json:"salt"`
+				Object struct {
+					Record json.RawMessage `json:"policy_record"`
+				} `json:"object"`
+			} `json:"evidence"`
+		}
+		if err := json.Unmarshal(ev.body, &kept); err != nil {
+			t.Fatal(err)
+		}
+		salt, err := hex.DecodeString(kept.Evidence.Salt)
+		if err != nil || len(salt) != 16 || !strings.Contains(string(kept.Evidence.Object.Record), "fs:docs/") {
+			t.Fatalf("the evidence has no salt or no record: %v %s", err, ev)
+		}
+		named := p.str("statement", "predicate", "decision", "input")
+		if want := fmt.Sprintf("%x", sha256.Sum256(slices.Concat([]byte("writ policy input v1\x00"), salt, kept.Evidence.Object.Record))); named != want {
+			t.Errorf("the receipt names %s, and not %s", named, want)
 		}
 		w.audited()
 	})

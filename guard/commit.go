@@ -302,6 +302,10 @@ func witnessed(args any) any {
 
 // addFact renders the statement and attaches it with its evidence.
 func (t *try) addFact(tx *writ.Tx, st writ.Statement, reply writ.Reply) error {
+	if len(t.dec.Record) > 0 {
+		t.dec.InputDigest = blinded(t.call.Salt, t.dec.Record)
+		st.Decision.InputDigest = t.dec.InputDigest
+	}
 	ev := evidence{
 		Capability: t.k.ID, Via: t.call.Via, Call: t.call.ID, Principal: t.call.Caller.Principal,
 		Args: witnessed(cmp.Or(t.asked, t.call.Args)), Limited: t.limited, Cosigned: t.signed, Findings: t.dec.Findings, Input: t.dec.InputDigest, Record: t.dec.Record, Outcome: string(reply.Outcome),
@@ -338,6 +342,16 @@ func (t *try) addFact(tx *writ.Tx, st writ.Statement, reply writ.Reply) error {
 	}
 	tx.Fact = &writ.Fact{ID: st.Receipt, Run: st.Run, KeyID: st.KeyID, Head: head, Tail: tail, Evidence: sealed}
 	return nil
+}
+
+// blinded is a digest of what policy judged that nobody can check a guess by: it has words of callers, and is in the receipt for
+// good. Whoever has the evidence, with the record and the salt in it, can.
+func blinded(salt [16]byte, record []byte) string {
+	h := sha256.New()
+	h.Write([]byte("writ policy input v1\x00"))
+	h.Write(salt[:])
+	h.Write(record)
+	return hex.EncodeToString(h.Sum(nil))
 }
 
 func digestOf(b []byte) string {

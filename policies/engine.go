@@ -188,7 +188,6 @@ func (s *snapshot) Decide(ctx context.Context, in writ.PolicyInput) (writ.Decisi
 	if err := b.input(in); err != nil {
 		return fail(err)
 	}
-	d.InputDigest = digest(b.json)
 	found, err := s.answer(ctx, r, in, b)
 	if err != nil {
 		return fail(err)
