@@ -9,6 +9,7 @@
 //     session has started, by a call that policy judged;
 //   - what cannot be jailed is not run;
 //   - when a session ends its listeners close and its jail is killed;
+//   - a jail whose listeners nobody serves is killed;
 //   - the end of a jail it had is noted, however long that takes; one it does not know,
 //     with its name on it, is lost;
 //   - when the supervisor stops, so do all its jails.

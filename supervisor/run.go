@@ -3,7 +3,9 @@ package supervisor
 import (
 	"context"
 	"errors"
+	"net"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/writ-gateway/writ"
@@ -14,6 +16,10 @@ const (
 	againFirst = time.Second
 	againMost  = 30 * time.Second
 )
+
+// missingDoor is what a jail lacks whose listeners nobody serves any more, as
+// JailExit.Missing.
+const missingDoor = "door"
 
 // soonSeen is how long after its start it is first said what an agent uses.
 const soonSeen = time.Second
@@ -93,8 +99,19 @@ func (s *Supervisor) once(cell context.Context, seen writ.JailSeen, first bool) 
 	var serving sync.WaitGroup
 	defer serving.Wait()
 	defer closed()
+	var doorless atomic.Bool
 	for _, l := range jail.Listeners() {
-		serving.Go(func() { s.cfg.Serve(inside, id, l) })
+		serving.Go(func() {
+			err := s.cfg.Serve(inside, id, l)
+			if inside.Err() != nil || errors.Is(err, net.ErrClosed) { // it was to end, or the jail has
+				return
+			}
+			if err != nil {
+				doorless.Store(true)
+				s.cfg.Log.Error("an agent in a jail is not answered any more, and its jail ends", "session", id, "error", err)
+			}
+			jail.Kill() // its agent could do nothing but wait for its deadline
+		})
 	}
 	defer context.AfterFunc(cell, jail.Kill)()
 
@@ -132,6 +149,8 @@ func (s *Supervisor) once(cell context.Context, seen writ.JailSeen, first bool) 
 				return instead
 			case cell.Err() != nil:
 				exit.Why, exit.Code, exit.Signal = writ.JailKilled, 0, 0
+			case doorless.Load() && exit.Why == writ.JailKilled:
+				exit.Why, exit.Missing = writ.JailUnavailable, missingDoor
 			}
 			return exit
 		case <-silent.C:

@@ -47,8 +47,11 @@ type Config struct {
 	Queue  Queue
 	Jailer Jailer
 	Host   string // names this replica; nobody else has the name
-	// Serve answers on a listener as the session until the context ends, and closes it.
-	Serve func(ctx context.Context, id writ.SessionID, l net.Listener)
+	// Serve answers on a listener as the session until the context or the session ends, or the
+	// jail has closed the listener (net.ErrClosed), and closes it. What passes, such as a store
+	// that is down for a while, it outlasts: another error says that nobody will answer there
+	// again, and ends the jail.
+	Serve func(ctx context.Context, id writ.SessionID, l net.Listener) error
 	// Adopts says that no other replica can have a jail: what this one has not is left of
 	// an earlier life of it, and ends. What other replicas leave, the sweeper ends.
 	Adopts bool

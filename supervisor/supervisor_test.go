@@ -208,7 +208,7 @@ func (c *cell) Wait() writ.JailExit {
 	case e := <-c.exit:
 		return e
 	case <-c.dead:
-		return writ.JailExit{Why: writ.JailSignalled, Signal: 9}
+		return writ.JailExit{Why: writ.JailKilled}
 	}
 }
 
@@ -261,9 +261,10 @@ func start(b *board, m *jailer, more func(*Config)) *Supervisor {
 	m.b = b
 	cfg := Config{
 		Queue: b, Jailer: m, Host: host, Log: slog.New(slog.NewTextHandler(io.Discard, nil)),
-		Serve: func(ctx context.Context, who writ.SessionID, _ net.Listener) {
+		Serve: func(ctx context.Context, who writ.SessionID, _ net.Listener) error {
 			b.tell("serve " + string(who[:3]))
 			<-ctx.Done()
+			return nil
 		},
 	}
 	if more != nil {
@@ -596,4 +597,50 @@ func TestUseIsSaid(t *testing.T) {
 			t.Errorf("that is said after %v, want %v", at, want)
 		}
 	})
+}
+
+// A jail whose listeners nobody serves any more is killed, says why, and is not made again;
+// one whose session has ended was killed for that, and one that closed them itself ended as
+// it did.
+func TestADoorNobodyServes(t *testing.T) {
+	began := []string{"starting", "running", "session.start", "go"}
+	for name, tc := range map[string]struct {
+		serve   error
+		want    []string
+		why     writ.JailEnd
+		missing string
+	}{
+		"for good":              {&writ.Error{Code: writ.CodeInternal}, slices.Concat(began, []string{"kill", "ended"}), writ.JailUnavailable, "door"},
+		"its session has ended": {nil, slices.Concat(began, []string{"kill", "ended"}), writ.JailKilled, ""},
+		"the jail closed it":    {fmt.Errorf("accept: %w", net.ErrClosed), slices.Concat(began, []string{"ended"}), writ.JailLost, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				b := wanted(writ.JailSpec{Restarts: 3})
+				s := start(b, &jailer{}, func(c *Config) {
+					c.Serve = func(ctx context.Context, _ writ.SessionID, _ net.Listener) error {
+						select {
+						case <-ctx.Done():
+							return nil
+						case <-time.After(time.Minute):
+							return tc.serve
+						}
+					}
+				})
+				time.Sleep(59 * time.Second)
+				b.did(t, began...)
+				time.Sleep(2 * time.Second)
+				if errors.Is(tc.serve, net.ErrClosed) {
+					b.did(t, began...)
+					b.cells[0].exit <- writ.JailExit{Why: writ.JailLost}
+				}
+				time.Sleep(time.Minute)
+				b.did(t, tc.want...)
+				if j := b.jail(); j.State != writ.JailEnded || j.Exit.Why != tc.why || j.Exit.Missing != tc.missing {
+					t.Fatalf("it is %s, %+v", j.State, j.Exit)
+				}
+				s.Stop()
+			})
+		})
+	}
 }

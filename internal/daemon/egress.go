@@ -20,6 +20,7 @@ import (
 	"github.com/writ-gateway/writ/egress/target"
 	"github.com/writ-gateway/writ/gateway"
 	"github.com/writ-gateway/writ/grants"
+	"github.com/writ-gateway/writ/store"
 )
 
 // fetcher carries out what egress.fetch permits.
@@ -233,13 +234,10 @@ const faceWatch = 500 * time.Millisecond
 
 // ServeSession serves a listener as one session, without a token: whoever speaks there
 // is that session. It returns, and the listener is closed, when the session has ended,
-// the context has, or the gateway stops.
+// the context has, or the gateway stops. While the store does not answer who connects
+// waits.
 func (d *Daemon) ServeSession(ctx context.Context, l net.Listener, s Served) error {
 	defer func() { _ = l.Close() }()
-	cred, err := d.faceCredential(ctx, s.Session)
-	if err != nil {
-		return err
-	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	handler, leave, err := d.faces.enter(cancel)
@@ -247,6 +245,13 @@ func (d *Daemon) ServeSession(ctx context.Context, l net.Listener, s Served) err
 		return err
 	}
 	defer leave()
+	cred, err := d.faceCredential(ctx, s.Session)
+	if ctx.Err() != nil {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
 	go d.watchSession(ctx, s.Session, cancel)
 	if s.Limits.Log == nil {
 		s.Limits.Log = d.log
@@ -255,9 +260,18 @@ func (d *Daemon) ServeSession(ctx context.Context, l net.Listener, s Served) err
 }
 
 // faceCredential is what a session is known by. Its secret is nowhere, and needs not be:
-// what is compared is its digest.
+// what is compared is its digest. A store that fails is asked again until the context
+// ends: a listener that was closed for it would be closed for ever.
 func (d *Daemon) faceCredential(ctx context.Context, id writ.SessionID) (c writ.Credential, err error) {
 	doc, ok, err := d.sessionNow(ctx, id)
+	for wait := faceAgain; passes(err); wait = min(2*wait, faceAgainMost) {
+		select {
+		case <-ctx.Done():
+			return c, err
+		case <-time.After(wait):
+		}
+		doc, ok, err = d.sessionNow(ctx, id)
+	}
 	if err != nil {
 		return c, err
 	}
@@ -269,6 +283,26 @@ func (d *Daemon) faceCredential(ctx context.Context, id writ.SessionID) (c writ.
 		return c, writ.Fault(writ.CodeInternal, "daemon.ServeSession", errors.New("the session has no digest of its secret"))
 	}
 	return c, nil
+}
+
+// Waits before a store that failed is asked again.
+const (
+	faceAgain     = 50 * time.Millisecond
+	faceAgainMost = 2 * time.Second
+)
+
+// passes says whether a read may go through a moment later. Errors without a code are of
+// the store's host.
+func passes(err error) bool {
+	e, coded := errors.AsType[*writ.Error](err)
+	if !coded {
+		return err != nil && !errors.Is(err, store.ErrInvalid)
+	}
+	switch e.Code {
+	case writ.CodeStore, writ.CodeContention, writ.CodeBackpressure, writ.CodeNotReady:
+		return true
+	}
+	return false
 }
 
 // sessionNow is a session that lives.

@@ -12,11 +12,13 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/writ-gateway/writ"
 	"github.com/writ-gateway/writ/client"
+	"github.com/writ-gateway/writ/store"
 )
 
 // inside is an agent's session that holds a task and is served on a listener of its own.
@@ -681,6 +683,99 @@ func TestN31TheListenerNeedsNoTokenAndEndsWithItsSession(t *testing.T) {
 			t.Errorf("a session that has ended is served: %v", err)
 		}
 	})
+}
+
+// failing is a store that answers no reads while it is down.
+type failing struct {
+	store.Store
+	down  atomic.Bool
+	asked atomic.Int64 // while it was
+	how   error
+}
+
+func (f *failing) Read(ctx context.Context, of writ.Tenant, rs writ.ReadSet) (writ.Snapshot, error) {
+	if f.down.Load() {
+		f.asked.Add(1)
+		return writ.Snapshot{}, f.how
+	}
+	return f.Store.Read(ctx, of, rs)
+}
+
+// A store that fails the moment a listener is to be served does not close it: who connects
+// waits, and is answered when the store is, however often it was asked. While it never
+// answers the listener is there until its context ends.
+func TestAListenerOutlastsItsStore(t *testing.T) {
+	for name, how := range map[string]error{"of the store": &writ.Error{Code: writ.CodeStore}, "of its host": io.ErrUnexpectedEOF} {
+		t.Run(name, func(t *testing.T) {
+			d, op, _ := start(t, t.TempDir())
+			in := newInside(t, d, op, "builder", nil)
+			f := &failing{Store: d.store, how: how}
+			of := &Daemon{cfg: d.cfg, log: d.log, store: f} // which shares no field with what runs
+			of.faces.open(d.server.Handler)
+			serve := func(ctx context.Context) (string, <-chan error) {
+				l, err := net.Listen("tcp", "127.0.0.1:0")
+				if err != nil {
+					t.Fatal(err)
+				}
+				served := make(chan error, 1)
+				go func() { served <- of.ServeSession(ctx, l, Served{Session: in.session, Jailed: true}) }()
+				return "http://" + l.Addr().String() + "/v1/sessions/" + string(in.session), served
+			}
+			asked := func(n int64) {
+				t.Helper()
+				for until := time.Now().Add(20 * time.Second); f.asked.Load() < n; time.Sleep(time.Millisecond) {
+					if time.Now().After(until) {
+						t.Fatalf("the store was asked %d times", f.asked.Load())
+					}
+				}
+			}
+
+			f.down.Store(true)
+			ctx, cancel := context.WithCancel(t.Context())
+			url, served := serve(ctx)
+			answered := make(chan error, 1)
+			go func() {
+				res, err := (&http.Transport{DisableKeepAlives: true}).RoundTrip(mustRequest(t, url))
+				if err == nil {
+					if _ = res.Body.Close(); res.StatusCode != http.StatusOK {
+						err = fmt.Errorf("status %d", res.StatusCode)
+					}
+				}
+				answered <- err
+			}()
+			asked(3)
+			f.down.Store(false)
+			if err := <-answered; err != nil {
+				t.Fatal(err)
+			}
+			cancel()
+			if err := <-served; err != nil {
+				t.Fatal(err)
+			}
+
+			f.down.Store(true)
+			for _, end := range []string{"its context", "the gateway"} {
+				f.asked.Store(0)
+				ctx, cancel := context.WithCancel(t.Context())
+				_, served := serve(ctx)
+				asked(3)
+				select {
+				case err := <-served:
+					t.Fatalf("it is served no more: %v", err)
+				default:
+				}
+				if end == "the gateway" {
+					of.faces.close()
+				} else {
+					cancel()
+				}
+				if err := <-served; err != nil {
+					t.Errorf("%s ends: %v", end, err)
+				}
+				cancel()
+			}
+		})
+	}
 }
 
 func mustRequest(t *testing.T, url string) *http.Request {

@@ -62,10 +62,12 @@ func (d *Daemon) openJails(ctx context.Context) error {
 	}
 	s := supervisor.New(supervisor.Config{
 		Queue: d.door.Jails(shard), Jailer: c, Host: d.replica, Adopts: d.cfg.Store == "bolt", Most: int(site.Most.Jails), Log: d.log,
-		Serve: func(ctx context.Context, id writ.SessionID, l net.Listener) {
-			if err := d.ServeSession(ctx, l, Served{Session: id, Jailed: true}); err != nil && ctx.Err() == nil && !errors.Is(err, net.ErrClosed) { // closed: the jail has ended
-				d.log.Warn("an agent in a jail is not answered", "session", id, "error", err)
+		Serve: func(ctx context.Context, id writ.SessionID, l net.Listener) error {
+			err := d.ServeSession(ctx, l, Served{Session: id, Jailed: true})
+			if writ.CodeOf(err) == writ.CodeNotFound { // it has ended before it was served
+				return nil
 			}
+			return err
 		},
 	})
 	s.Start()
