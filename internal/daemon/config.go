@@ -58,6 +58,8 @@ type Config struct {
 	Jails         string   `yaml:"jails" doc:"File with the programs agents may be run with in jails on this machine, and the directories of their write scopes; only its owner and root may write to it. Default: none, and this gateway runs no agents."`
 	GCPct         int      `yaml:"gc_percent" doc:"Go garbage collector target (GOGC). Default: 400."`
 	MemoryMB      int      `yaml:"memory_limit_mb" doc:"Soft memory limit in MiB. Default: 80 % of the container's, when there is one."`
+
+	file string // it was read from; empty: none was
 }
 
 // Duration is a time span written like 60s or 5m.
@@ -67,7 +69,7 @@ type Duration time.Duration
 // over it and fills defaults. set holds what flags gave, by YAML name. The
 // error names everything that is wrong, a line each, and where it was said.
 func Load(path string, env func(string) string, set map[string]string) (Config, error) {
-	l := loading{said: map[string]string{}}
+	l := loading{said: map[string]string{}, c: Config{file: path}}
 	if path != "" {
 		b, err := os.ReadFile(path)
 		if err != nil {
@@ -377,6 +379,9 @@ func fields() []field {
 	var out []field
 	for i := range t.NumField() {
 		f := t.Field(i)
+		if !f.IsExported() {
+			continue
+		}
 		var enum []string
 		if e := f.Tag.Get("enum"); e != "" {
 			enum = strings.Split(e, ",")

@@ -161,6 +161,7 @@ func TestSampleIsTheConfiguration(t *testing.T) {
 	c.Keys, c.Blobs = filepath.Join(c.Data, "keys"), filepath.Join(c.Data, "artifacts")
 	c.Webhooks[0].SecretFile, _ = filepath.Abs("s1")
 	t.Chdir("/")
+	c.file = path
 	if got, err := Load(path, noEnv, nil); err != nil || !reflect.DeepEqual(got, c) {
 		t.Fatalf("got %+v, want %+v: %v\n%s", got, c, err, text)
 	}

@@ -33,7 +33,11 @@ func (d *Daemon) openJails(ctx context.Context) error {
 	if d.cfg.Jails == "" {
 		return nil
 	}
-	site, err := readJailSite(d.cfg.Jails, d.cfg.Data, d.cfg.Keys, d.cfg.Blobs)
+	own, err := d.cfg.own()
+	if err != nil {
+		return fmt.Errorf("jails: %w", err)
+	}
+	site, err := readJailSite(d.cfg.Jails, own...)
 	if err != nil {
 		return fmt.Errorf("jails: %w", err)
 	}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"net/url"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -16,6 +17,7 @@ import (
 	"go.yaml.in/yaml/v3"
 
 	"github.com/writ-gateway/writ"
+	"github.com/writ-gateway/writ/policies/author"
 )
 
 // jailSite is what the operators of this machine let agents in jails have of it: the
@@ -138,16 +140,20 @@ func readJailSite(path string, kept ...string) (jailSite, error) {
 	}
 	// What one session alone writes to no other may reach by another name, and no agent
 	// may write what is run, or what says what is run.
-	file, err := filepath.Abs(path)
-	if err != nil {
-		return site, err
-	}
-	kept = append(kept, file)
+	kept = append(kept, path)
 	if site.Gvisor.Runsc != "" {
 		kept = append(kept, site.Gvisor.Runsc)
 	}
 	for _, p := range site.Programs {
 		kept = append(append(append(kept, p.Path), p.Tools...), p.Runtime...)
+	}
+	var places []string
+	for _, k := range kept {
+		p, err := leadsThrough(k)
+		if err != nil {
+			return site, err
+		}
+		places = append(places, p...)
 	}
 	names := slices.Sorted(maps.Keys(site.Scopes))
 	for i, name := range names {
@@ -157,9 +163,9 @@ func readJailSite(path string, kept ...string) (jailSite, error) {
 				bad("scopes: %s and %s overlap, by name or by directory", name, other)
 			}
 		}
-		for _, k := range kept {
-			if k = real(k); within(dir, k) || within(k, dir) {
-				bad("scopes: %s: its directory holds, or lies in, something agents may not write: %s", name, k)
+		for _, p := range places {
+			if within(dir, p) || within(p, dir) {
+				bad("scopes: %s: its directory holds, or lies in, something agents may not write: %s", name, p)
 			}
 		}
 	}
@@ -173,6 +179,33 @@ func real(path string) string {
 	}
 	return filepath.Clean(path)
 }
+
+// leadsThrough is where a path really leads, and where each symbolic link on the way lies:
+// whoever may change one of those says what is at the end.
+func leadsThrough(path string) (out []string, err error) {
+	if path, err = filepath.Abs(path); err != nil {
+		return nil, err
+	}
+	at, left := "/", strings.Split(path, "/")
+	for links := 0; len(left) > 0; {
+		at, left = filepath.Join(at, left[0]), left[1:]
+		to, err := os.Readlink(at)
+		if err != nil { // no link, or not there
+			continue
+		}
+		if links++; links > maxLinks {
+			return nil, fmt.Errorf("%s: leads through too many symbolic links: name what is at their end", path)
+		}
+		out = append(out, at)
+		at, left = filepath.Dir(at), append(strings.Split(to, "/"), left...)
+		if filepath.IsAbs(to) {
+			at = "/"
+		}
+	}
+	return append(out, at), nil
+}
+
+const maxLinks = 40 // as the kernel has it
 
 // within says whether a path is a directory's, or in it.
 func within(dir, path string) bool {
@@ -201,4 +234,38 @@ func (s jailSite) directory(claim string) (string, bool) {
 		}
 	}
 	return "", false
+}
+
+// own are the files and directories of this machine that the gateway itself is made of:
+// whoever may write one may change what it does, or whom it believes.
+func (c Config) own() ([]string, error) {
+	out := []string{c.Data, c.Keys, c.Blobs, c.Policies, c.Trust, c.TilesKey, c.file}
+	for _, key := range []string{c.LogKey, c.RootKey} {
+		if !strings.Contains(key, "://") { // else another program has it
+			out = append(out, key)
+		}
+	}
+	for _, h := range c.Webhooks {
+		out = append(out, h.SecretFile)
+	}
+	if u, err := url.Parse(c.Store); err == nil && u.Scheme == "unix" {
+		out = append(out, u.Path)
+	}
+	if c.Trust != "" {
+		b, err := os.ReadFile(c.Trust)
+		if err != nil {
+			return nil, err
+		}
+		dir := filepath.Dir(c.Trust)
+		trust, err := author.ReadTrust(b, os.DirFS(dir))
+		if err != nil {
+			return nil, err
+		}
+		for _, k := range trust.Keys {
+			if !k.Here() {
+				out = append(out, filepath.Join(dir, k.PublicKey))
+			}
+		}
+	}
+	return slices.DeleteFunc(out, func(p string) bool { return p == "" }), nil
 }

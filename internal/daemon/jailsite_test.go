@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"cmp"
 	"errors"
 	"os"
 	"path/filepath"
@@ -63,6 +64,84 @@ func TestJailSite(t *testing.T) {
 	}
 	if _, err := readJailSite(write(programs, 0o666)); err == nil || !strings.Contains(err.Error(), "others may write") {
 		t.Errorf("a file others may write: %v", err)
+	}
+}
+
+// A directory that agents write to holds nothing the gateway is made of, and lies in nothing
+// of it, whatever setting names that, relative to where the gateway was started or not, and by
+// whatever links.
+func TestWhatIsTheGatewaysOwn(t *testing.T) {
+	dir := t.TempDir()
+	t.Chdir(dir)
+	for _, d := range []string{"site", "other", "kept/deep"} {
+		if err := os.MkdirAll(d, 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	const pem = "-----BEGIN PUBLIC KEY-----\nMCowBQYDK2VwAyEAGb9ECWmEzf6FQbrBZ9w7lshQhqowtrbLDFw4rXAxZuE=\n-----END PUBLIC KEY-----\n"
+	for name, text := range map[string]string{
+		"jails.yaml": "programs: {one: {path: /opt/one}}\nscopes: {\"fs:site/\": " + dir + "/site}\n", "site/config.yaml": "",
+		"site/team.pub": pem, "other/trust.yaml": "keys: {team-a: {public_key: team.pub, packs: [protected_paths]}}\n", "other/team.pub": pem,
+		"beside.yaml": "keys: {team-a: {public_key: site/team.pub, packs: [protected_paths]}}\n",
+	} {
+		if err := os.WriteFile(name, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for link, to := range map[string]string{"site/leads-out": "../kept", "other/leads-in": "../site", "other/twice": "leads-in/leads-out"} {
+		if err := os.Symlink(to, link); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for name, tc := range map[string]struct {
+		file  string // of the configuration
+		set   map[string]string
+		apart bool
+	}{
+		"nothing":                        {set: map[string]string{}, apart: true},
+		"all of it elsewhere":            {set: map[string]string{"policies": "kept", "policy_trust": "other/trust.yaml", "log_key": "kept/log.key", "tiles_credentials": dir + "/other/tiles"}, apart: true},
+		"keys of another program":        {set: map[string]string{"log_key": "awskms://site/x", "root_key": "gcpkms://site/x"}, apart: true},
+		"the configuration":              {file: "site/config.yaml"},
+		"data":                           {set: map[string]string{"data": "site/data"}},
+		"keys":                           {set: map[string]string{"keys": "site/keys"}},
+		"artifacts":                      {set: map[string]string{"blobs": "site/blobs"}},
+		"the file of jails":              {set: map[string]string{"jails": "site/jails.yaml"}},
+		"policies":                       {set: map[string]string{"policies": "site/deep/policies"}},
+		"policies it lies in":            {set: map[string]string{"policies": dir}},
+		"who may sign":                   {set: map[string]string{"policy_trust": "site/trust.yaml"}},
+		"with what, in a file beside it": {set: map[string]string{"policy_trust": "beside.yaml"}},
+		"the log's key":                  {set: map[string]string{"log_key": "site/log.key"}},
+		"the root's key":                 {set: map[string]string{"root_key": dir + "/site/root.key"}},
+		"credentials":                    {set: map[string]string{"tiles_credentials": "site/tiles"}},
+		"a webhook's secret":             {set: map[string]string{"webhooks": "[{url: https://hooks.example, secret_file: site/secret}]"}},
+		"the socket of the store":        {set: map[string]string{"store": "unix://" + dir + "/site/redis.sock?db=1"}},
+		"a link that lies there":         {set: map[string]string{"policies": "site/leads-out/deep"}},
+		"a link that leads there":        {set: map[string]string{"policies": "other/leads-in/policies"}},
+		"a link by way of it":            {set: map[string]string{"policies": "other/twice/deep"}},
+	} {
+		all := map[string]string{"data": "kept/data"}
+		for k, v := range tc.set {
+			all[k] = v
+		}
+		cfg, err := Load(tc.file, noEnv, all)
+		if err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		for _, written := range []string{"site/jails.yaml", "site/trust.yaml"} { // by the cases that name them
+			_ = os.Remove(written)
+			from := map[string]string{"site/jails.yaml": "jails.yaml", "site/trust.yaml": "other/trust.yaml"}[written]
+			if b, err := os.ReadFile(from); err != nil || (cfg.Jails == written || cfg.Trust == written) && os.WriteFile(written, b, 0o600) != nil {
+				t.Fatal(err)
+			}
+		}
+		own, err := cfg.own()
+		if err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		_, err = readJailSite(cmp.Or(cfg.Jails, "jails.yaml"), own...)
+		if tc.apart && err != nil || !tc.apart && (err == nil || !strings.Contains(err.Error(), "may not write")) {
+			t.Errorf("%s: %v", name, err)
+		}
 	}
 }
 

@@ -26,6 +26,9 @@ type TrustedKey struct {
 	pem       []byte
 }
 
+// Here says whether the key itself is in the trust file, and not in one beside it.
+func (k TrustedKey) Here() bool { return strings.HasPrefix(k.PublicKey, "-----BEGIN") }
+
 // ReadTrust reads a trust file; key files are looked for in dir.
 func ReadTrust(b []byte, dir fs.FS) (Trust, error) {
 	var t Trust
@@ -40,7 +43,7 @@ func ReadTrust(b []byte, dir fs.FS) (Trust, error) {
 	for _, id := range slices.Sorted(maps.Keys(t.Keys)) {
 		k := t.Keys[id]
 		k.pem = []byte(k.PublicKey)
-		if !strings.HasPrefix(k.PublicKey, "-----BEGIN") {
+		if !k.Here() {
 			pem, err := fs.ReadFile(dir, k.PublicKey)
 			if err != nil {
 				return t, fmt.Errorf("the trust file: key %q: public_key is neither PEM nor a file beside it: %w", id, err)
