@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -14,6 +15,7 @@ import (
 	"strings"
 	"sync"
 	"time"
+	"unicode"
 
 	"github.com/writ-gateway/writ"
 	"github.com/writ-gateway/writ/jail"
@@ -141,7 +143,7 @@ func (c cells) Make(ctx context.Context, j writ.Jail) (supervisor.Jail, error) {
 	spec.Stdout, spec.Stderr = out.stream("out"), out.stream("err")
 	made, err := jailer.Spawn(ctx, spec)
 	if err != nil {
-		_ = out.Close()
+		_ = out.Close(false)
 		if r, ok := errors.AsType[*jail.Refusal](err); ok {
 			return nil, lacking{r.Feature, fmt.Errorf("%w: %s", err, r.Remedy)}
 		}
@@ -177,7 +179,7 @@ func (c cells) spec(j writ.Jail) (spec jail.Spec, err error) {
 		Runtime:  program.Runtime,
 		Limits:   jail.Limits{Memory: j.Spec.MemoryMB << 20, CPU: j.Spec.CPUPercent, Processes: j.Spec.Processes},
 		Deadline: time.Duration(j.Spec.Deadline) * time.Second,
-		Output:   jail.Output{Bytes: maxJailLog},
+		Output:   jail.Output{Bytes: maxJailLog, Line: maxJailLine + 1}, // one more, so that a line that is too long looks so here
 	}
 	if profile.Tools {
 		for _, t := range program.Tools {
@@ -230,7 +232,7 @@ func (i inmate) Kill() { i.Jail.Kill(string(writ.JailKilled)) }
 
 func (i inmate) Wait() writ.JailExit {
 	e := i.Jail.Wait()
-	_ = i.out.Close()
+	_ = i.out.Close(e.Truncated)
 	out := writ.JailExit{Code: int64(e.Code), CPUMs: e.Usage.CPU.Milliseconds(), PeakKB: e.Usage.MemoryPeak / 1024}
 	switch e.Reason {
 	case jail.Exited:
@@ -273,16 +275,22 @@ func (i inmate) Features() map[string]string {
 	return out
 }
 
-// maxJailLog bounds the file of one session, all starts of the agent together.
-const maxJailLog = 4 << 20
+// What is kept of what agents print.
+const (
+	maxJailLog   = 4 << 20 // of one session, all starts of the agent together
+	maxJailLine  = 8 << 10 // of one line
+	roomToSayCut = 256     // of the file, for saying that more was printed
+)
 
 // output is the file of what the agent of one session prints: a line for each, with
-// when and on which stream. What looks like a secret is taken out. It is for people
-// who look why something went wrong; nothing is decided by it.
+// when and on which stream; the stream writ is the gateway's own word, that something
+// was left out. What looks like a secret is taken out, and what would move a terminal's
+// cursor. It is for people who look why something went wrong; nothing is decided by it.
 type output struct {
 	mu   sync.Mutex
 	f    *os.File
-	left int64
+	size int64
+	full bool // nothing more is taken
 }
 
 func openOutput(path string) (*output, error) {
@@ -294,13 +302,29 @@ func openOutput(path string) (*output, error) {
 	if err != nil {
 		return nil, errors.Join(err, f.Close())
 	}
-	return &output{f: f, left: maxJailLog - fi.Size()}, nil
+	return &output{f: f, size: fi.Size()}, nil
 }
 
-func (o *output) Close() error {
+// Close closes it. Short says that the jail passed on less than was printed.
+func (o *output) Close(short bool) error {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	return o.f.Close()
+	var err error
+	if short && !o.full {
+		_, err = o.line("writ", "not all that it printed is here", maxJailLog)
+	}
+	return errors.Join(err, o.f.Close())
+}
+
+// line writes one where it fits.
+func (o *output) line(stream, text string, most int64) (fits bool, err error) {
+	b := fmt.Appendf(nil, "%s %s %s\n", time.Now().UTC().Format("2006-01-02T15:04:05.000Z"), stream, text)
+	if o.size+int64(len(b)) > most {
+		return false, nil
+	}
+	n, err := o.f.Write(b)
+	o.size += int64(n)
+	return true, err
 }
 
 // stream takes whole lines.
@@ -314,17 +338,32 @@ type lines struct {
 func (l lines) Write(p []byte) (int, error) {
 	l.o.mu.Lock()
 	defer l.o.mu.Unlock()
-	if l.o.left <= 0 { // enough; the jail says that there was more
+	if l.o.full {
 		return len(p), nil
 	}
-	line := fmt.Appendf(nil, "%s %s ", time.Now().UTC().Format("2006-01-02T15:04:05.000Z"), l.name)
-	line = append(line, supervisor.Scrub(p)...)
-	if line[len(line)-1] != '\n' {
-		line = append(line, '\n')
+	text := bytes.TrimRight(p, "\r\n")
+	long := len(text) > maxJailLine
+	if long {
+		text = text[:maxJailLine]
 	}
-	if l.o.left -= int64(len(line)); l.o.left < 0 {
-		return len(p), nil
+	fits, err := l.o.line(l.name, printable(supervisor.Scrub(text)), maxJailLog-roomToSayCut)
+	if fits && err == nil && long {
+		fits, err = l.o.line("writ", fmt.Sprintf("the line above was longer than %d bytes, and its rest is not here", maxJailLine), maxJailLog-roomToSayCut)
 	}
-	_, err := l.o.f.Write(line)
+	if !fits && err == nil {
+		l.o.full = true
+		_, err = l.o.line("writ", "it printed more than is kept of a session, and the rest is not here", maxJailLog)
+	}
 	return len(p), err
+}
+
+// printable replaces control characters but tabs, so that no agent's words can move the
+// cursor of whoever reads them on a terminal, or look like another line.
+func printable(text []byte) string {
+	return strings.Map(func(r rune) rune {
+		if r != '\t' && (unicode.IsControl(r) || unicode.Is(unicode.Cf, r)) {
+			return '�'
+		}
+		return r
+	}, string(text))
 }

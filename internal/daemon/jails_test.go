@@ -2,15 +2,18 @@ package daemon
 
 import (
 	"bytes"
+	"log/slog"
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/writ-gateway/writ"
 	"github.com/writ-gateway/writ/client"
+	"github.com/writ-gateway/writ/jail"
 )
 
 // caged registers an agent with a jail, spawns a session of it and takes that as far as
@@ -133,7 +136,7 @@ func TestOutputOfASessionIsBounded(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		if err := out.Close(); err != nil {
+		if err := out.Close(true); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -143,5 +146,80 @@ func TestOutputOfASessionIsBounded(t *testing.T) {
 	}
 	if bytes.Contains(b, []byte("xxxx")) || !bytes.Contains(b, []byte("token=[removed] and the rest\n")) {
 		t.Error("what looks like a secret is kept")
+	}
+	if last := b[bytes.LastIndexByte(b[:len(b)-1], '\n')+1:]; !bytes.Contains(last, []byte(" writ it printed more than is kept of a session")) {
+		t.Errorf("that it was cut is not said: %.100q", last)
+	}
+}
+
+// What an agent prints is text when it is kept: nothing in it moves a cursor or looks like
+// another line, and where something was left out the file says so, in words no agent can
+// put there.
+func TestOutputIsText(t *testing.T) {
+	for name, tc := range map[string]struct {
+		prints string
+		short  bool
+		want   []string
+	}{
+		"words and a tab":          {prints: "a\tword — ü\n", want: []string{"out a\tword — ü"}},
+		"without an end":           {prints: "a word", want: []string{"out a word"}},
+		"of another system":        {prints: "a word\r\n", want: []string{"out a word"}},
+		"nothing":                  {prints: "\n", want: []string{"out "}},
+		"what moves a cursor":      {prints: "\x1b[2J\x1b]0;title\a\b\x7f\u009b31m\n", want: []string{"out �[2J�]0;title����31m"}},
+		"what goes back":           {prints: "x\r2026-01-02T15:04:05.000Z writ all is well\n", want: []string{"out x�2026-01-02T15:04:05.000Z writ all is well"}},
+		"what turns text":          {prints: "\u202etxet\u200b\n", want: []string{"out �txet�"}},
+		"what is no text":          {prints: "\xff\xfe\n", want: []string{"out ��"}},
+		"a line as long as may be": {prints: strings.Repeat("x", maxJailLine) + "\n", want: []string{"out " + strings.Repeat("x", maxJailLine)}},
+		"a line that is longer":    {prints: strings.Repeat("x", maxJailLine+1) + "\n", want: []string{"out " + strings.Repeat("x", maxJailLine), "writ the line above was longer than 8192 bytes, and its rest is not here"}},
+		"less than was printed":    {prints: "a word\n", short: true, want: []string{"out a word", "writ not all that it printed is here"}},
+	} {
+		path := filepath.Join(t.TempDir(), "ses.log")
+		out, err := openOutput(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if n, err := out.stream("out").Write([]byte(tc.prints)); err != nil || n != len(tc.prints) {
+			t.Errorf("%s: %d bytes, %v", name, n, err)
+		}
+		if err := out.Close(tc.short); err != nil {
+			t.Fatal(err)
+		}
+		b, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var got []string
+		for line := range strings.Lines(string(b)) {
+			_, after, _ := strings.Cut(strings.TrimSuffix(line, "\n"), " ") // the time
+			got = append(got, after)
+		}
+		if !slices.Equal(got, tc.want) {
+			t.Errorf("%s: %.200q, want %.200q", name, got, tc.want)
+		}
+	}
+}
+
+// saying is a jail that ends as the test says.
+type saying struct {
+	jail.Jail
+	exit jail.Exit
+}
+
+func (s saying) Wait() jail.Exit { return s.exit }
+
+// A jail that passed on less than its agent printed says so in the file.
+func TestAJailSaysThatOutputWasCut(t *testing.T) {
+	for _, cut := range []bool{false, true} {
+		path := filepath.Join(t.TempDir(), "ses.log")
+		out, err := openOutput(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if exit := (inmate{saying{exit: jail.Exit{Reason: jail.Exited, Truncated: cut}}, out, slog.New(slog.DiscardHandler)}).Wait(); exit.Why != writ.JailExited {
+			t.Errorf("it ended %+v", exit)
+		}
+		if b, err := os.ReadFile(path); err != nil || strings.HasSuffix(string(b), " writ not all that it printed is here\n") != cut {
+			t.Errorf("cut %t: %q, %v", cut, b, err)
+		}
 	}
 }
