@@ -58,7 +58,7 @@ func (u *users) take(want int) (int, error) {
 			return id, nil
 		}
 	}
-	return 0, refuse(FeatureHostUID, nil, "all users for jails are taken", "wait until a jail ends, or give the gateway a larger range")
+	return 0, refuse(FeatureHostUID, nil, "all users for jails are taken", "wait until a jail ends, or let fewer run at a time (most.jails in the file of the setting jails)")
 }
 
 func (u *users) give(id int) {

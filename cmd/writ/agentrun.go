@@ -10,6 +10,7 @@ import (
 
 	"github.com/writ-gateway/writ"
 	"github.com/writ-gateway/writ/client"
+	"github.com/writ-gateway/writ/jail"
 )
 
 // runPause is how long 'agent run' waits between looks.
@@ -35,7 +36,7 @@ It prints a line whenever the jail or the session moves, and with -o json an obj
 interrupted here goes on there: 'writ session revoke' ends it.
 
 Exits as the agent did: with its exit code, with 128 and the number of a signal, 124 when its time was
-up, 125 when no jail could be made. 'writ jail doctor' says what a host lacks.`,
+up, 125 when no jail could be made; then it says what to do, and the log of the gateway that tried says more.`,
 		Example: "  writ agent run site-builder --role executor\n  writ agent run site-builder --role executor --write-claim fs:site/dist/ --detach",
 		Args:    oneArg,
 		RunE: func(c *cobra.Command, rest []string) error {
@@ -139,12 +140,8 @@ func sayAgent(c *cobra.Command, now runningAgent, asJSON bool) error {
 	if e := now.Jail.Exit; e != nil && now.Jail.State != writ.JailRunning {
 		line += "  " + string(e.Why)
 		switch {
-		case e.Missing == "gateway":
-			line += ": no gateway of this store runs agents; start one with --jails FILE"
-		case strings.HasPrefix(e.Missing, "most."):
-			line += ": it is registered with more " + strings.TrimPrefix(e.Missing, "most.") + " than the host lets a jail have; the file of --jails there says how much"
 		case e.Missing != "":
-			line += ": the host lacks " + e.Missing + "; 'writ jail doctor' there says what to do"
+			line += ": " + lacking(e.Missing)
 		case e.Signal > 0:
 			line += fmt.Sprintf(" by signal %d", e.Signal)
 		case e.Why == writ.JailExited:
@@ -153,6 +150,35 @@ func sayAgent(c *cobra.Command, now runningAgent, asJSON bool) error {
 	}
 	_, err := fmt.Fprintln(c.OutOrStdout(), printable(line+"  "+string(now.Receipt)))
 	return err
+}
+
+// unmade says why there is no jail, and what to do, for want of what 'writ jail doctor'
+// does not try: what the file of --jails and the registration say of this one agent.
+var unmade = map[string]string{
+	"gateway":           "no gateway of this store runs agents; start one with --jails FILE",
+	"program":           "the host lacks program; add it to programs in the file of --jails there, or register the agent with one that is in it",
+	"profile":           "its program may not be run in its profile there; add that to the program's profiles in the file of --jails, or register the agent with another",
+	"tier":              "the gateway there knows no such tier; update it, or register the agent with another",
+	"log":               "the gateway there cannot write below jails in its data directory; see to its owner and the room on the disk",
+	"door":              "the gateway there could not serve it any more and ended it; see what its log says, and run the agent again",
+	"jail":              "something of the host failed; see what the gateway's log says, and run the agent again",
+	jail.FeatureScope:   "a scope it claims cannot be its own there; give it a directory under scopes in the file of --jails, on a file system and of an owner as the gateway's log says, or spawn it without the claim",
+	jail.FeatureSource:  "a path in the file of --jails there is not there, of another kind, or below another; name what is there",
+	jail.FeatureSymlink: "a path in the file of --jails there is a symbolic link, or leads through one; name it as realpath(1) prints it",
+	jail.FeatureAgent:   "its program cannot be executed there; link it statically, give it runtime in the file of --jails, or register the agent with the profile tools",
+	jail.FeatureSpec:    "what it is registered with, with what the file of --jails has for it, makes no jail; change what the gateway's log names",
+	jail.FeatureHostUID: "no user of the host is free for it, or the gateway may give it none; let fewer run at a time (most.jails in the file of --jails there), and see what the gateway's log says",
+}
+
+// lacking says what a jail that could not be made was in want of, and what to do.
+func lacking(missing string) string {
+	if most, ok := strings.CutPrefix(missing, "most."); ok {
+		return "it is registered with more " + most + " than the host lets a jail have; the file of --jails there says how much"
+	}
+	if why, ok := unmade[missing]; ok {
+		return why
+	}
+	return "the host lacks " + missing + "; 'writ jail doctor' there says what to do"
 }
 
 // exitLike is the exit code that says how an agent ended.

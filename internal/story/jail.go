@@ -118,7 +118,7 @@ func (s *Story) untilEnded(ctx context.Context, id string) (writ.JailExit, map[s
 		}
 		if got.Jail.State == writ.JailEnded {
 			if got.Jail.Exit.Missing != "" {
-				return got.Jail.Exit, nil, fmt.Errorf("no jail can be made here, %s is missing: 'writ jail doctor' says what to do", got.Jail.Exit.Missing)
+				return got.Jail.Exit, nil, fmt.Errorf("no jail can be made here, %s is missing: 'writ jail doctor' or the gateway's log says what to do", got.Jail.Exit.Missing)
 			}
 			return got.Jail.Exit, got.Jail.Features, nil
 		}
