@@ -489,7 +489,7 @@ func TestSpawnIsCancelled(t *testing.T) {
 // Jails leave nothing: no descriptor, no process, no control group, no user taken.
 func TestNothingIsLeft(t *testing.T) {
 	p := jailtest.Profile(t, jail.Strict())
-	small := jail.New(jail.Options{FirstUID: 62000, UIDs: 1})
+	small := jail.New(jail.Options{FirstUID: 64000, UIDs: 1}) // which the battery, beside it, does not use
 	one := func(id string) {
 		j, err := small.Spawn(t.Context(), jail.Spec{ID: id, Profile: p, Agent: jail.Program{Path: agentBinary}, Args: []string{"orphan"}, Stdout: io.Discard})
 		if err != nil {

@@ -1,10 +1,14 @@
 package jail_test
 
 import (
+	"bufio"
 	"errors"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/writ-gateway/writ/jail"
@@ -191,4 +195,59 @@ func dynamic(t *testing.T) string {
 		t.Fatal(err)
 	}
 	return path
+}
+
+// fewUsers is the first of two users that several processes want.
+const fewUsers = 64100
+
+// Two gateways of one machine have no user in common, and what one that was killed had is free.
+func TestUsersAreOneJailsOfTheMachine(t *testing.T) {
+	jailtest.Need(t)
+	if os.Geteuid() != 0 {
+		return // jails of an ordinary user are that user
+	}
+	hold := func() (says string, c *exec.Cmd, lets func()) {
+		t.Helper()
+		c = exec.Command("/proc/self/exe", "worse", "holds a user")
+		c.Env = append(os.Environ(), "WRIT_TEST_JAIL_AGENT="+agentBinary)
+		in, err := c.StdinPipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		out, err := c.StdoutPipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := c.Start(); err != nil {
+			t.Fatal(err)
+		}
+		lets = sync.OnceFunc(func() { _ = in.Close(); _ = c.Wait() })
+		t.Cleanup(lets)
+		says, err = bufio.NewReader(out).ReadString('\n')
+		if err != nil {
+			t.Fatal(err)
+		}
+		return strings.TrimSpace(says), c, lets
+	}
+	wants := func(what, got, want string) {
+		t.Helper()
+		if got != want {
+			t.Errorf("%s has %s, want %s", what, got, want)
+		}
+	}
+	first, killed, gone := hold()
+	wants("the first", first, strconv.Itoa(fewUsers))
+	second, _, lets := hold()
+	wants("the second", second, strconv.Itoa(fewUsers+1))
+	third, _, _ := hold()
+	wants("the third", third, jail.FeatureHostUID)
+	if err := killed.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	gone()
+	after, _, _ := hold()
+	wants("who comes after one that was killed", after, first)
+	lets()
+	last, _, _ := hold()
+	wants("who comes after one that ended", last, second)
 }

@@ -1,7 +1,10 @@
 package jail
 
 import (
+	"cmp"
+	"errors"
 	"os"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -32,39 +35,121 @@ func hasCap(c uint) bool {
 	return data[c/32].Effective&(1<<(c%32)) != 0
 }
 
-// users hands out users of the host, each to one jail.
+// users hands out users of the host, each to one jail of the machine: those of two gateways that are one user could reach
+// each other, were they to get out. So whoever has one holds a lock on a file of its name, which ends with the process.
 type users struct {
 	mu          sync.Mutex
-	first, n    int
+	first, n    int // the first ones are tried first
 	taken       map[int]bool
+	locks       map[int]*os.File
+	dir         string // of the files; userLocks unless given
 	translators map[translation]*os.File
 }
+
+// userLocks is where the files are, for all gateways of the machine. They are never removed: of two processes each could
+// else hold a lock on another file of one name.
+const userLocks = "/run/writ-jail-users"
 
 type translation struct{ uid, gid, to int }
 
 func (u *users) take(want int) (int, error) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
+	dir, err := openUserLocks(cmp.Or(u.dir, userLocks))
+	if err != nil {
+		return 0, userLockRefusal(err)
+	}
+	defer func() { _ = unix.Close(dir) }()
 	if want != 0 {
-		if u.taken[want] {
-			return 0, refuse(FeatureHostUID, nil, "another jail runs as this user", "give each jail its own, or leave it to the gateway")
+		free, err := u.lock(dir, want)
+		if err == nil && !free {
+			err = refuse(FeatureHostUID, nil, "another jail runs as this user", "give each jail its own, or leave it to the gateway")
 		}
-		u.taken[want] = true
-		return want, nil
+		return want, err
 	}
 	for id := u.first; id < u.first+u.n; id++ {
-		if !u.taken[id] {
-			u.taken[id] = true
-			return id, nil
+		if free, err := u.lock(dir, id); free || err != nil {
+			return id, err
 		}
 	}
 	return 0, refuse(FeatureHostUID, nil, "all users for jails are taken", "wait until a jail ends, or let fewer run at a time (most.jails in the file of the setting jails)")
 }
 
+// lock takes a user that nobody has. The caller holds mu.
+func (u *users) lock(dir, id int) (free bool, err error) {
+	if u.taken[id] {
+		return false, nil
+	}
+	fd, err := unix.Openat(dir, strconv.Itoa(id), unix.O_RDWR|unix.O_CREAT|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0o600)
+	if err != nil {
+		return false, userLockRefusal(err)
+	}
+	for err = unix.EINTR; errors.Is(err, unix.EINTR); {
+		err = unix.Flock(fd, unix.LOCK_EX|unix.LOCK_NB)
+	}
+	if err != nil {
+		_ = unix.Close(fd)
+		if errors.Is(err, unix.EWOULDBLOCK) {
+			return false, nil
+		}
+		return false, userLockRefusal(err)
+	}
+	if u.locks == nil {
+		u.locks = map[int]*os.File{}
+	}
+	u.taken[id], u.locks[id] = true, os.NewFile(uintptr(fd), "user")
+	return true, nil
+}
+
 func (u *users) give(id int) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
+	if f := u.locks[id]; f != nil {
+		_ = unix.Flock(int(f.Fd()), unix.LOCK_UN) // a process that is being started may have a copy of it for a moment
+		_ = f.Close()
+	}
+	delete(u.locks, id)
 	delete(u.taken, id)
+}
+
+// openUserLocks opens the directory of the files, and makes it where it is not there. Nobody else may have made it, or be
+// able to put another in its place: who holds the locks says which users are taken.
+func openUserLocks(dir string) (int, error) {
+	parent, name := filepath.Split(dir)
+	if err := os.Mkdir(parent, 0o755); err != nil && !errors.Is(err, unix.EEXIST) { // /run is not in every container
+		return 0, err
+	}
+	p, err := unix.Openat2(unix.AT_FDCWD, parent, &unix.OpenHow{Flags: unix.O_PATH | unix.O_DIRECTORY | unix.O_CLOEXEC, Resolve: unix.RESOLVE_NO_SYMLINKS})
+	if err != nil {
+		return 0, err
+	}
+	defer func() { _ = unix.Close(p) }()
+	if err := unix.Mkdirat(p, name, 0o700); err != nil && !errors.Is(err, unix.EEXIST) {
+		return 0, err
+	}
+	d, err := unix.Openat2(p, name, &unix.OpenHow{Flags: unix.O_RDONLY | unix.O_DIRECTORY | unix.O_CLOEXEC, Resolve: unix.RESOLVE_NO_SYMLINKS | unix.RESOLVE_BENEATH})
+	if err != nil {
+		return 0, err
+	}
+	var above, st unix.Stat_t
+	err = errors.Join(unix.Fstat(p, &above), unix.Fstat(d, &st))
+	me := uint32(os.Geteuid())
+	if err == nil && (st.Uid != me || st.Mode&0o077 != 0 || above.Uid != me || above.Mode&0o022 != 0 && above.Mode&unix.S_ISVTX == 0) {
+		err = errors.New("others may change it")
+	}
+	if err != nil {
+		_ = unix.Close(d)
+		return 0, err
+	}
+	return d, nil
+}
+
+func userLockRefusal(err error) *Refusal {
+	if full(err) {
+		return fullRefusal(err)
+	}
+	return refuse(FeatureHostUID, bare(err), "its user cannot be kept from the jails of other gateways",
+		"let "+userLocks+" be no link but a directory of root's, of mode 0700, that can be written, below one nobody else can change; it is made where it is not there")
 }
 
 // asItIs is no user: a mount that shows owners as they are.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"runtime"
@@ -49,6 +50,21 @@ func worse(how string) int {
 		})
 		must(err)
 		must(j.Go())
+		j.Wait()
+		return 0
+	case "holds a user": // until nobody listens any more
+		p.WithoutCgroup = true
+		j, err := jail.New(jail.Options{FirstUID: fewUsers, UIDs: 2}).Spawn(context.Background(), jail.Spec{
+			ID: fmt.Sprintf("holds-%d", os.Getpid()), Profile: p, Agent: jail.Program{Path: agentBinary},
+		})
+		if r, ok := errors.AsType[*jail.Refusal](err); ok {
+			fmt.Println(r.Feature)
+			return 0
+		}
+		must(err)
+		fmt.Println(j.Features().HostUID)
+		_, _ = io.Copy(io.Discard, os.Stdin)
+		j.Kill("test")
 		j.Wait()
 		return 0
 	case "no namespaces": // as root of a user namespace we were started in
