@@ -122,7 +122,7 @@ type JailExit struct {
 	Why     JailEnd `json:"why" doc:"Why it ended." enum:"exited,signalled,deadline,memory,killed,unavailable,refused,lost"`
 	Code    int64   `json:"code,omitempty" doc:"Exit code of the agent's first process." minimum:"0" maximum:"255"`
 	Signal  int64   `json:"signal,omitempty" doc:"Signal that ended it." minimum:"0" maximum:"64"`
-	Missing string  `json:"missing,omitempty" doc:"What the host lacks, when it is unavailable; 'writ jail doctor' says what to do." maxLength:"64" pattern:"^[a-z0-9_.-]*$"`
+	Missing string  `json:"missing,omitempty" doc:"What was missing, when it is unavailable: a feature of the host ('writ jail doctor' there says what to do), something its jails file does not offer, or a ceiling; docs/jail.md lists them." maxLength:"64" pattern:"^[a-z0-9_.-]*$"`
 	CPUMs   int64   `json:"cpu_ms,omitempty" doc:"CPU time it used, milliseconds." minimum:"0"`
 	PeakKB  int64   `json:"peak_memory_kb,omitempty" doc:"The most memory it had, KiB; 0 when the host does not say." minimum:"0"`
 }
