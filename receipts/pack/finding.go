@@ -69,6 +69,7 @@ const (
 	RunGap        Code = "run_gap"
 	RunBack       Code = "run_back"
 
+	RunScope     Code = "run_scope"
 	RunUnknown   Code = "run_unknown"
 	RunBegin     Code = "run_begin"
 	RunOpen      Code = "run_open"
@@ -163,6 +164,7 @@ var Codes = map[Code]Meaning{
 	RunGap:        {receipts.Incomplete, "a receipt of a run is missing"},
 	RunBack:       {receipts.Tampered, "the sequence of a run goes back"},
 
+	RunScope:     {receipts.Incomplete, "the pack is of another run than the one that is asked for, and says of that one nothing whole"},
 	RunUnknown:   {receipts.Incomplete, "the pack has no receipt of the run"},
 	RunBegin:     {receipts.Tampered, "something comes before the run is created"},
 	RunOpen:      {receipts.Incomplete, "the run has not ended"},

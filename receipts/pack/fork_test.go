@@ -611,3 +611,49 @@ func TestKeysThatNobodyTells(t *testing.T) {
 		t.Errorf("a key nobody reads: got %v", a.Codes)
 	}
 }
+
+// What a pack says it is of nobody signed. In one that says it is of another run than is asked for, what
+// was taken of that one is found all the same, and so is what the pack says.
+func TestAPackOfAnotherRun(t *testing.T) {
+	o := node(t)
+	l := world(t)
+	c := l.cast()
+	moves := func(what string, by writ.Actor, moves ...writ.Change) {
+		l.do(call{what: what, by: by, run: c.run, args: map[string]any{}, moves: moves})
+	}
+	l.do(call{what: "run.create", by: c.planner, run: c.run, args: map[string]any{"close_policy": "verifier"}, moves: []writ.Change{move("run", string(c.run), "", "active")}})
+	l.do(call{what: "task.enqueue", by: c.planner, run: c.run, args: map[string]any{"key": "one", "capability": "site.build", "verify": map[string]any{"required": true, "gates": []string{"lint"}}}, moves: []writ.Change{move("task", c.task, "", "queued")}})
+	at := len(l.list) // who judges has a part in it
+	moves("task.claim", c.judge, move("task", c.task, "queued", "running"))
+	moves("task.release", c.judge, move("task", c.task, "running", "queued"))
+	moves("run.seal", c.planner, move("run", string(c.run), "active", "active"))
+	moves("task.claim", c.worker, move("task", c.task, "queued", "running"))
+	moves("task.complete", c.worker, move("task", c.task, "running", "verifying"))
+	l.accept(c, c.judge)
+	f := l.export(Options{Scope: Scope{Kind: ScopeRun, Run: c.run}})
+	other := put(FileManifest, replace(string(c.run), ulid("run", 77)))
+	for _, x := range []struct {
+		name   string
+		change func(files)
+		want   string
+		exit   int
+	}{
+		{"as it was", func(files) {}, "lineage_controller lineage_session", 1},
+		{"without what the judge did", l.without(at, at+1), "parent_missing run_gap", 3},
+		{"of another", twoOf(other, l.retell), "lineage_controller lineage_session run_scope", 1},
+		{"of another, without what the judge did", twoOf(other, l.without(at, at+1)), "parent_missing run_gap run_scope", 3},
+		{"of another, without a state between", twoOf(other, l.without(at)), "lineage_controller lineage_session move_gap run_scope", 1},
+		{"of another, and a receipt is bad", twoOf(other, l.retell, put(receiptName(int64(at)), replace("hint", "hunt"))), "bundle_malformed run_scope", 2},
+	} {
+		t.Run(x.name, func(t *testing.T) {
+			changed := f.with(x.change)
+			a := both(t, o, "scope", f, changed, l.trust(), Ask{Run: c.run, Close: true})
+			if a.each() != x.want || a.Exit != x.exit {
+				t.Errorf("got %d %q, want %d %q", a.Exit, a.each(), x.exit, x.want)
+			}
+			if a := both(t, o, "scope", f, changed, l.trust(), Ask{}); slices.Contains(a.Codes, "run_scope@-1") {
+				t.Errorf("no run is asked for: got %v", a.Codes)
+			}
+		})
+	}
+}

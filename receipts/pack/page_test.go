@@ -54,11 +54,13 @@ func TestThePageChecksAPack(t *testing.T) {
 	var jobs, wants []string
 	for _, x := range [][2]string{
 		{keys, "ok / "},
+		{keys, "scope / " + run + " / "},
 		{`"pack":"` + dir + `run.tar"`, "ok, but by the keys in the pack only"},
 		{keys + `,"close":true`, "could not check: say which run"},
 		{keys + `,"close":true,"id":"7"`, "could not check: say which run"},
 		{keys + `,"close":true,"id":"` + run + `"`, "the gateway's only"},
 		{keys + `,"id":"run_01KEDVDNA00000000000000009"`, "run_unknown"},
+		{keys + `,"id":"run_01KEDVDNA00000000000000009"`, "run_scope"},
 		{keys + `,"verifiers":"` + dir + `receipt.pub","id":"` + run + `"`, "could not check: a verifier's key"},
 		{keys + `,"verifiers":"` + dir + `receipt.pub","id":"` + run + `","close":true`, "verdict_untrusted"},
 		{`"pack":"` + dir + `run.tar","keys":"` + dir + `receipt.pub"`, "could not check: give the log's key"},

@@ -7,7 +7,11 @@ import (
 
 // rules asks what must hold between receipts, once each is sound and none is missing.
 func (c *check) rules() error {
-	if len(c.report.Findings) > 0 {
+	sound := len(c.report.Findings) == 0
+	if s := c.m.Scope; s.Kind == ScopeRun && c.ask.Run != "" && s.Run != c.ask.Run {
+		c.find(RunScope, -1)
+	}
+	if !sound {
 		return nil
 	}
 	h := &history{c: c, whole: c.m.Scope.Kind == ScopeLog || c.m.Scope.Kind == ScopeRange && c.m.Scope.First == 0, run: c.m.Scope.Kind == ScopeRun}
@@ -91,7 +95,7 @@ type history struct {
 	left    map[string]bool
 	runs    map[writ.RunID]int64
 	objects map[object]string
-	own     map[object]bool // in the pack of a run: it and its tasks, all of whose moves are there
+	own     map[object]bool // in the pack of a run: those that are whole and their tasks, all of whose moves are there
 	seen    map[writ.ReceiptID]bool
 	used    map[string]bool // digests of signed verdicts
 }
@@ -138,7 +142,7 @@ func (h *history) add(rec receipts.Record) (missing Code) {
 		case known:
 		case h.whole && !beside:
 			return ParentUnknown
-		case h.run && st.Run == h.c.m.Scope.Run:
+		case h.run && h.isWhole(st.Run):
 			missing = ParentMissing
 		}
 	}
@@ -164,7 +168,7 @@ func (h *history) add(rec receipts.Record) (missing Code) {
 			return MoveFrom
 		}
 		h.objects[key] = m.To
-		if m.From == "" && (m.Kind == writ.ObjectTask && st.Run == h.c.m.Scope.Run || m.Kind == writ.ObjectRun && m.ID == string(h.c.m.Scope.Run)) {
+		if m.From == "" && (m.Kind == writ.ObjectTask && h.isWhole(st.Run) || m.Kind == writ.ObjectRun && h.isWhole(writ.RunID(m.ID))) {
 			h.own[key] = true
 		}
 	}
@@ -182,6 +186,11 @@ func (c *check) beside(seq int64) bool {
 	return s.Kind == ScopeRange && (seq < s.First || seq > s.Last)
 }
 
+// isWhole says of a run that the pack of a run must have all of it: it is of that, or that is asked for, whatever the pack says.
+func (h *history) isWhole(run writ.RunID) bool {
+	return run != "" && (run == h.c.m.Scope.Run || run == h.c.ask.Run)
+}
+
 // inRun follows the sequence of a run. In the pack of a run the others are there in part.
 func (h *history) inRun(run writ.RunID, seq int64) Code {
 	if run == "" {
@@ -189,7 +198,7 @@ func (h *history) inRun(run writ.RunID, seq int64) Code {
 	}
 	last, known := h.runs[run]
 	h.runs[run] = seq
-	complete := !h.run || run == h.c.m.Scope.Run
+	complete := !h.run || h.isWhole(run)
 	switch {
 	case known && seq <= last:
 		return RunBack

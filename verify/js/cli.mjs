@@ -4,7 +4,7 @@
 import { readFile, readdir, stat } from "node:fs/promises";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
-import { limit, tarball, verify } from "./verify.mjs";
+import { limit, scopeOf, tarball, verify } from "./verify.mjs";
 
 const help = `usage: node cli.mjs PACK [--log-key KEY --key FILE [--keys FILE [--root FILE]]] [--witness KEY... [--witnesses N]] [--run RUN [--close [--verifier-key FILE...]]] [-o table|json]
 
@@ -76,6 +76,7 @@ async function main(argv) {
     say("trust", report.trust);
     if (report.log) say("log", `${report.log}, ${report.size} receipts`);
     for (const w of report.witnesses ?? []) say("witness", `${w.name}, ${w.at}`);
+    if (report.scope.kind) say("scope", scopeOf(report.scope));
     say("good", `${report.receipts} receipts, ${report.evidence} of them with evidence, ${report.policies} policy bundles`);
     if (!report.rules_checked) say("rules", "not looked at: single receipts are bad, or missing");
     const f = report.run;
