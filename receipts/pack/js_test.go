@@ -380,21 +380,28 @@ func TestTheOtherCommandLine(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	cli, err := filepath.Abs(filepath.Join(js, "cli.mjs"))
+	sources, err := filepath.Abs(js)
 	if err != nil {
 		t.Fatal(err)
 	}
-	run := func(want int, args ...string) {
+	exits := func(cli string, want int, args ...string) string {
 		t.Helper()
 		cmd := exec.Command("node", append([]string{cli}, args...)...)
 		cmd.Dir = dir
 		out, _ := cmd.CombinedOutput()
 		if got := cmd.ProcessState.ExitCode(); got != want {
-			t.Errorf("%v: exit code %d, want %d\n%s", args, got, want, out)
+			t.Errorf("%s %v: exit code %d, want %d\n%s", cli, args, got, want, out)
 		}
+		return string(out)
+	}
+	run := func(want int, args ...string) string {
+		t.Helper()
+		return exits(filepath.Join(sources, "cli.mjs"), want, args...)
 	}
 	keys := []string{"--log-key", "log.vkey", "--key", "receipt.pub"}
-	run(0, append(keys, "pack", "--run", string(c.run), "--close")...)
+	if out := run(0, append(keys, "pack", "--run", string(c.run), "--close")...); !strings.Contains(out, "\nscope      the whole log\n") {
+		t.Errorf("the scope is not shown:\n%s", out)
+	}
 	run(0, "pack", "--log-key", l.logKey(), "--key", "receipt.pub", "-o", "json")
 	run(0, "pack")
 	run(1, "pack", "--log-key", "log.vkey", "--key", "other.pub")
@@ -416,6 +423,20 @@ func TestTheOtherCommandLine(t *testing.T) {
 		t.Fatal(err)
 	}
 	run(2, append(keys, "pack")...)
+	// However its path is spelled, it looks.
+	strange := filepath.Join(dir, "a#b%20?c d")
+	if err := os.CopyFS(strange, os.DirFS(sources)); err != nil {
+		t.Fatal(err)
+	}
+	for link, to := range map[string]string{"folder": sources, "check.mjs": filepath.Join(sources, "cli.mjs")} {
+		if err := os.Symlink(to, filepath.Join(dir, link)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, cli := range []string{filepath.Join(strange, "cli.mjs"), "folder/cli.mjs", "./folder/../folder/cli.mjs", "check.mjs"} {
+		exits(cli, 2, append(keys, "pack")...)
+		exits(cli, 4, append(keys, "nowhere")...)
+	}
 }
 
 // The page for who checks lists every finding, with what it means.

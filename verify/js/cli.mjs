@@ -25,7 +25,7 @@ async function bytes(path) {
 }
 
 // A pack in a directory. What is neither file nor directory is in no pack.
-export async function folder(dir) {
+async function folder(dir) {
   const names = [], bad = [];
   const walk = async (below) => {
     for (const e of await readdir(join(dir, below), { withFileTypes: true })) {
@@ -39,7 +39,7 @@ export async function folder(dir) {
   return { names, bad, read: (name) => bytes(join(dir, name)) };
 }
 
-export async function open(path) {
+async function open(path) {
   return (await stat(path)).isDirectory() ? folder(path) : tarball(await bytes(path));
 }
 
@@ -91,9 +91,6 @@ async function main(argv) {
   return report.exit;
 }
 
-if (import.meta.url === new URL(process.argv[1], "file://").href) {
-  main(process.argv.slice(2)).then((code) => { process.exitCode = code; }, (e) => {
-    console.error("error: " + (e.message === help ? help : printable(e.message)));
-    process.exitCode = 4;
-  });
-}
+// It runs however its path is spelled, and nothing was found until something is.
+process.exitCode = 4;
+main(process.argv.slice(2)).then((code) => { process.exitCode = code; }, (e) => console.error("error: " + (e.message === help ? help : printable(e.message))));
