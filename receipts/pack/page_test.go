@@ -1,6 +1,7 @@
 package pack
 
 import (
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -67,6 +68,22 @@ func TestThePageChecksAPack(t *testing.T) {
 		{strings.Replace(keys, "run.tar", "receipt.pub", 1), "pack_malformed"},
 	} {
 		jobs, wants = append(jobs, "{"+x[0]+"}"), append(wants, x[1])
+	}
+	// A key that cannot be read is not left out.
+	pub, err := os.ReadFile(dir + "receipt.pub")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, text := range []string{
+		strings.TrimSuffix(strings.TrimSpace(string(pub)), "-"), "ssh-ed25519 AAAA", strings.ReplaceAll(string(pub), "PUBLIC", "EC PUBLIC"), "SHA256:abc",
+		string(pub) + "\nnone", "-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----\n",
+	} {
+		key := filepath.Join(filepath.Dir(file), fmt.Sprint("key", i))
+		if err := os.WriteFile(key, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		jobs = append(jobs, `{`+keys+`,"verifiers":"`+key+`","id":"`+run+`","close":true}`, `{"pack":"`+dir+`run.tar","keys":"`+key+`"}`, `{`+strings.Replace(keys, dir+"receipt.pub", key, 1)+`}`)
+		wants = append(wants, "could not check: ", "could not check: ", "could not check: ")
 	}
 	cmd := exec.Command("node", file)
 	cmd.Stdin = strings.NewReader(strings.Join(jobs, "\n"))
