@@ -208,6 +208,9 @@ func printPack(c *cobra.Command, format string, r pack.Report) error {
 	for _, w := range r.Witnesses {
 		say("witness", w.Name+", "+w.At)
 	}
+	if r.Earlier != nil {
+		say("earlier", fmt.Sprintf("the log begins with the %d receipts of %s: compare that with the one you kept", *r.Earlier, pack.FileEarlier))
+	}
 	switch s := r.Scope; s.Kind {
 	case pack.ScopeRange:
 		say("scope", fmt.Sprintf("receipts %d to %d", s.First, s.Last))

@@ -83,6 +83,7 @@ type manifest struct {
 	Evidence bool   `json:"evidence"` // that of every receipt is there, or was shredded by a later one that is
 	Format   string `json:"format"`
 	Origin   string `json:"origin"`
+	Policies bool   `json:"policies,omitempty"` // a bundle with each policy pack is there that receipts were judged by, and each that they put in force
 	Scope    Scope  `json:"scope"`
 	Size     int64  `json:"size"` // of the checkpoint
 }

@@ -42,6 +42,7 @@ func (c *check) each() error {
 		if rec == nil { // what is not the gateway's has no evidence
 			rec = &receipts.Record{}
 		}
+		c.judged.note(seq, rec.Statement)
 		if err := c.evidence(seq, *rec); err != nil {
 			return err
 		}
@@ -244,8 +245,9 @@ func (c *check) payload(seq int64) ([]byte, receipts.Record, error) {
 	return b.payload, rec, err
 }
 
-// policies holds bundles to their names.
+// policies holds bundles to their names, and where the pack promises those that receipts were judged by to that.
 func (c *check) policies() error {
+	packs, good := map[string]bool{}, map[string]bool{}
 	for _, name := range c.p.names {
 		m := policyPath.FindStringSubmatch(name)
 		if m == nil {
@@ -260,6 +262,14 @@ func (c *check) policies() error {
 			continue
 		}
 		c.report.Policies++
+		good[name] = true
+		packsIn(text, packs)
+	}
+	if !c.m.Policies {
+		return nil
+	}
+	for _, seq := range c.judged.missing(func(file string) bool { return good[file] }, packs) {
+		c.find(PolicyMissing, seq)
 	}
 	return nil
 }

@@ -51,6 +51,7 @@ const (
 	EvidenceDiffers Code = "evidence_differs"
 	EvidenceMissing Code = "evidence_missing"
 	PolicyDiffers   Code = "policy_differs"
+	PolicyMissing   Code = "policy_missing"
 	ReadmeDiffers   Code = "readme_differs"
 
 	ReceiptTwice  Code = "receipt_twice"
@@ -147,6 +148,7 @@ var Codes = map[Code]Meaning{
 	KeysDiffer:      {receipts.Tampered, "keys/manifest.json is not what the receipts say of keys"},
 	ReadmeDiffers:   {receipts.Tampered, "README.md is not what follows from the pack: do not run what it says"},
 	PolicyDiffers:   {receipts.Tampered, "a policy bundle is not the one its name says"},
+	PolicyMissing:   {receipts.Incomplete, "a policy bundle is not there that the receipt was judged by, or puts in force"},
 
 	ReceiptTwice:  {receipts.Tampered, "two receipts have one id"},
 	VerdictTwice:  {receipts.Tampered, "a signed verdict is used a second time"},
@@ -217,6 +219,8 @@ type Report struct {
 	Rules    bool      `json:"rules_checked"` // what must hold between receipts; not looked at where single ones are bad
 	Run      *RunFacts `json:"run,omitempty"`
 	Findings []Finding `json:"findings"`
+
+	Earlier *int64 `json:"-"` // size of the earlier checkpoint in the pack, with which the log begins; the form of a report in JSON has no place for it
 
 	Witnesses []Witnessed `json:"witnesses,omitempty"` // who cosigned the checkpoint, of those that were asked for
 }

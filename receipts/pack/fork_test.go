@@ -136,7 +136,7 @@ func TestAForkIsToldByAnEarlierCheckpoint(t *testing.T) {
 		p[FileEarlier] = kept
 		p[FileConsistency] = fork.export(Options{Earlier: fork.checkpoint(9)})[FileConsistency]
 	})
-	if a := both(t, o, "fork", f, since, l.trust(), Ask{}); !slices.Equal(a.Codes, []string{"consistency@-1"}) || a.Exit != 1 {
+	if a := both(t, o, "fork", f, since, l.trust(), Ask{}); !slices.Equal(a.Codes, []string{"consistency@-1"}) || a.Exit != 1 || a.Earlier != nil {
 		t.Errorf("with it: got %v", a.Codes)
 	}
 	root, ok, err := Root(f.pack(), 9)

@@ -151,6 +151,8 @@ type answer struct {
 	Run      *RunFacts `json:"run"`
 
 	Witnesses []Witnessed `json:"witnesses"`
+	Earlier   *int64      `json:"earlier"`
+	Policies  int64       `json:"policies"`
 }
 
 // each are the codes that were found, each once, wherever.
@@ -273,7 +275,7 @@ func both(t *testing.T, o *other, base string, of, changed files, trust Trust, a
 }
 
 func answerOf(r Report) answer {
-	return answer{Exit: r.Exit, Trust: r.Trust, Codes: codes(r), Receipts: r.Receipts, Evidence: r.Evidence, Rules: r.Rules, Run: r.Run, Witnesses: r.Witnesses}
+	return answer{Exit: r.Exit, Trust: r.Trust, Codes: codes(r), Receipts: r.Receipts, Evidence: r.Evidence, Rules: r.Rules, Run: r.Run, Witnesses: r.Witnesses, Earlier: r.Earlier, Policies: r.Policies}
 }
 
 func agree(t *testing.T, a, b answer) {
@@ -301,8 +303,16 @@ func TestBothVerifiersAgree(t *testing.T) {
 		if name == "range" {
 			ask = Ask{}
 		}
-		if a := both(t, o, name, f, f, l.trust(), ask); a.Exit != 0 || a.Receipts == 0 {
+		a := both(t, o, name, f, f, l.trust(), ask)
+		if a.Exit != 0 || a.Receipts == 0 {
 			t.Errorf("%s: got %+v", name, a)
+		}
+		if since := map[string]int64{"since": 6, "since one": 1, "since eight": 8, "since nothing": 0, "since now": int64(len(l.list))}; a.Earlier != nil {
+			if want, ok := since[name]; !ok || *a.Earlier != want {
+				t.Errorf("%s: the log is said to begin with %d", name, *a.Earlier)
+			}
+		} else if x.Earlier != nil {
+			t.Errorf("%s: nothing is said of the earlier checkpoint", name)
 		}
 		if a := both(t, o, name, f, f, Trust{}, Ask{}); a.Exit != 0 || a.Trust != TrustNone {
 			t.Errorf("%s, without keys: got %+v", name, a)

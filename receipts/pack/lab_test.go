@@ -38,6 +38,7 @@ type lab struct {
 	asked  []string                     // digests of policies
 	denied bool                         // evidence cannot be read
 	logs   bool                         // verdicts are logged themselves
+	laws   [][]byte                     // bundles that were in force, the last one still; none: a text that is no bundle
 	old    map[string]*ecdsa.PrivateKey // other receipt keys, by id
 
 	spell func(what string, evidence []byte) []byte // how evidence is written, if otherwise
@@ -127,10 +128,20 @@ func (l *lab) do(c call) writ.ReceiptID {
 		st.Outcome = writ.OutcomeOfRequest
 	}
 	if n == 0 { // a log begins with the policies it is kept by
-		c.moves = append(slices.Clone(c.moves), move("bundle", bundleID, "", "staged"), move("bundle", bundleID, "staged", "active"))
+		id := bundleID
+		if len(l.laws) > 0 {
+			id = lawID(l.laws[0])
+		}
+		c.moves = append(slices.Clone(c.moves), move("bundle", id, "", "staged"), move("bundle", id, "staged", "active"))
 		st.Changes = c.moves
 	}
 	st.Decision.Packs = []writ.PackRef{{ID: "base", Digest: "sha256:" + hex.EncodeToString(make([]byte, 32))}}
+	if len(l.laws) > 0 {
+		st.Decision.Packs = nil
+		for _, digest := range packsOf(l.laws[len(l.laws)-1]) {
+			st.Decision.Packs = append(st.Decision.Packs, writ.PackRef{ID: "base", Digest: digest})
+		}
+	}
 	for _, m := range c.moves {
 		if p := l.last[m.Kind+"/"+m.ID]; p != "" && c.parents == nil && !slices.Contains(st.Parents, p) {
 			st.Parents = append(st.Parents, p)
@@ -553,7 +564,32 @@ func (l *lab) Policies(_ context.Context, digests []string, want func([]writ.Pac
 		if slices.Contains(digests, "sha256:"+bundleID) && want([]writ.PackVer{{ID: "base", Digest: "sha256:" + hex.EncodeToString(make([]byte, 32))}}) {
 			yield(bundle, nil)
 		}
+		for _, text := range l.laws {
+			var packs []writ.PackVer
+			for _, digest := range packsOf(text) {
+				packs = append(packs, writ.PackVer{Digest: digest})
+			}
+			if slices.Contains(digests, "sha256:"+lawID(text)) && want(packs) && !yield(text, nil) {
+				return
+			}
+		}
 	}
+}
+
+func lawID(text []byte) string { return hex.EncodeToString(sha256Of(text)) }
+
+func packsOf(text []byte) []string {
+	packs := map[string]bool{}
+	packsIn(text, packs)
+	return slices.Sorted(maps.Keys(packs))
+}
+
+// enacts puts another bundle in force.
+func (l *lab) enacts(by writ.Actor, text []byte) {
+	old, now := lawID(l.laws[len(l.laws)-1]), lawID(text)
+	l.do(call{what: "policy.stage", by: by, args: map[string]any{}, moves: []writ.Change{move("bundle", now, "", "staged")}})
+	l.do(call{what: "policy.activate", by: by, args: map[string]any{}, moves: []writ.Change{move("bundle", now, "staged", "active"), move("bundle", old, "active", "retired")}})
+	l.laws = append(l.laws, text)
 }
 
 // files are a pack in memory.

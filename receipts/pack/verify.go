@@ -81,6 +81,7 @@ type check struct {
 	seqs          []int64
 	foreign       map[int64]receipts.Foreign // verdicts that are logged themselves
 	absent        absent
+	judged        judged
 }
 
 var errStop = errors.New("nothing more can be said")
@@ -318,7 +319,9 @@ func (c *check) earlier() error {
 	}
 	if !Consistent(old, c.cp, proof) {
 		c.find(Consistency, -1)
+		return nil
 	}
+	c.report.Earlier = &old.Size
 	return nil
 }
 

@@ -66,8 +66,8 @@ func Write(ctx context.Context, out Sink, src Source, o Options) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, sp.close()) }()
-	w := &writer{ctx: ctx, src: src, o: o, cp: cp, sp: sp, out: &summed{Sink: out, sums: &sp.sums}, keys: map[string]key{}, ofKeys: map[int64]bool{}, inForce: map[string]bool{}, packs: map[string]bool{}}
-	for _, step := range []func() error{w.read, w.choose, w.gather, w.begin, w.receipts, w.evidence, w.policies, w.end} {
+	w := &writer{ctx: ctx, src: src, o: o, cp: cp, sp: sp, out: &summed{Sink: out, sums: &sp.sums}, keys: map[string]key{}, ofKeys: map[int64]bool{}, inForce: map[string]bool{}, bundles: map[string][]byte{}}
+	for _, step := range []func() error{w.read, w.choose, w.gather, w.bundled, w.begin, w.receipts, w.evidence, w.policies, w.end} {
 		if err := step(); err != nil {
 			return err
 		}
@@ -90,14 +90,16 @@ type writer struct {
 	keys map[string]key
 	used []string // ids of keys, as they come
 	all  bool     // evidence is promised, see manifest
+	laws bool     // policies are
 
-	ofKeys  map[int64]bool  // receipts that say something of a key
-	ring    *receipts.Ring  // what they say
-	inForce map[string]bool // digests of the policy bundles that were, anywhere below the checkpoint
+	ofKeys  map[int64]bool    // receipts that say something of a key
+	ring    *receipts.Ring    // what they say
+	inForce map[string]bool   // digests of the policy bundles that were, anywhere below the checkpoint
+	bundles map[string][]byte // those that are there, by their files
 
 	chosen func(seq int64) bool
-	origin string          // of the log
-	packs  map[string]bool // digests of policy packs that receipts name
+	origin string // of the log
+	judged judged // which policies receipts name
 	about  readme
 }
 
@@ -245,7 +247,7 @@ func (w *writer) seqs() iter.Seq[int64] {
 }
 
 func (w *writer) begin() error {
-	m := manifest{Evidence: w.all, Format: Format, Scope: w.o.Scope, Size: w.cp.Size}
+	m := manifest{Evidence: w.all, Format: Format, Policies: w.laws, Scope: w.o.Scope, Size: w.cp.Size}
 	name, public, err := noteKey(w.o.LogKey)
 	if err != nil {
 		return err
@@ -329,7 +331,7 @@ func (w *writer) receipts() error {
 			if !slices.Contains(w.used, r.KeyID) {
 				w.used = append(w.used, r.KeyID)
 			}
-			w.note(rec)
+			w.about.note(rec)
 		}
 		w.told(seq+1, w.sp.n, "written")
 	}
@@ -344,24 +346,18 @@ func (w *writer) receipts() error {
 	return w.out.Copy(FileList, w.sp.list.size, w.sp.list.text())
 }
 
-// note remembers what else a receipt needs beside it, and what to say of it.
-func (w *writer) note(rec receipts.Record) {
-	for _, p := range rec.Statement.Decision.Packs {
-		w.packs[p.Digest] = true
-	}
-	w.about.note(rec)
-}
-
-// gather spools what evidence there is: the manifest comes first, and says whether it is all.
+// gather spools what evidence there is, and learns which policies are needed: the manifest comes first, and
+// says whether it is all.
 func (w *writer) gather() error {
-	if !w.o.Evidence {
-		return nil
-	}
 	var gone absent
 	for seq := range w.seqs() {
 		r, rec, err := w.sp.get(seq)
 		if err != nil {
 			return err
+		}
+		w.judged.note(seq, rec.Statement)
+		if !w.o.Evidence {
+			continue
 		}
 		var text []byte
 		ok := false
@@ -379,7 +375,7 @@ func (w *writer) gather() error {
 		}
 		w.told(seq+1, w.sp.n, "with evidence")
 	}
-	w.all = len(gone.missing()) == 0
+	w.all = w.o.Evidence && len(gone.missing()) == 0
 	return nil
 }
 
@@ -403,22 +399,29 @@ func (w *writer) evidence() error {
 	}
 }
 
-// policies writes the bundles that receipts were judged by. What was in force below the checkpoint is kept
+// bundled takes the bundles that receipts were judged by. What was in force below the checkpoint is kept
 // for good, so what is here follows from the log: one that was only staged may be gone tomorrow.
-func (w *writer) policies() error {
-	found := map[string][]byte{}
+func (w *writer) bundled() error {
 	want := func(packs []writ.PackVer) bool {
-		return slices.ContainsFunc(packs, func(p writ.PackVer) bool { return w.packs[p.Digest] })
+		return slices.ContainsFunc(packs, func(p writ.PackVer) bool { return w.judged.names(p.Digest) })
 	}
+	packs := map[string]bool{}
 	for text, err := range w.src.Policies(w.ctx, slices.Sorted(maps.Keys(w.inForce)), want) {
 		if err != nil {
 			return err
 		}
 		sum := sha256.Sum256(text)
-		found[policyName(hex.EncodeToString(sum[:]))] = text
+		w.bundles[policyName(hex.EncodeToString(sum[:]))] = text
+		packsIn(text, packs)
 	}
-	for _, name := range slices.Sorted(maps.Keys(found)) {
-		if err := w.out.File(name, found[name]); err != nil {
+	has := func(file string) bool { return w.bundles[file] != nil }
+	w.laws = len(w.bundles) > 0 && len(w.judged.missing(has, packs)) == 0
+	return nil
+}
+
+func (w *writer) policies() error {
+	for _, name := range slices.Sorted(maps.Keys(w.bundles)) {
+		if err := w.out.File(name, w.bundles[name]); err != nil {
 			return err
 		}
 	}

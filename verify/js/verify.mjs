@@ -17,7 +17,7 @@ const TABLES = /* tables */ {
   labels: ["external.untrusted","internal.system","pii.attachment","pii.chat.message","pii.chat.metadata","pii.redacted","public","secret.credential","secret.token"],
   dimensions: ["children","cost_microusd","llm_tokens","net_egress_bytes","net_ingress_bytes","retries","retries_per_step","sandbox_cpu_ms","sandbox_mem_peak_bytes","steps","storage_write_bytes","wall_ms"],
   quorum: 5,
-  findings: {"base64":[2,"base64 that encodes to another text when decoded and encoded again"],"bundle_malformed":[2,"it is no bundle in the one form a pack has"],"checkpoint_differs":[1,"a receipt is proved by another checkpoint than that of the pack"],"checkpoint_signature":[1,"the checkpoint is not signed by the log's key"],"close_bypassed":[1,"the run asks for a verdict and is done without one"],"close_role":[1,"the verdict is not a verifier's"],"consistency":[1,"the log does not begin with what the earlier checkpoint covers"],"epoch_back":[1,"the epoch goes back"],"evidence_differs":[1,"the evidence is not the one whose digest the receipt states"],"evidence_missing":[3,"evidence that is needed is not there"],"file_extra":[1,"a file is there that the pack does not list, or that no pack has"],"file_missing":[3,"a file that the pack lists is not there"],"file_twice":[1,"two files have one name"],"gate_missing":[1,"a gate that a result must pass was not passed: no receipt of another's gate, begun after that result, says so last, or the verdict does not name it"],"hint_differs":[1,"the bundle hints at another key than the one that signed it"],"inclusion":[1,"the proof that the log has it does not hold"],"index_differs":[1,"it is proved at another index than its own"],"key_differs":[1,"the statement names another key than the one that signed it"],"key_event":[1,"what a receipt says of a key cannot be"],"key_not_valid_then":[1,"it is signed by a key that does not sign there: not yet or no more, or of which nothing is to be believed from there on"],"key_other":[1,"it is signed by another key than those that are trusted"],"key_untrusted":[1,"a receipt key in the pack is neither trusted, nor introduced by a receipt of one that is"],"keys_differ":[1,"keys/manifest.json is not what the receipts say of keys"],"leaf_differs":[1,"the entry of the log is not of this receipt"],"lineage_agent":[1,"who judges had a part in the run as the same agent"],"lineage_controller":[1,"who judges, or answers for that, is behind somebody who had a part in the run"],"lineage_key":[1,"who judges signs with a key of somebody who had a part in the run"],"lineage_opener":[1,"whoever opened the session of who judges had a part in the run"],"lineage_session":[1,"who judges had a part in the run in the same session"],"lineage_unknown":[3,"how a session was opened, or what an agent was registered with, is not in the pack"],"list_differs":[1,"receipts.jsonl does not list these receipts"],"log_key_differs":[1,"log.vkey is of another log key"],"move_from":[1,"an object moves from a state it was not in"],"move_gap":[3,"how an object came to the state it moves from is not in the pack"],"move_illegal":[1,"an object makes a move its states do not have"],"origin":[1,"it is of another log than the key is"],"pack_malformed":[2,"this is no pack in the form this version knows"],"parent_future":[1,"a parent comes after it"],"parent_missing":[3,"a parent is not in the pack"],"parent_self":[1,"it is its own parent"],"parent_unknown":[1,"a parent is not in the log"],"payload_malformed":[2,"the payload is no statement in the form this version knows"],"policy_differs":[1,"a policy bundle is not the one its name says"],"quorum_missing":[1,"fewer verdicts accept it than it asks for, on the last change of what they judge and named by the one that ends it"],"quorum_twice":[1,"two of the verdicts that accept it are of verifiers who are not told apart"],"readme_differs":[1,"README.md is not what follows from the pack: do not run what it says"],"receipt_extra":[1,"a receipt is there that is not of what the pack says it holds"],"receipt_missing":[3,"a receipt is missing"],"receipt_twice":[1,"two receipts have one id"],"run_after_end":[1,"the run, or a task of it, moves on after the end"],"run_back":[1,"the sequence of a run goes back"],"run_begin":[1,"something comes before the run is created"],"run_gap":[3,"a receipt of a run is missing"],"run_open":[3,"the run has not ended"],"run_scope":[3,"the pack is of another run than the one that is asked for, and says of that one nothing whole"],"run_tasks_open":[1,"the run is done while a task of it is not over"],"run_unknown":[3,"the pack has no receipt of the run"],"seq_moved":[1,"it stands in the place of another receipt"],"signature":[1,"the signature does not hold"],"signature_form":[1,"the signature is not in the one form it may have"],"sum_differs":[1,"a file is not the one whose sum the pack states"],"tenant_other":[1,"it is of another tenant"],"time_back":[1,"the time goes back"],"trusted_root_differs":[1,"trusted_root.json is of another log key"],"verdict_about":[1,"the verdict that is signed is about something else than what it judges"],"verdict_alone":[1,"a signed verdict is logged that the receipt after it does not rest on, or a receipt rests on one that is logged elsewhere"],"verdict_gate":[1,"a check that was asked for has not passed"],"verdict_key":[1,"the verdict is signed with a key that who judges did not have then"],"verdict_missing":[1,"a task asks for a verdict and is done without one"],"verdict_other":[1,"the verdict names another receipt than the last change of what it judges"],"verdict_says":[1,"the verdict that is signed is not the one the receipt names, or does not say what that does"],"verdict_signature":[1,"the verifier's signature does not hold"],"verdict_stale":[1,"the verdict does not follow from the last change of what it judges"],"verdict_twice":[1,"a signed verdict is used a second time"],"verdict_unsigned":[1,"who judges has a key, and has not signed the verdict with it"],"verdict_untrusted":[1,"the run does not end by a verdict signed with a verifier's key that is trusted"],"witness_missing":[3,"fewer witnesses have cosigned the checkpoint than must have"],"witness_signature":[1,"the signature of a witness on the checkpoint does not hold"]},
+  findings: {"base64":[2,"base64 that encodes to another text when decoded and encoded again"],"bundle_malformed":[2,"it is no bundle in the one form a pack has"],"checkpoint_differs":[1,"a receipt is proved by another checkpoint than that of the pack"],"checkpoint_signature":[1,"the checkpoint is not signed by the log's key"],"close_bypassed":[1,"the run asks for a verdict and is done without one"],"close_role":[1,"the verdict is not a verifier's"],"consistency":[1,"the log does not begin with what the earlier checkpoint covers"],"epoch_back":[1,"the epoch goes back"],"evidence_differs":[1,"the evidence is not the one whose digest the receipt states"],"evidence_missing":[3,"evidence that is needed is not there"],"file_extra":[1,"a file is there that the pack does not list, or that no pack has"],"file_missing":[3,"a file that the pack lists is not there"],"file_twice":[1,"two files have one name"],"gate_missing":[1,"a gate that a result must pass was not passed: no receipt of another's gate, begun after that result, says so last, or the verdict does not name it"],"hint_differs":[1,"the bundle hints at another key than the one that signed it"],"inclusion":[1,"the proof that the log has it does not hold"],"index_differs":[1,"it is proved at another index than its own"],"key_differs":[1,"the statement names another key than the one that signed it"],"key_event":[1,"what a receipt says of a key cannot be"],"key_not_valid_then":[1,"it is signed by a key that does not sign there: not yet or no more, or of which nothing is to be believed from there on"],"key_other":[1,"it is signed by another key than those that are trusted"],"key_untrusted":[1,"a receipt key in the pack is neither trusted, nor introduced by a receipt of one that is"],"keys_differ":[1,"keys/manifest.json is not what the receipts say of keys"],"leaf_differs":[1,"the entry of the log is not of this receipt"],"lineage_agent":[1,"who judges had a part in the run as the same agent"],"lineage_controller":[1,"who judges, or answers for that, is behind somebody who had a part in the run"],"lineage_key":[1,"who judges signs with a key of somebody who had a part in the run"],"lineage_opener":[1,"whoever opened the session of who judges had a part in the run"],"lineage_session":[1,"who judges had a part in the run in the same session"],"lineage_unknown":[3,"how a session was opened, or what an agent was registered with, is not in the pack"],"list_differs":[1,"receipts.jsonl does not list these receipts"],"log_key_differs":[1,"log.vkey is of another log key"],"move_from":[1,"an object moves from a state it was not in"],"move_gap":[3,"how an object came to the state it moves from is not in the pack"],"move_illegal":[1,"an object makes a move its states do not have"],"origin":[1,"it is of another log than the key is"],"pack_malformed":[2,"this is no pack in the form this version knows"],"parent_future":[1,"a parent comes after it"],"parent_missing":[3,"a parent is not in the pack"],"parent_self":[1,"it is its own parent"],"parent_unknown":[1,"a parent is not in the log"],"payload_malformed":[2,"the payload is no statement in the form this version knows"],"policy_differs":[1,"a policy bundle is not the one its name says"],"policy_missing":[3,"a policy bundle is not there that the receipt was judged by, or puts in force"],"quorum_missing":[1,"fewer verdicts accept it than it asks for, on the last change of what they judge and named by the one that ends it"],"quorum_twice":[1,"two of the verdicts that accept it are of verifiers who are not told apart"],"readme_differs":[1,"README.md is not what follows from the pack: do not run what it says"],"receipt_extra":[1,"a receipt is there that is not of what the pack says it holds"],"receipt_missing":[3,"a receipt is missing"],"receipt_twice":[1,"two receipts have one id"],"run_after_end":[1,"the run, or a task of it, moves on after the end"],"run_back":[1,"the sequence of a run goes back"],"run_begin":[1,"something comes before the run is created"],"run_gap":[3,"a receipt of a run is missing"],"run_open":[3,"the run has not ended"],"run_scope":[3,"the pack is of another run than the one that is asked for, and says of that one nothing whole"],"run_tasks_open":[1,"the run is done while a task of it is not over"],"run_unknown":[3,"the pack has no receipt of the run"],"seq_moved":[1,"it stands in the place of another receipt"],"signature":[1,"the signature does not hold"],"signature_form":[1,"the signature is not in the one form it may have"],"sum_differs":[1,"a file is not the one whose sum the pack states"],"tenant_other":[1,"it is of another tenant"],"time_back":[1,"the time goes back"],"trusted_root_differs":[1,"trusted_root.json is of another log key"],"verdict_about":[1,"the verdict that is signed is about something else than what it judges"],"verdict_alone":[1,"a signed verdict is logged that the receipt after it does not rest on, or a receipt rests on one that is logged elsewhere"],"verdict_gate":[1,"a check that was asked for has not passed"],"verdict_key":[1,"the verdict is signed with a key that who judges did not have then"],"verdict_missing":[1,"a task asks for a verdict and is done without one"],"verdict_other":[1,"the verdict names another receipt than the last change of what it judges"],"verdict_says":[1,"the verdict that is signed is not the one the receipt names, or does not say what that does"],"verdict_signature":[1,"the verifier's signature does not hold"],"verdict_stale":[1,"the verdict does not follow from the last change of what it judges"],"verdict_twice":[1,"a signed verdict is used a second time"],"verdict_unsigned":[1,"who judges has a key, and has not signed the verdict with it"],"verdict_untrusted":[1,"the run does not end by a verdict signed with a verifier's key that is trusted"],"witness_missing":[3,"fewer witnesses have cosigned the checkpoint than must have"],"witness_signature":[1,"the signature of a witness on the checkpoint does not hold"]},
   readme: {"":"# Receipts of {origin}\n\n{scope} each with the proof that the file `checkpoint` covers it.\n\nThe keys in here are for reading only. Check with those you were given by somebody you trust: `receipt.pub` and the log's\nverifier key, here `{key}`.\n\n## With writ\n\n```\nwrit pack verify . --log-key LOG-KEY --key receipt.pub\n```\n\n{commands}Without it: `node cli.mjs . --log-key LOG-KEY --key receipt.pub`, or `verify.html` in a browser; both are in `verify/js` of the sources.\n\n## With cosign\n\nA receipt's signature, and that the log has it. `trusted_root.json` is the log's key: compare it with the one you have.\n\n```\n{shown}```\n\nThe digest of any other receipt is `subject[0].digest.sha256` of its payload.\n\n## Files\n\n| | |\n|---|---|\n| `pack.json` | what the pack says it holds |\n| `checkpoint` | size and root of the log, signed (C2SP tlog-checkpoint) |\n| `receipts/` | one Sigstore bundle each, by sequence; `receipts.jsonl` lists them |\n{evidence}| `policies/` | policy bundles with the packs that receipts name; the name is their SHA-256 |\n| `keys/`, `log.vkey`, `trusted_root.json` | the keys it was made with; `keys/manifest.json` says which receipt key signs from where in the log, and until where |\n{earlier}| `SHA256SUMS` | `sha256sum -c SHA256SUMS` shows damage; it is not signed |\n","commands":"```\nwrit run verify . --run {run} --log-key LOG-KEY --key receipt.pub\nwrit close verify . --run {run} --log-key LOG-KEY --key receipt.pub\n```\n\n","earlier":"| `earlier/` | an earlier checkpoint, and the proof that the log still begins with it |\n","ended":"how {run} became {to}","evidence":"| `evidence/` | what a receipt's `evidence` digest stands for: arguments of calls, which may hold personal data |\n","first":"the first one","log":"All receipts of the log, 0 to {end},","range":"Receipts {first} to {last} of {size}","run":"The receipts of {run}, and those before it that it rests on,","shown":"# {what}\ncosign verify-blob-attestation --key receipt.pub --bundle {file} --trusted-root trusted_root.json \\\n  --type https://writ-gateway.github.io/writ/attestation/transition/v1 --digest {digest} --digestAlg sha256\n"},
 } /* end */;
 
@@ -52,7 +52,8 @@ function bytesOf(s) {
   return out;
 }
 const encoder = new TextEncoder(), utf8 = (s) => encoder.encode(s);
-function join(...parts) {
+const join = (...parts) => joined(parts);
+function joined(parts) {
   const out = new Uint8Array(parts.reduce((n, p) => n + p.length, 0));
   let at = 0;
   for (const p of parts) { out.set(p, at); at += p.length; }
@@ -589,6 +590,9 @@ const CHANGED = "the pack is not what it was a moment ago: copy it, and check th
 const SCOPES = { log: () => "the whole log", range: (s) => `receipts ${s.first ?? 0} to ${s.last ?? 0}`, run: (s) => s.run };
 export const scopeOf = (s) => own(SCOPES, s.kind)?.(s) ?? "";
 
+// What the earlier checkpoint in a pack proves.
+export const earlierOf = (size) => `the log begins with the ${size} receipts of earlier/checkpoint: compare that with the one you kept`;
+
 export const VERDICTS = ["ok", "tampered", "malformed", "incomplete"];
 
 // Checks a pack. It throws for a key that cannot be used, and for a run that none can be; what is wrong with the pack
@@ -633,6 +637,7 @@ class Check {
     this.fromFile = null; // the ring of a file of keys that was given
     this.lives = null; // while the key the log began with is not trusted
     this.verifiers = []; // ids of keys one of which must have signed
+    this.wants = new Map(); // policy packs and files of bundles that receipts want, each with the first of them
     this.report = { verdict: "ok", exit: 0, trust: "pinned keys", scope: {}, size: 0, receipts: 0, evidence: 0, policies: 0, rules_checked: false, findings: [] };
   }
 
@@ -670,13 +675,13 @@ class Check {
     try { m = JSON.parse(text); } catch { this.stop("pack_malformed"); }
     const s = m?.scope;
     const size = (v) => Number.isSafeInteger(v);
-    const good = plain(m) && plain(s) && typeof s.kind === "string" && typeof m.evidence === "boolean" && m.format === "writ-pack/v1" && typeof m.origin === "string" && size(m.size) && m.size >= 1 && own({
+    const good = plain(m) && plain(s) && typeof s.kind === "string" && typeof m.evidence === "boolean" && (m.policies === undefined || m.policies === true) && m.format === "writ-pack/v1" && typeof m.origin === "string" && size(m.size) && m.size >= 1 && own({
       log: s.first === undefined && s.last === undefined && s.run === undefined,
       range: s.run === undefined && (s.first === undefined || size(s.first)) && (s.last === undefined || size(s.last)) && (s.first ?? 0) >= 0 && (s.first ?? 0) <= (s.last ?? 0),
       run: s.first === undefined && s.last === undefined && ID.run.test(s.run),
     }, s.kind);
     const again = () => JSON.stringify({
-      evidence: m.evidence, format: m.format, origin: m.origin,
+      evidence: m.evidence, format: m.format, origin: m.origin, ...(m.policies ? { policies: true } : {}),
       scope: { ...(s.first ? { first: s.first } : {}), kind: s.kind, ...(s.last ? { last: s.last } : {}), ...(s.run ? { run: s.run } : {}) }, size: m.size,
     }) + "\n";
     if (!good || again() !== text) this.stop("pack_malformed");
@@ -836,7 +841,8 @@ class Check {
     const old = await checkpoint(text, this.logKey);
     if (!old) return this.find("checkpoint_signature");
     const lines = proof === "" ? [] : proof.endsWith("\n") ? proof.slice(0, -1).split("\n").map(unbase64) : [null];
-    if (lines.includes(null) || !(await consistent(old, this.cp, lines))) this.find("consistency");
+    if (lines.includes(null) || !(await consistent(old, this.cp, lines))) return this.find("consistency");
+    this.report.earlier = old.size;
   }
 
   // Every receipt by itself.
@@ -856,6 +862,7 @@ class Check {
       const end = (p.changes ?? []).find((c) => c.kind === "run" && over("run", c.to));
       if ((end || this.shown.length === 0) && this.shown.length < 20) this.shown.push({ seq, p, end });
       this.report.receipts++;
+      this.judged(seq, p);
       const shred = (p.changes ?? []).find((c) => c.kind === "evidence" && c.to === "shredded");
       if (shred) shreds.set(shred.id, seq);
       if (evidence) {
@@ -974,13 +981,27 @@ class Check {
     });
   }
 
+  // What a receipt says of the bundles a pack must have that promises its policies: one with each policy
+  // pack it was judged by, and those it puts in force.
+  judged(seq, p) {
+    const wants = [...(p.decision?.packs ?? []).map((pack) => "pack " + pack.digest), ...(p.changes ?? []).filter((c) => c.kind === "bundle" && c.to === "active").map((c) => `policies/${c.id}.tar`)];
+    for (const x of wants) if (!this.wants.has(x)) this.wants.set(x, seq);
+  }
+
   async policies() {
+    const there = new Set();
     for (const name of this.names) {
-      const m = POLICY.exec(name);
+      const m = POLICY.exec(name), text = m && (await this.read(name));
       if (!m) continue;
-      if (await this.sum(name) !== m[1]) this.find("policy_differs");
-      else this.report.policies++;
+      if (hex(await sha256(text)) !== m[1]) {
+        this.find("policy_differs");
+        continue;
+      }
+      this.report.policies++;
+      for (const x of [name, ...(await packsIn(text))]) there.add(x);
     }
+    if (!this.m.policies) return;
+    for (const seq of new Set([...this.wants].filter(([x]) => !there.has(x)).map(([, seq]) => seq))) this.find("policy_missing", seq);
   }
 
   // What must hold between receipts says something only once each is sound and none missing.
@@ -1631,6 +1652,20 @@ class Lineage {
     if (j.openers.some((o) => o !== MACHINE_OPERATOR && o === x.principal)) found.push("lineage_opener");
     return found;
   }
+}
+
+// The policy packs in a bundle, by their digests: of each the files below packs/<id>/, in order of their
+// names. An archive that is read in more ways than one has none.
+async function packsIn(bundle) {
+  const { names, bad, read } = tarball(bundle), packs = new Map();
+  if (bad.length > 0) return [];
+  for (const name of names.sort()) {
+    const [, id, base] = /^packs\/([^/]*)\/(.*)$/s.exec(name) ?? [], text = await read(name);
+    if (id === undefined) continue;
+    if (!packs.has(id)) packs.set(id, []);
+    packs.get(id).push(bytesOf(`${base.length}:${base}${text.length}:`), text);
+  }
+  return Promise.all([...packs.values()].map(async (parts) => "pack sha256:" + hex(await sha256(joined(parts)))));
 }
 
 // ---- archives ----------------------------------------------------------------
