@@ -140,6 +140,9 @@ func packKeys(logKey string, paths []string, file, root string) (t pack.Trust, e
 	if (logKey == "") != (len(paths) == 0 && root == "") {
 		return t, errors.New("give --log-key and --key: one without the other proves nothing")
 	}
+	if logKey == "" && file != "" {
+		return t, errors.New("--keys says more of keys that are trusted: give --log-key, and --key or --root, too")
+	}
 	if logKey == "" {
 		return t, nil
 	}

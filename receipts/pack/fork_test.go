@@ -65,23 +65,26 @@ func TestSignedAgainWithoutTheLog(t *testing.T) {
 		payload func() []byte
 		want    string
 	}{
-		"another state":       {change(`"to":"queued"`, `"to":"blocked"`), "inclusion@9"},
-		"another time":        {change(`:09.000Z`, `:08.000Z`), "inclusion@9"},
-		"another nonce":       {change(`"nonce":"`, `"nonce":"00`), "payload_malformed@9"},
-		"another key":         {change(`"keyId":"SHA256:`, `"keyId":"SHA256:x`), "key_differs@9"},
-		"another log":         {change(`"origin":"log.example.org"`, `"origin":"log.example.com"`), "origin@9"},
-		"another sequence":    {change(`"seq":9`, `"seq":8`), "seq_moved@9"},
-		"a space":             {change(`{"_type"`, `{ "_type"`), "payload_malformed@9"},
-		"another order":       {change(`"from":"","id"`, `"id":"x","from":"","id"`), "payload_malformed@9"},
-		"an escape":           {change(`"task.enqueue"`, `"task\u002eenqueue"`), "payload_malformed@9"},
-		"one member more":     {change(`"nonce"`, `"nonbe":1,"nonce"`), "payload_malformed@9"},
-		"a number as a text":  {change(`"seq":9`, `"seq":"10"`), "payload_malformed@9"},
-		"a float":             {change(`"seq":9`, `"seq":9.0`), "payload_malformed@9"},
-		"an exponent":         {change(`"seq":9`, `"seq":9e0`), "payload_malformed@9"},
-		"a kind nobody knows": {change(`"kind":"task"`, `"kind":"tusk"`), "payload_malformed@9"},
-		"a role nobody knows": {change(`"role":"orchestrator"`, `"role":"emperor"`), "payload_malformed@9"},
-		"no such month":       {change(`2026-01-01`, `2026-13-01`), "payload_malformed@9"},
-		"no such day":         {change(`2026-01-01`, `2026-02-30`), "payload_malformed@9"},
+		"another state":        {change(`"to":"queued"`, `"to":"blocked"`), "inclusion@9"},
+		"another time":         {change(`:09.000Z`, `:08.000Z`), "inclusion@9"},
+		"another nonce":        {change(`"nonce":"`, `"nonce":"00`), "payload_malformed@9"},
+		"another key":          {change(`"keyId":"SHA256:`, `"keyId":"SHA256:x`), "key_differs@9"},
+		"another log":          {change(`"origin":"log.example.org"`, `"origin":"log.example.com"`), "origin@9"},
+		"another sequence":     {change(`"seq":9`, `"seq":8`), "seq_moved@9"},
+		"a space":              {change(`{"_type"`, `{ "_type"`), "payload_malformed@9"},
+		"another order":        {change(`"from":"","id"`, `"id":"x","from":"","id"`), "payload_malformed@9"},
+		"an escape":            {change(`"task.enqueue"`, `"task\u002eenqueue"`), "payload_malformed@9"},
+		"one member more":      {change(`"nonce"`, `"nonbe":1,"nonce"`), "payload_malformed@9"},
+		"a number as a text":   {change(`"seq":9`, `"seq":"10"`), "payload_malformed@9"},
+		"a float":              {change(`"seq":9`, `"seq":9.0`), "payload_malformed@9"},
+		"an exponent":          {change(`"seq":9`, `"seq":9e0`), "payload_malformed@9"},
+		"a kind nobody knows":  {change(`"kind":"task"`, `"kind":"tusk"`), "payload_malformed@9"},
+		"a role nobody knows":  {change(`"role":"orchestrator"`, `"role":"emperor"`), "payload_malformed@9"},
+		"no such month":        {change(`2026-01-01`, `2026-13-01`), "payload_malformed@9"},
+		"a year of six digits": {change(`"2026-01-01`, `"+010000-01-01`), "payload_malformed@9"},
+		"a year before all":    {change(`"2026-01-01`, `"-000001-01-01`), "payload_malformed@9"},
+		"a year in six digits": {change(`"2026-01-01`, `"+002026-01-01`), "payload_malformed@9"},
+		"no such day":          {change(`2026-01-01`, `2026-02-30`), "payload_malformed@9"},
 		"another evidence": {func() []byte { // and the subject with it
 			_, rest, _ := strings.Cut(string(b.payload), `"evidence":"`)
 			return []byte(strings.ReplaceAll(string(b.payload), rest[:64], strings.Repeat("0", 64)))
@@ -195,6 +198,12 @@ func TestLogsNobodyHonestKeeps(t *testing.T) {
 			l.do(call{what: "session.close", by: c.worker, verdict: v, moves: []writ.Change{move("session", string(c.worker.Session), "active", "closed")}})
 			l.do(call{what: "session.close", by: c.judge, verdict: v, moves: []writ.Change{move("session", string(c.judge.Session), "active", "closed")}})
 		}, "verdict_twice@9", 1},
+		"one id for two": {func(l *lab, c cast) {
+			l.denied = true // evidence is kept by the id
+			l.do(call{what: "agent.get", by: c.worker, code: writ.CodeNotFound})
+			closes(l, c, "active", "closed", ulid("rcp", 9))
+			l.do(call{what: "agent.get", by: c.worker, code: writ.CodeNotFound, id: writ.ReceiptID(ulid("rcp", 9))})
+		}, "receipt_twice@10", 1},
 		"a run with a gap": {func(l *lab, c cast) {
 			l.runs[c.run]++
 			l.begin(c)
@@ -655,5 +664,22 @@ func TestAPackOfAnotherRun(t *testing.T) {
 				t.Errorf("no run is asked for: got %v", a.Codes)
 			}
 		})
+	}
+}
+
+// A verdict may name a task of which it is itself the first that the pack of a run has.
+func TestAVerdictThatNamesItsOwnTask(t *testing.T) {
+	o := node(t)
+	l := world(t)
+	c := l.cast()
+	l.do(call{what: "run.create", by: c.planner, run: c.run, args: map[string]any{"close_policy": "verifier"}, moves: []writ.Change{move("run", string(c.run), "", "active")}})
+	l.do(call{what: "task.enqueue", by: c.planner, run: writ.RunID(ulid("run", 5)), args: map[string]any{}, moves: []writ.Change{move("task", c.task, "", "queued")}})
+	l.do(call{
+		what: "task.verify", by: c.judge, run: c.run, moves: []writ.Change{move("task", c.task, "verifying", "done")},
+		args: map[string]any{"receipt_id": "rcp_x", "tasks": []any{map[string]any{"task_id": c.task, "receipt_id": "rcp_x"}}},
+	})
+	f := l.export(Options{Scope: Scope{Kind: ScopeRun, Run: c.run}})
+	if a := both(t, o, "own", f, f, l.trust(), Ask{Run: c.run, Close: true}); !strings.Contains(a.each(), "verdict_other") {
+		t.Errorf("got %v", a.Codes)
 	}
 }

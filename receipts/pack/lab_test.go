@@ -2,6 +2,7 @@ package pack
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto"
 	"crypto/ecdsa"
@@ -93,6 +94,7 @@ type call struct {
 	at        int64 // seconds; as many as receipts when 0
 	epoch     string
 
+	id     writ.ReceiptID // instead of the next
 	before writ.ReceiptID // the verdict that is logged itself
 }
 
@@ -116,7 +118,7 @@ func (l *lab) do(c call) writ.ReceiptID {
 		c.before = l.theirs(c)
 	}
 	n := len(l.list)
-	id := writ.ReceiptID(ulid("rcp", n+1))
+	id := cmp.Or(c.id, writ.ReceiptID(ulid("rcp", n+1)))
 	st := writ.Statement{
 		Receipt: id, Call: writ.CallID(ulid("cll", n+1)), Tenant: "default", Log: l.sealer.Origin(), Transition: c.what, Outcome: writ.OutcomeOfTransition,
 		Actor: c.by, Changes: c.moves, Run: c.run, KeyID: l.sealer.KeyID(), Parents: c.parents, Code: c.code, Key: c.key, Verdict: c.verdict,

@@ -1,6 +1,8 @@
 package pack
 
 import (
+	"slices"
+
 	"github.com/writ-gateway/writ"
 	"github.com/writ-gateway/writ/receipts"
 )
@@ -16,8 +18,8 @@ func (c *check) rules() error {
 	}
 	h := &history{c: c, whole: c.m.Scope.Kind == ScopeLog || c.m.Scope.Kind == ScopeRange && c.m.Scope.First == 0, run: c.m.Scope.Kind == ScopeRun}
 	h.reset()
-	for seq, id := range c.seen {
-		h.known[id] = seq
+	for _, seq := range slices.Backward(c.seqs) { // of two with one id the first
+		h.known[c.seen[seq]] = seq
 	}
 	var chain *chain
 	if c.ask.Run != "" {

@@ -273,7 +273,7 @@ func TestTamperedPacks(t *testing.T) {
 	// A log's key that could move the cursor of who reads its name, or is spelled in another way.
 	for _, key := range []string{
 		noted(t, "log.example.org\x1b[2J", l), noted(t, "log.example.org\u202e", l), noted(t, "LOG.example.org", l), noted(t, strings.Repeat("a.", 120)+"a", l),
-		strings.Replace(l.logKey(), "+", "+0", 1), "x", "",
+		strings.Replace(l.logKey(), "+", "+0", 1), l.logKey() + "\u00a0", "x", "",
 	} {
 		changed := f.with(put(FileLogKey, func([]byte) []byte { return []byte(key + "\n") }))
 		if a := both(t, o, "tampered", f, changed, Trust{}, Ask{}); !slices.Equal(a.Codes, []string{"pack_malformed@-1"}) {

@@ -194,14 +194,18 @@ func cutZeros(s string) string {
 }
 
 func (c *check) trust(t Trust) error {
-	c.logKey, c.given = strings.TrimSpace(t.LogKey), t.Keys
+	const spaces = " \t\n\v\f\r"
+	c.logKey, c.given = strings.Trim(t.LogKey, spaces), t.Keys
 	if t.LogKey == "" && len(t.Keys) == 0 && len(t.Root) == 0 {
+		if len(t.KeysFile) > 0 {
+			return errors.New("a file of keys says more of keys that are trusted: give the log's key, and a receipt key or a root, too")
+		}
 		c.report.Trust = TrustNone
 		text, err := c.file(FileLogKey)
 		if err != nil {
 			return err
 		}
-		c.logKey = strings.TrimSpace(string(text))
+		c.logKey = strings.Trim(string(text), spaces)
 		if _, _, err := noteKey(c.logKey); err != nil {
 			c.find(PackMalformed, -1)
 			return errStop
@@ -214,6 +218,9 @@ func (c *check) trust(t Trust) error {
 		text, err := c.p.read(name)
 		if err != nil {
 			return err
+		}
+		if !bytes.Equal(text, keyText(text)) {
+			text = nil // a key in a pack has one spelling
 		}
 		if _, err := receipts.NewVerifier(text); err != nil && c.report.Trust == TrustNone {
 			c.find(PackMalformed, -1)
@@ -233,7 +240,7 @@ func (c *check) trust(t Trust) error {
 		return err
 	}
 	for _, text := range t.Verifiers {
-		k, err := receipts.ParsePublicKey(string(text))
+		k, err := receipts.ParsePublicKey(string(keyText(text)))
 		if err != nil {
 			return fmt.Errorf("a verifier's key %w: give the public half it signs with", err)
 		}

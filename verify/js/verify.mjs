@@ -125,10 +125,13 @@ function ssh(...fields) {
 
 const p256 = (der) => subtle.importKey("spki", der, { name: "ECDSA", namedCurve: "P-256" }, false, ["verify"]);
 
-// A public key in PEM: {id, der, kind, raw, key}, null where it is none of the two kinds there are.
+// The one spelling of a key.
+const pemOf = (der) => `-----BEGIN PUBLIC KEY-----\n${base64(der).replace(/.{1,64}/g, "$&\n")}-----END PUBLIC KEY-----\n`;
+
+// A public key in PEM, with or without lines before it: {id, der, kind, raw, key}, null where it is none of the two kinds there are.
 async function publicKey(pem) {
-  const m = /^(?:(?!-----BEGIN )[^\n]*\n)*-----BEGIN PUBLIC KEY-----[ \t\r]*\n([A-Za-z0-9+/=\s]+?)\n-----END PUBLIC KEY-----\s*$/.exec(pem);
-  const der = m && unbase64(m[1].replace(/\s/g, ""));
+  const m = /^(?:(?!-----BEGIN )[^\n]*\n)*-----BEGIN PUBLIC KEY-----[ \t\r]*\n([A-Za-z0-9+/= \t\r\n]+?)\n-----END PUBLIC KEY-----[ \t\r\n]*$/.exec(pem);
+  const der = m && unbase64(m[1].replace(/[ \t\r\n]/g, ""));
   return der ? keyOf(der) : null;
 }
 
@@ -471,7 +474,7 @@ async function statement(payload) {
   if (canonical(s) !== text || !statementShape()(s)) return null;
   const p = s.predicate, first = p.changes?.[0];
   const at = new Date(p.commit.at);
-  if (Number.isNaN(at.getTime()) || at.toISOString() !== p.commit.at) return null;
+  if (!/^\d{4}-/.test(p.commit.at) || Number.isNaN(at.getTime()) || at.toISOString() !== p.commit.at) return null; // of other years it has six digits
   if (("runSeq" in p.commit) !== ("run" in p) || p.call.capability !== p.transition) return null;
   if (s.subject[0].name !== (first ? first.kind + "/" + first.id : "receipt/" + p.receiptId)) return null;
   if (s.subject[0].digest.sha256 !== (p.evidence ?? hex(await sha256(utf8(p.receiptId))))) return null;
@@ -713,22 +716,24 @@ class Check {
   async trust({ logKey = "", keys = [], keysFile = "", root = "", verifiers = [], witnesses = [], need = 0 }) {
     const mine = this.names.filter((n) => KEY.test(n));
     keys = [...keys];
+    const inPack = await Promise.all(mine.map(async (n) => {
+      const pem = latin(await this.read(n)), k = await publicKey(pem);
+      return k?.kind === "p256" && pemOf(k.der) === pem ? k : null;
+    }));
     if (!logKey && keys.length === 0 && !root) {
+      if (keysFile) throw new Error("a file of keys says more of keys that are trusted: give the log's key, and a receipt key or a root, too");
       this.report.trust = "self-consistent only";
       logKey = latin(await this.file("log.vkey"));
       try { await logKeyOf(logKey); } catch { this.stop("pack_malformed"); }
-      for (const n of mine) {
-        const pem = latin(await this.read(n));
-        if ((await publicKey(pem))?.kind !== "p256") this.stop("pack_malformed");
-        keys.push(pem);
-      }
+      if (inPack.includes(null)) this.stop("pack_malformed");
+      for (const k of inPack) keys.push(pemOf(k.der));
     }
     for (const pem of keys) {
       const k = await publicKey(pem);
       if (k?.kind !== "p256") throw new Error("a receipt key that is no P-256 public key in PEM");
       this.trusts(k);
     }
-    this.inPack = await Promise.all(mine.map(async (n) => publicKey(latin(await this.read(n)))));
+    this.inPack = inPack;
     if (root && !keysFile) throw new Error("a root vouches for keys in a manifest: give the file of keys too");
     if (keysFile) {
       this.fromFile = await ringOf(keysFile, root || keys.length === 0 ? null : await publicKey(keys[0]), root);
@@ -1165,7 +1170,7 @@ class History {
     this.whole = s.kind === "log" || (s.kind === "range" && !s.first);
     this.partial = s.kind === "run"; // and has all of these
     this.isWhole = (run) => !!run && (run === s.run || run === c.ask.run);
-    this.known = new Map([...c.ids].map(([seq, id]) => [id, seq]));
+    this.known = new Map([...c.ids].reverse().map(([seq, id]) => [id, seq])); // of two with one id the first
     this.left = new Set();
     this.runs = new Map();
     this.objects = new Map();
@@ -1445,7 +1450,7 @@ class Chain {
       return "";
     }
     if ((args.receipt_id ?? "") !== (judged ?? "")) this.judged("verdict_other", seq);
-    for (const t of args.tasks ?? []) if (!t?.receipt_id || this.tasks.get(t.task_id)?.last.receipt !== t.receipt_id) this.judged("verdict_other", seq);
+    for (const t of args.tasks ?? []) if (!t?.receipt_id || this.tasks.get(t.task_id)?.last?.receipt !== t.receipt_id) this.judged("verdict_other", seq);
     const key = await this.signature(x, v);
     if (key) fact.key = key;
     if (key && this.c.foreign.has(seq - 1)) fact.logged = seq - 1;
