@@ -646,7 +646,19 @@ func TestAnExportWithSeveralKeys(t *testing.T) {
 	}
 	check("in part", s.exported(4, n, 2), ring, Good, "")
 	check("an early part, exported later", s.exported(0, 4, 2), ring, Good, "")
-	check("an early part, exported then", s.exported(0, 4, 0), ring, Good, "")
+	check("an early part, with the head of a key that is revoked since", s.exported(0, 4, 0), ring, Tampered, "export again")
+	var piece bytes.Buffer
+	if err := WriteExport(&piece, list(s.out[:4]), s.sealers[0], -1, start+99, true); err != nil {
+		t.Fatal(err)
+	}
+	_, rest, _ := bytes.Cut(s.exported(4, n, 2), []byte("\n"))
+	check("in pieces, one ended before the key was revoked", append(piece.Bytes(), rest...), ring, Good, "")
+	if r := check("a part with the head of a key that is retired since", s.exported(0, 9, 1), ring, Good, ""); !strings.Contains(r.Note, "only the log shows") || !strings.Contains(r.Note, "behind 8") {
+		t.Errorf("what the head of a retired key shows: %q", r.Note)
+	}
+	if strings.Contains(r.Note, "only the log shows") {
+		t.Errorf("the key of the head is not retired: %q", r.Note)
+	}
 	check("a late part with the head of a retired key", s.exported(8, n, 1), ring, Tampered, "head: signed after its key was retired")
 	check("with the head of a key that never signed", s.exported(0, n, 3), ring, Tampered, "never made the signing one")
 

@@ -142,6 +142,7 @@ type exportReader struct {
 
 	more  bool // another line must follow
 	heads int
+	ended *Life // the key of the last head
 
 	unplaced bool // all there was is a foreign entry, which states no sequence
 
@@ -364,13 +365,16 @@ func (e *exportReader) ofKeys(rec Record, o opened) *problem {
 	return nil
 }
 
-// note says of revoked keys what stays valid.
+// note says of revoked keys what stays valid, and of a head what it does not show.
 func (e *exportReader) note() string {
 	var notes []string
 	for _, k := range e.ring.keys {
 		if span := e.signed[k.KeyID]; k.State == writ.KeyRevoked && span != nil {
 			notes = append(notes, fmt.Sprintf("the key %s is revoked from %d on; the %d receipts here that it signed before stay valid", k.KeyID, k.RevokedFrom, span.n))
 		}
+	}
+	if k := e.ended; k != nil && k.State == writ.KeyRetired {
+		notes = append(notes, fmt.Sprintf("the head at the end is signed by %s, which is retired: that nothing was cut off behind %d only the log shows", k.KeyID, e.report.LastSeq))
 	}
 	return strings.Join(notes, "; ")
 }
@@ -406,6 +410,11 @@ func (e *exportReader) head(k *Life, payload []byte) error {
 	if err := e.ring.May(k.KeyID, max(p.LastSeq, k.From)); err != nil {
 		return found(Tampered, "the head: %v", err)
 	}
+	// It has no index of its own, so of one that ends the export nobody can say that it is from before the key was revoked:
+	// whoever has that signs one today, of as few receipts as they like. One that says more follow ends nothing.
+	if k.State == writ.KeyRevoked && !p.More {
+		return found(Tampered, "the head: %v: whoever has that can end an export anywhere; export again", ErrKeyRevoked)
+	}
 	at, err := parseTime(p.At)
 	if err != nil {
 		return found(Malformed, "the head is not in the form this version writes")
@@ -416,7 +425,7 @@ func (e *exportReader) head(k *Life, payload []byte) error {
 	if !e.started() {
 		e.report.FirstSeq, e.report.LastSeq = p.FirstSeq, p.LastSeq
 	}
-	e.report.HeadAt, e.heads = at, e.heads+1
+	e.report.HeadAt, e.heads, e.ended = at, e.heads+1, k
 	e.more, e.chain, e.first, e.count, e.last = p.More, chain{}, 0, 0, ""
 	return nil
 }
