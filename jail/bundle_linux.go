@@ -79,7 +79,9 @@ func (h *home) bundle(p *plan, s Spec) error {
 			User: specs.User{UID: initID, GID: initID}, Args: []string{"/init"}, Cwd: "/",
 			Env:             []string{wire.Role + "=" + wire.Sandbox, "GOMAXPROCS=1", "GOMEMLIMIT=16MiB"},
 			NoNewPrivileges: true,
-			Capabilities:    &specs.LinuxCapabilities{Bounding: initCaps, Effective: initCaps, Permitted: initCaps},
+			// Who is not root keeps no others over being executed; it gives up the last two sets at once, and with them what
+			// its children would have.
+			Capabilities: &specs.LinuxCapabilities{Bounding: initCaps, Effective: initCaps, Permitted: initCaps, Inheritable: initCaps, Ambient: initCaps},
 		},
 		Root: &specs.Root{Path: "rootfs", Readonly: true}, Hostname: p.Hostname, Mounts: mounts,
 		Linux: &specs.Linux{Namespaces: []specs.LinuxNamespace{

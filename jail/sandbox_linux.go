@@ -209,7 +209,8 @@ func (n *sandboxes) launch(j *inside, s Spec, runsc string, h *home) error {
 	cmd.Dir, cmd.Env = "/", []string{"PATH=/usr/sbin:/usr/bin:/sbin:/bin"}
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = stdin, stdout, stderr
 	// In a network of its own: runsc listens for whoever would control it, on a name anybody in its network can connect to.
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Pdeathsig: unix.SIGKILL, Cloneflags: unix.CLONE_NEWNET}
+	// And its mounts are its own, private ones: what it mounts for itself goes with it.
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Pdeathsig: unix.SIGKILL, Cloneflags: unix.CLONE_NEWNET, Unshareflags: unix.CLONE_NEWNS}
 	group, err := j.group.open()
 	if err != nil {
 		return err

@@ -19,7 +19,7 @@ var meaningless = []struct {
 	names []string
 }{
 	{"the kernel that is asked is the sandbox's own; the machine's is shielded by gVisor's filter, which has tests of its own", []string{
-		"kernel_", "machine_", "ns_", "mount_fuse",
+		"kernel_", "machine_", "ns_", "mount_fuse", "mount_open_tree", "mount_fsconfig",
 	}},
 	{"what an agent holds it may execute there: nothing of the machine runs it", []string{"exec_"}},
 	{"limits are that kernel's; what counts is the control group around it", []string{
@@ -29,17 +29,18 @@ var meaningless = []struct {
 		"net_bind_", "net_listen", "net_unix_datagram", "net_unix_seqpacket", "net_unix_raw", "net_udp_socket", "net_udp_by_number", "net_family_high_bits", "net_ping", "net_netlink_",
 		"net_mark", "net_transparent", "net_repair", "net_attach_", "net_upper_protocol", "net_tun",
 	}},
-	{"files of that kernel: of /sys and terminals it has its own, and modes are gone with the memory they are in", []string{
-		"file_handle_of", "file_sys", "file_cgroup", "file_terminal", "file_type_", "file_paste_", "file_take_", "file_make_", "file_set_uid_", "file_set_gid_",
+	{"files of that kernel: of /proc/sys, /sys and terminals it has its own, and modes are gone with the memory they are in", []string{
+		"file_handle_of", "file_proc_sys", "file_sys", "file_cgroup", "file_terminal", "file_type_", "file_paste_", "file_take_", "file_make_", "file_set_uid_", "file_set_gid_",
 		"file_var", // which leads to what is shown to read
 	}},
 	{"the first process is the agent's own user there, has nothing of the gateway, and is ended from outside", []string{
 		"proc_init_renice", "proc_init_pin", "proc_see_init", "proc_list_init", "proc_init_environment", "proc_init_memory", "proc_init_descriptors", "proc_trace_", "proc_tracer_allow",
+		"proc_read_memory", "proc_write_memory", // of its own child
 		"proc_take_descriptor", "proc_advise_other", // which that kernel does not have
 	}},
 	{"users of that kernel; files of the machine are checked for a user nobody is", []string{"id_no_filter", "id_more_users", "id_map"}},
 	{"what is told is of that kernel, or was given", []string{
-		"leak_command_line", "leak_version", "leak_processors", "leak_memory", "leak_load", "leak_uptime", "leak_hardware", "leak_peer", "leak_mount_paths",
+		"leak_command_line", "leak_boot_id", "leak_version", "leak_processors", "leak_memory", "leak_load", "leak_uptime", "leak_hardware", "leak_peer", "leak_mount_paths",
 	}},
 }
 
