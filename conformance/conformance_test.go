@@ -73,24 +73,9 @@ func prepare() (s site, err error) {
 	if out, err := build.CombinedOutput(); err != nil {
 		return s, fmt.Errorf("building writ: %w: %s", err, out)
 	}
-	serve := exec.Command(s.writ, "serve", "--data", s.data, "--listen", "127.0.0.1:0", "--checkpoint-every", "100ms", "--log-mldsa") // whose line others leave alone
-	serve.Env = append(os.Environ(), "WRIT_KEY_PASSWORD="+password)
-	words, err := serve.StderrPipe()
-	if err != nil {
+	if err := s.serve(); err != nil {
 		return s, err
 	}
-	if err := serve.Start(); err != nil {
-		return s, err
-	}
-	s.stop = func() { _ = serve.Process.Signal(syscall.SIGTERM); _ = serve.Wait() }
-	for lines := bufio.NewScanner(words); s.url == "" && lines.Scan(); {
-		_, s.url, _ = strings.Cut(lines.Text(), "serving ")
-	}
-	go func() { _, _ = io.Copy(io.Discard, words) }()
-	if s.url == "" {
-		return s, fmt.Errorf("the gateway does not serve")
-	}
-	s.token = filepath.Join(s.data, "operator.token")
 	run := func(args ...string) (string, error) { return s.run(s.token, args...) }
 	token, err := os.ReadFile(s.token)
 	if err != nil {
@@ -133,6 +118,29 @@ func prepare() (s site, err error) {
 	}
 	s.subject = st.Subject[0].Digest["sha256"]
 	return s, nil
+}
+
+// serve starts its gateway, and says in it where that is, and how to stop it.
+func (s *site) serve() error {
+	serve := exec.Command(s.writ, "serve", "--data", s.data, "--listen", "127.0.0.1:0", "--checkpoint-every", "100ms", "--log-mldsa") // whose line others leave alone
+	serve.Env = append(os.Environ(), "WRIT_KEY_PASSWORD="+password)
+	words, err := serve.StderrPipe()
+	if err != nil {
+		return err
+	}
+	if err := serve.Start(); err != nil {
+		return err
+	}
+	s.stop = func() { _ = serve.Process.Signal(syscall.SIGTERM); _ = serve.Wait() }
+	for lines := bufio.NewScanner(words); s.url == "" && lines.Scan(); {
+		_, s.url, _ = strings.Cut(lines.Text(), "serving ")
+	}
+	go func() { _, _ = io.Copy(io.Discard, words) }()
+	if s.url == "" {
+		return fmt.Errorf("the gateway does not serve")
+	}
+	s.token = filepath.Join(s.data, "operator.token")
+	return nil
 }
 
 // run runs writ as whoever has a token.

@@ -2,6 +2,7 @@ package conformance
 
 import (
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -86,46 +87,156 @@ func TestCosignMakesTheTrustedRoot(t *testing.T) {
 	}
 }
 
-// The lines that the README gives auditors say Verified OK as they are printed, with nothing but tar, sh and cosign.
+// The lines that the README gives auditors say Verified OK as they are printed, with nothing but tar, sh, sed, base64 and
+// cosign; and fail where one receipt is changed, whichever, or is in another log than the one whose key was kept.
 func TestTheLinesOfTheREADME(t *testing.T) {
 	s, program := the(t), cosign(t)
-	var lines string
-	for block := range strings.SplitSeq(read(t, filepath.Join("..", "README.md")), "```") {
-		if strings.Contains(block, "/^cosign /") {
+	var keep, lines string
+	for block := range strings.SplitSeq(read(t, filepath.Join("..", "README.md")), "```\n") {
+		switch {
+		case strings.Contains(block, "cosign verify-blob-attestation "):
 			lines = block
+		case strings.Contains(block, "bin/writ log trusted-root "):
+			keep = block
 		}
 	}
-	if strings.Count(strings.TrimSpace(lines), "\n") != 2 {
-		t.Fatalf("the README has no three lines with cosign: %q", lines)
+	if keep == "" || strings.Count(lines, "\n") != 3 {
+		t.Fatalf("the README has no line that keeps keys and three with cosign: %q, %q", keep, lines)
 	}
 	dir := t.TempDir()
-	bin := filepath.Join(dir, "bin")
-	if err := os.MkdirAll(bin, 0o755); err != nil {
-		t.Fatal(err)
+	for from, to := range map[string]string{program: "cosign", s.writ: "writ", s.data: "../.writ"} {
+		if err := os.MkdirAll(filepath.Join(dir, "bin"), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Symlink(from, filepath.Join(dir, "bin", to)); err != nil {
+			t.Fatal(err)
+		}
 	}
-	if err := os.Symlink(program, filepath.Join(bin, "cosign")); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.Symlink(s.data, filepath.Join(dir, ".writ")); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := s.run(s.token, "export", "--out", filepath.Join(dir, "pack.tar")); err != nil {
-		t.Fatal(err)
-	}
-	script := "set -e; cd " + dir + "; PATH=" + bin + ":$PATH\n" + lines
-	if out, err := offline(t, "sh", "-c", script); err != nil || !strings.Contains(out, "Verified OK") {
+	at := "set -e; cd " + dir + "; PATH=" + dir + "/bin:$PATH\n"
+	if out, err := exec.Command("sh", "-c", at+keep).CombinedOutput(); err != nil {
 		t.Fatalf("%v: %s", err, out)
 	}
-	// In a pack that was changed they do not.
-	first, err := filepath.Glob(filepath.Join(dir, "pack", "receipts", "*.json"))
-	if err != nil || len(first) == 0 {
-		t.Fatal(first, err)
+	// check runs them on a pack, after a change, in a shell as who copies them has it.
+	check := func(pack string, change func(dir string)) (string, error) {
+		t.Helper()
+		if err := os.RemoveAll(filepath.Join(dir, "pack")); err != nil {
+			t.Fatal(err)
+		}
+		if change != nil {
+			in := t.TempDir()
+			if out, err := exec.Command("tar", "-xf", pack, "-C", in).CombinedOutput(); err != nil {
+				t.Fatalf("%v: %s", err, out)
+			}
+			change(in)
+			pack = filepath.Join(t.TempDir(), "changed.tar")
+			if out, err := exec.Command("tar", "--format=ustar", "-cf", pack, "-C", in, ".").CombinedOutput(); err != nil {
+				t.Fatalf("%v: %s", err, out)
+			}
+		}
+		if err := os.WriteFile(filepath.Join(dir, "pack.tar"), []byte(read(t, pack)), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return offline(t, "sh", "-c", strings.Replace(at, "set -e; ", "", 1)+lines)
 	}
-	if err := os.WriteFile(first[0], []byte(strings.Replace(read(t, first[0]), `"sig":"M`, `"sig":"N`, 1)), 0o600); err != nil {
+	pack := filepath.Join(t.TempDir(), "two.tar")
+	if _, err := s.run(s.token, "export", "--first", "100", "--last", "101", "--out", pack); err != nil {
 		t.Fatal(err)
 	}
-	last := strings.Split(strings.TrimSpace(lines), "\n")[2]
-	if out, err := offline(t, "sh", "-c", "set -e; cd "+dir+"; PATH="+bin+":$PATH\n"+last); err == nil {
-		t.Errorf("it is accepted: %s", out)
+	if out, err := check(pack, nil); err != nil || strings.Count(out, "Verified OK") != 2 {
+		t.Fatalf("%v: %s", err, out)
 	}
+	for name, change := range map[string]func(dir string){
+		"the first is changed":  func(dir string) { tamper(t, dir, 0) },
+		"the second is changed": func(dir string) { tamper(t, dir, 1) },
+		"there are none": func(dir string) {
+			if err := os.RemoveAll(filepath.Join(dir, "receipts")); err != nil {
+				t.Fatal(err)
+			}
+		},
+	} {
+		if out, err := check(pack, change); err == nil {
+			t.Errorf("%s: accepted: %s", name, out)
+		}
+	}
+	if out, err := check(anotherLog(t, s), nil); err == nil {
+		t.Errorf("another log, with its own root: accepted: %s", out)
+	}
+	// Which is sound but for its key.
+	own := strings.ReplaceAll(at+lines, "--trusted-root ", "--trusted-root pack/")
+	if out, err := offline(t, "sh", "-c", strings.Replace(own, "mkdir pack && ", "", 1)); err != nil {
+		t.Errorf("%v: %s", err, out)
+	}
+	// What a pack says in its README is not run.
+	ran := filepath.Join(t.TempDir(), "ran")
+	if out, err := check(pack, func(dir string) {
+		text := "cosign version\ntouch " + ran + "\nsha256\n"
+		if err := os.WriteFile(filepath.Join(dir, "README.md"), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}); err != nil {
+		t.Errorf("%v: %s", err, out)
+	}
+	if _, err := os.Stat(ran); err == nil {
+		t.Error("they run what the pack says")
+	}
+}
+
+// tamper changes the signature of one receipt of a pack.
+func tamper(t *testing.T, dir string, n int) {
+	t.Helper()
+	files, err := filepath.Glob(filepath.Join(dir, "receipts", "*.json"))
+	if err != nil || n >= len(files) {
+		t.Fatal(files, err)
+	}
+	if err := os.WriteFile(files[n], []byte(strings.Replace(read(t, files[n]), `"sig":"M`, `"sig":"N`, 1)), 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// anotherLog is a pack of receipts that the site's receipt key signed, in a log with a key of its own: what
+// whoever has that key can show to somebody who takes the log's from the pack.
+func anotherLog(t *testing.T, s site) (pack string) {
+	t.Helper()
+	other := site{dir: t.TempDir(), writ: s.writ}
+	other.data = filepath.Join(other.dir, "made")
+	if err := other.serve(); err != nil { // which makes the other keys
+		t.Fatal(err)
+	}
+	other.stop()
+	keys, err := filepath.Glob(filepath.Join(other.data, "keys", "*"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	other.data, other.url = filepath.Join(other.dir, "state"), ""
+	if err := os.MkdirAll(filepath.Join(other.data, "keys"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	for _, path := range keys {
+		name := filepath.Base(path)
+		if strings.HasPrefix(name, "receipt.") {
+			path = filepath.Join(s.data, "keys", name)
+		}
+		if err := os.WriteFile(filepath.Join(other.data, "keys", name), []byte(read(t, path)), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := other.serve(); err != nil {
+		t.Fatal(err)
+	}
+	defer other.stop()
+	var receipt string
+	for range 2 {
+		var err error
+		if receipt, err = create(other.url, strings.TrimSpace(read(t, other.token))); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := other.run(other.token, "receipt", "bundle", receipt, "--out", filepath.Join(other.dir, "in")); err != nil { // the log has it by then
+		t.Fatal(err)
+	}
+	pack = filepath.Join(other.dir, "pack.tar")
+	if _, err := other.run(other.token, "export", "--out", pack); err != nil {
+		t.Fatal(err)
+	}
+	return pack
 }

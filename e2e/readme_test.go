@@ -22,8 +22,8 @@ func TestReadmeCommandsWork(t *testing.T) {
 			script = append(script, block)
 		}
 	}
-	if len(script) != 5 {
-		t.Fatalf("found %d blocks of commands, want the operator's, the agent's, the verifier's, the auditor's and the security team's", len(script))
+	if len(script) != 6 {
+		t.Fatalf("found %d blocks of commands, want the operator's, the agent's, the verifier's, the auditor's two and the security team's", len(script))
 	}
 	dir := withBinary(t)
 	do := func(name string, args ...string) string { return doIn(t, dir, name, args...) }
