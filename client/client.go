@@ -8,6 +8,7 @@
 package client
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"encoding/json"
@@ -91,6 +92,7 @@ func New(cfg Config) (*Client, error) {
 	case cfg.Retries < 0:
 		cfg.Retries = 0
 	}
+	cfg.Log.Every = cmp.Or(cfg.Log.Every, LogEvery)
 	if cfg.Transport == nil {
 		t := &http.Transport{
 			MaxIdleConnsPerHost: 16, IdleConnTimeout: 60 * time.Second, TLSHandshakeTimeout: 10 * time.Second,

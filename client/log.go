@@ -1,10 +1,12 @@
 package client
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"net/http"
+	"slices"
 	"time"
 
 	"golang.org/x/mod/sumdb/tlog"
@@ -14,8 +16,10 @@ import (
 )
 
 // Replies carry the latest checkpoint of the gateway's transparency log. A client keeps
-// the newest it saw, and so can tell when the gateway shows a log that was changed, or
-// cut off: nobody who kept a checkpoint needs to believe who runs the gateway.
+// each it saw until it is proven, and the newest of those, and so can tell when the gateway
+// shows a log that was changed, or cut off: nobody who kept a checkpoint needs to believe
+// who runs the gateway. A later checkpoint takes the place of none before it that is not
+// proven: else a gateway could show another log and, a moment later, this one again.
 
 // headerCheckpoint is the header of replies that carries it.
 const headerCheckpoint = "Writ-Checkpoint"
@@ -25,14 +29,30 @@ type LogConfig struct {
 	// Key of the log, verifier_key of log.head, from when there was reason to trust
 	// it. Empty: the one the gateway names when it is first asked is kept.
 	Key string
-	// Every is how often at most a call asks, once the log has grown, for the proof that
-	// it only grew: one more request. 0: only CheckLog asks.
+	// Every is how often a call asks, once the log has grown, for the proof that it only
+	// grew: one more request for each checkpoint that was shown since. Of more than a few
+	// the call that sees one more asks at once, for the oldest of them. 0: LogEvery.
+	// Negative: only CheckLog asks.
 	Every time.Duration
 	// Keep holds what was seen for longer than this client lives. nil: nothing does.
 	Keep LogKeeper
 	// Found is told at once what is wrong with the log. Optional.
 	Found func(error)
 }
+
+// LogEvery is LogConfig.Every where that is not set.
+const LogEvery = 10 * time.Minute
+
+// How many checkpoints that are not proven are kept, besides the newest. From many on
+// calls ask for a proof each; only while there is no answer more are kept, up to most,
+// the first ones of them.
+const (
+	manyUnproven = 16
+	mostUnproven = 2 * manyUnproven
+)
+
+// all is more proofs than there can be to ask for.
+const all = mostUnproven + 1
 
 // LogKeeper keeps what was seen of one gateway's log. Its errors change nothing of what
 // calls answer.
@@ -44,10 +64,48 @@ type LogKeeper interface {
 // LogSeen is what was seen of a log. The checkpoints are texts as the gateway signed
 // them: with the key they are evidence.
 type LogSeen struct {
-	Key     string `json:"verifier_key,omitempty"`
-	Proven  string `json:"proven,omitempty"`     // it goes on from all before it
-	Shown   string `json:"shown,omitempty"`      // another one, not proven yet
-	Checked int64  `json:"checked_ms,omitempty"` // when it was last asked for a proof
+	Key      string   `json:"verifier_key,omitempty"`
+	Proven   string   `json:"proven,omitempty"`     // it goes on from all before it
+	Shown    string   `json:"shown,omitempty"`      // the newest that is not proven yet
+	Others   []string `json:"others,omitempty"`     // others that are not, smallest first
+	NoAnswer bool     `json:"no_answer,omitempty"`  // the last time one was asked for, there was none
+	Checked  int64    `json:"checked_ms,omitempty"` // when proofs of all were last asked for
+}
+
+// unproven are all that are not proven yet, smallest first.
+func (s *LogSeen) unproven() []string {
+	if s.Shown == "" {
+		return nil
+	}
+	return append(slices.Clip(s.Others), s.Shown)
+}
+
+// add takes one more that is not proven.
+func (s *LogSeen) add(text string) {
+	size := sizeOf(text)
+	if newest := s.Shown; newest == "" || sizeOf(newest) < size {
+		if s.Shown = text; newest == "" {
+			return
+		}
+		text, size = newest, sizeOf(newest)
+	}
+	if len(s.Others) >= mostUnproven {
+		return
+	}
+	at, _ := slices.BinarySearchFunc(s.Others, size, func(o string, size int64) int { return cmp.Compare(sizeOf(o), size) })
+	s.Others = slices.Insert(slices.Clone(s.Others), at, text) // others may read the old ones
+}
+
+// settle takes out one that is proven.
+func (s *LogSeen) settle(text string) {
+	left := slices.DeleteFunc(slices.Clone(s.unproven()), func(o string) bool { return o == text })
+	s.Others, s.Shown = nil, ""
+	if n := len(left); n > 0 {
+		s.Others, s.Shown = left[:n-1:n-1], left[n-1]
+	}
+	if len(s.Others) == 0 {
+		s.Others = nil
+	}
 }
 
 // LogError says that a gateway shows another log than it showed before. What its
@@ -109,7 +167,7 @@ func (c *Client) CheckLog(ctx context.Context) error {
 	if err := c.LogError(); err != nil {
 		return err
 	}
-	return c.prove(ctx)
+	return c.prove(ctx, all)
 }
 
 // noteLog takes what a reply shows of the log, and asks for a proof when one is due.
@@ -121,16 +179,16 @@ func (c *Client) noteLog(ctx context.Context, h http.Header) {
 	c.logMu.Lock()
 	due := c.show(string(text))
 	c.logMu.Unlock()
-	if due && c.proving.TryLock() { // else somebody asks already
+	if due > 0 && c.proving.TryLock() { // else somebody asks already
 		defer c.proving.Unlock()
-		_ = c.prove(ctx) // what it finds later calls say
+		_ = c.prove(ctx, due) // what it finds later calls say
 	}
 }
 
-// show takes a checkpoint and says whether a proof is due. The caller holds the lock.
-func (c *Client) show(text string) (due bool) {
+// show takes a checkpoint and says how many proofs are due. The caller holds the lock.
+func (c *Client) show(text string) (due int) {
 	s := &c.log.seen
-	if c.log.found != nil || text == s.Proven || text == s.Shown {
+	if c.log.found != nil || text == s.Proven || text == s.Shown || slices.Contains(s.Others, text) {
 		return c.due()
 	}
 	if _, _, err := checkpoint.Unverified([]byte(text)); err != nil {
@@ -139,34 +197,41 @@ func (c *Client) show(text string) (due bool) {
 	cp, err := c.parse(text)
 	if err != nil {
 		c.find(s.Proven, text, "the gateway shows a checkpoint that the key of its log did not sign")
-		return false
+		return 0
 	}
-	for _, known := range []string{s.Proven, s.Shown} {
+	for _, known := range append(s.unproven(), s.Proven) {
+		if known == "" || sizeOf(known) != cp.Size {
+			continue
+		}
 		was, err := c.parse(known)
-		if known == "" || err != nil || was.Size != cp.Size {
+		if err != nil {
 			continue
 		}
 		if was.Root != cp.Root {
-			c.find(known, text, "the gateway shows two logs of the same size: it has forked its log")
-			return false
+			c.find(known, text, forked)
+			return 0
 		}
 		return c.due() // signed again, by one more witness
 	}
-	// The newer of two that are not proven is kept. An older one is, too: a replica may
-	// be behind, and a log that was cut off looks just like that until it is asked.
-	if shown, err := c.parse(s.Shown); s.Shown != "" && err == nil && cp.Size < shown.Size {
-		return c.due()
-	}
-	s.Shown = text
+	// One older than what is proven is kept, too: a replica may be behind, and a log
+	// that was cut off looks just like that until it is asked.
+	s.add(text)
 	c.save()
 	return c.due()
 }
 
-// due says whether it is time to ask for a proof.
-func (c *Client) due() bool {
-	s := c.log.seen
-	return c.log.found == nil && s.Shown != "" && c.cfg.Log.Every > 0 &&
-		time.Since(time.UnixMilli(s.Checked)).Abs() >= c.cfg.Log.Every
+// due says how many proofs it is time to ask for.
+func (c *Client) due() int {
+	s, every := &c.log.seen, c.cfg.Log.Every
+	switch {
+	case c.log.found != nil || s.Shown == "" || every < 0:
+		return 0
+	case time.Since(time.UnixMilli(s.Checked)).Abs() >= every:
+		return all
+	case len(s.Others) >= manyUnproven && !s.NoAnswer:
+		return 1
+	}
+	return 0
 }
 
 // parse reads a checkpoint, and checks its signature when the key is known.
@@ -180,8 +245,11 @@ func (c *Client) parse(text string) (checkpoint.Checkpoint, error) {
 
 // find notes what is wrong. The caller holds the lock.
 func (c *Client) find(kept, shown, why string) error {
-	if shown != "" {
-		c.log.seen.Shown = shown // so that what is kept is the evidence
+	if s := &c.log.seen; shown != "" && shown != s.Proven && shown != s.Shown { // so that what is kept is the evidence
+		if s.Shown != "" {
+			s.Others = append(slices.Clip(s.Others), s.Shown)
+		}
+		s.Shown = shown
 	}
 	c.save()
 	c.log.found = wrongLog(kept, shown, why)
@@ -204,10 +272,16 @@ type logHead struct {
 	Key         string   `json:"verifier_key"`
 }
 
-// prove has the gateway prove what it has shown.
-func (c *Client) prove(ctx context.Context) error {
+// forked is what two checkpoints of one size say.
+const forked = "the gateway shows two logs of the same size: it has forked its log"
+
+// prove has the gateway prove what it has shown, up to n of it, the smallest first.
+func (c *Client) prove(ctx context.Context, n int) (err error) {
 	c.logMu.Lock()
-	c.log.seen.Checked = time.Now().UnixMilli() // however it ends: the next try is not at once
+	if n == all {
+		c.log.seen.Checked = time.Now().UnixMilli() // however it ends: the next try is not at once
+	}
+	c.log.seen.NoAnswer = true
 	c.save()
 	s := c.log.seen
 	c.logMu.Unlock()
@@ -224,12 +298,26 @@ func (c *Client) prove(ctx context.Context) error {
 			return err
 		}
 	}
-	if s.Shown == "" { // nothing was seen since; look what there is now
+	unproven := s.unproven()
+	if len(unproven) == 0 { // nothing was seen since; look what there is now
 		head, err := c.askLog(ctx, sizeOf(s.Proven), 0)
 		return c.answer(s.Proven, head, "", err)
 	}
-	older, newer := s.Proven, s.Shown
-	if sizeOf(older) > sizeOf(newer) {
+	for _, text := range unproven[:min(n, len(unproven))] {
+		if err := c.proveOne(ctx, text); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// proveOne has the gateway prove that a checkpoint and the one proven last are of one log.
+func (c *Client) proveOne(ctx context.Context, text string) error {
+	older, newer := c.LogSeen().Proven, text
+	switch a, b := sizeOf(older), sizeOf(newer); {
+	case a == b:
+		return c.answer(older, logHead{}, newer, nil)
+	case a > b:
 		older, newer = newer, older
 	}
 	if sizeOf(older) == 0 {
@@ -254,18 +342,10 @@ func (c *Client) begin(head logHead) error {
 	if s.Proven == "" {
 		s.Proven = head.Checkpoint
 	}
-	if s.Shown != "" {
-		shown, err := checkpoint.Parse([]byte(s.Shown), s.Key)
-		if err != nil {
-			return c.find(s.Proven, s.Shown, "the gateway shows a checkpoint that the key of its log did not sign")
-		}
-		if proven, _ := checkpoint.Parse([]byte(s.Proven), s.Key); shown.Size == proven.Size {
-			if shown.Root != proven.Root {
-				return c.find(s.Proven, s.Shown, "the gateway shows two logs of the same size: it has forked its log")
-			}
-			s.Shown = ""
-		}
+	if s.Shown == s.Proven {
+		s.settle(s.Shown)
 	}
+	s.NoAnswer = false
 	c.save()
 	return nil
 }
@@ -305,15 +385,18 @@ func (c *Client) answer(older string, head logHead, newer string, err error) err
 		}
 		hashes = append(hashes, tlog.Hash(h))
 	}
+	if a.Size == b.Size && a.Root != b.Root {
+		return c.find(older, now, forked)
+	}
 	if !checkpoint.Consistent(a, b, hashes) {
 		return c.find(older, now, "the gateway does not prove that its log only grew")
 	}
 	if b.Size >= sizeOf(s.Proven) {
 		s.Proven = now
 	}
-	if s.Shown == older || s.Shown == now {
-		s.Shown = ""
-	}
+	s.settle(older)
+	s.settle(now)
+	s.NoAnswer = false
 	c.save()
 	return nil
 }

@@ -185,7 +185,7 @@ func (g *logged) call(c *Client) error {
 // A log that grows is believed, costs no request but those that are asked for, and what
 // was proven goes along.
 func TestALogThatGrows(t *testing.T) {
-	c, g := newLogged(t, LogConfig{})
+	c, g := newLogged(t, LogConfig{Every: -1})
 	l := newTree(t).grow(t, 5, "a")
 	for range 4 {
 		g.show(l.checkpoint(t), l)
@@ -202,7 +202,7 @@ func TestALogThatGrows(t *testing.T) {
 		t.Fatal(err)
 	}
 	seen := c.LogSeen()
-	if seen.Key != l.key || sizeOf(seen.Proven) != 17 || seen.Shown != "" || g.requests() != 2 {
+	if seen.Key != l.key || sizeOf(seen.Proven) != 17 || seen.Shown != "" || seen.Others != nil || g.requests() != 5 { // what there is, and 5, 8, 11 and 14 in it
 		t.Errorf("%d requests, seen %+v", g.requests(), seen)
 	}
 	// A replica that is behind shows an older one, which is of this log.
@@ -235,7 +235,7 @@ func TestCallsAskForAProof(t *testing.T) {
 	c.logMu.Lock()
 	c.log.seen.Checked -= time.Hour.Milliseconds()
 	c.logMu.Unlock()
-	if err := g.call(c); err != nil || g.requests() != 2 || sizeOf(c.LogSeen().Proven) != 10 {
+	if err := g.call(c); err != nil || g.requests() != 6 || sizeOf(c.LogSeen().Proven) != 10 { // each of 6 to 10
 		t.Errorf("%v, %d requests, %+v", err, g.requests(), c.LogSeen())
 	}
 }
@@ -308,6 +308,95 @@ func TestALogThatWasChanged(t *testing.T) {
 				t.Errorf("forgotten: %v", err)
 			}
 		})
+	}
+}
+
+// A log that was shown once is not forgotten for another that is shown after it, nor when a
+// program ends between the two: every checkpoint must be proven.
+func TestALogThatWasShownOnce(t *testing.T) {
+	for _, every := range []time.Duration{-1, 0, time.Hour} {
+		for _, v := range []struct {
+			name   string
+			proven int   // the size of the log at the first look, 0: there is none
+			then   []int // the sizes that are shown after the fork, which leaves the log at 5 and has 8
+		}{
+			{"between two that are proven", 5, []int{9}},
+			{"and others", 5, []int{6, 7, 9, 10, 20}},
+			{"a size the log has, too", 5, []int{6, 7, 8, 9}},
+			{"shorter than what is proven", 9, []int{9, 11}},
+			{"before anything is proven", 0, []int{9}},
+		} {
+			t.Run(fmt.Sprint(v.name, " ", every), func(t *testing.T) {
+				keep := &memory{}
+				c, g := newLogged(t, LogConfig{Every: every, Keep: keep})
+				l := newTree(t).grow(t, 5, "a")
+				fork := l.fork().grow(t, 3, "b")
+				if v.proven > 0 {
+					l.grow(t, v.proven-5, "a")
+					g.show(l.checkpoint(t), l)
+					if err := errors.Join(g.call(c), c.CheckLog(t.Context())); err != nil {
+						t.Fatal(err)
+					}
+				}
+				g.show(fork.checkpoint(t), l)
+				if err := g.call(c); err != nil {
+					t.Fatal(err)
+				}
+				for _, size := range v.then {
+					l.grow(t, size-int(l.size), "a")
+					g.show(l.checkpoint(t), l)
+					_ = g.call(c) // of one size with the fork, it is found here
+				}
+				again, g2 := newLogged(t, LogConfig{Every: every, Keep: keep})
+				g2.show(l.checkpoint(t), l)
+				err := again.CheckLog(t.Context())
+				e, ok := errors.AsType[*LogError](err)
+				if !ok || e.Kept != fork.checkpoint(t) && e.Shown != fork.checkpoint(t) {
+					t.Errorf("the fork is forgotten: %v, %+v", err, again.LogSeen())
+				}
+				if seen := again.LogSeen(); !strings.Contains(fmt.Sprint(seen.unproven()), fork.checkpoint(t)) {
+					t.Errorf("the evidence is not kept: %+v", seen)
+				}
+			})
+		}
+	}
+}
+
+// Of many checkpoints calls ask for the proofs as they go, one each; where there is no answer
+// they stop asking, and keep the first and the newest of them.
+func TestManyCheckpointsBetweenTwoLooks(t *testing.T) {
+	c, g := newLogged(t, LogConfig{})
+	l := newTree(t).grow(t, 5, "a")
+	step := func() {
+		g.show(l.checkpoint(t), l)
+		if err := g.call(c); err != nil {
+			t.Fatal(err)
+		}
+		l.grow(t, 1, "a")
+	}
+	for range 100 {
+		step()
+	}
+	if n := len(c.LogSeen().Others); n > manyUnproven || g.requests() > 100 || sizeOf(c.LogSeen().Proven) < 80 {
+		t.Errorf("%d are kept, after %d requests: %+v", n, g.requests(), c.LogSeen())
+	}
+	g.refuses = http.StatusNotFound
+	before := g.requests()
+	fork := l.fork().grow(t, 1, "b")
+	g.show(fork.checkpoint(t), l)
+	if err := g.call(c); err != nil {
+		t.Fatal(err)
+	}
+	l.grow(t, 5, "a")
+	for range 100 {
+		step()
+	}
+	if seen := c.LogSeen(); len(seen.Others) != mostUnproven || sizeOf(seen.Shown) != l.size-1 || g.requests() > before+1 {
+		t.Errorf("%d requests, seen %+v", g.requests()-before, seen)
+	}
+	g.refuses = 0
+	if err := c.CheckLog(t.Context()); c.LogError() == nil {
+		t.Errorf("the fork is forgotten: %v", err)
 	}
 }
 

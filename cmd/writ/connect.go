@@ -55,7 +55,7 @@ func (n *connection) open() (*client.Client, error) {
 	}
 	dir, _ := dataDir(n.data, os.Getenv)
 	here := n.url == "" && (n.data != "" || os.Getenv("WRIT_URL") == "") // as where has it
-	cfg.Log = client.LogConfig{Key: n.logKey, Every: logCheckEvery, Keep: seenFile(seenPath(url, dir, here))}
+	cfg.Log = client.LogConfig{Key: n.logKey, Keep: seenFile(seenPath(url, dir, here))}
 	if n.cmd != nil {
 		if found, ok := n.cmd.Context().Value(foundKey{}).(*error); ok {
 			cfg.Log.Found = func(err error) { *found = err }

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
-	"time"
 
 	"github.com/spf13/cobra"
 
@@ -15,11 +14,9 @@ import (
 	"github.com/writ-gateway/writ/internal/daemon"
 )
 
-// Every command that calls a gateway keeps the latest checkpoint of its log that a reply
-// showed, and asks now and then for the proof that the log only grew since.
-
-// logCheckEvery is how often at most that is one more request.
-const logCheckEvery = 10 * time.Minute
+// Every command that calls a gateway keeps the checkpoints of its log that replies showed
+// until they are proven, and the latest of those, and asks now and then for the proofs
+// that the log only grew.
 
 // foundKey is under which a command's context has the place for what is wrong with the
 // log of the gateway.
@@ -95,9 +92,9 @@ func checkLogCommand() *cobra.Command {
 		Use: "check", Short: "Have the gateway prove that its log only grew", Args: noArgs, Annotations: verifies,
 		Example: "  writ log check\n  writ log check --log-key log.vkey -o json",
 		Long: `Ask the gateway to prove that its log begins with everything it has shown to the
-commands run here before. They keep the latest checkpoint that a reply carried (log-seen.json in
-the data directory of a gateway on this machine, or a file per gateway in the directory writ-client
-beside it) and do this by themselves every ten minutes.
+commands run here before. They keep the checkpoints that replies carried until each is proven
+(log-seen.json in the data directory of a gateway on this machine, or a file per gateway in the
+directory writ-client beside it) and do this by themselves every ten minutes.
 
 After a log was begun anew on purpose, remove that file.
 
