@@ -227,6 +227,11 @@ func sleep(ctx context.Context, d time.Duration) {
 // goes.
 func (f *Follower) round(ctx context.Context) error {
 	begun := time.Now()
+	if n, since := f.Lag(); n > 0 && since == 0 { // there at the start, or while it was at the last ones
+		f.mu.Lock()
+		f.behind = begun
+		f.mu.Unlock()
+	}
 	for {
 		leaves, caught, err := f.next()
 		if err == nil {

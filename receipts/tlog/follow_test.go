@@ -186,6 +186,40 @@ func TestAnOutageIsWaitedOut(t *testing.T) {
 	}
 }
 
+// How long it has been behind counts in an outage that was there at the start, too, and ends with it.
+func TestAnOutageFromTheStartIsCounted(t *testing.T) {
+	m := newMemory()
+	m.add(3, "a")
+	l, err := Open(t.TempDir(), testKey(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var here atomic.Bool
+	f := NewFollower(l, m, func(string) ([]byte, bool) { return []byte("der"), here.Load() }, MinEvery)
+	begun := time.Now()
+	if err := f.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	var since time.Duration
+	for n := int64(0); since < 3*backoff; n, since = f.Lag() { // over several tries
+		if n > 0 && n != 3 || time.Since(begun) > time.Minute {
+			t.Fatalf("%d receipts behind for %v", n, since)
+		}
+		time.Sleep(time.Millisecond)
+	}
+	if since > time.Since(begun) {
+		t.Errorf("behind for %v, in %v", since, time.Since(begun))
+	}
+	here.Store(true)
+	if err := f.Wait(t.Context(), 2); err != nil {
+		t.Fatal(err)
+	}
+	_ = f.Stop(t.Context())
+	if n, since := f.Lag(); n != 0 || since != 0 {
+		t.Errorf("%d receipts behind for %v, when all are published", n, since)
+	}
+}
+
 // A receipt of a key whose public half is not here yet is waited for.
 func TestAKeyThatComesLaterIsWaitedFor(t *testing.T) {
 	m := newMemory()
