@@ -1,8 +1,11 @@
 package e2e
 
 import (
+	"archive/tar"
+	"crypto/sha256"
 	"encoding/base64"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"io/fs"
@@ -19,6 +22,7 @@ import (
 	"github.com/writ-gateway/writ"
 	door "github.com/writ-gateway/writ/gateway"
 	"github.com/writ-gateway/writ/internal/daemon"
+	"github.com/writ-gateway/writ/receipts"
 )
 
 // published are the words of callers that receipts show as they are, as docs/retention.md says: names that
@@ -27,6 +31,10 @@ var published = map[string]string{
 	"agent.register /agent_id": "agents are named in receipts",
 	"egress.grant /grant_id":   "grants are, as objects that operators name",
 }
+
+// signedWords are the words of callers in a verdict that its verifier signed, which is logged as it is: they stay
+// when evidence is shredded, as docs/retention.md says, and stand nowhere else that is published.
+var signedWords = []string{"a check of a signed verdict", "a reason of a signed verdict", "a subject's name in a signed verdict"}
 
 // spelled is how a canary is written: as a word, as what no pattern takes, and, where neither is accepted, as what some do.
 var spelled = []string{"%", "%, born 1 April, a@example.org", "site.%", "fs:repo/%/", "https://%.example.org/%", "/%", "text/%", "X-Key: {{secret}} %"}
@@ -188,10 +196,56 @@ func (s *sower) sendBytes(c cast) {
 	}
 }
 
+// signVerdict has a verdict accepted, signed by its verifier, with canaries wherever a verifier has words of its own.
+// It gives the ids of the verdict as it is logged, and of the receipt that rests on it.
+func (s *sower) signVerdict(c cast) (verdict writ.ReceiptID, rests string) {
+	c.t.Helper()
+	key, public := newKey(c.t, filepath.Join(c.t.TempDir(), "checker.pem"))
+	c.agent("checker", "web", "verifier", "", []string{}, obj{"keys": []string{public}})
+	by := c.signer("checker", "victor", key, public)
+	check, reason, name := s.next(signedWords[0]), s.next(signedWords[1]), s.next(signedWords[2])
+	c.judgedRun()
+	task := c.enqueue("signed", obj{"verify": obj{"required": true, "gates": []string{check}}})
+	path := "/v1/tasks/" + task
+	l := c.builder.claim(task)
+	c.builder.ok(200, "POST", path+"/complete", l.hold(nil))
+	verify, body := by.verdict(path, "reject", obj{"gates": []obj{{"gate": check, "status": "fail"}}, "reasons": []string{reason}})
+	want := by.want(by.about(path), nil, writ.VerdictProperties(writ.VerdictReject, map[string]bool{check: false}, []string{reason}))
+	text, err := receipts.VerdictStatement(want, map[string]string{want.Subjects[0]: name})
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	r, err := by.key.SignVerdict(text)
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	env, err := receipts.Envelope(r)
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	body["verdict_dsse"] = string(env)
+	rests = by.ok(200, "POST", verify, body).str("receipt")
+	return writ.VerdictID(fmt.Sprintf("%x", sha256.Sum256(text))), rests
+}
+
+var base64Pattern = regexp.MustCompile(`[A-Za-z0-9+/]{24,}={0,2}`)
+
+// laidOpen is a text with what stands in it in base64, and in that, decoded behind it.
+func laidOpen(text string) string {
+	var open strings.Builder
+	open.WriteString(text)
+	for _, word := range base64Pattern.FindAllString(text, -1) {
+		if b, err := base64.StdEncoding.DecodeString(word); err == nil {
+			open.WriteString("\n" + laidOpen(string(b)))
+		}
+	}
+	return open.String()
+}
+
 // Whatever callers write, in any text of any call, accepted or refused: it is in
 // evidence and documents, and in nothing that is published or shown around. Not in
-// a receipt, bundle or export, not in the transparency log, not in what the gateway
-// logs, and not in its metrics.
+// a receipt, bundle, export or pack, not in the transparency log, not in what the gateway
+// logs, and not in its metrics; but for some words of a verdict that its verifier signed.
 func TestNothingCallersSayIsPublished(t *testing.T) {
 	onLenientHosts(t, func(t *testing.T, host string, args []string) {
 		w := newWorld(t, host, args...)
@@ -266,22 +320,28 @@ func TestNothingCallersSayIsPublished(t *testing.T) {
 			}
 		}
 		s.sendBytes(c)
+		verdict, rests := s.signVerdict(c)
 		t.Logf("%d canaries, %d of them accepted, in %d calls, %v", len(s.all), len(took), calls, time.Since(begun))
 
 		seen := map[string]bool{}
-		look := func(where, text string) {
-			for _, word := range canaryPattern.FindAllString(text, -1) {
+		// look looks at a text of some kind, and at all that is in base64 in it: may says of a place whether that may stand there.
+		look := func(where, text string, may func(place string) bool) {
+			for _, word := range canaryPattern.FindAllString(laidOpen(text), -1) {
 				place := s.all[strings.ToLower(word)]
 				if place == "" {
 					t.Errorf("%s holds %s, which nobody planted", where, word)
 					continue
 				}
-				if id := where + " " + place; !seen[id] && (published[place] == "" || where != "a receipt") {
-					seen[id] = true
-					t.Errorf("%s holds what stood in %s", where, place)
+				if id := where + ": " + place; !seen[id] {
+					if seen[id] = true; !may(place) {
+						t.Errorf("%s holds what stood in %s", where, place)
+					}
 				}
 			}
 		}
+		registered := func(place string) bool { return published[place] != "" }
+		signed := func(place string) bool { return slices.Contains(signedWords, place) }
+		never := func(string) bool { return false }
 		path := filepath.Join(w.gw[0].data, "receipts.jsonl")
 		if r := command(t, "receipt", "export", "--data", w.gw[0].data, "--out", path); r.code != 0 {
 			t.Fatal(r)
@@ -290,32 +350,87 @@ func TestNothingCallersSayIsPublished(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
+		foreign := 0
 		for line := range strings.Lines(string(text)) {
-			var e struct{ Payload string }
-			if err := json.Unmarshal([]byte(line), &e); err != nil {
-				t.Fatal(err)
+			if strings.Contains(line, `"kind":"foreign"`) {
+				foreign++
+				look("a signed verdict in the export", line, signed)
+			} else {
+				look("the export", line, registered)
 			}
-			payload, err := base64.StdEncoding.DecodeString(e.Payload)
+		}
+		// Bundles and proofs of what was accepted, and of the verdict; and what receipt.get says beside them.
+		some := []string{string(verdict), rests}
+		for _, id := range took {
+			if id != "" && len(some) < 200 {
+				some = append(some, string(id))
+			}
+		}
+		for _, id := range some {
+			r := w.op.ok(200, "GET", "/v1/receipts/"+id+"?wait=included", nil)
+			may, kind := registered, "a receipt's "
+			if id == string(verdict) {
+				may, kind = signed, "a signed verdict's "
+			}
+			for _, member := range []string{"bundle", "tlog_proof", "envelope"} {
+				text, err := json.Marshal(r.at(member))
+				if err != nil || member != "tlog_proof" && !strings.Contains(laidOpen(string(text)), `"predicateType"`) || r.at("included") != true {
+					t.Fatalf("%s: no statement in the %s: %v, %s", id, member, err, r)
+				}
+				look(kind+member, string(text), may)
+			}
+			look(kind+"answer", string(r.body), may)
+		}
+		pack := filepath.Join(w.gw[0].data, "pack.tar")
+		if r := command(t, "export", "--data", w.gw[0].data, "--no-evidence", "--out", pack); r.code != 0 {
+			t.Fatal(r)
+		}
+		file, err := os.Open(pack)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _ = file.Close() }()
+		for files := tar.NewReader(file); ; {
+			h, err := files.Next()
+			if errors.Is(err, io.EOF) {
+				break
+			}
 			if err != nil {
 				t.Fatal(err)
 			}
-			look("a receipt", string(payload))
-			look("the export", line)
+			b, err := io.ReadAll(files)
+			if err != nil {
+				t.Fatal(err)
+			}
+			may := registered
+			if strings.HasPrefix(h.Name, "receipts/") && strings.Contains(laidOpen(string(b)), writ.VerdictType) {
+				may = signed
+			}
+			look("a pack's "+h.Name, string(b), may)
 		}
-		bundle := w.op.ok(200, "GET", "/v1/receipts/"+receipt+"?wait=included", nil)
-		look("a bundle", string(bundle.body))
+		// The words of the verdict are there, where it is: else nothing was looked at.
+		for _, where := range []string{"a signed verdict in the export", "a signed verdict's bundle", "a signed verdict's envelope"} {
+			for _, place := range signedWords {
+				if !seen[where+": "+place] {
+					t.Errorf("%s does not hold what stood in %s", where, place)
+				}
+			}
+		}
+		if foreign != 1 {
+			t.Errorf("the export has %d signed verdicts", foreign)
+		}
 		if err := filepath.WalkDir(filepath.Join(w.gw[0].data, "log"), func(path string, e fs.DirEntry, err error) error {
 			if err != nil || e.IsDir() {
 				return err
 			}
 			b, err := os.ReadFile(path)
-			look("the log's "+filepath.Base(path), string(b))
+			look("the log's "+filepath.Base(path), string(b), never)
 			return err
 		}); err != nil {
 			t.Fatal(err)
 		}
 		for _, g := range w.gw {
-			look("what the gateway logs", g.log.String())
+			look("what the gateway logs", g.log.String(), never)
 			res, err := http.Get(g.url + "/metrics")
 			if err != nil {
 				t.Fatal(err)
@@ -325,7 +440,7 @@ func TestNothingCallersSayIsPublished(t *testing.T) {
 			if err != nil || len(b) == 0 {
 				t.Fatalf("metrics: %d bytes, %v", len(b), err)
 			}
-			look("the metrics", string(b))
+			look("the metrics", string(b), never)
 		}
 		// The canaries are alive: evidence has them.
 		alive := 0
