@@ -332,6 +332,12 @@ findings contains {
 	sign := append([]string{"verdict", "sign", "--task", task, "--verdict", "accept", "--gate", "tests=pass", "--key", key, "--receipt-key", receiptKey, "--out", verdict}, at(checker)...)
 	if r := ok(sign...); !strings.Contains(r.stderr, strings.TrimPrefix(site, "sha256:")) {
 		t.Errorf("what was signed is not shown: %s", r)
+	} else if _, signed, ok := strings.Cut(r.stderr, "writ: signed: "); !ok || !strings.Contains(signed, "receipt/rcp_") || strings.Contains(signed, "artifact/") || !strings.Contains(r.stderr, site[len("sha256:"):]+" is artifact/site\n") {
+		t.Errorf("the name of an artifact is signed, or not told: %s", r)
+	}
+	names := append([]string{"verdict", "statement", "--task", task, "--verdict", "accept", "--gate", "tests=pass", "--names"}, at(checker)...)
+	if r := ok(names...); !strings.Contains(r.stdout, `"name":"artifact/site"`) {
+		t.Errorf("the name is not signed: %s", r)
 	}
 	if r := command(t, verify...); r.code == 0 || !strings.Contains(r.stderr, "verdict_refused") {
 		t.Errorf("without a signature: %s", r)

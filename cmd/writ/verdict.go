@@ -35,6 +35,7 @@ type judgement struct {
 	connect                              connection
 	task, run, verdict, receiptKey, path string
 	gates, reasons                       []string
+	names                                bool
 }
 
 func (j *judgement) flags(c *cobra.Command) {
@@ -45,6 +46,7 @@ func (j *judgement) flags(c *cobra.Command) {
 	f.StringArrayVar(&j.gates, "gate", nil, "what a check gave, for example tests=pass; again for each")
 	f.StringArrayVar(&j.reasons, "reason", nil, "why, in a short name; a rejection gives one; again for each")
 	f.StringVar(&j.receiptKey, "receipt-key", "", "receipt.pub of the gateway: the receipt that is judged must be signed with it")
+	f.BoolVar(&j.names, "names", false, "sign the names of artifacts, too: what is signed is logged for good, and read by all who may read receipts")
 	f.StringVar(&j.path, "out", "-", "file to write, - for standard output")
 	j.connect.flags(c)
 }
@@ -100,7 +102,19 @@ func (j *judgement) statement(c *cobra.Command) ([]byte, error) {
 		}
 	}
 	about.Want.Now = time.Now().UnixMilli()
-	return receipts.VerdictStatement(about.Want, about.Names)
+	names := about.Names
+	if !j.names {
+		names = map[string]string{}
+	}
+	for _, sum := range about.Want.Subjects { // whoever signs compares digests, and what is signed need not say of what they are
+		if name := about.Names[sum]; name != "" {
+			fmt.Fprintf(c.ErrOrStderr(), "writ: %s is %s\n", printable(sum), printable(name))
+		}
+		if strings.HasPrefix(about.Names[sum], "receipt/") { // its id
+			names[sum] = about.Names[sum]
+		}
+	}
+	return receipts.VerdictStatement(about.Want, names)
 }
 
 func verdictStatementCommand() *cobra.Command {
@@ -110,8 +124,9 @@ func verdictStatementCommand() *cobra.Command {
 		Example: `  writ verdict statement --task tsk_01M89R8776FSMT3FKAH3617HBC --verdict accept --out statement.json --token-file checker.token`,
 		Long: `Write the in-toto statement that a verdict on a task or run signs: the digests of
 the receipt it is about and of every artifact, the policies in force, and what it says.
-Compare the digests with what you looked at, and sign it with
-'cosign attest-blob --statement'.`,
+Compare the digests with what you looked at (of which artifact each is goes to standard
+error), and sign it with 'cosign attest-blob --statement'. It is logged for good, with the
+names of checks and reasons in it, and with --names those of artifacts.`,
 		RunE: func(c *cobra.Command, _ []string) error {
 			text, err := j.statement(c)
 			if err != nil {
@@ -135,7 +150,8 @@ func verdictSignCommand() *cobra.Command {
 the verifier's own key, which is used here and sent nowhere. What is written is a
 Sigstore bundle, for --verdict-file of 'writ task verify' and 'writ run close'; it
 counts for an hour. The password of an encrypted key, as cosign makes them, is in
-COSIGN_PASSWORD.`,
+COSIGN_PASSWORD. What is signed is logged for good, with the names of checks and reasons in
+it, and with --names those of artifacts.`,
 		RunE: func(c *cobra.Command, _ []string) error {
 			if key == "" {
 				return usageError{errors.New("--key is required"), c.CommandPath()}
