@@ -255,6 +255,36 @@ func TestOlderKeys(t *testing.T) {
 	want(t, mustOpen(t, old, l), l, "x??rr")
 }
 
+// Keys of a backup that are put beside the newer note of what was done stay as they are: with the note taken away
+// too, as docs/retention.md says, they are destroyed again.
+func TestOlderKeysBesideANewerNote(t *testing.T) {
+	dir, l := t.TempDir(), &log{}
+	k := mustOpen(t, dir, l)
+	file(t, k, l, 2, "A")
+	if err := k.Close(); err != nil {
+		t.Fatal(err)
+	}
+	old := mustRead(t, dir, fileName(0))
+	k = mustOpen(t, dir, l)
+	file(t, k, l, 2, "xA")
+	want(t, k, l, "xr")
+	if err := k.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, fileName(0)), old, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	k = mustOpen(t, dir, l)
+	want(t, k, l, "r?") // the key of the day is lost with what came after the backup
+	if err := k.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Remove(filepath.Join(dir, fileProcessed)); err != nil {
+		t.Fatal(err)
+	}
+	want(t, mustOpen(t, dir, l), l, "x?")
+}
+
 func TestWrongSecretAndDamage(t *testing.T) {
 	dir, l := t.TempDir(), &log{}
 	k := mustOpen(t, dir, l)
