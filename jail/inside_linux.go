@@ -74,6 +74,9 @@ func (j *inside) undo() {
 	if j.launching != nil {
 		_ = j.begun()
 	}
+	if j.control != nil {
+		_ = j.control.Close() // by which a first process ends that cannot be killed, for want of a descriptor
+	}
 	if j.process != nil {
 		j.process.kill()
 		j.process.wait()
@@ -91,9 +94,6 @@ func (j *inside) undo() {
 	j.drain()
 	for _, f := range j.pipes {
 		_ = f.Close()
-	}
-	if j.control != nil {
-		_ = j.control.Close()
 	}
 	j.group.remove()
 	if j.release != nil {
@@ -250,7 +250,7 @@ func (j *inside) drain() {
 const maxDrains = 20
 
 // outputs are the pipes that are read here; there may be one more, which is written.
-func (j *inside) outputs() []*os.File { return j.pipes[len(j.pipes)-2:] }
+func (j *inside) outputs() []*os.File { return j.pipes[max(len(j.pipes)-2, 0):] }
 
 // unread says whether there is something in a pipe that somebody is slow to take.
 func unread(f *os.File) bool {
