@@ -411,9 +411,10 @@ func (e *exportReader) head(k *Life, payload []byte) error {
 		return found(Tampered, "the head: %v", err)
 	}
 	// It has no index of its own, so of one that ends the export nobody can say that it is from before the key was revoked:
-	// whoever has that signs one today, of as few receipts as they like. One that says more follow ends nothing.
+	// whoever has that signs one today, of as few receipts as they like. One that says more follow ends nothing. What it
+	// covers is as good as ever: whether something is missing behind is what is not known.
 	if k.State == writ.KeyRevoked && !p.More {
-		return found(Tampered, "the head: %v: whoever has that can end an export anywhere; export again", ErrKeyRevoked)
+		return found(Incomplete, "the head: %v: whoever has that can end an export anywhere, so what followed may have been cut off; export again", ErrKeyRevoked)
 	}
 	at, err := parseTime(p.At)
 	if err != nil {

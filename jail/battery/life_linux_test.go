@@ -243,20 +243,7 @@ func TestKilledGateway(t *testing.T) {
 	jailtest.Need(t)
 	t.Parallel()
 	mark := "writ-gone-" + rand.Text()
-	c := exec.Command("/proc/self/exe")
-	c.Env = append(os.Environ(), helper+"=gateway", "WRIT_TEST_BATTERY="+programs, "WRIT_TEST_BATTERY_MARK="+mark)
-	c.Stderr = os.Stderr
-	said, err := c.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := c.Start(); err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = c.Process.Kill(); _ = c.Wait() }()
-	if line, err := bufio.NewReader(said).ReadString('\n'); err != nil || line != "ready\n" {
-		t.Fatalf("the helper said %q: %v", line, err)
-	}
+	c := helps(t, "gateway", mark)
 	// Everything below it, by number and the moment it began: the first processes have no mark.
 	var below map[int]string
 	eventually(t, "all processes of three jails are there", func() bool { // one that is just being made has its maker's arguments
@@ -294,20 +281,7 @@ func TestKilledGateway(t *testing.T) {
 // That holds for one whose agents keep the machine busy, and put their first process behind all that, too.
 func TestStarvedAndTheGatewayKilled(t *testing.T) {
 	jailtest.Need(t)
-	c := exec.Command("/proc/self/exe")
-	c.Env = append(os.Environ(), helper+"=starved", "WRIT_TEST_BATTERY="+programs)
-	c.Stderr = os.Stderr
-	said, err := c.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := c.Start(); err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = c.Process.Kill(); _ = c.Wait() }()
-	if line, err := bufio.NewReader(said).ReadString('\n'); err != nil || line != "ready\n" {
-		t.Fatalf("the helper said %q: %v", line, err)
-	}
+	c := helps(t, "starved", "")
 	below := descendants(c.Process.Pid)
 	if len(below) < 100 {
 		t.Fatalf("only %d processes are busy", len(below))
@@ -368,6 +342,26 @@ func haveNoRights(t *testing.T, pids map[int]string) {
 	}
 }
 
+// helps starts this program as another process that has jails, until those do what is asked for.
+func helps(t *testing.T, what, mark string) *exec.Cmd {
+	t.Helper()
+	c := exec.Command("/proc/self/exe")
+	c.Env = append(os.Environ(), helper+"="+what, "WRIT_TEST_BATTERY="+programs, "WRIT_TEST_BATTERY_MARK="+mark)
+	c.Stderr = os.Stderr
+	said, err := c.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = c.Process.Kill(); _ = c.Wait() })
+	if line, err := bufio.NewReader(said).ReadString('\n'); err != nil || line != "ready\n" {
+		t.Fatalf("the helper said %q: %v", line, err)
+	}
+	return c
+}
+
 // help is what this program does as another process.
 func help(what string) int {
 	profile := func(p jail.Profile) jail.Profile {
@@ -382,29 +376,14 @@ func help(what string) int {
 		}
 		return 0
 	}
+	mark, out := os.Getenv("WRIT_TEST_BATTERY_MARK"), new(text)
+	words, profiles := []string{"keep", mark}, jail.Profiles()
 	if what == "starved" {
-		var out text
-		j, err := jailer.Spawn(context.Background(), jail.Spec{
-			ID: fmt.Sprintf("h%d-0", os.Getpid()), Profile: profile(jail.Strict()), Agent: jail.Program{Path: program("probe")}, Args: []string{"starve"}, Stdout: &out,
-		})
-		if err == nil {
-			err = j.Go()
-		}
-		if err != nil {
-			fmt.Println(err)
-			return 1
-		}
-		for out.String() != "busy\n" {
-			time.Sleep(2 * time.Millisecond)
-		}
-		fmt.Println("ready")
-		select {}
+		words, profiles = []string{"starve"}, profiles[:1]
 	}
-	mark := os.Getenv("WRIT_TEST_BATTERY_MARK")
-	for i, p := range jail.Profiles() {
-		var out text
+	for i, p := range profiles {
 		j, err := jailer.Spawn(context.Background(), jail.Spec{
-			ID: fmt.Sprintf("h%d-%d", os.Getpid(), i), Profile: profile(p), Agent: jail.Program{Path: program("probe")}, Args: []string{"keep", mark}, Stdout: &out,
+			ID: fmt.Sprintf("h%d-%d", os.Getpid(), i), Profile: profile(p), Agent: jail.Program{Path: program("probe")}, Args: words, Stdout: out,
 		})
 		if err == nil {
 			err = j.Go()
@@ -414,7 +393,7 @@ func help(what string) int {
 			return 1
 		}
 	}
-	for marked(mark) < 3*7 {
+	for what == "starved" && out.String() != "busy\n" || what == "gateway" && marked(mark) < 3*7 {
 		time.Sleep(2 * time.Millisecond)
 	}
 	fmt.Println("ready")
