@@ -2,8 +2,11 @@ package jail
 
 import (
 	"errors"
+	"fmt"
 	"io"
+	"os"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -31,4 +34,67 @@ func TestHeardAfterAReset(t *testing.T) {
 	if _, _, err := readMessage(mine, buf, nil); !errors.Is(err, io.EOF) {
 		t.Errorf("then %v", err)
 	}
+}
+
+// A first process that may have been told its spec, by a launcher that ended before it said so, is not asked for again on the same
+// socket: what the first says would be taken for the second's. The whole jail is made anew.
+func TestAFirstProcessIsAskedForOnce(t *testing.T) {
+	for i := range 50 {
+		if askedForOnce(t, fmt.Sprintf("once-%d-%d", os.Getpid(), i)) {
+			return
+		}
+	}
+	t.Error("each answer came before it could be lost")
+}
+
+// askedForOnce says whether the answer was lost.
+func askedForOnce(t *testing.T, id string) bool {
+	t.Helper()
+	must := func(err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	n := New(Options{FirstUID: 63500, UIDs: 8}).(*ns)
+	s := Spec{ID: id, Profile: Strict(), Agent: Program{Path: "/preflight"}}
+	s.Profile.WithoutCgroup = true
+	must(s.check())
+	filter, err := filterOf(s.Profile)
+	must(err)
+	j := &inside{start: n.Start, began: time.Now(), done: make(chan struct{}), dead: make(chan struct{}), started: make(chan error, 1)}
+	j.features = Features{Privileged: privileged(), Landlock: landlockABI()}
+	defer j.undo()
+	become := j.features.Privileged && !hasCap(unix.CAP_SYS_ADMIN)
+	must(n.user(j, s))
+	must(j.begin(s, become))
+	asked, c := forgetLast(launches()), j.launching.child
+	p, _, err := n.plan(s, j, true, become)
+	must(err)
+	p.Filter = string(filter.Program)
+	must(j.tell(t.Context(), &p.Spec, nil))
+	raw, err := j.control.SyscallConn()
+	must(err)
+	must(raw.Control(func(fd uintptr) { // it has read its spec, and says that it is ready
+		if n, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, 20_000); n != 1 {
+			t.Errorf("it says nothing: %v", err)
+		}
+	}))
+	if len(c.answer) > 0 {
+		return false
+	}
+	c.end(ending{})
+	err = j.begun()
+	if again := forgetLast(launches()) - asked; !errors.Is(err, errLauncher) || again != 0 || j.process != nil {
+		t.Errorf("it was asked for %d times more: %v", again, err)
+	}
+	return true
+}
+
+// forgetLast has a launcher's answer to what it was asked for last, which it names, be heard by nobody.
+func forgetLast(l *launcher) uint64 {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	delete(l.children, l.next)
+	return l.next
 }
