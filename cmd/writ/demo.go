@@ -68,7 +68,7 @@ It keeps serving afterwards; --once ends with exit code 0 instead.`,
 			w := c.OutOrStdout()
 			fmt.Fprintf(w, "\nServing %s (API reference at %s/docs). Stop with Ctrl-C. Try:\n\n", d.URL(), d.URL())
 			fmt.Fprintf(w, "  curl -s -H \"Authorization: Bearer $(cat %s)\" %s/v1/runs\n", daemon.OperatorToken(cfg.Data), d.URL())
-			fmt.Fprintf(w, "  writ run list --data %s\n", cfg.Data)
+			fmt.Fprintf(w, "  %s run list --data %s\n", invoked(), cfg.Data)
 			select {
 			case <-c.Context().Done():
 			case err := <-d.Served():
@@ -162,7 +162,7 @@ func tell(c *cobra.Command, cfg daemon.Config, d *daemon.Daemon, jailed bool) er
 		more = " --keys " + file
 	}
 	fmt.Fprintf(w, "\nEvery step above is a signed receipt. They were exported and verified offline:\n\n")
-	fmt.Fprintf(w, "  writ receipt verify %s --key %s%s\n\n", path, key, more)
+	fmt.Fprintf(w, "  %s receipt verify %s --key %s%s\n\n", invoked(), path, key, more)
 	if err := printReport(w, "table", report); err != nil {
 		return err
 	}
@@ -181,4 +181,12 @@ func freeListen(addr string) string {
 		return addr
 	}
 	return net.JoinHostPort(host, "0")
+}
+
+// invoked is how this program was started from the directory one is in, bin/writ for example; elsewhere its name.
+func invoked() string {
+	if name := os.Args[0]; !filepath.IsAbs(name) && filepath.Base(name) != name {
+		return name
+	}
+	return "writ"
 }
