@@ -51,6 +51,7 @@ type inside struct {
 	unix      net.Listener
 	deadline  time.Duration
 
+	feed     func()     // passes input on, once there is a jail that it is for
 	pipes    []*os.File // ours
 	theirs   []*os.File // the jail's, until it has them
 	out, err capture
@@ -75,7 +76,7 @@ func (j *inside) undo() {
 		_ = j.begun()
 	}
 	if j.control != nil {
-		_ = j.control.Close() // by which a first process ends that cannot be killed, for want of a descriptor
+		_ = j.control.Close() // by which a first process ends that there is no descriptor of, to kill it by
 	}
 	if j.process != nil {
 		j.process.kill()
@@ -175,6 +176,9 @@ func (j *inside) seen(cpu time.Duration) { j.spent = max(j.spent, cpu) }
 
 // watch hears what becomes of the jail, and clears up after it.
 func (j *inside) watch() {
+	if j.feed != nil {
+		go j.feed()
+	}
 	told := false
 	tell := func(err error) {
 		if !told {

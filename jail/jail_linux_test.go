@@ -682,6 +682,29 @@ func TestWhatStartsJailsMayDieMeanwhile(t *testing.T) {
 	}
 }
 
+// What it was to be given is the next one's, from the beginning.
+func TestInputOutlastsWhatStartsJails(t *testing.T) {
+	if e, _ := did(t, jail.Spec{}, "say=here"); e.Code != 0 { // there is a launcher
+		t.Fatalf("it ended with %+v", e)
+	}
+	launchers := childrenOf(t, os.Getpid(), "jail-launcher")
+	signal := func(s syscall.Signal) {
+		for _, pid := range launchers {
+			if err := syscall.Kill(pid, s); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	signal(syscall.SIGSTOP)
+	time.AfterFunc(100*time.Millisecond, func() { signal(syscall.SIGKILL) })
+	if e, out := did(t, jail.Spec{Stdin: strings.NewReader("to it")}, "stdin"); e.Code != 0 || out != "to it\n" {
+		t.Errorf("it ended with %+v, and says %q", e, out)
+	}
+	if next := childrenOf(t, os.Getpid(), "jail-launcher"); len(launchers) != 1 || len(next) != 1 || next[0] == launchers[0] {
+		t.Errorf("there were %v, and are %v", launchers, next)
+	}
+}
+
 // How a first process ended that did not say why is told.
 func TestLost(t *testing.T) {
 	if e, _ := did(t, jail.Spec{}, "say=here"); e.First != "" { // and there is a launcher

@@ -75,7 +75,9 @@ func (j *inside) begun() error {
 	if err != nil {
 		return startRefusal(err)
 	}
-	j.process = process
+	if j.process = process; process.pidfd == nil { // it could not be killed, only left without its gateway, which is what undo does
+		return fullRefusal(unix.EMFILE)
+	}
 	return nil
 }
 
@@ -105,10 +107,10 @@ func (j *inside) input(r io.Reader) (*os.File, error) {
 	}
 	j.own(read)
 	j.theirs, j.pipes = append(j.theirs, read), append(j.pipes, write)
-	go func() {
+	j.feed = func() {
 		_, _ = io.Copy(write, r)
 		_ = write.Close()
-	}()
+	}
 	return read, nil
 }
 

@@ -35,7 +35,7 @@ func New(o Options) Jailer {
 	}
 	return &ns{
 		Options: o,
-		users:   &users{first: o.FirstUID, n: o.UIDs, taken: map[int]bool{}, translators: map[translation]*os.File{}},
+		users:   &users{first: o.FirstUID, n: o.UIDs, taken: map[int]*os.File{}, translators: map[translation]*os.File{}},
 	}
 }
 

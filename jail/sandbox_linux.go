@@ -209,8 +209,7 @@ func (n *sandboxes) launch(j *inside, s Spec, runsc string, h *home) error {
 	cmd.Dir, cmd.Env = "/", []string{"PATH=/usr/sbin:/usr/bin:/sbin:/bin"}
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = stdin, stdout, stderr
 	// In a network of its own: runsc listens for whoever would control it, on a name anybody in its network can connect to.
-	// And its mounts are its own, private ones: what it mounts for itself goes with it.
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Pdeathsig: unix.SIGKILL, Cloneflags: unix.CLONE_NEWNET, Unshareflags: unix.CLONE_NEWNS}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Pdeathsig: unix.SIGKILL, Cloneflags: unix.CLONE_NEWNET}
 	group, err := j.group.open()
 	if err != nil {
 		return err
@@ -279,7 +278,10 @@ func startSandbox(cmd *exec.Cmd, g *group) (*sandbox, error) {
 		defer close(p.ended)
 		runtime.LockOSThread() // and never unlocked: nobody else is to have it
 		enter, leave := g.tasks()
-		err := moveThread(enter)
+		err := ownMounts()
+		if err == nil {
+			err = moveThread(enter)
+		}
 		if err == nil {
 			err = cmd.Start()
 		}
@@ -296,6 +298,15 @@ func startSandbox(cmd *exec.Cmd, g *group) (*sandbox, error) {
 		}
 	}()
 	return p, <-began
+}
+
+// ownMounts gives this thread, and what it starts, mounts of its own: what runsc mounts for itself goes with it, and what the host
+// unmounts goes there too.
+func ownMounts() error {
+	if err := unix.Unshare(unix.CLONE_FS | unix.CLONE_NEWNS); err != nil {
+		return err
+	}
+	return unix.Mount("", "/", "", unix.MS_REC|unix.MS_SLAVE, "")
 }
 
 // moveThread puts this thread into groups.

@@ -270,6 +270,60 @@ func TestSandboxLeavesNothing(t *testing.T) {
 	}
 }
 
+// What the host unmounts while one runs is gone, where the host's mounts are shared as they usually are.
+func TestSandboxKeepsNoMount(t *testing.T) {
+	if noSandboxes(t) {
+		return
+	}
+	dir, err := filepath.EvalSymlinks(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	below := filepath.Join(dir, "disk")
+	t.Cleanup(func() {
+		_ = unix.Unmount(below, unix.MNT_DETACH)
+		_ = unix.Unmount(dir, unix.MNT_DETACH)
+	})
+	for _, err := range []error{
+		unix.Mount("none", dir, "tmpfs", 0, ""), unix.Mount("", dir, "", unix.MS_SHARED, ""),
+		os.Mkdir(below, 0o700), unix.Mount("none", below, "tmpfs", 0, ""),
+	} {
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	j, _ := sandboxed(t, jail.Spec{}, "sleep=1h")
+	if err := j.Go(); err != nil {
+		t.Fatal(err)
+	}
+	if seenElsewhere(t, below) == 0 {
+		t.Fatal("runsc has no mounts of its own, or not this one")
+	}
+	if err := unix.Unmount(below, 0); err != nil {
+		t.Fatal(err)
+	}
+	if seen := seenElsewhere(t, below); seen > 0 {
+		t.Errorf("%d processes have it mounted still", seen)
+	}
+}
+
+// seenElsewhere is in how many processes with other mounts than ours something is mounted at a path.
+func seenElsewhere(t *testing.T, path string) (n int) {
+	t.Helper()
+	ours, err := os.Readlink("/proc/self/ns/mnt")
+	if err != nil {
+		t.Fatal(err)
+	}
+	all, _ := filepath.Glob("/proc/[0-9]*")
+	for _, process := range all {
+		theirs, err := os.Readlink(process + "/ns/mnt")
+		if b, _ := os.ReadFile(process + "/mountinfo"); err == nil && theirs != ours && strings.Contains(string(b), " "+path+" ") {
+			n++
+		}
+	}
+	return n
+}
+
 // Its features say what holds the agent, for a receipt.
 func TestSandboxFeatures(t *testing.T) {
 	if noSandboxes(t) {

@@ -43,6 +43,15 @@ func hold(dir string) (*os.File, error) {
 	}
 }
 
+// flock locks a file; how may be LOCK_NB.
+func flock(f *os.File, how int) error {
+	for {
+		if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|how); !errors.Is(err, unix.EINTR) {
+			return err
+		}
+	}
+}
+
 // lock opens a directory and locks it; how may be LOCK_NB. What it gives is what has the name now:
 // nobody takes that away, or puts another in its place, who has not locked it.
 func lock(dir string, how int) (*os.File, error) {
@@ -50,9 +59,7 @@ func lock(dir string, how int) (*os.File, error) {
 	if err != nil {
 		return nil, err
 	}
-	for err = unix.EINTR; errors.Is(err, unix.EINTR); {
-		err = unix.Flock(int(f.Fd()), unix.LOCK_EX|how)
-	}
+	err = flock(f, how)
 	var mine, there os.FileInfo
 	if err == nil {
 		mine, err = f.Stat()

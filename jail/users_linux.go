@@ -36,13 +36,14 @@ func hasCap(c uint) bool {
 }
 
 // users hands out users of the host, each to one jail of the machine: those of two gateways that are one user could reach
-// each other, were they to get out. So whoever has one holds a lock on a file of its name, which ends with the process.
+// each other, were they to get out. So whoever has one holds a lock on a file of its name, which ends with the process. Jails of
+// a gateway that is killed die a moment after it, so while somebody has a user there is a word in its file: who finds it there, and
+// no lock, looks for processes of that user.
 type users struct {
 	mu          sync.Mutex
-	first, n    int // the first ones are tried first
-	taken       map[int]bool
-	locks       map[int]*os.File
-	dir         string // of the files; userLocks unless given
+	first, n    int              // the first ones are tried first
+	taken       map[int]*os.File // by user, the file that is locked
+	dir         string           // of the files; userLocks unless given
 	translators map[translation]*os.File
 }
 
@@ -77,38 +78,72 @@ func (u *users) take(want int) (int, error) {
 
 // lock takes a user that nobody has. The caller holds mu.
 func (u *users) lock(dir, id int) (free bool, err error) {
-	if u.taken[id] {
+	if u.taken[id] != nil {
 		return false, nil
 	}
 	fd, err := unix.Openat(dir, strconv.Itoa(id), unix.O_RDWR|unix.O_CREAT|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0o600)
 	if err != nil {
 		return false, userLockRefusal(err)
 	}
-	for err = unix.EINTR; errors.Is(err, unix.EINTR); {
-		err = unix.Flock(fd, unix.LOCK_EX|unix.LOCK_NB)
-	}
-	if err != nil {
-		_ = unix.Close(fd)
+	f := os.NewFile(uintptr(fd), "user")
+	defer func() {
+		if !free {
+			_ = f.Close()
+		}
+	}()
+	if err := flock(f, unix.LOCK_NB); err != nil {
 		if errors.Is(err, unix.EWOULDBLOCK) {
 			return false, nil
 		}
 		return false, userLockRefusal(err)
 	}
-	if u.locks == nil {
-		u.locks = map[int]*os.File{}
+	st, err := f.Stat()
+	if err == nil && st.Size() > 0 && hasProcesses(id) {
+		return false, nil
 	}
-	u.taken[id], u.locks[id] = true, os.NewFile(uintptr(fd), "user")
+	if err == nil {
+		_, err = f.WriteAt([]byte(inUse), 0)
+	}
+	if err != nil {
+		return false, userLockRefusal(err)
+	}
+	u.taken[id] = f
 	return true, nil
 }
 
+// inUse is in the file of a user that somebody has, or had when it was killed.
+const inUse = "in use\n"
+
+// hasProcesses says whether there is a process of a user of the host. It is asked after a gateway was killed alone, since it
+// looks at all there are.
+func hasProcesses(uid int) bool {
+	all, err := filepath.Glob("/proc/[0-9]*/status")
+	if err != nil || len(all) == 0 {
+		return true // nobody knows
+	}
+	for _, name := range all {
+		b, err := os.ReadFile(name)
+		if err != nil {
+			continue // it has ended
+		}
+		for line := range strings.Lines(string(b)) {
+			if ids, ok := strings.CutPrefix(line, "Uid:"); ok && slices.Contains(strings.Fields(ids), strconv.Itoa(uid)) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// give takes a user back of whom no process is left.
 func (u *users) give(id int) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	if f := u.locks[id]; f != nil {
+	if f := u.taken[id]; f != nil {
+		_ = f.Truncate(0)
 		_ = unix.Flock(int(f.Fd()), unix.LOCK_UN) // a process that is being started may have a copy of it for a moment
 		_ = f.Close()
 	}
-	delete(u.locks, id)
 	delete(u.taken, id)
 }
 
@@ -147,6 +182,9 @@ func openUserLocks(dir string) (int, error) {
 func userLockRefusal(err error) *Refusal {
 	if full(err) {
 		return fullRefusal(err)
+	}
+	if errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) {
+		return refuse(FeatureHostUID, bare(err), "its user cannot be kept from the jails of other gateways", "make room in "+filepath.Dir(userLocks))
 	}
 	return refuse(FeatureHostUID, bare(err), "its user cannot be kept from the jails of other gateways",
 		"let "+userLocks+" be no link but a directory of root's, of mode 0700, that can be written, below one nobody else can change; it is made where it is not there")

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"strconv"
 	"testing"
 )
 
@@ -38,7 +39,7 @@ func TestUsersAreLockedSafely(t *testing.T) {
 		dir := filepath.Join(t.TempDir(), "run")
 		must(os.Mkdir(dir, 0o755))
 		tc.with(dir)
-		u := &users{first: 7001, n: 2, dir: below(dir), taken: map[int]bool{}}
+		u := &users{first: 7001, n: 2, dir: below(dir), taken: map[int]*os.File{}}
 		id, err := u.take(0)
 		if r, ok := errors.AsType[*Refusal](err); tc.refused != ok || ok && r.Feature != FeatureHostUID || !ok && (err != nil || id != 7001) {
 			t.Errorf("%s: %d, %v", name, id, err)
@@ -49,7 +50,7 @@ func TestUsersAreLockedSafely(t *testing.T) {
 // What one hands out no other does, in this process or another, until it is given back.
 func TestUsersAreHandedOutOnce(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "users")
-	one, two := &users{first: 7001, n: 2, dir: dir, taken: map[int]bool{}}, &users{first: 7001, n: 2, dir: dir, taken: map[int]bool{}}
+	one, two := &users{first: 7001, n: 2, dir: dir, taken: map[int]*os.File{}}, &users{first: 7001, n: 2, dir: dir, taken: map[int]*os.File{}}
 	takes := func(u *users, want, got int) {
 		t.Helper()
 		id, err := u.take(want)
@@ -66,4 +67,34 @@ func TestUsersAreHandedOutOnce(t *testing.T) {
 	takes(one, 7002, 7002)
 	one.give(7001)
 	takes(two, 0, 7001)
+}
+
+// A user whose holder was killed is free once nothing of it runs; one that was given back at once.
+func TestUsersOfTheKilled(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "users")
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	me := os.Geteuid() // who has a process, this one
+	const nobodys = 3999999999
+	for _, id := range []int{me, nobodys} {
+		if err := os.WriteFile(filepath.Join(dir, strconv.Itoa(id)), []byte(inUse), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for id, want := range map[int]bool{me: false, nobodys: true} {
+		u := &users{first: id, n: 1, dir: dir, taken: map[int]*os.File{}}
+		if got, err := u.take(0); (err == nil) != want {
+			t.Errorf("%d: %d, %v", id, got, err)
+		}
+		if want {
+			if b, err := os.ReadFile(filepath.Join(dir, strconv.Itoa(id))); string(b) != inUse {
+				t.Errorf("it says %q: %v", b, err)
+			}
+			u.give(id)
+		}
+	}
+	if b, err := os.ReadFile(filepath.Join(dir, strconv.Itoa(nobodys))); err != nil || len(b) > 0 {
+		t.Errorf("given back, it says %q: %v", b, err)
+	}
 }

@@ -37,12 +37,12 @@ func listenUnix(path string) int {
 const backlog = 128
 
 // boundNamespace makes user namespaces impossible below this one, and bounds what is charged to whoever made it, on the host too:
-// the instances of inotify, of which a user has 128 in all. An outer container may keep /proc/sys read-only; then the filter still
+// what it takes of inotify, of which a user has 128 instances in all. An outer container may keep /proc/sys read-only; then the filter still
 // refuses namespaces. It says whether all is so.
 func boundNamespace() bool {
 	namespaces := bound("max_user_namespaces", "0")
 	instances := bound("max_inotify_instances", "8")
-	watches := bound("max_inotify_watches", "8192")
+	watches := bound("max_inotify_watches", "2048")
 	return namespaces && instances && watches
 }
 

@@ -14,7 +14,8 @@ import (
 // first process of a namespace what it has no handler for and comes from inside, so the agent can neither end nor stop it; but what
 // comes while its first thread has signals blocked, as Go has them whenever it forks or makes a thread, it gives another thread, and
 // that is the end of all. What is ignored ends nobody. The agent finds every signal at its default again: Go sets back what it handles
-// itself before it executes another program. It does not handle 32 and 34, which only threading libraries use, who set them themselves.
+// itself before it executes another program. It handles neither 32 nor 34, which threading libraries set themselves and some call
+// SIGRTMIN: those an agent finds ignored, as under nohup.
 func ignoreSignals() {
 	const last = 64
 	for n := uintptr(1); n <= last; n++ {

@@ -17,7 +17,6 @@ import (
 // out: it comes to the gateway's socket before anything else runs that could, and what connects to its TCP listener it
 // takes to the door. The agent is another user, who can do nothing to it, and whose limits are not its own.
 func sandboxed() {
-	inheritNone()
 	s, err := unix.Socket(unix.AF_UNIX, unix.SOCK_SEQPACKET, 0)
 	if err == nil {
 		err = unix.Connect(s, &unix.SockaddrUnix{Name: wire.SandboxControl})
@@ -30,6 +29,7 @@ func sandboxed() {
 		unix.Exit(exitRefused) // there is nobody to tell
 	}
 	unix.CloseOnExec(control)
+	inheritNone()
 	unix.Umask(0o022)
 	spec, _ := receive()
 	tcp := listenTCP(spec.Port)
@@ -43,18 +43,15 @@ func sandboxed() {
 
 // inheritNone keeps this process's rights from whatever it executes.
 func inheritNone() {
-	if _, _, errno := syscall.AllThreadsSyscall6(unix.SYS_PRCTL, unix.PR_CAP_AMBIENT, unix.PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0, 0); errno != 0 && errno != unix.EINVAL {
-		unix.Exit(exitRefused) // a gVisor of before 2023 has no such set
+	_, _, errno := syscall.AllThreadsSyscall6(unix.SYS_PRCTL, unix.PR_CAP_AMBIENT, unix.PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0, 0)
+	if errno != 0 && errno != unix.EINVAL { // a gVisor of before 2023 has no such set
+		must("capabilities", "ambient", errno)
 	}
 	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
 	var have [2]unix.CapUserData
-	if unix.Capget(&header, &have[0]) != nil {
-		unix.Exit(exitRefused)
-	}
+	must("capabilities", "", unix.Capget(&header, &have[0]))
 	have[0].Inheritable, have[1].Inheritable = 0, 0
-	if _, _, errno := syscall.AllThreadsSyscall(unix.SYS_CAPSET, uintptr(unsafe.Pointer(&header)), uintptr(unsafe.Pointer(&have)), 0); errno != 0 {
-		unix.Exit(exitRefused)
-	}
+	allThreads("capabilities", unix.SYS_CAPSET, uintptr(unsafe.Pointer(&header)), uintptr(unsafe.Pointer(&have)), 0)
 }
 
 // said is the descriptor on which a stage says why it did not become the agent.

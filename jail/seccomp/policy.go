@@ -107,7 +107,7 @@ func policy(o Options) map[string]Rule {
 	}, Else: Errno(eperm)}
 
 	// How its own thread is scheduled is a program's affair. The first process is the same user's, and one that never runs ends
-	// neither at its deadline nor with the gateway.
+	// neither at its deadline nor with the gateway. A filter knows no thread's number, so only 0, which is the caller, passes.
 	for _, name := range []string{"sched_setparam", "sched_setscheduler", "sched_setaffinity", "sched_setattr"} {
 		out[name] = Rule{Cases: []Case{{[]Cond{is(0, 0)}, Allow}}, Else: Errno(eperm)}
 	}
