@@ -512,17 +512,12 @@ func BenchmarkReady(b *testing.B) {
 	}
 }
 
-// What is no key says what it is instead.
+// What is no key is told what to give instead.
 func TestWhatIsNoKeyIsNamed(t *testing.T) {
 	key := string(testPublic(t))
-	for text, want := range map[string]string{
-		"":                         "it is not PEM",
-		"writ.local+1a2b3c4d+AbCd": "it is not PEM",
-		key + key:                  "there is more behind the PEM block",
-		key + "x":                  "there is more behind the PEM block",
-	} {
-		if _, err := NewVerifier([]byte(text)); err == nil || !strings.HasSuffix(err.Error(), want) {
-			t.Errorf("%.24q: %v, want %q", text, err, want)
+	for _, text := range []string{"", "writ.local+1a2b3c4d+AbCd", key + key, key + "x"} {
+		if _, err := NewVerifier([]byte(text)); err == nil || !strings.Contains(err.Error(), "is not one public key in PEM: give it from BEGIN") {
+			t.Errorf("%.24q: %v", text, err)
 		}
 	}
 }

@@ -7,13 +7,14 @@ import (
 	"crypto/ed25519"
 	"crypto/elliptic"
 	"crypto/sha256"
+	"crypto/x509"
 	"encoding/base64"
 	"encoding/hex"
 	"encoding/json"
-	"encoding/pem"
 	"errors"
 	"io"
 	"io/fs"
+	"regexp"
 	"strings"
 
 	"github.com/gowebpki/jcs"
@@ -94,25 +95,49 @@ func ParsePublicKey(text string) (writ.PublicKey, error) {
 	return writ.PublicKey{ID: id, PEM: string(canonical)}, err
 }
 
+// keyForm is a public key in PEM as every reader of writ takes it, those that share no code too: programs differ
+// about what PEM may be beside it.
+var keyForm = regexp.MustCompile(`^-----BEGIN PUBLIC KEY-----[ \t\r]*\n(?:[^\n:]*:[^\n]*\n)*([A-Za-z0-9+/= \t\r\n]+?)\n-----END PUBLIC KEY-----[ \t\v\f\r\n]*$`)
+
+// publicKey reads the one public key in a text, with or without lines before it and headers in it.
 func publicKey(text string) (crypto.PublicKey, error) {
-	block, rest := pem.Decode([]byte(text))
-	if block == nil || block.Type != "PUBLIC KEY" || len(bytes.TrimSpace(rest)) > 0 {
-		return nil, errors.New("is not one public key in PEM (BEGIN PUBLIC KEY)")
+	const begin = "-----BEGIN "
+	if !strings.HasPrefix(text, begin) {
+		text = text[strings.Index(text, "\n"+begin)+1:]
 	}
-	pub, err := cryptoutils.UnmarshalPEMToPublicKey([]byte(text))
+	m := keyForm.FindStringSubmatch(text)
+	if m == nil {
+		return nil, errors.New("is not one public key in PEM: give it from BEGIN PUBLIC KEY to END PUBLIC KEY, as openssl pkey -pubout prints it")
+	}
+	der, err := base64.StdEncoding.Strict().DecodeString(strings.Join(strings.Fields(m[1]), ""))
 	if err != nil {
-		return nil, errors.New("cannot be read as a public key")
+		return nil, errors.New("cannot be read as a public key: print it again with openssl pkey -pubout")
+	}
+	return publicDER(der)
+}
+
+// publicDER reads a public key of the kinds callers sign with, in the one DER it has.
+func publicDER(der []byte) (crypto.PublicKey, error) {
+	pub, err := x509.ParsePKIXPublicKey(der)
+	if err != nil {
+		return nil, errors.New("cannot be read as a public key: print it again with openssl pkey -pubout")
 	}
 	switch k := pub.(type) {
 	case ed25519.PublicKey:
-		return k, nil
 	case *ecdsa.PublicKey:
-		if k.Curve == elliptic.P256() {
-			return k, nil
+		if k.Curve != elliptic.P256() {
+			return nil, errKind
 		}
+	default:
+		return nil, errKind
 	}
-	return nil, errors.New("is neither an Ed25519 nor a P-256 key")
+	if one, err := x509.MarshalPKIXPublicKey(pub); err != nil || !bytes.Equal(one, der) {
+		return nil, errors.New("is not in the one DER its key has: print it again with openssl pkey -pubout, from the private key")
+	}
+	return pub, nil
 }
+
+var errKind = errors.New("is neither an Ed25519 nor a P-256 key: make one with openssl genpkey -algorithm ed25519")
 
 // Cosigner checks what callers sign; it is the door's.
 type Cosigner struct{}

@@ -169,6 +169,16 @@ func TestParsePublicKey(t *testing.T) {
 		if err != nil || again != one {
 			t.Errorf("got %+v, %v, want %+v", again, err, one)
 		}
+		// One that is spelled in another DER, which a verifier need not read, is none.
+		block, _ := pem.Decode([]byte(text))
+		block.Bytes = append(block.Bytes, 5, 0)
+		block.Bytes[1] += 2
+		if _, err := x509.ParsePKIXPublicKey(block.Bytes); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := ParsePublicKey(string(pem.EncodeToMemory(block))); err == nil || !strings.Contains(err.Error(), "print it again with openssl pkey -pubout") {
+			t.Errorf("another DER: got %v", err)
+		}
 	}
 	p384, err := ecdsa.GenerateKey(elliptic.P384(), rand.Reader)
 	if err != nil {

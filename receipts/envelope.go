@@ -4,15 +4,12 @@ import (
 	"bytes"
 	"crypto"
 	"crypto/ecdsa"
-	"crypto/elliptic"
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/json"
-	"encoding/pem"
 	"errors"
 
 	"github.com/secure-systems-lab/go-securesystemslib/dsse"
-	"github.com/sigstore/sigstore/pkg/cryptoutils"
 	"github.com/sigstore/sigstore/pkg/signature"
 	"github.com/writ-gateway/writ"
 )
@@ -105,18 +102,12 @@ func NewVerifier(pubPEM []byte) (*Verifier, error) {
 			Hint: "pass the receipt.pub of the gateway: a P-256 public key in PEM", Err: err,
 		}
 	}
-	switch block, rest := pem.Decode(pubPEM); {
-	case block == nil:
-		return wrong(errors.New("it is not PEM"))
-	case len(bytes.TrimSpace(rest)) > 0:
-		return wrong(errors.New("there is more behind the PEM block"))
-	}
-	any, err := cryptoutils.UnmarshalPEMToPublicKey(pubPEM)
+	any, err := publicKey(string(pubPEM))
 	if err != nil {
 		return wrong(err)
 	}
 	pub, ok := any.(*ecdsa.PublicKey)
-	if !ok || pub.Curve != elliptic.P256() {
+	if !ok {
 		return wrong(errors.New("not a P-256 key"))
 	}
 	id, err := KeyIDOf(pub)

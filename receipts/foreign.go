@@ -4,9 +4,6 @@ import (
 	"bytes"
 	"crypto"
 	"crypto/ecdsa"
-	"crypto/ed25519"
-	"crypto/elliptic"
-	"crypto/x509"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -77,20 +74,8 @@ func OpenForeign(r writ.Receipt) (Foreign, error) {
 // foreignKey reads the key of a foreign entry: of the kinds agents register, in the one
 // form of DER.
 func foreignKey(der []byte) (crypto.PublicKey, string, error) {
-	key, err := x509.ParsePKIXPublicKey(der)
+	key, err := publicDER(der)
 	if err != nil {
-		return nil, "", errForeign
-	}
-	switch k := key.(type) {
-	case ed25519.PublicKey:
-	case *ecdsa.PublicKey:
-		if k.Curve != elliptic.P256() {
-			return nil, "", errForeign
-		}
-	default:
-		return nil, "", errForeign
-	}
-	if again, err := x509.MarshalPKIXPublicKey(key); err != nil || !bytes.Equal(again, der) {
 		return nil, "", errForeign
 	}
 	id, err := dsse.SHA256KeyID(key)

@@ -11,7 +11,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"strings"
 
 	"github.com/sigstore/sigstore/pkg/cryptoutils"
 	"github.com/writ-gateway/writ"
@@ -204,7 +203,7 @@ func LoadSigner(path string, o KeyOptions) (crypto.Signer, error) {
 
 // ParseReceiptKey reads a public key that may sign receipts.
 func ParseReceiptKey(text string) (spki, keyID, canonical string, err error) {
-	v, err := NewVerifier([]byte(strings.TrimSpace(text) + "\n"))
+	v, err := NewVerifier([]byte(text))
 	if err != nil {
 		return "", "", "", err
 	}

@@ -251,7 +251,7 @@ func openCompact(raw []byte) (opened, error) {
 
 // verifyAny checks an envelope with any kind of key writ signs with.
 func verifyAny(pubPEM []byte, o opened) error {
-	pub, err := publicKey(string(bytes.TrimSpace(pubPEM)) + "\n")
+	pub, err := publicKey(string(pubPEM))
 	if err != nil {
 		return err
 	}

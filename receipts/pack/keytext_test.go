@@ -10,8 +10,8 @@ import (
 	"github.com/writ-gateway/writ"
 )
 
-// A key in a pack has one spelling. One that somebody gives, or an agent was registered with, may have lines before it and
-// spaces where PEM has them, and is read by both verifiers or by none.
+// A key in a pack has one spelling. One that somebody gives, or an agent was registered with, may have lines before it, headers,
+// and spaces where PEM has them, is in the one DER of its key, and is read by both verifiers or by none.
 func TestSpellingsOfKeys(t *testing.T) {
 	o := node(t)
 	l, c := story(t)
@@ -33,7 +33,31 @@ func TestSpellingsOfKeys(t *testing.T) {
 			k, _ := pem.Decode(b)
 			k.Headers = map[string]string{"Note": "hello"}
 			return pem.EncodeToMemory(k)
+		}, true},
+		{"headers, and no line between", func(b []byte) []byte {
+			return bytes.Replace(b, begin, append(bytes.Clone(begin), "Note: hello-----\n:\n"...), 1)
+		}, true},
+		{"a header that goes on", func(b []byte) []byte {
+			return bytes.Replace(b, begin, append(bytes.Clone(begin), "Note: hello,\n you\n\n"...), 1)
 		}, false},
+		{"a header behind a line", func(b []byte) []byte {
+			return bytes.Replace(b, begin, append(bytes.Clone(begin), "\nNote: hello\n"...), 1)
+		}, false},
+		{"form feed behind", func(b []byte) []byte { return append(bytes.Clone(b), "\f\v\n"...) }, true},
+		{"one more element", inDER(func(b []byte) []byte { return append(wider(b, 1, 2), 5, 0) }), false},
+		{"one more element of the algorithm", inDER(func(b []byte) []byte {
+			return slices.Insert(wider(wider(b, 1, 2), 3, 2), 4+int(b[3]), 5, 0)
+		}), false},
+		{"unused bits of the key", inDER(func(b []byte) []byte { // shifted by four, which is a point all the same
+			b = append(bytes.Clone(b), 0)
+			at := len(b) - 67
+			b[at] = 4
+			for i := at + 1; i < len(b)-1; i++ {
+				b[i] = b[i]<<4 | b[i+1]>>4
+			}
+			return b[:len(b)-1]
+		}), false},
+		{"a length in two bytes", inDER(func(b []byte) []byte { return slices.Insert(bytes.Clone(b), 1, 0x81) }), false},
 		{"no line end before END", func(b []byte) []byte { return bytes.Replace(b, []byte("\n-----END"), []byte("-----END"), 1) }, false},
 		{"indented", func(b []byte) []byte { return append([]byte(" "), b...) }, false},
 		{"begins twice", func(b []byte) []byte { return append(bytes.Clone(begin), b...) }, false},
@@ -83,6 +107,21 @@ func TestSpellingsOfKeys(t *testing.T) {
 			}
 		})
 	}
+}
+
+// inDER changes a key in its DER.
+func inDER(change func([]byte) []byte) func([]byte) []byte {
+	return func(b []byte) []byte {
+		k, _ := pem.Decode(b)
+		return pem.EncodeToMemory(&pem.Block{Type: k.Type, Bytes: change(k.Bytes)})
+	}
+}
+
+// wider adds to a length in DER.
+func wider(b []byte, at int, by byte) []byte {
+	b = bytes.Clone(b)
+	b[at] += by
+	return b
 }
 
 // A file of keys that nothing is trusted beside is not left out.

@@ -164,7 +164,7 @@ func (l *lineage) registered(id writ.AgentID, first bool, ev *told) {
 		a.tools[t.Name] = t.Gate
 	}
 	for _, text := range args.Keys {
-		k, err := receipts.ParsePublicKey(string(keyText([]byte(text))))
+		k, err := receipts.ParsePublicKey(text)
 		if err != nil {
 			a.unsure, a.unknown = true, true
 			continue

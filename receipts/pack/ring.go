@@ -151,7 +151,7 @@ func (c *check) outside(t Trust) error {
 
 // trusts adds a key that is believed.
 func (c *check) trusts(text []byte) error {
-	v, err := receipts.NewVerifier(keyText(text))
+	v, err := receipts.NewVerifier(text)
 	if err != nil {
 		return err
 	}

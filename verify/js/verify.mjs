@@ -128,9 +128,10 @@ const p256 = (der) => subtle.importKey("spki", der, { name: "ECDSA", namedCurve:
 // The one spelling of a key.
 const pemOf = (der) => `-----BEGIN PUBLIC KEY-----\n${base64(der).replace(/.{1,64}/g, "$&\n")}-----END PUBLIC KEY-----\n`;
 
-// A public key in PEM, with or without lines before it: {id, der, kind, raw, key}, null where it is none of the two kinds there are.
+// A public key in PEM, with or without lines before it and headers in it: {id, der, kind, raw, key}, null where it is none of the
+// two kinds there are, or in another DER than the one its key has.
 async function publicKey(pem) {
-  const m = /^(?:(?!-----BEGIN )[^\n]*\n)*-----BEGIN PUBLIC KEY-----[ \t\r]*\n([A-Za-z0-9+/= \t\r\n]+?)\n-----END PUBLIC KEY-----[ \t\r\n]*$/.exec(pem);
+  const m = /^(?:(?!-----BEGIN )[^\n]*\n)*-----BEGIN PUBLIC KEY-----[ \t\r]*\n(?:[^\n:]*:[^\n]*\n)*([A-Za-z0-9+/= \t\r\n]+?)\n-----END PUBLIC KEY-----[ \t\v\f\r\n]*$/.exec(pem);
   const der = m && unbase64(m[1].replace(/[ \t\r\n]/g, ""));
   return der ? keyOf(der) : null;
 }
