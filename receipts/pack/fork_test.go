@@ -646,13 +646,15 @@ func TestAPackOfAnotherRun(t *testing.T) {
 		change func(files)
 		want   string
 		exit   int
+		whole  string // where no run is asked for
+		ends   int
 	}{
-		{"as it was", func(files) {}, "lineage_controller lineage_session", 1},
-		{"without what the judge did", l.without(at, at+1), "parent_missing run_gap", 3},
-		{"of another", twoOf(other, l.retell), "lineage_controller lineage_session run_scope", 1},
-		{"of another, without what the judge did", twoOf(other, l.without(at, at+1)), "parent_missing run_gap run_scope", 3},
-		{"of another, without a state between", twoOf(other, l.without(at)), "lineage_controller lineage_session move_gap run_scope", 1},
-		{"of another, and a receipt is bad", twoOf(other, l.retell, put(receiptName(int64(at)), replace("hint", "hunt"))), "bundle_malformed run_scope", 2},
+		{"as it was", func(files) {}, "lineage_controller lineage_session", 1, "", 0},
+		{"without what the judge did", l.without(at, at+1), "parent_missing run_gap", 3, "parent_missing run_gap", 3},
+		{"of another", twoOf(other, l.retell), "lineage_controller lineage_session run_scope", 1, "run_unknown", 3},
+		{"of another, without what the judge did", twoOf(other, l.without(at, at+1)), "parent_missing run_gap run_scope", 3, "run_unknown", 3},
+		{"of another, without a state between", twoOf(other, l.without(at)), "lineage_controller lineage_session move_gap run_scope", 1, "run_unknown", 3},
+		{"of another, and a receipt is bad", twoOf(other, l.retell, put(receiptName(int64(at)), replace("hint", "hunt"))), "bundle_malformed run_scope", 2, "bundle_malformed", 2},
 	} {
 		t.Run(x.name, func(t *testing.T) {
 			changed := f.with(x.change)
@@ -660,10 +662,18 @@ func TestAPackOfAnotherRun(t *testing.T) {
 			if a.each() != x.want || a.Exit != x.exit {
 				t.Errorf("got %d %q, want %d %q", a.Exit, a.each(), x.exit, x.want)
 			}
-			if a := both(t, o, "scope", f, changed, l.trust(), Ask{}); slices.Contains(a.Codes, "run_scope@-1") {
-				t.Errorf("no run is asked for: got %v", a.Codes)
+			if a := both(t, o, "scope", f, changed, l.trust(), Ask{}); a.each() != x.whole || a.Exit != x.ends {
+				t.Errorf("no run is asked for: got %d %q, want %d %q", a.Exit, a.each(), x.ends, x.whole)
 			}
 		})
+	}
+	// A run that is not created has none of its receipts, whatever their numbers.
+	l = world(t)
+	c = l.cast()
+	l.do(call{what: "run.seal", by: c.planner, run: c.run, args: map[string]any{}, moves: []writ.Change{move("run", string(c.run), "active", "active")}})
+	f = l.export(Options{Scope: Scope{Kind: ScopeRun, Run: c.run}})
+	if a := both(t, o, "not created", f, f, l.trust(), Ask{}); a.each() != "run_begin" || a.Exit != 1 {
+		t.Errorf("not created: got %d %v", a.Exit, a.Codes)
 	}
 }
 

@@ -52,6 +52,12 @@ func (c *check) rules() error {
 	c.report.Rules = true
 	if chain != nil {
 		chain.end()
+	} else if run := c.m.Scope.Run; run != "" && len(c.report.Findings) == 0 && !h.own[object{writ.ObjectRun, string(run)}] {
+		code := RunUnknown // asked for or not, a pack that says it is of a run has that
+		if _, some := h.runs[run]; some {
+			code = RunBegin
+		}
+		c.find(code, -1)
 	}
 	return nil
 }

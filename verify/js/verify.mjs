@@ -1031,7 +1031,8 @@ class Check {
       if (chain) await chain.add({ p, seq, sum: this.payloads.get(seq), ...(await this.told(seq, p.evidence)) });
     }
     this.report.rules_checked = true;
-    chain?.end();
+    if (chain) chain.end();
+    else if (kind === "run" && this.report.findings.length === 0 && !h.own.has("run " + run)) this.find(h.runs.has(run) ? "run_begin" : "run_unknown"); // asked for or not
   }
 
   // Of a verdict that is logged itself: whether the receipt after it, which is in the pack unless that
