@@ -223,6 +223,9 @@ func printPack(c *cobra.Command, format string, r pack.Report) error {
 		say("scope", "the whole log")
 	}
 	say("good", fmt.Sprintf("%d receipts, %d of them with evidence, %d policy bundles", r.Receipts, r.Evidence, r.Policies))
+	if r.Scope.Kind != "" {
+		say("promised", r.Promised)
+	}
 	if !r.Rules {
 		say("rules", "not looked at: single receipts are bad, or missing")
 	}

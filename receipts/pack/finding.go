@@ -216,13 +216,31 @@ type Report struct {
 	Receipts int64     `json:"receipts"`
 	Evidence int64     `json:"evidence"`
 	Policies int64     `json:"policies"`
+	Promised Promises  `json:"promised"`
+	Earlier  *int64    `json:"earlier"`       // size of the earlier checkpoint in the pack, with which the log begins; nil: there is none, or it does not
 	Rules    bool      `json:"rules_checked"` // what must hold between receipts; not looked at where single ones are bad
 	Run      *RunFacts `json:"run,omitempty"`
 	Findings []Finding `json:"findings"`
 
-	Earlier *int64 `json:"-"` // size of the earlier checkpoint in the pack, with which the log begins; the form of a report in JSON has no place for it
-
 	Witnesses []Witnessed `json:"witnesses,omitempty"` // who cosigned the checkpoint, of those that were asked for
+}
+
+// Promises are what a pack says it has all of. Its word is not signed: what it does not promise may have been left out.
+type Promises struct {
+	Evidence bool `json:"evidence"`
+	Policies bool `json:"policies"`
+}
+
+func (p Promises) String() string {
+	switch p {
+	case Promises{true, true}:
+		return "all evidence and all policies"
+	case Promises{true, false}:
+		return "all evidence; that policies were left out would not show"
+	case Promises{false, true}:
+		return "all policies; that evidence was left out would not show"
+	}
+	return "nothing: that evidence or policies were left out would not show"
 }
 
 // Witnessed is a witness that cosigned the checkpoint, and when.

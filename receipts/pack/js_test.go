@@ -153,6 +153,7 @@ type answer struct {
 	Witnesses []Witnessed `json:"witnesses"`
 	Earlier   *int64      `json:"earlier"`
 	Policies  int64       `json:"policies"`
+	Promised  Promises    `json:"promised"`
 }
 
 // each are the codes that were found, each once, wherever.
@@ -275,7 +276,7 @@ func both(t *testing.T, o *other, base string, of, changed files, trust Trust, a
 }
 
 func answerOf(r Report) answer {
-	return answer{Exit: r.Exit, Trust: r.Trust, Codes: codes(r), Receipts: r.Receipts, Evidence: r.Evidence, Rules: r.Rules, Run: r.Run, Witnesses: r.Witnesses, Earlier: r.Earlier, Policies: r.Policies}
+	return answer{Exit: r.Exit, Trust: r.Trust, Codes: codes(r), Receipts: r.Receipts, Evidence: r.Evidence, Rules: r.Rules, Run: r.Run, Witnesses: r.Witnesses, Earlier: r.Earlier, Policies: r.Policies, Promised: r.Promised}
 }
 
 func agree(t *testing.T, a, b answer) {
@@ -412,7 +413,9 @@ func TestTheOtherCommandLine(t *testing.T) {
 	if out := run(0, append(keys, "pack", "--run", string(c.run), "--close")...); !strings.Contains(out, "\nscope      the whole log\n") {
 		t.Errorf("the scope is not shown:\n%s", out)
 	}
-	run(0, "pack", "--log-key", l.logKey(), "--key", "receipt.pub", "-o", "json")
+	if out := run(0, "pack", "--log-key", l.logKey(), "--key", "receipt.pub", "-o", "json"); !strings.Contains(out, `"earlier": null`) || !strings.Contains(out, `"promised": {`) {
+		t.Errorf("what is promised and proved is not said:\n%s", out)
+	}
 	run(0, "pack")
 	run(1, "pack", "--log-key", "log.vkey", "--key", "other.pub")
 	run(3, append(keys, "pack", "--run", ulid("run", 9))...)

@@ -56,6 +56,7 @@ func TestThePageChecksAPack(t *testing.T) {
 	for _, x := range [][2]string{
 		{keys, "ok / "},
 		{keys, "scope / " + run + " / "},
+		{keys, "promised / all evidence"},
 		{`"pack":"` + dir + `run.tar"`, "ok, but by the keys in the pack only"},
 		{keys + `,"close":true`, "could not check: say which run"},
 		{keys + `,"close":true,"id":"7"`, "could not check: say which run"},

@@ -77,6 +77,9 @@ func TestPoliciesThatWereTakenOut(t *testing.T) {
 		} {
 			t.Run(scope.Kind+"/"+x.name, func(t *testing.T) {
 				a := both(t, o, "policies"+scope.Kind, f, f.with(x.change), l.trust(), Ask{})
+				if promised := x.name != "nothing is promised" && x.log != "pack_malformed@-1"; a.Promised != (Promises{x.log != "pack_malformed@-1", promised}) {
+					t.Errorf("promised: got %+v", a.Promised)
+				}
 				if got := strings.Join(a.Codes, " "); whole && got != x.log || !whole && scope.Kind == ScopeRun && a.each() != x.others {
 					t.Errorf("got %q, want %q, %q", got, x.log, x.others)
 				}

@@ -134,7 +134,7 @@ func (c *check) manifest() error {
 		c.find(PackMalformed, -1)
 		return errStop
 	}
-	c.report.Scope = c.m.Scope
+	c.report.Scope, c.report.Promised = c.m.Scope, Promises{c.m.Evidence, c.m.Policies}
 	return nil
 }
 

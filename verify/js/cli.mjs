@@ -4,7 +4,7 @@
 import { readFile, readdir, stat } from "node:fs/promises";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
-import { earlierOf, limit, scopeOf, tarball, verify } from "./verify.mjs";
+import { earlierOf, limit, promisesOf, scopeOf, tarball, verify } from "./verify.mjs";
 
 const help = `usage: node cli.mjs PACK [--log-key KEY --key FILE [--keys FILE [--root FILE]]] [--witness KEY... [--witnesses N]] [--run RUN [--close [--verifier-key FILE...]]] [-o table|json]
 
@@ -69,16 +69,17 @@ async function main(argv) {
   const need = Number(o.witnesses ?? o.witness.length);
   if (new Set(o.witness).size < o.witness.length || !Number.isInteger(need) || need > o.witness.length || (o.witnesses !== undefined && need < 1)) throw new Error("--witnesses must be 1 to the number of keys given with --witness, each given once");
   const report = await verify(await open(positionals[0]), { logKey, keys, verifiers, keysFile, root, witnesses: o.witness, need }, { run: o.run, close: o.close });
-  if (o.output === "json") console.log(JSON.stringify({ ...report, earlier: undefined }, null, 2));
+  if (o.output === "json") console.log(JSON.stringify(report, null, 2));
   else {
     const say = (name, v) => console.log(name.padEnd(10), printable(v));
     say("verdict", report.verdict);
     say("trust", report.trust);
     if (report.log) say("log", `${report.log}, ${report.size} receipts`);
     for (const w of report.witnesses ?? []) say("witness", `${w.name}, ${w.at}`);
-    if (report.earlier !== undefined) say("earlier", earlierOf(report.earlier));
+    if (report.earlier !== null) say("earlier", earlierOf(report.earlier));
     if (report.scope.kind) say("scope", scopeOf(report.scope));
     say("good", `${report.receipts} receipts, ${report.evidence} of them with evidence, ${report.policies} policy bundles`);
+    if (report.scope.kind) say("promised", promisesOf(report.promised));
     if (!report.rules_checked) say("rules", "not looked at: single receipts are bad, or missing");
     const f = report.run;
     if (f?.receipts) {

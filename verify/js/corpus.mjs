@@ -16,5 +16,5 @@ for await (const line of createInterface({ input: process.stdin, crlfDelay: Infi
   let r;
   try { r = await verify(pack, job.trust ?? {}, job.ask ?? {}); } catch (e) { r = { exit: 4, trust: e.message, findings: [], receipts: 0, evidence: 0, rules_checked: false }; }
   const codes = [...new Set(r.findings.map((f) => `${f.code}@${f.seq}`))].sort();
-  process.stdout.write(JSON.stringify({ exit: r.exit, trust: r.trust, codes, receipts: r.receipts, evidence: r.evidence, rules: r.rules_checked, run: r.run ?? null, witnesses: r.witnesses ?? null, earlier: r.earlier ?? null, policies: r.policies ?? 0 }) + "\n");
+  process.stdout.write(JSON.stringify({ exit: r.exit, trust: r.trust, codes, receipts: r.receipts, evidence: r.evidence, rules: r.rules_checked, run: r.run ?? null, witnesses: r.witnesses ?? null, earlier: r.earlier ?? null, policies: r.policies ?? 0, promised: r.promised ?? null }) + "\n");
 }

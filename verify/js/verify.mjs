@@ -597,6 +597,13 @@ export const scopeOf = (s) => own(SCOPES, s.kind)?.(s) ?? "";
 // What the earlier checkpoint in a pack proves.
 export const earlierOf = (size) => `the log begins with the ${size} receipts of earlier/checkpoint: compare that with the one you kept`;
 
+// What a pack says it has all of. Its word is not signed.
+export function promisesOf({ evidence, policies }) {
+  if (evidence && policies) return "all evidence and all policies";
+  if (evidence) return "all evidence; that policies were left out would not show";
+  return policies ? "all policies; that evidence was left out would not show" : "nothing: that evidence or policies were left out would not show";
+}
+
 export const VERDICTS = ["ok", "tampered", "malformed", "incomplete"];
 
 // Checks a pack. It throws for a key that cannot be used, and for a run that none can be; what is wrong with the pack
@@ -642,7 +649,7 @@ class Check {
     this.lives = null; // while the key the log began with is not trusted
     this.verifiers = []; // ids of keys one of which must have signed
     this.wants = new Map(); // policy packs and files of bundles that receipts want, each with the first of them
-    this.report = { verdict: "ok", exit: 0, trust: "pinned keys", scope: {}, size: 0, receipts: 0, evidence: 0, policies: 0, rules_checked: false, findings: [] };
+    this.report = { verdict: "ok", exit: 0, trust: "pinned keys", scope: {}, size: 0, receipts: 0, evidence: 0, policies: 0, promised: { evidence: false, policies: false }, earlier: null, rules_checked: false, findings: [] };
   }
 
   find(code, seq = -1) {
@@ -691,6 +698,7 @@ class Check {
     if (!good || again() !== text) this.stop("pack_malformed");
     this.m = m;
     this.report.scope = s;
+    this.report.promised = { evidence: m.evidence, policies: m.policies === true };
   }
 
   // The sums are not signed: they show damage, and what else is checked shows the rest.
