@@ -561,7 +561,7 @@ var (
 )
 
 func (l *lab) Policies(_ context.Context, digests []string, want func([]writ.PackVer) bool) iter.Seq2[[]byte, error] {
-	l.asked = digests
+	l.asked = append(l.asked, digests...)
 	return func(yield func([]byte, error) bool) {
 		if slices.Contains(digests, "sha256:"+bundleID) && want([]writ.PackVer{{ID: "base", Digest: "sha256:" + hex.EncodeToString(make([]byte, 32))}}) {
 			yield(bundle, nil)

@@ -3,8 +3,13 @@ package pack
 import (
 	"archive/tar"
 	"bytes"
+	"context"
+	"io"
+	"iter"
 	"strings"
 	"testing"
+
+	"github.com/writ-gateway/writ"
 )
 
 // law is a bundle of files, each a name and a text.
@@ -99,5 +104,34 @@ func TestPoliciesThatWereTakenOut(t *testing.T) {
 	}
 	if f := l.export(Options{Scope: Scope{Kind: ScopeRange, First: 1, Last: int64(at)}}); !bytes.Contains(f[FileManifest], []byte(`"policies":true`)) {
 		t.Errorf("none that receipts name is missing: %s", f[FileManifest])
+	}
+}
+
+// forgets has a bundle until it is asked for the second time.
+type forgets struct {
+	*lab
+	asked int
+	then  []byte
+}
+
+func (f *forgets) Policies(ctx context.Context, digests []string, want func([]writ.PackVer) bool) iter.Seq2[[]byte, error] {
+	if f.asked++; f.asked == 1 {
+		return f.lab.Policies(ctx, digests, want)
+	}
+	return func(yield func([]byte, error) bool) {
+		if f.then != nil {
+			yield(f.then, nil)
+		}
+	}
+}
+
+// Bundles are not kept while the rest is written: each is asked for again, and must be the same then.
+func TestBundlesAreAskedForAgain(t *testing.T) {
+	l, _ := story(t)
+	for _, then := range [][]byte{nil, []byte("another")} {
+		o := Options{Checkpoint: l.checkpoint(len(l.list)), LogKey: l.logKey(), Scope: Scope{Kind: ScopeLog}}
+		if err := Write(context.Background(), Tar(io.Discard), &forgets{lab: l, then: then}, o); err == nil || !strings.Contains(err.Error(), "export again") {
+			t.Errorf("%q: got %v", then, err)
+		}
 	}
 }

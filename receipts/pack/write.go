@@ -66,7 +66,7 @@ func Write(ctx context.Context, out Sink, src Source, o Options) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, sp.close()) }()
-	w := &writer{ctx: ctx, src: src, o: o, cp: cp, sp: sp, out: &summed{Sink: out, sums: &sp.sums}, keys: map[string]key{}, ofKeys: map[int64]bool{}, inForce: map[string]bool{}, bundles: map[string][]byte{}}
+	w := &writer{ctx: ctx, src: src, o: o, cp: cp, sp: sp, out: &summed{Sink: out, sums: &sp.sums}, keys: map[string]key{}, ofKeys: map[int64]bool{}, inForce: map[string]bool{}, bundles: map[string]string{}}
 	for _, step := range []func() error{w.read, w.choose, w.gather, w.bundled, w.begin, w.receipts, w.evidence, w.policies, w.end} {
 		if err := step(); err != nil {
 			return err
@@ -95,7 +95,7 @@ type writer struct {
 	ofKeys  map[int64]bool    // receipts that say something of a key
 	ring    *receipts.Ring    // what they say
 	inForce map[string]bool   // digests of the policy bundles that were, anywhere below the checkpoint
-	bundles map[string][]byte // those that are there, by their files
+	bundles map[string]string // digests of those that are there, by their files: one may have 32 MiB
 
 	chosen func(seq int64) bool
 	origin string // of the log
@@ -410,22 +410,40 @@ func (w *writer) bundled() error {
 		if err != nil {
 			return err
 		}
-		sum := sha256.Sum256(text)
-		w.bundles[policyName(hex.EncodeToString(sum[:]))] = text
+		digest := sumOf(text)
+		w.bundles[policyName(digest)] = "sha256:" + digest
 		packsIn(text, packs)
 	}
-	has := func(file string) bool { return w.bundles[file] != nil }
+	has := func(file string) bool { return w.bundles[file] != "" }
 	w.laws = len(w.bundles) > 0 && len(w.judged.missing(has, packs)) == 0
 	return nil
 }
 
+// policies writes the bundles, each asked for once more.
 func (w *writer) policies() error {
 	for _, name := range slices.Sorted(maps.Keys(w.bundles)) {
-		if err := w.out.File(name, w.bundles[name]); err != nil {
-			return err
+		digest, n := w.bundles[name], 0
+		for text, err := range w.src.Policies(w.ctx, []string{digest}, func([]writ.PackVer) bool { return true }) {
+			if err != nil {
+				return err
+			}
+			if n++; policyName(sumOf(text)) != name {
+				return fmt.Errorf("policy bundle %s is another now: export again", digest)
+			}
+			if err := w.out.File(name, text); err != nil {
+				return err
+			}
+		}
+		if n != 1 {
+			return fmt.Errorf("policy bundle %s is there no more: export again", digest)
 		}
 	}
 	return nil
+}
+
+func sumOf(text []byte) string {
+	sum := sha256.Sum256(text)
+	return hex.EncodeToString(sum[:])
 }
 
 func (w *writer) end() error {
