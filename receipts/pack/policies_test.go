@@ -6,10 +6,13 @@ import (
 	"context"
 	"io"
 	"iter"
+	"slices"
 	"strings"
 	"testing"
 
 	"github.com/writ-gateway/writ"
+	"github.com/writ-gateway/writ/policies"
+	"github.com/writ-gateway/writ/policies/policytest"
 )
 
 // law is a bundle of files, each a name and a text.
@@ -132,6 +135,26 @@ func TestBundlesAreAskedForAgain(t *testing.T) {
 		o := Options{Checkpoint: l.checkpoint(len(l.list)), LogKey: l.logKey(), Scope: Scope{Kind: ScopeLog}}
 		if err := Write(context.Background(), Tar(io.Discard), &forgets{lab: l, then: then}, o); err == nil || !strings.Contains(err.Error(), "export again") {
 			t.Errorf("%q: got %v", then, err)
+		}
+	}
+}
+
+// The packs of a bundle have the digests that the engine gives them, and receipts name: of this program's own policies, and with
+// a team's pack among them.
+func TestPacksAreThoseOfTheEngine(t *testing.T) {
+	for _, src := range []policies.Source{policies.Shipped(), policies.Directory(policytest.Asking(t, "run.create"))} {
+		e, err := policies.Load(t.Context(), src, policies.Options{Capabilities: []writ.CapabilityID{"run.create"}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		text, digest := e.Bundle()
+		var want []string
+		for _, p := range e.Info().Packs {
+			want = append(want, p.Digest)
+		}
+		slices.Sort(want)
+		if got := packsOf(text); len(got) < 5 || !slices.Equal(got, want) || digest != "sha256:"+sumOf(text) {
+			t.Errorf("got %v, want %v", got, want)
 		}
 	}
 }
