@@ -152,12 +152,15 @@ func ReadRing(text []byte, trust Trusted) (*Ring, error) {
 		return fmt.Errorf("%w: "+format, append([]any{ErrManifest}, args...)...)
 	}
 	var f KeysFile
-	if len(text) > MaxKeysFile || strict(text, &f) != nil || f.Format != KeysFormat {
+	if len(text) > MaxKeysFile || strict(text, &f) != nil || f.Format != KeysFormat || !f.wrote(text) {
 		return nil, bad("not a file of keys this version knows")
 	}
 	o, err := openCompact(f.Manifest)
 	if err != nil {
 		return nil, bad("%v", err)
+	}
+	if !keyIDPattern.MatchString(o.keyID) || len(o.sig) == 0 {
+		return nil, bad("its manifest is not signed")
 	}
 	p, err := decodeManifest(o.payload)
 	if err != nil || len(p.Keys) == 0 || p.Keys[0].Purpose != string(writ.KeyReceipt) {
@@ -199,6 +202,9 @@ func ReadRing(text []byte, trust Trusted) (*Ring, error) {
 		if err != nil {
 			return nil, bad("a key in it %v", err)
 		}
+		if k.Purpose != string(writ.KeyLog) && k.Purpose != string(writ.KeyRoot) {
+			return nil, bad("a key in it is for what this version does not know")
+		}
 		others = append(others, Other{writ.KeyPurpose(k.Purpose), pub})
 	}
 	for i, raw := range f.Receipts {
@@ -225,6 +231,13 @@ func ReadRing(text []byte, trust Trusted) (*Ring, error) {
 		}
 	}
 	return r, nil
+}
+
+// wrote says whether a text is the file as this program writes it, but for how it is laid out.
+func (f KeysFile) wrote(text []byte) bool {
+	var laid bytes.Buffer
+	again, err := json.Marshal(f)
+	return err == nil && f.Receipts != nil && json.Compact(&laid, text) == nil && bytes.Equal(laid.Bytes(), again)
 }
 
 // learnEnvelope takes a receipt of a key as an envelope.

@@ -7,6 +7,7 @@ import (
 	"crypto/sha256"
 	"encoding/json"
 	"fmt"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -279,6 +280,15 @@ func TestFilesOfKeysFromOutside(t *testing.T) {
 	elsewhere := newLab(t, 6, 1, "log.example.org")
 	elsewhere.rotate(elsewhere.cast().operator, 6, 5)
 
+	spki, text, err := receipts.SPKIOf(root.Public())
+	if err != nil {
+		t.Fatal(err)
+	}
+	pub, err := receipts.ParsePublicKey(string(text))
+	if err != nil {
+		t.Fatal(err)
+	}
+	ofLog := fmt.Sprintf(`{"keyId":"%s","pem":%q,"purpose":"log","spki":"%s","state":"active"}`, pub.ID, text, spki)
 	run := Options{Scope: Scope{Kind: ScopeRun, Run: c.run}}
 	key := func(file []byte) Trust { return Trust{LogKey: l.logKey(), Keys: [][]byte{first}, KeysFile: file} }
 	rooted := func(file []byte, k crypto.Signer) Trust {
@@ -314,6 +324,22 @@ func TestFilesOfKeysFromOutside(t *testing.T) {
 		"a file that says a thing twice":      {log(ended), key(bytes.Replace(l.keysFile(first, ended, l.priv), []byte(`{"format"`), []byte(`{"receipts":[],"format"`), 1)), nil, "error"},
 		"a file that says more":               {log(ended), key(bytes.Replace(l.keysFile(first, ended, l.priv), []byte(`{"format"`), []byte(`{"more":1,"format"`), 1)), nil, "error"},
 		"a file with an envelope in others":   {log(ended), key(bytes.Replace(l.keysFile(first, ended, l.priv), []byte(`"payload"`), []byte(`"Payload"`), 1)), nil, "error"},
+		"a file that is laid out":             {log(ended), key(laid(t, l.keysFile(first, ended, l.priv))), nil, ""},
+		"a manifest nobody need sign":         {log(ended), key(remade(t, l.keysFile(first, ended, root), "", "")), nil, ""},
+		"a key of the log in it":              {log(ended), key(remade(t, l.keysFile(first, ended, root), `],"log":`, `,`+ofLog+`],"log":`)), nil, ""},
+		"a key for something else":            {log(ended), key(remade(t, l.keysFile(first, ended, root), `],"log":`, `,`+strings.Replace(ofLog, `"log"`, `"x"`, 1)+`],"log":`)), nil, "error"},
+		"a key of the log with more":          {log(ended), key(remade(t, l.keysFile(first, ended, root), `],"log":`, `,{"from":1,`+ofLog[1:]+`],"log":`)), nil, "error"},
+		"a key of the log spelled otherwise":  {log(ended), key(remade(t, l.keysFile(first, ended, root), `],"log":`, `,`+strings.Replace(ofLog, `-----BEGIN`, `x\n-----BEGIN`, 1)+`],"log":`)), nil, "error"},
+		"a key spelled otherwise":             {log(ended), key(remade(t, l.keysFile(first, ended, root), `"pem":"-----BEGIN`, `"pem":"x\n-----BEGIN`)), nil, "error"},
+		"a manifest of other receipts":        {log(ended), key(remade(t, l.keysFile(first, ended, root), `"sha256":"`, `"sha256":"0`)), nil, "error"},
+		"a manifest with other receipts":      {log(ended), key(remade(t, l.keysFile(first, ended, root), `"introduced":"rcp_0`, `"introduced":"rcp_1`)), nil, "error"},
+		"a manifest of another tenant":        {log(ended), key(remade(t, l.keysFile(first, ended, root), `"tenant":"default"`, `"tenant":"other"`)), nil, "error"},
+		"a manifest of another log":           {log(ended), key(remade(t, l.keysFile(first, ended, root), `{"origin":"log.`, `{"origin":"logs.`)), nil, "error"},
+		"a manifest laid out":                 {log(ended), key(remade(t, l.keysFile(first, ended, root), `"predicate":`, `"predicate": `)), nil, "error"},
+		"a file in another order":             {log(ended), key(swapped(t, l.keysFile(first, ended, l.priv))), nil, "error"},
+		"a file in other escapes":             {log(ended), key(bytes.Replace(l.keysFile(first, ended, l.priv), []byte(`"writ-keys/v1"`), []byte(`"writ\u002dkeys/v1"`), 1)), nil, "error"},
+		"a root with a header":                {log(all), Trust{LogKey: l.logKey(), KeysFile: l.keysFile(first, all, root), Root: bytes.Replace([]byte(pemOf(t, root)), []byte("\n"), []byte("\nNote: x\n"), 1)}, nil, "key_not_valid_then"},
+		"a root that is indented":             {log(all), Trust{LogKey: l.logKey(), KeysFile: l.keysFile(first, all, root), Root: []byte(" " + pemOf(t, root))}, nil, "error"},
 		"a file that says another life":       {log(ended), key(bytes.Replace(l.keysFile(first, all, l.priv), []byte(`"receipts":[{`), []byte(`"receipts":[{"x":1,`), 1)), nil, "error"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -353,6 +379,53 @@ func (s signer) pem(t *testing.T) []byte {
 		t.Fatal(err)
 	}
 	return text
+}
+
+// laid is a file of keys with spaces and lines.
+func laid(t *testing.T, text []byte) []byte {
+	t.Helper()
+	var b bytes.Buffer
+	if err := json.Indent(&b, text, "", "  "); err != nil {
+		t.Fatal(err)
+	}
+	return b.Bytes()
+}
+
+// remade is a file of keys whose manifest says something else, signed by nobody: where no root is trusted nobody need.
+func remade(t *testing.T, text []byte, old, now string) []byte {
+	t.Helper()
+	var f receipts.KeysFile
+	var e struct{ Payload []byte }
+	if err := json.Unmarshal(text, &f); err != nil {
+		t.Fatal(err)
+	}
+	if err := json.Unmarshal(f.Manifest, &e); err != nil || !bytes.Contains(e.Payload, []byte(old)) {
+		t.Fatalf("%v: no %s in %s", err, old, e.Payload)
+	}
+	payload := bytes.Replace(e.Payload, []byte(old), []byte(now), 1)
+	if strings.HasPrefix(now, `"sha256":"`) { // of as many digits
+		payload = regexp.MustCompile(`("sha256":"0[0-9a-f]{63})[0-9a-f]`).ReplaceAll(payload, []byte("$1"))
+	}
+	env, err := receipts.Envelope(writ.Receipt{Payload: payload, KeyID: "SHA256:" + strings.Repeat("A", 43), Sig: []byte("none")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.Manifest = env
+	out, err := json.Marshal(f)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return out
+}
+
+// swapped is a file of keys with the members of its manifest's envelope in another order.
+func swapped(t *testing.T, text []byte) []byte {
+	t.Helper()
+	out := regexp.MustCompile(`"manifest":\{("payloadType":"[^"]*"),("payload":"[^"]*")`).ReplaceAll(text, []byte(`"manifest":{$2,$1`))
+	if bytes.Equal(out, text) {
+		t.Fatal("nothing changed")
+	}
+	return out
 }
 
 // cut takes the last receipt out of a file of keys.

@@ -530,7 +530,8 @@ const VERDICT = is.object({
   predicate: is.object({ verifier: is.object({ id: is.word, policies: many(resource) }), timeCreated: is.word, properties: many(is.word) }),
 });
 const ENVELOPE = is.object({ payloadType: is.one([TYPE.payload]), payload: is.full, signatures: is.single(is.object({ keyid: is.full, sig: is.full })) });
-const KEYS_FILE = is.object({ format: is.one(["writ-keys/v1"]), manifest: ENVELOPE, receipts: many(ENVELOPE) });
+const OF_KEYS = (v) => ENVELOPE(v) && KEY_ID(v.signatures[0].keyid);
+const KEYS_FILE = is.object({ format: is.one(["writ-keys/v1"]), manifest: OF_KEYS, receipts: many(OF_KEYS) });
 // Whether a payload is a verdict, and so no receipt's.
 const OF_RECEIPT = `"predicateType":"${TYPE.transition}"`;
 const isVerdict = (payload) => !latin(payload).includes(OF_RECEIPT) && VERDICT(json(payload));
@@ -816,11 +817,9 @@ class Check {
   async manifestOfKeys() {
     const text = latin(await this.file("keys/manifest.json")), first = this.keys.get(this.first);
     if (this.report.findings.length || !first) return;
-    const ring = new Ring(first, await spkiOf(first), await this.halves()), at = (n) => (n < 0 ? undefined : n);
+    const ring = new Ring(first, await spkiOf(first), await this.halves());
     for (const seq of this.seqs) if (this.ofKeys.has(seq) && ring.learn(await this.again(seq))) break;
-    const keys = ring.lives.map((k) => ({
-      activated: k.activated, from: at(k.from), introduced: k.introduced, keyId: k.id, retired: k.retired, revoked: k.revokedBy, revokedFrom: at(k.revoked), spki: k.spki, state: k.state, until: at(k.until),
-    }));
+    const keys = ring.lives.map((k) => lifeOf(k));
     if (JSON.stringify({ keys, origin: this.m.origin, size: this.m.size }) + "\n" !== text) this.find("keys_differ");
   }
 
@@ -1070,6 +1069,12 @@ class Check {
 
 // ---- the life of receipt keys ----------------------------------------------------
 
+// What a manifest says of a key, and of one outside of a pack its public half.
+const at = (n) => (n < 0 ? undefined : n);
+const lifeOf = (k, pem, purpose) => ({
+  activated: k.activated, from: at(k.from), introduced: k.introduced, keyId: k.id, pem, purpose, retired: k.retired, revoked: k.revokedBy, revokedFrom: at(k.revoked), spki: k.spki, state: k.state, until: at(k.until),
+});
+
 const spkiOf = async (half) => hex(await sha256(half.der));
 
 // Which receipt key may have signed at which index, from the one the log began with on, by what
@@ -1135,35 +1140,46 @@ class Ring {
 }
 
 // The ring of a file of keys, which does not come with the pack. It throws for one that cannot be
-// believed: not signed by the root, or with other lives of keys than its receipts say.
+// believed: not signed by the root, or with another manifest than follows from its receipts, byte by byte.
 async function ringOf(text, first, root) {
   const bad = (why) => new Error("the file of keys " + why);
-  const f = json(bytesOf(text));
-  if (!KEYS_FILE(f)) throw bad("is in no form this version knows");
-  const open = (e) => ({ payload: unbase64(e.payload) ?? new Uint8Array(0), sig: unbase64(e.signatures[0].sig) ?? new Uint8Array(0), keyId: e.signatures[0].keyid });
-  const m = open(f.manifest), s = json(m.payload), told = (s?.predicate?.keys ?? []).filter((k) => k?.purpose === "receipt");
-  if (s?.predicateType !== TYPE.manifest || told.length === 0) throw bad("has no manifest");
-  const halves = new Map();
-  for (const k of told) {
-    const half = await publicKey(String(k.pem));
-    if (half?.kind !== "p256" || hex(await sha256(half.der)) !== k.spki) throw bad("has a key that cannot be read");
-    halves.set(k.spki, half);
+  const f = text.length <= 8 << 20 ? json(bytesOf(text)) : undefined;
+  const plainly = ({ payloadType, payload, signatures: [{ keyid, sig }] }) => ({ payloadType, payload, signatures: [{ keyid, sig }] });
+  const again = () => JSON.stringify({ format: f.format, manifest: plainly(f.manifest), receipts: f.receipts.map(plainly) });
+  if (!KEYS_FILE(f) || again() !== text.replace(/[ \t\r\n]/g, "")) throw bad("is in no form this version knows");
+  const open = (e) => ({ payload: unbase64(e.payload), sig: unbase64(e.signatures[0].sig), keyId: e.signatures[0].keyid });
+  const m = open(f.manifest), s = m.payload && m.sig ? json(m.payload) : undefined, p = s?.predicate;
+  if (!Array.isArray(p?.keys) || !p.keys.every(plain) || p.keys[0]?.purpose !== "receipt") throw bad("has no manifest");
+  const halves = new Map(), others = [];
+  for (const k of p.keys) {
+    const half = await publicKey(String(k.pem)), spki = half && (await spkiOf(half));
+    if (!half || (k.purpose === "receipt" ? half.kind !== "p256" : !["log", "root"].includes(k.purpose))) throw bad("has a key that cannot be read");
+    if (k.purpose === "receipt") halves.set(spki, half);
+    else others.push({ keyId: half.id, pem: pemOf(half.der), purpose: k.purpose, spki, state: "active" });
   }
+  const begins = halves.get(p.keys[0].spki);
   if (root) {
     const r = await publicKey(root);
     if (!r || r.id !== m.keyId || !(await signedBy(r, m.payload, m.sig))) throw bad("is not signed by the root");
-  } else if (first?.id !== told[0].keyId) throw bad("is of a log that begins with another key: trust that, or a root");
-  const ring = new Ring(halves.get(told[0].spki), told[0].spki, halves);
+  } else if (!begins || first?.id !== begins.id) throw bad("is of a log that begins with another key: trust that, or a root");
+  if (!begins) throw bad("has a key that cannot be read");
+  const ring = new Ring(begins, p.keys[0].spki, halves);
   ring.payloads = new Map();
+  let chain = new Uint8Array(32);
   for (const e of f.receipts) {
-    const { payload, sig, keyId } = open(e), p = await statement(payload), half = ring.get(keyId)?.half, values = der(sig);
-    if (!p?.key || !half || p.keyId !== keyId || !values || !(await signed(half.key, pae(payload), values))) throw bad("has a receipt that is not good");
-    if (!ring.signs(keyId, p.commit.seq) || ring.learn(p)) throw bad("has a receipt that says what cannot be");
-    ring.payloads.set(p.commit.seq, latin(payload));
+    const { payload, sig, keyId } = open(e), said = payload && sig ? await statement(payload) : null, half = ring.get(keyId)?.half, values = said && der(sig);
+    if (!said?.key || !half || said.keyId !== keyId || !values || !(await signed(half.key, pae(payload), values))) throw bad("has a receipt that is not good");
+    if (!ring.signs(keyId, said.commit.seq) || ring.learn(said)) throw bad("has a receipt that says what cannot be");
+    ring.payloads.set(said.commit.seq, latin(payload));
+    chain = await sha256(join(chain, await sha256(payload)));
   }
-  const index = (n) => (n < 0 ? undefined : n), size = ring.last ? ring.last.commit.seq + 1 : 0;
-  const as = (k, i) => k.id === told[i].keyId && k.spki === told[i].spki && k.state === told[i].state && index(k.from) === told[i].from && index(k.until) === told[i].until && index(k.revoked) === told[i].revokedFrom;
-  if (ring.lives.length !== told.length || !ring.lives.every(as) || s.predicate.size !== size) throw bad("states other lives of keys than its receipts do");
+  const log = ring.last?.log.origin ?? String(p.log?.origin), tenant = ring.last?.tenant ?? p.tenant;
+  const follows = () => JSON.stringify({
+    _type: TYPE.statement,
+    predicate: { keys: [...ring.lives.map((k) => lifeOf(k, pemOf(k.half.der), "receipt")), ...others], log: { origin: log }, size: ring.last ? ring.last.commit.seq + 1 : 0, tenant },
+    predicateType: TYPE.manifest, subject: [{ digest: { sha256: hex(chain) }, name: "keys/" + log }],
+  });
+  if (!origin(log) || !ID.tenant.test(tenant) || !ring.lives.every((k) => k.half) || follows() !== latin(m.payload)) throw bad("states other keys, or another life of them, than its receipts do");
   const signer = ring.get(m.keyId);
   if (root) for (const k of ring.lives) k.rooted = true;
   else if (signer && (signer !== ring.now || !(await signedBy(signer.half, m.payload, m.sig)))) throw bad("is not signed by the key that signs");
