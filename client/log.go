@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"net/http"
 	"slices"
 	"time"
@@ -19,7 +20,8 @@ import (
 // each it saw until it is proven, and the newest of those, and so can tell when the gateway
 // shows a log that was changed, or cut off: nobody who kept a checkpoint needs to believe
 // who runs the gateway. A later checkpoint takes the place of none before it that is not
-// proven: else a gateway could show another log and, a moment later, this one again.
+// proven: else a gateway could show another log and, a moment later, this one again. There
+// is room for so many; that there were more is kept, too, for good.
 
 // headerCheckpoint is the header of replies that carries it.
 const headerCheckpoint = "Writ-Checkpoint"
@@ -44,8 +46,8 @@ type LogConfig struct {
 const LogEvery = 10 * time.Minute
 
 // How many checkpoints that are not proven are kept, besides the newest. From many on
-// calls ask for a proof each; only while there is no answer more are kept, up to most,
-// the first ones of them.
+// calls ask for a proof each, unless there was no answer; of more than most the first ones
+// are kept, and the others counted.
 const (
 	manyUnproven = 16
 	mostUnproven = 2 * manyUnproven
@@ -68,8 +70,31 @@ type LogSeen struct {
 	Proven   string   `json:"proven,omitempty"`     // it goes on from all before it
 	Shown    string   `json:"shown,omitempty"`      // the newest that is not proven yet
 	Others   []string `json:"others,omitempty"`     // others that are not, smallest first
-	NoAnswer bool     `json:"no_answer,omitempty"`  // the last time one was asked for, there was none
+	NoAnswer bool     `json:"no_answer,omitempty"`  // the gateway gave no proof when it was last asked
 	Checked  int64    `json:"checked_ms,omitempty"` // when proofs of all were last asked for
+
+	Dropped LogDropped `json:"dropped,omitzero"` // stays until whoever keeps this takes it out
+}
+
+// LogDropped counts the checkpoints that were shown and not kept, because too many others
+// waited for their proofs. One of them may have been of another log, and no later proof
+// tells. It is the Err of the *writ.Error that CheckLog gives as long as there are any.
+type LogDropped struct {
+	Count    int64 `json:"count"`
+	Smallest int64 `json:"smallest"` // receipts of the smallest log among them
+	Largest  int64 `json:"largest"`
+}
+
+func (d LogDropped) Error() string {
+	return fmt.Sprintf("checkpoints that the gateway showed and did not prove: %d more than could be kept, of %d to %d receipts", d.Count, d.Smallest, d.Largest)
+}
+
+// plus are those of both.
+func (d LogDropped) plus(e LogDropped) LogDropped {
+	if d.Count == 0 || e.Count == 0 {
+		return cmp.Or(d, e)
+	}
+	return LogDropped{d.Count + e.Count, min(d.Smallest, e.Smallest), max(d.Largest, e.Largest)}
 }
 
 // unproven are all that are not proven yet, smallest first.
@@ -90,6 +115,7 @@ func (s *LogSeen) add(text string) {
 		text, size = newest, sizeOf(newest)
 	}
 	if len(s.Others) >= mostUnproven {
+		s.Dropped = s.Dropped.plus(LogDropped{1, size, size})
 		return
 	}
 	at, _ := slices.BinarySearchFunc(s.Others, size, func(o string, size int64) int { return cmp.Compare(sizeOf(o), size) })
@@ -159,15 +185,25 @@ func (c *Client) LogSeen() LogSeen {
 }
 
 // CheckLog asks the gateway to prove that its log only grew since it was first seen. An
-// error with a *LogError in it means that it did not; another that there is no proof
-// for now, for example because another replica writes the log.
+// error with a *LogError in it means that it did not; one with a LogDropped that all it
+// has kept is proven, and not all was kept; another that there is no proof for now, for
+// example because another replica writes the log.
 func (c *Client) CheckLog(ctx context.Context) error {
 	c.proving.Lock()
 	defer c.proving.Unlock()
 	if err := c.LogError(); err != nil {
 		return err
 	}
-	return c.prove(ctx, all)
+	if err := c.prove(ctx, all); err != nil {
+		return err
+	}
+	if d := c.LogSeen().Dropped; d.Count > 0 {
+		return &writ.Error{
+			Code: writ.CodePredicate, Op: "client.CheckLog", Msg: d.Error(),
+			Hint: "ask who runs the gateway why its log gave no proofs; then take dropped out of what is kept of the log", Err: d,
+		}
+	}
+	return nil
 }
 
 // noteLog takes what a reply shows of the log, and asks for a proof when one is due.
@@ -275,14 +311,27 @@ type logHead struct {
 // forked is what two checkpoints of one size say.
 const forked = "the gateway shows two logs of the same size: it has forked its log"
 
-// prove has the gateway prove what it has shown, up to n of it, the smallest first.
-func (c *Client) prove(ctx context.Context, n int) (err error) {
+// prove has the gateway prove what it has shown, up to n of it, the smallest first. That
+// there was no answer is kept, so that not every call asks again; but not where the caller
+// did not wait for it.
+func (c *Client) prove(ctx context.Context, n int) error {
+	err := c.ask(ctx, n)
 	c.logMu.Lock()
-	if n == all {
-		c.log.seen.Checked = time.Now().UnixMilli() // however it ends: the next try is not at once
+	defer c.logMu.Unlock()
+	if c.log.found != nil || err != nil && ctx.Err() != nil {
+		return err
 	}
-	c.log.seen.NoAnswer = true
+	s := &c.log.seen
+	if s.NoAnswer = err != nil; s.NoAnswer || n == all {
+		s.Checked = time.Now().UnixMilli()
+	}
 	c.save()
+	return err
+}
+
+// ask asks for the proofs.
+func (c *Client) ask(ctx context.Context, n int) (err error) {
+	c.logMu.Lock()
 	s := c.log.seen
 	c.logMu.Unlock()
 	if s.Key == "" || s.Proven == "" { // the first look
@@ -345,7 +394,6 @@ func (c *Client) begin(head logHead) error {
 	if s.Shown == s.Proven {
 		s.settle(s.Shown)
 	}
-	s.NoAnswer = false
 	c.save()
 	return nil
 }
@@ -396,7 +444,6 @@ func (c *Client) answer(older string, head logHead, newer string, err error) err
 	}
 	s.settle(older)
 	s.settle(now)
-	s.NoAnswer = false
 	c.save()
 	return nil
 }

@@ -400,6 +400,93 @@ func TestManyCheckpointsBetweenTwoLooks(t *testing.T) {
 	}
 }
 
+// Where more checkpoints are shown than are kept, at whatever place the fork is: the log is
+// never said to be good again, by no client after this one either, until somebody takes the
+// count out.
+func TestMoreCheckpointsThanAreKept(t *testing.T) {
+	for _, v := range []struct {
+		name   string
+		every  time.Duration
+		size   int // of the fork
+		others int // checkpoints that are shown before it
+	}{
+		{"at place 34, while proofs are refused", 0, 48, mostUnproven + 1},
+		{"at place 34, smaller than the others", 0, 6, mostUnproven + 1},
+		{"at place 34, of who asks himself", -1, 48, mostUnproven + 1},
+		{"at place 33, of who asks himself", -1, 48, mostUnproven},
+	} {
+		t.Run(v.name, func(t *testing.T) {
+			keep := &memory{}
+			c, g := newLogged(t, LogConfig{Every: v.every, Keep: keep})
+			l := newTree(t).grow(t, 5, "a")
+			g.show(l.checkpoint(t), l)
+			if err := errors.Join(g.call(c), c.CheckLog(t.Context())); err != nil {
+				t.Fatal(err)
+			}
+			fork := l.fork().grow(t, v.size-5, "b")
+			g.refuses = http.StatusNotFound
+			l.grow(t, 5, "a")
+			step := func() {
+				g.show(l.grow(t, 1, "a").checkpoint(t), l)
+				if err := g.call(c); err != nil {
+					t.Fatal(err)
+				}
+			}
+			for range v.others {
+				step()
+			}
+			g.show(fork.checkpoint(t), l)
+			if err := g.call(c); err != nil {
+				t.Fatal(err)
+			}
+			l.grow(t, 10, "a")
+			step()
+			step()
+			g.refuses = 0
+			again, g2 := newLogged(t, LogConfig{Every: v.every, Keep: keep})
+			g2.show(l.checkpoint(t), l)
+			for range 2 {
+				err := again.CheckLog(t.Context())
+				d, ok := errors.AsType[LogDropped](err)
+				if !ok || d.Count < 2 || d.Smallest > int64(v.size) || d.Largest < int64(v.size) || again.LogSeen().Shown != "" || again.LogError() != nil {
+					t.Fatalf("%v, %+v", err, again.LogSeen())
+				}
+				if w, _ := errors.AsType[*writ.Error](err); w == nil || w.Hint == "" {
+					t.Errorf("it does not say what to do: %v", err)
+				}
+			}
+			keep.seen.Dropped = LogDropped{}
+			again, g2 = newLogged(t, LogConfig{Every: v.every, Keep: keep})
+			g2.show(l.checkpoint(t), l)
+			if err := again.CheckLog(t.Context()); err != nil {
+				t.Errorf("somebody took it out: %v", err)
+			}
+		})
+	}
+}
+
+// A caller who does not wait for a proof has not been refused one: the next call asks.
+func TestACallerWhoDoesNotWait(t *testing.T) {
+	c, g := newLogged(t, LogConfig{})
+	l := newTree(t).grow(t, 5, "a")
+	g.show(l.checkpoint(t), l)
+	if err := c.CheckLog(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	for range manyUnproven + 1 {
+		c.show(l.grow(t, 1, "a").checkpoint(t))
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := c.CheckLog(ctx); err == nil {
+		t.Fatal("nothing was asked")
+	}
+	before := g.requests()
+	if err := g.call(c); err != nil || g.requests() == before {
+		t.Errorf("%v, %d requests, %+v", err, g.requests()-before, c.LogSeen())
+	}
+}
+
 // The key that was given counts, whatever the gateway says at the first look.
 func TestTheKeyOfTheLogCanBeGiven(t *testing.T) {
 	l, other := newTree(t).grow(t, 3, "a"), newTree(t).grow(t, 3, "a")

@@ -83,6 +83,8 @@ type checkVerdict struct {
 	Kept       string `json:"kept,omitempty"`
 	Shown      string `json:"shown,omitempty"`
 	Reason     string `json:"reason,omitempty"`
+
+	Dropped client.LogDropped `json:"dropped,omitzero"`
 }
 
 func checkLogCommand() *cobra.Command {
@@ -98,8 +100,10 @@ directory writ-client beside it) and do this by themselves every ten minutes.
 
 After a log was begun anew on purpose, remove that file.
 
-Exit codes: 0 the log only grew, 1 it did not, or another key signed it, 4 there is no proof: the
-log is written by another replica, or the gateway does not answer.`,
+Exit codes: 0 the log only grew, 1 it did not, or another key signed it, 3 all that was kept is
+proven, but more was shown while the gateway gave no proofs than is kept: ask who runs it why, and
+take "dropped" out of the file, 4 there is no proof: the log is written by another replica, or the
+gateway does not answer.`,
 		RunE: func(c *cobra.Command, _ []string) error {
 			if err := checkFormat(c, format); err != nil {
 				return err
@@ -124,6 +128,10 @@ log is written by another replica, or the gateway does not answer.`,
 				}
 				v.Verdict, v.Kept, v.Shown, v.Reason = "tampered", e.Kept, e.Shown, e.Why
 				return conclude(c, format, v, 1)
+			}
+			if d, ok := errors.AsType[client.LogDropped](err); ok {
+				v.Verdict, v.Dropped, v.Reason = "incomplete", d, d.Error()
+				return conclude(c, format, v, 3)
 			}
 			if err != nil {
 				return err
