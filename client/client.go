@@ -120,7 +120,10 @@ func New(cfg Config) (*Client, error) {
 		if err != nil {
 			return nil, err
 		}
-		c.log.seen = seen
+		if !seen.Valid() {
+			return nil, errors.New("client: what is kept of the log is damaged: move it away, what was shown before is not known any more")
+		}
+		c.log.seen, c.log.kept = seen, seen
 	}
 	if key := cfg.Log.Key; key != "" && key != c.log.seen.Key {
 		if c.log.seen.Key != "" {

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math"
 	"net/http"
 	"slices"
 	"time"
@@ -54,13 +55,18 @@ const (
 )
 
 // all is more proofs than there can be to ask for.
-const all = mostUnproven + 1
+const all = math.MaxInt
 
-// LogKeeper keeps what was seen of one gateway's log. Its errors change nothing of what
-// calls answer.
+// LogKeeper keeps what was seen of one gateway's log, for every client that holds it to
+// that. Where it fails calls go on, and CheckLog says so.
 type LogKeeper interface {
+	// Load gives what is kept, the zero value where nothing is. What cannot be read, or is
+	// not Valid, MUST be an error: New gives it.
 	Load() (LogSeen, error)
-	Save(LogSeen) error
+	// Update puts in the place of what is kept what change makes of it. Nobody else MUST
+	// change it meanwhile, and what is there when this ends early MUST be all of the one
+	// or all of the other.
+	Update(change func(kept LogSeen) LogSeen) error
 }
 
 // LogSeen is what was seen of a log. The checkpoints are texts as the gateway signed
@@ -74,6 +80,45 @@ type LogSeen struct {
 	Checked  int64    `json:"checked_ms,omitempty"` // when proofs of all were last asked for
 
 	Dropped LogDropped `json:"dropped,omitzero"` // stays until whoever keeps this takes it out
+}
+
+// Valid says whether this can be what clients kept, and not something that was damaged.
+func (s LogSeen) Valid() bool {
+	if s.Shown == "" && len(s.Others) > 0 || s.Dropped.Count < 0 {
+		return false
+	}
+	if s.Proven == "" {
+		return true
+	}
+	_, err := checkpoint.Parse([]byte(s.Proven), s.Key)
+	return err == nil
+}
+
+// merge is what is to be kept where one client has seen s, and another has kept something
+// since base was there: all that either of them saw, less what this one has proven.
+func (s LogSeen) merge(base, kept LogSeen) LogSeen {
+	theirs := slices.DeleteFunc(kept.unproven(), func(o string) bool { return slices.Contains(base.unproven(), o) })
+	switch p := kept.Proven; {
+	case s.Proven == "" && (s.Key == "" || s.Key == kept.Key):
+		s.Proven = p
+	case p != "" && p != base.Proven: // proven to the other: not that it and ours are of one log
+		theirs = append(theirs, p)
+	}
+	s.Key = cmp.Or(s.Key, kept.Key)
+	d := s.Dropped.plus(kept.Dropped)
+	if d.Count -= base.Dropped.Count; d.Count <= 0 { // they were taken out
+		d = LogDropped{}
+	}
+	s.Dropped = d
+	if kept.Checked > s.Checked {
+		s.Checked, s.NoAnswer = kept.Checked, kept.NoAnswer
+	}
+	for _, text := range theirs {
+		if text != s.Proven && !slices.Contains(s.unproven(), text) {
+			s.put(text)
+		}
+	}
+	return s
 }
 
 // LogDropped counts the checkpoints that were shown and not kept, because too many others
@@ -105,20 +150,29 @@ func (s *LogSeen) unproven() []string {
 	return append(slices.Clip(s.Others), s.Shown)
 }
 
-// add takes one more that is not proven.
+// add takes one more that is not proven. Where there is no room, what is not the newest is
+// counted only.
 func (s *LogSeen) add(text string) {
-	size := sizeOf(text)
-	if newest := s.Shown; newest == "" || sizeOf(newest) < size {
-		if s.Shown = text; newest == "" {
-			return
-		}
-		text, size = newest, sizeOf(newest)
-	}
-	if len(s.Others) >= mostUnproven {
-		s.Dropped = s.Dropped.plus(LogDropped{1, size, size})
+	if len(s.Others) < mostUnproven {
+		s.put(text)
 		return
 	}
-	at, _ := slices.BinarySearchFunc(s.Others, size, func(o string, size int64) int { return cmp.Compare(sizeOf(o), size) })
+	if sizeOf(s.Shown) < sizeOf(text) {
+		text, s.Shown = s.Shown, text
+	}
+	s.Dropped = s.Dropped.plus(LogDropped{1, sizeOf(text), sizeOf(text)})
+}
+
+// put takes one more, room or not.
+func (s *LogSeen) put(text string) {
+	if s.Shown == "" {
+		s.Shown = text
+		return
+	}
+	if sizeOf(s.Shown) < sizeOf(text) {
+		text, s.Shown = s.Shown, text
+	}
+	at, _ := slices.BinarySearchFunc(s.Others, sizeOf(text), func(o string, size int64) int { return cmp.Compare(sizeOf(o), size) })
 	s.Others = slices.Insert(slices.Clone(s.Others), at, text) // others may read the old ones
 }
 
@@ -166,8 +220,10 @@ func wrongLog(kept, shown, why string) error {
 
 // watch is what a client knows of the log.
 type watch struct {
-	seen  LogSeen
-	found error
+	seen   LogSeen
+	kept   LogSeen // what the keeper had of it when it was last asked
+	unkept error   // why it has not all that was seen
+	found  error
 }
 
 // LogError is what is wrong with the log of the gateway; nil as long as nothing is known.
@@ -194,10 +250,19 @@ func (c *Client) CheckLog(ctx context.Context) error {
 	if err := c.LogError(); err != nil {
 		return err
 	}
+	c.logMu.Lock()
+	c.save() // what other clients were shown is asked for, too
+	c.logMu.Unlock()
 	if err := c.prove(ctx, all); err != nil {
 		return err
 	}
-	if d := c.LogSeen().Dropped; d.Count > 0 {
+	c.logMu.Lock()
+	d, unkept := c.log.seen.Dropped, c.log.unkept
+	c.logMu.Unlock()
+	if unkept != nil {
+		return fmt.Errorf("all that was seen of the log is proven, and cannot be kept: %w", unkept)
+	}
+	if d.Count > 0 {
 		return &writ.Error{
 			Code: writ.CodePredicate, Op: "client.CheckLog", Msg: d.Error(),
 			Hint: "ask who runs the gateway why its log gave no proofs; then take dropped out of what is kept of the log", Err: d,
@@ -295,9 +360,19 @@ func (c *Client) find(kept, shown, why string) error {
 	return c.log.found
 }
 
+// save has kept what was seen, and takes over what other clients saw. The caller holds the lock.
 func (c *Client) save() {
-	if c.cfg.Log.Keep != nil {
-		_ = c.cfg.Log.Keep.Save(c.log.seen)
+	if c.cfg.Log.Keep == nil {
+		return
+	}
+	l := &c.log
+	all := l.seen
+	l.unkept = c.cfg.Log.Keep.Update(func(kept LogSeen) LogSeen {
+		all = l.seen.merge(l.kept, kept)
+		return all
+	})
+	if l.unkept == nil {
+		l.seen, l.kept = all, all
 	}
 }
 
@@ -390,6 +465,8 @@ func (c *Client) begin(head logHead) error {
 	}
 	if s.Proven == "" {
 		s.Proven = head.Checkpoint
+	} else if head.Checkpoint != s.Proven && !slices.Contains(s.unproven(), head.Checkpoint) {
+		s.put(head.Checkpoint) // another client had the first look meanwhile
 	}
 	if s.Shown == s.Proven {
 		s.settle(s.Shown)

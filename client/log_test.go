@@ -158,10 +158,22 @@ func (g *logged) requests() int {
 }
 
 // memory keeps what was seen, as a file would.
-type memory struct{ seen LogSeen }
+type memory struct {
+	mu   sync.Mutex
+	seen LogSeen
+	err  error
+}
 
-func (m *memory) Load() (LogSeen, error)  { return m.seen, nil }
-func (m *memory) Save(seen LogSeen) error { m.seen = seen; return nil }
+func (m *memory) Load() (LogSeen, error) { return m.seen, nil }
+
+func (m *memory) Update(change func(LogSeen) LogSeen) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.err == nil {
+		m.seen = change(m.seen)
+	}
+	return m.err
+}
 
 func newLogged(t *testing.T, cfg LogConfig) (*Client, *logged) {
 	t.Helper()
@@ -465,6 +477,143 @@ func TestMoreCheckpointsThanAreKept(t *testing.T) {
 	}
 }
 
+// Several clients keep what they see in one place, and none takes out what another has put
+// there, but what it has proven itself.
+func TestClientsThatKeepTogether(t *testing.T) {
+	type world struct {
+		keep *memory
+		a, b *Client
+		l    *tree // 9 receipts are proven to both
+		show func(c *Client, carries, answers *tree)
+	}
+	start := func(t *testing.T) *world {
+		w := &world{keep: &memory{}, l: newTree(t).grow(t, 9, "a")}
+		gateways := map[*Client]*logged{}
+		w.show = func(c *Client, carries, answers *tree) {
+			gateways[c].show(carries.checkpoint(t), answers)
+			if err := gateways[c].call(c); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for _, c := range []**Client{&w.a, &w.b} {
+			client, g := newLogged(t, LogConfig{Every: -1, Keep: w.keep})
+			gateways[client], *c = g, client
+			w.show(client, w.l, w.l)
+			if err := client.CheckLog(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+		}
+		return w
+	}
+	check := func(t *testing.T, keep *memory, answers *tree) error {
+		c, g := newLogged(t, LogConfig{Every: -1, Keep: keep})
+		g.show("", answers)
+		return c.CheckLog(t.Context())
+	}
+	t.Run("a fork that one of them saw", func(t *testing.T) {
+		w := start(t)
+		w.show(w.b, w.l.fork().grow(t, 3, "b"), w.l)
+		for range 3 {
+			w.show(w.a, w.l.grow(t, 5, "a"), w.l)
+		}
+		for _, err := range []error{check(t, w.keep, w.l), w.a.CheckLog(t.Context())} {
+			if _, ok := errors.AsType[*LogError](err); !ok {
+				t.Errorf("the fork is forgotten: %v, %+v", err, w.keep.seen)
+			}
+		}
+	})
+	t.Run("one log is proven to each", func(t *testing.T) {
+		w := start(t)
+		fork := w.l.fork().grow(t, 3, "b")
+		w.keep.err = errors.New("no space left") // so that neither sees the other's
+		w.show(w.b, fork, fork)
+		w.show(w.a, w.l.grow(t, 5, "a"), w.l)
+		if err := w.b.CheckLog(t.Context()); !errors.Is(err, w.keep.err) {
+			t.Fatal(err)
+		}
+		if err := w.a.CheckLog(t.Context()); !errors.Is(err, w.keep.err) {
+			t.Fatal(err)
+		}
+		w.keep.err = nil
+		w.show(w.b, fork.grow(t, 1, "b"), fork)
+		w.show(w.a, w.l.grow(t, 5, "a"), w.l)
+		for _, answers := range []*tree{w.l, fork} {
+			if _, ok := errors.AsType[*LogError](check(t, &memory{seen: w.keep.seen}, answers)); !ok {
+				t.Errorf("the fork is forgotten: %+v", w.keep.seen)
+			}
+		}
+	})
+	t.Run("what is proven is taken out, once", func(t *testing.T) {
+		w := start(t)
+		for range 3 {
+			w.show(w.a, w.l.grow(t, 1, "a"), w.l)
+			w.show(w.b, w.l.grow(t, 1, "a"), w.l)
+		}
+		if err := errors.Join(w.a.CheckLog(t.Context()), w.b.CheckLog(t.Context()), w.a.CheckLog(t.Context())); err != nil {
+			t.Fatal(err)
+		}
+		if seen := w.keep.seen; seen.Shown != "" || len(seen.Others) > 0 || sizeOf(seen.Proven) != 15 {
+			t.Errorf("%+v", seen)
+		}
+	})
+	t.Run("what is dropped is counted once", func(t *testing.T) {
+		w := start(t)
+		for range mostUnproven + 3 {
+			w.show(w.a, w.l.grow(t, 1, "a"), w.l)
+		}
+		w.show(w.b, w.l.grow(t, 1, "a"), w.l) // makes room for itself: it has not seen the others
+		w.show(w.b, w.l.grow(t, 1, "a"), w.l)
+		w.show(w.a, w.l.grow(t, 1, "a"), w.l)
+		if d := w.keep.seen.Dropped; d != (LogDropped{4, 42, 45}) {
+			t.Error(d)
+		}
+		w.keep.seen.Dropped = LogDropped{} // somebody takes them out
+		if err := errors.Join(w.b.CheckLog(t.Context()), w.a.CheckLog(t.Context())); err != nil {
+			t.Error(err)
+		}
+	})
+	t.Run("all at once", func(t *testing.T) {
+		w := start(t)
+		fork, answers := w.l.fork().grow(t, 20, "b"), w.l.fork().grow(t, 30, "a")
+		var wg sync.WaitGroup
+		for i := range 4 {
+			c, g := newLogged(t, LogConfig{Keep: w.keep, Every: time.Nanosecond})
+			l := w.l.fork()
+			wg.Go(func() {
+				for n := range 20 {
+					g.show(l.grow(t, 1, "a").checkpoint(t), answers)
+					if i == 2 && n == 10 {
+						g.show(fork.checkpoint(t), answers)
+					}
+					_ = g.call(c)
+				}
+			})
+		}
+		wg.Wait()
+		if err := check(t, w.keep, answers); err == nil {
+			t.Errorf("the fork is forgotten: %+v", w.keep.seen)
+		}
+	})
+}
+
+// What is kept and cannot be what clients kept is no reason to begin anew.
+func TestWhatIsKeptIsDamaged(t *testing.T) {
+	l := newTree(t).grow(t, 3, "a")
+	good := l.checkpoint(t)
+	for i, seen := range []LogSeen{
+		{Proven: good},
+		{Proven: good, Key: newTree(t).key},
+		{Proven: good[:len(good)/2], Key: l.key},
+		{Proven: strings.Replace(good, "\n3\n", "\n2\n", 1), Key: l.key},
+		{Proven: good, Key: l.key, Others: []string{good}},
+		{Proven: good, Key: l.key, Dropped: LogDropped{Count: -1}},
+	} {
+		if _, err := New(Config{URL: "http://h", Token: token, Log: LogConfig{Keep: &memory{seen: seen}}}); err == nil {
+			t.Errorf("%d is taken", i)
+		}
+	}
+}
+
 // A caller who does not wait for a proof has not been refused one: the next call asks.
 func TestACallerWhoDoesNotWait(t *testing.T) {
 	c, g := newLogged(t, LogConfig{})
@@ -500,7 +649,7 @@ func TestTheKeyOfTheLogCanBeGiven(t *testing.T) {
 	if err := g.call(c); err != nil || c.LogError() == nil {
 		t.Errorf("a checkpoint of another key is kept: %v", err)
 	}
-	if _, err := New(Config{URL: "http://h", Token: token, Log: LogConfig{Key: l.key, Keep: &memory{LogSeen{Key: other.key}}}}); err == nil {
+	if _, err := New(Config{URL: "http://h", Token: token, Log: LogConfig{Key: l.key, Keep: &memory{seen: LogSeen{Key: other.key}}}}); err == nil {
 		t.Error("what was kept is of another key")
 	}
 }

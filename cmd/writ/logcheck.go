@@ -5,8 +5,12 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"errors"
+	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
+	"syscall"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -36,44 +40,92 @@ func seenPath(url, data string, here bool) string {
 	return filepath.Join(state+"-client", "log-"+hex.EncodeToString(name[:8])+".json")
 }
 
-// seenFile keeps what was seen in a file of that name, mode 0600. What cannot be read is
-// as if there were none: whoever can spoil the file can delete it.
+// seenFile keeps what was seen in a file of that name, mode 0600, for all commands that run:
+// who writes it has locked its directory, and puts a whole new file in its place.
 type seenFile string
+
+// damagedFile is such a file that cannot be believed. Nothing is written over it.
+type damagedFile struct {
+	path string
+	err  error
+}
+
+func (d damagedFile) Error() string {
+	return "what commands saw of the gateway's log cannot be read, and is not added to: move " + d.path +
+		" away and keep it; the log may have been changed since that was written, and nobody can tell here: " + d.err.Error()
+}
 
 // Load implements client.LogKeeper.
 func (f seenFile) Load() (s client.LogSeen, err error) {
 	b, err := os.ReadFile(string(f))
-	if err != nil || json.Unmarshal(b, &s) != nil {
-		return client.LogSeen{}, nil
+	if f == "" || errors.Is(err, fs.ErrNotExist) {
+		return s, nil
+	}
+	if err == nil {
+		err = json.Unmarshal(b, &s)
+	}
+	if err == nil && !s.Valid() {
+		err = errors.New("it is damaged")
+	}
+	if err != nil {
+		return client.LogSeen{}, damagedFile{string(f), err}
 	}
 	return s, nil
 }
 
-// Save implements client.LogKeeper.
-func (f seenFile) Save(s client.LogSeen) error {
+// Update implements client.LogKeeper.
+func (f seenFile) Update(change func(client.LogSeen) client.LogSeen) error {
 	if f == "" {
 		return nil
-	}
-	b, err := json.MarshalIndent(s, "", "  ")
-	if err != nil {
-		return err
 	}
 	if err := os.MkdirAll(filepath.Dir(string(f)), 0o700); err != nil {
 		return err
 	}
-	tmp, err := os.CreateTemp(filepath.Dir(string(f)), ".log-seen-*") // mode 0600
+	dir, err := lockDir(filepath.Dir(string(f)))
 	if err != nil {
 		return err
 	}
-	_, err = tmp.Write(append(b, '\n'))
-	if err = errors.Join(err, tmp.Close()); err == nil {
-		err = os.Rename(tmp.Name(), string(f))
-	}
+	defer func() { _ = dir.Close() }() // and is not locked any more
+	kept, err := f.Load()
 	if err != nil {
-		_ = os.Remove(tmp.Name())
+		return err
 	}
-	return err
+	b, err := json.MarshalIndent(change(kept), "", "  ")
+	if err != nil {
+		return err
+	}
+	next := string(f) + ".new" // one that is there is of a command that was killed
+	w, err := os.OpenFile(next, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = w.Write(append(b, '\n'))
+	if err := errors.Join(err, w.Sync(), w.Close()); err != nil {
+		return err
+	}
+	return os.Rename(next, string(f))
 }
+
+// lockDir opens a directory and locks it; the kernel frees it when the command ends,
+// however it ends. One that is held for long, by a command that was stopped, is let be.
+func lockDir(path string) (*os.File, error) {
+	dir, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	for deadline := time.Now().Add(lockTime); ; time.Sleep(time.Millisecond) {
+		if err = syscall.Flock(int(dir.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err == nil {
+			return dir, nil
+		}
+		busy := errors.Is(err, syscall.EWOULDBLOCK) || errors.Is(err, syscall.EINTR)
+		if !busy || time.Now().After(deadline) {
+			return nil, errors.Join(fmt.Errorf("%s is locked by another command, or cannot be locked: %w", path, err), dir.Close())
+		}
+	}
+}
+
+// lockTime is how long a command waits for others that write what they saw.
+const lockTime = 2 * time.Second
 
 // checkVerdict is the report of log check as JSON.
 type checkVerdict struct {
@@ -102,8 +154,8 @@ After a log was begun anew on purpose, remove that file.
 
 Exit codes: 0 the log only grew, 1 it did not, or another key signed it, 3 all that was kept is
 proven, but more was shown while the gateway gave no proofs than is kept: ask who runs it why, and
-take "dropped" out of the file, 4 there is no proof: the log is written by another replica, or the
-gateway does not answer.`,
+take "dropped" out of the file, 4 there is no proof: the log is written by another replica, the
+gateway does not answer, or the file is damaged or cannot be written.`,
 		RunE: func(c *cobra.Command, _ []string) error {
 			if err := checkFormat(c, format); err != nil {
 				return err
@@ -115,6 +167,7 @@ gateway does not answer.`,
 				}
 				connect.logKey = key
 			}
+			connect.checks = true
 			var v checkVerdict
 			cl, err := connect.open()
 			if err == nil {

@@ -1,0 +1,135 @@
+package main
+
+import (
+	"bufio"
+	"encoding/base64"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/writ-gateway/writ/client"
+)
+
+// What many commands saw at once is all there, whichever of them were killed while they
+// wrote it.
+func TestWhatCommandsSawIsKeptByAll(t *testing.T) {
+	path := seenFile(filepath.Join(t.TempDir(), "client", "log.json"))
+	if name := os.Getenv("WRIT_TEST_SEEN"); name != "" {
+		for i := range 1000 {
+			text := fmt.Sprintf("%s-%d", name, i)
+			if err := seenFile(os.Getenv("WRIT_TEST_FILE")).Update(also(text)); err != nil {
+				fmt.Println("failed", err)
+				return
+			}
+			fmt.Println("kept", text)
+		}
+		return
+	}
+	var wg sync.WaitGroup
+	var mu sync.Mutex
+	var kept []string
+	for i := range 4 {
+		c := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestWhatCommandsSawIsKeptByAll$")
+		c.Env = append(os.Environ(), fmt.Sprint("WRIT_TEST_SEEN=", i), "WRIT_TEST_FILE="+string(path))
+		out, err := c.StdoutPipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := c.Start(); err != nil {
+			t.Fatal(err)
+		}
+		wg.Go(func() {
+			n, lines := 0, bufio.NewScanner(out)
+			for lines.Scan() {
+				switch word, text, _ := strings.Cut(lines.Text(), " "); word {
+				case "kept":
+					mu.Lock()
+					kept = append(kept, text)
+					mu.Unlock()
+				case "failed":
+					t.Error(text)
+				}
+				if n++; n == 20+5*i {
+					_ = c.Process.Kill() // while it writes the next, or thereabouts
+				}
+			}
+			_ = c.Wait()
+		})
+	}
+	wg.Wait()
+	seen, err := path.Load()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, text := range kept {
+		if !slices.Contains(seen.Others, text) {
+			t.Errorf("%s is gone", text)
+		}
+	}
+	if len(kept) < 110 || len(seen.Others) > len(kept)+4 {
+		t.Errorf("%d were kept, and %d are there", len(kept), len(seen.Others))
+	}
+	// A command that was stopped in the middle is waited for, and what it left is no obstacle.
+	dir, err := lockDir(filepath.Dir(string(path)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(string(path)+".new", []byte("{"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := path.Update(also("x")); err == nil {
+		t.Error("it is written while it is locked")
+	}
+	if err := dir.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := path.Update(also("x")); err != nil {
+		t.Error(err)
+	}
+	if seen, err := path.Load(); err != nil || !slices.Contains(seen.Others, "x") {
+		t.Errorf("%v, %d", err, len(seen.Others))
+	}
+}
+
+// also adds one more.
+func also(text string) func(client.LogSeen) client.LogSeen {
+	return func(kept client.LogSeen) client.LogSeen {
+		kept.Shown, kept.Others = "newest", append(kept.Others, text)
+		return kept
+	}
+}
+
+// A file that was damaged is said, by every command, and is neither believed nor written over.
+func TestWhatCommandsSawIsDamaged(t *testing.T) {
+	shown := base64.StdEncoding.EncodeToString([]byte("writ.local\n3\n" + strings.Repeat("A", 43) + "=\n\n— writ.local " + strings.Repeat("A", 12) + "\n"))
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Writ-Checkpoint", shown)
+		w.Header().Set("Content-Type", "application/json")
+		fmt.Fprint(w, `{"status":"done","data":{}}`)
+	}))
+	defer srv.Close()
+	for _, text := range []string{"", "{", `{"proven":"x"}`, `{"verifier_key":"writ.local+b4618fe7+AYS046cwsalB2sLk5WtRosBEcAbqekOfqyyRe8IAeHn0","proven":"writ.local\n5\n"}`, `[1]`} {
+		data := dataAt(t, t.TempDir(), srv.URL)
+		path := filepath.Join(data, "log-seen.json")
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		out, said, exit := typed("run", "list", "--data", data, "-o", "json")
+		if exit != exitError || !strings.Contains(said, "move "+path+" away") || !strings.Contains(out, "{") {
+			t.Errorf("%q: %d %s %s", text, exit, out, said)
+		}
+		if out, said, exit := typed("log", "check", "--data", data); exit != exitUnverified || out != "" || !strings.Contains(said, "move "+path+" away") {
+			t.Errorf("%q: %d %s %s", text, exit, out, said)
+		}
+		if b, err := os.ReadFile(path); err != nil || string(b) != text {
+			t.Errorf("%q is %q now: %v", text, b, err)
+		}
+	}
+}
