@@ -237,6 +237,7 @@ func (c *Client) Invoke(ctx context.Context, capability writ.CapabilityID, args,
 			return c.cfg.Cosign(writ.Cosigned{Capability: capability, IdempotencyKey: o.key, Session: who.session, Tenant: who.tenant}, sent)
 		}
 	}
+	defer c.proveSome(ctx)
 	meta, err := c.read(ctx, body, o, out)
 	for n := 0; writ.CodeOf(err) == writ.CodeReceiptPending && meta.Outcome == writ.OutcomePending && o.key != "" && n < c.cfg.Retries; n++ {
 		meta, err = c.read(ctx, body, o, out) // it is made; the gateway waits for the log once more, and answers as it would have

@@ -32,10 +32,11 @@ type LogConfig struct {
 	// Key of the log, verifier_key of log.head, from when there was reason to trust
 	// it. Empty: the one the gateway names when it is first asked is kept.
 	Key string
-	// Every is how often a call asks, once the log has grown, for the proof that it only
-	// grew: one more request for each checkpoint that was shown since. Of more than a few
-	// the call that sees one more asks at once, for the oldest of them. 0: LogEvery.
-	// Negative: only CheckLog asks.
+	// Every is how often calls ask, once the log has grown, for the proof that it only grew:
+	// one more request for each checkpoint that was shown since. Where more than a few wait
+	// calls ask at once. A call asks at its end, for four at most, and takes two seconds for
+	// it at most, or a quarter of what is left to its context; the next call asks for the
+	// rest. 0: LogEvery. Negative: only CheckLog asks.
 	Every time.Duration
 	// Keep holds what was seen for longer than this client lives. nil: nothing does.
 	Keep LogKeeper
@@ -47,15 +48,21 @@ type LogConfig struct {
 const LogEvery = 10 * time.Minute
 
 // How many checkpoints that are not proven are kept, besides the newest. From many on
-// calls ask for a proof each, unless there was no answer; of more than most the first ones
-// are kept, and the others counted.
+// calls ask for proofs, unless there was no answer; of more than most the first ones are
+// kept, and the others counted.
 const (
 	manyUnproven = 16
 	mostUnproven = 2 * manyUnproven
 )
 
-// all is more proofs than there can be to ask for.
-const all = math.MaxInt
+// How many proofs one call asks for, and for how long it waits for them.
+const (
+	proofsPerCall = 4
+	proofTime     = 2 * time.Second
+)
+
+// errSlow is why the proofs of a call end when the gateway has had all that time.
+var errSlow = errors.New("the gateway gave no proof in time")
 
 // LogKeeper keeps what was seen of one gateway's log, for every client that holds it to
 // that. Where it fails calls go on, and CheckLog says so.
@@ -223,6 +230,7 @@ type watch struct {
 	seen   LogSeen
 	kept   LogSeen // what the keeper had of it when it was last asked
 	unkept error   // why it has not all that was seen
+	due    bool    // a reply showed that it is time to ask for proofs
 	found  error
 }
 
@@ -253,7 +261,7 @@ func (c *Client) CheckLog(ctx context.Context) error {
 	c.logMu.Lock()
 	c.save() // what other clients were shown is asked for, too
 	c.logMu.Unlock()
-	if err := c.prove(ctx, all); err != nil {
+	if err := c.prove(ctx, math.MaxInt); err != nil {
 		return err
 	}
 	c.logMu.Lock()
@@ -271,34 +279,51 @@ func (c *Client) CheckLog(ctx context.Context) error {
 	return nil
 }
 
-// noteLog takes what a reply shows of the log, and asks for a proof when one is due.
-func (c *Client) noteLog(ctx context.Context, h http.Header) {
+// noteLog takes what a reply shows of the log.
+func (c *Client) noteLog(h http.Header) {
 	text, err := checkpoint.FromCompact(h.Get(headerCheckpoint))
 	if err != nil || len(text) == 0 {
 		return
 	}
 	c.logMu.Lock()
-	due := c.show(string(text))
-	c.logMu.Unlock()
-	if due > 0 && c.proving.TryLock() { // else somebody asks already
-		defer c.proving.Unlock()
-		_ = c.prove(ctx, due) // what it finds later calls say
-	}
+	defer c.logMu.Unlock()
+	c.show(string(text))
+	c.log.due = c.due()
 }
 
-// show takes a checkpoint and says how many proofs are due. The caller holds the lock.
-func (c *Client) show(text string) (due int) {
+// proveSome asks for proofs that are due. Calls do at their end, with nothing open that has
+// to wait for it, so that a log that is slow to answer is no call that fails.
+func (c *Client) proveSome(ctx context.Context) {
+	c.logMu.Lock()
+	due := c.log.due
+	c.log.due = false
+	c.logMu.Unlock()
+	if !due || ctx.Err() != nil || !c.proving.TryLock() { // or somebody asks already
+		return
+	}
+	defer c.proving.Unlock()
+	limit, why := proofTime, errSlow
+	if end, ok := ctx.Deadline(); ok && time.Until(end)/4 < limit {
+		limit, why = time.Until(end)/4, nil // the caller's, and says nothing of the gateway
+	}
+	ctx, cancel := context.WithTimeoutCause(ctx, limit, why)
+	defer cancel()
+	_ = c.prove(ctx, proofsPerCall) // what it finds later calls say
+}
+
+// show takes a checkpoint. The caller holds the lock.
+func (c *Client) show(text string) {
 	s := &c.log.seen
 	if c.log.found != nil || text == s.Proven || text == s.Shown || slices.Contains(s.Others, text) {
-		return c.due()
+		return
 	}
 	if _, _, err := checkpoint.Unverified([]byte(text)); err != nil {
-		return c.due() // nothing that could be shown to anybody
+		return // nothing that could be shown to anybody
 	}
 	cp, err := c.parse(text)
 	if err != nil {
 		c.find(s.Proven, text, "the gateway shows a checkpoint that the key of its log did not sign")
-		return 0
+		return
 	}
 	for _, known := range append(s.unproven(), s.Proven) {
 		if known == "" || sizeOf(known) != cp.Size {
@@ -310,29 +335,22 @@ func (c *Client) show(text string) (due int) {
 		}
 		if was.Root != cp.Root {
 			c.find(known, text, forked)
-			return 0
 		}
-		return c.due() // signed again, by one more witness
+		return // else it is signed again, by one more witness
 	}
 	// One older than what is proven is kept, too: a replica may be behind, and a log
 	// that was cut off looks just like that until it is asked.
 	s.add(text)
 	c.save()
-	return c.due()
 }
 
-// due says how many proofs it is time to ask for.
-func (c *Client) due() int {
+// due says whether it is time to ask for proofs. The caller holds the lock.
+func (c *Client) due() bool {
 	s, every := &c.log.seen, c.cfg.Log.Every
-	switch {
-	case c.log.found != nil || s.Shown == "" || every < 0:
-		return 0
-	case time.Since(time.UnixMilli(s.Checked)).Abs() >= every:
-		return all
-	case len(s.Others) >= manyUnproven && !s.NoAnswer:
-		return 1
+	if c.log.found != nil || s.Shown == "" || every < 0 {
+		return false
 	}
-	return 0
+	return time.Since(time.UnixMilli(s.Checked)).Abs() >= every || len(s.Others) >= manyUnproven && !s.NoAnswer
 }
 
 // parse reads a checkpoint, and checks its signature when the key is known.
@@ -390,49 +408,50 @@ const forked = "the gateway shows two logs of the same size: it has forked its l
 // there was no answer is kept, so that not every call asks again; but not where the caller
 // did not wait for it.
 func (c *Client) prove(ctx context.Context, n int) error {
-	err := c.ask(ctx, n)
+	whole, err := c.ask(ctx, n)
 	c.logMu.Lock()
 	defer c.logMu.Unlock()
-	if c.log.found != nil || err != nil && ctx.Err() != nil {
+	if c.log.found != nil || err != nil && ctx.Err() != nil && !errors.Is(context.Cause(ctx), errSlow) {
 		return err
 	}
 	s := &c.log.seen
-	if s.NoAnswer = err != nil; s.NoAnswer || n == all {
+	if s.NoAnswer = err != nil; s.NoAnswer || whole {
 		s.Checked = time.Now().UnixMilli()
 	}
 	c.save()
 	return err
 }
 
-// ask asks for the proofs.
-func (c *Client) ask(ctx context.Context, n int) (err error) {
+// ask asks for up to n proofs, and says whether those were all.
+func (c *Client) ask(ctx context.Context, n int) (whole bool, err error) {
 	c.logMu.Lock()
 	s := c.log.seen
 	c.logMu.Unlock()
 	if s.Key == "" || s.Proven == "" { // the first look
+		n--
 		head, err := c.askLog(ctx, 0, 0)
 		if err != nil {
-			return err
+			return false, err
 		}
 		c.logMu.Lock()
 		err = c.begin(head)
 		s = c.log.seen
 		c.logMu.Unlock()
 		if err != nil || s.Shown == "" {
-			return err
+			return true, err
 		}
 	}
 	unproven := s.unproven()
 	if len(unproven) == 0 { // nothing was seen since; look what there is now
 		head, err := c.askLog(ctx, sizeOf(s.Proven), 0)
-		return c.answer(s.Proven, head, "", err)
+		return true, c.answer(s.Proven, head, "", err)
 	}
 	for _, text := range unproven[:min(n, len(unproven))] {
 		if err := c.proveOne(ctx, text); err != nil {
-			return err
+			return false, err
 		}
 	}
-	return nil
+	return n >= len(unproven), nil
 }
 
 // proveOne has the gateway prove that a checkpoint and the one proven last are of one log.

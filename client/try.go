@@ -64,7 +64,7 @@ func pause(n int, err error) time.Duration {
 // once makes one HTTP exchange, and takes what the reply shows of the log.
 func (c *Client) once(ctx context.Context, body []byte, o options) ([]byte, Meta, error) {
 	answer, header, meta, err := c.exchange(ctx, body, o)
-	c.noteLog(ctx, header)
+	c.noteLog(header)
 	return answer, meta, err
 }
 
