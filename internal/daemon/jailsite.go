@@ -8,6 +8,7 @@ import (
 	"maps"
 	"net/url"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -143,6 +144,8 @@ func readJailSite(path string, kept ...string) (jailSite, error) {
 	kept = append(kept, path)
 	if site.Gvisor.Runsc != "" {
 		kept = append(kept, site.Gvisor.Runsc)
+	} else { // any registration may ask for it
+		kept = append(kept, found("runsc")...)
 	}
 	for _, p := range site.Programs {
 		kept = append(append(append(kept, p.Path), p.Tools...), p.Runtime...)
@@ -226,6 +229,18 @@ func onlyOurs(path string) error {
 	return nil
 }
 
+// found is what says which program of a name is run: the directories of PATH, where
+// another of that name may be put, and the one that is found there now.
+func found(name string) []string {
+	out := slices.DeleteFunc(filepath.SplitList(os.Getenv("PATH")), func(dir string) bool {
+		return !filepath.IsAbs(dir) // nothing is run from those
+	})
+	if p, err := exec.LookPath(name); err == nil {
+		out = append(out, p)
+	}
+	return out
+}
+
 // directory is where on this host a claim lies, if it has a place there.
 func (s jailSite) directory(claim string) (string, bool) {
 	for scope, dir := range s.Scopes {
@@ -239,9 +254,18 @@ func (s jailSite) directory(claim string) (string, bool) {
 // own are the files and directories of this machine that the gateway itself is made of:
 // whoever may write one may change what it does, or whom it believes.
 func (c Config) own() ([]string, error) {
-	out := []string{c.Data, c.Keys, c.Blobs, c.Policies, c.Trust, c.TilesKey, c.file}
+	program, err := os.Executable()
+	if err != nil {
+		return nil, err
+	}
+	out := []string{program, c.Data, c.Keys, c.Blobs, c.Policies, c.Trust, c.TilesKey, c.file}
+	if named, err := exec.LookPath(os.Args[0]); err == nil { // a link to it, perhaps, which the next start follows
+		out = append(out, named)
+	}
 	for _, key := range []string{c.LogKey, c.RootKey} {
-		if !strings.Contains(key, "://") { // else another program has it
+		if service, _, elsewhere := strings.Cut(key, "://"); elsewhere {
+			out = append(out, found("sigstore-kms-"+service)...)
+		} else {
 			out = append(out, key)
 		}
 	}

@@ -73,7 +73,7 @@ func TestJailSite(t *testing.T) {
 func TestWhatIsTheGatewaysOwn(t *testing.T) {
 	dir := t.TempDir()
 	t.Chdir(dir)
-	for _, d := range []string{"site", "other", "kept/deep"} {
+	for _, d := range []string{"site/in", "other", "kept/deep"} {
 		if err := os.MkdirAll(d, 0o755); err != nil {
 			t.Fatal(err)
 		}
@@ -88,7 +88,7 @@ func TestWhatIsTheGatewaysOwn(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	for link, to := range map[string]string{"site/leads-out": "../kept", "other/leads-in": "../site", "other/twice": "leads-in/leads-out"} {
+	for link, to := range map[string]string{"site/leads-out": "../kept", "other/leads-in": "../site", "other/twice": "leads-in/leads-out", "other/below": "../site/in", "deep": "kept/deep"} {
 		if err := os.Symlink(to, link); err != nil {
 			t.Fatal(err)
 		}
@@ -142,6 +142,88 @@ func TestWhatIsTheGatewaysOwn(t *testing.T) {
 		if tc.apart && err != nil || !tc.apart && (err == nil || !strings.Contains(err.Error(), "may not write")) {
 			t.Errorf("%s: %v", name, err)
 		}
+	}
+}
+
+// Nor does it hold a program that the gateway is, or runs: neither the one there is, nor the
+// place where another of its name would be found first.
+func TestWhatTheGatewayRunsIsItsOwn(t *testing.T) {
+	dir := t.TempDir()
+	for _, d := range []string{"first", "second", "away", "bare"} {
+		if err := os.Mkdir(filepath.Join(dir, d), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, program := range []string{"away/runsc", "second/sigstore-kms-safe", "away/writ"} {
+		if err := os.WriteFile(filepath.Join(dir, program), nil, 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for link, to := range map[string]string{"second/runsc": "../away/runsc", "bare/writ": "../away/writ"} {
+		if err := os.Symlink(to, filepath.Join(dir, link)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	started := os.Args[0]
+	t.Cleanup(func() { os.Args[0] = started })
+	const named = "gvisor: {runsc: /opt/runsc}\n"
+	for name, tc := range map[string]struct {
+		scope, path, more, key, started string
+		apart                           bool
+	}{
+		"nothing":                           {scope: "bare", path: "first:second", apart: true},
+		"itself":                            {scope: filepath.Dir(self), started: "gone"},
+		"the link it was started by":        {scope: "bare", started: dir + "/bare/writ"},
+		"the same, found":                   {scope: "bare", started: "writ", path: "bare", more: named},
+		"runsc, at the end of a link":       {scope: "away", path: "first:second"},
+		"runsc, by the link":                {scope: "second", path: "first:second"},
+		"where it is looked for before":     {scope: "first", path: "first:second"},
+		"where it would be, if there":       {scope: "first", path: "first"},
+		"none looked for, since it is told": {scope: "second", path: "first:second", more: named, apart: true},
+		"a key's program":                   {scope: "second", path: "first:second", more: named, key: "safe://k"},
+		"before a key's program":            {scope: "first", path: "first:second", more: named, key: "safe://k"},
+		"what is run from nowhere":          {scope: "bare", path: ":.:bare", apart: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			scope := tc.scope
+			if !filepath.IsAbs(scope) {
+				scope = filepath.Join(dir, scope)
+			}
+			var path []string
+			for _, d := range filepath.SplitList(tc.path) {
+				if name != "what is run from nowhere" {
+					d = filepath.Join(dir, d)
+				}
+				path = append(path, d)
+			}
+			t.Setenv("PATH", strings.Join(path, ":"))
+			os.Args[0] = cmp.Or(tc.started, self)
+			file := filepath.Join(t.TempDir(), "jails.yaml")
+			if err := os.WriteFile(file, []byte("programs: {one: {path: /opt/one}}\nscopes: {\"fs:site/\": "+scope+"}\n"+tc.more), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			for _, key := range []string{"log_key", "root_key"} {
+				all := map[string]string{"data": t.TempDir()}
+				if tc.key != "" {
+					all[key] = tc.key
+				}
+				cfg, err := Load("", noEnv, all)
+				if err != nil {
+					t.Fatal(err)
+				}
+				own, err := cfg.own()
+				if err != nil {
+					t.Fatal(err)
+				}
+				if _, err = readJailSite(file, own...); tc.apart && err != nil || !tc.apart && (err == nil || !strings.Contains(err.Error(), "may not write")) {
+					t.Errorf("with %s: %v", key, err)
+				}
+			}
+		})
 	}
 }
 
