@@ -152,11 +152,13 @@ func readJailSite(path string, kept ...string) (jailSite, error) {
 	}
 	var places []string
 	for _, k := range kept {
-		p, err := leadsThrough(k)
-		if err != nil {
-			return site, err
+		for _, spelt := range slices.Compact([]string{k, filepath.Clean(k)}) {
+			p, err := leadsThrough(spelt)
+			if err != nil {
+				return site, err
+			}
+			places = append(places, p...)
 		}
-		places = append(places, p...)
 	}
 	names := slices.Sorted(maps.Keys(site.Scopes))
 	for i, name := range names {
@@ -184,10 +186,16 @@ func real(path string) string {
 }
 
 // leadsThrough is where a path really leads, and where each symbolic link on the way lies:
-// whoever may change one of those says what is at the end.
+// whoever may change one of those says what is at the end. A .. behind a link is that of
+// where the link leads, as the kernel has it. Who joins a name to the path takes it away by
+// its words, so what is kept is looked at both ways.
 func leadsThrough(path string) (out []string, err error) {
-	if path, err = filepath.Abs(path); err != nil {
-		return nil, err
+	if !filepath.IsAbs(path) {
+		wd, err := os.Getwd()
+		if err != nil {
+			return nil, err
+		}
+		path = wd + "/" + path
 	}
 	at, left := "/", strings.Split(path, "/")
 	for links := 0; len(left) > 0; {

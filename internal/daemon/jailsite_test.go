@@ -118,6 +118,8 @@ func TestWhatIsTheGatewaysOwn(t *testing.T) {
 		"a link that lies there":         {set: map[string]string{"policies": "site/leads-out/deep"}},
 		"a link that leads there":        {set: map[string]string{"policies": "other/leads-in/policies"}},
 		"a link by way of it":            {set: map[string]string{"policies": "other/twice/deep"}},
+		"what is above a link's end":     {set: map[string]string{"keys": "other/below/../keys"}},
+		"the same, joined to a name":     {set: map[string]string{"keys": "deep/../site/keys"}},
 	} {
 		all := map[string]string{"data": "kept/data"}
 		for k, v := range tc.set {
