@@ -111,18 +111,18 @@ const (
 	JailSignalled   JailEnd = "signalled"   // a signal ended it
 	JailDeadline    JailEnd = "deadline"    // its time was up
 	JailMemory      JailEnd = "memory"      // it took more than it may
-	JailKilled      JailEnd = "killed"      // its session ended first
-	JailUnavailable JailEnd = "unavailable" // this host cannot make such a jail, or none of the gateways can
+	JailKilled      JailEnd = "killed"      // its session ended first, or nobody could serve its door any more
+	JailUnavailable JailEnd = "unavailable" // this host cannot make such a jail, or none of the gateways can: its agent was not started
 	JailRefused     JailEnd = "refused"     // the session was not started: policy, or a write claim somebody else holds
 	JailLost        JailEnd = "lost"        // the gateway that had it is gone, and the jail with it
 )
 
 // JailExit is how a jail ended.
 type JailExit struct {
-	Why     JailEnd `json:"why" doc:"Why it ended." enum:"exited,signalled,deadline,memory,killed,unavailable,refused,lost"`
+	Why     JailEnd `json:"why" doc:"Why it ended. When it is unavailable or refused the agent was not started, or not again; in every other case it may have done some of its work." enum:"exited,signalled,deadline,memory,killed,unavailable,refused,lost"`
 	Code    int64   `json:"code,omitempty" doc:"Exit code of the agent's first process." minimum:"0" maximum:"255"`
 	Signal  int64   `json:"signal,omitempty" doc:"Signal that ended it." minimum:"0" maximum:"64"`
-	Missing string  `json:"missing,omitempty" doc:"What was missing, when it is unavailable: a feature of the host ('writ jail doctor' there says what to do), something its jails file does not offer, or a ceiling; docs/jail.md lists them." maxLength:"64" pattern:"^[a-z0-9_.-]*$"`
+	Missing string  `json:"missing,omitempty" doc:"What was missing. When it is unavailable: a feature of the host ('writ jail doctor' there says what to do), something its jails file does not offer, a ceiling, or a gateway that runs agents; when it was killed: its door, if that could not be served any more. docs/jail.md lists all of them." maxLength:"64" pattern:"^[a-z0-9_.-]*$"`
 	CPUMs   int64   `json:"cpu_ms,omitempty" doc:"CPU time it used, milliseconds." minimum:"0"`
 	PeakKB  int64   `json:"peak_memory_kb,omitempty" doc:"The most memory it had, KiB; 0 when the host does not say." minimum:"0"`
 }

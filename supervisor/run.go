@@ -17,8 +17,8 @@ const (
 	againMost  = 30 * time.Second
 )
 
-// missingDoor is what a jail lacks whose listeners nobody serves any more, as
-// JailExit.Missing.
+// missingDoor is what a jail lacks that was killed because nobody served its listeners
+// any more, as JailExit.Missing. Its agent has run, so it is not unavailable.
 const missingDoor = "door"
 
 // soonSeen is how long after its start it is first said what an agent uses.
@@ -150,7 +150,7 @@ func (s *Supervisor) once(cell context.Context, seen writ.JailSeen, first bool) 
 			case cell.Err() != nil:
 				exit.Why, exit.Code, exit.Signal = writ.JailKilled, 0, 0
 			case doorless.Load() && exit.Why == writ.JailKilled:
-				exit.Why, exit.Missing = writ.JailUnavailable, missingDoor
+				exit.Missing = missingDoor
 			}
 			return exit
 		case <-silent.C:

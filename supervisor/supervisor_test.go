@@ -610,7 +610,7 @@ func TestADoorNobodyServes(t *testing.T) {
 		why     writ.JailEnd
 		missing string
 	}{
-		"for good":              {&writ.Error{Code: writ.CodeInternal}, slices.Concat(began, []string{"kill", "ended"}), writ.JailUnavailable, "door"},
+		"for good":              {&writ.Error{Code: writ.CodeInternal}, slices.Concat(began, []string{"kill", "ended"}), writ.JailKilled, "door"},
 		"its session has ended": {nil, slices.Concat(began, []string{"kill", "ended"}), writ.JailKilled, ""},
 		"the jail closed it":    {fmt.Errorf("accept: %w", net.ErrClosed), slices.Concat(began, []string{"ended"}), writ.JailLost, ""},
 	} {

@@ -36,7 +36,9 @@ It prints a line whenever the jail or the session moves, and with -o json an obj
 interrupted here goes on there: 'writ session revoke' ends it.
 
 Exits as the agent did: with its exit code, with 128 and the number of a signal, 124 when its time was
-up, 125 when no jail could be made; then it says what to do, and the log of the gateway that tried says more.`,
+up, 137 when it was killed, or its gateway is gone, after it may have done some of its work. It exits
+with 125 when the agent was not started; then it says what to do, and the log of the gateway that tried
+says more.`,
 		Example: "  writ agent run site-builder --role executor\n  writ agent run site-builder --role executor --write-claim fs:site/dist/ --detach",
 		Args:    oneArg,
 		RunE: func(c *cobra.Command, rest []string) error {
@@ -105,7 +107,7 @@ func followAgent(c *cobra.Command, cl *client.Client, now runningAgent, asJSON, 
 		}
 		switch {
 		case now.Jail.State == writ.JailEnded:
-			if code := exitLike(now.Jail.Exit); code != 0 {
+			if code := exitLike(now.Jail.Exit, now.Jail.Restarts); code != 0 {
 				return exitStatus(code)
 			}
 			return nil
@@ -160,7 +162,7 @@ var unmade = map[string]string{
 	"profile":           "its program may not be run in its profile there; add that to the program's profiles in the file of --jails, or register the agent with another",
 	"tier":              "the gateway there knows no such tier; update it, or register the agent with another",
 	"log":               "the gateway there cannot write below jails in its data directory; see to its owner and the room on the disk",
-	"door":              "the gateway there could not serve it any more and ended it; see what its log says, and run the agent again",
+	"door":              "the gateway there could not serve it any more and killed it; it may have done some of its work, so see to that and to what the gateway's log says before you run the agent again",
 	"jail":              "something of the host failed; see what the gateway's log says, and run the agent again",
 	jail.FeatureScope:   "a scope it claims cannot be its own there; give it a directory under scopes in the file of --jails, on a file system and of an owner as the gateway's log says, or spawn it without the claim",
 	jail.FeatureSource:  "a path in the file of --jails there is not there, of another kind, or below another; name what is there",
@@ -181,10 +183,12 @@ func lacking(missing string) string {
 	return "the host lacks " + missing + "; 'writ jail doctor' there says what to do"
 }
 
-// exitLike is the exit code that says how an agent ended.
-func exitLike(e *writ.JailExit) int {
+// exitLike is the exit code that says how an agent ended. 125 says that none was started, so
+// that nothing is done twice by who runs it again.
+func exitLike(e *writ.JailExit, restarts int64) int {
+	const neverRan, killed = 125, 137
 	if e == nil {
-		return 125
+		return killed
 	}
 	switch e.Why {
 	case writ.JailExited:
@@ -193,8 +197,10 @@ func exitLike(e *writ.JailExit) int {
 		return 128 + int(e.Signal)
 	case writ.JailDeadline:
 		return 124
-	case writ.JailMemory, writ.JailKilled:
-		return 137 // as of a process that was killed
+	case writ.JailUnavailable, writ.JailRefused:
+		if restarts == 0 {
+			return neverRan
+		}
 	}
-	return 125
+	return killed
 }

@@ -6,6 +6,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/writ-gateway/writ"
 )
 
 // Whatever a jail can be in want of has a remedy that is one: the doctor is named for what
@@ -43,9 +45,46 @@ func TestWhatAJailLacks(t *testing.T) {
 	if why := lacking("most.memory_mb"); !strings.Contains(why, "more memory_mb than") {
 		t.Errorf("a ceiling: %s", why)
 	}
+	page, err := os.ReadFile("../../docs/jail.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, missing := range append(all, "most.memory_mb", "most.cpu_percent", "most.processes") {
+		if !strings.Contains(string(page), "| `"+missing+"` |") {
+			t.Errorf("docs/jail.md does not list %s", missing)
+		}
+	}
 	for missing := range unmade {
 		if !slices.Contains(all, missing) {
 			t.Errorf("nothing is ever in want of %s", missing)
+		}
+	}
+}
+
+// Who runs an agent again where nothing was started does no work twice: no other end has
+// that exit code.
+func TestExitCodesOfAgents(t *testing.T) {
+	for name, tc := range map[string]struct {
+		exit     *writ.JailExit
+		restarts int64
+		code     int
+	}{
+		"done":                   {exit: &writ.JailExit{Why: writ.JailExited}, code: 0},
+		"with a code":            {exit: &writ.JailExit{Why: writ.JailExited, Code: 3}, code: 3},
+		"by a signal":            {exit: &writ.JailExit{Why: writ.JailSignalled, Signal: 15}, code: 143},
+		"its time was up":        {exit: &writ.JailExit{Why: writ.JailDeadline}, code: 124},
+		"its memory":             {exit: &writ.JailExit{Why: writ.JailMemory}, code: 137},
+		"its session ended":      {exit: &writ.JailExit{Why: writ.JailKilled}, code: 137},
+		"its door was lost":      {exit: &writ.JailExit{Why: writ.JailKilled, Missing: "door"}, code: 137},
+		"its gateway is gone":    {exit: &writ.JailExit{Why: writ.JailLost}, code: 137},
+		"nobody says":            {code: 137},
+		"an end of a later time": {exit: &writ.JailExit{Why: "melted"}, code: 137},
+		"no jail":                {exit: &writ.JailExit{Why: writ.JailUnavailable, Missing: "cgroup"}, code: 125},
+		"no jail a second time":  {exit: &writ.JailExit{Why: writ.JailUnavailable, Missing: "cgroup"}, restarts: 1, code: 137},
+		"policy refused it":      {exit: &writ.JailExit{Why: writ.JailRefused}, code: 125},
+	} {
+		if code := exitLike(tc.exit, tc.restarts); code != tc.code {
+			t.Errorf("%s: %d", name, code)
 		}
 	}
 }

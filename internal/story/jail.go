@@ -117,7 +117,7 @@ func (s *Story) untilEnded(ctx context.Context, id string) (writ.JailExit, map[s
 			return got.Jail.Exit, nil, err
 		}
 		if got.Jail.State == writ.JailEnded {
-			if got.Jail.Exit.Missing != "" {
+			if got.Jail.Exit.Why == writ.JailUnavailable {
 				return got.Jail.Exit, nil, fmt.Errorf("no jail can be made here, %s is missing: 'writ jail doctor' or the gateway's log says what to do", got.Jail.Exit.Missing)
 			}
 			return got.Jail.Exit, got.Jail.Features, nil
