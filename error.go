@@ -81,6 +81,16 @@ func (c Code) Receipted() bool {
 	return false
 }
 
+// Passes says whether what was refused with this code may go through a moment later, though
+// nobody changed it: the store, policy, the load or a start is in its way.
+func (c Code) Passes() bool {
+	switch c {
+	case CodeStore, CodeContention, CodeBackpressure, CodePolicyDown, CodeNotReady:
+		return true
+	}
+	return false
+}
+
 // FieldError points at one argument. Pointer is a JSON pointer (RFC 6901);
 // Msg never contains the value.
 type FieldError struct {

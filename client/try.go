@@ -41,11 +41,8 @@ func (c *Client) try(ctx context.Context, body []byte, o options) ([]byte, Meta,
 
 // again says whether a failure may go away by itself.
 func again(err error) bool {
-	switch writ.CodeOf(err) {
-	case writ.CodeBackpressure, writ.CodeContention, writ.CodeStore, writ.CodePolicyDown, writ.CodeReceiptPending, writ.CodeUpgrade, writ.CodeNotReady:
-		return true
-	}
-	return false
+	code := writ.CodeOf(err)
+	return code.Passes() || code == writ.CodeReceiptPending || code == writ.CodeUpgrade
 }
 
 // pause is how long to wait before the next try: what the gateway asks for, or

@@ -188,13 +188,7 @@ const maxFailed = 10_000
 // store or its load give. One task may be met by it alone all the same: by what a
 // pack says or fails at, by a document that others keep changing, by a store that
 // cannot keep what policy wants kept. Nothing at the one task tells which it is.
-func maybeOutage(err error) bool {
-	switch writ.CodeOf(err) {
-	case writ.CodeBackpressure, writ.CodeContention, writ.CodeStore, writ.CodePolicyDown, writ.CodeNotReady:
-		return true
-	}
-	return false
-}
+func maybeOutage(err error) bool { return writ.CodeOf(err).Passes() }
 
 // passOver leaves a task that was set aside alone for a while: for one agent, or,
 // when it could not be offered again, for all. It is longer each time, but not for

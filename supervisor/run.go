@@ -73,7 +73,7 @@ func (s *Supervisor) noteEnd(host string, id writ.SessionID, exit *writ.JailExit
 		switch {
 		case err == nil, writ.CodeOf(err) == writ.CodeIllegal: // noted before, or by somebody who did not hear of it
 			return
-		case !again(err) || s.end.Err() != nil:
+		case !writ.CodeOf(err).Passes() || s.end.Err() != nil:
 			s.cfg.Log.Error("the end of a jail is not noted; it will be found when its session is looked at", "session", id, "error", err)
 			return
 		}
@@ -202,7 +202,7 @@ func (s *Supervisor) try(ctx context.Context, call func(context.Context) error) 
 	defer cancel()
 	for wait := 50 * time.Millisecond; ; wait = min(2*wait, 2*time.Second) {
 		err := call(ctx)
-		if err == nil || !again(err) {
+		if err == nil || !writ.CodeOf(err).Passes() {
 			return err
 		}
 		select {
@@ -211,13 +211,4 @@ func (s *Supervisor) try(ctx context.Context, call func(context.Context) error) 
 		case <-time.After(wait):
 		}
 	}
-}
-
-// again says whether the same note may go through a moment later.
-func again(err error) bool {
-	switch writ.CodeOf(err) {
-	case writ.CodeStore, writ.CodeContention, writ.CodeBackpressure, writ.CodePolicyDown, writ.CodeNotReady:
-		return true
-	}
-	return false
 }

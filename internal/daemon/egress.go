@@ -245,7 +245,7 @@ func (d *Daemon) ServeSession(ctx context.Context, l net.Listener, s Served) err
 		return err
 	}
 	defer leave()
-	cred, err := d.faceCredential(ctx, s.Session)
+	cred, err := d.faceCredential(ctx, s.Session, l.Addr().Network())
 	if ctx.Err() != nil {
 		return nil
 	}
@@ -261,9 +261,13 @@ func (d *Daemon) ServeSession(ctx context.Context, l net.Listener, s Served) err
 
 // faceCredential is what a session is known by. Its secret is nowhere, and needs not be:
 // what is compared is its digest. A store that fails is asked again until the context
-// ends: a listener that was closed for it would be closed for ever.
-func (d *Daemon) faceCredential(ctx context.Context, id writ.SessionID) (c writ.Credential, err error) {
+// ends: a listener that was closed for it would be closed for ever. The log says so once,
+// for who connects is told nothing, and it may be an error that does not pass.
+func (d *Daemon) faceCredential(ctx context.Context, id writ.SessionID, listener string) (c writ.Credential, err error) {
 	doc, ok, err := d.sessionNow(ctx, id)
+	if passes(err) && ctx.Err() == nil {
+		d.log.Warn("who connects to a session's listener waits, for the store does not answer: it is asked until it does", "session", id, "listener", listener, "error", err)
+	}
 	for wait := faceAgain; passes(err); wait = min(2*wait, faceAgainMost) {
 		select {
 		case <-ctx.Done():
@@ -298,11 +302,7 @@ func passes(err error) bool {
 	if !coded {
 		return err != nil && !errors.Is(err, store.ErrInvalid)
 	}
-	switch e.Code {
-	case writ.CodeStore, writ.CodeContention, writ.CodeBackpressure, writ.CodeNotReady:
-		return true
-	}
-	return false
+	return e.Code.Passes()
 }
 
 // sessionNow is a session that lives.

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -710,7 +711,14 @@ func TestAListenerOutlastsItsStore(t *testing.T) {
 			d, op, _ := start(t, t.TempDir())
 			in := newInside(t, d, op, "builder", nil)
 			f := &failing{Store: d.store, how: how}
-			of := &Daemon{cfg: d.cfg, log: d.log, store: f} // which shares no field with what runs
+			logged := &logs{}
+			warned := func(n int) {
+				t.Helper()
+				if said := logged.String(); strings.Count(said, "the store does not answer") != n {
+					t.Fatalf("want it said %d times: %s", n, said)
+				}
+			}
+			of := &Daemon{cfg: d.cfg, log: slog.New(slog.NewTextHandler(logged, nil)), store: f} // which shares no field with what runs
 			of.faces.open(d.server.Handler)
 			serve := func(ctx context.Context) (string, <-chan error) {
 				l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -744,6 +752,7 @@ func TestAListenerOutlastsItsStore(t *testing.T) {
 				answered <- err
 			}()
 			asked(3)
+			warned(1)
 			f.down.Store(false)
 			if err := <-answered; err != nil {
 				t.Fatal(err)
@@ -754,11 +763,12 @@ func TestAListenerOutlastsItsStore(t *testing.T) {
 			}
 
 			f.down.Store(true)
-			for _, end := range []string{"its context", "the gateway"} {
+			for i, end := range []string{"its context", "the gateway"} {
 				f.asked.Store(0)
 				ctx, cancel := context.WithCancel(t.Context())
 				_, served := serve(ctx)
 				asked(3)
+				warned(i + 2)
 				select {
 				case err := <-served:
 					t.Fatalf("it is served no more: %v", err)

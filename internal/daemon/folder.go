@@ -132,11 +132,8 @@ func (d *Daemon) takeBack(ctx context.Context, id writ.BundleID) bool {
 
 // passing says whether the same call may well succeed a moment later.
 func passing(err error) bool {
-	switch writ.CodeOf(err) {
-	case writ.CodeStore, writ.CodePolicyDown, writ.CodeContention, writ.CodeBackpressure, writ.CodeReceiptPending, writ.CodeNotReady:
-		return true
-	}
-	return false
+	code := writ.CodeOf(err)
+	return code.Passes() || code == writ.CodeReceiptPending
 }
 
 // watchFolder proposes what becomes of the folder this replica was started with.
