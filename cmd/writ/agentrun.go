@@ -150,7 +150,7 @@ func sayAgent(c *cobra.Command, now runningAgent, asJSON bool) error {
 			line += fmt.Sprintf(" with code %d", e.Code)
 		}
 	}
-	_, err := fmt.Fprintln(c.OutOrStdout(), printable(line+"  "+string(now.Receipt)))
+	_, err := fmt.Fprintln(c.OutOrStdout(), shown(line+"  "+string(now.Receipt)))
 	return err
 }
 

@@ -66,7 +66,7 @@ once they know the entry (docs/log.md).`,
 				if err := put(c, path, []byte(strings.TrimSuffix(got.Proof, "\n"))); err != nil || path == "-" {
 					return err
 				}
-				fmt.Fprintf(c.ErrOrStderr(), "writ receipt verify %s --key receipt.pub --log-key log.vkey\n", printable(path))
+				fmt.Fprintf(c.ErrOrStderr(), "writ receipt verify %s --key receipt.pub --log-key log.vkey\n", shown(path))
 				return nil
 			}
 			if err := put(c, path, got.Bundle); err != nil {
@@ -74,7 +74,7 @@ once they know the entry (docs/log.md).`,
 			}
 			if path != "-" && len(got.Statement.Subject) > 0 {
 				fmt.Fprintf(c.ErrOrStderr(), "cosign verify-blob-attestation --key %s --bundle %s --trusted-root trusted_root.json \\\n  --type %s --digest %s --digestAlg sha256\n",
-					key, printable(path), of, printable(got.Statement.Subject[0].Digest["sha256"]))
+					key, shown(path), of, shown(got.Statement.Subject[0].Digest["sha256"]))
 			}
 			return nil
 		},

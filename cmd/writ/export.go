@@ -96,7 +96,7 @@ with verify/js or verify.html of the sources, or receipt by receipt with cosign.
 			if err := writePack(c.Context(), out, src, o); err != nil {
 				return err
 			}
-			fmt.Fprintf(c.ErrOrStderr(), "writ: %s; check it with: writ pack verify %s --log-key %s --key receipt.pub\n", printable(out), printable(out), printable(o.LogKey))
+			fmt.Fprintf(c.ErrOrStderr(), "writ: %s; check it with: writ pack verify %s --log-key %s --key receipt.pub\n", shown(out), shown(out), shown(o.LogKey))
 			return nil
 		},
 	}
@@ -149,7 +149,7 @@ func leftovers(w io.Writer, out string) {
 	for _, pattern := range []string{filepath.Join(filepath.Dir(out), leftover), filepath.Join(os.TempDir(), pack.Spool)} {
 		found, _ := filepath.Glob(pattern)
 		for _, path := range found {
-			fmt.Fprintf(w, "writ: %s is of another export and may hold evidence: remove it unless that one still runs\n", printable(path))
+			fmt.Fprintf(w, "writ: %s is of another export and may hold evidence: remove it unless that one still runs\n", shown(path))
 		}
 	}
 }
@@ -157,7 +157,7 @@ func leftovers(w io.Writer, out string) {
 // writePack makes a pack beside its place, and puts it there when it is whole.
 func writePack(ctx context.Context, out string, src pack.Source, o pack.Options) error {
 	if _, err := os.Lstat(out); err == nil {
-		return fmt.Errorf("there is something at %s already: name another place", printable(out))
+		return fmt.Errorf("there is something at %s already: name another place", shown(out))
 	}
 	dir, err := os.MkdirTemp(filepath.Dir(out), leftover)
 	if err != nil {
@@ -312,7 +312,7 @@ func (g *gatewaySource) Policies(ctx context.Context, digests []string, want fun
 			var text []byte
 			if err == nil {
 				if b.Content == nil { // of a version that did not keep them
-					fmt.Fprintf(g.warn, "writ: the gateway has policy bundle %s no more\n", printable(digest))
+					fmt.Fprintf(g.warn, "writ: the gateway has policy bundle %s no more\n", shown(digest))
 					continue
 				}
 				text, err = policies.Unpack(b.Content, digest)

@@ -44,7 +44,7 @@ func openFiles(data string, evidence bool, warn io.Writer) (*fileSource, logHead
 	keys := filepath.Join(data, "keys")
 	text, err := os.ReadFile(publicKey(data))
 	if err != nil {
-		return nil, h, fmt.Errorf("no gateway has served from %s: %w", printable(data), err)
+		return nil, h, fmt.Errorf("no gateway has served from %s: %w", shown(data), err)
 	}
 	s := &fileSource{data: data, warn: warn}
 	if _, err = receipts.NewVerifier(text); err != nil {

@@ -168,7 +168,7 @@ func runJail(c *cobra.Command, jailer jail.Jailer, spec jail.Spec, format string
 			return err
 		}
 	case e.Reason != jail.Exited:
-		fmt.Fprintf(c.ErrOrStderr(), "writ: the jail ended: %s\n", printable(e.Reason))
+		fmt.Fprintf(c.ErrOrStderr(), "writ: the jail ended: %s\n", shown(e.Reason))
 	}
 	if format != "json" && e.Truncated {
 		fmt.Fprintln(c.ErrOrStderr(), "writ: not all it wrote was shown: a line, or all of it, was too long")
@@ -197,7 +197,7 @@ func refusedJail(c *cobra.Command, format string, err error) error {
 		return exitStatus(r.Code)
 	}
 	printError(c.ErrOrStderr(), r)
-	fmt.Fprintf(c.ErrOrStderr(), "writ: hint: %s\n", printable(r.Remedy))
+	fmt.Fprintf(c.ErrOrStderr(), "writ: hint: %s\n", shown(r.Remedy))
 	return exitStatus(r.Code)
 }
 
@@ -276,9 +276,9 @@ func printProbes(w io.Writer, probes []jail.Probe) {
 		if !p.OK {
 			mark = "missing"
 		}
-		fmt.Fprintf(w, "%s  %-18s %s\n", mark, p.Name, printable(p.Found))
+		fmt.Fprintf(w, "%s  %-18s %s\n", mark, p.Name, shown(p.Found))
 		if p.Remedy != "" {
-			fmt.Fprintf(w, "         %-18s → %s\n", "", printable(p.Remedy))
+			fmt.Fprintf(w, "         %-18s → %s\n", "", shown(p.Remedy))
 		}
 	}
 }

@@ -120,7 +120,7 @@ and answer 503 until they have them.`,
 				return err
 			}
 			say := func(format string, args ...any) {
-				fmt.Fprintln(c.ErrOrStderr(), "writ: "+printable(fmt.Sprintf(format, args...)))
+				fmt.Fprintln(c.ErrOrStderr(), "writ: "+shown(fmt.Sprintf(format, args...)))
 			}
 			page, err := keysOf(c.Context(), cl)
 			if err != nil {

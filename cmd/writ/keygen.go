@@ -70,7 +70,7 @@ what these sign is worth something because who runs it cannot.`,
 			if err != nil {
 				return err
 			}
-			fmt.Fprintln(c.ErrOrStderr(), "writ: "+printable(registerKey(writ.KeyPurpose(purpose), path, witness)))
+			fmt.Fprintln(c.ErrOrStderr(), "writ: "+shown(registerKey(writ.KeyPurpose(purpose), path, witness)))
 			return render(c.OutOrStdout(), format, b)
 		},
 	}

@@ -80,7 +80,7 @@ serve'. Exit codes: 0 done, or nothing is wrong (--dry-run); 1 something is wron
 func printFrozen(w io.Writer, r daemon.FrozenLog) {
 	root := base64.StdEncoding.EncodeToString
 	for _, why := range r.Wrong {
-		fmt.Fprintf(w, "wrong   %s\n", printable(why))
+		fmt.Fprintf(w, "wrong   %s\n", shown(why))
 	}
 	if len(r.Wrong) == 0 && r.Incomplete == "" {
 		fmt.Fprintln(w, "Nothing is wrong: the log is the one of its ledger.")
@@ -89,9 +89,9 @@ func printFrozen(w io.Writer, r daemon.FrozenLog) {
 	if !r.Done {
 		state, next = "log", "would be"
 	}
-	fmt.Fprintf(w, "%-7s %s, %d receipts, root %s, in %s\n", state, r.Frozen.Log, r.Size, root(r.Root), printable(r.Frozen.Where))
+	fmt.Fprintf(w, "%-7s %s, %d receipts, root %s, in %s\n", state, r.Frozen.Log, r.Size, root(r.Root), shown(r.Frozen.Where))
 	if r.Frozen.Key != "" {
-		fmt.Fprintf(w, "        verifies with %s\n", printable(r.Frozen.Key))
+		fmt.Fprintf(w, "        verifies with %s\n", shown(r.Frozen.Key))
 	}
 	fmt.Fprintf(w, "common  the first %d receipts\n", r.Common)
 	for _, o := range r.Orphans[:min(len(r.Orphans), shownOrphans)] {
@@ -101,13 +101,13 @@ func printFrozen(w io.Writer, r daemon.FrozenLog) {
 		fmt.Fprintf(w, "        and %d more, all of them with -o json\n", more)
 	}
 	if r.Incomplete != "" && r.Common < r.Size {
-		fmt.Fprintf(w, "        there may be more: %s\n", printable(r.Incomplete))
+		fmt.Fprintf(w, "        there may be more: %s\n", shown(r.Incomplete))
 	} else if r.Incomplete != "" {
-		fmt.Fprintf(w, "damaged %s\n", printable(r.Incomplete))
+		fmt.Fprintf(w, "damaged %s\n", shown(r.Incomplete))
 	}
-	fmt.Fprintf(w, "%-7s %s, in %s\n", next, r.Next.Log, printable(r.Next.Where))
+	fmt.Fprintf(w, "%-7s %s, in %s\n", next, r.Next.Log, shown(r.Next.Where))
 	if r.Next.Key != "" {
-		fmt.Fprintf(w, "        verifies with %s\n", printable(r.Next.Key))
+		fmt.Fprintf(w, "        verifies with %s\n", shown(r.Next.Key))
 	}
 	if r.Done {
 		fmt.Fprintf(w, `

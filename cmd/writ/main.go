@@ -149,25 +149,25 @@ func tellRefusal(w io.Writer, e *writ.Error) {
 	if step := e.Details["step"]; step != "" {
 		msg = "step " + step + ": " + msg
 	}
-	fmt.Fprintf(w, "writ: error: %s: %s\n", e.Code, printable(msg))
+	fmt.Fprintf(w, "writ: error: %s: %s\n", e.Code, shown(msg))
 	for _, line := range cause {
-		fmt.Fprintf(w, "writ:   %s\n", printable(line))
+		fmt.Fprintf(w, "writ:   %s\n", shown(line))
 	}
 	for _, f := range e.Fields {
 		where := "at " + f.Pointer
 		if f.Pointer == "" {
 			where = "in the arguments"
 		}
-		fmt.Fprintf(w, "writ:   %s: %s\n", printable(where), printable(f.Msg))
+		fmt.Fprintf(w, "writ:   %s: %s\n", shown(where), shown(f.Msg))
 	}
 	for _, m := range e.Missing {
-		fmt.Fprintf(w, "writ:   missing: %s\n", printable(m))
+		fmt.Fprintf(w, "writ:   missing: %s\n", shown(m))
 	}
 	if e.Code == writ.CodePreflight {
-		fmt.Fprintf(w, "writ:   %s is %s: %s\n", printable(e.Details["agent"]), printable(e.Details["status"]), printable(e.Details["reason"]))
+		fmt.Fprintf(w, "writ:   %s is %s: %s\n", shown(e.Details["agent"]), shown(e.Details["status"]), shown(e.Details["reason"]))
 	}
 	for _, p := range e.Probes {
-		fmt.Fprintf(w, "writ:   endpoint %s of %s at %s: %s %s\n", printable(p.Name), printable(string(p.Agent)), printable(p.Host), printable(string(p.State)), printable(string(p.Reason)))
+		fmt.Fprintf(w, "writ:   endpoint %s of %s at %s: %s %s\n", shown(p.Name), shown(string(p.Agent)), shown(p.Host), shown(string(p.State)), shown(string(p.Reason)))
 	}
 	for _, name := range slices.Sorted(maps.Keys(e.Details)) {
 		switch name {
@@ -178,20 +178,20 @@ func tellRefusal(w io.Writer, e *writ.Error) {
 			}
 			fallthrough
 		default:
-			fmt.Fprintf(w, "writ:   %s: %s\n", printable(name), printable(e.Details[name]))
+			fmt.Fprintf(w, "writ:   %s: %s\n", shown(name), shown(e.Details[name]))
 		}
 	}
 	for _, r := range e.Rules {
-		fmt.Fprintf(w, "writ: rule: %s\n", printable(r))
+		fmt.Fprintf(w, "writ: rule: %s\n", shown(r))
 	}
 	if e.Hint != "" {
-		fmt.Fprintf(w, "writ: hint: %s\n", printable(e.Hint))
+		fmt.Fprintf(w, "writ: hint: %s\n", shown(e.Hint))
 	}
 	if a := e.Details["approval"]; a != "" {
-		fmt.Fprintf(w, "writ: approval: %s\n", printable(a))
+		fmt.Fprintf(w, "writ: approval: %s\n", shown(a))
 	}
 	if next := e.Details["successor"]; next != "" {
-		fmt.Fprintf(w, "writ: successor: %s\n", printable(next))
+		fmt.Fprintf(w, "writ: successor: %s\n", shown(next))
 	}
 	if e.Receipt != "" {
 		fmt.Fprintf(w, "writ: receipt: %s\n", e.Receipt)
@@ -202,7 +202,7 @@ func tellRefusal(w io.Writer, e *writ.Error) {
 func printError(w io.Writer, err error) {
 	head := "writ: error: "
 	for _, line := range linesOf(err) {
-		fmt.Fprintf(w, "%s%s\n", head, printable(line))
+		fmt.Fprintf(w, "%s%s\n", head, shown(line))
 		head = "writ:   "
 	}
 }

@@ -9,11 +9,12 @@ import (
 	"slices"
 	"strings"
 	"text/tabwriter"
-	"unicode"
 	"unicode/utf16"
 	"unicode/utf8"
 
 	"github.com/spf13/cobra"
+
+	"github.com/writ-gateway/writ/internal/printable"
 )
 
 // commonFormats are what most commands can print: for people, and as JSON.
@@ -44,16 +45,8 @@ func oneOf(words []string) string {
 	return strings.Join(words[:last], ", ") + " or " + words[last]
 }
 
-// printable replaces control characters, so that no agent's words can move the
-// cursor of an operator's terminal.
-func printable(s string) string {
-	return strings.Map(func(r rune) rune {
-		if r != ' ' && (unicode.IsControl(r) || unicode.Is(unicode.Cf, r)) {
-			return '�'
-		}
-		return r
-	}, s)
-}
+// shown is a line of a table or a message as a terminal may have it.
+func shown(s string) string { return printable.Text(s, "") }
 
 // escaped writes characters that could move the cursor of a terminal, or turn the
 // order of its text, as JSON's own escapes: the value stays the same.
@@ -61,7 +54,7 @@ func escaped(text []byte) []byte {
 	var out []byte
 	for _, r := range string(text) {
 		switch {
-		case r == '\n' || !unicode.IsControl(r) && !unicode.Is(unicode.Cf, r):
+		case r == '\n' || printable.Rune(r):
 			out = utf8.AppendRune(out, r)
 		case r > 0xffff:
 			a, b := utf16.EncodeRune(r)
@@ -114,7 +107,7 @@ func render(w io.Writer, format string, raw json.RawMessage) error {
 		rows, isList := f.value.([]any)
 		switch {
 		case isList && len(rows) == 0 && len(obj) <= 4:
-			fmt.Fprintf(t, "no %s\n", printable(strings.ReplaceAll(f.name, "_", " ")))
+			fmt.Fprintf(t, "no %s\n", shown(strings.ReplaceAll(f.name, "_", " ")))
 		case isList && len(rows) > 0 && isObject(rows[0]) && len(obj) <= 4:
 			table(t, f.name, rows)
 			changes(t, rows)
@@ -131,13 +124,13 @@ func render(w io.Writer, format string, raw json.RawMessage) error {
 		if text, ok := f.value.(string); ok && len(text) > maxWord && json.Valid([]byte(text)) {
 			f.value = fmt.Sprintf("(%d bytes of JSON; -o json shows them)", len(text))
 		}
-		fmt.Fprintf(t, "%s\t%s\n", printable(f.name), cell(f.value))
+		fmt.Fprintf(t, "%s\t%s\n", shown(f.name), cell(f.value))
 	}
 	if err := t.Flush(); err != nil {
 		return err
 	}
 	for _, f := range nested {
-		if _, err := fmt.Fprintf(w, "\n%s:\n%s", printable(f.name), indented(f.value)); err != nil {
+		if _, err := fmt.Fprintf(w, "\n%s:\n%s", shown(f.name), indented(f.value)); err != nil {
 			return err
 		}
 	}
@@ -182,7 +175,7 @@ func indented(v any) string {
 	}
 	lines := strings.Split(strings.TrimSuffix(b.String(), "\n"), "\n")
 	for i := range lines {
-		lines[i] = printable(lines[i])
+		lines[i] = shown(lines[i])
 	}
 	return "  " + strings.Join(lines, "\n") + "\n"
 }
@@ -243,7 +236,7 @@ func table(t io.Writer, list string, rows []any) {
 	columns := columnsOf(list, rows)
 	var heads []string
 	for _, c := range columns {
-		heads = append(heads, printable(strings.ToUpper(c)))
+		heads = append(heads, shown(strings.ToUpper(c)))
 	}
 	fmt.Fprintln(t, strings.Join(heads, "\t"))
 	for _, r := range rows {
@@ -294,7 +287,7 @@ func cell(v any) string {
 	case nil:
 		return ""
 	case string:
-		return printable(x)
+		return shown(x)
 	case json.Number, bool:
 		return fmt.Sprint(x)
 	case []any:
@@ -306,7 +299,7 @@ func cell(v any) string {
 	case object:
 		var out []string
 		for _, f := range x {
-			out = append(out, printable(f.name)+"="+cell(f.value))
+			out = append(out, shown(f.name)+"="+cell(f.value))
 		}
 		return strings.Join(out, " ")
 	}

@@ -81,8 +81,8 @@ func TestJSONIsSafeToShow(t *testing.T) {
 	if err := render(&b, "json", raw); err != nil {
 		t.Fatal(err)
 	}
-	if shown := strings.ReplaceAll(b.String(), "\n", ""); printable(shown) != shown {
-		t.Errorf("shown: %q", shown)
+	if text := strings.ReplaceAll(b.String(), "\n", ""); shown(text) != text {
+		t.Errorf("shown: %q", text)
 	}
 	var got map[string]string
 	if err := json.Unmarshal(b.Bytes(), &got); err != nil || got["args"] != want {

@@ -202,7 +202,7 @@ func printPack(c *cobra.Command, format string, r pack.Report) error {
 		return render(c.OutOrStdout(), format, b)
 	}
 	w := c.OutOrStdout()
-	say := func(name string, v any) { fmt.Fprintf(w, "%-10s %s\n", name, printable(fmt.Sprint(v))) }
+	say := func(name string, v any) { fmt.Fprintf(w, "%-10s %s\n", name, shown(fmt.Sprint(v))) }
 	say("verdict", r.Verdict)
 	say("trust", r.Trust)
 	if r.Log != "" {

@@ -94,7 +94,7 @@ func queueRepair(c *cobra.Command, cfg daemon.Config, format string) error {
 	default:
 		printIndexes(c, "was", report.Before)
 		for _, kind := range slices.Sorted(maps.Keys(report.Mended)) {
-			fmt.Fprintf(out, "mended  %s: %d\n", printable(kind), report.Mended[kind])
+			fmt.Fprintf(out, "mended  %s: %d\n", shown(kind), report.Mended[kind])
 		}
 		for _, id := range report.Receipts {
 			fmt.Fprintf(out, "receipt  %s\n", id)
@@ -127,10 +127,10 @@ func printIndexes(c *cobra.Command, word string, r daemon.IndexReport) {
 		case w.Moved:
 			what = "at another time or place in " + string(w.Entry.Index)
 		}
-		fmt.Fprintf(out, "%s  %s  %s: %s\n", word, printable(string(w.Document)), printable(what), printable(w.Why))
+		fmt.Fprintf(out, "%s  %s  %s: %s\n", word, shown(string(w.Document)), shown(what), shown(w.Why))
 	}
 	for _, w := range r.Counts {
-		fmt.Fprintf(out, "%s  %s: %d, not %d\n", word, printable(w.What), w.Has, w.Want)
+		fmt.Fprintf(out, "%s  %s: %d, not %d\n", word, shown(w.What), w.Has, w.Want)
 	}
 }
 

@@ -183,7 +183,7 @@ func readTree(ctx context.Context, cl *client.Client, id writ.ReceiptID, within 
 // print shows a tree to people.
 func (t receiptTree) print(out io.Writer) error {
 	for _, p := range t.Receipts[0].Parents {
-		fmt.Fprintln(out, "follows from", printable(string(p)))
+		fmt.Fprintln(out, "follows from", shown(string(p)))
 	}
 	w := tabwriter.NewWriter(out, 0, 4, 2, ' ', 0)
 	fmt.Fprintln(w, "RECEIPT\tSEQ\tTRANSITION\tBY\tMOVES")
@@ -204,8 +204,8 @@ func (t receiptTree) print(out io.Writer) error {
 			moves = append(moves, fmt.Sprintf("… (%d)", n))
 		}
 		indent := strings.Repeat("  ", min(l.Depth, maxIndent))
-		fmt.Fprintf(w, "%s%s\t%d\t%s\t%s\t%s\n", indent, printable(string(l.Receipt)), l.Seq, printable(what),
-			orDash(printable(by)), orDash(printable(strings.Join(moves, ", "))))
+		fmt.Fprintf(w, "%s%s\t%d\t%s\t%s\t%s\n", indent, shown(string(l.Receipt)), l.Seq, shown(what),
+			orDash(shown(by)), orDash(shown(strings.Join(moves, ", "))))
 	}
 	return w.Flush()
 }

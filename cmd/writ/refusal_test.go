@@ -80,7 +80,7 @@ func TestRefusalsAsJSON(t *testing.T) {
 		t.Fatalf("%d %q %q", exit, out, plain)
 	}
 	out, text, exit := typed(append(words, "-o", "json")...)
-	if exit != exitDenied || out != "" || strings.Count(text, "\n") != 1 || printable(strings.TrimSpace(text)) != strings.TrimSpace(text) {
+	if exit != exitDenied || out != "" || strings.Count(text, "\n") != 1 || shown(strings.TrimSpace(text)) != strings.TrimSpace(text) {
 		t.Fatalf("%d %q %q", exit, out, text)
 	}
 	var got, want map[string]any

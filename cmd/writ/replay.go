@@ -280,9 +280,9 @@ func printReplay(out io.Writer, r replayReport, format string) error {
 		if f := groups[g][0]; f.Now.Rank() < f.Was.Rank() {
 			mark = "  NEWLY ALLOWED"
 		}
-		fmt.Fprintf(out, "\n%5d  %s%s\n", len(groups[g]), printable(g), mark)
+		fmt.Fprintf(out, "\n%5d  %s%s\n", len(groups[g]), shown(g), mark)
 		for _, f := range groups[g][:min(3, len(groups[g]))] {
-			fmt.Fprintf(out, "       %s  %s\n", printable(string(f.Receipt)), printable(f.At))
+			fmt.Fprintf(out, "       %s  %s\n", shown(string(f.Receipt)), shown(f.At))
 		}
 	}
 	reasons := []string{}
@@ -291,10 +291,10 @@ func printReplay(out io.Writer, r replayReport, format string) error {
 	}
 	slices.Sort(reasons)
 	for _, why := range reasons {
-		fmt.Fprintf(out, "\n%5d  not replayable: %s\n", r.NotReplayable[why], printable(why))
+		fmt.Fprintf(out, "\n%5d  not replayable: %s\n", r.NotReplayable[why], shown(why))
 	}
 	for _, id := range r.Alarms {
-		fmt.Fprintf(out, "\nALARM  %s: the policies that decided it do not decide the same now\n", printable(id))
+		fmt.Fprintf(out, "\nALARM  %s: the policies that decided it do not decide the same now\n", shown(id))
 	}
 	return nil
 }

@@ -77,7 +77,7 @@ It needs the role operator. Exits with 1 if something is wrong with the file or 
 				return err
 			}
 			for _, e := range absent {
-				fmt.Fprintf(c.ErrOrStderr(), "%s: warning: %s is %s and not in the registry, where no agent begins as that: it is left out\n", printable(rest[0]), e.ID, e.State)
+				fmt.Fprintf(c.ErrOrStderr(), "%s: warning: %s is %s and not in the registry, where no agent begins as that: it is left out\n", shown(rest[0]), e.ID, e.State)
 			}
 			if !dry {
 				err = carryOut(c.Context(), cl, steps)
@@ -141,7 +141,7 @@ func readRoster(c *cobra.Command, name, format string) ([]roster.Entry, error) {
 			wrong = append(wrong, writ.FieldError{Pointer: p.Pointer, Msg: fmt.Sprintf("line %d, column %d: %s", p.Line, p.Column, p.Msg)})
 		}
 		if format != "json" {
-			fmt.Fprintf(c.ErrOrStderr(), "%s:%d:%d: %s%s: %s\n", printable(name), p.Line, p.Column, kind, printable(p.Pointer), printable(p.Msg))
+			fmt.Fprintf(c.ErrOrStderr(), "%s:%d:%d: %s%s: %s\n", shown(name), p.Line, p.Column, kind, shown(p.Pointer), shown(p.Msg))
 		}
 	}
 	if !roster.Sound(problems) {

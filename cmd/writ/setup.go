@@ -141,10 +141,10 @@ func doctorCommand() *cobra.Command {
 					mark = "FAIL"
 					bad++
 				}
-				fmt.Fprintf(c.OutOrStdout(), "%s  %-9s %s\n", mark, f.What, printable(f.Detail))
+				fmt.Fprintf(c.OutOrStdout(), "%s  %-9s %s\n", mark, f.What, shown(f.Detail))
 				if f.Err != nil {
 					for _, line := range explain(f.Err) {
-						fmt.Fprintf(c.OutOrStdout(), "                %s\n", printable(line))
+						fmt.Fprintf(c.OutOrStdout(), "                %s\n", shown(line))
 					}
 				}
 			}

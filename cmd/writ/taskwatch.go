@@ -132,7 +132,7 @@ func (w watcher) say(line any, words ...string) error {
 		return err
 	}
 	words = slices.DeleteFunc(words, func(s string) bool { return s == "" })
-	_, err := fmt.Fprintln(w.c.OutOrStdout(), printable(strings.Join(words, "  ")))
+	_, err := fmt.Fprintln(w.c.OutOrStdout(), shown(strings.Join(words, "  ")))
 	return err
 }
 

@@ -108,7 +108,7 @@ func (j *judgement) statement(c *cobra.Command) ([]byte, error) {
 	}
 	for _, sum := range about.Want.Subjects { // whoever signs compares digests, and what is signed need not say of what they are
 		if name := about.Names[sum]; name != "" {
-			fmt.Fprintf(c.ErrOrStderr(), "writ: %s is %s\n", printable(sum), printable(name))
+			fmt.Fprintf(c.ErrOrStderr(), "writ: %s is %s\n", shown(sum), shown(name))
 		}
 		if strings.HasPrefix(about.Names[sum], "receipt/") { // its id
 			names[sum] = about.Names[sum]

@@ -72,12 +72,12 @@ read as 'writ serve' reads it.`,
 				if f.Err != nil {
 					mark, bad = "FAIL", true
 				}
-				fmt.Fprintf(c.OutOrStdout(), "%s  %s\n", mark, printable(f.Detail))
+				fmt.Fprintf(c.OutOrStdout(), "%s  %s\n", mark, shown(f.Detail))
 				if f.Err == nil {
 					continue
 				}
 				for _, line := range explain(f.Err) {
-					fmt.Fprintf(c.OutOrStdout(), "      %s\n", printable(line))
+					fmt.Fprintf(c.OutOrStdout(), "      %s\n", shown(line))
 				}
 			}
 			if bad {

@@ -83,7 +83,7 @@ the gateway says when it is submitted.
 				return exitStatus(exitError)
 			}
 			if err == nil && format != "json" {
-				fmt.Fprintf(c.OutOrStdout(), "%s: %d steps, nothing wrong\n", printable(rest[0]), len(w.Steps))
+				fmt.Fprintf(c.OutOrStdout(), "%s: %d steps, nothing wrong\n", shown(rest[0]), len(w.Steps))
 			}
 			return err
 		},
@@ -98,7 +98,7 @@ func tellProblems(out io.Writer, file string, problems []workflow.Problem) {
 		if p.Warning {
 			kind = "warning: "
 		}
-		fmt.Fprintf(out, "%s: %s%s: %s\n", printable(file), kind, printable(p.Pointer), printable(p.Text()))
+		fmt.Fprintf(out, "%s: %s%s: %s\n", shown(file), kind, shown(p.Pointer), shown(p.Text()))
 	}
 }
 

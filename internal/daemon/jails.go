@@ -15,9 +15,9 @@ import (
 	"strings"
 	"sync"
 	"time"
-	"unicode"
 
 	"github.com/writ-gateway/writ"
+	"github.com/writ-gateway/writ/internal/printable"
 	"github.com/writ-gateway/writ/jail"
 	"github.com/writ-gateway/writ/supervisor"
 )
@@ -341,12 +341,8 @@ func (l lines) Write(p []byte) (int, error) {
 	if l.o.full {
 		return len(p), nil
 	}
-	text := bytes.TrimRight(p, "\r\n")
-	long := len(text) > maxJailLine
-	if long {
-		text = text[:maxJailLine]
-	}
-	fits, err := l.o.line(l.name, printable(supervisor.Scrub(text)), maxJailLog-roomToSayCut)
+	text, long := cut(bytes.TrimRight(p, "\r\n"))
+	fits, err := l.o.line(l.name, printable.Text(string(supervisor.Scrub(text)), "\t"), maxJailLog-roomToSayCut)
 	if fits && err == nil && long {
 		fits, err = l.o.line("writ", fmt.Sprintf("the line above was longer than %d bytes, and its rest is not here", maxJailLine), maxJailLog-roomToSayCut)
 	}
@@ -357,13 +353,15 @@ func (l lines) Write(p []byte) (int, error) {
 	return len(p), err
 }
 
-// printable replaces control characters but tabs, so that no agent's words can move the
-// cursor of whoever reads them on a terminal, or look like another line.
-func printable(text []byte) string {
-	return strings.Map(func(r rune) rune {
-		if r != '\t' && (unicode.IsControl(r) || unicode.Is(unicode.Cf, r)) {
-			return '�'
-		}
-		return r
-	}, string(text))
+// cut is the line as far as it is kept. It ends with a word, unless that is far longer than
+// any secret: half of one does not look like one, and would be kept.
+func cut(text []byte) (kept []byte, short bool) {
+	if len(text) <= maxJailLine {
+		return text, false
+	}
+	text = text[:maxJailLine]
+	if i := bytes.LastIndexAny(text, " \t\"'`,;()[]{}<>"); i >= maxJailLine/2 {
+		text = text[:i+1]
+	}
+	return text, true
 }

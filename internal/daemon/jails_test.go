@@ -171,6 +171,8 @@ func TestOutputIsText(t *testing.T) {
 		"what is no text":          {prints: "\xff\xfe\n", want: []string{"out ��"}},
 		"a line as long as may be": {prints: strings.Repeat("x", maxJailLine) + "\n", want: []string{"out " + strings.Repeat("x", maxJailLine)}},
 		"a line that is longer":    {prints: strings.Repeat("x", maxJailLine+1) + "\n", want: []string{"out " + strings.Repeat("x", maxJailLine), "writ the line above was longer than 8192 bytes, and its rest is not here"}},
+		"a secret that is cut":     {prints: strings.Repeat("x", maxJailLine-30) + " postgres://user:hunter2hunter2@host/db\n", want: []string{"out " + strings.Repeat("x", maxJailLine-30) + " ", "writ the line above was longer than 8192 bytes, and its rest is not here"}},
+		"a line that breaks":       {prints: "x\u2028y\u2029z\n", want: []string{"out x�y�z"}},
 		"less than was printed":    {prints: "a word\n", short: true, want: []string{"out a word", "writ not all that it printed is here"}},
 	} {
 		path := filepath.Join(t.TempDir(), "ses.log")

@@ -9,7 +9,8 @@ import (
 	"path/filepath"
 	"strings"
 	"time"
-	"unicode"
+
+	"github.com/writ-gateway/writ/internal/printable"
 )
 
 // Formats of reports.
@@ -81,12 +82,7 @@ func (f Finding) where() string {
 
 // clean keeps what a pack says from moving the cursor of a terminal.
 func clean(s string) string {
-	return strings.Map(func(r rune) rune {
-		if r != '\n' && (unicode.IsControl(r) || unicode.Is(unicode.Cf, r)) {
-			return '�'
-		}
-		return r
-	}, strings.ReplaceAll(s, "\t", "  "))
+	return printable.Text(strings.ReplaceAll(s, "\t", "  "), "\n")
 }
 
 func encode(w io.Writer, v any) error {
