@@ -29,11 +29,46 @@ var secrets = []struct {
 	},
 	{[]string{"eyj"}, regexp.MustCompile(`\beyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]*`), "[removed]"}, // JWT
 	{[]string{"://"}, regexp.MustCompile(`(://[^/\s:@]{1,256}:)[^/\s@]{1,256}@`), "${1}[removed]@"},
-	{[]string{"private key"}, regexp.MustCompile(`-----BEGIN [A-Z ]*PRIVATE KEY-----.*`), "[removed]"},
 }
 
-// Scrub takes what looks like a secret out of a line of output.
-func Scrub(line []byte) []byte {
+// A private key in a file (PEM, RFC 7468) begins with a line, ends with one, and its rest
+// lies between. The longest of the usual kinds, RSA of 16,384 bits, has some 200 of them.
+var (
+	keyBegins = regexp.MustCompile(`-----BEGIN [A-Z ]*PRIVATE KEY-----.*`)
+	keyEnds   = regexp.MustCompile(`-----END [A-Z ]*PRIVATE KEY-----`)
+	keyGoesOn = regexp.MustCompile(`^[^A-Za-z0-9]*(?:[A-Za-z0-9+/=]*|(?:Proc-Type|DEK-Info): .*)[^A-Za-z0-9]*$`)
+)
+
+const longestKey = 256
+
+// Scrubber takes what looks like a secret out of the lines of one stream of output.
+type Scrubber struct {
+	key int // how many lines may still be of the key that began
+}
+
+// Line is the next line of the stream, as it may be kept.
+func (s *Scrubber) Line(line []byte) []byte {
+	if s.key > 0 {
+		s.key--
+		switch at := keyEnds.FindIndex(line); {
+		case at != nil:
+			s.key = 0
+			return append([]byte("[removed]"), scrub(line[at[1]:])...)
+		case keyGoesOn.Match(line):
+			return []byte("[removed]")
+		}
+		s.key = 0
+	}
+	if at := keyBegins.FindIndex(line); at != nil {
+		if !keyEnds.Match(line[at[0]:]) {
+			s.key = longestKey
+		}
+		return slices.Concat(scrub(line[:at[0]]), []byte("[removed]"))
+	}
+	return scrub(line)
+}
+
+func scrub(line []byte) []byte {
 	small := bytes.ToLower(line)
 	for _, s := range secrets {
 		if slices.ContainsFunc(s.words, func(w string) bool { return bytes.Contains(small, []byte(w)) }) {

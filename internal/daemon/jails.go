@@ -328,21 +328,22 @@ func (o *output) line(stream, text string, most int64) (fits bool, err error) {
 }
 
 // stream takes whole lines.
-func (o *output) stream(name string) io.Writer { return lines{o, name} }
+func (o *output) stream(name string) io.Writer { return &lines{o: o, name: name} }
 
 type lines struct {
-	o    *output
-	name string
+	o     *output
+	name  string
+	scrub supervisor.Scrubber
 }
 
-func (l lines) Write(p []byte) (int, error) {
+func (l *lines) Write(p []byte) (int, error) {
 	l.o.mu.Lock()
 	defer l.o.mu.Unlock()
 	if l.o.full {
 		return len(p), nil
 	}
 	text, long := cut(bytes.TrimRight(p, "\r\n"))
-	fits, err := l.o.line(l.name, printable.Text(string(supervisor.Scrub(text)), "\t"), maxJailLog-roomToSayCut)
+	fits, err := l.o.line(l.name, printable.Text(string(l.scrub.Line(text)), "\t"), maxJailLog-roomToSayCut)
 	if fits && err == nil && long {
 		fits, err = l.o.line("writ", fmt.Sprintf("the line above was longer than %d bytes, and its rest is not here", maxJailLine), maxJailLog-roomToSayCut)
 	}
