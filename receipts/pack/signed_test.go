@@ -88,7 +88,9 @@ func TestVerdictsTheirVerifiersSigned(t *testing.T) {
 	// task and run have the judge say that they are good, by a verdict that is changed first.
 	task := func(h hand, x call) {
 		x.what, x.by, x.run, x.policy = "task.verify", h.judge, h.c.run, inForce
-		x.args = map[string]any{"receipt_id": h.l.last["task/"+h.c.task], "gates": []any{map[string]any{"gate": "lint", "status": "pass"}}}
+		if x.args == nil {
+			x.args = map[string]any{"receipt_id": h.l.last["task/"+h.c.task], "gates": []any{map[string]any{"gate": "lint", "status": "pass"}}}
+		}
 		x.moves = []writ.Change{move("task", h.c.task, "verifying", "done"), move("run", string(h.c.run), "active", "verifying")}
 		h.l.do(x)
 	}
@@ -155,6 +157,12 @@ func TestVerdictsTheirVerifiersSigned(t *testing.T) {
 			*x = call{signed: signs(t, other, x.signed.Payload)}
 			x.signed.Sig = x.signed.Sig[:32]
 		}), "verdict_signature", word},
+		"of a check without a name that failed once": {both1[:1], func(h hand) {
+			checks := []any{map[string]any{"gate": "lint", "status": "pass"}, map[string]any{"gate": "", "status": "fail"}, map[string]any{"status": "pass"}}
+			want := h.l.wants("task/"+h.c.task, append([]string{"WRIT_GATE_FAIL:"}, acceptsLinted...), "sha256:"+artifact)
+			task(h, call{signed: signs(t, own, h.l.statement(want)), args: map[string]any{"receipt_id": h.l.last["task/"+h.c.task], "gates": checks}})
+			run(h, call{signed: signs(t, own, h.l.statement(ofRun(h)))})
+		}, "", "a verdict signed with"},
 		"on another run": {both1[:1], closed(own, func(h hand, w *writ.VerdictWant) {
 			w.Subjects = h.l.wants("run/"+ulid("run", 2), accepts, "sha256:"+artifact).Subjects
 		}), "verdict_about", word},

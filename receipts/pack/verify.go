@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -138,6 +139,9 @@ func (c *check) manifest() error {
 	return nil
 }
 
+// sumsLine is one of SHA256SUMS.
+var sumsLine = regexp.MustCompile("^([0-9a-f]{64})  ([!-~]+)\n$")
+
 // sums holds the files to what SHA256SUMS says, and to what a pack may have. That list is not signed: it
 // shows damage, and what else is checked shows the rest.
 func (c *check) sums() error {
@@ -147,11 +151,12 @@ func (c *check) sums() error {
 	}
 	stated := map[string]bool{}
 	for l := range bytes.Lines(text) { // one by one: it may be large
-		sum, name, ok := strings.Cut(strings.TrimSuffix(string(l), "\n"), "  ")
-		if !ok || !bytes.HasSuffix(l, []byte("\n")) || len(sum) != 64 || stated[name] {
+		m := sumsLine.FindStringSubmatch(string(l))
+		if m == nil || stated[m[2]] {
 			c.find(PackMalformed, -1)
 			return errStop
 		}
+		sum, name := m[1], m[2]
 		stated[name] = true
 		if !c.p.has(name) {
 			if m := receiptPath.FindStringSubmatch(name); m == nil || c.m.Scope.Kind == ScopeRun {

@@ -706,7 +706,7 @@ class Check {
   async sums() {
     const text = latin(await this.file("SHA256SUMS")), stated = new Set();
     const lines = ahead(text.match(/[^\n]*\n|[^\n]+$/g) ?? [], async (line) => {
-      const [, sum, name] = /^(.{64})  ([^\n]*)\n$/s.exec(line) ?? [];
+      const [, sum, name] = /^([0-9a-f]{64})  ([!-~]+)\n$/.exec(line) ?? [];
       if (name === undefined || stated.has(name)) return null;
       stated.add(name);
       return { name, sum, is: this.has(name) && limit(name) <= 2 ** 20 ? await this.sum(name) : undefined };
@@ -1528,7 +1528,7 @@ class Chain {
     if (!p.verdict) return keys.length > 0 ? fail("verdict_unsigned") : "";
     if (!of.made || !of.sum) return fail("evidence_missing");
     const passed = new Map();
-    for (const g of task ? args.gates ?? [] : []) passed.set(g?.gate ?? "", g?.status === "pass" && (passed.get(g.gate) ?? true));
+    for (const g of task ? args.gates ?? [] : []) passed.set(g?.gate ?? "", g?.status === "pass" && (passed.get(g?.gate ?? "") ?? true));
     const properties = ["WRIT_VERDICT_" + (accept ? "ACCEPT" : "REJECT"), ...(args.reasons ?? []).map((r) => "WRIT_REASON:" + (r ?? ""))];
     for (const [gate, pass] of passed) properties.push((pass ? "WRIT_GATE_PASS:" : "WRIT_GATE_FAIL:") + gate);
     const code = await signedVerdict(verdict, p.verdict, {
