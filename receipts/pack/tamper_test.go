@@ -197,6 +197,8 @@ func TestTamperedPacks(t *testing.T) {
 		{"a scope of the kind of objects", put(FileManifest, replace(`{"kind":"log"}`, `{"kind":"__proto__"}`)), false, "pack_malformed@-1", 2},
 		{"a file all objects have", func(p files) { p["constructor"], p["__proto__"] = []byte("{}"), []byte("{}") }, false, "file_extra@-1", 1},
 		{"another origin", put(FileManifest, replace("log.example.org", "log.example.com")), false, "origin@-1", 1},
+		{"an origin that is none", put(FileManifest, replace("log.example.org", "log<example>org")), false, "pack_malformed@-1", 2},
+		{"an origin that is none, escaped", put(FileManifest, replace("log.example.org", `log\u003cexample\u003eorg`)), false, "pack_malformed@-1", 2},
 		{"another size", put(FileManifest, replace(fmt.Sprintf(`"size":%d`, last+1), `"size":5`)), false, "pack_malformed@-1", 2},
 		{"another log's checkpoint", func(p files) { p[FileCheckpoint] = elsewhere.checkpoint(0) }, false, "origin@-1", 1},
 		{"a checkpoint of another key", func(p files) {

@@ -130,7 +130,7 @@ func (c *check) manifest() error {
 	if err != nil {
 		return err
 	}
-	if !exact(text, &c.m) || c.m.Format != Format || !c.m.Scope.valid() || c.m.Size < 1 {
+	if !exact(text, &c.m) || c.m.Format != Format || !c.m.Scope.valid() || c.m.Size < 1 || !receipts.ValidOrigin(c.m.Origin) {
 		c.m = manifest{}
 		c.find(PackMalformed, -1)
 		return errStop

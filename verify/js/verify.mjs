@@ -687,7 +687,7 @@ class Check {
     try { m = JSON.parse(text); } catch { this.stop("pack_malformed"); }
     const s = m?.scope;
     const size = (v) => Number.isSafeInteger(v);
-    const good = plain(m) && plain(s) && typeof s.kind === "string" && typeof m.evidence === "boolean" && (m.policies === undefined || m.policies === true) && m.format === "writ-pack/v1" && typeof m.origin === "string" && size(m.size) && m.size >= 1 && own({
+    const good = plain(m) && plain(s) && typeof s.kind === "string" && typeof m.evidence === "boolean" && (m.policies === undefined || m.policies === true) && m.format === "writ-pack/v1" && typeof m.origin === "string" && origin(m.origin) && size(m.size) && m.size >= 1 && own({
       log: s.first === undefined && s.last === undefined && s.run === undefined,
       range: s.run === undefined && (s.first === undefined || size(s.first)) && (s.last === undefined || size(s.last)) && (s.first ?? 0) >= 0 && (s.first ?? 0) <= (s.last ?? 0),
       run: s.first === undefined && s.last === undefined && ID.run.test(s.run),
