@@ -56,9 +56,7 @@ func (t *try) commit(ctx context.Context, tx writ.Tx, reply writ.Reply, outcome 
 			st.Verdict = &writ.VerdictRef{Digest: v.Digest, KeyID: v.Key.ID}
 		}
 		for _, p := range tx.Causes {
-			if !slices.Contains(st.Parents, p) {
-				st.Parents = append(st.Parents, p)
-			}
+			st.Parents = follows(st.Parents, p)
 		}
 		if st.Verdict != nil { // it is logged as it was signed, by this commit too
 			tx.Before = tx.Verdict.Fact(st.Run)
@@ -220,14 +218,25 @@ func (t *try) statement(outcome string, changes []writ.Change) writ.Statement {
 		case c.Kind == writ.ObjectTask && st.Task == "":
 			st.Task = writ.TaskID(c.ID)
 		}
-		if p := t.receiptOf(c); p != "" && !slices.Contains(st.Parents, p) {
-			st.Parents = append(st.Parents, p)
-		}
+		st.Parents = follows(st.Parents, t.receiptOf(c))
+	}
+	// What an agent is registered with says what it may do, judge and sign. That its receipts
+	// name the last change of its entry keeps one from being left out of what is shown of them.
+	if id := t.call.Caller.Agent; id != "" {
+		st.Parents = follows(st.Parents, t.receiptOf(writ.Change{Kind: writ.ObjectAgent, ID: string(id)}))
 	}
 	// The nonce is public and the salt is not, so one must not give the other.
 	h := sha256.Sum256(append([]byte("writ nonce v1\x00"), t.call.Salt[:]...))
 	copy(st.Nonce[:], h[:16])
 	return st
+}
+
+// follows adds a parent that is there, once.
+func follows(parents []writ.ReceiptID, p writ.ReceiptID) []writ.ReceiptID {
+	if p == "" || slices.Contains(parents, p) {
+		return parents
+	}
+	return append(parents, p)
 }
 
 // signingKey is the one the gate names, as it was read: the commit guards it, so that

@@ -19,7 +19,7 @@ type RunFacts struct {
 	Begun    int64         `json:"begun"`           // sequence
 	Ended    *int64        `json:"ended,omitempty"` // sequence
 	By       *By           `json:"ended_by,omitempty"`
-	Links    int64         `json:"links"`          // parents in other runs, or in none
+	Links    int64         `json:"links"`          // parents in other runs, or in none, but the verdict itself and the entry of the agent that acts
 	Tree     string        `json:"tree"`           // in which runs parts were looked for
 	Word     string        `json:"word,omitempty"` // whose the end rests on, where that was asked
 	Verdicts []VerdictFact `json:"verdicts,omitempty"`
@@ -99,7 +99,7 @@ func newChain(c *check, run writ.RunID) *chain {
 	}
 	facts := &RunFacts{Run: run, Tree: tree}
 	c.report.Run = facts
-	return &chain{c: c, run: run, facts: facts, runOf: map[writ.ReceiptID]writ.RunID{}, tasks: map[string]*task{}, others: map[string]*task{}, keys: map[string]*task{}, votes: map[string][]vote{}, lineage: newLineage(), reported: map[Code]bool{}}
+	return &chain{c: c, run: run, facts: facts, runOf: map[writ.ReceiptID]writ.RunID{}, tasks: map[string]*task{}, others: map[string]*task{}, keys: map[string]*task{}, votes: map[string][]vote{}, lineage: newLineage(c.m.Scope.Kind == ScopeRun), reported: map[Code]bool{}}
 }
 
 // once reports what was found where it was found first.
@@ -124,11 +124,12 @@ func (k *chain) add(rec receipts.Record, payload []byte) error {
 		return err
 	}
 	sum := sha256.Sum256(payload)
+	k.lineage.names(st)
 	k.moves(heard{rec, hex.EncodeToString(sum[:]), ev})
 	if st.Run == k.run {
 		k.facts.Receipts++
 		for _, p := range st.Parents {
-			if run, known := k.runOf[p]; p != receipts.RestsOn(st) && (!known || run != k.run) {
+			if run, known := k.runOf[p]; p != receipts.RestsOn(st) && p != k.lineage.entry(st.Actor.Agent) && (!known || run != k.run) {
 				k.facts.Links++
 			}
 		}

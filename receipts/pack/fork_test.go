@@ -596,7 +596,7 @@ func TestKeysThatNobodyTells(t *testing.T) {
 		"not what the planner had first":    {Scope{Kind: ScopeLog}, mute(first - 1), "lineage_key lineage_unknown verdict_unsigned"},
 		"not what the planner has now":      {Scope{Kind: ScopeLog}, mute(first + 2), "lineage_key lineage_unknown verdict_unsigned"},
 		"in the pack of a run":              {Scope{Kind: ScopeRun, Run: c.run}, mute(first, first+1), "lineage_unknown"},
-		"in the pack of a run, cut out":     {Scope{Kind: ScopeRun, Run: c.run}, l.without(first, first+1), "lineage_unknown"},
+		"in the pack of a run, cut out":     {Scope{Kind: ScopeRun, Run: c.run}, l.without(first, first+1), "lineage_unknown parent_missing"},
 		"the first of the planner, cut out": {Scope{Kind: ScopeRun, Run: c.run}, l.without(first - 1), "lineage_key lineage_unknown verdict_unsigned"},
 		"in a range that begins behind":     {Scope{Kind: ScopeRange, First: begun, Last: int64(len(l.list)) - 1}, func(files) {}, "lineage_unknown"},
 	} {
@@ -691,5 +691,60 @@ func TestAVerdictThatNamesItsOwnTask(t *testing.T) {
 	f := l.export(Options{Scope: Scope{Kind: ScopeRun, Run: c.run}})
 	if a := both(t, o, "own", f, f, l.trust(), Ask{Run: c.run, Close: true}); !strings.Contains(a.each(), "verdict_other") {
 		t.Errorf("got %v", a.Codes)
+	}
+}
+
+// A registration that is left out of the pack of a run is missed: each change of an agent's entry
+// names the one before, and the last one what the agent did.
+func TestRegistrationsLeftOut(t *testing.T) {
+	o := node(t)
+	at := map[string]int{}
+	play := func(silent string) (*lab, cast) {
+		l := world(t)
+		l.silent = silent
+		c := l.cast()
+		declares := func(name, agent string, more map[string]any) {
+			at[name] = len(l.list)
+			l.declares(c.operator, agent, more)
+		}
+		declares("planner's only", "planner", map[string]any{})
+		declares("worker's before the last", "worker", map[string]any{"keys": []string{string(l.pub())}})
+		declares("worker's last", "worker", map[string]any{})
+		declares("judge's first", "judge", map[string]any{})
+		declares("judge's last", "judge", map[string]any{})
+		at["judge's activation"] = len(l.list)
+		l.do(call{what: "agent.activate", by: c.operator, args: map[string]any{"agent_id": "judge"}, moves: []writ.Change{move("agent", "judge", "planned", "active")}})
+		judge := l.open(c.operator, ses(9), "judge", writ.KindAgent, writ.RoleVerifier, "judge", "vera")
+		l.begin(c)
+		l.accept(c, judge)
+		return l, c
+	}
+	l, c := play("")
+	at["nothing"] = -1
+	f := l.export(Options{Scope: Scope{Kind: ScopeRun, Run: c.run}})
+	for name, want := range map[string]string{
+		"nothing":                  "",
+		"planner's only":           "lineage_unknown parent_missing",
+		"worker's before the last": "lineage_unknown",
+		"worker's last":            "lineage_unknown parent_missing",
+		"judge's first":            "lineage_unknown",
+		"judge's last":             "lineage_unknown",
+		"judge's activation":       "lineage_unknown parent_missing",
+	} {
+		if got := both(t, o, name, f, f.with(l.without(at[name])), l.trust(), Ask{Run: c.run, Close: true}).each(); got != want {
+			t.Errorf("without %s: got %q, want %q", name, got, want)
+		}
+	}
+	// Where receipts name none, only the whole log tells.
+	for silent, want := range map[string]string{
+		"run.create": "lineage_unknown", "task.enqueue": "", "task.claim": "lineage_unknown", "task.complete": "lineage_unknown", "task.verify": "lineage_unknown", "run.close": "lineage_unknown",
+	} {
+		l, c := play(silent)
+		for kind, want := range map[string]string{ScopeRun: want, ScopeLog: ""} {
+			f := l.export(Options{Scope: Scope{Kind: kind, Run: map[string]writ.RunID{ScopeRun: c.run}[kind]}})
+			if got := both(t, o, silent+kind, f, f, l.trust(), Ask{Run: c.run, Close: true}).each(); got != want {
+				t.Errorf("%s that names none, in the pack of a %s: got %q, want %q", silent, kind, got, want)
+			}
+		}
 	}
 }

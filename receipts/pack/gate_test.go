@@ -215,8 +215,8 @@ func TestResultsPassTheirGates(t *testing.T) {
 		"what it says":           {mute(shown), "evidence_missing"},
 		"at what it looks":       {mute(shown - 2), "evidence_missing"},
 		"that it is a gate":      {mute(registered), "lineage_unknown"},
-		"its agent":              {l.without(registered), "lineage_unknown"},
-		"what the worker's owes": {l.without(3), "lineage_unknown"},
+		"its agent":              {l.without(registered), "lineage_unknown parent_missing"},
+		"what the worker's owes": {l.without(3), "lineage_unknown parent_missing"},
 	} {
 		if got := both(t, o, "gone", f, f.with(x.change), l.trust(), Ask{Run: h.run, Close: true}).each(); got != x.want {
 			t.Errorf("without %s: got %q, want %q", name, got, x.want)

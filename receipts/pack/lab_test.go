@@ -42,6 +42,8 @@ type lab struct {
 	laws   [][]byte                     // bundles that were in force, the last one still; none: a text that is no bundle
 	old    map[string]*ecdsa.PrivateKey // other receipt keys, by id
 
+	silent string // in which transition an agent's receipts do not name the last change of its entry
+
 	spell func(what string, evidence []byte) []byte // how evidence is written, if otherwise
 }
 
@@ -148,6 +150,9 @@ func (l *lab) do(c call) writ.ReceiptID {
 		if p := l.last[m.Kind+"/"+m.ID]; p != "" && c.parents == nil && !slices.Contains(st.Parents, p) {
 			st.Parents = append(st.Parents, p)
 		}
+	}
+	if p := l.last["agent/"+string(c.by.Agent)]; p != "" && c.what != l.silent && !slices.Contains(st.Parents, p) {
+		st.Parents = append(st.Parents, p)
 	}
 	if c.before != "" {
 		st.Parents = append(st.Parents, c.before)

@@ -11,8 +11,9 @@ import (
 // receipts and their evidence say. It is worked out again from what was signed, by the
 // rules of the gateway and not by its word.
 type lineage struct {
+	gaps     bool // of what is outside of a run there may be receipts missing
 	sessions map[writ.SessionID]*session
-	agents   map[writ.AgentID]*agent // of each whose registration is there
+	agents   map[writ.AgentID]*agent // of each of whose entry a receipt is there
 	parents  map[writ.RunID]writ.RunID
 	parts    map[writ.RunID]map[writ.SessionID]writ.Actor // who had a part, whichever
 	said     map[string][]writ.Actor                      // who said how a call is to be made, by the approval of that, which is there
@@ -27,8 +28,9 @@ type session struct {
 
 // agent is what its registrations say of it.
 type agent struct {
+	last   writ.ReceiptID // of its entry's changes
 	keys   []string
-	unsure bool // it may have others: what one of them says nobody can read
+	unsure bool // it may have others: what one of them says nobody can read, or one may have been left out
 
 	now     []writ.PublicKey // of the last one
 	tools   map[string]bool  // of the last one, which of them are gates
@@ -36,15 +38,51 @@ type agent struct {
 	unknown bool             // what those are
 }
 
-func newLineage() lineage {
+func newLineage(gaps bool) lineage {
 	return lineage{
-		sessions: map[writ.SessionID]*session{}, agents: map[writ.AgentID]*agent{},
+		gaps: gaps, sessions: map[writ.SessionID]*session{}, agents: map[writ.AgentID]*agent{},
 		parents: map[writ.RunID]writ.RunID{}, parts: map[writ.RunID]map[writ.SessionID]writ.Actor{}, said: map[string][]writ.Actor{}, unsaid: map[writ.RunID]bool{},
 	}
 }
 
 // takesPart are the transitions by which somebody has worked in a run, or planned it.
 var takesPart = []string{"run.create", "task.enqueue", "task.claim", "task.complete", "task.fail", "task.release", "task.handoff", "task.heartbeat", "agent.delegate", "task.revive"}
+
+// names holds a receipt by which an agent comes to have a part in a run, gives a result or judges to
+// that it names the last change of the agent's entry that is there. In the pack of a run it is known
+// by that alone that no later one was left out.
+func (l *lineage) names(st writ.Statement) {
+	a := l.agents[st.Actor.Agent]
+	if !l.gaps || a == nil || slices.Contains(st.Parents, a.last) {
+		return
+	}
+	_, had := l.parts[st.Run][st.Actor.Session]
+	if begins := planned(st) && (!had || st.Transition == "run.create"); begins || gives(st) || judges(st) {
+		a.unsure, a.unknown = true, true
+	}
+}
+
+// entry is the last change of an agent's entry that is there.
+func (l *lineage) entry(id writ.AgentID) writ.ReceiptID {
+	if a := l.agents[id]; a != nil {
+		return a.last
+	}
+	return ""
+}
+
+// changed notes a change of an agent's entry, which names the one before it. Of one whose first
+// is not there nobody knows what it was registered with.
+func (l *lineage) changed(id writ.AgentID, first bool, st writ.Statement) {
+	a := l.agents[id]
+	switch {
+	case a == nil:
+		a = &agent{unsure: !first, unknown: true}
+		l.agents[id] = a
+	case l.gaps && !slices.Contains(st.Parents, a.last):
+		a.unsure, a.unknown = true, true
+	}
+	a.last = st.Receipt
+}
 
 func (l *lineage) note(st writ.Statement, ev *told) {
 	for _, m := range st.Changes {
@@ -54,8 +92,11 @@ func (l *lineage) note(st writ.Statement, ev *told) {
 		case m.Kind == writ.ObjectRun && m.From == "" && st.Run != writ.RunID(m.ID):
 			l.parents[writ.RunID(m.ID)] = st.Run
 			l.took(writ.RunID(m.ID), st.Actor)
-		case m.Kind == writ.ObjectAgent && (m.From == "" || st.Transition == "agent.register"):
-			l.registered(writ.AgentID(m.ID), m.From == "", ev)
+		case m.Kind == writ.ObjectAgent:
+			l.changed(writ.AgentID(m.ID), m.From == "", st)
+			if m.From == "" || st.Transition == "agent.register" {
+				l.registered(l.agents[writ.AgentID(m.ID)], ev)
+			}
 		case m.Kind == writ.ObjectApproval && m.From == "":
 			l.said[m.ID] = l.authors(st)
 		case m.Kind == writ.ObjectApproval && m.From == string(writ.ApprovalApproved) && (m.To == string(writ.ApprovalConsumed) || m.To == m.From) && !judges(st): // it is made
@@ -68,10 +109,19 @@ func (l *lineage) note(st writ.Statement, ev *told) {
 			}
 		}
 	}
-	planned := st.Outcome == writ.OutcomeOfTransition && slices.Contains(takesPart, st.Transition)
-	if planned || st.Outcome == writ.OutcomeOfRequest && !judges(st) {
+	if planned(st) {
 		l.took(st.Run, st.Actor)
 	}
+}
+
+// planned says whether who calls has a part in the run by that.
+func planned(st writ.Statement) bool {
+	return st.Outcome == writ.OutcomeOfTransition && slices.Contains(takesPart, st.Transition) || st.Outcome == writ.OutcomeOfRequest && !judges(st)
+}
+
+// gives says whether a call may give a result, or say as a gate what another is.
+func gives(st writ.Statement) bool {
+	return st.Transition == "task.complete" || st.Transition == "task.handoff"
 }
 
 // authors are who said how the call of a new approval is to be made: whoever agreed to another with other arguments, and
@@ -138,14 +188,8 @@ func (l *lineage) opened(id writ.SessionID, st writ.Statement, ev *told) {
 	l.sessions[id] = s
 }
 
-// registered notes what an agent is registered with. One whose first registration is not there may
-// have had any.
-func (l *lineage) registered(id writ.AgentID, first bool, ev *told) {
-	a := l.agents[id]
-	if a == nil {
-		a = &agent{unsure: !first}
-		l.agents[id] = a
-	}
+// registered notes what an agent is registered with.
+func (l *lineage) registered(a *agent, ev *told) {
 	var args struct {
 		Keys  []string `json:"keys"`
 		Tools []struct {

@@ -1293,7 +1293,7 @@ class Chain {
     this.votes = new Map(); // on a task or the run that wants several, those before the last
     this.runOf = new Map();
     this.reported = new Set();
-    this.lineage = new Lineage();
+    this.lineage = new Lineage(c.m.scope.kind === "run");
   }
 
   once(code, seq) {
@@ -1305,6 +1305,7 @@ class Chain {
 
   async add(x) {
     const { p, seq, args } = x;
+    this.lineage.names(p);
     for (const m of p.changes ?? []) {
       if (m.kind === "run" && m.id === this.run) await this.runMoves(x, m);
       else if (m.kind === "task" && (p.run === this.run || this.tasks.has(m.id))) await this.taskMoves(x, m);
@@ -1314,7 +1315,7 @@ class Chain {
     if (p.run === this.run) {
       if (!this.begun) this.once("run_begin", seq);
       this.facts.receipts++;
-      for (const parent of p.parents ?? []) if (parent !== restsOn(p) && this.runOf.get(parent) !== this.run) this.facts.links++;
+      for (const parent of p.parents ?? []) if (parent !== restsOn(p) && parent !== this.lineage.agents.get(p.actor?.agent)?.last && this.runOf.get(parent) !== this.run) this.facts.links++;
     }
     this.runOf.set(p.receiptId, p.run ?? "");
     await this.lineage.note(p, args);
@@ -1557,32 +1558,56 @@ const PARTS = ["run.create", "task.enqueue", "task.claim", "task.complete", "tas
 const MACHINE_OPERATOR = "operator";
 
 // Who opened which session for whom, and who had a part in which run.
+// By a verdict nobody has a part: neither by asking whether one may judge, nor by saying how.
+const judges = (p) => ["task.verify", "run.close"].includes(p.transition);
+const worked = (p) => (p.outcome === "transition" && PARTS.includes(p.transition)) || (p.outcome === "request" && !judges(p));
+
 class Lineage {
-  constructor() {
+  constructor(gaps) {
+    this.gaps = gaps; // of what is outside of a run there may be receipts missing
     this.sessions = new Map();
-    this.agents = new Map(); // of each whose registration is there
+    this.agents = new Map(); // of each of whose entry a receipt is there
     this.parents = new Map();
     this.parts = new Map();
     this.said = new Map(); // who said how a call is to be made, by the approval of that, which is there
     this.unsaid = new Set(); // runs where a call was made whose approval is not there
   }
 
+  // By the name of its last change, which a receipt has by which an agent comes to have a part in a
+  // run, gives a result or judges, it is known in the pack of a run that no later one was left out.
+  names(p) {
+    const a = this.agents.get(p.actor?.agent), had = this.parts.get(p.run)?.has(p.actor?.session);
+    if (!this.gaps || !a || (p.parents ?? []).includes(a.last)) return;
+    if ((worked(p) && (!had || p.transition === "run.create")) || ["task.complete", "task.handoff"].includes(p.transition) || judges(p)) Object.assign(a, { unsure: true, now: null });
+  }
+
+  // A change of an agent's entry names the one before it. Of one whose first is not there nobody knows
+  // what it was registered with.
+  changed(id, first, p) {
+    const a = this.agents.get(id);
+    if (!a) this.agents.set(id, { keys: new Set(), unsure: !first, now: null, last: p.receiptId });
+    else {
+      if (this.gaps && !(p.parents ?? []).includes(a.last)) Object.assign(a, { unsure: true, now: null });
+      a.last = p.receiptId;
+    }
+  }
+
   async note(p, args) {
-    const judges = ["task.verify", "run.close"].includes(p.transition); // to ask whether one may is no part in what one judges, nor is to say how
     for (const m of p.changes ?? []) {
       if (m.kind === "session" && m.from === "" && args) this.opened(m.id, p, args);
       else if (m.kind === "run" && m.from === "" && p.run !== m.id) {
         this.parents.set(m.id, p.run ?? "");
         this.took(m.id, p.actor);
-      } else if (m.kind === "agent" && (m.from === "" || p.transition === "agent.register")) await this.registered(m.id, m.from === "", args);
-      else if (m.kind === "approval" && m.from === "") this.said.set(m.id, this.authors(p));
-      else if (m.kind === "approval" && m.from === "approved" && ["approved", "consumed"].includes(m.to) && !judges) {
+      } else if (m.kind === "agent") {
+        this.changed(m.id, m.from === "", p);
+        if (m.from === "" || p.transition === "agent.register") await this.registered(this.agents.get(m.id), args);
+      } else if (m.kind === "approval" && m.from === "") this.said.set(m.id, this.authors(p));
+      else if (m.kind === "approval" && m.from === "approved" && ["approved", "consumed"].includes(m.to) && !judges(p)) {
         for (const a of this.said.get(m.id) ?? []) this.took(p.run, a);
         if (!this.said.has(m.id)) this.unsaid.add(p.run ?? "");
       }
     }
-    const worked = p.outcome === "transition" && PARTS.includes(p.transition);
-    if (worked || (p.outcome === "request" && !judges)) this.took(p.run, p.actor);
+    if (worked(p)) this.took(p.run, p.actor);
   }
 
   // Who said how the call of a new approval is to be made: whoever agreed to another with other
@@ -1592,10 +1617,8 @@ class Lineage {
     return [...p.changes.filter((m) => m.kind === "approval" && m.to === "superseded").flatMap((m) => this.said.get(m.id) ?? []), p.actor];
   }
 
-  // One whose first registration is not there, or of which one cannot be read, may have any keys.
-  async registered(id, first, args) {
-    if (!this.agents.has(id)) this.agents.set(id, { keys: new Set(), unsure: !first });
-    const a = this.agents.get(id);
+  // An agent one of whose registrations cannot be read may have any keys.
+  async registered(a, args) {
     a.now = null; // of the last registration, while nobody says
     if (!args || !ARGS.agent(args)) { a.unsure = true; return; }
     a.work = args.work_gates ?? [];
