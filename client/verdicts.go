@@ -54,7 +54,7 @@ func (c *Client) JudgedTask(ctx context.Context, id writ.TaskID, v writ.Verdict,
 		passed[g.Name] = g.Status == "pass" && (before || !known)
 	}
 	j.Want = writ.VerdictWant{Policy: meta.PolicyRevision, Properties: writ.VerdictProperties(v, passed, reasons)}
-	return j, c.judged(ctx, &j, t.Receipt)
+	return j, c.judged(ctx, &j, writ.ObjectTask, string(id), t.Receipt)
 }
 
 // JudgedRun reads what a verdict on a run is about.
@@ -77,11 +77,12 @@ func (c *Client) JudgedRun(ctx context.Context, id writ.RunID, v writ.Verdict, r
 		}
 	}
 	j.Want = writ.VerdictWant{Policy: meta.PolicyRevision, Properties: writ.VerdictProperties(v, nil, reasons)}
-	return j, c.judged(ctx, &j, r.Receipt)
+	return j, c.judged(ctx, &j, writ.ObjectRun, string(id), r.Receipt)
 }
 
-// judged reads the receipt, and who judges from the session of the token.
-func (c *Client) judged(ctx context.Context, j *Judged, id writ.ReceiptID) (err error) {
+// judged reads the receipt, and who judges from the session of the token. The receipt's digest is
+// all by which a signed verdict says what it is about, so it must be that of this object alone.
+func (c *Client) judged(ctx context.Context, j *Judged, kind, object string, id writ.ReceiptID) (err error) {
 	if j.Receipt, err = c.GetReceipt(ctx, id); err != nil {
 		return err
 	}
@@ -95,6 +96,11 @@ func (c *Client) judged(ctx context.Context, j *Judged, id writ.ReceiptID) (err 
 	var says struct {
 		Predicate struct {
 			Receipt writ.ReceiptID `json:"receiptId"`
+			Changes []struct {
+				Kind string `json:"kind"`
+				ID   string `json:"id"`
+				To   string `json:"to"`
+			} `json:"changes"`
 		} `json:"predicate"`
 	}
 	if err == nil {
@@ -102,6 +108,22 @@ func (c *Client) judged(ctx context.Context, j *Judged, id writ.ReceiptID) (err 
 	}
 	if err != nil || says.Predicate.Receipt != id {
 		return &writ.Error{Code: writ.CodeInternal, Op: "client.Judged", Msg: "the gateway shows another receipt than it was asked for", Hint: "do not sign anything, and tell who runs it", Err: err}
+	}
+	waits, alone := false, true
+	for _, m := range says.Predicate.Changes {
+		switch {
+		case m.Kind != writ.ObjectTask && m.Kind != writ.ObjectRun:
+		case m.Kind == kind && m.ID == object:
+			waits = m.To == string(writ.TaskVerifying)
+		case m.To == string(writ.TaskVerifying):
+			alone = false
+		}
+	}
+	switch {
+	case !alone:
+		return &writ.Error{Code: writ.CodeInternal, Op: "client.Judged", Msg: "the receipt that would be judged brings something else to a verdict, too, so a verdict on it could be used for that", Hint: "do not sign anything, and tell who runs the gateway"}
+	case !waits:
+		return writ.Refuse(writ.CodeIllegal, "client.Judged", "it does not wait for a verdict", "task.get and run.get show its state; only what is verifying is judged")
 	}
 	var artifacts []string
 	for _, a := range j.Artifacts {

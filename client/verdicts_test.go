@@ -19,7 +19,16 @@ func TestWhatAVerdictIsAbout(t *testing.T) {
 	shown := func(payload string) string {
 		return fmt.Sprintf(`{"receipt_id":"rcp_7","seq":7,"envelope":{"payload":%q},"statement":{"predicate":{"receiptId":"rcp_7"}}}`, base64.StdEncoding.EncodeToString([]byte(payload)))
 	}
-	payload := `{"predicate":{"receiptId":"rcp_7"}}`
+	// brings is a receipt that leaves objects in states.
+	brings := func(moves ...string) string {
+		var changes []string
+		for _, m := range moves {
+			f := strings.Fields(m)
+			changes = append(changes, fmt.Sprintf(`{"kind":%q,"id":%q,"to":%q}`, f[0], f[1], f[2]))
+		}
+		return `{"predicate":{"receiptId":"rcp_7","changes":[` + strings.Join(changes, ",") + `]}}`
+	}
+	payload := brings("task tsk_1 verifying")
 	task := fmt.Sprintf(`{"task_id":"tsk_1","receipt":"rcp_7","artifacts":[{"name":"site","digest":"sha256:%s"}]}`, hex)
 	session := `{"session_id":"ses_1","agent_id":"checker"}`
 
@@ -38,13 +47,27 @@ func TestWhatAVerdictIsAbout(t *testing.T) {
 	}
 
 	// Of a run, all pages of it.
+	payload = brings("task tsk_2 done", "run run_1 verifying")
+	about = writ.VerdictSubjects(writ.Receipt{Payload: []byte(payload)}, []string{"sha256:" + hex})
 	run := `{"run_id":"run_1","receipt":"rcp_7"}`
 	c, _ = newFake(t, nil, ok("done", run, "Policy-Revision", "sha256:aa"), ok("done", `{"tasks":[`+task+`],"next":"tsk_1"}`), ok("done", `{"tasks":[]}`), ok("done", shown(payload)), ok("done", session))
 	if got, err = c.JudgedRun(context.Background(), "run_1", writ.VerdictReject, []string{"late"}); err != nil || !slices.Equal(got.Want.Subjects, about) || got.Want.Properties[0] != "WRIT_REASON:late" {
 		t.Errorf("got %+v, %v", got, err)
 	}
 
+	// A receipt after which it does not wait for a verdict, and such as a verdict on something else could be about.
+	for payload, code := range map[string]writ.Code{
+		brings(): writ.CodeIllegal, brings("task tsk_1 done"): writ.CodeIllegal, brings("run tsk_1 verifying"): writ.CodeInternal, brings("task tsk_2 verifying"): writ.CodeInternal,
+		brings("task tsk_1 verifying", "run run_1 verifying"): writ.CodeInternal, brings("task tsk_2 verifying", "task tsk_1 verifying"): writ.CodeInternal,
+	} {
+		c, _ = newFake(t, nil, ok("done", task), ok("done", shown(payload)))
+		if _, err := c.JudgedTask(context.Background(), "tsk_1", writ.VerdictAccept, nil, nil); writ.CodeOf(err) != code {
+			t.Errorf("%s: %v", payload, err)
+		}
+	}
+
 	// Another receipt than the one that was asked for, and a session nobody signs in.
+	payload = brings("task tsk_1 verifying")
 	c, _ = newFake(t, nil, ok("done", task), ok("done", shown(strings.Replace(payload, "7", "8", 1))))
 	if _, err := c.JudgedTask(context.Background(), "tsk_1", writ.VerdictAccept, nil, nil); writ.CodeOf(err) != writ.CodeInternal {
 		t.Errorf("another receipt: %v", err)

@@ -187,7 +187,7 @@ func (k *chain) runMoves(x heard, m writ.Change) {
 	if m.To == string(writ.RunDone) && m.From != string(writ.RunVerifying) && k.closing == string(writ.CloseVerifier) {
 		k.judged(CloseBypassed, seq)
 	}
-	k.state, k.last = m.To, last{receipt: st.Receipt, payload: x.payload}
+	k.state, k.last = m.To, lastOf(x, m.ID)
 	k.facts.State = m.To
 	if writ.RunMoves.Terminal(writ.RunState(m.To)) {
 		by := byOf(st)
@@ -224,7 +224,9 @@ func (k *chain) taskMoves(x heard, m writ.Change) {
 	case done && (from || t.Verify.Required):
 		k.judged(VerdictMissing, seq)
 	}
-	t.state, t.last = m.To, last{receipt: st.Receipt, payload: x.payload, made: t.last.made, told: t.last.told}
+	made, told := t.last.made, t.last.told
+	t.state, t.last = m.To, lastOf(x, m.ID)
+	t.last.made, t.last.told = made, told
 	switch {
 	case m.From == string(writ.TaskQueued) && m.To == string(writ.TaskRunning):
 		t.claimed = seq

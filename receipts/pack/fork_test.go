@@ -536,6 +536,43 @@ func TestWhatCameAfterTheEnd(t *testing.T) {
 	}
 }
 
+// Whoever said how a call was to be made, which another then changed once more, had a part in it, too.
+func TestWhoSaidFirst(t *testing.T) {
+	o := node(t)
+	l := world(t)
+	c := l.cast()
+	l.register(c.operator, "", "planner")
+	l.begin(c)
+	second := ulid("tsk", 2)
+	apr := func(n int) string { return ulid("apr", n) }
+	modifies := func(by writ.Actor, n int) {
+		l.do(call{
+			what: "approval.decide", by: by, args: map[string]any{"decision": "modify"},
+			moves: []writ.Change{move("approval", apr(n), "pending", "superseded"), move("approval", apr(n+1), "", "pending")},
+		})
+	}
+	l.do(call{what: "task.enqueue", by: c.planner, run: c.run, request: true, args: map[string]any{}, moves: []writ.Change{move("approval", apr(1), "", "pending")}})
+	first := len(l.list)
+	modifies(c.judge, 1)
+	modifies(c.operator, 2)
+	l.do(call{what: "approval.decide", by: c.operator, args: map[string]any{"decision": "approve"}, moves: []writ.Change{move("approval", apr(3), "pending", "approved")}})
+	l.do(call{what: "task.enqueue", by: c.planner, run: c.run, args: map[string]any{}, moves: []writ.Change{move("task", second, "", "queued"), move("approval", apr(3), "approved", "consumed")}})
+	l.do(call{what: "task.cancel", by: c.planner, run: c.run, args: map[string]any{}, moves: []writ.Change{move("task", second, "queued", "cancelled")}})
+	l.accept(c, c.judge)
+	f := l.export(Options{Scope: Scope{Kind: ScopeRun, Run: c.run}})
+	for name, x := range map[string]struct {
+		gone []int
+		want string
+	}{
+		"all":                   {nil, "lineage_controller lineage_session"},
+		"without who was first": {[]int{first}, "lineage_unknown"},
+	} {
+		if got := both(t, o, name, f, f.with(l.without(x.gone...)), l.trust(), Ask{Run: c.run, Close: true}).each(); got != x.want {
+			t.Errorf("%s: got %q, want %q", name, got, x.want)
+		}
+	}
+}
+
 // Who said how a call was made is known from how its approval came to be: where that is taken
 // from the pack of a run nobody can say that it was not who judges.
 func TestHowAnApprovalCameToBe(t *testing.T) {

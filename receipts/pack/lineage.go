@@ -98,7 +98,9 @@ func (l *lineage) note(st writ.Statement, ev *told) {
 				l.registered(l.agents[writ.AgentID(m.ID)], ev)
 			}
 		case m.Kind == writ.ObjectApproval && m.From == "":
-			l.said[m.ID] = l.authors(st)
+			if authors, known := l.authors(st); known {
+				l.said[m.ID] = authors
+			}
 		case m.Kind == writ.ObjectApproval && m.From == string(writ.ApprovalApproved) && (m.To == string(writ.ApprovalConsumed) || m.To == m.From) && !judges(st): // it is made
 			authors, there := l.said[m.ID]
 			for _, a := range authors {
@@ -125,17 +127,21 @@ func gives(st writ.Statement) bool {
 }
 
 // authors are who said how the call of a new approval is to be made: whoever agreed to another with other arguments, and
-// before that whoever had said how that was to be made.
-func (l *lineage) authors(st writ.Statement) (out []writ.Actor) {
+// before that whoever had said how that was to be made. known is false where nobody says who had.
+func (l *lineage) authors(st writ.Statement) (out []writ.Actor, known bool) {
 	if st.Transition != "approval.decide" {
-		return nil
+		return nil, true
 	}
 	for _, m := range st.Changes {
 		if m.Kind == writ.ObjectApproval && m.To == string(writ.ApprovalSuperseded) {
-			out = append(out, l.said[m.ID]...)
+			before, there := l.said[m.ID]
+			if !there {
+				return nil, false
+			}
+			out = append(out, before...)
 		}
 	}
-	return append(out, st.Actor)
+	return append(out, st.Actor), true
 }
 
 // judges says whether a call is a verdict: to ask whether one may judge is no part in what one

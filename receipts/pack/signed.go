@@ -68,6 +68,16 @@ type last struct {
 	payload string   // SHA-256, hex
 	made    []string // artifacts, by their SHA-256 in hex
 	told    bool     // what was made is
+	shared  bool     // it brings something else to a verdict, too
+}
+
+// lastOf is a receipt as the last change of a task or of the run. A signed verdict says what it is
+// about by the digest of that receipt, so one that brings two things to a verdict could be taken
+// for one on either: no gateway makes such a receipt, and a verdict on it is on nothing.
+func lastOf(x heard, id string) last {
+	return last{receipt: x.Statement.Receipt, payload: x.payload, shared: slices.ContainsFunc(x.Statement.Changes, func(m writ.Change) bool {
+		return (m.Kind == writ.ObjectTask || m.Kind == writ.ObjectRun) && m.To == string(writ.TaskVerifying) && m.ID != id
+	})}
 }
 
 // subjects are what a signed verdict on it must be about.
@@ -107,6 +117,10 @@ func (k *chain) signature(x heard, v verdict, said saidOf) (keyID string) {
 	})
 	if err != nil {
 		k.judged(badVerdict(err), seq)
+		return ""
+	}
+	if of.shared {
+		k.judged(VerdictAbout, seq)
 		return ""
 	}
 	return signed.Key.ID

@@ -166,7 +166,19 @@ func TestVerdictsTheirVerifiersSigned(t *testing.T) {
 		"on another run": {both1[:1], closed(own, func(h hand, w *writ.VerdictWant) {
 			w.Subjects = h.l.wants("run/"+ulid("run", 2), accepts, "sha256:"+artifact).Subjects
 		}), "verdict_about", word},
-		"on the task":          {both1[:1], closed(own, func(h hand, w *writ.VerdictWant) { w.Subjects = h.l.wants("task/"+h.c.task, accepts).Subjects }), "verdict_about", word},
+		"on the task": {both1[:1], closed(own, func(h hand, w *writ.VerdictWant) { w.Subjects = h.l.wants("task/"+h.c.task, accepts).Subjects }), "verdict_about", word},
+		"on a task, of a receipt that is the run's last too": {both1[:1], func(h hand) {
+			says := h.l.wants("task/"+h.c.task, []string{"WRIT_REASON:late", "WRIT_VERDICT_REJECT"}, "sha256:"+artifact)
+			h.l.do(call{
+				what: "task.verify", by: h.judge, run: h.c.run, policy: inForce, signed: signs(t, own, h.l.statement(says)),
+				args: map[string]any{"receipt_id": h.l.last["task/"+h.c.task], "reasons": []string{"late"}}, moves: []writ.Change{move("task", h.c.task, "verifying", "queued")},
+			})
+			h.l.do(call{what: "task.claim", by: h.c.worker, run: h.c.run, args: map[string]any{}, moves: []writ.Change{move("task", h.c.task, "queued", "running")}})
+			h.l.do(call{what: "task.complete", by: h.c.worker, run: h.c.run, args: map[string]any{}, moves: []writ.Change{move("task", h.c.task, "running", "verifying"), move("run", string(h.c.run), "active", "verifying")}})
+			onTask := signs(t, own, h.l.statement(h.l.wants("task/"+h.c.task, accepts)))
+			h.l.do(call{what: "task.cancel", by: h.c.operator, run: h.c.run, args: map[string]any{}, moves: []writ.Change{move("task", h.c.task, "verifying", "cancelled")}})
+			run(h, call{signed: onTask})
+		}, "verdict_about", word},
 		"on no artifact":       {both1[:1], closed(own, func(h hand, w *writ.VerdictWant) { w.Subjects = h.l.wants("run/"+string(h.c.run), accepts).Subjects }), "verdict_about", word},
 		"on another artifact":  {both1[:1], closed(own, func(h hand, w *writ.VerdictWant) { w.Subjects = append(w.Subjects, strings.Repeat("c", 64)) }), "verdict_about", word},
 		"as another verifier":  {both1[:1], closed(own, func(_ hand, w *writ.VerdictWant) { w.Agent = "worker" }), "verdict_says", word},

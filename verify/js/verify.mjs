@@ -1338,7 +1338,7 @@ class Chain {
       this.carried(x, v, this.quorum);
     }
     if (m.to === "done" && m.from !== "verifying" && this.closing === "verifier") this.judged("close_bypassed", seq);
-    this.last = { receipt: p.receiptId, sum: x.sum };
+    this.last = lastOf(x, m.id);
     this.state = this.facts.state = m.to;
     if (over("run", m.to)) {
       this.ended = true;
@@ -1421,7 +1421,7 @@ class Chain {
       this.carried(x, v, t.verify.quorum ?? 1);
     } else if (done && (from || t.verify.required)) this.judged("verdict_missing", seq);
     t.state = m.to;
-    t.last = { receipt: p.receiptId, sum: x.sum };
+    t.last = lastOf(x, m.id);
     if (m.from === "queued" && m.to === "running") t.claimed = seq;
     if (m.from !== "running") return;
     t.made = this.made(x);
@@ -1535,7 +1535,8 @@ class Chain {
     const code = await signedVerdict(verdict, p.verdict, {
       agent: p.actor?.agent ?? "", keys, properties: unique(properties), subjects: unique([of.sum, ...of.made]), policy: p.decision?.policy ?? "", now: Date.parse(p.commit.at),
     });
-    return code ? fail(code) : p.verdict.keyId;
+    if (code || of.shared) return fail(code || "verdict_about");
+    return p.verdict.keyId;
   }
 
   // Whose word the end of the run rests on: a verdict on a task says nothing of its run.
@@ -1553,6 +1554,11 @@ class Chain {
     if (this.state === "done" && [...this.tasks.values()].some((t) => !over("task", t.state))) this.once("run_tasks_open", this.facts.ended);
   }
 }
+
+// A receipt as the last change of a task or of the run. A signed verdict says what it is about by the
+// digest of that, so one that brings two things to a verdict could be taken for one on either: a verdict
+// on such a receipt is on nothing.
+const lastOf = ({ p, sum }, id) => ({ receipt: p.receiptId, sum, shared: (p.changes ?? []).some((m) => ["task", "run"].includes(m.kind) && m.to === "verifying" && m.id !== id) });
 
 const PARTS = ["run.create", "task.enqueue", "task.claim", "task.complete", "task.fail", "task.release", "task.handoff", "task.heartbeat", "agent.delegate", "task.revive"];
 const MACHINE_OPERATOR = "operator";
@@ -1604,17 +1610,18 @@ class Lineage {
       } else if (m.kind === "approval" && m.from === "") this.said.set(m.id, this.authors(p));
       else if (m.kind === "approval" && m.from === "approved" && ["approved", "consumed"].includes(m.to) && !judges(p)) {
         for (const a of this.said.get(m.id) ?? []) this.took(p.run, a);
-        if (!this.said.has(m.id)) this.unsaid.add(p.run ?? "");
+        if (!this.said.get(m.id)) this.unsaid.add(p.run ?? "");
       }
     }
     if (worked(p)) this.took(p.run, p.actor);
   }
 
   // Who said how the call of a new approval is to be made: whoever agreed to another with other
-  // arguments, and before that whoever had said how that was to be made.
+  // arguments, and before that whoever had said how that was to be made; null where nobody says who had.
   authors(p) {
     if (p.transition !== "approval.decide") return [];
-    return [...p.changes.filter((m) => m.kind === "approval" && m.to === "superseded").flatMap((m) => this.said.get(m.id) ?? []), p.actor];
+    const before = p.changes.filter((m) => m.kind === "approval" && m.to === "superseded").map((m) => this.said.get(m.id));
+    return before.every(Boolean) ? [...before.flat(), p.actor] : null;
   }
 
   // An agent one of whose registrations cannot be read may have any keys.
