@@ -95,6 +95,21 @@ func ParsePublicKey(text string) (writ.PublicKey, error) {
 	return writ.PublicKey{ID: id, PEM: string(canonical)}, err
 }
 
+// SigningKey is ParsePublicKey of a key that is to sign: one is refused by which no signature holds, as
+// every program says it (RFC 8032 leaves open what some of them take).
+func SigningKey(text string) (writ.PublicKey, error) {
+	k, err := ParsePublicKey(text)
+	if err != nil {
+		return k, err
+	}
+	if pub, err := publicKey(text); err != nil {
+		return writ.PublicKey{}, err
+	} else if ed, ok := pub.(ed25519.PublicKey); ok && !plainPoint(ed) {
+		return writ.PublicKey{}, errors.New("is a key by which no signature holds: make another")
+	}
+	return k, nil
+}
+
 // keyForm is a public key in PEM as every reader of writ takes it, those that share no code too: programs differ
 // about what PEM may be beside it.
 var keyForm = regexp.MustCompile(`^-----BEGIN PUBLIC KEY-----[ \t\r]*\n(?:[^\n:]*:[^\n]*\n)*([A-Za-z0-9+/= \t\r\n]+?)\n-----END PUBLIC KEY-----[ \t\v\f\r\n]*$`)

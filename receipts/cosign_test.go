@@ -180,6 +180,19 @@ func TestParsePublicKey(t *testing.T) {
 			t.Errorf("another DER: got %v", err)
 		}
 	}
+	// One by which no signature holds is read, since it may be registered already, and not registered.
+	for _, y := range []*big.Int{big.NewInt(1), prime25519} {
+		text := publicPEM(t, ed25519.PublicKey(little(y)))
+		if _, err := ParsePublicKey(text); err != nil {
+			t.Error(err)
+		}
+		if _, err := SigningKey(text); err == nil || !strings.Contains(err.Error(), "make another") {
+			t.Errorf("got %v", err)
+		}
+	}
+	if one, err := SigningKey(publicPEM(t, ed)); err != nil || one.PEM == "" {
+		t.Errorf("got %+v, %v", one, err)
+	}
 	p384, err := ecdsa.GenerateKey(elliptic.P384(), rand.Reader)
 	if err != nil {
 		t.Fatal(err)

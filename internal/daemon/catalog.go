@@ -66,7 +66,7 @@ func collect(r rooms, v **gateway.Validator) (reg *writ.Registry, err error) {
 	all = append(all, agents.Capabilities(agents.Config{
 		Secret: r.secret, Builtin: func(id writ.CapabilityID) bool { return builtin[id] },
 		CheckSchema: func(schema writ.RawObject) error { return (*v).CheckSchema(schema) },
-		PublicKey:   receipts.ParsePublicKey,
+		PublicKey:   receipts.SigningKey,
 		Gate:        r.gate,
 	})...)
 	all = append(all, runs.Capabilities(runs.Config{Verdicts: receipts.Verdicts{}, Workflow: checkWorkflow})...)

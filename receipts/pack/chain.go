@@ -22,7 +22,7 @@ type RunFacts struct {
 	Links    int64         `json:"links"`          // parents in other runs, or in none, but the verdict itself and the entry of the agent that acts
 	Tree     string        `json:"tree"`           // in which runs parts were looked for
 	Word     string        `json:"word,omitempty"` // whose the end rests on, where that was asked
-	Verdicts []VerdictFact `json:"verdicts,omitempty"`
+	Verdicts []VerdictFact `json:"verdicts"`
 }
 
 // By is who a receipt says acted.
@@ -97,7 +97,7 @@ func newChain(c *check, run writ.RunID) *chain {
 	if c.m.Scope.Kind == ScopeLog {
 		tree = TreeWhole
 	}
-	facts := &RunFacts{Run: run, Tree: tree}
+	facts := &RunFacts{Run: run, Tree: tree, Verdicts: []VerdictFact{}}
 	c.report.Run = facts
 	return &chain{c: c, run: run, facts: facts, runOf: map[writ.ReceiptID]writ.RunID{}, tasks: map[string]*task{}, others: map[string]*task{}, keys: map[string]*task{}, votes: map[string][]vote{}, lineage: newLineage(c.m.Scope.Kind == ScopeRun), reported: map[Code]bool{}}
 }

@@ -77,6 +77,17 @@ func (s Scope) valid() bool {
 	return false
 }
 
+// receipts is how many there are in a log or a range; of a run nobody knows without looking.
+func (s Scope) receipts(size int64) int64 {
+	switch s.Kind {
+	case ScopeLog:
+		return size
+	case ScopeRange:
+		return s.Last - s.First + 1
+	}
+	return 0
+}
+
 // manifest is pack.json: what the pack says it is. It is not signed; what it promises
 // is checked.
 type manifest struct {

@@ -785,3 +785,23 @@ func TestRegistrationsLeftOut(t *testing.T) {
 		}
 	}
 }
+
+// Whatever else is said to have acted in a session, who acted in it first had a part.
+func TestPartsAreNotTakenBack(t *testing.T) {
+	o := node(t)
+	l := world(t)
+	c := l.cast()
+	l.register(c.operator, "", "planner", "nobody")
+	judge := l.open(c.operator, ses(9), "jane", writ.KindAgent, writ.RoleVerifier, "worker", "joe")
+	l.begin(c)
+	as := c.worker
+	as.Agent = "nobody"
+	l.do(call{what: "task.heartbeat", by: as, run: c.run, args: map[string]any{}, moves: []writ.Change{move("run", string(c.run), "active", "active")}})
+	l.accept(c, judge)
+	for _, scope := range []Scope{{Kind: ScopeLog}, {Kind: ScopeRun, Run: c.run}} {
+		f := l.export(Options{Scope: scope})
+		if got := both(t, o, scope.Kind, f, f, l.trust(), Ask{Run: c.run, Close: true}).each(); got != "lineage_agent" {
+			t.Errorf("%s: got %q", scope.Kind, got)
+		}
+	}
+}

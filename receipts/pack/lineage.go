@@ -15,10 +15,18 @@ type lineage struct {
 	sessions map[writ.SessionID]*session
 	agents   map[writ.AgentID]*agent // of each of whose entry a receipt is there
 	parents  map[writ.RunID]writ.RunID
-	parts    map[writ.RunID]map[writ.SessionID]writ.Actor // who had a part, whichever
-	said     map[string][]writ.Actor                      // who said how a call is to be made, by the approval of that, which is there
-	unsaid   map[writ.RunID]bool                          // where a call was made whose approval is not there
+	parts    map[writ.RunID]map[part]writ.Actor // who had a part, whichever
+	said     map[string][]writ.Actor            // who said how a call is to be made, by the approval of that, which is there
+	unsaid   map[writ.RunID]bool                // where a call was made whose approval is not there
 }
+
+// part is whose: of one session an honest gateway never says that it acts as two agents.
+type part struct {
+	session writ.SessionID
+	agent   writ.AgentID
+}
+
+func partOf(a writ.Actor) part { return part{a.Session, a.Agent} }
 
 // session is what one needs to know of it.
 type session struct {
@@ -41,7 +49,7 @@ type agent struct {
 func newLineage(gaps bool) lineage {
 	return lineage{
 		gaps: gaps, sessions: map[writ.SessionID]*session{}, agents: map[writ.AgentID]*agent{},
-		parents: map[writ.RunID]writ.RunID{}, parts: map[writ.RunID]map[writ.SessionID]writ.Actor{}, said: map[string][]writ.Actor{}, unsaid: map[writ.RunID]bool{},
+		parents: map[writ.RunID]writ.RunID{}, parts: map[writ.RunID]map[part]writ.Actor{}, said: map[string][]writ.Actor{}, unsaid: map[writ.RunID]bool{},
 	}
 }
 
@@ -56,7 +64,7 @@ func (l *lineage) names(st writ.Statement) {
 	if !l.gaps || a == nil || slices.Contains(st.Parents, a.last) {
 		return
 	}
-	_, had := l.parts[st.Run][st.Actor.Session]
+	_, had := l.parts[st.Run][partOf(st.Actor)]
 	if begins := planned(st) && (!had || st.Transition == "run.create"); begins || gives(st) || judges(st) {
 		a.unsure, a.unknown = true, true
 	}
@@ -155,9 +163,9 @@ func (l *lineage) took(run writ.RunID, a writ.Actor) {
 		return // the gateway itself takes none
 	}
 	if l.parts[run] == nil {
-		l.parts[run] = map[writ.SessionID]writ.Actor{}
+		l.parts[run] = map[part]writ.Actor{}
 	}
-	l.parts[run][a.Session] = a
+	l.parts[run][partOf(a)] = a
 }
 
 // opened works out who answers for a new session, and who is behind it.

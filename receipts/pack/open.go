@@ -12,10 +12,12 @@ import (
 
 // Limits of what is read of a pack: whoever made it may be hostile.
 const (
-	maxList   = 1 << 30  // receipts.jsonl and SHA256SUMS have some 150 to 250 bytes a receipt
-	maxBundle = 32 << 20 // of policies
-	maxFile   = 1 << 20  // of any other file
+	maxList   = 400 << 20 // receipts.jsonl and SHA256SUMS have some 130 to 200 bytes a receipt
+	maxBundle = 32 << 20  // of policies
+	maxFile   = 1 << 20   // of any other file
 	maxFiles  = 4 << 20
+
+	maxReceipts = 2_000_000 // with them, and the evidence of each, none of these is reached
 )
 
 // limit is how large a file may be.

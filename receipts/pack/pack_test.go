@@ -17,6 +17,9 @@ import (
 	"strings"
 	"testing"
 
+	"golang.org/x/mod/sumdb/note"
+	xtlog "golang.org/x/mod/sumdb/tlog"
+
 	"github.com/writ-gateway/writ"
 	"github.com/writ-gateway/writ/writtest"
 )
@@ -226,6 +229,10 @@ func TestWhatDoesNotFitIsNoPack(t *testing.T) {
 	other.list = slices.Clone(other.list)
 	other.list[3].Sig = other.list[2].Sig
 	at := l.checkpoint(len(l.list))
+	long, err := note.Sign(&note.Note{Text: fmt.Sprintf("log.example.org\n%d\n%s\n", maxReceipts+2, xtlog.Hash{})}, l.log)
+	if err != nil {
+		t.Fatal(err)
+	}
 	for name, c := range map[string]struct {
 		src *lab
 		o   Options
@@ -236,13 +243,16 @@ func TestWhatDoesNotFitIsNoPack(t *testing.T) {
 		"nothing":        {l, Options{Checkpoint: l.checkpoint(0)}},
 		"later earlier":  {l, Options{Checkpoint: l.checkpoint(4), Earlier: at}},
 		"forked earlier": {l, Options{Checkpoint: at, Earlier: other.checkpoint(5)}},
+		"too many":       {l, Options{Checkpoint: long}},
+		"too long":       {l, Options{Checkpoint: long, Scope: Scope{Kind: ScopeRange, First: 1, Last: maxReceipts + 1}}},
 		"other key":      {l, Options{Checkpoint: newLab(t, 1, 9, "log.example.org").checkpoint(0)}},
 	} {
 		if c.o.LogKey = l.logKey(); c.o.Scope.Kind == "" {
 			c.o.Scope.Kind = ScopeLog
 		}
-		if err := Write(context.Background(), files{}, c.src, c.o); err == nil {
-			t.Errorf("%s: a pack was made", name)
+		err := Write(context.Background(), files{}, c.src, c.o)
+		if err == nil || strings.HasPrefix(name, "too ") && name != "too few" && !strings.Contains(err.Error(), "in ranges") {
+			t.Errorf("%s: %v", name, err)
 		}
 	}
 }

@@ -200,6 +200,7 @@ func TestTamperedPacks(t *testing.T) {
 		{"an origin that is none", put(FileManifest, replace("log.example.org", "log<example>org")), false, "pack_malformed@-1", 2},
 		{"an origin that is none, escaped", put(FileManifest, replace("log.example.org", `log\u003cexample\u003eorg`)), false, "pack_malformed@-1", 2},
 		{"another size", put(FileManifest, replace(fmt.Sprintf(`"size":%d`, last+1), `"size":5`)), false, "pack_malformed@-1", 2},
+		{"a size that is no number everywhere", put(FileManifest, replace(fmt.Sprintf(`"size":%d`, last+1), `"size":9007199254740993`)), false, "pack_malformed@-1", 2},
 		{"another log's checkpoint", func(p files) { p[FileCheckpoint] = elsewhere.checkpoint(0) }, false, "origin@-1", 1},
 		{"a checkpoint of another key", func(p files) {
 			other.list = l.list

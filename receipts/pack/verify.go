@@ -130,7 +130,7 @@ func (c *check) manifest() error {
 	if err != nil {
 		return err
 	}
-	if !exact(text, &c.m) || c.m.Format != Format || !c.m.Scope.valid() || c.m.Size < 1 || !receipts.ValidOrigin(c.m.Origin) {
+	if !exact(text, &c.m) || c.m.Format != Format || !c.m.Scope.valid() || c.m.Size < 1 || c.m.Size > maxSize || !receipts.ValidOrigin(c.m.Origin) {
 		c.m = manifest{}
 		c.find(PackMalformed, -1)
 		return errStop
@@ -138,6 +138,10 @@ func (c *check) manifest() error {
 	c.report.Scope, c.report.Promised = c.m.Scope, Promises{c.m.Evidence, c.m.Policies}
 	return nil
 }
+
+// maxSize is how many receipts a log may have for a pack of it: whole numbers up to it are one in every
+// program that reads JSON.
+const maxSize = 1<<53 - 1
 
 // sumsLine is one of SHA256SUMS.
 var sumsLine = regexp.MustCompile("^([0-9a-f]{64})  ([!-~]+)\n$")

@@ -61,6 +61,9 @@ func Write(ctx context.Context, out Sink, src Source, o Options) (err error) {
 	if !o.Scope.valid() || o.Scope.Kind == ScopeRange && o.Scope.Last >= cp.Size || cp.Size == 0 {
 		return fmt.Errorf("the checkpoint covers receipts 0 to %d", cp.Size-1)
 	}
+	if o.Scope.receipts(cp.Size) > maxReceipts {
+		return fmt.Errorf("a pack has at most %d receipts: export this log in ranges", maxReceipts)
+	}
 	sp, err := newSpool()
 	if err != nil {
 		return err
@@ -230,6 +233,9 @@ func (w *writer) choose() error {
 		if runs[of] {
 			take[seq] = true
 		}
+	}
+	if len(take) > maxReceipts {
+		return fmt.Errorf("a pack has at most %d receipts, and this run has more: export its log in ranges", maxReceipts)
 	}
 	w.chosen = func(seq int64) bool { return take[seq] || w.ofKeys[seq] }
 	return nil

@@ -2,7 +2,6 @@
 // Checks an evidence pack, with nothing but Node (20 or later). The same findings and exit
 // codes as writ pack verify, run verify and close verify.
 import { readFile, readdir, stat } from "node:fs/promises";
-import { join } from "node:path";
 import { parseArgs } from "node:util";
 import { earlierOf, limit, promisesOf, scopeOf, tarball, verify } from "./verify.mjs";
 
@@ -24,23 +23,26 @@ async function bytes(path) {
   return new Uint8Array(b.buffer, b.byteOffset, b.length);
 }
 
-// A pack in a directory. What is neither file nor directory is in no pack.
+// A pack in a directory. What is neither file nor directory is in no pack. Names are bytes, a character
+// each, as in an archive: they need not be UTF-8.
 async function folder(dir) {
-  const names = [], bad = [];
+  const names = [], bad = [], at = (name) => Buffer.concat([Buffer.from(dir + "/"), Buffer.from(name, "latin1")]);
   const walk = async (below) => {
-    for (const e of await readdir(join(dir, below), { withFileTypes: true })) {
-      const name = below ? below + "/" + e.name : e.name;
+    for (const e of await readdir(at(below), { withFileTypes: true, encoding: "buffer" })) {
+      const name = (below ? below + "/" : "") + e.name.toString("latin1");
       if (e.isDirectory()) await walk(name);
-      else if (e.isFile() && (await stat(join(dir, name))).size <= limit(name)) names.push(name);
+      else if (e.isFile() && (await stat(at(name))).size <= limit(name)) names.push(name);
       else bad.push("pack_malformed");
     }
   };
   await walk("");
-  return { names, bad, read: (name) => bytes(join(dir, name)) };
+  return { names, bad, read: (name) => bytes(at(name)) };
 }
 
 async function open(path) {
-  return (await stat(path)).isDirectory() ? folder(path) : tarball(await bytes(path));
+  const { size, isDir } = await stat(path).then((s) => ({ size: s.size, isDir: s.isDirectory() }));
+  if (!isDir && size > 2 ** 31 - 1) throw new Error("an archive of more than 2 GiB, which is more than can be read at once: unpack it, and give the directory");
+  return isDir ? folder(path) : tarball(await bytes(path));
 }
 
 // No word of a pack moves the cursor of a terminal, or turns the order of its text.

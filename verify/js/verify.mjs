@@ -586,7 +586,7 @@ const place = (seq) => String(seq).padStart(12, "0");
 const fill = (part, holes = {}) => TABLES.readme[part].replace(/\{([a-z]+)\}/g, (hole, name) => own(holes, name) ?? hole);
 
 // How large a file of a pack may be.
-export const limit = (name) => (["receipts.jsonl", "SHA256SUMS"].includes(name) ? 2 ** 30 : POLICY.test(name) ? 2 ** 25 : 2 ** 20);
+export const limit = (name) => (["receipts.jsonl", "SHA256SUMS"].includes(name) ? 400 * 2 ** 20 : POLICY.test(name) ? 2 ** 25 : 2 ** 20);
 
 class Stop extends Error {}
 const CHANGED = "the pack is not what it was a moment ago: copy it, and check the copy";
@@ -1564,6 +1564,9 @@ const PARTS = ["run.create", "task.enqueue", "task.claim", "task.complete", "tas
 const MACHINE_OPERATOR = "operator";
 
 // Who opened which session for whom, and who had a part in which run.
+// Whose a part is: of one session an honest gateway never says that it acts as two agents.
+const partOf = (actor) => `${actor?.session ?? ""} ${actor?.agent ?? ""}`;
+
 // By a verdict nobody has a part: neither by asking whether one may judge, nor by saying how.
 const judges = (p) => ["task.verify", "run.close"].includes(p.transition);
 const worked = (p) => (p.outcome === "transition" && PARTS.includes(p.transition)) || (p.outcome === "request" && !judges(p));
@@ -1582,7 +1585,7 @@ class Lineage {
   // By the name of its last change, which a receipt has by which an agent comes to have a part in a
   // run, gives a result or judges, it is known in the pack of a run that no later one was left out.
   names(p) {
-    const a = this.agents.get(p.actor?.agent), had = this.parts.get(p.run)?.has(p.actor?.session);
+    const a = this.agents.get(p.actor?.agent), had = this.parts.get(p.run)?.has(partOf(p.actor));
     if (!this.gaps || !a || (p.parents ?? []).includes(a.last)) return;
     if ((worked(p) && (!had || p.transition === "run.create")) || ["task.complete", "task.handoff"].includes(p.transition) || judges(p)) Object.assign(a, { unsure: true, now: null });
   }
@@ -1666,7 +1669,7 @@ class Lineage {
   took(run, actor) {
     if (!run || !actor?.session) return; // the gateway itself takes none
     if (!this.parts.has(run)) this.parts.set(run, new Map());
-    this.parts.get(run).set(actor.session, actor);
+    this.parts.get(run).set(partOf(actor), actor);
   }
 
   opened(id, p, args) {
