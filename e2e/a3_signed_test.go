@@ -376,9 +376,8 @@ findings contains {
 	if r := command(t, append([]string{"verdict", "get", about}, at(w.op)...)...); r.code == 0 {
 		t.Errorf("a receipt without one: %s", r)
 	}
-	statement := ok(append([]string{"verdict", "statement", "--run", c.run, "--verdict", "reject", "--reason", "late"}, at(checker)...)...)
-	if !strings.Contains(statement.stdout, "WRIT_REASON:late") {
-		t.Errorf("got %s", statement)
+	if r := command(t, append([]string{"verdict", "statement", "--run", c.run, "--verdict", "reject", "--reason", "late"}, at(checker)...)...); r.code != 7 || !strings.Contains(r.stderr, "does not wait for a verdict") {
+		t.Errorf("a verdict on what has ended: %s", r)
 	}
 	w.audited()
 }
