@@ -81,10 +81,18 @@ func RefuseVerdict(op, reason, msg, hint string) *Error {
 // VerifierID is how a signed verdict names who judges.
 func VerifierID(a AgentID) string { return "agent:" + string(a) }
 
-// VerdictProperties are what a signed verdict says was found, sorted: the verdict,
-// what every check gave, and the reasons. pass says whether a check passed.
-func VerdictProperties(v Verdict, gates map[string]bool, reasons []string) []string {
+// VerdictOn is how a signed verdict names the task or run it is on: the digest of a
+// receipt does not, since that may be the last change of several things.
+func VerdictOn(kind, id string) string { return "WRIT_VERDICT_ON:" + kind + "/" + id }
+
+// VerdictProperties are what a signed verdict says was found, sorted: on what it is
+// (VerdictOn; "" in verdicts of before it was asked for), the verdict, what every check
+// gave, and the reasons. gates says whether a check passed.
+func VerdictProperties(on string, v Verdict, gates map[string]bool, reasons []string) []string {
 	out := []string{"WRIT_VERDICT_" + strings.ToUpper(string(v))}
+	if on != "" {
+		out = append(out, on)
+	}
 	for g, pass := range gates {
 		if pass {
 			out = append(out, "WRIT_GATE_PASS:"+g)

@@ -37,7 +37,7 @@ func closer(t *testing.T) (w *writtest.World, judge writ.Caller, run writ.RunID,
 	return w, judge, v.RunID, func() *runs.RunCloseArgs {
 		r, _, _ := writtest.Get[writ.Run](w, writ.RunKey(v.RunID))
 		text, err := json.Marshal(inked{"k1", writ.VerdictWant{
-			Agent: "checker", Properties: writ.VerdictProperties(writ.VerdictAccept, nil, nil), Subjects: writ.VerdictSubjects(sealed(r.Receipt), nil), Policy: inForce, Now: w.Now,
+			Agent: "checker", Properties: writ.VerdictProperties(writ.VerdictOn("run", string(v.RunID)), writ.VerdictAccept, nil, nil), Subjects: writ.VerdictSubjects(sealed(r.Receipt), nil), Policy: inForce, Now: w.Now,
 		}})
 		if err != nil {
 			t.Fatal(err)
@@ -90,7 +90,7 @@ func TestAVerdictOnAReceiptNobodyFinds(t *testing.T) {
 		a := sign()
 		if len(found) > 0 { // what is signed is about that one
 			text, err := json.Marshal(inked{"k1", writ.VerdictWant{
-				Agent: "checker", Properties: writ.VerdictProperties(writ.VerdictAccept, nil, nil), Subjects: writ.VerdictSubjects(found[0], nil), Policy: inForce, Now: w.Now,
+				Agent: "checker", Properties: writ.VerdictProperties(writ.VerdictOn("run", string(a.RunID)), writ.VerdictAccept, nil, nil), Subjects: writ.VerdictSubjects(found[0], nil), Policy: inForce, Now: w.Now,
 			}})
 			if err != nil {
 				t.Fatal(err)
@@ -186,7 +186,7 @@ func TestReasonsAreSigned(t *testing.T) {
 		a := sign()
 		a.Verdict, a.Reasons = writ.VerdictReject, []string{"late"}
 		text, err := json.Marshal(inked{"k1", writ.VerdictWant{
-			Agent: "checker", Properties: writ.VerdictProperties(writ.VerdictReject, nil, c.said), Subjects: writ.VerdictSubjects(sealed(a.Receipt), nil), Policy: inForce, Now: w.Now,
+			Agent: "checker", Properties: writ.VerdictProperties(writ.VerdictOn("run", string(a.RunID)), writ.VerdictReject, nil, c.said), Subjects: writ.VerdictSubjects(sealed(a.Receipt), nil), Policy: inForce, Now: w.Now,
 		}})
 		if err != nil {
 			t.Fatal(err)
@@ -223,8 +223,8 @@ func TestAVerdictIsReadInOneWay(t *testing.T) {
 }
 
 func TestVerdictProperties(t *testing.T) {
-	got := writ.VerdictProperties(writ.VerdictReject, map[string]bool{"tests": false, "lint": true}, []string{"late", "late"})
-	if want := []string{"WRIT_GATE_FAIL:tests", "WRIT_GATE_PASS:lint", "WRIT_REASON:late", "WRIT_VERDICT_REJECT"}; !slices.Equal(got, want) {
+	got := writ.VerdictProperties(writ.VerdictOn("task", "tsk_1"), writ.VerdictReject, map[string]bool{"tests": false, "lint": true}, []string{"late", "late"})
+	if want := []string{"WRIT_GATE_FAIL:tests", "WRIT_GATE_PASS:lint", "WRIT_REASON:late", "WRIT_VERDICT_ON:task/tsk_1", "WRIT_VERDICT_REJECT"}; !slices.Equal(got, want) {
 		t.Errorf("got %q", got)
 	}
 }

@@ -67,14 +67,14 @@ func sealed(id writ.ReceiptID) writ.Receipt {
 // signs gives a verdict its signature, mostly that of who gives it: some forget it,
 // find a used one, sign with a key of somebody else, or about something else.
 func (h *history) signs(m move) {
-	sign := func(key string, v writ.Verdict, about writ.ReceiptID, reasons []string) string {
+	sign := func(key, on string, v writ.Verdict, about writ.ReceiptID, reasons []string) string {
 		text, _ := json.Marshal(inked{key, writ.VerdictWant{
-			Agent: m.by.Agent, Properties: writ.VerdictProperties(v, nil, reasons), Subjects: writ.VerdictSubjects(sealed(about), nil), Policy: inForce, Now: h.Now,
+			Agent: m.by.Agent, Properties: writ.VerdictProperties(on, v, nil, reasons), Subjects: writ.VerdictSubjects(sealed(about), nil), Policy: inForce, Now: h.Now,
 		}})
 		return string(text)
 	}
 	how := h.r.IntN(12)
-	text := func(v writ.Verdict, about writ.ReceiptID, reasons []string) string {
+	text := func(on string, v writ.Verdict, about writ.ReceiptID, reasons []string) string {
 		keys := h.keys[m.by.Agent]
 		switch {
 		case how == 0:
@@ -82,21 +82,23 @@ func (h *history) signs(m move) {
 		case how == 1 && len(h.spent) > 0:
 			return h.spent[h.r.IntN(len(h.spent))]
 		case how == 2:
-			return sign([]string{"k1", "k2", "k3", "k4"}[h.r.IntN(4)], v, about, reasons)
+			return sign([]string{"k1", "k2", "k3", "k4"}[h.r.IntN(4)], on, v, about, reasons)
 		case len(keys) == 0:
 			return ""
 		case how == 3:
-			return sign(keys[0], v, writ.ReceiptID(h.NewID(writ.PrefixReceipt)), reasons)
+			return sign(keys[0], on, v, writ.ReceiptID(h.NewID(writ.PrefixReceipt)), reasons)
 		case how == 4:
-			return sign(keys[0], v, about, append([]string{"else"}, reasons...))
+			return sign(keys[0], on, v, about, append([]string{"else"}, reasons...))
+		case how == 5:
+			return sign(keys[0], writ.VerdictOn("run", "run_else"), v, about, reasons)
 		}
-		return sign(keys[h.r.IntN(len(keys))], v, about, reasons)
+		return sign(keys[h.r.IntN(len(keys))], on, v, about, reasons)
 	}
 	switch a := m.args.(type) {
 	case *queue.TaskVerifyArgs:
-		a.Signed = text(a.Verdict, a.Receipt, a.Reasons)
+		a.Signed = text(writ.VerdictOn("task", string(a.Task)), a.Verdict, a.Receipt, a.Reasons)
 	case *runs.RunCloseArgs:
-		a.Signed = text(a.Verdict, a.Receipt, a.Reasons)
+		a.Signed = text(writ.VerdictOn("run", string(a.RunID)), a.Verdict, a.Receipt, a.Reasons)
 	}
 }
 

@@ -53,7 +53,7 @@ func (c *Client) JudgedTask(ctx context.Context, id writ.TaskID, v writ.Verdict,
 		before, known := passed[g.Name]
 		passed[g.Name] = g.Status == "pass" && (before || !known)
 	}
-	j.Want = writ.VerdictWant{Policy: meta.PolicyRevision, Properties: writ.VerdictProperties(v, passed, reasons)}
+	j.Want = writ.VerdictWant{Policy: meta.PolicyRevision, Properties: writ.VerdictProperties(writ.VerdictOn(writ.ObjectTask, string(id)), v, passed, reasons)}
 	return j, c.judged(ctx, &j, writ.ObjectTask, string(id), t.Receipt)
 }
 
@@ -76,12 +76,12 @@ func (c *Client) JudgedRun(ctx context.Context, id writ.RunID, v writ.Verdict, r
 			break
 		}
 	}
-	j.Want = writ.VerdictWant{Policy: meta.PolicyRevision, Properties: writ.VerdictProperties(v, nil, reasons)}
+	j.Want = writ.VerdictWant{Policy: meta.PolicyRevision, Properties: writ.VerdictProperties(writ.VerdictOn(writ.ObjectRun, string(id)), v, nil, reasons)}
 	return j, c.judged(ctx, &j, writ.ObjectRun, string(id), r.Receipt)
 }
 
-// judged reads the receipt, and who judges from the session of the token. The receipt's digest is
-// all by which a signed verdict says what it is about, so it must be that of this object alone.
+// judged reads the receipt, which must be the one by which this object waits for a verdict, and who
+// judges from the session of the token.
 func (c *Client) judged(ctx context.Context, j *Judged, kind, object string, id writ.ReceiptID) (err error) {
 	if j.Receipt, err = c.GetReceipt(ctx, id); err != nil {
 		return err
@@ -109,20 +109,13 @@ func (c *Client) judged(ctx context.Context, j *Judged, kind, object string, id 
 	if err != nil || says.Predicate.Receipt != id {
 		return &writ.Error{Code: writ.CodeInternal, Op: "client.Judged", Msg: "the gateway shows another receipt than it was asked for", Hint: "do not sign anything, and tell who runs it", Err: err}
 	}
-	waits, alone := false, true
+	waits := false
 	for _, m := range says.Predicate.Changes {
-		switch {
-		case m.Kind != writ.ObjectTask && m.Kind != writ.ObjectRun:
-		case m.Kind == kind && m.ID == object:
+		if m.Kind == kind && m.ID == object {
 			waits = m.To == string(writ.TaskVerifying)
-		case m.To == string(writ.TaskVerifying):
-			alone = false
 		}
 	}
-	switch {
-	case !alone:
-		return &writ.Error{Code: writ.CodeInternal, Op: "client.Judged", Msg: "the receipt that would be judged brings something else to a verdict, too, so a verdict on it could be used for that", Hint: "do not sign anything, and tell who runs the gateway"}
-	case !waits:
+	if !waits {
 		return writ.Refuse(writ.CodeIllegal, "client.Judged", "it does not wait for a verdict", "task.get and run.get show its state; only what is verifying is judged")
 	}
 	var artifacts []string

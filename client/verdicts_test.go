@@ -39,7 +39,7 @@ func TestWhatAVerdictIsAbout(t *testing.T) {
 	}
 	about := writ.VerdictSubjects(writ.Receipt{Payload: []byte(payload)}, []string{"sha256:" + hex})
 	if v := got.Want; v.Agent != "checker" || v.Policy != "sha256:aa" || !slices.Equal(v.Subjects, about) ||
-		!slices.Equal(v.Properties, []string{"WRIT_GATE_FAIL:lint", "WRIT_GATE_PASS:tests", "WRIT_VERDICT_ACCEPT"}) || got.Names[hex] != "artifact/site" {
+		!slices.Equal(v.Properties, []string{"WRIT_GATE_FAIL:lint", "WRIT_GATE_PASS:tests", "WRIT_VERDICT_ACCEPT", "WRIT_VERDICT_ON:task/tsk_1"}) || got.Names[hex] != "artifact/site" {
 		t.Errorf("got %+v", got)
 	}
 	if n := len(f.got()); n != 3 {
@@ -51,17 +51,14 @@ func TestWhatAVerdictIsAbout(t *testing.T) {
 	about = writ.VerdictSubjects(writ.Receipt{Payload: []byte(payload)}, []string{"sha256:" + hex})
 	run := `{"run_id":"run_1","receipt":"rcp_7"}`
 	c, _ = newFake(t, nil, ok("done", run, "Policy-Revision", "sha256:aa"), ok("done", `{"tasks":[`+task+`],"next":"tsk_1"}`), ok("done", `{"tasks":[]}`), ok("done", shown(payload)), ok("done", session))
-	if got, err = c.JudgedRun(context.Background(), "run_1", writ.VerdictReject, []string{"late"}); err != nil || !slices.Equal(got.Want.Subjects, about) || got.Want.Properties[0] != "WRIT_REASON:late" {
+	if got, err = c.JudgedRun(context.Background(), "run_1", writ.VerdictReject, []string{"late"}); err != nil || !slices.Equal(got.Want.Subjects, about) || !slices.Equal(got.Want.Properties, []string{"WRIT_REASON:late", "WRIT_VERDICT_ON:run/run_1", "WRIT_VERDICT_REJECT"}) {
 		t.Errorf("got %+v, %v", got, err)
 	}
 
-	// A receipt after which it does not wait for a verdict, and such as a verdict on something else could be about.
-	for payload, code := range map[string]writ.Code{
-		brings(): writ.CodeIllegal, brings("task tsk_1 done"): writ.CodeIllegal, brings("run tsk_1 verifying"): writ.CodeInternal, brings("task tsk_2 verifying"): writ.CodeInternal,
-		brings("task tsk_1 verifying", "run run_1 verifying"): writ.CodeInternal, brings("task tsk_2 verifying", "task tsk_1 verifying"): writ.CodeInternal,
-	} {
+	// A receipt after which it does not wait for a verdict.
+	for _, payload := range []string{brings(), brings("task tsk_1 done"), brings("run tsk_1 verifying"), brings("task tsk_2 verifying")} {
 		c, _ = newFake(t, nil, ok("done", task), ok("done", shown(payload)))
-		if _, err := c.JudgedTask(context.Background(), "tsk_1", writ.VerdictAccept, nil, nil); writ.CodeOf(err) != code {
+		if _, err := c.JudgedTask(context.Background(), "tsk_1", writ.VerdictAccept, nil, nil); writ.CodeOf(err) != writ.CodeIllegal {
 			t.Errorf("%s: %v", payload, err)
 		}
 	}

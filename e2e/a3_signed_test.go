@@ -99,7 +99,8 @@ func TestA3T2T5SignedVerdicts(t *testing.T) {
 		}
 		site := work("bytes")
 		passed := obj{"gates": []obj{{"gate": "tests", "status": "pass"}}}
-		says := writ.VerdictProperties(writ.VerdictAccept, map[string]bool{"tests": true}, nil)
+		on := writ.VerdictOn("task", task)
+		says := writ.VerdictProperties(on, writ.VerdictAccept, map[string]bool{"tests": true}, nil)
 		_, accept := checker.verdict(path, "accept", passed)
 		with := func(body obj, text string) obj {
 			out := obj{"verdict_dsse": text}
@@ -125,13 +126,18 @@ func TestA3T2T5SignedVerdicts(t *testing.T) {
 		for reason, spoil := range map[string]func(*writ.VerdictWant){
 			"verifier": func(v *writ.VerdictWant) { v.Agent = "twin" },
 			"policy":   func(v *writ.VerdictWant) { v.Policy = "sha256:" + strings.Repeat("0", 64) },
-			"verdict":  func(v *writ.VerdictWant) { v.Properties = writ.VerdictProperties(writ.VerdictAccept, nil, nil) },
+			"verdict":  func(v *writ.VerdictWant) { v.Properties = writ.VerdictProperties(on, writ.VerdictAccept, nil, nil) },
 			"subjects": func(v *writ.VerdictWant) { v.Subjects = writ.VerdictSubjects(about, []string{digestOf("others")}) },
 			"time":     func(v *writ.VerdictWant) { v.Now -= 2 * writ.VerdictFreshMs },
 		} {
 			v := good
 			spoil(&v)
 			refused(checker.caller, verify, with(accept, checker.signs(v)), reason)
+		}
+		for _, other := range []string{"", writ.VerdictOn("run", c.run), writ.VerdictOn("task", "tsk_01M89R8776FSMT3FKAH3617HBC")} {
+			v := good
+			v.Properties = writ.VerdictProperties(other, writ.VerdictAccept, map[string]bool{"tests": true}, nil)
+			refused(checker.caller, verify, with(accept, checker.signs(v)), "verdict")
 		}
 		fewer := good
 		fewer.Subjects = writ.VerdictSubjects(about, nil)
@@ -147,7 +153,7 @@ func TestA3T2T5SignedVerdicts(t *testing.T) {
 		// The check did not pass: who holds the token cannot say that it did.
 		_, lying := checker.verdict(path, "reject", obj{"gates": []obj{{"gate": "tests", "status": "fail"}}})
 		failed := good
-		failed.Properties = writ.VerdictProperties(writ.VerdictReject, map[string]bool{"tests": false}, []string{"incomplete"})
+		failed.Properties = writ.VerdictProperties(on, writ.VerdictReject, map[string]bool{"tests": false}, []string{"incomplete"})
 		sent := checker.signs(failed)
 		refused(checker.caller, verify, with(accept, sent), "verdict")
 		if r := checker.ok(200, "POST", verify, with(lying, sent)); r.str("state") != "queued" {
@@ -178,7 +184,7 @@ func TestA3T2T5SignedVerdicts(t *testing.T) {
 		checker = w.signer("checker", "vera", mine, minePEM)
 		closing, done := checker.verdict(run, "accept", nil)
 		about = checker.about(run)
-		whole := checker.want(about, site, writ.VerdictProperties(writ.VerdictAccept, nil, nil))
+		whole := checker.want(about, site, writ.VerdictProperties(writ.VerdictOn("run", c.run), writ.VerdictAccept, nil, nil))
 		refused(checker.caller, closing, with(done, checker.signs(whole)), "key")
 		refused(checker.caller, closing, done, "missing")
 		checker = w.signer("checker", "vera", later, laterPEM).as(checker)

@@ -210,7 +210,7 @@ func (s *sower) signVerdict(c cast) (verdict writ.ReceiptID, rests string) {
 	l := c.builder.claim(task)
 	c.builder.ok(200, "POST", path+"/complete", l.hold(nil))
 	verify, body := by.verdict(path, "reject", obj{"gates": []obj{{"gate": check, "status": "fail"}}, "reasons": []string{reason}})
-	want := by.want(by.about(path), nil, writ.VerdictProperties(writ.VerdictReject, map[string]bool{check: false}, []string{reason}))
+	want := by.want(by.about(path), nil, writ.VerdictProperties(writ.VerdictOn("task", task), writ.VerdictReject, map[string]bool{check: false}, []string{reason}))
 	text, err := receipts.VerdictStatement(want, map[string]string{want.Subjects[0]: name})
 	if err != nil {
 		c.t.Fatal(err)

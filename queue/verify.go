@@ -195,7 +195,7 @@ func verifyPlan(cfg Config, c *writ.Call, a *TaskVerifyArgs, s writ.Snapshot, de
 	}
 	d := begin(opVerify, c, s)
 	if err := d.tx.Vouch(opVerify, cfg.Verdicts, a.Signed, s, c, dec, t.Receipt, digests(t), writ.VerdictWant{
-		Agent: c.Caller.Agent, Keys: keys, Properties: writ.VerdictProperties(a.Verdict, passed(a.Gates), a.Reasons),
+		Agent: c.Caller.Agent, Keys: keys, Properties: writ.VerdictProperties(writ.VerdictOn(writ.ObjectTask, string(t.ID)), a.Verdict, passed(a.Gates), a.Reasons),
 	}); err != nil {
 		return refuse(err)
 	}

@@ -60,7 +60,7 @@ func wanted(keys ...writ.PublicKey) writ.VerdictWant {
 	hello := sha256.Sum256([]byte("hello"))
 	return writ.VerdictWant{
 		Agent: "checker", Keys: keys, Now: verdictNow, Policy: "sha256:" + strings.Repeat("a", 64),
-		Properties: writ.VerdictProperties(writ.VerdictAccept, map[string]bool{"tests": true}, nil),
+		Properties: writ.VerdictProperties("", writ.VerdictAccept, map[string]bool{"tests": true}, nil),
 		Subjects:   writ.VerdictSubjects(writ.Receipt{Payload: []byte(`{"what was signed":"of the receipt that is judged"}`)}, []string{"sha256:" + hex.EncodeToString(hello[:])}),
 	}
 }
@@ -132,7 +132,7 @@ func TestVerdictsMadeByCosign(t *testing.T) {
 	if again, err := CheckVerdict(got.Envelope, want); err != nil || again.Digest != got.Digest {
 		t.Errorf("got %+v, %v", again, err)
 	}
-	want.Properties = writ.VerdictProperties(writ.VerdictAccept, nil, nil)
+	want.Properties = writ.VerdictProperties("", writ.VerdictAccept, nil, nil)
 	want.Subjects = writ.VerdictSubjects(writ.Receipt{Payload: vector(t, "receipt-payload.json")}, nil)
 	if _, err := CheckVerdict(vector(t, "cosign-predicate.sigstore.json"), want); err != nil {
 		t.Error(err)
@@ -527,7 +527,7 @@ func TestTheLargestVerdictFits(t *testing.T) {
 			reasons = append(reasons, strings.Repeat("r", 63)+string(rune('a'+i)))
 		}
 	}
-	want.Properties = writ.VerdictProperties(writ.VerdictAccept, gates, reasons)
+	want.Properties = writ.VerdictProperties("", writ.VerdictAccept, gates, reasons)
 	text, err := VerdictStatement(want, nil)
 	if err != nil {
 		t.Fatal(err)

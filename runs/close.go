@@ -126,7 +126,7 @@ func closing(cfg Config) *writ.Capability {
 				return tx, r, err
 			}
 			if err := tx.Vouch(op, cfg.Verdicts, a.Signed, s, call, dec, run.Receipt, digests(s.Ranges[artifacts(run.ID)].Members), writ.VerdictWant{
-				Agent: call.Caller.Agent, Keys: keys, Properties: writ.VerdictProperties(a.Verdict, nil, a.Reasons),
+				Agent: call.Caller.Agent, Keys: keys, Properties: writ.VerdictProperties(writ.VerdictOn(writ.ObjectRun, string(a.RunID)), a.Verdict, nil, a.Reasons),
 			}); err != nil {
 				return tx, r, err
 			}

@@ -14,7 +14,7 @@ import (
 // vote is a verdict that accepts, given before the last.
 type vote struct {
 	receipt, about writ.ReceiptID
-	by             writ.Actor
+	by             party
 }
 
 // isQuorum says whether as many verdicts can be asked for; votes is how many are, one where
@@ -38,7 +38,7 @@ func (k *chain) voted(x heard, m writ.Change) {
 	} else {
 		v.of.made, v.of.told = k.madeOfRun()
 	}
-	k.votes[m.ID] = append(k.votes[m.ID], vote{x.Statement.Receipt, k.judge(x, v), x.Statement.Actor})
+	k.votes[m.ID] = append(k.votes[m.ID], vote{x.Statement.Receipt, k.judge(x, v), k.lineage.acting(x.Statement.Actor)})
 }
 
 // carried counts the verdicts when the last one accepts: those it names, on the same receipt,
@@ -47,7 +47,7 @@ func (k *chain) carried(x heard, v verdict, want int) {
 	if !v.accept || want <= 1 {
 		return
 	}
-	seq, counted := x.Commit.Seq, []writ.Actor{x.Statement.Actor}
+	seq, counted := x.Commit.Seq, []party{k.lineage.acting(x.Statement.Actor)}
 	for _, o := range k.votes[v.id] {
 		if o.about != v.of.receipt || !slices.Contains(x.Statement.Parents, o.receipt) {
 			continue
@@ -55,7 +55,7 @@ func (k *chain) carried(x heard, v verdict, want int) {
 		for _, code := range k.lineage.conflicts(k.run, o.by) { // a part may have been taken since
 			k.judged(code, seq)
 		}
-		if slices.ContainsFunc(counted, func(by writ.Actor) bool { return k.oneVoter(by, o.by, seq) }) {
+		if slices.ContainsFunc(counted, func(by party) bool { return k.oneVoter(by, o.by, seq) }) {
 			k.judged(QuorumTwice, seq)
 			continue
 		}
@@ -67,7 +67,7 @@ func (k *chain) carried(x heard, v verdict, want int) {
 }
 
 // oneVoter says whether two who voted are not told apart. Where nobody says, that is found.
-func (k *chain) oneVoter(a, b writ.Actor, seq int64) (one bool) {
+func (k *chain) oneVoter(a, b party, seq int64) (one bool) {
 	for _, code := range k.lineage.same(a, b) {
 		if code == LineageUnknown {
 			k.judged(LineageUnknown, seq)

@@ -88,7 +88,7 @@ func TestSeveralVerdicts(t *testing.T) {
 		"a vote on the run, for the task": {2, func(h hall) {
 			ends(h, "task", h.jim, votes(h, "run", h.judge, "", h.last["run/"+string(h.run)]))
 			ends(h, "run", h.jo)
-		}, "quorum_missing"},
+		}, "quorum_missing verdict_stale"},
 		"a vote on what was sent back": {2, func(h hall) {
 			first := good(h)
 			h.do(call{what: "task.verify", by: h.jim, run: h.run, args: map[string]any{"receipt_id": h.last["task/"+h.task], "reasons": []string{"incomplete"}}, moves: []writ.Change{move("task", h.task, "verifying", "queued"), move("ballot", h.task, "open", "void")}})

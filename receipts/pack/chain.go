@@ -187,7 +187,7 @@ func (k *chain) runMoves(x heard, m writ.Change) {
 	if m.To == string(writ.RunDone) && m.From != string(writ.RunVerifying) && k.closing == string(writ.CloseVerifier) {
 		k.judged(CloseBypassed, seq)
 	}
-	k.state, k.last = m.To, lastOf(x, m.ID)
+	k.state, k.last = m.To, lastOf(x, m)
 	k.facts.State = m.To
 	if writ.RunMoves.Terminal(writ.RunState(m.To)) {
 		by := byOf(st)
@@ -225,7 +225,7 @@ func (k *chain) taskMoves(x heard, m writ.Change) {
 		k.judged(VerdictMissing, seq)
 	}
 	made, told := t.last.made, t.last.told
-	t.state, t.last = m.To, lastOf(x, m.ID)
+	t.state, t.last = m.To, lastOf(x, m)
 	t.last.made, t.last.told = made, told
 	switch {
 	case m.From == string(writ.TaskQueued) && m.To == string(writ.TaskRunning):
@@ -258,10 +258,10 @@ func (k *chain) judge(x heard, v verdict) (about writ.ReceiptID) {
 	if st.Actor.Role != writ.RoleVerifier || st.Transition != "run.close" && st.Transition != "task.verify" {
 		k.judged(CloseRole, seq)
 	}
-	if !slices.Contains(st.Parents, v.of.receipt) {
+	if !slices.Contains(st.Parents, v.of.receipt) || v.task == nil && k.moved(v.of.seq) {
 		k.judged(VerdictStale, seq)
 	}
-	for _, code := range k.lineage.conflicts(k.run, st.Actor) {
+	for _, code := range k.lineage.conflicts(k.run, k.lineage.acting(st.Actor)) {
 		k.judged(code, seq)
 	}
 	var a saidOf
@@ -294,6 +294,16 @@ func (k *chain) judge(x heard, v verdict) (about writ.ReceiptID) {
 		}
 	}
 	return a.Receipt
+}
+
+// moved says whether a task of the run has changed since: none does while the run waits for its verdict.
+func (k *chain) moved(since int64) bool {
+	for _, t := range k.tasks {
+		if t.last.seq > since {
+			return true
+		}
+	}
+	return false
 }
 
 // checks holds a verdict that accepts to the checks of the verifier's own that were asked for.

@@ -805,3 +805,25 @@ func TestPartsAreNotTakenBack(t *testing.T) {
 		}
 	}
 }
+
+// Who had a part is known by the keys its agent was registered with by then, as the gateway has it: what
+// is registered later says nothing of that, so a log and the pack of a run say the same.
+func TestKeysOfLater(t *testing.T) {
+	o := node(t)
+	l := world(t)
+	c := l.cast()
+	key := string(l.pub())
+	l.register(c.operator, "", "planner")
+	l.register(c.operator, key, "judge")
+	judge := l.open(c.operator, ses(9), "judge", writ.KindAgent, writ.RoleVerifier, "judge", "vera")
+	l.begin(c)
+	l.register(c.operator, key, "worker")
+	l.do(call{what: "task.heartbeat", by: c.worker, run: c.run, args: map[string]any{}, moves: []writ.Change{move("run", string(c.run), "active", "active")}})
+	l.accept(c, judge)
+	for _, scope := range []Scope{{Kind: ScopeLog}, {Kind: ScopeRun, Run: c.run}} {
+		f := l.export(Options{Scope: scope})
+		if got := both(t, o, scope.Kind, f, f, l.trust(), Ask{Run: c.run, Close: true}).each(); got != "verdict_unsigned" {
+			t.Errorf("%s: got %q", scope.Kind, got)
+		}
+	}
+}

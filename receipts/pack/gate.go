@@ -20,7 +20,7 @@ type gated struct {
 // given is a result, and what it has passed.
 type given struct {
 	seq     int64
-	by      writ.Actor
+	by      party
 	owes    []string
 	unknown bool // what its agent's work must pass nobody says
 	shown   map[string]shown
@@ -34,7 +34,7 @@ type shown struct {
 
 // gave notes a result, which has passed nothing yet.
 func (k *chain) gave(x heard, t *task) {
-	by := x.Statement.Actor
+	by := k.lineage.acting(x.Statement.Actor)
 	gate, work, known := k.lineage.gates(by.Agent, t.Capability)
 	g := &given{seq: x.Commit.Seq, by: by, unknown: !known, shown: map[string]shown{}}
 	for _, check := range t.Verify.Gates {
@@ -58,8 +58,13 @@ func (k *chain) looked(x heard, t *task) {
 	if st.Transition != "task.complete" {
 		return
 	}
-	if !x.ev.says(&a) {
+	if !x.ev.says(&a) { // it may have said that one it looked at does not pass
 		k.unread = true
+		for _, on := range t.looks {
+			if on.given != nil {
+				delete(on.given.shown, t.Capability)
+			}
+		}
 		return
 	}
 	gate, _, known := k.lineage.gates(st.Actor.Agent, t.Capability)
@@ -71,7 +76,7 @@ func (k *chain) looked(x heard, t *task) {
 		if g := on.given; g == nil || !there || !slices.Contains(g.owes, t.Capability) || t.claimed <= g.seq {
 			continue
 		}
-		own, told := k.lineage.own(on.given.by, st.Actor)
+		own, told := k.lineage.own(on.given.by, k.lineage.acting(st.Actor))
 		if !known || !told {
 			k.judged(LineageUnknown, seq)
 		}

@@ -222,4 +222,27 @@ func TestResultsPassTheirGates(t *testing.T) {
 			t.Errorf("without %s: got %q, want %q", name, got, x.want)
 		}
 	}
+	// Where nobody says what a gate said last, it may have said that the result does not pass.
+	l = world(t)
+	h = shop{lab: l, cast: l.cast()}
+	l.declares(h.operator, "checker", map[string]any{"tools": []any{tool(lint, true)}})
+	h.checker = l.open(h.operator, ses(8), "checker", writ.KindAgent, writ.RoleExecutor, "checker", "")
+	l.asks(h.cast, map[string]any{}, asks(lint), map[string]any{})
+	r = look(h)
+	second := task(h, 3, map[string]any{"key": "again", "depends_on": []any{map[string]any{"key": "one", "when": "given"}}})
+	claims(h, second, h.checker)
+	ends(h, second, h.checker, "fail")
+	said := len(l.list) - 1
+	accepts(h, cited(r))
+	for _, scope := range []Scope{{Kind: ScopeLog}, {Kind: ScopeRun, Run: h.run}} {
+		f := l.export(Options{Scope: scope})
+		for name, x := range map[string]struct {
+			change func(files)
+			want   string
+		}{"all": {func(files) {}, "gate_missing"}, "not what it said last": {mute(said), "evidence_missing"}} {
+			if got := both(t, o, name+scope.Kind, f, f.with(x.change), l.trust(), Ask{Run: h.run, Close: true}).each(); got != x.want {
+				t.Errorf("%s, %s: got %q, want %q", scope.Kind, name, got, x.want)
+			}
+		}
+	}
 }

@@ -15,9 +15,9 @@ type lineage struct {
 	sessions map[writ.SessionID]*session
 	agents   map[writ.AgentID]*agent // of each of whose entry a receipt is there
 	parents  map[writ.RunID]writ.RunID
-	parts    map[writ.RunID]map[part]writ.Actor // who had a part, whichever
-	said     map[string][]writ.Actor            // who said how a call is to be made, by the approval of that, which is there
-	unsaid   map[writ.RunID]bool                // where a call was made whose approval is not there
+	parts    map[writ.RunID]map[part]party // who had a part, whichever
+	said     map[string][]party            // who said how a call is to be made, by the approval of that, which is there
+	unsaid   map[writ.RunID]bool           // where a call was made whose approval is not there
 }
 
 // part is whose: of one session an honest gateway never says that it acts as two agents.
@@ -27,6 +27,26 @@ type part struct {
 }
 
 func partOf(a writ.Actor) part { return part{a.Session, a.Agent} }
+
+// party is who did something, with the keys its agent had been registered with by then: what comes
+// after says nothing of who that was. sure is false where there may have been others.
+type party struct {
+	writ.Actor
+	keys []string
+	sure bool
+}
+
+// acting is who acts now.
+func (l *lineage) acting(who writ.Actor) party {
+	p := party{Actor: who, sure: true} // keys are of agents
+	if who.Agent != "" {
+		p.sure = false
+		if a := l.agents[who.Agent]; a != nil {
+			p.keys, p.sure = a.keys, !a.unsure
+		}
+	}
+	return p
+}
 
 // session is what one needs to know of it.
 type session struct {
@@ -49,25 +69,26 @@ type agent struct {
 func newLineage(gaps bool) lineage {
 	return lineage{
 		gaps: gaps, sessions: map[writ.SessionID]*session{}, agents: map[writ.AgentID]*agent{},
-		parents: map[writ.RunID]writ.RunID{}, parts: map[writ.RunID]map[part]writ.Actor{}, said: map[string][]writ.Actor{}, unsaid: map[writ.RunID]bool{},
+		parents: map[writ.RunID]writ.RunID{}, parts: map[writ.RunID]map[part]party{}, said: map[string][]party{}, unsaid: map[writ.RunID]bool{},
 	}
 }
 
 // takesPart are the transitions by which somebody has worked in a run, or planned it.
 var takesPart = []string{"run.create", "task.enqueue", "task.claim", "task.complete", "task.fail", "task.release", "task.handoff", "task.heartbeat", "agent.delegate", "task.revive"}
 
-// names holds a receipt by which an agent comes to have a part in a run, gives a result or judges to
-// that it names the last change of the agent's entry that is there. In the pack of a run it is known
-// by that alone that no later one was left out.
+// names holds a receipt that counts to that it names the last change of the entry of the agent that
+// acts which is there. In the pack of a run it is known by that alone that no later one was left out.
 func (l *lineage) names(st writ.Statement) {
-	a := l.agents[st.Actor.Agent]
-	if !l.gaps || a == nil || slices.Contains(st.Parents, a.last) {
-		return
-	}
-	_, had := l.parts[st.Run][partOf(st.Actor)]
-	if begins := planned(st) && (!had || st.Transition == "run.create"); begins || gives(st) || judges(st) {
+	if a := l.agents[st.Actor.Agent]; l.gaps && a != nil && l.counts(st) && !slices.Contains(st.Parents, a.last) {
 		a.unsure, a.unknown = true, true
 	}
+}
+
+// counts says of a receipt that it says something of who acts: that it comes to have a part in a run,
+// gives a result, says how a call is to be made, or judges.
+func (l *lineage) counts(st writ.Statement) bool {
+	_, had := l.parts[st.Run][partOf(st.Actor)]
+	return planned(st) && (!had || st.Transition == "run.create") || gives(st) || decides(st) || judges(st)
 }
 
 // entry is the last change of an agent's entry that is there.
@@ -99,20 +120,18 @@ func (l *lineage) note(st writ.Statement, ev *told) {
 			l.opened(writ.SessionID(m.ID), st, ev)
 		case m.Kind == writ.ObjectRun && m.From == "" && st.Run != writ.RunID(m.ID):
 			l.parents[writ.RunID(m.ID)] = st.Run
-			l.took(writ.RunID(m.ID), st.Actor)
+			l.took(writ.RunID(m.ID), l.acting(st.Actor), true)
 		case m.Kind == writ.ObjectAgent:
 			l.changed(writ.AgentID(m.ID), m.From == "", st)
 			if m.From == "" || st.Transition == "agent.register" {
 				l.registered(l.agents[writ.AgentID(m.ID)], ev)
 			}
 		case m.Kind == writ.ObjectApproval && m.From == "":
-			if authors, known := l.authors(st); known {
-				l.said[m.ID] = authors
-			}
+			l.saying(m.ID, st)
 		case m.Kind == writ.ObjectApproval && m.From == string(writ.ApprovalApproved) && (m.To == string(writ.ApprovalConsumed) || m.To == m.From) && !judges(st): // it is made
 			authors, there := l.said[m.ID]
 			for _, a := range authors {
-				l.took(st.Run, a)
+				l.took(st.Run, a, true)
 			}
 			if !there {
 				l.unsaid[st.Run] = true
@@ -120,7 +139,7 @@ func (l *lineage) note(st writ.Statement, ev *told) {
 		}
 	}
 	if planned(st) {
-		l.took(st.Run, st.Actor)
+		l.took(st.Run, l.acting(st.Actor), l.counts(st))
 	}
 }
 
@@ -134,23 +153,28 @@ func gives(st writ.Statement) bool {
 	return st.Transition == "task.complete" || st.Transition == "task.handoff"
 }
 
-// authors are who said how the call of a new approval is to be made: whoever agreed to another with other arguments, and
-// before that whoever had said how that was to be made. known is false where nobody says who had.
-func (l *lineage) authors(st writ.Statement) (out []writ.Actor, known bool) {
-	if st.Transition != "approval.decide" {
-		return nil, true
-	}
-	for _, m := range st.Changes {
-		if m.Kind == writ.ObjectApproval && m.To == string(writ.ApprovalSuperseded) {
-			before, there := l.said[m.ID]
-			if !there {
-				return nil, false
+// saying notes who said how the call of a new approval is to be made: whoever agreed to another with other arguments, and
+// before that whoever had said how that was to be made. Where nobody says who had, nobody says who did.
+func (l *lineage) saying(approval string, st writ.Statement) {
+	delete(l.said, approval)
+	var authors []party
+	if decides(st) {
+		for _, m := range st.Changes {
+			if m.Kind == writ.ObjectApproval && m.To == string(writ.ApprovalSuperseded) {
+				before, there := l.said[m.ID]
+				if !there {
+					return
+				}
+				authors = append(authors, before...)
 			}
-			out = append(out, before...)
 		}
+		authors = append(authors, l.acting(st.Actor))
 	}
-	return append(out, st.Actor), true
+	l.said[approval] = authors
 }
+
+// decides says whether a call is somebody's word on one that waits for it.
+func decides(st writ.Statement) bool { return st.Transition == "approval.decide" }
 
 // judges says whether a call is a verdict: to ask whether one may judge is no part in what one
 // judges, nor is to say how.
@@ -158,14 +182,15 @@ func judges(st writ.Statement) bool {
 	return st.Transition == "task.verify" || st.Transition == "run.close"
 }
 
-func (l *lineage) took(run writ.RunID, a writ.Actor) {
-	if a.Session == "" || run == "" {
+// took notes a part, unless it is known and this says nothing new of who has it.
+func (l *lineage) took(run writ.RunID, who party, counts bool) {
+	if who.Session == "" || run == "" || !counts {
 		return // the gateway itself takes none
 	}
 	if l.parts[run] == nil {
-		l.parts[run] = map[part]writ.Actor{}
+		l.parts[run] = map[part]party{}
 	}
-	l.parts[run][partOf(a)] = a
+	l.parts[run][partOf(who.Actor)] = who
 }
 
 // opened works out who answers for a new session, and who is behind it.
@@ -259,18 +284,6 @@ func (l *lineage) keysNow(id writ.AgentID) (keys []writ.PublicKey, ok bool) {
 	return a.now, true
 }
 
-// keysOf are the keys an agent has had; ok is false where there may be others.
-func (l *lineage) keysOf(id writ.AgentID) (keys []string, ok bool) {
-	if id == "" {
-		return nil, true // keys are of agents
-	}
-	a := l.agents[id]
-	if a == nil {
-		return nil, false
-	}
-	return a.keys, !a.unsure
-}
-
 func (l *lineage) root(run writ.RunID) writ.RunID {
 	for range len(l.parents) + 1 {
 		up, ok := l.parents[run]
@@ -283,7 +296,7 @@ func (l *lineage) root(run writ.RunID) writ.RunID {
 }
 
 // conflicts says in which ways whoever judges a run had a part in its tree until now.
-func (l *lineage) conflicts(run writ.RunID, judge writ.Actor) (codes []Code) {
+func (l *lineage) conflicts(run writ.RunID, judge party) (codes []Code) {
 	root := l.root(run)
 	if l.sessions[judge.Session] == nil {
 		codes = append(codes, LineageUnknown)
@@ -307,23 +320,21 @@ func (l *lineage) conflicts(run writ.RunID, judge writ.Actor) (codes []Code) {
 
 // same says in which ways two are not somebody else from one another: in which either could
 // not judge what the other did.
-func (l *lineage) same(a, b writ.Actor) []Code { return append(l.meets(a, b), l.meets(b, a)...) }
+func (l *lineage) same(a, b party) []Code { return append(l.meets(a, b), l.meets(b, a)...) }
 
 // meets says in which ways one who judges is behind one who had a part, or may be.
-func (l *lineage) meets(judge, part writ.Actor) (codes []Code) {
+func (l *lineage) meets(judge, part party) (codes []Code) {
 	j, x := l.sessions[judge.Session], l.sessions[part.Session]
-	keys, sure := l.keysOf(judge.Agent)
-	theirs, known := l.keysOf(part.Agent)
 	if part.Session == judge.Session {
 		codes = append(codes, LineageSession)
 	}
 	if judge.Agent != "" && part.Agent == judge.Agent {
 		codes = append(codes, LineageAgent)
 	}
-	if slices.ContainsFunc(keys, func(k string) bool { return slices.Contains(theirs, k) }) {
+	if slices.ContainsFunc(judge.keys, func(k string) bool { return slices.Contains(part.keys, k) }) {
 		codes = append(codes, LineageKey)
 	}
-	if judge.Agent != "" && part.Agent != judge.Agent && !(sure && known) { // who judges as no agent has none of the keys
+	if judge.Agent != "" && part.Agent != judge.Agent && !(judge.sure && part.sure) { // who judges as no agent has none of the keys
 		codes = append(codes, LineageUnknown)
 	}
 	if j == nil || x == nil {
@@ -341,15 +352,13 @@ func (l *lineage) meets(judge, part writ.Actor) (codes []Code) {
 
 // own says whether two who gave a result and who looked at it are one, or one stands behind the
 // other. That one person answers for both is no matter. known is false where nobody says.
-func (l *lineage) own(a, b writ.Actor) (own, known bool) {
+func (l *lineage) own(a, b party) (own, known bool) {
 	x, y := l.sessions[a.Session], l.sessions[b.Session]
 	if x == nil || y == nil {
 		return false, false
 	}
-	mine, sure := l.keysOf(a.Agent)
-	theirs, known := l.keysOf(b.Agent)
 	behind := func(p writ.PrincipalID, s *session) bool { return p == s.controller || slices.Contains(s.openers, p) }
 	own = a.Session == b.Session || a.Agent != "" && a.Agent == b.Agent || x.principal == y.principal || behind(x.principal, y) || behind(y.principal, x) ||
-		slices.ContainsFunc(mine, func(k string) bool { return slices.Contains(theirs, k) })
-	return own, own || sure && known
+		slices.ContainsFunc(a.keys, func(k string) bool { return slices.Contains(b.keys, k) })
+	return own, own || a.sure && b.sure
 }

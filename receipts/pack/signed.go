@@ -48,7 +48,7 @@ func (a saidOf) cites(check string, by writ.ReceiptID) (found bool) {
 	return found
 }
 
-func (a saidOf) properties(v verdict) []string {
+func (a saidOf) properties(v verdict, on string) []string {
 	verdict, gates := writ.VerdictReject, map[string]bool{}
 	if v.accept {
 		verdict = writ.VerdictAccept
@@ -59,25 +59,32 @@ func (a saidOf) properties(v verdict) []string {
 			gates[r.Gate] = r.Status == "pass" && (before || !known)
 		}
 	}
-	return writ.VerdictProperties(verdict, gates, a.Reasons)
+	return writ.VerdictProperties(on, verdict, gates, a.Reasons)
 }
 
 // last is the last change of a task or of the run, and what was made by then.
 type last struct {
 	receipt writ.ReceiptID
+	seq     int64
 	payload string   // SHA-256, hex
 	made    []string // artifacts, by their SHA-256 in hex
 	told    bool     // what was made is
 	shared  bool     // it brings something else to a verdict, too
 }
 
-// lastOf is a receipt as the last change of a task or of the run. A signed verdict says what it is
-// about by the digest of that receipt, so one that brings two things to a verdict could be taken
-// for one on either: no gateway makes such a receipt, and a verdict on it is on nothing.
-func lastOf(x heard, id string) last {
-	return last{receipt: x.Statement.Receipt, payload: x.payload, shared: slices.ContainsFunc(x.Statement.Changes, func(m writ.Change) bool {
-		return (m.Kind == writ.ObjectTask || m.Kind == writ.ObjectRun) && m.To == string(writ.TaskVerifying) && m.ID != id
+// lastOf is a receipt as the last change of a task or of the run.
+func lastOf(x heard, of writ.Change) last {
+	return last{receipt: x.Statement.Receipt, seq: x.Commit.Seq, payload: x.payload, shared: slices.ContainsFunc(x.Statement.Changes, func(m writ.Change) bool {
+		return (m.Kind == writ.ObjectTask || m.Kind == writ.ObjectRun) && m.To == string(writ.TaskVerifying) && (m.Kind != of.Kind || m.ID != of.ID)
 	})}
+}
+
+// on is how a signed verdict names what it is on.
+func (v verdict) on() string {
+	if v.task != nil {
+		return writ.VerdictOn(writ.ObjectTask, v.id)
+	}
+	return writ.VerdictOn(writ.ObjectRun, v.id)
 }
 
 // subjects are what a signed verdict on it must be about.
@@ -111,16 +118,21 @@ func (k *chain) signature(x heard, v verdict, said saidOf) (keyID string) {
 		k.judged(VerdictSays, seq)
 		return ""
 	}
-	signed, err := receipts.CheckVerdict(env, writ.VerdictWant{
-		Agent: st.Actor.Agent, Keys: keys, Properties: said.properties(v), Subjects: of.subjects(),
+	want := writ.VerdictWant{
+		Agent: st.Actor.Agent, Keys: keys, Properties: said.properties(v, v.on()), Subjects: of.subjects(),
 		Policy: st.Decision.PolicyRevision, Now: x.Commit.At,
-	})
+	}
+	signed, err := receipts.CheckVerdict(env, want)
+	if err != nil && badVerdict(err) == VerdictSays { // those of before do not say on what they are
+		want.Properties = said.properties(v, "")
+		signed, err = receipts.CheckVerdict(env, want)
+		if err == nil && of.shared { // so this one could be on the other
+			k.judged(VerdictAbout, seq)
+			return ""
+		}
+	}
 	if err != nil {
 		k.judged(badVerdict(err), seq)
-		return ""
-	}
-	if of.shared {
-		k.judged(VerdictAbout, seq)
 		return ""
 	}
 	return signed.Key.ID

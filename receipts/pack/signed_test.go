@@ -56,6 +56,7 @@ func signs(t testing.TB, key crypto.Signer, payload []byte) *writ.Receipt {
 func (l *lab) wants(object string, properties []string, made ...string) writ.VerdictWant {
 	l.t.Helper()
 	i := slices.IndexFunc(l.list, func(r writ.Receipt) bool { return r.ID == l.last[object] })
+	properties = slices.Sorted(slices.Values(append(slices.Clone(properties), "WRIT_VERDICT_ON:"+object)))
 	return writ.VerdictWant{
 		Agent: "judge", Properties: properties, Subjects: writ.VerdictSubjects(l.list[i], made), Policy: inForce, Now: 1_767_225_600_000 + 1000*int64(len(l.list)),
 	}
@@ -175,10 +176,30 @@ func TestVerdictsTheirVerifiersSigned(t *testing.T) {
 			})
 			h.l.do(call{what: "task.claim", by: h.c.worker, run: h.c.run, args: map[string]any{}, moves: []writ.Change{move("task", h.c.task, "queued", "running")}})
 			h.l.do(call{what: "task.complete", by: h.c.worker, run: h.c.run, args: map[string]any{}, moves: []writ.Change{move("task", h.c.task, "running", "verifying"), move("run", string(h.c.run), "active", "verifying")}})
-			onTask := signs(t, own, h.l.statement(h.l.wants("task/"+h.c.task, accepts)))
+			before := h.l.wants("task/"+h.c.task, accepts)
+			before.Properties = accepts
+			onTask := signs(t, own, h.l.statement(before))
 			h.l.do(call{what: "task.cancel", by: h.c.operator, run: h.c.run, args: map[string]any{}, moves: []writ.Change{move("task", h.c.task, "verifying", "cancelled")}})
 			run(h, call{signed: onTask})
-		}, "verdict_about", word},
+		}, "verdict_about verdict_stale", word},
+		"of before, which does not say on what": {both1[:1], closed(own, func(_ hand, w *writ.VerdictWant) { w.Properties = accepts }), "", "a verdict signed with"},
+		"on another, by its own word": {both1[:1], closed(own, func(h hand, w *writ.VerdictWant) {
+			w.Properties = append([]string{"WRIT_VERDICT_ON:task/" + h.c.task}, accepts...)
+		}), "verdict_says", word},
+		"on a task of the run's id": {both1[:1], closed(own, func(h hand, w *writ.VerdictWant) {
+			w.Properties = append([]string{"WRIT_VERDICT_ON:task/" + string(h.c.run)}, accepts...)
+		}), "verdict_says", word},
+		"on two": {both1[:1], closed(own, func(h hand, w *writ.VerdictWant) {
+			w.Properties = slices.Sorted(slices.Values(append(slices.Clone(w.Properties), "WRIT_VERDICT_ON:task/"+h.c.task)))
+		}), "verdict_says", word},
+		"before a task was done that came later": {both1[:1], func(h hand) {
+			good(h)
+			signed, later := signs(t, own, h.l.statement(ofRun(h))), ulid("tsk", 6)
+			h.l.do(call{what: "task.enqueue", by: h.c.planner, run: h.c.run, args: map[string]any{"key": "later", "capability": "site.build"}, moves: []writ.Change{move("task", later, "", "queued")}})
+			h.l.do(call{what: "task.claim", by: h.c.worker, run: h.c.run, args: map[string]any{}, moves: []writ.Change{move("task", later, "queued", "running")}})
+			h.l.do(call{what: "task.complete", by: h.c.worker, run: h.c.run, args: map[string]any{}, moves: []writ.Change{move("task", later, "running", "done")}})
+			run(h, call{signed: signed})
+		}, "verdict_stale", "a verdict signed with"},
 		"on no artifact":       {both1[:1], closed(own, func(h hand, w *writ.VerdictWant) { w.Subjects = h.l.wants("run/"+string(h.c.run), accepts).Subjects }), "verdict_about", word},
 		"on another artifact":  {both1[:1], closed(own, func(h hand, w *writ.VerdictWant) { w.Subjects = append(w.Subjects, strings.Repeat("c", 64)) }), "verdict_about", word},
 		"as another verifier":  {both1[:1], closed(own, func(_ hand, w *writ.VerdictWant) { w.Agent = "worker" }), "verdict_says", word},
@@ -196,7 +217,7 @@ func TestVerdictsTheirVerifiersSigned(t *testing.T) {
 		"the one of another run again": {both1[:1], func(h hand) {
 			good(h)
 			run(h, call{signed: signs(t, own, h.l.statement(h.l.wants("run/"+ulid("run", 2), accepts)))})
-		}, "verdict_about", word},
+		}, "verdict_says", word},
 		"that the receipt does not name": {both1[:1], kept(func(_ hand, x *call) {
 			x.verdict = &writ.VerdictRef{Digest: strings.Repeat("0", 64), KeyID: x.signed.KeyID}
 		}), "verdict_says", word},

@@ -1338,7 +1338,7 @@ class Chain {
       this.carried(x, v, this.quorum);
     }
     if (m.to === "done" && m.from !== "verifying" && this.closing === "verifier") this.judged("close_bypassed", seq);
-    this.last = lastOf(x, m.id);
+    this.last = lastOf(x, m);
     this.state = this.facts.state = m.to;
     if (over("run", m.to)) {
       this.ended = true;
@@ -1421,7 +1421,7 @@ class Chain {
       this.carried(x, v, t.verify.quorum ?? 1);
     } else if (done && (from || t.verify.required)) this.judged("verdict_missing", seq);
     t.state = m.to;
-    t.last = lastOf(x, m.id);
+    t.last = lastOf(x, m);
     if (m.from === "queued" && m.to === "running") t.claimed = seq;
     if (m.from !== "running") return;
     t.made = this.made(x);
@@ -1433,21 +1433,22 @@ class Chain {
   // A result, which has passed nothing yet: what it must pass is what its task names, and its agent.
   gave({ p, seq }, t) {
     const { gate, work, known } = this.lineage.gates(p.actor?.agent, t.capability), owes = (t.verify.required ? t.verify.gates ?? [] : []).filter((g) => g?.includes("."));
-    t.given = { seq, by: p.actor ?? {}, unknown: !known, shown: new Map(), owes: gate ? owes : [...owes, ...work] }; // a gate need pass none of its agent's
+    t.given = { seq, by: this.lineage.acting(p.actor), unknown: !known, shown: new Map(), owes: gate ? owes : [...owes, ...work] }; // a gate need pass none of its agent's
   }
 
   // What a gate says, with each result it was to look at that it began after, and that is not of its own.
   looked({ p, seq, args }, t) {
     if (p.transition !== "task.complete") return;
-    if (!args || !ARGS.gate(args)) {
+    if (!args || !ARGS.gate(args)) { // it may have said that one it looked at does not pass
       this.unread = true;
+      for (const { given } of t.looks) given?.shown.delete(t.capability);
       return;
     }
     const { gate, known } = this.lineage.gates(p.actor?.agent, t.capability);
     if (!["pass", "fail"].includes(args.gate) || (known && !gate)) return;
     for (const { state, given } of t.looks) {
       if (!given || !["verifying", "done"].includes(state) || !given.owes.some((g) => (g ?? "") === t.capability) || t.claimed <= given.seq) continue;
-      const one = this.lineage.own(given.by, p.actor ?? {});
+      const one = this.lineage.own(given.by, this.lineage.acting(p.actor));
       if (!known || !one.known) this.judged("lineage_unknown", seq);
       if (!one.own) given.shown.set(t.capability, { receipt: p.receiptId, pass: args.gate === "pass" });
     }
@@ -1470,8 +1471,9 @@ class Chain {
     this.facts.verdicts.push(fact);
     if (!this.c.ask.close) return "";
     if (p.actor?.role !== "verifier" || !["run.close", "task.verify"].includes(p.transition)) this.judged("close_role", seq);
-    if (!(p.parents ?? []).includes(judged)) this.judged("verdict_stale", seq);
-    for (const code of this.lineage.conflicts(this.run, p.actor ?? {})) this.judged(code, seq);
+    const moved = !v.task && [...this.tasks.values()].some((t) => t.last.seq > v.of.seq); // no task does while the run waits for its verdict
+    if (!(p.parents ?? []).includes(judged) || moved) this.judged("verdict_stale", seq);
+    for (const code of this.lineage.conflicts(this.run, this.lineage.acting(p.actor))) this.judged(code, seq);
     if (!args || !ARGS.verdict(args)) {
       this.judged("evidence_missing", seq);
       return "";
@@ -1497,14 +1499,14 @@ class Chain {
   async voted(x, m) {
     const task = this.tasks.get(m.id), of = task ? { ...task.last, made: task.made } : { ...this.last, made: this.madeOfRun() };
     const about = await this.verdict(x, { id: m.id, to: m.to, accept: true, of, task });
-    this.votes.set(m.id, [...(this.votes.get(m.id) ?? []), { receipt: x.p.receiptId, about, by: x.p.actor ?? {} }]);
+    this.votes.set(m.id, [...(this.votes.get(m.id) ?? []), { receipt: x.p.receiptId, about, by: this.lineage.acting(x.p.actor) }]);
   }
 
   // Counts the verdicts when the last one accepts: those it names, on the same receipt, of verifiers
   // who are told apart and still had no part.
   carried({ p, seq }, v, want) {
     if (!v.accept || !(want > 1)) return;
-    const counted = [p.actor ?? {}];
+    const counted = [this.lineage.acting(p.actor)];
     for (const o of this.votes.get(v.id) ?? []) {
       if (o.about !== (v.of.receipt ?? "") || !(p.parents ?? []).includes(o.receipt)) continue;
       for (const code of this.lineage.conflicts(this.run, o.by)) this.judged(code, seq); // a part may have been taken since
@@ -1523,7 +1525,7 @@ class Chain {
 
   // Holds a verdict to the signature of the verifier's own key, which the gateway never has, and
   // gives the key. An agent that has keys must have signed.
-  async signature({ p, seq, args, verdict }, { accept, of, task }) {
+  async signature({ p, seq, args, verdict }, { id, accept, of, task }) {
     const keys = this.lineage.keysNow(p.actor?.agent), fail = (code) => { this.judged(code, seq); return ""; };
     if (!keys) return fail("lineage_unknown");
     if (!p.verdict) return keys.length > 0 ? fail("verdict_unsigned") : "";
@@ -1532,11 +1534,15 @@ class Chain {
     for (const g of task ? args.gates ?? [] : []) passed.set(g?.gate ?? "", g?.status === "pass" && (passed.get(g?.gate ?? "") ?? true));
     const properties = ["WRIT_VERDICT_" + (accept ? "ACCEPT" : "REJECT"), ...(args.reasons ?? []).map((r) => "WRIT_REASON:" + (r ?? ""))];
     for (const [gate, pass] of passed) properties.push((pass ? "WRIT_GATE_PASS:" : "WRIT_GATE_FAIL:") + gate);
-    const code = await signedVerdict(verdict, p.verdict, {
-      agent: p.actor?.agent ?? "", keys, properties: unique(properties), subjects: unique([of.sum, ...of.made]), policy: p.decision?.policy ?? "", now: Date.parse(p.commit.at),
+    const says = (...on) => signedVerdict(verdict, p.verdict, {
+      agent: p.actor?.agent ?? "", keys, properties: unique([...on, ...properties]), subjects: unique([of.sum, ...of.made]), policy: p.decision?.policy ?? "", now: Date.parse(p.commit.at),
     });
-    if (code || of.shared) return fail(code || "verdict_about");
-    return p.verdict.keyId;
+    let code = await says(`WRIT_VERDICT_ON:${task ? "task" : "run"}/${id}`);
+    if (code === "verdict_says") { // those of before do not say on what they are
+      code = await says();
+      if (!code && of.shared) code = "verdict_about"; // so this one could be on the other
+    }
+    return code ? fail(code) : p.verdict.keyId;
   }
 
   // Whose word the end of the run rests on: a verdict on a task says nothing of its run.
@@ -1555,10 +1561,8 @@ class Chain {
   }
 }
 
-// A receipt as the last change of a task or of the run. A signed verdict says what it is about by the
-// digest of that, so one that brings two things to a verdict could be taken for one on either: a verdict
-// on such a receipt is on nothing.
-const lastOf = ({ p, sum }, id) => ({ receipt: p.receiptId, sum, shared: (p.changes ?? []).some((m) => ["task", "run"].includes(m.kind) && m.to === "verifying" && m.id !== id) });
+// A receipt as the last change of a task or of the run.
+const lastOf = ({ p, seq, sum }, of) => ({ receipt: p.receiptId, seq, sum, shared: (p.changes ?? []).some((m) => ["task", "run"].includes(m.kind) && m.to === "verifying" && (m.kind !== of.kind || m.id !== of.id)) });
 
 const PARTS = ["run.create", "task.enqueue", "task.claim", "task.complete", "task.fail", "task.release", "task.handoff", "task.heartbeat", "agent.delegate", "task.revive"];
 const MACHINE_OPERATOR = "operator";
@@ -1582,12 +1586,25 @@ class Lineage {
     this.unsaid = new Set(); // runs where a call was made whose approval is not there
   }
 
-  // By the name of its last change, which a receipt has by which an agent comes to have a part in a
-  // run, gives a result or judges, it is known in the pack of a run that no later one was left out.
+  // By the name of the last change of the entry of who acts, which a receipt that counts has, it is
+  // known in the pack of a run that no later one was left out.
   names(p) {
-    const a = this.agents.get(p.actor?.agent), had = this.parts.get(p.run)?.has(partOf(p.actor));
-    if (!this.gaps || !a || (p.parents ?? []).includes(a.last)) return;
-    if ((worked(p) && (!had || p.transition === "run.create")) || ["task.complete", "task.handoff"].includes(p.transition) || judges(p)) Object.assign(a, { unsure: true, now: null });
+    const a = this.agents.get(p.actor?.agent);
+    if (this.gaps && a && this.counts(p) && !(p.parents ?? []).includes(a.last)) Object.assign(a, { unsure: true, now: null });
+  }
+
+  // Whether a receipt says something of who acts: that it comes to have a part in a run, gives a
+  // result, says how a call is to be made, or judges.
+  counts(p) {
+    const had = this.parts.get(p.run)?.has(partOf(p.actor));
+    return (worked(p) && (!had || p.transition === "run.create")) || ["task.complete", "task.handoff", "approval.decide"].includes(p.transition) || judges(p);
+  }
+
+  // Who acts now, with the keys its agent had been registered with by then: what comes after says
+  // nothing of who that was. sure is false where there may have been others.
+  acting(who) {
+    const a = who?.agent ? this.agents.get(who.agent) : { keys: [], unsure: false }; // keys are of agents
+    return { ...who, keys: new Set(a?.keys), sure: !!a && !a.unsure };
   }
 
   // A change of an agent's entry names the one before it. Of one whose first is not there nobody knows
@@ -1606,7 +1623,7 @@ class Lineage {
       if (m.kind === "session" && m.from === "" && args) this.opened(m.id, p, args);
       else if (m.kind === "run" && m.from === "" && p.run !== m.id) {
         this.parents.set(m.id, p.run ?? "");
-        this.took(m.id, p.actor);
+        this.took(m.id, this.acting(p.actor));
       } else if (m.kind === "agent") {
         this.changed(m.id, m.from === "", p);
         if (m.from === "" || p.transition === "agent.register") await this.registered(this.agents.get(m.id), args);
@@ -1616,7 +1633,7 @@ class Lineage {
         if (!this.said.get(m.id)) this.unsaid.add(p.run ?? "");
       }
     }
-    if (worked(p)) this.took(p.run, p.actor);
+    if (worked(p) && this.counts(p)) this.took(p.run, this.acting(p.actor));
   }
 
   // Who said how the call of a new approval is to be made: whoever agreed to another with other
@@ -1624,7 +1641,7 @@ class Lineage {
   authors(p) {
     if (p.transition !== "approval.decide") return [];
     const before = p.changes.filter((m) => m.kind === "approval" && m.to === "superseded").map((m) => this.said.get(m.id));
-    return before.every(Boolean) ? [...before.flat(), p.actor] : null;
+    return before.every(Boolean) ? [...before.flat(), this.acting(p.actor)] : null;
   }
 
   // An agent one of whose registrations cannot be read may have any keys.
@@ -1649,22 +1666,15 @@ class Lineage {
   // Whether two who gave a result and who looked at it are one, or one stands behind the other; known
   // is false where nobody says.
   own(a, b) {
-    const x = this.sessions.get(a.session), y = this.sessions.get(b.session), mine = this.keysOf(a.agent), theirs = this.keysOf(b.agent);
+    const x = this.sessions.get(a.session), y = this.sessions.get(b.session), shared = [...a.keys].some((k) => b.keys.has(k));
     if (!x || !y) return { own: false, known: false };
-    const behind = (p, s) => p === s.controller || s.openers.includes(p), shared = [...mine.keys].some((k) => theirs.keys.has(k));
+    const behind = (p, s) => p === s.controller || s.openers.includes(p);
     const one = a.session === b.session || (!!a.agent && a.agent === b.agent) || x.principal === y.principal || behind(x.principal, y) || behind(y.principal, x) || shared;
-    return { own: one, known: one || (mine.sure && theirs.sure) };
+    return { own: one, known: one || (a.sure && b.sure) };
   }
 
   // The keys an agent has, null where nobody says.
   keysNow(agent) { return agent ? this.agents.get(agent)?.now ?? null : []; }
-
-  // The keys of an agent; sure is false where there may be others.
-  keysOf(agent) {
-    if (!agent) return { keys: new Set(), sure: true }; // keys are of agents
-    const a = this.agents.get(agent);
-    return a ? { keys: a.keys, sure: !a.unsure } : { keys: new Set(), sure: false };
-  }
 
   took(run, actor) {
     if (!run || !actor?.session) return; // the gateway itself takes none
@@ -1705,11 +1715,11 @@ class Lineage {
 
   // In which ways one who judges is behind one who had a part, or may be.
   meets(judge, part) {
-    const found = [], j = this.sessions.get(judge.session), x = this.sessions.get(part.session), mine = this.keysOf(judge.agent), theirs = this.keysOf(part.agent);
+    const found = [], j = this.sessions.get(judge.session), x = this.sessions.get(part.session), shared = [...judge.keys].some((k) => part.keys.has(k));
     if (part.session === judge.session) found.push("lineage_session");
     if (judge.agent && part.agent === judge.agent) found.push("lineage_agent");
-    for (const k of mine.keys) if (theirs.keys.has(k)) found.push("lineage_key");
-    if (judge.agent && part.agent !== judge.agent && !(mine.sure && theirs.sure)) found.push("lineage_unknown");
+    if (shared) found.push("lineage_key");
+    if (judge.agent && part.agent !== judge.agent && !(judge.sure && part.sure)) found.push("lineage_unknown");
     if (!j || !x) return [...found, "lineage_unknown"];
     const behind = [x.principal, x.controller, ...x.openers];
     if (behind.includes(j.principal) || behind.includes(j.controller)) found.push("lineage_controller");
