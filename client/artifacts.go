@@ -80,7 +80,7 @@ func (c *Client) PutArtifact(ctx context.Context, t *Claimed, name string, label
 	if err != nil {
 		return a, err
 	}
-	defer c.proveSome(ctx)
+	defer c.tend(ctx)
 	for n := 1; ; n++ {
 		if twice {
 			if _, err := seeker.Seek(start, io.SeekStart); err != nil {
@@ -175,7 +175,7 @@ func (c *Client) ReadArtifact(ctx context.Context, task writ.TaskID, digest stri
 	if !writ.ValidDigest(digest) {
 		return 0, writ.Refuse(writ.CodeMalformed, op, "not a digest", `it is "sha256:" and 64 lower-case hex digits`)
 	}
-	defer c.proveSome(ctx) // when the body is closed
+	defer c.tend(ctx) // when the body is closed
 	body, err := c.bytes(ctx, http.MethodGet, "/v1/artifacts/"+url.PathEscape(digest)+"/content?task_id="+url.QueryEscape(string(task)), nil, 0, options{})
 	if err != nil {
 		return 0, err

@@ -65,7 +65,8 @@ type Client struct {
 
 	logMu   sync.Mutex
 	log     watch
-	proving sync.Mutex // one proof at a time
+	proving sync.Mutex // one proof at a time; taken before the next
+	keeping sync.Mutex // one update of the keeper at a time; taken before logMu
 }
 
 // New makes a client. It does not connect.
@@ -237,7 +238,7 @@ func (c *Client) Invoke(ctx context.Context, capability writ.CapabilityID, args,
 			return c.cfg.Cosign(writ.Cosigned{Capability: capability, IdempotencyKey: o.key, Session: who.session, Tenant: who.tenant}, sent)
 		}
 	}
-	defer c.proveSome(ctx)
+	defer c.tend(ctx)
 	meta, err := c.read(ctx, body, o, out)
 	for n := 0; writ.CodeOf(err) == writ.CodeReceiptPending && meta.Outcome == writ.OutcomePending && o.key != "" && n < c.cfg.Retries; n++ {
 		meta, err = c.read(ctx, body, o, out) // it is made; the gateway waits for the log once more, and answers as it would have

@@ -55,25 +55,31 @@ const (
 	mostUnproven = 2 * manyUnproven
 )
 
-// How many proofs one call asks for, and for how long it waits for them.
+// How many proofs one call asks for, how long it waits for them, and as long for the keeper;
+// and how long calls let a keeper be that has failed.
 const (
 	proofsPerCall = 4
-	proofTime     = 2 * time.Second
+	asideTime     = 2 * time.Second
+	keeperRests   = 5 * time.Second
 )
 
 // errSlow is why the proofs of a call end when the gateway has had all that time.
 var errSlow = errors.New("the gateway gave no proof in time")
 
+// ErrNotKept is in what KeepLog and CheckLog give where the LogKeeper fails.
+var ErrNotKept = errors.New("what was seen of the log cannot be kept, and is forgotten when this program ends")
+
 // LogKeeper keeps what was seen of one gateway's log, for every client that holds it to
-// that. Where it fails calls go on, and CheckLog says so.
+// that. Where it fails calls go on, and KeepLog and CheckLog say so.
 type LogKeeper interface {
 	// Load gives what is kept, the zero value where nothing is. What cannot be read, or is
 	// not Valid, MUST be an error: New gives it.
 	Load() (LogSeen, error)
 	// Update puts in the place of what is kept what change makes of it. Nobody else MUST
 	// change it meanwhile, and what is there when this ends early MUST be all of the one
-	// or all of the other.
-	Update(change func(kept LogSeen) LogSeen) error
+	// or all of the other. A call waits for it, so where others have it for long it MUST
+	// give up when ctx ends; that is tried again.
+	Update(ctx context.Context, change func(kept LogSeen) LogSeen) error
 }
 
 // LogSeen is what was seen of a log. The checkpoints are texts as the gateway signed
@@ -227,11 +233,12 @@ func wrongLog(kept, shown, why string) error {
 
 // watch is what a client knows of the log.
 type watch struct {
-	seen   LogSeen
-	kept   LogSeen // what the keeper had of it when it was last asked
-	unkept error   // why it has not all that was seen
-	due    bool    // a reply showed that it is time to ask for proofs
-	found  error
+	seen  LogSeen
+	kept  LogSeen   // what the keeper had of it when it was last asked
+	news  bool      // it has not all that was seen
+	rests time.Time // it failed, and calls do not ask it before
+	due   bool      // a reply showed that it is time to ask for proofs
+	found error
 }
 
 // LogError is what is wrong with the log of the gateway; nil as long as nothing is known.
@@ -258,19 +265,16 @@ func (c *Client) CheckLog(ctx context.Context) error {
 	if err := c.LogError(); err != nil {
 		return err
 	}
-	c.logMu.Lock()
-	c.save() // what other clients were shown is asked for, too
-	c.logMu.Unlock()
-	if err := c.prove(ctx, math.MaxInt); err != nil {
+	_ = c.update(ctx, true) // what other clients were shown is asked for, too
+	err := c.prove(ctx, math.MaxInt)
+	unkept := c.KeepLog(ctx)
+	if err != nil {
 		return err
 	}
-	c.logMu.Lock()
-	d, unkept := c.log.seen.Dropped, c.log.unkept
-	c.logMu.Unlock()
 	if unkept != nil {
-		return fmt.Errorf("all that was seen of the log is proven, and cannot be kept: %w", unkept)
+		return fmt.Errorf("the log only grew, but %w", unkept)
 	}
-	if d.Count > 0 {
+	if d := c.LogSeen().Dropped; d.Count > 0 {
 		return &writ.Error{
 			Code: writ.CodePredicate, Op: "client.CheckLog", Msg: d.Error(),
 			Hint: "ask who runs the gateway why its log gave no proofs; then take dropped out of what is kept of the log", Err: d,
@@ -278,6 +282,11 @@ func (c *Client) CheckLog(ctx context.Context) error {
 	}
 	return nil
 }
+
+// KeepLog has kept what was seen of the log and is not kept yet, and says why it cannot be.
+// Calls do so at their end, and answer the same where it fails: a program that makes no
+// more of them asks here, so that nothing it was shown is forgotten unsaid.
+func (c *Client) KeepLog(ctx context.Context) error { return c.update(ctx, false) }
 
 // noteLog takes what a reply shows of the log.
 func (c *Client) noteLog(h http.Header) {
@@ -291,9 +300,11 @@ func (c *Client) noteLog(h http.Header) {
 	c.log.due = c.due()
 }
 
-// proveSome asks for proofs that are due. Calls do at their end, with nothing open that has
-// to wait for it, so that a log that is slow to answer is no call that fails.
-func (c *Client) proveSome(ctx context.Context) {
+// tend has kept what a call was shown, and asks for proofs that are due. Calls do at their
+// end, with nothing open that has to wait for it, so that neither a log that is slow to answer
+// nor a keeper is a reason for a call to fail or to be late.
+func (c *Client) tend(ctx context.Context) {
+	c.keep(ctx)
 	c.logMu.Lock()
 	due := c.log.due
 	c.log.due = false
@@ -302,13 +313,51 @@ func (c *Client) proveSome(ctx context.Context) {
 		return
 	}
 	defer c.proving.Unlock()
-	limit, why := proofTime, errSlow
+	limited, cancel := aside(ctx)
+	defer cancel()
+	_ = c.prove(limited, proofsPerCall) // what it finds later calls say
+	c.keep(ctx)
+}
+
+// aside limits what a call does besides what it was made for.
+func aside(ctx context.Context) (context.Context, context.CancelFunc) {
+	limit, why := asideTime, errSlow
 	if end, ok := ctx.Deadline(); ok && time.Until(end)/4 < limit {
 		limit, why = time.Until(end)/4, nil // the caller's, and says nothing of the gateway
 	}
-	ctx, cancel := context.WithTimeoutCause(ctx, limit, why)
+	return context.WithTimeoutCause(ctx, limit, why)
+}
+
+// keep has kept what is new, unless another call is at it: that one goes on with what came
+// meanwhile, as long as it has time. What is left the next call takes, or KeepLog.
+func (c *Client) keep(ctx context.Context) {
+	ctx, cancel := aside(ctx)
 	defer cancel()
-	_ = c.prove(ctx, proofsPerCall) // what it finds later calls say
+	for ctx.Err() == nil {
+		c.logMu.Lock()
+		wanted := c.log.news && !time.Now().Before(c.log.rests)
+		c.logMu.Unlock()
+		if !wanted || !c.keeping.TryLock() {
+			return
+		}
+		_ = c.save(ctx)
+		c.keeping.Unlock()
+	}
+}
+
+// update has kept what is new, now, and always looks what others saw where that is asked for.
+func (c *Client) update(ctx context.Context, always bool) error {
+	c.keeping.Lock()
+	defer c.keeping.Unlock()
+	c.logMu.Lock()
+	news := c.log.news
+	c.logMu.Unlock()
+	if !news && !always {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, asideTime)
+	defer cancel()
+	return c.save(ctx)
 }
 
 // show takes a checkpoint. The caller holds the lock.
@@ -341,7 +390,7 @@ func (c *Client) show(text string) {
 	// One older than what is proven is kept, too: a replica may be behind, and a log
 	// that was cut off looks just like that until it is asked.
 	s.add(text)
-	c.save()
+	c.log.news = true
 }
 
 // due says whether it is time to ask for proofs. The caller holds the lock.
@@ -370,7 +419,7 @@ func (c *Client) find(kept, shown, why string) error {
 		}
 		s.Shown = shown
 	}
-	c.save()
+	c.log.news = true
 	c.log.found = wrongLog(kept, shown, why)
 	if c.cfg.Log.Found != nil {
 		c.cfg.Log.Found(c.log.found)
@@ -378,20 +427,29 @@ func (c *Client) find(kept, shown, why string) error {
 	return c.log.found
 }
 
-// save has kept what was seen, and takes over what other clients saw. The caller holds the lock.
-func (c *Client) save() {
+// save has kept what was seen, and takes over what other clients saw. The caller holds
+// keeping, and not the lock: calls go on meanwhile.
+func (c *Client) save(ctx context.Context) error {
+	c.logMu.Lock()
+	seen, base := c.log.seen, c.log.kept
+	c.log.news = false
+	c.logMu.Unlock()
 	if c.cfg.Log.Keep == nil {
-		return
+		return nil
 	}
-	l := &c.log
-	all := l.seen
-	l.unkept = c.cfg.Log.Keep.Update(func(kept LogSeen) LogSeen {
-		all = l.seen.merge(l.kept, kept)
+	all := seen
+	err := c.cfg.Log.Keep.Update(ctx, func(kept LogSeen) LogSeen {
+		all = seen.merge(base, kept)
 		return all
 	})
-	if l.unkept == nil {
-		l.seen, l.kept = all, all
+	c.logMu.Lock()
+	defer c.logMu.Unlock()
+	if err != nil {
+		c.log.news, c.log.rests = true, time.Now().Add(keeperRests)
+		return fmt.Errorf("%w: %w", ErrNotKept, err)
 	}
+	c.log.seen, c.log.kept = c.log.seen.merge(seen, all), all // seen has grown since
+	return nil
 }
 
 // logHead is what log.head answers.
@@ -418,7 +476,7 @@ func (c *Client) prove(ctx context.Context, n int) error {
 	if s.NoAnswer = err != nil; s.NoAnswer || whole {
 		s.Checked = time.Now().UnixMilli()
 	}
-	c.save()
+	c.log.news = true
 	return err
 }
 
@@ -490,7 +548,7 @@ func (c *Client) begin(head logHead) error {
 	if s.Shown == s.Proven {
 		s.settle(s.Shown)
 	}
-	c.save()
+	c.log.news = true
 	return nil
 }
 
@@ -540,7 +598,7 @@ func (c *Client) answer(older string, head logHead, newer string, err error) err
 	}
 	s.settle(older)
 	s.settle(now)
-	c.save()
+	c.log.news = true
 	return nil
 }
 

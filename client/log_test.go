@@ -187,7 +187,7 @@ func (m *memory) Load() (LogSeen, error) {
 	return m.seen, nil
 }
 
-func (m *memory) Update(change func(LogSeen) LogSeen) error {
+func (m *memory) Update(_ context.Context, change func(LogSeen) LogSeen) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.err == nil {
@@ -616,6 +616,9 @@ func TestClientsThatKeepTogether(t *testing.T) {
 		w.keep.err = nil
 		w.show(w.b, fork.grow(t, 1, "b"), fork)
 		w.show(w.a, w.l.grow(t, 5, "a"), w.l)
+		if err := errors.Join(w.b.KeepLog(t.Context()), w.a.KeepLog(t.Context())); err != nil {
+			t.Fatal(err)
+		}
 		for _, answers := range []*tree{w.l, fork} {
 			if _, ok := errors.AsType[*LogError](check(t, &memory{seen: w.keep.seen}, answers)); !ok {
 				t.Errorf("the fork is forgotten: %+v", w.keep.seen)
@@ -673,6 +676,122 @@ func TestClientsThatKeepTogether(t *testing.T) {
 			t.Errorf("the fork is forgotten: %+v", w.keep.seen)
 		}
 	})
+}
+
+// What was shown while the keeper failed is tried again when the program ends, and is not
+// forgotten unsaid.
+func TestAKeeperThatFails(t *testing.T) {
+	keep := &memory{}
+	c, g := newLogged(t, LogConfig{Every: -1, Keep: keep})
+	l := newTree(t).grow(t, 5, "a")
+	g.show(l.checkpoint(t), l)
+	if err := errors.Join(g.call(c), c.CheckLog(t.Context())); err != nil {
+		t.Fatal(err)
+	}
+	fork := l.fork().grow(t, 4, "b")
+	keep.err = errors.New("no space left")
+	g.show(fork.checkpoint(t), fork)
+	for range 2 {
+		if err := g.call(c); err != nil || c.LogError() != nil {
+			t.Errorf("a call says so: %v, %v", err, c.LogError())
+		}
+	}
+	if err := c.KeepLog(t.Context()); !errors.Is(err, ErrNotKept) || !errors.Is(err, keep.err) {
+		t.Errorf("it is forgotten, and nobody says so: %v", err)
+	}
+	keep.err = nil
+	if err := errors.Join(c.KeepLog(t.Context()), c.KeepLog(t.Context())); err != nil {
+		t.Error(err)
+	}
+	again, g2 := newLogged(t, LogConfig{Every: -1, Keep: keep})
+	g2.show(l.grow(t, 5, "a").checkpoint(t), l)
+	if err := errors.Join(g2.call(again), again.CheckLog(t.Context())); again.LogError() == nil {
+		t.Errorf("the fork is forgotten: %v", err)
+	}
+}
+
+// held is a keeper that another program has, until it is freed.
+type held struct {
+	memory
+	free  chan struct{}
+	asked atomic.Int64
+}
+
+func (h *held) Update(ctx context.Context, change func(LogSeen) LogSeen) error {
+	h.asked.Add(1)
+	select {
+	case <-h.free:
+		return h.memory.Update(ctx, change)
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// A keeper that others have makes no call late, is let be for a while, and has in the end what
+// all calls were shown meanwhile.
+func TestAKeeperThatIsHeld(t *testing.T) {
+	t.Parallel()
+	l := newTree(t).grow(t, 5, "a")
+	var mu sync.Mutex
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		mu.Lock()
+		text := l.grow(t, 1, "a").checkpoint(t)
+		mu.Unlock()
+		w.Header().Set("Writ-Checkpoint", base64.StdEncoding.EncodeToString([]byte(text)))
+		ok("done", `{}`)(w, r)
+	}))
+	defer srv.Close()
+	keep := &held{free: make(chan struct{})}
+	c, err := New(Config{URL: srv.URL, Token: token, Log: LogConfig{Every: -1, Key: l.key, Keep: keep}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	calls := func() {
+		var wg sync.WaitGroup
+		for range 10 {
+			wg.Go(func() {
+				ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
+				defer cancel()
+				if _, err := c.Invoke(ctx, "run.list", nil, nil); err != nil || ctx.Err() != nil {
+					t.Errorf("%v, %v", err, ctx.Err())
+				}
+			})
+		}
+		wg.Wait()
+	}
+	calls()
+	calls()
+	if n := keep.asked.Load(); n != 1 {
+		t.Errorf("the keeper is asked %d times in a row", n)
+	}
+	close(keep.free)
+	if err := c.KeepLog(t.Context()); err != nil || len(keep.seen.unproven()) != 20 || keep.asked.Load() != 2 {
+		t.Errorf("%v, after %d it has %d", err, keep.asked.Load(), len(keep.seen.unproven()))
+	}
+}
+
+// While one call has the keeper no other waits for it, and what they were shown goes with it.
+func TestOneCallHasTheKeeper(t *testing.T) {
+	keep := &held{free: make(chan struct{})}
+	c, g := newLogged(t, LogConfig{Every: -1, Keep: keep})
+	l := newTree(t).grow(t, 5, "a")
+	g.show(l.checkpoint(t), l)
+	first := make(chan error)
+	go func() { first <- g.call(c) }()
+	for keep.asked.Load() == 0 {
+		time.Sleep(time.Millisecond)
+	}
+	for range 3 {
+		g.show(l.grow(t, 1, "a").checkpoint(t), l)
+		if err := g.call(c); err != nil {
+			t.Error(err)
+		}
+	}
+	close(keep.free)
+	if err := <-first; err != nil || len(keep.seen.unproven()) != 4 || keep.asked.Load() != 2 {
+		t.Errorf("%v, after %d it has %d", err, keep.asked.Load(), len(keep.seen.unproven()))
+	}
 }
 
 // What is kept and cannot be what clients kept is no reason to begin anew.

@@ -57,17 +57,20 @@ func (n *connection) open() (*client.Client, error) {
 	dir, _ := dataDir(n.data, os.Getenv)
 	here := n.url == "" && (n.data != "" || os.Getenv("WRIT_URL") == "") // as where has it
 	cfg.Log = client.LogConfig{Key: n.logKey, Keep: seenFile(seenPath(url, dir, here))}
-	var found *error
+	var news *logNews
 	if n.cmd != nil {
-		if found, _ = n.cmd.Context().Value(foundKey{}).(*error); found != nil {
-			cfg.Log.Found = func(err error) { *found = err }
+		if news, _ = n.cmd.Context().Value(logNewsKey{}).(*logNews); news != nil {
+			cfg.Log.Found = func(err error) { news.found = err }
 		}
 	}
 	c, err := client.New(cfg)
-	if damaged, ok := errors.AsType[damagedFile](err); ok && found != nil && !n.checks {
-		*found = damaged // said at the end: the command does what it was told
+	if damaged, ok := errors.AsType[damagedFile](err); ok && news != nil && !n.checks {
+		news.found = damaged // said at the end: the command does what it was told
 		cfg.Log.Keep = nil
 		return client.New(cfg)
+	}
+	if err == nil && news != nil {
+		news.clients = append(news.clients, c)
 	}
 	return c, err
 }

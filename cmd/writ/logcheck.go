@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
@@ -22,9 +23,31 @@ import (
 // until they are proven, and the latest of those, and asks now and then for the proofs
 // that the log only grew.
 
-// foundKey is under which a command's context has the place for what is wrong with the
-// log of the gateway.
-type foundKey struct{}
+// logNewsKey is under which a command's context has its *logNews.
+type logNewsKey struct{}
+
+// logNews is what a command has to say of the log of the gateway when it ends.
+type logNews struct {
+	found   error            // what is wrong with it
+	clients []*client.Client // that may have seen what is not kept
+}
+
+// all is what the error of the command does not say. What could not be kept is tried once
+// more: nobody else has it.
+func (n *logNews) all(said error) (out []error) {
+	if n.found != nil && !errors.Is(said, n.found) {
+		out = append(out, n.found)
+	}
+	if errors.Is(said, client.ErrNotKept) {
+		return out
+	}
+	for _, c := range n.clients {
+		if err := c.KeepLog(context.Background()); err != nil { // also of a command that was interrupted
+			out = append(out, fmt.Errorf("%w; see that the file can be written and that nothing holds its directory, then run writ log check", err))
+		}
+	}
+	return out
+}
 
 // seenPath is where what was seen of a gateway's log is kept: beside the data of a gateway
 // of this machine, so that it goes where that goes; else in the user's state directory.
@@ -74,14 +97,14 @@ func (f seenFile) Load() (s client.LogSeen, err error) {
 }
 
 // Update implements client.LogKeeper.
-func (f seenFile) Update(change func(client.LogSeen) client.LogSeen) error {
+func (f seenFile) Update(ctx context.Context, change func(client.LogSeen) client.LogSeen) error {
 	if f == "" {
 		return nil
 	}
 	if err := os.MkdirAll(filepath.Dir(string(f)), 0o700); err != nil {
 		return err
 	}
-	dir, err := lockDir(filepath.Dir(string(f)))
+	dir, err := lockDir(ctx, filepath.Dir(string(f)))
 	if err != nil {
 		return err
 	}
@@ -107,25 +130,23 @@ func (f seenFile) Update(change func(client.LogSeen) client.LogSeen) error {
 }
 
 // lockDir opens a directory and locks it; the kernel frees it when the command ends,
-// however it ends. One that is held for long, by a command that was stopped, is let be.
-func lockDir(path string) (*os.File, error) {
+// however it ends. One that is held for longer than ctx, by a command that was stopped, is
+// let be.
+func lockDir(ctx context.Context, path string) (*os.File, error) {
 	dir, err := os.Open(path)
 	if err != nil {
 		return nil, err
 	}
-	for deadline := time.Now().Add(lockTime); ; time.Sleep(time.Millisecond) {
+	for ; ; time.Sleep(time.Millisecond) {
 		if err = syscall.Flock(int(dir.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err == nil {
 			return dir, nil
 		}
 		busy := errors.Is(err, syscall.EWOULDBLOCK) || errors.Is(err, syscall.EINTR)
-		if !busy || time.Now().After(deadline) {
+		if !busy || ctx.Err() != nil {
 			return nil, errors.Join(fmt.Errorf("%s is locked by another command, or cannot be locked: %w", path, err), dir.Close())
 		}
 	}
 }
-
-// lockTime is how long a command waits for others that write what they saw.
-const lockTime = 2 * time.Second
 
 // checkVerdict is the report of log check as JSON.
 type checkVerdict struct {
@@ -176,8 +197,8 @@ gateway does not answer, or the file is damaged or cannot be written.`,
 				v = checkVerdict{Verdict: "ok", Checkpoint: seen.Proven, Key: seen.Key}
 			}
 			if e, ok := errors.AsType[*client.LogError](err); ok {
-				if found, ok := c.Context().Value(foundKey{}).(*error); ok {
-					*found = nil // said here
+				if news, ok := c.Context().Value(logNewsKey{}).(*logNews); ok {
+					news.found = nil // said here
 				}
 				v.Verdict, v.Kept, v.Shown, v.Reason = "tampered", e.Kept, e.Shown, e.Why
 				return conclude(c, format, v, 1)

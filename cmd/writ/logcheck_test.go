@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"context"
 	"encoding/base64"
 	"fmt"
 	"net/http"
@@ -13,6 +14,9 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
+
+	"golang.org/x/mod/sumdb/note"
 
 	"github.com/writ-gateway/writ/client"
 )
@@ -24,7 +28,7 @@ func TestWhatCommandsSawIsKeptByAll(t *testing.T) {
 	if name := os.Getenv("WRIT_TEST_SEEN"); name != "" {
 		for i := range 1000 {
 			text := fmt.Sprintf("%s-%d", name, i)
-			if err := seenFile(os.Getenv("WRIT_TEST_FILE")).Update(also(text)); err != nil {
+			if err := seenFile(os.Getenv("WRIT_TEST_FILE")).Update(t.Context(), also(text)); err != nil {
 				fmt.Println("failed", err)
 				return
 			}
@@ -77,20 +81,22 @@ func TestWhatCommandsSawIsKeptByAll(t *testing.T) {
 		t.Errorf("%d were kept, and %d are there", len(kept), len(seen.Others))
 	}
 	// A command that was stopped in the middle is waited for, and what it left is no obstacle.
-	dir, err := lockDir(filepath.Dir(string(path)))
+	dir, err := lockDir(t.Context(), filepath.Dir(string(path)))
 	if err != nil {
 		t.Fatal(err)
 	}
 	if err := os.WriteFile(string(path)+".new", []byte("{"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if err := path.Update(also("x")); err == nil {
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	if err := path.Update(ctx, also("x")); err == nil {
 		t.Error("it is written while it is locked")
 	}
 	if err := dir.Close(); err != nil {
 		t.Fatal(err)
 	}
-	if err := path.Update(also("x")); err != nil {
+	if err := path.Update(t.Context(), also("x")); err != nil {
 		t.Error(err)
 	}
 	if seen, err := path.Load(); err != nil || !slices.Contains(seen.Others, "x") {
@@ -106,9 +112,59 @@ func also(text string) func(client.LogSeen) client.LogSeen {
 	}
 }
 
+// A command that cannot keep what it was shown does what it was told, and says so.
+func TestWhatCommandsSawCannotBeKept(t *testing.T) {
+	secret, key, err := note.GenerateKey(nil, "writ.local")
+	if err != nil {
+		t.Fatal(err)
+	}
+	signer, err := note.NewSigner(secret)
+	if err != nil {
+		t.Fatal(err)
+	}
+	body, _, _ := strings.Cut(checkpointOf("writ.local"), "\n\n")
+	signed, err := note.Sign(&note.Note{Text: body + "\n"}, signer)
+	if err != nil {
+		t.Fatal(err)
+	}
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Writ-Checkpoint", base64.StdEncoding.EncodeToString(signed))
+		w.Header().Set("Content-Type", "application/json")
+		fmt.Fprintf(w, `{"status":"done","data":{"checkpoint":%q,"verifier_key":%q}}`, signed, key)
+	}))
+	defer srv.Close()
+	data := dataAt(t, t.TempDir(), srv.URL)
+	path := filepath.Join(data, "log-seen.json")
+	if err := os.MkdirAll(filepath.Join(path+".new", "x"), 0o700); err != nil { // which nothing can be written to
+		t.Fatal(err)
+	}
+	for range 2 {
+		out, said, exit := typed("run", "list", "--data", data, "-o", "json")
+		if exit != exitError || strings.Count(said, client.ErrNotKept.Error()) != 1 || !strings.Contains(said, "log-seen.json") || !strings.Contains(out, "{") {
+			t.Errorf("%d %s %s", exit, out, said)
+		}
+	}
+	if _, said, exit := typed("log", "check", "--data", data); exit != exitUnverified || !strings.Contains(said, "only grew, but") || strings.Count(said, client.ErrNotKept.Error()) != 1 {
+		t.Errorf("%d %s", exit, said)
+	}
+	if err := os.RemoveAll(path + ".new"); err != nil {
+		t.Fatal(err)
+	}
+	for _, words := range [][]string{{"run", "list"}, {"log", "check"}} {
+		if out, said, exit := typed(append(words, "--data", data)...); exit != exitOK || said != "" {
+			t.Errorf("%d %s %s", exit, out, said)
+		}
+	}
+}
+
+// checkpointOf is what could be a checkpoint of a log of that name.
+func checkpointOf(origin string) string {
+	return origin + "\n3\n" + strings.Repeat("A", 43) + "=\n\n— " + origin + " " + strings.Repeat("A", 12) + "\n"
+}
+
 // A file that was damaged is said, by every command, and is neither believed nor written over.
 func TestWhatCommandsSawIsDamaged(t *testing.T) {
-	shown := base64.StdEncoding.EncodeToString([]byte("writ.local\n3\n" + strings.Repeat("A", 43) + "=\n\n— writ.local " + strings.Repeat("A", 12) + "\n"))
+	shown := base64.StdEncoding.EncodeToString([]byte(checkpointOf("writ.local")))
 	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Writ-Checkpoint", shown)
 		w.Header().Set("Content-Type", "application/json")

@@ -72,19 +72,20 @@ func main() { os.Exit(run(os.Args[1:], os.Stdout, os.Stderr)) }
 func run(words []string, stdout, stderr io.Writer) int {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	var found error // wrong with the log of the gateway, whatever became of the call
-	ctx = context.WithValue(ctx, foundKey{}, &found)
+	var news logNews // of the log of the gateway, whatever became of the call
+	ctx = context.WithValue(ctx, logNewsKey{}, &news)
 	r := root()
 	r.SetArgs(words)
 	r.SetOut(stdout)
 	r.SetErr(stderr)
 	c, err := r.ExecuteContextC(ctx)
+	rest := news.all(err)
 	if c.Annotations["verifies"] != "" {
 		err = unlessFound(err)
 	}
 	code := report(stderr, err, wantsJSON(c, words))
-	if found != nil && !errors.Is(err, found) {
-		if other := report(stderr, found, wantsJSON(c, words)); code == exitOK {
+	for _, also := range rest {
+		if other := report(stderr, also, wantsJSON(c, words)); code == exitOK {
 			code = other
 		}
 	}
