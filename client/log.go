@@ -49,10 +49,12 @@ const LogEvery = 10 * time.Minute
 
 // How many checkpoints that are not proven are kept, besides the newest. From many on
 // calls ask for proofs, unless there was no answer; of more than most the first ones are
-// kept, and the others counted.
+// kept, and the others counted. Until the keeper has them a client may have more: others may
+// have had proven what waits.
 const (
 	manyUnproven = 16
 	mostUnproven = 2 * manyUnproven
+	mostUnkept   = 2 * mostUnproven
 )
 
 // How many proofs one call asks for, how long it waits for them, and as long for the keeper;
@@ -62,6 +64,10 @@ const (
 	asideTime     = 2 * time.Second
 	keeperRests   = 5 * time.Second
 )
+
+// errGoneOn is why an answer is not enough: meanwhile another client had another checkpoint
+// proven, and what it is to be proven against is that.
+var errGoneOn = errors.New("more of the log is proven by now")
 
 // errSlow is why the proofs of a call end when the gateway has had all that time.
 var errSlow = errors.New("the gateway gave no proof in time")
@@ -107,31 +113,42 @@ func (s LogSeen) Valid() bool {
 	return err == nil
 }
 
-// merge is what is to be kept where one client has seen s, and another has kept something
-// since base was there: all that either of them saw, less what this one has proven.
-func (s LogSeen) merge(base, kept LogSeen) LogSeen {
-	theirs := slices.DeleteFunc(kept.unproven(), func(o string) bool { return slices.Contains(base.unproven(), o) })
-	switch p := kept.Proven; {
-	case s.Proven == "" && (s.Key == "" || s.Key == kept.Key):
-		s.Proven = p
-	case p != "" && p != base.Proven: // proven to the other: not that it and ours are of one log
-		theirs = append(theirs, p)
-	}
-	s.Key = cmp.Or(s.Key, kept.Key)
+// merge is what is to be kept where one client has seen s, and others have kept something
+// since base was there: all that any of them saw, less what one of them has proven. What left
+// base since was proven against what is kept now, or against what waits there, as long as they
+// all are of one log; and if they are not, the proofs of what waits tell.
+func (s LogSeen) merge(base, kept LogSeen, room int) LogSeen {
 	d := s.Dropped.plus(kept.Dropped)
 	if d.Count -= base.Dropped.Count; d.Count <= 0 { // they were taken out
 		d = LogDropped{}
 	}
-	s.Dropped = d
-	if kept.Checked > s.Checked {
-		s.Checked, s.NoAnswer = kept.Checked, kept.NoAnswer
+	strange := s.Key != "" && kept.Key != "" && s.Key != kept.Key
+	if strange || max(sizeOf(kept.Proven), sizeOf(kept.Shown)) < sizeOf(base.Proven) {
+		base = LogSeen{} // what is kept now does not come of it: it was taken away, or an older one put there
 	}
-	for _, text := range theirs {
-		if text != s.Proven && !slices.Contains(s.unproven(), text) {
-			s.put(text)
+	all := kept
+	all.Key, all.Dropped = cmp.Or(s.Key, kept.Key), d
+	if s.Checked >= kept.Checked {
+		all.Checked, all.NoAnswer = s.Checked, s.NoAnswer
+	}
+	for _, text := range base.unproven() {
+		if !slices.Contains(s.unproven(), text) {
+			all.settle(text)
 		}
 	}
-	return s
+	more := slices.DeleteFunc(s.unproven(), func(text string) bool { return slices.Contains(base.unproven(), text) })
+	if s.Proven != base.Proven || strange { // else others may have gone on from it
+		if all.Proven = s.Proven; kept.Proven != base.Proven { // proven to the other: not that it and ours are of one log
+			more = append(more, kept.Proven)
+		}
+	}
+	all.settle(all.Proven)
+	for _, text := range more {
+		if text != "" && text != all.Proven && !slices.Contains(all.unproven(), text) {
+			all.add(text, room)
+		}
+	}
+	return all
 }
 
 // LogDropped counts the checkpoints that were shown and not kept, because too many others
@@ -163,10 +180,10 @@ func (s *LogSeen) unproven() []string {
 	return append(slices.Clip(s.Others), s.Shown)
 }
 
-// add takes one more that is not proven. Where there is no room, what is not the newest is
-// counted only.
-func (s *LogSeen) add(text string) {
-	if len(s.Others) < mostUnproven {
+// add takes one more that is not proven. Where there is no room besides the newest, what is
+// not that is counted only.
+func (s *LogSeen) add(text string, room int) {
+	if len(s.Others) < room {
 		s.put(text)
 		return
 	}
@@ -389,7 +406,11 @@ func (c *Client) show(text string) {
 	}
 	// One older than what is proven is kept, too: a replica may be behind, and a log
 	// that was cut off looks just like that until it is asked.
-	s.add(text)
+	room := mostUnproven
+	if c.cfg.Log.Keep != nil {
+		room = mostUnkept
+	}
+	s.add(text, room)
 	c.log.news = true
 }
 
@@ -431,7 +452,10 @@ func (c *Client) find(kept, shown, why string) error {
 // keeping, and not the lock: calls go on meanwhile.
 func (c *Client) save(ctx context.Context) error {
 	c.logMu.Lock()
-	seen, base := c.log.seen, c.log.kept
+	seen, base, room := c.log.seen, c.log.kept, mostUnproven
+	if c.log.found != nil {
+		room = mostUnkept // the evidence, too
+	}
 	c.log.news = false
 	c.logMu.Unlock()
 	if c.cfg.Log.Keep == nil {
@@ -439,7 +463,7 @@ func (c *Client) save(ctx context.Context) error {
 	}
 	all := seen
 	err := c.cfg.Log.Keep.Update(ctx, func(kept LogSeen) LogSeen {
-		all = seen.merge(base, kept)
+		all = seen.merge(base, kept, room)
 		return all
 	})
 	c.logMu.Lock()
@@ -448,7 +472,7 @@ func (c *Client) save(ctx context.Context) error {
 		c.log.news, c.log.rests = true, time.Now().Add(keeperRests)
 		return fmt.Errorf("%w: %w", ErrNotKept, err)
 	}
-	c.log.seen, c.log.kept = c.log.seen.merge(seen, all), all // seen has grown since
+	c.log.seen, c.log.kept = c.log.seen.merge(seen, all, mostUnkept), all // more was seen since
 	return nil
 }
 
@@ -467,6 +491,9 @@ const forked = "the gateway shows two logs of the same size: it has forked its l
 // did not wait for it.
 func (c *Client) prove(ctx context.Context, n int) error {
 	whole, err := c.ask(ctx, n)
+	for errors.Is(err, errGoneOn) {
+		whole, err = c.ask(ctx, n)
+	}
 	c.logMu.Lock()
 	defer c.logMu.Unlock()
 	if c.log.found != nil || err != nil && ctx.Err() != nil && !errors.Is(context.Cause(ctx), errSlow) {
@@ -592,6 +619,9 @@ func (c *Client) answer(older string, head logHead, newer string, err error) err
 	}
 	if !checkpoint.Consistent(a, b, hashes) {
 		return c.find(older, now, "the gateway does not prove that its log only grew")
+	}
+	if s.Proven != older && s.Proven != now {
+		return errGoneOn
 	}
 	if b.Size >= sizeOf(s.Proven) {
 		s.Proven = now

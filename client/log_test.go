@@ -94,9 +94,10 @@ type logged struct {
 	carries string // the checkpoint of replies
 	answers *tree
 	asked   int
-	refuses int  // status of log.head, 0: it answers
-	older   bool // it does not know until
-	hangs   bool // log.head does not answer
+	refuses int    // status of log.head, 0: it answers
+	older   bool   // it does not know until
+	hangs   bool   // log.head does not answer
+	first   func() // what happens before the next answer of log.head
 	content string
 }
 
@@ -123,6 +124,10 @@ func (g *logged) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	g.asked++
+	if f := g.first; f != nil {
+		g.first = nil
+		f()
+	}
 	if g.hangs {
 		g.mu.Unlock()
 		<-r.Context().Done()
@@ -560,23 +565,23 @@ func TestACallThatIsTriedAgainAsksOnce(t *testing.T) {
 // there, but what it has proven itself.
 func TestClientsThatKeepTogether(t *testing.T) {
 	type world struct {
-		keep *memory
-		a, b *Client
-		l    *tree // 9 receipts are proven to both
-		show func(c *Client, carries, answers *tree)
+		keep     *memory
+		a, b     *Client
+		l        *tree // 9 receipts are proven to both
+		gateways map[*Client]*logged
+		show     func(c *Client, carries, answers *tree)
 	}
 	start := func(t *testing.T) *world {
-		w := &world{keep: &memory{}, l: newTree(t).grow(t, 9, "a")}
-		gateways := map[*Client]*logged{}
+		w := &world{keep: &memory{}, l: newTree(t).grow(t, 9, "a"), gateways: map[*Client]*logged{}}
 		w.show = func(c *Client, carries, answers *tree) {
-			gateways[c].show(carries.checkpoint(t), answers)
-			if err := gateways[c].call(c); err != nil {
+			w.gateways[c].show(carries.checkpoint(t), answers)
+			if err := w.gateways[c].call(c); err != nil {
 				t.Fatal(err)
 			}
 		}
 		for _, c := range []**Client{&w.a, &w.b} {
 			client, g := newLogged(t, LogConfig{Every: -1, Keep: w.keep})
-			gateways[client], *c = g, client
+			w.gateways[client], *c = g, client
 			w.show(client, w.l, w.l)
 			if err := client.CheckLog(t.Context()); err != nil {
 				t.Fatal(err)
@@ -643,15 +648,78 @@ func TestClientsThatKeepTogether(t *testing.T) {
 		for range mostUnproven + 3 {
 			w.show(w.a, w.l.grow(t, 1, "a"), w.l)
 		}
-		w.show(w.b, w.l.grow(t, 1, "a"), w.l) // makes room for itself: it has not seen the others
+		w.show(w.b, w.l.grow(t, 1, "a"), w.l) // has not seen the others
 		w.show(w.b, w.l.grow(t, 1, "a"), w.l)
 		w.show(w.a, w.l.grow(t, 1, "a"), w.l)
-		if d := w.keep.seen.Dropped; d != (LogDropped{4, 42, 45}) {
-			t.Error(d)
+		if d := w.keep.seen.Dropped; d != (LogDropped{5, 42, 46}) || len(w.keep.seen.Others) != mostUnproven {
+			t.Error(d, len(w.keep.seen.Others))
 		}
 		w.keep.seen.Dropped = LogDropped{} // somebody takes them out
 		if err := errors.Join(w.b.CheckLog(t.Context()), w.a.CheckLog(t.Context())); err != nil {
 			t.Error(err)
+		}
+	})
+	t.Run("one asks and the other never does", func(t *testing.T) {
+		w := start(t)
+		for range 3 * mostUnproven {
+			w.show(w.a, w.l.grow(t, 1, "a"), w.l)
+			if err := w.b.CheckLog(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			if a, b := w.a.LogSeen(), w.keep.seen; len(a.unproven()) > 2 || len(b.unproven()) > 0 || a.Dropped.Count > 0 {
+				t.Fatalf("%d and %d wait, %v", len(a.unproven()), len(b.unproven()), a.Dropped)
+			}
+		}
+	})
+	t.Run("what the other had proven makes room", func(t *testing.T) {
+		w := start(t)
+		for range mostUnproven + 1 {
+			w.show(w.a, w.l.grow(t, 1, "a"), w.l)
+		}
+		w.show(w.b, w.l.grow(t, 1, "a"), w.l)
+		w.keep.seen.Dropped = LogDropped{} // of that one
+		if err := w.b.CheckLog(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		w.show(w.a, w.l.grow(t, 1, "a"), w.l)
+		if seen := w.a.LogSeen(); seen.Dropped.Count > 0 || len(seen.unproven()) != 1 || sizeOf(seen.Proven) != 43 {
+			t.Errorf("%+v", seen)
+		}
+	})
+	t.Run("another log is proven to one while the other asks", func(t *testing.T) {
+		for _, size := range []int{2, 6} { // smaller than the fork, and larger
+			w := start(t)
+			fork := w.l.fork().grow(t, 4, "b")
+			w.show(w.a, w.l.grow(t, size, "a"), w.l)
+			w.keep.seen.Shown = "" // so that the other does not see it
+			w.gateways[w.b].show(fork.checkpoint(t), fork)
+			w.gateways[w.a].first = func() {
+				if err := errors.Join(w.b.CheckLog(t.Context()), w.a.update(t.Context(), true)); err != nil {
+					t.Error(err)
+				}
+			}
+			if err := w.a.CheckLog(t.Context()); w.a.LogError() == nil {
+				t.Errorf("the fork is forgotten: %v, %+v", err, w.keep.seen)
+			}
+		}
+	})
+	t.Run("what was kept is gone, or was restored", func(t *testing.T) {
+		for _, back := range []bool{false, true} {
+			w := start(t)
+			old := w.keep.seen
+			fork := w.l.fork().grow(t, 3, "b")
+			w.show(w.a, w.l.grow(t, 9, "a"), w.l)
+			if err := w.a.CheckLog(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			w.show(w.a, fork, w.l)
+			if w.keep.seen = (LogSeen{}); back {
+				w.keep.seen = old
+			}
+			w.show(w.a, w.l.grow(t, 1, "a"), w.l)
+			if _, ok := errors.AsType[*LogError](check(t, w.keep, w.l)); !ok {
+				t.Errorf("the fork is forgotten: %+v", w.keep.seen)
+			}
 		}
 	})
 	t.Run("all at once", func(t *testing.T) {
