@@ -40,7 +40,7 @@ type LogConfig struct {
 	Every time.Duration
 	// Keep holds what was seen for longer than this client lives. nil: nothing does.
 	Keep LogKeeper
-	// Found is told at once what is wrong with the log. Optional.
+	// Found is told once, at once, what is wrong with the log. It may ask the client. Optional.
 	Found func(error)
 }
 
@@ -256,6 +256,7 @@ type watch struct {
 	rests time.Time // it failed, and calls do not ask it before
 	due   bool      // a reply showed that it is time to ask for proofs
 	found error
+	tells bool // Found is not told yet
 }
 
 // LogError is what is wrong with the log of the gateway; nil as long as nothing is known.
@@ -277,6 +278,9 @@ func (c *Client) LogSeen() LogSeen {
 // has kept is proven, and not all was kept; another that there is no proof for now, for
 // example because another replica writes the log.
 func (c *Client) CheckLog(ctx context.Context) error {
+	if err := c.LogError(); err != nil { // also to Found, which is told while somebody proves
+		return err
+	}
 	c.proving.Lock()
 	defer c.proving.Unlock()
 	if err := c.LogError(); err != nil {
@@ -311,6 +315,7 @@ func (c *Client) noteLog(h http.Header) {
 	if err != nil || len(text) == 0 {
 		return
 	}
+	defer c.tell()
 	c.logMu.Lock()
 	defer c.logMu.Unlock()
 	c.show(string(text))
@@ -432,7 +437,7 @@ func (c *Client) parse(text string) (checkpoint.Checkpoint, error) {
 	return cp, err
 }
 
-// find notes what is wrong. The caller holds the lock.
+// find notes what is wrong. The caller holds the lock, and tells when it does no more.
 func (c *Client) find(kept, shown, why string) error {
 	if s := &c.log.seen; shown != "" && shown != s.Proven && shown != s.Shown { // so that what is kept is the evidence
 		if s.Shown != "" {
@@ -441,11 +446,21 @@ func (c *Client) find(kept, shown, why string) error {
 		s.Shown = shown
 	}
 	c.log.news = true
-	c.log.found = wrongLog(kept, shown, why)
-	if c.cfg.Log.Found != nil {
-		c.cfg.Log.Found(c.log.found)
+	if c.log.found == nil {
+		c.log.found, c.log.tells = wrongLog(kept, shown, why), true
 	}
 	return c.log.found
+}
+
+// tell tells Found what find has noted. The caller does not hold the lock: Found may want it.
+func (c *Client) tell() {
+	c.logMu.Lock()
+	found, tells := c.log.found, c.log.tells
+	c.log.tells = false
+	c.logMu.Unlock()
+	if tells && c.cfg.Log.Found != nil {
+		c.cfg.Log.Found(found)
+	}
 }
 
 // save has kept what was seen, and takes over what other clients saw. The caller holds
@@ -490,6 +505,7 @@ const forked = "the gateway shows two logs of the same size: it has forked its l
 // there was no answer is kept, so that not every call asks again; but not where the caller
 // did not wait for it.
 func (c *Client) prove(ctx context.Context, n int) error {
+	defer c.tell()
 	whole, err := c.ask(ctx, n)
 	for errors.Is(err, errGoneOn) {
 		whole, err = c.ask(ctx, n)

@@ -746,6 +746,47 @@ func TestClientsThatKeepTogether(t *testing.T) {
 	})
 }
 
+// Who is told what is wrong may ask the client about it, whoever found it.
+func TestFoundMayAskTheClient(t *testing.T) {
+	for _, v := range []struct {
+		name string
+		same bool // a fork of one size, which the call finds; else the proof finds it
+	}{{"by the call", true}, {"by the proof", false}} {
+		t.Run(v.name, func(t *testing.T) {
+			var c *Client
+			told := 0
+			c, g := newLogged(t, LogConfig{Every: time.Nanosecond, Keep: &memory{}, Found: func(err error) {
+				told++
+				_, call := c.Invoke(t.Context(), "run.list", nil, nil)
+				if c.LogSeen().Shown == "" || !errors.Is(call, err) || !errors.Is(c.CheckLog(t.Context()), err) || c.KeepLog(t.Context()) != nil {
+					t.Errorf("%v, %+v", call, c.LogSeen())
+				}
+			}})
+			l := newTree(t).grow(t, 5, "a")
+			g.show(l.checkpoint(t), l)
+			if err := g.call(c); err != nil {
+				t.Fatal(err)
+			}
+			other := l.fork()
+			if v.same {
+				other.size, other.hashes = 4, other.hashes[:tlog.StoredHashIndex(0, 4)]
+			}
+			fork := other.grow(t, 1, "b")
+			g.show(fork.checkpoint(t), l)
+			done := make(chan error, 1)
+			go func() { done <- g.call(c) }()
+			select {
+			case err := <-done:
+				if err != nil || told != 1 {
+					t.Errorf("%v, told %d times", err, told)
+				}
+			case <-time.After(10 * time.Second):
+				t.Fatal("the call does not end")
+			}
+		})
+	}
+}
+
 // What was shown while the keeper failed is tried again when the program ends, and is not
 // forgotten unsaid.
 func TestAKeeperThatFails(t *testing.T) {
