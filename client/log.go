@@ -11,6 +11,7 @@ import (
 	"slices"
 	"time"
 
+	"golang.org/x/mod/sumdb/note"
 	"golang.org/x/mod/sumdb/tlog"
 
 	"github.com/writ-gateway/writ"
@@ -101,15 +102,23 @@ type LogSeen struct {
 	Dropped LogDropped `json:"dropped,omitzero"` // stays until whoever keeps this takes it out
 }
 
-// Valid says whether this can be what clients kept, and not something that was damaged.
+// Valid says whether this can be what clients kept, and not something that was damaged. What
+// waits need not be signed by the key: the gateway may have shown it so.
 func (s LogSeen) Valid() bool {
 	if s.Shown == "" && len(s.Others) > 0 || s.Dropped.Count < 0 {
 		return false
 	}
-	if s.Proven == "" {
-		return true
+	for _, text := range s.unproven() {
+		if _, _, err := checkpoint.Unverified([]byte(text)); err != nil {
+			return false
+		}
 	}
-	_, err := checkpoint.Parse([]byte(s.Proven), s.Key)
+	var err error
+	if s.Proven != "" {
+		_, err = checkpoint.Parse([]byte(s.Proven), s.Key)
+	} else if s.Key != "" {
+		_, err = note.NewVerifier(s.Key)
+	}
 	return err == nil
 }
 
@@ -393,7 +402,7 @@ func (c *Client) show(text string) {
 	}
 	cp, err := c.parse(text)
 	if err != nil {
-		c.find(s.Proven, text, "the gateway shows a checkpoint that the key of its log did not sign")
+		c.find(s.Proven, text, notSigned)
 		return
 	}
 	for _, known := range append(s.unproven(), s.Proven) {
@@ -439,11 +448,9 @@ func (c *Client) parse(text string) (checkpoint.Checkpoint, error) {
 
 // find notes what is wrong. The caller holds the lock, and tells when it does no more.
 func (c *Client) find(kept, shown, why string) error {
-	if s := &c.log.seen; shown != "" && shown != s.Proven && shown != s.Shown { // so that what is kept is the evidence
-		if s.Shown != "" {
-			s.Others = append(slices.Clip(s.Others), s.Shown)
-		}
-		s.Shown = shown
+	s := &c.log.seen
+	if _, _, err := checkpoint.Unverified([]byte(shown)); err == nil && shown != s.Proven && !slices.Contains(s.unproven(), shown) {
+		s.put(shown) // so that what is kept is the evidence
 	}
 	c.log.news = true
 	if c.log.found == nil {
@@ -498,8 +505,11 @@ type logHead struct {
 	Key         string   `json:"verifier_key"`
 }
 
-// forked is what two checkpoints of one size say.
-const forked = "the gateway shows two logs of the same size: it has forked its log"
+// What two checkpoints of one size say, and one of another key.
+const (
+	forked    = "the gateway shows two logs of the same size: it has forked its log"
+	notSigned = "the gateway shows a checkpoint that the key of its log did not sign"
+)
 
 // prove has the gateway prove what it has shown, up to n of it, the smallest first. That
 // there was no answer is kept, so that not every call asks again; but not where the caller
@@ -581,7 +591,7 @@ func (c *Client) begin(head logHead) error {
 		return errors.New("the gateway has published no checkpoint yet")
 	}
 	if _, err := checkpoint.Parse([]byte(head.Checkpoint), s.Key); err != nil {
-		return c.find(s.Proven, head.Checkpoint, "the gateway shows a checkpoint that the key of its log did not sign")
+		return c.find(s.Proven, head.Checkpoint, notSigned)
 	}
 	if s.Proven == "" {
 		s.Proven = head.Checkpoint
@@ -614,14 +624,14 @@ func (c *Client) answer(older string, head logHead, newer string, err error) err
 	if head.Key != "" && head.Key != s.Key {
 		return c.find(s.Proven, head.Checkpoint, "the gateway has another log, with another key, than the one that was kept")
 	}
-	now := newer
+	now, unsigned := newer, "the key of the log did not sign a checkpoint that is kept: the gateway showed it so, or what is kept was changed"
 	if now == "" {
-		now = head.Checkpoint
+		now, unsigned = head.Checkpoint, notSigned
 	}
 	a, err := checkpoint.Parse([]byte(older), s.Key)
 	b, berr := checkpoint.Parse([]byte(now), s.Key)
 	if errors.Join(err, berr) != nil {
-		return c.find(older, now, "the gateway shows a checkpoint that the key of its log did not sign")
+		return c.find(older, now, unsigned)
 	}
 	hashes := make([]tlog.Hash, 0, len(head.Consistency))
 	for _, h := range head.Consistency {

@@ -1,6 +1,7 @@
 package client
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/base64"
@@ -97,6 +98,7 @@ type logged struct {
 	refuses int    // status of log.head, 0: it answers
 	older   bool   // it does not know until
 	hangs   bool   // log.head does not answer
+	head    string // in place of the latest checkpoint
 	first   func() // what happens before the next answer of log.head
 	content string
 }
@@ -147,7 +149,7 @@ func (g *logged) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		problem(422, `{"code":"input_invalid","detail":"the log has not had this size yet","details":{"log_size":"6"}}`)(w, r)
 		return
 	}
-	head := logHead{Checkpoint: l.checkpoint(g.t), Key: l.key}
+	head := logHead{Checkpoint: cmp.Or(g.head, l.checkpoint(g.t)), Key: l.key}
 	if until == 0 {
 		until = l.size
 	}
@@ -914,10 +916,36 @@ func TestWhatIsKeptIsDamaged(t *testing.T) {
 		{Proven: strings.Replace(good, "\n3\n", "\n2\n", 1), Key: l.key},
 		{Proven: good, Key: l.key, Others: []string{good}},
 		{Proven: good, Key: l.key, Dropped: LogDropped{Count: -1}},
+		{Proven: good, Key: l.key, Shown: "garbage"},
+		{Proven: good, Key: l.key, Shown: good, Others: []string{good, ""}},
+		{Proven: good, Key: l.key, Shown: good, Others: []string{strings.Replace(good, "\n3\n", "\n03\n", 1)}},
+		{Shown: good, Key: "garbage"},
 	} {
 		if _, err := New(Config{URL: "http://h", Token: token, Log: LogConfig{Keep: &memory{seen: seen}}}); err == nil {
 			t.Errorf("%d is taken", i)
 		}
+	}
+}
+
+// One that is kept and that the key did not sign may be what the gateway showed, or damage:
+// what is said of it leaves that open. What cannot be read is not kept.
+func TestWhatIsKeptWasNotSigned(t *testing.T) {
+	l := newTree(t).grow(t, 3, "a")
+	proven := l.checkpoint(t)
+	changed := strings.Replace(l.grow(t, 3, "a").checkpoint(t), "\n6\n", "\n7\n", 1)
+	keep := &memory{seen: LogSeen{Key: l.key, Proven: proven, Shown: changed}}
+	c, g := newLogged(t, LogConfig{Keep: keep})
+	l.grow(t, 3, "a")
+	g.show("", l)
+	if err := c.CheckLog(t.Context()); c.LogError() == nil || !strings.Contains(err.Error(), "or what is kept was changed") {
+		t.Error(err)
+	}
+	keep = &memory{}
+	c, g = newLogged(t, LogConfig{Keep: keep, Key: l.key})
+	g.show("", l)
+	g.head = "garbage"
+	if err := c.CheckLog(t.Context()); c.LogError() == nil || !keep.seen.Valid() {
+		t.Errorf("%v, %+v", err, keep.seen)
 	}
 }
 

@@ -87,7 +87,7 @@ func (f seenFile) Load() (s client.LogSeen, err error) {
 	if err == nil {
 		err = json.Unmarshal(b, &s)
 	}
-	if err == nil && !s.Valid() {
+	if err == nil && (!s.Valid() || nothing(s)) {
 		err = errors.New("it is damaged")
 	}
 	if err != nil {
@@ -113,12 +113,16 @@ func (f seenFile) Update(ctx context.Context, change func(client.LogSeen) client
 	if err != nil {
 		return err
 	}
-	b, err := json.MarshalIndent(change(kept), "", "  ")
+	next := change(kept)
+	if nothing(next) {
+		return nil
+	}
+	b, err := json.MarshalIndent(next, "", "  ")
 	if err != nil {
 		return err
 	}
-	next := string(f) + ".new" // one that is there is of a command that was killed
-	w, err := os.OpenFile(next, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+	path := string(f) + ".new" // one that is there is of a command that was killed
+	w, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
 	if err != nil {
 		return err
 	}
@@ -126,8 +130,11 @@ func (f seenFile) Update(ctx context.Context, change func(client.LogSeen) client
 	if err := errors.Join(err, w.Sync(), w.Close()); err != nil {
 		return err
 	}
-	return os.Rename(next, string(f))
+	return os.Rename(path, string(f))
 }
+
+// nothing says whether nothing was seen, as before there is a file: none that is there says so.
+func nothing(s client.LogSeen) bool { return s.Key+s.Proven+s.Shown == "" && s.Checked == 0 }
 
 // lockDir opens a directory and locks it; the kernel frees it when the command ends,
 // however it ends. One that is held for longer than ctx, by a command that was stopped, is

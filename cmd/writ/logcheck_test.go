@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -27,12 +28,12 @@ func TestWhatCommandsSawIsKeptByAll(t *testing.T) {
 	path := seenFile(filepath.Join(t.TempDir(), "client", "log.json"))
 	if name := os.Getenv("WRIT_TEST_SEEN"); name != "" {
 		for i := range 1000 {
-			text := fmt.Sprintf("%s-%d", name, i)
+			text := checkpointOf(fmt.Sprintf("%s-%d", name, i))
 			if err := seenFile(os.Getenv("WRIT_TEST_FILE")).Update(t.Context(), also(text)); err != nil {
 				fmt.Println("failed", err)
 				return
 			}
-			fmt.Println("kept", text)
+			fmt.Printf("kept %q\n", text)
 		}
 		return
 	}
@@ -55,6 +56,10 @@ func TestWhatCommandsSawIsKeptByAll(t *testing.T) {
 				switch word, text, _ := strings.Cut(lines.Text(), " "); word {
 				case "kept":
 					mu.Lock()
+					text, err := strconv.Unquote(text)
+					if err != nil {
+						t.Error(err)
+					}
 					kept = append(kept, text)
 					mu.Unlock()
 				case "failed":
@@ -90,16 +95,16 @@ func TestWhatCommandsSawIsKeptByAll(t *testing.T) {
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()
-	if err := path.Update(ctx, also("x")); err == nil {
+	if err := path.Update(ctx, also(checkpointOf("x"))); err == nil {
 		t.Error("it is written while it is locked")
 	}
 	if err := dir.Close(); err != nil {
 		t.Fatal(err)
 	}
-	if err := path.Update(t.Context(), also("x")); err != nil {
+	if err := path.Update(t.Context(), also(checkpointOf("x"))); err != nil {
 		t.Error(err)
 	}
-	if seen, err := path.Load(); err != nil || !slices.Contains(seen.Others, "x") {
+	if seen, err := path.Load(); err != nil || !slices.Contains(seen.Others, checkpointOf("x")) {
 		t.Errorf("%v, %d", err, len(seen.Others))
 	}
 }
@@ -107,7 +112,7 @@ func TestWhatCommandsSawIsKeptByAll(t *testing.T) {
 // also adds one more.
 func also(text string) func(client.LogSeen) client.LogSeen {
 	return func(kept client.LogSeen) client.LogSeen {
-		kept.Shown, kept.Others = "newest", append(kept.Others, text)
+		kept.Shown, kept.Others = checkpointOf("newest"), append(kept.Others, text)
 		return kept
 	}
 }
@@ -171,7 +176,7 @@ func TestWhatCommandsSawIsDamaged(t *testing.T) {
 		fmt.Fprint(w, `{"status":"done","data":{}}`)
 	}))
 	defer srv.Close()
-	for _, text := range []string{"", "{", `{"proven":"x"}`, `{"verifier_key":"writ.local+b4618fe7+AYS046cwsalB2sLk5WtRosBEcAbqekOfqyyRe8IAeHn0","proven":"writ.local\n5\n"}`, `[1]`} {
+	for _, text := range []string{"", "{", `{"proven":"x"}`, `{"verifier_key":"writ.local+b4618fe7+AYS046cwsalB2sLk5WtRosBEcAbqekOfqyyRe8IAeHn0","proven":"writ.local\n5\n"}`, `[1]`, `{}`, `null`, `{"dropped":{"count":1}}`, `{"shown":"x"}`} {
 		data := dataAt(t, t.TempDir(), srv.URL)
 		path := filepath.Join(data, "log-seen.json")
 		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
