@@ -197,6 +197,7 @@ func (c *cgroups) newGroup(id string, l Limits) (*group, error) {
 	return g, nil
 }
 
+// limit bounds the group. It may have been bounded otherwise.
 func (g *group) limit(l Limits) error {
 	type setting struct {
 		controller, file, value string
@@ -217,6 +218,7 @@ func (g *group) limit(l Limits) error {
 	}
 	if g.version == "v1" {
 		settings = []setting{
+			{"memory", "memory.memsw.limit_in_bytes", "-1", true}, // which is never below the other one, whatever that was
 			{"memory", "memory.limit_in_bytes", memory, false},
 			{"memory", "memory.memsw.limit_in_bytes", memory, true},
 			{"pids", "pids.max", pids, false},

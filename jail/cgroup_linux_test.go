@@ -199,7 +199,7 @@ func TestSweep(t *testing.T) {
 		t.Fatal(err)
 	}
 	for name, stays := range map[string]bool{
-		another + "left": false, nameOf("left"): false, "jail-": true, "jail-x-y": true, "other-0123456789abcdef-x": true, "jail-1-run": true, another + "in-use/process": true,
+		another + "left": false, another + "kept.7": false, nameOf("left"): false, "jail-": true, "jail-x-y": true, "other-0123456789abcdef-x": true, "jail-1-run": true, another + "in-use/process": true,
 	} {
 		if err := os.MkdirAll(at(name), 0o755); err != nil {
 			t.Fatal(err)

@@ -38,7 +38,10 @@ func (e ending) String() string {
 
 // inside is a jail that stands, or is being made.
 type inside struct {
+	id       string
 	features Features
+	become   bool // the first process opens what is of the host with our rights, and takes the jail's user then
+	kept     bool // the first process is there before the jail is asked for
 	start    time.Duration
 	began    time.Time
 
@@ -71,6 +74,10 @@ type inside struct {
 	done    chan struct{}
 }
 
+func newInside(start time.Duration) *inside {
+	return &inside{start: start, done: make(chan struct{}), dead: make(chan struct{}), started: make(chan error, 1)}
+}
+
 func (j *inside) undo() {
 	if j.launching != nil {
 		_ = j.begun()
@@ -96,10 +103,16 @@ func (j *inside) undo() {
 	for _, f := range j.pipes {
 		_ = f.Close()
 	}
+	j.giveBack()
+}
+
+// giveBack lets others have what no two jails have at a time.
+func (j *inside) giveBack() {
 	j.group.remove()
 	if j.release != nil {
 		j.release()
 	}
+	ids.Delete(j.id)
 }
 
 func (j *inside) Listeners() (tcp, unix net.Listener) { return j.tcp, j.unix }
@@ -219,10 +232,7 @@ func (j *inside) watch() {
 	}
 	_ = j.control.Close()
 	j.conclude(end)
-	j.group.remove()
-	if j.release != nil {
-		j.release()
-	}
+	j.giveBack()
 	close(j.done)
 	tell(j.ended())
 }

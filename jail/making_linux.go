@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -13,15 +14,35 @@ import (
 	"github.com/writ-gateway/writ/jail/wire"
 )
 
-// confine makes the control group.
+// ids are those of the jails of this process, whichever Jailer made them.
+var ids sync.Map
+
+// called gives a jail its id, which no other has.
+func (j *inside) called(id string) error {
+	if _, taken := ids.LoadOrStore(id, true); taken {
+		return idRefusal()
+	}
+	ids.Delete(j.id)
+	j.id = id
+	return nil
+}
+
+func idRefusal() *Refusal {
+	return refuse(FeatureSpec, nil, "another jail has this id", "give each jail its own")
+}
+
+// confine gives it its id and makes the control group.
 func (j *inside) confine(s Spec, l Limits) error {
+	if err := j.called(s.ID); err != nil {
+		return err
+	}
 	c, err := found()
 	if err == nil {
 		j.group, err = c.newGroup(s.ID, l)
 	}
 	switch {
-	case errors.Is(err, os.ErrExist):
-		return refuse(FeatureSpec, nil, "another jail has this id", "give each jail its own")
+	case errors.Is(err, os.ErrExist): // what was left of one
+		return idRefusal()
 	case full(err): // there are control groups, so that one may do without them is not said of this machine
 		return fullRefusal(err)
 	case err != nil && !s.Profile.WithoutCgroup:
@@ -33,19 +54,21 @@ func (j *inside) confine(s Spec, l Limits) error {
 	return nil
 }
 
-// begin asks for the first process, which waits for its spec.
-func (j *inside) begin(s Spec, become bool) error {
-	stdin, stdout, stderr, err := j.streams(s)
+// begin asks for the first process, which waits for its spec. Until then it has nothing to read from or write to.
+func (j *inside) begin() error {
+	null, err := os.OpenFile(os.DevNull, os.O_RDWR, 0)
 	if err != nil {
 		return err
 	}
+	j.theirs = append(j.theirs, null)
 	mine, theirs, err := socketpair()
 	if err != nil {
 		return err
 	}
 	j.control = mine
 	j.theirs = append(j.theirs, theirs)
-	order, files := orderFor(j.features.HostUID, j.features.Privileged, become, j.group), []*os.File{stdin, stdout, stderr, theirs}
+	order, files := orderFor(j.features.HostUID, j.features.Privileged, j.become, j.group), []*os.File{null, null, null, theirs}
+	order.Kept = j.kept
 	group, err := j.group.open()
 	if err != nil {
 		return err
@@ -79,6 +102,21 @@ func (j *inside) begun() error {
 		return fullRefusal(unix.EMFILE)
 	}
 	return nil
+}
+
+// hand gives the first process its spec, with the agent's input and outputs, and the mounts that were made for it.
+func (j *inside) hand(ctx context.Context, s Spec, spec *wire.Spec, trees []*os.File) error {
+	before := len(j.theirs)
+	stdin, stdout, stderr, err := j.streams(s)
+	if err != nil {
+		return err
+	}
+	err = j.tell(ctx, spec, append([]*os.File{stdin, stdout, stderr}, trees...))
+	for _, f := range j.theirs[before:] {
+		_ = f.Close()
+	}
+	j.theirs = j.theirs[:before]
+	return err
 }
 
 // streams are the jail's ends of its input and its two outputs.
@@ -156,22 +194,22 @@ func socketpair() (mine *net.UnixConn, theirs *os.File, err error) {
 	return c.(*net.UnixConn), far, nil
 }
 
-// tell sends the first process its spec, which it may not have been started to read yet.
-func (j *inside) tell(ctx context.Context, spec *wire.Spec, trees []*os.File) error {
+// tell sends the first process its spec, which it may not have been started to read yet. One that has ended may have said why.
+func (j *inside) tell(ctx context.Context, spec *wire.Spec, files []*os.File) error {
 	message := spec.Encode()
 	if len(message) > wire.MaxMessage {
 		return refuse(FeatureSpec, nil, "it is too long in all", "name fewer scopes, tools and libraries, or shorter arguments")
 	}
 	var fds []int
-	for _, t := range trees {
-		fds = append(fds, int(t.Fd()))
+	for _, f := range files {
+		fds = append(fds, int(f.Fd()))
 	}
 	var rights []byte
 	if len(fds) > 0 {
 		rights = unix.UnixRights(fds...)
 	}
 	_ = j.control.SetDeadline(time.Now().Add(j.start))
-	if _, _, err := j.control.WriteMsgUnix(message, rights, nil); err != nil {
+	if _, _, err := j.control.WriteMsgUnix(message, rights, nil); err != nil && !ended(err) {
 		return j.silent(ctx, err)
 	}
 	return nil
@@ -237,11 +275,20 @@ func (j *inside) receive() (*wire.Report, []int, error) {
 func (j *inside) silent(ctx context.Context, err error) error {
 	switch {
 	case ctx.Err() != nil:
-		return refuse(FeatureInit, ctx.Err(), "whoever asked for it has gone", "ask again")
+		return gone(ctx)
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		return refuse(FeatureInit, nil, "it did not stand in time", "try again when the machine is less busy")
-	case errors.Is(err, io.EOF), errors.Is(err, unix.EPIPE), errors.Is(err, unix.ECONNRESET):
+	case ended(err):
 		return refuse(FeatureInit, err, "the first process ended", "look for its end in the kernel's log: the limit of memory may be too low for it (16 MiB)")
 	}
 	return err
+}
+
+// ended says whether an error of the socket is that nobody is at its other end.
+func ended(err error) bool {
+	return errors.Is(err, io.EOF) || errors.Is(err, unix.EPIPE) || errors.Is(err, unix.ECONNRESET)
+}
+
+func gone(ctx context.Context) *Refusal {
+	return refuse(FeatureInit, ctx.Err(), "whoever asked for it has gone", "ask again")
 }

@@ -20,6 +20,10 @@ import (
 type Options struct {
 	FirstUID, UIDs int           // users of the host for jails, where the gateway is root; 61000 and 1000
 	Start          time.Duration // how long making a jail, and starting its agent, may take; 10 s
+
+	// Ready is how long after a jail a first process is kept for the next one, which starts sooner with it; 0: none is kept. Whoever
+	// sets it closes the Jailer, which is an io.Closer, when no more jails are wanted.
+	Ready time.Duration
 }
 
 // New makes jails of namespaces, in this process. It fails at nothing: what is missing is said by Preflight.
@@ -42,6 +46,7 @@ func New(o Options) Jailer {
 type ns struct {
 	Options
 	users *users
+	ready ready
 }
 
 func (n *ns) Preflight(ctx context.Context, p Profile) (Features, error) {
@@ -86,11 +91,20 @@ func (n *ns) Spawn(ctx context.Context, s Spec) (Jail, error) {
 	return j, nil
 }
 
-// spawn makes a jail, and another where the launcher ended meanwhile.
+// spawn makes a jail, and another where what it was made of, or the launcher, ended meanwhile. A trial tries all of it, and uses up nothing.
 func (n *ns) spawn(ctx context.Context, s Spec, empty bool) (*inside, error) {
-	j, err := n.spawnOnce(ctx, s, empty)
-	if errors.Is(err, errLauncher) {
-		j, err = n.spawnOnce(ctx, s, empty)
+	if err := s.check(); err != nil {
+		return nil, asRefusal(err)
+	}
+	if ctx.Err() != nil {
+		return nil, gone(ctx)
+	}
+	if !empty {
+		defer n.keep(s.Limits)
+	}
+	j, err := n.spawnOnce(ctx, s, empty, !empty)
+	for tries := 0; tries < 2 && ctx.Err() == nil && n.again(err); tries++ {
+		j, err = n.spawnOnce(ctx, s, empty, false)
 	}
 	if err != nil {
 		return nil, asRefusal(err)
@@ -98,42 +112,38 @@ func (n *ns) spawn(ctx context.Context, s Spec, empty bool) (*inside, error) {
 	return j, nil
 }
 
-// spawnOnce makes a jail. What it has made is undone when a later step fails.
-func (n *ns) spawnOnce(ctx context.Context, s Spec, empty bool) (made *inside, err error) {
-	j := &inside{start: n.Start, deadline: s.Deadline, began: time.Now(), done: make(chan struct{}), dead: make(chan struct{}), started: make(chan error, 1)}
-	defer func() {
-		if err != nil {
-			j.undo()
-		}
-	}()
-	if err := s.check(); err != nil {
-		return nil, err
-	}
-	j.features = Features{
-		Backend: "ns", Kernel: kernel(), Profile: s.Profile.Name, Privileged: privileged(), Namespaces: namespaces,
-		Landlock: landlockABI(), Cgroup: "none", Proc: !s.Profile.WithoutProc,
-	}
-	if least := max(s.Profile.MinLandlock, 1); j.features.Landlock < least {
-		return nil, refuse(FeatureLandlock, nil, fmt.Sprintf("this kernel has ABI %d of Landlock, and the profile wants %d", j.features.Landlock, least),
+// spawnOnce makes a jail, of what is kept where it may. What it has made is undone when a later step fails.
+func (n *ns) spawnOnce(ctx context.Context, s Spec, empty, kept bool) (made *inside, err error) {
+	began, abi := time.Now(), landlockABI()
+	if least := max(s.Profile.MinLandlock, 1); abi < least {
+		return nil, refuse(FeatureLandlock, nil, fmt.Sprintf("this kernel has ABI %d of Landlock, and the profile wants %d", abi, least),
 			"use a newer kernel (ABI 4 came with 6.7), and put landlock among those of the lsm= parameter")
 	}
 	filter, err := filterOf(s.Profile)
 	if err != nil {
 		return nil, refuse(FeaturePlatform, err, "there are jails on amd64 and arm64 only", "run the agent on such a machine")
 	}
-	j.features.Seccomp = filter.Digest()
-	j.features.Limits = s.Limits
-	if err := n.user(j, s); err != nil {
-		return nil, err
+	var j *inside
+	if kept {
+		if j, err = n.take(s); err != nil {
+			return nil, err
+		}
 	}
-	if err := j.confine(s, j.features.Limits); err != nil {
-		return nil, err
+	if j == nil {
+		if j, err = n.first(s, false); err != nil {
+			return nil, err
+		}
 	}
-	become := j.features.Privileged && !hasCap(unix.CAP_SYS_ADMIN)
-	if err := j.begin(s, become); err != nil {
-		return nil, err
-	}
-	p, trees, err := n.plan(s, j, empty, become) // while the kernel makes the namespaces
+	defer func() {
+		if err != nil {
+			err = j.whyNot(err)
+			j.undo()
+		}
+	}()
+	j.began, j.deadline = began, s.Deadline
+	f := &j.features
+	f.Kernel, f.Profile, f.Landlock, f.Proc, f.Seccomp, f.Limits = kernel(), s.Profile.Name, abi, !s.Profile.WithoutProc, filter.Digest(), s.Limits
+	p, trees, err := n.plan(s, j, empty) // while the kernel makes the namespaces
 	defer func() {
 		for _, t := range trees {
 			_ = t.Close()
@@ -143,16 +153,38 @@ func (n *ns) spawnOnce(ctx context.Context, s Spec, empty bool) (made *inside, e
 		return nil, err
 	}
 	p.Filter = string(filter.Program)
-	if err := j.tell(ctx, &p.Spec, trees); err != nil {
+	if err := j.hand(ctx, s, &p.Spec, trees); err != nil {
 		return nil, err
 	}
-	if err := j.begun(); err != nil {
-		return nil, err
+	if j.launching != nil {
+		if err := j.begun(); err != nil {
+			return nil, err
+		}
 	}
 	if err := j.stands(ctx, 2); err != nil {
 		return nil, err
 	}
 	go j.watch()
+	return j, nil
+}
+
+// first asks for a first process, with a user and a control group of its own.
+func (n *ns) first(s Spec, kept bool) (*inside, error) {
+	j := newInside(n.Start)
+	j.kept = kept
+	j.features = Features{Backend: "ns", Privileged: privileged(), Namespaces: namespaces, Cgroup: "none"}
+	j.become = j.features.Privileged && !hasCap(unix.CAP_SYS_ADMIN)
+	err := n.user(j, s)
+	if err == nil {
+		err = j.confine(s, s.Limits)
+	}
+	if err == nil {
+		err = j.begin()
+	}
+	if err != nil {
+		j.undo()
+		return nil, err
+	}
 	return j, nil
 }
 
@@ -203,7 +235,7 @@ func (n *ns) user(j *inside, s Spec) error {
 }
 
 // plan is what the first process is told, with the mounts that are made here for it.
-func (n *ns) plan(s Spec, j *inside, empty, become bool) (p *plan, trees []*os.File, err error) {
+func (n *ns) plan(s Spec, j *inside, empty bool) (p *plan, trees []*os.File, err error) {
 	if empty {
 		p, err = emptyPlan(s, j.features.Landlock, insideID)
 	} else {
@@ -212,7 +244,7 @@ func (n *ns) plan(s Spec, j *inside, empty, become bool) (p *plan, trees []*os.F
 	if err != nil || !j.features.Privileged {
 		return p, nil, err
 	}
-	if p.Become = become; !become {
+	if p.Become = j.become; !j.become {
 		trees, err = n.trees(p, j)
 		return p, trees, err
 	}
@@ -233,7 +265,7 @@ func (n *ns) trees(p *plan, j *inside) (out []*os.File, err error) {
 		if m.Kind != wire.Bind {
 			continue
 		}
-		if len(out) == wire.MaxDescriptors {
+		if len(out) == wire.MaxTrees {
 			return out, refuse(FeatureSpec, nil, "it shows too much of the host", "name directories rather than what is in them")
 		}
 		uid := asItIs

@@ -66,7 +66,8 @@ func noSandbox(err error, msg string) *Refusal {
 }
 
 func (n *sandboxes) spawn(ctx context.Context, s Spec, empty bool) (made *inside, err error) {
-	j := &inside{start: n.Start, deadline: s.Deadline, began: time.Now(), done: make(chan struct{}), dead: make(chan struct{}), started: make(chan error, 1)}
+	j := newInside(n.Start)
+	j.deadline, j.began = s.Deadline, time.Now()
 	defer func() {
 		if err != nil {
 			j.undo()

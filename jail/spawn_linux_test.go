@@ -6,7 +6,6 @@ import (
 	"io"
 	"os"
 	"testing"
-	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -62,21 +61,21 @@ func askedForOnce(t *testing.T, id string) bool {
 	must(s.check())
 	filter, err := filterOf(s.Profile)
 	must(err)
-	j := &inside{start: n.Start, began: time.Now(), done: make(chan struct{}), dead: make(chan struct{}), started: make(chan error, 1)}
+	j := newInside(n.Start)
 	j.features = Features{Privileged: privileged(), Landlock: landlockABI()}
+	j.become = j.features.Privileged && !hasCap(unix.CAP_SYS_ADMIN)
 	defer j.undo()
-	become := j.features.Privileged && !hasCap(unix.CAP_SYS_ADMIN)
 	must(n.user(j, s))
-	must(j.begin(s, become))
+	must(j.begin())
 	l, c := launches(), j.launching.child
 	l.mu.Lock()
 	asked := l.next
 	delete(l.children, asked) // nobody hears the answer
 	l.mu.Unlock()
-	p, _, err := n.plan(s, j, true, become)
+	p, _, err := n.plan(s, j, true)
 	must(err)
 	p.Filter = string(filter.Program)
-	must(j.tell(t.Context(), &p.Spec, nil))
+	must(j.hand(t.Context(), s, &p.Spec, nil))
 	raw, err := j.control.SyscallConn()
 	must(err)
 	must(raw.Control(func(fd uintptr) { // it has read its spec, and says that it is ready

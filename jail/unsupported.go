@@ -10,7 +10,7 @@ import (
 // Options are what the jails of one process share.
 type Options struct {
 	FirstUID, UIDs int
-	Start          time.Duration
+	Start, Ready   time.Duration
 }
 
 // New is of no use here: every jail is refused.

@@ -52,6 +52,18 @@ func worse(how string) int {
 		must(j.Go())
 		j.Wait()
 		return 0
+	case "die ready":
+		fmt.Println(keeps(20*time.Second, must))
+		time.Sleep(time.Hour)
+	case "no cgroup, ready":
+		must(unix.Mount("none", "/sys/fs/cgroup", "tmpfs", 0, ""))
+		fmt.Println(keeps(time.Second/2, must))
+		return 0
+	case "root of a container, ready":
+		must(keeping(ofContainers(), "ready"))
+	case "ready":
+		fmt.Println(keeps(time.Second/2, must))
+		return 0
 	case "holds a user": // until nobody listens any more
 		p.WithoutCgroup = true
 		j, err := jail.New(jail.Options{FirstUID: fewUsers, UIDs: 2}).Spawn(context.Background(), jail.Spec{
@@ -205,6 +217,26 @@ func runs(p jail.Profile, must func(error)) int {
 	must(err)
 	must(j.Go())
 	fmt.Printf("another user %t, cgroup %t, ended with %d\n", j.Features().Privileged, j.Features().Cgroup != "none", j.Wait().Code)
+	return 0
+}
+
+// keeps runs a jail of those that would keep a first process for the next, and says which there is before long; 0: none.
+func keeps(long time.Duration, must func(error)) (pid int) {
+	p := jail.Strict()
+	p.WithoutCgroup = true
+	j, err := jail.New(jail.Options{Ready: time.Hour, FirstUID: 63100}).Spawn(context.Background(), jail.Spec{
+		ID: fmt.Sprintf("keeps-%d", os.Getpid()), Profile: p, Agent: jail.Program{Path: agentBinary},
+	})
+	must(err)
+	must(j.Go())
+	j.Wait()
+	for end := time.Now().Add(long); time.Now().Before(end); time.Sleep(time.Millisecond) {
+		for _, launcher := range children(os.Getpid(), "jail-launcher") {
+			for _, pid := range children(launcher, "jail-init") {
+				return pid
+			}
+		}
+	}
 	return 0
 }
 

@@ -15,8 +15,11 @@ import (
 
 const image = 4 // this program, as a descriptor
 
-// initEnv is all of the environment of a first process.
-var initEnv = []string{"GOMAXPROCS=1", "GOGC=off", "GOMEMLIMIT=16MiB"}
+// initEnv is all of the environment of a first process, and keptEnv of one whose jail is not known yet.
+var (
+	initEnv = []string{"GOMAXPROCS=1", "GOGC=off", "GOMEMLIMIT=16MiB"}
+	keptEnv = append([]string{wire.Role + "=" + wire.Kept}, initEnv...)
+)
 
 // launcher starts first processes for a gateway, one after another, from the one thread they die with, and tells when they
 // have ended. It ends with the gateway, and they with it.
@@ -52,6 +55,7 @@ func (l *children) launch(order *wire.Launch, fds []int) {
 	defer l.mu.Unlock()
 	answer := wire.Launched{ID: order.ID}
 	pid, pidfd := 0, -1
+	env := initEnv
 	err := within(order, func() error {
 		attr := syscall.SysProcAttr{
 			Cloneflags:                 uintptr(order.Flags),
@@ -68,13 +72,16 @@ func (l *children) launch(order *wire.Launch, fds []int) {
 		if order.Take {
 			attr.Credential = &syscall.Credential{Uid: order.UID, Gid: order.GID}
 		}
+		if order.Kept {
+			env = keptEnv
+		}
 		if order.Group {
 			attr.UseCgroupFD, attr.CgroupFD = true, fds[4]
 		}
 		files := []uintptr{uintptr(fds[0]), uintptr(fds[1]), uintptr(fds[2]), uintptr(fds[3]), image}
 		var err error
 		start := func() {
-			pid, err = syscall.ForkExec("/proc/self/fd/4", []string{"jail-init"}, &syscall.ProcAttr{Env: initEnv, Files: files, Sys: &attr})
+			pid, err = syscall.ForkExec("/proc/self/fd/4", []string{"jail-init"}, &syscall.ProcAttr{Env: env, Files: files, Sys: &attr})
 		}
 		if start(); err == unix.ENOSYS && order.Group { // filters that containers have say so of clone3: it is put there while it waits
 			attr.UseCgroupFD = false

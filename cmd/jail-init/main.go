@@ -1,5 +1,7 @@
 //go:build linux
 
+//go:debug containermaxprocs=0
+
 // Command jail-init is the first process of a jail. The gateway carries it inside itself and
 // starts it in new namespaces with a socket as descriptor 3. It builds the root file
 // system, opens the two listeners and sends them out, gives up every right it has, and
@@ -7,7 +9,8 @@
 // in the wire.Spec it is sent, and whatever fails ends it before anything was started.
 //
 // It starts once per jail, so it imports nearly nothing. And it starts once per gateway as the launcher, which starts
-// the others: making new namespaces copies the tables of all memory of who does it, and a gateway has much.
+// the others: making new namespaces copies the tables of all memory of who does it, and a gateway has much. Go is told
+// not to look for more processors, for which it would hold files of the host's control groups.
 package main
 
 import (
@@ -44,11 +47,14 @@ func begin() {
 		launcher()
 	}
 	unix.Umask(0o022) // the agent's too, whatever the gateway's is
+	ready := wire.Report{Kind: wire.Ready, UsernsLimit: boundNamespace()}
+	if role == wire.Kept {
+		leave()
+	}
 	spec, fds := receive()
-	ready := wire.Report{Kind: wire.Ready}
+	fds = streams(fds)
 
 	tcp := loopback(spec.Port)
-	ready.UsernsLimit = boundNamespace()
 	unixListener := build(spec, fds)
 	setLimits(spec.Limits)
 	send(&ready, tcp, unixListener)
@@ -89,6 +95,18 @@ func receive() (*wire.Spec, []int) {
 		must("spec", "", unix.EPROTO)
 	}
 	return spec, fds
+}
+
+// streams takes the first descriptors sent along as the agent's input and outputs, and gives back the others.
+func streams(fds []int) []int {
+	if len(fds) < 3 {
+		must("spec", "", unix.EPROTO)
+	}
+	for i, fd := range fds[:3] {
+		must("streams", "", unix.Dup3(fd, i, 0))
+		_ = unix.Close(fd)
+	}
+	return fds[3:]
 }
 
 // message reads one, with the descriptors sent along.

@@ -41,6 +41,19 @@ func build(spec *wire.Spec, fds []int) (listener int) {
 	return listener
 }
 
+// leave goes to an empty root, past all mounts of the host: from then on none is seen or held by this process, and all that its jail shows
+// is sent along. It makes what build wants of a root: a directory to attach the new one to, and a /proc, since where none is seen none can be mounted.
+func leave() {
+	must("private", "", unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""))
+	enter(root())
+	must("root", "", directory("./tmp", 0o755))
+	must("root", "", directory("./proc", 0o755))
+	_ = unix.Mount("none", "./proc", "proc", unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, "") // where it is refused, so is the jail's own
+	must("pivot", "", unix.PivotRoot(".", "."))
+	must("pivot", "", unix.Unmount(".", unix.MNT_DETACH))
+	must("pivot", "", unix.Chdir("/"))
+}
+
 // tree is a copy of what a bind mount shows.
 func tree(m wire.Mount, fds []int) int {
 	if m.FD >= 0 { // the gateway may do more than we, and has made it

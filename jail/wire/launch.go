@@ -9,6 +9,7 @@ type Launch struct {
 	GID, HostGID uint32
 	SetGroups    bool
 	Take         bool // be that user from the start
+	Kept         bool // its spec may come a long time after: until then nothing of the host is held
 	Caps         []uint64
 	Group        bool
 	Enter, Leave []string // files of control groups (v1) to begin in, and those to go back to
@@ -25,10 +26,12 @@ type Launched struct {
 	Status  uint32 // of wait(2), then
 }
 
-// Role is the variable that makes this program the launcher, or the first process of a sandbox, and what its agent is before.
+// Role is the variable that makes this program the launcher, a first process whose jail is not known yet, or the first process of
+// a sandbox, and what its agent is before.
 const (
 	Role     = "ROLE"
 	Launcher = "launcher"
+	Kept     = "kept"
 	Sandbox  = "sandbox"
 	Stage    = "stage"
 )
@@ -72,7 +75,7 @@ func (l *Launched) Decode(b []byte) bool {
 func (l *Launch) walk(c *coder) {
 	c.u64(&l.ID, &l.Flags)
 	c.u32(&l.UID, &l.HostUID, &l.GID, &l.HostGID)
-	for _, p := range []*bool{&l.SetGroups, &l.Take, &l.Group} {
+	for _, p := range []*bool{&l.SetGroups, &l.Take, &l.Kept, &l.Group} {
 		c.yes(p)
 	}
 	each(c, &l.Caps, func(v *uint64) { c.u64(v) })

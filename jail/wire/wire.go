@@ -42,7 +42,7 @@ type Mount struct {
 	Kind    uint32
 	Source  string
 	Target  string
-	FD      int32 // index of a descriptor sent along, with Bind; -1: the source is opened by name
+	FD      int32 // which of the descriptors sent along that are of mounts, with Bind; -1: the source is opened by name
 	IsDir   bool  // what Source must be
 	Attr    uint64
 	Size    uint64
@@ -98,8 +98,12 @@ type Report struct {
 // Go is the word to start the agent.
 const Go = "go"
 
-// MaxDescriptors is how many can be sent along; Linux takes 253.
-const MaxDescriptors = 250
+// MaxDescriptors is how many can be sent along, as Linux has it. The first three are the agent's input and outputs, where the first process
+// was started without; the others are of mounts.
+const (
+	MaxDescriptors = 253
+	MaxTrees       = MaxDescriptors - 3
+)
 
 // MaxMessage is the size of the longest message.
 const MaxMessage = 160 << 10

@@ -1,0 +1,4 @@
+package jail
+
+// Mark is in the names of this process's control groups.
+var Mark = mark
