@@ -48,7 +48,7 @@ func (d *Daemon) openJails(ctx context.Context) error {
 		return fmt.Errorf("jails: %w", err)
 	}
 	c := cells{site: site, logs: logs, log: d.log, jailers: map[writ.JailTier]jail.Jailer{
-		writ.JailHost:   jail.New(jail.Options{}),
+		writ.JailHost:   jail.New(jail.Options{Ready: keptReady}),
 		writ.JailGvisor: jail.NewSandbox(jail.SandboxOptions{Runsc: site.Gvisor.Runsc, Platform: site.Gvisor.Platform}),
 	}}
 	cannot := func(tier writ.JailTier, p jail.Profile) {
@@ -77,10 +77,19 @@ func (d *Daemon) openJails(ctx context.Context) error {
 		},
 	})
 	s.Start()
-	d.onStop(func(context.Context) error { s.Stop(); return nil })
+	d.onStop(func(context.Context) error {
+		s.Stop()
+		if kept, ok := c.jailers[writ.JailHost].(io.Closer); ok {
+			return kept.Close()
+		}
+		return nil
+	})
 	d.loops.Go(func() { d.sweepJailLogs(logs) })
 	return nil
 }
+
+// keptReady is how long after a jail a first process is kept for the next one.
+const keptReady = time.Minute
 
 // sweepJailLogs removes what agents printed as long ago as artifacts are kept.
 func (d *Daemon) sweepJailLogs(dir string) {
