@@ -176,8 +176,9 @@ gofumpt:
 
 .PHONY: vet
 vet:
-	@echo "go vet"
+	@echo "go vet, and for a machine that is no Linux"
 	@$(GO) vet ./...
+	@GOOS=darwin CGO_ENABLED=0 $(GO) vet ./jail ./internal/daemon ./cmd/writ ./bench
 
 .PHONY: staticcheck
 staticcheck:
