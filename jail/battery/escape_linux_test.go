@@ -219,7 +219,7 @@ func startBy(t *testing.T, by jail.Jailer, s jail.Spec, h http.HandlerFunc) jail
 }
 
 var (
-	jailer = jail.New(jail.Options{FirstUID: 62000})
+	jailer = jail.New(jail.Options{FirstUID: 62000, Ready: time.Minute}) // whose jails are made from the beginning, and of what was kept
 	ids    atomic.Int64
 )
 
