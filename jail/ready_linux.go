@@ -155,20 +155,21 @@ func (j *inside) whyNot(err error) error {
 	return err
 }
 
-// again says whether a jail that could not be made may be made now: without what was kept, which may have had the user it wants.
+// again says whether a jail that could not be made may be made now: without what was kept, which may have had the user it wants, also where
+// that has gone by itself meanwhile.
 func (n *ns) again(err error) bool {
 	if _, ok := errors.AsType[stale](err); ok || errors.Is(err, errLauncher) {
 		return true
 	}
 	refused, ok := errors.AsType[*Refusal](err)
-	if !ok || refused.Feature != FeatureHostUID {
+	if !ok || refused.Feature != FeatureHostUID || n.Ready == 0 {
 		return false
 	}
 	n.ready.mu.Lock()
 	n.ready.drop()
 	k := n.ready.waits()
 	n.ready.mu.Unlock()
-	return k != nil && n.await(k.gone)
+	return k == nil || n.await(k.gone)
 }
 
 // Close ends what is kept for the next jail, and what is being made to be. Jails go on, and others can be made.
