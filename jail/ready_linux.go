@@ -29,7 +29,7 @@ type kept struct {
 	cpu     bool         // its group can bound processor time, which only one that does so has to
 	offer   chan *inside // to whoever comes while it waits
 	drop    chan struct{}
-	dropped bool
+	dropped bool // it is being ended
 	gone    chan struct{}
 }
 
@@ -104,6 +104,9 @@ func (n *ns) hold(k *kept) {
 		case <-j.process.(*child).ended:
 		}
 	}
+	n.ready.mu.Lock()
+	k.dropped = true // another may be made after it
+	n.ready.mu.Unlock()
 	j.undo()
 }
 
