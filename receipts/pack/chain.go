@@ -73,6 +73,7 @@ type chain struct {
 	keys     map[string]*task  // by their names in the run
 	unread   bool              // somebody does not say what there is to say of a task
 	votes    map[string][]vote // on a task or the run that wants several
+	child    int64             // sequence of the last run that was made in this one
 	lineage  lineage
 	reported map[Code]bool
 }
@@ -146,6 +147,8 @@ func (k *chain) moves(x heard) {
 		switch {
 		case m.Kind == writ.ObjectRun && m.ID == string(k.run):
 			k.runMoves(x, m)
+		case m.Kind == writ.ObjectRun && m.From == "" && st.Run == k.run:
+			k.child = x.Commit.Seq
 		case m.Kind == writ.ObjectTask && (st.Run == k.run || k.tasks[m.ID] != nil):
 			k.taskMoves(x, m)
 		case m.Kind == writ.ObjectTask && m.From == "":
@@ -224,6 +227,9 @@ func (k *chain) taskMoves(x heard, m writ.Change) {
 	case done && (from || t.Verify.Required):
 		k.judged(VerdictMissing, seq)
 	}
+	if works(m) {
+		k.lineage.took(k.run, k.lineage.acting(st.Actor), true)
+	}
 	made, told := t.last.made, t.last.told
 	t.state, t.last = m.To, lastOf(x, m)
 	t.last.made, t.last.told = made, told
@@ -231,7 +237,7 @@ func (k *chain) taskMoves(x heard, m writ.Change) {
 	case m.From == string(writ.TaskQueued) && m.To == string(writ.TaskRunning):
 		t.claimed = seq
 	case m.From == string(writ.TaskRunning):
-		t.last.made, t.last.told = artifacts(x)
+		t.last.made, t.last.told = artifacts(x, m)
 		if done || m.To == string(writ.TaskVerifying) {
 			k.looked(x, t)
 			k.gave(x, t)
@@ -296,8 +302,12 @@ func (k *chain) judge(x heard, v verdict) (about writ.ReceiptID) {
 	return a.Receipt
 }
 
-// moved says whether a task of the run has changed since: none does while the run waits for its verdict.
+// moved says whether a task of the run has changed since, or a run was made in it: none does, or is, while the
+// run waits for its verdict.
 func (k *chain) moved(since int64) bool {
+	if k.child > since {
+		return true
+	}
 	for _, t := range k.tasks {
 		if t.last.seq > since {
 			return true
@@ -316,9 +326,9 @@ func (k *chain) checks(x heard, asked []string, a saidOf) {
 }
 
 // artifacts are those a task was completed with, or handed on with.
-func artifacts(x heard) (digests []string, told bool) {
-	if x.Statement.Transition != "task.complete" && x.Statement.Transition != "task.handoff" {
-		return nil, true
+func artifacts(x heard, m writ.Change) (digests []string, told bool) {
+	if !gives(x.Statement) {
+		return nil, !works(m) // nothing else gives a result
 	}
 	var a struct {
 		Artifacts []struct {
@@ -359,9 +369,13 @@ func (k *chain) end() {
 	if k.state != string(writ.RunDone) {
 		return // the tasks of a run that failed or was cancelled end behind it
 	}
+	open := RunTasksOpen
+	if k.c.m.Scope.Kind == ScopeRun { // a sweep that ended it is filed under no run, so nothing tells that it was left out
+		open = RunTasksGap
+	}
 	for _, t := range k.tasks {
 		if !writ.TaskMoves.Terminal(writ.TaskState(t.state)) {
-			k.once(RunTasksOpen, *k.facts.Ended)
+			k.once(open, *k.facts.Ended)
 		}
 	}
 }

@@ -75,6 +75,7 @@ const (
 	RunBegin     Code = "run_begin"
 	RunOpen      Code = "run_open"
 	RunTasksOpen Code = "run_tasks_open"
+	RunTasksGap  Code = "run_tasks_gap"
 	RunAfterEnd  Code = "run_after_end"
 
 	CloseBypassed     Code = "close_bypassed"
@@ -171,6 +172,7 @@ var Codes = map[Code]Meaning{
 	RunBegin:     {receipts.Tampered, "something comes before the run is created"},
 	RunOpen:      {receipts.Incomplete, "the run has not ended"},
 	RunTasksOpen: {receipts.Tampered, "the run is done while a task of it is not over"},
+	RunTasksGap:  {receipts.Incomplete, "the run is done, and how a task of it ended is not in the pack"},
 	RunAfterEnd:  {receipts.Tampered, "the run, or a task of it, moves on after the end"},
 
 	CloseBypassed:     {receipts.Tampered, "the run asks for a verdict and is done without one"},

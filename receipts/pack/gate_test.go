@@ -211,7 +211,7 @@ func TestResultsPassTheirGates(t *testing.T) {
 		change func(files)
 		want   string
 	}{
-		"the receipt":            {l.without(shown), "gate_missing run_gap run_tasks_open"},
+		"the receipt":            {l.without(shown), "gate_missing run_gap run_tasks_gap"},
 		"what it says":           {mute(shown), "evidence_missing"},
 		"at what it looks":       {mute(shown - 2), "evidence_missing"},
 		"that it is a gate":      {mute(registered), "lineage_unknown"},

@@ -88,7 +88,7 @@ func (l *lineage) names(st writ.Statement) {
 // gives a result, says how a call is to be made, or judges.
 func (l *lineage) counts(st writ.Statement) bool {
 	_, had := l.parts[st.Run][partOf(st.Actor)]
-	return planned(st) && (!had || st.Transition == "run.create") || gives(st) || decides(st) || judges(st)
+	return slices.ContainsFunc(st.Changes, works) || planned(st) && (!had || st.Transition == "run.create") || gives(st) || decides(st) || judges(st)
 }
 
 // entry is the last change of an agent's entry that is there.
@@ -146,6 +146,13 @@ func (l *lineage) note(st writ.Statement, ev *told) {
 // planned says whether who calls has a part in the run by that.
 func planned(st writ.Statement) bool {
 	return st.Outcome == writ.OutcomeOfTransition && slices.Contains(takesPart, st.Transition) || st.Outcome == writ.OutcomeOfRequest && !judges(st)
+}
+
+// works says of a move that it takes a task to work on it, or gives its result: whoever does that has a part
+// in its run, whatever the call is named, and wherever it is filed.
+func works(m writ.Change) bool {
+	return m.Kind == writ.ObjectTask && (m.From == string(writ.TaskQueued) && m.To == string(writ.TaskRunning) ||
+		m.From == string(writ.TaskRunning) && (m.To == string(writ.TaskVerifying) || m.To == string(writ.TaskDone)))
 }
 
 // gives says whether a call may give a result, or say as a gate what another is.

@@ -192,6 +192,19 @@ func TestVerdictsTheirVerifiersSigned(t *testing.T) {
 		"on two": {both1[:1], closed(own, func(h hand, w *writ.VerdictWant) {
 			w.Properties = slices.Sorted(slices.Values(append(slices.Clone(w.Properties), "WRIT_VERDICT_ON:task/"+h.c.task)))
 		}), "verdict_says", word},
+		"before a run was made in it": {both1[:1], func(h hand) {
+			good(h)
+			signed := signs(t, own, h.l.statement(ofRun(h)))
+			h.l.do(call{what: "run.create", by: h.c.planner, run: h.c.run, args: map[string]any{}, moves: []writ.Change{move("run", ulid("run", 3), "", "active")}})
+			run(h, call{signed: signed})
+		}, "verdict_stale", "a verdict signed with"},
+		"on what was given by no such call": {both1[:1], func(h hand) {
+			h.l.do(call{what: "task.cancel", by: h.c.operator, run: h.c.run, args: map[string]any{}, moves: []writ.Change{move("task", h.c.task, "verifying", "queued")}})
+			h.l.do(call{what: "task.claim", by: h.c.worker, run: h.c.run, args: map[string]any{}, moves: []writ.Change{move("task", h.c.task, "queued", "running")}})
+			h.l.do(call{what: "task.admit", by: h.c.worker, run: h.c.run, args: map[string]any{"artifacts": []any{map[string]any{"digest": "sha256:" + artifact}}}, moves: []writ.Change{move("task", h.c.task, "running", "verifying")}})
+			task(h, call{signed: signs(t, own, h.l.statement(h.l.wants("task/"+h.c.task, acceptsLinted)))})
+			run(h, call{signed: signs(t, own, h.l.statement(h.l.wants("run/"+string(h.c.run), accepts)))})
+		}, "evidence_missing", word},
 		"before a task was done that came later": {both1[:1], func(h hand) {
 			good(h)
 			signed, later := signs(t, own, h.l.statement(ofRun(h))), ulid("tsk", 6)

@@ -69,7 +69,7 @@ func Write(ctx context.Context, out Sink, src Source, o Options) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, sp.close()) }()
-	w := &writer{ctx: ctx, src: src, o: o, cp: cp, sp: sp, out: &summed{Sink: out, sums: &sp.sums}, keys: map[string]key{}, ofKeys: map[int64]bool{}, inForce: map[string]bool{}, bundles: map[string]string{}}
+	w := &writer{ctx: ctx, src: src, o: o, cp: cp, sp: sp, out: &summed{Sink: out, sums: &sp.sums}, keys: map[string]key{}, ofKeys: map[int64]bool{}, tasks: map[string]bool{}, inForce: map[string]bool{}, bundles: map[string]string{}}
 	for _, step := range []func() error{w.read, w.choose, w.gather, w.bundled, w.begin, w.receipts, w.evidence, w.policies, w.end} {
 		if err := step(); err != nil {
 			return err
@@ -97,6 +97,7 @@ type writer struct {
 
 	ofKeys  map[int64]bool    // receipts that say something of a key
 	ring    *receipts.Ring    // what they say
+	tasks   map[string]bool   // of the run that is asked for
 	inForce map[string]bool   // digests of the policy bundles that were, anywhere below the checkpoint
 	bundles map[string]string // digests of those that are there, by their files: one may have 32 MiB
 
@@ -171,20 +172,25 @@ func (w *writer) learn(r writ.Receipt, k key) (err error) {
 		w.ofKeys[r.Seq] = true
 		_ = w.ring.Learn(rec, writ.Receipt{Seq: r.Seq}) // what cannot be is for whoever checks to find
 	}
-	if !bytes.Contains(r.Payload, saysInForce) {
+	run := w.o.Scope.Run
+	ofRun := run != "" && bytes.Contains(r.Payload, []byte(run))
+	if !ofRun && !bytes.Contains(r.Payload, saysInForce) || r.Kind() != writ.FactSealed {
 		return nil
 	}
 	rec, err := receipts.Decode(r.Payload)
 	for _, c := range rec.Statement.Changes {
-		if c.Kind == writ.ObjectBundle && c.To == string(writ.BundleActive) {
+		switch {
+		case c.Kind == writ.ObjectBundle && c.To == string(writ.BundleActive):
 			w.inForce[writ.BundleID(c.ID).Digest()] = true
+		case c.Kind == writ.ObjectTask && ofRun && rec.Statement.Run == run:
+			w.tasks[c.ID] = true
 		}
 	}
 	return err
 }
 
-// choose says which receipts are of the scope. Of a run it is those filed under it, the
-// parents they name, how the tasks were made that its own come from, how every session and agent
+// choose says which receipts are of the scope. Of a run it is those filed under it, what a sweep
+// through several runs did to its tasks, the parents they name, how the tasks were made that its own come from, how every session and agent
 // came to be that acted in it, and all that was decided about approvals: that is looked for from
 // the end, since a session was opened by an earlier one. And what says that evidence of one of
 // these was shredded. What is said of receipt keys is in every pack.
@@ -208,7 +214,7 @@ func (w *writer) choose() error {
 		st := rec.Statement
 		inRun := st.Run == run || slices.ContainsFunc(st.Changes, func(c writ.Change) bool { return c.Kind == writ.ObjectRun && c.ID == string(run) })
 		about := from.has(st, inRun) || parents[r.ID] || slices.ContainsFunc(st.Changes, func(c writ.Change) bool {
-			return c.Kind == writ.ObjectSession && c.From == "" && sessions[c.ID] || c.Kind == writ.ObjectAgent && agents[c.ID] || c.Kind == writ.ObjectApproval && approvals[c.ID]
+			return c.Kind == writ.ObjectTask && w.tasks[c.ID] || c.Kind == writ.ObjectSession && c.From == "" && sessions[c.ID] || c.Kind == writ.ObjectAgent && agents[c.ID] || c.Kind == writ.ObjectApproval && approvals[c.ID]
 		})
 		if inRun {
 			for _, p := range st.Parents {
