@@ -103,7 +103,10 @@ func (n *ns) spawn(ctx context.Context, s Spec, empty bool) (*inside, error) {
 		defer n.keep(s.Limits)
 	}
 	j, err := n.spawnOnce(ctx, s, empty, !empty)
-	for tries := 0; tries < 2 && ctx.Err() == nil && n.again(err); tries++ {
+	if err != nil {
+		defer n.ready.alone()()
+	}
+	for tries := 0; tries < 2 && ctx.Err() == nil && n.again(ctx, err); tries++ {
 		j, err = n.spawnOnce(ctx, s, empty, false)
 	}
 	if err != nil {

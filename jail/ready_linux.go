@@ -1,8 +1,10 @@
 package jail
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -18,10 +20,11 @@ import (
 
 // ready is what a Jailer keeps.
 type ready struct {
-	mu     sync.Mutex
-	now    *kept
-	closed bool
-	all    sync.WaitGroup // of what is being made, kept, or ended
+	mu      sync.Mutex
+	now     *kept
+	closed  bool
+	without int            // how many try to make a jail without
+	all     sync.WaitGroup // of what is being made, kept, or ended
 }
 
 // kept is one first process, from before it is made until it was taken or nothing of it is left.
@@ -46,7 +49,7 @@ func (n *ns) keep(l Limits) {
 	defer r.mu.Unlock()
 	k := &kept{cpu: l.CPU > 0, offer: make(chan *inside), drop: make(chan struct{}), gone: make(chan struct{})}
 	old := r.waits()
-	if r.closed || old != nil && !old.dropped && old.cpu == k.cpu {
+	if r.closed || r.without > 0 || old != nil && !old.dropped && old.cpu == k.cpu {
 		return
 	}
 	r.drop()
@@ -82,6 +85,11 @@ func (r *ready) drop() {
 
 // hold makes a first process and keeps it until somebody takes it, or it has waited long enough.
 func (n *ns) hold(k *kept) {
+	select {
+	case <-k.drop: // before it was made
+		return
+	default:
+	}
 	if !keepable() {
 		return
 	}
@@ -150,29 +158,45 @@ type stale struct{ error }
 
 func (s stale) Unwrap() error { return s.error }
 
-// whyNot is an error of making the jail. One that was kept may have ended before.
+// whyNot is an error of making the jail. Of one that was kept it says nothing of the next: it may have ended before, or failed to
+// become one that is kept. One that did not answer has taken all the time there was.
 func (j *inside) whyNot(err error) error {
-	if j.kept && ended(err) {
+	if j.kept && time.Since(j.began) < j.start {
 		return stale{err}
 	}
 	return err
 }
 
-// again says whether a jail that could not be made may be made now: without what was kept, which may have had the user it wants, also where
-// that has gone by itself meanwhile.
-func (n *ns) again(err error) bool {
+// again says whether a jail that could not be made may be made now, of nothing that was kept: that may have failed, or have had the
+// user or the room that was wanting. Until the caller has called done none is kept.
+func (n *ns) again(ctx context.Context, err error) bool {
 	if _, ok := errors.AsType[stale](err); ok || errors.Is(err, errLauncher) {
 		return true
 	}
 	refused, ok := errors.AsType[*Refusal](err)
-	if !ok || refused.Feature != FeatureHostUID || n.Ready == 0 {
+	if !ok || n.Ready == 0 || !slices.Contains(wanting, refused.Feature) {
 		return false
 	}
 	n.ready.mu.Lock()
 	n.ready.drop()
 	k := n.ready.waits()
 	n.ready.mu.Unlock()
-	return k == nil || n.await(k.gone)
+	return k == nil && refused.Feature == FeatureHostUID || k != nil && n.await(ctx, k.gone)
+}
+
+// wanting are what a jail is refused for that what is kept may have.
+var wanting = []string{FeatureHostUID, FeatureInit, FeatureUserns, FeatureCgroup}
+
+// alone has none kept until it is undone: somebody tries with all there is.
+func (r *ready) alone() (undo func()) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.without++
+	return func() {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		r.without--
+	}
 }
 
 // Close ends what is kept for the next jail, and what is being made to be. Jails go on, and others can be made.
@@ -187,19 +211,21 @@ func (n *ns) Close() error {
 		r.all.Wait()
 		close(all)
 	}()
-	if !n.await(all) {
+	if !n.await(context.Background(), all) {
 		return errors.New("a first process that was kept has not ended yet; it ends with this process")
 	}
 	return nil
 }
 
 // await waits for something to be gone, as long as making a jail may take.
-func (n *ns) await(gone <-chan struct{}) bool {
+func (n *ns) await(ctx context.Context, gone <-chan struct{}) bool {
 	late := time.NewTimer(n.Start)
 	defer late.Stop()
 	select {
 	case <-gone:
 		return true
+	case <-ctx.Done():
+		return false
 	case <-late.C:
 		return false
 	}

@@ -419,21 +419,22 @@ func TestReadyDiesWithItsMaker(t *testing.T) {
 
 // The user that what is kept has is not kept from a jail that wants it, or the last there is.
 func TestReadyKeepsNoUser(t *testing.T) {
-	jailer := readyJailer(t, jail.Options{Ready: time.Minute, FirstUID: 63080, UIDs: 2})
+	first := 70000 + os.Getpid()%400*2 // users are the machine's, and these tests may be run twice at a time
+	jailer := readyJailer(t, jail.Options{Ready: time.Minute, FirstUID: first, UIDs: 2})
 	if jailer == nil {
 		return
 	}
 	ran(t, jailer, jail.Spec{})
 	for range 4 {
 		theOne(t) // which has the second user, as the jail had the first, or the other way round
-		for _, s := range []jail.Spec{{HostUID: 63080}, {HostUID: 63081}} {
+		for _, s := range []jail.Spec{{HostUID: first}, {HostUID: first + 1}} {
 			if e, out := ran(t, jailer, s, "say=mine"); e.Code != 0 || out != "mine\n" {
 				t.Errorf("it ended with %+v, and said: %s", e, out)
 			}
 		}
 	}
 	theOne(t)
-	first, err := jailer.Spawn(t.Context(), readySpec(t, jail.Spec{Limits: jail.Limits{CPU: 50}}))
+	other, err := jailer.Spawn(t.Context(), readySpec(t, jail.Spec{Limits: jail.Limits{CPU: 50}}))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -441,8 +442,8 @@ func TestReadyKeepsNoUser(t *testing.T) {
 	if e, out := ran(t, jailer, jail.Spec{}, "say=mine"); e.Code != 0 || out != "mine\n" {
 		t.Errorf("it ended with %+v, and said: %s", e, out)
 	}
-	first.Kill("enough")
-	first.Wait()
+	other.Kill("enough")
+	other.Wait()
 }
 
 // A jail that is refused leaves the next one no slower, and one that nobody waits for uses nothing up.

@@ -127,6 +127,9 @@ func hasProcesses(uid int) bool {
 			continue // it has ended
 		}
 		for line := range strings.Lines(string(b)) {
+			if strings.HasPrefix(line, "State:\tZ") {
+				break // it does nothing more, and waits for somebody to hear of its end
+			}
 			if ids, ok := strings.CutPrefix(line, "Uid:"); ok && slices.Contains(strings.Fields(ids), strconv.Itoa(uid)) {
 				return true
 			}
