@@ -29,6 +29,7 @@ type ready struct {
 
 // kept is one first process, from before it is made until it was taken or nothing of it is left.
 type kept struct {
+	begun   bool         // it is being made, or was: until then it is for whichever jail was the last
 	cpu     bool         // its group can bound processor time, which only one that does so has to
 	offer   chan *inside // to whoever comes while it waits
 	drop    chan struct{}
@@ -50,6 +51,10 @@ func (n *ns) keep(l Limits) {
 	k := &kept{cpu: l.CPU > 0, offer: make(chan *inside), drop: make(chan struct{}), gone: make(chan struct{})}
 	old := r.waits()
 	if r.closed || r.without > 0 || old != nil && !old.dropped && old.cpu == k.cpu {
+		return
+	}
+	if old != nil && !old.dropped && !old.begun {
+		old.cpu = k.cpu
 		return
 	}
 	r.drop()
@@ -85,16 +90,15 @@ func (r *ready) drop() {
 
 // hold makes a first process and keeps it until somebody takes it, or it has waited long enough.
 func (n *ns) hold(k *kept) {
-	select {
-	case <-k.drop: // before it was made
-		return
-	default:
-	}
-	if !keepable() {
+	n.ready.mu.Lock()
+	k.begun = true
+	cpu, dropped := k.cpu, k.dropped
+	n.ready.mu.Unlock()
+	if dropped || !keepable() {
 		return
 	}
 	l := Limits{Memory: 64 << 20, Processes: 1} // until those of its jail are known
-	if k.cpu {
+	if cpu {
 		l.CPU = 100
 	}
 	j, err := n.first(Spec{ID: fmt.Sprintf("kept.%d", numbers.next()), Limits: l}, true)

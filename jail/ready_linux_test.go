@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -525,5 +526,29 @@ func TestReadyForNobodyElse(t *testing.T) {
 			t.Fatal(err, string(out))
 		}
 		same(t, string(out), "0")
+	}
+}
+
+// Jails that are bounded in turns are each of another kind than what is kept: what was made for the one before makes way, one is kept
+// in the end, and nobody waits long for it to go.
+func TestReadyInTurns(t *testing.T) {
+	jailer := readyJailer(t, jail.Options{Ready: time.Minute})
+	if jailer == nil {
+		return
+	}
+	before := runtime.NumGoroutine()
+	var all sync.WaitGroup
+	for i := range 8 {
+		all.Go(func() {
+			for turn := range 6 {
+				ran(t, jailer, jail.Spec{Limits: jail.Limits{CPU: int64((i + turn) % 2 * 50)}})
+			}
+		})
+	}
+	all.Wait()
+	soon(t, "one is kept, and what makes it", func() bool { return len(firsts(t)) == 1 && runtime.NumGoroutine() <= before+6 })
+	began := time.Now()
+	if err := jailer.(io.Closer).Close(); err != nil || time.Since(began) > 5*time.Second {
+		t.Errorf("%v, after %v", err, time.Since(began))
 	}
 }
