@@ -269,7 +269,7 @@ func processesOf(t *testing.T, uid string) int {
 	n := 0
 	for _, name := range all {
 		b, _ := os.ReadFile(name)
-		if strings.Contains(string(b), "\nUid:\t"+uid+"\t") {
+		if strings.Contains(string(b), "\nUid:\t"+uid+"\t") && !strings.Contains(string(b), "\nState:\tZ") {
 			n++
 		}
 	}

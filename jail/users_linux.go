@@ -126,16 +126,26 @@ func hasProcesses(uid int) bool {
 		if err != nil {
 			continue // it has ended
 		}
-		for line := range strings.Lines(string(b)) {
-			if strings.HasPrefix(line, "State:\tZ") {
-				break // it does nothing more, and waits for somebody to hear of its end
-			}
-			if ids, ok := strings.CutPrefix(line, "Uid:"); ok && slices.Contains(strings.Fields(ids), strconv.Itoa(uid)) {
-				return true
-			}
+		if is := statusOf(string(b)); slices.Contains(is["Uid"], strconv.Itoa(uid)) && !over(is) {
+			return true
 		}
 	}
 	return false
+}
+
+// statusOf is a file status of /proc.
+func statusOf(text string) map[string][]string {
+	is := map[string][]string{}
+	for line := range strings.Lines(text) {
+		name, words, _ := strings.Cut(line, ":")
+		is[name] = strings.Fields(words)
+	}
+	return is
+}
+
+// over says of a process that it does nothing more, and waits for somebody to hear of its end. Its first thread may have ended alone.
+func over(is map[string][]string) bool {
+	return len(is["State"]) > 0 && is["State"][0] == "Z" && slices.Equal(is["Threads"], []string{"1"})
 }
 
 // give takes a user back of whom no process is left.
