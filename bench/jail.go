@@ -31,34 +31,32 @@ func (b *bench) jails(ctx context.Context) error {
 	}()
 	fresh := jailWork{Jailer: jail.New(jail.Options{}), program: program}
 	var inside, outside, kernel, unready []float64
-	for turn := range b.pick(400, 60) {
+	measure := func(into *[]float64, run func() error) error { // each begins with the same quiet
 		if err := settle(ctx, program); err != nil {
 			return err
 		}
 		began := time.Now()
-		if err := exec.CommandContext(ctx, program).Run(); err != nil {
+		err := run()
+		if err == nil {
+			*into = append(*into, ms(time.Since(began)))
+		}
+		return err
+	}
+	for turn := range b.pick(400, 60) {
+		if err := measure(&outside, exec.CommandContext(ctx, program).Run); err != nil {
 			return err
 		}
-		outside = append(outside, ms(time.Since(began)))
-		began = time.Now()
-		if c := exec.CommandContext(ctx, program); inNamespaces(c) && c.Run() == nil {
-			kernel = append(kernel, ms(time.Since(began)))
+		if c := exec.CommandContext(ctx, program); inNamespaces(c) {
+			_ = measure(&kernel, c.Run) // where it cannot be had the rest is measured all the same
 		}
-		began = time.Now()
-		if err := w.start(ctx, fmt.Sprintf("bench-%d", turn)); err != nil {
+		if err := measure(&inside, func() error { return w.start(ctx, fmt.Sprintf("bench-%d", turn)) }); err != nil {
 			return err
 		}
-		inside = append(inside, ms(time.Since(began)))
 	}
 	for turn := range b.pick(200, 30) {
-		if err := settle(ctx, program); err != nil {
+		if err := measure(&unready, func() error { return fresh.start(ctx, fmt.Sprintf("bench-fresh-%d", turn)) }); err != nil {
 			return err
 		}
-		began := time.Now()
-		if err := fresh.start(ctx, fmt.Sprintf("bench-fresh-%d", turn)); err != nil {
-			return err
-		}
-		unready = append(unready, ms(time.Since(began)))
 	}
 	in, out := median(inside), median(outside)
 	b.line("a program in a jail / by itself, p50", in/out, atMost(8, "×"))

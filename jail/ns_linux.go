@@ -99,10 +99,12 @@ func (n *ns) spawn(ctx context.Context, s Spec, empty bool) (*inside, error) {
 	if ctx.Err() != nil {
 		return nil, gone(ctx)
 	}
+	var j *inside
+	var err error
 	if !empty {
-		defer n.keep(s.Limits)
+		defer func() { n.keepAfter(j, s.Limits) }()
 	}
-	j, err := n.spawnOnce(ctx, s, empty, !empty)
+	j, err = n.spawnOnce(ctx, s, empty, !empty)
 	if err != nil {
 		defer n.ready.alone()()
 	}

@@ -40,11 +40,35 @@ type kept struct {
 // numbers are those of first processes that are kept, by which their groups are named as no jail is.
 var numbers counter
 
-// keep has one made for the next jail, which may be expected to be bounded like the last, if there is none such.
-func (n *ns) keep(l Limits) {
+// beside is how long a jail may take until the next one's first process is made beside it: what it starts is not to wait for that.
+const beside = 20 * time.Millisecond
+
+// keepAfter has one made for the next jail when this one, if there is one, has started what it is for, or is over.
+func (n *ns) keepAfter(j *inside, l Limits) {
 	if n.Ready == 0 {
 		return
 	}
+	r := &n.ready
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.closed {
+		return
+	}
+	r.all.Go(func() {
+		if j != nil {
+			started := time.NewTimer(beside)
+			defer started.Stop()
+			select {
+			case <-j.done:
+			case <-started.C:
+			}
+		}
+		n.keep(l)
+	})
+}
+
+// keep has one made for the next jail, which may be expected to be bounded like the last, if there is none such.
+func (n *ns) keep(l Limits) {
 	r := &n.ready
 	r.mu.Lock()
 	defer r.mu.Unlock()
