@@ -73,6 +73,8 @@ type chain struct {
 	keys     map[string]*task  // by their names in the run
 	unread   bool              // somebody does not say what there is to say of a task
 	votes    map[string][]vote // on a task or the run that wants several
+	word     string            // the key of the last verdict on the run
+	worded   int64             // its sequence
 	child    int64             // sequence of the last run that was made in this one
 	lineage  lineage
 	reported map[Code]bool
@@ -127,6 +129,9 @@ func (k *chain) add(rec receipts.Record, payload []byte) error {
 	sum := sha256.Sum256(payload)
 	k.lineage.names(st)
 	k.moves(heard{rec, hex.EncodeToString(sum[:]), ev})
+	if k.ended && *k.facts.Ended == rec.Commit.Seq {
+		k.left()
+	}
 	if st.Run == k.run {
 		k.facts.Receipts++
 		for _, p := range st.Parents {
@@ -149,7 +154,7 @@ func (k *chain) moves(x heard) {
 			k.runMoves(x, m)
 		case m.Kind == writ.ObjectRun && m.From == "" && st.Run == k.run:
 			k.child = x.Commit.Seq
-		case m.Kind == writ.ObjectTask && (st.Run == k.run || k.tasks[m.ID] != nil):
+		case m.Kind == writ.ObjectTask && (k.tasks[m.ID] != nil || m.From == "" && st.Run == k.run): // a sweep filed under a run can move tasks of others
 			k.taskMoves(x, m)
 		case m.Kind == writ.ObjectTask && m.From == "":
 			k.elsewhere(x, m)
@@ -227,9 +232,6 @@ func (k *chain) taskMoves(x heard, m writ.Change) {
 	case done && (from || t.Verify.Required):
 		k.judged(VerdictMissing, seq)
 	}
-	if works(m) {
-		k.lineage.took(k.run, k.lineage.acting(st.Actor), true)
-	}
 	made, told := t.last.made, t.last.told
 	t.state, t.last = m.To, lastOf(x, m)
 	t.last.made, t.last.told = made, told
@@ -264,7 +266,7 @@ func (k *chain) judge(x heard, v verdict) (about writ.ReceiptID) {
 	if st.Actor.Role != writ.RoleVerifier || st.Transition != "run.close" && st.Transition != "task.verify" {
 		k.judged(CloseRole, seq)
 	}
-	if !slices.Contains(st.Parents, v.of.receipt) || v.task == nil && k.moved(v.of.seq) {
+	if !slices.Contains(st.Parents, v.of.receipt) || v.task == nil && k.moved(st, v.of.seq) {
 		k.judged(VerdictStale, seq)
 	}
 	for _, code := range k.lineage.conflicts(k.run, k.lineage.acting(st.Actor)) {
@@ -284,7 +286,9 @@ func (k *chain) judge(x heard, v verdict) (about writ.ReceiptID) {
 		}
 	}
 	fact := &k.facts.Verdicts[len(k.facts.Verdicts)-1]
-	fact.Key = k.signature(x, v, a)
+	if fact.Key = k.signature(x, v, a); v.task == nil {
+		k.word, k.worded = fact.Key, seq
+	}
 	if before := seq - 1; fact.Key != "" && k.c.foreign[before].ID != "" {
 		fact.Logged = &before
 	}
@@ -304,8 +308,8 @@ func (k *chain) judge(x heard, v verdict) (about writ.ReceiptID) {
 
 // moved says whether a task of the run has changed since, or a run was made in it: none does, or is, while the
 // run waits for its verdict.
-func (k *chain) moved(since int64) bool {
-	if k.child > since {
+func (k *chain) moved(st writ.Statement, since int64) bool {
+	if k.child > since || slices.ContainsFunc(st.Changes, func(m writ.Change) bool { return m.Kind == writ.ObjectTask }) {
 		return true
 	}
 	for _, t := range k.tasks {
@@ -366,8 +370,12 @@ func (k *chain) end() {
 		return
 	}
 	k.settled()
+}
+
+// left says which tasks are not over when the run is done. Those of one that failed or was cancelled end behind it.
+func (k *chain) left() {
 	if k.state != string(writ.RunDone) {
-		return // the tasks of a run that failed or was cancelled end behind it
+		return
 	}
 	open := RunTasksOpen
 	if k.c.m.Scope.Kind == ScopeRun { // a sweep that ended it is filed under no run, so nothing tells that it was left out

@@ -395,7 +395,7 @@ func TestWhoClosedIt(t *testing.T) {
 		"and went on": {nothing, func(l *lab, c cast) {
 			l.accept(c, c.judge)
 			enqueues(l, c)
-		}, "run_after_end run_tasks_open"},
+		}, "run_after_end"},
 		"with a task left": {nothing, func(l *lab, c cast) {
 			enqueues(l, c)
 			l.accept(c, c.judge)
@@ -730,7 +730,7 @@ func TestAVerdictThatNamesItsOwnTask(t *testing.T) {
 		args: map[string]any{"receipt_id": "rcp_x", "tasks": []any{map[string]any{"task_id": c.task, "receipt_id": "rcp_x"}}},
 	})
 	f := l.export(Options{Scope: Scope{Kind: ScopeRun, Run: c.run}})
-	if a := both(t, o, "own", f, f, l.trust(), Ask{Run: c.run, Close: true}); !strings.Contains(a.each(), "verdict_other") {
+	if a := both(t, o, "own", f, f, l.trust(), Ask{Run: c.run, Close: true}); a.each() != "run_open" { // it is no task of this run
 		t.Errorf("got %v", a.Codes)
 	}
 }
@@ -886,6 +886,65 @@ func TestSweepsAreInThePackOfARun(t *testing.T) {
 	}{"whole": {nil, ""}, "without it": {[]int{swept}, "run_tasks_gap"}} {
 		if got := both(t, o, name, f, f.with(l.without(x.gone...)), l.trust(), Ask{Run: c.run, Close: true}).each(); got != x.want {
 			t.Errorf("%s: got %q, want %q", name, got, x.want)
+		}
+	}
+}
+
+// A sweep through several runs can be filed under one of them: the tasks of others that it moves are not that one's.
+func TestASweepFiledUnderARun(t *testing.T) {
+	o := node(t)
+	l := world(t)
+	c := l.cast()
+	l.register(c.operator, "", "planner")
+	other, theirs, left := writ.RunID(ulid("run", 2)), ulid("tsk", 7), ulid("tsk", 8)
+	l.do(call{what: "run.create", by: c.planner, run: other, args: map[string]any{}, moves: []writ.Change{move("run", string(other), "", "active")}})
+	l.do(call{what: "task.enqueue", by: c.planner, run: other, args: map[string]any{"key": "theirs", "capability": "site.build"}, moves: []writ.Change{move("task", theirs, "", "queued")}})
+	l.do(call{what: "task.claim", by: c.worker, run: other, args: map[string]any{}, moves: []writ.Change{move("task", theirs, "queued", "running")}})
+	l.begin(c)
+	l.do(call{what: "task.verify", by: c.judge, run: c.run, moves: []writ.Change{move("task", c.task, "verifying", "done")}, args: map[string]any{"receipt_id": l.last["task/"+c.task], "gates": []any{map[string]any{"gate": "lint", "status": "pass"}}}})
+	l.do(call{what: "task.enqueue", by: c.planner, run: c.run, args: map[string]any{"key": "left", "capability": "site.build"}, moves: []writ.Change{move("task", left, "", "queued")}})
+	l.do(call{what: "session.cleanup", by: system, run: c.run, args: map[string]any{}, moves: []writ.Change{move("task", left, "queued", "cancelled"), move("task", theirs, "running", "queued"), move("run", string(c.run), "active", "verifying")}})
+	l.do(call{what: "task.claim", by: c.worker, run: other, args: map[string]any{}, moves: []writ.Change{move("task", theirs, "queued", "running")}})
+	l.do(call{what: "run.close", by: c.judge, run: c.run, moves: []writ.Change{move("run", string(c.run), "verifying", "done")}, args: map[string]any{"receipt_id": l.last["run/"+string(c.run)]}})
+	l.do(call{what: "task.complete", by: c.worker, run: other, args: map[string]any{}, moves: []writ.Change{move("task", theirs, "running", "done")}})
+	for _, scope := range []Scope{{Kind: ScopeLog}, {Kind: ScopeRun, Run: c.run}} {
+		f := l.export(Options{Scope: scope})
+		if got := both(t, o, scope.Kind, f, f, l.trust(), Ask{Run: c.run, Close: true}).each(); got != "" {
+			t.Errorf("%s: got %q", scope.Kind, got)
+		}
+	}
+}
+
+// What is done in the receipt that ends a run, or behind it, the verdict did not see.
+func TestWhatIsDoneAtTheEnd(t *testing.T) {
+	o := node(t)
+	for name, x := range map[string]struct {
+		with bool
+		log  string
+	}{"with it": {true, "verdict_stale"}, "behind it": {false, "run_tasks_open"}} {
+		l := world(t)
+		c := l.cast()
+		l.register(c.operator, "", "planner")
+		left := ulid("tsk", 8)
+		l.begin(c)
+		l.do(call{what: "task.verify", by: c.judge, run: c.run, moves: []writ.Change{move("task", c.task, "verifying", "done")}, args: map[string]any{"receipt_id": l.last["task/"+c.task], "gates": []any{map[string]any{"gate": "lint", "status": "pass"}}}})
+		l.do(call{what: "task.enqueue", by: c.planner, run: c.run, args: map[string]any{"key": "left", "capability": "site.build"}, moves: []writ.Change{move("task", left, "", "queued")}})
+		l.do(call{what: "task.claim", by: c.worker, run: c.run, args: map[string]any{}, moves: []writ.Change{move("task", left, "queued", "running")}})
+		l.do(call{what: "run.seal", by: c.planner, run: c.run, args: map[string]any{}, moves: []writ.Change{move("run", string(c.run), "active", "verifying")}})
+		end := call{what: "run.close", by: c.judge, run: c.run, moves: []writ.Change{move("run", string(c.run), "verifying", "done")}, args: map[string]any{"receipt_id": l.last["run/"+string(c.run)]}}
+		done := move("task", left, "running", "cancelled")
+		if x.with {
+			end.moves = append(end.moves, done)
+		}
+		l.do(end)
+		if !x.with {
+			l.do(call{what: "task.cancel", by: c.planner, run: c.run, args: map[string]any{}, moves: []writ.Change{done}})
+		}
+		for kind, want := range map[string]string{ScopeLog: x.log, ScopeRun: strings.Replace(x.log, "open", "gap", 1)} {
+			f := l.export(Options{Scope: Scope{Kind: kind, Run: map[string]writ.RunID{ScopeRun: c.run}[kind]}})
+			if got := both(t, o, name+kind, f, f, l.trust(), Ask{Run: c.run, Close: true}).each(); got != want {
+				t.Errorf("%s, %s: got %q, want %q", name, kind, got, want)
+			}
 		}
 	}
 }

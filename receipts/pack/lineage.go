@@ -1,6 +1,7 @@
 package pack
 
 import (
+	"cmp"
 	"slices"
 
 	"github.com/writ-gateway/writ"
@@ -15,6 +16,7 @@ type lineage struct {
 	sessions map[writ.SessionID]*session
 	agents   map[writ.AgentID]*agent // of each of whose entry a receipt is there
 	parents  map[writ.RunID]writ.RunID
+	runs     map[string]writ.RunID         // of tasks
 	parts    map[writ.RunID]map[part]party // who had a part, whichever
 	said     map[string][]party            // who said how a call is to be made, by the approval of that, which is there
 	unsaid   map[writ.RunID]bool           // where a call was made whose approval is not there
@@ -69,7 +71,7 @@ type agent struct {
 func newLineage(gaps bool) lineage {
 	return lineage{
 		gaps: gaps, sessions: map[writ.SessionID]*session{}, agents: map[writ.AgentID]*agent{},
-		parents: map[writ.RunID]writ.RunID{}, parts: map[writ.RunID]map[part]party{}, said: map[string][]party{}, unsaid: map[writ.RunID]bool{},
+		parents: map[writ.RunID]writ.RunID{}, runs: map[string]writ.RunID{}, parts: map[writ.RunID]map[part]party{}, said: map[string][]party{}, unsaid: map[writ.RunID]bool{},
 	}
 }
 
@@ -118,9 +120,15 @@ func (l *lineage) note(st writ.Statement, ev *told) {
 		switch {
 		case m.Kind == writ.ObjectSession && m.From == "":
 			l.opened(writ.SessionID(m.ID), st, ev)
-		case m.Kind == writ.ObjectRun && m.From == "" && st.Run != writ.RunID(m.ID):
-			l.parents[writ.RunID(m.ID)] = st.Run
+		case m.Kind == writ.ObjectRun && m.From == "":
+			if st.Run != writ.RunID(m.ID) {
+				l.parents[writ.RunID(m.ID)] = st.Run
+			}
 			l.took(writ.RunID(m.ID), l.acting(st.Actor), true)
+		case m.Kind == writ.ObjectTask && m.From == "":
+			l.runs[m.ID] = st.Run
+		case works(m):
+			l.took(cmp.Or(l.runs[m.ID], st.Run), l.acting(st.Actor), true)
 		case m.Kind == writ.ObjectAgent:
 			l.changed(writ.AgentID(m.ID), m.From == "", st)
 			if m.From == "" || st.Transition == "agent.register" {
@@ -163,13 +171,13 @@ func gives(st writ.Statement) bool {
 // saying notes who said how the call of a new approval is to be made: whoever agreed to another with other arguments, and
 // before that whoever had said how that was to be made. Where nobody says who had, nobody says who did.
 func (l *lineage) saying(approval string, st writ.Statement) {
-	delete(l.said, approval)
 	var authors []party
 	if decides(st) {
 		for _, m := range st.Changes {
 			if m.Kind == writ.ObjectApproval && m.To == string(writ.ApprovalSuperseded) {
 				before, there := l.said[m.ID]
 				if !there {
+					delete(l.said, approval)
 					return
 				}
 				authors = append(authors, before...)
@@ -196,6 +204,9 @@ func (l *lineage) took(run writ.RunID, who party, counts bool) {
 	}
 	if l.parts[run] == nil {
 		l.parts[run] = map[part]party{}
+	}
+	if had, is := l.parts[run][partOf(who.Actor)]; is {
+		who.keys, who.sure = append(slices.Clip(had.keys), who.keys...), had.sure && who.sure
 	}
 	l.parts[run][partOf(who.Actor)] = who
 }

@@ -126,8 +126,8 @@ func (k *chain) signature(x heard, v verdict, said saidOf) (keyID string) {
 	if err != nil && badVerdict(err) == VerdictSays { // those of before do not say on what they are
 		want.Properties = said.properties(v, "")
 		signed, err = receipts.CheckVerdict(env, want)
-		if err == nil && of.shared { // so this one could be on the other
-			k.judged(VerdictAbout, seq)
+		if err == nil && of.shared { // so this one could be on the other, which nobody says
+			k.judged(EvidenceMissing, seq)
 			return ""
 		}
 	}
@@ -192,10 +192,8 @@ func (k *chain) settled() {
 		return
 	}
 	key := ""
-	for _, v := range k.facts.Verdicts {
-		if v.Seq == *k.facts.Ended && v.Object == string(k.run) {
-			key = v.Key
-		}
+	if k.worded == *k.facts.Ended {
+		key = k.word
 	}
 	if k.state == string(writ.RunDone) {
 		if k.facts.Word = WordOfGateway; key != "" {

@@ -181,7 +181,7 @@ func TestVerdictsTheirVerifiersSigned(t *testing.T) {
 			onTask := signs(t, own, h.l.statement(before))
 			h.l.do(call{what: "task.cancel", by: h.c.operator, run: h.c.run, args: map[string]any{}, moves: []writ.Change{move("task", h.c.task, "verifying", "cancelled")}})
 			run(h, call{signed: onTask})
-		}, "verdict_about verdict_stale", word},
+		}, "evidence_missing verdict_stale", word},
 		"of before, which does not say on what": {both1[:1], closed(own, func(_ hand, w *writ.VerdictWant) { w.Properties = accepts }), "", "a verdict signed with"},
 		"on another, by its own word": {both1[:1], closed(own, func(h hand, w *writ.VerdictWant) {
 			w.Properties = append([]string{"WRIT_VERDICT_ON:task/" + h.c.task}, accepts...)

@@ -1310,10 +1310,11 @@ class Chain {
     for (const m of p.changes ?? []) {
       if (m.kind === "run" && m.id === this.run) await this.runMoves(x, m);
       else if (m.kind === "run" && m.from === "" && p.run === this.run) this.child = seq;
-      else if (m.kind === "task" && (p.run === this.run || this.tasks.has(m.id))) await this.taskMoves(x, m);
+      else if (m.kind === "task" && (this.tasks.has(m.id) || (m.from === "" && p.run === this.run))) await this.taskMoves(x, m); // a sweep filed under a run can move tasks of others
       else if (m.kind === "task" && m.from === "") this.elsewhere(p, m, args);
       else if (m.kind === "ballot" && m.to === "open" && (m.id === this.run || this.tasks.has(m.id))) await this.voted(x, m);
     }
+    if (this.ended && this.facts.ended === seq) this.left();
     if (p.run === this.run) {
       if (!this.begun) this.once("run_begin", seq);
       this.facts.receipts++;
@@ -1422,7 +1423,6 @@ class Chain {
       await this.verdict(x, v);
       this.carried(x, v, t.verify.quorum ?? 1);
     } else if (done && (from || t.verify.required)) this.judged("verdict_missing", seq);
-    if (works(m)) this.lineage.took(this.run, this.lineage.acting(p.actor));
     t.state = m.to;
     t.last = lastOf(x, m);
     if (m.from === "queued" && m.to === "running") t.claimed = seq;
@@ -1475,7 +1475,7 @@ class Chain {
     if (!this.c.ask.close) return "";
     if (p.actor?.role !== "verifier" || !["run.close", "task.verify"].includes(p.transition)) this.judged("close_role", seq);
     // No task of a run moves, and none is made in it, while it waits for its verdict.
-    const moved = !v.task && (this.child > v.of.seq || [...this.tasks.values()].some((t) => t.last.seq > v.of.seq));
+    const moved = !v.task && (this.child > v.of.seq || (p.changes ?? []).some((m) => m.kind === "task") || [...this.tasks.values()].some((t) => t.last.seq > v.of.seq));
     if (!(p.parents ?? []).includes(judged) || moved) this.judged("verdict_stale", seq);
     for (const code of this.lineage.conflicts(this.run, this.lineage.acting(p.actor))) this.judged(code, seq);
     if (!args || !ARGS.verdict(args)) {
@@ -1486,6 +1486,7 @@ class Chain {
     for (const t of args.tasks ?? []) if (!t?.receipt_id || this.tasks.get(t.task_id)?.last?.receipt !== t.receipt_id) this.judged("verdict_other", seq);
     const key = await this.signature(x, v);
     if (key) fact.key = key;
+    if (!v.task) this.word = { key, seq };
     if (key && this.c.foreign.has(seq - 1)) fact.logged = seq - 1;
     const cites = (check, by) => {
       const results = (args.gates ?? []).filter((r) => (r?.gate ?? "") === check);
@@ -1544,7 +1545,7 @@ class Chain {
     let code = await says(`WRIT_VERDICT_ON:${task ? "task" : "run"}/${id}`);
     if (code === "verdict_says") { // those of before do not say on what they are
       code = await says();
-      if (!code && of.shared) code = "verdict_about"; // so this one could be on the other
+      if (!code && of.shared) code = "evidence_missing"; // so this one could be on the other, which nobody says
     }
     return code ? fail(code) : p.verdict.keyId;
   }
@@ -1552,7 +1553,7 @@ class Chain {
   // Whose word the end of the run rests on: a verdict on a task says nothing of its run.
   settled() {
     if (!this.c.ask.close) return;
-    const key = this.facts.verdicts.findLast((v) => v.seq === this.facts.ended && v.object === this.run)?.key;
+    const key = this.word?.seq === this.facts.ended ? this.word.key : "";
     if (this.state === "done") this.facts.word = key ? "a verdict signed with " + key : "the gateway's only: no verifier's own key signed it";
     if (this.c.verifiers.length > 0 && !this.c.verifiers.includes(key)) this.judged("verdict_untrusted", this.facts.ended);
   }
@@ -1561,7 +1562,12 @@ class Chain {
     if (!this.begun && this.facts.receipts === 0) return this.once("run_unknown", -1);
     if (!this.ended) return this.once("run_open", -1);
     this.settled();
-    if (this.state === "done" && [...this.tasks.values()].some((t) => !over("task", t.state))) this.once(this.c.m.scope.kind === "run" ? "run_tasks_gap" : "run_tasks_open", this.facts.ended); // a sweep that ended it is filed under no run, so nothing tells that it was left out
+  }
+
+  // Which tasks are not over when the run is done. A sweep that ended one is filed under no run, so of the
+  // pack of a run nothing tells that it was left out.
+  left() {
+    if (this.state === "done" && [...this.tasks.values()].some((t) => !over("task", t.state))) this.once(this.c.m.scope.kind === "run" ? "run_tasks_gap" : "run_tasks_open", this.facts.ended);
   }
 }
 
@@ -1589,6 +1595,7 @@ class Lineage {
     this.sessions = new Map();
     this.agents = new Map(); // of each of whose entry a receipt is there
     this.parents = new Map();
+    this.runs = new Map(); // of tasks
     this.parts = new Map();
     this.said = new Map(); // who said how a call is to be made, by the approval of that, which is there
     this.unsaid = new Set(); // runs where a call was made whose approval is not there
@@ -1629,10 +1636,12 @@ class Lineage {
   async note(p, args) {
     for (const m of p.changes ?? []) {
       if (m.kind === "session" && m.from === "" && args) this.opened(m.id, p, args);
-      else if (m.kind === "run" && m.from === "" && p.run !== m.id) {
-        this.parents.set(m.id, p.run ?? "");
+      else if (m.kind === "run" && m.from === "") {
+        if (p.run !== m.id) this.parents.set(m.id, p.run ?? "");
         this.took(m.id, this.acting(p.actor));
-      } else if (m.kind === "agent") {
+      } else if (m.kind === "task" && m.from === "") this.runs.set(m.id, p.run ?? "");
+      else if (works(m)) this.took(this.runs.get(m.id) || p.run, this.acting(p.actor));
+      else if (m.kind === "agent") {
         this.changed(m.id, m.from === "", p);
         if (m.from === "" || p.transition === "agent.register") await this.registered(this.agents.get(m.id), args);
       } else if (m.kind === "approval" && m.from === "") this.said.set(m.id, this.authors(p));
@@ -1687,7 +1696,8 @@ class Lineage {
   took(run, actor) {
     if (!run || !actor?.session) return; // the gateway itself takes none
     if (!this.parts.has(run)) this.parts.set(run, new Map());
-    this.parts.get(run).set(partOf(actor), actor);
+    const had = this.parts.get(run).get(partOf(actor));
+    this.parts.get(run).set(partOf(actor), had ? { ...actor, keys: new Set([...had.keys, ...actor.keys]), sure: had.sure && actor.sure } : actor);
   }
 
   opened(id, p, args) {
