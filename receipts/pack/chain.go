@@ -208,13 +208,13 @@ func (k *chain) taskMoves(x heard, m writ.Change) {
 	t := k.tasks[m.ID]
 	if t == nil {
 		t = &task{run: k.run}
-		k.tasks[m.ID] = t
 		k.facts.Tasks++
-		var known bool
+		var known bool // before it is one of those that it could come from
 		if t.asked, t.looks, known = k.made(x, m); !known {
 			k.unread = true
 			k.judged(EvidenceMissing, seq)
 		}
+		k.tasks[m.ID] = t
 		if t.Key != "" {
 			k.keys[t.Key] = t
 		}

@@ -948,3 +948,20 @@ func TestWhatIsDoneAtTheEnd(t *testing.T) {
 		}
 	}
 }
+
+// What comes out of itself comes out of nothing.
+func TestATaskRevivedFromItself(t *testing.T) {
+	o := node(t)
+	l := world(t)
+	c := l.cast()
+	l.register(c.operator, "", "planner")
+	l.begin(c)
+	self := ulid("tsk", 2)
+	l.do(call{what: "task.revive", by: c.planner, run: c.run, args: map[string]any{"task_id": self, "key": "two"}, moves: []writ.Change{move("task", self, "", "queued")}})
+	l.do(call{what: "task.cancel", by: c.planner, run: c.run, args: map[string]any{}, moves: []writ.Change{move("task", self, "queued", "cancelled")}})
+	l.accept(c, c.judge)
+	f := l.export(Options{})
+	if got := both(t, o, "itself", f, f, l.trust(), Ask{Run: c.run, Close: true}).each(); got != "evidence_missing" {
+		t.Errorf("got %q", got)
+	}
+}
