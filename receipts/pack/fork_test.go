@@ -757,6 +757,11 @@ func TestRegistrationsLeftOut(t *testing.T) {
 		l.do(call{what: "agent.activate", by: c.operator, args: map[string]any{"agent_id": "judge"}, moves: []writ.Change{move("agent", "judge", "planned", "active")}})
 		judge := l.open(c.operator, ses(9), "judge", writ.KindAgent, writ.RoleVerifier, "judge", "vera")
 		l.begin(c)
+		for what, by := range map[string]writ.Actor{"task.complete": c.worker, "task.verify": judge} { // refused before anybody looked who calls
+			l.silent = what
+			l.do(call{what: what, by: by, run: c.run, code: writ.CodePolicy})
+		}
+		l.silent = silent
 		l.accept(c, judge)
 		return l, c
 	}

@@ -87,8 +87,12 @@ func (l *lineage) names(st writ.Statement) {
 }
 
 // counts says of a receipt that it says something of who acts: that it comes to have a part in a run,
-// gives a result, says how a call is to be made, or judges.
+// gives a result, says how a call is to be made, or judges. A refusal says nothing, and may have come
+// before anybody looked who calls.
 func (l *lineage) counts(st writ.Statement) bool {
+	if st.Outcome != writ.OutcomeOfTransition && st.Outcome != writ.OutcomeOfRequest {
+		return false
+	}
 	_, had := l.parts[st.Run][partOf(st.Actor)]
 	return slices.ContainsFunc(st.Changes, works) || planned(st) && (!had || st.Transition == "run.create") || gives(st) || decides(st) || judges(st)
 }
@@ -124,11 +128,11 @@ func (l *lineage) note(st writ.Statement, ev *told) {
 			if st.Run != writ.RunID(m.ID) {
 				l.parents[writ.RunID(m.ID)] = st.Run
 			}
-			l.took(writ.RunID(m.ID), l.acting(st.Actor), true)
+			l.took(writ.RunID(m.ID), l.acting(st.Actor))
 		case m.Kind == writ.ObjectTask && m.From == "":
 			l.runs[m.ID] = st.Run
 		case works(m):
-			l.took(cmp.Or(l.runs[m.ID], st.Run), l.acting(st.Actor), true)
+			l.took(cmp.Or(l.runs[m.ID], st.Run), l.acting(st.Actor))
 		case m.Kind == writ.ObjectAgent:
 			l.changed(writ.AgentID(m.ID), m.From == "", st)
 			if m.From == "" || st.Transition == "agent.register" {
@@ -139,15 +143,15 @@ func (l *lineage) note(st writ.Statement, ev *told) {
 		case m.Kind == writ.ObjectApproval && m.From == string(writ.ApprovalApproved) && (m.To == string(writ.ApprovalConsumed) || m.To == m.From) && !judges(st): // it is made
 			authors, there := l.said[m.ID]
 			for _, a := range authors {
-				l.took(st.Run, a, true)
+				l.took(st.Run, a)
 			}
 			if !there {
 				l.unsaid[st.Run] = true
 			}
 		}
 	}
-	if planned(st) {
-		l.took(st.Run, l.acting(st.Actor), l.counts(st))
+	if planned(st) && l.counts(st) {
+		l.took(st.Run, l.acting(st.Actor))
 	}
 }
 
@@ -197,16 +201,17 @@ func judges(st writ.Statement) bool {
 	return st.Transition == "task.verify" || st.Transition == "run.close"
 }
 
-// took notes a part, unless it is known and this says nothing new of who has it.
-func (l *lineage) took(run writ.RunID, who party, counts bool) {
-	if who.Session == "" || run == "" || !counts {
+// took notes a part, with the keys of every time it was taken.
+func (l *lineage) took(run writ.RunID, who party) {
+	if who.Session == "" || run == "" {
 		return // the gateway itself takes none
 	}
 	if l.parts[run] == nil {
 		l.parts[run] = map[part]party{}
 	}
 	if had, is := l.parts[run][partOf(who.Actor)]; is {
-		who.keys, who.sure = append(slices.Clip(had.keys), who.keys...), had.sure && who.sure
+		more := slices.DeleteFunc(slices.Clone(who.keys), func(k string) bool { return slices.Contains(had.keys, k) })
+		who.keys, who.sure = append(slices.Clip(had.keys), more...), had.sure && who.sure
 	}
 	l.parts[run][partOf(who.Actor)] = who
 }

@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"fmt"
 	"hash"
+	"maps"
 	"slices"
 	"strings"
 
@@ -85,4 +86,51 @@ func packsIn(text []byte, packs map[string]bool) {
 	for _, sum := range sums {
 		packs["sha256:"+hex.EncodeToString(sum.Sum(nil))] = true
 	}
+}
+
+// bundled takes the bundles that receipts were judged by. What was in force below the checkpoint is kept
+// for good, so what is here follows from the log: one that was only staged may be gone tomorrow.
+func (w *writer) bundled() error {
+	want := func(packs []writ.PackVer) bool {
+		return slices.ContainsFunc(packs, func(p writ.PackVer) bool { return w.judged.names(p.Digest) })
+	}
+	packs := map[string]bool{}
+	for text, err := range w.src.Policies(w.ctx, slices.Sorted(maps.Keys(w.inForce)), want) {
+		if err != nil {
+			return err
+		}
+		digest := sumOf(text)
+		w.bundles[policyName(digest)] = "sha256:" + digest
+		packsIn(text, packs)
+	}
+	has := func(file string) bool { return w.bundles[file] != "" }
+	w.laws = len(w.bundles) > 0 && len(w.judged.missing(has, packs)) == 0
+	return nil
+}
+
+// policies writes the bundles, each asked for once more.
+func (w *writer) policies() error {
+	for _, name := range slices.Sorted(maps.Keys(w.bundles)) {
+		digest, n := w.bundles[name], 0
+		for text, err := range w.src.Policies(w.ctx, []string{digest}, func([]writ.PackVer) bool { return true }) {
+			if err != nil {
+				return err
+			}
+			if n++; policyName(sumOf(text)) != name {
+				return fmt.Errorf("policy bundle %s is another now: export again", digest)
+			}
+			if err := w.out.File(name, text); err != nil {
+				return err
+			}
+		}
+		if n != 1 {
+			return fmt.Errorf("policy bundle %s is there no more: export again", digest)
+		}
+	}
+	return nil
+}
+
+func sumOf(text []byte) string {
+	sum := sha256.Sum256(text)
+	return hex.EncodeToString(sum[:])
 }

@@ -14,7 +14,6 @@ import (
 	"fmt"
 	"io"
 	"iter"
-	"maps"
 	"slices"
 	"time"
 
@@ -157,7 +156,7 @@ func (w *writer) read() error {
 // saysInForce is in the payload of every receipt that puts a policy bundle in force; more than these may have it.
 var saysInForce = []byte(`"kind":"bundle","to":"active"`)
 
-// learn takes from a receipt what it says of keys, and of what is in force.
+// learn takes from a receipt what it says of keys, of what is in force, and of tasks of the run.
 func (w *writer) learn(r writ.Receipt, k key) (err error) {
 	if w.ring == nil {
 		v, err := receipts.NewVerifier(k.pem)
@@ -182,80 +181,11 @@ func (w *writer) learn(r writ.Receipt, k key) (err error) {
 		switch {
 		case c.Kind == writ.ObjectBundle && c.To == string(writ.BundleActive):
 			w.inForce[writ.BundleID(c.ID).Digest()] = true
-		case c.Kind == writ.ObjectTask && ofRun && rec.Statement.Run == run:
+		case c.Kind == writ.ObjectTask && c.From == "" && ofRun && rec.Statement.Run == run:
 			w.tasks[c.ID] = true
 		}
 	}
 	return err
-}
-
-// choose says which receipts are of the scope. Of a run it is those filed under it, what a sweep
-// through several runs did to its tasks, the parents they name, how the tasks were made that its own come from, how every session and agent
-// came to be that acted in it, and all that was decided about approvals: that is looked for from
-// the end, since a session was opened by an earlier one. And what says that evidence of one of
-// these was shredded. What is said of receipt keys is in every pack.
-func (w *writer) choose() error {
-	switch w.o.Scope.Kind {
-	case ScopeLog:
-		w.chosen = func(int64) bool { return true }
-		return nil
-	case ScopeRange:
-		w.chosen = func(seq int64) bool { return w.o.Scope.First <= seq && seq <= w.o.Scope.Last || w.ofKeys[seq] }
-		return nil
-	}
-	run := w.o.Scope.Run
-	sessions, agents, approvals, parents, take := map[string]bool{}, map[string]bool{}, map[string]bool{}, map[writ.ReceiptID]bool{}, map[int64]bool{}
-	from, runs, shredded := newOrigins(), map[writ.RunID]bool{}, map[int64]writ.RunID{}
-	for seq := w.sp.n - 1; seq >= 0; seq-- {
-		r, rec, err := w.sp.get(seq)
-		if err != nil {
-			return err
-		}
-		st := rec.Statement
-		inRun := st.Run == run || slices.ContainsFunc(st.Changes, func(c writ.Change) bool { return c.Kind == writ.ObjectRun && c.ID == string(run) })
-		about := from.has(st, inRun) || parents[r.ID] || slices.ContainsFunc(st.Changes, func(c writ.Change) bool {
-			return c.Kind == writ.ObjectTask && w.tasks[c.ID] || c.Kind == writ.ObjectSession && c.From == "" && sessions[c.ID] || c.Kind == writ.ObjectAgent && agents[c.ID] || c.Kind == writ.ObjectApproval && approvals[c.ID]
-		})
-		if inRun {
-			for _, p := range st.Parents {
-				parents[p] = true
-			}
-		}
-		if of, ok := shreds(st); ok {
-			shredded[seq] = of
-		}
-		if inRun || about {
-			take[seq], runs[st.Run] = true, true
-			sessions[string(st.Actor.Session)], agents[string(st.Actor.Agent)] = true, true
-			for _, c := range st.Changes {
-				if c.Kind == writ.ObjectApproval {
-					approvals[c.ID] = true
-				}
-			}
-		}
-		w.told(w.sp.n-seq, w.sp.n, "looked through")
-	}
-	for seq, of := range shredded {
-		if runs[of] {
-			take[seq] = true
-		}
-	}
-	if len(take) > maxReceipts {
-		return fmt.Errorf("a pack has at most %d receipts, and this run has more: export its log in ranges", maxReceipts)
-	}
-	w.chosen = func(seq int64) bool { return take[seq] || w.ofKeys[seq] }
-	return nil
-}
-
-// seqs are the sequences of the scope.
-func (w *writer) seqs() iter.Seq[int64] {
-	return func(yield func(int64) bool) {
-		for seq := range w.sp.n {
-			if w.chosen(seq) && !yield(seq) {
-				return
-			}
-		}
-	}
 }
 
 func (w *writer) begin() error {
@@ -409,53 +339,6 @@ func (w *writer) evidence() error {
 			return err
 		}
 	}
-}
-
-// bundled takes the bundles that receipts were judged by. What was in force below the checkpoint is kept
-// for good, so what is here follows from the log: one that was only staged may be gone tomorrow.
-func (w *writer) bundled() error {
-	want := func(packs []writ.PackVer) bool {
-		return slices.ContainsFunc(packs, func(p writ.PackVer) bool { return w.judged.names(p.Digest) })
-	}
-	packs := map[string]bool{}
-	for text, err := range w.src.Policies(w.ctx, slices.Sorted(maps.Keys(w.inForce)), want) {
-		if err != nil {
-			return err
-		}
-		digest := sumOf(text)
-		w.bundles[policyName(digest)] = "sha256:" + digest
-		packsIn(text, packs)
-	}
-	has := func(file string) bool { return w.bundles[file] != "" }
-	w.laws = len(w.bundles) > 0 && len(w.judged.missing(has, packs)) == 0
-	return nil
-}
-
-// policies writes the bundles, each asked for once more.
-func (w *writer) policies() error {
-	for _, name := range slices.Sorted(maps.Keys(w.bundles)) {
-		digest, n := w.bundles[name], 0
-		for text, err := range w.src.Policies(w.ctx, []string{digest}, func([]writ.PackVer) bool { return true }) {
-			if err != nil {
-				return err
-			}
-			if n++; policyName(sumOf(text)) != name {
-				return fmt.Errorf("policy bundle %s is another now: export again", digest)
-			}
-			if err := w.out.File(name, text); err != nil {
-				return err
-			}
-		}
-		if n != 1 {
-			return fmt.Errorf("policy bundle %s is there no more: export again", digest)
-		}
-	}
-	return nil
-}
-
-func sumOf(text []byte) string {
-	sum := sha256.Sum256(text)
-	return hex.EncodeToString(sum[:])
 }
 
 func (w *writer) end() error {

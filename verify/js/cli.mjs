@@ -46,7 +46,7 @@ async function open(path) {
 }
 
 // No word of a pack moves the cursor of a terminal, or turns the order of its text.
-const printable = (s) => String(s).replace(/[\p{Cc}\p{Cf}]/gu, "\ufffd");
+const printable = (s) => String(s).replace(/[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]/gu, "\ufffd");
 
 async function main(argv) {
   const { values: o, positionals } = parseArgs({

@@ -1609,8 +1609,10 @@ class Lineage {
   }
 
   // Whether a receipt says something of who acts: that it comes to have a part in a run, gives a
-  // result, says how a call is to be made, or judges.
+  // result, says how a call is to be made, or judges. A refusal says nothing, and may have come before
+  // anybody looked who calls.
   counts(p) {
+    if (!["transition", "request"].includes(p.outcome)) return false;
     const had = this.parts.get(p.run)?.has(partOf(p.actor));
     return (p.changes ?? []).some(works) || (worked(p) && (!had || p.transition === "run.create")) || ["task.complete", "task.handoff", "approval.decide"].includes(p.transition) || judges(p);
   }
