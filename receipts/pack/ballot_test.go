@@ -136,12 +136,7 @@ func TestSeveralVerdicts(t *testing.T) {
 			h.jo = l.open(h.operator, ses(6), "jo", writ.KindHuman, writ.RoleVerifier, "", "")
 			l.asks(h.cast, map[string]any{"close_quorum": x.quorum}, map[string]any{"quorum": x.quorum}, map[string]any{})
 			x.play(h)
-			for _, scope := range []Scope{{Kind: ScopeLog}, {Kind: ScopeRun, Run: h.run}} {
-				f := l.export(Options{Scope: scope})
-				if got := both(t, o, name+scope.Kind, f, f, l.trust(), Ask{Run: h.run, Close: true}).each(); got != x.want {
-					t.Errorf("%s: got %q, want %q", scope.Kind, got, x.want)
-				}
-			}
+			l.judged(t, o, name, h.run, x.want, x.want)
 		})
 	}
 }

@@ -182,12 +182,7 @@ func TestResultsPassTheirGates(t *testing.T) {
 			x.before(h)
 			l.asks(h.cast, map[string]any{}, asks(x.gates...), map[string]any{})
 			x.play(h)
-			for _, scope := range []Scope{{Kind: ScopeLog}, {Kind: ScopeRun, Run: h.run}} {
-				f := l.export(Options{Scope: scope})
-				if got := both(t, o, name+scope.Kind, f, f, l.trust(), Ask{Run: h.run, Close: true}).each(); got != x.want {
-					t.Errorf("%s: got %q, want %q", scope.Kind, got, x.want)
-				}
-			}
+			l.judged(t, o, name, h.run, x.want, x.want)
 		})
 	}
 	// What was left out of a pack is missed.

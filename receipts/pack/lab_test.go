@@ -683,3 +683,17 @@ func codes(r Report) []string {
 	slices.Sort(out)
 	return slices.Compact(out)
 }
+
+// judged has both verifiers look at the close of a run, in the whole log and in the pack of the run, and holds them to what they find.
+func (l *lab) judged(t *testing.T, o *other, name string, run writ.RunID, ofLog, ofRun string) {
+	t.Helper()
+	for _, x := range []struct {
+		scope Scope
+		want  string
+	}{{Scope{Kind: ScopeLog}, ofLog}, {Scope{Kind: ScopeRun, Run: run}, ofRun}} {
+		f := l.export(Options{Scope: x.scope})
+		if got := both(t, o, name+x.scope.Kind, f, f, l.trust(), Ask{Run: run, Close: true}).each(); got != x.want {
+			t.Errorf("%s, in the pack of a %s: got %q, want %q", name, x.scope.Kind, got, x.want)
+		}
+	}
+}
