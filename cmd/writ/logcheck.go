@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -32,21 +33,25 @@ type logNews struct {
 	clients []*client.Client // that may have seen what is not kept
 }
 
-// all is what the error of the command does not say. What could not be kept is tried once
-// more: nobody else has it.
-func (n *logNews) all(said error) (out []error) {
-	if n.found != nil && !errors.Is(said, n.found) {
-		out = append(out, n.found)
+// unsaid is what is wrong with the log, unless the error of the command says it.
+func (n *logNews) unsaid(said error) error {
+	if errors.Is(said, n.found) {
+		return nil
 	}
+	return n.found
+}
+
+// keep has kept what calls could not, which nobody else has, and warns where it cannot be. It
+// is no failure of a command that did what it was told: who would send that again does it twice.
+func (n *logNews) keep(stderr io.Writer, said error) {
 	if errors.Is(said, client.ErrNotKept) {
-		return out
+		return
 	}
 	for _, c := range n.clients {
 		if err := c.KeepLog(context.Background()); err != nil { // also of a command that was interrupted
-			out = append(out, fmt.Errorf("%w; see that the file can be written and that nothing holds its directory, then run writ log check", err))
+			fmt.Fprintln(stderr, "writ: warning: "+shown(err.Error())+"; see that the file can be written and that nothing holds its directory, then run writ log check")
 		}
 	}
-	return out
 }
 
 // seenPath is where what was seen of a gateway's log is kept: beside the data of a gateway
