@@ -267,3 +267,61 @@ func (l *lab) unblockAll() (n int) {
 	l.Fatal("it never ends")
 	return n
 }
+
+// Of tasks that depend on each other and are taken back, or come too late, together,
+// each moves once: the end of one does not decide what becomes of the others, and
+// leaves what it has not read to a follow-up.
+func TestThoseThatEndTogetherMoveOnce(t *testing.T) {
+	family := func(l *lab) []writ.TaskID {
+		return []writ.TaskID{
+			l.enqueue("top"), l.enqueue("fails", after("top")), l.enqueue("skips", after("top:skip")),
+			l.enqueue("goes", after("top:continue")), l.enqueue("last", after("fails:continue", "goes")),
+		}
+	}
+	once := func(l *lab, id writ.CapabilityID, args any) {
+		l.Helper()
+		for more := true; more; {
+			r, tx, err := l.try(id, l.w.System(), args)
+			if err != nil {
+				l.Fatal(err)
+			}
+			for i, c := range tx.Changes {
+				if slices.ContainsFunc(tx.Changes[:i], func(o writ.Change) bool { return o.Kind == c.Kind && o.ID == c.ID }) {
+					l.Errorf("%s moves twice: %+v", c.ID, tx.Changes)
+				}
+			}
+			more = body[Swept](l, r).More
+		}
+		l.unblockAll()
+		audit(l)
+	}
+	t.Run("recall", func(t *testing.T) {
+		l := newLab(t)
+		l.setAgent("agent-b", func(a *writ.Agent) {
+			a.State, a.Halt = writ.AgentSuspended, &writ.Halt{At: l.w.Now, Revoked: true}
+		})
+		all := family(l)
+		for _, id := range all {
+			task := l.task(id)
+			task.Behind = []writ.AgentID{"agent-b"}
+			l.w.Seed(writ.TaskKey(id), writ.ObjectTask, task)
+			l.w.SetIndex(writ.SetGoing(writ.ObjectTask, "agent-b"), string(id), 0)
+		}
+		once(l, "task.recall", &TaskRecallArgs{Agent: "agent-b"})
+		for _, id := range all {
+			l.wantState(id, writ.TaskCancelled)
+		}
+	})
+	t.Run("outrun", func(t *testing.T) {
+		l := newLab(t)
+		all := family(l)
+		wins := l.enqueue("wins")
+		join := l.enqueue("join", after("wins", "top", "fails", "skips", "goes", "last"), func(a *TaskEnqueueArgs) { a.Join = writ.JoinFirst })
+		l.do("task.complete", l.a, l.claim(l.a, wins).complete())
+		l.wantState(join, writ.TaskQueued)
+		once(l, "task.outrun", &TaskSweepArgs{Task: join})
+		for _, id := range all {
+			l.wantState(id, writ.TaskCancelled)
+		}
+	})
+}

@@ -1,6 +1,8 @@
 package queue
 
 import (
+	"errors"
+	"slices"
 	"time"
 
 	"github.com/writ-gateway/writ"
@@ -34,11 +36,18 @@ func begin(op string, c *writ.Call, s writ.Snapshot) *draft {
 	return &draft{op: op, s: s, receipt: writ.ReceiptID(c.NewID(writ.PrefixReceipt, 0))}
 }
 
+// errMovesTwice is a defect: the second move would be planned from what the first has
+// changed already, and be counted once more.
+var errMovesTwice = errors.New("a task moves twice in one transaction")
+
 // put writes a task that was in state from, notes the move and keeps the lists
 // of its run.
 func (d *draft) put(t *writ.Task, from writ.TaskState) error {
 	if !writ.TaskMoves.May(from, t.State) {
 		return writ.IllegalMove(d.op, writ.ObjectTask, string(from), string(t.State))
+	}
+	if slices.ContainsFunc(d.tx.Changes, func(c writ.Change) bool { return c.Kind == writ.ObjectTask && c.ID == string(t.ID) }) {
+		return writ.Fault(writ.CodeInternal, d.op, errMovesTwice)
 	}
 	t.UpdatedAt, t.Receipt = d.s.Now, d.receipt
 	d.tx.Move(writ.ObjectTask, string(t.ID), string(from), string(t.State))

@@ -89,8 +89,10 @@ func (d *draft) release(t writ.Task) (left bool, err error) {
 			continue
 		}
 		// One that ends in here leaves its own to a follow-up: they may be among
-		// these, and a task moves once in a transaction.
-		if d.releasing || d.full() || !d.s.Has(writ.TaskKey(id)) {
+		// these, and a task moves once in a transaction. So does one that ends with
+		// others: their documents were read to end them, not to let them go.
+		_, counted := d.s.Counters[writ.TaskUnmet(id)]
+		if d.releasing || d.full() || !counted || !d.s.Has(writ.TaskKey(id)) {
 			left = true
 			break
 		}

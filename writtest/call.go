@@ -124,12 +124,16 @@ func (p *Planned) check() error {
 	if p.Cap.Class == writ.Mandate && !tx.Mandate {
 		return bad("a mandate did not mark its transaction")
 	}
-	moved := map[string]bool{}
+	moved := map[string]string{} // to what state
 	for _, m := range tx.Changes {
 		if !writ.LegalMove(m.Kind, m.From, m.To) {
 			return bad("the move of %s %s from %q to %q is not legal", m.Kind, m.ID, m.From, m.To)
 		}
-		moved[m.Kind+"/"+m.ID] = true
+		key := m.Kind + "/" + m.ID
+		if to, twice := moved[key]; twice && to != m.From {
+			return bad("%s moves to %q and then from %q", key, to, m.From)
+		}
+		moved[key] = m.To
 	}
 	receipt := p.Call.NewID(writ.PrefixReceipt, 0)
 	for _, o := range tx.Ops {
@@ -144,7 +148,8 @@ func (p *Planned) check() error {
 			if k != kind {
 				continue
 			}
-			if !moved[string(o.Key)] && !(o.Key == writ.GateKey && moved["gate/gate"]) {
+			_, gate := moved["gate/gate"]
+			if _, ok := moved[string(o.Key)]; !ok && !(o.Key == writ.GateKey && gate) {
 				return bad("document %s is written without a move", o.Key)
 			}
 			var e struct {

@@ -54,6 +54,11 @@ func TestPlansThatBreakARule(t *testing.T) {
 			_ = tx.PutDoc(s, key, "agent", agent(c))
 			tx.Move("agent", "builder", "", "active")
 		}), "not legal"},
+		"planned from what has changed": {verb(docs(key), func(c *writ.Call, s writ.Snapshot, tx *writ.Tx) {
+			_ = tx.PutDoc(s, key, "agent", agent(c))
+			tx.Move("agent", "builder", "", "planned")
+			tx.Move("agent", "builder", "", "planned")
+		}), "and then from"},
 		"other receipt": {verb(docs(key), func(c *writ.Call, s writ.Snapshot, tx *writ.Tx) {
 			_ = tx.PutDoc(s, key, "agent", writ.Agent{ID: "builder"})
 			tx.Move("agent", "builder", "", "planned")
