@@ -7,8 +7,8 @@ import (
 	"time"
 )
 
-// A sweep goes through tasks of several runs in one commit, and may bring several runs to their verdict: each is closed as if
-// it had been the only one, and the pack of each, and of the whole log, says so.
+// A sweep goes through tasks of several runs, those of one in a commit, and may bring several runs to their verdict: each is
+// closed as if it had been the only one, and the pack of each, and of the whole log, says so.
 func TestA3SweepsThroughSeveralRuns(t *testing.T) {
 	onHosts(t, func(t *testing.T, w *world) {
 		c := newCast(t, w)

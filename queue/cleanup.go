@@ -17,7 +17,14 @@ const cleanupBatch = 16
 func cleanupCapability() *writ.Capability {
 	return writ.Define[SessionCleanupArgs, Swept](mandate("session.cleanup", "Take back the tasks an ended session held, and wake those that waited for its claims."), writ.Verb[SessionCleanupArgs]{
 		Reads: cleanupReads,
-		Plan:  cleanupPlan,
+		Describe: func(_ *writ.Call, a *SessionCleanupArgs, s writ.Snapshot) (writ.Subject, error) {
+			run, err := cleanupRun(s, a.Session)
+			if err != nil {
+				return writ.Subject{}, err
+			}
+			return describeRun(opCleanup, s, run)
+		},
+		Plan: cleanupPlan,
 	})
 }
 
@@ -25,6 +32,11 @@ const opCleanup = "queue.Cleanup"
 
 func heldBy(id writ.SessionID) writ.Range {
 	return writ.Range{Index: writ.SessionTasks(id), Limit: cleanupBatch}
+}
+
+// cleanupRun is the run whose tasks a commit takes back.
+func cleanupRun(s writ.Snapshot, id writ.SessionID) (writ.RunID, error) {
+	return firstRun(opCleanup, s, s.Ranges[heldBy(id)].Members, func(t writ.Task) bool { return t.Lease != nil && t.Lease.Session == id })
 }
 
 func cleanupReads(_ *writ.Call, a *SessionCleanupArgs, s writ.Snapshot) (writ.ReadSet, error) {
@@ -57,6 +69,10 @@ func cleanupPlan(c *writ.Call, a *SessionCleanupArgs, s writ.Snapshot, _ writ.De
 	d, out := begin(opCleanup, c, s), Swept{}
 	d.tx.Cause(session.Cause)
 	if writ.SessionMoves.Terminal(session.State) {
+		run, err := cleanupRun(s, a.Session)
+		if err != nil {
+			return refuse(err)
+		}
 		members := s.Ranges[heldBy(a.Session)].Members
 		out.More = len(members) == cleanupBatch
 		for _, m := range members {
@@ -70,6 +86,10 @@ func cleanupPlan(c *writ.Call, a *SessionCleanupArgs, s writ.Snapshot, _ writ.De
 			}
 			if t.Lease == nil || t.Lease.Session != a.Session {
 				d.tx.Unindex(writ.SessionTasks(a.Session), m.Name)
+				continue
+			}
+			if t.Run != run {
+				out.More = true
 				continue
 			}
 			if session.State == writ.SessionExpired { // silent, or out of time: nobody ended it on purpose

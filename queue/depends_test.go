@@ -297,16 +297,9 @@ func TestThoseThatEndTogetherMoveOnce(t *testing.T) {
 	}
 	t.Run("recall", func(t *testing.T) {
 		l := newLab(t)
-		l.setAgent("agent-b", func(a *writ.Agent) {
-			a.State, a.Halt = writ.AgentSuspended, &writ.Halt{At: l.w.Now, Revoked: true}
-		})
+		l.revoked("agent-b")
 		all := family(l)
-		for _, id := range all {
-			task := l.task(id)
-			task.Behind = []writ.AgentID{"agent-b"}
-			l.w.Seed(writ.TaskKey(id), writ.ObjectTask, task)
-			l.w.SetIndex(writ.SetGoing(writ.ObjectTask, "agent-b"), string(id), 0)
-		}
+		l.setGoing("agent-b", all...)
 		once(l, "task.recall", &TaskRecallArgs{Agent: "agent-b"})
 		for _, id := range all {
 			l.wantState(id, writ.TaskCancelled)

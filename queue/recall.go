@@ -24,12 +24,24 @@ const (
 func recallCapability() *writ.Capability {
 	return writ.Define[TaskRecallArgs, Swept](mandate("task.recall", "Cancel the tasks a revoked agent had enqueued."), writ.Verb[TaskRecallArgs]{
 		Reads: recallReads,
-		Plan:  recallPlan,
+		Describe: func(_ *writ.Call, a *TaskRecallArgs, s writ.Snapshot) (writ.Subject, error) {
+			run, err := recallRun(s, a.Agent)
+			if err != nil {
+				return writ.Subject{}, err
+			}
+			return describeRun(opRecall, s, run)
+		},
+		Plan: recallPlan,
 	})
 }
 
 func enqueuedFor(id writ.AgentID) writ.Range {
 	return writ.Range{Index: writ.SetGoing(writ.ObjectTask, id), Limit: recallBatch}
+}
+
+// recallRun is the run whose tasks a commit cancels.
+func recallRun(s writ.Snapshot, id writ.AgentID) (writ.RunID, error) {
+	return firstRun(opRecall, s, s.Ranges[enqueuedFor(id)].Members, func(t writ.Task) bool { return !writ.TaskMoves.Terminal(t.State) })
 }
 
 func recallReads(_ *writ.Call, a *TaskRecallArgs, s writ.Snapshot) (writ.ReadSet, error) {
@@ -54,6 +66,10 @@ func recallPlan(c *writ.Call, a *TaskRecallArgs, s writ.Snapshot, _ writ.Decisio
 	d, out := begin(opRecall, c, s), Swept{}
 	if h := agent.Halt; ok && h != nil && h.Revoked && h.SweptAt == 0 {
 		d.tx.Cause(h.Receipt)
+		run, err := recallRun(s, a.Agent)
+		if err != nil {
+			return refuse(err)
+		}
 		members := s.Ranges[enqueuedFor(a.Agent)].Members
 		out.More = len(members) == recallBatch
 		for _, m := range members {
@@ -65,7 +81,16 @@ func recallPlan(c *writ.Call, a *TaskRecallArgs, s writ.Snapshot, _ writ.Decisio
 			if err != nil {
 				return refuse(err)
 			}
-			if err := d.recall(&t); err != nil {
+			switch {
+			case writ.TaskMoves.Terminal(t.State): // it ended, and left the list, between two reads
+				continue
+			case t.Run != run:
+				out.More = true
+				continue
+			}
+			from := t.State
+			d.quit(&t)
+			if err := d.end(&t, from, writ.TaskCancelled); err != nil {
 				return refuse(err)
 			}
 			out.Changed++
@@ -76,14 +101,4 @@ func recallPlan(c *writ.Call, a *TaskRecallArgs, s writ.Snapshot, _ writ.Decisio
 		d.tx.Index(writ.IndexTodo, todo(todoWithdraw, string(a.Agent)), s.Now)
 	}
 	return d.swept(out, nil)
-}
-
-// recall ends a task whatever it is doing. It wants leaveReads and queueReads.
-func (d *draft) recall(t *writ.Task) error {
-	from := t.State
-	if writ.TaskMoves.Terminal(from) { // it ended, and left the list, between two reads
-		return nil
-	}
-	d.quit(t)
-	return d.end(t, from, writ.TaskCancelled)
 }

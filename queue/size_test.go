@@ -152,9 +152,7 @@ func TestALargeResultLetsLargeTasksGo(t *testing.T) {
 // into a transaction, and each gets further.
 func TestTakingBackFitsIntoTransactions(t *testing.T) {
 	l := newLab(t)
-	l.setAgent("agent-b", func(a *writ.Agent) {
-		a.State, a.Halt = writ.AgentSuspended, &writ.Halt{At: l.w.Now, Revoked: true}
-	})
+	l.revoked("agent-b")
 	top := l.enqueue("top")
 	for i := range 2 * recallBatch {
 		task := l.task(l.enqueue(fmt.Sprintf("largest-%d", i), after("top")))

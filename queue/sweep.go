@@ -47,6 +47,31 @@ func taskMandate(id writ.CapabilityID, summary, op string,
 	})
 }
 
+// firstRun is the run of the first of some tasks that a sweep is to move. A sweep moves
+// tasks of one run in a commit, so that each receipt is of one run, and stands among
+// what is shown of it.
+func firstRun(op string, s writ.Snapshot, tasks []writ.Member, moves func(writ.Task) bool) (writ.RunID, error) {
+	for _, m := range tasks {
+		t, _, err := loadTask(op, s, writ.TaskID(m.Name))
+		if err != nil {
+			return "", err
+		}
+		if moves(t) {
+			return t.Run, nil
+		}
+	}
+	return "", nil
+}
+
+// describeRun is Describe for a sweep; of one that moves nothing there is no run.
+func describeRun(op string, s writ.Snapshot, run writ.RunID) (writ.Subject, error) {
+	if run == "" {
+		return writ.Subject{}, nil
+	}
+	r, err := loadRun(op, s, run)
+	return writ.Subject{Run: &writ.RunFacts{ID: r.ID, State: r.State}}, err
+}
+
 // swept finishes a mandate.
 func (d *draft) swept(out Swept, err error) (writ.Tx, writ.Reply, error) {
 	if err != nil {
