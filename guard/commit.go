@@ -165,9 +165,19 @@ func (t *try) changesNamed(tx writ.Tx) error {
 	if len(tx.Changes) == 0 {
 		return defect("writes documents and names no change")
 	}
-	for _, c := range tx.Changes {
+	for i, c := range tx.Changes {
 		if !writ.LegalMove(c.Kind, c.From, c.To) {
 			return defect("%s %q → %q is not a legal move", c.Kind, c.From, c.To)
+		}
+		// A second move of one object begins where the first has led, or a receipt would
+		// contradict itself.
+		for _, before := range slices.Backward(tx.Changes[:i]) {
+			if before.Kind == c.Kind && before.ID == c.ID {
+				if before.To != c.From {
+					return defect("%s moves to %q and then from %q", c.Kind, before.To, c.From)
+				}
+				break
+			}
 		}
 	}
 	for _, o := range tx.Ops {

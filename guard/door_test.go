@@ -349,12 +349,15 @@ func TestNothingIsCommittedWithoutTheSigner(t *testing.T) {
 	}
 }
 
-func TestPlanThatForgetsItsMoveIsADefect(t *testing.T) {
+// A plan that does not say what it moves, or contradicts itself, is a defect.
+func TestPlansAreHeldToTheirMoves(t *testing.T) {
 	w := newWorld(t)
 	before := len(w.facts())
 	alice := w.session("alice")
-	if _, _, err := w.call(alice, "test.unnamed", thingArgs{Run: runID(1)}, ""); writ.CodeOf(err) != writ.CodeInternal {
-		t.Fatalf("got %v", err)
+	for _, id := range []writ.CapabilityID{"test.unnamed", "test.twice"} {
+		if _, _, err := w.call(alice, id, thingArgs{Run: runID(1)}, ""); writ.CodeOf(err) != writ.CodeInternal {
+			t.Errorf("%s: got %v", id, err)
+		}
 	}
 	if n := len(w.facts()); n != before+1 { // the session's own fact
 		t.Fatalf("%d facts", n-before)

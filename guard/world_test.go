@@ -460,6 +460,12 @@ func things() []*writ.Capability {
 			writ.Verb[thingArgs]{Reads: reads, Plan: func(_ *writ.Call, a *thingArgs, s writ.Snapshot, _ writ.Decision) (tx writ.Tx, r writ.Reply, err error) {
 				return tx, r, tx.PutDoc(s, writ.RunKey(a.Run), "run", thing{})
 			}}),
+		writ.Define[thingArgs, thingView](writ.Capability{ID: "test.twice", Summary: "Move a run twice from where it was.", Safety: writ.SafetyMutating},
+			writ.Verb[thingArgs]{Reads: reads, Plan: func(_ *writ.Call, a *thingArgs, s writ.Snapshot, _ writ.Decision) (tx writ.Tx, r writ.Reply, err error) {
+				tx.Move(writ.ObjectRun, string(a.Run), string(writ.RunActive), string(writ.RunDone))
+				tx.Move(writ.ObjectRun, string(a.Run), string(writ.RunActive), string(writ.RunCancelled))
+				return tx, r, tx.PutDoc(s, writ.RunKey(a.Run), "run", thing{})
+			}}),
 		writ.Define[thingArgs, thingView](writ.Capability{ID: "test.look", Summary: "Look.", Safety: writ.SafetyReadOnly},
 			writ.Verb[thingArgs]{Reads: reads, Plan: func(_ *writ.Call, a *thingArgs, s writ.Snapshot, _ writ.Decision) (tx writ.Tx, r writ.Reply, err error) {
 				t, v, ok, err := writ.Get[thing](s, writ.RunKey(a.Run))
