@@ -165,6 +165,9 @@ func (n *ns) spawnOnce(ctx context.Context, s Spec, empty, kept bool) (made *ins
 		if err := j.begun(); err != nil {
 			return nil, err
 		}
+		if err := j.bound(s.Limits); err != nil {
+			return nil, err
+		}
 	}
 	if err := j.stands(ctx, 2); err != nil {
 		return nil, err
@@ -181,7 +184,7 @@ func (n *ns) first(s Spec, kept bool) (*inside, error) {
 	j.become = j.features.Privileged && !hasCap(unix.CAP_SYS_ADMIN)
 	err := n.user(j, s)
 	if err == nil {
-		err = j.confine(s, s.Limits)
+		err = j.confine(s, whileMade(s.Limits))
 	}
 	if err == nil {
 		err = j.begin()
@@ -191,6 +194,26 @@ func (n *ns) first(s Spec, kept bool) (*inside, error) {
 		return nil, err
 	}
 	return j, nil
+}
+
+// whileMade are the limits of a group while a first process is made in it. Whoever makes it is in the group for that long (v1), and
+// makes those of other jails too: they are not to wait for the little processor time that this one is to have.
+func whileMade(l Limits) Limits {
+	if l.CPU > 0 {
+		l.CPU = max(l.CPU, 100)
+	}
+	return l
+}
+
+// bound gives the group of a first process that was made the limits of its jail.
+func (j *inside) bound(l Limits) error {
+	if j.group == nil || l == whileMade(l) {
+		return nil
+	}
+	if err := j.group.limit(l); err != nil {
+		return noCgroup(unnamed(err))
+	}
+	return nil
 }
 
 // filters are those assembled so far: there are few, and assembling one takes a while.

@@ -168,6 +168,31 @@ func TestReady(t *testing.T) {
 	}
 }
 
+// Whoever makes the first process of a jail that is to have little processor time makes those of others too, and is in its group
+// meanwhile: it has that time only when it is made, and from then on it has.
+func TestNobodyIsMadeInLittleTime(t *testing.T) {
+	jailer := readyJailer(t, jail.Options{})
+	if jailer == nil {
+		return
+	}
+	s := readySpec(t, jail.Spec{Limits: jail.Limits{CPU: 1}}, "sleep=1h")
+	if whole := jail.WhileMade(s.Limits); whole.CPU != 100 || whole.Memory != s.Limits.Memory || whole.Processes != s.Limits.Processes {
+		t.Errorf("it is made with %+v, and is to have %+v", whole, s.Limits)
+	}
+	if twice := jail.WhileMade(jail.Limits{CPU: 200}); twice.CPU != 200 {
+		t.Errorf("one of two processors is made with %d", twice.CPU)
+	}
+	j, err := jailer.Spawn(t.Context(), s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if most := bounds(t, firsts(t)[0]); most[2] != 1 {
+		t.Errorf("its bounds are %d", most)
+	}
+	j.Kill("enough")
+	j.Wait()
+}
+
 // bounds are those of the control group of a process: bytes, processes, and per cent of a processor.
 func bounds(t *testing.T, pid int) (out [3]int64) {
 	t.Helper()
