@@ -2,6 +2,7 @@ package pack
 
 import (
 	"cmp"
+	"maps"
 	"slices"
 
 	"github.com/writ-gateway/writ"
@@ -30,11 +31,11 @@ type part struct {
 
 func partOf(a writ.Actor) part { return part{a.Session, a.Agent} }
 
-// party is who did something, with the keys its agent had been registered with by then: what comes
-// after says nothing of who that was. sure is false where there may have been others.
+// party is who did something, with the keys its agent had then, as the gateway notes them: what it was
+// registered with before, or comes to be, says nothing of who that was. sure is false where nobody says.
 type party struct {
 	writ.Actor
-	keys []string
+	keys map[string]bool // by their ids
 	sure bool
 }
 
@@ -42,9 +43,10 @@ type party struct {
 func (l *lineage) acting(who writ.Actor) party {
 	p := party{Actor: who, sure: true} // keys are of agents
 	if who.Agent != "" {
-		p.sure = false
-		if a := l.agents[who.Agent]; a != nil {
-			p.keys, p.sure = a.keys, !a.unsure
+		keys, known := l.keysNow(who.Agent)
+		p.keys, p.sure = map[string]bool{}, known
+		for _, k := range keys {
+			p.keys[k.ID] = true
 		}
 	}
 	return p
@@ -56,16 +58,13 @@ type session struct {
 	openers               []writ.PrincipalID
 }
 
-// agent is what its registrations say of it.
+// agent is what its last registration says of it.
 type agent struct {
-	last   writ.ReceiptID // of its entry's changes
-	keys   []string
-	unsure bool // it may have others: what one of them says nobody can read, or one may have been left out
-
-	now     []writ.PublicKey // of the last one
-	tools   map[string]bool  // of the last one, which of them are gates
-	work    []string         // gates that its work must pass, by the last one
-	unknown bool             // what those are
+	last    writ.ReceiptID // of its entry's changes
+	keys    []writ.PublicKey
+	tools   map[string]bool // which of them are gates
+	work    []string        // gates that its work must pass
+	unknown bool            // what all that is: nobody can read it, or a later one may have been left out
 }
 
 func newLineage(gaps bool) lineage {
@@ -82,7 +81,7 @@ var takesPart = []string{"run.create", "task.enqueue", "task.claim", "task.compl
 // acts which is there. In the pack of a run it is known by that alone that no later one was left out.
 func (l *lineage) names(st writ.Statement) {
 	if a := l.agents[st.Actor.Agent]; l.gaps && a != nil && l.counts(st) && !slices.Contains(st.Parents, a.last) {
-		a.unsure, a.unknown = true, true
+		a.unknown = true
 	}
 }
 
@@ -105,16 +104,16 @@ func (l *lineage) entry(id writ.AgentID) writ.ReceiptID {
 	return ""
 }
 
-// changed notes a change of an agent's entry, which names the one before it. Of one whose first
-// is not there nobody knows what it was registered with.
-func (l *lineage) changed(id writ.AgentID, first bool, st writ.Statement) {
+// changed notes a change of an agent's entry, which names the one before it. Until one that registers
+// it is there nobody knows what it is registered with.
+func (l *lineage) changed(id writ.AgentID, st writ.Statement) {
 	a := l.agents[id]
 	switch {
 	case a == nil:
-		a = &agent{unsure: !first, unknown: true}
+		a = &agent{unknown: true}
 		l.agents[id] = a
 	case l.gaps && !slices.Contains(st.Parents, a.last):
-		a.unsure, a.unknown = true, true
+		a.unknown = true
 	}
 	a.last = st.Receipt
 }
@@ -134,7 +133,7 @@ func (l *lineage) note(st writ.Statement, ev *told) {
 		case works(m):
 			l.took(cmp.Or(l.runs[m.ID], st.Run), l.acting(st.Actor))
 		case m.Kind == writ.ObjectAgent:
-			l.changed(writ.AgentID(m.ID), m.From == "", st)
+			l.changed(writ.AgentID(m.ID), st)
 			if m.From == "" || st.Transition == "agent.register" {
 				l.registered(l.agents[writ.AgentID(m.ID)], ev)
 			}
@@ -210,8 +209,10 @@ func (l *lineage) took(run writ.RunID, who party) {
 		l.parts[run] = map[part]party{}
 	}
 	if had, is := l.parts[run][partOf(who.Actor)]; is {
-		more := slices.DeleteFunc(slices.Clone(who.keys), func(k string) bool { return slices.Contains(had.keys, k) })
-		who.keys, who.sure = append(slices.Clip(had.keys), more...), had.sure && who.sure
+		keys := maps.Clone(had.keys)
+		maps.Copy(keys, who.keys)
+		who.keys = keys
+		who.sure = had.sure && who.sure
 	}
 	l.parts[run][partOf(who.Actor)] = who
 }
@@ -260,9 +261,8 @@ func (l *lineage) registered(a *agent, ev *told) {
 		} `json:"tools"`
 		Work []string `json:"work_gates"`
 	}
-	a.now, a.tools, a.work, a.unknown = nil, map[string]bool{}, nil, !ev.says(&args)
+	a.keys, a.tools, a.work, a.unknown = nil, map[string]bool{}, nil, !ev.says(&args)
 	if a.unknown {
-		a.unsure = true
 		return
 	}
 	a.work = args.Work
@@ -272,13 +272,10 @@ func (l *lineage) registered(a *agent, ev *told) {
 	for _, text := range args.Keys {
 		k, err := receipts.ParsePublicKey(text)
 		if err != nil {
-			a.unsure, a.unknown = true, true
+			a.unknown = true
 			continue
 		}
-		a.now = append(a.now, k)
-		if !slices.Contains(a.keys, k.ID) {
-			a.keys = append(a.keys, k.ID)
-		}
+		a.keys = append(a.keys, k)
 	}
 }
 
@@ -304,7 +301,17 @@ func (l *lineage) keysNow(id writ.AgentID) (keys []writ.PublicKey, ok bool) {
 	if a == nil || a.unknown {
 		return nil, false
 	}
-	return a.now, true
+	return a.keys, true
+}
+
+// share says whether two have a key in common.
+func share(a, b map[string]bool) bool {
+	for k := range a {
+		if b[k] {
+			return true
+		}
+	}
+	return false
 }
 
 func (l *lineage) root(run writ.RunID) writ.RunID {
@@ -354,7 +361,7 @@ func (l *lineage) meets(judge, part party) (codes []Code) {
 	if judge.Agent != "" && part.Agent == judge.Agent {
 		codes = append(codes, LineageAgent)
 	}
-	if slices.ContainsFunc(judge.keys, func(k string) bool { return slices.Contains(part.keys, k) }) {
+	if share(judge.keys, part.keys) {
 		codes = append(codes, LineageKey)
 	}
 	if judge.Agent != "" && part.Agent != judge.Agent && !(judge.sure && part.sure) { // who judges as no agent has none of the keys
@@ -382,6 +389,6 @@ func (l *lineage) own(a, b party) (own, known bool) {
 	}
 	behind := func(p writ.PrincipalID, s *session) bool { return p == s.controller || slices.Contains(s.openers, p) }
 	own = a.Session == b.Session || a.Agent != "" && a.Agent == b.Agent || x.principal == y.principal || behind(x.principal, y) || behind(y.principal, x) ||
-		slices.ContainsFunc(a.keys, func(k string) bool { return slices.Contains(b.keys, k) })
+		share(a.keys, b.keys)
 	return own, own || a.sure && b.sure
 }

@@ -103,11 +103,11 @@ func TestKeysThatNobodyTells(t *testing.T) {
 		"all is there":                      {Scope{Kind: ScopeLog}, func(files) {}, "lineage_key verdict_unsigned"},
 		"not what the worker has":           {Scope{Kind: ScopeLog}, mute(first), "lineage_unknown verdict_unsigned"},
 		"not what the judge has":            {Scope{Kind: ScopeLog}, mute(first + 1), "lineage_unknown"},
-		"not what the planner had first":    {Scope{Kind: ScopeLog}, mute(first - 1), "lineage_key lineage_unknown verdict_unsigned"},
+		"not what the planner had first":    {Scope{Kind: ScopeLog}, mute(first - 1), "lineage_key verdict_unsigned"},
 		"not what the planner has now":      {Scope{Kind: ScopeLog}, mute(first + 2), "lineage_key lineage_unknown verdict_unsigned"},
 		"in the pack of a run":              {Scope{Kind: ScopeRun, Run: c.run}, mute(first, first+1), "lineage_unknown"},
 		"in the pack of a run, cut out":     {Scope{Kind: ScopeRun, Run: c.run}, l.without(first, first+1), "lineage_unknown parent_missing"},
-		"the first of the planner, cut out": {Scope{Kind: ScopeRun, Run: c.run}, l.without(first - 1), "lineage_key lineage_unknown verdict_unsigned"},
+		"the first of the planner, cut out": {Scope{Kind: ScopeRun, Run: c.run}, l.without(first - 1), "lineage_key verdict_unsigned"},
 		"in a range that begins behind":     {Scope{Kind: ScopeRange, First: begun, Last: int64(len(l.list)) - 1}, func(files) {}, "lineage_unknown"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -148,8 +148,9 @@ func TestAVerdictThatNamesItsOwnTask(t *testing.T) {
 	}
 }
 
-// A registration that is left out of the pack of a run is missed: each change of an agent's entry
-// names the one before, and the last one what the agent did.
+// A registration that was in force is missed where it is left out of the pack of a run: what the agent
+// did names the last change of its entry, and each of those the one before. Those of before say nothing
+// of who acted.
 func TestRegistrationsLeftOut(t *testing.T) {
 	o := node(t)
 	at := map[string]int{}
@@ -184,9 +185,9 @@ func TestRegistrationsLeftOut(t *testing.T) {
 	for name, want := range map[string]string{
 		"nothing":                  "",
 		"planner's only":           "lineage_unknown parent_missing",
-		"worker's before the last": "lineage_unknown",
+		"worker's before the last": "",
 		"worker's last":            "lineage_unknown parent_missing",
-		"judge's first":            "lineage_unknown",
+		"judge's first":            "",
 		"judge's last":             "lineage_unknown",
 		"judge's activation":       "lineage_unknown parent_missing",
 	} {
@@ -218,8 +219,30 @@ func TestPartsAreNotTakenBack(t *testing.T) {
 	l.judged(t, o, "", c.run, "lineage_agent", "lineage_agent")
 }
 
-// Who had a part is known by the keys its agent was registered with by then, as the gateway has it: what
-// is registered later says nothing of that, so a log and the pack of a run say the same.
+// Who had a part is known by the keys its agent had then, as the gateway has it: what it was registered with
+// before says nothing of that, as where a key was another's by mistake and was taken away again.
+func TestKeysOfBefore(t *testing.T) {
+	o := node(t)
+	for name, keys := range map[string][]string{"the judge's was the worker's": {"worker", "judge"}, "the worker's was the judge's": {"judge", "worker"}} {
+		l := world(t)
+		c := l.cast()
+		key := string(l.pub())
+		l.register(c.operator, "", "planner")
+		l.register(c.operator, key, keys[0])
+		l.register(c.operator, "", keys[0])
+		l.register(c.operator, key, keys[1])
+		judge := l.open(c.operator, ses(9), "judge", writ.KindAgent, writ.RoleVerifier, "judge", "vera")
+		l.begin(c)
+		l.accept(c, judge)
+		want := ""
+		if keys[1] == "judge" {
+			want = "verdict_unsigned"
+		}
+		l.judged(t, o, name, c.run, want, want)
+	}
+}
+
+// What is registered later says nothing either, so a log and the pack of a run say the same.
 func TestKeysOfLater(t *testing.T) {
 	o := node(t)
 	l := world(t)

@@ -1605,7 +1605,7 @@ class Lineage {
   // known in the pack of a run that no later one was left out.
   names(p) {
     const a = this.agents.get(p.actor?.agent);
-    if (this.gaps && a && this.counts(p) && !(p.parents ?? []).includes(a.last)) Object.assign(a, { unsure: true, now: null });
+    if (this.gaps && a && this.counts(p) && !(p.parents ?? []).includes(a.last)) a.now = null;
   }
 
   // Whether a receipt says something of who acts: that it comes to have a part in a run, gives a
@@ -1617,20 +1617,20 @@ class Lineage {
     return (p.changes ?? []).some(works) || (worked(p) && (!had || p.transition === "run.create")) || ["task.complete", "task.handoff", "approval.decide"].includes(p.transition) || judges(p);
   }
 
-  // Who acts now, with the keys its agent had been registered with by then: what comes after says
-  // nothing of who that was. sure is false where there may have been others.
+  // Who acts now, with the keys its agent has: what it was registered with before, or comes to be, says
+  // nothing of who that was. sure is false where nobody says.
   acting(who) {
-    const a = who?.agent ? this.agents.get(who.agent) : { keys: [], unsure: false }; // keys are of agents
-    return { ...who, keys: new Set(a?.keys), sure: !!a && !a.unsure };
+    const keys = this.keysNow(who?.agent);
+    return { ...who, keys: new Set((keys ?? []).map((k) => k.id)), sure: keys !== null };
   }
 
-  // A change of an agent's entry names the one before it. Of one whose first is not there nobody knows
-  // what it was registered with.
-  changed(id, first, p) {
+  // A change of an agent's entry names the one before it. Until one that registers it is there nobody
+  // knows what it is registered with.
+  changed(id, p) {
     const a = this.agents.get(id);
-    if (!a) this.agents.set(id, { keys: new Set(), unsure: !first, now: null, last: p.receiptId });
+    if (!a) this.agents.set(id, { now: null, last: p.receiptId });
     else {
-      if (this.gaps && !(p.parents ?? []).includes(a.last)) Object.assign(a, { unsure: true, now: null });
+      if (this.gaps && !(p.parents ?? []).includes(a.last)) a.now = null;
       a.last = p.receiptId;
     }
   }
@@ -1644,7 +1644,7 @@ class Lineage {
       } else if (m.kind === "task" && m.from === "") this.runs.set(m.id, p.run ?? "");
       else if (works(m)) this.took(this.runs.get(m.id) || p.run, this.acting(p.actor));
       else if (m.kind === "agent") {
-        this.changed(m.id, m.from === "", p);
+        this.changed(m.id, p);
         if (m.from === "" || p.transition === "agent.register") await this.registered(this.agents.get(m.id), args);
       } else if (m.kind === "approval" && m.from === "") this.said.set(m.id, this.authors(p));
       else if (m.kind === "approval" && m.from === "approved" && ["approved", "consumed"].includes(m.to) && !judges(p)) {
@@ -1663,16 +1663,14 @@ class Lineage {
     return before.every(Boolean) ? [...before.flat(), this.acting(p.actor)] : null;
   }
 
-  // An agent one of whose registrations cannot be read may have any keys.
+  // An agent whose last registration cannot be read may have any keys.
   async registered(a, args) {
     a.now = null; // of the last registration, while nobody says
-    if (!args || !ARGS.agent(args)) { a.unsure = true; return; }
+    if (!args || !ARGS.agent(args)) return;
     a.work = args.work_gates ?? [];
     a.tools = new Map((args.tools ?? []).map((t) => [t?.name ?? "", t?.gate ?? false]));
     const now = await Promise.all((args.keys ?? []).map((pem) => publicKey(pem ?? "")));
-    for (const k of now) if (k) a.keys.add(k.id);
-    if (now.includes(null)) a.unsure = true;
-    else a.now = now;
+    if (!now.includes(null)) a.now = now;
   }
 
   // Whether the tool of an agent for a capability is a gate, and which gates its work must pass;
