@@ -71,8 +71,10 @@ func (k *chain) made(x heard, m writ.Change) (a asked, looks []*task, known bool
 	if !known || m.From != "" || !isQuorum(a.Verify.Quorum) {
 		return asked{}, nil, false
 	}
+	once := map[*task]bool{}
 	for _, d := range a.DependsOn {
-		if on := k.keys[d.Key]; on != nil && d.When != string(writ.EndFailed) {
+		if on := k.keys[d.Key]; on != nil && d.When != string(writ.EndFailed) && !once[on] {
+			once[on] = true
 			looks = append(looks, on)
 		}
 	}

@@ -62,6 +62,7 @@ type chain struct {
 	facts *RunFacts
 	begun bool
 	ended bool
+	cut   bool // the pack begins behind the run, and says nothing whole of it
 
 	state    string
 	last     last                          // the run's last change
@@ -73,9 +74,8 @@ type chain struct {
 	keys     map[string]*task  // by their names in the run
 	unread   bool              // somebody does not say what there is to say of a task
 	votes    map[string][]vote // on a task or the run that wants several
-	word     string            // the key of the last verdict on the run
-	worded   int64             // its sequence
-	child    int64             // sequence of the last run that was made in this one
+	word     word
+	child    int64 // sequence of the last run that was made in this one
 	lineage  lineage
 	reported map[Code]bool
 }
@@ -122,6 +122,10 @@ func (k *chain) judged(code Code, seq int64) {
 
 func (k *chain) add(rec receipts.Record, payload []byte) error {
 	st := rec.Statement
+	if k.cut = k.cut || k.beginsBehind(st); k.cut {
+		k.once(RunGap, rec.Commit.Seq)
+		return nil
+	}
 	ev, err := k.c.evidenceOf(rec.Commit.Seq)
 	if err != nil {
 		return err
@@ -143,6 +147,25 @@ func (k *chain) add(rec receipts.Record, payload []byte) error {
 	k.runOf[st.Receipt] = st.Run
 	k.lineage.note(st, ev)
 	return nil
+}
+
+// beginsBehind says of a receipt that it is of the run, and that the receipt which made that is not to be in the
+// pack: it is of a range of the log from behind that, or of another run.
+func (k *chain) beginsBehind(st writ.Statement) bool {
+	s := k.c.m.Scope
+	if k.begun || s.Kind == ScopeLog || s.Kind == ScopeRange && s.First == 0 || s.Kind == ScopeRun && s.Run == k.run {
+		return false
+	}
+	of := st.Run == k.run
+	for _, m := range st.Changes {
+		if m.Kind == writ.ObjectRun && m.ID == string(k.run) {
+			if m.From == "" {
+				return false
+			}
+			of = true
+		}
+	}
+	return of
 }
 
 // moves follows the run and its tasks.
@@ -175,8 +198,8 @@ func (k *chain) runMoves(x heard, m writ.Change) {
 			Close  string   `json:"close_policy"`
 			Quorum *float64 `json:"close_quorum"`
 		}
-		if x.ev.says(&a) && isQuorum(a.Quorum) {
-			if k.closing, k.quorum = a.Close, votes(a.Quorum); a.Close == "" {
+		if x.ev.says(&a) && isQuorum(x.ev.taken("close_quorum", a.Quorum)) {
+			if k.closing, k.quorum = a.Close, votes(x.ev.taken("close_quorum", a.Quorum)); a.Close == "" {
 				k.closing = string(writ.CloseAuto)
 			}
 		} else {
@@ -219,8 +242,7 @@ func (k *chain) taskMoves(x heard, m writ.Change) {
 			k.keys[t.Key] = t
 		}
 	}
-	over := writ.TaskMoves.Terminal(writ.TaskState(m.To))
-	if k.ended && !over {
+	if k.ended && (m.From == "" || works(m)) { // what was under way is told to stop, and stops
 		k.once(RunAfterEnd, seq)
 	}
 	done, from := m.To == string(writ.TaskDone), m.From == string(writ.TaskVerifying)
@@ -273,8 +295,20 @@ func (k *chain) judge(x heard, v verdict) (about writ.ReceiptID) {
 		k.judged(code, seq)
 	}
 	var a saidOf
-	if !x.ev.says(&a) {
+	w, told := word{seq: seq, unread: true}, x.ev.says(&a)
+	if told {
+		w.key, w.unread = k.signature(x, v, a)
+	} else {
 		k.judged(EvidenceMissing, seq)
+	}
+	fact := &k.facts.Verdicts[len(k.facts.Verdicts)-1]
+	if fact.Key = w.key; w.unread && st.Verdict != nil {
+		w.key = st.Verdict.KeyID
+	}
+	if v.task == nil {
+		k.word = w
+	}
+	if !told {
 		return ""
 	}
 	if a.Receipt != v.of.receipt {
@@ -284,10 +318,6 @@ func (k *chain) judge(x heard, v verdict) (about writ.ReceiptID) {
 		if have := k.tasks[t.Task]; have == nil || have.last.receipt != t.Receipt {
 			k.judged(VerdictOther, seq)
 		}
-	}
-	fact := &k.facts.Verdicts[len(k.facts.Verdicts)-1]
-	if fact.Key = k.signature(x, v, a); v.task == nil {
-		k.word, k.worded = fact.Key, seq
 	}
 	if before := seq - 1; fact.Key != "" && k.c.foreign[before].ID != "" {
 		fact.Logged = &before
@@ -362,6 +392,8 @@ func (k *chain) madeOfRun() (digests []string, told bool) {
 // end says what is not there when all receipts are through.
 func (k *chain) end() {
 	switch {
+	case k.cut:
+		return
 	case !k.begun && k.facts.Receipts == 0:
 		k.once(RunUnknown, -1)
 		return

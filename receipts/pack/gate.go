@@ -1,8 +1,6 @@
 package pack
 
 import (
-	"slices"
-
 	"github.com/writ-gateway/writ"
 )
 
@@ -21,7 +19,7 @@ type gated struct {
 type given struct {
 	seq     int64
 	by      party
-	owes    []string
+	owes    map[string]bool
 	unknown bool // what its agent's work must pass nobody says
 	shown   map[string]shown
 }
@@ -36,14 +34,16 @@ type shown struct {
 func (k *chain) gave(x heard, t *task) {
 	by := k.lineage.acting(x.Statement.Actor)
 	gate, work, known := k.lineage.gates(by.Agent, t.Capability)
-	g := &given{seq: x.Commit.Seq, by: by, unknown: !known, shown: map[string]shown{}}
+	g := &given{seq: x.Commit.Seq, by: by, unknown: !known, owes: map[string]bool{}, shown: map[string]shown{}}
 	for _, check := range t.Verify.Gates {
 		if t.Verify.Required && writ.IsGate(check) {
-			g.owes = append(g.owes, check)
+			g.owes[check] = true
 		}
 	}
 	if !gate { // a gate need pass none of its agent's
-		g.owes = append(g.owes, work...)
+		for _, check := range work {
+			g.owes[check] = true
+		}
 	}
 	t.given = g
 }
@@ -73,7 +73,7 @@ func (k *chain) looked(x heard, t *task) {
 	}
 	for _, on := range t.looks {
 		there := on.state == string(writ.TaskVerifying) || on.state == string(writ.TaskDone)
-		if g := on.given; g == nil || !there || !slices.Contains(g.owes, t.Capability) || t.claimed <= g.seq {
+		if g := on.given; g == nil || !there || !g.owes[t.Capability] || t.claimed <= g.seq {
 			continue
 		}
 		own, told := k.lineage.own(on.given.by, k.lineage.acting(st.Actor))
@@ -96,7 +96,7 @@ func (k *chain) passed(x heard, t *task, cited func(gate string, by writ.Receipt
 	if t.given.unknown {
 		k.judged(LineageUnknown, seq)
 	}
-	for _, gate := range t.given.owes {
+	for gate := range t.given.owes {
 		s := t.given.shown[gate]
 		switch {
 		case s.pass && cited(gate, s.receipt):

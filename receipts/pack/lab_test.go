@@ -86,6 +86,7 @@ type call struct {
 	run       writ.RunID
 	moves     []writ.Change
 	args      any
+	limited   any // of which arguments policy took no more
 	parents   []writ.ReceiptID // instead of the last changes of what moves
 	code      writ.Code
 	key       writ.KeyFact
@@ -161,6 +162,9 @@ func (l *lab) do(c call) writ.ReceiptID {
 	var err error
 	st.Decision.PolicyRevision = c.policy
 	ev := map[string]any{"capability": c.what, "principal": c.principal, "args": c.args}
+	if c.limited != nil {
+		ev["limited"] = c.limited
+	}
 	if c.signed != nil {
 		env, err := receipts.Envelope(*c.signed)
 		if err != nil {

@@ -93,7 +93,8 @@ func (l *lineage) counts(st writ.Statement) bool {
 		return false
 	}
 	_, had := l.parts[st.Run][partOf(st.Actor)]
-	return slices.ContainsFunc(st.Changes, works) || planned(st) && (!had || st.Transition == "run.create") || gives(st) || decides(st) || judges(st)
+	takes := func(m writ.Change) bool { return works(m) || m.Kind == writ.ObjectTask && m.From == "" && !had }
+	return slices.ContainsFunc(st.Changes, takes) || planned(st) && (!had || st.Transition == "run.create") || gives(st) || decides(st) || judges(st)
 }
 
 // entry is the last change of an agent's entry that is there.
@@ -130,6 +131,7 @@ func (l *lineage) note(st writ.Statement, ev *told) {
 			l.took(writ.RunID(m.ID), l.acting(st.Actor))
 		case m.Kind == writ.ObjectTask && m.From == "":
 			l.runs[m.ID] = st.Run
+			l.took(st.Run, l.acting(st.Actor))
 		case works(m):
 			l.took(cmp.Or(l.runs[m.ID], st.Run), l.acting(st.Actor))
 		case m.Kind == writ.ObjectAgent:
@@ -191,8 +193,15 @@ func (l *lineage) saying(approval string, st writ.Statement) {
 	l.said[approval] = authors
 }
 
-// decides says whether a call is somebody's word on one that waits for it.
-func decides(st writ.Statement) bool { return st.Transition == "approval.decide" }
+// decides says whether a call is somebody's word on one that waits for it: whatever it is named, if it puts
+// another request in the place of one.
+func decides(st writ.Statement) bool {
+	moved := func(is func(writ.Change) bool) bool {
+		return slices.ContainsFunc(st.Changes, func(m writ.Change) bool { return m.Kind == writ.ObjectApproval && is(m) })
+	}
+	return st.Transition == "approval.decide" || st.Outcome == writ.OutcomeOfTransition &&
+		moved(func(m writ.Change) bool { return m.From == "" }) && moved(func(m writ.Change) bool { return m.To == string(writ.ApprovalSuperseded) })
+}
 
 // judges says whether a call is a verdict: to ask whether one may judge is no part in what one
 // judges, nor is to say how.
@@ -200,9 +209,10 @@ func judges(st writ.Statement) bool {
 	return st.Transition == "task.verify" || st.Transition == "run.close"
 }
 
-// took notes a part, with the keys of every time it was taken.
+// took notes a part, with the keys of every time it was taken. Whoever acts without a session has one as the
+// agent it acts as, and nobody knows who is behind that.
 func (l *lineage) took(run writ.RunID, who party) {
-	if who.Session == "" || run == "" {
+	if run == "" || who.Kind == writ.KindSystem && who.Session == "" && who.Agent == "" {
 		return // the gateway itself takes none
 	}
 	if l.parts[run] == nil {
@@ -314,30 +324,48 @@ func share(a, b map[string]bool) bool {
 	return false
 }
 
-func (l *lineage) root(run writ.RunID) writ.RunID {
-	for range len(l.parents) + 1 {
-		up, ok := l.parents[run]
+// roots says of runs which is at the root of their tree. Runs that are said to be in each other are one tree.
+type roots struct {
+	parents map[writ.RunID]writ.RunID
+	known   map[writ.RunID]writ.RunID
+}
+
+func (r roots) of(run writ.RunID) writ.RunID {
+	var way []writ.RunID
+	at, met := run, map[writ.RunID]bool{}
+	for r.known[at] == "" && !met[at] {
+		met[at] = true
+		way = append(way, at)
+		up, ok := r.parents[at]
 		if !ok {
 			break
 		}
-		run = up
+		at = up
 	}
-	return run
+	root := r.known[at]
+	if root == "" { // the last one, or of a circle the one that is the same wherever one comes from
+		root = slices.Min(way[slices.Index(way, at):])
+	}
+	for _, of := range way {
+		r.known[of] = root
+	}
+	return root
 }
 
 // conflicts says in which ways whoever judges a run had a part in its tree until now.
 func (l *lineage) conflicts(run writ.RunID, judge party) (codes []Code) {
-	root := l.root(run)
+	roots := roots{l.parents, map[writ.RunID]writ.RunID{}}
+	root := roots.of(run)
 	if l.sessions[judge.Session] == nil {
 		codes = append(codes, LineageUnknown)
 	}
 	for other := range l.unsaid {
-		if l.root(other) == root {
+		if roots.of(other) == root {
 			codes = append(codes, LineageUnknown)
 		}
 	}
 	for other, had := range l.parts {
-		if l.root(other) != root {
+		if roots.of(other) != root {
 			continue
 		}
 		for _, part := range had {

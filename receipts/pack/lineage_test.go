@@ -376,3 +376,95 @@ func TestATaskRevivedFromItself(t *testing.T) {
 		t.Errorf("got %q", got)
 	}
 }
+
+// Whoever does something for a run has a part in it, however the gateway says that it was done.
+func TestPartsThatAreSaidOddly(t *testing.T) {
+	o := node(t)
+	other, second, asked, next := writ.RunID(ulid("run", 2)), ulid("tsk", 6), ulid("apr", 1), ulid("apr", 2)
+	create := func(l *lab, by writ.Actor, under, run writ.RunID) {
+		l.do(call{what: "run.create", by: by, run: under, args: map[string]any{"close_policy": "verifier"}, moves: []writ.Change{move("run", string(run), "", "active")}})
+	}
+	work := func(l *lab, by writ.Actor, run writ.RunID, task string, end string) {
+		l.do(call{what: "task.claim", by: by, run: run, args: map[string]any{}, moves: []writ.Change{move("task", task, "queued", "running")}})
+		l.do(call{what: "task.complete", by: by, run: run, args: map[string]any{}, moves: []writ.Change{move("task", task, "running", end)}})
+	}
+	enqueue := func(l *lab, what string, by writ.Actor, run writ.RunID, task string, verify bool) {
+		l.do(call{what: what, by: by, run: run, args: map[string]any{"key": "k" + task[len(task)-1:], "capability": "site.build", "verify": map[string]any{"required": verify}}, moves: []writ.Change{move("task", task, "", "queued")}})
+	}
+	for name, x := range map[string]struct {
+		play func(l *lab, c cast, judge writ.Actor)
+		want string // in the whole log
+	}{
+		"without a session": {func(l *lab, c cast, judge writ.Actor) {
+			create(l, c.planner, c.run, c.run)
+			enqueue(l, "task.enqueue", c.planner, c.run, c.task, true)
+			work(l, writ.Actor{Agent: "judge", Kind: writ.KindAgent, Role: writ.RoleExecutor}, c.run, c.task, "verifying")
+		}, "lineage_agent lineage_unknown"},
+		"as the gateway, and an agent": {func(l *lab, c cast, judge writ.Actor) {
+			create(l, c.planner, c.run, c.run)
+			enqueue(l, "task.enqueue", c.planner, c.run, c.task, true)
+			work(l, writ.Actor{Agent: "judge", Kind: writ.KindSystem, Role: writ.RoleSystem}, c.run, c.task, "verifying")
+		}, "lineage_agent lineage_unknown"},
+		"as the gateway": {func(l *lab, c cast, judge writ.Actor) {
+			create(l, c.planner, c.run, c.run)
+			enqueue(l, "task.enqueue", system, c.run, c.task, true)
+			work(l, c.worker, c.run, c.task, "verifying")
+		}, ""},
+		"in a run that is in this one, and this one in it": {func(l *lab, c cast, judge writ.Actor) {
+			create(l, c.planner, other, c.run)
+			create(l, c.planner, c.run, other)
+			enqueue(l, "task.enqueue", c.planner, other, second, false)
+			work(l, judge, other, second, "done")
+			enqueue(l, "task.enqueue", c.planner, c.run, c.task, true)
+			work(l, c.worker, c.run, c.task, "verifying")
+		}, "lineage_agent lineage_controller lineage_session"},
+		"by another word, in a run in this one": {func(l *lab, c cast, judge writ.Actor) {
+			create(l, c.planner, c.run, c.run)
+			create(l, c.planner, c.run, other)
+			enqueue(l, "task.admit", judge, other, second, false)
+			enqueue(l, "task.enqueue", c.planner, c.run, c.task, true)
+			work(l, c.worker, c.run, c.task, "verifying")
+		}, "lineage_agent lineage_controller lineage_session"},
+		"by another word on how it is done": {func(l *lab, c cast, judge writ.Actor) {
+			create(l, c.planner, c.run, c.run)
+			l.do(call{what: "task.enqueue", by: c.planner, run: c.run, request: true, args: map[string]any{}, moves: []writ.Change{{Kind: "approval", ID: asked, To: "pending"}}})
+			l.do(call{what: "approval.respond", by: judge, args: map[string]any{}, moves: []writ.Change{{Kind: "approval", ID: asked, From: "pending", To: "superseded"}, {Kind: "approval", ID: next, To: "pending"}}})
+			l.do(call{what: "approval.decide", by: c.operator, args: map[string]any{}, moves: []writ.Change{{Kind: "approval", ID: next, From: "pending", To: "approved"}}})
+			l.do(call{what: "task.enqueue", by: c.planner, run: c.run, args: map[string]any{"key": "one", "capability": "site.build", "verify": map[string]any{"required": true}}, moves: []writ.Change{move("task", c.task, "", "queued"), {Kind: "approval", ID: next, From: "approved", To: "consumed"}}})
+			work(l, c.worker, c.run, c.task, "verifying")
+		}, "lineage_agent lineage_controller lineage_session"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			l := world(t)
+			c := l.cast()
+			l.register(c.operator, "", "planner", "judge")
+			judge := l.open(c.operator, ses(9), "judge", writ.KindAgent, writ.RoleVerifier, "judge", "vera")
+			x.play(l, c, judge)
+			l.accept(c, judge)
+			ofRun := x.want
+			if strings.Contains(name, "in a run") { // the pack of a run tells of that one only
+				ofRun = ""
+			}
+			l.judged(t, o, name, c.run, x.want, ofRun)
+		})
+	}
+}
+
+// A session is opened once, whatever else the pack has of it: by a second time nobody takes back who is behind it.
+func TestASessionIsOpenedOnce(t *testing.T) {
+	o := node(t)
+	for _, what := range []string{"session", "agent"} {
+		l := world(t)
+		c := l.cast()
+		l.register(c.operator, "", "planner", "judge")
+		judge := l.opens(c.operator, ses(9), "worker", writ.KindAgent, writ.RoleVerifier, "judge", "worker")
+		if what == "session" {
+			judge = l.opens(c.operator, ses(9), "judge", writ.KindAgent, writ.RoleVerifier, "judge", "vera")
+		} else {
+			l.do(call{what: "agent.register", by: c.operator, args: map[string]any{"agent_id": "judge"}, moves: []writ.Change{move("agent", "judge", "", "planned")}})
+		}
+		l.begin(c)
+		l.accept(c, judge)
+		l.judged(t, o, what, c.run, "move_from", "move_from")
+	}
+}

@@ -18,6 +18,10 @@ func (c *check) rules() error {
 	}
 	h := &history{c: c, whole: c.m.Scope.Kind == ScopeLog || c.m.Scope.Kind == ScopeRange && c.m.Scope.First == 0, run: c.m.Scope.Kind == ScopeRun}
 	h.reset()
+	c.verdicts = map[writ.ReceiptID]bool{}
+	for _, f := range c.foreign {
+		c.verdicts[f.ID] = true
+	}
 	for _, seq := range slices.Backward(c.seqs) { // of two with one id the first
 		h.known[c.seen[seq]] = seq
 	}
@@ -79,13 +83,7 @@ func (c *check) restsElsewhere(rec receipts.Record) bool {
 	if before {
 		return !f.NamedBy(rec.Statement)
 	}
-	id := receipts.RestsOn(rec.Statement)
-	for _, f := range c.foreign {
-		if id != "" && f.ID == id {
-			return true
-		}
-	}
-	return false
+	return c.verdicts[receipts.RestsOn(rec.Statement)]
 }
 
 // history replays receipts in order, as receipts.Verify does, but says of what is not in
@@ -168,6 +166,8 @@ func (h *history) add(rec receipts.Record) (missing Code) {
 			return MoveIllegal
 		case beside && m.Kind != writ.ObjectKey:
 			continue // of others there are moves missing in between
+		case known && m.From == "" && state != "": // whatever the pack has of it, it is made once
+			return MoveFrom
 		case state == m.From || !known && !h.whole:
 		case h.run && !h.own[key]: // of others the pack of a run has moves here and there
 		case h.run:

@@ -17,6 +17,7 @@ import (
 const (
 	WordOfGateway = "the gateway's only: no verifier's own key signed it"
 	WordOfKey     = "a verdict signed with " // and the key
+	WordUnread    = "not to be said: what the verdict that ends it rests on is not in the pack"
 )
 
 // saidOf is what a verdict says, by its arguments.
@@ -62,6 +63,13 @@ func (a saidOf) properties(v verdict, on string) []string {
 	return writ.VerdictProperties(on, verdict, gates, a.Reasons)
 }
 
+// word is the last verdict on the run.
+type word struct {
+	seq    int64
+	key    string // of the signature that holds, "" for none; if unread, the one that the receipt names
+	unread bool
+}
+
 // last is the last change of a task or of the run, and what was made by then.
 type last struct {
 	receipt writ.ReceiptID
@@ -96,27 +104,27 @@ func (l last) subjects() []string {
 
 // signature holds a verdict to the signature of the verifier's own key, which the gateway
 // never has, and gives the key: else the gateway could have said it alone. An agent that
-// has keys must have signed.
-func (k *chain) signature(x heard, v verdict, said saidOf) (keyID string) {
+// has keys must have signed. Where nobody can say whether it holds, it is unread.
+func (k *chain) signature(x heard, v verdict, said saidOf) (keyID string, unread bool) {
 	st, seq, of := x.Statement, x.Commit.Seq, v.of
+	fail := func(code Code) (string, bool) {
+		k.judged(code, seq)
+		return "", Codes[code].Verdict == receipts.Incomplete
+	}
 	keys, sure := k.lineage.keysNow(st.Actor.Agent)
 	switch {
 	case !sure:
-		k.judged(LineageUnknown, seq)
-		return ""
+		return fail(LineageUnknown)
 	case st.Verdict == nil && len(keys) > 0:
-		k.judged(VerdictUnsigned, seq)
-		return ""
+		return fail(VerdictUnsigned)
 	case st.Verdict == nil:
-		return ""
+		return "", false
 	case !of.told || of.payload == "":
-		k.judged(EvidenceMissing, seq)
-		return ""
+		return fail(EvidenceMissing)
 	}
 	env, ok := envelopeIn(x.ev.Object.Verdict, *st.Verdict)
 	if !ok {
-		k.judged(VerdictSays, seq)
-		return ""
+		return fail(VerdictSays)
 	}
 	want := writ.VerdictWant{
 		Agent: st.Actor.Agent, Keys: keys, Properties: said.properties(v, v.on()), Subjects: of.subjects(),
@@ -127,15 +135,13 @@ func (k *chain) signature(x heard, v verdict, said saidOf) (keyID string) {
 		want.Properties = said.properties(v, "")
 		signed, err = receipts.CheckVerdict(env, want)
 		if err == nil && of.shared { // so this one could be on the other, which nobody says
-			k.judged(EvidenceMissing, seq)
-			return ""
+			return fail(EvidenceMissing)
 		}
 	}
 	if err != nil {
-		k.judged(badVerdict(err), seq)
-		return ""
+		return fail(badVerdict(err))
 	}
-	return signed.Key.ID
+	return signed.Key.ID, false
 }
 
 func badVerdict(err error) Code {
@@ -191,16 +197,21 @@ func (k *chain) settled() {
 	if !k.c.ask.Close {
 		return
 	}
-	key := ""
-	if k.worded == *k.facts.Ended {
-		key = k.word
+	w := word{}
+	if k.word.seq == *k.facts.Ended {
+		w = k.word
 	}
 	if k.state == string(writ.RunDone) {
-		if k.facts.Word = WordOfGateway; key != "" {
-			k.facts.Word = WordOfKey + key
+		switch {
+		case w.key == "":
+			k.facts.Word = WordOfGateway
+		case w.unread:
+			k.facts.Word = WordUnread
+		default:
+			k.facts.Word = WordOfKey + w.key
 		}
 	}
-	if len(k.c.verifiers) > 0 && !slices.Contains(k.c.verifiers, key) {
+	if len(k.c.verifiers) > 0 && !slices.Contains(k.c.verifiers, w.key) {
 		k.judged(VerdictUntrusted, *k.facts.Ended)
 	}
 }

@@ -181,7 +181,7 @@ func TestVerdictsTheirVerifiersSigned(t *testing.T) {
 			onTask := signs(t, own, h.l.statement(before))
 			h.l.do(call{what: "task.cancel", by: h.c.operator, run: h.c.run, args: map[string]any{}, moves: []writ.Change{move("task", h.c.task, "verifying", "cancelled")}})
 			run(h, call{signed: onTask})
-		}, "evidence_missing verdict_stale", word},
+		}, "evidence_missing verdict_stale", WordUnread},
 		"of before, which does not say on what": {both1[:1], closed(own, func(_ hand, w *writ.VerdictWant) { w.Properties = accepts }), "", "a verdict signed with"},
 		"on another, by its own word": {both1[:1], closed(own, func(h hand, w *writ.VerdictWant) {
 			w.Properties = append([]string{"WRIT_VERDICT_ON:task/" + h.c.task}, accepts...)
@@ -204,7 +204,7 @@ func TestVerdictsTheirVerifiersSigned(t *testing.T) {
 			h.l.do(call{what: "task.admit", by: h.c.worker, run: h.c.run, args: map[string]any{"artifacts": []any{map[string]any{"digest": "sha256:" + artifact}}}, moves: []writ.Change{move("task", h.c.task, "running", "verifying")}})
 			task(h, call{signed: signs(t, own, h.l.statement(h.l.wants("task/"+h.c.task, acceptsLinted)))})
 			run(h, call{signed: signs(t, own, h.l.statement(h.l.wants("run/"+string(h.c.run), accepts)))})
-		}, "evidence_missing", word},
+		}, "evidence_missing", WordUnread},
 		"before a task was done that came later": {both1[:1], func(h hand) {
 			good(h)
 			signed, later := signs(t, own, h.l.statement(ofRun(h))), ulid("tsk", 6)
@@ -295,7 +295,7 @@ func TestVerdictsTheirVerifiersSigned(t *testing.T) {
 				// Only the verifier's own word counts for who has its key from the verifier.
 				trust := l.trust()
 				trust.Verifiers = [][]byte{[]byte(pemOf(t, own))}
-				mine := strings.HasPrefix(a.Run.Word, WordOfKey) && !strings.Contains(name, "one of two")
+				mine := a.Run.Word == WordUnread || strings.HasPrefix(a.Run.Word, WordOfKey) && !strings.Contains(name, "one of two")
 				pinned := both(t, o, name+scope.Kind, f, f, trust, Ask{Run: c.run, Close: true})
 				if x.word != "" && mine == slices.ContainsFunc(pinned.Codes, func(s string) bool { return strings.HasPrefix(s, "verdict_untrusted@") }) {
 					t.Errorf("%s: with the verifier's key: got %v", scope.Kind, pinned.Codes)

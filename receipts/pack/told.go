@@ -11,8 +11,25 @@ import (
 type told struct {
 	Object struct {
 		Args    jsontext.Value `json:"args"`
+		Limited []limited      `json:"limited"`
 		Verdict jsontext.Value `json:"verdict"` // signed by who judges
 	} `json:"object"`
+}
+
+// limited is an argument of which policy took no more.
+type limited struct {
+	Argument string  `json:"argument"`
+	Max      float64 `json:"max"`
+}
+
+// taken is what was taken of a number that an argument asks for.
+func (t *told) taken(argument string, n *float64) *float64 {
+	for _, l := range t.Object.Limited {
+		if n != nil && l.Argument == argument && l.Max < *n {
+			n = &l.Max
+		}
+	}
+	return n
 }
 
 // evidenceOf reads the evidence of a receipt, which was held to its digest before; nil where

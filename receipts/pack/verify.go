@@ -81,6 +81,7 @@ type check struct {
 	seen          map[int64]writ.ReceiptID
 	seqs          []int64
 	foreign       map[int64]receipts.Foreign // verdicts that are logged themselves
+	verdicts      map[writ.ReceiptID]bool    // their ids
 	absent        absent
 	judged        judged
 }

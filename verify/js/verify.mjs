@@ -1022,6 +1022,7 @@ class Check {
     const sound = this.report.findings.length === 0, { kind, run } = this.m.scope;
     if (kind === "run" && this.ask.run && run !== this.ask.run) this.find("run_scope");
     if (!sound) return;
+    this.rested = new Set([...this.foreign.values()].map((f) => f.id)); // verdicts that are logged themselves
     const h = new History(this);
     const chain = this.ask.run ? new Chain(this, this.ask.run) : null;
     for (const [i, seq] of this.seqs.entries()) {
@@ -1054,7 +1055,7 @@ class Check {
   restsElsewhere(p) {
     const id = restsOn(p), f = this.foreign.get(p.commit.seq - 1);
     if (f) return !(id === f.id && p.verdict.digest === f.digest && p.verdict.keyId === f.keyId);
-    return id !== "" && [...this.foreign.values()].some((x) => x.id === id);
+    return id !== "" && this.rested.has(id);
   }
 
   // What the evidence says of a call: its arguments, null where nobody says, and the verdict that
@@ -1063,7 +1064,7 @@ class Check {
     const name = `evidence/${place(seq)}.json`, text = this.has(name) ? await this.read(name) : null;
     if (text && hex(await sha256(text)) !== digest) throw new Error(CHANGED);
     const of = text ? json(text)?.object : null;
-    return plain(of) && plain(of.args) ? { args: of.args, verdict: of.verdict } : { args: null };
+    return plain(of) && plain(of.args) && LIMITED(of.limited) ? { args: of.args, verdict: of.verdict, limited: of.limited ?? [] } : { args: null };
   }
 }
 
@@ -1239,6 +1240,7 @@ class History {
       const key = m.kind + " " + m.id, state = this.objects.get(key);
       if (!moves(m.kind, m.from).includes(m.to)) return "move_illegal";
       if (beside && m.kind !== "key") continue;
+      if (state && m.from === "") return "move_from"; // whatever the pack has of it, it is made once
       if (!((state ?? "") === m.from || (state === undefined && !this.whole))) {
         if (!this.partial) return "move_from";
         if (this.own.has(key)) missing = "move_gap"; // of others the pack of a run has moves here and there
@@ -1273,6 +1275,10 @@ const ARGS = {
   session: members({ principal: is.word, kind: is.word, controller: is.word }),
 };
 
+// Of which arguments policy took no more, and what was taken of a number that one asks for.
+const LIMITED = some(each(members({ argument: is.word, max: Number.isFinite })));
+const taken = (limited, argument, n) => limited.filter((l) => (l?.argument ?? "") === argument).reduce((n, l) => ((l?.max ?? 0) < n ? l?.max ?? 0 : n), n);
+
 // Whether as many verdicts can be asked for, if it is said.
 const isQuorum = (n) => n === undefined || n === null || (Number.isInteger(n) && 1 <= n && n <= TABLES.quorum);
 
@@ -1306,6 +1312,7 @@ class Chain {
 
   async add(x) {
     const { p, seq, args } = x;
+    if ((this.cut ||= this.beginsBehind(p))) return this.once("run_gap", seq);
     this.lineage.names(p);
     for (const m of p.changes ?? []) {
       if (m.kind === "run" && m.id === this.run) await this.runMoves(x, m);
@@ -1324,14 +1331,23 @@ class Chain {
     await this.lineage.note(p, args);
   }
 
+  // Of a receipt: whether it is of the run, and the receipt which made that is not to be in the pack: it is
+  // of a range of the log from behind that, or of another run.
+  beginsBehind(p) {
+    const s = this.c.m.scope, of = (p.changes ?? []).filter((m) => m.kind === "run" && m.id === this.run);
+    if (this.begun || s.kind === "log" || (s.kind === "range" && !s.first) || (s.kind === "run" && s.run === this.run)) return false;
+    return !of.some((m) => m.from === "") && (of.length > 0 || p.run === this.run);
+  }
+
   async runMoves(x, m) {
     const { p, seq, args } = x, before = this.last;
     if (m.from === "") {
       this.begun = true;
       this.facts.begun = seq;
-      if (args && ARGS.run(args) && isQuorum(args.close_quorum)) {
+      const quorum = args && taken(x.limited, "close_quorum", args.close_quorum);
+      if (args && ARGS.run(args) && isQuorum(quorum)) {
         this.closing = args.close_policy || "auto";
-        this.quorum = args.close_quorum ?? 1;
+        this.quorum = quorum ?? 1;
       } else this.judged("evidence_missing", seq);
     }
     if (this.ended) this.once("run_after_end", seq);
@@ -1382,7 +1398,7 @@ class Chain {
         return null;
     }
     for (const d of a.on) if (d?.when !== "failed" && this.keys.has(d?.key)) looks.push(this.keys.get(d.key));
-    return isQuorum(a.verify.quorum) ? { ...a, looks } : null;
+    return isQuorum(a.verify.quorum) ? { ...a, looks: [...new Set(looks)] } : null;
   }
 
   // Keeps of a task of another run what it asks for: one of this run may be it, revived. It is no task of
@@ -1416,7 +1432,7 @@ class Chain {
       if (asked?.key) this.keys.set(asked.key, t);
       this.facts.tasks++;
     }
-    if (this.ended && !over("task", m.to)) this.once("run_after_end", seq);
+    if (this.ended && (m.from === "" || works(m))) this.once("run_after_end", seq); // what was under way is told to stop, and stops
     const from = m.from === "verifying", done = m.to === "done";
     if (p.transition === "task.verify" && from) {
       const v = { id: m.id, to: m.to, accept: done, of: { ...t.last, made: t.made }, task: t };
@@ -1436,7 +1452,7 @@ class Chain {
   // A result, which has passed nothing yet: what it must pass is what its task names, and its agent.
   gave({ p, seq }, t) {
     const { gate, work, known } = this.lineage.gates(p.actor?.agent, t.capability), owes = (t.verify.required ? t.verify.gates ?? [] : []).filter((g) => g?.includes("."));
-    t.given = { seq, by: this.lineage.acting(p.actor), unknown: !known, shown: new Map(), owes: gate ? owes : [...owes, ...work] }; // a gate need pass none of its agent's
+    t.given = { seq, by: this.lineage.acting(p.actor), unknown: !known, shown: new Map(), owes: new Set(gate ? owes : [...owes, ...work].map((g) => g ?? "")) }; // a gate need pass none of its agent's
   }
 
   // What a gate says, with each result it was to look at that it began after, and that is not of its own.
@@ -1450,7 +1466,7 @@ class Chain {
     const { gate, known } = this.lineage.gates(p.actor?.agent, t.capability);
     if (!["pass", "fail"].includes(args.gate) || (known && !gate)) return;
     for (const { state, given } of t.looks) {
-      if (!given || !["verifying", "done"].includes(state) || !given.owes.some((g) => (g ?? "") === t.capability) || t.claimed <= given.seq) continue;
+      if (!given || !["verifying", "done"].includes(state) || !given.owes.has(t.capability) || t.claimed <= given.seq) continue;
       const one = this.lineage.own(given.by, this.lineage.acting(p.actor));
       if (!known || !one.known) this.judged("lineage_unknown", seq);
       if (!one.own) given.shown.set(t.capability, { receipt: p.receiptId, pass: args.gate === "pass" });
@@ -1462,8 +1478,8 @@ class Chain {
     if (!given) return;
     if (given.unknown) this.judged("lineage_unknown", seq);
     for (const g of given.owes) {
-      const shown = given.shown.get(g ?? "");
-      if (!shown?.pass || !cited(g ?? "", shown.receipt)) this.judged(this.unread ? "evidence_missing" : "gate_missing", seq);
+      const shown = given.shown.get(g);
+      if (!shown?.pass || !cited(g, shown.receipt)) this.judged(this.unread ? "evidence_missing" : "gate_missing", seq);
     }
   }
 
@@ -1478,15 +1494,15 @@ class Chain {
     const moved = !v.task && (this.child > v.of.seq || (p.changes ?? []).some((m) => m.kind === "task") || [...this.tasks.values()].some((t) => t.last.seq > v.of.seq));
     if (!(p.parents ?? []).includes(judged) || moved) this.judged("verdict_stale", seq);
     for (const code of this.lineage.conflicts(this.run, this.lineage.acting(p.actor))) this.judged(code, seq);
-    if (!args || !ARGS.verdict(args)) {
+    const told = !!args && ARGS.verdict(args), { key, unread } = told ? await this.signature(x, v) : { key: "", unread: true };
+    if (!v.task) this.word = { key: unread ? p.verdict?.keyId ?? "" : key, unread, seq };
+    if (!told) {
       this.judged("evidence_missing", seq);
       return "";
     }
     if ((args.receipt_id ?? "") !== (judged ?? "")) this.judged("verdict_other", seq);
     for (const t of args.tasks ?? []) if (!t?.receipt_id || this.tasks.get(t.task_id)?.last?.receipt !== t.receipt_id) this.judged("verdict_other", seq);
-    const key = await this.signature(x, v);
     if (key) fact.key = key;
-    if (!v.task) this.word = { key, seq };
     if (key && this.c.foreign.has(seq - 1)) fact.logged = seq - 1;
     const cites = (check, by) => {
       const results = (args.gates ?? []).filter((r) => (r?.gate ?? "") === check);
@@ -1529,11 +1545,12 @@ class Chain {
   }
 
   // Holds a verdict to the signature of the verifier's own key, which the gateway never has, and
-  // gives the key. An agent that has keys must have signed.
+  // gives the key. An agent that has keys must have signed. Where nobody can say whether it holds, it is
+  // unread.
   async signature({ p, seq, args, verdict }, { id, accept, of, task }) {
-    const keys = this.lineage.keysNow(p.actor?.agent), fail = (code) => { this.judged(code, seq); return ""; };
+    const keys = this.lineage.keysNow(p.actor?.agent), fail = (code) => { this.judged(code, seq); return { key: "", unread: TABLES.findings[code][0] === 3 }; };
     if (!keys) return fail("lineage_unknown");
-    if (!p.verdict) return keys.length > 0 ? fail("verdict_unsigned") : "";
+    if (!p.verdict) return keys.length > 0 ? fail("verdict_unsigned") : { key: "", unread: false };
     if (!of.made || !of.sum) return fail("evidence_missing");
     const passed = new Map();
     for (const g of task ? args.gates ?? [] : []) passed.set(g?.gate ?? "", g?.status === "pass" && (passed.get(g?.gate ?? "") ?? true));
@@ -1547,18 +1564,19 @@ class Chain {
       code = await says();
       if (!code && of.shared) code = "evidence_missing"; // so this one could be on the other, which nobody says
     }
-    return code ? fail(code) : p.verdict.keyId;
+    return code ? fail(code) : { key: p.verdict.keyId, unread: false };
   }
 
   // Whose word the end of the run rests on: a verdict on a task says nothing of its run.
   settled() {
     if (!this.c.ask.close) return;
-    const key = this.word?.seq === this.facts.ended ? this.word.key : "";
-    if (this.state === "done") this.facts.word = key ? "a verdict signed with " + key : "the gateway's only: no verifier's own key signed it";
+    const { key, unread } = this.word?.seq === this.facts.ended ? this.word : { key: "", unread: false };
+    if (this.state === "done") this.facts.word = !key ? "the gateway's only: no verifier's own key signed it" : unread ? "not to be said: what the verdict that ends it rests on is not in the pack" : "a verdict signed with " + key;
     if (this.c.verifiers.length > 0 && !this.c.verifiers.includes(key)) this.judged("verdict_untrusted", this.facts.ended);
   }
 
   end() {
+    if (this.cut) return;
     if (!this.begun && this.facts.receipts === 0) return this.once("run_unknown", -1);
     if (!this.ended) return this.once("run_open", -1);
     this.settled();
@@ -1589,6 +1607,13 @@ const worked = (p) => (p.outcome === "transition" && PARTS.includes(p.transition
 // named, and wherever it is filed.
 const works = (m) => m.kind === "task" && ((m.from === "queued" && m.to === "running") || (m.from === "running" && ["verifying", "done"].includes(m.to)));
 
+// A call is somebody's word on one that waits for it, whatever it is named, if it puts another request in the
+// place of one.
+const decides = (p) => {
+  const approvals = (p.changes ?? []).filter((m) => m.kind === "approval");
+  return p.transition === "approval.decide" || (p.outcome === "transition" && approvals.some((m) => m.from === "") && approvals.some((m) => m.to === "superseded"));
+};
+
 class Lineage {
   constructor(gaps) {
     this.gaps = gaps; // of what is outside of a run there may be receipts missing
@@ -1614,7 +1639,7 @@ class Lineage {
   counts(p) {
     if (!["transition", "request"].includes(p.outcome)) return false;
     const had = this.parts.get(p.run)?.has(partOf(p.actor));
-    return (p.changes ?? []).some(works) || (worked(p) && (!had || p.transition === "run.create")) || ["task.complete", "task.handoff", "approval.decide"].includes(p.transition) || judges(p);
+    return (p.changes ?? []).some((m) => works(m) || (m.kind === "task" && m.from === "" && !had)) || (worked(p) && (!had || p.transition === "run.create")) || ["task.complete", "task.handoff"].includes(p.transition) || decides(p) || judges(p);
   }
 
   // Who acts now, with the keys its agent has: what it was registered with before, or comes to be, says
@@ -1641,7 +1666,10 @@ class Lineage {
       else if (m.kind === "run" && m.from === "") {
         if (p.run !== m.id) this.parents.set(m.id, p.run ?? "");
         this.took(m.id, this.acting(p.actor));
-      } else if (m.kind === "task" && m.from === "") this.runs.set(m.id, p.run ?? "");
+      } else if (m.kind === "task" && m.from === "") {
+        this.runs.set(m.id, p.run ?? "");
+        this.took(p.run, this.acting(p.actor));
+      }
       else if (works(m)) this.took(this.runs.get(m.id) || p.run, this.acting(p.actor));
       else if (m.kind === "agent") {
         this.changed(m.id, p);
@@ -1658,8 +1686,8 @@ class Lineage {
   // Who said how the call of a new approval is to be made: whoever agreed to another with other
   // arguments, and before that whoever had said how that was to be made; null where nobody says who had.
   authors(p) {
-    if (p.transition !== "approval.decide") return [];
-    const before = p.changes.filter((m) => m.kind === "approval" && m.to === "superseded").map((m) => this.said.get(m.id));
+    if (!decides(p)) return [];
+    const before = (p.changes ?? []).filter((m) => m.kind === "approval" && m.to === "superseded").map((m) => this.said.get(m.id));
     return before.every(Boolean) ? [...before.flat(), this.acting(p.actor)] : null;
   }
 
@@ -1694,7 +1722,7 @@ class Lineage {
   keysNow(agent) { return agent ? this.agents.get(agent)?.now ?? null : []; }
 
   took(run, actor) {
-    if (!run || !actor?.session) return; // the gateway itself takes none
+    if (!run || (actor.kind === "system" && !actor.session && !actor.agent)) return; // the gateway itself takes none
     if (!this.parts.has(run)) this.parts.set(run, new Map());
     const had = this.parts.get(run).get(partOf(actor));
     this.parts.get(run).set(partOf(actor), had ? { ...actor, keys: new Set([...had.keys, ...actor.keys]), sure: had.sure && actor.sure } : actor);
@@ -1715,17 +1743,26 @@ class Lineage {
     this.sessions.set(id, s);
   }
 
-  root(run) {
-    for (let n = this.parents.size; n >= 0 && this.parents.has(run); n--) run = this.parents.get(run);
-    return run;
+  // Which run is at the root of the tree of one. Runs that are said to be in each other are one tree.
+  root(run, known) {
+    const way = new Set();
+    let at = run;
+    while (!known.has(at) && !way.has(at)) {
+      way.add(at);
+      if (!this.parents.has(at)) break;
+      at = this.parents.get(at);
+    }
+    const all = [...way], root = known.get(at) ?? all.slice(all.indexOf(at)).sort()[0]; // of a circle the one that is the same wherever one comes from
+    for (const of of all) known.set(of, root);
+    return root;
   }
 
   // In which ways whoever judges a run had a part in its tree until now.
   conflicts(run, judge) {
-    const found = new Set(this.sessions.has(judge.session) ? [] : ["lineage_unknown"]), root = this.root(run);
-    for (const other of this.unsaid) if (this.root(other) === root) found.add("lineage_unknown");
+    const found = new Set(this.sessions.has(judge.session) ? [] : ["lineage_unknown"]), known = new Map(), root = this.root(run, known);
+    for (const other of this.unsaid) if (this.root(other, known) === root) found.add("lineage_unknown");
     for (const [other, parts] of this.parts) {
-      if (this.root(other) !== root) continue;
+      if (this.root(other, known) !== root) continue;
       for (const part of parts.values()) for (const code of this.meets(judge, part)) found.add(code);
     }
     return [...found].sort();
