@@ -206,7 +206,7 @@ func (c *check) list() error {
 		return err
 	}
 	var again bytes.Buffer
-	var about readme
+	about := readme{first: c.first}
 	for _, seq := range c.seqs {
 		payload, rec, err := c.payload(seq)
 		if err != nil {

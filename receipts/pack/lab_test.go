@@ -278,7 +278,6 @@ func (l *lab) retell(p files) {
 	if err := json.Unmarshal(p[FileManifest], &m); err != nil {
 		l.t.Fatal(err)
 	}
-	var about readme
 	first, err := receipts.NewVerifier(p[keyName(1)])
 	if err != nil {
 		l.t.Fatal(err)
@@ -287,6 +286,7 @@ func (l *lab) retell(p files) {
 	if err != nil {
 		l.t.Fatal(err)
 	}
+	about := readme{first: ring.First().KeyID}
 	for _, name := range slices.Sorted(maps.Keys(p)) {
 		if !receiptPath.MatchString(name) {
 			continue

@@ -29,8 +29,9 @@ var Readme = map[string]string{
 	ScopeRange: "Receipts {first} to {last} of {size}",
 	ScopeRun:   "The receipts of {run}, and those before it that it rests on,",
 	"commands": "```\nwrit run verify . --run {run} --log-key LOG-KEY --key receipt.pub\nwrit close verify . --run {run} --log-key LOG-KEY --key receipt.pub\n```\n\n",
-	"shown":    "# {what}\ncosign verify-blob-attestation --key receipt.pub --bundle {file} --trusted-root trusted_root.json \\\n  --type " + receipts.TransitionType + " --digest {digest} --digestAlg sha256\n",
+	"shown":    "# {what}{later}\ncosign verify-blob-attestation --key {key} --bundle {file} --trusted-root trusted_root.json \\\n  --type " + receipts.TransitionType + " --digest {digest} --digestAlg sha256\n",
 	"first":    "the first one",
+	"later":    ", signed with a later receipt key: only `writ pack verify` shows that it is the gateway's",
 	"ended":    "how {run} became {to}",
 	"evidence": "| `evidence/` | what a receipt's `evidence` digest stands for: arguments of calls, which may hold personal data |\n",
 	"earlier":  "| `earlier/` | an earlier checkpoint, and the proof that the log still begins with it |\n",
@@ -41,12 +42,17 @@ const MaxShown = 20
 
 // readme is what fills the holes.
 type readme struct {
+	first string   // id of the key the log began with, which whoever checks was given
+	used  []string // ids of the keys that signed, as they come: the files of keys are in this order
 	shown []string
 }
 
 // note shows how to check the first receipt, and those by which a run ended.
 func (r *readme) note(rec receipts.Record) {
 	st := rec.Statement
+	if !slices.Contains(r.used, st.KeyID) {
+		r.used = append(r.used, st.KeyID)
+	}
 	what := Readme["first"]
 	if i := slices.IndexFunc(st.Changes, func(c writ.Change) bool {
 		return c.Kind == writ.ObjectRun && writ.RunMoves.Terminal(writ.RunState(c.To))
@@ -56,7 +62,11 @@ func (r *readme) note(rec receipts.Record) {
 		return
 	}
 	if len(r.shown) < MaxShown {
-		r.shown = append(r.shown, fill("shown", "what", what, "file", receiptName(rec.Commit.Seq), "digest", receipts.SubjectDigest(st)))
+		later, key := "", "receipt.pub"
+		if st.KeyID != r.first {
+			later, key = Readme["later"], keyName(slices.Index(r.used, st.KeyID)+1)
+		}
+		r.shown = append(r.shown, fill("shown", "what", what, "later", later, "key", key, "file", receiptName(rec.Commit.Seq), "digest", receipts.SubjectDigest(st)))
 	}
 }
 

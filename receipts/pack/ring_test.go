@@ -232,6 +232,7 @@ func TestThePackSaysWhichKeySignsWhere(t *testing.T) {
 	n := len(l.list)
 	old, now := l.rotate(c.operator, 1, 3)
 	l.accept(c, c.judge)
+	closed := l.checkpoint(len(l.list))
 	l.introduce(c.operator, l.signer(4))
 	l.revoke(c.operator, old, 10)
 	at := func(i int) string { return string(l.list[i].ID) }
@@ -245,13 +246,24 @@ func TestThePackSaysWhichKeySignsWhere(t *testing.T) {
 			t.Errorf("%s: got\n%s\nwant\n%s", s.Kind, got, want)
 		}
 	}
+	// The README's commands name the key that signed what they show, and whose that is by whose word.
+	o := node(t)
+	for _, s := range []Scope{{Kind: ScopeLog}, {Kind: ScopeRun, Run: c.run}, {Kind: ScopeRange, First: int64(n) + 2, Last: int64(n) + 3}} {
+		f := l.export(Options{Scope: s, Checkpoint: closed})
+		shows := "a later receipt key: only `writ pack verify` shows that it is the gateway's\ncosign verify-blob-attestation --key keys/receipt-2.pub --bundle " + receiptName(int64(n)+3)
+		if got := string(f[FileReadme]); !strings.Contains(got, shows) || strings.Count(got, "keys/receipt-2.pub --bundle") != 1 || strings.Count(got, "--key receipt.pub --bundle") != 1 {
+			t.Errorf("%s: its README is\n%s", s.Kind, got)
+		}
+		if a := both(t, o, s.Kind, f, f, Trust{LogKey: l.logKey(), Keys: [][]byte{old.pem(t)}}, Ask{}); a.Exit != 0 {
+			t.Errorf("%s: got %v", s.Kind, a.Codes)
+		}
+	}
 	was := fmt.Sprintf(`{"keys":[{"from":0,"keyId":"%s","spki":"%s","state":"active"}],"origin":"log.example.org","size":%d}`+"\n", old.about.ID, old.about.SPKI, n)
 	if got := string(l.export(Options{Checkpoint: before})[FileKeys]); got != was {
 		t.Errorf("at an earlier checkpoint: got\n%s\nwant\n%s", got, was)
 	}
 	// It is nobody's word: both verifiers work it out.
 	f := l.export(Options{Checkpoint: before})
-	o := node(t)
 	if a := both(t, o, "keys", f, f.with(put(FileKeys, replace(`"state":"active"`, `"state":"active","until":9`))), Trust{LogKey: l.logKey(), Keys: [][]byte{old.pem(t)}}, Ask{}); a.each() != "keys_differ" {
 		t.Errorf("another life: got %v", a.Codes)
 	}

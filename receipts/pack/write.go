@@ -14,7 +14,6 @@ import (
 	"fmt"
 	"io"
 	"iter"
-	"slices"
 	"time"
 
 	"golang.org/x/mod/sumdb/note"
@@ -90,7 +89,6 @@ type writer struct {
 	sp   *spool
 	out  *summed
 	keys map[string]key
-	used []string // ids of keys, as they come
 	all  bool     // evidence is promised, see manifest
 	laws bool     // policies are
 
@@ -166,6 +164,7 @@ func (w *writer) learn(r writ.Receipt, k key) (err error) {
 		if w.ring, err = receipts.NewRing(v); err != nil {
 			return err
 		}
+		w.about.first = v.KeyID()
 	}
 	if rec, ok := ofKey(r.Payload); ok {
 		w.ofKeys[r.Seq] = true
@@ -270,14 +269,11 @@ func (w *writer) receipts() error {
 			return err
 		}
 		if r.Kind() == writ.FactSealed {
-			if !slices.Contains(w.used, r.KeyID) {
-				w.used = append(w.used, r.KeyID)
-			}
 			w.about.note(rec)
 		}
 		w.told(seq+1, w.sp.n, "written")
 	}
-	for i, id := range w.used {
+	for i, id := range w.about.used {
 		if err := w.out.File(keyName(i+1), w.keys[id].pem); err != nil {
 			return err
 		}
