@@ -2,11 +2,16 @@ package main
 
 import (
 	"bytes"
+	"crypto/sha256"
+	"encoding/base64"
 	"encoding/json"
+	"errors"
+	"fmt"
 	"os"
 	"strings"
 
 	"github.com/spf13/cobra"
+	"golang.org/x/mod/sumdb/note"
 
 	"github.com/writ-gateway/writ/receipts/pack"
 	"github.com/writ-gateway/writ/receipts/tlog"
@@ -19,10 +24,11 @@ func logConsistencyCommand() *cobra.Command {
 		Example: `  writ log consistency kept.checkpoint pack.tar --log-key log.vkey
   writ log consistency old.checkpoint new.checkpoint --log-key log.vkey --proof head.json`,
 		Long: `Prove that a log begins with what an earlier checkpoint of it covers. OLD is that checkpoint: a file, also
-what 'writ log head -o json' printed.
+what 'writ log head -o json' printed, or an evidence pack with it.
 NEW is a later one with --proof, a file that has the hashes (what 'writ log head --since SIZE -o json' prints, or
 earlier/consistency of a pack), or an evidence pack: the proof in it is taken, or worked out from its
-receipts if it has all of the log.
+receipts if it has all of the log. Two checkpoints of one size need no proof: with two roots they prove that the
+log's key signed two logs.
 
 Both checkpoints must be signed by --log-key. It says nothing of receipts: 'writ pack verify' does.
 
@@ -73,7 +79,7 @@ func grew(old, now, key, proof string) (v consistencyVerdict, code int, err erro
 		return tampered("the earlier checkpoint is not signed by the log's key")
 	}
 	v.Old = before.Size
-	later, p, err := laterCheckpoint(now)
+	later, p, err := checkpointIn(now)
 	if p != nil {
 		defer func() { _ = p.Close() }()
 	}
@@ -84,8 +90,14 @@ func grew(old, now, key, proof string) (v consistencyVerdict, code int, err erro
 	if err != nil {
 		return tampered("the later checkpoint is not signed by the log's key")
 	}
-	if v.New = after.Size; before.Size > after.Size {
+	switch v.New = after.Size; {
+	case before.Size > after.Size:
 		return tampered("the later one covers less: the log went back")
+	case before.Size == after.Size && before.Root != after.Root:
+		return tampered("the log's key signed two logs of one size: keep both checkpoints, they prove it")
+	case before.Size == after.Size:
+		v.Verdict = "ok"
+		return v, 0, nil
 	}
 	hashes, ok, err := proofOf(proof, p, before)
 	switch {
@@ -118,30 +130,25 @@ func grew(old, now, key, proof string) (v consistencyVerdict, code int, err erro
 	return v, 0, nil
 }
 
-// laterCheckpoint reads a checkpoint, or that of a pack, which is given too.
-func laterCheckpoint(path string) ([]byte, *pack.Pack, error) {
+// checkpointIn reads a checkpoint: as it was published, as 'writ log head -o json' printed it, or that of a pack,
+// which is given too. Empty lines that programs like to end a file with are none of it.
+func checkpointIn(path string) (text []byte, p *pack.Pack, err error) {
 	info, err := os.Stat(path)
 	if err != nil {
 		return nil, nil, err
 	}
-	if !info.IsDir() && !strings.HasSuffix(path, ".tar") {
-		text, err := readCheckpoint(path)
-		return text, nil, err
+	if info.IsDir() || strings.HasSuffix(path, ".tar") {
+		if p, err = pack.Open(path); err != nil {
+			return nil, nil, err
+		}
+		if text, err = p.Read(pack.FileCheckpoint); err != nil {
+			_ = p.Close()
+			return nil, nil, fmt.Errorf("%s has no checkpoint: give a pack, or a checkpoint", path)
+		}
+		return text, p, nil
 	}
-	p, err := pack.Open(path)
-	if err != nil {
+	if text, err = os.ReadFile(path); err != nil {
 		return nil, nil, err
-	}
-	text, err := p.Read(pack.FileCheckpoint)
-	return text, p, err
-}
-
-// readCheckpoint reads a checkpoint: as it was published, or what 'writ log head -o json'
-// printed. Empty lines that programs like to end a file with are none of it.
-func readCheckpoint(path string) ([]byte, error) {
-	text, err := os.ReadFile(path)
-	if err != nil {
-		return nil, err
 	}
 	var head struct {
 		Checkpoint string `json:"checkpoint"`
@@ -149,7 +156,26 @@ func readCheckpoint(path string) ([]byte, error) {
 	if json.Unmarshal(text, &head) == nil {
 		text = []byte(head.Checkpoint)
 	}
-	return append(bytes.TrimRight(text, "\n"), '\n'), nil
+	text = append(bytes.TrimRight(text, "\n"), '\n')
+	if _, err := note.Open(text, note.VerifierList()); !isNote(err) {
+		return nil, nil, fmt.Errorf("%s is no checkpoint: give what 'writ log head -o json' printed, the checkpoint of a log, or a pack", path)
+	}
+	return text, nil, nil
+}
+
+// readCheckpoint reads a checkpoint, of a pack too.
+func readCheckpoint(path string) ([]byte, error) {
+	text, p, err := checkpointIn(path)
+	if p != nil {
+		_ = p.Close()
+	}
+	return text, err
+}
+
+// isNote says of what a note was opened with, by nobody's key, whether it is one.
+func isNote(err error) bool {
+	_, ok := errors.AsType[*note.UnverifiedNoteError](err)
+	return ok
 }
 
 // proofOf finds the hashes that prove it: in a file, or in a pack that has them for this
@@ -179,5 +205,10 @@ func proofOf(path string, p *pack.Pack, before tlog.Checkpoint) ([]byte, bool, e
 			text = append(text, h+"\n"...)
 		}
 	}
-	return text, true, nil
+	for line := range bytes.Lines(text) {
+		if hash, err := base64.StdEncoding.DecodeString(strings.TrimSuffix(string(line), "\n")); err != nil || len(hash) != sha256.Size {
+			return nil, false, fmt.Errorf("%s holds no hashes: give what 'writ log head --since SIZE -o json' printed, or earlier/consistency of a pack", path)
+		}
+	}
+	return text, len(text) > 0, nil
 }

@@ -178,7 +178,7 @@ func readAll(paths []string) (out [][]byte, err error) {
 // readLogKey takes a verifier key, or the name of a file with one.
 func readLogKey(given string) (string, error) {
 	text := []byte(given)
-	if !strings.Contains(given, "+") {
+	if _, err := os.Stat(given); err == nil || !strings.Contains(given, "+") {
 		var err error
 		if text, err = os.ReadFile(given); err != nil {
 			return "", fmt.Errorf("the log's key: %w", err)

@@ -1,6 +1,7 @@
 #!/usr/bin/env node
 // Checks an evidence pack, with nothing but Node (20 or later). The same findings and exit
 // codes as writ pack verify, run verify and close verify.
+import { existsSync } from "node:fs";
 import { readFile, readdir, stat } from "node:fs/promises";
 import { parseArgs } from "node:util";
 import { earlierOf, limit, promisesOf, scopeOf, tarball, verify } from "./verify.mjs";
@@ -67,7 +68,7 @@ async function main(argv) {
   const [keysFile] = await read(o.keys ? [o.keys] : []), [root] = await read(o.root ? [o.root] : []);
   let logKey = o["log-key"] ?? "";
   if ((logKey === "") !== (keys.length === 0 && !o.root)) throw new Error("give --log-key and --key: one without the other proves nothing");
-  if (logKey && !logKey.includes("+")) logKey = await readFile(logKey, "latin1");
+  if (logKey && (!logKey.includes("+") || existsSync(logKey))) logKey = await readFile(logKey, "latin1");
   const need = Number(o.witnesses ?? o.witness.length);
   if (new Set(o.witness).size < o.witness.length || !Number.isInteger(need) || need > o.witness.length || (o.witnesses !== undefined && need < 1)) throw new Error("--witnesses must be 1 to the number of keys given with --witness, each given once");
   const report = await verify(await open(positionals[0]), { logKey, keys, verifiers, keysFile, root, witnesses: o.witness, need }, { run: o.run, close: o.close });
