@@ -6,12 +6,15 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"path/filepath"
+	"strings"
 	"sync/atomic"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/writ-gateway/writ/receipts"
+	"github.com/writ-gateway/writ/receipts/checkpoint"
 	"github.com/writ-gateway/writ/receipts/tlog"
 )
 
@@ -67,7 +70,8 @@ same N entries, for example a frozen log and the next one ('writ log next'), N b
 previous.json of that.
 
 Exit codes: 0 ok, 1 tampered (or signed by another key), 3 incomplete: a file, or the
-signature of a witness, is missing, 4 could not verify.`,
+signature of a witness, is missing, or a receipt key is not known without --keys, 4 could
+not verify.`,
 		RunE: func(c *cobra.Command, args []string) error {
 			if err := checkFormat(c, format); err != nil {
 				return err
@@ -130,7 +134,12 @@ signature of a witness, is missing, 4 could not verify.`,
 				v.Verdict, v.Reason, code = "incomplete", err.Error(), 3
 			case errors.Is(err, fs.ErrNotExist) && cp.Size > 0:
 				v.Verdict, v.Reason, code = "incomplete", "a file of the log is missing: "+err.Error(), 3
-			case errors.Is(err, tlog.ErrDamaged), errors.Is(err, tlog.ErrCheckpoint):
+			case errors.Is(err, receipts.ErrKeyUnknown) && keys.keys == "":
+				why := strings.TrimPrefix(err.Error(), tlog.ErrDamaged.Error()+": ")
+				v.Verdict, v.Reason, code = "incomplete", why+", as far as one knows without --keys: if the receipt key was changed, give what 'writ key manifest' wrote", 3
+			case errors.Is(err, tlog.ErrCheckpoint):
+				v.Verdict, v.Reason, code = "tampered", err.Error()+otherLog(dir, trust.Log), 1
+			case errors.Is(err, tlog.ErrDamaged):
 				v.Verdict, v.Reason, code = "tampered", err.Error(), 1
 			default:
 				return err
@@ -147,6 +156,21 @@ signature of a witness, is missing, 4 could not verify.`,
 	cmd.Flags().StringVarP(&format, "output", "o", "table", "table or json")
 	_ = cmd.MarkFlagRequired("log-key")
 	return cmd
+}
+
+// otherLog says of a checkpoint that is not signed by a log's key whether it states another log: one that could not go
+// on has another name, and another key, in its next shard.
+func otherLog(dir, key string) string {
+	text, err := os.ReadFile(filepath.Join(dir, "checkpoint"))
+	if err != nil {
+		return ""
+	}
+	states, _, err := checkpoint.Unverified(text)
+	name, _, _ := strings.Cut(key, "+")
+	if err != nil || !receipts.ValidOrigin(states) || states == name {
+		return ""
+	}
+	return fmt.Sprintf("; it states the log %s, and the key given is of %s: a log that could not go on has another name, and perhaps another key, in its next shard", states, name)
 }
 
 // publicKeys reads keys of verifiers.

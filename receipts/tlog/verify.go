@@ -239,9 +239,9 @@ func (s *signers) signed(leaves [][]byte, first int64, before []byte, end bool) 
 		}
 		key, ok := s.keys[string(public)]
 		event, is := s.events[seq]
-		if !ok && !is && !alone && (!end || i+1 < len(leaves)) {
+		if !ok && !is && !alone && seq > 0 && (!end || i+1 < len(leaves)) {
 			if len(s.verifiers) > 0 && !s.verifiers[string(public)] {
-				return fmt.Errorf("%w: entry %d: %w, and is no verifier's that is trusted", ErrDamaged, seq, receipts.ErrKeyUnknown)
+				return fmt.Errorf("%w: entry %d: signed by no receipt key, and by no verifier's that is trusted", ErrDamaged, seq)
 			}
 			if err := foreign(digest, sig, public); err != nil {
 				return fmt.Errorf("%w: entry %d: %w", ErrDamaged, seq, err)
@@ -254,6 +254,8 @@ func (s *signers) signed(leaves [][]byte, first int64, before []byte, end bool) 
 		}
 		alone = false
 		switch {
+		case !ok && seq == 0: // the key the log began with is known to whoever checks
+			return fmt.Errorf("%w: entry 0 is signed by another key than is given", ErrDamaged)
 		case !ok:
 			return fmt.Errorf("%w: entry %d: %w", ErrDamaged, seq, receipts.ErrKeyUnknown)
 		case !ecdsa.VerifyASN1(key.Public, digest, sig):
