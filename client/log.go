@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/writ-gateway/writ"
+	"github.com/writ-gateway/writ/internal/printable"
 	"github.com/writ-gateway/writ/receipts/checkpoint"
 )
 
@@ -49,18 +50,19 @@ const asideTime = 2 * time.Second
 // receipts prove is in doubt, so once it was met a client makes no further call.
 // It is the Err of the *writ.Error that calls give.
 type LogError struct {
-	Kept, Shown string // the two checkpoints as signed; Shown is empty where the gateway denies having had Kept
-	Why         string
+	Kept  string `json:"kept,omitempty"`  // the two checkpoints as signed
+	Shown string `json:"shown,omitempty"` // empty where the gateway denies having had Kept
+	Why   string `json:"why"`
 }
 
 func (e *LogError) Error() string {
 	return e.Why + "; kept: " + nameOf(e.Kept) + "; shown: " + nameOf(e.Shown)
 }
 
-// nameOf names a checkpoint in a message.
+// nameOf names a checkpoint in a message: a log that could not go on has another name in its next shard.
 func nameOf(text string) string {
-	if _, cp, err := checkpoint.Unverified([]byte(text)); err == nil {
-		return cp.String()
+	if origin, cp, err := checkpoint.Unverified([]byte(text)); err == nil {
+		return printable.Text(origin, "") + ", " + cp.String()
 	}
 	return "none"
 }
@@ -115,6 +117,12 @@ func (c *Client) CheckLog(ctx context.Context) error {
 	}
 	_ = c.update(ctx, true) // what other clients were shown is asked for, too
 	err := c.prove(ctx, math.MaxInt)
+	if err == nil { // whatever was found before, all that was shown is of one log
+		c.logMu.Lock()
+		c.log.news = c.log.news || c.log.seen.Found != nil
+		c.log.seen.Found = nil
+		c.logMu.Unlock()
+	}
 	unkept := c.KeepLog(ctx)
 	if err != nil {
 		return err
@@ -234,6 +242,9 @@ func (c *Client) find(kept, shown, why string) error {
 		s.put(shown) // so that what is kept is the evidence
 	}
 	c.log.news = true
+	if s.Found == nil {
+		s.Found = &LogError{Kept: kept, Shown: shown, Why: why}
+	}
 	if c.log.found == nil {
 		c.log.found, c.log.tells = wrongLog(kept, shown, why), true
 	}

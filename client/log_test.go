@@ -329,7 +329,7 @@ func TestALogThatWasChanged(t *testing.T) {
 				t.Fatalf("the call says %v, the check %v", first, err)
 			}
 			w, _ := errors.AsType[*writ.Error](err)
-			if w == nil || w.Hint == "" || !strings.HasPrefix(w.Details["kept"], "9 receipts, root ") || (v.shown != "") != strings.Contains(w.Details["shown"], "receipts, root ") {
+			if w == nil || w.Hint == "" || !strings.HasPrefix(w.Details["kept"], "writ.local, 9 receipts, root ") || (v.shown != "") != strings.Contains(w.Details["shown"], "receipts, root ") {
 				t.Errorf("it does not say what to do: %+v", w)
 			}
 			if v.shown != "" && keep.seen.Shown != v.shown || keep.seen.Proven != kept {
@@ -342,12 +342,26 @@ func TestALogThatWasChanged(t *testing.T) {
 			if err := g.call(c); !errors.Is(err, c.LogError()) || g.requests() != before {
 				t.Errorf("it goes on: %v", err)
 			}
-			// Whoever comes next with what was kept finds the same.
+			// Whoever comes next with what was kept knows it, and finds the same.
 			again, g2 := newLogged(t, LogConfig{Keep: keep})
+			if e, ok := errors.AsType[*LogError](again.LogSeen().Wrong()); !ok || e.Kept != kept || e.Shown != v.shown || !strings.Contains(e.Why, v.want) {
+				t.Errorf("the next one knows %v", e)
+			}
 			g2.show(v.carries, v.answers)
 			_ = g2.call(again)
 			if err := again.CheckLog(t.Context()); again.LogError() == nil {
 				t.Errorf("forgotten: %v", err)
+			}
+			// It stays until all that was shown is proven, which of two logs is never so.
+			third, g3 := newLogged(t, LogConfig{Keep: keep})
+			g3.show(longer.checkpoint(t), longer)
+			_ = g3.call(third)
+			if third.LogSeen().Wrong() == nil || keep.seen.Found == nil {
+				t.Error("a call that goes well has it forgotten")
+			}
+			err = third.CheckLog(t.Context())
+			if healed := v.shown == ""; healed != (err == nil) || healed != (third.LogSeen().Wrong() == nil) || healed != (keep.seen.Found == nil) {
+				t.Errorf("the right log again: %v, kept is %+v", err, keep.seen.Found)
 			}
 		})
 	}

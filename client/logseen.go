@@ -31,6 +31,15 @@ type LogSeen struct {
 	Checked  int64    `json:"checked_ms,omitempty"` // when proofs of all were last asked for
 
 	Dropped LogDropped `json:"dropped,omitzero"` // stays until whoever keeps this takes it out
+	Found   *LogError  `json:"found,omitempty"`  // what was wrong with it; stays until CheckLog has all proven, or whoever keeps this takes it out
+}
+
+// Wrong is what was found to be wrong with the log, by whichever client; nil where nothing was.
+func (s LogSeen) Wrong() error {
+	if s.Found == nil {
+		return nil
+	}
+	return wrongLog(s.Found.Kept, s.Found.Shown, s.Found.Why)
 }
 
 // Valid says whether this can be what clients kept, and not something that was damaged. What
@@ -62,12 +71,19 @@ func (s LogSeen) merge(base, kept LogSeen, room int) LogSeen {
 	if d.Count -= base.Dropped.Count; d.Count <= 0 { // they were taken out
 		d = LogDropped{}
 	}
+	found := s.Found
+	switch {
+	case found == nil && base.Found == nil: // else all was proven since
+		found = kept.Found
+	case found != nil && base.Found != nil:
+		found = kept.Found // perhaps it was taken out
+	}
 	strange := s.Key != "" && kept.Key != "" && s.Key != kept.Key
 	if strange || max(sizeOf(kept.Proven), sizeOf(kept.Shown)) < sizeOf(base.Proven) {
 		base = LogSeen{} // what is kept now does not come of it: it was taken away, or an older one put there
 	}
 	all := kept
-	all.Key, all.Dropped = cmp.Or(s.Key, kept.Key), d
+	all.Key, all.Dropped, all.Found = cmp.Or(s.Key, kept.Key), d, found
 	if s.Checked >= kept.Checked {
 		all.Checked, all.NoAnswer = s.Checked, s.NoAnswer
 	}

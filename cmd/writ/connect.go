@@ -56,11 +56,12 @@ func (n *connection) open() (*client.Client, error) {
 	}
 	dir, _ := dataDir(n.data, os.Getenv)
 	here := n.url == "" && (n.data != "" || os.Getenv("WRIT_URL") == "") // as where has it
-	cfg.Log = client.LogConfig{Key: n.logKey, Keep: seenFile(seenPath(url, dir, here))}
+	file := seenFile(seenPath(url, dir, here))
+	cfg.Log = client.LogConfig{Key: n.logKey, Keep: file}
 	var news *logNews
 	if n.cmd != nil {
 		if news, _ = n.cmd.Context().Value(logNewsKey{}).(*logNews); news != nil {
-			cfg.Log.Found = func(err error) { news.found = err }
+			cfg.Log.Found = func(err error) { news.finds(err, string(file)) }
 		}
 	}
 	c, err := client.New(cfg)
@@ -71,6 +72,9 @@ func (n *connection) open() (*client.Client, error) {
 	}
 	if err == nil && news != nil {
 		news.clients = append(news.clients, c)
+		if wrong := c.LogSeen().Wrong(); wrong != nil && !n.checks { // said at the end, each time
+			news.finds(wrong, string(file))
+		}
 	}
 	return c, err
 }

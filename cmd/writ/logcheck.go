@@ -16,6 +16,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/writ-gateway/writ"
 	"github.com/writ-gateway/writ/client"
 	"github.com/writ-gateway/writ/internal/daemon"
 )
@@ -38,7 +39,19 @@ func (n *logNews) unsaid(said error) error {
 	if errors.Is(said, n.found) {
 		return nil
 	}
+	found, _ := errors.AsType[*client.LogError](n.found)
+	if is, ok := errors.AsType[*client.LogError](said); ok && is == found {
+		return nil
+	}
 	return n.found
+}
+
+// finds notes what is wrong with the log, and which file has the checkpoints that prove it.
+func (n *logNews) finds(err error, file string) {
+	if e, ok := errors.AsType[*writ.Error](err); ok && file != "" {
+		err = e.With("file", file)
+	}
+	n.found = err
 }
 
 // keep has kept what calls could not, which nobody else has, and warns where it cannot be. It
@@ -139,7 +152,9 @@ func (f seenFile) Update(ctx context.Context, change func(client.LogSeen) client
 }
 
 // nothing says whether nothing was seen, as before there is a file: none that is there says so.
-func nothing(s client.LogSeen) bool { return s.Key+s.Proven+s.Shown == "" && s.Checked == 0 }
+func nothing(s client.LogSeen) bool {
+	return s.Key+s.Proven+s.Shown == "" && s.Checked == 0 && s.Found == nil
+}
 
 // lockDir opens a directory and locks it; the kernel frees it when the command ends,
 // however it ends. One that is held for longer than ctx, by a command that was stopped, is
@@ -183,7 +198,8 @@ commands run here before. They keep the checkpoints that replies carried until e
 (log-seen.json in the data directory of a gateway on this machine, or a file per gateway in the
 directory writ-client beside it) and do this by themselves every ten minutes.
 
-After a log was begun anew on purpose, remove that file.
+What is wrong is kept too, and each command says so at its end, until this proves that all is of one log, or
+that file is removed: do that after a log was begun anew on purpose, and keep a copy.
 
 Exit codes: 0 the log only grew, 1 it did not, or another key signed it, 3 all that was kept is
 proven, but more was shown while the gateway gave no proofs than is kept: ask who runs it why, and
