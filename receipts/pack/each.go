@@ -51,11 +51,23 @@ func (c *check) each() error {
 		c.find(EvidenceMissing, l.seq)
 	}
 	for _, name := range c.p.names {
-		if m := evidencePath.FindStringSubmatch(name); m != nil && !c.p.has("receipts/"+m[1]+".sigstore.json") {
+		m := evidencePath.FindStringSubmatch(name)
+		if m != nil && !c.p.has("receipts/"+m[1]+".sigstore.json") && !c.missed(seqOf(name)) {
 			c.find(FileExtra, seqOf(name))
 		}
 	}
 	return nil
+}
+
+// missed says of a sequence that the pack must have its receipt, so that scope says where it has not.
+func (c *check) missed(seq int64) bool {
+	switch s := c.m.Scope; s.Kind {
+	case ScopeLog:
+		return 0 <= seq && seq < c.cp.Size
+	case ScopeRange:
+		return s.First <= seq && seq <= s.Last
+	}
+	return false
 }
 
 // one proves a receipt. The record is there as soon as its signature holds.

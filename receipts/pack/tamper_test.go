@@ -141,6 +141,8 @@ func TestTamperedPacks(t *testing.T) {
 		{"two apart are gone", gone(5, 8), false, "receipt_missing@5 receipt_missing@8", 3},
 		{"the last is gone", gone(last), false, fmt.Sprintf("receipt_missing@%d", last), 3},
 		{"the last is gone, and still listed", drop(name(last), evidenceName(int64(last))), false, fmt.Sprintf("receipt_missing@%d", last), 3},
+		{"one is gone, and its evidence is not", drop(name(5)), false, "receipt_missing@5", 3},
+		{"evidence of one there is not", func(p files) { p[evidenceName(int64(last+1))] = p[evidenceName(3)] }, false, fmt.Sprintf("file_extra@%d", last+1), 1},
 		{"all are gone", gone(func() (all []int) {
 			for i := range last + 1 {
 				all = append(all, i)

@@ -888,7 +888,7 @@ class Check {
     for (const { seq, run } of absent) if (!run || !(seq < shreds.get(run))) this.find("evidence_missing", seq);
     for (const name of this.names) {
       const m = EVIDENCE.exec(name);
-      if (m && !this.has(`receipts/${m[1]}.sigstore.json`)) this.find("file_extra", seqOf(name));
+      if (m && !this.has(`receipts/${m[1]}.sigstore.json`) && !this.missed(seqOf(name))) this.find("file_extra", seqOf(name));
     }
   }
 
@@ -949,10 +949,20 @@ class Check {
     return { code: await this.logged(seq, b, spki), theirs, payload: b.payload };
   }
 
-  scope() {
+  bounds() {
     const s = this.m.scope;
-    if (s.kind === "run") return;
-    const first = s.kind === "log" ? 0 : s.first ?? 0, last = s.kind === "log" ? this.cp.size - 1 : s.last ?? 0;
+    return s.kind === "log" ? [0, this.cp.size - 1] : [s.first ?? 0, s.last ?? 0];
+  }
+
+  // Of a sequence: whether the pack must have its receipt, so that scope says where it has not.
+  missed(seq) {
+    const [first, last] = this.bounds();
+    return this.m.scope.kind !== "run" && first <= seq && seq <= last;
+  }
+
+  scope() {
+    if (this.m.scope.kind === "run") return;
+    const [first, last] = this.bounds();
     let want = first;
     for (const seq of this.seqs) {
       if (seq < first || seq > last) {
