@@ -9,6 +9,7 @@ import (
 	"iter"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"time"
 
@@ -64,7 +65,15 @@ with verify/js or verify.html of the sources, or receipt by receipt with cosign.
 					return usageError{err, c.CommandPath()}
 				}
 			}
+			if otherArchive.MatchString(out) {
+				return usageError{errors.New("--out is a new directory, or a file that ends with .tar: nothing is compressed"), c.CommandPath()}
+			}
 			src, head, done, err := openSource(c, connect, offline, &o)
+			if e, ok := errors.AsType[*writ.Error](err); ok && e.Code == writ.CodeNotReady && !offline {
+				stopped := *e
+				stopped.Hint += "; of one that is stopped --offline reads the files"
+				return &stopped
+			}
 			if err != nil {
 				return err
 			}
@@ -93,7 +102,11 @@ with verify/js or verify.html of the sources, or receipt by receipt with cosign.
 				}
 			}
 			leftovers(c.ErrOrStderr(), out)
-			if err := writePack(c.Context(), out, src, o); err != nil {
+			err = writePack(c.Context(), out, src, o)
+			if errors.Is(err, pack.ErrNoRun) {
+				return writ.Refuse(writ.CodeNotFound, "export", pack.ErrNoRun.Error(), "check the id; what was done a moment ago is in the log about a second later")
+			}
+			if err != nil {
 				return err
 			}
 			fmt.Fprintf(c.ErrOrStderr(), "writ: %s; check it with: writ pack verify %s --log-key %s --key receipt.pub\n", shown(out), shown(out), shown(o.LogKey))
@@ -139,6 +152,9 @@ func openSource(c *cobra.Command, connect connection, offline bool, o *pack.Opti
 	}
 	return s, head, func() {}, err
 }
+
+// otherArchive are names that one would not give a directory.
+var otherArchive = regexp.MustCompile(`(?i)\.(zip|t?gz|tar\..*)$`)
 
 // leftover is what is beside a pack while it is made, and behind it where the export was killed.
 const leftover = ".writ-pack-*"

@@ -49,6 +49,9 @@ type Options struct {
 // ErrUnsound: what the gateway gave does not fit together, so no pack is made of it.
 var ErrUnsound = errors.New("the receipts do not give the root the checkpoint states")
 
+// ErrNoRun: there is nothing to make a pack of a run of.
+var ErrNoRun = errors.New("the log has no receipt of that run, as far as the checkpoint covers it")
+
 // Write makes a pack. It reads the log from its beginning to the checkpoint whatever the
 // scope is, and so proves it on the way; it keeps it on disk meanwhile.
 func Write(ctx context.Context, out Sink, src Source, o Options) (err error) {
@@ -94,7 +97,8 @@ type writer struct {
 
 	ofKeys  map[int64]bool    // receipts that say something of a key
 	ring    *receipts.Ring    // what they say
-	tasks   map[string]bool   // of the run that is asked for
+	ofRun   bool              // there is a receipt of the run that is asked for
+	tasks   map[string]bool   // of it
 	inForce map[string]bool   // digests of the policy bundles that were, anywhere below the checkpoint
 	bundles map[string]string // digests of those that are there, by their files: one may have 32 MiB
 
@@ -145,10 +149,15 @@ func (w *writer) read() error {
 		return fmt.Errorf("%w: it covers %d receipts, there are %d", ErrUnsound, w.cp.Size, w.sp.n)
 	}
 	root, err := w.sp.root(w.cp.Size)
-	if err == nil && root != w.cp.Root {
-		err = ErrUnsound
+	switch {
+	case err != nil:
+		return err
+	case root != w.cp.Root:
+		return ErrUnsound
+	case w.o.Scope.Kind == ScopeRun && !w.ofRun:
+		return ErrNoRun
 	}
-	return err
+	return nil
 }
 
 // saysInForce is in the payload of every receipt that puts a policy bundle in force; more than these may have it.
@@ -176,6 +185,7 @@ func (w *writer) learn(r writ.Receipt, k key) (err error) {
 		return nil
 	}
 	rec, err := receipts.Decode(r.Payload)
+	w.ofRun = w.ofRun || run != "" && rec.Statement.Run == run
 	for _, c := range rec.Statement.Changes {
 		switch {
 		case c.Kind == writ.ObjectBundle && c.To == string(writ.BundleActive):
