@@ -155,6 +155,9 @@ command line is wrong.`,
 			if begin, _ := buffered.Peek(len(sigstoreBundle)); string(begin) == sigstoreBundle {
 				return errors.New("this is a Sigstore bundle, which cosign verifies: 'writ receipt bundle' prints the line; 'writ receipt bundle --format tlog-proof' makes what is verified here")
 			}
+			if logKey != "" {
+				return errors.New("--log-key is of a tlog-proof: an export shows nothing of the log; 'writ export' makes a pack that does")
+			}
 			text, err := exportText(buffered)
 			if err != nil {
 				return err

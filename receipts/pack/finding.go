@@ -110,7 +110,7 @@ type Meaning struct {
 // Codes are all codes, and what they mean. Whoever checks elsewhere has the same.
 var Codes = map[Code]Meaning{
 	PackMalformed: {receipts.Malformed, "this is no pack in the form this version knows"},
-	FileMissing:   {receipts.Incomplete, "a file that the pack lists is not there"},
+	FileMissing:   {receipts.Incomplete, "a file that each pack has, or that this one lists, is not there"},
 	FileExtra:     {receipts.Tampered, "a file is there that the pack does not list, or that no pack has"},
 	FileTwice:     {receipts.Tampered, "two files have one name"},
 	SumDiffers:    {receipts.Tampered, "a file is not the one whose sum the pack states"},
