@@ -82,7 +82,8 @@ func recallPlan(c *writ.Call, a *TaskRecallArgs, s writ.Snapshot, _ writ.Decisio
 				return refuse(err)
 			}
 			switch {
-			case writ.TaskMoves.Terminal(t.State): // it ended, and left the list, between two reads
+			case writ.TaskMoves.Terminal(t.State): // it ended, and left the list, between two reads; or the list is wrong
+				d.tx.Unindex(writ.SetGoing(writ.ObjectTask, a.Agent), m.Name)
 				continue
 			case t.Run != run:
 				out.More = true

@@ -26,6 +26,28 @@ func (l *lab) setGoing(id writ.AgentID, tasks ...writ.TaskID) {
 	}
 }
 
+// Entries of tasks that have ended keep nobody from taking back the others.
+func TestRecallGetsPastWhatHasEnded(t *testing.T) {
+	l := newLab(t)
+	l.revoked("agent-b")
+	var ended []writ.TaskID
+	for i := range recallBatch + 1 {
+		ended = append(ended, l.enqueue(fmt.Sprintf("ended-%d", i)))
+		l.do("task.cancel", l.owner, &TaskCancelArgs{Task: ended[i]})
+	}
+	open := l.enqueue("open")
+	l.setGoing("agent-b", append(ended, open)...)
+	for more, calls := true, 0; more; calls++ {
+		if more = body[Swept](l, l.do("task.recall", l.w.System(), &TaskRecallArgs{Agent: "agent-b"})).More; calls > 3 {
+			t.Fatal("it does not get further")
+		}
+	}
+	l.wantState(open, writ.TaskCancelled)
+	if left := l.w.Members(writ.SetGoing(writ.ObjectTask, "agent-b")); len(left) > 0 {
+		t.Errorf("left: %v", left)
+	}
+}
+
 // A sweep that goes through tasks of several runs moves those of one in a commit, and is
 // filed under it, so that what is shown of a run shows all that became of its tasks.
 func TestSweepsAreOfOneRunEach(t *testing.T) {

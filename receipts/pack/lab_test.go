@@ -86,7 +86,7 @@ type call struct {
 	run       writ.RunID
 	moves     []writ.Change
 	args      any
-	limited   any // of which arguments policy took no more
+	limited   any              // of which arguments policy took no more
 	parents   []writ.ReceiptID // instead of the last changes of what moves
 	code      writ.Code
 	key       writ.KeyFact

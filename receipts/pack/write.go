@@ -92,8 +92,8 @@ type writer struct {
 	sp   *spool
 	out  *summed
 	keys map[string]key
-	all  bool     // evidence is promised, see manifest
-	laws bool     // policies are
+	all  bool // evidence is promised, see manifest
+	laws bool // policies are
 
 	ofKeys  map[int64]bool    // receipts that say something of a key
 	ring    *receipts.Ring    // what they say
