@@ -46,7 +46,7 @@ func (r Room) modified(op string, c *writ.Call, s writ.Snapshot, old writ.Approv
 	case !r.cfg.Work(old.Capability):
 		// Whom a role is given, which agent or policy is meant: there the arguments
 		// are who gains by it, and somebody could turn another's request to himself.
-		return decision("modify is for work only: runs, and what is done in them; deny this, and let it be asked anew")
+		return decision("modify goes with calls on runs and tasks only (run.*, task.*), whose arguments are what is done and not who gains by it; deny this, and let it be asked anew")
 	case len(secrets(k.Args)) > 0:
 		return decision("modify is not for calls with secret arguments, which nobody is shown")
 	}
