@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"slices"
+	"strings"
 
 	"github.com/writ-gateway/writ"
 )
@@ -69,6 +70,18 @@ func (cr *crew) note(id writ.CapabilityID, reply writ.Reply, err error) {
 	cr.mu.Lock()
 	cr.came[string(id)+" "+what]++
 	cr.mu.Unlock()
+}
+
+// contended counts the calls that were given up because others kept changing what they depend on, and all.
+func (cr *crew) contended() (n, calls int) {
+	cr.mu.Lock()
+	defer cr.mu.Unlock()
+	for what, times := range cr.came {
+		if calls += times; strings.HasSuffix(what, " "+string(writ.CodeContention)) {
+			n += times
+		}
+	}
+	return n, calls
 }
 
 // anyRun is one of those there are.
