@@ -90,19 +90,18 @@ func grew(old, now, key, proof string) (v consistencyVerdict, code int, err erro
 	if err != nil {
 		return tampered("the later checkpoint is not signed by the log's key")
 	}
-	switch v.New = after.Size; {
-	case before.Size > after.Size:
-		return tampered("the later one covers less: the log went back")
-	case before.Size == after.Size && before.Root != after.Root:
-		return tampered("the log's key signed two logs of one size: keep both checkpoints, they prove it")
-	case before.Size == after.Size:
-		v.Verdict = "ok"
-		return v, 0, nil
-	}
+	v.New = after.Size
 	hashes, ok, err := proofOf(proof, p, before)
 	switch {
 	case err != nil:
 		return v, 0, err
+	case before.Size > after.Size:
+		return tampered("the later one covers less: the log went back")
+	case before.Size == after.Size && before.Root != after.Root:
+		return tampered("the log's key signed two logs of one size: keep both checkpoints, they prove it")
+	case before.Size == after.Size, before.Size == 0: // every log begins with the empty one
+		v.Verdict = "ok"
+		return v, 0, nil
 	case ok && !pack.Consistent(before, after, hashes):
 		return tampered("the log does not begin with what the earlier checkpoint covers")
 	case !ok && p != nil:

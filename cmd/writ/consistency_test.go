@@ -40,6 +40,7 @@ func TestCheckpointsOfOneSize(t *testing.T) {
 		}
 		return file(name, string(text))
 	}
+	empty := signed("empty", 0, "")
 	one, another, larger := signed("one", 62, "one"), signed("another", 62, "another"), signed("larger", 63, "one")
 	hash := base64.StdEncoding.EncodeToString(make([]byte, 32))
 	for name, c := range map[string]struct {
@@ -50,6 +51,8 @@ func TestCheckpointsOfOneSize(t *testing.T) {
 		"the same":             {one, one, "", 0, "ok"},
 		"two logs":             {one, another, "", 1, "signed two logs"},
 		"two logs, and hashes": {one, another, file("hashes", hash+"\n"), 1, "signed two logs"},
+		"the empty one":        {empty, larger, "", 0, "ok"},
+		"the same, no file":    {one, one, filepath.Join(dir, "nowhere"), 0, "no such file"},
 		"no proof":             {one, larger, "", 3, "there is no proof"},
 		"no hashes":            {one, larger, file("none", ""), 3, "there is no proof"},
 		"other hashes":         {one, larger, file("json", `{"consistency":["`+hash+`"]}`), 1, "does not begin"},

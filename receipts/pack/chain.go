@@ -62,6 +62,7 @@ type chain struct {
 	facts *RunFacts
 	begun bool
 	ended bool
+	filed bool // there is a receipt of it
 	cut   bool // the pack begins behind the run, and says nothing whole of it
 
 	state    string
@@ -122,8 +123,10 @@ func (k *chain) judged(code Code, seq int64) {
 
 func (k *chain) add(rec receipts.Record, payload []byte) error {
 	st := rec.Statement
-	if k.cut = k.cut || k.beginsBehind(st); k.cut {
-		k.once(RunGap, rec.Commit.Seq)
+	if k.cut = k.cut || k.beginsBehind(rec); k.cut {
+		if k.once(RunGap, rec.Commit.Seq); k.creates(st) { // others came before
+			k.once(RunBegin, rec.Commit.Seq)
+		}
 		return nil
 	}
 	ev, err := k.c.evidenceOf(rec.Commit.Seq)
@@ -149,23 +152,23 @@ func (k *chain) add(rec receipts.Record, payload []byte) error {
 	return nil
 }
 
-// beginsBehind says of a receipt that it is of the run, and that the receipt which made that is not to be in the
-// pack: it is of a range of the log from behind that, or of another run.
-func (k *chain) beginsBehind(st writ.Statement) bool {
-	s := k.c.m.Scope
-	if k.begun || s.Kind == ScopeLog || s.Kind == ScopeRange && s.First == 0 || s.Kind == ScopeRun && s.Run == k.run {
+// beginsBehind says of a receipt that others of the run came before it, which are not to be in the pack: it is of a
+// range of the log from behind them, or of another run.
+func (k *chain) beginsBehind(rec receipts.Record) bool {
+	s, st := k.c.m.Scope, rec.Statement
+	switch {
+	case s.Kind == ScopeLog, s.Kind == ScopeRange && s.First == 0, s.Kind == ScopeRun && s.Run == k.run:
 		return false
+	case st.Run == k.run && !k.filed: // a run that is made in another one is filed under that first
+		k.filed = true
+		return rec.Commit.RunSeq != 1 || !k.begun && !k.creates(st)
 	}
-	of := st.Run == k.run
-	for _, m := range st.Changes {
-		if m.Kind == writ.ObjectRun && m.ID == string(k.run) {
-			if m.From == "" {
-				return false
-			}
-			of = true
-		}
-	}
-	return of
+	return !k.begun && !k.creates(st) && slices.ContainsFunc(st.Changes, func(m writ.Change) bool { return m.Kind == writ.ObjectRun && m.ID == string(k.run) })
+}
+
+// creates says whether a receipt makes the run.
+func (k *chain) creates(st writ.Statement) bool {
+	return slices.ContainsFunc(st.Changes, func(m writ.Change) bool { return m.Kind == writ.ObjectRun && m.ID == string(k.run) && m.From == "" })
 }
 
 // moves follows the run and its tasks.
@@ -304,6 +307,10 @@ func (k *chain) judge(x heard, v verdict) (about writ.ReceiptID) {
 	fact := &k.facts.Verdicts[len(k.facts.Verdicts)-1]
 	if fact.Key = w.key; w.unread && st.Verdict != nil {
 		w.key = st.Verdict.KeyID
+		if code := k.forged(x); code != "" {
+			k.judged(code, seq)
+			w = word{seq: seq}
+		}
 	}
 	if v.task == nil {
 		k.word = w

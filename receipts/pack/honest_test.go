@@ -112,12 +112,17 @@ func TestQuorumsThatPolicyLimits(t *testing.T) {
 		"to what is no number": {[]any{limit("close_quorum", json.Number("1e999"))}, "evidence_missing"},
 		"as a word":            {"close_quorum", "evidence_missing"},
 		"to nothing said":      {[]any{map[string]any{"argument": "close_quorum"}}, "evidence_missing"},
+		"where none is asked":  {[]any{limit("close_quorum", -1)}, ""},
 	} {
+		var asked any = 3
+		if name == "where none is asked" {
+			asked = nil
+		}
 		l := world(t)
 		c := l.cast()
 		l.register(c.operator, "", "planner")
 		run := func(x call) { x.run = c.run; l.do(x) }
-		run(call{what: "run.create", by: c.planner, args: map[string]any{"close_policy": "verifier", "close_quorum": 3}, limited: x.limited, moves: []writ.Change{move("run", string(c.run), "", "active")}})
+		run(call{what: "run.create", by: c.planner, args: map[string]any{"close_policy": "verifier", "close_quorum": asked}, limited: x.limited, moves: []writ.Change{move("run", string(c.run), "", "active")}})
 		run(call{what: "task.enqueue", by: c.planner, args: map[string]any{"key": "one", "capability": "site.build"}, moves: []writ.Change{move("task", c.task, "", "queued")}})
 		run(call{what: "task.claim", by: c.worker, args: map[string]any{}, moves: []writ.Change{move("task", c.task, "queued", "running")}})
 		run(call{what: "task.complete", by: c.worker, args: map[string]any{}, moves: []writ.Change{move("task", c.task, "running", "done"), move("run", string(c.run), "active", "verifying")}})
@@ -147,5 +152,70 @@ func TestWhatStopsAfterTheEnd(t *testing.T) {
 		l.judged(t, o, end, c.run, "", "")
 		l.do(call{what: "task.enqueue", by: c.planner, run: c.run, args: map[string]any{"key": "two"}, moves: []writ.Change{move("task", ulid("tsk", 6), "", "queued")}})
 		l.judged(t, o, end+" and goes on", c.run, "run_after_end", "run_after_end")
+	}
+}
+
+// What a gateway that is not honest gains by that is nothing: a range does not hide what came before the run, nor does
+// evidence that nobody can read a signature that does not hold.
+func TestWhatIsNotThereHidesNothing(t *testing.T) {
+	o := node(t)
+	run := func(l *lab, c cast, what string, by writ.Actor, moves ...writ.Change) {
+		l.do(call{what: what, by: by, run: c.run, args: map[string]any{"key": "one", "capability": "site.build", "close_policy": "verifier"}, moves: moves})
+	}
+	for name, before := range map[string]func(l *lab, c cast, judge writ.Actor){
+		"worked in": func(l *lab, c cast, judge writ.Actor) {
+			run(l, c, "task.enqueue", judge, move("task", ulid("tsk", 6), "", "queued"))
+			run(l, c, "task.claim", judge, move("task", ulid("tsk", 6), "queued", "running"))
+		},
+		"made": func(l *lab, c cast, judge writ.Actor) {
+			run(l, c, "run.create", judge, move("run", string(c.run), "", "active"))
+		},
+	} {
+		l := world(t)
+		c := l.cast()
+		before(l, c, c.judge)
+		from := int64(len(l.list))
+		c.operator = l.open(system, ses(11), "operator", writ.KindHuman, writ.RoleOperator, "", "")
+		l.register(c.operator, "", "planner", "worker")
+		c.planner = l.open(c.operator, ses(12), "planner", writ.KindAgent, writ.RoleOrchestrator, "planner", "")
+		c.worker = l.open(c.operator, ses(13), "worker", writ.KindAgent, writ.RoleExecutor, "worker", "")
+		judge := l.open(c.operator, ses(14), "vera", writ.KindHuman, writ.RoleVerifier, "", "")
+		l.begin(c)
+		l.accept(c, judge)
+		for _, first := range []int64{from, from - 1} {
+			f := l.export(Options{Scope: Scope{Kind: ScopeRange, First: first, Last: int64(len(l.list)) - 1}})
+			if got := both(t, o, fmt.Sprint(name, first), f, f, l.trust(), Ask{Run: c.run, Close: true}).each(); got != "run_begin run_gap" && got != "move_from" {
+				t.Errorf("%s before, from %d on: got %q", name, first-from, got)
+			}
+		}
+	}
+
+	own, another := ed25519.NewKeyFromSeed(sha256Of([]byte("judge"))), privateKey(t, 9)
+	for name, keys := range map[string][]string{"whose keys one can read": {pemOf(t, own)}, "whose keys nobody can read": {pemOf(t, own), "no key"}} {
+		l := world(t)
+		c := l.cast()
+		l.register(c.operator, "", "planner")
+		l.declares(c.operator, "judge", map[string]any{"keys": keys})
+		judge := l.open(c.operator, ses(9), "judge", writ.KindAgent, writ.RoleVerifier, "judge", "vera")
+		l.begin(c)
+		l.do(call{what: "task.cancel", by: c.operator, run: c.run, args: map[string]any{}, moves: []writ.Change{move("task", c.task, "verifying", "cancelled"), move("run", string(c.run), "active", "verifying")}})
+		forged := signs(t, another, l.statement(l.wants("run/"+string(c.run), accepts)))
+		forged.KeyID = signs(t, own, forged.Payload).KeyID
+		l.do(call{
+			what: "run.close", by: judge, run: c.run, policy: inForce, signed: forged,
+			args: map[string]any{"receipt_id": l.last["run/"+string(c.run)]}, moves: []writ.Change{move("run", string(c.run), "verifying", "done")},
+		})
+		trust := l.trust()
+		trust.Verifiers = [][]byte{[]byte(pemOf(t, own))}
+		want := "verdict_signature verdict_untrusted"
+		if len(keys) > 1 {
+			want = "lineage_unknown " + want
+		}
+		for _, scope := range []Scope{{Kind: ScopeLog}, {Kind: ScopeRun, Run: c.run}} {
+			f := l.export(Options{Scope: scope})
+			if got := both(t, o, scope.Kind+name, f, f, trust, Ask{Run: c.run, Close: true}).each(); got != want {
+				t.Errorf("forged by one %s, %s: got %q, want %q", name, scope.Kind, got, want)
+			}
+		}
 	}
 }

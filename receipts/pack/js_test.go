@@ -87,6 +87,7 @@ func TestTheTablesOfTheOtherVerifier(t *testing.T) {
 		{"labels", sorted(writ.Labels())},
 		{"dimensions", sorted(writ.BudgetDimensions())},
 		{"quorum", writ.MaxQuorum},
+		{"keys", writ.MaxAgentKeys},
 		{"findings", found},
 		{"readme", Readme},
 	} {

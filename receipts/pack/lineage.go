@@ -120,6 +120,7 @@ func (l *lineage) changed(id writ.AgentID, st writ.Statement) {
 }
 
 func (l *lineage) note(st writ.Statement, ev *told) {
+	counts := l.counts(st)
 	for _, m := range st.Changes {
 		switch {
 		case m.Kind == writ.ObjectSession && m.From == "":
@@ -130,8 +131,9 @@ func (l *lineage) note(st writ.Statement, ev *told) {
 			}
 			l.took(writ.RunID(m.ID), l.acting(st.Actor))
 		case m.Kind == writ.ObjectTask && m.From == "":
-			l.runs[m.ID] = st.Run
-			l.took(st.Run, l.acting(st.Actor))
+			if l.runs[m.ID] = st.Run; counts {
+				l.took(st.Run, l.acting(st.Actor))
+			}
 		case works(m):
 			l.took(cmp.Or(l.runs[m.ID], st.Run), l.acting(st.Actor))
 		case m.Kind == writ.ObjectAgent:
@@ -151,7 +153,7 @@ func (l *lineage) note(st writ.Statement, ev *told) {
 			}
 		}
 	}
-	if planned(st) && l.counts(st) {
+	if planned(st) && counts {
 		l.took(st.Run, l.acting(st.Actor))
 	}
 }
@@ -271,7 +273,7 @@ func (l *lineage) registered(a *agent, ev *told) {
 		} `json:"tools"`
 		Work []string `json:"work_gates"`
 	}
-	a.keys, a.tools, a.work, a.unknown = nil, map[string]bool{}, nil, !ev.says(&args)
+	a.keys, a.tools, a.work, a.unknown = nil, map[string]bool{}, nil, !ev.says(&args) || len(args.Keys) > writ.MaxAgentKeys
 	if a.unknown {
 		return
 	}
@@ -330,10 +332,12 @@ type roots struct {
 	known   map[writ.RunID]writ.RunID
 }
 
+func (r roots) has(run writ.RunID) bool { _, ok := r.known[run]; return ok }
+
 func (r roots) of(run writ.RunID) writ.RunID {
 	var way []writ.RunID
 	at, met := run, map[writ.RunID]bool{}
-	for r.known[at] == "" && !met[at] {
+	for !r.has(at) && !met[at] {
 		met[at] = true
 		way = append(way, at)
 		up, ok := r.parents[at]
@@ -342,8 +346,8 @@ func (r roots) of(run writ.RunID) writ.RunID {
 		}
 		at = up
 	}
-	root := r.known[at]
-	if root == "" { // the last one, or of a circle the one that is the same wherever one comes from
+	root, known := r.known[at]
+	if !known { // the last one, or of a circle the one that is the same wherever one comes from
 		root = slices.Min(way[slices.Index(way, at):])
 	}
 	for _, of := range way {

@@ -468,3 +468,22 @@ func TestASessionIsOpenedOnce(t *testing.T) {
 		l.judged(t, o, what, c.run, "move_from", "move_from")
 	}
 }
+
+// Who has a part already, and plans on with other keys, is known by those it had first, as the gateway has it: so a
+// registration that its receipt does not name says nothing, and is not missed.
+func TestWhoPlansOn(t *testing.T) {
+	o := node(t)
+	l := world(t)
+	c := l.cast()
+	key := string(l.pub())
+	l.register(c.operator, "", "planner")
+	l.register(c.operator, key, "judge")
+	judge := l.open(c.operator, ses(9), "judge", writ.KindAgent, writ.RoleVerifier, "judge", "vera")
+	l.begin(c)
+	l.register(c.operator, key, "planner")
+	l.do(call{what: "task.enqueue", by: c.planner, run: c.run, args: map[string]any{"key": "two", "capability": "site.build"}, moves: []writ.Change{move("task", ulid("tsk", 6), "", "queued")}})
+	l.do(call{what: "task.cancel", by: c.operator, run: c.run, args: map[string]any{}, moves: []writ.Change{move("task", ulid("tsk", 6), "queued", "cancelled")}})
+	l.register(c.operator, "", "planner")
+	l.accept(c, judge)
+	l.judged(t, o, "", c.run, "verdict_unsigned", "verdict_unsigned")
+}

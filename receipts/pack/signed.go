@@ -17,7 +17,7 @@ import (
 const (
 	WordOfGateway = "the gateway's only: no verifier's own key signed it"
 	WordOfKey     = "a verdict signed with " // and the key
-	WordUnread    = "not to be said: what the verdict that ends it rests on is not in the pack"
+	WordUnread    = "not to be said: what one needs to check the verdict that ends it is not there"
 )
 
 // saidOf is what a verdict says, by its arguments.
@@ -144,6 +144,24 @@ func (k *chain) signature(x heard, v verdict, said saidOf) (keyID string, unread
 	return signed.Key.ID, false
 }
 
+// forged says of a verdict that cannot be read whole, and whose receipt names a verifier's key that was given, what is
+// wrong with its envelope, where that is there: whether the signature holds needs no more than the key.
+func (k *chain) forged(x heard) Code {
+	named := x.Statement.Verdict
+	i := slices.IndexFunc(k.c.verifiers, func(key writ.PublicKey) bool { return key.ID == named.KeyID })
+	if i < 0 || x.ev == nil || len(x.ev.Object.Verdict) == 0 {
+		return ""
+	}
+	env, ok := envelopeIn(x.ev.Object.Verdict, *named)
+	if !ok {
+		return VerdictSays
+	}
+	if _, err := receipts.OpenVerdict(env, k.c.verifiers[i]); err != nil {
+		return badVerdict(err)
+	}
+	return ""
+}
+
 func badVerdict(err error) Code {
 	var e *writ.Error
 	if errors.As(err, &e) {
@@ -211,7 +229,7 @@ func (k *chain) settled() {
 			k.facts.Word = WordOfKey + w.key
 		}
 	}
-	if len(k.c.verifiers) > 0 && !slices.Contains(k.c.verifiers, w.key) {
+	if len(k.c.verifiers) > 0 && !slices.ContainsFunc(k.c.verifiers, func(key writ.PublicKey) bool { return key.ID == w.key }) {
 		k.judged(VerdictUntrusted, *k.facts.Ended)
 	}
 }

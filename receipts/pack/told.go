@@ -32,8 +32,8 @@ func (t *told) taken(argument string, n *float64) *float64 {
 	return n
 }
 
-// evidenceOf reads the evidence of a receipt, which was held to its digest before; nil where
-// it does not say what the arguments were.
+// evidenceOf reads the evidence of a receipt, which was held to its digest before; nil where it is not there, or says
+// nothing.
 func (c *check) evidenceOf(seq int64) (*told, error) {
 	if !c.p.has(evidenceName(seq)) {
 		return nil, nil
@@ -43,7 +43,7 @@ func (c *check) evidenceOf(seq int64) (*told, error) {
 		return nil, err
 	}
 	var t told
-	if json.Unmarshal(text, &t) != nil || t.Object.Args.Kind() != '{' {
+	if json.Unmarshal(text, &t) != nil {
 		return nil, nil
 	}
 	return &t, nil
@@ -51,4 +51,6 @@ func (c *check) evidenceOf(seq int64) (*told, error) {
 
 // says reads what v has of the arguments, and no more; false where nobody says, or in another
 // form.
-func (t *told) says(v any) bool { return t != nil && json.Unmarshal(t.Object.Args, v) == nil }
+func (t *told) says(v any) bool {
+	return t != nil && t.Object.Args.Kind() == '{' && json.Unmarshal(t.Object.Args, v) == nil
+}

@@ -77,7 +77,7 @@ type check struct {
 	lives         *receipts.Ring // nil: that key is not trusted
 	fromFile      *receipts.Ring // of a file of keys that was given
 	ofKeys        map[int64]bool // receipts that say something of a key
-	verifiers     []string       // ids
+	verifiers     []writ.PublicKey
 	seen          map[int64]writ.ReceiptID
 	seqs          []int64
 	foreign       map[int64]receipts.Foreign // verdicts that are logged themselves
@@ -254,7 +254,7 @@ func (c *check) trust(t Trust) error {
 		if err != nil {
 			return fmt.Errorf("a verifier's key %w: give the public half it signs with", err)
 		}
-		c.verifiers = append(c.verifiers, k.ID)
+		c.verifiers = append(c.verifiers, k)
 	}
 	var err error
 	c.logID, err = logIDOf(c.logKey)

@@ -17,6 +17,7 @@ const TABLES = /* tables */ {
   labels: ["external.untrusted","internal.system","pii.attachment","pii.chat.message","pii.chat.metadata","pii.redacted","public","secret.credential","secret.token"],
   dimensions: ["children","cost_microusd","llm_tokens","net_egress_bytes","net_ingress_bytes","retries","retries_per_step","sandbox_cpu_ms","sandbox_mem_peak_bytes","steps","storage_write_bytes","wall_ms"],
   quorum: 5,
+  keys: 4,
   findings: {"base64":[2,"base64 that encodes to another text when decoded and encoded again"],"bundle_malformed":[2,"it is no bundle in the one form a pack has"],"checkpoint_differs":[1,"a receipt is proved by another checkpoint than that of the pack"],"checkpoint_signature":[1,"the checkpoint is not signed by the log's key"],"close_bypassed":[1,"the run asks for a verdict and is done without one"],"close_role":[1,"the verdict is not a verifier's"],"consistency":[1,"the log does not begin with what the earlier checkpoint covers"],"epoch_back":[1,"the epoch goes back"],"evidence_differs":[1,"the evidence is not the one whose digest the receipt states"],"evidence_missing":[3,"evidence that is needed is not there"],"file_extra":[1,"a file is there that the pack does not list, or that no pack has"],"file_missing":[3,"a file that each pack has, or that this one lists, is not there"],"file_twice":[1,"two files have one name"],"gate_missing":[1,"a gate that a result must pass was not passed: no receipt of another's gate, begun after that result, says so last, or the verdict does not name it"],"hint_differs":[1,"the bundle hints at another key than the one that signed it"],"inclusion":[1,"the proof that the log has it does not hold"],"index_differs":[1,"it is proved at another index than its own"],"key_differs":[1,"the statement names another key than the one that signed it"],"key_event":[1,"what a receipt says of a key cannot be"],"key_not_valid_then":[1,"it is signed by a key that does not sign there: not yet or no more, or of which nothing is to be believed from there on"],"key_other":[1,"it is signed by another key than those that are trusted"],"key_untrusted":[1,"a receipt key in the pack is neither trusted, nor introduced by a receipt of one that is"],"keys_differ":[1,"keys/manifest.json is not what the receipts say of keys"],"leaf_differs":[1,"the entry of the log is not of this receipt"],"lineage_agent":[1,"who judges had a part in the run as the same agent"],"lineage_controller":[1,"who judges, or answers for that, is behind somebody who had a part in the run"],"lineage_key":[1,"who judges signs with a key of somebody who had a part in the run"],"lineage_opener":[1,"whoever opened the session of who judges had a part in the run"],"lineage_session":[1,"who judges had a part in the run in the same session"],"lineage_unknown":[3,"how a session was opened, or what an agent was registered with, is not in the pack"],"list_differs":[1,"receipts.jsonl does not list these receipts"],"log_key_differs":[1,"log.vkey is of another log key"],"move_from":[1,"an object moves from a state it was not in"],"move_gap":[3,"how an object came to the state it moves from is not in the pack"],"move_illegal":[1,"an object makes a move its states do not have"],"origin":[1,"it is of another log than the key is"],"pack_malformed":[2,"this is no pack in the form this version knows"],"parent_future":[1,"a parent comes after it"],"parent_missing":[3,"a parent is not in the pack"],"parent_self":[1,"it is its own parent"],"parent_unknown":[1,"a parent is not in the log"],"payload_malformed":[2,"the payload is no statement in the form this version knows"],"policy_differs":[1,"a policy bundle is not the one its name says"],"policy_missing":[3,"a policy bundle is not there that the receipt was judged by, or puts in force"],"quorum_missing":[1,"fewer verdicts accept it than it asks for, on the last change of what they judge and named by the one that ends it"],"quorum_twice":[1,"two of the verdicts that accept it are of verifiers who are not told apart"],"readme_differs":[1,"README.md is not what follows from the pack: do not run what it says"],"receipt_extra":[1,"a receipt is there that is not of what the pack says it holds"],"receipt_missing":[3,"a receipt is missing"],"receipt_twice":[1,"two receipts have one id"],"run_after_end":[1,"the run, or a task of it, moves on after the end"],"run_back":[1,"the sequence of a run goes back"],"run_begin":[1,"something comes before the run is created"],"run_gap":[3,"a receipt of a run is missing"],"run_open":[3,"the run has not ended"],"run_scope":[3,"the pack is of another run than the one that is asked for, and says of that one nothing whole"],"run_tasks_gap":[3,"the run is done, and how a task of it ended is not in the pack"],"run_tasks_open":[1,"the run is done while a task of it is not over"],"run_unknown":[3,"the pack has no receipt of the run"],"seq_moved":[1,"it stands in the place of another receipt"],"signature":[1,"the signature does not hold"],"signature_form":[1,"the signature is not in the one form it may have"],"sum_differs":[1,"a file is not the one whose sum the pack states"],"tenant_other":[1,"it is of another tenant"],"time_back":[1,"the time goes back"],"trusted_root_differs":[1,"trusted_root.json is of another log key"],"verdict_about":[1,"the verdict that is signed is about something else than what it judges"],"verdict_alone":[1,"a signed verdict is logged that the receipt after it does not rest on, or a receipt rests on one that is logged elsewhere"],"verdict_gate":[1,"a check that was asked for has not passed"],"verdict_key":[1,"the verdict is signed with a key that who judges did not have then"],"verdict_missing":[1,"a task asks for a verdict and is done without one"],"verdict_other":[1,"the verdict names another receipt than the last change of what it judges"],"verdict_says":[1,"the verdict that is signed is not the one the receipt names, or does not say what that does"],"verdict_signature":[1,"the verifier's signature does not hold"],"verdict_stale":[1,"the verdict does not follow from the last change of what it judges"],"verdict_twice":[1,"a signed verdict is used a second time"],"verdict_unsigned":[1,"who judges has a key, and has not signed the verdict with it"],"verdict_untrusted":[1,"the run does not end by a verdict signed with a verifier's key that is trusted"],"witness_missing":[3,"fewer witnesses have cosigned the checkpoint than must have"],"witness_signature":[1,"the signature of a witness on the checkpoint does not hold"]},
   readme: {"":"# Receipts of {origin}\n\n{scope} each with the proof that the file `checkpoint` covers it.\n\nThe keys in here are for reading only. Check with those you were given by somebody you trust: `receipt.pub` and the log's\nverifier key, here `{key}`.\n\n## With writ\n\n```\nwrit pack verify . --log-key LOG-KEY --key receipt.pub\n```\n\n{commands}Without it: `node cli.mjs . --log-key LOG-KEY --key receipt.pub`, or `verify.html` in a browser; both are in `verify/js` of the sources.\n\n## With cosign\n\nA receipt's signature, and that the log has it. `trusted_root.json` is the log's key: compare it with the one you have.\n\n```\n{shown}```\n\nThe digest of any other receipt is `subject[0].digest.sha256` of its payload.\n\n## Files\n\n| | |\n|---|---|\n| `pack.json` | what the pack says it holds |\n| `checkpoint` | size and root of the log, signed (C2SP tlog-checkpoint) |\n| `receipts/` | one Sigstore bundle each, by sequence; `receipts.jsonl` lists them |\n{evidence}| `policies/` | policy bundles with the packs that receipts name; the name is their SHA-256 |\n| `keys/`, `log.vkey`, `trusted_root.json` | the keys it was made with; `keys/manifest.json` says which receipt key signs from where in the log, and until where |\n{earlier}| `SHA256SUMS` | `sha256sum -c SHA256SUMS` shows damage; it is not signed |\n","commands":"```\nwrit run verify . --run {run} --log-key LOG-KEY --key receipt.pub\nwrit close verify . --run {run} --log-key LOG-KEY --key receipt.pub\n```\n\n","earlier":"| `earlier/` | an earlier checkpoint, and the proof that the log still begins with it |\n","ended":"how {run} became {to}","evidence":"| `evidence/` | what a receipt's `evidence` digest stands for: arguments of calls, which may hold personal data |\n","first":"the first one","later":", signed with a later receipt key: only `writ pack verify` shows that it is the gateway's","log":"All receipts of the log, 0 to {end},","range":"Receipts {first} to {last} of {size}","run":"The receipts of {run}, and those before it that it rests on,","shown":"# {what}{later}\ncosign verify-blob-attestation --key {key} --bundle {file} --trusted-root trusted_root.json \\\n  --type https://writ-gateway.github.io/writ/attestation/transition/v1 --digest {digest} --digestAlg sha256\n"},
 } /* end */;
@@ -558,15 +559,22 @@ function time(s) {
   return at && !Number.isNaN(at.getTime()) && at.toISOString() === s.replace(/(:\d\d)Z$/, "$1.000Z") ? at.getTime() : NaN;
 }
 
+// What evidence keeps of a signed verdict, if it is the one the receipt names and one of the keys signed it: the payload, or
+// what is wrong.
+async function openVerdict(kept, named, keys) {
+  const e = plain(kept) ? kept.envelope : null;
+  if (!ENVELOPE(e)) return { code: "verdict_says" };
+  const { keyid, sig } = e.signatures[0], payload = unbase64(e.payload), signature = unbase64(sig);
+  if (!payload || !signature || keyid !== named.keyId || hex(await sha256(payload)) !== named.digest || JSON.stringify(e).length > 49152) return { code: "verdict_says" };
+  const key = keys.find((k) => k.id === keyid);
+  if (!key) return { code: "verdict_key" };
+  return (await signedBy(key, payload, signature)) ? { payload } : { code: "verdict_signature" };
+}
+
 // Holds what evidence keeps of a signed verdict to what it must say. The finding, or none.
 async function signedVerdict(kept, named, want) {
-  const e = plain(kept) ? kept.envelope : null;
-  if (!ENVELOPE(e)) return "verdict_says";
-  const { keyid, sig } = e.signatures[0], payload = unbase64(e.payload), signature = unbase64(sig);
-  if (!payload || !signature || keyid !== named.keyId || hex(await sha256(payload)) !== named.digest || JSON.stringify(e).length > 49152) return "verdict_says";
-  const key = want.keys.find((k) => k.id === keyid);
-  if (!key) return "verdict_key";
-  if (!(await signedBy(key, payload, signature))) return "verdict_signature";
+  const { payload, code } = await openVerdict(kept, named, want.keys);
+  if (code) return code;
   const s = json(payload);
   if (!VERDICT(s)) return "verdict_says";
   const p = s.predicate, policies = digests(p.verifier.policies), at = time(p.timeCreated);
@@ -649,7 +657,7 @@ class Check {
     this.ofKeys = new Set(); // receipts that say something of one
     this.fromFile = null; // the ring of a file of keys that was given
     this.lives = null; // while the key the log began with is not trusted
-    this.verifiers = []; // ids of keys one of which must have signed
+    this.verifiers = []; // keys one of which must have signed
     this.wants = new Map(); // policy packs and files of bundles that receipts want, each with the first of them
     this.report = { verdict: "ok", exit: 0, trust: "pinned keys", scope: {}, size: 0, receipts: 0, evidence: 0, policies: 0, promised: { evidence: false, policies: false }, earlier: null, rules_checked: false, findings: [] };
   }
@@ -753,7 +761,7 @@ class Check {
     for (const pem of verifiers) {
       const k = await publicKey(pem);
       if (!k) throw new Error("a verifier's key that is no public key in PEM, P-256 or Ed25519");
-      this.verifiers.push(k.id);
+      this.verifiers.push(k);
     }
     const given = await Promise.all(witnesses.map(witnessKeyOf));
     this.witnesses = [...new Map(given.map((w) => [w.text, w])).values()];
@@ -1077,7 +1085,7 @@ class Check {
     const name = `evidence/${place(seq)}.json`, text = this.has(name) ? await this.read(name) : null;
     if (text && hex(await sha256(text)) !== digest) throw new Error(CHANGED);
     const of = text ? json(text)?.object : null;
-    return plain(of) && plain(of.args) && LIMITED(of.limited) ? { args: of.args, verdict: of.verdict, limited: of.limited ?? [] } : { args: null };
+    return plain(of) && LIMITED(of.limited) ? { args: plain(of.args) ? of.args : null, verdict: of.verdict, limited: of.limited ?? [] } : { args: null };
   }
 }
 
@@ -1290,7 +1298,7 @@ const ARGS = {
 
 // Of which arguments policy took no more, and what was taken of a number that one asks for.
 const LIMITED = some(each(members({ argument: is.word, max: Number.isFinite })));
-const taken = (limited, argument, n) => limited.filter((l) => (l?.argument ?? "") === argument).reduce((n, l) => ((l?.max ?? 0) < n ? l?.max ?? 0 : n), n);
+const taken = (limited, argument, n) => limited.filter((l) => n !== null && (l?.argument ?? "") === argument).reduce((n, l) => ((l?.max ?? 0) < n ? l?.max ?? 0 : n), n);
 
 // Whether as many verdicts can be asked for, if it is said.
 const isQuorum = (n) => n === undefined || n === null || (Number.isInteger(n) && 1 <= n && n <= TABLES.quorum);
@@ -1325,7 +1333,11 @@ class Chain {
 
   async add(x) {
     const { p, seq, args } = x;
-    if ((this.cut ||= this.beginsBehind(p))) return this.once("run_gap", seq);
+    if ((this.cut ||= this.beginsBehind(p))) {
+      this.once("run_gap", seq);
+      if (this.creates(p)) this.once("run_begin", seq); // others came before
+      return;
+    }
     this.lineage.names(p);
     for (const m of p.changes ?? []) {
       if (m.kind === "run" && m.id === this.run) await this.runMoves(x, m);
@@ -1344,13 +1356,20 @@ class Chain {
     await this.lineage.note(p, args);
   }
 
-  // Of a receipt: whether it is of the run, and the receipt which made that is not to be in the pack: it is
-  // of a range of the log from behind that, or of another run.
+  // Of a receipt: whether others of the run came before it that are not to be in the pack: it is of a range of
+  // the log from behind them, or of another run.
   beginsBehind(p) {
-    const s = this.c.m.scope, of = (p.changes ?? []).filter((m) => m.kind === "run" && m.id === this.run);
-    if (this.begun || s.kind === "log" || (s.kind === "range" && !s.first) || (s.kind === "run" && s.run === this.run)) return false;
-    return !of.some((m) => m.from === "") && (of.length > 0 || p.run === this.run);
+    const s = this.c.m.scope;
+    if (s.kind === "log" || (s.kind === "range" && !s.first) || (s.kind === "run" && s.run === this.run)) return false;
+    const behind = !this.begun && !this.creates(p);
+    if (p.run === this.run && !this.filed) { // a run that is made in another one is filed under that first
+      this.filed = true;
+      return p.commit.runSeq !== 1 || behind;
+    }
+    return behind && (p.changes ?? []).some((m) => m.kind === "run" && m.id === this.run);
   }
+
+  creates(p) { return (p.changes ?? []).some((m) => m.kind === "run" && m.id === this.run && m.from === ""); }
 
   async runMoves(x, m) {
     const { p, seq, args } = x, before = this.last;
@@ -1508,7 +1527,10 @@ class Chain {
     if (!(p.parents ?? []).includes(judged) || moved) this.judged("verdict_stale", seq);
     for (const code of this.lineage.conflicts(this.run, this.lineage.acting(p.actor))) this.judged(code, seq);
     const told = !!args && ARGS.verdict(args), { key, unread } = told ? await this.signature(x, v) : { key: "", unread: true };
-    if (!v.task) this.word = { key: unread ? p.verdict?.keyId ?? "" : key, unread, seq };
+    const word = { key: unread ? p.verdict?.keyId ?? "" : key, unread, seq };
+    const forged = unread && p.verdict ? await this.forged(x) : "";
+    if (forged) this.judged(forged, seq);
+    if (!v.task) this.word = forged ? { key: "", unread: false, seq } : word;
     if (!told) {
       this.judged("evidence_missing", seq);
       return "";
@@ -1580,12 +1602,19 @@ class Chain {
     return code ? fail(code) : { key: p.verdict.keyId, unread: false };
   }
 
+  // Of a verdict that cannot be read whole, and whose receipt names a verifier's key that was given: what is wrong
+  // with its envelope, where that is there. Whether the signature holds needs no more than the key.
+  async forged({ p, verdict }) {
+    const key = this.c.verifiers.find((k) => k.id === p.verdict.keyId);
+    return key && verdict !== undefined ? (await openVerdict(verdict, p.verdict, [key])).code ?? "" : "";
+  }
+
   // Whose word the end of the run rests on: a verdict on a task says nothing of its run.
   settled() {
     if (!this.c.ask.close) return;
     const { key, unread } = this.word?.seq === this.facts.ended ? this.word : { key: "", unread: false };
-    if (this.state === "done") this.facts.word = !key ? "the gateway's only: no verifier's own key signed it" : unread ? "not to be said: what the verdict that ends it rests on is not in the pack" : "a verdict signed with " + key;
-    if (this.c.verifiers.length > 0 && !this.c.verifiers.includes(key)) this.judged("verdict_untrusted", this.facts.ended);
+    if (this.state === "done") this.facts.word = !key ? "the gateway's only: no verifier's own key signed it" : unread ? "not to be said: what one needs to check the verdict that ends it is not there" : "a verdict signed with " + key;
+    if (this.c.verifiers.length > 0 && !this.c.verifiers.some((k) => k.id === key)) this.judged("verdict_untrusted", this.facts.ended);
   }
 
   end() {
@@ -1674,6 +1703,7 @@ class Lineage {
   }
 
   async note(p, args) {
+    const counts = this.counts(p);
     for (const m of p.changes ?? []) {
       if (m.kind === "session" && m.from === "" && args) this.opened(m.id, p, args);
       else if (m.kind === "run" && m.from === "") {
@@ -1681,7 +1711,7 @@ class Lineage {
         this.took(m.id, this.acting(p.actor));
       } else if (m.kind === "task" && m.from === "") {
         this.runs.set(m.id, p.run ?? "");
-        this.took(p.run, this.acting(p.actor));
+        if (counts) this.took(p.run, this.acting(p.actor));
       }
       else if (works(m)) this.took(this.runs.get(m.id) || p.run, this.acting(p.actor));
       else if (m.kind === "agent") {
@@ -1693,7 +1723,7 @@ class Lineage {
         if (!this.said.get(m.id)) this.unsaid.add(p.run ?? "");
       }
     }
-    if (worked(p) && this.counts(p)) this.took(p.run, this.acting(p.actor));
+    if (worked(p) && counts) this.took(p.run, this.acting(p.actor));
   }
 
   // Who said how the call of a new approval is to be made: whoever agreed to another with other
@@ -1707,7 +1737,7 @@ class Lineage {
   // An agent whose last registration cannot be read may have any keys.
   async registered(a, args) {
     a.now = null; // of the last registration, while nobody says
-    if (!args || !ARGS.agent(args)) return;
+    if (!args || !ARGS.agent(args) || (args.keys ?? []).length > TABLES.keys) return;
     a.work = args.work_gates ?? [];
     a.tools = new Map((args.tools ?? []).map((t) => [t?.name ?? "", t?.gate ?? false]));
     const now = await Promise.all((args.keys ?? []).map((pem) => publicKey(pem ?? "")));
