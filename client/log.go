@@ -53,6 +53,7 @@ type LogError struct {
 	Kept  string `json:"kept,omitempty"`  // the two checkpoints as signed
 	Shown string `json:"shown,omitempty"` // empty where the gateway denies having had Kept
 	Why   string `json:"why"`
+	At    int64  `json:"at_ms,omitempty"` // when that was found
 }
 
 func (e *LogError) Error() string {
@@ -116,12 +117,12 @@ func (c *Client) CheckLog(ctx context.Context) error {
 		return err
 	}
 	_ = c.update(ctx, true) // what other clients were shown is asked for, too
-	err := c.prove(ctx, math.MaxInt)
-	if err == nil { // whatever was found before, all that was shown is of one log
-		c.logMu.Lock()
-		c.log.news = c.log.news || c.log.seen.Found != nil
-		c.log.seen.Found = nil
-		c.logMu.Unlock()
+	before, err := c.doubted()
+	if err == nil {
+		err = c.prove(ctx, math.MaxInt)
+	}
+	if err == nil {
+		err = c.cleared(before)
 	}
 	unkept := c.KeepLog(ctx)
 	if err != nil {
@@ -137,6 +138,41 @@ func (c *Client) CheckLog(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// doubted is what was found before, if proofs can show that it was wrong: all of it is asked for again. Two logs of one
+// size, both signed, no proof makes one: that is the error.
+func (c *Client) doubted() (*LogError, error) {
+	defer c.tell()
+	c.logMu.Lock()
+	defer c.logMu.Unlock()
+	s := &c.log.seen
+	f := s.Found
+	if f == nil {
+		return nil, nil
+	}
+	kept, err := checkpoint.Parse([]byte(f.Kept), s.Key)
+	shown, serr := checkpoint.Parse([]byte(f.Shown), s.Key)
+	if err == nil && serr == nil && kept.Size == shown.Size && kept.Root != shown.Root {
+		return f, c.find(f.Kept, f.Shown, f.Why)
+	}
+	for _, text := range []string{f.Kept, f.Shown} {
+		if _, _, err := checkpoint.Unverified([]byte(text)); err == nil && text != s.Proven && !slices.Contains(s.unproven(), text) {
+			s.put(text)
+			c.log.news = true
+		}
+	}
+	return f, nil
+}
+
+// cleared forgets what was found before, since all that was shown is of one log, unless something was found meanwhile.
+func (c *Client) cleared(before *LogError) error {
+	c.logMu.Lock()
+	defer c.logMu.Unlock()
+	if s := &c.log.seen; c.log.found == nil && before != nil && s.Found != nil && *s.Found == *before {
+		s.Found, c.log.news = nil, true
+	}
+	return c.log.found
 }
 
 // noteLog takes what a reply shows of the log.
@@ -242,10 +278,8 @@ func (c *Client) find(kept, shown, why string) error {
 		s.put(shown) // so that what is kept is the evidence
 	}
 	c.log.news = true
-	if s.Found == nil {
-		s.Found = &LogError{Kept: kept, Shown: shown, Why: why}
-	}
-	if c.log.found == nil {
+	if c.log.found == nil { // what others found before says nothing of this
+		s.Found = &LogError{Kept: kept, Shown: shown, Why: why, At: time.Now().UnixMilli()}
 		c.log.found, c.log.tells = wrongLog(kept, shown, why), true
 	}
 	return c.log.found

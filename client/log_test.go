@@ -1040,3 +1040,56 @@ func TestNoProofForNow(t *testing.T) {
 		}
 	}
 }
+
+// Of what several clients found, and had disproven, nothing new is lost, and what was taken out stays out.
+func TestWhatWasFoundIsMerged(t *testing.T) {
+	x, again, y := &LogError{Why: "x", At: 1}, &LogError{Why: "x", At: 1}, &LogError{Why: "x", At: 2}
+	for _, v := range []struct{ seen, base, kept, want *LogError }{
+		{nil, nil, nil, nil}, {nil, nil, x, x}, {x, nil, nil, x},
+		{x, again, x, x}, {x, again, nil, nil}, {x, again, y, y},
+		{nil, x, again, nil}, {nil, x, y, y}, {nil, x, nil, nil},
+		{y, x, nil, y}, {y, x, again, y},
+	} {
+		got := LogSeen{Found: v.seen}.merge(LogSeen{Found: v.base}, LogSeen{Found: v.kept}, mostUnproven).Found
+		if !got.is(v.want) {
+			t.Errorf("seen %v, of %v, kept %v: got %v, want %v", v.seen, v.base, v.kept, got, v.want)
+		}
+	}
+}
+
+// What a client finds while another has what was found before proven to be wrong is kept, and what it finds while it
+// looks itself is what it says. A fork with both signatures needs no answer.
+func TestFoundMeanwhile(t *testing.T) {
+	good := newTree(t).grow(t, 9, "a")
+	longer := good.fork().grow(t, 3, "a")
+	forked := good.fork().grow(t, 3, "b")
+	short := newTree(t).grow(t, 4, "a")
+	keep := &memory{}
+	first, g := newLogged(t, LogConfig{Keep: keep})
+	g.show(good.checkpoint(t), good)
+	if err := errors.Join(g.call(first), first.CheckLog(t.Context())); err != nil {
+		t.Fatal(err)
+	}
+	g.show("", short)
+	if err := first.CheckLog(t.Context()); err == nil || keep.seen.Found == nil {
+		t.Fatalf("a log that was cut off: %v", err)
+	}
+	long, gl := newLogged(t, LogConfig{Keep: keep, Every: -1}) // which has what was found
+	other, g3 := newLogged(t, LogConfig{Keep: keep})
+	g3.show(good.checkpoint(t), good)
+	if err := other.CheckLog(t.Context()); err != nil || keep.seen.Found != nil {
+		t.Fatalf("the right log again: %v, kept %v", err, keep.seen.Found)
+	}
+	gl.show(longer.checkpoint(t), longer)
+	_ = gl.call(long)
+	gl.show(forked.checkpoint(t), forked)
+	_ = gl.call(long)
+	if err := long.KeepLog(t.Context()); err != nil || long.LogError() == nil || keep.seen.Found == nil {
+		t.Fatalf("what was found later is forgotten: %v, %v, kept %v", err, long.LogError(), keep.seen.Found)
+	}
+	last, gone := newLogged(t, LogConfig{Keep: keep})
+	before := gone.requests()
+	if _, ok := errors.AsType[*LogError](last.CheckLog(t.Context())); !ok || gone.requests() != before || keep.seen.Found == nil {
+		t.Errorf("of two signed logs of one size it wants an answer: %d requests, kept %v", gone.requests()-before, keep.seen.Found)
+	}
+}

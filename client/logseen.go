@@ -34,6 +34,11 @@ type LogSeen struct {
 	Found   *LogError  `json:"found,omitempty"`  // what was wrong with it; stays until CheckLog has all proven, or whoever keeps this takes it out
 }
 
+// is says whether two are the same finding, or none.
+func (e *LogError) is(o *LogError) bool {
+	return e == o || e != nil && o != nil && *e == *o
+}
+
 // Wrong is what was found to be wrong with the log, by whichever client; nil where nothing was.
 func (s LogSeen) Wrong() error {
 	if s.Found == nil {
@@ -71,12 +76,9 @@ func (s LogSeen) merge(base, kept LogSeen, room int) LogSeen {
 	if d.Count -= base.Dropped.Count; d.Count <= 0 { // they were taken out
 		d = LogDropped{}
 	}
-	found := s.Found
-	switch {
-	case found == nil && base.Found == nil: // else all was proven since
-		found = kept.Found
-	case found != nil && base.Found != nil:
-		found = kept.Found // perhaps it was taken out
+	found := s.Found // or nothing, if that was proven to be wrong
+	if found.is(base.Found) || found == nil && !kept.Found.is(base.Found) {
+		found = kept.Found // found by another, or taken out
 	}
 	strange := s.Key != "" && kept.Key != "" && s.Key != kept.Key
 	if strange || max(sizeOf(kept.Proven), sizeOf(kept.Shown)) < sizeOf(base.Proven) {
