@@ -1045,10 +1045,17 @@ func TestNoProofForNow(t *testing.T) {
 func TestWhatWasFoundIsMerged(t *testing.T) {
 	x, again, y := &LogError{Why: "x", At: 1}, &LogError{Why: "x", At: 1}, &LogError{Why: "x", At: 2}
 	for _, v := range []struct{ seen, base, kept, want *LogError }{
-		{nil, nil, nil, nil}, {nil, nil, x, x}, {x, nil, nil, x},
-		{x, again, x, x}, {x, again, nil, nil}, {x, again, y, y},
-		{nil, x, again, nil}, {nil, x, y, y}, {nil, x, nil, nil},
-		{y, x, nil, y}, {y, x, again, y},
+		{nil, nil, nil, nil},
+		{nil, nil, x, x},
+		{x, nil, nil, x},
+		{x, again, x, x},
+		{x, again, nil, nil},
+		{x, again, y, y},
+		{nil, x, again, nil},
+		{nil, x, y, y},
+		{nil, x, nil, nil},
+		{y, x, nil, y},
+		{y, x, again, y},
 	} {
 		got := LogSeen{Found: v.seen}.merge(LogSeen{Found: v.base}, LogSeen{Found: v.kept}, mostUnproven).Found
 		if !got.is(v.want) {
