@@ -6,10 +6,10 @@ import (
 	"math"
 	"net/http"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/writ-gateway/writ"
-	"github.com/writ-gateway/writ/internal/printable"
 	"github.com/writ-gateway/writ/receipts/checkpoint"
 )
 
@@ -62,10 +62,14 @@ func (e *LogError) Error() string {
 
 // nameOf names a checkpoint in a message: a log that could not go on has another name in its next shard.
 func nameOf(text string) string {
-	if origin, cp, err := checkpoint.Unverified([]byte(text)); err == nil {
-		return printable.Text(origin, "") + ", " + cp.String()
+	origin, cp, err := checkpoint.Unverified([]byte(text))
+	switch {
+	case err != nil:
+		return "none"
+	case strings.ContainsFunc(origin, func(r rune) bool { return r <= ' ' || r > '~' }): // whoever shows it may have named it anything
+		return cp.String()
 	}
-	return "none"
+	return origin + ", " + cp.String()
 }
 
 // wrongLog is what calls give once the log was seen to be another one.

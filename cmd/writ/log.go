@@ -14,7 +14,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/writ-gateway/writ/receipts"
-	"github.com/writ-gateway/writ/receipts/checkpoint"
 	"github.com/writ-gateway/writ/receipts/tlog"
 )
 
@@ -165,7 +164,7 @@ func otherLog(dir, key string) string {
 	if err != nil {
 		return ""
 	}
-	states, _, err := checkpoint.Unverified(text)
+	states, _, err := tlog.Unverified(text)
 	name, _, _ := strings.Cut(key, "+")
 	if err != nil || !receipts.ValidOrigin(states) || states == name {
 		return ""

@@ -89,6 +89,11 @@ func ParseCheckpoint(text []byte, verifier string) (Checkpoint, error) {
 	return checkpoint.Parse(text, verifier)
 }
 
+// Unverified reads what a checkpoint says, whoever signed it: the name of the log, and its state. Believe none of it.
+func Unverified(text []byte) (origin string, c Checkpoint, err error) {
+	return checkpoint.Unverified(text)
+}
+
 // WitnessKey is the verifier key of a witness.
 type WitnessKey = checkpoint.Witness
 
