@@ -97,8 +97,10 @@ func TestF4T2ChangedByteShows(t *testing.T) {
 				t.Fatalf("byte %d: %v: %s", i, err, r)
 			}
 			line := 1 + bytes.Count(text[:i], []byte("\n"))
-			// A newline that is gone makes two lines one; a new one splits a line.
-			if r.code == 0 || v.Line != line || v.Reason == "" {
+			// A newline that is gone makes two lines one; a new one splits a line. A header that names another log by a
+			// name that a log may have shows where the first receipt says another.
+			renamed := line == 1 && v.Line == 2 && strings.Contains(v.Reason, "of another log")
+			if r.code == 0 || v.Line != line && !renamed || v.Reason == "" {
 				t.Errorf("byte %d (line %d) changed from %q to %q: %s", i, line, text[i], bad[i], r)
 			}
 			// A header or head that was cut is incomplete; nothing else may be.
