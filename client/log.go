@@ -53,7 +53,7 @@ type LogError struct {
 	Kept  string `json:"kept,omitempty"`  // the two checkpoints as signed
 	Shown string `json:"shown,omitempty"` // empty where the gateway denies having had Kept
 	Why   string `json:"why"`
-	At    int64  `json:"at_ms,omitempty"` // when that was found
+	At    int64  `json:"at_ms,omitempty"` // milliseconds, when that was found
 }
 
 func (e *LogError) Error() string {

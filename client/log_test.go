@@ -12,6 +12,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"reflect"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -1038,6 +1039,28 @@ func TestNoProofForNow(t *testing.T) {
 		if err := g.call(c); err != nil || c.LogError() != nil {
 			t.Errorf("%q: %v, %v", bad, err, c.LogError())
 		}
+	}
+}
+
+// What clients keep is read by those that come after them, so its form stays.
+func TestWhatIsKeptHasOneForm(t *testing.T) {
+	for want, s := range map[string]LogSeen{
+		`{}`: {},
+		`{"verifier_key":"k","proven":"p","shown":"s","others":["o"],"no_answer":true,"checked_ms":1,"dropped":{"count":2,"smallest":3,"largest":4},"found":{"kept":"a","shown":"b","why":"c","at_ms":5}}`: {
+			Key: "k", Proven: "p", Shown: "s", Others: []string{"o"}, NoAnswer: true, Checked: 1, Dropped: LogDropped{2, 3, 4}, Found: &LogError{"a", "b", "c", 5},
+		},
+	} {
+		got, err := json.Marshal(s)
+		if err != nil || string(got) != want {
+			t.Errorf("got %s, %v, want %s", got, err, want)
+		}
+		var back LogSeen
+		if err := json.Unmarshal([]byte(want), &back); err != nil || !reflect.DeepEqual(back, s) {
+			t.Errorf("%s is read as %+v, %v", want, back, err)
+		}
+	}
+	if (LogSeen{Found: &LogError{}}).Valid() {
+		t.Error("something was found, and nobody says what")
 	}
 }
 

@@ -50,7 +50,7 @@ func (s LogSeen) Wrong() error {
 // Valid says whether this can be what clients kept, and not something that was damaged. What
 // waits need not be signed by the key: the gateway may have shown it so.
 func (s LogSeen) Valid() bool {
-	if s.Shown == "" && len(s.Others) > 0 || s.Dropped.Count < 0 {
+	if s.Shown == "" && len(s.Others) > 0 || s.Dropped.Count < 0 || s.Found != nil && s.Found.Why == "" {
 		return false
 	}
 	for _, text := range s.unproven() {

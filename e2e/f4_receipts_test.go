@@ -80,10 +80,13 @@ func TestF4T2ChangedByteShows(t *testing.T) {
 		}
 		rng := random(t)
 		changed := filepath.Join(t.TempDir(), "changed.jsonl")
-		for range flips {
-			i := rng.IntN(len(text))
+		for n := range flips {
+			i, bit := rng.IntN(len(text)), rng.IntN(8)
+			if n == 0 { // "wrmt.local" is a name, too
+				i, bit = bytes.Index(text, []byte("writ.local"))+2, 2
+			}
 			bad := bytes.Clone(text)
-			bad[i] ^= 1 << rng.IntN(8)
+			bad[i] ^= 1 << bit
 			if err := os.WriteFile(changed, bad, 0o600); err != nil {
 				t.Fatal(err)
 			}

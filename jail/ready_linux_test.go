@@ -168,8 +168,8 @@ func TestReady(t *testing.T) {
 	}
 }
 
-// Whoever makes the first process of a jail that is to have little processor time makes those of others too, and is in its group
-// meanwhile: it has that time only when it is made, and from then on it has.
+// Whoever makes the first process of a jail is in its group meanwhile, and makes those of others too: a jail that is to have
+// little processor time is held to that only once it is made, and then it is.
 func TestNobodyIsMadeInLittleTime(t *testing.T) {
 	jailer := readyJailer(t, jail.Options{})
 	if jailer == nil {

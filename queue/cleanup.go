@@ -19,10 +19,7 @@ func cleanupCapability() *writ.Capability {
 		Reads: cleanupReads,
 		Describe: func(_ *writ.Call, a *SessionCleanupArgs, s writ.Snapshot) (writ.Subject, error) {
 			run, err := cleanupRun(s, a.Session)
-			if err != nil {
-				return writ.Subject{}, err
-			}
-			return describeRun(opCleanup, s, run)
+			return describeRun(opCleanup, s, run, err)
 		},
 		Plan: cleanupPlan,
 	})

@@ -66,8 +66,7 @@ func reapReads(_ *writ.Call, a *RunReapArgs, s writ.Snapshot) (writ.ReadSet, err
 }
 
 func reapDescribe(_ *writ.Call, a *RunReapArgs, s writ.Snapshot) (writ.Subject, error) {
-	r, err := loadRun(opReap, s, a.Run)
-	return writ.Subject{Run: &writ.RunFacts{ID: r.ID, State: r.State}}, err
+	return describeRun(opReap, s, a.Run, nil)
 }
 
 func reapPlan(c *writ.Call, a *RunReapArgs, s writ.Snapshot, _ writ.Decision) (writ.Tx, writ.Reply, error) {

@@ -26,10 +26,7 @@ func recallCapability() *writ.Capability {
 		Reads: recallReads,
 		Describe: func(_ *writ.Call, a *TaskRecallArgs, s writ.Snapshot) (writ.Subject, error) {
 			run, err := recallRun(s, a.Agent)
-			if err != nil {
-				return writ.Subject{}, err
-			}
-			return describeRun(opRecall, s, run)
+			return describeRun(opRecall, s, run, err)
 		},
 		Plan: recallPlan,
 	})

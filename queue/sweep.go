@@ -63,10 +63,10 @@ func firstRun(op string, s writ.Snapshot, tasks []writ.Member, moves func(writ.T
 	return "", nil
 }
 
-// describeRun is Describe for a sweep; of one that moves nothing there is no run.
-func describeRun(op string, s writ.Snapshot, run writ.RunID) (writ.Subject, error) {
-	if run == "" {
-		return writ.Subject{}, nil
+// describeRun is Describe for a sweep through tasks of one run; of one that moves nothing there is none.
+func describeRun(op string, s writ.Snapshot, run writ.RunID, err error) (writ.Subject, error) {
+	if run == "" || err != nil {
+		return writ.Subject{}, err
 	}
 	r, err := loadRun(op, s, run)
 	return writ.Subject{Run: &writ.RunFacts{ID: r.ID, State: r.State}}, err

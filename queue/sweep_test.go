@@ -53,16 +53,18 @@ func TestRecallGetsPastWhatHasEnded(t *testing.T) {
 func TestSweepsAreOfOneRunEach(t *testing.T) {
 	for id, c := range map[writ.CapabilityID]struct {
 		args func(l *lab) any
+		due  func(l *lab) string
 		want writ.TaskState
 	}{
 		"session.cleanup": {func(l *lab) any {
 			l.endSession(l.a.Session)
 			return &SessionCleanupArgs{Session: l.a.Session}
-		}, writ.TaskQueued},
+		}, func(l *lab) string { return todo(todoSession, string(l.a.Session)) }, writ.TaskQueued},
 		"task.recall": {func(l *lab) any {
 			l.revoked("agent-b")
+			l.w.SetIndex(writ.IndexTodo, todo(todoRecall, "agent-b"), l.w.Now)
 			return &TaskRecallArgs{Agent: "agent-b"}
-		}, writ.TaskCancelled},
+		}, func(*lab) string { return todo(todoRecall, "agent-b") }, writ.TaskCancelled},
 	} {
 		t.Run(string(id), func(t *testing.T) {
 			l := newLab(t)
@@ -93,7 +95,11 @@ func TestSweepsAreOfOneRunEach(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
+				// Whoever is killed between two commits finds that the rest is due.
 				more = body[Swept](l, r).More
+				if _, due := l.w.Index(writ.IndexTodo)[c.due(l)]; due != more {
+					t.Errorf("after %d commits: more is left %v, the follow-up is due %v", commits+1, more, due)
+				}
 			}
 			for _, task := range tasks {
 				l.wantState(task, c.want)

@@ -70,7 +70,8 @@ verdicts are asked for there are as many, of verifiers who are told apart.
 An agent that has registered keys must have signed its verdict with one of them, which the gateway never has: that
 signature is checked, and that it is about this receipt and its artifacts, and says what the call does. The report says in
 'word' whose word the end of the run rests on: such a verdict, or the gateway's only, or that it is not to be said,
-since what one needs to check it is not in the pack. Who runs the gateway can register keys too: --verifier-key is one you have from the verifier, and then the run must end by a verdict signed with it.
+since what one needs to check it is not in the pack. Who runs the gateway can register keys too: --verifier-key is
+one you have from the verifier, and then the run must end by a verdict signed with it.
 
 It wants the evidence of receipts, which says who a session is for and what a verdict names. Of a run that began
 before the receipts in the pack it says nothing but that: export the run, or the whole log.

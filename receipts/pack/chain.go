@@ -417,7 +417,7 @@ func (k *chain) left() {
 		return
 	}
 	open := RunTasksOpen
-	if k.c.m.Scope.Kind == ScopeRun { // a sweep that ended it is filed under no run, so nothing tells that it was left out
+	if k.c.m.Scope.Kind == ScopeRun { // what ended it may be filed under no run, so nothing tells that it was left out
 		open = RunTasksGap
 	}
 	for _, t := range k.tasks {

@@ -8,8 +8,8 @@ import (
 	"github.com/writ-gateway/writ"
 )
 
-// choose says which receipts are of the scope. Of a run it is those filed under it, what a sweep
-// through several runs did to its tasks, the parents they name, how the tasks were made that its
+// choose says which receipts are of the scope. Of a run it is those filed under it, what was done
+// to its tasks elsewhere, the parents they name, how the tasks were made that its
 // own come from, how every session and agent came to be that acted in it, and all that was decided
 // about approvals: that is looked for from the end, since a session was opened by an earlier one.
 // And what says that evidence of one of these was shredded. What is said of receipt keys is in

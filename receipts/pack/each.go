@@ -59,15 +59,18 @@ func (c *check) each() error {
 	return nil
 }
 
+// bounds are the first and the last receipt of a log or a range.
+func (c *check) bounds() (first, last int64) {
+	if s := c.m.Scope; s.Kind != ScopeLog {
+		return s.First, s.Last
+	}
+	return 0, c.cp.Size - 1
+}
+
 // missed says of a sequence that the pack must have its receipt, so that scope says where it has not.
 func (c *check) missed(seq int64) bool {
-	switch s := c.m.Scope; s.Kind {
-	case ScopeLog:
-		return 0 <= seq && seq < c.cp.Size
-	case ScopeRange:
-		return s.First <= seq && seq <= s.Last
-	}
-	return false
+	first, last := c.bounds()
+	return c.m.Scope.Kind != ScopeRun && first <= seq && seq <= last
 }
 
 // one proves a receipt. The record is there as soon as its signature holds.
@@ -140,7 +143,7 @@ func (c *check) theirs(seq int64, b parsed) (*receipts.Record, Code) {
 	case err != nil:
 		return nil, Signature
 	}
-	c.foreign[seq] = f
+	c.foreign[seq], c.verdicts[f.ID] = f, true
 	return nil, c.logged(seq, b, tlog.Leaf(r, nil))
 }
 
@@ -177,14 +180,10 @@ func (c *check) evidence(seq int64, rec receipts.Record) error {
 
 // scope says what is missing, of a log or a range: of a run only its own sequence tells.
 func (c *check) scope() error {
-	s := c.m.Scope
-	if s.Kind == ScopeRun {
+	if c.m.Scope.Kind == ScopeRun {
 		return nil
 	}
-	first, last := s.First, s.Last
-	if s.Kind == ScopeLog {
-		first, last = 0, c.cp.Size-1
-	}
+	first, last := c.bounds()
 	want := first
 	for _, seq := range c.seqs {
 		if seq < first || seq > last {

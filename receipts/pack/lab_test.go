@@ -701,3 +701,19 @@ func (l *lab) judged(t *testing.T, o *other, name string, run writ.RunID, ofLog,
 		}
 	}
 }
+
+// leftOut has both verifiers look at the close of a run, in its pack without a receipt (-1: with all), and holds them to what
+// they find.
+func (l *lab) leftOut(t *testing.T, o *other, run writ.RunID, want map[int]string) {
+	t.Helper()
+	f := l.export(Options{Scope: Scope{Kind: ScopeRun, Run: run}})
+	for seq, codes := range want {
+		changed := f
+		if seq >= 0 {
+			changed = f.with(l.without(seq))
+		}
+		if got := both(t, o, "left out", f, changed, l.trust(), Ask{Run: run, Close: true}).each(); got != codes {
+			t.Errorf("without %d: got %q, want %q", seq, got, codes)
+		}
+	}
+}

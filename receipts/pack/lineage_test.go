@@ -32,18 +32,7 @@ func TestWhoSaidFirst(t *testing.T) {
 	l.do(call{what: "task.enqueue", by: c.planner, run: c.run, args: map[string]any{}, moves: []writ.Change{move("task", second, "", "queued"), move("approval", apr(3), "approved", "consumed")}})
 	l.do(call{what: "task.cancel", by: c.planner, run: c.run, args: map[string]any{}, moves: []writ.Change{move("task", second, "queued", "cancelled")}})
 	l.accept(c, c.judge)
-	f := l.export(Options{Scope: Scope{Kind: ScopeRun, Run: c.run}})
-	for name, x := range map[string]struct {
-		gone []int
-		want string
-	}{
-		"all":                   {nil, "lineage_controller lineage_session"},
-		"without who was first": {[]int{first}, "lineage_unknown"},
-	} {
-		if got := both(t, o, name, f, f.with(l.without(x.gone...)), l.trust(), Ask{Run: c.run, Close: true}).each(); got != x.want {
-			t.Errorf("%s: got %q, want %q", name, got, x.want)
-		}
-	}
+	l.leftOut(t, o, c.run, map[int]string{-1: "lineage_controller lineage_session", first: "lineage_unknown"})
 }
 
 // Who said how a call was made is known from how its approval came to be: where that is taken
@@ -300,15 +289,7 @@ func TestSweepsAreInThePackOfARun(t *testing.T) {
 	swept := len(l.list)
 	l.do(call{what: "task.recall", by: system, args: map[string]any{}, moves: []writ.Change{move("task", second, "queued", "cancelled")}})
 	l.accept(c, c.judge)
-	f := l.export(Options{Scope: Scope{Kind: ScopeRun, Run: c.run}})
-	for name, x := range map[string]struct {
-		gone []int
-		want string
-	}{"whole": {nil, ""}, "without it": {[]int{swept}, "run_tasks_gap"}} {
-		if got := both(t, o, name, f, f.with(l.without(x.gone...)), l.trust(), Ask{Run: c.run, Close: true}).each(); got != x.want {
-			t.Errorf("%s: got %q, want %q", name, got, x.want)
-		}
-	}
+	l.leftOut(t, o, c.run, map[int]string{-1: "", swept: "run_tasks_gap"})
 }
 
 // A sweep through several runs can be filed under one of them: the tasks of others that it moves are not that one's.

@@ -18,10 +18,6 @@ func (c *check) rules() error {
 	}
 	h := &history{c: c, whole: c.m.Scope.Kind == ScopeLog || c.m.Scope.Kind == ScopeRange && c.m.Scope.First == 0, run: c.m.Scope.Kind == ScopeRun}
 	h.reset()
-	c.verdicts = map[writ.ReceiptID]bool{}
-	for _, f := range c.foreign {
-		c.verdicts[f.ID] = true
-	}
 	for _, seq := range slices.Backward(c.seqs) { // of two with one id the first
 		h.known[c.seen[seq]] = seq
 	}

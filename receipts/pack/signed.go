@@ -148,15 +148,15 @@ func (k *chain) signature(x heard, v verdict, said saidOf) (keyID string, unread
 // wrong with its envelope, where that is there: whether the signature holds needs no more than the key.
 func (k *chain) forged(x heard) Code {
 	named := x.Statement.Verdict
-	i := slices.IndexFunc(k.c.verifiers, func(key writ.PublicKey) bool { return key.ID == named.KeyID })
-	if i < 0 || x.ev == nil || len(x.ev.Object.Verdict) == 0 {
+	key, given := k.c.verifiers[named.KeyID]
+	if !given || x.ev == nil || len(x.ev.Object.Verdict) == 0 {
 		return ""
 	}
 	env, ok := envelopeIn(x.ev.Object.Verdict, *named)
 	if !ok {
 		return VerdictSays
 	}
-	if _, err := receipts.OpenVerdict(env, k.c.verifiers[i]); err != nil {
+	if _, err := receipts.OpenVerdict(env, key); err != nil {
 		return badVerdict(err)
 	}
 	return ""
@@ -229,7 +229,7 @@ func (k *chain) settled() {
 			k.facts.Word = WordOfKey + w.key
 		}
 	}
-	if len(k.c.verifiers) > 0 && !slices.ContainsFunc(k.c.verifiers, func(key writ.PublicKey) bool { return key.ID == w.key }) {
+	if _, given := k.c.verifiers[w.key]; len(k.c.verifiers) > 0 && !given {
 		k.judged(VerdictUntrusted, *k.facts.Ended)
 	}
 }

@@ -51,7 +51,7 @@ func Verify(p *Pack, t Trust, ask Ask) (Report, error) {
 	if ask.Run != "" && !ask.Run.Valid() || ask.Close && ask.Run == "" {
 		return Report{}, errors.New("say which run: its id, run_…")
 	}
-	c := &check{p: p, ask: ask, report: Report{Verdict: receipts.Good.String(), Trust: TrustPinned, Findings: []Finding{}}, keys: map[string]trusted{}, seen: map[int64]writ.ReceiptID{}, foreign: map[int64]receipts.Foreign{}, ofKeys: map[int64]bool{}}
+	c := &check{p: p, ask: ask, report: Report{Verdict: receipts.Good.String(), Trust: TrustPinned, Findings: []Finding{}}, keys: map[string]trusted{}, seen: map[int64]writ.ReceiptID{}, foreign: map[int64]receipts.Foreign{}, verdicts: map[writ.ReceiptID]bool{}, verifiers: map[string]writ.PublicKey{}, ofKeys: map[int64]bool{}}
 	err := c.run(t)
 	c.report.sort()
 	return c.report, err
@@ -72,12 +72,12 @@ type check struct {
 	logID  []byte
 	keys   map[string]trusted // by id: those that are trusted, and those that receipts introduce
 
-	given, inPack [][]byte       // receipt keys, PEM
-	first         string         // id of the key the log began with
-	lives         *receipts.Ring // nil: that key is not trusted
-	fromFile      *receipts.Ring // of a file of keys that was given
-	ofKeys        map[int64]bool // receipts that say something of a key
-	verifiers     []writ.PublicKey
+	given, inPack [][]byte                  // receipt keys, PEM
+	first         string                    // id of the key the log began with
+	lives         *receipts.Ring            // nil: that key is not trusted
+	fromFile      *receipts.Ring            // of a file of keys that was given
+	ofKeys        map[int64]bool            // receipts that say something of a key
+	verifiers     map[string]writ.PublicKey // that were given, by their ids
 	seen          map[int64]writ.ReceiptID
 	seqs          []int64
 	foreign       map[int64]receipts.Foreign // verdicts that are logged themselves
@@ -254,7 +254,7 @@ func (c *check) trust(t Trust) error {
 		if err != nil {
 			return fmt.Errorf("a verifier's key %w: give the public half it signs with", err)
 		}
-		c.verifiers = append(c.verifiers, k)
+		c.verifiers[k.ID] = k
 	}
 	var err error
 	c.logID, err = logIDOf(c.logKey)

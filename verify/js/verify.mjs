@@ -649,6 +649,7 @@ class Check {
     this.ids = new Map(); // by sequence
     this.seqs = [];
     this.foreign = new Map(); // verdicts that are logged themselves, by sequence
+    this.verdictIds = new Set(); // theirs
     this.payloads = new Map(); // their digests, by sequence
     this.used = []; // ids of receipt keys as they come: the files of keys are in this order
     this.shown = []; // receipts that the README shows: the first, and those that end a run
@@ -873,7 +874,7 @@ class Check {
     for await (const { seq, code, p, theirs, sum, evidence } of ahead(this.names.filter((name) => RECEIPT.test(name)), (name) => this.byItself(name))) {
       this.seqs.push(seq);
       if (p) this.ids.set(seq, p.receiptId);
-      if (theirs) { this.foreign.set(seq, theirs); this.ids.set(seq, theirs.id); }
+      if (theirs) { this.foreign.set(seq, theirs); this.verdictIds.add(theirs.id); this.ids.set(seq, theirs.id); }
       if (code) { this.find(code, seq); continue; }
       this.payloads.set(seq, sum);
       if (theirs) {
@@ -957,6 +958,7 @@ class Check {
     return { code: await this.logged(seq, b, spki), theirs, payload: b.payload };
   }
 
+  // The first and the last receipt of a log or a range.
   bounds() {
     const s = this.m.scope;
     return s.kind === "log" ? [0, this.cp.size - 1] : [s.first ?? 0, s.last ?? 0];
@@ -1043,7 +1045,6 @@ class Check {
     const sound = this.report.findings.length === 0, { kind, run } = this.m.scope;
     if (kind === "run" && this.ask.run && run !== this.ask.run) this.find("run_scope");
     if (!sound) return;
-    this.rested = new Set([...this.foreign.values()].map((f) => f.id)); // verdicts that are logged themselves
     const h = new History(this);
     const chain = this.ask.run ? new Chain(this, this.ask.run) : null;
     for (const [i, seq] of this.seqs.entries()) {
@@ -1076,7 +1077,7 @@ class Check {
   restsElsewhere(p) {
     const id = restsOn(p), f = this.foreign.get(p.commit.seq - 1);
     if (f) return !(id === f.id && p.verdict.digest === f.digest && p.verdict.keyId === f.keyId);
-    return id !== "" && this.rested.has(id);
+    return id !== "" && this.verdictIds.has(id);
   }
 
   // What the evidence says of a call: its arguments, null where nobody says, and the verdict that
@@ -1624,8 +1625,8 @@ class Chain {
     this.settled();
   }
 
-  // Which tasks are not over when the run is done. A sweep that ended one is filed under no run, so of the
-  // pack of a run nothing tells that it was left out.
+  // Which tasks are not over when the run is done. What ended one may be filed under no run, so of the pack of
+  // a run nothing tells that it was left out.
   left() {
     if (this.state === "done" && [...this.tasks.values()].some((t) => !over("task", t.state))) this.once(this.c.m.scope.kind === "run" ? "run_tasks_gap" : "run_tasks_open", this.facts.ended);
   }
@@ -1712,8 +1713,7 @@ class Lineage {
       } else if (m.kind === "task" && m.from === "") {
         this.runs.set(m.id, p.run ?? "");
         if (counts) this.took(p.run, this.acting(p.actor));
-      }
-      else if (works(m)) this.took(this.runs.get(m.id) || p.run, this.acting(p.actor));
+      } else if (works(m)) this.took(this.runs.get(m.id) || p.run, this.acting(p.actor));
       else if (m.kind === "agent") {
         this.changed(m.id, p);
         if (m.from === "" || p.transition === "agent.register") await this.registered(this.agents.get(m.id), args);
