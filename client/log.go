@@ -173,7 +173,7 @@ func (c *Client) doubted() (*LogError, error) {
 func (c *Client) cleared(before *LogError) error {
 	c.logMu.Lock()
 	defer c.logMu.Unlock()
-	if s := &c.log.seen; c.log.found == nil && before != nil && s.Found != nil && *s.Found == *before {
+	if s := &c.log.seen; before != nil && s.Found.is(before) {
 		s.Found, c.log.news = nil, true
 	}
 	return c.log.found

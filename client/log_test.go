@@ -1117,6 +1117,24 @@ func TestFoundMeanwhile(t *testing.T) {
 	if err := long.KeepLog(t.Context()); err != nil || long.LogError() == nil || keep.seen.Found == nil {
 		t.Fatalf("what was found later is forgotten: %v, %v, kept %v", err, long.LogError(), keep.seen.Found)
 	}
+	// What a reply shows while another has proofs given is what the check says, and is not forgotten with what was before.
+	busy := &memory{seen: LogSeen{Key: good.key, Proven: longer.checkpoint(t), Found: &LogError{Kept: longer.checkpoint(t), Why: "it is shorter"}}}
+	checks, g4 := newLogged(t, LogConfig{Keep: busy, Every: -1})
+	g4.show("", longer)
+	g4.first = func() {
+		checks.noteLog(http.Header{headerCheckpoint: {base64.StdEncoding.EncodeToString([]byte(forked.checkpoint(t)))}})
+	}
+	if _, ok := errors.AsType[*LogError](checks.CheckLog(t.Context())); !ok || busy.seen.Found == nil || busy.seen.Found.Why != "the gateway shows two logs of the same size: it has forked its log" {
+		t.Errorf("found while it was checked: %v, kept %v", checks.LogError(), busy.seen.Found)
+	}
+	// Where there was no room for what was shown, the finding has it, and it is asked for again.
+	twelve := forked.checkpoint(t)
+	lost := &memory{seen: LogSeen{Key: good.key, Proven: good.checkpoint(t), Found: &LogError{Kept: good.checkpoint(t), Shown: twelve, Why: "it is not proven"}}}
+	asks, g5 := newLogged(t, LogConfig{Keep: lost})
+	g5.show("", good.fork().grow(t, 5, "a"))
+	if err := asks.CheckLog(t.Context()); err == nil || lost.seen.Found == nil {
+		t.Errorf("what there was no room for is forgotten: %v", err)
+	}
 	last, gone := newLogged(t, LogConfig{Keep: keep})
 	before := gone.requests()
 	if _, ok := errors.AsType[*LogError](last.CheckLog(t.Context())); !ok || gone.requests() != before || keep.seen.Found == nil {

@@ -332,28 +332,24 @@ type roots struct {
 	known   map[writ.RunID]writ.RunID
 }
 
-func (r roots) has(run writ.RunID) bool { _, ok := r.known[run]; return ok }
-
 func (r roots) of(run writ.RunID) writ.RunID {
-	var way []writ.RunID
-	at, met := run, map[writ.RunID]bool{}
-	for !r.has(at) && !met[at] {
-		met[at] = true
-		way = append(way, at)
-		up, ok := r.parents[at]
-		if !ok {
+	at, way := run, map[writ.RunID]bool{}
+	for !way[at] { // back where one was it is a circle
+		if root, known := r.known[at]; known {
+			at = root
+			break
+		}
+		way[at] = true
+		up, inside := r.parents[at]
+		if !inside {
 			break
 		}
 		at = up
 	}
-	root, known := r.known[at]
-	if !known { // the last one, or of a circle the one that is the same wherever one comes from
-		root = slices.Min(way[slices.Index(way, at):])
+	for of := range way {
+		r.known[of] = at
 	}
-	for _, of := range way {
-		r.known[of] = root
-	}
-	return root
+	return at
 }
 
 // conflicts says in which ways whoever judges a run had a part in its tree until now.

@@ -107,16 +107,16 @@ func TestKeysThatNobodyTells(t *testing.T) {
 			}
 		})
 	}
-	// A key that cannot be read is one that nobody knows.
-	l = world(t)
-	c = l.cast()
-	l.register(c.operator, "", "planner", "worker")
-	l.register(c.operator, "no key", "judge")
-	l.begin(c)
-	l.accept(c, l.open(c.operator, ses(9), "judge", writ.KindAgent, writ.RoleVerifier, "judge", "vera"))
-	f := l.export(Options{})
-	if a := both(t, o, "unread", f, f, l.trust(), Ask{Run: c.run, Close: true}); a.Exit != 3 || !strings.HasPrefix(strings.Join(a.Codes, " "), "lineage_unknown@") {
-		t.Errorf("a key nobody reads: got %v", a.Codes)
+	// A key that cannot be read is one that nobody knows, and more of them than any agent has are none.
+	five := []string{string(l.pub()), string(l.pub()), string(l.pub()), string(l.pub()), string(l.pub())}
+	for name, keys := range map[string][]string{"unread": {"no key"}, "many": five} {
+		l = world(t)
+		c = l.cast()
+		l.register(c.operator, "", "planner", "worker")
+		l.declares(c.operator, "judge", map[string]any{"keys": keys})
+		l.begin(c)
+		l.accept(c, l.open(c.operator, ses(9), "judge", writ.KindAgent, writ.RoleVerifier, "judge", "vera"))
+		l.judged(t, o, name, c.run, "lineage_unknown", "lineage_unknown")
 	}
 }
 

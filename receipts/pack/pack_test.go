@@ -220,6 +220,10 @@ func TestARunIsAskedForByItsID(t *testing.T) {
 			t.Errorf("%+v: got %+v", ask, r)
 		}
 	}
+	unknown := Options{Checkpoint: l.checkpoint(len(l.list)), LogKey: l.logKey(), Scope: Scope{Kind: ScopeRun, Run: writ.RunID(ulid("run", 9))}}
+	if err := Write(t.Context(), files{}, l, unknown); !errors.Is(err, ErrNoRun) {
+		t.Errorf("a pack of a run that is not there: %v", err)
+	}
 }
 
 // No pack is made of what does not fit together.

@@ -1790,14 +1790,14 @@ class Lineage {
   root(run, known) {
     const way = new Set();
     let at = run;
-    while (!known.has(at) && !way.has(at)) {
+    while (!known.has(at) && !way.has(at)) { // back where one was it is a circle
       way.add(at);
       if (!this.parents.has(at)) break;
       at = this.parents.get(at);
     }
-    const all = [...way], root = known.get(at) ?? all.slice(all.indexOf(at)).sort()[0]; // of a circle the one that is the same wherever one comes from
-    for (const of of all) known.set(of, root);
-    return root;
+    at = known.get(at) ?? at;
+    for (const of of way) known.set(of, at);
+    return at;
   }
 
   // In which ways whoever judges a run had a part in its tree until now.
